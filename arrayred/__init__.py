@@ -1,0 +1,97 @@
+"""A night of a spectrograph's CCD frames becomes spectra; an analyst slices the pixels on the way.
+
+Importing this package imports nothing else: each public name is looked up when it is first used.
+
+Examples
+--------
+>>> import arrayred as ar
+>>> ar.Recipe(combine="median").n_sigma
+4.0
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from arrayred._version import __version__
+
+if TYPE_CHECKING:
+    from arrayred.config import Instrument, Recipe
+    from arrayred.errors import ArrayredError, InputError, StorageError, UsageError
+    from arrayred.io.fits import headers, open_frames
+    from arrayred.model import Rows
+    from arrayred.night import Night, Plan, make_plan, open_night
+    from arrayred.pipeline import reduce_night, reduce_target, settle
+    from arrayred.simulate import simulate_night
+    from arrayred.steps.calibrate import subtract_dark
+    from arrayred.steps.combine import combine
+    from arrayred.steps.detect import detect_rows
+    from arrayred.steps.extract import extract
+    from arrayred.steps.rows import row_statistics
+    from arrayred.steps.sky import subtract_sky
+
+_HOMES = {
+    "ArrayredError": "errors",
+    "InputError": "errors",
+    "Instrument": "config",
+    "Night": "night",
+    "Plan": "night",
+    "Recipe": "config",
+    "Rows": "model",
+    "StorageError": "errors",
+    "UsageError": "errors",
+    "combine": "steps.combine",
+    "detect_rows": "steps.detect",
+    "extract": "steps.extract",
+    "headers": "io.fits",
+    "make_plan": "night",
+    "open_frames": "io.fits",
+    "open_night": "night",
+    "reduce_night": "pipeline",
+    "reduce_target": "pipeline",
+    "row_statistics": "steps.rows",
+    "settle": "pipeline",
+    "simulate_night": "simulate",
+    "subtract_dark": "steps.calibrate",
+    "subtract_sky": "steps.sky",
+}
+
+__all__ = [
+    "ArrayredError",
+    "InputError",
+    "Instrument",
+    "Night",
+    "Plan",
+    "Recipe",
+    "Rows",
+    "StorageError",
+    "UsageError",
+    "__version__",
+    "combine",
+    "detect_rows",
+    "extract",
+    "headers",
+    "make_plan",
+    "open_frames",
+    "open_night",
+    "reduce_night",
+    "reduce_target",
+    "row_statistics",
+    "settle",
+    "simulate_night",
+    "subtract_dark",
+    "subtract_sky",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name from the module it lives in."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'arrayred' has no attribute {name!r}")
+    return getattr(import_module(f"arrayred.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return list(__all__)

@@ -1,0 +1,5 @@
+"""``python -m arrayred``."""
+
+from arrayred.cli import main
+
+main()

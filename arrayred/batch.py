@@ -1,0 +1,208 @@
+"""Nights from disk to disk: open, reduce, write; one target's failure is not another's.
+
+This is the only place that catches errors. Everything the headers can tell is checked first, so that
+a night that cannot be reduced says so, completely, before a pixel is read or a file written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from arrayred.config import Recipe
+from arrayred.errors import ArrayredError, MissingCards, NightError, UsageError
+from arrayred.io.cards import Value
+from arrayred.io.product_header import Story, checked_cards, checksums_of, missing_cards
+from arrayred.io.products import calibrated_files, image_file, spectrum_files
+from arrayred.io.publish import publish
+from arrayred.model import Chunks
+from arrayred.night import Group, Night, Plan, Target, make_plan
+from arrayred.pipeline import calibrate, combine_target, extract_spectrum, make_dark
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+OPTIONS = {"OBJECT": "--object", "GRATING": "--grating", "GRATANG": "--grating-angle"}
+"""The options of the command line that give a card of its own."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to write beside the numbers, and where.
+
+    Parameters
+    ----------
+    out : the output folder.
+    cards : cards given by the user, over those of the instrument file and the frames.
+    overwrite : replace products that have other content.
+    allow_missing : write required cards that nobody gave as blanks.
+    figures : draw a picture of each target.
+    """
+
+    out: Path
+    cards: Mapping[str, Value]
+    overwrite: bool = False
+    allow_missing: bool = False
+    figures: bool = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one target: its spectrum and files, or the error that stopped it."""
+
+    name: str
+    files: tuple[Path, ...] = ()
+    spectrum: xr.Dataset | None = None
+    error: ArrayredError | None = None
+
+
+def check_night(night: Night, recipe: Recipe, order: Order) -> Plan:
+    """Return the plan of a night that can be reduced as ordered.
+
+    Raises
+    ------
+    NightError
+        The plan has problems: all of them.
+    UsageError
+        The order does not fit the night: one card or row range is given for several targets, or the
+        output lies inside the input.
+    MissingCards
+        Required cards are given by nobody.
+    """
+    out, folder = order.out.resolve(), night.folder.resolve()
+    if out == folder or folder in out.parents:
+        raise UsageError(
+            "The output lies inside the night", path=order.out, hint="Choose another folder."
+        )
+    plan = make_plan(night, recipe)
+    if plan.problems:
+        raise NightError(plan.problems)
+    names = [target.name for target in plan.targets]
+    one_only = [
+        o for o, on in (("--object", "OBJECT" in order.cards), ("--rows", recipe.rows)) if on
+    ]
+    if len(names) > 1 and one_only:
+        raise UsageError(
+            f"{one_only[0]} is for one target, but the night has {len(names)}: {', '.join(names)}",
+            hint="Choose the frames of one with --frames GLOB.",
+        )
+    missing = _missing(night, plan, order)
+    if missing and not order.allow_missing:
+        raise MissingCards(
+            f"Nothing gives {', '.join(missing)}, which every product of {night.instrument.name} must have",
+            keyword=missing[0],
+            hint=f"Give {', '.join(map(_option, missing))}; or --allow-missing to leave them blank.",
+        )
+    return plan
+
+
+def _missing(night: Night, plan: Plan, order: Order) -> list[str]:
+    lights = [target.lights.frames for target in plan.targets]
+    return missing_cards(
+        lights, night.instrument.required, {**night.instrument.cards, **order.cards}
+    )
+
+
+def _option(keyword: str) -> str:
+    return f"{OPTIONS[keyword]} ..." if keyword in OPTIONS else f"--card {keyword}=..."
+
+
+def reduce_to(
+    night: Night, plan: Plan, recipe: Recipe, order: Order, *, chunks: Chunks = "auto"
+) -> Iterator[Outcome]:
+    """Carry out a plan and write its products, target by target.
+
+    Parameters
+    ----------
+    night, plan : the frames, and what `check_night` returned for them.
+    recipe : what to do.
+    order : what to write, and where.
+    chunks : as in `reduce_night`.
+
+    Yields
+    ------
+    outcome : of each target, in the plan's order.
+
+    Raises
+    ------
+    StorageError
+        A master cannot be written.
+    """
+    blanks = dict.fromkeys(_missing(night, plan, order), "")
+    cards = checked_cards({**blanks, **night.instrument.cards, **order.cards})
+    groups = [*plan.darks, *(target.lights for target in plan.targets)]
+    checksums = checksums_of(frame.path for group in groups for frame in group.frames)
+    desk = _Desk(recipe, order, cards, checksums, chunks)
+    masters = {group.name: desk.write_master(group) for group in plan.darks}
+    for target in plan.targets:
+        yield desk.write_target(target, masters[target.darks.name] if target.darks else None)
+
+
+@dataclass(frozen=True)
+class _Desk:
+    """What all products of one night have in common, and the writing of them."""
+
+    recipe: Recipe
+    order: Order
+    cards: Mapping[str, Value]
+    checksums: Mapping[Path, str]
+    chunks: Chunks
+
+    def write_master(self, darks: Group) -> xr.Dataset:
+        """Make and write a master dark; return it as written, in float64."""
+        master = make_dark(darks, self.recipe, self.chunks)
+        story = Story(darks.frames, method=self.recipe.dark_method, checksums=self.checksums)
+        name = f"master_dark_{darks.name}.fits"
+        self._publish("masters", image_file(master, story, name, self.recipe.output_dtype))
+        return master
+
+    def write_target(self, target: Target, dark: xr.Dataset | None) -> Outcome:
+        """Reduce and write one target; an error becomes its outcome, the combined image still written."""
+        files: dict[str, bytes] = {}
+        written: list[Path] = []
+        spectrum, failure = None, None
+        try:
+            lights, story = target.lights.cube(self.chunks), self._story(target)
+            combined = combine_target(lights, dark, self.recipe)
+            files |= image_file(
+                combined, story, f"{target.name}_combined.fits", self.recipe.output_dtype
+            )
+            if self.recipe.calibrated:
+                cube = calibrate(lights, dark)
+                for name, content in calibrated_files(cube, story, self.recipe.output_dtype):
+                    written += self._publish(f"targets/{target.name}/calibrated", {name: content})
+            spectrum = extract_spectrum(combined, self.recipe)
+            files |= spectrum_files(spectrum, story, target.name)
+            if self.order.figures:
+                files[f"{target.name}.png"] = _picture(combined, spectrum, target.name)
+        except ArrayredError as error:
+            failure = error
+        try:
+            written = self._publish(f"targets/{target.name}", files) + written
+        except ArrayredError as error:
+            failure = failure or error
+        return Outcome(target.name, tuple(written), spectrum if failure is None else None, failure)
+
+    def _story(self, target: Target) -> Story:
+        darks: Sequence = target.darks.frames if target.darks else ()
+        return Story(
+            target.lights.frames,
+            darks,
+            method=self.recipe.combine,
+            calstat="BD",
+            cards=self.cards,
+            checksums=self.checksums,
+        )
+
+    def _publish(self, folder: str, files: Mapping[str, bytes]) -> list[Path]:
+        paths = {self.order.out / folder / name: content for name, content in files.items()}
+        publish(paths, overwrite=self.order.overwrite)
+        return list(paths)
+
+
+def _picture(combined: xr.Dataset, spectrum: xr.Dataset, title: str) -> bytes:
+    from arrayred.plots import png, quick_look
+
+    return png(quick_look(combined, spectrum, title))

@@ -1,0 +1,74 @@
+"""Options that are collected by name instead of becoming parameters of the command's function.
+
+A command with twenty options would have a function with twenty parameters; here each option leaves its
+value, if it was given, in the context's `Wishes`, and the function reads them by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import click
+
+Wishes = dict[str, Any]
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value not in (None, ()) and param.name is not None:
+        ctx.ensure_object(dict)[param.name] = value
+
+
+wish: Callable[..., Callable[[Any], Any]] = partial(
+    click.option, expose_value=False, callback=_remember
+)
+"""A `click.option` whose value goes to the wishes."""
+
+
+def wishes_of(ctx: click.Context) -> Wishes:
+    """Return what the options asked for, by name."""
+    return cast(Wishes, ctx.ensure_object(dict))
+
+
+class RowRange(click.ParamType):
+    """``A:B``, FITS rows, both included."""
+
+    name = "A:B"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Return (A, B)."""
+        first, colon, last = str(value).partition(":")
+        if colon and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last):
+            return int(first), int(last)
+        self.fail(f"{value!r} is not A:B, two rows counted from 1, A not above B.", param, ctx)
+
+
+class Card(click.ParamType):
+    """``KEY=VALUE``; numbers become numbers unless quoted."""
+
+    name = "KEY=VALUE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str | int | float]:
+        """Return (keyword, value)."""
+        keyword, equals, text = str(value).partition("=")
+        if not equals:
+            self.fail(f"{value!r} is not KEY=VALUE.", param, ctx)
+        return keyword.strip().upper(), _value(text.strip())
+
+
+def _value(text: str) -> str | int | float:
+    if len(text) > 1 and text[0] == text[-1] == "'":
+        return text[1:-1]
+    for kind in (int, float):
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        if abs(number) < float("inf"):
+            return number
+    return text

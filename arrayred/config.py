@@ -1,0 +1,250 @@
+"""Settings: `Recipe`, what I want done, and `Instrument`, what the headers and the detector mean.
+
+Both are frozen dataclasses read from TOML; an unknown key is an error that names the nearest valid
+one. Rows are FITS row numbers, both ends included, everywhere in settings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from arrayred.errors import UsageError
+from arrayred.model import FRAME_TYPES
+
+Method = Literal["average", "median"]
+RowRange = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to do with a night.
+
+    Parameters
+    ----------
+    dark_method : how the darks of one exposure become a master dark.
+    dark_tolerance : largest difference between the exposures of a light and its dark, s, inclusive.
+    combine : how the calibrated lights of a target become one image.
+    n_sigma : a row belongs to the spectrum if its mean exceeds the background's mean by this many
+        standard deviations of the background's pixels.
+    background_rows : the rows of the background sample.
+    background_columns : the columns of the background sample; None: all.
+    max_gap : dark rows that do not part a spectrum.
+    whole_span : take every row from the lowest to the highest bright one, whatever lies between,
+        instead of the run that holds the brightest row.
+    rows : the rows of the spectrum; None: find them.
+    sky : subtract the sky.
+    sky_offset : how many rows above the spectrum's last row the sky band begins.
+    sky_side : where the sky band lies; "auto" is above, or below where above is off the image;
+        "clipped" is above, cut at the image's edge without a word, as the procedure does.
+    sky_per_bright_row : divide the sky-subtracted sum by the number of bright rows instead of the
+        number of rows summed.
+    calibrated : keep the calibrated frames as well.
+    output_dtype : the type in which images are written. Tables are float64 always.
+
+    Examples
+    --------
+    >>> Recipe(n_sigma=5).n_sigma
+    5
+    """
+
+    dark_method: Method = "median"
+    dark_tolerance: float = 0.5
+    combine: Method = "average"
+    n_sigma: float = 4.0
+    background_rows: RowRange = (1, 50)
+    background_columns: RowRange | None = None
+    max_gap: int = 5
+    whole_span: bool = False
+    rows: RowRange | None = None
+    sky: bool = True
+    sky_offset: int = 50
+    sky_side: Literal["auto", "above", "below", "clipped"] = "auto"
+    sky_per_bright_row: bool = False
+    calibrated: bool = False
+    output_dtype: Literal["float32", "float64"] = "float32"
+
+    @classmethod
+    def reference(cls) -> Self:
+        """Return the published procedure to the letter.
+
+        Its quirks: the background sample leaves out the columns from 1536 on; the spectrum spans the
+        lowest to the highest bright row; the sky band is cut at the image's edge unsaid; the
+        sky-subtracted sum is divided by the number of bright rows. Images are float64.
+        """
+        return cls(
+            background_columns=(1, 1535),
+            whole_span=True,
+            sky_side="clipped",
+            sky_per_bright_row=True,
+            output_dtype="float64",
+        )
+
+    @classmethod
+    def from_toml(cls, path: Path) -> Self:
+        """Read a recipe from a TOML file; what it leaves out keeps its default."""
+        return cls().replace(**_read_toml(path))
+
+    def replace(self, **changes: Any) -> Self:
+        """Return the recipe with some fields changed, checked by name, type and choice.
+
+        Raises
+        ------
+        UsageError
+            A field does not exist, or its value is none of the choices or no valid range.
+        """
+        known = {f.name for f in dataclasses.fields(self)}
+        for name, value in changes.items():
+            _require_known(name, known, "setting")
+            _check_value(name, value)
+        pairs = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
+        return dataclasses.replace(self, **pairs)
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """What headers mean and which cards a product must have.
+
+    Parameters
+    ----------
+    name : the instrument file's name.
+    keywords : for each fact (frame_type, exptime, time, ...) the keywords that may hold it, in order.
+    types : for each frame type the spellings that mean it, lower case.
+    cards : cards that every product gets.
+    required : cards that every product must have, whether from the frames or from the user.
+    """
+
+    name: str
+    keywords: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    cards: Mapping[str, str | int | float] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
+
+    def frame_type_of(self, spelling: str) -> str | None:
+        """Return the frame type that a spelling means, or None.
+
+        Examples
+        --------
+        >>> Instrument.load("generic").frame_type_of("Light Frame")
+        'light'
+        """
+        word = " ".join(spelling.lower().replace("_", " ").split())
+        return next((t for t, spellings in self.types.items() if word in spellings), None)
+
+    @classmethod
+    def load(cls, name: str | Path) -> Self:
+        """Return an instrument by the name of a file that comes with arrayred, or from a TOML file.
+
+        What the file leaves out is taken from `generic`.
+
+        Raises
+        ------
+        UsageError
+            No such instrument, or the file has a key that means nothing.
+        """
+        path = Path(name)
+        if path.suffix == ".toml":
+            return cls._from_settings(path.stem, _read_toml(path))
+        return cls._from_settings(str(name), _builtin(str(name)))
+
+    @classmethod
+    def _from_settings(cls, name: str, settings: Mapping[str, Any]) -> Self:
+        for key in settings:
+            _require_known(
+                key, {"keywords", "types", "cards", "required"}, "key of an instrument file"
+            )
+        generic = _builtin("generic")
+        for frame_type in settings.get("types", {}):
+            _require_known(frame_type, set(FRAME_TYPES), "frame type")
+        for fact in settings.get("keywords", {}):
+            _require_known(fact, set(generic["keywords"]), "fact")
+        return cls(
+            name=name,
+            keywords=_tuples(generic["keywords"] | settings.get("keywords", {})),
+            types=_tuples(generic["types"] | settings.get("types", {})),
+            cards=settings.get("cards", {}),
+            required=tuple(settings.get("required", ())),
+        )
+
+
+def builtin_instruments() -> list[str]:
+    """Return the names of the instrument files that come with arrayred."""
+    folder = resources.files("arrayred") / "instruments"
+    return sorted(
+        p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml")
+    )
+
+
+@cache
+def _builtin(name: str) -> dict[str, Any]:
+    known = builtin_instruments()
+    _require_known(name, set(known), "instrument (a file's name ends in .toml)")
+    text = (resources.files("arrayred") / "instruments" / f"{name}.toml").read_text("utf-8")
+    return tomllib.loads(text)
+
+
+def _tuples(table: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    return {key: tuple(values) for key, values in table.items()}
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"The settings cannot be read ({error.strerror})", path=path) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"This is not TOML: {error}", path=path) from error
+
+
+def _require_known(name: str, known: set[str], what: str) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Valid are {', '.join(sorted(known))}."
+        raise UsageError(f"{name!r} is no {what}", keyword=name, hint=hint)
+
+
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "dark_method": ("median", "average"),
+    "combine": ("median", "average"),
+    "sky_side": ("auto", "above", "below", "clipped"),
+    "output_dtype": ("float32", "float64"),
+    "whole_span": (True, False),
+    "sky": (True, False),
+    "calibrated": (True, False),
+    "sky_per_bright_row": (True, False),
+}
+_RANGES = ("background_rows", "background_columns", "rows")
+_OPTIONAL = ("background_columns", "rows")
+
+
+def _check_value(name: str, value: object) -> None:
+    if name in _CHOICES:
+        fits, wanted = value in _CHOICES[name], f"one of {', '.join(map(str, _CHOICES[name]))}"
+    elif name in _RANGES:
+        fits, wanted = (
+            _is_range(value) or (value is None and name in _OPTIONAL),
+            "two rows [first, last], 1 <= first <= last",
+        )
+    elif name in ("max_gap", "sky_offset"):
+        fits, wanted = isinstance(value, int) and value >= 0, "a whole number from 0"
+    else:
+        fits, wanted = (
+            isinstance(value, int | float) and 0 <= value < float("inf"),
+            "a number from 0",
+        )
+    if not fits:
+        raise UsageError(f"{name} must be {wanted}, not {value!r}", keyword=name, value=value)
+
+
+def _is_range(value: object) -> bool:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return False
+    first, last = value
+    return isinstance(first, int) and isinstance(last, int) and 1 <= first <= last

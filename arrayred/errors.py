@@ -1,0 +1,147 @@
+"""What can go wrong, as a tree of exceptions that carry their facts.
+
+::
+
+    ArrayredError
+    ├── UsageError            exit 2   the call or command asks for something that cannot be
+    │   └── MissingCards               a product must have cards that nobody gave
+    ├── InputError            exit 4   the frames are not what the work needs
+    │   ├── NightError                 every problem of a night at once
+    │   ├── FrameError                 one file cannot be read as a frame
+    │   │   └── ForeignFile            it is no frame at all, though its name says so
+    │   ├── HeaderError                a card is missing or makes no sense
+    │   ├── MismatchError              frames or images that do not go together
+    │   ├── NoDarkError                no dark matches a frame
+    │   ├── NoSpectrumError            no row stands out from the background
+    │   └── SkyBandError               the sky band lies off the image
+    └── StorageError          exit 5   a product cannot be written
+
+Every error says what was asked, what was found and what to do. ``path``, ``keyword``, ``value`` and
+``hint`` are attributes, so that a program can act on them; all of it survives pickling, because
+errors travel between processes.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import ClassVar
+
+
+def printable(text: str) -> str:
+    """Return text with control, bidirectional and undecodable characters escaped.
+
+    Examples
+    --------
+    >>> printable("a\\x1b[31mb")
+    'a\\\\x1b[31mb'
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
+        for c in text
+    )
+
+
+class ArrayredError(Exception):
+    """The root of all errors that arrayred raises on purpose.
+
+    Parameters
+    ----------
+    message : what was asked and what was found, without the file's name and without a remedy.
+    path : the file it is about.
+    keyword, value : the FITS card or the setting it is about, as found.
+    hint : what to do, one imperative sentence.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        keyword: str | None = None,
+        value: object = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.path = None if path is None else os.fspath(path)
+        self.keyword = keyword
+        self.value = value
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """Return one line: file, message, hint."""
+        where = "" if self.path is None else f"{self.path}: "
+        found = self.args[0].rstrip(".")
+        return printable(f"{where}{found}. {self.hint}".strip())
+
+
+class UsageError(ArrayredError):
+    """The call or command asks for something that cannot be."""
+
+    exit_code = 2
+
+
+class MissingCards(UsageError):
+    """A product must have cards that neither the frames nor the user gave."""
+
+
+class InputError(ArrayredError):
+    """The frames are not what the work needs."""
+
+    exit_code = 4
+
+
+class FrameError(InputError):
+    """One file cannot be read as a frame."""
+
+
+class ForeignFile(FrameError):
+    """A file that is no frame at all, though its name says so."""
+
+
+class HeaderError(InputError):
+    """A card is missing or makes no sense."""
+
+
+class MismatchError(InputError):
+    """Frames or images that do not go together."""
+
+
+class NoDarkError(InputError):
+    """No dark matches a frame."""
+
+
+class NoSpectrumError(InputError):
+    """No row stands out from the background."""
+
+
+class SkyBandError(InputError):
+    """The sky band lies off the image."""
+
+
+class NightError(InputError):
+    """Every problem of a night at once.
+
+    Parameters
+    ----------
+    problems : the errors, in the order in which they were found.
+    """
+
+    def __init__(self, problems: tuple[ArrayredError, ...]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+    def __reduce__(self) -> tuple[type[NightError], tuple[tuple[ArrayredError, ...]]]:
+        """Rebuild from the problems, since the message is derived from them."""
+        return type(self), (self.problems,)
+
+    def __str__(self) -> str:
+        """Return one line for each problem."""
+        return str(self.args[0])
+
+
+class StorageError(ArrayredError):
+    """A product cannot be written."""
+
+    exit_code = 5

@@ -1,0 +1,1 @@
+"""The only door to disk: frames in, products out. FITS keywords appear here and in TOML files only."""

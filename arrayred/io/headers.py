@@ -1,0 +1,295 @@
+"""What lies where in a FITS file, from its headers alone: `scan`.
+
+Headers are read in blocks of 2880 bytes up to END, never a pixel; a file's size is compared with
+what its header promises, so that a truncated frame is found before anything is computed. The image
+is the first HDU that holds one; the cards of the primary header stand behind its own.
+
+gzip is seen by its magic number, whatever the file is called, and only its headers are inflated.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import stat
+import zlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+from arrayred.errors import ForeignFile, FrameError, HeaderError
+from arrayred.io.cards import BLOCK, CARD, Header
+
+FITS_SUFFIXES = (".fit", ".fits", ".fts", ".fit.gz", ".fits.gz", ".fts.gz", ".fits.fz", ".fit.fz")
+_MOST_BLOCKS = 1000
+_MOST_PIXELS = 2**40
+_BITPIX = (8, 16, 32, 64, -32, -64)
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+Packing = Literal["plain", "gzip", "tiles"]
+
+
+@dataclass(frozen=True, slots=True)
+class PixelFormat:
+    """How the pixels of an image are encoded: BITPIX, BZERO, BSCALE, BLANK.
+
+    `wrapped` says that the camera wrote unsigned counts as if they were signed, so that the top half
+    of the range appears negative; the bits are then read as unsigned.
+    """
+
+    bitpix: int
+    bzero: float = 0.0
+    bscale: float = 1.0
+    blank: int | None = None
+    wrapped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What tells that a file has changed: size, time of change in ns, inode."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Stamp:
+        """Return the stamp of a file's status."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+@dataclass(frozen=True, slots=True)
+class PixelSource:
+    """Where the pixels of one frame lie.
+
+    Parameters
+    ----------
+    path : the file.
+    offset : where its pixels begin, in bytes (of the inflated file).
+    shape : (n_rows, n_columns).
+    pixels : their encoding.
+    stamp : the file's size, time and inode at the scan.
+    """
+
+    path: Path
+    offset: int
+    shape: tuple[int, int]
+    pixels: PixelFormat
+    stamp: Stamp
+
+    @property
+    def n_bytes(self) -> int:
+        """Return the size of the pixels on disk, inflated."""
+        return self.shape[0] * self.shape[1] * abs(self.pixels.bitpix) // 8
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHDU:
+    """The first image of one file.
+
+    Parameters
+    ----------
+    source : where its pixels lie.
+    header : its cards, the primary header's behind the extension's.
+    hdu : which HDU holds the image, from 0.
+    packing : "plain", "gzip" (the whole file) or "tiles" (a tile-compressed HDU).
+    """
+
+    source: PixelSource
+    header: Header
+    hdu: int
+    packing: Packing
+
+
+def is_fits_name(name: str) -> bool:
+    """Tell whether a file's name ends as FITS files do, in any case."""
+    return name.lower().endswith(FITS_SUFFIXES)
+
+
+def scan_all(paths: Iterable[Path], threads: int = 8) -> list[ImageHDU | FrameError | HeaderError]:
+    """Scan many files at once, in order; a file that cannot be read gives its error instead."""
+    paths = list(paths)
+    if len(paths) < 32:
+        return [_scan_or_error(path) for path in paths]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(_scan_or_error, paths))
+
+
+def _scan_or_error(path: Path) -> ImageHDU | FrameError | HeaderError:
+    try:
+        return scan(path)
+    except (FrameError, HeaderError) as error:
+        return error
+
+
+def scan(path: Path) -> ImageHDU:
+    """Return where the first image of a file lies, reading its headers only.
+
+    Raises
+    ------
+    FrameError
+        The file is no regular file, no FITS, holds no image, or is shorter than its header says.
+    HeaderError
+        A card that describes the pixels is missing or makes no sense.
+    """
+    try:
+        with _open_regular(path) as file:
+            stamp = Stamp.of(os.fstat(file.fileno()))
+            zipped = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            stream = gzip.GzipFile(fileobj=file) if zipped else file
+            image = _first_image(path, stream, stamp, "gzip" if zipped else "plain")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise FrameError(
+            f"The compressed file is damaged ({error})", path=path, hint="Copy it again."
+        ) from error
+    except OSError as error:
+        raise FrameError(
+            f"The file cannot be read ({error.strerror or error})", path=path
+        ) from error
+    promised = image.source.offset + image.source.n_bytes
+    if image.packing == "plain" and stamp.size < promised:
+        raise FrameError(
+            f"The file has {stamp.size} bytes, but its header promises {promised}",
+            path=path,
+            hint="It was cut short: copy it again or move it away.",
+        )
+    return image
+
+
+def _open_regular(path: Path) -> IO[bytes]:
+    """Open a regular file; a pipe, folder or device is refused without blocking on it."""
+    handle = os.open(path, _OPEN_FLAGS)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ForeignFile("This is no regular file", path=path, hint="Move it away.")
+    return open(handle, "rb")
+
+
+def _first_image(path: Path, stream: IO[bytes], stamp: Stamp, packing: Packing) -> ImageHDU:
+    primary: Header | None = None
+    offset = 0
+    for hdu in range(1000):
+        raw = _header_bytes(path, stream, first=hdu == 0)
+        if raw is None:
+            break
+        header = Header.from_bytes(raw)
+        offset += len(raw)
+        tiled = header.get("ZIMAGE") is True
+        try:
+            if tiled or _holds_image(header):
+                prefix = "Z" if tiled else ""
+                source = PixelSource(
+                    path, offset, _shape(header, prefix), _pixel_format(header, prefix), stamp
+                )
+                whole = header if primary is None else header.inherit(primary)
+                return ImageHDU(source, whole, hdu, "tiles" if tiled else packing)
+            size = _data_size(header)
+        except HeaderError as error:
+            error.path = str(path)
+            raise
+        primary = header if primary is None else primary
+        offset += size
+        stream.seek(offset)
+    raise ForeignFile("The file holds no image", path=path, hint="Move it away, or exclude it.")
+
+
+def _header_bytes(path: Path, stream: IO[bytes], *, first: bool) -> bytes | None:
+    """Read blocks up to END; None where the file ends properly before a further HDU."""
+    blocks: list[bytes] = []
+    while len(blocks) < _MOST_BLOCKS:
+        block = stream.read(BLOCK)
+        if not blocks and (not block or (not first and not block.startswith(b"XTENSION"))):
+            if first:
+                raise FrameError(
+                    "The file is empty", path=path, hint="Copy it again or move it away."
+                )
+            return None
+        if not blocks and first and not block.startswith(b"SIMPLE  ="):
+            raise ForeignFile("This is no FITS file", path=path, hint="Move it away.")
+        if len(block) < BLOCK:
+            raise FrameError(
+                "The file ends within its header",
+                path=path,
+                hint="It was cut short: copy it again.",
+            )
+        blocks.append(block)
+        if any(block[i : i + CARD].rstrip() == b"END" for i in range(0, BLOCK, CARD)):
+            return b"".join(blocks)
+    raise FrameError(
+        f"No END card within {_MOST_BLOCKS} blocks of header", path=path, hint="Move it away."
+    )
+
+
+def _holds_image(header: Header) -> bool:
+    is_image = "XTENSION" not in header or header["XTENSION"] == "IMAGE"
+    return is_image and _whole(header, "NAXIS") > 0 and all(_axes(header, ""))
+
+
+def _axes(header: Header, prefix: str) -> list[int]:
+    return [
+        _whole(header, f"{prefix}NAXIS{i + 1}") for i in range(_whole(header, f"{prefix}NAXIS"))
+    ]
+
+
+def _whole(header: Header, keyword: str) -> int:
+    value = header[keyword]
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST_PIXELS:
+        raise HeaderError(
+            f"{keyword} is {value!r}, which describes no image", keyword=keyword, value=value
+        )
+    if keyword.endswith("NAXIS") and value > 999:
+        raise HeaderError(
+            f"{keyword} is {value}, more than FITS knows", keyword=keyword, value=value
+        )
+    return value
+
+
+def _shape(header: Header, prefix: str) -> tuple[int, int]:
+    axes = _axes(header, prefix)
+    if len(axes) < 2 or any(n != 1 for n in axes[2:]) or math.prod(axes) > _MOST_PIXELS:
+        raise HeaderError(
+            f"The image has the axes {axes}, but a frame has two",
+            keyword=f"{prefix}NAXIS",
+            value=len(axes),
+            hint="Split cubes into frames first; move spectra away.",
+        )
+    return axes[1], axes[0]
+
+
+def _pixel_format(header: Header, prefix: str) -> PixelFormat:
+    bitpix = header[f"{prefix}BITPIX"]
+    if bitpix not in _BITPIX or not isinstance(bitpix, int):
+        raise HeaderError(
+            f"BITPIX is {bitpix!r}, but FITS knows {_BITPIX}", keyword="BITPIX", value=bitpix
+        )
+    blank = header.get("BLANK") if bitpix > 0 else None
+    return PixelFormat(
+        bitpix,
+        _number(header, "BZERO", 0.0),
+        _number(header, "BSCALE", 1.0),
+        blank if isinstance(blank, int) and not isinstance(blank, bool) else None,
+    )
+
+
+def _number(header: Header, keyword: str, default: float) -> float:
+    value = header.get(keyword, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise HeaderError(
+            f"{keyword} is {value!r}, which is no number", keyword=keyword, value=value
+        )
+    return float(value)
+
+
+def _data_size(header: Header) -> int:
+    """Return the bytes of an HDU's data, padded to whole blocks (FITS Standard 4.0, 4.4.1.2)."""
+    axes = _axes(header, "")
+    bits = header["BITPIX"]
+    if not axes or not isinstance(bits, int):
+        return 0
+    extra = _whole(header, "PCOUNT") if "PCOUNT" in header else 0
+    groups = _whole(header, "GCOUNT") if "GCOUNT" in header else 1
+    size = abs(bits) // 8 * groups * (extra + math.prod(axes))
+    return -(-size // BLOCK) * BLOCK

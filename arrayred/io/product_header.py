@@ -1,0 +1,252 @@
+"""The header of a product: copied from the first science frame, then mended.
+
+A card whose value differs between the inputs never survives as the first frame's: `_WHEN_DIFFERENT`
+says what becomes of it, and what has no rule is dropped and listed in HISTORY. Times are those of the
+whole exposure. Cards that describe the raw file's own layout, its display, or its owner's licence go.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from arrayred._version import __version__
+from arrayred.errors import FrameError, UsageError
+from arrayred.io.cards import Header, Value, card_images
+from arrayred.io.frames import PRODUCT_CARD, Frame
+from arrayred.io.hdu import is_structural
+
+_COMMENTARY = ("HISTORY", "COMMENT", "", "CONTINUE")
+_WHEN_DIFFERENT: Mapping[str, Literal["mean"]] = {"AIRMASS": "mean", "CCD-TEMP": "mean"}
+_DISPLAY = frozenset({"CBLACK", "CWHITE", "CSTRETCH", "PEDESTAL"})
+_PRIVATE = ("SWSERIAL", "SWOWNER")
+_EPOCH_OF_MJD = datetime(1858, 11, 17, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Story:
+    """How a product came to be, as its header tells it.
+
+    Parameters
+    ----------
+    frames : the frames whose header it continues, in canonical order.
+    calibrations : further frames that went into it.
+    steps : what was done, one line a step.
+    method : how the frames were combined, "average" or "median".
+    calstat : the letters of the corrections applied, or "".
+    cards : cards given by the instrument file and the user.
+    facts : further cards: keyword, value, comment.
+    checksums : sha256 by path of every frame.
+    """
+
+    frames: Sequence[Frame]
+    calibrations: Sequence[Frame] = ()
+    steps: Sequence[str] = ()
+    method: str = "average"
+    calstat: str = ""
+    cards: Mapping[str, Value] = field(default_factory=dict)
+    facts: Sequence[tuple[str, Value, str]] = ()
+    checksums: Mapping[Path, str] = field(default_factory=dict)
+
+
+def product_header(story: Story, filename: str) -> Header:
+    """Return the header of a product, without the structural cards.
+
+    Parameters
+    ----------
+    story : where it comes from.
+    filename : the product's own name.
+    """
+    first = story.frames[0].image.header
+    header = first.copy()
+    header.drop([k for k in header if is_structural(k) or k in _DISPLAY or k in _PRIVATE])
+    dropped = _mend_differences(header, story.frames)
+    _set_times(header, story.frames)
+    _set_exposure(header, story.frames)
+    if story.method == "average":
+        _set_noise(header, len(story.frames))
+    if story.calstat:
+        header.set("CALSTAT", story.calstat, "corrections applied")
+    replaced = _set_cards(header, story.cards)
+    header.set("FILENAME", filename, "name of this file")
+    header.set("BUNIT", "adu", "unit of the pixel values")
+    header.set(PRODUCT_CARD, __version__, "arrayred version")
+    for keyword, value, comment in story.facts:
+        header.set(keyword, value, comment)
+    _name_inputs(header, [*story.frames, *story.calibrations], story.checksums)
+    for step in story.steps:
+        header.note("HISTORY", f"arrayred: {step}")
+    for old in replaced:
+        header.note("HISTORY", f"arrayred: {old}")
+    if dropped:
+        header.note(
+            "HISTORY",
+            f"arrayred: dropped, since they differ between the inputs: {', '.join(dropped)}",
+        )
+    if any(keyword in first for keyword in _PRIVATE):
+        header.note(
+            "HISTORY", "arrayred: dropped the licence and the name of the camera program's owner"
+        )
+    return header
+
+
+def checksums_of(paths: Iterable[Path]) -> dict[Path, str]:
+    """Return the sha256 of every file."""
+    unique = list(dict.fromkeys(paths))
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(unique, pool.map(_sha256, unique), strict=True))
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise FrameError(f"The file cannot be read ({error.strerror})", path=path) from error
+
+
+def _mend_differences(header: Header, frames: Sequence[Frame]) -> list[str]:
+    """Apply the rules to cards that differ; return the keywords that were dropped."""
+    others = [frame.image.header for frame in frames[1:]]
+    dropped = []
+    for keyword in dict.fromkeys(k for k in header if k not in _COMMENTARY):
+        card = header.card(keyword)
+        if all(keyword in other and other.card(keyword) == card for other in others):
+            continue
+        values = (
+            [frame.image.header.get(keyword) for frame in frames]
+            if keyword in _WHEN_DIFFERENT
+            else []
+        )
+        numbers = [v for v in values if isinstance(v, int | float)]
+        if values and len(numbers) == len(frames):
+            header.set(keyword, sum(numbers) / len(numbers), f"mean of {len(numbers)} frames")
+        else:
+            dropped.append(keyword)
+    for keyword in ("HISTORY", "COMMENT"):
+        if any(other.lines(keyword) != header.lines(keyword) for other in others):
+            dropped.append(keyword)
+    header.drop(dropped)
+    return sorted(set(dropped) - {"DATE-OBS"})
+
+
+def _set_times(header: Header, frames: Sequence[Frame]) -> None:
+    """Write start, end and middle of the whole exposure, where every frame has a time."""
+    spans = [
+        (f.time, f.time + timedelta(seconds=f.exptime or 0.0)) for f in frames if f.time is not None
+    ]
+    if len(spans) < len(frames):
+        return
+    middles = [start + (end - start) / 2 for start, end in spans]
+    middle = middles[0] + sum((m - middles[0] for m in middles), timedelta()) / len(middles)
+    header.set("TIMESYS", "UTC", "time scale of the dates")
+    header.set("DATE-OBS", _iso(min(start for start, _ in spans)), "start of the first exposure")
+    header.set("DATE-END", _iso(max(end for _, end in spans)), "end of the last exposure")
+    header.set("DATE-AVG", _iso(middle), "mean of the mid-exposures")
+    header.set(
+        "MJD-AVG", (middle - _EPOCH_OF_MJD) / timedelta(days=1), "[d] mean of the mid-exposures"
+    )
+
+
+def _iso(time: datetime) -> str:
+    return time.replace(tzinfo=None).isoformat(timespec="milliseconds")
+
+
+def _set_exposure(header: Header, frames: Sequence[Frame]) -> None:
+    exposures = [frame.exptime or 0.0 for frame in frames]
+    header.set("EXPTIME", exposures[0], "[s] exposure of one frame")
+    header.set("EXPTOTAL", sum(exposures), "[s] exposure of all frames together")
+    header.set("NCOMBINE", len(frames), "number of frames combined")
+    header.set(
+        "COMBINED", True, "made from several frames" if len(frames) > 1 else "made from one frame"
+    )
+    if any(frame.image.source.pixels.wrapped for frame in frames):
+        header.set("ARUNSIGN", True, "counts were unsigned, written as signed")
+
+
+def _set_noise(header: Header, n_frames: int) -> None:
+    """Write the gain and read noise of an average, where those of a frame are known."""
+    for keyword, source, factor, comment in (
+        ("GAINEFF", ("EGAIN",), n_frames, "[electron/adu] of the average"),
+        ("RDNEFF", ("RDNOISE", "READNOIS"), n_frames**-0.5, "[electron] read noise of the average"),
+    ):
+        value = next((header.get(k) for k in source if k in header), None)
+        if isinstance(value, int | float) and value > 0:
+            header.set(keyword, value * factor, comment)
+
+
+def _set_cards(header: Header, cards: Mapping[str, Value]) -> list[str]:
+    """Write the given cards; return what they replaced, the camera's own name also in DETECTOR."""
+    replaced = []
+    for keyword, value in cards.items():
+        old = header.get(keyword) if keyword in header else None
+        if old not in (None, "", value):
+            replaced.append(f"{keyword} was {old!r}")
+            if keyword == "INSTRUME" and "DETECTOR" not in header and "DETECTOR" not in cards:
+                header.set("DETECTOR", old, "INSTRUME of the raw frames")
+        header.set(keyword, value, "[deg] angle of the grating" if keyword == "GRATANG" else "")
+    return replaced
+
+
+def _name_inputs(header: Header, frames: Sequence[Frame], checksums: Mapping[Path, str]) -> None:
+    for i, frame in enumerate(frames, 1):
+        header.set(
+            f"ARIN{i:04}", "".join(c if " " <= c <= "~" else "?" for c in frame.path.name), "input"
+        )
+        header.set(f"ARSH{i:04}", checksums[frame.path], "sha256")
+
+
+def checked_cards(cards: Mapping[str, Value]) -> dict[str, Value]:
+    """Return cards fit for a header, the grating's angle as a number of degrees.
+
+    Raises
+    ------
+    HeaderError
+        A keyword or text cannot stand in a header.
+    UsageError
+        The angle is no number of degrees.
+
+    Examples
+    --------
+    >>> checked_cards({"GRATANG": "26.0 degrees", "GRATING": "1200"})
+    {'GRATANG': 26.0, 'GRATING': '1200'}
+    """
+    checked = {}
+    for keyword, value in cards.items():
+        is_angle = keyword == "GRATANG" and isinstance(value, str) and value != ""
+        checked[keyword] = _degrees(str(value)) if is_angle else value
+        card_images(keyword, checked[keyword])
+        if is_structural(keyword) or keyword in _COMMENTARY:
+            raise UsageError(
+                f"{keyword} is not a card that can be given", keyword=keyword, value=value
+            )
+    return checked
+
+
+def missing_cards(
+    targets: Iterable[Sequence[Frame]], required: Iterable[str], given: Mapping[str, Value]
+) -> list[str]:
+    """Return the required cards that are neither given nor in every frame, blank ones counting as none."""
+    frames = [frame for target in targets for frame in target]
+    return [
+        keyword
+        for keyword in required
+        if keyword not in given and any(f.image.header.get(keyword) in (None, "") for f in frames)
+    ]
+
+
+def _degrees(text: str) -> float:
+    try:
+        return float(text.lower().strip().removesuffix("degrees").removesuffix("deg"))
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is no angle in degrees",
+            keyword="GRATANG",
+            value=text,
+            hint="Give a number such as 26.0.",
+        ) from None

@@ -1,0 +1,45 @@
+"""Products as bytes, ready to be published: images and spectra with their headers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from arrayred.io.hdu import image_bytes
+from arrayred.io.product_header import Story, product_header
+from arrayred.io.table import TABLES, ecsv_table, fact_cards, fits_table, text_table
+from arrayred.model import COUNTS, FRAME
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def image_file(image: xr.Dataset, story: Story, name: str, dtype: str) -> dict[str, bytes]:
+    """Return an image (y, x) as a FITS file: content by name."""
+    told = replace(story, steps=image.attrs["history"])
+    return {name: image_bytes(product_header(told, name), image[COUNTS].values, dtype)}
+
+
+def calibrated_files(cube: xr.Dataset, story: Story, dtype: str) -> Iterator[tuple[str, bytes]]:
+    """Yield each frame of a calibrated cube as a FITS file, one at a time."""
+    for i, frame in enumerate(story.frames):
+        label = str(cube[FRAME].values[i]).replace("/", "_")
+        own = replace(story, frames=[frame])
+        yield from image_file(cube.isel({FRAME: i}), own, f"{label}_calibrated.fits", dtype).items()
+
+
+def spectrum_files(spectrum: xr.Dataset, story: Story, stem: str) -> dict[str, bytes]:
+    """Return a spectrum as the procedure's text tables, ECSV and FITS: content by name."""
+    told = replace(story, steps=spectrum.attrs["history"], facts=fact_cards(spectrum))
+    files = {
+        f"{stem}_{name}.txt": text_table(spectrum[variable].values)
+        for variable, name in TABLES.items()
+        if variable in spectrum
+    }
+    header = product_header(told, f"{stem}_spectrum.fits")
+    meta = product_header(told, f"{stem}_spectrum.ecsv").values()
+    return files | {
+        f"{stem}_spectrum.fits": fits_table(spectrum, header),
+        f"{stem}_spectrum.ecsv": ecsv_table(spectrum, meta),
+    }

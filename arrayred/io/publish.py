@@ -1,0 +1,110 @@
+"""The one write path: files appear whole or not at all.
+
+Each file is written to a temporary beside its place, synced, then renamed over it; the folders are
+synced last. Several files are published together: all temporaries are complete before the first
+rename, so a full disk leaves every old file as it was. A file that already has the same bytes is left
+alone; one with other bytes is not replaced unless that was asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from arrayred.errors import ArrayredError, StorageError, UsageError
+
+
+def publish(files: Mapping[Path, bytes], *, overwrite: bool = False) -> None:
+    """Write files, all of them or none.
+
+    Parameters
+    ----------
+    files : content by path; folders are made.
+    overwrite : replace files that have other content.
+
+    Raises
+    ------
+    UsageError
+        A file with other content is there and `overwrite` is not given. Nothing was written.
+    StorageError
+        The disk is full or refuses. Files of that name are as they were.
+    """
+    fresh = {path: content for path, content in files.items() if not _is_already(path, content)}
+    in_the_way = sorted(path for path in fresh if os.path.lexists(path))
+    if in_the_way and not overwrite:
+        more = f" (and {len(in_the_way) - 1} more)" if len(in_the_way) > 1 else ""
+        raise UsageError(
+            f"A file with other content is already there{more}",
+            path=in_the_way[0],
+            hint="Give --overwrite to replace it, or another output folder.",
+        )
+    temporaries: dict[Path, Path] = {}
+    try:
+        for path, content in fresh.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporaries[path] = _write_temporary(path, content)
+        for path, temporary in temporaries.items():
+            os.replace(temporary, path)
+        for folder in {path.parent for path in temporaries}:
+            _sync_folder(folder)
+    except OSError as error:
+        where = error.filename if isinstance(error.filename, str) else str(next(iter(fresh)))
+        raise _storage_error(error, Path(where), sum(map(len, fresh.values()))) from error
+    finally:
+        for temporary in temporaries.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _is_already(path: Path, content: bytes) -> bool:
+    """Tell whether a regular file of this content is there."""
+    try:
+        return (
+            not path.is_symlink()
+            and path.stat().st_size == len(content)
+            and path.read_bytes() == content
+        )
+    except OSError:
+        return False
+
+
+def _write_temporary(path: Path, content: bytes) -> Path:
+    temporary = path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    flags = (
+        os.O_WRONLY
+        | os.O_CREAT
+        | os.O_EXCL
+        | getattr(os, "O_NOFOLLOW", 0)
+        | getattr(os, "O_BINARY", 0)
+    )
+    handle = os.open(temporary, flags, 0o666)
+    try:
+        with open(handle, "wb", buffering=0) as file:
+            left = memoryview(content)
+            while left:
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _sync_folder(folder: Path) -> None:
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _storage_error(error: OSError, path: Path, n_bytes: int) -> ArrayredError:
+    return StorageError(
+        f"The product cannot be written ({error.strerror}; {n_bytes} bytes are needed)",
+        path=path,
+        hint="Make room or choose another output folder; nothing that was there is lost.",
+    )

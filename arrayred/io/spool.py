@@ -1,0 +1,150 @@
+"""Make compressed frames plain: each is decoded once into a file of raw pixels.
+
+Reading a band of a gzip file inflates all of it, every time; so a frame that is not plain is decoded
+once to the spool, a folder of this process that goes when it ends, and from then on is read like any
+other. What is written is bounded by what the header promises: a crafted file cannot fill the disk.
+
+Tile-compressed images go through astropy, one at a time. HCOMPRESS is refused: its decoder is not
+thread-safe and a damaged stream can bring the process down.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import tempfile
+import zlib
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from threading import Lock
+from typing import IO, Any
+from weakref import finalize
+
+import numpy as np
+
+from arrayred.errors import FrameError
+from arrayred.io.headers import ImageHDU, PixelSource, Stamp
+from arrayred.io.stack import stored_dtype
+
+_PIECE = 1 << 20
+_DRAIN_LIMIT = 256 << 20
+_decoding = Lock()
+
+
+class _Folder:
+    """A temporary folder that is removed when the process that made it ends."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="arrayred-"))
+        self._close = finalize(self, _remove_own, self.path, os.getpid())
+
+
+def _remove_own(path: Path, pid: int) -> None:
+    if os.getpid() == pid:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@cache
+def _folder(_pid: int) -> _Folder:
+    return _Folder()
+
+
+@dataclass(frozen=True)
+class _Key:
+    """An image known by its file and HDU, so that one content is decoded once in a process."""
+
+    image: ImageHDU = field(compare=False)
+    path: Path
+    stamp: Stamp
+    pid: int
+
+
+def plain(image: ImageHDU) -> PixelSource:
+    """Return where the uncompressed pixels of an image lie: in its own file, else in the spool.
+
+    Raises
+    ------
+    FrameError
+        The compressed data are damaged, or of a kind that is refused.
+    """
+    source = image.source
+    if image.packing == "plain":
+        return source
+    with _decoding:
+        path = _spooled(_Key(image, source.path, source.stamp, os.getpid()))
+    return replace(source, path=path, offset=0, stamp=Stamp.of(path.stat()))
+
+
+@cache
+def _spooled(key: _Key) -> Path:
+    image = key.image
+    handle, name = tempfile.mkstemp(suffix=".pixels", dir=_folder(key.pid).path)
+    try:
+        with open(handle, "wb") as target:
+            if image.packing == "gzip":
+                _inflate(image.source, target)
+            else:
+                target.write(_tiles(image))
+    except BaseException as error:
+        os.unlink(name)
+        if isinstance(error, EOFError | zlib.error | gzip.BadGzipFile):
+            raise FrameError(
+                f"The compressed file is damaged ({error})", path=key.path, hint="Copy it again."
+            ) from error
+        raise
+    return Path(name)
+
+
+def _inflate(image: PixelSource, target: IO[bytes]) -> None:
+    """Copy the pixels of a gzip file, then read on to its end so that its checksum is verified."""
+    with gzip.open(image.path, "rb") as source:
+        source.seek(image.offset)
+        left = image.n_bytes
+        while left:
+            piece = source.read(min(_PIECE, left))
+            if not piece:
+                raise FrameError(
+                    "The compressed file ends within its pixels",
+                    path=image.path,
+                    hint="Copy it again.",
+                )
+            target.write(piece)
+            left -= len(piece)
+        while piece := source.read(_PIECE):
+            left -= len(piece)
+            if left < -_DRAIN_LIMIT:
+                raise FrameError(
+                    "Far more follows than the header promises",
+                    path=image.path,
+                    hint="Decompress it by hand.",
+                )
+
+
+def _tiles(image: ImageHDU) -> bytes:
+    """Return the stored pixels of a tile-compressed image, big-endian."""
+    from astropy.io import fits
+
+    path, kind = image.source.path, image.header.get("ZCMPTYPE")
+    if kind == "HCOMPRESS_1":
+        raise FrameError(
+            "HCOMPRESS tiles are not read",
+            path=path,
+            keyword="ZCMPTYPE",
+            hint="Run funpack on it first.",
+        )
+    try:
+        with fits.open(path, do_not_scale_image_data=True, memmap=False) as hdus:
+            stored: Any = np.asarray(hdus[image.hdu].data)
+    except Exception as error:
+        raise FrameError(
+            f"The compressed image is damaged ({error})", path=path, hint="Copy it again."
+        ) from error
+    wanted = stored_dtype(image.source.pixels)
+    if stored.shape != image.source.shape or stored.dtype.kind != wanted.kind:
+        raise FrameError(
+            f"The compressed image is {stored.dtype} {stored.shape}, not as its header says",
+            path=path,
+        )
+    return bytes(stored.astype(wanted).tobytes())

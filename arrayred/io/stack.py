@@ -1,0 +1,208 @@
+"""FrameStack: N equal frames as one array-like that reads exactly the bytes of a band.
+
+Frames are uncompressed images (`io.spool` makes them so). A read is one `preadv` per frame into the
+caller's buffer, decoded in place: byte order, the sign bit of unsigned counts. Every read's count is
+checked and the file's stamp compared with the scan's, so that a frame that was cut or rewritten in
+between is an error, never wrong numbers. No handle stays open: a stack pickles as paths and offsets.
+
+Pixel values are those of the FITS Standard (4.0, 4.4.2.5): BZERO + BSCALE * stored, BLANK as NaN;
+integers stay native integers wherever BZERO is 0 or the offset that means unsigned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arrayred.errors import FrameError, MismatchError
+from arrayred.io.headers import PixelFormat, PixelSource, Stamp
+
+Pixels = NDArray[Any]
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+class FrameStack:
+    """Equal frames, readable by bands of rows.
+
+    Parameters
+    ----------
+    sources : where the pixels of each frame lie, all of one shape.
+
+    Raises
+    ------
+    MismatchError
+        Frames differ in shape.
+    """
+
+    ndim = 3
+
+    def __init__(self, sources: Sequence[PixelSource]) -> None:
+        first = sources[0]
+        for source in sources:
+            if source.shape != first.shape:
+                raise MismatchError(
+                    f"The frame has {source.shape} pixels, but {first.path.name} has {first.shape}",
+                    path=source.path,
+                    keyword="NAXIS",
+                    value=source.shape,
+                    hint="Stack frames of one shape only.",
+                )
+        self.sources = tuple(sources)
+        self.shape = (len(sources), *first.shape)
+        self.dtype = np.result_type(*{dtype_of(source.pixels) for source in sources})
+
+    def __repr__(self) -> str:
+        """Return shape, dtype and the first file's name."""
+        return f"FrameStack({self.shape}, {self.dtype}, {self.sources[0].path.name} ...)"
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> Pixels:
+        """Return the pixels of a slice of frames, rows and columns, reading whole rows only."""
+        frames, rows, columns = key
+        wanted = range(self.shape[1])[rows]
+        first, stop = (min(wanted), max(wanted) + 1) if wanted else (0, 0)
+        sources = self.sources[frames]
+        band = np.empty((len(sources), stop - first, self.shape[2]), self.dtype)
+        for source, target in zip(sources, band, strict=True):
+            _read_rows(source, first, stop, target)
+        return band[:, wanted[0] - first :: wanted.step, columns] if wanted else band[:, :, columns]
+
+    def read(self, first: int, stop: int, out: Pixels) -> None:
+        """Read rows first..stop (from 0, half-open) of every frame into out (frame, row, x).
+
+        Raises
+        ------
+        FrameError
+            A file has changed since the scan, has ended early, or cannot be read.
+        """
+        for source, target in zip(self.sources, out, strict=True):
+            _read_rows(source, first, stop, target)
+
+    @property
+    def token(self) -> str:
+        """Return a name that changes when a file does: paths, stamps, offsets and encodings."""
+        text = repr([(str(i.path), i.stamp, i.offset, i.shape, i.pixels) for i in self.sources])
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+    def __dask_tokenize__(self) -> str:
+        """Return the token, for dask's deterministic names."""
+        return self.token
+
+
+def dtype_of(pixels: PixelFormat) -> np.dtype[Any]:
+    """Return the native dtype in which an encoding is read.
+
+    Examples
+    --------
+    >>> dtype_of(PixelFormat(16, bzero=32768.0)), dtype_of(PixelFormat(16, bscale=0.5))
+    (dtype('uint16'), dtype('float64'))
+    """
+    stored = stored_dtype(pixels).newbyteorder("=")
+    if stored.kind == "f" and not _scaled(pixels):
+        return stored
+    if _needs_arithmetic(pixels):
+        exact_in_single = stored.itemsize <= 2 and not _scaled(pixels)
+        return np.dtype(np.float32 if exact_in_single else np.float64)
+    if pixels.bzero == _flip_of(pixels):
+        return np.dtype(f"{'i' if stored.kind == 'u' else 'u'}{stored.itemsize}")
+    return stored
+
+
+def stored_dtype(pixels: PixelFormat) -> np.dtype[Any]:
+    """Return the big-endian dtype of the stored bits."""
+    size = abs(pixels.bitpix) // 8
+    if pixels.bitpix < 0:
+        return np.dtype(f">f{size}")
+    return np.dtype(f">{'u' if size == 1 or pixels.wrapped else 'i'}{size}")
+
+
+def _flip_of(pixels: PixelFormat) -> float:
+    """Return the BZERO that turns signed into unsigned, or for bytes unsigned into signed."""
+    return -128.0 if pixels.bitpix == 8 else 2.0 ** (pixels.bitpix - 1)
+
+
+def _scaled(pixels: PixelFormat) -> bool:
+    """Tell whether values are not stored as they are, nor merely as unsigned."""
+    if pixels.bscale != 1.0 or pixels.bitpix < 0:
+        return (pixels.bzero, pixels.bscale) != (0.0, 1.0)
+    return pixels.bzero not in (0.0, _flip_of(pixels)) or (pixels.wrapped and pixels.bzero != 0.0)
+
+
+def _needs_arithmetic(pixels: PixelFormat) -> bool:
+    """Tell whether values are more than the stored bits in another order."""
+    return _scaled(pixels) or pixels.blank is not None
+
+
+def _read_rows(source: PixelSource, first: int, stop: int, target: Pixels) -> None:
+    stored, as_stored = stored_dtype(source.pixels), not _needs_arithmetic(source.pixels)
+    direct = as_stored and dtype_of(source.pixels) == target.dtype and target.flags.c_contiguous
+    raw = target.view(stored) if direct else np.empty((stop - first, source.shape[1]), stored)
+    _read_exactly(source, source.offset + first * source.shape[1] * stored.itemsize, raw)
+    if direct:
+        _decode_in_place(raw, source.pixels)
+    else:
+        target[...] = _decoded(raw, source.pixels)
+
+
+def _read_exactly(source: PixelSource, offset: int, raw: Pixels) -> None:
+    """Fill raw from a file's offset, looping over short reads."""
+    view = memoryview(raw.reshape(-1).view(np.uint8))
+    try:
+        handle = os.open(source.path, _OPEN_FLAGS)
+        try:
+            if Stamp.of(os.fstat(handle)) != source.stamp:
+                raise FrameError(
+                    "The file has changed since its header was read",
+                    path=source.path,
+                    hint="Run again.",
+                )
+            done = 0
+            while done < len(view):
+                count = _read_at(handle, view[done:], offset + done)
+                if count == 0:
+                    raise FrameError(
+                        "The file ends within its pixels", path=source.path, hint="Copy it again."
+                    )
+                done += count
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise FrameError(f"The file cannot be read ({error.strerror})", path=source.path) from error
+
+
+def _read_at(handle: int, view: memoryview, offset: int) -> int:
+    """Read into a buffer at an offset; where the system has no preadv, seek and read."""
+    if sys.platform != "win32":
+        return os.preadv(handle, [view], offset)
+    os.lseek(handle, offset, os.SEEK_SET)
+    piece = os.read(handle, len(view))
+    view[: len(piece)] = piece
+    return len(piece)
+
+
+def _decode_in_place(raw: Pixels, pixels: PixelFormat) -> None:
+    """Turn stored bits into native values in the same memory."""
+    if raw.dtype.itemsize > 1 and sys.byteorder == "little":
+        raw.byteswap(inplace=True)
+    if pixels.bitpix > 0 and pixels.bzero == _flip_of(pixels):
+        bits = raw.view(f"=u{raw.dtype.itemsize}")
+        np.bitwise_xor(bits, bits.dtype.type(1 << (pixels.bitpix - 1)), out=bits)
+
+
+def _decoded(raw: Pixels, pixels: PixelFormat) -> Pixels:
+    """Return stored bits as values in a new array."""
+    if not _needs_arithmetic(pixels):
+        native = np.ascontiguousarray(raw)
+        _decode_in_place(native, pixels)
+        return native.view(dtype_of(pixels))
+    values = raw.astype(np.float64)
+    values *= pixels.bscale
+    values += pixels.bzero
+    if pixels.blank is not None:
+        values[raw == pixels.blank] = np.nan
+    return values

@@ -1,0 +1,104 @@
+"""A spectrum as files: the procedure's two text tables, ECSV, and a FITS binary table.
+
+The text tables are the published procedure's to the byte: a line ``x y``, then column number and value
+as the shortest decimal that reads back as the same float64. ECSV is astropy's text format with units;
+both it and the FITS table are read by astropy and by `Spectrum.read` of specutils.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from arrayred.io.cards import Header, Value
+from arrayred.io.hdu import Column, table_bytes
+from arrayred.model import X
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+TABLES = {"counts_mean": "raw_extraction", "counts_mean_sky_subtracted": "skysubtracted"}
+"""Which variable of a spectrum is which text table of the procedure."""
+FACTS = {
+    "first_row": ("SPFIRST", "first row of the spectrum"),
+    "last_row": ("SPLAST", "last row of the spectrum"),
+    "n_bright_rows": ("SPBRIGHT", "rows of it above the threshold"),
+    "background_mean": ("BKGMEAN", "[adu] mean of the background sample"),
+    "background_std": ("BKGSTD", "[adu] standard deviation of its pixels"),
+    "threshold": ("THRESH", "[adu] what the mean of a row must exceed"),
+    "sky_first_row": ("SKYFIRST", "first row of the sky band"),
+    "sky_last_row": ("SKYLAST", "last row of the sky band"),
+}
+"""Which attribute of a spectrum is which card."""
+
+
+def text_table(values: Any) -> bytes:
+    """Return values (x) as the procedure's text table.
+
+    Examples
+    --------
+    >>> text_table(np.array([1.5, 2.0]))
+    b'x y\\n1.0 1.5\\n2.0 2.0\\n'
+    """
+    lines = [f"{float(i)!r} {value!r}" for i, value in enumerate(values.tolist(), 1)]
+    return "\n".join(["x y", *lines, ""]).encode()
+
+
+def columns_of(spectrum: xr.Dataset) -> list[Column]:
+    """Return the columns of a spectrum, x and flux first."""
+    first = [Column("x", "pix", "column of the image", spectrum[X].values.astype(np.int64))]
+    for name, variable in spectrum.data_vars.items():
+        first.append(
+            Column(str(name), variable.attrs["units"], variable.attrs["long_name"], variable.values)
+        )
+    return first
+
+
+def fact_cards(spectrum: xr.Dataset) -> list[tuple[str, Value, str]]:
+    """Return the rows and the numbers that found them as cards."""
+    return [
+        (keyword, spectrum.attrs[name], comment)
+        for name, (keyword, comment) in FACTS.items()
+        if name in spectrum.attrs
+    ]
+
+
+def fits_table(spectrum: xr.Dataset, header: Header) -> bytes:
+    """Return a spectrum as a FITS file: header in the primary HDU, columns in the table SPECTRUM."""
+    return table_bytes(header, "SPECTRUM", columns_of(spectrum))
+
+
+def ecsv_table(spectrum: xr.Dataset, meta: Mapping[str, Value]) -> bytes:
+    """Return a spectrum as ECSV 1.0.
+
+    Parameters
+    ----------
+    spectrum : its columns.
+    meta : what stands in the head beside them.
+    """
+    columns = columns_of(spectrum)
+    head = ["%ECSV 1.0", "---", "datatype:"]
+    for column in columns:
+        pairs = {
+            "name": column.name,
+            "unit": column.unit,
+            "datatype": column.values.dtype.name,
+            "description": column.description,
+        }
+        head.append(
+            "- {" + ", ".join(f"{key}: {json.dumps(value)}" for key, value in pairs.items()) + "}"
+        )
+    head += [
+        "meta: !!omap",
+        *(f"- {{{json.dumps(key)}: {json.dumps(value)}}}" for key, value in meta.items()),
+    ]
+    head.append("schema: astropy-2.0")
+    rows = zip(*(column.values.tolist() for column in columns), strict=True)
+    body = [
+        " ".join(column.name for column in columns),
+        *(" ".join(map(repr, row)) for row in rows),
+    ]
+    return "\n".join([*(f"# {line}" for line in head), *body, ""]).encode()

@@ -1,0 +1,135 @@
+"""The vocabulary: names of dimensions, coordinates and variables, and what a cube must be.
+
+Glossary (the term we use: the synonyms we avoid)
+
+- frame: exposure, file, sub. One image of the detector.
+- frame type: IMAGETYP, kind. One of bias, dark, flat, arc, light.
+- cube: stack, datacube. A Dataset whose `counts` are (frame, y, x).
+- image: a Dataset whose `counts` are (y, x): a master or a combined image.
+- master dark: superdark. The combination of the darks of one exposure.
+- calibrated: reduced, processed. Corrected for bias, dark, flat.
+- combined: stacked, coadded. One image from the calibrated frames of a target.
+- rows: aperture. The rows of the image that hold the spectrum (`Rows`).
+- background: the sample of rows that sets the detection threshold.
+- sky: the band(s) of rows subtracted from the spectrum.
+- target: object, source. What the lights of one group show.
+- night: dataset, run. The frames of one folder.
+- settled: computed, loaded. Held as one C-contiguous float64 block.
+
+`y` and `x` are FITS pixel numbers of the file, from 1: `.sel` speaks the language of image viewers,
+`.isel` that of numpy. This module imports xarray only for its annotations: commands that need no
+labels must not pay 0.8 s for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from arrayred.errors import MismatchError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+FRAME, Y, X = "frame", "y", "x"
+COUNTS = "counts"
+FrameType = Literal["bias", "dark", "flat", "arc", "light"]
+FRAME_TYPES: tuple[FrameType, ...] = get_args(FrameType)
+Chunks = int | Literal["auto"] | None
+"""Rows of a dask chunk; "auto": as many as suit; None: no dask, everything at once."""
+SETUP_COORDS = ("binning", "origin", "readout", "gain_setting")
+"""Scalar coordinates that must agree for two sets of pixels to be the same pixels of a detector."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows that hold a spectrum, and the numbers that found them.
+
+    Parameters
+    ----------
+    first, last : the spectrum's lowest and highest row, FITS numbers, both included.
+    n_bright : how many rows between them are above the threshold.
+    background_mean, background_std : of the pixels of the background sample, adu.
+    n_sigma : the factor of the rule.
+    threshold : background_mean + n_sigma * background_std: what a row's mean must exceed, adu.
+    others : further runs of bright rows that were not taken, as (first, last).
+    given : the rows were given by the user, not found.
+    """
+
+    first: int
+    last: int
+    n_bright: int
+    background_mean: float
+    background_std: float
+    n_sigma: float
+    threshold: float
+    others: tuple[tuple[int, int], ...] = ()
+    given: bool = False
+
+    @property
+    def n_rows(self) -> int:
+        """Return how many rows the spectrum has."""
+        return self.last - self.first + 1
+
+    @property
+    def span(self) -> slice:
+        """Return the rows as a slice of labels, for ``.sel(y=rows.span)``."""
+        return slice(self.first, self.last)
+
+
+def check_cube(cube: xr.Dataset) -> None:
+    """Raise MismatchError unless `counts` has the dims (frame, y, x)."""
+    _check_dims(cube, (FRAME, Y, X), "a cube")
+
+
+def check_image(image: xr.Dataset) -> None:
+    """Raise MismatchError unless `counts` has the dims (y, x) and lies in memory."""
+    _check_dims(image, (Y, X), "an image")
+    if image[COUNTS].chunks is not None:
+        raise MismatchError(
+            "The image is chunked, and its last bits would depend on the chunks",
+            hint="Pass it through settle() first.",
+        )
+
+
+def _check_dims(ds: xr.Dataset, dims: tuple[str, ...], what: str) -> None:
+    found = ds[COUNTS].dims if COUNTS in ds else tuple(ds.data_vars)
+    if found != dims:
+        raise MismatchError(
+            f"{what.capitalize()} has the variable 'counts' with dims {dims}, but this has {found}",
+            hint="Select or transpose first.",
+        )
+
+
+def require_same_pixels(one: xr.Dataset, other: xr.Dataset) -> None:
+    """Raise MismatchError unless both hold the same pixels of a detector.
+
+    Labels alone do not tell two subframes apart, so binning, origin, readout mode and gain setting
+    are compared where both sides know them.
+    """
+    for dim in (Y, X):
+        if not one.indexes[dim].equals(other.indexes[dim]):
+            raise MismatchError(
+                f"{dim} runs over {_extent(one, dim)} here and over {_extent(other, dim)} there",
+                hint="Combine frames of one shape and one subframe only.",
+            )
+    for name in SETUP_COORDS:
+        if name in one.coords and name in other.coords:
+            ours, theirs = one[name].item(), other[name].item()
+            if ours != theirs:
+                raise MismatchError(
+                    f"{name} is {ours!r} here and {theirs!r} there",
+                    keyword=name,
+                    value=theirs,
+                    hint="Take calibration frames made with the same setting.",
+                )
+
+
+def _extent(ds: xr.Dataset, dim: str) -> str:
+    index = ds.indexes[dim]
+    return f"{index[0]}:{index[-1]} ({index.size})" if index.size else "nothing"
+
+
+def note_history(ds: xr.Dataset, line: str) -> xr.Dataset:
+    """Return the Dataset with one line added to its history."""
+    return ds.assign_attrs(history=[*ds.attrs.get("history", []), line])

@@ -1,0 +1,106 @@
+"""Figures of a reduced target, drawn without pyplot's global state: `quick_look`.
+
+The bytes of a PNG depend on the numbers alone.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from arrayred.kernels.rows import row_means
+from arrayred.model import COUNTS, X, Y
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#666666"
+
+
+def quick_look(combined: xr.Dataset, spectrum: xr.Dataset, title: str) -> Figure:
+    """Draw a combined image with its rows and sky band, the row profile, and the spectrum.
+
+    Parameters
+    ----------
+    combined : counts (y, x) in adu, settled.
+    spectrum : what was extracted from it, in adu.
+    title : the target's name.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    grid = figure.add_gridspec(2, 2, width_ratios=(3, 1), height_ratios=(1.2, 1))
+    image_axes = figure.add_subplot(grid[0, 0])
+    _draw_image(image_axes, combined, spectrum)
+    _draw_profile(figure.add_subplot(grid[0, 1], sharey=image_axes), combined, spectrum)
+    _draw_spectrum(figure.add_subplot(grid[1, :]), spectrum)
+    figure.suptitle(title.replace("$", r"\$"))
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as PNG bytes, the same for the same figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _draw_image(axes: Axes, combined: xr.Dataset, spectrum: xr.Dataset) -> None:
+    counts = combined[COUNTS].values
+    low, high = np.nanpercentile(counts[::4, ::4], (1, 99.5))
+    x, y = combined[X].values, combined[Y].values
+    extent = (x[0] - 0.5, x[-1] + 0.5, y[0] - 0.5, y[-1] + 0.5)
+    axes.imshow(
+        counts, origin="lower", aspect="auto", extent=extent, cmap="gray", vmin=low, vmax=high
+    )
+    _mark_bands(axes, spectrum)
+    axes.set(xlabel="column", ylabel="row", title="combined image")
+
+
+def _draw_profile(axes: Axes, combined: xr.Dataset, spectrum: xr.Dataset) -> None:
+    means, threshold = row_means(combined[COUNTS].values), spectrum.attrs["threshold"]
+    axes.plot(means, combined[Y].values, color=_GREY, linewidth=0.8)
+    axes.axvline(
+        threshold, color="black", linestyle=":", linewidth=1, label=f"threshold {threshold:.1f}"
+    )
+    axes.set_xscale("symlog", linthresh=max(abs(threshold), 1.0))
+    _mark_bands(axes, spectrum)
+    axes.set(xlabel="mean of a row (adu)", title="rows")
+    axes.tick_params(labelleft=False)
+    axes.legend(fontsize="small", loc="upper right")
+
+
+def _mark_bands(axes: Axes, spectrum: xr.Dataset) -> None:
+    facts = spectrum.attrs
+    axes.axhspan(
+        facts["first_row"] - 0.5,
+        facts["last_row"] + 0.5,
+        color=_ORANGE,
+        alpha=0.35,
+        label=f"spectrum {facts['first_row']}:{facts['last_row']}",
+    )
+    if "sky_first_row" in facts:
+        axes.axhspan(
+            facts["sky_first_row"] - 0.5,
+            facts["sky_last_row"] + 0.5,
+            color=_BLUE,
+            alpha=0.35,
+            label=f"sky {facts['sky_first_row']}:{facts['sky_last_row']}",
+        )
+
+
+def _draw_spectrum(axes: Axes, spectrum: xr.Dataset) -> None:
+    sky_subtracted = "counts_mean_sky_subtracted" in spectrum
+    name = "counts_mean_sky_subtracted" if sky_subtracted else "counts_mean"
+    axes.plot(spectrum[X].values, spectrum[name].values, color=_ORANGE, linewidth=0.8)
+    axes.set(
+        xlabel="column",
+        ylabel="mean of a row (adu)",
+        title="spectrum less the sky" if sky_subtracted else "spectrum, sky included",
+        xlim=(int(spectrum[X][0]), int(spectrum[X][-1])),
+    )
+    axes.grid(alpha=0.3)

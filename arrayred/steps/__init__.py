@@ -1,0 +1,5 @@
+"""The verbs of the reduction: a Dataset in, a new Dataset out, one verb a file.
+
+A step takes plain values, never a Recipe, and knows nothing of files. Steps on cubes are lazy where
+the cube is; steps on images want settled ones.
+"""

@@ -1,0 +1,87 @@
+"""Take the sky out of a spectrum: `subtract_sky`.
+
+The band is the procedure's: as many rows as the spectrum has, beginning `offset` rows above its last
+row. Off the image the procedure would subtract half a sky, or none, and say nothing; here the band
+below is taken instead, or nothing is subtracted and an error says why.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from arrayred.errors import SkyBandError
+from arrayred.kernels.rows import sum_of_rows
+from arrayred.model import COUNTS, Rows, X, Y, check_image, note_history
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Side = Literal["auto", "above", "below", "clipped"]
+
+
+def subtract_sky(
+    spectrum: xr.Dataset,
+    image: xr.Dataset,
+    rows: Rows,
+    *,
+    offset: int = 50,
+    side: Side = "auto",
+    per_bright_row: bool = False,
+) -> xr.Dataset:
+    """Subtract the sum of an equally high band of sky.
+
+    Parameters
+    ----------
+    spectrum : what `extract` made of the image.
+    image : counts (y, x) in adu, settled.
+    rows : the rows of the spectrum.
+    offset : rows from the spectrum's last row to the band's first (or, below, the other way round).
+    side : "above"; "below"; "auto": above, or below where above is off the image; "clipped": above, cut
+        at the image's edge.
+    per_bright_row : divide by the number of bright rows, not by the number of rows summed.
+
+    Returns
+    -------
+    spectrum : `flux` less the sky, `sky` (x) the sum subtracted, `counts_mean_sky_subtracted` (x) the
+        procedure's mean of a row; the band as attributes sky_first_row and sky_last_row.
+
+    Raises
+    ------
+    SkyBandError
+        The band lies off the image.
+    """
+    check_image(image)
+    first, last = sky_band(image, rows, offset, side)
+    sky = sum_of_rows(image[COUNTS].sel({Y: slice(first, last)}).values)
+    units = spectrum["flux"].attrs["units"]
+    net = spectrum["flux"].values - sky
+    divisor = rows.n_bright if per_bright_row and not rows.given else rows.n_rows
+    spectrum = spectrum.assign(
+        flux=(X, net, {**spectrum["flux"].attrs, "long_name": "sum over the rows less the sky"}),
+        sky=(X, sky, {"units": units, "long_name": "sum over the sky band"}),
+        counts_mean_sky_subtracted=(
+            X,
+            net / divisor,
+            {"units": units, "long_name": "mean of a row less the sky"},
+        ),
+    ).assign_attrs(sky_first_row=first, sky_last_row=last)
+    return note_history(spectrum, f"sky of rows {first} to {last} subtracted")
+
+
+def sky_band(image: xr.Dataset, rows: Rows, offset: int, side: Side) -> tuple[int, int]:
+    """Return first and last row of the sky band, FITS numbers; see `subtract_sky`."""
+    low, high = int(image[Y][0]), int(image[Y][-1])
+    above = (rows.last + offset, rows.last + offset + rows.n_rows - 1)
+    below = (rows.first - offset - rows.n_rows + 1, rows.first - offset)
+    if side == "clipped":
+        return above[0], min(above[1], high)
+    for name, band in (("above", above), ("below", below)):
+        if side in (name, "auto") and low <= band[0] and band[1] <= high:
+            return band
+    asked = {"above": f"{above[0]}:{above[1]}", "below": f"{below[0]}:{below[1]}"}
+    raise SkyBandError(
+        f"The sky band {' or '.join(asked.values()) if side == 'auto' else asked[side]} for a spectrum of rows "
+        f"{rows.first}:{rows.last} lies off the image, which has rows {low}:{high}",
+        value=side,
+        hint="Choose another sky_offset or sky_side in the recipe, or --no-sky.",
+    )
