@@ -1,7 +1,7 @@
 """Nights from disk to disk: open, reduce, write; one target's failure is not another's.
 
-This is the only place that catches errors. Everything the headers can tell is checked first, so that
-a night that cannot be reduced says so, completely, before a pixel is read or a file written.
+This is the only place that catches errors. Everything the headers can tell is checked first, so
+that a night that cannot be reduced says so, completely, before a pixel is read or a file written.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arrayred.config import Recipe
-from arrayred.errors import ArrayredError, MissingCards, NightError, UsageError
+from arrayred.errors import ArrayredError, MissingCardsError, NightError, UsageError
 from arrayred.io.cards import Value
+from arrayred.io.frames import Frame
 from arrayred.io.product_header import Story, checked_cards, checksums_of, missing_cards
 from arrayred.io.products import calibrated_files, image_file, spectrum_files
 from arrayred.io.publish import publish
@@ -68,7 +69,7 @@ def check_night(night: Night, recipe: Recipe, order: Order) -> Plan:
     UsageError
         The order does not fit the night: one card or row range is given for several targets, or the
         output lies inside the input.
-    MissingCards
+    MissingCardsError
         Required cards are given by nobody.
     """
     out, folder = order.out.resolve(), night.folder.resolve()
@@ -90,10 +91,10 @@ def check_night(night: Night, recipe: Recipe, order: Order) -> Plan:
         )
     missing = _missing(night, plan, order)
     if missing and not order.allow_missing:
-        raise MissingCards(
-            f"Nothing gives {', '.join(missing)}, which every product of {night.instrument.name} must have",
+        raise MissingCardsError(
+            f"Nothing gives {', '.join(missing)}, required by {night.instrument.name}",
             keyword=missing[0],
-            hint=f"Give {', '.join(map(_option, missing))}; or --allow-missing to leave them blank.",
+            hint=f"Give {', '.join(map(_option, missing))}, or --allow-missing for blanks.",
         )
     return plan
 
@@ -159,7 +160,7 @@ class _Desk:
         return master
 
     def write_target(self, target: Target, dark: xr.Dataset | None) -> Outcome:
-        """Reduce and write one target; an error becomes its outcome, the combined image still written."""
+        """Reduce and write one target; an error becomes its outcome, what was made is written."""
         files: dict[str, bytes] = {}
         written: list[Path] = []
         spectrum, failure = None, None
@@ -186,7 +187,7 @@ class _Desk:
         return Outcome(target.name, tuple(written), spectrum if failure is None else None, failure)
 
     def _story(self, target: Target) -> Story:
-        darks: Sequence = target.darks.frames if target.darks else ()
+        darks: Sequence[Frame] = target.darks.frames if target.darks else ()
         return Story(
             target.lights.frames,
             darks,

@@ -75,8 +75,8 @@ class Recipe:
     def reference(cls) -> Self:
         """Return the published procedure to the letter.
 
-        Its quirks: the background sample leaves out the columns from 1536 on; the spectrum spans the
-        lowest to the highest bright row; the sky band is cut at the image's edge unsaid; the
+        Its quirks: the background sample leaves out the columns from 1536 on; the spectrum spans
+        the lowest to the highest bright row; the sky band is cut at the image's edge unsaid; the
         sky-subtracted sum is divided by the number of bright rows. Images are float64.
         """
         return cls(
@@ -104,7 +104,7 @@ class Recipe:
         for name, value in changes.items():
             _require_known(name, known, "setting")
             _check_value(name, value)
-        pairs = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
+        pairs: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
         return dataclasses.replace(self, **pairs)
 
 
@@ -115,7 +115,8 @@ class Instrument:
     Parameters
     ----------
     name : the instrument file's name.
-    keywords : for each fact (frame_type, exptime, time, ...) the keywords that may hold it, in order.
+    keywords : for each fact (frame_type, exptime, time, ...) the keywords that may hold it, in
+        order.
     types : for each frame type the spellings that mean it, lower case.
     cards : cards that every product gets.
     required : cards that every product must have, whether from the frames or from the user.
@@ -225,6 +226,7 @@ _OPTIONAL = ("background_columns", "rows")
 
 
 def _check_value(name: str, value: object) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
     if name in _CHOICES:
         fits, wanted = value in _CHOICES[name], f"one of {', '.join(map(str, _CHOICES[name]))}"
     elif name in _RANGES:
@@ -233,12 +235,9 @@ def _check_value(name: str, value: object) -> None:
             "two rows [first, last], 1 <= first <= last",
         )
     elif name in ("max_gap", "sky_offset"):
-        fits, wanted = isinstance(value, int) and value >= 0, "a whole number from 0"
+        fits, wanted = number and isinstance(value, int) and value >= 0, "a whole number from 0"
     else:
-        fits, wanted = (
-            isinstance(value, int | float) and 0 <= value < float("inf"),
-            "a number from 0",
-        )
+        fits, wanted = number and 0 <= float(str(value)) < float("inf"), "a number from 0"
     if not fits:
         raise UsageError(f"{name} must be {wanted}, not {value!r}", keyword=name, value=value)
 

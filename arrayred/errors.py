@@ -4,11 +4,11 @@
 
     ArrayredError
     ├── UsageError            exit 2   the call or command asks for something that cannot be
-    │   └── MissingCards               a product must have cards that nobody gave
+    │   └── MissingCardsError          a product must have cards that nobody gave
     ├── InputError            exit 4   the frames are not what the work needs
     │   ├── NightError                 every problem of a night at once
     │   ├── FrameError                 one file cannot be read as a frame
-    │   │   └── ForeignFile            it is no frame at all, though its name says so
+    │   │   └── ForeignFileError       it is no frame at all, though its name says so
     │   ├── HeaderError                a card is missing or makes no sense
     │   ├── MismatchError              frames or images that do not go together
     │   ├── NoDarkError                no dark matches a frame
@@ -28,12 +28,12 @@ from typing import ClassVar
 
 
 def printable(text: str) -> str:
-    """Return text with control, bidirectional and undecodable characters escaped.
+    r"""Return text with control, bidirectional and undecodable characters escaped.
 
     Examples
     --------
-    >>> printable("a\\x1b[31mb")
-    'a\\\\x1b[31mb'
+    >>> print(printable("a\x1b[31mb"))
+    a\x1b[31mb
     """
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
@@ -82,7 +82,7 @@ class UsageError(ArrayredError):
     exit_code = 2
 
 
-class MissingCards(UsageError):
+class MissingCardsError(UsageError):
     """A product must have cards that neither the frames nor the user gave."""
 
 
@@ -96,7 +96,7 @@ class FrameError(InputError):
     """One file cannot be read as a frame."""
 
 
-class ForeignFile(FrameError):
+class ForeignFileError(FrameError):
     """A file that is no frame at all, though its name says so."""
 
 

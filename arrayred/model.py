@@ -130,6 +130,11 @@ def _extent(ds: xr.Dataset, dim: str) -> str:
     return f"{index[0]}:{index[-1]} ({index.size})" if index.size else "nothing"
 
 
+def remark(ds: xr.Dataset, text: str) -> xr.Dataset:
+    """Return the Dataset with one more remark that its user should read."""
+    return ds.assign_attrs(remarks=[*ds.attrs.get("remarks", []), text])
+
+
 def note_history(ds: xr.Dataset, line: str) -> xr.Dataset:
     """Return the Dataset with one line added to its history."""
     return ds.assign_attrs(history=[*ds.attrs.get("history", []), line])

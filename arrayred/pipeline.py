@@ -1,9 +1,9 @@
 """The whole reduction on one page: what is done to a night, in order, in ordinary Python.
 
-Masters settle first: they are two-dimensional, written anyway, and reusable. Then each target goes by
-itself from its lights to its spectrum. Everything up to the combined image may be lazy; `settle` is
-the one place where dask computes. Beyond it every step works on one contiguous float64 block, because
-sums over rows of a block that is chunked or laid out otherwise end in other bits.
+Masters settle first: they are two-dimensional, written anyway, and reusable. Then each target goes
+by itself from its lights to its spectrum. Everything up to the combined image may be lazy;
+`settle` is the one place where dask computes. Beyond it every step works on one contiguous float64
+block, because sums over rows of a block that is chunked or laid out otherwise end in other bits.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ def reduce_night(
     ----------
     night : a folder, or what `open_night` returned.
     recipe : what to do; the defaults of `Recipe` if left out.
-    chunks : None reads frames at once; a number makes dask chunks of that many rows; "auto" reads at
-        once what is small (256 MB a group) and chunks the rest. The result does not depend on it.
+    chunks : None reads frames at once; a number makes dask chunks of that many rows; "auto" reads
+        at once what is small (256 MB a group) and chunks the rest. The result does not depend on
+        it.
 
     Returns
     -------
-    tree : /masters/dark/<exposure> and /targets/<target>/{combined, spectrum}, with `calibrated` where
-        the recipe asks for it.
+    tree : /masters/dark/<exposure> and /targets/<target>/{combined, spectrum}, with `calibrated`
+        where the recipe asks for it.
 
     Raises
     ------

@@ -50,47 +50,44 @@ def png(figure: Figure) -> bytes:
 
 
 def _draw_image(axes: Axes, combined: xr.Dataset, spectrum: xr.Dataset) -> None:
-    counts = combined[COUNTS].values
-    low, high = np.nanpercentile(counts[::4, ::4], (1, 99.5))
+    """Draw the image with a stretch that shows the sky's noise and the star at once."""
+    from matplotlib.colors import AsinhNorm
+
+    counts, facts = combined[COUNTS].values, spectrum.attrs
+    noise = max(facts["background_std"], 1.0)
+    high = max(float(np.nanpercentile(counts, 99.9)), noise)
+    norm = AsinhNorm(2 * noise, vmin=facts["background_mean"] - 5 * noise, vmax=high)
     x, y = combined[X].values, combined[Y].values
     extent = (x[0] - 0.5, x[-1] + 0.5, y[0] - 0.5, y[-1] + 0.5)
-    axes.imshow(
-        counts, origin="lower", aspect="auto", extent=extent, cmap="gray", vmin=low, vmax=high
-    )
-    _mark_bands(axes, spectrum)
+    axes.imshow(counts, origin="lower", aspect="auto", extent=extent, cmap="gray", norm=norm)
+    for first, last, colour, _ in _bands(spectrum):
+        for edge in (first - 0.5, last + 0.5):
+            axes.axhline(edge, color=colour, linewidth=0.9)
     axes.set(xlabel="column", ylabel="row", title="combined image")
 
 
 def _draw_profile(axes: Axes, combined: xr.Dataset, spectrum: xr.Dataset) -> None:
+    """Draw the mean of each row beside the image, with the threshold."""
     means, threshold = row_means(combined[COUNTS].values), spectrum.attrs["threshold"]
     axes.plot(means, combined[Y].values, color=_GREY, linewidth=0.8)
-    axes.axvline(
-        threshold, color="black", linestyle=":", linewidth=1, label=f"threshold {threshold:.1f}"
-    )
-    axes.set_xscale("symlog", linthresh=max(abs(threshold), 1.0))
-    _mark_bands(axes, spectrum)
+    axes.axvline(threshold, color="black", linestyle=":", linewidth=1, label=f"{threshold:.1f} adu")
+    axes.set_xscale("symlog", linthresh=2 * max(abs(threshold), 1.0))
+    axes.set_xlim(min(float(np.nanmin(means)), 0.0), 1.3 * float(np.nanmax(means)))
+    for first, last, colour, name in _bands(spectrum):
+        label = f"{name} {first}:{last}"
+        axes.axhspan(first - 0.5, last + 0.5, color=colour, alpha=0.35, label=label)
     axes.set(xlabel="mean of a row (adu)", title="rows")
     axes.tick_params(labelleft=False)
     axes.legend(fontsize="small", loc="upper right")
 
 
-def _mark_bands(axes: Axes, spectrum: xr.Dataset) -> None:
+def _bands(spectrum: xr.Dataset) -> list[tuple[int, int, str, str]]:
+    """Return first row, last row, colour and name of the spectrum and its sky."""
     facts = spectrum.attrs
-    axes.axhspan(
-        facts["first_row"] - 0.5,
-        facts["last_row"] + 0.5,
-        color=_ORANGE,
-        alpha=0.35,
-        label=f"spectrum {facts['first_row']}:{facts['last_row']}",
-    )
-    if "sky_first_row" in facts:
-        axes.axhspan(
-            facts["sky_first_row"] - 0.5,
-            facts["sky_last_row"] + 0.5,
-            color=_BLUE,
-            alpha=0.35,
-            label=f"sky {facts['sky_first_row']}:{facts['sky_last_row']}",
-        )
+    bands = [(facts["first_row"], facts["last_row"], _ORANGE, "spectrum")]
+    if facts.get("sky_first_row", 1) <= facts.get("sky_last_row", 0):
+        bands.append((facts["sky_first_row"], facts["sky_last_row"], _BLUE, "sky"))
+    return bands
 
 
 def _draw_spectrum(axes: Axes, spectrum: xr.Dataset) -> None:

@@ -1,12 +1,12 @@
 """A synthetic night with known truth: `simulate_night`.
 
-The detector adds a bias level, read noise and a dark current with hot pixels; a star's light falls on
-rows around a trace that may be tilted, blurred by the seeing, with absorption lines; the sky shines
-everywhere. Photons and dark electrons are Poisson distributed, read noise is normal, and counts are
-rounded to whole adu, as a camera's converter does.
+The detector adds a bias level, read noise and a dark current with hot pixels; a star's light falls
+on rows around a trace that may be tilted, blurred by the seeing, with absorption lines; the sky
+shines everywhere. Photons and dark electrons are Poisson distributed, read noise is normal, and
+counts are rounded to whole adu, as a camera's converter does.
 
-Frames are made one by one as they are asked for, each from its own random stream, so that a night of
-any size fits into memory and the same seed gives the same frames in any order.
+Frames are made one by one as they are asked for, each from its own random stream, so that a night
+of any size fits into memory and the same seed gives the same frames in any order.
 """
 
 from __future__ import annotations
@@ -123,8 +123,8 @@ class SimulatedNight:
 
         Returns
         -------
-        truth : `flux` (x), the star's light in adu per frame; `star` (y, x), its image without noise;
-            `dark` (y, x), bias level and dark current; all in adu, float64.
+        truth : `flux` (x), the star's light in adu per frame; `star` (y, x), its image without
+            noise; `dark` (y, x), bias level and dark current; all in adu, float64.
         """
         import xarray as xr
 
@@ -203,7 +203,7 @@ def _star_rate(detector: Detector, star: Star) -> Image:
     trace = middle + star.tilt * ((x - 1) / max(n_columns - 1, 1) - 0.5)
     sigma_y = star.seeing / 2.3548
     profile = np.exp(-0.5 * ((y - trace) / sigma_y) ** 2) / (sigma_y * np.sqrt(2 * np.pi))
-    return flux * profile
+    return np.asarray(flux * profile)
 
 
 def _exposed(detector: Detector, electrons: Image, rng: np.random.Generator) -> NDArray[Any]:

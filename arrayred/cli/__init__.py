@@ -1,7 +1,7 @@
 """The command line: one module a command, nothing heavy imported before it is needed.
 
-Errors of ours become one line on stderr and an exit code (see `arrayred.errors`); anything else is a
-bug of arrayred and says so with a traceback. Only this package exits.
+Errors of ours become one line on stderr and an exit code (see `arrayred.errors`); anything else is
+a bug of arrayred and says so with a traceback. Only this package exits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ INTERRUPTED, TERMINATED = 130, 143
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="arrayred")
 def cli() -> None:
-    """Turn the frames of a spectrograph's night into spectra.
+    r"""Turn the frames of a spectrograph's night into spectra.
 
     \b
     arrayred demo                       a simulated night, start to finish

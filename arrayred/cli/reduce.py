@@ -57,7 +57,7 @@ _CARDS = {"object": "OBJECT", "grating": "GRATING", "grating_angle": "GRATANG"}
 @wish("-v", "--verbose", is_flag=True, help="Print files and timings too.")
 @click.pass_context
 def reduce(ctx: click.Context, night: Path, out: Path) -> None:
-    """Reduce the frames in the folder NIGHT to spectra in the folder OUT.
+    r"""Reduce the frames in the folder NIGHT to spectra in the folder OUT.
 
     \b
     arrayred reduce 2020-11-03/raw -o reduced
@@ -135,7 +135,8 @@ def _scheduler(name: str | None) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext()
     import dask.config
 
-    return dask.config.set(scheduler=name)
+    chosen: contextlib.AbstractContextManager[object] = dask.config.set(scheduler=name)
+    return chosen
 
 
 def _tell_plan(night: Night, plan: Plan, order: Order) -> None:
@@ -165,8 +166,8 @@ def tell(outcome: Outcome, recipe: Recipe, *, verbose: bool = False) -> None:
         click.echo(f"  Top edge of the spectrum: y= {facts['last_row']}")
         click.echo(f"  Thickness of the spectrum: {facts['n_bright_rows']}")
         click.echo(f"  Number of spectrum rows selected: {facts['n_rows']}")
-        for note in facts.get("notes", ()):
-            click.echo(f"  Note: {note}")
+        for remark in facts.get("remarks", ()):
+            click.echo(f"  Note: {remark}")
     if outcome.files:
         folder = min(outcome.files, key=lambda path: len(path.parts)).parent
         click.echo(f"  {len(outcome.files)} files in {folder}")

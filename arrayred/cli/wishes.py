@@ -1,7 +1,7 @@
 """Options that are collected by name instead of becoming parameters of the command's function.
 
-A command with twenty options would have a function with twenty parameters; here each option leaves its
-value, if it was given, in the context's `Wishes`, and the function reads them by name.
+A command with twenty options would have a function with twenty parameters; here each option leaves
+its value, if it was given, in the context's `Wishes`, and the function reads them by name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def wishes_of(ctx: click.Context) -> Wishes:
     return cast(Wishes, ctx.ensure_object(dict))
 
 
-class RowRange(click.ParamType):
+class RowRange(click.ParamType[tuple[int, int]]):
     """``A:B``, FITS rows, both included."""
 
     name = "A:B"
@@ -43,10 +43,10 @@ class RowRange(click.ParamType):
         first, colon, last = str(value).partition(":")
         if colon and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last):
             return int(first), int(last)
-        self.fail(f"{value!r} is not A:B, two rows counted from 1, A not above B.", param, ctx)
+        return self.fail(f"{value!r} is not A:B, two rows from 1 on, A not above B.", param, ctx)
 
 
-class Card(click.ParamType):
+class Card(click.ParamType[tuple[str, str | int | float]]):
     """``KEY=VALUE``; numbers become numbers unless quoted."""
 
     name = "KEY=VALUE"

@@ -1,1 +1,4 @@
-"""The only door to disk: frames in, products out. FITS keywords appear here and in TOML files only."""
+"""The only door to disk: frames in, products out.
+
+FITS keywords appear here and in instrument files only.
+"""

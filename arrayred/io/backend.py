@@ -1,9 +1,9 @@
 """The xarray entry point: ``xr.open_dataset(file_or_folder, engine="arrayred", chunks={})``.
 
 One file opens as (y, x), a folder or a list of files as (frame, y, x). Pixels stay on disk until
-they are asked for; with `chunks={}` the chunks are bands of rows across all frames. Values and dtype
-are those of `open_frames`. The adapters of `xarray.core.indexing` used here are the documented way
-to write a lazy backend; a contract test watches them.
+they are asked for; with `chunks={}` the chunks are bands of rows across all frames. Values and
+dtype are those of `open_frames`. The adapters of `xarray.core.indexing` used here are the
+documented way to write a lazy backend; a contract test watches them.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ class Header:
         return list(self._cards)
 
     def values(self) -> dict[str, Value]:
-        """Return the values of all cards that can be understood; commentary as lists joined by lines."""
+        """Return the values of all readable cards; those of commentary joined by line breaks."""
         table: dict[str, Value] = {}
         for keyword in dict.fromkeys(k for k in self if k != "CONTINUE"):
             if keyword in _COMMENTARY:

@@ -46,8 +46,8 @@ def open_frames(
 
     Returns
     -------
-    cube : `counts` (frame, y, x) in adu, native dtype, with the coordinates of the data model; frames
-        in canonical order (time, then name).
+    cube : `counts` (frame, y, x) in adu, native dtype, with the coordinates of the data model;
+        frames in canonical order (time, then name).
 
     Raises
     ------

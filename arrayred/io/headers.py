@@ -18,9 +18,9 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, cast
 
-from arrayred.errors import ForeignFile, FrameError, HeaderError
+from arrayred.errors import ForeignFileError, FrameError, HeaderError
 from arrayred.io.cards import BLOCK, CARD, Header
 
 FITS_SUFFIXES = (".fit", ".fits", ".fts", ".fit.gz", ".fits.gz", ".fts.gz", ".fits.fz", ".fit.fz")
@@ -35,8 +35,8 @@ Packing = Literal["plain", "gzip", "tiles"]
 class PixelFormat:
     """How the pixels of an image are encoded: BITPIX, BZERO, BSCALE, BLANK.
 
-    `wrapped` says that the camera wrote unsigned counts as if they were signed, so that the top half
-    of the range appears negative; the bits are then read as unsigned.
+    `wrapped` says that the camera wrote unsigned counts as if they were signed, so that the top
+    half of the range appears negative; the bits are then read as unsigned.
     """
 
     bitpix: int
@@ -139,7 +139,7 @@ def scan(path: Path) -> ImageHDU:
             stamp = Stamp.of(os.fstat(file.fileno()))
             zipped = file.read(2) == b"\x1f\x8b"
             file.seek(0)
-            stream = gzip.GzipFile(fileobj=file) if zipped else file
+            stream = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if zipped else file
             image = _first_image(path, stream, stamp, "gzip" if zipped else "plain")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise FrameError(
@@ -164,7 +164,7 @@ def _open_regular(path: Path) -> IO[bytes]:
     handle = os.open(path, _OPEN_FLAGS)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise ForeignFile("This is no regular file", path=path, hint="Move it away.")
+        raise ForeignFileError("This is no regular file", path=path, hint="Move it away.")
     return open(handle, "rb")
 
 
@@ -193,7 +193,9 @@ def _first_image(path: Path, stream: IO[bytes], stamp: Stamp, packing: Packing) 
         primary = header if primary is None else primary
         offset += size
         stream.seek(offset)
-    raise ForeignFile("The file holds no image", path=path, hint="Move it away, or exclude it.")
+    raise ForeignFileError(
+        "The file holds no image", path=path, hint="Move it away, or exclude it."
+    )
 
 
 def _header_bytes(path: Path, stream: IO[bytes], *, first: bool) -> bytes | None:
@@ -208,7 +210,7 @@ def _header_bytes(path: Path, stream: IO[bytes], *, first: bool) -> bytes | None
                 )
             return None
         if not blocks and first and not block.startswith(b"SIMPLE  ="):
-            raise ForeignFile("This is no FITS file", path=path, hint="Move it away.")
+            raise ForeignFileError("This is no FITS file", path=path, hint="Move it away.")
         if len(block) < BLOCK:
             raise FrameError(
                 "The file ends within its header",

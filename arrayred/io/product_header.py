@@ -1,8 +1,9 @@
 """The header of a product: copied from the first science frame, then mended.
 
-A card whose value differs between the inputs never survives as the first frame's: `_WHEN_DIFFERENT`
-says what becomes of it, and what has no rule is dropped and listed in HISTORY. Times are those of the
-whole exposure. Cards that describe the raw file's own layout, its display, or its owner's licence go.
+A card whose value differs between the inputs never survives as the first frame's:
+`_WHEN_DIFFERENT` says what becomes of it, and what has no rule is dropped and listed in HISTORY.
+Times are those of the whole exposure. Cards that describe the raw file's own layout, its display,
+or its owner's licence go.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Story:
     frames : the frames whose header it continues, in canonical order.
     calibrations : further frames that went into it.
     steps : what was done, one line a step.
+    remarks : what a user of the product should know.
     method : how the frames were combined, "average" or "median".
     calstat : the letters of the corrections applied, or "".
     cards : cards given by the instrument file and the user.
@@ -47,6 +49,7 @@ class Story:
     frames: Sequence[Frame]
     calibrations: Sequence[Frame] = ()
     steps: Sequence[str] = ()
+    remarks: Sequence[str] = ()
     method: str = "average"
     calstat: str = ""
     cards: Mapping[str, Value] = field(default_factory=dict)
@@ -83,6 +86,8 @@ def product_header(story: Story, filename: str) -> Header:
         header.note("HISTORY", f"arrayred: {step}")
     for old in replaced:
         header.note("HISTORY", f"arrayred: {old}")
+    for remark in story.remarks:
+        header.note("COMMENT", f"arrayred: {remark}")
     if dropped:
         header.note(
             "HISTORY",
@@ -128,9 +133,11 @@ def _mend_differences(header: Header, frames: Sequence[Frame]) -> list[str]:
             header.set(keyword, sum(numbers) / len(numbers), f"mean of {len(numbers)} frames")
         else:
             dropped.append(keyword)
-    for keyword in ("HISTORY", "COMMENT"):
-        if any(other.lines(keyword) != header.lines(keyword) for other in others):
-            dropped.append(keyword)
+    dropped += [
+        keyword
+        for keyword in ("HISTORY", "COMMENT")
+        if any(other.lines(keyword) != header.lines(keyword) for other in others)
+    ]
     header.drop(dropped)
     return sorted(set(dropped) - {"DATE-OBS"})
 
@@ -231,7 +238,7 @@ def checked_cards(cards: Mapping[str, Value]) -> dict[str, Value]:
 def missing_cards(
     targets: Iterable[Sequence[Frame]], required: Iterable[str], given: Mapping[str, Value]
 ) -> list[str]:
-    """Return the required cards that are neither given nor in every frame, blank ones counting as none."""
+    """Return the required cards that are neither given nor filled in every frame."""
     frames = [frame for target in targets for frame in target]
     return [
         keyword

@@ -31,7 +31,12 @@ def calibrated_files(cube: xr.Dataset, story: Story, dtype: str) -> Iterator[tup
 
 def spectrum_files(spectrum: xr.Dataset, story: Story, stem: str) -> dict[str, bytes]:
     """Return a spectrum as the procedure's text tables, ECSV and FITS: content by name."""
-    told = replace(story, steps=spectrum.attrs["history"], facts=fact_cards(spectrum))
+    told = replace(
+        story,
+        steps=spectrum.attrs["history"],
+        remarks=spectrum.attrs.get("remarks", ()),
+        facts=fact_cards(spectrum),
+    )
     files = {
         f"{stem}_{name}.txt": text_table(spectrum[variable].values)
         for variable, name in TABLES.items()

@@ -2,8 +2,8 @@
 
 Each file is written to a temporary beside its place, synced, then renamed over it; the folders are
 synced last. Several files are published together: all temporaries are complete before the first
-rename, so a full disk leaves every old file as it was. A file that already has the same bytes is left
-alone; one with other bytes is not replaced unless that was asked for.
+rename, so a full disk leaves every old file as it was. A file that already has the same bytes is
+left alone; one with other bytes is not replaced unless that was asked for.
 """
 
 from __future__ import annotations

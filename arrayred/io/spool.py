@@ -1,8 +1,9 @@
 """Make compressed frames plain: each is decoded once into a file of raw pixels.
 
-Reading a band of a gzip file inflates all of it, every time; so a frame that is not plain is decoded
-once to the spool, a folder of this process that goes when it ends, and from then on is read like any
-other. What is written is bounded by what the header promises: a crafted file cannot fill the disk.
+Reading a band of a gzip file inflates all of it, every time; so a frame that is not plain is
+decoded once to the spool, a folder of this process that goes when it ends, and from then on is
+read like any other. What is written is bounded by what the header promises: a crafted file cannot
+fill the disk.
 
 Tile-compressed images go through astropy, one at a time. HCOMPRESS is refused: its decoder is not
 thread-safe and a damaged stream can bring the process down.

@@ -1,9 +1,10 @@
 """FrameStack: N equal frames as one array-like that reads exactly the bytes of a band.
 
-Frames are uncompressed images (`io.spool` makes them so). A read is one `preadv` per frame into the
-caller's buffer, decoded in place: byte order, the sign bit of unsigned counts. Every read's count is
-checked and the file's stamp compared with the scan's, so that a frame that was cut or rewritten in
-between is an error, never wrong numbers. No handle stays open: a stack pickles as paths and offsets.
+Frames are uncompressed images (`io.spool` makes them so). A read is one `preadv` per frame into
+the caller's buffer, decoded in place: byte order, the sign bit of unsigned counts. Every read's
+count is checked and the file's stamp compared with the scan's, so that a frame that was cut or
+rewritten in between is an error, never wrong numbers. No handle stays open: a stack pickles as
+paths and offsets.
 
 Pixel values are those of the FITS Standard (4.0, 4.4.2.5): BZERO + BSCALE * stored, BLANK as NaN;
 integers stay native integers wherever BZERO is 0 or the offset that means unsigned.
@@ -151,7 +152,7 @@ def _read_rows(source: PixelSource, first: int, stop: int, target: Pixels) -> No
 
 def _read_exactly(source: PixelSource, offset: int, raw: Pixels) -> None:
     """Fill raw from a file's offset, looping over short reads."""
-    view = memoryview(raw.reshape(-1).view(np.uint8))
+    view = raw.reshape(-1).view(np.uint8).data
     try:
         handle = os.open(source.path, _OPEN_FLAGS)
         try:

@@ -1,8 +1,8 @@
 """A spectrum as files: the procedure's two text tables, ECSV, and a FITS binary table.
 
-The text tables are the published procedure's to the byte: a line ``x y``, then column number and value
-as the shortest decimal that reads back as the same float64. ECSV is astropy's text format with units;
-both it and the FITS table are read by astropy and by `Spectrum.read` of specutils.
+The text tables are the published procedure's to the byte: a line ``x y``, then column number and
+value as the shortest decimal that reads back as the same float64. ECSV is astropy's text format
+with units; both it and the FITS table are read by astropy and by `Spectrum.read` of specutils.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def text_table(values: Any) -> bytes:
 
     Examples
     --------
-    >>> text_table(np.array([1.5, 2.0]))
-    b'x y\\n1.0 1.5\\n2.0 2.0\\n'
+    >>> text_table(np.array([1.5, 2.0])).decode().splitlines()
+    ['x y', '1.0 1.5', '2.0 2.0']
     """
     lines = [f"{float(i)!r} {value!r}" for i, value in enumerate(values.tolist(), 1)]
     return "\n".join(["x y", *lines, ""]).encode()
@@ -67,7 +67,7 @@ def fact_cards(spectrum: xr.Dataset) -> list[tuple[str, Value, str]]:
 
 
 def fits_table(spectrum: xr.Dataset, header: Header) -> bytes:
-    """Return a spectrum as a FITS file: header in the primary HDU, columns in the table SPECTRUM."""
+    """Return a spectrum as a FITS file: header in the primary HDU, columns in the table."""
     return table_bytes(header, "SPECTRUM", columns_of(spectrum))
 
 

@@ -34,8 +34,8 @@ def unwrap(frames: Sequence[Frame], instrument: Instrument) -> list[Frame]:
 
     Parameters
     ----------
-    frames : frames of one camera. Where no raw bias or dark is among them, those in the same folders
-        decide; where there is none either, the pixels stay as the files declare them.
+    frames : frames of one camera. Where no raw bias or dark is among them, those in the same
+        folders decide; where there is none either, the pixels stay as the files declare them.
     instrument : what headers mean.
     """
     doubtful = [f for f in frames if _may_be_wrapped(f)]

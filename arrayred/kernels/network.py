@@ -1,9 +1,9 @@
 """Selection networks: the middle of n values by a fixed list of compare-exchanges.
 
 A sorting network compares positions, not values, so each comparator is one `numpy.minimum` and one
-`numpy.maximum` of whole strips of pixels: no gather, no branch, the native dtype. Batcher's odd-even
-merge network (Knuth, The Art of Computer Programming 3, 5.3.4) is pruned from the outputs backwards
-to what the middle needs: 8 comparators for 5 frames, 32 for 11, 113 for 25, 911 for 101.
+`numpy.maximum` of whole strips of pixels: no gather, no branch, the native dtype. Batcher's
+odd-even merge network (Knuth, The Art of Computer Programming 3, 5.3.4) is pruned from the outputs
+backwards to what the middle needs: 8 comparators for 5 frames, 32 for 11, 113 for 25, 911 for 101.
 
 Why: the median of 25 uint16 frames takes a tenth of the time of `numpy.median`.
 """

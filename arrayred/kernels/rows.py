@@ -41,8 +41,9 @@ def row_statistics(block: Pixels) -> Values:
     statistics = np.empty((3, *block.shape[:-1]), np.float64)
     for frame in np.ndindex(block.shape[:-2]):
         values = np.ascontiguousarray(block[frame], np.float64)
-        for which, reduce in enumerate((np.mean, np.std, np.median)):
-            statistics[(which, *frame)] = reduce(values, axis=-1)
+        statistics[(0, *frame)] = np.mean(values, axis=-1)
+        statistics[(1, *frame)] = np.std(values, axis=-1)
+        statistics[(2, *frame)] = np.median(values, axis=-1)
     return statistics
 
 

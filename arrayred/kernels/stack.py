@@ -5,9 +5,11 @@ whatever the number of rows in the block, since nothing is ever added across pix
 
 `minus` is subtracted inside. For a median it may be subtracted after the selection, because
 rounding keeps order. For a mean, (S - n*d)/n equals the mean of the differences bit for bit when S
-and n*d are exactly representable, which `_exact_in` checks; otherwise each frame is corrected first.
+and n*d are exactly representable, which `_exact_in` checks; otherwise each frame is corrected
+first.
 
-Why strips: the working set of a strip stays in the cache; one call on whole frames is 3 times slower.
+Why strips: the working set of a strip stays in the cache; one call on whole frames is 3 times
+slower.
 """
 
 from __future__ import annotations
@@ -138,7 +140,7 @@ class _Strips:
 def _strip_rows(block: Block) -> int:
     """Return how many rows of all frames fill a strip."""
     bytes_per_row = (block.shape[0] + 1) * block.shape[2] * block.dtype.itemsize
-    return max(8, _STRIP_BYTES // max(bytes_per_row, 1))
+    return max(8, _STRIP_BYTES // max(int(bytes_per_row), 1))
 
 
 def _strips(block: Block) -> Iterator[slice]:
@@ -185,7 +187,7 @@ def _integer_mean(strip: Block, minus: Image | None) -> Image:
     for frame in strip[1:]:
         np.add(total, frame, out=total, casting="unsafe")
     if minus is None:
-        return np.true_divide(total, n, dtype=np.float64)
+        return np.asarray(np.true_divide(total, n, dtype=np.float64))
     result = np.multiply(minus, -float(n))
     result += total
     result /= n

@@ -40,8 +40,9 @@ def combine(
 
     Returns
     -------
-    image : counts (y, x), float64, as lazy as the cube came. Per-frame coordinates become the scalar
-        ones n_frames, exptime (of one frame), exptime_total, time (first start), ccd_temp (mean).
+    image : counts (y, x), float64, as lazy as the cube came. Per-frame coordinates become the
+        scalar ones n_frames, exptime (of one frame), exptime_total, time (first start), ccd_temp
+        (mean).
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Find the rows that hold the spectrum: `detect_rows`.
 
-The rule is the published procedure's: a row is bright if its mean exceeds the mean of the background
-sample by n_sigma standard deviations of the sample's *pixels*. That is a high bar (a row mean of
-1536 pixels scatters 39 times less), which is why it rarely takes sky for spectrum.
+The rule is the published procedure's: a row is bright if its mean exceeds the mean of the
+background sample by n_sigma standard deviations of the sample's *pixels*. That is a high bar (a
+row mean of 1536 pixels scatters 39 times less), which is why it rarely takes sky for spectrum.
 
 Why the run that holds the brightest row, not all bright rows: one hot row far away would otherwise
 widen the aperture to itself and cost up to 91 % of the flux.
@@ -57,7 +57,7 @@ def detect_rows(
     check_image(image)
     counts = image[COUNTS].values
     columns = background_columns or (1, counts.shape[1])
-    sample = counts[_within(image, Y, background_rows), _within(image, X, columns, clip=True)]
+    sample = counts[_up_to(image, Y, background_rows), _up_to(image, X, columns)]
     mean, std = kernel.background(sample)
     threshold = mean + std * n_sigma
     row_means = kernel.row_means(counts)
@@ -85,15 +85,19 @@ def detect_rows(
     )
 
 
-def _within(image: xr.Dataset, dim: str, span: RowRange, *, clip: bool = False) -> slice:
-    """Return labels first..last as positions; off the image is an error unless clipped."""
+def _up_to(image: xr.Dataset, dim: str, span: RowRange) -> slice:
+    """Return labels first..last, or as far as the image goes, as positions."""
+    return _within(image, dim, (span[0], max(span[0], min(span[1], int(image[dim][-1])))))
+
+
+def _within(image: xr.Dataset, dim: str, span: RowRange) -> slice:
+    """Return labels first..last as positions; off the image is an error."""
     low, high = int(image[dim][0]), int(image[dim][-1])
     first, last = span
-    if clip:
-        last = min(last, high)
     if not low <= first <= last <= high:
         raise UsageError(
-            f"{'Rows' if dim == Y else 'Columns'} {first}:{last} were asked for, but the image has {low}:{high}",
+            f"{'Rows' if dim == Y else 'Columns'} {first}:{last} were asked for, "
+            f"but the image has {low}:{high}",
             value=span,
             hint="Give rows that exist, both ends included.",
         )
@@ -103,7 +107,7 @@ def _within(image: xr.Dataset, dim: str, span: RowRange, *, clip: bool = False) 
 def _choose(
     bright: NDArray[np.bool_], row_means: NDArray[np.float64], max_gap: int, whole_span: bool
 ) -> tuple[int, int, list[tuple[int, int]]]:
-    """Return start and stop of the spectrum, and the runs left out; 0, 0 where nothing is bright."""
+    """Return start and stop of the spectrum, 0 and 0 for none, and the runs left out."""
     found = kernel.runs(bright, max_gap=max_gap)
     if not found:
         return 0, 0, []

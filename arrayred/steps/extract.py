@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from arrayred.kernels.rows import sum_of_rows
-from arrayred.model import COUNTS, Rows, X, Y, check_image, note_history
+from arrayred.model import COUNTS, Rows, X, Y, check_image, note_history, remark
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -21,8 +21,9 @@ def extract(image: xr.Dataset, rows: Rows) -> xr.Dataset:
 
     Returns
     -------
-    spectrum : `flux` (x), the sum over the rows, and `counts_mean` (x), the procedure's mean of a row,
-        both float64 in the image's unit; the rows and the numbers that found them as attributes.
+    spectrum : `flux` (x), the sum over the rows, and `counts_mean` (x), the procedure's mean of a
+        row, both float64 in the image's unit; the rows and the numbers that found them as
+        attributes.
     """
     import xarray as xr
 
@@ -38,6 +39,8 @@ def extract(image: xr.Dataset, rows: Rows) -> xr.Dataset:
         coords={X: image[X], **scalars},
         attrs={**image.attrs, **_facts(rows)},
     )
+    for first, last in rows.others:
+        spectrum = remark(spectrum, f"rows {first} to {last} are bright too, and were not taken")
     return note_history(spectrum, f"rows {rows.first} to {rows.last} summed")
 
 

@@ -24,8 +24,8 @@ def row_statistics(cube: xr.Dataset) -> xr.Dataset:
 
     Returns
     -------
-    statistics : `mean`, `std` (population) and `median` (..., y), float64, as lazy as the cube came.
-        The same bits for any chunks.
+    statistics : `mean`, `std` (population) and `median` (..., y), float64, as lazy as the cube
+        came. The same bits for any chunks.
     """
     import xarray as xr
 

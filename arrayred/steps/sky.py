@@ -1,8 +1,8 @@
 """Take the sky out of a spectrum: `subtract_sky`.
 
-The band is the procedure's: as many rows as the spectrum has, beginning `offset` rows above its last
-row. Off the image the procedure would subtract half a sky, or none, and say nothing; here the band
-below is taken instead, or nothing is subtracted and an error says why.
+The band is the procedure's: as many rows as the spectrum has, beginning `offset` rows above its
+last row. Off the image the procedure would subtract half a sky, or none, and say nothing; here the
+band below is taken instead, or nothing is subtracted and an error says why.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from arrayred.errors import SkyBandError
 from arrayred.kernels.rows import sum_of_rows
-from arrayred.model import COUNTS, Rows, X, Y, check_image, note_history
+from arrayred.model import COUNTS, Rows, X, Y, check_image, note_history, remark
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -35,15 +35,16 @@ def subtract_sky(
     spectrum : what `extract` made of the image.
     image : counts (y, x) in adu, settled.
     rows : the rows of the spectrum.
-    offset : rows from the spectrum's last row to the band's first (or, below, the other way round).
-    side : "above"; "below"; "auto": above, or below where above is off the image; "clipped": above, cut
-        at the image's edge.
+    offset : rows from the spectrum's last row to the band's first (or, below, the other way
+        round).
+    side : "above"; "below"; "auto": above, or below where above is off the image; "clipped":
+        above, cut at the image's edge.
     per_bright_row : divide by the number of bright rows, not by the number of rows summed.
 
     Returns
     -------
-    spectrum : `flux` less the sky, `sky` (x) the sum subtracted, `counts_mean_sky_subtracted` (x) the
-        procedure's mean of a row; the band as attributes sky_first_row and sky_last_row.
+    spectrum : `flux` less the sky, `sky` (x) the sum subtracted, `counts_mean_sky_subtracted` (x)
+        the procedure's mean of a row; the band as attributes sky_first_row and sky_last_row.
 
     Raises
     ------
@@ -65,6 +66,14 @@ def subtract_sky(
             {"units": units, "long_name": "mean of a row less the sky"},
         ),
     ).assign_attrs(sky_first_row=first, sky_last_row=last)
+    if side == "auto" and last < rows.first:
+        spectrum = remark(
+            spectrum, "the sky was taken below the spectrum: above, it is off the image"
+        )
+    if last - first + 1 < rows.n_rows:
+        spectrum = remark(
+            spectrum, f"the sky band is cut: {max(last - first + 1, 0)} of {rows.n_rows} rows"
+        )
     return note_history(spectrum, f"sky of rows {first} to {last} subtracted")
 
 
@@ -78,9 +87,9 @@ def sky_band(image: xr.Dataset, rows: Rows, offset: int, side: Side) -> tuple[in
     for name, band in (("above", above), ("below", below)):
         if side in (name, "auto") and low <= band[0] and band[1] <= high:
             return band
-    asked = {"above": f"{above[0]}:{above[1]}", "below": f"{below[0]}:{below[1]}"}
+    asked = {"above": [above], "below": [below], "auto": [above, below]}[side]
     raise SkyBandError(
-        f"The sky band {' or '.join(asked.values()) if side == 'auto' else asked[side]} for a spectrum of rows "
+        f"The sky band {' or '.join(f'{a}:{b}' for a, b in asked)} for a spectrum of rows "
         f"{rows.first}:{rows.last} lies off the image, which has rows {low}:{high}",
         value=side,
         hint="Choose another sky_offset or sky_side in the recipe, or --no-sky.",

@@ -1,0 +1,11 @@
+"""A night: its frames, which of them belong together, and which dark serves which lights.
+
+Headers decide here, nothing is computed. `records` reads a folder's headers, `groups` says which
+frames are of one kind and what they are called, `plan` what will be done with them.
+"""
+
+from arrayred.night.groups import Group
+from arrayred.night.plan import Plan, Target, make_plan
+from arrayred.night.records import Night, open_night
+
+__all__ = ["Group", "Night", "Plan", "Target", "make_plan", "open_night"]

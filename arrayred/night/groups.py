@@ -1,0 +1,159 @@
+"""Which frames are of one kind, and what they are called: `darks_of`, `lights_of`.
+
+Frames of one type form a group when they share target, exposure, shape, detector setup, optics and
+calibration state. Where OBJECT is blank the file names speak: another stem or a gap in the
+numbering begins another target, since two stars exposed alike look the same to every header.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from arrayred.io.fits import cube_of
+from arrayred.io.frames import Frame
+from arrayred.model import Chunks
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_EAGER_BYTES = 256 << 20
+_NUMBERED = re.compile(r"(.*?)(\d+)$")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Frames of one kind that become one image.
+
+    Parameters
+    ----------
+    name : unique among the plan's groups of its kind, safe as a file name.
+    frames : its frames, in canonical order.
+    """
+
+    name: str
+    frames: tuple[Frame, ...]
+
+    @property
+    def exptime(self) -> float:
+        """Return the exposure of one frame, s."""
+        return self.frames[0].exptime or 0.0
+
+    def cube(self, chunks: Chunks = "auto") -> xr.Dataset:
+        """Open the frames as a cube; "auto" reads at once what is small and chunks the rest."""
+        n_bytes = sum(frame.image.source.n_bytes for frame in self.frames)
+        return cube_of(
+            self.frames, None if chunks == "auto" and n_bytes <= _EAGER_BYTES else chunks
+        )
+
+    @property
+    def is_dark_subtracted(self) -> bool:
+        """Tell whether the camera program has already subtracted a dark."""
+        return "D" in self.frames[0].calstat
+
+
+def darks_of(frames: Iterable[Frame]) -> list[Group]:
+    """Return groups of darks, one for each exposure and setup, named by their exposure."""
+    return _named([(f"{group[0].exptime:g}s", group) for group in _alike(frames)])
+
+
+def lights_of(frames: Iterable[Frame]) -> list[Group]:
+    """Return groups of lights, one for each target, named by it."""
+    return _named([(target_name(group), group) for group in _by_target(frames)])
+
+
+def target_name(frames: Sequence[Frame]) -> str:
+    """Return a target's name: its OBJECT, else its files' common stem and numbers, as a slug."""
+    if frames[0].target:
+        return slug(frames[0].target)
+    names = [os.path.basename(frame.label) for frame in frames]
+    first, last = _NUMBERED.match(names[0]), _NUMBERED.match(names[-1])
+    if len(names) > 1 and first and last and first[1] == last[1]:
+        return slug(f"{first[1]}{first[2]}-{last[2]}")
+    return slug(names[0])
+
+
+def slug(text: str) -> str:
+    """Return text as a file name of letters, digits and ``._+-``, at most 60 characters.
+
+    Examples
+    --------
+    >>> slug("59 Cyg (SAO 50335)"), slug("../../etc/x")
+    ('59_Cyg_SAO_50335', 'etc_x')
+    """
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9.+-]+", "_", plain).strip("._-")[:60].rstrip("._-")
+    return f"{name}_" if _RESERVED.match(name) else name or "target"
+
+
+def _alike(frames: Iterable[Frame]) -> list[list[Frame]]:
+    """Return groups of frames that share exposure, shape, setup, optics and calibration state."""
+    groups: list[list[Frame]] = []
+    for frame in frames:
+        group = next((g for g in groups if _belongs(frame, g[0])), None)
+        if group is None:
+            groups.append([frame])
+        else:
+            group.append(frame)
+    return groups
+
+
+def _belongs(frame: Frame, first: Frame) -> bool:
+    near = abs((frame.exptime or 0) - (first.exptime or 0)) <= max(
+        0.01, 0.001 * (first.exptime or 0)
+    )
+    same_state = (frame.shape, frame.setup, frame.calstat) == (
+        first.shape,
+        first.setup,
+        first.calstat,
+    )
+    return near and same_state and (frame.frame_type == "dark" or frame.optics == first.optics)
+
+
+def _by_target(lights: Iterable[Frame]) -> list[list[Frame]]:
+    """Return the lights of each target: by OBJECT, else by stem and unbroken numbering."""
+    by_object: dict[str, list[Frame]] = defaultdict(list)
+    for frame in lights:
+        by_object[frame.target].append(frame)
+    groups = [g for name, frames in by_object.items() if name for g in _alike(frames)]
+    for group in _alike(by_object[""]):
+        groups += _sequences(group)
+    return sorted(groups, key=lambda g: g[0].order)
+
+
+def _sequences(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Part frames where the stem of the name changes or the numbering has a gap."""
+    by_name = sorted(frames, key=lambda frame: _stem_and_number(frame.label))
+    runs: list[list[Frame]] = []
+    for frame in by_name:
+        stem, number = _stem_and_number(frame.label)
+        if runs and (stem, number - 1) == _stem_and_number(runs[-1][-1].label):
+            runs[-1].append(frame)
+        else:
+            runs.append([frame])
+    return [sorted(run, key=lambda frame: frame.order) for run in runs]
+
+
+def _stem_and_number(label: str) -> tuple[str, int]:
+    match = _NUMBERED.match(label)
+    return (match[1], int(match[2])) if match else (label, -1)
+
+
+def _named(groups: Sequence[tuple[str, Sequence[Frame]]]) -> list[Group]:
+    """Return groups under unique names: binning, then a number, is added only where needed."""
+    named: list[Group] = []
+    for name, frames in groups:
+        shared = [n for n, _ in groups].count(name) > 1
+        full = f"{name}_{dict(frames[0].setup).get('binning', '')}".rstrip("_") if shared else name
+        taken = {group.name for group in named}
+        unique = next(
+            n for n in [full, *(f"{full}_{i}" for i in range(2, len(groups) + 2))] if n not in taken
+        )
+        named.append(Group(unique, tuple(frames)))
+    return named

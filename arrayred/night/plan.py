@@ -1,0 +1,176 @@
+"""What will be done with a night, decided from headers alone: `make_plan`.
+
+Every problem is collected instead of stopping at the first, and a frame that is not used stands in
+`left_out` with the reason.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from arrayred.config import Recipe
+from arrayred.errors import ArrayredError, InputError, NoDarkError
+from arrayred.io.frames import Frame
+from arrayred.night.groups import Group, darks_of, lights_of
+from arrayred.night.records import Night
+
+
+@dataclass(frozen=True)
+class Target:
+    """The lights of one target and the darks that serve them (None: already subtracted)."""
+
+    lights: Group
+    darks: Group | None
+
+    @property
+    def name(self) -> str:
+        """Return the target's name."""
+        return self.lights.name
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done, what is left out, and what stands in the way."""
+
+    darks: tuple[Group, ...]
+    targets: tuple[Target, ...]
+    left_out: tuple[tuple[str, str], ...]
+    problems: tuple[ArrayredError, ...]
+
+    def __str__(self) -> str:
+        """Return the plan as a few lines of text."""
+        lines = [
+            f"master dark {g.name}: {len(g.frames)} frames of {g.exptime:g} s" for g in self.darks
+        ]
+        for target in self.targets:
+            dark = f"dark {target.darks.name}" if target.darks else "dark already subtracted"
+            lights = target.lights
+            lines.append(
+                f"target {target.name}: {len(lights.frames)} frames of {lights.exptime:g} s, {dark}"
+            )
+        lines += [f"left out {name}: {reason}" for name, reason in self.left_out]
+        return "\n".join([*lines, *(f"problem: {problem}" for problem in self.problems)])
+
+
+def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
+    """Decide which frames become which masters and targets.
+
+    Parameters
+    ----------
+    night : the frames.
+    recipe : its `dark_tolerance` says how far the exposures of a light and its dark may differ.
+
+    Returns
+    -------
+    plan : with every problem found, not only the first. It can be carried out if there is none.
+    """
+    tolerance = (recipe or Recipe()).dark_tolerance
+    usable, left_out, problems = _sort_out(night)
+    darks, lights = darks_of(usable["dark"]), lights_of(usable["light"])
+    targets = []
+    for group in lights:
+        try:
+            ready = group.is_dark_subtracted
+            targets.append(Target(group, None if ready else match_dark(group, darks, tolerance)))
+        except NoDarkError as error:
+            problems.append(error)
+    if not lights:
+        problems.append(_no_lights(night))
+    needed = tuple(dark for dark in darks if any(target.darks is dark for target in targets))
+    left_out += [
+        (frame.label, "a dark that no light needs")
+        for dark in darks
+        if dark not in needed
+        for frame in dark.frames
+    ]
+    return Plan(needed, tuple(targets), tuple(left_out), tuple(problems))
+
+
+def _sort_out(
+    night: Night,
+) -> tuple[dict[str, list[Frame]], list[tuple[str, str]], list[ArrayredError]]:
+    """Return the usable frames by type, what is left out and why, and what is wrong."""
+    usable: dict[str, list[Frame]] = defaultdict(list)
+    left_out, problems = list(night.left_out), list(night.problems)
+    for frame in night.frames:
+        needed = frame.frame_type in ("dark", "light")
+        if frame.frame_type is None and not frame.type_found:
+            problems.append(_untyped(frame))
+        elif needed and frame.exptime is None:
+            problems += frame.problems
+        elif frame.frame_type in ("dark", "light") and not _is_corrected_dark(frame):
+            usable[frame.frame_type].append(frame)
+        else:
+            left_out.append((frame.label, _why_left_out(frame)))
+    return usable, left_out, problems
+
+
+def _is_corrected_dark(frame: Frame) -> bool:
+    """Tell whether a dark has lost its bias, so that it no longer matches raw lights."""
+    return frame.frame_type == "dark" and bool(set("BD") & set(frame.calstat))
+
+
+def _why_left_out(frame: Frame) -> str:
+    if frame.frame_type is None:
+        return f"the frame type {frame.type_found!r} is unknown"
+    if _is_corrected_dark(frame):
+        return f"a dark already corrected (CALSTAT={frame.calstat!r})"
+    return f"a {frame.frame_type}, not used"
+
+
+def _no_lights(night: Night) -> InputError:
+    return InputError(
+        "There is no light frame",
+        path=night.folder,
+        hint="Check the frame types; spellings of your own go into an instrument file.",
+    )
+
+
+def match_dark(lights: Group, darks: Sequence[Group], tolerance: float) -> Group:
+    """Return the darks of the nearest exposure; on a tie the first.
+
+    Parameters
+    ----------
+    lights : the frames that need a dark.
+    darks : the groups to choose from; those of another shape or setup are passed over.
+    tolerance : largest difference of exposures, s, inclusive.
+
+    Raises
+    ------
+    NoDarkError
+        None is near enough.
+    """
+    fitting = [d for d in darks if _same_pixels(lights.frames[0], d.frames[0])]
+    nearest = min(fitting, key=lambda d: abs(d.exptime - lights.exptime), default=None)
+    if nearest is not None and abs(nearest.exptime - lights.exptime) <= tolerance:
+        return nearest
+    present = (
+        ", ".join(f"{len(d.frames)} x {d.exptime:g} s of {d.frames[0].shape}" for d in darks)
+        or "none"
+    )
+    raise NoDarkError(
+        f"No dark within {tolerance:g} s of {lights.exptime:g} s for {lights.name}, "
+        f"{lights.frames[0].shape} pixels (darks: {present})",
+        path=lights.frames[0].path,
+        keyword="EXPTIME",
+        value=lights.exptime,
+        hint="Take a matching dark, raise dark_tolerance in the recipe, or exclude the frame.",
+    )
+
+
+def _untyped(frame: Frame) -> InputError:
+    return InputError(
+        "No card says what kind of frame this is",
+        path=frame.path,
+        keyword="IMAGETYP",
+        hint="Add IMAGETYP to the header, or exclude the frame.",
+    )
+
+
+def _same_pixels(one: Frame, other: Frame) -> bool:
+    ours, theirs = dict(one.setup), dict(other.setup)
+    return one.shape == other.shape and all(
+        theirs.get(name, value) == value for name, value in ours.items()
+    )

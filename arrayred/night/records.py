@@ -1,0 +1,66 @@
+"""The frames of a folder, as their headers describe them: `open_night`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from arrayred.config import Instrument
+from arrayred.errors import ArrayredError, ForeignFileError, InputError
+from arrayred.io.frames import Frame, list_files, read_frames
+from arrayred.io.unsigned import unwrap
+
+
+@dataclass(frozen=True)
+class Night:
+    """The frames of one folder, headers read, pixels not.
+
+    Parameters
+    ----------
+    folder : where they lie.
+    instrument : what their headers mean.
+    frames : raw frames in canonical order (time, then name).
+    left_out : files and frames that take no part, each with the reason.
+    problems : files that should be frames but cannot be read.
+    """
+
+    folder: Path
+    instrument: Instrument
+    frames: tuple[Frame, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+    problems: tuple[ArrayredError, ...] = ()
+
+
+def open_night(
+    folder: str | os.PathLike[str], *, instrument: str = "generic", pattern: str = "*"
+) -> Night:
+    """Read the headers of a night.
+
+    Parameters
+    ----------
+    folder : where the frames lie, up to three folders deep.
+    instrument : what headers mean: a name or the path of a TOML file.
+    pattern : take files whose name matches this glob only.
+
+    Raises
+    ------
+    InputError
+        The folder does not exist or holds no FITS file that matches.
+    """
+    where = Path(folder)
+    meaning = Instrument.load(instrument)
+    files = list_files(where, pattern)
+    if not files:
+        matching = "" if pattern == "*" else f" whose name matches {pattern!r}"
+        raise InputError(
+            f"There is no FITS file{matching}",
+            path=where,
+            hint="Name the folder of the raw frames.",
+        )
+    found, failures = read_frames(files, meaning, where)
+    raw = [frame for frame in found if not frame.is_product]
+    left_out = [(frame.label, "made by arrayred, not raw") for frame in found if frame.is_product]
+    left_out += [(str(e.path), str(e.args[0])) for e in failures if isinstance(e, ForeignFileError)]
+    problems = tuple(e for e in failures if not isinstance(e, ForeignFileError))
+    return Night(where, meaning, tuple(unwrap(raw, meaning)), tuple(left_out), problems)
