@@ -35,7 +35,7 @@ class Recipe:
     n_sigma : a row belongs to the spectrum if its mean exceeds the background's mean by this many
         standard deviations of the background's pixels.
     background_rows : the rows of the background sample.
-    background_columns : the columns of the background sample; None: all.
+    skip_last_column : leave the last column out of the background sample.
     max_gap : dark rows that do not part a spectrum.
     whole_span : take every row from the lowest to the highest bright one, whatever lies between,
         instead of the run that holds the brightest row.
@@ -60,7 +60,7 @@ class Recipe:
     combine: Method = "average"
     n_sigma: float = 4.0
     background_rows: RowRange = (1, 50)
-    background_columns: RowRange | None = None
+    skip_last_column: bool = False
     max_gap: int = 5
     whole_span: bool = False
     rows: RowRange | None = None
@@ -75,12 +75,12 @@ class Recipe:
     def reference(cls) -> Self:
         """Return the published procedure to the letter.
 
-        Its quirks: the background sample leaves out the columns from 1536 on; the spectrum spans
-        the lowest to the highest bright row; the sky band is cut at the image's edge unsaid; the
+        Its quirks: the background sample leaves out the last column; the spectrum spans the lowest
+        to the highest bright row; the sky band is cut at the image's edge unsaid; the
         sky-subtracted sum is divided by the number of bright rows. Images are float64.
         """
         return cls(
-            background_columns=(1, 1535),
+            skip_last_column=True,
             whole_span=True,
             sky_side="clipped",
             sky_per_bright_row=True,
@@ -216,13 +216,13 @@ _CHOICES: dict[str, tuple[object, ...]] = {
     "combine": ("median", "average"),
     "sky_side": ("auto", "above", "below", "clipped"),
     "output_dtype": ("float32", "float64"),
+    "skip_last_column": (True, False),
     "whole_span": (True, False),
     "sky": (True, False),
     "calibrated": (True, False),
     "sky_per_bright_row": (True, False),
 }
-_RANGES = ("background_rows", "background_columns", "rows")
-_OPTIONAL = ("background_columns", "rows")
+_RANGES = ("background_rows", "rows")
 
 
 def _check_value(name: str, value: object) -> None:
@@ -231,7 +231,7 @@ def _check_value(name: str, value: object) -> None:
         fits, wanted = value in _CHOICES[name], f"one of {', '.join(map(str, _CHOICES[name]))}"
     elif name in _RANGES:
         fits, wanted = (
-            _is_range(value) or (value is None and name in _OPTIONAL),
+            _is_range(value) or (value is None and name == "rows"),
             "two rows [first, last], 1 <= first <= last",
         )
     elif name in ("max_gap", "sky_offset"):

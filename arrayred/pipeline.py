@@ -114,7 +114,7 @@ def extract_spectrum(image: xr.Dataset, recipe: Recipe) -> xr.Dataset:
         image,
         n_sigma=recipe.n_sigma,
         background_rows=recipe.background_rows,
-        background_columns=recipe.background_columns,
+        skip_last_column=recipe.skip_last_column,
         max_gap=recipe.max_gap,
         whole_span=recipe.whole_span,
         rows=recipe.rows,

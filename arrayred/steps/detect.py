@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from arrayred.errors import NoSpectrumError, UsageError
 from arrayred.kernels import rows as kernel
-from arrayred.model import COUNTS, Rows, X, Y, check_image
+from arrayred.model import COUNTS, Rows, Y, check_image
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -30,7 +30,7 @@ def detect_rows(
     *,
     n_sigma: float = 4.0,
     background_rows: RowRange = (1, 50),
-    background_columns: RowRange | None = None,
+    skip_last_column: bool = False,
     max_gap: int = 5,
     whole_span: bool = False,
     rows: RowRange | None = None,
@@ -42,7 +42,7 @@ def detect_rows(
     image : counts (y, x) in adu, settled.
     n_sigma : standard deviations of the background's pixels that a row's mean must exceed.
     background_rows : rows of the background sample, FITS numbers, both included.
-    background_columns : its columns; None: all.
+    skip_last_column : leave the last column out of the sample.
     max_gap : dark rows that do not part a spectrum.
     whole_span : take all from the lowest to the highest bright row, not one run of them.
     rows : take these rows and measure only the background.
@@ -56,8 +56,8 @@ def detect_rows(
     """
     check_image(image)
     counts = image[COUNTS].values
-    columns = background_columns or (1, counts.shape[1])
-    sample = counts[_up_to(image, Y, background_rows), _up_to(image, X, columns)]
+    last_column = counts.shape[1] - skip_last_column
+    sample = counts[_up_to(image, background_rows), :last_column]
     mean, std = kernel.background(sample)
     threshold = mean + std * n_sigma
     row_means = kernel.row_means(counts)
@@ -69,7 +69,7 @@ def detect_rows(
                 row_means, Rows(0, 0, 0, mean, std, n_sigma, threshold), int(image[Y][0])
             )
     else:
-        span = _within(image, Y, rows)
+        span = _within(image, rows)
         start, stop, others = span.start, span.stop, []
     first_label = int(image[Y][0])
     return Rows(
@@ -85,19 +85,18 @@ def detect_rows(
     )
 
 
-def _up_to(image: xr.Dataset, dim: str, span: RowRange) -> slice:
-    """Return labels first..last, or as far as the image goes, as positions."""
-    return _within(image, dim, (span[0], max(span[0], min(span[1], int(image[dim][-1])))))
+def _up_to(image: xr.Dataset, span: RowRange) -> slice:
+    """Return rows first..last, or as far as the image goes, as positions."""
+    return _within(image, (span[0], max(span[0], min(span[1], int(image[Y][-1])))))
 
 
-def _within(image: xr.Dataset, dim: str, span: RowRange) -> slice:
-    """Return labels first..last as positions; off the image is an error."""
-    low, high = int(image[dim][0]), int(image[dim][-1])
+def _within(image: xr.Dataset, span: RowRange) -> slice:
+    """Return rows first..last as positions; off the image is an error."""
+    low, high = int(image[Y][0]), int(image[Y][-1])
     first, last = span
     if not low <= first <= last <= high:
         raise UsageError(
-            f"{'Rows' if dim == Y else 'Columns'} {first}:{last} were asked for, "
-            f"but the image has {low}:{high}",
+            f"Rows {first}:{last} were asked for, but the image has {low}:{high}",
             value=span,
             hint="Give rows that exist, both ends included.",
         )

@@ -1,0 +1,69 @@
+"""What the tests share: the real nights where they are at hand, and simulated ones on disk."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from arrayred.io.raw import write_frames
+from arrayred.simulate import Detector, SimulatedNight, Star, simulate_night
+
+REAL_NIGHTS = Path(
+    os.environ.get("ARRAYRED_NIGHTS", Path(__file__).parents[2] / "shared" / "nights")
+)
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def nights() -> Path:
+    """Return the folder of real nights, or skip."""
+    if not REAL_NIGHTS.is_dir():
+        pytest.skip(f"real nights are not at {REAL_NIGHTS}; set ARRAYRED_NIGHTS")
+    return REAL_NIGHTS
+
+
+@pytest.fixture(scope="session")
+def barber(nights: Path) -> Path:
+    """Return the raw frames of the published night."""
+    return nights / "barber-2020-11-03" / "raw"
+
+
+@pytest.fixture(scope="session")
+def simulated() -> SimulatedNight:
+    """Return a small night: 5 darks and 3 lights of 120 x 160 pixels, one star."""
+    star = Star(lines=((40.0, 0.6, 3.0),), row=40.0)
+    return simulate_night(Detector(shape=(120, 160)), star, seed=7)
+
+
+@pytest.fixture(scope="session")
+def _written_night(simulated: SimulatedNight, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("written") / "night"
+    write_frames(simulated.frames(), folder)
+    return folder
+
+
+@pytest.fixture
+def night(_written_night: Path, tmp_path: Path) -> Path:
+    """Return a folder with the simulated night's frames, to be changed at will."""
+    folder = tmp_path / "night"
+    folder.mkdir()
+    for path in _written_night.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Return a function that runs the command line in a process of its own."""
+
+    def call(*args: object, **options: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "arrayred", *map(str, args)]
+        settings = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 120}
+        return subprocess.run(command, check=False, **(settings | options))  # type: ignore[call-overload, no-any-return]
+
+    return call

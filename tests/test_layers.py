@@ -1,0 +1,80 @@
+"""Imports point down: the table below is the architecture."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import arrayred
+
+LAYERS = {
+    "errors": 1, "kernels": 1, "_version": 1,
+    "model": 2, "config": 2, "bands": 2,
+    "io": 3, "steps": 3, "simulate": 3,
+    "night": 4, "plots": 4,
+    "pipeline": 5,
+    "batch": 6,
+    "cli": 7, "__main__": 8,
+}  # fmt: skip
+ONLY_IN = {"astropy": {"io"}, "zarr": {"io"}, "matplotlib": {"plots"}, "click": {"cli"}}
+ONLY_IN |= {"rich": {"cli"}}
+ROOT = Path(arrayred.__file__).parent
+FILES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    part = part_of(path)
+    for name in imports_of(path):
+        package, _, rest = name.partition(".")
+        if package == "arrayred" and rest:
+            other = rest.split(".")[0]
+            assert other == part or LAYERS[other] < LAYERS[part], f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_libraries_stay_behind_their_doors(path: Path) -> None:
+    for name in imports_of(path):
+        allowed = ONLY_IN.get(name.partition(".")[0])
+        assert allowed is None or part_of(path) in allowed, f"{path} imports {name}"
+
+
+def test_kernels_import_numpy_alone() -> None:
+    for path in (ROOT / "kernels").glob("*.py"):
+        outside = {name.partition(".")[0] for name in imports_of(path)}
+        assert outside <= {
+            "__future__",
+            "collections",
+            "functools",
+            "numpy",
+            "typing",
+            "warnings",
+            "arrayred",
+        }
+
+
+def test_numbers_are_not_reduced_by_xarray_or_dask() -> None:
+    reductions = {"mean", "median", "std", "var", "quantile", "compute", "sum"}
+    for path in FILES:
+        if part_of(path) not in ("steps", "pipeline", "batch", "night"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                is_settle = path.name == "pipeline.py" and node.func.attr == "compute"
+                assert is_settle or node.func.attr not in reductions, f"{path}:{node.lineno}"

@@ -1,0 +1,64 @@
+"""The public names, and that asking for nothing costs nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import arrayred as ar
+
+HEAVY = {"dask", "xarray", "astropy", "matplotlib", "ccdproc", "zarr", "pandas", "scipy"}
+
+
+def modules_after(code: str) -> set[str]:
+    script = f"{code}\nimport sys; print(*(name.partition('.')[0] for name in sys.modules))"
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(result.stdout.split())
+
+
+def after_command(*args: str) -> str:
+    return f"""
+import sys
+from arrayred.cli import main
+sys.argv = ["arrayred", *{args!r}]
+try:
+    main()
+except SystemExit as stop:
+    assert stop.code == 0, stop.code
+"""
+
+
+@pytest.mark.parametrize("name", ar.__all__)
+def test_every_public_name_exists_and_is_documented(name: str) -> None:
+    assert name == "__version__" or getattr(ar, name).__doc__
+
+
+def test_the_list_of_names_is_the_lazy_table() -> None:
+    assert set(ar.__all__) == set(ar._HOMES) | {"__version__"} == set(dir(ar))
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = ar.no_such_name
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    assert not modules_after("import arrayred") & (HEAVY | {"numpy", "click"})
+
+
+@pytest.mark.parametrize(
+    "args", [("--help",), ("--version",), ("reduce", "--help"), ("demo", "--help")]
+)
+def test_help_imports_nothing_heavy(args: tuple[str, ...]) -> None:
+    assert not modules_after(after_command(*args)) & (HEAVY | {"numpy"})
+
+
+def test_reduce_imports_neither_astropy_nor_matplotlib_without_figures(night: object) -> None:
+    modules = modules_after(
+        after_command("reduce", str(night), "-o", f"{night}-out", "--no-figures", "-q")
+    )
+    assert not modules & {"astropy", "matplotlib", "ccdproc", "zarr"}
