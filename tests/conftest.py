@@ -35,9 +35,9 @@ def barber(nights: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def simulated() -> SimulatedNight:
-    """Return a small night: 5 darks and 3 lights of 120 x 160 pixels, one star."""
-    star = Star(lines=((40.0, 0.6, 3.0),), row=40.0)
-    return simulate_night(Detector(shape=(120, 160)), star, seed=7)
+    """Return a small night: 5 darks and 3 lights of 160 x 120 pixels, one star."""
+    star = Star(lines=((40.0, 0.6, 3.0),), row=85.0)
+    return simulate_night(Detector(shape=(160, 120)), star, seed=7)
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,13 @@ import arrayred
 
 LAYERS = {
     "errors": 1, "kernels": 1, "_version": 1,
-    "model": 2, "config": 2, "bands": 2,
-    "io": 3, "steps": 3, "simulate": 3,
-    "night": 4, "plots": 4,
-    "pipeline": 5,
-    "batch": 6,
-    "cli": 7, "__main__": 8,
+    "model": 2, "bands": 2,
+    "config": 3,
+    "io": 4, "steps": 4, "simulate": 4,
+    "night": 5, "plots": 5,
+    "pipeline": 6,
+    "batch": 7,
+    "cli": 8, "__main__": 9,
 }  # fmt: skip
 ONLY_IN = {"astropy": {"io"}, "zarr": {"io"}, "matplotlib": {"plots"}, "click": {"cli"}}
 ONLY_IN |= {"rich": {"cli"}}

@@ -15,9 +15,10 @@ HEAVY = {"dask", "xarray", "astropy", "matplotlib", "ccdproc", "zarr", "pandas",
 def modules_after(code: str) -> set[str]:
     script = f"{code}\nimport sys; print(*(name.partition('.')[0] for name in sys.modules))"
     result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60
     )
-    return set(result.stdout.split())
+    assert result.returncode == 0, result.stderr
+    return set(result.stdout.splitlines()[-1].split())
 
 
 def after_command(*args: str) -> str:
