@@ -36,7 +36,7 @@ def row_statistics(block: Pixels) -> Values:
     Examples
     --------
     >>> row_statistics(np.array([[1, 2, 6]], dtype=np.uint16))[:, 0].round(3)
-    array([3.   , 2.16 , 2.   ])
+    array([3.  , 2.16, 2.  ])
     """
     statistics = np.empty((3, *block.shape[:-1]), np.float64)
     for frame in np.ndindex(block.shape[:-2]):
