@@ -7,6 +7,7 @@ that a night that cannot be reduced says so, completely, before a pixel is read 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from arrayred.io.cards import Value
 from arrayred.io.frames import Frame
 from arrayred.io.product_header import Story, checked_cards, checksums_of, missing_cards
 from arrayred.io.products import calibrated_files, image_file, spectrum_files
-from arrayred.io.publish import publish
+from arrayred.io.publish import Content, publish
 from arrayred.model import Chunks
 from arrayred.night import Group, Night, Plan, Target, make_plan
 from arrayred.pipeline import calibrate, combine_target, extract_spectrum, make_dark
@@ -134,11 +135,12 @@ def reduce_to(
     blanks = dict.fromkeys(_missing(night, plan, order), "")
     cards = checked_cards({**blanks, **night.instrument.cards, **order.cards})
     groups = [*plan.darks, *(target.lights for target in plan.targets)]
-    checksums = checksums_of(frame.path for group in groups for frame in group.frames)
-    desk = _Desk(recipe, order, cards, checksums, chunks)
-    masters = {group.name: desk.write_master(group) for group in plan.darks}
-    for target in plan.targets:
-        yield desk.write_target(target, masters[target.darks.name] if target.darks else None)
+    paths = [frame.path for group in groups for frame in group.frames]
+    with ThreadPoolExecutor(1) as aside:
+        desk = _Desk(recipe, order, cards, aside.submit(checksums_of, paths), chunks)
+        masters = {group.name: desk.write_master(group) for group in plan.darks}
+        for target in plan.targets:
+            yield desk.write_target(target, masters[target.darks.name] if target.darks else None)
 
 
 @dataclass(frozen=True)
@@ -148,20 +150,22 @@ class _Desk:
     recipe: Recipe
     order: Order
     cards: Mapping[str, Value]
-    checksums: Mapping[Path, str]
+    checksums: Future[dict[Path, str]]
     chunks: Chunks
 
     def write_master(self, darks: Group) -> xr.Dataset:
         """Make and write a master dark; return it as written, in float64."""
         master = make_dark(darks, self.recipe, self.chunks)
-        story = Story(darks.frames, method=self.recipe.dark_method, checksums=self.checksums)
+        story = Story(
+            darks.frames, method=self.recipe.dark_method, checksums=self.checksums.result()
+        )
         name = f"master_dark_{darks.name}.fits"
         self._publish("masters", image_file(master, story, name, self.recipe.output_dtype))
         return master
 
     def write_target(self, target: Target, dark: xr.Dataset | None) -> Outcome:
         """Reduce and write one target; an error becomes its outcome, what was made is written."""
-        files: dict[str, bytes] = {}
+        files: dict[str, Content] = {}
         written: list[Path] = []
         spectrum, failure = None, None
         try:
@@ -194,10 +198,10 @@ class _Desk:
             method=self.recipe.combine,
             calstat="BD",
             cards=self.cards,
-            checksums=self.checksums,
+            checksums=self.checksums.result(),
         )
 
-    def _publish(self, folder: str, files: Mapping[str, bytes]) -> list[Path]:
+    def _publish(self, folder: str, files: Mapping[str, Content]) -> list[Path]:
         paths = {self.order.out / folder / name: content for name, content in files.items()}
         publish(paths, overwrite=self.order.overwrite)
         return list(paths)

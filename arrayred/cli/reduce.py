@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 import time
 from pathlib import Path
@@ -80,6 +81,8 @@ def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
     from arrayred.batch import Order, check_night, reduce_to
     from arrayred.night import open_night
 
+    gc.freeze()
+    gc.enable()
     started = time.perf_counter()
     recipe = recipe_of(wishes)
     order = Order(

@@ -110,10 +110,13 @@ class Header:
         images = card_images(keyword, value, comment)
         if keyword in self._where:
             position = self._where[keyword]
-            self._cards[position : position + self._length_at(position)] = images
+            n_before = self._length_at(position)
+            self._cards[position : position + n_before] = images
+            if len(images) != n_before:
+                self._where = self._index()
         else:
+            self._where[keyword] = len(self._cards)
             self._cards += images
-        self._where = self._index()
 
     def note(self, keyword: str, text: str) -> None:
         """Append a commentary card, broken over several where it is long."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.io.cards import BLOCK, Header, Value
+from arrayred.io.cards import BLOCK, Header, Value, card_images
 
 _STRUCTURE = re.compile(
     r"SIMPLE|XTENSION|BITPIX|Z?NAXIS\d*|EXTEND|NEXTEND|[PG]COUNT|GROUPS|BZERO|BSCALE|BLANK|INHERIT"
@@ -22,6 +22,9 @@ _STRUCTURE = re.compile(
     r"|ZIMAGE|ZSIMPLE|ZTENSION|ZBITPIX|ZCMPTYPE|ZQUANTIZ|ZDITHER0|ZBLANK|ZEXTEND|Z[PG]COUNT"
     r"|ZHECKSUM|ZDATASUM|ZMASKCMP|ZBLOCKED|ZTABLE|Z(TILE|NAME|VAL)\d+|FZ[A-Z]+"
 )
+
+
+DType = np.dtype[Any]
 
 
 class Column(NamedTuple):
@@ -44,7 +47,7 @@ def is_structural(keyword: str) -> bool:
     return _STRUCTURE.fullmatch(keyword) is not None
 
 
-def image_bytes(header: Header, counts: NDArray[Any], dtype: str) -> bytes:
+def image_bytes(header: Header, counts: NDArray[Any], dtype: str) -> bytearray:
     """Return a file with one primary image.
 
     Parameters
@@ -55,24 +58,21 @@ def image_bytes(header: Header, counts: NDArray[Any], dtype: str) -> bytes:
         by.
     """
     kind = np.dtype(dtype)
-    offset: list[tuple[str, Value, str]] = []
-    stored = np.ascontiguousarray(counts, kind.newbyteorder(">"))
-    if kind.kind == "u" and kind.itemsize > 1:
-        half = 1 << (8 * kind.itemsize - 1)
-        stored = stored ^ np.array(half, stored.dtype)
-        offset = [("BZERO", half, "unsigned counts"), ("BSCALE", 1, "")]
     structure: list[tuple[str, Value, str]] = [
         ("SIMPLE", True, "FITS Standard 4.0"),
         ("BITPIX", (-8 if kind.kind == "f" else 8) * kind.itemsize, ""),
         ("NAXIS", 2, ""),
-        ("NAXIS1", stored.shape[1], "columns"),
-        ("NAXIS2", stored.shape[0], "rows"),
-        *offset,
+        ("NAXIS1", counts.shape[1], "columns"),
+        ("NAXIS2", counts.shape[0], "rows"),
     ]
-    return _hdu(structure, header, stored.astype(stored.dtype.newbyteorder(">")).tobytes())
+    if kind.kind != "u" or kind.itemsize == 1:
+        return _hdu(structure, header, counts, kind)
+    half = 1 << (8 * kind.itemsize - 1)
+    structure += [("BZERO", half, "unsigned counts"), ("BSCALE", 1, "")]
+    return _hdu(structure, header, counts.astype(kind) ^ kind.type(half), kind)
 
 
-def table_bytes(header: Header, name: str, columns: Sequence[Column]) -> bytes:
+def table_bytes(header: Header, name: str, columns: Sequence[Column]) -> bytearray:
     """Return a file with an empty primary HDU that carries the header, and one binary table.
 
     Parameters
@@ -89,7 +89,7 @@ def table_bytes(header: Header, name: str, columns: Sequence[Column]) -> bytes:
             ("EXTEND", True, ""),
         ],
         header,
-        b"",
+        np.empty(0, np.uint8),
     )
     fields = [(column.name, column.values.dtype.newbyteorder(">")) for column in columns]
     records = np.empty(len(columns[0].values), np.dtype(fields))
@@ -110,25 +110,37 @@ def table_bytes(header: Header, name: str, columns: Sequence[Column]) -> bytes:
         structure.append((f"TFORM{i}", "K" if column.values.dtype.kind == "i" else "D", ""))
         structure.append((f"TUNIT{i}", column.unit, ""))
     structure.append(("EXTNAME", name, ""))
-    return primary + _hdu(structure, Header(), records.tobytes())
+    return primary + _hdu(structure, Header(), records)
 
 
-def _hdu(structure: Sequence[tuple[str, Value, str]], header: Header, pixels: bytes) -> bytes:
-    """Return one HDU: structural cards, header, DATASUM, CHECKSUM, and the padded data."""
-    body = pixels.ljust(-(-len(pixels) // BLOCK) * BLOCK, b"\0")
-    data_sum = ones_complement_sum(body)
-    whole = Header()
-    for keyword, value, comment in structure:
-        whole.set(keyword, value, comment)
-    whole = Header([*whole.images(), *header.images()])
-    whole.set("DATASUM", str(data_sum), "checksum of the data")
-    whole.set("CHECKSUM", "0" * 16, "checksum of the HDU")
-    total = ones_complement_sum(whole.to_bytes(), data_sum)
-    whole.set("CHECKSUM", encode_checksum(~total & 0xFFFFFFFF), "checksum of the HDU")
-    return whole.to_bytes() + body
+def _hdu(
+    structure: Sequence[tuple[str, Value, str]],
+    header: Header,
+    values: NDArray[Any],
+    kind: DType | None = None,
+) -> bytearray:
+    """Return one HDU: structural cards, header, checksums, and the values as kind, padded.
+
+    The header's length does not depend on the checksums, so that the values are cast straight into
+    their place in the only buffer of the file's size.
+    """
+    cards = Header(card for entry in structure for card in card_images(*entry))
+    cards = Header([*cards.images(), *header.images()])
+    cards.set("DATASUM", "0", "checksum of the data")
+    cards.set("CHECKSUM", "0" * 16, "checksum of the HDU")
+    start, stored = len(cards.to_bytes()), (kind or values.dtype).newbyteorder(">")
+    n_bytes = values.size * stored.itemsize
+    hdu = bytearray(start + -(-n_bytes // BLOCK) * BLOCK)
+    np.frombuffer(hdu, stored, values.size, start).reshape(values.shape)[...] = values
+    data_sum = ones_complement_sum(memoryview(hdu)[start:])
+    cards.set("DATASUM", str(data_sum), "checksum of the data")
+    total = ones_complement_sum(cards.to_bytes(), data_sum)
+    cards.set("CHECKSUM", encode_checksum(~total & 0xFFFFFFFF), "checksum of the HDU")
+    hdu[:start] = cards.to_bytes()
+    return hdu
 
 
-def ones_complement_sum(raw: bytes, start: int = 0) -> int:
+def ones_complement_sum(raw: bytes | memoryview, start: int = 0) -> int:
     r"""Return the 32-bit ones' complement sum of big-endian words (FITS Standard 4.0, J.1).
 
     Examples

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -102,9 +101,7 @@ def product_header(story: Story, filename: str) -> Header:
 
 def checksums_of(paths: Iterable[Path]) -> dict[Path, str]:
     """Return the sha256 of every file."""
-    unique = list(dict.fromkeys(paths))
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(unique, pool.map(_sha256, unique), strict=True))
+    return {path: _sha256(path) for path in dict.fromkeys(paths)}
 
 
 def _sha256(path: Path) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from arrayred.io.hdu import image_bytes
 from arrayred.io.product_header import Story, product_header
+from arrayred.io.publish import Content
 from arrayred.io.table import TABLES, ecsv_table, fact_cards, fits_table, text_table
 from arrayred.model import COUNTS, FRAME
 
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def image_file(image: xr.Dataset, story: Story, name: str, dtype: str) -> dict[str, bytes]:
+def image_file(image: xr.Dataset, story: Story, name: str, dtype: str) -> dict[str, Content]:
     """Return an image (y, x) as a FITS file: content by name."""
     told = replace(story, steps=image.attrs["history"])
     return {name: image_bytes(product_header(told, name), image[COUNTS].values, dtype)}
 
 
-def calibrated_files(cube: xr.Dataset, story: Story, dtype: str) -> Iterator[tuple[str, bytes]]:
+def calibrated_files(cube: xr.Dataset, story: Story, dtype: str) -> Iterator[tuple[str, Content]]:
     """Yield each frame of a calibrated cube as a FITS file, one at a time."""
     for i, frame in enumerate(story.frames):
         label = str(cube[FRAME].values[i]).replace("/", "_")
@@ -29,7 +30,7 @@ def calibrated_files(cube: xr.Dataset, story: Story, dtype: str) -> Iterator[tup
         yield from image_file(cube.isel({FRAME: i}), own, f"{label}_calibrated.fits", dtype).items()
 
 
-def spectrum_files(spectrum: xr.Dataset, story: Story, stem: str) -> dict[str, bytes]:
+def spectrum_files(spectrum: xr.Dataset, story: Story, stem: str) -> dict[str, Content]:
     """Return a spectrum as the procedure's text tables, ECSV and FITS: content by name."""
     told = replace(
         story,
@@ -37,7 +38,7 @@ def spectrum_files(spectrum: xr.Dataset, story: Story, stem: str) -> dict[str, b
         remarks=spectrum.attrs.get("remarks", ()),
         facts=fact_cards(spectrum),
     )
-    files = {
+    files: dict[str, Content] = {
         f"{stem}_{name}.txt": text_table(spectrum[variable].values)
         for variable, name in TABLES.items()
         if variable in spectrum

@@ -16,8 +16,10 @@ from pathlib import Path
 
 from arrayred.errors import ArrayredError, StorageError, UsageError
 
+Content = bytes | bytearray
 
-def publish(files: Mapping[Path, bytes], *, overwrite: bool = False) -> None:
+
+def publish(files: Mapping[Path, Content], *, overwrite: bool = False) -> None:
     """Write files, all of them or none.
 
     Parameters
@@ -59,7 +61,7 @@ def publish(files: Mapping[Path, bytes], *, overwrite: bool = False) -> None:
                 temporary.unlink(missing_ok=True)
 
 
-def _is_already(path: Path, content: bytes) -> bool:
+def _is_already(path: Path, content: Content) -> bool:
     """Tell whether a regular file of this content is there."""
     try:
         return (
@@ -71,7 +73,7 @@ def _is_already(path: Path, content: bytes) -> bool:
         return False
 
 
-def _write_temporary(path: Path, content: bytes) -> Path:
+def _write_temporary(path: Path, content: Content) -> Path:
     temporary = path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
     flags = (
         os.O_WRONLY

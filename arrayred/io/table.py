@@ -66,7 +66,7 @@ def fact_cards(spectrum: xr.Dataset) -> list[tuple[str, Value, str]]:
     ]
 
 
-def fits_table(spectrum: xr.Dataset, header: Header) -> bytes:
+def fits_table(spectrum: xr.Dataset, header: Header) -> bytearray:
     """Return a spectrum as a FITS file: header in the primary HDU, columns in the table."""
     return table_bytes(header, "SPECTRUM", columns_of(spectrum))
 
