@@ -1,0 +1,1 @@
+"""Measurements: cases that run once as tests, and scripts that compare programs."""
