@@ -1,4 +1,4 @@
-"""One night, whole processes side by side: ``python -m benchmarks.night [--night DIR] [--rounds N]``.
+"""One night, whole processes side by side: ``python -m benchmarks.night --night DIR``.
 
 Compares ``arrayred reduce --no-figures`` with the same work as a script of ccdproc calls, each in
 a fresh process, in turns, and with the floor: a process that only imports what arrayred builds
