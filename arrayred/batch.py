@@ -159,7 +159,7 @@ class _Desk:
         story = Story(
             darks.frames, method=self.recipe.dark_method, checksums=self.checksums.result()
         )
-        name = f"master_dark_{darks.name}.fits"
+        name = _master_name(darks)
         self._publish("masters", image_file(master, story, name, self.recipe.output_dtype))
         return master
 
@@ -197,6 +197,7 @@ class _Desk:
             darks,
             method=self.recipe.combine,
             calstat="BD",
+            facts=[("ARDARK", _master_name(target.darks), "master dark")] if target.darks else [],
             cards=self.cards,
             checksums=self.checksums.result(),
         )
@@ -205,6 +206,10 @@ class _Desk:
         paths = {self.order.out / folder / name: content for name, content in files.items()}
         publish(paths, overwrite=self.order.overwrite)
         return list(paths)
+
+
+def _master_name(darks: Group) -> str:
+    return f"master_dark_{darks.name}.fits"
 
 
 def _picture(combined: xr.Dataset, spectrum: xr.Dataset, title: str) -> bytes:

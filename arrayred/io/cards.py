@@ -245,8 +245,13 @@ def card_images(keyword: str, value: Value, comment: str = "") -> list[str]:
         )
     if isinstance(value, str):
         return _string_cards(keyword, value, comment)
-    card = f"{keyword:8}= {_plain_text(keyword, value):>20}"
-    return [(f"{card} / {_ascii(comment)}" if comment else card)[:CARD].ljust(CARD)]
+    return [_with_comment(f"{keyword:8}= {_plain_text(keyword, value):>20}", comment)]
+
+
+def _with_comment(card: str, comment: str) -> str:
+    """Return a card image with as much of the comment as has meaning: all of it or none."""
+    whole = f"{card} / {_ascii(comment)}"
+    return (whole if comment and len(whole) <= CARD else card).ljust(CARD)
 
 
 def require_card_text(keyword: str, text: str) -> None:
@@ -279,8 +284,7 @@ def _string_cards(keyword: str, value: str, comment: str) -> list[str]:
     require_card_text(keyword, value)
     quoted = value.replace("'", "''")
     if len(quoted) <= 68:
-        card = f"{keyword:8}= " + f"'{quoted:8}'".ljust(20)
-        return [(f"{card} / {_ascii(comment)}" if comment else card)[:CARD].ljust(CARD)]
+        return [_with_comment(f"{keyword:8}= " + f"'{quoted:8}'".ljust(20), comment)]
     pieces = _pieces(quoted, 67)
     first = f"{keyword:8}= '{pieces[0]}&'"
     rest = [f"CONTINUE  '{piece}&'" for piece in pieces[1:-1]] + [f"CONTINUE  '{pieces[-1]}'"]

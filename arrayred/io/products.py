@@ -36,7 +36,7 @@ def spectrum_files(spectrum: xr.Dataset, story: Story, stem: str) -> dict[str, C
         story,
         steps=spectrum.attrs["history"],
         remarks=spectrum.attrs.get("remarks", ()),
-        facts=fact_cards(spectrum),
+        facts=[*story.facts, *fact_cards(spectrum)],
     )
     files: dict[str, Content] = {
         f"{stem}_{name}.txt": text_table(spectrum[variable].values)
