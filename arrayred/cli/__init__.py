@@ -15,6 +15,7 @@ import click
 
 from arrayred._version import __version__
 from arrayred.cli.demo import demo
+from arrayred.cli.inspect import inspect
 from arrayred.cli.reduce import reduce
 from arrayred.errors import ArrayredError
 
@@ -28,10 +29,12 @@ def cli() -> None:
 
     \b
     arrayred demo                       a simulated night, start to finish
+    arrayred inspect NIGHT              what is in a folder
     arrayred reduce NIGHT -o OUT        your own night
     """
 
 
+cli.add_command(inspect)
 cli.add_command(reduce)
 cli.add_command(demo)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -105,7 +105,10 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def read_frames(
-    paths: Sequence[Path], instrument: Instrument, root: Path | None = None
+    paths: Sequence[Path],
+    instrument: Instrument,
+    root: Path | None = None,
+    advance: Callable[[int], None] | None = None,
 ) -> tuple[list[Frame], list[FrameError | HeaderError]]:
     """Read the headers of files: the frames in canonical order, and what could not be read.
 
@@ -114,14 +117,19 @@ def read_frames(
     paths : the files.
     instrument : what headers mean.
     root : the folder that labels are relative to; by default the files' common one.
+    advance : is called after each file with the number of files left.
     """
     root = root or Path(os.path.commonpath([path.parent for path in paths]))
     frames, failures = [], []
-    for label, image in zip(_labels(paths, root), scan_all(paths), strict=True):
+    for left, label, image in zip(
+        range(len(paths) - 1, -1, -1), _labels(paths, root), scan_all(paths), strict=True
+    ):
         if isinstance(image, ImageHDU):
             frames.append(describe(label, image, instrument))
         else:
             failures.append(image)
+        if advance is not None:
+            advance(left)
     return sorted(frames, key=lambda frame: frame.order), failures
 
 

@@ -14,7 +14,7 @@ import math
 import os
 import stat
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,13 +108,16 @@ def is_fits_name(name: str) -> bool:
     return name.lower().endswith(FITS_SUFFIXES)
 
 
-def scan_all(paths: Iterable[Path], threads: int = 8) -> list[ImageHDU | FrameError | HeaderError]:
+def scan_all(
+    paths: Iterable[Path], threads: int = 8
+) -> Iterator[ImageHDU | FrameError | HeaderError]:
     """Scan many files at once, in order; a file that cannot be read gives its error instead."""
     paths = list(paths)
     if len(paths) < 32:
-        return [_scan_or_error(path) for path in paths]
+        yield from map(_scan_or_error, paths)
+        return
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(_scan_or_error, paths))
+        yield from pool.map(_scan_or_error, paths)
 
 
 def _scan_or_error(path: Path) -> ImageHDU | FrameError | HeaderError:

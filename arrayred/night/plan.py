@@ -95,16 +95,22 @@ def _sort_out(
     usable: dict[str, list[Frame]] = defaultdict(list)
     left_out, problems = list(night.left_out), list(night.problems)
     for frame in night.frames:
-        needed = frame.frame_type in ("dark", "light")
-        if frame.frame_type is None and not frame.type_found:
-            problems.append(_untyped(frame))
-        elif needed and frame.exptime is None:
-            problems += frame.problems
+        wrong = problems_of(frame)
+        if wrong:
+            problems += wrong
         elif frame.frame_type in ("dark", "light") and not _is_corrected_dark(frame):
             usable[frame.frame_type].append(frame)
         else:
             left_out.append((frame.label, _why_left_out(frame)))
     return usable, left_out, problems
+
+
+def problems_of(frame: Frame) -> list[ArrayredError]:
+    """Return what keeps a frame from being used though it should be."""
+    if frame.frame_type is None and not frame.type_found:
+        return [_untyped(frame), *frame.problems]
+    needs_exptime = frame.frame_type in ("dark", "light")
+    return list(frame.problems) if needs_exptime and frame.exptime is None else []
 
 
 def _is_corrected_dark(frame: Frame) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,11 @@ class Night:
 
 
 def open_night(
-    folder: str | os.PathLike[str], *, instrument: str = "generic", pattern: str = "*"
+    folder: str | os.PathLike[str],
+    *,
+    instrument: str = "generic",
+    pattern: str = "*",
+    advance: Callable[[int], None] | None = None,
 ) -> Night:
     """Read the headers of a night.
 
@@ -42,6 +47,7 @@ def open_night(
     folder : where the frames lie, up to three folders deep.
     instrument : what headers mean: a name or the path of a TOML file.
     pattern : take files whose name matches this glob only.
+    advance : is called after each file with the number of files left.
 
     Raises
     ------
@@ -58,7 +64,7 @@ def open_night(
             path=where,
             hint="Name the folder of the raw frames.",
         )
-    found, failures = read_frames(files, meaning, where)
+    found, failures = read_frames(files, meaning, where, advance)
     raw = [frame for frame in found if not frame.is_product]
     left_out = [(frame.label, "made by arrayred, not raw") for frame in found if frame.is_product]
     left_out += [(str(e.path), str(e.args[0])) for e in failures if isinstance(e, ForeignFileError)]

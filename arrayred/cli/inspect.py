@@ -1,0 +1,135 @@
+"""``arrayred inspect NIGHT``: what the headers of a night say, as a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from arrayred.cli.progress import counted
+
+if TYPE_CHECKING:
+    from arrayred.io.frames import Frame
+    from arrayred.night import Night
+
+COLUMNS = (
+    "file",
+    "type_found",
+    "type",
+    "exptime",
+    "object",
+    "size",
+    "date",
+    "temperature",
+    "calstat",
+)
+_STYLES = {"light": "bold", "dark": "blue", "bias": "blue", "flat": "yellow", "arc": "magenta"}
+
+
+@click.command(short_help="Show what the headers of a night say.")
+@click.argument("night", type=click.Path(path_type=Path))
+@click.option(
+    "--instrument", default="generic", metavar="NAME|FILE.toml", help="What headers mean."
+)
+@click.option("--frames", default="*", metavar="GLOB", help="Take only files whose name matches.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    help="A table to read, or CSV or JSON for machines.",
+)
+def inspect(night: Path, instrument: str, frames: str, form: str) -> None:
+    r"""List the frames of the folder NIGHT: types, exposures, problems.
+
+    \b
+    arrayred inspect 2020-11-03/raw
+    arrayred inspect 2020-11-03/raw --format csv > frames.csv
+    """
+    from arrayred.night import open_night
+
+    with counted("reading headers") as advance:
+        opened = open_night(night, instrument=instrument, pattern=frames, advance=advance)
+    rows = [_row(frame, opened) for frame in opened.frames]
+    if form == "json":
+        click.echo(json.dumps({"frames": rows, "problems": _problems(opened)}, indent=1))
+    elif form == "csv":
+        click.echo(_csv(rows), nl=False)
+        for problem in _problems(opened):
+            click.echo(f"arrayred: problem: {problem}", err=True)
+    else:
+        _print_table(rows, opened)
+
+
+def _row(frame: Frame, night: Night) -> dict[str, Any]:
+    """Return the facts of one frame, JSON-ready."""
+    n_rows, n_columns = frame.shape
+    return {
+        "file": frame.path.relative_to(night.folder).as_posix(),
+        "type_found": frame.type_found,
+        "type": frame.frame_type,
+        "exptime": frame.exptime,
+        "object": frame.target,
+        "size": f"{n_columns} x {n_rows}",
+        "date": None if frame.time is None else frame.time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "temperature": frame.ccd_temp,
+        "calstat": frame.calstat,
+    }
+
+
+def _problems(night: Night) -> list[str]:
+    """Return a line for everything that is wrong or left out."""
+    from arrayred.errors import printable
+    from arrayred.night import problems_of
+
+    lines = [str(problem) for problem in night.problems]
+    for frame in night.frames:
+        if frame.frame_type is None and frame.type_found:
+            lines.append(f"{frame.path}: the frame type {frame.type_found!r} is unknown")
+        lines += [str(problem) for problem in problems_of(frame)]
+    lines += [f"{name}: {reason}; left out" for name, reason in night.left_out]
+    return [printable(line) for line in lines]
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _print_table(rows: list[dict[str, Any]], night: Night) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from arrayred.errors import printable
+
+    table = Table(box=box.SIMPLE_HEAD, title=printable(str(night.folder)), title_justify="left")
+    for name in COLUMNS:
+        table.add_column(name.replace("_", " "), overflow="fold")
+    for row in rows:
+        shown = ["" if row[name] is None else printable(_cell(row[name])) for name in COLUMNS]
+        table.add_row(*map(Text, shown), style=_STYLES.get(row["type"], "red"))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)
+    console.print(table)
+    console.print(f"{len(rows)} frames: {_counts(rows)}")
+    for problem in _problems(night):
+        console.print(Text(f"problem: {problem}", style="red"), soft_wrap=True)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _counts(rows: list[dict[str, Any]]) -> str:
+    kinds = [row["type"] or "unknown" for row in rows]
+    return ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
