@@ -6,19 +6,21 @@ that a night that cannot be reduced says so, completely, before a pixel is read 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arrayred.config import Recipe
 from arrayred.errors import ArrayredError, MissingCardsError, NightError, UsageError
+from arrayred.io.answers import Answers
 from arrayred.io.cards import Value
 from arrayred.io.frames import Frame
 from arrayred.io.product_header import Story, checked_cards, checksums_of, missing_cards
 from arrayred.io.products import calibrated_files, image_file, spectrum_files
-from arrayred.io.publish import Content, publish
+from arrayred.io.publish import Content, publish, require_room
 from arrayred.model import Chunks
 from arrayred.night import Group, Night, Plan, Target, make_plan
 from arrayred.pipeline import calibrate, combine_target, extract_spectrum, make_dark
@@ -39,14 +41,14 @@ class Order:
     out : the output folder.
     cards : cards given by the user, over those of the instrument file and the frames.
     overwrite : replace products that have other content.
-    allow_missing : write required cards that nobody gave as blanks.
+    answers : cards given at a prompt, now or before.
     figures : draw a picture of each target.
     """
 
     out: Path
     cards: Mapping[str, Value]
     overwrite: bool = False
-    allow_missing: bool = False
+    answers: Answers = field(default_factory=Answers)
     figures: bool = True
 
 
@@ -61,7 +63,7 @@ class Outcome:
 
 
 def check_night(night: Night, recipe: Recipe, order: Order) -> Plan:
-    """Return the plan of a night that can be reduced as ordered.
+    """Return the plan of a night that can be reduced as ordered, but for missing cards.
 
     Raises
     ------
@@ -70,8 +72,8 @@ def check_night(night: Night, recipe: Recipe, order: Order) -> Plan:
     UsageError
         The order does not fit the night: one card or row range is given for several targets, or the
         output lies inside the input.
-    MissingCardsError
-        Required cards are given by nobody.
+    StorageError
+        The output folder cannot be written, or the disk is too small.
     """
     out, folder = order.out.resolve(), night.folder.resolve()
     if out == folder or folder in out.parents:
@@ -82,29 +84,53 @@ def check_night(night: Night, recipe: Recipe, order: Order) -> Plan:
     if plan.problems:
         raise NightError(plan.problems)
     names = [target.name for target in plan.targets]
-    one_only = [
-        o for o, on in (("--object", "OBJECT" in order.cards), ("--rows", recipe.rows)) if on
-    ]
-    if len(names) > 1 and one_only:
-        raise UsageError(
-            f"{one_only[0]} is for one target, but the night has {len(names)}: {', '.join(names)}",
-            hint="Choose the frames of one with --frames GLOB.",
-        )
-    missing = _missing(night, plan, order)
-    if missing and not order.allow_missing:
-        raise MissingCardsError(
-            f"Nothing gives {', '.join(missing)}, required by {night.instrument.name}",
-            keyword=missing[0],
-            hint=f"Give {', '.join(map(_option, missing))}, or --allow-missing for blanks.",
-        )
+    given = {"--object": "OBJECT" in order.cards, "--rows": recipe.rows is not None}
+    for option, is_given in given.items():
+        if len(names) > 1 and is_given:
+            raise UsageError(
+                f"{option} is for one target, but the night has {len(names)}: {', '.join(names)}",
+                hint="Choose the frames of one with --frames GLOB.",
+            )
+    require_room(order.out, _bytes_to_write(plan, recipe))
     return plan
 
 
-def _missing(night: Night, plan: Plan, order: Order) -> list[str]:
-    lights = [target.lights.frames for target in plan.targets]
-    return missing_cards(
-        lights, night.instrument.required, {**night.instrument.cards, **order.cards}
-    )
+def _bytes_to_write(plan: Plan, recipe: Recipe) -> int:
+    """Return about how large the images will be."""
+    per_pixel = int(recipe.output_dtype.removeprefix("float")) // 8
+    groups = [(dark, 1) for dark in plan.darks]
+    groups += [
+        (target.lights, 1 + recipe.calibrated * len(target.lights.frames))
+        for target in plan.targets
+    ]
+    return sum(n * per_pixel * math.prod(group.frames[0].shape) for group, n in groups)
+
+
+def missing_of(night: Night, plan: Plan, order: Order) -> dict[str, dict[str, Value]]:
+    """Return for each target the required cards that nobody gives, with what some frames say."""
+    missing = {
+        target.name: missing_cards(
+            target.lights.frames, night.instrument.required, _cards_of(target.name, night, order)
+        )
+        for target in plan.targets
+    }
+    return {name: cards for name, cards in missing.items() if cards}
+
+
+def require_cards(missing: Mapping[str, Mapping[str, Value]]) -> None:
+    """Raise MissingCardsError, naming every option that gives one, if cards are missing."""
+    keywords = list(dict.fromkeys(k for cards in missing.values() for k in cards))
+    if keywords:
+        raise MissingCardsError(
+            f"{', '.join(keywords)} must be in every product, and nothing gives them",
+            keyword=keywords[0],
+            hint=f"Give {', '.join(map(_option, keywords))}, or --allow-missing for blanks.",
+        )
+
+
+def _cards_of(target: str, night: Night, order: Order) -> dict[str, Value]:
+    """Return the cards given for a target: by its instrument, at a prompt, in the order."""
+    return {**night.instrument.cards, **order.answers.cards_of(target), **order.cards}
 
 
 def _option(keyword: str) -> str:
@@ -118,7 +144,8 @@ def reduce_to(
 
     Parameters
     ----------
-    night, plan : the frames, and what `check_night` returned for them.
+    night, plan : the frames, and what `check_night` returned for them. Required cards that are
+        missing still are written blank.
     recipe : what to do.
     order : what to write, and where.
     chunks : as in `reduce_night`.
@@ -132,8 +159,16 @@ def reduce_to(
     StorageError
         A master cannot be written.
     """
-    blanks = dict.fromkeys(_missing(night, plan, order), "")
-    cards = checked_cards({**blanks, **night.instrument.cards, **order.cards})
+    missing = missing_of(night, plan, order)
+    cards = {
+        target.name: checked_cards(
+            {
+                **dict.fromkeys(missing.get(target.name, {}), ""),
+                **_cards_of(target.name, night, order),
+            }
+        )
+        for target in plan.targets
+    }
     groups = [*plan.darks, *(target.lights for target in plan.targets)]
     paths = [frame.path for group in groups for frame in group.frames]
     with ThreadPoolExecutor(1) as aside:
@@ -149,7 +184,7 @@ class _Desk:
 
     recipe: Recipe
     order: Order
-    cards: Mapping[str, Value]
+    cards: Mapping[str, Mapping[str, Value]]
     checksums: Future[dict[Path, str]]
     chunks: Chunks
 
@@ -198,7 +233,7 @@ class _Desk:
             method=self.recipe.combine,
             calstat="BD",
             facts=[("ARDARK", _master_name(target.darks), "master dark")] if target.darks else [],
-            cards=self.cards,
+            cards=self.cards[target.name],
             checksums=self.checksums.result(),
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import signal
 import sys
+import traceback
 from types import FrameType
 
 import click
@@ -41,7 +42,7 @@ cli.add_command(demo)
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    gc.disable()  # imports leave no garbage; looking for it takes a seventh of the start-up
+    gc.set_threshold(100_000, 50, 50)  # looking for garbage takes a seventh of the imports' time
     signal.signal(signal.SIGTERM, _terminate)
     try:
         sys.exit(cli.main(standalone_mode=False) or 0)
@@ -55,6 +56,14 @@ def main() -> None:
         for line in str(error).splitlines():
             click.echo(f"arrayred: error: {line}", err=True)
         sys.exit(error.exit_code)
+    except Exception:
+        traceback.print_exc()
+        click.echo(
+            f"arrayred: this is a bug of arrayred {__version__}; please report the lines above "
+            "and the command that led to them",
+            err=True,
+        )
+        sys.exit(1)
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from arrayred.cli.asking import ask, may_ask
+from arrayred.cli.progress import counted
 from arrayred.cli.wishes import Card, RowRange, Wishes, wish, wishes_of
 
 if TYPE_CHECKING:
@@ -79,26 +81,23 @@ def reduce(ctx: click.Context, night: Path, out: Path) -> None:
 def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
     """Reduce a night as wished, telling what is found."""
     from arrayred.batch import Order, check_night, reduce_to
-    from arrayred.night import open_night
+    from arrayred.io.answers import load_answers
 
-    gc.freeze()
-    gc.enable()
     started = time.perf_counter()
     recipe = recipe_of(wishes)
     order = Order(
         out,
         cards_of(wishes),
         overwrite=wishes.get("overwrite", False),
-        allow_missing=wishes.get("allow_missing", False),
+        answers=load_answers(out),
         figures=not wishes.get("no_figures", False),
     )
-    night = open_night(
-        folder, instrument=wishes.get("instrument", "generic"), pattern=wishes.get("frames", "*")
-    )
+    night = _open(folder, wishes)
     plan = check_night(night, recipe, order)
     quiet = wishes.get("quiet", False)
     if not quiet:
-        _tell_plan(night, plan, order)
+        _tell_plan(night, plan)
+    order = _complete(night, plan, order, wishes)
     outcomes = []
     with _scheduler(wishes.get("scheduler")):
         for outcome in reduce_to(night, plan, recipe, order):
@@ -108,6 +107,32 @@ def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
     if wishes.get("verbose"):
         click.echo(f"{len(night.frames)} frames, {time.perf_counter() - started:.3f} s")
     return outcomes
+
+
+def _open(folder: Path, wishes: Wishes) -> Night:
+    from arrayred.night import open_night
+
+    with counted("reading headers") as advance:
+        return open_night(
+            folder,
+            instrument=wishes.get("instrument", "generic"),
+            pattern=wishes.get("frames", "*"),
+            advance=advance,
+        )
+
+
+def _complete(night: Night, plan: Plan, order: Order, wishes: Wishes) -> Order:
+    """Return the order with missing cards asked for, or left blank if that was allowed."""
+    from arrayred.batch import missing_of, require_cards
+
+    missing = missing_of(night, plan, order)
+    if missing and may_ask(no_input=wishes.get("no_input", False)):
+        return replace(order, answers=ask(missing, order.answers, order.out))
+    if not wishes.get("allow_missing"):
+        require_cards(missing)
+    for target, cards in missing.items():
+        click.echo(f"arrayred: warning: {target}: left blank: {', '.join(cards)}", err=True)
+    return order
 
 
 def recipe_of(wishes: Wishes) -> Recipe:
@@ -142,18 +167,12 @@ def _scheduler(name: str | None) -> contextlib.AbstractContextManager[object]:
     return chosen
 
 
-def _tell_plan(night: Night, plan: Plan, order: Order) -> None:
+def _tell_plan(night: Night, plan: Plan) -> None:
     from arrayred.errors import printable
 
     click.echo(f"{printable(str(night.folder))}: {len(night.frames)} frames")
     for line in str(plan).splitlines():
         click.echo(f"  {printable(line)}")
-    missing = [k for k in night.instrument.required if k not in order.cards]
-    if order.allow_missing and missing:
-        click.echo(
-            f"arrayred: warning: left blank unless the frames have them: {', '.join(missing)}",
-            err=True,
-        )
 
 
 def tell(outcome: Outcome, recipe: Recipe, *, verbose: bool = False) -> None:

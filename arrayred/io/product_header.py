@@ -233,15 +233,20 @@ def checked_cards(cards: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def missing_cards(
-    targets: Iterable[Sequence[Frame]], required: Iterable[str], given: Mapping[str, Value]
-) -> list[str]:
-    """Return the required cards that are neither given nor filled in every frame."""
-    frames = [frame for target in targets for frame in target]
-    return [
-        keyword
-        for keyword in required
-        if keyword not in given and any(f.image.header.get(keyword) in (None, "") for f in frames)
-    ]
+    frames: Sequence[Frame], required: Iterable[str], given: Mapping[str, Value]
+) -> dict[str, Value]:
+    """Return the required cards that are neither given nor filled in every frame.
+
+    Returns
+    -------
+    missing : keywords, each with what the first frame that has it says, or None.
+    """
+    found = {k: [f.image.header.get(k) for f in frames] for k in required if k not in given}
+    return {
+        keyword: next((value for value in values if value not in (None, "")), None)
+        for keyword, values in found.items()
+        if any(value in (None, "") for value in values)
+    }
 
 
 def _degrees(text: str) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -59,6 +60,21 @@ def publish(files: Mapping[Path, Content], *, overwrite: bool = False) -> None:
         for temporary in temporaries.values():
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def require_room(folder: Path, n_bytes: int) -> None:
+    """Raise StorageError if a folder cannot be written or its disk has too few bytes free."""
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = "cannot be written" if there.is_dir() else "is no folder"
+        raise StorageError(f"The output {why}", path=there, hint="Choose another output folder.")
+    free, needed = shutil.disk_usage(there).free, n_bytes * 11 // 10
+    if free < needed:
+        raise StorageError(
+            f"The disk has {free} bytes free, and the products need {needed}",
+            path=there,
+            hint="Make room or choose another output folder.",
+        )
 
 
 def _is_already(path: Path, content: Content) -> bool:
