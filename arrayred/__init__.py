@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from arrayred.model import Rows
     from arrayred.night import Night, Plan, make_plan, open_night
     from arrayred.pipeline import reduce_night, reduce_target, settle
-    from arrayred.simulate import simulate_night
+    from arrayred.simulate import SimulatedNight
     from arrayred.steps.calibrate import subtract_dark
     from arrayred.steps.combine import combine
     from arrayred.steps.detect import detect_rows
@@ -52,7 +52,7 @@ _HOMES = {
     "reduce_target": "pipeline",
     "row_statistics": "steps.rows",
     "settle": "pipeline",
-    "simulate_night": "simulate",
+    "SimulatedNight": "simulate",
     "subtract_dark": "steps.calibrate",
     "subtract_sky": "steps.sky",
 }
@@ -65,6 +65,7 @@ __all__ = [
     "Plan",
     "Recipe",
     "Rows",
+    "SimulatedNight",
     "StorageError",
     "UsageError",
     "__version__",
@@ -79,7 +80,6 @@ __all__ = [
     "reduce_target",
     "row_statistics",
     "settle",
-    "simulate_night",
     "subtract_dark",
     "subtract_sky",
 ]

@@ -93,11 +93,17 @@ def _bands(spectrum: xr.Dataset) -> list[tuple[int, int, str, str]]:
 def _draw_spectrum(axes: Axes, spectrum: xr.Dataset) -> None:
     sky_subtracted = "counts_mean_sky_subtracted" in spectrum
     name = "counts_mean_sky_subtracted" if sky_subtracted else "counts_mean"
-    axes.plot(spectrum[X].values, spectrum[name].values, color=_ORANGE, linewidth=0.8)
+    x, y = spectrum[X].values, spectrum[name].values
+    if "variance" in spectrum:
+        sigma = np.sqrt(spectrum["variance"].values) / spectrum.attrs["n_rows"]
+        band = axes.fill_between(x, y - 3 * sigma, y + 3 * sigma, color=_GREY, alpha=0.35, lw=0)
+        band.set_label("3 sigma")
+        axes.legend(fontsize="small", loc="upper right")
+    axes.plot(x, y, color=_ORANGE, linewidth=0.8)
     axes.set(
         xlabel="column",
         ylabel="mean of a row (adu)",
         title="spectrum less the sky" if sky_subtracted else "spectrum, sky included",
-        xlim=(int(spectrum[X][0]), int(spectrum[X][-1])),
+        xlim=(int(x[0]), int(x[-1])),
     )
     axes.grid(alpha=0.3)

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from arrayred.io.raw import write_frames
-from arrayred.simulate import Detector, simulate_night
+from arrayred.simulate import Detector, SimulatedNight
 
 FLOOR = "import numpy, click, xarray as xr; xr.Dataset({'a': ('x', numpy.zeros(3))})"
 
@@ -54,7 +54,7 @@ def main() -> None:
 
 def simulated(folder: Path) -> Path:
     """Write the default night."""
-    write_frames(simulate_night(Detector(shape=(1024, 1536))).frames(), folder)
+    write_frames(SimulatedNight(Detector(shape=(1024, 1536))).frames(), folder)
     return folder
 
 

@@ -18,6 +18,7 @@ from arrayred._version import __version__
 from arrayred.cli.demo import demo
 from arrayred.cli.inspect import inspect
 from arrayred.cli.reduce import reduce
+from arrayred.cli.simulate import simulate
 from arrayred.errors import ArrayredError
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -31,12 +32,14 @@ def cli() -> None:
     \b
     arrayred demo                       a simulated night, start to finish
     arrayred inspect NIGHT              what is in a folder
-    arrayred reduce NIGHT -o OUT        your own night
+    arrayred reduce NIGHT -o OUT        spectra from it
+    arrayred simulate DIR               frames with known truth
     """
 
 
 cli.add_command(inspect)
 cli.add_command(reduce)
+cli.add_command(simulate)
 cli.add_command(demo)
 
 

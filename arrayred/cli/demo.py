@@ -21,9 +21,9 @@ def demo(out: Path, no_figures: bool) -> None:
     """Simulate a night with a known star, reduce it, and compare what came out with the truth."""
     from arrayred.cli.reduce import run
     from arrayred.io.raw import write_frames
-    from arrayred.simulate import simulate_night
+    from arrayred.simulate import SimulatedNight
 
-    night = simulate_night()
+    night = SimulatedNight()
     paths = write_frames(night.frames(), out / "night", overwrite=True)
     click.echo(f"Simulated {len(paths)} frames in {out / 'night'}\n")
     (outcome,) = run(out / "night", out / "reduced", {"overwrite": True, "no_figures": no_figures})

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+_MANY = 100
 Advance = Callable[[int], None]
 
 
@@ -24,10 +25,11 @@ def counted(what: str) -> Iterator[Advance | None]:
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(what, total=None, visible=False)
 
         def advance(left: int) -> None:
             done = bar.tasks[0].completed + 1
-            bar.update(task, completed=done, total=done + left)
+            worth_it = done + left >= _MANY
+            bar.update(task, completed=done, total=done + left, visible=worth_it)
 
         yield advance

@@ -143,10 +143,13 @@ def _times(frames: Sequence[Frame]) -> Any:
     return np.array(naive, "datetime64[us]").astype("datetime64[ns]")
 
 
-def _common_setup(frames: Sequence[Frame]) -> dict[str, str]:
+def _common_setup(frames: Sequence[Frame]) -> dict[str, str | float]:
     """Return the settings in which all frames agree, as scalar coordinates."""
+    gain = frames[0].gain
+    known = gain is not None and all(frame.gain == gain for frame in frames)
+    shared: dict[str, str | float] = {"gain": gain} if known and gain is not None else {}
     setups = [dict(frame.setup) for frame in frames]
-    return {
+    return shared | {
         name: setups[0][name]
         for name in SETUP_COORDS
         if name in setups[0] and all(setup.get(name) == setups[0][name] for setup in setups)

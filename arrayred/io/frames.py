@@ -39,6 +39,7 @@ class Frame:
     time : start of the exposure, UTC; None where no card gives it.
     target : the OBJECT card, stripped, or "".
     ccd_temp : temperature of the detector, deg C, or None.
+    gain : electrons per adu, or None.
     calstat : letters of the corrections already applied, or "".
     setup : binning, origin, readout, gain_setting, where known.
     optics : grating, angle, filter, slit as found.
@@ -53,6 +54,7 @@ class Frame:
     time: datetime | None
     target: str
     ccd_temp: float | None
+    gain: float | None
     calstat: str
     setup: tuple[tuple[str, str], ...]
     optics: tuple[str, ...]
@@ -160,6 +162,7 @@ def describe(label: str, image: ImageHDU, instrument: Instrument) -> Frame:
         time=facts.time(),
         target=facts.text("object"),
         ccd_temp=facts.number("ccd_temp"),
+        gain=facts.gain(),
         calstat=facts.text("calstat").upper(),
         setup=facts.setup(),
         optics=tuple(facts.text_of(keyword) for keyword in instrument.keywords["optics"]),
@@ -203,6 +206,13 @@ class _Facts:
         """Return a fact as a number, or None; a number written as text counts."""
         value = self._first(self._keywords[fact])[1]
         return None if isinstance(value, bool) else _as_number(value)
+
+    def gain(self) -> float | None:
+        """Return electrons per adu: where GAIN alone stands it may be the camera's setting."""
+        gain = self.number("gain")
+        if gain is None and self.number("read_noise") is not None:
+            gain = self.number("gain_setting")
+        return gain if gain is not None and gain > 0 else None
 
     def exptime(self) -> float | None:
         """Return the exposure in s; None, with a problem, where no card gives it."""

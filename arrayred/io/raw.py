@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
 from arrayred.io.cards import Header
 from arrayred.io.hdu import image_bytes
-from arrayred.io.publish import publish
+from arrayred.io.publish import Content, publish
+from arrayred.io.table import ecsv_table
+from arrayred.model import X
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 class RawFrame(Protocol):
@@ -29,8 +35,34 @@ class RawFrame(Protocol):
         """Return its pixels (y, x)."""
 
 
+def write_truth(
+    truth: xr.Dataset, facts: Mapping[str, Any], folder: Path, *, overwrite: bool = False
+) -> list[Path]:
+    """Write what a simulated night was made of beside its frames, and return the paths.
+
+    Parameters
+    ----------
+    truth : its variables along x become ``truth.ecsv``.
+    facts : everything else, JSON-ready, becomes ``truth.json``.
+    folder : that of the frames.
+    overwrite : replace files that have other content.
+    """
+    along_x = truth[[name for name, variable in truth.data_vars.items() if variable.dims == (X,)]]
+    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in facts.items())
+    files: dict[Path, Content] = {
+        folder / "truth.ecsv": ecsv_table(along_x, {}),
+        folder / "truth.json": f"{{\n{lines}\n}}\n".encode(),
+    }
+    publish(files, overwrite=overwrite)
+    return list(files)
+
+
 def write_frames(
-    frames: Iterable[RawFrame], folder: Path, *, overwrite: bool = False
+    frames: Iterable[RawFrame],
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    written: Callable[[], None] | None = None,
 ) -> list[Path]:
     """Write frames into a folder, one at a time, and return their paths.
 
@@ -39,6 +71,7 @@ def write_frames(
     frames : any iterable; each frame may be dropped once it is written.
     folder : made if it does not exist.
     overwrite : replace files that have other content.
+    written : is called after each frame.
     """
     paths = []
     for frame in frames:
@@ -49,4 +82,6 @@ def write_frames(
         content = image_bytes(header, frame.pixels, frame.pixels.dtype.name)
         publish({path: content}, overwrite=overwrite)
         paths.append(path)
+        if written is not None:
+            written()
     return paths

@@ -48,13 +48,24 @@ def text_table(values: Any) -> bytes:
 
 
 def columns_of(spectrum: xr.Dataset) -> list[Column]:
-    """Return the columns of a spectrum, x and flux first."""
-    first = [Column("x", "pix", "column of the image", spectrum[X].values.astype(np.int64))]
-    for name, variable in spectrum.data_vars.items():
-        first.append(
-            Column(str(name), variable.attrs["units"], variable.attrs["long_name"], variable.values)
-        )
-    return first
+    """Return the columns of a spectrum: x, flux, uncertainty, then the rest.
+
+    The uncertainty stands third even where it is unknown, as NaN: specutils takes the next column
+    of the flux's unit for it, whatever its name.
+    """
+    values = {str(name): variable for name, variable in spectrum.data_vars.items()}
+    flux, variance = values.pop("flux"), values.pop("variance", None)
+    sigma = np.full(flux.size, np.nan) if variance is None else np.sqrt(variance.values)
+    described = "standard deviation of the flux" + ("; unknown" if variance is None else "")
+    return [
+        Column("x", "pix", "column of the image", spectrum[X].values.astype(np.int64)),
+        Column("flux", flux.attrs["units"], flux.attrs["long_name"], flux.values),
+        Column("uncertainty", flux.attrs["units"], described, sigma),
+        *(
+            Column(name, variable.attrs["units"], variable.attrs["long_name"], variable.values)
+            for name, variable in values.items()
+        ),
+    ]
 
 
 def fact_cards(spectrum: xr.Dataset) -> list[tuple[str, Value, str]]:

@@ -69,6 +69,19 @@ def background(sample: Values) -> Background:
     return Background(float(np.mean(sample)), float(np.std(sample)))
 
 
+def robust_std(sample: Values) -> float:
+    """Return the standard deviation of a sample from its median absolute deviation.
+
+    Hot pixels and cosmic rays do not count; 1.4826 makes it that of a normal distribution.
+
+    Examples
+    --------
+    >>> round(robust_std(np.array([1.0, 2.0, 3.0, 4.0, 1000.0])), 4)
+    1.4826
+    """
+    return 1.4826 * float(np.median(np.abs(sample - np.median(sample))))
+
+
 def runs(bright: NDArray[np.bool_], *, max_gap: int = 0) -> list[tuple[int, int]]:
     """Return the runs of True as half-open (start, stop) pairs, small gaps bridged.
 

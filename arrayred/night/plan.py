@@ -123,7 +123,7 @@ def _why_left_out(frame: Frame) -> str:
         return f"the frame type {frame.type_found!r} is unknown"
     if _is_corrected_dark(frame):
         return f"a dark already corrected (CALSTAT={frame.calstat!r})"
-    return f"a {frame.frame_type}, not used"
+    return f"of type {frame.frame_type}, not used"
 
 
 def _no_lights(night: Night) -> InputError:

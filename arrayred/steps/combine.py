@@ -58,7 +58,7 @@ def combine(
     counts = over_frames(cube[COUNTS].data, _KERNELS[method], *images)
     image = xr.Dataset(
         {COUNTS: ((Y, X), counts, cube[COUNTS].attrs)},
-        coords={Y: cube[Y], X: cube[X], **_summary(cube)},
+        coords={Y: cube[Y], X: cube[X], "method": method, **_summary(cube)},
         attrs=cube.attrs,
     )
     for line in [
@@ -72,7 +72,7 @@ def combine(
 def _summary(cube: xr.Dataset) -> dict[str, Any]:
     """Return what remains of the per-frame coordinates."""
     scalars: dict[str, Any] = {"n_frames": cube.sizes[FRAME]}
-    scalars |= {name: cube[name] for name in SETUP_COORDS if name in cube.coords}
+    scalars |= {name: cube[name] for name in (*SETUP_COORDS, "gain") if name in cube.coords}
     if "exptime" in cube.coords:
         exposures = np.atleast_1d(cube["exptime"].values)
         scalars |= {"exptime": float(exposures[0]), "exptime_total": float(sum(exposures))}

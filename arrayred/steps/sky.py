@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from arrayred.errors import SkyBandError
-from arrayred.kernels.rows import sum_of_rows
+from arrayred.kernels.rows import robust_std, sum_of_rows
 from arrayred.model import COUNTS, Rows, X, Y, check_image, note_history, remark
 
 if TYPE_CHECKING:
     import xarray as xr
 
+Values = NDArray[np.float64]
 Side = Literal["auto", "above", "below", "clipped"]
 
 
@@ -44,7 +48,8 @@ def subtract_sky(
     Returns
     -------
     spectrum : `flux` less the sky, `sky` (x) the sum subtracted, `counts_mean_sky_subtracted` (x)
-        the procedure's mean of a row; the band as attributes sky_first_row and sky_last_row.
+        the procedure's mean of a row, and `variance` (x) of the flux where the gain is known; the
+        band as attributes sky_first_row and sky_last_row.
 
     Raises
     ------
@@ -53,7 +58,8 @@ def subtract_sky(
     """
     check_image(image)
     first, last = sky_band(image, rows, offset, side)
-    sky = sum_of_rows(image[COUNTS].sel({Y: slice(first, last)}).values)
+    band = image[COUNTS].sel({Y: slice(first, last)}).values
+    sky = sum_of_rows(band)
     units = spectrum["flux"].attrs["units"]
     net = spectrum["flux"].values - sky
     divisor = rows.n_bright if per_bright_row and not rows.given else rows.n_rows
@@ -66,6 +72,11 @@ def subtract_sky(
             {"units": units, "long_name": "mean of a row less the sky"},
         ),
     ).assign_attrs(sky_first_row=first, sky_last_row=last)
+    averaged = "method" in image.coords and image["method"].item() == "average"
+    if averaged and "gain" in image.coords and band.size:
+        variance = _variance(net, rows.n_rows, robust_std(band), image)
+        attrs = {"units": f"{units}2", "long_name": "variance of the flux"}
+        spectrum = spectrum.assign(variance=(X, variance, attrs))
     if side == "auto" and last < rows.first:
         spectrum = remark(
             spectrum, "the sky was taken below the spectrum: above, it is off the image"
@@ -75,6 +86,17 @@ def subtract_sky(
             spectrum, f"the sky band is cut: {max(last - first + 1, 0)} of {rows.n_rows} rows"
         )
     return note_history(spectrum, f"sky of rows {first} to {last} subtracted")
+
+
+def _variance(net: Values, n_rows: int, noise: float, image: xr.Dataset) -> Values:
+    """Return the variance of a sky-subtracted sum, adu^2.
+
+    The noise of a pixel without star is measured in the sky band, and counts for the rows of the
+    spectrum and again for those of the sky; the star's own photons come on top (Poisson). This
+    holds for averages: a median of few frames is noisier.
+    """
+    photons = np.maximum(net, 0.0) / (image["gain"].item() * image["n_frames"].item())
+    return np.asarray(2 * n_rows * noise**2 + photons)
 
 
 def sky_band(image: xr.Dataset, rows: Rows, offset: int, side: Side) -> tuple[int, int]:
