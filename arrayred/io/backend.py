@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
@@ -42,19 +41,12 @@ class FrameArray(BackendArray):  # type: ignore[misc, unused-ignore]
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         """Read what an index asks for."""
         return indexing.explicit_indexing_adapter(
-            key, self.shape, indexing.IndexingSupport.BASIC, self._read
+            key, self.shape, indexing.IndexingSupport.BASIC, self.stack.__getitem__
         )
 
     def __dask_tokenize__(self) -> str:
         """Return the stack's token."""
         return self.stack.token
-
-    def _read(self, key: tuple[int | slice, ...]) -> Any:
-        slices = tuple(
-            slice(k, k + 1 or None) if isinstance(k, int | np.integer) else k for k in key
-        )
-        kept = tuple(0 if isinstance(k, int | np.integer) else slice(None) for k in key)
-        return self.stack[slices][kept]  # type: ignore[index]
 
 
 class ArrayredBackend(BackendEntrypoint):  # type: ignore[misc, unused-ignore]

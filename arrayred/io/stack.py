@@ -25,6 +25,7 @@ from arrayred.errors import FrameError, MismatchError
 from arrayred.io.headers import PixelFormat, PixelSource, Stamp
 
 Pixels = NDArray[Any]
+Index = int | slice | NDArray[np.integer]
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -62,16 +63,25 @@ class FrameStack:
         """Return shape, dtype and the first file's name."""
         return f"FrameStack({self.shape}, {self.dtype}, {self.sources[0].path.name} ...)"
 
-    def __getitem__(self, key: tuple[slice, slice, slice]) -> Pixels:
-        """Return the pixels of a slice of frames, rows and columns, reading whole rows only."""
+    def __getitem__(self, key: tuple[Index, Index, Index]) -> Pixels:
+        """Return pixels as numpy would, reading whole rows only, from the first to the last wanted.
+
+        Parameters
+        ----------
+        key : for frames, rows and columns each a number, a slice, or (for one of them) an array.
+        """
         frames, rows, columns = key
-        wanted = range(self.shape[1])[rows]
-        first, stop = (min(wanted), max(wanted) + 1) if wanted else (0, 0)
-        sources = self.sources[frames]
+        picked, wanted = np.arange(self.shape[0])[frames], np.arange(self.shape[1])[rows]
+        first, stop = (int(wanted.min()), int(wanted.max()) + 1) if wanted.size else (0, 0)
+        sources = [self.sources[i] for i in np.atleast_1d(picked)]
         band = np.empty((len(sources), stop - first, self.shape[2]), self.dtype)
         for source, target in zip(sources, band, strict=True):
             _read_rows(source, first, stop, target)
-        return band[:, wanted[0] - first :: wanted.step, columns] if wanted else band[:, :, columns]
+        if isinstance(rows, slice) and wanted.size:
+            rows_of_band: Index = slice(int(wanted[0]) - first, None, rows.step)
+        else:
+            rows_of_band = wanted - first
+        return (band if picked.ndim else band[0])[..., rows_of_band, :][..., columns]
 
     def read(self, first: int, stop: int, out: Pixels) -> None:
         """Read rows first..stop (from 0, half-open) of every frame into out (frame, row, x).

@@ -1,0 +1,63 @@
+# %% [markdown]
+# # Slice a cube
+#
+# A month of darks as one labelled, lazy cube: which pixels are hot, and how does the level drift?
+# Nothing is read before it is needed, and then only the rows that are.
+
+# %%
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+import arrayred as ar
+from arrayred.io.raw import write_frames
+from arrayred.simulate import Detector
+
+detector = Detector(shape=(200, 300), bias_drift=2.0)
+month = ar.SimulatedNight(detector, n_darks=24, n_lights=0, seed=3)
+folder = Path(tempfile.mkdtemp()) / "darks"
+write_frames(month.frames(), folder)
+
+# %% [markdown]
+# ## Open
+#
+# `open_frames` and xarray's own door give the same cube. `y` and `x` are the pixel numbers that
+# image viewers show, counted from 1.
+
+# %%
+cube = ar.open_frames(folder, chunks=50)
+assert cube.equals(xr.open_dataset(folder, engine="arrayred"))
+print(cube.counts)
+
+# %% [markdown]
+# ## One pixel through the month, one row of one frame
+
+# %%
+print(cube.counts.sel(y=100, x=150).values)
+print(cube.counts.sel(y=100, x=slice(1, 5)).isel(frame=0).values)
+
+# %% [markdown]
+# ## Row statistics, lazily
+#
+# Mean, standard deviation and median of every row of every frame: three numbers for 300 pixels.
+
+# %%
+statistics = ar.row_statistics(cube).compute()
+level = statistics["median"].median("y")
+drift = np.polyfit((cube.time - cube.time[0]) / np.timedelta64(1, "h"), level, 1)[0]
+print(f"the level drifts by {drift:.2f} adu per hour")
+
+# %% [markdown]
+# ## Hot pixels
+#
+# Pixels of the median dark that stand far above the rest, and the history of the hottest.
+
+# %%
+dark = ar.settle(ar.combine(cube, "median")).counts
+limit = float(dark.median() + 50)
+hot = dark.where(dark > limit).stack(pixel=("y", "x")).dropna("pixel")
+y, x = hot.pixel[int(hot.values.argmax())].item()
+print(f"{hot.size} pixels above {limit:.0f} adu; the hottest is row {y}, column {x}")
+print(cube.counts.sel(y=y, x=x).values)
