@@ -154,10 +154,6 @@ def reduce_to(
     ------
     outcome : of each target, in the plan's order.
 
-    Raises
-    ------
-    StorageError
-        A master cannot be written.
     """
     missing = missing_of(night, plan, order)
     cards = {
@@ -173,9 +169,18 @@ def reduce_to(
     paths = [frame.path for group in groups for frame in group.frames]
     with ThreadPoolExecutor(1) as aside:
         desk = _Desk(recipe, order, cards, aside.submit(checksums_of, paths), chunks)
-        masters = {group.name: desk.write_master(group) for group in plan.darks}
+        masters: dict[str, xr.Dataset | ArrayredError] = {}
+        for group in plan.darks:
+            try:
+                masters[group.name] = desk.write_master(group)
+            except ArrayredError as error:
+                masters[group.name] = error
         for target in plan.targets:
-            yield desk.write_target(target, masters[target.darks.name] if target.darks else None)
+            dark = masters[target.darks.name] if target.darks else None
+            if isinstance(dark, ArrayredError):
+                yield Outcome(target.name, error=dark)
+            else:
+                yield desk.write_target(target, dark)
 
 
 @dataclass(frozen=True)

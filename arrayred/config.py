@@ -31,6 +31,7 @@ class Recipe:
     ----------
     dark_method : how the darks of one exposure become a master dark.
     dark_tolerance : largest difference between the exposures of a light and its dark, s, inclusive.
+    max_frame_mb : a frame of more megabytes is taken for a mistake.
     combine : how the calibrated lights of a target become one image.
     n_sigma : a row belongs to the spectrum if its mean exceeds the background's mean by this many
         standard deviations of the background's pixels.
@@ -57,6 +58,7 @@ class Recipe:
 
     dark_method: Method = "median"
     dark_tolerance: float = 0.5
+    max_frame_mb: float = 2048.0
     combine: Method = "average"
     n_sigma: float = 4.0
     background_rows: RowRange = (1, 50)

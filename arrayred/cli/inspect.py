@@ -84,13 +84,11 @@ def _row(frame: Frame, night: Night) -> dict[str, Any]:
 def _problems(night: Night) -> list[str]:
     """Return a line for everything that is wrong or left out."""
     from arrayred.errors import printable
-    from arrayred.night import problems_of
+    from arrayred.night import problems_of, warnings_of
 
     lines = [str(problem) for problem in night.problems]
-    for frame in night.frames:
-        if frame.frame_type is None and frame.type_found:
-            lines.append(f"{frame.path}: the frame type {frame.type_found!r} is unknown")
-        lines += [str(problem) for problem in problems_of(frame)]
+    lines += [str(problem) for frame in night.frames for problem in problems_of(frame)]
+    lines += warnings_of(night)
     lines += [f"{name}: {reason}; left out" for name, reason in night.left_out]
     return [printable(line) for line in lines]
 

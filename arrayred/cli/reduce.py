@@ -14,6 +14,7 @@ import click
 from arrayred.cli.asking import ask, may_ask
 from arrayred.cli.progress import counted
 from arrayred.cli.wishes import Card, RowRange, Wishes, wish, wishes_of
+from arrayred.errors import printable
 
 if TYPE_CHECKING:
     from arrayred.batch import Order, Outcome
@@ -95,6 +96,8 @@ def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
     night = _open(folder, wishes)
     plan = check_night(night, recipe, order)
     quiet = wishes.get("quiet", False)
+    for warning in () if quiet else plan.warnings:
+        click.echo(f"arrayred: warning: {printable(warning)}", err=True)
     if not quiet:
         _tell_plan(night, plan)
     order = _complete(night, plan, order, wishes)
@@ -168,8 +171,6 @@ def _scheduler(name: str | None) -> contextlib.AbstractContextManager[object]:
 
 
 def _tell_plan(night: Night, plan: Plan) -> None:
-    from arrayred.errors import printable
-
     click.echo(f"{printable(str(night.folder))}: {len(night.frames)} frames")
     for line in str(plan).splitlines():
         click.echo(f"  {printable(line)}")

@@ -44,6 +44,7 @@ class Frame:
     setup : binning, origin, readout, gain_setting, where known.
     optics : grating, angle, filter, slit as found.
     problems : what is missing or makes no sense.
+    warnings : what is odd but could be understood.
     """
 
     label: str
@@ -59,6 +60,7 @@ class Frame:
     setup: tuple[tuple[str, str], ...]
     optics: tuple[str, ...]
     problems: tuple[ArrayredError, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -167,6 +169,7 @@ def describe(label: str, image: ImageHDU, instrument: Instrument) -> Frame:
         setup=facts.setup(),
         optics=tuple(facts.text_of(keyword) for keyword in instrument.keywords["optics"]),
         problems=tuple(facts.problems),
+        warnings=tuple(facts.warnings),
     )
 
 
@@ -178,6 +181,7 @@ class _Facts:
         self._path = image.source.path
         self._keywords = instrument.keywords
         self.problems: list[ArrayredError] = []
+        self.warnings: list[str] = []
 
     def _first(self, keywords: Iterable[str]) -> tuple[str, Value]:
         """Return keyword and value of the first card that exists, is readable and not blank."""
@@ -219,6 +223,7 @@ class _Facts:
         keyword, value = self._first(self._keywords["exptime"])
         seconds = None if isinstance(value, bool) else _as_number(value)
         if seconds is not None and 0 <= seconds < 1e7 and self._is_in_seconds(keyword):
+            self._compare_exposures(keyword, value, seconds)
             return seconds
         what = (
             f"{keyword} is {value!r}, which is no exposure in seconds"
@@ -235,6 +240,14 @@ class _Facts:
             )
         )
         return None
+
+    def _compare_exposures(self, keyword: str, value: Value, seconds: float) -> None:
+        """Warn of an exposure that is text, or that another card contradicts."""
+        if isinstance(value, str):
+            self.warnings.append(f"{keyword} is the text {value!r}, taken as a number")
+        other = _as_number(self._first(["EXPOSURE"])[1]) if keyword != "EXPOSURE" else None
+        if other is not None and self._is_in_seconds("EXPOSURE") and other != seconds:
+            self.warnings.append(f"{keyword} is {seconds:g}, but EXPOSURE is {other:g}")
 
     def _is_in_seconds(self, keyword: str) -> bool:
         """EXPOSURE is milliseconds with some programs: it counts only where its comment says s."""

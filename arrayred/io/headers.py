@@ -9,6 +9,7 @@ gzip is seen by its magic number, whatever the file is called, and only its head
 
 from __future__ import annotations
 
+import errno
 import gzip
 import math
 import os
@@ -149,6 +150,8 @@ def scan(path: Path) -> ImageHDU:
             f"The compressed file is damaged ({error})", path=path, hint="Copy it again."
         ) from error
     except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            raise ForeignFileError("There is no such file", path=path) from error
         raise FrameError(
             f"The file cannot be read ({error.strerror or error})", path=path
         ) from error

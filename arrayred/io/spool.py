@@ -5,8 +5,8 @@ decoded once to the spool, a folder of this process that goes when it ends, and 
 read like any other. What is written is bounded by what the header promises: a crafted file cannot
 fill the disk.
 
-Tile-compressed images go through astropy, one at a time. HCOMPRESS is refused: its decoder is not
-thread-safe and a damaged stream can bring the process down.
+Tile-compressed images go through astropy, one at a time; HCOMPRESS, whose decoder a damaged stream
+can bring down, in a process of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import zlib
 from dataclasses import dataclass, field, replace
@@ -26,11 +28,12 @@ from weakref import finalize
 import numpy as np
 
 from arrayred.errors import FrameError
-from arrayred.io.headers import ImageHDU, PixelSource, Stamp
+from arrayred.io.headers import ImageHDU, PixelSource, Stamp, scan
 from arrayred.io.stack import stored_dtype
 
 _PIECE = 1 << 20
 _DRAIN_LIMIT = 256 << 20
+_CHILD_SECONDS = 300
 _decoding = Lock()
 
 
@@ -86,6 +89,8 @@ def _spooled(key: _Key) -> Path:
         with open(handle, "wb") as target:
             if image.packing == "gzip":
                 _inflate(image.source, target)
+            elif image.header.get("ZCMPTYPE") == "HCOMPRESS_1":
+                _decode_in_child(image, name)
             else:
                 target.write(_tiles(image))
     except BaseException as error:
@@ -123,18 +128,28 @@ def _inflate(image: PixelSource, target: IO[bytes]) -> None:
                 )
 
 
+def _decode_in_child(image: ImageHDU, target: str) -> None:
+    """Decode in a process of its own, so that a crafted stream can bring down only that."""
+    path = image.source.path
+    command = [sys.executable, "-m", "arrayred.io.spool", os.fspath(path), target]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=_CHILD_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise FrameError("The decoder does not come to an end", path=path) from error
+    except subprocess.CalledProcessError as error:
+        last = error.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+        raise FrameError(
+            f"The decoder of the compressed image failed ({error.returncode}: {last[0]})",
+            path=path,
+            hint="Copy it again.",
+        ) from error
+
+
 def _tiles(image: ImageHDU) -> bytes:
     """Return the stored pixels of a tile-compressed image, big-endian."""
     from astropy.io import fits
 
-    path, kind = image.source.path, image.header.get("ZCMPTYPE")
-    if kind == "HCOMPRESS_1":
-        raise FrameError(
-            "HCOMPRESS tiles are not read",
-            path=path,
-            keyword="ZCMPTYPE",
-            hint="Run funpack on it first.",
-        )
+    path = image.source.path
     try:
         with fits.open(path, do_not_scale_image_data=True, memmap=False) as hdus:
             stored: Any = np.asarray(hdus[image.hdu].data)
@@ -149,3 +164,7 @@ def _tiles(image: ImageHDU) -> bytes:
             path=path,
         )
     return bytes(stored.astype(wanted).tobytes())
+
+
+if __name__ == "__main__":
+    Path(sys.argv[2]).write_bytes(_tiles(scan(Path(sys.argv[1]))))

@@ -5,7 +5,16 @@ frames are of one kind and what they are called, `plan` what will be done with t
 """
 
 from arrayred.night.groups import Group
-from arrayred.night.plan import Plan, Target, make_plan, problems_of
+from arrayred.night.plan import Plan, Target, make_plan, problems_of, warnings_of
 from arrayred.night.records import Night, open_night
 
-__all__ = ["Group", "Night", "Plan", "Target", "make_plan", "open_night", "problems_of"]
+__all__ = [
+    "Group",
+    "Night",
+    "Plan",
+    "Target",
+    "make_plan",
+    "open_night",
+    "problems_of",
+    "warnings_of",
+]

@@ -38,6 +38,7 @@ class Plan:
     targets: tuple[Target, ...]
     left_out: tuple[tuple[str, str], ...]
     problems: tuple[ArrayredError, ...]
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return the plan as a few lines of text."""
@@ -60,14 +61,17 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
     Parameters
     ----------
     night : the frames.
-    recipe : its `dark_tolerance` says how far the exposures of a light and its dark may differ.
+    recipe : its `dark_tolerance` says how far the exposures of a light and its dark may differ,
+        its `max_frame_mb` how large a frame may be.
 
     Returns
     -------
     plan : with every problem found, not only the first. It can be carried out if there is none.
     """
-    tolerance = (recipe or Recipe()).dark_tolerance
+    recipe = recipe or Recipe()
+    tolerance = recipe.dark_tolerance
     usable, left_out, problems = _sort_out(night)
+    problems += [_too_large(f) for f in night.frames if _megabytes(f) > recipe.max_frame_mb]
     darks, lights = darks_of(usable["dark"]), lights_of(usable["light"])
     targets = []
     for group in lights:
@@ -85,7 +89,7 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
         if dark not in needed
         for frame in dark.frames
     ]
-    return Plan(needed, tuple(targets), tuple(left_out), tuple(problems))
+    return Plan(needed, tuple(targets), tuple(left_out), tuple(problems), warnings_of(night))
 
 
 def _sort_out(
@@ -93,7 +97,7 @@ def _sort_out(
 ) -> tuple[dict[str, list[Frame]], list[tuple[str, str]], list[ArrayredError]]:
     """Return the usable frames by type, what is left out and why, and what is wrong."""
     usable: dict[str, list[Frame]] = defaultdict(list)
-    left_out, problems = list(night.left_out), list(night.problems)
+    left_out, problems = [*night.left_out, *night.foreign], list(night.problems)
     for frame in night.frames:
         wrong = problems_of(frame)
         if wrong:
@@ -109,8 +113,11 @@ def problems_of(frame: Frame) -> list[ArrayredError]:
     """Return what keeps a frame from being used though it should be."""
     if frame.frame_type is None and not frame.type_found:
         return [_untyped(frame), *frame.problems]
-    needs_exptime = frame.frame_type in ("dark", "light")
-    return list(frame.problems) if needs_exptime and frame.exptime is None else []
+    if frame.frame_type not in ("dark", "light"):
+        return []
+    if frame.exptime == 0:
+        return [_unexposed(frame)]
+    return list(frame.problems) if frame.exptime is None else []
 
 
 def _is_corrected_dark(frame: Frame) -> bool:
@@ -124,6 +131,40 @@ def _why_left_out(frame: Frame) -> str:
     if _is_corrected_dark(frame):
         return f"a dark already corrected (CALSTAT={frame.calstat!r})"
     return f"of type {frame.frame_type}, not used"
+
+
+def warnings_of(night: Night) -> tuple[str, ...]:
+    """Return a line for everything that is odd about a night, but no obstacle."""
+    odd = [f"{frame.label}: {warning}" for frame in night.frames for warning in frame.warnings]
+    unknown = [
+        f"{frame.label}: the frame type {frame.type_found!r} is unknown"
+        for frame in night.frames
+        if frame.frame_type is None and frame.type_found
+    ]
+    foreign = [f"{name}: {reason}; left out" for name, reason in night.foreign]
+    return (*foreign, *unknown, *odd)
+
+
+def _megabytes(frame: Frame) -> float:
+    return frame.image.source.n_bytes / 1e6
+
+
+def _too_large(frame: Frame) -> InputError:
+    return InputError(
+        f"The frame has {_megabytes(frame):.0f} MB",
+        path=frame.path,
+        hint="If that is right, raise max_frame_mb in the recipe.",
+    )
+
+
+def _unexposed(frame: Frame) -> InputError:
+    return InputError(
+        f"A {frame.frame_type} of 0 s cannot be",
+        path=frame.path,
+        keyword="EXPTIME",
+        value=0.0,
+        hint="Mend EXPTIME in the header, or exclude the frame.",
+    )
 
 
 def _no_lights(night: Night) -> InputError:

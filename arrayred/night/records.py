@@ -22,7 +22,8 @@ class Night:
     folder : where they lie.
     instrument : what their headers mean.
     frames : raw frames in canonical order (time, then name).
-    left_out : files and frames that take no part, each with the reason.
+    left_out : frames that take no part, each with the reason.
+    foreign : files that are no frames, each with the reason.
     problems : files that should be frames but cannot be read.
     """
 
@@ -30,6 +31,7 @@ class Night:
     instrument: Instrument
     frames: tuple[Frame, ...]
     left_out: tuple[tuple[str, str], ...] = ()
+    foreign: tuple[tuple[str, str], ...] = ()
     problems: tuple[ArrayredError, ...] = ()
 
 
@@ -65,8 +67,13 @@ def open_night(
             hint="Name the folder of the raw frames.",
         )
     found, failures = read_frames(files, meaning, where, advance)
-    raw = [frame for frame in found if not frame.is_product]
-    left_out = [(frame.label, "made by arrayred, not raw") for frame in found if frame.is_product]
-    left_out += [(str(e.path), str(e.args[0])) for e in failures if isinstance(e, ForeignFileError)]
-    problems = tuple(e for e in failures if not isinstance(e, ForeignFileError))
-    return Night(where, meaning, tuple(unwrap(raw, meaning)), tuple(left_out), problems)
+    raw = unwrap([frame for frame in found if not frame.is_product], meaning)
+    foreign = [error for error in failures if isinstance(error, ForeignFileError)]
+    return Night(
+        folder=where,
+        instrument=meaning,
+        frames=tuple(raw),
+        left_out=tuple((f.label, "made by arrayred, not raw") for f in found if f.is_product),
+        foreign=tuple((str(error.path), str(error.args[0])) for error in foreign),
+        problems=tuple(error for error in failures if error not in foreign),
+    )
