@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from arrayred.io.raw import write_frames
-from arrayred.simulate import Detector, SimulatedNight, Star, simulate_night
+from arrayred.simulate import Detector, SimulatedNight, Star
 
 REAL_NIGHTS = Path(
     os.environ.get("ARRAYRED_NIGHTS", Path(__file__).parents[2] / "shared" / "nights")
@@ -37,7 +37,7 @@ def barber(nights: Path) -> Path:
 def simulated() -> SimulatedNight:
     """Return a small night: 5 darks and 3 lights of 160 x 120 pixels, one star."""
     star = Star(lines=((40.0, 0.6, 3.0),), row=85.0)
-    return simulate_night(Detector(shape=(160, 120)), star, seed=7)
+    return SimulatedNight(Detector(shape=(160, 120)), star, seed=7)
 
 
 @pytest.fixture(scope="session")

@@ -80,13 +80,12 @@ class ArrayredBackend(BackendEntrypoint):  # type: ignore[misc, unused-ignore]
             "preferred_chunks": {FRAME: stack.shape[0], Y: rows, X: stack.shape[2]},
             "source": str(filename_or_obj),
         }
-        cube = cube.drop_vars(
-            [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
+        several = (
+            not isinstance(filename_or_obj, str | os.PathLike) or Path(filename_or_obj).is_dir()
         )
-        is_one_file = (
-            isinstance(filename_or_obj, str | os.PathLike) and not Path(filename_or_obj).is_dir()
-        )
-        return _one_frame(cube) if is_one_file else cube
+        opened = cube if several else _one_frame(cube)
+        unwanted = [drop_variables] if isinstance(drop_variables, str) else drop_variables or ()
+        return opened.drop_vars(unwanted, errors="ignore")
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         """Tell whether this is a FITS file, or a folder of FITS files that is no zarr store."""

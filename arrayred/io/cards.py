@@ -21,11 +21,12 @@ BLOCK = 2880
 CARD = 80
 Value = str | bool | int | float | None
 
+_VALUELESS = ("COMMENT", "HISTORY", "CONTINUE", "END")
 _COMMENTARY = ("COMMENT", "HISTORY", "")
 _STRING = re.compile(r"'((?:[^']|'')*)'\s*(?:/(.*))?$")
 _PLAIN = re.compile(r"([^/]*?)\s*(?:/(.*))?$")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([EDed][+-]?\d+)?$")
-_PRINTABLE = re.compile(r"[ -~]*$")
+_PRINTABLE = re.compile(r"[ -~]*\Z")
 
 
 class Header:
@@ -157,12 +158,9 @@ class Header:
 
     def inherit(self, primary: Header) -> Header:
         """Return this extension's header with the primary's other cards behind it."""
-        extra = [
-            c
-            for c in primary._cards
-            if keyword_of(c) not in self._where and keyword_of(c) not in _COMMENTARY
-        ]
-        return Header([*self._cards, *extra])
+        other = primary.copy()
+        other.drop({*self._where, *_COMMENTARY} - {"CONTINUE"})
+        return Header([*self._cards, *other._cards])
 
     def _index(self) -> dict[str, int]:
         """Return where the first card of each keyword stands."""
@@ -243,6 +241,8 @@ def card_images(keyword: str, value: Value, comment: str = "") -> list[str]:
         raise HeaderError(
             f"{keyword!r} is no FITS keyword", keyword=keyword, hint="Take up to 8 of A-Z 0-9 _ -."
         )
+    if keyword in _VALUELESS:
+        raise HeaderError(f"{keyword} takes no value", keyword=keyword, value=value)
     if isinstance(value, str):
         return _string_cards(keyword, value, comment)
     return [_with_comment(f"{keyword:8}= {_plain_text(keyword, value):>20}", comment)]
@@ -257,7 +257,7 @@ def _with_comment(card: str, comment: str) -> str:
 def require_card_text(keyword: str, text: str) -> None:
     """Raise HeaderError unless text can stand in a card: printable ASCII only."""
     if not _PRINTABLE.match(text):
-        odd = next(c for c in text if not _PRINTABLE.match(c))
+        odd = next(c for c in text if not " " <= c <= "~")
         raise HeaderError(
             f"{keyword} = {text!r} holds {odd!r}, which no FITS header can",
             keyword=keyword,
@@ -271,9 +271,9 @@ def _plain_text(keyword: str, value: bool | float | None) -> str:
         return ""
     if isinstance(value, bool):
         return "T" if value else "F"
-    if isinstance(value, int):
+    if isinstance(value, int) and len(str(value)) <= CARD - 10:
         return str(value)
-    if not math.isfinite(value):
+    if isinstance(value, int) or not math.isfinite(value):
         raise HeaderError(
             f"{keyword} is {value}, which no FITS header can hold", keyword=keyword, value=value
         )

@@ -131,7 +131,7 @@ def labelled(stack: FrameStack, frames: Sequence[Frame], pixels: Any) -> xr.Data
 
 
 def _texts(values: Sequence[str]) -> Any:
-    return np.array(values, dtype=object)
+    return np.array(values, dtype=np.str_)
 
 
 def _numbers(values: Sequence[float | None]) -> Any:
@@ -140,7 +140,9 @@ def _numbers(values: Sequence[float | None]) -> Any:
 
 def _times(frames: Sequence[Frame]) -> Any:
     naive = [None if f.time is None else f.time.replace(tzinfo=None) for f in frames]
-    return np.array(naive, "datetime64[us]").astype("datetime64[ns]")
+    precise = np.array(naive, "datetime64[us]")
+    times = precise.astype("datetime64[ns]")
+    return np.where(times.astype("datetime64[us]") == precise, times, np.datetime64("NaT", "ns"))
 
 
 def _common_setup(frames: Sequence[Frame]) -> dict[str, str | float]:

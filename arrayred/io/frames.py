@@ -20,7 +20,7 @@ from arrayred.io.cards import Header, Value
 from arrayred.io.headers import FITS_SUFFIXES, ImageHDU, is_fits_name, scan_all
 
 PRODUCT_CARD = "ARVERSN"
-_SECONDS = re.compile(r"\bs(ec|econds?)?\b", re.IGNORECASE)
+_SECONDS = re.compile(r"(?<!')\bs(ec|econds?)?\b", re.IGNORECASE)
 _DATE = re.compile(r"(\d{4})-(\d\d?)-(\d\d?)(?:T(\d\d?):(\d\d?)(?::(\d\d?(?:\.\d*)?))?)?Z?$")
 _CLOCK = re.compile(r"(\d\d?):(\d\d?)(?::(\d\d?(?:\.\d*)?))?$")
 
@@ -123,7 +123,7 @@ def read_frames(
     root : the folder that labels are relative to; by default the files' common one.
     advance : is called after each file with the number of files left.
     """
-    root = root or Path(os.path.commonpath([path.parent for path in paths]))
+    root = root or Path(os.path.commonpath([path.parent.absolute() for path in paths]))
     frames, failures = [], []
     for left, label, image in zip(
         range(len(paths) - 1, -1, -1), _labels(paths, root), scan_all(paths), strict=True
@@ -141,7 +141,7 @@ def _labels(paths: Sequence[Path], root: Path) -> list[str]:
     """Return relative paths without suffix; with it where two files would share a label."""
     whole = [os.path.relpath(path, root) for path in paths]
     short = [_stem(name) for name in whole]
-    taken = Counter(short)
+    taken = Counter([*short, *whole])
     return [name if taken[stem] > 1 else stem for name, stem in zip(whole, short, strict=True)]
 
 
@@ -264,12 +264,14 @@ class _Facts:
         clock = match.groups()[3:]
         if clock[0] is None and (other := _CLOCK.match(self.text("clock"))):
             clock = other.groups()
-        try:
-            start = datetime(int(match[1]), int(match[2]), int(match[3]), tzinfo=UTC)
-        except ValueError:
-            return None
         hours, minutes, seconds = (float(part or 0) for part in clock)
-        return start + timedelta(hours=hours, minutes=minutes, seconds=seconds)
+        if hours > 24 or minutes >= 60 or seconds >= 61:
+            return None
+        try:
+            day = datetime(int(match[1]), int(match[2]), int(match[3]), tzinfo=UTC)
+            return day + timedelta(hours=hours, minutes=minutes, seconds=seconds)
+        except (ValueError, OverflowError):
+            return None
 
     def setup(self) -> tuple[tuple[str, str], ...]:
         """Return what must agree between frames and their calibrations, where known."""

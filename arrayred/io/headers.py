@@ -183,8 +183,8 @@ def _first_image(path: Path, stream: IO[bytes], stamp: Stamp, packing: Packing) 
             break
         header = Header.from_bytes(raw)
         offset += len(raw)
-        tiled = header.get("ZIMAGE") is True
         try:
+            tiled = header.get("ZIMAGE") is True
             if tiled or _holds_image(header):
                 prefix = "Z" if tiled else ""
                 source = PixelSource(

@@ -77,8 +77,20 @@ def plain(image: ImageHDU) -> PixelSource:
     if image.packing == "plain":
         return source
     with _decoding:
+        _require_unchanged(source)
         path = _spooled(_Key(image, source.path, source.stamp, os.getpid()))
     return replace(source, path=path, offset=0, stamp=Stamp.of(path.stat()))
+
+
+def _require_unchanged(source: PixelSource) -> None:
+    try:
+        stamp = Stamp.of(source.path.stat())
+    except OSError as error:
+        raise FrameError(f"The file cannot be read ({error.strerror})", path=source.path) from error
+    if stamp != source.stamp:
+        raise FrameError(
+            "The file has changed since its header was read", path=source.path, hint="Run again."
+        )
 
 
 @cache

@@ -26,7 +26,7 @@ from arrayred.io.headers import PixelFormat, PixelSource, Stamp
 
 Pixels = NDArray[Any]
 Index = int | slice | NDArray[np.integer]
-_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class FrameStack:
@@ -215,5 +215,7 @@ def _decoded(raw: Pixels, pixels: PixelFormat) -> Pixels:
     values *= pixels.bscale
     values += pixels.bzero
     if pixels.blank is not None:
-        values[raw == pixels.blank] = np.nan
+        values[raw == (pixels.blank % (1 << pixels.bitpix) if pixels.wrapped else pixels.blank)] = (
+            np.nan
+        )
     return values

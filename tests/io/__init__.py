@@ -1,0 +1,1 @@
+"""Tests of the door to disk: frames in, products out."""
