@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from arrayred.errors import UsageError
 from arrayred.model import FRAME_TYPES
@@ -92,7 +92,12 @@ class Recipe:
     @classmethod
     def from_toml(cls, path: Path) -> Self:
         """Read a recipe from a TOML file; what it leaves out keeps its default."""
-        return cls().replace(**_read_toml(path))
+        settings = _read_toml(path)
+        try:
+            return cls().replace(**settings)
+        except UsageError as error:
+            error.path = str(path)
+            raise
 
     def replace(self, **changes: Any) -> Self:
         """Return the recipe with some fields changed, checked by name, type and choice.
@@ -138,8 +143,8 @@ class Instrument:
         >>> Instrument.load("generic").frame_type_of("Light Frame")
         'light'
         """
-        word = " ".join(spelling.lower().replace("_", " ").split())
-        return next((t for t, spellings in self.types.items() if word in spellings), None)
+        word = _spelling(spelling)
+        return next((t for t, known in self.types.items() if word in map(_spelling, known)), None)
 
     @classmethod
     def load(cls, name: str | Path) -> Self:
@@ -154,7 +159,12 @@ class Instrument:
         """
         path = Path(name)
         if path.suffix == ".toml":
-            return cls._from_settings(path.stem, _read_toml(path))
+            settings = _read_toml(path)
+            try:
+                return cls._from_settings(path.stem, settings)
+            except UsageError as error:
+                error.path = str(path)
+                raise
         return cls._from_settings(str(name), _builtin(str(name)))
 
     @classmethod
@@ -164,6 +174,9 @@ class Instrument:
                 key, {"keywords", "types", "cards", "required"}, "key of an instrument file"
             )
         generic = _builtin("generic")
+        for key in ("keywords", "types", "cards"):
+            _require_table(key, settings.get(key, {}), of_lists=key != "cards")
+        _require_texts("required", settings.get("required", []))
         for frame_type in settings.get("types", {}):
             _require_known(frame_type, set(FRAME_TYPES), "frame type")
         for fact in settings.get("keywords", {}):
@@ -193,6 +206,26 @@ def _builtin(name: str) -> dict[str, Any]:
     return tomllib.loads(text)
 
 
+def _require_table(name: str, table: object, *, of_lists: bool) -> None:
+    if not isinstance(table, dict):
+        raise UsageError(f"{name} must be a table, not {table!r}", keyword=name, value=table)
+    for key, value in table.items():
+        if of_lists:
+            _require_texts(key, value)
+        elif not isinstance(value, str | int | float):
+            raise UsageError(f"{key} must be text or a number, not {value!r}", keyword=key)
+
+
+def _require_texts(name: str, value: object) -> None:
+    if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
+        raise UsageError(f"{name} must be a list of texts, not {value!r}", keyword=name)
+
+
+def _spelling(text: str) -> str:
+    """Return a spelling as it is compared: lower case, underscores and blanks alike."""
+    return " ".join(text.lower().replace("_", " ").split())
+
+
 def _tuples(table: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     return {key: tuple(values) for key, values in table.items()}
 
@@ -213,33 +246,22 @@ def _require_known(name: str, known: set[str], what: str) -> None:
         raise UsageError(f"{name!r} is no {what}", keyword=name, hint=hint)
 
 
-_CHOICES: dict[str, tuple[object, ...]] = {
-    "dark_method": ("median", "average"),
-    "combine": ("median", "average"),
-    "sky_side": ("auto", "above", "below", "clipped"),
-    "output_dtype": ("float32", "float64"),
-    "skip_last_column": (True, False),
-    "whole_span": (True, False),
-    "sky": (True, False),
-    "calibrated": (True, False),
-    "sky_per_bright_row": (True, False),
-}
-_RANGES = ("background_rows", "rows")
-
-
 def _check_value(name: str, value: object) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if name in _CHOICES:
-        fits, wanted = value in _CHOICES[name], f"one of {', '.join(map(str, _CHOICES[name]))}"
-    elif name in _RANGES:
-        fits, wanted = (
-            _is_range(value) or (value is None and name == "rows"),
-            "two rows [first, last], 1 <= first <= last",
-        )
-    elif name in ("max_gap", "sky_offset"):
-        fits, wanted = number and isinstance(value, int) and value >= 0, "a whole number from 0"
+    """Raise UsageError unless a value fits the annotation of its field of Recipe."""
+    kind = get_type_hints(Recipe)[name]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is bool:
+        fits, wanted = isinstance(value, bool), "true or false"
+    elif get_origin(kind) is Literal:
+        fits, wanted = value in get_args(kind), f"one of {', '.join(get_args(kind))}"
+    elif kind is int:
+        fits = is_number and isinstance(value, int) and value >= 0
+        wanted = "a whole number from 0"
+    elif kind is float:
+        fits, wanted = is_number and 0 <= float(str(value)) < float("inf"), "a number from 0"
     else:
-        fits, wanted = number and 0 <= float(str(value)) < float("inf"), "a number from 0"
+        fits = _is_range(value) or (value is None and type(None) in get_args(kind))
+        wanted = "two rows [first, last], 1 <= first <= last"
     if not fits:
         raise UsageError(f"{name} must be {wanted}, not {value!r}", keyword=name, value=value)
 
@@ -248,4 +270,4 @@ def _is_range(value: object) -> bool:
     if not isinstance(value, list | tuple) or len(value) != 2:
         return False
     first, last = value
-    return isinstance(first, int) and isinstance(last, int) and 1 <= first <= last
+    return type(first) is type(last) is int and 1 <= first <= last

@@ -84,7 +84,7 @@ def mean(block: Block, minus: Image | None = None) -> Image:
             out[rows] = _integer_mean(block[:, rows], dark)
         else:
             out[rows] = _plain_mean(block[:, rows], dark)
-    return _mend_missing(out, block, minus, np.nanmean)
+    return _mend_missing(out, block, minus, _mean_of_present)
 
 
 def difference(block: Block, minus: Image) -> Block:
@@ -200,6 +200,16 @@ def _plain_mean(strip: Block, minus: Image | None) -> Image:
         total += frame if minus is None else difference(frame, minus)
     total /= strip.shape[0]
     return total
+
+
+def _mean_of_present(pixels: Block, axis: int) -> Image:
+    """Return the mean over frames (axis 0), missing values left out, frames added in order."""
+    total, n = np.zeros(pixels.shape[1:]), np.zeros(pixels.shape[1:])
+    for frame in pixels.swapaxes(0, axis):
+        present = ~np.isnan(frame)
+        total += np.where(present, frame, 0.0)
+        n += present
+    return np.asarray(total / n)
 
 
 def _mend_missing(out: Image, block: Block, minus: Image | None, reduce: Any) -> Image:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _EAGER_BYTES = 256 << 20
 _NUMBERED = re.compile(r"(.*?)(\d+)$")
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)$", re.IGNORECASE)
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def slug(text: str) -> str:
     """
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9.+-]+", "_", plain).strip("._-")[:60].rstrip("._-")
-    return f"{name}_" if _RESERVED.match(name) else name or "target"
+    return _RESERVED.sub(r"\1_", name, count=1) if _RESERVED.match(name) else name or "target"
 
 
 def _alike(frames: Iterable[Frame]) -> list[list[Frame]]:
@@ -149,9 +149,9 @@ def _named(groups: Sequence[tuple[str, Sequence[Frame]]]) -> list[Group]:
     """Return groups under unique names: binning, then a number, is added only where needed."""
     named: list[Group] = []
     for name, frames in groups:
-        shared = [n for n, _ in groups].count(name) > 1
+        shared = [n.lower() for n, _ in groups].count(name.lower()) > 1
         full = f"{name}_{dict(frames[0].setup).get('binning', '')}".rstrip("_") if shared else name
-        taken = {group.name for group in named}
+        taken = {group.name.lower() for group in named}
         unique = next(
             n for n in [full, *(f"{full}_{i}" for i in range(2, len(groups) + 2))] if n not in taken
         )

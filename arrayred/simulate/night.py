@@ -19,7 +19,6 @@ from arrayred.simulate.scene import (
     Sky,
     Star,
     arc_rate,
-    columns_of,
     flat_rate,
     sky_rate,
     star_rate,
@@ -165,7 +164,7 @@ class SimulatedNight:
                 "sky": (X, glow * to_adu, {"units": "adu", "long_name": "sky on one row"}),
                 **{name: ((Y, X), plane) for name, plane in planes.items()},
             },
-            coords={Y: np.arange(1, detector.shape[0] + 1), X: columns_of(detector.shape)},
+            coords={Y: np.arange(1, detector.shape[0] + 1), X: np.arange(1, detector.shape[1] + 1)},
         )
 
     def _rng(self, purpose: int, exposure: Exposure) -> np.random.Generator:

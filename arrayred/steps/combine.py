@@ -8,6 +8,7 @@ import numpy as np
 
 from arrayred.bands import over_frames
 from arrayred.config import Method
+from arrayred.errors import UsageError
 from arrayred.kernels.stack import mean, median
 from arrayred.model import (
     COUNTS,
@@ -52,6 +53,11 @@ def combine(
     import xarray as xr
 
     check_cube(cube)
+    if method not in _KERNELS or cube.sizes[FRAME] == 0:
+        raise UsageError(
+            f"{cube.sizes[FRAME]} frames cannot be combined by {method!r}",
+            hint=f"Take at least one frame, and one of {', '.join(_KERNELS)}.",
+        )
     if minus is not None:
         require_same_pixels(cube, minus)
     images = () if minus is None else (minus[COUNTS].data,)

@@ -63,7 +63,7 @@ def detect_rows(
     row_means = kernel.row_means(counts)
     bright = row_means > threshold
     if rows is None:
-        start, stop, others = _choose(bright, row_means, 0 if whole_span else max_gap, whole_span)
+        start, stop, others = _choose(bright, row_means, max_gap, whole_span)
         if stop == 0:
             raise _nothing_found(
                 row_means, Rows(0, 0, 0, mean, std, n_sigma, threshold), int(image[Y][0])
@@ -87,7 +87,9 @@ def detect_rows(
 
 def _up_to(image: xr.Dataset, span: RowRange) -> slice:
     """Return rows first..last, or as far as the image goes, as positions."""
-    return _within(image, (span[0], max(span[0], min(span[1], int(image[Y][-1])))))
+    first, last = span
+    top = int(image[Y][-1])
+    return _within(image, (first, min(last, top) if first <= top else last))
 
 
 def _within(image: xr.Dataset, span: RowRange) -> slice:

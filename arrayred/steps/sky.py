@@ -74,7 +74,7 @@ def subtract_sky(
     ).assign_attrs(sky_first_row=first, sky_last_row=last)
     averaged = "method" in image.coords and image["method"].item() == "average"
     if averaged and "gain" in image.coords and band.size:
-        variance = _variance(net, rows.n_rows, robust_std(band), image)
+        variance = _variance(net, rows.n_rows + len(band), robust_std(band), image)
         attrs = {"units": f"{units}2", "long_name": "variance of the flux"}
         spectrum = spectrum.assign(variance=(X, variance, attrs))
     if side == "auto" and last < rows.first:
@@ -91,12 +91,12 @@ def subtract_sky(
 def _variance(net: Values, n_rows: int, noise: float, image: xr.Dataset) -> Values:
     """Return the variance of a sky-subtracted sum, adu^2.
 
-    The noise of a pixel without star is measured in the sky band, and counts for the rows of the
-    spectrum and again for those of the sky; the star's own photons come on top (Poisson). This
+    The noise of a pixel without star is measured in the sky band, and counts for n_rows, those of
+    the spectrum and those of the sky; the star's own photons come on top (Poisson). This
     holds for averages: a median of few frames is noisier.
     """
     photons = np.maximum(net, 0.0) / (image["gain"].item() * image["n_frames"].item())
-    return np.asarray(2 * n_rows * noise**2 + photons)
+    return np.asarray(n_rows * noise**2 + photons)
 
 
 def sky_band(image: xr.Dataset, rows: Rows, offset: int, side: Side) -> tuple[int, int]:

@@ -1,0 +1,96 @@
+"""A dark is subtracted from frames of the same pixels, in float64, as lazily as they come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask
+import numpy as np
+import pytest
+import xarray as xr
+
+import arrayred as ar
+from arrayred.errors import MismatchError
+from tests.steps import Array, cube_of, image_of
+
+
+@pytest.fixture
+def pixels() -> Array:
+    return np.random.default_rng(0).integers(0, 65535, (3, 8, 5), np.uint16)
+
+
+@pytest.fixture
+def dark() -> xr.Dataset:
+    return image_of(np.random.default_rng(1).normal(1000, 300, (8, 5)))
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i2", ">i4", "f4", "f8"])
+def test_every_frame_is_less_the_dark_in_float64(
+    dtype: str, pixels: Array, dark: xr.Dataset
+) -> None:
+    frames = (pixels % 100).astype(dtype)
+    calibrated = ar.subtract_dark(cube_of(frames), dark)
+    assert calibrated.counts.dtype == np.float64
+    expected = np.stack([frame.astype(np.float64) - dark.counts.values for frame in frames])
+    assert np.array_equal(calibrated.counts, expected)
+
+
+def test_unsigned_counts_below_the_dark_become_negative() -> None:
+    cube = cube_of(np.full((1, 2, 2), 10, np.uint16))
+    assert (ar.subtract_dark(cube, image_of(np.full((2, 2), 20, np.uint16))).counts == -10).all()
+
+
+@pytest.mark.parametrize("chunks", [{"y": 3}, {"frame": 1, "y": 5, "x": 2}])
+@pytest.mark.parametrize("lazy_dark", [True, False])
+def test_a_lazy_cube_stays_lazy_and_gives_the_same_bits(
+    chunks: dict[str, int], lazy_dark: bool, pixels: Array, dark: xr.Dataset
+) -> None:
+    cube = cube_of(pixels)
+    lazy = ar.subtract_dark(cube.chunk(chunks), dark.chunk({"y": 4}) if lazy_dark else dark)
+    assert dask.is_dask_collection(lazy.counts.data)
+    assert lazy.compute().identical(ar.subtract_dark(cube, dark))
+
+
+def test_all_else_stays_and_the_history_says_so(pixels: Array, dark: xr.Dataset) -> None:
+    cube = cube_of(pixels, exptime=("frame", [1.0, 2.0, 3.0]), binning="1x1")
+    calibrated = ar.subtract_dark(cube, dark)
+    expected = cube.assign_attrs(history=["opened", "dark subtracted"])
+    assert calibrated.assign(counts=cube.counts).identical(expected)
+    assert calibrated.counts.attrs == {"units": "adu"}
+
+
+def test_the_input_is_not_changed(pixels: Array, dark: xr.Dataset) -> None:
+    cube = cube_of(pixels)
+    before, dark_before = cube.copy(deep=True), dark.copy(deep=True)
+    ar.subtract_dark(cube, dark)
+    assert cube.identical(before)
+    assert dark.identical(dark_before)
+
+
+@pytest.mark.parametrize(
+    ("part", "named"),
+    [
+        ({"y": slice(0, 7)}, "y runs over"),
+        ({"y": slice(1, 8)}, "y runs over"),
+        ({"x": slice(0, 4)}, "x runs over"),
+        ({"y": slice(None, None, -1)}, "y runs over"),
+    ],
+)
+def test_a_dark_of_other_pixels_is_refused(
+    part: dict[str, slice], named: str, pixels: Array, dark: xr.Dataset
+) -> None:
+    with pytest.raises(MismatchError, match=named):
+        ar.subtract_dark(cube_of(pixels), dark.isel(part))
+
+
+@pytest.mark.parametrize("name", ["binning", "origin", "readout", "gain_setting"])
+def test_a_dark_of_another_setup_is_refused(name: str, pixels: Array, dark: xr.Dataset) -> None:
+    ours: dict[str, Any] = {name: "one"}
+    with pytest.raises(MismatchError, match=name) as caught:
+        ar.subtract_dark(cube_of(pixels, **ours), dark.assign_coords({name: "other"}))
+    assert caught.value.keyword == name
+
+
+def test_one_image_is_no_cube(dark: xr.Dataset) -> None:
+    with pytest.raises(MismatchError, match="cube"):
+        ar.subtract_dark(dark, dark)

@@ -1,0 +1,140 @@
+"""Frames become one image: the bits of subtracting first, coordinates that sum the frames up."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import dask
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import arrayred as ar
+from arrayred.errors import MismatchError
+from tests.steps import Array, cube_of, image_of
+
+Method = Literal["average", "median"]
+METHODS: tuple[Method, ...] = ("average", "median")
+
+
+def frames_of(dtype: str, n: int) -> Array:
+    rng = np.random.default_rng(n)
+    return (rng.normal(1000, 300, (n, 7, 5)).clip(0) * 1.37).astype(dtype)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", ["u2", "i2", "u4", "f4", "f8"])
+@pytest.mark.parametrize("step", [1.0, 0.5, 0.1])
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 10])
+def test_minus_equals_subtracting_first(method: Method, dtype: str, step: float, n: int) -> None:
+    cube = cube_of(frames_of(dtype, n))
+    dark = image_of(np.random.default_rng(1).integers(0, 20_000, (7, 5)) * step)
+    inside = ar.combine(cube, method, minus=dark)
+    assert inside.identical(ar.combine(ar.subtract_dark(cube, dark), method))
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 10])
+def test_average_and_median_are_those_of_numpy(n: int) -> None:
+    frames = frames_of("f8", n)
+    average, median = (ar.combine(cube_of(frames), method).counts for method in METHODS)
+    assert np.array_equal(average, np.mean(frames, axis=0))
+    assert np.array_equal(median, np.median(frames, axis=0))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@settings(deadline=None, max_examples=20)
+@given(y=st.integers(1, 7), x=st.integers(1, 5), frame=st.integers(1, 6), lazy_dark=st.booleans())
+def test_a_lazy_cube_stays_lazy_and_gives_the_same_bits(
+    method: Method, y: int, x: int, frame: int, lazy_dark: bool
+) -> None:
+    cube, dark = cube_of(frames_of("u2", 6)), image_of(frames_of("f8", 1)[0])
+    lazy = ar.combine(
+        cube.chunk({"frame": frame, "y": y, "x": x}),
+        method,
+        minus=dark.chunk({"y": y}) if lazy_dark else dark,
+    )
+    assert dask.is_dask_collection(lazy.counts.data)
+    assert lazy.compute(scheduler="sync").identical(ar.combine(cube, method, minus=dark))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_order_of_bands_and_threads_does_not_matter(method: Method) -> None:
+    cube = cube_of(frames_of("f8", 9))
+    with dask.config.set(scheduler="threads", num_workers=2):
+        lazy = ar.combine(cube.chunk({"y": 1}), method).compute()
+    assert lazy.identical(ar.combine(cube, method))
+
+
+def test_coordinates_of_frames_are_summed_up() -> None:
+    times = np.array(["2024-03-09T21:00", "2024-03-09T20:00", "2024-03-09T22:00"], "M8[ns]")
+    image = ar.combine(
+        cube_of(
+            frames_of("u2", 3),
+            frame=["a", "b", "c"],
+            exptime=("frame", [600.0, 600.0, 600.5]),
+            ccd_temp=("frame", [-20.0, -20.5, -19.5]),
+            time=("frame", times),
+            path=("frame", ["a.fit", "b.fit", "c.fit"]),
+            binning="1x1",
+            gain=1.5,
+        )
+    )
+    found = {name: coord.item() for name, coord in image.coords.items() if not coord.dims}
+    assert found.pop("time") == times[1].astype(int)
+    assert found == {
+        "n_frames": 3,
+        "exptime": 600.0,
+        "exptime_total": 1800.5,
+        "ccd_temp": -20.0,
+        "binning": "1x1",
+        "gain": 1.5,
+        "method": "average",
+    }
+    assert set(image.dims) == {"y", "x"}
+
+
+def test_what_frames_do_not_know_is_not_made_up() -> None:
+    image = ar.combine(cube_of(frames_of("u2", 3)))
+    assert set(image.coords) == {"y", "x", "n_frames", "method"}
+
+
+def test_units_labels_and_history_are_kept() -> None:
+    cube = cube_of(frames_of("u2", 3)).isel(y=slice(2, 6))
+    dark = image_of(np.ones((7, 5))).isel(y=slice(2, 6))
+    image = ar.combine(cube, "median", minus=dark)
+    assert image.indexes["y"].equals(cube.indexes["y"])
+    assert image.counts.attrs == {"units": "adu"}
+    assert image.attrs["history"] == ["opened", "dark subtracted", "median of 3 frames"]
+    assert cube.attrs["history"] == ["opened"]
+
+
+def test_missing_values_are_left_out() -> None:
+    frames = frames_of("f8", 3)
+    frames[0, 2, 2] = np.nan
+    image = ar.combine(cube_of(frames), "average")
+    assert image.counts.values[2, 2] == (frames[1, 2, 2] + frames[2, 2, 2]) / 2
+    assert not np.isnan(image.counts).any()
+
+
+def test_a_dark_of_other_pixels_is_refused() -> None:
+    dark = image_of(np.ones((7, 5)))
+    for other in (dark.isel(y=slice(1, 7)), dark.assign_coords(y=dark.y + 1)):
+        with pytest.raises(MismatchError, match="y runs over 1:7"):
+            ar.combine(cube_of(frames_of("u2", 3)), minus=other)
+
+
+def test_one_image_cannot_be_combined() -> None:
+    with pytest.raises(MismatchError, match="cube"):
+        ar.combine(image_of(np.ones((7, 5))))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_optional_accelerators_of_xarray_change_nothing(method: Method) -> None:
+    cube = cube_of(frames_of("f8", 7))
+    images = []
+    for use in (True, False):
+        with xr.set_options(use_bottleneck=use, use_numbagg=use):
+            images.append(ar.combine(cube, method))
+    assert images[0].identical(images[1])

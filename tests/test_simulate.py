@@ -1,0 +1,259 @@
+"""The simulated night is what its model says: deterministic, with the right mean and scatter."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import arrayred as ar
+from arrayred.io.raw import write_frames
+from arrayred.simulate import Detector, Lamps, SimulatedNight, Sky, Star
+
+SMALL = Detector(shape=(20, 30))
+QUIET = Detector(shape=(60, 40), hot_fraction=0.0)
+NO_SKY = Sky(0.0, ())
+
+
+def pixels_of(night: SimulatedNight, prefix: str = "") -> dict[str, NDArray[Any]]:
+    return {frame.name: frame.pixels for frame in night.frames() if frame.name.startswith(prefix)}
+
+
+def mean_of(night: SimulatedNight, prefix: str) -> NDArray[np.float64]:
+    return np.asarray(np.mean(list(pixels_of(night, prefix).values()), axis=0))
+
+
+def test_the_same_seed_gives_the_same_night() -> None:
+    one, two = (list(SimulatedNight(SMALL, cosmic_rays=200.0, seed=3).frames()) for _ in range(2))
+    assert [(frame.name, frame.cards) for frame in one] == [(f.name, f.cards) for f in two]
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(one, two, strict=True))
+
+
+def test_another_seed_gives_another_night_and_no_two_frames_are_alike() -> None:
+    frames = [p for seed in (3, 4) for p in pixels_of(SimulatedNight(SMALL, seed=seed)).values()]
+    assert len({pixels.tobytes() for pixels in frames}) == len(frames) == 16
+
+
+def test_a_frame_does_not_depend_on_those_around_it() -> None:
+    few = pixels_of(SimulatedNight(SMALL, n_darks=2, n_lights=1, seed=5))
+    many = pixels_of(SimulatedNight(SMALL, n_darks=4, n_lights=9, n_flats=2, n_biases=1, seed=5))
+    assert all(np.array_equal(pixels, many[name]) for name, pixels in few.items())
+    night = SimulatedNight(SMALL, seed=5)
+    (fourth,) = islice(night.frames(), 3, 4)
+    assert np.array_equal(fourth.pixels, list(night.frames())[3].pixels)
+
+
+def test_frames_come_by_type_with_types_exposures_and_times_on_their_cards() -> None:
+    night = SimulatedNight(
+        SMALL, n_biases=1, n_darks=2, n_flats=1, n_arcs=1, n_lights=2, exptime=90.0, prefix="s-"
+    )
+    frames = list(night.frames())
+    assert len(frames) == len(night.exposures())
+    expected = ["bias-001", "dark-001", "dark-002", "flat-001", "arc-001", "light-001", "light-002"]
+    assert [frame.name for frame in frames] == [f"s-{name}.fit" for name in expected]
+    assert [frame.cards["EXPTIME"] for frame in frames] == [0, 90, 90, 10, 10, 90, 90]
+    times = [str(frame.cards["DATE-OBS"]) for frame in frames]
+    assert times == sorted(set(times))
+
+
+@pytest.mark.parametrize("dialect", ["maxim", "nina", "observatory"])
+def test_every_dialect_is_read_back(dialect: Any, tmp_path: Path) -> None:
+    night = SimulatedNight(
+        SMALL, Star("59 Cyg"), n_biases=1, n_darks=2, n_flats=1, n_arcs=1, dialect=dialect
+    )
+    frames = list(night.frames())
+    write_frames(frames, tmp_path)
+    cube = ar.open_frames(tmp_path)
+    assert np.array_equal(cube.counts, [frame.pixels for frame in frames])
+    types = ["bias", "dark", "dark", "flat", "arc", "light", "light", "light"]
+    assert cube.frame_type.values.tolist() == types
+    assert cube.exptime.values.tolist() == [0, 600, 600, 10, 10, 600, 600, 600]
+    assert cube.object.values.tolist()[-3:] == ["59 Cyg"] * 3
+    assert np.datetime_as_string(cube.time.values[0], "s") == "2024-03-09T19:30:00"
+
+
+@pytest.mark.parametrize("gain", [0.8, 1.5, 4.0])
+@pytest.mark.parametrize("rate", [0.0, 0.5, 10.0])
+def test_mean_and_variance_follow_the_photon_transfer_curve(gain: float, rate: float) -> None:
+    detector = Detector(
+        shape=(64, 64), gain=gain, read_noise=12.0, dark_current=rate, hot_fraction=0.0
+    )
+    night = SimulatedNight(detector, n_darks=40, n_lights=0, exptime=200.0, seed=1)
+    frames = np.stack(list(pixels_of(night).values())).astype(np.float64)
+    signal = rate * 200.0 / gain
+    variance = signal / gain + (12.0 / gain) ** 2 + 1 / 12
+    assert frames.mean() == pytest.approx(1000.0 + signal, abs=5 * np.sqrt(variance / frames.size))
+    assert frames.var(axis=0, ddof=1).mean() == pytest.approx(variance, rel=0.03)
+
+
+def test_lights_scatter_about_the_truth_as_the_truth_says() -> None:
+    detector = Detector(shape=(60, 40), response_scatter=0.05, vignetting=0.3, bias_level=500.0)
+    night = SimulatedNight(detector, sky=Sky(0.3), n_darks=40, n_lights=40, exptime=300.0)
+    truth = night.truth()
+    sky = truth.sky.values * truth.response.values
+    expected = truth.star.values + truth.dark.values + sky
+    for kind, mean in (("light", expected), ("dark", truth.dark.values)):
+        deviations = np.stack(list(pixels_of(night, kind).values())) - mean
+        normalised = deviations / np.sqrt(truth[f"{kind}_variance"].values)
+        assert normalised.mean() == pytest.approx(0.0, abs=0.02)
+        assert normalised.var() == pytest.approx(1.0, rel=0.03)
+
+
+def test_lights_differ_from_darks_by_star_and_sky() -> None:
+    star = Star(flux=40.0, lines=((15.0, 0.5, 3.0),))
+    night = SimulatedNight(QUIET, star, sky=Sky(0.5, ()), n_darks=60, n_lights=60, exptime=100.0)
+    found = (mean_of(night, "light") - mean_of(night, "dark") - 0.5 * 100.0 / 1.5).sum(axis=0)
+    assert found == pytest.approx(night.truth().flux.values, rel=0.03)
+
+
+def test_the_true_flux_is_that_of_the_star_image() -> None:
+    truth = SimulatedNight(Detector(shape=(80, 50)), Star(row=33.0)).truth()
+    assert truth.flux.values == pytest.approx(truth.star.values.sum(axis=0), rel=1e-14)
+
+
+def test_the_star_image_holds_every_star_and_the_flux_the_first() -> None:
+    one, other = Star(row=25.0, lines=()), Star(row=60.0, flux=20.0, lines=())
+    truth = SimulatedNight(Detector(shape=(80, 50)), one, companions=(other,)).truth()
+    of_each = truth.star.sel(y=slice(1, 42)).sum("y"), truth.star.sel(y=slice(43, 80)).sum("y")
+    assert of_each[0].values == pytest.approx(truth.flux.values, rel=1e-6)
+    assert of_each[1].values == pytest.approx(truth.flux.values / 3, rel=1e-6)
+
+
+def test_the_truth_has_the_labels_of_a_cube(tmp_path: Path) -> None:
+    night = SimulatedNight(SMALL, n_darks=0, n_lights=1)
+    write_frames(night.frames(), tmp_path)
+    cube, truth = ar.open_frames(tmp_path), night.truth()
+    for dim in ("y", "x"):
+        assert truth.indexes[dim].equals(cube.indexes[dim])
+        assert truth.indexes[dim].dtype == cube.indexes[dim].dtype
+
+
+@pytest.mark.parametrize("seeing", [3.0, 5.0, 9.0])
+@pytest.mark.parametrize(("profile", "lost"), [("gaussian", 1e-6), ("moffat", 1e-2)])
+def test_a_star_without_lines_has_its_continuum(seeing: float, profile: Any, lost: float) -> None:
+    star = Star(flux=60.0, seeing=seeing, lines=(), tilt=4.0, profile=profile)
+    truth = SimulatedNight(Detector(shape=(160, 50), gain=2.0), star, exptime=100.0).truth()
+    continuum = 60.0 * 100.0 / 2.0 * (1 - 0.3 * np.arange(1, 51) / 50)
+    assert truth.flux.values == pytest.approx(continuum, rel=lost)
+
+
+@pytest.mark.parametrize("profile", ["gaussian", "moffat"])
+def test_the_seeing_is_the_full_width_at_half_maximum(profile: Any) -> None:
+    star = Star(row=41.0, seeing=8.0, tilt=0.0, profile=profile)
+    column = SimulatedNight(Detector(shape=(81, 50)), star).truth().star[:, 10].values
+    assert column[36] == pytest.approx(column[40] / 2)
+    assert column[44] == pytest.approx(column[40] / 2)
+
+
+@pytest.mark.parametrize(("row", "middle"), [(33.0, 33.0), (None, 40.5)])
+def test_the_trace_runs_through_its_row_with_its_tilt(row: float | None, middle: float) -> None:
+    star = SimulatedNight(Detector(shape=(80, 51)), Star(row=row, tilt=6.0)).truth().star
+    centre = (star * star.y).sum("y") / star.sum("y")
+    assert centre[25].item() == pytest.approx(middle, abs=1e-3)
+    assert (centre[-1] - centre[0]).item() == pytest.approx(6.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("depth", [0.6, -0.5])
+def test_a_line_takes_its_part_of_the_light_or_adds_it(depth: float) -> None:
+    detector = Detector(shape=(80, 50))
+    with_line = SimulatedNight(detector, Star(lines=((20.0, depth, 3.0),))).truth().flux
+    ratio = (with_line / SimulatedNight(detector, Star(lines=())).truth().flux).values
+    assert ratio[19] == pytest.approx(1 - depth)
+    assert ratio[22] == pytest.approx(1 - depth * np.exp(-0.5))
+    assert ratio[49] == pytest.approx(1.0)
+
+
+def test_the_trace_drifts_and_the_light_varies_where_asked() -> None:
+    star = Star(flux=3000.0, row=20.0, lines=(), tilt=0.0)
+    settings: dict[str, Any] = {"sky": NO_SKY, "n_darks": 0, "n_lights": 5, "exptime": 10.0}
+    night = SimulatedNight(QUIET, star, trace_drift=4.0, flux_scatter=0.2, **settings)
+    light = np.stack(list(pixels_of(night).values())) - 1000.0
+    centres = (light.sum(axis=2) * np.arange(1, 61)).sum(axis=1) / light.sum(axis=(1, 2))
+    assert centres == pytest.approx([20, 24, 28, 32, 36], abs=0.5)
+    assert 0.02 < np.std(light.sum(axis=(1, 2))) / light.sum(axis=(1, 2)).mean() < 0.5
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
+def test_counts_saturate_at_the_largest_value_of_the_dtype(dtype: str) -> None:
+    detector = Detector((60, 20), bias_level=100.0, hot_fraction=0.0, full_well=1e12, dtype=dtype)
+    frames = pixels_of(SimulatedNight(detector, Star(flux=5e5), n_darks=1, n_lights=1))
+    star = frames["light-001.fit"][30, 10]
+    assert frames["light-001.fit"].dtype == dtype
+    limit = np.iinfo(dtype).max if np.dtype(dtype).kind in "iu" else np.inf
+    assert star == limit if limit < 70_000 else 1e6 < star < limit
+    assert 60 < frames["dark-001.fit"].mean() < 140
+
+
+def test_a_pixel_holds_no_more_than_its_full_well() -> None:
+    detector = Detector((60, 20), read_noise=0.0, gain=2.0, hot_fraction=0.0, full_well=5e4)
+    light = pixels_of(SimulatedNight(detector, Star(flux=5e5), n_darks=0))["light-001.fit"]
+    assert light.max() == 1000 + 25_000
+
+
+@pytest.mark.parametrize(("dtype", "has_sign"), [("uint16", False), ("int16", True)])
+def test_counts_below_zero_stay_at_zero_where_the_dtype_has_no_sign(
+    dtype: str, has_sign: bool
+) -> None:
+    detector = Detector(shape=(40, 40), dtype=dtype, bias_level=0.0, dark_current=0.0)
+    (dark,) = pixels_of(SimulatedNight(detector, n_darks=1, n_lights=0)).values()
+    assert bool(dark.min() < -15) is has_sign
+    assert bool(dark.min() == 0) is not has_sign
+    assert 15 < dark.max() < 60
+
+
+def test_hot_pixels_are_those_of_the_truth_in_every_frame() -> None:
+    detector = Detector(shape=(50, 50), hot_fraction=0.05, dark_current=0.5)
+    night = SimulatedNight(detector, n_darks=3, n_lights=0, exptime=600.0)
+    level = night.truth().dark.values
+    assert 20 < (level > 2000).sum() < 200
+    for pixels in pixels_of(night).values():
+        assert pixels[level > 2000].min() > pixels[level < 1300].max()
+
+
+def test_cosmic_rays_hit_the_pixels_that_are_told() -> None:
+    night = SimulatedNight(QUIET, n_darks=12, n_lights=0, exptime=3600.0, cosmic_rays=10.0)
+    rays = [night.hits(exposure) for exposure in night.exposures()]
+    for frame, hits in zip(night.frames(), rays, strict=True):
+        struck = np.zeros(frame.pixels.shape, bool)
+        for y, x, _ in hits:
+            struck[y - 1, x - 1] = True
+        assert frame.pixels[struck].min() > 1000 + 180 / 1.5 + 100
+        assert frame.pixels[~struck].max() < 1000 + 180 / 1.5 + 100
+    assert 60 < len({charge for hits in rays for _, _, charge in hits}) < 180
+
+
+def test_facts_are_all_that_the_night_is_made_of() -> None:
+    night = SimulatedNight(SMALL, Star("59 Cyg"), n_lights=1, cosmic_rays=500.0, seed=9)
+    facts = json.loads(json.dumps(night.facts()))
+    assert (facts["seed"], facts["star"]["name"], facts["detector"]["shape"]) == (
+        9,
+        "59 Cyg",
+        [20, 30],
+    )
+    hits = [[list(hit) for hit in night.hits(exposure)] for exposure in night.exposures()]
+    assert list(facts["cosmic_ray_hits"].values()) == hits
+    assert list(facts["cosmic_ray_hits"]) == [frame.name for frame in night.frames()]
+
+
+def test_the_bias_level_drifts_by_the_hour() -> None:
+    detector = Detector(shape=(40, 40), bias_drift=30.0, dark_current=0.0)
+    night = SimulatedNight(detector, n_darks=5, n_lights=0, exptime=880.0)
+    levels = [pixels.mean() for pixels in pixels_of(night).values()]
+    assert levels == pytest.approx([1000 + 7.5 * i for i in range(5)], abs=1.5)
+
+
+def test_flats_show_the_response_and_arcs_their_lines() -> None:
+    detector = Detector((60, 40), response_scatter=0.1, vignetting=0.3, hot_fraction=0.0)
+    lamps = Lamps(arc_lines=((12.0, 900.0, 1.5), (30.0, 400.0, 1.5)), arc_tilt=4.0)
+    night = SimulatedNight(detector, lamps=lamps, n_flats=30, n_arcs=30, n_darks=0, n_lights=0)
+    ratio = (mean_of(night, "flat") - 1000.0) / night.truth().response.values
+    assert np.std(ratio, axis=0).max() / ratio.mean() < 0.01
+    arc = mean_of(night, "arc")
+    assert [arc[30, :20].argmax() + 1, arc[30, 20:].argmax() + 21] == [12, 30]
+    lean = arc[-1, 20:].argmax() - arc[0, 20:].argmax()
+    assert abs(lean) in (3, 4, 5)
