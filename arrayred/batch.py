@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from arrayred.config import Recipe
 from arrayred.errors import ArrayredError, MissingCardsError, NightError, UsageError
 from arrayred.io.answers import Answers
-from arrayred.io.cards import Value
+from arrayred.io.card import Value
 from arrayred.io.frames import Frame
 from arrayred.io.product_header import Story, checked_cards, checksums_of, missing_cards
 from arrayred.io.products import calibrated_files, image_file, spectrum_files
@@ -91,8 +91,24 @@ def check_night(night: Night, recipe: Recipe, order: Order) -> Plan:
                 f"{option} is for one target, but the night has {len(names)}: {', '.join(names)}",
                 hint="Choose the frames of one with --frames GLOB.",
             )
+    for target in plan.targets:
+        _require_rows(recipe, target)
     require_room(order.out, _bytes_to_write(plan, recipe))
     return plan
+
+
+def _require_rows(recipe: Recipe, target: Target) -> None:
+    """Raise UsageError if the recipe asks for rows that the target's frames do not have."""
+    n_rows = target.lights.frames[0].shape[0]
+    background, rows = recipe.background_rows, recipe.rows or (1, 1)
+    too_high = {"--background-rows": (background, background[0]), "--rows": (rows, rows[1])}
+    for option, ((first, last), highest) in too_high.items():
+        if highest > n_rows:
+            raise UsageError(
+                f"{option} {first}:{last} was asked for, but {target.name} has rows 1:{n_rows}",
+                value=(first, last),
+                hint="Give rows that exist, both ends included.",
+            )
 
 
 def _bytes_to_write(plan: Plan, recipe: Recipe) -> int:
@@ -169,6 +185,7 @@ def reduce_to(
     paths = [frame.path for group in groups for frame in group.frames]
     with ThreadPoolExecutor(1) as aside:
         desk = _Desk(recipe, order, cards, aside.submit(checksums_of, paths), chunks)
+        yield from (Outcome(name, error=error) for name, error in plan.failed)
         masters: dict[str, xr.Dataset | ArrayredError] = {}
         for group in plan.darks:
             try:
@@ -236,7 +253,7 @@ class _Desk:
             target.lights.frames,
             darks,
             method=self.recipe.combine,
-            calstat="BD",
+            calstat=_calstat(target.lights),
             facts=[("ARDARK", _master_name(target.darks), "master dark")] if target.darks else [],
             cards=self.cards[target.name],
             checksums=self.checksums.result(),
@@ -246,6 +263,12 @@ class _Desk:
         paths = {self.order.out / folder / name: content for name, content in files.items()}
         publish(paths, overwrite=self.order.overwrite)
         return list(paths)
+
+
+def _calstat(lights: Group) -> str:
+    """Return the letters of what was corrected: bias and dark here, and what was before."""
+    before = {letter for frame in lights.frames for letter in frame.calstat}
+    return "".join(letter for letter in "BDF" if letter in before | {"B", "D"})
 
 
 def _master_name(darks: Group) -> str:

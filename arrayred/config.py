@@ -234,9 +234,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise UsageError(f"The settings cannot be read ({error.strerror})", path=path) from error
+        raise UsageError(
+            f"The settings cannot be read ({error.strerror})", path=path, hint="Name a TOML file."
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"This is not TOML: {error}", path=path) from error
+        raise UsageError(f"This is not TOML: {error}", path=path, hint="Mend it.") from error
 
 
 def _require_known(name: str, known: set[str], what: str) -> None:

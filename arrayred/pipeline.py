@@ -55,8 +55,8 @@ def reduce_night(
     recipe = recipe or Recipe()
     opened = night if isinstance(night, Night) else open_night(night)
     plan = make_plan(opened, recipe)
-    if plan.problems:
-        raise NightError(plan.problems)
+    if plan.problems or plan.failed:
+        raise NightError((*plan.problems, *(error for _, error in plan.failed)))
     masters = {group.name: make_dark(group, recipe, chunks) for group in plan.darks}
     nodes = {f"/masters/dark/{name}": master for name, master in masters.items()}
     for target in plan.targets:

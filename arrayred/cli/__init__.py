@@ -27,7 +27,7 @@ INTERRUPTED, TERMINATED = 130, 143
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="arrayred")
 def cli() -> None:
-    r"""Turn the frames of a spectrograph's night into spectra.
+    """Turn the frames of a spectrograph's night into spectra.
 
     \b
     arrayred demo                       a simulated night, start to finish

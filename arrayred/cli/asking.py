@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from arrayred.io.answers import Answers
-    from arrayred.io.cards import Value
+    from arrayred.io.card import Value
 
 QUESTIONS = {
     "OBJECT": "What does {target} show (OBJECT)",

@@ -35,7 +35,9 @@ _STYLES = {"light": "bold", "dark": "blue", "bias": "blue", "flat": "yellow", "a
 @click.option(
     "--instrument", default="generic", metavar="NAME|FILE.toml", help="What headers mean."
 )
-@click.option("--frames", default="*", metavar="GLOB", help="Take only files whose name matches.")
+@click.option(
+    "--frames", default="*", metavar="GLOB", help="Take only lights whose file name matches."
+)
 @click.option(
     "--format",
     "form",
@@ -44,7 +46,7 @@ _STYLES = {"light": "bold", "dark": "blue", "bias": "blue", "flat": "yellow", "a
     help="A table to read, or CSV or JSON for machines.",
 )
 def inspect(night: Path, instrument: str, frames: str, form: str) -> None:
-    r"""List the frames of the folder NIGHT: types, exposures, problems.
+    """List the frames of the folder NIGHT: types, exposures, problems.
 
     \b
     arrayred inspect 2020-11-03/raw

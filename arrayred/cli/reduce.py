@@ -35,7 +35,7 @@ _CARDS = {"object": "OBJECT", "grating": "GRATING", "grating_angle": "GRATANG"}
 @click.argument("night", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
 @wish("--instrument", metavar="NAME|FILE.toml", help="What headers mean. [default: generic]")
-@wish("--frames", metavar="GLOB", help="Take only files whose name matches.")
+@wish("--frames", metavar="GLOB", help="Take only lights whose file name matches.")
 @wish("--object", metavar="NAME", help="OBJECT of the products.")
 @wish("--grating", metavar="NAME", help="GRATING of the products.")
 @wish("--grating-angle", metavar="DEG", help="GRATANG of the products, degrees.")
@@ -61,7 +61,7 @@ _CARDS = {"object": "OBJECT", "grating": "GRATING", "grating_angle": "GRATANG"}
 @wish("-v", "--verbose", is_flag=True, help="Print files and timings too.")
 @click.pass_context
 def reduce(ctx: click.Context, night: Path, out: Path) -> None:
-    r"""Reduce the frames in the folder NIGHT to spectra in the folder OUT.
+    """Reduce the frames in the folder NIGHT to spectra in the folder OUT.
 
     \b
     arrayred reduce 2020-11-03/raw -o reduced

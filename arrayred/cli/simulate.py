@@ -67,7 +67,7 @@ class Shape(click.ParamType[tuple[int, int]]):
 @wish("--overwrite", is_flag=True, help="Replace files that have other content.")
 @click.pass_context
 def simulate(ctx: click.Context, folder: Path) -> None:
-    r"""Write simulated frames into DIR, and what they are made of: truth.ecsv and truth.json.
+    """Write simulated frames into DIR, and what they are made of: truth.ecsv and truth.json.
 
     \b
     arrayred simulate night

@@ -16,7 +16,7 @@ Wishes = dict[str, Any]
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    if value not in (None, ()) and param.name is not None:
+    if value is not None and value is not False and value != () and param.name is not None:
         ctx.ensure_object(dict)[param.name] = value
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from arrayred.errors import UsageError
-from arrayred.io.cards import Value
+from arrayred.io.card import Value
 from arrayred.io.product_header import checked_cards
 from arrayred.io.publish import publish
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from arrayred.config import Instrument
 from arrayred.errors import ArrayredError, FrameError, HeaderError, InputError
-from arrayred.io.cards import Header, Value
+from arrayred.io.card import Value
+from arrayred.io.cards import Header
 from arrayred.io.headers import FITS_SUFFIXES, ImageHDU, is_fits_name, scan_all
 
 PRODUCT_CARD = "ARVERSN"
@@ -94,7 +95,11 @@ def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
     try:
         found = sorted(_walk(folder, depth))
     except OSError as error:
-        raise InputError(f"The folder cannot be read ({error.strerror})", path=folder) from error
+        raise InputError(
+            f"The folder cannot be read ({error.strerror})",
+            path=folder,
+            hint="Name the folder of the raw frames.",
+        ) from error
     return [path for path in found if is_fits_name(path.name) and path.match(pattern)]
 
 
@@ -257,13 +262,15 @@ class _Facts:
         )
 
     def time(self) -> datetime | None:
-        """Return the start in UTC, date and clock possibly on two cards."""
+        """Return the start in UTC, date and clock possibly on two cards; both are needed."""
         match = _DATE.match(self.text("time"))
         if match is None:
             return None
         clock = match.groups()[3:]
         if clock[0] is None and (other := _CLOCK.match(self.text("clock"))):
             clock = other.groups()
+        if clock[0] is None:
+            return None
         hours, minutes, seconds = (float(part or 0) for part in clock)
         if hours > 24 or minutes >= 60 or seconds >= 61:
             return None

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.io.cards import BLOCK, Header, Value, card_images
+from arrayred.io.card import Value, card_images
+from arrayred.io.cards import BLOCK, Header
 
 _STRUCTURE = re.compile(
     r"SIMPLE|XTENSION|BITPIX|Z?NAXIS\d*|EXTEND|NEXTEND|[PG]COUNT|GROUPS|BZERO|BSCALE|BLANK|INHERIT"
@@ -54,8 +55,8 @@ def image_bytes(header: Header, counts: NDArray[Any], dtype: str) -> bytearray:
     ----------
     header : the cards that follow the structural ones.
     counts : image (y, x).
-    dtype : the type in which it is written; unsigned integers get the BZERO that FITS knows them
-        by.
+    dtype : the type in which it is written; integers of a sign that FITS has no BITPIX for get
+        the BZERO that stands for it.
     """
     kind = np.dtype(dtype)
     structure: list[tuple[str, Value, str]] = [
@@ -65,11 +66,13 @@ def image_bytes(header: Header, counts: NDArray[Any], dtype: str) -> bytearray:
         ("NAXIS1", counts.shape[1], "columns"),
         ("NAXIS2", counts.shape[0], "rows"),
     ]
-    if kind.kind != "u" or kind.itemsize == 1:
+    is_native = kind.kind == "f" or (kind.kind == "u") == (kind.itemsize == 1)
+    if is_native:
         return _hdu(structure, header, counts, kind)
+    bits = np.dtype(f"u{kind.itemsize}")
     half = 1 << (8 * kind.itemsize - 1)
-    structure += [("BZERO", half, "unsigned counts"), ("BSCALE", 1, "")]
-    return _hdu(structure, header, counts.astype(kind) ^ kind.type(half), kind)
+    structure += [("BZERO", half if kind.kind == "u" else -half, ""), ("BSCALE", 1, "")]
+    return _hdu(structure, header, counts.astype(kind).view(bits) ^ bits.type(half), bits)
 
 
 def table_bytes(header: Header, name: str, columns: Sequence[Column]) -> bytearray:

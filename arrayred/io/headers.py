@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import IO, Literal, cast
 
 from arrayred.errors import ForeignFileError, FrameError, HeaderError
-from arrayred.io.cards import BLOCK, CARD, Header
+from arrayred.io.card import CARD
+from arrayred.io.cards import BLOCK, Header
 
 FITS_SUFFIXES = (".fit", ".fits", ".fts", ".fit.gz", ".fits.gz", ".fts.gz", ".fits.fz", ".fit.fz")
 _MOST_BLOCKS = 1000

@@ -9,6 +9,7 @@ or its owner's licence go.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,8 +17,9 @@ from pathlib import Path
 from typing import Literal
 
 from arrayred._version import __version__
-from arrayred.errors import FrameError, UsageError
-from arrayred.io.cards import Header, Value, card_images
+from arrayred.errors import FrameError, HeaderError, UsageError
+from arrayred.io.card import Value, card_images
+from arrayred.io.cards import Header
 from arrayred.io.frames import PRODUCT_CARD, Frame
 from arrayred.io.hdu import is_structural
 
@@ -87,11 +89,9 @@ def product_header(story: Story, filename: str) -> Header:
         header.note("HISTORY", f"arrayred: {old}")
     for remark in story.remarks:
         header.note("COMMENT", f"arrayred: {remark}")
-    if dropped:
-        header.note(
-            "HISTORY",
-            f"arrayred: dropped, since they differ between the inputs: {', '.join(dropped)}",
-        )
+    gone = [k for k in dropped if k not in header or k in _COMMENTARY]
+    if gone:
+        header.note("HISTORY", f"arrayred: dropped, as the inputs differ: {', '.join(gone)}")
     if any(keyword in first for keyword in _PRIVATE):
         header.note(
             "HISTORY", "arrayred: dropped the licence and the name of the camera program's owner"
@@ -117,26 +117,21 @@ def _mend_differences(header: Header, frames: Sequence[Frame]) -> list[str]:
     others = [frame.image.header for frame in frames[1:]]
     dropped = []
     for keyword in dict.fromkeys(k for k in header if k not in _COMMENTARY):
-        card = header.card(keyword)
-        if all(keyword in other and other.card(keyword) == card for other in others):
+        if all(header.agrees(other, keyword) for other in others):
             continue
-        values = (
-            [frame.image.header.get(keyword) for frame in frames]
-            if keyword in _WHEN_DIFFERENT
-            else []
-        )
-        numbers = [v for v in values if isinstance(v, int | float)]
-        if values and len(numbers) == len(frames):
+        values = [frame.image.header.readable(keyword) for frame in frames]
+        numbers = [value for value in values if isinstance(value, int | float)]
+        if keyword in _WHEN_DIFFERENT and len(numbers) == len(frames):
             header.set(keyword, sum(numbers) / len(numbers), f"mean of {len(numbers)} frames")
         else:
             dropped.append(keyword)
     dropped += [
         keyword
-        for keyword in ("HISTORY", "COMMENT")
+        for keyword in ("HISTORY", "COMMENT", "")
         if any(other.lines(keyword) != header.lines(keyword) for other in others)
     ]
     header.drop(dropped)
-    return sorted(set(dropped) - {"DATE-OBS"})
+    return sorted(filter(None, set(dropped)))
 
 
 def _set_times(header: Header, frames: Sequence[Frame]) -> None:
@@ -149,12 +144,13 @@ def _set_times(header: Header, frames: Sequence[Frame]) -> None:
     middles = [start + (end - start) / 2 for start, end in spans]
     middle = middles[0] + sum((m - middles[0] for m in middles), timedelta()) / len(middles)
     header.set("TIMESYS", "UTC", "time scale of the dates")
-    header.set("DATE-OBS", _iso(min(start for start, _ in spans)), "start of the first exposure")
-    header.set("DATE-END", _iso(max(end for _, end in spans)), "end of the last exposure")
-    header.set("DATE-AVG", _iso(middle), "mean of the mid-exposures")
-    header.set(
-        "MJD-AVG", (middle - _EPOCH_OF_MJD) / timedelta(days=1), "[d] mean of the mid-exposures"
-    )
+    for suffix, moment, comment in (
+        ("OBS", min(start for start, _ in spans), "start of the first exposure"),
+        ("END", max(end for _, end in spans), "end of the last exposure"),
+        ("AVG", middle, "mean of the mid-exposures"),
+    ):
+        header.set(f"DATE-{suffix}", _iso(moment), comment)
+        header.set(f"MJD-{suffix}", (moment - _EPOCH_OF_MJD) / timedelta(days=1), f"[d] {comment}")
 
 
 def _iso(time: datetime) -> str:
@@ -163,12 +159,10 @@ def _iso(time: datetime) -> str:
 
 def _set_exposure(header: Header, frames: Sequence[Frame]) -> None:
     exposures = [frame.exptime or 0.0 for frame in frames]
-    header.set("EXPTIME", exposures[0], "[s] exposure of one frame")
+    header.set("EXPTIME", sum(exposures) / len(exposures), "[s] mean exposure of a frame")
     header.set("EXPTOTAL", sum(exposures), "[s] exposure of all frames together")
     header.set("NCOMBINE", len(frames), "number of frames combined")
-    header.set(
-        "COMBINED", True, "made from several frames" if len(frames) > 1 else "made from one frame"
-    )
+    header.set("COMBINED", len(frames) > 1, "made from several frames")
     if any(frame.image.source.pixels.wrapped for frame in frames):
         header.set("ARUNSIGN", True, "counts were unsigned, written as signed")
 
@@ -179,7 +173,7 @@ def _set_noise(header: Header, n_frames: int) -> None:
         ("GAINEFF", ("EGAIN",), n_frames, "[electron/adu] of the average"),
         ("RDNEFF", ("RDNOISE", "READNOIS"), n_frames**-0.5, "[electron] read noise of the average"),
     ):
-        value = next((header.get(k) for k in source if k in header), None)
+        value = next((header.readable(k) for k in source if k in header), None)
         if isinstance(value, int | float) and value > 0:
             header.set(keyword, value * factor, comment)
 
@@ -188,7 +182,7 @@ def _set_cards(header: Header, cards: Mapping[str, Value]) -> list[str]:
     """Write the given cards; return what they replaced, the camera's own name also in DETECTOR."""
     replaced = []
     for keyword, value in cards.items():
-        old = header.get(keyword) if keyword in header else None
+        old = header.readable(keyword)
         if old not in (None, "", value):
             replaced.append(f"{keyword} was {old!r}")
             if keyword == "INSTRUME" and "DETECTOR" not in header and "DETECTOR" not in cards:
@@ -210,10 +204,8 @@ def checked_cards(cards: Mapping[str, Value]) -> dict[str, Value]:
 
     Raises
     ------
-    HeaderError
-        A keyword or text cannot stand in a header.
     UsageError
-        The angle is no number of degrees.
+        A keyword or value cannot stand in a header, or the angle is no number of degrees.
 
     Examples
     --------
@@ -224,10 +216,18 @@ def checked_cards(cards: Mapping[str, Value]) -> dict[str, Value]:
     for keyword, value in cards.items():
         is_angle = keyword == "GRATANG" and isinstance(value, str) and value != ""
         checked[keyword] = _degrees(str(value)) if is_angle else value
-        card_images(keyword, checked[keyword])
-        if is_structural(keyword) or keyword in _COMMENTARY:
+        try:
+            card_images(keyword, checked[keyword])
+        except HeaderError as error:
             raise UsageError(
-                f"{keyword} is not a card that can be given", keyword=keyword, value=value
+                str(error.args[0]), keyword=keyword, value=value, hint=error.hint
+            ) from error
+        if is_structural(keyword):
+            raise UsageError(
+                f"{keyword} describes the file itself",
+                keyword=keyword,
+                value=value,
+                hint="Leave it out.",
             )
     return checked
 
@@ -251,7 +251,10 @@ def missing_cards(
 
 def _degrees(text: str) -> float:
     try:
-        return float(text.lower().strip().removesuffix("degrees").removesuffix("deg"))
+        angle = float(text.lower().strip().removesuffix("degrees").removesuffix("deg"))
+        if math.isfinite(angle):
+            return angle
+        raise ValueError
     except ValueError:
         raise UsageError(
             f"{text!r} is no angle in degrees",

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 def image_file(image: xr.Dataset, story: Story, name: str, dtype: str) -> dict[str, Content]:
     """Return an image (y, x) as a FITS file: content by name."""
-    told = replace(story, steps=image.attrs["history"])
-    return {name: image_bytes(product_header(told, name), image[COUNTS].values, dtype)}
+    header = product_header(replace(story, steps=image.attrs["history"]), name.rpartition("/")[2])
+    return {name: image_bytes(header, image[COUNTS].values, dtype)}
 
 
 def calibrated_files(cube: xr.Dataset, story: Story, dtype: str) -> Iterator[tuple[str, Content]]:
-    """Yield each frame of a calibrated cube as a FITS file, one at a time."""
+    """Yield each frame of a calibrated cube as a FITS file, in folders as the raw ones lie."""
     for i, frame in enumerate(story.frames):
-        label = str(cube[FRAME].values[i]).replace("/", "_")
         own = replace(story, frames=[frame])
-        yield from image_file(cube.isel({FRAME: i}), own, f"{label}_calibrated.fits", dtype).items()
+        name = f"{cube[FRAME].values[i]}_calibrated.fits"
+        yield from image_file(cube.isel({FRAME: i}), own, name, dtype).items()
 
 
 def spectrum_files(spectrum: xr.Dataset, story: Story, stem: str) -> dict[str, Content]:

@@ -45,17 +45,20 @@ def publish(files: Mapping[Path, Content], *, overwrite: bool = False) -> None:
             hint="Give --overwrite to replace it, or another output folder.",
         )
     temporaries: dict[Path, Path] = {}
+    where = Path()
     try:
         for path, content in fresh.items():
+            where = path
             path.parent.mkdir(parents=True, exist_ok=True)
             temporaries[path] = _write_temporary(path, content)
         for path, temporary in temporaries.items():
+            where = path
             os.replace(temporary, path)
         for folder in {path.parent for path in temporaries}:
+            where = folder
             _sync_folder(folder)
     except OSError as error:
-        where = error.filename if isinstance(error.filename, str) else str(next(iter(fresh)))
-        raise _storage_error(error, Path(where), sum(map(len, fresh.values()))) from error
+        raise _storage_error(error, where, sum(map(len, fresh.values()))) from error
     finally:
         for temporary in temporaries.values():
             with contextlib.suppress(OSError):

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from arrayred.io.cards import Header, Value
+from arrayred.io.card import Value
+from arrayred.io.cards import Header
 from arrayred.io.hdu import Column, table_bytes
 from arrayred.model import X
 
@@ -82,6 +83,12 @@ def fits_table(spectrum: xr.Dataset, header: Header) -> bytearray:
     return table_bytes(header, "SPECTRUM", columns_of(spectrum))
 
 
+def _yaml(value: Value) -> str:
+    """Return a value as YAML 1.1, whose floats have a point."""
+    text = json.dumps(value)
+    return text.replace("e", ".0e") if isinstance(value, float) and "." not in text else text
+
+
 def ecsv_table(spectrum: xr.Dataset, meta: Mapping[str, Value]) -> bytes:
     """Return a spectrum as ECSV 1.0.
 
@@ -103,8 +110,8 @@ def ecsv_table(spectrum: xr.Dataset, meta: Mapping[str, Value]) -> bytes:
             "- {" + ", ".join(f"{key}: {json.dumps(value)}" for key, value in pairs.items()) + "}"
         )
     head += [
-        "meta: !!omap",
-        *(f"- {{{json.dumps(key)}: {json.dumps(value)}}}" for key, value in meta.items()),
+        *(["meta: !!omap"] if meta else []),
+        *(f"- {{{json.dumps(key)}: {_yaml(value)}}}" for key, value in meta.items()),
     ]
     head.append("schema: astropy-2.0")
     rows = zip(*(column.values.tolist() for column in columns), strict=True)

@@ -45,6 +45,11 @@ class Group:
         """Return the exposure of one frame, s."""
         return self.frames[0].exptime or 0.0
 
+    @property
+    def size(self) -> str:
+        """Return how many frames, in words."""
+        return "1 frame" if len(self.frames) == 1 else f"{len(self.frames)} frames"
+
     def cube(self, chunks: Chunks = "auto") -> xr.Dataset:
         """Open the frames as a cube; "auto" reads at once what is small and chunks the rest."""
         n_bytes = sum(frame.image.source.n_bytes for frame in self.frames)

@@ -32,25 +32,33 @@ class Target:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done, what is left out, and what stands in the way."""
+    """What will be done, what is left out, and what stands in the way.
+
+    Parameters
+    ----------
+    darks : the groups that become master darks.
+    targets : what will be reduced.
+    left_out : frames that take no part, each with the reason.
+    problems : what keeps the whole night from being reduced.
+    warnings : what is odd, but no obstacle.
+    failed : targets that cannot be reduced while others can, each with the reason.
+    """
 
     darks: tuple[Group, ...]
     targets: tuple[Target, ...]
     left_out: tuple[tuple[str, str], ...]
     problems: tuple[ArrayredError, ...]
     warnings: tuple[str, ...] = ()
+    failed: tuple[tuple[str, ArrayredError], ...] = ()
 
     def __str__(self) -> str:
         """Return the plan as a few lines of text."""
-        lines = [
-            f"master dark {g.name}: {len(g.frames)} frames of {g.exptime:g} s" for g in self.darks
-        ]
+        lines = [f"master dark {g.name}: {g.size} of {g.exptime:g} s" for g in self.darks]
         for target in self.targets:
             dark = f"dark {target.darks.name}" if target.darks else "dark already subtracted"
             lights = target.lights
-            lines.append(
-                f"target {target.name}: {len(lights.frames)} frames of {lights.exptime:g} s, {dark}"
-            )
+            lines.append(f"target {target.name}: {lights.size} of {lights.exptime:g} s, {dark}")
+        lines += [f"target {name} cannot be reduced" for name, _ in self.failed]
         lines += [f"left out {name}: {reason}" for name, reason in self.left_out]
         return "\n".join([*lines, *(f"problem: {problem}" for problem in self.problems)])
 
@@ -67,21 +75,24 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
     Returns
     -------
     plan : with every problem found, not only the first. It can be carried out if there is none.
+        A target without a dark fails alone, unless no other is left.
     """
     recipe = recipe or Recipe()
     tolerance = recipe.dark_tolerance
     usable, left_out, problems = _sort_out(night)
     problems += [_too_large(f) for f in night.frames if _megabytes(f) > recipe.max_frame_mb]
     darks, lights = darks_of(usable["dark"]), lights_of(usable["light"])
-    targets = []
+    targets, failed = [], []
     for group in lights:
         try:
             ready = group.is_dark_subtracted
             targets.append(Target(group, None if ready else match_dark(group, darks, tolerance)))
         except NoDarkError as error:
-            problems.append(error)
+            failed.append((group.name, error))
     if not lights:
         problems.append(_no_lights(night))
+    if not targets:
+        problems += [error for _, error in failed]
     needed = tuple(dark for dark in darks if any(target.darks is dark for target in targets))
     left_out += [
         (frame.label, "a dark that no light needs")
@@ -89,7 +100,14 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
         if dark not in needed
         for frame in dark.frames
     ]
-    return Plan(needed, tuple(targets), tuple(left_out), tuple(problems), warnings_of(night))
+    return Plan(
+        needed,
+        tuple(targets),
+        tuple(left_out),
+        tuple(problems),
+        warnings_of(night),
+        tuple(failed if targets else ()),
+    )
 
 
 def _sort_out(
@@ -168,8 +186,9 @@ def _unexposed(frame: Frame) -> InputError:
 
 
 def _no_lights(night: Night) -> InputError:
+    matching = "" if night.pattern == "*" else f" whose name matches {night.pattern!r}"
     return InputError(
-        "There is no light frame",
+        f"There is no light frame{matching}",
         path=night.folder,
         hint="Check the frame types; spellings of your own go into an instrument file.",
     )
@@ -193,13 +212,10 @@ def match_dark(lights: Group, darks: Sequence[Group], tolerance: float) -> Group
     nearest = min(fitting, key=lambda d: abs(d.exptime - lights.exptime), default=None)
     if nearest is not None and abs(nearest.exptime - lights.exptime) <= tolerance:
         return nearest
-    present = (
-        ", ".join(f"{len(d.frames)} x {d.exptime:g} s of {d.frames[0].shape}" for d in darks)
-        or "none"
-    )
+    present = "; ".join(map(_described, darks)) or "none"
     raise NoDarkError(
-        f"No dark within {tolerance:g} s of {lights.exptime:g} s for {lights.name}, "
-        f"{lights.frames[0].shape} pixels (darks: {present})",
+        f"No dark within {tolerance:g} s fits {lights.name}: {_described(lights)} "
+        f"(darks: {present})",
         path=lights.frames[0].path,
         keyword="EXPTIME",
         value=lights.exptime,
@@ -214,6 +230,13 @@ def _untyped(frame: Frame) -> InputError:
         keyword="IMAGETYP",
         hint="Add IMAGETYP to the header, or exclude the frame.",
     )
+
+
+def _described(group: Group) -> str:
+    """Return what must fit: number and exposure of frames, pixels, detector setup."""
+    rows, columns = group.frames[0].shape
+    setup = "".join(f", {name} {value}" for name, value in group.frames[0].setup)
+    return f"{len(group.frames)} x {group.exptime:g} s of {columns} x {rows} pixels{setup}"
 
 
 def _same_pixels(one: Frame, other: Frame) -> bool:

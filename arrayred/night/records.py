@@ -21,6 +21,7 @@ class Night:
     ----------
     folder : where they lie.
     instrument : what their headers mean.
+    pattern : what the names of lights must match.
     frames : raw frames in canonical order (time, then name).
     left_out : frames that take no part, each with the reason.
     foreign : files that are no frames, each with the reason.
@@ -29,6 +30,7 @@ class Night:
 
     folder: Path
     instrument: Instrument
+    pattern: str
     frames: tuple[Frame, ...]
     left_out: tuple[tuple[str, str], ...] = ()
     foreign: tuple[tuple[str, str], ...] = ()
@@ -48,32 +50,33 @@ def open_night(
     ----------
     folder : where the frames lie, up to three folders deep.
     instrument : what headers mean: a name or the path of a TOML file.
-    pattern : take files whose name matches this glob only.
+    pattern : take lights whose file's name matches this glob only; calibrations stay.
     advance : is called after each file with the number of files left.
 
     Raises
     ------
     InputError
-        The folder does not exist or holds no FITS file that matches.
+        The folder does not exist or holds no FITS file.
     """
     where = Path(folder)
     meaning = Instrument.load(instrument)
-    files = list_files(where, pattern)
+    files = list_files(where)
     if not files:
-        matching = "" if pattern == "*" else f" whose name matches {pattern!r}"
         raise InputError(
-            f"There is no FITS file{matching}",
-            path=where,
-            hint="Name the folder of the raw frames.",
+            "There is no FITS file", path=where, hint="Name the folder of the raw frames."
         )
     found, failures = read_frames(files, meaning, where, advance)
     raw = unwrap([frame for frame in found if not frame.is_product], meaning)
+    chosen = [f for f in raw if f.frame_type != "light" or f.path.match(pattern)]
+    left_out = [(f.label, "made by arrayred, not raw") for f in found if f.is_product]
+    left_out += [(f.label, f"its name is not {pattern!r}") for f in raw if f not in chosen]
     foreign = [error for error in failures if isinstance(error, ForeignFileError)]
     return Night(
         folder=where,
         instrument=meaning,
-        frames=tuple(raw),
-        left_out=tuple((f.label, "made by arrayred, not raw") for f in found if f.is_product),
+        pattern=pattern,
+        frames=tuple(chosen),
+        left_out=tuple(left_out),
         foreign=tuple((str(error.path), str(error.args[0])) for error in foreign),
         problems=tuple(error for error in failures if error not in foreign),
     )

@@ -12,7 +12,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from arrayred.errors import HeaderError
-from arrayred.io.cards import BLOCK, CARD, Header, Value, parse
+from arrayred.io.card import CARD, Value, parse
+from arrayred.io.cards import BLOCK, Header
 
 PRINTABLE = "".join(map(chr, range(32, 127)))
 MISREAD_BY_ASTROPY = re.compile("'[ /]|& *$")

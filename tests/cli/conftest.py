@@ -1,0 +1,61 @@
+"""A way to run the command line in this process that watches over inputs and leftovers."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from arrayred.cli import main
+
+
+class Told(NamedTuple):
+    """What a command said: its exit code, and the text on both streams."""
+
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Told]
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Return content and time of change of every file of a folder."""
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def arrayred(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Call]:
+    """Return a function that runs a command; whatever it says, it must leave the night alone."""
+    handler, thresholds = signal.getsignal(signal.SIGTERM), gc.get_threshold()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CI", "1")
+
+    def call(*args: object) -> Told:
+        monkeypatch.setattr(sys, "argv", ["arrayred", *map(str, args)])
+        before = contents(tmp_path / "night")
+        with pytest.raises(SystemExit) as exited:
+            main()
+        said = capsys.readouterr()
+        assert contents(tmp_path / "night") == before
+        assert not list(tmp_path.rglob("*.tmp"))
+        assert "Traceback" not in said.err
+        return Told(int(exited.value.code or 0), said.out, said.err)
+
+    yield call
+    signal.signal(signal.SIGTERM, handler)
+    gc.set_threshold(*thresholds)
+    gc.unfreeze()
+    gc.enable()

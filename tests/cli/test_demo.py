@@ -1,0 +1,70 @@
+"""``arrayred demo``: runs anywhere, any number of times, and finds what it put in."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from arrayred.simulate import SimulatedNight
+from tests.cli.conftest import Call, contents
+
+
+@pytest.fixture
+def night(tmp_path: Path) -> Path:
+    """Stand in for the folder that other commands must not touch."""
+    (tmp_path / "night").mkdir()
+    return tmp_path / "night"
+
+
+def test_the_demo_finds_the_stars_light_and_says_where_everything_is(
+    night: Path, arrayred: Call
+) -> None:
+    told = arrayred("demo", "-o", "try it")
+    assert (told.code, told.err) == (0, "")
+    found, true = map(float, re.findall(r"([\d.]+e\+\d+) adu (?:found|true)", told.out))
+    assert true == pytest.approx(float(SimulatedNight().truth()["flux"].sum()), rel=1e-3)
+    assert found == pytest.approx(true, rel=0.01)
+    printed = {
+        Path(line.strip()).suffix for line in told.out.splitlines() if Path(line.strip()).is_file()
+    }
+    assert {".txt", ".fits", ".png"} <= printed
+
+
+def test_the_light_it_prints_is_the_light_in_the_file(night: Path, arrayred: Call) -> None:
+    told = arrayred("demo", "--no-figures")
+    (path,) = Path("arrayred-demo").rglob("*_spectrum.fits")
+    flux = fits.getdata(path)["flux"]
+    truth = SimulatedNight().truth()["flux"].values
+    assert f"{flux.sum():.4g} adu found" in told.out
+    assert np.median(np.abs(flux / truth - 1)) < 0.02
+
+
+def test_a_second_demo_is_as_clean_as_the_first(night: Path, arrayred: Call) -> None:
+    first = arrayred("demo", "--no-figures")
+    before = contents(Path("arrayred-demo"))
+    second = arrayred("demo", "--no-figures")
+    assert (first.code, second.code, second.err) == (0, 0, "")
+    assert first.out == second.out
+    assert contents(Path("arrayred-demo")) == before
+
+
+def test_a_demo_mends_what_was_changed_by_hand(night: Path, arrayred: Call) -> None:
+    arrayred("demo", "--no-figures")
+    before = contents(Path("arrayred-demo"))
+    for name in before:
+        Path("arrayred-demo", name).write_bytes(b"by hand")
+    assert arrayred("demo", "--no-figures").code == 0
+    after = contents(Path("arrayred-demo"))
+    assert {n: c for n, (c, _) in after.items()} == {n: c for n, (c, _) in before.items()}
+
+
+def test_a_file_in_the_way_is_named(night: Path, arrayred: Call) -> None:
+    Path("taken").write_text("here first")
+    told = arrayred("demo", "-o", "taken", "--no-figures")
+    assert told.code == 5
+    assert re.match(r"arrayred: error: taken\S*: .*\. [A-Z].*\n$", told.err)
+    assert Path("taken").read_text() == "here first"
