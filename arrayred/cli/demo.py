@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 @click.command(short_help="Simulate a night and reduce it.")
@@ -27,14 +31,23 @@ def demo(out: Path, no_figures: bool) -> None:
     paths = write_frames(night.frames(), out / "night", overwrite=True)
     click.echo(f"Simulated {len(paths)} frames in {out / 'night'}\n")
     (outcome,) = run(out / "night", out / "reduced", {"overwrite": True, "no_figures": no_figures})
-    if outcome.error is not None:
-        raise outcome.error
-    if outcome.spectrum is not None:
-        found = float(outcome.spectrum["flux"].values.sum())
-        true = float(night.truth()["flux"].values.sum())
-        click.echo(
-            f"\nThe star's light: {found:.4g} adu found, {true:.4g} adu true ({found / true:.1%})"
-        )
+    if outcome.error is not None or outcome.spectrum is None:
+        raise outcome.error or RuntimeError("a target without error has no spectrum")
+    _compare(outcome.spectrum, night.truth())
+    click.echo("\nLook at:")
     for path in outcome.files:
         if path.name.endswith(("_skysubtracted.txt", "_spectrum.fits", ".png")):
             click.echo(f"  {path}")
+
+
+def _compare(spectrum: xr.Dataset, truth: xr.Dataset) -> None:
+    """Print the flux found beside the true one, at some columns and altogether."""
+    found, true = spectrum["flux"].values, truth["flux"].values
+    sigma = spectrum["variance"].values ** 0.5
+    click.echo("\ncolumn   flux found, adu   true flux   sigma")
+    for i in range(len(found) // 16, len(found), len(found) // 8):
+        click.echo(f"{i + 1:6}   {found[i]:15.0f}   {true[i]:9.0f}   {sigma[i]:5.0f}")
+    click.echo(
+        f"   all   {found.sum():15.0f}   {true.sum():9.0f}   {found.sum() / true.sum():.1%} found"
+    )
+    click.echo("What is missing lies in the star's wings, in rows below the threshold.")

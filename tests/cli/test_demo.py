@@ -25,7 +25,7 @@ def test_the_demo_finds_the_stars_light_and_says_where_everything_is(
 ) -> None:
     told = arrayred("demo", "-o", "try it")
     assert (told.code, told.err) == (0, "")
-    found, true = map(float, re.findall(r"([\d.]+e\+\d+) adu (?:found|true)", told.out))
+    found, true = map(float, re.findall(r"   all +(\d+) +(\d+)", told.out)[0])
     assert true == pytest.approx(float(SimulatedNight().truth()["flux"].sum()), rel=1e-3)
     assert found == pytest.approx(true, rel=0.01)
     printed = {
@@ -39,7 +39,7 @@ def test_the_light_it_prints_is_the_light_in_the_file(night: Path, arrayred: Cal
     (path,) = Path("arrayred-demo").rglob("*_spectrum.fits")
     flux = fits.getdata(path)["flux"]
     truth = SimulatedNight().truth()["flux"].values
-    assert f"{flux.sum():.4g} adu found" in told.out
+    assert re.search(rf"   all +{flux.sum():.0f} ", told.out)
     assert np.median(np.abs(flux / truth - 1)) < 0.02
 
 
