@@ -125,6 +125,8 @@ class Instrument:
     keywords : for each fact (frame_type, exptime, time, ...) the keywords that may hold it, in
         order.
     types : for each frame type the spellings that mean it, lower case.
+    words : for each frame type the words in a file's name or OBJECT that betray it.
+    elements : names of lamps' elements, which propose an arc.
     cards : cards that every product gets.
     required : cards that every product must have, whether from the frames or from the user.
     """
@@ -132,6 +134,8 @@ class Instrument:
     name: str
     keywords: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    elements: tuple[str, ...] = ()
     cards: Mapping[str, str | int | float] = field(default_factory=dict)
     required: tuple[str, ...] = ()
 
@@ -171,13 +175,14 @@ class Instrument:
     def _from_settings(cls, name: str, settings: Mapping[str, Any]) -> Self:
         for key in settings:
             _require_known(
-                key, {"keywords", "types", "cards", "required"}, "key of an instrument file"
+                key, set(_INSTRUMENT_TABLES) | _INSTRUMENT_LISTS, "key of an instrument file"
             )
         generic = _builtin("generic")
-        for key in ("keywords", "types", "cards"):
+        for key in _INSTRUMENT_TABLES:
             _require_table(key, settings.get(key, {}), of_lists=key != "cards")
-        _require_texts("required", settings.get("required", []))
-        for frame_type in settings.get("types", {}):
+        for key in _INSTRUMENT_LISTS:
+            _require_texts(key, settings.get(key, []))
+        for frame_type in (*settings.get("types", {}), *settings.get("words", {})):
             _require_known(frame_type, set(FRAME_TYPES), "frame type")
         for fact in settings.get("keywords", {}):
             _require_known(fact, set(generic["keywords"]), "fact")
@@ -185,9 +190,15 @@ class Instrument:
             name=name,
             keywords=_tuples(generic["keywords"] | settings.get("keywords", {})),
             types=_tuples(generic["types"] | settings.get("types", {})),
+            words=_tuples(generic["words"] | settings.get("words", {})),
+            elements=tuple(settings.get("elements", generic["elements"])),
             cards=settings.get("cards", {}),
             required=tuple(settings.get("required", ())),
         )
+
+
+_INSTRUMENT_TABLES = ("keywords", "types", "words", "cards")
+_INSTRUMENT_LISTS = {"required", "elements"}
 
 
 def builtin_instruments() -> list[str]:

@@ -19,9 +19,11 @@ from arrayred.errors import ArrayredError, FrameError, HeaderError, InputError
 from arrayred.io.card import Value
 from arrayred.io.cards import Header
 from arrayred.io.headers import FITS_SUFFIXES, ImageHDU, is_fits_name, scan_all
+from arrayred.io.kinds import kind_of
 
 PRODUCT_CARD = "ARVERSN"
 _SECONDS = re.compile(r"(?<!')\bs(ec|econds?)?\b", re.IGNORECASE)
+_AUTO_DARK = re.compile(r"auto-?dark", re.IGNORECASE)
 _DATE = re.compile(r"(\d{4})-(\d\d?)-(\d\d?)(?:T(\d\d?):(\d\d?)(?::(\d\d?(?:\.\d*)?))?)?Z?$")
 _CLOCK = re.compile(r"(\d\d?):(\d\d?)(?::(\d\d?(?:\.\d*)?))?$")
 
@@ -46,6 +48,7 @@ class Frame:
     optics : grating, angle, filter, slit as found.
     problems : what is missing or makes no sense.
     warnings : what is odd but could be understood.
+    maybe_arc : the name of an element that proposes an arc, or "".
     """
 
     label: str
@@ -62,6 +65,7 @@ class Frame:
     optics: tuple[str, ...]
     problems: tuple[ArrayredError, ...]
     warnings: tuple[str, ...] = ()
+    maybe_arc: str = ""
 
     @property
     def path(self) -> Path:
@@ -159,22 +163,26 @@ def describe(label: str, image: ImageHDU, instrument: Instrument) -> Frame:
     """Return what a header says, in our words."""
     facts = _Facts(image, instrument)
     found = facts.text("frame_type")
-    kind = instrument.frame_type_of(found)
+    target = facts.text("object")
+    name = os.path.basename(label)
+    kind = kind_of(found, name, target, facts.text("lamps"), instrument)
+    betrayed = f"taken for a frame of type {kind.frame_type}: {kind.betrayed_by}"
     return Frame(
         label=label,
         image=image,
         type_found=found,
-        frame_type=kind,
+        frame_type=kind.frame_type,
         exptime=facts.exptime(),
         time=facts.time(),
-        target=facts.text("object"),
+        target=target,
         ccd_temp=facts.number("ccd_temp"),
         gain=facts.gain(),
-        calstat=facts.text("calstat").upper(),
+        calstat=facts.calstat(),
         setup=facts.setup(),
         optics=tuple(facts.text_of(keyword) for keyword in instrument.keywords["optics"]),
         problems=tuple(facts.problems),
-        warnings=tuple(facts.warnings),
+        warnings=(*facts.warnings, *([betrayed] if kind.betrayed_by else [])),
+        maybe_arc=kind.maybe_arc,
     )
 
 
@@ -215,6 +223,12 @@ class _Facts:
         """Return a fact as a number, or None; a number written as text counts."""
         value = self._first(self._keywords[fact])[1]
         return None if isinstance(value, bool) else _as_number(value)
+
+    def calstat(self) -> str:
+        """Return the letters of the corrections applied; a program may only say so in HISTORY."""
+        letters = self.text("calstat").upper()
+        told = any(_AUTO_DARK.search(line) for line in self._header.lines("HISTORY"))
+        return letters if letters or not told else "D"
 
     def gain(self) -> float | None:
         """Return electrons per adu: where GAIN alone stands it may be the camera's setting."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from arrayred.config import Instrument
 from arrayred.errors import ArrayredError, ForeignFileError, InputError
 from arrayred.io.frames import Frame, list_files, read_frames
+from arrayred.io.lamps import confirm_arcs
 from arrayred.io.unsigned import unwrap
 
 
@@ -67,6 +68,7 @@ def open_night(
         )
     found, failures = read_frames(files, meaning, where, advance)
     raw = unwrap([frame for frame in found if not frame.is_product], meaning)
+    raw = confirm_arcs(raw)
     chosen = [f for f in raw if f.frame_type != "light" or f.path.match(pattern)]
     left_out = [(f.label, "made by arrayred, not raw") for f in found if f.is_product]
     left_out += [(f.label, f"its name is not {pattern!r}") for f in raw if f not in chosen]
