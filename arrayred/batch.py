@@ -253,6 +253,7 @@ class _Desk:
             target.lights.frames,
             darks,
             method=self.recipe.combine,
+            remarks=target.remarks,
             calstat=_calstat(target.lights),
             facts=[("ARDARK", _master_name(target.darks), "master dark")] if target.darks else [],
             cards=self.cards[target.name],

@@ -31,6 +31,8 @@ class Recipe:
     ----------
     dark_method : how the darks of one exposure become a master dark.
     dark_tolerance : largest difference between the exposures of a light and its dark, s, inclusive.
+    temperature_tolerance : largest difference between the temperatures of a light and its dark,
+        deg C; more than 1 is remarked on.
     max_frame_mb : a frame of more megabytes is taken for a mistake.
     combine : how the calibrated lights of a target become one image.
     n_sigma : a row belongs to the spectrum if its mean exceeds the background's mean by this many
@@ -58,6 +60,7 @@ class Recipe:
 
     dark_method: Method = "median"
     dark_tolerance: float = 0.5
+    temperature_tolerance: float = 3.0
     max_frame_mb: float = 2048.0
     combine: Method = "average"
     n_sigma: float = 4.0

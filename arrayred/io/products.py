@@ -35,7 +35,7 @@ def spectrum_files(spectrum: xr.Dataset, story: Story, stem: str) -> dict[str, C
     told = replace(
         story,
         steps=spectrum.attrs["history"],
-        remarks=spectrum.attrs.get("remarks", ()),
+        remarks=[*story.remarks, *spectrum.attrs.get("remarks", ())],
         facts=[*story.facts, *fact_cards(spectrum)],
     )
     files: dict[str, Content] = {

@@ -13,6 +13,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from arrayred.io.fits import cube_of
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _EAGER_BYTES = 256 << 20
+_RUN = timedelta(hours=36)
+_EQUAL_TEMPERATURE = 1.5
 _NUMBERED = re.compile(r"(.*?)(\d+)$")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)
 
@@ -56,6 +59,12 @@ class Group:
         return cube_of(
             self.frames, None if chunks == "auto" and n_bytes <= _EAGER_BYTES else chunks
         )
+
+    @property
+    def temperature(self) -> float | None:
+        """Return the mean temperature of the detector, deg C, where every frame knows it."""
+        known = [frame.ccd_temp for frame in self.frames if frame.ccd_temp is not None]
+        return sum(known) / len(known) if len(known) == len(self.frames) else None
 
     @property
     def is_dark_subtracted(self) -> bool:
@@ -118,7 +127,18 @@ def _belongs(frame: Frame, first: Frame) -> bool:
         first.setup,
         first.calstat,
     )
-    return near and same_state and (frame.frame_type == "dark" or frame.optics == first.optics)
+    if frame.frame_type != "dark":
+        return near and same_state and frame.optics == first.optics
+    return near and same_state and _same_epoch(frame, first)
+
+
+def _same_epoch(dark: Frame, first: Frame) -> bool:
+    """Tell whether two darks were taken in one run, at one temperature."""
+    if dark.time is not None and first.time is not None and abs(dark.time - first.time) > _RUN:
+        return False
+    if dark.ccd_temp is None or first.ccd_temp is None:
+        return True
+    return abs(dark.ccd_temp - first.ccd_temp) <= _EQUAL_TEMPERATURE
 
 
 def _by_target(lights: Iterable[Frame]) -> list[list[Frame]]:
@@ -158,7 +178,9 @@ def _named(groups: Sequence[tuple[str, Sequence[Frame]]]) -> list[Group]:
         full = f"{name}_{dict(frames[0].setup).get('binning', '')}".rstrip("_") if shared else name
         taken = {group.name.lower() for group in named}
         unique = next(
-            n for n in [full, *(f"{full}_{i}" for i in range(2, len(groups) + 2))] if n not in taken
+            n
+            for n in [full, *(f"{full}_{i}" for i in range(2, len(groups) + 2))]
+            if n.lower() not in taken
         )
         named.append(Group(unique, tuple(frames)))
     return named

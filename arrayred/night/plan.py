@@ -7,22 +7,30 @@ Every problem is collected instead of stopping at the first, and a frame that is
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from arrayred.config import Recipe
 from arrayred.errors import ArrayredError, InputError, NoDarkError
 from arrayred.io.frames import Frame
 from arrayred.night.groups import Group, darks_of, lights_of
+from arrayred.night.matching import match_dark, remarks_on
 from arrayred.night.records import Night
 
 
 @dataclass(frozen=True)
 class Target:
-    """The lights of one target and the darks that serve them (None: already subtracted)."""
+    """The lights of one target and the darks that serve them.
+
+    Parameters
+    ----------
+    lights : the frames.
+    darks : the frames of its master dark; None: a dark has been subtracted already.
+    remarks : what is not ideal about the match.
+    """
 
     lights: Group
     darks: Group | None
+    remarks: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -69,8 +77,8 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
     Parameters
     ----------
     night : the frames.
-    recipe : its `dark_tolerance` says how far the exposures of a light and its dark may differ,
-        its `max_frame_mb` how large a frame may be.
+    recipe : its `dark_tolerance` and `temperature_tolerance` say how far a light and its dark may
+        differ, its `max_frame_mb` how large a frame may be.
 
     Returns
     -------
@@ -78,15 +86,13 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
         A target without a dark fails alone, unless no other is left.
     """
     recipe = recipe or Recipe()
-    tolerance = recipe.dark_tolerance
     usable, left_out, problems = _sort_out(night)
     problems += [_too_large(f) for f in night.frames if _megabytes(f) > recipe.max_frame_mb]
     darks, lights = darks_of(usable["dark"]), lights_of(usable["light"])
     targets, failed = [], []
     for group in lights:
         try:
-            ready = group.is_dark_subtracted
-            targets.append(Target(group, None if ready else match_dark(group, darks, tolerance)))
+            targets.append(_target(group, darks, recipe))
         except NoDarkError as error:
             failed.append((group.name, error))
     if not lights:
@@ -110,6 +116,13 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
     )
 
 
+def _target(lights: Group, darks: list[Group], recipe: Recipe) -> Target:
+    if lights.is_dark_subtracted:
+        return Target(lights, None)
+    dark = match_dark(lights, darks, recipe.dark_tolerance, recipe.temperature_tolerance)
+    return Target(lights, dark, remarks_on(lights, dark))
+
+
 def _sort_out(
     night: Night,
 ) -> tuple[dict[str, list[Frame]], list[tuple[str, str]], list[ArrayredError]]:
@@ -120,7 +133,7 @@ def _sort_out(
         wrong = problems_of(frame)
         if wrong:
             problems += wrong
-        elif frame.frame_type in ("dark", "light") and not _is_corrected_dark(frame):
+        elif frame.frame_type in ("dark", "light") and not _is_spoilt_dark(frame):
             usable[frame.frame_type].append(frame)
         else:
             left_out.append((frame.label, _why_left_out(frame)))
@@ -138,16 +151,16 @@ def problems_of(frame: Frame) -> list[ArrayredError]:
     return list(frame.problems) if frame.exptime is None else []
 
 
-def _is_corrected_dark(frame: Frame) -> bool:
-    """Tell whether a dark has lost its bias, so that it no longer matches raw lights."""
-    return frame.frame_type == "dark" and bool(set("BD") & set(frame.calstat))
+def _is_spoilt_dark(frame: Frame) -> bool:
+    """Tell whether a dark was subtracted from this dark: it serves nothing any more."""
+    return frame.frame_type == "dark" and "D" in frame.calstat
 
 
 def _why_left_out(frame: Frame) -> str:
     if frame.frame_type is None:
         return f"the frame type {frame.type_found!r} is unknown"
-    if _is_corrected_dark(frame):
-        return f"a dark already corrected (CALSTAT={frame.calstat!r})"
+    if _is_spoilt_dark(frame):
+        return f"a dark from which a dark was subtracted (CALSTAT={frame.calstat!r})"
     return f"of type {frame.frame_type}, not used"
 
 
@@ -194,53 +207,10 @@ def _no_lights(night: Night) -> InputError:
     )
 
 
-def match_dark(lights: Group, darks: Sequence[Group], tolerance: float) -> Group:
-    """Return the darks of the nearest exposure; on a tie the first.
-
-    Parameters
-    ----------
-    lights : the frames that need a dark.
-    darks : the groups to choose from; those of another shape or setup are passed over.
-    tolerance : largest difference of exposures, s, inclusive.
-
-    Raises
-    ------
-    NoDarkError
-        None is near enough.
-    """
-    fitting = [d for d in darks if _same_pixels(lights.frames[0], d.frames[0])]
-    nearest = min(fitting, key=lambda d: abs(d.exptime - lights.exptime), default=None)
-    if nearest is not None and abs(nearest.exptime - lights.exptime) <= tolerance:
-        return nearest
-    present = "; ".join(map(_described, darks)) or "none"
-    raise NoDarkError(
-        f"No dark within {tolerance:g} s fits {lights.name}: {_described(lights)} "
-        f"(darks: {present})",
-        path=lights.frames[0].path,
-        keyword="EXPTIME",
-        value=lights.exptime,
-        hint="Take a matching dark, raise dark_tolerance in the recipe, or exclude the frame.",
-    )
-
-
 def _untyped(frame: Frame) -> InputError:
     return InputError(
         "No card says what kind of frame this is",
         path=frame.path,
         keyword="IMAGETYP",
         hint="Add IMAGETYP to the header, or exclude the frame.",
-    )
-
-
-def _described(group: Group) -> str:
-    """Return what must fit: number and exposure of frames, pixels, detector setup."""
-    rows, columns = group.frames[0].shape
-    setup = "".join(f", {name} {value}" for name, value in group.frames[0].setup)
-    return f"{len(group.frames)} x {group.exptime:g} s of {columns} x {rows} pixels{setup}"
-
-
-def _same_pixels(one: Frame, other: Frame) -> bool:
-    ours, theirs = dict(one.setup), dict(other.setup)
-    return one.shape == other.shape and all(
-        theirs.get(name, value) == value for name, value in ours.items()
     )
