@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,17 +46,22 @@ _STYLES = {"light": "bold", "dark": "blue", "bias": "blue", "flat": "yellow", "a
     default="table",
     help="A table to read, or CSV or JSON for machines.",
 )
-def inspect(night: Path, instrument: str, frames: str, form: str) -> None:
+@click.option("--plan", "show_plan", is_flag=True, help="Tell what `reduce` would do, and why.")
+def inspect(night: Path, instrument: str, frames: str, form: str, show_plan: bool) -> None:
     """List the frames of the folder NIGHT: types, exposures, problems.
 
     \b
     arrayred inspect 2020-11-03/raw
     arrayred inspect 2020-11-03/raw --format csv > frames.csv
+    arrayred inspect 2020-11-03/raw --plan
     """
     from arrayred.night import open_night
 
     with counted("reading headers") as advance:
         opened = open_night(night, instrument=instrument, pattern=frames, advance=advance)
+    if show_plan:
+        _tell_plan(opened)
+        return
     rows = [_row(frame, opened) for frame in opened.frames]
     if form == "json":
         click.echo(json.dumps({"frames": rows, "problems": _problems(opened)}, indent=1))
@@ -65,6 +71,19 @@ def inspect(night: Path, instrument: str, frames: str, form: str) -> None:
             click.echo(f"arrayred: problem: {problem}", err=True)
     else:
         _print_table(rows, opened)
+
+
+def _tell_plan(night: Night) -> None:
+    """Print the plan; exit as `reduce` would if it cannot be carried out."""
+    from arrayred.config import Recipe
+    from arrayred.errors import NightError, printable
+    from arrayred.night import explain, make_plan
+
+    plan = make_plan(night)
+    for line in explain(night, plan, Recipe()).splitlines():
+        click.echo(printable(line))
+    if plan.problems:
+        sys.exit(NightError.exit_code)
 
 
 def _row(frame: Frame, night: Night) -> dict[str, Any]:

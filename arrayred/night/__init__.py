@@ -4,6 +4,7 @@ Headers decide here, nothing is computed. `records` reads a folder's headers, `g
 frames are of one kind and what they are called, `plan` what will be done with them.
 """
 
+from arrayred.night.explain import explain
 from arrayred.night.groups import Group
 from arrayred.night.plan import Plan, Target, make_plan, problems_of, warnings_of
 from arrayred.night.records import Night, open_night
@@ -13,6 +14,7 @@ __all__ = [
     "Night",
     "Plan",
     "Target",
+    "explain",
     "make_plan",
     "open_night",
     "problems_of",

@@ -53,23 +53,24 @@ class Group:
         """Return how many frames, in words."""
         return "1 frame" if len(self.frames) == 1 else f"{len(self.frames)} frames"
 
+    @property
+    def n_bytes(self) -> int:
+        """Return the size of all pixels on disk, inflated."""
+        return sum(frame.image.source.n_bytes for frame in self.frames)
+
+    @property
+    def band_rows(self) -> int:
+        """Return how many rows are read at a time: all of a small group."""
+        n_rows, n_columns = self.frames[0].shape
+        if self.n_bytes <= _EAGER_BYTES:
+            return n_rows
+        dtype = np.result_type(*{dtype_of(frame.image.source.pixels) for frame in self.frames})
+        return band_rows((len(self.frames), n_rows, n_columns), dtype)
+
     def cube(self, chunks: Chunks = "auto") -> xr.Dataset:
         """Open the frames as a cube; "auto" reads at once what is small and chunks the rest."""
-        n_bytes = sum(frame.image.source.n_bytes for frame in self.frames)
-        return cube_of(
-            self.frames, None if chunks == "auto" and n_bytes <= _EAGER_BYTES else chunks
-        )
-
-    @property
-    def temperature(self) -> float | None:
-        """Return the mean temperature of the detector, deg C, where every frame knows it."""
-        known = [frame.ccd_temp for frame in self.frames if frame.ccd_temp is not None]
-        return sum(known) / len(known) if len(known) == len(self.frames) else None
-
-    @property
-    def is_dark_subtracted(self) -> bool:
-        """Tell whether the camera program has already subtracted a dark."""
-        return "D" in self.frames[0].calstat
+        small = chunks == "auto" and self.n_bytes <= _EAGER_BYTES
+        return cube_of(self.frames, None if small else chunks)
 
 
 def darks_of(frames: Iterable[Frame]) -> list[Group]:

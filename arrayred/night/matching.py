@@ -16,7 +16,7 @@ from arrayred.night.groups import Group
 
 EQUAL_TEMPERATURE = 1.0
 """deg C: a smaller difference between a light and its dark is not worth a word."""
-_FRESH = timedelta(days=2)
+_FRESH_DAYS = 2.0
 
 
 def match_dark(
@@ -59,12 +59,12 @@ def match_dark(
 def remarks_on(lights: Group, dark: Group) -> tuple[str, ...]:
     """Return what a user should know about a match that is not ideal."""
     remarks = []
-    warmer = _warmer(lights, dark)
-    if warmer is not None and abs(warmer) > EQUAL_TEMPERATURE:
-        remarks.append(f"the dark is {warmer:+.1f} deg C from the lights")
-    age = _age(lights, dark)
-    if age is not None and age > _FRESH:
-        remarks.append(f"the dark was taken {age.days} days apart")
+    difference = warmer(lights, dark)
+    if difference is not None and abs(difference) > EQUAL_TEMPERATURE:
+        remarks.append(f"the dark is {difference:+.1f} deg C from the lights")
+    age = age_in_days(lights, dark)
+    if age is not None and age > _FRESH_DAYS:
+        remarks.append(f"the dark was taken {age:.0f} days apart")
     return tuple(remarks)
 
 
@@ -81,28 +81,28 @@ def _why_not(lights: Group, dark: Group, tolerance: float, temperature_tolerance
         return "bias subtracted from one of them only"
     if abs(dark.exptime - lights.exptime) > tolerance:
         return "other exposure"
-    warmer = _warmer(lights, dark)
-    if warmer is not None and abs(warmer) > temperature_tolerance:
-        return f"{warmer:+.1f} deg C"
+    difference = warmer(lights, dark)
+    if difference is not None and abs(difference) > temperature_tolerance:
+        return f"{difference:+.1f} deg C"
     return ""
 
 
-def _distance(lights: Group, dark: Group) -> tuple[bool, timedelta]:
-    warmer, age = _warmer(lights, dark), _age(lights, dark)
-    unlike = warmer is not None and abs(warmer) > EQUAL_TEMPERATURE
-    return unlike, timedelta.max if age is None else age
+def _distance(lights: Group, dark: Group) -> tuple[bool, float]:
+    difference, age = warmer(lights, dark), age_in_days(lights, dark)
+    unlike = difference is not None and abs(difference) > EQUAL_TEMPERATURE
+    return unlike, float("inf") if age is None else age
 
 
-def _warmer(lights: Group, dark: Group) -> float | None:
+def warmer(lights: Group, dark: Group) -> float | None:
     """Return by how many deg C the darks are warmer, on the mean; None where unknown."""
     ours, theirs = lights.temperature, dark.temperature
     return None if ours is None or theirs is None else theirs - ours
 
 
-def _age(lights: Group, dark: Group) -> timedelta | None:
-    """Return how far apart in time lights and darks were taken; None where unknown."""
+def age_in_days(lights: Group, dark: Group) -> float | None:
+    """Return how many days lights and darks were taken apart; None where unknown."""
     ours, theirs = lights.frames[0].time, dark.frames[0].time
-    return None if ours is None or theirs is None else abs(ours - theirs)
+    return None if ours is None or theirs is None else abs(ours - theirs) / timedelta(days=1)
 
 
 def _described(group: Group) -> str:
