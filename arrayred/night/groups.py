@@ -16,8 +16,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from arrayred.bands import band_rows
 from arrayred.io.fits import cube_of
 from arrayred.io.frames import Frame
+from arrayred.io.stack import dtype_of
 from arrayred.model import Chunks
 
 if TYPE_CHECKING:
@@ -52,6 +56,17 @@ class Group:
     def size(self) -> str:
         """Return how many frames, in words."""
         return "1 frame" if len(self.frames) == 1 else f"{len(self.frames)} frames"
+
+    @property
+    def temperature(self) -> float | None:
+        """Return the mean temperature of the detector, deg C, where every frame knows it."""
+        known = [frame.ccd_temp for frame in self.frames if frame.ccd_temp is not None]
+        return sum(known) / len(known) if len(known) == len(self.frames) else None
+
+    @property
+    def is_dark_subtracted(self) -> bool:
+        """Tell whether the camera program has already subtracted a dark."""
+        return "D" in self.frames[0].calstat
 
     @property
     def n_bytes(self) -> int:
