@@ -1,0 +1,108 @@
+"""Messy real nights, without any setting, against the reference procedure's own numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from astropy.io import fits
+
+import arrayred as ar
+from arrayred.io.table import text_table
+
+TORONTO = {
+    "EnifSpec": "toronto-enif-120",
+    "NaviSpec": "toronto-navi-120",
+    "ScheatSpec": "toronto-scheat-120",
+    "Vega": "toronto-vega-120",
+}
+
+
+def oracle(nights: Path, case: str) -> dict[str, Any]:
+    return dict(json.loads((nights / "oracles" / case / "oracle.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def toronto(nights: Path) -> xr.DataTree:
+    return ar.reduce_night(nights / "toronto-2019-10", ar.Recipe.reference())
+
+
+@pytest.mark.parametrize("target", TORONTO)
+def test_each_star_equals_its_oracle(toronto: xr.DataTree, nights: Path, target: str) -> None:
+    folder = nights / "oracles" / TORONTO[target]
+    spectrum = toronto[f"targets/{target}/spectrum"]
+    expected = oracle(nights, TORONTO[target])
+    found = (spectrum.attrs["background_mean"], spectrum.attrs["threshold"])
+    assert found == (expected["sky_average"], expected["threshold"])
+    rows = (spectrum.attrs["first_row"], spectrum.attrs["last_row"])
+    assert rows == (expected["bottom_y1"], expected["top_y"])
+    raw, net = (spectrum[n].values for n in ("counts_mean", "counts_mean_sky_subtracted"))
+    assert text_table(raw) == (folder / "raw_extraction.txt").read_bytes()
+    assert text_table(net) == (folder / "skysubtracted.txt").read_bytes()
+
+
+@pytest.mark.parametrize("target", TORONTO)
+def test_each_image_equals_its_oracle(toronto: xr.DataTree, nights: Path, target: str) -> None:
+    image = toronto[f"targets/{target}/combined"].counts.values.astype("<f8")
+    assert (
+        hashlib.sha256(image.tobytes()).hexdigest()
+        == oracle(nights, TORONTO[target])["combined"]["sha256_f8le"]
+    )
+
+
+def test_the_lamp_is_no_target(toronto: xr.DataTree) -> None:
+    assert set(toronto["targets"].children) == set(TORONTO)
+
+
+def test_every_group_of_a_messy_night_has_its_dark_or_a_reason(nights: Path) -> None:
+    plan = ar.make_plan(ar.open_night(nights / "stonybrook-2017-10"))
+    assert plan.problems == ()
+    darks = {t.name.split(".")[0]: t.darks and t.darks.name for t in plan.targets}
+    assert darks == {
+        "L2-sci-hg-240": "240s",
+        "L2-sci-neon-1200": "1200s",
+        "L2-star-hg-10": None,
+        "L2-star-neon-40": None,
+    }
+    left_out = dict(plan.left_out)
+    assert all("not used" in left_out[f"L2-flat-red-180.0000000{i}"] for i in range(5))
+    assert "not used" in left_out["L2-arc-neon.00000000"]
+
+
+def test_dark_subtracted_frames_equal_the_observers_own(nights: Path) -> None:
+    plan = ar.make_plan(ar.open_night(nights / "stonybrook-2017-10"))
+    (target,) = (t for t in plan.targets if t.name.startswith("L2-sci-neon-1200"))
+    assert target.darks is not None
+    dark = ar.settle(ar.combine(target.darks.cube(), "median"))
+    calibrated = ar.subtract_dark(target.lights.cube(), dark)
+    theirs = sorted((nights / "stonybrook-2017-10-by-its-observers").iterdir())
+    assert len(theirs) == calibrated.sizes["frame"] == 5
+    for ours, path in zip(calibrated.counts.values, theirs, strict=True):
+        assert np.array_equal(ours, fits.getdata(path))
+
+
+@pytest.mark.parametrize(("case", "row"), [("stonybrook-hg-240", 66), ("stonybrook-neon-1200", 76)])
+def test_a_spectrum_under_the_threshold_is_a_failure_that_names_its_row(
+    nights: Path, case: str, row: int
+) -> None:
+    assert "no row above the threshold" in oracle(nights, case)["error"]
+    plan = ar.make_plan(ar.open_night(nights / "stonybrook-2017-10"))
+    (target,) = (t for t in plan.targets if case.removeprefix("stonybrook-") in t.name)
+    assert target.darks is not None
+    dark = ar.settle(ar.combine(target.darks.cube(), "median"))
+    with pytest.raises(ar.InputError, match=f"brightest is row {row} "):
+        ar.reduce_target(target.lights.cube(), dark, ar.Recipe.reference())
+
+
+def test_lamps_are_told_by_a_card_of_their_own(nights: Path) -> None:
+    frames = ar.open_night(nights / "formats" / "isis").frames
+    assert {f.label: f.frame_type for f in frames} == {
+        "r2700984": "bias",
+        "r2701253": "light",
+        "r2701259": "arc",
+    }
