@@ -6,6 +6,7 @@ that a night that cannot be reduced says so, completely, before a pixel is read 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +22,7 @@ from arrayred.io.frames import Frame
 from arrayred.io.product_header import Story, checked_cards, checksums_of, missing_cards
 from arrayred.io.products import calibrated_files, image_file, spectrum_files
 from arrayred.io.publish import Content, publish, require_room
-from arrayred.model import Chunks
+from arrayred.model import FRAME, Chunks
 from arrayred.night import Group, Night, Plan, Target, make_plan
 from arrayred.pipeline import calibrate, combine_target, extract_spectrum, make_dark
 
@@ -232,8 +233,7 @@ class _Desk:
                 combined, story, f"{target.name}_combined.fits", self.recipe.output_dtype
             )
             if self.recipe.calibrated:
-                cube = calibrate(lights, dark)
-                for name, content in calibrated_files(cube, story, self.recipe.output_dtype):
+                for name, content in self._calibrated(lights, dark, story):
                     written += self._publish(f"targets/{target.name}/calibrated", {name: content})
             spectrum = extract_spectrum(combined, self.recipe)
             files |= spectrum_files(spectrum, story, target.name)
@@ -246,6 +246,15 @@ class _Desk:
         except ArrayredError as error:
             failure = failure or error
         return Outcome(target.name, tuple(written), spectrum if failure is None else None, failure)
+
+    def _calibrated(
+        self, lights: xr.Dataset, dark: xr.Dataset | None, story: Story
+    ) -> Iterator[tuple[str, Content]]:
+        """Yield the calibrated frames as files, one at a time so that only one is held."""
+        for i, frame in enumerate(story.frames):
+            one = calibrate(lights.isel({FRAME: [i]}), dark)
+            own = dataclasses.replace(story, frames=[frame])
+            yield from calibrated_files(one, own, self.recipe.output_dtype)
 
     def _story(self, target: Target) -> Story:
         darks: Sequence[Frame] = target.darks.frames if target.darks else ()

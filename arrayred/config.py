@@ -11,7 +11,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
@@ -75,6 +75,11 @@ class Recipe:
     sky_per_bright_row: bool = False
     calibrated: bool = False
     output_dtype: Literal["float32", "float64"] = "float32"
+
+    def __post_init__(self) -> None:
+        """Check every field by its annotation."""
+        for setting in dataclasses.fields(self):
+            _check_value(setting.name, getattr(self, setting.name))
 
     @classmethod
     def reference(cls) -> Self:
@@ -150,14 +155,22 @@ class Instrument:
         >>> Instrument.load("generic").frame_type_of("Light Frame")
         'light'
         """
-        word = _spelling(spelling)
-        return next((t for t, known in self.types.items() if word in map(_spelling, known)), None)
+        return self._by_spelling.get(_spelling(spelling))
+
+    @cached_property
+    def _by_spelling(self) -> dict[str, str]:
+        """Return which type each spelling means."""
+        return {
+            _spelling(word): frame_type
+            for frame_type, words in reversed(tuple(self.types.items()))
+            for word in words
+        }
 
     @classmethod
     def load(cls, name: str | Path) -> Self:
         """Return an instrument by the name of a file that comes with arrayred, or from a TOML file.
 
-        What the file leaves out is taken from `generic`.
+        What the file says comes before what `generic` says; nothing generic is lost.
 
         Raises
         ------
@@ -191,9 +204,9 @@ class Instrument:
             _require_known(fact, set(generic["keywords"]), "fact")
         return cls(
             name=name,
-            keywords=_tuples(generic["keywords"] | settings.get("keywords", {})),
-            types=_tuples(generic["types"] | settings.get("types", {})),
-            words=_tuples(generic["words"] | settings.get("words", {})),
+            keywords=_merged(settings.get("keywords", {}), generic["keywords"]),
+            types=_merged(settings.get("types", {}), generic["types"]),
+            words=_merged(settings.get("words", {}), generic["words"]),
             elements=tuple(settings.get("elements", generic["elements"])),
             cards=settings.get("cards", {}),
             required=tuple(settings.get("required", ())),
@@ -240,8 +253,9 @@ def _spelling(text: str) -> str:
     return " ".join(text.lower().replace("_", " ").split())
 
 
-def _tuples(table: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    return {key: tuple(values) for key, values in table.items()}
+def _merged(own: Mapping[str, Any], generic: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return lists by name, an instrument's own entries before the generic ones."""
+    return {key: tuple(dict.fromkeys((*own.get(key, ()), *generic[key]))) for key in generic}
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -262,9 +276,14 @@ def _require_known(name: str, known: set[str], what: str) -> None:
         raise UsageError(f"{name!r} is no {what}", keyword=name, hint=hint)
 
 
+@cache
+def _hints() -> dict[str, Any]:
+    return get_type_hints(Recipe)
+
+
 def _check_value(name: str, value: object) -> None:
     """Raise UsageError unless a value fits the annotation of its field of Recipe."""
-    kind = get_type_hints(Recipe)[name]
+    kind = _hints()[name]
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind is bool:
         fits, wanted = isinstance(value, bool), "true or false"

@@ -209,8 +209,9 @@ def test_an_instrument_from_a_file_is_completed_from_generic(tmp_path: Path, as_
     instrument = ar.Instrument.load(str(path) if as_text else path)
     generic = ar.Instrument.load("generic")
     assert instrument.name == "backyard"
-    assert instrument.keywords == {**generic.keywords, "exptime": ("DURATION",)}
-    assert instrument.types == {**generic.types, "dark": ("dunkelbild",)}
+    exptime, dark = generic.keywords["exptime"], generic.types["dark"]
+    assert instrument.keywords == {**generic.keywords, "exptime": ("DURATION", *exptime)}
+    assert instrument.types == {**generic.types, "dark": ("dunkelbild", *dark)}
     assert instrument.cards == {"TELESCOP": "Backyard", "SITELAT": 50.5}
     assert instrument.required == ("GRATING",)
     assert instrument.frame_type_of("Dunkelbild") == "dark"

@@ -115,10 +115,13 @@ def _problems(night: Night) -> list[str]:
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:
+    from arrayred.errors import printable
+
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    shown = [{k: printable(v) if isinstance(v, str) else v for k, v in r.items()} for r in rows]
+    writer.writerows(shown)
     return text.getvalue()
 
 

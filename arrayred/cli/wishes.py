@@ -6,6 +6,7 @@ its value, if it was given, in the context's `Wishes`, and the function reads th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -13,6 +14,7 @@ from typing import Any, cast
 import click
 
 Wishes = dict[str, Any]
+_NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d{1,2})?")
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
@@ -64,11 +66,6 @@ class Card(click.ParamType[tuple[str, str | int | float]]):
 def _value(text: str) -> str | int | float:
     if len(text) > 1 and text[0] == text[-1] == "'":
         return text[1:-1]
-    for kind in (int, float):
-        try:
-            number = kind(text)
-        except ValueError:
-            continue
-        if abs(number) < float("inf"):
-            return number
-    return text
+    if not _NUMBER.fullmatch(text):
+        return text
+    return int(text) if text.lstrip("+-").isdecimal() else float(text)

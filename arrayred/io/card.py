@@ -152,4 +152,6 @@ def _pieces(quoted: str, size: int) -> list[str]:
 
 def ascii_of(text: str) -> str:
     """Return text with what a header cannot hold replaced by question marks."""
+    if _PRINTABLE.match(text):
+        return text
     return "".join(c if " " <= c <= "~" else "?" for c in text)

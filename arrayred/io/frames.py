@@ -24,7 +24,11 @@ from arrayred.io.kinds import kind_of
 PRODUCT_CARD = "ARVERSN"
 _SECONDS = re.compile(r"(?<!')\bs(ec|econds?)?\b", re.IGNORECASE)
 _AUTO_DARK = re.compile(r"auto-?dark", re.IGNORECASE)
-_DATE = re.compile(r"(\d{4})-(\d\d?)-(\d\d?)(?:T(\d\d?):(\d\d?)(?::(\d\d?(?:\.\d*)?))?)?Z?$")
+_MILLISECONDS = re.compile(r"\bm(illi)?s(ec|econds?)?\b", re.IGNORECASE)
+_DATE = re.compile(
+    r"(\d{4})-(\d\d?)-(\d\d?)(?:T(\d\d?):(\d\d?)(?::(\d\d?(?:\.\d*)?))?)?(?:Z|[+-]00:?00)?$"
+)
+_SETTINGS = ("x_binning", "y_binning", "x_origin", "y_origin", "gain_setting")
 _CLOCK = re.compile(r"(\d\d?):(\d\d?)(?::(\d\d?(?:\.\d*)?))?$")
 
 
@@ -79,8 +83,9 @@ class Frame:
 
     @property
     def is_product(self) -> bool:
-        """Tell whether arrayred wrote this file."""
-        return PRODUCT_CARD in self.image.header
+        """Tell whether this file was made from frames, by arrayred or another program."""
+        header = self.image.header
+        return PRODUCT_CARD in header or header.readable("COMBINED") is True
 
     @property
     def order(self) -> tuple[datetime, str]:
@@ -226,7 +231,8 @@ class _Facts:
 
     def calstat(self) -> str:
         """Return the letters of the corrections applied; a program may only say so in HISTORY."""
-        letters = self.text("calstat").upper()
+        found = self.text("calstat").upper()
+        letters = found if set(found) <= set("BDFM") else ""
         told = any(_AUTO_DARK.search(line) for line in self._header.lines("HISTORY"))
         return letters if letters or not told else "D"
 
@@ -270,10 +276,10 @@ class _Facts:
 
     def _is_in_seconds(self, keyword: str) -> bool:
         """EXPOSURE is milliseconds with some programs: it counts only where its comment says s."""
-        return (
-            keyword != "EXPOSURE"
-            or _SECONDS.search(self._header.card(keyword).partition("/")[2]) is not None
-        )
+        comment = self._header.card(keyword).partition("/")[2]
+        if keyword == "EXPOSURE":
+            return _SECONDS.search(comment) is not None
+        return _MILLISECONDS.search(comment) is None
 
     def time(self) -> datetime | None:
         """Return the start in UTC, date and clock possibly on two cards; both are needed."""
@@ -294,13 +300,19 @@ class _Facts:
         except (ValueError, OverflowError):
             return None
 
+    def _plain(self, fact: str) -> str:
+        """Return a fact as text, numbers in their shortest form: 1.0 and 1 are the same binning."""
+        number = self.number(fact)
+        return self.text(fact) if number is None else f"{number:g}"
+
     def setup(self) -> tuple[tuple[str, str], ...]:
         """Return what must agree between frames and their calibrations, where known."""
+        plain = {fact: self._plain(fact) for fact in _SETTINGS}
         pairs = {
-            "binning": f"{self.text('x_binning')}x{self.text('y_binning')}".strip("x"),
-            "origin": f"{self.text('x_origin')},{self.text('y_origin')}".strip(","),
+            "binning": f"{plain['x_binning']}x{plain['y_binning']}".strip("x"),
+            "origin": f"{plain['x_origin']},{plain['y_origin']}".strip(","),
             "readout": self.text("readout"),
-            "gain_setting": self.text("gain_setting"),
+            "gain_setting": plain["gain_setting"],
         }
         return tuple((name, value) for name, value in pairs.items() if value)
 

@@ -71,7 +71,10 @@ def _may_be_wrapped(frame: Frame) -> bool:
 
 def _level_far_from_zero(frame: Frame) -> bool:
     """Tell whether a frame's median exceeds ten times its robust noise."""
-    stack = FrameStack([plain(frame.image)])
+    try:
+        stack = FrameStack([plain(frame.image)])
+    except FrameError:
+        return False
     step = max(stack.shape[1] // _PROBE_ROWS, 1)
     rows = [
         stack[0:1, y : y + 1, 0 : stack.shape[2]] for y in range(step // 2, stack.shape[1], step)

@@ -48,25 +48,33 @@ def row_statistics(block: Pixels) -> Values:
 
 
 def row_means(image: Values) -> Values:
-    """Return the mean of each row (y) of an image (y, x), float64.
+    """Return the mean of each row (y) of an image (y, x), float64, over its finite pixels.
 
     Examples
     --------
     >>> row_means(np.array([[1.0, 2.0], [3.0, 5.0]]))
     array([1.5, 4. ])
     """
-    return np.asarray(np.mean(image, axis=1))
+    means = np.asarray(np.mean(image, axis=1))
+    for row in np.flatnonzero(~np.isfinite(means)):
+        present = image[row][np.isfinite(image[row])]
+        means[row] = np.mean(present) if present.size else np.nan
+    return means
 
 
 def background(sample: Values) -> Background:
-    """Return mean and population standard deviation of the pixels of a sample (y, x).
+    """Return mean and population standard deviation of the finite pixels of a sample (y, x).
 
     Examples
     --------
     >>> background(np.array([[1.0, 3.0]]))
     Background(mean=2.0, std=1.0)
     """
-    return Background(float(np.mean(sample)), float(np.std(sample)))
+    finite = np.isfinite(sample)
+    pixels = sample if finite.all() else sample[finite]
+    if pixels.size == 0:
+        return Background(float("nan"), float("nan"))
+    return Background(float(np.mean(pixels)), float(np.std(pixels)))
 
 
 def robust_std(sample: Values) -> float:
@@ -80,6 +88,17 @@ def robust_std(sample: Values) -> float:
     1.4826
     """
     return 1.4826 * float(np.median(np.abs(sample - np.median(sample))))
+
+
+def line_levels(band: Values) -> Values:
+    """Return by how much each column (x) of a band (y, x) is brighter than the whole, from 0.
+
+    Examples
+    --------
+    >>> line_levels(np.array([[1.0, 1.0, 8.0], [1.0, 1.0, 8.0]]))
+    array([0., 0., 7.])
+    """
+    return np.asarray(np.maximum(np.median(band, axis=0) - np.median(band), 0.0))
 
 
 def runs(bright: NDArray[np.bool_], *, max_gap: int = 0) -> list[tuple[int, int]]:

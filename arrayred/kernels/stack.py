@@ -188,7 +188,7 @@ def _integer_mean(strip: Block, minus: Image | None) -> Image:
         np.add(total, frame, out=total, casting="unsafe")
     if minus is None:
         return np.asarray(np.true_divide(total, n, dtype=np.float64))
-    result = np.multiply(minus, -float(n))
+    result = np.multiply(minus, -float(n), dtype=np.float64)
     result += total
     result /= n
     return result

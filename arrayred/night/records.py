@@ -70,7 +70,7 @@ def open_night(
     raw = unwrap([frame for frame in found if not frame.is_product], meaning)
     raw = confirm_arcs(raw)
     chosen = [f for f in raw if f.frame_type != "light" or f.path.match(pattern)]
-    left_out = [(f.label, "made by arrayred, not raw") for f in found if f.is_product]
+    left_out = [(f.label, "made from frames, not raw") for f in found if f.is_product]
     left_out += [(f.label, f"its name is not {pattern!r}") for f in raw if f not in chosen]
     foreign = [error for error in failures if isinstance(error, ForeignFileError)]
     return Night(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from arrayred.errors import MismatchError
 from arrayred.kernels import rows as kernel
 from arrayred.model import COUNTS, X
 
@@ -30,6 +31,11 @@ def row_statistics(cube: xr.Dataset) -> xr.Dataset:
     import xarray as xr
 
     counts = cube[COUNTS]
+    if counts.dims[-1] != X:
+        raise MismatchError(
+            f"The last dimension is {counts.dims[-1]!r}, but rows run along {X!r}",
+            hint="Transpose first.",
+        )
     statistics = _over_rows(counts.data)
     coords = {name: coord for name, coord in cube.coords.items() if X not in coord.dims}
     attrs = {"units": counts.attrs.get("units", "adu")}

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.errors import SkyBandError
-from arrayred.kernels.rows import robust_std, sum_of_rows
+from arrayred.kernels.rows import line_levels, robust_std, sum_of_rows
 from arrayred.model import COUNTS, Rows, X, Y, check_image, note_history, remark
 
 if TYPE_CHECKING:
@@ -74,12 +74,16 @@ def subtract_sky(
     ).assign_attrs(sky_first_row=first, sky_last_row=last)
     averaged = "method" in image.coords and image["method"].item() == "average"
     if averaged and "gain" in image.coords and band.size:
-        variance = _variance(net, rows.n_rows + len(band), robust_std(band), image)
+        variance = _variance(net, rows.n_rows + len(band), band, image)
         attrs = {"units": f"{units}2", "long_name": "variance of the flux"}
         spectrum = spectrum.assign(variance=(X, variance, attrs))
     if side == "auto" and last < rows.first:
         spectrum = remark(
-            spectrum, "the sky was taken below the spectrum: above, it is off the image"
+            spectrum, "the sky was taken below the spectrum: above it is off the image or bright"
+        )
+    for bright_first, bright_last in _bright_in((first, last), rows):
+        spectrum = remark(
+            spectrum, f"the sky band lies on bright rows {bright_first} to {bright_last}"
         )
     if last - first + 1 < rows.n_rows:
         spectrum = remark(
@@ -88,31 +92,47 @@ def subtract_sky(
     return note_history(spectrum, f"sky of rows {first} to {last} subtracted")
 
 
-def _variance(net: Values, n_rows: int, noise: float, image: xr.Dataset) -> Values:
+def _variance(net: Values, n_rows: int, band: Values, image: xr.Dataset) -> Values:
     """Return the variance of a sky-subtracted sum, adu^2.
 
     The noise of a pixel without star is measured in the sky band, and counts for n_rows, those of
-    the spectrum and those of the sky; the star's own photons come on top (Poisson). This
-    holds for averages: a median of few frames is noisier.
+    the spectrum and those of the sky; the photons of sky lines and of the star come on top
+    (Poisson). This holds for averages: a median of few frames is noisier.
     """
-    photons = np.maximum(net, 0.0) / (image["gain"].item() * image["n_frames"].item())
-    return np.asarray(n_rows * noise**2 + photons)
+    per_photon = 1.0 / (image["gain"].item() * image["n_frames"].item())
+    lines = line_levels(band) * per_photon
+    photons = np.maximum(net, 0.0) * per_photon
+    return np.asarray(n_rows * (robust_std(band) ** 2 + lines) + photons)
 
 
 def sky_band(image: xr.Dataset, rows: Rows, offset: int, side: Side) -> tuple[int, int]:
-    """Return first and last row of the sky band, FITS numbers; see `subtract_sky`."""
+    """Return first and last row of the sky band, FITS numbers; see `subtract_sky`.
+
+    Raises
+    ------
+    SkyBandError
+        The band lies off the image, or, where the side is free, on something bright.
+    """
     low, high = int(image[Y][0]), int(image[Y][-1])
     above = (rows.last + offset, rows.last + offset + rows.n_rows - 1)
     below = (rows.first - offset - rows.n_rows + 1, rows.first - offset)
     if side == "clipped":
         return above[0], min(above[1], high)
-    for name, band in (("above", above), ("below", below)):
-        if side in (name, "auto") and low <= band[0] and band[1] <= high:
-            return band
     asked = {"above": [above], "below": [below], "auto": [above, below]}[side]
+    on_image = [band for band in asked if low <= band[0] and band[1] <= high]
+    dark = [band for band in on_image if not _bright_in(band, rows)]
+    if on_image and (dark or side != "auto"):
+        return (dark or on_image)[0]
+    where = "on another spectrum" if on_image else "off the image"
     raise SkyBandError(
         f"The sky band {' or '.join(f'{a}:{b}' for a, b in asked)} for a spectrum of rows "
-        f"{rows.first}:{rows.last} lies off the image, which has rows {low}:{high}",
+        f"{rows.first}:{rows.last} lies {where} (the image has rows {low}:{high})",
         value=side,
         hint="Choose another sky_offset or sky_side in the recipe, or --no-sky.",
     )
+
+
+def _bright_in(band: tuple[int, int], rows: Rows) -> list[tuple[int, int]]:
+    """Return the bright rows that a band lies on: the spectrum itself, or another run."""
+    runs = [(rows.first, rows.last), *rows.others]
+    return [(first, last) for first, last in runs if first <= band[1] and band[0] <= last]

@@ -130,9 +130,20 @@ def test_without_a_bright_row_the_error_gives_the_numbers() -> None:
 
 
 @pytest.mark.parametrize("spoilt", [slice(None), slice(3, 4)])
-def test_a_background_with_missing_pixels_finds_nothing(spoilt: slice) -> None:
+def test_missing_pixels_of_background_and_spectrum_are_left_out(spoilt: slice) -> None:
     counts = with_bright_rows(80)
+    whole = ar.detect_rows(image_of(counts))
     counts[spoilt, 2] = np.nan
+    counts[80, 1] = np.nan
+    rows = ar.detect_rows(image_of(counts))
+    assert (rows.first, rows.last) == (whole.first, whole.last)
+    sample = counts[:50]
+    assert rows.background_mean == pytest.approx(np.nanmean(sample))
+
+
+def test_a_background_without_a_pixel_finds_nothing() -> None:
+    counts = with_bright_rows(80)
+    counts[:50] = np.nan
     with pytest.raises(NoSpectrumError):
         ar.detect_rows(image_of(counts))
 
