@@ -20,8 +20,8 @@ from arrayred.io.answers import Answers
 from arrayred.io.card import Value
 from arrayred.io.frames import Frame
 from arrayred.io.product_header import Story, checked_cards, checksums_of, missing_cards
-from arrayred.io.products import calibrated_files, image_file, spectrum_files
-from arrayred.io.publish import Content, publish, require_room
+from arrayred.io.products import calibrated_files, image_file, product_names, spectrum_files
+from arrayred.io.publish import Content, publish, remove, require_room
 from arrayred.model import FRAME, Chunks
 from arrayred.night import Group, Night, Plan, Target, make_plan
 from arrayred.pipeline import calibrate, combine_target, extract_spectrum, make_dark
@@ -243,9 +243,17 @@ class _Desk:
             failure = error
         try:
             written = self._publish(f"targets/{target.name}", files) + written
+            self._remove_stale(target.name, files)
         except ArrayredError as error:
             failure = failure or error
         return Outcome(target.name, tuple(written), spectrum if failure is None else None, failure)
+
+    def _remove_stale(self, target: str, files: Mapping[str, Content]) -> None:
+        """With overwrite, remove products of an earlier run that this one does not make."""
+        if self.order.overwrite:
+            for name in product_names(target):
+                if name not in files:
+                    remove(self.order.out / "targets" / target / name)
 
     def _calibrated(
         self, lights: xr.Dataset, dark: xr.Dataset | None, story: Story

@@ -133,11 +133,13 @@ def _print_table(rows: list[dict[str, Any]], night: Night) -> None:
 
     from arrayred.errors import printable
 
-    table = Table(box=box.SIMPLE_HEAD, title=printable(str(night.folder)), title_justify="left")
-    for name in COLUMNS:
-        table.add_column(name.replace("_", " "), overflow="fold")
+    filled = [name for name in COLUMNS if any(row[name] not in (None, "") for row in rows)]
+    title = printable(str(night.folder))
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0))
+    for name in filled:
+        table.add_column(name.replace("_", " "), overflow="fold", no_wrap=name == "file")
     for row in rows:
-        shown = ["" if row[name] is None else printable(_cell(row[name])) for name in COLUMNS]
+        shown = ["" if row[name] is None else printable(_cell(row[name])) for name in filled]
         table.add_row(*map(Text, shown), style=_STYLES.get(row["type"], "red"))
     console = Console(highlight=False)
     if not console.is_terminal:

@@ -36,6 +36,7 @@ _CARDS = {"object": "OBJECT", "grating": "GRATING", "grating_angle": "GRATANG"}
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
 @wish("--instrument", metavar="NAME|FILE.toml", help="What headers mean. [default: generic]")
 @wish("--frames", metavar="GLOB", help="Take only lights whose file name matches.")
+@wish("--exclude", metavar="GLOB", multiple=True, help="Leave out files whose name matches.")
 @wish("--object", metavar="NAME", help="OBJECT of the products.")
 @wish("--grating", metavar="NAME", help="GRATING of the products.")
 @wish("--grating-angle", metavar="DEG", help="GRATANG of the products, degrees.")
@@ -120,6 +121,7 @@ def _open(folder: Path, wishes: Wishes) -> Night:
             folder,
             instrument=wishes.get("instrument", "generic"),
             pattern=wishes.get("frames", "*"),
+            exclude=wishes.get("exclude", ()),
             advance=advance,
         )
 

@@ -5,6 +5,7 @@ only its OBJECT, its file name or a card of its own gives it away. A *role* word
 sci, star, ...) decides; the first one counts, so that ``sci-hg-240`` is science in a wavelength
 setting named after mercury. The name of a lamp's *element* alone only proposes an arc, which the
 pixels must confirm (`io.lamps`). What a card declares to be bias, dark, flat or arc is believed.
+Where no card declares a type, only the file's name is asked.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def kind_of(declared: str, name: str, target: str, lamps: str, instrument: Instr
         return Kind(told)
     if lamps.strip().lower() not in _OFF:
         return Kind("arc", f"the lamps {lamps.strip()!r}")
-    words = words_of(name) + words_of(target)
+    words = words_of(name) + (words_of(target) if told else [])
     roles = ("flat", "arc", "light") if told else tuple(instrument.words)
     for word in words:
         for role in roles:

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+def product_names(target: str) -> list[str]:
+    """Return the names of all files that a target's folder may have."""
+    tables = [f"{target}_{name}.txt" for name in TABLES.values()]
+    images = [f"{target}_combined.fits", f"{target}.png"]
+    return [*images, *tables, f"{target}_spectrum.fits", f"{target}_spectrum.ecsv"]
+
+
 def image_file(image: xr.Dataset, story: Story, name: str, dtype: str) -> dict[str, Content]:
     """Return an image (y, x) as a FITS file: content by name."""
     header = product_header(replace(story, steps=image.attrs["history"]), name.rpartition("/")[2])

@@ -21,7 +21,7 @@ Content = bytes | bytearray
 
 
 def publish(files: Mapping[Path, Content], *, overwrite: bool = False) -> None:
-    """Write files, all of them or none.
+    """Write files; none is touched before all are safely on the disk beside their places.
 
     Parameters
     ----------
@@ -33,8 +33,11 @@ def publish(files: Mapping[Path, Content], *, overwrite: bool = False) -> None:
     UsageError
         A file with other content is there and `overwrite` is not given. Nothing was written.
     StorageError
-        The disk is full or refuses. Files of that name are as they were.
+        The disk is full or refuses. Every file of that name is whole, as it was or new.
     """
+    for path in files:
+        if path.is_dir():
+            raise StorageError("A folder has the product's name", path=path, hint="Move it away.")
     fresh = {path: content for path, content in files.items() if not _is_already(path, content)}
     in_the_way = sorted(path for path in fresh if os.path.lexists(path))
     if in_the_way and not overwrite:
@@ -63,6 +66,14 @@ def publish(files: Mapping[Path, Content], *, overwrite: bool = False) -> None:
         for temporary in temporaries.values():
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file if it is there."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _storage_error(error, path, 0) from error
 
 
 def require_room(folder: Path, n_bytes: int) -> None:

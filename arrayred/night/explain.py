@@ -31,7 +31,7 @@ def explain(night: Night, plan: Plan, recipe: Recipe) -> str:
         "targets": [*map(_target, plan.targets), *(f"{name}: {e}" for name, e in plan.failed)],
         "passes": list(_passes(night, plan)),
         "products": list(_products(plan, recipe)),
-        "left out": [f"{name}: {reason}" for name, reason in plan.left_out],
+        "left out": plan.left_out_lines(),
         "warnings": list(plan.warnings),
         "problems": [str(problem) for problem in plan.problems],
     }

@@ -1,8 +1,9 @@
 """Which frames are of one kind, and what they are called: `darks_of`, `lights_of`.
 
 Frames of one type form a group when they share target, exposure, shape, detector setup, optics and
-calibration state. Where OBJECT is blank the file names speak: another stem or a gap in the
-numbering begins another target, since two stars exposed alike look the same to every header.
+calibration state, and lights lie less than six hours apart. Where OBJECT is blank the file names
+speak: another stem or a gap in the numbering begins another target, since two stars exposed alike
+look the same to every header.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _EAGER_BYTES = 256 << 20
 _RUN = timedelta(hours=36)
+_DAYTIME = timedelta(hours=6)
 _EQUAL_TEMPERATURE = 1.5
 _NUMBERED = re.compile(r"(.*?)(\d+)$")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)
@@ -162,10 +164,29 @@ def _by_target(lights: Iterable[Frame]) -> list[list[Frame]]:
     by_object: dict[str, list[Frame]] = defaultdict(list)
     for frame in lights:
         by_object[frame.target].append(frame)
-    groups = [g for name, frames in by_object.items() if name for g in _alike(frames)]
+    named = [g for name, frames in by_object.items() if name for g in _alike(frames)]
+    groups = [night for group in named for night in _nights(group)]
     for group in _alike(by_object[""]):
-        groups += _sequences(group)
+        groups += [night for run in _sequences(group) for night in _nights(run)]
     return sorted(groups, key=lambda g: g[0].order)
+
+
+def _nights(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Part frames, in order of time, where hours lie between two of them."""
+    nights: list[list[Frame]] = []
+    for frame in frames:
+        before = nights[-1][-1] if nights else None
+        if before is None or _hours_lie_between(before, frame):
+            nights.append([frame])
+        else:
+            nights[-1].append(frame)
+    return nights
+
+
+def _hours_lie_between(before: Frame, frame: Frame) -> bool:
+    if before.time is None or frame.time is None:
+        return False
+    return frame.time - before.time > _DAYTIME + timedelta(seconds=before.exptime or 0.0)
 
 
 def _sequences(frames: Sequence[Frame]) -> list[list[Frame]]:
@@ -187,16 +208,25 @@ def _stem_and_number(label: str) -> tuple[str, int]:
 
 
 def _named(groups: Sequence[tuple[str, Sequence[Frame]]]) -> list[Group]:
-    """Return groups under unique names: binning, then a number, is added only where needed."""
+    """Return groups under unique names, lengthened only by what tells them apart."""
     named: list[Group] = []
     for name, frames in groups:
-        shared = [n.lower() for n, _ in groups].count(name.lower()) > 1
-        full = f"{name}_{dict(frames[0].setup).get('binning', '')}".rstrip("_") if shared else name
+        rivals = [other for n, other in groups if n.lower() == name.lower()]
+        facets = zip(*map(_facets, rivals), strict=True)
+        telling = [i for i, values in enumerate(facets) if len(set(values)) > 1]
+        full = "_".join([name, *(_facets(frames)[i] for i in telling)]).replace("__", "_")
         taken = {group.name.lower() for group in named}
-        unique = next(
-            n
-            for n in [full, *(f"{full}_{i}" for i in range(2, len(groups) + 2))]
-            if n.lower() not in taken
-        )
+        candidates = [full, *(f"{full}_{i}" for i in range(2, len(groups) + 2))]
+        unique = next(n for n in candidates if n.lower() not in taken)
         named.append(Group(unique, tuple(frames)))
     return named
+
+
+def _facets(frames: Sequence[Frame]) -> tuple[str, str, str, str]:
+    """Return what may tell groups of one name apart: exposure, binning, temperature, evening."""
+    first = frames[0]
+    temperature = "" if first.ccd_temp is None else f"{first.ccd_temp:.0f}C"
+    evening = "" if first.time is None else f"{first.time - timedelta(hours=12):%Y-%m-%d}"
+    is_dark = first.frame_type == "dark"
+    exposure = "" if is_dark else f"{first.exptime:g}s"
+    return exposure, dict(first.setup).get("binning", ""), temperature if is_dark else "", evening

@@ -16,6 +16,8 @@ from arrayred.night.groups import Group, darks_of, lights_of
 from arrayred.night.matching import match_dark, remarks_on
 from arrayred.night.records import Night
 
+_FEW = 3
+
 
 @dataclass(frozen=True)
 class Target:
@@ -67,8 +69,20 @@ class Plan:
             lights = target.lights
             lines.append(f"target {target.name}: {lights.size} of {lights.exptime:g} s, {dark}")
         lines += [f"target {name} cannot be reduced" for name, _ in self.failed]
-        lines += [f"left out {name}: {reason}" for name, reason in self.left_out]
+        lines += [f"left out {line}" for line in self.left_out_lines()]
         return "\n".join([*lines, *(f"problem: {problem}" for problem in self.problems)])
+
+    def left_out_lines(self) -> list[str]:
+        """Return what is left out, a line for each reason."""
+        names: dict[str, list[str]] = defaultdict(list)
+        for name, reason in self.left_out:
+            names[reason].append(name)
+        return [f"{_listed(who)}: {why}" for why, who in names.items()]
+
+
+def _listed(names: list[str]) -> str:
+    few = len(names) <= _FEW
+    return ", ".join(names) if few else f"{names[0]} to {names[-1]} ({len(names)})"
 
 
 def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,7 @@ def open_night(
     *,
     instrument: str = "generic",
     pattern: str = "*",
+    exclude: Sequence[str] = (),
     advance: Callable[[int], None] | None = None,
 ) -> Night:
     """Read the headers of a night.
@@ -52,6 +53,7 @@ def open_night(
     folder : where the frames lie, up to three folders deep.
     instrument : what headers mean: a name or the path of a TOML file.
     pattern : take lights whose file's name matches this glob only; calibrations stay.
+    exclude : leave out files whose name matches any of these globs.
     advance : is called after each file with the number of files left.
 
     Raises
@@ -61,7 +63,8 @@ def open_night(
     """
     where = Path(folder)
     meaning = Instrument.load(instrument)
-    files = list_files(where)
+    there = list_files(where)
+    files = [path for path in there if not any(map(path.match, exclude))]
     if not files:
         raise InputError(
             "There is no FITS file", path=where, hint="Name the folder of the raw frames."
@@ -70,7 +73,8 @@ def open_night(
     raw = unwrap([frame for frame in found if not frame.is_product], meaning)
     raw = confirm_arcs(raw)
     chosen = [f for f in raw if f.frame_type != "light" or f.path.match(pattern)]
-    left_out = [(f.label, "made from frames, not raw") for f in found if f.is_product]
+    left_out = [(path.name, "excluded") for path in there if path not in files]
+    left_out += [(f.label, "made from frames, not raw") for f in found if f.is_product]
     left_out += [(f.label, f"its name is not {pattern!r}") for f in raw if f not in chosen]
     foreign = [error for error in failures if isinstance(error, ForeignFileError)]
     return Night(

@@ -610,6 +610,14 @@ def test_a_frame_of_another_shape_is_no_part_of_the_group(night: Path, arrayred:
     assert [fits.getval(path, "NCOMBINE") for path in Path("out").rglob("*combined.fits")] == [2]
 
 
+def test_what_is_excluded_takes_no_part_and_is_said(night: Path, arrayred: Call) -> None:
+    cut_short(night)
+    told = arrayred("reduce", night, "-o", "out", "--no-figures", "--exclude", "light-002*")
+    assert told.code == 0, told.err
+    assert "left out light-002.fit: excluded" in told.out
+    assert combined()[0]["NCOMBINE"] == 2
+
+
 def test_one_target_failing_leaves_the_other_published(night: Path, arrayred: Call) -> None:
     arrayred("reduce", night, "-o", "alone", *QUIET)
     add_target(night, "Dim", like="dark*")
