@@ -137,9 +137,10 @@ def _print_table(rows: list[dict[str, Any]], night: Night) -> None:
     title = printable(str(night.folder))
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0))
     for name in filled:
-        table.add_column(name.replace("_", " "), overflow="fold", no_wrap=name == "file")
+        heading = {"type_found": "found", "temperature": "deg C"}.get(name, name)
+        table.add_column(heading, overflow="fold", no_wrap=name in ("file", "date", "size"))
     for row in rows:
-        shown = ["" if row[name] is None else printable(_cell(row[name])) for name in filled]
+        shown = ["" if row[name] is None else printable(_cell(name, row[name])) for name in filled]
         table.add_row(*map(Text, shown), style=_STYLES.get(row["type"], "red"))
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -150,8 +151,13 @@ def _print_table(rows: list[dict[str, Any]], night: Night) -> None:
         console.print(Text(f"problem: {problem}", style="red"), soft_wrap=True)
 
 
-def _cell(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _cell(name: str, value: Any) -> str:
+    """Return a fact as it is shown, short enough for a terminal of 80 columns."""
+    if name == "date":
+        return str(value).replace("T", " ")[2:16]
+    if name == "temperature":
+        return f"{value:.1f}"
+    return f"{value:g}" if isinstance(value, float) else str(value).replace(" x ", "x")
 
 
 def _counts(rows: list[dict[str, Any]]) -> str:

@@ -444,12 +444,12 @@ def test_a_night_that_cannot_be_reduced_is_refused_by_name_and_nothing_is_writte
 
 
 def test_all_problems_of_a_night_are_told_at_once(night: Path, arrayred: Call) -> None:
-    fits.delval(night / "dark-003.fit", "IMAGETYP")
+    fits.delval(night / "light-003.fit", "IMAGETYP")
     for spoil in (other_exposure, cut_short):
         spoil(night)
     told = arrayred("reduce", night, "-o", "out", *QUIET)
     assert told.code == 4
-    for name in ("light-002.fit", "light-001.fit", "dark-003.fit"):
+    for name in ("light-002.fit", "light-001.fit", "light-003.fit"):
         assert sum(name in line for line in told.err.splitlines()) == 1
 
 
