@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#666666"
+_BLUE, _ORANGE, _GREY = "#56B4E9", "#D55E00", "#666666"
 
 
 def quick_look(combined: xr.Dataset, spectrum: xr.Dataset, title: str) -> Figure:
@@ -30,22 +30,33 @@ def quick_look(combined: xr.Dataset, spectrum: xr.Dataset, title: str) -> Figure
     spectrum : what was extracted from it, in adu.
     title : the target's name.
     """
+    from matplotlib import style
+
+    with style.context("default"):
+        return _drawn(combined, spectrum, title)
+
+
+def _drawn(combined: xr.Dataset, spectrum: xr.Dataset, title: str) -> Figure:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 8), layout="constrained")
+    figure = Figure(figsize=(11, 8), layout="constrained", dpi=110)
     grid = figure.add_gridspec(2, 2, width_ratios=(3, 1), height_ratios=(1.2, 1))
     image_axes = figure.add_subplot(grid[0, 0])
     _draw_image(image_axes, combined, spectrum)
     _draw_profile(figure.add_subplot(grid[0, 1], sharey=image_axes), combined, spectrum)
     _draw_spectrum(figure.add_subplot(grid[1, :]), spectrum)
-    figure.suptitle(title.replace("$", r"\$"))
+    figure.suptitle(title, parse_math=False)
     return figure
 
 
 def png(figure: Figure) -> bytes:
     """Return a figure as PNG bytes, the same for the same figure."""
+    from matplotlib import style
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    with style.context("default"):
+        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    figure.set_layout_engine("none")
     return buffer.getvalue()
 
 
@@ -62,7 +73,7 @@ def _draw_image(axes: Axes, combined: xr.Dataset, spectrum: xr.Dataset) -> None:
     axes.imshow(counts, origin="lower", aspect="auto", extent=extent, cmap="gray", norm=norm)
     for first, last, colour, _ in _bands(spectrum):
         for edge in (first - 0.5, last + 0.5):
-            axes.axhline(edge, color=colour, linewidth=0.9)
+            axes.axhline(edge, color=colour, linewidth=1.2)
     axes.set(xlabel="column", ylabel="row", title="combined image")
 
 
@@ -70,15 +81,20 @@ def _draw_profile(axes: Axes, combined: xr.Dataset, spectrum: xr.Dataset) -> Non
     """Draw the mean of each row beside the image, with the threshold."""
     means, threshold = row_means(combined[COUNTS].values), spectrum.attrs["threshold"]
     axes.plot(means, combined[Y].values, color=_GREY, linewidth=0.8)
-    axes.axvline(threshold, color="black", linestyle=":", linewidth=1, label=f"{threshold:.1f} adu")
+    axes.axvline(
+        threshold, color="black", linestyle=":", linewidth=1, label=f"threshold {threshold:.1f}"
+    )
     axes.set_xscale("symlog", linthresh=2 * max(abs(threshold), 1.0))
-    axes.set_xlim(min(float(np.nanmin(means)), 0.0), 1.3 * float(np.nanmax(means)))
+    low, high = min(float(np.nanmin(means)), 0.0), float(np.nanmax(means))
+    axes.set_xlim(low, high + 0.3 * max(abs(high), 1e-9))
     for first, last, colour, name in _bands(spectrum):
         label = f"{name} {first}:{last}"
         axes.axhspan(first - 0.5, last + 0.5, color=colour, alpha=0.35, label=label)
     axes.set(xlabel="mean of a row (adu)", title="rows")
     axes.tick_params(labelleft=False)
-    axes.legend(fontsize="small", loc="upper right")
+    middle = (spectrum.attrs["first_row"] + spectrum.attrs["last_row"]) / 2
+    is_low = middle < combined[Y].values.mean()
+    axes.legend(fontsize="small", loc="upper right" if is_low else "lower right")
 
 
 def _bands(spectrum: xr.Dataset) -> list[tuple[int, int, str, str]]:

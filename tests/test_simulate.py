@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -257,3 +258,144 @@ def test_flats_show_the_response_and_arcs_their_lines() -> None:
     assert [arc[30, :20].argmax() + 1, arc[30, 20:].argmax() + 21] == [12, 30]
     lean = arc[-1, 20:].argmax() - arc[0, 20:].argmax()
     assert abs(lean) in (3, 4, 5)
+
+
+def mean_flat(**settings: float) -> NDArray[np.float64]:
+    detector = Detector((51, 61), hot_fraction=0.0, dark_current=0.0, **settings)  # type: ignore[arg-type]
+    return mean_of(SimulatedNight(detector, n_flats=25, n_darks=0, n_lights=0), "flat") - 1000.0
+
+
+@pytest.mark.parametrize("scatter", [0.02, 0.1])
+def test_the_mean_of_flats_shows_the_scatter_of_the_response(scatter: float) -> None:
+    ratio = mean_flat(response_scatter=scatter) / mean_flat()
+    assert ratio.std() == pytest.approx(scatter, rel=0.05)
+    assert ratio.mean() == pytest.approx(1.0, abs=4 * scatter / np.sqrt(ratio.size))
+
+
+@pytest.mark.parametrize("vignetting", [0.3, 1.0])
+def test_the_mean_of_flats_shows_the_vignetting(vignetting: float) -> None:
+    ratio = mean_flat(vignetting=vignetting) / mean_flat()
+    corners, edges = ratio[[0, 0, -1, -1], [0, -1, 0, -1]], ratio[[0, 25], [30, -1]]
+    assert corners == pytest.approx(np.full(4, 1 - vignetting), abs=0.01)
+    assert edges == pytest.approx(np.full(2, 1 - vignetting / 2), abs=0.01)
+    assert ratio[25, 30] == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("tilt", [-6.0, 0.0, 6.0])
+def test_an_arc_line_leans_about_its_column_and_has_its_light(tilt: float) -> None:
+    lamps = Lamps(arc_lines=((25.0, 800.0, 2.0),), arc_tilt=tilt, exptime=5.0)
+    detector = Detector((41, 50), hot_fraction=0.0, dark_current=0.0, read_noise=2.0)
+    night = SimulatedNight(detector, lamps=lamps, n_arcs=20, n_darks=0, n_lights=0)
+    arc = mean_of(night, "arc") - 1000.0
+    centres = arc @ np.arange(1, 51) / arc.sum(axis=1)
+    slope, middle = np.polyfit(np.arange(41) - 20, centres, 1)
+    assert slope * 40 == pytest.approx(tilt, abs=0.1)
+    assert middle == pytest.approx(25.0, abs=0.05)
+    light = 800.0 * 5.0 / 1.5 * 2.0 * np.sqrt(2 * np.pi)
+    assert arc.sum(axis=1) == pytest.approx(np.full(41, light), rel=0.03)
+
+
+@pytest.mark.parametrize("seeing", [4.0, 6.0, 10.0])
+def test_all_of_the_moffats_light_falls_on_some_row(seeing: float) -> None:
+    star = Star(flux=1.5, seeing=seeing, lines=(), tilt=0.0, profile="moffat")
+    column = SimulatedNight(Detector((4001, 2)), star, exptime=1.0).truth().star[:, 0].values
+    assert column.sum() == pytest.approx(1.0 - 0.3 / 2, rel=1e-7)
+    far, farther = column[2000 + 500], column[2000 + 1000]
+    assert far / farther == pytest.approx(2.0**5, rel=0.01)
+
+
+def test_a_sky_line_shines_on_every_row_of_its_column() -> None:
+    sky = Sky(level=0.5, lines=((12.0, 3.0, 2.0), (30.0, 1.0, 1.0)))
+    night = SimulatedNight(QUIET, Star(flux=0.0), sky=sky, n_darks=40, n_lights=40, exptime=300.0)
+    found = mean_of(night, "light") - mean_of(night, "dark")
+    x = np.arange(1, 41)
+    glow = 0.5 + 3.0 * np.exp(-((x - 12) ** 2) / 8) + np.exp(-((x - 30) ** 2) / 2)
+    assert found.mean(axis=0) == pytest.approx(glow * 300 / 1.5, rel=0.01)
+    assert abs(found.mean(axis=1) / found.mean() - 1).max() < 0.01
+
+
+def test_a_companion_shines_on_the_same_frames_and_moves_along() -> None:
+    star, other = (Star(flux=f, row=row, tilt=0.0, lines=()) for f, row in ((900, 15), (450, 30)))
+    night = SimulatedNight(
+        QUIET, star, (other,), sky=NO_SKY, n_darks=0, n_lights=3, exptime=100.0, trace_drift=5.0
+    )
+    for i, light in enumerate(pixels_of(night).values()):
+        rows = light.sum(axis=1) - 1000.0 * 40
+        parts = rows[: 22 + 5 * i], rows[22 + 5 * i :]
+        peaks = [parts[0].argmax() + 1, parts[1].argmax() + 23 + 5 * i]
+        assert peaks == [15 + 5 * i, 30 + 5 * i]
+        assert parts[0].sum() / parts[1].sum() == pytest.approx(2.0, rel=0.05)
+
+
+@pytest.mark.parametrize("scatter", [0.05, 0.2])
+def test_the_stars_light_varies_by_the_scatter_and_nothing_else_does(scatter: float) -> None:
+    star = Star(flux=5000.0, seeing=12.0, lines=())
+    settings: dict[str, Any] = {"sky": NO_SKY, "n_lights": 200, "n_darks": 3, "exptime": 10.0}
+    night = SimulatedNight(Detector((40, 10)), star, flux_scatter=scatter, **settings)
+    light = np.array([pixels.sum() - 400_000.0 for pixels in pixels_of(night, "light").values()])
+    assert light.std() / light.mean() == pytest.approx(scatter, rel=0.2)
+    steady = pixels_of(SimulatedNight(Detector((40, 10)), star, **settings), "dark")
+    assert all(np.array_equal(steady[name], p) for name, p in pixels_of(night, "dark").items())
+
+
+def test_the_light_of_a_wildly_varying_star_is_never_negative() -> None:
+    star = Star(flux=3000.0, lines=())
+    night = SimulatedNight(QUIET, star, sky=NO_SKY, n_darks=0, n_lights=40, flux_scatter=3.0)
+    light = np.array([pixels.mean() - 1000.0 for pixels in pixels_of(night).values()])
+    assert light.min() > 0.0
+    assert 5 < np.count_nonzero(light < 100) < 35
+
+
+def test_a_bias_holds_the_bias_level_and_read_noise_alone() -> None:
+    detector = Detector((60, 60), dark_current=50.0, hot_fraction=0.5, response_scatter=0.3)
+    night = SimulatedNight(detector, n_biases=20, cosmic_rays=1e5, n_darks=0, n_lights=0)
+    biases = np.stack(list(pixels_of(night).values())).astype(np.float64)
+    assert biases.mean() == pytest.approx(1000.0, abs=0.2)
+    assert biases.var() == pytest.approx((12.0 / 1.5) ** 2 + 1 / 12, rel=0.03)
+
+
+def test_the_response_is_to_light_and_not_to_the_dark_current() -> None:
+    even, uneven = (
+        SimulatedNight(Detector((30, 30), dark_current=3.0, response_scatter=scatter), n_darks=3)
+        for scatter in (0.0, 0.3)
+    )
+    darks = pixels_of(uneven, "dark")
+    assert all(np.array_equal(darks[name], p) for name, p in pixels_of(even, "dark").items())
+
+
+@pytest.mark.parametrize(("exptime", "expected"), [(1800.0, 10.0), (360.0, 2.0)])
+def test_cosmic_rays_come_as_often_as_was_asked(exptime: float, expected: float) -> None:
+    night = SimulatedNight(n_darks=300, n_lights=0, exptime=exptime, cosmic_rays=20.0)
+    rays = [len({charge for _, _, charge in night.hits(e)}) for e in night.exposures()]
+    assert np.mean(rays) == pytest.approx(expected, abs=5 * np.sqrt(expected / 300))
+    assert np.var(rays) == pytest.approx(expected, rel=0.4)
+
+
+def test_the_pixels_of_a_ray_touch_and_lie_within_the_frame() -> None:
+    night = SimulatedNight(SMALL, n_darks=40, n_lights=0, exptime=3600.0, cosmic_rays=5.0)
+    tracks: dict[float, list[tuple[int, int]]] = {}
+    for exposure in night.exposures():
+        for y, x, charge in night.hits(exposure):
+            tracks.setdefault(charge, []).append((y, x))
+    assert max(map(len, tracks.values())) > 5
+    for pixels in tracks.values():
+        assert len(set(pixels)) == len(pixels)
+        assert all(1 <= y <= 20 and 1 <= x <= 30 for y, x in pixels)
+        assert max(np.ptp(pixels, axis=0)) < len(pixels)
+
+
+def test_frames_are_made_one_by_one_in_the_memory_of_one() -> None:
+    detector = Detector((100, 100), dtype="float64")
+
+    def peak(n_lights: int) -> int:
+        night = SimulatedNight(detector, n_darks=0, n_lights=n_lights, cosmic_rays=50.0)
+        tracemalloc.start()
+        for frame in night.frames():
+            assert frame.pixels.nbytes == 80_000
+        largest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return largest
+
+    few, many = peak(2), peak(50)
+    assert many < 1.1 * few
+    assert many < 50 * 80_000 / 3

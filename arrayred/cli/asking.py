@@ -50,6 +50,8 @@ def _answer(keyword: str, question: str, default: Value) -> Value:
     from arrayred.io.product_header import checked_cards
 
     def checked(text: str) -> Value:
+        if not text.strip():
+            raise click.BadParameter("An answer is needed.")
         try:
             return checked_cards({keyword: text.strip()})[keyword]
         except ArrayredError as error:

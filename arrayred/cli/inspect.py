@@ -134,7 +134,7 @@ def _print_table(rows: list[dict[str, Any]], night: Night) -> None:
     from arrayred.errors import printable
 
     filled = [name for name in COLUMNS if any(row[name] not in (None, "") for row in rows)]
-    title = printable(str(night.folder))
+    title = Text(printable(str(night.folder)))
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0))
     for name in filled:
         heading = {"type_found": "found", "temperature": "deg C"}.get(name, name)

@@ -20,6 +20,22 @@ _OF_THE_DETECTOR = (
 _OF_THE_STAR = ("flux", "row", "tilt", "seeing", "profile", "name")
 
 
+_LARGEST = 1e9
+
+
+class Finite(click.FloatRange):
+    """A number from a range that is no nan and not so large that physics ends."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        number = super().convert(value, param, ctx)
+        if not abs(number) <= _LARGEST:
+            self.fail(f"{value!r} is not a number up to {_LARGEST:g}.", param, ctx)
+        return number
+
+
 class Shape(click.ParamType[tuple[int, int]]):
     """``ROWSxCOLUMNS``."""
 
@@ -42,27 +58,27 @@ class Shape(click.ParamType[tuple[int, int]]):
 @wish("--biases", "n_biases", type=click.IntRange(min=0), help="Bias frames. [default: 0]")
 @wish("--flats", "n_flats", type=click.IntRange(min=0), help="Flat frames. [default: 0]")
 @wish("--arcs", "n_arcs", type=click.IntRange(min=0), help="Arc frames. [default: 0]")
-@wish("--exptime", type=click.FloatRange(min=0, min_open=True), help="Exposure, s. [default: 600]")
+@wish("--exptime", type=Finite(0, 1e6, min_open=True), help="Exposure, s. [default: 600]")
 @wish("--dialect", type=click.Choice(["maxim", "nina", "observatory"]), help="Names and headers.")
 @wish("--prefix", help="Begins every file's name.")
 @wish("--seed", type=click.IntRange(min=0), help="Another seed, another night. [default: 0]")
-@wish("--cosmic-rays", type=click.FloatRange(min=0), help="Hits on a frame of an hour.")
-@wish("--flux-scatter", type=click.FloatRange(min=0), help="Variation of the star's light.")
-@wish("--trace-drift", type=float, help="Rows by which the trace moves from light to light.")
+@wish("--cosmic-rays", type=Finite(min=0), help="Hits on a frame of an hour.")
+@wish("--flux-scatter", type=Finite(min=0), help="Variation of the star's light.")
+@wish("--trace-drift", type=Finite(), help="Rows by which the trace moves from light to light.")
 @wish("--shape", type=Shape(), help="Of the frames. [default: 256x384]")
 @wish("--dtype", type=click.Choice(["uint8", "int16", "uint16", "int32", "uint32", "float32"]))
-@wish("--gain", type=click.FloatRange(min=0, min_open=True), help="Electrons per adu.")
-@wish("--read-noise", type=click.FloatRange(min=0), help="Electrons.")
-@wish("--bias-level", type=float, help="adu.")
-@wish("--bias-drift", type=float, help="adu per hour.")
-@wish("--response-scatter", type=click.FloatRange(min=0), help="Scatter of the pixels' response.")
-@wish("--vignetting", type=click.FloatRange(0, 1), help="Light lost in the corners.")
-@wish("--full-well", type=click.FloatRange(min=0), help="Electrons a pixel holds.")
+@wish("--gain", type=Finite(min=0, min_open=True), help="Electrons per adu.")
+@wish("--read-noise", type=Finite(min=0), help="Electrons.")
+@wish("--bias-level", type=Finite(), help="adu.")
+@wish("--bias-drift", type=Finite(), help="adu per hour.")
+@wish("--response-scatter", type=Finite(min=0), help="Scatter of the pixels' response.")
+@wish("--vignetting", type=Finite(0, 1), help="Light lost in the corners.")
+@wish("--full-well", type=Finite(min=0), help="Electrons a pixel holds.")
 @wish("--name", help="The star's OBJECT.")
-@wish("--flux", type=click.FloatRange(min=0), help="Electrons per second and column.")
-@wish("--row", type=float, help="Row of the trace in the middle column.")
-@wish("--tilt", type=float, help="Rows by which the trace rises.")
-@wish("--seeing", type=click.FloatRange(min=0, min_open=True), help="FWHM, rows.")
+@wish("--flux", type=Finite(min=0), help="Electrons per second and column.")
+@wish("--row", type=Finite(), help="Row of the trace in the middle column.")
+@wish("--tilt", type=Finite(), help="Rows by which the trace rises.")
+@wish("--seeing", type=Finite(min=0, min_open=True), help="FWHM, rows.")
 @wish("--profile", type=click.Choice(["gaussian", "moffat"]), help="Across the trace.")
 @wish("--overwrite", is_flag=True, help="Replace files that have other content.")
 @click.pass_context
@@ -77,8 +93,10 @@ def simulate(ctx: click.Context, folder: Path) -> None:
     from arrayred.io.raw import write_frames, write_truth
 
     wishes = wishes_of(ctx)
+    _require_names(wishes)
     night, overwrite = night_of(wishes), wishes.get("overwrite", False)
     left = len(night.exposures())
+    truth = write_truth(night.truth(), night.facts(), folder, overwrite=overwrite)
     with counted("writing frames") as advance:
 
         def written() -> None:
@@ -88,10 +106,20 @@ def simulate(ctx: click.Context, folder: Path) -> None:
                 advance(left)
 
         paths = write_frames(night.frames(), folder, overwrite=overwrite, written=written)
-    truth = write_truth(night.truth(), night.facts(), folder, overwrite=overwrite)
     click.echo(
         f"{len(paths)} frames in {folder}; the truth is in {truth[0].name} and {truth[1].name}"
     )
+
+
+def _require_names(wishes: Wishes) -> None:
+    """Raise UsageError if the star's or the files' names cannot be."""
+    from arrayred.errors import UsageError
+    from arrayred.io.product_header import checked_cards
+
+    checked_cards({"OBJECT": wishes.get("name", "")})
+    prefix = wishes.get("prefix", "")
+    if not prefix.isprintable() or "/" in prefix or "\\" in prefix:
+        raise UsageError(f"{prefix!r} cannot begin a file's name", hint="Take letters and digits.")
 
 
 def night_of(wishes: Wishes) -> SimulatedNight:

@@ -54,9 +54,14 @@ def load_answers(out: Path) -> Answers:
         return Answers()
     try:
         tables = tomllib.loads(path.read_text("utf-8"))
+        if unknown := sorted(set(tables) - {"cards", "targets"}):
+            raise ValueError(f"{unknown[0]!r} is neither 'cards' nor 'targets'")
         named = {name: checked_cards(cards) for name, cards in tables.get("targets", {}).items()}
         return Answers(checked_cards(tables.get("cards", {})), named)
-    except (OSError, ValueError, AttributeError) as error:
+    except UsageError as error:
+        error.path, error.hint = str(path), error.hint or "Mend or delete it."
+        raise
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(
             f"The file is no table of cards ({error})", path=path, hint="Mend or delete it."
         ) from error

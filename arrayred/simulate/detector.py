@@ -60,7 +60,8 @@ def response_of(detector: Detector, seed: int) -> Image:
     y = np.linspace(-1, 1, n_rows)[:, np.newaxis]
     x = np.linspace(-1, 1, n_columns)
     falloff = 1.0 - detector.vignetting * (x**2 + y**2) / 2
-    return falloff * (1.0 + detector.response_scatter * rng.standard_normal(detector.shape))
+    scatter = 1.0 + detector.response_scatter * rng.standard_normal(detector.shape)
+    return np.asarray(np.maximum(falloff, 0.0) * np.maximum(scatter, 0.0))
 
 
 def ray(shape: tuple[int, int], rng: np.random.Generator) -> Iterator[tuple[int, int, float]]:

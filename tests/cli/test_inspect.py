@@ -1,0 +1,489 @@
+"""``arrayred inspect``: what the headers say, for people and for programs, and nothing written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from astropy.io import fits
+
+from arrayred.cli.inspect import inspect
+from tests.cli.conftest import Call, Told
+from tests.cli.test_prompts import Terminal
+from tests.conftest import Run
+from tests.test_public_api import after_command, modules_after
+
+Row = dict[str, Any]
+FORMATS = ["table", "csv", "json"]
+TYPES = {"Light Frame": "light", "Dark Frame": "dark"}
+
+
+def tiny(path: Path, *cards: str) -> None:
+    """Write a frame of 3 x 2 pixels with these very cards."""
+    layout = ["SIMPLE  = T", "BITPIX  = 16", "NAXIS   = 2", "NAXIS1  = 3", "NAXIS2  = 2"]
+    header = "".join(f"{card:80}" for card in [*layout, *cards, "END"]).encode("latin-1")
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(header.ljust(2880) + bytes(2880))
+
+
+def many(folder: Path, n: int) -> None:
+    for i in range(n):
+        kind = "Dark Frame" if i % 2 else "Light Frame"
+        tiny(folder / f"frame-{i:03}.fit", f"IMAGETYP= '{kind}'", f"EXPTIME = {i}.5")
+
+
+def expected(night: Path) -> list[Row]:
+    """Return what astropy reads."""
+    return [
+        {
+            "file": path.relative_to(night).as_posix(),
+            "type_found": header["IMAGETYP"],
+            "type": TYPES[header["IMAGETYP"]],
+            "exptime": header["EXPTIME"],
+            "object": header["OBJECT"],
+            "size": f"{header['NAXIS1']} x {header['NAXIS2']}",
+            "date": header["DATE-OBS"].partition(".")[0],
+            "temperature": header["CCD-TEMP"],
+            "calstat": header.get("CALSTAT", ""),
+        }
+        for path in sorted(night.rglob("*.fit"))
+        for header in [fits.getheader(path)]
+    ]
+
+
+def from_json(told: Told) -> list[Row]:
+    rows: list[Row] = json.loads(told.out)["frames"]
+    return rows
+
+
+def from_csv(told: Told) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(told.out, newline="")))
+
+
+def problems(told: Told) -> list[str]:
+    """Return the problems that a table names."""
+    return re.findall(r"^problem: (.*)$", told.out, re.M)
+
+
+# What is listed
+
+
+def test_the_table_says_what_the_headers_say(night: Path, arrayred: Call) -> None:
+    fits.setval(night / "light-002.fit", "CALSTAT", value="BD")
+    told = arrayred("inspect", night)
+    assert (told.code, told.err) == (0, "")
+    for row in expected(night):
+        row["size"], row["date"] = row["size"].replace(" ", ""), row["date"][2:16].replace("T", " ")
+        row["temperature"] = f"{row['temperature']:.1f}"
+        words = [f"{v:g}" if isinstance(v, float) else v for v in row.values()]
+        line = re.escape("|".join(word for word in words if word)).replace(r"\|", r"\s+")
+        assert re.search(rf"^\s*{line}\s*$", told.out, re.M), line
+    assert "8 frames: 5 dark, 3 light" in told.out
+
+
+def test_json_says_what_astropy_reads(night: Path, arrayred: Call) -> None:
+    told = arrayred("inspect", night, "--format", "json")
+    assert (told.code, told.err) == (0, "")
+    assert json.loads(told.out) == {"frames": expected(night), "problems": []}
+
+
+def test_csv_says_what_astropy_reads(night: Path, arrayred: Call) -> None:
+    told = arrayred("inspect", night, "--format", "csv")
+    assert (told.code, told.err) == (0, "")
+    assert from_csv(told) == [{k: str(v) for k, v in row.items()} for row in expected(night)]
+    assert told.out.splitlines()[0] == ",".join(expected(night)[0])
+
+
+def test_frames_are_listed_in_order_of_time(night: Path, arrayred: Call) -> None:
+    fits.setval(night / "light-003.fit", "DATE-OBS", value="2024-03-09T12:00:00")
+    fits.delval(night / "dark-001.fit", "DATE-OBS")
+    rows = from_json(arrayred("inspect", night, "--format", "json"))
+    assert rows[0]["file"] == "light-003.fit"
+    assert (rows[-1]["file"], rows[-1]["date"]) == ("dark-001.fit", None)
+    assert [row["date"] for row in rows[:-1]] == sorted(row["date"] for row in rows[:-1])
+
+
+def test_what_no_card_says_is_null_and_blank(night: Path, arrayred: Call) -> None:
+    for frame in night.iterdir():
+        frame.unlink()
+    tiny(night / "bare.fit", "IMAGETYP= 'Bias'")
+    (row,) = from_json(arrayred("inspect", night, "--format", "json"))
+    assert [k for k, v in row.items() if v is None] == ["exptime", "date", "temperature"]
+    (line,) = from_csv(arrayred("inspect", night, "--format", "csv"))
+    assert [v for v in line.values() if v] == ["bare.fit", "Bias", "bias", "3 x 2"]
+    assert re.search(r"^ *bare\.fit +Bias +bias +3x2 *$", arrayred("inspect", night).out, re.M)
+
+
+def test_subfolders_are_named_with_slashes(night: Path, arrayred: Call) -> None:
+    (night / "darks" / "long").mkdir(parents=True)
+    for path in night.glob("dark*.fit"):
+        path.rename(night / "darks" / "long" / path.name)
+    rows = from_json(arrayred("inspect", night, "--format", "json"))
+    assert [row["file"] for row in rows[:5]] == [f"darks/long/dark-00{i}.fit" for i in range(1, 6)]
+
+
+def test_frames_names_the_lights_to_take_and_says_which_it_leaves_out(
+    night: Path, arrayred: Call
+) -> None:
+    told = arrayred("inspect", night, "--frames", "*-00[23].fit")
+    assert "7 frames: 5 dark, 2 light" in told.out
+    (left_out,) = problems(told)
+    assert re.match(r"light-001: .*'\*-00\[23\]\.fit'; left out$", left_out)
+
+
+@pytest.mark.parametrize("where", ["mine.toml", "generic", "barber20"])
+def test_an_instrument_file_says_what_headers_mean(night: Path, arrayred: Call, where: str) -> None:
+    Path("mine.toml").write_text(
+        '[types]\nlight = ["quux"]\n[keywords]\nexptime = ["SECONDS", "EXPTIME"]\n'
+    )
+    fits.setval(night / "light-001.fit", "IMAGETYP", value="Quux")
+    fits.setval(night / "light-001.fit", "SECONDS", value=7.0)
+    rows = from_json(arrayred("inspect", night, "--format", "json", "--instrument", where))
+    (row,) = [row for row in rows if row["file"] == "light-001.fit"]
+    meant = ("light", 7.0) if where == "mine.toml" else (None, 600.0)
+    assert (row["type_found"], row["type"], row["exptime"]) == ("Quux", *meant)
+
+
+# Problems
+
+
+def unknown_type(night: Path) -> None:
+    fits.setval(night / "light-002.fit", "IMAGETYP", value="Quux")
+
+
+def no_type(night: Path) -> None:
+    for keyword in ("IMAGETYP", "OBJECT"):
+        fits.delval(night / "light-002.fit", keyword)
+    (night / "light-002.fit").rename(night / "odd-002.fit")
+
+
+def no_exposure(night: Path) -> None:
+    fits.delval(night / "light-002.fit", "EXPTIME")
+
+
+def odd_exposure(night: Path) -> None:
+    fits.setval(night / "light-002.fit", "EXPTIME", value="600,0")
+
+
+def exposure_as_text(night: Path) -> None:
+    fits.setval(night / "light-002.fit", "EXPTIME", value="600.0")
+
+
+def unexposed(night: Path) -> None:
+    fits.setval(night / "light-002.fit", "EXPTIME", value=0.0)
+
+
+def cut_short(night: Path) -> None:
+    os.truncate(night / "light-002.fit", 30000)
+
+
+def emptied(night: Path) -> None:
+    os.truncate(night / "light-002.fit", 0)
+
+
+def no_fits(night: Path) -> None:
+    (night / "light-002.fit").write_text("clouds after midnight")
+
+
+def product(night: Path) -> None:
+    fits.setval(night / "light-002.fit", "ARVERSN", value="0.1")
+
+
+PROBLEMS: list[tuple[Callable[[Path], None], bool, str]] = [
+    (unknown_type, True, r"light-002: the frame type 'Quux' is unknown$"),
+    (no_type, True, r".*odd-002\.fit: No card says what kind of frame this is\. Add IMAGETYP"),
+    (no_exposure, True, r".*light-002\.fit: No card gives the exposure\. Mend EXPTIME"),
+    (odd_exposure, True, r".*light-002\.fit: EXPTIME is '600,0'.*\. Mend EXPTIME"),
+    (exposure_as_text, True, r"light-002: EXPTIME is the text '600\.0', taken as a number$"),
+    (unexposed, True, r".*light-002\.fit: A light of 0 s cannot be\. Mend EXPTIME"),
+    (cut_short, False, r".*light-002\.fit: The file has 30000 bytes, .*\. It was cut short"),
+    (emptied, False, r".*light-002\.fit: The file is empty\. Copy it again"),
+    (no_fits, False, r".*light-002\.fit: This is no FITS file; left out$"),
+    (product, False, r"light-002: made from frames, not raw; left out$"),
+]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    ("spoil", "listed", "message"), PROBLEMS, ids=[spoil.__name__ for spoil, *_ in PROBLEMS]
+)
+def test_what_is_wrong_is_named_beside_all_other_frames(
+    night: Path,
+    arrayred: Call,
+    form: str,
+    spoil: Callable[[Path], None],
+    listed: bool,
+    message: str,
+) -> None:
+    spoil(night)
+    told = arrayred("inspect", night, "--format", form)
+    assert told.code == 0
+    named = {
+        "table": lambda: problems(told),
+        "csv": lambda: re.findall(r"^arrayred: problem: (.*)$", told.err, re.M),
+        "json": lambda: json.loads(told.out)["problems"],
+    }[form]()
+    assert [bool(re.match(message, line)) for line in named] == [True]
+    listing = told.out.partition("problem")[0]
+    assert len(re.findall(r"(?:dark|light|odd)-00\d\.fit", listing)) == 7 + listed
+
+
+def test_frames_of_no_known_type_are_counted_as_unknown(night: Path, arrayred: Call) -> None:
+    no_type(night)
+    fits.setval(night / "light-003.fit", "IMAGETYP", value="Quux")
+    assert "8 frames: 5 dark, 1 light, 2 unknown" in arrayred("inspect", night).out
+    rows = from_json(arrayred("inspect", night, "--format", "json"))
+    found = [(row["type_found"], row["type"]) for row in rows[-2:]]
+    assert found == [("", None), ("Quux", None)]
+
+
+def test_a_name_that_betrays_a_lamp_goes_before_a_type_of_light(
+    night: Path, arrayred: Call
+) -> None:
+    (night / "light-002.fit").rename(night / "arc-002.fit")
+    told = arrayred("inspect", night)
+    assert "8 frames: 5 dark, 2 light, 1 arc" in told.out
+    assert re.match("arc-002: taken for .*arc.*'arc'", *problems(told))
+    rows = from_json(arrayred("inspect", night, "--format", "json"))
+    (row,) = [row for row in rows if row["file"] == "arc-002.fit"]
+    assert (row["type_found"], row["type"]) == ("Light Frame", "arc")
+
+
+WRONG: list[tuple[list[str], int, str]] = [
+    (["nowhere"], 4, r"arrayred: error: nowhere: .*No such file.*\. [A-Z].*"),
+    (["empty"], 4, r"arrayred: error: empty: There is no FITS file\. [A-Z].*"),
+    (["night/light-001.fit"], 4, r"arrayred: error: night/light-001\.fit: .*\. [A-Z].*"),
+    (["night", "--instrument", "barber2"], 2, r"arrayred: error: .*Did you mean 'barber20'\?"),
+    (["night", "--instrument", "no.toml"], 2, r"arrayred: error: no\.toml: .*\. [A-Z].*"),
+    (["night", "--format", "xml"], 2, r"Error: .*'xml' is not one of .*"),
+    (["night", "more"], 2, r"Error: .*unexpected extra argument.*"),
+    ([], 2, r"Error: Missing argument 'NIGHT'\."),
+]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"), WRONG, ids=[" ".join(args) for args, *_ in WRONG]
+)
+def test_a_wrong_command_is_told_in_one_line(
+    night: Path, arrayred: Call, args: list[str], code: int, message: str
+) -> None:
+    Path("empty").mkdir()
+    told = arrayred("inspect", *args)
+    assert (told.code, told.out) == (code, "")
+    (line,) = [line for line in told.err.splitlines() if "rror: " in line]
+    assert re.fullmatch(message, line)
+
+
+# Odd characters
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("character", ["\x1b", "\x07", "\x9b", "\r"])
+@pytest.mark.parametrize("keyword", ["OBJECT", "IMAGETYP"])
+def test_control_characters_of_a_header_are_escaped(
+    night: Path, arrayred: Call, form: str, character: str, keyword: str
+) -> None:
+    tiny(night / "odd.fit", "EXPTIME = 600.0", f"{keyword:8}= 'A{character}[31MB'")
+    told = arrayred("inspect", night, "--format", form)
+    assert told.code == 0
+    assert character not in told.out + told.err
+    assert re.search(r"A\\(r|x..|u00..)\[31MB", told.out)
+
+
+def test_control_characters_of_a_header_never_reach_a_terminal(night: Path) -> None:
+    tiny(night / "odd.fit", "EXPTIME = 600.0", "OBJECT  = 'a\x1b[31mb'", "IMAGETYP= 'c\x1b[31md'")
+    for form in FORMATS:
+        with Terminal("inspect", "night", "--format", form, cwd=night.parent) as terminal:
+            assert terminal.ended() == 0
+        assert not re.search(r"[ac]\x1b\[31m", terminal.raw)
+        assert "odd.fit" in terminal.raw
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names cannot be")
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("name", [b"a\x1b[31mb", b"a\xffb", b"a\nb", "a\u202eb".encode()])
+def test_odd_characters_of_a_name_are_escaped(
+    night: Path, run: Run, form: str, name: bytes
+) -> None:
+    folder = night / os.fsdecode(name)
+    folder.mkdir()
+    (night / "light-001.fit").rename(folder / os.fsdecode(name + b"-light.fit"))
+    emptied(night)
+    (night / "light-002.fit").rename(folder / os.fsdecode(name + b"-empty.fit"))
+    told = run("inspect", folder, "--format", form)
+    assert (told.returncode, "Traceback" in told.stderr) == (0, False), told.stderr
+    assert not re.search("\x1b|\u202e|a\nb", told.stdout + told.stderr)
+    assert re.search(r"a\\.*b-light\.fit", told.stdout)
+
+
+@pytest.mark.parametrize("text", ["[red]x[/red]", "[/]", ":star:", "[link=file:///x]y", "a  b"])
+def test_what_looks_like_markup_in_a_header_is_text(night: Path, arrayred: Call, text: str) -> None:
+    tiny(night / "odd.fit", "IMAGETYP= 'Light'", f"OBJECT  = '{text}'")
+    told = arrayred("inspect", night)
+    assert told.code == 0
+    assert re.search(rf"^ *odd\.fit .* {re.escape(text)} ", told.out, re.M)
+
+
+@pytest.mark.parametrize("name", ["[raw] night", ":star:", "[link=x]y", "night [", "night[/raw]"])
+def test_what_looks_like_markup_in_a_name_is_text(night: Path, arrayred: Call, name: str) -> None:
+    shutil.copytree(night, name)
+    Path(name, "light-001.fit").rename(Path(name, "[red]light.fit"))
+    told = arrayred("inspect", name)
+    assert told.code == 0
+    assert told.out.split("\n")[0].strip() == name
+    assert "[red]light.fit" in told.out
+
+
+@pytest.mark.parametrize("text", ['a,"b"', "a;b", "=1+1", "Barnard''s star", "  led"])
+def test_what_csv_must_quote_comes_back(night: Path, arrayred: Call, text: str) -> None:
+    tiny(night / "odd.fit", "IMAGETYP= 'Light'", f"OBJECT  = '{text}'")
+    told = arrayred("inspect", night, "--format", "csv")
+    (row,) = [row for row in from_csv(told) if row["file"] == "odd.fit"]
+    assert row["object"] == text.replace("''", "'").strip()
+
+
+# The plan
+
+
+def braced(text: str) -> list[str]:
+    """Return what a text with alternatives in braces stands for."""
+    match = re.fullmatch(r"(.*)\{(.*)\}", text)
+    return [match[1] + end for end in match[2].split(",")] if match else [text]
+
+
+def section(told: Told, title: str) -> list[str]:
+    """Return the lines below a title of the plan."""
+    found = re.search(rf"^{title}\n((?:  .*\n)*)", told.out, re.M)
+    return [line.strip() for line in found[1].splitlines()] if found else []
+
+
+def test_the_plan_names_what_reduce_then_writes_and_writes_nothing(
+    night: Path, arrayred: Call, tmp_path: Path
+) -> None:
+    told = arrayred("inspect", night, "--plan")
+    assert (told.code, told.err) == (0, "")
+    assert list(tmp_path.iterdir()) == [night]
+    arrayred("reduce", night, "-o", "out", "--no-figures", "-q")
+    written = {path.relative_to("out").as_posix() for path in Path("out").rglob("*.*")}
+    assert {name for line in section(told, "products") for name in braced(line)} == written
+
+
+def test_the_plan_tells_masters_targets_and_what_is_read(night: Path, arrayred: Call) -> None:
+    shutil.copy(night / "dark-001.fit", night / "dark-006.fit")
+    fits.setval(night / "dark-006.fit", "EXPTIME", value=5.0)
+    unknown_type(night)
+    told = arrayred("inspect", night, "--plan")
+    assert re.match(r"dark 600s: 5 frames of 600 s, 120 x 160", *section(told, "masters"))
+    (target,) = section(told, "targets")
+    assert re.match(r"Simulated_star: 2 frames of 600 s, 120 x 160.*; dark 600s", target)
+    assert section(told, "passes")[0] == "headers: 9 files, no pixels"
+    n_bytes = 5 * 120 * 160 * 2
+    assert f"bands of 600s: {n_bytes / 1e6:.1f} MB in 1 band" in section(told, "passes")[1]
+    assert "dark-006: a dark that no light needs" in section(told, "left out")
+    assert section(told, "warnings") == ["light-002: the frame type 'Quux' is unknown"]
+
+
+def test_a_plan_that_cannot_be_carried_out_ends_as_reduce_does(night: Path, arrayred: Call) -> None:
+    for path in night.glob("dark*"):
+        path.unlink()
+    cut_short(night)
+    told = arrayred("inspect", night, "--plan")
+    reduced = arrayred("reduce", night, "-o", "out")
+    assert told.code == reduced.code == 4
+    errors = [line.removeprefix("arrayred: error: ") for line in reduced.err.splitlines()]
+    assert section(told, "problems") == errors
+    assert len(errors) == 2
+
+
+def test_control_characters_never_reach_the_plan(night: Path, arrayred: Call) -> None:
+    tiny(night / "odd.fit", "EXPTIME = 600.0", "IMAGETYP= 'A\x1b[31mB'")
+    told = arrayred("inspect", night, "--plan")
+    assert "\x1b" not in told.out + told.err
+    assert r"A\x1b[31mB" in told.out
+
+
+# Pipes and terminals
+
+
+def test_a_pipe_gets_no_colours_and_no_cut_cells(night: Path, run: Run) -> None:
+    long = "a star with a name as long as a header card can hold, which is a lot"
+    fits.setval(night / "light-001.fit", "OBJECT", value=long)
+    told = run("inspect", night.name)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "\x1b" not in told.stdout
+    assert long in told.stdout
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_a_terminal_gets_a_table_no_wider_than_itself(night: Path, columns: int) -> None:
+    with Terminal("inspect", "night", cwd=night.parent, columns=columns) as terminal:
+        assert terminal.ended() == 0
+    assert max(len(line.rstrip()) for line in terminal.screen.splitlines()) <= columns
+    assert "8 frames: 5 dark, 3 light" in terminal.screen
+    assert all(text in terminal.screen for text in ("light", "600", "-19.9"))
+    whole = re.search(r"light-001\.fit +Light Frame +light +600", terminal.screen)
+    assert whole or columns == 80
+    assert "\x1b[34m" in terminal.raw
+
+
+def test_csv_into_a_file_is_clean_on_a_terminal(tmp_path: Path) -> None:
+    many(tmp_path / "night", 300)
+    command = ("inspect", "night", "--format", "csv")
+    with (
+        (tmp_path / "list.csv").open("wb") as file,
+        Terminal(*command, cwd=tmp_path, stdout=file) as terminal,
+    ):
+        assert terminal.ended() == 0
+    with (tmp_path / "list.csv").open(newline="") as file:
+        assert [row["exptime"] for row in csv.DictReader(file)] == [f"{i}.5" for i in range(300)]
+
+
+@pytest.mark.parametrize(("n", "shown"), [(300, True), (20, False)])
+def test_progress_is_shown_on_a_terminal_where_there_is_much_to_read(
+    tmp_path: Path, n: int, shown: bool
+) -> None:
+    many(tmp_path / "night", n)
+    with Terminal("inspect", "night", cwd=tmp_path) as terminal:
+        assert terminal.ended() == 0
+    assert ("reading headers" in terminal.screen) is shown
+    assert f"{n} frames: " in terminal.screen
+
+
+def test_hundreds_of_frames_are_listed_in_a_pipe_without_progress(tmp_path: Path, run: Run) -> None:
+    many(tmp_path / "night", 300)
+    told = run("inspect", "night", "--format", "json")
+    assert (told.returncode, told.stderr) == (0, "")
+    rows = json.loads(told.stdout)["frames"]
+    assert [row["file"] for row in rows] == [f"frame-{i:03}.fit" for i in range(300)]
+    assert [row["exptime"] for row in rows] == [i + 0.5 for i in range(300)]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="closed pipes end otherwise")
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_reader_that_has_seen_enough_is_no_bug(night: Path, run: Run, form: str) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    settings = {"capture_output": False, "stdout": theirs, "stderr": -1}
+    told = run("inspect", night, "--format", form, **settings)
+    os.close(theirs)
+    assert not re.search("Traceback|bug|Exception", told.stderr)
+
+
+@pytest.mark.parametrize("options", [("--format", "csv"), ("--format", "json"), (), ("--plan",)])
+def test_inspect_imports_nothing_heavy(night: Path, options: tuple[str, ...]) -> None:
+    modules = modules_after(after_command("inspect", str(night), *options))
+    assert not modules & {"xarray", "dask", "astropy", "matplotlib", "ccdproc", "zarr", "pandas"}
+
+
+def test_every_option_is_tried_in_this_file() -> None:
+    text = Path(__file__).read_text()
+    options = [name for option in inspect.params for name in option.opts if name.startswith("-")]
+    assert [name for name in options if f'"{name}"' not in text] == []
