@@ -106,7 +106,7 @@ def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
     except OSError as error:
         raise InputError(
             f"The folder cannot be read ({error.strerror})",
-            path=folder,
+            path=error.filename or folder,
             hint="Name the folder of the raw frames.",
         ) from error
     return [path for path in found if is_fits_name(path.name) and path.match(pattern)]
@@ -245,7 +245,10 @@ class _Facts:
 
     def exptime(self) -> float | None:
         """Return the exposure in s; None, with a problem, where no card gives it."""
+        n_before = len(self.problems)
         keyword, value = self._first(self._keywords["exptime"])
+        if value is None and len(self.problems) > n_before:
+            return None
         seconds = None if isinstance(value, bool) else _as_number(value)
         if seconds is not None and 0 <= seconds < 1e7 and self._is_in_seconds(keyword):
             self._compare_exposures(keyword, value, seconds)

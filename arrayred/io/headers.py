@@ -28,6 +28,7 @@ from arrayred.io.cards import BLOCK, Header
 FITS_SUFFIXES = (".fit", ".fits", ".fts", ".fit.gz", ".fits.gz", ".fts.gz", ".fits.fz", ".fit.fz")
 _MOST_BLOCKS = 1000
 _MOST_PIXELS = 2**40
+_MOST_INFLATED = 256 << 20
 _BITPIX = (8, 16, 32, 64, -32, -64)
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 Packing = Literal["plain", "gzip", "tiles"]
@@ -154,7 +155,9 @@ def scan(path: Path) -> ImageHDU:
         if error.errno in (errno.ENOENT, errno.ELOOP):
             raise ForeignFileError("There is no such file", path=path) from error
         raise FrameError(
-            f"The file cannot be read ({error.strerror or error})", path=path
+            f"The file cannot be read ({error.strerror or error})",
+            path=path,
+            hint="Make it readable, or move it away.",
         ) from error
     promised = image.source.offset + image.source.n_bytes
     if image.packing == "plain" and stamp.size < promised:
@@ -196,10 +199,24 @@ def _first_image(path: Path, stream: IO[bytes], stamp: Stamp, packing: Packing) 
             size = _data_size(header)
         except HeaderError as error:
             error.path = str(path)
+            error.hint = error.hint or f"Mend {error.keyword} in the header, or move the file away."
             raise
         primary = header if primary is None else primary
         offset += size
+        if packing == "gzip" and offset > _MOST_INFLATED:
+            raise FrameError(
+                f"The compressed file holds {offset} bytes before its image",
+                path=path,
+                hint="Decompress it by hand.",
+            )
         stream.seek(offset)
+    if primary is not None and hdu <= 1 and "IMAGETYP" in primary:
+        raise HeaderError(
+            "NAXIS says that the frame has no pixels",
+            path=path,
+            keyword="NAXIS",
+            hint="Copy it again or move it away.",
+        )
     raise ForeignFileError(
         "The file holds no image", path=path, hint="Move it away, or exclude it."
     )

@@ -12,8 +12,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from arrayred.errors import FrameError
 from arrayred.io.frames import Frame
-from arrayred.io.spool import plain
+from arrayred.io.spool import MOST_PROBED, plain
 from arrayred.io.stack import FrameStack
 
 _PROBED_ROWS = 128
@@ -30,7 +31,12 @@ def _as_arc(frame: Frame) -> Frame:
 
 
 def _shows_a_lamp(frame: Frame) -> bool:
-    stack = FrameStack([plain(frame.image)])
+    if frame.image.source.n_bytes > MOST_PROBED:
+        return False
+    try:
+        stack = FrameStack([plain(frame.image)])
+    except FrameError:
+        return False
     step = max(stack.shape[1] // _PROBED_ROWS, 1)
     pixels = stack[0, ::step, :].astype(np.float64)
     return _structure(np.median(pixels, axis=0)) > _structure(np.median(pixels, axis=1))

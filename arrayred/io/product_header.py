@@ -109,7 +109,11 @@ def _sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise FrameError(f"The file cannot be read ({error.strerror})", path=path) from error
+        raise FrameError(
+            f"The file cannot be read ({error.strerror})",
+            path=path,
+            hint="Bring it back and run again.",
+        ) from error
 
 
 def _mend_differences(header: Header, frames: Sequence[Frame]) -> list[str]:

@@ -11,6 +11,7 @@ can bring down, in a process of its own.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import shutil
@@ -27,12 +28,15 @@ from weakref import finalize
 
 import numpy as np
 
-from arrayred.errors import FrameError
+from arrayred.errors import FrameError, StorageError
 from arrayred.io.headers import ImageHDU, PixelSource, Stamp, scan
 from arrayred.io.stack import stored_dtype
 
 _PIECE = 1 << 20
 _DRAIN_LIMIT = 256 << 20
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MOST_PROBED = 256 << 20
+"""Bytes of a frame that is unpacked merely to look at a few of its rows, at most."""
 _CHILD_SECONDS = 300
 _decoding = Lock()
 
@@ -86,7 +90,11 @@ def _require_unchanged(source: PixelSource) -> None:
     try:
         stamp = Stamp.of(source.path.stat())
     except OSError as error:
-        raise FrameError(f"The file cannot be read ({error.strerror})", path=source.path) from error
+        raise FrameError(
+            f"The file cannot be read ({error.strerror})",
+            path=source.path,
+            hint="Bring it back and run again.",
+        ) from error
     if stamp != source.stamp:
         raise FrameError(
             "The file has changed since its header was read", path=source.path, hint="Run again."
@@ -110,6 +118,12 @@ def _spooled(key: _Key) -> Path:
         if isinstance(error, EOFError | zlib.error | gzip.BadGzipFile):
             raise FrameError(
                 f"The compressed file is damaged ({error})", path=key.path, hint="Copy it again."
+            ) from error
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise StorageError(
+                f"The frame cannot be unpacked ({error.strerror})",
+                path=key.path,
+                hint="Make room in the folder for temporary files, or set TMPDIR.",
             ) from error
         raise
     return Path(name)

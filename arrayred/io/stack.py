@@ -183,7 +183,11 @@ def _read_exactly(source: PixelSource, offset: int, raw: Pixels) -> None:
         finally:
             os.close(handle)
     except OSError as error:
-        raise FrameError(f"The file cannot be read ({error.strerror})", path=source.path) from error
+        raise FrameError(
+            f"The file cannot be read ({error.strerror})",
+            path=source.path,
+            hint="Bring it back and run again.",
+        ) from error
 
 
 def _read_at(handle: int, view: memoryview, offset: int) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from arrayred.config import Instrument
 from arrayred.errors import FrameError, HeaderError
 from arrayred.io.frames import Frame, describe, list_files
 from arrayred.io.headers import scan
-from arrayred.io.spool import plain
+from arrayred.io.spool import MOST_PROBED, plain
 from arrayred.io.stack import FrameStack
 
 _JUDGES = ("bias", "dark")
@@ -39,13 +40,13 @@ def unwrap(frames: Sequence[Frame], instrument: Instrument) -> list[Frame]:
     instrument : what headers mean.
     """
     doubtful = [f for f in frames if _may_be_wrapped(f)]
-    judges = [f for f in doubtful if f.frame_type in _JUDGES][:_PROBED_FRAMES]
+    judges = [f for f in doubtful if f.frame_type in _JUDGES and _is_cheap(f)]
     if doubtful and not judges:
         folders = sorted({f.path.parent for f in doubtful})
-        judges = [judge for folder in folders for judge in _judges_in(folder, instrument)][
-            :_PROBED_FRAMES
-        ]
-    if not judges or not all(_level_far_from_zero(judge) for judge in judges):
+        judges = [judge for folder in folders for judge in _judges_in(folder, instrument)]
+    told = (verdict for verdict in map(_level_far_from_zero, judges) if verdict is not None)
+    verdicts = list(islice(told, _PROBED_FRAMES))
+    if not verdicts or not all(verdicts):
         return list(frames)
     return [_as_unsigned(f) if _may_be_wrapped(f) else f for f in frames]
 
@@ -56,7 +57,7 @@ def _judges_in(folder: Path, instrument: Instrument) -> list[Frame]:
     for path in list_files(folder, depth=1):
         with contextlib.suppress(FrameError, HeaderError):
             frame = describe(path.name, scan(path), instrument)
-            if _may_be_wrapped(frame) and frame.frame_type in _JUDGES:
+            if _may_be_wrapped(frame) and frame.frame_type in _JUDGES and _is_cheap(frame):
                 judges.append(frame)
         if len(judges) == _PROBED_FRAMES:
             break
@@ -69,12 +70,17 @@ def _may_be_wrapped(frame: Frame) -> bool:
     return as_stored and not frame.calstat and not frame.is_product
 
 
-def _level_far_from_zero(frame: Frame) -> bool:
-    """Tell whether a frame's median exceeds ten times its robust noise."""
+def _is_cheap(frame: Frame) -> bool:
+    """Tell whether a few rows of a frame can be had without unpacking much."""
+    return frame.image.packing == "plain" or frame.image.source.n_bytes <= MOST_PROBED
+
+
+def _level_far_from_zero(frame: Frame) -> bool | None:
+    """Tell whether a frame's median exceeds ten times its robust noise; None if unreadable."""
     try:
         stack = FrameStack([plain(frame.image)])
     except FrameError:
-        return False
+        return None
     step = max(stack.shape[1] // _PROBE_ROWS, 1)
     rows = [
         stack[0:1, y : y + 1, 0 : stack.shape[2]] for y in range(step // 2, stack.shape[1], step)
