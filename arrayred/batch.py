@@ -22,7 +22,7 @@ from arrayred.io.frames import Frame
 from arrayred.io.product_header import Story, checked_cards, checksums_of, missing_cards
 from arrayred.io.products import calibrated_files, image_file, product_names, spectrum_files
 from arrayred.io.publish import Content, publish, remove, require_room
-from arrayred.model import FRAME, Chunks
+from arrayred.model import FRAME, Chunks, turn
 from arrayred.night import Group, Night, Plan, Target, make_plan
 from arrayred.pipeline import calibrate, combine_target, extract_spectrum, make_dark
 
@@ -100,7 +100,8 @@ def check_night(night: Night, recipe: Recipe, order: Order) -> Plan:
 
 def _require_rows(recipe: Recipe, target: Target) -> None:
     """Raise UsageError if the recipe asks for rows that the target's frames do not have."""
-    n_rows = target.lights.frames[0].shape[0]
+    first_light = target.lights.frames[0]
+    n_rows = first_light.shape[first_light.dispersion_axis - 1]
     background, rows = recipe.background_rows, recipe.rows or (1, 1)
     too_high = {"--background-rows": (background, background[0]), "--rows": (rows, rows[1])}
     for option, ((first, last), highest) in too_high.items():
@@ -296,4 +297,4 @@ def _master_name(darks: Group) -> str:
 def _picture(combined: xr.Dataset, spectrum: xr.Dataset, title: str) -> bytes:
     from arrayred.plots import png, quick_look
 
-    return png(quick_look(combined, spectrum, title))
+    return png(quick_look(turn(combined), spectrum, title))

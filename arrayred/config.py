@@ -33,6 +33,7 @@ class Recipe:
     dark_tolerance : largest difference between the exposures of a light and its dark, s, inclusive.
     temperature_tolerance : largest difference between the temperatures of a light and its dark,
         deg C; more than 1 is remarked on.
+    keep_duplicates : use a frame as often as it is in the folder.
     max_frame_mb : a frame of more megabytes is taken for a mistake.
     combine : how the calibrated lights of a target become one image.
     n_sigma : a row belongs to the spectrum if its mean exceeds the background's mean by this many
@@ -62,6 +63,7 @@ class Recipe:
     dark_tolerance: float = 0.5
     temperature_tolerance: float = 3.0
     max_frame_mb: float = 2048.0
+    keep_duplicates: bool = False
     combine: Method = "average"
     n_sigma: float = 4.0
     background_rows: RowRange = (1, 50)
@@ -85,11 +87,13 @@ class Recipe:
     def reference(cls) -> Self:
         """Return the published procedure to the letter.
 
-        Its quirks: the background sample leaves out the last column; the spectrum spans the lowest
-        to the highest bright row; the sky band is cut at the image's edge unsaid; the
-        sky-subtracted sum is divided by the number of bright rows. Images are float64.
+        Its quirks: a frame that is there twice counts twice; the background sample leaves out the
+        last column; the spectrum spans the lowest to the highest bright row; the sky band is cut
+        at the image's edge unsaid; the sky-subtracted sum is divided by the number of bright rows.
+        Images are float64.
         """
         return cls(
+            keep_duplicates=True,
             skip_last_column=True,
             whole_span=True,
             sky_side="clipped",

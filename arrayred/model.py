@@ -130,6 +130,26 @@ def _extent(ds: xr.Dataset, dim: str) -> str:
     return f"{index[0]}:{index[-1]} ({index.size})" if index.size else "nothing"
 
 
+def turn(image: xr.Dataset) -> xr.Dataset:
+    """Return an image with its dispersion along x: turned if it runs along the columns.
+
+    Parameters
+    ----------
+    image : counts (y, x), settled; its coordinate `dispersion_axis`, if there, says 1 or 2.
+
+    Returns
+    -------
+    image : counts (y, x), C-contiguous. In a turned one the rows are the file's columns, under the
+        file's numbers.
+    """
+    if "dispersion_axis" not in image.coords or image["dispersion_axis"].item() != 2:
+        return image
+    turned = image.rename({X: Y, Y: X}).transpose(Y, X).assign_coords(dispersion_axis=1)
+    counts = turned[COUNTS]
+    turned[COUNTS] = counts.copy(data=counts.values.copy(order="C"))
+    return remark(turned, "rows are the file's columns: the dispersion runs along its columns")
+
+
 def remark(ds: xr.Dataset, text: str) -> xr.Dataset:
     """Return the Dataset with one more remark that its user should read."""
     return ds.assign_attrs(remarks=[*ds.attrs.get("remarks", []), text])

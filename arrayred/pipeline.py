@@ -15,7 +15,7 @@ import numpy as np
 
 from arrayred.config import Recipe
 from arrayred.errors import NightError
-from arrayred.model import COUNTS, Chunks
+from arrayred.model import COUNTS, Chunks, turn
 from arrayred.night import Group, Night, make_plan, open_night
 from arrayred.steps.calibrate import subtract_dark
 from arrayred.steps.combine import combine
@@ -110,6 +110,7 @@ def combine_target(lights: xr.Dataset, dark: xr.Dataset | None, recipe: Recipe) 
 
 def extract_spectrum(image: xr.Dataset, recipe: Recipe) -> xr.Dataset:
     """Return the spectrum of a combined image: its rows found, summed, the sky subtracted."""
+    image = turn(image)
     rows = detect_rows(
         image,
         n_sigma=recipe.n_sigma,

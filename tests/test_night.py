@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 from pathlib import Path
@@ -18,6 +19,9 @@ from arrayred.io.raw import write_frames
 from arrayred.night.groups import slug
 from arrayred.simulate import SimulatedFrame, SimulatedNight
 
+LEVELS = itertools.count()
+"""A level for each frame, so that no two are the same."""
+
 
 def frame(
     name: str,
@@ -27,7 +31,7 @@ def frame(
     shape: tuple[int, int] = (4, 6),
     **cards: Any,
 ) -> SimulatedFrame:
-    """Return a frame of zeros that began at a minute past 20:00; a card of None is left out."""
+    """Return a frame that began at a minute past 20:00; a card of None is left out."""
     all_cards = {
         "DATE-OBS": f"2024-03-09T20:{minute:02}:00",
         "IMAGETYP": kind,
@@ -35,7 +39,7 @@ def frame(
         **{keyword.replace("_", "-"): value for keyword, value in cards.items()},
     }
     present = {keyword: value for keyword, value in all_cards.items() if value is not None}
-    return SimulatedFrame(f"{name}.fit", present, np.zeros(shape, np.uint16))
+    return SimulatedFrame(f"{name}.fit", present, np.full(shape, next(LEVELS), np.uint16))
 
 
 def dark(name: str, exptime: float = 60.0, minute: int = 0, **cards: Any) -> SimulatedFrame:

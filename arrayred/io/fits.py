@@ -151,6 +151,8 @@ def _common_setup(frames: Sequence[Frame]) -> dict[str, str | float]:
     known = gain is not None and all(frame.gain == gain for frame in frames)
     shared: dict[str, str | float] = {"gain": gain} if known and gain is not None else {}
     setups = [dict(frame.setup) for frame in frames]
+    if all(frame.dispersion_axis == 2 for frame in frames):
+        shared["dispersion_axis"] = 2
     return shared | {
         name: setups[0][name]
         for name in SETUP_COORDS

@@ -49,6 +49,7 @@ class Frame:
     gain : electrons per adu, or None.
     calstat : letters of the corrections already applied, or "".
     setup : binning, origin, readout, gain_setting, where known.
+    dispersion_axis : 1 along the rows, 2 along the columns.
     optics : grating, angle, filter, slit as found.
     problems : what is missing or makes no sense.
     warnings : what is odd but could be understood.
@@ -66,6 +67,7 @@ class Frame:
     gain: float | None
     calstat: str
     setup: tuple[tuple[str, str], ...]
+    dispersion_axis: int
     optics: tuple[str, ...]
     problems: tuple[ArrayredError, ...]
     warnings: tuple[str, ...] = ()
@@ -184,6 +186,7 @@ def describe(label: str, image: ImageHDU, instrument: Instrument) -> Frame:
         gain=facts.gain(),
         calstat=facts.calstat(),
         setup=facts.setup(),
+        dispersion_axis=2 if facts.number("dispersion_axis") == 2 else 1,
         optics=tuple(facts.text_of(keyword) for keyword in instrument.keywords["optics"]),
         problems=tuple(facts.problems),
         warnings=(*facts.warnings, *([betrayed] if kind.betrayed_by else [])),

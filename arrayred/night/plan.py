@@ -7,6 +7,7 @@ Every problem is collected instead of stopping at the first, and a frame that is
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from arrayred.config import Recipe
@@ -100,7 +101,9 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
         A target without a dark fails alone, unless no other is left.
     """
     recipe = recipe or Recipe()
-    usable, left_out, problems = _sort_out(night)
+    usable, left_out, problems = _sort_out(
+        night, {} if recipe.keep_duplicates else night.duplicates
+    )
     problems += [_too_large(f) for f in night.frames if _megabytes(f) > recipe.max_frame_mb]
     darks, lights = darks_of(usable["dark"]), lights_of(usable["light"])
     targets, failed = [], []
@@ -138,7 +141,7 @@ def _target(lights: Group, darks: list[Group], recipe: Recipe) -> Target:
 
 
 def _sort_out(
-    night: Night,
+    night: Night, duplicates: Mapping[str, str]
 ) -> tuple[dict[str, list[Frame]], list[tuple[str, str]], list[ArrayredError]]:
     """Return the usable frames by type, what is left out and why, and what is wrong."""
     usable: dict[str, list[Frame]] = defaultdict(list)
@@ -147,6 +150,8 @@ def _sort_out(
         wrong = problems_of(frame)
         if wrong:
             problems += wrong
+        elif frame.label in duplicates:
+            left_out.append((frame.label, f"the same frame as {duplicates[frame.label]}"))
         elif frame.frame_type in ("dark", "light") and not _is_spoilt_dark(frame):
             usable[frame.frame_type].append(frame)
         else:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from arrayred.config import Instrument
 from arrayred.errors import ArrayredError, ForeignFileError, InputError
+from arrayred.io.duplicates import duplicates_of
 from arrayred.io.frames import Frame, list_files, read_frames
 from arrayred.io.lamps import confirm_arcs
 from arrayred.io.unsigned import unwrap
@@ -27,6 +28,7 @@ class Night:
     left_out : frames that take no part, each with the reason.
     foreign : files that are no frames, each with the reason.
     problems : files that should be frames but cannot be read.
+    duplicates : labels of frames that repeat another, with that one's label.
     """
 
     folder: Path
@@ -36,6 +38,7 @@ class Night:
     left_out: tuple[tuple[str, str], ...] = ()
     foreign: tuple[tuple[str, str], ...] = ()
     problems: tuple[ArrayredError, ...] = ()
+    duplicates: Mapping[str, str] = field(default_factory=dict)
 
 
 def open_night(
@@ -85,4 +88,5 @@ def open_night(
         left_out=tuple(left_out),
         foreign=tuple((str(error.path), str(error.args[0])) for error in foreign),
         problems=tuple(error for error in failures if error not in foreign),
+        duplicates=duplicates_of(chosen),
     )

@@ -78,7 +78,11 @@ def combine(
 def _summary(cube: xr.Dataset) -> dict[str, Any]:
     """Return what remains of the per-frame coordinates."""
     scalars: dict[str, Any] = {"n_frames": cube.sizes[FRAME]}
-    scalars |= {name: cube[name] for name in (*SETUP_COORDS, "gain") if name in cube.coords}
+    scalars |= {
+        name: cube[name]
+        for name in (*SETUP_COORDS, "gain", "dispersion_axis")
+        if name in cube.coords
+    }
     if "exptime" in cube.coords:
         exposures = np.atleast_1d(cube["exptime"].values)
         scalars |= {"exptime": float(exposures[0]), "exptime_total": float(sum(exposures))}

@@ -234,6 +234,7 @@ def test_several_targets_are_asked_for_by_name_and_share_the_other_cards(
 ) -> None:
     for i in (1, 2, 3):
         shutil.copy(nameless / f"light-00{i}.fit", nameless / f"light-01{i}.fit")
+        fits.setval(nameless / f"light-01{i}.fit", "DATE-OBS", value=f"2024-03-09T21:0{i}:00")
     terminal = start().until(f"light-001-003 show {OBJECT}").answer("59 Cyg").until(GRATING)
     terminal.answer("1200").until(GRATANG).answer("26")
     assert terminal.until(f"light-011-013 show {OBJECT}").answer("Vega").ended() == 0
