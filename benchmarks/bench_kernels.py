@@ -1,4 +1,4 @@
-"""Kernels beside numpy; run once as tests, timed with ``pytest benchmarks --benchmark-only``."""
+"""Kernels beside numpy; once as tests; timed: ``pytest benchmarks -n0 --benchmark-enable``."""
 
 from __future__ import annotations
 

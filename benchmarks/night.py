@@ -2,7 +2,7 @@
 
 Compares ``arrayred reduce --no-figures`` with the same work as a script of ccdproc calls, each in
 a fresh process, in turns, and with the floor: a process that only imports what arrayred builds
-upon. The tables are compared before anything is timed. Without ``--night`` a night of 5 darks and
+upon. The tables of the last round are compared. Without ``--night`` a night of 5 darks and
 3 lights, 1024 x 1536, is simulated.
 """
 
