@@ -29,7 +29,8 @@ from weakref import finalize
 import numpy as np
 
 from arrayred.errors import FrameError, StorageError
-from arrayred.io.headers import ImageHDU, PixelSource, Stamp, scan
+from arrayred.io.headers import scan
+from arrayred.io.sources import ImageHDU, PixelSource, Stamp
 from arrayred.io.stack import stored_dtype
 
 _PIECE = 1 << 20

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.errors import FrameError, MismatchError
-from arrayred.io.headers import PixelFormat, PixelSource, Stamp
+from arrayred.io.sources import PixelFormat, PixelSource, Stamp
 
 Pixels = NDArray[Any]
 Index = int | slice | NDArray[np.integer]

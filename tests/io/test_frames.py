@@ -17,7 +17,8 @@ from arrayred.config import Instrument
 from arrayred.errors import HeaderError, InputError
 from arrayred.io.cards import Header
 from arrayred.io.frames import Frame, describe, list_files, read_frames
-from arrayred.io.headers import ImageHDU, scan
+from arrayred.io.headers import scan
+from arrayred.io.sources import ImageHDU
 
 GENERIC = Instrument.load("generic")
 PRINTABLE = "".join(map(chr, range(32, 127)))

@@ -1,0 +1,162 @@
+"""Facts of a header under whatever keywords they stand, and what is wrong with them.
+
+A fact that is missing or makes no sense is kept as a problem, not raised.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from arrayred.config import Instrument
+from arrayred.errors import ArrayredError, HeaderError
+from arrayred.io.card import Value
+from arrayred.io.cards import Header
+from arrayred.io.sources import ImageHDU
+
+_SECONDS = re.compile(r"(?<!')\bs(ec|econds?)?\b", re.IGNORECASE)
+_AUTO_DARK = re.compile(r"auto-?dark", re.IGNORECASE)
+_MILLISECONDS = re.compile(r"\bm(illi)?s(ec|econds?)?\b", re.IGNORECASE)
+_DATE = re.compile(
+    r"(\d{4})-(\d\d?)-(\d\d?)(?:T(\d\d?):(\d\d?)(?::(\d\d?(?:\.\d*)?))?)?(?:Z|[+-]00:?00)?$"
+)
+_SETTINGS = ("x_binning", "y_binning", "x_origin", "y_origin", "gain_setting")
+_CLOCK = re.compile(r"(\d\d?):(\d\d?)(?::(\d\d?(?:\.\d*)?))?$")
+
+
+class Facts:
+    """Looks facts up under their keywords and collects what is wrong with them."""
+
+    def __init__(self, image: ImageHDU, instrument: Instrument) -> None:
+        self._header: Header = image.header
+        self._path = image.source.path
+        self._keywords = instrument.keywords
+        self.problems: list[ArrayredError] = []
+        self.warnings: list[str] = []
+
+    def _first(self, keywords: Iterable[str]) -> tuple[str, Value]:
+        """Return keyword and value of the first card that exists, is readable and not blank."""
+        for keyword in keywords:
+            try:
+                value = self._header.get(keyword)
+            except HeaderError as error:
+                error.path = str(self._path)
+                self.problems.append(error)
+                continue
+            if value is not None and value != "":
+                return keyword, value
+        return "", None
+
+    def text(self, fact: str) -> str:
+        """Return a fact as text, stripped, or ""."""
+        value = self._first(self._keywords[fact])[1]
+        return "" if value is None else str(value).strip()
+
+    def text_of(self, keyword: str) -> str:
+        """Return one card as text, stripped, or ""."""
+        value = self._first([keyword])[1]
+        return "" if value is None else str(value).strip()
+
+    def number(self, fact: str) -> float | None:
+        """Return a fact as a number, or None; a number written as text counts."""
+        value = self._first(self._keywords[fact])[1]
+        return None if isinstance(value, bool) else _as_number(value)
+
+    def calstat(self) -> str:
+        """Return the letters of the corrections applied; a program may only say so in HISTORY."""
+        found = self.text("calstat").upper()
+        letters = found if set(found) <= set("BDFM") else ""
+        told = any(_AUTO_DARK.search(line) for line in self._header.lines("HISTORY"))
+        return letters if letters or not told else "D"
+
+    def gain(self) -> float | None:
+        """Return electrons per adu: where GAIN alone stands it may be the camera's setting."""
+        gain = self.number("gain")
+        if gain is None and self.number("read_noise") is not None:
+            gain = self.number("gain_setting")
+        return gain if gain is not None and gain > 0 else None
+
+    def exptime(self) -> float | None:
+        """Return the exposure in s; None, with a problem, where no card gives it."""
+        n_before = len(self.problems)
+        keyword, value = self._first(self._keywords["exptime"])
+        if value is None and len(self.problems) > n_before:
+            return None
+        seconds = None if isinstance(value, bool) else _as_number(value)
+        if seconds is not None and 0 <= seconds < 1e7 and self._is_in_seconds(keyword):
+            self._compare_exposures(keyword, value, seconds)
+            return seconds
+        what = (
+            f"{keyword} is {value!r}, which is no exposure in seconds"
+            if keyword
+            else "No card gives the exposure"
+        )
+        self.problems.append(
+            HeaderError(
+                what,
+                path=self._path,
+                keyword=keyword or "EXPTIME",
+                value=value,
+                hint="Mend EXPTIME in the header, or exclude the frame.",
+            )
+        )
+        return None
+
+    def _compare_exposures(self, keyword: str, value: Value, seconds: float) -> None:
+        """Warn of an exposure that is text, or that another card contradicts."""
+        if isinstance(value, str):
+            self.warnings.append(f"{keyword} is the text {value!r}, taken as a number")
+        other = _as_number(self._first(["EXPOSURE"])[1]) if keyword != "EXPOSURE" else None
+        if other is not None and self._is_in_seconds("EXPOSURE") and other != seconds:
+            self.warnings.append(f"{keyword} is {seconds:g}, but EXPOSURE is {other:g}")
+
+    def _is_in_seconds(self, keyword: str) -> bool:
+        """EXPOSURE is milliseconds with some programs: it counts only where its comment says s."""
+        comment = self._header.card(keyword).partition("/")[2]
+        if keyword == "EXPOSURE":
+            return _SECONDS.search(comment) is not None
+        return _MILLISECONDS.search(comment) is None
+
+    def time(self) -> datetime | None:
+        """Return the start in UTC, date and clock possibly on two cards; both are needed."""
+        match = _DATE.match(self.text("time"))
+        if match is None:
+            return None
+        clock = match.groups()[3:]
+        if clock[0] is None and (other := _CLOCK.match(self.text("clock"))):
+            clock = other.groups()
+        if clock[0] is None:
+            return None
+        hours, minutes, seconds = (float(part or 0) for part in clock)
+        if hours > 24 or minutes >= 60 or seconds >= 61:
+            return None
+        try:
+            day = datetime(int(match[1]), int(match[2]), int(match[3]), tzinfo=UTC)
+            return day + timedelta(hours=hours, minutes=minutes, seconds=seconds)
+        except (ValueError, OverflowError):
+            return None
+
+    def _plain(self, fact: str) -> str:
+        """Return a fact as text, numbers in their shortest form: 1.0 and 1 are the same binning."""
+        number = self.number(fact)
+        return self.text(fact) if number is None else f"{number:g}"
+
+    def setup(self) -> tuple[tuple[str, str], ...]:
+        """Return what must agree between frames and their calibrations, where known."""
+        plain = {fact: self._plain(fact) for fact in _SETTINGS}
+        pairs = {
+            "binning": f"{plain['x_binning']}x{plain['y_binning']}".strip("x"),
+            "origin": f"{plain['x_origin']},{plain['y_origin']}".strip(","),
+            "readout": self.text("readout"),
+            "gain_setting": plain["gain_setting"],
+        }
+        return tuple((name, value) for name, value in pairs.items() if value)
+
+
+def _as_number(value: Value) -> float | None:
+    try:
+        number = float(value) if value is not None else None
+    except ValueError:
+        return None
+    return number if number is not None and abs(number) < float("inf") else None

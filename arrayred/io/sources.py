@@ -1,0 +1,84 @@
+"""Where the pixels of a frame lie and how they are encoded: what a header scan finds out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from arrayred.io.cards import Header
+
+Packing = Literal["plain", "gzip", "tiles"]
+
+
+@dataclass(frozen=True, slots=True)
+class PixelFormat:
+    """How the pixels of an image are encoded: BITPIX, BZERO, BSCALE, BLANK.
+
+    `wrapped` says that the camera wrote unsigned counts as if they were signed, so that the top
+    half of the range appears negative; the bits are then read as unsigned.
+    """
+
+    bitpix: int
+    bzero: float = 0.0
+    bscale: float = 1.0
+    blank: int | None = None
+    wrapped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What tells that a file has changed: size, time of change in ns, inode."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Stamp:
+        """Return the stamp of a file's status."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+@dataclass(frozen=True, slots=True)
+class PixelSource:
+    """Where the pixels of one frame lie.
+
+    Parameters
+    ----------
+    path : the file.
+    offset : where its pixels begin, in bytes (of the inflated file).
+    shape : (n_rows, n_columns).
+    pixels : their encoding.
+    stamp : the file's size, time and inode at the scan.
+    """
+
+    path: Path
+    offset: int
+    shape: tuple[int, int]
+    pixels: PixelFormat
+    stamp: Stamp
+
+    @property
+    def n_bytes(self) -> int:
+        """Return the size of the pixels on disk, inflated."""
+        return self.shape[0] * self.shape[1] * abs(self.pixels.bitpix) // 8
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHDU:
+    """The first image of one file.
+
+    Parameters
+    ----------
+    source : where its pixels lie.
+    header : its cards, the primary header's behind the extension's.
+    hdu : which HDU holds the image, from 0.
+    packing : "plain", "gzip" (the whole file) or "tiles" (a tile-compressed HDU).
+    """
+
+    source: PixelSource
+    header: Header
+    hdu: int
+    packing: Packing
