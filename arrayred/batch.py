@@ -170,8 +170,7 @@ def reduce_to(
 
     Yields
     ------
-    outcome : of each target, in the plan's order.
-
+    outcome : of each target, those that cannot be reduced first.
     """
     missing = missing_of(night, plan, order)
     cards = {

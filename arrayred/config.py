@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import resources
@@ -105,11 +106,8 @@ class Recipe:
     def from_toml(cls, path: Path) -> Self:
         """Read a recipe from a TOML file; what it leaves out keeps its default."""
         settings = _read_toml(path)
-        try:
+        with _errors_name(path):
             return cls().replace(**settings)
-        except UsageError as error:
-            error.path = str(path)
-            raise
 
     def replace(self, **changes: Any) -> Self:
         """Return the recipe with some fields changed, checked by name, type and choice.
@@ -184,11 +182,8 @@ class Instrument:
         path = Path(name)
         if path.suffix == ".toml":
             settings = _read_toml(path)
-            try:
+            with _errors_name(path):
                 return cls._from_settings(path.stem, settings)
-            except UsageError as error:
-                error.path = str(path)
-                raise
         return cls._from_settings(str(name), _builtin(str(name)))
 
     @classmethod
@@ -260,6 +255,16 @@ def _spelling(text: str) -> str:
 def _merged(own: Mapping[str, Any], generic: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """Return lists by name, an instrument's own entries before the generic ones."""
     return {key: tuple(dict.fromkeys((*own.get(key, ()), *generic[key]))) for key in generic}
+
+
+@contextmanager
+def _errors_name(path: Path) -> Iterator[None]:
+    """Let errors about settings name the file that they stand in."""
+    try:
+        yield
+    except UsageError as error:
+        error.path = str(path)
+        raise
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -50,12 +50,14 @@ class Facts:
 
     def text(self, fact: str) -> str:
         """Return a fact as text, stripped, or ""."""
-        value = self._first(self._keywords[fact])[1]
-        return "" if value is None else str(value).strip()
+        return self._text(self._keywords[fact])
 
     def text_of(self, keyword: str) -> str:
         """Return one card as text, stripped, or ""."""
-        value = self._first([keyword])[1]
+        return self._text([keyword])
+
+    def _text(self, keywords: Iterable[str]) -> str:
+        value = self._first(keywords)[1]
         return "" if value is None else str(value).strip()
 
     def number(self, fact: str) -> float | None:

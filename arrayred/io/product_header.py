@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Literal
 
 from arrayred._version import __version__
-from arrayred.errors import FrameError, HeaderError, UsageError
+from arrayred.errors import HeaderError, UsageError
 from arrayred.io.card import Value, card_images
 from arrayred.io.cards import Header
 from arrayred.io.frames import PRODUCT_CARD, Frame
 from arrayred.io.hdu import is_structural
+from arrayred.io.sources import unreadable
 
 _COMMENTARY = ("HISTORY", "COMMENT", "", "CONTINUE")
 _WHEN_DIFFERENT: Mapping[str, Literal["mean"]] = {"AIRMASS": "mean", "CCD-TEMP": "mean"}
@@ -109,11 +110,7 @@ def _sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise FrameError(
-            f"The file cannot be read ({error.strerror})",
-            path=path,
-            hint="Bring it back and run again.",
-        ) from error
+        raise unreadable(path, error) from error
 
 
 def _mend_differences(header: Header, frames: Sequence[Frame]) -> list[str]:

@@ -51,7 +51,7 @@ def spectrum_files(spectrum: xr.Dataset, story: Story, stem: str) -> dict[str, C
         if variable in spectrum
     }
     header = product_header(told, f"{stem}_spectrum.fits")
-    meta = product_header(told, f"{stem}_spectrum.ecsv").values()
+    meta = header.values() | {"FILENAME": f"{stem}_spectrum.ecsv"}
     return files | {
         f"{stem}_spectrum.fits": fits_table(spectrum, header),
         f"{stem}_spectrum.ecsv": ecsv_table(spectrum, meta),

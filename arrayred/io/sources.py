@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from arrayred.errors import FrameError
 from arrayred.io.cards import Header
 
 Packing = Literal["plain", "gzip", "tiles"]
@@ -60,6 +61,13 @@ class PixelSource:
     pixels: PixelFormat
     stamp: Stamp
 
+    def require_unchanged(self, status: os.stat_result) -> None:
+        """Raise FrameError if the file's status is no longer that of the scan."""
+        if Stamp.of(status) != self.stamp:
+            raise FrameError(
+                "The file has changed since its header was read", path=self.path, hint="Run again."
+            )
+
     @property
     def n_bytes(self) -> int:
         """Return the size of the pixels on disk, inflated."""
@@ -82,3 +90,12 @@ class ImageHDU:
     header: Header
     hdu: int
     packing: Packing
+
+
+def unreadable(path: Path, error: OSError) -> FrameError:
+    """Return the error of a frame that was there when it was scanned and cannot be read now."""
+    return FrameError(
+        f"The file cannot be read ({error.strerror})",
+        path=path,
+        hint="Bring it back and run again.",
+    )

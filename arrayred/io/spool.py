@@ -30,7 +30,7 @@ import numpy as np
 
 from arrayred.errors import FrameError, StorageError
 from arrayred.io.headers import scan
-from arrayred.io.sources import ImageHDU, PixelSource, Stamp
+from arrayred.io.sources import ImageHDU, PixelSource, Stamp, unreadable
 from arrayred.io.stack import stored_dtype
 
 _PIECE = 1 << 20
@@ -89,17 +89,10 @@ def plain(image: ImageHDU) -> PixelSource:
 
 def _require_unchanged(source: PixelSource) -> None:
     try:
-        stamp = Stamp.of(source.path.stat())
+        status = source.path.stat()
     except OSError as error:
-        raise FrameError(
-            f"The file cannot be read ({error.strerror})",
-            path=source.path,
-            hint="Bring it back and run again.",
-        ) from error
-    if stamp != source.stamp:
-        raise FrameError(
-            "The file has changed since its header was read", path=source.path, hint="Run again."
-        )
+        raise unreadable(source.path, error) from error
+    source.require_unchanged(status)
 
 
 @cache

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.errors import FrameError, MismatchError
-from arrayred.io.sources import PixelFormat, PixelSource, Stamp
+from arrayred.io.sources import PixelFormat, PixelSource, unreadable
 
 Pixels = NDArray[Any]
 Index = int | slice | NDArray[np.integer]
@@ -166,12 +166,7 @@ def _read_exactly(source: PixelSource, offset: int, raw: Pixels) -> None:
     try:
         handle = os.open(source.path, _OPEN_FLAGS)
         try:
-            if Stamp.of(os.fstat(handle)) != source.stamp:
-                raise FrameError(
-                    "The file has changed since its header was read",
-                    path=source.path,
-                    hint="Run again.",
-                )
+            source.require_unchanged(os.fstat(handle))
             done = 0
             while done < len(view):
                 count = _read_at(handle, view[done:], offset + done)
@@ -183,11 +178,7 @@ def _read_exactly(source: PixelSource, offset: int, raw: Pixels) -> None:
         finally:
             os.close(handle)
     except OSError as error:
-        raise FrameError(
-            f"The file cannot be read ({error.strerror})",
-            path=source.path,
-            hint="Bring it back and run again.",
-        ) from error
+        raise unreadable(source.path, error) from error
 
 
 def _read_at(handle: int, view: memoryview, offset: int) -> int:

@@ -23,6 +23,7 @@ from arrayred.io.frames import Frame, describe, list_files
 from arrayred.io.headers import scan
 from arrayred.io.spool import MOST_PROBED, plain
 from arrayred.io.stack import FrameStack
+from arrayred.kernels.rows import robust_std
 
 _JUDGES = ("bias", "dark")
 _PROBE_ROWS = 16
@@ -87,8 +88,7 @@ def _level_far_from_zero(frame: Frame) -> bool | None:
     ]
     values = np.concatenate([row.ravel() for row in rows]).astype(np.float64)
     level = float(np.median(values))
-    noise = 1.4826 * float(np.median(np.abs(values - level)))
-    return level > 0 and level > _LEVEL_OVER_NOISE * noise
+    return level > 0 and level > _LEVEL_OVER_NOISE * robust_std(values)
 
 
 def _as_unsigned(frame: Frame) -> Frame:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _EAGER_BYTES = 256 << 20
 _RUN = timedelta(hours=36)
 _DAYTIME = timedelta(hours=6)
-_EQUAL_TEMPERATURE = 1.5
+_SPREAD_OF_ONE_MASTER = 1.5  # deg C, from its first dark
 _NUMBERED = re.compile(r"(.*?)(\d+)$")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)
 
@@ -156,7 +156,7 @@ def _same_epoch(dark: Frame, first: Frame) -> bool:
         return False
     if dark.ccd_temp is None or first.ccd_temp is None:
         return True
-    return abs(dark.ccd_temp - first.ccd_temp) <= _EQUAL_TEMPERATURE
+    return abs(dark.ccd_temp - first.ccd_temp) <= _SPREAD_OF_ONE_MASTER
 
 
 def _by_target(lights: Iterable[Frame]) -> list[list[Frame]]:
