@@ -67,7 +67,8 @@ def open_night(
     where = Path(folder)
     meaning = Instrument.load(instrument)
     there = list_files(where)
-    files = [path for path in there if not any(map(path.match, exclude))]
+    excluded = {path for path in there if any(map(path.match, exclude))}
+    files = [path for path in there if path not in excluded]
     if not files:
         raise InputError(
             "There is no FITS file", path=where, hint="Name the folder of the raw frames."
@@ -76,9 +77,10 @@ def open_night(
     raw = unwrap([frame for frame in found if not frame.is_product], meaning)
     raw = confirm_arcs(raw)
     chosen = [f for f in raw if f.frame_type != "light" or f.path.match(pattern)]
-    left_out = [(path.name, "excluded") for path in there if path not in files]
+    left_out = [(path.name, "excluded") for path in there if path in excluded]
     left_out += [(f.label, "made from frames, not raw") for f in found if f.is_product]
-    left_out += [(f.label, f"its name is not {pattern!r}") for f in raw if f not in chosen]
+    kept = {f.label for f in chosen}
+    left_out += [(f.label, f"its name is not {pattern!r}") for f in raw if f.label not in kept]
     foreign = [error for error in failures if isinstance(error, ForeignFileError)]
     return Night(
         folder=where,
