@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +34,35 @@ from arrayred.steps.units import to_electrons
 
 if TYPE_CHECKING:
     import xarray as xr
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the frames of a night are read.
+
+    Parameters
+    ----------
+    chunks, memory : as in `reduce_night`.
+    overscan : the level of a row: "mean" or "median"; "off": the frames stay whole.
+    """
+
+    chunks: Chunks = "auto"
+    memory: int | None = None
+    overscan: Overscan = "mean"
+
+    def open(self, frames: Group) -> xr.Dataset:
+        """Return frames as a cube, less their overscan and trimmed where sections are known."""
+        cube, sections = frames.cube(self.chunks, self.memory), frames.frames[0].sections
+        if sections is None or self.overscan == "off":
+            return cube
+        if sections.overscan is not None:
+            cube = subtract_overscan(
+                cube, sections.overscan, by_row=sections.by_row, method=self.overscan
+            )
+        return cube if sections.trim is None else trim(cube, sections.trim)
+
+
+_USUAL = Reading()
 
 
 def reduce_night(
@@ -71,54 +101,26 @@ def reduce_night(
     if plan.problems or plan.failed:
         raise NightError((*plan.problems, *(error for _, error in plan.failed)))
     settings = recipe or Recipe().replace(**opened.file.recipe)
-    method, reading = settings.dark_method, (chunks, memory, settings.overscan)
-    masters = {group.key: make_master(group, method, *reading) for group in plan.masters}
-    masters |= {key: make_flat(flat, masters, *reading) for key, flat in plan.flats.items()}
+    method, reading = settings.dark_method, Reading(chunks, memory, settings.overscan)
+    masters = {group.key: make_master(group, method, reading) for group in plan.masters}
+    masters |= {key: make_flat(flat, masters, reading) for key, flat in plan.flats.items()}
     nodes = {f"/masters/{key}": master for key, master in masters.items()}
     found: dict[str, RowRange] = {}
     for target in plan.targets:
         master = None if target.master is None else masters[target.master.key]
         flat = None if target.flat is None else masters[target.flat.key]
-        lights = open_group(target.lights, *reading)
+        lights = reading.open(target.lights)
         products = reduce_target(lights, master, recipe_for(target, found), flat)
         if target.lamps:
             lamp_master = None if target.lamp_master is None else masters[target.lamp_master.key]
-            lamps = open_group(target.lamps, *reading)
+            lamps = reading.open(target.lamps)
             products["arc"] = cut_arc(lamps, lamp_master, products["spectrum"], target.recipe)
         found[target.name] = rows_of(products["spectrum"])
         nodes |= {f"/targets/{target.name}/{name}": product for name, product in products.items()}
     return xr.DataTree.from_dict(nodes)
 
 
-def open_group(
-    frames: Group,
-    chunks: Chunks = "auto",
-    memory: int | None = None,
-    overscan: Overscan = "mean",
-) -> xr.Dataset:
-    """Return frames as a cube, less their overscan and trimmed where their sections are known.
-
-    Parameters
-    ----------
-    frames : of any type.
-    chunks, memory : as in `reduce_night`.
-    overscan : the level of a row: "mean" or "median"; "off": the frames stay whole.
-    """
-    cube, sections = frames.cube(chunks, memory), frames.frames[0].sections
-    if sections is None or overscan == "off":
-        return cube
-    if sections.overscan is not None:
-        cube = subtract_overscan(cube, sections.overscan, by_row=sections.by_row, method=overscan)
-    return cube if sections.trim is None else trim(cube, sections.trim)
-
-
-def make_master(
-    frames: Group,
-    method: Method,
-    chunks: Chunks = "auto",
-    memory: int | None = None,
-    overscan: Overscan = "mean",
-) -> xr.Dataset:
+def make_master(frames: Group, method: Method, reading: Reading = _USUAL) -> xr.Dataset:
     """Return the settled master (y, x) of biases or of the darks of one exposure.
 
     Parameters
@@ -126,15 +128,14 @@ def make_master(
     frames : the frames; or one that is a master already and is taken as it is; or what is made of
         other masters.
     method : how frames become one image.
-    chunks, memory, overscan : as in `open_group`.
+    reading : how frames are read.
     """
-    reading = (chunks, memory, overscan)
     if isinstance(frames, Made):
-        dark = make_master(frames.dark, method, *reading)
-        bias = None if frames.bias is None else make_master(frames.bias, method, *reading)
+        dark = make_master(frames.dark, method, reading)
+        bias = None if frames.bias is None else make_master(frames.bias, method, reading)
         kept = {"has_bias": frames.has_bias, "keep_bias": frames.keep_bias}
         return adapt_dark(dark, bias, factor=frames.factor, **kept)
-    cube = open_group(frames, *reading)
+    cube = reading.open(frames)
     if frames.is_master:
         master = _with_number(settle(cube.isel({FRAME: 0})), frames)
     else:
@@ -150,11 +151,7 @@ def _with_number(master: xr.Dataset, frames: Group) -> xr.Dataset:
 
 
 def make_flat(
-    flat: Flat,
-    masters: Mapping[str, xr.Dataset],
-    chunks: Chunks = "auto",
-    memory: int | None = None,
-    overscan: Overscan = "mean",
+    flat: Flat, masters: Mapping[str, xr.Dataset], reading: Reading = _USUAL
 ) -> xr.Dataset:
     """Return the settled master flat (y, x), about 1, with the coordinate `bad`.
 
@@ -162,9 +159,9 @@ def make_flat(
     ----------
     flat : its frames, or one that is a master already.
     masters : the darks and biases that it needs, by key.
-    chunks, memory, overscan : as in `open_group`.
+    reading : how frames are read.
     """
-    cube = open_group(flat.frames, chunks, memory, overscan)
+    cube = reading.open(flat.frames)
     if flat.is_finished:
         return with_bad(settle(cube.isel({FRAME: 0})))
     darks = [None if group is None else masters[group.key] for group in flat.darks]

@@ -30,6 +30,7 @@ from arrayred.io.publish import Content, publish, remove
 from arrayred.model import FRAME, Chunks, turn
 from arrayred.night import Flat, Group, Night, Plan, Target
 from arrayred.pipeline import (
+    Reading,
     calibrate,
     combine_target,
     cut_arc,
@@ -37,7 +38,6 @@ from arrayred.pipeline import (
     in_units,
     make_flat,
     make_master,
-    open_group,
     recipe_for,
     rows_of,
 )
@@ -87,7 +87,8 @@ def reduce_to(
     groups += [flat.frames for flat in plan.flats.values()]
     frames = [frame for group in groups for frame in group.inputs]
     with ThreadPoolExecutor(1) as aside:
-        desk = _Desk(recipe, order, cards, aside.submit(examine, frames), chunks)
+        reading = Reading(chunks, order.memory, recipe.overscan)
+        desk = _Desk(recipe, order, cards, aside.submit(examine, frames), reading)
         yield from (Outcome(name, error=error) for name, error in plan.failed)
         masters = {group.key: desk.make_master(group) for group in plan.masters}
         masters |= {key: desk.make_flat(flat, masters) for key, flat in plan.flats.items()}
@@ -107,21 +108,12 @@ class _Desk:
     order: Order
     cards: Mapping[str, Mapping[str, Value]]
     checksums: Future[Examined]
-    chunks: Chunks
-
-    def _cube(self, group: Group) -> xr.Dataset:
-        return open_group(group, self.chunks, self.order.memory, self.recipe.overscan)
+    reading: Reading
 
     def make_master(self, group: Group) -> xr.Dataset | ArrayredError:
         """Return a settled master, written unless it came as a file; or what went wrong."""
         try:
-            master = make_master(
-                group,
-                self.recipe.dark_method,
-                self.chunks,
-                self.order.memory,
-                self.recipe.overscan,
-            )
+            master = make_master(group, self.recipe.dark_method, self.reading)
             checksums = required(self.checksums.result(), group.inputs)
             if not group.is_master:
                 story = story_of_master(group, self.recipe.dark_method, checksums)
@@ -138,8 +130,7 @@ class _Desk:
         try:
             ready = {group.key: _require(masters, group) for group in flat.masters}
             darks = {key: dark for key, dark in ready.items() if dark is not None}
-            how = self.recipe.overscan
-            master = make_flat(flat, darks, self.chunks, self.order.memory, how)
+            master = make_flat(flat, darks, self.reading)
             if not flat.is_finished:
                 story = story_of_flat(flat, required(self.checksums.result(), flat.inputs))
                 name, dtype = flat.master_name, self.recipe.output_dtype
@@ -176,7 +167,7 @@ class _Desk:
         written: list[Path] = []
         spectrum, failure = None, None
         try:
-            lights, story = self._cube(target.lights), self._story(target)
+            lights, story = self.reading.open(target.lights), self._story(target)
             combined = combine_target(lights, master, recipe, flat)
             files |= image_file(
                 in_units(combined, recipe),
@@ -190,7 +181,7 @@ class _Desk:
             spectrum = extract_spectrum(combined, recipe)
             files |= spectrum_files(in_units(spectrum, recipe), story, target.name, spectrum)
             if target.lamps:
-                arc = cut_arc(self._cube(target.lamps), lamp_master, spectrum, recipe)
+                arc = cut_arc(self.reading.open(target.lamps), lamp_master, spectrum, recipe)
                 files |= arc_file(arc, target.name)
             if self.order.figures:
                 files[f"{target.name}.png"] = _picture(combined, spectrum, target.name)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,3 +59,19 @@ def require_texts(name: str, value: object) -> None:
     """Raise UsageError unless a value is a list of texts."""
     if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
         raise UsageError(f"{name} must be a list of texts, not {value!r}", keyword=name)
+
+
+def toml_text(value: object) -> str:
+    r"""Return a value as TOML.
+
+    Examples
+    --------
+    >>> toml_text(["a\"b", "é"]), toml_text((484, 518)), toml_text(True), toml_text(4.0)
+    ('["a\\"b", "é"]', '[484, 518]', 'true', '4.0')
+    """
+    if isinstance(value, str):
+        readable = value.encode("utf-8", "replace").decode().replace("\x7f", "?")
+        return json.dumps(readable, ensure_ascii=False)
+    if isinstance(value, Sequence):
+        return f"[{', '.join(map(toml_text, value))}]"
+    return json.dumps(value)

@@ -6,12 +6,12 @@ for one.
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from arrayred.config.toml import toml_text
 from arrayred.errors import UsageError
 from arrayred.io.card import Value
 from arrayred.io.product_header import checked_cards
@@ -71,10 +71,9 @@ def save_answers(out: Path, answers: Answers) -> None:
     """Write the answers beside the products."""
     lines = [_HEAD, "[cards]", *_pairs(answers.cards)]
     for name, cards in answers.targets.items():
-        lines += ["", f"[targets.{json.dumps(name)}]", *_pairs(cards)]
+        lines += ["", f"[targets.{toml_text(name)}]", *_pairs(cards)]
     publish({out / FILE: "\n".join([*lines, ""]).encode()}, overwrite=True)
 
 
 def _pairs(cards: Mapping[str, Value]) -> list[str]:
-    """Return cards as TOML; printable ASCII quotes alike in JSON and TOML."""
-    return [f"{keyword} = {json.dumps(value)}" for keyword, value in cards.items()]
+    return [f"{keyword} = {toml_text(value)}" for keyword, value in cards.items()]

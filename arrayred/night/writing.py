@@ -5,14 +5,14 @@ Read back unchanged it leads to the same plan; a comment stands where something 
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 from arrayred.config import Recipe
 from arrayred.config.nightfile import CARDS
+from arrayred.config.toml import toml_text
 from arrayred.errors import printable
 from arrayred.night.plan import Plan, Target
 from arrayred.night.records import Night
@@ -63,13 +63,14 @@ def _top(night: Night, path: Path) -> Iterator[str]:
     calibrations = [os.path.relpath(where, folder) for where in file.calibrations]
     own = file.instrument.endswith(".toml")
     instrument = os.path.relpath(file.instrument, folder) if own else file.instrument
-    yield f"instrument = {toml(instrument)}"
+    yield f"instrument = {toml_text(instrument)}"
     if file.frames != "*":
-        yield f"frames = {toml(file.frames)}"
-    yield f"exclude = {toml(list(file.exclude))}"
-    yield f"calibrations = {toml(calibrations)}  # further folders of raw or master darks, biases"
+        yield f"frames = {toml_text(file.frames)}"
+    yield f"exclude = {toml_text(list(file.exclude))}"
+    more = "further folders of raw or master darks, biases"
+    yield f"calibrations = {toml_text(calibrations)}  # {more}"
     if file.unsigned != "auto":
-        yield f"unsigned = {toml(file.unsigned)}"
+        yield f"unsigned = {toml_text(file.unsigned)}"
     if file.masters:
         yield "\n[masters]"
         yield from _pairs((kind, os.path.relpath(p, folder)) for kind, p in file.masters.items())
@@ -88,7 +89,7 @@ def _types(night: Night) -> Iterator[str]:
             and any(text.startswith("taken for") for text in frame.warnings)
         ]
         if known or found:
-            yield f"{kind} = {toml([*known, *found])}"
+            yield f"{kind} = {toml_text([*known, *found])}"
     if not any(frame.frame_type == "arc" for frame in night.frames):
         yield '# arc = ["*neon*"]'
 
@@ -98,20 +99,20 @@ def _target(target: Target, recipe: Recipe, night: Night) -> Iterator[str]:
     yield f"# {lights.size} of {lights.exptime:g} s"
     for remark in target.remarks:
         yield f"# note: {printable(remark)}"
-    yield f"[targets.{toml(target.name)}]"
-    yield f"frames = {toml([frame.label for frame in lights.frames])}"
+    yield f"[targets.{toml_text(target.name)}]"
+    yield f"frames = {toml_text([frame.label for frame in lights.frames])}"
     known = {**_cards_of(target), **target.cards}
     for key, card in CARDS.items():
         given = card in target.cards
-        yield f"{'' if given else '# '}{key} = {toml(known.get(card, ''))}"
+        yield f"{'' if given else '# '}{key} = {toml_text(known.get(card, ''))}"
     if target.rows_from:
-        yield f"rows_from = {toml(target.rows_from)}"
+        yield f"rows_from = {toml_text(target.rows_from)}"
     elif target.recipe.rows is None:
         yield '# rows = [100, 120]  # or rows_from = "another target"'
     if target.lamps:
-        yield f"lamps = {toml([frame.label for frame in target.lamps.frames])}"
+        yield f"lamps = {toml_text([frame.label for frame in target.lamps.frames])}"
     elif lamps := _lamps_near(target, night):
-        yield f"# lamps = {toml(lamps)}"
+        yield f"# lamps = {toml_text(lamps)}"
     yield from _pairs(_differences(target.recipe, recipe).items())
     named = CARDS.values()
     others = {card: value for card, value in target.cards.items() if card not in named}
@@ -144,20 +145,4 @@ def _cards_of(target: Target) -> dict[str, object]:
 
 
 def _pairs(entries: Iterable[tuple[str, object]]) -> list[str]:
-    return [f"{key} = {toml(value)}" for key, value in entries]
-
-
-def toml(value: object) -> str:
-    r"""Return a value as TOML.
-
-    Examples
-    --------
-    >>> toml(["a\"b", "é"]), toml((484, 518)), toml(True), toml(4.0)
-    ('["a\\"b", "é"]', '[484, 518]', 'true', '4.0')
-    """
-    if isinstance(value, str):
-        readable = value.encode("utf-8", "replace").decode().replace("\x7f", "?")
-        return json.dumps(readable, ensure_ascii=False)
-    if isinstance(value, Sequence):
-        return f"[{', '.join(map(toml, value))}]"
-    return json.dumps(value)
+    return [f"{key} = {toml_text(value)}" for key, value in entries]

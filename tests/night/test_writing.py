@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 import arrayred as ar
 from arrayred.config import NightFile
+from arrayred.config.toml import toml_text
 from arrayred.io.raw import write_frames
 from arrayred.night import night_file_text
-from arrayred.night.writing import toml
 from arrayred.simulate import Detector, SimulatedFrame, SimulatedNight
 from tests.test_night import dark, frame, light
 
@@ -210,8 +210,8 @@ def test_the_file_of_the_file_is_the_file(tmp_path: Path) -> None:
 @given(st.text())
 def test_any_text_is_toml(text: str) -> None:
     readable = text.encode("utf-8", "replace").decode().replace("\x7f", "?")
-    assert tomllib.loads(f"x = {toml(text)}") == {"x": readable}
-    assert tomllib.loads(f"[{toml(text)}]") == {readable: {}}
+    assert tomllib.loads(f"x = {toml_text(text)}") == {"x": readable}
+    assert tomllib.loads(f"[{toml_text(text)}]") == {readable: {}}
 
 
 @given(
@@ -221,8 +221,8 @@ def test_any_text_is_toml(text: str) -> None:
     )
 )
 def test_any_number_or_list_is_toml(value: object) -> None:
-    assert tomllib.loads(f"x = {toml(value)}")["x"] == value
-    assert type(tomllib.loads(f"x = {toml(value)}")["x"]) is type(value)
+    assert tomllib.loads(f"x = {toml_text(value)}")["x"] == value
+    assert type(tomllib.loads(f"x = {toml_text(value)}")["x"]) is type(value)
 
 
 def test_a_frame_is_commented_on_where_it_is_left_out(tmp_path: Path) -> None:
