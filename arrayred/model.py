@@ -16,6 +16,10 @@ Glossary (the term we use: the synonyms we avoid)
 - night: dataset, run. The frames of one folder; as a coordinate, the evening they belong to.
 - variance: error map, uncertainty. The square of a value's standard deviation, in its unit squared.
 - dq: mask, flags. Bits that tell what is wrong with a pixel, 0 being nothing.
+- clean: the best estimate of a combined image, of which spectra are made; `counts` is the
+  procedure's, of which its text tables are made.
+- trace: the row of a star's light as a function of the column.
+- profile: how the light of a column is spread over its rows, never a file of settings.
 - settled: computed, loaded. Held as one C-contiguous float64 block.
 
 `y` and `x` are FITS pixel numbers of the file, from 1: `.sel` speaks the language of image viewers,
@@ -36,8 +40,13 @@ if TYPE_CHECKING:
 
 FRAME, Y, X = "frame", "y", "x"
 COUNTS, VARIANCE, DQ, PEAK = "counts", "variance", "dq", "peak"
+CLEAN, N_REJECTED = "clean", "n_rejected"
+"""Of a combined image (y, x): the best estimate for the spectrum, where it is another than the
+procedure's `counts`, and how many frames it leaves out at a pixel."""
 FrameType = Literal["bias", "dark", "flat", "arc", "light"]
 FRAME_TYPES: tuple[FrameType, ...] = get_args(FrameType)
+Rule = Literal["threshold", "robust", "given"]
+"""What found the rows of a spectrum."""
 Unit = Literal["adu", "electron"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
 Chunks = int | Literal["auto"] | None
@@ -117,6 +126,21 @@ class Sections:
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """Neighbouring rows that stand out from the background.
+
+    Parameters
+    ----------
+    first, last : the lowest and the highest row, FITS numbers, both included.
+    snr : how many standard deviations the mean of the brightest row stands out, if known.
+    """
+
+    first: int
+    last: int
+    snr: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
     """The rows that hold a spectrum, and the numbers that found them.
 
@@ -127,8 +151,9 @@ class Rows:
     background_mean, background_std : of the pixels of the background sample, adu.
     n_sigma : the factor of the rule.
     threshold : background_mean + n_sigma * background_std: what a row's mean must exceed, adu.
-    others : further runs of bright rows that were not taken, as (first, last).
-    given : the rows were given by the user, not found.
+    others : further runs of bright rows that were not taken.
+    rule : what found them: the procedure's threshold, the robust rule, or the user.
+    snr : how many standard deviations the mean of the brightest row stands out, if known.
     """
 
     first: int
@@ -138,8 +163,9 @@ class Rows:
     background_std: float
     n_sigma: float
     threshold: float
-    others: tuple[tuple[int, int], ...] = ()
-    given: bool = False
+    others: tuple[Run, ...] = ()
+    rule: Rule = "threshold"
+    snr: float | None = None
 
     @property
     def n_rows(self) -> int:

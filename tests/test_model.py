@@ -15,6 +15,7 @@ from arrayred.model import (
     FRAME_TYPES,
     SETUP_COORDS,
     Rows,
+    Run,
     check_cube,
     check_image,
     note_history,
@@ -22,7 +23,7 @@ from arrayred.model import (
     require_same_pixels,
 )
 
-ROWS = Rows(484, 518, 35, 16.3, 11.6, 4.0, 62.6, others=((600, 601),))
+ROWS = Rows(484, 518, 35, 16.3, 11.6, 4.0, 62.6, others=(Run(600, 601),))
 
 
 def dataset(*dims: str, name: str = "counts") -> xr.Dataset:

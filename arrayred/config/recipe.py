@@ -38,6 +38,13 @@ class Recipe:
     keep_duplicates : use a frame as often as it is in the folder.
     max_frame_mb : a frame of more megabytes is taken for a mistake.
     combine : how the calibrated lights of a target become one image.
+    cosmic_rays : how they are found: "compare" the frames of a target with each other; "lacosmic",
+        by their sharp edges in each frame; "auto": compared from three frames on; or "off". What
+        is found is left out of the spectrum, never of the procedure's text tables.
+    detect : how the rows of a spectrum are found: the procedure's "threshold"; "robust", which also
+        finds what is weak or all lines; "auto": the threshold, and if that finds nothing the other.
+    near_row : of several spectra take the one nearest to this row; None: the brightest.
+    all_spectra : extract each spectrum that is found.
     n_sigma : a row belongs to the spectrum if its mean exceeds the background's mean by this many
         standard deviations of the background's pixels.
     background_rows : the rows of the background sample.
@@ -46,7 +53,12 @@ class Recipe:
     whole_span : take every row from the lowest to the highest bright one, whatever lies between,
         instead of the run that holds the brightest row.
     rows : the rows of the spectrum; None: find them.
+    trace : "fit" lets the extraction follow the star's row along the columns; "straight" does not.
+    extraction : how the rows become a spectrum: with "optimal" weights; by their "sum" or "mean".
+    per_frame : extract each frame by itself as well.
     sky : subtract the sky.
+    sky_model : the sky under the spectrum: the clipped "mean", the "median" or a "linear" fit along
+        the rows of bands on both sides; or "band", the procedure's one band.
     sky_rows : the rows of the sky band; None: choose them.
     sky_offset : how many rows above the spectrum's last row the sky band begins.
     sky_side : where the sky band lies; "auto" is above, or below where above is off the image;
@@ -75,13 +87,21 @@ class Recipe:
     max_frame_mb: float = 2048.0
     keep_duplicates: bool = False
     combine: Method = "average"
+    cosmic_rays: Literal["auto", "compare", "lacosmic", "off"] = "auto"
+    detect: Literal["auto", "threshold", "robust"] = "auto"
+    near_row: int | None = None
+    all_spectra: bool = False
     n_sigma: float = 4.0
     background_rows: RowRange = (1, 50)
     skip_last_column: bool = False
     max_gap: int = 5
     whole_span: bool = False
     rows: RowRange | None = None
+    trace: Literal["fit", "straight"] = "fit"
+    extraction: Literal["optimal", "sum", "mean"] = "optimal"
+    per_frame: bool = False
     sky: bool = True
+    sky_model: Literal["mean", "median", "linear", "band"] = "linear"
     sky_rows: RowRange | None = None
     sky_offset: int = 50
     sky_side: Literal["auto", "above", "below", "clipped"] = "auto"
@@ -103,12 +123,18 @@ class Recipe:
         Its quirks: a frame that is there twice counts twice; the background sample leaves out the
         last column; the spectrum spans the lowest to the highest bright row; the sky band is cut
         at the image's edge unsaid; the sky-subtracted sum is divided by the number of bright rows.
-        It knows neither flats nor overscans. Images are float64.
+        It knows neither flats nor overscans nor cosmic rays, one straight band of rows and their
+        sum. Images are float64.
         """
         return cls(
             keep_duplicates=True,
             overscan="off",
             flat=False,
+            cosmic_rays="off",
+            detect="threshold",
+            trace="straight",
+            extraction="sum",
+            sky_model="band",
             skip_last_column=True,
             whole_span=True,
             sky_side="clipped",
@@ -157,6 +183,10 @@ def _hints() -> dict[str, Any]:
 def check_value(name: str, value: object) -> None:
     """Raise UsageError unless a value fits the annotation of its field of Recipe."""
     kind = _hints()[name]
+    if type(None) in get_args(kind):
+        if value is None:
+            return
+        kind = get_args(kind)[0]
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind is bool:
         fits, wanted = isinstance(value, bool), "true or false"
@@ -170,7 +200,7 @@ def check_value(name: str, value: object) -> None:
     elif kind is float:
         fits, wanted = is_number and 0 <= float(str(value)) < float("inf"), "a number from 0"
     else:
-        fits = _is_range(value) or (value is None and type(None) in get_args(kind))
+        fits = _is_range(value)
         wanted = "two rows [first, last], 1 <= first <= last"
     if not fits:
         raise UsageError(f"{name} must be {wanted}, not {value!r}", keyword=name, value=value)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from arrayred.errors import NoSpectrumError, UsageError
 from arrayred.kernels import rows as kernel
-from arrayred.model import COUNTS, Rows, Y, check_image
+from arrayred.model import COUNTS, Rows, Run, Y, check_image
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -80,8 +80,8 @@ def detect_rows(
         background_std=std,
         n_sigma=n_sigma,
         threshold=threshold,
-        others=tuple((a + first_label, b - 1 + first_label) for a, b in others),
-        given=rows is not None,
+        others=tuple(Run(a + first_label, b - 1 + first_label) for a, b in others),
+        rule="threshold" if rows is None else "given",
     )
 
 

@@ -58,8 +58,9 @@ def extract(image: xr.Dataset, rows: Rows) -> xr.Dataset:
     if DQ in spectrum and (n := int(np.count_nonzero(spectrum[DQ].values & SATURATED))):
         columns = "1 column holds" if n == 1 else f"{n} columns hold"
         spectrum = remark(spectrum, f"{columns} saturated pixels")
-    for first, last in rows.others:
-        spectrum = remark(spectrum, f"rows {first} to {last} are bright too, and were not taken")
+    for run in rows.others:
+        text = f"rows {run.first} to {run.last} are bright too, and were not taken"
+        spectrum = remark(spectrum, text)
     return note_history(spectrum, f"rows {rows.first} to {rows.last} summed")
 
 

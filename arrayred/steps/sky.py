@@ -75,7 +75,7 @@ def subtract_sky(
     sky = sum_of_rows(pixels) * weight
     units = spectrum["flux"].attrs["units"]
     net = spectrum["flux"].values - sky
-    divisor = rows.n_bright if per_bright_row and not rows.given else rows.n_rows
+    divisor = rows.n_bright if per_bright_row and rows.rule != "given" else rows.n_rows
     spectrum = spectrum.assign(
         flux=(X, net, {**spectrum["flux"].attrs, "long_name": "sum over the rows less the sky"}),
         sky=(X, sky, {"units": units, "long_name": "sum over the sky band"}),
@@ -154,5 +154,5 @@ def sky_band(image: xr.Dataset, rows: Rows, offset: int, side: Side) -> tuple[in
 
 def _bright_in(band: tuple[int, int], rows: Rows) -> list[tuple[int, int]]:
     """Return the bright rows that a band lies on: the spectrum itself, or another run."""
-    runs = [(rows.first, rows.last), *rows.others]
+    runs = [(rows.first, rows.last), *((run.first, run.last) for run in rows.others)]
     return [(first, last) for first, last in runs if first <= band[1] and band[0] <= last]

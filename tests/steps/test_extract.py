@@ -9,7 +9,7 @@ import pytest
 
 import arrayred as ar
 from arrayred.errors import MismatchError
-from arrayred.model import Rows
+from arrayred.model import Rows, Run
 from tests.steps import Array, image_of
 
 ROWS = Rows(4, 8, 3, 10.0, 2.0, 4.0, 18.0)
@@ -61,7 +61,7 @@ def test_the_numbers_that_found_the_rows_are_attributes(counts: Array) -> None:
 
 
 def test_other_bright_rows_become_remarks(counts: Array) -> None:
-    rows = Rows(4, 8, 3, 10.0, 2.0, 4.0, 18.0, others=((1, 2), (11, 11)))
+    rows = Rows(4, 8, 3, 10.0, 2.0, 4.0, 18.0, others=(Run(1, 2), Run(11, 11)))
     remarks = ar.extract(image_of(counts), rows).attrs["remarks"]
     assert [[int(word) for word in text.split() if word.isdigit()] for text in remarks] == [
         [1, 2],

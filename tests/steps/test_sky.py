@@ -25,7 +25,16 @@ def counts() -> Array:
 
 
 def rows_at(first: int, last: int, n_bright: int | None = None, given: bool = False) -> Rows:
-    return Rows(first, last, n_bright or last - first + 1, 0.0, 1.0, 4.0, 4.0, given=given)
+    return Rows(
+        first,
+        last,
+        n_bright or last - first + 1,
+        0.0,
+        1.0,
+        4.0,
+        4.0,
+        rule="given" if given else "threshold",
+    )
 
 
 def less_sky(
