@@ -17,6 +17,7 @@ has the average of its frames, to the rounding, and bright frames count by their
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -123,13 +124,27 @@ def _explained(
     centre = median(at_one_level(frames, None, scales))
     off = distances(frames, centre, charge, scales, noise)
     found = line_widths(off, axis=1)[:, np.newaxis] if widths is None else widths
-    reach = noise.n_sigma * np.maximum(found, 1.0)
+    reach = noise.n_sigma * np.maximum(found, 1.0) * _leeway(scales.flux)
     present = np.isfinite(frames)
     kept = present & (np.abs(off) <= reach)
     lonely = np.flatnonzero(present.any(axis=0) & ~kept.any(axis=0))
     if lonely.size:
         _keep_the_lower(kept, frames, lonely, charge, scales, noise, reach)
     return kept | (present & (count(present) < _FEWEST))
+
+
+def _leeway(flux: tuple[float, ...]) -> Values:
+    """Return how much farther from the centre frames (frame, 1, 1) may lie that are not equal.
+
+    The centre is scaled to each frame and brings its noise along, of which a faint frame's is most:
+    a bright one lies off by the sum. It is reckoned as that of a mean, in terms of equal frames.
+    """
+    n = len(flux)
+    if n < _FEWEST:
+        return np.ones((n, 1, 1))
+    of_centre = math.fsum(one**-2 for one in flux) / n
+    own = np.reshape(flux, (-1, 1, 1))
+    return np.asarray(np.sqrt(np.maximum((n - 2 + own**2 * of_centre) / (n - 1), 1.0)))
 
 
 def _keep_the_lower(
@@ -149,7 +164,7 @@ def _keep_the_lower(
     centre = np.take_along_axis(in_order, ((n_present - 1) // 2)[np.newaxis], axis=0)[0]
     hot = None if charge is None else charge.reshape(1, -1)[:, where]
     off = distances(own, centre, hot, scales, noise)
-    bound = np.broadcast_to(reach, frames.shape[1:]).reshape(1, -1)[:, where]
+    bound = np.broadcast_to(reach, frames.shape).reshape(n_frames, 1, -1)[:, :, where]
     kept.reshape(n_frames, 1, -1)[:, :, where] = np.isfinite(own) & (np.abs(off) <= bound)
 
 
