@@ -23,13 +23,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.kernels.scale import Scales, at_one_level
+from arrayred.kernels.scale import Scales, at_one_level, pixels_of
 from arrayred.kernels.stack import corrected, median
 from arrayred.kernels.strips import Block, Flags, Image, count, strips
 
 Values = NDArray[np.float64]
 
-_PIXELS = 1 << 14
 _FEWEST = 3
 """Two values cannot tell which of them is wrong."""
 _SHORTEST = 16
@@ -44,13 +43,11 @@ class Noise(NamedTuple):
     n_sigma : how many standard deviations a value may lie off.
     floor : variance without light.
     per_photon : variance that a count of light brings.
-    level : light whose noise is in the floor already.
     """
 
     n_sigma: float
     floor: float
     per_photon: float = 0.0
-    level: float = 0.0
 
 
 def likely_mean(
@@ -69,7 +66,8 @@ def likely_mean(
     ----------
     block : counts (frame, y, x), any real dtype; NaN is missing.
     minus : image (y, x) to subtract from every frame.
-    charge : dark charge (y, x) of hot pixels, in counts, whose noise is not in the floor.
+    charge : what else brings noise (y, x), in counts: dark charge of hot pixels, light that is in
+        `minus`.
     scales : of the frames.
     weights : of the frames; all 1 where they count by their light.
     noise : of a frame; None: every value is kept.
@@ -92,7 +90,7 @@ def likely_mean(
     shape = (-1, 1, 1)
     flux, level = np.reshape(scales.flux, shape), np.reshape(scales.level, shape)
     weight = np.reshape(weights, shape)
-    for rows in strips(block, _PIXELS):
+    for rows in strips(block, pixels_of(block)):
         dark = None if minus is None else minus[rows]
         hot = None if charge is None else charge[rows]
         frames = np.asarray(corrected(block[:, rows], dark))
@@ -189,7 +187,7 @@ def distances(
     off = np.empty_like(frames)
     for i, (flux, level) in enumerate(zip(scales.flux, scales.level, strict=True)):
         expected = flux * centre + level
-        light = np.maximum(expected - noise.level, 0.0)
+        light = np.maximum(expected, 0.0)
         if charge is not None:
             light += charge
         light *= noise.per_photon

@@ -19,7 +19,7 @@ from arrayred.kernels.strips import Block, Image, StripKernel, strips
 
 Values = NDArray[np.float64]
 
-_PIXELS = 1 << 14
+_VALUES = 1 << 16
 
 
 class Scales(NamedTuple):
@@ -125,6 +125,11 @@ def at_one_level(frames: Block, minus: Image | None, scales: Scales) -> Values:
     return values
 
 
+def pixels_of(block: Block) -> int:
+    """Return how many pixels of a block are worked on at once: half a megabyte in float64."""
+    return int(max(1, _VALUES // max(block.shape[0], 1)))
+
+
 def scaled(
     block: Block, minus: Image | None = None, *, kernel: StripKernel, scales: Scales
 ) -> Image:
@@ -149,7 +154,7 @@ def scaled(
     array([[100.]])
     """
     image = np.empty(block.shape[1:], np.float64)
-    for rows in strips(block, _PIXELS):
+    for rows in strips(block, pixels_of(block)):
         dark = None if minus is None else minus[rows]
         image[rows] = kernel(at_one_level(block[:, rows], dark, scales), None)
     return image

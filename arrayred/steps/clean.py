@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Weights = Literal["none", "noise"]
+Values = NDArray[np.float64]
 
 _HOT = 5.0
 _SAMPLE = 1 << 18
@@ -165,9 +166,10 @@ def _in_order(
             f"mean of frames without the {how.low} lowest and {how.high} highest of each pixel, "
             f"{found.told}"
         )
-    plane = _visit(lights, partial(scaled, kernel=own, scales=found.scales), minus)
+    kernel = partial(scaled, kernel=own, scales=found.scales)
+    plane = np.asarray(_visit(lights, kernel, _base(found, minus))) + found.sky
     share = share_of_order(how.method, found.scales.flux, left_out)
-    return _with_clean(image, np.asarray(plane), share, line)
+    return _with_clean(image, plane, share, line)
 
 
 def _mean(
@@ -187,19 +189,20 @@ def _mean(
             hint="Tell read_noise in the instrument file, or combine by median or minmax.",
         )
     per_photon = 0.0 if gain is None else 1.0 / gain
-    noise = Noise(how.n_sigma, floor.variance, per_photon, floor.level)
+    noise = Noise(how.n_sigma, floor.variance, per_photon)
     n_frames, scales = lights.sizes[FRAME], found.scales
     clips = how.method == "clip" and n_frames >= _FEWEST_TO_CLIP
-    weights = _weights(how, found, noise)
+    weights = _weights(how, found, noise, floor.level)
+    base, charge = _base(found, minus), _charge(found, minus, floor)
     kernel = partial(
         likely_mean,
         scales=scales,
         weights=weights,
         noise=noise if clips else None,
-        widths=_widths(lights, image, minus, scales, noise) if clips else None,
+        widths=_widths(lights, image, (base, charge), scales, noise) if clips else None,
     )
-    planes = _visit(lights, kernel, minus, *_hot(minus, floor), n_planes=2)
-    mean, rejected = np.asarray(planes)
+    mean, rejected = np.asarray(_visit(lights, kernel, base, charge, n_planes=2))
+    mean = mean + found.sky
     share = share_of_mean(weights, scales.flux, how.n_sigma if clips else None)
     weighed = ", weighted by their noise" if how.weights == "noise" else ""
     clipped = f", clipped at {how.n_sigma:g} sigma of their noise" if clips else ""
@@ -215,9 +218,7 @@ def _mean(
     return image.assign({REJECTED: ((Y, X), counted, attrs)})
 
 
-def _with_clean(
-    image: xr.Dataset, plane: NDArray[np.float64], share: Share, line: str
-) -> xr.Dataset:
+def _with_clean(image: xr.Dataset, plane: Values, share: Share, line: str) -> xr.Dataset:
     attrs = {**image[COUNTS].attrs, "long_name": "best estimate of the pixel values"}
     clean = np.ascontiguousarray(plane, np.float64)
     image = image.assign({CLEAN: ((Y, X), clean, attrs)})
@@ -227,53 +228,59 @@ def _with_clean(
 def _visit(
     lights: xr.Dataset,
     kernel: Callable[..., Any],
-    minus: xr.Dataset | None,
     *images: NDArray[Any],
     n_planes: int | None = None,
 ) -> Any:
-    """Return what a kernel makes of the lights, each less the master."""
-    frames = lights[COUNTS].data
-    dark = np.zeros(frames.shape[1:]) if minus is None else minus[COUNTS].values
-    return over_frames(frames, kernel, dark, *images, n_planes=n_planes)
+    """Return what a kernel makes of the lights and images."""
+    return over_frames(lights[COUNTS].data, kernel, *images, n_planes=n_planes)
 
 
-def _weights(how: Cleaning, found: FrameScales, noise: Noise) -> tuple[float, ...]:
+def _base(found: FrameScales, minus: xr.Dataset | None) -> Values:
+    """Return what lies below the star (y, x): the master and the sky."""
+    return found.sky + (0.0 if minus is None else minus[COUNTS].values)
+
+
+def _weights(how: Cleaning, found: FrameScales, noise: Noise, level: float) -> tuple[float, ...]:
     """Return the weights of the frames, 1 on average."""
     flux = found.scales.flux
     if how.weights == "none":
         return (1.0,) * len(flux)
-    variances = [
-        noise.floor + noise.per_photon * max(sky - noise.level, 0.0) for sky in found.skies
-    ]
+    variances = [noise.floor + noise.per_photon * max(sky - level, 0.0) for sky in found.skies]
     raw = [one / variance for one, variance in zip(flux, variances, strict=True)]
     mean = math.fsum(raw) / len(raw)
     return tuple(one / mean for one in raw)
 
 
-def _hot(minus: xr.Dataset | None, floor: Floor) -> tuple[NDArray[np.float64], ...]:
-    """Return the dark charge (y, x) of hot pixels, as one image, or none where there is no dark."""
-    if minus is None or kind_of_master(minus) == "bias":
-        return ()
-    counts = minus[COUNTS].values
-    charge = counts - finite_median(sample_of(minus))
-    charge[~(charge > _HOT * math.sqrt(floor.variance))] = 0.0
-    return (charge,)
+def _charge(found: FrameScales, minus: xr.Dataset | None, floor: Floor) -> Values:
+    """Return what brings noise beside the star (y, x): the sky, and the dark charge of hot pixels.
+
+    What the floor holds already is not counted again.
+    """
+    charge = np.maximum(found.sky - floor.level, 0.0)
+    if minus is not None and kind_of_master(minus) != "bias":
+        above = minus[COUNTS].values - finite_median(sample_of(minus))
+        charge += np.where(above > _HOT * math.sqrt(floor.variance), above, 0.0)
+    return charge
 
 
 def _widths(
     lights: xr.Dataset,
     image: xr.Dataset,
-    minus: xr.Dataset | None,
+    planes: tuple[Values, Values],
     scales: Scales,
     noise: Noise,
-) -> NDArray[np.float64] | None:
+) -> Values | None:
     """Return how much worse than its noise each column repeats, where a star runs along them.
 
     Of one along the rows each row tells by itself, and None is returned.
     """
     if "dispersion_axis" not in image.coords or image["dispersion_axis"].item() != 2:
         return None
-    dark = None if minus is None else np.asarray(sample_of(minus, _SAMPLE))
-    frames = np.asarray(corrected(sample_of(lights, _SAMPLE), dark))
+    counts = image[COUNTS]
+    base, charge = (
+        np.asarray(sample_of(image.assign({COUNTS: counts.copy(data=plane)}), _SAMPLE))
+        for plane in planes
+    )
+    frames = np.asarray(corrected(sample_of(lights, _SAMPLE), base))
     centre = scaled(frames, kernel=median, scales=scales)
-    return line_widths(distances(frames, centre, None, scales, noise), axis=0)
+    return line_widths(distances(frames, centre, charge, scales, noise), axis=0)

@@ -203,7 +203,8 @@ def _variance(
 ) -> NDArray[np.float32]:
     """Return the variance of a combined image (y, x)."""
     share, per_photon = scale.share, scale.per_photon
-    of_master = master.share * master.variance
+    common = share.common * master.share
+    of_master = common * master.variance
     variance = light_variance(
         _best(image),
         floor.level,
@@ -211,9 +212,9 @@ def _variance(
         share.floor * floor.variance + of_master,
     )
     hot = master.charge * per_photon
-    variance.flat[master.where] += (share.floor + master.share) * hot
+    variance.flat[master.where] += (share.floor + common) * hot
     for where, growth in _lacking(image, lights, share):
-        rest = of_master + _at(where, master.where, master.share * hot)
+        rest = of_master + _at(where, master.where, common * hot)
         variance.flat[where] = (variance.flat[where] - rest) * growth + rest
     return variance
 

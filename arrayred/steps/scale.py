@@ -5,8 +5,10 @@ unscaled their median is no median: on the night that taught this 61 % of the me
 core are one and the same frame. What is scaled is the light above the sky; the sky and the level
 of the electronics are added, and come by themselves.
 
-One number a frame: how the light lies across the trace may change too, and with the wavelength,
-and neither is taken up here.
+The sky is that of each column, or row where the star runs along the columns: a line of the sky
+lies on all rows, together outshines a faint star, and would be stretched with it. One number a
+frame: how the light lies across the trace may change too, and with the wavelength, and neither is
+taken up here.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 
 from arrayred.kernels.noise import finite_median
 from arrayred.kernels.scale import Scales, row_slopes, weighted_median
+from arrayred.kernels.stack import median
 from arrayred.model import COUNTS, DQ, FRAME, check_cube, check_image
 from arrayred.steps.sample import sample_of
 
@@ -35,18 +38,24 @@ _L1 = math.sqrt(math.pi / 2)
 """The standard deviation of a slope of least absolute residuals over that of least squares."""
 _FAINTEST = 0.05
 
+Values = NDArray[np.float64]
+
 
 class FrameScales(NamedTuple):
     """What brings frames to one level, what sky each shows, and what is to be said of it.
 
+    A frame less the master is ``flux * (light - sky) + sky + level``.
+
     Parameters
     ----------
     scales : flux and level of every frame.
+    sky : (y, x), which is not scaled, adu.
     skies : what every frame shows where there is no star, less the master, adu.
     told : "scaled by flux: 0.912, 1.088".
     """
 
     scales: Scales
+    sky: Values
     skies: tuple[float, ...]
     told: str
 
@@ -78,21 +87,31 @@ def find_scales(
     check_image(image)
     n_frames = lights.sizes[FRAME]
     least = _BRIGHT * math.sqrt(max(variance, 1e-12) / max(n_frames, 1))
-    sky, above = _skies(lights, image, minus, least)
-    skies = tuple(sky + one for one in above)
-    flux, told = (1.0,) * n_frames, "not scaled"
+    typical, above = _levels(lights, image, minus, least)
+    skies = tuple(typical + one for one in above)
+    none, sky = Scales.none(n_frames), sky_of_lines(image)
     if n_frames < 2 or scale == "none":
-        return FrameScales(Scales.none(n_frames), skies, told)
-    if scale == "flux":
-        flux, told = _flux(lights, image, minus, skies, least, variance)
-    else:
-        told = "brought to one level"
-    levels = [one - share * sky for one, share in zip(skies, flux, strict=True)]
-    mean = math.fsum(levels) / n_frames
-    return FrameScales(Scales(flux, tuple(one - mean for one in levels)), skies, told)
+        return FrameScales(none, sky, skies, "not scaled")
+    mean = math.fsum(above) / n_frames
+    levels = tuple(one - mean for one in above)
+    if scale == "level":
+        return FrameScales(Scales(none.flux, levels), sky, skies, "brought to one level")
+    base = sky if minus is None else sky + minus[COUNTS].values
+    flux, told = _flux(lights, image, base, above, least, variance)
+    return FrameScales(Scales(flux, levels), sky, skies, told)
 
 
-def _skies(
+def sky_of_lines(image: xr.Dataset) -> Values:
+    """Return the sky (y, x) of an image, the median across the dispersion; 0 where unknown."""
+    counts = np.asarray(image[COUNTS].values, np.float64)
+    upright = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
+    across = counts.T if upright else counts
+    line = median(across[:, np.newaxis])[0]
+    sky = np.broadcast_to(np.where(np.isfinite(line), line, 0.0), across.shape)
+    return sky.T if upright else sky
+
+
+def _levels(
     lights: xr.Dataset, image: xr.Dataset, minus: xr.Dataset | None, least: float
 ) -> tuple[float, tuple[float, ...]]:
     """Return the sky of the combined image, and by how much that of every frame lies above it."""
@@ -109,18 +128,18 @@ def _skies(
 def _flux(
     lights: xr.Dataset,
     image: xr.Dataset,
-    minus: xr.Dataset | None,
-    skies: tuple[float, ...],
+    base: Values,
+    above: tuple[float, ...],
     least: float,
     variance: float,
 ) -> tuple[tuple[float, ...], str]:
     """Return the flux of every frame, 1 on average, and what is to be said of it."""
-    n_frames = len(skies)
+    n_frames = len(above)
     equal = (1.0,) * n_frames
     usable = np.isfinite(image[COUNTS].values)
     if DQ in image:
         usable &= image[DQ].values == 0
-    slopes = _slopes(lights, minus, usable, partial(row_slopes, skies=skies, least=least))
+    slopes = _slopes(lights, base, usable, partial(row_slopes, skies=above, least=least))
     light, squares = slopes[n_frames:]
     lit = light > 0
     total = math.fsum(squares[lit].tolist())
@@ -140,17 +159,16 @@ def _flux(
 
 
 def _slopes(
-    lights: xr.Dataset, minus: xr.Dataset | None, usable: NDArray[np.bool_], kernel: Any
+    lights: xr.Dataset, base: Values, usable: NDArray[np.bool_], kernel: Any
 ) -> NDArray[np.float64]:
     """Return what a kernel finds in each row of the lights, (frame + 2, y)."""
     frames = lights[COUNTS].data
-    dark = np.zeros(usable.shape) if minus is None else minus[COUNTS].values
     if isinstance(frames, np.ndarray):
-        return np.asarray(kernel(frames, dark, usable))
+        return np.asarray(kernel(frames, base, usable))
     import dask.array as da
 
     bands = frames.rechunk({0: -1, 2: -1})
-    in_bands = [da.from_array(image, chunks=(bands.chunks[1], -1)) for image in (dark, usable)]
+    in_bands = [da.from_array(image, chunks=(bands.chunks[1], -1)) for image in (base, usable)]
     found = da.map_blocks(
         kernel,
         bands,

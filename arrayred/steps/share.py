@@ -19,12 +19,14 @@ class Share(NamedTuple):
     photons : of the noise of the light, of which bright frames have more.
     method : whose share it is where a pixel has fewer frames: as in `share_of`.
     left_out : as in `share_of`.
+    common : of the noise that all frames share, the master's: 1 but for weighted frames.
     """
 
     floor: float
     photons: float
     method: str = "average"
     left_out: tuple[int, int] = (0, 0)
+    common: float = 1.0
 
     @classmethod
     def of_equal(cls, method: str, n_frames: int, left_out: tuple[int, int] = (0, 0)) -> Share:
@@ -85,14 +87,15 @@ def share_of_mean(weights: Sequence[float], flux: Sequence[float], n_sigma: floa
     Examples
     --------
     >>> share_of_mean((1.0, 1.0), (0.5, 1.5), None)
-    Share(floor=0.5, photons=0.5, method='average', left_out=(0, 0))
+    Share(floor=0.5, photons=0.5, method='average', left_out=(0, 0), common=1.0)
     """
     both = list(zip(weights, flux, strict=True))
     total = math.fsum(weight * scale for weight, scale in both)
     factor = 1.0 if n_sigma is None else clip_factor(len(both), n_sigma)
     floor = math.fsum(weight**2 for weight in weights)
     photons = math.fsum(weight**2 * scale for weight, scale in both)
-    return Share(factor * floor / total**2, factor * photons / total**2)
+    common = (math.fsum(weights) / total) ** 2
+    return Share(factor * floor / total**2, factor * photons / total**2, common=common)
 
 
 def share_of_order(method: str, flux: Sequence[float], left_out: tuple[int, int] = (0, 0)) -> Share:
