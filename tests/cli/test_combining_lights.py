@@ -106,7 +106,7 @@ def test_a_night_file_may_ask_for_it(arrayred: Call, night: Path) -> None:
 
 def test_electrons_are_those_of_the_best_estimate_too(night: Path) -> None:
     adu, electrons = (
-        ar.reduce_night(night, ar.Recipe(combine="clip", units=unit))[str(STAR / "combined")]  # type: ignore[arg-type]
+        ar.reduce_night(night, ar.Recipe(combine="clip", units=unit))[str(STAR / "combined")]
         for unit in ("adu", "electron")
     )
     assert np.allclose(electrons.clean, 1.5 * adu.clean)

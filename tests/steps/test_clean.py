@@ -194,7 +194,7 @@ def test_a_spectrum_along_the_columns_is_cleaned_alike(method: Any) -> None:
 def test_the_procedures_own_image_stays() -> None:
     night = scene(3)
     for method in ("median", "clip", "minmax"):
-        how = ar.Cleaning(method)  # type: ignore[arg-type]
+        how = ar.Cleaning(method)
         image = night.cleaned(how)
         plain = ar.combine(night.lights, how.plain, minus=night.dark)
         assert np.array_equal(image.counts, plain.counts)
@@ -230,7 +230,7 @@ def test_missing_pixels_are_as_if_never_taken() -> None:
     frames[1, :, 200:300] = np.nan
     holed = night.lights.assign(counts=(("frame", "y", "x"), frames, {"units": "adu"}))
     for method in ("median", "clip", "minmax"):
-        pulls = night.pulls(ar.Cleaning(method), holed)[:, 200:300]  # type: ignore[arg-type]
+        pulls = night.pulls(ar.Cleaning(method), holed)[:, 200:300]
         assert abs(pulls.mean()) < 0.05
         assert pulls.std() < 1.25  # of the variance of all frames: nothing flagged these
 
