@@ -79,7 +79,7 @@ def test_a_wider_clip_leaves_out_less(arrayred: Call, night: Path) -> None:
 def test_extremes_that_leave_nothing_are_said_before_anything_is_done(
     arrayred: Call, night: Path
 ) -> None:
-    asked = ("--combine", "minmax", "--minmax-high", "2")
+    asked = ("--combine", "minmax", "--minmax-high", "2", "--minmax-low", "1")
     said = arrayred("reduce", night, "-o", "out", *asked, *QUIET)
     assert said.code == 2
     assert "1 lowest and 2 highest" in said.err

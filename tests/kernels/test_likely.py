@@ -149,3 +149,11 @@ def test_lines_that_tell_nothing_are_as_good_as_their_noise() -> None:
     assert line_widths(np.full((3, 4, 50), np.nan), 1).tolist() == [1.0] * 4
     assert line_widths(np.ones((1, 4, 50)), 1).tolist() == [1.0] * 4
     assert line_widths(np.full((3, 2, 5), 1e3), 1).tolist() == [1.0] * 2
+
+
+def test_frames_of_unequal_noise_are_not_left_out_for_the_noise_of_the_centre() -> None:
+    flux = (0.5, 0.5, 2.0)
+    frames = np.random.default_rng(6).normal(0, 8, (3, *SHAPE))
+    three = {"weights": (1.0,) * 3, "noise": NOISE, "widths": np.ones(SHAPE[1])}
+    found = likely_mean(frames, scales=Scales(flux, (0.0,) * 3), **three)
+    assert (found[1] > 0).mean() < 0.02
