@@ -22,6 +22,7 @@ from arrayred.io.masks import read_mask
 from arrayred.model import COUNTS, FRAME, Chunks, turn
 from arrayred.night import Flat, Group, Made, Night, Target, make_plan, open_night
 from arrayred.steps.calibrate import adapt_dark, subtract_dark
+from arrayred.steps.clean import Cleaning, add_clean
 from arrayred.steps.combine import combine, combine_with_peak
 from arrayred.steps.detect import detect_rows
 from arrayred.steps.extract import extract
@@ -241,13 +242,27 @@ def combine_target(
 ) -> xr.Dataset:
     """Return the settled combination of the calibrated lights, with its variance and flags.
 
-    One division by the flat serves them all; the variance follows.
+    One division by the flat serves them all; the variance follows. `counts` is the procedure's own;
+    where the recipe wants more, `clean` is the best estimate.
     """
-    lights = drop_absurd(lights)
-    image = settle(combine_with_peak(lights, recipe.combine, minus=dark))
+    lights, how = drop_absurd(lights), cleaning(recipe)
+    image = settle(combine_with_peak(lights, how.plain, minus=dark))
     image = flag(image, lights, bad=bad_pixels(recipe.bad_pixels, dark))
+    image = add_clean(image, lights, how, minus=dark)
     image = estimate_noise(image, lights, minus=dark)
     return image if flat is None else divide_flat(image, flat)
+
+
+def cleaning(recipe: Recipe) -> Cleaning:
+    """Return how a recipe wants the lights to be combined."""
+    return Cleaning(
+        recipe.combine,
+        recipe.clip_sigma,
+        recipe.minmax_low,
+        recipe.minmax_high,
+        recipe.scale,
+        recipe.weights,
+    )
 
 
 def bad_pixels(wanted: str, dark: xr.Dataset | None) -> NDArray[np.bool_] | None:
@@ -304,9 +319,10 @@ def cut_arc(
     lamps : cube, counts (frame, y, x).
     master : the dark or bias (y, x) to subtract from them, or None.
     spectrum : the star's.
-    recipe : how frames are combined.
+    recipe : how frames are combined: by median if that is wanted, else by average.
     """
-    image = turn(combine_target(lamps, master, recipe))
+    plain = recipe.replace(combine=cleaning(recipe).plain, scale="none", weights="none")
+    image = turn(combine_target(lamps, master, plain))
     return extract(image, detect_rows(image, rows=rows_of(spectrum)))
 
 

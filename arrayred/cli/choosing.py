@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 BESIDE = "night.toml"
 _FIELDS = {
     "combine": "combine",
+    "clip_sigma": "clip_sigma",
+    "minmax_low": "minmax_low",
+    "minmax_high": "minmax_high",
+    "scale": "scale",
+    "weights": "weights",
     "sigma": "n_sigma",
     "background_rows": "background_rows",
     "rows": "rows",
@@ -55,7 +60,18 @@ _NIGHT = (
     wish("--master-flat", type=_PATH, metavar="FILE", help="The one flat to use."),
 )  # fmt: skip
 _RECIPE = (
-    wish("--combine", type=click.Choice(["average", "median"]), help="How lights are combined."),
+    wish("--combine", type=click.Choice(["average", "median", "clip", "minmax"]),
+         help="How lights are combined. [default: average]"),
+    wish("--clip-sigma", type=click.FloatRange(min=1),
+         help="Of clip: sigma of its noise that a value may lie off. [default: 3]"),
+    wish("--minmax-low", type=click.IntRange(min=0),
+         help="Of minmax: how many of the lowest are left out. [default: 1]"),
+    wish("--minmax-high", type=click.IntRange(min=0),
+         help="Of minmax: how many of the highest are left out. [default: 1]"),
+    wish("--scale", type=click.Choice(["flux", "level", "none"]),
+         help="What brings lights to one level before they are compared. [default: flux]"),
+    wish("--weights", type=click.Choice(["none", "noise"]),
+         help="Of lights in a mean: by the inverse variance of their sky. [default: none]"),
     wish("--sigma", type=click.FloatRange(min=0), help="Threshold in standard deviations."),
     wish("--background-rows", type=RowRange(),
          help="The sample that sets the threshold. [default: 1:50]"),

@@ -25,6 +25,7 @@ from arrayred.kernels import flat as kernel
 from arrayred.model import (
     BAD,
     BAD_PIXEL,
+    CLEAN,
     COUNTS,
     DQ,
     FRAME,
@@ -203,7 +204,9 @@ def divide_flat(ds: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
 
 
 def _with_planes(ds: xr.Dataset, divisor: NDArray[np.float64]) -> xr.Dataset:
-    """Return an image whose variance follows its counts, and whose flags tell its bad pixels."""
+    """Return an image whose `clean` and variance follow its counts; flags tell its bad pixels."""
+    if CLEAN in ds:
+        ds = ds.assign({CLEAN: ds[CLEAN].copy(data=kernel.quotient(ds[CLEAN].data, divisor))})
     if VARIANCE in ds:
         ds = ds.assign({VARIANCE: ds[VARIANCE].copy(data=ds[VARIANCE].data / divisor**2)})
     flags = np.where(ds[BAD].values, np.uint8(BAD_PIXEL), np.uint8(0))
