@@ -87,9 +87,14 @@ class Group:
         return sum(known) / len(known) if len(known) == len(self.frames) else None
 
     @property
+    def state(self) -> str:
+        """Return what is gone from every frame: letters of "BDF" (`Frame.state`)."""
+        return self.frames[0].state
+
+    @property
     def is_dark_subtracted(self) -> bool:
         """Tell whether the camera program has already subtracted a dark."""
-        return "D" in self.frames[0].calstat
+        return "D" in self.state
 
     @property
     def n_bytes(self) -> int:

@@ -64,10 +64,7 @@ class Target:
     def calstat(self) -> str:
         """Return the letters of what is corrected when the target is reduced."""
         here = ("BD" if self.dark else "B" if self.bias else "") + ("F" if self.flat else "")
-        before = {letter for frame in self.lights.frames for letter in frame.calstat}
-        if "D" in before:
-            before.add("B")
-        return "".join(letter for letter in "BDF" if letter in {*before, *here})
+        return "".join(letter for letter in "BDF" if letter in self.lights.state + here)
 
 
 @dataclass(frozen=True)
@@ -166,5 +163,6 @@ def served(target: Target) -> str:
         gone = target.lights.is_dark_subtracted
         return ("dark already subtracted" if gone else "no dark") + flat
     if target.dark is None:
-        return f"no dark, only {target.master.title}{flat}"
+        why = "dark already subtracted" if target.lights.is_dark_subtracted else "no dark"
+        return f"{why}, only {target.master.title}{flat}"
     return f"{target.dark.title}{flat}"
