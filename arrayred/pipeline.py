@@ -102,9 +102,12 @@ def reduce_night(
         raise NightError((*plan.problems, *(error for _, error in plan.failed)))
     settings = recipe or Recipe().replace(**opened.file.recipe)
     method, reading = settings.dark_method, Reading(chunks, memory, settings.overscan)
-    masters = {group.key: make_master(group, method, reading) for group in plan.masters}
+    masters: dict[str, xr.Dataset] = {}
+    for group in plan.to_settle:
+        masters[group.key] = make_master(group, method, reading, masters)
     masters |= {key: make_flat(flat, masters, reading) for key, flat in plan.flats.items()}
-    nodes = {f"/masters/{key}": master for key, master in masters.items()}
+    wanted = [*(group.key for group in plan.masters), *plan.flats]
+    nodes = {f"/masters/{key}": masters[key] for key in wanted}
     found: dict[str, RowRange] = {}
     for target in plan.targets:
         master = None if target.master is None else masters[target.master.key]
@@ -120,7 +123,12 @@ def reduce_night(
     return xr.DataTree.from_dict(nodes)
 
 
-def make_master(frames: Group, method: Method, reading: Reading = _USUAL) -> xr.Dataset:
+def make_master(
+    frames: Group,
+    method: Method,
+    reading: Reading = _USUAL,
+    ready: Mapping[str, xr.Dataset] | None = None,
+) -> xr.Dataset:
     """Return the settled master (y, x) of biases or of the darks of one exposure.
 
     Parameters
@@ -129,10 +137,15 @@ def make_master(frames: Group, method: Method, reading: Reading = _USUAL) -> xr.
         other masters.
     method : how frames become one image.
     reading : how frames are read.
+    ready : masters that are settled already, by key: what is made of them reads no frame again.
     """
     if isinstance(frames, Made):
-        dark = make_master(frames.dark, method, reading)
-        bias = None if frames.bias is None else make_master(frames.bias, method, reading)
+        known = ready or {}
+        dark, *others = (
+            known[part.key] if part.key in known else make_master(part, method, reading)
+            for part in frames.parts
+        )
+        bias = others[0] if others else None
         kept = {"has_bias": frames.has_bias, "keep_bias": frames.keep_bias}
         return adapt_dark(dark, bias, factor=frames.factor, **kept)
     cube = reading.open(frames)

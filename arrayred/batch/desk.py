@@ -6,7 +6,7 @@ This is the only place that catches errors: one target's failure is not another'
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +90,10 @@ def reduce_to(
         reading = Reading(chunks, order.memory, recipe.overscan)
         desk = _Desk(recipe, order, cards, aside.submit(examine, frames), reading)
         yield from (Outcome(name, error=error) for name, error in plan.failed)
-        masters = {group.key: desk.make_master(group) for group in plan.masters}
+        wanted = {group.key for group in plan.masters}
+        masters: dict[str, xr.Dataset | ArrayredError] = {}
+        for group in plan.to_settle:
+            masters[group.key] = desk.make_master(group, masters, write=group.key in wanted)
         masters |= {key: desk.make_flat(flat, masters) for key, flat in plan.flats.items()}
         found: dict[str, RowRange] = {}
         for target in plan.targets:
@@ -110,12 +113,22 @@ class _Desk:
     checksums: Future[Examined]
     reading: Reading
 
-    def make_master(self, group: Group) -> xr.Dataset | ArrayredError:
-        """Return a settled master, written unless it came as a file; or what went wrong."""
+    def make_master(
+        self, group: Group, masters: Mapping[str, xr.Dataset | ArrayredError], *, write: bool
+    ) -> xr.Dataset | ArrayredError:
+        """Return a settled master, written unless it came as a file; or what went wrong.
+
+        Parameters
+        ----------
+        group : its frames, or what it is made of.
+        masters : those that are settled already, its parts among them.
+        write : it is one of the night's products.
+        """
         try:
-            master = make_master(group, self.recipe.dark_method, self.reading)
+            ready = _ready(masters, group.parts)
+            master = make_master(group, self.recipe.dark_method, self.reading, ready)
             checksums = required(self.checksums.result(), group.inputs)
-            if not group.is_master:
+            if write and not group.is_master:
                 story = story_of_master(group, self.recipe.dark_method, checksums)
                 content = image_file(master, story, group.master_name, self.recipe.output_dtype)
                 self._publish("masters", content)
@@ -128,9 +141,7 @@ class _Desk:
     ) -> xr.Dataset | ArrayredError:
         """Return a settled master flat, written unless it came as one; or what went wrong."""
         try:
-            ready = {group.key: _require(masters, group) for group in flat.masters}
-            darks = {key: dark for key, dark in ready.items() if dark is not None}
-            master = make_flat(flat, darks, self.reading)
+            master = make_flat(flat, _ready(masters, flat.masters), self.reading)
             if not flat.is_finished:
                 story = story_of_flat(flat, required(self.checksums.result(), flat.inputs))
                 name, dtype = flat.master_name, self.recipe.output_dtype
@@ -225,6 +236,14 @@ class _Desk:
         paths = {self.order.out / folder / name: content for name, content in files.items()}
         publish(paths, overwrite=self.order.overwrite)
         return list(paths)
+
+
+def _ready(
+    masters: Mapping[str, xr.Dataset | ArrayredError], groups: Iterable[Group]
+) -> dict[str, xr.Dataset]:
+    """Return the masters of groups by key, or raise what went wrong with one of them."""
+    found = {group.key: _require(masters, group) for group in groups}
+    return {key: master for key, master in found.items() if master is not None}
 
 
 def _require(

@@ -71,6 +71,11 @@ class Group:
         return self.frames
 
     @property
+    def parts(self) -> tuple[Group, ...]:
+        """Return the groups whose images it is made of; none: it is made of its own frames."""
+        return ()
+
+    @property
     def exptime(self) -> float:
         """Return the exposure of one frame, s."""
         return self.frames[0].exptime or 0.0

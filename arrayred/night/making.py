@@ -82,6 +82,11 @@ class Made(Group):
         """Return the frames of the darks and of the biases."""
         return (*self.frames, *(self.bias.frames if self.bias else ()))
 
+    @property
+    def parts(self) -> tuple[Group, ...]:
+        """Return the darks and, where they are needed, the biases."""
+        return (self.dark,) if self.bias is None else (self.dark, self.bias)
+
 
 def dark_for(lights: Group, calibrations: Calibrations, recipe: Recipe) -> Group:
     """Return the darks that serve frames as they are, or one made for them.

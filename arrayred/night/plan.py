@@ -111,6 +111,12 @@ class Plan:
         return "\n".join([*lines, *(f"problem: {problem}" for problem in self.problems)])
 
     @property
+    def to_settle(self) -> tuple[Group, ...]:
+        """Return the masters, each once and behind those that it is made of."""
+        in_order = [group for master in self.masters for group in (*master.parts, master)]
+        return tuple({group.key: group for group in in_order}.values())
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """Return what is odd about the night, and what is not ideal about its targets."""
         own = (f"{target.name}: {r}" for target in self.targets for r in target.remarks)
