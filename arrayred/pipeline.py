@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.config import Method, Overscan, Recipe, RowRange
+from arrayred.config import BETRAYED_BY, Method, Overscan, Recipe, RowRange
 from arrayred.errors import InputError, NightError
 from arrayred.io.masks import read_mask
-from arrayred.model import COUNTS, FRAME, Chunks, turn
+from arrayred.io.reopen import open_product
+from arrayred.model import COUNTS, FRAME, VARIANCE, Chunks, turn
 from arrayred.night import Flat, Group, Made, Night, Target, make_plan, open_night
 from arrayred.steps.calibrate import adapt_dark, subtract_dark
 from arrayred.steps.combine import combine, combine_with_peak
@@ -27,6 +28,7 @@ from arrayred.steps.detect import detect_rows
 from arrayred.steps.extract import extract
 from arrayred.steps.flag import drop_absurd, find_bad_pixels, flag
 from arrayred.steps.flat import combine_flats, divide_flat, flat_level, normalise_flat, with_bad
+from arrayred.steps.flat_noise import estimate_flat_noise
 from arrayred.steps.noise import estimate_noise, measure_noise
 from arrayred.steps.overscan import subtract_overscan, trim
 from arrayred.steps.sky import subtract_sky
@@ -166,7 +168,9 @@ def _with_number(master: xr.Dataset, frames: Group) -> xr.Dataset:
 def make_flat(
     flat: Flat, masters: Mapping[str, xr.Dataset], reading: Reading = _USUAL
 ) -> xr.Dataset:
-    """Return the settled master flat (y, x), about 1, with the coordinate `bad`.
+    """Return the settled master flat (y, x), about 1, with `variance` and the coordinate `bad`.
+
+    Its own noise is known where its frames are at hand, or its file tells it (UNCERT).
 
     Parameters
     ----------
@@ -176,11 +180,25 @@ def make_flat(
     """
     cube = reading.open(flat.frames)
     if flat.is_finished:
-        return with_bad(settle(cube.isel({FRAME: 0})))
+        return with_bad(_with_own_noise(settle(cube.isel({FRAME: 0})), flat.frames))
     darks = [None if group is None else masters[group.key] for group in flat.darks]
     singles = [calibrate(cube.isel({FRAME: [i]}), dark) for i, dark in enumerate(darks)]
     levels = [flat_level(settle(single.isel({FRAME: 0}))) for single in singles]
-    return normalise_flat(settle(combine_flats(cube, levels, darks))).assign_attrs(kind="flat")
+    image = settle(combine_flats(cube, levels, darks))
+    if not flat.frames.is_master:
+        image = estimate_flat_noise(image, cube, levels, darks)
+    return normalise_flat(image).assign_attrs(kind="flat")
+
+
+def _with_own_noise(master: xr.Dataset, frames: Group) -> xr.Dataset:
+    """Return a master that arrayred made with the noise that its file tells, if it does."""
+    image = frames.frames[0].image
+    if image.packing != "plain":
+        return master
+    product = open_product(image.source.path)
+    if VARIANCE not in product or product[VARIANCE].shape != master[COUNTS].shape:
+        return master
+    return master.assign({VARIANCE: product[VARIANCE].variable})
 
 
 def recipe_for(target: Target, found: Mapping[str, RowRange]) -> Recipe:
@@ -258,22 +276,27 @@ def combine_target(
     """
     lights = drop_absurd(lights)
     image = settle(combine_with_peak(lights, recipe.combine, minus=dark))
-    image = flag(image, lights, bad=bad_pixels(recipe.bad_pixels, dark))
+    image = flag(image, lights, bad=bad_pixels(recipe.bad_pixels, dark, flat))
     image = estimate_noise(image, lights, minus=dark)
     return image if flat is None else divide_flat(image, flat)
 
 
-def bad_pixels(wanted: str, dark: xr.Dataset | None) -> NDArray[np.bool_] | None:
-    """Return which pixels of the detector are bad: those of a file, or those the dark betrays.
+def bad_pixels(
+    wanted: str, dark: xr.Dataset | None, flat: xr.Dataset | None = None
+) -> NDArray[np.bool_] | None:
+    """Return which pixels of the detector are bad: those of a file, or those that masters betray.
 
     Parameters
     ----------
-    wanted : a file's name; "dark"; or "" for none.
-    dark : the master dark (y, x) or None.
+    wanted : a file's name; "dark", "flat" or "dark+flat"; or "" for none.
+    dark, flat : the masters (y, x); what is None betrays nothing.
     """
-    if wanted == "dark":
-        return None if dark is None else find_bad_pixels(dark)
-    return read_mask(wanted) if wanted else None
+    if wanted not in BETRAYED_BY:
+        return read_mask(wanted) if wanted else None
+    masters = {"dark": dark, "flat": flat}
+    known = [masters[kind] for kind in BETRAYED_BY[wanted]]
+    found = [find_bad_pixels(master) for master in known if master is not None]
+    return np.logical_or.reduce(found) if found else None
 
 
 def in_units(product: xr.Dataset, recipe: Recipe) -> xr.Dataset:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from arrayred.config import NightFile, Recipe, TargetFile
+from arrayred.config import BETRAYED_BY, NightFile, Recipe, TargetFile
 from arrayred.config.toml import errors_name, require_known
 from arrayred.errors import MismatchError, NoDarkError, UnknownGainError, UsageError
 from arrayred.io.frames import Frame
@@ -180,16 +180,18 @@ def _for_window(recipe: Recipe, lights: Group) -> Recipe:
 
 
 def _with_flat(target: Target, flats: Sequence[Flat]) -> Target:
-    """Return a target with the flat that serves it, or with why none does."""
+    """Return a target with the flat that serves it, or with why none does and what that means."""
     own = target.recipe
     if own.units == "electron":
         for frame in target.lights.frames:
             if frame.gain is None:
                 raise UnknownGainError.of(frame.path)
-    if not (own.flat and flats):
-        return target
-    flat, remarks = match_flat(target.lights, flats)
-    return replace(target, flat=flat, remarks=(*target.remarks, *remarks))
+    flat, remarks = match_flat(target.lights, flats) if own.flat and flats else (None, ())
+    target = replace(target, flat=flat, remarks=(*target.remarks, *remarks))
+    there = {"dark": target.master, "flat": target.flat}
+    unknown = [kind for kind in BETRAYED_BY.get(own.bad_pixels, ()) if there[kind] is None]
+    told = tuple(f"there is no {kind} that could betray bad pixels" for kind in unknown)
+    return replace(target, remarks=(*target.remarks, *told))
 
 
 def _with_lamps(

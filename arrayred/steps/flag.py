@@ -229,7 +229,8 @@ def find_bad_pixels(image: xr.Dataset) -> Mask:
 
     Parameters
     ----------
-    image : counts (y, x) of a master dark or flat, settled.
+    image : counts (y, x) of a master dark or flat, settled. What is no number, as where a lamp gave
+        no light, is not judged.
 
     Returns
     -------
@@ -238,4 +239,8 @@ def find_bad_pixels(image: xr.Dataset) -> Mask:
     import ccdproc
 
     check_image(image)
-    return np.asarray(ccdproc.ccdmask(image[COUNTS].values), np.bool_)
+    values = image[COUNTS].values
+    judged = np.isfinite(values)
+    if not judged.all():
+        values = np.where(judged, values, np.median(values[judged]) if judged.any() else 0.0)
+    return np.asarray(ccdproc.ccdmask(values) & judged, np.bool_)

@@ -12,7 +12,8 @@ own noise is common to all n frames and comes once, after the combination: on th
 this the sky scatters by 11.2 counts, 9.2 if it is taken for independent.
 
 `steps.floor` tells where r comes from; `level` is the light that r holds already. A flat divides
-the combined image last, and its variance by its square; the flat's own noise is added then.
+the combined image last, and its variance by its square; the flat's own noise, common to all frames
+as well (`steps.flat_noise`), is added then, once.
 
 The estimate follows the count it belongs to, so low counts are thought a little too certain: means
 weighted by it come out low by half a sigma divided by the noise in electrons, 0.01 sigma at 50.
@@ -28,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.errors import UsageError
+from arrayred.kernels.flat import quotient_variance
 from arrayred.kernels.noise import (
     finite_median,
     frame_variance,
@@ -155,7 +157,8 @@ def estimate_noise(
     master = _of_master(minus, floor)
     variance = _variance(undivided, lights, floor, master, _Scale(share, gain))
     if flat is not None:
-        _divide(variance, image, flat)
+        of_flat = flat[VARIANCE].values if VARIANCE in flat else None
+        variance = quotient_variance(variance, image[COUNTS].values, flat[COUNTS].values, of_flat)
     units = image[COUNTS].attrs.get("units", "adu")
     attrs = {"units": f"{units}2", "long_name": "variance of a pixel"}
     sigma = f"noise of a pixel without light {math.sqrt(floor.variance):.4g} {units} a frame"
@@ -168,15 +171,6 @@ def _undone(image: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
     """Return an image as it was before it was divided by a flat."""
     counts = image[COUNTS]
     return image.assign({COUNTS: counts.copy(data=counts.values * flat[COUNTS].values)})
-
-
-def _divide(variance: NDArray[np.float32], image: xr.Dataset, flat: xr.Dataset) -> None:
-    """Divide a variance by the square of a flat, and add what the flat's own noise does."""
-    response = flat[COUNTS].values
-    with np.errstate(divide="ignore", invalid="ignore"):
-        variance /= response**2
-        if VARIANCE in flat:
-            variance += (image[COUNTS].values / response) ** 2 * flat[VARIANCE].values
 
 
 def _variance(
