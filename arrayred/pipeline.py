@@ -29,7 +29,8 @@ from arrayred.steps.extract import extract
 from arrayred.steps.flag import drop_absurd, find_bad_pixels, flag
 from arrayred.steps.flat import combine_flats, divide_flat, flat_level, normalise_flat, with_bad
 from arrayred.steps.flat_noise import estimate_flat_noise
-from arrayred.steps.noise import estimate_noise, measure_noise
+from arrayred.steps.frames import FramePlanes, planes_of_frames, with_planes
+from arrayred.steps.noise import estimate_noise, measure_noise, noise_of_frames
 from arrayred.steps.overscan import subtract_overscan, trim
 from arrayred.steps.sky import subtract_sky
 from arrayred.steps.units import to_electrons
@@ -254,17 +255,43 @@ def reduce_target(
         The sky band lies off the image.
     """
     combined = combine_target(lights, dark, recipe, flat)
-    products = {"calibrated": calibrate(lights, dark, flat)} if recipe.calibrated else {}
+    products = {}
+    if recipe.calibrated:
+        products["calibrated"] = calibrate(lights, dark, flat, judge_frames(lights, dark, combined))
     products |= {"combined": combined, "spectrum": extract_spectrum(combined, recipe)}
     return {name: in_units(product, recipe) for name, product in products.items()}
 
 
+def judge_frames(lights: xr.Dataset, dark: xr.Dataset | None, combined: xr.Dataset) -> FramePlanes:
+    """Return what noise and flags of single frames are made of, once for all frames of a target.
+
+    Parameters
+    ----------
+    lights, dark : as in `reduce_target`.
+    combined : of `combine_target`, whose flags tell bad pixels and where saturation begins.
+    """
+    cube = lights if dark is None else subtract_dark(lights, dark)
+    return planes_of_frames(combined, noise_of_frames(cube, lights, minus=dark))
+
+
 def calibrate(
-    lights: xr.Dataset, dark: xr.Dataset | None, flat: xr.Dataset | None = None
+    lights: xr.Dataset,
+    dark: xr.Dataset | None,
+    flat: xr.Dataset | None = None,
+    judged: FramePlanes | None = None,
 ) -> xr.Dataset:
-    """Return the calibrated frames, as lazy as the lights."""
-    less_dark = lights if dark is None else subtract_dark(lights, dark)
-    return less_dark if flat is None else divide_flat(less_dark, flat)
+    """Return the calibrated frames, as lazy as the lights.
+
+    Parameters
+    ----------
+    lights, dark, flat : as in `reduce_target`.
+    judged : of `judge_frames`; then each frame has its own `variance`, if that is known, and `dq`.
+        The variance is the frame's own and that of the masters, which all frames have in common.
+    """
+    lights = lights if judged is None else drop_absurd(lights)
+    cube = lights if dark is None else subtract_dark(lights, dark)
+    cube = cube if judged is None else with_planes(cube, lights, judged)
+    return cube if flat is None else divide_flat(cube, flat)
 
 
 def combine_target(
@@ -351,7 +378,8 @@ def settle(image: xr.Dataset) -> xr.Dataset:
 
     Parameters
     ----------
-    image : counts (y, x), eager or chunked. All its variables are computed in one pass.
+    image : counts (y, x), or single frames (frame, y, x), eager or chunked. All its variables are
+        computed in one pass.
     """
     computed = image if isinstance(image[COUNTS].data, np.ndarray) else image.compute()
     counts = computed[COUNTS]

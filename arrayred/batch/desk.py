@@ -6,9 +6,10 @@ This is the only place that catches errors: one target's failure is not another'
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,10 +37,12 @@ from arrayred.pipeline import (
     cut_arc,
     extract_spectrum,
     in_units,
+    judge_frames,
     make_flat,
     make_master,
     recipe_for,
     rows_of,
+    settle,
 )
 
 if TYPE_CHECKING:
@@ -187,7 +190,9 @@ class _Desk:
                 recipe.output_dtype,
             )
             if recipe.calibrated:
-                for name, content in _calibrated(lights, master, flat, story, recipe):
+                judged = judge_frames(lights, master, combined)
+                one_by_one = partial(calibrate, dark=master, flat=flat, judged=judged)
+                for name, content in _calibrated(lights, one_by_one, story, recipe):
                     written += self._publish(f"targets/{target.name}/calibrated", {name: content})
             spectrum = extract_spectrum(combined, recipe)
             files |= spectrum_files(in_units(spectrum, recipe), story, target.name, spectrum)
@@ -257,15 +262,11 @@ def _require(
 
 
 def _calibrated(
-    lights: xr.Dataset,
-    master: xr.Dataset | None,
-    flat: xr.Dataset | None,
-    story: Story,
-    recipe: Recipe,
+    lights: xr.Dataset, calibrated: Callable[[xr.Dataset], xr.Dataset], story: Story, recipe: Recipe
 ) -> Iterator[tuple[str, Content]]:
     """Yield the calibrated frames as files, one at a time so that only one is held."""
     for i, frame in enumerate(story.frames):
-        one = in_units(calibrate(lights.isel({FRAME: [i]}), master, flat), recipe)
+        one = in_units(settle(calibrated(lights.isel({FRAME: [i]}))), recipe)
         yield from calibrated_files(
             one, dataclasses.replace(story, frames=[frame]), recipe.output_dtype
         )

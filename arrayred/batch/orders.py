@@ -136,8 +136,8 @@ def _bytes_to_write(plan: Plan, recipe: Recipe) -> int:
         n_bytes += 2 * _pixels(flat.frames) * _width(recipe) * (not flat.is_finished)
     for target in plan.targets:
         own, lights = _width(target.recipe), target.lights
-        n_bytes += _pixels(lights) * (2 * own + _FLAG_BYTES)
-        n_bytes += _pixels(lights) * own * target.recipe.calibrated * len(lights.frames)
+        n_images = 1 + target.recipe.calibrated * len(lights.frames)
+        n_bytes += n_images * _pixels(lights) * (2 * own + _FLAG_BYTES)
     return n_bytes
 
 

@@ -55,7 +55,7 @@ class Recipe:
         "clipped" is above, cut at the image's edge without a word, as the procedure does.
     sky_per_bright_row : divide the sky-subtracted sum by the number of bright rows instead of the
         number of rows summed.
-    calibrated : keep the calibrated frames as well.
+    calibrated : keep the calibrated frames as well, each with its noise and flags.
     bad_pixels : a FITS image whose pixels other than 0 are bad, beside the file that names it;
         "dark", "flat", "dark+flat": those that behave unlike their neighbours in these masters;
         "": none.

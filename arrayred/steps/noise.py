@@ -81,6 +81,23 @@ class _OfMaster(NamedTuple):
     note: str = ""
 
 
+class FrameNoise(NamedTuple):
+    """What the variance of each frame of a target is made of.
+
+    Parameters
+    ----------
+    floor : of a pixel without light (y, x), the master's own and that of hot pixels included.
+    level : the light that is in it already.
+    per_photon : counts per electron; 0 where photon noise is left out.
+    note : who says so.
+    """
+
+    floor: NDArray[np.float32]
+    level: float
+    per_photon: float
+    note: str
+
+
 class _Scale(NamedTuple):
     """What a combination makes of a frame's variance, and the gain, electrons per count or None."""
 
@@ -165,6 +182,36 @@ def estimate_noise(
     line = f"variance: {sigma}, {floor.told_by}; gain {gain_by}{master.note}"
     image = note_history(image.assign({VARIANCE: ((Y, X), variance, attrs)}), line)
     return image.assign_attrs(_effective(floor, gain, share))
+
+
+def noise_of_frames(
+    cube: xr.Dataset, lights: xr.Dataset, *, minus: xr.Dataset | None = None
+) -> FrameNoise | None:
+    """Return what the variance of calibrated frames is made of; None where nothing tells it.
+
+    A frame has its own noise and that of the master. The master's is the same in all frames, so
+    that combining them by these variances would count it as often as there are frames.
+
+    Parameters
+    ----------
+    cube : calibrated, not yet divided by a flat: counts (frame, y, x), eager or chunked.
+    lights : the same frames raw.
+    minus : the master (y, x) that was subtracted, of `measure_noise`.
+    """
+    first = cube.isel({FRAME: 0})
+    gain, gain_by = find_gain(first, lights, minus)
+    floor = find_floor(first, lights, minus, gain)
+    if floor is None:
+        return None
+    master = _of_master(minus, floor)
+    without_light = floor.variance + master.share * master.variance
+    plane = np.full(first[COUNTS].shape, without_light, np.float32)
+    per_photon = _Scale(1.0, gain).per_photon
+    plane.flat[master.where] += (1.0 + master.share) * per_photon * master.charge
+    units = cube[COUNTS].attrs.get("units", "adu")
+    sigma = f"{math.sqrt(floor.variance):.4g} {units}, {floor.told_by}"
+    note = f"variance of a frame: without light {sigma}; gain {gain_by}{master.note}"
+    return FrameNoise(plane, floor.level, per_photon, note)
 
 
 def _undone(image: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.nddata import CCDData
 
 from arrayred.io.raw import write_frames
 from arrayred.simulate import Detector, Lamps, SimulatedNight, Star
@@ -59,6 +60,21 @@ def test_calibrated_frames_are_divided_too(frames: Path, arrayred: Call) -> None
     each = [image(str(path)) for path in sorted(folder.iterdir())]
     np.testing.assert_allclose(np.mean([e[0] for e in each], axis=0), combined, atol=2e-3)
     assert {header["CALSTAT"] for _, header in each} == {"BDF"}
+
+
+def test_calibrated_frames_carry_their_own_noise_and_flags(frames: Path, arrayred: Call) -> None:
+    reduced(arrayred, "--save-calibrated", "--memory", "2M")
+    folder = Path("out/targets/Simulated_star/calibrated")
+    bits = []
+    for path in folder.iterdir():
+        frame = CCDData.read(path, hdu_flags="DQ")
+        assert 0.9 < np.std(frame.data[:60] - np.median(frame.data[:60])) / np.median(
+            frame.uncertainty.array[:60]
+        ) < 1.1  # fmt: skip
+        assert np.array_equal(frame.mask, frame.flags != 0)
+        bits.append(frame.flags)
+    assert len(bits) == 3
+    assert np.array_equal(np.bitwise_or.reduce(bits), fits.getdata(f"{STAR}combined.fits", "DQ"))
 
 
 @pytest.mark.parametrize("how", ["--master-flat", "--calibrations"])
