@@ -29,8 +29,8 @@ from arrayred.steps.extract import extract
 from arrayred.steps.flag import drop_absurd, find_bad_pixels, flag
 from arrayred.steps.flat import combine_flats, divide_flat, flat_level, normalise_flat, with_bad
 from arrayred.steps.flat_noise import estimate_flat_noise
-from arrayred.steps.frames import FramePlanes, planes_of_frames, with_planes
-from arrayred.steps.noise import estimate_noise, measure_noise, noise_of_frames
+from arrayred.steps.frames import FramePlanes, judge_frames, with_planes
+from arrayred.steps.noise import estimate_noise, measure_noise
 from arrayred.steps.overscan import subtract_overscan, trim
 from arrayred.steps.sky import subtract_sky
 from arrayred.steps.units import to_electrons
@@ -260,18 +260,6 @@ def reduce_target(
         products["calibrated"] = calibrate(lights, dark, flat, judge_frames(lights, dark, combined))
     products |= {"combined": combined, "spectrum": extract_spectrum(combined, recipe)}
     return {name: in_units(product, recipe) for name, product in products.items()}
-
-
-def judge_frames(lights: xr.Dataset, dark: xr.Dataset | None, combined: xr.Dataset) -> FramePlanes:
-    """Return what noise and flags of single frames are made of, once for all frames of a target.
-
-    Parameters
-    ----------
-    lights, dark : as in `reduce_target`.
-    combined : of `combine_target`, whose flags tell bad pixels and where saturation begins.
-    """
-    cube = lights if dark is None else subtract_dark(lights, dark)
-    return planes_of_frames(combined, noise_of_frames(cube, lights, minus=dark))
 
 
 def calibrate(

@@ -37,13 +37,13 @@ from arrayred.pipeline import (
     cut_arc,
     extract_spectrum,
     in_units,
-    judge_frames,
     make_flat,
     make_master,
     recipe_for,
     rows_of,
     settle,
 )
+from arrayred.steps.frames import judge_frames
 
 if TYPE_CHECKING:
     import xarray as xr

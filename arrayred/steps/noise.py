@@ -63,7 +63,7 @@ Indices = NDArray[np.intp]
 Values = NDArray[np.float64]
 
 
-class _OfMaster(NamedTuple):
+class OfMaster(NamedTuple):
     """What the master adds: its share of the variance of one of its frames, and hot pixels.
 
     Parameters
@@ -79,23 +79,6 @@ class _OfMaster(NamedTuple):
     where: Indices
     charge: Values
     note: str = ""
-
-
-class FrameNoise(NamedTuple):
-    """What the variance of each frame of a target is made of.
-
-    Parameters
-    ----------
-    floor : of a pixel without light (y, x), the master's own and that of hot pixels included.
-    level : the light that is in it already.
-    per_photon : counts per electron; 0 where photon noise is left out.
-    note : who says so.
-    """
-
-    floor: NDArray[np.float32]
-    level: float
-    per_photon: float
-    note: str
 
 
 class _Scale(NamedTuple):
@@ -171,7 +154,7 @@ def estimate_noise(
     floor = find_floor(undivided, lights, minus, gain)
     if floor is None:
         return note_history(image, "variance unknown: nothing tells the noise of a frame")
-    master = _of_master(minus, floor)
+    master = part_of_master(minus, floor)
     variance = _variance(undivided, lights, floor, master, _Scale(share, gain))
     if flat is not None:
         of_flat = flat[VARIANCE].values if VARIANCE in flat else None
@@ -184,36 +167,6 @@ def estimate_noise(
     return image.assign_attrs(_effective(floor, gain, share))
 
 
-def noise_of_frames(
-    cube: xr.Dataset, lights: xr.Dataset, *, minus: xr.Dataset | None = None
-) -> FrameNoise | None:
-    """Return what the variance of calibrated frames is made of; None where nothing tells it.
-
-    A frame has its own noise and that of the master. The master's is the same in all frames, so
-    that combining them by these variances would count it as often as there are frames.
-
-    Parameters
-    ----------
-    cube : calibrated, not yet divided by a flat: counts (frame, y, x), eager or chunked.
-    lights : the same frames raw.
-    minus : the master (y, x) that was subtracted, of `measure_noise`.
-    """
-    first = cube.isel({FRAME: 0})
-    gain, gain_by = find_gain(first, lights, minus)
-    floor = find_floor(first, lights, minus, gain)
-    if floor is None:
-        return None
-    master = _of_master(minus, floor)
-    without_light = floor.variance + master.share * master.variance
-    plane = np.full(first[COUNTS].shape, without_light, np.float32)
-    per_photon = _Scale(1.0, gain).per_photon
-    plane.flat[master.where] += (1.0 + master.share) * per_photon * master.charge
-    units = cube[COUNTS].attrs.get("units", "adu")
-    sigma = f"{math.sqrt(floor.variance):.4g} {units}, {floor.told_by}"
-    note = f"variance of a frame: without light {sigma}; gain {gain_by}{master.note}"
-    return FrameNoise(plane, floor.level, per_photon, note)
-
-
 def _undone(image: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
     """Return an image as it was before it was divided by a flat."""
     counts = image[COUNTS]
@@ -221,7 +174,7 @@ def _undone(image: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
 
 
 def _variance(
-    image: xr.Dataset, lights: xr.Dataset, floor: Floor, master: _OfMaster, scale: _Scale
+    image: xr.Dataset, lights: xr.Dataset, floor: Floor, master: OfMaster, scale: _Scale
 ) -> NDArray[np.float32]:
     """Return the variance of a combined image (y, x)."""
     share, per_photon = scale.share, scale.per_photon
@@ -262,21 +215,21 @@ def share_of(method: str, n_frames: int) -> float:
     )
 
 
-def _of_master(minus: xr.Dataset | None, floor: Floor) -> _OfMaster:
+def part_of_master(minus: xr.Dataset | None, floor: Floor) -> OfMaster:
     """Return what a master adds; that of a bias has a pattern, but no charge."""
     nowhere, nothing = np.empty(0, np.intp), np.empty(0, np.float64)
     if minus is None:
-        return _OfMaster(0.0, 0.0, nowhere, nothing)
+        return OfMaster(0.0, 0.0, nowhere, nothing)
     variance, share = minus.attrs.get("noise", math.sqrt(floor.variance)) ** 2, 0.0
     note = "; the master's own noise is unknown and left out"
     if "n_frames" in minus.coords:
         method = minus["method"].item() if "method" in minus.coords else "median"
         share, note = share_of(method, int(minus["n_frames"].item())), ""
     if kind_of_master(minus) == "bias":
-        return _OfMaster(share, variance, nowhere, nothing, note)
+        return OfMaster(share, variance, nowhere, nothing, note)
     counts, level = minus[COUNTS].values, finite_median(sample_of(minus))
     where = np.flatnonzero(counts > level + _HOT * math.sqrt(variance * (share or 1.0)))
-    return _OfMaster(share, variance, where, counts.flat[where] - level, note)
+    return OfMaster(share, variance, where, counts.flat[where] - level, note)
 
 
 def _lacking(image: xr.Dataset, lights: xr.Dataset) -> Iterator[tuple[Indices, Values]]:

@@ -8,7 +8,8 @@ from plain import write_image
 from script import run
 
 import arrayred as ar
-from arrayred.pipeline import calibrate, judge_frames, settle
+from arrayred.pipeline import calibrate, settle
+from arrayred.steps.frames import judge_frames
 
 
 def combine(files, method, master):
