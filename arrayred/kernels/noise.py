@@ -160,7 +160,7 @@ def light_variance(
 def frame_variances(
     block: Pixels, floor: Pixels, *, level: float, per_count: float
 ) -> NDArray[np.float32]:
-    """Return ``floor + per_count * max(counts - level, 0)`` of each frame.
+    """Return ``floor + per_count * max(counts - level, 0)`` of each frame, strip by strip.
 
     Parameters
     ----------
@@ -176,9 +176,11 @@ def frame_variances(
     """
     variance = np.empty(block.shape, np.float32)
     for frame, out in zip(block, variance, strict=True):
-        light = np.subtract(frame, level, dtype=np.float64)
-        np.maximum(light, 0.0, out=light)
-        out[...] = light * per_count + floor
+        for rows in strips(frame[np.newaxis], _PIXELS):
+            light = np.subtract(frame[rows], level, dtype=np.float64)
+            np.maximum(light, 0.0, out=light)
+            light *= per_count
+            np.add(light, floor[rows], out=out[rows], casting="same_kind")
     return variance
 
 
