@@ -117,7 +117,7 @@ def test_a_master_flat_of_another_program_is_taken_for_certain(
     frames: Path, arrayred: Call, tmp_path: Path, cards: dict[str, Any]
 ) -> None:
     lamp = np.full((130, 70), 5000.0, np.float32)
-    header = fits.Header({"IMAGETYP": "Master Flat", "CALSTAT": "BDM", "EXPTIME": 10.0, **cards})
+    header = fits.Header({"IMAGETYP": "Master Flat", "CALSTAT": "BDM", "EGAIN": 1.5, **cards})
     fits.writeto(tmp_path / "f.fits", lamp, header)
     reduced(arrayred, "--no-flat")
     before = fits.getdata(f"{STAR}combined.fits", "UNCERT")
