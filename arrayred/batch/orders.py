@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from arrayred.config import Recipe
+from arrayred.config import BETRAYED_BY, Recipe
 from arrayred.config.nightfile import CARDS
 from arrayred.config.toml import errors_name
 from arrayred.errors import MismatchError, MissingCardsError, NightError, UsageError
@@ -129,7 +129,7 @@ def _require_frames(target: Target) -> None:
 def _require_mask(target: Target) -> None:
     """Raise an error unless the mask of bad pixels, if any, is that of the target's frames."""
     path = target.recipe.bad_pixels
-    if path in ("", "dark"):
+    if path in ("", *BETRAYED_BY):
         return
     shape, wanted = read_mask(path).shape, target.lights.frames[0].shape
     if shape != wanted:
@@ -147,11 +147,13 @@ def _bytes_to_write(plan: Plan, recipe: Recipe) -> int:
     n_bytes = 0
     for group in plan.masters:
         n_bytes += _pixels(group) * _width(recipe) * (not group.is_master)
+    for flat in plan.flats.values():
+        n_bytes += 2 * _pixels(flat.frames) * _width(recipe) * (not flat.is_finished)
     for target in plan.targets:
         own, lights = _width(target.recipe), target.lights
-        n_bytes += _pixels(lights) * (2 * own + _FLAG_BYTES)
+        n_images = 1 + target.recipe.calibrated * len(lights.frames)
+        n_bytes += n_images * _pixels(lights) * (2 * own + _FLAG_BYTES)
         n_bytes += _pixels(lights) * (own + 1) * (not cleaning(target.recipe).is_plain)
-        n_bytes += _pixels(lights) * own * target.recipe.calibrated * len(lights.frames)
     return n_bytes
 
 

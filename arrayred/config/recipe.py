@@ -16,6 +16,8 @@ Method = Literal["average", "median"]
 Combination = Literal["average", "median", "clip", "minmax"]
 Overscan = Literal["mean", "median", "off"]
 RowRange = tuple[int, int]
+BETRAYED_BY = {"dark": ("dark",), "flat": ("flat",), "dark+flat": ("dark", "flat")}
+"""What `bad_pixels` may be instead of a file: the masters in which bad pixels stand out."""
 PER_NIGHT = frozenset({"dark_method", "keep_duplicates", "max_frame_mb", "overscan"})
 """Settings that cannot differ between the targets of a night."""
 
@@ -75,9 +77,10 @@ class Recipe:
         "clipped" is above, cut at the image's edge without a word, as the procedure does.
     sky_per_bright_row : divide the sky-subtracted sum by the number of bright rows instead of the
         number of rows summed.
-    calibrated : keep the calibrated frames as well.
+    calibrated : keep the calibrated frames as well, each with its noise and flags.
     bad_pixels : a FITS image whose pixels other than 0 are bad, beside the file that names it;
-        "dark": those that behave unlike their neighbours in the master dark; "": none.
+        "dark", "flat", "dark+flat": those that behave unlike their neighbours in these masters;
+        "": none.
     units : of images and spectra; "electron" needs the gain. The text tables are in adu always.
     output_dtype : the type in which images are written. Tables are float64 always.
 
@@ -199,7 +202,7 @@ class Recipe:
 def paths_beside(path: Path | None, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings that stand in a file, paths in them as seen from here."""
     named = settings.get("bad_pixels", "")
-    if path is None or named in ("", "dark") or not isinstance(named, str):
+    if path is None or not isinstance(named, str) or named in ("", *BETRAYED_BY):
         return dict(settings)
     return {**settings, "bad_pixels": str(path.parent / Path(named).expanduser())}
 

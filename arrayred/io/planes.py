@@ -56,7 +56,7 @@ def planes_of(image: xr.Dataset, dtype: str) -> list[Plane]:
     if VARIANCE in image:
         cards = [
             ("UTYPE", "StdDevUncertainty", "standard deviation of the image"),
-            ("BUNIT", image[COUNTS].attrs.get("units", "adu"), "unit of the standard deviation"),
+            ("BUNIT", _unit_of_sigma(image), "unit of the standard deviation"),
         ]
         planes.append(Plane(UNCERT, cards, sigma_of(image[VARIANCE].values).astype(dtype)))
     if DQ in image:
@@ -67,6 +67,13 @@ def planes_of(image: xr.Dataset, dtype: str) -> list[Plane]:
     if N_REJECTED in image:
         planes.append(Plane(LEFT_OUT, [], image[N_REJECTED].values.astype(np.uint8)))
     return planes
+
+
+def _unit_of_sigma(image: xr.Dataset) -> str:
+    """Return the root of the unit of an image's variance, "" for a response; else its own unit."""
+    told = image[VARIANCE].attrs.get("units")
+    own = image[COUNTS].attrs.get("units", "adu")
+    return str(own if told is None else told.removesuffix("2"))
 
 
 def sigma_of(variance: NDArray[Any]) -> NDArray[np.float64]:
@@ -98,7 +105,7 @@ def labelled_planes(
     dims = (Y, X)
     variables: Variables = {COUNTS: (dims, counts, {"units": units, "long_name": "pixel values"})}
     if sigma is not None:
-        told = {"units": f"{units}2", "long_name": "variance of a pixel"}
+        told = {"units": f"{units}2" if units else "", "long_name": "variance of a pixel"}
         variables[VARIANCE] = (dims, variance_of(sigma), told)
     if flags is not None:
         variables[DQ] = (dims, flags, dq_attrs("flags of a pixel"))

@@ -107,6 +107,33 @@ def light_variance(
     return variance
 
 
+def frame_variances(
+    block: Pixels, floor: Pixels, *, level: float, per_count: float
+) -> NDArray[np.float32]:
+    """Return ``floor + per_count * max(counts - level, 0)`` of each frame, strip by strip.
+
+    Parameters
+    ----------
+    block : counts (frame, y, x), any real dtype; what is missing (NaN) has no variance.
+    floor : variance of a pixel without light (y, x).
+    level, per_count : as in `light_variance`.
+
+    Examples
+    --------
+    >>> block, floor = np.array([[[-3, 10]], [[20, 2]]], np.int16), np.array([[4.0, 5.0]])
+    >>> frame_variances(block, floor, level=0.0, per_count=0.5).tolist()
+    [[[4.0, 10.0]], [[14.0, 6.0]]]
+    """
+    variance = np.empty(block.shape, np.float32)
+    for frame, out in zip(block, variance, strict=True):
+        for rows in strips(frame[np.newaxis], _PIXELS):
+            light = np.subtract(frame[rows], level, dtype=np.float64)
+            np.maximum(light, 0.0, out=light)
+            light *= per_count
+            np.add(light, floor[rows], out=out[rows], casting="same_kind")
+    return variance
+
+
 def frame_variance(frames: Pixels) -> float:
     """Return the variance of a pixel of one frame, from differences of frames.
 

@@ -12,7 +12,8 @@ own noise is common to all n frames and comes once, after the combination: on th
 this the sky scatters by 11.2 counts, 9.2 if it is taken for independent.
 
 `steps.floor` tells where r comes from; `level` is the light that r holds already. A flat divides
-the combined image last, and its variance by its square; the flat's own noise is added then.
+the combined image last, and its variance by its square; the flat's own noise, common to all frames
+as well (`steps.flat_noise`), is added then, once.
 
 Where the image has a best estimate of its own, `clean`, the variance is that one's, with its share
 of the frames' (`steps.share`) in place of k(n)/n; a pixel that lost frames has those that are left.
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from arrayred.kernels.flat import quotient_variance
 from arrayred.kernels.noise import finite_median, frame_variance, light_variance
 from arrayred.model import (
     CLEAN,
@@ -62,7 +64,7 @@ Indices = NDArray[np.intp]
 Values = NDArray[np.float64]
 
 
-class _OfMaster(NamedTuple):
+class OfMaster(NamedTuple):
     """What the master adds: its share of the variance of one of its frames, and hot pixels.
 
     Parameters
@@ -155,10 +157,11 @@ def estimate_noise(
     floor = find_floor(undivided, lights, minus, gain)
     if floor is None:
         return note_history(image, "variance unknown: nothing tells the noise of a frame")
-    master = _of_master(minus, floor)
+    master = part_of_master(minus, floor)
     variance = _variance(undivided, lights, floor, master, _Scale(share, gain))
     if flat is not None:
-        _divide(variance, image, flat)
+        of_flat = flat[VARIANCE].values if VARIANCE in flat else None
+        variance = quotient_variance(variance, _best(image), flat[COUNTS].values, of_flat)
     units = image[COUNTS].attrs.get("units", "adu")
     attrs = {"units": f"{units}2", "long_name": "variance of a pixel"}
     sigma = f"noise of a pixel without light {math.sqrt(floor.variance):.4g} {units} a frame"
@@ -189,17 +192,8 @@ def _best(image: xr.Dataset) -> NDArray[np.float64]:
     return np.asarray(image[CLEAN if CLEAN in image else COUNTS].values)
 
 
-def _divide(variance: NDArray[np.float32], image: xr.Dataset, flat: xr.Dataset) -> None:
-    """Divide a variance by the square of a flat, and add what the flat's own noise does."""
-    response = flat[COUNTS].values
-    with np.errstate(divide="ignore", invalid="ignore"):
-        variance /= response**2
-        if VARIANCE in flat:
-            variance += (_best(image) / response) ** 2 * flat[VARIANCE].values
-
-
 def _variance(
-    image: xr.Dataset, lights: xr.Dataset, floor: Floor, master: _OfMaster, scale: _Scale
+    image: xr.Dataset, lights: xr.Dataset, floor: Floor, master: OfMaster, scale: _Scale
 ) -> NDArray[np.float32]:
     """Return the variance of a combined image (y, x)."""
     share, per_photon = scale.share, scale.per_photon
@@ -219,11 +213,11 @@ def _variance(
     return variance
 
 
-def _of_master(minus: xr.Dataset | None, floor: Floor) -> _OfMaster:
+def part_of_master(minus: xr.Dataset | None, floor: Floor) -> OfMaster:
     """Return what a master adds; that of a bias has a pattern, but no charge."""
     nowhere, nothing = np.empty(0, np.intp), np.empty(0, np.float64)
     if minus is None:
-        return _OfMaster(0.0, 0.0, nowhere, nothing)
+        return OfMaster(0.0, 0.0, nowhere, nothing)
     variance, share = minus.attrs.get("noise", math.sqrt(floor.variance)) ** 2, 0.0
     note = "; the master's own noise is unknown and left out"
     if "n_frames" in minus.coords:
@@ -231,10 +225,10 @@ def _of_master(minus: xr.Dataset | None, floor: Floor) -> _OfMaster:
         left_out = minus.attrs.get("left_out", (0, 0))
         share, note = share_of(method, int(minus["n_frames"].item()), left_out), ""
     if kind_of_master(minus) == "bias":
-        return _OfMaster(share, variance, nowhere, nothing, note)
+        return OfMaster(share, variance, nowhere, nothing, note)
     counts, level = minus[COUNTS].values, finite_median(sample_of(minus))
     where = np.flatnonzero(counts > level + _HOT * math.sqrt(variance * (share or 1.0)))
-    return _OfMaster(share, variance, where, counts.flat[where] - level, note)
+    return OfMaster(share, variance, where, counts.flat[where] - level, note)
 
 
 def _lacking(
