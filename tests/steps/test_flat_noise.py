@@ -10,7 +10,7 @@ import xarray as xr
 
 import arrayred as ar
 from arrayred.errors import UsageError
-from arrayred.kernels.noise import median_factor
+from arrayred.kernels.order import median_factor
 from arrayred.steps.flat import combine_flats, divide_flat, normalise_flat, with_bad
 from arrayred.steps.flat_noise import estimate_flat_noise
 from tests.steps import Array, cube_of, image_of

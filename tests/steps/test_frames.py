@@ -11,7 +11,8 @@ import xarray as xr
 
 import arrayred as ar
 from arrayred.io.raw import write_frames
-from arrayred.kernels.noise import clipped_std, median_factor
+from arrayred.kernels.noise import clipped_std
+from arrayred.kernels.order import median_factor
 from arrayred.model import BAD_PIXEL, NO_DATA, SATURATED
 from arrayred.pipeline import calibrate, combine_target
 from arrayred.simulate import Detector, Lamps, SimulatedNight, Sky, Star
