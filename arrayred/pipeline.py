@@ -30,7 +30,7 @@ from arrayred.steps.extract import extract
 from arrayred.steps.flag import drop_absurd, find_bad_pixels, flag
 from arrayred.steps.flat import combine_flats, divide_flat, flat_level, normalise_flat, with_bad
 from arrayred.steps.flat_noise import estimate_flat_noise
-from arrayred.steps.frames import FramePlanes, judge_frames, with_planes
+from arrayred.steps.frame_planes import FramePlanes, judge_frames, with_planes
 from arrayred.steps.noise import estimate_noise, measure_noise
 from arrayred.steps.overscan import subtract_overscan, trim
 from arrayred.steps.sky import subtract_sky

@@ -43,7 +43,7 @@ from arrayred.pipeline import (
     rows_of,
     settle,
 )
-from arrayred.steps.frames import judge_frames
+from arrayred.steps.frame_planes import judge_frames
 
 if TYPE_CHECKING:
     import xarray as xr

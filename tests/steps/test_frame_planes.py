@@ -17,7 +17,7 @@ from arrayred.model import BAD_PIXEL, NO_DATA, SATURATED
 from arrayred.pipeline import calibrate, combine_target
 from arrayred.simulate import Detector, Lamps, SimulatedNight, Sky, Star
 from arrayred.steps.flat import with_bad
-from arrayred.steps.frames import judge_frames
+from arrayred.steps.frame_planes import judge_frames
 from tests.steps import Array, image_of
 from tests.steps.test_noise import GAIN, cubes
 
