@@ -25,6 +25,7 @@ from arrayred.night import Flat, Group, Made, Night, Target, make_plan, open_nig
 from arrayred.steps.calibrate import adapt_dark, subtract_dark
 from arrayred.steps.clean import Cleaning, add_clean
 from arrayred.steps.combine import combine, combine_with_peak
+from arrayred.steps.cosmic import flag_cosmic_rays
 from arrayred.steps.detect import detect_rows
 from arrayred.steps.extract import extract
 from arrayred.steps.flag import drop_absurd, find_bad_pixels, flag
@@ -289,13 +290,14 @@ def combine_target(
     """Return the settled combination of the calibrated lights, with its variance and flags.
 
     One division by the flat serves them all; the variance follows. `counts` is the procedure's own;
-    where the recipe wants more, `clean` is the best estimate.
+    where the recipe wants more or cosmic rays are found, `clean` is the best estimate.
     """
     lights, how = drop_absurd(lights), cleaning(recipe)
     image = settle(combine_with_peak(lights, how.plain, minus=dark))
     image = flag(image, lights, bad=bad_pixels(recipe.bad_pixels, dark, flat))
     image = add_clean(image, lights, how, minus=dark)
     image = estimate_noise(image, lights, minus=dark)
+    image = flag_cosmic_rays(image, lights, minus=dark, search=recipe.cosmic_rays)
     return image if flat is None else divide_flat(image, flat)
 
 
@@ -370,9 +372,12 @@ def cut_arc(
     lamps : cube, counts (frame, y, x).
     master : the dark or bias (y, x) to subtract from them, or None.
     spectrum : the star's.
-    recipe : how frames are combined: by median if that is wanted, else by average.
+    recipe : how frames are combined: by median if that is wanted, else by average; lamps flicker,
+        so that no cosmic rays are looked for.
     """
-    plain = recipe.replace(combine=cleaning(recipe).plain, scale="none", weights="none")
+    plain = recipe.replace(
+        combine=cleaning(recipe).plain, scale="none", weights="none", cosmic_rays="off"
+    )
     image = turn(combine_target(lamps, master, plain))
     return extract(image, detect_rows(image, rows=rows_of(spectrum)))
 

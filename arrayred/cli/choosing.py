@@ -27,6 +27,7 @@ _FIELDS = {
     "minmax_high": "minmax_high",
     "scale": "scale",
     "weights": "weights",
+    "cosmic_rays": "cosmic_rays",
     "sigma": "n_sigma",
     "background_rows": "background_rows",
     "rows": "rows",
@@ -72,6 +73,9 @@ _RECIPE = (
          help="What brings lights to one level before they are compared. [default: flux]"),
     wish("--weights", type=click.Choice(["none", "noise"]),
          help="Of lights in a mean: by the inverse variance of their sky. [default: none]"),
+    wish("--cosmic-rays", type=click.Choice(["auto", "compare", "lacosmic", "off"]),
+         help="How they are found: by comparing frames, or by sharp edges in each. "
+         "[default: compared from three frames on]"),
     wish("--sigma", type=click.FloatRange(min=0), help="Threshold in standard deviations."),
     wish("--background-rows", type=RowRange(),
          help="The sample that sets the threshold. [default: 1:50]"),
