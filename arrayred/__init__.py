@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from arrayred.steps.calibrate import subtract_dark
     from arrayred.steps.clean import Cleaning, add_clean
     from arrayred.steps.combine import combine, combine_with_peak
+    from arrayred.steps.cosmic import flag_cosmic_rays
     from arrayred.steps.detect import detect_rows
     from arrayred.steps.extract import extract
     from arrayred.steps.flag import flag
@@ -58,6 +59,7 @@ _HOMES = {
     "extract": "steps.extract",
     "from_ccddata": "io.ccd",
     "flag": "steps.flag",
+    "flag_cosmic_rays": "steps.cosmic",
     "headers": "io.fits",
     "make_plan": "night",
     "measure_noise": "steps.noise",
@@ -101,6 +103,7 @@ __all__ = [
     "estimate_noise",
     "extract",
     "flag",
+    "flag_cosmic_rays",
     "from_ccddata",
     "headers",
     "make_plan",

@@ -8,7 +8,7 @@ common, found by weighted least squares in which what stands out counts little (
 1977, Communications in Statistics 6, 813). Where there is hardly any light, a prior holds the
 scale at 1.
 
-A value is judged by its noise and that of what it is compared with; where half a cell scatters more
+A value is judged by its noise and that of what it is compared with; where a cell scatters more
 than that, by its scatter. Sharp lines may be shifted by a fifth of a pixel. Only upwards: nothing
 takes charge away.
 
@@ -43,6 +43,8 @@ _ROUNDS = ((0.85, 1.44), (0.7, 1.036), (0.5, 0.6745))
 one beyond all parts of the cell that have a scale of their own, at last the median."""
 _TUNING = 3.0
 _LEAST_SCALE = 0.05
+_MOST = 0.75
+"""The quantile of the distances from a median that is 1 for normal noise: 0.92 of 3, 1.04 of 5."""
 _SHIFT = 0.2
 _ALIKE = 0.01
 _PIXELS = 1 << 16
@@ -164,7 +166,7 @@ def compare(values: Values, sky: Values, noise: Noise, more: Values) -> Compared
     expected = scale * _reference(values / scale)
     excess = _judged(known - expected, expected, noise.variance(expected + sky, more), scale)
     excess[~there | ~np.isfinite(excess)] = 0.0
-    spread = _quantile(np.abs(excess), 0.5) / 0.6745
+    spread = _quantile(np.abs(excess), _MOST)
     return Compared(scale, excess / np.maximum(spread, 1.0))
 
 

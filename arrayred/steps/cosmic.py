@@ -5,7 +5,8 @@ right about the other two; of two that differ the lower one is believed where th
 
 A single frame has but the sharp edges of hits to go by, which is what L.A.Cosmic does (van Dokkum
 2001, PASP 113, 1420; `ccdproc.cosmicray_lacosmic`). It is not done unasked: of stars 2 rows wide it
-takes 1 to 2 % of the core for hits, and importing it takes a second.
+takes 1 to 6 % of the core for hits where the comparison takes less than 0.1 %, of bright ones it
+finds half as many, and importing it takes a second.
 
 The procedure's image `counts` stays as it is, and with it the text tables; `clean` is the image of
 which the spectrum is made.
@@ -91,6 +92,19 @@ def flag_cosmic_rays(
         There is no such search.
     MismatchError
         `minus` does not hold the same pixels.
+
+    Examples
+    --------
+    >>> from arrayred.simulate import SimulatedNight
+    >>> from arrayred.steps.combine import combine
+    >>> import xarray as xr
+    >>> frames = [f.pixels for f in SimulatedNight(n_darks=0, n_lights=3).frames()]
+    >>> frames[1][40, 100] += 500
+    >>> labels = {"y": np.arange(1, 257), "x": np.arange(1, 385), "gain": 1.5}
+    >>> lights = xr.Dataset({"counts": (("frame", "y", "x"), np.stack(frames))}, labels)
+    >>> image = flag_cosmic_rays(combine(lights), lights)
+    >>> int(image.n_rejected[40, 100]), bool(image.clean[40, 100] < image.counts[40, 100] - 100)
+    (1, True)
     """
     check_image(image)
     check_cube(lights)

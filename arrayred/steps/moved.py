@@ -82,9 +82,9 @@ def _contrast(
 
 
 def _connected(where: Indices, some: Indices, grid: Grid) -> Indices:
-    """Return the pixels that hang together with some of them."""
+    """Return the pixels that hang together with some of them, over gaps of one pixel."""
     before = -1
     while some.size != before:
         before = some.size
-        some = where[np.isin(where, grid.around(some))]
+        some = where[np.isin(where, grid.around(grid.around(some)))]
     return some
