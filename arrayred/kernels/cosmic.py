@@ -34,6 +34,8 @@ Indices = NDArray[np.intp]
 
 _BRIGHT = 4.0
 """Standard deviations of light in a pixel beyond which its cell is scaled."""
+_LEVEL = 1.0
+"""The same of half the pixels of a cell in any frame."""
 _PRIOR = 32.0
 """What the scale 1 weighs, in squares of the signal to noise ratio of a cell."""
 _ORDER = 3
@@ -157,17 +159,31 @@ def compare(values: Values, sky: Values, noise: Noise, more: Values) -> Compared
     """
     there = ~np.isnan(values)
     known = np.where(there, values, 0.0)
-    common = np.nan_to_num(median(values))
+    common = np.nan_to_num(_reference(values))
     weight = there / noise.variance(common + sky, more)
-    signal = common * np.sqrt(weight.max(axis=0))
-    bright = np.flatnonzero(signal.max(axis=-1) > _BRIGHT)
+    bright = np.flatnonzero(_shines(known, common, np.sqrt(weight)))
     scale = np.ones_like(known)
     scale[:, bright] = _scales(known[:, bright], common[bright], weight[:, bright])
     expected = scale * _reference(values / scale)
     excess = _judged(known - expected, expected, noise.variance(expected + sky, more), scale)
     excess[~there | ~np.isfinite(excess)] = 0.0
-    spread = _quantile(np.abs(excess), _MOST)
-    return Compared(scale, excess / np.maximum(spread, 1.0))
+    return Compared(scale, excess / np.maximum(_spread(excess), 1.0))
+
+
+def _spread(excess: Values) -> Values:
+    """Return the width (..., 1) of the scatter in a cell, about 1 if the noise explains it.
+
+    That of both sides, or of the lower one where it is less: a long track makes the upper wide.
+    """
+    both = _quantile(np.abs(excess), _MOST)
+    return np.minimum(both, -_quantile(excess, (1.0 - _MOST) / 2))
+
+
+def _shines(known: Values, common: Values, root: Values) -> Flags:
+    """Tell which cells have light, by its brightest pixel or by half of those of any frame."""
+    peak = (common * root.max(axis=0)).max(axis=-1)
+    level = np.median(known * root, axis=-1).max(axis=0)
+    return np.asarray((peak > _BRIGHT) | (level > _LEVEL))
 
 
 def _judged(above: Values, expected: Values, variance: Values, scale: Values) -> Values:
@@ -193,7 +209,7 @@ def _slope(light: Values) -> Values:
 
 
 def _reference(scaled: Values) -> Values:
-    """Return the median of the scaled frames, the lower one where there are but two."""
+    """Return the median of frames, the lower one where there are but two."""
     n = np.count_nonzero(~np.isnan(scaled), axis=0)
     middle = np.where(n == 2, np.fmin.reduce(scaled, axis=0), median(scaled))
     return np.where(n < 2, np.nan, middle)
