@@ -77,7 +77,7 @@ def flag_cosmic_rays(
     lights : the frames it was made of, counts (frame, y, x), eager or chunked.
     minus : the master (y, x) that was subtracted.
     search : "compare" the frames, two at least; "lacosmic", each by itself; "auto" compares three
-        or more; "off".
+        or more unless they were clipped already (`n_rejected`); "off".
 
     Returns
     -------
@@ -115,8 +115,7 @@ def flag_cosmic_rays(
             value=search,
             hint="Take auto, compare, lacosmic or off.",
         )
-    fewest = {"auto": _FEWEST, "compare": 2}.get(search, 1)
-    if search == "off" or lights.sizes[FRAME] < fewest:
+    if not _wanted(search, image, lights.sizes[FRAME]):
         return image
     if minus is not None:
         require_same_pixels(image, minus)
@@ -127,6 +126,13 @@ def flag_cosmic_rays(
     noise = Noise(floor.variance, floor.level, 0.0 if gain is None else 1.0 / gain)
     scene = scene_of(image, lights, minus, noise)
     return _left_out(scene, _sharp(scene) if search == "lacosmic" else _compared(scene))
+
+
+def _wanted(search: Search, image: xr.Dataset, n_frames: int) -> bool:
+    """Tell whether to look; unasked not at frames that were clipped already."""
+    if search == "auto":
+        return n_frames >= _FEWEST and N_REJECTED not in image
+    return search != "off" and n_frames >= (2 if search == "compare" else 1)
 
 
 def _compared(scene: Scene) -> _Hits:
