@@ -99,5 +99,5 @@ def test_the_lines_of_a_nebula_that_moved_are_kept(nights: Path) -> None:
     found = ar.flag_cosmic_rays(ar.settle(ar.combine(lights, minus=dark)), lights, minus=dark)
     for column in (383, 411, 442):
         line = found.n_rejected.sel(y=slice(50, 95), x=slice(column - 3, column + 3)).values
-        assert np.count_nonzero(line) < 0.03 * line.size
+        assert np.count_nonzero(line) < 0.05 * line.size
     assert np.count_nonzero(found.n_rejected.values) > 300
