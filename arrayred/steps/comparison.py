@@ -2,8 +2,8 @@
 
 The arithmetic is that of `kernels.cosmic`; here it is decided where to look. Two things are looked
 at closely: cells in which something stands out of the mean of the frames by itself, and cells that
-a star lights up, since stars differ from frame to frame. On a real night they are a twentieth of
-the image, so that comparing costs a tenth of what looking at everything would.
+a star lights up, since stars differ from frame to frame. On a real night they are a
+fourteenth of the image.
 
 The sky of each frame is taken off first, by column, because its lines do not grow with the star's
 light: it is the median of a few dozen of the darker rows.
