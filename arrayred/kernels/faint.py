@@ -6,8 +6,8 @@ coherence: light of a slit spreads over neighbouring rows *and*, being blurred b
 neighbouring columns; a hot pixel or the thin track of a cosmic ray does not. So
 
 1. each column loses its level, the rows their common slow drift, and the column's noise becomes 1;
-2. a pixel counts up to 3 beyond twice what the middle of five neighbours along its column, and of
-   five along its row, shows; a single row by the same measure, or it is hot and counts nothing;
+2. a pixel counts up to 3 beyond 4.5 times what the middle of five neighbours along its column, and
+   of five along its row, shows (the most that a width of 2 rows does); a single row by its two neighbours, or it is hot and counts nothing;
 3. blocks of columns are summed, and each is matched along y with triangles of several widths;
 4. light is there where many blocks agree, none counting more than 4 (a continuum); or where it
    stays when the strongest block and its neighbours are left out, and still shows when the next
@@ -16,9 +16,9 @@ neighbouring columns; a hot pixel or the thin track of a cosmic ray does not. So
 The noise is never less than white noise, nor than what the rows themselves scatter by at that width
 below their middle, where no star adds to it: drifts of the bias raise the bar by themselves.
 
-Of 1,000 simulated blank frames of 160 x 240 with hot pixels, cosmic rays, drift, gradient, sky
-lines and a hot row 0.2 % score above 4.75; of 1,000 stars whose brightest row stands out 5 to 8
-standard deviations of a row's mean all do. Means find a "star" in 14 % of the blank ones.
+Of 2,000 simulated blank frames of 160 x 240 with hot pixels, cosmic rays, drift, gradient, sky
+lines and a hot row 0.5 % score above 5; of 2,000 stars whose brightest row stands out 5 to 8
+standard deviations of a row's mean 99.8 % do, of as many spectra of three lines alone 84 %.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ Values = NDArray[np.float64]
 Units = NDArray[np.float32]
 
 _LIMIT = 3.0
-_GAIN = 2.0
+_GAIN = 4.5
+"""How much brighter than the middle of five neighbours a peak of a full width of 2 can be."""
+_BESIDE = 1.1
+_FEWEST_ROWS = 8
 _BLOCK = 10
 _MOST_BLOCKS = 64
 _BLOCK_COUNTS = 4.0
@@ -78,6 +81,9 @@ def faint_light(image: Values) -> FaintLight:
     >>> 40 <= int(np.argmax(found.score)) < 46, bool(found.score[70] < 4)
     (True, True)
     """
+    if len(image) < _FEWEST_ROWS or image.shape[1] < 3:
+        none = np.zeros(len(image))
+        return FaintLight(none, none, np.ones(len(image), np.int64))
     units, weights = _normalised(np.ascontiguousarray(image, np.float64))
     blocks = _blocks(_limited(units), weights)
     n_blocks = blocks.shape[1]
@@ -90,7 +96,7 @@ def faint_light(image: Values) -> FaintLight:
     blocks *= np.where(light < raw, light / np.maximum(raw, 1e-9), 1.0)[:, np.newaxis]
     blocks /= np.maximum([step_noise(block) for block in blocks.T], 0.5)
     score, width = np.full(len(image), -np.inf), np.ones(len(image), np.int64)
-    for n_rows in (n for n in _WIDTHS if 4 * n <= max(len(image), 4 * _WIDTHS[0])):
+    for n_rows in (n for n in _WIDTHS if 4 * n <= len(image)):
         found = _score(blocks, light / max(noise, 1e-9), n_rows)
         better = found > score
         score[better], width[better] = found[better], n_rows
@@ -159,8 +165,8 @@ def slow_drift(series: Values) -> tuple[Values, NDArray[np.bool_]]:
 def _smooth(n_rows: int) -> Values:
     """Return the polynomials (y, degree) of which the level of rows is made."""
     degree = 3 if n_rows >= 64 else 1
-    basis: Values = np.polynomial.legendre.legvander(np.linspace(-1, 1, n_rows), degree)
-    return basis
+    basis = np.polynomial.legendre.legvander(np.linspace(-1, 1, n_rows), degree)
+    return np.asarray(basis, np.float64)
 
 
 def _drift_of_blocks(blocks: Values, dark: NDArray[np.bool_]) -> Values:
@@ -220,8 +226,8 @@ def _limited(units: Units) -> Units:
 def without_hot_rows(series: Values, noise: float) -> Values:
     """Return a series of rows (y), in which what is sharper than any star is no light.
 
-    A star of a full width of 2 rows gives its neighbours half of its peak. A row that stands out
-    by more than 3 standard deviations beyond twice the middle of five is replaced by that middle.
+    A star of a full width of 2 rows gives its two neighbours together at least its peak. A row that
+    stands out by 3 standard deviations more than 1.1 times their sum becomes their mean.
 
     Parameters
     ----------
@@ -233,8 +239,11 @@ def without_hot_rows(series: Values, noise: float) -> Values:
     >>> without_hot_rows(np.array([0.0, 0.0, 0.0, 50.0, 0.0, 5.0, 10.0, 5.0, 0.0]), 1.0)
     array([ 0.,  0.,  0.,  0.,  0.,  5., 10.,  5.,  0.])
     """
-    shown = np.maximum(middle_of_five(series, 0), 0.0)
-    return np.where(series > _LIMIT * noise + _GAIN * shown, shown, series)
+    if series.size < 2:
+        return series
+    beside = np.concatenate((series[1:2], series, series[-2:-1]))
+    shown = np.maximum(beside[:-2] + beside[2:], 0.0)
+    return np.where(series > _LIMIT * noise + _BESIDE * shown, shown / 2, series)
 
 
 def blurred_means(rows: Values, sample: Values) -> Values:
