@@ -7,7 +7,8 @@ neighbouring columns; a hot pixel or the thin track of a cosmic ray does not. So
 
 1. each column loses its level, the rows their common slow drift, and the column's noise becomes 1;
 2. a pixel counts up to 3 beyond 4.5 times what the middle of five neighbours along its column, and
-   of five along its row, shows (the most that a width of 2 rows does); a single row by its two neighbours, or it is hot and counts nothing;
+   of five along its row, shows (the most that a width of 2 rows does); a single row is judged by its
+   two neighbours: far above both it is hot and counts nothing;
 3. blocks of columns are summed, and each is matched along y with triangles of several widths;
 4. light is there where many blocks agree, none counting more than 4 (a continuum); or where it
    stays when the strongest block and its neighbours are left out, and still shows when the next
