@@ -150,16 +150,13 @@ class Run:
 
     def __str__(self) -> str:
         """Return a sentence that tells the user of it."""
-        one = self.first == self.last
-        where = f"row {self.first}" if one else f"rows {self.first} to {self.last}"
+        where, are, were = f"rows {self.first} to {self.last}", "are", "were"
+        if self.first == self.last:
+            where, are, were = f"row {self.first}", "is", "was"
         known = "" if self.snr is None else f" (S/N {self.snr:.0f})"
-        ends = {
-            "left": ", and were not taken",
-            "taken": " and a spectrum of their own",
-            "sharp": ", but sharper than any star: hot pixels or cosmic rays, not taken",
-        }
-        text = f"{where} are bright too{known}{ends[self.state]}"
-        return text.replace(" are ", " is ").replace(" were ", " was ") if one else text
+        end = {"left": f", and {were} not taken", "taken": " and a spectrum of their own"}
+        sharp = ", but sharper than any star: hot pixels or cosmic rays, not taken"
+        return f"{where} {are} bright too{known}{end.get(self.state, sharp)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ def search_look(combined: xr.Dataset, title: str, *, threshold: object = None) -
         axes = figure.add_subplot(grid[0, 0])
         finite = counts[np.isfinite(counts)]
         level = float(np.median(finite)) if finite.size else 0.0
-        noise = robust_std(finite) if finite.size else 1.0
+        noise = (robust_std(finite) if finite.size else 0.0) or 1.0
         _show(axes, combined, level - 3 * noise, level, noise, 10 * noise + level)
         _draw_search(figure.add_subplot(grid[0, 1], sharey=axes), combined, threshold)
         figure.suptitle(f"{title}: no spectrum found", parse_math=False)

@@ -7,8 +7,7 @@ neighbouring columns; a hot pixel or the thin track of a cosmic ray does not. So
 
 1. each column loses its level, the rows their common slow drift, and the column's noise becomes 1;
 2. a pixel counts up to 3 beyond 4.5 times what the middle of five neighbours along its column, and
-   of five along its row, shows (the most that a width of 2 rows does); a single row is judged by its
-   two neighbours: far above both it is hot and counts nothing;
+   of five along its row, shows; a row far above both its neighbours counts nothing (`sharp`);
 3. blocks of columns are summed, and each is matched along y with triangles of several widths;
 4. light is there where many blocks agree, none counting more than 4 (a continuum); or where it
    stays when the strongest block and its neighbours are left out, and still shows when the next
@@ -31,15 +30,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.kernels.rows import robust_std
+from arrayred.kernels.drift import fitted, slow_drift, smooth, step_noise
+from arrayred.kernels.sharp import limited, without_hot_rows
 
 Values = NDArray[np.float64]
 Units = NDArray[np.float32]
 
-_LIMIT = 3.0
-_GAIN = 4.5
-"""How much brighter than the middle of five neighbours a peak of a full width of 2 can be."""
-_BESIDE = 1.1
 _FEWEST_ROWS = 8
 _BLOCK = 10
 _MOST_BLOCKS = 64
@@ -86,7 +82,7 @@ def faint_light(image: Values) -> FaintLight:
         none = np.zeros(len(image))
         return FaintLight(none, none, np.ones(len(image), np.int64))
     units, weights = _normalised(np.ascontiguousarray(image, np.float64))
-    blocks = _blocks(_limited(units), weights)
+    blocks = _blocks(limited(units), weights)
     n_blocks = blocks.shape[1]
     raw = np.add.reduce(blocks, axis=1) / math.sqrt(n_blocks)
     drift, dark = slow_drift(raw)
@@ -134,140 +130,11 @@ def _finite_median(values: Values) -> float:
     return float(np.median(finite)) if finite.size else 0.0
 
 
-def slow_drift(series: Values) -> tuple[Values, NDArray[np.bool_]]:
-    """Return the smooth level of a series of rows (y), and which rows follow it.
-
-    A cubic (of a short series a straight line), fitted to what is not brighter than it: rows that
-    stand out by 2.5 of their scatter, or lie 4 below, are left out, and that is repeated.
-
-    Examples
-    --------
-    >>> rows = np.linspace(0.0, 7.0, 100)
-    >>> rows[40:60] += 50.0
-    >>> level, dark = slow_drift(rows)
-    >>> round(float(level[50]), 1), int(dark.sum())
-    (3.5, 80)
-    """
-    basis = _smooth(series.size)
-    level, dark = np.full(series.size, np.median(series)), np.ones(series.size, np.bool_)
-    for _ in range(8):
-        above = series - level
-        spread = robust_std(above[dark]) + 1e-9
-        now = (above < 2.5 * spread) & (above > -4.0 * spread)
-        if 3 * np.count_nonzero(now) < series.size:
-            break
-        dark, before = now, level
-        level = basis @ _fitted(basis[dark], series[dark])
-        if np.allclose(level, before, rtol=0, atol=1e-3 * spread):
-            break
-    return level, dark
-
-
-def _smooth(n_rows: int) -> Values:
-    """Return the polynomials (y, degree) of which the level of rows is made."""
-    degree = 3 if n_rows >= 64 else 1
-    basis = np.polynomial.legendre.legvander(np.linspace(-1, 1, n_rows), degree)
-    return np.asarray(basis, np.float64)
-
-
 def _drift_of_blocks(blocks: Values, dark: NDArray[np.bool_]) -> Values:
     """Return the smooth level of every block (y, block), by the rows without light."""
-    basis = _smooth(len(blocks))
+    basis = smooth(len(blocks))
     calm = np.clip(blocks[dark], -_BLOCK_COUNTS, _BLOCK_COUNTS)
-    return np.asarray(basis @ _fitted(basis[dark], calm))
-
-
-def _fitted(basis: Values, values: Values) -> Values:
-    """Return the coefficients that fit values best; the polynomials are nearly orthogonal."""
-    return np.asarray(np.linalg.solve(basis.T @ basis, basis.T @ values))
-
-
-def step_noise(series: Values) -> float:
-    """Return the standard deviation of a series by its steps, which slow changes do not enter.
-
-    Examples
-    --------
-    >>> ramp = np.arange(2000.0)
-    >>> round(step_noise(ramp + np.random.default_rng(0).normal(0, 3, 2000)), 0)
-    3.0
-    """
-    return robust_std(np.diff(series)) / math.sqrt(2.0) if series.size > 1 else 0.0
-
-
-def middle_of_five(values: NDArray[np.floating], axis: int) -> NDArray[np.floating]:
-    """Return the median of five neighbours along an axis, mirrored at the ends.
-
-    Examples
-    --------
-    >>> middle_of_five(np.array([9.0, 0.0, 0.0, 1.0, 2.0, 3.0]), 0)
-    array([0., 0., 1., 1., 2., 2.])
-    """
-    lanes = np.moveaxis(values, axis, 0)
-    n = len(lanes)
-    if n < 3:
-        return values
-    padded = np.concatenate((lanes[2:0:-1], lanes, lanes[-2:-4:-1]))
-    a, b, c, d, e = (padded[i : i + n] for i in range(5))
-    lower = np.maximum(np.minimum(a, b), np.minimum(d, e))
-    upper = np.minimum(np.maximum(a, b), np.maximum(d, e))
-    low, high = np.minimum(lower, upper), np.maximum(lower, upper)
-    return np.moveaxis(np.maximum(low, np.minimum(high, c)), 0, axis)
-
-
-def _limited(units: Units) -> Units:
-    """Return pixels, none brighter than light of its neighbourhood can make it."""
-    shown = np.minimum(middle_of_five(units, 0), middle_of_five(units, 1))
-    np.maximum(shown, 0.0, out=shown)
-    shown *= _GAIN
-    shown += _LIMIT
-    np.minimum(shown, units, out=shown)
-    return np.asarray(np.maximum(shown, -_LIMIT, out=shown))
-
-
-def without_hot_rows(series: Values, noise: float) -> Values:
-    """Return a series of rows (y), in which what is sharper than any star is no light.
-
-    A star of a full width of 2 rows gives its two neighbours together at least its peak. A row that
-    stands out by 3 standard deviations more than 1.1 times their sum becomes their mean.
-
-    Parameters
-    ----------
-    series : the light of each row, background 0.
-    noise : its standard deviation.
-
-    Examples
-    --------
-    >>> without_hot_rows(np.array([0.0, 0.0, 0.0, 50.0, 0.0, 5.0, 10.0, 5.0, 0.0]), 1.0)
-    array([ 0.,  0.,  0.,  0.,  0.,  5., 10.,  5.,  0.])
-    """
-    if series.size < 2:
-        return series
-    beside = np.concatenate((series[1:2], series, series[-2:-1]))
-    shown = np.maximum(beside[:-2] + beside[2:], 0.0)
-    return np.where(series > _LIMIT * noise + _BESIDE * shown, shown / 2, series)
-
-
-def blurred_means(rows: Values, sample: Values) -> Values:
-    """Return the mean of each row (y) of a few, as far as optics can have made its light.
-
-    Parameters
-    ----------
-    rows : counts (y, x), some rows beyond those of interest on both sides.
-    sample : counts of the background, any shape.
-
-    Examples
-    --------
-    >>> rows = np.zeros((9, 50))
-    >>> rows[4] = 1000.0
-    >>> sample = np.random.default_rng(0).normal(0, 1, (50, 50))
-    >>> bool(blurred_means(rows, sample)[4] < 5)
-    True
-    """
-    pixels = sample[np.isfinite(sample)]
-    level, noise = float(np.median(pixels)), robust_std(pixels) or float(np.std(pixels)) or 1.0
-    units = np.where(np.isfinite(rows), (rows - level) / noise, 0.0).astype(np.float32)
-    means = np.asarray(np.mean(_limited(units), axis=1, dtype=np.float64))
-    return level + noise * without_hot_rows(means, 1.0 / math.sqrt(rows.shape[1]))
+    return np.asarray(basis @ fitted(basis[dark], calm))
 
 
 def _blocks(units: Units, weights: Values) -> Values:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from arrayred.errors import NoSpectrumError, UsageError
 from arrayred.kernels import rows as kernel
-from arrayred.kernels.faint import slow_drift, step_noise
+from arrayred.kernels.drift import slow_drift, step_noise
 from arrayred.model import COUNTS, Rows, Run, Y, check_image
 
 if TYPE_CHECKING:

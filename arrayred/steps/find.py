@@ -17,7 +17,6 @@ that a bright star does not bring its wings along.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -26,7 +25,9 @@ from numpy.typing import NDArray
 
 from arrayred.errors import NoSpectrumError
 from arrayred.kernels import rows as kernel
-from arrayred.kernels.faint import FaintLight, blurred_means, faint_light
+from arrayred.kernels.faint import FaintLight, faint_light
+from arrayred.kernels.runs import SURE, runs_of_light
+from arrayred.kernels.sharp import blurred_means
 from arrayred.model import BAD_PIXEL, CLEAN, COUNTS, DQ, Rows, Run, Y, check_image
 from arrayred.steps.detect import (
     RowRange,
@@ -42,13 +43,6 @@ if TYPE_CHECKING:
 
 Detect = Literal["auto", "threshold", "robust"]
 USUAL = Threshold()
-SURE = 5.0
-"""The score from which on the robust rule believes in light."""
-_EDGE = 4.0
-_FAINTEST_PART = 0.02
-_DIP = 0.2
-_SCATTERED = 0.01
-_MOST = 8
 
 
 def find_rows(
@@ -217,7 +211,7 @@ def _robustly(
     light, low = faint_light(_best(image)), int(image[Y][0])
     runs = [
         Run(start + low, stop - 1 + low, round(float(np.max(light.snr[start:stop])), 1))
-        for start, stop in _runs(light, threshold.max_gap)
+        for start, stop in runs_of_light(light, threshold.max_gap)
     ]
     if not runs:
         raise _nothing(light, low, error)
@@ -256,58 +250,6 @@ def _background(image: xr.Dataset, rule: Threshold, taken: NDArray[np.bool_]) ->
     chosen = dark if dark.any() else ~taken
     mean, std = kernel.background(counts[chosen, : counts.shape[1] - rule.skip_last_column])
     return Rows(0, 0, 0, mean, std, rule.n_sigma, mean + std * rule.n_sigma, rule="robust")
-
-
-def _runs(light: FaintLight, max_gap: int) -> Iterator[tuple[int, int]]:
-    """Yield start and stop of each run of rows that surely hold light, by falling S/N.
-
-    Near a bright spectrum every width that reaches it sees light. So a further one must stand out
-    in a row by itself, and be a hundredth of the brightest, or it is scattered light.
-    """
-    free = light.score > SURE
-    taken: list[tuple[int, int]] = []
-    least = -np.inf
-    while free.any() and len(taken) < _MOST:
-        peak = int(np.argmax(np.where(free, light.snr, -np.inf)))
-        free[peak] = False
-        if light.snr[peak] < least:
-            return
-        if not _stands_apart(light.snr, peak, taken):
-            continue
-        start, stop = _reach(light, peak, max_gap, widen=not taken)
-        for other_start, other_stop in taken:
-            start = max(start, other_stop) if other_stop <= peak else start
-            stop = min(stop, other_start) if other_start > peak else stop
-        least = least if taken else max(SURE, _SCATTERED * float(light.snr[peak]))
-        free[max(start - max_gap, 0) : stop + max_gap] = False
-        taken.append((start, stop))
-        yield start, stop
-
-
-def _stands_apart(snr: NDArray[np.float64], peak: int, taken: list[tuple[int, int]]) -> bool:
-    """Tell whether a peak is no wing of a run: between them it is darker by 4, and by a fifth."""
-    for start, stop in taken:
-        between = snr[stop : peak + 1] if stop <= peak else snr[peak:start]
-        if snr[peak] - float(np.min(between, initial=snr[peak])) < max(_EDGE, _DIP * snr[peak]):
-            return False
-    return True
-
-
-def _reach(light: FaintLight, peak: int, max_gap: int, *, widen: bool) -> tuple[int, int]:
-    """Return start and stop of the rows about a peak that hold its light.
-
-    At least as many as the width that matches it, if it is to be widened to that.
-    """
-    level = max(_EDGE, _FAINTEST_PART * float(light.snr[peak]))
-    start, stop = peak, peak + 1
-    for a, b in kernel.runs(light.snr > level, max_gap=max_gap):
-        if a <= peak < b:
-            start, stop = a, b
-    lacking = int(light.width[peak]) - (stop - start)
-    if widen and lacking > 0:
-        start = max(start - lacking // 2, 0)
-        stop = min(stop + lacking - lacking // 2, len(light.snr))
-    return start, stop
 
 
 def _nothing(light: FaintLight, low: int, error: NoSpectrumError | None) -> NoSpectrumError:

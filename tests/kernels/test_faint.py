@@ -5,17 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.ndimage import median_filter
 
-from arrayred.kernels.faint import (
-    _matched,
-    blurred_means,
-    faint_light,
-    middle_of_five,
-    slow_drift,
-    step_noise,
-    without_hot_rows,
-)
+from arrayred.kernels.faint import _matched, faint_light
 from tests.faint_fields import SHAPE, blank_field
 
 Image = NDArray[np.float64]
@@ -26,14 +17,6 @@ def noise(seed: int = 0, shape: tuple[int, int] = SHAPE) -> Image:
     return np.random.default_rng(seed).normal(100, 5, shape)
 
 
-@pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("shape", [(3, 4), (9, 5), (30, 40)])
-def test_the_middle_of_five_is_scipys(shape: tuple[int, int], axis: int) -> None:
-    values = np.random.default_rng(1).normal(0, 1, shape)
-    size = (5, 1) if axis == 0 else (1, 5)
-    assert np.array_equal(middle_of_five(values, axis), median_filter(values, size, mode="mirror"))
-
-
 @pytest.mark.parametrize("width", [2, 3, 6, 40])
 def test_matching_is_a_convolution_with_a_triangle_of_unit_noise(width: int) -> None:
     series = np.random.default_rng(2).normal(0, 1, 200)
@@ -41,36 +24,6 @@ def test_matching_is_a_convolution_with_a_triangle_of_unit_noise(width: int) -> 
     expected = np.convolve(series, kernel, "same")
     norm = np.sqrt(np.convolve(np.ones(200), kernel**2, "same"))
     assert np.allclose(_matched(series[:, np.newaxis], width)[:, 0], expected / norm)
-
-
-@pytest.mark.parametrize("n_rows", [40, 63, 64, 300])
-def test_a_drift_is_followed_and_a_spectrum_on_it_is_not(n_rows: int) -> None:
-    y = np.linspace(-1, 1, n_rows)
-    drift = 30 * y + (8 * y**3 if n_rows >= 64 else 0)
-    series = drift + np.random.default_rng(3).normal(0, 1, n_rows)
-    series[n_rows // 3 : n_rows // 2] += 100
-    level, dark = slow_drift(series)
-    assert np.abs(level - drift).max() < 2.5
-    assert not dark[n_rows // 3 : n_rows // 2].any()
-
-
-def test_the_noise_of_steps_ignores_slow_changes() -> None:
-    series = np.random.default_rng(4).normal(0, 2, 4000) + 50 * np.sin(np.arange(4000) / 300)
-    assert step_noise(series) == pytest.approx(2, rel=0.05)
-
-
-@pytest.mark.parametrize("row", [0, 1, 5, 98, 99])
-def test_a_hot_row_holds_no_light_wherever_it_is(row: int) -> None:
-    series = np.random.default_rng(5).normal(0, 1, 100)
-    series[row] = 500
-    assert without_hot_rows(series, 1.0)[row] < 3
-
-
-@pytest.mark.parametrize("seeing", [2.0, 3.0, 8.0])
-@pytest.mark.parametrize("offset", [0.0, 0.5])
-def test_a_star_of_two_rows_and_more_loses_nothing(seeing: float, offset: float) -> None:
-    star = 50 * np.exp(-0.5 * ((np.arange(60) - 30 - offset) / (seeing / 2.355)) ** 2)
-    assert np.array_equal(without_hot_rows(star, 1.0)[25:36], star[25:36])
 
 
 @pytest.mark.parametrize("seeing", [2.0, 5.0, 12.0])
@@ -131,13 +84,3 @@ def test_a_level_or_a_factor_changes_nothing() -> None:
     image = blank_field(3).counts
     plain, changed = faint_light(image), faint_light(4 * image + 512)
     assert np.allclose(plain.score, changed.score, atol=1e-2)
-
-
-def test_means_of_blurred_light_leave_sharp_things_out() -> None:
-    sample, rows = noise(7), noise(8, (20, 240))
-    rows[4:10] += 200.0
-    rows[15] += 5000.0
-    rows[13, 5:9] += 60000.0
-    means = blurred_means(rows, sample)
-    assert np.allclose(means[4:10], 300, atol=3)
-    assert (np.abs(means[[13, 15]] - 100) < 2).all()
