@@ -24,7 +24,6 @@ standard deviations of a row's mean 99.8 % do, of as many spectra of three lines
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -142,12 +141,11 @@ def _blocks(units: Units, weights: Values) -> Values:
     n_columns = units.shape[1]
     n_blocks = min(max(n_columns // _BLOCK, 1), _MOST_BLOCKS)
     edges = [i * n_columns // n_blocks for i in range(n_blocks + 1)]
+    parts = [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
     units *= weights.astype(np.float32)
-    sums = np.stack(
-        [np.add.reduce(units[:, a:b], axis=1, dtype=np.float64) for a, b in pairwise(edges)], axis=1
-    )
-    norms = np.array([float(np.sum(weights[a:b] ** 2)) for a, b in pairwise(edges)])
-    return np.asarray(sums / np.sqrt(norms))
+    sums = [np.add.reduce(units[:, part], axis=1, dtype=np.float64) for part in parts]
+    norms = np.array([float(np.sum(weights[part] ** 2)) for part in parts])
+    return np.asarray(np.stack(sums, axis=1) / np.sqrt(norms))
 
 
 def _score(blocks: Values, light: Values, width: int) -> Values:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from arrayred.errors import NoSpectrumError, UsageError
 from arrayred.kernels import rows as kernel
 from arrayred.kernels.drift import slow_drift, step_noise
+from arrayred.kernels.noise import finite_median
 from arrayred.model import COUNTS, Rows, Run, Y, check_image
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def snr_of_rows(row_means: NDArray[np.float64]) -> NDArray[np.float64] | None:
     finite = np.isfinite(row_means)
     if np.count_nonzero(finite) < 5:
         return None
-    means = np.where(finite, row_means, np.median(row_means[finite]))
+    means = np.where(finite, row_means, finite_median(row_means))
     noise = step_noise(means)
     return (means - slow_drift(means)[0]) / noise if noise > 0 else None
 
@@ -146,7 +147,7 @@ def holds_light(sample: NDArray[np.float64], row_means: NDArray[np.float64]) -> 
     pixels = sample[np.isfinite(sample)]
     if not finite.size or not pixels.size:
         return False
-    above = mean - float(np.median(finite))
+    above = mean - finite_median(finite)
     return above > _HELD * step_noise(finite) and std > _WIDENED * kernel.robust_std(pixels)
 
 
@@ -206,7 +207,7 @@ def _nothing_found(
     if holds_light(sample, row_means):
         held = (
             f"; the background sample holds light: its mean is far above the typical row's "
-            f"{float(np.median(row_means[finite])):.2f}"
+            f"{finite_median(row_means):.2f}"
         )
     return NoSpectrumError(
         f"No row's mean exceeds {rule.threshold:.2f} (background {rule.background_mean:.2f} + "
