@@ -140,8 +140,9 @@ def _blocks(units: Units, weights: Values) -> Values:
     """Return the light of blocks of columns (y, block), in units of their noise."""
     n_columns = units.shape[1]
     n_blocks = min(max(n_columns // _BLOCK, 1), _MOST_BLOCKS)
-    edges = [i * n_columns // n_blocks for i in range(n_blocks + 1)]
-    parts = [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    parts = [
+        slice(i * n_columns // n_blocks, (i + 1) * n_columns // n_blocks) for i in range(n_blocks)
+    ]
     units *= weights.astype(np.float32)
     sums = [np.add.reduce(units[:, part], axis=1, dtype=np.float64) for part in parts]
     norms = np.array([float(np.sum(weights[part] ** 2)) for part in parts])
