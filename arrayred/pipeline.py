@@ -20,14 +20,15 @@ from arrayred.config import BETRAYED_BY, Method, Overscan, Recipe, RowRange
 from arrayred.errors import InputError, NightError
 from arrayred.io.masks import read_mask
 from arrayred.io.reopen import open_product
-from arrayred.model import COUNTS, FRAME, VARIANCE, Chunks, turn
+from arrayred.model import COUNTS, FRAME, VARIANCE, Chunks, Rows, turn
 from arrayred.night import Flat, Group, Made, Night, Target, make_plan, open_night
 from arrayred.steps.calibrate import adapt_dark, subtract_dark
 from arrayred.steps.clean import Cleaning, add_clean
 from arrayred.steps.combine import combine, combine_with_peak
 from arrayred.steps.cosmic import flag_cosmic_rays
-from arrayred.steps.detect import detect_rows
+from arrayred.steps.detect import Threshold, detect_rows
 from arrayred.steps.extract import extract
+from arrayred.steps.find import find_all, find_rows
 from arrayred.steps.flag import drop_absurd, find_bad_pixels, flag
 from arrayred.steps.flat import combine_flats, divide_flat, flat_level, normalise_flat, with_bad
 from arrayred.steps.flat_noise import estimate_flat_noise
@@ -247,7 +248,8 @@ def reduce_target(
 
     Returns
     -------
-    products : `combined` (y, x) and `spectrum` (x); `calibrated` (frame, y, x) if the recipe asks.
+    products : `combined` (y, x) and `spectrum` (x); `calibrated` (frame, y, x) and the further
+        spectra, `spectrum_2` and so on, if the recipe asks.
 
     Raises
     ------
@@ -260,7 +262,9 @@ def reduce_target(
     products = {}
     if recipe.calibrated:
         products["calibrated"] = calibrate(lights, dark, flat, judge_frames(lights, dark, combined))
-    products |= {"combined": combined, "spectrum": extract_spectrum(combined, recipe)}
+    products["combined"] = combined
+    for i, rows in enumerate(rows_to_extract(combined, recipe)):
+        products[numbered("spectrum", i)] = extract_spectrum(combined, recipe, rows)
     return {name: in_units(product, recipe) for name, product in products.items()}
 
 
@@ -336,18 +340,43 @@ def in_units(product: xr.Dataset, recipe: Recipe) -> xr.Dataset:
     return to_electrons(product) if recipe.units == "electron" else product
 
 
-def extract_spectrum(image: xr.Dataset, recipe: Recipe) -> xr.Dataset:
-    """Return the spectrum of a combined image: its rows found, summed, the sky subtracted."""
-    image = turn(image)
-    rows = detect_rows(
-        image,
-        n_sigma=recipe.n_sigma,
-        background_rows=recipe.background_rows,
-        skip_last_column=recipe.skip_last_column,
-        max_gap=recipe.max_gap,
-        whole_span=recipe.whole_span,
-        rows=recipe.rows,
+def numbered(name: str, i: int) -> str:
+    """Return the name of the i-th spectrum, or what belongs to it: the first has no number.
+
+    Examples
+    --------
+    >>> numbered("spectrum", 0), numbered("spectrum", 1)
+    ('spectrum', 'spectrum_2')
+    """
+    return f"{name}_{i + 1}" if i else name
+
+
+def rows_to_extract(image: xr.Dataset, recipe: Recipe) -> tuple[Rows, ...]:
+    """Return the rows of the spectrum of a combined image, or of each, as the recipe wants."""
+    threshold = Threshold(
+        recipe.n_sigma,
+        recipe.background_rows,
+        recipe.skip_last_column,
+        recipe.max_gap,
+        recipe.whole_span,
     )
+    image, method, near, rows = turn(image), recipe.detect, recipe.near_row, recipe.rows
+    if recipe.all_spectra:
+        return find_all(image, threshold, method=method, near_row=near, rows=rows)
+    return (find_rows(image, threshold, method=method, near_row=near, rows=rows),)
+
+
+def extract_spectrum(image: xr.Dataset, recipe: Recipe, rows: Rows | None = None) -> xr.Dataset:
+    """Return a spectrum of a combined image: its rows summed, the sky subtracted.
+
+    Parameters
+    ----------
+    image : the combination, counts (y, x).
+    recipe : what to do.
+    rows : the rows, one of `rows_to_extract`; found if left out.
+    """
+    image = turn(image)
+    rows = rows_to_extract(image, recipe)[0] if rows is None else rows
     spectrum = extract(image, rows)
     if not recipe.sky:
         return spectrum

@@ -31,6 +31,8 @@ _FIELDS = {
     "sigma": "n_sigma",
     "background_rows": "background_rows",
     "rows": "rows",
+    "detect": "detect",
+    "near_row": "near_row",
     "sky_rows": "sky_rows",
     "bad_pixels": "bad_pixels",
 }
@@ -42,6 +44,7 @@ _FLAGS: dict[str, tuple[str, object]] = {
     "scale_dark": ("scale_dark", "down"),
     "electrons": ("units", "electron"),
     "save_calibrated": ("calibrated", True),
+    "all_spectra": ("all_spectra", True),
 }
 _PATH = click.Path(path_type=Path)
 _NIGHT = (
@@ -80,6 +83,11 @@ _RECIPE = (
     wish("--background-rows", type=RowRange(),
          help="The sample that sets the threshold. [default: 1:50]"),
     wish("--rows", type=RowRange(), help="Take these rows as the spectrum."),
+    wish("--detect", type=click.Choice(["auto", "threshold", "robust"]),
+         help="How the spectrum is found; the robust way finds weak and emission spectra too."),
+    wish("--near-row", type=click.IntRange(min=1), metavar="ROW",
+         help="Of several spectra take the one nearest to this row."),
+    wish("--all-spectra", is_flag=True, help="Take each spectrum that is found."),
     wish("--sky-rows", type=RowRange(), help="Take these rows as the sky."),
     wish("--no-dark", is_flag=True, help="Subtract no dark; only the bias, where there is one."),
     wish("--scale-dark", is_flag=True,

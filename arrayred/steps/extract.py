@@ -58,8 +58,7 @@ def extract(image: xr.Dataset, rows: Rows) -> xr.Dataset:
     if DQ in spectrum and (n := int(np.count_nonzero(spectrum[DQ].values & SATURATED))):
         columns = "1 column holds" if n == 1 else f"{n} columns hold"
         spectrum = remark(spectrum, f"{columns} saturated pixels")
-    for run in rows.others:
-        text = f"rows {run.first} to {run.last} are bright too, and were not taken"
+    for text in (*rows.remarks, *map(str, rows.others)):
         spectrum = remark(spectrum, text)
     return note_history(spectrum, f"rows {rows.first} to {rows.last} summed")
 
@@ -88,8 +87,10 @@ def with_errors(image: xr.Dataset, span: slice, units: str) -> dict[str, Any]:
     return found
 
 
-def _facts(rows: Rows) -> dict[str, int | float]:
-    return {
+def _facts(rows: Rows) -> dict[str, int | float | str]:
+    known: dict[str, int | float | str] = {} if rows.snr is None else {"snr": rows.snr}
+    return known | {
+        "rule": rows.rule,
         "first_row": rows.first,
         "last_row": rows.last,
         "n_rows": rows.n_rows,

@@ -48,6 +48,7 @@ def test_the_numbers_that_found_the_rows_are_attributes(counts: Array) -> None:
     attrs = ar.extract(image_of(counts).assign_attrs(instrument="generic"), ROWS).attrs
     assert {name: value for name, value in attrs.items() if name != "history"} == {
         "instrument": "generic",
+        "rule": "threshold",
         "first_row": 4,
         "last_row": 8,
         "n_rows": 5,
@@ -65,7 +66,7 @@ def test_other_bright_rows_become_remarks(counts: Array) -> None:
     remarks = ar.extract(image_of(counts), rows).attrs["remarks"]
     assert [[int(word) for word in text.split() if word.isdigit()] for text in remarks] == [
         [1, 2],
-        [11, 11],
+        [11],
     ]
     assert "remarks" not in ar.extract(image_of(counts), ROWS).attrs
 
