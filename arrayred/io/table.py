@@ -32,6 +32,7 @@ NOISE_FACTS = {
 }
 """Which attribute of a combined image, and of its spectrum, is which card."""
 FACTS = {
+    "rule": ("SPRULE", "what found the rows: threshold, robust, given"),
     "n_sigma": ("NSIGMA", "standard deviations from BKGMEAN to THRESH"),
     "first_row": ("SPFIRST", "first row of the spectrum"),
     "last_row": ("SPLAST", "last row of the spectrum"),
@@ -41,8 +42,29 @@ FACTS = {
     "threshold": ("THRESH", "[{units}] what the mean of a row must exceed"),
     "sky_first_row": ("SKYFIRST", "first row of the sky band"),
     "sky_last_row": ("SKYLAST", "last row of the sky band"),
+    "trace": ("TRACE", "fit: followed along x; straight: not"),
+    "tilt": ("TRTILT", "[pix] rise from the first to the last column"),
+    "trace_rms": ("TRRMS", "[pix] scatter of the light about the trace"),
+    "trace_order": ("TRORDER", "order of the polynomial along x"),
+    "fwhm": ("SPFWHM", "[pix] width of the light across the rows"),
+    "half_height": ("SPHALF", "[pix] from the trace to the aperture's edge"),
+    "extraction": ("EXTRACT", "how the aperture became the flux"),
+    "enclosed_fraction": ("ENCLOSED", "part of the light within the aperture"),
+    "masked_fraction": ("MASKFRAC", "part of the aperture's pixels left out"),
+    "profile_snr": ("PROFSNR", "signal to noise ratio of the profile"),
+    "snr": ("SNR", "median signal to noise ratio of a column"),
+    "sky_model": ("SKYMODEL", "what was fitted to the sky of a column"),
+    "sky_rows_used": ("SKYROWS", "rows of sky that counted"),
+    "sky_scatter": ("SKYSCAT", "noise of the sky over that predicted"),
 }
 """Which attribute of a spectrum is which card; its comment names the flux's unit."""
+RANGES = {
+    "sky_below": (("SKYBEL1", "SKYBEL2"), "sky below the spectrum"),
+    "sky_above": (("SKYABV1", "SKYABV2"), "sky above the spectrum"),
+}
+"""Which attribute of a spectrum, two rows, is which pair of cards."""
+_ORDER = ("sky", "dq", "trace")
+"""Columns that stand before the procedure's."""
 
 
 def text_table(values: Any, first: int = 1) -> bytes:
@@ -63,7 +85,8 @@ def columns_of(spectrum: xr.Dataset) -> list[Column]:
     The uncertainty stands third even where it is unknown, as NaN: specutils takes the next column
     of the flux's unit for it, whatever its name.
     """
-    values = {str(name): variable for name, variable in spectrum.data_vars.items()}
+    values = {name: spectrum[name] for name in _ORDER if name in spectrum.data_vars}
+    values |= {str(name): variable for name, variable in spectrum.data_vars.items()}
     flux, variance = values.pop("flux"), values.pop("variance", None)
     sigma = np.full(flux.size, np.nan) if variance is None else sigma_of(variance.values)
     described = "standard deviation of the flux" + ("; unknown" if variance is None else "")
@@ -87,8 +110,28 @@ def _described(variable: xr.DataArray) -> str:
 
 
 def fact_cards(spectrum: xr.Dataset) -> list[tuple[str, Value, str]]:
-    """Return the rows, the numbers that found them, and the noise as cards."""
-    return [*noise_cards(spectrum, "flux"), *_cards(spectrum, FACTS, "flux")]
+    """Return the rows, the numbers that found them, trace, sky and noise as cards."""
+    pairs = [
+        (keyword, int(spectrum.attrs[name][i]), f"{('first', 'last')[i]} row of the {what}")
+        for name, (keywords, what) in RANGES.items()
+        if name in spectrum.attrs
+        for i, keyword in enumerate(keywords)
+    ]
+    return [*noise_cards(spectrum, "flux"), *_cards(spectrum, FACTS, "flux"), *pairs]
+
+
+def facts_of(header: Header) -> dict[str, Any]:
+    """Return the attributes of a spectrum that `fact_cards` made cards of."""
+    told: dict[str, Any] = {
+        name: header.get(keyword) for name, (keyword, _) in FACTS.items() if keyword in header
+    }
+    for name, (keywords, _) in RANGES.items():
+        if all(keyword in header for keyword in keywords):
+            first, last = (int(str(header.get(keyword))) for keyword in keywords)
+            told[name] = (first, last)
+    if "first_row" in told and "last_row" in told:
+        told["n_rows"] = int(str(told["last_row"])) - int(str(told["first_row"])) + 1
+    return told
 
 
 def noise_cards(image: xr.Dataset, variable: str = COUNTS) -> list[tuple[str, Value, str]]:
@@ -103,7 +146,7 @@ def _cards(
     return [
         (keyword, source.attrs[name], comment.format(units=units))
         for name, (keyword, comment) in facts.items()
-        if name in source.attrs
+        if name in source.attrs and source.attrs[name] == source.attrs[name]
     ]
 
 

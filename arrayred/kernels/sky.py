@@ -83,7 +83,7 @@ def fit_sky(band: Band, noise: Values | None, model: Model) -> SkyFit:
 
     Returns
     -------
-    fit : NaN in columns without a good pixel.
+    fit : a column without a good pixel has the sky of its neighbours; NaN where none has any.
 
     Examples
     --------
@@ -106,7 +106,24 @@ def fit_sky(band: Band, noise: Values | None, model: Model) -> SkyFit:
         rest = _less(band, level, line)
     scatter = np.nan if noise is None else _scatter(rest / noise, kept, len(band.sides))
     n_rows = int(np.count_nonzero(kept.any(axis=1)))
-    return SkyFit(level, slope, share * told**2, n_rows, scatter)
+    return _bridged(SkyFit(level, slope, share * told**2, n_rows, scatter))
+
+
+def _bridged(fit: SkyFit) -> SkyFit:
+    """Return a fit whose columns without a good pixel have the sky of their neighbours.
+
+    Its variance there is that of the levels of all columns: that much may lie between neighbours.
+    """
+    known = np.isfinite(fit.level) & np.isfinite(fit.variance)
+    if known.all() or not known.any():
+        return fit
+    columns = np.arange(known.size)
+    level, slope = (
+        np.where(known, values, np.interp(columns, columns[known], values[known]))
+        for values in (fit.level, fit.slope)
+    )
+    spread = np.var(fit.level[known]) + np.mean(fit.variance[known])
+    return fit._replace(level=level, slope=slope, variance=np.where(known, fit.variance, spread))
 
 
 def column_medians(values: Values, good: Flags) -> Values:
@@ -190,7 +207,7 @@ def _line(values: list[Values], distances: list[Values]) -> tuple[Values, Values
 def _mean(values: Values, kept: Flags) -> Values:
     n = np.count_nonzero(kept, axis=0)
     total = np.where(kept, values, 0.0).sum(axis=0)
-    return np.divide(total, n, out=np.full(n.size, np.nan), where=n > 0)
+    return np.asarray(np.divide(total, n, out=np.full(n.size, np.nan), where=n > 0))
 
 
 def _fitted(band: Band, kept: Flags, model: Model) -> tuple[Values, Values, Values]:
@@ -200,7 +217,7 @@ def _fitted(band: Band, kept: Flags, model: Model) -> tuple[Values, Values, Valu
     flat = np.zeros_like(n)
     if model == "median":
         level = column_medians(band.pixels, kept)
-        return level, flat, median_factor(max(int(_typical(n)), 1)) / n
+        return level, flat, median_factor(int(np.nan_to_num(_typical(n), nan=1.0))) / n
     mean = _mean(band.pixels, kept)
     if model == "mean":
         return mean, flat, 1.0 / n

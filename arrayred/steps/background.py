@@ -85,15 +85,16 @@ def fit_sky(
     Returns
     -------
     sky : `level` (x) and `slope` (x, per row) about the trace, `variance` (x) of the level, in the
-        image's unit or its square, NaN in columns without a good pixel. Attributes: `sky_below` and
-        `sky_above`, first and last row of each side that there is; `sky_rows_used`, how many rows
-        counted; `sky_model`, the method really used (one side alone tells no slope);
-        `sky_scatter`, what the pixels scatter by over what the variance predicts.
+        image's unit or its square; a column without a good pixel has the sky of its neighbours and
+        the variance of all levels. Attributes: `sky_below` and `sky_above`, first and last row of
+        each side that there is; `sky_rows_used`, how many rows counted; `sky_model`, the method
+        really used (one side alone tells no slope); `sky_scatter`, what the pixels scatter by over
+        what the variance predicts.
 
     Raises
     ------
     SkyBandError
-        There is no room for a band, or the given one lies off the image.
+        There is no room for a band, no good pixel in it, or the given one lies off the image.
 
     Examples
     --------
@@ -115,6 +116,12 @@ def fit_sky(
     used: Model = method if min(map(len, bands)) > 0 or method != "linear" else "mean"
     pixels, noise = _pixels(image, trace, bands)
     fit = kernel.fit_sky(pixels, noise, used)
+    if not np.isfinite(fit.level).all():
+        raise SkyBandError(
+            f"None of the {len(pixels.pixels)} rows of sky has a good pixel",
+            value=band,
+            hint="Give other --sky-rows A:B, or --no-sky.",
+        )
     units = image[COUNTS].attrs.get("units", "adu")
     sky = xr.Dataset(
         {

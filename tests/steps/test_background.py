@@ -130,7 +130,7 @@ def test_the_sky_under_a_star_is_known_as_well_as_it_says(method: Any, tilt: flo
 
 
 def sloping(kind: str, n: int = 300) -> Array:
-    """Return a sky (y, x) of 400 rows without noise: a gradient along the slit, or leaning lines."""
+    """Return a sky (y, x) of 400 rows without noise, with a gradient or with leaning lines."""
     y, x = np.arange(1.0, 401)[:, np.newaxis], np.arange(1.0, n + 1)
     if kind == "gradient":
         return np.asarray(200 * (1 + 0.2 * (y - 200.5) / 400) * np.ones_like(x))
@@ -174,6 +174,18 @@ def test_bad_and_saturated_pixels_do_not_count_but_replaced_ones_do() -> None:
         sky = fit_sky(flagged, trace_at(200.0), rows_at(195, 205), half_height=7.0)
         assert (sky.level[5].item() - clean.level[5].item() > 1.5) is counts
     assert sky.level[6].item() == clean.level[6].item()
+
+
+def test_bands_without_a_good_pixel_are_an_error() -> None:
+    image = noisy()
+    flags = np.ones(image.counts.shape, "u1")
+    with pytest.raises(SkyBandError, match="120 rows of sky has a good pixel"):
+        fit_sky(
+            image.assign(dq=(("y", "x"), flags)),
+            trace_at(200.0),
+            rows_at(195, 205),
+            half_height=7.0,
+        )
 
 
 def test_missing_pixels_and_noise_do_not_count() -> None:
