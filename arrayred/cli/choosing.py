@@ -26,6 +26,7 @@ _FIELDS = {
     "background_rows": "background_rows",
     "rows": "rows",
     "sky_rows": "sky_rows",
+    "sky_model": "sky_model",
     "bad_pixels": "bad_pixels",
 }
 _FLAGS: dict[str, tuple[str, object]] = {
@@ -36,6 +37,7 @@ _FLAGS: dict[str, tuple[str, object]] = {
     "scale_dark": ("scale_dark", "down"),
     "electrons": ("units", "electron"),
     "save_calibrated": ("calibrated", True),
+    "per_frame": ("per_frame", True),
 }
 _PATH = click.Path(path_type=Path)
 _NIGHT = (
@@ -61,6 +63,9 @@ _RECIPE = (
          help="The sample that sets the threshold. [default: 1:50]"),
     wish("--rows", type=RowRange(), help="Take these rows as the spectrum."),
     wish("--sky-rows", type=RowRange(), help="Take these rows as the sky."),
+    wish("--sky-model", type=click.Choice(["mean", "median", "linear", "band"]),
+         help="The sky under the spectrum, from both sides of it. [default: linear]"),
+    wish("--per-frame", is_flag=True, help="Extract each frame too: TARGET_frames.fits."),
     wish("--no-dark", is_flag=True, help="Subtract no dark; only the bias, where there is one."),
     wish("--scale-dark", is_flag=True,
          help="Scale a longer dark where none fits in exposure; a bias is needed."),

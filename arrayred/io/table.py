@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from arrayred.io.card import Value
+from arrayred.io.card import Value, ascii_of
 from arrayred.io.cards import Header
 from arrayred.io.hdu import Column, table_bytes
 from arrayred.io.planes import sigma_of
-from arrayred.model import COUNTS, X
+from arrayred.model import COUNTS, FRAME, X
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -26,6 +26,8 @@ TABLES = {"counts_mean": "raw_extraction", "counts_mean_sky_subtracted": "skysub
 """Which variable of a spectrum is which text table of the procedure."""
 SPECTRUM = "SPECTRUM"
 """EXTNAME of the FITS table."""
+FRAMES = "FRAMES"
+"""EXTNAME of the table of the frames' spectra."""
 NOISE_FACTS = {
     "gain_effective": ("GAINEFF", "[electron/{units}] of the combination"),
     "noise_effective": ("RDNEFF", "[electron] noise of the combination without light"),
@@ -101,6 +103,50 @@ def columns_of(spectrum: xr.Dataset) -> list[Column]:
     ]
 
 
+def frame_columns(frames: xr.Dataset) -> list[Column]:
+    """Return the spectra of frames as columns: one row for each frame, its spectrum in a cell.
+
+    When and how stand first, so that a light curve is one column against another. Of the middle of
+    an exposure there is the date, and the MJD in UTC; both are blank where it is unknown.
+    """
+    n = frames.sizes[FRAME]
+    middles = frames.coords.get("time_mid")
+    times = np.full(n, np.datetime64("NaT", "ns")) if middles is None else middles.values
+    known = ~np.isnat(times)
+    dates = np.where(known, np.datetime_as_string(times, "ms"), "")
+    days = (times - np.datetime64("1858-11-17", "ns")) / np.timedelta64(1, "D")
+    flux = frames["flux"]
+    known_noise = "variance" in frames
+    sigma = sigma_of(frames["variance"].values) if known_noise else np.full(flux.shape, np.nan)
+    unit = str(flux.attrs["units"])
+    columns = [
+        Column("frame", "", "name of the frame", _text(frames[FRAME].values)),
+        Column("date_mid", "", "middle of the exposure, UTC", _text(dates)),
+        Column("mjd_mid", "d", "the same as modified Julian date, UTC", np.asarray(days)),
+        Column("exptime", "s", "exposure", _per_frame(frames, "exptime")),
+        Column("offset", "pix", "rows from the common trace", _per_frame(frames, "offset")),
+        Column("extraction", "", "how the flux was extracted", _text(frames["extraction"].values)),
+        Column("flux", unit, str(flux.attrs["long_name"]), flux.values),
+        Column("uncertainty", unit, "standard deviation of the flux", sigma),
+    ]
+    for name in ("sky", "dq"):
+        if name in frames:
+            values = frames[name]
+            text = _described(values)
+            columns.append(Column(name, values.attrs.get("units", ""), text, values.values))
+    return columns
+
+
+def _per_frame(frames: xr.Dataset, name: str) -> Any:
+    """Return a coordinate of the frames as numbers, NaN where it is unknown."""
+    n = frames.sizes[FRAME]
+    return np.asarray(frames[name].values, np.float64) if name in frames else np.full(n, np.nan)
+
+
+def _text(values: Any) -> Any:
+    return np.array([ascii_of(str(value)).encode() for value in values] or [b""], np.bytes_)
+
+
 def _described(variable: xr.DataArray) -> str:
     """Return what a column is; of flags, what each bit means."""
     masks = variable.attrs.get("flag_masks", ())
@@ -148,6 +194,11 @@ def _cards(
         for name, (keyword, comment) in facts.items()
         if name in source.attrs and source.attrs[name] == source.attrs[name]
     ]
+
+
+def frames_table(frames: xr.Dataset, header: Header) -> bytearray:
+    """Return the spectra of frames as a FITS file: header first, one row a frame in the table."""
+    return table_bytes(header, FRAMES, frame_columns(frames))
 
 
 def fits_table(spectrum: xr.Dataset, header: Header) -> bytearray:
