@@ -98,8 +98,10 @@ def _draw_profile(axes: Axes, combined: xr.Dataset, spectrum: xr.Dataset) -> Non
     axes.axvline(
         threshold, color="black", linestyle=":", linewidth=1, label=f"threshold {threshold:.1f}"
     )
-    axes.set_xscale("symlog", linthresh=2 * max(abs(threshold), 1.0))
     low, high = min(float(np.nanmin(means)), 0.0), float(np.nanmax(means))
+    if high > threshold > 0:
+        axes.set_xscale("symlog", linthresh=2 * threshold)
+    high = max(high, threshold)
     axes.set_xlim(low, high + 0.3 * max(abs(high), 1e-9))
     for first, last, colour, label in _bands(spectrum):
         axes.axhspan(first - 0.5, last + 0.5, color=colour, alpha=0.35, lw=0, label=label)
@@ -165,7 +167,8 @@ def _draw_spectrum(axes: Axes, spectrum: xr.Dataset) -> None:
         xlim=(int(x[0]), int(x[-1])),
     )
     if axes.get_legend_handles_labels()[1]:
-        axes.legend(fontsize="small", loc="upper right")
+        above = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.2}
+        axes.legend(fontsize="small", ncols=5, frameon=False, **above)
     axes.grid(alpha=0.3)
 
 

@@ -49,6 +49,8 @@ _FEWEST, _LOWEST, _HIGHEST = 8, 40, 100
 """Rows of a side: fewer make no side; what a low aperture gets; what suffices for any."""
 _WIDTHS_AWAY = 2.0
 """How many widths of the star its sky keeps from any star, at least."""
+_WINGS_AWAY = 5.0
+"""The same in widths of the star's edge, from half its peak to a tenth."""
 
 
 class Bands(NamedTuple):
@@ -161,10 +163,18 @@ def edges_of(trace: xr.Dataset, rows: Rows, half_height: float) -> RowRange:
 
 
 def clearance(trace: xr.Dataset, rows: Rows) -> int:
-    """Return how many rows the sky keeps from a star, at least."""
+    """Return how many rows the sky keeps from the edge of a star, at least.
+
+    Light that ends within few rows, as that of a slit filled by a lamp or a nebula does, needs less
+    than its width tells: five times the rows from half its peak to a tenth, where the trace tells
+    them as `reach`, are twice the width of a bell curve.
+    """
     fwhm = trace.attrs.get("fwhm", math.nan)
     width = float(fwhm) if fwhm is not None and math.isfinite(fwhm) else rows.n_rows / 3
-    return max(math.ceil(_WIDTHS_AWAY * width), 3)
+    away = _WIDTHS_AWAY * width
+    if "reach" in trace.attrs:
+        away = min(away, _WINGS_AWAY * (float(trace.attrs["reach"]) - width / 2))
+    return max(math.ceil(away), 3)
 
 
 def _chosen(

@@ -71,6 +71,15 @@ def test_the_least_distance_is_twice_the_seeing(fwhm: float, rows: int) -> None:
     assert clearance(trace_at(50, fwhm=fwhm), rows_at(45, 56)) == rows
 
 
+@pytest.mark.parametrize(("reach", "rows"), [(26.0, 5), (45.0, 50), (24.0, 3)])
+def test_light_that_ends_sharply_leaves_more_room_to_the_sky(reach: float, rows: int) -> None:
+    trace = trace_at(50, fwhm=50.0).assign_attrs(reach=reach)
+    assert clearance(trace, rows_at(45, 56)) == rows
+    fwhm, bell = 10.0, 0.911  # of a bell curve, to a tenth of its peak
+    trace = trace_at(50, fwhm=fwhm).assign_attrs(reach=bell * fwhm)
+    assert clearance(trace, rows_at(45, 56)) in (20, 21)
+
+
 def test_other_spectra_are_kept_clear_of() -> None:
     image = noisy()
     image["counts"].values[279:290] += 500
