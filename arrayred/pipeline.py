@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from arrayred.config import Method, Overscan, Recipe, RowRange
 from arrayred.errors import InputError, NightError
+from arrayred.extraction import spectrum_of
 from arrayred.io.masks import read_mask
 from arrayred.model import COUNTS, FRAME, Chunks, turn
 from arrayred.night import Flat, Group, Made, Night, Target, make_plan, open_night
@@ -29,7 +30,6 @@ from arrayred.steps.flag import drop_absurd, find_bad_pixels, flag
 from arrayred.steps.flat import combine_flats, divide_flat, flat_level, normalise_flat, with_bad
 from arrayred.steps.noise import estimate_noise, measure_noise
 from arrayred.steps.overscan import subtract_overscan, trim
-from arrayred.steps.sky import subtract_sky
 from arrayred.steps.units import to_electrons
 
 if TYPE_CHECKING:
@@ -269,7 +269,13 @@ def in_units(product: xr.Dataset, recipe: Recipe) -> xr.Dataset:
 
 
 def extract_spectrum(image: xr.Dataset, recipe: Recipe) -> xr.Dataset:
-    """Return the spectrum of a combined image: its rows found, summed, the sky subtracted."""
+    """Return the spectrum of a combined image: its rows found, and what `extraction` makes of them.
+
+    Parameters
+    ----------
+    image : counts (y, x), settled; `clean`, `variance`, `dq` where it has them.
+    recipe : what to do.
+    """
     image = turn(image)
     rows = detect_rows(
         image,
@@ -280,18 +286,7 @@ def extract_spectrum(image: xr.Dataset, recipe: Recipe) -> xr.Dataset:
         whole_span=recipe.whole_span,
         rows=recipe.rows,
     )
-    spectrum = extract(image, rows)
-    if not recipe.sky:
-        return spectrum
-    return subtract_sky(
-        spectrum,
-        image,
-        rows,
-        offset=recipe.sky_offset,
-        side=recipe.sky_side,
-        band=recipe.sky_rows,
-        per_bright_row=recipe.sky_per_bright_row,
-    )
+    return spectrum_of(image, rows, recipe)
 
 
 def cut_arc(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.kernels import trace as kernel
-from arrayred.model import BAD_PIXEL, COUNTS, DQ, VARIANCE, Rows, X, Y, check_image, remark
+from arrayred.model import BAD_PIXEL, COUNTS, DQ, VARIANCE, Rows, X, Y, check_image, note_history, remark
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -104,7 +104,8 @@ def fit_trace(
     if math.isfinite(found.reach):
         trace.attrs["reach"] = found.reach
     if straight or found.n_bins:
-        return trace
+        told = f"traced in {found.n_bins} bins: order {found.order}, rms {found.rms:.3f} rows"
+        return note_history(trace, "rows taken to be straight" if straight else told)
     return remark(trace, "the star is too faint to be traced: its rows were taken to be straight")
 
 
