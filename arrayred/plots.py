@@ -167,8 +167,8 @@ def _draw_spectrum(axes: Axes, spectrum: xr.Dataset) -> None:
         xlim=(int(x[0]), int(x[-1])),
     )
     if axes.get_legend_handles_labels()[1]:
-        above = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.2}
-        axes.legend(fontsize="small", ncols=5, frameon=False, **above)
+        legend = axes.legend(fontsize="small", ncols=5, frameon=False, loc="lower right")
+        legend.set_bbox_to_anchor((1.0, 1.0), axes.transAxes)
     axes.grid(alpha=0.3)
 
 

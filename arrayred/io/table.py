@@ -8,6 +8,7 @@ with units; both it and the FITS table are read by astropy and by `Spectrum.read
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -192,8 +193,13 @@ def _cards(
     return [
         (keyword, source.attrs[name], comment.format(units=units))
         for name, (keyword, comment) in facts.items()
-        if name in source.attrs and source.attrs[name] == source.attrs[name]
+        if name in source.attrs and _is_told(source.attrs[name])
     ]
+
+
+def _is_told(value: Value) -> bool:
+    """Tell whether a card can hold a value: there is none for what is not finite."""
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def frames_table(frames: xr.Dataset, header: Header) -> bytearray:

@@ -40,6 +40,8 @@ def extract_frames(
     trace: xr.Dataset,
     rows: Rows,
     extract: Extract,
+    *,
+    follow: bool = True,
 ) -> xr.Dataset:
     """Extract each frame of a target along the trace of all.
 
@@ -51,6 +53,7 @@ def extract_frames(
     trace : `center` (x) in the combined image.
     rows : of the spectrum there.
     extract : makes the spectrum (x) of an image and a trace.
+    follow : the aperture goes with the star; else it stays.
 
     Returns
     -------
@@ -60,7 +63,10 @@ def extract_frames(
     """
     import xarray as xr
 
-    found = [_extracted(image, trace, rows, extract) for image in images]
+    found = [
+        _extracted(image, trace, offset_of(image, trace, rows) if follow else 0.0, extract)
+        for image in images
+    ]
     first = found[0].spectrum
     variables = {
         name: (
@@ -89,9 +95,8 @@ def extract_frames(
     return frames
 
 
-def _extracted(image: xr.Dataset, trace: xr.Dataset, rows: Rows, extract: Extract) -> _One:
+def _extracted(image: xr.Dataset, trace: xr.Dataset, offset: float, extract: Extract) -> _One:
     """Return the spectrum of a frame along the common trace, moved to where its star is."""
-    offset = offset_of(image, trace, rows)
     center = trace["center"]
     moved = trace.assign(center=center + (0.0 if np.isnan(offset) else offset))
     moved["center"].attrs = dict(center.attrs)
