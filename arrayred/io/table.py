@@ -58,6 +58,7 @@ FACTS = {
     "snr": ("SNR", "median signal to noise ratio of a column"),
     "sky_model": ("SKYMODEL", "what was fitted to the sky of a column"),
     "sky_rows_used": ("SKYROWS", "rows of sky that counted"),
+    "sky_lean": ("SKYLEAN", "[pix] columns per row by which its lines lean"),
     "sky_scatter": ("SKYSCAT", "noise of the sky over that predicted"),
 }
 """Which attribute of a spectrum is which card; its comment names the flux's unit."""
