@@ -15,7 +15,7 @@ import numpy as np
 
 from arrayred.config import Recipe
 from arrayred.kernels.noise import finite_median
-from arrayred.model import CLEAN, COUNTS, DQ, VARIANCE, Rows, X, remark
+from arrayred.model import CLEAN, COUNTS, DQ, VARIANCE, Rows, remark
 from arrayred.steps.background import fit_sky
 from arrayred.steps.extract import extract
 from arrayred.steps.optimal import extract_along
@@ -121,16 +121,16 @@ def sky_under(
     half_height, band = half_height_of(rows, trace), recipe.sky_rows
     if recipe.sky_model == "band":
         band = tables.attrs["sky_first_row"], tables.attrs["sky_last_row"]
-    method = "mean" if recipe.sky_model == "band" else recipe.sky_model
-    return fit_sky(
+    sky: xr.Dataset = fit_sky(
         image,
         trace,
         rows,
-        method=method,
+        method="mean" if recipe.sky_model == "band" else recipe.sky_model,
         offset=recipe.sky_offset,
         band=band,
         half_height=half_height,
     )
+    return sky.assign_attrs(sky_model="band") if recipe.sky_model == "band" else sky
 
 
 def joined(
@@ -146,7 +146,7 @@ def joined(
     """
     own = {name: tables[name] for name in _TABLES if name in tables}
     center = trace["center"]
-    spectrum = found.assign(**own, trace=center)
+    spectrum = found.assign({**own, "trace": center})
     sources = (trace, *([] if sky is None else [sky]), found)
     facts = {name: trace.attrs[name] for name in _OF_THE_TRACE if name in trace.attrs}
     if sky is not None:

@@ -32,6 +32,8 @@ _SMOOTH = 200.0
 """Columns that a profile's flux is smoothed over, times their signal to noise: a flux that holds the
 noise of its own pixels widens the profile, by 0.04 % of the light at 50, and smoothed by 0.01 %."""
 _LINE = 4.0
+_HITS = 2
+"""Columns that a cosmic ray may take for a line."""
 _FLOOR = 0.5
 _LEAST = 0.05
 """What part of the profile must be left for a flux to be told."""
@@ -256,7 +258,8 @@ def snr_of(found: Flux) -> float:
     flux, variance = found.flux[known], found.variance[known]
     if not flux.size:
         return 0.0
-    spread = float(np.add.reduce(flux)) / float(np.add.reduce(variance)) ** 0.5
+    spread = float(np.add.reduce(flux) / np.sqrt(np.add.reduce(variance)))
     ratio = flux / np.sqrt(variance)
-    in_lines = float(np.add.reduce(ratio[ratio > _LINE] ** 2)) ** 0.5
+    lines = np.sort(ratio)[: max(ratio.size - _HITS, 0)]
+    in_lines = float(np.sqrt(np.add.reduce(lines[lines > _LINE] ** 2)))
     return max(spread, in_lines)

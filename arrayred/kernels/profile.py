@@ -110,12 +110,13 @@ def knots_of(away: Values, fwhm: float) -> Knots:
     interval = np.clip(place.astype(np.intp), 0, n_knots - 4)
     t = place - interval
     ahead, square = 1 - t, t * t
-    basis = np.empty((4, *away.shape))
+    basis = np.empty((4, *away.shape), np.float64)
     basis[3] = square * t / 6
     basis[2] = (1 + 3 * (t + square)) / 6 - 3 * basis[3]
     basis[0] = ahead * ahead * ahead / 6
     basis[1] = 1.0 - basis[0] - basis[2] - basis[3]
-    return Knots(away, interval, basis, first + step * (np.arange(n_knots) - 1.0))
+    middles = np.asarray(first + step * (np.arange(n_knots) - 1.0), np.float64)
+    return Knots(away, interval, basis, middles)
 
 
 def fit_profile(light: Light, knots: Knots, fwhm: float, *, quick: bool = False) -> Profile:
@@ -156,7 +157,7 @@ def stacked(light: Light, away: Values, fwhm: float) -> Stack:
     weight = light.weight * light.flux**2
     total = np.bincount(number, weight.ravel())
     sums = np.bincount(number, (light.weight * light.flux * light.counts).ravel())
-    distance = np.bincount(number, (weight * away).ravel())
+    distance: Values = np.bincount(number, (weight * away).ravel())
     lit = total > 0
     return Stack(distance[lit] / total[lit], sums[lit] / total[lit], total[lit])
 
@@ -212,9 +213,7 @@ def _most_likely(normal: Values, right: Values, places: Values, size: Values) ->
     return best
 
 
-def _solved(
-    normal: Values, right: Values, places: Values, sizes: Values
-) -> tuple[Values, float]:
+def _solved(normal: Values, right: Values, places: Values, sizes: Values) -> tuple[Values, float]:
     """Return coefficients (order, knot) of given prior sizes, and the log of their evidence.
 
     The unknowns of three neighbouring knots are a block, and only neighbouring blocks touch.
@@ -242,7 +241,9 @@ def _solved(
                 upper[block, i, :, j] = part
     shape = (n_blocks, width, width)
     unit = diagonal.reshape(shape) + np.eye(width)
-    found, log_det = _block_solve(unit, upper.reshape(shape), (side * scale).reshape(n_blocks, width))
+    found, log_det = _block_solve(
+        unit, upper.reshape(shape), (side * scale).reshape(n_blocks, width)
+    )
     evidence = 0.5 * float(np.add.reduce(found * (side * scale).ravel())) - 0.5 * log_det
     return (found.reshape(n_knots, n_orders) * scale).T, evidence
 

@@ -47,7 +47,7 @@ _ALIKE = 0.9
 
 
 class _Scene(NamedTuple):
-    """All that is known of an aperture: its place, its pixels, flags, and whether noise is known."""
+    """All that is known of an aperture: place, pixels, flags, and whether the noise is known."""
 
     place: along.Aperture
     pixels: Pixels
@@ -141,7 +141,9 @@ def _scene(
     place = along.aperture(center, half_height, rows.size)
     counts = along.gathered(image[COUNTS].values, place).astype(np.float64)
     noise_known = VARIANCE in image
-    variance = along.gathered(image[VARIANCE].values, place) if noise_known else np.ones_like(counts)
+    variance = (
+        along.gathered(image[VARIANCE].values, place) if noise_known else np.ones_like(counts)
+    )
     variance = np.asarray(variance, np.float64)
     flags = np.zeros(counts.shape, np.uint8)
     if DQ in image:
@@ -200,11 +202,13 @@ def _extracted(
             shape = _normalised(profile, knots, pixels)
             found = optimal.weighted(pixels, shape, found.flux)
             good = found.good
+        snr = optimal.snr_of(found)
+        bright = snr >= _FAINTEST
     used: Weights = "sum" if weights == "optimal" and not bright else weights
     if used != "optimal":
-        pixels = pixels._replace(good=found.good) if bright else pixels
+        left = pixels._replace(good=found.good) if bright else pixels
         flux = np.maximum(np.where(np.isfinite(found.flux), found.flux, 0.0), 0.0)
-        found = optimal.summed(pixels, shape, pixels.variance(flux * shape))
+        found = optimal.summed(left, shape, pixels.variance(flux * shape))
     facts = {"extraction": used, "masked_fraction": _masked(scene, found), "profile_snr": snr}
     return found, profile, facts
 
