@@ -95,7 +95,7 @@ def procedure_of(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Dataset:
     if recipe.sky_rows is None and recipe.sky_model != "band":
         error = why_no_band(image, rows, **where)
         if error is not None:
-            return remark(spectrum, f"no sky-subtracted text table: {error.message}")
+            return remark(spectrum, f"no sky-subtracted text table: {error.args[0]}")
     return subtract_sky(
         spectrum,
         image,

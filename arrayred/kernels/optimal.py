@@ -29,8 +29,8 @@ _MODEL_ERROR, _PEAK_ERROR = 0.05, 0.01
 """By how much of itself, and of the column's brightest pixel, a model may be wrong: lines lean."""
 _MOST_ROUNDS = 12
 _SMOOTH = 200.0
-"""Columns that a profile's flux is smoothed over, times their signal to noise: a flux that holds the
-noise of its own pixels widens the profile, by 0.04 % of the light at 50, and smoothed by 0.01 %."""
+"""Columns that a profile's flux is smoothed over, times their signal to noise: a flux that holds
+the noise of its own pixels widens the profile, by 0.04 % of the light at 50, else by 0.01 %."""
 _LINE = 4.0
 _HITS = 2
 """Columns that a cosmic ray may take for a line."""
