@@ -155,11 +155,16 @@ def stacked(light: Light, away: Values, fwhm: float) -> Stack:
     lowest, per_row = float(np.floor(away.min())), min(max(round(_PER_WIDTH / fwhm), 1), 4)
     number = ((away - lowest) * per_row).astype(np.intp).ravel()
     weight = light.weight * light.flux**2
-    total = np.bincount(number, weight.ravel())
-    sums = np.bincount(number, (light.weight * light.flux * light.counts).ravel())
-    distance: Values = np.bincount(number, (weight * away).ravel())
+    total = _sums(weight, number)
+    sums = _sums(light.weight * light.flux * light.counts, number)
+    distance = _sums(weight * away, number)
     lit = total > 0
     return Stack(distance[lit] / total[lit], sums[lit] / total[lit], total[lit])
+
+
+def _sums(values: Values, number: NDArray[np.intp], size: int = 0) -> Values:
+    """Return the sums of the values of each number."""
+    return np.asarray(np.bincount(number, values.ravel(), size), np.float64)
 
 
 def _height(stack: Stack, bell: Bell) -> float:
@@ -187,11 +192,11 @@ def _equations(light: Light, knots: Knots, bell: Bell) -> tuple[Values, Values, 
     left = weight * (light.counts - light.flux * bell.on_rows(knots.away[0], n_rows))
     normal, right = np.zeros((n_bins * n_knots, 4)), np.zeros(n_bins * n_knots)
     for i in range(4):
-        sums = np.bincount(number, (left * knots.basis[i]).ravel(), right.size)
+        sums = _sums(left * knots.basis[i], number, right.size)
         right[i:] += sums[: right.size - i]
         weighted = power * knots.basis[i]
         for j in range(i, 4):
-            sums = np.bincount(number, (weighted * knots.basis[j]).ravel(), right.size)
+            sums = _sums(weighted * knots.basis[j], number, right.size)
             normal[i:, j - i] += sums[: right.size - i]
     places = (np.arange(n_bins) + 0.5) * 2 / n_bins - 1
     return normal.reshape(n_bins, n_knots, 4), right.reshape(n_bins, n_knots), places
