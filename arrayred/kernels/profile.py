@@ -31,6 +31,7 @@ _SIZES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 _CHANGES = (0.03, 0.1, 0.3, 1.0)
 """Of how it changes along the columns, in units of the same."""
 _QUICK = 0.1
+_WINGS = 0.03
 _ORDER = 2
 _KNOTS = 3
 
@@ -91,7 +92,28 @@ class Profile(NamedTuple):
                 for i in range(1, 4):
                     added += coefficients[knots.interval + i] * knots.basis[i]
                 light += added * order
-        return np.maximum(light, 0.0)
+        return without_negative(light)
+
+
+def without_negative(light: Values) -> Values:
+    """Return profiles (row, x) without what is below 0, taken from the wings to keep their sum.
+
+    Noise in the wings would otherwise count where it is positive alone: 0.05 % of the light of a
+    star with a signal to noise of 50, which its core would miss.
+
+    Examples
+    --------
+    >>> without_negative(np.array([[-0.01], [0.01], [1.0], [0.01]])).ravel().tolist()
+    [0.0, 0.005, 1.0, 0.005]
+    """
+    above = np.maximum(light, 0.0)
+    excess = np.add.reduce(above - light, axis=0)
+    if not excess.any():
+        return above
+    wings = above < _WINGS * above.max(axis=0)
+    held = np.add.reduce(np.where(wings, above, 0.0), axis=0)
+    kept = np.maximum(1.0 - excess / np.where(held > 0, held, np.inf), 0.0)
+    return np.asarray(np.where(wings, above * kept, above))
 
 
 def knots_of(away: Values, fwhm: float) -> Knots:

@@ -192,7 +192,8 @@ def _extracted(
     snr = optimal.snr_of(total) if scene.noise_known else 0.0
     bright = snr >= _FAINTEST
     if bright:
-        found = optimal.weighted(pixels, shape, total.flux, reject=False)
+        start = optimal.template(total.flux, total.variance)
+        found = optimal.weighted(pixels, shape, start, reject=False)
         good = pixels.good
         for quick in (True, False):
             flux = optimal.template(found.flux, found.variance)
@@ -200,14 +201,14 @@ def _extracted(
             weight = np.where(good & (pixels.part > 0), 1.0 / variance, 0.0)
             profile = fit_profile(Light(pixels.counts, weight, flux), knots, fwhm, quick=quick)
             shape = _normalised(profile, knots, pixels)
-            found = optimal.weighted(pixels, shape, found.flux)
+            found = optimal.weighted(pixels, shape, flux)
             good = found.good
         snr = optimal.snr_of(found)
         bright = snr >= _FAINTEST
     used: Weights = "sum" if weights == "optimal" and not bright else weights
     if used != "optimal":
         left = pixels._replace(good=found.good) if bright else pixels
-        flux = np.maximum(np.where(np.isfinite(found.flux), found.flux, 0.0), 0.0)
+        flux = optimal.template(found.flux, found.variance)
         found = optimal.summed(left, shape, pixels.variance(flux * shape))
     facts = {"extraction": used, "masked_fraction": _masked(scene, found), "profile_snr": snr}
     return found, profile, facts
