@@ -191,6 +191,26 @@ def peak_of(light: Values, sigma: float = 1.0) -> tuple[float, float]:
     return centre, sigma
 
 
+def width_of(bins: Bins, position: Values, sigma: float) -> float:
+    """Return the width (standard deviation) of the light about its centres (bin), all together.
+
+    Parameters
+    ----------
+    bins : binned columns.
+    position : rows of the centres.
+    sigma : a guess.
+    """
+    away = np.arange(bins.light.shape[1], dtype=np.float64) - position[:, np.newaxis]
+    for _ in range(_ROUNDS):
+        weighted = np.exp(-0.5 * (away / sigma) ** 2) * bins.light
+        total = float(np.add.reduce(weighted, axis=None))
+        spread = 2 * float(np.add.reduce(weighted * away**2, axis=None))
+        if total <= 0:
+            break
+        sigma = min(max(spread / total, 0.25) ** 0.5, bins.light.shape[1] / 4)
+    return sigma
+
+
 def centres(bins: Bins, guess: Values, sigma: float) -> Centres:
     """Return the centre of each bin's light near a guess (bin), under a bell of width sigma."""
     rows = np.arange(bins.light.shape[1], dtype=np.float64)

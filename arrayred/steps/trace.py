@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Values = NDArray[np.float64]
 
-CENTER = "center"
+CENTER, STAR = "center", "star"
 _MOST_ORDER = 3
 _LEAST_SNR = 3.0
 _BINS = (32, 16, 8)
@@ -78,7 +78,8 @@ def fit_trace(
         `tilt`, by how many rows it rises from the first column to the last; `fwhm` of the light
         across it, rows; `reach`, rows to where the light falls to a tenth of its peak, if that is
         to be seen; `trace_rms`, the scatter of the bins about it, rows; `trace_order`; `n_bins`,
-        how many bins of columns had light enough. A remark where the star is too faint.
+        how many bins of columns had light enough. A remark where the star is too faint. A straight
+        trace has `star` (x) as well: where the light is, for the profile.
 
     Raises
     ------
@@ -101,10 +102,8 @@ def fit_trace(
     lowest = int(image[Y][0])
     span = _window(image, rows)
     found = _find(image, rows, span, _MOST_ORDER if order is None else order)
-    center = found.center + span.start + lowest
-    middle = (rows.first + rows.last) / 2
-    if straight:
-        center = np.full(image.sizes[X], middle)
+    star = found.center + span.start + lowest
+    center = np.full(star.size, (rows.first + rows.last) / 2) if straight else star
     attrs = {"units": "pix", "long_name": "row of the star's light"}
     trace = xr.Dataset({CENTER: (X, center, attrs)}, {X: image[X]}).assign_attrs(
         trace="fit" if found.n_bins and not straight else "straight",
@@ -117,6 +116,8 @@ def fit_trace(
         trace.attrs["trace_rms"] = found.rms
     if math.isfinite(found.reach):
         trace.attrs["reach"] = found.reach
+    if straight:
+        trace = trace.assign({STAR: (X, star, attrs)})
     if straight or found.n_bins:
         told = f"traced in {found.n_bins} bins: order {found.order}, rms {found.rms:.3f} rows"
         return note_history(trace, "rows taken to be straight" if straight else told)
@@ -199,6 +200,7 @@ def _find(image: xr.Dataset, rows: Rows, span: slice, most_order: int) -> _Found
             continue
         found = kernel.centres(bins, kernel.at(fit.coefficients, bins.middle), sigma)
         fit = kernel.curve(bins.middle, found, _LEAST_SNR, most_order) or fit
+        sigma = kernel.width_of(bins, kernel.at(fit.coefficients, bins.middle), sigma)
         center, n_used = kernel.at(fit.coefficients, place), int(np.count_nonzero(fit.used))
         return _Found(center, n_used, fit.rms, fit.coefficients.size - 1, sigma, reach)
     flat = np.add.reduce(bins.light, axis=0) / len(bins.light)
