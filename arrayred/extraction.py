@@ -9,15 +9,17 @@ gets the procedure's flux, to the last bit.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from arrayred.config import Recipe
 from arrayred.kernels.noise import finite_median
-from arrayred.model import CLEAN, COUNTS, DQ, VARIANCE, Rows, remark
+from arrayred.model import CLEAN, COUNTS, DQ, VARIANCE, Rows, Run, X, remark
 from arrayred.steps.background import fit_sky
 from arrayred.steps.extract import extract
+from arrayred.steps.frames import extract_frames
 from arrayred.steps.optimal import extract_along
 from arrayred.steps.sky import subtract_sky, why_no_band
 from arrayred.steps.trace import fit_trace, half_height_of
@@ -118,7 +120,8 @@ def sky_under(
     recipe : which model, and which rows if not to be chosen.
     tables : the procedure's spectrum, whose band "band" means.
     """
-    half_height, band = half_height_of(rows, trace), recipe.sky_rows
+    half_height = tables.attrs.get("half_height", half_height_of(rows, trace))
+    band = recipe.sky_rows
     if recipe.sky_model == "band":
         band = tables.attrs["sky_first_row"], tables.attrs["sky_last_row"]
     sky: xr.Dataset = fit_sky(
@@ -177,3 +180,57 @@ def _median_snr(spectrum: xr.Dataset) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = flux / np.sqrt(variance)
     return finite_median(ratio) if np.isfinite(ratio).any() else float("nan")
+
+
+def frames_of(
+    images: Iterable[xr.Dataset], lights: xr.Dataset, spectrum: xr.Dataset, recipe: Recipe
+) -> xr.Dataset:
+    """Return the spectrum of each frame of a target, through the aperture of its spectrum.
+
+    Parameters
+    ----------
+    images : each light by itself as a combined image would be, dispersed along x.
+    lights : the cube they are from.
+    spectrum : of all of them, what `spectrum_of` found.
+    recipe : what to do.
+
+    Returns
+    -------
+    frames : (frame, x), see `extract_frames`.
+    """
+    rows, trace = _rows_of(spectrum), _trace_of(spectrum)
+    half_height = spectrum.attrs.get("half_height", rows.n_rows / 2)
+
+    def extracted(image: xr.Dataset, moved: xr.Dataset) -> xr.Dataset:
+        sky = sky_under(image, moved, rows, recipe, spectrum) if recipe.sky else None
+        return extract_along(image, moved, sky, half_height=half_height, weights=recipe.extraction)
+
+    follow = recipe.trace == "fit"
+    return extract_frames(map(best_of, images), lights, trace, rows, extracted, follow=follow)
+
+
+def _rows_of(spectrum: xr.Dataset) -> Rows:
+    """Return the rows of a spectrum, as it tells them."""
+    facts = spectrum.attrs
+    return Rows(
+        facts["first_row"],
+        facts["last_row"],
+        facts["n_bright_rows"],
+        facts["background_mean"],
+        facts["background_std"],
+        facts["n_sigma"],
+        facts["threshold"],
+        tuple(Run(first, last) for first, last in facts.get("other_rows", ())),
+        facts.get("rule", "threshold"),
+    )
+
+
+def _trace_of(spectrum: xr.Dataset) -> xr.Dataset:
+    """Return the trace of a spectrum; the middle of its rows where it has none."""
+    facts = spectrum.attrs
+    own = {name: facts[name] for name in _OF_THE_TRACE if name in facts}
+    if "trace" in spectrum:
+        return spectrum["trace"].rename("center").to_dataset().assign_attrs(own)
+    middle = np.full(spectrum.sizes[X], (facts["first_row"] + facts["last_row"]) / 2)
+    rows = facts["last_row"] - facts["first_row"] + 1
+    return spectrum[[]].assign(center=(X, middle)).assign_attrs(own | {"fwhm": rows / 3})

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from arrayred.config import Method, Overscan, Recipe, RowRange
 from arrayred.errors import InputError, NightError
-from arrayred.extraction import spectrum_of
+from arrayred.extraction import frames_of, spectrum_of
 from arrayred.io.masks import read_mask
 from arrayred.model import COUNTS, FRAME, Chunks, turn
 from arrayred.night import Flat, Group, Made, Night, Target, make_plan, open_night
@@ -86,8 +86,8 @@ def reduce_night(
     Returns
     -------
     tree : /masters/dark/<exposure>, /masters/bias/<name>, /masters/flat/<name> and
-        /targets/<target>/{combined, spectrum}, with `calibrated` where the recipe asks for it and
-        `arc` where the night file names lamps.
+        /targets/<target>/{combined, spectrum}, with `calibrated` and `frames`, the spectra of the
+        single frames, where the recipe asks for them and `arc` where the night file names lamps.
 
     Raises
     ------
@@ -213,7 +213,8 @@ def reduce_target(
 
     Returns
     -------
-    products : `combined` (y, x) and `spectrum` (x); `calibrated` (frame, y, x) if the recipe asks.
+    products : `combined` (y, x) and `spectrum` (x); `calibrated` (frame, y, x) and `frames`
+        (frame, x) if the recipe asks.
 
     Raises
     ------
@@ -225,6 +226,8 @@ def reduce_target(
     combined = combine_target(lights, dark, recipe, flat)
     products = {"calibrated": calibrate(lights, dark, flat)} if recipe.calibrated else {}
     products |= {"combined": combined, "spectrum": extract_spectrum(combined, recipe)}
+    if recipe.per_frame:
+        products["frames"] = extract_each(lights, dark, recipe, flat, products["spectrum"])
     return {name: in_units(product, recipe) for name, product in products.items()}
 
 
@@ -287,6 +290,28 @@ def extract_spectrum(image: xr.Dataset, recipe: Recipe) -> xr.Dataset:
         rows=recipe.rows,
     )
     return spectrum_of(image, rows, recipe)
+
+
+def extract_each(
+    lights: xr.Dataset,
+    dark: xr.Dataset | None,
+    recipe: Recipe,
+    flat: xr.Dataset | None,
+    spectrum: xr.Dataset,
+) -> xr.Dataset:
+    """Return the spectra (frame, x) of a target's lights, each by itself, for its light curve.
+
+    Parameters
+    ----------
+    lights, dark, recipe, flat : as for `reduce_target`.
+    spectrum : of all of them, whose aperture serves each.
+    """
+    alone = recipe.replace(cosmic_rays="off")
+    images = (
+        turn(combine_target(lights.isel({FRAME: [i]}), dark, alone, flat))
+        for i in range(lights.sizes[FRAME])
+    )
+    return frames_of(images, lights, spectrum, recipe)
 
 
 def cut_arc(

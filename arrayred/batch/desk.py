@@ -22,6 +22,7 @@ from arrayred.io.product_header import Story, checked_cards
 from arrayred.io.products import (
     arc_file,
     calibrated_files,
+    frames_file,
     image_file,
     product_names,
     spectrum_files,
@@ -34,6 +35,7 @@ from arrayred.pipeline import (
     calibrate,
     combine_target,
     cut_arc,
+    extract_each,
     extract_spectrum,
     in_units,
     make_flat,
@@ -180,6 +182,9 @@ class _Desk:
                     written += self._publish(f"targets/{target.name}/calibrated", {name: content})
             spectrum = extract_spectrum(combined, recipe)
             files |= spectrum_files(in_units(spectrum, recipe), story, target.name, spectrum)
+            if recipe.per_frame:
+                frames = extract_each(lights, master, recipe, flat, spectrum)
+                files |= frames_file(in_units(frames, recipe), story, target.name)
             if target.lamps:
                 arc = cut_arc(self.reading.open(target.lamps), lamp_master, spectrum, recipe)
                 files |= arc_file(arc, target.name)

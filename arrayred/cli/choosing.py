@@ -28,6 +28,7 @@ _FIELDS = {
     "trace": "trace",
     "extraction": "extraction",
     "sky_rows": "sky_rows",
+    "sky_model": "sky_model",
     "bad_pixels": "bad_pixels",
 }
 _FLAGS: dict[str, tuple[str, object]] = {
@@ -38,6 +39,7 @@ _FLAGS: dict[str, tuple[str, object]] = {
     "scale_dark": ("scale_dark", "down"),
     "electrons": ("units", "electron"),
     "save_calibrated": ("calibrated", True),
+    "per_frame": ("per_frame", True),
 }
 _PATH = click.Path(path_type=Path)
 _NIGHT = (
@@ -67,6 +69,9 @@ _RECIPE = (
     wish("--extraction", type=click.Choice(["optimal", "sum", "mean"]),
          help="How rows become a spectrum. [default: optimal]"),
     wish("--sky-rows", type=RowRange(), help="Take these rows as the sky."),
+    wish("--sky-model", type=click.Choice(["mean", "median", "linear", "band"]),
+         help="The sky under the spectrum, from both sides of it. [default: linear]"),
+    wish("--per-frame", is_flag=True, help="Extract each frame too: TARGET_frames.fits."),
     wish("--no-dark", is_flag=True, help="Subtract no dark; only the bias, where there is one."),
     wish("--scale-dark", is_flag=True,
          help="Scale a longer dark where none fits in exposure; a bias is needed."),

@@ -31,7 +31,7 @@ from arrayred.io.planes import (
 from arrayred.io.retold import attrs_of, coords_of, labels_of
 from arrayred.io.sections import PRODUCT_CARD
 from arrayred.io.sources import unreadable
-from arrayred.io.table import FACTS, SPECTRUM
+from arrayred.io.table import SPECTRUM, facts_of
 from arrayred.model import DQ, VARIANCE, X, dq_attrs
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def open_product(path: str | os.PathLike[str], *, instrument: str = "generic") -
     coords = coords_of(header, Instrument.load(instrument), place)
     if SPECTRUM in named:
         variables = _spectrum(named[SPECTRUM], place)
-        attrs |= _facts(header)
+        attrs |= facts_of(header)
         coords[X] = variables.pop("x")[1]
     else:
         unit = str(header.get("BUNIT", "adu"))
@@ -195,11 +195,3 @@ def _columns(hdu: _HDU, path: Path) -> Variables:
         told = {"units": header.get(f"TUNIT{i}"), "long_name": parse(header.card(f"TTYPE{i}"))[1]}
         variables[name] = (X, values, {key: value for key, value in told.items() if value})
     return variables
-
-
-def _facts(header: Header) -> dict[str, Any]:
-    """Return the rows of a spectrum and the numbers that found them."""
-    told = {name: header.get(keyword) for name, (keyword, _) in FACTS.items() if keyword in header}
-    if "first_row" in told and "last_row" in told:
-        told["n_rows"] = int(str(told["last_row"])) - int(str(told["first_row"])) + 1
-    return dict(told)

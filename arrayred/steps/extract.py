@@ -88,8 +88,11 @@ def with_errors(image: xr.Dataset, span: slice, units: str) -> dict[str, Any]:
     return found
 
 
-def _facts(rows: Rows) -> dict[str, int | float]:
+def _facts(rows: Rows) -> dict[str, Any]:
+    others = [(run.first, run.last) for run in rows.others]
     return {
+        **({"other_rows": others} if others else {}),
+        "rule": rows.rule,
         "first_row": rows.first,
         "last_row": rows.last,
         "n_rows": rows.n_rows,

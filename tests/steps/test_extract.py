@@ -48,6 +48,7 @@ def test_the_numbers_that_found_the_rows_are_attributes(counts: Array) -> None:
     attrs = ar.extract(image_of(counts).assign_attrs(instrument="generic"), ROWS).attrs
     assert {name: value for name, value in attrs.items() if name != "history"} == {
         "instrument": "generic",
+        "rule": "threshold",
         "first_row": 4,
         "last_row": 8,
         "n_rows": 5,
