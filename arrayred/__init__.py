@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from arrayred.steps.extract import extract
     from arrayred.steps.flag import flag
     from arrayred.steps.noise import estimate_noise, measure_noise
+    from arrayred.steps.optimal import extract_along
     from arrayred.steps.rows import row_statistics
     from arrayred.steps.sky import subtract_sky
+    from arrayred.steps.trace import fit_trace, half_height_of
 
 _HOMES = {
     "ArrayredError": "errors",

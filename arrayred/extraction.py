@@ -124,16 +124,16 @@ def sky_under(
     band = recipe.sky_rows
     if recipe.sky_model == "band":
         band = tables.attrs["sky_first_row"], tables.attrs["sky_last_row"]
-    method = "mean" if recipe.sky_model == "band" else recipe.sky_model
-    return fit_sky(
+    sky: xr.Dataset = fit_sky(
         image,
         trace,
         rows,
-        method=method,
+        method="mean" if recipe.sky_model == "band" else recipe.sky_model,
         offset=recipe.sky_offset,
         band=band,
         half_height=half_height,
     )
+    return sky.assign_attrs(sky_model="band") if recipe.sky_model == "band" else sky
 
 
 def joined(
@@ -149,7 +149,7 @@ def joined(
     """
     own = {name: tables[name] for name in _TABLES if name in tables}
     center = trace["center"]
-    spectrum = found.assign(**own, trace=center)
+    spectrum = found.assign({**own, "trace": center})
     sources = (trace, *([] if sky is None else [sky]), found)
     facts = {name: trace.attrs[name] for name in _OF_THE_TRACE if name in trace.attrs}
     if sky is not None:

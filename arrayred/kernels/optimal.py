@@ -21,17 +21,20 @@ from numpy.typing import NDArray
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-_STEADY = 3
-"""Rounds in which the variance follows the flux."""
+_STEADY = 2
+"""Rounds in which the variance follows the flux of a column that lost a pixel."""
 _REJECTED = 5.0
 """Standard deviations from the model beyond which a pixel does not count."""
 _MODEL_ERROR, _PEAK_ERROR = 0.05, 0.01
 """By how much of itself, and of the column's brightest pixel, a model may be wrong: lines lean."""
 _MOST_ROUNDS = 12
+_SUSPECT, _CORE = 3.0, 0.3
 _SMOOTH = 200.0
-"""Columns that a profile's flux is smoothed over, times their signal to noise: a flux that holds the
-noise of its own pixels widens the profile, by 0.04 % of the light at 50, and smoothed by 0.01 %."""
+"""Columns that a profile's flux is smoothed over, times their signal to noise: a flux that holds
+the noise of its own pixels widens the profile, by 0.04 % of the light at 50, else by 0.01 %."""
 _LINE = 4.0
+_HITS = 2
+"""Columns that a cosmic ray may take for a line."""
 _FLOOR = 0.5
 _LEAST = 0.05
 """What part of the profile must be left for a flux to be told."""
@@ -124,13 +127,14 @@ def summed(pixels: Pixels, profile: Values, variance: Values) -> Flux:
     return Flux(total / left, noise / left**2, all_weight / left, pixels.good)
 
 
-def weighted(pixels: Pixels, profile: Values, start: Values, *, reject: bool = True) -> Flux:
+def weighted(pixels: Pixels, profile: Values, model: Values, *, reject: bool = True) -> Flux:
     """Return the flux with optimal weights; outliers are left out one at a time in each column.
 
     Parameters
     ----------
     pixels, profile : as in `summed`.
-    start : about what the flux is (x); the variance of the first round is made of it.
+    model : about what the flux is (x): the variance is made of it. Where it is a `template`, the
+        uncertainty of a faint flux does not follow its noise.
     reject : leave out what lies 5 standard deviations from the model, the worst first.
 
     Examples
@@ -145,25 +149,25 @@ def weighted(pixels: Pixels, profile: Values, start: Values, *, reject: bool = T
     """
     usable = pixels.part > 0
     pixels = pixels._replace(good=pixels.good & usable)
-    flux = np.where(np.isfinite(start), start, 0.0)
-    for _ in range(_STEADY):
-        found = _weighted_once(pixels, profile, flux)
-        flux = np.where(np.isfinite(found.flux), found.flux, 0.0)
+    flux = np.where(np.isfinite(model), model, 0.0)
+    found = _weighted_once(pixels, profile, flux)
     if not reject:
         return found
+    own = _unspoilt(pixels, profile, found)
     good, columns = pixels.good.copy(), np.arange(flux.size)
     for _ in range(_MOST_ROUNDS):
         few = _of(pixels._replace(good=good), columns)
-        worst = _worst(few, profile[:, columns], flux[columns])
+        worst = _worst(few, profile[:, columns], own[columns])
         outlying = worst >= 0
         columns = columns[outlying]
         if not columns.size:
             break
         good[worst[outlying], columns] = False
         few = _of(pixels._replace(good=good), columns)
-        for _ in range(2):
-            again = _weighted_once(few, profile[:, columns], flux[columns])
-            flux[columns] = np.where(np.isfinite(again.flux), again.flux, 0.0)
+        for _ in range(_STEADY):
+            again = _weighted_once(few, profile[:, columns], own[columns])
+            own[columns] = np.where(np.isfinite(again.flux), again.flux, 0.0)
+        flux[columns] = own[columns]
     return _weighted_once(pixels._replace(good=good), profile, flux)
 
 
@@ -191,12 +195,36 @@ def _weighted_once(pixels: Pixels, profile: Values, flux: Values) -> Flux:
     return Flux(total / power, 1.0 / power, np.add.reduce(weight, axis=0) / power, pixels.good)
 
 
-def _worst(pixels: Pixels, profile: Values, flux: Values) -> NDArray[np.intp]:
-    """Return the row of the worst outlier of each column (x), -1 where there is none."""
+def _unspoilt(pixels: Pixels, profile: Values, found: Flux) -> Values:
+    """Return fluxes (x) to compare pixels with, which hits on a star's core do not raise.
+
+    Two bright pixels in the core raise the flux until neither stands out; the median of what the
+    pixels of the core tell, each by itself, does not follow them. It counts where it is far off.
+    """
+    own = np.where(np.isfinite(found.flux), found.flux, 0.0)
+    columns = np.flatnonzero(_squares(pixels, profile, own).max(axis=0) > _SUSPECT**2)
+    few, shape = _of(pixels, columns), profile[:, columns]
+    core = few.good & (shape > _CORE * shape.max(axis=0, initial=0.0))
+    told = np.sort(np.where(core, few.counts / np.where(core, shape, 1.0), np.inf), axis=0)
+    number = np.count_nonzero(core, axis=0)
+    middle = np.take_along_axis(told, np.maximum(number - 1, 0)[np.newaxis] // 2, axis=0)[0]
+    error = np.sqrt(2 * found.variance[columns]) + _MODEL_ERROR * np.abs(own[columns])
+    off = (number > 2) & (np.abs(middle - own[columns]) > _SUSPECT * error)
+    own[columns[off]] = middle[off]
+    return own
+
+
+def _squares(pixels: Pixels, profile: Values, flux: Values) -> Values:
+    """Return how far pixels are from the model, in squares of what is to be expected."""
     light = np.maximum(flux, 0.0) * profile
     error = _MODEL_ERROR * light + _PEAK_ERROR * np.max(light, axis=0)
     left = np.where(pixels.good, pixels.counts - flux * profile, 0.0)
-    square = left**2 / (pixels.variance(light) + error**2)
+    return np.asarray(left**2 / (pixels.variance(light) + error**2))
+
+
+def _worst(pixels: Pixels, profile: Values, flux: Values) -> NDArray[np.intp]:
+    """Return the row of the worst outlier of each column (x), -1 where there is none."""
+    square = _squares(pixels, profile, flux)
     worst = np.argmax(square, axis=0)
     far = np.take_along_axis(square, worst[np.newaxis], axis=0)[0] > _REJECTED**2
     enough = np.count_nonzero(pixels.good, axis=0) > 2
@@ -222,10 +250,10 @@ def template(flux: Values, variance: Values) -> Values:
     snr = float(np.median(flux[known] / np.sqrt(variance[known])))
     most = max(flux.size // 4, 1)
     half = int(min(_SMOOTH / max(snr, 1e-3), most)) // 2
-    smooth = running_mean(values, known, half)
+    smooth = running_mean(values, known, half) if half else values
     level = running_mean(noise, known, half)
     line = known & (np.abs(values - smooth) > _LINE * np.sqrt(np.maximum(noise, level)))
-    return np.maximum(np.where(line & (half > 0), values, smooth), 0.0)
+    return np.maximum(np.where(line, values, smooth), 0.0)
 
 
 def running_mean(values: Values, known: Flags, half: int) -> Values:
@@ -256,7 +284,8 @@ def snr_of(found: Flux) -> float:
     flux, variance = found.flux[known], found.variance[known]
     if not flux.size:
         return 0.0
-    spread = float(np.add.reduce(flux)) / float(np.add.reduce(variance)) ** 0.5
+    spread = float(np.add.reduce(flux) / np.sqrt(np.add.reduce(variance)))
     ratio = flux / np.sqrt(variance)
-    in_lines = float(np.add.reduce(ratio[ratio > _LINE] ** 2)) ** 0.5
+    lines = np.sort(ratio)[: max(ratio.size - _HITS, 0)]
+    in_lines = float(np.sqrt(np.add.reduce(lines[lines > _LINE] ** 2)))
     return max(spread, in_lines)

@@ -31,6 +31,7 @@ _SIZES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 _CHANGES = (0.03, 0.1, 0.3, 1.0)
 """Of how it changes along the columns, in units of the same."""
 _QUICK = 0.1
+_WINGS = 0.03
 _ORDER = 2
 _KNOTS = 3
 
@@ -91,7 +92,28 @@ class Profile(NamedTuple):
                 for i in range(1, 4):
                     added += coefficients[knots.interval + i] * knots.basis[i]
                 light += added * order
-        return np.maximum(light, 0.0)
+        return without_negative(light)
+
+
+def without_negative(light: Values) -> Values:
+    """Return profiles (row, x) without what is below 0, taken from the wings to keep their sum.
+
+    Noise in the wings would otherwise count where it is positive alone: 0.05 % of the light of a
+    star with a signal to noise of 50, which its core would miss.
+
+    Examples
+    --------
+    >>> without_negative(np.array([[-0.01], [0.01], [1.0], [0.01]])).ravel().tolist()
+    [0.0, 0.005, 1.0, 0.005]
+    """
+    above = np.maximum(light, 0.0)
+    excess = np.add.reduce(above - light, axis=0)
+    if not excess.any():
+        return above
+    wings = above < _WINGS * above.max(axis=0)
+    held = np.add.reduce(np.where(wings, above, 0.0), axis=0)
+    kept = np.maximum(1.0 - excess / np.where(held > 0, held, np.inf), 0.0)
+    return np.asarray(np.where(wings, above * kept, above))
 
 
 def knots_of(away: Values, fwhm: float) -> Knots:
@@ -110,12 +132,13 @@ def knots_of(away: Values, fwhm: float) -> Knots:
     interval = np.clip(place.astype(np.intp), 0, n_knots - 4)
     t = place - interval
     ahead, square = 1 - t, t * t
-    basis = np.empty((4, *away.shape))
+    basis = np.empty((4, *away.shape), np.float64)
     basis[3] = square * t / 6
     basis[2] = (1 + 3 * (t + square)) / 6 - 3 * basis[3]
     basis[0] = ahead * ahead * ahead / 6
     basis[1] = 1.0 - basis[0] - basis[2] - basis[3]
-    return Knots(away, interval, basis, first + step * (np.arange(n_knots) - 1.0))
+    middles = np.asarray(first + step * (np.arange(n_knots) - 1.0), np.float64)
+    return Knots(away, interval, basis, middles)
 
 
 def fit_profile(light: Light, knots: Knots, fwhm: float, *, quick: bool = False) -> Profile:
@@ -154,11 +177,16 @@ def stacked(light: Light, away: Values, fwhm: float) -> Stack:
     lowest, per_row = float(np.floor(away.min())), min(max(round(_PER_WIDTH / fwhm), 1), 4)
     number = ((away - lowest) * per_row).astype(np.intp).ravel()
     weight = light.weight * light.flux**2
-    total = np.bincount(number, weight.ravel())
-    sums = np.bincount(number, (light.weight * light.flux * light.counts).ravel())
-    distance = np.bincount(number, (weight * away).ravel())
+    total = _sums(weight, number)
+    sums = _sums(light.weight * light.flux * light.counts, number)
+    distance = _sums(weight * away, number)
     lit = total > 0
     return Stack(distance[lit] / total[lit], sums[lit] / total[lit], total[lit])
+
+
+def _sums(values: Values, number: NDArray[np.intp], size: int = 0) -> Values:
+    """Return the sums of the values of each number."""
+    return np.asarray(np.bincount(number, values.ravel(), size), np.float64)
 
 
 def _height(stack: Stack, bell: Bell) -> float:
@@ -186,11 +214,11 @@ def _equations(light: Light, knots: Knots, bell: Bell) -> tuple[Values, Values, 
     left = weight * (light.counts - light.flux * bell.on_rows(knots.away[0], n_rows))
     normal, right = np.zeros((n_bins * n_knots, 4)), np.zeros(n_bins * n_knots)
     for i in range(4):
-        sums = np.bincount(number, (left * knots.basis[i]).ravel(), right.size)
+        sums = _sums(left * knots.basis[i], number, right.size)
         right[i:] += sums[: right.size - i]
         weighted = power * knots.basis[i]
         for j in range(i, 4):
-            sums = np.bincount(number, (weighted * knots.basis[j]).ravel(), right.size)
+            sums = _sums(weighted * knots.basis[j], number, right.size)
             normal[i:, j - i] += sums[: right.size - i]
     places = (np.arange(n_bins) + 0.5) * 2 / n_bins - 1
     return normal.reshape(n_bins, n_knots, 4), right.reshape(n_bins, n_knots), places
@@ -212,9 +240,7 @@ def _most_likely(normal: Values, right: Values, places: Values, size: Values) ->
     return best
 
 
-def _solved(
-    normal: Values, right: Values, places: Values, sizes: Values
-) -> tuple[Values, float]:
+def _solved(normal: Values, right: Values, places: Values, sizes: Values) -> tuple[Values, float]:
     """Return coefficients (order, knot) of given prior sizes, and the log of their evidence.
 
     The unknowns of three neighbouring knots are a block, and only neighbouring blocks touch.
@@ -242,7 +268,9 @@ def _solved(
                 upper[block, i, :, j] = part
     shape = (n_blocks, width, width)
     unit = diagonal.reshape(shape) + np.eye(width)
-    found, log_det = _block_solve(unit, upper.reshape(shape), (side * scale).reshape(n_blocks, width))
+    found, log_det = _block_solve(
+        unit, upper.reshape(shape), (side * scale).reshape(n_blocks, width)
+    )
     evidence = 0.5 * float(np.add.reduce(found * (side * scale).ravel())) - 0.5 * log_det
     return (found.reshape(n_knots, n_orders) * scale).T, evidence
 

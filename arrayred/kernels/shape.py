@@ -124,8 +124,9 @@ def _chi2(stack: Stack, fwhm: Values, middle: Values, exponent: float) -> Values
     high = low + 1.0 / fwhm[:, np.newaxis]
     model = np.interp(high, distance, part) - np.interp(low, distance, part)
     weighted = model * stack.weight
-    cross, power = np.add.reduce(weighted * stack.light, axis=1), np.add.reduce(
-        weighted * model, axis=1
+    cross, power = (
+        np.add.reduce(weighted * stack.light, axis=1),
+        np.add.reduce(weighted * model, axis=1),
     )
     with np.errstate(invalid="ignore", divide="ignore"):
         gain = np.where((cross > 0) & (power > 0), cross**2 / power, 0.0)

@@ -60,7 +60,9 @@ class Curve(NamedTuple):
     used: Flags
 
 
-def binned(counts: Values, variance: Values | None, good: Flags, n_bins: int, beside: int) -> Bins:
+def binned(
+    counts: Values, variance: Values | None, good: Flags, n_bins: int, beside: tuple[int, int]
+) -> Bins:
     """Return columns in bins, less a line through the rows at both ends.
 
     Parameters
@@ -69,12 +71,13 @@ def binned(counts: Values, variance: Values | None, good: Flags, n_bins: int, be
     variance : (y, x) of them, or None: it is taken from the rows at the ends.
     good : (y, x), which pixels count.
     n_bins : how many bins.
-    beside : how many rows at each end hold the background.
+    beside : how many rows hold the background, below the star and above it; with none on one side
+        the other's counts for both.
 
     Examples
     --------
     >>> counts = np.tile([[3.0], [3.0], [9.0], [3.0], [3.0]], (1, 8))
-    >>> binned(counts, None, counts > 0, 2, 2).light
+    >>> binned(counts, None, counts > 0, 2, (2, 2)).light
     array([[0., 0., 6., 0., 0.],
            [0., 0., 6., 0., 0.]])
     """
@@ -86,12 +89,13 @@ def binned(counts: Values, variance: Values | None, good: Flags, n_bins: int, be
         light = np.add.reduceat(np.where(good, counts, 0.0), starts, axis=1) / number
     known = number > 0
     light = np.where(known, light, 0.0)
-    light -= _background(light, known, beside)
+    sides = _sides(np.where(known, light, 0.0), beside)
+    light -= _background(sides, n_rows, beside)
     light[~known] = 0.0
     if variance is None:
-        ends = np.concatenate((light[:beside], light[-beside:]))
-        spread = np.maximum(1.4826 * np.median(np.abs(ends), axis=0), 1e-12)
-        noise = np.broadcast_to(spread**2, light.shape)
+        ends = np.concatenate(_sides(light, beside))
+        spread = 1.4826 * np.median(np.abs(ends), axis=0) if ends.size else np.ones(n_bins)
+        noise = np.broadcast_to(np.maximum(spread, 1e-12) ** 2, light.shape)
     else:
         summed = np.add.reduceat(np.where(good, variance, 0.0), starts, axis=1)
         noise = np.where(known, summed / np.maximum(number, 1.0) ** 2, np.inf)
@@ -100,15 +104,21 @@ def binned(counts: Values, variance: Values | None, good: Flags, n_bins: int, be
     return Bins(np.ascontiguousarray(light.T), np.ascontiguousarray(noise.T), middle)
 
 
-def _background(light: Values, known: Flags, beside: int) -> Values:
-    """Return the line (y, bin) through the medians of the rows at both ends."""
-    n_rows = light.shape[0]
+def _sides(light: Values, beside: tuple[int, int]) -> list[Values]:
+    """Return the rows below and above a star (y, bin) that hold the background."""
+    below, above = beside
+    return [light[:below], light[len(light) - above :]]
+
+
+def _background(sides: list[Values], n_rows: int, beside: tuple[int, int]) -> Values | float:
+    """Return the line (y, bin) through the medians of the rows on both sides."""
+    levels = [np.median(side, axis=0) for side in sides if len(side)]
+    if len(levels) < 2:
+        return np.asarray(levels[0]) if levels else 0.0
+    below, above = beside
+    first, last = (below - 1) / 2, n_rows - 1 - (above - 1) / 2
     rows = np.arange(n_rows, dtype=np.float64)[:, np.newaxis]
-    low, high = (
-        np.median(np.where(known[end], light[end], 0.0), axis=0)
-        for end in (slice(None, beside), slice(-beside, None))
-    )
-    first, last = (beside - 1) / 2, n_rows - 1 - (beside - 1) / 2
+    low, high = levels
     return np.asarray(low + (high - low) * (rows - first) / max(last - first, 1.0))
 
 
@@ -181,6 +191,26 @@ def peak_of(light: Values, sigma: float = 1.0) -> tuple[float, float]:
     return centre, sigma
 
 
+def width_of(bins: Bins, position: Values, sigma: float) -> float:
+    """Return the width (standard deviation) of the light about its centres (bin), all together.
+
+    Parameters
+    ----------
+    bins : binned columns.
+    position : rows of the centres.
+    sigma : a guess.
+    """
+    away = np.arange(bins.light.shape[1], dtype=np.float64) - position[:, np.newaxis]
+    for _ in range(_ROUNDS):
+        weighted = np.exp(-0.5 * (away / sigma) ** 2) * bins.light
+        total = float(np.add.reduce(weighted, axis=None))
+        spread = 2 * float(np.add.reduce(weighted * away**2, axis=None))
+        if total <= 0:
+            break
+        sigma = min(max(spread / total, 0.25) ** 0.5, bins.light.shape[1] / 4)
+    return sigma
+
+
 def centres(bins: Bins, guess: Values, sigma: float) -> Centres:
     """Return the centre of each bin's light near a guess (bin), under a bell of width sigma."""
     rows = np.arange(bins.light.shape[1], dtype=np.float64)
@@ -223,7 +253,10 @@ def curve(middle: Values, found: Centres, least_snr: float, most_order: int) -> 
     used = fits[0].used
     n = int(np.count_nonzero(used))
     weight = 1.0 / (found.variance[used] + _SLIDE**2)
-    fits = [fits[0], *(_clipped_fit(middle, found, used, f.coefficients.size - 1) for f in fits[1:])]
+    fits = [
+        fits[0],
+        *(_clipped_fit(middle, found, used, f.coefficients.size - 1) for f in fits[1:]),
+    ]
     chi2 = [_chi2(middle, found, used, weight, fit) for fit in fits]
     scale = max(chi2[0] / max(n - fits[0].coefficients.size, 1), 1.0)
     costs = [c / scale + f.coefficients.size * np.log(n) for c, f in zip(chi2, fits, strict=True)]
@@ -243,9 +276,8 @@ def _clipped_fit(middle: Values, found: Centres, lit: Flags, order: int) -> Curv
     for _ in range(_CLIP_ROUNDS):
         design = np.polynomial.legendre.legvander(middle[used], order)
         scale = 1.0 / np.sqrt(sigma2[used])
-        coefficients = np.linalg.lstsq(
-            design * scale[:, np.newaxis], found.position[used] * scale, rcond=None
-        )[0]
+        scaled = (design * scale[:, np.newaxis], found.position[used] * scale)
+        coefficients = np.asarray(np.linalg.lstsq(*scaled, rcond=None)[0], np.float64)
         left = found.position - at(coefficients, middle)
         weight = 1.0 / sigma2[used]
         rms = float(np.sqrt(np.add.reduce(weight * left[used] ** 2) / np.add.reduce(weight)))

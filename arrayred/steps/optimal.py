@@ -43,16 +43,31 @@ Values = NDArray[np.float64]
 Weights = Literal["optimal", "sum", "mean"]
 
 _FAINTEST = 5.0
+"""The signal to noise of all columns together below which there is no profile."""
+_MOST_REJECTED = 0.05
+"""Of the pixels: more than that no cosmic rays hit, and it is the profile that is wrong."""
 _ALIKE = 0.9
+"""The correlation from which on a variance is taken to follow the counts."""
 
 
 class _Scene(NamedTuple):
-    """All that is known of an aperture: its place, its pixels, flags, and whether noise is known."""
+    """An aperture: its place, distances from the star, pixels, flags, and if noise is known."""
 
     place: along.Aperture
+    from_star: Values
     pixels: Pixels
     flags: NDArray[np.uint8]
     noise_known: bool
+
+
+class _Outcome(NamedTuple):
+    """What was extracted, the weights used, the profile and its signal to noise, why none."""
+
+    flux: Flux
+    profile: Profile
+    used: Weights
+    snr: float
+    why: str
 
 
 def extract_along(
@@ -70,7 +85,8 @@ def extract_along(
     image : counts (y, x) in adu or electron, settled, dispersed along x; `variance` and `dq`
         where it has them. With the attribute `gain_effective` the variance is known to follow the
         counts, and is made anew from the model of the light.
-    trace : `center` (x), FITS row numbers, and the attribute `fwhm`, rows.
+    trace : `center` (x), FITS row numbers, and the attribute `fwhm`, rows; where the light does
+        not follow it, `star` (x).
     sky : `level` (x) of a row at the trace, `slope` (x) per row, `variance` (x) of the level; None:
         there is none.
     half_height : rows from the trace to either edge of the aperture; pixels are taken by the part
@@ -117,19 +133,19 @@ def extract_along(
             hint="Choose optimal, sum or mean, and a height above 0.",
         )
     scene = _scene(image, trace, sky, half_height)
-    found, profile, facts = _extracted(scene, trace, weights)
-    facts["enclosed_fraction"] = _enclosed(profile.bell, half_height)
-    spectrum = _spectrum(image, scene, sky, found, facts)
-    height = 2 * half_height
-    spectrum = note_history(spectrum, f"{facts['extraction']} over {height:.2f} rows along a trace")
-    if facts["extraction"] == weights:
+    found = _extracted(scene, trace, weights)
+    facts = {
+        "extraction": found.used,
+        "enclosed_fraction": _enclosed(found.profile.bell, half_height),
+        "masked_fraction": _masked(scene, found.flux),
+        "profile_snr": found.snr,
+    }
+    spectrum = _spectrum(image, scene, sky, found).assign_attrs(facts)
+    told = f"{found.used} over {2 * half_height:.2f} rows along a trace"
+    spectrum = note_history(spectrum, told)
+    if weights != "optimal" or not found.why:
         return spectrum
-    why = (
-        f"the profile's signal to noise is {facts['profile_snr']:.1f}, under {_FAINTEST:g}"
-        if scene.noise_known
-        else "nothing tells the noise"
-    )
-    return remark(spectrum, f"the aperture was summed without weights: {why}")
+    return remark(spectrum, f"the aperture was summed without weights: {found.why}")
 
 
 def _scene(
@@ -141,7 +157,9 @@ def _scene(
     place = along.aperture(center, half_height, rows.size)
     counts = along.gathered(image[COUNTS].values, place).astype(np.float64)
     noise_known = VARIANCE in image
-    variance = along.gathered(image[VARIANCE].values, place) if noise_known else np.ones_like(counts)
+    variance = (
+        along.gathered(image[VARIANCE].values, place) if noise_known else np.ones_like(counts)
+    )
     variance = np.asarray(variance, np.float64)
     flags = np.zeros(counts.shape, np.uint8)
     if DQ in image:
@@ -160,7 +178,10 @@ def _scene(
     pixels = Pixels(
         np.where(good, counts - glow, 0.0), glow, floor, per_count, level, place.part, good
     )
-    return _Scene(place, pixels, flags, noise_known)
+    from_star = place.away
+    if "star" in trace:
+        from_star = place.away + (trace["center"].values - trace["star"].values)
+    return _Scene(place, from_star, pixels, flags, noise_known)
 
 
 def _per_count(
@@ -177,36 +198,60 @@ def _per_count(
     return xy / xx if xy > 0 and xy**2 > _ALIKE**2 * xx * yy else 0.0
 
 
-def _extracted(
-    scene: _Scene, trace: xr.Dataset, weights: Weights
-) -> tuple[Flux, Profile, dict[str, Any]]:
-    """Return the flux, the profile, and what was done."""
-    pixels, away = scene.pixels, scene.place.away
+def _extracted(scene: _Scene, trace: xr.Dataset, weights: Weights) -> _Outcome:
+    """Return the flux, with the weights that were asked for where there is a profile."""
+    pixels, away = scene.pixels, scene.from_star
     fwhm = float(trace.attrs.get("fwhm", np.ptp(away) / 4))
     profile, knots = Profile(Bell(fwhm, 0.0, np.inf)), knots_of(away, fwhm)
     shape = _normalised(profile, knots, pixels)
     found = optimal.summed(pixels, shape, pixels.variance(np.zeros_like(away)))
-    total = optimal.summed(pixels, shape, pixels.variance(shape * np.maximum(found.flux, 0.0)))
-    snr = optimal.snr_of(total) if scene.noise_known else 0.0
-    bright = snr >= _FAINTEST
-    if bright:
-        found = optimal.weighted(pixels, shape, total.flux, reject=False)
-        good = pixels.good
-        for quick in (True, False):
-            flux = optimal.template(found.flux, found.variance)
-            variance = pixels.variance(flux * shape)
-            weight = np.where(good & (pixels.part > 0), 1.0 / variance, 0.0)
-            profile = fit_profile(Light(pixels.counts, weight, flux), knots, fwhm, quick=quick)
-            shape = _normalised(profile, knots, pixels)
-            found = optimal.weighted(pixels, shape, found.flux)
-            good = found.good
-    used: Weights = "sum" if weights == "optimal" and not bright else weights
-    if used != "optimal":
-        pixels = pixels._replace(good=found.good) if bright else pixels
-        flux = np.maximum(np.where(np.isfinite(found.flux), found.flux, 0.0), 0.0)
-        found = optimal.summed(pixels, shape, pixels.variance(flux * shape))
-    facts = {"extraction": used, "masked_fraction": _masked(scene, found), "profile_snr": snr}
-    return found, profile, facts
+    found = optimal.summed(pixels, shape, pixels.variance(shape * np.maximum(found.flux, 0.0)))
+    snr = optimal.snr_of(found) if scene.noise_known else 0.0
+    if snr >= _FAINTEST:
+        found, profile, shape = _profiled(pixels, knots, fwhm, found)
+        snr = optimal.snr_of(found)
+    why = _why_no_profile(scene, found, snr)
+    if weights == "optimal" and not why:
+        return _Outcome(found, profile, "optimal", snr, "")
+    left = pixels if why else pixels._replace(good=found.good)
+    flux = optimal.template(found.flux, found.variance)
+    summed = optimal.summed(left, shape, pixels.variance(flux * shape))
+    used: Weights = "sum" if weights == "optimal" else weights
+    return _Outcome(summed, profile, used, snr, why)
+
+
+def _profiled(
+    pixels: Pixels, knots: Knots, fwhm: float, found: Flux
+) -> tuple[Flux, Profile, Values]:
+    """Return the flux with optimal weights, the profile, and its share on each pixel.
+
+    Twice: what the first profile shows to be no part of the light does not enter the second.
+    """
+    profile = Profile(Bell(fwhm, 0.0, np.inf))
+    shape, good = _normalised(profile, knots, pixels), pixels.good
+    start = optimal.template(found.flux, found.variance)
+    found = optimal.weighted(pixels, shape, start, reject=False)
+    for quick in (True, False):
+        flux = optimal.template(found.flux, found.variance)
+        weight = np.where(good & (pixels.part > 0), 1.0 / pixels.variance(flux * shape), 0.0)
+        profile = fit_profile(Light(pixels.counts, weight, flux), knots, fwhm, quick=quick)
+        shape = _normalised(profile, knots, pixels)
+        found = optimal.weighted(pixels, shape, flux)
+        good = found.good
+    return found, profile, shape
+
+
+def _why_no_profile(scene: _Scene, found: Flux, snr: float) -> str:
+    """Return why a profile cannot be relied on; "" where it can."""
+    if not scene.noise_known:
+        return "nothing tells the noise"
+    if snr < _FAINTEST:
+        return f"the profile's signal to noise is {snr:.1f}, under {_FAINTEST:g}"
+    usable = scene.pixels.good & (scene.pixels.part > 0)
+    lost = np.count_nonzero(usable & ~found.good)
+    if lost > _MOST_REJECTED * np.count_nonzero(usable):
+        return f"no profile fits the light, {lost} pixels lie off it"
+    return ""
 
 
 def _normalised(profile: Profile, knots: Knots, pixels: Pixels) -> Values:
@@ -233,15 +278,14 @@ def _spectrum(
     image: xr.Dataset,
     scene: _Scene,
     sky: xr.Dataset | None,
-    found: Flux,
-    facts: dict[str, Any],
+    outcome: _Outcome,
 ) -> xr.Dataset:
     """Return what was extracted as a Dataset."""
     import xarray as xr
 
-    place, units = scene.place, image[COUNTS].attrs.get("units", "adu")
+    place, found, units = scene.place, outcome.flux, image[COUNTS].attrs.get("units", "adu")
     height = np.add.reduce(place.part, axis=0)
-    share = 1.0 / height if facts["extraction"] == "mean" else np.ones_like(height)
+    share = 1.0 / height if outcome.used == "mean" else np.ones_like(height)
     inside = place.part > 0
     flags = np.where(inside, scene.flags, np.uint8(0))
     flags[inside & scene.pixels.good & ~found.good] |= np.uint8(COSMIC_RAY)
@@ -262,4 +306,4 @@ def _spectrum(
         variables["sky"] = (X, glow * share, told)
     variables[DQ] = (X, joined, dq_attrs("flags of the pixels in the aperture"))
     scalars = {name: coord for name, coord in image.coords.items() if not coord.dims}
-    return xr.Dataset(variables, {X: image[X], **scalars}, {**image.attrs, **facts})
+    return xr.Dataset(variables, {X: image[X], **scalars}, dict(image.attrs))

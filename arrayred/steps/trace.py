@@ -1,4 +1,4 @@
-"""Follow a star's light along the columns: `fit_trace`; how far an aperture reaches: `half_height_of`.
+"""Follow a star's light along the columns: `fit_trace`, and tell how far an aperture reaches.
 
 A spectrograph's spectra lean and bend by some rows: a straight band of rows then is either too
 narrow at both ends or holds more sky than it needs. Where the light is too faint to be followed,
@@ -14,14 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.kernels import trace as kernel
-from arrayred.model import BAD_PIXEL, COUNTS, DQ, VARIANCE, Rows, X, Y, check_image, note_history, remark
+from arrayred.model import (
+    BAD_PIXEL,
+    COUNTS,
+    DQ,
+    VARIANCE,
+    Rows,
+    X,
+    Y,
+    check_image,
+    note_history,
+    remark,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
 
 Values = NDArray[np.float64]
 
-CENTER = "center"
+CENTER, STAR = "center", "star"
 _MOST_ORDER = 3
 _LEAST_SNR = 3.0
 _BINS = (32, 16, 8)
@@ -33,6 +44,8 @@ _REACH = 1.5
 _FAINT = 0.05
 """Of the peak: with more noise than that, the light's edge is not to be seen."""
 _EDGE = 0.1
+_BESIDE = 12
+"""Rows of background on each side of the star, at most."""
 
 
 class _Found(NamedTuple):
@@ -65,7 +78,8 @@ def fit_trace(
         `tilt`, by how many rows it rises from the first column to the last; `fwhm` of the light
         across it, rows; `reach`, rows to where the light falls to a tenth of its peak, if that is
         to be seen; `trace_rms`, the scatter of the bins about it, rows; `trace_order`; `n_bins`,
-        how many bins of columns had light enough. A remark where the star is too faint.
+        how many bins of columns had light enough. A remark where the star is too faint. A straight
+        trace has `star` (x) as well: where the light is, for the profile.
 
     Raises
     ------
@@ -87,22 +101,23 @@ def fit_trace(
     check_image(image)
     lowest = int(image[Y][0])
     span = _window(image, rows)
-    found = _find(image, rows, span, _MOST_ORDER if order is None else order, straight)
-    center = found.center + span.start + lowest
-    middle = (rows.first + rows.last) / 2
-    if straight:
-        center = np.full(image.sizes[X], middle)
+    found = _find(image, rows, span, _MOST_ORDER if order is None else order)
+    star = found.center + span.start + lowest
+    center = np.full(star.size, (rows.first + rows.last) / 2) if straight else star
     attrs = {"units": "pix", "long_name": "row of the star's light"}
     trace = xr.Dataset({CENTER: (X, center, attrs)}, {X: image[X]}).assign_attrs(
         trace="fit" if found.n_bins and not straight else "straight",
         tilt=float(center[-1] - center[0]),
         fwhm=kernel.FWHM_PER_SIGMA * found.sigma,
-        trace_rms=found.rms,
         trace_order=0 if straight else found.order,
-        n_bins=found.n_bins,
+        n_bins=0 if straight else found.n_bins,
     )
+    if found.n_bins and not straight:
+        trace.attrs["trace_rms"] = found.rms
     if math.isfinite(found.reach):
         trace.attrs["reach"] = found.reach
+    if straight:
+        trace = trace.assign({STAR: (X, star, attrs)})
     if straight or found.n_bins:
         told = f"traced in {found.n_bins} bins: order {found.order}, rms {found.rms:.3f} rows"
         return note_history(trace, "rows taken to be straight" if straight else told)
@@ -136,11 +151,11 @@ def half_height_of(rows: Rows, trace: xr.Dataset) -> float:
     low, high = rows.first - 0.5, rows.last + 0.5
     if rows.rule == "given":
         inside = min(middle - low, high - middle)
-        return inside if inside >= trace.attrs["fwhm"] / 2 else rows.n_rows / 2
+        return inside if inside >= float(trace.attrs["fwhm"]) / 2 else rows.n_rows / 2
     own = max((rows.n_rows - lean) / 2, 1.0)
-    wished = _REACH * trace.attrs["fwhm"]
+    wished = _REACH * float(trace.attrs["fwhm"])
     if "reach" in trace.attrs:
-        wished = min(wished, _REACH * trace.attrs["reach"])
+        wished = min(wished, _REACH * float(trace.attrs["reach"]))
     free = [middle - (run.last + rows.first) / 2 for run in rows.others if run.last < rows.first]
     free += [(run.first + rows.last) / 2 - middle for run in rows.others if run.first > rows.last]
     return max(own, min([wished, *(space - lean / 2 for space in free)]))
@@ -159,9 +174,7 @@ def _window(image: xr.Dataset, rows: Rows) -> slice:
     return slice(first - low, last - low + 1)
 
 
-def _find(
-    image: xr.Dataset, rows: Rows, span: slice, most_order: int, straight: bool
-) -> _Found:
+def _find(image: xr.Dataset, rows: Rows, span: slice, most_order: int) -> _Found:
     """Return the trace on a window, measured in as many bins of columns as have light."""
     counts = image[COUNTS].values[span]
     variance = image[VARIANCE].values[span] if VARIANCE in image else None
@@ -170,7 +183,9 @@ def _find(
         good &= (image[DQ].values[span] & BAD_PIXEL) == 0
     if variance is not None:
         good &= np.isfinite(variance)
-    beside = max(min((counts.shape[0] - rows.n_rows) // 4, 12), 1)
+    below = rows.first - int(image[Y][0]) - span.start
+    above = counts.shape[0] - below - rows.n_rows
+    beside = min(below // 2, _BESIDE), min(above // 2, _BESIDE)
     place = np.linspace(-1.0, 1.0, counts.shape[1])
     bins = kernel.binned(counts, variance, good, _BINS[0], beside)
     lean, upright = kernel.lean_of(bins, min(_SLOPE_ROWS, counts.shape[0] / 2))
@@ -185,6 +200,7 @@ def _find(
             continue
         found = kernel.centres(bins, kernel.at(fit.coefficients, bins.middle), sigma)
         fit = kernel.curve(bins.middle, found, _LEAST_SNR, most_order) or fit
+        sigma = kernel.width_of(bins, kernel.at(fit.coefficients, bins.middle), sigma)
         center, n_used = kernel.at(fit.coefficients, place), int(np.count_nonzero(fit.used))
         return _Found(center, n_used, fit.rms, fit.coefficients.size - 1, sigma, reach)
     flat = np.add.reduce(bins.light, axis=0) / len(bins.light)
@@ -192,11 +208,12 @@ def _find(
     return _Found(np.full(place.size, middle), 0, 0.0, 0, sigma, math.inf)
 
 
-def _reach(upright: Values, middle: float, beside: int) -> float:
+def _reach(upright: Values, middle: float, beside: tuple[int, int]) -> float:
     """Return how far from its middle light falls to a tenth; infinity where noise hides it."""
-    ends = np.concatenate((upright[:beside], upright[-beside:]))
+    below, above = beside
+    ends = np.concatenate((upright[:below], upright[upright.size - above :]))
     peak = float(upright[min(max(round(middle), 0), upright.size - 1)])
-    if not peak > 0 or 1.4826 * float(np.median(np.abs(ends))) > _FAINT * peak:
+    if not peak > 0 or not ends.size or 1.4826 * float(np.median(np.abs(ends))) > _FAINT * peak:
         return math.inf
     bright = np.flatnonzero(upright > _EDGE * peak)
     return max(abs(float(bright[0]) - middle), abs(float(bright[-1]) - middle)) + 0.5
