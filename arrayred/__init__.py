@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from arrayred.night import Night, Plan, make_plan, open_night
     from arrayred.pipeline import reduce_night, reduce_target, settle
     from arrayred.simulate import SimulatedNight
+    from arrayred.steps.background import fit_sky
     from arrayred.steps.calibrate import subtract_dark
     from arrayred.steps.combine import combine, combine_with_peak
     from arrayred.steps.detect import detect_rows
@@ -56,6 +57,7 @@ _HOMES = {
     "estimate_noise": "steps.noise",
     "extract": "steps.extract",
     "extract_along": "steps.optimal",
+    "fit_sky": "steps.background",
     "fit_trace": "steps.trace",
     "from_ccddata": "io.ccd",
     "flag": "steps.flag",
@@ -101,6 +103,7 @@ __all__ = [
     "estimate_noise",
     "extract",
     "extract_along",
+    "fit_sky",
     "fit_trace",
     "flag",
     "from_ccddata",
