@@ -99,8 +99,8 @@ def open_product(path: str | os.PathLike[str], *, instrument: str = "generic") -
     attrs = attrs_of(header)
     coords = coords_of(header, Instrument.load(instrument), place)
     if SPECTRUM in named:
-        variables = _spectrum(named[SPECTRUM], place)
         attrs |= facts_of(header)
+        variables = _spectrum(named[SPECTRUM], place, along="extraction" in attrs)
         coords[X] = variables.pop("x")[1]
     else:
         unit = str(header.get("BUNIT", "adu"))
@@ -164,15 +164,22 @@ def _pixels(hdu: _HDU, path: Path) -> NDArray[Any]:
     return np.frombuffer(hdu.raw, _PIXELS[bitpix], n_rows * n_columns).reshape(n_rows, n_columns)
 
 
-def _spectrum(hdu: _HDU, path: Path) -> Variables:
-    """Return the columns of a table as variables along x; `x` itself among them."""
+def _spectrum(hdu: _HDU, path: Path, *, along: bool) -> Variables:
+    """Return the columns of a table as variables along x; `x` itself among them.
+
+    Parameters
+    ----------
+    hdu, path : the table, and where it is from.
+    along : the spectrum was extracted along a trace, not summed by rows.
+    """
     columns = _columns(hdu, path)
     sigma = columns.pop("uncertainty", None)
     if sigma is not None and not np.isnan(sigma[1]).all():
         told = {"units": f"{sigma[2]['units']}2", "long_name": "variance of the flux"}
         columns[VARIANCE] = (X, variance_of(sigma[1]), told)
-    for name in columns.keys() & _FLAGS.keys():
-        columns[name] = (X, columns[name][1].astype(np.uint8), dq_attrs(_FLAGS[name]))
+    flags = _FLAGS | ({DQ: "flags of the pixels in the aperture"} if along else {})
+    for name in columns.keys() & flags.keys():
+        columns[name] = (X, columns[name][1].astype(np.uint8), dq_attrs(flags[name]))
     return columns
 
 
