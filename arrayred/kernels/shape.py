@@ -36,6 +36,11 @@ class Bell(NamedTuple):
         distance, part = _table(self.exponent)
         return np.asarray(np.interp((away - self.middle) / self.fwhm, distance, part))
 
+    def within(self, half_height: float) -> float:
+        """Return which part of the light lies within a distance from the trace."""
+        low, high = self.below(np.array([-half_height, half_height]))
+        return float(high - low)
+
     def on_pixels(self, away: Values) -> Values:
         """Return which part of the light falls on pixels whose middles are at a distance."""
         return self.below(away + 0.5) - self.below(away - 0.5)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from arrayred.errors import UsageError
 from arrayred.kernels import along, optimal
+from arrayred.kernels.noise import common_slope
 from arrayred.kernels.optimal import Flux, Pixels
 from arrayred.kernels.profile import Knots, Light, Profile, fit_profile, knots_of
 from arrayred.kernels.shape import Bell
@@ -46,8 +47,6 @@ _FAINTEST = 5.0
 """The signal to noise of all columns together below which there is no profile."""
 _MOST_REJECTED = 0.05
 """Of the pixels: more than that no cosmic rays hit, and it is the profile that is wrong."""
-_ALIKE = 0.9
-"""The correlation from which on a variance is taken to follow the counts."""
 
 
 class _Scene(NamedTuple):
@@ -136,7 +135,7 @@ def extract_along(
     found = _extracted(scene, trace, weights)
     facts = {
         "extraction": found.used,
-        "enclosed_fraction": _enclosed(found.profile.bell, half_height),
+        "enclosed_fraction": found.profile.bell.within(half_height),
         "masked_fraction": _masked(scene, found.flux),
         "profile_snr": found.snr,
     }
@@ -190,12 +189,7 @@ def _per_count(
     """Return the variance that a count brings: told, or seen where variance and counts agree."""
     if "gain_effective" in image.attrs:
         return 1.0 / float(image.attrs["gain_effective"])
-    if np.count_nonzero(good) < 2:
-        return 0.0
-    x, y = counts[good], variance[good]
-    x, y = x - np.mean(x), y - np.mean(y)
-    xx, xy, yy = (float(np.add.reduce(product)) for product in (x * x, x * y, y * y))
-    return xy / xx if xy > 0 and xy**2 > _ALIKE**2 * xx * yy else 0.0
+    return common_slope(counts[good], variance[good])
 
 
 def _extracted(scene: _Scene, trace: xr.Dataset, weights: Weights) -> _Outcome:
@@ -266,12 +260,6 @@ def _masked(scene: _Scene, found: Flux) -> float:
     inside = scene.place.part > 0
     lost = np.count_nonzero(inside & ~found.good)
     return float(lost) / max(int(np.count_nonzero(inside)), 1)
-
-
-def _enclosed(bell: Bell, half_height: float) -> float:
-    """Return which part of a bell's light lies inside an aperture."""
-    low, high = bell.below(np.array([-half_height, half_height]))
-    return float(high - low)
 
 
 def _spectrum(

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.kernels import trace as kernel
+from arrayred.kernels.noise import finite_median
+from arrayred.kernels.rows import robust_std
 from arrayred.model import (
     BAD_PIXEL,
     COUNTS,
@@ -145,7 +147,7 @@ def half_height_of(rows: Rows, trace: xr.Dataset) -> float:
     6.0
     """
     center = trace[CENTER].values
-    middle, lean = float(np.median(center)), float(np.ptp(center))
+    middle, lean = finite_median(center), float(np.ptp(center))
     if lean == 0 and middle == (rows.first + rows.last) / 2:
         return rows.n_rows / 2
     low, high = rows.first - 0.5, rows.last + 0.5
@@ -213,7 +215,7 @@ def _reach(upright: Values, middle: float, beside: tuple[int, int]) -> float:
     below, above = beside
     ends = np.concatenate((upright[:below], upright[upright.size - above :]))
     peak = float(upright[min(max(round(middle), 0), upright.size - 1)])
-    if not peak > 0 or not ends.size or 1.4826 * float(np.median(np.abs(ends))) > _FAINT * peak:
+    if not peak > 0 or not ends.size or robust_std(ends) > _FAINT * peak:
         return math.inf
     bright = np.flatnonzero(upright > _EDGE * peak)
     return max(abs(float(bright[0]) - middle), abs(float(bright[-1]) - middle)) + 0.5
