@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from arrayred.simulate import SimulatedNight
     from arrayred.steps.background import fit_sky
     from arrayred.steps.calibrate import subtract_dark
+    from arrayred.steps.clean import Cleaning, add_clean
     from arrayred.steps.combine import combine, combine_with_peak
     from arrayred.steps.detect import detect_rows
     from arrayred.steps.extract import extract
@@ -50,6 +51,8 @@ _HOMES = {
     "Section": "model",
     "StorageError": "errors",
     "UsageError": "errors",
+    "Cleaning": "steps.clean",
+    "add_clean": "steps.clean",
     "combine": "steps.combine",
     "combine_with_peak": "steps.combine",
     "detect_rows": "steps.detect",
@@ -84,6 +87,7 @@ _HOMES = {
 
 __all__ = [
     "ArrayredError",
+    "Cleaning",
     "InputError",
     "Instrument",
     "Night",
@@ -96,6 +100,7 @@ __all__ = [
     "StorageError",
     "UsageError",
     "__version__",
+    "add_clean",
     "combine",
     "combine_with_peak",
     "detect_rows",
