@@ -372,7 +372,7 @@ def extract_each(
     lights, dark, recipe, flat : as for `reduce_target`.
     spectrum : of all of them, whose aperture serves each.
     """
-    alone = recipe.replace(cosmic_rays="off")
+    alone = recipe.replace(combine="average", scale="none", weights="none", cosmic_rays="off")
     images = (
         turn(combine_target(lights.isel({FRAME: [i]}), dark, alone, flat))
         for i in range(lights.sizes[FRAME])

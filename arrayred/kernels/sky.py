@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.kernels.lean import lean_between, upright
-from arrayred.kernels.noise import median_factor
+from arrayred.kernels.order import median_factor
 
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
