@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from arrayred.night import Night, Plan, make_plan, open_night
     from arrayred.pipeline import reduce_night, reduce_target, settle
     from arrayred.simulate import SimulatedNight
+    from arrayred.steps.background import fit_sky
     from arrayred.steps.calibrate import subtract_dark
     from arrayred.steps.clean import Cleaning, add_clean
     from arrayred.steps.combine import combine, combine_with_peak
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
     from arrayred.steps.extract import extract
     from arrayred.steps.flag import flag
     from arrayred.steps.noise import estimate_noise, measure_noise
+    from arrayred.steps.optimal import extract_along
     from arrayred.steps.rows import row_statistics
     from arrayred.steps.sky import subtract_sky
+    from arrayred.steps.trace import fit_trace, half_height_of
 
 _HOMES = {
     "ArrayredError": "errors",
@@ -57,9 +60,13 @@ _HOMES = {
     "divide_flat": "steps.flat",
     "estimate_noise": "steps.noise",
     "extract": "steps.extract",
+    "extract_along": "steps.optimal",
+    "fit_sky": "steps.background",
+    "fit_trace": "steps.trace",
     "from_ccddata": "io.ccd",
     "flag": "steps.flag",
     "flag_cosmic_rays": "steps.cosmic",
+    "half_height_of": "steps.trace",
     "headers": "io.fits",
     "make_plan": "night",
     "measure_noise": "steps.noise",
@@ -102,9 +109,13 @@ __all__ = [
     "divide_flat",
     "estimate_noise",
     "extract",
+    "extract_along",
+    "fit_sky",
+    "fit_trace",
     "flag",
     "flag_cosmic_rays",
     "from_ccddata",
+    "half_height_of",
     "headers",
     "make_plan",
     "measure_noise",

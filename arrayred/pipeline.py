@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from arrayred.config import BETRAYED_BY, Method, Overscan, Recipe, RowRange
 from arrayred.errors import InputError, NightError
+from arrayred.extraction import frames_of, spectrum_of
 from arrayred.io.masks import read_mask
 from arrayred.io.reopen import open_product
 from arrayred.model import COUNTS, FRAME, VARIANCE, Chunks, Rows, turn
@@ -35,7 +36,6 @@ from arrayred.steps.flat_noise import estimate_flat_noise
 from arrayred.steps.frame_planes import FramePlanes, judge_frames, with_planes
 from arrayred.steps.noise import estimate_noise, measure_noise
 from arrayred.steps.overscan import subtract_overscan, trim
-from arrayred.steps.sky import subtract_sky
 from arrayred.steps.units import to_electrons
 
 if TYPE_CHECKING:
@@ -92,8 +92,8 @@ def reduce_night(
     Returns
     -------
     tree : /masters/dark/<exposure>, /masters/bias/<name>, /masters/flat/<name> and
-        /targets/<target>/{combined, spectrum}, with `calibrated` where the recipe asks for it and
-        `arc` where the night file names lamps.
+        /targets/<target>/{combined, spectrum}, with `calibrated` and `frames`, the spectra of the
+        single frames, where the recipe asks for them and `arc` where the night file names lamps.
 
     Raises
     ------
@@ -248,8 +248,8 @@ def reduce_target(
 
     Returns
     -------
-    products : `combined` (y, x) and `spectrum` (x); `calibrated` (frame, y, x) and the further
-        spectra, `spectrum_2` and so on, if the recipe asks.
+    products : `combined` (y, x) and `spectrum` (x); if the recipe asks, `calibrated` (frame, y, x),
+        `frames` (frame, x), and the further spectra, `spectrum_2`, `frames_2` and so on.
 
     Raises
     ------
@@ -264,7 +264,10 @@ def reduce_target(
         products["calibrated"] = calibrate(lights, dark, flat, judge_frames(lights, dark, combined))
     products["combined"] = combined
     for i, rows in enumerate(rows_to_extract(combined, recipe)):
-        products[numbered("spectrum", i)] = extract_spectrum(combined, recipe, rows)
+        spectrum = extract_spectrum(combined, recipe, rows)
+        products[numbered("spectrum", i)] = spectrum
+        if recipe.per_frame:
+            products[numbered("frames", i)] = extract_each(lights, dark, recipe, flat, spectrum)
     return {name: in_units(product, recipe) for name, product in products.items()}
 
 
@@ -367,28 +370,39 @@ def rows_to_extract(image: xr.Dataset, recipe: Recipe) -> tuple[Rows, ...]:
 
 
 def extract_spectrum(image: xr.Dataset, recipe: Recipe, rows: Rows | None = None) -> xr.Dataset:
-    """Return a spectrum of a combined image: its rows summed, the sky subtracted.
+    """Return a spectrum of a combined image: its rows found, and what `extraction` makes of them.
 
     Parameters
     ----------
-    image : the combination, counts (y, x).
+    image : counts (y, x), settled; `clean`, `variance`, `dq` where it has them.
     recipe : what to do.
     rows : the rows, one of `rows_to_extract`; found if left out.
     """
     image = turn(image)
     rows = rows_to_extract(image, recipe)[0] if rows is None else rows
-    spectrum = extract(image, rows)
-    if not recipe.sky:
-        return spectrum
-    return subtract_sky(
-        spectrum,
-        image,
-        rows,
-        offset=recipe.sky_offset,
-        side=recipe.sky_side,
-        band=recipe.sky_rows,
-        per_bright_row=recipe.sky_per_bright_row,
+    return spectrum_of(image, rows, recipe)
+
+
+def extract_each(
+    lights: xr.Dataset,
+    dark: xr.Dataset | None,
+    recipe: Recipe,
+    flat: xr.Dataset | None,
+    spectrum: xr.Dataset,
+) -> xr.Dataset:
+    """Return the spectra (frame, x) of a target's lights, each by itself, for its light curve.
+
+    Parameters
+    ----------
+    lights, dark, recipe, flat : as for `reduce_target`.
+    spectrum : of all of them, whose aperture serves each.
+    """
+    alone = recipe.replace(combine="average", scale="none", weights="none", cosmic_rays="off")
+    images = (
+        turn(combine_target(lights.isel({FRAME: [i]}), dark, alone, flat))
+        for i in range(lights.sizes[FRAME])
     )
+    return frames_of(images, lights, spectrum, recipe)
 
 
 def cut_arc(

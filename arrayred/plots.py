@@ -10,9 +10,10 @@ import io
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from arrayred.kernels.rows import robust_std, row_means
-from arrayred.model import COUNTS, X, Y
+from arrayred.model import BAD_PIXEL, COSMIC_RAY, COUNTS, DQ_MEANINGS, NO_DATA, SATURATED, X, Y
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -20,10 +21,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BLUE, _ORANGE, _GREY = "#56B4E9", "#D55E00", "#666666"
+_FLAG_COLOURS = {
+    BAD_PIXEL: "#000000",
+    SATURATED: "#CC79A7",
+    COSMIC_RAY: "#0072B2",
+    NO_DATA: "#009E73",
+}
+"""From the palette of Okabe and Ito, which the colour-blind tell apart."""
 
 
 def quick_look(combined: xr.Dataset, spectrum: xr.Dataset, title: str) -> Figure:
-    """Draw a combined image with its rows and sky band, the row profile, and the spectrum.
+    """Draw a combined image with its aperture and sky bands, the row profile, and the spectrum.
+
+    The aperture follows the trace where the spectrum has one; rows that stand out as well but were
+    not taken are shaded grey beside the profile.
 
     Parameters
     ----------
@@ -105,9 +116,11 @@ def _draw_image(axes: Axes, combined: xr.Dataset, spectrum: xr.Dataset) -> None:
     noise = max(facts["background_std"], 1.0)
     high = max(float(np.nanpercentile(counts, 99.9)), noise)
     _show(axes, combined, facts["background_mean"] - 5 * noise, 0.0, noise, high)
-    for first, last, colour, _ in _bands(spectrum):
-        for edge in (first - 0.5, last + 0.5):
-            axes.axhline(edge, color=colour, linewidth=1.2)
+    for edge in _aperture(spectrum):
+        axes.plot(spectrum[X].values, edge, color=_ORANGE, linewidth=1.2)
+    for first, last in _sky_bands(spectrum):
+        for row in (first - 0.5, last + 0.5):
+            axes.axhline(row, color=_BLUE, linewidth=1.2)
 
 
 def _show(
@@ -121,7 +134,8 @@ def _show(
     norm = AsinhNorm(2 * noise, vmin=low - centre, vmax=max(high - centre, low - centre + noise))
     axes.imshow(combined[COUNTS].values - centre, origin="lower", aspect="auto", extent=extent,
                 cmap="gray", norm=norm)  # fmt: skip
-    axes.set(xlabel="column", ylabel="row", title="combined image")
+    axes.set(xlim=extent[:2], ylim=extent[2:], xlabel="column", ylabel="row")
+    axes.set_title("combined image")
 
 
 def _draw_profile(axes: Axes, combined: xr.Dataset, spectrum: xr.Dataset) -> None:
@@ -131,12 +145,13 @@ def _draw_profile(axes: Axes, combined: xr.Dataset, spectrum: xr.Dataset) -> Non
     axes.axvline(
         threshold, color="black", linestyle=":", linewidth=1, label=f"threshold {threshold:.1f}"
     )
-    axes.set_xscale("symlog", linthresh=2 * max(abs(threshold), 1.0))
     low, high = min(float(np.nanmin(means)), 0.0), float(np.nanmax(means))
+    if high > threshold > 0:
+        axes.set_xscale("symlog", linthresh=2 * threshold)
+    high = max(high, threshold)
     axes.set_xlim(low, high + 0.3 * max(abs(high), 1e-9))
-    for first, last, colour, name in _bands(spectrum):
-        label = f"{name} {first}:{last}"
-        axes.axhspan(first - 0.5, last + 0.5, color=colour, alpha=0.35, label=label)
+    for first, last, colour, label in _bands(spectrum):
+        axes.axhspan(first - 0.5, last + 0.5, color=colour, alpha=0.35, lw=0, label=label)
     axes.set(xlabel=f"mean of a row ({_units(spectrum)})", title="rows")
     axes.tick_params(labelleft=False)
     middle = (spectrum.attrs["first_row"] + spectrum.attrs["last_row"]) / 2
@@ -144,33 +159,78 @@ def _draw_profile(axes: Axes, combined: xr.Dataset, spectrum: xr.Dataset) -> Non
     axes.legend(fontsize="small", loc="upper right" if is_low else "lower right")
 
 
-def _bands(spectrum: xr.Dataset) -> list[tuple[int, int, str, str]]:
-    """Return first row, last row, colour and name of the spectrum and its sky."""
+def _aperture(spectrum: xr.Dataset) -> list[NDArray[np.float64]]:
+    """Return the lower and the upper edge (x) of what was summed, rows."""
     facts = spectrum.attrs
-    bands = [(facts["first_row"], facts["last_row"], _ORANGE, "spectrum")]
-    if facts.get("sky_first_row", 1) <= facts.get("sky_last_row", 0):
-        bands.append((facts["sky_first_row"], facts["sky_last_row"], _BLUE, "sky"))
-    return bands
+    if "trace" in spectrum.data_vars and "half_height" in facts:
+        center, half = spectrum["trace"].values, facts["half_height"]
+        return [center - half, center + half]
+    level = np.ones(spectrum.sizes[X])
+    return [level * (facts["first_row"] - 0.5), level * (facts["last_row"] + 0.5)]
+
+
+def _sky_bands(spectrum: xr.Dataset) -> list[tuple[int, int]]:
+    """Return first and last row of each band of sky: the spectrum's, else the procedure's."""
+    facts = spectrum.attrs
+    found = [facts[name] for name in ("sky_below", "sky_above") if name in facts]
+    if not found and facts.get("sky_first_row", 1) <= facts.get("sky_last_row", 0):
+        found = [(facts["sky_first_row"], facts["sky_last_row"])]
+    return [(int(first), int(last)) for first, last in found]
+
+
+def _bands(spectrum: xr.Dataset) -> list[tuple[float, float, str, str]]:
+    """Return first row, last row, colour and label of the spectrum, its sky, other spectra."""
+    facts = spectrum.attrs
+    first, last = facts["first_row"], facts["last_row"]
+    bands: list[tuple[float, float, str, str]] = [
+        (first, last, _ORANGE, f"spectrum {first}:{last}"),
+        *((low, high, _BLUE, f"sky {low}:{high}") for low, high in _sky_bands(spectrum)),
+    ]
+    others = [(run[0], run[1]) for run in facts.get("other_rows", ())]
+    return bands + [(low, high, _GREY, f"not taken {low}:{high}") for low, high in others]
 
 
 def _units(spectrum: xr.Dataset) -> str:
-    return str(spectrum["counts_mean"].attrs.get("units", "adu"))
+    return str(spectrum["flux"].attrs.get("units", "adu"))
 
 
 def _draw_spectrum(axes: Axes, spectrum: xr.Dataset) -> None:
-    sky_subtracted = "counts_mean_sky_subtracted" in spectrum
-    name = "counts_mean_sky_subtracted" if sky_subtracted else "counts_mean"
-    x, y = spectrum[X].values, spectrum[name].values
+    """Draw the flux with three standard deviations about it, and mark flagged columns."""
+    x, flux = spectrum[X].values, spectrum["flux"].values
     if "variance" in spectrum:
-        sigma = np.sqrt(spectrum["variance"].values) / spectrum.attrs["n_rows"]
-        band = axes.fill_between(x, y - 3 * sigma, y + 3 * sigma, color=_GREY, alpha=0.35, lw=0)
-        band.set_label("3 sigma")
-        axes.legend(fontsize="small", loc="upper right")
-    axes.plot(x, y, color=_ORANGE, linewidth=0.8)
+        reach = 3 * np.sqrt(spectrum["variance"].values)
+        axes.fill_between(
+            x, flux - reach, flux + reach, color=_GREY, alpha=0.35, lw=0, label="3 sigma"
+        )
+    axes.plot(x, flux, color=_ORANGE, linewidth=0.8)
+    if "dq" in spectrum:
+        _mark_flags(axes, x, spectrum["dq"].values)
+    sky = "spectrum less the sky" if "sky" in spectrum else "spectrum, sky included"
+    way = spectrum.attrs.get("extraction")
     axes.set(
         xlabel="column",
-        ylabel=f"mean of a row ({_units(spectrum)})",
-        title="spectrum less the sky" if sky_subtracted else "spectrum, sky included",
+        ylabel=f"flux ({_units(spectrum)})",
+        title=sky if way is None else f"{sky} ({way})",
         xlim=(int(x[0]), int(x[-1])),
     )
+    if axes.get_legend_handles_labels()[1]:
+        legend = axes.legend(fontsize="small", ncols=5, frameon=False, loc="lower right")
+        legend.set_bbox_to_anchor((1.0, 1.0), axes.transAxes)
     axes.grid(alpha=0.3)
+
+
+def _mark_flags(axes: Axes, x: NDArray[np.int64], flags: NDArray[np.uint8]) -> None:
+    """Mark the columns of each flag by strokes along the lower edge, one line for each flag."""
+    shown = [(bit, name) for bit, name in DQ_MEANINGS.items() if (flags & bit).any()]
+    for i, (bit, name) in enumerate(shown):
+        where = x[(flags & bit) != 0]
+        axes.plot(
+            where,
+            np.full(where.size, 0.02 + 0.035 * i),
+            transform=axes.get_xaxis_transform(),
+            linestyle="none",
+            marker="|",
+            markersize=6,
+            color=_FLAG_COLOURS[bit],
+            label=f"{name.replace('_', ' ')}: {where.size} columns",
+        )

@@ -82,7 +82,7 @@ x, y = {"x": np.arange(1, 9)}, {"y": np.arange(1, 7)}
 image = xr.Dataset({"counts": (("y", "x"), np.ones((6, 8)))}, {**x, **y})
 facts = {"background_mean": 1.0, "background_std": 0.5, "threshold": 3.0}
 facts |= {"first_row": 3, "last_row": 4, "n_rows": 2}
-figure = quick_look(image, xr.Dataset({"counts_mean": ("x", np.ones(8))}, x, facts), "star")
+figure = quick_look(image, xr.Dataset({"flux": ("x", np.ones(8))}, x, facts), "star")
 print(isinstance(figure, Figure), png(figure)[:4], "matplotlib.pyplot" in sys.modules)
 """
     assert in_a_process(script) == r"True b'\x89PNG' False"
@@ -112,19 +112,49 @@ def test_the_stretch_shows_the_noise_of_the_sky_and_the_star(
     assert grey[85].mean() - np.median(grey) > 0.3
 
 
-def test_the_rows_and_the_sky_are_marked_by_edges_and_bands(
+def test_the_aperture_follows_the_trace_between_bands_of_sky(
     products: tuple[xr.Dataset, xr.Dataset],
 ) -> None:
     image, rows, _ = axes_of(quick_look(*products, NAME))
-    first, last = (products[1].attrs[f"sky_{end}_row"] for end in ("first", "last"))
-    marked = [(79.5, 90.5), (first - 0.5, last + 0.5)]
-    edges = [line.get_ydata()[0] for line in image.lines]
-    assert list(zip(edges[::2], edges[1::2], strict=True)) == marked
-    assert bands(rows) == marked
-    assert {"spectrum 80:90", f"sky {first}:{last}"} < set(texts(rows))
+    spectrum = products[1]
+    center, half = spectrum["trace"].values, spectrum.attrs["half_height"]
+    low, high, *sky = [line.get_ydata() for line in image.lines]
+    assert np.allclose(low, center - half)
+    assert np.allclose(high, center + half)
+    told = [spectrum.attrs["sky_below"], spectrum.attrs["sky_above"]]
+    edges = [(first - 0.5, last + 0.5) for first, last in told]
+    assert [edge[0] for edge in sky] == [row for pair in edges for row in pair]
+    assert bands(rows) == [(79.5, 90.5), *edges]
+    assert {"spectrum 80:90", *(f"sky {a}:{b}" for a, b in told)} < set(texts(rows))
     colours = [to_hex(line.get_color()) for line in image.lines[::2]]
     assert colours == [to_hex(patch.get_facecolor()) for patch in rows.patches]
     assert len(set(colours)) == 2
+
+
+def test_the_procedures_rows_and_band_are_straight(products: tuple[xr.Dataset, xr.Dataset]) -> None:
+    spectrum = extract_spectrum(products[0], Recipe.reference().replace(rows=(80, 90)))
+    image, rows, _ = axes_of(quick_look(products[0], spectrum, NAME))
+    assert [line.get_ydata()[0] for line in image.lines] == [79.5, 90.5, 139.5, 150.5]
+    assert bands(rows) == [(79.5, 90.5), (139.5, 150.5)]
+
+
+def test_spectra_that_were_not_taken_are_shaded(products: tuple[xr.Dataset, xr.Dataset]) -> None:
+    spectrum = products[1].assign_attrs(other_rows=[(20, 30), (130, 140)])
+    rows = axes_of(quick_look(products[0], spectrum, NAME))[1]
+    assert bands(rows)[-2:] == [(19.5, 30.5), (129.5, 140.5)]
+    assert texts(rows)[-2:] == ["not taken 20:30", "not taken 130:140"]
+
+
+def test_flagged_columns_are_marked_and_counted(products: tuple[xr.Dataset, xr.Dataset]) -> None:
+    flags = np.zeros(120, np.uint8)
+    flags[[3, 7]], flags[[7, 20, 30]] = 2, 6
+    spectrum = products[1].assign(dq=("x", flags))
+    axes = axes_of(quick_look(products[0], spectrum, NAME))[2]
+    _, saturated, hit = axes.lines
+    assert list(saturated.get_xdata()) == [4, 8, 21, 31]
+    assert list(hit.get_xdata()) == [8, 21, 31]
+    assert texts(axes) == ["3 sigma", "saturated: 4 columns", "cosmic ray: 3 columns"]
+    assert saturated.get_color() != hit.get_color()
 
 
 @pytest.mark.parametrize("rows", [(5, 15), (80, 90), (120, 130), (145, 155)])
@@ -165,14 +195,14 @@ def test_the_spectrum_is_drawn_with_three_standard_deviations(
         spectrum = spectrum.assign(variance=products[1]["variance"])
     _, rows, axes = axes_of(quick_look(combined, spectrum, NAME))
     (line,) = axes.lines
-    name = "counts_mean_sky_subtracted" if sky else "counts_mean"
-    assert np.array_equal(line.get_ydata(), spectrum[name])
+    assert np.array_equal(line.get_ydata(), spectrum["flux"])
     assert np.array_equal(line.get_xdata(), np.arange(1, 121))
     (band,) = axes.collections
-    lowest = (spectrum[name] - 3 * np.sqrt(spectrum["variance"]) / 11).min()
+    lowest = (spectrum["flux"] - 3 * np.sqrt(spectrum["variance"])).min()
     assert band.get_paths()[0].get_extents().y0 == pytest.approx(lowest.item())
-    assert axes.get_title() == ("spectrum less the sky" if sky else "spectrum, sky included")
-    assert [text.startswith("sky ") for text in texts(rows)].count(True) == sky
+    title = "spectrum less the sky" if sky else "spectrum, sky included"
+    assert axes.get_title() == f"{title} (optimal)"
+    assert [text.startswith("sky ") for text in texts(rows)].count(True) == 2 * sky
 
 
 def test_without_a_variance_there_is_no_band(products: tuple[xr.Dataset, xr.Dataset]) -> None:
@@ -187,7 +217,7 @@ def test_without_a_sky_band_only_the_spectrum_is_marked(
     combined = products[0]
     spectrum = extract_spectrum(combined, Recipe(rows=(80, 90), sky=False))
     image, rows, _ = axes_of(quick_look(combined, spectrum, NAME))
-    assert [line.get_ydata()[0] for line in image.lines] == [79.5, 90.5]
+    assert len(image.lines) == 2
     assert bands(rows) == [(79.5, 90.5)]
 
 

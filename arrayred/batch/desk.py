@@ -23,6 +23,7 @@ from arrayred.io.product_header import Story, checked_cards
 from arrayred.io.products import (
     arc_file,
     calibrated_files,
+    frames_file,
     image_file,
     is_product,
     spectrum_files,
@@ -35,6 +36,7 @@ from arrayred.pipeline import (
     calibrate,
     combine_target,
     cut_arc,
+    extract_each,
     extract_spectrum,
     in_units,
     make_flat,
@@ -199,6 +201,9 @@ class _Desk:
             for stem, found in _spectra(combined, target):
                 spectrum = found if spectrum is None else spectrum
                 files |= spectrum_files(in_units(found, recipe), story, stem, found)
+                if recipe.per_frame:
+                    frames = extract_each(lights, master, recipe, flat, found)
+                    files |= frames_file(in_units(frames, recipe), story, stem)
                 if target.lamps:
                     arc = cut_arc(self.reading.open(target.lamps), lamp_master, found, recipe)
                     files |= arc_file(arc, stem)

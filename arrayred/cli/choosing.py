@@ -33,7 +33,10 @@ _FIELDS = {
     "rows": "rows",
     "detect": "detect",
     "near_row": "near_row",
+    "trace": "trace",
+    "extraction": "extraction",
     "sky_rows": "sky_rows",
+    "sky_model": "sky_model",
     "bad_pixels": "bad_pixels",
 }
 _FLAGS: dict[str, tuple[str, object]] = {
@@ -45,6 +48,7 @@ _FLAGS: dict[str, tuple[str, object]] = {
     "electrons": ("units", "electron"),
     "save_calibrated": ("calibrated", True),
     "all_spectra": ("all_spectra", True),
+    "per_frame": ("per_frame", True),
 }
 _PATH = click.Path(path_type=Path)
 _NIGHT = (
@@ -88,7 +92,14 @@ _RECIPE = (
     wish("--near-row", type=click.IntRange(min=1), metavar="ROW",
          help="Of several spectra take the one nearest to this row."),
     wish("--all-spectra", is_flag=True, help="Take each spectrum that is found."),
+    wish("--trace", type=click.Choice(["fit", "straight"]),
+         help="Whether the extraction follows the star's row along the columns. [default: fit]"),
+    wish("--extraction", type=click.Choice(["optimal", "sum", "mean"]),
+         help="How rows become a spectrum. [default: optimal]"),
     wish("--sky-rows", type=RowRange(), help="Take these rows as the sky."),
+    wish("--sky-model", type=click.Choice(["mean", "median", "linear", "band"]),
+         help="The sky under the spectrum, from both sides of it. [default: linear]"),
+    wish("--per-frame", is_flag=True, help="Extract each frame too: TARGET_frames.fits."),
     wish("--no-dark", is_flag=True, help="Subtract no dark; only the bias, where there is one."),
     wish("--scale-dark", is_flag=True,
          help="Scale a longer dark where none fits in exposure; a bias is needed."),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -148,6 +150,8 @@ def tell(outcome: Outcome, *, verbose: bool = False) -> None:
         click.echo(f"  Top edge of the spectrum: y= {facts['last_row']}")
         click.echo(f"  Thickness of the spectrum: {facts['n_bright_rows']}")
         click.echo(f"  Number of spectrum rows selected: {facts['n_rows']}")
+        for line in about_spectrum(facts):
+            click.echo(f"  {line}")
         for remark in facts.get("remarks", ()):
             click.echo(f"  Note: {remark}")
     if outcome.files:
@@ -156,3 +160,47 @@ def tell(outcome: Outcome, *, verbose: bool = False) -> None:
     if verbose:
         for path in outcome.files:
             click.echo(f"    {path.name}")
+
+
+def about_spectrum(facts: Mapping[str, Any]) -> list[str]:
+    """Return what is told of the spectrum itself: how it was extracted, and how good it is.
+
+    Parameters
+    ----------
+    facts : the attributes of a spectrum; without `extraction` it is the procedure's.
+
+    Examples
+    --------
+    >>> facts = {"extraction": "optimal", "half_height": 17.25, "center_middle": 495.5,
+    ...          "tilt": 1.31, "trace": "fit", "fwhm": 5.06, "snr": 87.2,
+    ...          "enclosed_fraction": 0.9921, "sky_model": "linear", "sky_below": (420, 460),
+    ...          "sky_above": (540, 580)}
+    >>> for line in about_spectrum(facts):
+    ...     print(line)
+    Spectrum: optimal, rows 478.2 to 512.8 along a trace tilted by 1.3 rows, seeing 5.1 rows
+    Sky: linear, rows 420:460 and 540:580
+    Signal to noise 87 (median of the columns), 99.2 % of the light enclosed
+    """
+    if "extraction" not in facts:
+        return []
+    middle, half = facts.get("center_middle"), facts.get("half_height")
+    where = "" if middle is None else f", rows {middle - half:.1f} to {middle + half:.1f}"
+    tilted = f" along a trace tilted by {facts.get('tilt', 0.0):.1f} rows"
+    how = tilted if facts.get("trace") == "fit" else ", straight"
+    seeing = f", seeing {facts['fwhm']:.1f} rows" if is_known(facts.get("fwhm")) else ""
+    lines = [f"Spectrum: {facts['extraction']}{where}{how}{seeing}"]
+    sides = [facts[name] for name in ("sky_below", "sky_above") if name in facts]
+    if sides:
+        bands = " and ".join(f"{first}:{last}" for first, last in sides)
+        lines.append(f"Sky: {facts.get('sky_model', 'band')}, rows {bands}")
+    quality = []
+    if is_known(facts.get("snr")):
+        quality.append(f"signal to noise {facts['snr']:.0f} (median of the columns)")
+    if is_known(facts.get("enclosed_fraction")):
+        quality.append(f"{facts['enclosed_fraction']:.1%} of the light enclosed".replace("%", " %"))
+    return [*lines, ", ".join(quality).capitalize()] if quality else lines
+
+
+def is_known(value: float | None) -> bool:
+    """Tell whether a number is there and finite."""
+    return value is not None and math.isfinite(value)

@@ -27,7 +27,7 @@ _STRUCTURE = re.compile(
 
 DType = np.dtype[Any]
 COLUMN_FORMS = {"int64": "K", "float64": "D", "uint8": "B"}
-"""TFORM of the types that a column may have."""
+"""TFORM of the types that a column of numbers may have; one of bytes is text."""
 
 
 class Column(NamedTuple):
@@ -136,7 +136,8 @@ def table_bytes(header: Header, name: str, columns: Sequence[Column]) -> bytearr
     ----------
     header : the cards of the primary header.
     name : EXTNAME of the table.
-    columns : of equal length, int64, float64 or uint8.
+    columns : of equal length, int64, float64, uint8 or bytes; one of two dimensions has a row of
+        numbers in each cell.
     """
     primary = _hdu(
         [
@@ -148,7 +149,10 @@ def table_bytes(header: Header, name: str, columns: Sequence[Column]) -> bytearr
         header,
         np.empty(0, np.uint8),
     )
-    fields = [(column.name, column.values.dtype.newbyteorder(">")) for column in columns]
+    fields = [
+        (column.name, column.values.dtype.newbyteorder(">"), column.values.shape[1:])
+        for column in columns
+    ]
     records = np.empty(len(columns[0].values), np.dtype(fields))
     for column in columns:
         records[column.name] = column.values
@@ -164,10 +168,24 @@ def table_bytes(header: Header, name: str, columns: Sequence[Column]) -> bytearr
     ]
     for i, column in enumerate(columns, 1):
         structure.append((f"TTYPE{i}", column.name, column.description))
-        structure.append((f"TFORM{i}", COLUMN_FORMS[column.values.dtype.name], ""))
+        structure.append((f"TFORM{i}", form_of(column.values), ""))
         structure += [(f"TUNIT{i}", column.unit, "")] if column.unit else []
     structure.append(("EXTNAME", name, ""))
     return primary + _hdu(structure, Header(), records)
+
+
+def form_of(values: NDArray[Any]) -> str:
+    """Return the TFORM of a column.
+
+    Examples
+    --------
+    >>> form_of(np.zeros(5)), form_of(np.zeros((5, 3))), form_of(np.array([b"dark", b"light"]))
+    ('D', '3D', '5A')
+    """
+    if values.dtype.kind == "S":
+        return f"{values.dtype.itemsize}A"
+    repeat = "" if values.ndim == 1 else str(values.shape[1])
+    return repeat + COLUMN_FORMS[values.dtype.name]
 
 
 def _hdu(

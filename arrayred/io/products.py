@@ -12,7 +12,15 @@ from arrayred.io.planes import planes_of
 from arrayred.io.product_header import Story, product_header
 from arrayred.io.publish import Content
 from arrayred.io.retold import own_cards
-from arrayred.io.table import TABLES, ecsv_table, fact_cards, fits_table, noise_cards, text_table
+from arrayred.io.table import (
+    TABLES,
+    ecsv_table,
+    fact_cards,
+    fits_table,
+    frames_table,
+    noise_cards,
+    text_table,
+)
 from arrayred.model import COUNTS, FRAME, X
 
 if TYPE_CHECKING:
@@ -24,7 +32,8 @@ def product_names(target: str, *, sky: bool = True, arc: bool = True) -> list[st
     tables = [f"{target}_{name}.txt" for name in TABLES.values() if sky or "sky" not in name]
     tables += [f"{target}_arc.txt"] if arc else []
     images = [f"{target}_combined.fits", f"{target}.png"]
-    return [*images, *tables, f"{target}_spectrum.fits", f"{target}_spectrum.ecsv"]
+    spectra = [f"{target}_spectrum.fits", f"{target}_spectrum.ecsv", f"{target}_frames.fits"]
+    return [*images, *tables, *spectra]
 
 
 def is_product(name: str, target: str) -> bool:
@@ -59,6 +68,18 @@ def calibrated_files(cube: xr.Dataset, story: Story, dtype: str) -> Iterator[tup
 def arc_file(arc: xr.Dataset, stem: str) -> dict[str, Content]:
     """Return the spectrum of a lamp as a text table: content by name."""
     return {f"{stem}_arc.txt": text_table(arc["counts_mean"].values, int(arc[X][0]))}
+
+
+def frames_file(frames: xr.Dataset, story: Story, stem: str) -> dict[str, Content]:
+    """Return the spectra of a target's frames (frame, x) as a FITS table: content by name."""
+    name = f"{stem}_frames.fits"
+    told = replace(
+        story,
+        steps=frames.attrs["history"],
+        remarks=[*story.remarks, *frames.attrs.get("remarks", ())],
+        facts=[*story.facts, ("XFIRST", int(frames[X][0]), "column of the first number of a row")],
+    )
+    return {name: frames_table(frames, product_header(told, name))}
 
 
 def spectrum_files(

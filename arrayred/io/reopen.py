@@ -34,7 +34,7 @@ from arrayred.io.planes import (
 from arrayred.io.retold import attrs_of, coords_of, labels_of
 from arrayred.io.sections import PRODUCT_CARD
 from arrayred.io.sources import unreadable
-from arrayred.io.table import FACTS, SPECTRUM
+from arrayred.io.table import SPECTRUM, facts_of
 from arrayred.model import CLEAN, DQ, N_REJECTED, VARIANCE, X, Y, dq_attrs
 
 if TYPE_CHECKING:
@@ -102,8 +102,8 @@ def open_product(path: str | os.PathLike[str], *, instrument: str = "generic") -
     attrs = attrs_of(header)
     coords = coords_of(header, Instrument.load(instrument), place)
     if SPECTRUM in named:
-        variables = _spectrum(named[SPECTRUM], place)
-        attrs |= _facts(header)
+        attrs |= facts_of(header)
+        variables = _spectrum(named[SPECTRUM], place, along="extraction" in attrs)
         coords[X] = variables.pop("x")[1]
     else:
         unit = str(header.get("BUNIT", "adu"))
@@ -180,15 +180,22 @@ def _pixels(hdu: _HDU, path: Path) -> NDArray[Any]:
     return np.frombuffer(hdu.raw, _PIXELS[bitpix], n_rows * n_columns).reshape(n_rows, n_columns)
 
 
-def _spectrum(hdu: _HDU, path: Path) -> Variables:
-    """Return the columns of a table as variables along x; `x` itself among them."""
+def _spectrum(hdu: _HDU, path: Path, *, along: bool) -> Variables:
+    """Return the columns of a table as variables along x; `x` itself among them.
+
+    Parameters
+    ----------
+    hdu, path : the table, and where it is from.
+    along : the spectrum was extracted along a trace, not summed by rows.
+    """
     columns = _columns(hdu, path)
     sigma = columns.pop("uncertainty", None)
     if sigma is not None and not np.isnan(sigma[1]).all():
         told = {"units": f"{sigma[2]['units']}2", "long_name": "variance of the flux"}
         columns[VARIANCE] = (X, variance_of(sigma[1]), told)
-    for name in columns.keys() & _FLAGS.keys():
-        columns[name] = (X, columns[name][1].astype(np.uint8), dq_attrs(_FLAGS[name]))
+    flags = _FLAGS | ({DQ: "flags of the pixels in the aperture"} if along else {})
+    for name in columns.keys() & flags.keys():
+        columns[name] = (X, columns[name][1].astype(np.uint8), dq_attrs(flags[name]))
     return columns
 
 
@@ -211,11 +218,3 @@ def _columns(hdu: _HDU, path: Path) -> Variables:
         told = {"units": header.get(f"TUNIT{i}"), "long_name": parse(header.card(f"TTYPE{i}"))[1]}
         variables[name] = (X, values, {key: value for key, value in told.items() if value})
     return variables
-
-
-def _facts(header: Header) -> dict[str, Any]:
-    """Return the rows of a spectrum and the numbers that found them."""
-    told = {name: header.get(keyword) for name, (keyword, _) in FACTS.items() if keyword in header}
-    if "first_row" in told and "last_row" in told:
-        told["n_rows"] = int(str(told["last_row"])) - int(str(told["first_row"])) + 1
-    return dict(told)

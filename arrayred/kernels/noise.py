@@ -28,6 +28,8 @@ _BINS = 12
 _FEWEST_IN_A_BIN = 400
 _LEAST_SLOPE = 10.0
 _WORST_FIT = 3.0
+_ALIKE = 0.9
+"""The correlation from which on a variance is taken to follow the counts."""
 
 
 _PIXELS = 1 << 15
@@ -78,6 +80,26 @@ def finite_median(values: Pixels) -> float:
     """
     finite = values[np.isfinite(values)]
     return float(np.median(finite)) if finite.size else math.inf
+
+
+def common_slope(counts: Values, variance: Values) -> float:
+    """Return by how much variances grow with counts; 0 where they do not go together.
+
+    Parameters
+    ----------
+    counts, variance : of the same pixels, finite.
+
+    Examples
+    --------
+    >>> counts = np.array([0.0, 10.0, 20.0, 90.0])
+    >>> common_slope(counts, 5 + counts / 4), common_slope(counts, np.full(4, 5.0))
+    (0.25, 0.0)
+    """
+    if counts.size < 2:
+        return 0.0
+    x, y = counts - np.mean(counts), variance - np.mean(variance)
+    xx, xy, yy = (float(np.add.reduce(product)) for product in (x * x, x * y, y * y))
+    return xy / xx if xy > 0 and xy**2 > _ALIKE**2 * xx * yy else 0.0
 
 
 def light_variance(

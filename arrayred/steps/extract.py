@@ -87,9 +87,11 @@ def with_errors(image: xr.Dataset, span: slice, units: str) -> dict[str, Any]:
     return found
 
 
-def _facts(rows: Rows) -> dict[str, int | float | str]:
-    known: dict[str, int | float | str] = {} if rows.snr is None else {"snr": rows.snr}
-    return known | {
+def _facts(rows: Rows) -> dict[str, Any]:
+    others = [(run.first, run.last) for run in rows.others]
+    return {
+        **({} if rows.snr is None else {"row_snr": rows.snr}),
+        **({"other_rows": others} if others else {}),
         "rule": rows.rule,
         "first_row": rows.first,
         "last_row": rows.last,

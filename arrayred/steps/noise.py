@@ -262,8 +262,12 @@ def _at(where: Indices, places: Indices, values: Values) -> Values:
 
 
 def _effective(floor: Floor, gain: float | None, share: Share) -> dict[str, float]:
-    """Return what gain and noise a single frame would have to have, where they are known."""
+    """Return what gain and noise a single frame would have to have, where they are known.
+
+    And the light that the noise holds already, where there is such.
+    """
     if gain is None:
         return {}
     noise = math.sqrt(floor.variance * share.floor) * gain
-    return {"gain_effective": gain / share.photons, "noise_effective": noise}
+    level = {"noise_level": floor.level} if floor.level and math.isfinite(floor.level) else {}
+    return {"gain_effective": gain / share.photons, "noise_effective": noise, **level}

@@ -2,7 +2,8 @@
 
 The band is the procedure's: as many rows as the spectrum has, beginning `offset` rows above its
 last row. Off the image the procedure would subtract half a sky, or none, and say nothing; here the
-band below is taken instead, or nothing is subtracted and an error says why.
+band below is taken instead, or nothing is subtracted and an error says why (`why_no_band` tells it
+beforehand). The sky under the spectrum itself is the matter of `steps.background`.
 """
 
 from __future__ import annotations
@@ -133,6 +134,33 @@ def sky_band(image: xr.Dataset, rows: Rows, offset: int, side: Side) -> tuple[in
     SkyBandError
         The band lies off the image, or, where the side is free, on something bright.
     """
+    found = _band_or_error(image, rows, offset, side)
+    if isinstance(found, SkyBandError):
+        raise found
+    return found
+
+
+def why_no_band(
+    image: xr.Dataset, rows: Rows, *, offset: int = 50, side: Side = "auto"
+) -> SkyBandError | None:
+    """Return what `subtract_sky` would raise where it chooses its band, or None.
+
+    The procedure's band is one of many that a sky can be taken from: what cannot be subtracted its
+    way may still be a spectrum.
+
+    Parameters
+    ----------
+    image : counts (y, x), settled.
+    rows : the rows of the spectrum.
+    offset, side : as for `subtract_sky`.
+    """
+    found = _band_or_error(image, rows, offset, side)
+    return found if isinstance(found, SkyBandError) else None
+
+
+def _band_or_error(
+    image: xr.Dataset, rows: Rows, offset: int, side: Side
+) -> tuple[int, int] | SkyBandError:
     low, high = int(image[Y][0]), int(image[Y][-1])
     above = (rows.last + offset, rows.last + offset + rows.n_rows - 1)
     below = (rows.first - offset - rows.n_rows + 1, rows.first - offset)
@@ -144,7 +172,7 @@ def sky_band(image: xr.Dataset, rows: Rows, offset: int, side: Side) -> tuple[in
     if on_image and (dark or side != "auto"):
         return (dark or on_image)[0]
     where = "on another spectrum" if on_image else "off the image"
-    raise SkyBandError(
+    return SkyBandError(
         f"The sky band {' or '.join(f'{a}:{b}' for a, b in asked)} for a spectrum of rows "
         f"{rows.first}:{rows.last} lies {where} (the image has rows {low}:{high})",
         value=side,

@@ -10,7 +10,7 @@ from arrayred.model import note_history
 if TYPE_CHECKING:
     import xarray as xr
 
-_FACTS = ("background_mean", "background_std", "threshold")
+_FACTS = ("background_mean", "background_std", "threshold", "noise_level")
 
 
 def to_electrons(ds: xr.Dataset) -> xr.Dataset:

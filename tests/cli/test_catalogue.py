@@ -791,18 +791,66 @@ NO_SKY = [
     ("sky_offset = 200", "80:90", "290:300 or -130:-120"),
     ('sky_side = "auto"', "40:120", "170:250 or -90:-10"),
 ]
+SKY_TABLE, RAW_TABLE = (
+    f"Simulated_star_{name}.txt" for name in ("skysubtracted", "raw_extraction")
+)
 
 
 @pytest.mark.parametrize(("setting", "rows", "band"), NO_SKY)
-def test_a_sky_band_off_the_image_is_an_error_that_leaves_the_combined_image(
+def test_a_procedures_band_off_the_image_costs_its_table_alone_and_is_said(
     night: Path, arrayred: Call, undisturbed: dict[str, bytes], setting: str, rows: str, band: str
 ) -> None:
     Path("mine.toml").write_text(f"{setting}\n")
+    told = arrayred("reduce", night, "-o", "out", "--recipe", "mine.toml", "--rows", rows)
+    note = f"Note: no sky-subtracted text table: .*{band} .*rows {rows} .*1:160"
+    assert (told.code, told.err, len(re.findall(note, told.out))) == (0, "", 1)
+    assert SKY_TABLE not in {path.name for path in STAR.iterdir()}
+    assert {RAW_TABLE, "Simulated_star_spectrum.fits"} <= {path.name for path in STAR.iterdir()}
+    header = fits.getheader(STAR / "Simulated_star_spectrum.fits")
+    assert re.search(f"no sky-subtracted.*{band}", "".join(header["COMMENT"]))
+    names = fits.getdata(STAR / "Simulated_star_spectrum.fits").names
+    assert "sky" in names
+    assert "counts_mean_sky_subtracted" not in names
+
+
+def test_without_the_procedures_band_an_older_table_goes(night: Path, arrayred: Call) -> None:
+    assert arrayred(*REDUCE, "--rows", "80:90").code == 0
+    assert (STAR / SKY_TABLE).exists()
+    Path("mine.toml").write_text("sky_offset = 200\n")
+    again = arrayred(*REDUCE, "--recipe", "mine.toml", "--rows", "80:90", "--overwrite")
+    assert again.code == 0
+    assert not (STAR / SKY_TABLE).exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows", "finding"),
+    [
+        ("", "2:159", "no room for a sky band .*1:160"),
+        ('sky_model = "band"\nsky_side = "above"', "140:150", "200:210 .*1:160"),
+    ],
+)
+def test_without_any_sky_a_target_fails_and_leaves_its_combined_image(
+    night: Path,
+    arrayred: Call,
+    undisturbed: dict[str, bytes],
+    settings: str,
+    rows: str,
+    finding: str,
+) -> None:
+    Path("mine.toml").write_text(settings)
     told = arrayred(*REDUCE, "--recipe", "mine.toml", "--rows", rows)
     assert (told.code, told.out) == (4, "")
-    assert_each_is_named(told.err, {"Simulated_star": f"{band} .*rows {rows} .*1:160"})
+    assert_each_is_named(told.err, {"Simulated_star": finding})
     assert [path.name for path in STAR.iterdir()] == [COMBINED]
     assert whole("out").items() <= undisturbed.items()
+
+
+def test_the_reference_cuts_its_band_at_the_edge_as_ever(night: Path, arrayred: Call) -> None:
+    told = arrayred(
+        "reduce", night, "-o", "out", "--no-figures", "--reference", "--rows", "100:110"
+    )
+    assert "Note: the sky band is cut: 1 of 11 rows" in told.out
+    assert (STAR / SKY_TABLE).exists()
 
 
 @pytest.mark.parametrize(("rows", "sky"), [("140:150", (80, 90)), ("5:15", (65, 75))])

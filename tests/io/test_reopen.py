@@ -113,7 +113,7 @@ def test_a_spectrum_comes_back_to_the_bit(made: Made, tmp_path: Path) -> None:
         {"units": "adu2", "long_name": "variance of the flux"},
     )
     source = made.spectrum.assign(
-        dq=("x", dq, dq_attrs("flags of the pixels summed")), variance=variance
+        dq=("x", dq, dq_attrs("flags of the pixels in the aperture")), variance=variance
     )
     path.write_bytes(spectrum_files(source, made.story, "star")[path.name])
     spectrum = ar.open_product(path)

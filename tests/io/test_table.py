@@ -13,13 +13,22 @@ import pytest
 import xarray as xr
 from astropy.io import fits
 from astropy.table import Table
+from astropy.time import Time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from numpy.typing import NDArray
 
 from arrayred.io.cards import Header
-from arrayred.io.table import columns_of, ecsv_table, fact_cards, fits_table, text_table
+from arrayred.io.table import (
+    columns_of,
+    ecsv_table,
+    fact_cards,
+    facts_of,
+    fits_table,
+    frames_table,
+    text_table,
+)
 from arrayred.model import dq_attrs
 
 Values = NDArray[np.float64]
@@ -225,3 +234,94 @@ def read_by_specutils(
 def test_facts_become_cards() -> None:
     cards = fact_cards(spectrum(first_row=484, last_row=518, threshold=62.6, history=["x"]))
     assert [card[:2] for card in cards] == [("SPFIRST", 484), ("SPLAST", 518), ("THRESH", 62.6)]
+
+
+FACTS: dict[str, Any] = {
+    "first_row": 484, "last_row": 518, "n_rows": 35, "rule": "robust", "trace": "fit", "tilt": 1.5,
+    "fwhm": 5.25, "trace_rms": 0.02, "half_height": 17.25, "extraction": "optimal",
+    "enclosed_fraction": 0.9921, "masked_fraction": 0.001, "snr": 87.5, "sky_model": "linear",
+    "sky_below": (420, 460), "sky_above": (540, 580), "sky_rows_used": 81, "sky_scatter": 1.01,
+}  # fmt: skip
+
+
+def test_cards_tell_how_a_spectrum_was_found_traced_extracted_and_freed_of_sky() -> None:
+    header = Header()
+    for card in fact_cards(spectrum(**FACTS)):
+        header.set(*card)
+    told = {keyword: header[keyword] for keyword in ("SPRULE", "TRTILT", "SPFWHM", "ENCLOSED")}
+    assert told == {"SPRULE": "robust", "TRTILT": 1.5, "SPFWHM": 5.25, "ENCLOSED": 0.9921}
+    assert [header[f"SKY{name}"] for name in ("BEL1", "BEL2", "ABV1", "ABV2")] == [
+        420, 460, 540, 580,
+    ]  # fmt: skip
+    assert (header["EXTRACT"], header["SKYMODEL"]) == ("optimal", "linear")
+    assert "[pix]" in header.card("TRTILT")
+    assert facts_of(header) == FACTS
+
+
+def test_unknown_numbers_and_a_missing_side_make_no_cards() -> None:
+    source = spectrum(**{**FACTS, "snr": float("nan"), "trace_rms": float("inf")})
+    del source.attrs["sky_below"]
+    keywords = {keyword for keyword, _, _ in fact_cards(source)}
+    assert not {"SNR", "TRRMS", "SKYBEL1", "SKYBEL2"} & keywords
+    assert {"SKYABV1", "SKYABV2"} < keywords
+
+
+def test_sky_flags_and_trace_stand_before_the_procedures_columns() -> None:
+    trace = ("x", np.full(5, 500.5), {"units": "pix", "long_name": "row of the light"})
+    names = [column.name for column in columns_of(flagged().assign(trace=trace))]
+    assert names == ["x", "flux", "uncertainty", "sky", "dq", "trace", "counts_mean"]
+
+
+def of_frames() -> xr.Dataset:
+    """Return the spectra of two frames, the second at an unknown time."""
+    starts = np.array(["2024-03-09T20:00:30", "NaT"], "datetime64[ns]")
+    adu = {"units": "adu", "long_name": "light less the sky"}
+    flux = np.arange(10.0).reshape(2, 5)
+    return xr.Dataset(
+        {
+            "flux": (("frame", "x"), flux, adu),
+            "variance": (("frame", "x"), (flux + 1) ** 2, {"units": "adu2"}),
+            "dq": (("frame", "x"), np.eye(2, 5, dtype=np.uint8), dq_attrs("flags of a column")),
+        },
+        coords={
+            "frame": ["star-1", "star-22"],
+            "x": np.arange(101, 106),
+            "time_mid": ("frame", starts),
+            "exptime": ("frame", [60.0, 61.0]),
+            "offset": ("frame", [0.0, -0.5]),
+            "extraction": ("frame", ["optimal", "sum"]),
+        },
+    )
+
+
+def test_spectra_of_frames_are_a_table_with_a_row_for_each(tmp_path: Path) -> None:
+    path = tmp_path / "star_frames.fits"
+    path.write_bytes(frames_table(of_frames(), Header()))
+    with fits.open(path, checksum=True) as hdus:
+        hdus.verify("exception")
+    table = Table.read(path)
+    assert np.array_equal(table["flux"], of_frames().flux)
+    assert np.array_equal(table["uncertainty"], of_frames().flux + 1)
+    assert [str(table[name].unit) for name in ("flux", "mjd_mid", "exptime")] == ["adu", "d", "s"]
+    assert list(table["frame"]) == ["star-1", "star-22"]
+    assert table["dq"].tolist() == np.eye(2, 5).tolist()
+
+
+def test_the_time_of_a_frame_is_its_date_and_its_modified_julian_date(tmp_path: Path) -> None:
+    path = tmp_path / "star_frames.fits"
+    path.write_bytes(frames_table(of_frames(), Header()))
+    table = Table.read(path)
+    assert table["date_mid"][0] == "2024-03-09T20:00:30.000"
+    assert abs(table["mjd_mid"][0] - Time(table["date_mid"][0]).mjd) < 1e-9
+    assert np.isnan(np.ma.filled(table["mjd_mid"][1], np.nan))
+
+
+def test_frames_without_times_noise_or_sky_are_a_table_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "star_frames.fits"
+    bare = of_frames().drop_vars(["time_mid", "exptime", "variance", "dq"])
+    path.write_bytes(frames_table(bare, Header()))
+    with fits.open(path) as hdus:
+        records = hdus["FRAMES"].data
+        assert np.isnan(records["uncertainty"]).all()
+        assert np.isnan(records["mjd_mid"]).all()
+        assert list(records["date_mid"]) == ["", ""]

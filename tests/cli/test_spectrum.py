@@ -1,0 +1,116 @@
+"""What ``arrayred reduce`` says of the spectrum itself, and its products frame by frame."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+import arrayred as ar
+from arrayred.cli.reduce import about_spectrum
+from tests.cli.conftest import Call
+
+STAR = Path("out/targets/Simulated_star/Simulated_star")
+QUIET = ("--no-figures", "-q")
+
+
+def lines_after(out: str, mark: str) -> list[str]:
+    """Return the lines of one target that follow a mark."""
+    return [line.strip() for line in out[out.index(mark) :].splitlines()][1:]
+
+
+def test_the_spectrum_is_told_after_the_procedures_lines(night: Path, arrayred: Call) -> None:
+    told = arrayred("reduce", night, "-o", "out", "--no-figures").out
+    spectrum, sky, quality, *_ = lines_after(told, "Number of spectrum rows selected")
+    assert re.fullmatch(
+        r"Spectrum: optimal, rows \d+\.\d to \d+\.\d along a trace tilted by 1\.\d rows, "
+        r"seeing [45]\.\d rows",
+        spectrum,
+    )
+    assert re.fullmatch(r"Sky: linear, rows \d+:\d+ and \d+:\d+", sky)
+    assert re.fullmatch(
+        r"Signal to noise \d+ \(median of the columns\), \d+\.\d % of the light enclosed", quality
+    )
+
+
+def test_what_is_told_stands_in_the_header(night: Path, arrayred: Call) -> None:
+    told = arrayred("reduce", night, "-o", "out", "--no-figures").out
+    header = fits.getheader(f"{STAR}_spectrum.fits")
+    assert f"tilted by {header['TRTILT']:.1f} rows" in told
+    assert f"{header['ENCLOSED']:.1%}".replace("%", " %") in told
+    below, above = ((header[f"SKY{side}1"], header[f"SKY{side}2"]) for side in ("BEL", "ABV"))
+    assert f"rows {below[0]}:{below[1]} and {above[0]}:{above[1]}" in told
+    assert header["SPRULE"] == "threshold"
+
+
+def test_the_reference_tells_what_it_told_ever(night: Path, arrayred: Call) -> None:
+    told = arrayred("reduce", night, "-o", "out", "--no-figures", "--reference").out
+    assert not re.search("Spectrum:|Sky:|Signal", told)
+    assert "TRTILT" not in fits.getheader(f"{STAR}_spectrum.fits")
+
+
+def test_only_what_is_known_is_told() -> None:
+    facts = {"extraction": "sum", "trace": "straight", "snr": float("nan"), "fwhm": float("nan")}
+    assert about_spectrum(facts) == ["Spectrum: sum, straight"]
+    assert about_spectrum({"first_row": 3}) == []
+
+
+@pytest.mark.parametrize("model", ["mean", "median", "linear"])
+def test_the_model_of_the_sky_is_an_option(night: Path, arrayred: Call, model: str) -> None:
+    assert arrayred("reduce", night, "-o", "out", *QUIET, "--sky-model", model).code == 0
+    assert fits.getheader(f"{STAR}_spectrum.fits")["SKYMODEL"] == model
+
+
+def test_given_sky_rows_are_those_of_the_spectrum_too(night: Path, arrayred: Call) -> None:
+    assert arrayred("reduce", night, "-o", "out", *QUIET, "--sky-rows", "110:140").code == 0
+    header = fits.getheader(f"{STAR}_spectrum.fits")
+    assert (header["SKYABV1"], header["SKYABV2"], header["SKYMODEL"]) == (110, 140, "mean")
+    assert "SKYBEL1" not in header
+
+
+def test_a_product_opened_again_knows_trace_and_sky(night: Path, arrayred: Call) -> None:
+    assert arrayred("reduce", night, "-o", "out", *QUIET).code == 0
+    made = ar.reduce_night(night)["targets/Simulated_star/spectrum"].to_dataset()
+    read = ar.open_product(f"{STAR}_spectrum.fits")
+    names = ("trace", "tilt", "half_height", "extraction", "enclosed_fraction", "snr", "rule")
+    names += ("sky_model", "sky_below", "sky_above", "sky_rows_used", "fwhm")
+    assert {name: read.attrs[name] for name in names} == {name: made.attrs[name] for name in names}
+    assert np.array_equal(read["trace"], made["trace"])
+
+
+def test_frames_are_a_table_of_spectra_beside_the_combined_one(night: Path, arrayred: Call) -> None:
+    assert arrayred("reduce", night, "-o", "out", *QUIET, "--per-frame").code == 0
+    table, spectrum = Table.read(f"{STAR}_frames.fits"), Table.read(f"{STAR}_spectrum.fits")
+    assert table["flux"].shape == (3, 120)
+    assert list(table["frame"]) == ["light-001", "light-002", "light-003"]
+    assert np.all(np.diff(table["mjd_mid"]) > 0)
+    excess = table["flux"].mean(axis=0) - spectrum["flux"]
+    assert np.abs(excess / spectrum["uncertainty"]).mean() < 0.3
+    ratio = np.median(table["uncertainty"], axis=0) / spectrum["uncertainty"]
+    assert 1.3 < np.median(ratio) < 1.75
+    assert np.abs(table["offset"]).max() < 0.1
+
+
+def test_the_tree_of_a_night_has_the_frames_too(night: Path, arrayred: Call) -> None:
+    assert arrayred("reduce", night, "-o", "out", *QUIET, "--per-frame").code == 0
+    frames = ar.reduce_night(night, ar.Recipe(per_frame=True))["targets/Simulated_star/frames"]
+    assert frames["flux"].dims == ("frame", "x")
+    assert np.array_equal(frames["flux"], Table.read(f"{STAR}_frames.fits")["flux"])
+    assert frames["time_mid"].dims == ("frame",)
+    straight = ar.Recipe(per_frame=True, trace="straight")
+    still = ar.reduce_night(night, straight)["targets/Simulated_star/frames"]
+    assert not still["offset"].values.any()
+
+
+def test_chunks_do_not_matter_to_the_frames(night: Path) -> None:
+    recipe = ar.Recipe(per_frame=True)
+    whole, cut = (
+        ar.reduce_night(night, recipe, chunks=rows)["targets/Simulated_star/frames"].to_dataset()
+        for rows in (None, 33)
+    )
+    assert np.array_equal(whole["flux"], cut["flux"])
+    assert np.array_equal(whole["variance"], cut["variance"])

@@ -1,0 +1,97 @@
+"""Profiles against those that the light was made with."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from arrayred.kernels import profile as kernel
+from arrayred.kernels.profile import Light, fit_profile, knots_of
+from arrayred.kernels.shape import Bell
+
+COLUMNS = 500
+
+
+def away_of(tilt: float, half: int = 15) -> np.ndarray:
+    center = tilt * np.linspace(-0.5, 0.5, COLUMNS)
+    return np.arange(-half, half + 1)[:, np.newaxis] - (center - np.rint(center))
+
+
+def fitted(away: np.ndarray, truth: np.ndarray, snr: float, seed: int = 0) -> np.ndarray:
+    """Return the profile found in light with noise of the same size in all pixels."""
+    noise = 1 / (snr * np.sqrt((truth**2).sum(axis=0).mean()) ** -1)
+    rng = np.random.default_rng(seed)
+    counts = truth + rng.normal(0, noise, truth.shape) if snr < 1e6 else truth
+    light = Light(counts, np.full(truth.shape, noise**-2), np.ones(truth.shape[1]))
+    knots = knots_of(away, 4.0)
+    found = fit_profile(light, knots, 4.0).on_pixels(knots)
+    return found * truth.sum(axis=0) / found.sum(axis=0)
+
+
+@pytest.mark.parametrize("tilt", [0.0, 8.0])
+@pytest.mark.parametrize("fwhm", [2.0, 5.0])
+def test_a_bright_stars_profile_is_found_to_a_thousandth_of_its_light(
+    fwhm: float, tilt: float
+) -> None:
+    away = away_of(tilt)
+    truth = Bell(fwhm, 0.1, 2.5).on_pixels(away)
+    assert np.abs(fitted(away, truth, 300.0) - truth).max() < 1.5e-3
+
+
+def test_two_peaks_are_a_profile_too() -> None:
+    away = away_of(3.0)
+    truth = 0.6 * Bell(3.0, -3, np.inf).on_pixels(away) + 0.4 * Bell(4.0, 3, np.inf).on_pixels(away)
+    assert np.abs(fitted(away, truth, 300.0) - truth).max() < 2e-3
+
+
+def test_a_seeing_that_changes_along_the_columns_is_followed() -> None:
+    away = away_of(0.0)
+    widths = np.linspace(4, 6, COLUMNS)
+    truth = np.column_stack([Bell(w, 0.0, np.inf).on_pixels(away[:, 0]) for w in widths])
+    found = fitted(away, truth, 100.0)
+    assert np.abs(found - truth).max() < 4e-3
+    assert found[15, 0] > 1.3 * found[15, -1]
+
+
+def test_a_faint_star_has_a_bell_without_bumps() -> None:
+    away = away_of(2.0)
+    truth = Bell(5.0, 0.0, np.inf).on_pixels(away)
+    errors = [
+        np.abs(fitted(away, truth, 3.0, seed) - truth).sum(axis=0).mean() for seed in range(8)
+    ]
+    assert np.mean(errors) < 0.03
+
+
+def test_no_profile_is_negative() -> None:
+    away = away_of(2.0)
+    assert (fitted(away, Bell(3.0, 0.0, np.inf).on_pixels(away), 5.0) >= 0).all()
+
+
+def test_splines_add_up_to_one_everywhere() -> None:
+    knots = knots_of(away_of(5.0), 3.0)
+    assert np.allclose(knots.basis.sum(axis=0), 1.0)
+    assert (knots.interval >= 0).all()
+    assert (knots.interval + 3 < knots.middles.size).all()
+
+
+def test_the_blocks_solve_what_numpy_solves_whole() -> None:
+    rng = np.random.default_rng(5)
+    n_bins, n_knots = 6, 9
+    places = np.linspace(-1, 1, n_bins)
+    basis = rng.random((n_bins, 200, n_knots)) * (rng.random((n_bins, 200, 1)) > 0.2)
+    start = rng.integers(0, n_knots - 3, (n_bins, 200, 1))
+    index = np.arange(n_knots)
+    basis = np.where((index >= start) & (index < start + 4), basis, 0.0)
+    full = np.einsum("bpi,bpj->bij", basis, basis)
+    normal = np.zeros((n_bins, n_knots, 4))
+    for gap in range(4):
+        normal[:, : n_knots - gap, gap] = np.diagonal(full, gap, 1, 2)
+    right, sizes = rng.normal(size=(n_bins, n_knots)), np.full((3, n_knots), 0.5)
+    found, evidence = kernel._solved(normal, right, places, sizes)
+    along = np.polynomial.legendre.legvander(places, 2)
+    matrix = np.einsum("bij,bp,bq->ipjq", full, along, along).reshape(27, 27)
+    side = np.einsum("bi,bp->ip", right, along).ravel()
+    truth = np.linalg.solve(matrix + 4 * np.eye(27), side)
+    assert np.allclose(found.T.ravel(), truth)
+    determinant = np.linalg.slogdet(np.eye(27) + matrix / 4)[1]
+    assert evidence == pytest.approx(0.5 * side @ truth - 0.5 * determinant)
