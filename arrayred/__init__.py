@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from arrayred.night import Night, Plan, make_plan, open_night
     from arrayred.pipeline import reduce_night, reduce_target, settle
     from arrayred.simulate import SimulatedNight
+    from arrayred.steps.background import fit_sky
     from arrayred.steps.calibrate import subtract_dark
+    from arrayred.steps.clean import Cleaning, add_clean
     from arrayred.steps.combine import combine, combine_with_peak
     from arrayred.steps.detect import detect_rows
     from arrayred.steps.extract import extract
@@ -49,6 +51,8 @@ _HOMES = {
     "Section": "model",
     "StorageError": "errors",
     "UsageError": "errors",
+    "Cleaning": "steps.clean",
+    "add_clean": "steps.clean",
     "combine": "steps.combine",
     "combine_with_peak": "steps.combine",
     "detect_rows": "steps.detect",
@@ -56,6 +60,7 @@ _HOMES = {
     "estimate_noise": "steps.noise",
     "extract": "steps.extract",
     "extract_along": "steps.optimal",
+    "fit_sky": "steps.background",
     "fit_trace": "steps.trace",
     "from_ccddata": "io.ccd",
     "flag": "steps.flag",
@@ -82,6 +87,7 @@ _HOMES = {
 
 __all__ = [
     "ArrayredError",
+    "Cleaning",
     "InputError",
     "Instrument",
     "Night",
@@ -94,6 +100,7 @@ __all__ = [
     "StorageError",
     "UsageError",
     "__version__",
+    "add_clean",
     "combine",
     "combine_with_peak",
     "detect_rows",
@@ -101,6 +108,7 @@ __all__ = [
     "estimate_noise",
     "extract",
     "extract_along",
+    "fit_sky",
     "fit_trace",
     "flag",
     "from_ccddata",

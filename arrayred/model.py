@@ -9,6 +9,7 @@ Glossary (the term we use: the synonyms we avoid)
 - master dark: superdark. The combination of the darks of one exposure.
 - calibrated: reduced, processed. Corrected for bias, dark, flat.
 - combined: stacked, coadded. One image from the calibrated frames of a target.
+- clean: rejected, filtered. The best estimate of a combined image, beside the procedure's own.
 - rows: aperture. The rows of the image that hold the spectrum (`Rows`).
 - background: the sample of rows that sets the detection threshold.
 - sky: the band(s) of rows subtracted from the spectrum.
@@ -252,14 +253,15 @@ def turn(image: xr.Dataset) -> xr.Dataset:
 
     Returns
     -------
-    image : counts (y, x), C-contiguous. In a turned one the rows are the file's columns, under the
-        file's numbers.
+    image : counts (y, x), and `clean` if there, C-contiguous. In a turned one the rows are the
+        file's columns, under the file's numbers.
     """
     if "dispersion_axis" not in image.coords or image["dispersion_axis"].item() != 2:
         return image
     turned = image.rename({X: Y, Y: X}).transpose(Y, X).assign_coords(dispersion_axis=1)
-    counts = turned[COUNTS]
-    turned[COUNTS] = counts.copy(data=counts.values.copy(order="C"))
+    for name in (COUNTS, CLEAN):
+        if name in turned:
+            turned[name] = turned[name].copy(data=turned[name].values.copy(order="C"))
     return remark(turned, "rows are the file's columns: the dispersion runs along its columns")
 
 

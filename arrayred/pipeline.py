@@ -16,18 +16,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.config import Method, Overscan, Recipe, RowRange
+from arrayred.config import BETRAYED_BY, Method, Overscan, Recipe, RowRange
 from arrayred.errors import InputError, NightError
 from arrayred.extraction import frames_of, spectrum_of
 from arrayred.io.masks import read_mask
-from arrayred.model import COUNTS, FRAME, Chunks, turn
+from arrayred.io.reopen import open_product
+from arrayred.model import COUNTS, FRAME, VARIANCE, Chunks, turn
 from arrayred.night import Flat, Group, Made, Night, Target, make_plan, open_night
 from arrayred.steps.calibrate import adapt_dark, subtract_dark
+from arrayred.steps.clean import Cleaning, add_clean
 from arrayred.steps.combine import combine, combine_with_peak
 from arrayred.steps.detect import detect_rows
 from arrayred.steps.extract import extract
 from arrayred.steps.flag import drop_absurd, find_bad_pixels, flag
 from arrayred.steps.flat import combine_flats, divide_flat, flat_level, normalise_flat, with_bad
+from arrayred.steps.flat_noise import estimate_flat_noise
+from arrayred.steps.frame_planes import FramePlanes, judge_frames, with_planes
 from arrayred.steps.noise import estimate_noise, measure_noise
 from arrayred.steps.overscan import subtract_overscan, trim
 from arrayred.steps.units import to_electrons
@@ -102,9 +106,12 @@ def reduce_night(
         raise NightError((*plan.problems, *(error for _, error in plan.failed)))
     settings = recipe or Recipe().replace(**opened.file.recipe)
     method, reading = settings.dark_method, Reading(chunks, memory, settings.overscan)
-    masters = {group.key: make_master(group, method, reading) for group in plan.masters}
+    masters: dict[str, xr.Dataset] = {}
+    for group in plan.to_settle:
+        masters[group.key] = make_master(group, method, reading, masters)
     masters |= {key: make_flat(flat, masters, reading) for key, flat in plan.flats.items()}
-    nodes = {f"/masters/{key}": master for key, master in masters.items()}
+    wanted = [*(group.key for group in plan.masters), *plan.flats]
+    nodes = {f"/masters/{key}": masters[key] for key in wanted}
     found: dict[str, RowRange] = {}
     for target in plan.targets:
         master = None if target.master is None else masters[target.master.key]
@@ -120,7 +127,12 @@ def reduce_night(
     return xr.DataTree.from_dict(nodes)
 
 
-def make_master(frames: Group, method: Method, reading: Reading = _USUAL) -> xr.Dataset:
+def make_master(
+    frames: Group,
+    method: Method,
+    reading: Reading = _USUAL,
+    ready: Mapping[str, xr.Dataset] | None = None,
+) -> xr.Dataset:
     """Return the settled master (y, x) of biases or of the darks of one exposure.
 
     Parameters
@@ -129,10 +141,15 @@ def make_master(frames: Group, method: Method, reading: Reading = _USUAL) -> xr.
         other masters.
     method : how frames become one image.
     reading : how frames are read.
+    ready : masters that are settled already, by key: what is made of them reads no frame again.
     """
     if isinstance(frames, Made):
-        dark = make_master(frames.dark, method, reading)
-        bias = None if frames.bias is None else make_master(frames.bias, method, reading)
+        known = ready or {}
+        dark, *others = (
+            known[part.key] if part.key in known else make_master(part, method, reading)
+            for part in frames.parts
+        )
+        bias = others[0] if others else None
         kept = {"has_bias": frames.has_bias, "keep_bias": frames.keep_bias}
         return adapt_dark(dark, bias, factor=frames.factor, **kept)
     cube = reading.open(frames)
@@ -153,7 +170,9 @@ def _with_number(master: xr.Dataset, frames: Group) -> xr.Dataset:
 def make_flat(
     flat: Flat, masters: Mapping[str, xr.Dataset], reading: Reading = _USUAL
 ) -> xr.Dataset:
-    """Return the settled master flat (y, x), about 1, with the coordinate `bad`.
+    """Return the settled master flat (y, x), about 1, with `variance` and the coordinate `bad`.
+
+    Its own noise is known where its frames are at hand, or its file tells it (UNCERT).
 
     Parameters
     ----------
@@ -163,11 +182,25 @@ def make_flat(
     """
     cube = reading.open(flat.frames)
     if flat.is_finished:
-        return with_bad(settle(cube.isel({FRAME: 0})))
+        return with_bad(_with_own_noise(settle(cube.isel({FRAME: 0})), flat.frames))
     darks = [None if group is None else masters[group.key] for group in flat.darks]
     singles = [calibrate(cube.isel({FRAME: [i]}), dark) for i, dark in enumerate(darks)]
     levels = [flat_level(settle(single.isel({FRAME: 0}))) for single in singles]
-    return normalise_flat(settle(combine_flats(cube, levels, darks))).assign_attrs(kind="flat")
+    image = settle(combine_flats(cube, levels, darks))
+    if not flat.frames.is_master:
+        image = estimate_flat_noise(image, cube, levels, darks)
+    return normalise_flat(image).assign_attrs(kind="flat")
+
+
+def _with_own_noise(master: xr.Dataset, frames: Group) -> xr.Dataset:
+    """Return a master that arrayred made with the noise that its file tells, if it does."""
+    image = frames.frames[0].image
+    if image.packing != "plain":
+        return master
+    product = open_product(image.source.path)
+    if VARIANCE not in product or product[VARIANCE].shape != master[COUNTS].shape:
+        return master
+    return master.assign({VARIANCE: product[VARIANCE].variable})
 
 
 def recipe_for(target: Target, found: Mapping[str, RowRange]) -> Recipe:
@@ -224,7 +257,9 @@ def reduce_target(
         The sky band lies off the image.
     """
     combined = combine_target(lights, dark, recipe, flat)
-    products = {"calibrated": calibrate(lights, dark, flat)} if recipe.calibrated else {}
+    products = {}
+    if recipe.calibrated:
+        products["calibrated"] = calibrate(lights, dark, flat, judge_frames(lights, dark, combined))
     products |= {"combined": combined, "spectrum": extract_spectrum(combined, recipe)}
     if recipe.per_frame:
         products["frames"] = extract_each(lights, dark, recipe, flat, products["spectrum"])
@@ -232,11 +267,23 @@ def reduce_target(
 
 
 def calibrate(
-    lights: xr.Dataset, dark: xr.Dataset | None, flat: xr.Dataset | None = None
+    lights: xr.Dataset,
+    dark: xr.Dataset | None,
+    flat: xr.Dataset | None = None,
+    judged: FramePlanes | None = None,
 ) -> xr.Dataset:
-    """Return the calibrated frames, as lazy as the lights."""
-    less_dark = lights if dark is None else subtract_dark(lights, dark)
-    return less_dark if flat is None else divide_flat(less_dark, flat)
+    """Return the calibrated frames, as lazy as the lights.
+
+    Parameters
+    ----------
+    lights, dark, flat : as in `reduce_target`.
+    judged : of `judge_frames`; then each frame has its own `variance`, if that is known, and `dq`.
+        The variance is the frame's own and that of the masters, which all frames have in common.
+    """
+    lights = lights if judged is None else drop_absurd(lights)
+    cube = lights if dark is None else subtract_dark(lights, dark)
+    cube = cube if judged is None else with_planes(cube, lights, judged)
+    return cube if flat is None else divide_flat(cube, flat)
 
 
 def combine_target(
@@ -244,26 +291,45 @@ def combine_target(
 ) -> xr.Dataset:
     """Return the settled combination of the calibrated lights, with its variance and flags.
 
-    One division by the flat serves them all; the variance follows.
+    One division by the flat serves them all; the variance follows. `counts` is the procedure's own;
+    where the recipe wants more, `clean` is the best estimate.
     """
-    lights = drop_absurd(lights)
-    image = settle(combine_with_peak(lights, recipe.combine, minus=dark))
-    image = flag(image, lights, bad=bad_pixels(recipe.bad_pixels, dark))
+    lights, how = drop_absurd(lights), cleaning(recipe)
+    image = settle(combine_with_peak(lights, how.plain, minus=dark))
+    image = flag(image, lights, bad=bad_pixels(recipe.bad_pixels, dark, flat))
+    image = add_clean(image, lights, how, minus=dark)
     image = estimate_noise(image, lights, minus=dark)
     return image if flat is None else divide_flat(image, flat)
 
 
-def bad_pixels(wanted: str, dark: xr.Dataset | None) -> NDArray[np.bool_] | None:
-    """Return which pixels of the detector are bad: those of a file, or those the dark betrays.
+def cleaning(recipe: Recipe) -> Cleaning:
+    """Return how a recipe wants the lights to be combined."""
+    return Cleaning(
+        recipe.combine,
+        recipe.clip_sigma,
+        recipe.minmax_low,
+        recipe.minmax_high,
+        recipe.scale,
+        recipe.weights,
+    )
+
+
+def bad_pixels(
+    wanted: str, dark: xr.Dataset | None, flat: xr.Dataset | None = None
+) -> NDArray[np.bool_] | None:
+    """Return which pixels of the detector are bad: those of a file, or those that masters betray.
 
     Parameters
     ----------
-    wanted : a file's name; "dark"; or "" for none.
-    dark : the master dark (y, x) or None.
+    wanted : a file's name; "dark", "flat" or "dark+flat"; or "" for none.
+    dark, flat : the masters (y, x); what is None betrays nothing.
     """
-    if wanted == "dark":
-        return None if dark is None else find_bad_pixels(dark)
-    return read_mask(wanted) if wanted else None
+    if wanted not in BETRAYED_BY:
+        return read_mask(wanted) if wanted else None
+    masters = {"dark": dark, "flat": flat}
+    known = [masters[kind] for kind in BETRAYED_BY[wanted]]
+    found = [find_bad_pixels(master) for master in known if master is not None]
+    return np.logical_or.reduce(found) if found else None
 
 
 def in_units(product: xr.Dataset, recipe: Recipe) -> xr.Dataset:
@@ -306,7 +372,7 @@ def extract_each(
     lights, dark, recipe, flat : as for `reduce_target`.
     spectrum : of all of them, whose aperture serves each.
     """
-    alone = recipe.replace(cosmic_rays="off")
+    alone = recipe.replace(combine="average", scale="none", weights="none", cosmic_rays="off")
     images = (
         turn(combine_target(lights.isel({FRAME: [i]}), dark, alone, flat))
         for i in range(lights.sizes[FRAME])
@@ -324,9 +390,10 @@ def cut_arc(
     lamps : cube, counts (frame, y, x).
     master : the dark or bias (y, x) to subtract from them, or None.
     spectrum : the star's.
-    recipe : how frames are combined.
+    recipe : how frames are combined: by median if that is wanted, else by average.
     """
-    image = turn(combine_target(lamps, master, recipe))
+    plain = recipe.replace(combine=cleaning(recipe).plain, scale="none", weights="none")
+    image = turn(combine_target(lamps, master, plain))
     return extract(image, detect_rows(image, rows=rows_of(spectrum)))
 
 
@@ -335,7 +402,8 @@ def settle(image: xr.Dataset) -> xr.Dataset:
 
     Parameters
     ----------
-    image : counts (y, x), eager or chunked. All its variables are computed in one pass.
+    image : counts (y, x), or single frames (frame, y, x), eager or chunked. All its variables are
+        computed in one pass.
     """
     computed = image if isinstance(image[COUNTS].data, np.ndarray) else image.compute()
     counts = computed[COUNTS]

@@ -45,7 +45,7 @@ def measure_night(
     }
     for i in range(settings.rounds + 1):
         for name, (_, command) in commands.items():
-            _run(results[name], command, work / _place(name), settings, warm=i > 0)
+            run_once(results[name], command, work / _place(name), settings, warm=i > 0)
         if i == 0:
             _compare(results, work)
             say(f"{frames.name}: {'; '.join(_verdicts(results)) or 'the tables agree'}")
@@ -74,9 +74,10 @@ def _place(name: str) -> str:
     return name.split()[0].rstrip(":")
 
 
-def _run(
+def run_once(
     result: Result, command: list[str], place: Path, settings: Settings, *, warm: bool
 ) -> None:
+    """Run a command in an empty folder and note what it took, unless it is to warm up."""
     if result.error is not None:
         return
     shutil.rmtree(place, ignore_errors=True)

@@ -14,14 +14,16 @@ from benchmarks.jobs import JOBS, Job
 from benchmarks.measure import Settings, base_mib, measure
 from benchmarks.night import measure_night
 from benchmarks.peers import contenders, of_threads
+from benchmarks.planes import measure_planes
 from benchmarks.results import Report
 
-Part = Literal["table", "frames", "pixels", "threads", "night"]
-PARTS: tuple[Part, ...] = ("table", "frames", "pixels", "threads", "night")
+Part = Literal["table", "frames", "pixels", "threads", "planes", "night"]
+PARTS: tuple[Part, ...] = ("table", "frames", "pixels", "threads", "planes", "night")
 STACKS = ("s5", "s25", "s100", "l25", "l50")
 _FRAMES = ("s5", "s10", "s25", "s50", "s100", "s200", "s400")
 _PIXELS = ("25x256x384", "25x512x768", "s25", "25x2048x3072", "l25")
 _THREADS = ("s100", "l25")
+_PLANES = ("s25", "l25")
 _ON_CURVES = (
     "arrayred combine",
     "numpy (plain reads)",
@@ -40,7 +42,8 @@ class Plan:
 
     Parameters
     ----------
-    parts : the table of all contenders; curves over frames, pixels and threads; a whole night.
+    parts : the table of all contenders; curves over frames, pixels and threads; what noise and
+        flags cost; a whole night.
     stacks : of the table.
     jobs : of the table.
     only : words, one of which a contender's name must contain; none takes all.
@@ -92,7 +95,8 @@ def carry_out(
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     say("making frames")
-    make(cell.stack for cell in cells)
+    planes = [Stack.named(name, folder) for name in _PLANES if "planes" in plan.parts]
+    make([*(cell.stack for cell in cells), *planes])
     bases = {one.name: base_mib(one, work) for cell in cells[:1] for one in cell.entrants}
     for cell in cells:
         found = measure(
@@ -105,6 +109,9 @@ def carry_out(
             say=say,
         )
         report.results += [replace(one, base_mib=bases.get(one.contender)) for one in found]
+        save(report)
+    if planes:
+        report.results += measure_planes(planes, plan.night, plan.settings, work, say=say)
         save(report)
     if "night" in plan.parts:
         report.results += measure_night(plan.night, plan.settings, work, say=say)

@@ -65,7 +65,7 @@ def page(report: Report, plots: Sequence[tuple[str, str]]) -> str:
             of_job = list(report.of(series, job.name))
             if of_job:
                 parts += [f"## {title}: {job.title}", _by_stack(of_job, _process)]
-    parts += [*_night(report), *_definitions(report), *_contenders(report)]
+    parts += [*_planes(report), *_night(report), *_definitions(report), *_contenders(report)]
     return "\n\n".join(parts)
 
 
@@ -211,6 +211,25 @@ def _night(report: Report) -> list[str]:
     ]
     head = ["", "whole process, s", "above the floor, s", "peak, MiB"]
     return [f"## A whole night, {results[0].stack}", _table(head, rows)]
+
+
+def _planes(report: Report) -> list[str]:
+    """Return the tables of the same work with and without noise and flags."""
+    results = list(report.of("planes"))
+    if not results:
+        return []
+    rows = [
+        [
+            one.contender,
+            _size(one.stack) if one.job == "steps" else f"the night {one.stack}",
+            one.error or _seconds(median(one.seconds)),
+            _seconds(median(one.cpu_seconds)),
+            _peak(one),
+        ]
+        for one in results
+    ]
+    head = ["", "frames", "whole process, s", "of processors, s", "peak, MiB"]
+    return ["## What noise and flags cost", _table(head, rows)]
 
 
 def _definitions(report: Report) -> list[str]:

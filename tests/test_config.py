@@ -72,6 +72,10 @@ def test_settings_that_cannot_be_read_are_said_with_the_path(tmp_path: Path, nam
         ("dark_method", "mean"),
         ("combine", "Median"),
         ("combine", None),
+        ("scale", "exposure"),
+        ("weights", "exptime"),
+        ("minmax_low", -1),
+        ("minmax_high", 1.5),
         ("sky_side", "left"),
         ("output_dtype", "int16"),
         ("sky", "yes"),
@@ -123,6 +127,19 @@ def test_values_of_the_right_kind_are_taken(changes: dict[str, Any]) -> None:
     recipe = ar.Recipe().replace(**changes)
     assert {name: getattr(recipe, name) for name in changes} == changes
     assert ar.Recipe() == ar.Recipe().replace()
+
+
+@pytest.mark.parametrize("combine", ["median", "minmax"])
+def test_weights_without_a_mean_are_refused(combine: Any) -> None:
+    with pytest.raises(UsageError, match="Combine by average or clip") as caught:
+        ar.Recipe(combine=combine, weights="noise")
+    assert caught.value.keyword == "weights"
+
+
+def test_a_clip_that_leaves_out_more_than_it_keeps_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"clip_sigma 0\.5") as caught:
+        ar.Recipe(clip_sigma=0.5)
+    assert caught.value.keyword == "clip_sigma"
 
 
 def test_the_reference_is_the_published_procedure() -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import arrayred as ar
 from arrayred.io.raw import write_frames
+from arrayred.kernels.noise import clipped_std
 from arrayred.model import Section
 from arrayred.simulate import Detector, Lamps, SimulatedNight, Sky, Star
 from arrayred.steps.combine import combine
@@ -84,6 +85,41 @@ def test_a_flat_lowers_the_scatter_from_column_to_column_tenfold(
     ]
     assert scatters[0] > 0.005
     assert scatters[0] > 10 * scatters[1]
+
+
+# The flat's own noise, which is common to all lights
+
+NOISY = SimulatedNight(
+    Detector(shape=SHAPE, response_scatter=0.02),
+    Star(flux=500.0, lines=(), row=120.5),
+    sky=Sky(level=5.0, lines=()), lamps=Lamps(flat_level=45.0),
+    n_biases=5, n_flats=3, n_lights=5,
+)  # fmt: skip
+
+
+def pull_width(image: xr.Dataset, variance: Image) -> float:
+    """Return by how many sigma the pixels lie from the light that fell on them, typically."""
+    truth = NOISY.truth()
+    light = truth.star / truth.response + truth.sky
+    return clipped_std(((image.counts - light) / np.sqrt(variance)).values)
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("noisy")
+    write_frames(NOISY.frames(), folder)
+    return folder
+
+
+@pytest.mark.parametrize("method", ["average", "median"])
+def test_images_scatter_as_their_variance_says_only_with_the_noise_of_the_flat(
+    noisy: Path, method: str
+) -> None:
+    tree = ar.reduce_night(noisy, ar.Recipe().replace(combine=method))
+    image, flat = tree["targets/Simulated_star/combined"], tree["masters/flat/Flat_lamp"]
+    assert pull_width(image, image.variance) == pytest.approx(1, abs=0.02)
+    of_the_flat = (image.counts / flat.counts) ** 2 * flat.variance
+    assert pull_width(image, image.variance - of_the_flat) > 2
 
 
 # The same calibration by ccdproc, on frames with an overscan

@@ -6,9 +6,10 @@ This is the only place that catches errors: one target's failure is not another'
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,9 @@ from arrayred.pipeline import (
     make_master,
     recipe_for,
     rows_of,
+    settle,
 )
+from arrayred.steps.frame_planes import judge_frames
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -92,7 +95,10 @@ def reduce_to(
         reading = Reading(chunks, order.memory, recipe.overscan)
         desk = _Desk(recipe, order, cards, aside.submit(examine, frames), reading)
         yield from (Outcome(name, error=error) for name, error in plan.failed)
-        masters = {group.key: desk.make_master(group) for group in plan.masters}
+        wanted = {group.key for group in plan.masters}
+        masters: dict[str, xr.Dataset | ArrayredError] = {}
+        for group in plan.to_settle:
+            masters[group.key] = desk.make_master(group, masters, write=group.key in wanted)
         masters |= {key: desk.make_flat(flat, masters) for key, flat in plan.flats.items()}
         found: dict[str, RowRange] = {}
         for target in plan.targets:
@@ -112,12 +118,22 @@ class _Desk:
     checksums: Future[Examined]
     reading: Reading
 
-    def make_master(self, group: Group) -> xr.Dataset | ArrayredError:
-        """Return a settled master, written unless it came as a file; or what went wrong."""
+    def make_master(
+        self, group: Group, masters: Mapping[str, xr.Dataset | ArrayredError], *, write: bool
+    ) -> xr.Dataset | ArrayredError:
+        """Return a settled master, written unless it came as a file; or what went wrong.
+
+        Parameters
+        ----------
+        group : its frames, or what it is made of.
+        masters : those that are settled already, its parts among them.
+        write : it is one of the night's products.
+        """
         try:
-            master = make_master(group, self.recipe.dark_method, self.reading)
+            ready = _ready(masters, group.parts)
+            master = make_master(group, self.recipe.dark_method, self.reading, ready)
             checksums = required(self.checksums.result(), group.inputs)
-            if not group.is_master:
+            if write and not group.is_master:
                 story = story_of_master(group, self.recipe.dark_method, checksums)
                 content = image_file(master, story, group.master_name, self.recipe.output_dtype)
                 self._publish("masters", content)
@@ -130,9 +146,7 @@ class _Desk:
     ) -> xr.Dataset | ArrayredError:
         """Return a settled master flat, written unless it came as one; or what went wrong."""
         try:
-            ready = {group.key: _require(masters, group) for group in flat.masters}
-            darks = {key: dark for key, dark in ready.items() if dark is not None}
-            master = make_flat(flat, darks, self.reading)
+            master = make_flat(flat, _ready(masters, flat.masters), self.reading)
             if not flat.is_finished:
                 story = story_of_flat(flat, required(self.checksums.result(), flat.inputs))
                 name, dtype = flat.master_name, self.recipe.output_dtype
@@ -178,7 +192,9 @@ class _Desk:
                 recipe.output_dtype,
             )
             if recipe.calibrated:
-                for name, content in _calibrated(lights, master, flat, story, recipe):
+                judged = judge_frames(lights, master, combined)
+                one_by_one = partial(calibrate, dark=master, flat=flat, judged=judged)
+                for name, content in _calibrated(lights, one_by_one, story, recipe):
                     written += self._publish(f"targets/{target.name}/calibrated", {name: content})
             spectrum = extract_spectrum(combined, recipe)
             files |= spectrum_files(in_units(spectrum, recipe), story, target.name, spectrum)
@@ -232,6 +248,14 @@ class _Desk:
         return list(paths)
 
 
+def _ready(
+    masters: Mapping[str, xr.Dataset | ArrayredError], groups: Iterable[Group]
+) -> dict[str, xr.Dataset]:
+    """Return the masters of groups by key, or raise what went wrong with one of them."""
+    found = {group.key: _require(masters, group) for group in groups}
+    return {key: master for key, master in found.items() if master is not None}
+
+
 def _require(
     masters: Mapping[str, xr.Dataset | ArrayredError], group: Group | Flat | None
 ) -> xr.Dataset | None:
@@ -243,15 +267,11 @@ def _require(
 
 
 def _calibrated(
-    lights: xr.Dataset,
-    master: xr.Dataset | None,
-    flat: xr.Dataset | None,
-    story: Story,
-    recipe: Recipe,
+    lights: xr.Dataset, calibrated: Callable[[xr.Dataset], xr.Dataset], story: Story, recipe: Recipe
 ) -> Iterator[tuple[str, Content]]:
     """Yield the calibrated frames as files, one at a time so that only one is held."""
     for i, frame in enumerate(story.frames):
-        one = in_units(calibrate(lights.isel({FRAME: [i]}), master, flat), recipe)
+        one = in_units(settle(calibrated(lights.isel({FRAME: [i]}))), recipe)
         yield from calibrated_files(
             one, dataclasses.replace(story, frames=[frame]), recipe.output_dtype
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from arrayred.config import Recipe
+from arrayred.config import BETRAYED_BY, Recipe
 from arrayred.config.nightfile import CARDS
 from arrayred.config.toml import errors_name
 from arrayred.errors import MismatchError, MissingCardsError, NightError, UsageError
@@ -17,6 +17,7 @@ from arrayred.io.masks import read_mask
 from arrayred.io.product_header import checked_cards, missing_cards
 from arrayred.io.publish import require_room
 from arrayred.night import Group, Night, Plan, Target, make_plan
+from arrayred.pipeline import cleaning
 
 _FLAG_BYTES = 2  # MASK and DQ
 OPTIONS = {card: f"--{key.replace('_', '-')}" for key, card in CARDS.items()}
@@ -80,6 +81,7 @@ def check_night(night: Night, recipe: Recipe, order: Order) -> Plan:
             )
     for target in plan.targets:
         _require_rows(target)
+        _require_frames(target)
         _require_mask(target)
     for group in (*plan.masters, *(target.lights for target in plan.targets)):
         group.band_rows(order.memory)
@@ -111,10 +113,23 @@ def _require_rows(target: Target) -> None:
             )
 
 
+def _require_frames(target: Target) -> None:
+    """Raise UsageError if a target has too few frames for what is to be left out of them."""
+    recipe, n_frames = target.recipe, len(target.lights.frames)
+    if recipe.combine == "minmax" and recipe.minmax_low + recipe.minmax_high >= n_frames:
+        raise UsageError(
+            f"{recipe.minmax_low} lowest and {recipe.minmax_high} highest frames were to be left "
+            f"out, but {target.name} has {n_frames}",
+            keyword="combine",
+            value="minmax",
+            hint="Lower minmax_low or minmax_high, or combine by clip or median.",
+        )
+
+
 def _require_mask(target: Target) -> None:
     """Raise an error unless the mask of bad pixels, if any, is that of the target's frames."""
     path = target.recipe.bad_pixels
-    if path in ("", "dark"):
+    if path in ("", *BETRAYED_BY):
         return
     shape, wanted = read_mask(path).shape, target.lights.frames[0].shape
     if shape != wanted:
@@ -132,10 +147,13 @@ def _bytes_to_write(plan: Plan, recipe: Recipe) -> int:
     n_bytes = 0
     for group in plan.masters:
         n_bytes += _pixels(group) * _width(recipe) * (not group.is_master)
+    for flat in plan.flats.values():
+        n_bytes += 2 * _pixels(flat.frames) * _width(recipe) * (not flat.is_finished)
     for target in plan.targets:
         own, lights = _width(target.recipe), target.lights
-        n_bytes += _pixels(lights) * (2 * own + _FLAG_BYTES)
-        n_bytes += _pixels(lights) * own * target.recipe.calibrated * len(lights.frames)
+        n_images = 1 + target.recipe.calibrated * len(lights.frames)
+        n_bytes += n_images * _pixels(lights) * (2 * own + _FLAG_BYTES)
+        n_bytes += _pixels(lights) * (own + 1) * (not cleaning(target.recipe).is_plain)
     return n_bytes
 
 

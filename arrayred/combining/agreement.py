@@ -10,12 +10,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from arrayred.config import Recipe
 from arrayred.errors import HeaderError, MismatchError
 from arrayred.io.frames import Frame, exposure_tolerance
 
 _SLACK = 1e-9  # decimals such as 60.06 are not exact
-MASTER_TOLERANCE = 0.5
-"""Largest difference between the exposures of a frame and of the image subtracted from it, s."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def remarks_on(frames: Sequence[Frame]) -> list[str]:
     """Return a warning for everything in which frames differ, though that may be meant."""
     facets = {
         "types": [frame.frame_type or repr(frame.type_found) for frame in frames],
-        "corrections (CALSTAT)": [frame.calstat or "none" for frame in frames],
+        "corrections (CALSTAT)": [frame.state or "none" for frame in frames],
         "settings": [" ".join("=".join(pair) for pair in frame.setup) for frame in frames],
     }
     return [
@@ -108,29 +107,40 @@ def require_fitting(master: Frame, frames: Sequence[Frame], rules: Rules) -> Non
         for name in ours.keys() & theirs.keys():
             if ours[name] != theirs[name]:
                 raise _misfit(frame, master, name, f"{name} {ours[name]}", theirs[name])
-        _require_not_done(frame, master)
+        _require_correctable(frame, master)
     if not rules.any_exposure and master.frame_type != "bias":
         exposure = _exposure(master)
         for frame in frames:
-            if abs(_exposure(frame) - exposure) > MASTER_TOLERANCE + _SLACK:
+            if abs(_exposure(frame) - exposure) > Recipe.dark_tolerance + _SLACK:
                 raise _misfit(
                     frame, master, "EXPTIME", f"{frame.exptime:g} s", f"{exposure:g} s",
                     "Take a master of their exposure, or give --any-exposure.",
                 )  # fmt: skip
 
 
-def _require_not_done(frame: Frame, master: Frame) -> None:
-    """Raise MismatchError if a frame has lost already what the master takes away."""
-    for letter, what in (("D", "dark"), ("B", "bias")):
-        if letter in frame.calstat and letter in _taken_by(master):
-            raise MismatchError(
-                f"The {what} is subtracted already (CALSTAT is {frame.calstat!r}), and "
-                f"{master.path.name} would take it away again",
-                path=frame.path,
-                keyword="CALSTAT",
-                value=frame.calstat,
-                hint="Take raw frames, or leave out --minus.",
-            )
+def _require_correctable(frame: Frame, master: Frame) -> None:
+    """Raise MismatchError unless what the master takes away is in the frame as it is in it."""
+    taken, found = _taken_by(master), ""
+    again = [what for letter, what in _PARTS if letter in frame.state and letter in taken]
+    if again:
+        found = f"The {again[0]} is subtracted already, and {master.path.name} takes it away again"
+    elif master.frame_type == "dark" and "D" in master.state:
+        found = f"{master.path.name} is a dark from which a dark was subtracted"
+    elif taken and "F" in frame.state:
+        found = f"The frame was divided by a flat, which {master.path.name} was not"
+    elif taken == "D" and "B" not in frame.state:
+        found = f"The bias is still in the frame, but not in {master.path.name}"
+    if found:
+        raise MismatchError(
+            f"{found} (CALSTAT {frame.calstat!r}, and {master.calstat!r} there)",
+            path=frame.path,
+            keyword="CALSTAT",
+            value=frame.calstat,
+            hint="Take raw frames and a raw master, or subtract from each a bias before.",
+        )
+
+
+_PARTS = (("D", "dark"), ("B", "bias"))
 
 
 def _misfit(
@@ -150,7 +160,7 @@ def _taken_by(master: Frame) -> str:
     if master.frame_type == "bias":
         return "B"
     if master.frame_type == "dark":
-        return "D" if "B" in master.calstat else "BD"
+        return "D" if "B" in master.state else "BD"
     return ""
 
 
@@ -162,6 +172,6 @@ def calstat_after(frames: Sequence[Frame], master: Frame) -> str:
     frames : agreeing in CALSTAT; where they do not, only what all have lost counts.
     master : the image subtracted.
     """
-    before = set.intersection(*({*frame.calstat} for frame in frames))
+    before = set.intersection(*({*frame.state} for frame in frames))
     done = before | set(_taken_by(master))
     return "".join(letter for letter in "BDF" if letter in done)

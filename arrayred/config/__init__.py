@@ -6,9 +6,18 @@ one. Rows are FITS row numbers, both ends included, everywhere in settings.
 
 from arrayred.config.instrument import Instrument, builtin_instruments
 from arrayred.config.nightfile import NightFile, TargetFile
-from arrayred.config.recipe import Method, Overscan, Recipe, RowRange
+from arrayred.config.recipe import (
+    BETRAYED_BY,
+    Combination,
+    Method,
+    Overscan,
+    Recipe,
+    RowRange,
+)
 
 __all__ = [
+    "BETRAYED_BY",
+    "Combination",
     "Instrument",
     "Method",
     "NightFile",

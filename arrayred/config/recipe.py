@@ -13,8 +13,11 @@ from arrayred.config.toml import errors_name, read_toml, require_known
 from arrayred.errors import UsageError
 
 Method = Literal["average", "median"]
+Combination = Literal["average", "median", "clip", "minmax"]
 Overscan = Literal["mean", "median", "off"]
 RowRange = tuple[int, int]
+BETRAYED_BY = {"dark": ("dark",), "flat": ("flat",), "dark+flat": ("dark", "flat")}
+"""What `bad_pixels` may be instead of a file: the masters in which bad pixels stand out."""
 PER_NIGHT = frozenset({"dark_method", "keep_duplicates", "max_frame_mb", "overscan"})
 """Settings that cannot differ between the targets of a night."""
 
@@ -37,7 +40,6 @@ class Recipe:
         deg C; more than 1 is remarked on.
     keep_duplicates : use a frame as often as it is in the folder.
     max_frame_mb : a frame of more megabytes is taken for a mistake.
-    combine : how the calibrated lights of a target become one image.
     cosmic_rays : how they are found: "compare" the frames of a target with each other; "lacosmic",
         by their sharp edges in each frame; "auto": compared from three frames on; or "off". What
         is found is left out of the spectrum, never of the procedure's text tables.
@@ -45,6 +47,16 @@ class Recipe:
         finds what is weak or all lines; "auto": the threshold, and if that finds nothing the other.
     near_row : of several spectra take the one nearest to this row; None: the brightest.
     all_spectra : extract each spectrum that is found.
+    combine : how the calibrated lights of a target become one image. The procedure's own, of which
+        the text tables are made, is their average, or their median; the best estimate beside it is
+        the median of frames scaled to each other, "clip", the mean of what their noise explains, or
+        "minmax", the mean without the extremes of each pixel.
+    clip_sigma : of "clip": how many standard deviations of its noise a value may lie off.
+    minmax_low, minmax_high : of "minmax": how many of the lowest and of the highest are left out.
+    scale : what brings frames to one level before values are compared: the star's "flux" above the
+        sky; their "level", a constant; "none".
+    weights : of frames in a mean: "none", which is best for a bright star; "noise", the inverse
+        variance of the sky, for a faint one.
     n_sigma : a row belongs to the spectrum if its mean exceeds the background's mean by this many
         standard deviations of the background's pixels.
     background_rows : the rows of the background sample.
@@ -65,9 +77,10 @@ class Recipe:
         "clipped" is above, cut at the image's edge without a word, as the procedure does.
     sky_per_bright_row : divide the sky-subtracted sum by the number of bright rows instead of the
         number of rows summed.
-    calibrated : keep the calibrated frames as well.
+    calibrated : keep the calibrated frames as well, each with its noise and flags.
     bad_pixels : a FITS image whose pixels other than 0 are bad, beside the file that names it;
-        "dark": those that behave unlike their neighbours in the master dark; "": none.
+        "dark", "flat", "dark+flat": those that behave unlike their neighbours in these masters;
+        "": none.
     units : of images and spectra; "electron" needs the gain. The text tables are in adu always.
     output_dtype : the type in which images are written. Tables are float64 always.
 
@@ -86,11 +99,16 @@ class Recipe:
     temperature_tolerance: float = 3.0
     max_frame_mb: float = 2048.0
     keep_duplicates: bool = False
-    combine: Method = "average"
     cosmic_rays: Literal["auto", "compare", "lacosmic", "off"] = "auto"
     detect: Literal["auto", "threshold", "robust"] = "auto"
     near_row: int | None = None
     all_spectra: bool = False
+    combine: Combination = "average"
+    clip_sigma: float = 3.0
+    minmax_low: int = 1
+    minmax_high: int = 1
+    scale: Literal["flux", "level", "none"] = "flux"
+    weights: Literal["none", "noise"] = "none"
     n_sigma: float = 4.0
     background_rows: RowRange = (1, 50)
     skip_last_column: bool = False
@@ -112,9 +130,23 @@ class Recipe:
     output_dtype: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self) -> None:
-        """Check every field by its annotation."""
+        """Check every field by its annotation, and those of the combination together."""
         for setting in dataclasses.fields(self):
             check_value(setting.name, getattr(self, setting.name))
+        if self.weights != "none" and self.combine in ("median", "minmax"):
+            raise UsageError(
+                f"weights are of frames in a mean, and combine is {self.combine!r}",
+                keyword="weights",
+                value=self.weights,
+                hint="Combine by average or clip, or leave the weights.",
+            )
+        if not self.clip_sigma >= 1:
+            raise UsageError(
+                f"clip_sigma {self.clip_sigma:g} would leave out more than it keeps",
+                keyword="clip_sigma",
+                value=self.clip_sigma,
+                hint="Give 1 or more; 3 is usual.",
+            )
 
     @classmethod
     def reference(cls) -> Self:
@@ -170,7 +202,7 @@ class Recipe:
 def paths_beside(path: Path | None, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings that stand in a file, paths in them as seen from here."""
     named = settings.get("bad_pixels", "")
-    if path is None or named in ("", "dark") or not isinstance(named, str):
+    if path is None or not isinstance(named, str) or named in ("", *BETRAYED_BY):
         return dict(settings)
     return {**settings, "bad_pixels": str(path.parent / Path(named).expanduser())}
 

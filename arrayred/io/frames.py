@@ -53,7 +53,8 @@ class Frame:
     target : the OBJECT card, stripped, or "".
     ccd_temp : temperature of the detector, deg C, or None.
     gain : electrons per unit of the pixels, or None.
-    calstat : letters of the corrections already applied, or "".
+    calstat : letters of the corrections already applied, as the header tells them or the pixels
+        prove them, or ""; see `state`.
     unit : of the pixel values.
     setup : binning, origin, readout, gain_setting, where known.
     dispersion_axis : 1 along the rows, 2 along the columns.
@@ -69,6 +70,7 @@ class Frame:
     read_noise : electrons, or None.
     saturation : the lowest raw count that means nothing any more, adu; None where nobody says.
     sections : the overscan to be subtracted and the part to be kept, or None.
+    keeps_bias : its level shows that only the dark current was subtracted, not the bias.
     """
 
     label: str
@@ -96,6 +98,7 @@ class Frame:
     read_noise: float | None = None
     saturation: float | None = None
     sections: Sections | None = None
+    keeps_bias: bool = False
 
     def __repr__(self) -> str:
         """Return what tells the frame from others, in a line."""
@@ -105,6 +108,18 @@ class Frame:
         size = f"{self.shape[1]} x {self.shape[0]}"
         facts = [f"{self.frame_type or 'unknown'} {exposure}", *shows, size, *began]
         return printable(f"Frame({self.label}: {', '.join(facts)})")
+
+    @property
+    def state(self) -> str:
+        """Return what is gone: "B" the bias, "D" the dark, "F" the response to light.
+
+        Letters are not what was done, one after the other, but what is left: MaxIm's "D" alone has
+        taken the bias away with the dark, unless the level shows otherwise, and "M" says nothing.
+        """
+        gone = set(self.calstat)
+        if "D" in gone and not self.keeps_bias:
+            gone.add("B")
+        return "".join(letter for letter in "BDF" if letter in gone)
 
     @property
     def path(self) -> Path:

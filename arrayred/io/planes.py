@@ -3,6 +3,9 @@
 In FITS they are the extensions UNCERT, MASK and DQ, which `astropy.nddata.CCDData.read` understands
 (DQ with ``hdu_flags="DQ"``). MASK says whether to use a pixel, DQ why not.
 
+Where an image has a best estimate beside the procedure's own, CLEAN holds it, and UNCERT is of that
+one; NREJECT counts the frames that were left out of a pixel.
+
 A standard deviation loses nothing here: the square root of a rounded square is the number itself
 (IEEE 754, barring over- and underflow), so that what was read as sigma is written as the same
 sigma; and a float32 variance, whose root is kept in float64, comes back as itself.
@@ -16,14 +19,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.io.hdu import Plane
-from arrayred.model import COUNTS, DQ, DQ_MEANINGS, VARIANCE, X, Y, dq_attrs
+from arrayred.model import (
+    CLEAN,
+    COUNTS,
+    DQ,
+    DQ_MEANINGS,
+    N_REJECTED,
+    VARIANCE,
+    X,
+    Y,
+    dq_attrs,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
 
 Variables = dict[str, tuple[Any, NDArray[Any], dict[str, Any]]]
 """What a Dataset is made of: by name dims, values and attributes."""
-UNCERT, MASK, FLAGS = "UNCERT", "MASK", "DQ"
+UNCERT, MASK, FLAGS, BEST, LEFT_OUT = "UNCERT", "MASK", "DQ", "CLEAN", "NREJECT"
+REJECTED_ATTRS = {"units": "", "long_name": "frames left out of a pixel"}
 
 
 def planes_of(image: xr.Dataset, dtype: str) -> list[Plane]:
@@ -31,14 +45,18 @@ def planes_of(image: xr.Dataset, dtype: str) -> list[Plane]:
 
     Parameters
     ----------
-    image : counts, and `variance` and `dq` where known.
-    dtype : the type of the standard deviations.
+    image : counts, and `clean`, `variance`, `dq` and `n_rejected` where known.
+    dtype : the type of the standard deviations and of the best estimate.
     """
     planes = []
+    if CLEAN in image:
+        unit = image[CLEAN].attrs.get("units", "adu")
+        told = [("BUNIT", unit, "unit of the pixel values")]
+        planes.append(Plane(BEST, told, image[CLEAN].values.astype(dtype)))
     if VARIANCE in image:
         cards = [
             ("UTYPE", "StdDevUncertainty", "standard deviation of the image"),
-            ("BUNIT", image[COUNTS].attrs.get("units", "adu"), "unit of the standard deviation"),
+            ("BUNIT", _unit_of_sigma(image), "unit of the standard deviation"),
         ]
         planes.append(Plane(UNCERT, cards, sigma_of(image[VARIANCE].values).astype(dtype)))
     if DQ in image:
@@ -46,7 +64,16 @@ def planes_of(image: xr.Dataset, dtype: str) -> list[Plane]:
         named = [(f"FLAG{bit}", name, f"what bit {bit} says") for bit, name in DQ_MEANINGS.items()]
         planes.append(Plane(MASK, [], (flags != 0).astype(np.uint8)))
         planes.append(Plane(FLAGS, named, flags.astype(np.uint8)))
+    if N_REJECTED in image:
+        planes.append(Plane(LEFT_OUT, [], image[N_REJECTED].values.astype(np.uint8)))
     return planes
+
+
+def _unit_of_sigma(image: xr.Dataset) -> str:
+    """Return the root of the unit of an image's variance, "" for a response; else its own unit."""
+    told = image[VARIANCE].attrs.get("units")
+    own = image[COUNTS].attrs.get("units", "adu")
+    return str(own if told is None else told.removesuffix("2"))
 
 
 def sigma_of(variance: NDArray[Any]) -> NDArray[np.float64]:
@@ -78,7 +105,7 @@ def labelled_planes(
     dims = (Y, X)
     variables: Variables = {COUNTS: (dims, counts, {"units": units, "long_name": "pixel values"})}
     if sigma is not None:
-        told = {"units": f"{units}2", "long_name": "variance of a pixel"}
+        told = {"units": f"{units}2" if units else "", "long_name": "variance of a pixel"}
         variables[VARIANCE] = (dims, variance_of(sigma), told)
     if flags is not None:
         variables[DQ] = (dims, flags, dq_attrs("flags of a pixel"))

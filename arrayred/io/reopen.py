@@ -7,7 +7,7 @@ floats and flags, tables of three types. Every HDU is held against its DATASUM, 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,8 +21,11 @@ from arrayred.io.cards import Header
 from arrayred.io.hdu import COLUMN_FORMS, is_structural, ones_complement_sum
 from arrayred.io.headers import data_size, header_bytes, open_regular
 from arrayred.io.planes import (
+    BEST,
     FLAGS,
+    LEFT_OUT,
     MASK,
+    REJECTED_ATTRS,
     UNCERT,
     Variables,
     labelled_planes,
@@ -32,7 +35,7 @@ from arrayred.io.retold import attrs_of, coords_of, labels_of
 from arrayred.io.sections import PRODUCT_CARD
 from arrayred.io.sources import unreadable
 from arrayred.io.table import SPECTRUM, facts_of
-from arrayred.model import DQ, VARIANCE, X, dq_attrs
+from arrayred.model import CLEAN, DQ, N_REJECTED, VARIANCE, X, Y, dq_attrs
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -58,11 +61,11 @@ def open_product(path: str | os.PathLike[str], *, instrument: str = "generic") -
 
     Returns
     -------
-    product : an image with `counts` (y, x), or a spectrum with `flux` (x) and the rest; `variance`
-        and `dq` where they were written. Scalar coordinates, history, remarks and the rows of a
-        spectrum are those that the header tells; all its cards are the attribute `header`. Counts
-        are float64, so that an image goes on as `settle` left it; those of a float32 file are
-        rounded to that (``output_dtype="float64"`` writes them whole).
+    product : an image with `counts` (y, x), or a spectrum with `flux` (x) and the rest; `clean`,
+        `variance`, `dq` and `n_rejected` where they were written. Scalar coordinates, history,
+        remarks and the rows of a spectrum are those that the header tells; all its cards are the
+        attribute `header`. Counts are float64, so that an image goes on as `settle` left it; those
+        of a float32 file are rounded to that (``output_dtype="float64"`` writes them whole).
 
     Raises
     ------
@@ -99,18 +102,13 @@ def open_product(path: str | os.PathLike[str], *, instrument: str = "generic") -
     attrs = attrs_of(header)
     coords = coords_of(header, Instrument.load(instrument), place)
     if SPECTRUM in named:
-        variables = _spectrum(named[SPECTRUM], place)
         attrs |= facts_of(header)
+        variables = _spectrum(named[SPECTRUM], place, along="extraction" in attrs)
         coords[X] = variables.pop("x")[1]
     else:
         unit = str(header.get("BUNIT", "adu"))
-        known = [name for name in (UNCERT, MASK, FLAGS) if name in named]
-        planes = {name: _pixels(named[name], place) for name in known}
         counts = _pixels(first, place).astype(np.float64)
-        flags = planes.get(FLAGS, planes.get(MASK))
-        variables = labelled_planes(
-            counts, unit, planes.get(UNCERT), None if flags is None else flags.copy()
-        )
+        variables = _image(named, counts, unit, place)
         coords |= labels_of(header, counts.shape)
     return xr.Dataset(variables, coords=coords, attrs=attrs)
 
@@ -147,6 +145,24 @@ def _hdus(path: Path, file: Any) -> Iterator[_HDU]:
         yield _HDU(header, raw)
 
 
+def _image(
+    named: Mapping[Any, _HDU], counts: NDArray[np.float64], unit: str, path: Path
+) -> Variables:
+    """Return the pixels (y, x) of an image and of its extensions as variables."""
+    known = [name for name in (UNCERT, MASK, FLAGS, BEST, LEFT_OUT) if name in named]
+    planes = {name: _pixels(named[name], path) for name in known}
+    flags = planes.get(FLAGS, planes.get(MASK))
+    variables = labelled_planes(
+        counts, unit, planes.get(UNCERT), None if flags is None else flags.copy()
+    )
+    if BEST in planes:
+        told = {"units": unit, "long_name": "best estimate of the pixel values"}
+        variables[CLEAN] = ((Y, X), planes[BEST].astype(np.float64), told)
+    if LEFT_OUT in planes:
+        variables[N_REJECTED] = ((Y, X), planes[LEFT_OUT].copy(), REJECTED_ATTRS)
+    return variables
+
+
 def _pixels(hdu: _HDU, path: Path) -> NDArray[Any]:
     """Return the pixels (y, x) of an image HDU as they were stored."""
     header = hdu.header
@@ -164,15 +180,22 @@ def _pixels(hdu: _HDU, path: Path) -> NDArray[Any]:
     return np.frombuffer(hdu.raw, _PIXELS[bitpix], n_rows * n_columns).reshape(n_rows, n_columns)
 
 
-def _spectrum(hdu: _HDU, path: Path) -> Variables:
-    """Return the columns of a table as variables along x; `x` itself among them."""
+def _spectrum(hdu: _HDU, path: Path, *, along: bool) -> Variables:
+    """Return the columns of a table as variables along x; `x` itself among them.
+
+    Parameters
+    ----------
+    hdu, path : the table, and where it is from.
+    along : the spectrum was extracted along a trace, not summed by rows.
+    """
     columns = _columns(hdu, path)
     sigma = columns.pop("uncertainty", None)
     if sigma is not None and not np.isnan(sigma[1]).all():
         told = {"units": f"{sigma[2]['units']}2", "long_name": "variance of the flux"}
         columns[VARIANCE] = (X, variance_of(sigma[1]), told)
-    for name in columns.keys() & _FLAGS.keys():
-        columns[name] = (X, columns[name][1].astype(np.uint8), dq_attrs(_FLAGS[name]))
+    flags = _FLAGS | ({DQ: "flags of the pixels in the aperture"} if along else {})
+    for name in columns.keys() & flags.keys():
+        columns[name] = (X, columns[name][1].astype(np.uint8), dq_attrs(flags[name]))
     return columns
 
 

@@ -32,6 +32,7 @@ FRAMES = "FRAMES"
 NOISE_FACTS = {
     "gain_effective": ("GAINEFF", "[electron/{units}] of the combination"),
     "noise_effective": ("RDNEFF", "[electron] noise of the combination without light"),
+    "noise_level": ("NOISELEV", "[{units}] light that RDNEFF holds already"),
 }
 """Which attribute of a combined image, and of its spectrum, is which card."""
 FACTS = {
@@ -48,6 +49,8 @@ FACTS = {
     "trace": ("TRACE", "fit: followed along x; straight: not"),
     "tilt": ("TRTILT", "[pix] rise from the first to the last column"),
     "trace_rms": ("TRRMS", "[pix] scatter of the light about the trace"),
+    "center_middle": ("TRROW", "[pix] row of the light in the middle column"),
+    "n_bins": ("TRBINS", "bins of columns that told the trace"),
     "trace_order": ("TRORDER", "order of the polynomial along x"),
     "fwhm": ("SPFWHM", "[pix] width of the light across the rows"),
     "half_height": ("SPHALF", "[pix] from the trace to the aperture's edge"),
@@ -58,6 +61,7 @@ FACTS = {
     "snr": ("SNR", "median signal to noise ratio of a column"),
     "sky_model": ("SKYMODEL", "what was fitted to the sky of a column"),
     "sky_rows_used": ("SKYROWS", "rows of sky that counted"),
+    "sky_lean": ("SKYLEAN", "[pix] columns per row by which its lines lean"),
     "sky_scatter": ("SKYSCAT", "noise of the sky over that predicted"),
 }
 """Which attribute of a spectrum is which card; its comment names the flux's unit."""

@@ -158,3 +158,26 @@ def quotient(block: Block, flat: Image) -> Block:
     array([[[10., 18.]]])
     """
     return np.divide(block, flat, dtype=np.float64)
+
+
+def quotient_variance(
+    variance: Block, quotient: Block, flat: Image, of_flat: Block | None = None
+) -> Block:
+    """Return the variance of counts divided by a flat, float32.
+
+    Parameters
+    ----------
+    variance : of the counts (..., y, x).
+    quotient : counts / flat (..., y, x).
+    flat : what they were divided by (y, x).
+    of_flat : the flat's own variance (y, x); None: it is taken for certain.
+
+    Examples
+    --------
+    >>> variance, flat = np.array([[8.0]]), np.array([[2.0]])
+    >>> quotient_variance(variance, np.array([[10.0]]), flat, np.array([[0.04]]))
+    array([[3.]], dtype=float32)
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        total = variance if of_flat is None else variance + quotient**2 * of_flat
+        return (total / flat**2).astype(np.float32)

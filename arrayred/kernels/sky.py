@@ -7,6 +7,8 @@ four costs 0.006 % of good pixels, and moves the mean by less than 0.01 of a pix
 deviation even where ten photons make a pixel; cutting by the estimated noise of each *pixel* would
 not do: that follows the pixel's own counts, so what is low would be cut sooner than what is high.
 
+Lines that lean are put upright first (`kernels.lean`), where there are any.
+
 Medians are taken from columns sorted in contiguous memory: 0.8 ms for 100 rows of 1536 columns,
 where `np.median` takes 3.5.
 """
@@ -18,7 +20,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.kernels.noise import median_factor
+from arrayred.kernels.lean import lean_between, upright
+from arrayred.kernels.order import median_factor
 
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -26,6 +29,8 @@ Model = Literal["mean", "median", "linear"]
 
 _CUT = 4.0
 _ROUNDS = 2
+_FEWEST_TO_LEAN = 8
+"""Rows of a side, for its lines to be told from its noise."""
 _TO_STD = 1.4826
 """The standard deviation of a normal distribution over its median absolute deviation."""
 
@@ -40,6 +45,7 @@ class SkyFit(NamedTuple):
     variance : of the level.
     n_rows : how many rows were used at all.
     scatter : what the pixels scatter by, in units of the noise that was told; NaN if none was.
+    lean : by how many columns per row its lines lean.
     """
 
     level: Values
@@ -47,6 +53,7 @@ class SkyFit(NamedTuple):
     variance: Values
     n_rows: int
     scatter: float
+    lean: float = 0.0
 
 
 class Band(NamedTuple):
@@ -93,6 +100,44 @@ def fit_sky(band: Band, noise: Values | None, model: Model) -> SkyFit:
     >>> fit.level, fit.slope, fit.variance
     (array([10.]), array([1.]), array([0.25]))
     """
+    lean = _lean_of(band, noise)
+    if lean == 0:
+        return _bridged(_clipped(band, noise, model))
+    away = band.distance.mean(axis=1)
+    pixels, good, factors = upright(band.pixels, band.good, lean * away)
+    fit = _bridged(_clipped(band._replace(pixels=pixels, good=good), noise, model))
+    leaning = -lean * np.gradient(fit.level)
+    to_trace = away[0] - band.distance[0]
+    return fit._replace(
+        level=fit.level + leaning * to_trace,
+        slope=fit.slope + leaning,
+        variance=fit.variance * np.mean(factors),
+        scatter=fit.scatter / float(np.sqrt(np.mean(factors))),
+        lean=lean,
+    )
+
+
+def _lean_of(band: Band, noise: Values | None) -> float:
+    """Return by how many columns per row the lines of a band lean; 0 where nothing tells."""
+    parts = band.sides
+    if len(parts) == 1:
+        middle = len(band.pixels) // 2
+        parts = [slice(0, middle), slice(middle, len(band.pixels))]
+    if min(part.stop - part.start for part in parts) < _FEWEST_TO_LEAN:
+        return 0.0
+    one, other = (column_medians(band.pixels[part], band.good[part]) for part in parts)
+    n_rows = float(np.mean(band.distance[parts[1]]) - np.mean(band.distance[parts[0]]))
+    if noise is None:
+        rest = np.abs(band.pixels[parts[0]] - one)
+        noise = _TO_STD * column_medians(rest, band.good[parts[0]])
+    fewest = min(part.stop - part.start for part in parts)
+    of_median = _typical(noise) * np.sqrt(np.pi / 2 / fewest)
+    known = np.isfinite(one) & np.isfinite(other)
+    return lean_between(np.where(known, one, 0), np.where(known, other, 0), n_rows, of_median)
+
+
+def _clipped(band: Band, noise: Values | None, model: Model) -> SkyFit:
+    """Return the fit to what belongs to the sky."""
     level, slope = _through_medians(band)
     rest = _less(band, level, slope)
     spread = _TO_STD * column_medians(np.abs(rest), band.good)
@@ -106,7 +151,7 @@ def fit_sky(band: Band, noise: Values | None, model: Model) -> SkyFit:
         rest = _less(band, level, line)
     scatter = np.nan if noise is None else _scatter(rest / noise, kept, len(band.sides))
     n_rows = int(np.count_nonzero(kept.any(axis=1)))
-    return _bridged(SkyFit(level, slope, share * told**2, n_rows, scatter))
+    return SkyFit(level, slope, share * told**2, n_rows, scatter)
 
 
 def _bridged(fit: SkyFit) -> SkyFit:

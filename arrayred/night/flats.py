@@ -80,8 +80,7 @@ class Flat:
         states = []
         for frame, master in zip(self.frames.frames, self.darks, strict=True):
             here = "" if master is None else "B" if master.kind == "bias" else "BD"
-            before = "BD" if "D" in frame.calstat else frame.calstat
-            states.append({letter for letter in "BD" if letter in here + before})
+            states.append({*here, *frame.state})
         return "".join(letter for letter in "BD" if all(letter in state for state in states))
 
 
@@ -129,10 +128,10 @@ def plan_flats(
 
 def _serving(frame: Frame, calibrations: Calibrations, recipe: Recipe) -> Group | None:
     """Return what is subtracted from a flat: a dark, else a bias, else None."""
-    if frame.is_own or "D" in frame.calstat:
+    if frame.is_own or {"B", "D"} <= {*frame.state}:
         return None
     alone = Group(frame.label, (frame,))
-    if recipe.dark and frame.exptime is not None:
+    if recipe.dark and frame.exptime is not None and "D" not in frame.state:
         try:
             return dark_for(alone, calibrations, recipe)
         except NoDarkError:
@@ -146,7 +145,7 @@ def _why_unfit(frame: Frame, master: Group | None) -> str:
         return str(frame.refusals[0].args[0])
     if frame.is_own:
         return ""
-    if master is None and not set(frame.calstat) & set("BD"):
+    if master is None and "B" not in frame.state:
         exposure = "its exposure" if frame.exptime is None else f"{frame.exptime:g} s"
         return f"no dark of {exposure} and no bias fits it"
     return why_unfit(frame, None if master is None else master.frames[0])
@@ -201,7 +200,7 @@ def _age(lights: Group, flat: Flat) -> float:
 
 def _why_not(lights: Group, flat: Flat) -> str:
     """Return what keeps a flat from serving lights, or ""."""
-    if "F" in lights.frames[0].calstat:
+    if "F" in lights.state:
         return "the lights were divided by one already"
     own, theirs = lights.frames[0].optics, flat.frames.frames[0].optics
     if any(a != b for a, b in zip(own, theirs, strict=True) if a and b):

@@ -71,6 +71,11 @@ class Group:
         return self.frames
 
     @property
+    def parts(self) -> tuple[Group, ...]:
+        """Return the groups whose images it is made of; none: it is made of its own frames."""
+        return ()
+
+    @property
     def exptime(self) -> float:
         """Return the exposure of one frame, s."""
         return self.frames[0].exptime or 0.0
@@ -87,9 +92,14 @@ class Group:
         return sum(known) / len(known) if len(known) == len(self.frames) else None
 
     @property
+    def state(self) -> str:
+        """Return what is gone from every frame: letters of "BDF" (`Frame.state`)."""
+        return self.frames[0].state
+
+    @property
     def is_dark_subtracted(self) -> bool:
         """Tell whether the camera program has already subtracted a dark."""
-        return "D" in self.frames[0].calstat
+        return "D" in self.state
 
     @property
     def n_bytes(self) -> int:

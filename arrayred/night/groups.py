@@ -117,7 +117,7 @@ def _belongs(frame: Frame, first: Frame) -> bool:
 
 def state_of(frame: Frame) -> tuple[object, ...]:
     """Return what frames must share to be one array of numbers that mean the same."""
-    return frame.shape, frame.setup, frame.calstat, frame.unit, frame.sections
+    return frame.shape, frame.setup, frame.state, frame.unit, frame.sections
 
 
 def _same_epoch(dark: Frame, first: Frame) -> bool:

@@ -61,7 +61,7 @@ class Made(Group):
     @property
     def has_bias(self) -> bool:
         """Tell whether the darks that it is made of have their bias."""
-        return "B" not in self.frames[0].calstat
+        return "B" not in self.state
 
     @property
     def factor(self) -> float:
@@ -81,6 +81,11 @@ class Made(Group):
     def inputs(self) -> tuple[Frame, ...]:
         """Return the frames of the darks and of the biases."""
         return (*self.frames, *(self.bias.frames if self.bias else ()))
+
+    @property
+    def parts(self) -> tuple[Group, ...]:
+        """Return the darks and, where they are needed, the biases."""
+        return (self.dark,) if self.bias is None else (self.dark, self.bias)
 
 
 def dark_for(lights: Group, calibrations: Calibrations, recipe: Recipe) -> Group:
@@ -133,13 +138,11 @@ def _may_scale(dark: Group, lights: Group, recipe: Recipe) -> bool:
 
 def _of(dark: Group, lights: Group, biases: Sequence[Group], *, scaled: bool) -> Made | None:
     """Return the dark made of one, with the nearest bias that fits it, where one is needed."""
-    has_bias = "B" not in dark.frames[0].calstat
-    keep_bias = "B" not in lights.frames[0].calstat
+    has_bias, keep_bias = "B" not in dark.state, "B" not in lights.state
     fitting = [
         bias
         for bias in biases
-        if "B" not in bias.frames[0].calstat
-        and not why_not(lights, bias, None, float("inf"), any_bias=True)
+        if "B" not in bias.state and not why_not(lights, bias, None, float("inf"), any_bias=True)
     ]
     bias = min(fitting, key=lambda bias: distance(dark, bias), default=None)
     if bias is None and (has_bias or keep_bias):

@@ -124,7 +124,7 @@ def why_not(
     for name, value in light.setup:
         if theirs.get(name, value) != value:
             return f"other {name.replace('_', ' ')}"
-    if not any_bias and ("B" in light.calstat) != ("B" in other.calstat):
+    if not any_bias and ("B" in light.state) != ("B" in other.state):
         return "bias subtracted from one of them only"
     if tolerance is not None and abs(dark.exptime - lights.exptime) > tolerance:
         return "other exposure"

@@ -64,10 +64,7 @@ class Target:
     def calstat(self) -> str:
         """Return the letters of what is corrected when the target is reduced."""
         here = ("BD" if self.dark else "B" if self.bias else "") + ("F" if self.flat else "")
-        before = {letter for frame in self.lights.frames for letter in frame.calstat}
-        if "D" in before:
-            before.add("B")
-        return "".join(letter for letter in "BDF" if letter in {*before, *here})
+        return "".join(letter for letter in "BDF" if letter in self.lights.state + here)
 
 
 @dataclass(frozen=True)
@@ -112,6 +109,12 @@ class Plan:
         lines += [f"target {name} cannot be reduced" for name, _ in self.failed]
         lines += [f"left out {line}" for line in self.left_out_lines()]
         return "\n".join([*lines, *(f"problem: {problem}" for problem in self.problems)])
+
+    @property
+    def to_settle(self) -> tuple[Group, ...]:
+        """Return the masters, each once and behind those that it is made of."""
+        in_order = [group for master in self.masters for group in (*master.parts, master)]
+        return tuple({group.key: group for group in in_order}.values())
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -166,5 +169,6 @@ def served(target: Target) -> str:
         gone = target.lights.is_dark_subtracted
         return ("dark already subtracted" if gone else "no dark") + flat
     if target.dark is None:
-        return f"no dark, only {target.master.title}{flat}"
+        why = "dark already subtracted" if target.lights.is_dark_subtracted else "no dark"
+        return f"{why}, only {target.master.title}{flat}"
     return f"{target.dark.title}{flat}"

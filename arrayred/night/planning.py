@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from arrayred.config import NightFile, Recipe, TargetFile
+from arrayred.config import BETRAYED_BY, NightFile, Recipe, TargetFile
 from arrayred.config.toml import errors_name, require_known
-from arrayred.errors import NoDarkError, UnknownGainError, UsageError
+from arrayred.errors import MismatchError, NoDarkError, UnknownGainError, UsageError
 from arrayred.io.frames import Frame
 from arrayred.night.flats import Flat, match_flat, plan_flats
 from arrayred.night.group import Group
@@ -65,7 +65,7 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
                 target = replace(target, remarks=(*target.remarks, *remarks_from_pixels(group)))
                 target = _with_flat(target, flats)
                 targets.append(_with_lamps(target, usable["arc"], calibrations, wishes))
-            except (NoDarkError, UnknownGainError) as error:
+            except (MismatchError, NoDarkError, UnknownGainError) as error:
                 failed.append((group.name, error))
         targets = _in_order(targets)
     there_are_lights = any(frame.frame_type == "light" for frame in night.frames)
@@ -125,10 +125,13 @@ def _target(
         rows_from=slug(wish.rows_from) if wish.rows_from else "",
         cards=wish.cards,
     )
-    if lights.is_dark_subtracted:
+    if {"B", "D"} <= {*lights.state}:
         return target
     own, degrees = target.recipe, target.recipe.temperature_tolerance
     bias = match_bias(lights, calibrations["bias"], degrees)
+    _require_correctable(lights, bias, own)
+    if lights.is_dark_subtracted:
+        return replace(target, bias=bias)
     if own.dark and (calibrations["dark"] or bias is None):
         dark = dark_for(lights, calibrations, own)
         made = dark.remarks if isinstance(dark, Made) else ()
@@ -138,6 +141,30 @@ def _target(
     why = "there is no dark" if own.dark else "no dark was subtracted, as asked"
     told = (f"{why}: only the bias was subtracted", *remarks_on(lights, bias))
     return replace(target, bias=bias, remarks=told)
+
+
+def _require_correctable(lights: Group, bias: Group | None, recipe: Recipe) -> None:
+    """Raise an error if what is still in lights cannot be subtracted from them any more."""
+    frame = lights.frames[0]
+    if "F" in lights.state and (recipe.dark or bias is not None):
+        raise MismatchError(
+            f"{lights.name} was divided by a flat with its dark still in it "
+            f"(CALSTAT {frame.calstat!r}), and no dark fits what came out",
+            path=frame.path,
+            keyword="CALSTAT",
+            value=frame.calstat,
+            hint="Take the raw frames, mend CALSTAT, or exclude the frame"
+            + (", or give --no-dark." if bias is None else "."),
+        )
+    if lights.is_dark_subtracted and bias is None:
+        raise NoDarkError(
+            f"The bias is still in {lights.name}, whose dark is gone "
+            f"(CALSTAT {frame.calstat!r}), and no bias fits it",
+            path=frame.path,
+            keyword="CALSTAT",
+            value=frame.calstat,
+            hint="Take a matching bias, name a folder of them with --calibrations, or exclude it.",
+        )
 
 
 def _for_window(recipe: Recipe, lights: Group) -> Recipe:
@@ -153,16 +180,18 @@ def _for_window(recipe: Recipe, lights: Group) -> Recipe:
 
 
 def _with_flat(target: Target, flats: Sequence[Flat]) -> Target:
-    """Return a target with the flat that serves it, or with why none does."""
+    """Return a target with the flat that serves it, or with why none does and what that means."""
     own = target.recipe
     if own.units == "electron":
         for frame in target.lights.frames:
             if frame.gain is None:
                 raise UnknownGainError.of(frame.path)
-    if not (own.flat and flats):
-        return target
-    flat, remarks = match_flat(target.lights, flats)
-    return replace(target, flat=flat, remarks=(*target.remarks, *remarks))
+    flat, remarks = match_flat(target.lights, flats) if own.flat and flats else (None, ())
+    target = replace(target, flat=flat, remarks=(*target.remarks, *remarks))
+    there = {"dark": target.master, "flat": target.flat}
+    unknown = [kind for kind in BETRAYED_BY.get(own.bad_pixels, ()) if there[kind] is None]
+    told = tuple(f"there is no {kind} that could betray bad pixels" for kind in unknown)
+    return replace(target, remarks=(*target.remarks, *told))
 
 
 def _with_lamps(

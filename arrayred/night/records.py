@@ -127,7 +127,7 @@ def open_night(
     InputError
         A folder does not exist or holds no FITS file.
     UsageError
-        The night file names a frame that is not there.
+        The night file names a frame that is not there, or what is to be excluded is not.
 
     Examples
     --------
@@ -146,7 +146,7 @@ def open_night(
     own = list_files(where, depth=depth)
     file, library = _with_library(file, own, depth)
     listed = list(dict.fromkeys([*own, *sorted(library)]))
-    excluded = {path for path in listed if _is_excluded(path, where, file)}
+    excluded = _excluded(listed, where, file.exclude)
     files = [path for path in listed if path not in excluded]
     deeper = _beyond((where, *file.calibrations), depth)
     if excluded.issuperset(own):
@@ -178,9 +178,16 @@ def open_night(
     )
 
 
-def _is_excluded(path: Path, folder: Path, file: NightFile) -> bool:
-    label = _label(path, folder)
-    return any(path.match(name) or is_named(label, path, name) for name in file.exclude)
+def _excluded(listed: Sequence[Path], folder: Path, patterns: Iterable[str]) -> set[Path]:
+    """Return the files that take no part; raise UsageError if a pattern names none."""
+    labels = {path: _label(path, folder) for path in listed}
+    excluded: set[Path] = set()
+    for name in patterns:
+        found = {p for p, label in labels.items() if p.match(name) or is_named(label, p, name)}
+        if listed and not found:
+            require_named([], [(label, path) for path, label in labels.items()], [name], "exclude")
+        excluded |= found
+    return excluded
 
 
 def _beyond(folders: Iterable[Path], depth: int) -> list[tuple[str, str]]:

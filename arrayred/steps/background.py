@@ -91,7 +91,7 @@ def fit_sky(
         the variance of all levels. Attributes: `sky_below` and `sky_above`, first and last row of
         each side that there is; `sky_rows_used`, how many rows counted; `sky_model`, the method
         really used (one side alone tells no slope); `sky_scatter`, what the pixels scatter by over
-        what the variance predicts.
+        what the variance predicts; `sky_lean`, by how many columns per row its lines lean.
 
     Raises
     ------
@@ -270,7 +270,7 @@ def _facts(bands: Bands, fit: kernel.SkyFit, used: Model) -> dict[str, Any]:
     facts: dict[str, Any] = {
         name: (int(side[0]), int(side[-1])) for name, side in sides.items() if side.size
     }
-    facts |= {"sky_rows_used": fit.n_rows, "sky_model": used}
+    facts |= {"sky_rows_used": fit.n_rows, "sky_model": used, "sky_lean": fit.lean}
     return facts | ({"sky_scatter": fit.scatter} if math.isfinite(fit.scatter) else {})
 
 

@@ -64,7 +64,7 @@ def combine(
     -------
     image : counts (y, x), float64, as lazy as the cube came. Per-frame coordinates become the
         scalar ones n_frames, exptime (of one frame), exptime_total, time (first start), ccd_temp
-        (mean).
+        (mean). Of "minmax" the attribute `left_out` tells (low, high).
 
     Raises
     ------
@@ -78,7 +78,8 @@ def combine(
         method, cube.sizes[FRAME], n_sigma=n_sigma, iterations=iterations, low=low, high=high
     )
     planes = _visit(cube, kernel, minus)
-    return _image(cube, {COUNTS: planes}, method, [*_subtracted(minus), line])
+    image = _image(cube, {COUNTS: planes}, method, [*_subtracted(minus), line])
+    return image.assign_attrs(left_out=(low, high)) if method == "minmax" else image
 
 
 def combine_with_peak(

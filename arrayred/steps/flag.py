@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from arrayred.bands import over_frames
 from arrayred.errors import FrameError, MismatchError
+from arrayred.kernels.noise import finite_median
 from arrayred.kernels.peak import LARGEST, without_absurd
 from arrayred.model import (
     BAD_PIXEL,
@@ -89,7 +90,8 @@ def flag(image: xr.Dataset, cube: xr.Dataset, *, bad: Mask | None = None) -> xr.
     Returns
     -------
     image : with `dq` (y, x), uint8, in place of `peak`: bad_pixel 1, saturated 2, no_data 8, of any
-        frame. Frames that lack pixels are remarked on.
+        frame, and with the attribute `saturated_from`, where saturation begins, if it is known.
+        Frames that lack pixels are remarked on.
 
     Raises
     ------
@@ -113,6 +115,8 @@ def flag(image: xr.Dataset, cube: xr.Dataset, *, bad: Mask | None = None) -> xr.
             _require_shape(known, dq)
             dq[known] |= BAD_PIXEL
     flagged = image.drop_vars(PEAK).assign({DQ: ((Y, X), dq, dq_attrs("flags of a pixel"))})
+    if top is not None:
+        flagged = flagged.assign_attrs(saturated_from=top.level)
     line = _counted(dq, top)
     return note_history(flagged, line) if line else flagged
 
@@ -229,7 +233,8 @@ def find_bad_pixels(image: xr.Dataset) -> Mask:
 
     Parameters
     ----------
-    image : counts (y, x) of a master dark or flat, settled.
+    image : counts (y, x) of a master dark or flat, settled. What is no number, as where a lamp gave
+        no light, is not judged.
 
     Returns
     -------
@@ -238,4 +243,8 @@ def find_bad_pixels(image: xr.Dataset) -> Mask:
     import ccdproc
 
     check_image(image)
-    return np.asarray(ccdproc.ccdmask(image[COUNTS].values), np.bool_)
+    values = image[COUNTS].values
+    judged = np.isfinite(values)
+    if not judged.all():
+        values = np.where(judged, values, finite_median(values) if judged.any() else 0.0)
+    return np.asarray(ccdproc.ccdmask(values) & judged, np.bool_)

@@ -25,6 +25,7 @@ from arrayred.kernels import flat as kernel
 from arrayred.model import (
     BAD,
     BAD_PIXEL,
+    CLEAN,
     COUNTS,
     DQ,
     FRAME,
@@ -123,7 +124,8 @@ def normalise_flat(image: xr.Dataset) -> xr.Dataset:
 
     Parameters
     ----------
-    image : a flat (y, x), settled; its coordinate `dispersion_axis`, if there, says 1 or 2.
+    image : a flat (y, x), settled; its coordinate `dispersion_axis`, if there, says 1 or 2. A
+        `variance` is divided by the square of the colour, which is taken for certain.
 
     Returns
     -------
@@ -141,9 +143,12 @@ def normalise_flat(image: xr.Dataset) -> xr.Dataset:
     curve = kernel.colour(np.ascontiguousarray(pixels.T) if along_y else pixels)
     if np.isnan(curve).all():
         raise InputError("The flats have no light", hint="Exclude them, or give --no-flat.")
-    flat = pixels / (curve[:, np.newaxis] if along_y else curve)
-    told = note_history(image.assign({COUNTS: image[COUNTS].copy(data=flat)}), "colour taken out")
-    return with_bad(told)
+    lamp = curve[:, np.newaxis] if along_y else curve
+    flat = image.assign({COUNTS: image[COUNTS].copy(data=pixels / lamp)})
+    if VARIANCE in image:
+        variance = np.asarray(image[VARIANCE].values / lamp**2, np.float32)
+        flat = flat.assign({VARIANCE: image[VARIANCE].copy(data=variance)})
+    return with_bad(note_history(flat, "colour taken out"))
 
 
 def with_bad(flat: xr.Dataset) -> xr.Dataset:
@@ -165,12 +170,14 @@ def divide_flat(ds: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
     Parameters
     ----------
     ds : counts (..., y, x) in adu or electron, eager or chunked.
-    flat : a master flat (y, x) with the coordinate `bad`, settled.
+    flat : a master flat (y, x) with the coordinate `bad`, settled; where it has a `variance`, that
+        counts.
 
     Returns
     -------
     The same with counts divided, float64, as lazy as it came, and with `bad` (y, x); a variance is
-    divided by the square, and an image's `dq` flags its bad pixels.
+    divided by the square, once the flat's own part is in it, and `dq` flags the bad pixels. An
+    image of which nothing is flagged gets a `dq` where there are some.
 
     Raises
     ------
@@ -196,16 +203,26 @@ def divide_flat(ds: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
         divided = kernel.quotient(pixels, divisor)
     counts = ds[COUNTS].copy(data=divided)
     n_bad = int(np.count_nonzero(bad.values))
-    told = f"divided by the flat; {n_bad} pixels get too little light and were left"
+    noisy = ", whose noise was added" if VARIANCE in ds and VARIANCE in flat else ""
+    told = f"divided by the flat{noisy}; {n_bad} pixels get too little light and were left"
     plane = (bad.dims, bad.values, bad.attrs)
     divided_ds = ds.assign({COUNTS: counts}).assign_coords({BAD: plane})
-    return note_history(_with_planes(divided_ds, divisor), told)
+    return note_history(_with_planes(divided_ds, divisor, flat), told)
 
 
-def _with_planes(ds: xr.Dataset, divisor: NDArray[np.float64]) -> xr.Dataset:
-    """Return an image whose variance follows its counts, and whose flags tell its bad pixels."""
+def _with_planes(ds: xr.Dataset, divisor: NDArray[np.float64], flat: xr.Dataset) -> xr.Dataset:
+    """Return what was divided with a variance that follows, and flags that tell bad pixels.
+
+    Where there is a best estimate, `clean`, it is divided as well, and the variance is that one's.
+    """
+    if CLEAN in ds:
+        ds = ds.assign({CLEAN: ds[CLEAN].copy(data=kernel.quotient(ds[CLEAN].data, divisor))})
     if VARIANCE in ds:
-        ds = ds.assign({VARIANCE: ds[VARIANCE].copy(data=ds[VARIANCE].data / divisor**2)})
+        known = VARIANCE in flat
+        of_flat = np.where(ds[BAD].values, 0.0, flat[VARIANCE].values) if known else None
+        best = ds[CLEAN if CLEAN in ds else COUNTS].data
+        variance = kernel.quotient_variance(ds[VARIANCE].data, best, divisor, of_flat)
+        ds = ds.assign({VARIANCE: ds[VARIANCE].copy(data=variance)})
     flags = np.where(ds[BAD].values, np.uint8(BAD_PIXEL), np.uint8(0))
     if DQ in ds:
         return ds.assign({DQ: ds[DQ].copy(data=ds[DQ].data | flags)})

@@ -12,7 +12,11 @@ own noise is common to all n frames and comes once, after the combination: on th
 this the sky scatters by 11.2 counts, 9.2 if it is taken for independent.
 
 `steps.floor` tells where r comes from; `level` is the light that r holds already. A flat divides
-the combined image last, and its variance by its square; the flat's own noise is added then.
+the combined image last, and its variance by its square; the flat's own noise, common to all frames
+as well (`steps.flat_noise`), is added then, once.
+
+Where the image has a best estimate of its own, `clean`, the variance is that one's, with its share
+of the frames' (`steps.share`) in place of k(n)/n; a pixel that lost frames has those that are left.
 
 The estimate follows the count it belongs to, so low counts are thought a little too certain: means
 weighted by it come out low by half a sigma divided by the noise in electrons, 0.01 sigma at 50.
@@ -27,17 +31,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.errors import UsageError
-from arrayred.kernels.noise import (
-    finite_median,
-    frame_variance,
-    light_variance,
-    median_factor,
-)
+from arrayred.kernels.flat import quotient_variance
+from arrayred.kernels.noise import finite_median, frame_variance, light_variance
 from arrayred.model import (
+    CLEAN,
     COUNTS,
     DQ,
     FRAME,
+    N_REJECTED,
     NO_DATA,
     VARIANCE,
     X,
@@ -49,6 +50,8 @@ from arrayred.model import (
 )
 from arrayred.steps.floor import Floor, find_floor, find_gain, kind_of_master
 from arrayred.steps.sample import pixels_at, sample_of
+from arrayred.steps.share import Share
+from arrayred.steps.share import share_of as share_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -61,7 +64,7 @@ Indices = NDArray[np.intp]
 Values = NDArray[np.float64]
 
 
-class _OfMaster(NamedTuple):
+class OfMaster(NamedTuple):
     """What the master adds: its share of the variance of one of its frames, and hot pixels.
 
     Parameters
@@ -82,7 +85,7 @@ class _OfMaster(NamedTuple):
 class _Scale(NamedTuple):
     """What a combination makes of a frame's variance, and the gain, electrons per count or None."""
 
-    share: float
+    share: Share
     gain: float | None
 
     @property
@@ -124,8 +127,8 @@ def estimate_noise(
 
     Parameters
     ----------
-    image : counts (y, x), settled, of `combine` by average, median or clip; its coordinates `gain`
-        (electron/adu) and `read_noise` (electron) are believed.
+    image : counts (y, x), settled, of `combine`, perhaps with the `clean` of `add_clean`; its
+        coordinates `gain` (electron/adu) and `read_noise` (electron) are believed.
     lights : the frames it was made of, counts (frame, y, x), eager or chunked; looked at only where
         the master does not tell their noise.
     minus : the master (y, x) that was subtracted, of `measure_noise`.
@@ -136,7 +139,7 @@ def estimate_noise(
     -------
     image : with `variance` (y, x), float32, in the square of its unit. Without it where nothing
         tells the noise; the history says so, and what was used otherwise. Where some frames lack
-        a pixel (`dq`), the rest of them counts.
+        a pixel (`dq`), or were left out of it (`n_rejected`), the rest of them counts.
 
     Raises
     ------
@@ -146,16 +149,19 @@ def estimate_noise(
     check_image(image)
     if minus is not None:
         require_same_pixels(image, minus)
-    share = share_of(image["method"].item(), int(image["n_frames"].item()))
+    share = _share_of(image)
+    kept = {name: told for name, told in image.attrs.items() if name != "clean_share"}
+    image = image.drop_attrs(deep=False).assign_attrs(kept)
     undivided = image if flat is None else _undone(image, flat)
     gain, gain_by = find_gain(undivided, lights, minus)
     floor = find_floor(undivided, lights, minus, gain)
     if floor is None:
         return note_history(image, "variance unknown: nothing tells the noise of a frame")
-    master = _of_master(minus, floor)
+    master = part_of_master(minus, floor)
     variance = _variance(undivided, lights, floor, master, _Scale(share, gain))
     if flat is not None:
-        _divide(variance, image, flat)
+        of_flat = flat[VARIANCE].values if VARIANCE in flat else None
+        variance = quotient_variance(variance, _best(image), flat[COUNTS].values, of_flat)
     units = image[COUNTS].attrs.get("units", "adu")
     attrs = {"units": f"{units}2", "long_name": "variance of a pixel"}
     sigma = f"noise of a pixel without light {math.sqrt(floor.variance):.4g} {units} a frame"
@@ -166,88 +172,85 @@ def estimate_noise(
 
 def _undone(image: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
     """Return an image as it was before it was divided by a flat."""
-    counts = image[COUNTS]
-    return image.assign({COUNTS: counts.copy(data=counts.values * flat[COUNTS].values)})
-
-
-def _divide(variance: NDArray[np.float32], image: xr.Dataset, flat: xr.Dataset) -> None:
-    """Divide a variance by the square of a flat, and add what the flat's own noise does."""
     response = flat[COUNTS].values
-    with np.errstate(divide="ignore", invalid="ignore"):
-        variance /= response**2
-        if VARIANCE in flat:
-            variance += (image[COUNTS].values / response) ** 2 * flat[VARIANCE].values
+    names = [name for name in (COUNTS, CLEAN) if name in image]
+    return image.assign(
+        {name: image[name].copy(data=image[name].values * response) for name in names}
+    )
+
+
+def _share_of(image: xr.Dataset) -> Share:
+    """Return what the combination of an image, or of its best estimate, makes of the variance."""
+    if "clean_share" in image.attrs:
+        return Share(*image.attrs["clean_share"])
+    left_out = image.attrs.get("left_out", (0, 0))
+    return Share.of_equal(image["method"].item(), int(image["n_frames"].item()), left_out)
+
+
+def _best(image: xr.Dataset) -> NDArray[np.float64]:
+    """Return the pixels (y, x) whose variance is wanted."""
+    return np.asarray(image[CLEAN if CLEAN in image else COUNTS].values)
 
 
 def _variance(
-    image: xr.Dataset, lights: xr.Dataset, floor: Floor, master: _OfMaster, scale: _Scale
+    image: xr.Dataset, lights: xr.Dataset, floor: Floor, master: OfMaster, scale: _Scale
 ) -> NDArray[np.float32]:
     """Return the variance of a combined image (y, x)."""
     share, per_photon = scale.share, scale.per_photon
-    of_master = master.share * master.variance
+    common = share.common * master.share
+    of_master = common * master.variance
     variance = light_variance(
-        image[COUNTS].values, floor.level, share * per_photon, share * floor.variance + of_master
+        _best(image),
+        floor.level,
+        share.photons * per_photon,
+        share.floor * floor.variance + of_master,
     )
     hot = master.charge * per_photon
-    variance.flat[master.where] += (share + master.share) * hot
-    for where, own in _lacking(image, lights):
-        rest = of_master + _at(where, master.where, master.share * hot)
-        variance.flat[where] = (variance.flat[where] - rest) * (own / share) + rest
+    variance.flat[master.where] += (share.floor + common) * hot
+    for where, growth in _lacking(image, lights, share):
+        rest = of_master + _at(where, master.where, common * hot)
+        variance.flat[where] = (variance.flat[where] - rest) * growth + rest
     return variance
 
 
-def share_of(method: str, n_frames: int) -> float:
-    """Return the variance of a combination in terms of that of one of its frames.
-
-    Parameters
-    ----------
-    method : "average" or "clip", which leaves out too little to matter; "median".
-    n_frames : how many frames.
-
-    Examples
-    --------
-    >>> share_of("average", 4), round(share_of("median", 5), 3)
-    (0.25, 0.287)
-    """
-    if method in ("average", "clip"):
-        return 1.0 / n_frames
-    if method == "median":
-        return median_factor(n_frames) / n_frames
-    raise UsageError(
-        f"The noise of frames combined by {method!r} is not known",
-        keyword="method",
-        value=method,
-        hint="Combine by average, median or clip.",
-    )
-
-
-def _of_master(minus: xr.Dataset | None, floor: Floor) -> _OfMaster:
+def part_of_master(minus: xr.Dataset | None, floor: Floor) -> OfMaster:
     """Return what a master adds; that of a bias has a pattern, but no charge."""
     nowhere, nothing = np.empty(0, np.intp), np.empty(0, np.float64)
     if minus is None:
-        return _OfMaster(0.0, 0.0, nowhere, nothing)
+        return OfMaster(0.0, 0.0, nowhere, nothing)
     variance, share = minus.attrs.get("noise", math.sqrt(floor.variance)) ** 2, 0.0
     note = "; the master's own noise is unknown and left out"
     if "n_frames" in minus.coords:
         method = minus["method"].item() if "method" in minus.coords else "median"
-        share, note = share_of(method, int(minus["n_frames"].item())), ""
+        left_out = minus.attrs.get("left_out", (0, 0))
+        share, note = share_of(method, int(minus["n_frames"].item()), left_out), ""
     if kind_of_master(minus) == "bias":
-        return _OfMaster(share, variance, nowhere, nothing, note)
+        return OfMaster(share, variance, nowhere, nothing, note)
     counts, level = minus[COUNTS].values, finite_median(sample_of(minus))
     where = np.flatnonzero(counts > level + _HOT * math.sqrt(variance * (share or 1.0)))
-    return _OfMaster(share, variance, where, counts.flat[where] - level, note)
+    return OfMaster(share, variance, where, counts.flat[where] - level, note)
 
 
-def _lacking(image: xr.Dataset, lights: xr.Dataset) -> Iterator[tuple[Indices, Values]]:
-    """Yield the pixels that some frames lack, with the shares that the others have; or nothing."""
+def _lacking(
+    image: xr.Dataset, lights: xr.Dataset, share: Share
+) -> Iterator[tuple[Indices, Values]]:
+    """Yield the pixels that lack frames, with the growth of the variance there; or nothing."""
+    n_frames = lights.sizes[FRAME]
+    growth = np.array(share.of_fewer(n_frames))
+    rejected = image[N_REJECTED].values if N_REJECTED in image else None
+    if rejected is not None:
+        where = np.flatnonzero(rejected)
+        yield where, growth[np.maximum(n_frames - rejected.flat[where].astype(np.intp), 1)]
     if DQ not in image or lights[COUNTS].dtype.kind != "f":
         return
     where = np.flatnonzero(image[DQ].values & NO_DATA)
     if where.size:
-        present = np.count_nonzero(~np.isnan(pixels_at(lights, where)), axis=0)
-        method = image["method"].item()
-        shares = [math.nan, *(share_of(method, n) for n in range(1, lights.sizes[FRAME] + 1))]
-        yield where, np.array(shares)[present]
+        left = np.count_nonzero(~np.isnan(pixels_at(lights, where)), axis=0)
+        if rejected is None:
+            yield where, growth[left]
+            return
+        lost = rejected.flat[where].astype(np.intp)
+        yield where, growth[left - lost] / growth[n_frames - lost]
 
 
 def _at(where: Indices, places: Indices, values: Values) -> Values:
@@ -258,13 +261,13 @@ def _at(where: Indices, places: Indices, values: Values) -> Values:
     return np.where(places[position] == where, values[position], 0.0)
 
 
-def _effective(floor: Floor, gain: float | None, share: float) -> dict[str, float]:
+def _effective(floor: Floor, gain: float | None, share: Share) -> dict[str, float]:
     """Return what gain and noise a single frame would have to have, where they are known.
 
     And the light that the noise holds already, where there is such.
     """
     if gain is None:
         return {}
-    noise = math.sqrt(floor.variance * share) * gain
+    noise = math.sqrt(floor.variance * share.floor) * gain
     level = {"noise_level": floor.level} if floor.level and math.isfinite(floor.level) else {}
-    return {"gain_effective": gain / share, "noise_effective": noise, **level}
+    return {"gain_effective": gain / share.photons, "noise_effective": noise, **level}

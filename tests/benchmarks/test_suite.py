@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks import suite
 from benchmarks.__main__ import main
+from benchmarks.frames import Stack
 from benchmarks.measure import Result, Settings
 from benchmarks.night import measure_night
 from benchmarks.peers import contenders
+from benchmarks.planes import measure_planes
 from benchmarks.results import Report
 from benchmarks.suite import PARTS, Plan, carry_out
+from benchmarks.tables import page
 
 
 def test_the_command_measures_prints_and_saves(
@@ -72,6 +76,18 @@ def test_a_night_is_measured_and_its_tables_agree(night: Path, tmp_path: Path) -
     assert [one.error for one in found] == [None] * 3
     assert [one.verdict for one in found] == ["equal", "equal", None]
     assert all(len(one.seconds) == 1 for one in found)
+
+
+@pytest.mark.slow
+def test_what_noise_and_flags_cost_is_measured_side_by_side(
+    night: Path, tiny: Stack, report: Report, tmp_path: Path
+) -> None:
+    found = measure_planes([tiny], night, Settings(rounds=1), tmp_path)
+    assert [one.error for one in found] == [None] * 7
+    assert [one.contender for one in found[-2:]] == ["reduce without noise and flags", "reduce"]
+    assert all(len(one.seconds) == len(one.cpu_seconds) == 1 for one in found)
+    text = page(replace(report, results=found), [])
+    assert "| image+flags+noise | 12 x 48 x 64 | " in text
 
 
 @pytest.mark.slow

@@ -253,7 +253,7 @@ def test_a_calstat_that_says_nothing_is_a_raw_frame(
     assert fits.getheader(combined())["CALSTAT"] == "BD"
 
 
-@pytest.mark.parametrize(("pattern", "calstat"), [("light*", "B"), ("dark*", "B"), ("dark*", "bm")])
+@pytest.mark.parametrize(("pattern", "calstat"), [("dark*", "B"), ("dark*", "bm")])
 def test_a_bias_that_is_gone_from_one_of_them_only_is_refused(
     night: Path, arrayred: Call, pattern: str, calstat: str
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.nddata import CCDData
 
 from arrayred.io.raw import write_frames
 from arrayred.simulate import Detector, Lamps, SimulatedNight, Star
@@ -45,7 +46,9 @@ def test_a_flat_is_divided_by_and_told(frames: Path, arrayred: Call) -> None:
     flat, of_flat = image("out/masters/master_flat_Flat_lamp.fits")
     np.testing.assert_allclose(divided, plain / flat, rtol=3e-7)
     assert (header["CALSTAT"], header["ARFLAT"]) == ("BDF", "master_flat_Flat_lamp.fits")
-    assert "arrayred: divided by the flat; 0 pixels" in str(header["HISTORY"])
+    assert "arrayred: divided by the flat, whose noise was added; 0 pixels" in str(
+        header["HISTORY"]
+    )
     assert (of_flat["CALSTAT"], of_flat["BUNIT"], of_flat["NCOMBINE"]) == ("B", "", 3)
     inputs = {value for card, value in header.items() if card.startswith("ARIN")}
     assert {"flat-001.fit", "bias-001.fit", "dark-001.fit", "light-001.fit"} <= inputs
@@ -57,6 +60,21 @@ def test_calibrated_frames_are_divided_too(frames: Path, arrayred: Call) -> None
     each = [image(str(path)) for path in sorted(folder.iterdir())]
     np.testing.assert_allclose(np.mean([e[0] for e in each], axis=0), combined, atol=2e-3)
     assert {header["CALSTAT"] for _, header in each} == {"BDF"}
+
+
+def test_calibrated_frames_carry_their_own_noise_and_flags(frames: Path, arrayred: Call) -> None:
+    reduced(arrayred, "--save-calibrated", "--memory", "2M")
+    folder = Path("out/targets/Simulated_star/calibrated")
+    bits = []
+    for path in folder.iterdir():
+        frame = CCDData.read(path, hdu_flags="DQ")
+        assert 0.9 < np.std(frame.data[:60] - np.median(frame.data[:60])) / np.median(
+            frame.uncertainty.array[:60]
+        ) < 1.1  # fmt: skip
+        assert np.array_equal(frame.mask, frame.flags != 0)
+        bits.append(frame.flags)
+    assert len(bits) == 3
+    assert np.array_equal(np.bitwise_or.reduce(bits), fits.getdata(f"{STAR}combined.fits", "DQ"))
 
 
 @pytest.mark.parametrize("how", ["--master-flat", "--calibrations"])
@@ -72,6 +90,40 @@ def test_a_master_flat_from_elsewhere_gives_the_same(
     np.testing.assert_allclose(again, own, rtol=3e-7)
     assert header["ARFLAT"] == "mine.fits"
     assert not list(Path("out/masters").glob("*flat*"))
+
+
+def test_a_ready_flat_brings_its_noise_only_where_its_file_tells_it(
+    frames: Path, arrayred: Call, tmp_path: Path
+) -> None:
+    reduced(arrayred)
+    own = fits.getdata(f"{STAR}combined.fits", "UNCERT")
+    flat, counts = Path("out/masters/master_flat_Flat_lamp.fits"), image(f"{STAR}combined.fits")[0]
+    assert fits.getval(flat, "BUNIT", "UNCERT") == ""
+    (tmp_path / "lib").mkdir()
+    flat = flat.rename(tmp_path / "lib" / "mine.fits")
+    reduced(arrayred, "--master-flat", flat)
+    np.testing.assert_allclose(fits.getdata(f"{STAR}combined.fits", "UNCERT"), own, rtol=1e-6)
+    with fits.open(flat) as hdus:
+        hdus[:1].writeto(tmp_path / "lib" / "bare.fits")
+    reduced(arrayred, "--master-flat", "lib/bare.fits")
+    less = fits.getdata(f"{STAR}combined.fits", "UNCERT")
+    of_flat = counts / fits.getdata(flat) * fits.getdata(flat, "UNCERT")
+    expected = np.sqrt(own**2 - of_flat**2)
+    np.testing.assert_allclose(less, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("cards", [{}, {"NCOMBINE": 20}])
+def test_a_master_flat_of_another_program_is_taken_for_certain(
+    frames: Path, arrayred: Call, tmp_path: Path, cards: dict[str, Any]
+) -> None:
+    lamp = np.full((130, 70), 5000.0, np.float32)
+    header = fits.Header({"IMAGETYP": "Master Flat", "CALSTAT": "BDM", "EGAIN": 1.5, **cards})
+    fits.writeto(tmp_path / "f.fits", lamp, header)
+    reduced(arrayred, "--no-flat")
+    before = fits.getdata(f"{STAR}combined.fits", "UNCERT")
+    _, told = reduced(arrayred, "--master-flat", "f.fits")
+    assert "divided by the flat; 0 pixels" in str(told["HISTORY"])
+    np.testing.assert_allclose(fits.getdata(f"{STAR}combined.fits", "UNCERT"), before, rtol=1e-5)
 
 
 def test_the_plan_says_which_flat_serves_and_what_corrects_it(frames: Path, arrayred: Call) -> None:
@@ -112,6 +164,46 @@ def test_a_longer_dark_is_scaled_on_request_only(arrayred: Call, tmp_path: Path)
     medians = [np.median([fits.getdata(p).astype("f8") for p in Path("night").glob(f"{kind}*")],
                          axis=0) for kind in ("dark", "bias")]  # fmt: skip
     np.testing.assert_allclose(dark, medians[1] + (medians[0] - medians[1]) / 2, rtol=1e-6)
+
+
+DULL, HOT = (94, 30), (20, 50)
+
+
+def spoil(folder: Path) -> None:
+    """Give the detector a pixel with a third of the others' response, and one that is hot."""
+    for path in folder.iterdir():
+        with fits.open(path, mode="update") as hdus:
+            for pixel, factor, charge in ((DULL, 0.3, 0), (HOT, 1, 20_000 * ("600" in str(
+                hdus[0].header["EXPTIME"])))):  # fmt: skip
+                level = hdus[0].data[pixel] - 1000.0
+                hdus[0].data[pixel] = 1000 + factor * max(level, 0) + charge
+            for card in ("CHECKSUM", "DATASUM"):
+                del hdus[0].header[card]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [("flat", {DULL}), ("dark", {HOT}), ("dark+flat", {DULL, HOT}), ("", set())],
+)
+def test_bad_pixels_are_those_that_the_masters_betray(
+    frames: Path, arrayred: Call, tmp_path: Path, wanted: str, found: set[tuple[int, int]]
+) -> None:
+    spoil(frames)
+    (tmp_path / "mine.toml").write_text(f'[recipe]\nbad_pixels = "{wanted}"\n')
+    reduced(arrayred, "--night-file", "mine.toml")
+    bad = fits.getdata(f"{STAR}combined.fits", "DQ") & 1
+    assert {pixel for pixel in (DULL, HOT) if bad[pixel]} == found
+    assert bad.sum() < 40
+
+
+def test_a_master_that_cannot_betray_bad_pixels_is_said(frames: Path, arrayred: Call) -> None:
+    told = arrayred("reduce", "night", "-o", "out", "--no-flat", "--bad-pixels", "dark+flat")
+    assert "Simulated_star: there is no flat that could betray bad pixels" in told.err
+    assert "no dark that could" not in told.err
+    for path in [*frames.glob("dark*"), *frames.glob("bias*"), *frames.glob("flat*")]:
+        path.unlink()
+    told = arrayred("reduce", "night", "-o", "o", "--no-dark", "--bad-pixels", "dark+flat")
+    assert "there is no dark that could betray bad pixels" in told.err
 
 
 def test_electrons_are_adu_times_the_gain_but_for_the_text_tables(

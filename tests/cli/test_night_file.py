@@ -240,6 +240,27 @@ def test_files_are_left_out_by_label_name_glob_or_range(
     assert [name for name in inputs if "light" in name] == left
 
 
+@pytest.mark.parametrize("command", [("reduce", "-o", "out"), ("inspect", "--plan")])
+@pytest.mark.parametrize(
+    ("excluded", "hint"),
+    [
+        ("d-light-02", "Did you mean 'd-light-002'?"),
+        ("vega-7..9", "See `arrayred inspect`."),
+        ("*.text", "See `arrayred inspect`."),
+    ],
+)
+@pytest.mark.parametrize("by", ["option", "file"])
+def test_what_is_to_be_left_out_must_be_there(
+    stars: Path, arrayred: Call, excluded: str, hint: str, by: str, command: tuple[str, ...]
+) -> None:
+    note = noted(f'exclude = ["v-*", "{excluded}"]\n') if by == "file" else ("--exclude", excluded)
+    told = arrayred(command[0], stars, *command[1:], *note)
+    assert told.code == 2
+    assert told.err == (
+        f"arrayred: error: exclude names {excluded!r}, but no frame is called so. {hint}\n"
+    )
+
+
 def test_a_packed_frame_is_left_out_by_its_label(stars: Path, arrayred: Call) -> None:
     plain = stars / "d-light-002.fit"
     (stars / "d-light-002.fit.gz").write_bytes(gzip.compress(plain.read_bytes()))

@@ -114,9 +114,9 @@ def test_an_image_fits_within_half_a_second_or_any_exposure(folder: Path) -> Non
     [
         ("", {}, "BD"),
         ("B", {"CALSTAT": "B"}, "BD"),
-        ("", {"CALSTAT": "B"}, "D"),
         ("", {"IMAGETYP": "bias"}, "B"),
-        ("F", {"IMAGETYP": "bias"}, "BF"),
+        ("M", {"CALSTAT": "M"}, "BD"),
+        ("D", {"IMAGETYP": "light"}, "BD"),
         ("B", {"IMAGETYP": "light"}, "B"),
     ],
 )
@@ -129,19 +129,44 @@ def test_calstat_tells_what_was_taken_away(
 
 
 def test_calstat_counts_only_what_all_frames_have_lost(folder: Path) -> None:
-    frames = [frame(folder, CALSTAT="F"), frame(folder)]
-    assert calstat_after(frames, frame(folder, IMAGETYP="bias")) == "B"
+    frames = [frame(folder, CALSTAT="BF"), frame(folder, CALSTAT="B")]
+    assert calstat_after(frames, frame(folder, IMAGETYP="light")) == "B"
 
 
 @pytest.mark.parametrize(
     ("calstat", "master"),
-    [("D", {}), ("B", {}), ("BD", {"CALSTAT": "B"}), ("B", {"IMAGETYP": "bias"})],
+    [
+        ("D", {}),
+        ("B", {}),
+        ("BD", {"CALSTAT": "B"}),
+        ("B", {"IMAGETYP": "bias"}),
+        ("D", {"IMAGETYP": "bias"}),
+    ],
 )
 def test_nothing_is_subtracted_twice(calstat: str, master: dict[str, Any], folder: Path) -> None:
-    raw, done = frame(folder), frame(folder, CALSTAT=calstat)
+    raw = [frame(folder)] if "CALSTAT" not in master else []
+    done = frame(folder, CALSTAT=calstat)
     with pytest.raises(MismatchError, match="subtracted already") as caught:
-        require_fitting(frame(folder, **master), [raw, done], ANY)
+        require_fitting(frame(folder, **master), [*raw, done], ANY)
     assert caught.value.path == str(done.path)
+
+
+@pytest.mark.parametrize(
+    ("calstat", "master", "why"),
+    [
+        ("", {"CALSTAT": "B"}, "bias is still in the frame"),
+        ("F", {}, "divided by a flat"),
+        ("BF", {"CALSTAT": "B"}, "divided by a flat"),
+        ("", {"CALSTAT": "D"}, "a dark from which a dark was subtracted"),
+    ],
+)
+def test_what_is_not_in_the_frame_as_in_the_master_is_not_subtracted(
+    calstat: str, master: dict[str, Any], why: str, folder: Path
+) -> None:
+    raw = frame(folder, CALSTAT=calstat)
+    with pytest.raises(MismatchError, match=why) as caught:
+        require_fitting(frame(folder, **master), [raw], ANY)
+    assert (caught.value.path, caught.value.keyword) == (str(raw.path), "CALSTAT")
 
 
 def test_a_frame_is_not_subtracted_from_itself(folder: Path) -> None:

@@ -24,7 +24,8 @@ VARIANCE = (COUNTS + 2).astype("f4")
 
 
 def image(*names: str) -> xr.Dataset:
-    known = {"counts": COUNTS, "variance": VARIANCE, "dq": BITS}
+    known = {"counts": COUNTS, "variance": VARIANCE, "dq": BITS, "clean": COUNTS + 0.5}
+    known["n_rejected"] = BITS
     return xr.Dataset({name: (("y", "x"), known[name]) for name in ("counts", *names)})
 
 
@@ -48,6 +49,8 @@ def opened(content: bytes) -> fits.HDUList:
         (("variance",), ["PRIMARY", "UNCERT"]),
         (("dq",), ["PRIMARY", "MASK", "DQ"]),
         (("variance", "dq"), ["PRIMARY", "UNCERT", "MASK", "DQ"]),
+        (("clean",), ["PRIMARY", "CLEAN"]),
+        (("variance", "dq", "n_rejected"), ["PRIMARY", "UNCERT", "MASK", "DQ", "NREJECT"]),
     ],
 )
 def test_what_is_known_is_an_extension_that_verifies(known: Any, names: list[str]) -> None:
@@ -79,6 +82,14 @@ def test_ccddata_reads_noise_mask_and_flags(tmp_path: Any, dtype: str) -> None:
     assert np.array_equal(ccd.mask, BITS != 0)
     assert np.array_equal(ccd.flags, BITS)
     assert np.array_equal(ccd.data, COUNTS)
+
+
+def test_the_best_estimate_and_what_was_left_out_are_written_as_they_are() -> None:
+    with opened(written(image("clean", "n_rejected"), "float64")) as hdus:
+        assert np.array_equal(hdus["CLEAN"].data, COUNTS + 0.5)
+        assert hdus["CLEAN"].header["BUNIT"] == "adu"
+        assert np.array_equal(hdus["NREJECT"].data, BITS)
+        assert hdus["NREJECT"].data.dtype == np.uint8
 
 
 def test_the_mask_is_zero_or_one_and_the_bits_are_named() -> None:

@@ -20,7 +20,7 @@ from arrayred.io.checksums import examine, required
 from arrayred.io.product_header import Story
 from arrayred.io.products import calibrated_files, image_file, spectrum_files
 from arrayred.io.raw import write_frames
-from arrayred.pipeline import calibrate, make_master, reduce_target
+from arrayred.pipeline import calibrate, extract_spectrum, make_master, reduce_target
 
 STEM = "star"
 
@@ -158,8 +158,10 @@ def test_text_ecsv_and_fits_hold_the_same_numbers(made: Made) -> None:
         assert np.array_equal(text[:, 1], table[variable])
 
 
-def test_the_spectrum_is_the_sum_over_its_rows_less_its_sky(made: Made) -> None:
-    with opened(spectrum_files(made.spectrum, made.story, STEM)["star_spectrum.fits"]) as hdus:
+def test_the_procedures_spectrum_is_the_sum_over_its_rows_less_its_sky(made: Made) -> None:
+    recipe = ar.Recipe(trace="straight", extraction="sum", sky_model="band")
+    spectrum = extract_spectrum(made.combined, recipe)
+    with opened(spectrum_files(spectrum, made.story, STEM)["star_spectrum.fits"]) as hdus:
         header, table = hdus[0].header, Table.read(hdus[1])
     image = (made.lights - made.dark).mean(axis=0)
     rows = image[header["SPFIRST"] - 1 : header["SPLAST"]]

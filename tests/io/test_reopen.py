@@ -14,6 +14,7 @@ from astropy.io import fits
 
 import arrayred as ar
 from arrayred.errors import ForeignFileError, FrameError
+from arrayred.io.planes import REJECTED_ATTRS
 from arrayred.io.product_header import Story
 from arrayred.io.products import calibrated_files, image_file, spectrum_files
 from arrayred.io.raw import write_frames
@@ -50,7 +51,9 @@ def flagged(image: xr.Dataset) -> xr.Dataset:
     variance = np.abs(image.counts.values).astype("f4") + np.float32(7.3)
     dq = np.zeros(image.counts.shape, np.uint8)
     dq[3, 4], dq[5, 6] = 1, 10
+    rejected = np.where(dq == 10, np.uint8(2), np.uint8(0))
     return image.assign(
+        n_rejected=(("y", "x"), rejected, REJECTED_ATTRS),
         variance=(("y", "x"), variance, {"units": "adu2", "long_name": "variance of a pixel"}),
         dq=(("y", "x"), dq, dq_attrs("flags of a pixel")),
     )
@@ -70,7 +73,7 @@ def bare(product: xr.Dataset) -> xr.Dataset:
 def test_an_image_comes_back_to_the_bit(made: Made, tmp_path: Path) -> None:
     source = flagged(made.combined)
     image = reopened(source, made, tmp_path)
-    for name in ("counts", "variance", "dq"):
+    for name in ("counts", "clean", "variance", "dq", "n_rejected"):
         assert np.array_equal(image[name].values, source[name].values), name
         assert image[name].dtype == source[name].dtype
         assert image[name].attrs == source[name].attrs
@@ -110,7 +113,7 @@ def test_a_spectrum_comes_back_to_the_bit(made: Made, tmp_path: Path) -> None:
         {"units": "adu2", "long_name": "variance of the flux"},
     )
     source = made.spectrum.assign(
-        dq=("x", dq, dq_attrs("flags of the pixels summed")), variance=variance
+        dq=("x", dq, dq_attrs("flags of the pixels in the aperture")), variance=variance
     )
     path.write_bytes(spectrum_files(source, made.story, "star")[path.name])
     spectrum = ar.open_product(path)

@@ -7,26 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from arrayred.kernels.noise import clipped_std, frame_variance, median_factor, photon_transfer
-
-# Variances of medians of normal samples: Teichroew, Ann. Math. Stat. 27 (1956) 410, to 5 digits.
-EXACT = {1: 1.0, 3: 0.44867, 5: 0.28683, 7: 0.21045, 9: 0.16610}
-
-
-@pytest.mark.parametrize("n", EXACT)
-def test_the_factor_of_a_median_is_the_published_one(n: int) -> None:
-    assert median_factor(n) == pytest.approx(n * EXACT[n], rel=3e-5)
-
-
-@pytest.mark.parametrize("n", [2, 3, 4, 5, 6, 8, 11, 25, 50])
-def test_the_factor_of_a_median_is_that_of_random_medians(n: int) -> None:
-    frames = np.random.default_rng(n).normal(size=(n, 100_000))
-    assert np.var(np.median(frames, axis=0)) * n == pytest.approx(median_factor(n), rel=0.02)
-
-
-def test_the_factor_of_a_median_tends_to_half_pi() -> None:
-    assert median_factor(2001) == pytest.approx(math.pi / 2, rel=1e-3)
-    assert median_factor(2000) == pytest.approx(math.pi / 2, rel=1e-3)
+from arrayred.kernels.noise import clipped_std, frame_variance, photon_transfer
 
 
 @pytest.mark.parametrize("noise", [0.7, 3.0, 14.26, 400.0])

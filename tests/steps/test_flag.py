@@ -189,3 +189,15 @@ def test_hot_pixels_of_a_dark_are_found_by_ccdmask() -> None:
     assert found[10, 20]
     assert found[30, 40]
     assert found.sum() < 10
+
+
+def test_pixels_without_a_number_are_not_judged_and_mislead_nobody() -> None:
+    flat = np.random.default_rng(3).normal(1, 0.01, (60, 80))
+    flat[10, 20] = 0.5
+    plain = find_bad_pixels(cube_of(flat[np.newaxis]).isel(frame=0))
+    flat[:, 70:] = np.nan
+    found = find_bad_pixels(cube_of(flat[np.newaxis]).isel(frame=0))
+    assert found[10, 20]
+    assert not found[:, 70:].any()
+    assert np.array_equal(found[:, :50], plain[:, :50])
+    assert not find_bad_pixels(cube_of(flat[np.newaxis] * np.nan).isel(frame=0)).any()

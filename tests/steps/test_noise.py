@@ -10,10 +10,10 @@ import pytest
 import xarray as xr
 
 import arrayred as ar
-from arrayred.errors import UsageError
-from arrayred.kernels.noise import clipped_std, median_factor
+from arrayred.kernels.noise import clipped_std
+from arrayred.kernels.order import median_factor
 from arrayred.model import NO_DATA
-from arrayred.steps.noise import share_of
+from arrayred.steps.share import share_of
 from tests.steps import Array, cube_of
 
 GAIN, READ = 1.5, 12.0
@@ -212,7 +212,10 @@ def test_the_share_of_a_frame_is_that_of_its_method(method: str, share: float) -
     assert share_of(method, 5) == pytest.approx(share, rel=1e-4)
 
 
-def test_a_combination_of_unknown_noise_is_refused() -> None:
-    lights, _ = cubes(4, 2)
-    with pytest.raises(UsageError, match="minmax"):
-        ar.estimate_noise(ar.combine(lights, "minmax"), lights)
+@pytest.mark.parametrize(("low", "high"), [(1, 1), (0, 2)])
+def test_a_mean_without_extremes_scatters_as_its_variance_says(low: int, high: int) -> None:
+    lights, darks = cubes(5, 5)
+    master = ar.measure_noise(ar.combine(darks, "minmax", low=1, high=1), darks)
+    image = ar.combine(lights, "minmax", minus=master, low=low, high=high)
+    found = pulls(ar.estimate_noise(image, lights, minus=master), 2000 / GAIN)
+    assert abs(found.std() - 1) < 0.02

@@ -6,8 +6,11 @@ tell nothing), and comparing where the lowest 5 % of the pixels end, which a sta
 
 - Without letters, but below D by more than 10 s: a dark has been subtracted though no card says so,
   if the frame lies under D / 2 (at Stony Brook such frames lie at 0.06 to 0.37 D); else refused.
-- CALSTAT with D, yet within 3 s of D: the letters are wrong, refused. Subtracting or not would both
-  be a guess.
+- CALSTAT with B or D, yet from 3 s below D to 10 s above, where raw frames of a dark sky lie: the
+  letters are wrong, refused. Subtracting or not would both be a guess.
+- CALSTAT with D but not B, below D but not below a raw bias: the dark that was subtracted had lost
+  its bias, and the frame still has its own. It keeps it until a bias is subtracted. With both
+  letters there it is refused. A frame that tells of a PEDESTAL may lie anywhere.
 - A dark below D has lost its bias, so has one whose noise straddles zero where no other raw frame
   lies far from it: it gets the letter B, and serves only lights that have lost it too.
 """
@@ -100,7 +103,21 @@ def _judges_among(calibrations: Sequence[Frame]) -> list[_Judge]:
         sample = sample_of(frame) if len(found) < _PROBED_FRAMES else None
         if sample is not None and sample.noise > 0 and sample.is_far_from_zero:
             found.append(_Judge(frame, sample))
-    return [judge for judges in by_exposure.values() for judge in judges]
+    return _not_below_the_biases([judge for judges in by_exposure.values() for judge in judges])
+
+
+def _not_below_the_biases(judges: Sequence[_Judge]) -> list[_Judge]:
+    """Return the judges without darks that lie below the biases: those have lost theirs."""
+    biases = _biases_among(judges)
+    if not biases:
+        return list(judges)
+    bias = _middle(biases, biases[0].exptime).sample
+    lowest = bias.low - _FAR * bias.noise
+    return [j for j in judges if j.frame.frame_type == "bias" or j.sample.low >= lowest]
+
+
+def _biases_among(judges: Sequence[_Judge]) -> list[_Judge]:
+    return [judge for judge in judges if judge.frame.frame_type == "bias"]
 
 
 def _straddles_zero(frame: Frame) -> bool:
@@ -148,10 +165,13 @@ def _compared(frame: Frame, judges: Sequence[_Judge]) -> Frame:
         return frame
     noise = max(floor.sample.noise, sample.noise if floor.frame.is_master else 0.0)
     below = floor.sample.low - sample.low
-    if "D" in frame.calstat:
-        at_raw_level = abs(below) <= _WITHIN * noise
-        return _refused(frame, sample, floor, _LETTERS_LIE) if at_raw_level else frame
-    if "B" in frame.calstat or below <= _FAR * noise:
+    if set(frame.calstat) & set("BD"):
+        at_raw_level = -_FAR * noise <= below <= _WITHIN * noise
+        if at_raw_level:
+            return _refused(frame, sample, floor, _DARK_IS_THERE if "D" in frame.calstat else _RAW)
+        is_below_the_darks = "D" in frame.calstat and below > 0
+        return _with_its_bias(frame, sample, judges) if is_below_the_darks else frame
+    if below <= _FAR * noise:
         return frame
     if abs(sample.low) >= floor.sample.level / 2:
         return _refused(frame, sample, floor, _TOO_LOW)
@@ -160,8 +180,28 @@ def _compared(frame: Frame, judges: Sequence[_Judge]) -> Frame:
     return _with_letter(frame, letter, why)
 
 
-_LETTERS_LIE = "says that a dark was subtracted, but the pixels are those of a raw frame"
+_DARK_IS_THERE = "says that a dark was subtracted, but the pixels are those of a raw frame"
+_RAW = "says that the bias was subtracted, but the pixels are those of a raw frame"
+_BIAS_IS_THERE = "says that the bias was subtracted, but the pixels do not lie below its level"
 _TOO_LOW = "says nothing, but the pixels lie below those of any raw frame"
+
+
+def _with_its_bias(frame: Frame, sample: Sample, judges: Sequence[_Judge]) -> Frame:
+    """Return a frame that lost its dark as one that has its bias, or refused, where it is there."""
+    biases = _biases_among(judges)
+    if not biases or frame.image.header.readable("PEDESTAL"):
+        return frame
+    bias = _middle(biases, biases[0].exptime)
+    noise = max(bias.sample.noise, sample.noise if bias.frame.is_master else 0.0)
+    if sample.low < bias.sample.low - _WITHIN * noise:
+        return frame
+    if "B" in frame.calstat:
+        return _refused(frame, sample, bias, _BIAS_IS_THERE)
+    told = (
+        f"a dark has been subtracted, but not the bias: its lowest 5 % end at {sample.low:g}, "
+        f"and at {bias.sample.low:g} in {bias.told}"
+    )
+    return replace(frame, keeps_bias=True, warnings=(*frame.warnings, told))
 
 
 def _refused(frame: Frame, sample: Sample, floor: _Judge, finding: str) -> Frame:
