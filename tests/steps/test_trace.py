@@ -70,10 +70,13 @@ def test_emission_lines_alone_are_traced() -> None:
     assert np.abs(trace.center - star.center).max() < 0.3
 
 
-def test_a_neighbour_does_not_pull_the_trace() -> None:
+@pytest.mark.parametrize(("away", "run"), [(28, Run(70, 88)), (-28, Run(12, 32))])
+def test_a_neighbour_does_not_pull_the_trace(away: int, run: Run) -> None:
     star, other = draw(30.0), draw(300.0, seed=None)
-    image = image_of(star.image.counts.values + np.roll(other.image.counts.values - 20, 28, axis=0))
-    rows = dataclasses.replace(star.rows, others=(Run(70, 88),))
+    image = image_of(
+        star.image.counts.values + np.roll(other.image.counts.values - 20, away, axis=0)
+    )
+    rows = dataclasses.replace(star.rows, others=(run,))
     assert np.abs(fit_trace(image, rows).center - star.center).max() < 0.2
 
 
