@@ -110,7 +110,7 @@ def enclosed_by(spectrum: xr.Dataset, truth: xr.Dataset) -> Values:
     if "sky_first_row" in spectrum.attrs:
         band = spectrum.attrs["sky_first_row"], spectrum.attrs["sky_last_row"]
         held = held - _sum_of_rows(truth["star"], *band)
-    return held / truth["flux_recorded"].values
+    return np.asarray(held / truth["flux_recorded"].values)
 
 
 def _sum_of_rows(plane: xr.DataArray, first: int, last: int) -> Values:

@@ -65,7 +65,10 @@ def _plain(value: Any) -> Any:
 
 def _measures(facts: Mapping[str, Any]) -> Measures:
     """Return the numbers of a cell as they were before they were JSON."""
-    values = {k: Measure(**v) if isinstance(v, dict) else v for k, v in facts.items()}
+    values: dict[str, Any] = {
+        name: Measure(**value) if isinstance(value, dict) else value
+        for name, value in facts.items()
+    }
     values["why"] = tuple(values["why"])
     values["extraction"] = tuple((way, n) for way, n in values["extraction"])
     return Measures(**values)

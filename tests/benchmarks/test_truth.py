@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from arrayred.simulate import Detector, SimulatedNight, Star
+from benchmarks.publish import between_markers
+from benchmarks.truth.__main__ import MARK, main, publish
 from benchmarks.truth.aims import misses
 from benchmarks.truth.cells import (
     N_DARKS,
@@ -281,3 +283,40 @@ def test_the_section_counts_the_cells_that_hold_their_aims(results: Results) -> 
     assert "| 30 | 1 | 0.010 | 1.010 |" in text
     assert "| the sky brightens by 20 % along the slit | 1 |" in text
     assert "| 0 of 1 |" in text
+
+
+def test_publishing_fills_the_markers_of_truth_alone(results: Results, tmp_path: Path) -> None:
+    (tmp_path / "benchmarks" / "truth").mkdir(parents=True)
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- benchmarks:begin -->\n<!-- truth:begin -->old<!-- truth:end -->end")
+    written = publish(results, tmp_path)
+    text = readme.read_text()
+    assert text.startswith("<!-- benchmarks:begin -->\n<!-- truth:begin -->\n\n")
+    assert text.endswith("\n\n<!-- truth:end -->end")
+    assert section(results) in text
+    assert sorted(path.name for path in written) == ["README.md", "README.md", "results.json"]
+
+
+def test_the_repositorys_readme_has_the_markers() -> None:
+    readme = Path(__file__).parents[2] / "README.md"
+    between_markers(readme.read_text(encoding="utf-8"), "new", MARK)
+
+
+def test_a_missed_aim_is_told_by_the_exit_code(
+    results: Results, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = Results(MACHINE, results.cells[:1], {"default": [""] * 5, "plain": [""] * 5})
+    for found, code in ((results, 1), (good, 0)):
+        found.save(tmp_path / "results.json")
+        assert main(["--load", str(tmp_path / "results.json")]) == code
+        assert capsys.readouterr().out.startswith("# Truth")
+
+
+def test_a_cell_is_measured_from_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    only = "S/N 300, seeing 12, tilt 0, 3 frames"
+    main(["--quick", "--only", only, "--nights", "2", "--blank", "1", "--json", str(path)])
+    results = Results.load(path)
+    assert [cell.name for cell, _ in results.cells] == [only]
+    assert results.cells[0][1]["plain"].found == 1.0
+    assert len(results.blank["default"]) == 1
