@@ -25,13 +25,16 @@ SURPRISES = {
     "Moffat wings": "the star's profile has wings",
     "pixel response": "pixels answer by 1 % more or less, and there is no flat",
     "sky gradient": "the sky brightens by 20 % along the slit",
-    "tilted sky lines": "sky lines lean by 3 columns",
+    "tilted sky lines": "sky lines as bright as the sky lean by 3 columns",
     "bias drift": "the bias rises by 3 adu from darks to lights",
     "wrong gain": "headers state a gain 5 % too high",
     "trace drift": "the star moves by half a row from the first light to the last",
     "all of them": "all of these at once",
+    "bright tilted sky lines": "sky lines five times as bright as the sky lean by 3 columns",
 }
-_BRIGHT_SKY = Sky(level=0.2, lines=((80.0, 0.5, 1.5), (250.0, 1.0, 1.5)))
+"""A lean of 3 columns in 256 rows is what a neon lamp shows on a real chip: 3 in 300."""
+_SKY = Sky(level=0.2, lines=((80.0, 0.1, 1.5), (250.0, 0.2, 1.5)))
+_BRIGHT_LINES = ((80.0, 0.5, 1.5), (250.0, 1.0, 1.5))
 _RAYS_PER_HOUR = 80.0
 _HOT = 0.01
 
@@ -89,7 +92,9 @@ def _mixed(name: str, seed: int) -> int:
 
 
 def _night(cell: Cell, light: float, seed: int) -> SimulatedNight:
-    has = {name for name in SURPRISES if cell.surprise in (name, "all of them")}
+    has = {cell.surprise}
+    if cell.surprise == "all of them":
+        has = {*SURPRISES} - {"bright tilted sky lines"}
     star = Star(
         flux=light,
         row=ROW,
@@ -123,10 +128,12 @@ def _detector(cell: Cell, has: set[str]) -> Detector:
 
 
 def _sky(has: set[str]) -> Sky:
+    if "bright tilted sky lines" in has:
+        return replace(_SKY, lines=_BRIGHT_LINES, tilt=3.0)
     if not has & {"sky gradient", "tilted sky lines"}:
         return Sky()
     return replace(
-        _BRIGHT_SKY,
+        _SKY,
         gradient=0.2 if "sky gradient" in has else 0.0,
         tilt=3.0 if "tilted sky lines" in has else 0.0,
     )
@@ -135,7 +142,7 @@ def _sky(has: set[str]) -> Sky:
 def blank_night(seed: int) -> SimulatedNight:
     """Return a night without a star, of all that could be taken for one."""
     detector = Detector((160, 200), bias_drift=4.35, raised_rows=((120, 12.0),))
-    sky, seed = replace(_BRIGHT_SKY, gradient=0.2), _mixed("blank", seed)
+    sky, seed = replace(_SKY, lines=_BRIGHT_LINES, gradient=0.2), _mixed("blank", seed)
     return SimulatedNight(detector, Star(flux=0.0), sky=sky, cosmic_rays=_RAYS_PER_HOUR, seed=seed)
 
 

@@ -108,6 +108,9 @@ def test_a_surprise_changes_what_it_says_and_no_more() -> None:
     assert odd["pixel response"].detector.response_scatter == 0.01
     assert odd["sky gradient"].sky.gradient == 0.2
     assert odd["tilted sky lines"].sky.tilt == 3.0
+    assert odd["all of them"].sky.gradient == 0.2
+    assert max(light for _, light, _ in odd["all of them"].sky.lines) == 0.2
+    assert max(light for _, light, _ in odd["bright tilted sky lines"].sky.lines) == 1.0
     assert odd["wrong gain"].detector.told_gain == pytest.approx(1.05 * usual.detector.gain)
     assert odd["trace drift"].trace_drift * 2 == 0.5
     assert {name for name, night in odd.items() if night.detector != usual.detector} == {
@@ -169,6 +172,13 @@ def test_a_bias_and_a_wrong_width_are_seen() -> None:
     assert misses(CELL, found)[2] == f"width {_told(found.width)}, aim 0.95 to 1.05"
     odd = [why.split()[0] for why in misses(replace(CELL, surprise="wrong gain"), found)]
     assert odd == ["bias", "width", "robust"]
+
+
+def test_the_few_columns_of_a_bright_leaning_line_may_be_off() -> None:
+    found = measures_of(outcomes(width=1.5))
+    limited = replace(CELL, surprise="bright tilted sky lines")
+    assert [why.split()[0] for why in misses(limited, found)] == ["robust"]
+    assert len(misses(replace(CELL, surprise="tilted sky lines"), found)) == 2
 
 
 def _told(measure: Measure | None) -> str:
