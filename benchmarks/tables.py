@@ -231,7 +231,7 @@ def _planes(report: Report) -> list[str]:
         for one in results
     ]
     head = ["", "frames", "whole process, s", "of processors, s", "peak, MiB"]
-    return ["## What noise and flags cost", _table(head, rows)]
+    return ["## What noise and flags cost", table(head, rows)]
 
 
 def _definitions(report: Report) -> list[str]:
