@@ -179,7 +179,7 @@ def about_spectrum(facts: Mapping[str, Any]) -> list[str]:
     ...     print(line)
     Spectrum: optimal, rows 478.2 to 512.8 along a trace tilted by 1.3 rows, seeing 5.1 rows
     Sky: linear, rows 420:460 and 540:580
-    Signal to noise 87 (median of the columns), 99.2 % of the light enclosed
+    Signal to noise 87 (median of the central half), 99.2 % of the light enclosed
     """
     if "extraction" not in facts:
         return []
@@ -195,7 +195,7 @@ def about_spectrum(facts: Mapping[str, Any]) -> list[str]:
         lines.append(f"Sky: {facts.get('sky_model', 'band')}, rows {bands}")
     quality = []
     if is_known(facts.get("snr")):
-        quality.append(f"signal to noise {facts['snr']:.0f} (median of the columns)")
+        quality.append(f"signal to noise {facts['snr']:.0f} (median of the central half)")
     if is_known(facts.get("enclosed_fraction")):
         quality.append(f"{facts['enclosed_fraction']:.1%} of the light enclosed".replace("%", " %"))
     return [*lines, ", ".join(quality).capitalize()] if quality else lines

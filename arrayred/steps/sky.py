@@ -89,7 +89,8 @@ def subtract_sky(
     spectrum = spectrum.assign(_errors(spectrum, image, slice(first, last), weight))
     if band is None and side == "auto" and last < rows.first:
         spectrum = remark(
-            spectrum, "the sky was taken below the spectrum: above it is off the image or bright"
+            spectrum,
+            "the text table's sky lies below the spectrum: above it is off the image or bright",
         )
     for bright_first, bright_last in _bright_in((first, last), rows):
         spectrum = remark(

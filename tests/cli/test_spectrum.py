@@ -33,7 +33,8 @@ def test_the_spectrum_is_told_after_the_procedures_lines(night: Path, arrayred: 
     )
     assert re.fullmatch(r"Sky: linear, rows \d+:\d+ and \d+:\d+", sky)
     assert re.fullmatch(
-        r"Signal to noise \d+ \(median of the columns\), \d+\.\d % of the light enclosed", quality
+        r"Signal to noise \d+ \(median of the central half\), \d+\.\d % of the light enclosed",
+        quality,
     )
 
 
