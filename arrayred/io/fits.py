@@ -151,7 +151,7 @@ def stack_of(frames: Sequence[Frame], *, lazy: bool) -> FrameStack | PackedStack
         Frames differ in shape or unit.
     """
     require_same_unit(frames, "Stack frames of one unit only.")
-    if lazy and any(frame.image.packing != "plain" for frame in frames):
+    if lazy and not all(frame.image.at_hand for frame in frames):
         return PackedStack([frame.image for frame in frames])
     return FrameStack([plain(frame.image) for frame in frames])
 

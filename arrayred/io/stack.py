@@ -88,7 +88,9 @@ class FrameStack:
     @property
     def token(self) -> str:
         """Return a name that changes when a file does: paths, stamps, offsets and encodings."""
-        text = repr([(str(i.path), i.stamp, i.offset, i.shape, i.pixels) for i in self.sources])
+        text = repr(
+            [(str(i.path), i.stamp, i.offset, i.shape, i.pixels, i.shelf) for i in self.sources]
+        )
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
     def __dask_tokenize__(self) -> str:
