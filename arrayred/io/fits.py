@@ -162,7 +162,9 @@ def pixels_of(stack: FrameStack | PackedStack, chunks: Chunks, memory: int | Non
         return stack[:, :, :]
     import dask.array as da
 
-    rows = rows_of_bands(stack.shape, stack.dtype, memory) if chunks == "auto" else chunks
+    rows = chunks
+    if chunks == "auto":
+        rows = rows_of_bands(stack.shape, stack.dtype, memory, stack.step)
     return da.from_array(
         stack,
         chunks=(-1, min(rows, stack.shape[1]), -1),
@@ -173,9 +175,11 @@ def pixels_of(stack: FrameStack | PackedStack, chunks: Chunks, memory: int | Non
 
 
 def rows_of_bands(
-    shape: tuple[int, int, int], dtype: np.dtype[Any], memory: int | None = None
+    shape: tuple[int, int, int], dtype: np.dtype[Any], memory: int | None = None, step: int = 1
 ) -> int:
     """Return the height of a stack's bands: 64 MB, or what lets dask's threads stay in memory.
+
+    It is a multiple of the rows that are read at the cost of one, where it is larger.
 
     Raises
     ------
@@ -183,7 +187,8 @@ def rows_of_bands(
         The memory does not hold one row of all frames for every thread.
     """
     if memory is None:
-        return band_rows(shape, dtype)
+        rows = band_rows(shape, dtype)
+        return rows - rows % min(step, rows)
     threads = os.cpu_count() or 1
     rows = rows_within(shape, dtype, memory, threads=threads, widened=True, enough=BAND_BYTES)
     if rows == 0:
@@ -194,7 +199,7 @@ def rows_of_bands(
             value=memory,
             hint=f"Give {needed} or more, or let dask use fewer threads.",
         )
-    return rows
+    return rows - rows % min(step, rows)
 
 
 def labelled(stack: FrameStack | PackedStack, frames: Sequence[Frame], pixels: Any) -> xr.Dataset:

@@ -74,6 +74,11 @@ class PixelSource:
             )
 
     @property
+    def step(self) -> int:
+        """Return how many rows are read at the cost of one: 1, or those of a cache's chunk."""
+        return 1 if self.shelf is None else self.shelf.grid.chunk_rows
+
+    @property
     def n_bytes(self) -> int:
         """Return the size of the pixels on disk, inflated."""
         return self.shape[0] * self.shape[1] * abs(self.pixels.bitpix) // 8

@@ -51,6 +51,7 @@ class FrameStack:
         self.sources = tuple(sources)
         self.shape = (len(sources), *first.shape)
         self.dtype = np.result_type(*{dtype_of(source.pixels) for source in sources})
+        self.step = max(source.step for source in sources)
 
     def __repr__(self) -> str:
         """Return shape, dtype and the first file's name."""

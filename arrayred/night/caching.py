@@ -145,7 +145,7 @@ def _content_of(night: Night) -> Content:
 
 
 def _nodes(night: Night) -> dict[str, Sequence[Frame]]:
-    """Return all frames by the node of the tree that they become; what is in no group comes last."""
+    """Return all frames by the node of the tree that they become, those of no group last."""
     nodes: dict[str, Sequence[Frame]] = {
         f"{'masters' if group.is_master else 'raw'}/{name}": group.frames
         for name, group in night.groups.items()

@@ -139,7 +139,7 @@ def _write(night: Night, store: Path, threads: int) -> None:
     import zarr
 
     zarr.create_group(store, zarr_format=3)
-    records = []
+    records: list[Record] = []
     for node, frames in night.groups.items():
         records += _write_group(night, store, node, frames, threads)
     zarr.consolidate_metadata(store)

@@ -108,7 +108,7 @@ def checked(cache: Path, *, wholly: bool = False) -> tuple[Marker, dict[str, Gri
             raise refused(cache / name, f"has {found[name]} bytes instead of {size}")
         if (wholly or name.endswith(".json")) and _sum_of(cache / name) != sha256:
             raise refused(cache / name, "has not the checksum that it had when it was written")
-    grids = {}
+    grids: dict[str, Grid] = {}
     for name in marker.files:
         if Path(name).name == METADATA:
             grids |= _described(cache, name.removesuffix(METADATA).rstrip("/"), marker)
