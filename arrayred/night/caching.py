@@ -66,7 +66,7 @@ class Caching:
         folder : of the night.
         file, instrument : what else decides what their cache holds.
         """
-        if not self.is_for(frames) or not self.library.folder.is_dir():
+        if not self.is_for(frames) or self.library.is_empty():
             return list(frames)
         examined = examine(frames)
         try:

@@ -83,15 +83,30 @@ class Library:
             The library is not the user's own.
         """
         place = self.place_of(key)
-        if not os.path.lexists(place):
+        if not os.path.lexists(self.folder):
             return None
         self._require_own()
+        if not os.path.lexists(place):
+            return None
         contents = contents_of(place, wholly=True)
         if contents.key != key:
             raise FrameError("The cache is one of other frames", path=place, hint="Remove it.")
         with contextlib.suppress(OSError):
             os.utime(place)
         return contents
+
+    def is_empty(self) -> bool:
+        """Tell whether there is no cache at all, so that no frame need be known by its sum.
+
+        Raises
+        ------
+        UsageError
+            The library is not the user's own.
+        """
+        if not os.path.lexists(self.folder):
+            return True
+        self._require_own()
+        return next(self.folder.glob(f"*{_SUFFIX}"), None) is None
 
     def add(self, night: Night, threads: int = 2) -> Path:
         """Write the cache of a night, make room for it, and return its place.
