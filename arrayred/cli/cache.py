@@ -14,10 +14,10 @@ from arrayred.cli.wishes import Wishes, wish, wishes_of
 
 @click.command()
 @click.argument("night", required=False, type=click.Path(path_type=Path))
-@wish("--to", metavar="PATH", help="Write the cache here, for others too.")
+@wish("--to", metavar="PATH|URL", help="Write the cache here, for others too.")
 @wish("--info", is_flag=True, help="List the caches, or tell about NIGHT if it is one.")
 @wish("--clear", is_flag=True, help="Remove all caches.")
-@wish("--overwrite", is_flag=True, help="Replace what is at PATH.")
+@wish("--overwrite", is_flag=True, help="Replace what is there.")
 @wish("-q", "--quiet", is_flag=True, help="Print errors only.")
 @about_the_night
 @click.pass_context
@@ -30,6 +30,7 @@ def cache(ctx: click.Context, night: Path | None) -> None:
     \b
     arrayred cache raw                      for later runs on the same frames
     arrayred cache raw --to night.zarr      a store of your own
+    arrayred cache raw --to s3://bucket/night.zarr
     arrayred reduce night.zarr -o reduced
     arrayred cache --info
     arrayred cache --clear
@@ -53,11 +54,12 @@ def _build(night: Path | None, wishes: Wishes) -> None:
     require_zarr()
     started = time.perf_counter()
     there = opened(night, night_file_of(wishes), {**wishes, "no_cache": True})
-    target = Path(wishes["to"]) if "to" in wishes else library_of(wishes)
+    target = wishes["to"] if "to" in wishes else library_of(wishes)
     place = cache_night(there, target, overwrite=wishes.get("overwrite", False))
     if not wishes.get("quiet"):
         seconds = time.perf_counter() - started
-        click.echo(f"{printable(str(place))}: {_size(place)}, {seconds:.1f} s")
+        size = f"{len(there.scanned)} frames" if isinstance(place, str) else _size(place)
+        click.echo(f"{printable(str(place))}: {size}, {seconds:.1f} s")
 
 
 def _tell(cache: Path | None, wishes: Wishes) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from arrayred.bands import BAND_BYTES, band_rows, bytes_per_pixel, rows_within
 from arrayred.config import Instrument
 from arrayred.errors import InputError, NightError, UsageError
+from arrayred.io.cache.urls import fetched
 from arrayred.io.folders import list_files
 from arrayred.io.frames import Frame, read_frames, require_same_unit
 from arrayred.io.headers import is_fits_name
@@ -113,6 +114,7 @@ def places_of(paths: Paths) -> list[Path]:
     A path that exists is taken by its word, whatever brackets its name has.
     """
     several = [paths] if isinstance(paths, str | PathLike) else paths
+    several = [fetched(path) for path in several]
     return [place for path in several for place in _matching(os.fspath(path))]
 
 

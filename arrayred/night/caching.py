@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from arrayred.config import Instrument, NightFile
 from arrayred.errors import ArrayredError, FrameError, NightError, UsageError
 from arrayred.io.cache.library import Library, key_of
+from arrayred.io.cache.urls import url_of
 from arrayred.io.checksums import examine, required
 from arrayred.io.frames import Frame
 from arrayred.io.headers import is_fits_name
@@ -91,13 +92,15 @@ class Caching:
         ]
 
 
-def cache_night(night: Night, place: Path | Library, *, overwrite: bool = False) -> Path:
+def cache_night(
+    night: Night, place: str | Path | Library, *, overwrite: bool = False
+) -> str | Path:
     """Write the cache of a night, and return where it lies.
 
     Parameters
     ----------
     night : all of its frames are cached, those that take no part included.
-    place : the folder that it becomes, or the library that it is put into.
+    place : the folder or the URL that it becomes, or the library that it is put into.
     overwrite : replace a folder that is there.
 
     Raises
@@ -111,7 +114,10 @@ def cache_night(night: Night, place: Path | Library, *, overwrite: bool = False)
     StorageError
         The disk is full or refuses.
     """
+    from tempfile import TemporaryDirectory
+
     from arrayred.io.cache.build import build, require_zarr
+    from arrayred.io.cache.remote import upload
 
     require_zarr()
     if night.problems:
@@ -119,6 +125,12 @@ def cache_night(night: Night, place: Path | Library, *, overwrite: bool = False)
     content = _content_of(night)
     if isinstance(place, Library):
         return place.add(content)
+    if url := url_of(place):
+        with TemporaryDirectory(prefix="arrayred-") as folder:
+            build(content, Path(folder) / "night.zarr")
+            upload(Path(folder) / "night.zarr", url, overwrite=overwrite)
+        return url
+    place = Path(place)
     if night.folder.resolve() in (place.resolve(), *place.resolve().parents):
         raise UsageError("The cache lies inside the night", path=place, hint="Choose another.")
     build(content, place, overwrite=overwrite)

@@ -31,7 +31,8 @@ RECORDS = "records.json"
 METADATA = "zarr.json"
 SCHEMA = 1
 """To be raised whenever a cache is written or read in another way."""
-_MOST_BYTES = 256 << 20
+MOST_METADATA = 256 << 20
+"""Bytes of one file of metadata, at most."""
 _MOST_FILES = 10**6
 _MOST_DEEP = 16
 _MOST_VALUES = 2**32
@@ -70,7 +71,11 @@ def marker_of(cache: Path) -> Marker:
     FrameError
         It says nothing that makes sense, or was written by another version.
     """
-    raw = _read(cache / COMPLETE)
+    return marker_in(_read(cache / COMPLETE), cache)
+
+
+def marker_in(raw: bytes, cache: Path) -> Marker:
+    """Return what the content of a COMPLETE.json says; see `marker_of`."""
     try:
         told = json.loads(raw)
         if told["schema"] != SCHEMA:
@@ -131,6 +136,13 @@ def _files(cache: Path, below: str = "", depth: int = 0) -> Iterator[tuple[str, 
                 raise refused(cache / name, "is no regular file with a name that arrayred gives")
 
 
+def require_safe(name: str, cache: Path) -> None:
+    """Raise FrameError unless a file's name is one that arrayred gives, and leads nowhere else."""
+    parts = name.split("/")
+    if len(parts) > _MOST_DEEP + 1 or not all(map(_NAME.fullmatch, parts)):
+        raise refused(cache / COMPLETE, f"lists the name {name!r}")
+
+
 def _described(cache: Path, node: str, marker: Marker) -> dict[str, Grid]:
     """Return the grid of an array of pixels, under its name; nothing for any other node."""
     path = cache / node / METADATA
@@ -183,7 +195,7 @@ def read_records(cache: Path) -> bytes:
 
 def _read(path: Path) -> bytes:
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        if path.stat().st_size > MOST_METADATA:
             raise refused(path, "is larger than any that arrayred writes")
         return path.read_bytes()
     except OSError as error:

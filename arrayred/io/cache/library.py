@@ -118,6 +118,23 @@ class Library:
         StorageError
             The disk is full or refuses.
         """
+        self.prepare()
+        place = self.place_of(night.key)
+        if not os.path.lexists(place):
+            build(night, place, threads=threads)
+        self._trim(place)
+        return place
+
+    def prepare(self) -> None:
+        """Make the folder if it is not there, and sweep out what killed runs left.
+
+        Raises
+        ------
+        UsageError
+            The library is not the user's own.
+        StorageError
+            It cannot be made.
+        """
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -128,11 +145,6 @@ class Library:
             ) from error
         self._require_own()
         self._sweep()
-        place = self.place_of(night.key)
-        if not os.path.lexists(place):
-            build(night, place, threads=threads)
-        self._trim(place)
-        return place
 
     def drop(self, key: str) -> None:
         """Remove the cache of a key, whatever is in its place."""
