@@ -231,3 +231,11 @@ main()
     command = [sys.executable, "-c", code, "reduce", str(night), "-o", str(tmp_path / "out"), "-q"]
     told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert not {"zarr", "numcodecs", "google_crc32c"} & set(told.stdout.split())
+
+
+def test_caches_stay_below_the_size_that_is_given(stars: Path, arrayred: Call) -> None:
+    tail = ("--cache", "--cache-size", "1K", "--no-figures", "-q", "--allow-missing")
+    for out, options in (("one", ()), ("two", ("--unsigned", "as-declared"))):
+        assert arrayred("reduce", stars, "-o", out, *options, *tail).code == 0
+        assert len(list(library().iterdir())) == 1
+    assert arrayred("inspect", stars, "--cache", "--cache-size", "1K").code == 0
