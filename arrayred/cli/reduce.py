@@ -22,6 +22,7 @@ from arrayred.cli.choosing import (
     opened,
     settle_settings,
 )
+from arrayred.cli.keeping import keep
 from arrayred.cli.wishes import Card, Wishes, wish, wishes_of
 from arrayred.errors import printable
 
@@ -100,6 +101,7 @@ def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
             outcomes.append(outcome)
             if not quiet:
                 tell(outcome, verbose=wishes.get("verbose", False))
+    keep(night, wishes)
     if wishes.get("verbose"):
         click.echo(f"{len(night.frames)} frames, {time.perf_counter() - started:.3f} s")
     return outcomes
