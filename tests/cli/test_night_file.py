@@ -202,7 +202,8 @@ def test_rows_are_taken_from_another_target(stars: Path, arrayred: Call) -> None
 
 
 def test_rows_of_a_target_that_fails_are_not_made_up(stars: Path, arrayred: Call) -> None:
-    note = noted('[targets.Deneb]\nrows_from = "Vega"\n[targets.Vega]\nn_sigma = 1e6\n')
+    vega = '[targets.Vega]\nn_sigma = 1e6\ndetect = "threshold"\n'
+    note = noted(f'[targets.Deneb]\nrows_from = "Vega"\n{vega}')
     told = arrayred("reduce", stars, "-o", "out", *QUIET, *note)
     assert told.code == 4
     vega, deneb = told.err.splitlines()

@@ -186,6 +186,16 @@ def test_a_spectrum_within_the_sample_is_found_and_said() -> None:
     assert "--background-rows" in caught.value.hint
 
 
+def test_a_bright_star_that_reaches_into_the_sample_is_found_whole_and_left_out_of_it() -> None:
+    image = image_of(field((49, 900), seeing=4.0))
+    assert 45 <= detect_rows(image).first <= 50
+    rows = find_rows(image)
+    assert rows.rule == "robust"
+    assert "holds rows of a spectrum, now left out of it" in rows.remarks[0]
+    assert rows.background_std < 10 < detect_rows(image).background_std
+    assert "--background-rows" in find_rows(image, method="threshold").remarks[0]
+
+
 @pytest.mark.parametrize("shape", [(40, 240), (40, 1000), (60, 1000)])
 def test_on_a_low_image_the_sample_leaves_the_spectrum_out(shape: tuple[int, int]) -> None:
     counts = np.random.default_rng(2).normal(20, 5, shape)
