@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from arrayred.steps.calibrate import subtract_dark
     from arrayred.steps.clean import Cleaning, add_clean
     from arrayred.steps.combine import combine, combine_with_peak
+    from arrayred.steps.cosmic import flag_cosmic_rays
     from arrayred.steps.detect import detect_rows
     from arrayred.steps.extract import extract
     from arrayred.steps.flag import flag
@@ -64,6 +65,7 @@ _HOMES = {
     "fit_trace": "steps.trace",
     "from_ccddata": "io.ccd",
     "flag": "steps.flag",
+    "flag_cosmic_rays": "steps.cosmic",
     "half_height_of": "steps.trace",
     "headers": "io.fits",
     "make_plan": "night",
@@ -111,6 +113,7 @@ __all__ = [
     "fit_sky",
     "fit_trace",
     "flag",
+    "flag_cosmic_rays",
     "from_ccddata",
     "half_height_of",
     "headers",

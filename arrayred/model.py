@@ -134,11 +134,29 @@ class Run:
     ----------
     first, last : the lowest and the highest row, FITS numbers, both included.
     snr : how many standard deviations the mean of the brightest row stands out, if known.
+    state : what became of it: "left"; "taken", as a spectrum of its own; or "sharp": sharper than
+        any star, as a hot row or cosmic rays are, and so no spectrum.
+
+    Examples
+    --------
+    >>> print(Run(311, 334, 55.2))
+    rows 311 to 334 are bright too (S/N 55), and were not taken
     """
 
     first: int
     last: int
     snr: float | None = None
+    state: Literal["left", "taken", "sharp"] = "left"
+
+    def __str__(self) -> str:
+        """Return a sentence that tells the user of it."""
+        where, are, were = f"rows {self.first} to {self.last}", "are", "were"
+        if self.first == self.last:
+            where, are, were = f"row {self.first}", "is", "was"
+        known = "" if self.snr is None else f" (S/N {self.snr:.0f})"
+        end = {"left": f", and {were} not taken", "taken": " and a spectrum of their own"}
+        sharp = ", but sharper than any star: hot pixels or cosmic rays, not taken"
+        return f"{where} {are} bright too{known}{end.get(self.state, sharp)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +173,7 @@ class Rows:
     others : further runs of bright rows that were not taken.
     rule : what found them: the procedure's threshold, the robust rule, or the user.
     snr : how many standard deviations the mean of the brightest row stands out, if known.
+    remarks : what the user should know of how they were found.
     """
 
     first: int
@@ -167,6 +186,7 @@ class Rows:
     others: tuple[Run, ...] = ()
     rule: Rule = "threshold"
     snr: float | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def n_rows(self) -> int:

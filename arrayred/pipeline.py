@@ -21,13 +21,15 @@ from arrayred.errors import InputError, NightError
 from arrayred.extraction import frames_of, spectrum_of
 from arrayred.io.masks import read_mask
 from arrayred.io.reopen import open_product
-from arrayred.model import COUNTS, FRAME, VARIANCE, Chunks, turn
+from arrayred.model import COUNTS, FRAME, VARIANCE, Chunks, Rows, turn
 from arrayred.night import Flat, Group, Made, Night, Target, make_plan, open_night
 from arrayred.steps.calibrate import adapt_dark, subtract_dark
 from arrayred.steps.clean import Cleaning, add_clean
 from arrayred.steps.combine import combine, combine_with_peak
-from arrayred.steps.detect import detect_rows
+from arrayred.steps.cosmic import flag_cosmic_rays
+from arrayred.steps.detect import Threshold, detect_rows
 from arrayred.steps.extract import extract
+from arrayred.steps.find import find_all, find_rows
 from arrayred.steps.flag import drop_absurd, find_bad_pixels, flag
 from arrayred.steps.flat import combine_flats, divide_flat, flat_level, normalise_flat, with_bad
 from arrayred.steps.flat_noise import estimate_flat_noise
@@ -246,8 +248,8 @@ def reduce_target(
 
     Returns
     -------
-    products : `combined` (y, x) and `spectrum` (x); `calibrated` (frame, y, x) and `frames`
-        (frame, x) if the recipe asks.
+    products : `combined` (y, x) and `spectrum` (x); if the recipe asks, `calibrated` (frame, y, x),
+        `frames` (frame, x), and the further spectra, `spectrum_2`, `frames_2` and so on.
 
     Raises
     ------
@@ -260,9 +262,12 @@ def reduce_target(
     products = {}
     if recipe.calibrated:
         products["calibrated"] = calibrate(lights, dark, flat, judge_frames(lights, dark, combined))
-    products |= {"combined": combined, "spectrum": extract_spectrum(combined, recipe)}
-    if recipe.per_frame:
-        products["frames"] = extract_each(lights, dark, recipe, flat, products["spectrum"])
+    products["combined"] = combined
+    for i, rows in enumerate(rows_to_extract(combined, recipe)):
+        spectrum = extract_spectrum(combined, recipe, rows)
+        products[numbered("spectrum", i)] = spectrum
+        if recipe.per_frame:
+            products[numbered("frames", i)] = extract_each(lights, dark, recipe, flat, spectrum)
     return {name: in_units(product, recipe) for name, product in products.items()}
 
 
@@ -292,13 +297,14 @@ def combine_target(
     """Return the settled combination of the calibrated lights, with its variance and flags.
 
     One division by the flat serves them all; the variance follows. `counts` is the procedure's own;
-    where the recipe wants more, `clean` is the best estimate.
+    where the recipe wants more or cosmic rays are found, `clean` is the best estimate.
     """
     lights, how = drop_absurd(lights), cleaning(recipe)
     image = settle(combine_with_peak(lights, how.plain, minus=dark))
     image = flag(image, lights, bad=bad_pixels(recipe.bad_pixels, dark, flat))
     image = add_clean(image, lights, how, minus=dark)
     image = estimate_noise(image, lights, minus=dark)
+    image = flag_cosmic_rays(image, lights, minus=dark, search=recipe.cosmic_rays)
     return image if flat is None else divide_flat(image, flat)
 
 
@@ -337,24 +343,43 @@ def in_units(product: xr.Dataset, recipe: Recipe) -> xr.Dataset:
     return to_electrons(product) if recipe.units == "electron" else product
 
 
-def extract_spectrum(image: xr.Dataset, recipe: Recipe) -> xr.Dataset:
-    """Return the spectrum of a combined image: its rows found, and what `extraction` makes of them.
+def numbered(name: str, i: int) -> str:
+    """Return the name of the i-th spectrum, or what belongs to it: the first has no number.
+
+    Examples
+    --------
+    >>> numbered("spectrum", 0), numbered("spectrum", 1)
+    ('spectrum', 'spectrum_2')
+    """
+    return f"{name}_{i + 1}" if i else name
+
+
+def rows_to_extract(image: xr.Dataset, recipe: Recipe) -> tuple[Rows, ...]:
+    """Return the rows of the spectrum of a combined image, or of each, as the recipe wants."""
+    threshold = Threshold(
+        recipe.n_sigma,
+        recipe.background_rows,
+        recipe.skip_last_column,
+        recipe.max_gap,
+        recipe.whole_span,
+    )
+    image, method, near, rows = turn(image), recipe.detect, recipe.near_row, recipe.rows
+    if recipe.all_spectra:
+        return find_all(image, threshold, method=method, near_row=near, rows=rows)
+    return (find_rows(image, threshold, method=method, near_row=near, rows=rows),)
+
+
+def extract_spectrum(image: xr.Dataset, recipe: Recipe, rows: Rows | None = None) -> xr.Dataset:
+    """Return a spectrum of a combined image: its rows found, and what `extraction` makes of them.
 
     Parameters
     ----------
     image : counts (y, x), settled; `clean`, `variance`, `dq` where it has them.
     recipe : what to do.
+    rows : the rows, one of `rows_to_extract`; found if left out.
     """
     image = turn(image)
-    rows = detect_rows(
-        image,
-        n_sigma=recipe.n_sigma,
-        background_rows=recipe.background_rows,
-        skip_last_column=recipe.skip_last_column,
-        max_gap=recipe.max_gap,
-        whole_span=recipe.whole_span,
-        rows=recipe.rows,
-    )
+    rows = rows_to_extract(image, recipe)[0] if rows is None else rows
     return spectrum_of(image, rows, recipe)
 
 
@@ -390,9 +415,12 @@ def cut_arc(
     lamps : cube, counts (frame, y, x).
     master : the dark or bias (y, x) to subtract from them, or None.
     spectrum : the star's.
-    recipe : how frames are combined: by median if that is wanted, else by average.
+    recipe : how frames are combined: by median if that is wanted, else by average; lamps flicker,
+        so that no cosmic rays are looked for.
     """
-    plain = recipe.replace(combine=cleaning(recipe).plain, scale="none", weights="none")
+    plain = recipe.replace(
+        combine=cleaning(recipe).plain, scale="none", weights="none", cosmic_rays="off"
+    )
     image = turn(combine_target(lamps, master, plain))
     return extract(image, detect_rows(image, rows=rows_of(spectrum)))
 

@@ -1,5 +1,6 @@
-"""Figures of a reduced target, drawn without pyplot's global state: `quick_look`.
+"""Figures of a target, drawn without pyplot's global state: `quick_look`, `search_look`.
 
+The second is of a target in which no spectrum was found.
 The bytes of a PNG depend on the numbers alone.
 """
 
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.kernels.rows import row_means
+from arrayred.kernels.rows import robust_std, row_means
 from arrayred.model import BAD_PIXEL, COSMIC_RAY, COUNTS, DQ_MEANINGS, NO_DATA, SATURATED, X, Y
 
 if TYPE_CHECKING:
@@ -60,6 +61,44 @@ def _drawn(combined: xr.Dataset, spectrum: xr.Dataset, title: str) -> Figure:
     return figure
 
 
+def search_look(combined: xr.Dataset, title: str, *, threshold: object = None) -> Figure:
+    """Draw a combined image in which no spectrum was found, and the means of its rows.
+
+    Parameters
+    ----------
+    combined : counts (y, x) in adu or electron, settled.
+    title : the target's name.
+    threshold : what no row's mean exceeds, in the same unit; drawn where it is a number.
+    """
+    from matplotlib import style
+    from matplotlib.figure import Figure
+
+    counts = combined[COUNTS].values
+    with style.context("default"):
+        figure = Figure(figsize=(11, 5), layout="constrained", dpi=110)
+        grid = figure.add_gridspec(1, 2, width_ratios=(3, 1))
+        axes = figure.add_subplot(grid[0, 0])
+        finite = counts[np.isfinite(counts)]
+        level = float(np.median(finite)) if finite.size else 0.0
+        noise = (robust_std(finite) if finite.size else 0.0) or 1.0
+        _show(axes, combined, level - 3 * noise, level, noise, 10 * noise + level)
+        _draw_search(figure.add_subplot(grid[0, 1], sharey=axes), combined, threshold)
+        figure.suptitle(f"{title}: no spectrum found", parse_math=False)
+    return figure
+
+
+def _draw_search(axes: Axes, combined: xr.Dataset, threshold: object) -> None:
+    """Draw the mean of each row, and the threshold that none exceeds."""
+    axes.plot(row_means(combined[COUNTS].values), combined[Y].values, color=_GREY, linewidth=0.8)
+    if isinstance(threshold, float) and np.isfinite(threshold):
+        label = f"threshold {threshold:.1f}"
+        axes.axvline(threshold, color="black", linestyle=":", linewidth=1, label=label)
+        axes.legend(fontsize="small", loc="upper right")
+    units = combined[COUNTS].attrs.get("units", "adu")
+    axes.set(xlabel=f"mean of a row ({units})", title="rows")
+    axes.tick_params(labelleft=False)
+
+
 def png(figure: Figure) -> bytes:
     """Return a figure as PNG bytes, the same for the same figure."""
     from matplotlib import style
@@ -73,20 +112,28 @@ def png(figure: Figure) -> bytes:
 
 def _draw_image(axes: Axes, combined: xr.Dataset, spectrum: xr.Dataset) -> None:
     """Draw the image with a stretch that shows the sky's noise and the star at once."""
-    from matplotlib.colors import AsinhNorm
-
     counts, facts = combined[COUNTS].values, spectrum.attrs
     noise = max(facts["background_std"], 1.0)
     high = max(float(np.nanpercentile(counts, 99.9)), noise)
-    norm = AsinhNorm(2 * noise, vmin=facts["background_mean"] - 5 * noise, vmax=high)
-    x, y = combined[X].values, combined[Y].values
-    extent = (x[0] - 0.5, x[-1] + 0.5, y[0] - 0.5, y[-1] + 0.5)
-    axes.imshow(counts, origin="lower", aspect="auto", extent=extent, cmap="gray", norm=norm)
+    _show(axes, combined, facts["background_mean"] - 5 * noise, 0.0, noise, high)
     for edge in _aperture(spectrum):
         axes.plot(spectrum[X].values, edge, color=_ORANGE, linewidth=1.2)
     for first, last in _sky_bands(spectrum):
         for row in (first - 0.5, last + 0.5):
             axes.axhline(row, color=_BLUE, linewidth=1.2)
+
+
+def _show(
+    axes: Axes, combined: xr.Dataset, low: float, centre: float, noise: float, high: float
+) -> None:
+    """Draw an image, linear within twice its noise about a level."""
+    from matplotlib.colors import AsinhNorm
+
+    x, y = combined[X].values, combined[Y].values
+    extent = (x[0] - 0.5, x[-1] + 0.5, y[0] - 0.5, y[-1] + 0.5)
+    norm = AsinhNorm(2 * noise, vmin=low - centre, vmax=max(high - centre, low - centre + noise))
+    axes.imshow(combined[COUNTS].values - centre, origin="lower", aspect="auto", extent=extent,
+                cmap="gray", norm=norm)  # fmt: skip
     axes.set(xlim=extent[:2], ylim=extent[2:], xlabel="column", ylabel="row")
     axes.set_title("combined image")
 

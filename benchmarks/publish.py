@@ -53,8 +53,8 @@ def publish(report: Report, root: Path = ROOT) -> list[Path]:
     return list(written)
 
 
-def between_markers(text: str, content: str) -> str:
-    """Replace what stands between the markers.
+def between_markers(text: str, content: str, mark: str = "benchmarks") -> str:
+    """Replace what stands between the markers of a name.
 
     Raises
     ------
@@ -66,8 +66,9 @@ def between_markers(text: str, content: str) -> str:
     >>> between_markers(f"a {BEGIN}old{END} b", "new").split()
     ['a', '<!--', 'benchmarks:begin', '-->', 'new', '<!--', 'benchmarks:end', '-->', 'b']
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"The text must hold {BEGIN} and, behind it, {END}, once each.")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{content}\n\n{END}{after}"
+    begin, end = f"<!-- {mark}:begin -->", f"<!-- {mark}:end -->"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"The text must hold {begin} and, behind it, {end}, once each.")
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n\n{content}\n\n{end}{after}"

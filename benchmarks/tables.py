@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.frames import Stack
 from benchmarks.jobs import JOBS
@@ -37,8 +38,8 @@ def section(report: Report) -> str:
     return "\n\n".join(
         [
             "Whole processes from files to a file, imports included, page cache warm, median of "
-            f"up to {_rounds(report)} runs in turns. {_machine(report)}",
-            _table(head, [*rows, *_ratios(report, columns)]),
+            f"up to {_rounds(report)} runs in turns. {machine_line(report.machine)}",
+            table(head, [*rows, *_ratios(report, columns)]),
             f"{notes} `python -m benchmarks --quick` measures your machine.",
         ]
     )
@@ -51,7 +52,7 @@ def page(report: Report, plots: Sequence[tuple[str, str]]) -> str:
     ----------
     plots : file name and caption of each.
     """
-    parts = [_machine(report), *(f"![{caption}]({name})" for name, caption in plots)]
+    parts = [machine_line(report.machine), *(f"![{caption}]({name})" for name, caption in plots)]
     for job in JOBS.values():
         of_job = list(report.of("table", job.name))
         if of_job:
@@ -88,10 +89,11 @@ def _by_stack(results: list[Result], cell: Cell, last: Sequence[list[str]] = ())
     names = list(dict.fromkeys(one.contender for one in results))
     at = {(one.contender, one.stack): one for one in results}
     rows = [[name, *(cell(at.get((name, stack))) for stack in stacks)] for name in names]
-    return _table(["", *map(_size, stacks)], [*rows, *last])
+    return table(["", *map(_size, stacks)], [*rows, *last])
 
 
-def _table(head: list[str], rows: Iterable[list[str]]) -> str:
+def table(head: list[str], rows: Iterable[list[str]]) -> str:
+    """Return a table: names to the left, numbers to the right."""
     lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -186,8 +188,8 @@ def _rounds(report: Report) -> int:
     return max((len(one.seconds) for one in report.of("table")), default=0)
 
 
-def _machine(report: Report) -> str:
-    facts = report.machine
+def machine_line(facts: Mapping[str, Any]) -> str:
+    """Say what was measured on, and when."""
     return (
         f"Measured on {facts['date'][:10]}: {facts['cores']} cores of {facts['cpu']}, "
         f"{facts['memory_gib']:.0f} GiB, {facts['system']}, Python {facts['python']}."
@@ -210,7 +212,7 @@ def _night(report: Report) -> list[str]:
         for one in results
     ]
     head = ["", "whole process, s", "above the floor, s", "peak, MiB"]
-    return [f"## A whole night, {results[0].stack}", _table(head, rows)]
+    return [f"## A whole night, {results[0].stack}", table(head, rows)]
 
 
 def _planes(report: Report) -> list[str]:
@@ -229,7 +231,7 @@ def _planes(report: Report) -> list[str]:
         for one in results
     ]
     head = ["", "frames", "whole process, s", "of processors, s", "peak, MiB"]
-    return ["## What noise and flags cost", _table(head, rows)]
+    return ["## What noise and flags cost", table(head, rows)]
 
 
 def _definitions(report: Report) -> list[str]:
@@ -251,7 +253,7 @@ def _definitions(report: Report) -> list[str]:
         "## Do they compute the same?",
         "The largest difference from numpy's answer in float64, adu, and the part of the pixels "
         "that are off by more than 0.01 adu. *equal* is that answer rounded to float32.",
-        _table(["", *(JOBS[job].title for job in jobs)], rows),
+        table(["", *(JOBS[job].title for job in jobs)], rows),
         *(["\n".join(reasons)] if reasons else []),
     ]
 

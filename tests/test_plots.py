@@ -23,7 +23,7 @@ from matplotlib.patches import Rectangle
 from arrayred.config import Recipe
 from arrayred.io.raw import write_frames
 from arrayred.pipeline import extract_spectrum, reduce_night
-from arrayred.plots import png, quick_look
+from arrayred.plots import png, quick_look, search_look
 from arrayred.simulate import SimulatedNight
 
 NAME = "Simulated_star"
@@ -349,3 +349,26 @@ def test_drawing_changes_neither_image_nor_spectrum(
     before = [product.copy(deep=True) for product in products]
     png(quick_look(*products, NAME))
     assert all(a.identical(b) for a, b in zip(before, products, strict=True))
+
+
+@pytest.mark.parametrize("threshold", [1234.5, np.nan, None])
+def test_an_image_without_a_spectrum_is_drawn_with_its_rows_and_threshold(
+    products: tuple[xr.Dataset, xr.Dataset], threshold: float | None
+) -> None:
+    combined, _ = products
+    figure = search_look(combined, NAME, threshold=threshold)
+    image, rows = figure.axes
+    assert image.get_images()[0].get_array().shape == combined.counts.shape
+    means = np.asarray(rows.lines[0].get_xdata())
+    assert np.allclose(means, combined.counts.values.mean(axis=1))
+    assert texts(rows) == (["threshold 1234.5"] if threshold == 1234.5 else [])
+    assert png(figure) == png(search_look(combined, NAME, threshold=threshold))
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_an_image_with_nothing_at_all_is_drawn(
+    products: tuple[xr.Dataset, xr.Dataset], value: float
+) -> None:
+    combined, _ = products
+    empty = with_pixels(combined, np.full(combined.counts.shape, value))
+    assert png(search_look(empty, NAME)).startswith(b"\x89PNG")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ import xarray as xr
 from astropy.io import fits
 
 import arrayred as ar
+from arrayred.errors import NoSpectrumError
 from arrayred.io.table import text_table
 from arrayred.kernels.noise import clipped_std
+from arrayred.steps.find import find_rows
+from tests.expected_rows import EXPECTED_ROWS
+from tests.steps import image_of
 
 TORONTO = {
     "EnifSpec": "toronto-enif-120",
@@ -132,3 +137,42 @@ def test_the_saturated_pixels_of_the_night_are_flagged(barber: Path) -> None:
     image = ar.reduce_night(barber)["targets/201103hr8047-10-12/combined"]
     where = np.argwhere(image.dq.values & 2) + 1
     assert [tuple(pixel) for pixel in where] == [(88, 474), (104, 467), (105, 467), (106, 467)]
+
+
+@pytest.fixture(scope="module")
+def found(nights: Path) -> dict[str, xr.Dataset]:
+    """Return the spectra of all targets of two nights, reduced without a setting."""
+    return {
+        f"{night}/{name.split('.')[0]}": target["spectrum"].to_dataset()
+        for night in ("stonybrook-2017-10", "toronto-2019-10")
+        for name, target in ar.reduce_night(nights / night)["targets"].children.items()
+    }
+
+
+@pytest.mark.parametrize("target", EXPECTED_ROWS)
+def test_every_spectrum_is_found_where_it_is_to_be_seen(
+    found: dict[str, xr.Dataset], target: str
+) -> None:
+    facts, (first, last) = found[target].attrs, EXPECTED_ROWS[target]
+    assert abs(facts["first_row"] - first) <= 3
+    assert abs(facts["last_row"] - last) <= 3
+    assert facts["rule"] == ("robust" if "sci" in target else "threshold")
+
+
+def test_vega_is_one_spectrum_and_the_other_trace_a_remark(found: dict[str, xr.Dataset]) -> None:
+    remarks = found["toronto-2019-10/Vega"].attrs["remarks"]
+    (told,) = [text for text in remarks if "bright too" in text]
+    assert re.fullmatch(r"rows 311 to 334 are bright too \(S/N \d+\), and were not taken", told)
+
+
+@pytest.mark.parametrize(
+    ("night", "exposure"), [("toronto-2019-10", 300.0), ("stonybrook-2017-10", 240.0)]
+)
+def test_darks_less_a_dark_hold_no_spectrum(nights: Path, night: str, exposure: float) -> None:
+    darks = {frame.label: frame for frame in ar.open_night(nights / night).frames}
+    chosen = [f for f in darks.values() if f.frame_type == "dark" and f.exptime == exposure]
+    pixels = np.stack([fits.getdata(frame.path).astype(np.float64) for frame in chosen])
+    for i in range(len(pixels)):
+        alone = pixels[i] - np.median(np.delete(pixels, i, axis=0), axis=0)
+        with pytest.raises(NoSpectrumError):
+            find_rows(image_of(alone))

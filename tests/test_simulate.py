@@ -399,3 +399,94 @@ def test_frames_are_made_one_by_one_in_the_memory_of_one() -> None:
     few, many = peak(2), peak(50)
     assert many < 1.1 * few
     assert many < 50 * 80_000 / 3
+
+
+def test_the_sky_brightens_along_the_rows_by_its_gradient() -> None:
+    sky = Sky(level=1.0, lines=((20.0, 3.0, 2.0),), gradient=0.4)
+    night = SimulatedNight(QUIET, Star(flux=0.0), sky=sky, n_darks=20, n_lights=20, exptime=900.0)
+    rows = (mean_of(night, "light") - mean_of(night, "dark")).mean(axis=1)
+    expected = night.truth().sky.mean().item() * (1 + 0.4 * np.linspace(-0.5, 0.5, 60))
+    assert rows == pytest.approx(expected, rel=0.02)
+
+
+def test_a_sky_that_would_be_below_zero_is_dark() -> None:
+    night = SimulatedNight(QUIET, sky=Sky(level=1.0, gradient=-9.0))
+    assert (night.truth().glow.values >= 0).all()
+    assert night.truth().glow[-1].max() == 0.0
+
+
+@pytest.mark.parametrize("tilt", [-6.0, 6.0])
+def test_a_sky_line_leans_about_its_column_in_the_middle_row(tilt: float) -> None:
+    glow = SimulatedNight(QUIET, sky=Sky(0.0, ((20.0, 3.0, 2.0),), tilt=tilt)).truth().glow.values
+    centres = glow @ np.arange(1, 41) / glow.sum(axis=1)
+    assert centres == pytest.approx(20.0 + tilt * np.linspace(-0.5, 0.5, 60), abs=1e-6)
+    assert glow.sum(axis=1) == pytest.approx(np.full(60, glow[0].sum()), rel=1e-6)
+
+
+def test_headers_may_state_a_wrong_gain_and_the_pixels_keep_the_true_one() -> None:
+    right, wrong = (
+        SimulatedNight(Detector((20, 30), stated_gain=stated), n_darks=1, n_lights=1)
+        for stated in (None, 1.575)
+    )
+    for one, other in zip(right.frames(), wrong.frames(), strict=True):
+        assert np.array_equal(one.pixels, other.pixels)
+        assert (one.cards["EGAIN"], other.cards["EGAIN"]) == (1.5, 1.575)
+    assert wrong.cube("light").gain.item() == 1.575
+    assert wrong.truth().identical(right.truth())
+
+
+def test_a_hot_row_is_in_every_frame_and_a_raised_one_in_the_lights() -> None:
+    detector = Detector((60, 40), hot_fraction=0.0, hot_rows=((7, 2.0),), raised_rows=((50, 90.0),))
+    night = SimulatedNight(detector, Star(flux=0.0), sky=NO_SKY, n_darks=9, n_lights=9)
+    light, dark = mean_of(night, "light").mean(axis=1), mean_of(night, "dark").mean(axis=1)
+    expected = np.full(60, 1000 + 0.05 * 600 / 1.5)
+    expected[6] += 2.0 * 600 / 1.5
+    assert dark == pytest.approx(expected, abs=3)
+    expected[49] += 90.0
+    assert light == pytest.approx(expected, abs=3)
+    assert night.truth().dark[6].mean().item() == pytest.approx(expected[6])
+
+
+def test_what_the_detector_records_is_the_light_times_its_response() -> None:
+    detector = Detector((80, 50), response_scatter=0.05, vignetting=0.4)
+    truth = SimulatedNight(detector, Star(row=20.0), (Star(row=60.0),)).truth()
+    alone = SimulatedNight(detector, Star(row=20.0)).truth()
+    assert truth.flux_recorded.values == pytest.approx(alone.star.values.sum(axis=0), rel=1e-12)
+    assert (truth.flux_recorded < truth.flux).all()
+    plain = SimulatedNight(Detector((80, 50)), Star(row=20.0)).truth()
+    assert plain.flux_recorded.values == pytest.approx(plain.flux.values, rel=1e-12)
+
+
+def test_the_brightness_of_a_light_is_that_of_its_frame() -> None:
+    star = Star(flux=300.0, lines=())
+    night = SimulatedNight(QUIET, star, sky=NO_SKY, n_darks=0, n_lights=5, flux_scatter=0.3)
+    light = [frame.pixels.sum() - 1000.0 * 2400 for frame in night.frames()]
+    brightness = [night.brightness_of(exposure) for exposure in night.exposures()]
+    steady = SimulatedNight(QUIET, star, sky=NO_SKY, n_darks=0, n_lights=1)
+    assert steady.brightness_of(steady.exposures()[0]) == 1.0
+    assert np.std(brightness) > 0.1
+    assert light / light[0] == pytest.approx(brightness / np.array(brightness[0]), rel=0.02)
+
+
+def test_frames_of_some_types_are_those_among_all() -> None:
+    night = SimulatedNight(SMALL, n_biases=1, n_flats=1, seed=2)
+    chosen = [frame.name for frame in night.frames("light", "bias")]
+    assert chosen == ["bias-001.fit", "light-001.fit", "light-002.fit", "light-003.fit"]
+    every = pixels_of(night)
+    assert all(np.array_equal(f.pixels, every[f.name]) for f in night.frames("light", "bias"))
+
+
+@pytest.mark.parametrize("kind", ["bias", "dark", "light"])
+def test_a_cube_without_files_is_that_of_the_files(kind: Any, tmp_path: Path) -> None:
+    night = SimulatedNight(SMALL, n_biases=2)
+    write_frames(night.frames(kind), tmp_path)
+    cube, opened = night.cube(kind), ar.open_frames(tmp_path)
+    assert cube.counts.dtype == opened.counts.dtype
+    assert set(cube.coords) < set(opened.coords)
+    for name, values in cube.variables.items():
+        assert np.array_equal(values, opened[name]), name
+        assert values.attrs == opened[name].attrs
+
+
+def test_a_cube_of_no_frames_is_empty() -> None:
+    assert SimulatedNight(SMALL).cube("flat").counts.shape == (0, 20, 30)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from arrayred.batch.orders import Order, cards_of, missing_of
 from arrayred.batch.stories import story_of_flat, story_of_master
 from arrayred.config import Recipe, RowRange
-from arrayred.errors import ArrayredError
+from arrayred.errors import ArrayredError, NoSpectrumError
 from arrayred.io.card import Value
 from arrayred.io.checksums import Examined, examine, required
 from arrayred.io.product_header import Story, checked_cards
@@ -25,7 +25,7 @@ from arrayred.io.products import (
     calibrated_files,
     frames_file,
     image_file,
-    product_names,
+    is_product,
     spectrum_files,
 )
 from arrayred.io.publish import Content, publish, remove
@@ -41,8 +41,10 @@ from arrayred.pipeline import (
     in_units,
     make_flat,
     make_master,
+    numbered,
     recipe_for,
     rows_of,
+    rows_to_extract,
     settle,
 )
 from arrayred.steps.frame_planes import judge_frames
@@ -196,18 +198,21 @@ class _Desk:
                 one_by_one = partial(calibrate, dark=master, flat=flat, judged=judged)
                 for name, content in _calibrated(lights, one_by_one, story, recipe):
                     written += self._publish(f"targets/{target.name}/calibrated", {name: content})
-            spectrum = extract_spectrum(combined, recipe)
-            files |= spectrum_files(in_units(spectrum, recipe), story, target.name, spectrum)
-            if recipe.per_frame:
-                frames = extract_each(lights, master, recipe, flat, spectrum)
-                files |= frames_file(in_units(frames, recipe), story, target.name)
-            if target.lamps:
-                arc = cut_arc(self.reading.open(target.lamps), lamp_master, spectrum, recipe)
-                files |= arc_file(arc, target.name)
-            if self.order.figures:
-                files[f"{target.name}.png"] = _picture(combined, spectrum, target.name)
+            for stem, found in _spectra(combined, target):
+                spectrum = found if spectrum is None else spectrum
+                files |= spectrum_files(in_units(found, recipe), story, stem, found)
+                if recipe.per_frame:
+                    frames = extract_each(lights, master, recipe, flat, found)
+                    files |= frames_file(in_units(frames, recipe), story, stem)
+                if target.lamps:
+                    arc = cut_arc(self.reading.open(target.lamps), lamp_master, found, recipe)
+                    files |= arc_file(arc, stem)
+                if self.order.figures:
+                    files[f"{stem}.png"] = _picture(combined, found, stem)
         except ArrayredError as error:
             failure = error
+            if isinstance(error, NoSpectrumError) and self.order.figures:
+                files[f"{target.name}.png"] = _picture(combined, None, target.name, error)
         try:
             written = self._publish(f"targets/{target.name}", files) + written
             self._remove_stale(target.name, files)
@@ -218,9 +223,10 @@ class _Desk:
     def _remove_stale(self, target: str, files: Mapping[str, Content]) -> None:
         """With overwrite, remove products of an earlier run that this one does not make."""
         if self.order.overwrite:
-            for name in product_names(target):
-                if name not in files:
-                    remove(self.order.out / "targets" / target / name)
+            folder = self.order.out / "targets" / target
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if path.name not in files and is_product(path.name, target):
+                    remove(path)
 
     def _story(self, target: Target) -> Story:
         flat = target.flat
@@ -277,7 +283,22 @@ def _calibrated(
         )
 
 
-def _picture(combined: xr.Dataset, spectrum: xr.Dataset, title: str) -> bytes:
-    from arrayred.plots import png, quick_look
+def _spectra(combined: xr.Dataset, target: Target) -> Iterator[tuple[str, xr.Dataset]]:
+    """Yield each spectrum of a target with the stem of its files."""
+    for i, rows in enumerate(rows_to_extract(combined, target.recipe)):
+        yield numbered(target.name, i), extract_spectrum(combined, target.recipe, rows)
 
+
+def _picture(
+    combined: xr.Dataset,
+    spectrum: xr.Dataset | None,
+    title: str,
+    error: NoSpectrumError | None = None,
+) -> bytes:
+    """Return the picture of a target, or, without a spectrum, of what was searched."""
+    from arrayred.plots import png, quick_look, search_look
+
+    if spectrum is None:
+        threshold = None if error is None else error.value
+        return png(search_look(turn(combined), title, threshold=threshold))
     return png(quick_look(turn(combined), spectrum, title))

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from arrayred.simulate import SimulatedNight
 
 _OF_THE_DETECTOR = (
-    *("shape", "gain", "read_noise", "bias_level", "bias_drift", "dtype"),
+    *("shape", "gain", "stated_gain", "read_noise", "bias_level", "bias_drift", "dtype"),
     *("response_scatter", "vignetting", "full_well"),
 )
 _OF_THE_STAR = ("flux", "row", "tilt", "seeing", "profile", "name")
+_OF_THE_SKY = {"sky": "level", "sky_gradient": "gradient", "sky_tilt": "tilt"}
 
 
 _LARGEST = 1e9
@@ -68,6 +69,7 @@ class Shape(click.ParamType[tuple[int, int]]):
 @wish("--shape", type=Shape(), help="Of the frames. [default: 256x384]")
 @wish("--dtype", type=click.Choice(["uint8", "int16", "uint16", "int32", "uint32", "float32"]))
 @wish("--gain", type=Finite(min=0, min_open=True), help="Electrons per adu.")
+@wish("--stated-gain", type=Finite(min=0, min_open=True), help="What headers say instead.")
 @wish("--read-noise", type=Finite(min=0), help="Electrons.")
 @wish("--bias-level", type=Finite(), help="adu.")
 @wish("--bias-drift", type=Finite(), help="adu per hour.")
@@ -80,6 +82,9 @@ class Shape(click.ParamType[tuple[int, int]]):
 @wish("--tilt", type=Finite(), help="Rows by which the trace rises.")
 @wish("--seeing", type=Finite(min=0, min_open=True), help="FWHM, rows.")
 @wish("--profile", type=click.Choice(["gaussian", "moffat"]), help="Across the trace.")
+@wish("--sky", type=Finite(min=0), help="Electrons per second and pixel.")
+@wish("--sky-gradient", type=Finite(-2, 2), help="Part by which it brightens along the rows.")
+@wish("--sky-tilt", type=Finite(), help="Columns by which its lines lean.")
 @wish("--overwrite", is_flag=True, help="Replace files that have other content.")
 @click.pass_context
 def simulate(ctx: click.Context, folder: Path) -> None:
@@ -124,10 +129,11 @@ def _require_names(wishes: Wishes) -> None:
 
 def night_of(wishes: Wishes) -> SimulatedNight:
     """Return the night that the options describe."""
-    from arrayred.simulate import Detector, SimulatedNight, Star
+    from arrayred.simulate import Detector, SimulatedNight, Sky, Star
 
     detector = {name: wishes[name] for name in _OF_THE_DETECTOR if name in wishes}
     star = {name: wishes[name] for name in _OF_THE_STAR if name in wishes}
-    parts = {*_OF_THE_DETECTOR, *_OF_THE_STAR, "overwrite"}
+    sky = {field: wishes[name] for name, field in _OF_THE_SKY.items() if name in wishes}
+    parts = {*_OF_THE_DETECTOR, *_OF_THE_STAR, *_OF_THE_SKY, "overwrite"}
     others = {name: value for name, value in wishes.items() if name not in parts}
-    return SimulatedNight(Detector(**detector), Star(**star), **others)
+    return SimulatedNight(Detector(**detector), Star(**star), sky=Sky(**sky), **others)

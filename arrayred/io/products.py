@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -33,6 +34,18 @@ def product_names(target: str, *, sky: bool = True, arc: bool = True) -> list[st
     images = [f"{target}_combined.fits", f"{target}.png"]
     spectra = [f"{target}_spectrum.fits", f"{target}_spectrum.ecsv", f"{target}_frames.fits"]
     return [*images, *tables, *spectra]
+
+
+def is_product(name: str, target: str) -> bool:
+    """Tell whether a file's name is one that a target's folder may have, of any of its spectra.
+
+    Examples
+    --------
+    >>> is_product("Vega_2_spectrum.fits", "Vega"), is_product("Vega_2_notes.txt", "Vega")
+    (True, False)
+    """
+    stem = re.match(rf"{re.escape(target)}(_[0-9]+)?(?=[_.])", name)
+    return stem is not None and name in product_names(stem[0])
 
 
 def image_file(image: xr.Dataset, story: Story, name: str, dtype: str) -> dict[str, Content]:

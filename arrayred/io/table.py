@@ -40,6 +40,7 @@ FACTS = {
     "n_sigma": ("NSIGMA", "standard deviations from BKGMEAN to THRESH"),
     "first_row": ("SPFIRST", "first row of the spectrum"),
     "last_row": ("SPLAST", "last row of the spectrum"),
+    "row_snr": ("SPSNR", "noises of a row's mean by which the brightest stands out"),
     "n_bright_rows": ("SPBRIGHT", "rows of it above the threshold"),
     "background_mean": ("BKGMEAN", "[{units}] mean of the background sample"),
     "background_std": ("BKGSTD", "[{units}] standard deviation of its pixels"),

@@ -23,8 +23,11 @@ class Detector:
     bias_drift : by which it rises, adu per hour.
     read_noise : electrons.
     gain : electrons per adu.
+    stated_gain : what the headers say it is, electrons per adu; None: the truth.
     dark_current : electrons per second and pixel.
     hot_fraction : the part of the pixels whose dark current is up to a thousand times that.
+    hot_rows : (FITS row, electrons per second) of rows whose dark current is higher by so much.
+    raised_rows : (FITS row, adu) by which the electronics raise rows of the lights, and of no dark.
     response_scatter : standard deviation of the pixels' response to light, 1 being the mean.
     vignetting : the part of the light that is lost in the corners.
     full_well : electrons that a pixel holds at most.
@@ -36,12 +39,20 @@ class Detector:
     bias_drift: float = 0.0
     read_noise: float = 12.0
     gain: float = 1.5
+    stated_gain: float | None = None
     dark_current: float = 0.05
     hot_fraction: float = 0.002
+    hot_rows: tuple[tuple[int, float], ...] = ()
+    raised_rows: tuple[tuple[int, float], ...] = ()
     response_scatter: float = 0.0
     vignetting: float = 0.0
     full_well: float = 1e5
     dtype: str = "uint16"
+
+    @property
+    def told_gain(self) -> float:
+        """Return what headers say the gain is, electrons per adu."""
+        return self.gain if self.stated_gain is None else self.stated_gain
 
 
 def dark_rate(detector: Detector, seed: int) -> Image:
@@ -50,7 +61,17 @@ def dark_rate(detector: Detector, seed: int) -> Image:
     rate = np.full(detector.shape, detector.dark_current)
     hot = rng.random(detector.shape) < detector.hot_fraction
     rate[hot] *= 10.0 ** rng.uniform(0.5, 3.0, int(hot.sum()))
+    for row, more in detector.hot_rows:
+        rate[row - 1] += more
     return rate
+
+
+def raised(detector: Detector) -> Image:
+    """Return by how much the electronics raise each row of a light (y, 1), adu."""
+    levels = np.zeros((detector.shape[0], 1))
+    for row, more in detector.raised_rows:
+        levels[row - 1] += more
+    return levels
 
 
 def response_of(detector: Detector, seed: int) -> Image:
@@ -76,9 +97,17 @@ def ray(shape: tuple[int, int], rng: np.random.Generator) -> Iterator[tuple[int,
 
 
 def read_out(
-    detector: Detector, electrons: Image, level: float, rng: np.random.Generator
+    detector: Detector, electrons: Image, level: float | Image, rng: np.random.Generator
 ) -> NDArray[Any]:
-    """Return a frame in adu: photon noise, full well, read noise, bias level, rounding, range."""
+    """Return a frame in adu: photon noise, full well, read noise, bias level, rounding, range.
+
+    Parameters
+    ----------
+    detector : what reads out.
+    electrons : expected on each pixel (y, x).
+    level : of the bias, adu; a number, or of each row (y, 1).
+    rng : of this frame.
+    """
     collected = np.minimum(rng.poisson(electrons), detector.full_well)
     counts = collected + rng.normal(0.0, detector.read_noise, electrons.shape)
     counts = np.rint(counts / detector.gain + level)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.model import FRAME_TYPES, FrameType, X, Y
-from arrayred.simulate.detector import Detector, dark_rate, ray, read_out, response_of
+from arrayred.model import COUNTS, FRAME, FRAME_TYPES, FrameType, X, Y
+from arrayred.simulate.detector import Detector, dark_rate, raised, ray, read_out, response_of
 from arrayred.simulate.dialects import Card, Dialect, Exposure, cards_of, name_of
 from arrayred.simulate.scene import (
     Image,
@@ -19,7 +19,9 @@ from arrayred.simulate.scene import (
     Sky,
     Star,
     arc_rate,
+    columns_of,
     flat_rate,
+    sky_in_the_middle,
     sky_rate,
     star_rate,
 )
@@ -84,20 +86,28 @@ class SimulatedNight:
     start: datetime = datetime(2024, 3, 9, 19, 30)
     seed: int = 0
 
-    def frames(self) -> Iterator[SimulatedFrame]:
-        """Yield biases, darks, flats, arcs and lights in order of time, each when asked for."""
+    def frames(self, *frame_types: FrameType) -> Iterator[SimulatedFrame]:
+        """Yield biases, darks, flats, arcs and lights in order of time, each when asked for.
+
+        Parameters
+        ----------
+        frame_types : only these, where any are named; each is the same as among all.
+        """
         detector = self.detector
         dark, response = dark_rate(detector, self.seed), response_of(detector, self.seed)
         for exposure in self.exposures():
+            if frame_types and exposure.frame_type not in frame_types:
+                continue
             rng = self._rng(1, exposure)
             electrons = (self._light(exposure, rng) * response + dark) * exposure.exptime
             for y, x, charge in self.hits(exposure):
                 electrons[y - 1, x - 1] += charge
             level = detector.bias_level + detector.bias_drift * exposure.hours
+            rows = raised(detector) if exposure.frame_type == "light" else 0.0
             yield SimulatedFrame(
                 name_of(exposure, self.dialect, self.prefix),
-                cards_of(exposure, self.dialect, detector.gain, detector.read_noise),
-                read_out(detector, electrons, level, rng),
+                cards_of(exposure, self.dialect, detector.told_gain, detector.read_noise),
+                read_out(detector, electrons, level + rows, rng),
             )
 
     def exposures(self) -> list[Exposure]:
@@ -138,33 +148,83 @@ class SimulatedNight:
 
         Returns
         -------
-        truth : of one light frame, in adu, float64: `flux` (x), the first star's light; `sky` (x),
-            that of one row; `star` (y, x), all stars, `dark` (y, x), bias level and dark current,
-            and `response` (y, x), all without noise; `light_variance` and `dark_variance` (y, x),
+        truth : of one light frame of mean brightness, in adu of the true gain, float64: `flux` (x),
+            the first star's light, and `flux_recorded` (x), what of it the detector answers to: all
+            that can be found without a flat; `sky` (x), that of the middle row; `star` (y, x), all
+            stars, `glow` (y, x), the sky, `dark` (y, x), bias level and dark current, and
+            `response` (y, x), all without noise; `light_variance` and `dark_variance` (y, x),
             adu^2, with the rounding to whole adu.
         """
         import xarray as xr
 
         detector, to_adu = self.detector, self.exptime / self.detector.gain
+        shape, noise = detector.shape, (detector.read_noise / detector.gain) ** 2 + 1 / 12
         response, current = response_of(detector, self.seed), dark_rate(detector, self.seed)
-        stars, glow = self._stars(0.0), sky_rate(detector.shape, self.sky)
-        flux = star_rate(detector.shape, self.star).sum(axis=0)
-        noise = (detector.read_noise / detector.gain) ** 2 + 1 / 12
+        first, glow = star_rate(shape, self.star), sky_rate(shape, self.sky)
+        stars = self._stars(0.0)
         received = (stars + glow) * response + current
         planes = {
             "star": stars * response * to_adu,
+            "glow": glow * response * to_adu,
             "dark": current * to_adu + detector.bias_level,
             "response": response,
             "light_variance": received * to_adu / detector.gain + noise,
             "dark_variance": current * to_adu / detector.gain + noise,
         }
+        lines = {
+            "flux": (first.sum(axis=0), "the star's light"),
+            "flux_recorded": ((first * response).sum(axis=0), "what the detector answers to"),
+            "sky": (sky_in_the_middle(columns_of(shape), self.sky), "sky on the middle row"),
+        }
         return xr.Dataset(
             {
-                "flux": (X, flux * to_adu, {"units": "adu", "long_name": "the star's light"}),
-                "sky": (X, glow * to_adu, {"units": "adu", "long_name": "sky on one row"}),
+                **{
+                    name: (X, values * to_adu, {"units": "adu", "long_name": what})
+                    for name, (values, what) in lines.items()
+                },
                 **{name: ((Y, X), plane) for name, plane in planes.items()},
             },
-            coords={Y: np.arange(1, detector.shape[0] + 1), X: np.arange(1, detector.shape[1] + 1)},
+            coords={Y: np.arange(1, shape[0] + 1), X: np.arange(1, shape[1] + 1)},
+        )
+
+    def brightness_of(self, exposure: Exposure) -> float:
+        """Return a light's star in parts of a mean one, as `flux_scatter` has it."""
+        return self._brightness(self._rng(1, exposure))
+
+    def cube(self, frame_type: FrameType) -> xr.Dataset:
+        """Return the frames of a type as `open_frames` would, once they were written.
+
+        Parameters
+        ----------
+        frame_type : bias, dark, flat, arc or light.
+
+        Returns
+        -------
+        cube : `counts` (frame, y, x) in adu, in memory, with frame types, exposures, times, and the
+            gain that the headers state.
+
+        Examples
+        --------
+        >>> SimulatedNight(Detector(shape=(40, 60))).cube("dark").sizes["frame"]
+        5
+        """
+        import xarray as xr
+
+        made = [exposure for exposure in self.exposures() if exposure.frame_type == frame_type]
+        pixels = [frame.pixels for frame in self.frames(frame_type)]
+        shape = self.detector.shape
+        counts = np.stack(pixels) if pixels else np.empty((0, *shape), self.detector.dtype)
+        return xr.Dataset(
+            {COUNTS: ((FRAME, Y, X), counts, {"units": "adu", "long_name": "pixel values"})},
+            coords={
+                FRAME: [f"{frame_type}-{exposure.number:03}" for exposure in made],
+                Y: np.arange(1, shape[0] + 1),
+                X: np.arange(1, shape[1] + 1),
+                "frame_type": (FRAME, [frame_type for _ in made]),
+                "exptime": (FRAME, [exposure.exptime for exposure in made], {"units": "s"}),
+                "time": (FRAME, np.array([e.start for e in made], "datetime64[ns]")),
+                "gain": self.detector.told_gain,
+            },
         )
 
     def _rng(self, purpose: int, exposure: Exposure) -> np.random.Generator:
@@ -181,9 +241,13 @@ class SimulatedNight:
             return arc_rate(shape, self.lamps)
         if exposure.frame_type != "light":
             return np.zeros(shape)
-        brightness = max(1.0 + self.flux_scatter * rng.standard_normal(), 0.0)
+        brightness = self._brightness(rng)
         stars = self._stars(self.trace_drift * (exposure.number - 1))
         return brightness * stars + sky_rate(shape, self.sky)
+
+    def _brightness(self, rng: np.random.Generator) -> float:
+        """Return how bright the stars are on a light: its first random number tells."""
+        return max(1.0 + self.flux_scatter * rng.standard_normal(), 0.0)
 
     def _stars(self, drift: float) -> Image:
         """Return the light of all stars, their traces moved by some rows."""

@@ -41,10 +41,20 @@ class Star:
 
 @dataclass(frozen=True)
 class Sky:
-    """The sky: electrons per second and pixel, and lines (column, electrons, sigma) on top."""
+    """The sky: electrons per second and pixel, and lines on top.
+
+    Parameters
+    ----------
+    level : electrons per second and pixel in the middle row.
+    lines : (column in the middle row, electrons per second and pixel, sigma in columns).
+    gradient : the part by which sky and lines brighten from the first row to the last.
+    tilt : columns by which a line leans from the first row to the last.
+    """
 
     level: float = 0.05
     lines: tuple[Line, ...] = ((250.0, 0.3, 1.5),)
+    gradient: float = 0.0
+    tilt: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -93,9 +103,15 @@ def _profile(distance: Image, star: Star) -> Image:
 
 
 def sky_rate(shape: tuple[int, int], sky: Sky) -> Image:
-    """Return the sky's light on each column (x), electrons per second and pixel."""
-    x = columns_of(shape)
-    return _with_lines(np.full(x.size, sky.level), x, sky.lines)
+    """Return the sky's light on each pixel (y, x), electrons per second."""
+    across = np.linspace(-0.5, 0.5, shape[0])[:, np.newaxis] if shape[0] > 1 else np.zeros((1, 1))
+    light = sky_in_the_middle(columns_of(shape) - sky.tilt * across, sky)
+    return np.asarray(light * np.maximum(1.0 + sky.gradient * across, 0.0))
+
+
+def sky_in_the_middle(x: Image, sky: Sky) -> Image:
+    """Return the sky's light at columns x of the middle row, electrons per second and pixel."""
+    return _with_lines(np.full(x.shape, sky.level), x, sky.lines)
 
 
 def flat_rate(shape: tuple[int, int], lamps: Lamps) -> Image:

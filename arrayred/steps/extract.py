@@ -58,8 +58,7 @@ def extract(image: xr.Dataset, rows: Rows) -> xr.Dataset:
     if DQ in spectrum and (n := int(np.count_nonzero(spectrum[DQ].values & SATURATED))):
         columns = "1 column holds" if n == 1 else f"{n} columns hold"
         spectrum = remark(spectrum, f"{columns} saturated pixels")
-    for run in rows.others:
-        text = f"rows {run.first} to {run.last} are bright too, and were not taken"
+    for text in (*rows.remarks, *map(str, rows.others)):
         spectrum = remark(spectrum, text)
     return note_history(spectrum, f"rows {rows.first} to {rows.last} summed")
 
@@ -91,6 +90,7 @@ def with_errors(image: xr.Dataset, span: slice, units: str) -> dict[str, Any]:
 def _facts(rows: Rows) -> dict[str, Any]:
     others = [(run.first, run.last) for run in rows.others]
     return {
+        **({} if rows.snr is None else {"row_snr": rows.snr}),
         **({"other_rows": others} if others else {}),
         "rule": rows.rule,
         "first_row": rows.first,

@@ -76,7 +76,7 @@ def subtract_sky(
     sky = sum_of_rows(pixels) * weight
     units = spectrum["flux"].attrs["units"]
     net = spectrum["flux"].values - sky
-    divisor = rows.n_bright if per_bright_row and rows.rule != "given" else rows.n_rows
+    divisor = rows.n_bright if per_bright_row and rows.rule == "threshold" else rows.n_rows
     spectrum = spectrum.assign(
         flux=(X, net, {**spectrum["flux"].attrs, "long_name": "sum over the rows less the sky"}),
         sky=(X, sky, {"units": units, "long_name": "sum over the sky band"}),

@@ -14,7 +14,7 @@ from arrayred.simulate import Detector, SimulatedNight, Star
 from tests.cli.conftest import Call
 
 STAR = Path("targets/Simulated_star")
-QUIET = ("--no-figures", "-q")
+QUIET = ("--no-figures", "-q", "--cosmic-rays", "off")
 
 
 @pytest.fixture

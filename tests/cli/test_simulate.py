@@ -15,7 +15,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from arrayred.cli.simulate import simulate
-from arrayred.simulate import Detector, SimulatedNight, Star
+from arrayred.simulate import Detector, SimulatedNight, Sky, Star
 from tests.cli.conftest import Call, contents
 from tests.cli.test_prompts import Terminal
 from tests.conftest import Run
@@ -68,6 +68,10 @@ OPTIONS: list[tuple[str, str, str, str, Any]] = [
     ("--tilt", "-4", "star", "tilt", -4.0),
     ("--seeing", "2.5", "star", "seeing", 2.5),
     ("--profile", "moffat", "star", "profile", "moffat"),
+    ("--stated-gain", "1.6", "detector", "stated_gain", 1.6),
+    ("--sky", "0.4", "sky", "level", 0.4),
+    ("--sky-gradient", "-0.9", "sky", "gradient", -0.9),
+    ("--sky-tilt", "-500", "sky", "tilt", -500.0),
 ]
 
 
@@ -77,10 +81,12 @@ OPTIONS: list[tuple[str, str, str, str, Any]] = [
 def test_an_option_makes_the_night_that_it_describes(
     arrayred: Call, option: str, text: str, part: str, field: str, value: Any
 ) -> None:
-    parts: dict[str, dict[str, Any]] = {"night": {}, "star": {}, "detector": {"shape": (24, 30)}}
+    parts: dict[str, dict[str, Any]] = {"detector": {"shape": (24, 30)}}
+    parts |= {"star": {}, "sky": {}, "night": {}}
     usual = SimulatedNight(Detector(**parts["detector"]))
     parts[part][field] = value
-    night = SimulatedNight(Detector(**parts["detector"]), Star(**parts["star"]), **parts["night"])
+    detector, star, sky = Detector(**parts["detector"]), Star(**parts["star"]), Sky(**parts["sky"])
+    night = SimulatedNight(detector, star, sky=sky, **parts["night"])
     assert arrayred("simulate", "made", *SMALL, option, text).code == 0
     made = {name: (header, pixels) for name, header, pixels in images("made")}
     assert set(made) == {frame.name for frame in night.frames()}
@@ -225,6 +231,7 @@ def test_overwrite_makes_the_other_night(arrayred: Call, other: tuple[str, str])
 NUMBERS = [option for option, text, *_ in OPTIONS if re.fullmatch(r"-?[\d.]+", text)]
 WHOLE = ["--lights", "--darks", "--biases", "--flats", "--arcs", "--seed"]
 BELOW = {"--row", "--tilt", "--trace-drift", "--bias-level", "--bias-drift"}
+BELOW |= {"--sky-gradient", "--sky-tilt"}
 BAD: list[tuple[str, str]] = [
     *((option, "x") for option in NUMBERS),
     *((option, "nan") for option in NUMBERS),

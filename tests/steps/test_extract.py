@@ -66,7 +66,7 @@ def test_other_bright_rows_become_remarks(counts: Array) -> None:
     remarks = ar.extract(image_of(counts), rows).attrs["remarks"]
     assert [[int(word) for word in text.split() if word.isdigit()] for text in remarks] == [
         [1, 2],
-        [11, 11],
+        [11],
     ]
     assert "remarks" not in ar.extract(image_of(counts), ROWS).attrs
 

@@ -1,0 +1,254 @@
+"""Which rows are taken for a spectrum: bright ones, faint ones, and never what no star can be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from arrayred.errors import NoSpectrumError, UsageError
+from arrayred.model import Rows, Run
+from arrayred.steps.detect import Threshold, detect_rows
+from arrayred.steps.find import find_all, find_rows
+from tests.faint_fields import blank_field, star_field
+from tests.steps import Array, image_of
+
+
+def field(*stars: tuple[float, float], n_rows: int = 200, seeing: float = 5.0) -> Array:
+    """Return noise of 5 about 20, with stars (row, FITS number; brightest pixel)."""
+    counts = np.random.default_rng(1).normal(20, 5, (n_rows, 240))
+    y = np.arange(1, n_rows + 1)[:, None]
+    for row, peak in stars:
+        counts += peak * np.exp(-0.5 * ((y - row) / (seeing / 2.355)) ** 2)
+    return counts
+
+
+def states(rows: Rows) -> list[tuple[int, int, str]]:
+    return [(run.first, run.last, run.state) for run in rows.others]
+
+
+def is_found(seed: int, **options: Any) -> bool:
+    star = star_field(seed, **options)
+    try:
+        rows = find_rows(image_of(star.counts))
+    except NoSpectrumError:
+        return False
+    return rows.first - star.reach <= star.row <= rows.last + star.reach
+
+
+def is_taken_for_a_star(seed: int) -> bool:
+    try:
+        find_rows(image_of(blank_field(seed).counts))
+    except NoSpectrumError:
+        return False
+    return True
+
+
+def test_faint_stars_are_found() -> None:
+    assert sum(map(is_found, range(60))) >= 59
+
+
+def test_blank_frames_hold_no_star() -> None:
+    assert sum(map(is_taken_for_a_star, range(60))) <= 1
+
+
+@pytest.mark.slow
+def test_of_600_faint_stars_at_most_one_in_a_hundred_is_missed() -> None:
+    assert sum(is_found(seed, snr=5.0 + seed % 4) for seed in range(600)) >= 594
+
+
+@pytest.mark.slow
+def test_of_1000_blank_frames_at_most_one_in_a_hundred_holds_a_star() -> None:
+    assert sum(map(is_taken_for_a_star, range(1000))) <= 10
+
+
+def test_three_lines_alone_are_found_where_they_are_plain() -> None:
+    assert sum(is_found(seed, snr=15.0, lines=True) for seed in range(40)) >= 38
+
+
+@pytest.mark.parametrize("method", ["auto", "threshold"])
+def test_a_bright_star_has_the_rows_of_the_threshold(method: Any) -> None:
+    image = image_of(field((120, 900)))
+    assert find_rows(image, method=method) == detect_rows(image)
+    assert detect_rows(image).snr == pytest.approx(900 / (5 / np.sqrt(240)), rel=0.25)
+
+
+def test_a_faint_star_is_found_by_the_robust_rule_which_says_so() -> None:
+    rows = find_rows(image_of(field((120, 8))))
+    assert rows.rule == "robust"
+    assert rows.first <= 118 <= 122 <= rows.last
+    assert rows.remarks == (
+        "no row is above the threshold: the rows were found by the robust rule",
+    )
+    with pytest.raises(NoSpectrumError):
+        find_rows(image_of(field((120, 8))), method="threshold")
+
+
+@pytest.mark.parametrize("peak", [8.0, 900.0, 20000.0])
+def test_the_robust_rule_alone_finds_faint_and_bright(peak: float) -> None:
+    rows = find_rows(image_of(field((120, peak))), method="robust")
+    assert 112 <= rows.first <= 118 <= 122 <= rows.last <= 128
+    assert (rows.others, rows.remarks) == ((), ())
+
+
+def test_a_hot_row_far_brighter_than_the_star_is_not_taken() -> None:
+    counts = field((120, 300))
+    counts[179] += 5000
+    rows = find_rows(image_of(counts))
+    assert rows.first < 120 < rows.last < 130
+    assert states(rows) == [(180, 180, "sharp")]
+    assert "sharper than any star" in str(rows.others[0])
+
+
+def test_four_cosmic_pixels_are_no_spectrum() -> None:
+    counts = field((120, 300))
+    counts[179, [30, 31, 100, 200]] = 65535
+    assert states(find_rows(image_of(counts))) == [(180, 180, "sharp")]
+
+
+def test_with_nothing_but_a_hot_row_nothing_is_found() -> None:
+    counts = field()
+    counts[179] += 5000
+    with pytest.raises(NoSpectrumError, match="robust rule"):
+        find_rows(image_of(counts))
+
+
+def test_a_faint_star_is_found_beside_a_hot_row() -> None:
+    counts = field((120, 8))
+    counts[179] += 5000
+    rows = find_rows(image_of(counts))
+    assert rows.first < 120 < rows.last
+    assert states(rows) == [(180, 180, "sharp")]
+
+
+def test_the_whole_span_is_the_procedures_with_a_warning() -> None:
+    counts = field((120, 300))
+    counts[179] += 5000
+    image, whole = image_of(counts), Threshold(whole_span=True)
+    rows = find_rows(image, whole, method="threshold")
+    bright = np.flatnonzero(counts.mean(axis=1) > rows.threshold) + 1
+    assert (rows.first, rows.last, rows.n_bright) == (bright[0], 180, len(bright))
+    assert "2 separate runs" in rows.remarks[0]
+    assert "row 180" in rows.remarks[0]
+
+
+@pytest.mark.parametrize("method", ["auto", "robust"])
+def test_of_two_stars_the_brighter_is_taken_and_the_other_told(method: Any) -> None:
+    rows = find_rows(image_of(field((80, 400), (150, 900))), method=method)
+    assert rows.first < 150 < rows.last
+    (other,) = rows.others
+    assert other.first < 80 < other.last
+    assert other.state == "left"
+    assert "(S/N " in str(other)
+
+
+@pytest.mark.parametrize("method", ["auto", "robust", "threshold"])
+@pytest.mark.parametrize(("near", "row"), [(60, 80), (100, 80), (85, 80), (130, 150)])
+def test_near_row_chooses(method: Any, near: int, row: int) -> None:
+    image = image_of(field((80, 400), (150, 900)))
+    rows = find_rows(image, method=method, near_row=near)
+    assert rows.first < row < rows.last
+
+
+def test_all_are_found_the_chosen_first_and_each_knows_the_others() -> None:
+    counts = field((70, 400), (120, 900), (180, 600))
+    counts[149] += 5000
+    every = find_all(image_of(counts))
+    assert [round((rows.first + rows.last) / 2) for rows in every] == [120, 180, 70]
+    for rows in every:
+        assert sorted(run.state for run in rows.others) == ["sharp", "taken", "taken"]
+
+
+@pytest.mark.parametrize("near", [0, 201])
+def test_a_row_off_the_image_is_refused(near: int) -> None:
+    with pytest.raises(UsageError, match="1:200"):
+        find_rows(image_of(field((120, 900))), near_row=near)
+
+
+def test_a_wing_is_no_second_star() -> None:
+    y = np.arange(1, 201)[:, None]
+    counts = field() + 20000 / (1 + ((y - 120) / 3.0) ** 2)
+    rows = find_rows(image_of(counts), method="robust")
+    assert rows.others == ()
+    assert 95 < rows.first < 110 < 130 < rows.last < 145
+
+
+def test_a_spectrum_within_the_sample_is_found_and_said() -> None:
+    image = image_of(field((30, 900), seeing=9.0))
+    rows = find_rows(image)
+    assert rows.first < 30 < rows.last
+    assert rows.background_mean == pytest.approx(20, abs=3)
+    assert "background sample (rows 1 to 50)" in rows.remarks[0]
+    with pytest.raises(NoSpectrumError, match="holds light") as caught:
+        find_rows(image, method="threshold")
+    assert "--background-rows" in caught.value.hint
+
+
+@pytest.mark.parametrize("shape", [(40, 240), (40, 1000), (60, 1000)])
+def test_on_a_low_image_the_sample_leaves_the_spectrum_out(shape: tuple[int, int]) -> None:
+    counts = np.random.default_rng(2).normal(20, 5, shape)
+    counts[18:23] += 300
+    rows = find_rows(image_of(counts))
+    assert 18 <= rows.first <= 19 < 23 <= rows.last <= 24
+    kept = np.delete(counts[:50], range(rows.first - 1, rows.last), axis=0)
+    assert (rows.background_mean, rows.background_std) == (np.mean(kept), np.std(kept))
+
+
+@pytest.mark.parametrize(("row", "name"), [(1, "first"), (200, "last")])
+def test_a_spectrum_at_the_edge_is_said_to_be_truncated(row: int, name: str) -> None:
+    rows = find_rows(image_of(field((row, 900))))
+    assert row in (rows.first, rows.last)
+    assert any(f"truncated: it touches the {name} row" in text for text in rows.remarks)
+
+
+def test_a_gap_of_five_rows_is_bridged_and_counts() -> None:
+    counts = field()
+    counts[[100, 101, 102, 108, 109, 110]] += 900
+    rows = find_rows(image_of(counts))
+    assert (rows.first, rows.last, rows.n_rows, rows.n_bright) == (101, 111, 11, 6)
+
+
+def test_the_robust_rule_looks_at_the_best_estimate_without_bad_pixels() -> None:
+    counts, dq = field(), np.zeros((200, 240), np.uint8)
+    clean = counts + field((120, 8)) - field()
+    clean[150:156] += 50.0
+    dq[150:156] = 1
+    image = image_of(counts).assign(clean=(("y", "x"), clean), dq=(("y", "x"), dq))
+    rows = find_rows(image)
+    assert rows.first < 120 < rows.last
+    assert rows.others == ()
+
+
+def test_given_rows_are_taken_as_they_are() -> None:
+    (rows,) = find_all(image_of(field((120, 900))), rows=(10, 20))
+    assert (rows.first, rows.last, rows.rule) == (10, 20, "given")
+
+
+def test_the_error_names_the_numbers_and_three_rows() -> None:
+    counts = field()
+    with pytest.raises(NoSpectrumError) as caught:
+        find_rows(image_of(counts))
+    brightest = np.argsort(-counts.mean(axis=1))[:3] + 1
+    message = str(caught.value)
+    assert all(f"row {row} with" in message for row in brightest)
+    assert "of the 5 needed" in message
+    with pytest.raises(NoSpectrumError, match="robust rule finds no light"):
+        find_rows(image_of(counts), method="robust")
+
+
+def test_rows_are_those_of_the_file_in_a_part_of_an_image() -> None:
+    image: xr.Dataset = image_of(field((120, 8))).sel(y=slice(41, 200))
+    rows = find_rows(image, Threshold(background_rows=(41, 80)))
+    assert rows.first < 120 < rows.last
+
+
+def test_a_level_is_no_light_and_the_robust_rule_divides_by_no_noise() -> None:
+    with pytest.raises(NoSpectrumError):
+        find_rows(image_of(np.full((120, 60), 7.0)))
+
+
+def test_runs_tell_what_became_of_them() -> None:
+    assert str(Run(950, 950, 12.0)) == "row 950 is bright too (S/N 12), and was not taken"
+    assert str(Run(3, 9, None, "taken")) == "rows 3 to 9 are bright too and a spectrum of their own"
