@@ -19,6 +19,12 @@ REAL_NIGHTS = Path(
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+@pytest.fixture(autouse=True)
+def _caches_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test find or leave anything among the user's caches."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.with_name(f"{tmp_path.name}-caches")))
+
+
 @pytest.fixture(scope="session")
 def nights() -> Path:
     """Return the folder of real nights, or skip."""

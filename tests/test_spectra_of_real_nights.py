@@ -9,8 +9,8 @@ import pytest
 import xarray as xr
 
 import arrayred as ar
-from arrayred.extraction import best_of
 from arrayred.pipeline import Reading, combine_target, make_master
+from arrayred.pipeline.extraction import best_of
 from arrayred.steps.background import fit_sky
 
 WINDOW = 41

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from arrayred.cli.keeping import ABOUT_CACHES, caching_of
 from arrayred.cli.progress import counted
 from arrayred.cli.wishes import RowRange, Size, Wishes, wish
 
@@ -66,6 +67,7 @@ _NIGHT = (
     wish("--master-dark", type=_PATH, metavar="FILE", help="The one dark to use."),
     wish("--master-bias", type=_PATH, metavar="FILE", help="The one bias to use."),
     wish("--master-flat", type=_PATH, metavar="FILE", help="The one flat to use."),
+    *ABOUT_CACHES,
 )  # fmt: skip
 _RECIPE = (
     wish("--combine", type=click.Choice(["average", "median", "clip", "minmax"]),
@@ -190,4 +192,5 @@ def opened(folder: Path, file: NightFile, wishes: Wishes) -> Night:
     from arrayred.night import open_night
 
     with counted("reading headers") as advance:
-        return open_night(folder, file, depth=wishes.get("depth", 3), advance=advance)
+        depth, caching = wishes.get("depth", 3), caching_of(wishes)
+        return open_night(folder, file, depth=depth, advance=advance, caching=caching)

@@ -22,6 +22,7 @@ from arrayred.cli.choosing import (
     opened,
     settle_settings,
 )
+from arrayred.cli.keeping import keep
 from arrayred.cli.wishes import Card, Wishes, wish, wishes_of
 from arrayred.errors import printable
 
@@ -100,6 +101,7 @@ def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
             outcomes.append(outcome)
             if not quiet:
                 tell(outcome, verbose=wishes.get("verbose", False))
+    keep(night, wishes)
     if wishes.get("verbose"):
         click.echo(f"{len(night.frames)} frames, {time.perf_counter() - started:.3f} s")
     return outcomes
@@ -179,7 +181,7 @@ def about_spectrum(facts: Mapping[str, Any]) -> list[str]:
     ...     print(line)
     Spectrum: optimal, rows 478.2 to 512.8 along a trace tilted by 1.3 rows, seeing 5.1 rows
     Sky: linear, rows 420:460 and 540:580
-    Signal to noise 87 (median of the columns), 99.2 % of the light enclosed
+    Signal to noise 87 (median of the central half), 99.2 % of the light enclosed
     """
     if "extraction" not in facts:
         return []
@@ -195,7 +197,7 @@ def about_spectrum(facts: Mapping[str, Any]) -> list[str]:
         lines.append(f"Sky: {facts.get('sky_model', 'band')}, rows {bands}")
     quality = []
     if is_known(facts.get("snr")):
-        quality.append(f"signal to noise {facts['snr']:.0f} (median of the columns)")
+        quality.append(f"signal to noise {facts['snr']:.0f} (median of the central half)")
     if is_known(facts.get("enclosed_fraction")):
         quality.append(f"{facts['enclosed_fraction']:.1%} of the light enclosed".replace("%", " %"))
     return [*lines, ", ".join(quality).capitalize()] if quality else lines

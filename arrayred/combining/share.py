@@ -59,14 +59,14 @@ def share_of(
     )
     pixels_of = (shape[0], shape[1] * shape[2], 1)
     fewest = min(_FEWEST_PIXELS, pixels_of[1])
-    decoding = _bytes_to_decode(frames)
+    decoding, reading = _bytes_to_decode(frames), 2 * max(PIECE, _bytes_of_a_chunk(frames))
     for threads in range(how.threads or min(_cores(), _MOST_THREADS), 0, -1):
-        left = how.memory - fixed - threads * 2 * PIECE
+        left = how.memory - fixed - threads * reading
         pixels = rows_within(pixels_of, dtype, left, threads=threads, widened=how.is_widening)
         if pixels >= fewest and threads * decoding <= how.memory - fixed:
             return Share(pixels, threads)
     band = fewest * bytes_per_pixel(shape[0], dtype, widened=how.is_widening)
-    needed = fixed + max(2 * PIECE + band, decoding)
+    needed = fixed + max(reading + band, decoding)
     raise UsageError(
         f"{how.memory} bytes of memory are too few for {shape[0]} frames",
         value=how.memory,
@@ -83,6 +83,12 @@ def _bytes_to_decode(frames: Sequence[Frame]) -> int:
         *(_BYTES_OF_TILES + n_bytes for n_bytes in tiled),
         0,
     )
+
+
+def _bytes_of_a_chunk(frames: Sequence[Frame]) -> int:
+    """Return what is inflated at a time of a frame in a cache, at most."""
+    shelves = (frame.image.source.shelf for frame in frames)
+    return max((shelf.grid.chunk_bytes for shelf in shelves if shelf is not None), default=0)
 
 
 def _cores() -> int:

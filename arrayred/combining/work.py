@@ -137,7 +137,7 @@ def _require_no_input(out: Path, inputs: Sequence[Frame]) -> None:
     if not out.exists():
         return
     for frame in inputs:
-        if out.samefile(frame.path):
+        if frame.path.exists() and out.samefile(frame.path):
             raise UsageError(
                 "The output is one of the inputs", path=out, hint="Choose another output."
             )
@@ -199,7 +199,7 @@ def _passes(combination: Combination, threads: int) -> list[Pass]:
     passes = []
     for group in groups:
         stack = FrameStack(plain_all([frame.image for frame in group], threads))
-        plain = [frame for frame in group if frame.image.packing == "plain"]
+        plain = [f for f in group if f.image.packing == "plain" and f.image.source.shelf is None]
         known = {frame.path: datasum_of(frame.image) for frame in plain}
         summed = known if combination.how.checksums else {}
         passes.append(Pass(stack.sources, stack.dtype, summed))

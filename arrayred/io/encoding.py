@@ -97,6 +97,31 @@ def decode(raw: Pixels, target: Pixels, pixels: PixelFormat) -> None:
             np.bitwise_xor(stored, flip, out=stored)
 
 
+def is_exact(pixels: PixelFormat) -> bool:
+    """Tell whether the stored bits can be had back from the values: no arithmetic made them."""
+    return not _needs_arithmetic(pixels)
+
+
+def encode(values: Pixels, pixels: PixelFormat) -> Pixels:
+    """Return the stored bits of values, in the dtype `stored_dtype` returns: undo `decode`.
+
+    Parameters
+    ----------
+    values : of any dtype that holds those of the encoding.
+    pixels : the encoding; `is_exact` of it is True.
+
+    Examples
+    --------
+    >>> encode(np.array([0, 32768], np.uint16), PixelFormat(16, bzero=32768.0)).tolist()
+    [-32768, 0]
+    """
+    native, bits, flip = _plan(pixels)
+    stored = values.astype(native).view(bits)
+    if flip is not None:
+        np.bitwise_xor(stored, flip, out=stored)
+    return stored.astype(bits.newbyteorder(">")).view(stored_dtype(pixels))
+
+
 @cache
 def _plan(pixels: PixelFormat) -> tuple[DType | None, DType, Any]:
     """Return the type of the values, that of their bits, and the bit to be flipped or None.

@@ -14,6 +14,7 @@ import numpy as np
 from arrayred.bands import BAND_BYTES, band_rows, bytes_per_pixel, rows_within
 from arrayred.config import Instrument
 from arrayred.errors import InputError, NightError, UsageError
+from arrayred.io.cache.urls import fetched
 from arrayred.io.folders import list_files
 from arrayred.io.frames import Frame, read_frames, require_same_unit
 from arrayred.io.headers import is_fits_name
@@ -113,6 +114,7 @@ def places_of(paths: Paths) -> list[Path]:
     A path that exists is taken by its word, whatever brackets its name has.
     """
     several = [paths] if isinstance(paths, str | PathLike) else paths
+    several = [fetched(path) for path in several]
     return [place for path in several for place in _matching(os.fspath(path))]
 
 
@@ -151,7 +153,7 @@ def stack_of(frames: Sequence[Frame], *, lazy: bool) -> FrameStack | PackedStack
         Frames differ in shape or unit.
     """
     require_same_unit(frames, "Stack frames of one unit only.")
-    if lazy and any(frame.image.packing != "plain" for frame in frames):
+    if lazy and not all(frame.image.at_hand for frame in frames):
         return PackedStack([frame.image for frame in frames])
     return FrameStack([plain(frame.image) for frame in frames])
 
@@ -162,7 +164,9 @@ def pixels_of(stack: FrameStack | PackedStack, chunks: Chunks, memory: int | Non
         return stack[:, :, :]
     import dask.array as da
 
-    rows = rows_of_bands(stack.shape, stack.dtype, memory) if chunks == "auto" else chunks
+    rows = chunks
+    if chunks == "auto":
+        rows = rows_of_bands(stack.shape, stack.dtype, memory, stack.step)
     return da.from_array(
         stack,
         chunks=(-1, min(rows, stack.shape[1]), -1),
@@ -173,9 +177,11 @@ def pixels_of(stack: FrameStack | PackedStack, chunks: Chunks, memory: int | Non
 
 
 def rows_of_bands(
-    shape: tuple[int, int, int], dtype: np.dtype[Any], memory: int | None = None
+    shape: tuple[int, int, int], dtype: np.dtype[Any], memory: int | None = None, step: int = 1
 ) -> int:
     """Return the height of a stack's bands: 64 MB, or what lets dask's threads stay in memory.
+
+    It is a multiple of the rows that are read at the cost of one, where it is larger.
 
     Raises
     ------
@@ -183,7 +189,8 @@ def rows_of_bands(
         The memory does not hold one row of all frames for every thread.
     """
     if memory is None:
-        return band_rows(shape, dtype)
+        rows = band_rows(shape, dtype)
+        return rows - rows % min(step, rows)
     threads = os.cpu_count() or 1
     rows = rows_within(shape, dtype, memory, threads=threads, widened=True, enough=BAND_BYTES)
     if rows == 0:
@@ -194,7 +201,7 @@ def rows_of_bands(
             value=memory,
             hint=f"Give {needed} or more, or let dask use fewer threads.",
         )
-    return rows
+    return rows - rows % min(step, rows)
 
 
 def labelled(stack: FrameStack | PackedStack, frames: Sequence[Frame], pixels: Any) -> xr.Dataset:

@@ -17,9 +17,11 @@ _MOST_LOOKED_INTO = 100
 def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
     """Return the FITS files of a folder and its subfolders, sorted; links to folders not followed.
 
+    Of a cache, or a folder in one, those that it was made from, under it.
+
     Parameters
     ----------
-    folder : where they lie.
+    folder : where they lie; a night's cache may be one.
     pattern : what their names must match.
     depth : how many folders deep, the folder itself being the first.
 
@@ -29,7 +31,7 @@ def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
         The folder does not exist, is no folder, or cannot be read.
     """
     try:
-        found = sorted(_walk(folder, depth))
+        found = _cached(folder, depth) or sorted(_walk(folder, depth))
     except OSError as error:
         raise InputError(
             f"The folder cannot be read ({error.strerror})",
@@ -37,6 +39,16 @@ def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
             hint="Name the folder of the raw frames.",
         ) from error
     return [path for path in found if is_fits_name(path.name) and path.match(pattern)]
+
+
+def _cached(folder: Path, depth: int) -> list[Path]:
+    """Return the files of a cache, or of a folder in one; none where there is no cache."""
+    if folder.is_dir() and not (folder / "COMPLETE.json").exists():
+        return []
+    from arrayred.io.cache.contents import cache_around, files_in
+
+    cache = cache_around(folder)
+    return [] if cache is None else files_in(cache, folder, depth)
 
 
 def _walk(folder: Path, depth: int) -> Iterator[Path]:

@@ -80,6 +80,8 @@ def scan(path: Path) -> ImageHDU:
             f"The compressed file is damaged ({error})", path=path, hint="Copy it again."
         ) from error
     except OSError as error:
+        if error.errno == errno.ENOENT and (cached := _cached(path)) is not None:
+            return cached
         if error.errno in (errno.ENOENT, errno.ELOOP):
             raise ForeignFileError("There is no such file", path=path) from error
         raise FrameError(
@@ -95,6 +97,13 @@ def scan(path: Path) -> ImageHDU:
             hint="It was cut short: copy it again or move it away.",
         )
     return image
+
+
+def _cached(path: Path) -> ImageHDU | None:
+    """Return the frame of a cache that goes by a path that no file has, or None."""
+    from arrayred.io.cache.contents import image_at
+
+    return image_at(path)
 
 
 def open_regular(path: Path) -> IO[bytes]:

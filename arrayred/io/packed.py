@@ -34,6 +34,7 @@ class PackedStack:
         self.images = tuple(images)
         packed = FrameStack([image.source for image in images])
         self.shape, self.dtype, self.token = packed.shape, packed.dtype, packed.token
+        self.step = packed.step
 
     def __repr__(self) -> str:
         """Return shape, dtype and the first file's name."""

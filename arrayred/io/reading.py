@@ -37,6 +37,7 @@ PIECE = 256 << 10
 """Bytes of one frame that are read at a time."""
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _SPARE_HANDLES = 64
+_NO_HANDLE = -1
 
 
 def read_frames(sources: Sequence[PixelSource], first: int, band: Pixels) -> None:
@@ -182,6 +183,9 @@ class _File(NamedTuple):
 
     def fill(self, first: int, target: Pixels, scratch: Pixels) -> None:
         """Fill target with pixels from number first on, in reading order."""
+        if self.source.shelf is not None:
+            self.source.shelf.fill(target, first, self.source.pixels)
+            return
         stored = stored_dtype(self.source.pixels)
         step = len(scratch) // stored.itemsize
         whole = (
@@ -225,6 +229,9 @@ def _sum_of(source: PixelSource, told: Told) -> FileSum | None:
 @contextmanager
 def _opened(source: PixelSource) -> Iterator[int]:
     """Open a frame's file; it must be, before and after, what it was at the scan."""
+    if source.shelf is not None:  # reads from its cache by itself
+        yield _NO_HANDLE
+        return
     try:
         handle = os.open(source.path, _OPEN_FLAGS)
         try:
@@ -239,7 +246,7 @@ def _opened(source: PixelSource) -> Iterator[int]:
 
 def _announce(handle: int) -> None:
     """Tell the system, where it listens, that a file will be read from start to end."""
-    if hasattr(os, "posix_fadvise"):
+    if handle != _NO_HANDLE and hasattr(os, "posix_fadvise"):
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
 

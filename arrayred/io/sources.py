@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from arrayred.errors import FrameError
 from arrayred.io.cards import Header
+
+if TYPE_CHECKING:
+    from arrayred.io.cache.shelf import Shelf
 
 Packing = Literal["plain", "gzip", "tiles"]
 
@@ -53,6 +56,7 @@ class PixelSource:
     shape : (n_rows, n_columns).
     pixels : their encoding.
     stamp : the file's size, time and inode at the scan.
+    shelf : where they lie in a cache; None: they are read from the file.
     """
 
     path: Path
@@ -60,6 +64,7 @@ class PixelSource:
     shape: tuple[int, int]
     pixels: PixelFormat
     stamp: Stamp
+    shelf: Shelf | None = None
 
     def require_unchanged(self, status: os.stat_result) -> None:
         """Raise FrameError if the file's status is no longer that of the scan."""
@@ -67,6 +72,11 @@ class PixelSource:
             raise FrameError(
                 "The file has changed since its header was read", path=self.path, hint="Run again."
             )
+
+    @property
+    def step(self) -> int:
+        """Return how many rows are read at the cost of one: 1, or those of a cache's chunk."""
+        return 1 if self.shelf is None else self.shelf.grid.chunk_rows
 
     @property
     def n_bytes(self) -> int:
@@ -90,6 +100,11 @@ class ImageHDU:
     header: Header
     hdu: int
     packing: Packing
+
+    @property
+    def at_hand(self) -> bool:
+        """Tell whether pixels can be read where they are: in a plain file, or in a cache."""
+        return self.packing == "plain" or self.source.shelf is not None
 
 
 def unreadable(path: Path, error: OSError) -> FrameError:

@@ -61,7 +61,7 @@ class _Key:
 
 
 def plain(image: ImageHDU) -> PixelSource:
-    """Return where the uncompressed pixels of an image lie: in its own file, else in the spool.
+    """Return where the plain pixels of an image lie: in its own file, a cache, else the spool.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def plain(image: ImageHDU) -> PixelSource:
         The compressed data are damaged, or of a kind that is refused.
     """
     source = image.source
-    if image.packing == "plain":
+    if image.at_hand:
         return source
     _require_unchanged(source)
     key = _Key(image, source.path, source.stamp, os.getpid())
@@ -93,7 +93,7 @@ def plain_all(images: Sequence[ImageHDU], threads: int = 1) -> list[PixelSource]
     FrameError
         The compressed data of one are damaged, or of a kind that is refused.
     """
-    packed = [image for image in images if image.packing != "plain"]
+    packed = [image for image in images if not image.at_hand]
     left = iter(packed)
     taking = Lock()
 

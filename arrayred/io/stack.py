@@ -51,6 +51,7 @@ class FrameStack:
         self.sources = tuple(sources)
         self.shape = (len(sources), *first.shape)
         self.dtype = np.result_type(*{dtype_of(source.pixels) for source in sources})
+        self.step = max(source.step for source in sources)
 
     def __repr__(self) -> str:
         """Return shape, dtype and the first file's name."""
@@ -88,7 +89,9 @@ class FrameStack:
     @property
     def token(self) -> str:
         """Return a name that changes when a file does: paths, stamps, offsets and encodings."""
-        text = repr([(str(i.path), i.stamp, i.offset, i.shape, i.pixels) for i in self.sources])
+        text = repr(
+            [(str(i.path), i.stamp, i.offset, i.shape, i.pixels, i.shelf) for i in self.sources]
+        )
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
     def __dask_tokenize__(self) -> str:

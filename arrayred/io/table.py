@@ -59,7 +59,7 @@ FACTS = {
     "enclosed_fraction": ("ENCLOSED", "part of the light within the aperture"),
     "masked_fraction": ("MASKFRAC", "part of the aperture's pixels left out"),
     "profile_snr": ("PROFSNR", "signal to noise ratio of the profile"),
-    "snr": ("SNR", "median signal to noise ratio of a column"),
+    "snr": ("SNR", "median signal to noise, central half"),
     "sky_model": ("SKYMODEL", "what was fitted to the sky of a column"),
     "sky_rows_used": ("SKYROWS", "rows of sky that counted"),
     "sky_lean": ("SKYLEAN", "[pix] columns per row by which its lines lean"),

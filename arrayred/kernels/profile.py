@@ -24,7 +24,7 @@ from arrayred.kernels.shape import Bell, Stack, fit_bell
 Values = NDArray[np.float64]
 
 _BINS = 32
-_PER_WIDTH = 12.0
+_PER_ROW = 8
 _FINEST, _COARSEST = 0.5, 2.0
 _SIZES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Of what the splines add, in units of the bell."""
@@ -161,7 +161,7 @@ def fit_profile(light: Light, knots: Knots, fwhm: float, *, quick: bool = False)
     >>> bool(np.abs(fit_profile(light, knots, 3.5).on_pixels(knots) - truth).max() < 1e-3)
     True
     """
-    stack = stacked(light, knots.away, fwhm)
+    stack = stacked(light, knots.away)
     bell = fit_bell(stack, fwhm, wings=not quick)
     light = light._replace(flux=light.flux * _height(stack, bell))
     normal, right, places = _equations(light, knots, bell)
@@ -172,10 +172,14 @@ def fit_profile(light: Light, knots: Knots, fwhm: float, *, quick: bool = False)
     return Profile(bell, _most_likely(normal, right, places, size))
 
 
-def stacked(light: Light, away: Values, fwhm: float) -> Stack:
-    """Return the light of all columns in fine bins of the distance (row, x) from the trace."""
-    lowest, per_row = float(np.floor(away.min())), min(max(round(_PER_WIDTH / fwhm), 1), 4)
-    number = ((away - lowest) * per_row).astype(np.intp).ravel()
+def stacked(light: Light, away: Values) -> Stack:
+    """Return the light of all columns in fine bins of the distance (row, x) from the trace.
+
+    Bins broaden the bell by a twelfth of their width's square: of half a row they cost 0.1 % of the
+    flux at a seeing of 5 rows, of an eighth nothing that can be measured.
+    """
+    lowest = float(np.floor(away.min()))
+    number = ((away - lowest) * _PER_ROW).astype(np.intp).ravel()
     weight = light.weight * light.flux**2
     total = _sums(weight, number)
     sums = _sums(light.weight * light.flux * light.counts, number)

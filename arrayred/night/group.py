@@ -122,11 +122,12 @@ class Group:
         n_rows, n_columns = self.frames[0].shape
         shape = (len(self.frames), n_rows, n_columns)
         dtype = np.result_type(*{dtype_of(frame.image.source.pixels) for frame in self.frames})
+        step = max(frame.image.source.step for frame in self.frames)
         at_once = self.n_bytes <= _EAGER_BYTES
         if memory is not None:
             enough = self.n_bytes
             at_once = rows_within(shape, dtype, memory, widened=True, enough=enough) >= n_rows
-        return n_rows if at_once else rows_of_bands(shape, dtype, memory)
+        return n_rows if at_once else rows_of_bands(shape, dtype, memory, step)
 
     def cube(self, chunks: Chunks = "auto", memory: int | None = None) -> xr.Dataset:
         """Open the frames as a cube; "auto" reads at once what is small and chunks the rest."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from arrayred.config import Instrument, NightFile
 from arrayred.config.toml import errors_name
 from arrayred.errors import ArrayredError, ForeignFileError, InputError, UsageError
+from arrayred.io.cache.urls import fetched
 from arrayred.io.folders import list_files, unreached
 from arrayred.io.frames import Frame, read_frames, without_suffix
 from arrayred.io.probes.duplicates import duplicates_of
@@ -25,6 +26,7 @@ _CALIBRATIONS = ("bias", "dark", "flat")
 if TYPE_CHECKING:
     import xarray as xr
 
+    from arrayred.night.caching import Caching
     from arrayred.night.group import Group
     from arrayred.night.plan import Plan
 
@@ -45,6 +47,7 @@ class Night:
     foreign : files that are no frames, and folders not reached, each with the reason.
     problems : files that should be frames but cannot be read.
     duplicates : labels of frames that repeat another, with that one's label.
+    scanned : all frames that were read, those left out included.
     """
 
     folder: Path
@@ -55,6 +58,7 @@ class Night:
     foreign: tuple[tuple[str, str], ...] = ()
     problems: tuple[ArrayredError, ...] = ()
     duplicates: Mapping[str, str] = field(default_factory=dict)
+    scanned: tuple[Frame, ...] = ()
 
     def __repr__(self) -> str:
         """Return the night at a glance."""
@@ -110,17 +114,19 @@ def open_night(
     unsigned: Unsigned | None = None,
     depth: int = 3,
     advance: Callable[[int], None] | None = None,
+    caching: Caching | None = None,
 ) -> Night:
     """Read the headers of a night, and as many pixels as tell what headers do not.
 
     Parameters
     ----------
-    folder : where the frames lie.
+    folder : where the frames lie; a cache of a night does as well, or the URL of one.
     file : what is known of the night beside its headers; by default nothing.
     unsigned : over what the file says of it: "auto" recognises unsigned counts that were written
         as signed; "wrapped" takes all raw counts with BZERO 0 for such, "as-declared" none.
     depth : how many folders deep they may lie, the folder itself being the first.
     advance : is called after each file with the number of files left.
+    caching : whether pixels may be read from a cache of these frames; by default they are not.
 
     Raises
     ------
@@ -140,7 +146,7 @@ def open_night(
     >>> list(night), night.plan.targets[0].dark
     (['dark/600s', 'light/Simulated_star'], Group(600s: 5 frames, dark, 600s, 60 x 40))
     """
-    where, file = Path(folder), file or NightFile()
+    where, file = fetched(folder, caching.library if caching else None), file or NightFile()
     file = replace(file, unsigned=unsigned or file.unsigned)
     meaning = Instrument.load(file.instrument)
     own = list_files(where, depth=depth)
@@ -157,6 +163,8 @@ def open_night(
         )
         raise InputError("There is no FITS file", path=where, hint=hint)
     found, failures = read_frames(files, meaning, where, advance)
+    if caching is not None:
+        found = caching.shelved(found, where, file, meaning)
     out = [*excluded, *(Path(error.path) for error in failures if error.path)]
     with errors_name(file.path):
         _require_all_named(found, [(_label(path, where), path) for path in out], file)
@@ -175,6 +183,7 @@ def open_night(
         foreign=(*((str(error.path), str(error.args[0])) for error in foreign), *deeper),
         problems=tuple(error for error in failures if error not in foreign),
         duplicates=duplicates_of(chosen),
+        scanned=tuple(frames),
     )
 
 

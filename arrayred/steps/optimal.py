@@ -135,7 +135,7 @@ def extract_along(
     found = _extracted(scene, trace, weights)
     facts = {
         "extraction": found.used,
-        "enclosed_fraction": found.profile.bell.within(half_height),
+        "enclosed_fraction": _enclosed(scene.place, found.profile.bell),
         "masked_fraction": _masked(scene, found.flux),
         "profile_snr": found.snr,
     }
@@ -253,6 +253,16 @@ def _normalised(profile: Profile, knots: Knots, pixels: Pixels) -> Values:
     light = profile.on_pixels(knots)
     total = np.add.reduce(light * pixels.part, axis=0)
     return light / np.where(total > 0, total, 1.0)
+
+
+def _enclosed(place: along.Aperture, bell: Bell) -> float:
+    """Return which part of a bell's light the pixels of an aperture get, edge ones by their part.
+
+    Why not the integral between the edges: within a pixel the light is not spread evenly, which at
+    a seeing of 2 rows is worth 0.06 % of it.
+    """
+    held = np.add.reduce(place.part * bell.on_pixels(place.away), axis=0)
+    return float(np.add.reduce(held) / held.size)
 
 
 def _masked(scene: _Scene, found: Flux) -> float:

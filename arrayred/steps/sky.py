@@ -88,9 +88,8 @@ def subtract_sky(
     ).assign_attrs(sky_first_row=first, sky_last_row=last)
     spectrum = spectrum.assign(_errors(spectrum, image, slice(first, last), weight))
     if band is None and side == "auto" and last < rows.first:
-        spectrum = remark(
-            spectrum, "the sky was taken below the spectrum: above it is off the image or bright"
-        )
+        why = "above it is off the image or bright"
+        spectrum = remark(spectrum, f"the text table's sky lies below the spectrum: {why}")
     for bright_first, bright_last in _bright_in((first, last), rows):
         spectrum = remark(
             spectrum, f"the sky band lies on bright rows {bright_first} to {bright_last}"

@@ -217,7 +217,17 @@ def test_errors_are_the_scatter_of_the_nights() -> None:
     found = measures_of(nights).mean
     assert found is not None
     assert found.value == pytest.approx(np.mean(means))
-    assert found.error == pytest.approx(np.std(means, ddof=1) / math.sqrt(30))
+    scatter = np.std(means, ddof=1) / math.sqrt(30)
+    assert found.error == pytest.approx(max(scatter, 1 / math.sqrt(15_000)), rel=0.05)
+
+
+def test_no_error_is_below_that_of_independent_columns() -> None:
+    for seeds in range(2, 8):
+        found = measures_of(outcomes(n=seeds))
+        assert found.mean is not None
+        assert found.width is not None
+        assert found.mean.error >= 0.95 / math.sqrt(500 * seeds)
+        assert found.width.error >= 0.65 / math.sqrt(500 * seeds)
 
 
 def test_the_error_of_one_night_is_unknown() -> None:

@@ -32,9 +32,8 @@ def test_the_spectrum_is_told_after_the_procedures_lines(night: Path, arrayred: 
         spectrum,
     )
     assert re.fullmatch(r"Sky: linear, rows \d+:\d+ and \d+:\d+", sky)
-    assert re.fullmatch(
-        r"Signal to noise \d+ \(median of the columns\), \d+\.\d % of the light enclosed", quality
-    )
+    told = r"Signal to noise \d+ \(median of the central half\), \d+\.\d % of the light enclosed"
+    assert re.fullmatch(told, quality)
 
 
 def test_what_is_told_stands_in_the_header(night: Path, arrayred: Call) -> None:

@@ -236,7 +236,7 @@ def flagged(image: xr.Dataset) -> xr.Dataset:
 
 def test_what_is_known_of_pixels_stands_beside_them(made: Made) -> None:
     bare = replace(made, combined=made.combined[["counts"]], calibrated=made.calibrated[["counts"]])
-    noisy = replace(made, combined=flagged(made.combined), calibrated=flagged(made.calibrated))
+    noisy = replace(bare, combined=flagged(bare.combined), calibrated=flagged(bare.calibrated))
     for name, content in every_product(noisy).items():
         if name.endswith(("combined.fits", "calibrated.fits")):
             with opened(content) as hdus, opened(every_product(bare)[name]) as plain:

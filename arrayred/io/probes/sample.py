@@ -139,6 +139,10 @@ def _stored(source: PixelSource) -> NDArray[Any]:
     step = max(n_rows // _ROWS, 1)
     rows = range(step // 2, n_rows, step)
     taken = np.empty((len(rows), n_columns), stored_dtype(source.pixels))
+    if source.shelf is not None:
+        for row, y in zip(taken, rows, strict=True):
+            source.shelf.fill(row, y * n_columns, source.pixels)
+        return _thinned(taken)
     try:
         with source.path.open("rb", buffering=0) as file:
             source.require_unchanged(os.fstat(file.fileno()))
@@ -148,4 +152,9 @@ def _stored(source: PixelSource) -> NDArray[Any]:
                     raise FrameError("The file ends within its pixels", path=source.path)
     except OSError as error:
         raise unreadable(source.path, error) from error
-    return taken.ravel()[:: max(taken.size // _VALUES, 1)].astype(taken.dtype.newbyteorder("="))
+    return _thinned(taken)
+
+
+def _thinned(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return every so-manieth pixel of rows, in native order."""
+    return rows.ravel()[:: max(rows.size // _VALUES, 1)].astype(rows.dtype.newbyteorder("="))

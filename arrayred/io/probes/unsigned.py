@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 from arrayred.config import Instrument
-from arrayred.errors import FrameError, HeaderError
+from arrayred.errors import FrameError, HeaderError, InputError
 from arrayred.io.folders import list_files
 from arrayred.io.frames import Frame, Verdict, describe
 from arrayred.io.headers import scan
@@ -141,7 +141,7 @@ def _is_named_after(name: str, meant: set[str]) -> bool:
 
 def _judges_in(folder: Path, instrument: Instrument) -> Iterator[Frame]:
     """Yield the raw biases and darks of a folder."""
-    with contextlib.suppress(FrameError, HeaderError, OSError):
+    with contextlib.suppress(InputError, OSError):
         for path in list_files(folder, depth=1):
             with contextlib.suppress(FrameError, HeaderError):
                 yield from _judges_among([describe(path.name, scan(path), instrument)])
@@ -169,6 +169,9 @@ def _judged(frame: Frame, ruling: _Ruling, *, probe: bool) -> Frame:
     """Return a frame marked, left alone, or refused, as its camera's judges and pixels say."""
     if ruling.counts == "signed":
         return frame
+    shelf = frame.image.source.shelf
+    if ruling.counts == "undecided" and shelf is not None and shelf.proof:
+        return _as_unsigned(frame, Verdict("probe", shelf.proof))
     sample = sample_of(frame) if probe else None
     if ruling.counts == "wrapped":
         stray = 0.0 if sample is None else sample.share(0.0, ruling.floor)

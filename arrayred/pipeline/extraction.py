@@ -173,10 +173,16 @@ def _told(name: str, tables: xr.Dataset, sources: tuple[xr.Dataset, ...]) -> lis
 
 
 def _median_snr(spectrum: xr.Dataset) -> float:
-    """Return the median signal to noise of a column; NaN where the noise is unknown."""
+    """Return the median signal to noise of a column, over the central half of them.
+
+    NaN where the noise is unknown. The outer quarters, where gratings and detectors give little
+    light, would tell more of the instrument than of the exposure.
+    """
     if VARIANCE not in spectrum:
         return float("nan")
-    flux, variance = spectrum["flux"].values, spectrum[VARIANCE].values
+    n = spectrum.sizes[X]
+    middle = slice(n // 4, n - n // 4)
+    flux, variance = (spectrum[name].values[middle] for name in ("flux", VARIANCE))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = flux / np.sqrt(variance)
     return finite_median(ratio) if np.isfinite(ratio).any() else float("nan")

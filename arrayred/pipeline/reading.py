@@ -1,0 +1,60 @@
+"""How frames are read, and where laziness ends: `Reading`, `settle`.
+
+`settle` is the one place where dask computes. Beyond it every step works on one contiguous float64
+block, because sums over rows of a block that is chunked or laid out otherwise end in other bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from arrayred.config import Overscan
+from arrayred.model import COUNTS, Chunks
+from arrayred.night import Group
+from arrayred.steps.overscan import subtract_overscan, trim
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the frames of a night are read.
+
+    Parameters
+    ----------
+    chunks, memory : as in `reduce_night`.
+    overscan : the level of a row: "mean" or "median"; "off": the frames stay whole.
+    """
+
+    chunks: Chunks = "auto"
+    memory: int | None = None
+    overscan: Overscan = "mean"
+
+    def open(self, frames: Group) -> xr.Dataset:
+        """Return frames as a cube, less their overscan and trimmed where sections are known."""
+        cube, sections = frames.cube(self.chunks, self.memory), frames.frames[0].sections
+        if sections is None or self.overscan == "off":
+            return cube
+        if sections.overscan is not None:
+            cube = subtract_overscan(
+                cube, sections.overscan, by_row=sections.by_row, method=self.overscan
+            )
+        return cube if sections.trim is None else trim(cube, sections.trim)
+
+
+def settle(image: xr.Dataset) -> xr.Dataset:
+    """Compute an image and hold its counts as one C-contiguous float64 block.
+
+    Parameters
+    ----------
+    image : counts (y, x), or single frames (frame, y, x), eager or chunked. All its variables are
+        computed in one pass.
+    """
+    computed = image if isinstance(image[COUNTS].data, np.ndarray) else image.compute()
+    counts = computed[COUNTS]
+    pixels = np.ascontiguousarray(counts.values, np.float64)
+    return computed.assign({COUNTS: counts.copy(data=pixels)})

@@ -1,0 +1,83 @@
+"""Small stores to be read, damaged and forged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import arrayred as ar
+from arrayred.io.cache import contents, shelf
+from arrayred.io.raw import write_frames
+from arrayred.night.caching import cache_night
+from arrayred.simulate import Detector, SimulatedNight
+
+Edit = Callable[[str, Callable[[Any], None]], None]
+
+
+def cached(folder: Path, place: Path) -> Path:
+    """Write the cache of a folder of frames."""
+    return cache_night(ar.open_night(folder), place)
+
+
+def forget() -> None:
+    """Forget what was read of caches, as another process would not know it."""
+    contents._once.cache_clear()
+    shelf._table.cache_clear()
+    vars(shelf._mine).clear()
+
+
+@pytest.fixture(scope="session")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of 2 darks and 2 lights of 100 x 40 pixels, and a file that is no frame."""
+    folder = tmp_path_factory.mktemp("cached") / "night"
+    write_frames(SimulatedNight(Detector(shape=(100, 40)), n_darks=2, n_lights=2).frames(), folder)
+    (folder / "notes.fit").write_text("clouds")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def _store(frames: Path) -> Path:
+    return cached(frames, frames.parent / "store.zarr")
+
+
+@pytest.fixture
+def store(_store: Path, tmp_path: Path) -> Path:
+    """Return the cache of the folder, to be changed at will."""
+    forget()
+    return Path(shutil.copytree(_store, tmp_path / "store.zarr"))
+
+
+@pytest.fixture
+def forge(store: Path) -> Edit:
+    """Return a function that changes a JSON file of the store and makes all sums right again."""
+
+    def edit(name: str, change: Callable[[Any], None]) -> None:
+        path = store / name
+        told = json.loads(path.read_bytes())
+        change(told)
+        path.write_text(json.dumps(told))
+        sign(store)
+
+    return edit
+
+
+def sign(store: Path) -> None:
+    """Make COMPLETE.json list what is there."""
+    complete = store / "COMPLETE.json"
+    told = json.loads(complete.read_bytes())
+    told["files"] = {
+        path.relative_to(store).as_posix(): (
+            path.stat().st_size,
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+        )
+        for path in store.rglob("*")
+        if path.is_file() and path != complete
+    }
+    complete.write_text(json.dumps(told))
+    forget()

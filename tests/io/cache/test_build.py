@@ -1,0 +1,208 @@
+"""A cache is complete or absent, and tells everything that the frames do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from astropy.io import fits
+
+import arrayred as ar
+from arrayred.errors import StorageError, UsageError
+from arrayred.io.cache import build
+from arrayred.io.cache.contents import contents_of
+from arrayred.io.headers import scan
+from arrayred.io.raw import write_frames
+from arrayred.night.caching import cache_night
+from arrayred.simulate import Detector, SimulatedNight
+from tests.io.cache.conftest import cached
+
+
+def test_headers_come_back_byte_for_byte(frames: Path, store: Path) -> None:
+    for name, image in contents_of(store).images.items():
+        raw = (frames / name).read_bytes()
+        assert raw.startswith(image.header.to_bytes())
+
+
+def test_odd_bytes_of_a_header_come_back(tmp_path: Path) -> None:
+    write_frames(SimulatedNight(Detector(shape=(40, 40))).frames(), tmp_path / "night")
+    path = tmp_path / "night" / "dark-001.fit"
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b"Dark Frame", b"Dark Fr\xe9m\x07", 1))
+    images = [
+        scan(folder / path.name)
+        for folder in (path.parent, cached(path.parent, tmp_path / "c.zarr"))
+    ]
+    assert images[0].header.images() == images[1].header.images()
+
+
+def test_xarray_opens_the_tree_of_the_night(frames: Path, store: Path) -> None:
+    tree, night = xr.open_datatree(store, engine="zarr", chunks={}), ar.open_night(frames)
+    truth = night.tree
+    assert set(tree.groups) == set(truth.groups)
+    for path in (f"raw/{name}" for name in night):
+        found, cube = tree[path].to_dataset().compute(), truth[path].to_dataset().compute()
+        assert found.counts.dtype == cube.counts.dtype
+        xr.testing.assert_equal(found.drop_vars(["header", "sha256"]), cube)
+        assert found.counts.attrs == cube.counts.attrs
+
+
+def test_headers_in_the_tree_are_understood_by_astropy(frames: Path, store: Path) -> None:
+    cube = xr.open_datatree(store, engine="zarr")["raw/dark/600s"]
+    for label, text in zip(cube.frame.values, cube.header.values, strict=True):
+        expected = fits.getheader(frames / f"{label}.fit")
+        assert fits.Header.fromstring(str(text)).tostring() == expected.tostring()
+
+
+def test_a_night_from_a_cache_is_the_night(frames: Path, store: Path) -> None:
+    one, other = ar.open_night(frames), ar.open_night(store)
+    assert {name: repr(group) for name, group in one.groups.items()} == {
+        name: repr(group) for name, group in other.groups.items()
+    }
+    assert repr(one.plan.targets[0].dark) == repr(other.plan.targets[0].dark)
+    assert other.foreign == ((str(store / "notes.fit"), one.foreign[0][1]),)
+    assert [f.label for f in one.frames] == [f.label for f in other.frames]
+
+
+def test_frames_that_take_no_part_are_cached_too(night: Path, tmp_path: Path) -> None:
+    (night / "copy.fit").write_bytes((night / "dark-001.fit").read_bytes())
+    other = ar.open_night(cached(night, tmp_path / "x.zarr"))
+    assert len(other.duplicates) == 1
+    assert other.duplicates == ar.open_night(night).duplicates
+
+
+def test_headers_of_a_cube_are_those_of_its_cache(store: Path, frames: Path) -> None:
+    found = ar.headers(ar.open_frames(store / "dark-001.fit"))
+    assert found["dark-001"] == fits.getheader(frames / "dark-001.fit")
+
+
+def test_frames_in_folders_keep_their_names_and_depth(night: Path, tmp_path: Path) -> None:
+    (night / "a" / "b").mkdir(parents=True)
+    (night / "dark-001.fit").rename(night / "a" / "b" / "dark-001.fit")
+    store = cached(night, tmp_path / "x.zarr")
+    assert "a/b/dark-001" in [frame.label for frame in ar.open_night(store).frames]
+    assert len(ar.open_night(store, depth=2).frames) == len(ar.open_night(night, depth=2).frames)
+
+
+def test_what_is_there_is_replaced_only_on_request(frames: Path, store: Path) -> None:
+    before = (store / "COMPLETE.json").read_bytes()
+    with pytest.raises(UsageError, match="something already"):
+        cached(frames, store)
+    assert (store / "COMPLETE.json").read_bytes() == before
+    (store / "zarr.json").unlink()
+    cache_night(ar.open_night(frames), store, overwrite=True)
+    assert contents_of(store, wholly=True).images
+    assert [path.name for path in store.parent.iterdir()] == [store.name]
+
+
+def test_a_cache_inside_its_night_is_refused(night: Path) -> None:
+    with pytest.raises(UsageError, match="inside the night"):
+        cached(night, night / "x.zarr")
+
+
+def test_a_failure_leaves_nothing(
+    frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(build, "_write_pixels", full)
+    with pytest.raises(StorageError, match="No space left"):
+        cached(frames, tmp_path / "x.zarr")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_changed_frame_is_not_cached(frames: Path, tmp_path: Path, night: Path) -> None:
+    opened = ar.open_night(night)
+    with (night / "dark-001.fit").open("ab") as file:
+        file.write(bytes(2880))
+    with pytest.raises(ar.InputError, match="changed"):
+        cache_night(opened, tmp_path / "x.zarr")
+
+
+SLOWLY = """
+import sys, time
+from pathlib import Path
+import arrayred as ar
+from arrayred.io.cache import build
+from arrayred.night.caching import cache_night
+real = build._write_pixels
+def slow(*arguments):
+    real(*arguments)
+    print("written", flush=True)
+    time.sleep(60)
+build._write_pixels = slow
+cache_night(ar.open_night(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_a_run_killed_while_writing_leaves_no_cache(frames: Path, tmp_path: Path) -> None:
+    place = tmp_path / "x.zarr"
+    command = [sys.executable, "-c", SLOWLY, str(frames), str(place)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "written\n"
+        os.kill(process.pid, signal.SIGKILL)
+    assert not place.exists()
+    (partial,) = tmp_path.iterdir()
+    with pytest.raises(ar.InputError):
+        ar.open_night(partial)
+    assert len(ar.open_night(cached(frames, place)).frames) == 4
+
+
+def test_two_runs_at_once_make_one_whole_cache(frames: Path, tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+import arrayred as ar
+from arrayred.io.cache.library import Library
+from arrayred.night.caching import cache_night
+print(cache_night(ar.open_night(sys.argv[1]), Library(Path(sys.argv[2]))))
+"""
+    command = [sys.executable, "-c", code, str(frames), str(tmp_path / "library")]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = {run.communicate(timeout=120)[0].strip() for run in runs}
+    assert [run.returncode for run in runs] == [0, 0]
+    (place,) = map(Path, said)
+    assert [place] == list(place.parent.iterdir())
+    assert len(contents_of(place, wholly=True).images) == 4
+
+
+def test_a_finished_cache_of_another_run_stays(frames: Path, store: Path) -> None:
+    partial = store.parent / ".partial"
+    partial.mkdir()
+    (partial / "x").touch()
+    before = (store / "COMPLETE.json").stat().st_ino
+    build._take_name(partial, store, overwrite=False)
+    assert (store / "COMPLETE.json").stat().st_ino == before
+
+
+def test_large_cubes_are_written_in_several_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from arrayred.io.cache import layout
+
+    monkeypatch.setattr(layout, "SHARD_BYTES", 2 * 16 * 40 * 2)
+    detector = Detector(shape=(100, 40))
+    write_frames(SimulatedNight(detector, n_darks=5, n_lights=3).frames(), tmp_path / "night")
+    store = cached(tmp_path / "night", tmp_path / "x.zarr")
+    assert len(list(store.glob("raw/dark/600s/counts/c/*/*/0"))) > 9
+    for open_it in (ar.open_frames, lambda p: xr.open_datatree(p, engine="zarr")["raw/dark/600s"]):
+        counts = open_it(store).counts.sel(frame="dark-004").values
+        assert np.array_equal(counts, fits.getdata(tmp_path / "night" / "dark-004.fit"))
+
+
+def test_building_takes_no_second_look_at_the_clock(frames: Path, tmp_path: Path) -> None:
+    one = cached(frames, tmp_path / "a.zarr")
+    time.sleep(0.01)
+    other = cached(frames, tmp_path / "b.zarr")
+    for path in one.rglob("*"):
+        if path.is_file():
+            assert path.read_bytes() == (other / path.relative_to(one)).read_bytes(), path
