@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from arrayred.steps.cosmic import flag_cosmic_rays
     from arrayred.steps.detect import detect_rows
     from arrayred.steps.extract import extract
+    from arrayred.steps.find import find_rows
     from arrayred.steps.flag import flag
     from arrayred.steps.noise import estimate_noise, measure_noise
     from arrayred.steps.optimal import extract_along
@@ -61,6 +62,7 @@ _HOMES = {
     "estimate_noise": "steps.noise",
     "extract": "steps.extract",
     "extract_along": "steps.optimal",
+    "find_rows": "steps.find",
     "fit_sky": "steps.background",
     "fit_trace": "steps.trace",
     "from_ccddata": "io.ccd",
@@ -110,6 +112,7 @@ __all__ = [
     "estimate_noise",
     "extract",
     "extract_along",
+    "find_rows",
     "fit_sky",
     "fit_trace",
     "flag",
