@@ -87,72 +87,55 @@ def reduce_to(
     groups += [flat.frames for flat in plan.flats.values()]
     frames = [frame for group in groups for frame in group.inputs]
     with ThreadPoolExecutor(1) as aside:
+        ledger = Ledger(order.out, verify=order.verify)
+        shelf = Shelf(order, ledger, aside.submit(examine, frames, ledger.hashes))
         reading = Reading(chunks, order.memory, recipe.overscan)
-        desk = _Desk(recipe, order, cards, aside.submit(examine, frames), reading)
+        desk = _Desk(recipe, order, cards, shelf, reading, Masters(recipe, reading, shelf))
         yield from (Outcome(name, error=error) for name, error in plan.failed)
-        masters = {group.key: desk.make_master(group) for group in plan.masters}
-        masters |= {key: desk.make_flat(flat, masters) for key, flat in plan.flats.items()}
+        for group in (*plan.masters, *plan.flats.values()):
+            desk.masters.ensure(group)
         found: dict[str, RowRange] = {}
         for target in plan.targets:
-            outcome = desk.serve(target, masters, found)
-            if outcome.spectrum is not None:
-                found[target.name] = rows_of(outcome.spectrum)
+            outcome = desk.serve(target, found)
+            if outcome.facts:
+                found[target.name] = rows_of(outcome.facts)
             yield outcome
+        shelf.close()
 
 
 @dataclass(frozen=True)
 class _Desk:
-    """What all products of one night have in common, and the writing of them."""
+    """What all products of one night have in common, and the making of them."""
 
     recipe: Recipe
     order: Order
     cards: Mapping[str, Mapping[str, Value]]
-    checksums: Future[Examined]
+    shelf: Shelf
     reading: Reading
+    masters: Masters
 
-    def make_master(self, group: Group) -> xr.Dataset | ArrayredError:
-        """Return a settled master, written unless it came as a file; or what went wrong."""
-        try:
-            master = make_master(group, self.recipe.dark_method, self.reading)
-            checksums = required(self.checksums.result(), group.inputs)
-            if not group.is_master:
-                story = story_of_master(group, self.recipe.dark_method, checksums)
-                content = image_file(master, story, group.master_name, self.recipe.output_dtype)
-                self._publish("masters", content)
-        except ArrayredError as error:
-            return error
-        return master
-
-    def make_flat(
-        self, flat: Flat, masters: Mapping[str, xr.Dataset | ArrayredError]
-    ) -> xr.Dataset | ArrayredError:
-        """Return a settled master flat, written unless it came as one; or what went wrong."""
-        try:
-            ready = {group.key: _require(masters, group) for group in flat.masters}
-            darks = {key: dark for key, dark in ready.items() if dark is not None}
-            master = make_flat(flat, darks, self.reading)
-            if not flat.is_finished:
-                story = story_of_flat(flat, required(self.checksums.result(), flat.inputs))
-                name, dtype = flat.master_name, self.recipe.output_dtype
-                self._publish("masters", image_file(master, story, name, dtype))
-        except ArrayredError as error:
-            return error
-        return master
-
-    def serve(
-        self,
-        target: Target,
-        masters: Mapping[str, xr.Dataset | ArrayredError],
-        found: Mapping[str, RowRange],
-    ) -> Outcome:
-        """Reduce and write one target, its master and the rows it takes being at hand or not."""
+    def serve(self, target: Target, found: Mapping[str, RowRange]) -> Outcome:
+        """Reduce and write one target, or find it finished."""
         try:
             own = dataclasses.replace(target, recipe=recipe_for(target, found))
+            entry = self.shelf.finished(_name(own), lambda: self._key(own))
+            if entry is not None:
+                paths = tuple(self.order.out / name for name in entry.products)
+                return Outcome(target.name, paths, facts=entry.facts, kept=True)
             needed = (target.master, target.lamp_master, target.flat)
-            settled = [_require(masters, group) for group in needed]
+            settled = [self.masters.require(group) for group in needed]
         except ArrayredError as error:
             return Outcome(target.name, error=error)
         return self.write_target(own, *settled)
+
+    def _key(self, target: Target) -> str:
+        return key_of_target(
+            target,
+            self.shelf.examined,
+            cards=self.cards[target.name],
+            dark_method=self.recipe.dark_method,
+            figures=self.order.figures,
+        )
 
     def write_target(
         self,

@@ -9,6 +9,7 @@ that was killed anywhere goes on where it stopped, and one that was not does not
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -47,6 +48,17 @@ class Entry:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+_FIELDS = tuple(field.name for field in dataclasses.fields(Entry))
+
+
+def products_of(out: Path, files: Mapping[Path, Content]) -> dict[str, str]:
+    """Return the sha256 of files to be published, by path relative to the output folder."""
+    return {
+        path.relative_to(out).as_posix(): hashlib.sha256(content).hexdigest()
+        for path, content in files.items()
+    }
+
+
 def key_of(inputs: Mapping[str, list[str]], settings: Mapping[str, Any]) -> str:
     """Return the key of a piece of work: it changes if anything of this does.
 
@@ -73,11 +85,6 @@ class Ledger:
         self.out = out
         self.hashes = Hashes(out / STATE, trust=not verify)
 
-    def finished(self, name: str, key: str) -> Entry | None:
-        """Return the entry of a piece of work that is done and intact, or None."""
-        entry = self.read(name)
-        return entry if entry and entry.key == key and not self.damaged(entry) else None
-
     def read(self, name: str) -> Entry | None:
         """Return the entry of a name; None where there is none that can be read."""
         return _read(self._path(name))
@@ -100,19 +107,11 @@ class Ledger:
                 found[name] = "missing" if isinstance(error, FileNotFoundError) else str(error)
         return found
 
-    def with_entry(
-        self, name: str, key: str, inputs: Mapping[str, str], facts: Mapping[str, Any],
-        files: Mapping[Path, Content],
-    ) -> dict[Path, Content]:  # fmt: skip
-        """Return files to publish, with the entry that names them behind them."""
-        products = {
-            path.relative_to(self.out).as_posix(): hashlib.sha256(content).hexdigest()
-            for path, content in files.items()
-        }
-        facts_of = {"name": name, "key": key, "schema": _SCHEMA, "facts": facts}
-        whole = {**facts_of, "inputs": inputs, "products": products}
+    def file_of(self, entry: Entry) -> dict[Path, Content]:
+        """Return an entry as a file, by path: to be published behind the products it names."""
+        whole = {"schema": _SCHEMA, **{name: getattr(entry, name) for name in _FIELDS}}
         text = json.dumps(whole, indent=1, sort_keys=True, default=_plain)
-        return {**files, self._path(name): (text + "\n").encode("utf-8", "surrogateescape")}
+        return {self._path(entry.name): (text + "\n").encode("utf-8", "backslashreplace")}
 
     def forget(self, name: str) -> None:
         """Remove the entry of a name, so that its work is done anew."""

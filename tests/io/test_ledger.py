@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrayred.io.hashes import FILE, Hashes
-from arrayred.io.ledger import Entry, Ledger, key_of
+from arrayred.io.ledger import Entry, Ledger, key_of, products_of
 from arrayred.io.lock import STATE
 from arrayred.io.publish import publish
 
@@ -22,10 +22,16 @@ NAME, KEY = "targets/star", "k" * 64
 
 def write(out: Path, content: bytes = b"flux") -> Path:
     product = out / NAME / "star_spectrum.txt"
-    facts = {"rows": np.int64(7)}
-    files = Ledger(out).with_entry(NAME, KEY, {"light": "abc"}, facts, {product: content})
-    publish(files, overwrite=True)
+    products = products_of(out, {product: content})
+    entry = Entry(NAME, KEY, {"light": "abc"}, products, {"rows": np.int64(7)})
+    publish({product: content, **Ledger(out).file_of(entry)}, overwrite=True)
     return product
+
+
+def finished(out: Path) -> Entry | None:
+    ledger = Ledger(out)
+    entry = ledger.read(NAME)
+    return None if entry is None or ledger.damaged(entry) else entry
 
 
 def make_old(path: Path) -> None:
@@ -35,16 +41,11 @@ def make_old(path: Path) -> None:
 
 def test_what_was_published_is_finished(tmp_path: Path) -> None:
     write(tmp_path)
-    entry = Ledger(tmp_path).finished(NAME, KEY)
+    entry = finished(tmp_path)
     sha256 = hashlib.sha256(b"flux").hexdigest()
     products = {f"{NAME}/star_spectrum.txt": sha256}
     assert entry == Entry(NAME, KEY, {"light": "abc"}, products, {"rows": 7})
     assert list(Ledger(tmp_path).entries()) == [entry]
-
-
-def test_another_key_is_not_finished(tmp_path: Path) -> None:
-    write(tmp_path)
-    assert Ledger(tmp_path).finished(NAME, "x" * 64) is None
 
 
 def test_a_product_that_is_gone_is_named(tmp_path: Path) -> None:
@@ -53,20 +54,19 @@ def test_a_product_that_is_gone_is_named(tmp_path: Path) -> None:
     entry = ledger.read(NAME)
     assert entry is not None
     assert ledger.damaged(entry) == {f"{NAME}/star_spectrum.txt": "missing"}
-    assert ledger.finished(NAME, KEY) is None
 
 
 def test_a_product_of_other_content_is_not_intact(tmp_path: Path) -> None:
     product = write(tmp_path)
     product.write_bytes(b"flax")
-    assert Ledger(tmp_path).finished(NAME, KEY) is None
+    assert finished(tmp_path) is None
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"schema": 1}', b"\xff"])
 def test_a_damaged_entry_is_none(tmp_path: Path, damage: bytes) -> None:
     write(tmp_path)
     (tmp_path / STATE / "done" / f"{NAME}.json").write_bytes(damage)
-    assert Ledger(tmp_path).finished(NAME, KEY) is None
+    assert finished(tmp_path) is None
     assert list(Ledger(tmp_path).entries()) == []
 
 
@@ -80,7 +80,7 @@ def test_an_entry_may_not_lead_out_of_its_folder(tmp_path: Path) -> None:
 def test_what_is_forgotten_is_not_finished(tmp_path: Path) -> None:
     write(tmp_path)
     Ledger(tmp_path).forget(NAME)
-    assert Ledger(tmp_path).finished(NAME, KEY) is None
+    assert finished(tmp_path) is None
 
 
 @given(st.dictionaries(st.text(), st.lists(st.text())), st.dictionaries(st.text(), st.integers()))
