@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from arrayred.batch.keys import key_of_target
+from arrayred.batch.masters import Masters
 from arrayred.batch.orders import Order, cards_of, missing_of
-from arrayred.batch.stories import story_of_flat, story_of_master
+from arrayred.batch.shelf import Shelf
+from arrayred.batch.summary import facts_of
 from arrayred.config import Recipe, RowRange
 from arrayred.errors import ArrayredError
 from arrayred.io.card import Value
-from arrayred.io.checksums import Examined, examine, required
+from arrayred.io.checksums import examine, required
+from arrayred.io.ledger import Ledger
 from arrayred.io.product_header import Story, checked_cards
 from arrayred.io.products import (
     arc_file,
@@ -26,9 +30,9 @@ from arrayred.io.products import (
     product_names,
     spectrum_files,
 )
-from arrayred.io.publish import Content, publish, remove
+from arrayred.io.publish import Content
 from arrayred.model import FRAME, Chunks, turn
-from arrayred.night import Flat, Group, Night, Plan, Target
+from arrayred.night import Night, Plan, Target
 from arrayred.pipeline import (
     Reading,
     calibrate,
@@ -36,10 +40,7 @@ from arrayred.pipeline import (
     cut_arc,
     extract_spectrum,
     in_units,
-    make_flat,
-    make_master,
     recipe_for,
-    rows_of,
 )
 
 if TYPE_CHECKING:
@@ -50,12 +51,26 @@ _CARD_OF = {"bias": "ARBIAS", "dark": "ARDARK", "flat": "ARFLAT"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one target: its spectrum and files, or the error that stopped it."""
+    """What became of one target.
+
+    Parameters
+    ----------
+    name : the target's.
+    files : its products.
+    spectrum : what was made now; None of what failed or was kept.
+    error : what stopped it, or None.
+    facts : what is known of its spectrum, made now or kept; empty if it failed.
+    kept : it was finished already, and nothing was done.
+    damage : its products that had been lost or changed since it was finished.
+    """
 
     name: str
     files: tuple[Path, ...] = ()
     spectrum: xr.Dataset | None = None
     error: ArrayredError | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    kept: bool = False
+    damage: Mapping[str, str] = field(default_factory=dict)
 
 
 def reduce_to(
@@ -92,15 +107,18 @@ def reduce_to(
         reading = Reading(chunks, order.memory, recipe.overscan)
         desk = _Desk(recipe, order, cards, shelf, reading, Masters(recipe, reading, shelf))
         yield from (Outcome(name, error=error) for name, error in plan.failed)
-        for group in (*plan.masters, *plan.flats.values()):
+        for group in plan.masters:
             desk.masters.ensure(group)
+        for flat in plan.flats.values():
+            desk.masters.ensure(flat)
         found: dict[str, RowRange] = {}
         for target in plan.targets:
             outcome = desk.serve(target, found)
             if outcome.facts:
-                found[target.name] = rows_of(outcome.facts)
+                facts = outcome.facts
+                found[target.name] = (facts["first_row"], facts["last_row"])
             yield outcome
-        shelf.close()
+        ledger.hashes.save()
 
 
 @dataclass(frozen=True)
@@ -160,7 +178,7 @@ class _Desk:
             )
             if recipe.calibrated:
                 for name, content in _calibrated(lights, master, flat, story, recipe):
-                    written += self._publish(f"targets/{target.name}/calibrated", {name: content})
+                    written += self.shelf.put(f"{_name(target)}/calibrated", {name: content})
             spectrum = extract_spectrum(combined, recipe)
             files |= spectrum_files(in_units(spectrum, recipe), story, target.name, spectrum)
             if target.lamps:
@@ -170,19 +188,26 @@ class _Desk:
                 files[f"{target.name}.png"] = _picture(combined, spectrum, target.name)
         except ArrayredError as error:
             failure = error
+        facts = {} if failure or spectrum is None else facts_of(spectrum, target)
         try:
-            written = self._publish(f"targets/{target.name}", files) + written
-            self._remove_stale(target.name, files)
+            written = self.shelf.put(_name(target), files) + written
+            self._remove_stale(target, files)
+            if facts:
+                self.shelf.finish(_name(target), self._key(target), story.checksums, facts)
         except ArrayredError as error:
             failure = failure or error
-        return Outcome(target.name, tuple(written), spectrum if failure is None else None, failure)
+        self.shelf.drop()
+        damage = self.shelf.damage(_name(target))
+        if failure is not None:
+            return Outcome(target.name, tuple(written), error=failure, damage=damage)
+        return Outcome(target.name, tuple(written), spectrum, facts=facts, damage=damage)
 
-    def _remove_stale(self, target: str, files: Mapping[str, Content]) -> None:
+    def _remove_stale(self, target: Target, files: Mapping[str, Content]) -> None:
         """With overwrite, remove products of an earlier run that this one does not make."""
         if self.order.overwrite:
-            for name in product_names(target):
+            for name in product_names(target.name):
                 if name not in files:
-                    remove(self.order.out / "targets" / target / name)
+                    self.shelf.remove(_name(target), name)
 
     def _story(self, target: Target) -> Story:
         flat = target.flat
@@ -200,24 +225,13 @@ class _Desk:
             calstat=target.calstat,
             facts=[(_CARD_OF[kind], name, f"master {kind}") for kind, name in used],
             cards=self.cards[target.name],
-            checksums=required(self.checksums.result(), [*target.lights.frames, *others]),
+            checksums=required(self.shelf.examined, [*target.lights.frames, *others]),
             unit="electron" if target.recipe.units == "electron" else None,
         )
 
-    def _publish(self, folder: str, files: Mapping[str, Content]) -> list[Path]:
-        paths = {self.order.out / folder / name: content for name, content in files.items()}
-        publish(paths, overwrite=self.order.overwrite)
-        return list(paths)
 
-
-def _require(
-    masters: Mapping[str, xr.Dataset | ArrayredError], group: Group | Flat | None
-) -> xr.Dataset | None:
-    """Return a group's master, or raise what went wrong when it was made."""
-    master = None if group is None else masters[group.key]
-    if isinstance(master, ArrayredError):
-        raise master
-    return master
+def _name(target: Target) -> str:
+    return f"targets/{target.name}"
 
 
 def _calibrated(

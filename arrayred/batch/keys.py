@@ -105,7 +105,7 @@ def _key(
     examined: Examined,
 ) -> str:
     frames = {frame.path: frame for group in groups for frame in group.inputs}
-    content = sorted(f"{frame.path.name} {_sha256(examined, path)}" for path, frame in frames.items())
+    content = sorted(f"{path.name} {_sha256(examined, path)}" for path in frames)
     numpy = ".".join(np.__version__.split(".")[:2])
     return key_of({"content": content}, {"roles": roles, "numpy": numpy, **settings})
 

@@ -45,7 +45,7 @@ class Masters:
         if group is None:
             return None
         if group.key not in self._made:
-            self._made[group.key] = self._flat(group) if isinstance(group, Flat) else self._dark(group)
+            self._made[group.key] = self._make(group)
         made = self._made[group.key]
         if isinstance(made, ArrayredError):
             raise made
@@ -64,6 +64,9 @@ class Masters:
         if isinstance(group, Flat):
             return lambda: key_of_flat(group, self._recipe, self._shelf.examined)
         return lambda: key_of_master(group, self._recipe, self._shelf.examined)
+
+    def _make(self, group: Group | Flat) -> xr.Dataset | ArrayredError:
+        return self._flat(group) if isinstance(group, Flat) else self._dark(group)
 
     def _dark(self, group: Group) -> xr.Dataset | ArrayredError:
         """Return a master dark or bias, written unless it came as a file."""

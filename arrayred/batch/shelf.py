@@ -69,7 +69,11 @@ class Shelf:
         return any(names & found.keys() for found in self._damaged.values())
 
     def finish(
-        self, name: str, key: str, inputs: Mapping[Path, str], facts: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        key: str,
+        inputs: Mapping[Path, str],
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the entry of what was put since the last one."""
         told = {str(path.absolute()): sha256 for path, sha256 in inputs.items()}

@@ -136,9 +136,11 @@ def _tell_plan(night: Night, plan: Plan) -> None:
 
 def tell(outcome: Outcome, *, verbose: bool = False) -> None:
     """Print what was found on a target, in the procedure's own terms."""
-    click.echo(f"\n{outcome.name}")
-    if outcome.spectrum is not None:
-        facts = outcome.spectrum.attrs
+    click.echo(f"\n{outcome.name}{' (finished before, and intact)' if outcome.kept else ''}")
+    for name, what in outcome.damage.items():
+        click.echo(f"  Note: {name} was {what} since it was made, and is made anew")
+    if outcome.facts:
+        facts = outcome.facts
         n_sigma = facts["n_sigma"]
         sigma = facts["background_std"] * n_sigma
         click.echo(f"  The average pixel value of the sky sample is {facts['background_mean']}")
