@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -29,7 +30,7 @@ Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 DEATHS = 3
 """How often a piece may kill its process before it is given up."""
-_PATIENCE_S = 5.0
+_PATIENCE_S = 3.0
 
 
 @dataclass
@@ -156,8 +157,9 @@ def _dismiss(crew: Sequence[_Worker]) -> None:
         worker.pipe.close()
         if worker.piece is not None:
             worker.process.terminate()
+    until = time.monotonic() + _PATIENCE_S
     for worker in crew:
-        worker.process.join(_PATIENCE_S)
+        worker.process.join(max(until - time.monotonic(), 0.0))
         if worker.process.is_alive():
             worker.process.kill()
             worker.process.join()

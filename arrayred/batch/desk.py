@@ -6,10 +6,12 @@ This is the only place that catches errors: one target's failure is not another'
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from arrayred.batch.keys import key_of_target
@@ -20,7 +22,7 @@ from arrayred.batch.summary import facts_of
 from arrayred.config import Recipe, RowRange
 from arrayred.errors import ArrayredError
 from arrayred.io.card import Value
-from arrayred.io.checksums import examine, required
+from arrayred.io.checksums import Examined, examine, required
 from arrayred.io.ledger import Ledger
 from arrayred.io.product_header import Story, checked_cards
 from arrayred.io.products import (
@@ -101,9 +103,9 @@ def reduce_to(
     groups += [target.lamps for target in plan.targets if target.lamps]
     groups += [flat.frames for flat in plan.flats.values()]
     frames = [frame for group in groups for frame in group.inputs]
-    with ThreadPoolExecutor(1) as aside:
-        ledger = Ledger(order.out, verify=order.verify)
-        shelf = Shelf(order, ledger, aside.submit(examine, frames, ledger.hashes))
+    ledger = Ledger(order.out, verify=order.verify)
+    with _aside(lambda stop: examine(frames, ledger.hashes, stop)) as checksums:
+        shelf = Shelf(order, ledger, checksums)
         reading = Reading(chunks, order.memory, recipe.overscan)
         desk = _Desk(recipe, order, cards, shelf, reading, Masters(recipe, reading, shelf))
         yield from (Outcome(name, error=error) for name, error in plan.failed)
@@ -118,7 +120,19 @@ def reduce_to(
                 facts = outcome.facts
                 found[target.name] = (facts["first_row"], facts["last_row"])
             yield outcome
+        checksums.result()
         ledger.hashes.save()
+
+
+@contextmanager
+def _aside(work: Callable[[Event], Examined]) -> Iterator[Future[Examined]]:
+    """Do work in a thread; it is told to stop when nobody waits for it any more."""
+    stop = Event()
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield pool.submit(work, stop)
+        finally:
+            stop.set()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ that changes the meaning of a header changes the key, one that does not leaves i
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def key_of_target(
         "dark_method": dark_method,
         "cards": dict(cards),
         "figures": figures,
-        "mask": _mask(target.recipe.bad_pixels),
+        "mask": mask_content(target.recipe.bad_pixels),
     }
     groups = [target.lights, *target.masters, *(g for g in [target.lamps] if g)]
     groups += [flat.frames] if flat else []
@@ -135,11 +136,9 @@ def _meaning(frame: Frame) -> list[str]:
     return [pixels, *(repr(getattr(frame, name)) for name in _MEANING)]
 
 
-def _mask(bad_pixels: str) -> Any:
-    """Return what tells whether a file of bad pixels has changed; "" where there is none."""
+def mask_content(bad_pixels: str) -> str:
+    """Return the sha256 of a file of bad pixels; of what is no file, its name."""
     path = Path(bad_pixels)
     if not bad_pixels or not path.is_file():
         return bad_pixels
-    import hashlib
-
     return hashlib.sha256(path.read_bytes()).hexdigest()

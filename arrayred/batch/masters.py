@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from arrayred.batch.keys import key_of_flat, key_of_master
@@ -53,12 +54,10 @@ class Masters:
 
     def ensure(self, group: Group | Flat) -> None:
         """Make a master that is not finished; what goes wrong is told to who requires it."""
-        finished = group.is_finished if isinstance(group, Flat) else group.is_master
-        if not finished and self._shelf.finished(_name(group), self._key(group)) is None:
-            try:
-                self.require(group)
-            except ArrayredError:
-                return
+        if is_ready(group) or self._shelf.finished(entry_name(group), self._key(group)) is not None:
+            return
+        with suppress(ArrayredError):
+            self.require(group)
 
     def _key(self, group: Group | Flat) -> Callable[[], str]:
         if isinstance(group, Flat):
@@ -98,8 +97,14 @@ class Masters:
     def _put(self, group: Group | Flat, master: xr.Dataset, story: Story) -> None:
         content = image_file(master, story, group.master_name, self._recipe.output_dtype)
         self._shelf.put("masters", content)
-        self._shelf.finish(_name(group), self._key(group)(), story.checksums)
+        self._shelf.finish(entry_name(group), self._key(group)(), story.checksums)
 
 
-def _name(group: Group | Flat) -> str:
+def entry_name(group: Group | Flat) -> str:
+    """Return the name of a master's entry in the ledger."""
     return f"masters/{group.master_name.removesuffix('.fits')}"
+
+
+def is_ready(group: Group | Flat) -> bool:
+    """Tell whether a master came as a file and is not made."""
+    return group.is_finished if isinstance(group, Flat) else group.is_master

@@ -19,11 +19,11 @@ from arrayred.night.matching import age_in_days
 if TYPE_CHECKING:
     import xarray as xr
 
-Status = Literal["reduced", "kept", "failed"]
+Status = Literal["reduced", "kept", "failed", "interrupted"]
 _COLUMNS = {
     "night": ("string", "", "label of the night"),
     "target": ("string", "", "blank where the night failed as a whole"),
-    "status": ("string", "", "reduced now, kept from an earlier run, or failed"),
+    "status": ("string", "", "reduced now, kept from an earlier run, failed, or interrupted"),
     "first_row": ("int64", "", "first row of the spectrum"),
     "last_row": ("int64", "", "last row of the spectrum"),
     "rule": ("string", "", "what found the rows"),
@@ -43,7 +43,7 @@ class Line:
     Parameters
     ----------
     night, target : where and what.
-    status : "reduced", "kept" from an earlier run, or "failed".
+    status : "reduced", "kept" from an earlier run, "failed", or "interrupted" before it was done.
     facts : of `facts_of`.
     seconds : the time it took.
     reason : why it failed, or "".

@@ -15,6 +15,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from threading import Event
 from typing import IO
 
 from arrayred.errors import ArrayredError
@@ -31,16 +32,23 @@ Examined = Mapping[Path, str | ArrayredError]
 _PIECE = 1 << 18
 
 
-def examine(frames: Iterable[Frame], hashes: Hashes | None = None) -> Examined:
+def examine(
+    frames: Iterable[Frame], hashes: Hashes | None = None, stop: Event | None = None
+) -> Examined:
     """Return the sha256 of every frame's file, or the error of one whose data are damaged.
 
     Parameters
     ----------
     frames : whose files are read.
     hashes : what is known already of files that have not changed since; they are not read.
+    stop : once it is set, the rest is left out.
     """
     images = {frame.path: frame.image for frame in frames}
-    return {path: _sha256_or_error(image, hashes) for path, image in images.items()}
+    return {
+        path: _sha256_or_error(image, hashes)
+        for path, image in images.items()
+        if stop is None or not stop.is_set()
+    }
 
 
 def required(examined: Examined, frames: Iterable[Frame]) -> dict[Path, str]:

@@ -9,9 +9,11 @@ tick would leave the same stamp. Hints are hints: without them, or on request, f
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -77,6 +79,8 @@ class Hashes:
         known = self.known(path)
         if known is not None:
             return known
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would keep us waiting
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -86,7 +90,7 @@ class Hashes:
     def save(self) -> None:
         """Write what is known, if there is anything new."""
         if self._is_new:
-            publish({self._path: _as_json(self._known)}, overwrite=True)
+            publish({self._path: _as_json(self._known)}, overwrite=True, durable=False)
             self._is_new = False
 
 

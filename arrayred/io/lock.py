@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from arrayred.errors import LockedError, printable
-from arrayred.io.publish import storage_error
+from arrayred.io.publish import storage_error, sweep
 
 try:
     import fcntl
@@ -39,7 +39,9 @@ _MOST = 4096
 
 @contextmanager
 def one_writer(out: Path, *, break_lock: bool = False) -> Iterator[bool]:
-    """Hold the lock of an output folder, which is made if need be.
+    """Hold the lock of an output folder, which is made if need be, and tidy it up.
+
+    What runs that were killed left half written is removed: nobody else writes there now.
 
     Parameters
     ----------
@@ -68,9 +70,18 @@ def one_writer(out: Path, *, break_lock: bool = False) -> Iterator[bool]:
     try:
         if locked:
             _sign(handle)
+            sweep(_folders_of(out))
         yield locked
     finally:
         os.close(handle)
+
+
+def _folders_of(out: Path) -> Iterator[Path]:
+    """Yield the folders of a night's products, and those of what is known about them."""
+    yield from (out, out / STATE)
+    for branch in (out / "masters", out / "targets", out / STATE / "done"):
+        for folder, _, _ in os.walk(branch):
+            yield Path(folder)
 
 
 def _acquired(path: Path) -> tuple[int, bool]:

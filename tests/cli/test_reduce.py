@@ -19,6 +19,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from arrayred.cli.reduce import reduce
+from arrayred.io.lock import STATE
 from tests.cli.conftest import Call, contents
 from tests.conftest import Run
 from tests.procedure import Tables, run_procedure
@@ -49,7 +50,8 @@ def procedure(night: Path, **settings: Any) -> Tables:
 
 
 def names(folder: Path | str) -> set[str]:
-    return {path.name for path in Path(folder).rglob("*") if path.is_file()}
+    files = (path for path in Path(folder).rglob("*") if STATE not in path.parts)
+    return {path.name for path in files if path.is_file()}
 
 
 # What the options do
