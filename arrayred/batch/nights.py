@@ -85,7 +85,8 @@ def _carried_out(job: Job, night: Night, plan: Plan) -> Report:
         now = time.perf_counter()
         lines.append(_line(job.label, outcome, now - last))
         last = now
-        damage += [f"{name} was {what} since it was made" for name, what in outcome.damage.items()]
+        for name, what in outcome.damage.items():
+            damage.append(f"{name} was {what} since it was made, and is made anew")
         if outcome.error is not None:
             codes.append(outcome.error.exit_code)
             lacks |= isinstance(outcome.error, NoDarkError)

@@ -22,6 +22,7 @@ COMMANDS = {
     "inspect": "Show what the headers of a night say.",
     "reduce": "Reduce a night to spectra.",
     "combine": "Combine frames into one image.",
+    "verify": "Prove that products and their inputs are as they were.",
     "simulate": "Write a night with known truth.",
     "demo": "Simulate a night and reduce it.",
 }
@@ -64,6 +65,7 @@ def cli() -> None:
     arrayred inspect NIGHT              what is in a folder
     arrayred reduce NIGHT -o OUT        spectra from it
     arrayred combine FILES -o OUT       one image from many frames
+    arrayred verify OUT                 whether products are as they were
     arrayred simulate DIR               frames with known truth
     """
 

@@ -79,11 +79,7 @@ class Hashes:
         known = self.known(path)
         if known is not None:
             return known
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would keep us waiting
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256, status = sha256_of(path)
         self.note(path, sha256, status)
         return sha256
 
@@ -92,6 +88,21 @@ class Hashes:
         if self._is_new:
             publish({self._path: _as_json(self._known)}, overwrite=True, durable=False)
             self._is_new = False
+
+
+def sha256_of(path: Path) -> tuple[str, os.stat_result]:
+    """Return the sha256 of a file, and its status from before it was read.
+
+    Raises
+    ------
+    OSError
+        It cannot be read, or is no regular file.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would keep us waiting
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest(), status
 
 
 def _stamp(status: os.stat_result) -> list[int]:

@@ -25,7 +25,8 @@ from arrayred.io.publish import Content, remove
 ALGORITHM = 1
 """Raised by hand whenever the numbers of any product can change."""
 _SCHEMA = 1
-_DONE = "done"
+DONE = "done"
+"""The folder of the entries, in that of the state."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,18 @@ class Ledger:
 
     def entries(self) -> Iterator[Entry]:
         """Yield every entry, in the order of their names."""
-        for path in sorted((self.out / STATE / _DONE).glob("*/*.json")):
+        for path in self.files():
             entry = _read(path)
             if entry is not None:
                 yield entry
+
+    def files(self) -> list[Path]:
+        """Return the files of all entries, in the order of their names."""
+        return sorted((self.out / STATE / DONE).glob("*/*.json"))
+
+    def path_of(self, entry: Entry) -> Path:
+        """Return where an entry is kept."""
+        return self._path(entry.name)
 
     def damaged(self, entry: Entry) -> dict[str, str]:
         """Return the products of an entry that are missing or changed, and which they are."""
@@ -111,14 +120,14 @@ class Ledger:
         """Return an entry as a file, by path: to be published behind the products it names."""
         whole = {"schema": _SCHEMA, **{name: getattr(entry, name) for name in _FIELDS}}
         text = json.dumps(whole, indent=1, sort_keys=True, default=_plain)
-        return {self._path(entry.name): (text + "\n").encode("utf-8", "backslashreplace")}
+        return {self.path_of(entry): (text + "\n").encode("utf-8", "backslashreplace")}
 
     def forget(self, name: str) -> None:
         """Remove the entry of a name, so that its work is done anew."""
         remove(self._path(name))
 
     def _path(self, name: str) -> Path:
-        return self.out / STATE / _DONE / f"{name}.json"
+        return self.out / STATE / DONE / f"{name}.json"
 
 
 def _read(path: Path) -> Entry | None:
