@@ -120,6 +120,7 @@ def in_crew(n_processes: int) -> Way:
     """Return the way to do jobs in so many processes; one that dies fails its night alone."""
 
     def way(jobs: Sequence[Job]) -> Iterator[Report]:
+        """Yield the report of each job as it is done."""
         from arrayred.batch.crew import in_processes  # 15 ms, and one night needs none
 
         for i, done in in_processes(reduce_one, jobs, n_processes):

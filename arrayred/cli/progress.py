@@ -62,6 +62,7 @@ def nights_done(total: int, *, quiet: bool) -> Iterator[Tell]:
             task = bar.add_task("nights", total=total)
 
             def advance(text: str) -> None:
+                """Tell of a night above the bar."""
                 bar.console.print(Text(text))
                 bar.advance(task)
 
@@ -73,6 +74,7 @@ def _counting(total: int) -> Tell:
     numbers = itertools.count(1)
 
     def tell(text: str) -> None:
+        """Tell of a night in a line."""
         click.echo(f"[{next(numbers)}/{total}] {text}", err=True)
 
     return tell

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,26 +63,27 @@ def as_cells(line: Line) -> list[object]:
     return list(line.cells().values())
 
 
-CHANGES: dict[str, Callable[[Job], Job]] = {
-    "recipe": lambda job: dataclasses.replace(job, recipe=Recipe(n_sigma=5.0)),
-    "cards": lambda job: job_of(job.folder, job.order.out, cards={"NOTE": "x"}),
-    "figures": lambda job: job_of(job.folder, job.order.out, figures=True),
-    "targets": lambda job: job_of(job.folder, job.order.out, targets=("Vega",)),
-    "depth": lambda job: dataclasses.replace(job, depth=2),
-    "exclude": lambda job: dataclasses.replace(job, file=NightFile(exclude=("*-002*",))),
-    "instrument": lambda job: dataclasses.replace(job, file=NightFile(instrument="barber20")),
-    "target": lambda job: dataclasses.replace(
-        job, file=NightFile(targets={"Vega": TargetFile(cards={"NOTE": "x"})})
-    ),
+CHANGES: dict[str, dict[str, Any]] = {
+    "recipe": {"recipe": Recipe(n_sigma=5.0)},
+    "cards": {"cards": {"NOTE": "x"}},
+    "figures": {"figures": True},
+    "targets": {"targets": ("Vega",)},
+    "depth": {"depth": 2},
+    "exclude": {"file": NightFile(exclude=("light-002*",))},
+    "instrument": {"file": NightFile(instrument="barber20"), "allow_missing": True},
+    "target": {"file": NightFile(targets={"Vega": TargetFile(cards={"NOTE": "x"})})},
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_night_of_which_something_else_is_asked_is_opened(
-    done: Job, opened: list[Path], change: str
+def test_a_night_of_which_something_else_is_asked_is_opened_and_is_as_if_new(
+    done: Job, tmp_path: Path, opened: list[Path], change: str
 ) -> None:
-    reduce_one(CHANGES[change](done))
-    assert opened == [done.folder]
+    again = job_of(done.folder, done.order.out, overwrite=True, **CHANGES[change])
+    fresh = job_of(done.folder, tmp_path / "fresh", **CHANGES[change])
+    assert [reduce_one(job).exit_code for job in (again, fresh)] == [0, 0]
+    assert opened == [done.folder] * 2
+    assert products(again.order.out) == products(fresh.order.out)
 
 
 def test_a_night_with_other_answers_is_opened(done: Job, opened: list[Path]) -> None:
