@@ -82,7 +82,8 @@ def run_many(folders: Sequence[Path], out: Path, wishes: Wishes) -> int:
     quiet, n_jobs = wishes.get("quiet", False), wishes.get("jobs", 1)
     way = one_by_one if n_jobs == 1 else in_crew(n_jobs)
     reports: dict[str, Report] = {}
-    with one_writer(out, break_lock=wishes.get("break_lock", False)):
+    with one_writer(out, break_lock=wishes.get("break_lock", False)) as is_locked:
+        warn_unless(is_locked, out, quiet=quiet)
         try:
             with (
                 nights_done(len(jobs), quiet=quiet) as tell,
@@ -100,6 +101,13 @@ def run_many(folders: Sequence[Path], out: Path, wishes: Wishes) -> int:
     if not quiet:
         _print(_lines(jobs, reports), out)
     return _exit_code([reports[job.label] for job in jobs])
+
+
+def warn_unless(is_locked: bool, out: Path, *, quiet: bool) -> None:
+    """Say so if nothing keeps a second run from writing to the same folder."""
+    if not is_locked and not quiet:
+        told = f"{printable(str(out))}: nothing can be locked here; start no second run"
+        click.echo(f"arrayred: warning: {told}", err=True)
 
 
 def _jobs(folders: Sequence[Path], out: Path, wishes: Wishes) -> list[Job]:

@@ -19,7 +19,7 @@ from arrayred.cli.choosing import (
     order_of,
     settle_settings,
 )
-from arrayred.cli.nights import PARTIAL, folders_of, run_many
+from arrayred.cli.nights import PARTIAL, folders_of, run_many, warn_unless
 from arrayred.cli.wishes import Card, Wishes, wish, wishes_of
 from arrayred.errors import printable
 
@@ -98,9 +98,10 @@ def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
     order = _complete(night, plan, order, wishes)
     outcomes = []
     with (
-        one_writer(out, break_lock=wishes.get("break_lock", False)),
+        one_writer(out, break_lock=wishes.get("break_lock", False)) as is_locked,
         scheduled(wishes.get("scheduler", "")),
     ):
+        warn_unless(is_locked, out, quiet=quiet)
         for outcome in reduce_to(night, plan, recipe, order):
             outcomes.append(outcome)
             if not quiet:

@@ -15,6 +15,7 @@ from astropy.table import Table
 
 from arrayred.cli.nights import folders_of
 from arrayred.errors import UsageError
+from arrayred.io import lock
 from arrayred.io.lock import STATE, one_writer
 from tests.batch.disturbed import inodes, products, write_night, write_nights
 from tests.cli.conftest import Call, Told
@@ -181,6 +182,17 @@ def test_another_run_in_the_same_folder_is_named(arrayred: Call) -> None:
         assert f"Another run writes to this folder: process {os.getpid()} on " in told.err
         assert not products(Path("out"))
         reduced(arrayred, "--break-lock")
+
+
+@pytest.mark.usefixtures("three")
+def test_where_nothing_can_be_locked_that_is_said(
+    arrayred: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "fcntl", None)
+    told = reduced(arrayred)
+    assert told.err.startswith("arrayred: warning: out: nothing can be locked here")
+    one = arrayred("reduce", NIGHTS[0], "-o", "one", "--no-figures")
+    assert (one.code, "one: nothing can be locked here" in one.err) == (0, True)
 
 
 @pytest.mark.usefixtures("three")
