@@ -90,8 +90,8 @@ def run_many(folders: Sequence[Path], out: Path, wishes: Wishes) -> int:
                 closing(reduce_nights(jobs, way)) as done,
             ):
                 for report, is_final in done:
-                    reports[report.label] = report
                     if is_final:
+                        reports[report.label] = report
                         _warn(report, quiet=quiet)
                         tell(_in_short(report))
         except BaseException:
