@@ -8,6 +8,7 @@ do by itself depends on that night alone, and none waits for the headers of a th
 from __future__ import annotations
 
 import dataclasses
+import gc
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -85,6 +86,8 @@ def _carried_out(job: Job, night: Night, plan: Plan) -> Report:
         now = time.perf_counter()
         lines.append(_line(job.label, outcome, now - last))
         last = now
+        if outcome.spectrum is not None and job.order.figures:
+            gc.collect()  # a picture is a ring of references around its images: 58 MiB a target
         for name, what in outcome.damage.items():
             damage.append(f"{name} was {what} since it was made, and is made anew")
         if outcome.error is not None:
@@ -187,8 +190,8 @@ def labels_of(folders: Sequence[Path]) -> list[str]:
         return [slug(paths[0][-1])]
     start = _n_alike(paths)
     stop = _n_alike([tuple(reversed(parts[start:])) for parts in paths])
-    labels = [slug("_".join(parts[start : len(parts) - stop])) for parts in paths]
-    if len(set(labels)) < len(labels) or not all(labels):
+    labels = [slug("_".join(parts[start : len(parts) - stop]) or parts[-1]) for parts in paths]
+    if len(set(labels)) < len(labels):
         raise UsageError(
             "Two of the nights would have the same name",
             path=folders[0],
