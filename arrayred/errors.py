@@ -15,7 +15,9 @@
     │   ├── UnknownGainError           electrons are wanted, and nothing tells the gain
     │   ├── NoSpectrumError            no row stands out from the background
     │   └── SkyBandError               the sky band lies off the image
-    └── StorageError          exit 5   a product cannot be written
+    ├── StorageError          exit 5   a product cannot be written
+    ├── LockedError           exit 6   another run writes to the same folder
+    └── ResourceError         exit 7   memory, processes or a cluster do not suffice
 
 Every error says what was asked, what was found and what to do. ``path``, ``keyword``, ``value`` and
 ``hint`` are attributes, so that a program can act on them; all of it survives pickling, because
@@ -160,3 +162,15 @@ class StorageError(ArrayredError):
     """A product cannot be written."""
 
     exit_code = 5
+
+
+class LockedError(ArrayredError):
+    """Another run writes to the same folder."""
+
+    exit_code = 6
+
+
+class ResourceError(ArrayredError):
+    """Memory, processes or a cluster do not suffice."""
+
+    exit_code = 7

@@ -11,6 +11,7 @@ import pytest
 
 import arrayred as ar
 from arrayred.io.fits import open_frames
+from arrayred.io.lock import STATE
 from arrayred.io.table import text_table
 from tests.conftest import Run
 
@@ -112,13 +113,15 @@ def test_a_second_run_changes_nothing_and_needs_no_overwrite(
 ) -> None:
     command = ("reduce", barber, "-o", "out", "--no-figures", "-q")
     assert run(*command).returncode == 0
-    before = {
-        p: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.rglob("*.*") if p.is_file()
-    }
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in products(tmp_path)}
     assert run(*command).returncode == 0
-    assert before == {
-        p: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.rglob("*.*") if p.is_file()
-    }
+    assert before == {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in products(tmp_path)}
+
+
+def products(folder: Path) -> list[Path]:
+    """Return the files of a folder but those of its state."""
+    files = (path for path in sorted(folder.rglob("*.*")) if path.is_file())
+    return [path for path in files if STATE not in path.parts]
 
 
 def test_products_among_the_raw_frames_are_not_taken_for_them(
@@ -128,6 +131,6 @@ def test_products_among_the_raw_frames_are_not_taken_for_them(
     assert run("reduce", "raw", "-o", "one", "--no-figures").returncode == 0
     shutil.copytree(tmp_path / "one", tmp_path / "raw" / "products")
     assert run("reduce", "raw", "-o", "two", "--no-figures").returncode == 0
-    assert [p.read_bytes() for p in sorted((tmp_path / "one").rglob("*.*"))] == [
-        p.read_bytes() for p in sorted((tmp_path / "two").rglob("*.*"))
+    assert [p.read_bytes() for p in products(tmp_path / "one")] == [
+        p.read_bytes() for p in products(tmp_path / "two")
     ]

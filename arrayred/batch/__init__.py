@@ -1,20 +1,35 @@
 """Nights from disk to disk: open, reduce, write; one target's failure is not another's.
 
 Everything the headers can tell is checked first (`orders`), so that a night that cannot be reduced
-says so, completely, before a pixel is read or a file written (`desk`).
+says so, completely, before a pixel is read or a file written. Then its masters are made (`masters`)
+and its targets, one after the other (`desk`); what is finished is not done again (`keys`, `shelf`).
+Many nights are so many `jobs`, done one by one or in processes (`nights`, `crew`); one that is
+finished is not even opened (`recall`); `summary` tells of each target in a line.
 """
 
 from arrayred.batch.desk import Outcome, reduce_to
+from arrayred.batch.jobs import Job, Report
 from arrayred.batch.keeping import cache_quietly
+from arrayred.batch.nights import in_crew, labels_of, one_by_one, reduce_nights, scheduled
 from arrayred.batch.orders import OPTIONS, Order, check_night, missing_of, require_cards
+from arrayred.batch.summary import Line, as_ecsv
 
 __all__ = [
     "OPTIONS",
+    "Job",
+    "Line",
     "Order",
     "Outcome",
+    "Report",
+    "as_ecsv",
     "cache_quietly",
     "check_night",
+    "in_crew",
+    "labels_of",
     "missing_of",
+    "one_by_one",
+    "reduce_nights",
     "reduce_to",
     "require_cards",
+    "scheduled",
 ]

@@ -6,19 +6,25 @@ This is the only place that catches errors: one target's failure is not another'
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Event
+from typing import TYPE_CHECKING, Any
 
+from arrayred.batch.keys import key_of_target
+from arrayred.batch.masters import Masters
 from arrayred.batch.orders import Order, cards_of, missing_of
-from arrayred.batch.stories import story_of_flat, story_of_master
+from arrayred.batch.shelf import Shelf
+from arrayred.batch.summary import facts_of
 from arrayred.config import Recipe, RowRange
 from arrayred.errors import ArrayredError, NoSpectrumError
 from arrayred.io.card import Value
 from arrayred.io.checksums import Examined, examine, required
+from arrayred.io.ledger import Ledger
 from arrayred.io.product_header import Story, checked_cards
 from arrayred.io.products import (
     arc_file,
@@ -28,9 +34,9 @@ from arrayred.io.products import (
     is_product,
     spectrum_files,
 )
-from arrayred.io.publish import Content, publish, remove
+from arrayred.io.publish import Content
 from arrayred.model import FRAME, Chunks, turn
-from arrayred.night import Flat, Group, Night, Plan, Target
+from arrayred.night import Night, Plan, Target
 from arrayred.pipeline import (
     Reading,
     calibrate,
@@ -39,11 +45,8 @@ from arrayred.pipeline import (
     extract_each,
     extract_spectrum,
     in_units,
-    make_flat,
-    make_master,
     numbered,
     recipe_for,
-    rows_of,
     rows_to_extract,
     settle,
 )
@@ -57,12 +60,26 @@ _CARD_OF = {"bias": "ARBIAS", "dark": "ARDARK", "flat": "ARFLAT"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one target: its spectrum and files, or the error that stopped it."""
+    """What became of one target.
+
+    Parameters
+    ----------
+    name : the target's.
+    files : its products.
+    spectrum : what was made now; None of what failed or was kept.
+    error : what stopped it, or None.
+    facts : what is known of its spectrum, made now or kept; empty if it failed.
+    kept : it was finished already, and nothing was done.
+    damage : its products that had been lost or changed since it was finished.
+    """
 
     name: str
     files: tuple[Path, ...] = ()
     spectrum: xr.Dataset | None = None
     error: ArrayredError | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    kept: bool = False
+    damage: Mapping[str, str] = field(default_factory=dict)
 
 
 def reduce_to(
@@ -93,84 +110,72 @@ def reduce_to(
     groups += [target.lamps for target in plan.targets if target.lamps]
     groups += [flat.frames for flat in plan.flats.values()]
     frames = [frame for group in groups for frame in group.inputs]
-    with ThreadPoolExecutor(1) as aside:
+    ledger = Ledger(order.out, verify=order.verify)
+    with _aside(lambda stop: examine(frames, ledger.hashes, stop)) as checksums:
+        shelf = Shelf(order, ledger, checksums)
         reading = Reading(chunks, order.memory, recipe.overscan)
-        desk = _Desk(recipe, order, cards, aside.submit(examine, frames), reading)
+        masters = Masters(recipe, reading, shelf, {group.key for group in plan.masters})
+        desk = _Desk(recipe, order, cards, shelf, reading, masters)
         yield from (Outcome(name, error=error) for name, error in plan.failed)
-        wanted = {group.key for group in plan.masters}
-        masters: dict[str, xr.Dataset | ArrayredError] = {}
-        for group in plan.to_settle:
-            masters[group.key] = desk.make_master(group, masters, write=group.key in wanted)
-        masters |= {key: desk.make_flat(flat, masters) for key, flat in plan.flats.items()}
+        for group in plan.masters:
+            masters.ensure(group)
+        for flat in plan.flats.values():
+            masters.ensure(flat)
         found: dict[str, RowRange] = {}
         for target in plan.targets:
-            outcome = desk.serve(target, masters, found)
-            if outcome.spectrum is not None:
-                found[target.name] = rows_of(outcome.spectrum)
+            outcome = desk.serve(target, found)
+            if outcome.facts:
+                facts = outcome.facts
+                found[target.name] = (facts["first_row"], facts["last_row"])
             yield outcome
+        checksums.result()
+        ledger.hashes.save()
+
+
+@contextmanager
+def _aside(work: Callable[[Event], Examined]) -> Iterator[Future[Examined]]:
+    """Do work in a thread; it is told to stop when nobody waits for it any more."""
+    stop = Event()
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield pool.submit(work, stop)
+        finally:
+            stop.set()
 
 
 @dataclass(frozen=True)
 class _Desk:
-    """What all products of one night have in common, and the writing of them."""
+    """What all products of one night have in common, and the making of them."""
 
     recipe: Recipe
     order: Order
     cards: Mapping[str, Mapping[str, Value]]
-    checksums: Future[Examined]
+    shelf: Shelf
     reading: Reading
+    masters: Masters
 
-    def make_master(
-        self, group: Group, masters: Mapping[str, xr.Dataset | ArrayredError], *, write: bool
-    ) -> xr.Dataset | ArrayredError:
-        """Return a settled master, written unless it came as a file; or what went wrong.
-
-        Parameters
-        ----------
-        group : its frames, or what it is made of.
-        masters : those that are settled already, its parts among them.
-        write : it is one of the night's products.
-        """
-        try:
-            ready = _ready(masters, group.parts)
-            master = make_master(group, self.recipe.dark_method, self.reading, ready)
-            checksums = required(self.checksums.result(), group.inputs)
-            if write and not group.is_master:
-                story = story_of_master(group, self.recipe.dark_method, checksums)
-                content = image_file(master, story, group.master_name, self.recipe.output_dtype)
-                self._publish("masters", content)
-        except ArrayredError as error:
-            return error
-        return master
-
-    def make_flat(
-        self, flat: Flat, masters: Mapping[str, xr.Dataset | ArrayredError]
-    ) -> xr.Dataset | ArrayredError:
-        """Return a settled master flat, written unless it came as one; or what went wrong."""
-        try:
-            master = make_flat(flat, _ready(masters, flat.masters), self.reading)
-            if not flat.is_finished:
-                story = story_of_flat(flat, required(self.checksums.result(), flat.inputs))
-                name, dtype = flat.master_name, self.recipe.output_dtype
-                self._publish("masters", image_file(master, story, name, dtype))
-        except ArrayredError as error:
-            return error
-        return master
-
-    def serve(
-        self,
-        target: Target,
-        masters: Mapping[str, xr.Dataset | ArrayredError],
-        found: Mapping[str, RowRange],
-    ) -> Outcome:
-        """Reduce and write one target, its master and the rows it takes being at hand or not."""
+    def serve(self, target: Target, found: Mapping[str, RowRange]) -> Outcome:
+        """Reduce and write one target, or find it finished."""
         try:
             own = dataclasses.replace(target, recipe=recipe_for(target, found))
+            entry = self.shelf.finished(_name(own), lambda: self._key(own))
+            if entry is not None:
+                paths = tuple(self.order.out / name for name in entry.products)
+                return Outcome(target.name, paths, facts=entry.facts, kept=True)
             needed = (target.master, target.lamp_master, target.flat)
-            settled = [_require(masters, group) for group in needed]
+            settled = [self.masters.require(group) for group in needed]
         except ArrayredError as error:
             return Outcome(target.name, error=error)
         return self.write_target(own, *settled)
+
+    def _key(self, target: Target) -> str:
+        return key_of_target(
+            target,
+            self.shelf.examined,
+            cards=self.cards[target.name],
+            dark_method=self.recipe.dark_method,
+            figures=self.order.figures,
+        )
 
     def write_target(
         self,
@@ -197,7 +202,7 @@ class _Desk:
                 judged = judge_frames(lights, master, combined)
                 one_by_one = partial(calibrate, dark=master, flat=flat, judged=judged)
                 for name, content in _calibrated(lights, one_by_one, story, recipe):
-                    written += self._publish(f"targets/{target.name}/calibrated", {name: content})
+                    written += self.shelf.put(f"{_name(target)}/calibrated", {name: content})
             for stem, found in _spectra(combined, target):
                 spectrum = found if spectrum is None else spectrum
                 files |= spectrum_files(in_units(found, recipe), story, stem, found)
@@ -213,20 +218,27 @@ class _Desk:
             failure = error
             if isinstance(error, NoSpectrumError) and self.order.figures:
                 files[f"{target.name}.png"] = _picture(combined, None, target.name, error)
+        facts = {} if failure or spectrum is None else facts_of(spectrum, target)
         try:
-            written = self._publish(f"targets/{target.name}", files) + written
-            self._remove_stale(target.name, files)
+            written = self.shelf.put(_name(target), files) + written
+            self._remove_stale(target, files)
+            if facts:
+                self.shelf.finish(_name(target), self._key(target), story.checksums, facts)
         except ArrayredError as error:
             failure = failure or error
-        return Outcome(target.name, tuple(written), spectrum if failure is None else None, failure)
+        self.shelf.drop()
+        damage = self.shelf.damage(_name(target))
+        if failure is not None:
+            return Outcome(target.name, tuple(written), error=failure, damage=damage)
+        return Outcome(target.name, tuple(written), spectrum, facts=facts, damage=damage)
 
-    def _remove_stale(self, target: str, files: Mapping[str, Content]) -> None:
+    def _remove_stale(self, target: Target, files: Mapping[str, Content]) -> None:
         """With overwrite, remove products of an earlier run that this one does not make."""
         if self.order.overwrite:
-            folder = self.order.out / "targets" / target
+            folder = self.order.out / _name(target)
             for path in folder.iterdir() if folder.is_dir() else ():
-                if path.name not in files and is_product(path.name, target):
-                    remove(path)
+                if path.name not in files and is_product(path.name, target.name):
+                    self.shelf.remove(_name(target), path.name)
 
     def _story(self, target: Target) -> Story:
         flat = target.flat
@@ -244,32 +256,13 @@ class _Desk:
             calstat=target.calstat,
             facts=[(_CARD_OF[kind], name, f"master {kind}") for kind, name in used],
             cards=self.cards[target.name],
-            checksums=required(self.checksums.result(), [*target.lights.frames, *others]),
+            checksums=required(self.shelf.examined, [*target.lights.frames, *others]),
             unit="electron" if target.recipe.units == "electron" else None,
         )
 
-    def _publish(self, folder: str, files: Mapping[str, Content]) -> list[Path]:
-        paths = {self.order.out / folder / name: content for name, content in files.items()}
-        publish(paths, overwrite=self.order.overwrite)
-        return list(paths)
 
-
-def _ready(
-    masters: Mapping[str, xr.Dataset | ArrayredError], groups: Iterable[Group]
-) -> dict[str, xr.Dataset]:
-    """Return the masters of groups by key, or raise what went wrong with one of them."""
-    found = {group.key: _require(masters, group) for group in groups}
-    return {key: master for key, master in found.items() if master is not None}
-
-
-def _require(
-    masters: Mapping[str, xr.Dataset | ArrayredError], group: Group | Flat | None
-) -> xr.Dataset | None:
-    """Return a group's master, or raise what went wrong when it was made."""
-    master = None if group is None else masters[group.key]
-    if isinstance(master, ArrayredError):
-        raise master
-    return master
+def _name(target: Target) -> str:
+    return f"targets/{target.name}"
 
 
 def _calibrated(

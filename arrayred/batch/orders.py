@@ -37,6 +37,8 @@ class Order:
     figures : draw a picture of each target.
     targets : reduce only the targets of these names.
     memory : bytes that may be held beyond the results, if there is a bound.
+    force : do everything anew, even what is finished.
+    verify : hash every file, instead of taking unchanged ones for what they were.
     """
 
     out: Path
@@ -46,6 +48,8 @@ class Order:
     figures: bool = True
     targets: tuple[str, ...] = ()
     memory: int | None = None
+    force: bool = False
+    verify: bool = False
 
 
 def check_night(night: Night, recipe: Recipe, order: Order) -> Plan:

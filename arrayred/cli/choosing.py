@@ -17,6 +17,7 @@ from arrayred.cli.progress import counted
 from arrayred.cli.wishes import RowRange, Size, Wishes, wish
 
 if TYPE_CHECKING:
+    from arrayred.batch import Order
     from arrayred.config import NightFile, Recipe
     from arrayred.night import Night
 
@@ -185,6 +186,22 @@ def cards_of(wishes: Wishes) -> dict[str, Any]:
 
     named = {keyword: wishes[name] for name, keyword in CARDS.items() if name in wishes}
     return checked_cards({**named, **dict(wishes.get("cards", ()))})
+
+
+def order_of(wishes: Wishes, out: Path) -> Order:
+    """Return what is to be written to an output folder; what was answered before is not read."""
+    from arrayred.batch import Order
+
+    return Order(
+        out,
+        cards_of(wishes),
+        overwrite=wishes.get("overwrite", False),
+        figures=not wishes.get("no_figures", False),
+        targets=tuple(wishes.get("targets", ())),
+        memory=wishes.get("memory"),
+        force=wishes.get("force", False),
+        verify=wishes.get("verify", False),
+    )
 
 
 def opened(folder: Path, file: NightFile, wishes: Wishes) -> Night:

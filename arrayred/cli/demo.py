@@ -30,7 +30,8 @@ def demo(out: Path, no_figures: bool) -> None:
     night = SimulatedNight()
     paths = write_frames(night.frames(), out / "night", overwrite=True)
     click.echo(f"Simulated {len(paths)} frames in {out / 'night'}\n")
-    (outcome,) = run(out / "night", out / "reduced", {"overwrite": True, "no_figures": no_figures})
+    wishes = {"force": True, "overwrite": True, "no_figures": no_figures}
+    (outcome,) = run(out / "night", out / "reduced", wishes)
     if outcome.error is not None or outcome.spectrum is None:
         raise outcome.error or RuntimeError("a target without error has no spectrum")
     _compare(outcome.spectrum, night.truth())

@@ -1,8 +1,7 @@
-"""``arrayred reduce NIGHT -o OUT``."""
+"""``arrayred reduce NIGHT... -o OUT``: one night here, many in `cli.nights`."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 import sys
 import time
@@ -17,12 +16,13 @@ from arrayred.cli.asking import ask, may_ask
 from arrayred.cli.choosing import (
     about_the_night,
     about_the_recipe,
-    cards_of,
     night_file_of,
     opened,
+    order_of,
     settle_settings,
 )
 from arrayred.cli.keeping import keep
+from arrayred.cli.nights import PARTIAL, folders_of, run_many, warn_unless
 from arrayred.cli.wishes import Card, Wishes, wish, wishes_of
 from arrayred.errors import printable
 
@@ -30,11 +30,9 @@ if TYPE_CHECKING:
     from arrayred.batch import Order, Outcome
     from arrayred.night import Night, Plan
 
-PARTIAL = 3
-
 
 @click.command()
-@click.argument("night", type=click.Path(path_type=Path))
+@click.argument("nights", nargs=-1, required=True, metavar="NIGHT...")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
 @about_the_night
 @wish("--target", "targets", metavar="NAME", multiple=True, help="Reduce only this target.")
@@ -48,20 +46,33 @@ PARTIAL = 3
 @wish("--no-input", is_flag=True, help="Never ask.")
 @wish("--allow-missing", is_flag=True, help="Leave required cards blank if nobody gives them.")
 @wish("--overwrite", is_flag=True, help="Replace products that have other content.")
+@wish("--force", is_flag=True, help="Do everything anew, even what is finished.")
+@wish("--verify", is_flag=True, help="Hash every file again before it is taken for unchanged.")
+@wish(
+    "--break-lock", is_flag=True, help="Write though another run holds the lock: its host is gone."
+)
+@wish("--jobs", type=click.IntRange(1, 256), metavar="N", help="Nights at once. [default: 1]")
 @wish("-q", "--quiet", is_flag=True, help="Print errors only.")
 @wish("-v", "--verbose", is_flag=True, help="Print files and timings too.")
 @click.pass_context
-def reduce(ctx: click.Context, night: Path, out: Path) -> None:
+def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
     """Reduce the frames in the folder NIGHT to spectra in the folder OUT.
+
+    Many nights, as folders, globs, or @LIST, a text file with a folder a line, go to folders of
+    their own in OUT. What is finished is not done again: an interrupted run goes on where it was.
 
     \b
     arrayred reduce 2020-11-03/raw -o reduced
     arrayred reduce raw -o reduced --object "59 Cyg" --grating 1200 --grating-angle 26.0
     arrayred reduce raw -o reduced --frames "*hr8047*" --rows 484:518
     arrayred reduce raw -o reduced --night-file night.toml --target Vega
+    arrayred reduce 2020-*/raw -o reduced --jobs 2
     """
     wishes = wishes_of(ctx)
-    outcomes = run(night, out, wishes)
+    folders = folders_of(nights)
+    if len(folders) > 1:
+        sys.exit(run_many(folders, out, wishes))
+    outcomes = run(folders[0], out, wishes)
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     for outcome in failed:
         click.echo(f"arrayred: error: {outcome.name}: {outcome.error}", err=True)
@@ -73,20 +84,13 @@ def reduce(ctx: click.Context, night: Path, out: Path) -> None:
 
 def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
     """Reduce a night as wished, telling what is found."""
-    from arrayred.batch import Order, check_night, reduce_to
+    from arrayred.batch import check_night, reduce_to, scheduled
     from arrayred.io.answers import load_answers
+    from arrayred.io.lock import one_writer
 
     started = time.perf_counter()
     recipe, file = settle_settings(wishes, night_file_of(wishes, out))
-    order = Order(
-        out,
-        cards_of(wishes),
-        overwrite=wishes.get("overwrite", False),
-        answers=load_answers(out),
-        figures=not wishes.get("no_figures", False),
-        targets=tuple(wishes.get("targets", ())),
-        memory=wishes.get("memory"),
-    )
+    order = replace(order_of(wishes, out), answers=load_answers(out))
     night = opened(folder, file, wishes)
     plan = check_night(night, recipe, order)
     quiet = wishes.get("quiet", False)
@@ -96,7 +100,11 @@ def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
         _tell_plan(night, plan)
     order = _complete(night, plan, order, wishes)
     outcomes = []
-    with _scheduler(wishes.get("scheduler")):
+    with (
+        one_writer(out, break_lock=wishes.get("break_lock", False)) as is_locked,
+        scheduled(wishes.get("scheduler", "")),
+    ):
+        warn_unless(is_locked, out, quiet=quiet)
         for outcome in reduce_to(night, plan, recipe, order):
             outcomes.append(outcome)
             if not quiet:
@@ -121,15 +129,6 @@ def _complete(night: Night, plan: Plan, order: Order, wishes: Wishes) -> Order:
     return order
 
 
-def _scheduler(name: str | None) -> contextlib.AbstractContextManager[object]:
-    if name is None:
-        return contextlib.nullcontext()
-    import dask.config
-
-    chosen: contextlib.AbstractContextManager[object] = dask.config.set(scheduler=name)
-    return chosen
-
-
 def _tell_plan(night: Night, plan: Plan) -> None:
     click.echo(f"{printable(str(night.folder))}: {len(night.frames)} frames")
     if night.file.path is not None:
@@ -140,9 +139,11 @@ def _tell_plan(night: Night, plan: Plan) -> None:
 
 def tell(outcome: Outcome, *, verbose: bool = False) -> None:
     """Print what was found on a target, in the procedure's own terms."""
-    click.echo(f"\n{outcome.name}")
-    if outcome.spectrum is not None:
-        facts = outcome.spectrum.attrs
+    click.echo(f"\n{outcome.name}{' (finished before, and intact)' if outcome.kept else ''}")
+    for name, what in outcome.damage.items():
+        click.echo(f"  Note: {printable(name)} was {what} since it was made, and is made anew")
+    if outcome.facts:
+        facts = outcome.facts
         n_sigma = facts["n_sigma"]
         sigma = facts["background_std"] * n_sigma
         click.echo(f"  The average pixel value of the sky sample is {facts['background_mean']}")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from arrayred.config.instrument import Instrument
-from arrayred.errors import ArrayredError, ForeignFileError, InputError, NightError, UsageError
-from arrayred.io.folders import list_files
+from arrayred.errors import ArrayredError, ForeignFileError, InputError, NightError
+from arrayred.io.folders import list_files, paths_in
 from arrayred.io.frames import Frame, read_frames
 from arrayred.io.sources import Stamp
 
@@ -74,23 +74,9 @@ def _expanded(arguments: Iterable[str]) -> Iterator[Path]:
     """Yield the paths that arguments name, those in lists among them."""
     for argument in arguments:
         if argument.startswith("@"):
-            yield from _listed(Path(argument[1:]))
+            yield from paths_in(Path(argument[1:]))
         else:
             yield Path(argument)
-
-
-def _listed(path: Path) -> list[Path]:
-    """Return the paths in a text file, one a line; blank lines and those after # do not count."""
-    try:
-        lines = path.read_text("utf-8", "surrogateescape").splitlines()
-    except OSError as error:
-        raise UsageError(
-            f"The list of files cannot be read ({error.strerror})",
-            path=path,
-            hint="Name a text file with a path a line.",
-        ) from error
-    names = [line.strip() for line in lines]
-    return [Path(name) for name in names if name and not name.startswith("#")]
 
 
 def _was_named(error: ArrayredError, named: dict[Path, bool]) -> bool:

@@ -15,12 +15,14 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from threading import Event
 from typing import IO
 
 from arrayred.errors import ArrayredError
 from arrayred.io.cards import BLOCK
 from arrayred.io.file_sum import require_datasum
 from arrayred.io.frames import Frame
+from arrayred.io.hashes import Hashes
 from arrayred.io.hdu import ones_complement_sum
 from arrayred.io.sources import ImageHDU, unreadable
 
@@ -30,10 +32,23 @@ Examined = Mapping[Path, str | ArrayredError]
 _PIECE = 1 << 18
 
 
-def examine(frames: Iterable[Frame]) -> Examined:
-    """Return the sha256 of every frame's file, or the error of one whose data are damaged."""
+def examine(
+    frames: Iterable[Frame], hashes: Hashes | None = None, stop: Event | None = None
+) -> Examined:
+    """Return the sha256 of every frame's file, or the error of one whose data are damaged.
+
+    Parameters
+    ----------
+    frames : whose files are read.
+    hashes : what is known already of files that have not changed since; they are not read.
+    stop : once it is set, the rest is left out.
+    """
     images = {frame.path: frame.image for frame in frames}
-    return {path: _sha256_or_error(image) for path, image in images.items()}
+    return {
+        path: _sha256_or_error(image, hashes)
+        for path, image in images.items()
+        if stop is None or not stop.is_set()
+    }
 
 
 def required(examined: Examined, frames: Iterable[Frame]) -> dict[Path, str]:
@@ -53,27 +68,35 @@ def required(examined: Examined, frames: Iterable[Frame]) -> dict[Path, str]:
     return sums
 
 
-def _sha256_or_error(image: ImageHDU) -> str | ArrayredError:
+def _sha256_or_error(image: ImageHDU, hashes: Hashes | None) -> str | ArrayredError:
     if image.source.shelf is not None:
         return image.source.shelf.sha256
+    path = image.source.path
     try:
-        return _verified_sha256(image)
+        known = None if hashes is None else hashes.known(path)
+        if known is not None:
+            image.source.require_unchanged(path.stat())
+            return known
+        return _verified_sha256(image, hashes)
     except ArrayredError as error:
         return error
     except OSError as error:
-        return unreadable(image.source.path, error)
+        return unreadable(path, error)
 
 
-def _verified_sha256(image: ImageHDU) -> str:
+def _verified_sha256(image: ImageHDU, hashes: Hashes | None) -> str:
     """Return the sha256 of a file; raise FrameError if its DATASUM is not that of its data."""
-    told = datasum_of(image)
-    with image.source.path.open("rb") as file:
-        image.source.require_unchanged(os.fstat(file.fileno()))
+    told, path, first = datasum_of(image), image.source.path, image.source.offset
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        image.source.require_unchanged(status)
         if told is None:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        first = image.source.offset
-        digest, total = _sums_of(file, first, first + _data_bytes(image))
-    require_datasum(image.source.path, total, told)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        else:
+            digest, total = _sums_of(file, first, first + _data_bytes(image))
+            require_datasum(path, total, told)
+    if hashes is not None:
+        hashes.note(path, digest, status)
     return digest
 
 

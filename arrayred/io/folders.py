@@ -1,4 +1,7 @@
-"""Which FITS files lie in a folder, and in which deeper ones: `list_files`, `unreached`."""
+"""Which FITS files lie in a folder, and in which deeper ones: `list_files`, `unreached`.
+
+A list of files or folders is a text file: `paths_in`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from arrayred.errors import InputError
+from arrayred.errors import InputError, UsageError
 from arrayred.io.headers import is_fits_name
 
 _MOST_LOOKED_INTO = 100
@@ -88,3 +91,23 @@ def _holds_fits(folder: Path) -> bool:
     with suppress(OSError), os.scandir(folder) as entries:
         return any(is_fits_name(entry.name) for entry in entries)
     return False
+
+
+def paths_in(path: Path) -> list[Path]:
+    """Return the paths in a text file, one a line; blank lines and those after # do not count.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be read.
+    """
+    try:
+        lines = path.read_text("utf-8", "surrogateescape").splitlines()
+    except OSError as error:
+        raise UsageError(
+            f"The list of files cannot be read ({error.strerror})",
+            path=path,
+            hint="Name a text file with a path a line.",
+        ) from error
+    names = [line.strip() for line in lines]
+    return [Path(name) for name in names if name and not name.startswith("#")]

@@ -4,28 +4,37 @@ Each file is written to a temporary beside its place, synced, then renamed over 
 synced last. Several files are published together: all temporaries are complete before the first
 rename, so a full disk leaves every old file as it was. A file that already has the same bytes is
 left alone; one with other bytes is not replaced unless that was asked for.
+
+A run that is killed leaves its temporaries behind; `sweep` removes them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from arrayred.errors import StorageError, UsageError
 
 Content = bytes | bytearray
+_TEMPORARY = re.compile(r"\..+\.(\d+)\.[0-9a-f]{8}\.tmp")
 
 
-def publish(files: Mapping[Path, Content], *, overwrite: bool = False) -> None:
+def publish(
+    files: Mapping[Path, Content], *, overwrite: bool = False, durable: bool = True
+) -> None:
     """Write files; none is touched before all are safely on the disk beside their places.
 
     Parameters
     ----------
     files : content by path; folders are made.
     overwrite : replace files that have other content.
+    durable : wait until the disk has them. Without it they appear whole or not at all as long as
+        the machine runs; for what can be done without.
 
     Raises
     ------
@@ -47,11 +56,11 @@ def publish(files: Mapping[Path, Content], *, overwrite: bool = False) -> None:
         for path, content in fresh.items():
             where = path
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporaries[path] = _write_temporary(path, content)
+            temporaries[path] = _write_temporary(path, content, durable)
         for path, temporary in temporaries.items():
             where = path
             os.replace(temporary, path)
-        for folder in {path.parent for path in temporaries}:
+        for folder in {path.parent for path in temporaries if durable}:
             where = folder
             sync_folder(folder)
     except OSError as error:
@@ -68,6 +77,41 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise storage_error(error, path, 0) from error
+
+
+def sweep(folders: Iterable[Path]) -> None:
+    """Remove the temporaries that runs on this machine left in folders when they were killed.
+
+    Parameters
+    ----------
+    folders : looked into, not below; those that are not there are passed by.
+    """
+    for folder in folders:
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                made = _TEMPORARY.fullmatch(entry.name)
+                if made and _is_left_over(entry, int(made[1])):
+                    os.unlink(entry.path)
+
+
+def _is_left_over(entry: os.DirEntry[str], pid: int) -> bool:
+    """Tell whether a file is ours and the process that wrote it has ended."""
+    status = entry.stat(follow_symlinks=False)
+    is_ours = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+    return is_ours and stat.S_ISREG(status.st_mode) and not _is_alive(pid)
+
+
+def _is_alive(pid: int) -> bool:
+    """Tell whether a process is there; where it cannot be asked, it is."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def require_room(folder: Path, n_bytes: int) -> None:
@@ -107,14 +151,15 @@ def taken(path: Path, n_more: int = 0) -> UsageError:
     )
 
 
-def _write_temporary(path: Path, content: Content) -> Path:
+def _write_temporary(path: Path, content: Content, durable: bool) -> Path:
     handle, temporary = open_temporary(path)
     try:
         with open(handle, "wb", buffering=0) as file:
             left = memoryview(content)
             while left:
                 left = left[file.write(left) :]
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

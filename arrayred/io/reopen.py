@@ -88,14 +88,7 @@ def open_product(path: str | os.PathLike[str], *, instrument: str = "generic") -
     import xarray as xr
 
     place = Path(path)
-    first, *others = _read(place)
-    if PRODUCT_CARD not in first.header:
-        raise ForeignFileError(
-            f"This is no product of arrayred: its header has no {PRODUCT_CARD}",
-            path=place,
-            keyword=PRODUCT_CARD,
-            hint="Open raw frames with open_frames.",
-        )
+    first, *others = _product(place)
     named = {hdu.header.readable("EXTNAME"): hdu for hdu in others}
     header = first.header.copy()
     header.drop([keyword for keyword in header if is_structural(keyword)])
@@ -111,6 +104,29 @@ def open_product(path: str | os.PathLike[str], *, instrument: str = "generic") -
         variables = _image(named, counts, unit, place)
         coords |= labels_of(header, counts.shape)
     return xr.Dataset(variables, coords=coords, attrs=attrs)
+
+
+def header_of_product(path: Path) -> Header:
+    """Return the header of a product, every HDU of it being held against its DATASUM.
+
+    Raises
+    ------
+    FrameError
+        As `open_product`.
+    """
+    return _product(path)[0].header
+
+
+def _product(path: Path) -> list[_HDU]:
+    hdus = _read(path)
+    if PRODUCT_CARD not in hdus[0].header:
+        raise ForeignFileError(
+            f"This is no product of arrayred: its header has no {PRODUCT_CARD}",
+            path=path,
+            keyword=PRODUCT_CARD,
+            hint="Open raw frames with open_frames.",
+        )
+    return hdus
 
 
 def _read(path: Path) -> list[_HDU]:

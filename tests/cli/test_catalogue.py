@@ -910,7 +910,7 @@ def boom(*_args: object, **_options: object) -> None:
 
 @pytest.mark.parametrize(
     "where",
-    ["check_night", "desk.make_master", "desk.extract_spectrum", "desk.publish"],
+    ["check_night", "masters.make_master", "desk.extract_spectrum", "shelf.publish"],
 )
 def test_a_bug_shows_where_and_asks_for_a_report(
     night: Path,

@@ -19,6 +19,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from arrayred.cli.reduce import reduce
+from arrayred.io.lock import STATE
 from tests.cli.conftest import Call, contents
 from tests.conftest import Run
 from tests.procedure import Tables, run_procedure
@@ -49,7 +50,8 @@ def procedure(night: Path, **settings: Any) -> Tables:
 
 
 def names(folder: Path | str) -> set[str]:
-    return {path.name for path in Path(folder).rglob("*") if path.is_file()}
+    files = (path for path in Path(folder).rglob("*") if STATE not in path.parts)
+    return {path.name for path in files if path.is_file()}
 
 
 # What the options do
@@ -489,7 +491,7 @@ BAD_COMMANDS: list[tuple[list[str], int, str]] = [
     (["night", "-o", "out", "--card", "MUCHTOOLONG=3"], 2, "MUCHTOOLONG.*" + A_REMEDY),
     (["night", "-o", "out", "--card", "KEY"], 2, "'KEY' is not KEY=VALUE"),
     (["night"], 2, "Missing option '-o'"),
-    (["night", "-o", "out", "--overwrit"], 2, "Did you mean '--overwrite'\\?"),
+    (["night", "-o", "out", "--overwrit"], 2, "Did you mean .*'--overwrite'"),
 ]
 
 
@@ -531,12 +533,28 @@ def test_the_output_is_no_input_of_a_second_run(night: Path, arrayred: Call) -> 
 
 
 @pytest.mark.parametrize("name", ["_combined.fits", "_spectrum.ecsv", "_skysubtracted.txt"])
-def test_a_product_changed_by_hand_stays_unless_overwrite_is_given(
+def test_a_product_changed_by_hand_is_made_anew_and_that_is_said(
     night: Path, arrayred: Call, name: str
 ) -> None:
     arrayred("reduce", night, "-o", "out", *QUIET)
     before, product = contents(Path("out")), STAR / f"Simulated_star{name}"
     product.write_bytes(product.read_bytes() + b"by hand")
+    told = arrayred("reduce", night, "-o", "out", "--no-figures")
+    assert told.code == 0, told.err
+    assert f"Simulated_star{name} was changed since it was made, and is made anew" in told.out
+    assert {n: c for n, (c, _) in contents(Path("out")).items()} == {
+        n: c for n, (c, _) in before.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["_combined.fits", "_spectrum.ecsv", "_skysubtracted.txt"])
+def test_what_nobody_finished_stays_unless_overwrite_is_given(
+    night: Path, arrayred: Call, name: str
+) -> None:
+    arrayred("reduce", night, "-o", "out", *QUIET)
+    before, product = contents(Path("out")), STAR / f"Simulated_star{name}"
+    product.write_bytes(product.read_bytes() + b"by hand")
+    shutil.rmtree(Path("out") / STATE)
     told = arrayred("reduce", night, "-o", "out", *QUIET)
     assert told.code == 2
     assert re.search(rf"^arrayred: error: .*{name}: .*already there\. Give --overwrite", told.err)

@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from arrayred.config import Instrument
 from arrayred.errors import ArrayredError, FrameError
 from arrayred.io.checksums import examine, required
 from arrayred.io.frames import Frame, read_frames
+from arrayred.io.hashes import Hashes
 
 PIXELS = np.random.default_rng(5).integers(0, 65536, (301, 701)).astype(np.uint16)
 
@@ -139,3 +141,17 @@ def test_frames_of_an_observatory_are_whole(nights: Path) -> None:
     for path in (nights / "formats" / "floyds").iterdir():
         assert frame_at(path).image.header["DATASUM"]
         assert isinstance(found_for(path), str)
+
+
+def test_a_known_file_is_not_read_and_one_that_was_told_to_stop_reads_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [frame_at(primary(tmp_path / "a.fits"))]
+    hashes, stop = Hashes(tmp_path), Event()
+    told = examine(frames, hashes, stop)
+    assert told == {frames[0].path: hashlib.sha256(frames[0].path.read_bytes()).hexdigest()}
+    monkeypatch.setattr(hashes, "known", lambda path: told[path])
+    monkeypatch.setattr(Path, "open", None)
+    assert examine(frames, hashes) == told
+    stop.set()
+    assert examine(frames, None, stop) == {}

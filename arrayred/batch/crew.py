@@ -1,0 +1,165 @@
+"""Work done in processes of their own, one piece at a time each: `in_processes`.
+
+Why not an executor of the standard library: there a process that is killed breaks the whole pool,
+and nobody knows over which piece it died. Here each process has one piece and a pipe of its own, so
+that a death has a name, is tried again, and leaves the others alone. Processes are spawned, not
+forked: a fork would inherit locks and threads. No port is opened. When the caller dies, however it
+dies, its processes end at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import connection, get_context, parent_process
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from arrayred.errors import ResourceError
+
+if TYPE_CHECKING:
+    from multiprocessing.context import SpawnProcess
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+DEATHS = 3
+"""How often a piece may kill its process before it is given up."""
+_PATIENCE_S = 3.0
+
+
+@dataclass
+class _Worker:
+    """One process, the end of its pipe, and the piece it has."""
+
+    process: SpawnProcess
+    pipe: connection.Connection
+    piece: int | None = None
+
+
+def in_processes(
+    work: Callable[[Piece], Result], pieces: Sequence[Piece], n_processes: int
+) -> Iterator[tuple[int, Result | ResourceError]]:
+    """Do pieces of work in processes of their own.
+
+    Parameters
+    ----------
+    work : a function of a module, which returns what went wrong rather than raising it.
+    pieces : what it is given, picklable.
+    n_processes : how many work at once.
+
+    Yields
+    ------
+    index, result : of each piece as it is done; a ResourceError for one whose process died each
+        time it was tried. What `work` raises all the same is raised here.
+    """
+    waiting = deque(range(len(pieces)))
+    deaths = dict.fromkeys(waiting, 0)
+    crew = [_hire(work) for _ in range(min(n_processes, len(pieces)))]
+    try:
+        while waiting or any(worker.piece is not None for worker in crew):
+            for worker in crew:
+                if worker.piece is None and waiting:
+                    worker.piece = waiting.popleft()
+                    with suppress(OSError):  # of a process that died idle: seen below
+                        worker.pipe.send(pieces[worker.piece])
+            ready = connection.wait([worker.pipe for worker in crew if worker.piece is not None])
+            for worker in [worker for worker in crew if worker.pipe in ready]:
+                piece = worker.piece
+                if piece is None:
+                    continue
+                try:
+                    done = _answer(worker)
+                except (EOFError, OSError):
+                    crew[crew.index(worker)] = _hire(work)
+                    deaths[piece] += 1
+                    cause = _buried(worker)
+                    if deaths[piece] < DEATHS:
+                        waiting.appendleft(piece)
+                    else:
+                        yield piece, _given_up(cause)
+                else:
+                    worker.piece = None
+                    yield piece, done
+    finally:
+        _dismiss(crew)
+
+
+def _hire(work: Callable[[Any], Any]) -> _Worker:
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, work), daemon=True)
+    process.start()
+    theirs.close()
+    return _Worker(process, ours)
+
+
+def _serve(pipe: connection.Connection, work: Callable[[Any], Any]) -> None:
+    """Do what comes through the pipe until it is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller gets it too, and ends this process
+    signal.signal(signal.SIGTERM, _leave)
+    threading.Thread(target=_follow_the_caller, daemon=True).start()
+    with suppress(EOFError):
+        while True:
+            piece = pipe.recv()
+            try:
+                answer = work(piece)
+            except Exception as error:  # a bug, to be told where somebody listens
+                pipe.send((False, error))
+            else:
+                pipe.send((True, answer))
+
+
+def _leave(_number: int, _frame: object) -> None:
+    sys.exit(143)  # so that what is half written is taken away
+
+
+def _follow_the_caller() -> None:
+    """End this process when the one that started it has ended."""
+    caller = parent_process()
+    if caller is not None:
+        caller.join()
+        os._exit(1)
+
+
+def _answer(worker: _Worker) -> Any:
+    is_done, answer = worker.pipe.recv()
+    if not is_done:
+        raise answer
+    return answer
+
+
+def _buried(worker: _Worker) -> str:
+    """Return what ended a process."""
+    worker.pipe.close()
+    worker.process.join(_PATIENCE_S)
+    code = worker.process.exitcode
+    if code is not None and code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
+def _given_up(cause: str) -> ResourceError:
+    return ResourceError(
+        f"The process that worked on it {cause}, {DEATHS} times",
+        hint="Give it more memory, or less to hold with --memory.",
+    )
+
+
+def _dismiss(crew: Sequence[_Worker]) -> None:
+    """End all processes: those that work are told to stop, and killed if they do not."""
+    for worker in crew:
+        worker.pipe.close()
+        if worker.piece is not None:
+            worker.process.terminate()
+    until = time.monotonic() + _PATIENCE_S
+    for worker in crew:
+        worker.process.join(max(until - time.monotonic(), 0.0))
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()

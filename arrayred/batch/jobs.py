@@ -1,0 +1,64 @@
+"""A night to be reduced, and what became of it; both travel between processes: `Job`, `Report`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from arrayred.batch.orders import Order
+from arrayred.batch.summary import Line
+from arrayred.config import NightFile, Recipe
+
+
+@dataclass(frozen=True)
+class Job:
+    """One night to be reduced; it travels to other processes and machines.
+
+    Parameters
+    ----------
+    label : tells the night from the others.
+    folder : where its frames lie.
+    order : what to write, and where.
+    file : what is known of it.
+    recipe : what to do.
+    depth : how many folders deep its frames may lie.
+    allow_missing : leave required cards blank if nobody gives them.
+    break_lock : write although another run holds the lock.
+    scheduler : how dask works, or "" for its own choice.
+    """
+
+    label: str
+    folder: Path
+    order: Order
+    file: NightFile = field(default_factory=NightFile)
+    recipe: Recipe = field(default_factory=Recipe)
+    depth: int = 3
+    allow_missing: bool = False
+    break_lock: bool = False
+    scheduler: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of one night.
+
+    Parameters
+    ----------
+    label : the night's.
+    lines : one for each target, or one for the night if it failed as a whole.
+    warnings : what is odd about it.
+    exit_code : of the first thing that failed; 0 if nothing did.
+    lacks : it failed for want of calibration frames.
+    lends : it has calibration frames.
+    bug : the traceback, if what failed was the program.
+    seconds : the time it took.
+    """
+
+    label: str
+    lines: tuple[Line, ...]
+    warnings: tuple[str, ...] = ()
+    exit_code: int = 0
+    lacks: bool = False
+    lends: bool = False
+    bug: str = ""
+    seconds: float = 0.0

@@ -1,0 +1,97 @@
+"""Work in processes: every piece is done once, a death has a name, nothing is left running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from arrayred.batch.crew import DEATHS, in_processes
+from arrayred.errors import ResourceError
+
+
+def square(number: int) -> int:
+    return number**2
+
+
+def die_of(piece: tuple[Path, int]) -> int:
+    """Note the attempt, then die if the number is odd; a 3 only the first time."""
+    folder, number = piece
+    tries = len(list(folder.glob(f"{number}-*")))
+    (folder / f"{number}-{tries}").touch()
+    if number % 2 and not (number == 3 and tries):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def fail(number: int) -> int:
+    raise ZeroDivisionError(number)
+
+
+def linger(folder: Path) -> None:
+    (folder / str(os.getpid())).touch()
+    time.sleep(60)
+
+
+@pytest.mark.parametrize("n_processes", [1, 2, 7])
+def test_every_piece_is_done_once(n_processes: int) -> None:
+    done = list(in_processes(square, [3, 1, 2, 5, 4], n_processes))
+    assert sorted(done) == [(0, 9), (1, 1), (2, 4), (3, 25), (4, 16)]
+
+
+def test_no_piece_starts_no_process() -> None:
+    assert list(in_processes(square, [], 4)) == []
+
+
+def test_a_death_is_that_of_its_piece_alone(tmp_path: Path) -> None:
+    pieces = [(tmp_path, number) for number in (0, 1, 2, 3, 4)]
+    done = dict(in_processes(die_of, pieces, 2))
+    assert {i: result for i, result in done.items() if i != 1} == {0: 0, 2: 2, 3: 3, 4: 4}
+    assert isinstance(done[1], ResourceError)
+    assert "SIGKILL" in str(done[1])
+    assert len(list(tmp_path.glob("1-*"))) == DEATHS
+    assert [len(list(tmp_path.glob(f"{n}-*"))) for n in (0, 2, 3, 4)] == [1, 1, 2, 1]
+
+
+def test_what_the_work_raises_is_raised() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(in_processes(fail, [1, 2], 2))
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_processes_end_with_their_caller(tmp_path: Path, number: signal.Signals) -> None:
+    code = textwrap.dedent(f"""
+        from pathlib import Path
+        from tests.batch.test_crew import linger
+        from arrayred.batch.crew import in_processes
+        if __name__ == "__main__":
+            list(in_processes(linger, [Path({str(tmp_path)!r})] * 2, 2))
+    """)
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    path = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
+    caller = subprocess.Popen(
+        [sys.executable, script], env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL
+    )
+    until = time.monotonic() + 30
+    while len(pids := [int(p.name) for p in tmp_path.glob("[0-9]*")]) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    caller.send_signal(number)
+    caller.wait(20)
+    while any(map(is_alive, pids)):
+        assert time.monotonic() < until + 20
+        time.sleep(0.05)

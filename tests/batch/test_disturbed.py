@@ -1,0 +1,234 @@
+"""Whatever happens to a run, nothing false stays, and the next one completes it to the byte."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from arrayred.batch.nights import reduce_one
+from arrayred.config import Recipe
+from arrayred.io import publish
+from tests.batch.disturbed import (
+    Watched,
+    inodes,
+    job_of,
+    products,
+    temporaries,
+    write_nights,
+)
+
+ROOT = Path(__file__).parents[2]
+posix = pytest.mark.skipif(os.name != "posix", reason="signals")
+
+
+@pytest.fixture
+def reference(three: Path, tmp_path: Path) -> dict[str, bytes]:
+    """Return the products of the first night, undisturbed."""
+    assert reduce_one(job_of(three / "night-0", tmp_path / "reference")).exit_code == 0
+    return products(tmp_path / "reference")
+
+
+@pytest.mark.parametrize(
+    ("operation", "lasting"),
+    [
+        ("open", False),
+        ("write", True),
+        ("replace", True),
+        pytest.param("fsync", False, marks=pytest.mark.slow),
+        *(pytest.param(name, True, marks=pytest.mark.slow) for name in ("open", "fsync")),
+        *(pytest.param(name, False, marks=pytest.mark.slow) for name in ("write", "replace")),
+    ],
+)
+def test_whatever_call_of_the_publisher_fails_nothing_false_stays(
+    three: Path, tmp_path: Path, reference: dict[str, bytes], operation: str, lasting: bool
+) -> None:
+    for nth in itertools.count(1):
+        job = job_of(three / "night-0", tmp_path / str(nth))
+        report = None
+        with pytest.MonkeyPatch.context() as patch:
+            counted = failing(patch, operation, nth, lasting=lasting)
+            report = reduce_one(job)
+        assert report.exit_code == (5 if nth <= next(counted) - 1 else 0), report.lines
+        assert products(job.order.out).items() <= reference.items()
+        assert not temporaries(job.order.out)
+        assert reduce_one(job).exit_code == 0
+        assert products(job.order.out) == reference
+        if report.exit_code == 0:
+            break
+    assert nth > 9
+
+
+def failing(
+    patch: pytest.MonkeyPatch, operation: str, nth: int, *, lasting: bool
+) -> itertools.count[int]:
+    """Let the nth call of an operation, and if asked for all after it, find the disk full."""
+    calls = itertools.count(1)
+
+    def fail() -> None:
+        call = next(calls)
+        if call == nth or (lasting and call > nth):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    watched = Watched(fail, [operation])
+    patch.setattr(publish, "os", watched)
+    patch.setattr(publish, "open", watched.file, raising=False)
+    return calls
+
+
+def killing(three: Path, tmp_path: Path, first: int, step: int) -> tuple[int, int]:
+    """Run the batch that is killed at steps, and return the last and what had been finished."""
+    command = [sys.executable, "-m", "tests.batch.killing", three, tmp_path, first, step]
+    done = subprocess.run(
+        [*map(str, command)],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    last, kept = done.stdout.split()
+    return int(last), int(kept)
+
+
+def environment() -> dict[str, str]:
+    paths = [str(ROOT), *filter(None, sys.path)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "CI": "1"}
+
+
+@posix
+def test_a_run_killed_at_a_file_operation_is_completed(three: Path, tmp_path: Path) -> None:
+    last, kept = killing(three, tmp_path, random.Random(0).randrange(1, 30), 30)
+    assert last > 100
+    assert kept > 0
+
+
+@posix
+@pytest.mark.slow
+def test_a_run_killed_at_any_file_operation_is_completed(three: Path, tmp_path: Path) -> None:
+    last, kept = killing(three, tmp_path, 1, 1)
+    assert last > 100
+    assert kept > last
+
+
+def reducing(nights: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+    """Start the command over all nights."""
+    folders = sorted(map(str, nights.iterdir()))
+    command = [sys.executable, "-m", "arrayred", "reduce", *folders, "-o", str(out)]
+    return subprocess.Popen(
+        [*command, "--no-figures", *options],
+        cwd=out.parent,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def completed(process: subprocess.Popen[str]) -> int:
+    process.communicate()
+    return process.returncode
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_run_killed_at_any_moment_is_completed(tmp_path: Path, jobs: str) -> None:
+    write_nights(tmp_path / "nights", 8)
+    started = time.monotonic()
+    assert completed(reducing(tmp_path / "nights", tmp_path / "undisturbed")) == 0
+    seconds = time.monotonic() - started
+    truth = products(tmp_path / "undisturbed")
+    moments = random.Random(int(jobs))
+    for i in range(25):
+        out = tmp_path / str(i)
+        process = reducing(tmp_path / "nights", out, "--jobs", jobs)
+        time.sleep(moments.uniform(0, seconds))
+        process.kill()
+        process.communicate()
+        assert completed(reducing(tmp_path / "nights", out, "--jobs", jobs)) == 0
+        assert products(out) == truth
+        assert not temporaries(out)
+
+
+@posix
+@pytest.mark.parametrize(
+    ("number", "code", "jobs"),
+    [
+        (signal.SIGINT, 130, "2"),
+        (signal.SIGTERM, 143, "1"),
+        pytest.param(signal.SIGINT, 130, "1", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 143, "2", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_that_is_interrupted_stops_soon_and_can_go_on(
+    tmp_path: Path, number: signal.Signals, code: int, jobs: str
+) -> None:
+    write_nights(tmp_path / "nights", 12)
+    out = tmp_path / "out"
+    process = reducing(tmp_path / "nights", out, "--jobs", jobs)
+    assert process.stderr is not None
+    assert "1 reduced" in process.stderr.readline()
+    finished = [name for name in products(out) if not name.endswith(".tmp")]
+    started = time.monotonic()
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert time.monotonic() - started < 5
+    assert (process.returncode, "Traceback" in said) == (code, False), said
+    assert not temporaries(out)
+    summary = (out / "summary.ecsv").read_text()
+    assert all(f",{status}," in summary for status in ("interrupted", "reduced"))
+    before = inodes(out, finished)
+    assert completed(reducing(tmp_path / "nights", out)) == 0
+    assert inodes(out, finished) == before
+    assert len({name.split("/")[0] for name in products(out)}) == 12
+
+
+@posix
+def test_of_two_runs_at_once_one_is_refused_and_the_products_are_right(tmp_path: Path) -> None:
+    write_nights(tmp_path / "nights", 8)
+    runs = [reducing(tmp_path / "nights", tmp_path / "out", "-q") for _ in range(2)]
+    said = [run.communicate()[1] for run in runs]
+    codes = [run.returncode for run in runs]
+    assert sorted(codes) == [0, 6], said
+    told = rf"out: Another run writes to this folder: process {runs[codes.index(0)].pid} on \S+, "
+    assert re.search(told + r"since 20\S+\. Wait for it", said[codes.index(6)])
+    assert completed(reducing(tmp_path / "nights", tmp_path / "apart", "-q")) == 0
+    assert products(tmp_path / "out") == products(tmp_path / "apart")
+
+
+def test_a_reader_never_sees_a_product_in_part_or_absent(three: Path, tmp_path: Path) -> None:
+    jobs = [job_of(three / "night-0", tmp_path, force=True)]
+    jobs.append(replace(jobs[0], recipe=Recipe(combine="median")))
+    wholes = []
+    for job in jobs:
+        assert reduce_one(job).exit_code == 0
+        wholes.append(products(tmp_path / "targets"))
+    seen: set[bytes] = set()
+    stop = threading.Event()
+    name = "Vega/Vega_combined.fits"
+    reader = threading.Thread(target=poll, args=(tmp_path / "targets" / name, seen, stop))
+    reader.start()
+    for job in jobs * 6:
+        assert reduce_one(job).exit_code == 0
+    stop.set()
+    reader.join()
+    assert seen == {whole[name] for whole in wholes}
+
+
+def poll(path: Path, seen: set[bytes], stop: threading.Event) -> None:
+    while not stop.is_set():
+        seen.add(path.read_bytes() if path.exists() else b"absent")

@@ -1,0 +1,94 @@
+"""Nights are told apart by their paths, and one that is done leaves nothing behind in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from pathlib import Path
+
+import pytest
+
+from arrayred.batch import Job, Report, in_crew, labels_of, reduce_nights
+from arrayred.batch import nights as module
+from arrayred.batch.nights import reduce_one
+from arrayred.errors import UsageError
+from arrayred.io.lock import STATE
+from tests.batch.disturbed import job_of
+
+
+@pytest.mark.parametrize(
+    ("folders", "labels"),
+    [
+        (["/data/2020-11-03/raw", "/data/2020-11-04/raw"], ["2020-11-03", "2020-11-04"]),
+        (["/a/x/raw", "/b/y/raw"], ["a_x", "b_y"]),
+        (["/a/n1", "/a/n2", "/a/deep/n1"], ["n1", "n2", "deep_n1"]),
+        (["/a/only"], ["only"]),
+        (["/a", "/a/b"], ["a", "b"]),
+    ],
+)
+def test_a_night_is_called_by_what_tells_it_from_the_others(
+    folders: list[str], labels: list[str]
+) -> None:
+    assert labels_of([Path(folder) for folder in folders]) == labels
+
+
+@pytest.mark.parametrize("folders", [["/a/n", "/a/n"], ["/a/x y", "/a/x_y"]])
+def test_two_nights_of_one_name_are_refused(folders: list[str]) -> None:
+    with pytest.raises(UsageError):
+        labels_of([Path(folder) for folder in folders])
+
+
+def test_pictures_do_not_pile_up_in_memory(three: Path, tmp_path: Path) -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure
+    gc.collect()
+    gc.disable()
+    try:
+        for i in range(2):
+            job = job_of(three / f"night-{i}", tmp_path / str(i), figures=True)
+            assert reduce_one(job).exit_code == 0
+        assert not [one for one in gc.get_objects() if isinstance(one, figure)]
+    finally:
+        gc.enable()
+
+
+def test_a_bug_in_one_night_is_told_and_is_not_the_others(
+    three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = module.check_night
+
+    def fail_once(night: object, *rest: object) -> object:
+        if str(three / "night-1") in str(night.folder):  # type: ignore[attr-defined]
+            raise ZeroDivisionError("boom")
+        return original(night, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "check_night", fail_once)
+    jobs = [job_of(three / f"night-{i}", tmp_path / str(i)) for i in range(3)]
+    reports = [report for report, _ in reduce_nights(jobs)]
+    assert [report.exit_code for report in reports] == [0, 1, 0]
+    assert "ZeroDivisionError: boom" in reports[1].bug
+    assert "a bug of arrayred: ZeroDivisionError" in reports[1].lines[0].reason
+
+
+def test_a_failed_night_leaves_no_state(three: Path, tmp_path: Path) -> None:
+    for path in (three / "night-0").glob("light*"):
+        path.unlink()
+    assert reduce_one(job_of(three / "night-0", tmp_path / "out")).exit_code == 4
+    assert not (tmp_path / "out" / STATE).exists()
+
+
+def test_reports_of_processes_are_those_of_one(three: Path, tmp_path: Path) -> None:
+    def told(way: str, jobs: list[Job]) -> dict[str, Report]:
+        reports = reduce_nights(jobs, in_crew(2)) if way == "crew" else reduce_nights(jobs)
+        return {report.label: plain(report) for report, _ in reports}
+
+    jobs = {
+        way: [job_of(three / f"night-{i}", tmp_path / way / str(i)) for i in range(3)]
+        for way in ("crew", "alone")
+    }
+    assert told("crew", jobs["crew"]) == told("alone", jobs["alone"])
+
+
+def plain(report: Report) -> Report:
+    """Return a report without the times that it took."""
+    lines = tuple(dataclasses.replace(line, seconds=0.0) for line in report.lines)
+    return dataclasses.replace(report, lines=lines, seconds=0.0)

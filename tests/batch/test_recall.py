@@ -1,0 +1,183 @@
+"""A finished night is known without being opened, and no other is taken for one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arrayred.batch import Job, nights
+from arrayred.batch.nights import reduce_one
+from arrayred.batch.summary import Line
+from arrayred.config import NightFile, Recipe
+from arrayred.config.nightfile import TargetFile
+from arrayred.io.answers import Answers, save_answers
+from arrayred.io.lock import STATE
+from tests.batch.disturbed import inodes, job_of, products
+
+
+@pytest.fixture
+def done(three: Path, tmp_path: Path) -> Job:
+    """Return the job of a night that is finished."""
+    job = job_of(three / "night-0", tmp_path / "out")
+    assert reduce_one(job).exit_code == 0
+    return job
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Return the nights that are opened."""
+    folders: list[Path] = []
+    original = nights.open_night
+
+    def watched(folder: Path, *args: object, **options: object) -> object:
+        folders.append(folder)
+        return original(folder, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(nights, "open_night", watched)
+    return folders
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_a_finished_night_is_not_opened_and_tells_the_same(
+    three: Path, tmp_path: Path, opened: list[Path], verify: bool
+) -> None:
+    job = job_of(three / "night-0", tmp_path / "out", verify=verify)
+    first, again = reduce_one(job), reduce_one(job)
+    assert opened == [job.folder]
+    kept = [dataclasses.replace(line, status="kept", seconds=0.0) for line in first.lines]
+    assert [list(map(str, as_cells(line))) for line in kept] == [
+        list(map(str, as_cells(line))) for line in again.lines
+    ]
+    assert (first.warnings, first.lends, again.exit_code) == (again.warnings, again.lends, 0)
+
+
+def as_cells(line: Line) -> list[object]:
+    return list(line.cells().values())
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "recipe": {"recipe": Recipe(n_sigma=5.0)},
+    "cards": {"cards": {"NOTE": "x"}},
+    "figures": {"figures": True},
+    "targets": {"targets": ("Vega",)},
+    "depth": {"depth": 2},
+    "exclude": {"file": NightFile(exclude=("light-002*",))},
+    "instrument": {"file": NightFile(instrument="barber20"), "allow_missing": True},
+    "target": {"file": NightFile(targets={"Vega": TargetFile(cards={"NOTE": "x"})})},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_night_of_which_something_else_is_asked_is_opened_and_is_as_if_new(
+    done: Job, tmp_path: Path, opened: list[Path], change: str
+) -> None:
+    again = job_of(done.folder, done.order.out, overwrite=True, **CHANGES[change])
+    fresh = job_of(done.folder, tmp_path / "fresh", **CHANGES[change])
+    assert [reduce_one(job).exit_code for job in (again, fresh)] == [0, 0]
+    assert opened == [done.folder] * 2
+    assert products(again.order.out) == products(fresh.order.out)
+
+
+def test_a_night_with_other_answers_is_opened(done: Job, opened: list[Path]) -> None:
+    save_answers(done.order.out, Answers({"NOTE": "x"}))
+    reduce_one(done)
+    assert opened == [done.folder]
+
+
+def edited(path: Path) -> None:
+    """Change one pixel; size and time of change are as before."""
+    status, content = path.stat(), bytearray(path.read_bytes())
+    content[-2881] ^= 1
+    time.sleep(0.02)
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def exchanged(path: Path) -> None:
+    """Put another file in its place, with its times, as ``cp -p`` does."""
+    other = path.with_suffix(".other")
+    shutil.copy2(path, other)
+    edited(other)
+    other.replace(path)
+
+
+FRAME_CHANGES: dict[str, Callable[[Path], object]] = {
+    "edited": edited,
+    "exchanged": exchanged,
+    "gone": Path.unlink,
+    "added": lambda path: shutil.copy2(path, path.with_name("light-009.fit")),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+}
+
+
+@pytest.mark.parametrize("change", FRAME_CHANGES)
+def test_a_night_with_other_frames_is_reduced_anew(
+    done: Job, tmp_path: Path, opened: list[Path], change: str
+) -> None:
+    age(done)
+    FRAME_CHANGES[change](done.folder / "light-001.fit")
+    order = dataclasses.replace(done.order, overwrite=True)
+    report = reduce_one(dataclasses.replace(done, order=order))
+    assert opened == [done.folder]
+    fresh = job_of(done.folder, tmp_path / "fresh")
+    assert reduce_one(fresh).exit_code == report.exit_code == 0
+    assert products(done.order.out) == products(fresh.order.out)
+
+
+def age(job: Job) -> None:
+    """Let it be long ago that files were hashed, so that only their stamps count."""
+    path = job.order.out / STATE / "hashes.json"
+    known = json.loads(path.read_text())
+    later = {name: [*stamp[:-2], stamp[-2] + 10**10, stamp[-1]] for name, stamp in known.items()}
+    path.write_text(json.dumps(later))
+
+
+def test_a_changed_frame_is_seen_even_where_the_stamp_lies(done: Job, opened: list[Path]) -> None:
+    age(done)
+    path = done.folder / "light-001.fit"
+    edited(path)
+    hints = done.order.out / STATE / "hashes.json"
+    known = json.loads(hints.read_text())
+    status = path.stat()
+    known[str(path)][:4] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+    hints.write_text(json.dumps(known))
+    order = dataclasses.replace(done.order, verify=True, overwrite=True)
+    assert reduce_one(dataclasses.replace(done, order=order)).lines[0].status == "reduced"
+    assert opened == [done.folder]
+
+
+@pytest.mark.parametrize("name", ["masters/master_dark_600s", "targets/Vega"])
+def test_a_night_without_an_entry_is_completed(done: Job, opened: list[Path], name: str) -> None:
+    whole = products(done.order.out)
+    before = inodes(done.order.out, whole)
+    (done.order.out / STATE / "done" / f"{name}.json").unlink()
+    assert reduce_one(done).exit_code == 0
+    assert opened == [done.folder]
+    assert inodes(done.order.out, whole) == before
+    assert reduce_one(done).lines[0].status == "kept"
+    assert opened == [done.folder]
+
+
+@pytest.mark.parametrize("damage", ["", "{}", "[]", "null", '{"key": 1}', "\udcff"])
+def test_a_damaged_note_is_none(done: Job, opened: list[Path], damage: str) -> None:
+    note = done.order.out / STATE / "night.json"
+    note.write_bytes(damage.encode("utf-8", "surrogateescape"))
+    assert reduce_one(done).lines[0].status == "kept"
+    assert opened == [done.folder]
+
+
+def test_a_night_with_a_failed_target_is_opened_again(
+    three: Path, tmp_path: Path, opened: list[Path]
+) -> None:
+    job = job_of(three / "night-0", tmp_path / "out", recipe=Recipe(n_sigma=1e9))
+    codes = [reduce_one(job).exit_code for _ in range(2)]
+    assert codes == [4, 4]
+    assert opened == [job.folder] * 2

@@ -1,0 +1,283 @@
+"""Many nights in one command: each in its folder, one failing alone, all of it told at the end."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from astropy.io import ascii as astropy_ascii
+from astropy.table import Table
+
+from arrayred.cli.nights import folders_of
+from arrayred.errors import UsageError
+from arrayred.io import lock
+from arrayred.io.lock import STATE, one_writer
+from tests.batch.disturbed import inodes, products, write_night, write_nights
+from tests.cli.conftest import Call, Told
+
+NIGHTS = [f"nights/night-{i}" for i in range(3)]
+
+
+@pytest.fixture(scope="module")
+def _three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("three") / "nights"
+    write_nights(folder, 3)
+    return folder
+
+
+@pytest.fixture
+def three(_three: Path, tmp_path: Path) -> Path:
+    """Return a folder of three nights, whose frames are links: to be removed at will."""
+    for path in _three.rglob("*.fit"):
+        link = tmp_path / "nights" / path.relative_to(_three)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        os.link(path, link)
+    return tmp_path / "nights"
+
+
+def reduced(arrayred: Call, *options: object, code: int = 0) -> Told:
+    told = arrayred("reduce", *NIGHTS, "-o", "out", "--no-figures", *options)
+    assert told.code == code, told.err
+    return told
+
+
+def summary() -> Table:
+    return astropy_ascii.read("out/summary.ecsv")
+
+
+@pytest.mark.usefixtures("three")
+def test_each_night_goes_to_its_folder_as_if_it_were_alone(arrayred: Call) -> None:
+    reduced(arrayred)
+    for name in NIGHTS:
+        assert arrayred("reduce", name, "-o", "alone", "--no-figures", "--overwrite").code == 0
+        assert products(Path("out", Path(name).name)) == products(Path("alone"))
+
+
+@pytest.mark.usefixtures("three")
+def test_processes_change_no_byte(arrayred: Call) -> None:
+    reduced(arrayred)
+    before = products(Path("out"))
+    told = reduced(arrayred, "--jobs", "2", "--force")
+    assert products(Path("out")) == before
+    assert "3 reduced" in told.out
+    assert sorted(summary()["night"]) == list(summary()["night"])
+
+
+@pytest.mark.usefixtures("three")
+def test_a_pipe_gets_a_line_a_night_and_one_a_target(arrayred: Call) -> None:
+    told = reduced(arrayred)
+    assert re.findall(r"^\[(\d)/3\] (\S+): 1 reduced, ", told.err, re.M) == [
+        (str(i + 1), f"night-{i}") for i in range(3)
+    ]
+    head, *lines, last = told.out.splitlines()
+    assert head.split()[:4] == ["night", "target", "status", "rows"]
+    assert [line.split()[:3] for line in lines] == [
+        [f"night-{i}", "Vega", "reduced"] for i in range(3)
+    ]
+    assert last == "3 reduced; all of it is in out/summary.ecsv"
+
+
+@pytest.mark.usefixtures("three")
+def test_quiet_says_nothing_of_what_went_well(arrayred: Call) -> None:
+    assert reduced(arrayred, "-q") == (0, "", "")
+
+
+@pytest.mark.usefixtures("three")
+def test_the_summary_tells_what_the_products_tell(arrayred: Call) -> None:
+    reduced(arrayred)
+    for row in summary():
+        header = astropy_ascii.read(f"out/{row['night']}/targets/Vega/Vega_spectrum.ecsv").meta
+        assert (row["target"], row["status"]) == ("Vega", "reduced")
+        assert (row["first_row"], row["last_row"]) == (header["SPFIRST"], header["SPLAST"])
+        assert row["snr"] > 20
+        assert 0 < row["dark_age"] < 0.1
+
+
+@pytest.mark.usefixtures("three")
+def test_what_is_finished_is_kept_and_told_again(arrayred: Call) -> None:
+    reduced(arrayred)
+    first, before = summary(), products(Path("out"))
+    names = inodes(Path("out"), before)
+    told = reduced(arrayred)
+    assert "3 kept; all of it is in" in told.out
+    assert inodes(Path("out"), before) == names
+    again = summary()
+    assert list(again["status"]) == ["kept"] * 3
+    same = [name for name in first.colnames if name not in ("status", "seconds")]
+    assert [list(again[name]) for name in same] == [list(first[name]) for name in same]
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize("option", ["--force", "--verify"])
+def test_force_does_all_anew_and_verify_does_not(arrayred: Call, option: str) -> None:
+    reduced(arrayred)
+    status = {"--force": "reduced", "--verify": "kept"}[option]
+    assert f"3 {status};" in reduced(arrayred, option).out
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_product_that_was_lost_or_changed_is_made_anew(arrayred: Call, is_gone: bool) -> None:
+    reduced(arrayred)
+    before = products(Path("out"))
+    product = Path("out/night-1/targets/Vega/Vega_raw_extraction.txt")
+    product.unlink() if is_gone else product.write_bytes(b"by hand")
+    told = reduced(arrayred)
+    state = "missing" if is_gone else "changed"
+    assert f"night-1: targets/Vega/{product.name} was {state} since it was made" in told.err
+    assert "2 kept, 1 reduced" in told.out
+    assert products(Path("out")) == before
+
+
+def test_one_night_fails_alone_and_by_name(three: Path, arrayred: Call) -> None:
+    reduced(arrayred)
+    light = three / "night-1/light-001.fit"
+    content = light.read_bytes()
+    light.unlink()
+    light.write_bytes(content[:-6000])
+    told = reduced(arrayred, "--overwrite", code=3)
+    assert re.search(r"^arrayred: error: night-1: .*light-001\.fit: ", told.err, re.M)
+    assert list(summary()["status"]) == ["kept", "failed", "kept"]
+    assert "light-001.fit: " in summary()["reason"][1]
+
+
+def test_where_no_night_can_be_reduced_the_code_is_that_of_the_first(arrayred: Call) -> None:
+    told = arrayred("reduce", "none-1", "none-2", "-o", "out")
+    assert told.code == 4
+    assert [f"error: none-{i}: none-{i}: " in told.err for i in (1, 2)] == [True] * 2
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_night_without_darks_takes_those_of_the_others(
+    three: Path, arrayred: Call, jobs: int
+) -> None:
+    for path in (three / "night-1").glob("dark*"):
+        path.unlink()
+    reduced(arrayred, "--jobs", jobs)
+    options = [o for i in (0, 2) for o in ("--calibrations", f"nights/night-{i}")]
+    assert arrayred("reduce", NIGHTS[1], "-o", "alone", "--no-figures", *options).code == 0
+    assert products(Path("out/night-1")) == products(Path("alone"))
+    assert "3 kept" in reduced(arrayred, "--jobs", jobs).out
+
+
+@pytest.mark.usefixtures("three")
+def test_a_night_file_beside_the_products_counts_for_its_night(arrayred: Call) -> None:
+    Path("out/night-2").mkdir(parents=True)
+    Path("out/night-2/night.toml").write_text('exclude = ["light-001*"]\n')
+    reduced(arrayred)
+    n_frames = {path: path.read_text().count("ARIN0") for path in Path("out").rglob("*.ecsv")}
+    told = [n for path, n in sorted(n_frames.items()) if path.name == "Vega_spectrum.ecsv"]
+    assert told[0] == told[1] > told[2]
+
+
+@pytest.mark.usefixtures("three")
+def test_another_run_in_the_same_folder_is_named(arrayred: Call) -> None:
+    with one_writer(Path("out")):
+        told = reduced(arrayred, code=6)
+        assert f"Another run writes to this folder: process {os.getpid()} on " in told.err
+        assert not products(Path("out"))
+        reduced(arrayred, "--break-lock")
+
+
+@pytest.mark.usefixtures("three")
+def test_where_nothing_can_be_locked_that_is_said(
+    arrayred: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "fcntl", None)
+    told = reduced(arrayred)
+    assert told.err.startswith("arrayred: warning: out: nothing can be locked here")
+    one = arrayred("reduce", NIGHTS[0], "-o", "one", "--no-figures")
+    assert (one.code, "one: nothing can be locked here" in one.err) == (0, True)
+
+
+@pytest.mark.usefixtures("three")
+def test_a_night_that_another_run_writes_fails_alone(arrayred: Call) -> None:
+    with one_writer(Path("out/night-1")):
+        assert "night-1: Another" in reduced(arrayred, code=3).err.replace("out/night-1: ", "")
+    assert reduced(arrayred)
+
+
+@pytest.mark.usefixtures("three")
+def test_what_a_killed_run_left_is_swept(arrayred: Call) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = [
+        Path(f"out/night-1/{place}.x.{pid}.0123abcd.tmp")
+        for place in ("masters/", "targets/Vega/", f"{STATE}/", "targets/Vega/calibrated/")
+        for pid in (gone.pid, os.getpid())
+    ]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"torn")
+    with one_writer(Path("out/night-1")):
+        assert [path for path in left if path.exists()] == left[1::2]
+    for path in left[1::2]:
+        path.unlink()
+
+
+def test_the_output_may_lie_in_no_night(three: Path, arrayred: Call) -> None:
+    told = arrayred("reduce", *NIGHTS, "-o", "nights/night-1/out")
+    assert (told.code, "inside the night nights/night-1" in told.err) == (2, True)
+    assert not (three / "night-1/out").exists()
+
+
+def test_folders_globs_and_lists_name_nights_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/raw", "b/raw", "c [x]/raw"):
+        Path(name).mkdir(parents=True)
+    Path("list").write_text("# mine\nb/raw\n\n c [x]/raw\n*/raw\n")
+    Path("afile").touch()
+    there = [Path("a/raw"), Path("b/raw"), Path("c [x]/raw")]
+    assert folders_of(["*/raw"]) == folders_of([str(tmp_path / "*" / "raw")])[:0] + there
+    assert folders_of([str(tmp_path / "?/raw")]) == [tmp_path / "a/raw", tmp_path / "b/raw"]
+    assert folders_of(["@list"]) == [there[1], there[2], there[0]]
+    assert folders_of(["a/raw", "a/../a/raw", "nowhere"]) == [there[0], Path("nowhere")]
+    for wrong in ("@none", "@afile", "x*"):
+        with pytest.raises(UsageError):
+            folders_of([wrong])
+
+
+@pytest.mark.usefixtures("three")
+def test_nobody_is_asked_and_a_terminal_gets_a_bar_and_a_table(tmp_path: Path) -> None:
+    said = on_a_terminal(tmp_path, "--instrument", "barber20", "--allow-missing")
+    assert "3/3" in said
+    assert "Which" not in said
+    assert re.search(r"night-2 +Vega +reduced +\d+:\d+", said)
+    assert "─" in said
+
+
+def on_a_terminal(folder: Path, *options: str) -> str:
+    """Run the command on a terminal of 120 columns, and return what it showed."""
+    command = [sys.executable, "-m", "arrayred", "reduce", *NIGHTS, "-o", "out", "--no-figures"]
+    ours, theirs = pty.openpty()
+    env = {k: v for k, v in os.environ.items() if k != "CI"} | {"COLUMNS": "120", "TERM": "xterm"}
+    ends = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    process = subprocess.Popen([*command, *options], cwd=folder, env=env, **ends)
+    os.close(theirs)
+    said = b""
+    while True:
+        try:
+            piece = os.read(ours, 4096)
+        except OSError:
+            break
+        said += piece
+        if not piece:
+            break
+    os.close(ours)
+    assert process.wait() == 0, said
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.decode())
+
+
+def test_one_night_of_a_list_is_one_night(tmp_path: Path, arrayred: Call) -> None:
+    write_night(tmp_path / "only")
+    Path("list").write_text("only\n")
+    assert arrayred("reduce", "@list", "-o", "out", "--no-figures").code == 0
+    assert Path("out/targets/Vega/Vega_spectrum.fits").exists()
+    assert not Path("out/summary.ecsv").exists()

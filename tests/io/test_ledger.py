@@ -1,0 +1,148 @@
+"""Work is done if it is of the same inputs and settings, and its products are intact."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arrayred.io.hashes import FILE, Hashes
+from arrayred.io.ledger import Entry, Ledger, key_of, products_of
+from arrayred.io.lock import STATE
+from arrayred.io.publish import publish
+
+NAME, KEY = "targets/star", "k" * 64
+
+
+def write(out: Path, content: bytes = b"flux") -> Path:
+    product = out / NAME / "star_spectrum.txt"
+    products = products_of(out, {product: content})
+    entry = Entry(NAME, KEY, {"light": "abc"}, products, {"rows": np.int64(7)})
+    publish({product: content, **Ledger(out).file_of(entry)}, overwrite=True)
+    return product
+
+
+def finished(out: Path) -> Entry | None:
+    ledger = Ledger(out)
+    entry = ledger.read(NAME)
+    return None if entry is None or ledger.damaged(entry) else entry
+
+
+def make_old(path: Path) -> None:
+    """Set a file's times back, so that what was hashed since is not racy."""
+    os.utime(path, ns=(1, 1))
+
+
+def test_what_was_published_is_finished(tmp_path: Path) -> None:
+    write(tmp_path)
+    entry = finished(tmp_path)
+    sha256 = hashlib.sha256(b"flux").hexdigest()
+    products = {f"{NAME}/star_spectrum.txt": sha256}
+    assert entry == Entry(NAME, KEY, {"light": "abc"}, products, {"rows": 7})
+    assert list(Ledger(tmp_path).entries()) == [entry]
+
+
+def test_a_product_that_is_gone_is_named(tmp_path: Path) -> None:
+    write(tmp_path).unlink()
+    ledger = Ledger(tmp_path)
+    entry = ledger.read(NAME)
+    assert entry is not None
+    assert ledger.damaged(entry) == {f"{NAME}/star_spectrum.txt": "missing"}
+
+
+def test_a_product_of_other_content_is_not_intact(tmp_path: Path) -> None:
+    product = write(tmp_path)
+    product.write_bytes(b"flax")
+    assert finished(tmp_path) is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"schema": 1}', b"\xff"])
+def test_a_damaged_entry_is_none(tmp_path: Path, damage: bytes) -> None:
+    write(tmp_path)
+    (tmp_path / STATE / "done" / f"{NAME}.json").write_bytes(damage)
+    assert finished(tmp_path) is None
+    assert list(Ledger(tmp_path).entries()) == []
+
+
+def test_an_entry_may_not_lead_out_of_its_folder(tmp_path: Path) -> None:
+    write(tmp_path)
+    path = tmp_path / STATE / "done" / f"{NAME}.json"
+    path.write_text(path.read_text().replace('"targets/star/', '"../targets/star/'))
+    assert Ledger(tmp_path).read(NAME) is None
+
+
+def test_what_is_forgotten_is_not_finished(tmp_path: Path) -> None:
+    write(tmp_path)
+    Ledger(tmp_path).forget(NAME)
+    assert finished(tmp_path) is None
+
+
+@given(st.dictionaries(st.text(), st.lists(st.text())), st.dictionaries(st.text(), st.integers()))
+def test_a_key_tells_all_work_apart(inputs: dict[str, list[str]], settings: dict[str, int]) -> None:
+    key = key_of(inputs, settings)
+    assert key == key_of(dict(reversed(inputs.items())), settings)
+    assert key != key_of({**inputs, "another": []}, settings) or "another" in inputs
+    assert key != key_of(inputs, {**settings, "another": 1}) or "another" in settings
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> tuple[Path, Hashes]:
+    """Return a file that was hashed long after its last change, and what was kept of it."""
+    path = tmp_path / "frame.fit"
+    path.write_bytes(b"pixels")
+    hashes = Hashes(tmp_path / STATE)
+    hashes.of(path)
+    entry = hashes._known[str(path)]
+    entry[-2] = time.time_ns() + 10**10
+    hashes.save()
+    return path, Hashes(tmp_path / STATE)
+
+
+def test_an_unchanged_file_is_not_read(known: tuple[Path, Hashes]) -> None:
+    path, hashes = known
+    assert hashes.known(path) == hashlib.sha256(b"pixels").hexdigest() == hashes.of(path)
+
+
+def test_without_trust_every_file_is_read(known: tuple[Path, Hashes], tmp_path: Path) -> None:
+    assert Hashes(tmp_path / STATE, trust=False).known(known[0]) is None
+
+
+def test_a_change_that_keeps_size_and_time_is_seen(known: tuple[Path, Hashes]) -> None:
+    path, hashes = known
+    before = path.stat()
+    time.sleep(0.02)
+    path.write_bytes(b"pIxels")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert hashes.known(path) is None
+    assert hashes.of(path) == hashlib.sha256(b"pIxels").hexdigest()
+
+
+def test_a_file_hashed_just_after_its_change_is_hashed_again(tmp_path: Path) -> None:
+    path = tmp_path / "frame.fit"
+    path.write_bytes(b"pixels")
+    hashes = Hashes(tmp_path / STATE)
+    hashes.of(path)
+    assert hashes.known(path) is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"[1]", b'{"/x": 1}', b"\x00"])
+def test_damaged_hints_are_none(known: tuple[Path, Hashes], tmp_path: Path, damage: bytes) -> None:
+    path, _ = known
+    text = damage.replace(b"/x", str(path).encode())
+    (tmp_path / STATE / FILE).write_bytes(text)
+    assert Hashes(tmp_path / STATE).of(path) == hashlib.sha256(b"pixels").hexdigest()
+
+
+def test_a_missing_file_has_no_hash(known: tuple[Path, Hashes]) -> None:
+    path, hashes = known
+    path.unlink()
+    assert hashes.known(path) is None
+    with pytest.raises(FileNotFoundError):
+        hashes.of(path)
