@@ -27,12 +27,21 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def product_names(target: str, *, sky: bool = True, arc: bool = True) -> list[str]:
-    """Return the names of all files that a target's folder may have, with sky, with an arc."""
+def product_names(
+    target: str, *, sky: bool = True, arc: bool = True, frames: bool = True
+) -> list[str]:
+    """Return the names of all files that a target's folder may have.
+
+    Parameters
+    ----------
+    target : its name.
+    sky, arc, frames : with the table less the sky, with that of lamps, with the frames' spectra.
+    """
     tables = [f"{target}_{name}.txt" for name in TABLES.values() if sky or "sky" not in name]
     tables += [f"{target}_arc.txt"] if arc else []
     images = [f"{target}_combined.fits", f"{target}.png"]
-    spectra = [f"{target}_spectrum.fits", f"{target}_spectrum.ecsv", f"{target}_frames.fits"]
+    spectra = [f"{target}_spectrum.fits", f"{target}_spectrum.ecsv"]
+    spectra += [f"{target}_frames.fits"] if frames else []
     return [*images, *tables, *spectra]
 
 

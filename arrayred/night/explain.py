@@ -128,6 +128,11 @@ def _products(plan: Plan) -> Iterator[str]:
         if not flat.is_finished:
             yield f"masters/{flat.master_name}"
     for target in plan.targets:
-        names = product_names(target.name, sky=target.recipe.sky, arc=target.lamps is not None)
+        names = product_names(
+            target.name,
+            sky=target.recipe.sky,
+            arc=target.lamps is not None,
+            frames=target.recipe.per_frame,
+        )
         endings = ",".join(name.removeprefix(target.name) for name in names)
         yield f"targets/{target.name}/{target.name}{{{endings}}}"
