@@ -11,6 +11,7 @@ light: it is the median of a few dozen of the darker rows.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,6 +41,8 @@ _LIT = 2.0
 _ROWS_OF_SKY = 64
 _VALUES = 1 << 17
 _VALUES_READ = 1 << 23
+_OF_A_CHUNK = 8
+"""Values read are held three times over in eight bytes each; a chunk's are often in two."""
 
 
 class Scene(NamedTuple):
@@ -101,12 +104,13 @@ def scene_of(
 
 def _sky(image: xr.Dataset, lights: xr.Dataset, grid: Grid) -> Values:
     """Return the sky (frame, place along the dispersion) of each frame less its dark."""
-    combined, frames = _sample(image, grid), _sample(lights, grid).astype(np.float64)
+    combined, frames = _sample(image, grid), _sample(lights, grid)
     levels = np.array([finite_median(row) for row in combined])
     darker = np.sort(np.argsort(levels, kind="stable")[: max(len(levels) // 2, 1)])
-    frames = frames[:, darker]
-    frames -= sum(frames) / len(frames)
-    apart = median(np.ascontiguousarray(frames.transpose(1, 0, 2)))
+    mean = sum(frame[darker].astype(np.float64) for frame in frames) / len(frames)
+    apart = np.empty((len(frames), grid.length))
+    for i, frame in enumerate(frames):
+        apart[i] = median((frame[darker] - mean)[:, np.newaxis])[0]
     common = median(combined[darker][:, np.newaxis])
     return np.nan_to_num(common) + np.nan_to_num(apart)
 
@@ -182,7 +186,7 @@ def pixels_of(scene: Scene, cells: Indices, wanted: Indices | None = None) -> Pi
     wanted : flat indices of the pixels to return whatever they are.
     """
     of_a_cell = scene.lights.sizes[FRAME] * scene.grid.width
-    n_read, n_once = (max(values // of_a_cell, 1) for values in (_VALUES_READ, _VALUES))
+    n_read, n_once = (max(n // of_a_cell, 1) for n in (_most_read(scene.lights), _VALUES))
     parts = []
     for first in range(0, len(cells), n_read):
         some = cells[first : first + n_read]
@@ -191,6 +195,15 @@ def pixels_of(scene: Scene, cells: Indices, wanted: Indices | None = None) -> Pi
             part = slice(begin, begin + n_once)
             parts.append(_pixels_of(scene, some[part], values[:, part], wanted))
     return _joined(parts) if parts else _nothing(scene.lights.sizes[FRAME])
+
+
+def _most_read(lights: xr.Dataset) -> int:
+    """Return how many values are read at once: of frames in chunks, a small part of a chunk's."""
+    chunks = lights[COUNTS].chunks
+    if chunks is None:
+        return _VALUES_READ
+    of_a_chunk = math.prod(max(sizes) for sizes in chunks)
+    return min(max(of_a_chunk // _OF_A_CHUNK, 1), _VALUES_READ)
 
 
 def _pixels_of(scene: Scene, cells: Indices, values: Values, wanted: Indices | None) -> Pixels:

@@ -76,7 +76,8 @@ class Struck:
 def struck(scene: Scene) -> Struck:
     """Return the frames of a scene; every second track goes through the star."""
     rng = np.random.default_rng(scene.seed)
-    glow = sky_rate(scene.shape, Sky(50.0, ((150.0, scene.sky_line, 1.5), (250.0, 600.0, 1.5))))
+    sky = Sky(50.0, ((150.0, scene.sky_line, 1.5), (250.0, 600.0, 1.5)))
+    glow = sky_rate(scene.shape, sky)[0]
     charge = np.full(scene.shape, 30.0)
     hot = rng.random(scene.shape) < 0.002
     charge[hot] *= 10 ** rng.uniform(0.5, 3.0, int(hot.sum()))
