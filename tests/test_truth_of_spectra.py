@@ -11,7 +11,7 @@ from multiprocessing import get_context
 import pytest
 
 from benchmarks.truth.aims import FALSE_FINDS, misses
-from benchmarks.truth.cells import Cell, full_grid
+from benchmarks.truth.cells import Cell, quick_grid
 from benchmarks.truth.measures import measures_of
 from benchmarks.truth.nights import compare, is_blank
 from benchmarks.truth.results import measure, measure_blank
@@ -36,9 +36,9 @@ def test_nothing_is_found_where_nothing_is() -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_grid_holds_its_aims() -> None:
+def test_the_corners_of_the_grid_hold_its_aims() -> None:
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        missed = {cell.name: misses(cell, measure(cell, pool)["default"]) for cell in full_grid(30)}
+        missed = {cell.name: misses(cell, measure(cell, pool)["default"]) for cell in quick_grid(8)}
     assert {name: why for name, why in missed.items() if why} == {}
 
 
