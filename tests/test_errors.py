@@ -42,6 +42,7 @@ def test_every_error_stands_in_the_tree_with_its_exit_code(error: type[ArrayredE
     assert errors.__doc__
     assert error.__name__ in errors.__doc__
     codes = {"UsageError": 2, "InputError": 4, "StorageError": 5, "ArrayredError": 1}
+    codes |= {"LockedError": 6, "ResourceError": 7}
     parent = next(ancestor for ancestor in error.__mro__ if ancestor.__name__ in codes)
     assert error.exit_code == codes[parent.__name__]
 

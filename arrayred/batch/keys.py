@@ -32,6 +32,7 @@ _MEANING = (
     "read_noise",
     "saturation",
     "calstat",
+    "state",
     "unit",
     "setup",
     "dispersion_axis",

@@ -177,7 +177,9 @@ def test_a_damaged_note_is_none(done: Job, opened: list[Path], damage: str) -> N
 def test_a_night_with_a_failed_target_is_opened_again(
     three: Path, tmp_path: Path, opened: list[Path]
 ) -> None:
-    job = job_of(three / "night-0", tmp_path / "out", recipe=Recipe(n_sigma=1e9))
+    job = job_of(
+        three / "night-0", tmp_path / "out", recipe=Recipe(n_sigma=1e9, detect="threshold")
+    )
     codes = [reduce_one(job).exit_code for _ in range(2)]
     assert codes == [4, 4]
     assert opened == [job.folder] * 2
