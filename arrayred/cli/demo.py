@@ -51,4 +51,3 @@ def _compare(spectrum: xr.Dataset, truth: xr.Dataset) -> None:
     click.echo(
         f"   all   {found.sum():15.0f}   {true.sum():9.0f}   {found.sum() / true.sum():.1%} found"
     )
-    click.echo("What is missing lies in the star's wings, in rows below the threshold.")
