@@ -41,9 +41,9 @@ def test_hits_are_found_and_the_star_is_spared(snr: float, seeing: float) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("snr", [10, 30, 100, 300])
-@pytest.mark.parametrize("seeing", [2.0, 3.0, 5.0, 8.0, 12.0])
-@pytest.mark.parametrize("tilt", [0.0, 3.0, 8.0])
+@pytest.mark.parametrize("snr", [10, 100, 300])
+@pytest.mark.parametrize("seeing", [2.0, 5.0, 12.0])
+@pytest.mark.parametrize("tilt", [0.0, 8.0])
 def test_hits_are_found_over_all_seeings_and_brightnesses(
     snr: float, seeing: float, tilt: float
 ) -> None:
