@@ -272,3 +272,12 @@ def test_an_unknown_instrument_names_the_nearest() -> None:
 def test_an_instrument_setting_of_the_wrong_kind_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError):
         ar.Instrument.load(toml(tmp_path, text))
+
+
+@pytest.mark.parametrize("choice", [{"near_row": 30}, {"all_spectra": True}])
+@pytest.mark.parametrize("other", [{"rows": (3, 9)}, {"whole_span": True}])
+def test_a_choice_among_spectra_goes_with_no_rows(
+    choice: dict[str, Any], other: dict[str, Any]
+) -> None:
+    with pytest.raises(UsageError, match="chooses among the spectra that are found"):
+        ar.Recipe().replace(**choice, **other)

@@ -140,6 +140,15 @@ class Recipe:
                 value=self.weights,
                 hint="Combine by average or clip, or leave the weights.",
             )
+        chosen = self.near_row is not None or self.all_spectra
+        if chosen and (self.rows is not None or self.whole_span):
+            wish = "all_spectra" if self.all_spectra else "near_row"
+            given = "rows are given" if self.rows is not None else "the whole span is taken"
+            raise UsageError(
+                f"{wish} chooses among the spectra that are found, but {given}",
+                keyword=wish,
+                hint="Leave one of the two.",
+            )
         if not self.clip_sigma >= 1:
             raise UsageError(
                 f"clip_sigma {self.clip_sigma:g} would leave out more than it keeps",

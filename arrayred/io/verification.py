@@ -12,7 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from arrayred.errors import UsageError
+from arrayred.errors import FrameError, UsageError
+from arrayred.io.cache.check import checked, is_cache, read_records
+from arrayred.io.cache.records import from_text
 from arrayred.io.hashes import sha256_of
 from arrayred.io.ledger import DONE, Entry, Ledger
 from arrayred.io.lock import STATE
@@ -146,13 +148,36 @@ def _verdict(entry: Entry, out: Path, hashed: dict[Path, str]) -> Verdict:
     )
 
 
+def _sums(path: Path) -> dict[Path, str]:
+    """Return the sha256 of a file; of a frame in a cache, what the whole cache vouches for.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is neither such a file nor such a frame.
+    FrameError
+        The cache is damaged.
+    """
+    cache = None if path.exists() else next(filter(is_cache, path.parents), None)
+    if cache is None:
+        return {path: sha256_of(path)[0]}
+    checked(cache, wholly=True)
+    records, _ = from_text(read_records(cache))
+    known = {cache / record.name: record.sha256 for record in records}
+    if path not in known:
+        raise FileNotFoundError(path)
+    return known
+
+
 def _state(path: Path, sha256: str, hashed: dict[Path, str]) -> str:
     """Return what has happened to a file, or ""."""
     try:
         if path not in hashed:
-            hashed[path] = sha256_of(path)[0]
+            hashed |= _sums(path)
     except FileNotFoundError:
         return "missing"
+    except FrameError as error:
+        return str(error)
     except OSError as error:
         return error.strerror or str(error)
     return "" if hashed[path] == sha256 else "changed"

@@ -51,7 +51,7 @@ def recipe_for(target: Target, found: Mapping[str, RowRange]) -> Recipe:
             keyword="rows_from",
             hint="Mend that target, or give rows.",
         )
-    return target.recipe.replace(rows=found[target.rows_from])
+    return target.recipe.replace(rows=found[target.rows_from], near_row=None, all_spectra=False)
 
 
 def rows_of(spectrum: xr.Dataset) -> RowRange:

@@ -36,6 +36,7 @@ from arrayred.model import (
     check_image,
     dq_attrs,
     note_history,
+    remark,
     require_same_pixels,
 )
 from arrayred.steps.cells import Flags
@@ -116,7 +117,9 @@ def flag_cosmic_rays(
             hint="Take auto, compare, lacosmic or off.",
         )
     if not _wanted(search, image, lights.sizes[FRAME]):
-        return image
+        alone = search == "compare" and lights.sizes[FRAME] < 2
+        why = "cosmic rays were not searched: a frame by itself has nothing to be compared with"
+        return remark(image, why) if alone else image
     if minus is not None:
         require_same_pixels(image, minus)
     gain, _ = find_gain(image, lights, minus)

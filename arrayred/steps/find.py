@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.errors import NoSpectrumError
+from arrayred.errors import NoSpectrumError, UsageError
 from arrayred.kernels import rows as kernel
 from arrayred.kernels.faint import FaintLight, faint_light
 from arrayred.kernels.runs import SURE, runs_of_light
@@ -35,7 +35,6 @@ from arrayred.steps.detect import (
     detect_rows,
     holds_light,
     sample_of,
-    within,
 )
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ def _every(
     """Return the rows of every spectrum, the chosen first."""
     check_image(image)
     if near_row is not None:
-        within(image, (near_row, near_row))
+        _require_on(image, near_row)
     if rows is not None:
         return (_detected(image, threshold, rows),)
     found, runs = _found(image, threshold, method)
@@ -129,6 +128,17 @@ def _every(
     if near_row is not None:
         spectra.sort(key=lambda run: max(run.first - near_row, near_row - run.last, 0))
     return tuple(_rows_of(image, found, run, runs) for run in spectra)
+
+
+def _require_on(image: xr.Dataset, row: int) -> None:
+    low, high = int(image[Y][0]), int(image[Y][-1])
+    if not low <= row <= high:
+        raise UsageError(
+            f"The spectrum nearest to row {row} was asked for, but the image has rows {low}:{high}",
+            keyword="near_row",
+            value=row,
+            hint="Give a row that exists.",
+        )
 
 
 def _found(image: xr.Dataset, threshold: Threshold, method: Detect) -> tuple[Rows, list[Run]]:

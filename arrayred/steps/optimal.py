@@ -290,8 +290,9 @@ def _spectrum(
     joined = np.bitwise_or.reduce(flags, axis=0)
     joined[~np.isfinite(found.flux)] |= np.uint8(NO_DATA)
     glow = np.add.reduce(scene.pixels.sky * place.part, axis=0)
+    what = "light, sky included" if sky is None else "light less the sky"
     variables: dict[str, Any] = {
-        "flux": (X, found.flux * share, {"units": units, "long_name": "light less the sky"})
+        "flux": (X, found.flux * share, {"units": units, "long_name": what})
     }
     if scene.noise_known:
         variance = found.variance

@@ -239,3 +239,18 @@ def test_caches_stay_below_the_size_that_is_given(stars: Path, arrayred: Call) -
         assert arrayred("reduce", stars, "-o", out, *options, *tail).code == 0
         assert len(list(library().iterdir())) == 1
     assert arrayred("inspect", stars, "--cache", "--cache-size", "1K").code == 0
+
+
+def test_what_was_made_from_a_cache_is_verified_by_it(stars: Path, arrayred: Call) -> None:
+    assert arrayred("cache", stars, "--to", "night.zarr").code == 0
+    assert (
+        arrayred("reduce", "night.zarr", "-o", "out", "--no-figures", "--allow-missing").code == 0
+    )
+    assert arrayred("verify", "out").code == 0
+    chunks = sorted(Path("night.zarr").glob("raw/light/**/c/**/*"))
+    chunk = next(path for path in chunks if path.is_file())
+    raw = chunk.read_bytes()
+    chunk.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    damaged = arrayred("verify", "out")
+    assert damaged.code == 3
+    assert "night.zarr" in damaged.out + damaged.err

@@ -212,3 +212,11 @@ def test_what_cannot_be_searched_is_refused(hit: Struck) -> None:
         ar.flag_cosmic_rays(hit.image, hit.lights, search="sigma")  # type: ignore[arg-type]
     with pytest.raises(MismatchError):
         ar.flag_cosmic_rays(hit.image, hit.lights, minus=hit.dark.isel(y=slice(0, 5)))
+
+
+def test_a_frame_by_itself_is_said_not_to_be_compared(hit: Struck) -> None:
+    lights = hit.lights.isel(frame=[0])
+    image = averaged(lights, hit.dark)
+    told = ar.flag_cosmic_rays(image, lights, minus=hit.dark, search="compare")
+    assert "nothing to be compared with" in told.attrs["remarks"][-1]
+    assert ar.flag_cosmic_rays(image, lights, minus=hit.dark).identical(image)
