@@ -10,12 +10,12 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from arrayred.errors import printable
 from arrayred.model import COSMIC_RAY, DQ, SATURATED, VARIANCE
 from arrayred.night import Target
 from arrayred.night.matching import age_in_days
+from arrayred.pipeline import median_snr
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -78,28 +78,14 @@ def facts_of(spectrum: xr.Dataset, target: Target) -> dict[str, Any]:
         `dark_age` (days) where known; plain numbers and texts.
     """
     facts = {name: value for name, value in spectrum.attrs.items() if name != "history"}
-    middle = _central_half(spectrum["flux"].size)
     if VARIANCE in spectrum:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            snr = spectrum["flux"].values / np.sqrt(spectrum[VARIANCE].values)
-        known = snr[middle][np.isfinite(snr[middle])]
-        facts["snr"] = _middle(np.sort(known)) if known.size else None
+        facts.setdefault("snr", median_snr(spectrum))
     if DQ in spectrum:
         for name, bit in (("n_saturated", SATURATED), ("n_cosmic_rays", COSMIC_RAY)):
             facts[name] = int(np.count_nonzero(spectrum[DQ].values & bit))
     if target.master is not None:
         facts["dark_age"] = age_in_days(target.lights, target.master)
     return {str(name): _plain(value) for name, value in facts.items()}
-
-
-def _middle(ordered: NDArray[np.float64]) -> float:
-    """Return the median of sorted values."""
-    n = ordered.size
-    return float(ordered[(n - 1) // 2] + ordered[n // 2]) / 2
-
-
-def _central_half(n: int) -> slice:
-    return slice(n // 4, n - n // 4)
 
 
 def _plain(value: Any) -> Any:

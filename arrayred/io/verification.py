@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from arrayred.errors import FrameError, UsageError
-from arrayred.io.cache.check import checked, is_cache, read_records
-from arrayred.io.cache.records import from_text
+from arrayred.io.cache.contents import cache_around, contents_of
 from arrayred.io.hashes import sha256_of
 from arrayred.io.ledger import DONE, Entry, Ledger
 from arrayred.io.lock import STATE
@@ -158,12 +157,11 @@ def _sums(path: Path) -> dict[Path, str]:
     FrameError
         The cache is damaged.
     """
-    cache = None if path.exists() else next(filter(is_cache, path.parents), None)
+    cache = cache_around(path)
     if cache is None:
         return {path: sha256_of(path)[0]}
-    checked(cache, wholly=True)
-    records, _ = from_text(read_records(cache))
-    known = {cache / record.name: record.sha256 for record in records}
+    sources = (image.source for image in contents_of(cache, wholly=True).images.values())
+    known = {source.path: source.shelf.sha256 for source in sources if source.shelf}
     if path not in known:
         raise FileNotFoundError(path)
     return known

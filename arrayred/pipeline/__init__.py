@@ -3,6 +3,7 @@
 `reduction` is the page to read first.
 """
 
+from arrayred.pipeline.extraction import median_snr
 from arrayred.pipeline.images import bad_pixels, calibrate, cleaning, combine_target, in_units
 from arrayred.pipeline.masters import make_flat, make_master
 from arrayred.pipeline.reading import Reading, settle
@@ -29,6 +30,7 @@ __all__ = [
     "in_units",
     "make_flat",
     "make_master",
+    "median_snr",
     "numbered",
     "recipe_for",
     "reduce_night",

@@ -60,7 +60,7 @@ def spectrum_of(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Dataset:
     sky = sky_under(best, trace, rows, recipe, tables) if recipe.sky else None
     found = extract_along(best, trace, sky, half_height=half_height, weights=recipe.extraction)
     return joined(tables, found, trace, sky).assign_attrs(
-        rule=rows.rule, half_height=half_height, snr=_median_snr(found)
+        rule=rows.rule, half_height=half_height, snr=median_snr(found)
     )
 
 
@@ -172,8 +172,8 @@ def _told(name: str, tables: xr.Dataset, sources: tuple[xr.Dataset, ...]) -> lis
     return lines
 
 
-def _median_snr(spectrum: xr.Dataset) -> float:
-    """Return the median signal to noise of a column, over the central half of them.
+def median_snr(spectrum: xr.Dataset) -> float:
+    """Return the median signal to noise of a column of a spectrum, over the central half of them.
 
     NaN where the noise is unknown. The outer quarters, where gratings and detectors give little
     light, would tell more of the instrument than of the exposure.
