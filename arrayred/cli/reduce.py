@@ -25,6 +25,7 @@ from arrayred.cli.keeping import keep
 from arrayred.cli.nights import PARTIAL, folders_of, run_many, warn_unless
 from arrayred.cli.wishes import Card, Wishes, wish, wishes_of
 from arrayred.errors import printable
+from arrayred.io.outputs import require_of_one
 
 if TYPE_CHECKING:
     from arrayred.batch import Order, Outcome
@@ -89,6 +90,7 @@ def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
     from arrayred.io.lock import one_writer
 
     started = time.perf_counter()
+    require_of_one(out)
     recipe, file = settle_settings(wishes, night_file_of(wishes, out))
     order = replace(order_of(wishes, out), answers=load_answers(out))
     night = opened(folder, file, wishes)
