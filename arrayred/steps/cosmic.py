@@ -23,10 +23,12 @@ from arrayred.errors import UsageError
 from arrayred.kernels.cosmic import Noise, without
 from arrayred.model import (
     CLEAN,
+    CLEAN_METHOD,
     COSMIC_RAY,
     COUNTS,
     DQ,
     FRAME,
+    METHOD,
     N_REJECTED,
     NO_DATA,
     VARIANCE,
@@ -197,7 +199,13 @@ def _left_out(scene: Scene, hits: _Hits) -> xr.Dataset:
     }
     if VARIANCE in image:
         planes[VARIANCE] = _variance(scene, pixels, flagged, values)
-    return image.assign(planes)
+    return image.assign(planes).assign_coords({CLEAN_METHOD: _method(image)})
+
+
+def _method(image: xr.Dataset) -> str:
+    """Return how the best estimate without cosmic rays was made, as far as that is known."""
+    known = [str(image[name].item()) for name in (CLEAN_METHOD, METHOD) if name in image.coords]
+    return ", ".join([*known[:1], "cosmic rays left out"])
 
 
 _Plane = tuple[tuple[str, str], NDArray[np.generic], dict[str, object]]
