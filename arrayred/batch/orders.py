@@ -150,7 +150,7 @@ def _bytes_to_write(plan: Plan, recipe: Recipe) -> int:
     """Return how large the images will be at most: masters, and targets with noise and flags."""
     n_bytes = 0
     for group in plan.masters:
-        n_bytes += _pixels(group) * _width(recipe) * (not group.is_master)
+        n_bytes += 2 * _pixels(group) * _width(recipe) * (not group.is_master)
     for flat in plan.flats.values():
         n_bytes += 2 * _pixels(flat.frames) * _width(recipe) * (not flat.is_finished)
     for target in plan.targets:
