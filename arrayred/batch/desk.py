@@ -40,7 +40,7 @@ from arrayred.night import Night, Plan, Target
 from arrayred.pipeline import (
     Reading,
     calibrate,
-    combine_target,
+    combine_frames,
     cut_arc,
     extract_each,
     extract_spectrum,
@@ -193,7 +193,7 @@ class _Desk:
         told: list[dict[str, Any]] = []
         try:
             lights, story = self.reading.open(target.lights), self._story(target)
-            combined = combine_target(lights, master, recipe, flat)
+            combined, hits = combine_frames(lights, master, recipe, flat)
             files |= image_file(
                 in_units(combined, recipe),
                 story,
@@ -201,7 +201,7 @@ class _Desk:
                 recipe.output_dtype,
             )
             if recipe.calibrated:
-                judged = judge_frames(lights, master, combined)
+                judged = judge_frames(lights, master, combined, hits)
                 one_by_one = partial(calibrate, dark=master, flat=flat, judged=judged)
                 for name, content in _calibrated(lights, one_by_one, story, recipe):
                     written += self.shelf.put(f"{_name(target)}/calibrated", {name: content})
