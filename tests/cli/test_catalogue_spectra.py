@@ -113,6 +113,9 @@ def test_60_the_brighter_of_two_is_taken_and_the_other_named(arrayred: Call) -> 
     assert span()[0] < 85 < span()[1]
     assert arrayred(*REDUCE, "--near-row", 120, "--overwrite").code == 0
     assert span()[0] < 130 < span()[1]
+    told = arrayred(*REDUCE, "--near-row", 161)
+    assert (told.code, told.out) == (2, "")
+    assert "--near-row 161 was asked for, but Vega has rows 1:160" in told.err
 
 
 def test_60_all_spectra_have_products_of_their_own(arrayred: Call) -> None:
