@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -29,13 +30,28 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from arrayred.io.frames import Frame
-    from arrayred.night import Group, Night
+
+    class _Group(Protocol):
+        """What is drawn of a group: its frames."""
+
+        @property
+        def frames(self) -> tuple[Frame, ...]: ...
+
+    class _Night(Protocol):
+        """What is drawn of a night: its folder, and its groups by name."""
+
+        @property
+        def folder(self) -> Path: ...
+
+        @property
+        def groups(self) -> Mapping[str, _Group]: ...
+
 
 _COLOURS = {"bias": GREY, "dark": BLACK, "flat": ORANGE, "arc": PURPLE, "light": BLUE}
 _MOST_LANES = 40
 
 
-def night(night: Night, *, title: str = "", levels: Mapping[str, float] | None = None) -> Figure:
+def night(night: _Night, *, title: str = "", levels: Mapping[str, float] | None = None) -> Figure:
     """Draw the frames of a night in time: a lane for each group, a bar for each exposure.
 
     Below it the temperature of the detector, where headers tell it.
@@ -79,9 +95,9 @@ def night(night: Night, *, title: str = "", levels: Mapping[str, float] | None =
     return figure
 
 
-def _lanes_of(night: Night) -> list[tuple[str, list[Frame]]]:
+def _lanes_of(night: _Night) -> list[tuple[str, list[Frame]]]:
     """Return the frames of each group that tell their time, in the order of their first ones."""
-    groups: Mapping[str, Group] = night.groups
+    groups: Mapping[str, _Group] = night.groups
     lanes = [(name, [f for f in group.frames if f.time]) for name, group in groups.items()]
     lanes = [(name, frames) for name, frames in lanes if frames]
     lanes.sort(key=lambda lane: (min(_began(f) for f in lane[1]), lane[0]))
