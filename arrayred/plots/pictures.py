@@ -72,7 +72,7 @@ def image(
     cut = None if spectrum is None else spectrum_of(spectrum)
     grey = stretch_of(shown[COUNTS].values, stretch)
     with styled():
-        figure = sheet(9, 4.5)
+        figure = sheet(9, 0.9 + 7.2 * _shape(shown, 0.25, 0.8))
         axes = figure.add_subplot()
         draw_pixels(axes, shown, grey)
         _add_scale(axes, grey, units_of(shown, COUNTS))
@@ -139,16 +139,34 @@ def cube(
     grey = stretch_of(np.concatenate([one.reshape(-1) for one in small]), stretch)
     with styled():
         n_rows = math.ceil(chosen.size / columns)
-        figure = sheet(9, 0.5 + n_rows * (9 / columns) * 0.72)
+        height = (9 / columns) * _shape(shown[0], 0.15, 1.2) + 0.22
+        figure = sheet(9, 0.4 + n_rows * height)
         for i, (one, pixels) in enumerate(zip(shown, small, strict=True)):
             axes = figure.add_subplot(n_rows, columns, i + 1)
             _show(axes, pixels, _extent(one), grey)
             axes.set_xticks([])
             axes.set_yticks([])
-            name_axes(axes, title=_name_of(one))
+            name_axes(axes, title=_shortened(_name_of(one), 160 // columns))
             axes.title.set_fontsize("small")
         name_figure(figure, title)
     return figure
+
+
+def _shape(shown: xr.Dataset, least: float, most: float) -> float:
+    """Return how high an image is by its width, within limits."""
+    return min(max(shown.sizes[Y] / shown.sizes[X], least), most)
+
+
+def _shortened(text: str, most: int) -> str:
+    """Return a text, its middle left out where it is too long.
+
+    Examples
+    --------
+    >>> _shortened("a-long-name-0017", 9)
+    'a-lo…0017'
+    """
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 
 
 def draw_pixels(axes: Axes, shown: xr.Dataset, grey: Stretch) -> None:
@@ -182,7 +200,7 @@ def _add_scale(axes: Axes, grey: Stretch, units: str) -> None:
     """Add the scale of greys, its ticks evenly spread."""
     bar = axes.figure.colorbar(axes.images[0], ax=axes, pad=0.01, fraction=0.04)
     ticks = grey.ticks()
-    bar.set_ticks(list(ticks), labels=[f"{tick:g}" for tick in ticks])
+    bar.set_ticks(ticks, labels=[f"{tick:.10g}" for tick in ticks])
     bar.ax.minorticks_off()
     name_axes(bar.ax, y=f"counts ({units})")
 

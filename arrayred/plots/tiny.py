@@ -108,7 +108,7 @@ def _path(flux: NDArray[np.float64], width: int, height: int) -> str:
         return ""
     low, high = float(flux[finite].min()), float(flux[finite].max())
     scale = (height - 2) / (high - low) if high > low else 0.0
-    x = (np.arange(flux.size) + 0.5) * (width / flux.size)
+    x = np.asarray((np.arange(flux.size) + 0.5) * (width / flux.size), np.float64)
     y = np.asarray(height - 1 - (flux - low) * scale, np.float64)
     keep = thinned(x[finite], y[finite], 1.0)
     chosen = finite[keep]
