@@ -3,7 +3,7 @@
 A page of a night shows a dozen figures, and matplotlib spends 170 kB on a spectrum of 1536 columns
 with its noise, 640 kB on a frame. Here a line keeps, in each 0.7 points along it, its lowest and
 its highest place; places are told from one to the next, to a tenth of a point; marks of one kind
-are one path; greys are 48 and pictures have palettes: 20 kB and 130 kB. What remains is free of
+are one path; greys are 32 and pictures have palettes: 20 kB and 130 kB. What remains is free of
 styles, which in a page would count for all of it, and of names but those that are referred to,
 made unlike those of other figures by a checksum.
 """
@@ -33,7 +33,7 @@ _STEP = 0.7
 """Points: how finely a line is resolved along its way."""
 _MANY = 60
 """Places: lines of fewer are told to a hundredth of a point, and all of them."""
-_GREYS = 48
+_GREYS = 32
 _NUMBER = re.compile(r"-?\d+\.\d+")
 _STROKE = re.compile(r"\s*M(\s+[-.\d]+){2}\s+L(\s+[-.\d]+){2}\s*")
 _ROUNDED = ("x", "y", "width", "height", "transform", "viewBox")

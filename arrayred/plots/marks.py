@@ -85,5 +85,16 @@ def mark_flags(axes: Axes, x: NDArray[np.int64], flags: NDArray[np.uint8]) -> No
             marker="|",
             markersize=6,
             color=FLAG_COLOURS[bit],
-            label=f"{name.replace('_', ' ')}: {where.size} columns",
+            label=f"{name.replace('_', ' ')}: {counted(where.size, 'column')}",
         )
+
+
+def counted(n: int, what: str) -> str:
+    """Return how many of something there are.
+
+    Examples
+    --------
+    >>> counted(1, "pixel"), counted(1493, "pixel")
+    ('1 pixel', '1493 pixels')
+    """
+    return f"{n} {what}{'s' * (n != 1)}"

@@ -105,7 +105,7 @@ def night(night: _Night, *, title: str = "", levels: bool = True) -> Figure:
     parts, below = _parts_of(shown), _quantities(shown, levels=levels)
     with styled():
         heights = (0.5 + 0.24 * len(lanes), *(1.2 for _ in below))
-        widths = [max((part[-1].end - part[0].start) / timedelta(hours=1), 0.5) for part in parts]
+        widths = _widths_of(parts)
         figure = sheet(8, sum(heights) + 0.6)
         panels = figure.subplots(
             len(heights),
@@ -113,11 +113,14 @@ def night(night: _Night, *, title: str = "", levels: bool = True) -> Figure:
             sharex="col",
             sharey="row",
             height_ratios=heights,
-            width_ratios=[max(width, 0.15 * max(widths)) for width in widths],
+            width_ratios=widths,
             squeeze=False,
         )
-        for column, part in zip(panels.T, parts, strict=True):
+        for column, part, width in zip(panels.T, parts, widths, strict=True):
             _draw_part(column, part, lanes, list(below.values()))
+            ticks = max(int(8 * width / sum(widths)), 2)
+            span = part[0].start, part[0].start + _length_of(part)
+            name_time(column[-1], np.array([_utc(time) for time in span]), label=False, most=ticks)
         for axes, name in zip(panels[1:, 0], below, strict=True):
             name_axes(axes, y=name)
         figure.supxlabel("time (UTC)", fontsize="medium")
@@ -177,22 +180,30 @@ def _draw_part(
     panels: Any, part: list[_Bar], lanes: list[str], quantities: list[dict[str, float]]
 ) -> None:
     """Draw the exposures of one part, and the quantities of their frames below."""
-    first, last = part[0].start, max(bar.end for bar in part)
-    pad = max((last - first) * 0.03, timedelta(minutes=2))
-    _draw_bars(panels[0], part, lanes, last - first + 2 * pad)
+    _draw_bars(panels[0], part, lanes)
     for axes, values in zip(panels[1:], quantities, strict=True):
         _draw_values(axes, part, values)
     for axes in panels:
         axes.grid(axis="x", alpha=0.25, linewidth=0.5)
-    name_time(panels[-1], np.array([_utc(first), _utc(last)]), label=False)
-    panels[-1].set_xlim(_utc(first - pad), _utc(last + pad))
+
+
+def _length_of(part: list[_Bar]) -> timedelta:
+    """Return how long a part lasts, ten minutes at least."""
+    whole = max(bar.end for bar in part) - part[0].start
+    return max(whole, timedelta(minutes=10))
+
+
+def _widths_of(parts: list[list[_Bar]]) -> list[float]:
+    """Return how wide the parts are drawn: as long as they last, but not too narrow for a date."""
+    hours = [_length_of(part) / timedelta(hours=1) for part in parts]
+    return [max(each, 0.25 * max(hours)) for each in hours]
 
 
 def _utc(time: datetime) -> np.datetime64:
     return np.datetime64(time.replace(tzinfo=None), "us")
 
 
-def _draw_bars(axes: Axes, part: list[_Bar], lanes: list[str], whole: timedelta) -> None:
+def _draw_bars(axes: Axes, part: list[_Bar], lanes: list[str]) -> None:
     """Draw a bar for each exposure, white between them where they are long enough to part."""
     from matplotlib.dates import date2num
 
@@ -200,7 +211,7 @@ def _draw_bars(axes: Axes, part: list[_Bar], lanes: list[str], whole: timedelta)
     for bar in part:
         start = float(date2num(_utc(bar.start)))  # type: ignore[no-untyped-call]
         length = bar.end - bar.start
-        edge = "white" if length > whole / 80 else bar.colour
+        edge = "white" if length > _length_of(part) / 80 else bar.colour
         span = [(start, length / timedelta(days=1))]
         axes.broken_barh(
             span, (lanes.index(bar.lane) - 0.35, 0.7),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arrayred.errors import UsageError
-from arrayred.model import COUNTS, DQ, DQ_MEANINGS, FRAME, X, Y
+from arrayred.model import COUNTS, DQ, DQ_MEANINGS, FRAME, X, Y, turn
 from arrayred.plots.canvas import (
     FLAG_COLOURS,
     SKY_BLUE,
@@ -20,7 +20,7 @@ from arrayred.plots.canvas import (
     styled,
 )
 from arrayred.plots.given import cube_of, image_of, spectrum_of, units_of
-from arrayred.plots.marks import aperture, sky_bands
+from arrayred.plots.marks import aperture, counted, sky_bands
 from arrayred.plots.stretch import Stretch, Values, reduced, stretch_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def image(
 
     Parameters
     ----------
-    image : counts (y, x) in adu or electron; `dq` where it has flags.
+    image : counts (y, x) in adu or electron; `dq` where it has flags. With a spectrum along the
+        columns it is turned: its rows then are the file's columns.
     spectrum : what was extracted from it, or None.
     title : written over the figure.
     stretch : the percentiles of the counts that are black and white.
@@ -68,11 +69,11 @@ def image(
     >>> figure.axes[0].get_xlabel()
     'column'
     """
-    shown = image_of(image)
     cut = None if spectrum is None else spectrum_of(spectrum)
+    shown = image_of(image) if cut is None else turn(image_of(image))
     grey = stretch_of(shown[COUNTS].values, stretch)
     with styled():
-        figure = sheet(9, 0.9 + 7.2 * _shape(shown, 0.25, 0.8))
+        figure = sheet(9, 0.9 + 7.2 * _shape(shown, 0.25, 0.6))
         axes = figure.add_subplot()
         draw_pixels(axes, shown, grey)
         _add_scale(axes, grey, units_of(shown, COUNTS))
@@ -227,7 +228,7 @@ def _draw_flags(axes: Axes, shown: xr.Dataset) -> None:
         if hit.any():
             dots = reduced(hit, _MOST_ROWS, _MOST_COLUMNS) > 0
             colours[dots] = to_rgba(FLAG_COLOURS[bit])
-            label = f"{name.replace('_', ' ')}: {np.count_nonzero(hit)} pixels"
+            label = f"{name.replace('_', ' ')}: {counted(int(np.count_nonzero(hit)), 'pixel')}"
             axes.plot([], [], "s", markersize=4, color=FLAG_COLOURS[bit], label=label)
     if colours.any():
         axes.imshow(colours, origin="lower", aspect="auto", extent=_extent(shown),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from arrayred.errors import UsageError
 from arrayred.kernels.rows import row_means
-from arrayred.model import COUNTS, FRAME, Rows, Y
+from arrayred.model import COUNTS, FRAME, Rows, Y, turn
 from arrayred.plots.canvas import (
     BLACK,
     BLUE,
@@ -50,7 +50,7 @@ def profile(
 
     Parameters
     ----------
-    image : counts (y, x) in adu or electron.
+    image : counts (y, x) in adu or electron; turned where its dispersion runs along the columns.
     spectrum : what was extracted from it, or the rows that `find_rows` found, which tell the signal
         to noise of every candidate; or None.
     title : written over the figure.
@@ -71,7 +71,7 @@ def profile(
     >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     ['threshold 40.0']
     """
-    shown = image_of(image)
+    shown = turn(image_of(image))
     found = spectrum if spectrum is None or isinstance(spectrum, Rows) else spectrum_of(spectrum)
     level = _threshold_of(found) if threshold is None else threshold
     with styled():

@@ -92,7 +92,7 @@ def _draw_light(axes: Axes, shown: xr.Dataset, flux: Values) -> None:
         when, sums / scale, yerr=noise, xerr=length, fmt="o", markersize=3.5, color=BLUE, lw=0.8
     )
     axes.grid(alpha=0.25, linewidth=0.5)
-    name_time(axes, when)
+    name_time(axes, when if length is None else np.concatenate((when - length, when + length)))
     name_axes(axes, y="light / median")
 
 

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-_DPI = 84
-"""Dots an inch of the pictures within: 700 columns in a figure of 9 inches."""
+_DPI = 76
+"""Dots an inch of the pictures within: 640 columns in a figure of 9 inches."""
 
 
 def svg(figure: Figure, *, label: str = "") -> str:
     """Return a figure as SVG text, the same for the same figure, that needs nothing else.
 
-    Lines are thinned to what can be seen, pictures have 48 greys, texts stay texts. Several may
+    Lines are thinned to what can be seen, pictures have 32 greys, texts stay texts. Several may
     stand in one HTML page: no style leaks out of them, and what they refer to within has names of
     its own.
 
