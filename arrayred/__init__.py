@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from arrayred._version import __version__
 
 if TYPE_CHECKING:
+    from arrayred import plots
     from arrayred.config import Instrument, NightFile, Recipe
     from arrayred.errors import ArrayredError, InputError, StorageError, UsageError
     from arrayred.io.ccd import from_ccddata, to_ccddata, to_spectrum
@@ -76,6 +77,7 @@ _HOMES = {
     "open_frames": "io.fits",
     "open_night": "night",
     "open_product": "io.reopen",
+    "plots": "plots",
     "reduce_night": "pipeline",
     "reduce_target": "pipeline",
     "row_statistics": "steps.rows",
@@ -127,6 +129,7 @@ __all__ = [
     "open_frames",
     "open_night",
     "open_product",
+    "plots",
     "reduce_night",
     "reduce_target",
     "row_statistics",
@@ -146,7 +149,8 @@ def __getattr__(name: str) -> Any:
     """Return a public name from the module it lives in."""
     if name not in _HOMES:
         raise AttributeError(f"module 'arrayred' has no attribute {name!r}")
-    return getattr(import_module(f"arrayred.{_HOMES[name]}"), name)
+    home = import_module(f"arrayred.{_HOMES[name]}")
+    return home if _HOMES[name] == name else getattr(home, name)
 
 
 def __dir__() -> list[str]:

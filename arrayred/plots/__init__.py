@@ -1,0 +1,54 @@
+"""Figures of frames, images, spectra and nights: each function gives a matplotlib `Figure`.
+
+They take what `open_product`, `reduce_night`, `open_night` and the steps give, draw it as a paper
+would, and leave the state of matplotlib alone: no pyplot, whatever a user has set does not count,
+and the bytes of a figure depend on its numbers alone. `png` and `svg` make files of them;
+`thumbnail` and `sparkline` are so small and fast that an index shows thousands of them, and need no
+matplotlib. Importing this package does not import it either.
+
+=============================  ==================================================================
+`image`, `frame`, `cube`       pixels, with aperture, sky and flags where a spectrum is given
+`profile`, `rows`              the means of the rows, and what was found among them
+`trace`                        the row of the star's light, and what the fit leaves
+`spectrum`, `compare`          one spectrum with its noise, several beside each other
+`noise`, `frames`              signal to noise; spectra frame by frame, and their light curve
+`night`, `drift`               the frames of a night in time; quantities in time
+`pixel_history`                one pixel through all frames
+`quick_look`, `search_look`    the picture of a target, in which a spectrum was found, or none
+`png`, `svg`                   a figure as bytes, or as text for a page
+`thumbnail`, `sparkline`       tiny ones, as PNG bytes and SVG text
+=============================  ==================================================================
+"""
+
+from arrayred.plots.canvas import png
+from arrayred.plots.looks import quick_look, search_look
+from arrayred.plots.nights import night
+from arrayred.plots.pictures import cube, frame, image
+from arrayred.plots.profiles import profile, rows
+from arrayred.plots.series import drift, frames, pixel_history
+from arrayred.plots.spectra import compare, noise, spectrum
+from arrayred.plots.tiny import sparkline, thumbnail
+from arrayred.plots.traces import trace
+from arrayred.plots.vector import svg
+
+__all__ = [
+    "compare",
+    "cube",
+    "drift",
+    "frame",
+    "frames",
+    "image",
+    "night",
+    "noise",
+    "pixel_history",
+    "png",
+    "profile",
+    "quick_look",
+    "rows",
+    "search_look",
+    "sparkline",
+    "spectrum",
+    "svg",
+    "thumbnail",
+    "trace",
+]
