@@ -36,6 +36,7 @@ _STYLE: dict[str, object] = {
     "axes.linewidth": 0.7,
     "axes.titlesize": 10,
     "font.size": 9,
+    "image.composite_image": False,
     "legend.fontsize": 8,
     "legend.frameon": False,
     "lines.linewidth": 0.9,
