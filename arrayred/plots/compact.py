@@ -1,7 +1,7 @@
 """SVG texts of matplotlib made small, and harmless for the page they stand in: `compacted`.
 
 A page of a night shows a dozen figures, and matplotlib spends 170 kB on a spectrum of 1536 columns
-with its noise, 640 kB on a frame. Here a line keeps, in each 0.7 points along it, its lowest and
+with its noise, 640 kB on a frame. Here a line keeps, in each 0.75 points along it, its lowest and
 its highest place; places are told from one to the next, to a tenth of a point; marks of one kind
 are one path; greys are 32 and pictures have palettes: 20 kB and 130 kB. What remains is free of
 styles, which in a page would count for all of it, and of names but those that are referred to,
@@ -29,7 +29,7 @@ from arrayred.plots.thin import thinned
 
 _XLINK = "{http://www.w3.org/1999/xlink}href"
 _FONTS = "font-family=\"'DejaVu Sans',Verdana,Arial,sans-serif\""
-_STEP = 0.7
+_STEP = 0.75
 """Points: how finely a line is resolved along its way."""
 _MANY = 60
 """Places: lines of fewer are told to a hundredth of a point, and all of them."""
