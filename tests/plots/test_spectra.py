@@ -58,6 +58,7 @@ def test_a_known_wavelength_runs_below_and_the_columns_above(
     (above,) = flux.child_axes
     place, same = above.transData.transform((30, 0)), flux.transData.transform((scale[29], 0))
     assert place[0] == pytest.approx(same[0])
+    assert all(1 <= tick <= 120 for tick in above.get_xticks())
 
 
 def test_compared_spectra_are_drawn_as_they_are_and_named(spectrum: xr.Dataset) -> None:
