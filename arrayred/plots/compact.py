@@ -1,9 +1,9 @@
 """SVG texts of matplotlib made small, and harmless for the page they stand in: `compacted`.
 
-A page of a night shows a dozen figures, and matplotlib spends 170 kB on a spectrum of 1536 columns
+A page of a night shows a dozen figures, and matplotlib spends 173 kB on a spectrum of 1536 columns
 with its noise, 640 kB on a frame. Here a line keeps, in each 0.75 points along it, its lowest and
 its highest place; places are told from one to the next, to a tenth of a point; marks of one kind
-are one path; greys are 32 and pictures have palettes: 20 kB and 130 kB. What remains is free of
+are one path; greys are 32 and pictures have palettes: 40 kB and 140 kB. What remains is free of
 styles, which in a page would count for all of it, and of names but those that are referred to,
 made unlike those of other figures by a checksum.
 """

@@ -97,6 +97,15 @@ def test_the_grey_of_counts_rises_from_black_to_white() -> None:
     )
 
 
+def test_greys_are_linear_within_twice_the_noise_about_the_sky() -> None:
+    counts = np.random.default_rng(4).normal(1000.0, 5.0, (50, 60))
+    counts[20:22] = 30_000.0
+    stretch = stretch_of(counts)
+    scatter = 1.4826 * np.median(np.abs(counts - np.median(counts)))
+    assert (stretch.level, stretch.width) == pytest.approx((np.median(counts), 2 * scatter))
+    assert stretch.grey(np.array(1000.0 + 2 * scatter)) - stretch.grey(np.array(1000.0)) > 0.08
+
+
 def test_the_ticks_of_a_scale_are_within_it_and_differ() -> None:
     for level, noise in ((0.0, 1.0), (1e4, 0.01), (-30.0, 1e-6), (5.0, 1e5)):
         stretch = stretch_of(np.random.default_rng(2).normal(level, noise, (40, 50)))
