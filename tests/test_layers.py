@@ -16,11 +16,11 @@ LAYERS = {
     "io": 4, "steps": 4, "simulate": 4,
     "night": 5, "combining": 5, "plots": 5,
     "pipeline": 6,
-    "batch": 7,
+    "batch": 7, "explore": 7,
     "cli": 8, "__main__": 9,
 }  # fmt: skip
 ONLY_IN = {"astropy": {"io"}, "zarr": {"io"}, "matplotlib": {"plots"}, "click": {"cli"}}
-ONLY_IN |= {"rich": {"cli"}}
+ONLY_IN |= {"rich": {"cli"}, "panel": {"explore"}, "bokeh": {"explore"}}
 ROOT = Path(arrayred.__file__).parent
 FILES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
 

@@ -20,6 +20,7 @@ from arrayred.errors import ArrayredError
 INTERRUPTED, TERMINATED = 130, 143
 COMMANDS = {
     "inspect": "Show what the headers of a night say.",
+    "explore": "Look through a night in the browser.",
     "reduce": "Reduce a night to spectra.",
     "combine": "Combine frames into one image.",
     "cache": "Store a night's pixels and headers as zarr.",
@@ -64,6 +65,7 @@ def cli() -> None:
     \b
     arrayred demo                       a simulated night, start to finish
     arrayred inspect NIGHT              what is in a folder
+    arrayred explore NIGHT              its images and spectra, in the browser
     arrayred reduce NIGHT -o OUT        spectra from it
     arrayred combine FILES -o OUT       one image from many frames
     arrayred cache NIGHT                pixels and headers as zarr, for later

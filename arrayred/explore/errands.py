@@ -1,0 +1,88 @@
+"""What is to be made while people go on clicking: `Errands`.
+
+Errands are noted by name and run one by one in a thread, so that the page stays awake. One that is
+wanted again before it has begun is run once, for what is looked at by then: a slider that is
+dragged over a thousand frames shows those that there is time for, and always the last one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import panel as pn
+from bokeh.document import without_document_lock
+
+from arrayred.errors import ArrayredError
+from arrayred.explore.look import Look
+
+
+class Errand(NamedTuple):
+    """How something is made, and what becomes of it.
+
+    Parameters
+    ----------
+    announce : is called before it is made.
+    make : makes it, in a thread.
+    put : puts it in its place on the page; an error of ours comes in the place of what failed.
+    """
+
+    announce: Callable[[Look], None]
+    make: Callable[[Look], Any]
+    put: Callable[[Look, Any], None]
+
+
+class Errands:
+    """The errands of one page.
+
+    Parameters
+    ----------
+    known : by name, in the order in which they are run.
+    look : tells what is looked at now.
+    """
+
+    def __init__(self, known: Mapping[str, Errand], look: Callable[[], Look]) -> None:
+        self._known, self._look = known, look
+        self._wanted: set[str] = set()
+        self._is_busy = False
+
+    def want(self, *names: str) -> None:
+        """Note errands, to be run as soon as those before them are done."""
+        self._wanted |= {*names}
+        document = pn.state.curdoc
+        if self._is_busy or document is None:
+            return
+        self._is_busy = True
+        document.add_next_tick_callback(without_document_lock(partial(self._run, document)))
+
+    async def _run(self, document: Any) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._wanted:
+                name = next(name for name in self._known if name in self._wanted)
+                self._wanted.discard(name)
+                errand, look = self._known[name], self._look()
+                await _in_place(document, partial(errand.announce, look))
+                try:
+                    made = await loop.run_in_executor(None, errand.make, look)
+                except ArrayredError as error:
+                    made = error
+                await _in_place(document, partial(errand.put, look, made))
+        finally:
+            self._is_busy = False
+
+
+async def _in_place(document: Any, act: Callable[[], None]) -> None:
+    """Let something change a page, and wait until it has."""
+    done = asyncio.get_running_loop().create_future()
+
+    def change() -> None:
+        try:
+            act()
+        finally:
+            done.set_result(None)
+
+    document.add_next_tick_callback(change)
+    await done
