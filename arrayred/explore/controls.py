@@ -10,7 +10,7 @@ import panel as pn
 
 from arrayred.explore.figures import PALETTES
 from arrayred.explore.look import Blocks, Look, Stage, Stretch, rows_text
-from arrayred.explore.text import COPIED, block
+from arrayred.explore.text import COPIED, block, heading
 from arrayred.night import Group
 
 WIDTH = 300
@@ -35,7 +35,7 @@ class Controls:
             by_type[name.partition("/")[0]][f"{group.name} ({group.size})"] = name
         self.group = w.Select(name="Group", groups=dict(by_type), value=look.group, width=WIDTH)
         self.player = w.Player(
-            name="Frame", start=1, end=2, value=1, interval=400, loop_policy="loop", width=WIDTH,
+            name="Frame", start=1, end=2, value=1, interval=400, loop_policy="loop", width=190,
             show_loop_controls=False, visible_buttons=["previous", "pause", "play", "next"],
         )  # fmt: skip
         self.number = w.IntInput(name="Frame", start=1, end=1, value=1, width=90)
@@ -64,16 +64,18 @@ class Controls:
             args={"entry": self.entry, "told": self.copied, "done": COPIED}, code=_COPY
         )
 
-    def layout(self) -> Any:
-        """Return the widgets, one below the other."""
+    def layout(self, title: str) -> Any:
+        """Return the widgets, one below the other, under a title."""
         return pn.Column(
+            pn.pane.HTML(heading(title), sizing_mode="stretch_width"),
             self.group,
             self.stage,
             pn.Row(self.number, self.player),
             self.facts,
             block("Display"),
             self.stretch,
-            pn.Row(self.low, self.high, self.hold),
+            pn.Row(self.low, self.high),
+            self.hold,
             pn.Row(self.colour, self.blocks),
             block("Cuts"),
             pn.Row(self.column, self.row),

@@ -28,6 +28,8 @@ PALETTES = {
 _NO_DATA = "#9ecae9"
 _STAR, _SKY, _CUT = "#f58518", "#54a24b", "#e45756"
 _LEFT, _RIGHT = 64, 12
+_TALL = 400
+_WIDE: dict[str, Any] = {"sizing_mode": "stretch_width"}
 _LINES = ("#4c78a8", "#54a24b", "#f58518")
 
 
@@ -51,8 +53,9 @@ class ImageView:
         self._x, self._y = Range1d(0.5, 1.5), Range1d(0.5, 1.5)
         self._pixels = ColumnDataSource({"image": [], "x": [], "y": [], "dw": [], "dh": []})
         self._mapper = LinearColorMapper(palette=_palette("grey"), low=0, high=N_LEVELS)
-        self.figure = _figure(self._x, self._y, height=430, tools="pan,wheel_zoom,box_zoom,reset")
-        self.figure.toolbar.active_scroll = self.figure.select_one({"name": "wheel"})
+        self.figure = _figure(self._x, self._y, _TALL, "pan,wheel_zoom,box_zoom,reset")
+        self.figure.grid.visible = False
+        self.figure.xaxis.major_label_text_font_size = "0px"
         self.figure.image("image", source=self._pixels, color_mapper=self._mapper, level="image")
         self.figure.yaxis.axis_label = "row"
         self._cross = Span(dimension="width", line_color=_CUT), Span(
@@ -64,16 +67,15 @@ class ImageView:
         self._bands = {"rows": [self._band(_STAR, "rows")]}
         self._bands["sky"] = [self._band(_SKY, "sky") for _ in range(2)]
         self._is_turned = False
-        self.row_cut = _figure(self._x, None, height=130, tools="")
-        self.column_cut = _figure(None, self._y, height=430, tools="", width=190)
+        self.row_cut = _figure(self._x, None, 110)
+        self.column_cut = _figure(None, self._y, _TALL, width=140)
         self.column_cut.min_border_left = 12
         self._cuts = [ColumnDataSource({"x": [], "y": []}) for _ in range(2)]
         for view, source in zip((self.row_cut, self.column_cut), self._cuts, strict=True):
             view.line("x", "y", source=source, color=_CUT, line_width=1)
         self.row_cut.xaxis.axis_label = "column"
         self.column_cut.yaxis.major_label_text_font_size = "0px"
-        self.column_cut.xaxis.ticker.desired_num_ticks = 3
-        self.column_cut.xaxis.major_label_orientation = 0.7
+        self.column_cut.xaxis.ticker.desired_num_ticks = 2
 
     def fit(self, shape: tuple[int, int], first: tuple[int, int]) -> None:
         """Let the axes span an image of so many rows and columns."""
@@ -139,7 +141,7 @@ class ImageView:
     def _band(self, colour: str, kind: str) -> BoxAnnotation:
         """Return a band that can be dragged, and by its edges made wider."""
         box = BoxAnnotation(
-            editable=True, fill_alpha=0.12, fill_color=colour, line_color=colour, line_width=1,
+            editable=True, fill_alpha=0.07, fill_color=colour, line_color=colour, line_width=1,
             line_alpha=0.9, hover_fill_alpha=0.25, hover_fill_color=colour, visible=False,
         )  # fmt: skip
 
@@ -171,9 +173,10 @@ class LinesView:
     """
 
     def __init__(
-        self, names: Sequence[str], x_label: str, height: int = 250, *, marks: bool = False
+        self, names: Sequence[str], x_label: str, height: int = 200, *, marks: bool = False
     ) -> None:
-        self.figure = _figure(None, None, height, tools="pan,wheel_zoom,box_zoom,reset")
+        self.figure = _figure(None, None, height, "pan,wheel_zoom,box_zoom,reset")
+        self.figure.x_range.range_padding = 0.01
         self.figure.xaxis.axis_label = x_label
         self._sources = {name: ColumnDataSource({"x": [], "y": []}) for name in names}
         for (name, source), colour in zip(self._sources.items(), _LINES, strict=False):
@@ -198,18 +201,17 @@ def _palette(name: str) -> list[str]:
     return [_NO_DATA, *PALETTES[name][1:]]
 
 
-def _figure(x: Range1d | None, y: Range1d | None, height: int, tools: str, width: int = 0) -> Any:
-    """Return a figure that is as wide as there is room, unless it has a width."""
+def _figure(x: Range1d | None, y: Range1d | None, height: int, tools: str = "", width: int | None = None) -> Any:
+    """Return a figure whose frame has a height; it is as wide as there is room, or as it must be."""
     ranges = {name: value for name, value in (("x_range", x), ("y_range", y)) if value is not None}
     made = figure(
-        height=height,
+        frame_height=height,
         tools=tools,
         toolbar_location="right" if tools else None,
         min_border_left=_LEFT,
         min_border_right=_RIGHT,
         min_border_top=6,
-        sizing_mode="fixed" if width else "stretch_width",
-        **({"width": width} if width else {}),
+        **(_WIDE if width is None else {"frame_width": width, "width": None, "height": None}),
         **ranges,
     )
     made.toolbar.logo = None

@@ -74,7 +74,7 @@ class Page:
             self.tabs,
             sizing_mode="stretch_width",
         )
-        return pn.Row(self.controls.layout(), main, sizing_mode="stretch_width")
+        return pn.Row(self.controls.layout(self.study.title), main, sizing_mode="stretch_width")
 
     def begin(self) -> None:
         """Take the spectrum of the first group, where its frames are few enough."""

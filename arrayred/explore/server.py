@@ -65,7 +65,7 @@ def _server(study: Study, port: int, token: str) -> Any:
 
 
 def _bound(study: Study, port: int, token: str) -> Any:
-    title = f"{study.night.folder.name} - arrayred"
+    title = f"{study.title} - arrayred"
 
     def app() -> Any:
         page = Page(study)

@@ -85,6 +85,11 @@ class Study:
         self._kept: dict[str, OrderedDict[Hashable, Any]] = {}
         self._lock = RLock()
 
+    @property
+    def title(self) -> str:
+        """Return what the night is called: its folder, and that folder's if it is but "raw"."""
+        return "/".join(self.night.folder.resolve().parts[-2:])
+
     def target(self, look: Look) -> Target | None:
         """Return the target whose lights are looked at, if they can be reduced."""
         return self._targets.get(look.group)

@@ -38,6 +38,11 @@ def block(title: str) -> Any:
     return pn.pane.HTML(f"<div style='{style}'>{safe(title)}</div>", sizing_mode="stretch_width")
 
 
+def heading(title: str) -> str:
+    """Return the title of the page."""
+    return f"<div style='font-size: 18px; font-weight: 600'>{safe(title)}</div>"
+
+
 def facts_of(frame: Frame) -> str:
     """Return what a header says of a frame, as a small table."""
     time = "" if frame.time is None else f"{frame.time:%Y-%m-%d %H:%M:%S}"
