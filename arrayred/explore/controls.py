@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import panel as pn
@@ -86,7 +86,7 @@ class Controls:
             width=WIDTH + 24,
         )
 
-    def follow(self, look: Look, n_frames: int, stages: Mapping[Stage, str]) -> None:
+    def follow(self, look: Look, n_frames: int, stages: Sequence[Stage]) -> None:
         """Show what is looked at, among so many frames and such stages."""
         self.player.param.update(end=max(n_frames, 2), value=look.frame + 1, disabled=n_frames < 2)
         self.number.param.update(end=n_frames, value=look.frame + 1, name=f"Frame of {n_frames}")

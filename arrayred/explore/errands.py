@@ -1,8 +1,9 @@
 """What is to be made while people go on clicking: `Errands`.
 
-Errands are noted by name and run one by one in a thread, so that the page stays awake. One that is
-wanted again before it has begun is run once, for what is looked at by then: a slider that is
-dragged over a thousand frames shows those that there is time for, and always the last one.
+Each is run in a thread, so that the page stays awake: frames can be looked through while others are
+combined. One that is wanted again while it runs is run once more afterwards, for what is looked at
+by then: a slider that is dragged over a thousand frames shows those that there is time for, and
+always the last one.
 """
 
 from __future__ import annotations
@@ -39,31 +40,31 @@ class Errands:
 
     Parameters
     ----------
-    known : by name, in the order in which they are run.
+    known : by name.
     look : tells what is looked at now.
     """
 
     def __init__(self, known: Mapping[str, Errand], look: Callable[[], Look]) -> None:
         self._known, self._look = known, look
         self._wanted: set[str] = set()
-        self._is_busy = False
+        self._running: set[str] = set()
 
     def want(self, *names: str) -> None:
-        """Note errands, to be run as soon as those before them are done."""
-        self._wanted |= {*names}
+        """Note errands; each begins when it does not run already."""
         document = pn.state.curdoc
-        if self._is_busy or document is None:
-            return
-        self._is_busy = True
-        document.add_next_tick_callback(without_document_lock(partial(self._run, document)))
+        for name in names if document is not None else ():
+            self._wanted.add(name)
+            if name not in self._running:
+                self._running.add(name)
+                run = partial(self._run, name, document)
+                document.add_next_tick_callback(without_document_lock(run))
 
-    async def _run(self, document: Any) -> None:
-        loop = asyncio.get_running_loop()
+    async def _run(self, name: str, document: Any) -> None:
+        errand, loop = self._known[name], asyncio.get_running_loop()
         try:
-            while self._wanted:
-                name = next(name for name in self._known if name in self._wanted)
+            while name in self._wanted:
                 self._wanted.discard(name)
-                errand, look = self._known[name], self._look()
+                look = self._look()
                 await _in_place(document, partial(errand.announce, look))
                 try:
                     made = await loop.run_in_executor(None, errand.make, look)
@@ -71,7 +72,7 @@ class Errands:
                     made = error
                 await _in_place(document, partial(errand.put, look, made))
         finally:
-            self._is_busy = False
+            self._running.discard(name)
 
 
 async def _in_place(document: Any, act: Callable[[], None]) -> None:

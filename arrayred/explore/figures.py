@@ -58,8 +58,9 @@ class ImageView:
         self.figure.xaxis.major_label_text_font_size = "0px"
         self.figure.image("image", source=self._pixels, color_mapper=self._mapper, level="image")
         self.figure.yaxis.axis_label = "row"
-        self._cross = Span(dimension="width", line_color=_CUT), Span(
-            dimension="height", line_color=_CUT
+        self._cross = (
+            Span(dimension="width", line_color=_CUT),
+            Span(dimension="height", line_color=_CUT),
         )
         for span in self._cross:
             span.line_width, span.line_alpha = 1, 0.7
@@ -168,16 +169,13 @@ class LinesView:
     Parameters
     ----------
     names : of the lines.
-    x_label, height : of the figure.
+    height : of the figure.
     marks : whether each value gets a dot.
     """
 
-    def __init__(
-        self, names: Sequence[str], x_label: str, height: int = 200, *, marks: bool = False
-    ) -> None:
+    def __init__(self, names: Sequence[str], height: int = 200, *, marks: bool = False) -> None:
         self.figure = _figure(None, None, height, "pan,wheel_zoom,box_zoom,reset")
         self.figure.x_range.range_padding = 0.01
-        self.figure.xaxis.axis_label = x_label
         self._sources = {name: ColumnDataSource({"x": [], "y": []}) for name in names}
         for (name, source), colour in zip(self._sources.items(), _LINES, strict=False):
             label = {"legend_label": name} if len(names) > 1 else {}
@@ -189,8 +187,9 @@ class LinesView:
             legend.update(click_policy="hide", orientation="horizontal", padding=2, margin=4)
             legend.update(background_fill_alpha=0.6, border_line_alpha=0)
 
-    def show(self, lines: dict[str, tuple[Any, Any]], unit: str) -> None:
+    def show(self, lines: dict[str, tuple[Any, Any]], unit: str, x_label: str) -> None:
         """Show x and y of lines by their names; those that are left out are empty."""
+        self.figure.xaxis.axis_label = x_label
         for name, source in self._sources.items():
             x, y = lines.get(name, ([], []))
             source.data = {"x": x, "y": y}
@@ -201,8 +200,10 @@ def _palette(name: str) -> list[str]:
     return [_NO_DATA, *PALETTES[name][1:]]
 
 
-def _figure(x: Range1d | None, y: Range1d | None, height: int, tools: str = "", width: int | None = None) -> Any:
-    """Return a figure whose frame has a height; it is as wide as there is room, or as it must be."""
+def _figure(
+    x: Range1d | None, y: Range1d | None, height: int, tools: str = "", width: int | None = None
+) -> Any:
+    """Return a figure with a frame of some height; without a width it takes the room there is."""
     ranges = {name: value for name, value in (("x_range", x), ("y_range", y)) if value is not None}
     made = figure(
         frame_height=height,

@@ -38,8 +38,8 @@ class Page:
         self.study, self.look = study, Look(next(iter(study.groups)))
         self.controls = Controls(study.groups, self.look)
         self.view = ImageView(self._drag)
-        self.lines = LinesView((_SUM, _LESS_SKY, _BEST), "column")
-        self.through = LinesView(("counts",), "frame", marks=True)
+        self.lines = LinesView((_SUM, _LESS_SKY, _BEST))
+        self.through = LinesView(("counts",), marks=True)
         self.pointed, self.said, self.about = (pn.pane.HTML("") for _ in range(3))
         self.tabs = pn.Tabs(
             ("Spectrum", pn.Column(self.about, self.lines.figure, sizing_mode="stretch_width")),
@@ -126,7 +126,7 @@ class Page:
         if new_group:
             self._between, self._bands = None, Bands(None, ())
             self._mark()
-            self.lines.show({}, "")
+            self.lines.show({}, "", "")
             self._errands.want("image", "through")
             self._spectrum_if_small()
 
@@ -166,8 +166,9 @@ class Page:
     def _set_rows(self, kind: str, rows: RowRange | None) -> None:
         """Take other rows for the spectrum or the sky."""
         self._tell("")
-        field = "rows" if kind == "rows" else "sky_rows"
-        self._turn_to(replace(self.look, **{field: rows}))
+        look = self.look
+        is_star = kind == "rows"
+        self._turn_to(replace(look, rows=rows) if is_star else replace(look, sky_rows=rows))
         if self.study.can_combine(self.look):
             self._errands.want("spectrum")
 
@@ -187,8 +188,7 @@ class Page:
         if isinstance(image, ArrayredError):
             self._tell(str(image), is_error=True)
             return
-        if look.stage != "raw":
-            self._tell("")
+        self._tell(self.study.corrected(look) if look.stage != "raw" else "")
         before, self._shown = self._shown, image
         if before is None or (before.shape, before.first) != (image.shape, image.first):
             self.view.fit(image.shape, image.first)
@@ -239,7 +239,7 @@ class Page:
         elif values is not None:
             numbers = np.arange(1, len(values) + 1)
             unit = f"raw {self.study.frame(look).unit} at {look.column}, {look.row}"
-            self.through.show({"counts": (numbers, values)}, unit)
+            self.through.show({"counts": (numbers, values)}, unit, "frame")
 
     def _announce_spectrum(self, look: Look) -> None:
         if not self.study.is_combined(look):
@@ -252,7 +252,7 @@ class Page:
         if isinstance(spectrum, ArrayredError):
             self.about.object = told(str(spectrum), is_error=True)
             self._bands = Bands(look.rows, (look.sky_rows,) if look.sky_rows else ())
-            self.lines.show({}, "")
+            self.lines.show({}, "", "")
         else:
             facts, n_rows = spectrum.attrs, spectrum.attrs["n_rows"]
             x, unit = spectrum["x"].values, str(spectrum["flux"].attrs.get("units", "adu"))
@@ -260,7 +260,7 @@ class Page:
             there = {name: key for name, key in sums.items() if key in spectrum}
             lines = {name: (x, spectrum[key].values * n_rows) for name, key in there.items()}
             lines[_BEST] = x, spectrum["flux"].values
-            self.lines.show(lines, unit)
+            self.lines.show(lines, unit, "row" if self.study.is_turned(look) else "column")
             self.about.object = told(about_rows(facts))
             self._bands = Bands((facts["first_row"], facts["last_row"]), sky_of(facts))
         self._mark()

@@ -1,9 +1,8 @@
 """The page, served on the loopback to whoever knows its address: `serve`.
 
 Other users of the machine can reach the loopback too, so that the page lies under a path nobody can
-guess, and nothing lists it; what is loaded from elsewhere in a browser cannot open its socket, whose
-origin must be this host and port. Everything that a page needs comes from here: it works without
-a network.
+guess, and nothing lists it; a page from elsewhere in the same browser cannot open its socket, whose
+origin must be this host and port. Everything comes from here: it works without a network.
 """
 
 from __future__ import annotations
@@ -16,9 +15,10 @@ from typing import Any
 import panel as pn
 from panel.io.server import get_server
 
-from arrayred.errors import ResourceError
+from arrayred.errors import ArrayredError, ResourceError
 from arrayred.explore.page import Page
 from arrayred.explore.study import Study
+from arrayred.explore.text import told
 
 HOST = "127.0.0.1"
 _TRIES = 5
@@ -68,7 +68,10 @@ def _bound(study: Study, port: int, token: str) -> Any:
     title = f"{study.title} - arrayred"
 
     def app() -> Any:
-        page = Page(study)
+        try:
+            page = Page(study)
+        except ArrayredError as error:
+            return pn.pane.HTML(told(str(error), is_error=True))
         pn.state.onload(page.begin)
         return page.layout()
 

@@ -1,16 +1,16 @@
 """What a look at a night shows, computed by the steps that reduce it: `Study`.
 
 A page may be looked at in several windows, so that what takes long is kept here and made once: the
-masters, and the combined images looked at last. All of it is made when it is first wanted: opening
-a page reads one frame.
+plan, the masters, and the combined images looked at last. All of it is made when it is first
+wanted: to open a page of 2,000 frames reads one, while their plan, which looks at rows of each,
+takes half a minute.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
-from threading import RLock
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,12 @@ from arrayred.config import Recipe
 from arrayred.config.recipe import RowRange
 from arrayred.errors import InputError
 from arrayred.explore.groups import Made, groups_of, made_of
+from arrayred.explore.kept import Kept
 from arrayred.explore.look import Look, Stage
 from arrayred.explore.rolls import Roll
 from arrayred.io.frames import Frame
 from arrayred.model import COUNTS, FRAME, X, Y
-from arrayred.night import Group, Night, Target, make_plan
+from arrayred.night import Group, Night, Plan, Target, make_plan
 from arrayred.pipeline import (
     Reading,
     calibrate,
@@ -39,8 +40,8 @@ from arrayred.pipeline import (
 if TYPE_CHECKING:
     import xarray as xr
 
-_T = TypeVar("_T")
-_KEPT = 2
+_MOST = 2
+"""Images that are kept, of each kind."""
 
 
 class Image(NamedTuple):
@@ -79,11 +80,14 @@ class Study:
             raise InputError(
                 "There is nothing to look at", path=night.folder, hint="Name a folder of frames."
             )
-        self.plan = make_plan(night, recipe)
-        self._targets = {f"light/{target.name}": target for target in self.plan.targets}
         self._reading = Reading("auto", memory, self.recipe.overscan)
-        self._kept: dict[str, OrderedDict[Hashable, Any]] = {}
-        self._lock = RLock()
+        self._plan: Kept[Plan] = Kept()
+        self._rolls: Kept[Roll] = Kept(_MOST)
+        self._images: Kept[Image] = Kept(_MOST)
+        self._combined: Kept[xr.Dataset] = Kept(_MOST)
+        self._products: Kept[Made] = Kept(_MOST)
+        self._masters: Kept[xr.Dataset] = Kept()
+        self._flats: Kept[xr.Dataset] = Kept()
 
     @property
     def title(self) -> str:
@@ -91,21 +95,45 @@ class Study:
         return "/".join(self.night.folder.resolve().parts[-2:])
 
     def target(self, look: Look) -> Target | None:
-        """Return the target whose lights are looked at, if they can be reduced."""
-        return self._targets.get(look.group)
+        """Return the target whose lights are looked at; None of frames that are no lights.
 
-    def stages(self, look: Look) -> dict[Stage, str]:
-        """Return what can be shown of a group, each with what it is."""
-        target, kind = self.target(look), look.group.partition("/")[0]
-        shown: dict[Stage, str] = {"raw": "as in the file"}
-        if target is not None:
-            subtracted = [group.title for group in (target.master,) if group]
-            subtracted += [target.flat.frames.title] if target.flat else []
-            shown["calibrated"] = "less " + " and ".join(subtracted or ["nothing"])
+        Raises
+        ------
+        ArrayredError
+            They cannot be reduced.
+        """
+        if not self._is_light(look):
+            return None
+        plan = self._plan.get(None, lambda: make_plan(self.night, self.recipe))
+        name = self.name(look)
+        found = next((target for target in plan.targets if target.name == name), None)
+        if found is None:
+            causes = dict(plan.failed)
+            raise (
+                causes.get(name)
+                or next(iter(plan.problems), None)
+                or InputError(
+                    f"{name} is no target of the plan", hint="See `arrayred inspect --plan`."
+                )
+            )
+        return found
+
+    def stages(self, look: Look) -> tuple[Stage, ...]:
+        """Return what can be shown of a group."""
         group = self.groups[look.group]
-        if target is not None or (kind in ("bias", "dark") and not group.is_master):
-            shown["combined"] = group.size
-        return shown
+        if self._is_light(look):
+            return "raw", "calibrated", "combined"
+        kind = look.group.partition("/")[0]
+        return ("raw", "combined") if kind in ("bias", "dark") and not group.is_master else ("raw",)
+
+    def corrected(self, look: Look) -> str:
+        """Return in words what is taken off the frames that are looked at."""
+        target = self.target(look)
+        if target is None or look.stage == "raw":
+            return ""
+        less = [] if target.master is None else [f"less {target.master.title}"]
+        less += [] if target.flat is None else [f"divided by {target.flat.frames.title}"]
+        return ", ".join(less) or "nothing subtracted"
 
     def frame(self, look: Look) -> Frame:
         """Return what is known of the frame that is looked at."""
@@ -122,7 +150,7 @@ class Study:
         if look.stage == "combined":
             return _as_image(self.combined(look))
         key = look.group, look.frame, look.stage
-        return self._once("image", key, lambda: self._one_frame(look), _KEPT)
+        return self._images.get(key, lambda: self._one_frame(look))
 
     def through_frames(self, look: Look, row: int, column: int) -> NDArray[np.float64]:
         """Return one pixel in every frame of the group, as it is in the files."""
@@ -130,15 +158,15 @@ class Study:
 
     def combined(self, look: Look) -> xr.Dataset:
         """Return all frames of the group as one image (y, x), as `reduce` combines them."""
-        return self._once("combined", look.group, lambda: self._combine(look), _KEPT)
+        return self._combined.get(look.group, lambda: self._combine(look))
 
     def can_combine(self, look: Look) -> bool:
-        """Tell whether there is an image from which a spectrum can be taken."""
-        return self.target(look) is not None or self._made(look).image is not None
+        """Tell whether a spectrum can be taken from what is looked at."""
+        return self._is_light(look) or self._made(look).image is not None
 
     def is_combined(self, look: Look) -> bool:
         """Tell whether the combined image is there already."""
-        return look.group in self._kept.get("combined", ())
+        return look.group in self._combined
 
     def spectrum(self, look: Look) -> xr.Dataset:
         """Return the spectrum of the combined image through the rows that are looked at.
@@ -162,6 +190,9 @@ class Study:
         """Tell whether the rows of the spectrum are the file's columns."""
         return self.frame(look).dispersion_axis == 2
 
+    def _is_light(self, look: Look) -> bool:
+        return look.group.startswith("light/")
+
     def _recipe(self, look: Look) -> Recipe:
         target = self.target(look)
         recipe = self.recipe if target is None else target.recipe
@@ -173,70 +204,53 @@ class Study:
     def _rows_from_elsewhere(self, look: Look, target: Target | None) -> RowRange | None:
         """Return the rows that the night file or a product's spectrum gives, if any does."""
         if target is not None and target.rows_from:
-            other = Look(f"light/{target.rows_from}")
-            return rows_of(self.spectrum(other)) if self.target(other) else None
+            return rows_of(self.spectrum(Look(f"light/{target.rows_from}")))
         return None if target is not None else self._made(look).rows
 
     def _roll(self, look: Look) -> Roll:
-        return self._once("roll", look.group, lambda: Roll(self.groups[look.group]), _KEPT)
+        return self._rolls.get(look.group, lambda: Roll(self.groups[look.group]))
 
     def _one_frame(self, look: Look) -> Image:
         if look.stage == "raw":
             roll = self._roll(look)
             return Image(roll.frame(look.frame), roll.first_pixel, self.frame(look).unit)
-        target = self._targets[look.group]
-        alone = Group(target.name, (self.frame(look),))
-        master, flat = self._masters(target)
+        target = self.target(look)
+        alone = Group(self.name(look), (self.frame(look),))
+        master, flat = (None, None) if target is None else self._serving(target)
         cube = calibrate(self._reading.open(alone), master, flat)
         return _as_image(settle(cube.isel({FRAME: 0})))
 
     def _combine(self, look: Look) -> xr.Dataset:
         target, product = self.target(look), self._made(look).image
         if target is not None:
-            master, flat = self._masters(target)
+            master, flat = self._serving(target)
             lights = self._reading.open(target.lights)
             return combine_target(lights, master, target.recipe, flat)
         return self._master(self.groups[look.group]) if product is None else product
 
     def _made(self, look: Look) -> Made:
         """Return the combined image that the group is, if it is a product."""
-        path = self.frame(look).path
-        return self._once("product", path, lambda: made_of(path), _KEPT)
+        path: Path = self.frame(look).path
+        return self._products.get(path, lambda: made_of(path))
 
-    def _masters(self, target: Target) -> tuple[xr.Dataset | None, xr.Dataset | None]:
+    def _serving(self, target: Target) -> tuple[xr.Dataset | None, xr.Dataset | None]:
         """Return the master dark or bias of a target, and its flat."""
         master = None if target.master is None else self._master(target.master)
         if target.flat is None:
             return master, None
         flat = target.flat
         darks = {group.key: self._master(group) for group in flat.masters}
-        made = self._once("flat", flat.key, lambda: make_flat(flat, darks, self._reading))
+        made = self._flats.get(flat.key, lambda: make_flat(flat, darks, self._reading))
         return master, made
 
     def _master(self, group: Group) -> xr.Dataset:
         method = self.recipe.dark_method
         ready = {part.key: self._master(part) for part in group.parts}
-        return self._once(
-            "master", group.key, lambda: make_master(group, method, self._reading, ready)
+        return self._masters.get(
+            group.key, lambda: make_master(group, method, self._reading, ready)
         )
-
-    def _once(
-        self, kind: str, key: Hashable, make: Callable[[], _T], most: int | None = None
-    ) -> _T:
-        """Return what is kept under a key, made if it is not; so many of its kind are kept."""
-        with self._lock:
-            kept = self._kept.setdefault(kind, OrderedDict())
-            if key not in kept:
-                kept[key] = make()
-                while most is not None and len(kept) > most:
-                    kept.popitem(last=False)
-            kept.move_to_end(key)
-            found: _T = kept[key]
-            return found
 
 
 def _as_image(image: xr.Dataset) -> Image:
     first = int(image[Y].values[0]), int(image[X].values[0])
     return Image(image[COUNTS].values, first, str(image[COUNTS].attrs.get("units", "adu")))
-
-
