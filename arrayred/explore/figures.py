@@ -142,9 +142,16 @@ class ImageView:
     def _band(self, colour: str, kind: str) -> BoxAnnotation:
         """Return a band that can be dragged, and by its edges made wider."""
         box = BoxAnnotation(
-            editable=True, fill_alpha=0.07, fill_color=colour, line_color=colour, line_width=1,
-            line_alpha=0.9, hover_fill_alpha=0.25, hover_fill_color=colour, visible=False,
-        )  # fmt: skip
+            name=kind,
+            visible=False,
+            editable=True,
+            fill_color=colour,
+            fill_alpha=0.07,
+            line_color=colour,
+            line_width=1,
+            hover_fill_alpha=0.25,
+            hover_fill_color=colour,
+        )
 
         def moved(_attr: str, _old: object, _new: object) -> None:
             self._dragged(box, kind)
@@ -176,7 +183,7 @@ class LinesView:
     def __init__(self, names: Sequence[str], height: int = 200, *, marks: bool = False) -> None:
         self.figure = _figure(None, None, height, "pan,wheel_zoom,box_zoom,reset")
         self.figure.x_range.range_padding = 0.01
-        self._sources = {name: ColumnDataSource({"x": [], "y": []}) for name in names}
+        self._sources = {name: ColumnDataSource({"x": [], "y": []}, name=name) for name in names}
         for (name, source), colour in zip(self._sources.items(), _LINES, strict=False):
             label = {"legend_label": name} if len(names) > 1 else {}
             self.figure.line("x", "y", source=source, color=colour, line_width=1.3, **label)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import panel as pn
@@ -20,6 +20,9 @@ from arrayred.explore.figures import Bands, ImageView, LinesView
 from arrayred.explore.look import Look, rows_from
 from arrayred.explore.study import Image, Study
 from arrayred.explore.text import about_rows, facts_of, pixel_text, sky_of, told
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _AT_ONCE = 256 << 20
 _MOUSE_MS = 40
@@ -250,19 +253,15 @@ class Page:
         if look.group != self.look.group:
             return
         if isinstance(spectrum, ArrayredError):
-            self.about.object = told(str(spectrum), is_error=True)
-            self._bands = Bands(look.rows, (look.sky_rows,) if look.sky_rows else ())
             self.lines.show({}, "", "")
+            self._bands = Bands(look.rows, (look.sky_rows,) if look.sky_rows else ())
+            self.about.object = told(str(spectrum), is_error=True)
         else:
-            facts, n_rows = spectrum.attrs, spectrum.attrs["n_rows"]
-            x, unit = spectrum["x"].values, str(spectrum["flux"].attrs.get("units", "adu"))
-            sums = {_SUM: "counts_mean", _LESS_SKY: "counts_mean_sky_subtracted"}
-            there = {name: key for name, key in sums.items() if key in spectrum}
-            lines = {name: (x, spectrum[key].values * n_rows) for name, key in there.items()}
-            lines[_BEST] = x, spectrum["flux"].values
-            self.lines.show(lines, unit, "row" if self.study.is_turned(look) else "column")
-            self.about.object = told(about_rows(facts))
+            facts, unit = spectrum.attrs, str(spectrum["flux"].attrs.get("units", "adu"))
+            along = "row" if self.study.is_turned(look) else "column"
+            self.lines.show(lines_of(spectrum), unit, along)
             self._bands = Bands((facts["first_row"], facts["last_row"]), sky_of(facts))
+            self.about.object = told(about_rows(facts))
         self._mark()
 
     def _mark(self) -> None:
@@ -287,6 +286,19 @@ class Page:
         value = None if self._shown is None else self._shown.value(row, column)
         if self._shown is not None and value is not None:
             self.pointed.object = pixel_text(column, row, value, self._shown.unit, self._between)
+
+
+def lines_of(spectrum: xr.Dataset) -> dict[str, tuple[Any, Any]]:
+    """Return x and y of the lines that show a spectrum, by name: sums over its rows, and its flux.
+
+    Parameters
+    ----------
+    spectrum : (x), of `Study.spectrum`.
+    """
+    x, n_rows = spectrum["x"].values, spectrum.attrs["n_rows"]
+    sums = {_SUM: "counts_mean", _LESS_SKY: "counts_mean_sky_subtracted"}
+    lines = {name: (x, spectrum[k].values * n_rows) for name, k in sums.items() if k in spectrum}
+    return lines | {_BEST: (x, spectrum["flux"].values)}
 
 
 def _nothing(_look: Look) -> None:
