@@ -81,7 +81,8 @@ async def _in_place(document: Any, act: Callable[[], None]) -> None:
 
     def change() -> None:
         try:
-            act()
+            with pn.io.hold(document):  # all of it in one message: the page is laid out once
+                act()
         finally:
             done.set_result(None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import panel as pn
@@ -18,15 +18,11 @@ from arrayred.explore.entry import entry_text
 from arrayred.explore.errands import Errand, Errands
 from arrayred.explore.figures import Bands, ImageView, LinesView
 from arrayred.explore.look import Look, rows_from
-from arrayred.explore.study import Image, Study
+from arrayred.explore.study import LINES, Image, Study, lines_of
 from arrayred.explore.text import about_rows, facts_of, pixel_text, sky_of, told
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 _AT_ONCE = 256 << 20
 _MOUSE_MS = 40
-_SUM, _LESS_SKY, _BEST = "sum of the rows", "less the sky", "as reduce extracts it"
 
 
 class Page:
@@ -41,7 +37,7 @@ class Page:
         self.study, self.look = study, Look(next(iter(study.groups)))
         self.controls = Controls(study.groups, self.look)
         self.view = ImageView(self._drag)
-        self.lines = LinesView((_SUM, _LESS_SKY, _BEST))
+        self.lines = LinesView(LINES)
         self.through = LinesView(("counts",), marks=True)
         self.pointed, self.said, self.about = (pn.pane.HTML("") for _ in range(3))
         self.tabs = pn.Tabs(
@@ -212,12 +208,13 @@ class Page:
         image, look = self._shown, self.look
         if image is None:
             return
-        whole = Window.whole(image.shape)
-        if self._between is None:
-            all_of_it = picture(image.pixels, whole, look.blocks).values
-            self._between = limits(all_of_it, look.low, look.high)
         window = self.view.window(image.shape, image.first)
         values, factor = picture(image.pixels, window, look.blocks)
+        if self._between is None:
+            whole = Window.whole(image.shape)
+            seen = window == whole
+            all_of_it = values if seen else picture(image.pixels, whole, look.blocks).values
+            self._between = limits(all_of_it, look.low, look.high)
         dots = levels(values, self._between, look.stretch)
         self.view.show(dots, window, image.first, factor)
 
@@ -286,19 +283,6 @@ class Page:
         value = None if self._shown is None else self._shown.value(row, column)
         if self._shown is not None and value is not None:
             self.pointed.object = pixel_text(column, row, value, self._shown.unit, self._between)
-
-
-def lines_of(spectrum: xr.Dataset) -> dict[str, tuple[Any, Any]]:
-    """Return x and y of the lines that show a spectrum, by name: sums over its rows, and its flux.
-
-    Parameters
-    ----------
-    spectrum : (x), of `Study.spectrum`.
-    """
-    x, n_rows = spectrum["x"].values, spectrum.attrs["n_rows"]
-    sums = {_SUM: "counts_mean", _LESS_SKY: "counts_mean_sky_subtracted"}
-    lines = {name: (x, spectrum[k].values * n_rows) for name, k in sums.items() if k in spectrum}
-    return lines | {_BEST: (x, spectrum["flux"].values)}
 
 
 def _nothing(_look: Look) -> None:

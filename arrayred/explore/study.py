@@ -40,6 +40,8 @@ from arrayred.pipeline import (
 if TYPE_CHECKING:
     import xarray as xr
 
+LINES = "sum of the rows", "less the sky", "as reduce extracts it"
+"""What shows a spectrum: two plain sums, and its flux."""
 _MOST = 2
 """Images that are kept, of each kind."""
 
@@ -254,3 +256,16 @@ class Study:
 def _as_image(image: xr.Dataset) -> Image:
     first = int(image[Y].values[0]), int(image[X].values[0])
     return Image(image[COUNTS].values, first, str(image[COUNTS].attrs.get("units", "adu")))
+
+
+def lines_of(spectrum: xr.Dataset) -> dict[str, tuple[Any, Any]]:
+    """Return x and y of the lines that show a spectrum, by names of `LINES`.
+
+    Parameters
+    ----------
+    spectrum : (x), of `Study.spectrum`.
+    """
+    x, n_rows = spectrum["x"].values, spectrum.attrs["n_rows"]
+    means = zip(LINES, ("counts_mean", "counts_mean_sky_subtracted"), strict=False)
+    lines = {name: (x, spectrum[key].values * n_rows) for name, key in means if key in spectrum}
+    return lines | {LINES[-1]: (x, spectrum["flux"].values)}

@@ -13,7 +13,7 @@ from arrayred.cli import cli
 from arrayred.errors import ArrayredError, InputError, SkyBandError
 from arrayred.explore.entry import entry_text
 from arrayred.explore.look import Look
-from arrayred.explore.study import Study
+from arrayred.explore.study import LINES, Study, lines_of
 from arrayred.explore.text import sky_of
 from arrayred.io.log import read_night_file
 from arrayred.night import open_night
@@ -138,3 +138,14 @@ def test_opening_reads_one_frame_and_makes_no_plan(
 def test_the_sky_of_a_spectrum_is_both_its_bands_or_the_one_given(study: Study) -> None:
     assert len(sky_of(study.spectrum(STAR).attrs)) == 2
     assert sky_of(study.spectrum(BY_HAND).attrs) == ((110, 130),)
+
+
+def test_lines_of_a_spectrum_are_sums_over_its_rows_and_its_flux(study: Study) -> None:
+    spectrum, image = study.spectrum(BY_HAND), study.combined(BY_HAND).counts.values
+    lines = lines_of(spectrum)
+    assert tuple(lines) == LINES
+    band = image[79:90]
+    np.testing.assert_allclose(lines["sum of the rows"][1], band.sum(axis=0))
+    sky = image[109:130].mean(axis=0) * 11
+    np.testing.assert_allclose(lines["less the sky"][1], band.sum(axis=0) - sky)
+    np.testing.assert_array_equal(lines["as reduce extracts it"][1], spectrum.flux)
