@@ -187,7 +187,7 @@ class Page:
         if isinstance(image, ArrayredError):
             self._tell(str(image), is_error=True)
             return
-        self._tell(self.study.corrected(look) if look.stage != "raw" else "")
+        self._tell("" if look.stage == "raw" else f"{look.stage}: {self.study.corrected(look)}")
         before, self._shown = self._shown, image
         if before is None or (before.shape, before.first) != (image.shape, image.first):
             self.view.fit(image.shape, image.first)
@@ -258,7 +258,8 @@ class Page:
             along = "row" if self.study.is_turned(look) else "column"
             self.lines.show(lines_of(spectrum), unit, along)
             self._bands = Bands((facts["first_row"], facts["last_row"]), sky_of(facts))
-            self.about.object = told(about_rows(facts))
+            note = " (rows are the columns of the file)" if along == "row" else ""
+            self.about.object = told(about_rows(facts) + note)
         self._mark()
 
     def _mark(self) -> None:

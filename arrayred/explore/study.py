@@ -132,7 +132,7 @@ class Study:
         """Return in words what is taken off the frames that are looked at."""
         target = self.target(look)
         if target is None or look.stage == "raw":
-            return ""
+            return "as in the file" if look.stage == "raw" else self.groups[look.group].size
         less = [] if target.master is None else [f"less {target.master.title}"]
         less += [] if target.flat is None else [f"divided by {target.flat.frames.title}"]
         return ", ".join(less) or "nothing subtracted"
