@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -50,13 +51,23 @@ def explore(ctx: click.Context, night: Path, port: int | None, no_browser: bool)
     wishes = wishes_of(ctx)
     recipe, file = settle_settings(wishes, night_file_of(wishes))
     study = Study(opened(night, file, wishes), recipe, wishes.get("memory"))
+    with TemporaryDirectory(prefix="arrayred-") as folder:
 
-    def announce(address: str) -> None:
-        click.echo(f"{printable(str(night))}: {address}")
-        click.echo("Ctrl-C ends it.")
-        if not no_browser:
-            import webbrowser
+        def announce(address: str) -> None:
+            click.echo(f"{printable(str(night))}: {address}\nCtrl-C ends it.")
+            if not no_browser:
+                _open(address, Path(folder))
 
-            webbrowser.open(address)
+        serve(study, port or 0, announce=announce)
 
-    serve(study, port or 0, announce=announce)
+
+def _open(address: str, folder: Path) -> None:
+    """Open a browser by a file in the user's own folder that leads it to an address.
+
+    Whoever lists the processes of this machine would see the address itself.
+    """
+    import webbrowser
+
+    door = folder / "arrayred.html"
+    door.write_text(f'<meta http-equiv="refresh" content="0; url={address}">')
+    webbrowser.open(door.as_uri())

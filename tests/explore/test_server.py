@@ -94,3 +94,24 @@ def test_without_panel_the_extra_is_named(hostile: Path, monkeypatch: pytest.Mon
     monkeypatch.delitem(sys.modules, "arrayred.explore.server", raising=False)
     with pytest.raises(UsageError, match=r"arrayred\[explore\]"):
         cli.main(["explore", str(hostile), "--no-browser"], standalone_mode=False)
+
+
+def test_the_browser_is_led_there_by_a_file_that_nobody_else_reads(
+    hostile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from arrayred.cli import cli
+
+    address, opened = "http://127.0.0.1:1/secret", list[str]()
+
+    def told(door: str) -> None:
+        path = Path(door.removeprefix("file://"))
+        assert address in path.read_text()
+        assert path.parent.stat().st_mode & 0o077 == 0
+        opened.append(door)
+
+    monkeypatch.setattr("webbrowser.open", told)
+    serve = "arrayred.explore.server.serve"
+    monkeypatch.setattr(serve, lambda *_, announce: announce(address))
+    cli.main(["explore", str(hostile)], standalone_mode=False)
+    assert len(opened) == 1
+    assert "secret" not in opened[0]
