@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
+from threading import Thread
 from typing import Any, NamedTuple
 
 import panel as pn
@@ -60,19 +61,39 @@ class Errands:
                 document.add_next_tick_callback(without_document_lock(run))
 
     async def _run(self, name: str, document: Any) -> None:
-        errand, loop = self._known[name], asyncio.get_running_loop()
+        errand = self._known[name]
         try:
             while name in self._wanted:
                 self._wanted.discard(name)
                 look = self._look()
                 await _in_place(document, partial(errand.announce, look))
-                try:
-                    made = await loop.run_in_executor(None, errand.make, look)
-                except ArrayredError as error:
-                    made = error
+                made = await _in_thread(partial(errand.make, look))
                 await _in_place(document, partial(errand.put, look, made))
         finally:
             self._running.discard(name)
+
+
+async def _in_thread(make: Callable[[], Any]) -> Any:
+    """Return what is made in a thread, or an error of ours.
+
+    The thread is one that does not keep the process alive: whoever ends it need not wait until two
+    thousand frames are combined.
+    """
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def work() -> None:
+        try:
+            made = make()
+        except ArrayredError as error:
+            made = error
+        except Exception as bug:
+            loop.call_soon_threadsafe(done.set_exception, bug)
+            return
+        loop.call_soon_threadsafe(done.set_result, made)
+
+    Thread(target=work, daemon=True).start()
+    return await done
 
 
 async def _in_place(document: Any, act: Callable[[], None]) -> None:

@@ -36,7 +36,7 @@ class Page:
     def __init__(self, study: Study) -> None:
         self.study, self.look = study, Look(next(iter(study.groups)))
         self.controls = Controls(study.groups, self.look)
-        self.view = ImageView(self._drag)
+        self.view = ImageView(self._set_rows)
         self.lines = LinesView(LINES)
         self.through = LinesView(("counts",), marks=True)
         self.pointed, self.said, self.about = (pn.pane.HTML("") for _ in range(3))
@@ -52,7 +52,8 @@ class Page:
         self._is_following = False
         self._errands = Errands(
             {
-                "image": Errand(self._announce_image, study.image, self._put_image),
+                "raw": Errand(_nothing, self._raw, self._put_image),
+                "made": Errand(self._announce_image, self._made, self._put_image),
                 "through": Errand(_nothing, self._through, self._put_through),
                 "spectrum": Errand(self._announce_spectrum, study.spectrum, self._put_spectrum),
             },
@@ -74,10 +75,6 @@ class Page:
             sizing_mode="stretch_width",
         )
         return pn.Row(self.controls.layout(self.study.title), main, sizing_mode="stretch_width")
-
-    def begin(self) -> None:
-        """Take the spectrum of the first group, where its frames are few enough."""
-        self._spectrum_if_small()
 
     def _connect(self) -> None:
         """Let widgets and figures say what people do."""
@@ -112,7 +109,9 @@ class Page:
     def _go(self, **changes: Any) -> None:
         """Look at another frame or stage of the group."""
         self._turn_to(replace(self.look, **changes))
-        self._errands.want("image", *(["spectrum"] if changes.get("stage") == "combined" else []))
+        self._want_image()
+        if changes.get("stage") == "combined" and self.study.can_combine(self.look):
+            self._errands.want("spectrum")
 
     def _turn_to(self, look: Look, *, new_group: bool = False) -> None:
         """Look at something else, all widgets following."""
@@ -126,10 +125,12 @@ class Page:
             self._between, self._bands = None, Bands(None, ())
             self._mark()
             self.lines.show({}, "", "")
-            self._errands.want("image", "through")
-            self._spectrum_if_small()
+            self._want_image()
+            self._errands.want("through")
+            self.begin()
 
-    def _spectrum_if_small(self) -> None:
+    def begin(self) -> None:
+        """Take the spectrum of the group that is looked at, where its frames are few enough."""
         if not self.study.can_combine(self.look):
             self.about.object = told("No spectrum is taken from frames of this kind.")
         elif self.study.groups[self.look.group].n_bytes <= _AT_ONCE:
@@ -159,9 +160,6 @@ class Page:
         except UsageError as error:
             self._tell(str(error), is_error=True)
 
-    def _drag(self, kind: str, rows: RowRange) -> None:
-        self._set_rows(kind, rows)
-
     def _set_rows(self, kind: str, rows: RowRange | None) -> None:
         """Take other rows for the spectrum or the sky."""
         self._tell("")
@@ -179,11 +177,24 @@ class Page:
     def _tell(self, text: str, *, is_error: bool = False) -> None:
         self.said.object = told(text, is_error=is_error) if text else ""
 
+    def _want_image(self) -> None:
+        """Want what is looked at; a frame as it is need not wait until others are combined."""
+        self._errands.want("raw" if self.look.stage == "raw" else "made")
+
+    def _raw(self, look: Look) -> Image | None:
+        return self.study.image(look) if look.stage == "raw" else None
+
+    def _made(self, look: Look) -> Image | None:
+        return self.study.image(look) if look.stage != "raw" else None
+
     def _announce_image(self, look: Look) -> None:
         if look.stage != "raw":
             self._tell(f"making the {look.stage} image ...")
 
-    def _put_image(self, look: Look, image: Image | ArrayredError) -> None:
+    def _put_image(self, look: Look, image: Image | ArrayredError | None) -> None:
+        """Show an image, unless something else is looked at by now."""
+        if image is None or (look.group, look.stage) != (self.look.group, self.look.stage):
+            return
         if isinstance(image, ArrayredError):
             self._tell(str(image), is_error=True)
             return

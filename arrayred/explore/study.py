@@ -151,6 +151,8 @@ class Study:
         """
         if look.stage == "combined":
             return _as_image(self.combined(look))
+        if look.stage == "calibrated":
+            self._serving(self.target(look))  # now: a frame as it is need not wait for masters
         key = look.group, look.frame, look.stage
         return self._images.get(key, lambda: self._one_frame(look))
 
@@ -218,7 +220,7 @@ class Study:
             return Image(roll.frame(look.frame), roll.first_pixel, self.frame(look).unit)
         target = self.target(look)
         alone = Group(self.name(look), (self.frame(look),))
-        master, flat = (None, None) if target is None else self._serving(target)
+        master, flat = self._serving(target)
         cube = calibrate(self._reading.open(alone), master, flat)
         return _as_image(settle(cube.isel({FRAME: 0})))
 
@@ -235,8 +237,10 @@ class Study:
         path: Path = self.frame(look).path
         return self._products.get(path, lambda: made_of(path))
 
-    def _serving(self, target: Target) -> tuple[xr.Dataset | None, xr.Dataset | None]:
+    def _serving(self, target: Target | None) -> tuple[xr.Dataset | None, xr.Dataset | None]:
         """Return the master dark or bias of a target, and its flat."""
+        if target is None:
+            return None, None
         master = None if target.master is None else self._master(target.master)
         if target.flat is None:
             return master, None

@@ -12,6 +12,7 @@ import pytest
 import arrayred as ar
 from arrayred.explore.rolls import Roll
 from arrayred.io import reading
+from arrayred.io.cache import shelf
 from arrayred.night import open_night
 
 N_BYTES = 160 * 120 * 2
@@ -63,11 +64,22 @@ def test_compressed_frames_show_the_same(night: Path) -> None:
     assert roll.frame(0)[84, 32] == plain[0]
 
 
-def test_a_cache_shows_the_same_and_inflates_one_frame(night: Path, tmp_path: Path) -> None:
+def test_a_cache_shows_the_same_and_inflates_one_frame(
+    night: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from arrayred.night.caching import cache_night
 
     store = tmp_path / "night.zarr"
     cache_night(open_night(night), store)
     files, cache = lights_of(night), lights_of(store)
+    inflated: list[int] = []
+    real = shelf._decompress
+
+    def counted(path: Path, raw: bytes, size: int, out: np.ndarray) -> None:
+        inflated.append(out.nbytes)
+        real(path, raw, size, out)
+
+    monkeypatch.setattr(shelf, "_decompress", counted)
     np.testing.assert_array_equal(cache.frame(2), files.frame(2))
+    assert sum(inflated) < 2 * N_BYTES
     np.testing.assert_array_equal(cache.through(85, 33), files.through(85, 33))

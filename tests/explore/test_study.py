@@ -149,3 +149,17 @@ def test_lines_of_a_spectrum_are_sums_over_its_rows_and_its_flux(study: Study) -
     sky = image[109:130].mean(axis=0) * 11
     np.testing.assert_allclose(lines["less the sky"][1], band.sum(axis=0) - sky)
     np.testing.assert_array_equal(lines["as reduce extracts it"][1], spectrum.flux)
+
+
+def test_the_published_night_shows_the_published_rows(barber: Path) -> None:
+    study = Study(open_night(barber))
+    spectrum = study.spectrum(Look(next(iter(study.groups))))
+    assert (spectrum.first_row, spectrum.last_row) == (484, 518)
+
+
+def test_a_spectrum_along_the_columns_is_taken_through_columns(nights: Path) -> None:
+    study = Study(open_night(nights / "formats" / "isis"))
+    look = Look("light/G93-48")
+    assert study.is_turned(look)
+    assert study.image(look).shape == (4200, 966)
+    assert study.spectrum(look).sizes["x"] == 4096
