@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,10 +51,11 @@ class Page:
         self._between: tuple[float, float] | None = None
         self._bands = Bands(None, ())
         self._is_following = False
+        raw, made = (partial(self._image, is_raw=is_raw) for is_raw in (True, False))
         self._errands = Errands(
             {
-                "raw": Errand(_nothing, self._raw, self._put_image),
-                "made": Errand(self._announce_image, self._made, self._put_image),
+                "raw": Errand(_nothing, raw, self._put_image),
+                "made": Errand(self._announce_image, made, self._put_image),
                 "through": Errand(_nothing, self._through, self._put_through),
                 "spectrum": Errand(self._announce_spectrum, study.spectrum, self._put_spectrum),
             },
@@ -181,11 +183,8 @@ class Page:
         """Want what is looked at; a frame as it is need not wait until others are combined."""
         self._errands.want("raw" if self.look.stage == "raw" else "made")
 
-    def _raw(self, look: Look) -> Image | None:
-        return self.study.image(look) if look.stage == "raw" else None
-
-    def _made(self, look: Look) -> Image | None:
-        return self.study.image(look) if look.stage != "raw" else None
+    def _image(self, look: Look, *, is_raw: bool) -> Image | None:
+        return self.study.image(look) if (look.stage == "raw") is is_raw else None
 
     def _announce_image(self, look: Look) -> None:
         if look.stage != "raw":
