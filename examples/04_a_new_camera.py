@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 import arrayred as ar
-from arrayred.io.raw import write_frames
 from arrayred.simulate import Detector, Star
 from arrayred.simulate.night import SimulatedFrame
 
@@ -46,7 +45,7 @@ def as_oldcam() -> Iterator[SimulatedFrame]:
         )
 
 
-write_frames(as_oldcam(), night)
+ar.write_frames(as_oldcam(), night)
 
 # %% [markdown]
 # ## What is missing

@@ -16,11 +16,10 @@ from pathlib import Path
 import numpy as np
 
 import arrayred as ar
-from arrayred.io.raw import write_frames
 
 folder = Path(tempfile.mkdtemp())
 truth = ar.SimulatedNight(seed=2)
-write_frames(truth.frames(), folder / "night")
+ar.write_frames(truth.frames(), folder / "night")
 command = [sys.executable, "-m", "arrayred", "reduce", "night", "-o", "reduced", "--no-figures"]
 subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 

@@ -14,7 +14,6 @@ import numpy as np
 import xarray as xr
 
 import arrayred as ar
-from arrayred.io.raw import write_frames
 from arrayred.simulate import Detector, Star
 
 folder = Path(tempfile.mkdtemp())
@@ -26,7 +25,7 @@ def taken(name: str, *stars: Star, n_lights: int = 3, n_darks: int = 5) -> ar.Si
     night = ar.SimulatedNight(
         detector, stars[0], stars[1:], n_lights=n_lights, n_darks=n_darks, seed=4
     )
-    write_frames(night.frames(), folder / name)
+    ar.write_frames(night.frames(), folder / name)
     return night
 
 
@@ -50,8 +49,11 @@ try:
 except ar.ArrayredError as error:
     print(error)
 
-faint = ar.reduce_night(folder / "faint")["targets/Faint_star/spectrum"]
+tree = ar.reduce_night(folder / "faint")["targets/Faint_star"]
+faint = tree["spectrum"]
 print(said(faint))
+figure = ar.plots.profile(tree["combined"], faint, title="Faint, and found")
+(folder / "profile.png").write_bytes(ar.plots.png(figure))
 
 # %% [markdown]
 # Is it worth its uncertainty? Column by column it is noisy, and the sum tells how much light
@@ -105,6 +107,9 @@ print(said(second))
 both = ar.reduce_night(folder / "pair", ar.Recipe(all_spectra=True))["targets/Albireo"]
 for name in (name for name in both.children if name.startswith("spectrum")):
     print(name, said(both[name].to_dataset()), f"{float(both[name].flux.sum()):.3g} adu")
+
+figure = ar.plots.compare({"Albireo A": both["spectrum"], "Albireo B": both["spectrum_2"]})
+(folder / "both.png").write_bytes(ar.plots.png(figure))
 
 # %% [markdown]
 # ## Too faint to be found at all

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 import arrayred as ar
-from arrayred.io.raw import write_frames
 from arrayred.simulate import Detector, Sky, Star
 
 folder = Path(tempfile.mkdtemp())
@@ -47,7 +46,7 @@ print(truth)
 # %%
 def beside_the_truth(name: str, night: ar.SimulatedNight) -> float:
     """Reduce a night, tell how it compares with its truth, and return the scatter of its pulls."""
-    write_frames(night.frames(), folder / name)
+    ar.write_frames(night.frames(), folder / name)
     spectrum = ar.reduce_night(folder / name)["targets/Vega/spectrum"]
     true = night.truth().flux.values
     pull = (spectrum.flux.values - true) / np.sqrt(spectrum.variance.values)
