@@ -105,8 +105,17 @@ def test_every_option_on_a_page_exists(page: Path) -> None:
 
 @EACH_PAGE
 def test_every_link_within_the_project_leads_somewhere(page: Path) -> None:
-    for place in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text("utf-8")):
-        assert "://" in place or (page.parent / place).exists(), f"{page.name}: {place}"
+    links = re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", page.read_text("utf-8"))
+    for place, heading in (link for link in links if "://" not in link[0]):
+        there = page.parent / place if place else page
+        assert there.exists(), f"{page.name}: {place}"
+        assert not heading or heading in headings_of(there), f"{page.name}: #{heading}"
+
+
+def headings_of(page: Path) -> set[str]:
+    """Return the names by which a page's headings are linked to."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_every_example_and_every_page_is_linked_from_the_readme() -> None:
