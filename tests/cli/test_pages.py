@@ -67,6 +67,16 @@ def ran(block: Block, arrayred: Call, names: dict[str, Any], where: str) -> str:
     return "".join(t.out + t.err for t in told)
 
 
+@pytest.mark.slow
+def test_the_readme_works_on_a_real_night(barber: Path, arrayred: Call, tmp_path: Path) -> None:
+    (tmp_path / "NIGHT").symlink_to(barber)
+    for block in BLOCKS[ROOT / "README.md"]:
+        if block.language == "sh" and "NIGHT -" in block.text:
+            ran(block, arrayred, {}, f"README.md:{block.line}")
+    (spectrum,) = Path("OUT/targets").glob("*/*_raw_extraction.txt")
+    assert len(spectrum.read_text().splitlines()) == 1537
+
+
 @EACH_PAGE
 def test_every_block_says_what_it_is(page: Path) -> None:
     assert BLOCKS[page], f"{page.name} has no block"
@@ -100,7 +110,7 @@ def test_every_option_on_a_page_exists(page: Path) -> None:
     }
     prose = re.sub(r"python -m \S+ .*|ruff .*|<!--.*?-->", "", page.read_text("utf-8"))
     options = set(re.findall(r"(?<![\w|-])--[a-z][a-z-]+", prose))
-    assert options <= known | {"--help", "--version"}, options - known
+    assert options <= known | {"--help", "--version", "--publish"}, options - known
 
 
 @EACH_PAGE
