@@ -23,7 +23,7 @@ from arrayred.batch.orders import check_night, missing_of, require_cards
 from arrayred.batch.recall import is_remembered, recall, remember
 from arrayred.batch.reports import report_on
 from arrayred.batch.summary import Line, Status
-from arrayred.errors import ArrayredError, NightError, NoDarkError, UsageError
+from arrayred.errors import ArrayredError, NightError, NoDarkError, StorageError, UsageError
 from arrayred.io.answers import load_answers
 from arrayred.io.lock import one_writer
 from arrayred.night import Flat, Group, Night, Plan, open_night
@@ -99,7 +99,11 @@ def _carried_out(job: Job, night: Night, plan: Plan) -> Report:
         if outcome.error is not None:
             codes.append(outcome.error.exit_code)
             lacks |= isinstance(outcome.error, NoDarkError)
-    damage += report_on(night, plan, job.recipe, job.order, outcomes)
+    try:
+        damage += report_on(night, plan, job.recipe, job.order, outcomes)
+    except StorageError as error:
+        damage.append(f"no report was made: {error}")
+        codes.append(error.exit_code)
     return Report(job.label, tuple(lines), tuple(damage), codes[0] if codes else 0, lacks)
 
 

@@ -1,7 +1,8 @@
 """The page of a night behind its reduction: `report_on`.
 
 By then all products are published. What keeps a page from being made is said and no failure of the
-reduction; a bug of ours is said as a warning of Python's, which is an error wherever we test.
+reduction, unless it is the disk, which would keep the next product away as well. A bug of ours is
+said as a warning of Python's, which is an error wherever we test.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable
 from arrayred.batch.desk import Outcome
 from arrayred.batch.orders import Order
 from arrayred.config import Recipe
-from arrayred.errors import ArrayredError
+from arrayred.errors import ArrayredError, StorageError
 from arrayred.night import Night, Plan
 
 
@@ -29,8 +30,13 @@ def report_on(
     Returns
     -------
     warnings : why there is no page.
+
+    Raises
+    ------
+    StorageError
+        The disk is full or refuses.
     """
-    from arrayred.report.account import account_of
+    from arrayred.report.telling import account_of
     from arrayred.report.write import forget_report, write_account
 
     errors = {outcome.name: outcome.error for outcome in outcomes if outcome.error is not None}
@@ -43,6 +49,8 @@ def report_on(
             write_report(order.out, overwrite=replaced, verify=order.verify)
         elif replaced:
             forget_report(order.out)
+    except StorageError:
+        raise
     except ArrayredError as error:
         return (f"no report was made: {error}",)
     except Exception as error:  # its products are published, and a page is not worth their run

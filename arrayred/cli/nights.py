@@ -131,9 +131,7 @@ def _jobs(folders: Sequence[Path], out: Path, wishes: Wishes) -> list[Job]:
         job = Job(
             label,
             folder,
-            dataclasses.replace(
-                order_of(wishes, out / label), command=command_of(wishes, folder, out / label)
-            ),
+            dataclasses.replace(order_of(wishes, out / label), command=command_of(wishes)),
             file,
             recipe,
             depth=wishes.get("depth", 3),

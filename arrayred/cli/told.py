@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -20,18 +19,15 @@ _ABOUT_THE_RUN = frozenset(
 _SECRET = re.compile(r"(?<=://)[^/\s]*@|(?<=\w)\?\S*")
 
 
-def command_of(wishes: Wishes, folder: Path, out: Path) -> str:
-    """Return the command that reduces a night as wished; "" outside of a command.
+def command_of(wishes: Wishes) -> str:
+    """Return the command that reduces a night NIGHT to a folder OUT as wished; "" outside of one.
 
-    Parameters
-    ----------
-    wishes : the options.
-    folder, out : the night, and its output folder, as they were named.
+    The folders' own names are nobody's business, and the same night gives the same page anywhere.
     """
     context = click.get_current_context(silent=True)
     if context is None:
         return ""
-    words = ["arrayred", "reduce", _public(str(folder)), "-o", str(out)]
+    words = ["arrayred", "reduce", "NIGHT", "-o", "OUT"]
     for option in context.command.params:
         if option.name in wishes and option.name not in _ABOUT_THE_RUN:
             words += _words(option, wishes[option.name])

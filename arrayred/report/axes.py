@@ -120,8 +120,10 @@ def _round_step(rough: float) -> float:
 
 def _told(values: Sequence[float], step: float) -> list[str]:
     """Return ticks as text, as many decimals as their step needs."""
-    if max(map(abs, values), default=0.0) >= 1e5:
-        return [short(value) for value in values]
+    largest = max(map(abs, values), default=0.0)
+    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if largest >= 100 * factor or largest >= factor > 1e3:
+            return [f"{value / factor:g}{letter}" if value else "0" for value in values]
     decimals = max(-math.floor(math.log10(step)), 0)
     return [f"{value:.{decimals}f}" for value in values]
 
@@ -134,7 +136,7 @@ def short(value: float) -> str:
     >>> short(1000.0), short(2.5e6), short(150000)
     ('1000', '2.5M', '150k')
     """
-    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e5, "k")):
-        if abs(value) >= factor:
-            return f"{value / (1e3 if letter == 'k' else factor):.4g}{letter}"
+    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= (100 * factor if letter == "k" else factor):
+            return f"{value / factor:.4g}{letter}"
     return f"{value:g}"

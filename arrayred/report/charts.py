@@ -9,7 +9,7 @@ highest of each run, so that no narrow line of a spectrum is lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from arrayred.report.html import Markup, joined, picture, tag
 _WIDTH, _HEIGHT = 2000, 1000
 _MOST_RUNS = 400
 """Runs of points that a line is drawn by."""
-_SPARK_RUNS = 32
+_SPARK_RUNS = 48
 
 
 def chart(
@@ -72,12 +72,12 @@ def _labels(axis: Axis, side: str) -> list[Markup]:
 
 
 def spark_path(values: Values) -> str:
-    """Return the shape of a spectrum as a path in a box of 120 x 30: some 300 bytes.
+    """Return the shape of a spectrum as a path in a box of 120 x 30: some 400 bytes.
 
     Examples
     --------
     >>> spark_path(np.array([0.0, 2.0, 1.0]))
-    'M0 29l60 -28 60 14'
+    'M0 29l60-28 60 14'
     """
     finite = values[np.isfinite(values)]
     if not finite.size or values.size < 2:
@@ -208,7 +208,7 @@ def _thinned(points: Values, values: Values, most: int = _MOST_RUNS) -> tuple[Va
     chosen: list[int] = []
     starts = _starts(points.size, most)
     for first, stop in zip(starts, np.append(starts[1:], points.size), strict=True):
-        run: Sequence[float] = values[first:stop]
+        run = values[first:stop]
         if not np.isfinite(run).all():
             chosen.extend(range(int(first), int(stop)))
             continue

@@ -7,6 +7,7 @@ the page of 10,000 frames stays a page, and says of what it shows only a part.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -29,17 +30,27 @@ from arrayred.report.pixels import thumbnail
 from arrayred.report.texts import counted, number, seconds, table
 
 _HEADS = ("", "frame", "type", "#exposure", "start, UTC", "#°C", "#level, adu", "used for")
-_GROUP_HEADS = ("", "frames", "type", "#exposure", "from, to, UTC", "#°C", "#level, adu", "used for")
+_GROUP_HEADS = (
+    "",
+    "frames",
+    "type",
+    "#exposure",
+    "from, to, UTC",
+    "#°C",
+    "#level, adu",
+    "used for",
+)
 _KINDS = ("bias", "dark", "flat", "arc", "light")
 _SERIES = 6
 
 
 def section(finished: Finished) -> Markup:
     """Return what the page shows of the frames."""
-    lines = finished.account.frames
+    lines: Sequence[FrameLine] = finished.account.frames
     if not lines:
         told = "The run left no account of its frames: reduce the night once more to have one."
         return tag("p.muted", told)
+    lines, shared = _without_shared(lines)
     small, levels = _thumbnails(finished), _levels(finished)
     one_by_one = len(lines) <= MOST_ROWS
     rows = (
@@ -51,10 +62,25 @@ def section(finished: Finished) -> Markup:
     caption = "Each frame" if one_by_one else f"{len(lines)} frames, a line for those of one kind"
     return joined(
         _notes(finished, small),
+        [tag("p.muted", f"{who}: {what}.") for what, who in shared.items()],
         table("table.frames", heads, rows, caption),
         _foreign(finished.account.left_out),
         _drift(lines, levels),
     )
+
+
+def _without_shared(lines: Sequence[FrameLine]) -> tuple[list[FrameLine], dict[str, str]]:
+    """Return frames without the remarks that more than three share, and these, each with whose."""
+    whose: dict[str, list[str]] = defaultdict(list)
+    for line in lines:
+        for remark in line.remarks:
+            whose[remark].append(line.label)
+    shared = {remark: listed(labels) for remark, labels in whose.items() if len(labels) > 3}
+    own = [
+        dataclasses.replace(line, remarks=tuple(r for r in line.remarks if r not in shared))
+        for line in lines
+    ]
+    return own, shared
 
 
 def _thumbnails(finished: Finished) -> dict[str, bytes]:
@@ -222,7 +248,7 @@ def _in_time(
     """Return values of frames in time, a colour for each series."""
     moments = [datetime.fromisoformat(line.time) for line in lines]
     x = times("UTC", min(moments), max(moments), n_ticks=4)
-    y = around(unit, [values[line.label] for line in lines], n_ticks=4, margin=0.12)
+    y = around(unit, [values[line.label] for line in lines], n_ticks=5, margin=0.12)
     names = list(dict.fromkeys(series(line) for line in lines))
     marks, keys = [], []
     for i, name in enumerate(names[:_SERIES]):

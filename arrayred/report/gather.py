@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from arrayred.config import Instrument
 from arrayred.errors import ArrayredError, UsageError
@@ -23,9 +22,6 @@ from arrayred.io.ledger import Entry, Ledger
 from arrayred.io.lock import STATE
 from arrayred.report import PAGE_ENTRY, VERSION
 from arrayred.report.account import Account, FrameLine, TargetLine, read_account
-
-if TYPE_CHECKING:
-    from arrayred.io.publish import Content
 
 ACCOUNT = "account.json"
 """The account of a night, in the folder of its state."""
@@ -114,7 +110,7 @@ def gathered(out: Path, ledger: Ledger) -> Finished:
         raise UsageError(
             "Nothing was finished here", path=out, hint="Name an output folder of arrayred."
         )
-    account = account or Account("", (), ())
+    account = account or Account((), ())
     inputs = {path: sha for entry in entries.values() for path, sha in entry.inputs.items()}
     raw = {path: _state(path, inputs, ledger) for path in _looked_at(account.frames)}
     return Finished(out, account, entries, raw)
@@ -181,12 +177,12 @@ def _as_understood(frame: Frame, line: FrameLine) -> Frame:
     return replace(frame, label=line.label, image=image)
 
 
-def stems_of(target: str, products: Iterable[str]) -> list[str]:
+def stems_of(products: Iterable[str]) -> list[str]:
     """Return the stems of a target's spectra, the first one first.
 
     Examples
     --------
-    >>> stems_of("Vega", ["targets/Vega/Vega_2_spectrum.fits", "targets/Vega/Vega_spectrum.fits"])
+    >>> stems_of(["targets/Vega/Vega_2_spectrum.fits", "targets/Vega/Vega_spectrum.fits"])
     ['Vega', 'Vega_2']
     """
     names = [Path(name).name for name in products if name.endswith("_spectrum.fits")]

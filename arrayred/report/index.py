@@ -92,7 +92,7 @@ def index_page(out: Path) -> bytes:
         tag("h1", counted(len(nights), "night")),
         tag("ul.tiles", [tag("li", tag("b", n), " ", tag("span", what)) for n, what in tiles]),
     )
-    body = joined(head, tag("main.wide", _filter(), _table(rows)), tag("footer", _FOOT))
+    body = tag("div.wide", head, tag("main", _filter(), _table(rows)), tag("footer", _FOOT))
     return page("arrayred: nights", body, script=_SCRIPT)
 
 
@@ -118,14 +118,11 @@ def _table(rows: Iterable[Row]) -> Markup:
         for name, kind in _COLUMNS
     ]  # fmt: skip
     return tag(
-        "div.scroll",
-        tag(
-            "table.nights",
-            tag("caption", "Each target of each night"),
-            tag("thead", tag("tr", heads)),
-            tag("tbody", [_row(row) for row in rows]),
-            attributes={"id": "nights"},
-        ),
+        "table.nights",
+        tag("caption", "Each target of each night"),
+        tag("thead", tag("tr", heads)),
+        tag("tbody", [_row(row) for row in rows]),
+        attributes={"id": "nights"},
     )
 
 
@@ -136,7 +133,8 @@ def _row(row: Row) -> Markup:
     target = _link(row.target, row.label, row.target) if has_section else joined(row.target)
     shown, rows = facts.get("spark", ""), facts.get("rows")
     spark = [charts.spark(shown, "")] if shown else []
-    exposure = seconds(facts["exptime"]) if is_number(facts.get("exptime")) else ""
+    is_told = _RANK.get(row.state, 1) and is_number(facts.get("exptime"))
+    exposure = seconds(facts["exptime"]) if is_told else ""
     return tag(
         f"tr.{row.state}",
         tag("td", tag(f"span.state.{row.state}", _NAMES.get(row.state, row.state))),
@@ -145,7 +143,7 @@ def _row(row: Row) -> Markup:
         tag("td", spark),
         tag("td.n", number(facts["snr"]) if is_number(facts.get("snr")) else ""),
         tag("td.n", f"{rows[0]}:{rows[1]}" if rows else ""),
-        tag("td.n", str(facts.get("frames") or "")),
+        tag("td.n", str(facts["frames"]) if is_told else ""),
         tag("td.n", exposure),
         tag("td.n", str(facts.get("saturated") or "")),
         tag("td.told", row.told),
@@ -173,7 +171,7 @@ def _rows(out: Path) -> Iterator[Row]:
 def _of_summary(label: str, line: Mapping[str, str], facts: Mapping[str, Any] | None) -> Row:
     state = line["status"] if line["status"] in ("failed", "interrupted") else "good"
     rows = [line["first_row"], line["last_row"]]
-    told = {"snr": float(line["snr"]) if line["snr"] else None, "rows": rows if all(rows) else None}
+    told = {"snr": float(line["snr"]) if line["snr"] else None, "rows": rows if all(rows) else []}
     has_page = facts is not None
     return Row(label, "", line["target"], state, line["reason"], has_page, told)
 

@@ -56,9 +56,8 @@ def night_page(finished: Finished) -> Page:
 
 
 def _name(finished: Finished) -> str:
-    """Return what the night is called: its evening, else its folder."""
-    folder = finished.account.folder.rstrip("/").rpartition("/")[2]
-    return evening_of(finished.account.frames) or folder or finished.out.resolve().name
+    """Return what the night is called: its evening. Its folder may be called anything."""
+    return evening_of(finished.account.frames) or "a night without a date"
 
 
 def _verdict(finished: Finished, targets: Sequence[Shown]) -> str:
@@ -86,11 +85,15 @@ def _head(name: str, verdict: str, finished: Finished, targets: Sequence[Shown])
     return tag(
         "header.page",
         tag("p.kicker", "arrayred · night report"),
-        tag("h1", name, " ", tag(f"span.state.{verdict}", _VERDICTS[verdict])),
-        tag("p.muted", finished.account.folder),
+        tag("h1", _titled(name), " ", tag(f"span.state.{verdict}", _VERDICTS[verdict])),
         tag("ul.tiles", [tag("li", tag("b", value), " ", tag("span", what))
                          for value, what in known]),
     )  # fmt: skip
+
+
+def _titled(name: str) -> str:
+    """Return the heading of a night."""
+    return f"Night of {name}" if name[:1].isdecimal() else name.capitalize()
 
 
 def _best(targets: Sequence[Shown]) -> list[tuple[str, str]]:
@@ -164,7 +167,7 @@ def _spark(one: Shown) -> str:
 def _told(one: Shown, path: str) -> dict[str, Any]:
     """Return what an index tells of a target."""
     told = one.found[0].spectrum.attrs if one.found else {}
-    rows = [told.get("first_row"), told.get("last_row")]
+    rows = [told[name] for name in ("first_row", "last_row") if name in told]
     snr = told.get("snr")
     return {
         "name": one.target.name,
@@ -172,7 +175,7 @@ def _told(one: Shown, path: str) -> dict[str, Any]:
         "error": one.target.error or one.damage,
         "remarks": one.remarks,
         "snr": float(snr) if is_number(snr) else None,
-        "rows": [int(row) for row in rows] if None not in rows else None,
+        "rows": [int(row) for row in rows],
         "rule": str(told.get("rule", "")),
         "saturated": sum(found.n_saturated for found in one.found),
         "frames": one.target.n_frames,
@@ -183,5 +186,5 @@ def _told(one: Shown, path: str) -> dict[str, Any]:
 
 def _foot(finished: Finished) -> Markup:
     version = finished.account.versions.get("arrayred", "")
-    told = f"Made by arrayred {version} from what it wrote; this page needs no other and no network."
+    told = f"Made by arrayred {version} from what it wrote; it needs no network."
     return tag("footer", told)

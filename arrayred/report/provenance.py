@@ -18,9 +18,7 @@ _MOST_OPEN = 24
 
 def calibrations(finished: Finished) -> Markup:
     """Return which masters serve which targets, how far apart in time and temperature."""
-    rows = [
-        _served(target, master) for target in finished.targets for master in target.masters
-    ]
+    rows = [_served(target, master) for target in finished.targets for master in target.masters]
     without = [t.name for t in finished.targets if not t.masters and not t.error and t.n_frames]
     bare = [tag("p.muted", f"Nothing was subtracted from {', '.join(without)}.")] if without else []
     if not rows:
@@ -52,7 +50,7 @@ def section(finished: Finished) -> Markup:
     told = [
         tag("h3", "To make it again"),
         tag("pre", tag("code", account.command or "The command was not noted.")),
-        tag("p.muted", ", ".join(versions)),
+        tag("p.muted", f"NIGHT holds the inputs below. {', '.join(versions)}."),
         tag("h3", "Settings"),
         _settings(account.settings),
     ]
@@ -90,7 +88,9 @@ def _few(names: Sequence[str]) -> str:
 
 def _products(finished: Finished) -> Markup:
     """Return each product with its sha256."""
-    sums = {name: sha for entry in finished.entries.values() for name, sha in entry.products.items()}
+    sums: dict[str, str] = {}
+    for entry in finished.entries.values():
+        sums |= entry.products
     rows = [
         tag("tr", tag("th", [_link(name)], attributes={"scope": "row"}), _sum(sums[name]))
         for name in sorted(sums)

@@ -106,7 +106,7 @@ def shown(finished: Finished, target: TargetLine) -> Shown:
         return Shown(target, where, image)
     try:
         image = turn(open_product(place))
-        stems = stems_of(target.name, entry.products)
+        stems = stems_of(entry.products)
         found = [Found(s, open_product(place.with_name(f"{s}_spectrum.fits"))) for s in stems]
     except ArrayredError as error:
         return Shown(target, where, image, damage=str(error))
@@ -146,7 +146,8 @@ def _shows(one: Shown) -> list[str]:
         return []
     told = one.image.coords
     when = [f"from {_moment(told['time'].values)} UTC"] if "time" in told else []
-    how = [f"combined by {told['method'].item()}"] if "method" in told else []
+    several = one.target.n_frames > 1 and "method" in told
+    how = [f"combined by {told['method'].item()}"] if several else []
     return [" · " * bool(when or how) + ", ".join([*when, *how])]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 from arrayred.report.html import Markup, tag
 
@@ -26,7 +26,7 @@ def number(value: Any, decimals: int = 0, unit: str = "") -> str:
     return f"{text} {unit}" if unit else text
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Tell whether a value is a finite number."""
     return isinstance(value, int | float) and math.isfinite(value)
 

@@ -65,12 +65,11 @@ def _write(finished: Finished, ledger: Ledger, *, may_replace: bool) -> None:
     from arrayred.report.night import night_page  # 40 ms, and most reruns need none
 
     made = night_page(finished)
-    _publish(ledger, PAGE, made.content, Entry(PAGE_ENTRY, finished.key, facts=made.facts), may_replace)
+    entry = Entry(PAGE_ENTRY, finished.key, facts=made.facts)
+    _publish(ledger, PAGE, made.content, entry, may_replace)
 
 
-def _publish(
-    ledger: Ledger, name: str, content: bytes, entry: Entry, may_replace: bool
-) -> None:
+def _publish(ledger: Ledger, name: str, content: bytes, entry: Entry, may_replace: bool) -> None:
     """Publish a page, then its entry."""
     files: dict[Path, Any] = {ledger.out / name: content}
     publish(files, overwrite=may_replace)
