@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from arrayred.errors import printable
 from arrayred.model import BAD_PIXEL, COSMIC_RAY, NO_DATA, SATURATED
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Place = Literal["above", "best", "upper right", "lower right"]
 BLACK, BLUE, SKY_BLUE, GREEN = "#000000", "#0072B2", "#56B4E9", "#009E73"
 ORANGE, VERMILION, PURPLE, GREY = "#E69F00", "#D55E00", "#CC79A7", "#666666"
 """From the palette of Okabe and Ito, which the colour-blind tell apart."""
@@ -25,6 +26,8 @@ SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY_BLUE, BLACK)
 """The colours of several things in one panel, in order."""
 FLAG_COLOURS = {BAD_PIXEL: BLACK, SATURATED: PURPLE, COSMIC_RAY: BLUE, NO_DATA: GREEN}
 DPI = 110
+_LINE = 110
+"""Letters of a legend that fit above the axes."""
 
 _STYLE: dict[str, object] = {
     "axes.axisbelow": True,
@@ -75,15 +78,17 @@ def name_axes(axes: Axes, *, x: str = "", y: str = "", title: str = "") -> None:
         axes.set_title(printable(title), parse_math=False)
 
 
-def add_legend(axes: Axes, *, place: str = "above") -> None:
+def add_legend(axes: Axes, *, place: Place = "above") -> None:
     """Explain what is labelled, above the right end of the axes or where matplotlib says."""
     handles, names = axes.get_legend_handles_labels()
     if not handles:
         return
     names = [printable(name) for name in names]
     if place == "above":
+        longest = max(map(len, names)) + 6
+        columns = max(min(len(names), _LINE // longest), 1)
         legend = axes.legend(
-            handles, names, ncols=6, loc="lower right", borderaxespad=0.2, columnspacing=1.2
+            handles, names, ncols=columns, loc="lower right", borderaxespad=0.2, columnspacing=1.2
         )
         legend.set_bbox_to_anchor((1.0, 1.0), axes.transAxes)
     else:

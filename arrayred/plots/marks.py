@@ -51,21 +51,19 @@ def bands(spectrum: xr.Dataset | Rows) -> list[Band]:
     """Return the rows of the spectrum, of its sky, and of what else is bright."""
     if isinstance(spectrum, Rows):
         others = [(run.first, run.last, run.snr, run.state) for run in spectrum.others]
-        known = _taken(spectrum.first, spectrum.last, spectrum.snr)
-        return [known, *(_other(*other) for other in others)]
+        return [_taken(spectrum.first, spectrum.last), *(_other(*other) for other in others)]
     facts = spectrum.attrs
     if "first_row" not in facts:
         return []
     return [
-        _taken(facts["first_row"], facts["last_row"], None),
+        _taken(facts["first_row"], facts["last_row"]),
         *(Band(low, high, SKY_BLUE, f"sky {low}:{high}") for low, high in sky_bands(spectrum)),
         *(_other(run[0], run[1], None, "left") for run in facts.get("other_rows", ())),
     ]
 
 
-def _taken(first: int, last: int, snr: float | None) -> Band:
-    told = "" if snr is None else f", S/N {snr:.0f}"
-    return Band(first, last, VERMILION, f"spectrum {first}:{last}{told}")
+def _taken(first: int, last: int) -> Band:
+    return Band(first, last, VERMILION, f"spectrum {first}:{last}")
 
 
 def _other(first: int, last: int, snr: float | None, state: str) -> Band:
@@ -87,5 +85,16 @@ def mark_flags(axes: Axes, x: NDArray[np.int64], flags: NDArray[np.uint8]) -> No
             marker="|",
             markersize=6,
             color=FLAG_COLOURS[bit],
-            label=f"{name.replace('_', ' ')}: {where.size} columns",
+            label=f"{name.replace('_', ' ')}: {counted(where.size, 'column')}",
         )
+
+
+def counted(n: int, what: str) -> str:
+    """Return how many of something there are.
+
+    Examples
+    --------
+    >>> counted(1, "pixel"), counted(1493, "pixel")
+    ('1 pixel', '1493 pixels')
+    """
+    return f"{n} {what}{'s' * (n != 1)}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arrayred.errors import UsageError
-from arrayred.model import COUNTS, DQ, DQ_MEANINGS, FRAME, X, Y
+from arrayred.model import COUNTS, DQ, DQ_MEANINGS, FRAME, X, Y, turn
 from arrayred.plots.canvas import (
     FLAG_COLOURS,
     SKY_BLUE,
@@ -20,7 +20,7 @@ from arrayred.plots.canvas import (
     styled,
 )
 from arrayred.plots.given import cube_of, image_of, spectrum_of, units_of
-from arrayred.plots.marks import aperture, sky_bands
+from arrayred.plots.marks import aperture, counted, sky_bands
 from arrayred.plots.stretch import Stretch, Values, reduced, stretch_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def image(
 
     Parameters
     ----------
-    image : counts (y, x) in adu or electron; `dq` where it has flags.
+    image : counts (y, x) in adu or electron; `dq` where it has flags. With a spectrum along the
+        columns it is turned: its rows then are the file's columns.
     spectrum : what was extracted from it, or None.
     title : written over the figure.
     stretch : the percentiles of the counts that are black and white.
@@ -68,11 +69,11 @@ def image(
     >>> figure.axes[0].get_xlabel()
     'column'
     """
-    shown = image_of(image)
     cut = None if spectrum is None else spectrum_of(spectrum)
+    shown = image_of(image) if cut is None else turn(image_of(image))
     grey = stretch_of(shown[COUNTS].values, stretch)
     with styled():
-        figure = sheet(9, 4.5)
+        figure = sheet(9, 0.9 + 7.2 * _shape(shown, 0.25, 0.6))
         axes = figure.add_subplot()
         draw_pixels(axes, shown, grey)
         _add_scale(axes, grey, units_of(shown, COUNTS))
@@ -139,16 +140,34 @@ def cube(
     grey = stretch_of(np.concatenate([one.reshape(-1) for one in small]), stretch)
     with styled():
         n_rows = math.ceil(chosen.size / columns)
-        figure = sheet(9, 0.5 + n_rows * (9 / columns) * 0.72)
+        height = (9 / columns) * _shape(shown[0], 0.15, 1.2) + 0.22
+        figure = sheet(9, 0.4 + n_rows * height)
         for i, (one, pixels) in enumerate(zip(shown, small, strict=True)):
             axes = figure.add_subplot(n_rows, columns, i + 1)
             _show(axes, pixels, _extent(one), grey)
             axes.set_xticks([])
             axes.set_yticks([])
-            name_axes(axes, title=_name_of(one))
+            name_axes(axes, title=_shortened(_name_of(one), 160 // columns))
             axes.title.set_fontsize("small")
         name_figure(figure, title)
     return figure
+
+
+def _shape(shown: xr.Dataset, least: float, most: float) -> float:
+    """Return how high an image is by its width, within limits."""
+    return min(max(shown.sizes[Y] / shown.sizes[X], least), most)
+
+
+def _shortened(text: str, most: int) -> str:
+    """Return a text, its middle left out where it is too long.
+
+    Examples
+    --------
+    >>> _shortened("a-long-name-0017", 9)
+    'a-lo…0017'
+    """
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 
 
 def draw_pixels(axes: Axes, shown: xr.Dataset, grey: Stretch) -> None:
@@ -182,7 +201,7 @@ def _add_scale(axes: Axes, grey: Stretch, units: str) -> None:
     """Add the scale of greys, its ticks evenly spread."""
     bar = axes.figure.colorbar(axes.images[0], ax=axes, pad=0.01, fraction=0.04)
     ticks = grey.ticks()
-    bar.set_ticks(list(ticks), labels=[f"{tick:g}" for tick in ticks])
+    bar.set_ticks(ticks, labels=[f"{tick:.10g}" for tick in ticks])
     bar.ax.minorticks_off()
     name_axes(bar.ax, y=f"counts ({units})")
 
@@ -209,7 +228,7 @@ def _draw_flags(axes: Axes, shown: xr.Dataset) -> None:
         if hit.any():
             dots = reduced(hit, _MOST_ROWS, _MOST_COLUMNS) > 0
             colours[dots] = to_rgba(FLAG_COLOURS[bit])
-            label = f"{name.replace('_', ' ')}: {np.count_nonzero(hit)} pixels"
+            label = f"{name.replace('_', ' ')}: {counted(int(np.count_nonzero(hit)), 'pixel')}"
             axes.plot([], [], "s", markersize=4, color=FLAG_COLOURS[bit], label=label)
     if colours.any():
         axes.imshow(colours, origin="lower", aspect="auto", extent=_extent(shown),

@@ -17,7 +17,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def encode_png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8] | None = None) -> bytes:
-    """Return greys, or numbers of colours, as a PNG.
+    r"""Return greys, or numbers of colours, as a PNG.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def encode_png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8] | None = No
     Examples
     --------
     >>> encode_png(np.zeros((2, 3), np.uint8))[:8]
-    b'\\x89PNG\\r\\n\\x1a\\n'
+    b'\x89PNG\r\n\x1a\n'
     """
     n_rows, n_columns = pixels.shape
     kind = _GREY if palette is None else _PALETTE

@@ -1,14 +1,15 @@
-"""The rows of an image as curves: `profile`, what was found among them; `rows`, their statistics."""
+"""The rows of an image as curves: `profile` with what was found, `rows` with their statistics."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from arrayred.errors import UsageError
 from arrayred.kernels.rows import row_means
-from arrayred.model import COUNTS, FRAME, Rows, Y
+from arrayred.model import COUNTS, FRAME, Rows, Y, turn
 from arrayred.plots.canvas import (
     BLACK,
     BLUE,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from arrayred.plots.given import Given
 
+Values = NDArray[np.float64]
 _RULES = {
     "threshold": "found by the threshold",
     "robust": "found by the robust rule",
@@ -48,7 +50,7 @@ def profile(
 
     Parameters
     ----------
-    image : counts (y, x) in adu or electron.
+    image : counts (y, x) in adu or electron; turned where its dispersion runs along the columns.
     spectrum : what was extracted from it, or the rows that `find_rows` found, which tell the signal
         to noise of every candidate; or None.
     title : written over the figure.
@@ -69,7 +71,7 @@ def profile(
     >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     ['threshold 40.0']
     """
-    shown = image_of(image)
+    shown = turn(image_of(image))
     found = spectrum if spectrum is None or isinstance(spectrum, Rows) else spectrum_of(spectrum)
     level = _threshold_of(found) if threshold is None else threshold
     with styled():
@@ -82,9 +84,7 @@ def profile(
             axes.axhline(level, color=BLACK, linestyle=":", label=f"threshold {level:.1f}")
         if found is not None:
             _shade(axes, found)
-            name_axes(axes, title=_rule_of(found))
-            axes.title.set_ha("left")
-            axes.title.set_x(0.0)
+            axes.set_title(_rule_of(found), loc="left", fontsize="medium")
         name_axes(axes, x="row", y=f"mean of a row ({units_of(shown, COUNTS)})")
         axes.set_xlim(float(shown[Y][0]) - 0.5, float(shown[Y][-1]) + 0.5)
         add_legend(axes, place="best")
@@ -100,22 +100,25 @@ def _threshold_of(found: xr.Dataset | Rows | None) -> float | None:
 
 def _rule_of(found: xr.Dataset | Rows) -> str:
     """Return what found the rows, and how far they stand out."""
-    known = isinstance(found, Rows)
-    rule = found.rule if known else found.attrs.get("rule", "threshold")
-    snr = found.snr if known else found.attrs.get("row_snr")
+    if isinstance(found, Rows):
+        rule, snr = str(found.rule), found.snr
+    else:
+        rule, snr = str(found.attrs.get("rule", "threshold")), found.attrs.get("row_snr")
     told = "" if snr is None else f", brightest row at S/N {snr:.0f}"
     return f"{_RULES.get(rule, rule)}{told}"
 
 
-def _scale(axes: Axes, means: np.ndarray, level: float | None) -> None:
+def _scale(axes: Axes, means: Values, level: float | None) -> None:
     """Show what lies below twice the threshold linearly, and what is far above it as well."""
-    from matplotlib.ticker import StrMethodFormatter
+    from matplotlib.ticker import StrMethodFormatter, SymmetricalLogLocator
 
     finite = means[np.isfinite(means)]
     if level is None or not np.isfinite(level) or not finite.size:
         return
     if finite.max() > 8 * level > 0:
-        axes.set_yscale("symlog", linthresh=2 * level, linscale=1.0)
+        axes.set_yscale("symlog", linthresh=2 * level, linscale=0.7)
+        ticks = SymmetricalLogLocator(base=10, linthresh=2 * level, subs=[1, 2, 5])
+        axes.yaxis.set_major_locator(ticks)
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
@@ -157,7 +160,7 @@ def rows(statistics: xr.Dataset, *, title: str = "") -> Figure:
         )
     seen = statistics[list(names)].load()
     units = units_of(seen, "mean")
-    y = seen[Y].values if Y in seen.coords else np.arange(1, seen.sizes[Y] + 1)
+    y: NDArray[Any] = seen[Y].values if Y in seen.coords else np.arange(1.0, seen.sizes[Y] + 1)
     with styled():
         figure = sheet(8, 4.5)
         level, scatter = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
@@ -175,15 +178,15 @@ def rows(statistics: xr.Dataset, *, title: str = "") -> Figure:
     return figure
 
 
-def _draw_each(level: Axes, scatter: Axes, seen: xr.Dataset, y: np.ndarray) -> None:
+def _draw_each(level: Axes, scatter: Axes, seen: xr.Dataset, y: NDArray[Any]) -> None:
     """Draw the medians and the scatter of each frame, from blue over to yellow."""
     from matplotlib import colormaps
 
     flat = seen.stack(each=[dim for dim in seen["mean"].dims if dim != Y]).transpose("each", Y)
     n = flat.sizes["each"]
-    names = flat[FRAME].values if FRAME in flat.coords and n <= len(SERIES) else [None] * n
+    names = flat[FRAME].values if FRAME in flat.coords else [str(i + 1) for i in range(n)]
     for i in range(n):
         colour = colormaps["cividis"](i / max(n - 1, 1))
-        label = None if names[i] is None else f"median of {names[i]}"
+        label = f"median of {names[i]}" if i in (0, n - 1) else None
         level.plot(y, flat["median"].values[i], color=colour, label=label)
         scatter.plot(y, flat["std"].values[i], color=colour)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from arrayred.errors import UsageError
 from arrayred.kernels.noise import finite_median
@@ -24,6 +25,7 @@ from arrayred.plots.canvas import (
     styled,
 )
 from arrayred.plots.given import FLUX, cube_of, spectra_of, units_of
+from arrayred.plots.times import name_time, times_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -33,7 +35,11 @@ if TYPE_CHECKING:
 
     from arrayred.plots.given import Given
 
+Values = NDArray[np.float64]
 _FAR = 5.0
+"""Standard deviations: what lies further off is marked."""
+_FEW = 12
+"""Spectra that have room above each other."""
 
 
 def frames(spectra: Given, *, title: str = "") -> Figure:
@@ -42,44 +48,73 @@ def frames(spectra: Given, *, title: str = "") -> Figure:
     Parameters
     ----------
     spectra : flux (frame, x) in adu or electron, as `reduce_night` gives with ``per_frame``;
-        `variance` and the coordinate `time_mid` (frame) where they are known.
+        `variance` and the coordinates `time_mid` and `exptime` (frame) where they are known.
     title : written over the figure.
 
     Raises
     ------
     UsageError
         It is something else.
+
+    Examples
+    --------
+    >>> import arrayred as ar, xarray as xr
+    >>> one = ar.SimulatedNight().truth()
+    >>> figure = ar.plots.frames(xr.concat([one, 1.1 * one], "frame"))
+    >>> [axes.get_ylabel() for axes in figure.axes]
+    ['light / median', 'flux / median + step']
     """
     shown = spectra_of(spectra)
     flux = shown[FLUX].values
-    sums = np.nansum(flux, axis=1)
-    scale = finite_median(sums) or 1.0
+    has_curve = shown.sizes[FRAME] > 1
     with styled():
-        figure = sheet(8, 5.5)
-        light, shapes = figure.subplots(2, 1, height_ratios=(1, 2))
-        when = _times_of(shown, "time_mid")
-        error = None
-        if VARIANCE in shown:
-            error = np.sqrt(np.nansum(shown[VARIANCE].values, axis=1)) / abs(scale)
-        light.errorbar(when, sums / scale, yerr=error, fmt="o", markersize=3.5, color=BLUE, lw=0.8)
-        _name_time(light, when)
-        name_axes(light, y="light / median")
-        _draw_shapes(shapes, shown, flux)
+        figure = sheet(8, 5.5 if has_curve else 3.6)
+        ratios = (1, 2) if has_curve else (1,)
+        panels = figure.subplots(len(ratios), 1, height_ratios=ratios, squeeze=False)[:, 0]
+        if has_curve:
+            _draw_light(panels[0], shown, flux)
+        _draw_shapes(panels[-1], shown, flux)
         name_figure(figure, title)
     return figure
 
 
-def _draw_shapes(axes: Axes, shown: xr.Dataset, flux: np.ndarray) -> None:
+def _draw_light(axes: Axes, shown: xr.Dataset, flux: Values) -> None:
+    """Draw the light of each frame in time, as long as it was exposed, with its noise."""
+    sums, when = np.nansum(flux, axis=1), times_of(shown, "time_mid")
+    scale = abs(_middle(sums))
+    noise = None
+    if VARIANCE in shown:
+        noise = np.sqrt(np.nansum(shown[VARIANCE].values, axis=1)) / scale
+    length = None
+    if "exptime" in shown.coords and np.issubdtype(when.dtype, np.datetime64):
+        length = np.broadcast_to(shown["exptime"].values, when.shape) * np.timedelta64(500, "ms")
+    axes.errorbar(
+        when, sums / scale, yerr=noise, xerr=length, fmt="o", markersize=3.5, color=BLUE, lw=0.8
+    )
+    axes.grid(alpha=0.25, linewidth=0.5)
+    name_time(axes, when if length is None else np.concatenate((when - length, when + length)))
+    name_axes(axes, y="light / median")
+
+
+def _middle(values: Values) -> float:
+    """Return the median of what is finite, 1 where there is none to divide by."""
+    middle = finite_median(values)
+    return middle if np.isfinite(middle) and middle != 0 else 1.0
+
+
+def _draw_shapes(axes: Axes, shown: xr.Dataset, flux: Values) -> None:
     """Draw each spectrum divided by its median, each a step above the one before."""
-    shapes = [one / (finite_median(one) or 1.0) for one in flux]
-    spread = [np.subtract(*np.nanpercentile(one, (98, 2))) for one in shapes]
-    step = 1.1 * float(np.nanmedian(spread)) if len(shapes) <= 12 else 0.1
+    shapes = [one / _middle(one) for one in flux]
+    finite = [one[np.isfinite(one)] for one in shapes]
+    spread = [float(np.subtract(*np.percentile(one, (98, 2)))) for one in finite if one.size]
+    step = (1.1 if len(shapes) <= _FEW else 0.3) * float(np.median(spread or [1.0]))
+    step = step if len(shapes) > 1 else 0.0
     names = [str(name) for name in shown[FRAME].values] if FRAME in shown.coords else []
     for i, one in enumerate(shapes):
-        colour = SERIES[i % len(SERIES)]
         label = names[i] if names and len(shapes) <= len(SERIES) else None
+        colour = SERIES[i % len(SERIES)]
         axes.plot(shown[X].values, one + i * step, color=colour, linewidth=0.7, label=label)
-    name_axes(axes, x="column", y="flux / median + step")
+    name_axes(axes, x="column", y="flux / median + step" if step else "flux / median")
     axes.set_xlim(float(shown[X][0]), float(shown[X][-1]))
     add_legend(axes)
 
@@ -90,7 +125,7 @@ def drift(times: ArrayLike, quantities: Mapping[str, ArrayLike], *, title: str =
     Parameters
     ----------
     times : (n), datetime64, or numbers such as those of frames.
-    quantities : (n) each, by name, with the unit in the name, such as ``"CCD temperature (deg C)"``.
+    quantities : (n) each, by name, unit included, such as ``"CCD temperature (deg C)"``.
     title : written over the figure.
 
     Raises
@@ -123,7 +158,7 @@ def drift(times: ArrayLike, quantities: Mapping[str, ArrayLike], *, title: str =
             panels[i].plot(when, value, "o-", markersize=3, linewidth=0.6, color=SERIES[i % 7])
             name_axes(panels[i], y=name)
             panels[i].grid(alpha=0.25, linewidth=0.5)
-        _name_time(panels[-1], when)
+        name_time(panels[-1], when)
         name_figure(figure, title)
     return figure
 
@@ -170,7 +205,7 @@ def pixel_history(cube: Given, y: int, x: int, *, title: str = "") -> Figure:
     with styled():
         figure = sheet(8, 3.4)
         axes = figure.add_subplot()
-        when = _times_of(pixels, "time")
+        when = times_of(pixels, "time")
         axes.plot(when, values, "o", markersize=3, color=BLUE)
         _draw_scatter(axes, middle, scatter)
         far = np.abs(values - middle) > _FAR * scatter
@@ -178,7 +213,7 @@ def pixel_history(cube: Given, y: int, x: int, *, title: str = "") -> Figure:
             label = f"beyond {_FAR:g} sigma: {np.count_nonzero(far)}"
             axes.plot(when[far], values[far], "o", markersize=7, mfc="none", color=VERMILION,
                       label=label)  # fmt: skip
-        _name_time(axes, when)
+        name_time(axes, when)
         name_axes(axes, y=f"counts ({units_of(pixels, COUNTS)})")
         add_legend(axes)
         name_figure(figure, title or f"row {y}, column {x}")
@@ -193,27 +228,3 @@ def _draw_scatter(axes: Axes, middle: float, scatter: float) -> None:
             middle - scatter, middle + scatter, color=GREY, alpha=0.25, lw=0,
             label=f"robust scatter {scatter:.1f}",
         )  # fmt: skip
-
-
-def _times_of(found: xr.Dataset, name: str) -> Any:
-    """Return the times of frames, or their numbers from 1 where not all are known."""
-    if name in found.coords and found[name].dims == (FRAME,):
-        when = found[name].values
-        if not np.isnat(when).any():
-            return when
-    return np.arange(1, found.sizes[FRAME] + 1)
-
-
-def _name_time(axes: Axes, when: np.ndarray) -> None:
-    """Say that time in UTC runs along the axes, or the number of the frame."""
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-    from matplotlib.ticker import MaxNLocator
-
-    if np.issubdtype(when.dtype, np.datetime64):
-        locator = AutoDateLocator(minticks=3, maxticks=9)
-        axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-        name_axes(axes, x="time (UTC)")
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        name_axes(axes, x="frame")

@@ -19,7 +19,6 @@ from arrayred.plots.canvas import (
     BLUE,
     GREY,
     SERIES,
-    SKY_BLUE,
     VERMILION,
     add_legend,
     name_axes,

@@ -45,12 +45,13 @@ class Stretch(NamedTuple):
         grey = (_bent(self.level, self.width, counts) - low) / (high - low)
         return np.where(np.isfinite(grey), np.clip(grey, 0.0, 1.0), 0.0)
 
-    def ticks(self, n: int = 5) -> NDArray[np.float64]:
-        """Return round counts, evenly spread over the greys."""
+    def ticks(self, n: int = 5) -> list[float]:
+        """Return counts evenly spread over the greys, as round as their distances allow."""
         low, high = (float(_bent(self.level, self.width, end)) for end in (self.low, self.high))
         counts = _straight(self.level, self.width, np.linspace(low, high, 2 * n + 1)[1::2])
-        digits = 1 - np.floor(np.log10(np.maximum(np.abs(counts), self.width / 10)))
-        return np.unique([round(float(c), int(d)) for c, d in zip(counts, digits, strict=True)])
+        gaps = np.minimum(np.gradient(counts), np.diff(counts, append=np.inf))
+        digits = np.ceil(-np.log10(np.maximum(gaps, 1e-300))).astype(int)
+        return [round(float(c), int(d)) for c, d in zip(counts, digits, strict=True)]
 
 
 def _bent(level: float, width: float, counts: Any) -> Any:

@@ -16,6 +16,7 @@ from arrayred.plots.canvas import VERMILION
 from arrayred.plots.given import FLUX, image_of, spectrum_of
 from arrayred.plots.portable import encode_png
 from arrayred.plots.stretch import reduced, stretch_of
+from arrayred.plots.thin import thinned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,7 +81,7 @@ def sparkline(
     """
     _require_size("width", width)
     _require_size("height", height)
-    path = _path(spectrum_of(spectrum)[FLUX].values.astype(np.float64), width, height)
+    path = _path(spectrum_of(spectrum)[FLUX].values, width, height)
     name = f' aria-label="{escape(printable(label))}"' if label else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
@@ -107,8 +108,8 @@ def _path(flux: NDArray[np.float64], width: int, height: int) -> str:
         return ""
     low, high = float(flux[finite].min()), float(flux[finite].max())
     scale = (height - 2) / (high - low) if high > low else 0.0
-    x = (np.arange(flux.size) + 0.5) * (width / flux.size)
-    y = height - 1 - (flux - low) * scale
+    x = np.asarray((np.arange(flux.size) + 0.5) * (width / flux.size), np.float64)
+    y = np.asarray(height - 1 - (flux - low) * scale, np.float64)
     keep = thinned(x[finite], y[finite], 1.0)
     chosen = finite[keep]
     breaks = np.zeros(chosen.size, bool)
@@ -118,24 +119,3 @@ def _path(flux: NDArray[np.float64], width: int, height: int) -> str:
     words = ["M" if start else "L" for start in breaks]
     places = zip(words, x[chosen].round(1), y[chosen].round(1), strict=True)
     return "".join(f"{word}{a:g} {b:g}" for word, a, b in places)
-
-
-def thinned(x: NDArray[np.float64], y: NDArray[np.float64], step: float) -> NDArray[np.intp]:
-    """Return which points of a line suffice: the lowest and the highest within each step of x.
-
-    Neighbours on the line within one step are one run; the first and the last point stay.
-
-    Examples
-    --------
-    >>> thinned(np.array([0.0, 0.2, 0.4, 0.6, 1.1]), np.array([1.0, 3.0, 0.0, 2.0, 5.0]), 1.0)
-    array([0, 1, 2, 4])
-    """
-    if x.size < 3:
-        return np.arange(x.size)
-    cell = np.floor(x / step)
-    starts = np.concatenate(([0], np.flatnonzero(np.diff(cell)) + 1))
-    run = np.repeat(np.arange(starts.size), np.diff(np.append(starts, x.size)))
-    order = np.lexsort((y, run))
-    stops = np.append(starts[1:], x.size) - 1
-    keep = np.concatenate((order[starts], order[stops], [0, x.size - 1]))
-    return np.unique(keep)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arrayred.errors import UsageError
-from arrayred.model import X
+from arrayred.model import X, turn
 from arrayred.plots.canvas import (
     BLACK,
     BLUE,
@@ -43,7 +43,7 @@ def trace(image: Given, spectrum: Given, *, title: str = "") -> Figure:
     UsageError
         The image or the spectrum is none, or the spectrum has no trace.
     """
-    shown, cut = image_of(image), spectrum_of(spectrum)
+    shown, cut = turn(image_of(image)), spectrum_of(spectrum)
     if "trace" not in cut:
         raise UsageError(
             "The trace was asked for, but this spectrum has straight rows and none",

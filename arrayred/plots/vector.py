@@ -1,21 +1,30 @@
-"""A figure as SVG text to be put into a page: `svg`."""
+"""A figure as SVG text to be put into a page: `svg`.
+
+matplotlib writes the text, `compact` makes it small and harmless for the page around it.
+"""
 
 from __future__ import annotations
 
 import io
-import re
 from typing import TYPE_CHECKING
 
 from arrayred.plots.canvas import styled
+from arrayred.plots.compact import compacted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+_DPI = 76
+"""Dots an inch of the pictures within: 640 columns in a figure of 9 inches."""
 
 
 def svg(figure: Figure, *, label: str = "") -> str:
     """Return a figure as SVG text, the same for the same figure, that needs nothing else.
+
+    Lines are thinned to what can be seen, pictures have 32 greys, texts stay texts. Several may
+    stand in one HTML page: no style leaks out of them, and what they refer to within has names of
+    its own.
 
     Parameters
     ----------
@@ -25,13 +34,12 @@ def svg(figure: Figure, *, label: str = "") -> str:
     Examples
     --------
     >>> import arrayred as ar
-    >>> text = ar.plots.svg(ar.plots.spectrum(ar.SimulatedNight().truth()))
-    >>> text.startswith("<svg"), text.rstrip().endswith("</svg>")
-    (True, True)
+    >>> text = ar.plots.svg(ar.plots.spectrum(ar.SimulatedNight().truth()), label="a star")
+    >>> text.startswith("<svg"), text.endswith("</svg>"), len(text) < 60_000
+    (True, True, True)
     """
     buffer = io.StringIO()
     with styled():
-        figure.savefig(buffer, format="svg", dpi=100, metadata=_NOTHING)
+        figure.savefig(buffer, format="svg", dpi=_DPI, metadata=_NOTHING)
     figure.set_layout_engine("none")
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return compacted(buffer.getvalue(), label)

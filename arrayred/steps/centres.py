@@ -1,4 +1,4 @@
-"""The centres of a star's light beside its trace: `measure_centres`, for who wants to see the fit."""
+"""The centres of a star's light beside its trace, for who wants to see it: `measure_centres`."""
 
 from __future__ import annotations
 
