@@ -91,9 +91,7 @@ def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
 
     started = time.perf_counter()
     recipe, file = settle_settings(wishes, night_file_of(wishes, out))
-    order = replace(
-        order_of(wishes, out), answers=load_answers(out), command=command_of(wishes)
-    )
+    order = replace(order_of(wishes, out), answers=load_answers(out), command=command_of(wishes))
     night = opened(folder, file, wishes)
     plan = check_night(night, recipe, order)
     quiet = wishes.get("quiet", False)

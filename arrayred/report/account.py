@@ -170,6 +170,9 @@ def _account(whole: Mapping[str, Any]) -> Account:
 
 def _target_line(line: Mapping[str, Any]) -> TargetLine:
     masters = tuple(Served(**master) for master in line["masters"])
+    name = line["name"]
+    if "/" in name or name.startswith(".") or not (name.isascii() and name.isprintable()):
+        raise ValueError(name)  # it is the name of a folder
     return TargetLine(**{**_tupled(line, "remarks"), "masters": masters})
 
 

@@ -93,7 +93,7 @@ def anchor(name: str) -> str:
     >>> anchor("target-59_Cyg")
     '#target-59_Cyg'
     """
-    return f"#{quote(name, safe='')}"
+    return f"#{quote(name, safe='', errors='replace')}"
 
 
 def path_below(*names: str) -> str:
@@ -104,7 +104,7 @@ def path_below(*names: str) -> str:
     >>> path_below("2020-11-03", "report.html")
     '2020-11-03/report.html'
     """
-    return "/".join(quote(name, safe="+") for name in names)
+    return "/".join(quote(name, safe="+", errors="replace") for name in names)
 
 
 def picture(png: bytes, told: str, name: str = "img") -> Markup:
