@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from arrayred.errors import ArrayredError, InputError, StorageError, UsageError
     from arrayred.io.ccd import from_ccddata, to_ccddata, to_spectrum
     from arrayred.io.fits import headers, open_frames
+    from arrayred.io.raw import write_frames
     from arrayred.io.reopen import open_product
     from arrayred.model import Rows
     from arrayred.night import Night, Plan, make_plan, open_night
@@ -89,6 +90,7 @@ _HOMES = {
     "to_electrons": "steps.units",
     "to_spectrum": "io.ccd",
     "trim": "steps.overscan",
+    "write_frames": "io.raw",
 }
 
 __all__ = [
@@ -139,6 +141,7 @@ __all__ = [
     "to_electrons",
     "to_spectrum",
     "trim",
+    "write_frames",
 ]
 
 

@@ -44,6 +44,9 @@ COUNTS, VARIANCE, DQ, PEAK = "counts", "variance", "dq", "peak"
 CLEAN, N_REJECTED = "clean", "n_rejected"
 """Of a combined image (y, x): the best estimate for the spectrum, where it is another than the
 procedure's `counts`, and how many frames it leaves out at a pixel."""
+METHOD, CLEAN_METHOD = "method", "clean_method"
+"""Of a combined image, and of what is made of it, coordinates: how `counts` and `clean` came out of
+the frames."""
 FrameType = Literal["bias", "dark", "flat", "arc", "light"]
 FRAME_TYPES: tuple[FrameType, ...] = get_args(FrameType)
 Rule = Literal["threshold", "robust", "given"]

@@ -14,7 +14,7 @@ from arrayred.batch.keeping import cache_quietly
 from arrayred.batch.nights import in_crew, labels_of, one_by_one, reduce_nights, scheduled
 from arrayred.batch.orders import OPTIONS, Order, check_night, missing_of, require_cards
 from arrayred.batch.reports import report_on
-from arrayred.batch.summary import Line, as_ecsv
+from arrayred.batch.summary import Line, as_ecsv, each_of
 
 __all__ = [
     "OPTIONS",
@@ -26,6 +26,7 @@ __all__ = [
     "as_ecsv",
     "cache_quietly",
     "check_night",
+    "each_of",
     "in_crew",
     "labels_of",
     "missing_of",

@@ -19,7 +19,7 @@ from arrayred.batch.keys import key_of_target
 from arrayred.batch.masters import Masters
 from arrayred.batch.orders import Order, cards_of, missing_of
 from arrayred.batch.shelf import Shelf
-from arrayred.batch.summary import facts_of
+from arrayred.batch.summary import facts_of, with_further
 from arrayred.config import Recipe, RowRange
 from arrayred.errors import ArrayredError, NoSpectrumError
 from arrayred.io.card import Value
@@ -40,7 +40,7 @@ from arrayred.night import Night, Plan, Target
 from arrayred.pipeline import (
     Reading,
     calibrate,
-    combine_target,
+    combine_frames,
     cut_arc,
     extract_each,
     extract_spectrum,
@@ -68,7 +68,8 @@ class Outcome:
     files : its products.
     spectrum : what was made now; None of what failed or was kept.
     error : what stopped it, or None.
-    facts : what is known of its spectrum, made now or kept; empty if it failed.
+    facts : what is known of its spectrum, made now or kept, and of each further one (`each_of`);
+        empty if it failed.
     kept : it was finished already, and nothing was done.
     damage : its products that had been lost or changed since it was finished.
     """
@@ -189,9 +190,10 @@ class _Desk:
         files: dict[str, Content] = {}
         written: list[Path] = []
         spectrum, failure = None, None
+        told: list[dict[str, Any]] = []
         try:
             lights, story = self.reading.open(target.lights), self._story(target)
-            combined = combine_target(lights, master, recipe, flat)
+            combined, hits = combine_frames(lights, master, recipe, flat)
             files |= image_file(
                 in_units(combined, recipe),
                 story,
@@ -199,12 +201,13 @@ class _Desk:
                 recipe.output_dtype,
             )
             if recipe.calibrated:
-                judged = judge_frames(lights, master, combined)
+                judged = judge_frames(lights, master, combined, hits)
                 one_by_one = partial(calibrate, dark=master, flat=flat, judged=judged)
                 for name, content in _calibrated(lights, one_by_one, story, recipe):
                     written += self.shelf.put(f"{_name(target)}/calibrated", {name: content})
             for stem, found in _spectra(combined, target):
                 spectrum = found if spectrum is None else spectrum
+                told.append(facts_of(found, target))
                 files |= spectrum_files(in_units(found, recipe), story, stem, found)
                 if recipe.per_frame:
                     frames = extract_each(lights, master, recipe, flat, found)
@@ -218,7 +221,7 @@ class _Desk:
             failure = error
             if isinstance(error, NoSpectrumError) and self.order.figures:
                 files[f"{target.name}.png"] = _picture(combined, None, target.name, error)
-        facts = {} if failure or spectrum is None else facts_of(spectrum, target)
+        facts = {} if failure else with_further(told)
         try:
             written = self.shelf.put(_name(target), files) + written
             self._remove_stale(target, files)

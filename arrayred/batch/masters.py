@@ -16,6 +16,7 @@ from arrayred.io.product_header import Story
 from arrayred.io.products import image_file
 from arrayred.night import Flat, Group
 from arrayred.pipeline import Reading, make_flat, make_master
+from arrayred.steps.master_noise import with_own_noise
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -79,7 +80,7 @@ class Masters:
             checksums = required(self._shelf.examined, group.inputs)
             if group.key in self._wanted and not group.is_master:
                 story = story_of_master(group, self._recipe.dark_method, checksums)
-                self._put(group, master, story)
+                self._put(group, with_own_noise(master), story)
         except ArrayredError as error:
             return error
         return master

@@ -10,7 +10,7 @@ from pathlib import Path
 from arrayred.config import BETRAYED_BY, Recipe
 from arrayred.config.nightfile import CARDS
 from arrayred.config.toml import errors_name
-from arrayred.errors import MismatchError, MissingCardsError, NightError, UsageError
+from arrayred.errors import InputError, MissingCardsError, NightError, UsageError
 from arrayred.io.answers import Answers
 from arrayred.io.card import Value
 from arrayred.io.masks import read_mask
@@ -20,6 +20,7 @@ from arrayred.night import Group, Night, Plan, Target, make_plan
 from arrayred.pipeline import cleaning
 
 _FLAG_BYTES = 2  # MASK and DQ
+_OF_MASTERS = ", ".join(BETRAYED_BY)
 OPTIONS = {card: f"--{key.replace('_', '-')}" for key, card in CARDS.items()}
 """The options of the command line that give a card of its own."""
 
@@ -102,10 +103,17 @@ def _require_rows(target: Target) -> None:
     lowest, n_rows = first_light.window[axis], first_light.window[2 + axis]
     top = lowest + n_rows - 1
     background, rows, sky = recipe.background_rows, recipe.rows, recipe.sky_rows
+    if recipe.near_row is not None and not lowest <= recipe.near_row <= top:
+        raise UsageError(
+            f"--near-row {recipe.near_row} was asked for, but {target.name} has rows "
+            f"{lowest}:{top}",
+            value=recipe.near_row,
+            hint="Give a row that exists.",
+        )
     asked = {
         "--background-rows": (background, background[0]),
         "--rows": (rows, rows and rows[1]),
-        "sky_rows": (sky, sky and sky[1]),
+        "--sky-rows": (sky, sky and sky[1]),
     }
     for option, (span, highest) in asked.items():
         if span is None or highest is None:
@@ -133,14 +141,22 @@ def _require_frames(target: Target) -> None:
 
 
 def _require_mask(target: Target) -> None:
-    """Raise an error unless the mask of bad pixels, if any, is that of the target's frames."""
+    """Raise UsageError unless the mask of bad pixels, if any, is that of the target's frames."""
     path = target.recipe.bad_pixels
     if path in ("", *BETRAYED_BY):
         return
-    shape, wanted = read_mask(path).shape, target.lights.frames[0].shape
+    try:
+        shape, wanted = read_mask(path).shape, target.lights.frames[0].shape
+    except InputError as error:
+        raise UsageError(
+            f"--bad-pixels is no mask: {error.args[0]}",
+            path=path,
+            keyword="bad_pixels",
+            hint=f"Give a FITS image that is not 0 where pixels are bad, or {_OF_MASTERS}.",
+        ) from error
     if shape != wanted:
-        raise MismatchError(
-            f"The mask has {shape[1]} x {shape[0]} pixels, but {target.name} has "
+        raise UsageError(
+            f"--bad-pixels has {shape[1]} x {shape[0]} pixels, but {target.name} has "
             f"{wanted[1]} x {wanted[0]}",
             path=path,
             keyword="bad_pixels",
@@ -152,7 +168,7 @@ def _bytes_to_write(plan: Plan, recipe: Recipe) -> int:
     """Return how large the images will be at most: masters, and targets with noise and flags."""
     n_bytes = 0
     for group in plan.masters:
-        n_bytes += _pixels(group) * _width(recipe) * (not group.is_master)
+        n_bytes += 2 * _pixels(group) * _width(recipe) * (not group.is_master)
     for flat in plan.flats.values():
         n_bytes += 2 * _pixels(flat.frames) * _width(recipe) * (not flat.is_finished)
     for target in plan.targets:

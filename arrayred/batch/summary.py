@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -86,6 +86,28 @@ def facts_of(spectrum: xr.Dataset, target: Target) -> dict[str, Any]:
     if target.master is not None:
         facts["dark_age"] = age_in_days(target.lights, target.master)
     return {str(name): _plain(value) for name, value in facts.items()}
+
+
+_FURTHER = "further"
+
+
+def with_further(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the facts of a target's first spectrum, those of each other one within."""
+    if len(told) < 2:
+        return {name: value for facts in told for name, value in facts.items()}
+    return {**told[0], _FURTHER: [dict(facts) for facts in told[1:]]}
+
+
+def each_of(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the facts of each spectrum of a target, from those of `with_further`.
+
+    Examples
+    --------
+    >>> each_of(with_further([{"first_row": 3}, {"first_row": 9}]))
+    [{'first_row': 3}, {'first_row': 9}]
+    """
+    own = {name: value for name, value in facts.items() if name != _FURTHER}
+    return [own, *facts.get(_FURTHER, [])] if facts else []
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from arrayred.cli.clashes import require_sense
 from arrayred.cli.keeping import ABOUT_CACHES, caching_of
 from arrayred.cli.progress import counted
 from arrayred.cli.wishes import RowRange, Size, Wishes, wish
@@ -174,9 +175,13 @@ def settle_settings(wishes: Wishes, file: NightFile) -> tuple[Recipe, NightFile]
     decided = {field: wishes[name] for name, field in _FIELDS.items() if name in wishes}
     decided |= {field: value for name, (field, value) in _FLAGS.items() if wishes.get(name)}
     if wishes.get("reference"):
-        return Recipe.reference().replace(**decided), file.without(dataclasses.asdict(recipe))
-    file = file.without(decided)
-    return recipe.replace(**file.recipe).replace(**decided), file
+        recipe, file = Recipe.reference(), file.without(dataclasses.asdict(recipe))
+    else:
+        file = file.without(decided)
+        recipe = recipe.replace(**file.recipe)
+    recipe = recipe.replace(**decided)
+    require_sense(wishes, recipe, file)
+    return recipe, file
 
 
 def cards_of(wishes: Wishes) -> dict[str, Any]:

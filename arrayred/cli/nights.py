@@ -22,12 +22,12 @@ from arrayred.cli.told import command_of
 from arrayred.cli.wishes import Wishes
 from arrayred.errors import ArrayredError, StorageError, UsageError, printable
 from arrayred.io.folders import paths_in
+from arrayred.io.outputs import SUMMARY, require_of_many
 
 if TYPE_CHECKING:
     from arrayred.batch import Job, Line, Report
 
 PARTIAL = 3
-SUMMARY = "summary.ecsv"
 _HEADINGS = {
     "night": "night",
     "target": "target",
@@ -80,6 +80,7 @@ def run_many(folders: Sequence[Path], out: Path, wishes: Wishes) -> int:
     from arrayred.batch import in_crew, one_by_one, reduce_nights
     from arrayred.io.lock import one_writer
 
+    require_of_many(out)
     jobs = _jobs(folders, out, wishes)
     quiet, n_jobs = wishes.get("quiet", False), wishes.get("jobs", 1)
     way = one_by_one if n_jobs == 1 else in_crew(n_jobs)

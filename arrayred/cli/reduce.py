@@ -26,6 +26,7 @@ from arrayred.cli.nights import PARTIAL, folders_of, run_many, warn_unless
 from arrayred.cli.told import command_of
 from arrayred.cli.wishes import Card, Wishes, wish, wishes_of
 from arrayred.errors import printable
+from arrayred.io.outputs import require_of_one
 
 if TYPE_CHECKING:
     from arrayred.batch import Order, Outcome
@@ -90,6 +91,7 @@ def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
     from arrayred.io.lock import one_writer
 
     started = time.perf_counter()
+    require_of_one(out)
     recipe, file = settle_settings(wishes, night_file_of(wishes, out))
     order = replace(order_of(wishes, out), answers=load_answers(out), command=command_of(wishes))
     night = opened(folder, file, wishes)
@@ -142,30 +144,37 @@ def _tell_plan(night: Night, plan: Plan) -> None:
 
 def tell(outcome: Outcome, *, verbose: bool = False) -> None:
     """Print what was found on a target, in the procedure's own terms."""
+    from arrayred.batch import each_of
+
     click.echo(f"\n{outcome.name}{' (finished before, and intact)' if outcome.kept else ''}")
     for name, what in outcome.damage.items():
         click.echo(f"  Note: {printable(name)} was {what} since it was made, and is made anew")
-    if outcome.facts:
-        facts = outcome.facts
-        n_sigma = facts["n_sigma"]
-        sigma = facts["background_std"] * n_sigma
-        click.echo(f"  The average pixel value of the sky sample is {facts['background_mean']}")
-        click.echo(f"  The pixel value of Sigma ({n_sigma:g} x std) is {sigma}")
-        click.echo(f"  The pixel value of the spectrum must be more than {facts['threshold']}")
-        click.echo(f"  Bottom edge of the spectrum: y= {facts['first_row']}")
-        click.echo(f"  Top edge of the spectrum: y= {facts['last_row']}")
-        click.echo(f"  Thickness of the spectrum: {facts['n_bright_rows']}")
-        click.echo(f"  Number of spectrum rows selected: {facts['n_rows']}")
-        for line in about_spectrum(facts):
-            click.echo(f"  {line}")
-        for remark in facts.get("remarks", ()):
-            click.echo(f"  Note: {remark}")
+    every = each_of(outcome.facts)
+    for i, facts in enumerate(every, 1):
+        if i > 1:
+            click.echo(f"  Spectrum {i} of {len(every)}, {outcome.name}_{i}:")
+        _tell_spectrum(facts)
     if outcome.files:
         folder = min(outcome.files, key=lambda path: len(path.parts)).parent
         click.echo(f"  {len(outcome.files)} files in {folder}")
     if verbose:
         for path in outcome.files:
             click.echo(f"    {path.name}")
+
+
+def _tell_spectrum(facts: Mapping[str, Any]) -> None:
+    """Print what is known of one spectrum."""
+    n_sigma = facts["n_sigma"]
+    sigma = facts["background_std"] * n_sigma
+    click.echo(f"  The average pixel value of the sky sample is {facts['background_mean']}")
+    click.echo(f"  The pixel value of Sigma ({n_sigma:g} x std) is {sigma}")
+    click.echo(f"  The pixel value of the spectrum must be more than {facts['threshold']}")
+    click.echo(f"  Bottom edge of the spectrum: y= {facts['first_row']}")
+    click.echo(f"  Top edge of the spectrum: y= {facts['last_row']}")
+    click.echo(f"  Thickness of the spectrum: {facts['n_bright_rows']}")
+    click.echo(f"  Number of spectrum rows selected: {facts['n_rows']}")
+    for line in (*about_spectrum(facts), *(f"Note: {r}" for r in facts.get("remarks", ()))):
+        click.echo(f"  {line}")
 
 
 def about_spectrum(facts: Mapping[str, Any]) -> list[str]:

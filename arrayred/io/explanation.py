@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from arrayred.errors import ForeignFileError, printable
+from arrayred.errors import ForeignFileError, UsageError, printable
 from arrayred.io.card import parse
 from arrayred.io.cards import Header
 from arrayred.io.reopen import header_of_product
@@ -28,9 +28,13 @@ def explain(path: Path) -> str:
 
     Raises
     ------
+    UsageError
+        There is no such file.
     FrameError
         The file is no product of arrayred, or is damaged.
     """
+    if not path.exists():
+        raise UsageError("There is no such file", path=path, hint="Name a product of arrayred.")
     header = header_of_product(_teller(path))
     lines = [printable(str(path))]
     lines += _section("what it is", _told(header, _WHAT))

@@ -15,6 +15,10 @@ from arrayred.errors import InputError, UsageError
 from arrayred.io.headers import is_fits_name
 
 _MOST_LOOKED_INTO = 100
+_UNREADABLE = {
+    FileNotFoundError: "There is no such folder",
+    NotADirectoryError: "This is a file, but a folder was asked for",
+}
 
 
 def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
@@ -37,7 +41,7 @@ def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
         found = _cached(folder, depth) or sorted(_walk(folder, depth))
     except OSError as error:
         raise InputError(
-            f"The folder cannot be read ({error.strerror})",
+            _UNREADABLE.get(type(error), f"The folder cannot be read ({error.strerror})"),
             path=error.filename or folder,
             hint="Name the folder of the raw frames.",
         ) from error

@@ -28,10 +28,13 @@ _STRUCTURE = re.compile(
 DType = np.dtype[Any]
 COLUMN_FORMS = {"int64": "K", "float64": "D", "uint8": "B"}
 """TFORM of the types that a column of numbers may have; one of bytes is text."""
+TABLE_UNITS = {"electron": "ct"}
+"""Units that FITS tables spell otherwise: the standard knows no electron, so that astropy warns of
+each column and specutils finds no flux; a count (FITS Standard 4.0, table 5) is what it reads."""
 
 
 class Column(NamedTuple):
-    """One column of a table: name, unit as a FITS string, what it is, and its values."""
+    """One column of a table: name, unit as everywhere, what it is, and its values."""
 
     name: str
     unit: str
@@ -169,7 +172,10 @@ def table_bytes(header: Header, name: str, columns: Sequence[Column]) -> bytearr
     for i, column in enumerate(columns, 1):
         structure.append((f"TTYPE{i}", column.name, column.description))
         structure.append((f"TFORM{i}", form_of(column.values), ""))
-        structure += [(f"TUNIT{i}", column.unit, "")] if column.unit else []
+        if column.unit:
+            spelled = TABLE_UNITS.get(column.unit, column.unit)
+            said = "" if spelled == column.unit else f"{column.unit}s"
+            structure.append((f"TUNIT{i}", spelled, said))
     structure.append(("EXTNAME", name, ""))
     return primary + _hdu(structure, Header(), records)
 

@@ -49,13 +49,14 @@ def planes_of(image: xr.Dataset, dtype: str) -> list[Plane]:
     dtype : the type of the standard deviations and of the best estimate.
     """
     planes = []
+    best = "CLEAN" if CLEAN in image else "the image"
     if CLEAN in image:
         unit = image[CLEAN].attrs.get("units", "adu")
         told = [("BUNIT", unit, "unit of the pixel values")]
         planes.append(Plane(BEST, told, image[CLEAN].values.astype(dtype)))
     if VARIANCE in image:
         cards = [
-            ("UTYPE", "StdDevUncertainty", "standard deviation of the image"),
+            ("UTYPE", "StdDevUncertainty", f"standard deviation of {best}"),
             ("BUNIT", _unit_of_sigma(image), "unit of the standard deviation"),
         ]
         planes.append(Plane(UNCERT, cards, sigma_of(image[VARIANCE].values).astype(dtype)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -59,26 +60,48 @@ def write_truth(
 
 def write_frames(
     frames: Iterable[RawFrame],
-    folder: Path,
+    folder: str | PathLike[str],
     *,
     overwrite: bool = False,
     written: Callable[[], None] | None = None,
 ) -> list[Path]:
-    """Write frames into a folder, one at a time, and return their paths.
+    """Write frames that were made, not taken, into a folder, one at a time.
 
     Parameters
     ----------
-    frames : any iterable; each frame may be dropped once it is written.
+    frames : any iterable of what has a `name`, the file's; `cards`, values by keyword; and
+        `pixels` (y, x), such as `SimulatedNight.frames` yields. Each frame may be dropped once it
+        is written.
     folder : made if it does not exist.
     overwrite : replace files that have other content.
     written : is called after each frame.
+
+    Returns
+    -------
+    paths : of the files, in the order of the frames.
+
+    Raises
+    ------
+    UsageError
+        A file with other content is there and `overwrite` is not given.
+    StorageError
+        The disk is full or refuses.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import arrayred as ar
+    >>> with TemporaryDirectory() as folder:
+    ...     paths = write_frames(ar.SimulatedNight(n_darks=1, n_lights=2).frames(), folder)
+    >>> [path.name for path in paths]
+    ['dark-001.fit', 'light-001.fit', 'light-002.fit']
     """
     paths = []
     for frame in frames:
         header = Header()
         for keyword, value in frame.cards.items():
             header.set(keyword, value)
-        path = folder / frame.name
+        path = Path(folder) / frame.name
         content = image_bytes(header, frame.pixels, frame.pixels.dtype.name)
         publish({path: content}, overwrite=overwrite)
         paths.append(path)

@@ -18,7 +18,7 @@ from arrayred.config import Instrument
 from arrayred.errors import ForeignFileError, FrameError
 from arrayred.io.card import parse
 from arrayred.io.cards import Header
-from arrayred.io.hdu import COLUMN_FORMS, is_structural, ones_complement_sum
+from arrayred.io.hdu import COLUMN_FORMS, TABLE_UNITS, is_structural, ones_complement_sum
 from arrayred.io.headers import data_size, header_bytes, open_regular
 from arrayred.io.planes import (
     BEST,
@@ -228,9 +228,11 @@ def _columns(hdu: _HDU, path: Path) -> Variables:
         )
     fields = [(str(header[f"TTYPE{i}"]), types[str(form)]) for i, form in enumerate(forms, 1)]
     records = np.frombuffer(hdu.raw, np.dtype(fields), int(str(header["NAXIS2"])))
+    units: dict[Any, str] = {spelled: unit for unit, spelled in TABLE_UNITS.items()}
     variables: Variables = {}
     for i, (name, kind) in enumerate(fields, 1):
         values = records[name].astype(np.dtype(kind).newbyteorder("="))
-        told = {"units": header.get(f"TUNIT{i}"), "long_name": parse(header.card(f"TTYPE{i}"))[1]}
+        unit = header.get(f"TUNIT{i}")
+        told = {"units": units.get(unit, unit), "long_name": parse(header.card(f"TTYPE{i}"))[1]}
         variables[name] = (X, values, {key: value for key, value in told.items() if value})
     return variables

@@ -2,8 +2,9 @@
 
 A product is a Dataset again only if its header tells what its coordinates told; the same cards
 carry them through a CCDData. What the camera's own cards say already is read from them (`Frame`),
-and no card is written twice: ARMETHOD (how frames were combined) and ARPIXELS (which columns and
-rows of the file an image holds, where they do not begin at 1) are all that is added.
+and no card is written twice: ARMETHOD (how frames were combined), ARCLEAN (how the best estimate
+beside that was made) and ARPIXELS (which columns and rows of the file an image holds, where they do
+not begin at 1) are all that is added.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from arrayred.io.cards import Header
 from arrayred.io.frames import Frame, describe
 from arrayred.io.sources import ImageHDU, PixelFormat, PixelSource, Stamp
 from arrayred.io.table import NOISE_FACTS, noise_cards
-from arrayred.model import COUNTS, X, Y
+from arrayred.model import CLEAN_METHOD, COUNTS, METHOD, X, Y
 
 if TYPE_CHECKING:
     import xarray as xr
 
 FLUX = "flux"
-PIXELS_CARD, METHOD_CARD = "ARPIXELS", "ARMETHOD"
+PIXELS_CARD, METHOD_CARD, CLEAN_CARD = "ARPIXELS", "ARMETHOD", "ARCLEAN"
 _PREFIX = "arrayred: "
 _FULL = 71
 """A note's card that is full but for one blank goes on in the next one."""
@@ -38,7 +39,8 @@ _CARDS = {
     "exptime": ("EXPTIME", "[s] exposure of a frame"),
     "exptime_total": ("EXPTOTAL", "[s] exposure of all frames together"),
     "n_frames": ("NCOMBINE", "number of frames combined"),
-    "method": (METHOD_CARD, "how frames were combined"),
+    METHOD: (METHOD_CARD, "how frames were combined"),
+    CLEAN_METHOD: (CLEAN_CARD, "how the best estimate, CLEAN, was made"),
     "time": ("DATE-OBS", "start of the first exposure"),
     "ccd_temp": ("CCD-TEMP", "[deg C] temperature of the detector"),
     "gain": ("EGAIN", "[electron/adu] of a frame"),
@@ -53,10 +55,11 @@ _PAIRS = {"binning": (("XBINNING", "YBINNING"), "x"), "origin": (("XORGSUBF", "Y
 
 
 def own_cards(image: xr.Dataset) -> list[tuple[str, Value, str]]:
-    """Return the cards that only arrayred writes: the method, and the pixels' numbers."""
-    cards: list[tuple[str, Value, str]] = []
-    if "method" in image.coords:
-        cards.append((METHOD_CARD, str(image["method"].item()), _CARDS["method"][1]))
+    """Return the cards that only arrayred writes: the methods, and the pixels' numbers."""
+    known = [name for name in (METHOD, CLEAN_METHOD) if name in image.coords]
+    cards: list[tuple[str, Value, str]] = [
+        (_CARDS[name][0], str(image[name].item()), _CARDS[name][1]) for name in known
+    ]
     numbers = [_first_and_last(image, dim) for dim in (X, Y) if dim in image.dims]
     if any(first != 1 for first, _ in numbers) and len(numbers) == 2:
         text = ",".join(f"{first}:{last}" for first, last in numbers)
@@ -111,7 +114,8 @@ def coords_of(header: Header, instrument: Instrument, path: Path = Path()) -> di
         "exptime": frame.exptime,
         "exptime_total": _number(header, "EXPTOTAL"),
         "n_frames": _number(header, "NCOMBINE"),
-        "method": header.readable(METHOD_CARD),
+        METHOD: header.readable(METHOD_CARD),
+        CLEAN_METHOD: header.readable(CLEAN_CARD),
         "time": None if frame.time is None else _moment(frame.time),
         "ccd_temp": frame.ccd_temp,
         "gain": frame.gain,

@@ -74,7 +74,7 @@ def verify(path: Path) -> Iterator[Verification]:
     Raises
     ------
     UsageError
-        Nothing was finished there, or no entry knows the product.
+        There is no such file or folder, nothing was finished there, or no entry knows the product.
     """
     if path.is_dir():
         folders = list(_outputs(path))
@@ -84,8 +84,12 @@ def verify(path: Path) -> Iterator[Verification]:
             )
         for out in folders:
             yield _of_folder(out)
-    else:
+    elif os.path.lexists(path):
         yield _of_product(path)
+    else:
+        raise UsageError(
+            "There is no such file or folder", path=path, hint="Name an output folder or a product."
+        )
 
 
 def _outputs(folder: Path) -> Iterator[Path]:
@@ -121,7 +125,7 @@ def _of_product(path: Path) -> Verification:
                 return Verification(out, _verdicts(found, out))
             break
     raise UsageError(
-        "No output folder above this file knows it",
+        "This is no product that is known to have been finished",
         path=path,
         hint="Name a product or an output folder; --explain tells a product's own story.",
     )

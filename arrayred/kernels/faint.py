@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.kernels.drift import fitted, slow_drift, smooth, step_noise
+from arrayred.kernels.noise import finite_median
 from arrayred.kernels.sharp import limited, without_hot_rows
 
 Values = NDArray[np.float64]
@@ -107,7 +108,8 @@ def _normalised(image: Values) -> tuple[Units, Values]:
     """
     missing = ~np.isfinite(image)
     if missing.any():
-        level = np.array([_finite_median(column) for column in image.T])
+        level = np.array([finite_median(column) for column in image.T])
+        level[np.isinf(level)] = 0.0  # of a column without a pixel
         image = np.where(missing, level, image)
     rows = slice(None, None, max(len(image) // _SAMPLE, 1))
     columns = slice(None, None, max(image.shape[1] // _SAMPLE, 1))
@@ -122,11 +124,6 @@ def _normalised(image: Values) -> tuple[Units, Values]:
     units *= weights.astype(np.float32)
     units[missing] = 0.0
     return units, weights
-
-
-def _finite_median(values: Values) -> float:
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if finite.size else 0.0
 
 
 def _drift_of_blocks(blocks: Values, dark: NDArray[np.bool_]) -> Values:

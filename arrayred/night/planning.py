@@ -68,8 +68,7 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
             except (MismatchError, NoDarkError, UnknownGainError) as error:
                 failed.append((group.name, error))
         targets = _in_order(targets)
-    there_are_lights = any(frame.frame_type == "light" for frame in night.frames)
-    problems += [] if there_are_lights else [no_lights(night)]
+    problems += no_lights(night, problems)
     problems += [] if targets else [error for _, error in failed]
     masters, left_out = _used(targets, calibrations, usable, unfit, left_out)
     return Plan(

@@ -269,5 +269,10 @@ def _why_out(frame: Frame, file: NightFile, library: set[Path]) -> str:
     if frame.is_product:
         return "made from frames, not raw"
     if frame.frame_type == "light" and not frame.path.match(file.frames):
-        return f"its name is not {file.frames!r}"
+        return unlike(file.frames)
     return ""
+
+
+def unlike(pattern: str) -> str:
+    """Return why a light is left out whose name does not match a pattern."""
+    return f"its name is not {pattern!r}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from arrayred.errors import ArrayredError, HeaderError, InputError
 from arrayred.io.frames import Frame
 from arrayred.night.naming import listed
-from arrayred.night.records import Night
+from arrayred.night.records import Night, unlike
 
 _USED = ("arc", "bias", "dark", "flat", "light")
 
@@ -102,14 +102,32 @@ def _unexposed(frame: Frame) -> InputError:
     )
 
 
-def no_lights(night: Night) -> InputError:
-    """Return the error of a night without lights."""
-    matching = "" if night.file.frames == "*" else f" whose name matches {night.file.frames!r}"
-    return InputError(
-        f"There is no light frame{matching}",
-        path=night.folder,
-        hint="Check the frame types; spellings of your own go into an instrument file.",
-    )
+def no_lights(night: Night, problems: Iterable[ArrayredError]) -> list[ArrayredError]:
+    """Return the error of a night without lights; none if another tells where they are.
+
+    Parameters
+    ----------
+    night : the frames.
+    problems : what is wrong with it otherwise: what cannot be read may be a light.
+    """
+    if any(frame.frame_type == "light" for frame in night.frames):
+        return []
+    others = {str(frame.path) for frame in night.frames if frame.frame_type is not None}
+    if any(problem.path is not None and problem.path not in others for problem in problems):
+        return []
+    if night.file.frames == "*":
+        hint = "Check the frame types; spellings of your own go into an instrument file."
+        return [InputError("There is no light frame", path=night.folder, hint=hint)]
+    reason = unlike(night.file.frames)
+    lights = [label for label, why in night.left_out if why == reason]
+    there = f"The lights are {listed(lights)}" if lights else "There is no other light either"
+    return [
+        InputError(
+            f"There is no light frame whose name matches {night.file.frames!r}",
+            path=night.folder,
+            hint=f"{there}; in a shell, quote what has an asterisk." if lights else f"{there}.",
+        )
+    ]
 
 
 def _untyped(frame: Frame) -> InputError:

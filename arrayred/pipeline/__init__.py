@@ -4,7 +4,14 @@
 """
 
 from arrayred.pipeline.extraction import median_snr
-from arrayred.pipeline.images import bad_pixels, calibrate, cleaning, combine_target, in_units
+from arrayred.pipeline.images import (
+    bad_pixels,
+    calibrate,
+    cleaning,
+    combine_frames,
+    combine_target,
+    in_units,
+)
 from arrayred.pipeline.masters import make_flat, make_master
 from arrayred.pipeline.reading import Reading, settle
 from arrayred.pipeline.reduction import reduce_night, reduce_target
@@ -23,6 +30,7 @@ __all__ = [
     "bad_pixels",
     "calibrate",
     "cleaning",
+    "combine_frames",
     "combine_target",
     "cut_arc",
     "extract_each",

@@ -202,7 +202,7 @@ def frames_of(
 
     Returns
     -------
-    frames : (frame, x), see `extract_frames`.
+    frames : (frame, x), see `extract_frames`; the history is that of the spectrum, then their own.
     """
     rows, trace = _rows_of(spectrum), _trace_of(spectrum)
     half_height = spectrum.attrs.get("half_height", rows.n_rows / 2)
@@ -212,7 +212,9 @@ def frames_of(
         return extract_along(image, moved, sky, half_height=half_height, weights=recipe.extraction)
 
     follow = recipe.trace == "fit"
-    return extract_frames(map(best_of, images), lights, trace, rows, extracted, follow=follow)
+    frames = extract_frames(map(best_of, images), lights, trace, rows, extracted, follow=follow)
+    common = [f"of all frames: {line}" for line in spectrum.attrs.get("history", ())]
+    return frames.assign_attrs(history=[*common, *frames.attrs["history"]])
 
 
 def _rows_of(spectrum: xr.Dataset) -> Rows:

@@ -1,4 +1,4 @@
-"""The frames of a target, calibrated and combined: `calibrate`, `combine_target`."""
+"""The frames of a target, calibrated and combined: `calibrate`, `combine_frames`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from arrayred.io.masks import read_mask
 from arrayred.steps.calibrate import subtract_dark
 from arrayred.steps.clean import Cleaning, add_clean
 from arrayred.steps.combine import combine_with_peak
-from arrayred.steps.cosmic import flag_cosmic_rays
+from arrayred.steps.cosmic import FrameHits, find_cosmic_rays
 from arrayred.steps.flag import drop_absurd, find_bad_pixels, flag
 from arrayred.steps.flat import divide_flat
 from arrayred.steps.frame_planes import FramePlanes, with_planes
@@ -47,7 +47,16 @@ def calibrate(
 def combine_target(
     lights: xr.Dataset, dark: xr.Dataset | None, recipe: Recipe, flat: xr.Dataset | None = None
 ) -> xr.Dataset:
+    """Return the settled combination of the calibrated lights: the image of `combine_frames`."""
+    return combine_frames(lights, dark, recipe, flat)[0]
+
+
+def combine_frames(
+    lights: xr.Dataset, dark: xr.Dataset | None, recipe: Recipe, flat: xr.Dataset | None = None
+) -> tuple[xr.Dataset, FrameHits | None]:
     """Return the settled combination of the calibrated lights, with its variance and flags.
+
+    And what cosmic rays struck in which frame, where they were looked for and found.
 
     One division by the flat serves them all; the variance follows. `counts` is the procedure's own;
     where the recipe wants more or cosmic rays are found, `clean` is the best estimate.
@@ -57,8 +66,8 @@ def combine_target(
     image = flag(image, lights, bad=bad_pixels(recipe.bad_pixels, dark, flat))
     image = add_clean(image, lights, how, minus=dark)
     image = estimate_noise(image, lights, minus=dark)
-    image = flag_cosmic_rays(image, lights, minus=dark, search=recipe.cosmic_rays)
-    return image if flat is None else divide_flat(image, flat)
+    image, hits = find_cosmic_rays(image, lights, minus=dark, search=recipe.cosmic_rays)
+    return image if flat is None else divide_flat(image, flat), hits
 
 
 def cleaning(recipe: Recipe) -> Cleaning:

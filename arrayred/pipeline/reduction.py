@@ -17,7 +17,7 @@ from arrayred.steps.frame_planes import judge_frames
 
 if TYPE_CHECKING:
     import xarray as xr
-from arrayred.pipeline.images import calibrate, combine_target, in_units
+from arrayred.pipeline.images import calibrate, combine_frames, in_units
 from arrayred.pipeline.masters import make_flat, make_master
 from arrayred.pipeline.reading import Reading
 from arrayred.pipeline.spectra import (
@@ -113,10 +113,11 @@ def reduce_target(
     SkyBandError
         The sky band lies off the image.
     """
-    combined = combine_target(lights, dark, recipe, flat)
+    combined, hits = combine_frames(lights, dark, recipe, flat)
     products = {}
     if recipe.calibrated:
-        products["calibrated"] = calibrate(lights, dark, flat, judge_frames(lights, dark, combined))
+        judged = judge_frames(lights, dark, combined, hits)
+        products["calibrated"] = calibrate(lights, dark, flat, judged)
     products["combined"] = combined
     for i, rows in enumerate(rows_to_extract(combined, recipe)):
         spectrum = extract_spectrum(combined, recipe, rows)

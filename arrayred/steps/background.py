@@ -37,6 +37,7 @@ from arrayred.model import (
     note_history,
     remark,
 )
+from arrayred.steps.sky import within_spectrum
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -96,7 +97,8 @@ def fit_sky(
     Raises
     ------
     SkyBandError
-        There is no room for a band, no good pixel in it, or the given one lies off the image.
+        There is no room for a band, no good pixel in it, or the given one lies off the image or
+        wholly on the spectrum.
 
     Examples
     --------
@@ -231,7 +233,7 @@ def _side(away: Labels, near: int, offset: int, wanted: int) -> Labels:
 def _given(
     image: xr.Dataset, trace: xr.Dataset, rows: Rows, band: RowRange, half_height: float
 ) -> Bands:
-    """Return the parts of a given band beside the spectrum; all of it if it lies on that."""
+    """Return the parts of a given band beside the spectrum."""
     numbers = image[Y].values
     if not numbers[0] <= band[0] <= band[1] <= numbers[-1]:
         raise SkyBandError(
@@ -243,7 +245,9 @@ def _given(
     low, high = edges_of(trace, rows, half_height)
     inside = numbers[(numbers >= band[0]) & (numbers <= band[1])]
     bands = Bands(inside[inside < low], inside[inside > high])
-    return bands if max(map(len, bands)) > 0 else Bands(inside, inside[:0])
+    if max(map(len, bands)) == 0:
+        raise within_spectrum(band, (low, high))
+    return bands
 
 
 def _pixels(

@@ -37,6 +37,7 @@ from arrayred.kernels.scale import Scales, scaled
 from arrayred.kernels.stack import corrected, median
 from arrayred.model import (
     CLEAN,
+    CLEAN_METHOD,
     COUNTS,
     FRAME,
     N_REJECTED,
@@ -123,7 +124,8 @@ def add_clean(
 
     Returns
     -------
-    image : with `clean` (y, x), float64, in the unit of the counts, and for "clip" `n_rejected`
+    image : with `clean` (y, x), float64, in the unit of the counts, the coordinate `clean_method`,
+        and for "clip" `n_rejected`
         (y, x), uint8, the number of frames left out; the attribute `clean_share` tells
         `estimate_noise` what remains of the variance of a frame.
 
@@ -136,6 +138,8 @@ def add_clean(
     """
     if how.is_plain:
         return image
+    told = how.method if how.weights == "none" else f"{how.method}, weighted by noise"
+    image = image.assign_coords({CLEAN_METHOD: told})
     check_image(image)
     check_cube(lights)
     if minus is not None:

@@ -23,10 +23,12 @@ from arrayred.errors import UsageError
 from arrayred.kernels.cosmic import Noise, without
 from arrayred.model import (
     CLEAN,
+    CLEAN_METHOD,
     COSMIC_RAY,
     COUNTS,
     DQ,
     FRAME,
+    METHOD,
     N_REJECTED,
     NO_DATA,
     VARIANCE,
@@ -39,7 +41,7 @@ from arrayred.model import (
     remark,
     require_same_pixels,
 )
-from arrayred.steps.cells import Flags
+from arrayred.steps.cells import Flags, Indices
 from arrayred.steps.comparison import Pixels, Scene, compare_frames, pixels_of, scene_of
 from arrayred.steps.floor import find_floor, find_gain
 
@@ -54,8 +56,23 @@ _N_SIGMA, _WITHOUT_GAIN = 5.0, 8.0
 _SHARP, _CONTRAST = 5.0, 10.0
 
 
+class FrameHits(NamedTuple):
+    """What was left out of each frame.
+
+    Parameters
+    ----------
+    frames : their labels.
+    where : flat indices of pixels (y, x), ascending, each one left out of some frame.
+    flagged : which of them are left out of which (frame, pixel).
+    """
+
+    frames: tuple[str, ...]
+    where: Indices
+    flagged: Flags
+
+
 class _Hits(NamedTuple):
-    """Pixels with what is left out of them (frame, pixel), and what is said of it."""
+    """Pixels, each left out of some frame (frame, pixel), and what is said of it."""
 
     pixels: Pixels
     flagged: Flags
@@ -107,6 +124,20 @@ def flag_cosmic_rays(
     >>> int(image.n_rejected[40, 100]), bool(image.clean[40, 100] < image.counts[40, 100] - 100)
     (1, True)
     """
+    return find_cosmic_rays(image, lights, minus=minus, search=search)[0]
+
+
+def find_cosmic_rays(
+    image: xr.Dataset,
+    lights: xr.Dataset,
+    *,
+    minus: xr.Dataset | None = None,
+    search: Search = "auto",
+) -> tuple[xr.Dataset, FrameHits | None]:
+    """Return the image of `flag_cosmic_rays`, and which pixels of which frame it leaves out.
+
+    Parameters, errors : as there. None: nothing was searched or found.
+    """
     check_image(image)
     check_cube(lights)
     if search not in ("auto", "compare", "lacosmic", "off"):
@@ -119,16 +150,22 @@ def flag_cosmic_rays(
     if not _wanted(search, image, lights.sizes[FRAME]):
         alone = search == "compare" and lights.sizes[FRAME] < 2
         why = "cosmic rays were not searched: a frame by itself has nothing to be compared with"
-        return remark(image, why) if alone else image
+        return remark(image, why) if alone else image, None
     if minus is not None:
         require_same_pixels(image, minus)
     gain, _ = find_gain(image, lights, minus)
     floor = find_floor(image, lights, minus, gain)
     if floor is None:
-        return note_history(image, "cosmic rays not searched: nothing tells the noise")
+        return note_history(image, "cosmic rays not searched: nothing tells the noise"), None
     noise = Noise(floor.variance, floor.level, 0.0 if gain is None else 1.0 / gain)
     scene = scene_of(image, lights, minus, noise)
-    return _left_out(scene, _sharp(scene) if search == "lacosmic" else _compared(scene))
+    hits = _sharp(scene) if search == "lacosmic" else _compared(scene)
+    chosen = np.logical_or.reduce(hits.flagged, axis=0)
+    found = _Hits(hits.pixels.only(chosen), hits.flagged[:, chosen], hits.told)
+    if not found.pixels.where.size:
+        return _left_out(scene, found), None
+    frames = tuple(map(str, lights[FRAME].values))
+    return _left_out(scene, found), FrameHits(frames, found.pixels.where, found.flagged)
 
 
 def _wanted(search: Search, image: xr.Dataset, n_frames: int) -> bool:
@@ -182,8 +219,7 @@ def _lacosmic(scene: Scene, i: int) -> Flags:
 
 def _left_out(scene: Scene, hits: _Hits) -> xr.Dataset:
     """Return the image with what it is without the hits."""
-    image, chosen = scene.image, np.logical_or.reduce(hits.flagged, axis=0)
-    pixels, flagged = hits.pixels.only(chosen), hits.flagged[:, chosen]
+    image, pixels, flagged = scene.image, hits.pixels, hits.flagged
     n_frames = f"{len(flagged)} frame{'s' * (len(flagged) > 1)}"
     n_pixels = f"{pixels.where.size} pixel{'s' * (pixels.where.size != 1)}"
     image = note_history(image, f"cosmic rays: {n_pixels} in {n_frames} {hits.told}")
@@ -197,7 +233,13 @@ def _left_out(scene: Scene, hits: _Hits) -> xr.Dataset:
     }
     if VARIANCE in image:
         planes[VARIANCE] = _variance(scene, pixels, flagged, values)
-    return image.assign(planes)
+    return image.assign(planes).assign_coords({CLEAN_METHOD: _method(image)})
+
+
+def _method(image: xr.Dataset) -> str:
+    """Return how the best estimate without cosmic rays was made, as far as that is known."""
+    known = [str(image[name].item()) for name in (CLEAN_METHOD, METHOD) if name in image.coords]
+    return ", ".join([*known[:1], "cosmic rays left out"])
 
 
 _Plane = tuple[tuple[str, str], NDArray[np.generic], dict[str, object]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from arrayred.kernels.rows import sum_of_rows
 from arrayred.model import (
@@ -23,6 +24,9 @@ from arrayred.model import (
 
 if TYPE_CHECKING:
     import xarray as xr
+
+Span = slice | NDArray[np.int64]
+"""Labels of rows: all from a first to a last one, or each by its number."""
 
 
 def extract(image: xr.Dataset, rows: Rows) -> xr.Dataset:
@@ -63,7 +67,7 @@ def extract(image: xr.Dataset, rows: Rows) -> xr.Dataset:
     return note_history(spectrum, f"rows {rows.first} to {rows.last} summed")
 
 
-def with_errors(image: xr.Dataset, span: slice, units: str) -> dict[str, Any]:
+def with_errors(image: xr.Dataset, span: Span, units: str) -> dict[str, Any]:
     """Return the variance of a sum over rows and the flags of its pixels, where the image has them.
 
     Parameters

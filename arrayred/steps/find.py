@@ -36,6 +36,7 @@ from arrayred.steps.detect import (
     holds_light,
     sample_of,
 )
+from arrayred.steps.nearest import by_distance
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -72,7 +73,7 @@ def find_rows(
     Raises
     ------
     NoSpectrumError
-        Nothing stands out.
+        Nothing stands out, or nothing within 50 rows of `near_row`.
     UsageError
         The background sample, the rows or `near_row` lie off the image.
 
@@ -126,7 +127,8 @@ def _every(
     found, runs = _found(image, threshold, method)
     spectra = [run for run in runs if run.state != "sharp"]
     if near_row is not None:
-        spectra.sort(key=lambda run: max(run.first - near_row, near_row - run.last, 0))
+        spectra, told = by_distance(spectra, near_row, found.threshold)
+        found = replace(found, remarks=(*found.remarks, *told))
     return tuple(_rows_of(image, found, run, runs) for run in spectra)
 
 

@@ -18,6 +18,7 @@ from arrayred.bands import over_frames
 from arrayred.kernels.noise import frame_variances
 from arrayred.model import (
     BAD_PIXEL,
+    COSMIC_RAY,
     COUNTS,
     DQ,
     FRAME,
@@ -32,6 +33,7 @@ from arrayred.model import (
     note_history,
 )
 from arrayred.steps.calibrate import subtract_dark
+from arrayred.steps.cosmic import FrameHits
 from arrayred.steps.floor import find_floor, find_gain
 from arrayred.steps.noise import part_of_master
 
@@ -66,14 +68,21 @@ class FramePlanes(NamedTuple):
     noise : None: it is unknown, and no frame has a variance.
     flags : the bits (y, x) that every frame has.
     saturated_from : the raw count at which saturation begins; infinity where nothing tells.
+    hits : what cosmic rays struck; None: nothing, or nobody looked.
     """
 
     noise: FrameNoise | None
     flags: NDArray[np.uint8]
     saturated_from: float
+    hits: FrameHits | None = None
 
 
-def judge_frames(lights: xr.Dataset, dark: xr.Dataset | None, combined: xr.Dataset) -> FramePlanes:
+def judge_frames(
+    lights: xr.Dataset,
+    dark: xr.Dataset | None,
+    combined: xr.Dataset,
+    hits: FrameHits | None = None,
+) -> FramePlanes:
     """Return what noise and flags of single frames are made of, once for all frames of a target.
 
     Parameters
@@ -81,12 +90,13 @@ def judge_frames(lights: xr.Dataset, dark: xr.Dataset | None, combined: xr.Datas
     lights : counts (frame, y, x), eager or chunked.
     dark : the master (y, x) that is subtracted from them, of `measure_noise`, or None.
     combined : their combination (y, x), of `flag`: it tells bad pixels and where saturation begins.
+    hits : what cosmic rays struck, of `find_cosmic_rays`, or None.
     """
     check_image(combined)
     cube = lights if dark is None else subtract_dark(lights, dark)
     flags = combined[DQ].values & np.uint8(BAD_PIXEL)
     noise = _noise_of_frames(cube, lights, dark)
-    return FramePlanes(noise, flags, combined.attrs.get("saturated_from", np.inf))
+    return FramePlanes(noise, flags, combined.attrs.get("saturated_from", np.inf), hits)
 
 
 def _noise_of_frames(
@@ -136,15 +146,7 @@ def with_planes(cube: xr.Dataset, lights: xr.Dataset, planes: FramePlanes) -> xr
     """
     check_cube(cube)
     check_cube(lights)
-    top = planes.saturated_from
-    dq = over_frames(
-        lights[COUNTS].data,
-        partial(frame_flags, saturated_from=top),
-        planes.flags,
-        keeps_frames=True,
-        dtype=np.dtype(np.uint8),
-    )
-    cube = cube.assign({DQ: (_DIMS, dq, dq_attrs("flags of a pixel"))})
+    cube = cube.assign({DQ: (_DIMS, _flags_of(lights, planes), dq_attrs("flags of a pixel"))})
     if planes.noise is None:
         return cube
     floor, level, per_photon, note = planes.noise
@@ -160,16 +162,37 @@ def with_planes(cube: xr.Dataset, lights: xr.Dataset, planes: FramePlanes) -> xr
     return note_history(cube.assign({VARIANCE: (_DIMS, variance, attrs)}), note)
 
 
+def _flags_of(lights: xr.Dataset, planes: FramePlanes) -> Any:
+    """Return the flags (frame, y, x) of frames, eager or chunked as they are."""
+    counts, hits = lights[COUNTS].data, planes.hits
+    kernel: Any = partial(frame_flags, saturated_from=planes.saturated_from)
+    images: list[NDArray[Any]] = [planes.flags]
+    if hits is not None:
+        rows = [hits.frames.index(str(label)) for label in lights[FRAME].values]
+        kernel = partial(kernel, struck=hits.flagged[rows])
+        place = np.full(planes.flags.shape, -1, np.int32)
+        place.flat[hits.where] = np.arange(hits.where.size)
+        images.append(place)
+    return over_frames(counts, kernel, *images, keeps_frames=True, dtype=np.dtype(np.uint8))
+
+
 def frame_flags(
-    block: NDArray[Any], flags: NDArray[np.uint8], *, saturated_from: float
+    block: NDArray[Any],
+    flags: NDArray[np.uint8],
+    place: NDArray[np.int32] | None = None,
+    *,
+    saturated_from: float,
+    struck: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
-    """Return the flags of each frame: those of all, saturated pixels and missing ones.
+    """Return the flags of each frame: those of all, saturated, missing and struck pixels.
 
     Parameters
     ----------
     block : raw counts (frame, y, x).
     flags : the bits (y, x) that every frame has.
+    place : which of the pixels of `struck` each pixel (y, x) is, or -1; None: there are none.
     saturated_from : the count at which saturation begins.
+    struck : which pixels of which frame were hit by a cosmic ray (frame, pixel).
 
     Examples
     --------
@@ -181,4 +204,7 @@ def frame_flags(
         dq[block >= saturated_from] |= np.uint8(SATURATED)
     if block.dtype.kind == "f":
         dq[~np.isfinite(block)] |= np.uint8(NO_DATA)
+    if place is not None and struck is not None:
+        here = place >= 0
+        dq[:, here] |= struck[:, place[here]] * np.uint8(COSMIC_RAY)
     return dq

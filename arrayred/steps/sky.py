@@ -24,7 +24,7 @@ from arrayred.model import (
     note_history,
     remark,
 )
-from arrayred.steps.extract import with_errors
+from arrayred.steps.extract import Span, with_errors
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -55,7 +55,7 @@ def subtract_sky(
         above, cut at the image's edge.
     per_bright_row : divide by the number of bright rows, not by the number of rows summed.
     band : the first and last row of the band, where it is not to be chosen; its sum counts as if
-        it were as high as the spectrum.
+        it were as high as the spectrum, whose own rows are left out of it.
 
     Returns
     -------
@@ -67,11 +67,12 @@ def subtract_sky(
     Raises
     ------
     SkyBandError
-        The band lies off the image.
+        The band lies off the image, or a given one wholly on the spectrum.
     """
     check_image(image)
     first, last = sky_band(image, rows, offset, side) if band is None else _given(band, image)
-    pixels = image[COUNTS].sel({Y: slice(first, last)}).values
+    span = slice(first, last) if band is None else _beside(band, image, rows)
+    pixels = image[COUNTS].sel({Y: span}).values
     weight = 1.0 if band is None else rows.n_rows / len(pixels)
     sky = sum_of_rows(pixels) * weight
     units = spectrum["flux"].attrs["units"]
@@ -86,11 +87,14 @@ def subtract_sky(
             {"units": units, "long_name": "mean of a row less the sky"},
         ),
     ).assign_attrs(sky_first_row=first, sky_last_row=last)
-    spectrum = spectrum.assign(_errors(spectrum, image, slice(first, last), weight))
+    spectrum = spectrum.assign(_errors(spectrum, image, span, weight))
+    if not isinstance(span, slice):
+        own = f"{rows.first} to {rows.last}"
+        spectrum = remark(spectrum, f"the sky rows hold the spectrum: its rows {own} are left out")
     if band is None and side == "auto" and last < rows.first:
         why = "above it is off the image or bright"
         spectrum = remark(spectrum, f"the text table's sky lies below the spectrum: {why}")
-    for bright_first, bright_last in _bright_in((first, last), rows):
+    for bright_first, bright_last in _bright_in((first, last), rows, own=band is None):
         spectrum = remark(
             spectrum, f"the sky band lies on bright rows {bright_first} to {bright_last}"
         )
@@ -113,7 +117,27 @@ def _given(band: tuple[int, int], image: xr.Dataset) -> tuple[int, int]:
     )
 
 
-def _errors(spectrum: xr.Dataset, image: xr.Dataset, span: slice, weight: float) -> dict[str, Any]:
+def _beside(band: tuple[int, int], image: xr.Dataset, rows: Rows) -> Span:
+    """Return a given band's rows but for those of the spectrum; raise if none are left."""
+    numbers = image[Y].values
+    inside = numbers[(numbers >= band[0]) & (numbers <= band[1])]
+    kept = inside[(inside < rows.first) | (inside > rows.last)]
+    if kept.size == 0:
+        raise within_spectrum(band, (rows.first, rows.last))
+    return slice(*band) if kept.size == inside.size else kept
+
+
+def within_spectrum(band: tuple[int, int], own: tuple[int, int]) -> SkyBandError:
+    """Return the error of a given band of sky that lies on the spectrum, whose rows are its own."""
+    return SkyBandError(
+        f"The sky rows {band[0]}:{band[1]} lie on the spectrum itself, rows {own[0]}:{own[1]}",
+        keyword="sky_rows",
+        value=band,
+        hint="Give rows beside it, or leave --sky-rows out: rows on both sides are then chosen.",
+    )
+
+
+def _errors(spectrum: xr.Dataset, image: xr.Dataset, span: Span, weight: float) -> dict[str, Any]:
     """Return the variance of flux less sky, and the flags of the sky band, where known."""
     of_sky = with_errors(image, span, "")
     found: dict[str, Any] = {}
@@ -179,7 +203,8 @@ def _band_or_error(
     )
 
 
-def _bright_in(band: tuple[int, int], rows: Rows) -> list[tuple[int, int]]:
-    """Return the bright rows that a band lies on: the spectrum itself, or another run."""
-    runs = [(rows.first, rows.last), *((run.first, run.last) for run in rows.others)]
+def _bright_in(band: tuple[int, int], rows: Rows, *, own: bool = True) -> list[tuple[int, int]]:
+    """Return the bright rows that a band lies on: the spectrum's `own`, or those of another run."""
+    runs = [(rows.first, rows.last)] if own else []
+    runs += [(run.first, run.last) for run in rows.others]
     return [(first, last) for first, last in runs if first <= band[1] and band[0] <= last]

@@ -113,12 +113,18 @@ def test_60_the_brighter_of_two_is_taken_and_the_other_named(arrayred: Call) -> 
     assert span()[0] < 85 < span()[1]
     assert arrayred(*REDUCE, "--near-row", 120, "--overwrite").code == 0
     assert span()[0] < 130 < span()[1]
+    told = arrayred(*REDUCE, "--near-row", 161)
+    assert (told.code, told.out) == (2, "")
+    assert "--near-row 161 was asked for, but Vega has rows 1:160" in told.err
 
 
 def test_60_all_spectra_have_products_of_their_own(arrayred: Call) -> None:
     taken(faint(60.0), faint(20.0, "B", 130.0))
     told = arrayred("reduce", "night", "-o", "out", "--all-spectra")
     assert told.code == 0, told.err
+    spoken = told.out.partition("\nVega\n")[2]
+    assert arrayred("reduce", "night", "-o", "out", "--all-spectra").out.endswith(spoken)
+    said = spoken.split("Spectrum 2 of 2, Vega_2:")
     own = {"raw_extraction.txt", "skysubtracted.txt", "spectrum.fits", "spectrum.ecsv"}
     expected = {f"{stem}_{name}" for stem in ("Vega", "Vega_2") for name in own}
     pictures = {"Vega_combined.fits", "Vega.png", "Vega_2.png"}
@@ -126,6 +132,7 @@ def test_60_all_spectra_have_products_of_their_own(arrayred: Call) -> None:
     for name, row in (("Vega", 85), ("Vega_2", 130)):
         first, last = span(f"{name}_spectrum.fits")
         assert first < row < last
+        assert f"Bottom edge of the spectrum: y= {first}\n" in said["_2" in name]
         image = fits.getdata(FOLDER / "Vega_combined.fits")[first - 1 : last]
         assert np.allclose(table(f"{name}_raw_extraction.txt")[:, 1], image.mean(axis=0))
 

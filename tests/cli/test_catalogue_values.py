@@ -124,10 +124,10 @@ def test_a_mask_that_cannot_serve_is_told_before_anything_is_written(
     night: Path, arrayred: Call
 ) -> None:
     assert night.is_dir()
-    for path, why in [(mask((50, 60)), "60 x 50"), ("nowhere.fits", "nowhere.fits")]:
+    for path, why in [(mask((50, 60)), "has 60 x 50"), ("nowhere.fits", "is no mask: There is no")]:
         told = arrayred("reduce", "night", "-o", "out", "--bad-pixels", path, *QUIET)
-        assert told.code == 4
-        assert why in told.err
+        assert told.code == 2
+        assert f"{path}: --bad-pixels {why}" in told.err
     assert not Path("out").exists()
 
 

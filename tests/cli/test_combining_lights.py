@@ -112,3 +112,28 @@ def test_electrons_are_those_of_the_best_estimate_too(night: Path) -> None:
     assert np.allclose(electrons.clean, 1.5 * adu.clean)
     assert electrons.clean.attrs["units"] == "electron"
     assert np.array_equal(electrons.n_rejected, adu.n_rejected)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--combine", "clip"), "clip"),
+        (("--combine", "clip", "--weights", "noise"), "clip, weighted by noise"),
+        (("--combine", "minmax"), "minmax"),
+        (("--cosmic-rays", "compare"), "average, cosmic rays left out"),
+        ((), None),
+    ],
+)
+@pytest.mark.usefixtures("night")
+def test_the_header_tells_what_is_in_which_extension(
+    arrayred: Call, options: tuple[str, ...], told: str | None
+) -> None:
+    assert arrayred("reduce", "night", "-o", "out", *QUIET, *options).code == 0
+    with fits.open(Path("out") / STAR / "Simulated_star_combined.fits") as hdus:
+        header, uncert = hdus[0].header, hdus["UNCERT"].header
+    assert (header["ARMETHOD"], header.get("ARCLEAN")) == ("average", told)
+    of = "CLEAN" if told else "the image"
+    assert uncert.comments["UTYPE"] == f"standard deviation of {of}"
+    for name in ("combined", "spectrum"):
+        product = ar.open_product(Path("out") / STAR / f"Simulated_star_{name}.fits")
+        assert product.coords.get("clean_method", None) == told

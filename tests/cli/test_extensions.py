@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.nddata import CCDData
 
 from tests.conftest import Run
 
@@ -49,3 +50,20 @@ def test_a_product_with_extensions_among_the_frames_is_left_out(run: Run, night:
     again = run("reduce", night, "-o", f"{night}-b", "--no-figures", "-q")
     assert again.returncode == 0, again.stderr
     assert tables_of(Path(f"{night}-b")) == tables_of(Path(f"{night}-a")) != []
+
+
+def test_masters_know_their_noise_and_nothing_else_does_by_it(
+    run: Run, night: Path, tmp_path: Path
+) -> None:
+    assert run("reduce", night, "-o", tmp_path / "a", "--no-figures", "-q").returncode == 0
+    (path,) = (tmp_path / "a" / "masters").iterdir()
+    master = CCDData.read(path)
+    one, two = (fits.getdata(dark).astype(float) for dark in sorted(night.glob("dark*"))[:2])
+    noise = np.median(np.abs(one - two)) / 0.6745 / np.sqrt(2)
+    left = 0.536  # of the median of five: sqrt(1.434 / 5)
+    assert np.median(master.uncertainty.array) == pytest.approx(left * noise, rel=0.05)
+    with fits.open(path, mode="update") as hdus:
+        del hdus["UNCERT"]
+    again = run("reduce", night, "-o", tmp_path / "b", "--no-figures", "-q", "--master-dark", path)
+    assert again.returncode == 0, again.stderr
+    assert tables_of(tmp_path / "b") == tables_of(tmp_path / "a") != []

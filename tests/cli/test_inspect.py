@@ -258,7 +258,7 @@ def test_a_name_that_betrays_a_lamp_goes_before_a_type_of_light(
 
 
 WRONG: list[tuple[list[str], int, str]] = [
-    (["nowhere"], 4, r"arrayred: error: nowhere: .*No such file.*\. [A-Z].*"),
+    (["nowhere"], 4, r"arrayred: error: nowhere: There is no such folder\. [A-Z].*"),
     (["empty"], 4, r"arrayred: error: empty: There is no FITS file\. [A-Z].*"),
     (["night/light-001.fit"], 4, r"arrayred: error: night/light-001\.fit: .*\. [A-Z].*"),
     (["night", "--instrument", "barber2"], 2, r"arrayred: error: .*Did you mean 'barber20'\?"),

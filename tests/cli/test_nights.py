@@ -46,6 +46,20 @@ def reduced(arrayred: Call, *options: object, code: int = 0) -> Told:
     return told
 
 
+@pytest.mark.usefixtures("three")
+def test_one_night_and_many_do_not_share_a_folder(arrayred: Call) -> None:
+    reduced(arrayred)
+    before = products(Path("out"))
+    told = arrayred("reduce", NIGHTS[0], "-o", "out")
+    assert (told.code, told.out) == (2, "")
+    assert re.search("many nights.* such as out/night-0, or", told.err)
+    assert arrayred("reduce", NIGHTS[0], "-o", "out/night-0", "--no-figures").code == 0
+    told = arrayred("reduce", *NIGHTS, "-o", "out/night-0")
+    assert (told.code, told.out) == (2, "")
+    assert "a single night" in told.err
+    assert products(Path("out")) == before
+
+
 def summary() -> Table:
     return astropy_ascii.read("out/summary.ecsv")
 

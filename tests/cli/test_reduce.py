@@ -140,7 +140,9 @@ def test_save_calibrated_writes_each_light_less_its_dark(night: Path, arrayred: 
         assert np.array_equal(fits.getdata(path), (light - dark).astype(np.float32))
 
 
-def test_a_default_run_draws_a_picture_makes_a_page_and_writes_nothing_else(night: Path, arrayred: Call) -> None:
+def test_a_default_run_draws_a_picture_and_a_page_and_nothing_else(
+    night: Path, arrayred: Call
+) -> None:
     arrayred("reduce", night, "-o", "out")
     suffixes = ("combined.fits", "raw_extraction.txt", "skysubtracted.txt", "spectrum.fits")
     assert names("out") == {
@@ -447,6 +449,37 @@ def test_a_night_that_cannot_be_reduced_is_refused_by_name_and_nothing_is_writte
     assert not Path("out").exists()
 
 
+def test_lights_that_were_all_cut_short_are_the_cause_alone(night: Path, arrayred: Call) -> None:
+    for path in sorted(night.glob("light*")):
+        os.truncate(path, 30000)
+    told = arrayred("reduce", night, "-o", "out", *QUIET)
+    assert (told.code, told.err.count("It was cut short"), told.err.count("\n")) == (4, 3, 3)
+
+
+def test_a_night_of_spoilt_darks_alone_still_has_no_light(night: Path, arrayred: Call) -> None:
+    without_lights(night)
+    fits.delval(night / "dark-001.fit", "EXPTIME")
+    told = arrayred("reduce", night, "-o", "out", *QUIET)
+    assert "No card gives the exposure" in told.err
+    assert "There is no light frame" in told.err
+
+
+def test_a_pattern_that_no_light_has_is_told_the_lights(night: Path, arrayred: Call) -> None:
+    told = arrayred("reduce", night, "-o", "out", *QUIET, "--frames", "vega*")
+    assert told.code == 4
+    assert "whose name matches 'vega*'. The lights are light-001, light-002, light-003" in told.err
+
+
+@pytest.mark.parametrize(("name", "what"), [("nope", "There is no such folder"),
+                                            ("night/light-001.fit", "This is a file")])  # fmt: skip
+def test_what_is_no_folder_of_frames_is_named(
+    night: Path, arrayred: Call, name: str, what: str
+) -> None:
+    told = arrayred("reduce", night.parent / name, "-o", "out")
+    assert (told.code, told.out) == (4, "")
+    assert what in told.err
+
+
 def test_all_problems_of_a_night_are_told_at_once(night: Path, arrayred: Call) -> None:
     fits.delval(night / "light-003.fit", "IMAGETYP")
     for spoil in (other_exposure, cut_short):
@@ -459,7 +492,7 @@ def test_all_problems_of_a_night_are_told_at_once(night: Path, arrayred: Call) -
 
 A_REMEDY = r".*\. [A-Z].*[.?]$"
 BAD_COMMANDS: list[tuple[list[str], int, str]] = [
-    (["nowhere", "-o", "out"], 4, "nowhere: .*No such file" + A_REMEDY),
+    (["nowhere", "-o", "out"], 4, "nowhere: There is no such folder" + A_REMEDY),
     (["night/light-001.fit", "-o", "out"], 4, "light-001.fit: .*" + A_REMEDY),
     (["night", "-o", "night"], 2, "night: The output lies inside the night" + A_REMEDY),
     (["night", "-o", "night/a/b"], 2, "night/a/b: The output lies inside" + A_REMEDY),

@@ -12,6 +12,8 @@ from astropy.table import Table
 
 import arrayred as ar
 from arrayred.cli.reduce import about_spectrum
+from arrayred.io.reopen import header_of_product
+from arrayred.io.retold import notes
 from tests.cli.conftest import Call
 
 STAR = Path("out/targets/Simulated_star/Simulated_star")
@@ -113,3 +115,13 @@ def test_chunks_do_not_matter_to_the_frames(night: Path) -> None:
     )
     assert np.array_equal(whole["flux"], cut["flux"])
     assert np.array_equal(whole["variance"], cut["variance"])
+
+
+def test_the_frames_table_tells_the_story_of_all_frames_and_its_own(
+    night: Path, arrayred: Call
+) -> None:
+    assert arrayred("reduce", night, "-o", "out", *QUIET, "--per-frame").code == 0
+    story = notes(header_of_product(Path(f"{STAR}_frames.fits")), "HISTORY")
+    own = notes(header_of_product(Path(f"{STAR}_spectrum.fits")), "HISTORY")
+    assert story[:-1] == [f"of all frames: {line}" for line in own]
+    assert story[-1].startswith("each frame extracted along the trace")

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pytest
 from astropy import units as u
 from astropy.io import fits
 from astropy.table import Table
 
+import arrayred as ar
+from tests.cli.conftest import Call
 from tests.conftest import Run
+
+TABLES = ("spectrum", "frames")
 
 
 def test_products_are_in_the_unit_of_the_frames(night: Path, run: Run, tmp_path: Path) -> None:
@@ -23,9 +29,23 @@ def test_products_are_in_the_unit_of_the_frames(night: Path, run: Run, tmp_path:
     spectrum = Table.read(next((tmp_path / "out").rglob("*.ecsv")))
     assert spectrum["flux"].unit == spectrum["uncertainty"].unit == u.electron
     header = fits.getheader(products[-1])
-    assert fits.getheader(products[-1], 1)["TUNIT2"] == "electron"
+    assert fits.getheader(products[-1], 1)["TUNIT2"] == "ct"  # FITS knows no electron
     assert "[electron]" in header.comments["THRESH"] + header.comments["BKGMEAN"]
     assert header["GAINEFF"] == 3  # frames; a count is an electron
+
+
+def test_tables_in_electrons_are_read_by_the_neighbours(
+    arrayred: Call, night: Path, tmp_path: Path
+) -> None:
+    specutils = pytest.importorskip("specutils")
+    arrayred("reduce", night, "-o", tmp_path / "out", "--electrons", "--per-frame", "--no-figures")
+    (path,), (frames,) = ((tmp_path / "out").rglob(f"*_{name}.fits") for name in TABLES)
+    spectrum, own = specutils.Spectrum.read(path), ar.open_product(path)
+    assert spectrum.flux.unit == Table.read(frames)["flux"].unit == u.ct
+    assert np.array_equal(spectrum.flux.value, own.flux.values)
+    assert spectrum.uncertainty is not None
+    assert (own.flux.units, own.sky.units, own.variance.units) == (*["electron"] * 2, "electron2")
+    assert ar.to_spectrum(own).flux.unit == u.electron
 
 
 def test_lights_in_electrons_do_not_take_darks_in_adu(

@@ -82,6 +82,8 @@ def test_where_nothing_was_finished_that_is_said(night: Path, arrayred: Call) ->
     for place in (night, night / "light-001.fit", "nowhere"):
         told = arrayred("verify", place)
         assert (told.code, len(told.err.splitlines())) == (2, 1)
+    for options in ((), ("--explain",)):
+        assert "nowhere: There is no such file" in arrayred("verify", "nowhere", *options).err
 
 
 @pytest.mark.usefixtures("out")

@@ -26,7 +26,7 @@ def reduced(night: Path, out: Path, *, recipe: Recipe | None = None, **order: An
 
 @pytest.fixture(scope="session")
 def _two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A night of two stars, one of them without light, and its output."""
+    """Return a night of two stars, one of them without light, and its output."""
     folder = tmp_path_factory.mktemp("two-pages")
     taken(folder / "night", "", 18, n_darks=5)
     taken(folder / "night", "d-", 20, star=DENEB, n_lights=3)

@@ -9,86 +9,18 @@ from xml.etree.ElementTree import Element
 import html5lib
 
 ELEMENTS = frozenset(
-    [
-        "html",
-        "head",
-        "meta",
-        "title",
-        "style",
-        "body",
-        "header",
-        "main",
-        "section",
-        "article",
-        "nav",
-        "footer",
-        "h1",
-        "h2",
-        "h3",
-        "p",
-        "ul",
-        "ol",
-        "li",
-        "dl",
-        "dt",
-        "dd",
-        "div",
-        "span",
-        "b",
-        "i",
-        "small",
-        "strong",
-        "a",
-        "figure",
-        "figcaption",
-        "img",
-        "svg",
-        "path",
-        "table",
-        "caption",
-        "thead",
-        "tbody",
-        "tr",
-        "th",
-        "td",
-        "pre",
-        "code",
-        "details",
-        "summary",
-        "script",
-        "input",
-        "label",
-        "output",
-    ]
+    """
+    html head meta title style body header main section article nav footer h1 h2 h3 p ul
+    ol li dl dt dd div span b i small strong a figure figcaption img svg path table
+    caption thead tbody tr th td pre code details summary script input label output
+    """.split()  # noqa: SIM905
 )
 ATTRIBUTES = frozenset(
-    [
-        "class",
-        "id",
-        "href",
-        "src",
-        "alt",
-        "lang",
-        "style",
-        "scope",
-        "role",
-        "aria-label",
-        "tabindex",
-        "d",
-        "viewBox",
-        "preserveAspectRatio",
-        "charset",
-        "http-equiv",
-        "content",
-        "name",
-        "open",
-        "hidden",
-        "type",
-        "autocomplete",
-        "placeholder",
-        "for",
-        "data-sort",
-    ]
+    """
+    class id href src alt lang style scope role aria-label tabindex d viewBox
+    preserveAspectRatio charset http-equiv content name open hidden type autocomplete
+    placeholder for data-sort
+    """.split()  # noqa: SIM905
 )
 
 

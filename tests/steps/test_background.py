@@ -100,6 +100,11 @@ def test_a_given_band_is_the_band_and_the_spectrum_in_it_is_left_out() -> None:
     assert bands(one) == (None, (250, 259))
 
 
+def test_a_given_band_on_the_star_is_refused() -> None:
+    with pytest.raises(SkyBandError, match="196:204 lie on the spectrum itself"):
+        fit_sky(noisy(), trace_at(200.0), rows_at(195, 205), half_height=7.0, band=(196, 204))
+
+
 def test_one_side_makes_a_line_a_mean_and_says_so() -> None:
     sky = fit_sky(noisy(), trace_at(20.0), rows_at(15, 25), half_height=7.0)
     assert sky.attrs["sky_model"] == "mean"

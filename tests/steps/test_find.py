@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -159,6 +160,20 @@ def test_all_are_found_the_chosen_first_and_each_knows_the_others() -> None:
     assert [round((rows.first + rows.last) / 2) for rows in every] == [120, 180, 70]
     for rows in every:
         assert sorted(run.state for run in rows.others) == ["sharp", "taken", "taken"]
+
+
+def test_near_row_tells_how_far_off_it_was() -> None:
+    image = image_of(field((80, 400), (150, 900)))
+    assert find_rows(image, near_row=80).remarks == ()
+    (told,) = find_rows(image, near_row=60).remarks
+    assert re.fullmatch(
+        r"the spectrum nearest to row 60 is that of rows 7\d to 8\d, 1\d rows away", told
+    )
+
+
+def test_a_row_far_from_any_star_is_refused() -> None:
+    with pytest.raises(NoSpectrumError, match=r"within 50 rows of row 20: .* rows away"):
+        find_rows(image_of(field((80, 400), (150, 900))), near_row=20)
 
 
 @pytest.mark.parametrize("near", [0, 201])

@@ -13,8 +13,8 @@ import arrayred as ar
 from arrayred.io.raw import write_frames
 from arrayred.kernels.noise import clipped_std
 from arrayred.kernels.order import median_factor
-from arrayred.model import BAD_PIXEL, NO_DATA, SATURATED
-from arrayred.pipeline import calibrate, combine_target
+from arrayred.model import BAD_PIXEL, COSMIC_RAY, NO_DATA, SATURATED
+from arrayred.pipeline import calibrate, combine_frames, combine_target
 from arrayred.simulate import Detector, Lamps, SimulatedNight, Sky, Star
 from arrayred.steps.flat import with_bad
 from arrayred.steps.frame_planes import judge_frames
@@ -76,11 +76,45 @@ def spoilt() -> tuple[xr.Dataset, xr.Dataset]:
     return spoilt_lights.assign_coords(saturation=50_000.0), master
 
 
+def struck() -> xr.Dataset:
+    """Return lights of which each was hit at a place of its own, and two at a common one."""
+    lights, _ = cubes(4, 1, shape=SHAPE)
+    pixels = lights.counts.values.astype("f4")
+    for i in range(4):
+        pixels[i, 10 + 10 * i, 40] += 5000
+    pixels[:2, 15, 60] += 5000
+    labels = {"frame": [f"light-{i}" for i in range(4)]}
+    return lights.assign(counts=lights.counts.copy(data=pixels)).assign_coords(labels)
+
+
+@pytest.mark.parametrize("rows", [None, 7])
+def test_hits_of_cosmic_rays_are_flagged_in_their_own_frames(rows: int | None) -> None:
+    lights = struck()
+    lights = lights if rows is None else lights.chunk(y=rows)
+    frames = judged(lights, None)
+    flagged = frames.dq.values & COSMIC_RAY != 0
+    combined = combine_target(lights, None, RECIPE)
+    assert np.array_equal(flagged.any(axis=0), combined.dq.values & COSMIC_RAY != 0)
+    assert np.array_equal(flagged[:, [10, 20, 30, 40], 40], np.eye(4, dtype=bool))
+    assert list(flagged[:, 15, 60]) == [True, True, False, False]
+    assert flagged.sum() < 20
+
+
+def test_a_frame_by_itself_has_its_own_hits() -> None:
+    lights = struck()
+    combined, hits = combine_frames(lights, None, RECIPE)
+    together = judged(lights, None).dq.values
+    for i in range(4):
+        one = lights.isel(frame=[i])
+        alone = calibrate(one, None, None, judge_frames(lights, None, combined, hits))
+        assert np.array_equal(alone.dq.values[0], together[i])
+
+
 def judged(
     lights: xr.Dataset, dark: xr.Dataset | None, flat: Any = None, recipe: ar.Recipe = RECIPE
 ) -> xr.Dataset:
-    combined = combine_target(lights, dark, recipe, flat)
-    return calibrate(lights, dark, flat, judge_frames(lights, dark, combined))
+    combined, hits = combine_frames(lights, dark, recipe, flat)
+    return calibrate(lights, dark, flat, judge_frames(lights, dark, combined, hits))
 
 
 @pytest.mark.parametrize("flat", [None, np.where(np.arange(80) < 5, 0.01, 2.0)])

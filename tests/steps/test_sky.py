@@ -150,6 +150,23 @@ def test_the_variance_is_that_of_the_rows_and_of_the_weighted_band(
     assert spectrum.variance.attrs["units"] == "adu2"
 
 
+def test_the_star_in_a_given_band_is_left_out_of_it(counts: Array) -> None:
+    image, rows = with_errors(image_of(counts)), rows_at(90, 99)
+    spectrum = ar.subtract_sky(ar.extract(image, rows), image, rows, band=(80, 119))
+    kept = np.r_[79:89, 99:119]
+    assert spectrum.sky.values == pytest.approx(counts[kept].sum(axis=0) / 3, rel=1e-12)
+    own = image.variance.values.astype(float)
+    expected = own[89:99].sum(axis=0) + own[kept].sum(axis=0) / 9
+    assert spectrum.variance.values == pytest.approx(expected, rel=1e-12)
+    assert "its rows 90 to 99 are left out" in spectrum.attrs["remarks"][-1]
+
+
+def test_a_given_band_on_the_star_is_refused(counts: Array) -> None:
+    image, rows = image_of(counts), rows_at(90, 99)
+    with pytest.raises(SkyBandError, match=r"92:97 lie on the spectrum itself, rows 90:99"):
+        ar.subtract_sky(ar.extract(image, rows), image, rows, band=(92, 97))
+
+
 def test_flags_of_the_band_stand_apart_from_those_of_the_rows(counts: Array) -> None:
     image, rows = with_errors(image_of(counts)), rows_at(90, 99)
     spectrum = ar.subtract_sky(ar.extract(image, rows), image, rows)
