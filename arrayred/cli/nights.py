@@ -22,6 +22,7 @@ from arrayred.cli.told import command_of
 from arrayred.cli.wishes import Wishes
 from arrayred.errors import ArrayredError, StorageError, UsageError, printable
 from arrayred.io.folders import paths_in
+from arrayred.report import INDEX
 from arrayred.io.outputs import SUMMARY, require_of_many
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ def run_many(folders: Sequence[Path], out: Path, wishes: Wishes) -> int:
             _index(out)
     if not quiet:
         _print(_lines(jobs, reports), out)
+        if (out / INDEX).is_file():
+            click.echo(f"A page to look at: {printable(str(out / INDEX))}")
     return _exit_code([reports[job.label] for job in jobs])
 
 

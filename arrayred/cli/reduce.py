@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,8 +112,8 @@ def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
             outcomes.append(outcome)
             if not quiet:
                 tell(outcome, verbose=wishes.get("verbose", False))
-        for warning in report_on(night, plan, recipe, order, outcomes):
-            click.echo(f"arrayred: warning: {warning}", err=True)
+        warnings = report_on(night, plan, recipe, order, outcomes)
+    _tell_report(order, warnings, quiet=quiet)
     keep(night, wishes)
     if wishes.get("verbose"):
         click.echo(f"{len(night.frames)} frames, {time.perf_counter() - started:.3f} s")
@@ -140,6 +140,16 @@ def _tell_plan(night: Night, plan: Plan) -> None:
         click.echo(f"  settings of {printable(str(night.file.path))}")
     for line in str(plan).splitlines():
         click.echo(f"  {printable(line)}")
+
+
+def _tell_report(order: Order, warnings: Sequence[str], *, quiet: bool) -> None:
+    """Tell where the page of the night is, or why there is none."""
+    from arrayred.report import PAGE
+
+    for warning in warnings:
+        click.echo(f"arrayred: warning: {warning}", err=True)
+    if order.figures and not warnings and not quiet:
+        click.echo(f"\nA page to look at: {printable(str(order.out / PAGE))}")
 
 
 def tell(outcome: Outcome, *, verbose: bool = False) -> None:

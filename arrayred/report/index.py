@@ -83,9 +83,12 @@ def index_page(out: Path) -> bytes:
     nights = {row.label for row in rows}
     counts = Counter(row.state for row in rows if row.target)
     n_failed = len({row.label for row in rows if not row.target})
-    tiles = [(str(len(nights)), "night" if len(nights) == 1 else "nights")]
-    tiles += [(str(n), f"targets {_NAMES[state]}") for state, n in sorted(counts.items())]
-    tiles += [(str(n_failed), "nights failed as a whole")] if n_failed else []
+    tiles = [
+        (str(n), f"{'target' if n == 1 else 'targets'} {_NAMES[state]}")
+        for state, n in sorted(counts.items(), key=lambda count: _RANK[count[0]])
+    ]
+    whole = "night without any target" if n_failed == 1 else "nights without any target"
+    tiles += [(str(n_failed), whole)] if n_failed else []
     head = tag(
         "header.page",
         tag("p.kicker", "arrayred · nights"),

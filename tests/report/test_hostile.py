@@ -68,7 +68,7 @@ def test_an_account_gives_hostile_texts_back_or_escaped(tmp_path: Path, text: st
     assert read_account(tmp_path / "account.json") == account
 
 
-@pytest.mark.parametrize("name", [text for text in HOSTILE if text.isascii() and text[1] != "\x1b"])
+@pytest.mark.parametrize("name", HOSTILE[:6:2])
 def test_an_object_of_markup_makes_no_element(tmp_path: Path, name: str) -> None:
     night = SimulatedNight(DETECTOR, Star(name, flux=0.0), n_darks=1, n_lights=1)
     for frame in night.frames():
