@@ -22,8 +22,8 @@ from arrayred.cli.told import command_of
 from arrayred.cli.wishes import Wishes
 from arrayred.errors import ArrayredError, StorageError, UsageError, printable
 from arrayred.io.folders import paths_in
-from arrayred.report import INDEX
 from arrayred.io.outputs import SUMMARY, require_of_many
+from arrayred.report import INDEX
 
 if TYPE_CHECKING:
     from arrayred.batch import Job, Line, Report

@@ -101,10 +101,16 @@ def times(label: str, low: datetime, high: datetime, *, n_ticks: int = 6) -> Axi
     first, last = first - room, last + room
     step = next((s for s in _STEPS_OF_TIME if (last - first) / s <= n_ticks), _STEPS_OF_TIME[-1])
     values = np.arange(math.ceil(first / step) * step, last, step)
-    form = "%H:%M" if step < _DAY else "%Y-%m-%d"
     moments = [_EPOCH + timedelta(seconds=float(value)) for value in values]
-    ticks = tuple((float(v), f"{m:{form}}") for v, m in zip(values, moments, strict=True))
+    ticks = tuple((float(v), _clock(m, step)) for v, m in zip(values, moments, strict=True))
     return Axis(label, first, last, ticks)
+
+
+def _clock(moment: datetime, step: int) -> str:
+    """Return a tick of time: the clock, at midnight the day, of long times the date."""
+    if step >= _DAY:
+        return f"{moment:%Y-%m-%d}"
+    return f"{moment:%H:%M}" if moment.hour or moment.minute else f"{moment:%m-%d}"
 
 
 def seconds_of(moment: datetime) -> float:

@@ -174,9 +174,10 @@ def ticks(kind: str, x: Axis, points: Values, level: float) -> Markup:
 
 def _on_grid(x: Axis, y: Axis, points: Values, values: Values) -> tuple[Values, Values]:
     """Return points and values on the grid, whole numbers, somewhat beyond the box at most."""
+    known = np.isfinite(points) & np.isfinite(values)
     across = np.clip(x.place(points), -0.1, 1.1) * _WIDTH
     down = (1 - np.clip(y.place(values), -0.1, 1.1)) * _HEIGHT
-    return np.rint(across), np.rint(down)
+    return np.where(known, np.rint(across), np.nan), np.where(known, np.rint(down), np.nan)
 
 
 def _steps(across: Values, down: Values) -> str:

@@ -247,7 +247,7 @@ def _in_time(
 ) -> Markup:
     """Return values of frames in time, a colour for each series."""
     moments = [datetime.fromisoformat(line.time) for line in lines]
-    x = times("UTC", min(moments), max(moments), n_ticks=4)
+    x = times(f"UTC, from {min(moments):%Y-%m-%d}", min(moments), max(moments), n_ticks=4)
     y = around(unit, [values[line.label] for line in lines], n_ticks=5, margin=0.12)
     names = list(dict.fromkeys(series(line) for line in lines))
     marks, keys = [], []

@@ -18,11 +18,11 @@ from typing import Any
 from arrayred.errors import UsageError
 from arrayred.io.ledger import DONE
 from arrayred.io.lock import STATE
+from arrayred.io.outputs import SUMMARY
 from arrayred.report import PAGE, PAGE_ENTRY, charts
 from arrayred.report.html import Markup, anchor, joined, page, path_below, tag
 from arrayred.report.texts import counted, is_number, number, seconds
 
-SUMMARY = "summary.ecsv"
 _RANK = {"failed": 0, "interrupted": 0, "attention": 1, "good": 2}
 _NAMES = {"failed": "failed", "interrupted": "interrupted", "attention": "needs a look",
           "good": "good"}  # fmt: skip

@@ -9,14 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from arrayred.io.ledger import DONE, Entry, Ledger, products_of
+from arrayred.io.ledger import Entry, Ledger, products_of
 from arrayred.io.lock import STATE
+from arrayred.io.outputs import is_of_one
 from arrayred.io.publish import publish, remove
 from arrayred.report import INDEX, INDEX_ENTRY, PAGE, PAGE_ENTRY
 from arrayred.report.account import Account, as_json
 from arrayred.report.gather import ACCOUNT, Finished, gathered
-
-_BRANCHES = ("masters", "targets")
 
 
 def write_account(out: Path, account: Account) -> None:
@@ -105,9 +104,8 @@ def write_index(out: Path, *, overwrite: bool = False) -> Path:
 
 
 def is_night(out: Path) -> bool:
-    """Tell whether a folder is the output folder of a night: its masters or targets were noted."""
-    state = out / STATE
-    return (state / ACCOUNT).is_file() or any((state / DONE / name).is_dir() for name in _BRANCHES)
+    """Tell whether a folder is the output folder of a night, of which all may have failed."""
+    return is_of_one(out) or (out / STATE / ACCOUNT).is_file()
 
 
 def nights_in(out: Path) -> list[Path]:
