@@ -865,8 +865,8 @@ def test_a_sky_band_off_the_image_on_one_side_is_taken_on_the_other(
 # Storage
 
 
-@pytest.mark.parametrize(("free", "code"), [(3 * 160 * 120 * 4, 5), (4 * 160 * 120 * 4, 0)])
-def test_a_disk_too_small_for_both_images_is_told_before_anything_is_written(
+@pytest.mark.parametrize(("free", "code"), [(4 * 160 * 120 * 4, 5), (5 * 160 * 120 * 4, 0)])
+def test_a_disk_too_small_for_all_images_is_told_before_anything_is_written(
     night: Path, arrayred: Call, monkeypatch: pytest.MonkeyPatch, free: int, code: int
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
