@@ -30,14 +30,11 @@ _KIND_OF = {"spectrum": "aperture", "sky": "sky"}
 
 
 def _axes_of(image: xr.Dataset) -> tuple[Axis, Axis]:
-    """Return the axes of an image, under the names that its pixels have in the file."""
-    names = ("column", "row")
-    if "dispersion_axis" in image.coords and int(image["dispersion_axis"]) == 2:
-        names = ("row", "column")
+    """Return the axes of an image: its columns and rows, at the outer edges of its pixels."""
     x, y = image[X].values, image[Y].values
     return (
-        linear(names[0], float(x[0]) - 0.5, float(x[-1]) + 0.5),
-        linear(names[1], float(y[0]) - 0.5, float(y[-1]) + 0.5, n_ticks=5),
+        linear("column", float(x[0]) - 0.5, float(x[-1]) + 0.5),
+        linear("row", float(y[0]) - 0.5, float(y[-1]) + 0.5, n_ticks=5),
     )
 
 
@@ -56,7 +53,7 @@ def pictures(image: xr.Dataset, spectrum: xr.Dataset, name: str) -> Markup:
             _figure(_image(image, spectrum, name), "Combined image", _keys(spectrum)),
             _figure(_profile(image, spectrum), "Mean of each row", _rows_keys(spectrum)),
         ),
-        _figure(_spectrum(image, spectrum, name), _title(spectrum, name), _flag_keys(spectrum)),
+        _figure(_spectrum(spectrum, name), _title(spectrum, name), _flag_keys(spectrum)),
     )
 
 
@@ -120,11 +117,11 @@ def _rows_keys(spectrum: xr.Dataset) -> list[tuple[str, str]]:
     return keys + [("other", found.label) for found in others[:3]]
 
 
-def _spectrum(image: xr.Dataset, spectrum: xr.Dataset, name: str) -> Markup:
+def _spectrum(spectrum: xr.Dataset, name: str) -> Markup:
     """Return the flux with its noise and its flags."""
     columns = spectrum[X].values.astype(np.float64)
     flux = spectrum["flux"].values.astype(np.float64)
-    x = linear(_axes_of(image)[0].label, float(columns[0]), float(columns[-1]), n_ticks=8)
+    x = linear("column", float(columns[0]), float(columns[-1]), n_ticks=8)
     unit = spectrum["flux"].attrs.get("units", "adu")
     y = around(f"flux ({unit})", flux)
     marks = []

@@ -176,7 +176,7 @@ def _about(one: Shown, found: Found) -> Markup:
         ("Sky noise / predicted", _optional(told.get("sky_scatter"), 2)),
         ("Cosmic rays", _cosmic_rays(one, spectrum)),
         ("Saturated", counted(found.n_saturated, "column") if DQ in spectrum else ""),
-        ("Gain", _optional(told.get("gain_effective"), 2, "e/adu, combined")),
+        ("Gain", _gain(spectrum)),
         *((f"{m.kind.capitalize()}", _master(m)) for m in one.target.masters),
     ]
     steps = [str(line) for line in told.get("history", ())]
@@ -184,6 +184,13 @@ def _about(one: Shown, found: Found) -> Markup:
     done = tag("details", tag("summary", "What was done"), bullets(steps, "ol"))
     asked = [tag("p.muted", "Settings: ", _settings(own))] if own else []
     return joined(tag("div.numbers", facts(pairs)), asked, done, _files(one, found))
+
+
+def _gain(spectrum: xr.Dataset) -> str:
+    """Return the gain of the combination, where there is one to tell."""
+    in_adu = spectrum["flux"].attrs.get("units", "adu") == "adu"
+    told = spectrum.attrs.get("gain_effective")
+    return _optional(told, 2, "electrons/adu, combined") if in_adu else ""
 
 
 def _optional(value: Any, decimals: int, unit: str = "") -> str:
