@@ -8,7 +8,8 @@ of a target is no formula, and what cannot be printed is escaped.
 from __future__ import annotations
 
 import io
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from arrayred.errors import printable
@@ -36,6 +37,7 @@ _STYLE: dict[str, object] = {
     "axes.linewidth": 0.7,
     "axes.titlesize": 10,
     "font.size": 9,
+    "image.composite_image": False,
     "legend.fontsize": 8,
     "legend.frameon": False,
     "lines.linewidth": 0.9,
@@ -112,8 +114,33 @@ def png(figure: Figure, *, dpi: float = DPI) -> bytes:
     >>> png(ar.plots.spectrum(truth))[1:4]
     b'PNG'
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     buffer = io.BytesIO()
-    with styled():
-        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    figure.set_layout_engine("none")
+    with painting(figure, dpi):
+        paint = FigureCanvasAgg(figure).print_png
+        paint(buffer, metadata={"Software": None})  # type: ignore[no-untyped-call]
     return buffer.getvalue()
+
+
+@contextmanager
+def painting(figure: Figure, dpi: float) -> Iterator[None]:
+    """Let a figure be drawn at a resolution, laid out once for all of them; then all is as before.
+
+    What matplotlib's own `savefig` does beside that, drawing it once in vain, takes a third of it.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas, own_dpi = figure.canvas, figure.dpi
+    with styled():
+        try:
+            figure.set_canvas(FigureCanvasAgg(figure))
+            figure.dpi = DPI
+            if (engine := figure.get_layout_engine()) is not None:
+                engine.execute(figure)
+            figure.set_layout_engine("none")
+            figure.dpi = dpi
+            yield
+        finally:
+            figure.dpi = own_dpi
+            figure.set_canvas(canvas)

@@ -1,9 +1,9 @@
 """SVG texts of matplotlib made small, and harmless for the page they stand in: `compacted`.
 
-A page of a night shows a dozen figures, and matplotlib spends 170 kB on a spectrum of 1536 columns
-with its noise, 640 kB on a frame. Here a line keeps, in each 0.7 points along it, its lowest and
+A page of a night shows a dozen figures, and matplotlib spends 173 kB on a spectrum of 1536 columns
+with its noise, 640 kB on a frame. Here a line keeps, in each 0.75 points along it, its lowest and
 its highest place; places are told from one to the next, to a tenth of a point; marks of one kind
-are one path; greys are 32 and pictures have palettes: 20 kB and 130 kB. What remains is free of
+are one path; greys are 32 and pictures have palettes: 40 kB and 140 kB. What remains is free of
 styles, which in a page would count for all of it, and of names but those that are referred to,
 made unlike those of other figures by a checksum.
 """
@@ -16,7 +16,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from xml.etree.ElementTree import Element, fromstring
 from xml.sax.saxutils import escape, quoteattr
 
@@ -29,11 +29,12 @@ from arrayred.plots.thin import thinned
 
 _XLINK = "{http://www.w3.org/1999/xlink}href"
 _FONTS = "font-family=\"'DejaVu Sans',Verdana,Arial,sans-serif\""
-_STEP = 0.7
+_STEP = 0.75
 """Points: how finely a line is resolved along its way."""
 _MANY = 60
 """Places: lines of fewer are told to a hundredth of a point, and all of them."""
-_GREYS = 32
+_GREYS, _VEILS = 32, 8
+"""How many greys, and how many degrees of what shines through: 256 together."""
 _NUMBER = re.compile(r"-?\d+\.\d+")
 _STROKE = re.compile(r"\s*M(\s+[-.\d]+){2}\s+L(\s+[-.\d]+){2}\s*")
 _ROUNDED = ("x", "y", "width", "height", "transform", "viewBox")
@@ -260,22 +261,20 @@ def _picture(content: bytes) -> bytes:
     from matplotlib.image import imread
 
     pixels = np.round(np.asarray(imread(io.BytesIO(content)), np.float64) * 255).astype(np.uint8)
-    if pixels.ndim != 3:
+    if pixels.ndim != 3 or pixels.shape[2] != 4:
         return content
-    opaque = np.full((*pixels.shape[:2], 1), 255, np.uint8)
-    colours = np.concatenate((pixels, opaque), axis=2) if pixels.shape[2] == 3 else pixels
-    grey = colours[..., 0]
-    if (colours[..., 3] == 255).all() and (colours[..., :3] == grey[..., np.newaxis]).all():
-        return encode_png(_coarse(grey))
-    packed = np.ascontiguousarray(colours).view(np.uint32)[..., 0]
-    palette, places = np.unique(packed, return_inverse=True)
+    grey, veil = pixels[..., 0], _coarse(_VEILS)[pixels[..., 3]]
+    if (pixels[..., :3] == grey[..., np.newaxis]).all():
+        pixels = np.repeat(_coarse(_GREYS)[grey][..., np.newaxis], 4, axis=2)
+    packed = np.ascontiguousarray(np.append(pixels[..., :3], veil[..., np.newaxis], axis=2))
+    palette, places = np.unique(packed.view(np.uint32)[..., 0], return_inverse=True)
     if palette.size > 256:
         return content
     table = palette.view(np.uint8).reshape(-1, 4)
-    return encode_png(places.reshape(packed.shape).astype(np.uint8), table)
+    return encode_png(places.reshape(veil.shape).astype(np.uint8), table)
 
 
-def _coarse(grey: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return greys rounded to a few."""
-    levels = np.round(np.arange(256) * ((_GREYS - 1) / 255)) * (255 / (_GREYS - 1))
-    return np.asarray(np.round(levels).astype(np.uint8)[grey])
+def _coarse(n: int) -> NDArray[np.uint8]:
+    """Return what each value from 0 to 255 becomes where there are only so many."""
+    steps = np.round(np.arange(256) * ((n - 1) / 255))
+    return np.round(steps * (255 / (n - 1))).astype(np.uint8)

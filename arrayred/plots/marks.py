@@ -69,7 +69,8 @@ def _taken(first: int, last: int) -> Band:
 def _other(first: int, last: int, snr: float | None, state: str) -> Band:
     told = "" if snr is None else f", S/N {snr:.0f}"
     what = {"taken": "spectrum of its own", "sharp": "sharper than a star"}.get(state, "not taken")
-    return Band(first, last, GREY, f"{what} {first}:{last}{told}")
+    where = f"{first}:{last}" if last > first else str(first)
+    return Band(first, last, GREY, f"{what} {where}{told}")
 
 
 def mark_flags(axes: Axes, x: NDArray[np.int64], flags: NDArray[np.uint8]) -> None:

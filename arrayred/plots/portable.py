@@ -38,7 +38,7 @@ def encode_png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8] | None = No
         parts.append(_chunk(b"PLTE", palette[:, :3].tobytes()))
         if (palette[:, 3] < 255).any():
             parts.append(_chunk(b"tRNS", palette[:, 3].tobytes()))
-    parts += [_chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)), _chunk(b"IEND", b"")]
+    parts += [_chunk(b"IDAT", zlib.compress(lines.tobytes(), 6)), _chunk(b"IEND", b"")]
     return _SIGNATURE + b"".join(parts)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -69,7 +69,7 @@ def spectrum(spectrum: Given, *, title: str = "") -> Figure:
         axes = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios, squeeze=False)
         draw_flux(axes[0, 0], shown)
         name_axes(axes[0, 0], y=f"flux ({units_of(shown, FLUX)})")
-        add_legend(axes[0, 0], place="above")
+        add_legend(axes[0, 0], place=_free_place(shown))
         if has_sky:
             axes[1, 0].plot(_along(shown), shown["sky"].values, color=BLUE)
             name_axes(axes[1, 0], y=f"sky ({units_of(shown, 'sky')})")
@@ -206,9 +206,14 @@ def noise(spectrum: Given, *, title: str = "") -> Figure:
         name_axes(axes, y="signal to noise of a column")
         _name_dispersion(axes, axes, shown)
         axes.grid(alpha=0.25, linewidth=0.5)
-        add_legend(axes)
+        add_legend(axes, place=_free_place(shown))
         name_figure(figure, title)
     return figure
+
+
+def _free_place(shown: xr.Dataset) -> Literal["best", "above"]:
+    """Return where a legend has room: above the axes, unless columns stand there."""
+    return "best" if "wavelength" in shown else "above"
 
 
 def _along(shown: xr.Dataset) -> Any:
@@ -220,6 +225,8 @@ def _name_dispersion(
     lowest: Axes, top: Axes | None, shown: xr.Dataset, *, has_scale: bool = True
 ) -> None:
     """Say what runs along the axes: columns; or wavelengths, with the columns above."""
+    from matplotlib.ticker import MaxNLocator
+
     x = shown[X].values
     if "wavelength" not in shown or not has_scale:
         name_axes(lowest, x="column")
@@ -239,5 +246,7 @@ def _name_dispersion(
             "top", functions=(partial(np.interp, xp=pair[0], fp=pair[1]),
                               partial(np.interp, xp=columns[0], fp=columns[1])),
         )  # fmt: skip
+        ticks = MaxNLocator(8, integer=True).tick_values(float(pair[1].min()), float(pair[1].max()))
+        above.set_xticks([tick for tick in ticks if pair[1].min() <= tick <= pair[1].max()])
         above.set_xlabel("column")
         top.tick_params(top=False)

@@ -113,10 +113,19 @@ def reduced(counts: Values, most_rows: int, most_columns: int) -> NDArray[np.flo
     if rows.size == counts.shape[0] and columns.size == counts.shape[1]:
         return np.asarray(counts, np.float64)
     values = np.asarray(counts, np.float64)
+    sums = _summed(values, rows, columns)
+    if np.isfinite(sums).all():
+        high, wide = (
+            np.diff(starts, append=size)
+            for starts, size in zip((rows, columns), counts.shape, strict=True)
+        )
+        return np.asarray(sums / (high[:, np.newaxis] * wide))
     known = np.isfinite(values)
-    if not known.all():
-        values = np.where(known, values, 0.0)
-    sums = np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1)
-    numbers = np.add.reduceat(np.add.reduceat(known, rows, axis=0, dtype=np.intp), columns, axis=1)
+    numbers = _summed(known.astype(np.float64), rows, columns)
     with np.errstate(invalid="ignore"):
-        return np.asarray(sums / np.where(numbers, numbers, np.nan))
+        return _summed(np.where(known, values, 0.0), rows, columns) / numbers
+
+
+def _summed(values: NDArray[np.float64], rows: Any, columns: Any) -> NDArray[np.float64]:
+    """Return the sums of blocks that begin at some rows and columns."""
+    return np.asarray(np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1))

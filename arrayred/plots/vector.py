@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from arrayred.plots.canvas import styled
+from arrayred.plots.canvas import painting
 from arrayred.plots.compact import compacted
 
 if TYPE_CHECKING:
@@ -38,8 +38,10 @@ def svg(figure: Figure, *, label: str = "") -> str:
     >>> text.startswith("<svg"), text.endswith("</svg>"), len(text) < 60_000
     (True, True, True)
     """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     buffer = io.StringIO()
-    with styled():
-        figure.savefig(buffer, format="svg", dpi=_DPI, metadata=_NOTHING)
-    figure.set_layout_engine("none")
+    with painting(figure, _DPI):
+        paint = FigureCanvasSVG(figure).print_svg
+        paint(buffer, metadata=_NOTHING)  # type: ignore[no-untyped-call]
     return compacted(buffer.getvalue(), label)

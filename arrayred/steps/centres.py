@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from arrayred.errors import UsageError
 from arrayred.kernels import trace as kernel
@@ -13,6 +14,7 @@ from arrayred.model import BAD_PIXEL, CLEAN, COUNTS, DQ, VARIANCE, X, Y, check_i
 if TYPE_CHECKING:
     import xarray as xr
 
+Values = NDArray[np.float64]
 _N_BINS = 32
 _BESIDE = 12
 _LEAST_SNR = 3.0
@@ -36,6 +38,17 @@ def measure_centres(image: xr.Dataset, spectrum: xr.Dataset) -> xr.Dataset:
     ------
     UsageError
         The spectrum has no trace, or another number of columns.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> y, x = np.arange(1.0, 61)[:, np.newaxis], np.arange(1.0, 401)
+    >>> counts = 1000 * np.exp(-((y - 30 - x / 200) ** 2) / 8)
+    >>> image = xr.Dataset({"counts": (("y", "x"), counts)}, {"y": y[:, 0], "x": x})
+    >>> spectrum = xr.Dataset({"trace": ("x", 30 + x / 200)}, attrs={"fwhm": 4.7})
+    >>> found = measure_centres(image, spectrum)
+    >>> found.sizes["x"], float(abs(found.row - found.trace).max()) < 0.02
+    (32, True)
     """
     import xarray as xr
 
@@ -47,31 +60,42 @@ def measure_centres(image: xr.Dataset, spectrum: xr.Dataset) -> xr.Dataset:
             hint="Give the image and the spectrum that was extracted from it.",
         )
     center, sigma = spectrum["trace"].values, _width_of(spectrum)
-    lowest, counts, reach = int(image[Y][0]), image[CLEAN if CLEAN in image else COUNTS].values, 0.0
-    reach = float(spectrum.attrs.get("half_height", 4 * sigma)) + _BESIDE
+    bins, lowest = _bins_about(image, center, float(spectrum.attrs.get("half_height", 4 * sigma)))
+    place = np.linspace(-1.0, 1.0, center.size)
+    at_bins = np.interp(bins.middle, place, center)
+    found = kernel.centres(bins, at_bins - lowest, sigma)
+    lit = (found.snr >= _LEAST_SNR) & np.isfinite(found.variance)
+    columns = np.interp(bins.middle, place, image[X].values.astype(np.float64))
+    variables = {
+        "row": found.position + lowest,
+        "error": np.sqrt(np.maximum(found.variance, 0.0)),
+        "trace": at_bins,
+    }
+    return xr.Dataset(
+        {name: (X, value[lit], {"units": "pix"}) for name, value in variables.items()},
+        {X: columns[lit]},
+    )
+
+
+def _bins_about(image: xr.Dataset, center: Values, half_height: float) -> tuple[kernel.Bins, int]:
+    """Return the columns about a trace in bins, less the background beside it; and the first row.
+
+    Parameters
+    ----------
+    image : counts (y, x).
+    center : rows of the trace (x).
+    half_height : of the aperture.
+    """
+    reach, lowest = half_height + _BESIDE, int(image[Y][0])
     first = max(int(np.floor(center.min() - reach)) - lowest, 0)
     span = slice(first, max(int(np.ceil(center.max() + reach)) - lowest + 1, first + 2))
-    counts = counts[span]
+    counts = image[CLEAN if CLEAN in image else COUNTS].values[span]
     variance = image[VARIANCE].values[span] if VARIANCE in image else None
     good = np.isfinite(counts) if variance is None else np.isfinite(counts + variance)
     if DQ in image:
         good &= (image[DQ].values[span] & BAD_PIXEL) == 0
     beside = min(_BESIDE // 2, counts.shape[0] // 4)
-    bins = kernel.binned(counts, variance, good, _N_BINS, (beside, beside))
-    place = np.linspace(-1.0, 1.0, center.size)
-    at_bins = np.interp(bins.middle, place, center)
-    found = kernel.centres(bins, at_bins - lowest - first, sigma)
-    lit = (found.snr >= _LEAST_SNR) & np.isfinite(found.variance)
-    columns = np.interp(bins.middle, place, image[X].values.astype(np.float64))
-    variables = {
-        "row": found.position + lowest + first,
-        "error": np.sqrt(np.maximum(found.variance, 0.0)),
-        "trace": at_bins,
-    }
-    attrs = {"units": "pix"}
-    return xr.Dataset(
-        {name: (X, value[lit], attrs) for name, value in variables.items()}, {X: columns[lit]}
-    )
+    return kernel.binned(counts, variance, good, _N_BINS, (beside, beside)), first + lowest
 
 
 def _width_of(spectrum: xr.Dataset) -> float:

@@ -21,24 +21,9 @@ from matplotlib.image import imread
 from matplotlib.patches import Rectangle
 
 from arrayred.config import Recipe
-from arrayred.io.raw import write_frames
-from arrayred.pipeline import extract_spectrum, reduce_night
+from arrayred.pipeline import extract_spectrum
 from arrayred.plots import png, quick_look, search_look
-from arrayred.simulate import SimulatedNight
-
-NAME = "Simulated_star"
-
-
-@pytest.fixture(scope="module")
-def products(
-    simulated: SimulatedNight, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[xr.Dataset, xr.Dataset]:
-    """Return a combined image and its spectrum: rows 80 to 90, sky 20 rows above."""
-    folder = tmp_path_factory.mktemp("plots")
-    write_frames(simulated.frames(), folder)
-    tree = reduce_night(folder, Recipe(rows=(80, 90), sky_offset=20))
-    target = tree[f"targets/{NAME}"]
-    return target["combined"].to_dataset(), target["spectrum"].to_dataset()
+from tests.plots.conftest import NAME
 
 
 def axes_of(figure: Figure) -> tuple[Axes, Axes, Axes]:
