@@ -15,7 +15,7 @@ LAYERS = {
     "config": 3,
     "io": 4, "steps": 4, "simulate": 4,
     "night": 5, "combining": 5, "plots": 5,
-    "pipeline": 6,
+    "pipeline": 6, "report": 6,
     "batch": 7, "explore": 7,
     "cli": 8, "__main__": 9,
 }  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import shlex
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -20,12 +21,14 @@ from arrayred.batch.jobs import Job, Report
 from arrayred.batch.masters import entry_name, is_ready
 from arrayred.batch.orders import check_night, missing_of, require_cards
 from arrayred.batch.recall import is_remembered, recall, remember
+from arrayred.batch.reports import report_on
 from arrayred.batch.summary import Line, Status
-from arrayred.errors import ArrayredError, NightError, NoDarkError, UsageError
+from arrayred.errors import ArrayredError, NightError, NoDarkError, StorageError, UsageError
 from arrayred.io.answers import load_answers
 from arrayred.io.lock import one_writer
 from arrayred.night import Flat, Group, Night, Plan, open_night
 from arrayred.night.naming import slug
+from arrayred.report import PAGE_ENTRY
 
 _BUG = 1
 
@@ -71,18 +74,21 @@ def _reduced(job: Job) -> Report:
         whole = dataclasses.replace(report, warnings=warnings)
         if not report.exit_code:
             masters: list[Group | Flat] = [*plan.masters, *plan.flats.values()]
-            remember(job, whole, [entry_name(group) for group in masters if not is_ready(group)])
+            names = [entry_name(group) for group in masters if not is_ready(group)]
+            remember(job, whole, [*names, *([PAGE_ENTRY] if job.order.figures else [])])
     return dataclasses.replace(whole, warnings=(*warnings, *report.warnings))
 
 
 def _carried_out(job: Job, night: Night, plan: Plan) -> Report:
-    """Return what became of each target; the warnings are of products lost or changed before."""
+    """Return what became of each target; warnings are of products lost before, and of the page."""
     lines: list[Line] = []
     codes: list[int] = []
     damage: list[str] = []
     lacks = False
+    outcomes: list[Outcome] = []
     last = time.perf_counter()
     for outcome in reduce_to(night, plan, job.recipe, job.order):
+        outcomes.append(dataclasses.replace(outcome, spectrum=None))
         now = time.perf_counter()
         lines.append(_line(job.label, outcome, now - last))
         last = now
@@ -93,6 +99,11 @@ def _carried_out(job: Job, night: Night, plan: Plan) -> Report:
         if outcome.error is not None:
             codes.append(outcome.error.exit_code)
             lacks |= isinstance(outcome.error, NoDarkError)
+    try:
+        damage += report_on(night, plan, job.recipe, job.order, outcomes)
+    except StorageError as error:
+        damage.append(f"no report was made: {error}")
+        codes.append(error.exit_code)
     return Report(job.label, tuple(lines), tuple(damage), codes[0] if codes else 0, lacks)
 
 
@@ -174,7 +185,9 @@ def _helped(job: Job, lenders: Mapping[str, Path]) -> Job:
     """Return a job with the calibration frames of the other nights."""
     others = tuple(lenders[label] for label in sorted(lenders) if label != job.label)
     file = dataclasses.replace(job.file, calibrations=(*job.file.calibrations, *others))
-    return dataclasses.replace(job, file=file)
+    told = "".join(f" --calibrations {shlex.quote(str(folder))}" for folder in others)
+    order = dataclasses.replace(job.order, command=job.order.command and job.order.command + told)
+    return dataclasses.replace(job, file=file, order=order)
 
 
 def labels_of(folders: Sequence[Path]) -> list[str]:

@@ -24,6 +24,7 @@ COMMANDS = {
     "reduce": "Reduce a night to spectra.",
     "combine": "Combine frames into one image.",
     "cache": "Store a night's pixels and headers as zarr.",
+    "report": "Make the pages of what was reduced.",
     "verify": "Prove that products and their inputs are as they were.",
     "simulate": "Write a night with known truth.",
     "demo": "Simulate a night and reduce it.",
@@ -69,6 +70,7 @@ def cli() -> None:
     arrayred reduce NIGHT -o OUT        spectra from it
     arrayred combine FILES -o OUT       one image from many frames
     arrayred cache NIGHT                pixels and headers as zarr, for later
+    arrayred report OUT                 its pages to look at
     arrayred verify OUT                 whether products are as they were
     arrayred simulate DIR               frames with known truth
     """

@@ -6,6 +6,7 @@ Nobody is asked anything, and one night's failure is not another's. What became 
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,10 +18,12 @@ import click
 
 from arrayred.cli.choosing import night_file_of, order_of, settle_settings
 from arrayred.cli.progress import nights_done
+from arrayred.cli.told import command_of
 from arrayred.cli.wishes import Wishes
-from arrayred.errors import StorageError, UsageError, printable
+from arrayred.errors import ArrayredError, StorageError, UsageError, printable
 from arrayred.io.folders import paths_in
 from arrayred.io.outputs import SUMMARY, require_of_many
+from arrayred.report import INDEX
 
 if TYPE_CHECKING:
     from arrayred.batch import Job, Line, Report
@@ -99,8 +102,12 @@ def run_many(folders: Sequence[Path], out: Path, wishes: Wishes) -> int:
             _save(out, _lines(jobs, reports))
             raise
         _save(out, _lines(jobs, reports))
+        if not wishes.get("no_figures"):
+            _index(out)
     if not quiet:
         _print(_lines(jobs, reports), out)
+        if (out / INDEX).is_file():
+            click.echo(f"A page to look at: {printable(str(out / INDEX))}")
     return _exit_code([reports[job.label] for job in jobs])
 
 
@@ -128,7 +135,7 @@ def _jobs(folders: Sequence[Path], out: Path, wishes: Wishes) -> list[Job]:
         job = Job(
             label,
             folder,
-            order_of(wishes, out / label),
+            dataclasses.replace(order_of(wishes, out / label), command=command_of(wishes)),
             file,
             recipe,
             depth=wishes.get("depth", 3),
@@ -158,6 +165,16 @@ def _save(out: Path, lines: Iterable[Line]) -> None:
     if (out / SUMMARY).is_dir():
         raise StorageError("A folder has the summary's name", path=out / SUMMARY, hint="Move it.")
     publish({out / SUMMARY: as_ecsv(lines)}, overwrite=True)
+
+
+def _index(out: Path) -> None:
+    """Make the index of the nights; what keeps it away is said, but the nights are there."""
+    from arrayred.report.write import write_index
+
+    try:
+        write_index(out)
+    except ArrayredError as error:
+        click.echo(f"arrayred: warning: no index was made: {error}", err=True)
 
 
 def _warn(report: Report, *, quiet: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from arrayred.cli.choosing import (
 )
 from arrayred.cli.keeping import keep
 from arrayred.cli.nights import PARTIAL, folders_of, run_many, warn_unless
+from arrayred.cli.told import command_of
 from arrayred.cli.wishes import Card, Wishes, wish, wishes_of
 from arrayred.errors import printable
 from arrayred.io.outputs import require_of_one
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 @wish("--grating-angle", metavar="DEG", help="GRATANG of the products, degrees.")
 @wish("--card", "cards", type=Card(), multiple=True, help="Any further card of the products.")
 @about_the_recipe
-@wish("--no-figures", is_flag=True, help="Draw no pictures.")
+@wish("--no-figures", is_flag=True, help="Draw no pictures, make no report.")
 @wish("--scheduler", type=click.Choice(["threads", "synchronous"]), help="How dask works.")
 @wish("--no-input", is_flag=True, help="Never ask.")
 @wish("--allow-missing", is_flag=True, help="Leave required cards blank if nobody gives them.")
@@ -85,14 +86,14 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
 
 def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
     """Reduce a night as wished, telling what is found."""
-    from arrayred.batch import check_night, reduce_to, scheduled
+    from arrayred.batch import check_night, reduce_to, report_on, scheduled
     from arrayred.io.answers import load_answers
     from arrayred.io.lock import one_writer
 
     started = time.perf_counter()
     require_of_one(out)
     recipe, file = settle_settings(wishes, night_file_of(wishes, out))
-    order = replace(order_of(wishes, out), answers=load_answers(out))
+    order = replace(order_of(wishes, out), answers=load_answers(out), command=command_of(wishes))
     night = opened(folder, file, wishes)
     plan = check_night(night, recipe, order)
     quiet = wishes.get("quiet", False)
@@ -111,6 +112,8 @@ def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
             outcomes.append(outcome)
             if not quiet:
                 tell(outcome, verbose=wishes.get("verbose", False))
+        warnings = report_on(night, plan, recipe, order, outcomes)
+    _tell_report(order, warnings, quiet=quiet)
     keep(night, wishes)
     if wishes.get("verbose"):
         click.echo(f"{len(night.frames)} frames, {time.perf_counter() - started:.3f} s")
@@ -137,6 +140,16 @@ def _tell_plan(night: Night, plan: Plan) -> None:
         click.echo(f"  settings of {printable(str(night.file.path))}")
     for line in str(plan).splitlines():
         click.echo(f"  {printable(line)}")
+
+
+def _tell_report(order: Order, warnings: Sequence[str], *, quiet: bool) -> None:
+    """Tell where the page of the night is, or why there is none."""
+    from arrayred.report import PAGE
+
+    for warning in warnings:
+        click.echo(f"arrayred: warning: {warning}", err=True)
+    if order.figures and not warnings and not quiet:
+        click.echo(f"\nA page to look at: {printable(str(order.out / PAGE))}")
 
 
 def tell(outcome: Outcome, *, verbose: bool = False) -> None:
