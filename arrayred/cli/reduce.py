@@ -21,11 +21,12 @@ from arrayred.cli.choosing import (
     order_of,
     settle_settings,
 )
-from arrayred.cli.keeping import keep
+from arrayred.cli.keeping import is_remote, keep, near
 from arrayred.cli.nights import PARTIAL, folders_of, run_many, warn_unless
 from arrayred.cli.wishes import Card, Wishes, wish, wishes_of
-from arrayred.errors import printable
+from arrayred.errors import UsageError, printable
 from arrayred.io.outputs import require_of_one
+from arrayred.io.remote.address import located
 
 if TYPE_CHECKING:
     from arrayred.batch import Order, Outcome
@@ -70,6 +71,9 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
     arrayred reduce 2020-*/raw -o reduced --jobs 2
     """
     wishes = wishes_of(ctx)
+    if is_remote(located(out)):
+        raise UsageError("Products are written to a local folder", path=located(out),
+                         hint="Name one, and copy it.")  # fmt: skip
     folders = folders_of(nights)
     if len(folders) > 1:
         sys.exit(run_many(folders, out, wishes))
@@ -101,6 +105,8 @@ def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
     if not quiet:
         _tell_plan(night, plan)
     order = _complete(night, plan, order, wishes)
+    if (here := near(night, wishes)) is not night:
+        night, plan = here, check_night(here, recipe, order)
     outcomes = []
     with (
         one_writer(out, break_lock=wishes.get("break_lock", False)) as is_locked,

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import IO
@@ -24,7 +25,9 @@ from arrayred.io.file_sum import require_datasum
 from arrayred.io.frames import Frame
 from arrayred.io.hashes import Hashes
 from arrayred.io.hdu import ones_complement_sum
-from arrayred.io.sources import ImageHDU, unreadable
+from arrayred.io.remote.address import Address
+from arrayred.io.sources import ImageHDU, Stamp, unreadable
+from arrayred.io.spool import copied
 
 Examined = Mapping[Path, str | ArrayredError]
 """By path a file's sha256, or why it must not be used."""
@@ -69,11 +72,15 @@ def required(examined: Examined, frames: Iterable[Frame]) -> dict[Path, str]:
 
 
 def _sha256_or_error(image: ImageHDU, hashes: Hashes | None) -> str | ArrayredError:
-    if image.source.shelf is not None:
-        return image.source.shelf.sha256
     path = image.source.path
+    if image.source.shelf is not None:
+        if hashes is not None and isinstance(path, Address):
+            hashes.note(path, image.source.shelf.sha256)
+        return image.source.shelf.sha256
     try:
         known = None if hashes is None else hashes.known(path)
+        if isinstance(path, Address):
+            return known or _sha256_of_copy(image, hashes)
         if known is not None:
             image.source.require_unchanged(path.stat())
             return known
@@ -82,6 +89,20 @@ def _sha256_or_error(image: ImageHDU, hashes: Hashes | None) -> str | ArrayredEr
         return error
     except OSError as error:
         return unreadable(path, error)
+
+
+def _sha256_of_copy(image: ImageHDU, hashes: Hashes | None) -> str:
+    """Return the sha256 of a file behind a URL, its copy held against DATASUM."""
+    path, sha256 = copied(image)
+    near = replace(image.source, path=path, stamp=Stamp.of(path.stat()))
+    try:
+        _verified_sha256(replace(image, source=near), None)
+    except ArrayredError as error:
+        error.path = str(image.source.path)
+        raise
+    if hashes is not None:
+        hashes.note(image.source.path, sha256)
+    return sha256
 
 
 def _verified_sha256(image: ImageHDU, hashes: Hashes | None) -> str:

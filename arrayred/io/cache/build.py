@@ -30,6 +30,7 @@ from arrayred.io.cache.records import Foreign, Record, as_text
 from arrayred.io.encoding import dtype_of, is_exact
 from arrayred.io.fits import labelled
 from arrayred.io.frames import Frame, require_same_unit
+from arrayred.io.probes.sample import sample_bytes
 from arrayred.io.publish import publish
 from arrayred.io.sources import PixelFormat
 from arrayred.io.spool import plain_all
@@ -190,6 +191,7 @@ def _write_group(
             index,
             source.pixels if as_values else None,
             proof if source.pixels.wrapped else "",
+            sample_bytes(frame.image),
         )
 
 
