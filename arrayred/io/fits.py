@@ -14,7 +14,7 @@ import numpy as np
 from arrayred.bands import BAND_BYTES, band_rows, bytes_per_pixel, rows_within
 from arrayred.config import Instrument
 from arrayred.errors import InputError, NightError, UsageError
-from arrayred.io.folders import list_files
+from arrayred.io.folders import files_at
 from arrayred.io.frames import Frame, read_frames, require_same_unit
 from arrayred.io.headers import is_fits_name
 from arrayred.io.packed import PackedStack
@@ -92,7 +92,7 @@ def frames_at(paths: Paths, instrument: str, unsigned: Unsigned, depth: int = 3)
     """Return the raw frames of folders, files and patterns; see `open_frames`."""
     meaning = Instrument.load(instrument)
     places = places_of(paths)
-    found = [list_files(p, depth=depth) if p.is_dir() else [p] for p in places]
+    found = [files_at(place, depth) for place in places]
     files = list({_absolute(file): file for some in found for file in some}.values())
     if not files:
         raise InputError(f"There is no frame in {paths}", hint="Name a folder with FITS files.")

@@ -53,11 +53,23 @@ def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
     return [path for path in found if is_fits_name(path.name) and path.match(pattern)]
 
 
+def files_at(place: Path, depth: int = 3) -> list[Path]:
+    """Return a file itself, or the FITS files of a folder; as `list_files`."""
+    if place.is_dir():
+        return list_files(place, depth=depth)
+    if isinstance(place, Address):
+        from arrayred.io.cache.contents import cache_around
+        from arrayred.io.remote.store import stamp_of
+
+        if cache_around(place) is None:
+            stamp_of(place, anew=True)  # a listing may be old
+    return [place]
+
+
 def _listed(folder: Address, depth: int) -> list[Path]:
     """Return the files of a folder behind a URL, or of a cache there."""
-    from arrayred.io.remote.store import listing
-
     from arrayred.io.cache.contents import cache_around, files_in, forget
+    from arrayred.io.remote.store import listing
 
     forget(folder)
     if (cache := cache_around(folder)) is not None:
@@ -65,7 +77,7 @@ def _listed(folder: Address, depth: int) -> list[Path]:
     there = listing(folder, depth)
     if folder / "COMPLETE.json" in there:
         return files_in(folder, folder, depth)
-    if folder / "zarr.json" in there:
+    if any(path.name == "zarr.json" for path in there):
         raise InputError(
             "There is no cache that can be read: its COMPLETE.json is missing",
             path=folder,

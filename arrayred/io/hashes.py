@@ -80,7 +80,9 @@ class Hashes:
         self._is_new = True
 
     def _note_remote(self, address: Address, sha256: str) -> None:
-        stamp = _remote_stamp(address)
+        from arrayred.io.remote.store import is_listed
+
+        stamp = _remote_stamp(address) if is_listed(address) else []  # not of a frame in a cache
         if stamp and self._known.get(str(address)) != [*stamp, sha256]:
             self._known[str(address)] = [*stamp, sha256]
             self._is_new = True

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from arrayred.config import Instrument, NightFile
 from arrayred.config.toml import errors_name
 from arrayred.errors import ArrayredError, ForeignFileError, InputError, UsageError
-from arrayred.io.folders import list_files, unreached
+from arrayred.io.folders import files_at, list_files, unreached
 from arrayred.io.frames import Frame, read_frames, without_suffix
 from arrayred.io.probes.duplicates import duplicates_of
 from arrayred.io.probes.lamps import confirm_arcs
@@ -215,8 +215,9 @@ def _with_library(file: NightFile, own: Sequence[Path], depth: int) -> tuple[Nig
     A file of the night that lies in a folder of calibrations too, or is reached by a link, is the
     night's own and read once.
     """
+    file = replace(file, masters={kind: located(path) for kind, path in file.masters.items()})
     for path in file.masters.values():
-        if not path.is_file():
+        if not path.is_file() or not files_at(path):
             raise UsageError("There is no such master", path=path, hint="Name a FITS file.")
     listed = [path for folder in file.calibrations for path in list_files(folder, depth=depth)]
     if not listed and not file.masters:

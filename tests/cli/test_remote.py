@@ -1,4 +1,4 @@
-"""Nights behind URLs: headers by ranges, pixels through a cache, the same bytes as from a folder."""
+"""Nights behind URLs: headers by ranges, pixels through a cache, the bytes of a local night."""
 
 from __future__ import annotations
 

@@ -116,11 +116,13 @@ def located(path: str | os.PathLike[str]) -> Path:
     if isinstance(path, Address):
         return path
     text = os.fspath(path)
-    match = _URL.match(text)
-    if match is None or os.path.lexists(text):
+    if os.path.lexists(text):
         return Path(path)
     if local := _LOCAL.match(text):
         return Path("/" + unquote(text[local.end() :]))
+    match = _URL.match(text)
+    if match is None:
+        return Path(path)
     return address_of(f"{match[1]}://{text[match.end() :]}")
 
 

@@ -108,6 +108,11 @@ def matches(pattern: Address) -> list[Address]:
     return sorted(Address(top + str(name).lstrip("/")) for name in found)
 
 
+def is_listed(address: Address) -> bool:
+    """Tell whether a file was listed, or asked for by itself, before."""
+    return address in _stamps
+
+
 def folders_in(folder: Address) -> list[Address]:
     """Return the folders in a folder, sorted; none where the store tells of none."""
     system, root = system_of(folder)
