@@ -41,7 +41,7 @@ class Hashes:
         self._path = folder / FILE
         self._known: dict[str, list[Any]] = {}
         self._is_new = False
-        self._trust = trust
+        self.trust = trust
         with suppress(OSError, ValueError):
             read = json.loads(self._path.read_bytes())
             if isinstance(read, dict):
@@ -50,7 +50,7 @@ class Hashes:
     def known(self, path: Path) -> str | None:
         """Return the sha256 of an unchanged file, or None."""
         path = located(path)
-        entry = self._known.get(str(path.absolute())) if self._trust else None
+        entry = self._known.get(str(path.absolute())) if self.trust else None
         if entry is None:
             return None
         if isinstance(path, Address):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from arrayred.errors import FrameError, UsageError
-from arrayred.io.cache.contents import cache_around, contents_of
+from arrayred.io.cache.contents import cache_around, sums_of
 from arrayred.io.hashes import sha256_of
 from arrayred.io.ledger import DONE, Entry, Ledger
 from arrayred.io.lock import STATE
@@ -166,8 +166,7 @@ def _sums(path: Path) -> dict[Path, str]:
     cache = cache_around(path)
     if cache is None:
         return {path: sum_of(path) if isinstance(path, Address) else sha256_of(path)[0]}
-    sources = (image.source for image in contents_of(cache, wholly=True).images.values())
-    known = {source.path: source.shelf.sha256 for source in sources if source.shelf}
+    known = sums_of(cache)
     if path not in known:
         raise FileNotFoundError(path)
     return known

@@ -80,6 +80,25 @@ def contents_of(cache: Path, *, wholly: bool = False) -> Contents:
     return _load(cache, wholly=True) if wholly else _once(cache, Stamp.of(_status(cache)))
 
 
+def sums_of(cache: Path) -> dict[Path, str]:
+    """Return the SHA-256 of each frame's file, for which a cache vouches if it is whole.
+
+    Raises
+    ------
+    FrameError
+        A file of the cache, pixels included, is not as it was written.
+    """
+    sources = (image.source for image in contents_of(cache, wholly=True).images.values())
+    return {source.path: source.shelf.sha256 for source in sources if source.shelf}
+
+
+def cache_of(shelf: Shelf) -> Path:
+    """Return the cache in which a frame lies."""
+    if shelf.far is not None:
+        return shelf.far.cache
+    return next((folder for folder in shelf.array.parents if is_cache(folder)), shelf.array)
+
+
 def _mark_of(cache: Path) -> str:
     """Return what changes with a cache behind a URL: the sum of its mark, fetched anew."""
     return marker_of(cache).sha256
