@@ -31,6 +31,7 @@ def cache(ctx: click.Context, night: Path | None) -> None:
     arrayred cache raw                      for later runs on the same frames
     arrayred cache raw --to night.zarr      a store of your own
     arrayred cache raw --to s3://bucket/night.zarr
+    arrayred cache s3://bucket/raw          for later runs on frames that lie far away
     arrayred reduce night.zarr -o reduced
     arrayred cache --info
     arrayred cache --clear

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 @wish("--allow-missing", is_flag=True, help="Leave required cards blank if nobody gives them.")
 @wish("--overwrite", is_flag=True, help="Replace products that have other content.")
 @wish("--force", is_flag=True, help="Do everything anew and replace what is there.")
-@wish("--verify", is_flag=True, help="Hash every file again before it is taken for unchanged.")
+@wish("--verify", is_flag=True, help="Hash every file, caches too, before it is taken for unchanged.")
 @wish(
     "--break-lock", is_flag=True, help="Write though another run holds the lock: its host is gone."
 )
@@ -69,6 +69,7 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
     arrayred reduce raw -o reduced --frames "*hr8047*" --rows 484:518
     arrayred reduce raw -o reduced --night-file night.toml --target Vega
     arrayred reduce 2020-*/raw -o reduced --jobs 2
+    arrayred reduce s3://bucket/2020-11-03 -o reduced
     """
     wishes = wishes_of(ctx)
     if is_remote(located(out)):

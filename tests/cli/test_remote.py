@@ -36,6 +36,18 @@ def test_a_night_reduces_from_its_url_to_the_same_bytes(
     assert there.err.replace(url, str(stars)) == here.err
 
 
+def test_frames_behind_urls_are_combined_to_the_same_bytes(
+    stars: Path, bucket: Store, arrayred: Call
+) -> None:
+    url = bucket.put(stars, "night")
+    names = [f"dark-00{i}.fit" for i in (1, 2, 3)]
+    for place, out in ((str(stars), "one"), (url, "two")):
+        Path(out).mkdir()
+        given = [f"{place}/{name}" for name in names]
+        assert arrayred("combine", *given, "-o", f"{out}/dark.fits").code == 0
+    assert products("one") == products("two") != {}
+
+
 def test_a_second_run_fetches_headers_and_rows_alone(
     stars: Path, bucket: Store, arrayred: Call
 ) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from arrayred.errors import FrameError, InputError, StorageError, UsageError
+from arrayred.errors import FrameError, InputError, UsageError
 from arrayred.io.remote.address import Address, without_secrets
 from arrayred.io.sources import Stamp
 
@@ -280,22 +280,7 @@ def unreachable(address: Address, error: BaseException) -> FrameError:
     )
 
 
-def unwritable(address: Address, error: BaseException) -> StorageError:
-    """Return the error of what a store does not take."""
-    return StorageError(
-        f"The cache cannot be written ({said(error)})",
-        path=address,
-        hint="Look after address and rights.",
-    )
-
-
 def said(error: BaseException) -> str:
     """Return what a store says is wrong, in a line, without what opens it."""
     text = " ".join(str(error).split()) or type(error).__name__
     return without_secrets(text)[:300]
-
-
-def forget(addresses: Iterable[Address] = ()) -> None:
-    """Forget what was told of files, so that it is asked again."""
-    for address in addresses:
-        _stamps.pop(address, None)
