@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 @wish("--allow-missing", is_flag=True, help="Leave required cards blank if nobody gives them.")
 @wish("--overwrite", is_flag=True, help="Replace products that have other content.")
 @wish("--force", is_flag=True, help="Do everything anew and replace what is there.")
-@wish("--verify", is_flag=True, help="Hash every file, caches too, before it is taken for unchanged.")
+@wish("--verify", is_flag=True, help="Hash all files and caches again, trusting no note of them.")
 @wish(
     "--break-lock", is_flag=True, help="Write though another run holds the lock: its host is gone."
 )

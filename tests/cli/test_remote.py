@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import pickle
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,19 @@ def test_inspect_never_fetches_a_whole_frame(stars: Path, bucket: Store, arrayre
     for name, size in frames.items():
         assert 0 < sum(n for path, _, n in bucket.asked if path.endswith(name)) < size
     assert not library()
+
+
+def test_a_job_behind_a_url_travels_to_another_process(
+    stars: Path, bucket: Store, tmp_path: Path
+) -> None:
+    from arrayred.cli.nights import _jobs, folders_of
+
+    folders = folders_of([bucket.put(stars, "a"), bucket.put(stars, "b")])
+    jobs = _jobs(folders, tmp_path / "out", {})
+    assert pickle.loads(pickle.dumps(jobs)) == jobs
+    assert [(job.label, str(job.folder)) for job in jobs] == [
+        ("a", "memory://bucket/a"), ("b", "memory://bucket/b")
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("n_jobs", [(), ("--jobs", "1")])

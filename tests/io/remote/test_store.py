@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from astropy.io import fits
 
 import arrayred as ar
@@ -209,6 +210,31 @@ def test_a_store_that_tells_neither_time_nor_tag_is_not_believed(
     assert is_identified(module._stamp(facts)) == is_known
 
 
+def test_sums_of_files_that_their_store_does_not_identify_are_not_kept(
+    bucket: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.write("a", b"abc")
+    name, hashes = address_of("memory://bucket/a"), Hashes(tmp_path)
+    told = {"name": "/bucket/a", "size": 3, "type": "file"}
+    monkeypatch.setattr(type(bucket.system), "info", lambda *_, **__: told)
+    assert stamp_of(name, anew=True).size == 3
+    assert hashes.of(name) == hashlib.sha256(b"abc").hexdigest()
+    assert hashes.known(name) is None
+
+
+def test_what_a_store_says_tells_no_secret() -> None:
+    place = address_of("https://me:hush@host/night")
+    error = module.unreachable(place, OSError(f"{place.whole}: gone; me:hush was refused"))
+    assert "hush" not in str(error)
+    assert "https://host/night: gone" in str(error)
+
+
+def test_xarray_opens_a_frame_behind_a_url(there: Store, night: Path) -> None:
+    frame = xr.open_dataset(f"{NIGHT}/dark-001.fit", engine="arrayred")
+    assert frame.counts.dims == ("y", "x")
+    assert np.array_equal(frame.counts, fits.getdata(night / "dark-001.fit"))
+
+
 def test_a_tag_counts_for_more_than_a_time() -> None:
     one, two = ({"size": 5, "ETag": tag, "mtime": t} for tag, t in (('"a"', 1.0), ("a", 2.0)))
     assert module._stamp(one) == module._stamp(two)
@@ -216,11 +242,11 @@ def test_a_tag_counts_for_more_than_a_time() -> None:
 
 
 def test_a_file_is_read_from_anywhere(bucket: Store) -> None:
-    bucket.write("a", bytes(range(100)))
-    file = Ranged(address_of("memory://bucket/a"), 100)
+    bucket.write("long", bytes(range(100)))
+    file = Ranged(address_of("memory://bucket/long"), 100)
     assert (file.seek(-10, 2), file.read(20)) == (90, bytes(range(90, 100)))
     assert (file.seek(5), file.read(2), file.seek(1, 1), file.read(1)) == (5, b"\5\6", 8, b"\10")
-    stream, stamp = opened(address_of("memory://bucket/a"))
+    stream, stamp = opened(address_of("memory://bucket/long"))
     assert (stream.read(), stamp.size) == (bytes(range(100)), 100)
 
 
