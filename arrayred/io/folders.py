@@ -77,7 +77,8 @@ def _listed(folder: Address, depth: int) -> list[Path]:
     there = listing(folder, depth)
     if folder / "COMPLETE.json" in there:
         return files_in(folder, folder, depth)
-    if any(path.name == "zarr.json" for path in there):
+    names = [path.name for path in there]
+    if "zarr.json" in names and not any(map(is_fits_name, names)):
         raise InputError(
             "There is no cache that can be read: its COMPLETE.json is missing",
             path=folder,

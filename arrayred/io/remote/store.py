@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from arrayred.errors import FrameError, InputError, UsageError
-from arrayred.io.remote.address import Address, without_secrets
+from arrayred.io.remote.address import Address, address_of, without_secrets
 from arrayred.io.sources import Stamp
 
 DELAYS_S = (0.2, 1.0)
@@ -104,8 +104,9 @@ def matches(pattern: Address) -> list[Address]:
     system, path = system_of(pattern)
     start = len(path) - len(path.lstrip("/"))
     top = str(pattern).removesuffix(path[start:])
-    found = persistently(lambda: system.glob(path), pattern)
-    return sorted(Address(top + str(name).lstrip("/")) for name in found)
+    found = map(str, persistently(lambda: system.glob(path), pattern))
+    whole = (name if "://" in name else top + name.lstrip("/") for name in found)
+    return sorted(map(address_of, whole))
 
 
 def is_listed(address: Address) -> bool:

@@ -269,6 +269,11 @@ def test_patterns_and_single_frames_may_be_urls(there: Store, night: Path) -> No
         ar.open_frames(f"{NIGHT}/none-*")
 
 
+def test_a_cache_among_the_frames_is_passed_by(there: Store) -> None:
+    there.write("night/half.zarr/zarr.json", b"{}")
+    assert len(ar.open_night(NIGHT).frames) == 8
+
+
 def test_darks_beside_a_folder_judge_it_behind_a_url_too(bucket: Store, tmp_path: Path) -> None:
     low = (np.arange(1600) % 7 + 1000).astype(np.uint16).reshape(40, 40)
     for kind, name, values in (("Dark", "dark/d", low), ("Light", "star/s", low + 40000)):
