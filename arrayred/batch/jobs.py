@@ -8,6 +8,7 @@ from pathlib import Path
 from arrayred.batch.orders import Order
 from arrayred.batch.summary import Line
 from arrayred.config import NightFile, Recipe
+from arrayred.night.caching import Caching
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Job:
     allow_missing : leave required cards blank if nobody gives them.
     break_lock : write although another run holds the lock.
     scheduler : how dask works, or "" for its own choice.
+    caching : the library into which a night behind a URL goes before it is reduced; None: its
+        frames are copied each time.
     """
 
     label: str
@@ -36,6 +39,7 @@ class Job:
     allow_missing: bool = False
     break_lock: bool = False
     scheduler: str = ""
+    caching: Caching | None = None
 
 
 @dataclass(frozen=True)

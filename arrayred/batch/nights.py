@@ -27,6 +27,7 @@ from arrayred.errors import ArrayredError, NightError, NoDarkError, StorageError
 from arrayred.io.answers import load_answers
 from arrayred.io.lock import one_writer
 from arrayred.night import Flat, Group, Night, Plan, open_night
+from arrayred.night.caching import brought_near
 from arrayred.night.naming import slug
 from arrayred.report import PAGE_ENTRY
 
@@ -59,13 +60,15 @@ def _kept(job: Job) -> Report | None:
 
 
 def _reduced(job: Job) -> Report:
-    night = open_night(job.folder, job.file, depth=job.depth)
+    night = open_night(job.folder, job.file, depth=job.depth, caching=job.caching)
     lends = any(frame.frame_type in ("bias", "dark", "flat") for frame in night.frames)
     try:
         plan = check_night(night, job.recipe, job.order)
         missing = missing_of(night, plan, job.order)
         if not job.allow_missing:
             require_cards(missing)
+        if job.caching is not None and (near := brought_near(night, job.caching)) is not night:
+            night, plan = near, check_night(near, job.recipe, job.order)
     except ArrayredError as error:
         return dataclasses.replace(_failed(job, error), lends=lends)
     warnings = (*plan.warnings, *(f"left blank in {t}: {', '.join(c)}" for t, c in missing.items()))

@@ -6,18 +6,23 @@ a bug of arrayred and says so with a traceback. Only this package exits.
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
 import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
 from types import FrameType
+from typing import NoReturn
 
 import click
 
 from arrayred._version import __version__
-from arrayred.errors import ArrayredError
+from arrayred.errors import ArrayredError, StorageError
 
 INTERRUPTED, TERMINATED = 130, 143
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 COMMANDS = {
     "inspect": "Show what the headers of a night say.",
     "explore": "Look through a night in the browser.",
@@ -92,16 +97,33 @@ def main() -> None:
         for line in str(error).splitlines():
             click.echo(f"arrayred: error: {line}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.filename is not None or error.errno not in _NO_ROOM:
+            _tell_bug()
+        _tell_full(error)
     except Exception:
-        import traceback  # takes 5 ms, and only a bug wants it
+        _tell_bug()
 
-        traceback.print_exc()
-        click.echo(
-            f"arrayred: this is a bug of arrayred {__version__}; please report the lines above "
-            "and the command that led to them",
-            err=True,
-        )
-        sys.exit(1)
+
+def _tell_full(error: OSError) -> NoReturn:
+    """Say that what is told cannot be written, and exit; nothing more is tried to be told."""
+    click.echo(f"arrayred: error: What is told cannot be written ({error.strerror})", err=True)
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(StorageError.exit_code)
+
+
+def _tell_bug() -> NoReturn:
+    """Print what happened, and exit."""
+    import traceback  # takes 5 ms, and only a bug wants it
+
+    traceback.print_exc()
+    click.echo(
+        f"arrayred: this is a bug of arrayred {__version__}; please report the lines above "
+        "and the command that led to them",
+        err=True,
+    )
+    sys.exit(1)
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

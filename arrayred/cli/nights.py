@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from arrayred.cli.choosing import night_file_of, order_of, settle_settings
+from arrayred.cli.keeping import caching_of
 from arrayred.cli.progress import nights_done
 from arrayred.cli.told import command_of
 from arrayred.cli.wishes import Wishes
 from arrayred.errors import ArrayredError, StorageError, UsageError, printable
 from arrayred.io.folders import paths_in
 from arrayred.io.outputs import SUMMARY, require_of_many
+from arrayred.io.remote.address import Address, located
+from arrayred.io.remote.store import matches
 from arrayred.report import INDEX
 
 if TYPE_CHECKING:
@@ -66,9 +69,11 @@ def folders_of(arguments: Iterable[str]) -> list[Path]:
 
 def _matching(name: str) -> list[Path]:
     """Return the folders that a glob means; what is there, or is no glob, means itself."""
-    path = Path(name)
+    path = located(name)
     if path.exists() or not _MAGIC & set(name):
         return [path]
+    if isinstance(path, Address):
+        return list(matches(path))
     start = Path(path.anchor)
     found = sorted(p for p in start.glob(str(path.relative_to(start))) if p.is_dir())
     if not found:
@@ -142,6 +147,7 @@ def _jobs(folders: Sequence[Path], out: Path, wishes: Wishes) -> list[Job]:
             allow_missing=wishes.get("allow_missing", False),
             break_lock=wishes.get("break_lock", False),
             scheduler=wishes.get("scheduler", ""),
+            caching=caching_of(wishes) if isinstance(folder, Address) else None,
         )
         jobs.append(job)
     return jobs

@@ -21,12 +21,13 @@ from arrayred.cli.choosing import (
     order_of,
     settle_settings,
 )
-from arrayred.cli.keeping import keep
+from arrayred.cli.keeping import is_remote, keep, near
 from arrayred.cli.nights import PARTIAL, folders_of, run_many, warn_unless
 from arrayred.cli.told import command_of
 from arrayred.cli.wishes import Card, Wishes, wish, wishes_of
-from arrayred.errors import printable
+from arrayred.errors import UsageError, printable
 from arrayred.io.outputs import require_of_one
+from arrayred.io.remote.address import located
 
 if TYPE_CHECKING:
     from arrayred.batch import Order, Outcome
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 @wish("--allow-missing", is_flag=True, help="Leave required cards blank if nobody gives them.")
 @wish("--overwrite", is_flag=True, help="Replace products that have other content.")
 @wish("--force", is_flag=True, help="Do everything anew and replace what is there.")
-@wish("--verify", is_flag=True, help="Hash every file again before it is taken for unchanged.")
+@wish("--verify", is_flag=True, help="Hash all files and caches again, trusting no note of them.")
 @wish(
     "--break-lock", is_flag=True, help="Write though another run holds the lock: its host is gone."
 )
@@ -69,8 +70,12 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
     arrayred reduce raw -o reduced --frames "*hr8047*" --rows 484:518
     arrayred reduce raw -o reduced --night-file night.toml --target Vega
     arrayred reduce 2020-*/raw -o reduced --jobs 2
+    arrayred reduce s3://bucket/2020-11-03 -o reduced
     """
     wishes = wishes_of(ctx)
+    if is_remote(located(out)):
+        raise UsageError("Products are written to a local folder", path=located(out),
+                         hint="Name one, and copy it.")  # fmt: skip
     folders = folders_of(nights)
     if len(folders) > 1:
         sys.exit(run_many(folders, out, wishes))
@@ -102,6 +107,8 @@ def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
     if not quiet:
         _tell_plan(night, plan)
     order = _complete(night, plan, order, wishes)
+    if (here := near(night, wishes)) is not night:
+        night, plan = here, check_night(here, recipe, order)
     outcomes = []
     with (
         one_writer(out, break_lock=wishes.get("break_lock", False)) as is_locked,
