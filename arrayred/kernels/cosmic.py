@@ -180,10 +180,16 @@ def _spread(excess: Values) -> Values:
 
 
 def _shines(known: Values, common: Values, root: Values) -> Flags:
-    """Tell which cells have light, by its brightest pixel or by half of those of any frame."""
-    peak = (common * root.max(axis=0)).max(axis=-1)
-    level = np.median(known * root, axis=-1).max(axis=0)
-    return np.asarray((peak > _BRIGHT) | (level > _LEVEL))
+    """Tell which cells have light, by its brightest pixel or by half of those of any frame.
+
+    Half of the pixels reach a median, so only where half reach the level is it looked for.
+    """
+    shines = np.asarray((common * root.max(axis=0)).max(axis=-1) > _BRIGHT)
+    light = known * root
+    reaching = np.count_nonzero(light > _LEVEL, axis=-1)
+    open_ = np.flatnonzero(~shines & (2 * reaching >= light.shape[-1]).any(axis=0))
+    shines[open_] = np.median(light[:, open_], axis=-1).max(axis=0) > _LEVEL
+    return shines
 
 
 def _judged(above: Values, expected: Values, variance: Values, scale: Values) -> Values:

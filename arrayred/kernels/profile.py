@@ -260,16 +260,17 @@ def _solved(normal: Values, right: Values, places: Values, sizes: Values) -> tup
     scale = sizes.T
     n_blocks, width = n_knots // _KNOTS, _KNOTS * n_orders
     diagonal, upper = np.zeros((2, n_blocks, _KNOTS, n_orders, _KNOTS, n_orders))
-    for knot in range(n_knots):
-        block, i = divmod(knot, _KNOTS)
-        for gap in range(min(4, n_knots - knot)):
-            other, j = divmod(knot + gap, _KNOTS)
-            part = products[knot, gap] * scale[knot][:, np.newaxis] * scale[knot + gap]
-            if other == block:
-                diagonal[block, i, :, j] = part
-                diagonal[block, j, :, i] = part
+    for gap in range(4):
+        first, second = scale[: n_knots - gap], scale[gap:]
+        parts = products[: n_knots - gap, gap] * first[:, :, np.newaxis] * second[:, np.newaxis]
+        for i in range(_KNOTS):
+            ahead, j = divmod(i + gap, _KNOTS)
+            own = parts[i::_KNOTS]
+            if ahead:
+                upper[: len(own), i, :, j] = own
             else:
-                upper[block, i, :, j] = part
+                diagonal[:, i, :, j] = own
+                diagonal[:, j, :, i] = own
     shape = (n_blocks, width, width)
     unit = diagonal.reshape(shape) + np.eye(width)
     found, log_det = _block_solve(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from arrayred.bands import over_frames
 from arrayred.kernels import cosmic as kernel
 from arrayred.kernels.cosmic import Noise
-from arrayred.kernels.noise import finite_median
+from arrayred.kernels.noise import finite_median, finite_medians
 from arrayred.kernels.stack import median
 from arrayred.model import COUNTS, FRAME, X, Y
 from arrayred.steps.cells import Flags, Grid, Indices, values_at
@@ -105,7 +105,7 @@ def scene_of(
 def _sky(image: xr.Dataset, lights: xr.Dataset, grid: Grid) -> Values:
     """Return the sky (frame, place along the dispersion) of each frame less its dark."""
     combined, frames = _sample(image, grid), _sample(lights, grid)
-    levels = np.array([finite_median(row) for row in combined])
+    levels = finite_medians(combined)
     darker = np.sort(np.argsort(levels, kind="stable")[: max(len(levels) // 2, 1)])
     mean = sum(frame[darker].astype(np.float64) for frame in frames) / len(frames)
     apart = np.empty((len(frames), grid.length))
