@@ -67,7 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def section(facts: Mapping[str, Any], found: str) -> str:
     """Return what the page of the benchmarks says: what was measured, where, and the table."""
-    return "\n\n".join(["## Many nights", _TOLD.format(*SHAPE), machine_line(facts), found])
+    where, load = machine_line(facts), facts["load_before"]
+    if load > 1:
+        where += f" It was busy otherwise (load {load:.0f}): only the processor's seconds count."
+    return "\n\n".join(["## Many nights", _TOLD.format(*SHAPE), where, found])
 
 
 def linked_nights(folder: Path, n_nights: int, n_seeds: int, shape: tuple[int, int]) -> list[Path]:
