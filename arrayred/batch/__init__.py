@@ -8,7 +8,7 @@ finished is not even opened (`recall`); `summary` tells of each target in a line
 """
 
 from arrayred.batch.desk import Outcome, reduce_to
-from arrayred.batch.diary import logged
+from arrayred.batch.diary import logged, noted
 from arrayred.batch.jobs import Job, Report
 from arrayred.batch.keeping import cache_quietly
 from arrayred.batch.nights import in_crew, labels_of, one_by_one, reduce_nights, scheduled
@@ -30,6 +30,7 @@ __all__ = [
     "labels_of",
     "logged",
     "missing_of",
+    "noted",
     "one_by_one",
     "reduce_nights",
     "reduce_to",
