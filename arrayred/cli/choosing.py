@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from arrayred.cli.clashes import require_sense
+from arrayred.cli.completion import instruments
 from arrayred.cli.keeping import ABOUT_CACHES, caching_of
-from arrayred.cli.progress import counted
+from arrayred.cli.progress import counting
 from arrayred.cli.wishes import RowRange, Size, Wishes, wish
 
 if TYPE_CHECKING:
@@ -57,50 +58,62 @@ _PATH = click.Path(path_type=Path)
 _NIGHT = (
     wish("--night-file", type=_PATH, metavar="FILE", help="What is known of the night: TOML, or "
          "an observing log in CSV or ECSV. [default: night.toml in the output folder]"),
-    wish("--instrument", metavar="NAME|FILE.toml", help="What headers mean. [default: generic]"),
-    wish("--frames", metavar="GLOB", help="Take only lights whose file name matches."),
+    wish("--instrument", metavar="NAME|FILE.toml", shell_complete=instruments,
+         help="What headers and detector mean, and which cards products must have. "
+         "[default: generic]"),
+    wish("--frames", metavar="GLOB",
+         help="Take only lights whose file name matches, such as '*vega*'."),
     wish("--exclude", metavar="GLOB", multiple=True, help="Leave out files whose name matches."),
     wish("--unsigned", type=click.Choice(["auto", "wrapped", "as-declared"]),
-         help="Whether counts are unsigned, written as signed. [default: auto]"),
-    wish("--depth", type=click.IntRange(min=1),
+         help="Whether raw counts with BZERO 0 are unsigned ones, written as signed. "
+         "[default: auto, what the pixels betray]"),
+    wish("--depth", type=click.IntRange(min=1), metavar="N",
          help="How many folders deep frames may lie. [default: 3]"),
     wish("--calibrations", type=_PATH, metavar="DIR", multiple=True,
          help="A further folder of raw or master darks, biases and flats."),
-    wish("--master-dark", type=_PATH, metavar="FILE", help="The one dark to use."),
-    wish("--master-bias", type=_PATH, metavar="FILE", help="The one bias to use."),
-    wish("--master-flat", type=_PATH, metavar="FILE", help="The one flat to use."),
+    wish("--master-dark", type=_PATH, metavar="FILE",
+         help="The one dark to use, already combined."),
+    wish("--master-bias", type=_PATH, metavar="FILE",
+         help="The one bias to use, already combined."),
+    wish("--master-flat", type=_PATH, metavar="FILE",
+         help="The one flat to use, already combined."),
     *ABOUT_CACHES,
 )  # fmt: skip
 _RECIPE = (
     wish("--combine", type=click.Choice(["average", "median", "clip", "minmax"]),
          help="How lights are combined. [default: average]"),
-    wish("--clip-sigma", type=click.FloatRange(min=1),
-         help="Of clip: sigma of its noise that a value may lie off. [default: 3]"),
-    wish("--minmax-low", type=click.IntRange(min=0),
+    wish("--clip-sigma", type=click.FloatRange(min=1), metavar="X",
+         help="Of clip: how many sigma of the noise a value may lie off. [default: 3]"),
+    wish("--minmax-low", type=click.IntRange(min=0), metavar="N",
          help="Of minmax: how many of the lowest are left out. [default: 1]"),
-    wish("--minmax-high", type=click.IntRange(min=0),
+    wish("--minmax-high", type=click.IntRange(min=0), metavar="N",
          help="Of minmax: how many of the highest are left out. [default: 1]"),
     wish("--scale", type=click.Choice(["flux", "level", "none"]),
          help="What brings lights to one level before they are compared. [default: flux]"),
     wish("--weights", type=click.Choice(["none", "noise"]),
-         help="Of lights in a mean: by the inverse variance of their sky. [default: none]"),
+         help="Weigh lights in a mean by the inverse variance of their sky: for faint stars. "
+         "[default: none]"),
     wish("--cosmic-rays", type=click.Choice(["auto", "compare", "lacosmic", "off"]),
          help="How they are found: by comparing frames, or by sharp edges in each. "
          "[default: compared from three frames on]"),
-    wish("--sigma", type=click.FloatRange(min=0), help="Threshold in standard deviations."),
+    wish("--sigma", type=click.FloatRange(min=0), metavar="X",
+         help="How many standard deviations of the background sample a row must stand out. "
+         "[default: 4]"),
     wish("--background-rows", type=RowRange(),
-         help="The sample that sets the threshold. [default: 1:50]"),
+         help="The rows of the background sample. [default: 1:50]"),
     wish("--rows", type=RowRange(), help="Take these rows as the spectrum."),
     wish("--detect", type=click.Choice(["auto", "threshold", "robust"]),
-         help="How the spectrum is found; the robust way finds weak and emission spectra too."),
+         help="By the procedure's threshold, or by a rule that finds weak and emission spectra "
+         "too. [default: auto, the second where the first finds nothing]"),
     wish("--near-row", type=click.IntRange(min=1), metavar="ROW",
-         help="Of several spectra take the one nearest to this row."),
+         help="Of several spectra take the one nearest to this row, not the brightest."),
     wish("--all-spectra", is_flag=True, help="Take each spectrum that is found."),
     wish("--trace", type=click.Choice(["fit", "straight"]),
          help="Whether the extraction follows the star's row along the columns. [default: fit]"),
     wish("--extraction", type=click.Choice(["optimal", "sum", "mean"]),
          help="How rows become a spectrum. [default: optimal]"),
-    wish("--sky-rows", type=RowRange(), help="Take these rows as the sky."),
+    wish("--sky-rows", type=RowRange(),
+         help="Take these rows as the sky; the spectrum's own are left out."),
     wish("--sky-model", type=click.Choice(["mean", "median", "linear", "band"]),
          help="The sky under the spectrum, from both sides of it. [default: linear]"),
     wish("--per-frame", is_flag=True, help="Extract each frame too: TARGET_frames.fits."),
@@ -114,8 +127,10 @@ _RECIPE = (
     wish("--bad-pixels", metavar="FILE|dark|flat|dark+flat",
          help="A FITS image that is not 0 where pixels are bad, or those the masters betray."),
     wish("--save-calibrated", is_flag=True, help="Write the calibrated frames too."),
-    wish("--memory", type=Size(), help="What may be held at once, beyond the results."),
-    wish("--recipe", metavar="FILE.toml", type=_PATH, help="Settings from a file."),
+    wish("--memory", type=Size(),
+         help="What may be held at once beyond the results, such as 512M."),
+    wish("--recipe", metavar="FILE.toml", type=_PATH,
+         help="Settings from a file: any field of arrayred.Recipe."),
     wish("--reference", is_flag=True, help="Follow the published procedure to the letter."),
 )  # fmt: skip
 
@@ -213,6 +228,5 @@ def opened(folder: Path, file: NightFile, wishes: Wishes) -> Night:
     """Open a night, counting on a terminal."""
     from arrayred.night import open_night
 
-    with counted("reading headers") as advance:
-        depth, caching = wishes.get("depth", 3), caching_of(wishes)
-        return open_night(folder, file, depth=depth, advance=advance, caching=caching)
+    depth, caching = wishes.get("depth", 3), caching_of(wishes)
+    return open_night(folder, file, depth=depth, advance=counting(), caching=caching)

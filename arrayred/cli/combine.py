@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from arrayred.cli.completion import files as complete_files
+from arrayred.cli.progress import showing
 from arrayred.cli.wishes import Size, Wishes, wish, wishes_of
 
 if TYPE_CHECKING:
@@ -16,22 +18,35 @@ _METHODS = ("median", "average", "clip", "minmax")
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILES...")
+@click.argument("files", nargs=-1, required=True, metavar="FILES...", shell_complete=complete_files)
 @click.option(
     "-o", "--out", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The image."
 )
 @wish("--minus", metavar="FILE", type=click.Path(path_type=Path), help="Subtract this image first.")
-@wish("--method", type=click.Choice(_METHODS), help="[default: median]")
+@wish(
+    "--method", type=click.Choice(_METHODS), help="How frames become one image. [default: median]"
+)
 @wish(
     "--n-sigma",
+    metavar="X",
     type=click.FloatRange(0, 1e6, min_open=True),
     help="How far from the mean clip keeps values. [default: 3]",
 )
-@wish("--iterations", type=click.IntRange(1, 1000), help="How often clip looks again. [default: 1]")
+@wish(
+    "--iterations",
+    metavar="N",
+    type=click.IntRange(1, 1000),
+    help="How often clip looks again. [default: 1]",
+)
 @wish("--any-exposure", is_flag=True, help="Let frames differ in exposure.")
 @wish("--memory", type=Size(), help="What may be held at once. [default: 512M]")
-@wish("--threads", type=click.IntRange(1, 256), help="[default: what suits the machine]")
-@wish("--dtype", type=click.Choice(["float32", "float64"]), help="[default: float32]")
+@wish(
+    "--threads",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    help="Bands at once. [default: what suits the machine]",
+)
+@wish("--dtype", type=click.Choice(["float32", "float64"]), help="Of the image. [default: float32]")
 @wish("--no-checksums", is_flag=True, help="Leave out the SHA-256 of the inputs: faster.")
 @wish("--overwrite", is_flag=True, help="Replace a file that has other content.")
 @wish("-q", "--quiet", is_flag=True, help="Print errors only.")
@@ -54,7 +69,8 @@ def combine(ctx: click.Context, files: tuple[str, ...], out: Path) -> None:
     if not wishes.get("quiet"):
         for warning in combination.warnings:
             click.echo(f"arrayred: warning: {printable(warning)}", err=True)
-    carry_out(combination, overwrite=wishes.get("overwrite", False))
+    with showing(quiet=wishes.get("quiet", False)):
+        carry_out(combination, overwrite=wishes.get("overwrite", False))
     if not wishes.get("quiet"):
         n_rows, n_columns = combination.shape
         what = f"{combination.how} of {len(combination.frames)} frames"

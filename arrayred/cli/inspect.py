@@ -19,6 +19,8 @@ from arrayred.cli.choosing import (
     opened,
     settle_settings,
 )
+from arrayred.cli.progress import showing
+from arrayred.cli.sections import Sectioned
 from arrayred.cli.wishes import wishes_of
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ COLUMNS = (
 _STYLES = {"light": "bold", "dark": "blue", "bias": "blue", "flat": "yellow", "arc": "magenta"}
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("night", type=click.Path(path_type=Path))
 @about_the_night
 @about_the_recipe
@@ -73,7 +75,8 @@ def inspect(
     """
     wishes = wishes_of(ctx)
     recipe, file = settle_settings(wishes, night_file_of(wishes))
-    there = opened(night, file, wishes)
+    with showing():
+        there = opened(night, file, wishes)
     if write is not None:
         _write(there, recipe, write)
     elif show_plan:

@@ -21,8 +21,11 @@ from arrayred.cli.choosing import (
     order_of,
     settle_settings,
 )
+from arrayred.cli.completion import folders
 from arrayred.cli.keeping import is_remote, keep, near
 from arrayred.cli.nights import PARTIAL, folders_of, run_many, warn_unless
+from arrayred.cli.progress import showing
+from arrayred.cli.sections import Sectioned
 from arrayred.cli.told import command_of
 from arrayred.cli.wishes import Card, Wishes, wish, wishes_of
 from arrayred.errors import UsageError, printable
@@ -34,19 +37,25 @@ if TYPE_CHECKING:
     from arrayred.night import Night, Plan
 
 
-@click.command()
-@click.argument("nights", nargs=-1, required=True, metavar="NIGHT...")
+@click.command(cls=Sectioned)
+@click.argument("nights", nargs=-1, required=True, metavar="NIGHT...", shell_complete=folders)
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
 @about_the_night
-@wish("--target", "targets", metavar="NAME", multiple=True, help="Reduce only this target.")
-@wish("--object", metavar="NAME", help="OBJECT of the products.")
+@wish(
+    "--target",
+    "targets",
+    metavar="NAME",
+    multiple=True,
+    help="Reduce only this of the night's targets.",
+)
+@wish("--object", metavar="NAME", help="Name of the star: OBJECT of the products.")
 @wish("--grating", metavar="NAME", help="GRATING of the products.")
 @wish("--grating-angle", metavar="DEG", help="GRATANG of the products, degrees.")
 @wish("--card", "cards", type=Card(), multiple=True, help="Any further card of the products.")
 @about_the_recipe
 @wish("--no-figures", is_flag=True, help="Draw no pictures, make no report.")
 @wish("--scheduler", type=click.Choice(["threads", "synchronous"]), help="How dask works.")
-@wish("--no-input", is_flag=True, help="Never ask.")
+@wish("--no-input", is_flag=True, help="Never ask for missing cards.")
 @wish("--allow-missing", is_flag=True, help="Leave required cards blank if nobody gives them.")
 @wish("--overwrite", is_flag=True, help="Replace products that have other content.")
 @wish("--force", is_flag=True, help="Do everything anew and replace what is there.")
@@ -56,7 +65,7 @@ if TYPE_CHECKING:
 )
 @wish("--jobs", type=click.IntRange(1, 256), metavar="N", help="Nights at once. [default: 1]")
 @wish("-q", "--quiet", is_flag=True, help="Print errors only.")
-@wish("-v", "--verbose", is_flag=True, help="Print files and timings too.")
+@wish("-v", "--verbose", is_flag=True, help="Print files too, and what each stage took.")
 @click.pass_context
 def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
     """Reduce the frames in the folder NIGHT to spectra in the folder OUT.
@@ -79,11 +88,15 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
     folders = folders_of(nights)
     if len(folders) > 1:
         sys.exit(run_many(folders, out, wishes))
-    outcomes = run(folders[0], out, wishes)
+    with showing(quiet=wishes.get("quiet", False), verbose=wishes.get("verbose", False)):
+        outcomes = run(folders[0], out, wishes)
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     for outcome in failed:
         click.echo(f"arrayred: error: {outcome.name}: {outcome.error}", err=True)
     if failed:
+        if len(failed) < len(outcomes) and not wishes.get("quiet"):
+            n_failed = f"{len(failed)} of {len(outcomes)} targets failed"
+            click.echo(f"\n{n_failed}, the others are published")
         error = failed[0].error
         code = error.exit_code if error is not None else 1
         sys.exit(PARTIAL if len(failed) < len(outcomes) else code)
@@ -91,7 +104,7 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
 
 def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
     """Reduce a night as wished, telling what is found."""
-    from arrayred.batch import check_night, reduce_to, report_on, scheduled
+    from arrayred.batch import check_night, logged, reduce_to, report_on, scheduled
     from arrayred.io.answers import load_answers
     from arrayred.io.lock import one_writer
 
@@ -113,10 +126,12 @@ def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
     with (
         one_writer(out, break_lock=wishes.get("break_lock", False)) as is_locked,
         scheduled(wishes.get("scheduler", "")),
+        logged(night, plan, order) as log,
     ):
         warn_unless(is_locked, out, quiet=quiet)
         for outcome in reduce_to(night, plan, recipe, order):
             outcomes.append(outcome)
+            log(outcome)
             if not quiet:
                 tell(outcome, verbose=wishes.get("verbose", False))
         warnings = report_on(night, plan, recipe, order, outcomes)
@@ -163,7 +178,8 @@ def tell(outcome: Outcome, *, verbose: bool = False) -> None:
     """Print what was found on a target, in the procedure's own terms."""
     from arrayred.batch import each_of
 
-    click.echo(f"\n{outcome.name}{' (finished before, and intact)' if outcome.kept else ''}")
+    state = " (finished before, and intact)" if outcome.kept else " (failed)"
+    click.echo(f"\n{outcome.name}{state if outcome.kept or outcome.error else ''}")
     for name, what in outcome.damage.items():
         click.echo(f"  Note: {printable(name)} was {what} since it was made, and is made anew")
     every = each_of(outcome.facts)
@@ -173,7 +189,8 @@ def tell(outcome: Outcome, *, verbose: bool = False) -> None:
         _tell_spectrum(facts)
     if outcome.files:
         folder = min(outcome.files, key=lambda path: len(path.parts)).parent
-        click.echo(f"  {len(outcome.files)} files in {folder}")
+        n_files = "1 file" if len(outcome.files) == 1 else f"{len(outcome.files)} files"
+        click.echo(f"  {n_files} in {folder}")
     if verbose:
         for path in outcome.files:
             click.echo(f"    {path.name}")
