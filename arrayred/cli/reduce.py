@@ -84,6 +84,9 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
     for outcome in failed:
         click.echo(f"arrayred: error: {outcome.name}: {outcome.error}", err=True)
     if failed:
+        if len(failed) < len(outcomes):
+            n_failed = f"{len(failed)} of {len(outcomes)} targets failed"
+            click.echo(f"arrayred: {n_failed}, the others are published", err=True)
         error = failed[0].error
         code = error.exit_code if error is not None else 1
         sys.exit(PARTIAL if len(failed) < len(outcomes) else code)
@@ -163,7 +166,8 @@ def tell(outcome: Outcome, *, verbose: bool = False) -> None:
     """Print what was found on a target, in the procedure's own terms."""
     from arrayred.batch import each_of
 
-    click.echo(f"\n{outcome.name}{' (finished before, and intact)' if outcome.kept else ''}")
+    state = " (finished before, and intact)" if outcome.kept else " (failed)"
+    click.echo(f"\n{outcome.name}{state if outcome.kept or outcome.error else ''}")
     for name, what in outcome.damage.items():
         click.echo(f"  Note: {printable(name)} was {what} since it was made, and is made anew")
     every = each_of(outcome.facts)
@@ -173,7 +177,8 @@ def tell(outcome: Outcome, *, verbose: bool = False) -> None:
         _tell_spectrum(facts)
     if outcome.files:
         folder = min(outcome.files, key=lambda path: len(path.parts)).parent
-        click.echo(f"  {len(outcome.files)} files in {folder}")
+        n_files = "1 file" if len(outcome.files) == 1 else f"{len(outcome.files)} files"
+        click.echo(f"  {n_files} in {folder}")
     if verbose:
         for path in outcome.files:
             click.echo(f"    {path.name}")

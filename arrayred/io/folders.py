@@ -48,7 +48,7 @@ def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
         raise InputError(
             _UNREADABLE.get(type(error), f"The folder cannot be read ({error.strerror})"),
             path=error.filename or folder,
-            hint="Name the folder of the raw frames.",
+            hint="Name a folder of frames.",
         ) from error
     return [path for path in found if is_fits_name(path.name) and path.match(pattern)]
 

@@ -165,7 +165,7 @@ def test_a_master_that_is_not_there_is_said(stars: Path, arrayred: Call) -> None
 def test_a_folder_of_calibrations_that_is_not_there_is_said(stars: Path, arrayred: Call) -> None:
     told = arrayred("reduce", stars, "-o", "out", *QUIET, "--calibrations", "gone")
     assert told.code == 4
-    assert told.err.startswith("arrayred: error: gone: The folder cannot be read")
+    assert told.err.startswith("arrayred: error: gone: There is no such folder")
 
 
 @pytest.mark.parametrize(

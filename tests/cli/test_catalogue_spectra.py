@@ -148,6 +148,17 @@ def test_60_further_spectra_of_an_earlier_run_do_not_stay(arrayred: Call) -> Non
     assert contents(Path("out")) == before
 
 
+def test_56_a_target_without_light_fails_alone_and_is_told_in_the_end(arrayred: Call) -> None:
+    taken(STAR)
+    clouds = SimulatedNight(DETECTOR, faint(0.0, "Clouds"), n_darks=0, prefix="c-", seed=5)
+    write_frames(clouds.frames(), Path("night"))
+    told = arrayred(*REDUCE)
+    assert told.code == 3
+    assert "\nClouds (failed)\n  1 file in out/targets/Clouds" in told.out
+    assert re.search("error: Clouds: No row's mean exceeds", told.err)
+    assert told.err.endswith("1 of 2 targets failed, the others are published\n")
+
+
 def test_62_a_hot_row_is_no_part_of_the_spectrum(arrayred: Call) -> None:
     taken(STAR, hot=20000.0)
     told = arrayred(*REDUCE)
