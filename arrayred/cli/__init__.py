@@ -33,6 +33,7 @@ COMMANDS = {
     "verify": "Prove that products and their inputs are as they were.",
     "simulate": "Write a night with known truth.",
     "demo": "Simulate a night and reduce it.",
+    "completion": "Print what makes a shell complete commands.",
 }
 """Each lies in the module of its name, which is imported only when the command is run."""
 

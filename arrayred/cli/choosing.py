@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from arrayred.cli.clashes import require_sense
+from arrayred.cli.completion import instruments
 from arrayred.cli.keeping import ABOUT_CACHES, caching_of
 from arrayred.cli.progress import counted
 from arrayred.cli.wishes import RowRange, Size, Wishes, wish
@@ -57,7 +58,8 @@ _PATH = click.Path(path_type=Path)
 _NIGHT = (
     wish("--night-file", type=_PATH, metavar="FILE", help="What is known of the night: TOML, or "
          "an observing log in CSV or ECSV. [default: night.toml in the output folder]"),
-    wish("--instrument", metavar="NAME|FILE.toml", help="What headers mean. [default: generic]"),
+    wish("--instrument", metavar="NAME|FILE.toml", shell_complete=instruments,
+         help="What headers mean. [default: generic]"),
     wish("--frames", metavar="GLOB", help="Take only lights whose file name matches."),
     wish("--exclude", metavar="GLOB", multiple=True, help="Leave out files whose name matches."),
     wish("--unsigned", type=click.Choice(["auto", "wrapped", "as-declared"]),

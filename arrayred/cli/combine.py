@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from arrayred.cli.completion import files as complete_files
 from arrayred.cli.wishes import Size, Wishes, wish, wishes_of
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ _METHODS = ("median", "average", "clip", "minmax")
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILES...")
+@click.argument("files", nargs=-1, required=True, metavar="FILES...", shell_complete=complete_files)
 @click.option(
     "-o", "--out", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The image."
 )

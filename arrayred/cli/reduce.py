@@ -21,6 +21,7 @@ from arrayred.cli.choosing import (
     order_of,
     settle_settings,
 )
+from arrayred.cli.completion import folders
 from arrayred.cli.keeping import is_remote, keep, near
 from arrayred.cli.nights import PARTIAL, folders_of, run_many, warn_unless
 from arrayred.cli.told import command_of
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("nights", nargs=-1, required=True, metavar="NIGHT...")
+@click.argument("nights", nargs=-1, required=True, metavar="NIGHT...", shell_complete=folders)
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
 @about_the_night
 @wish("--target", "targets", metavar="NAME", multiple=True, help="Reduce only this target.")
