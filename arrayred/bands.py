@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from arrayred.errors import MismatchError
 from arrayred.kernels.strips import LANE_BYTES, STRIP_BYTES
+from arrayred.watching import progressed
 
 BAND_BYTES = 64 << 20
 
@@ -181,6 +182,7 @@ def visit_into(
             band = buffer[:, : stop - first]
             stack.read(first, stop, band)
             target[first:stop] = kernel(band, *(image[first:stop] for image in images))
+            progressed(stop, n_rows)
 
     def fail() -> None:
         failed.set()

@@ -51,6 +51,7 @@ from arrayred.pipeline import (
     settle,
 )
 from arrayred.steps.frame_planes import judge_frames
+from arrayred.watching import stage
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -124,7 +125,8 @@ def reduce_to(
             masters.ensure(flat)
         found: dict[str, RowRange] = {}
         for target in plan.targets:
-            outcome = desk.serve(target, found)
+            with stage(target.name):
+                outcome = desk.serve(target, found)
             if outcome.facts:
                 facts = outcome.facts
                 found[target.name] = (facts["first_row"], facts["last_row"])
@@ -285,6 +287,7 @@ def _spectra(combined: xr.Dataset, target: Target) -> Iterator[tuple[str, xr.Dat
         yield numbered(target.name, i), extract_spectrum(combined, target.recipe, rows)
 
 
+@stage("draw")
 def _picture(
     combined: xr.Dataset,
     spectrum: xr.Dataset | None,

@@ -17,6 +17,7 @@ from arrayred.io.products import image_file
 from arrayred.night import Flat, Group
 from arrayred.pipeline import Reading, make_flat, make_master
 from arrayred.steps.master_noise import with_own_noise
+from arrayred.watching import stage
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -70,7 +71,8 @@ class Masters:
         return lambda: key_of_master(group, self._recipe, self._shelf.examined)
 
     def _make(self, group: Group | Flat) -> xr.Dataset | ArrayredError:
-        return self._flat(group) if isinstance(group, Flat) else self._dark(group)
+        with stage(group.master_name.removesuffix(".fits")):
+            return self._flat(group) if isinstance(group, Flat) else self._dark(group)
 
     def _dark(self, group: Group) -> xr.Dataset | ArrayredError:
         """Return a master dark or bias, written if it is wanted and did not come as a file."""

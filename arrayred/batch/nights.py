@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from arrayred.batch.desk import Outcome, reduce_to
+from arrayred.batch.diary import Log, logged
 from arrayred.batch.jobs import Job, Report
 from arrayred.batch.masters import entry_name, is_ready
 from arrayred.batch.orders import check_night, missing_of, require_cards
@@ -30,6 +31,7 @@ from arrayred.night import Flat, Group, Night, Plan, open_night
 from arrayred.night.caching import brought_near
 from arrayred.night.naming import slug
 from arrayred.report import PAGE_ENTRY
+from arrayred.watching import watched
 
 _BUG = 1
 
@@ -40,7 +42,7 @@ def reduce_one(job: Job) -> Report:
     try:
         answers = load_answers(job.order.out)
         job = dataclasses.replace(job, order=dataclasses.replace(job.order, answers=answers))
-        with scheduled(job.scheduler):
+        with watched(), scheduled(job.scheduler):
             report = _kept(job) or _reduced(job)
     except ArrayredError as error:
         report = _failed(job, error)
@@ -73,7 +75,8 @@ def _reduced(job: Job) -> Report:
         return dataclasses.replace(_failed(job, error), lends=lends)
     warnings = (*plan.warnings, *(f"left blank in {t}: {', '.join(c)}" for t, c in missing.items()))
     with one_writer(job.order.out, break_lock=job.break_lock):
-        report = dataclasses.replace(_carried_out(job, night, plan), lends=lends)
+        with logged(night, plan, job.order) as log:
+            report = dataclasses.replace(_carried_out(job, night, plan, log), lends=lends)
         whole = dataclasses.replace(report, warnings=warnings)
         if not report.exit_code:
             masters: list[Group | Flat] = [*plan.masters, *plan.flats.values()]
@@ -82,7 +85,7 @@ def _reduced(job: Job) -> Report:
     return dataclasses.replace(whole, warnings=(*warnings, *report.warnings))
 
 
-def _carried_out(job: Job, night: Night, plan: Plan) -> Report:
+def _carried_out(job: Job, night: Night, plan: Plan, log: Log) -> Report:
     """Return what became of each target; warnings are of products lost before, and of the page."""
     lines: list[Line] = []
     codes: list[int] = []
@@ -92,6 +95,7 @@ def _carried_out(job: Job, night: Night, plan: Plan) -> Report:
     last = time.perf_counter()
     for outcome in reduce_to(night, plan, job.recipe, job.order):
         outcomes.append(dataclasses.replace(outcome, spectrum=None))
+        log(outcome)
         now = time.perf_counter()
         lines.append(_line(job.label, outcome, now - last))
         last = now

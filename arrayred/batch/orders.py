@@ -18,6 +18,7 @@ from arrayred.io.product_header import checked_cards, missing_cards
 from arrayred.io.publish import require_room
 from arrayred.night import Group, Night, Plan, Target, make_plan
 from arrayred.pipeline import cleaning
+from arrayred.watching import stage
 
 _FLAG_BYTES = 2  # MASK and DQ
 _OF_MASTERS = ", ".join(BETRAYED_BY)
@@ -55,6 +56,7 @@ class Order:
     command: str = ""
 
 
+@stage("plan")
 def check_night(night: Night, recipe: Recipe, order: Order) -> Plan:
     """Return the plan of a night that can be reduced as ordered, but for missing cards.
 

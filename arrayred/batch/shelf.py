@@ -11,6 +11,7 @@ from arrayred.batch.orders import Order
 from arrayred.io.checksums import Examined
 from arrayred.io.ledger import Entry, Ledger, products_of
 from arrayred.io.publish import Content, publish, remove
+from arrayred.watching import stage
 
 
 class Shelf:
@@ -54,6 +55,7 @@ class Shelf:
         """Return the products that were finished, and what has happened to them since."""
         return self._damaged.get(name, {})
 
+    @stage("write")
     def put(self, folder: str, files: Mapping[str, Content]) -> list[Path]:
         """Publish files in a folder; they count when their name is finished."""
         where = self._order.out / folder

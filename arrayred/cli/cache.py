@@ -9,7 +9,9 @@ import click
 
 from arrayred.cli.choosing import about_the_night, night_file_of, opened
 from arrayred.cli.keeping import is_remote, library_of
+from arrayred.cli.progress import showing
 from arrayred.cli.wishes import Wishes, wish, wishes_of
+from arrayred.watching import stage
 
 
 @click.command()
@@ -54,9 +56,11 @@ def _build(night: Path | None, wishes: Wishes) -> None:
         raise UsageError("No night is named", hint="Name a folder of frames, --info or --clear.")
     require_zarr()
     started = time.perf_counter()
-    there = opened(night, night_file_of(wishes), {**wishes, "no_cache": True})
+    with showing(quiet=wishes.get("quiet", False)):
+        there = opened(night, night_file_of(wishes), {**wishes, "no_cache": True})
     target = wishes["to"] if "to" in wishes else library_of(wishes)
-    place = cache_night(there, target, overwrite=wishes.get("overwrite", False))
+    with showing(quiet=wishes.get("quiet", False)):
+        place = cache_night(there, target, overwrite=wishes.get("overwrite", False))
     if not wishes.get("quiet"):
         seconds = time.perf_counter() - started
         size = f"{len(there.scanned)} frames" if is_remote(place) else _size(place)
@@ -70,7 +74,8 @@ def _tell(cache: Path | None, wishes: Wishes) -> None:
 
     if cache is not None:
         cache = located(cache)
-        contents_of(cache, wholly=True)
+        with showing(), stage("hashing the cache"):
+            contents_of(cache, wholly=True)
         click.echo(f"{printable(str(cache))}: {_size(cache)}; every file is as it was written")
         return
     library = library_of(wishes)

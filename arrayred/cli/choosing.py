@@ -15,7 +15,7 @@ import click
 from arrayred.cli.clashes import require_sense
 from arrayred.cli.completion import instruments
 from arrayred.cli.keeping import ABOUT_CACHES, caching_of
-from arrayred.cli.progress import counted
+from arrayred.cli.progress import counting
 from arrayred.cli.wishes import RowRange, Size, Wishes, wish
 
 if TYPE_CHECKING:
@@ -215,6 +215,5 @@ def opened(folder: Path, file: NightFile, wishes: Wishes) -> Night:
     """Open a night, counting on a terminal."""
     from arrayred.night import open_night
 
-    with counted("reading headers") as advance:
-        depth, caching = wishes.get("depth", 3), caching_of(wishes)
-        return open_night(folder, file, depth=depth, advance=advance, caching=caching)
+    depth, caching = wishes.get("depth", 3), caching_of(wishes)
+    return open_night(folder, file, depth=depth, advance=counting(), caching=caching)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from arrayred.cli.completion import files as complete_files
+from arrayred.cli.progress import showing
 from arrayred.cli.wishes import Size, Wishes, wish, wishes_of
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def combine(ctx: click.Context, files: tuple[str, ...], out: Path) -> None:
     if not wishes.get("quiet"):
         for warning in combination.warnings:
             click.echo(f"arrayred: warning: {printable(warning)}", err=True)
-    carry_out(combination, overwrite=wishes.get("overwrite", False))
+    with showing(quiet=wishes.get("quiet", False)):
+        carry_out(combination, overwrite=wishes.get("overwrite", False))
     if not wishes.get("quiet"):
         n_rows, n_columns = combination.shape
         what = f"{combination.how} of {len(combination.frames)} frames"

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from arrayred.cli.progress import showing
+from arrayred.watching import stage
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -28,10 +31,12 @@ def demo(out: Path, no_figures: bool) -> None:
     from arrayred.simulate import SimulatedNight
 
     night = SimulatedNight()
-    paths = write_frames(night.frames(), out / "night", overwrite=True)
+    with showing(), stage("writing frames"):
+        paths = write_frames(night.frames(), out / "night", overwrite=True)
     click.echo(f"Simulated {len(paths)} frames in {out / 'night'}\n")
     wishes = {"force": True, "overwrite": True, "no_figures": no_figures}
-    (outcome,) = run(out / "night", out / "reduced", wishes)
+    with showing():
+        (outcome,) = run(out / "night", out / "reduced", wishes)
     if outcome.error is not None or outcome.spectrum is None:
         raise outcome.error or RuntimeError("a target without error has no spectrum")
     _compare(outcome.spectrum, night.truth())

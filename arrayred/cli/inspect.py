@@ -19,6 +19,7 @@ from arrayred.cli.choosing import (
     opened,
     settle_settings,
 )
+from arrayred.cli.progress import showing
 from arrayred.cli.wishes import wishes_of
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def inspect(
     """
     wishes = wishes_of(ctx)
     recipe, file = settle_settings(wishes, night_file_of(wishes))
-    there = opened(night, file, wishes)
+    with showing():
+        there = opened(night, file, wishes)
     if write is not None:
         _write(there, recipe, write)
     elif show_plan:

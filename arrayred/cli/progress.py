@@ -1,42 +1,169 @@
-"""Progress on a terminal, and nothing anywhere else."""
+"""What is seen of the work while it goes on: bars on a terminal, lines for --verbose.
+
+A bar appears when a stage has taken a second, and goes when its stage has ended: what is printed in
+between stands alone. Where nobody watches, in a pipe or with --quiet, nothing is shown at all.
+"""
 
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock, Timer
+from typing import TYPE_CHECKING
 
 import click
 
-_MANY = 100
+from arrayred.errors import printable
+from arrayred.watching import Stage, Watcher, is_watched, progressed, watched
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
 Advance = Callable[[int], None]
 Tell = Callable[[str], None]
+_PATIENCE_S = 1.0
+_DEPTH = 2
+_READING = ("read", "combine")
+"""Stages of which the speed is told; others do much besides reading."""
+_MB = 1e6
 
 
 @contextmanager
-def counted(what: str) -> Iterator[Advance | None]:
-    """Yield a function to be called with the number of things left; None where nobody watches.
+def showing(*, quiet: bool = False, verbose: bool = False) -> Iterator[None]:
+    """Show the stages of the work within.
 
     Parameters
     ----------
-    what : stands before the bar.
+    quiet : show nothing.
+    verbose : write a line to stderr for each stage that has ended.
     """
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
+    watchers: list[Watcher] = []
+    if not quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        watchers.append(Bar())
+    if verbose:
+        watchers.append(Lines())
+    with watched(*watchers):
+        yield
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None, visible=False)
 
-        def advance(left: int) -> None:
-            done = bar.tasks[0].completed + 1
-            worth_it = done + left >= _MANY
-            bar.update(task, completed=done, total=done + left, visible=worth_it)
+class Lines:
+    """Writes a line for each stage that has ended: how long it took, what was read, how fast."""
 
-        yield advance
+    def begins(self, stage: Stage) -> None:
+        """Say nothing yet."""
+
+    def advances(self, done: int, total: int) -> None:
+        """Say nothing yet."""
+
+    def ends(self, stage: Stage) -> None:
+        """Write the line, unless the stage is a detail of a detail."""
+        if len(stage.within) < _DEPTH:
+            click.echo(f"  {told(stage)}", err=True)
+
+
+def told(stage: Stage) -> str:
+    """Return what a stage took as a line.
+
+    Examples
+    --------
+    >>> told(Stage("combine", ("Vega",), 0.5, 12_000_000))
+    'Vega: combine                      0.500 s     12.0 MB read,    24 MB/s'
+    """
+    line = f"{printable(stage.path):32} {stage.seconds:7.3f} s"
+    if not stage.n_read:
+        return line
+    line += f" {stage.n_read / _MB:8.1f} MB read"
+    rate = stage.n_read / _MB / max(stage.seconds, 1e-9)
+    return f"{line}, {rate:5.0f} MB/s" if stage.name in _READING else line
+
+
+class Bar:
+    """One bar on the terminal for whatever takes longer than a second."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._open: list[Stage] = []
+        self._done: tuple[int, int] | None = None
+        self._timer: Timer | None = None
+        self._bar: Progress | None = None
+
+    def begins(self, stage: Stage) -> None:
+        """Wait a second before anything is shown."""
+        with self._lock:
+            self._open.append(stage)
+            self._done = None
+            if len(self._open) == 1:
+                self._timer = Timer(_PATIENCE_S, self._appear)
+                self._timer.daemon = True
+                self._timer.start()
+            self._draw()
+
+    def advances(self, done: int, total: int) -> None:
+        """Move the bar."""
+        with self._lock:
+            self._done = done, total
+            self._draw()
+
+    def ends(self, stage: Stage) -> None:
+        """Show what goes on around the stage; behind the outermost one, nothing."""
+        del stage
+        with self._lock:
+            self._open.pop()
+            self._done = None
+            self._draw()
+            if self._open:
+                return
+            bar, timer = self._bar, self._timer
+            self._bar = self._timer = None
+        if timer is not None:
+            timer.cancel()
+        if bar is not None:
+            bar.stop()
+
+    def _appear(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        words = TextColumn("{task.description}", markup=False)
+        columns = (words, BarColumn(), TextColumn("{task.fields[counted]}"), TimeElapsedColumn())
+        bar = Progress(
+            *columns, console=Console(stderr=True), transient=True, redirect_stdout=False
+        )
+        with self._lock:
+            if not self._open or self._bar is not None:
+                return
+            self._bar = bar
+            bar.add_task("", total=None, counted="")
+            self._draw()
+            bar.start()
+
+    def _draw(self) -> None:
+        """Bring the bar up to date, if it is there; the lock is held."""
+        if self._bar is None or not self._open:
+            return
+        done, total = self._done or (None, None)
+        self._bar.update(
+            self._bar.task_ids[0],
+            description=printable(self._open[-1].path),
+            completed=done or 0,
+            total=total,
+            counted="" if total is None else f"{done}/{total}",
+        )
+
+
+def counting() -> Advance | None:
+    """Return a function to be called with the number of things left; None where nobody watches."""
+    numbers = itertools.count(1)
+
+    def advance(left: int) -> None:
+        """Tell that one more is done."""
+        done = next(numbers)
+        progressed(done, done + left)
+
+    return advance if is_watched() else None
 
 
 @contextmanager

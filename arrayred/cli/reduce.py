@@ -24,6 +24,7 @@ from arrayred.cli.choosing import (
 from arrayred.cli.completion import folders
 from arrayred.cli.keeping import is_remote, keep, near
 from arrayred.cli.nights import PARTIAL, folders_of, run_many, warn_unless
+from arrayred.cli.progress import showing
 from arrayred.cli.told import command_of
 from arrayred.cli.wishes import Card, Wishes, wish, wishes_of
 from arrayred.errors import UsageError, printable
@@ -80,7 +81,8 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
     folders = folders_of(nights)
     if len(folders) > 1:
         sys.exit(run_many(folders, out, wishes))
-    outcomes = run(folders[0], out, wishes)
+    with showing(quiet=wishes.get("quiet", False), verbose=wishes.get("verbose", False)):
+        outcomes = run(folders[0], out, wishes)
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     for outcome in failed:
         click.echo(f"arrayred: error: {outcome.name}: {outcome.error}", err=True)
@@ -95,7 +97,7 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
 
 def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
     """Reduce a night as wished, telling what is found."""
-    from arrayred.batch import check_night, reduce_to, report_on, scheduled
+    from arrayred.batch import check_night, logged, reduce_to, report_on, scheduled
     from arrayred.io.answers import load_answers
     from arrayred.io.lock import one_writer
 
@@ -117,10 +119,12 @@ def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
     with (
         one_writer(out, break_lock=wishes.get("break_lock", False)) as is_locked,
         scheduled(wishes.get("scheduler", "")),
+        logged(night, plan, order) as log,
     ):
         warn_unless(is_locked, out, quiet=quiet)
         for outcome in reduce_to(night, plan, recipe, order):
             outcomes.append(outcome)
+            log(outcome)
             if not quiet:
                 tell(outcome, verbose=wishes.get("verbose", False))
         warnings = report_on(night, plan, recipe, order, outcomes)

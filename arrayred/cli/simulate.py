@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from arrayred.cli.progress import counted
+from arrayred.cli.progress import counting, showing
 from arrayred.cli.wishes import Wishes, wish, wishes_of
+from arrayred.watching import stage
 
 if TYPE_CHECKING:
     from arrayred.simulate import SimulatedNight
@@ -102,7 +103,8 @@ def simulate(ctx: click.Context, folder: Path) -> None:
     night, overwrite = night_of(wishes), wishes.get("overwrite", False)
     left = len(night.exposures())
     truth = write_truth(night.truth(), night.facts(), folder, overwrite=overwrite)
-    with counted("writing frames") as advance:
+    with showing(), stage("writing frames"):
+        advance = counting()
 
         def written() -> None:
             nonlocal left

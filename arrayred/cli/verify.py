@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from arrayred.cli.progress import showing
 from arrayred.errors import UsageError, printable
 from arrayred.io.verification import Verdict, Verification
 from arrayred.io.verification import verify as verified
@@ -39,10 +40,11 @@ def verify(places: tuple[Path, ...], explain: bool, quiet: bool) -> None:
         return
     is_intact = True
     for place in places:
-        for verification in verified(place):
-            is_intact &= verification.is_intact
-            for line in _told(verification, quiet=quiet):
-                click.echo(printable(line))
+        with showing(quiet=quiet):
+            for verification in verified(place):
+                is_intact &= verification.is_intact
+                for line in _told(verification, quiet=quiet):
+                    click.echo(printable(line))
     sys.exit(0 if is_intact else CHANGED)
 
 

@@ -32,6 +32,7 @@ from arrayred.io.reading import Pass, PassImage
 from arrayred.io.sink import ImageSink, image_sink
 from arrayred.io.spool import plain_all
 from arrayred.io.stack import FrameStack
+from arrayred.watching import stage
 
 Sums = dict[Path, str]
 _NO_SUM = "0" * 64
@@ -143,6 +144,7 @@ def _require_no_input(out: Path, inputs: Sequence[Frame]) -> None:
             )
 
 
+@stage("combine")
 def carry_out(combination: Combination, *, overwrite: bool = False) -> None:
     """Combine the frames and write the image.
 

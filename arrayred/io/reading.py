@@ -30,6 +30,7 @@ from arrayred.io.cards import BLOCK
 from arrayred.io.encoding import decode, stored_dtype
 from arrayred.io.file_sum import FileSum, require_datasum
 from arrayred.io.sources import PixelSource, unreadable
+from arrayred.watching import has_read
 
 if TYPE_CHECKING:
     from arrayred.io.cache.far import Chunks, Far, Wanted
@@ -236,6 +237,7 @@ class _File(NamedTuple):
                     "The file ends within its pixels", path=self.source.path, hint="Copy it again."
                 )
             done += count
+        has_read(done)
         if self.sum is not None:
             self.sum.add(raw, offset)
 

@@ -15,10 +15,12 @@ from pathlib import Path
 from arrayred.errors import FrameError, UsageError
 from arrayred.io.cache.contents import cache_around, sums_of
 from arrayred.io.hashes import sha256_of
+from arrayred.io.journal import LOG
 from arrayred.io.ledger import DONE, Entry, Ledger
 from arrayred.io.lock import STATE
 from arrayred.io.remote.address import Address, located
 from arrayred.io.remote.files import sum_of
+from arrayred.watching import progressed, stage
 
 _BRANCHES = ("masters", "targets")
 
@@ -119,6 +121,12 @@ def _of_folder(out: Path) -> Verification:
 
 def _of_product(path: Path) -> Verification:
     where = path.absolute()
+    if path.name == LOG:
+        raise UsageError(
+            "This is the log of what was run, which every run adds to",
+            path=path,
+            hint="Name a product or an output folder.",
+        )
     for out in where.parents:
         if (out / STATE / DONE).is_dir():
             name = where.relative_to(out).as_posix()
@@ -140,7 +148,12 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _verdicts(entries: list[Entry], out: Path) -> tuple[Verdict, ...]:
     hashed: dict[Path, str] = {}
-    return tuple(_verdict(entry, out, hashed) for entry in entries)
+    verdicts = []
+    with stage("hashing"):
+        for done, entry in enumerate(entries, 1):
+            verdicts.append(_verdict(entry, out, hashed))
+            progressed(done, len(entries))
+    return tuple(verdicts)
 
 
 def _verdict(entry: Entry, out: Path, hashed: dict[Path, str]) -> Verdict:

@@ -20,6 +20,7 @@ from arrayred.io.probes.verdicts import judge
 from arrayred.io.remote.address import located
 from arrayred.model import Unsigned
 from arrayred.night.picking import is_named, pick_any, require_named
+from arrayred.watching import stage
 
 _CALIBRATIONS = ("bias", "dark", "flat")
 
@@ -107,6 +108,7 @@ class Night:
         return list(self.groups)
 
 
+@stage("reading headers")
 def open_night(
     folder: str | os.PathLike[str],
     file: NightFile | None = None,

@@ -18,9 +18,11 @@ from arrayred.steps.flat import divide_flat
 from arrayred.steps.frame_planes import FramePlanes, with_planes
 from arrayred.steps.noise import estimate_noise
 from arrayred.steps.units import to_electrons
+from arrayred.watching import stage
 
 if TYPE_CHECKING:
     import xarray as xr
+from arrayred.pipeline.progress import told
 from arrayred.pipeline.reading import settle
 
 
@@ -61,6 +63,13 @@ def combine_frames(
     One division by the flat serves them all; the variance follows. `counts` is the procedure's own;
     where the recipe wants more or cosmic rays are found, `clean` is the best estimate.
     """
+    with stage("combine"), told(lights):
+        return _combined(lights, dark, recipe, flat)
+
+
+def _combined(
+    lights: xr.Dataset, dark: xr.Dataset | None, recipe: Recipe, flat: xr.Dataset | None
+) -> tuple[xr.Dataset, FrameHits | None]:
     lights, how = drop_absurd(lights), cleaning(recipe)
     image = settle(combine_with_peak(lights, how.plain, minus=dark))
     image = flag(image, lights, bad=bad_pixels(recipe.bad_pixels, dark, flat))

@@ -16,10 +16,12 @@ from arrayred.steps.flag import drop_absurd
 from arrayred.steps.flat import combine_flats, flat_level, normalise_flat, with_bad
 from arrayred.steps.flat_noise import estimate_flat_noise
 from arrayred.steps.noise import measure_noise
+from arrayred.watching import stage
 
 if TYPE_CHECKING:
     import xarray as xr
 from arrayred.pipeline.images import calibrate
+from arrayred.pipeline.progress import told
 from arrayred.pipeline.reading import Reading, settle
 
 _USUAL = Reading()
@@ -54,7 +56,8 @@ def make_master(
     if frames.is_master:
         master = _with_number(settle(cube.isel({FRAME: 0})), frames)
     else:
-        master = measure_noise(settle(combine(drop_absurd(cube), method)), cube)
+        with stage("combine"), told(cube):
+            master = measure_noise(settle(combine(drop_absurd(cube), method)), cube)
     return master.assign_attrs(kind=frames.kind)
 
 

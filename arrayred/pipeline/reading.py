@@ -15,6 +15,7 @@ from arrayred.config import Overscan
 from arrayred.model import COUNTS, Chunks
 from arrayred.night import Group
 from arrayred.steps.overscan import subtract_overscan, trim
+from arrayred.watching import stage
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,6 +35,7 @@ class Reading:
     memory: int | None = None
     overscan: Overscan = "mean"
 
+    @stage("read")
     def open(self, frames: Group) -> xr.Dataset:
         """Return frames as a cube, less their overscan and trimmed where sections are known."""
         cube, sections = frames.cube(self.chunks, self.memory), frames.frames[0].sections

@@ -13,6 +13,7 @@ from arrayred.pipeline.extraction import frames_of, spectrum_of
 from arrayred.steps.detect import Threshold, detect_rows
 from arrayred.steps.extract import extract
 from arrayred.steps.find import find_all, find_rows
+from arrayred.watching import stage
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -74,6 +75,7 @@ def rows_to_extract(image: xr.Dataset, recipe: Recipe) -> tuple[Rows, ...]:
     return (find_rows(image, threshold, method=method, near_row=near, rows=rows),)
 
 
+@stage("extract")
 def extract_spectrum(image: xr.Dataset, recipe: Recipe, rows: Rows | None = None) -> xr.Dataset:
     """Return a spectrum of a combined image: its rows found, and what `extraction` makes of them.
 
@@ -88,6 +90,7 @@ def extract_spectrum(image: xr.Dataset, recipe: Recipe, rows: Rows | None = None
     return spectrum_of(image, rows, recipe)
 
 
+@stage("extract frames")
 def extract_each(
     lights: xr.Dataset,
     dark: xr.Dataset | None,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from arrayred.batch import Job, Order
+from arrayred.io.journal import LOG
 from arrayred.io.lock import STATE
 from arrayred.io.raw import write_frames
 from arrayred.simulate import Detector, SimulatedNight, Star
@@ -46,7 +47,7 @@ def products(out: Path) -> dict[str, bytes]:
     return {
         path.relative_to(out).as_posix(): path.read_bytes()
         for path in sorted(out.rglob("*"))
-        if path.is_file() and STATE not in path.parts and path.name != "summary.ecsv"
+        if path.is_file() and STATE not in path.parts and path.name not in ("summary.ecsv", LOG)
     }
 
 

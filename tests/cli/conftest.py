@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from arrayred.cli import main
+from arrayred.io.journal import LOG
 from arrayred.io.lock import STATE
 
 
@@ -28,11 +29,11 @@ Call = Callable[..., Told]
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Return content and time of change of every file of a folder but those of its state."""
+    """Return content and time of change of every file of a folder but its state and log."""
     return {
         str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and STATE not in path.parts
+        if path.is_file() and STATE not in path.parts and path.name != LOG
     }
 
 

@@ -316,11 +316,11 @@ def test_every_dialect_holds_the_same_pixels_and_reduces_to_the_same_spectrum(
 # The terminal, and start-up
 
 
-@pytest.mark.parametrize(("n", "shown"), [("150", True), ("5", False)])
+@pytest.mark.parametrize(("shape", "shown"), [("2000x3000", True), ("2x3", False)])
 def test_progress_is_shown_on_a_terminal_where_there_is_much_to_write(
-    tmp_path: Path, n: str, shown: bool
+    tmp_path: Path, shape: str, shown: bool
 ) -> None:
-    with Terminal("simulate", "made", "--shape", "2x3", "--lights", n, cwd=tmp_path) as terminal:
+    with Terminal("simulate", "made", "--shape", shape, cwd=tmp_path) as terminal:
         assert terminal.ended() == 0
     assert ("writing frames" in terminal.screen) is shown
     assert "the truth is in truth.ecsv and truth.json" in terminal.screen

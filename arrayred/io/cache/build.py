@@ -37,6 +37,7 @@ from arrayred.io.sources import PixelFormat
 from arrayred.io.spool import plain_all
 from arrayred.io.stack import FrameStack
 from arrayred.model import COUNTS, FRAME, X, Y
+from arrayred.watching import progressed, stage
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -77,6 +78,7 @@ def require_zarr() -> None:
         ) from error
 
 
+@stage("writing the cache")
 def build(night: Night, place: Path, *, overwrite: bool = False, threads: int = 2) -> None:
     """Write a cache.
 
@@ -274,3 +276,4 @@ def _write_pixels(store: Path, node: str, stack: FrameStack, attributes: dict[st
             block = np.empty((part.shape[0], stop - first, n_columns), stack.dtype)
             part.read(first, stop, block)
             array[start : start + part.shape[0], first:stop] = block
+            progressed(start * n_rows + part.shape[0] * stop, n_frames * n_rows)

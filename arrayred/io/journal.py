@@ -1,0 +1,124 @@
+"""The log beside the products: what was run, what was odd, what failed, how long it took.
+
+`Journal` keeps a JSON object a line, in ASCII, so that no name of a file or star can steer a
+terminal. Each run adds its lines to those of the runs before; of more than a megabyte the oldest
+lines go. It is written through the one write path like any product, whole each time: that costs a
+millisecond a run, a reader never meets half a line, and a full disk leaves the old log. It is no
+product: it tells times and differs from run to run, no key depends on it, and `arrayred verify`
+passes it by.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import stat
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from arrayred._version import __version__
+from arrayred.io.publish import publish
+from arrayred.watching import Stage
+
+LOG = "arrayred.log"
+MOST_BYTES = 1 << 20
+_SPARE_S = 10.0
+_MB = 1e6
+
+
+class Journal:
+    """What a run tells of itself.
+
+    Parameters
+    ----------
+    out : the output folder, which this run alone writes to.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._path = out / LOG
+        self._lines: list[bytes] = []
+        self._begun = self._saved = time.monotonic()
+        facts = {"arrayred": __version__, "python": platform.python_version()}
+        self.note("run", {**facts, "pid": os.getpid(), "command": shlex.join(sys.argv)})
+
+    def note(self, event: str, facts: Mapping[str, Any]) -> None:
+        """Add a line: when, what, and facts that JSON can hold or `str` can tell."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        told = {"time": now, "event": event, **facts}
+        self._lines.append(json.dumps(told, default=str).encode("ascii") + b"\n")
+
+    def begins(self, stage: Stage) -> None:
+        """Hear that a stage begins: it is told when it has ended."""
+
+    def advances(self, done: int, total: int) -> None:
+        """Hear how much of a stage is done: nobody will want to read it."""
+
+    def ends(self, stage: Stage) -> None:
+        """Add the time that a stage took, and what was read."""
+        read = {"mb_read": round(stage.n_read / _MB, 3)} if stage.n_read else {}
+        self.note("stage", {"stage": stage.path, "seconds": round(stage.seconds, 4), **read})
+
+    def save_now_and_then(self) -> None:
+        """Write the log if that was long ago, so that a run that is killed has one."""
+        if time.monotonic() - self._saved > _SPARE_S:
+            self.save()
+
+    def finish(self, facts: Mapping[str, Any]) -> None:
+        """Add how the run ended, and write the log.
+
+        Raises
+        ------
+        StorageError
+            The disk is full or refuses.
+        """
+        self.note("end", {**facts, "seconds": round(time.monotonic() - self._begun, 3)})
+        self.save()
+
+    def save(self) -> None:
+        """Write the lines behind those of earlier runs.
+
+        Raises
+        ------
+        StorageError
+            The disk is full or refuses.
+        """
+        whole = last_lines(_read(self._path) + b"".join(self._lines), MOST_BYTES)
+        publish({self._path: whole}, overwrite=True, durable=False)
+        self._lines, self._saved = [], time.monotonic()
+
+
+def last_lines(text: bytes, n_bytes: int) -> bytes:
+    r"""Return the last lines of a text that have so many bytes at most, each one whole.
+
+    Examples
+    --------
+    >>> last_lines(b"one\ntwo\nthree\n", 11)
+    b'two\nthree\n'
+    """
+    if len(text) <= n_bytes:
+        return text
+    return text[text.find(b"\n", len(text) - n_bytes - 1) + 1 :]
+
+
+def _read(path: Path) -> bytes:
+    """Return the end of a log; nothing where it is no file of its own or cannot be read."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        handle = os.open(path, flags)
+    except OSError:
+        return b""
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            return b""
+        os.lseek(handle, max(status.st_size - MOST_BYTES, 0), os.SEEK_SET)
+        text = os.read(handle, MOST_BYTES)
+    finally:
+        os.close(handle)
+    return text if not text or text.endswith(b"\n") else text + b"\n"
