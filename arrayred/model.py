@@ -191,6 +191,20 @@ class Rows:
     snr: float | None = None
     remarks: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """Return the rows and what found them, in a line.
+
+        Examples
+        --------
+        >>> Rows(484, 518, 35, 16.349, 11.57, 4.0, 62.629, rule="threshold", snr=812.3)
+        Rows(484:518, 35 above 62.63 by the threshold, S/N 812)
+        """
+        how = {"given": "as given", "robust": "by the robust rule", "threshold": "by the threshold"}
+        snr = "" if self.snr is None else f", S/N {self.snr:.0f}"
+        others = f", {len(self.others)} other{'s' * (len(self.others) > 1)}" if self.others else ""
+        bright = f"{self.n_bright} above {self.threshold:.2f} {how[self.rule]}"
+        return f"Rows({self.first}:{self.last}, {bright}{snr}{others})"
+
     @property
     def n_rows(self) -> int:
         """Return how many rows the spectrum has."""

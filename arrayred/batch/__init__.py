@@ -9,7 +9,7 @@ the night on a page.
 """
 
 from arrayred.batch.desk import Outcome, reduce_to
-from arrayred.batch.diary import logged
+from arrayred.batch.diary import logged, noted
 from arrayred.batch.jobs import Job, Report
 from arrayred.batch.keeping import cache_quietly
 from arrayred.batch.nights import in_crew, labels_of, one_by_one, reduce_nights, scheduled
@@ -32,6 +32,7 @@ __all__ = [
     "labels_of",
     "logged",
     "missing_of",
+    "noted",
     "one_by_one",
     "reduce_nights",
     "reduce_to",

@@ -1,10 +1,12 @@
-"""The log of a night that is reduced: `logged`."""
+"""The log of a night that is reduced, `logged`, and of many, `noted`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from arrayred.batch.desk import Outcome
 from arrayred.batch.orders import Order, missing_of
@@ -12,6 +14,9 @@ from arrayred.errors import ArrayredError, StorageError
 from arrayred.io.journal import Journal
 from arrayred.night import Night, Plan
 from arrayred.watching import ended, watched
+
+if TYPE_CHECKING:
+    from arrayred.batch.jobs import Report
 
 Log = Callable[[Outcome], None]
 
@@ -56,6 +61,47 @@ def logged(night: Night, plan: Plan, order: Order) -> Iterator[Log]:
             journal.finish({"status": "broken off", "error": _text(error)})
         raise
     journal.finish({"status": "done", "failed": len(codes)})
+
+
+def noted(
+    reports: Generator[tuple[Report, bool], None, None], out: Path
+) -> Generator[tuple[Report, bool], None, None]:
+    """Yield the reports of many nights, and log each of them that is final.
+
+    Parameters
+    ----------
+    reports : of `reduce_nights`; closed with this.
+    out : the folder that holds those of the nights; its lock must be held.
+
+    Raises
+    ------
+    StorageError
+        The log cannot be written.
+    """
+    journal = Journal(out)
+    with closing(reports):
+        try:
+            for report, is_final in reports:
+                if is_final:
+                    journal.note("night", _of_night(report))
+                    with suppress(StorageError):
+                        journal.save_now_and_then()
+                yield report, is_final
+        except BaseException as error:
+            with suppress(StorageError):
+                journal.finish({"status": "broken off", "error": _text(error)})
+            raise
+    journal.finish({"status": "done"})
+
+
+def _of_night(report: Report) -> dict[str, Any]:
+    """Return what a line tells of a night."""
+    counts = Counter(line.status for line in report.lines)
+    reasons = [line.reason for line in report.lines if line.reason]
+    told: dict[str, Any] = {"night": report.label}
+    told |= {str(status): n for status, n in counts.items()}
+    told |= {"seconds": round(report.seconds, 3)}
+    return told | ({"errors": reasons} if reasons else {})
 
 
 def _warnings(night: Night, plan: Plan, order: Order) -> Iterator[str]:

@@ -83,7 +83,7 @@ def _matching(name: str) -> list[Path]:
 
 def run_many(folders: Sequence[Path], out: Path, wishes: Wishes) -> int:
     """Reduce nights as wished, tell what became of them, and return the exit code."""
-    from arrayred.batch import in_crew, one_by_one, reduce_nights
+    from arrayred.batch import in_crew, noted, one_by_one, reduce_nights
     from arrayred.io.lock import one_writer
 
     require_of_many(out)
@@ -96,7 +96,7 @@ def run_many(folders: Sequence[Path], out: Path, wishes: Wishes) -> int:
         try:
             with (
                 nights_done(len(jobs), quiet=quiet) as tell,
-                closing(reduce_nights(jobs, way)) as done,
+                closing(noted(reduce_nights(jobs, way), out)) as done,
             ):
                 for report, is_final in done:
                     if is_final:

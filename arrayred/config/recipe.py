@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
@@ -156,6 +157,36 @@ class Recipe:
                 value=self.clip_sigma,
                 hint="Give 1 or more; 3 is usual.",
             )
+
+    def __repr__(self) -> str:
+        """Return the fields that are not their defaults.
+
+        Examples
+        --------
+        >>> Recipe(combine="median", n_sigma=4.0)
+        Recipe(combine='median')
+        """
+        told = (f"{name}={value!r}" for name, value in self.changed().items())
+        return f"Recipe({', '.join(told)})"
+
+    def _repr_html_(self) -> str:
+        """Return the fields for a notebook, those that are not their defaults in bold."""
+        changed = self.changed()
+        rows = []
+        for setting in dataclasses.fields(self):
+            cells = setting.name, escape(repr(getattr(self, setting.name)))
+            marks = ("<b>", "</b>") if setting.name in changed else ("", "")
+            rows.append("".join(f"<td>{cell.join(marks)}</td>" for cell in cells))
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<details><summary>{escape(repr(self))}</summary><table>{body}</table></details>"
+
+    def changed(self) -> dict[str, Any]:
+        """Return the fields that are not their defaults, by name."""
+        return {
+            setting.name: getattr(self, setting.name)
+            for setting in dataclasses.fields(self)
+            if getattr(self, setting.name) != setting.default
+        }
 
     @classmethod
     def reference(cls) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from html import escape
 
 from arrayred.config import Recipe
 from arrayred.config.toml import require_known
@@ -43,6 +44,17 @@ class Target:
     rows_from: str = ""
     cards: Mapping[str, Value] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Return name, lights, what serves them, and what of the recipe is not usual."""
+        told = [f"{self.lights.size} of {self.lights.exptime:g} s", served(self)]
+        if self.lamps is not None:
+            told.append(f"lamps {self.lamps.name}")
+        if self.recipe.changed():
+            told.append(repr(self.recipe))
+        if self.remarks:
+            told.append(f"{len(self.remarks)} remark{'s' * (len(self.remarks) > 1)}")
+        return printable(f"Target({self.name}: {', '.join(told)})")
 
     @property
     def name(self) -> str:
@@ -98,6 +110,10 @@ class Plan:
         sizes = {"master": self.masters, "target": self.targets, "problem": self.problems}
         counts = [f"{len(some)} {what}{'s' * (len(some) != 1)}" for what, some in sizes.items()]
         return "\n  ".join([f"Plan: {', '.join(counts)}", *map(printable, str(self).splitlines())])
+
+    def _repr_html_(self) -> str:
+        """Return the plan for a notebook."""
+        return f"<pre>{escape(repr(self))}</pre>"
 
     def __str__(self) -> str:
         """Return the plan as a few lines of text."""

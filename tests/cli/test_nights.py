@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -16,6 +17,7 @@ from astropy.table import Table
 from arrayred.cli.nights import folders_of
 from arrayred.errors import UsageError
 from arrayred.io import lock
+from arrayred.io.journal import LOG
 from arrayred.io.lock import STATE, one_writer
 from tests.batch.disturbed import inodes, products, write_night, write_nights
 from tests.cli.conftest import Call, Told
@@ -58,6 +60,16 @@ def test_one_night_and_many_do_not_share_a_folder(arrayred: Call) -> None:
     assert (told.code, told.out) == (2, "")
     assert "a single night" in told.err
     assert products(Path("out")) == before
+
+
+@pytest.mark.usefixtures("three")
+def test_many_nights_have_a_log_and_each_its_own(arrayred: Call) -> None:
+    reduced(arrayred)
+    lines = [json.loads(line) for line in Path("out", LOG).read_text("ascii").splitlines()]
+    told = [(line["night"], line["reduced"]) for line in lines if line["event"] == "night"]
+    assert sorted(told) == [(f"night-{i}", 1) for i in range(3)]
+    assert lines[-1]["status"] == "done"
+    assert all(Path("out", f"night-{i}", LOG).is_file() for i in range(3))
 
 
 def summary() -> Table:
