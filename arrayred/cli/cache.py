@@ -10,11 +10,12 @@ import click
 from arrayred.cli.choosing import about_the_night, night_file_of, opened
 from arrayred.cli.keeping import is_remote, library_of
 from arrayred.cli.progress import showing
+from arrayred.cli.sections import Sectioned
 from arrayred.cli.wishes import Wishes, wish, wishes_of
 from arrayred.watching import stage
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("night", required=False, type=click.Path(path_type=Path))
 @wish("--to", metavar="PATH|URL", help="Write the cache here, for others too.")
 @wish("--info", is_flag=True, help="List the caches, or tell about NIGHT if it is one.")

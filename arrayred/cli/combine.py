@@ -23,17 +23,30 @@ _METHODS = ("median", "average", "clip", "minmax")
     "-o", "--out", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The image."
 )
 @wish("--minus", metavar="FILE", type=click.Path(path_type=Path), help="Subtract this image first.")
-@wish("--method", type=click.Choice(_METHODS), help="[default: median]")
+@wish(
+    "--method", type=click.Choice(_METHODS), help="How frames become one image. [default: median]"
+)
 @wish(
     "--n-sigma",
+    metavar="X",
     type=click.FloatRange(0, 1e6, min_open=True),
     help="How far from the mean clip keeps values. [default: 3]",
 )
-@wish("--iterations", type=click.IntRange(1, 1000), help="How often clip looks again. [default: 1]")
+@wish(
+    "--iterations",
+    metavar="N",
+    type=click.IntRange(1, 1000),
+    help="How often clip looks again. [default: 1]",
+)
 @wish("--any-exposure", is_flag=True, help="Let frames differ in exposure.")
 @wish("--memory", type=Size(), help="What may be held at once. [default: 512M]")
-@wish("--threads", type=click.IntRange(1, 256), help="[default: what suits the machine]")
-@wish("--dtype", type=click.Choice(["float32", "float64"]), help="[default: float32]")
+@wish(
+    "--threads",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    help="Bands at once. [default: what suits the machine]",
+)
+@wish("--dtype", type=click.Choice(["float32", "float64"]), help="Of the image. [default: float32]")
 @wish("--no-checksums", is_flag=True, help="Leave out the SHA-256 of the inputs: faster.")
 @wish("--overwrite", is_flag=True, help="Replace a file that has other content.")
 @wish("-q", "--quiet", is_flag=True, help="Print errors only.")

@@ -20,6 +20,7 @@ from arrayred.cli.choosing import (
     settle_settings,
 )
 from arrayred.cli.progress import showing
+from arrayred.cli.sections import Sectioned
 from arrayred.cli.wishes import wishes_of
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ COLUMNS = (
 _STYLES = {"light": "bold", "dark": "blue", "bias": "blue", "flat": "yellow", "arc": "magenta"}
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("night", type=click.Path(path_type=Path))
 @about_the_night
 @about_the_recipe

@@ -26,6 +26,7 @@ from arrayred.cli.keeping import is_remote, keep, near
 from arrayred.cli.nights import PARTIAL, folders_of, run_many, warn_unless
 from arrayred.cli.progress import showing
 from arrayred.cli.told import command_of
+from arrayred.cli.sections import Sectioned
 from arrayred.cli.wishes import Card, Wishes, wish, wishes_of
 from arrayred.errors import UsageError, printable
 from arrayred.io.outputs import require_of_one
@@ -36,19 +37,25 @@ if TYPE_CHECKING:
     from arrayred.night import Night, Plan
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("nights", nargs=-1, required=True, metavar="NIGHT...", shell_complete=folders)
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
 @about_the_night
-@wish("--target", "targets", metavar="NAME", multiple=True, help="Reduce only this target.")
-@wish("--object", metavar="NAME", help="OBJECT of the products.")
+@wish(
+    "--target",
+    "targets",
+    metavar="NAME",
+    multiple=True,
+    help="Reduce only this of the night's targets.",
+)
+@wish("--object", metavar="NAME", help="Name of the star: OBJECT of the products.")
 @wish("--grating", metavar="NAME", help="GRATING of the products.")
 @wish("--grating-angle", metavar="DEG", help="GRATANG of the products, degrees.")
 @wish("--card", "cards", type=Card(), multiple=True, help="Any further card of the products.")
 @about_the_recipe
 @wish("--no-figures", is_flag=True, help="Draw no pictures, make no report.")
 @wish("--scheduler", type=click.Choice(["threads", "synchronous"]), help="How dask works.")
-@wish("--no-input", is_flag=True, help="Never ask.")
+@wish("--no-input", is_flag=True, help="Never ask for missing cards.")
 @wish("--allow-missing", is_flag=True, help="Leave required cards blank if nobody gives them.")
 @wish("--overwrite", is_flag=True, help="Replace products that have other content.")
 @wish("--force", is_flag=True, help="Do everything anew and replace what is there.")
@@ -58,7 +65,7 @@ if TYPE_CHECKING:
 )
 @wish("--jobs", type=click.IntRange(1, 256), metavar="N", help="Nights at once. [default: 1]")
 @wish("-q", "--quiet", is_flag=True, help="Print errors only.")
-@wish("-v", "--verbose", is_flag=True, help="Print files and timings too.")
+@wish("-v", "--verbose", is_flag=True, help="Print files too, and what each stage took.")
 @click.pass_context
 def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
     """Reduce the frames in the folder NIGHT to spectra in the folder OUT.

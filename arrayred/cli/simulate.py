@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
 from arrayred.cli.progress import counting, showing
+from arrayred.cli.sections import Sectioned
 from arrayred.cli.wishes import Wishes, wish, wishes_of
 from arrayred.watching import stage
 
@@ -38,6 +40,21 @@ class Finite(click.FloatRange):
         return number
 
 
+class Number(click.ParamType[float]):
+    """A number of either sign, no nan and not so large that physics ends."""
+
+    name = "NUMBER"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        return Finite().convert(value, param, ctx)
+
+
+NUMBER = Number()
+
+
 class Shape(click.ParamType[tuple[int, int]]):
     """``ROWSxCOLUMNS``."""
 
@@ -53,39 +70,106 @@ class Shape(click.ParamType[tuple[int, int]]):
         return self.fail(f"{value!r} is not ROWSxCOLUMNS, such as 1024x1536.", param, ctx)
 
 
-@click.command()
+class _Simulate(Sectioned):
+    """Its options are about frames, a detector, a star and the sky."""
+
+    headings: ClassVar[Mapping[str, str]] = {
+        "Frames": (
+            "n_lights n_darks n_biases n_flats n_arcs exptime shape dtype dialect prefix seed "
+            "cosmic_rays flux_scatter trace_drift"
+        ),
+        "Detector": " ".join(name for name in _OF_THE_DETECTOR if name not in ("shape", "dtype")),
+        "Star": " ".join(_OF_THE_STAR),
+        "Sky": " ".join(_OF_THE_SKY),
+    }
+
+
+@click.command(cls=_Simulate)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@wish("--lights", "n_lights", type=click.IntRange(min=0), help="Light frames. [default: 3]")
-@wish("--darks", "n_darks", type=click.IntRange(min=0), help="Dark frames. [default: 5]")
-@wish("--biases", "n_biases", type=click.IntRange(min=0), help="Bias frames. [default: 0]")
-@wish("--flats", "n_flats", type=click.IntRange(min=0), help="Flat frames. [default: 0]")
-@wish("--arcs", "n_arcs", type=click.IntRange(min=0), help="Arc frames. [default: 0]")
-@wish("--exptime", type=Finite(0, 1e6, min_open=True), help="Exposure, s. [default: 600]")
-@wish("--dialect", type=click.Choice(["maxim", "nina", "observatory"]), help="Names and headers.")
+@wish(
+    "--lights",
+    "n_lights",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Light frames. [default: 3]",
+)
+@wish(
+    "--darks", "n_darks", metavar="N", type=click.IntRange(min=0), help="Dark frames. [default: 5]"
+)
+@wish(
+    "--biases",
+    "n_biases",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Bias frames. [default: 0]",
+)
+@wish(
+    "--flats", "n_flats", metavar="N", type=click.IntRange(min=0), help="Flat frames. [default: 0]"
+)
+@wish("--arcs", "n_arcs", metavar="N", type=click.IntRange(min=0), help="Arc frames. [default: 0]")
+@wish(
+    "--exptime", metavar="X", type=Finite(0, 1e6, min_open=True), help="Exposure, s. [default: 600]"
+)
+@wish(
+    "--dialect",
+    type=click.Choice(["maxim", "nina", "observatory"]),
+    help="Whose names and headers. [default: maxim]",
+)
 @wish("--prefix", help="Begins every file's name.")
-@wish("--seed", type=click.IntRange(min=0), help="Another seed, another night. [default: 0]")
-@wish("--cosmic-rays", type=Finite(min=0), help="Hits on a frame of an hour.")
-@wish("--flux-scatter", type=Finite(min=0), help="Variation of the star's light.")
-@wish("--trace-drift", type=Finite(), help="Rows by which the trace moves from light to light.")
+@wish(
+    "--seed",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Another seed, another night. [default: 0]",
+)
+@wish("--cosmic-rays", metavar="X", type=Finite(min=0), help="Hits on a frame of an hour.")
+@wish("--flux-scatter", metavar="X", type=Finite(min=0), help="Variation of the star's light.")
+@wish(
+    "--trace-drift",
+    metavar="X",
+    type=NUMBER,
+    help="Rows by which the trace moves from light to light.",
+)
 @wish("--shape", type=Shape(), help="Of the frames. [default: 256x384]")
-@wish("--dtype", type=click.Choice(["uint8", "int16", "uint16", "int32", "uint32", "float32"]))
-@wish("--gain", type=Finite(min=0, min_open=True), help="Electrons per adu.")
-@wish("--stated-gain", type=Finite(min=0, min_open=True), help="What headers say instead.")
-@wish("--read-noise", type=Finite(min=0), help="Electrons.")
-@wish("--bias-level", type=Finite(), help="adu.")
-@wish("--bias-drift", type=Finite(), help="adu per hour.")
-@wish("--response-scatter", type=Finite(min=0), help="Scatter of the pixels' response.")
-@wish("--vignetting", type=Finite(0, 1), help="Light lost in the corners.")
-@wish("--full-well", type=Finite(min=0), help="Electrons a pixel holds.")
+@wish(
+    "--dtype",
+    type=click.Choice(["uint8", "int16", "uint16", "int32", "uint32", "float32"]),
+    help="Of the pixels.",
+)
+@wish("--gain", metavar="X", type=Finite(min=0, min_open=True), help="Electrons per adu.")
+@wish(
+    "--stated-gain",
+    metavar="X",
+    type=Finite(min=0, min_open=True),
+    help="What headers say instead.",
+)
+@wish("--read-noise", metavar="X", type=Finite(min=0), help="Of a pixel, electrons.")
+@wish("--bias-level", metavar="X", type=NUMBER, help="Level of the bias, adu.")
+@wish("--bias-drift", metavar="X", type=NUMBER, help="Its rise, adu per hour.")
+@wish(
+    "--response-scatter", metavar="X", type=Finite(min=0), help="Scatter of the pixels' response."
+)
+@wish("--vignetting", metavar="X", type=Finite(0, 1), help="Light lost in the corners.")
+@wish("--full-well", metavar="X", type=Finite(min=0), help="Electrons a pixel holds.")
 @wish("--name", help="The star's OBJECT.")
-@wish("--flux", type=Finite(min=0), help="Electrons per second and column.")
-@wish("--row", type=Finite(), help="Row of the trace in the middle column.")
-@wish("--tilt", type=Finite(), help="Rows by which the trace rises.")
-@wish("--seeing", type=Finite(min=0, min_open=True), help="FWHM, rows.")
-@wish("--profile", type=click.Choice(["gaussian", "moffat"]), help="Across the trace.")
-@wish("--sky", type=Finite(min=0), help="Electrons per second and pixel.")
-@wish("--sky-gradient", type=Finite(-2, 2), help="Part by which it brightens along the rows.")
-@wish("--sky-tilt", type=Finite(), help="Columns by which its lines lean.")
+@wish("--flux", metavar="X", type=Finite(min=0), help="Electrons per second and column.")
+@wish("--row", metavar="X", type=NUMBER, help="Row of the trace in the middle column.")
+@wish("--tilt", metavar="X", type=NUMBER, help="Rows by which the trace rises.")
+@wish(
+    "--seeing",
+    metavar="X",
+    type=Finite(min=0, min_open=True),
+    help="Full width at half maximum, rows.",
+)
+@wish("--profile", type=click.Choice(["gaussian", "moffat"]), help="Of the star across the trace.")
+@wish("--sky", metavar="X", type=Finite(min=0), help="Its light, electrons per second and pixel.")
+@wish(
+    "--sky-gradient",
+    metavar="X",
+    type=Finite(-2, 2),
+    help="Part by which it brightens along the rows.",
+)
+@wish("--sky-tilt", metavar="X", type=NUMBER, help="Columns by which its lines lean.")
 @wish("--overwrite", is_flag=True, help="Replace files that have other content.")
 @click.pass_context
 def simulate(ctx: click.Context, folder: Path) -> None:

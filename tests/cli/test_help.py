@@ -1,0 +1,43 @@
+"""Help pages: every option is explained, and stands under a heading of its kind."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+import pytest
+
+from arrayred.cli import COMMANDS
+from arrayred.cli.sections import REST, SECTIONS, Sectioned
+from tests.cli.conftest import Call
+
+
+def command_of(name: str) -> click.Command:
+    found: click.Command = getattr(import_module(f"arrayred.cli.{name}"), name)
+    return found
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_explained_in_a_sentence(name: str) -> None:
+    options = [param for param in command_of(name).params if isinstance(param, click.Option)]
+    for option in options:
+        assert option.help, option.name
+        assert option.help.rstrip(".]")[0].isupper() or option.help[0].isupper(), option.help
+
+
+@pytest.mark.parametrize("name", ["reduce", "inspect", "cache", "simulate"])
+def test_options_stand_under_headings_each_once(arrayred: Call, name: str) -> None:
+    command = command_of(name)
+    assert isinstance(command, Sectioned)
+    told = arrayred(name, "--help").out
+    titles = [line[:-1] for line in told.splitlines() if line.endswith(":") and line[0] != " "]
+    assert set(titles) <= {*command.headings, REST, "Usage"}
+    for option in (param for param in command.params if isinstance(param, click.Option)):
+        assert sum(line.split()[:1] == [option.opts[-1]] for line in told.splitlines()) <= 1
+        assert option.opts[-1] in told
+
+
+def test_headings_name_options_that_exist() -> None:
+    commands = [command_of(name) for name in ("reduce", "inspect", "cache")]
+    known = {param.name for command in commands for param in command.params}
+    assert {name for names in SECTIONS.values() for name in names.split()} <= known
