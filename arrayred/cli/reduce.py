@@ -94,9 +94,9 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
     for outcome in failed:
         click.echo(f"arrayred: error: {outcome.name}: {outcome.error}", err=True)
     if failed:
-        if len(failed) < len(outcomes):
+        if len(failed) < len(outcomes) and not wishes.get("quiet"):
             n_failed = f"{len(failed)} of {len(outcomes)} targets failed"
-            click.echo(f"arrayred: {n_failed}, the others are published", err=True)
+            click.echo(f"\n{n_failed}, the others are published")
         error = failed[0].error
         code = error.exit_code if error is not None else 1
         sys.exit(PARTIAL if len(failed) < len(outcomes) else code)

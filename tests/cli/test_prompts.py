@@ -167,7 +167,8 @@ def test_answers_are_kept_and_a_rerun_asks_nothing_and_changes_nothing(
         "targets": {"light-001-003": {"OBJECT": "59 Cyg"}},
     }
     before = contents(tmp_path / "out")
-    for again in (start(), start("--no-input")):
+    for options in ((), ("--no-input",)):
+        again = start(*options)
         assert again.ended() == 0
         assert not QUESTION.search(again.screen)
     assert contents(tmp_path / "out") == before
