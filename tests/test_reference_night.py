@@ -11,6 +11,7 @@ import pytest
 
 import arrayred as ar
 from arrayred.io.fits import open_frames
+from arrayred.io.journal import LOG
 from arrayred.io.lock import STATE
 from arrayred.io.table import text_table
 from tests.conftest import Run
@@ -119,9 +120,9 @@ def test_a_second_run_changes_nothing_and_needs_no_overwrite(
 
 
 def products(folder: Path) -> list[Path]:
-    """Return the files of a folder but those of its state."""
+    """Return the files of a folder but its state and log."""
     files = (path for path in sorted(folder.rglob("*.*")) if path.is_file())
-    return [path for path in files if STATE not in path.parts]
+    return [path for path in files if STATE not in path.parts and path.name != LOG]
 
 
 def test_products_among_the_raw_frames_are_not_taken_for_them(
