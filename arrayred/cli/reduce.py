@@ -25,8 +25,8 @@ from arrayred.cli.completion import folders
 from arrayred.cli.keeping import is_remote, keep, near
 from arrayred.cli.nights import PARTIAL, folders_of, run_many, warn_unless
 from arrayred.cli.progress import showing
-from arrayred.cli.told import command_of
 from arrayred.cli.sections import Sectioned
+from arrayred.cli.told import command_of
 from arrayred.cli.wishes import Card, Wishes, wish, wishes_of
 from arrayred.errors import UsageError, printable
 from arrayred.io.outputs import require_of_one
