@@ -25,6 +25,7 @@ class Job:
     allow_missing : leave required cards blank if nobody gives them.
     break_lock : write although another run holds the lock.
     scheduler : how dask works, or "" for its own choice.
+    wait : for so many seconds, if another run writes to the same folder.
     """
 
     label: str
@@ -36,6 +37,7 @@ class Job:
     allow_missing: bool = False
     break_lock: bool = False
     scheduler: str = ""
+    wait: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def reduce_one(job: Job) -> Report:
         with scheduled(job.scheduler):
             report = _kept(job) or _reduced(job)
     except ArrayredError as error:
-        report = _failed(job, error)
+        report = failed(job, error)
     except Exception:  # one night's bug is not the others'
         told = traceback.format_exc()
         line = Line(job.label, "", "failed", {}, 0.0, f"a bug of arrayred: {told.splitlines()[-1]}")
@@ -51,7 +51,7 @@ def _kept(job: Job) -> Report | None:
     """Return the report of a night that is known to be finished."""
     if job.order.force or not is_remembered(job.order.out):
         return None
-    with one_writer(job.order.out, break_lock=job.break_lock):
+    with one_writer(job.order.out, break_lock=job.break_lock, wait=job.wait):
         return recall(job)
 
 
@@ -64,9 +64,9 @@ def _reduced(job: Job) -> Report:
         if not job.allow_missing:
             require_cards(missing)
     except ArrayredError as error:
-        return dataclasses.replace(_failed(job, error), lends=lends)
+        return dataclasses.replace(failed(job, error), lends=lends)
     warnings = (*plan.warnings, *(f"left blank in {t}: {', '.join(c)}" for t, c in missing.items()))
-    with one_writer(job.order.out, break_lock=job.break_lock):
+    with one_writer(job.order.out, break_lock=job.break_lock, wait=job.wait):
         report = dataclasses.replace(_carried_out(job, night, plan), lends=lends)
         whole = dataclasses.replace(report, warnings=warnings)
         if not report.exit_code:
@@ -102,7 +102,8 @@ def _line(night: str, outcome: Outcome, seconds: float) -> Line:
     return Line(night, outcome.name, status, outcome.facts, seconds, reason)
 
 
-def _failed(job: Job, error: ArrayredError) -> Report:
+def failed(job: Job, error: ArrayredError) -> Report:
+    """Return the report of a night that an error stopped."""
     causes = error.problems if isinstance(error, NightError) else (error,)
     reason = "; ".join(str(cause) for cause in causes)
     lacks = any(isinstance(cause, NoDarkError) for cause in causes)
@@ -127,7 +128,7 @@ def in_crew(n_processes: int) -> Way:
         from arrayred.batch.crew import in_processes  # 15 ms, and one night needs none
 
         for i, done in in_processes(reduce_one, jobs, n_processes):
-            yield done if isinstance(done, Report) else _failed(jobs[i], done)
+            yield done if isinstance(done, Report) else failed(jobs[i], done)
 
     return way
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import IO
@@ -24,6 +25,7 @@ from arrayred.io.file_sum import require_datasum
 from arrayred.io.frames import Frame
 from arrayred.io.hashes import Hashes
 from arrayred.io.hdu import ones_complement_sum
+from arrayred.io.patience import patiently
 from arrayred.io.sources import ImageHDU, unreadable
 
 Examined = Mapping[Path, str | ArrayredError]
@@ -77,7 +79,7 @@ def _sha256_or_error(image: ImageHDU, hashes: Hashes | None) -> str | ArrayredEr
         if known is not None:
             image.source.require_unchanged(path.stat())
             return known
-        return _verified_sha256(image, hashes)
+        return patiently(partial(_verified_sha256, image, hashes))
     except ArrayredError as error:
         return error
     except OSError as error:

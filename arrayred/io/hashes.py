@@ -17,9 +17,11 @@ import stat
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from arrayred.io.patience import patiently
 from arrayred.io.publish import publish
 
 FILE = "hashes.json"
@@ -79,7 +81,7 @@ class Hashes:
         known = self.known(path)
         if known is not None:
             return known
-        sha256, status = sha256_of(path)
+        sha256, status = patiently(partial(sha256_of, path))
         self.note(path, sha256, status)
         return sha256
 

@@ -16,12 +16,14 @@ import os
 import stat
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
 from arrayred.errors import ForeignFileError, FrameError, HeaderError
 from arrayred.io.card import CARD
 from arrayred.io.cards import BLOCK, Header
+from arrayred.io.patience import patiently
 from arrayred.io.sources import ImageHDU, Packing, PixelFormat, PixelSource, Stamp
 
 FITS_SUFFIXES = (".fit", ".fits", ".fts", ".fit.gz", ".fits.gz", ".fts.gz", ".fits.fz", ".fit.fz")
@@ -68,6 +70,10 @@ def scan(path: Path) -> ImageHDU:
     HeaderError
         A card that describes the pixels is missing or makes no sense.
     """
+    return patiently(partial(_scanned, path))
+
+
+def _scanned(path: Path) -> ImageHDU:
     try:
         with open_regular(path) as file:
             stamp = Stamp.of(os.fstat(file.fileno()))

@@ -13,10 +13,12 @@ nothing off, nor is a thread needed that reads ahead, since one works while anot
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from threading import local
 from types import TracebackType
@@ -29,6 +31,7 @@ from arrayred.errors import FrameError
 from arrayred.io.cards import BLOCK
 from arrayred.io.encoding import decode, stored_dtype
 from arrayred.io.file_sum import FileSum, require_datasum
+from arrayred.io.patience import LASTING_HANDLE, patiently
 from arrayred.io.sources import PixelSource, unreadable
 
 Pixels = NDArray[Any]
@@ -55,9 +58,13 @@ def read_frames(sources: Sequence[PixelSource], first: int, band: Pixels) -> Non
         A file has changed since the scan, has ended early, or cannot be read.
     """
     scratch = np.empty(PIECE, np.uint8)
-    for source, target in zip(sources, band, strict=True):
+
+    def read(source: PixelSource, target: Pixels) -> None:
         with _opened(source) as handle:
             _File(source, handle).fill(first, target, scratch)
+
+    for source, target in zip(sources, band, strict=True):
+        patiently(partial(read, source, target), {errno.ESTALE})
 
 
 class Pass:
@@ -208,7 +215,8 @@ class _File(NamedTuple):
         """Fill raw from an offset, looping over short reads, and add it to the sum."""
         done, view = 0, raw.data
         while done < len(view):
-            count = _read_at(self.handle, view[done:], offset + done)
+            at = view[done:], offset + done
+            count = patiently(partial(_read_at, self.handle, *at), LASTING_HANDLE)
             if count == 0:
                 raise FrameError(
                     "The file ends within its pixels", path=self.source.path, hint="Copy it again."
@@ -233,7 +241,7 @@ def _opened(source: PixelSource) -> Iterator[int]:
         yield _NO_HANDLE
         return
     try:
-        handle = os.open(source.path, _OPEN_FLAGS)
+        handle = patiently(partial(os.open, source.path, _OPEN_FLAGS), LASTING_HANDLE)
         try:
             source.require_unchanged(os.fstat(handle))
             yield handle
