@@ -20,7 +20,7 @@ LAYERS = {
     "cli": 8, "__main__": 9,
 }  # fmt: skip
 ONLY_IN = {"astropy": {"io"}, "zarr": {"io"}, "matplotlib": {"plots"}, "click": {"cli"}}
-ONLY_IN |= {"rich": {"cli"}}
+ONLY_IN |= {"rich": {"cli"}, "distributed": {"batch", "pipeline", "cli"}}
 ROOT = Path(arrayred.__file__).parent
 FILES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
 

@@ -8,8 +8,7 @@ Where the kernel cannot lock (some network folders, Windows) the run goes on wit
 appear whole or not at all and depend on their inputs alone, so that two writers cost work, not
 products.
 
-Whoever may wait, waits by asking again: a wait inside the kernel could not be interrupted, as a thread
-of a worker must be.
+Whoever may wait asks again and again: a wait inside the kernel could not be interrupted.
 """
 
 from __future__ import annotations
