@@ -188,7 +188,7 @@ def _result(future: Future[Report], pulse: _Pulse) -> Report | _Death | Arrayred
             told = as_ours(error)
             return _Death(error.allowed_failures + 1, told or ResourceError(str(error)))
         except CancelledError as error:
-            raise gone(str(error)) from error
+            raise gone(getattr(error, "reason", "")) from error
         except Exception as error:  # of a worker that cannot even begin
             told = as_ours(error)
             return told or ResourceError(

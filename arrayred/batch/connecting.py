@@ -11,6 +11,7 @@ Nothing here is done silently: no cluster begins unless it was asked for.
 from __future__ import annotations
 
 import json
+import logging
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,12 +25,15 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _INSTALL = "pip install 'arrayred[cluster]'"
+CONNECT_S = 10.0
+"""How long a scheduler has to answer, s."""
 _DASHBOARD_PORT = 8787
 _NO_DEATH_IS_REPEATED = 0
 _SETTINGS = {
     "distributed.scheduler.allowed-failures": _NO_DEATH_IS_REPEATED,  # `cluster` tries again, alone
     "distributed.scheduler.worker-saturation": 1.0,  # no night waits at a worker that may die
     "distributed.scheduler.worker-ttl": "60 s",
+    "distributed.deploy.lost-worker-timeout": "1 hour",  # or two deaths in a row end a worker
     "distributed.worker.multiprocessing-method": "spawn",
     "distributed.admin.large-graph-warning-threshold": "1GB",  # masters travel with their bands
 }
@@ -70,6 +74,7 @@ def local_cluster(n_workers: int, *, dashboard: bool = False) -> Iterator[Client
     pages = _only_asked_from(port) if dashboard else _NO_PAGES
     with ExitStack() as stack:
         stack.enter_context(dask.config.set({**_SETTINGS, **pages}))
+        stack.enter_context(_silenced())
         try:
             cluster = LocalCluster(
                 n_workers=n_workers,
@@ -79,7 +84,7 @@ def local_cluster(n_workers: int, *, dashboard: bool = False) -> Iterator[Client
                 security=Security.temporary(),
                 dashboard_address=f"127.0.0.1:{port}",
                 scheduler_kwargs={"dashboard": dashboard},
-                silence_logs=50,
+                silence_logs=logging.CRITICAL,
             )
             client = stack.enter_context(Client(stack.enter_context(cluster)))
             client.wait_for_workers(n_workers, timeout=60)
@@ -118,8 +123,9 @@ def connected(where: str) -> Iterator[Client]:
     with ExitStack() as stack:
         threshold = "distributed.admin.large-graph-warning-threshold"
         stack.enter_context(dask.config.set({threshold: _SETTINGS[threshold]}))
+        stack.enter_context(_silenced())
         try:
-            client = stack.enter_context(Client(address, timeout="10 s", name="arrayred"))
+            client = stack.enter_context(Client(address, timeout=CONNECT_S, name="arrayred"))
         except (OSError, TimeoutError, ValueError, TypeError) as error:
             cause = " ".join(str(error).split())
             raise ResourceError(
@@ -127,6 +133,18 @@ def connected(where: str) -> Iterator[Client]:
                 hint="Start it, or mend the address; tls:// needs keys in dask's configuration.",
             ) from error
         yield client
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Let a client not print the traceback of a connection that is lost: it is told as an error."""
+    logger = logging.getLogger("distributed.client")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def address_of(where: str) -> str:

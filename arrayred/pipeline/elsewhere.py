@@ -51,13 +51,13 @@ def as_ours(error: Exception) -> ResourceError | None:
     if isinstance(error, NoWorkerError | NoValidWorkerError):
         return ResourceError("No worker took it on", hint="Start workers. " + AGAIN)
     if isinstance(error, CancelledError | CommClosedError):
-        return gone(str(error))
+        return gone(getattr(error, "reason", "") or str(error))
     return None
 
 
 def gone(why: str) -> ResourceError:
     """Return the error of a scheduler that does not answer any more."""
-    found = " ".join(why.split()) or "it does not answer"
+    found = " ".join(why.replace("-", " ").split()) or "it does not answer"
     return ResourceError(f"The scheduler of the cluster has gone ({found})", hint=AGAIN)
 
 

@@ -1,0 +1,185 @@
+"""Workers die at any moment: what is finished stays, the rest is done again, the guilty named."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("distributed")
+pytest.importorskip("cryptography")
+import dask.config
+from distributed import Client, LocalCluster
+
+from arrayred.batch import Job, Report, reduce_nights
+from arrayred.batch.cluster import DEATHS, on_cluster
+from arrayred.batch.connecting import connected, local_cluster
+from arrayred.errors import ResourceError
+from tests.batch.clusters import COMBINE, LOAD, Trap, started, trapped
+from tests.batch.disturbed import job_of, products, temporaries, write_nights
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="signals")]
+
+
+@pytest.fixture(scope="module")
+def _cluster() -> Iterator[Client]:
+    with local_cluster(2) as client:
+        yield client
+
+
+@pytest.fixture
+def client(_cluster: Client) -> Client:
+    """Return the client of two workers that are alive."""
+    _cluster.wait_for_workers(2, timeout=60)
+    return _cluster
+
+
+def jobs_of(nights: Path, out: Path) -> list[Job]:
+    return [job_of(night, out / night.name) for night in sorted(nights.iterdir())]
+
+
+def reduced(jobs: list[Job], client: Client) -> dict[str, Report]:
+    return {report.label: report for report, _ in reduce_nights(jobs, on_cluster(client))}
+
+
+def truth_of(nights: Path, out: Path) -> dict[str, bytes]:
+    assert not any(report.exit_code for report, _ in reduce_nights(jobs_of(nights, out)))
+    return products(out)
+
+
+@pytest.mark.parametrize(("where", "place"), [(LOAD, "nights"), (COMBINE, "nights")])
+def test_a_worker_killed_at_its_work_changes_no_byte(
+    client: Client, three: Path, tmp_path: Path, where: str, place: str
+) -> None:
+    truth, once = truth_of(three, tmp_path / "alone"), tmp_path / "once"
+    with trapped(client, Trap(where, str(tmp_path / place / "night-1"), "kill", once)):
+        reports = reduced(jobs_of(three, tmp_path / "out"), client)
+    assert once.exists()
+    assert not any(report.exit_code for report in reports.values())
+    assert products(tmp_path / "out") == truth
+    assert not temporaries(tmp_path / "out")
+
+
+def test_a_night_that_kills_its_workers_is_named_and_the_others_are_published(
+    client: Client, three: Path, tmp_path: Path
+) -> None:
+    truth = truth_of(three, tmp_path / "alone")
+    deaths = tmp_path / "deaths"
+    deaths.mkdir()
+    with trapped(client, Trap(LOAD, str(three / "night-1"), "die noted", deaths)):
+        reports = reduced(jobs_of(three, tmp_path / "out"), client)
+    assert {label: r.exit_code for label, r in reports.items()} == {
+        "night-0": 0, "night-1": 7, "night-2": 0,
+    }  # fmt: skip
+    assert (
+        f"{three}/night-1: 1 worker died of it, the last at" in reports["night-1"].lines[0].reason
+    )
+    assert len(list(deaths.iterdir())) == DEATHS
+    there = products(tmp_path / "out")
+    assert there == {name: truth[name] for name in truth if not name.startswith("night-1")}
+    assert not any(r.exit_code for r in reduced(jobs_of(three, tmp_path / "out"), client).values())
+    assert products(tmp_path / "out") == truth
+
+
+def test_a_night_over_the_memory_of_its_worker_is_told_so(three: Path, tmp_path: Path) -> None:
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            memory_limit="450MiB",
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            silence_logs=50,
+        ) as cluster,
+        Client(cluster) as client,
+        trapped(client, Trap(LOAD, str(three / "night-1"), "hold")),
+    ):
+        reports = reduced(jobs_of(three, tmp_path / "out"), client)
+    assert [reports[f"night-{i}"].exit_code for i in range(3)] == [0, 7, 0]
+    reason = reports["night-1"].lines[0].reason
+    assert "which may hold 450 MiB; its files have 0 MiB" in reason
+    assert "--memory" in reason
+
+
+def test_a_scheduler_that_goes_away_ends_the_run_which_can_go_on(tmp_path: Path) -> None:
+    write_nights(tmp_path / "nights", 8)
+    truth, out = truth_of(tmp_path / "nights", tmp_path / "alone"), tmp_path / "out"
+    with started(tmp_path, 2) as cluster, connected(cluster.address) as client:
+        done = reduce_nights(jobs_of(tmp_path / "nights", out), on_cluster(client))
+        first, _ = next(done)
+        cluster.scheduler.kill()
+        with pytest.raises(ResourceError, match="The scheduler of the cluster has gone"):
+            list(done)
+    assert not first.exit_code
+    assert all(truth[name] == content for name, content in products(out).items()
+               if not name.endswith(".tmp"))  # fmt: skip
+    again = [report for report, _ in reduce_nights(jobs_of(tmp_path / "nights", out))]
+    assert "kept" in {line.status for report in again for line in report.lines}
+    assert products(out) == truth
+
+
+def test_of_two_workers_one_is_killed_and_the_other_does_it_all(tmp_path: Path) -> None:
+    write_nights(tmp_path / "nights", 8)
+    truth, out = truth_of(tmp_path / "nights", tmp_path / "alone"), tmp_path / "out"
+    with started(tmp_path, 2) as cluster, connected(cluster.address) as client:
+        client.wait_for_workers(2, timeout=60)
+        done = reduce_nights(jobs_of(tmp_path / "nights", out), on_cluster(client))
+        reports = [next(done)[0]]
+        cluster.workers[0].kill()
+        reports += [report for report, _ in done]
+    assert [report.exit_code for report in reports] == [0] * 8
+    assert products(out) == truth
+
+
+def test_a_large_night_whose_worker_is_killed_has_the_same_bytes(
+    client: Client, three: Path, tmp_path: Path
+) -> None:
+    truth, once = truth_of(three, tmp_path / "alone"), tmp_path / "once"
+    trap = Trap("arrayred.io.stack.read_frames", str(three / "night-0/light"), "kill", once)
+    with trapped(client, trap):
+        jobs = [job_of(three / f"night-{i}", tmp_path / f"out/night-{i}", memory=300 << 10)
+                for i in range(3)]  # fmt: skip
+        reports = [report for report, _ in reduce_nights(jobs)]
+    assert once.exists()
+    codes = [report.exit_code for report in reports]
+    if codes[0]:  # nothing died but the bands of that night
+        assert "worker died of it" in reports[0].lines[0].reason
+        assert not any(report.exit_code for report, _ in reduce_nights(jobs))
+    assert codes[1:] == [0, 0]
+    assert products(tmp_path / "out") == truth
+
+
+def test_fifty_random_deaths_leave_the_same_bytes(tmp_path: Path) -> None:
+    write_nights(tmp_path / "nights", 20)
+    truth, out = truth_of(tmp_path / "nights", tmp_path / "alone"), tmp_path / "out"
+    jobs = jobs_of(tmp_path / "nights", out)
+    forced = [replace(job, order=replace(job.order, force=True)) for job in jobs]
+    with local_cluster(4) as client:
+        killer = threading.Thread(target=kill_at_work, args=(client, 50))
+        killer.start()
+        while killer.is_alive():
+            assert {report.exit_code for report in reduced(forced, client).values()} <= {0, 7}
+        killer.join()
+        assert not any(report.exit_code for report in reduced(jobs, client).values())
+    assert (products(out) == truth, temporaries(out)) == (True, [])
+
+
+def kill_at_work(client: Client, times: int) -> None:
+    """Kill a worker that has something to do, some time after it began, again and again."""
+    moments, dead = random.Random(0), set[int]()
+    while len(dead) < times:
+        time.sleep(moments.uniform(0.0, 1.2))
+        known = list(client.cluster.scheduler.workers.values())
+        busy = [worker.pid for worker in known if worker.processing and worker.pid not in dead]
+        if busy:
+            pid = moments.choice(busy)
+            os.kill(pid, signal.SIGKILL)
+            dead.add(pid)
