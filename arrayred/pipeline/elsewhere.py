@@ -21,7 +21,10 @@ AGAIN = "What is finished is not done again: run the same once more."
 
 @contextmanager
 def told_as_ours() -> Iterator[None]:
-    """Raise ResourceError for what a cluster does to a computation; let all else pass."""
+    """Raise ResourceError for what a cluster does to a computation; let all else pass.
+
+    Whatever computes is decorated with it: not only whole images are, but samples of frames too.
+    """
     try:
         yield
     except ArrayredError:

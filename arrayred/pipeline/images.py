@@ -21,6 +21,7 @@ from arrayred.steps.units import to_electrons
 
 if TYPE_CHECKING:
     import xarray as xr
+from arrayred.pipeline.elsewhere import told_as_ours
 from arrayred.pipeline.reading import settle
 
 
@@ -44,6 +45,7 @@ def calibrate(
     return cube if flat is None else divide_flat(cube, flat)
 
 
+@told_as_ours()
 def combine_target(
     lights: xr.Dataset, dark: xr.Dataset | None, recipe: Recipe, flat: xr.Dataset | None = None
 ) -> xr.Dataset:

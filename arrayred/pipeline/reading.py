@@ -47,6 +47,7 @@ class Reading:
         return cube if sections.trim is None else trim(cube, sections.trim)
 
 
+@told_as_ours()
 def settle(image: xr.Dataset) -> xr.Dataset:
     """Compute an image and hold its counts as one C-contiguous float64 block.
 
@@ -61,8 +62,7 @@ def settle(image: xr.Dataset) -> xr.Dataset:
     ResourceError
         The cluster's workers died of it, or its scheduler has gone.
     """
-    with told_as_ours():
-        computed = image if isinstance(image[COUNTS].data, np.ndarray) else image.compute()
+    computed = image if isinstance(image[COUNTS].data, np.ndarray) else image.compute()
     counts = computed[COUNTS]
     pixels = np.ascontiguousarray(counts.values, np.float64)
     return computed.assign({COUNTS: counts.copy(data=pixels)})

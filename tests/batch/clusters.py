@@ -18,10 +18,22 @@ import numpy as np
 from distributed import Client
 from distributed.diagnostics.plugin import WorkerPlugin
 
+from arrayred.batch import Job, reduce_nights
+from tests.batch.disturbed import job_of, products
+
 ROOT = Path(__file__).parents[2]
 LOAD = "arrayred.night.group.cube_of"
 COMBINE = "arrayred.batch.desk.combine_target"
 WRITE = "arrayred.batch.shelf.publish"
+
+
+def jobs_of(nights: Path, out: Path) -> list[Job]:
+    return [job_of(night, out / night.name) for night in sorted(nights.iterdir())]
+
+
+def truth_of(nights: Path, out: Path) -> dict[str, bytes]:
+    assert not any(report.exit_code for report, _ in reduce_nights(jobs_of(nights, out)))
+    return products(out)
 
 
 class Trap(WorkerPlugin):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,9 +16,9 @@ pytest.importorskip("cryptography")
 from distributed import Client, Security
 
 from arrayred import __version__
-from arrayred.batch import Job, reduce_nights
+from arrayred.batch import reduce_nights
 from arrayred.batch.cluster import on_cluster, reduce_there, require_bands_seen
-from arrayred.batch.connecting import connected, local_cluster
+from arrayred.batch.connecting import connected
 from arrayred.batch.nights import reduce_one
 from arrayred.config import Recipe
 from arrayred.errors import ArrayredError, FrameError, InputError, NightError, ResourceError
@@ -28,30 +27,8 @@ from arrayred.io.raw import write_frames
 from arrayred.night import make_plan, open_night
 from arrayred.pipeline import reduce_night, settle
 from arrayred.simulate import SimulatedNight
-from tests.batch.clusters import LOAD, WRITE, Trap, listening, started, trapped
+from tests.batch.clusters import LOAD, WRITE, Trap, jobs_of, listening, started, trapped, truth_of
 from tests.batch.disturbed import DETECTOR, job_of, products, temporaries
-
-
-@pytest.fixture(scope="module")
-def _cluster() -> Iterator[Client]:
-    with local_cluster(2) as client:
-        yield client
-
-
-@pytest.fixture
-def client(_cluster: Client) -> Client:
-    """Return the client of two workers that are alive."""
-    _cluster.wait_for_workers(2, timeout=60)
-    return _cluster
-
-
-def jobs_of(nights: Path, out: Path) -> list[Job]:
-    return [job_of(night, out / night.name) for night in sorted(nights.iterdir())]
-
-
-def truth_of(nights: Path, out: Path) -> dict[str, bytes]:
-    assert not any(report.exit_code for report, _ in reduce_nights(jobs_of(nights, out)))
-    return products(out)
 
 
 def test_nights_are_those_of_one_process(

@@ -7,7 +7,6 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,36 +21,14 @@ from arrayred.batch import Job, Report, reduce_nights
 from arrayred.batch.cluster import DEATHS, on_cluster
 from arrayred.batch.connecting import connected, local_cluster
 from arrayred.errors import ResourceError
-from tests.batch.clusters import COMBINE, LOAD, Trap, started, trapped
+from tests.batch.clusters import COMBINE, LOAD, Trap, jobs_of, started, trapped, truth_of
 from tests.batch.disturbed import job_of, products, temporaries, write_nights
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="signals")]
 
 
-@pytest.fixture(scope="module")
-def _cluster() -> Iterator[Client]:
-    with local_cluster(2) as client:
-        yield client
-
-
-@pytest.fixture
-def client(_cluster: Client) -> Client:
-    """Return the client of two workers that are alive."""
-    _cluster.wait_for_workers(2, timeout=60)
-    return _cluster
-
-
-def jobs_of(nights: Path, out: Path) -> list[Job]:
-    return [job_of(night, out / night.name) for night in sorted(nights.iterdir())]
-
-
 def reduced(jobs: list[Job], client: Client) -> dict[str, Report]:
     return {report.label: report for report, _ in reduce_nights(jobs, on_cluster(client))}
-
-
-def truth_of(nights: Path, out: Path) -> dict[str, bytes]:
-    assert not any(report.exit_code for report, _ in reduce_nights(jobs_of(nights, out)))
-    return products(out)
 
 
 @pytest.mark.parametrize(("where", "place"), [(LOAD, "nights"), (COMBINE, "nights")])
