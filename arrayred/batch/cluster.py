@@ -145,6 +145,10 @@ class _Pulse:
 
     def __init__(self, client: Client, patience: float) -> None:
         self._client, self._patience = client, patience
+        self.seen()
+
+    def seen(self) -> None:
+        """Note that a worker has given a sign of life."""
         self._last_seen = time.monotonic()
 
     def check(self) -> None:
@@ -155,10 +159,9 @@ class _Pulse:
             workers = self._client.sync(self._client.scheduler.ncores, callback_timeout=PATIENCE_S)
         except (OSError, TimeoutError) as error:
             raise gone(str(error)) from error
-        now = time.monotonic()
         if workers:
-            self._last_seen = now
-        elif now - self._last_seen > self._patience:
+            self.seen()
+        elif time.monotonic() - self._last_seen > self._patience:
             raise ResourceError(
                 f"The cluster has had no worker for {self._patience:g} s",
                 hint="Start workers, or wait longer for them with --worker-timeout.",
@@ -169,9 +172,12 @@ def _next(ended: SimpleQueue[Future[Report]], pulse: _Pulse) -> Future[Report]:
     """Return the next task that has ended, as long as the cluster is alive."""
     while True:
         try:
-            return ended.get(timeout=_BEAT_S)
+            future = ended.get(timeout=_BEAT_S)
         except Empty:
             pulse.check()
+        else:
+            pulse.seen()
+            return future
 
 
 def _result(future: Future[Report], pulse: _Pulse) -> Report | _Death | ArrayredError:

@@ -1,4 +1,7 @@
-"""Workers die at any moment: what is finished stays, the rest is done again, the guilty named."""
+"""Workers die at any moment: what is finished stays, the rest is done again, the guilty named.
+
+What becomes of a run whose scheduler dies is told in tests/cli/test_clusters.py.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,8 @@ from distributed import Client, LocalCluster
 
 from arrayred.batch import Job, Report, reduce_nights
 from arrayred.batch.cluster import DEATHS, on_cluster
-from arrayred.batch.connecting import connected, local_cluster
-from arrayred.errors import ResourceError
-from tests.batch.clusters import COMBINE, LOAD, Trap, jobs_of, started, trapped, truth_of
+from arrayred.batch.connecting import local_cluster
+from tests.batch.clusters import COMBINE, LOAD, Trap, jobs_of, trapped, truth_of
 from tests.batch.disturbed import job_of, products, temporaries, write_nights
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="signals")]
@@ -84,36 +86,6 @@ def test_a_night_over_the_memory_of_its_worker_is_told_so(three: Path, tmp_path:
     reason = reports["night-1"].lines[0].reason
     assert "which may hold 450 MiB; its files have 0 MiB" in reason
     assert "--memory" in reason
-
-
-def test_a_scheduler_that_goes_away_ends_the_run_which_can_go_on(tmp_path: Path) -> None:
-    write_nights(tmp_path / "nights", 8)
-    truth, out = truth_of(tmp_path / "nights", tmp_path / "alone"), tmp_path / "out"
-    with started(tmp_path, 2) as cluster, connected(cluster.address) as client:
-        done = reduce_nights(jobs_of(tmp_path / "nights", out), on_cluster(client))
-        first, _ = next(done)
-        cluster.scheduler.kill()
-        with pytest.raises(ResourceError, match="The scheduler of the cluster has gone"):
-            list(done)
-    assert not first.exit_code
-    assert all(truth[name] == content for name, content in products(out).items()
-               if not name.endswith(".tmp"))  # fmt: skip
-    again = [report for report, _ in reduce_nights(jobs_of(tmp_path / "nights", out))]
-    assert "kept" in {line.status for report in again for line in report.lines}
-    assert products(out) == truth
-
-
-def test_of_two_workers_one_is_killed_and_the_other_does_it_all(tmp_path: Path) -> None:
-    write_nights(tmp_path / "nights", 8)
-    truth, out = truth_of(tmp_path / "nights", tmp_path / "alone"), tmp_path / "out"
-    with started(tmp_path, 2) as cluster, connected(cluster.address) as client:
-        client.wait_for_workers(2, timeout=60)
-        done = reduce_nights(jobs_of(tmp_path / "nights", out), on_cluster(client))
-        reports = [next(done)[0]]
-        cluster.workers[0].kill()
-        reports += [report for report, _ in done]
-    assert [report.exit_code for report in reports] == [0] * 8
-    assert products(out) == truth
 
 
 def test_a_large_night_whose_worker_is_killed_has_the_same_bytes(
