@@ -7,6 +7,7 @@ import platform
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ pytest.importorskip("cryptography")
 from distributed import Client, Security
 
 from arrayred import __version__
-from arrayred.batch import reduce_nights
+from arrayred.batch import cluster, reduce_nights
 from arrayred.batch.cluster import on_cluster, reduce_there, require_bands_seen
 from arrayred.batch.connecting import connected
 from arrayred.batch.nights import reduce_one
@@ -239,8 +240,50 @@ def test_nobody_without_its_key_can_use_a_cluster(client: Client) -> None:
             Client(other, security=security, timeout="2 s")
 
 
+def test_a_cluster_is_given_up_after_its_patience_and_not_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, workers = [0.0], {"tcp://a": 1}
+    monkeypatch.setattr(cluster.time, "monotonic", lambda: now[0])
+    answering = SimpleNamespace(
+        status="running", scheduler=SimpleNamespace(ncores=None), sync=lambda *_a, **_o: workers
+    )
+    pulse = cluster._Pulse(answering, 60.0)  # type: ignore[arg-type]
+    for now[0], worker in ((100.0, "tcp://a"), (150.0, ""), (160.0, "")):
+        workers = {worker: 1} if worker else {}
+        pulse.check()
+    now[0] = 161.0
+    with pytest.raises(ResourceError, match="no worker for 60 s"):
+        pulse.check()
+    pulse.seen()  # a result that was on its way
+    pulse.check()
+    answering.status = "connecting"
+    with pytest.raises(ResourceError, match="has gone"):
+        pulse.check()
+
+
+@pytest.mark.parametrize(
+    ("limit", "own", "memory"),
+    [
+        (None, None, None),
+        (16 << 30, None, None),
+        (600 << 20, None, 100 << 20),
+        (210 << 20, None, 32 << 20),
+        (600 << 20, 1 << 20, 1 << 20),
+    ],
+)
+def test_a_night_holds_no_more_than_its_worker_may(
+    monkeypatch: pytest.MonkeyPatch, limit: int | None, own: int | None, memory: int | None
+) -> None:
+    manager, state = SimpleNamespace(memory_limit=limit), SimpleNamespace(nthreads=2)
+    worker = SimpleNamespace(memory_manager=manager, state=state)
+    monkeypatch.setattr("distributed.get_worker", lambda: worker)
+    job = job_of(Path("night"), Path("out"), memory=own)
+    assert cluster._bounded(job).order.memory == memory
+
+
 def test_a_cluster_without_workers_is_waited_for_in_vain(three: Path, tmp_path: Path) -> None:
-    with started(tmp_path, 0) as cluster, connected(cluster.address) as client:
+    with started(tmp_path, 0) as alone, connected(alone.address) as client:
         way = on_cluster(client, patience=1.0)
         with pytest.raises(ResourceError, match="no worker for 1 s"):
             list(reduce_nights(jobs_of(three, tmp_path / "out"), way))
