@@ -5,8 +5,9 @@ calls of the file system; how two workers do beside one; how many tasks a second
 hands out. From these follows, for any number of nights and workers, how long each resource alone
 would be busy. The longest is what the run takes, and what breaks first when workers are added.
 
-What cannot be measured on one machine is assumed, by name: the bandwidth and the calls a second of
-a disk that all workers share. Give those of your own site.
+Times are those of the processor, so that a machine that is busy otherwise tells the same; only the
+wall time of one and of two workers is told beside them. What cannot be measured here is assumed, by
+name: bandwidth and calls a second of a disk that all workers share. Give those of your own site.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from arrayred.batch import Job, Order
 from arrayred.batch.nights import reduce_one
 from benchmarks.nights import SHAPE, linked_nights
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 _CALLS = {"open", "os.rename", "os.remove", "os.mkdir", "os.scandir", "os.listdir"}
 NIGHTS, WORKERS = 10_000, (1, 10, 100, 1_000)
@@ -55,8 +60,8 @@ class Site:
 
     Parameters
     ----------
-    tasks : a second that its scheduler hands out and takes back; measured.
-    efficiency : of two workers, to one: seconds of one / (2 x seconds of two); measured.
+    tasks : a second of its processor that the scheduler hands out and takes back; measured.
+    efficiency : processor seconds of a night beside no other / beside another; measured.
     bandwidth : bytes a second of the shared disk, all workers together; assumed.
     calls : a second of the shared disk's file system; assumed.
     network : bytes a second of the scheduler's own; assumed.
@@ -156,45 +161,62 @@ def _job(night: Path, out: Path) -> Job:
     return Job(night.name, night, Order(out, cards={}, figures=False))
 
 
-def site_of(nights: Sequence[Path], out: Path) -> tuple[Site, dict[int, float]]:
-    """Return what a cluster of this machine can do, and the seconds of a night by its workers."""
+@dataclass(frozen=True)
+class Took:
+    """What a night took on a cluster: seconds by the clock, and of its workers' processors."""
+
+    wall: float
+    cpu: float
+
+
+def site_of(nights: Sequence[Path], out: Path) -> tuple[Site, dict[int, Took]]:
+    """Return what a cluster of this machine can do, and what a night takes by its workers."""
     from arrayred.batch.cluster import on_cluster
     from arrayred.batch.connecting import local_cluster
 
-    seconds: dict[int, float] = {}
+    took: dict[int, Took] = {}
     tasks = 0.0
     for n_workers in (1, 2):
         with local_cluster(n_workers) as client:
             ready = [_job(night, out / f"first-{n_workers}" / night.name) for night in nights]
             list(on_cluster(client)(ready[: 2 * n_workers]))  # each worker imports
             jobs = [_job(night, out / str(n_workers) / night.name) for night in nights]
-            began = time.perf_counter()
+            began, before = time.perf_counter(), _worked(client)
             list(on_cluster(client)(jobs))
-            seconds[n_workers] = (time.perf_counter() - began) / len(jobs)
+            wall, cpu = time.perf_counter() - began, _worked(client) - before
+            took[n_workers] = Took(wall / len(jobs), cpu / len(jobs))
             tasks = _tasks_a_second(client, jobs[0])
-    return Site(tasks, min(1.0, seconds[1] / (2 * seconds[2]))), seconds
+    return Site(tasks, min(1.0, took[1].cpu / took[2].cpu)), took
 
 
-def _tasks_a_second(client: object, job: Job, n_tasks: int = 2_000) -> float:
-    """Return how many tasks of the size of a night's, that do nothing, are done a second."""
-    began = time.perf_counter()
-    futures = client.map(_nothing, [job] * n_tasks, key=[f"{began}-{i}" for i in range(n_tasks)])  # type: ignore[attr-defined]
-    client.gather(futures)  # type: ignore[attr-defined]
-    return n_tasks / (time.perf_counter() - began)
+def _worked(client: Client) -> float:
+    """Return the processor seconds of all workers so far."""
+    return sum(client.run(time.process_time).values())
+
+
+def _tasks_a_second(client: Client, job: Job, n_tasks: int = 1_000) -> float:
+    """Return how many tasks of a night's size, that do nothing, this process serves a second.
+
+    It is scheduler and client at once, and the seconds are those of its processor.
+    """
+    began = time.process_time()
+    keys = [f"{began}-{i}" for i in range(n_tasks)]
+    client.gather(client.map(_nothing, [job] * n_tasks, key=keys))
+    return n_tasks / (time.process_time() - began)
 
 
 def _nothing(_job: Job) -> None:
     return None
 
 
-def page(night: Night, site: Site, measured: dict[int, float]) -> Iterator[str]:
+def page(night: Night, site: Site, measured: dict[int, Took]) -> Iterator[str]:
     """Yield what was measured, what is assumed, and the forecast, as lines of Markdown."""
     yield f"Measured: a night is {night.seconds:.3f} s of a processor, {night.read / 1e6:.0f} MB"
     yield f"read, {night.written / 1e6:.1f} MB written, {night.calls} calls of the file system, and"
     yield f"{night.sent / 1e3:.1f} kB to and from the scheduler."
-    yield "; ".join(f"{n} worker(s): {s:.3f} s a night" for n, s in measured.items()) + (
-        f"; efficiency {site.efficiency:.2f}; the scheduler does {site.tasks:.0f} tasks/s."
-    )
+    for n, took in measured.items():
+        yield f"{n} worker(s): a night each {took.wall:.3f} s, of processors {took.cpu:.3f} s;"
+    yield f"efficiency {site.efficiency:.2f}; the scheduler does {site.tasks:.0f} tasks/s."
     yield f"Assumed: a shared disk of {site.bandwidth / 1e6:.0f} MB/s and {site.calls:.0f} calls/s,"
     yield f"a network of {site.network / 1e6:.0f} MB/s at the scheduler."
     yield ""

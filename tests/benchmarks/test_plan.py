@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.nights import linked_nights
-from benchmarks.plan import Night, Site, cost_of, forecast, most_workers, page
+from benchmarks.plan import Night, Site, Took, cost_of, forecast, most_workers, page
 
 NIGHT = Night(seconds=0.5, read=40_000_000, written=10_000_000, calls=100, sent=3_000)
 SITE = Site(tasks=1_000.0, efficiency=0.8, bandwidth=1e9, calls=10_000.0, network=1e8)
@@ -51,8 +51,8 @@ def test_workers_are_of_use_until_the_next_resource_is_as_busy() -> None:
 
 
 def test_the_page_tells_what_is_measured_and_what_is_assumed() -> None:
-    text = "\n".join(page(NIGHT, SITE, {1: 0.5, 2: 0.3}))
-    assert "1 worker(s): 0.500 s a night; 2 worker(s): 0.300 s a night" in text
+    text = "\n".join(page(NIGHT, SITE, {1: Took(0.5, 0.4), 2: Took(0.3, 0.5)}))
+    assert "1 worker(s): a night each 0.500 s, of processors 0.400 s;" in text
     assert "Assumed: a shared disk of 1000 MB/s and 10000 calls/s" in text
     assert "| 10000 | 100 | 62 | 10 | 0 | 500 | 100 | 8.3 min | disk: bytes |" in text
 
