@@ -12,6 +12,7 @@ from arrayred.batch.orders import Order
 from arrayred.batch.summary import Line
 from arrayred.config import NightFile, Recipe
 from arrayred.config.recipe import paths_beside
+from arrayred.io.cache.urls import url_of
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def with_whole_paths(job: Job) -> Job:
     """Return a job that means the same to a process in another folder."""
     return dataclasses.replace(
         job,
-        folder=job.folder.absolute(),
+        folder=_absolute(job.folder),
         order=dataclasses.replace(job.order, out=job.order.out.absolute()),
         file=_with_whole_paths(job.file),
         recipe=job.recipe.replace(**_whole({"bad_pixels": job.recipe.bad_pixels})),
@@ -86,14 +87,19 @@ def _with_whole_paths(file: NightFile) -> NightFile:
     return dataclasses.replace(
         file,
         instrument=str(Path(file.instrument).absolute()) if is_path else file.instrument,
-        calibrations=tuple(path.absolute() for path in file.calibrations),
-        masters={kind: path.absolute() for kind, path in file.masters.items()},
+        calibrations=tuple(_absolute(path) for path in file.calibrations),
+        masters={kind: _absolute(path) for kind, path in file.masters.items()},
         recipe=_whole(file.recipe),
         targets={
             name: dataclasses.replace(target, recipe=_whole(target.recipe))
             for name, target in file.targets.items()
         },
     )
+
+
+def _absolute(path: Path) -> Path:
+    """Return a whole path; an address of an object store is one already."""
+    return path if url_of(path) else path.absolute()
 
 
 def _whole(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from arrayred.batch.cluster import require_seen
 from arrayred.batch.jobs import Job, with_whole_paths
 from arrayred.config import NightFile, Recipe
 from arrayred.config.nightfile import TargetFile
@@ -40,3 +41,11 @@ def test_what_is_no_path_stays(tmp_path: Path, mask: str) -> None:
     job = job_of(tmp_path / "night", tmp_path / "out", recipe=recipe, allow_missing=True)
     assert with_whole_paths(job) == job
     assert {f.name for f in dataclasses.fields(Job)} >= {"wait", "scheduler"}
+
+
+def test_an_address_stays_and_is_not_looked_for_here() -> None:
+    folder = Path("s3://bucket/night.zarr")
+    job = job_of(folder, Path("/out"), file=NightFile(calibrations=(Path("s3://bucket/darks"),)))
+    whole = with_whole_paths(job)
+    assert (whole.folder, whole.file.calibrations) == (folder, job.file.calibrations)
+    require_seen([whole.folder, *whole.file.calibrations])
