@@ -245,6 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors", file=sys.stderr)
         night = cost_of(nights[:6], folder / "cost")
         site, measured = site_of(nights, folder / "out")
+    night = replace(night, seconds=measured[1].cpu)  # with what a worker does beside its nights
     site = replace(site, bandwidth=options.bandwidth * 1e6, calls=options.calls)
     print("\n".join(page(night, site, measured)))
     return 0
