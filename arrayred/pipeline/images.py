@@ -45,7 +45,6 @@ def calibrate(
     return cube if flat is None else divide_flat(cube, flat)
 
 
-@told_as_ours()
 def combine_target(
     lights: xr.Dataset, dark: xr.Dataset | None, recipe: Recipe, flat: xr.Dataset | None = None
 ) -> xr.Dataset:
@@ -53,6 +52,7 @@ def combine_target(
     return combine_frames(lights, dark, recipe, flat)[0]
 
 
+@told_as_ours()
 def combine_frames(
     lights: xr.Dataset, dark: xr.Dataset | None, recipe: Recipe, flat: xr.Dataset | None = None
 ) -> tuple[xr.Dataset, FrameHits | None]:

@@ -23,7 +23,7 @@ from tests.batch.disturbed import job_of, products
 
 ROOT = Path(__file__).parents[2]
 LOAD = "arrayred.night.group.cube_of"
-COMBINE = "arrayred.batch.desk.combine_target"
+COMBINE = "arrayred.batch.desk.combine_frames"
 WRITE = "arrayred.batch.shelf.publish"
 
 
