@@ -1,4 +1,8 @@
-"""Results where people read them: `publish` writes this folder's page and plots and the README."""
+"""Results where people read them: `publish` writes this folder's page and plots and the README.
+
+What is measured by itself, `SECTIONS`, has a place of its own between markers at the end of the
+page, with its own day and machine (`publish_section`); the page is written anew around it.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,11 @@ from pathlib import Path
 
 from benchmarks.plots import plots
 from benchmarks.results import Report
-from benchmarks.tables import page, section
+from benchmarks.tables import machine_line, page, planes, section
 
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 ROOT = Path(__file__).parents[1]
+SECTIONS = ("planes", "nights")
 _HEAD = """# Benchmarks
 
     python -m benchmarks --quick             # two minutes
@@ -33,16 +38,25 @@ nothing. A star marks numbers that differ from numpy's by definition; the last t
 def publish(report: Report, root: Path = ROOT) -> list[Path]:
     """Write the page, the plots and the README's section, and return the paths written.
 
+    Of a report on noise and flags alone, only their section of the page is written.
+
     Parameters
     ----------
     root : of the repository. A README.md there without the markers is left alone.
     """
+    if {one.series for one in report.results} == {"planes"}:
+        told = [machine_line(report.machine), *planes(report)]
+        return [publish_section("planes", "\n\n".join([told[1], told[0], *told[2:]]), root)]
     folder = root / "benchmarks"
     folder.mkdir(exist_ok=True)
+    kept = _marked(folder / "README.md")
+    if any(one.series == "planes" for one in report.results):
+        kept.pop("planes", None)
     drawn = plots(report)
     written = {folder / name: content for name, (_, content) in drawn.items()}
     captions = [(name, caption) for name, (caption, _) in drawn.items()]
-    written[folder / "README.md"] = f"{_HEAD}\n{page(report, captions)}\n".encode()
+    parts = [f"{_HEAD}\n{page(report, captions)}", *kept.values()]
+    written[folder / "README.md"] = ("\n\n".join(parts) + "\n").encode()
     readme = root / "README.md"
     if readme.exists():
         text = readme.read_text(encoding="utf-8")
@@ -51,6 +65,34 @@ def publish(report: Report, root: Path = ROOT) -> list[Path]:
     for path, content in written.items():
         path.write_bytes(content)
     return list(written)
+
+
+def publish_section(mark: str, content: str, root: Path = ROOT) -> Path:
+    """Write one section of the page, in its place or at the end, and return the page's path.
+
+    Parameters
+    ----------
+    mark : one of `SECTIONS`.
+    content : Markdown.
+    root : of the repository.
+    """
+    path = root / "benchmarks" / "README.md"
+    text = path.read_text(encoding="utf-8") if path.exists() else _HEAD
+    if mark not in _marked(path):
+        text = f"{text.rstrip()}\n\n<!-- {mark}:begin --><!-- {mark}:end -->\n"
+    path.write_text(between_markers(text, content, mark), encoding="utf-8")
+    return path
+
+
+def _marked(path: Path) -> dict[str, str]:
+    """Return the sections that a page has between markers, with these, by their marks."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    found = {}
+    for mark in SECTIONS:
+        begin, end = f"<!-- {mark}:begin -->", f"<!-- {mark}:end -->"
+        if begin in text and end in text:
+            found[mark] = text[text.index(begin) : text.index(end) + len(end)]
+    return found
 
 
 def between_markers(text: str, content: str, mark: str = "benchmarks") -> str:

@@ -66,7 +66,7 @@ def page(report: Report, plots: Sequence[tuple[str, str]]) -> str:
             of_job = list(report.of(series, job.name))
             if of_job:
                 parts += [f"## {title}: {job.title}", _by_stack(of_job, _process)]
-    parts += [*_planes(report), *_night(report), *_definitions(report), *_contenders(report)]
+    parts += [*planes(report), *_night(report), *_definitions(report), *_contenders(report)]
     return "\n\n".join(parts)
 
 
@@ -215,7 +215,7 @@ def _night(report: Report) -> list[str]:
     return [f"## A whole night, {results[0].stack}", table(head, rows)]
 
 
-def _planes(report: Report) -> list[str]:
+def planes(report: Report) -> list[str]:
     """Return the tables of the same work with and without noise and flags."""
     results = list(report.of("planes"))
     if not results:

@@ -11,19 +11,20 @@ from pathlib import Path
 import numpy as np
 
 import arrayred as ar
-from arrayred.io.raw import write_frames
 
-truth = ar.SimulatedNight(seed=1)
-night = Path(tempfile.mkdtemp()) / "night"
-write_frames(truth.frames(), night)
+folder = Path(tempfile.mkdtemp())
+truth, night = ar.SimulatedNight(seed=1), folder / "night"
+ar.write_frames(truth.frames(), night)
 
 # %% [markdown]
 # ## What is there, and what will be done
 #
-# Only headers are read. The plan names what calibrates what, and everything that is left out.
+# Headers are read, and a few rows of each frame. Printed, or as the last line of a notebook's
+# cell, a night tells what it holds; the plan, what calibrates what and what is left out.
 
 # %%
 opened = ar.open_night(night)
+print(opened)
 print(ar.make_plan(opened))
 
 # %% [markdown]
@@ -35,6 +36,16 @@ print(ar.make_plan(opened))
 tree = ar.reduce_night(opened)
 spectrum = tree["targets/Simulated_star/spectrum"]
 print(f"rows {spectrum.attrs['first_row']} to {spectrum.attrs['last_row']}")
+
+# %% [markdown]
+# `ar.plots` draws what a paper would show: here the combined image with the aperture that follows
+# the trace and the bands of sky. Each function returns a matplotlib figure; `png` makes a file of
+# it.
+
+# %%
+image = tree["targets/Simulated_star/combined"]
+figure = ar.plots.image(image, spectrum, title="A simulated star")
+(folder / "image.png").write_bytes(ar.plots.png(figure))
 
 # %% [markdown]
 # How well does it agree with the truth, in units of its own uncertainty?

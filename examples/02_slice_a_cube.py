@@ -12,13 +12,12 @@ import numpy as np
 import xarray as xr
 
 import arrayred as ar
-from arrayred.io.raw import write_frames
 from arrayred.simulate import Detector
 
 detector = Detector(shape=(200, 300), bias_drift=2.0)
 month = ar.SimulatedNight(detector, n_darks=24, n_lights=0, seed=3)
 folder = Path(tempfile.mkdtemp()) / "darks"
-write_frames(month.frames(), folder)
+ar.write_frames(month.frames(), folder)
 
 # %% [markdown]
 # ## Open
@@ -61,3 +60,5 @@ hot = dark.where(dark > limit).stack(pixel=("y", "x")).dropna("pixel")
 y, x = hot.pixel[int(hot.values.argmax())].item()
 print(f"{hot.size} pixels above {limit:.0f} adu; the hottest is row {y}, column {x}")
 print(cube.counts.sel(y=y, x=x).values)
+figure = ar.plots.pixel_history(cube, int(y), int(x), title="The hottest pixel")
+(folder.parent / "hottest.png").write_bytes(ar.plots.png(figure))

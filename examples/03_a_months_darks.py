@@ -2,9 +2,9 @@
 # # A month's darks
 #
 # A camera is watched through its darks: does the level drift, which rows are noisy, which pixels
-# have gone hot, and when? Here six nights of a month are one labelled cube. Nothing is read before
-# it is asked for, and then only the rows that are, so the same lines serve six nights or six
-# hundred.
+# have gone hot, and when? Here six nights of a month are one labelled cube. Nothing is read
+# before it is asked for, and then only the rows that are, so the same lines serve six nights or
+# six hundred.
 #
 # The nights are simulated, with four pixels that turn hot on the way; put a pattern of your own
 # folders instead.
@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 import arrayred as ar
-from arrayred.io.raw import write_frames
 from arrayred.simulate import Detector
 
 month = Path(tempfile.mkdtemp()) / "2024-03"
@@ -30,14 +29,14 @@ for number, day in enumerate((1, 4, 9, 16, 22, 29)):
     for row, column in (pixel for pixel, since in turned_hot.items() if number >= since):
         for frame in frames:
             frame.pixels[row - 1, column - 1] += 4000
-    write_frames(frames, month / f"2024-03-{day:02}")
+    ar.write_frames(frames, month / f"2024-03-{day:02}")
 
 # %% [markdown]
 # ## One night at a glance
 #
-# `open_night` reads headers only. Printed, or as the last line of a notebook's cell, a night tells
-# what it holds; each group of frames has a name, and `night[name]` is its cube. Darks alone are
-# nothing to reduce, which it says too.
+# `open_night` reads headers only. Printed, or as the last line of a notebook's cell, a night
+# tells what it holds; each group of frames has a name, and `night[name]` is its cube. Darks alone
+# are nothing to reduce, which it says too.
 
 # %%
 night = ar.open_night(month / "2024-03-09")
@@ -58,8 +57,8 @@ print(cube)
 # %% [markdown]
 # ## Slices by FITS pixel
 #
-# `y` and `x` are the numbers that image viewers show, counted from 1, and both ends of a slice are
-# included. Only the rows of the slice are read. One pixel through the month:
+# `y` and `x` are the numbers that image viewers show, counted from 1, and both ends of a slice
+# are included. Only the rows of the slice are read. One pixel through the month:
 
 # %%
 history = cube.counts.sel(y=150, x=40)
@@ -69,8 +68,8 @@ for evening in np.unique(cube.night):
 # %% [markdown]
 # ## The level, night by night
 #
-# `row_statistics` is mean, standard deviation and median of every row of every frame: three numbers
-# for 300 pixels, computed band by band. From there on everything is small and in memory.
+# `row_statistics` is mean, standard deviation and median of every row of every frame: three
+# numbers for 300 pixels, computed band by band. From there on everything is small and in memory.
 
 # %%
 rows = ar.row_statistics(cube).compute()
@@ -81,6 +80,10 @@ for evening, value in zip(level.night.values, level.values, strict=True):
     print(f"{evening}  {value:7.1f} adu")
 print(f"the level drifts by {slope:.2f} adu a day")
 assert abs(slope - 1.5) < 0.1
+
+first_frames = cube.time.groupby("night").min().values
+figure = ar.plots.drift(first_frames, {"dark level (adu)": level.values}, title="March 2024")
+(month / "drift.png").write_bytes(ar.plots.png(figure))
 
 # %% [markdown]
 # A row is noisy where its standard deviation stands out in every frame: one hot pixel is enough.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from arrayred.io.raw import write_frames
 from arrayred.simulate import Detector, SimulatedNight, Star
+from tests.io.remote_store import Store, store_in_memory
 
 REAL_NIGHTS = Path(
     os.environ.get("ARRAYRED_NIGHTS", Path(__file__).parents[2] / "shared" / "nights")
@@ -61,6 +62,13 @@ def night(_written_night: Path, tmp_path: Path) -> Path:
     for path in _written_night.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     return folder
+
+
+@pytest.fixture
+def bucket() -> Iterator[Store]:
+    """Return an empty store of objects in memory that counts what travels."""
+    with store_in_memory() as store:
+        yield store
 
 
 @pytest.fixture

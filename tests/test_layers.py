@@ -10,17 +10,18 @@ import pytest
 import arrayred
 
 LAYERS = {
-    "errors": 1, "kernels": 1, "_version": 1,
+    "errors": 1, "kernels": 1, "process": 1, "_version": 1,
     "model": 2, "bands": 2,
     "config": 3,
     "io": 4, "steps": 4, "simulate": 4,
     "night": 5, "combining": 5, "plots": 5,
-    "pipeline": 6,
-    "batch": 7,
+    "pipeline": 6, "report": 6,
+    "batch": 7, "explore": 7,
     "cli": 8, "__main__": 9,
 }  # fmt: skip
 ONLY_IN = {"astropy": {"io"}, "zarr": {"io"}, "matplotlib": {"plots"}, "click": {"cli"}}
-ONLY_IN |= {"rich": {"cli"}, "distributed": {"batch", "pipeline", "cli"}}
+ONLY_IN |= {"rich": {"cli"}, "panel": {"explore"}, "bokeh": {"explore"}}
+ONLY_IN |= {"distributed": {"batch", "pipeline", "cli"}}
 ROOT = Path(arrayred.__file__).parent
 FILES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
 

@@ -4,9 +4,9 @@ Everything the headers can tell is checked first (`orders`), so that a night tha
 says so, completely, before a pixel is read or a file written. Then its masters are made (`masters`)
 and its targets, one after the other (`desk`); what is finished is not done again (`keys`, `shelf`).
 Many nights are so many `jobs`, done one by one or in processes (`nights`, `crew`); one that is
-finished is not even opened (`recall`); `summary` tells of each target in a line. On a cluster of
-dask a night is one task: `cluster` and `connecting`, which are not imported here, since most runs
-need neither.
+finished is not even opened (`recall`); `summary` tells of each target in a line, and `reports` of
+the night on a page. On a cluster of dask a night is one task: `cluster` and `connecting`, which are
+not imported here, since most runs need neither.
 """
 
 from arrayred.batch.desk import Outcome, reduce_to
@@ -14,6 +14,7 @@ from arrayred.batch.jobs import Job, Report
 from arrayred.batch.keeping import cache_quietly
 from arrayred.batch.nights import in_crew, labels_of, one_by_one, reduce_nights, scheduled
 from arrayred.batch.orders import OPTIONS, Order, check_night, missing_of, require_cards
+from arrayred.batch.reports import report_on
 from arrayred.batch.summary import Line, as_ecsv, each_of
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "one_by_one",
     "reduce_nights",
     "reduce_to",
+    "report_on",
     "require_cards",
     "scheduled",
 ]

@@ -28,8 +28,8 @@ from arrayred._version import __version__
 from arrayred.batch.jobs import Job, Report, with_whole_paths
 from arrayred.batch.nights import Way, failed, reduce_one
 from arrayred.errors import ArrayredError, InputError, ResourceError
-from arrayred.io.cache.urls import url_of
 from arrayred.io.folders import list_files
+from arrayred.io.remote.address import Address
 from arrayred.night import Plan
 from arrayred.pipeline.elsewhere import as_ours, gone
 
@@ -229,7 +229,7 @@ def reduce_there(job: Job, version: str) -> Report:
 def require_seen(paths: Sequence[Path]) -> None:
     """Raise InputError, naming this machine, unless it sees all paths."""
     for path in paths:
-        if not url_of(path) and not path.exists():
+        if not isinstance(path, Address) and not path.exists():
             raise InputError(
                 f"The worker on {platform.node()} does not see it",
                 path=path,

@@ -22,6 +22,7 @@ from multiprocessing import connection, get_context, parent_process
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from arrayred.errors import ResourceError
+from arrayred.process import make_own
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -101,6 +102,7 @@ def _hire(work: Callable[[Any], Any]) -> _Worker:
 
 def _serve(pipe: connection.Connection, work: Callable[[Any], Any]) -> None:
     """Do what comes through the pipe until it is closed."""
+    make_own()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller gets it too, and ends this process
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_follow_the_caller, daemon=True).start()

@@ -12,7 +12,7 @@ from arrayred.batch.orders import Order
 from arrayred.batch.summary import Line
 from arrayred.config import NightFile, Recipe
 from arrayred.config.recipe import paths_beside
-from arrayred.io.cache.urls import url_of
+from arrayred.night.caching import Caching
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Job:
     break_lock : write although another run holds the lock.
     scheduler : how dask works, or "" for its own choice.
     wait : for so many seconds, if another run writes to the same folder.
+    caching : the library into which a night behind a URL goes before it is reduced; None: its
+        frames are copied each time.
     """
 
     label: str
@@ -43,6 +45,7 @@ class Job:
     break_lock: bool = False
     scheduler: str = ""
     wait: float = 0.0
+    caching: Caching | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def with_whole_paths(job: Job) -> Job:
     """Return a job that means the same to a process in another folder."""
     return dataclasses.replace(
         job,
-        folder=_absolute(job.folder),
+        folder=job.folder.absolute(),
         order=dataclasses.replace(job.order, out=job.order.out.absolute()),
         file=_with_whole_paths(job.file),
         recipe=job.recipe.replace(**_whole({"bad_pixels": job.recipe.bad_pixels})),
@@ -87,19 +90,14 @@ def _with_whole_paths(file: NightFile) -> NightFile:
     return dataclasses.replace(
         file,
         instrument=str(Path(file.instrument).absolute()) if is_path else file.instrument,
-        calibrations=tuple(_absolute(path) for path in file.calibrations),
-        masters={kind: _absolute(path) for kind, path in file.masters.items()},
+        calibrations=tuple(path.absolute() for path in file.calibrations),
+        masters={kind: path.absolute() for kind, path in file.masters.items()},
         recipe=_whole(file.recipe),
         targets={
             name: dataclasses.replace(target, recipe=_whole(target.recipe))
             for name, target in file.targets.items()
         },
     )
-
-
-def _absolute(path: Path) -> Path:
-    """Return a whole path; an address of an object store is one already."""
-    return path if url_of(path) else path.absolute()
 
 
 def _whole(settings: Mapping[str, Any]) -> dict[str, Any]:

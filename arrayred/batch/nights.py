@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import shlex
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -20,12 +21,15 @@ from arrayred.batch.jobs import Job, Report
 from arrayred.batch.masters import entry_name, is_ready
 from arrayred.batch.orders import check_night, missing_of, require_cards
 from arrayred.batch.recall import is_remembered, recall, remember
+from arrayred.batch.reports import report_on
 from arrayred.batch.summary import Line, Status
-from arrayred.errors import ArrayredError, NightError, NoDarkError, UsageError
+from arrayred.errors import ArrayredError, NightError, NoDarkError, StorageError, UsageError
 from arrayred.io.answers import load_answers
 from arrayred.io.lock import one_writer
 from arrayred.night import Flat, Group, Night, Plan, open_night
+from arrayred.night.caching import brought_near
 from arrayred.night.naming import slug
+from arrayred.report import PAGE_ENTRY
 
 _BUG = 1
 
@@ -56,13 +60,15 @@ def _kept(job: Job) -> Report | None:
 
 
 def _reduced(job: Job) -> Report:
-    night = open_night(job.folder, job.file, depth=job.depth)
+    night = open_night(job.folder, job.file, depth=job.depth, caching=job.caching)
     lends = any(frame.frame_type in ("bias", "dark", "flat") for frame in night.frames)
     try:
         plan = check_night(night, job.recipe, job.order)
         missing = missing_of(night, plan, job.order)
         if not job.allow_missing:
             require_cards(missing)
+        if job.caching is not None and (near := brought_near(night, job.caching)) is not night:
+            night, plan = near, check_night(near, job.recipe, job.order)
     except ArrayredError as error:
         return dataclasses.replace(failed(job, error), lends=lends)
     warnings = (*plan.warnings, *(f"left blank in {t}: {', '.join(c)}" for t, c in missing.items()))
@@ -71,18 +77,21 @@ def _reduced(job: Job) -> Report:
         whole = dataclasses.replace(report, warnings=warnings)
         if not report.exit_code:
             masters: list[Group | Flat] = [*plan.masters, *plan.flats.values()]
-            remember(job, whole, [entry_name(group) for group in masters if not is_ready(group)])
+            names = [entry_name(group) for group in masters if not is_ready(group)]
+            remember(job, whole, [*names, *([PAGE_ENTRY] if job.order.figures else [])])
     return dataclasses.replace(whole, warnings=(*warnings, *report.warnings))
 
 
 def _carried_out(job: Job, night: Night, plan: Plan) -> Report:
-    """Return what became of each target; the warnings are of products lost or changed before."""
+    """Return what became of each target; warnings are of products lost before, and of the page."""
     lines: list[Line] = []
     codes: list[int] = []
     damage: list[str] = []
     lacks = False
+    outcomes: list[Outcome] = []
     last = time.perf_counter()
     for outcome in reduce_to(night, plan, job.recipe, job.order):
+        outcomes.append(dataclasses.replace(outcome, spectrum=None))
         now = time.perf_counter()
         lines.append(_line(job.label, outcome, now - last))
         last = now
@@ -93,6 +102,11 @@ def _carried_out(job: Job, night: Night, plan: Plan) -> Report:
         if outcome.error is not None:
             codes.append(outcome.error.exit_code)
             lacks |= isinstance(outcome.error, NoDarkError)
+    try:
+        damage += report_on(night, plan, job.recipe, job.order, outcomes)
+    except StorageError as error:
+        damage.append(f"no report was made: {error}")
+        codes.append(error.exit_code)
     return Report(job.label, tuple(lines), tuple(damage), codes[0] if codes else 0, lacks)
 
 
@@ -175,7 +189,9 @@ def _helped(job: Job, lenders: Mapping[str, Path]) -> Job:
     """Return a job with the calibration frames of the other nights."""
     others = tuple(lenders[label] for label in sorted(lenders) if label != job.label)
     file = dataclasses.replace(job.file, calibrations=(*job.file.calibrations, *others))
-    return dataclasses.replace(job, file=file)
+    told = "".join(f" --calibrations {shlex.quote(str(folder))}" for folder in others)
+    order = dataclasses.replace(job.order, command=job.order.command and job.order.command + told)
+    return dataclasses.replace(job, file=file, order=order)
 
 
 def labels_of(folders: Sequence[Path]) -> list[str]:

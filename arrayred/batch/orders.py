@@ -40,6 +40,7 @@ class Order:
     memory : bytes that may be held beyond the results, if there is a bound.
     force : do everything anew, even what is finished.
     verify : hash every file, instead of taking unchanged ones for what they were.
+    command : that makes it again, for the report.
     """
 
     out: Path
@@ -51,6 +52,7 @@ class Order:
     memory: int | None = None
     force: bool = False
     verify: bool = False
+    command: str = ""
 
 
 def check_night(night: Night, recipe: Recipe, order: Order) -> Plan:

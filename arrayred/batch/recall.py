@@ -30,6 +30,7 @@ from arrayred.io.folders import list_files
 from arrayred.io.ledger import Entry, Ledger, key_of
 from arrayred.io.lock import STATE
 from arrayred.io.publish import publish
+from arrayred.report import VERSION
 
 _FILE = "night.json"
 
@@ -113,6 +114,7 @@ def _key(job: Job) -> str:
         "cards": [dict(order.cards), dataclasses.asdict(order.answers)],
         "targets": order.targets,
         "options": [order.figures, job.allow_missing],
+        "report": [VERSION, order.command] if order.figures else [],
     }
     return key_of({}, settings)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from arrayred.cli.choosing import about_the_night, night_file_of, opened
-from arrayred.cli.keeping import library_of
+from arrayred.cli.keeping import is_remote, library_of
 from arrayred.cli.wishes import Wishes, wish, wishes_of
 
 
@@ -31,6 +31,7 @@ def cache(ctx: click.Context, night: Path | None) -> None:
     arrayred cache raw                      for later runs on the same frames
     arrayred cache raw --to night.zarr      a store of your own
     arrayred cache raw --to s3://bucket/night.zarr
+    arrayred cache s3://bucket/raw          for later runs on frames that lie far away
     arrayred reduce night.zarr -o reduced
     arrayred cache --info
     arrayred cache --clear
@@ -58,15 +59,17 @@ def _build(night: Path | None, wishes: Wishes) -> None:
     place = cache_night(there, target, overwrite=wishes.get("overwrite", False))
     if not wishes.get("quiet"):
         seconds = time.perf_counter() - started
-        size = f"{len(there.scanned)} frames" if isinstance(place, str) else _size(place)
+        size = f"{len(there.scanned)} frames" if is_remote(place) else _size(place)
         click.echo(f"{printable(str(place))}: {size}, {seconds:.1f} s")
 
 
 def _tell(cache: Path | None, wishes: Wishes) -> None:
     from arrayred.errors import printable
     from arrayred.io.cache.contents import contents_of
+    from arrayred.io.remote.address import located
 
     if cache is not None:
+        cache = located(cache)
         contents_of(cache, wholly=True)
         click.echo(f"{printable(str(cache))}: {_size(cache)}; every file is as it was written")
         return
@@ -94,8 +97,8 @@ def _size(place: Path) -> str:
     """Return what a cache holds, in words."""
     from arrayred.io.cache.contents import contents_of
 
-    images = contents_of(place).images.values()
-    packed = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+    contents = contents_of(place)
+    images, packed = contents.images.values(), contents.n_bytes
     plain = sum(image.source.n_bytes for image in images)
     n_frames = len(images)
     frames = "1 frame" if n_frames == 1 else f"{n_frames} frames"

@@ -67,6 +67,7 @@ def inspect(
     \b
     arrayred inspect 2020-11-03/raw
     arrayred inspect 2020-11-03/raw --format csv > frames.csv
+    arrayred inspect s3://bucket/2020-11-03
     arrayred inspect 2020-11-03/raw --plan
     arrayred inspect 2020-11-03/raw --write night.toml
     """

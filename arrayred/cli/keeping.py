@@ -59,10 +59,10 @@ def caching_of(wishes: Wishes) -> Caching | None:
         from arrayred.io.cache.build import require_zarr
 
         require_zarr()
-    from arrayred.night.caching import Caching
+    from arrayred.night.caching import Caching, say_nothing
 
     quiet = wishes.get("quiet", False)
-    return Caching(library_of(wishes), always, (lambda _: None) if quiet else warn)
+    return Caching(library_of(wishes), always, say_nothing if quiet else warn)
 
 
 def keep(night: Night, wishes: Wishes) -> None:
@@ -70,8 +70,25 @@ def keep(night: Night, wishes: Wishes) -> None:
     from arrayred.batch import cache_quietly
 
     caching = caching_of(wishes)
-    if caching is not None and caching.is_for(night.scanned):
+    if caching is not None and caching.is_for(night.scanned) and not is_remote(night.folder):
         cache_quietly(night, caching)
+
+
+def near(night: Night, wishes: Wishes) -> Night:
+    """Return a night whose pixels are at hand: one behind a URL goes into a cache first."""
+    caching = caching_of(wishes)
+    if caching is None or not is_remote(night.folder):
+        return night
+    from arrayred.night.caching import brought_near
+
+    return brought_near(night, caching)
+
+
+def is_remote(folder: Path) -> bool:
+    """Tell whether a folder lies behind a URL."""
+    from arrayred.io.remote.address import Address
+
+    return isinstance(folder, Address)
 
 
 def warn(text: str) -> None:

@@ -6,6 +6,7 @@ Nobody is asked anything, and one night's failure is not another's. What became 
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,11 +18,16 @@ import click
 
 from arrayred.cli.choosing import night_file_of, order_of, settle_settings
 from arrayred.cli.clusters import dask_way, way_of, working
+from arrayred.cli.keeping import caching_of
 from arrayred.cli.progress import nights_done
+from arrayred.cli.told import command_of
 from arrayred.cli.wishes import Wishes
-from arrayred.errors import StorageError, UsageError, printable
+from arrayred.errors import ArrayredError, StorageError, UsageError, printable
 from arrayred.io.folders import paths_in
 from arrayred.io.outputs import SUMMARY, require_of_many
+from arrayred.io.remote.address import Address, located
+from arrayred.io.remote.store import matches
+from arrayred.report import INDEX
 
 if TYPE_CHECKING:
     from arrayred.batch import Job, Line, Report
@@ -64,9 +70,11 @@ def folders_of(arguments: Iterable[str]) -> list[Path]:
 
 def _matching(name: str) -> list[Path]:
     """Return the folders that a glob means; what is there, or is no glob, means itself."""
-    path = Path(name)
+    path = located(name)
     if path.exists() or not _MAGIC & set(name):
         return [path]
+    if isinstance(path, Address):
+        return list(matches(path))
     start = Path(path.anchor)
     found = sorted(p for p in start.glob(str(path.relative_to(start))) if p.is_dir())
     if not found:
@@ -100,8 +108,12 @@ def run_many(folders: Sequence[Path], out: Path, wishes: Wishes) -> int:
             _save(out, _lines(jobs, reports))
             raise
         _save(out, _lines(jobs, reports))
+        if not wishes.get("no_figures"):
+            _index(out)
     if not quiet:
         _print(_lines(jobs, reports), out)
+        if (out / INDEX).is_file():
+            click.echo(f"A page to look at: {printable(str(out / INDEX))}")
     return _exit_code([reports[job.label] for job in jobs])
 
 
@@ -129,13 +141,14 @@ def _jobs(folders: Sequence[Path], out: Path, wishes: Wishes) -> list[Job]:
         job = Job(
             label,
             folder,
-            order_of(wishes, out / label),
+            dataclasses.replace(order_of(wishes, out / label), command=command_of(wishes)),
             file,
             recipe,
             depth=wishes.get("depth", 3),
             allow_missing=wishes.get("allow_missing", False),
             break_lock=wishes.get("break_lock", False),
             scheduler=dask_way(wishes),
+            caching=caching_of(wishes) if isinstance(folder, Address) else None,
         )
         jobs.append(job)
     return jobs
@@ -159,6 +172,16 @@ def _save(out: Path, lines: Iterable[Line]) -> None:
     if (out / SUMMARY).is_dir():
         raise StorageError("A folder has the summary's name", path=out / SUMMARY, hint="Move it.")
     publish({out / SUMMARY: as_ecsv(lines)}, overwrite=True)
+
+
+def _index(out: Path) -> None:
+    """Make the index of the nights; what keeps it away is said, but the nights are there."""
+    from arrayred.report.write import write_index
+
+    try:
+        write_index(out)
+    except ArrayredError as error:
+        click.echo(f"arrayred: warning: no index was made: {error}", err=True)
 
 
 def _warn(report: Report, *, quiet: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +22,13 @@ from arrayred.cli.choosing import (
     settle_settings,
 )
 from arrayred.cli.clusters import about_clusters, dask_way, working
-from arrayred.cli.keeping import keep
+from arrayred.cli.keeping import is_remote, keep, near
 from arrayred.cli.nights import PARTIAL, folders_of, run_many, warn_unless
+from arrayred.cli.told import command_of
 from arrayred.cli.wishes import Card, Wishes, wish, wishes_of
-from arrayred.errors import printable
+from arrayred.errors import UsageError, printable
 from arrayred.io.outputs import require_of_one
+from arrayred.io.remote.address import located
 
 if TYPE_CHECKING:
     from arrayred.batch import Order, Outcome
@@ -43,13 +45,13 @@ if TYPE_CHECKING:
 @wish("--grating-angle", metavar="DEG", help="GRATANG of the products, degrees.")
 @wish("--card", "cards", type=Card(), multiple=True, help="Any further card of the products.")
 @about_the_recipe
-@wish("--no-figures", is_flag=True, help="Draw no pictures.")
+@wish("--no-figures", is_flag=True, help="Draw no pictures, make no report.")
 @about_clusters
 @wish("--no-input", is_flag=True, help="Never ask.")
 @wish("--allow-missing", is_flag=True, help="Leave required cards blank if nobody gives them.")
 @wish("--overwrite", is_flag=True, help="Replace products that have other content.")
 @wish("--force", is_flag=True, help="Do everything anew and replace what is there.")
-@wish("--verify", is_flag=True, help="Hash every file again before it is taken for unchanged.")
+@wish("--verify", is_flag=True, help="Hash all files and caches again, trusting no note of them.")
 @wish(
     "--break-lock", is_flag=True, help="Write though another run holds the lock: its host is gone."
 )
@@ -68,9 +70,13 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
     arrayred reduce raw -o reduced --frames "*hr8047*" --rows 484:518
     arrayred reduce raw -o reduced --night-file night.toml --target Vega
     arrayred reduce 2020-*/raw -o reduced --jobs 2
+    arrayred reduce s3://bucket/2020-11-03 -o reduced
     arrayred reduce @nights -o reduced --scheduler tls://head-node:8786
     """
     wishes = wishes_of(ctx)
+    if is_remote(located(out)):
+        raise UsageError("Products are written to a local folder", path=located(out),
+                         hint="Name one, and copy it.")  # fmt: skip
     folders = folders_of(nights)
     if len(folders) > 1:
         sys.exit(run_many(folders, out, wishes))
@@ -86,14 +92,14 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
 
 def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
     """Reduce a night as wished, telling what is found."""
-    from arrayred.batch import check_night, reduce_to, scheduled
+    from arrayred.batch import check_night, reduce_to, report_on, scheduled
     from arrayred.io.answers import load_answers
     from arrayred.io.lock import one_writer
 
     started = time.perf_counter()
     require_of_one(out)
     recipe, file = settle_settings(wishes, night_file_of(wishes, out))
-    order = replace(order_of(wishes, out), answers=load_answers(out))
+    order = replace(order_of(wishes, out), answers=load_answers(out), command=command_of(wishes))
     night = opened(folder, file, wishes)
     plan = check_night(night, recipe, order)
     quiet = wishes.get("quiet", False)
@@ -102,6 +108,8 @@ def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
     if not quiet:
         _tell_plan(night, plan)
     order = _complete(night, plan, order, wishes)
+    if (here := near(night, wishes)) is not night:
+        night, plan = here, check_night(here, recipe, order)
     outcomes = []
     with (
         one_writer(out, break_lock=wishes.get("break_lock", False)) as is_locked,
@@ -117,6 +125,8 @@ def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
             outcomes.append(outcome)
             if not quiet:
                 tell(outcome, verbose=wishes.get("verbose", False))
+        warnings = report_on(night, plan, recipe, order, outcomes)
+    _tell_report(order, warnings, quiet=quiet)
     keep(night, wishes)
     if wishes.get("verbose"):
         click.echo(f"{len(night.frames)} frames, {time.perf_counter() - started:.3f} s")
@@ -143,6 +153,16 @@ def _tell_plan(night: Night, plan: Plan) -> None:
         click.echo(f"  settings of {printable(str(night.file.path))}")
     for line in str(plan).splitlines():
         click.echo(f"  {printable(line)}")
+
+
+def _tell_report(order: Order, warnings: Sequence[str], *, quiet: bool) -> None:
+    """Tell where the page of the night is, or why there is none."""
+    from arrayred.report import PAGE
+
+    for warning in warnings:
+        click.echo(f"arrayred: warning: {warning}", err=True)
+    if order.figures and not warnings and not quiet:
+        click.echo(f"\nA page to look at: {printable(str(order.out / PAGE))}")
 
 
 def tell(outcome: Outcome, *, verbose: bool = False) -> None:

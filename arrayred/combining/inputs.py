@@ -8,8 +8,9 @@ from pathlib import Path
 
 from arrayred.config.instrument import Instrument
 from arrayred.errors import ArrayredError, ForeignFileError, InputError, NightError
-from arrayred.io.folders import list_files, paths_in
+from arrayred.io.folders import files_at, list_files, paths_in
 from arrayred.io.frames import Frame, read_frames
+from arrayred.io.remote.address import located
 from arrayred.io.sources import Stamp
 
 
@@ -51,7 +52,7 @@ def frames_of(arguments: Sequence[str], instrument: Instrument) -> Inputs:
             for file in list_files(path):
                 named.setdefault(file, False)
         else:
-            named[path] = True
+            named |= dict.fromkeys(files_at(path), True)
     if not named:
         raise InputError(
             f"There is no frame in {' '.join(arguments)}", hint="Name files or their folder."
@@ -74,13 +75,13 @@ def _expanded(arguments: Iterable[str]) -> Iterator[Path]:
     """Yield the paths that arguments name, those in lists among them."""
     for argument in arguments:
         if argument.startswith("@"):
-            yield from paths_in(Path(argument[1:]))
+            yield from map(located, paths_in(Path(argument[1:])))
         else:
-            yield Path(argument)
+            yield located(argument)
 
 
 def _was_named(error: ArrayredError, named: dict[Path, bool]) -> bool:
-    return error.path is None or named.get(Path(error.path), True)
+    return error.path is None or named.get(located(error.path), True)
 
 
 def _once(frames: Sequence[Frame]) -> list[Frame]:

@@ -21,6 +21,7 @@ from arrayred.bands import band_rows
 from arrayred.io.fits import Paths, frames_at, labelled, stack_of
 from arrayred.io.headers import is_fits_name
 from arrayred.io.packed import PackedStack
+from arrayred.io.remote.address import located
 from arrayred.io.stack import FrameStack
 from arrayred.model import COUNTS, FRAME, Unsigned, X, Y
 
@@ -80,7 +81,9 @@ class ArrayredBackend(BackendEntrypoint):  # type: ignore[misc, unused-ignore]
             "preferred_chunks": {FRAME: stack.shape[0], Y: rows, X: stack.shape[2]},
             "source": str(filename_or_obj),
         }
-        is_one = isinstance(filename_or_obj, str | os.PathLike) and Path(filename_or_obj).is_file()
+        is_one = (
+            isinstance(filename_or_obj, str | os.PathLike) and located(filename_or_obj).is_file()
+        )
         opened = _one_frame(cube) if is_one else cube
         unwanted = [drop_variables] if isinstance(drop_variables, str) else drop_variables or ()
         return opened.drop_vars(unwanted, errors="ignore")

@@ -14,10 +14,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from arrayred.errors import ArrayredError
 from arrayred.io.cards import BLOCK
@@ -26,7 +27,12 @@ from arrayred.io.frames import Frame
 from arrayred.io.hashes import Hashes
 from arrayred.io.hdu import ones_complement_sum
 from arrayred.io.patience import patiently
-from arrayred.io.sources import ImageHDU, unreadable
+from arrayred.io.remote.address import Address
+from arrayred.io.sources import ImageHDU, Stamp, unreadable
+from arrayred.io.spool import copied
+
+if TYPE_CHECKING:
+    from arrayred.io.cache.shelf import Shelf
 
 Examined = Mapping[Path, str | ArrayredError]
 """By path a file's sha256, or why it must not be used."""
@@ -42,15 +48,35 @@ def examine(
     Parameters
     ----------
     frames : whose files are read.
-    hashes : what is known already of files that have not changed since; they are not read.
+    hashes : what is known already of files that have not changed since; they are not read. If
+        it is not to be trusted, a cache is not either: all of it is compared with its sums.
     stop : once it is set, the rest is left out.
     """
     images = {frame.path: frame.image for frame in frames}
+    is_trusted = hashes is None or hashes.trust
+    damaged = {} if is_trusted else _damaged_caches(images.values())
     return {
-        path: _sha256_or_error(image, hashes)
+        path: damaged.get(image.source.shelf) or _sha256_or_error(image, hashes)
         for path, image in images.items()
         if stop is None or not stop.is_set()
     }
+
+
+def _damaged_caches(images: Iterable[ImageHDU]) -> dict[Shelf | None, ArrayredError]:
+    """Return the frames that lie in caches some file of which is not as it was written."""
+    from arrayred.io.cache.contents import cache_of, sums_of
+
+    caches: dict[Path, list[Shelf]] = {}
+    for shelf in (image.source.shelf for image in images):
+        if shelf is not None:
+            caches.setdefault(cache_of(shelf), []).append(shelf)
+    found: dict[Shelf | None, ArrayredError] = {}
+    for cache, shelves in caches.items():
+        try:
+            sums_of(cache)
+        except ArrayredError as error:
+            found |= dict.fromkeys(shelves, error)
+    return found
 
 
 def required(examined: Examined, frames: Iterable[Frame]) -> dict[Path, str]:
@@ -71,11 +97,15 @@ def required(examined: Examined, frames: Iterable[Frame]) -> dict[Path, str]:
 
 
 def _sha256_or_error(image: ImageHDU, hashes: Hashes | None) -> str | ArrayredError:
-    if image.source.shelf is not None:
-        return image.source.shelf.sha256
     path = image.source.path
+    if image.source.shelf is not None:
+        if hashes is not None and isinstance(path, Address):
+            hashes.note(path, image.source.shelf.sha256)
+        return image.source.shelf.sha256
     try:
         known = None if hashes is None else hashes.known(path)
+        if isinstance(path, Address):
+            return known or _sha256_of_copy(image, hashes)
         if known is not None:
             image.source.require_unchanged(path.stat())
             return known
@@ -84,6 +114,20 @@ def _sha256_or_error(image: ImageHDU, hashes: Hashes | None) -> str | ArrayredEr
         return error
     except OSError as error:
         return unreadable(path, error)
+
+
+def _sha256_of_copy(image: ImageHDU, hashes: Hashes | None) -> str:
+    """Return the sha256 of a file behind a URL, its copy held against DATASUM."""
+    path, sha256 = copied(image)
+    near = replace(image.source, path=path, stamp=Stamp.of(path.stat()))
+    try:
+        _verified_sha256(replace(image, source=near), None)
+    except ArrayredError as error:
+        error.path = str(image.source.path)
+        raise
+    if hashes is not None:
+        hashes.note(image.source.path, sha256)
+    return sha256
 
 
 def _verified_sha256(image: ImageHDU, hashes: Hashes | None) -> str:

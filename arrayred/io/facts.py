@@ -124,21 +124,24 @@ class Facts:
         if seconds is not None and 0 <= seconds < 1e7 and self._is_in_seconds(keyword):
             self._compare_exposures(keyword, value, seconds)
             return seconds
-        what = (
-            f"{keyword} is {value!r}, which is no exposure in seconds"
-            if keyword
-            else "No card gives the exposure"
-        )
-        self.problems.append(
-            HeaderError(
-                what,
-                path=self._path,
-                keyword=keyword or "EXPTIME",
-                value=value,
-                hint="Mend EXPTIME in the header, or exclude the frame.",
-            )
-        )
+        self.problems.append(self._no_exposure(keyword, value))
         return None
+
+    def _no_exposure(self, keyword: str, value: object) -> HeaderError:
+        """Return the error of a card that is no exposure, or of none at all."""
+        if keyword == "":
+            what = "No card gives the exposure"
+            hint = "Mend EXPTIME in the header, name its card in an instrument file"
+        else:
+            what = f"{keyword} is {value!r}, which is no exposure in seconds"
+            hint = "Mend EXPTIME in the header"
+        return HeaderError(
+            what,
+            path=self._path,
+            keyword=keyword or "EXPTIME",
+            value=value,
+            hint=f"{hint}, or exclude the frame.",
+        )
 
     def _compare_exposures(self, keyword: str, value: Value, seconds: float) -> None:
         """Warn of an exposure that is text, or that another card contradicts."""

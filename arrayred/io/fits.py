@@ -14,13 +14,13 @@ import numpy as np
 from arrayred.bands import BAND_BYTES, band_rows, bytes_per_pixel, rows_within
 from arrayred.config import Instrument
 from arrayred.errors import InputError, NightError, UsageError
-from arrayred.io.cache.urls import fetched
-from arrayred.io.folders import list_files
+from arrayred.io.folders import files_at
 from arrayred.io.frames import Frame, read_frames, require_same_unit
 from arrayred.io.headers import is_fits_name
 from arrayred.io.packed import PackedStack
 from arrayred.io.probes.pedestal import take_off_pedestals
 from arrayred.io.probes.unsigned import unwrap
+from arrayred.io.remote.address import Address, located
 from arrayred.io.spool import plain
 from arrayred.io.stack import FrameStack
 from arrayred.model import COUNTS, FRAME, SETUP_COORDS, Chunks, Unsigned, X, Y
@@ -46,8 +46,8 @@ def open_frames(
 
     Parameters
     ----------
-    paths : a folder, a file, a pattern such as ``"2020-11-*/darks"``, or several of these. All
-        frames are of one shape and one unit.
+    paths : a folder, a file, a pattern such as ``"2020-11-*/darks"``, or several of these, also
+        as URLs. All frames are of one shape and one unit.
     chunks : None reads the pixels now; a number makes dask chunks of all frames x that many rows,
         "auto" of as many rows as fit into 64 MB.
     instrument : what headers mean: a name or the path of a TOML file.
@@ -92,7 +92,7 @@ def frames_at(paths: Paths, instrument: str, unsigned: Unsigned, depth: int = 3)
     """Return the raw frames of folders, files and patterns; see `open_frames`."""
     meaning = Instrument.load(instrument)
     places = places_of(paths)
-    found = [list_files(p, depth=depth) if p.is_dir() else [p] for p in places]
+    found = [files_at(place, depth) for place in places]
     files = list({_absolute(file): file for some in found for file in some}.values())
     if not files:
         raise InputError(f"There is no frame in {paths}", hint="Name a folder with FITS files.")
@@ -114,11 +114,15 @@ def places_of(paths: Paths) -> list[Path]:
     A path that exists is taken by its word, whatever brackets its name has.
     """
     several = [paths] if isinstance(paths, str | PathLike) else paths
-    several = [fetched(path) for path in several]
-    return [place for path in several for place in _matching(os.fspath(path))]
+    return [place for path in several for place in _matching(path)]
 
 
-def _matching(path: str) -> list[Path]:
+def _matching(given: str | PathLike[str]) -> list[Path]:
+    place, path = located(given), os.fspath(given)
+    if isinstance(place, Address):
+        return _matching_remotely(place)
+    if place != Path(path):  # of file://
+        return [place]
     if os.path.lexists(path) or not glob.has_magic(path):
         return [Path(path)]
     matches = sorted(glob.glob(path))  # noqa: PTH207, a pattern may be absolute
@@ -130,6 +134,17 @@ def _matching(path: str) -> list[Path]:
             hint="Check the pattern, and that its first folders exist.",
         )
     return places
+
+
+def _matching_remotely(address: Address) -> list[Path]:
+    if not glob.has_magic(str(address)):
+        return [address]
+    from arrayred.io.remote.store import matches
+
+    found: list[Path] = list(matches(address))
+    if not found:
+        raise InputError("Nothing matches", path=address, hint="Check the pattern.")
+    return found
 
 
 def _absolute(path: Path) -> str:

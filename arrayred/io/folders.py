@@ -13,6 +13,7 @@ from pathlib import Path
 
 from arrayred.errors import InputError, UsageError
 from arrayred.io.headers import is_fits_name
+from arrayred.io.remote.address import Address, located
 
 _MOST_LOOKED_INTO = 100
 _UNREADABLE = {
@@ -28,7 +29,7 @@ def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
 
     Parameters
     ----------
-    folder : where they lie; a night's cache may be one.
+    folder : where they lie; a night's cache may be one, and either may be behind a URL.
     pattern : what their names must match.
     depth : how many folders deep, the folder itself being the first.
 
@@ -37,8 +38,12 @@ def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
     InputError
         The folder does not exist, is no folder, or cannot be read.
     """
+    folder = located(folder)
     try:
-        found = _cached(folder, depth) or sorted(_walk(folder, depth))
+        if isinstance(folder, Address):
+            found = _listed(folder, depth)
+        else:
+            found = _cached(folder, depth) or sorted(_walk(folder, depth))
     except OSError as error:
         raise InputError(
             _UNREADABLE.get(type(error), f"The folder cannot be read ({error.strerror})"),
@@ -46,6 +51,40 @@ def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
             hint="Name the folder of the raw frames.",
         ) from error
     return [path for path in found if is_fits_name(path.name) and path.match(pattern)]
+
+
+def files_at(place: Path, depth: int = 3) -> list[Path]:
+    """Return a file itself, or the FITS files of a folder; as `list_files`."""
+    if place.is_dir():
+        return list_files(place, depth=depth)
+    if isinstance(place, Address):
+        from arrayred.io.cache.contents import cache_around
+        from arrayred.io.remote.store import stamp_of
+
+        if cache_around(place) is None:
+            stamp_of(place, anew=True)  # a listing may be old
+    return [place]
+
+
+def _listed(folder: Address, depth: int) -> list[Path]:
+    """Return the files of a folder behind a URL, or of a cache there."""
+    from arrayred.io.cache.contents import cache_around, files_in, forget
+    from arrayred.io.remote.store import listing
+
+    forget(folder)
+    if (cache := cache_around(folder)) is not None:
+        return files_in(cache, folder, depth)
+    there = listing(folder, depth)
+    if folder / "COMPLETE.json" in there:
+        return files_in(folder, folder, depth)
+    names = [path.name for path in there]
+    if "zarr.json" in names and not any(map(is_fits_name, names)):
+        raise InputError(
+            "There is no cache that can be read: its COMPLETE.json is missing",
+            path=folder,
+            hint="Build it again with `arrayred cache NIGHT --to URL`.",
+        )
+    return sorted(there)
 
 
 def _cached(folder: Path, depth: int) -> list[Path]:
@@ -68,6 +107,21 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
                 yield Path(entry.path)
 
 
+def folders_in(folder: Path) -> list[Path]:
+    """Return the folders in a folder.
+
+    Raises
+    ------
+    OSError, InputError
+        It cannot be read.
+    """
+    if isinstance(folder, Address):
+        from arrayred.io.remote import store
+
+        return list(store.folders_in(folder))
+    return [path for path in folder.iterdir() if path.is_dir()]
+
+
 def unreached(folder: Path, depth: int = 3) -> list[Path]:
     """Return the folders just below a depth that hold FITS files themselves, sorted.
 
@@ -76,8 +130,24 @@ def unreached(folder: Path, depth: int = 3) -> list[Path]:
     folder, depth : as for `list_files`, which passes these folders by. One look is taken at each
         of the first hundred; what cannot be read is no concern of anybody who does not want it.
     """
+    folder = located(folder)
+    if isinstance(folder, Address):
+        return _unreached_remotely(folder, depth)
     beyond = islice(_folders_at(folder, depth), _MOST_LOOKED_INTO)
     return sorted(path for path in beyond if _holds_fits(path))
+
+
+def _unreached_remotely(folder: Address, depth: int) -> list[Path]:
+    """Return the folders just below a depth that hold FITS files, of one listing."""
+    from arrayred.io.remote.store import listing
+
+    with suppress(InputError):
+        there = listing(folder, depth + 1)
+        if folder / "COMPLETE.json" in there:
+            return []
+        deep = (p for p in there if len(p.relative_to(folder).parts) > depth)
+        return sorted({path.parent for path in deep if is_fits_name(path.name)})
+    return []
 
 
 def _folders_at(folder: Path, depth: int) -> Iterator[Path]:

@@ -17,12 +17,14 @@ import stat
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from arrayred.io.patience import patiently
 from arrayred.io.publish import publish
+from arrayred.io.remote.address import Address, located
 
 FILE = "hashes.json"
 _COARSE_NS = 2_000_000_000
@@ -41,7 +43,7 @@ class Hashes:
         self._path = folder / FILE
         self._known: dict[str, list[Any]] = {}
         self._is_new = False
-        self._trust = trust
+        self.trust = trust
         with suppress(OSError, ValueError):
             read = json.loads(self._path.read_bytes())
             if isinstance(read, dict):
@@ -49,26 +51,43 @@ class Hashes:
 
     def known(self, path: Path) -> str | None:
         """Return the sha256 of an unchanged file, or None."""
-        entry = self._known.get(str(path.absolute())) if self._trust else None
+        path = located(path)
+        entry = self._known.get(str(path.absolute())) if self.trust else None
         if entry is None:
             return None
+        if isinstance(path, Address):
+            return str(entry[-1]) if entry[:-1] == _remote_stamp(path) else None
         with suppress(OSError, ValueError, TypeError):
             *stamp, noted, sha256 = entry
             if stamp == _stamp(os.stat(path)) and noted - max(stamp[1:3]) > _COARSE_NS:
                 return str(sha256)
         return None
 
-    def note(self, path: Path, sha256: str, status: os.stat_result) -> None:
+    def note(self, path: Path, sha256: str, status: os.stat_result | None = None) -> None:
         """Keep the sha256 of a file.
 
         Parameters
         ----------
         path : the file.
         sha256 : of its content.
-        status : of the file, from before it was read.
+        status : of the file, from before it was read; None of a file behind a URL, which is known
+            by what its store tells: one that tells neither a time nor a tag is not kept.
         """
+        if isinstance(path, Address):
+            self._note_remote(path, sha256)
+            return
+        if status is None:
+            return
         self._known[str(path.absolute())] = [*_stamp(status), time.time_ns(), sha256]
         self._is_new = True
+
+    def _note_remote(self, address: Address, sha256: str) -> None:
+        from arrayred.io.remote.store import is_listed
+
+        stamp = _remote_stamp(address) if is_listed(address) else []  # not of a frame in a cache
+        if stamp and self._known.get(str(address)) != [*stamp, sha256]:
+            self._known[str(address)] = [*stamp, sha256]
+            self._is_new = True
 
     def of(self, path: Path) -> str:
         """Return the sha256 of a file, known or computed and kept.
@@ -77,10 +96,19 @@ class Hashes:
         ------
         OSError
             The file cannot be read.
+        FrameError
+            The file is behind a URL, and its store does not give it.
         """
+        path = located(path)
         known = self.known(path)
         if known is not None:
             return known
+        if isinstance(path, Address):
+            from arrayred.io.remote.files import sum_of
+
+            sha256 = sum_of(path)
+            self._note_remote(path, sha256)
+            return sha256
         sha256, status = patiently(partial(sha256_of, path))
         self.note(path, sha256, status)
         return sha256
@@ -105,6 +133,14 @@ def sha256_of(path: Path) -> tuple[str, os.stat_result]:
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest(), status
+
+
+def _remote_stamp(address: Address) -> list[Any]:
+    """Return what tells that a file behind a URL has changed; nothing where its store does not."""
+    from arrayred.io.remote.store import is_identified, stamp_of
+
+    stamp = stamp_of(address)
+    return [*astuple(stamp)] if is_identified(stamp) else []
 
 
 def _stamp(status: os.stat_result) -> list[int]:

@@ -43,7 +43,7 @@ class Column(NamedTuple):
 
 
 class Plane(NamedTuple):
-    """One image extension: EXTNAME, cards, and values (y, x) of the type in which they are written.
+    """One image extension: EXTNAME, cards, values (y, x), and the type in which they are written.
 
     The type is uint8, float32 or float64: one that needs no BZERO.
     """
@@ -51,6 +51,7 @@ class Plane(NamedTuple):
     name: str
     cards: Sequence[tuple[str, Value, str]]
     values: NDArray[Any]
+    dtype: str
 
 
 def is_structural(keyword: str) -> bool:
@@ -87,14 +88,13 @@ def image_bytes(
         half = 1 << (8 * kind.itemsize - 1)
         structure += [("BZERO", half if kind.kind == "u" else -half, ""), ("BSCALE", 1, "")]
         counts, kind = counts.astype(kind).view(bits) ^ bits.type(half), bits
-    content = _hdu(structure, header, counts, kind)
-    for plane in planes:
-        content += _extension(plane)
-    return content
+    units = [_unit(structure, header, counts, kind), *map(_extension, planes)]
+    return _file_of(units)
 
 
-def _extension(plane: Plane) -> bytearray:
-    _, *axes = _image_structure(plane.values.shape, plane.values.dtype)
+def _extension(plane: Plane) -> _Unit:
+    kind = np.dtype(plane.dtype)
+    _, *axes = _image_structure(plane.values.shape, kind)
     structure: list[tuple[str, Value, str]] = [
         ("XTENSION", "IMAGE", "image extension"),
         *axes,
@@ -103,7 +103,7 @@ def _extension(plane: Plane) -> bytearray:
         ("EXTNAME", plane.name, ""),
         *plane.cards,
     ]
-    return _hdu(structure, Header(), plane.values)
+    return _unit(structure, Header(), plane.values, kind)
 
 
 def image_head(header: Header, shape: tuple[int, int], dtype: str, data_sum: int) -> bytes:
@@ -142,7 +142,7 @@ def table_bytes(header: Header, name: str, columns: Sequence[Column]) -> bytearr
     columns : of equal length, int64, float64, uint8 or bytes; one of two dimensions has a row of
         numbers in each cell.
     """
-    primary = _hdu(
+    primary = _unit(
         [
             ("SIMPLE", True, "FITS Standard 4.0"),
             ("BITPIX", 8, ""),
@@ -177,7 +177,7 @@ def table_bytes(header: Header, name: str, columns: Sequence[Column]) -> bytearr
             said = "" if spelled == column.unit else f"{column.unit}s"
             structure.append((f"TUNIT{i}", spelled, said))
     structure.append(("EXTNAME", name, ""))
-    return primary + _hdu(structure, Header(), records)
+    return _file_of([primary, _unit(structure, Header(), records)])
 
 
 def form_of(values: NDArray[Any]) -> str:
@@ -194,24 +194,47 @@ def form_of(values: NDArray[Any]) -> str:
     return repeat + COLUMN_FORMS[values.dtype.name]
 
 
-def _hdu(
+class _Unit(NamedTuple):
+    """One HDU before it is written.
+
+    Parameters
+    ----------
+    cards : the whole header, with room for the checksums, on which its length does not depend.
+    values : any shape.
+    stored : the type, big-endian, in which they are written.
+    """
+
+    cards: Header
+    values: NDArray[Any]
+    stored: DType
+
+
+def _unit(
     structure: Sequence[tuple[str, Value, str]],
     header: Header,
     values: NDArray[Any],
     kind: DType | None = None,
-) -> bytearray:
-    """Return one HDU: structural cards, header, checksums, and the values as kind, padded.
-
-    The header's length does not depend on the checksums, so that the values are cast straight into
-    their place in the only buffer of the file's size.
-    """
+) -> _Unit:
+    """Return one HDU: structural cards, header, and the values, to be written as kind."""
     cards = _with_room_for_sums(structure, header)
-    start, stored = len(cards.to_bytes()), (kind or values.dtype).newbyteorder(">")
-    n_bytes = values.size * stored.itemsize
-    hdu = bytearray(start + -(-n_bytes // BLOCK) * BLOCK)
-    np.frombuffer(hdu, stored, values.size, start).reshape(values.shape)[...] = values
-    hdu[:start] = _summed(cards, ones_complement_sum(memoryview(hdu)[start:]))
-    return hdu
+    return _Unit(cards, values, (kind or values.dtype).newbyteorder(">"))
+
+
+def _file_of(units: Sequence[_Unit]) -> bytearray:
+    """Return HDUs one after the other, each with its checksums and padded.
+
+    The values are cast straight into their place in the only buffer of the file's size.
+    """
+    starts = [len(unit.cards.to_bytes()) for unit in units]
+    sizes = [-(-unit.values.size * unit.stored.itemsize // BLOCK) * BLOCK for unit in units]
+    file, first = bytearray(sum(starts) + sum(sizes)), 0
+    for unit, start, size in zip(units, starts, sizes, strict=True):
+        place = memoryview(file)[first : first + start + size]
+        values = np.frombuffer(place, unit.stored, unit.values.size, start)
+        values.reshape(unit.values.shape)[...] = unit.values
+        place[:start] = _summed(unit.cards, ones_complement_sum(place[start:]))
+        first += start + size
+    return file
 
 
 def _with_room_for_sums(structure: Sequence[tuple[str, Value, str]], header: Header) -> Header:

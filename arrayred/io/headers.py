@@ -16,7 +16,7 @@ import os
 import stat
 import zlib
 from collections.abc import Iterable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO, cast
 
@@ -24,6 +24,7 @@ from arrayred.errors import ForeignFileError, FrameError, HeaderError
 from arrayred.io.card import CARD
 from arrayred.io.cards import BLOCK, Header
 from arrayred.io.patience import patiently
+from arrayred.io.remote.address import Address, located
 from arrayred.io.sources import ImageHDU, Packing, PixelFormat, PixelSource, Stamp
 
 FITS_SUFFIXES = (".fit", ".fits", ".fts", ".fit.gz", ".fits.gz", ".fts.gz", ".fits.fz", ".fit.fz")
@@ -44,7 +45,7 @@ def scan_all(
 ) -> Iterator[ImageHDU | FrameError | HeaderError]:
     """Scan many files at once, in order; a file that cannot be read gives its error instead."""
     paths = list(paths)
-    if len(paths) < 32:
+    if len(paths) < 32 and not any(isinstance(path, Address) for path in paths):
         yield from map(_scan_or_error, paths)
         return
     from concurrent.futures import ThreadPoolExecutor  # takes as long as 30 headers
@@ -70,21 +71,17 @@ def scan(path: Path) -> ImageHDU:
     HeaderError
         A card that describes the pixels is missing or makes no sense.
     """
-    return patiently(partial(_scanned, path))
+    path = located(path)
+    if isinstance(path, Address):
+        return _remote(path)
+    return patiently(partial(_nearby, path))
 
 
-def _scanned(path: Path) -> ImageHDU:
+def _nearby(path: Path) -> ImageHDU:
+    """Return where the first image of a local file lies."""
     try:
         with open_regular(path) as file:
-            stamp = Stamp.of(os.fstat(file.fileno()))
-            zipped = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            stream = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if zipped else file
-            image = _first_image(path, stream, stamp, "gzip" if zipped else "plain")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise FrameError(
-            f"The compressed file is damaged ({error})", path=path, hint="Copy it again."
-        ) from error
+            return _scanned(path, file, Stamp.of(os.fstat(file.fileno())))
     except OSError as error:
         if error.errno == errno.ENOENT and (cached := _cached(path)) is not None:
             return cached
@@ -94,6 +91,35 @@ def _scanned(path: Path) -> ImageHDU:
             f"The file cannot be read ({error.strerror or error})",
             path=path,
             hint="Make it readable, or move it away.",
+        ) from error
+
+
+def _remote(address: Address) -> ImageHDU:
+    """Return the frame behind an address, its headers read once as long as it stays the same."""
+    from arrayred.io.remote.store import stamp_of
+
+    cached = _cached(address)
+    return _remotely_scanned(address, stamp_of(address)) if cached is None else cached
+
+
+@lru_cache(maxsize=4096)
+def _remotely_scanned(address: Address, _stamp: Stamp) -> ImageHDU:
+    from arrayred.io.remote.files import opened
+
+    file, stamp = opened(address)
+    return _scanned(address, file, stamp)
+
+
+def _scanned(path: Path, file: IO[bytes], stamp: Stamp) -> ImageHDU:
+    """Return where the first image of an open file lies."""
+    zipped = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    stream = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if zipped else file
+    try:
+        image = _first_image(path, stream, stamp, "gzip" if zipped else "plain")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise FrameError(
+            f"The compressed file is damaged ({error})", path=path, hint="Copy it again."
         ) from error
     promised = image.source.offset + image.source.n_bytes
     if image.packing == "plain" and stamp.size < promised:

@@ -14,6 +14,8 @@ from arrayred.io.lock import STATE
 
 SUMMARY = "summary.ecsv"
 """What became of many nights, beside their folders."""
+_OF_ONE = ("masters", "targets", "report/night.json")
+"""What the ledger of one night has; that of many nights knows their index."""
 
 
 def require_of_one(out: Path) -> None:
@@ -38,7 +40,7 @@ def require_of_many(out: Path) -> None:
 
 def is_of_one(out: Path) -> bool:
     """Tell whether something of a single night was finished in a folder."""
-    return (out / STATE / DONE).is_dir()
+    return any((out / STATE / DONE / name).exists() for name in _OF_ONE)
 
 
 def is_of_many(out: Path) -> bool:

@@ -114,7 +114,7 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def require_room(folder: Path, n_bytes: int) -> None:
+def require_room(folder: Path, n_bytes: int, what: str = "the products need") -> None:
     """Raise StorageError if a folder cannot be written or its disk has too few bytes free."""
     there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
@@ -123,7 +123,7 @@ def require_room(folder: Path, n_bytes: int) -> None:
     free, needed = shutil.disk_usage(there).free, n_bytes * 11 // 10
     if free < needed:
         raise StorageError(
-            f"The disk has {free} bytes free, and the products need {needed}",
+            f"The disk has {free} bytes free, and {what} {needed}",
             path=there,
             hint="Make room or choose another output folder.",
         )

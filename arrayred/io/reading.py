@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from threading import local
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +34,15 @@ from arrayred.io.file_sum import FileSum, require_datasum
 from arrayred.io.patience import LASTING_HANDLE, patiently
 from arrayred.io.sources import PixelSource, unreadable
 
+if TYPE_CHECKING:
+    from arrayred.io.cache.far import Chunks, Far, Wanted
+
 Pixels = NDArray[Any]
 Told = Mapping[Path, int | None]
 PIECE = 256 << 10
 """Bytes of one frame that are read at a time."""
+FETCHED = 64 << 20
+"""Bytes of plain pixels, of several frames, that are fetched at once of a cache behind a URL."""
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _SPARE_HANDLES = 64
 _NO_HANDLE = -1
@@ -58,13 +63,34 @@ def read_frames(sources: Sequence[PixelSource], first: int, band: Pixels) -> Non
         A file has changed since the scan, has ended early, or cannot be read.
     """
     scratch = np.empty(PIECE, np.uint8)
+    step = max(FETCHED // max(band[:1].nbytes, 1), 1) if len(band) else 1
+    for start in range(0, len(sources), step):
+        some = sources[start : start + step]
+        near = _fetched(some, first, band[0].size)
+        for source, target in zip(some, band[start : start + step], strict=True):
+            chunks = near.get(_far_of(source))
+            patiently(partial(_read, source, first, target, scratch, chunks), {errno.ESTALE})
 
-    def read(source: PixelSource, target: Pixels) -> None:
-        with _opened(source) as handle:
-            _File(source, handle).fill(first, target, scratch)
 
-    for source, target in zip(sources, band, strict=True):
-        patiently(partial(read, source, target), {errno.ESTALE})
+def _read(
+    source: PixelSource, first: int, target: Pixels, scratch: Pixels, near: Chunks | None
+) -> None:
+    """Fill target with pixels of one frame, whose file is open that long."""
+    with _opened(source) as handle:
+        _File(source, handle).fill(first, target, scratch, near)
+
+
+def _fetched(sources: Sequence[PixelSource], first: int, n_pixels: int) -> dict[Far | None, Chunks]:
+    """Return the chunks of caches behind URLs that hold some pixels of frames, by their cache."""
+    wanted: dict[Far, list[Wanted]] = {}
+    for source in sources:
+        if source.shelf is not None and source.shelf.far is not None:
+            wanted.setdefault(source.shelf.far, []).extend(source.shelf.wanted(first, n_pixels))
+    return {far: far.fetched(chunks) for far, chunks in wanted.items()}
+
+
+def _far_of(source: PixelSource) -> Far | None:
+    return None if source.shelf is None else source.shelf.far
 
 
 class Pass:
@@ -188,10 +214,10 @@ class _File(NamedTuple):
     handle: int
     sum: FileSum | None = None
 
-    def fill(self, first: int, target: Pixels, scratch: Pixels) -> None:
+    def fill(self, first: int, target: Pixels, scratch: Pixels, near: Chunks | None = None) -> None:
         """Fill target with pixels from number first on, in reading order."""
         if self.source.shelf is not None:
-            self.source.shelf.fill(target, first, self.source.pixels)
+            self.source.shelf.fill(target, first, self.source.pixels, near)
             return
         stored = stored_dtype(self.source.pixels)
         step = len(scratch) // stored.itemsize

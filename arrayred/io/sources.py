@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from arrayred.errors import FrameError
 from arrayred.io.cards import Header
+from arrayred.io.remote.address import Address
 
 if TYPE_CHECKING:
     from arrayred.io.cache.shelf import Shelf
@@ -103,8 +104,13 @@ class ImageHDU:
 
     @property
     def at_hand(self) -> bool:
-        """Tell whether pixels can be read where they are: in a plain file, or in a cache."""
-        return self.packing == "plain" or self.source.shelf is not None
+        """Tell whether pixels can be read where they are: in a plain file here, or in a cache."""
+        return self.source.shelf is not None or (self.packing == "plain" and not self.is_remote)
+
+    @property
+    def is_remote(self) -> bool:
+        """Tell whether the file lies behind a URL."""
+        return isinstance(self.source.path, Address)
 
 
 def unreadable(path: Path, error: OSError) -> FrameError:

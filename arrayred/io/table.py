@@ -249,9 +249,6 @@ def ecsv_table(spectrum: xr.Dataset, meta: Mapping[str, Value]) -> bytes:
         *(f"- {{{json.dumps(key)}: {_yaml(value)}}}" for key, value in meta.items()),
     ]
     head.append("schema: astropy-2.0")
-    rows = zip(*(column.values.tolist() for column in columns), strict=True)
-    body = [
-        " ".join(column.name for column in columns),
-        *(" ".join(map(repr, row)) for row in rows),
-    ]
+    texts = (map(repr, column.values.tolist()) for column in columns)
+    body = map(" ".join, [[column.name for column in columns], *zip(*texts, strict=True)])
     return "\n".join([*(f"# {line}" for line in head), *body, ""]).encode()

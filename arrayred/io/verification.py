@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from arrayred.errors import FrameError, UsageError
-from arrayred.io.cache.contents import cache_around, contents_of
+from arrayred.io.cache.contents import cache_around, sums_of
 from arrayred.io.hashes import sha256_of
 from arrayred.io.ledger import DONE, Entry, Ledger
 from arrayred.io.lock import STATE
+from arrayred.io.remote.address import Address, located
+from arrayred.io.remote.files import sum_of
 
 _BRANCHES = ("masters", "targets")
 
@@ -143,7 +145,7 @@ def _verdicts(entries: list[Entry], out: Path) -> tuple[Verdict, ...]:
 
 def _verdict(entry: Entry, out: Path, hashed: dict[Path, str]) -> Verdict:
     products = {name: _state(out / name, told, hashed) for name, told in entry.products.items()}
-    inputs = {name: _state(Path(name), told, hashed) for name, told in entry.inputs.items()}
+    inputs = {name: _state(located(name), told, hashed) for name, told in entry.inputs.items()}
     return Verdict(
         entry,
         {name: state for name, state in products.items() if state},
@@ -163,9 +165,8 @@ def _sums(path: Path) -> dict[Path, str]:
     """
     cache = cache_around(path)
     if cache is None:
-        return {path: sha256_of(path)[0]}
-    sources = (image.source for image in contents_of(cache, wholly=True).images.values())
-    known = {source.path: source.shelf.sha256 for source in sources if source.shelf}
+        return {path: sum_of(path) if isinstance(path, Address) else sha256_of(path)[0]}
+    known = sums_of(cache)
     if path not in known:
         raise FileNotFoundError(path)
     return known

@@ -4,9 +4,7 @@ Exposures of one star differ by a fifth in flux, the seeing changes and the trac
 cannot be compared as they are: clipping by their noise takes a third of a star's core away. But
 along the dispersion all of this changes slowly. So *cells* are compared, pieces of a row some 48
 columns long: in each a frame is a slow polynomial of the column times what the frames have in
-common, found by weighted least squares in which what stands out counts little (Holland & Welsch
-1977, Communications in Statistics 6, 813). Where there is hardly any light, a prior holds the
-scale at 1.
+common (`kernels.slow`).
 
 A value is judged by its noise and that of what it is compared with; where a cell scatters more
 than that, by its scatter. Sharp lines may be shifted by a fifth of a pixel. Only upwards: nothing
@@ -25,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from arrayred.kernels.slow import quantile, slow_scales
 from arrayred.kernels.stack import median
 from arrayred.kernels.strips import strips
 
@@ -36,15 +35,6 @@ _BRIGHT = 4.0
 """Standard deviations of light in a pixel beyond which its cell is scaled."""
 _LEVEL = 1.0
 """The same of half the pixels of a cell in any frame."""
-_PRIOR = 32.0
-"""What the scale 1 weighs, in squares of the signal to noise ratio of a cell."""
-_ORDER = 3
-_PARTS = 8
-_ROUNDS = ((0.85, 1.44), (0.7, 1.036), (0.5, 0.6745))
-"""Which quantile of the distances tells their width, and what it is of a normal distribution: first
-one beyond all parts of the cell that have a scale of their own, at last the median."""
-_TUNING = 3.0
-_LEAST_SCALE = 0.05
 _MOST = 0.75
 """The quantile of the distances from a median that is 1 for normal noise: 0.92 of 3, 1.04 of 5."""
 _SHIFT = 0.2
@@ -163,7 +153,7 @@ def compare(values: Values, sky: Values, noise: Noise, more: Values) -> Compared
     weight = there / noise.variance(common + sky, more)
     bright = np.flatnonzero(_shines(known, common, np.sqrt(weight)))
     scale = np.ones_like(known)
-    scale[:, bright] = _scales(known[:, bright], common[bright], weight[:, bright])
+    scale[:, bright] = slow_scales(known[:, bright], common[bright], weight[:, bright])
     expected = scale * _reference(values / scale)
     excess = _judged(known - expected, expected, noise.variance(expected + sky, more), scale)
     excess[~there | ~np.isfinite(excess)] = 0.0
@@ -175,15 +165,21 @@ def _spread(excess: Values) -> Values:
 
     That of both sides, or of the lower one where it is less: a long track makes the upper wide.
     """
-    both = _quantile(np.abs(excess), _MOST)
-    return np.minimum(both, -_quantile(excess, (1.0 - _MOST) / 2))
+    both = quantile(np.abs(excess), _MOST)
+    return np.minimum(both, -quantile(excess, (1.0 - _MOST) / 2))
 
 
 def _shines(known: Values, common: Values, root: Values) -> Flags:
-    """Tell which cells have light, by its brightest pixel or by half of those of any frame."""
-    peak = (common * root.max(axis=0)).max(axis=-1)
-    level = np.median(known * root, axis=-1).max(axis=0)
-    return np.asarray((peak > _BRIGHT) | (level > _LEVEL))
+    """Tell which cells have light, by its brightest pixel or by half of those of any frame.
+
+    Half of the pixels reach a median, so only where half reach the level is it looked for.
+    """
+    shines = np.asarray((common * root.max(axis=0)).max(axis=-1) > _BRIGHT)
+    light = known * root
+    reaching = np.count_nonzero(light > _LEVEL, axis=-1)
+    open_ = np.flatnonzero(~shines & (2 * reaching >= light.shape[-1]).any(axis=0))
+    shines[open_] = np.median(light[:, open_], axis=-1).max(axis=0) > _LEVEL
+    return shines
 
 
 def _judged(above: Values, expected: Values, variance: Values, scale: Values) -> Values:
@@ -213,52 +209,6 @@ def _reference(scaled: Values) -> Values:
     n = np.count_nonzero(~np.isnan(scaled), axis=0)
     middle = np.where(n == 2, np.fmin.reduce(scaled, axis=0), median(scaled))
     return np.where(n < 2, np.nan, middle)
-
-
-def _scales(known: Values, common: Values, weight: Values) -> Values:
-    """Return the scale of each frame (frame, cell, x): a slow polynomial, 1 without light."""
-    xi = np.linspace(-1.0, 1.0, common.shape[-1])
-    scale = np.broadcast_to(_first_scale(known, common, weight), known.shape)
-    root = np.sqrt(weight)
-    for share, normal in _ROUNDS:
-        distance = np.abs(known - scale * common) * root
-        spread = _quantile(distance, share) / normal
-        distance /= _TUNING * np.maximum(spread, 1.0)
-        trust = weight * common / (1.0 + distance * distance) ** 2
-        scale = _fitted(trust * common, trust * known, xi)
-    return np.maximum(scale, _LEAST_SCALE)
-
-
-def _quantile(values: Values, share: float) -> Values:
-    """Return the value (..., 1) below which a share of the values along x lies."""
-    which = min(int(values.shape[-1] * share), values.shape[-1] - 1)
-    return np.partition(values, which, axis=-1)[..., which : which + 1]
-
-
-def _first_scale(known: Values, common: Values, weight: Values) -> Values:
-    """Return one scale for each frame and cell: the weighted median of those of its parts."""
-    edges = np.unique(np.linspace(0, common.shape[-1], _PARTS + 1)[:-1].astype(np.intp))
-    squares = np.add.reduceat(weight * common**2, edges, axis=-1)
-    products = np.add.reduceat(weight * known * common, edges, axis=-1)
-    own = _PRIOR / len(edges)
-    ratios = (products + own) / (squares + own)
-    order = np.argsort(ratios, axis=-1, kind="stable")
-    below = np.cumsum(np.take_along_axis(squares + own, order, -1), axis=-1)
-    middle = np.argmax(below >= below[..., -1:] / 2, axis=-1)[..., np.newaxis]
-    return np.take_along_axis(ratios, np.take_along_axis(order, middle, -1), -1)
-
-
-def _fitted(squares: Values, products: Values, xi: Values) -> Values:
-    """Return the polynomial (frame, cell, x) of least squares about a prior of 1."""
-    moments = [np.add.reduce(squares * xi**i, axis=-1) for i in range(2 * _ORDER - 1)]
-    matrix = np.stack([np.stack(moments[i : i + _ORDER], -1) for i in range(_ORDER)], -2)
-    matrix += _PRIOR * np.eye(_ORDER)
-    right = np.stack([np.add.reduce(products * xi**i, axis=-1) for i in range(_ORDER)], -1)
-    right[..., 0] += _PRIOR
-    found = np.linalg.solve(matrix, right[..., np.newaxis])
-    scale = found[..., 0, :] + found[..., 1, :] * xi
-    scale += found[..., 2, :] * (xi * xi)
-    return np.asarray(scale)
 
 
 def without(values: Values, offsets: Values, scale: Values, flagged: Flags) -> Values:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from arrayred.kernels.chain import solve_chain
 from arrayred.kernels.shape import Bell, Stack, fit_bell
 
 Values = NDArray[np.float64]
@@ -247,7 +248,8 @@ def _most_likely(normal: Values, right: Values, places: Values, size: Values) ->
 def _solved(normal: Values, right: Values, places: Values, sizes: Values) -> tuple[Values, float]:
     """Return coefficients (order, knot) of given prior sizes, and the log of their evidence.
 
-    The unknowns of three neighbouring knots are a block, and only neighbouring blocks touch.
+    The unknowns of three neighbouring knots are a block, and only neighbouring blocks touch. The
+    sizes have one ratio between the orders at all knots.
     """
     n_orders, n_knots = sizes.shape
     along = np.polynomial.legendre.legvander(places, n_orders - 1)
@@ -260,41 +262,21 @@ def _solved(normal: Values, right: Values, places: Values, sizes: Values) -> tup
     scale = sizes.T
     n_blocks, width = n_knots // _KNOTS, _KNOTS * n_orders
     diagonal, upper = np.zeros((2, n_blocks, _KNOTS, n_orders, _KNOTS, n_orders))
-    for knot in range(n_knots):
-        block, i = divmod(knot, _KNOTS)
-        for gap in range(min(4, n_knots - knot)):
-            other, j = divmod(knot + gap, _KNOTS)
-            part = products[knot, gap] * scale[knot][:, np.newaxis] * scale[knot + gap]
-            if other == block:
-                diagonal[block, i, :, j] = part
-                diagonal[block, j, :, i] = part
+    for gap in range(4):
+        first, second = scale[: n_knots - gap], scale[gap:]
+        parts = products[: n_knots - gap, gap] * first[:, :, np.newaxis] * second[:, np.newaxis]
+        for i in range(_KNOTS):
+            ahead, j = divmod(i + gap, _KNOTS)
+            own = parts[i::_KNOTS]
+            if ahead:
+                upper[: len(own), i, :, j] = own
             else:
-                upper[block, i, :, j] = part
+                diagonal[:, i, :, j] = own
+                diagonal[:, j, :, i] = own
     shape = (n_blocks, width, width)
     unit = diagonal.reshape(shape) + np.eye(width)
-    found, log_det = _block_solve(
+    found, log_det = solve_chain(
         unit, upper.reshape(shape), (side * scale).reshape(n_blocks, width)
     )
     evidence = 0.5 * float(np.add.reduce(found * (side * scale).ravel())) - 0.5 * log_det
     return (found.reshape(n_knots, n_orders) * scale).T, evidence
-
-
-def _block_solve(diagonal: Values, upper: Values, right: Values) -> tuple[Values, float]:
-    """Solve a symmetric block-tridiagonal system; return it with the log of the determinant."""
-    n_blocks = len(diagonal)
-    pivot, side, log_det = diagonal[0], right[0], 0.0
-    kept: list[tuple[Values, Values]] = []
-    for i in range(n_blocks):
-        log_det += float(np.linalg.slogdet(pivot)[1])
-        ahead = upper[i] if i + 1 < n_blocks else np.zeros_like(upper[0])
-        solved = np.linalg.solve(pivot, np.column_stack((ahead, side)))
-        kept.append((solved[:, :-1], solved[:, -1]))
-        if i + 1 < n_blocks:
-            pivot = diagonal[i + 1] - upper[i].T @ solved[:, :-1]
-            side = right[i + 1] - upper[i].T @ solved[:, -1]
-    found = np.empty_like(right)
-    behind = np.zeros(right.shape[1])
-    for i in range(n_blocks - 1, -1, -1):
-        behind = kept[i][1] - kept[i][0] @ behind
-        found[i] = behind
-    return found.ravel(), log_det

@@ -5,33 +5,44 @@ later ones read from there what they would otherwise inflate again. Files are kn
 SHA-256, taken anew each time: a file that was changed behind its date is another file. Whatever
 was decided about a frame is decided again, from the same header and the same bits, so that results
 do not depend on where pixels come from.
+
+A night behind a URL goes the same way, before it is reduced (`brought_near`): its frames are
+copied, hashed on the way, and put into a cache. What tells a file there apart is what its store
+says of it, size and ETag or time; the SHA-256 that belongs to it is kept beside the caches, so that
+a later run finds the cache without fetching a frame. A store that tells neither is not believed,
+and its files are fetched anew.
 """
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arrayred.config import Instrument, NightFile
 from arrayred.errors import ArrayredError, FrameError, NightError, UsageError
+from arrayred.io.cache.contents import contents_of
 from arrayred.io.cache.library import Library, key_of
-from arrayred.io.cache.urls import url_of
+from arrayred.io.cache.remote import fetch, upload
 from arrayred.io.checksums import examine, required
 from arrayred.io.frames import Frame
+from arrayred.io.hashes import Hashes
 from arrayred.io.headers import is_fits_name
+from arrayred.io.remote.address import Address, located
+from arrayred.io.spool import release
 from arrayred.night.groups import state_of
 
 if TYPE_CHECKING:
     from arrayred.io.cache.build import Night as Content
+    from arrayred.io.cache.shelf import Shelf
     from arrayred.night.records import Night
 
 
-def _say_nothing(_warning: str) -> None:
-    pass
+def say_nothing(_warning: str) -> None:
+    """Pass a warning by."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +58,13 @@ class Caching:
 
     library: Library
     always: bool = False
-    say: Callable[[str], None] = _say_nothing
+    say: Callable[[str], None] = say_nothing
 
     def is_for(self, frames: Iterable[Frame]) -> bool:
         """Tell whether frames would be read from a cache if there were one."""
         frames = list(frames)
         from_files = [frame for frame in frames if frame.image.source.shelf is None]
-        packed = any(frame.image.packing != "plain" for frame in from_files)
+        packed = any(not frame.image.at_hand for frame in from_files)
         return packed or (self.always and bool(from_files))
 
     def shelved(
@@ -69,10 +80,8 @@ class Caching:
         """
         if not self.is_for(frames) or self.library.is_empty():
             return list(frames)
-        examined = examine(frames)
-        try:
-            checksums = required(examined, frames)
-        except ArrayredError:  # of a damaged frame, which is reported where it is needed
+        checksums = self._checksums(frames)
+        if checksums is None:
             return list(frames)
         key = _key(frames, checksums, folder, _options(file, instrument))
         try:
@@ -84,17 +93,68 @@ class Caching:
         if contents is None:
             return list(frames)
         known = contents.by_sha256
-        return [
-            replace(f, image=replace(f.image, source=replace(f.image.source, shelf=shelf)))
-            if (shelf := known[checksums[f.path]].source.shelf) is not None
-            else f
-            for f in frames
-        ]
+        return [*_on({p: known[sha].source.shelf for p, sha in checksums.items()}, frames)]
+
+    def _checksums(self, frames: Sequence[Frame]) -> dict[Path, str] | None:
+        """Return the sha256 of frames' files; None where one is damaged, or not known from afar."""
+        try:
+            if not any(frame.image.is_remote for frame in frames):
+                return required(examine(frames), frames)
+            hashes = self.hashes
+            known = [(frame.path, hashes.known(frame.path)) for frame in frames]
+            sums = {path: sha256 for path, sha256 in known if sha256}
+            return sums if len(sums) == len(known) else None
+        except ArrayredError:  # of a damaged frame, which is reported where it is needed
+            return None
+
+    @property
+    def hashes(self) -> Hashes:
+        """Return what is known of files behind URLs."""
+        return Hashes(self.library.folder)
 
 
-def cache_night(
-    night: Night, place: str | Path | Library, *, overwrite: bool = False
-) -> str | Path:
+def brought_near(night: Night, caching: Caching) -> Night:
+    """Return a night whose pixels are read from this machine, from a cache made now if need be.
+
+    Parameters
+    ----------
+    night : one that does not lie behind a URL is returned as it is, as is one that cannot be
+        cached: then its frames are copied when they are read, and what was wrong is said.
+    caching : the library, and whom to tell.
+    """
+    sources = [frame.image.source for frame in night.scanned]
+    far = next((s.shelf.far for s in sources if s.shelf is not None and s.shelf.far), None)
+    is_far = any(
+        frame.image.is_remote and frame.image.source.shelf is None for frame in night.scanned
+    )
+    if far is None and not is_far:
+        return night
+    try:
+        if far is not None:
+            images = contents_of(fetch(far.cache, caching.library)).images
+        else:
+            images = contents_of(cache_night(night, caching.library)).images
+            release([frame.image for frame in night.scanned])
+    except ArrayredError as error:
+        caching.say(f"no cache was made: {error}")
+        return night
+    names = _names(night.scanned, night.folder)
+    shelves = {path: images[name].source.shelf for path, name in names.items() if name in images}
+    frames, scanned = (_on(shelves, frames) for frames in (night.frames, night.scanned))
+    return replace(night, frames=frames, scanned=scanned)
+
+
+def _on(shelves: Mapping[Path, Shelf | None], frames: Iterable[Frame]) -> tuple[Frame, ...]:
+    """Return frames, to be read from the shelves that have them."""
+    return tuple(
+        replace(f, image=replace(f.image, source=replace(f.image.source, shelf=shelf)))
+        if (shelf := shelves.get(f.path)) is not None
+        else f
+        for f in frames
+    )
+
+
+def cache_night(night: Night, place: str | Path | Library, *, overwrite: bool = False) -> Path:
     """Write the cache of a night, and return where it lies.
 
     Parameters
@@ -117,30 +177,34 @@ def cache_night(
     from tempfile import TemporaryDirectory
 
     from arrayred.io.cache.build import build, require_zarr
-    from arrayred.io.cache.remote import upload
 
     require_zarr()
     if night.problems:
         raise NightError(night.problems)
-    content = _content_of(night)
     if isinstance(place, Library):
-        return place.add(content)
-    if url := url_of(place):
+        is_far = any(frame.image.is_remote for frame in night.scanned)
+        hashes = Hashes(place.folder) if is_far else None
+        added = place.add(_content_of(night, hashes))
+        if hashes is not None:
+            hashes.save()
+        return added
+    content = _content_of(night)
+    place = located(place)
+    if isinstance(place, Address):
         with TemporaryDirectory(prefix="arrayred-") as folder:
             build(content, Path(folder) / "night.zarr")
-            upload(Path(folder) / "night.zarr", url, overwrite=overwrite)
-        return url
-    place = Path(place)
+            upload(Path(folder) / "night.zarr", place, overwrite=overwrite)
+        return place
     if night.folder.resolve() in (place.resolve(), *place.resolve().parents):
         raise UsageError("The cache lies inside the night", path=place, hint="Choose another.")
     build(content, place, overwrite=overwrite)
     return place
 
 
-def _content_of(night: Night) -> Content:
+def _content_of(night: Night, hashes: Hashes | None = None) -> Content:
     from arrayred.io.cache.build import Night as Content
 
-    checksums = required(examine(night.scanned), night.scanned)
+    checksums = required(examine(night.scanned, hashes), night.scanned)
     key = _key(night.scanned, checksums, night.folder, _options(night.file, night.instrument))
     foreign = [(Path(path), why) for path, why in night.foreign if is_fits_name(path)]
     return Content(

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from arrayred.config import Instrument, NightFile
 from arrayred.config.toml import errors_name
 from arrayred.errors import ArrayredError, ForeignFileError, InputError, UsageError
-from arrayred.io.cache.urls import fetched
-from arrayred.io.folders import list_files, unreached
+from arrayred.io.folders import files_at, list_files, unreached
 from arrayred.io.frames import Frame, read_frames, without_suffix
 from arrayred.io.probes.duplicates import duplicates_of
 from arrayred.io.probes.lamps import confirm_arcs
 from arrayred.io.probes.verdicts import judge
+from arrayred.io.remote.address import located
 from arrayred.model import Unsigned
 from arrayred.night.picking import is_named, pick_any, require_named
 
@@ -120,7 +120,7 @@ def open_night(
 
     Parameters
     ----------
-    folder : where the frames lie; a cache of a night does as well, or the URL of one.
+    folder : where the frames lie; a cache of a night does as well, or the URL of either.
     file : what is known of the night beside its headers; by default nothing.
     unsigned : over what the file says of it: "auto" recognises unsigned counts that were written
         as signed; "wrapped" takes all raw counts with BZERO 0 for such, "as-declared" none.
@@ -146,7 +146,7 @@ def open_night(
     >>> list(night), night.plan.targets[0].dark
     (['dark/600s', 'light/Simulated_star'], Group(600s: 5 frames, dark, 600s, 60 x 40))
     """
-    where, file = fetched(folder, caching.library if caching else None), file or NightFile()
+    where, file = located(folder), file or NightFile()
     file = replace(file, unsigned=unsigned or file.unsigned)
     meaning = Instrument.load(file.instrument)
     own = list_files(where, depth=depth)
@@ -215,8 +215,9 @@ def _with_library(file: NightFile, own: Sequence[Path], depth: int) -> tuple[Nig
     A file of the night that lies in a folder of calibrations too, or is reached by a link, is the
     night's own and read once.
     """
+    file = replace(file, masters={kind: located(path) for kind, path in file.masters.items()})
     for path in file.masters.values():
-        if not path.is_file():
+        if not path.is_file() or not files_at(path):
             raise UsageError("There is no such master", path=path, hint="Name a FITS file.")
     listed = [path for folder in file.calibrations for path in list_files(folder, depth=depth)]
     if not listed and not file.masters:

@@ -135,5 +135,6 @@ def _untyped(frame: Frame) -> InputError:
         "No card says what kind of frame this is",
         path=frame.path,
         keyword="IMAGETYP",
-        hint="Add IMAGETYP to the header, tell its type in a night file, or exclude it.",
+        hint="Add IMAGETYP to the header, name its card in an instrument file, tell its type in a "
+        "night file, or exclude it.",
     )

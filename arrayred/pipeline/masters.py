@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from arrayred.config import Method
 from arrayred.io.reopen import open_product
+from arrayred.io.spool import file_of
 from arrayred.model import COUNTS, FRAME, VARIANCE
 from arrayred.night import Flat, Group, Made
 from arrayred.steps.calibrate import adapt_dark
@@ -97,7 +98,7 @@ def _with_own_noise(master: xr.Dataset, frames: Group) -> xr.Dataset:
     image = frames.frames[0].image
     if image.packing != "plain":
         return master
-    product = open_product(image.source.path)
+    product = open_product(file_of(image))
     if VARIANCE not in product or product[VARIANCE].shape != master[COUNTS].shape:
         return master
     return master.assign({VARIANCE: product[VARIANCE].variable})

@@ -65,4 +65,6 @@ def settle(image: xr.Dataset) -> xr.Dataset:
     computed = image if isinstance(image[COUNTS].data, np.ndarray) else image.compute()
     counts = computed[COUNTS]
     pixels = np.ascontiguousarray(counts.values, np.float64)
+    if pixels is counts.data:
+        return computed.copy()
     return computed.assign({COUNTS: counts.copy(data=pixels)})

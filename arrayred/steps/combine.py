@@ -27,7 +27,6 @@ from arrayred.model import (
     X,
     Y,
     check_cube,
-    note_history,
     require_same_pixels,
 )
 
@@ -131,14 +130,11 @@ def _image(cube: xr.Dataset, planes: dict[str, Any], method: str, lines: list[st
     """Return planes (y, x) of a cube with what remains of its coordinates."""
     import xarray as xr
 
-    image = xr.Dataset(
+    return xr.Dataset(
         {name: ((Y, X), plane, cube[COUNTS].attrs) for name, plane in planes.items()},
         coords={Y: cube[Y], X: cube[X], "method": method, **_summary(cube)},
-        attrs=cube.attrs,
+        attrs={**cube.attrs, "history": [*cube.attrs.get("history", []), *lines]},
     )
-    for line in lines:
-        image = note_history(image, line)
-    return image
 
 
 def _kernel(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from arrayred.bands import over_frames
 from arrayred.kernels import cosmic as kernel
 from arrayred.kernels.cosmic import Noise
-from arrayred.kernels.noise import finite_median
+from arrayred.kernels.noise import finite_median, finite_medians
 from arrayred.kernels.stack import median
 from arrayred.model import COUNTS, FRAME, X, Y
 from arrayred.steps.cells import Flags, Grid, Indices, values_at
@@ -51,7 +51,8 @@ class Scene(NamedTuple):
     Parameters
     ----------
     image, lights : counts (y, x), settled, and (frame, y, x).
-    dark, charge : what was subtracted (y, x), and what it holds above its median; or None.
+    dark : what was subtracted (y, x), or None.
+    level : of the dark, above which it holds charge that makes noise; infinite where it has none.
     grid : the cells.
     sky : (frame, place along the dispersion), of each frame.
     noise : of a frame.
@@ -60,7 +61,7 @@ class Scene(NamedTuple):
     image: xr.Dataset
     lights: xr.Dataset
     dark: Values | None
-    charge: Values | None
+    level: float
     grid: Grid
     sky: Values
     noise: Noise
@@ -94,18 +95,18 @@ def scene_of(
     upright = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
     n_rows, n_columns = image[COUNTS].shape
     grid = Grid((n_rows, n_columns), upright)
-    dark = charge = None
+    dark, level = None, np.inf
     if minus is not None:
         dark = minus[COUNTS].values
         if kind_of_master(minus) != "bias":
-            charge = dark - finite_median(sample_of(minus))
-    return Scene(image, lights, dark, charge, grid, _sky(image, lights, grid), noise)
+            level = finite_median(sample_of(minus))
+    return Scene(image, lights, dark, level, grid, _sky(image, lights, grid), noise)
 
 
 def _sky(image: xr.Dataset, lights: xr.Dataset, grid: Grid) -> Values:
     """Return the sky (frame, place along the dispersion) of each frame less its dark."""
     combined, frames = _sample(image, grid), _sample(lights, grid)
-    levels = np.array([finite_median(row) for row in combined])
+    levels = finite_medians(combined)
     darker = np.sort(np.argsort(levels, kind="stable")[: max(len(levels) // 2, 1)])
     mean = sum(frame[darker].astype(np.float64) for frame in frames) / len(frames)
     apart = np.empty((len(frames), grid.length))
@@ -211,11 +212,11 @@ def _pixels_of(scene: Scene, cells: Indices, values: Values, wanted: Indices | N
     where, (_, place) = scene.grid.pixels(cells), scene.grid.places(cells)
     sky = scene.sky[:, place]
     values = values - sky
-    if scene.dark is not None:
-        values -= scene.dark.reshape(-1)[where]
     more = np.zeros(where.shape)
-    if scene.charge is not None:
-        more = np.maximum(scene.charge.reshape(-1)[where], 0.0) * scene.noise.per_photon
+    if scene.dark is not None:
+        dark = scene.dark.reshape(-1)[where]
+        values -= dark
+        more = np.fmax(dark - scene.level, 0.0) * scene.noise.per_photon
     scale, excess = kernel.compare(values, sky, scene.noise, more)
     chosen = (excess > _NEIGHBOUR).any(axis=0) if wanted is None else np.isin(where, wanted)
     chosen &= scene.grid.own(cells)

@@ -109,7 +109,7 @@ def flag(image: xr.Dataset, cube: xr.Dataset, *, bad: Mask | None = None) -> xr.
         dq[peak >= top.level] = SATURATED
     if cube[COUNTS].dtype.kind == "f":
         image = _flag_missing(dq, image, cube, top)
-    dq[~np.isfinite(image[COUNTS].values)] |= NO_DATA
+    dq.flat[np.flatnonzero(~np.isfinite(image[COUNTS].values))] |= NO_DATA
     for known in (bad, image.coords["bad"].values if "bad" in image.coords else None):
         if known is not None:
             _require_shape(known, dq)

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.kernels.noise import clipped_std, finite_median, frame_variance, photon_transfer
+from arrayred.kernels.noise import (
+    clipped_std,
+    finite_median,
+    finite_medians,
+    frame_variance,
+    photon_transfer,
+)
 from arrayred.model import COUNTS, FRAME
 from arrayred.steps.sample import sample_of
 
@@ -95,8 +101,7 @@ def find_floor(
 def _darker_rows(image: xr.Dataset) -> tuple[Indices, float]:
     """Return the darker half of the sample's rows, by position in it, and their median."""
     pixels = sample_of(image)
-    means = np.array([finite_median(row) for row in pixels])
-    order = np.argsort(means, kind="stable")
+    order = np.argsort(finite_medians(pixels), kind="stable")
     rows = np.sort(order[: max(len(order) // 2, 1)])
     return rows, finite_median(pixels[rows])
 

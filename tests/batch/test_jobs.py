@@ -11,6 +11,7 @@ from arrayred.batch.cluster import require_seen
 from arrayred.batch.jobs import Job, with_whole_paths
 from arrayred.config import NightFile, Recipe
 from arrayred.config.nightfile import TargetFile
+from arrayred.io.remote.address import located
 from tests.batch.disturbed import job_of
 
 
@@ -44,8 +45,8 @@ def test_what_is_no_path_stays(tmp_path: Path, mask: str) -> None:
 
 
 def test_an_address_stays_and_is_not_looked_for_here() -> None:
-    folder = Path("s3://bucket/night.zarr")
-    job = job_of(folder, Path("/out"), file=NightFile(calibrations=(Path("s3://bucket/darks"),)))
+    folder, darks = located("s3://bucket/night.zarr"), located("s3://bucket/darks")
+    job = job_of(folder, Path("/out"), file=NightFile(calibrations=(darks,)))
     whole = with_whole_paths(job)
     assert (whole.folder, whole.file.calibrations) == (folder, job.file.calibrations)
     require_seen([whole.folder, *whole.file.calibrations])

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.measure import Result
 from benchmarks.plots import plots
-from benchmarks.publish import BEGIN, END, between_markers, publish
+from benchmarks.publish import BEGIN, END, between_markers, publish, publish_section
 from benchmarks.results import Report, machine
 from benchmarks.tables import page, section
 
@@ -114,6 +115,33 @@ def test_a_readme_without_markers_is_left_alone(report: Report, tmp_path: Path) 
     publish(report, tmp_path)
     assert (tmp_path / "README.md").read_text() == "mine\n"
     assert "![Median" in (tmp_path / "benchmarks" / "README.md").read_text()
+
+
+def test_a_section_stays_where_it_is_when_the_page_is_written_anew(
+    report: Report, tmp_path: Path
+) -> None:
+    (tmp_path / "benchmarks").mkdir()
+    path = publish_section("nights", "## Many nights\n\nold", tmp_path)
+    publish(report, tmp_path)
+    publish_section("nights", "## Many nights\n\nnew", tmp_path)
+    text = path.read_text()
+    publish(report, tmp_path)
+    assert path.read_text() == text
+    assert text.count("## Many nights") == text.count("## Median") == 1
+    assert "new" in text
+    assert "old" not in text
+
+
+def test_noise_and_flags_by_themselves_leave_the_rest_of_the_page(
+    report: Report, tmp_path: Path
+) -> None:
+    publish(report, tmp_path)
+    one = Result("planes", "l25", "steps", "median", "arrayred", seconds=[2.0], cpu_seconds=[3.0])
+    planes = Report(report.machine, results=[one])
+    written = [publish(planes, tmp_path) for _ in range(2)]
+    text = (tmp_path / "benchmarks" / "README.md").read_text()
+    assert written == [[tmp_path / "benchmarks" / "README.md"]] * 2
+    assert text.count("## What noise and flags cost") == text.count("## Median") == 1
 
 
 @pytest.mark.parametrize("text", [BEGIN, f"{END}{BEGIN}", f"{BEGIN}{BEGIN}{END}", ""])

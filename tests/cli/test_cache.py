@@ -241,6 +241,19 @@ def test_caches_stay_below_the_size_that_is_given(stars: Path, arrayred: Call) -
     assert arrayred("inspect", stars, "--cache", "--cache-size", "1K").code == 0
 
 
+def test_a_cache_is_compared_whole_when_that_is_asked_for(stars: Path, arrayred: Call) -> None:
+    tail = ("-o", "out", "--no-figures", "--allow-missing")
+    arrayred("cache", stars, "--to", "night.zarr", "-q")
+    assert arrayred("reduce", "night.zarr", *tail, "--verify").code == 0
+    (shard, *_) = Path("night.zarr").glob("raw/light/*/counts/c/0/0/0")
+    raw = shard.read_bytes()
+    shard.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    assert arrayred("reduce", "night.zarr", *tail).code == 0
+    told = arrayred("reduce", "night.zarr", *tail, "--verify")
+    assert told.code in (3, 4)
+    assert str(shard) in told.err
+
+
 def test_what_was_made_from_a_cache_is_verified_by_it(stars: Path, arrayred: Call) -> None:
     assert arrayred("cache", stars, "--to", "night.zarr").code == 0
     assert (

@@ -140,11 +140,14 @@ def test_save_calibrated_writes_each_light_less_its_dark(night: Path, arrayred: 
         assert np.array_equal(fits.getdata(path), (light - dark).astype(np.float32))
 
 
-def test_a_default_run_draws_a_picture_and_writes_nothing_else(night: Path, arrayred: Call) -> None:
+def test_a_default_run_draws_a_picture_and_a_page_and_nothing_else(
+    night: Path, arrayred: Call
+) -> None:
     arrayred("reduce", night, "-o", "out")
     suffixes = ("combined.fits", "raw_extraction.txt", "skysubtracted.txt", "spectrum.fits")
     assert names("out") == {
         "master_dark_600s.fits",
+        "report.html",
         "Simulated_star.png",
         "Simulated_star_spectrum.ecsv",
         *(f"Simulated_star_{suffix}" for suffix in suffixes),
@@ -155,7 +158,7 @@ def test_a_default_run_draws_a_picture_and_writes_nothing_else(night: Path, arra
 def test_no_figures_draws_none_and_changes_nothing_else(night: Path, arrayred: Call) -> None:
     arrayred("reduce", night, "-o", "with", "-q")
     arrayred("reduce", night, "-o", "without", *QUIET)
-    assert names("with") - names("without") == {"Simulated_star.png"}
+    assert names("with") - names("without") == {"Simulated_star.png", "report.html"}
     assert all(
         (Path("with") / name).read_bytes() == content
         for name, (content, _) in contents(Path("without")).items()

@@ -105,5 +105,12 @@ def test_a_standard_deviation_survives_its_square(sigma: Any) -> None:
     assert np.array_equal(sigma_of(variance_of(sigma)), sigma, equal_nan=True)
 
 
+@given(arrays_of.arrays("f4", 5, elements=st.floats(0, 2**120, width=32) | st.just(np.nan)))
+def test_the_root_of_a_float32_is_that_of_float64_rounded(variance: Any) -> None:
+    found, wide = sigma_of(variance, "float32"), sigma_of(variance)
+    assert found.dtype == np.float32
+    assert np.array_equal(found, wide.astype("f4"), equal_nan=True)
+
+
 def test_a_negative_variance_has_no_standard_deviation() -> None:
     assert np.isnan(sigma_of(np.array([-1.0]))).all()

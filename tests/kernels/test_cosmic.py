@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from arrayred.kernels import cosmic as kernel
 from arrayred.kernels.cosmic import Noise, compare, highest_excess, standing_out, without
 
 QUIET = Noise(floor=100.0, level=0.0, per_photon=0.5)
@@ -21,6 +22,19 @@ def cells(light: Any, scales: Any, seed: int = 0, n_cells: int = 40) -> Any:
 
 def compared(values: Any) -> Any:
     return compare(values, np.zeros_like(values), QUIET, np.zeros(values.shape[1:]))
+
+
+@pytest.mark.parametrize("width", [1, 47, 48])
+def test_a_cell_shines_by_its_peak_or_by_the_median_of_any_frame(width: int) -> None:
+    rng = np.random.default_rng(width)
+    known = rng.normal(rng.choice([0.0, 0.9, 1.1, 3.0], (3, 500, 1)), 0.4, (3, 500, width))
+    root = rng.uniform(0.8, 1.2, known.shape)
+    root[0, ::9, 0] = np.nan
+    common = np.median(known, axis=0)
+    peak = (common * root.max(axis=0)).max(axis=-1) > 4.0
+    level = np.median(known * root, axis=-1).max(axis=0) > 1.0
+    assert np.array_equal(kernel._shines(known, common, root), peak | level)
+    assert 0 < np.count_nonzero(level) < 500
 
 
 @pytest.mark.parametrize("dtype", ["u2", "i4", "f4", "f8"])

@@ -6,8 +6,18 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays_of
+from numpy.typing import NDArray
 
-from arrayred.kernels.noise import clipped_std, frame_variance, photon_transfer
+from arrayred.kernels.noise import (
+    clipped_std,
+    finite_median,
+    finite_medians,
+    frame_variance,
+    photon_transfer,
+)
 
 
 @pytest.mark.parametrize("noise", [0.7, 3.0, 14.26, 400.0])
@@ -66,3 +76,14 @@ def test_a_star_that_flickers_tells_no_gain() -> None:
 def test_noise_without_light_tells_no_gain() -> None:
     assert photon_transfer(lit(1.5, 2, top=12.0)) is None
     assert photon_transfer(np.ones((2, 10, 10))) is None
+
+
+@given(
+    arrays_of.arrays(
+        "f8",
+        st.tuples(st.integers(1, 4), st.integers(1, 9)),
+        elements=st.floats(-1e6, 1e6) | st.sampled_from([np.nan, np.inf]),
+    )
+)
+def test_medians_of_rows_are_those_of_each_row_to_the_bit(rows: NDArray[np.float64]) -> None:
+    assert finite_medians(rows).tolist() == [finite_median(row) for row in rows]

@@ -95,3 +95,22 @@ def test_the_blocks_solve_what_numpy_solves_whole() -> None:
     assert np.allclose(found.T.ravel(), truth)
     determinant = np.linalg.slogdet(np.eye(27) + matrix / 4)[1]
     assert evidence == pytest.approx(0.5 * side @ truth - 0.5 * determinant)
+
+
+@pytest.mark.parametrize("n_orders", [1, 3])
+@pytest.mark.parametrize("n_knots", [3, 6, 21])
+def test_splines_solve_their_normal_equations(n_knots: int, n_orders: int) -> None:
+    rng = np.random.default_rng(n_knots)
+    basis = np.zeros((8, 60, n_knots))
+    for start in range(max(n_knots - 3, 1)):
+        basis[:, start::n_knots, start : start + 4] = rng.random((8, 1, min(4, n_knots)))
+    full = np.einsum("bpk,bpl->bkl", basis, basis)
+    bands = [np.pad(np.diagonal(full, i, 1, 2), ((0, 0), (0, i))) for i in range(4)]
+    right, places = rng.normal(size=(8, n_knots)), np.linspace(-1, 1, 8)
+    sizes = rng.uniform(0.5, 2, (n_orders, 1)) * rng.uniform(0.5, 2, n_knots)
+    along = np.polynomial.legendre.legvander(places, n_orders - 1)
+    matrix = np.einsum("bkl,bi,bj->kilj", full, along, along).reshape(2 * (n_knots * n_orders,))
+    side = np.einsum("bk,bi->ki", right, along).ravel()
+    wanted = np.linalg.solve(matrix + np.diag(1 / sizes.T.ravel() ** 2), side)
+    found, _ = kernel._solved(np.stack(bands, -1), right, places, sizes)
+    np.testing.assert_allclose(found.T.ravel(), wanted, rtol=1e-9, atol=1e-12)

@@ -40,6 +40,20 @@ def test_hits_are_found_and_the_star_is_spared(snr: float, seeing: float) -> Non
     assert found.core_taken < 1e-3
 
 
+def test_a_pixel_that_the_dark_lacks_keeps_no_other_from_being_searched(
+    hit: Struck, cleaned: xr.Dataset
+) -> None:
+    found = np.flatnonzero(cleaned.n_rejected.values.any(axis=1))
+    row = int(found[np.argmax(hit.image.counts.values[found].mean(axis=1))])
+    lacking = int(np.flatnonzero(cleaned.n_rejected.values[row] == 0)[0])
+    dark = hit.dark.copy(deep=True)
+    dark.counts[row, lacking : lacking + 1] = np.nan
+    image = ar.combine(hit.lights, minus=dark)
+    again = ar.flag_cosmic_rays(image, hit.lights, minus=dark)
+    same = again.n_rejected.values[row] == cleaned.n_rejected.values[row]
+    assert same.all()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("snr", [10, 100, 300])
 @pytest.mark.parametrize("seeing", [2.0, 5.0, 12.0])

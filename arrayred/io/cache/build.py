@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +31,8 @@ from arrayred.io.cache.records import Foreign, Record, as_text
 from arrayred.io.encoding import dtype_of, is_exact
 from arrayred.io.fits import labelled
 from arrayred.io.frames import Frame, require_same_unit
-from arrayred.io.publish import publish
+from arrayred.io.probes.sample import sample_bytes
+from arrayred.io.publish import publish, require_room
 from arrayred.io.sources import PixelFormat
 from arrayred.io.spool import plain_all
 from arrayred.io.stack import FrameStack
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 STORED = "stored"
 _TEXTS = "OUT"
+_AT_BEST = 4  # frames of pure noise take a third of their plain bytes
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ def build(night: Night, place: Path, *, overwrite: bool = False, threads: int = 
         raise UsageError(
             "There is something already", path=place, hint="Give --overwrite to replace it."
         )
+    plain = sum(frame.image.source.n_bytes for frames in night.groups.values() for frame in frames)
+    require_room(place.parent, plain // _AT_BEST, "the cache needs")
     partial = place.parent / f".{place.name}.{os.getpid()}-{os.urandom(4).hex()}.partial"
     try:
         partial.mkdir(parents=True)
@@ -113,7 +118,16 @@ def build(night: Night, place: Path, *, overwrite: bool = False, threads: int = 
             hint="Make room, or choose another folder with --cache-dir or --to.",
         ) from error
     finally:
+        _remove(partial)
+
+
+def _remove(partial: Path) -> None:
+    """Remove an unfinished store; threads of zarr may still write to it for a moment."""
+    for delay in (0.02, 0.1, 0.5, 0.0):
         shutil.rmtree(partial, ignore_errors=True)
+        if not partial.exists():
+            return
+        time.sleep(delay)
 
 
 def _take_name(partial: Path, place: Path, *, overwrite: bool) -> None:
@@ -190,6 +204,7 @@ def _write_group(
             index,
             source.pixels if as_values else None,
             proof if source.pixels.wrapped else "",
+            sample_bytes(frame.image),
         )
 
 

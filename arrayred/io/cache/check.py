@@ -8,6 +8,9 @@ inflated, allocated by a promise, or imported by a name that stands in a file.
 What was damaged by accident is found in the same way: a file that is absent, cut, zeroed or has one
 bit flipped differs in size or sum. The sums of shards are compared on request, since that reads
 them all; without it a damaged chunk is an error when it is read, by its own CRC-32C.
+
+Of a cache behind a URL metadata alone are fetched, and shards are believed to be there and of their
+size until a chunk is read.
 """
 
 from __future__ import annotations
@@ -25,14 +28,18 @@ from typing import Any
 
 from arrayred.errors import FrameError, UsageError
 from arrayred.io.cache.layout import DTYPES, Grid
+from arrayred.io.remote.address import Address, address_of
+from arrayred.io.remote.files import sum_of
+from arrayred.io.remote.store import Part, read, read_parts
 
 COMPLETE = "COMPLETE.json"
 RECORDS = "records.json"
 METADATA = "zarr.json"
-SCHEMA = 1
+SCHEMA = 2
 """To be raised whenever a cache is written or read in another way."""
 MOST_METADATA = 256 << 20
 """Bytes of one file of metadata, at most."""
+_OTHER_SUM = "has not the checksum that it had when it was written"
 _MOST_FILES = 10**6
 _MOST_DEEP = 16
 _MOST_VALUES = 2**32
@@ -51,11 +58,13 @@ class Marker:
     key : what it was made from; see `library.key_of`.
     files : size and SHA-256 of every file, by its name relative to the cache.
     sha256 : of COMPLETE.json.
+    n_bytes : of COMPLETE.json.
     """
 
     key: str
     files: Mapping[str, tuple[int, str]]
     sha256: str
+    n_bytes: int = 0
 
 
 def is_cache(folder: Path) -> bool:
@@ -85,7 +94,7 @@ def marker_in(raw: bytes, cache: Path) -> Marker:
                 hint="Build it again with `arrayred cache`.",
             )
         files = {str(name): (int(size), str(sha)) for name, (size, sha) in told["files"].items()}
-        return Marker(str(told["key"]), files, hashlib.sha256(raw).hexdigest())
+        return Marker(str(told["key"]), files, hashlib.sha256(raw).hexdigest(), len(raw))
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise refused(cache / COMPLETE, f"it makes no sense ({error!r})") from error
 
@@ -104,6 +113,16 @@ def checked(cache: Path, *, wholly: bool = False) -> tuple[Marker, dict[str, Gri
         It is damaged, or not what arrayred writes.
     """
     marker = marker_of(cache)
+    compare = _compared_remotely if isinstance(cache, Address) else _compared
+    metadata = compare(cache, marker, wholly)
+    grids: dict[str, Grid] = {}
+    for name, raw in metadata.items():
+        grids |= _described(cache, name.removesuffix(METADATA).rstrip("/"), marker, raw)
+    return marker, grids
+
+
+def _compared(cache: Path, marker: Marker, wholly: bool) -> dict[str, bytes]:
+    """Return the metadata of a cache whose files are those that are listed."""
     found = dict(_files(cache))
     if odd := sorted(found.keys() ^ marker.files.keys()):
         what = "is there, but not listed" if odd[0] in found else "is missing"
@@ -112,12 +131,30 @@ def checked(cache: Path, *, wholly: bool = False) -> tuple[Marker, dict[str, Gri
         if found[name] != size:
             raise refused(cache / name, f"has {found[name]} bytes instead of {size}")
         if (wholly or name.endswith(".json")) and _sum_of(cache / name) != sha256:
-            raise refused(cache / name, "has not the checksum that it had when it was written")
-    grids: dict[str, Grid] = {}
+            raise refused(cache / name, _OTHER_SUM)
+    return {name: _read(cache / name) for name in marker.files if Path(name).name == METADATA}
+
+
+def _compared_remotely(cache: Path, marker: Marker, wholly: bool) -> dict[str, bytes]:
+    """Return the metadata of a cache behind a URL, all fetched at once."""
     for name in marker.files:
-        if Path(name).name == METADATA:
-            grids |= _described(cache, name.removesuffix(METADATA).rstrip("/"), marker)
-    return marker, grids
+        require_safe(name, cache)
+    told = {name: size for name, (size, _) in marker.files.items() if Path(name).name == METADATA}
+    if sum(told.values()) > MOST_METADATA:
+        raise refused(cache / COMPLETE, "lists more metadata than arrayred writes")
+    parts = [Part(address_of(str(cache / name)), 0, size + 1) for name, size in told.items()]
+    found = dict(zip(told, read_parts(parts), strict=True))
+    for name, raw in found.items():
+        _require_sum(raw, cache, name, marker)
+    for name, (_, sha256) in marker.files.items() if wholly else ():
+        if name not in found and sum_of(address_of(str(cache / name))) != sha256:
+            raise refused(cache / name, _OTHER_SUM)
+    return found
+
+
+def _require_sum(raw: bytes, cache: Path, name: str, marker: Marker) -> None:
+    if hashlib.sha256(raw).hexdigest() != marker.files[name][1]:
+        raise refused(cache / name, _OTHER_SUM)
 
 
 def _files(cache: Path, below: str = "", depth: int = 0) -> Iterator[tuple[str, int]]:
@@ -143,11 +180,11 @@ def require_safe(name: str, cache: Path) -> None:
         raise refused(cache / COMPLETE, f"lists the name {name!r}")
 
 
-def _described(cache: Path, node: str, marker: Marker) -> dict[str, Grid]:
+def _described(cache: Path, node: str, marker: Marker, raw: bytes) -> dict[str, Grid]:
     """Return the grid of an array of pixels, under its name; nothing for any other node."""
     path = cache / node / METADATA
     try:
-        told = json.loads(_read(path))
+        told = json.loads(raw)
         for inner in _nodes(told):
             _require_harmless(inner)
         if Path(node).name not in _PIXELS:
@@ -188,12 +225,21 @@ def _require_harmless(told: Any) -> None:
         raise ValueError(f"the codecs {sorted(odd)}")
 
 
-def read_records(cache: Path) -> bytes:
-    """Return the file of a cache's records; its sum was compared by `checked`."""
-    return _read(cache / RECORDS)
+def read_records(cache: Path, marker: Marker) -> bytes:
+    """Return the file of a cache's records."""
+    if RECORDS not in marker.files:
+        raise refused(cache / COMPLETE, "lists no records")
+    raw = _read(cache / RECORDS)
+    _require_sum(raw, cache, RECORDS, marker)
+    return raw
 
 
 def _read(path: Path) -> bytes:
+    if isinstance(path, Address):
+        raw = read(path, 0, MOST_METADATA + 1)
+        if len(raw) > MOST_METADATA:
+            raise refused(path, "is larger than any that arrayred writes")
+        return raw
     try:
         if path.stat().st_size > MOST_METADATA:
             raise refused(path, "is larger than any that arrayred writes")

@@ -1,7 +1,9 @@
 """How a cube is cut into shards and chunks, and the metadata that say so: `Grid`.
 
 A shard is all frames x as many rows as stay under 128 MB, so that a band is one file; in it lie
-chunks of one frame x 64 rows, so that a single frame costs no more than itself. Each chunk is
+chunks of one frame x 64 rows, so that a single frame costs no more than itself; of many frames they
+are lower, down to 16 rows, so that a shard has four rows of chunks at least, and a row of pixels
+through all frames costs a part of one shard, not all of it. Each chunk is
 shuffled by bytes, compressed (zstd, level 1: 0.33 of the size on frames of pure noise), and guarded
 by a CRC-32C, since 52 of 60 flipped bits came back as wrong pixels without one.
 """
@@ -20,6 +22,8 @@ from arrayred.errors import UsageError
 SHARD_BYTES = 128 << 20
 CHUNK_ROWS = 64
 _FEWEST_ROWS = 8
+_LOW_ROWS = 16
+_ROWS_OF_CHUNKS = 4
 _MOST_PIXELS = 2**40
 DTYPES = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 DTYPES += ("float32", "float64")
@@ -59,7 +63,7 @@ class Grid:
         n_frames, n_rows, n_columns = shape
         row = n_columns * np.dtype(dtype).itemsize
         chunk_rows = CHUNK_ROWS
-        while chunk_rows > _FEWEST_ROWS and n_frames * chunk_rows * row > SHARD_BYTES:
+        while chunk_rows > _FEWEST_ROWS and _is_tall(n_frames * chunk_rows * row, chunk_rows):
             chunk_rows //= 2
         frames = min(n_frames, max(SHARD_BYTES // (chunk_rows * row), 1))
         most = SHARD_BYTES // (frames * chunk_rows * row)
@@ -145,6 +149,13 @@ class Grid:
         if math.prod(shape) > _MOST_PIXELS or grid.chunk_bytes > plain:
             raise UsageError(f"The shape {tuple(shape)} is no night's")
         return grid
+
+
+def _is_tall(n_bytes: int, chunk_rows: int) -> bool:
+    """Tell whether chunks of so many bytes over all frames are too tall for their shard."""
+    return n_bytes > SHARD_BYTES or (
+        chunk_rows > _LOW_ROWS and n_bytes * _ROWS_OF_CHUNKS > SHARD_BYTES
+    )
 
 
 def _require_counts(numbers: list[Any]) -> None:

@@ -25,6 +25,7 @@ from arrayred.io.cache.build import Night, build
 from arrayred.io.cache.check import COMPLETE, SCHEMA
 from arrayred.io.cache.contents import Contents, contents_of
 from arrayred.io.cache.layout import CHUNK_ROWS, SHARD_BYTES
+from arrayred.io.hashes import FILE
 
 MOST_BYTES = 20 << 30
 """What the caches of a library may take together, unless something else is said."""
@@ -156,6 +157,8 @@ class Library:
         there = self.entries()
         for entry in there:
             _remove(entry.place)
+        if os.path.lexists(self.folder):
+            (self.folder / FILE).unlink(missing_ok=True)
         if there:
             self._sweep(age=0.0)
         return there

@@ -7,6 +7,7 @@ described by the same code as one from a file, under any instrument and with any
 from __future__ import annotations
 
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,7 @@ from arrayred.io.sources import ImageHDU, Packing, PixelFormat, PixelSource, Sta
 
 Foreign = tuple[tuple[str, str], ...]
 _MOST_FRAMES = 10**6
+_MOST_SAMPLED = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Record:
     index : its number in that array, from 0.
     coding : the encoding by which stored bits became the array's values; None: it holds the bits.
     proof : what other frames, not in the cache, showed about its sign; "" where none were needed.
+    sample : the stored pixels by which it is judged (`io.probes.sample`), little-endian.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Record:
     index: int
     coding: PixelFormat | None
     proof: str = ""
+    sample: bytes = b""
 
     def to_json(self) -> dict[str, Any]:
         """Return the record, JSON-ready."""
@@ -55,6 +59,7 @@ class Record:
             "index": self.index,
             "coding": None if self.coding is None else astuple(self.coding),
             "proof": self.proof,
+            "sample": b64encode(self.sample).decode("ascii"),
             "offset": source.offset,
             "shape": source.shape,
             "pixels": astuple(source.pixels),
@@ -87,6 +92,7 @@ class Record:
             _whole(entry["index"]),
             None if entry["coding"] is None else _format(entry["coding"]),
             _text(entry["proof"]),
+            _sample(entry["sample"], source.pixels.bitpix),
         )
 
 
@@ -136,6 +142,13 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(value)
     return value
+
+
+def _sample(value: Any, bitpix: int) -> bytes:
+    raw = b64decode(_text(value), validate=True)
+    if len(raw) > _MOST_SAMPLED or len(raw) % (abs(bitpix) // 8):
+        raise ValueError(len(raw))
+    return raw
 
 
 def _safe_name(value: Any) -> str:

@@ -11,7 +11,7 @@ pixels.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from threading import local
@@ -20,15 +20,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.errors import FrameError
+from arrayred.io.cache.far import Chunks, Far, Wanted
 from arrayred.io.cache.layout import Grid
+from arrayred.io.cache.shards import (
+    CRC_BYTES,
+    LEAST_BYTES,
+    damaged,
+    is_whole,
+    table_bytes,
+    table_in,
+)
 from arrayred.io.encoding import decode, encode, stored_dtype
 from arrayred.io.sources import PixelFormat, Stamp
 
 Pixels = NDArray[Any]
-_CRC_BYTES = 4
-_ENTRY_BYTES = 16
-_LEAST_BYTES = 16 + _CRC_BYTES
 _mine = local()
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
@@ -46,6 +51,8 @@ class Shelf:
     sha256 : of the frame's file.
     marker : of the cache, changing with it.
     proof : what frames that are not in the cache showed about its sign, or "".
+    sample : the stored pixels by which the frame is judged, little-endian; b"": not known.
+    far : how its shards are read if the cache lies behind a URL.
     """
 
     array: Path
@@ -55,9 +62,18 @@ class Shelf:
     sha256: str
     marker: str
     proof: str = ""
+    sample: bytes = field(default=b"", repr=False)
+    far: Far | None = field(default=None, repr=False, compare=False)
 
-    def fill(self, target: Pixels, first: int, pixels: PixelFormat) -> None:
+    def fill(
+        self, target: Pixels, first: int, pixels: PixelFormat, near: Chunks | None = None
+    ) -> None:
         """Fill target with pixels from number first on, in reading order, as an encoding says.
+
+        Parameters
+        ----------
+        target, first, pixels : where to, from where, and the encoding.
+        near : chunks of a cache behind a URL that were fetched before.
 
         Raises
         ------
@@ -73,18 +89,18 @@ class Shelf:
             chunk, begin = divmod(first + done, size)
             part = whole[done : done + size - begin]
             if begin == 0 and part.size == size and self._is_as_stored(part, pixels):
-                self._inflate(chunk, part)
+                self._inflate(chunk, part, near)
             else:
-                self._put(self._chunk(chunk)[begin : begin + part.size], part, pixels)
+                self._put(self._chunk(chunk, near)[begin : begin + part.size], part, pixels)
             done += part.size
         if not target.flags.c_contiguous:
             target[...] = whole.reshape(target.shape)
 
-    def _chunk(self, chunk: int) -> Pixels:
+    def _chunk(self, chunk: int, near: Chunks | None) -> Pixels:
         """Return the values of a chunk; the last one stays, for whoever reads row by row."""
         if getattr(_mine, "what", None) != (self, chunk):
             values = np.empty(self.grid.chunk_pixels, np.dtype(self.grid.dtype))
-            self._inflate(chunk, values)
+            self._inflate(chunk, values, near)
             _mine.values, _mine.what = values, (self, chunk)
         last: Pixels = _mine.values
         return last
@@ -101,17 +117,31 @@ class Shelf:
         else:
             decode(encode(values, self.coding).view(stored_dtype(pixels)), target, pixels)
 
-    def _inflate(self, chunk: int, out: Pixels) -> None:
-        """Write the plain values of one of the frame's chunks into out."""
+    def wanted(self, first: int, n_pixels: int) -> list[Wanted]:
+        """Return the chunks that hold so many pixels from number first on."""
+        size = self.grid.chunk_pixels
+        return [self._lies(chunk) for chunk in range(first // size, -(-(first + n_pixels) // size))]
+
+    def _lies(self, chunk: int) -> Wanted:
+        """Return in which shard one of the frame's chunks lies, and as which of its chunks."""
         frames, rows = self.grid.chunks_per_shard
         shard, row = divmod(chunk, rows)
         path = self.array / "c" / str(self.index // frames) / str(shard) / "0"
+        return path, frames * rows, self.index % frames * rows + row
+
+    def _inflate(self, chunk: int, out: Pixels, near: Chunks | None) -> None:
+        """Write the plain values of one of the frame's chunks into out."""
+        path, n_chunks, slot = lies = self._lies(chunk)
+        if self.far is not None:
+            raw = (self.far.fetched([lies]) if near is None else near)[path, slot]
+            _decompress(path, raw, len(raw), out)
+            return
         try:
             handle = os.open(path, _FLAGS)
             try:
                 stamp = Stamp.of(os.fstat(handle))
-                offset, size = map(int, _table(path, stamp, frames * rows)[self._slot(row)])
-                if not _LEAST_BYTES <= size <= stamp.size or offset > stamp.size - size:
+                offset, size = map(int, _table(path, stamp, n_chunks)[slot])
+                if not LEAST_BYTES <= size <= stamp.size or offset > stamp.size - size:
                     raise damaged(path, "a chunk is missing")
                 raw = _read(handle, offset, size)
             finally:
@@ -119,11 +149,6 @@ class Shelf:
         except OSError as error:
             raise damaged(path, f"it cannot be read ({error.strerror})") from error
         _decompress(path, raw, size, out)
-
-    def _slot(self, row: int) -> int:
-        """Return which chunk of its shard the frame's chunk of a row of chunks is."""
-        frames, rows = self.grid.chunks_per_shard
-        return self.index % frames * rows + row
 
 
 def _read(handle: int, offset: int, size: int) -> bytes:
@@ -136,9 +161,9 @@ def _decompress(path: Path, raw: bytes, size: int, out: Pixels) -> None:
     from numcodecs import blosc
 
     blosc.use_threads = False  # as zarr does: threads belong to whoever visits the bands
-    if len(raw) != size or not _is_whole(raw):
+    if len(raw) != size or not is_whole(raw):
         raise damaged(path, "the checksum of a chunk is wrong")
-    packed = memoryview(raw)[:-_CRC_BYTES]
+    packed = memoryview(raw)[:-CRC_BYTES]
     promised = int.from_bytes(packed[4:8], "little"), int.from_bytes(packed[12:16], "little")
     if promised != (out.nbytes, len(packed)):
         raise damaged(path, "a chunk has not the size that its cube needs")
@@ -151,28 +176,8 @@ def _decompress(path: Path, raw: bytes, size: int, out: Pixels) -> None:
 @lru_cache(maxsize=256)
 def _table(path: Path, stamp: Stamp, n_chunks: int) -> NDArray[np.uint64]:
     """Return offset and size of each chunk of a shard (chunk, 2), read once."""
-    n_bytes = n_chunks * _ENTRY_BYTES + _CRC_BYTES
+    n_bytes = table_bytes(n_chunks)
     if stamp.size < n_bytes:
         raise damaged(path, "it is cut short")
     with path.open("rb", buffering=0) as file:
-        raw = _read(file.fileno(), stamp.size - n_bytes, n_bytes)
-    if len(raw) != n_bytes or not _is_whole(raw):
-        raise damaged(path, "the checksum of its table is wrong")
-    table: NDArray[np.uint64] = np.frombuffer(raw, "<u8", 2 * n_chunks).reshape(-1, 2)
-    return table
-
-
-def _is_whole(raw: bytes) -> bool:
-    """Tell whether bytes end with the CRC-32C of what stands before it."""
-    from google_crc32c import value as crc32c
-
-    return bool(crc32c(raw[:-_CRC_BYTES]) == int.from_bytes(raw[-_CRC_BYTES:], "little"))
-
-
-def damaged(path: Path, what: str) -> FrameError:
-    """Return the error of a part of a cache that is not what was written."""
-    return FrameError(
-        f"The cache is damaged: {what}",
-        path=path,
-        hint="Build it again with `arrayred cache NIGHT`, or reduce the night without it.",
-    )
+        return table_in(_read(file.fileno(), stamp.size - n_bytes, n_bytes), path, n_chunks)

@@ -2,7 +2,8 @@
 
 Twelve rows across the frame, every so-manieth column, about 1024 pixels: the median is then known
 to 0.04 of the noise, and a frame costs 0.3 ms whatever its size. A compressed frame must be
-unpacked for it, so of those only as many are probed as 256 MB hold.
+unpacked for it, so of those only as many are probed as 256 MB hold. Behind a URL the twelve rows
+are all that is fetched of a plain frame.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from arrayred.errors import FrameError
 from arrayred.io.encoding import stored_dtype
 from arrayred.io.frames import Frame
+from arrayred.io.remote.address import Address
 from arrayred.io.sources import ImageHDU, PixelFormat, PixelSource, unreadable
 from arrayred.io.spool import MOST_PROBED, plain
 from arrayred.io.stack import FrameStack
@@ -113,9 +115,7 @@ def holds_negative(frame: Frame) -> bool:
 
 @lru_cache(maxsize=4096)
 def _sample(image: ImageHDU) -> Sample | None:
-    source = plain(image)
-    pixels = source.pixels
-    stored = _stored(replace(source, pixels=PixelFormat(pixels.bitpix)))
+    pixels, stored = image.source.pixels, _stored_sample(image)
     values = stored.astype(np.float64)
     if pixels.wrapped:
         values %= 2.0**pixels.bitpix
@@ -125,6 +125,28 @@ def _sample(image: ImageHDU) -> Sample | None:
         return None
     middle = float(values[(values.size - 1) // 2] + values[values.size // 2]) / 2
     return Sample(values, middle, float(values[int(_LOW * values.size)]), robust_std(values))
+
+
+def sample_bytes(image: ImageHDU) -> bytes:
+    """Return the stored pixels by which a frame is judged, little-endian, for a cache to keep.
+
+    Raises
+    ------
+    FrameError
+        They cannot be read.
+    """
+    stored = _stored_sample(image)
+    return stored.astype(stored.dtype.newbyteorder("<")).tobytes()
+
+
+def _stored_sample(image: ImageHDU) -> NDArray[Any]:
+    """Return the stored pixels by which a frame is judged, native, in reading order."""
+    shelf, pixels = image.source.shelf, PixelFormat(image.source.pixels.bitpix)
+    if shelf is not None and shelf.sample:
+        kept = np.frombuffer(shelf.sample, stored_dtype(pixels).newbyteorder("<"))
+        return kept.astype(kept.dtype.newbyteorder("="))
+    source = image.source if image.packing == "plain" else plain(image)
+    return _stored(replace(source, pixels=pixels))
 
 
 def _blank_of(pixels: PixelFormat) -> float:
@@ -143,6 +165,8 @@ def _stored(source: PixelSource) -> NDArray[Any]:
         for row, y in zip(taken, rows, strict=True):
             source.shelf.fill(row, y * n_columns, source.pixels)
         return _thinned(taken)
+    if isinstance(source.path, Address):
+        return _thinned(_fetched(source, source.path, rows))
     try:
         with source.path.open("rb", buffering=0) as file:
             source.require_unchanged(os.fstat(file.fileno()))
@@ -153,6 +177,19 @@ def _stored(source: PixelSource) -> NDArray[Any]:
     except OSError as error:
         raise unreadable(source.path, error) from error
     return _thinned(taken)
+
+
+def _fetched(source: PixelSource, address: Address, rows: range) -> NDArray[Any]:
+    """Return some rows of a plain frame behind a URL."""
+    from arrayred.io.remote.store import Part, read_parts
+
+    stored = stored_dtype(source.pixels)
+    size = source.shape[1] * stored.itemsize
+    starts = [source.offset + y * size for y in rows]
+    found = read_parts([Part(address, start, start + size) for start in starts])
+    if any(len(raw) < size for raw in found):
+        raise FrameError("The file ends within its pixels", path=address)
+    return np.frombuffer(b"".join(found), stored).reshape(len(rows), source.shape[1])
 
 
 def _thinned(rows: NDArray[Any]) -> NDArray[Any]:

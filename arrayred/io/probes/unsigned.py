@@ -24,7 +24,7 @@ from typing import Literal
 
 from arrayred.config import Instrument
 from arrayred.errors import FrameError, HeaderError, InputError
-from arrayred.io.folders import list_files
+from arrayred.io.folders import folders_in, list_files
 from arrayred.io.frames import Frame, Verdict, describe
 from arrayred.io.headers import scan
 from arrayred.io.kinds import words_of
@@ -128,8 +128,8 @@ def _siblings(folder: Path, instrument: Instrument) -> list[Path]:
     meant = {
         word for kind in _JUDGES for word in (*instrument.types[kind], *instrument.words[kind])
     }
-    with contextlib.suppress(OSError):
-        others = sorted(p for p in folder.absolute().parent.iterdir() if p.is_dir())
+    with contextlib.suppress(InputError, OSError):
+        others = sorted(folders_in(folder.absolute().parent))
         return [p for p in others if p.name != folder.name and _is_named_after(p.name, meant)]
     return []
 

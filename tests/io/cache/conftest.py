@@ -28,6 +28,8 @@ def cached(folder: Path, place: Path) -> Path:
 def forget() -> None:
     """Forget what was read of caches, as another process would not know it."""
     contents._once.cache_clear()
+    contents._remote_once.cache_clear()
+    contents._opened.clear()
     shelf._table.cache_clear()
     vars(shelf._mine).clear()
 

@@ -271,7 +271,7 @@ def test_a_file_that_is_not_listed_is_refused(store: Path) -> None:
         contents_of(store)
 
 
-@pytest.mark.parametrize("told", ["", "[]", "{", '{"schema": 1}', '{"schema": 1, "files": 3}'])
+@pytest.mark.parametrize("told", ["", "[]", "{", '{"schema": 2}', '{"schema": 2, "files": 3}'])
 def test_a_mark_that_makes_no_sense_is_refused(told: str, store: Path) -> None:
     (store / "COMPLETE.json").write_text(told)
     forget()

@@ -30,6 +30,13 @@ def test_a_shard_is_all_frames_wherever_they_fit() -> None:
     assert Grid.of((9000, 64, 9000), "float64").frames < 9000
 
 
+@pytest.mark.parametrize("n_frames", [8, 100, 200, 400])
+def test_a_row_through_all_frames_is_a_part_of_its_shard(n_frames: int) -> None:
+    grid = Grid.of((n_frames, 2048, 2048), "uint16")
+    assert grid.frames == n_frames
+    assert grid.chunks_per_shard[1] >= 4
+
+
 @given(SHAPES, st.sampled_from(DTYPES))
 def test_metadata_tell_the_grid(shape: tuple[int, int, int], dtype: str) -> None:
     grid = Grid.of(shape, dtype)

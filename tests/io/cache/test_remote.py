@@ -1,41 +1,43 @@
-"""Caches at URLs: complete when their last file is, fetched once, checked like any other."""
+"""Caches at URLs: complete when their last file is, read by the chunk, checked like any other."""
 
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import fsspec
 import numpy as np
 import pytest
 import xarray as xr
+from astropy.io import fits
 
 import arrayred as ar
-from arrayred.errors import FrameError, InputError, UsageError
-from arrayred.io.cache import remote
+from arrayred.errors import FrameError, InputError, StorageError, UsageError
+from arrayred.io.cache import far, remote
+from arrayred.io.cache.contents import contents_of
 from arrayred.io.cache.library import Library, default_folder
-from arrayred.night.caching import Caching, cache_night
+from arrayred.io.remote.address import address_of
+from arrayred.night.caching import Caching, brought_near, cache_night
+from tests.io.cache.conftest import forget, sign
+from tests.io.remote_store import Store
 
 URL = "memory://bucket/night.zarr"
+SHARD = "night.zarr/raw/dark/600s/counts/c/0/0/0"
 
 
 @pytest.fixture
-def memory() -> Iterator[Any]:
-    """Return an object store in memory, empty."""
-    system = fsspec.filesystem("memory")
-    system.store.clear()
-    system.pseudo_dirs[:] = [""]
-    yield system
-    system.store.clear()
-    system.pseudo_dirs[:] = [""]
-
-
-@pytest.fixture
-def uploaded(frames: Path, memory: Any) -> Any:
+def uploaded(frames: Path, bucket: Store) -> Store:
+    """Return a bucket with the cache of the night, nothing of which is known."""
     cache_night(ar.open_night(frames), URL)
-    return memory
+    far._tables.clear()
+    forget()
+    bucket.asked.clear()
+    return bucket
 
 
 def counts(place: str | Path) -> dict[str, Any]:
@@ -43,99 +45,228 @@ def counts(place: str | Path) -> dict[str, Any]:
     return {name: night[name].counts.values for name in night}
 
 
-def test_a_night_opens_from_a_url_as_from_its_folder(uploaded: Any, frames: Path) -> None:
+def test_a_night_opens_from_a_url_as_from_its_folder(uploaded: Store, frames: Path) -> None:
     here, there = counts(frames), counts(URL)
     assert here.keys() == there.keys()
     assert all(np.array_equal(here[name], there[name]) for name in here)
+    assert repr(ar.open_night(URL)).replace(URL, str(frames)) == repr(ar.open_night(frames))
 
 
-def test_xarray_opens_the_url_by_itself(uploaded: Any, frames: Path) -> None:
+def test_frames_go_by_their_urls(uploaded: Store, frames: Path) -> None:
+    cube = ar.open_frames(f"{URL}/dark-001.fit")
+    assert cube.path.values[0] == f"{URL}/dark-001.fit"
+    assert ar.headers(cube)["dark-001"] == fits.getheader(frames / "dark-001.fit")
+
+
+def test_xarray_opens_the_url_by_itself(uploaded: Store, frames: Path) -> None:
     tree = xr.open_datatree(URL, engine="zarr", chunks={})
     dark = ar.open_night(frames)["dark/600s"]
     assert np.array_equal(tree["raw/dark/600s"].counts.sel(y=50), dark.counts.sel(y=50))
 
 
-def test_the_copy_lies_in_the_library_under_its_own_name(uploaded: Any) -> None:
-    place = remote.fetch(URL)
+def test_opening_a_cache_fetches_no_shard(uploaded: Store) -> None:
+    ar.open_night(URL)
+    assert uploaded.asked
+    assert not [path for path, _, _ in uploaded.asked if "/c/0/" in path]
+
+
+def test_a_row_through_all_frames_costs_their_chunks_alone(
+    tmp_path: Path, bucket: Store, frames: Path
+) -> None:
+    from arrayred.io.raw import write_frames
+    from arrayred.simulate import Detector, SimulatedNight
+
+    detector = Detector(shape=(640, 40))
+    night = SimulatedNight(detector, n_darks=6, n_lights=1)
+    write_frames(night.frames(), tmp_path / "tall")
+    cache_night(ar.open_night(tmp_path / "tall"), URL)
+    cube = ar.open_night(URL)["dark/600s"]
+    bucket.asked.clear()
+    row = cube.counts.sel(y=300).values
+    assert np.array_equal(row, ar.open_night(tmp_path / "tall")["dark/600s"].counts.sel(y=300))
+    shard = len(bucket.content(SHARD))
+    fetched = sum(n for path, _, n in bucket.asked if path.endswith(SHARD))
+    assert 0.05 * shard < fetched < 0.15 * shard
+    assert len(bucket.asked) == 6 + 1 + 1  # chunks, the table, the mark
+
+
+def test_the_table_of_a_shard_is_read_once(uploaded: Store) -> None:
+    cube = ar.open_night(URL)["dark/600s"]
+    for y in (3, 90):
+        _ = cube.counts.sel(y=y).values
+    ends = len(uploaded.content(SHARD))
+    assert sum(first + n == ends for path, first, n in uploaded.asked if SHARD in path) == 1
+
+
+def test_a_lazy_cube_of_a_url_travels_to_other_processes(uploaded: Store, frames: Path) -> None:
+    cube = pickle.loads(pickle.dumps(ar.open_night(URL)["light/Simulated_star"]))
+    here = ar.open_night(frames)["light/Simulated_star"]
+    assert np.array_equal(cube.counts.values, here.counts.values)
+
+
+def test_what_is_fetched_at_once_is_bounded(
+    uploaded: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from arrayred.io import reading
+
+    together: list[int] = []
+    real = far.Far.fetched
+    monkeypatch.setattr(
+        far.Far, "fetched", lambda self, w: together.append(len(w)) or real(self, w)
+    )
+    whole = counts(URL)
+    assert max(together) == 2  # of both frames of a group
+    monkeypatch.setattr(reading, "FETCHED", 1)
+    together.clear()
+    assert all(np.array_equal(whole[name], found) for name, found in counts(URL).items())
+    assert max(together) == 1
+
+
+def test_a_cache_that_changes_while_it_is_read_is_an_error(
+    uploaded: Store, frames: Path, night: Path
+) -> None:
+    cube = ar.open_night(URL)["dark/600s"]
+    cache_night(ar.open_night(frames, unsigned="as-declared"), URL, overwrite=True)
+    with pytest.raises(FrameError, match="changed since it was opened"):
+        _ = cube.counts.sel(y=50).values
+
+
+def test_the_copy_lies_in_the_library_under_its_own_name(uploaded: Store) -> None:
+    place = remote.fetch(address_of(URL))
     assert list(default_folder().iterdir()) == [place]
     assert len(ar.open_frames(place / "dark-001.fit").frame) == 1
 
 
-def test_a_url_is_fetched_once(uploaded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    counts(URL)
-    asked: list[str] = []
-    real = remote._get
-    monkeypatch.setattr(
-        remote, "_get", lambda s, r, name, n: asked.append(name) or real(s, r, name, n)
-    )
-    counts(URL)
-    assert asked == ["COMPLETE.json"]
+def test_a_cache_is_brought_near_once(uploaded: Store, tmp_path: Path, frames: Path) -> None:
+    caching = Caching(Library(tmp_path / "library"))
+    for _ in range(2):
+        near = brought_near(ar.open_night(URL, caching=caching), caching)
+    uploaded.asked.clear()
+    pixels = near["dark/600s"].counts.values
+    assert np.array_equal(pixels, ar.open_night(frames)["dark/600s"].counts.values)
+    assert uploaded.asked == []
+    assert len(caching.library.entries()) == 1
 
 
 @pytest.mark.parametrize("broken", ["records.json", "COMPLETE.json", "counts/c/0/0/0"])
 def test_an_upload_that_breaks_off_leaves_no_cache(
-    broken: str, frames: Path, memory: Any, monkeypatch: pytest.MonkeyPatch
+    broken: str, frames: Path, bucket: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = memory.pipe_file
-
-    def pipe_file(_: object, path: str, content: bytes) -> None:
-        if path.endswith(broken):
-            raise ConnectionError(path)
-        real(path, content)
-
-    monkeypatch.setattr(type(memory), "pipe_file", pipe_file)
-    with pytest.raises(ar.StorageError, match="cannot be written"):
+    with broken_off(bucket, broken), pytest.raises(StorageError, match="cannot be written") as told:
         cache_night(ar.open_night(frames), URL)
-    with pytest.raises(InputError, match="no cache"):
+    assert told.value.path == URL
+    with pytest.raises(InputError, match=r"no cache|nothing here"):
         ar.open_night(URL)
-
-
-def test_what_is_there_is_replaced_only_on_request(uploaded: Any, frames: Path) -> None:
-    night = ar.open_night(frames)
-    with pytest.raises(UsageError, match="something already"):
-        cache_night(night, URL)
-    uploaded.pipe_file("/bucket/night.zarr/old", b"x")
-    cache_night(night, URL, overwrite=True)
-    assert not uploaded.exists("/bucket/night.zarr/old")
+    cache_night(ar.open_night(frames), URL, overwrite=True)
     assert counts(URL)
 
 
-def damaged(store: dict[str, Any], name: str) -> None:
-    file = store[f"/bucket/night.zarr/{name}"]
-    raw = bytearray(file.getvalue())
-    raw[len(raw) // 2] ^= 1
-    file.seek(0)
-    file.write(raw)
+@contextmanager
+def broken_off(bucket: Store, name: str) -> Iterator[None]:
+    """Let no file of a name be written."""
+    kind = type(bucket.system)
+    real = kind.pipe_file
+
+    def pipe_file(self: Any, path: str, content: bytes, **options: Any) -> None:
+        if path.endswith(name):
+            raise PermissionError(path)
+        real(self, path, content, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "pipe_file", pipe_file)
+        yield
 
 
-@pytest.mark.parametrize("name", ["zarr.json", "records.json", "raw/dark/600s/counts/c/0/0/0"])
-def test_a_damaged_cache_is_refused_and_not_kept(name: str, uploaded: Any) -> None:
-    damaged(uploaded.store, name)
+def test_what_is_there_is_replaced_only_on_request(uploaded: Store, frames: Path) -> None:
+    night = ar.open_night(frames)
+    with pytest.raises(UsageError, match="something already"):
+        cache_night(night, URL)
+    uploaded.write("night.zarr/old", b"x")
+    cache_night(night, URL, overwrite=True)
+    assert "night.zarr/old" not in uploaded.names()
+    assert counts(URL)
+
+
+def damaged(bucket: Store, name: str) -> None:
+    raw = bytearray(bucket.content(name))
+    raw[len(raw) // 4] ^= 1
+    bucket.write(name, bytes(raw))
+
+
+@pytest.mark.parametrize("name", ["zarr.json", "records.json", "COMPLETE.json"])
+def test_damaged_metadata_are_refused(name: str, uploaded: Store) -> None:
+    damaged(uploaded, f"night.zarr/{name}")
     with pytest.raises(FrameError, match="damaged"):
         ar.open_night(URL)
-    assert list(default_folder().iterdir()) == []
+
+
+@pytest.mark.parametrize("change", ["flip", "cut", "lose"])
+def test_a_damaged_shard_is_an_error_never_other_pixels(change: str, uploaded: Store) -> None:
+    raw = bytearray(uploaded.content(SHARD))
+    if change == "lose":
+        uploaded.system.rm(f"/bucket/{SHARD}")
+    else:
+        raw[len(raw) // 4] ^= 1
+        uploaded.write(SHARD, bytes(raw if change == "flip" else raw[:-1]))
+    night = ar.open_night(URL)
+    with pytest.raises(FrameError, match=SHARD):
+        _ = night["dark/600s"].counts.values
+
+
+def test_a_damaged_cache_is_not_kept(uploaded: Store, tmp_path: Path) -> None:
+    damaged(uploaded, SHARD)
+    said: list[str] = []
+    caching = Caching(Library(tmp_path / "library"), say=said.append)
+    brought_near(ar.open_night(URL), caching)
+    assert "damaged" in said[0]
+    assert list((tmp_path / "library").iterdir()) == []
+    with pytest.raises(FrameError, match="checksum"):
+        contents_of(address_of(URL), wholly=True)
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil", "a//b", "raw/x\n"])
-def test_files_of_strange_names_are_never_written(name: str, uploaded: Any) -> None:
-    path = "/bucket/night.zarr/COMPLETE.json"
-    told = json.loads(uploaded.cat_file(path))
+def test_files_of_strange_names_are_never_asked_for(name: str, uploaded: Store) -> None:
+    told = json.loads(uploaded.content("night.zarr/COMPLETE.json"))
     told["files"] = {name: [1, "0"]}
-    uploaded.pipe_file(path, json.dumps(told).encode())
-    uploaded.pipe_file("/bucket/evil", b"x")
-    with pytest.raises(FrameError, match="lists the name"):
+    uploaded.write("night.zarr/COMPLETE.json", json.dumps(told).encode())
+    uploaded.write("evil", b"x")
+    for use in (lambda: ar.open_night(URL), lambda: remote.fetch(address_of(URL))):
+        with pytest.raises(FrameError, match="lists the name"):
+            use()
+    assert not [path for path, _, _ in uploaded.asked if path.endswith("evil")]
+
+
+def test_hostile_metadata_are_refused_behind_a_url_too(
+    store: Path, bucket: Store, frames: Path
+) -> None:
+    path = store / "raw/dark/600s/counts/zarr.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data_type": "object"}))
+    sign(store)
+    bucket.put(store, "night.zarr")
+    with pytest.raises(FrameError, match="is refused"):
         ar.open_night(URL)
 
 
-def test_a_cache_that_promises_too_much_is_not_fetched(uploaded: Any, tmp_path: Path) -> None:
-    caching = Caching(Library(tmp_path / "library", most_bytes=1000))
+def test_a_cache_that_promises_too_much_is_not_fetched(uploaded: Store, tmp_path: Path) -> None:
+    said: list[str] = []
+    caching = Caching(Library(tmp_path / "library", most_bytes=1000), say=said.append)
+    brought_near(ar.open_night(URL), caching)
+    assert "larger than all" in said[0]
     with pytest.raises(UsageError, match="larger than all"):
-        ar.open_night(URL, caching=caching)
+        remote.fetch(address_of(URL), caching.library)
 
 
-def test_a_url_without_a_cache_is_an_error(memory: Any) -> None:
-    with pytest.raises(InputError, match="no cache"):
+def test_a_url_without_a_cache_is_an_error(bucket: Store) -> None:
+    with pytest.raises(InputError, match="nothing here"):
         ar.open_night("memory://nothing/here.zarr")
+    with pytest.raises(InputError, match="no cache"):
+        remote.fetch(address_of("memory://nothing/here.zarr"))
+
+
+def test_a_cache_without_its_mark_is_none(uploaded: Store) -> None:
+    uploaded.system.rm("/bucket/night.zarr/COMPLETE.json")
+    with pytest.raises(InputError, match=r"COMPLETE\.json is missing"):
+        ar.open_night(URL)
 
 
 def test_a_url_of_a_kind_that_nothing_opens_is_an_error() -> None:
@@ -143,9 +274,9 @@ def test_a_url_of_a_kind_that_nothing_opens_is_an_error() -> None:
         ar.open_night("quux://bucket/night.zarr")
 
 
-def test_a_cache_lies_in_an_object_store(
-    frames: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Return a bucket of an object store that speaks as Amazon's does."""
     pytest.importorskip("s3fs")
     moto = pytest.importorskip("moto.server")
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
@@ -154,10 +285,48 @@ def test_a_cache_lies_in_an_object_store(
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    try:
-        fsspec.filesystem("s3").mkdir("bucket")
-        cache_night(ar.open_night(frames), "s3://bucket/night.zarr")
-        here, there = counts(frames), counts("s3://bucket/night.zarr")
-    finally:
-        server.stop()
+    urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()
+    kind = fsspec.get_filesystem_class("s3")
+    kind.clear_instance_cache()
+    system = kind()
+    system.mkdir("bucket")
+    yield system
+    server.stop()
+    kind.clear_instance_cache()
+
+
+def test_a_cache_lies_in_an_object_store(frames: Path, s3: Any) -> None:
+    cache_night(ar.open_night(frames), "s3://bucket/night.zarr")
+    here, there = counts(frames), counts("s3://bucket/night.zarr")
     assert all(np.array_equal(here[name], there[name]) for name in here)
+
+
+def test_a_night_lies_in_an_object_store(frames: Path, s3: Any, tmp_path: Path) -> None:
+    for path in frames.iterdir():
+        s3.put_file(str(path), f"bucket/night/{path.name}")
+    caching = Caching(Library(tmp_path / "library"))
+    near = brought_near(ar.open_night("s3://bucket/night", caching=caching), caching)
+    here = ar.open_night(frames)
+    for name in here:
+        assert np.array_equal(near[name].counts.values, here[name].counts.values)
+    again = ar.open_night("s3://bucket/night", caching=caching)
+    assert all(frame.image.source.shelf is not None for frame in again.scanned)
+
+
+@pytest.mark.parametrize("place", ["s3://nobucket/night", "s3://bucket/nothing"])
+def test_what_is_not_in_an_object_store_is_an_error(place: str, s3: Any) -> None:
+    with pytest.raises(InputError) as caught:
+        ar.open_night(place)
+    assert caught.value.path == place
+
+
+def test_without_credentials_an_object_store_is_an_error(
+    s3: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    s3.clear_instance_cache()
+    with pytest.raises(InputError, match=r"s3://bucket/night.*redentials"):
+        ar.open_night("s3://bucket/night")

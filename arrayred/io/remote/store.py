@@ -1,0 +1,287 @@
+"""What is behind an address: `listing`, `stamp_of`, `read`, `read_parts`.
+
+A file is known by size, time and, where the store tells one, ETag; they come with the listing of
+its folder, so that a night costs one question. What may pass, a broken connection, a time-out, a
+busy server, is tried three times; what will not, an absent bucket, a refused key, is said at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from arrayred.errors import FrameError, InputError, UsageError
+from arrayred.io.remote.address import Address, address_of, without_secrets
+from arrayred.io.sources import Stamp
+
+DELAYS_S = (0.2, 1.0)
+"""What is waited before the second and the third try."""
+_PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ENETDOWN,
+            errno.ENETUNREACH, errno.EBUSY)  # fmt: skip
+_NETWORK = ("aiohttp", "botocore", "requests", "urllib3", "gcsfs")
+_LASTING = ("Credential", "NoSuch", "Forbidden", "Unauthorized", "InvalidURL", "ParamValidation")
+_TAGS = ("ETag", "etag", "md5Hash", "checksum", "content_md5", "Content-MD5", "version_id")
+_TIMES = ("LastModified", "last_modified", "Last-Modified", "mtime", "updated", "created")
+_stamps: dict[Address, Stamp] = {}
+
+
+class Part(NamedTuple):
+    """Some bytes of a file: first..stop, half-open."""
+
+    address: Address
+    first: int
+    stop: int
+
+
+def system_of(address: Address) -> tuple[Any, str]:
+    """Return the file system of an address, and the path in it.
+
+    Raises
+    ------
+    UsageError
+        Nothing opens such URLs.
+    """
+    system = _system(address.whole, address)
+    return system, str(system._strip_protocol(address.whole)).rstrip("/")
+
+
+def _system(whole: str, address: Address) -> Any:
+    import fsspec
+
+    try:
+        return fsspec.core.url_to_fs(whole)[0]
+    except (ImportError, ValueError) as error:
+        raise UsageError(
+            f"Nothing opens such URLs ({said(error)})",
+            path=address,
+            hint="For s3:// install it: pip install 'arrayred[s3]'.",
+        ) from error
+
+
+def listing(folder: Address, depth: int) -> dict[Address, Stamp]:
+    """Return the files of a folder and of those below it, and what each is known by.
+
+    Parameters
+    ----------
+    folder : where to look; names that begin with a dot are passed by.
+    depth : how many folders deep, the folder itself being the first.
+
+    Raises
+    ------
+    InputError
+        The store cannot be reached, refuses, or has nothing there.
+    """
+    system, root = system_of(folder)
+
+    def look() -> Any:
+        system.invalidate_cache()
+        return system.find(root, maxdepth=depth, detail=True)
+
+    try:
+        found = persistently(look, folder)
+    except FrameError as error:
+        raise InputError(error.args[0], path=folder, hint=error.hint) from error
+    inside = {name[len(root) :].strip("/"): facts for name, facts in found.items()
+              if name.startswith(f"{root}/")}  # fmt: skip
+    if not inside:
+        raise InputError("There is nothing here", path=folder, hint="Look after the address.")
+    files = {
+        folder / name: _stamp(facts)
+        for name, facts in inside.items()
+        if not any(part.startswith(".") for part in name.split("/"))
+    }
+    _stamps.update({address: stamp for address, stamp in files.items() if stamp.size >= 0})
+    return files
+
+
+def matches(pattern: Address) -> list[Address]:
+    """Return the addresses that a pattern matches, sorted."""
+    system, path = system_of(pattern)
+    start = len(path) - len(path.lstrip("/"))
+    top = str(pattern).removesuffix(path[start:])
+    found = map(str, persistently(lambda: system.glob(path), pattern))
+    whole = (name if "://" in name else top + name.lstrip("/") for name in found)
+    return sorted(map(address_of, whole))
+
+
+def is_listed(address: Address) -> bool:
+    """Tell whether a file was listed, or asked for by itself, before."""
+    return address in _stamps
+
+
+def folders_in(folder: Address) -> list[Address]:
+    """Return the folders in a folder, sorted; none where the store tells of none."""
+    system, root = system_of(folder)
+    found = persistently(lambda: system.ls(root or "/", detail=True), folder)
+    names = (str(facts["name"]).rstrip("/") for facts in found if facts["type"] == "directory")
+    return sorted(folder / name.rpartition("/")[2] for name in names)
+
+
+def stamp_of(address: Address, *, anew: bool = False) -> Stamp:
+    """Return what a file is known by: as listed, or asked now.
+
+    Raises
+    ------
+    FrameError
+        There is no such file, or the store does not tell its size.
+    """
+    if anew or address not in _stamps:
+        system, path = system_of(address)
+
+        def look() -> Any:
+            system.invalidate_cache()
+            return system.info(path)
+
+        stamp = _stamp(persistently(look, address))
+        if stamp.size < 0:
+            raise FrameError("The server does not tell the file's size", path=address)
+        _stamps[address] = stamp
+    return _stamps[address]
+
+
+def is_there(address: Address) -> bool:
+    """Tell whether there is such a file, asked now."""
+    system, path = system_of(address)
+
+    def look() -> Any:
+        system.invalidate_cache()
+        return system.exists(path)
+
+    return bool(persistently(look, address))
+
+
+def is_identified(stamp: Stamp) -> bool:
+    """Tell whether a stamp changes with the file's content: the store tells a time or a tag."""
+    return bool(stamp.inode or stamp.mtime_ns)
+
+
+def _stamp(facts: Any) -> Stamp:
+    """Return what a store tells of a file as a stamp; the size is -1 where it tells none."""
+    size = facts.get("size")
+    tag = next((facts[name] for name in _TAGS if facts.get(name)), None)
+    moment = _moment(next((facts[name] for name in _TIMES if facts.get(name)), None))
+    told = tag if tag is not None else moment if isinstance(moment, str) else None
+    known = str(told).strip('"').encode()
+    number = 0 if told is None else int(hashlib.sha256(known).hexdigest()[:15], 16)
+    changed = 0 if tag is not None else _nanoseconds(moment)  # coarser when asked singly
+    return Stamp(-1 if size is None else int(size), changed, number)
+
+
+def _moment(told: Any) -> Any:
+    """Return a time as it is told; of one told in text, as file systems do in listings, itself."""
+    if isinstance(told, str):
+        with suppress(ValueError):
+            return datetime.fromisoformat(told)
+    return told
+
+
+def _nanoseconds(moment: Any) -> int:
+    if isinstance(moment, datetime):
+        return round(moment.timestamp() * 1e6) * 1000
+    return round(moment * 1e6) * 1000 if isinstance(moment, int | float) else 0
+
+
+def read(address: Address, first: int = 0, stop: int | None = None) -> bytes:
+    """Return the bytes first..stop of a file, fewer where it ends before.
+
+    Raises
+    ------
+    FrameError
+        They cannot be had.
+    """
+    return read_parts([Part(address, first, stop or stamp_of(address).size)])[0]
+
+
+def read_parts(parts: Sequence[Part]) -> list[bytes]:
+    """Return parts of files, all asked for at once; as `read`, in their order."""
+    found: list[bytes] = [b""] * len(parts)
+    by_place: dict[str, list[int]] = {}
+    for i, part in enumerate(parts):
+        if part.stop > part.first:
+            by_place.setdefault(part.address.parts[0] + part.address.parts[1], []).append(i)
+    for numbers in by_place.values():
+        wanted = [parts[i] for i in numbers]
+        for i, raw in zip(numbers, _asked(wanted), strict=True):
+            found[i] = raw
+    return found
+
+
+def _asked(parts: Sequence[Part]) -> list[bytes]:
+    """Return parts of files of one store; those that fail in passing are asked for again."""
+    system, _ = system_of(parts[0].address)
+    paths = [system_of(part.address)[1] for part in parts]
+    found: list[Any] = [None] * len(parts)
+    left = list(range(len(parts)))
+    for delay in (*DELAYS_S, None):
+        answers = system.cat_ranges(
+            [paths[i] for i in left],
+            [parts[i].first for i in left],
+            [parts[i].stop for i in left],
+            on_error="return",
+        )
+        for i, answer in zip(left, answers, strict=True):
+            found[i] = answer
+        left = [i for i in left if isinstance(found[i], Exception)]
+        for i in left:
+            if delay is None or not is_passing(found[i]):
+                raise unreachable(parts[i].address, found[i])
+        if not left or delay is None:
+            break
+        time.sleep(delay)
+    return [_cut(raw, part) for raw, part in zip(found, parts, strict=True)]
+
+
+def _cut(raw: bytes, part: Part) -> bytes:
+    """Return what was asked for, also of a server that sends all of a file whatever is asked."""
+    return raw[part.first : part.stop] if len(raw) > part.stop - part.first else raw
+
+
+def persistently(look: Any, address: Address) -> Any:
+    """Return what a question is answered, asked up to three times.
+
+    Raises
+    ------
+    FrameError
+        The store does not answer, or refuses.
+    """
+    for delay in (*DELAYS_S, None):
+        try:
+            return look()
+        except Exception as error:  # each of fsspec's file systems has errors of its own
+            if delay is None or not is_passing(error):
+                raise unreachable(address, error) from error
+            time.sleep(delay)
+    raise AssertionError
+
+
+def is_passing(error: BaseException) -> bool:
+    """Tell whether an error may be gone when the same is asked again."""
+    if isinstance(error, FileNotFoundError | PermissionError | NotImplementedError):
+        return False
+    if isinstance(error, TimeoutError | ConnectionError):
+        return True
+    kind = type(error)
+    if kind.__module__.partition(".")[0] in _NETWORK:
+        return not any(word in kind.__name__ for word in _LASTING)
+    return isinstance(error, OSError) and error.errno in _PASSING
+
+
+def unreachable(address: Address, error: BaseException) -> FrameError:
+    """Return the error of a file or folder that a store does not give."""
+    absent = isinstance(error, FileNotFoundError)
+    return FrameError(
+        "There is no such file" if absent else f"The store does not give it ({said(error)})",
+        path=address,
+        hint="Look after the address." if absent else "Look after address, rights and network.",
+    )
+
+
+def said(error: BaseException) -> str:
+    """Return what a store says is wrong, in a line, without what opens it."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return without_secrets(text)[:300]

@@ -1,0 +1,49 @@
+"""What the README counts of the tests is what there is."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from benchmarks.promises import HARMS, MARK, Counts, counted, harm_of, rounded, section
+from benchmarks.publish import ROOT, between_markers
+
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def shown() -> list[int]:
+    """Return the numbers of the README's table, from top to bottom."""
+    table = README.partition(f"<!-- {MARK}:begin -->")[2].partition(f"<!-- {MARK}:end -->")[0]
+    return [int(n.replace(",", "")) for n in re.findall(r"\| \*?([\d,]+)\*? \|$", table, re.M)]
+
+
+@pytest.mark.slow
+def test_the_counts_of_the_readme_neither_boast_nor_are_long_out_of_date() -> None:
+    counts = counted()
+    there = [*counts.tests.values(), counts.made_up]
+    for told, n in zip(shown(), there, strict=True):
+        assert 0.8 * n < told <= n, section(counts)
+
+
+def test_the_table_of_the_readme_is_one_that_is_written_from_counts() -> None:
+    *tests, made_up = shown()
+    counts = Counts({harm.what: n for harm, n in zip(HARMS, tests, strict=True)}, made_up)
+    assert between_markers(README, section(counts), MARK) == README
+
+
+def test_each_test_counts_once() -> None:
+    assert harm_of("tests/cli/test_catalogue_values.py::test_x[1]") == HARMS[0].what
+    assert harm_of("tests/io/cache/test_shelf.py::test_x") == HARMS[2].what
+    assert harm_of("tests/kernels/test_rows.py::test_x") == HARMS[-1].what
+
+
+def test_every_beginning_of_a_name_still_begins_one() -> None:
+    files = [path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")]
+    for harm in HARMS:
+        for name in harm.tests:
+            assert any(file.startswith(name) for file in files), name
+
+
+def test_numbers_are_rounded_down() -> None:
+    assert [rounded(n) for n in (0, 9, 99, 199, 6898)] == [0, 9, 99, 190, 6800]

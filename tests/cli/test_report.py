@@ -1,0 +1,153 @@
+"""``arrayred report``, and the pages that ``reduce`` leaves."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from arrayred.batch import Job, Order
+from arrayred.batch.nights import reduce_one
+from arrayred.report import INDEX, PAGE
+from tests.batch.disturbed import write_night, write_nights
+from tests.cli.conftest import Call
+from tests.report.pages import read, require_harmless, require_links_resolve, text_of
+
+IMPORTED = "arrayred.report.night"
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    return write_night(tmp_path / "night")
+
+
+def test_reduce_leaves_a_page_that_report_makes_again(small: Path, arrayred: Call) -> None:
+    assert arrayred("reduce", small, "-o", "out", "-q").err == ""
+    content = Path("out", PAGE).read_bytes()
+    Path("out", PAGE).unlink()
+    assert arrayred("report", "out") == (0, f"{Path('out', PAGE)}\n", "")
+    assert Path("out", PAGE).read_bytes() == content
+
+
+def test_a_rerun_leaves_the_page_alone_and_mends_a_missing_one(small: Path, arrayred: Call) -> None:
+    arrayred("reduce", small, "-o", "out", "-q")
+    before = Path("out", PAGE).stat()
+    arrayred("reduce", small, "-o", "out", "-q")
+    assert Path("out", PAGE).stat().st_ino == before.st_ino
+    Path("out", PAGE).unlink()
+    arrayred("reduce", small, "-o", "out", "-q")
+    assert Path("out", PAGE).stat().st_size == before.st_size
+
+
+def test_a_page_tells_the_command_that_makes_it_again(small: Path, arrayred: Call) -> None:
+    options = ["--sigma", "5.0", "--card", "OBSERVER=Jo Ann", "--card", "GRATING='12'", "--no-sky"]
+    arrayred("reduce", small, "-o", "out", "--jobs", "2", "-q", "--rows", "60:80", *options)
+    told = text_of(read(Path("out", PAGE)))
+    wanted = (
+        "arrayred reduce NIGHT -o OUT --card 'OBSERVER=Jo Ann' --card 'GRATING='\"'\"'12'\"'\"'' "
+        "--sigma 5.0 --rows 60:80 --no-sky"
+    )
+    assert wanted in told
+    assert "n_sigma = 5.0" in told
+
+
+def test_a_url_is_told_without_user_and_signature() -> None:
+    from arrayred.cli.told import _public
+
+    assert _public("https://me:secret@host/a.fits?X-Sig=abc") == "https://host/a.fits"
+    assert _public("what?") == "what?"
+
+
+def test_without_figures_there_is_no_page_until_it_is_asked_for(
+    small: Path, arrayred: Call
+) -> None:
+    arrayred("reduce", small, "-o", "out", "-q", "--no-figures")
+    assert not Path("out", PAGE).exists()
+    arrayred("report", "out", "-q")
+    assert "master dark 600s" in text_of(read(Path("out", PAGE)))
+
+
+def test_what_is_made_anew_without_figures_keeps_no_old_page(small: Path, arrayred: Call) -> None:
+    arrayred("reduce", small, "-o", "out", "-q")
+    arrayred("reduce", small, "-o", "out", "-q", "--no-figures", "--force")
+    assert not Path("out", PAGE).exists()
+    assert arrayred("verify", "out", "-q").code == 0
+
+
+@pytest.mark.parametrize(("options", "is_there"), [((), True), (("--no-figures",), False)])
+def test_nothing_of_pages_is_imported_without_figures(
+    small: Path, options: tuple[str, ...], is_there: bool
+) -> None:
+    code = (
+        "import atexit, sys; from arrayred.cli import main\n"
+        "atexit.register(lambda: print(*sorted(sys.modules))); main()"
+    )
+    words = [sys.executable, "-c", code, "reduce", small, "-o", small.parent / "o", *options]
+    told = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=True)
+    assert (IMPORTED in told.stdout.split()) == is_there
+
+
+def test_many_nights_have_an_index_whose_links_lead_to_their_pages(
+    tmp_path: Path, arrayred: Call
+) -> None:
+    nights = write_nights(tmp_path / "nights", 2)
+    (empty := tmp_path / "nights" / "night-9").mkdir()
+    shutil.copy(nights[0] / sorted(nights[0].iterdir())[0].name, empty)
+    assert arrayred("reduce", *nights, empty, "-o", "out", "-q").code == 3
+    tree = read(Path("out", INDEX))
+    require_harmless(tree, script=True)
+    require_links_resolve(Path("out", INDEX), tree)
+    assert "3 nights" in text_of(tree)
+    assert "1 night without any target" in text_of(tree)
+    before = Path("out", INDEX).read_bytes()
+    told = arrayred("report", "out")
+    assert [Path(line).name for line in told.out.split()] == [PAGE, PAGE, INDEX]
+    assert Path("out", INDEX).read_bytes() == before
+    assert arrayred("verify", "out", "-q").code == 0
+
+
+def test_a_rerun_of_many_finished_nights_opens_none_and_keeps_their_pages(
+    tmp_path: Path, arrayred: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nights = write_nights(tmp_path / "nights", 2)
+    arrayred("reduce", *nights, "-o", "out", "-q")
+    before = Path("out", "night-0", PAGE).stat().st_ino
+    with monkeypatch.context() as patch:
+        patch.setattr("arrayred.batch.nights.open_night", None)
+        assert arrayred("reduce", *nights, "-o", "out", "-q").code == 0
+    assert Path("out", "night-0", PAGE).stat().st_ino == before
+    Path("out", "night-0", PAGE).unlink()
+    arrayred("reduce", *nights, "-o", "out", "-q")
+    assert Path("out", "night-0", PAGE).is_file()
+
+
+def test_a_page_that_cannot_be_made_is_said_and_fails_nothing(small: Path, arrayred: Call) -> None:
+    Path("out").mkdir()
+    Path("out", PAGE).write_bytes(b"mine")
+    told = arrayred("reduce", small, "-o", "out", "-q")
+    assert told.code == 0
+    assert told.err.startswith("arrayred: warning: no report was made: out/report.html: A file")
+    assert Path("out", PAGE).read_bytes() == b"mine"
+
+
+def test_a_bug_of_the_page_is_a_warning_of_python_and_fails_nothing(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arrayred.report.night.night_page", lambda _: 1 / 0)
+    with pytest.warns(UserWarning, match="a bug of arrayred kept the report away: ZeroDivision"):
+        report = reduce_one(Job("night", small, Order(tmp_path / "out", {})))
+    assert report.exit_code == 0
+    assert report.lines[0].status == "reduced"
+
+
+@pytest.mark.parametrize("name", ["nowhere", "night", "."])
+def test_a_folder_of_which_nothing_was_reduced_has_no_page(
+    small: Path, arrayred: Call, name: str
+) -> None:
+    told = arrayred("report", name)
+    assert told.code == 2
+    assert told.err.startswith("arrayred: error: ")
+    assert not Path(name, PAGE).exists()

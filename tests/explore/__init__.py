@@ -1,0 +1,1 @@
+"""What is shown of a night, and the page that shows it."""

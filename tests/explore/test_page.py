@@ -1,0 +1,182 @@
+"""What people do on the page, done in a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from arrayred.explore.entry import entry_text
+from arrayred.explore.look import Look
+from arrayred.explore.study import Study
+from arrayred.night import open_night
+from tests.explore.conftest import NAME, served
+
+pytestmark = pytest.mark.slow
+DATA = "name => Array.from(Bokeh.documents[0].get_model_by_name(name).data.y)"
+IS_MARKED = """() => {
+    const of = name => Bokeh.documents[0].get_model_by_name(name);
+    return of("less the sky").data.y.length > 0 && of("rows").visible;
+}"""
+LESS_SKY = "less the sky"
+
+
+class Watched:
+    """A page and what it did beside showing itself."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", self._hear)
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("dialog", lambda dialog: self.errors.append(f"a dialog: {dialog.message}"))
+
+    def _hear(self, told: Any) -> None:
+        if told.type == "error":
+            self.errors.append(told.text)
+
+    def shows(self, text: str) -> None:
+        """Wait until the page shows a text."""
+        self.page.get_by_text(text).first.wait_for(timeout=20_000)
+
+    def type(self, label: str, text: str) -> None:
+        """Type a text into the input of a label."""
+        box = self.page.get_by_label(label, exact=True)
+        box.fill(text)
+        box.press("Enter")
+
+    def value(self, label: str) -> str:
+        """Return what stands in the input of a label."""
+        found: str = self.page.get_by_label(label, exact=True).input_value()
+        return found
+
+    def data(self, name: str) -> np.ndarray:
+        """Return the values of a line."""
+        return np.array(self.page.evaluate(DATA, name), float)
+
+
+@pytest.fixture(scope="module")
+def address(hostile: Path) -> Iterator[str]:
+    with served(hostile) as (url, _):
+        yield url
+
+
+@pytest.fixture(scope="module")
+def opened(address: str, browser: Any) -> Iterator[Watched]:
+    context = browser.new_context(viewport={"width": 1440, "height": 1000})
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    watched = Watched(context.new_page())
+    watched.page.goto(address)
+    yield watched
+    context.close()
+
+
+@pytest.fixture
+def seen(opened: Watched) -> Iterator[Watched]:
+    """Return the page as it was opened: its first frame, with the rows that are found."""
+    for label in ("Rows of the spectrum", "Rows of the sky"):
+        opened.type(label, "")
+    opened.type("Frame of 3", "1")
+    opened.shows("rows 79:91")
+    opened.page.wait_for_function(IS_MARKED, timeout=20_000)
+    yield opened
+    assert opened.errors == []
+
+
+@pytest.fixture(scope="module")
+def study(hostile: Path) -> Study:
+    return Study(open_night(hostile))
+
+
+@pytest.fixture(scope="module")
+def look(study: Study) -> Look:
+    return Look(next(iter(study.groups)))
+
+
+def test_nothing_is_fetched_from_elsewhere(seen: Watched) -> None:
+    own = ("http://127.0.0.1:", "data:", "blob:http://127.0.0.1:")
+    foreign = [url for url in seen.requests if not url.startswith(own)]
+    assert len(seen.requests) > 5
+    assert foreign == []
+
+
+def test_markup_in_a_header_is_shown_as_text(seen: Watched) -> None:
+    seen.shows(NAME)
+    assert seen.page.locator("img").count() == 0
+
+
+def test_the_slider_goes_through_the_frames(seen: Watched) -> None:
+    seen.shows("light-001")
+    seen.page.locator("input[type=range]").focus()
+    seen.page.keyboard.press("ArrowRight")
+    seen.shows("light-002")
+    seen.type("Frame of 3", "3")
+    seen.shows("light-003")
+
+
+def test_typed_rows_give_the_spectrum_that_reduce_writes(
+    seen: Watched, study: Study, look: Look
+) -> None:
+    found = seen.data(LESS_SKY)
+    seen.type("Rows of the spectrum", "80:90")
+    seen.type("Rows of the sky", "110:130")
+    seen.shows("rows 80:90, sky 110:130")
+    spectrum = study.spectrum(replace(look, rows=(80, 90), sky_rows=(110, 130)))
+    expected = spectrum.counts_mean_sky_subtracted.values * 11
+    seen.page.wait_for_timeout(1000)
+    np.testing.assert_allclose(seen.data(LESS_SKY), expected, rtol=1e-12)
+    assert not np.allclose(found, expected)
+
+
+def test_rows_that_are_none_are_refused_in_words(seen: Watched) -> None:
+    seen.type("Rows of the spectrum", "90:80")
+    seen.shows("'90:80' is not A:B")
+
+
+def test_a_click_moves_the_cuts(seen: Watched) -> None:
+    image = seen.page.locator(".bk-Figure").first.bounding_box()
+    seen.page.mouse.click(image["x"] + image["width"] / 2, image["y"] + image["height"] / 4)
+    seen.page.wait_for_timeout(1500)
+    assert 50 < int(seen.value("Column")) < 75
+    assert 110 < int(seen.value("Row")) < 130
+
+
+def test_a_band_is_dragged_to_other_rows(seen: Watched) -> None:
+    image = seen.page.locator(".bk-Figure").first.bounding_box()
+    x, per_row = image["x"] + image["width"] / 2, 400 / 160
+    y = image["y"] + 6 + (160.5 - 85) * per_row
+    seen.page.mouse.move(x, y)
+    seen.page.mouse.down()
+    seen.page.mouse.move(x, y + 20 * per_row, steps=8)
+    seen.page.mouse.up()
+    seen.page.wait_for_timeout(1500)
+    first, last = map(int, seen.value("Rows of the spectrum").split(":"))
+    assert abs((first + last) / 2 - 65) < 4
+
+
+def test_the_entry_is_copied(seen: Watched, study: Study, look: Look) -> None:
+    seen.type("Rows of the spectrum", "80:90")
+    seen.shows("rows 80:90")
+    seen.page.get_by_role("button", name="Copy").click()
+    seen.shows("copied")
+    copied = seen.page.evaluate("navigator.clipboard.readText()")
+    assert copied == entry_text(study.name(look), (80, 90), None)
+
+
+def test_a_pixel_is_shown_through_the_frames(seen: Watched, study: Study, look: Look) -> None:
+    seen.page.get_by_text("Pixel through the frames").click()
+    seen.type("Row", "85")
+    seen.page.wait_for_timeout(1500)
+    expected = study.through_frames(look, 85, int(seen.value("Column")))
+    np.testing.assert_array_equal(seen.data("counts"), expected)
+
+
+def test_calibrated_and_combined_images_say_what_is_subtracted(seen: Watched) -> None:
+    seen.page.get_by_text("calibrated", exact=True).click()
+    seen.shows("less dark 600s")

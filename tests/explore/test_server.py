@@ -1,0 +1,117 @@
+"""The page is for whoever started it: on the loopback, under an address nobody can guess."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.explore.conftest import served
+
+SOCKET = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+@pytest.fixture(scope="module")
+def address(hostile: Path) -> Iterator[str]:
+    with served(hostile) as (url, _):
+        yield url
+
+
+def answer(url: str, path: str, headers: dict[str, str] | None = None) -> int:
+    """Return the status of an answer."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=20)
+    connection.request("GET", path, headers=headers or {})
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def test_the_address_is_of_the_loopback_and_hard_to_guess(address: str) -> None:
+    parts = urlsplit(address)
+    assert parts.hostname == "127.0.0.1"
+    assert len(parts.path) > 20
+
+
+def test_only_the_whole_address_is_answered(address: str) -> None:
+    path = urlsplit(address).path
+    assert answer(address, path) == 200
+    assert [answer(address, other) for other in ("/", path[:-1], "/page", "/ws")] == [404] * 4
+
+
+def test_pages_from_elsewhere_cannot_open_the_socket(address: str) -> None:
+    parts = urlsplit(address)
+    for origin in ("http://evil.example", f"http://localhost:{parts.port}", "http://127.0.0.1:1"):
+        assert answer(address, f"{parts.path}/ws", SOCKET | {"Origin": origin}) == 403
+
+
+def test_nobody_listens_beyond_the_loopback(address: str) -> None:
+    port = urlsplit(address).port
+    listening = Path("/proc/net/tcp")
+    if not listening.exists():
+        pytest.skip("there is no /proc/net/tcp")
+    sockets = (line.split()[1:4] for line in listening.read_text().splitlines()[1:])
+    bound = [local for local, _, state in sockets if state == "0A" and local[-4:] == f"{port:04X}"]
+    assert bound == [f"0100007F:{port:04X}"]
+
+
+def test_an_interrupt_ends_it_without_a_word(hostile: Path) -> None:
+    with served(hostile) as (_, process):
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, "")
+    assert "Traceback" not in out
+
+
+def test_a_port_that_is_taken_is_said(hostile: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        command = [sys.executable, "-m", "arrayred", "explore", hostile, "--no-browser", "--port"]
+        done = subprocess.run([*command, port], capture_output=True, text=True, check=False)
+    assert done.returncode == 7
+    assert f"Port {port}" in done.stderr
+
+
+def test_without_panel_the_extra_is_named(hostile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from arrayred.cli import cli
+    from arrayred.errors import UsageError
+
+    monkeypatch.setitem(sys.modules, "panel", None)
+    monkeypatch.delitem(sys.modules, "arrayred.explore.server", raising=False)
+    with pytest.raises(UsageError, match=r"arrayred\[explore\]"):
+        cli.main(["explore", str(hostile), "--no-browser"], standalone_mode=False)
+
+
+def test_the_browser_is_led_there_by_a_file_that_nobody_else_reads(
+    hostile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from arrayred.cli import cli
+
+    address, opened = "http://127.0.0.1:1/secret", list[str]()
+
+    def told(door: str) -> None:
+        path = Path(door.removeprefix("file://"))
+        assert address in path.read_text()
+        assert path.parent.stat().st_mode & 0o077 == 0
+        opened.append(door)
+
+    monkeypatch.setattr("webbrowser.open", told)
+    serve = "arrayred.explore.server.serve"
+    monkeypatch.setattr(serve, lambda *_, announce: announce(address))
+    cli.main(["explore", str(hostile)], standalone_mode=False)
+    assert len(opened) == 1
+    assert "secret" not in opened[0]

@@ -1,0 +1,165 @@
+"""What is shown is what `reduce` writes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import arrayred as ar
+from arrayred.cli import cli
+from arrayred.errors import ArrayredError, InputError, SkyBandError
+from arrayred.explore.entry import entry_text
+from arrayred.explore.look import Look
+from arrayred.explore.study import LINES, Study, lines_of
+from arrayred.explore.text import sky_of
+from arrayred.io.log import read_night_file
+from arrayred.night import open_night
+
+STAR = Look("light/Simulated_star")
+BY_HAND = replace(STAR, rows=(80, 90), sky_rows=(110, 130))
+TARGET = "targets/Simulated_star"
+OUTS = ("file", "options")
+
+
+def reduced(*args: object) -> None:
+    """Run `arrayred reduce`; what goes wrong is raised."""
+    cli.main(["reduce", *map(str, args), "--no-figures", "-q"], standalone_mode=False)
+
+
+@pytest.fixture
+def study(night: Path) -> Study:
+    return Study(open_night(night))
+
+
+def test_lights_come_first_and_can_be_calibrated(study: Study) -> None:
+    assert list(study.groups) == ["light/Simulated_star", "dark/600s"]
+    assert study.stages(STAR) == ("raw", "calibrated", "combined")
+    assert study.stages(Look("dark/600s")) == ("raw", "combined")
+
+
+def test_calibrated_is_the_frame_less_its_dark(study: Study, night: Path) -> None:
+    darks = ar.open_frames([night / f"dark-00{i}.fit" for i in range(1, 6)]).counts.values
+    light = ar.open_frames(night / "light-002.fit").counts.values[0]
+    shown = study.image(replace(STAR, frame=1, stage="calibrated"))
+    np.testing.assert_array_equal(shown.pixels, light - np.median(darks, axis=0))
+    assert study.corrected(replace(STAR, stage="calibrated")) == "less dark 600s"
+
+
+def test_combined_is_what_the_reduction_combines(study: Study, night: Path) -> None:
+    shown = study.image(replace(STAR, stage="combined"))
+    combined = ar.reduce_night(night)[f"{TARGET}/combined"].counts
+    np.testing.assert_array_equal(shown.pixels, combined)
+    assert shown.value(85, 1) == combined.sel(y=85, x=1)
+    assert shown.value(161, 1) is shown.value(0, 1) is None
+
+
+def test_combined_darks_are_their_master(study: Study) -> None:
+    shown = study.image(Look("dark/600s", stage="combined"))
+    assert shown.pixels.dtype == np.float64
+
+
+@pytest.mark.parametrize("look", [STAR, BY_HAND], ids=["found", "by hand"])
+def test_the_spectrum_is_the_one_that_reduce_writes(
+    look: Look, study: Study, night: Path, tmp_path: Path
+) -> None:
+    options = () if look is STAR else ("--rows", "80:90", "--sky-rows", "110:130")
+    reduced(night, "-o", tmp_path / "out", *options)
+    written = ar.open_product(tmp_path / "out" / TARGET / "Simulated_star_spectrum.fits")
+    shown = study.spectrum(look)
+    for name in ("flux", "counts_mean", "counts_mean_sky_subtracted", "sky"):
+        np.testing.assert_array_equal(shown[name], written[name], err_msg=name)
+
+
+def test_the_entry_gives_reduce_the_rows_that_were_settled(night: Path, tmp_path: Path) -> None:
+    (tmp_path / "night.toml").write_text(entry_text("Simulated_star", (80, 90), (110, 130)))
+    reduced(night, "-o", tmp_path / "file", "--night-file", tmp_path / "night.toml")
+    options = ("--rows", "80:90", "--sky-rows", "110:130")
+    reduced(night, "-o", tmp_path / "options", *options)
+    for name in ("raw_extraction.txt", "skysubtracted.txt", "spectrum.ecsv"):
+        file, option = (tmp_path / out / TARGET / f"Simulated_star_{name}" for out in OUTS)
+        assert file.read_bytes() == option.read_bytes()
+
+
+@pytest.mark.parametrize("rows", [None, (3, 9)])
+@pytest.mark.parametrize("name", ["59_Cyg", 'a"]\n[x', "<img src=x>"])
+def test_an_entry_of_any_name_is_read_back(
+    name: str, rows: tuple[int, int] | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "night.toml"
+    path.write_text(entry_text(name, rows, rows))
+    expected = {} if rows is None else {"rows": list(rows), "sky_rows": list(rows)}
+    assert {n: dict(t.recipe) for n, t in read_night_file(path).targets.items()} == {name: expected}
+
+
+def test_rows_off_the_image_are_an_error_with_a_reason(study: Study) -> None:
+    with pytest.raises(ArrayredError, match="900"):
+        study.spectrum(replace(STAR, rows=(900, 910)))
+    with pytest.raises(SkyBandError):
+        study.spectrum(replace(STAR, sky_rows=(500, 510)))
+
+
+def test_products_are_looked_at_with_the_rows_of_their_spectrum(
+    night: Path, tmp_path: Path
+) -> None:
+    options = ("--rows", "80:90", "--save-calibrated")
+    reduced(night, "-o", tmp_path / "out", *options)
+    products = Study(open_night(tmp_path / "out", depth=4))
+    assert [*products.groups][:2] == ["combined/Simulated_star", "calibrated/Simulated_star"]
+    look = Look("combined/Simulated_star")
+    spectrum = products.spectrum(look)
+    assert (spectrum.first_row, spectrum.last_row) == (80, 90)
+    assert products.stages(look) == ("raw",)
+    assert len(products.groups["calibrated/Simulated_star"].frames) == 3
+
+
+def test_a_night_that_cannot_be_reduced_can_be_looked_at(night: Path) -> None:
+    for path in night.glob("dark-*.fit"):
+        path.unlink()
+    study = Study(open_night(night))
+    assert study.image(STAR).pixels.dtype == np.uint16
+    with pytest.raises(InputError):
+        study.image(replace(STAR, stage="combined"))
+
+
+def test_opening_reads_one_frame_and_makes_no_plan(
+    night: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise AssertionError("a plan looks at every frame")
+
+    monkeypatch.setattr("arrayred.explore.study.make_plan", refused)
+    study = Study(open_night(night))
+    assert study.image(STAR).shape == (160, 120)
+
+
+def test_the_sky_of_a_spectrum_is_both_its_bands_or_the_one_given(study: Study) -> None:
+    assert len(sky_of(study.spectrum(STAR).attrs)) == 2
+    assert sky_of(study.spectrum(BY_HAND).attrs) == ((110, 130),)
+
+
+def test_lines_of_a_spectrum_are_sums_over_its_rows_and_its_flux(study: Study) -> None:
+    spectrum, image = study.spectrum(BY_HAND), study.combined(BY_HAND).counts.values
+    lines = lines_of(spectrum)
+    assert tuple(lines) == LINES
+    band = image[79:90]
+    np.testing.assert_allclose(lines["sum of the rows"][1], band.sum(axis=0))
+    sky = image[109:130].mean(axis=0) * 11
+    np.testing.assert_allclose(lines["less the sky"][1], band.sum(axis=0) - sky)
+    np.testing.assert_array_equal(lines["as reduce extracts it"][1], spectrum.flux)
+
+
+def test_the_published_night_shows_the_published_rows(barber: Path) -> None:
+    study = Study(open_night(barber))
+    spectrum = study.spectrum(Look(next(iter(study.groups))))
+    assert (spectrum.first_row, spectrum.last_row) == (484, 518)
+
+
+def test_a_spectrum_along_the_columns_is_taken_through_columns(nights: Path) -> None:
+    study = Study(open_night(nights / "formats" / "isis"))
+    look = Look("light/G93-48")
+    assert study.is_turned(look)
+    assert study.image(look).shape == (4200, 966)
+    assert study.spectrum(look).sizes["x"] == 4096

@@ -1,0 +1,46 @@
+"""What the page says cannot do anything but be read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from arrayred.explore.look import Look
+from arrayred.explore.study import Study
+from arrayred.explore.text import about_rows, facts_of, heading, pixel_text, told
+from arrayred.night import open_night
+
+MARKUP = "<img src=x onerror=alert(1)>&\x1b[31m"
+
+
+@pytest.mark.parametrize("say", [heading, told], ids=["heading", "told"])
+def test_no_markup_gets_through(say: object) -> None:
+    said = say(MARKUP)  # type: ignore[operator]
+    assert "<img" not in said
+    assert "\x1b" not in said
+    assert "&lt;img src=x onerror=alert(1)&gt;&amp;" in said
+
+
+def test_no_markup_of_a_header_gets_through(night: Path) -> None:
+    frame = Study(open_night(night)).frame(Look("light/Simulated_star"))
+    said = facts_of(replace(frame, target=MARKUP, label=f"{MARKUP}.fit", frame_type=MARKUP))
+    assert "<img" not in said
+    assert said.count("&lt;img") == 3
+
+
+def test_what_is_unknown_is_not_told(night: Path) -> None:
+    frame = Study(open_night(night)).frame(Look("light/Simulated_star"))
+    said = facts_of(replace(frame, exptime=None, time=None, ccd_temp=None, target=""))
+    assert not any(word in said for word in ("exposure", "begun", "detector", "object"))
+
+
+def test_a_pixel_is_told_with_its_place_and_unit() -> None:
+    said = pixel_text(12, 34, 1178.0, "adu", (1.0, 2000.0))
+    assert all(word in said for word in ("column 12, row 34", "1178 adu", "1 to 2000"))
+
+
+def test_a_spectrum_without_sky_and_noise_tells_its_rows_alone() -> None:
+    facts = {"first_row": 3, "last_row": 5, "snr": float("nan")}
+    assert about_rows(facts) == "rows 3:5"

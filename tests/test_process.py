@@ -1,0 +1,64 @@
+"""A process of arrayred's own keeps its memory; one it is imported into is left alone."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+
+import pytest
+
+from arrayred.batch.crew import in_processes
+
+FAULTS = """
+import resource, sys
+from arrayred.process import make_own
+if sys.argv[1] == "own":
+    make_own()
+import numpy as np
+
+def use():
+    images = [np.ones((1024, 1536)) for _ in range(4)]
+    return sum(image[0, 0] for image in images)
+
+use(), use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    use()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+SETTINGS = "import gc, os; before = gc.get_threshold(), dict(os.environ)"
+
+
+def run(script: str, *args: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if "THREADS" not in name}
+    command = [sys.executable, "-c", script, *args]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return done.stdout.strip()
+
+
+def settings(_: object) -> tuple[tuple[int, int, int], str | None]:
+    return gc.get_threshold(), os.environ.get("OPENBLAS_NUM_THREADS")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
+def test_memory_that_was_freed_is_not_asked_for_again() -> None:
+    assert int(run(FAULTS, "own")) < 100 < 5000 < int(run(FAULTS, "as it was"))
+
+
+def test_who_imports_arrayred_keeps_their_settings() -> None:
+    use = "import arrayred as ar; ar.open_night, ar.reduce_night"
+    told = run(f"{SETTINGS}; {use}; print(before == (gc.get_threshold(), dict(os.environ)))")
+    assert told == "True"
+
+
+def test_what_is_left_at_the_end_is_not_looked_at() -> None:
+    last = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 1000))"
+    assert run(f"{last}; from arrayred.process import make_own; make_own(); make_own()") == "True"
+
+
+def test_a_process_of_a_crew_is_arrayreds_own() -> None:
+    ((_, (thresholds, n_threads)),) = in_processes(settings, [0], 1)
+    assert thresholds == (100_000, 50, 50)
+    assert n_threads == os.environ.get("OPENBLAS_NUM_THREADS", "1")
