@@ -21,6 +21,7 @@ LAYERS = {
 }  # fmt: skip
 ONLY_IN = {"astropy": {"io"}, "zarr": {"io"}, "matplotlib": {"plots"}, "click": {"cli"}}
 ONLY_IN |= {"rich": {"cli"}, "panel": {"explore"}, "bokeh": {"explore"}}
+ONLY_IN |= {"distributed": {"batch", "pipeline", "cli"}}
 ROOT = Path(arrayred.__file__).parent
 FILES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
 

@@ -5,7 +5,8 @@ says so, completely, before a pixel is read or a file written. Then its masters 
 and its targets, one after the other (`desk`); what is finished is not done again (`keys`, `shelf`).
 Many nights are so many `jobs`, done one by one or in processes (`nights`, `crew`); one that is
 finished is not even opened (`recall`); `summary` tells of each target in a line, and `reports` of
-the night on a page.
+the night on a page. On a cluster of dask a night is one task: `cluster` and `connecting`, which are
+not imported here, since most runs need neither.
 """
 
 from arrayred.batch.desk import Outcome, reduce_to

@@ -1,13 +1,17 @@
-"""A night to be reduced, and what became of it; both travel between processes: `Job`, `Report`."""
+"""A night to be reduced, and what became of it: `Job`, `Report`; both travel between processes."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from arrayred.batch.orders import Order
 from arrayred.batch.summary import Line
 from arrayred.config import NightFile, Recipe
+from arrayred.config.recipe import paths_beside
 from arrayred.night.caching import Caching
 
 
@@ -26,6 +30,7 @@ class Job:
     allow_missing : leave required cards blank if nobody gives them.
     break_lock : write although another run holds the lock.
     scheduler : how dask works, or "" for its own choice.
+    wait : for so many seconds, if another run writes to the same folder.
     caching : the library into which a night behind a URL goes before it is reduced; None: its
         frames are copied each time.
     """
@@ -39,6 +44,7 @@ class Job:
     allow_missing: bool = False
     break_lock: bool = False
     scheduler: str = ""
+    wait: float = 0.0
     caching: Caching | None = None
 
 
@@ -66,3 +72,33 @@ class Report:
     lends: bool = False
     bug: str = ""
     seconds: float = 0.0
+
+
+def with_whole_paths(job: Job) -> Job:
+    """Return a job that means the same to a process in another folder."""
+    return dataclasses.replace(
+        job,
+        folder=job.folder.absolute(),
+        order=dataclasses.replace(job.order, out=job.order.out.absolute()),
+        file=_with_whole_paths(job.file),
+        recipe=job.recipe.replace(**_whole({"bad_pixels": job.recipe.bad_pixels})),
+    )
+
+
+def _with_whole_paths(file: NightFile) -> NightFile:
+    is_path = file.instrument.endswith(".toml")
+    return dataclasses.replace(
+        file,
+        instrument=str(Path(file.instrument).absolute()) if is_path else file.instrument,
+        calibrations=tuple(path.absolute() for path in file.calibrations),
+        masters={kind: path.absolute() for kind, path in file.masters.items()},
+        recipe=_whole(file.recipe),
+        targets={
+            name: dataclasses.replace(target, recipe=_whole(target.recipe))
+            for name, target in file.targets.items()
+        },
+    )
+
+
+def _whole(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return paths_beside(Path.cwd() / "here", settings)

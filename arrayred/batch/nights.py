@@ -45,7 +45,7 @@ def reduce_one(job: Job) -> Report:
         with watched(), scheduled(job.scheduler):
             report = _kept(job) or _reduced(job)
     except ArrayredError as error:
-        report = _failed(job, error)
+        report = failed(job, error)
     except Exception:  # one night's bug is not the others'
         told = traceback.format_exc()
         line = Line(job.label, "", "failed", {}, 0.0, f"a bug of arrayred: {told.splitlines()[-1]}")
@@ -57,7 +57,7 @@ def _kept(job: Job) -> Report | None:
     """Return the report of a night that is known to be finished."""
     if job.order.force or not is_remembered(job.order.out):
         return None
-    with one_writer(job.order.out, break_lock=job.break_lock):
+    with one_writer(job.order.out, break_lock=job.break_lock, wait=job.wait):
         return recall(job)
 
 
@@ -72,9 +72,9 @@ def _reduced(job: Job) -> Report:
         if job.caching is not None and (near := brought_near(night, job.caching)) is not night:
             night, plan = near, check_night(near, job.recipe, job.order)
     except ArrayredError as error:
-        return dataclasses.replace(_failed(job, error), lends=lends)
+        return dataclasses.replace(failed(job, error), lends=lends)
     warnings = (*plan.warnings, *(f"left blank in {t}: {', '.join(c)}" for t, c in missing.items()))
-    with one_writer(job.order.out, break_lock=job.break_lock):
+    with one_writer(job.order.out, break_lock=job.break_lock, wait=job.wait):
         with logged(night, plan, job.order) as log:
             report = dataclasses.replace(_carried_out(job, night, plan, log), lends=lends)
         whole = dataclasses.replace(report, warnings=warnings)
@@ -120,7 +120,8 @@ def _line(night: str, outcome: Outcome, seconds: float) -> Line:
     return Line(night, outcome.name, status, outcome.facts, seconds, reason)
 
 
-def _failed(job: Job, error: ArrayredError) -> Report:
+def failed(job: Job, error: ArrayredError) -> Report:
+    """Return the report of a night that an error stopped."""
     causes = error.problems if isinstance(error, NightError) else (error,)
     reason = "; ".join(str(cause) for cause in causes)
     lacks = any(isinstance(cause, NoDarkError) for cause in causes)
@@ -145,7 +146,7 @@ def in_crew(n_processes: int) -> Way:
         from arrayred.batch.crew import in_processes  # 15 ms, and one night needs none
 
         for i, done in in_processes(reduce_one, jobs, n_processes):
-            yield done if isinstance(done, Report) else _failed(jobs[i], done)
+            yield done if isinstance(done, Report) else failed(jobs[i], done)
 
     return way
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from arrayred.cli.choosing import night_file_of, order_of, settle_settings
+from arrayred.cli.clusters import dask_way, way_of, working
 from arrayred.cli.keeping import caching_of
 from arrayred.cli.progress import nights_done
 from arrayred.cli.told import command_of
@@ -83,20 +84,20 @@ def _matching(name: str) -> list[Path]:
 
 def run_many(folders: Sequence[Path], out: Path, wishes: Wishes) -> int:
     """Reduce nights as wished, tell what became of them, and return the exit code."""
-    from arrayred.batch import in_crew, noted, one_by_one, reduce_nights
+    from arrayred.batch import noted, reduce_nights
     from arrayred.io.lock import one_writer
 
     require_of_many(out)
     jobs = _jobs(folders, out, wishes)
-    quiet, n_jobs = wishes.get("quiet", False), wishes.get("jobs", 1)
-    way = one_by_one if n_jobs == 1 else in_crew(n_jobs)
+    quiet = wishes.get("quiet", False)
     reports: dict[str, Report] = {}
     with one_writer(out, break_lock=wishes.get("break_lock", False)) as is_locked:
         warn_unless(is_locked, out, quiet=quiet)
         try:
             with (
+                working(wishes) as client,
                 nights_done(len(jobs), quiet=quiet) as tell,
-                closing(noted(reduce_nights(jobs, way), out)) as done,
+                closing(noted(reduce_nights(jobs, way_of(client, wishes)), out)) as done,
             ):
                 for report, is_final in done:
                     if is_final:
@@ -146,7 +147,7 @@ def _jobs(folders: Sequence[Path], out: Path, wishes: Wishes) -> list[Job]:
             depth=wishes.get("depth", 3),
             allow_missing=wishes.get("allow_missing", False),
             break_lock=wishes.get("break_lock", False),
-            scheduler=wishes.get("scheduler", ""),
+            scheduler=dask_way(wishes),
             caching=caching_of(wishes) if isinstance(folder, Address) else None,
         )
         jobs.append(job)

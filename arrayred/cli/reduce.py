@@ -21,6 +21,7 @@ from arrayred.cli.choosing import (
     order_of,
     settle_settings,
 )
+from arrayred.cli.clusters import about_clusters, dask_way, working
 from arrayred.cli.completion import folders
 from arrayred.cli.keeping import is_remote, keep, near
 from arrayred.cli.nights import PARTIAL, folders_of, run_many, warn_unless
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 @wish("--card", "cards", type=Card(), multiple=True, help="Any further card of the products.")
 @about_the_recipe
 @wish("--no-figures", is_flag=True, help="Draw no pictures, make no report.")
-@wish("--scheduler", type=click.Choice(["threads", "synchronous"]), help="How dask works.")
+@about_clusters
 @wish("--no-input", is_flag=True, help="Never ask for missing cards.")
 @wish("--allow-missing", is_flag=True, help="Leave required cards blank if nobody gives them.")
 @wish("--overwrite", is_flag=True, help="Replace products that have other content.")
@@ -63,7 +64,6 @@ if TYPE_CHECKING:
 @wish(
     "--break-lock", is_flag=True, help="Write though another run holds the lock: its host is gone."
 )
-@wish("--jobs", type=click.IntRange(1, 256), metavar="N", help="Nights at once. [default: 1]")
 @wish("-q", "--quiet", is_flag=True, help="Print errors only.")
 @wish("-v", "--verbose", is_flag=True, help="Print files too, and what each stage took.")
 @click.pass_context
@@ -80,6 +80,7 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
     arrayred reduce raw -o reduced --night-file night.toml --target Vega
     arrayred reduce 2020-*/raw -o reduced --jobs 2
     arrayred reduce s3://bucket/2020-11-03 -o reduced
+    arrayred reduce @nights -o reduced --scheduler tls://head-node:8786
     """
     wishes = wishes_of(ctx)
     if is_remote(located(out)):
@@ -125,10 +126,15 @@ def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
     outcomes = []
     with (
         one_writer(out, break_lock=wishes.get("break_lock", False)) as is_locked,
-        scheduled(wishes.get("scheduler", "")),
+        scheduled(dask_way(wishes)),
+        working(wishes) as client,
         logged(night, plan, order) as log,
     ):
         warn_unless(is_locked, out, quiet=quiet)
+        if client is not None:
+            from arrayred.batch.cluster import require_bands_seen
+
+            require_bands_seen(client, plan, order.memory)
         for outcome in reduce_to(night, plan, recipe, order):
             outcomes.append(outcome)
             log(outcome)

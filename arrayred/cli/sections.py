@@ -29,6 +29,7 @@ SECTIONS = {
         "save_calibrated no_figures form show_plan write to"
     ),
     "Caches": "cache no_cache cache_dir cache_size info clear",
+    "Where the work is done": "jobs workers dashboard scheduler worker_timeout",
 }
 
 

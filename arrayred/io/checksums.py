@@ -15,6 +15,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import IO, TYPE_CHECKING
@@ -25,6 +26,7 @@ from arrayred.io.file_sum import require_datasum
 from arrayred.io.frames import Frame
 from arrayred.io.hashes import Hashes
 from arrayred.io.hdu import ones_complement_sum
+from arrayred.io.patience import patiently
 from arrayred.io.remote.address import Address
 from arrayred.io.sources import ImageHDU, Stamp, unreadable
 from arrayred.io.spool import copied
@@ -107,7 +109,7 @@ def _sha256_or_error(image: ImageHDU, hashes: Hashes | None) -> str | ArrayredEr
         if known is not None:
             image.source.require_unchanged(path.stat())
             return known
-        return _verified_sha256(image, hashes)
+        return patiently(partial(_verified_sha256, image, hashes))
     except ArrayredError as error:
         return error
     except OSError as error:

@@ -18,9 +18,11 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import astuple
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from arrayred.io.patience import patiently
 from arrayred.io.publish import publish
 from arrayred.io.remote.address import Address, located
 
@@ -107,7 +109,7 @@ class Hashes:
             sha256 = sum_of(path)
             self._note_remote(path, sha256)
             return sha256
-        sha256, status = sha256_of(path)
+        sha256, status = patiently(partial(sha256_of, path))
         self.note(path, sha256, status)
         return sha256
 

@@ -16,13 +16,14 @@ import os
 import stat
 import zlib
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO, cast
 
 from arrayred.errors import ForeignFileError, FrameError, HeaderError
 from arrayred.io.card import CARD
 from arrayred.io.cards import BLOCK, Header
+from arrayred.io.patience import patiently
 from arrayred.io.remote.address import Address, located
 from arrayred.io.sources import ImageHDU, Packing, PixelFormat, PixelSource, Stamp
 
@@ -73,6 +74,11 @@ def scan(path: Path) -> ImageHDU:
     path = located(path)
     if isinstance(path, Address):
         return _remote(path)
+    return patiently(partial(_nearby, path))
+
+
+def _nearby(path: Path) -> ImageHDU:
+    """Return where the first image of a local file lies."""
     try:
         with open_regular(path) as file:
             return _scanned(path, file, Stamp.of(os.fstat(file.fileno())))

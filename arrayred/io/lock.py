@@ -7,6 +7,8 @@ be safer: each of the popular ones had to mend links followed and stale locks br
 Where the kernel cannot lock (some network folders, Windows) the run goes on without: products
 appear whole or not at all and depend on their inputs alone, so that two writers cost work, not
 products.
+
+Whoever may wait asks again and again: a wait inside the kernel could not be interrupted.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import os
 import platform
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -35,10 +38,11 @@ STATE = ".arrayred"
 _LOCK = "lock"
 _CANNOT = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 _MOST = 4096
+_ASKS_AGAIN_S = 0.1
 
 
 @contextmanager
-def one_writer(out: Path, *, break_lock: bool = False) -> Iterator[bool]:
+def one_writer(out: Path, *, break_lock: bool = False, wait: float = 0.0) -> Iterator[bool]:
     """Hold the lock of an output folder, which is made if need be, and tidy it up.
 
     What runs that were killed left half written is removed: nobody else writes there now.
@@ -47,6 +51,7 @@ def one_writer(out: Path, *, break_lock: bool = False) -> Iterator[bool]:
     ----------
     out : the output folder.
     break_lock : begin a new lock, whoever holds the old one; for a holder on a host that is gone.
+    wait : for so many seconds, if another run holds it.
 
     Yields
     ------
@@ -55,7 +60,7 @@ def one_writer(out: Path, *, break_lock: bool = False) -> Iterator[bool]:
     Raises
     ------
     LockedError
-        Another run holds it.
+        Another run holds it, and still does after the wait.
     StorageError
         The folder cannot be written.
     """
@@ -64,7 +69,7 @@ def one_writer(out: Path, *, break_lock: bool = False) -> Iterator[bool]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if break_lock:
             path.unlink(missing_ok=True)
-        handle, locked = _acquired(path)
+        handle, locked = _acquired(path, time.monotonic() + wait)
     except OSError as error:
         raise storage_error(error, path, 0) from error
     try:
@@ -84,18 +89,26 @@ def _folders_of(out: Path) -> Iterator[Path]:
             yield Path(folder)
 
 
-def _acquired(path: Path) -> tuple[int, bool]:
-    """Return a handle of the lock's file, and whether the kernel locked it."""
+def _acquired(path: Path, until: float) -> tuple[int, bool]:
+    """Return a handle of the lock's file, and whether the kernel locked it.
+
+    Parameters
+    ----------
+    path : of the lock.
+    until : how long it is asked for, as of `time.monotonic`.
+    """
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     while True:
         handle = os.open(path, flags, 0o600)
         try:
             locked = _lock(handle)
         except BlockingIOError:
-            try:
-                raise _held(path, handle) from None
-            finally:
-                os.close(handle)
+            held = _held(path, handle)
+            os.close(handle)
+            if time.monotonic() >= until:
+                raise held from None
+            time.sleep(_ASKS_AGAIN_S)
+            continue
         if not locked or _is_at(handle, path):
             return handle, locked
         os.close(handle)  # somebody began a new one meanwhile

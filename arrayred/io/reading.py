@@ -13,10 +13,12 @@ nothing off, nor is a thread needed that reads ahead, since one works while anot
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from threading import local
 from types import TracebackType
@@ -29,6 +31,7 @@ from arrayred.errors import FrameError
 from arrayred.io.cards import BLOCK
 from arrayred.io.encoding import decode, stored_dtype
 from arrayred.io.file_sum import FileSum, require_datasum
+from arrayred.io.patience import LASTING_HANDLE, patiently
 from arrayred.io.sources import PixelSource, unreadable
 from arrayred.watching import has_read
 
@@ -66,8 +69,16 @@ def read_frames(sources: Sequence[PixelSource], first: int, band: Pixels) -> Non
         some = sources[start : start + step]
         near = _fetched(some, first, band[0].size)
         for source, target in zip(some, band[start : start + step], strict=True):
-            with _opened(source) as handle:
-                _File(source, handle).fill(first, target, scratch, near.get(_far_of(source)))
+            chunks = near.get(_far_of(source))
+            patiently(partial(_read, source, first, target, scratch, chunks), {errno.ESTALE})
+
+
+def _read(
+    source: PixelSource, first: int, target: Pixels, scratch: Pixels, near: Chunks | None
+) -> None:
+    """Fill target with pixels of one frame, whose file is open that long."""
+    with _opened(source) as handle:
+        _File(source, handle).fill(first, target, scratch, near)
 
 
 def _fetched(sources: Sequence[PixelSource], first: int, n_pixels: int) -> dict[Far | None, Chunks]:
@@ -231,7 +242,8 @@ class _File(NamedTuple):
         """Fill raw from an offset, looping over short reads, and add it to the sum."""
         done, view = 0, raw.data
         while done < len(view):
-            count = _read_at(self.handle, view[done:], offset + done)
+            at = view[done:], offset + done
+            count = patiently(partial(_read_at, self.handle, *at), LASTING_HANDLE)
             if count == 0:
                 raise FrameError(
                     "The file ends within its pixels", path=self.source.path, hint="Copy it again."
@@ -257,7 +269,7 @@ def _opened(source: PixelSource) -> Iterator[int]:
         yield _NO_HANDLE
         return
     try:
-        handle = os.open(source.path, _OPEN_FLAGS)
+        handle = patiently(partial(os.open, source.path, _OPEN_FLAGS), LASTING_HANDLE)
         try:
             source.require_unchanged(os.fstat(handle))
             yield handle

@@ -22,6 +22,7 @@ from arrayred.watching import stage
 
 if TYPE_CHECKING:
     import xarray as xr
+from arrayred.pipeline.elsewhere import told_as_ours
 from arrayred.pipeline.progress import told
 from arrayred.pipeline.reading import settle
 
@@ -53,6 +54,7 @@ def combine_target(
     return combine_frames(lights, dark, recipe, flat)[0]
 
 
+@told_as_ours()
 def combine_frames(
     lights: xr.Dataset, dark: xr.Dataset | None, recipe: Recipe, flat: xr.Dataset | None = None
 ) -> tuple[xr.Dataset, FrameHits | None]:

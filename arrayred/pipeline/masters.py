@@ -20,6 +20,7 @@ from arrayred.watching import stage
 
 if TYPE_CHECKING:
     import xarray as xr
+from arrayred.pipeline.elsewhere import told_as_ours
 from arrayred.pipeline.images import calibrate
 from arrayred.pipeline.progress import told
 from arrayred.pipeline.reading import Reading, settle
@@ -27,6 +28,7 @@ from arrayred.pipeline.reading import Reading, settle
 _USUAL = Reading()
 
 
+@told_as_ours()
 def make_master(
     frames: Group,
     method: Method,
@@ -68,6 +70,7 @@ def _with_number(master: xr.Dataset, frames: Group) -> xr.Dataset:
     return master.assign_coords(n_frames=n_frames) if known else master
 
 
+@told_as_ours()
 def make_flat(
     flat: Flat, masters: Mapping[str, xr.Dataset], reading: Reading = _USUAL
 ) -> xr.Dataset:

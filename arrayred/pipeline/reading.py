@@ -14,6 +14,7 @@ import numpy as np
 from arrayred.config import Overscan
 from arrayred.model import COUNTS, Chunks
 from arrayred.night import Group
+from arrayred.pipeline.elsewhere import told_as_ours
 from arrayred.steps.overscan import subtract_overscan, trim
 from arrayred.watching import stage
 
@@ -48,13 +49,20 @@ class Reading:
         return cube if sections.trim is None else trim(cube, sections.trim)
 
 
+@told_as_ours()
 def settle(image: xr.Dataset) -> xr.Dataset:
     """Compute an image and hold its counts as one C-contiguous float64 block.
 
     Parameters
     ----------
     image : counts (y, x), or single frames (frame, y, x), eager or chunked. All its variables are
-        computed in one pass.
+        computed in one pass: by threads, or by the cluster of an active client of dask, where the
+        bands are read by its workers and only the image travels.
+
+    Raises
+    ------
+    ResourceError
+        The cluster's workers died of it, or its scheduler has gone.
     """
     computed = image if isinstance(image[COUNTS].data, np.ndarray) else image.compute()
     counts = computed[COUNTS]

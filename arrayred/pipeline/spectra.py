@@ -9,6 +9,7 @@ from arrayred.config import Recipe, RowRange
 from arrayred.errors import InputError
 from arrayred.model import FRAME, Rows, turn
 from arrayred.night import Target
+from arrayred.pipeline.elsewhere import told_as_ours
 from arrayred.pipeline.extraction import frames_of, spectrum_of
 from arrayred.steps.detect import Threshold, detect_rows
 from arrayred.steps.extract import extract
@@ -91,6 +92,7 @@ def extract_spectrum(image: xr.Dataset, recipe: Recipe, rows: Rows | None = None
 
 
 @stage("extract frames")
+@told_as_ours()
 def extract_each(
     lights: xr.Dataset,
     dark: xr.Dataset | None,
@@ -113,6 +115,7 @@ def extract_each(
     return frames_of(images, lights, spectrum, recipe)
 
 
+@told_as_ours()
 def cut_arc(
     lamps: xr.Dataset, master: xr.Dataset | None, spectrum: xr.Dataset, recipe: Recipe
 ) -> xr.Dataset:

@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,8 @@ from arrayred.io.lock import STATE, one_writer
 
 HOLD = """
 import sys
+import threading
+import time
 from pathlib import Path
 from arrayred.io.lock import one_writer
 with one_writer(Path(sys.argv[1])):
@@ -108,3 +112,21 @@ def test_where_the_kernel_cannot_lock_the_run_goes_on(
     with one_writer(tmp_path) as locked, one_writer(tmp_path) as second:
         assert not locked
         assert not second
+
+
+def test_who_may_wait_writes_after_the_holder(
+    tmp_path: Path, holder: subprocess.Popen[str]
+) -> None:
+    letting_go = threading.Timer(0.4, ended, [holder])
+    started = time.monotonic()
+    letting_go.start()
+    with one_writer(tmp_path, wait=30) as locked:
+        assert locked
+    assert 0.3 < time.monotonic() - started < 10
+    letting_go.join()
+
+
+def test_a_wait_has_an_end(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    with pytest.raises(LockedError, match=f"process {holder.pid}"), one_writer(tmp_path, wait=0.3):
+        pass
+    ended(holder)

@@ -1,0 +1,296 @@
+"""Many nights on a cluster of dask: `on_cluster`, one task a night.
+
+A task is a whole night, reduced within its worker by dask's synchronous scheduler: 10 000 nights
+are 10 000 tasks, of which only the reports travel. Who is asked to do a night twice, because a
+worker was thought dead, waits for the lock of the night's folder and finds it finished.
+
+When a worker dies, the scheduler blames all nights that it had, since it cannot know better. So
+nights that are given up are tried again at the end, each alone in the cluster: what then kills
+its workers is guilty, and is named.
+
+Everything here trusts the scheduler: whoever may talk to it can run code as its owner.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from arrayred._version import __version__
+from arrayred.batch.jobs import Job, Report, with_whole_paths
+from arrayred.batch.nights import Way, failed, reduce_one
+from arrayred.errors import ArrayredError, InputError, ResourceError
+from arrayred.io.folders import list_files
+from arrayred.io.remote.address import Address
+from arrayred.night import Plan
+from arrayred.pipeline.elsewhere import as_ours, gone
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+DEATHS = 3
+"""How many workers may die of a night before it is given up; more where the scheduler says so."""
+PATIENCE_S = 60.0
+"""How long a cluster may be without workers, s."""
+_BEAT_S = 1.0
+_LOCK_WAIT_S = 3600.0
+_LEAST_MEMORY, _PLENTY = 32 << 20, 1 << 30
+_IMPORTED = 200 << 20
+"""What a worker holds before it does anything, bytes."""
+
+
+def on_cluster(client: Client, *, patience: float = PATIENCE_S) -> Way:
+    """Return the way to do jobs on a cluster, for `reduce_nights`.
+
+    Parameters
+    ----------
+    client : of dask.distributed. Its workers see the same files by the same names, and have this
+        version of arrayred.
+    patience : how long the cluster may be without workers, s.
+
+    Examples
+    --------
+    >>> from arrayred.batch import reduce_nights
+    >>> def reduced(jobs, client):
+    ...     return [report for report, _ in reduce_nights(jobs, on_cluster(client))]
+    """
+
+    def way(jobs: Sequence[Job]) -> Iterator[Report]:
+        """Yield the report of each job as it is done.
+
+        Raises
+        ------
+        ResourceError
+            The scheduler has gone, or there was no worker for too long.
+        """
+        deaths: dict[str, int] = {}
+        suspects: list[Job] = []
+        for job, done in _each_done(client, jobs, patience):
+            if isinstance(done, _Death):
+                deaths[job.label] = done.n_workers
+                suspects.append(job)
+            else:
+                yield done
+        for job in suspects:
+            yield _alone(client, job, deaths[job.label], patience)
+
+    return way
+
+
+@dataclass(frozen=True)
+class _Death:
+    """What became of a night of which workers died, or which was beside one: how many they were."""
+
+    n_workers: int
+    error: ResourceError
+
+
+def _alone(client: Client, job: Job, n_deaths: int, patience: float) -> Report:
+    """Return the report of a night that nothing else runs beside; it fails if workers die of it."""
+    while True:
+        _, done = next(iter(_each_done(client, [job], patience)))
+        if isinstance(done, Report):
+            return done
+        n_deaths += done.n_workers
+        if n_deaths >= DEATHS:
+            return failed(job, _with_size(done.error, job))
+
+
+def _with_size(error: ResourceError, job: Job) -> ResourceError:
+    """Return the error of a night that killed its workers, with the size of its files."""
+    n_bytes = 0
+    with suppress(OSError, ArrayredError):
+        n_bytes = sum(path.stat().st_size for path in list_files(job.folder, depth=job.depth))
+    told = f"{error.args[0]}; its files have {n_bytes / 2**20:.0f} MiB"
+    return ResourceError(told, path=job.folder, hint=error.hint)
+
+
+def _each_done(
+    client: Client, jobs: Sequence[Job], patience: float
+) -> Iterator[tuple[Job, Report | _Death]]:
+    """Yield what became of each job; those that nobody waits for any more are cancelled."""
+    if not jobs:
+        return
+    batch = f"reduce-{uuid.uuid4().hex[:12]}"  # a name of its own: nothing old is taken for it
+    job_of = {(batch, job.label): job for job in jobs}
+    pulse = _Pulse(client, patience)
+    ended: SimpleQueue[Future[Report]] = SimpleQueue()
+    sent = [replace(with_whole_paths(job), scheduler="", wait=_LOCK_WAIT_S) for job in jobs]
+    versions = [__version__] * len(jobs)
+    futures = client.map(reduce_there, sent, versions, key=list(job_of), pure=False)
+    left = {future.key: future for future in futures}
+    del futures
+    try:
+        for future in left.values():
+            future.add_done_callback(ended.put)
+        while left:
+            future = _next(ended, pulse)
+            job, done = job_of[future.key], _result(future, pulse)
+            yield job, done if isinstance(done, Report | _Death) else failed(job, done)
+            del left[future.key], future
+    finally:
+        with suppress(Exception):  # a cluster that has gone cancels nothing
+            client.cancel(list(left.values()), force=True)
+
+
+class _Pulse:
+    """Whether a cluster is alive: its scheduler answers, and has had workers of late."""
+
+    def __init__(self, client: Client, patience: float) -> None:
+        self._client, self._patience = client, patience
+        self.seen()
+
+    def seen(self) -> None:
+        """Note that a worker has given a sign of life."""
+        self._last_seen = time.monotonic()
+
+    def check(self) -> None:
+        """Raise ResourceError if the cluster is not alive."""
+        if self._client.status != "running":
+            raise gone("")
+        try:
+            workers = self._client.sync(self._client.scheduler.ncores, callback_timeout=PATIENCE_S)
+        except (OSError, TimeoutError) as error:
+            raise gone(str(error)) from error
+        if workers:
+            self.seen()
+        elif time.monotonic() - self._last_seen > self._patience:
+            raise ResourceError(
+                f"The cluster has had no worker for {self._patience:g} s",
+                hint="Start workers, or wait longer for them with --worker-timeout.",
+            )
+
+
+def _next(ended: SimpleQueue[Future[Report]], pulse: _Pulse) -> Future[Report]:
+    """Return the next task that has ended, as long as the cluster is alive."""
+    while True:
+        try:
+            future = ended.get(timeout=_BEAT_S)
+        except Empty:
+            pulse.check()
+        else:
+            pulse.seen()
+            return future
+
+
+def _result(future: Future[Report], pulse: _Pulse) -> Report | _Death | ArrayredError:
+    """Return the report of a night, the death of its workers, or why it could not be done there."""
+    from distributed import CancelledError, KilledWorker
+
+    while True:
+        try:
+            report: Report = future.result(timeout=_BEAT_S)
+            return report
+        except TimeoutError:  # the worker that had the report has gone: it is done again
+            pulse.check()
+        except KilledWorker as error:
+            told = as_ours(error)
+            return _Death(error.allowed_failures + 1, told or ResourceError(str(error)))
+        except CancelledError as error:
+            raise gone(getattr(error, "reason", "")) from error
+        except Exception as error:  # of a worker that cannot even begin
+            told = as_ours(error)
+            return told or ResourceError(
+                f"The cluster cannot do it ({type(error).__name__}: {error})",
+                hint=f"Install arrayred {__version__} and what it needs on every worker.",
+            )
+
+
+def reduce_there(job: Job, version: str) -> Report:
+    """Reduce one night on a worker; whatever goes wrong is in the report.
+
+    Parameters
+    ----------
+    job : the night.
+    version : of arrayred, where the run was started.
+    """
+    try:
+        if version != __version__:
+            raise ResourceError(
+                f"The worker on {platform.node()} has arrayred {__version__}, but {version} "
+                "was started",
+                hint="Install the same version on every worker.",
+            )
+        require_seen([job.folder, *job.file.calibrations, *job.file.masters.values()])
+    except ArrayredError as error:
+        return failed(job, error)
+    with _synchronously():
+        return reduce_one(_bounded(job))
+
+
+def require_seen(paths: Sequence[Path]) -> None:
+    """Raise InputError, naming this machine, unless it sees all paths."""
+    for path in paths:
+        if not isinstance(path, Address) and not path.exists():
+            raise InputError(
+                f"The worker on {platform.node()} does not see it",
+                path=path,
+                hint="Put it on a disk that all workers share, under the same name.",
+            )
+
+
+def require_bands_seen(client: Client, plan: Plan, memory: int | None) -> None:
+    """Raise InputError, naming worker and path, unless all workers see what they are to read.
+
+    Parameters
+    ----------
+    client : whose workers read the groups of frames that are too large to be read at once.
+    plan, memory : of the one night that is reduced, and what may be held at once.
+    """
+    lamps = (target.lamps for target in plan.targets if target.lamps)
+    groups = [*plan.to_settle, *(flat.frames for flat in plan.flats.values()), *lamps]
+    groups += [target.lights for target in plan.targets]
+    large = [group for group in groups if group.band_rows(memory) < group.frames[0].shape[0]]
+    paths = {frame.path.absolute(): None for group in large for frame in group.frames}
+    if paths:
+        client.run(require_seen, list(paths))
+
+
+def _bounded(job: Job) -> Job:
+    """Return a job that holds no more at once than is free in this worker, if that is bounded."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    limit = worker.memory_manager.memory_limit
+    if job.order.memory is not None or not limit:
+        return job
+    free = (limit - _IMPORTED) // 2 // worker.state.nthreads  # as much again for the results
+    if free >= _PLENTY:
+        return job
+    return replace(job, order=replace(job.order, memory=max(free, _LEAST_MEMORY)))
+
+
+_nights_here = 0
+_counting = Lock()
+_before: Any = None
+
+
+@contextmanager
+def _synchronously() -> Iterator[None]:
+    """Let dask work without threads and without the cluster as long as any night is done here.
+
+    dask's settings are the process's, and a worker may do several nights at once: the first sets
+    them and the last sets them back.
+    """
+    global _nights_here, _before
+    import dask.config
+
+    with _counting:
+        if _nights_here == 0:
+            _before = dask.config.set(scheduler="synchronous")
+        _nights_here += 1
+    try:
+        yield
+    finally:
+        with _counting:
+            _nights_here -= 1
+            if _nights_here == 0:
+                _before.__exit__(None, None, None)

@@ -1,0 +1,188 @@
+"""Where the work is done, as the command line says it: the bytes are the same everywhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from arrayred.batch import connecting
+from arrayred.cli import clusters
+from tests.batch.disturbed import products, write_nights
+from tests.cli.conftest import Call, Told
+
+cluster_extra = pytest.mark.skipif(
+    any(connecting.find_spec(name) is None for name in ("distributed", "cryptography")),
+    reason="the extra 'cluster' is not installed",
+)
+NIGHTS = [f"nights/night-{i}" for i in range(3)]
+WATCHED = """
+import sys
+sys.addaudithook(lambda event, _: event in ("socket.bind", "socket.listen") and print(event))
+from arrayred.cli import main
+main()
+"""
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Path:
+    write_nights(tmp_path / "nights", 3)
+    return tmp_path / "nights"
+
+
+def reduced(arrayred: Call, out: str, *options: object, code: int = 0) -> Told:
+    told = arrayred("reduce", *NIGHTS, "-o", out, "--no-figures", *options)
+    assert told.code == code, told.err
+    return told
+
+
+@cluster_extra
+@pytest.mark.usefixtures("three")
+def test_workers_change_no_byte_of_many_nights_and_of_one(arrayred: Call) -> None:
+    reduced(arrayred, "alone")
+    told = reduced(arrayred, "out", "--workers", "2", "--worker-timeout", "30")
+    assert "3 reduced; all of it is in out/summary.ecsv" in told.out
+    assert products(Path("out")) == products(Path("alone"))
+    large = ("--workers", "1", "--memory", "300K", "--no-figures")
+    assert arrayred("reduce", NIGHTS[0], "-o", "large", *large).code == 0
+    assert products(Path("large")) == products(Path("alone/night-0"))
+
+
+@pytest.mark.usefixtures("three")
+def test_a_run_by_itself_opens_no_socket(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WATCHED, "reduce", *NIGHTS, "-o", "out", "-q", "--no-figures"]
+    root = str(Path(__file__).parents[2])
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)])}
+    for options in (("--memory", "300K"), ("--jobs", "2", "--force")):
+        done = subprocess.run(
+            [*command, *options], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+        )
+        assert (done.stdout, done.stderr) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--workers", "2", "--jobs", "2"), "--jobs and --workers exclude each other"),
+        (("--scheduler", "h:1", "--jobs", "2"), "--jobs and --scheduler exclude each other"),
+        (("--scheduler", "h:1", "--workers", "2"), "--workers and --scheduler exclude"),
+        (("--scheduler", "threads", "--workers", "2"), "--workers and --scheduler exclude"),
+        (("--dashboard",), "--dashboard is of --workers"),
+        (("--scheduler", "fast"), "'fast' is none of threads, synchronous, processes, HOST:PORT"),
+        (("--scheduler", "none.json"), "none.json: This is no scheduler file ("),
+    ],
+)
+@pytest.mark.usefixtures("three")
+def test_what_cannot_be_meant_is_refused(
+    arrayred: Call, options: tuple[str, ...], message: str
+) -> None:
+    pytest.importorskip("distributed")
+    assert message in reduced(arrayred, "out", *options, code=2).err
+    assert not products(Path("out"))
+
+
+@pytest.mark.parametrize("missing", ["distributed", "cryptography", "bokeh"])
+@pytest.mark.usefixtures("three")
+def test_what_is_not_installed_is_named(
+    arrayred: Call, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setattr(connecting, "find_spec", lambda name: None if name == missing else name)
+    told = reduced(arrayred, "out", "--workers", "2", "--dashboard", code=2)
+    assert f"needs {missing}, which is not installed" in told.err
+    assert "pip install '" in told.err
+    assert "--jobs, which opens no port" in told.err
+
+
+@cluster_extra
+@pytest.mark.parametrize("way", ["option", "file", "environment"])
+@pytest.mark.usefixtures("three")
+def test_a_scheduler_that_does_not_answer_is_named(
+    arrayred: Call, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(connecting, "CONNECT_S", 0.2)
+    address = "tcp://127.0.0.1:9"
+    Path("scheduler.json").write_text(f'{{"address": "{address}"}}')
+    options = {"option": ["--scheduler", address], "file": ["--scheduler", "scheduler.json"]}
+    if way == "environment":
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
+    told = reduced(arrayred, "out", *options.get(way, []), code=7)
+    assert f"No scheduler answers at {address}" in told.err
+    assert f"{address} is not tls://: whoever can reach it can run code as you" in told.err
+
+
+def test_daskss_own_ways_need_no_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tls://node:1")
+    for way in ("threads", "synchronous", "processes"):
+        assert clusters.dask_way({"scheduler": way}) == way
+        with clusters.working({"scheduler": way}) as client:
+            assert client is None
+    assert clusters.dask_way({"scheduler": "tls://node:1"}) == ""
+
+
+@cluster_extra
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("who", ["scheduler", "worker", "nobody"])
+def test_a_run_on_a_scheduler_ends_as_it_should_whoever_dies(tmp_path: Path, who: str) -> None:
+    from tests.batch.clusters import started
+
+    write_nights(tmp_path / "nights", 8)
+    completed(reducing(tmp_path, "alone"))
+    with started(tmp_path, 2) as cluster:
+        run = reducing(tmp_path, "out", "--scheduler", str(tmp_path / "scheduler.json"))
+        assert run.stderr is not None
+        assert "not tls://" in run.stderr.readline()
+        assert "[1/8]" in run.stderr.readline()
+        victims = {"scheduler": [cluster.scheduler], "worker": cluster.workers[:1]}
+        for process in victims.get(who, []):
+            process.kill()
+        said = run.communicate(timeout=60)[1]
+    assert run.returncode == (7 if who == "scheduler" else 0), said
+    assert "Traceback" not in said
+    told = (tmp_path / "out" / "summary.ecsv").read_text()
+    assert (",interrupted," in told) == (who == "scheduler")
+    completed(reducing(tmp_path, "out"))
+    assert products(tmp_path / "out") == products(tmp_path / "alone")
+
+
+@cluster_extra
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_with_workers_that_is_interrupted_stops_soon(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    write_nights(tmp_path / "nights", 12)
+    run = reducing(tmp_path, "out", "--workers", "2")
+    assert run.stderr is not None
+    assert "[1/12]" in run.stderr.readline()
+    started = time.monotonic()
+    run.send_signal(number)
+    said = run.communicate(timeout=30)[1]
+    assert time.monotonic() - started < 10
+    assert (run.returncode, "Traceback" in said) == (code, False), said
+    completed(reducing(tmp_path, "out"))
+    assert len(list((tmp_path / "out").rglob("Vega_spectrum.fits"))) == 12
+
+
+def reducing(folder: Path, out: str, *options: str) -> subprocess.Popen[str]:
+    nights = sorted(map(str, (folder / "nights").iterdir()))
+    root = str(Path(__file__).parents[2])
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)]), "CI": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "arrayred", "reduce", *nights, "-o", out, "--no-figures", *options],
+        cwd=folder,
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def completed(run: subprocess.Popen[str]) -> None:
+    said = run.communicate()[1]
+    assert run.returncode == 0, said
