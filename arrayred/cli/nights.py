@@ -56,7 +56,7 @@ def folders_of(arguments: Iterable[str]) -> list[Path]:
     Raises
     ------
     UsageError
-        A list cannot be read, or nothing is named.
+        A list cannot be read, nothing is named, or frames are named instead of their folders.
     """
     folders: dict[Path, Path] = {}
     for argument in arguments:
@@ -65,7 +65,14 @@ def folders_of(arguments: Iterable[str]) -> list[Path]:
             folders.setdefault(folder.resolve(), folder)
     if not folders:
         raise UsageError("The list names no night", hint="Name folders of raw frames.")
-    return list(folders.values())
+    found = list(folders.values())
+    if len(found) > 1 and all(path.is_file() for path in found):
+        raise UsageError(
+            f"{len(found)} files were named, but a night is a folder of frames",
+            path=found[0],
+            hint=f"Name the folder, {printable(str(found[0].parent))}.",
+        )
+    return found
 
 
 def _matching(name: str) -> list[Path]:

@@ -48,6 +48,14 @@ def reduced(arrayred: Call, *options: object, code: int = 0) -> Told:
     return told
 
 
+def test_frames_named_instead_of_their_folder_are_told_the_folder(
+    three: Path, arrayred: Call
+) -> None:
+    told = arrayred("reduce", *sorted((three / "night-0").iterdir()), "-o", "out")
+    assert (told.code, told.out) == (2, "")
+    assert re.search(rf"files were named, .* Name the folder, {three / 'night-0'}\.", told.err)
+
+
 @pytest.mark.usefixtures("three")
 def test_one_night_and_many_do_not_share_a_folder(arrayred: Call) -> None:
     reduced(arrayred)
