@@ -27,10 +27,10 @@ from arrayred.batch.summary import Line, Status
 from arrayred.errors import ArrayredError, NightError, NoDarkError, StorageError, UsageError
 from arrayred.io.answers import load_answers
 from arrayred.io.lock import one_writer
+from arrayred.io.outputs import PAGE_ENTRY
 from arrayred.night import Flat, Group, Night, Plan, open_night
 from arrayred.night.caching import brought_near
 from arrayred.night.naming import slug
-from arrayred.report import PAGE_ENTRY
 from arrayred.watching import watched
 
 _BUG = 1

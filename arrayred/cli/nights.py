@@ -24,10 +24,9 @@ from arrayred.cli.told import command_of
 from arrayred.cli.wishes import Wishes
 from arrayred.errors import ArrayredError, StorageError, UsageError, printable
 from arrayred.io.folders import paths_in
-from arrayred.io.outputs import SUMMARY, require_of_many
+from arrayred.io.outputs import INDEX, SUMMARY, require_of_many
 from arrayred.io.remote.address import Address, located
 from arrayred.io.remote.store import matches
-from arrayred.report import INDEX
 
 if TYPE_CHECKING:
     from arrayred.batch import Job, Line, Report

@@ -172,7 +172,7 @@ def _tell_plan(night: Night, plan: Plan) -> None:
 
 def _tell_report(order: Order, warnings: Sequence[str], *, quiet: bool) -> None:
     """Tell where the page of the night is, or why there is none."""
-    from arrayred.report import PAGE
+    from arrayred.io.outputs import PAGE
 
     for warning in warnings:
         click.echo(f"arrayred: warning: {warning}", err=True)

@@ -14,7 +14,11 @@ from arrayred.io.lock import STATE
 
 SUMMARY = "summary.ecsv"
 """What became of many nights, beside their folders."""
-_OF_ONE = ("masters", "targets", "report/night.json")
+PAGE, PAGE_ENTRY = "report.html", "report/night"
+"""The page of a night, in its folder, and the name under which the ledger keeps it."""
+INDEX, INDEX_ENTRY = "index.html", "report/index"
+"""The page of many nights, beside their folders, and its name in the ledger."""
+_OF_ONE = ("masters", "targets", f"{PAGE_ENTRY}.json")
 """What the ledger of one night has; that of many nights knows their index."""
 
 

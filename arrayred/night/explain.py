@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from arrayred.bands import edges
 from arrayred.config import Recipe
+from arrayred.io.outputs import PAGE
 from arrayred.io.products import product_names
 from arrayred.model import Sections
 from arrayred.night.flats import Flat
@@ -136,3 +137,5 @@ def _products(plan: Plan) -> Iterator[str]:
         )
         endings = ",".join(name.removeprefix(target.name) for name in names)
         yield f"targets/{target.name}/{target.name}{{{endings}}}"
+    if plan.targets:
+        yield PAGE

@@ -18,11 +18,3 @@ own ways around it.
 
 VERSION = 1
 """Raised by hand whenever a page of the same night changes: pages of another one are made anew."""
-PAGE = "report.html"
-"""The page of a night, in its output folder."""
-PAGE_ENTRY = "report/night"
-"""The name under which the ledger keeps it."""
-INDEX = "index.html"
-"""The page of many nights, in the folder of their folders."""
-INDEX_ENTRY = "report/index"
-"""The name under which the ledger keeps it."""

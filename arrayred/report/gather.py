@@ -20,7 +20,8 @@ from arrayred.errors import ArrayredError, UsageError
 from arrayred.io.frames import Frame, read_frames
 from arrayred.io.ledger import Entry, Ledger
 from arrayred.io.lock import STATE
-from arrayred.report import PAGE_ENTRY, VERSION
+from arrayred.io.outputs import PAGE_ENTRY
+from arrayred.report import VERSION
 from arrayred.report.account import Account, FrameLine, TargetLine, read_account
 
 ACCOUNT = "account.json"

@@ -18,8 +18,8 @@ from typing import Any
 from arrayred.errors import UsageError
 from arrayred.io.ledger import DONE
 from arrayred.io.lock import STATE
-from arrayred.io.outputs import SUMMARY
-from arrayred.report import PAGE, PAGE_ENTRY, charts
+from arrayred.io.outputs import PAGE, PAGE_ENTRY, SUMMARY
+from arrayred.report import charts
 from arrayred.report.html import Markup, anchor, joined, page, path_below, tag
 from arrayred.report.texts import counted, is_number, number, seconds
 

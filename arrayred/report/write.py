@@ -11,9 +11,8 @@ from typing import Any
 
 from arrayred.io.ledger import Entry, Ledger, products_of
 from arrayred.io.lock import STATE
-from arrayred.io.outputs import is_of_one
+from arrayred.io.outputs import INDEX, INDEX_ENTRY, PAGE, PAGE_ENTRY, is_of_one
 from arrayred.io.publish import publish, remove
-from arrayred.report import INDEX, INDEX_ENTRY, PAGE, PAGE_ENTRY
 from arrayred.report.account import Account, as_json
 from arrayred.report.gather import ACCOUNT, Finished, gathered
 

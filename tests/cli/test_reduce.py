@@ -19,6 +19,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from arrayred.cli.reduce import reduce
+from arrayred.io.journal import LOG
 from arrayred.io.lock import STATE
 from tests.cli.conftest import Call, contents
 from tests.conftest import Run
@@ -51,7 +52,7 @@ def procedure(night: Path, **settings: Any) -> Tables:
 
 def names(folder: Path | str) -> set[str]:
     files = (path for path in Path(folder).rglob("*") if STATE not in path.parts)
-    return {path.name for path in files if path.is_file()}
+    return {path.name for path in files if path.is_file() and path.name != LOG}
 
 
 # What the options do

@@ -11,6 +11,8 @@ from typing import Any
 import fsspec
 import pytest
 
+from arrayred.io.remote import address
+
 BUCKET = "memory://bucket"
 
 
@@ -62,6 +64,7 @@ def store_in_memory() -> Iterator[Store]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(system), "cat_file", cat_file)
+        patch.setattr(address, "_secrets", {})
         yield store
     system.store.clear()
     system.pseudo_dirs[:] = [""]

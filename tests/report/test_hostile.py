@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from arrayred.errors import UsageError
+from arrayred.io.outputs import PAGE
 from arrayred.io.raw import write_frames
 from arrayred.night.naming import slug
-from arrayred.report import PAGE
 from arrayred.report.account import Account, FrameLine, TargetLine, as_json, read_account
 from arrayred.report.gather import Finished
 from arrayred.report.html import Markup, anchor, page, path_below, tag

@@ -11,8 +11,8 @@ import pytest
 
 from arrayred.errors import UsageError
 from arrayred.io.ledger import Ledger
+from arrayred.io.outputs import PAGE, PAGE_ENTRY
 from arrayred.io.verification import verify
-from arrayred.report import PAGE, PAGE_ENTRY
 from arrayred.report.account import FrameLine, as_json, read_account
 from arrayred.report.gather import ACCOUNT
 from arrayred.report.write import write_report
