@@ -12,7 +12,9 @@ import numpy as np
 
 from arrayred.errors import ArrayredError
 from arrayred.io.reopen import open_product
+from arrayred.io.retold import header_of
 from arrayred.model import COSMIC_RAY, DQ, N_REJECTED, SATURATED, turn
+from arrayred.night.naming import slug
 from arrayred.report.account import Served, TargetLine
 from arrayred.report.drawn import pictures, searched
 from arrayred.report.gather import Finished, stems_of
@@ -134,10 +136,17 @@ def section(one: Shown) -> Markup:
     heading = tag("h3", target.name, " ", tag(f"span.state.{one.state}", _STATES[one.state]))
     return tag(
         "article.target",
-        tag("header", heading, tag("p.muted", " ".join([*told, *_shows(one)]))),
+        tag("header", heading, _of_what(one), tag("p.muted", " ".join([*told, *_shows(one)]))),
         body,
         attributes={"id": one.id},
     )
+
+
+def _of_what(one: Shown) -> Markup:
+    """Return the object as the image's header calls it, where the target's name does not."""
+    header = None if one.image is None else header_of(one.image.attrs)
+    name = "" if header is None else str(header.get("OBJECT") or "").strip()
+    return tag("p.object", name) if slug(name) != one.target.name and name else joined([])
 
 
 def _shows(one: Shown) -> list[str]:

@@ -17,7 +17,7 @@ from tests.cli.two_stars import DENEB, taken
 
 def reduced(night: Path, out: Path, *, recipe: Recipe | None = None, **order: Any) -> Path:
     """Reduce a night with its page; whatever keeps the page away is an error here."""
-    wanted = Order(out, {}, command="arrayred reduce NIGHT -o OUT", **order)
+    wanted = Order(out, order.pop("cards", {}), command="arrayred reduce NIGHT -o OUT", **order)
     report = reduce_one(Job(night.name, night, wanted, recipe=recipe or Recipe()))
     assert not report.bug, report.bug
     assert not any("no report" in warning for warning in report.warnings), report.warnings

@@ -173,6 +173,15 @@ def test_a_file_of_somebody_else_is_not_replaced(out: Path) -> None:
     assert write_report(out, overwrite=True).stat().st_size > 1000
 
 
+def test_an_object_stands_below_the_name_of_its_target_unless_that_is_its_own(
+    tmp_path: Path, two: Path
+) -> None:
+    assert not all_of(all_of(read(two / "out" / PAGE), "article")[1], "p", "object")
+    night = write_night(tmp_path / "night")
+    out = reduced(night, tmp_path / "out", cards={"OBJECT": "59 <b>Cyg"})
+    assert [p.text for p in all_of(read(out / PAGE), "p", "object")] == ["59 <b>Cyg"]
+
+
 def test_what_is_private_in_headers_is_on_no_page(tmp_path: Path) -> None:
     night = write_night(tmp_path / "night")
     for path in night.iterdir():
