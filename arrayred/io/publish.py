@@ -15,12 +15,14 @@ import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from arrayred.errors import StorageError, UsageError
 
 Content = bytes | bytearray
+_MOMENT_S = 0.5
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.[0-9a-f]{8}\.tmp")
 
 
@@ -82,6 +84,9 @@ def remove(path: Path) -> None:
 def sweep(folders: Iterable[Path]) -> None:
     """Remove the temporaries that runs on this machine left in folders when they were killed.
 
+    A process that is being killed lets go of its locks before it is gone, so one that still seems
+    to live is given a moment to end.
+
     Parameters
     ----------
     folders : looked into, not below; those that are not there are passed by.
@@ -90,28 +95,42 @@ def sweep(folders: Iterable[Path]) -> None:
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
                 made = _TEMPORARY.fullmatch(entry.name)
-                if made and _is_left_over(entry, int(made[1])):
+                if made and _is_ours(entry) and _has_ended(int(made[1])):
                     os.unlink(entry.path)
 
 
-def _is_left_over(entry: os.DirEntry[str], pid: int) -> bool:
-    """Tell whether a file is ours and the process that wrote it has ended."""
+def _is_ours(entry: os.DirEntry[str]) -> bool:
     status = entry.stat(follow_symlinks=False)
     is_ours = not hasattr(os, "getuid") or status.st_uid == os.getuid()
-    return is_ours and stat.S_ISREG(status.st_mode) and not _is_alive(pid)
+    return is_ours and stat.S_ISREG(status.st_mode)
+
+
+def _has_ended(pid: int) -> bool:
+    """Tell whether a process has ended, or does so in a moment; of this one it is known."""
+    until = time.monotonic() + _MOMENT_S * (pid != os.getpid())
+    while is_there := _is_alive(pid):
+        if time.monotonic() >= until:
+            break
+        time.sleep(_MOMENT_S / 50)
+    return not is_there
 
 
 def _is_alive(pid: int) -> bool:
-    """Tell whether a process is there; where it cannot be asked, it is."""
+    """Tell whether a process is there; where it cannot be asked, it is.
+
+    What has ended and only waits for its parent to hear of it (a zombie, where the system tells
+    of those) is not: in a container that may be for ever.
+    """
     if os.name != "posix":
         return True
     try:
         os.kill(pid, 0)
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in b"ZX"
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:
+    except (OSError, IndexError):
         return True
-    return True
 
 
 def require_room(folder: Path, n_bytes: int, what: str = "the products need") -> None:

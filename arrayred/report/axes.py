@@ -49,6 +49,10 @@ class Axis:
         return np.arcsinh(plain / self.width) if self.width else plain
 
 
+_LEAST = 1e-290
+"""What lies closer together than this is one: of less there are no round parts."""
+
+
 def linear(label: str, low: float, high: float, *, n_ticks: int = 6) -> Axis:
     """Return an axis with round numbers; its ends are those given, parted if they are one.
 
@@ -59,7 +63,7 @@ def linear(label: str, low: float, high: float, *, n_ticks: int = 6) -> Axis:
     """
     if not (math.isfinite(low) and math.isfinite(high)):
         low, high = 0.0, 1.0
-    if not high > low:
+    if not high - low > _LEAST:
         low, high = low - 0.5 * max(abs(low), 1.0), high + 0.5 * max(abs(high), 1.0)
     step = _round_step((high - low) / max(n_ticks, 1))
     first, last = math.ceil(low / step), math.floor(high / step)

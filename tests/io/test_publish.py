@@ -16,7 +16,7 @@ import pytest
 
 from arrayred.errors import StorageError, UsageError
 from arrayred.io import publish as module
-from arrayred.io.publish import publish, require_room
+from arrayred.io.publish import publish, require_room, sweep
 
 OLD = {"a.fits": b"old" * 100, "b.txt": b"", "deep/er/c.png": None}
 NEW = {"a.fits": b"new!" * 70, "b.txt": b"x y\n1.0 2.0\n", "deep/er/c.png": bytes(range(256))}
@@ -248,3 +248,16 @@ def test_a_disk_too_small_is_known_before_anything_is_written(tmp_path: Path) ->
     with pytest.raises(StorageError, match=r"\d+ bytes free.*need 1100000000000000000") as caught:
         require_room(tmp_path, 10**18)
     assert caught.value.path == str(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are asked by their number")
+@pytest.mark.parametrize("ends_in", [0.0, 0.2, 60.0])
+def test_what_a_process_left_is_swept_once_it_has_ended_if_nobody_waits_for_it_too(
+    tmp_path: Path, ends_in: float
+) -> None:
+    with subprocess.Popen(["sleep", str(ends_in)]) as writer:
+        left = tmp_path / f".a.fits.{writer.pid}.0123abcd.tmp"
+        left.touch()
+        sweep([tmp_path])
+        assert left.exists() == (ends_in == 60.0)
+        writer.kill()

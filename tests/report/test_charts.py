@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from arrayred.report import charts
@@ -62,6 +62,8 @@ def test_no_line_of_one_column_is_lost(size: int, where: float) -> None:
 
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=2, max_size=50))
+@example([0.0, 5e-324])
+@example([-1.7e308, 1.7e308])
 def test_any_values_are_drawn_within_reach_of_the_box(values: list[float]) -> None:
     found = np.array(values)
     y = around("", found)
