@@ -149,12 +149,14 @@ def compare(values: Values, sky: Values, noise: Noise, more: Values) -> Compared
     """
     there = ~np.isnan(values)
     known = np.where(there, values, 0.0)
-    common = np.nan_to_num(_reference(values))
+    reference = _reference(values)
+    common = np.nan_to_num(reference)
     weight = there / noise.variance(common + sky, more)
     bright = np.flatnonzero(_shines(known, common, np.sqrt(weight)))
     scale = np.ones_like(known)
     scale[:, bright] = slow_scales(known[:, bright], common[bright], weight[:, bright])
-    expected = scale * _reference(values / scale)
+    reference[bright] = _reference(values[:, bright] / scale[:, bright])
+    expected = scale * reference
     excess = _judged(known - expected, expected, noise.variance(expected + sky, more), scale)
     excess[~there | ~np.isfinite(excess)] = 0.0
     return Compared(scale, excess / np.maximum(_spread(excess), 1.0))

@@ -11,8 +11,9 @@ light: it is the median of a few dozen of the darker rows.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -40,9 +41,8 @@ _LIT = 2.0
 """Sigma of light in the mean of a cell from which on frames that differ by a fifth matter."""
 _ROWS_OF_SKY = 64
 _VALUES = 1 << 17
-_VALUES_READ = 1 << 23
-_OF_A_CHUNK = 8
-"""Values read are held three times over in eight bytes each; a chunk's are often in two."""
+_AT_ONCE = 16
+"""How many times as many values are gathered from all bands where cells lie across them."""
 
 
 class Scene(NamedTuple):
@@ -68,24 +68,66 @@ class Scene(NamedTuple):
 
 
 class Pixels(NamedTuple):
-    """What is known of some pixels, each one once, ascending.
+    """What is known of some pixels, each one once.
 
     Parameters
     ----------
     where : flat indices (pixel) of (y, x).
-    values, sky, scale, excess : (frame, pixel), as in `kernels.cosmic`.
+    values, sky, scale : (frame, pixel), as in `kernels.cosmic`.
     """
 
     where: Indices
     values: Values
     sky: Values
     scale: Values
-    excess: Values
 
-    def only(self, chosen: Flags) -> Pixels:
-        """Return those that are chosen."""
-        rest = (each[:, chosen] for each in (self.values, self.sky, self.scale, self.excess))
-        return Pixels(self.where[chosen], *rest)
+
+class Hits(NamedTuple):
+    """Single values that are left out, one by one, by pixel and then by frame.
+
+    Of 320 frames a pixel in fifteen has a value that stands out, and then hardly a second one: as
+    planes (frame, pixel) what is known of them took 1.2 GiB, and as a list 10 MiB.
+
+    Parameters
+    ----------
+    frame : of each value.
+    where : its flat index in (y, x), ascending.
+    """
+
+    frame: Indices
+    where: Indices
+
+    @classmethod
+    def of(cls, frame: Indices, where: Indices) -> Hits:
+        """Return values, given in any order, by pixel and then by frame."""
+        order = np.lexsort((frame, where))
+        return cls(frame[order], where[order])
+
+    def flags(self, n_frames: int, pixels: Indices) -> Flags:
+        """Tell which pixels, ascending, are left out of which frame (frame, pixel)."""
+        flagged = np.zeros((n_frames, pixels.size), np.bool_)
+        if pixels.size:
+            first, stop = np.searchsorted(self.where, [pixels[0], pixels[-1] + 1])
+            at = np.searchsorted(pixels, self.where[first:stop])
+            here = pixels[at] == self.where[first:stop]
+            flagged[self.frame[first:stop][here], at[here]] = True
+        return flagged
+
+
+class _Outliers(NamedTuple):
+    """Values that stand out enough to be the neighbour of a hit.
+
+    Parameters
+    ----------
+    frame, where : as of `Hits`, by frame.
+    excess : as in `kernels.cosmic`.
+    above : the median of their pixel, adu.
+    """
+
+    frame: Indices
+    where: Indices
+    excess: Values
+    above: Values
 
 
 def scene_of(
@@ -125,8 +167,8 @@ def _sample(ds: xr.Dataset, grid: Grid) -> NDArray[Any]:
     return sample_of(ds, _ROWS_OF_SKY * grid.length)
 
 
-def compare_frames(scene: Scene, n_sigma: float) -> tuple[Pixels, Flags]:
-    """Return what stands out of the other frames: pixels, and flags (frame, pixel).
+def compare_frames(scene: Scene, n_sigma: float) -> Hits:
+    """Return what stands out of the other frames.
 
     Parameters
     ----------
@@ -134,11 +176,11 @@ def compare_frames(scene: Scene, n_sigma: float) -> tuple[Pixels, Flags]:
     n_sigma : how far a value must stand out; a neighbour of one that does, by 3.5.
     """
     cells = _suspects(scene, n_sigma)
-    pixels = pixels_of(scene, cells)
-    hit = (pixels.excess > n_sigma).any(axis=0)
-    beside = scene.grid.holding(scene.grid.around(pixels.where[hit]))
-    pixels = _joined([pixels, pixels_of(scene, np.setdiff1d(beside, cells))])
-    return pixels, _grown(scene, pixels, n_sigma)
+    found = _outliers(scene, cells)
+    hit = np.unique(found.where[found.excess > n_sigma])
+    beside = scene.grid.holding(scene.grid.around(hit))
+    more = _outliers(scene, np.setdiff1d(beside, cells))
+    return _grown(scene, _joined([found, more]), n_sigma)
 
 
 def _suspects(scene: Scene, n_sigma: float) -> Indices:
@@ -177,76 +219,112 @@ def _lit(scene: Scene) -> Indices:
     return np.flatnonzero(~(light <= _LIT * noise))
 
 
-def pixels_of(scene: Scene, cells: Indices, wanted: Indices | None = None) -> Pixels:
-    """Return the pixels of cells of which some frame stands out, or those that are wanted.
+def pixels_of(scene: Scene, wanted: Indices) -> Iterator[Pixels]:
+    """Yield what is known of some pixels, few at once, each part ascending.
 
     Parameters
     ----------
-    scene : what to compare.
-    cells : ascending.
-    wanted : flat indices of the pixels to return whatever they are.
+    scene : what is compared.
+    wanted : flat indices of (y, x), ascending.
     """
-    of_a_cell = scene.lights.sizes[FRAME] * scene.grid.width
-    n_read, n_once = (max(n // of_a_cell, 1) for n in (_most_read(scene.lights), _VALUES))
+    is_wanted = np.zeros(scene.image[COUNTS].size, np.bool_)
+    is_wanted[wanted] = True
+    for cells, raw in _cells_with_values(scene, scene.grid.holding(wanted)):
+        where, values, sky, found = _compared(scene, cells, raw)
+        chosen = is_wanted[where] & scene.grid.own(cells)
+        order = np.argsort(where[chosen])
+        planes = (each[:, chosen][:, order] for each in (values, sky, found.scale))
+        yield Pixels(where[chosen][order], *planes)
+
+
+def _outliers(scene: Scene, cells: Indices) -> _Outliers:
+    """Return the values of cells that stand out enough to be the neighbour of a hit."""
     parts = []
-    for first in range(0, len(cells), n_read):
-        some = cells[first : first + n_read]
-        values = values_at(scene.lights, scene.grid.pixels(some))
-        for begin in range(0, len(some), n_once):
-            part = slice(begin, begin + n_once)
-            parts.append(_pixels_of(scene, some[part], values[:, part], wanted))
-    return _joined(parts) if parts else _nothing(scene.lights.sizes[FRAME])
+    for some, raw in _cells_with_values(scene, cells):
+        where, values, _, found = _compared(scene, some, raw)
+        high = (found.excess > _NEIGHBOUR) & scene.grid.own(some)
+        pixels = high.any(axis=0)
+        chosen, values = high[:, pixels], values[:, pixels]
+        frame, pixel = np.nonzero(chosen)
+        above = values[chosen] - median(values[:, np.newaxis])[0][pixel]
+        excess = found.excess[:, pixels][chosen]
+        parts.append(_Outliers(frame, where[pixels][pixel], excess, above))
+    return _joined(parts)
 
 
-def _most_read(lights: xr.Dataset) -> int:
-    """Return how many values are read at once: of frames in chunks, a small part of a chunk's."""
-    chunks = lights[COUNTS].chunks
-    if chunks is None:
-        return _VALUES_READ
-    of_a_chunk = math.prod(max(sizes) for sizes in chunks)
-    return min(max(of_a_chunk // _OF_A_CHUNK, 1), _VALUES_READ)
+def _joined(parts: Sequence[_Outliers]) -> _Outliers:
+    """Return outliers by frame, then by pixel."""
+    if not parts:
+        nowhere, nothing = np.empty(0, np.intp), np.empty(0)
+        return _Outliers(nowhere, nowhere, nothing, nothing)
+    joined = [np.concatenate(each) for each in zip(*parts, strict=True)]
+    order = np.lexsort((joined[1], joined[0]))
+    return _Outliers(*(each[order] for each in joined))
 
 
-def _pixels_of(scene: Scene, cells: Indices, values: Values, wanted: Indices | None) -> Pixels:
-    """Return the same of few cells, which stay in the cache, whose raw values are read."""
+def _cells_with_values(scene: Scene, cells: Indices) -> Iterator[tuple[Indices, NDArray[Any]]]:
+    """Yield cells, few at once, with their raw values (frame, cell, x); each band is read once.
+
+    A cell along a row lies in one band; one along a column does not, and is looked for in all.
+    """
+    grid, counts = scene.grid, scene.lights[COUNTS]
+    n_once = max(_VALUES // (counts.sizes[FRAME] * grid.width), 1)
+    if grid.upright:
+        for some in _in_parts(cells, n_once * (1 if counts.chunks is None else _AT_ONCE)):
+            values = values_at(scene.lights, grid.pixels(some))
+            for first in range(0, len(some), n_once):
+                part = slice(first, first + n_once)
+                yield some[part], values[:, part]
+        return
+    for first, pixels, own in _bands(scene, cells):
+        for some in _in_parts(own, n_once):
+            yield some, np.take(pixels, grid.pixels(some) - first, axis=1)
+
+
+def _bands(scene: Scene, cells: Indices) -> Iterator[tuple[int, NDArray[Any], Indices]]:
+    """Yield of each band that holds cells its first pixel, its values (frame, pixel), and them."""
+    counts, n_columns = scene.lights[COUNTS], scene.lights.sizes[X]
+    heights = (counts.sizes[Y],) if counts.chunks is None else counts.chunksizes[Y]
+    stops = np.cumsum(heights)
+    parts = np.searchsorted(cells, stops * scene.grid.n_blocks)
+    for height, stop, own in zip(heights, stops, np.split(cells, parts), strict=False):
+        if own.size:
+            band = counts.isel({Y: slice(stop - height, stop)}).values
+            yield (stop - height) * n_columns, band.reshape(len(band), -1), own
+
+
+def _in_parts(cells: Indices, n: int) -> Iterator[Indices]:
+    for first in range(0, len(cells), n):
+        yield cells[first : first + n]
+
+
+def _compared(
+    scene: Scene, cells: Indices, raw: NDArray[Any]
+) -> tuple[Indices, Values, Values, kernel.Compared]:
+    """Return pixels, values and sky of few cells, which stay in the cache, and how they compare."""
     where, (_, place) = scene.grid.pixels(cells), scene.grid.places(cells)
     sky = scene.sky[:, place]
-    values = values - sky
+    values = np.subtract(raw, sky, dtype=np.float64)
     more = np.zeros(where.shape)
     if scene.dark is not None:
         dark = scene.dark.reshape(-1)[where]
         values -= dark
         more = np.fmax(dark - scene.level, 0.0) * scene.noise.per_photon
-    scale, excess = kernel.compare(values, sky, scene.noise, more)
-    chosen = (excess > _NEIGHBOUR).any(axis=0) if wanted is None else np.isin(where, wanted)
-    chosen &= scene.grid.own(cells)
-    planes = (each[:, chosen] for each in (values, sky, scale, excess))
-    return Pixels(where[chosen], *planes)
+    return where, values, sky, kernel.compare(values, sky, scene.noise, more)
 
 
-def _nothing(n_frames: int) -> Pixels:
-    empty = np.empty((n_frames, 0))
-    return Pixels(np.empty(0, np.intp), empty, empty, empty, empty)
-
-
-def _joined(parts: list[Pixels]) -> Pixels:
-    where = np.concatenate([part.where for part in parts])
-    order = np.argsort(where, kind="stable")
-    rest = zip(*((part.values, part.sky, part.scale, part.excess) for part in parts), strict=True)
-    return Pixels(where[order], *(np.concatenate(each, axis=1)[:, order] for each in rest))
-
-
-def _grown(scene: Scene, pixels: Pixels, n_sigma: float) -> Flags:
-    """Return the hits (frame, pixel) with their neighbours, without light that has moved."""
-    flagged = pixels.excess > n_sigma
-    below = pixels.values - median(pixels.values[:, np.newaxis])[0]
-    for hits, excess, above in zip(flagged, pixels.excess, below, strict=True):
-        near = scene.grid.around(pixels.where[hits])
-        hits |= (excess > _NEIGHBOUR) & np.isin(pixels.where, near)
-        here = pixels.where[hits]
-        moved = moved_light(here, above[hits], partial(_line, scene), scene.grid)
-        hits &= ~np.isin(pixels.where, moved)
-    return flagged
+def _grown(scene: Scene, found: _Outliers, n_sigma: float) -> Hits:
+    """Return the hits with their neighbours, without light that has moved."""
+    frames, ends = np.arange(scene.lights.sizes[FRAME] + 1), []
+    for first, stop in pairwise(np.searchsorted(found.frame, frames)):
+        where, excess = found.where[first:stop], found.excess[first:stop]
+        near = scene.grid.around(where[excess > n_sigma])
+        hits = np.flatnonzero((excess > n_sigma) | np.isin(where, near))
+        light = found.above[first:stop][hits]
+        moved = moved_light(where[hits], light, partial(_line, scene), scene.grid)
+        ends.append(first + hits[~np.isin(where[hits], moved)])
+    kept = np.concatenate(ends)
+    return Hits.of(found.frame[kept], found.where[kept])
 
 
 def _line(scene: Scene, pixels: Indices) -> tuple[Values, float]:

@@ -14,7 +14,8 @@ which the spectrum is made.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,7 @@ from arrayred.model import (
     require_same_pixels,
 )
 from arrayred.steps.cells import Flags, Indices
-from arrayred.steps.comparison import Pixels, Scene, compare_frames, pixels_of, scene_of
+from arrayred.steps.comparison import Hits, Pixels, Scene, compare_frames, pixels_of, scene_of
 from arrayred.steps.floor import find_floor, find_gain
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
 Search = Literal["auto", "compare", "lacosmic", "off"]
 Values = NDArray[np.float64]
+_Plane = tuple[tuple[str, str], NDArray[Any], dict[str, object]]
 
 _FEWEST = 3
 _N_SIGMA, _WITHOUT_GAIN = 5.0, 8.0
@@ -62,21 +64,21 @@ class FrameHits(NamedTuple):
     Parameters
     ----------
     frames : their labels.
-    where : flat indices of pixels (y, x), ascending, each one left out of some frame.
-    flagged : which of them are left out of which (frame, pixel).
+    hits : the values, one by one.
     """
 
     frames: tuple[str, ...]
-    where: Indices
-    flagged: Flags
+    hits: Hits
 
-
-class _Hits(NamedTuple):
-    """Pixels, each left out of some frame (frame, pixel), and what is said of it."""
-
-    pixels: Pixels
-    flagged: Flags
-    told: str
+    def of(self, labels: Iterable[str]) -> tuple[Indices, Flags]:
+        """Return the pixels that are left out of some frames, and of which (frame, pixel)."""
+        frames = [self.frames.index(label) for label in labels]
+        row = np.full(len(self.frames), -1)
+        row[frames] = np.arange(len(frames))
+        own = row[self.hits.frame] >= 0
+        hits = Hits(row[self.hits.frame[own]], self.hits.where[own])
+        where = np.unique(hits.where)
+        return where, hits.flags(len(frames), where)
 
 
 def flag_cosmic_rays(
@@ -159,13 +161,10 @@ def find_cosmic_rays(
         return note_history(image, "cosmic rays not searched: nothing tells the noise"), None
     noise = Noise(floor.variance, floor.level, 0.0 if gain is None else 1.0 / gain)
     scene = scene_of(image, lights, minus, noise)
-    hits = _sharp(scene) if search == "lacosmic" else _compared(scene)
-    chosen = np.logical_or.reduce(hits.flagged, axis=0)
-    found = _Hits(hits.pixels.only(chosen), hits.flagged[:, chosen], hits.told)
-    if not found.pixels.where.size:
-        return _left_out(scene, found), None
+    hits, told = (_sharp if search == "lacosmic" else _compared)(scene)
+    image = _left_out(scene, hits, told)
     frames = tuple(map(str, lights[FRAME].values))
-    return _left_out(scene, found), FrameHits(frames, found.pixels.where, found.flagged)
+    return image, FrameHits(frames, hits) if hits.where.size else None
 
 
 def _wanted(search: Search, image: xr.Dataset, n_frames: int) -> bool:
@@ -175,23 +174,21 @@ def _wanted(search: Search, image: xr.Dataset, n_frames: int) -> bool:
     return search != "off" and n_frames >= (2 if search == "compare" else 1)
 
 
-def _compared(scene: Scene) -> _Hits:
+def _compared(scene: Scene) -> tuple[Hits, str]:
     """Return what stands out of the other frames; without a gain, what does so by far."""
     known = scene.noise.per_photon > 0
     n_sigma = _N_SIGMA if known else _WITHOUT_GAIN
-    pixels, flagged = compare_frames(scene, n_sigma)
     told = f"flagged by comparison at {n_sigma:g} sigma"
-    return _Hits(pixels, flagged, told if known else f"{told}, the gain being unknown")
+    hits = compare_frames(scene, n_sigma)
+    return hits, told if known else f"{told}, the gain being unknown"
 
 
-def _sharp(scene: Scene) -> _Hits:
+def _sharp(scene: Scene) -> tuple[Hits, str]:
     """Return what has sharp edges in its own frame."""
-    n_frames = scene.lights.sizes[FRAME]
-    masks = [_lacosmic(scene, i) for i in range(n_frames)]
-    where = np.unique(np.concatenate([np.flatnonzero(mask) for mask in masks]))
-    pixels = pixels_of(scene, scene.grid.holding(where), where)
-    flagged = np.stack([mask.reshape(-1)[pixels.where] for mask in masks])
-    return _Hits(pixels, flagged, "flagged by their sharp edges (L.A.Cosmic)")
+    found = [np.flatnonzero(_lacosmic(scene, i)) for i in range(scene.lights.sizes[FRAME])]
+    frame = np.repeat(np.arange(len(found)), [where.size for where in found])
+    hits = Hits.of(frame, np.concatenate(found))
+    return hits, "flagged by their sharp edges (L.A.Cosmic)"
 
 
 def _lacosmic(scene: Scene, i: int) -> Flags:
@@ -217,23 +214,39 @@ def _lacosmic(scene: Scene, i: int) -> Flags:
     return np.asarray(mask, np.bool_) & np.isfinite(frame)
 
 
-def _left_out(scene: Scene, hits: _Hits) -> xr.Dataset:
+def _left_out(scene: Scene, hits: Hits, told: str) -> xr.Dataset:
     """Return the image with what it is without the hits."""
-    image, pixels, flagged = scene.image, hits.pixels, hits.flagged
-    n_frames = f"{len(flagged)} frame{'s' * (len(flagged) > 1)}"
-    n_pixels = f"{pixels.where.size} pixel{'s' * (pixels.where.size != 1)}"
-    image = note_history(image, f"cosmic rays: {n_pixels} in {n_frames} {hits.told}")
-    if not pixels.where.size:
+    image, where = scene.image, np.unique(hits.where)
+    n = scene.lights.sizes[FRAME]
+    n_frames = f"{n} frame{'s' * (n > 1)}"
+    n_pixels = f"{where.size} pixel{'s' * (where.size != 1)}"
+    image = note_history(image, f"cosmic rays: {n_pixels} in {n_frames} {told}")
+    if not where.size:
         return image
-    values = without(pixels.values, pixels.sky, pixels.scale, flagged)
     planes = {
-        CLEAN: _clean(image, pixels, values),
-        N_REJECTED: _n_rejected(image, pixels, flagged),
-        DQ: _flags(image, pixels, values),
+        CLEAN: _clean(image),
+        N_REJECTED: _n_rejected(image),
+        DQ: _flags(image),
     }
     if VARIANCE in image:
-        planes[VARIANCE] = _variance(scene, pixels, flagged, values)
+        planes[VARIANCE] = _variance(image)
+    for pixels in pixels_of(scene, where):
+        _leave_out(scene, pixels, hits.flags(n, pixels.where), planes)
     return image.assign(planes).assign_coords({CLEAN_METHOD: _method(image)})
+
+
+def _leave_out(scene: Scene, pixels: Pixels, flagged: Flags, planes: Mapping[str, _Plane]) -> None:
+    """Give some pixels of the planes what they are without the hits."""
+    values = without(pixels.values, pixels.sky, pixels.scale, flagged)
+    if VARIANCE in planes:
+        change = _change(scene, pixels, flagged, values)
+        planes[VARIANCE][1].flat[pixels.where] += change
+    planes[CLEAN][1].flat[pixels.where] = values
+    n_flagged = np.minimum(np.count_nonzero(flagged, axis=0), 255).astype(np.uint8)
+    rejected = planes[N_REJECTED][1].flat
+    rejected[pixels.where] = np.maximum(rejected[pixels.where], n_flagged)
+    bits = np.where(np.isnan(values), COSMIC_RAY | NO_DATA, COSMIC_RAY).astype(np.uint8)
+    planes[DQ][1].flat[pixels.where] |= bits
 
 
 def _method(image: xr.Dataset) -> str:
@@ -242,47 +255,43 @@ def _method(image: xr.Dataset) -> str:
     return ", ".join([*known[:1], "cosmic rays left out"])
 
 
-_Plane = tuple[tuple[str, str], NDArray[np.generic], dict[str, object]]
-
-
 def _plane(image: xr.Dataset, name: str, base: str, attrs: dict[str, object]) -> _Plane:
     """Return a copy of a plane of the image, or of another where it has none of this name."""
     known = image[name] if name in image else image[base]
     return (Y, X), known.values.copy(), dict(known.attrs) if name in image else attrs
 
 
-def _clean(image: xr.Dataset, pixels: Pixels, values: Values) -> _Plane:
-    """Return the best estimate (y, x)."""
+def _clean(image: xr.Dataset) -> _Plane:
+    """Return a copy of the best estimate (y, x) so far."""
     told = {**image[COUNTS].attrs, "long_name": "best estimate of the pixel values"}
-    plane = _plane(image, CLEAN, COUNTS, told)
-    plane[1].flat[pixels.where] = values
-    return plane
+    return _plane(image, CLEAN, COUNTS, told)
 
 
-def _n_rejected(image: xr.Dataset, pixels: Pixels, flagged: Flags) -> _Plane:
-    """Return how many frames are left out of each pixel (y, x)."""
+def _n_rejected(image: xr.Dataset) -> _Plane:
+    """Return a copy of how many frames are left out of each pixel (y, x)."""
     attrs: dict[str, object] = {"units": "", "long_name": "frames left out of a pixel"}
     plane = np.zeros(image[COUNTS].shape, np.uint8)
     if N_REJECTED in image:
         plane[:] = image[N_REJECTED].values
-    n_flagged = np.minimum(np.count_nonzero(flagged, axis=0), 255).astype(np.uint8)
-    plane.flat[pixels.where] = np.maximum(plane.flat[pixels.where], n_flagged)
     return (Y, X), plane, attrs
 
 
-def _flags(image: xr.Dataset, pixels: Pixels, values: Values) -> _Plane:
-    """Return the flags of the pixels (y, x)."""
+def _flags(image: xr.Dataset) -> _Plane:
+    """Return a copy of the flags of the pixels (y, x)."""
     attrs = dict(image[DQ].attrs) if DQ in image else dq_attrs("flags of a pixel")
     plane = np.zeros(image[COUNTS].shape, np.uint8)
     if DQ in image:
         plane[:] = image[DQ].values
-    bits = np.where(np.isnan(values), COSMIC_RAY | NO_DATA, COSMIC_RAY).astype(np.uint8)
-    plane.flat[pixels.where] |= bits
     return (Y, X), plane, attrs
 
 
-def _variance(scene: Scene, pixels: Pixels, flagged: Flags, values: Values) -> _Plane:
-    """Return the variance (y, x): that of the frames that are left, at the light that is left.
+def _variance(image: xr.Dataset) -> _Plane:
+    """Return a copy of the variance (y, x)."""
+    return (Y, X), image[VARIANCE].values.copy(), dict(image[VARIANCE].attrs)
+
+
+def _change(scene: Scene, pixels: Pixels, flagged: Flags, values: Values) -> Values:
+    """Return by how much the variance of pixels grows: that of the frames, and the light, left.
 
     What the dark adds is common to all frames and stays. The variance of the combination in terms
     of a frame's is read from the effective gain where there is one.
@@ -297,6 +306,4 @@ def _variance(scene: Scene, pixels: Pixels, flagged: Flags, values: Values) -> _
     with np.errstate(divide="ignore", invalid="ignore"):
         after = noise.variance(values) * (n_there / n_left)
     change = (after - noise.variance(counts)) * (share * n_frames / n_there)
-    variance = image[VARIANCE].values.copy()
-    variance.flat[pixels.where] += np.where(np.isfinite(change), change, np.nan)
-    return (Y, X), variance, dict(image[VARIANCE].attrs)
+    return np.where(np.isfinite(change), change, np.nan)

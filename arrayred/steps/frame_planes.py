@@ -168,10 +168,10 @@ def _flags_of(lights: xr.Dataset, planes: FramePlanes) -> Any:
     kernel: Any = partial(frame_flags, saturated_from=planes.saturated_from)
     images: list[NDArray[Any]] = [planes.flags]
     if hits is not None:
-        rows = [hits.frames.index(str(label)) for label in lights[FRAME].values]
-        kernel = partial(kernel, struck=hits.flagged[rows])
+        where, struck = hits.of(map(str, lights[FRAME].values))
+        kernel = partial(kernel, struck=struck)
         place = np.full(planes.flags.shape, -1, np.int32)
-        place.flat[hits.where] = np.arange(hits.where.size)
+        place.flat[where] = np.arange(where.size)
         images.append(place)
     return over_frames(counts, kernel, *images, keeps_frames=True, dtype=np.dtype(np.uint8))
 

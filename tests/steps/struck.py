@@ -175,7 +175,7 @@ def found_by(of: Struck) -> Array:
     """Return the hits (frame, y, x) that the comparison of the frames finds."""
     gain = float(of.image["gain"].item())
     noise = Noise(of.dark.attrs["noise"] ** 2, 0.0, 1 / gain)
-    pixels, flagged = compare_frames(scene_of(of.image, of.lights, of.dark, noise), 5.0)
+    hits = compare_frames(scene_of(of.image, of.lights, of.dark, noise), 5.0)
     found = np.zeros(of.hits.shape, bool)
-    found.reshape(len(found), -1)[:, pixels.where] = flagged
+    found.reshape(len(found), -1)[hits.frame, hits.where] = True
     return found
