@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from arrayred.batch.keys import key_of_target
 from arrayred.batch.masters import Masters
 from arrayred.batch.orders import Order, cards_of, missing_of
+from arrayred.batch.room import room_for_bands
 from arrayred.batch.shelf import Shelf
 from arrayred.batch.summary import facts_of, with_further
 from arrayred.config import Recipe, RowRange
@@ -50,6 +51,7 @@ from arrayred.pipeline import (
     rows_to_extract,
     settle,
 )
+from arrayred.process import hold_little
 from arrayred.steps.frame_planes import judge_frames
 from arrayred.watching import stage
 
@@ -101,6 +103,8 @@ def reduce_to(
     ------
     outcome : of each target, those that cannot be reduced first.
     """
+    if order.memory is not None:
+        hold_little()
     missing = missing_of(night, plan, order)
     cards = {
         target.name: checked_cards(
@@ -115,7 +119,7 @@ def reduce_to(
     ledger = Ledger(order.out, verify=order.verify)
     with _aside(lambda stop: examine(frames, ledger.hashes, stop)) as checksums:
         shelf = Shelf(order, ledger, checksums)
-        reading = Reading(chunks, order.memory, recipe.overscan)
+        reading = Reading(chunks, room_for_bands(plan, recipe, order), recipe.overscan)
         masters = Masters(recipe, reading, shelf, {group.key for group in plan.masters})
         desk = _Desk(recipe, order, cards, shelf, reading, masters)
         yield from (Outcome(name, error=error) for name, error in plan.failed)

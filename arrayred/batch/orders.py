@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from arrayred.batch.room import room_for_bands
 from arrayred.config import BETRAYED_BY, Recipe
 from arrayred.config.nightfile import CARDS
 from arrayred.config.toml import errors_name
@@ -38,7 +39,7 @@ class Order:
     answers : cards given at a prompt, now or before.
     figures : draw a picture of each target.
     targets : reduce only the targets of these names.
-    memory : bytes that may be held beyond the results, if there is a bound.
+    memory : bytes that the process may take, if there is a bound.
     force : do everything anew, even what is finished.
     verify : hash every file, instead of taking unchanged ones for what they were.
     command : that makes it again, for the report.
@@ -67,6 +68,8 @@ def check_night(night: Night, recipe: Recipe, order: Order) -> Plan:
     UsageError
         The order does not fit the night: one card or row range is given for several targets, or the
         output lies inside the input.
+    ResourceError
+        The images and a row of all frames do not fit into the memory.
     StorageError
         The output folder cannot be written, or the disk is too small.
     """
@@ -92,8 +95,7 @@ def check_night(night: Night, recipe: Recipe, order: Order) -> Plan:
         _require_rows(target)
         _require_frames(target)
         _require_mask(target)
-    for group in (*plan.masters, *(target.lights for target in plan.targets)):
-        group.band_rows(order.memory)
+    room_for_bands(plan, recipe, order)
     require_room(order.out, _bytes_to_write(plan, recipe))
     return plan
 

@@ -209,7 +209,7 @@ def rows_of_bands(
     threads = os.cpu_count() or 1
     rows = rows_within(shape, dtype, memory, threads=threads, widened=True, enough=BAND_BYTES)
     if rows == 0:
-        needed = threads * shape[2] * bytes_per_pixel(shape[0], dtype, widened=True)
+        needed = bytes_of_a_row(shape, dtype)
         raise UsageError(
             f"{memory} bytes of memory are too few for one row of {shape[0]} frames a thread",
             keyword="memory",
@@ -217,6 +217,12 @@ def rows_of_bands(
             hint=f"Give {needed} or more, or let dask use fewer threads.",
         )
     return rows - rows % min(step, rows)
+
+
+def bytes_of_a_row(shape: tuple[int, int, int], dtype: np.dtype[Any]) -> int:
+    """Return what one row of all frames takes while each of dask's threads works on one."""
+    threads = os.cpu_count() or 1
+    return threads * shape[2] * bytes_per_pixel(shape[0], dtype, widened=True)
 
 
 def labelled(stack: FrameStack | PackedStack, frames: Sequence[Frame], pixels: Any) -> xr.Dataset:

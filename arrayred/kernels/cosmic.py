@@ -147,6 +147,24 @@ def compare(values: Values, sky: Values, noise: Noise, more: Values) -> Compared
     noise : of a frame.
     more : (cell, x), further variance, as of hot pixels.
     """
+    scale, reference, bright = _scaled(values, sky, noise, more)
+    reference[bright] = _reference(values[:, bright] / scale[:, bright])
+    expected = scale * reference
+    known = np.where(np.isnan(values), 0.0, values)
+    excess = _judged(known - expected, expected, noise.variance(expected + sky, more), scale)
+    excess[np.isnan(values) | ~np.isfinite(excess)] = 0.0
+    return Compared(scale, excess / np.maximum(_spread(excess), 1.0))
+
+
+def scales_of(values: Values, sky: Values, noise: Noise, more: Values) -> Values:
+    """Return the scale of `compare` (frame, cell, x) alone, in half the time; as there."""
+    return _scaled(values, sky, noise, more)[0]
+
+
+def _scaled(
+    values: Values, sky: Values, noise: Noise, more: Values
+) -> tuple[Values, Values, Indices]:
+    """Return scales (frame, cell, x), what the frames have in common, and the cells with light."""
     there = ~np.isnan(values)
     known = np.where(there, values, 0.0)
     reference = _reference(values)
@@ -155,11 +173,7 @@ def compare(values: Values, sky: Values, noise: Noise, more: Values) -> Compared
     bright = np.flatnonzero(_shines(known, common, np.sqrt(weight)))
     scale = np.ones_like(known)
     scale[:, bright] = slow_scales(known[:, bright], common[bright], weight[:, bright])
-    reference[bright] = _reference(values[:, bright] / scale[:, bright])
-    expected = scale * reference
-    excess = _judged(known - expected, expected, noise.variance(expected + sky, more), scale)
-    excess[~there | ~np.isfinite(excess)] = 0.0
-    return Compared(scale, excess / np.maximum(_spread(excess), 1.0))
+    return scale, reference, bright
 
 
 def _spread(excess: Values) -> Values:

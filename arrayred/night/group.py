@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from arrayred.bands import rows_within
 from arrayred.io.encoding import dtype_of
-from arrayred.io.fits import cube_of, rows_of_bands
+from arrayred.io.fits import bytes_of_a_row, cube_of, rows_of_bands
 from arrayred.io.frames import Frame
 from arrayred.model import Chunks
 
@@ -106,6 +106,15 @@ class Group:
         """Return the size of all pixels on disk, inflated."""
         return sum(frame.image.source.n_bytes for frame in self.frames)
 
+    @property
+    def least_memory(self) -> int:
+        """Return how many bytes the lowest bands take: one row of all frames for every thread."""
+        return bytes_of_a_row((len(self.frames), *self.frames[0].shape), self._dtype)
+
+    @property
+    def _dtype(self) -> np.dtype[Any]:
+        return np.result_type(*{dtype_of(frame.image.source.pixels) for frame in self.frames})
+
     def band_rows(self, memory: int | None = None) -> int:
         """Return how many rows are read at a time: all of a small group.
 
@@ -121,7 +130,7 @@ class Group:
         """
         n_rows, n_columns = self.frames[0].shape
         shape = (len(self.frames), n_rows, n_columns)
-        dtype = np.result_type(*{dtype_of(frame.image.source.pixels) for frame in self.frames})
+        dtype = self._dtype
         step = max(frame.image.source.step for frame in self.frames)
         at_once = self.n_bytes <= _EAGER_BYTES
         if memory is not None:

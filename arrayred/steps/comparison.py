@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Values = NDArray[np.float64]
+_Given = tuple[Values, Values, Noise, Values]
+"""What `kernels.cosmic.compare` takes."""
 
 _NEIGHBOUR = 3.5
 """By how many sigma the neighbour of a hit must stand out."""
@@ -94,11 +96,11 @@ class Hits(NamedTuple):
     where : its flat index in (y, x), ascending.
     """
 
-    frame: Indices
-    where: Indices
+    frame: NDArray[np.integer[Any]]
+    where: NDArray[np.integer[Any]]
 
     @classmethod
-    def of(cls, frame: Indices, where: Indices) -> Hits:
+    def of(cls, frame: NDArray[np.integer[Any]], where: NDArray[np.integer[Any]]) -> Hits:
         """Return values, given in any order, by pixel and then by frame."""
         order = np.lexsort((frame, where))
         return cls(frame[order], where[order])
@@ -107,26 +109,28 @@ class Hits(NamedTuple):
         """Tell which pixels, ascending, are left out of which frame (frame, pixel)."""
         flagged = np.zeros((n_frames, pixels.size), np.bool_)
         if pixels.size:
-            first, stop = np.searchsorted(self.where, [pixels[0], pixels[-1] + 1])
-            at = np.searchsorted(pixels, self.where[first:stop])
-            here = pixels[at] == self.where[first:stop]
+            ends = np.array([pixels[0], pixels[-1] + 1], self.where.dtype)
+            first, stop = np.searchsorted(self.where, ends)
+            where = self.where[first:stop].astype(np.intp)
+            at = np.searchsorted(pixels, where)
+            here = pixels[at] == where
             flagged[self.frame[first:stop][here], at[here]] = True
         return flagged
 
 
 class _Outliers(NamedTuple):
-    """Values that stand out enough to be the neighbour of a hit.
+    """Values that stand out enough to be the neighbour of a hit: 15 bytes each.
 
     Parameters
     ----------
-    frame, where : as of `Hits`, by frame.
-    excess : as in `kernels.cosmic`.
-    above : the median of their pixel, adu.
+    frame, where : as of `Hits`, by frame and then by pixel.
+    hit : it stands out enough by itself.
+    above : by how much it is above the median of its pixel, adu.
     """
 
-    frame: Indices
-    where: Indices
-    excess: Values
+    frame: NDArray[np.uint16]
+    where: NDArray[np.unsignedinteger[Any]]
+    hit: Flags
     above: Values
 
 
@@ -176,11 +180,19 @@ def compare_frames(scene: Scene, n_sigma: float) -> Hits:
     n_sigma : how far a value must stand out; a neighbour of one that does, by 3.5.
     """
     cells = _suspects(scene, n_sigma)
-    found = _outliers(scene, cells)
-    hit = np.unique(found.where[found.excess > n_sigma])
+    parts = list(_outliers(scene, cells, n_sigma))
+    hit = _marked(scene, [part.where[part.hit] for part in parts])
     beside = scene.grid.holding(scene.grid.around(hit))
-    more = _outliers(scene, np.setdiff1d(beside, cells))
-    return _grown(scene, _joined([found, more]), n_sigma)
+    parts += _outliers(scene, np.setdiff1d(beside, cells), n_sigma)
+    return _grown(scene, _joined(parts))
+
+
+def _marked(scene: Scene, parts: Sequence[NDArray[Any]]) -> Indices:
+    """Return flat indices of (y, x), given in parts, each once and ascending."""
+    mark = np.zeros(scene.image[COUNTS].size, np.bool_)
+    for part in parts:
+        mark[part] = True
+    return np.flatnonzero(mark)
 
 
 def _suspects(scene: Scene, n_sigma: float) -> Indices:
@@ -230,35 +242,39 @@ def pixels_of(scene: Scene, wanted: Indices) -> Iterator[Pixels]:
     is_wanted = np.zeros(scene.image[COUNTS].size, np.bool_)
     is_wanted[wanted] = True
     for cells, raw in _cells_with_values(scene, scene.grid.holding(wanted)):
-        where, values, sky, found = _compared(scene, cells, raw)
+        where, given = _prepared(scene, cells, raw)
         chosen = is_wanted[where] & scene.grid.own(cells)
         order = np.argsort(where[chosen])
-        planes = (each[:, chosen][:, order] for each in (values, sky, found.scale))
+        planes = (each[:, chosen][:, order] for each in (*given[:2], kernel.scales_of(*given)))
         yield Pixels(where[chosen][order], *planes)
 
 
-def _outliers(scene: Scene, cells: Indices) -> _Outliers:
-    """Return the values of cells that stand out enough to be the neighbour of a hit."""
-    parts = []
+def _outliers(scene: Scene, cells: Indices, n_sigma: float) -> Iterator[_Outliers]:
+    """Yield the values of cells that stand out enough to be the neighbour of a hit."""
+    index = np.min_scalar_type(scene.image[COUNTS].size)
     for some, raw in _cells_with_values(scene, cells):
-        where, values, _, found = _compared(scene, some, raw)
-        high = (found.excess > _NEIGHBOUR) & scene.grid.own(some)
+        where, given = _prepared(scene, some, raw)
+        excess = kernel.compare(*given).excess
+        high = (excess > _NEIGHBOUR) & scene.grid.own(some)
         pixels = high.any(axis=0)
-        chosen, values = high[:, pixels], values[:, pixels]
+        chosen, values = high[:, pixels], given[0][:, pixels]
         frame, pixel = np.nonzero(chosen)
-        above = values[chosen] - median(values[:, np.newaxis])[0][pixel]
-        excess = found.excess[:, pixels][chosen]
-        parts.append(_Outliers(frame, where[pixels][pixel], excess, above))
-    return _joined(parts)
+        yield _Outliers(
+            frame.astype(np.uint16 if len(high) <= 1 << 16 else np.uint32),
+            where[pixels][pixel].astype(index),
+            excess[:, pixels][chosen] > n_sigma,
+            values[chosen] - median(values[:, np.newaxis])[0][pixel],
+        )
 
 
-def _joined(parts: Sequence[_Outliers]) -> _Outliers:
-    """Return outliers by frame, then by pixel."""
+def _joined(parts: list[_Outliers]) -> _Outliers:
+    """Return outliers by frame, then by pixel; the parts are let go."""
     if not parts:
-        nowhere, nothing = np.empty(0, np.intp), np.empty(0)
-        return _Outliers(nowhere, nowhere, nothing, nothing)
-    joined = [np.concatenate(each) for each in zip(*parts, strict=True)]
-    order = np.lexsort((joined[1], joined[0]))
+        nowhere = np.empty(0, np.uint16)
+        return _Outliers(nowhere, nowhere, np.empty(0, np.bool_), np.empty(0))
+    joined = _Outliers(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+    parts.clear()
+    order = np.lexsort((joined.where, joined.frame))
     return _Outliers(*(each[order] for each in joined))
 
 
@@ -298,10 +314,8 @@ def _in_parts(cells: Indices, n: int) -> Iterator[Indices]:
         yield cells[first : first + n]
 
 
-def _compared(
-    scene: Scene, cells: Indices, raw: NDArray[Any]
-) -> tuple[Indices, Values, Values, kernel.Compared]:
-    """Return pixels, values and sky of few cells, which stay in the cache, and how they compare."""
+def _prepared(scene: Scene, cells: Indices, raw: NDArray[Any]) -> tuple[Indices, _Given]:
+    """Return the pixels (cell, x) of few cells, which stay in the cache, and what is compared."""
     where, (_, place) = scene.grid.pixels(cells), scene.grid.places(cells)
     sky = scene.sky[:, place]
     values = np.subtract(raw, sky, dtype=np.float64)
@@ -310,16 +324,16 @@ def _compared(
         dark = scene.dark.reshape(-1)[where]
         values -= dark
         more = np.fmax(dark - scene.level, 0.0) * scene.noise.per_photon
-    return where, values, sky, kernel.compare(values, sky, scene.noise, more)
+    return where, (values, sky, scene.noise, more)
 
 
-def _grown(scene: Scene, found: _Outliers, n_sigma: float) -> Hits:
+def _grown(scene: Scene, found: _Outliers) -> Hits:
     """Return the hits with their neighbours, without light that has moved."""
     frames, ends = np.arange(scene.lights.sizes[FRAME] + 1), []
     for first, stop in pairwise(np.searchsorted(found.frame, frames)):
-        where, excess = found.where[first:stop], found.excess[first:stop]
-        near = scene.grid.around(where[excess > n_sigma])
-        hits = np.flatnonzero((excess > n_sigma) | np.isin(where, near))
+        where, hit = found.where[first:stop].astype(np.intp), found.hit[first:stop]
+        near = scene.grid.around(where[hit])
+        hits = np.flatnonzero(hit | np.isin(where, near))
         light = found.above[first:stop][hits]
         moved = moved_light(where[hits], light, partial(_line, scene), scene.grid)
         ends.append(first + hits[~np.isin(where[hits], moved)])

@@ -77,7 +77,7 @@ class FrameHits(NamedTuple):
         row[frames] = np.arange(len(frames))
         own = row[self.hits.frame] >= 0
         hits = Hits(row[self.hits.frame[own]], self.hits.where[own])
-        where = np.unique(hits.where)
+        where = np.unique(hits.where).astype(np.intp)
         return where, hits.flags(len(frames), where)
 
 
@@ -216,7 +216,7 @@ def _lacosmic(scene: Scene, i: int) -> Flags:
 
 def _left_out(scene: Scene, hits: Hits, told: str) -> xr.Dataset:
     """Return the image with what it is without the hits."""
-    image, where = scene.image, np.unique(hits.where)
+    image, where = scene.image, np.unique(hits.where).astype(np.intp)
     n = scene.lights.sizes[FRAME]
     n_frames = f"{n} frame{'s' * (n > 1)}"
     n_pixels = f"{where.size} pixel{'s' * (where.size != 1)}"
