@@ -16,6 +16,7 @@ from arrayred.batch.keeping import cache_quietly
 from arrayred.batch.nights import in_crew, labels_of, one_by_one, reduce_nights, scheduled
 from arrayred.batch.orders import OPTIONS, Order, check_night, missing_of, require_cards
 from arrayred.batch.reports import report_on
+from arrayred.batch.room import room_for_bands
 from arrayred.batch.summary import Line, as_ecsv, each_of
 
 __all__ = [
@@ -39,5 +40,6 @@ __all__ = [
     "reduce_to",
     "report_on",
     "require_cards",
+    "room_for_bands",
     "scheduled",
 ]

@@ -128,7 +128,7 @@ _RECIPE = (
          help="A FITS image that is not 0 where pixels are bad, or those the masters betray."),
     wish("--save-calibrated", is_flag=True, help="Write the calibrated frames too."),
     wish("--memory", type=Size(),
-         help="What may be held at once beyond the results, such as 512M."),
+         help="What the process may take, such as 512M: images, and bands of frames."),
     wish("--recipe", metavar="FILE.toml", type=_PATH,
          help="Settings from a file: any field of arrayred.Recipe."),
     wish("--reference", is_flag=True, help="Follow the published procedure to the letter."),

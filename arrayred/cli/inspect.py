@@ -17,11 +17,12 @@ from arrayred.cli.choosing import (
     about_the_recipe,
     night_file_of,
     opened,
+    order_of,
     settle_settings,
 )
 from arrayred.cli.progress import showing
 from arrayred.cli.sections import Sectioned
-from arrayred.cli.wishes import wishes_of
+from arrayred.cli.wishes import Wishes, wishes_of
 
 if TYPE_CHECKING:
     from arrayred.config import Recipe
@@ -80,7 +81,7 @@ def inspect(
     if write is not None:
         _write(there, recipe, write)
     elif show_plan:
-        _tell_plan(there, recipe, wishes.get("memory"))
+        _tell_plan(there, recipe, wishes)
     else:
         _list(there, form)
 
@@ -97,13 +98,15 @@ def _list(night: Night, form: str) -> None:
         _print_table(rows, night)
 
 
-def _tell_plan(night: Night, recipe: Recipe, memory: int | None) -> None:
+def _tell_plan(night: Night, recipe: Recipe, wishes: Wishes) -> None:
     """Print the plan; exit as `reduce` would if it cannot be carried out."""
+    from arrayred.batch import room_for_bands
     from arrayred.errors import NightError, printable
     from arrayred.night import explain, make_plan
 
     plan = make_plan(night, recipe)
-    for line in explain(night, plan, memory).splitlines():
+    room = room_for_bands(plan, recipe, order_of(wishes, Path()))
+    for line in explain(night, plan, room).splitlines():
         click.echo(printable(line))
     if plan.problems:
         sys.exit(NightError.exit_code)

@@ -81,6 +81,24 @@ def _read(
         _File(source, handle).fill(first, target, scratch, near)
 
 
+def read_rows(source: PixelSource, rows: Sequence[int], out: Pixels) -> None:
+    """Fill out (row, x) with single rows of a frame, from 0, its file being opened once.
+
+    Raises
+    ------
+    FrameError
+        As in `read_frames`.
+    """
+    n_columns = source.shape[1]
+    scratch = np.empty(min(PIECE, n_columns * stored_dtype(source.pixels).itemsize), np.uint8)
+    with _opened(source) as handle:
+        file = _File(source, handle)
+        for row, target in zip(rows, out, strict=True):
+            first = row * n_columns
+            near = _fetched([source], first, n_columns)
+            file.fill(first, target, scratch, near.get(_far_of(source)))
+
+
 def _fetched(sources: Sequence[PixelSource], first: int, n_pixels: int) -> dict[Far | None, Chunks]:
     """Return the chunks of caches behind URLs that hold some pixels of frames, by their cache."""
     wanted: dict[Far, list[Wanted]] = {}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from arrayred.errors import MismatchError
 from arrayred.io.encoding import dtype_of
-from arrayred.io.reading import read_frames
+from arrayred.io.reading import read_frames, read_rows
 from arrayred.io.sources import PixelSource
 
 Pixels = NDArray[Any]
@@ -85,6 +85,12 @@ class FrameStack:
             A file has changed since the scan, has ended early, or cannot be read.
         """
         read_frames(self.sources, first * self.shape[2], out[:, : stop - first])
+
+    def rows(self, frame: int, wanted: Sequence[int]) -> Pixels:
+        """Return single rows (row, x) of a frame, in any order; what lies between is not read."""
+        out = np.empty((len(wanted), self.shape[2]), self.dtype)
+        read_rows(self.sources[frame], wanted, out)
+        return out
 
     @property
     def token(self) -> str:

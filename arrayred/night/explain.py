@@ -25,7 +25,7 @@ def explain(night: Night, plan: Plan, memory: int | None = None) -> str:
     ----------
     night : the frames.
     plan : what `make_plan` made of them.
-    memory : bytes that may be held, if there is a bound.
+    memory : bytes that bands of frames may take, if there is a bound.
 
     Returns
     -------

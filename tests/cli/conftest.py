@@ -75,3 +75,9 @@ def _two_stars(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stars(_two_stars: Path, tmp_path: Path) -> Path:
     """Return a folder with the frames of two stars, to be changed at will."""
     return Path(shutil.copytree(_two_stars, tmp_path / "night"))
+
+
+@pytest.fixture
+def bands_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let --memory bound the bands of frames alone, so that a small night has several."""
+    monkeypatch.setattr("arrayred.batch.room.needed_beside_bands", lambda *_: 0)

@@ -43,6 +43,7 @@ def test_a_night_reduces_from_its_cache_to_the_same_bytes(stars: Path, arrayred:
     assert told[1].err.replace("night.zarr", str(stars)) == told[0].err
 
 
+@pytest.mark.usefixtures("bands_alone")
 @pytest.mark.parametrize(
     "options",
     [

@@ -194,6 +194,7 @@ def test_63_on_a_low_image_the_sample_leaves_the_spectrum_out(
     assert table("Vega_raw_extraction.txt")[:, 0].tolist() == list(range(1, shape[1] + 1))
 
 
+@pytest.mark.usefixtures("bands_alone")
 def test_the_rows_depend_on_neither_scheduler_nor_bands(arrayred: Call) -> None:
     taken(faint(0.5))
     assert arrayred(*REDUCE).code == 0

@@ -62,6 +62,7 @@ def test_calibrated_frames_are_divided_too(frames: Path, arrayred: Call) -> None
     assert {header["CALSTAT"] for _, header in each} == {"BDF"}
 
 
+@pytest.mark.usefixtures("bands_alone")
 def test_calibrated_frames_carry_their_own_noise_and_flags(frames: Path, arrayred: Call) -> None:
     reduced(arrayred, "--save-calibrated", "--memory", "2M")
     folder = Path("out/targets/Simulated_star/calibrated")

@@ -143,8 +143,7 @@ def _trace(image: ImageHDU, is_vertical: bool, step: int) -> Trace | None:
     elif step == 1:
         pixels = stack[0, :, :]
     else:
-        rows = range(0, stack.shape[1], step)
-        pixels = np.concatenate([stack[0, y : y + 1, :] for y in rows])
+        pixels = stack.rows(0, range(0, stack.shape[1], step))
     return _measured(pixels, step)
 
 
