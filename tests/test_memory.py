@@ -32,6 +32,17 @@ print(status("VmHWM") - before)
 """
 
 
+REDUCE = """
+import sys
+from pathlib import Path
+from arrayred.cli import main
+try:
+    main()
+finally:
+    print(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+"""
+
+
 @pytest.fixture(scope="module")
 def long_night(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("long") / "night"
@@ -66,3 +77,50 @@ def test_a_bound_changes_no_number(long_night: Path) -> None:
 def test_a_bound_that_holds_no_row_is_refused(long_night: Path) -> None:
     with pytest.raises(ar.UsageError, match="too few for one row"):
         ar.reduce_night(long_night, memory=10_000)
+
+
+def reduced(night: Path, out: Path, *options: str) -> tuple[int, str, int]:
+    """Reduce a night in a process of its own; return exit code, errors, and peak in MiB."""
+    command = [sys.executable, "-c", REDUCE, "reduce", str(night), "-o", str(out), "-q"]
+    done = subprocess.run([*command, "--allow-missing", *options], capture_output=True, text=True)
+    return done.returncode, done.stderr, int(done.stdout.split()[-1]) >> 10
+
+
+def needed(night: Path, out: Path, *options: str) -> int:
+    """Return the least --memory, in MiB, that a night is reduced with."""
+    code, told, _ = reduced(night, out, "--memory", "1M", *options)
+    assert (code, out.exists()) == (7, False)
+    return int(told.partition("Give --memory ")[2].partition("M")[0])
+
+
+@pytest.fixture(scope="module")
+def large_frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("large") / "night"
+    detector, star = Detector((1024, 1536)), Star(row=520.0)
+    write_frames(SimulatedNight(detector, star, n_darks=6, n_lights=18).frames(), folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("options", [("--no-figures",), ("--no-figures", "--combine", "clip"), ()])
+def test_the_process_holds_no_more_than_it_may(
+    large_frames: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    least = needed(large_frames, tmp_path / "out", *options)
+    for memory in (least, least + 64):
+        limit = ("--memory", f"{memory}M", "--force")
+        code, told, peak = reduced(large_frames, tmp_path / "out", *limit, *options)
+        assert (code, told) == (0, "")
+        assert peak <= memory
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_least_memory_follows_the_images(
+    large_frames: Path, long_night: Path, tmp_path: Path
+) -> None:
+    of_large, of_small = (
+        needed(night, tmp_path / "out", "--no-figures") for night in (large_frames, long_night)
+    )
+    assert of_small < of_large < of_small + 120  # 1.3 million pixels more, 60 bytes each

@@ -243,7 +243,7 @@ def require_bands_seen(client: Client, plan: Plan, memory: int | None) -> None:
     Parameters
     ----------
     client : whose workers read the groups of frames that are too large to be read at once.
-    plan, memory : of the one night that is reduced, and what may be held at once.
+    plan, memory : of the one night that is reduced, and what its bands may take.
     """
     lamps = (target.lamps for target in plan.targets if target.lamps)
     groups = [*plan.to_settle, *(flat.frames for flat in plan.flats.values()), *lamps]
@@ -260,7 +260,7 @@ def _bounded(job: Job) -> Job:
 
     worker = get_worker()
     limit = worker.memory_manager.memory_limit
-    if job.order.memory is not None or not limit:
+    if (job.order.memory, job.order.limit) != (None, None) or not limit:
         return job
     free = (limit - _IMPORTED) // 2 // worker.state.nthreads  # as much again for the results
     if free >= _PLENTY:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from arrayred.batch.keys import key_of_target
 from arrayred.batch.masters import Masters
 from arrayred.batch.orders import Order, cards_of, missing_of
-from arrayred.batch.room import room_for_bands
+from arrayred.batch.room import room_for_bands, widens
 from arrayred.batch.shelf import Shelf
 from arrayred.batch.summary import facts_of, with_further
 from arrayred.config import Recipe, RowRange
@@ -103,7 +103,7 @@ def reduce_to(
     ------
     outcome : of each target, those that cannot be reduced first.
     """
-    if order.memory is not None:
+    if order.limit is not None:
         hold_little()
     missing = missing_of(night, plan, order)
     cards = {
@@ -119,7 +119,8 @@ def reduce_to(
     ledger = Ledger(order.out, verify=order.verify)
     with _aside(lambda stop: examine(frames, ledger.hashes, stop)) as checksums:
         shelf = Shelf(order, ledger, checksums)
-        reading = Reading(chunks, room_for_bands(plan, recipe, order), recipe.overscan)
+        room = room_for_bands(plan, recipe, order)
+        reading = Reading(chunks, room, recipe.overscan, widened=widens(plan))
         masters = Masters(recipe, reading, shelf, {group.key for group in plan.masters})
         desk = _Desk(recipe, order, cards, shelf, reading, masters)
         yield from (Outcome(name, error=error) for name, error in plan.failed)

@@ -39,7 +39,8 @@ class Order:
     answers : cards given at a prompt, now or before.
     figures : draw a picture of each target.
     targets : reduce only the targets of these names.
-    memory : bytes that the process may take, if there is a bound.
+    memory : bytes that bands of frames may take beside the results, if there is a bound.
+    limit : bytes that the whole process may take, if there is a bound; it comes before `memory`.
     force : do everything anew, even what is finished.
     verify : hash every file, instead of taking unchanged ones for what they were.
     command : that makes it again, for the report.
@@ -52,6 +53,7 @@ class Order:
     figures: bool = True
     targets: tuple[str, ...] = ()
     memory: int | None = None
+    limit: int | None = None
     force: bool = False
     verify: bool = False
     command: str = ""
@@ -69,7 +71,7 @@ def check_night(night: Night, recipe: Recipe, order: Order) -> Plan:
         The order does not fit the night: one card or row range is given for several targets, or the
         output lies inside the input.
     ResourceError
-        The images and a row of all frames do not fit into the memory.
+        The images and a row of all frames do not fit into the limit.
     StorageError
         The output folder cannot be written, or the disk is too small.
     """

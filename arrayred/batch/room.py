@@ -6,8 +6,7 @@ the masters that wait for their targets, and the images of the one target that i
 rest goes to the bands, and where that holds no row, the plan refuses, rather than that the night
 takes more than it may.
 
-Bytes a pixel were counted, stage by stage, and then held against nights of 2048 x 2048: 60 frames
-peak at 0.8 of what is reckoned here.
+Bytes a pixel were counted, stage by stage, and held against what processes took.
 """
 
 from __future__ import annotations
@@ -24,16 +23,20 @@ if TYPE_CHECKING:
     from arrayred.batch.orders import Order
 
 _MIB = 1 << 20
-_PROGRAM, _FIGURES = 152 << 20, 64 << 20
+_PROGRAM, _FIGURES = 152 << 20, 112 << 20
 _OF_A_FRAME, _OF_VALUES = 24 << 10, 16
 """Bytes of what is known of a frame; of how many values of a target's frames one is for the list of
-those that stand out: 40 bytes each of the 0.15 % that cosmic rays strike in 600 s."""
-_MASTER, _FLAT = 8, 12
-_TARGET, _CLEANED, _CALIBRATED, _DIVIDED, _ELECTRONS = 46, 24, 40, 20, 20
+those that stand out, when bands are no longer worked on: 40 bytes each of the 0.15 % that cosmic
+rays strike in 600 s."""
+_MASTER, _FLAT = 8, 26
+_TARGET, _CLEANED, _CALIBRATED, _DIVIDED, _ELECTRONS = 50, 24, 60, 20, 20
 _DOUBLE = 16
 """Bytes a pixel, beside the bands: of masters that are kept, of a target, more where its best
 estimate is made apart, single frames are written, it is divided, it is in electrons, or written in
 float64."""
+
+_MOST_BANDS = 128
+"""More would cost more than they save: each opens all files."""
 
 
 def room_for_bands(plan: Plan, recipe: Recipe, order: Order) -> int | None:
@@ -46,23 +49,37 @@ def room_for_bands(plan: Plan, recipe: Recipe, order: Order) -> int | None:
     Raises
     ------
     ResourceError
-        The bound holds not even the images and a row of all frames.
+        The limit holds not even the images and a row of all frames.
+    UsageError
+        The memory holds no row of all frames.
     """
-    if order.memory is None:
-        return None
+    if order.limit is None:
+        for group in _groups(plan):
+            group.band_rows(order.memory, widened=widens(plan))
+        return order.memory
     beside = needed_beside_bands(plan, recipe, order)
-    for group in _groups(plan):
-        needed = beside + group.least_memory
-        if needed > order.memory:
-            raise ResourceError(
-                f"{_mib(needed)} MiB are needed for the program, the images and one row of "
-                f"{group.size} of {group.title} a thread, but --memory allows "
-                f"{order.memory / _MIB:.0f} MiB",
-                keyword="memory",
-                value=order.memory,
-                hint=f"Give --memory {_mib(needed)}M or more.",
-            )
-    return order.memory - beside
+    needed = beside + max((_least(group, widens(plan)) for group in _groups(plan)), default=0)
+    if needed > order.limit:
+        raise ResourceError(
+            f"The program, the images of a target and low bands of its frames need {_mib(needed)} "
+            f"MiB, but --memory allows {order.limit / _MIB:.0f} MiB",
+            keyword="memory",
+            value=order.limit,
+            hint=f"Give --memory {_mib(needed)}M or more.",
+        )
+    return order.limit - beside
+
+
+def _least(group: Group, widened: bool) -> int:
+    """Return how many bytes a group needs beside its images: bands, or later what stands out."""
+    n_rows = group.frames[0].shape[0]
+    lowest = -(-n_rows // _MOST_BANDS) * group.least_memory(widened=widened)
+    return max(lowest, _pixels(group) * (len(group.frames) // _OF_VALUES))
+
+
+def widens(plan: Plan) -> bool:
+    """Tell whether frames are clipped or scaled, so that bands are held in float64."""
+    return not all(cleaning(target.recipe).is_plain for target in plan.targets)
 
 
 def needed_beside_bands(plan: Plan, recipe: Recipe, order: Order) -> int:
@@ -81,7 +98,6 @@ def _of_a_pixel(target: Target) -> int:
     recipe = target.recipe
     return (
         _TARGET
-        + len(target.lights.frames) // _OF_VALUES
         + _CLEANED * (not cleaning(recipe).is_plain)
         + _CALIBRATED * recipe.calibrated
         + _DIVIDED * (target.flat is not None)

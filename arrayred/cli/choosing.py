@@ -218,7 +218,7 @@ def order_of(wishes: Wishes, out: Path) -> Order:
         overwrite=wishes.get("overwrite", False),
         figures=not wishes.get("no_figures", False),
         targets=tuple(wishes.get("targets", ())),
-        memory=wishes.get("memory"),
+        limit=wishes.get("memory"),
         force=wishes.get("force", False),
         verify=wishes.get("verify", False),
     )

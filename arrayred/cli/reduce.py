@@ -132,9 +132,10 @@ def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
     ):
         warn_unless(is_locked, out, quiet=quiet)
         if client is not None:
+            from arrayred.batch import room_for_bands
             from arrayred.batch.cluster import require_bands_seen
 
-            require_bands_seen(client, plan, order.memory)
+            require_bands_seen(client, plan, room_for_bands(plan, recipe, order))
         for outcome in reduce_to(night, plan, recipe, order):
             outcomes.append(outcome)
             log(outcome)

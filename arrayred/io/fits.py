@@ -192,7 +192,12 @@ def pixels_of(stack: FrameStack | PackedStack, chunks: Chunks, memory: int | Non
 
 
 def rows_of_bands(
-    shape: tuple[int, int, int], dtype: np.dtype[Any], memory: int | None = None, step: int = 1
+    shape: tuple[int, int, int],
+    dtype: np.dtype[Any],
+    memory: int | None = None,
+    step: int = 1,
+    *,
+    widened: bool = True,
 ) -> int:
     """Return the height of a stack's bands: 64 MB, or what lets dask's threads stay in memory.
 
@@ -207,9 +212,9 @@ def rows_of_bands(
         rows = band_rows(shape, dtype)
         return rows - rows % min(step, rows)
     threads = os.cpu_count() or 1
-    rows = rows_within(shape, dtype, memory, threads=threads, widened=True, enough=BAND_BYTES)
+    rows = rows_within(shape, dtype, memory, threads=threads, widened=widened, enough=BAND_BYTES)
     if rows == 0:
-        needed = bytes_of_a_row(shape, dtype)
+        needed = bytes_of_a_row(shape, dtype, widened=widened)
         raise UsageError(
             f"{memory} bytes of memory are too few for one row of {shape[0]} frames a thread",
             keyword="memory",
@@ -219,10 +224,12 @@ def rows_of_bands(
     return rows - rows % min(step, rows)
 
 
-def bytes_of_a_row(shape: tuple[int, int, int], dtype: np.dtype[Any]) -> int:
+def bytes_of_a_row(
+    shape: tuple[int, int, int], dtype: np.dtype[Any], *, widened: bool = True
+) -> int:
     """Return what one row of all frames takes while each of dask's threads works on one."""
     threads = os.cpu_count() or 1
-    return threads * shape[2] * bytes_per_pixel(shape[0], dtype, widened=True)
+    return threads * shape[2] * bytes_per_pixel(shape[0], dtype, widened=widened)
 
 
 def labelled(stack: FrameStack | PackedStack, frames: Sequence[Frame], pixels: Any) -> xr.Dataset:

@@ -106,22 +106,23 @@ class Group:
         """Return the size of all pixels on disk, inflated."""
         return sum(frame.image.source.n_bytes for frame in self.frames)
 
-    @property
-    def least_memory(self) -> int:
+    def least_memory(self, *, widened: bool = True) -> int:
         """Return how many bytes the lowest bands take: one row of all frames for every thread."""
-        return bytes_of_a_row((len(self.frames), *self.frames[0].shape), self._dtype)
+        shape = (len(self.frames), *self.frames[0].shape)
+        return bytes_of_a_row(shape, self._dtype, widened=widened)
 
     @property
     def _dtype(self) -> np.dtype[Any]:
         return np.result_type(*{dtype_of(frame.image.source.pixels) for frame in self.frames})
 
-    def band_rows(self, memory: int | None = None) -> int:
+    def band_rows(self, memory: int | None = None, *, widened: bool = True) -> int:
         """Return how many rows are read at a time: all of a small group.
 
         Parameters
         ----------
         memory : bytes that may be held, beyond the results; None: 256 MB at once, or bands of 64 MB
             a thread.
+        widened : as in `bands.bytes_per_pixel`.
 
         Raises
         ------
@@ -135,14 +136,16 @@ class Group:
         at_once = self.n_bytes <= _EAGER_BYTES
         if memory is not None:
             enough = self.n_bytes
-            at_once = rows_within(shape, dtype, memory, widened=True, enough=enough) >= n_rows
-        return n_rows if at_once else rows_of_bands(shape, dtype, memory, step)
+            at_once = rows_within(shape, dtype, memory, widened=widened, enough=enough) >= n_rows
+        return n_rows if at_once else rows_of_bands(shape, dtype, memory, step, widened=widened)
 
-    def cube(self, chunks: Chunks = "auto", memory: int | None = None) -> xr.Dataset:
+    def cube(
+        self, chunks: Chunks = "auto", memory: int | None = None, *, widened: bool = True
+    ) -> xr.Dataset:
         """Open the frames as a cube; "auto" reads at once what is small and chunks the rest."""
         if chunks != "auto":
             return cube_of(self.frames, chunks)
-        rows = self.band_rows(memory)
+        rows = self.band_rows(memory, widened=widened)
         return cube_of(self.frames, None if rows >= self.frames[0].shape[0] else rows)
 
 

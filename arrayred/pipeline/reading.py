@@ -30,16 +30,18 @@ class Reading:
     ----------
     chunks, memory : as in `reduce_night`.
     overscan : the level of a row: "mean" or "median"; "off": the frames stay whole.
+    widened : frames may be clipped or scaled, which takes bands a sixth as high within a memory.
     """
 
     chunks: Chunks = "auto"
     memory: int | None = None
     overscan: Overscan = "mean"
+    widened: bool = True
 
     @stage("read")
     def open(self, frames: Group) -> xr.Dataset:
         """Return frames as a cube, less their overscan and trimmed where sections are known."""
-        cube, sections = frames.cube(self.chunks, self.memory), frames.frames[0].sections
+        cube, sections = frames.cube(self.chunks, self.memory, widened=self.widened), frames.frames[0].sections
         if sections is None or self.overscan == "off":
             return cube
         if sections.overscan is not None:

@@ -11,7 +11,7 @@ light: it is the median of a few dozen of the darker rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -88,7 +88,7 @@ class Hits(NamedTuple):
     """Single values that are left out, one by one, by pixel and then by frame.
 
     Of 320 frames a pixel in fifteen has a value that stands out, and then hardly a second one: as
-    planes (frame, pixel) what is known of them took 1.2 GiB, and as a list 10 MiB.
+    planes (frame, pixel) what is known of them took 1.2 GiB, and as a list 17 bytes each.
 
     Parameters
     ----------
@@ -118,20 +118,11 @@ class Hits(NamedTuple):
         return flagged
 
 
-class _Outliers(NamedTuple):
-    """Values that stand out enough to be the neighbour of a hit: 15 bytes each.
-
-    Parameters
-    ----------
-    frame, where : as of `Hits`, by frame and then by pixel.
-    hit : it stands out enough by itself.
-    above : by how much it is above the median of its pixel, adu.
-    """
-
-    frame: NDArray[np.uint16]
-    where: NDArray[np.unsignedinteger[Any]]
-    hit: Flags
-    above: Values
+_OUTLIER = np.dtype([("frame", "u4"), ("where", "u4"), ("above", "f8"), ("hit", "?")])
+"""A value that stands out enough to be the neighbour of a hit: of which frame and pixel it is, by
+how much it is above the median of its pixel, adu, and whether it is one by itself."""
+_BLOCK = 1 << 19
+Outliers = NDArray[np.void]
 
 
 def scene_of(
@@ -180,19 +171,30 @@ def compare_frames(scene: Scene, n_sigma: float) -> Hits:
     n_sigma : how far a value must stand out; a neighbour of one that does, by 3.5.
     """
     cells = _suspects(scene, n_sigma)
-    parts = list(_outliers(scene, cells, n_sigma))
-    hit = _marked(scene, [part.where[part.hit] for part in parts])
-    beside = scene.grid.holding(scene.grid.around(hit))
-    parts += _outliers(scene, np.setdiff1d(beside, cells), n_sigma)
-    return _grown(scene, _joined(parts))
+    blocks = _gathered(_outliers(scene, cells, n_sigma))
+    is_hit = np.zeros(scene.image[COUNTS].size, np.bool_)
+    for block in blocks:
+        is_hit[block["where"][block["hit"]]] = True
+    beside = scene.grid.holding(scene.grid.around(np.flatnonzero(is_hit)))
+    blocks += _gathered(_outliers(scene, np.setdiff1d(beside, cells), n_sigma))
+    return _grown(scene, blocks)
 
 
-def _marked(scene: Scene, parts: Sequence[NDArray[Any]]) -> Indices:
-    """Return flat indices of (y, x), given in parts, each once and ascending."""
-    mark = np.zeros(scene.image[COUNTS].size, np.bool_)
+def _gathered(parts: Iterator[Outliers]) -> list[Outliers]:
+    """Return parts in few large blocks: small ones, let go, would leave memory in pieces."""
+    blocks: list[Outliers] = []
+    n_used = _BLOCK
     for part in parts:
-        mark[part] = True
-    return np.flatnonzero(mark)
+        while part.size:
+            if n_used == _BLOCK:
+                blocks.append(np.empty(_BLOCK, _OUTLIER))
+                n_used = 0
+            fits = part[: _BLOCK - n_used]
+            blocks[-1][n_used : n_used + fits.size] = fits
+            n_used, part = n_used + fits.size, part[fits.size :]
+    if blocks:
+        blocks[-1] = blocks[-1][:n_used]
+    return blocks
 
 
 def _suspects(scene: Scene, n_sigma: float) -> Indices:
@@ -249,9 +251,8 @@ def pixels_of(scene: Scene, wanted: Indices) -> Iterator[Pixels]:
         yield Pixels(where[chosen][order], *planes)
 
 
-def _outliers(scene: Scene, cells: Indices, n_sigma: float) -> Iterator[_Outliers]:
+def _outliers(scene: Scene, cells: Indices, n_sigma: float) -> Iterator[Outliers]:
     """Yield the values of cells that stand out enough to be the neighbour of a hit."""
-    index = np.min_scalar_type(scene.image[COUNTS].size)
     for some, raw in _cells_with_values(scene, cells):
         where, given = _prepared(scene, some, raw)
         excess = kernel.compare(*given).excess
@@ -259,23 +260,11 @@ def _outliers(scene: Scene, cells: Indices, n_sigma: float) -> Iterator[_Outlier
         pixels = high.any(axis=0)
         chosen, values = high[:, pixels], given[0][:, pixels]
         frame, pixel = np.nonzero(chosen)
-        yield _Outliers(
-            frame.astype(np.uint16 if len(high) <= 1 << 16 else np.uint32),
-            where[pixels][pixel].astype(index),
-            excess[:, pixels][chosen] > n_sigma,
-            values[chosen] - median(values[:, np.newaxis])[0][pixel],
-        )
-
-
-def _joined(parts: list[_Outliers]) -> _Outliers:
-    """Return outliers by frame, then by pixel; the parts are let go."""
-    if not parts:
-        nowhere = np.empty(0, np.uint16)
-        return _Outliers(nowhere, nowhere, np.empty(0, np.bool_), np.empty(0))
-    joined = _Outliers(*(np.concatenate(each) for each in zip(*parts, strict=True)))
-    parts.clear()
-    order = np.lexsort((joined.where, joined.frame))
-    return _Outliers(*(each[order] for each in joined))
+        part = np.empty(frame.size, _OUTLIER)
+        part["frame"], part["where"] = frame, where[pixels][pixel]
+        part["above"] = values[chosen] - median(values[:, np.newaxis])[0][pixel]
+        part["hit"] = excess[:, pixels][chosen] > n_sigma
+        yield part
 
 
 def _cells_with_values(scene: Scene, cells: Indices) -> Iterator[tuple[Indices, NDArray[Any]]]:
@@ -327,18 +316,22 @@ def _prepared(scene: Scene, cells: Indices, raw: NDArray[Any]) -> tuple[Indices,
     return where, (values, sky, scene.noise, more)
 
 
-def _grown(scene: Scene, found: _Outliers) -> Hits:
-    """Return the hits with their neighbours, without light that has moved."""
-    frames, ends = np.arange(scene.lights.sizes[FRAME] + 1), []
-    for first, stop in pairwise(np.searchsorted(found.frame, frames)):
-        where, hit = found.where[first:stop].astype(np.intp), found.hit[first:stop]
-        near = scene.grid.around(where[hit])
-        hits = np.flatnonzero(hit | np.isin(where, near))
-        light = found.above[first:stop][hits]
-        moved = moved_light(where[hits], light, partial(_line, scene), scene.grid)
-        ends.append(first + hits[~np.isin(where[hits], moved)])
-    kept = np.concatenate(ends)
-    return Hits.of(found.frame[kept], found.where[kept])
+def _grown(scene: Scene, blocks: list[Outliers]) -> Hits:
+    """Return the hits with their neighbours, without light that has moved; blocks are let go."""
+    found = np.concatenate([np.empty(0, _OUTLIER), *blocks])
+    blocks.clear()
+    order = np.lexsort((found["where"], found["frame"])).astype(np.uint32)
+    stops = np.cumsum(np.bincount(found["frame"], minlength=scene.lights.sizes[FRAME]))
+    kept = []
+    for first, stop in pairwise([0, *stops.tolist()]):
+        own = found[order[first:stop]]
+        near = scene.grid.around(own["where"][own["hit"]].astype(np.intp))
+        own = own[own["hit"] | np.isin(own["where"], near)]
+        where, light = own["where"].astype(np.intp), own["above"].copy()
+        moved = moved_light(where, light, partial(_line, scene), scene.grid)
+        kept.append(own[["frame", "where"]][~np.isin(where, moved)])
+    hits = np.concatenate(kept)
+    return Hits.of(hits["frame"], hits["where"])
 
 
 def _line(scene: Scene, pixels: Indices) -> tuple[Values, float]:

@@ -42,7 +42,7 @@ def reduced(arrayred: Call, out: str, *options: object, code: int = 0) -> Told:
 
 
 @cluster_extra
-@pytest.mark.usefixtures("three")
+@pytest.mark.usefixtures("three", "bands_alone")
 def test_workers_change_no_byte_of_many_nights_and_of_one(arrayred: Call) -> None:
     reduced(arrayred, "alone")
     told = reduced(arrayred, "out", "--workers", "2", "--worker-timeout", "30")
@@ -58,7 +58,7 @@ def test_a_run_by_itself_opens_no_socket(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WATCHED, "reduce", *NIGHTS, "-o", "out", "-q", "--no-figures"]
     root = str(Path(__file__).parents[2])
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)])}
-    for options in (("--memory", "300K"), ("--jobs", "2", "--force")):
+    for options in (("--memory", "400M"), ("--jobs", "2", "--force")):
         done = subprocess.run(
             [*command, *options], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
         )
