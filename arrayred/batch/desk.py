@@ -119,7 +119,7 @@ def reduce_to(
     ledger = Ledger(order.out, verify=order.verify)
     with _aside(lambda stop: examine(frames, ledger.hashes, stop)) as checksums:
         shelf = Shelf(order, ledger, checksums)
-        room = room_for_bands(plan, recipe, order)
+        room = room_for_bands(plan, order)
         reading = Reading(chunks, room, recipe.overscan, widened=widens(plan))
         masters = Masters(recipe, reading, shelf, {group.key for group in plan.masters})
         desk = _Desk(recipe, order, cards, shelf, reading, masters)

@@ -97,7 +97,7 @@ def check_night(night: Night, recipe: Recipe, order: Order) -> Plan:
         _require_rows(target)
         _require_frames(target)
         _require_mask(target)
-    room_for_bands(plan, recipe, order)
+    room_for_bands(plan, order)
     require_room(order.out, _bytes_to_write(plan, recipe))
     return plan
 

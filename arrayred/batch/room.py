@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from arrayred.config import Recipe
 from arrayred.errors import ResourceError
 from arrayred.night import Group, Plan, Target
 from arrayred.pipeline import cleaning
@@ -39,12 +38,12 @@ _MOST_BANDS = 128
 """More would cost more than they save: each opens all files."""
 
 
-def room_for_bands(plan: Plan, recipe: Recipe, order: Order) -> int | None:
+def room_for_bands(plan: Plan, order: Order) -> int | None:
     """Return how many bytes bands of frames may take; None: there is no bound.
 
     Parameters
     ----------
-    plan, recipe, order : what is to be done.
+    plan, order : what is to be done.
 
     Raises
     ------
@@ -57,7 +56,7 @@ def room_for_bands(plan: Plan, recipe: Recipe, order: Order) -> int | None:
         for group in _groups(plan):
             group.band_rows(order.memory, widened=widens(plan))
         return order.memory
-    beside = needed_beside_bands(plan, recipe, order)
+    beside = needed_beside_bands(plan, order)
     needed = beside + max((_least(group, widens(plan)) for group in _groups(plan)), default=0)
     if needed > order.limit:
         raise ResourceError(
@@ -82,7 +81,7 @@ def widens(plan: Plan) -> bool:
     return not all(cleaning(target.recipe).is_plain for target in plan.targets)
 
 
-def needed_beside_bands(plan: Plan, recipe: Recipe, order: Order) -> int:
+def needed_beside_bands(plan: Plan, order: Order) -> int:
     """Return how many bytes a night takes at most, but for its bands of frames."""
     n_frames = sum(len(group.inputs) for group in _groups(plan))
     program = _PROGRAM + order.figures * _FIGURES + n_frames * _OF_A_FRAME

@@ -105,7 +105,7 @@ def _tell_plan(night: Night, recipe: Recipe, wishes: Wishes) -> None:
     from arrayred.night import explain, make_plan
 
     plan = make_plan(night, recipe)
-    room = room_for_bands(plan, recipe, order_of(wishes, Path()))
+    room = room_for_bands(plan, order_of(wishes, Path()))
     for line in explain(night, plan, room).splitlines():
         click.echo(printable(line))
     if plan.problems:

@@ -135,7 +135,7 @@ def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
             from arrayred.batch import room_for_bands
             from arrayred.batch.cluster import require_bands_seen
 
-            require_bands_seen(client, plan, room_for_bands(plan, recipe, order))
+            require_bands_seen(client, plan, room_for_bands(plan, order))
         for outcome in reduce_to(night, plan, recipe, order):
             outcomes.append(outcome)
             log(outcome)

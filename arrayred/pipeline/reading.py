@@ -41,7 +41,8 @@ class Reading:
     @stage("read")
     def open(self, frames: Group) -> xr.Dataset:
         """Return frames as a cube, less their overscan and trimmed where sections are known."""
-        cube, sections = frames.cube(self.chunks, self.memory, widened=self.widened), frames.frames[0].sections
+        cube = frames.cube(self.chunks, self.memory, widened=self.widened)
+        sections = frames.frames[0].sections
         if sections is None or self.overscan == "off":
             return cube
         if sections.overscan is not None:

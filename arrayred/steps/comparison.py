@@ -25,8 +25,9 @@ from arrayred.kernels.cosmic import Noise
 from arrayred.kernels.noise import finite_median, finite_medians
 from arrayred.kernels.stack import median
 from arrayred.model import COUNTS, FRAME, X, Y
-from arrayred.steps.cells import Flags, Grid, Indices, values_at
+from arrayred.steps.cells import Grid, Indices, values_at
 from arrayred.steps.floor import kind_of_master
+from arrayred.steps.hits import OUTLIER, Hits, Outliers, gathered
 from arrayred.steps.moved import moved_light
 from arrayred.steps.sample import sample_of
 
@@ -84,47 +85,6 @@ class Pixels(NamedTuple):
     scale: Values
 
 
-class Hits(NamedTuple):
-    """Single values that are left out, one by one, by pixel and then by frame.
-
-    Of 320 frames a pixel in fifteen has a value that stands out, and then hardly a second one: as
-    planes (frame, pixel) what is known of them took 1.2 GiB, and as a list 17 bytes each.
-
-    Parameters
-    ----------
-    frame : of each value.
-    where : its flat index in (y, x), ascending.
-    """
-
-    frame: NDArray[np.integer[Any]]
-    where: NDArray[np.integer[Any]]
-
-    @classmethod
-    def of(cls, frame: NDArray[np.integer[Any]], where: NDArray[np.integer[Any]]) -> Hits:
-        """Return values, given in any order, by pixel and then by frame."""
-        order = np.lexsort((frame, where))
-        return cls(frame[order], where[order])
-
-    def flags(self, n_frames: int, pixels: Indices) -> Flags:
-        """Tell which pixels, ascending, are left out of which frame (frame, pixel)."""
-        flagged = np.zeros((n_frames, pixels.size), np.bool_)
-        if pixels.size:
-            ends = np.array([pixels[0], pixels[-1] + 1], self.where.dtype)
-            first, stop = np.searchsorted(self.where, ends)
-            where = self.where[first:stop].astype(np.intp)
-            at = np.searchsorted(pixels, where)
-            here = pixels[at] == where
-            flagged[self.frame[first:stop][here], at[here]] = True
-        return flagged
-
-
-_OUTLIER = np.dtype([("frame", "u4"), ("where", "u4"), ("above", "f8"), ("hit", "?")])
-"""A value that stands out enough to be the neighbour of a hit: of which frame and pixel it is, by
-how much it is above the median of its pixel, adu, and whether it is one by itself."""
-_BLOCK = 1 << 19
-Outliers = NDArray[np.void]
-
-
 def scene_of(
     image: xr.Dataset, lights: xr.Dataset, minus: xr.Dataset | None, noise: Noise
 ) -> Scene:
@@ -171,30 +131,13 @@ def compare_frames(scene: Scene, n_sigma: float) -> Hits:
     n_sigma : how far a value must stand out; a neighbour of one that does, by 3.5.
     """
     cells = _suspects(scene, n_sigma)
-    blocks = _gathered(_outliers(scene, cells, n_sigma))
+    blocks = gathered(_outliers(scene, cells, n_sigma))
     is_hit = np.zeros(scene.image[COUNTS].size, np.bool_)
     for block in blocks:
         is_hit[block["where"][block["hit"]]] = True
     beside = scene.grid.holding(scene.grid.around(np.flatnonzero(is_hit)))
-    blocks += _gathered(_outliers(scene, np.setdiff1d(beside, cells), n_sigma))
+    blocks += gathered(_outliers(scene, np.setdiff1d(beside, cells), n_sigma))
     return _grown(scene, blocks)
-
-
-def _gathered(parts: Iterator[Outliers]) -> list[Outliers]:
-    """Return parts in few large blocks: small ones, let go, would leave memory in pieces."""
-    blocks: list[Outliers] = []
-    n_used = _BLOCK
-    for part in parts:
-        while part.size:
-            if n_used == _BLOCK:
-                blocks.append(np.empty(_BLOCK, _OUTLIER))
-                n_used = 0
-            fits = part[: _BLOCK - n_used]
-            blocks[-1][n_used : n_used + fits.size] = fits
-            n_used, part = n_used + fits.size, part[fits.size :]
-    if blocks:
-        blocks[-1] = blocks[-1][:n_used]
-    return blocks
 
 
 def _suspects(scene: Scene, n_sigma: float) -> Indices:
@@ -260,7 +203,7 @@ def _outliers(scene: Scene, cells: Indices, n_sigma: float) -> Iterator[Outliers
         pixels = high.any(axis=0)
         chosen, values = high[:, pixels], given[0][:, pixels]
         frame, pixel = np.nonzero(chosen)
-        part = np.empty(frame.size, _OUTLIER)
+        part = np.empty(frame.size, OUTLIER)
         part["frame"], part["where"] = frame, where[pixels][pixel]
         part["above"] = values[chosen] - median(values[:, np.newaxis])[0][pixel]
         part["hit"] = excess[:, pixels][chosen] > n_sigma
@@ -318,7 +261,7 @@ def _prepared(scene: Scene, cells: Indices, raw: NDArray[Any]) -> tuple[Indices,
 
 def _grown(scene: Scene, blocks: list[Outliers]) -> Hits:
     """Return the hits with their neighbours, without light that has moved; blocks are let go."""
-    found = np.concatenate([np.empty(0, _OUTLIER), *blocks])
+    found = np.concatenate([np.empty(0, OUTLIER), *blocks])
     blocks.clear()
     order = np.lexsort((found["where"], found["frame"])).astype(np.uint32)
     stops = np.cumsum(np.bincount(found["frame"], minlength=scene.lights.sizes[FRAME]))

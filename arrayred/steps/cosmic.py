@@ -43,8 +43,9 @@ from arrayred.model import (
     require_same_pixels,
 )
 from arrayred.steps.cells import Flags, Indices
-from arrayred.steps.comparison import Hits, Pixels, Scene, compare_frames, pixels_of, scene_of
+from arrayred.steps.comparison import Pixels, Scene, compare_frames, pixels_of, scene_of
 from arrayred.steps.floor import find_floor, find_gain
+from arrayred.steps.hits import Hits
 
 if TYPE_CHECKING:
     import xarray as xr
