@@ -420,3 +420,15 @@ def test_more_than_64_frames_are_each_themselves(tmp_path: Path) -> None:
     stack = stack_of(*write_all(tmp_path, list(cube)))
     assert np.array_equal(pixels_of(stack), cube)
     assert np.array_equal(stack[::-9, 1:2, :], cube[::-9, 1:2])
+
+
+def test_single_rows_are_those_of_the_frame_from_one_opening(
+    night: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = FrameStack([plain(scan(min(night.iterdir())))])
+    opened: list[tuple[Any, ...]] = []
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda *given: opened.append(given) or real(*given))
+    rows = stack.rows(0, [5, 0, stack.shape[1] - 1])
+    assert len(opened) == 1
+    assert np.array_equal(rows, stack[0, :, :][[5, 0, -1]])
