@@ -6,7 +6,8 @@ the masters that wait for their targets, and the images of the one target that i
 rest goes to the bands, and where that holds no row, the plan refuses, rather than that the night
 takes more than it may.
 
-Bytes a pixel were counted, stage by stage, and held against what processes took.
+Bytes a pixel were counted, stage by stage, and held against what processes took: 400 frames of
+2048 x 2048 peak at 481 MiB of 512, where they took 1658 when the bound was that of the bands.
 """
 
 from __future__ import annotations
