@@ -6,7 +6,9 @@ block, because sums over rows of a block that is chunked or laid out otherwise e
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,9 +38,13 @@ class Reading:
     memory: int | None = None
     overscan: Overscan = "mean"
 
-    @stage("read")
     def open(self, frames: Group) -> xr.Dataset:
         """Return frames as a cube, less their overscan and trimmed where sections are known."""
+        _load()
+        with stage("read"):
+            return self._cube(frames)
+
+    def _cube(self, frames: Group) -> xr.Dataset:
         cube, sections = frames.cube(self.chunks, self.memory), frames.frames[0].sections
         if sections is None or self.overscan == "off":
             return cube
@@ -47,6 +53,14 @@ class Reading:
                 cube, sections.overscan, by_row=sections.by_row, method=self.overscan
             )
         return cube if sections.trim is None else trim(cube, sections.trim)
+
+
+def _load() -> None:
+    """Import what cubes are made of: a second of the first master, and none of its reading."""
+    if "dask.array" not in sys.modules:
+        with stage("load xarray and dask"):
+            for name in ("xarray", "dask.array"):
+                import_module(name)
 
 
 @told_as_ours()
