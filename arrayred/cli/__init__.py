@@ -54,6 +54,20 @@ class _Commands(click.Group):
         command: click.Command = getattr(import_module(f"arrayred.cli.{cmd_name}"), cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that is named first; what is none is told the nearest one."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from difflib import get_close_matches  # takes 3 ms
+
+            near = get_close_matches(args[0], COMMANDS, 1)
+            if not near:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean '{near[0]}'?", ctx) from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write what each command does."""
         del ctx
@@ -94,6 +108,10 @@ def main() -> None:
     except click.exceptions.Abort:
         click.echo("arrayred: interrupted", err=True)
         sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        if end.code == TERMINATED:
+            click.echo("arrayred: terminated", err=True)
+        raise
     except ArrayredError as error:
         for line in str(error).splitlines():
             click.echo(f"arrayred: error: {line}", err=True)

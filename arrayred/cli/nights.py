@@ -197,7 +197,9 @@ def _warn(report: Report, *, quiet: bool) -> None:
     for line in report.lines:
         if line.status == "failed":
             where = f"{report.label}: {line.target}" if line.target else report.label
-            click.echo(f"arrayred: error: {where}: {line.reason}", err=True)
+            is_told = line.reason.startswith(f"{where}: ")  # the folder that is named by itself
+            told = line.reason if is_told else f"{where}: {line.reason}"
+            click.echo(f"arrayred: error: {told}", err=True)
     if report.bug:
         click.echo(report.bug, err=True)
 

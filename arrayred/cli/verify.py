@@ -90,4 +90,6 @@ def _sum(verification: Verification) -> str:
     inputs = {name for verdict in verdicts for name in verdict.entry.inputs}
     wrong = {name for verdict in verdicts for name in (*verdict.products, *verdict.inputs)}
     state = "all as they were" if verification.is_intact else f"{len(wrong)} are not as they were"
-    return f"{products} products of {len(inputs)} inputs: {state}"
+    made = "1 product" if products == 1 else f"{products} products"
+    given = "1 input" if len(inputs) == 1 else f"{len(inputs)} inputs"
+    return f"{made} of {given}: {state}"

@@ -6,7 +6,9 @@ block, because sums over rows of a block that is chunked or laid out otherwise e
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,9 +40,13 @@ class Reading:
     overscan: Overscan = "mean"
     widened: bool = True
 
-    @stage("read")
     def open(self, frames: Group) -> xr.Dataset:
         """Return frames as a cube, less their overscan and trimmed where sections are known."""
+        _load()
+        with stage("read"):
+            return self._cube(frames)
+
+    def _cube(self, frames: Group) -> xr.Dataset:
         cube = frames.cube(self.chunks, self.memory, widened=self.widened)
         sections = frames.frames[0].sections
         if sections is None or self.overscan == "off":
@@ -50,6 +56,14 @@ class Reading:
                 cube, sections.overscan, by_row=sections.by_row, method=self.overscan
             )
         return cube if sections.trim is None else trim(cube, sections.trim)
+
+
+def _load() -> None:
+    """Import what cubes are made of: a second of the first master, and none of its reading."""
+    if "dask.array" not in sys.modules:
+        with stage("load xarray and dask"):
+            for name in ("xarray", "dask.array"):
+                import_module(name)
 
 
 @told_as_ours()

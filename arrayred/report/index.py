@@ -26,6 +26,7 @@ from arrayred.report.texts import counted, is_number, number, seconds
 _RANK = {"failed": 0, "interrupted": 0, "attention": 1, "good": 2}
 _NAMES = {"failed": "failed", "interrupted": "interrupted", "attention": "needs a look",
           "good": "good"}  # fmt: skip
+_OF_MANY = {**_NAMES, "attention": "need a look"}
 _COLUMNS = (
     ("state", "text"), ("night", "text"), ("target", "text"), ("spectrum", ""),
     ("S/N", "number"), ("rows", "number"), ("frames", "number"), ("exposure", "number"),
@@ -84,7 +85,7 @@ def index_page(out: Path) -> bytes:
     counts = Counter(row.state for row in rows if row.target)
     n_failed = len({row.label for row in rows if not row.target})
     tiles = [
-        (str(n), f"{'target' if n == 1 else 'targets'} {_NAMES[state]}")
+        (str(n), f"target {_NAMES[state]}" if n == 1 else f"targets {_OF_MANY[state]}")
         for state, n in sorted(counts.items(), key=lambda count: _RANK[count[0]])
     ]
     whole = "night without any target" if n_failed == 1 else "nights without any target"

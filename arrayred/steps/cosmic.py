@@ -42,6 +42,7 @@ from arrayred.model import (
     remark,
     require_same_pixels,
 )
+from arrayred.steps.borrowed import ccdproc_for
 from arrayred.steps.cells import Flags, Indices
 from arrayred.steps.comparison import Pixels, Scene, compare_frames, pixels_of, scene_of
 from arrayred.steps.floor import find_floor, find_gain
@@ -110,7 +111,7 @@ def flag_cosmic_rays(
     Raises
     ------
     UsageError
-        There is no such search.
+        There is no such search, or ccdproc is not installed, which L.A.Cosmic needs.
     MismatchError
         `minus` does not hold the same pixels.
 
@@ -198,8 +199,7 @@ def _lacosmic(scene: Scene, i: int) -> Flags:
     Its contrast to fine structure, 10 where 5 is usual, spares a quarter of what it takes of narrow
     stars; it finds as much off the star, and up to a fifth less on it.
     """
-    import ccdproc
-
+    ccdproc = ccdproc_for("L.A.Cosmic")
     frame = scene.lights[COUNTS].isel({FRAME: i}).values.astype(np.float64)
     if scene.dark is not None:
         frame -= scene.dark

@@ -38,6 +38,7 @@ from arrayred.model import (
     note_history,
     remark,
 )
+from arrayred.steps.borrowed import ccdproc_for
 from arrayred.steps.sample import pixels_at, sample_of
 
 if TYPE_CHECKING:
@@ -239,9 +240,13 @@ def find_bad_pixels(image: xr.Dataset) -> Mask:
     Returns
     -------
     bad : (y, x), True where a pixel or column stands out.
-    """
-    import ccdproc
 
+    Raises
+    ------
+    UsageError
+        ccdproc is not installed.
+    """
+    ccdproc = ccdproc_for("Finding bad pixels in the masters")
     check_image(image)
     values = image[COUNTS].values
     judged = np.isfinite(values)

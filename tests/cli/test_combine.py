@@ -196,4 +196,5 @@ def test_a_combination_that_is_stopped_leaves_nothing(
     command = [sys.executable, "-c", script, "combine", *map(str, darks(night)), *options]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == code, done.stderr
+    assert ("interrupted" if code == 130 else "arrayred: terminated") in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["night"]

@@ -25,6 +25,11 @@ def test_every_option_is_explained_in_a_sentence(name: str) -> None:
         assert option.help.rstrip(".]")[0].isupper() or option.help[0].isupper(), option.help
 
 
+def test_a_mistyped_command_is_told_the_nearest(arrayred: Call) -> None:
+    assert "No such command 'redcue'. Did you mean 'reduce'?" in arrayred("redcue").err
+    assert "Did you mean" not in arrayred("zzz").err
+
+
 @pytest.mark.parametrize("name", ["reduce", "inspect", "cache", "simulate"])
 def test_options_stand_under_headings_each_once(arrayred: Call, name: str) -> None:
     command = command_of(name)

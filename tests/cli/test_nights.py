@@ -183,7 +183,7 @@ def test_one_night_fails_alone_and_by_name(three: Path, arrayred: Call) -> None:
 def test_where_no_night_can_be_reduced_the_code_is_that_of_the_first(arrayred: Call) -> None:
     told = arrayred("reduce", "none-1", "none-2", "-o", "out")
     assert told.code == 4
-    assert [f"error: none-{i}: none-{i}: " in told.err for i in (1, 2)] == [True] * 2
+    assert [f"error: none-{i}: There is no such folder" in told.err for i in (1, 2)] == [True] * 2
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -11,6 +11,8 @@ import pytest
 
 from arrayred.batch import Line, as_ecsv
 from arrayred.errors import UsageError
+from arrayred.io.ledger import DONE
+from arrayred.io.lock import STATE
 from arrayred.io.outputs import INDEX, PAGE, PAGE_ENTRY
 from arrayred.io.verification import verify
 from arrayred.report.html import read as read_file
@@ -58,6 +60,16 @@ def test_what_is_wrong_comes_first_and_every_target_is_there(many: Path) -> None
         ["good", "night-b", "Deneb"],
         ["good", "night-c", "Vega"],
     ]
+
+
+def test_targets_that_need_a_look_are_counted(many: Path) -> None:
+    place = many / "night-b" / STATE / DONE / f"{PAGE_ENTRY}.json"
+    entry = json.loads(place.read_bytes())
+    for n_seen, said in ((1, "1 target needs a look"), (2, "2 targets need a look")):
+        for target in entry["facts"]["targets"][:n_seen]:
+            target["state"] = "attention"
+        place.write_text(json.dumps(entry))
+        assert said in text_of(read(write_index(many)))
 
 
 def test_an_index_is_harmless_and_its_links_lead_somewhere(many: Path) -> None:

@@ -59,7 +59,7 @@ def _system(whole: str, address: Address) -> Any:
         raise UsageError(
             f"Nothing opens such URLs ({said(error)})",
             path=address,
-            hint="For s3:// install it: pip install 'arrayred[s3]'.",
+            hint="Nights behind s3:// and https:// need pip install 'arrayred[s3]'.",
         ) from error
 
 
