@@ -8,6 +8,7 @@ the line above, ``<!-- not run: WHY -->``, spares a block.
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Iterator
@@ -36,9 +37,9 @@ class Block:
 
     @property
     def commands(self) -> list[list[str]]:
-        """Return the words of each command, without what explains it."""
+        """Return the words of each command, without what explains it; ``&&`` parts commands."""
         joined = self.text.replace("\\\n", " ")
-        return [words for words in map(_words, joined.splitlines()) if words]
+        return [words for line in joined.splitlines() for words in _commands(line) if words]
 
 
 def blocks_of(text: str) -> list[Block]:
@@ -74,6 +75,13 @@ def missing_from(shown: str, printed: str) -> str | None:
             return line
         may_skip = False
     return None
+
+
+def _commands(line: str) -> Iterator[list[str]]:
+    """Yield the words of each command of a line."""
+    for is_join, words in itertools.groupby(_words(line), "&&".__eq__):
+        if not is_join:
+            yield list(words)
 
 
 def _words(line: str) -> list[str]:
