@@ -281,3 +281,8 @@ def test_a_choice_among_spectra_goes_with_no_rows(
 ) -> None:
     with pytest.raises(UsageError, match="chooses among the spectra that are found"):
         ar.Recipe().replace(**choice, **other)
+
+
+def test_a_night_file_is_no_recipe_and_the_error_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"settings\.toml: .*night files.* --night-file"):
+        ar.Recipe.from_toml(toml(tmp_path, "[recipe]\nn_sigma = 3.0\n"))

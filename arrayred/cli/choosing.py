@@ -6,7 +6,7 @@ What an option says comes before the night file, and that before the headers.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from arrayred.cli.completion import instruments
 from arrayred.cli.keeping import ABOUT_CACHES, caching_of
 from arrayred.cli.progress import counting
 from arrayred.cli.wishes import RowRange, Size, Wishes, wish
+from arrayred.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from arrayred.batch import Order
@@ -182,7 +183,6 @@ def night_file_of(wishes: Wishes, out: Path | None = None) -> NightFile:
 def settle_settings(wishes: Wishes, file: NightFile) -> tuple[Recipe, NightFile]:
     """Return the recipe, and the night file without what the options decide."""
     from arrayred.config import Recipe
-    from arrayred.errors import UsageError
 
     if "recipe" in wishes and "reference" in wishes:
         raise UsageError("--recipe and --reference exclude each other", hint="Give one of them.")
@@ -230,3 +230,21 @@ def opened(folder: Path, file: NightFile, wishes: Wishes) -> Night:
 
     depth, caching = wishes.get("depth", 3), caching_of(wishes)
     return open_night(folder, file, depth=depth, advance=counting(), caching=caching)
+
+
+def one_of(nights: Sequence[Path]) -> Path:
+    """Return the only night; raise UsageError of several, or of frames instead of their folder."""
+    require_folders(nights)
+    if len(nights) > 1:
+        raise UsageError(f"{len(nights)} nights were named", hint="Name one at a time.")
+    return nights[0]
+
+
+def require_folders(nights: Sequence[Path]) -> None:
+    """Raise UsageError if frames are named, as by a glob, instead of their folder."""
+    if len(nights) > 1 and all(path.is_file() for path in nights):
+        raise UsageError(
+            f"{len(nights)} files were named, but a night is a folder of frames",
+            path=nights[0],
+            hint=f"Name the folder, {printable(str(nights[0].parent))}.",
+        )

@@ -16,6 +16,7 @@ from arrayred.cli.choosing import (
     about_the_night,
     about_the_recipe,
     night_file_of,
+    one_of,
     opened,
     order_of,
     settle_settings,
@@ -44,7 +45,7 @@ _STYLES = {"light": "bold", "dark": "blue", "bias": "blue", "flat": "yellow", "a
 
 
 @click.command(cls=Sectioned)
-@click.argument("night", type=click.Path(path_type=Path))
+@click.argument("nights", metavar="NIGHT", nargs=-1, required=True, type=click.Path(path_type=Path))
 @about_the_night
 @about_the_recipe
 @click.option(
@@ -63,7 +64,7 @@ _STYLES = {"light": "bold", "dark": "blue", "bias": "blue", "flat": "yellow", "a
 )
 @click.pass_context
 def inspect(
-    ctx: click.Context, night: Path, form: str, show_plan: bool, write: Path | None
+    ctx: click.Context, nights: tuple[Path, ...], form: str, show_plan: bool, write: Path | None
 ) -> None:
     """List the frames of the folder NIGHT: types, exposures, problems.
 
@@ -74,7 +75,7 @@ def inspect(
     arrayred inspect 2020-11-03/raw --plan
     arrayred inspect 2020-11-03/raw --write night.toml
     """
-    wishes = wishes_of(ctx)
+    wishes, night = wishes_of(ctx), one_of(nights)
     recipe, file = settle_settings(wishes, night_file_of(wishes))
     with showing():
         there = opened(night, file, wishes)

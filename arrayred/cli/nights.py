@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from arrayred.cli.choosing import night_file_of, order_of, settle_settings
+from arrayred.cli.choosing import night_file_of, order_of, require_folders, settle_settings
 from arrayred.cli.clusters import dask_way, way_of, working
 from arrayred.cli.keeping import caching_of
 from arrayred.cli.progress import nights_done
@@ -65,12 +65,7 @@ def folders_of(arguments: Iterable[str]) -> list[Path]:
     if not folders:
         raise UsageError("The list names no night", hint="Name folders of raw frames.")
     found = list(folders.values())
-    if len(found) > 1 and all(path.is_file() for path in found):
-        raise UsageError(
-            f"{len(found)} files were named, but a night is a folder of frames",
-            path=found[0],
-            hint=f"Name the folder, {printable(str(found[0].parent))}.",
-        )
+    require_folders(found)
     return found
 
 

@@ -87,10 +87,14 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
         raise UsageError("Products are written to a local folder", path=located(out),
                          hint="Name one, and copy it.")  # fmt: skip
     folders = folders_of(nights)
-    if len(folders) > 1:
-        sys.exit(run_many(folders, out, wishes))
-    with showing(quiet=wishes.get("quiet", False), verbose=wishes.get("verbose", False)):
-        outcomes = run(folders[0], out, wishes)
+    try:
+        if len(folders) > 1:
+            sys.exit(run_many(folders, out, wishes))
+        with showing(quiet=wishes.get("quiet", False), verbose=wishes.get("verbose", False)):
+            outcomes = run(folders[0], out, wishes)
+    except KeyboardInterrupt:
+        click.echo("What is finished stays; the same command goes on.", err=True)
+        raise
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     for outcome in failed:
         click.echo(f"arrayred: error: {outcome.name}: {outcome.error}", err=True)

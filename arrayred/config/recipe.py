@@ -219,6 +219,12 @@ class Recipe:
         """Read a recipe from a TOML file; what it leaves out keeps its default."""
         settings = read_toml(path)
         with errors_name(path):
+            if "recipe" in settings:
+                raise UsageError(
+                    "A table [recipe] is of night files",
+                    keyword="recipe",
+                    hint="Leave that line out here, or give the file with --night-file.",
+                )
             return cls().replace(**paths_beside(path, settings))
 
     def replace(self, **changes: Any) -> Self:

@@ -484,3 +484,13 @@ def test_every_option_is_tried_in_this_folder() -> None:
     text = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
     options = [name for option in inspect.params for name in option.opts if name.startswith("-")]
     assert [name for name in options if f'"{name}"' not in text] == []
+
+
+def test_frames_named_instead_of_their_folder_are_told_the_folder(
+    night: Path, arrayred: Call
+) -> None:
+    told = arrayred("inspect", *sorted(night.iterdir()))
+    assert (told.code, told.out) == (2, "")
+    assert f"Name the folder, {night}." in told.err
+    told = arrayred("inspect", night, night)
+    assert (told.code, "Name one at a time" in told.err) == (2, True)
