@@ -264,7 +264,7 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["night", "--instrument", "barber2"], 2, r"arrayred: error: .*Did you mean 'barber20'\?"),
     (["night", "--instrument", "no.toml"], 2, r"arrayred: error: no\.toml: .*\. [A-Z].*"),
     (["night", "--format", "xml"], 2, r"Error: .*'xml' is not one of .*"),
-    (["night", "more"], 2, r"Error: .*unexpected extra argument.*"),
+    (["night", "more"], 2, r"arrayred: error: 2 nights were named. Name one at a time\."),
     ([], 2, r"Error: Missing argument 'NIGHT'\."),
 ]
 
