@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from arrayred.batch.orders import Order
 
 _MIB = 1 << 20
-_PROGRAM, _FIGURES = 152 << 20, 112 << 20
+_PROGRAM, _FIGURES = 160 << 20, 48 << 20
 _OF_A_FRAME, _OF_VALUES = 24 << 10, 16
 """Bytes of what is known of a frame; of how many values of a target's frames one is for the list of
 those that stand out, when bands are no longer worked on: 40 bytes each of the 0.15 % that cosmic
 rays strike in 600 s."""
 _MASTER, _FLAT = 8, 26
 _TARGET, _CLEANED, _CALIBRATED, _DIVIDED, _ELECTRONS = 50, 24, 60, 20, 20
-_DOUBLE = 16
+_DOUBLE, _DRAWN, _LATER = 16, 54, 12
 """Bytes a pixel, beside the bands: of masters that are kept, of a target, more where its best
-estimate is made apart, single frames are written, it is divided, it is in electrons, or written in
-float64."""
+estimate is made apart, single frames are written, it is divided, it is in electrons, written in
+float64, or drawn; and of what comes when bands are no longer worked on."""
 
 _MOST_BANDS = 128
 """More would cost more than they save: each opens all files."""
@@ -71,10 +71,10 @@ def room_for_bands(plan: Plan, order: Order) -> int | None:
 
 
 def _least(group: Group, widened: bool) -> int:
-    """Return how many bytes a group needs beside its images: bands, or later what stands out."""
+    """Return how many bytes a group needs beside its images: for bands, or for what comes later."""
     n_rows = group.frames[0].shape[0]
     lowest = -(-n_rows // _MOST_BANDS) * group.least_memory(widened=widened)
-    return max(lowest, _pixels(group) * (len(group.frames) // _OF_VALUES))
+    return max(lowest, _pixels(group) * max(len(group.frames) // _OF_VALUES, _LATER))
 
 
 def widens(plan: Plan) -> bool:
@@ -89,7 +89,8 @@ def needed_beside_bands(plan: Plan, order: Order) -> int:
     masters = sum(_MASTER * _pixels(group) for group in plan.to_settle)
     flats = sum(_FLAT * _pixels(flat.frames) for flat in plan.flats.values())
     made = (_TARGET * _pixels(group) for group in _groups(plan))
-    worked_on = (_of_a_pixel(target) * _pixels(target.lights) for target in plan.targets)
+    drawn = order.figures * _DRAWN
+    worked_on = ((_of_a_pixel(one) + drawn) * _pixels(one.lights) for one in plan.targets)
     return program + masters + flats + max([*made, *worked_on], default=0)
 
 
