@@ -11,7 +11,7 @@ from arrayred.errors import ArrayredError, ForeignFileError, InputError, NightEr
 from arrayred.io.folders import files_at, list_files, paths_in
 from arrayred.io.frames import Frame, read_frames
 from arrayred.io.remote.address import located
-from arrayred.io.sources import Stamp
+from arrayred.io.remote.store import Stamp
 
 
 @dataclass(frozen=True)

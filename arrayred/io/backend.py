@@ -19,9 +19,8 @@ from xarray.core import indexing
 
 from arrayred.bands import band_rows
 from arrayred.io.fits import Paths, frames_at, labelled, stack_of
-from arrayred.io.headers import is_fits_name
 from arrayred.io.packed import PackedStack
-from arrayred.io.remote.address import located
+from arrayred.io.remote.address import is_fits_name, located
 from arrayred.io.stack import FrameStack
 from arrayred.model import COUNTS, FRAME, Unsigned, X, Y
 

@@ -28,7 +28,8 @@ from arrayred.io.hashes import Hashes
 from arrayred.io.hdu import ones_complement_sum
 from arrayred.io.patience import patiently
 from arrayred.io.remote.address import Address
-from arrayred.io.sources import ImageHDU, Stamp, unreadable
+from arrayred.io.remote.store import Stamp
+from arrayred.io.sources import ImageHDU, unreadable
 from arrayred.io.spool import copied
 
 if TYPE_CHECKING:

@@ -16,11 +16,10 @@ from arrayred.config import Instrument
 from arrayred.errors import InputError, NightError, UsageError
 from arrayred.io.folders import files_at
 from arrayred.io.frames import Frame, read_frames, require_same_unit
-from arrayred.io.headers import is_fits_name
 from arrayred.io.packed import PackedStack
 from arrayred.io.probes.pedestal import take_off_pedestals
 from arrayred.io.probes.unsigned import unwrap
-from arrayred.io.remote.address import Address, located
+from arrayred.io.remote.address import Address, is_fits_name, located
 from arrayred.io.spool import plain
 from arrayred.io.stack import FrameStack
 from arrayred.model import COUNTS, FRAME, SETUP_COORDS, Chunks, Unsigned, X, Y

@@ -12,8 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from arrayred.errors import InputError, UsageError
-from arrayred.io.headers import is_fits_name
-from arrayred.io.remote.address import Address, located
+from arrayred.io.remote.address import Address, is_fits_name, located
 
 _MOST_LOOKED_INTO = 100
 _UNREADABLE = {

@@ -25,19 +25,14 @@ from arrayred.io.card import CARD
 from arrayred.io.cards import BLOCK, Header
 from arrayred.io.patience import patiently
 from arrayred.io.remote.address import Address, located
-from arrayred.io.sources import ImageHDU, Packing, PixelFormat, PixelSource, Stamp
+from arrayred.io.remote.store import Stamp
+from arrayred.io.sources import ImageHDU, Packing, PixelFormat, PixelSource
 
-FITS_SUFFIXES = (".fit", ".fits", ".fts", ".fit.gz", ".fits.gz", ".fts.gz", ".fits.fz", ".fit.fz")
 _MOST_BLOCKS = 1000
 _MOST_PIXELS = 2**40
 _MOST_INFLATED = 256 << 20
 _BITPIX = (8, 16, 32, 64, -32, -64)
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-
-
-def is_fits_name(name: str) -> bool:
-    """Tell whether a file's name ends as FITS files do, in any case."""
-    return name.lower().endswith(FITS_SUFFIXES)
 
 
 def scan_all(

@@ -22,7 +22,8 @@ from arrayred.errors import MismatchError
 from arrayred.io.card import Value, keyword_of
 from arrayred.io.cards import Header
 from arrayred.io.frames import Frame, describe
-from arrayred.io.sources import ImageHDU, PixelFormat, PixelSource, Stamp
+from arrayred.io.remote.store import Stamp
+from arrayred.io.sources import ImageHDU, PixelFormat, PixelSource
 from arrayred.io.table import NOISE_FACTS, noise_cards
 from arrayred.model import CLEAN_METHOD, COUNTS, METHOD, X, Y
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from arrayred.errors import FrameError
 from arrayred.io.cards import Header
 from arrayred.io.remote.address import Address
+from arrayred.io.remote.store import Stamp
 
 if TYPE_CHECKING:
     from arrayred.io.cache.shelf import Shelf
@@ -30,20 +31,6 @@ class PixelFormat:
     bscale: float = 1.0
     blank: int | None = None
     wrapped: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """What tells that a file has changed: size, time of change in ns, inode."""
-
-    size: int
-    mtime_ns: int
-    inode: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> Stamp:
-        """Return the stamp of a file's status."""
-        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ from weakref import finalize
 from arrayred.bands import at_once
 from arrayred.errors import ArrayredError, StorageError
 from arrayred.io.remote.address import Address, address_of
-from arrayred.io.sources import ImageHDU, PixelSource, Stamp, unreadable
+from arrayred.io.remote.store import Stamp
+from arrayred.io.sources import ImageHDU, PixelSource, unreadable
 
 if TYPE_CHECKING:
     from arrayred.io.remote.files import Copy

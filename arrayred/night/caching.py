@@ -30,8 +30,7 @@ from arrayred.io.cache.remote import fetch, upload
 from arrayred.io.checksums import examine, required
 from arrayred.io.frames import Frame
 from arrayred.io.hashes import Hashes
-from arrayred.io.headers import is_fits_name
-from arrayred.io.remote.address import Address, located
+from arrayred.io.remote.address import Address, is_fits_name, located
 from arrayred.io.spool import release
 from arrayred.night.groups import state_of
 

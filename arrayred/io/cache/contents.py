@@ -20,8 +20,8 @@ from arrayred.io.cache.layout import Grid
 from arrayred.io.cache.records import Record, from_text
 from arrayred.io.cache.shelf import Shelf
 from arrayred.io.remote.address import Address
-from arrayred.io.remote.store import is_there
-from arrayred.io.sources import ImageHDU, Stamp
+from arrayred.io.remote.store import Stamp, is_there
+from arrayred.io.sources import ImageHDU
 
 _opened: dict[Path, Contents] = {}
 """Caches behind URLs, as they were when last asked for: frames in them are found without asking."""

@@ -16,8 +16,9 @@ from typing import Any, Self, get_args
 from arrayred.errors import UsageError
 from arrayred.io.card import CARD
 from arrayred.io.cards import Header
-from arrayred.io.headers import is_fits_name
-from arrayred.io.sources import ImageHDU, Packing, PixelFormat, PixelSource, Stamp
+from arrayred.io.remote.address import is_fits_name
+from arrayred.io.remote.store import Stamp
+from arrayred.io.sources import ImageHDU, Packing, PixelFormat, PixelSource
 
 Foreign = tuple[tuple[str, str], ...]
 _MOST_FRAMES = 10**6

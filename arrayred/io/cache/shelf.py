@@ -31,7 +31,8 @@ from arrayred.io.cache.shards import (
     table_in,
 )
 from arrayred.io.encoding import decode, encode, stored_dtype
-from arrayred.io.sources import PixelFormat, Stamp
+from arrayred.io.remote.store import Stamp
+from arrayred.io.sources import PixelFormat
 
 Pixels = NDArray[Any]
 _mine = local()

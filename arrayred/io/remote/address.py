@@ -22,10 +22,16 @@ if TYPE_CHECKING:
 else:
     _Base = type(Path())
 
+FITS_SUFFIXES = (".fit", ".fits", ".fts", ".fit.gz", ".fits.gz", ".fts.gz", ".fits.fz", ".fit.fz")
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}(?=[^/])")
 _LOCAL = re.compile(r"(?:file|local):/{1,3}(?=[^/])")
 _WHO = re.compile(r"([a-z][a-z0-9+.-]+:/{1,2})([^/]*@)")
 _secrets: dict[str, str] = {}
+
+
+def is_fits_name(name: str) -> bool:
+    """Tell whether a file's name ends as FITS files do, in any case."""
+    return name.lower().endswith(FITS_SUFFIXES)
 
 
 class Address(_Base):
@@ -74,8 +80,6 @@ class Address(_Base):
     def is_file(self, *, follow_symlinks: bool = True) -> bool:
         """Tell whether it is meant as a frame, by its name; its store tells whether it is there."""
         del follow_symlinks
-        from arrayred.io.headers import is_fits_name
-
         return is_fits_name(self.name)
 
     def exists(self, *, follow_symlinks: bool = True) -> bool:

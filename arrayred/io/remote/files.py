@@ -15,8 +15,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 from arrayred.errors import FrameError
 from arrayred.io.remote.address import Address
-from arrayred.io.remote.store import read, stamp_of
-from arrayred.io.sources import Stamp
+from arrayred.io.remote.store import Stamp, read, stamp_of
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from arrayred.errors import FrameError, InputError, UsageError
 from arrayred.io.remote.address import Address, address_of, without_secrets
-from arrayred.io.sources import Stamp
 
 DELAYS_S = (0.2, 1.0)
 """What is waited before the second and the third try."""
@@ -28,6 +29,20 @@ _LASTING = ("Credential", "NoSuch", "Forbidden", "Unauthorized", "InvalidURL", "
 _TAGS = ("ETag", "etag", "md5Hash", "checksum", "content_md5", "Content-MD5", "version_id")
 _TIMES = ("LastModified", "last_modified", "Last-Modified", "mtime", "updated", "created")
 _stamps: dict[Address, Stamp] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What tells that a file has changed: size, time of change in ns, inode."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Stamp:
+        """Return the stamp of a file's status."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 class Part(NamedTuple):
