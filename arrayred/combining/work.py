@@ -22,8 +22,8 @@ from arrayred.config.instrument import Instrument
 from arrayred.errors import NightError, UsageError
 from arrayred.io.card import Value
 from arrayred.io.checksums import datasum_of, examine, required
+from arrayred.io.folders import find_image
 from arrayred.io.frames import Frame, describe, require_same_unit
-from arrayred.io.headers import scan
 from arrayred.io.probes.pedestal import take_off_pedestals
 from arrayred.io.probes.unsigned import unwrap
 from arrayred.io.product_header import Story, product_header
@@ -113,7 +113,7 @@ def prepare(
     rules = rules or Rules()
     instrument = Instrument.load("generic")
     inputs = frames_of(files, instrument)
-    found = [] if minus is None else [describe(minus.name, scan(minus), instrument)]
+    found = [] if minus is None else [describe(minus.name, find_image(minus), instrument)]
     n_frames = len(inputs.frames)
     told = take_off_pedestals(unwrap([*inputs.frames, *found], instrument))
     if refused := [refusal for frame in told for refusal in frame.refusals]:

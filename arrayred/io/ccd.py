@@ -21,8 +21,8 @@ from arrayred.config import Instrument
 from arrayred.errors import MismatchError, UsageError
 from arrayred.io.astropy_header import from_astropy, to_astropy
 from arrayred.io.cards import Header
+from arrayred.io.folders import find_image
 from arrayred.io.hdu import is_structural
-from arrayred.io.headers import scan
 from arrayred.io.planes import labelled_planes, sigma_of
 from arrayred.io.retold import attrs_of, complete, coords_of, header_of, labels_of
 from arrayred.io.table import fact_cards
@@ -114,7 +114,7 @@ def _header_of_file(image: xr.Dataset) -> Header:
     """Return the header of the file of a frame; an empty one if the image is no frame of a file."""
     if "path" not in image.coords or image["path"].dims:
         return Header()
-    cards = scan(Path(image["path"].item())).header.copy()
+    cards = find_image(Path(image["path"].item())).header.copy()
     cards.drop([keyword for keyword in cards if is_structural(keyword)])
     return cards
 

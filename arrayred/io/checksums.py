@@ -18,7 +18,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from arrayred.errors import ArrayredError
 from arrayred.io.cards import BLOCK
@@ -29,11 +29,8 @@ from arrayred.io.hdu import ones_complement_sum
 from arrayred.io.patience import patiently
 from arrayred.io.remote.address import Address
 from arrayred.io.remote.store import Stamp
-from arrayred.io.sources import ImageHDU, unreadable
+from arrayred.io.sources import FrameReader, ImageHDU, unreadable
 from arrayred.io.spool import copied
-
-if TYPE_CHECKING:
-    from arrayred.io.cache.shelf import Shelf
 
 Examined = Mapping[Path, str | ArrayredError]
 """By path a file's sha256, or why it must not be used."""
@@ -63,15 +60,15 @@ def examine(
     }
 
 
-def _damaged_caches(images: Iterable[ImageHDU]) -> dict[Shelf | None, ArrayredError]:
+def _damaged_caches(images: Iterable[ImageHDU]) -> dict[FrameReader | None, ArrayredError]:
     """Return the frames that lie in caches some file of which is not as it was written."""
     from arrayred.io.cache.contents import cache_of, sums_of
 
-    caches: dict[Path, list[Shelf]] = {}
+    caches: dict[Path, list[FrameReader]] = {}
     for shelf in (image.source.shelf for image in images):
         if shelf is not None:
             caches.setdefault(cache_of(shelf), []).append(shelf)
-    found: dict[Shelf | None, ArrayredError] = {}
+    found: dict[FrameReader | None, ArrayredError] = {}
     for cache, shelves in caches.items():
         try:
             sums_of(cache)

@@ -301,10 +301,10 @@ def headers(cube: xr.Dataset) -> dict[str, astropy.io.fits.Header]:
     """
     from astropy.io import fits
 
-    from arrayred.io.headers import scan
+    from arrayred.io.folders import find_image
 
     labels, paths = np.atleast_1d(cube[FRAME].values), np.atleast_1d(cube["path"].values)
     return {
-        str(label): fits.Header.fromstring(scan(Path(path)).header.to_bytes())
+        str(label): fits.Header.fromstring(find_image(Path(path)).header.to_bytes())
         for label, path in zip(labels, paths, strict=True)
     }

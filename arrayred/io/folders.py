@@ -1,18 +1,25 @@
 """Which FITS files lie in a folder, and in which deeper ones: `list_files`, `unreached`.
 
+Where a path is that of no file, a cache may hold the frame: `find_image` asks both.
+
 A list of files or folders is a text file: `paths_in`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from arrayred.errors import InputError, UsageError
+from arrayred.errors import ForeignFileError, FrameError, HeaderError, InputError, UsageError
+from arrayred.io.cache.contents import cache_around, files_in, forget, image_at
+from arrayred.io.headers import scan
+from arrayred.io.remote import store
 from arrayred.io.remote.address import Address, is_fits_name, located
+from arrayred.io.remote.store import listing, stamp_of
+from arrayred.io.sources import ImageHDU
 
 _MOST_LOOKED_INTO = 100
 _UNREADABLE = {
@@ -56,20 +63,13 @@ def files_at(place: Path, depth: int = 3) -> list[Path]:
     """Return a file itself, or the FITS files of a folder; as `list_files`."""
     if place.is_dir():
         return list_files(place, depth=depth)
-    if isinstance(place, Address):
-        from arrayred.io.cache.contents import cache_around
-        from arrayred.io.remote.store import stamp_of
-
-        if cache_around(place) is None:
-            stamp_of(place, anew=True)  # a listing may be old
+    if isinstance(place, Address) and cache_around(place) is None:
+        stamp_of(place, anew=True)  # a listing may be old
     return [place]
 
 
 def _listed(folder: Address, depth: int) -> list[Path]:
     """Return the files of a folder behind a URL, or of a cache there."""
-    from arrayred.io.cache.contents import cache_around, files_in, forget
-    from arrayred.io.remote.store import listing
-
     forget(folder)
     if (cache := cache_around(folder)) is not None:
         return files_in(cache, folder, depth)
@@ -90,8 +90,6 @@ def _cached(folder: Path, depth: int) -> list[Path]:
     """Return the files of a cache, or of a folder in one; none where there is no cache."""
     if folder.is_dir() and not (folder / "COMPLETE.json").exists():
         return []
-    from arrayred.io.cache.contents import cache_around, files_in
-
     cache = cache_around(folder)
     return [] if cache is None else files_in(cache, folder, depth)
 
@@ -115,8 +113,6 @@ def folders_in(folder: Path) -> list[Path]:
         It cannot be read.
     """
     if isinstance(folder, Address):
-        from arrayred.io.remote import store
-
         return list(store.folders_in(folder))
     return [path for path in folder.iterdir() if path.is_dir()]
 
@@ -138,8 +134,6 @@ def unreached(folder: Path, depth: int = 3) -> list[Path]:
 
 def _unreached_remotely(folder: Address, depth: int) -> list[Path]:
     """Return the folders just below a depth that hold FITS files, of one listing."""
-    from arrayred.io.remote.store import listing
-
     with suppress(InputError):
         there = listing(folder, depth + 1)
         if folder / "COMPLETE.json" in there:
@@ -164,6 +158,48 @@ def _holds_fits(folder: Path) -> bool:
     with suppress(OSError), os.scandir(folder) as entries:
         return any(is_fits_name(entry.name) for entry in entries)
     return False
+
+
+def scan_all(
+    paths: Iterable[Path], threads: int = 8
+) -> Iterator[ImageHDU | FrameError | HeaderError]:
+    """Scan many files at once, in order; a file that cannot be read gives its error instead."""
+    paths = list(paths)
+    if len(paths) < 32 and not any(isinstance(path, Address) for path in paths):
+        yield from map(_scan_or_error, paths)
+        return
+    from concurrent.futures import ThreadPoolExecutor  # takes as long as 30 headers
+
+    with ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(_scan_or_error, paths)
+
+
+def find_image(path: Path) -> ImageHDU:
+    """Return the first image of a file, or the frame of a cache that goes by a path of no file.
+
+    Raises
+    ------
+    FrameError, HeaderError
+        As in `scan`, and where the cache is damaged.
+    """
+    path = located(path)
+    if isinstance(path, Address):
+        cached = image_at(path)
+        return scan(path) if cached is None else cached
+    try:
+        return scan(path)
+    except ForeignFileError as error:
+        is_missing = isinstance(error.__cause__, FileNotFoundError)
+        if is_missing and (cached := image_at(path)) is not None:
+            return cached
+        raise
+
+
+def _scan_or_error(path: Path) -> ImageHDU | FrameError | HeaderError:
+    try:
+        return find_image(path)
+    except (FrameError, HeaderError) as error:
+        return error
 
 
 def paths_in(path: Path) -> list[Path]:

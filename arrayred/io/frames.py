@@ -24,7 +24,7 @@ from arrayred.errors import (
 )
 from arrayred.io.evenings import with_nights
 from arrayred.io.facts import Facts
-from arrayred.io.headers import scan_all
+from arrayred.io.folders import scan_all
 from arrayred.io.kinds import kind_of, words_of
 from arrayred.io.remote.address import FITS_SUFFIXES
 from arrayred.io.sections import OVERSCAN_CARD, PRODUCT_CARD, first_pixel, sections_of

@@ -15,7 +15,6 @@ import math
 import os
 import stat
 import zlib
-from collections.abc import Iterable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO, cast
@@ -25,7 +24,8 @@ from arrayred.io.card import CARD
 from arrayred.io.cards import BLOCK, Header
 from arrayred.io.patience import patiently
 from arrayred.io.remote.address import Address, located
-from arrayred.io.remote.store import Stamp
+from arrayred.io.remote.files import opened
+from arrayred.io.remote.store import Stamp, stamp_of
 from arrayred.io.sources import ImageHDU, Packing, PixelFormat, PixelSource
 
 _MOST_BLOCKS = 1000
@@ -33,27 +33,6 @@ _MOST_PIXELS = 2**40
 _MOST_INFLATED = 256 << 20
 _BITPIX = (8, 16, 32, 64, -32, -64)
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-
-
-def scan_all(
-    paths: Iterable[Path], threads: int = 8
-) -> Iterator[ImageHDU | FrameError | HeaderError]:
-    """Scan many files at once, in order; a file that cannot be read gives its error instead."""
-    paths = list(paths)
-    if len(paths) < 32 and not any(isinstance(path, Address) for path in paths):
-        yield from map(_scan_or_error, paths)
-        return
-    from concurrent.futures import ThreadPoolExecutor  # takes as long as 30 headers
-
-    with ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(_scan_or_error, paths)
-
-
-def _scan_or_error(path: Path) -> ImageHDU | FrameError | HeaderError:
-    try:
-        return scan(path)
-    except (FrameError, HeaderError) as error:
-        return error
 
 
 def scan(path: Path) -> ImageHDU:
@@ -78,8 +57,6 @@ def _nearby(path: Path) -> ImageHDU:
         with open_regular(path) as file:
             return _scanned(path, file, Stamp.of(os.fstat(file.fileno())))
     except OSError as error:
-        if error.errno == errno.ENOENT and (cached := _cached(path)) is not None:
-            return cached
         if error.errno in (errno.ENOENT, errno.ELOOP):
             raise ForeignFileError("There is no such file", path=path) from error
         raise FrameError(
@@ -91,16 +68,11 @@ def _nearby(path: Path) -> ImageHDU:
 
 def _remote(address: Address) -> ImageHDU:
     """Return the frame behind an address, its headers read once as long as it stays the same."""
-    from arrayred.io.remote.store import stamp_of
-
-    cached = _cached(address)
-    return _remotely_scanned(address, stamp_of(address)) if cached is None else cached
+    return _remotely_scanned(address, stamp_of(address))
 
 
 @lru_cache(maxsize=4096)
 def _remotely_scanned(address: Address, _stamp: Stamp) -> ImageHDU:
-    from arrayred.io.remote.files import opened
-
     file, stamp = opened(address)
     return _scanned(address, file, stamp)
 
@@ -124,13 +96,6 @@ def _scanned(path: Path, file: IO[bytes], stamp: Stamp) -> ImageHDU:
             hint="It was cut short: copy it again or move it away.",
         )
     return image
-
-
-def _cached(path: Path) -> ImageHDU | None:
-    """Return the frame of a cache that goes by a path that no file has, or None."""
-    from arrayred.io.cache.contents import image_at
-
-    return image_at(path)
 
 
 def open_regular(path: Path) -> IO[bytes]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.io.headers import scan
+from arrayred.io.folders import find_image
 from arrayred.io.spool import plain
 from arrayred.io.stack import FrameStack
 
@@ -21,5 +21,5 @@ def read_mask(path: str | PathLike[str]) -> NDArray[np.bool_]:
     FrameError, HeaderError
         The file is not there, or holds no image that can be read.
     """
-    image = scan(Path(path))
+    image = find_image(Path(path))
     return np.asarray(FrameStack([plain(image)])[0, :, :] != 0)

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from threading import local
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +32,8 @@ from arrayred.io.cards import BLOCK
 from arrayred.io.encoding import decode, stored_dtype
 from arrayred.io.file_sum import FileSum, require_datasum
 from arrayred.io.patience import LASTING_HANDLE, patiently
-from arrayred.io.sources import PixelSource, unreadable
+from arrayred.io.sources import Chunks, PixelSource, RemoteChunks, Wanted, unreadable
 from arrayred.watching import has_read
-
-if TYPE_CHECKING:
-    from arrayred.io.cache.far import Chunks, Far, Wanted
 
 Pixels = NDArray[Any]
 Told = Mapping[Path, int | None]
@@ -99,16 +96,18 @@ def read_rows(source: PixelSource, rows: Sequence[int], out: Pixels) -> None:
             file.fill(first, target, scratch, near.get(_far_of(source)))
 
 
-def _fetched(sources: Sequence[PixelSource], first: int, n_pixels: int) -> dict[Far | None, Chunks]:
+def _fetched(
+    sources: Sequence[PixelSource], first: int, n_pixels: int
+) -> dict[RemoteChunks | None, Chunks]:
     """Return the chunks of caches behind URLs that hold some pixels of frames, by their cache."""
-    wanted: dict[Far, list[Wanted]] = {}
+    wanted: dict[RemoteChunks, list[Wanted]] = {}
     for source in sources:
         if source.shelf is not None and source.shelf.far is not None:
             wanted.setdefault(source.shelf.far, []).extend(source.shelf.wanted(first, n_pixels))
     return {far: far.fetched(chunks) for far, chunks in wanted.items()}
 
 
-def _far_of(source: PixelSource) -> Far | None:
+def _far_of(source: PixelSource) -> RemoteChunks | None:
     return None if source.shelf is None else source.shelf.far
 
 

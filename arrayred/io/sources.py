@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal, Protocol
+
+from numpy.typing import NDArray
 
 from arrayred.errors import FrameError
 from arrayred.io.cards import Header
 from arrayred.io.remote.address import Address
 from arrayred.io.remote.store import Stamp
-
-if TYPE_CHECKING:
-    from arrayred.io.cache.shelf import Shelf
 
 Packing = Literal["plain", "gzip", "tiles"]
 
@@ -31,6 +31,74 @@ class PixelFormat:
     bscale: float = 1.0
     blank: int | None = None
     wrapped: bool = False
+
+
+Wanted = tuple[Path, int, int]
+"""A shard of a cache, how many chunks it has, and the number of the one that is wanted."""
+Chunks = Mapping[tuple[Path, int], bytes]
+"""Chunks of a cache as they are stored, by shard and number."""
+
+
+class RemoteChunks(Protocol):
+    """Chunks of one cache behind a URL."""
+
+    @property
+    def cache(self) -> Address:
+        """The cache's address."""
+
+    def fetched(self, wanted: Sequence[Wanted]) -> Chunks:
+        """Return chunks as they are stored."""
+
+
+class ChunkGrid(Protocol):
+    """How an array of a cache is cut."""
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of one frame in a chunk."""
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of the plain pixels of a chunk."""
+
+
+class FrameReader(Protocol):
+    """What reads the pixels of one frame from elsewhere than its file: a cache.
+
+    Readers of pixels know this much of caches and no more; `io.cache` implements it.
+    """
+
+    @property
+    def array(self) -> Path:
+        """The folder of the array in which the frame lies."""
+
+    @property
+    def grid(self) -> ChunkGrid:
+        """How that array is cut."""
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the frame's file."""
+
+    @property
+    def proof(self) -> str:
+        """What frames that are not in the cache showed about its sign, or ""."""
+
+    @property
+    def sample(self) -> bytes:
+        """The stored pixels by which the frame is judged, little-endian; b"": not known."""
+
+    @property
+    def far(self) -> RemoteChunks | None:
+        """How chunks are read if the cache lies behind a URL."""
+
+    def fill(
+        self, target: NDArray[Any], first: int, pixels: PixelFormat, near: Chunks | None = None
+    ) -> None:
+        """Fill target with pixels from number first on, in reading order, as an encoding says."""
+
+    def wanted(self, first: int, n_pixels: int) -> list[Wanted]:
+        """Return the chunks that hold so many pixels from number first on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +120,7 @@ class PixelSource:
     shape: tuple[int, int]
     pixels: PixelFormat
     stamp: Stamp
-    shelf: Shelf | None = None
+    shelf: FrameReader | None = None
 
     def require_unchanged(self, status: os.stat_result) -> None:
         """Raise FrameError if the file's status is no longer that of the scan."""

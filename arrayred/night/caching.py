@@ -36,7 +36,7 @@ from arrayred.night.groups import state_of
 
 if TYPE_CHECKING:
     from arrayred.io.cache.build import Night as Content
-    from arrayred.io.cache.shelf import Shelf
+    from arrayred.io.sources import FrameReader
     from arrayred.night.records import Night
 
 
@@ -143,7 +143,7 @@ def brought_near(night: Night, caching: Caching) -> Night:
     return replace(night, frames=frames, scanned=scanned)
 
 
-def _on(shelves: Mapping[Path, Shelf | None], frames: Iterable[Frame]) -> tuple[Frame, ...]:
+def _on(shelves: Mapping[Path, FrameReader | None], frames: Iterable[Frame]) -> tuple[Frame, ...]:
     """Return frames, to be read from the shelves that have them."""
     return tuple(
         replace(f, image=replace(f.image, source=replace(f.image.source, shelf=shelf)))

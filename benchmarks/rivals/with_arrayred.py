@@ -8,7 +8,7 @@ from plain import read_image, write_image
 from script import run
 
 from arrayred.bands import visit
-from arrayred.io.headers import scan_all
+from arrayred.io.folders import scan_all
 from arrayred.io.stack import FrameStack
 from arrayred.kernels.stack import mean, median
 

@@ -15,7 +15,8 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from arrayred.errors import ArrayredError, ForeignFileError, FrameError, HeaderError
-from arrayred.io.headers import scan, scan_all
+from arrayred.io.folders import scan_all
+from arrayred.io.headers import scan
 from arrayred.io.sources import PixelFormat
 
 COUNTERS = Path("/proc/self/io")

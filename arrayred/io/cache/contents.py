@@ -21,7 +21,7 @@ from arrayred.io.cache.records import Record, from_text
 from arrayred.io.cache.shelf import Shelf
 from arrayred.io.remote.address import Address
 from arrayred.io.remote.store import Stamp, is_there
-from arrayred.io.sources import ImageHDU
+from arrayred.io.sources import FrameReader, ImageHDU
 
 _opened: dict[Path, Contents] = {}
 """Caches behind URLs, as they were when last asked for: frames in them are found without asking."""
@@ -92,7 +92,7 @@ def sums_of(cache: Path) -> dict[Path, str]:
     return {source.path: source.shelf.sha256 for source in sources if source.shelf}
 
 
-def cache_of(shelf: Shelf) -> Path:
+def cache_of(shelf: FrameReader) -> Path:
     """Return the cache in which a frame lies."""
     if shelf.far is not None:
         return shelf.far.cache

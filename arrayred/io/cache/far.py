@@ -23,11 +23,8 @@ from arrayred.io.cache.check import COMPLETE, Marker
 from arrayred.io.cache.shards import LEAST_BYTES, damaged, table_bytes, table_in
 from arrayred.io.remote.address import Address, address_of
 from arrayred.io.remote.store import Part, read, read_parts
+from arrayred.io.sources import Chunks, Wanted
 
-Wanted = tuple[Path, int, int]
-"""A shard, how many chunks it has, and the number of the one that is wanted."""
-Chunks = Mapping[tuple[Path, int], bytes]
-"""Chunks as they are stored, by shard and number."""
 _MOST_TABLES = 256
 _tables: dict[tuple[Path, str], NDArray[np.uint64]] = {}
 _keeping = Lock()

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.io.cache.far import Chunks, Far, Wanted
+from arrayred.io.cache.far import Far
 from arrayred.io.cache.layout import Grid
 from arrayred.io.cache.shards import (
     CRC_BYTES,
@@ -32,7 +32,7 @@ from arrayred.io.cache.shards import (
 )
 from arrayred.io.encoding import decode, encode, stored_dtype
 from arrayred.io.remote.store import Stamp
-from arrayred.io.sources import PixelFormat
+from arrayred.io.sources import Chunks, PixelFormat, Wanted
 
 Pixels = NDArray[Any]
 _mine = local()

@@ -24,9 +24,8 @@ from typing import Literal
 
 from arrayred.config import Instrument
 from arrayred.errors import FrameError, HeaderError, InputError
-from arrayred.io.folders import folders_in, list_files
+from arrayred.io.folders import find_image, folders_in, list_files
 from arrayred.io.frames import Frame, Verdict, describe
-from arrayred.io.headers import scan
 from arrayred.io.kinds import words_of
 from arrayred.io.probes.sample import Sample, affordable, holds_negative, sample_of
 from arrayred.model import Unsigned
@@ -144,7 +143,7 @@ def _judges_in(folder: Path, instrument: Instrument) -> Iterator[Frame]:
     with contextlib.suppress(InputError, OSError):
         for path in list_files(folder, depth=1):
             with contextlib.suppress(FrameError, HeaderError):
-                yield from _judges_among([describe(path.name, scan(path), instrument)])
+                yield from _judges_among([describe(path.name, find_image(path), instrument)])
 
 
 def _ruling_on(camera: tuple[int, str], judges: Sequence[Frame]) -> _Ruling:

@@ -18,7 +18,7 @@ import arrayred as ar
 from arrayred.errors import StorageError, UsageError
 from arrayred.io.cache import build
 from arrayred.io.cache.contents import contents_of
-from arrayred.io.headers import scan
+from arrayred.io.folders import find_image
 from arrayred.io.raw import write_frames
 from arrayred.night.caching import cache_night
 from arrayred.simulate import Detector, SimulatedNight
@@ -37,7 +37,7 @@ def test_odd_bytes_of_a_header_come_back(tmp_path: Path) -> None:
     raw = path.read_bytes()
     path.write_bytes(raw.replace(b"Dark Frame", b"Dark Fr\xe9m\x07", 1))
     images = [
-        scan(folder / path.name)
+        find_image(folder / path.name)
         for folder in (path.parent, cached(path.parent, tmp_path / "c.zarr"))
     ]
     assert images[0].header.images() == images[1].header.images()

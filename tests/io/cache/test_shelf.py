@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import arrayred as ar
 from arrayred.io.cache.shelf import Shelf
-from arrayred.io.headers import scan
+from arrayred.io.folders import find_image
 from arrayred.io.sources import PixelFormat
 from arrayred.io.stack import FrameStack
 from arrayred.night.caching import cache_night
@@ -115,7 +115,7 @@ def test_frames_of_several_types_share_a_group_without_loss(tmp_path: Path) -> N
     folder = write(tmp_path / "night", **{name: HDUS[name] for name in ("i2", "u2", "f4", "blank")})
     one, other = folder, cached(folder, tmp_path / "x.zarr")
     for name in ("i2", "u2", "f4", "blank"):
-        stacks = [FrameStack([scan(at / f"{name}.fit").source]) for at in (one, other)]
+        stacks = [FrameStack([find_image(at / f"{name}.fit").source]) for at in (one, other)]
         read = [stack[:, :, :] for stack in stacks]
         assert stacks[0].dtype == stacks[1].dtype
         assert bits(read[0]) == bits(read[1])
@@ -143,7 +143,7 @@ def test_a_frame_can_be_read_with_the_other_sign(wrapped: bool, tmp_path: Path) 
 @pytest.mark.parametrize("first", [0, 1, 29, 30, 64 * 30 - 1, 64 * 30, 64 * 30 + 1, 4000])
 @pytest.mark.parametrize("size", [1, 30, 64 * 30, 64 * 30 + 7, 500])
 def test_any_run_of_pixels_is_that_of_the_frame(first: int, size: int, store: Path) -> None:
-    source = scan(store / "u2.zarr" / "u2.fit").source
+    source = find_image(store / "u2.zarr" / "u2.fit").source
     assert source.shelf is not None
     truth = fits.getdata(store / "u2" / "u2.fit").ravel()[first : first + size]
     target = np.empty(truth.size, np.uint16)
@@ -152,7 +152,7 @@ def test_any_run_of_pixels_is_that_of_the_frame(first: int, size: int, store: Pa
 
 
 def test_a_target_with_gaps_is_filled(store: Path) -> None:
-    source = scan(store / "i4.zarr" / "i4.fit").source
+    source = find_image(store / "i4.zarr" / "i4.fit").source
     assert source.shelf is not None
     room = np.zeros((SHAPE[0], 2 * SHAPE[1]), np.int64)
     source.shelf.fill(room[:, ::2], 0, source.pixels)
@@ -161,7 +161,7 @@ def test_a_target_with_gaps_is_filled(store: Path) -> None:
 
 
 def test_the_stored_bits_can_be_read_as_such(store: Path) -> None:
-    source = scan(store / "u2.zarr" / "u2.fit").source
+    source = find_image(store / "u2.zarr" / "u2.fit").source
     assert source.shelf is not None
     found = np.empty(30, np.int16)
     source.shelf.fill(found, 0, PixelFormat(16))
@@ -198,7 +198,7 @@ def test_compressed_frames_are_cached_as_their_pixels(tmp_path: Path) -> None:
 
 
 def test_a_shelf_says_where_it_is_read_from(store: Path) -> None:
-    shelf = scan(store / "u2.zarr" / "u2.fit").source.shelf
+    shelf = find_image(store / "u2.zarr" / "u2.fit").source.shelf
     assert isinstance(shelf, Shelf)
     assert shelf.array.is_relative_to(store / "u2.zarr")
 

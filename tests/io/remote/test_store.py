@@ -16,8 +16,8 @@ from astropy.io import fits
 import arrayred as ar
 from arrayred.errors import FrameError, InputError, StorageError
 from arrayred.io import spool
+from arrayred.io.folders import find_image
 from arrayred.io.hashes import Hashes
-from arrayred.io.headers import scan
 from arrayred.io.remote import store as module
 from arrayred.io.remote.address import address_of
 from arrayred.io.remote.files import Ranged, opened, sum_of
@@ -108,7 +108,7 @@ def test_a_server_that_sends_all_of_a_file_is_understood(
 def test_a_header_costs_one_read_of_five_blocks(there: Store) -> None:
     name = f"{NIGHT}/dark-001.fit"
     listing(address_of(NIGHT), 1)
-    image = scan(Path(name))
+    image = find_image(Path(name))
     assert [(first, n) for _, first, n in there.asked] == [(0, 14400)]
     assert image.source.stamp == stamp_of(address_of(name))
 
@@ -121,7 +121,7 @@ def test_images_behind_long_headers_and_in_extensions_are_found(
     image = fits.ImageHDU(np.arange(6, dtype=np.int16).reshape(2, 3), header)
     fits.HDUList([fits.PrimaryHDU(), image]).writeto(tmp_path / "x.fits")
     listing(address_of(bucket.put(tmp_path, "night")), 1)
-    here, there = scan(tmp_path / "x.fits"), scan(Path(f"{NIGHT}/x.fits"))
+    here, there = find_image(tmp_path / "x.fits"), find_image(Path(f"{NIGHT}/x.fits"))
     assert (here.hdu, here.source.offset) == (there.hdu, there.source.offset)
     assert here.header.images() == there.header.images()
 
@@ -158,7 +158,7 @@ def test_a_copy_for_which_there_is_no_room_is_said(
 
 def test_copies_are_made_once_and_removed_when_released(there: Store) -> None:
     listing(address_of(NIGHT), 1)
-    image = scan(Path(f"{NIGHT}/dark-001.fit"))
+    image = find_image(Path(f"{NIGHT}/dark-001.fit"))
     there.asked.clear()
     one, two = spool.copied(image), spool.copied(image)
     assert one == two
