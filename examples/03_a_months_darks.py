@@ -35,8 +35,7 @@ for number, day in enumerate((1, 4, 9, 16, 22, 29)):
 # ## One night at a glance
 #
 # `open_night` reads headers only. Printed, or as the last line of a notebook's cell, a night
-# tells what it holds; each group of frames has a name, and `night[name]` is its cube. Darks alone
-# are nothing to reduce, which it says too.
+# tells what it holds; each group of frames has a name, and `night[name]` is its cube.
 
 # %%
 night = ar.open_night(month / "2024-03-09")

@@ -121,7 +121,7 @@ def test_lights_have_the_names_of_the_plans_targets(nights: Path) -> None:
     for name in ("barber-2020-11-03/raw", "stonybrook-2017-10", "toronto-2019-10"):
         night = ar.open_night(nights / name)
         lights = [key.partition("/")[2] for key in night.groups if key.startswith("light/")]
-        assert lights == [target.name for target in night.plan.targets]
+        assert lights == [target.name for target in ar.make_plan(night).targets]
 
 
 def test_a_name_that_is_none_is_an_error_with_those_there_are(folder: Path) -> None:

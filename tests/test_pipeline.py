@@ -84,7 +84,7 @@ def test_only_masters_that_are_subtracted_are_products(tmp_path: Path) -> None:
 
 
 def test_a_ready_master_is_not_made_again(tmp_path: Path) -> None:
-    plan = ar.open_night(made_twice(tmp_path)).plan
+    plan = ar.make_plan(ar.open_night(made_twice(tmp_path)))
     made = next(group for group in plan.masters if isinstance(group, Made))
     ready = {part.key: make_master(part, "average") for part in made.parts}
     found = make_master(made, "median", ready=ready)

@@ -48,15 +48,15 @@ def test_rows_are_told_by_their_fits_numbers() -> None:
 
 def test_nothing_that_is_shown_reads_a_pixel(night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = ar.open_night(night)
-    assert there.plan.targets  # what serves what is decided once, and some rows are looked at
+    plan = ar.make_plan(there)  # some rows are looked at
     cube = ar.open_frames(night, chunks=40)
 
     def read(*_: Any) -> None:
         raise AssertionError
 
     monkeypatch.setattr("arrayred.io.stack.read_frames", read)
-    first = [repr(x) for x in (there, there.plan, *there.plan.targets, there.frames[0], cube)]
-    shown = (there._repr_html_(), there.plan._repr_html_(), cube._repr_html_())
+    first = [repr(x) for x in (there, plan, *plan.targets, there.frames[0], cube)]
+    shown = (there._repr_html_(), plan._repr_html_(), cube._repr_html_())
     assert all(first)
     assert all(shown)
-    assert first[:4] == [repr(x) for x in (there, there.plan, *there.plan.targets, there.frames[0])]
+    assert first[:4] == [repr(x) for x in (there, plan, *plan.targets, there.frames[0])]

@@ -1,4 +1,4 @@
-"""A night at a glance, as text and as HTML: what is there, what serves what, what is odd.
+"""A night at a glance, as text and as HTML: what is there, and what is left out.
 
 One row a group. The HTML is a table and a few lines, without style sheet or script, every text from
 a header or a file name escaped; a night of a thousand groups shows the first of them.
@@ -7,17 +7,16 @@ a header or a file name escaped; a night of a thousand groups shows the first of
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
 
-from arrayred.errors import UsageError, printable
+from arrayred.errors import printable
 from arrayred.io.frames import Frame
 from arrayred.night.group import Group
-from arrayred.night.plan import Plan, served
 from arrayred.night.records import Night
 
-_HEADING = ("type", "group", "frames", "exposure", "size", "deg C", "night", "use")
+_HEADING = ("type", "group", "frames", "exposure", "size", "deg C", "night")
 _MOST_ROWS = 40
 _MOST_LINES = 5
 
@@ -63,37 +62,18 @@ def as_html(night: Night) -> str:
 
 
 def glance(night: Night) -> Glance:
-    """Return what is shown of a night; one that cannot be planned says why."""
-    try:
-        uses, remarks = _uses(night.plan), tuple(_remarks(night.plan))
-        rows = [_row(name, group, uses) for name, group in night.groups.items()]
-    except UsageError as error:
-        rows, remarks = [], ("problems: 1", f"  {error}")
+    """Return what is shown of a night."""
+    rows = [_row(name, group) for name, group in night.groups.items()]
     more = f"... and {len(rows) - _MOST_ROWS} more groups"
     cut = [(more, *[""] * (len(_HEADING) - 1))] if len(rows) > _MOST_ROWS else []
     shown = [tuple(printable(cell) for cell in row) for row in (*rows[:_MOST_ROWS], *cut)]
     n, evenings = len(night.frames), _evenings(night.frames)
     when = f", {'nights' if ' ' in evenings else 'night'} of {evenings}" if evenings else ""
     title = f"{night.folder}: {n} frame{'s' * (n != 1)}{when}"
-    return Glance(printable(title), tuple(shown), tuple(map(printable, remarks)))
+    return Glance(printable(title), tuple(shown), tuple(map(printable, _remarks(night))))
 
 
-def _uses(plan: Plan) -> dict[frozenset[str], str]:
-    """Return what becomes of a group, known by the labels of its frames."""
-    uses = {_labels(target.lights): served(target) for target in plan.targets}
-    for target in plan.targets:
-        if target.lamps is not None:
-            uses[_labels(target.lamps)] = f"lamps of {target.name}"
-    for flat in plan.flats.values():
-        named = [t.name for t in plan.targets if t.flat and t.flat.key == flat.key]
-        uses[_labels(flat.frames)] = f"serves {_listed(named)}"
-    for group in plan.masters:
-        named = [t.name for t in plan.targets if group.key in [g.key for g in t.masters]]
-        uses[_labels(group)] = f"serves {_listed(named)}"
-    return uses
-
-
-def _row(name: str, group: Group, uses: Mapping[frozenset[str], str]) -> tuple[str, ...]:
+def _row(name: str, group: Group) -> tuple[str, ...]:
     kind, _, own_name = name.partition("/")
     rows, columns = group.frames[0].shape
     return (
@@ -104,7 +84,6 @@ def _row(name: str, group: Group, uses: Mapping[frozenset[str], str]) -> tuple[s
         f"{columns} x {rows}",
         "" if group.temperature is None else f"{group.temperature:.1f}",
         _evenings(group.frames),
-        uses.get(_labels(group), "not used"),
     )
 
 
@@ -118,24 +97,16 @@ def _evenings(frames: Iterable[Frame]) -> str:
     return " to ".join(dict.fromkeys((evenings[0], evenings[-1]))) if evenings else ""
 
 
-def _labels(group: Group) -> frozenset[str]:
-    return frozenset(frame.label for frame in group.frames)
-
-
-def _listed(names: list[str]) -> str:
-    few = ", ".join(names[:3])
-    return few if len(names) <= 3 else f"{few} and {len(names) - 3} more"
-
-
-def _remarks(plan: Plan) -> Iterator[str]:
-    """Yield how much is left out, odd and wrong, and the first of each."""
-    yield from _counted("left out", Counter(why for _, why in plan.left_out).items())
-    failed = [f"{name}: {error}" for name, error in plan.failed]
-    yield from _told("targets cannot be reduced", failed)
-    yield from _told("warnings", plan.warnings)
-    yield from _told("problems", [str(problem) for problem in plan.problems])
-    if not (plan.left_out or plan.failed or plan.warnings or plan.problems):
-        yield "nothing is left out, odd or wrong"
+def _remarks(night: Night) -> Iterator[str]:
+    """Yield how much is left out, is there twice or cannot be read, and the first of each."""
+    yield from _counted("left out", Counter(why for _, why in night.left_out).items())
+    yield from _told(
+        "there twice", [f"{one} is {other}" for one, other in night.duplicates.items()]
+    )
+    yield from _told("left out", [f"{path}: {why}; left out" for path, why in night.foreign])
+    yield from _told("problems", [str(problem) for problem in night.problems])
+    if not (night.left_out or night.duplicates or night.foreign or night.problems):
+        yield "nothing is left out; make_plan tells what each frame is used for"
 
 
 def _counted(what: str, reasons: Iterable[tuple[str, int]]) -> Iterator[str]:

@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
     from arrayred.night.caching import Caching
     from arrayred.night.group import Group
-    from arrayred.night.plan import Plan
 
 
 @dataclass(frozen=True)
 class Night:
     """The frames of one folder, headers read, pixels not.
 
-    Printing it tells what is there; ``night["light/<target>"]`` is the lazy cube of a group.
+    Printing it tells what is there, `make_plan` what each frame is used for;
+    ``night["light/<target>"]`` is the lazy cube of a group.
 
     Parameters
     ----------
@@ -72,13 +72,6 @@ class Night:
         from arrayred.night.glance import as_html
 
         return as_html(self)
-
-    @cached_property
-    def plan(self) -> Plan:
-        """What is done with it by default; `make_plan` answers for other recipes."""
-        from arrayred.night.planning import make_plan
-
-        return make_plan(self)
 
     @cached_property
     def groups(self) -> dict[str, Group]:
@@ -145,8 +138,8 @@ def open_night(
     >>> with TemporaryDirectory() as folder:
     ...     _ = write_frames(SimulatedNight(Detector(shape=(40, 60))).frames(), Path(folder))
     ...     night = open_night(folder)
-    >>> list(night), night.plan.targets[0].dark
-    (['dark/600s', 'light/Simulated_star'], Group(600s: 5 frames, dark, 600s, 60 x 40))
+    >>> list(night)
+    ['dark/600s', 'light/Simulated_star']
     """
     where, file = located(folder), file or NightFile()
     file = replace(file, unsigned=unsigned or file.unsigned)
