@@ -1,4 +1,9 @@
-"""What became of many nights, a line for each target: `Line`, `as_ecsv`, `facts_of`."""
+"""What became of many nights, a line for each target: `Line`, `as_ecsv`, `facts_of`.
+
+The file holds what is true of the nights and their products, not of the run that wrote it: whether
+a target was reduced now or kept from an earlier run, and the seconds it took, are in the logs and
+on the terminal. So the same nights give the same bytes, however often they are reduced.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +29,7 @@ Status = Literal["reduced", "kept", "failed", "interrupted"]
 _COLUMNS = {
     "night": ("string", "", "label of the night"),
     "target": ("string", "", "blank where the night failed as a whole"),
-    "status": ("string", "", "reduced now, kept from an earlier run, failed, or interrupted"),
+    "status": ("string", "", "done, failed, or interrupted: not reached before the run ended"),
     "first_row": ("int64", "", "first row of the spectrum"),
     "last_row": ("int64", "", "last row of the spectrum"),
     "rule": ("string", "", "what found the rows"),
@@ -32,9 +37,9 @@ _COLUMNS = {
     "n_saturated": ("int64", "", "columns with saturated pixels"),
     "n_cosmic_rays": ("int64", "", "columns with pixels hit by cosmic rays"),
     "dark_age": ("float64", "d", "days between the lights and their dark"),
-    "seconds": ("float64", "s", "time it took"),
     "reason": ("string", "", "why it failed"),
 }
+_DONE = {"reduced": "done", "kept": "done"}
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,9 @@ class Line:
     reason: str = ""
 
     def cells(self) -> dict[str, Any]:
-        """Return the columns of the summary by name."""
+        """Return what is known of the target by name: the columns of the summary, and seconds."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "facts"}
-        told = {name: self.facts.get(name) for name in _COLUMNS if name not in own}
-        return {name: (own | told)[name] for name in _COLUMNS}
+        return {**{name: self.facts.get(name) for name in _COLUMNS}, **own}
 
 
 def facts_of(spectrum: xr.Dataset, target: Target) -> dict[str, Any]:
@@ -125,7 +129,7 @@ def as_ecsv(lines: Iterable[Line]) -> bytes:
     --------
     >>> text = as_ecsv([Line("2020-11-03", "hr8047", "failed", {}, 0.5, "no dark")]).decode()
     >>> print(text.splitlines()[-1])
-    2020-11-03,hr8047,failed,,,,,,,,0.5,no dark
+    2020-11-03,hr8047,failed,,,,,,,,no dark
     """
     head = ["%ECSV 1.0", "---", "delimiter: ','", "datatype:"]
     for name, (datatype, unit, description) in _COLUMNS.items():
@@ -137,7 +141,9 @@ def as_ecsv(lines: Iterable[Line]) -> bytes:
     writer = csv.writer(body, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for line in lines:
-        writer.writerow(_cell(value) for value in line.cells().values())
+        known = line.cells()
+        known["status"] = _DONE.get(line.status, line.status)
+        writer.writerow(_cell(known[name]) for name in _COLUMNS)
     return "".join([*(f"# {text}\n" for text in head), body.getvalue()]).encode()
 
 

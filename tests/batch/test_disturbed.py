@@ -191,7 +191,7 @@ def test_a_run_that_is_interrupted_stops_soon_and_can_go_on(
     assert ("the same command goes on" in said) == (code == 130)
     assert not temporaries(out)
     summary = (out / "summary.ecsv").read_text()
-    assert all(f",{status}," in summary for status in ("interrupted", "reduced"))
+    assert all(f",{status}," in summary for status in ("interrupted", "done"))
     before = inodes(out, finished)
     assert completed(reducing(tmp_path / "nights", out)) == 0
     assert inodes(out, finished) == before

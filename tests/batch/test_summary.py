@@ -51,8 +51,16 @@ def test_astropy_reads_the_summary() -> None:
         Line("2020-11-04", "", "failed", {}, 0.25, odd),
     ]
     table = astropy_ascii.read(as_ecsv(lines).decode(), format="ecsv")
-    assert list(table["status"]) == ["reduced", "failed"]
-    assert (table["first_row"][0], table["snr"][0], table["seconds"][1]) == (3, 12.5, 0.25)
+    assert list(table["status"]) == ["done", "failed"]
+    assert (table["first_row"][0], table["snr"][0]) == (3, 12.5)
+    assert "seconds" not in table.colnames
     assert table["first_row"].mask.tolist() == [False, True]
     assert table["reason"][1] == 'a, "quoted" one\\nand \\x1b[31m another'
     assert str(table["dark_age"].unit) == "d"
+
+
+def test_the_summary_tells_nothing_of_the_run_that_wrote_it() -> None:
+    facts = {"first_row": 3, "last_row": 9}
+    reduced, kept = Line("a", "Vega", "reduced", facts, 0.5), Line("a", "Vega", "kept", facts, 0.0)
+    assert as_ecsv([reduced]) == as_ecsv([kept])
+    assert as_ecsv([reduced]) != as_ecsv([Line("a", "Vega", "interrupted", facts, 0.0)])

@@ -17,6 +17,7 @@ from astropy.table import Table
 from arrayred.cli.nights import folders_of
 from arrayred.errors import UsageError
 from arrayred.io import lock
+from arrayred.io.hashes import FILE as HASHES
 from arrayred.io.journal import LOG
 from arrayred.io.lock import STATE, one_writer
 from tests.batch.disturbed import inodes, products, write_night, write_nights
@@ -126,7 +127,7 @@ def test_the_summary_tells_what_the_products_tell(arrayred: Call) -> None:
     reduced(arrayred)
     for row in summary():
         header = astropy_ascii.read(f"out/{row['night']}/targets/Vega/Vega_spectrum.ecsv").meta
-        assert (row["target"], row["status"]) == ("Vega", "reduced")
+        assert (row["target"], row["status"]) == ("Vega", "done")
         assert (row["first_row"], row["last_row"]) == (header["SPFIRST"], header["SPLAST"])
         assert row["snr"] > 20
         assert 0 < row["dark_age"] < 0.1
@@ -135,15 +136,42 @@ def test_the_summary_tells_what_the_products_tell(arrayred: Call) -> None:
 @pytest.mark.usefixtures("three")
 def test_what_is_finished_is_kept_and_told_again(arrayred: Call) -> None:
     reduced(arrayred)
-    first, before = summary(), products(Path("out"))
+    before = products(Path("out"))
     names = inodes(Path("out"), before)
     told = reduced(arrayred)
     assert "3 kept; all of it is in" in told.out
     assert inodes(Path("out"), before) == names
-    again = summary()
-    assert list(again["status"]) == ["kept"] * 3
-    same = [name for name in first.colnames if name not in ("status", "seconds")]
-    assert [list(again[name]) for name in same] == [list(first[name]) for name in same]
+
+
+def everything(out: Path) -> dict[str, bytes]:
+    """Return the bytes of all files, hidden ones too.
+
+    Without the logs, and the two that say when and by which process: the lock, the files' stamps.
+    """
+    excluded = (LOG, f"{STATE}/lock", f"{STATE}/{HASHES}")
+    return {
+        path.relative_to(out).as_posix(): path.read_bytes()
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and not path.as_posix().endswith(excluded)
+    }
+
+
+@pytest.mark.usefixtures("three")
+def test_a_second_run_changes_no_byte_of_any_file(arrayred: Call) -> None:
+    command = ("reduce", *NIGHTS[:2], "-o", "out", "-q")
+    assert arrayred(*command).code == 0
+    first = everything(Path("out"))
+    assert {"summary.ecsv", "index.html", "night-0/report.html"} <= first.keys()
+    for options in ((), ("--verify",), ("--force",), ("--jobs", "2", "--force")):
+        assert arrayred(*command, *options).code == 0
+        assert everything(Path("out")) == first
+    lines = [json.loads(line) for line in Path("out", LOG).read_text("ascii").splitlines()]
+    nights = [line for line in lines if line["event"] == "night"]
+    assert ["kept" in line for line in nights] == [False] * 2 + [True] * 4 + [False] * 4
+    assert all(line["seconds"] > 0 for line in nights)
+    Path("out").rename("before")
+    assert arrayred(*command).code == 0
+    assert everything(Path("out")) == first
 
 
 @pytest.mark.usefixtures("three")
@@ -176,7 +204,7 @@ def test_one_night_fails_alone_and_by_name(three: Path, arrayred: Call) -> None:
     light.write_bytes(content[:-6000])
     told = reduced(arrayred, "--overwrite", code=3)
     assert re.search(r"^arrayred: error: night-1: .*light-001\.fit: ", told.err, re.M)
-    assert list(summary()["status"]) == ["kept", "failed", "kept"]
+    assert list(summary()["status"]) == ["done", "failed", "done"]
     assert "light-001.fit: " in summary()["reason"][1]
 
 

@@ -116,12 +116,8 @@ def test_a_folder_without_nights_has_no_index(tmp_path: Path) -> None:
 
 def test_the_same_nights_give_the_same_index(many: Path) -> None:
     before = index_page(many)
-    assert index_page(many) == before
-    seconds = [Line("night-c", "Vega", "kept", {"snr": 5.0, "first_row": 3, "last_row": 4}, 9.0)]
-    text = (many / "summary.ecsv").read_text().splitlines()
-    kept = as_ecsv(seconds).decode().splitlines()[-1]
-    told = [kept if line.startswith("night-c") else line for line in text]
-    (many / "summary.ecsv").write_text("\n".join(told) + "\n")
+    head, *lines = (many / "summary.ecsv").read_text().split("\nnight-")
+    (many / "summary.ecsv").write_text("\nnight-".join([head, *lines[::-1]]))
     assert index_page(many) == before
 
 
