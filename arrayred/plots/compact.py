@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 from xml.etree.ElementTree import Element, fromstring
-from xml.sax.saxutils import escape, quoteattr
+from xml.sax.saxutils import escape as escape_text
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +107,7 @@ def _children(node: Element, known: _Known) -> Iterator[str]:
     """Yield what an element holds, marks of one kind and look together."""
     is_text = node.tag.endswith(("text", "tspan"))
     if is_text and node.text:
-        yield escape(node.text)
+        yield escape_text(node.text)
     marks: list[Element] = []
     for child in [*node, None]:
         if child is not None and child.tag.endswith("use") and _is_alike(child, marks):
@@ -119,7 +120,7 @@ def _children(node: Element, known: _Known) -> Iterator[str]:
         elif child is not None:
             yield from _written(child, known)
         if is_text and child is not None and child.tail:
-            yield escape(child.tail)
+            yield escape_text(child.tail)
 
 
 def _is_alike(mark: Element, marks: list[Element]) -> bool:

@@ -22,7 +22,7 @@ from arrayred.plots.canvas import (
     styled,
 )
 from arrayred.plots.given import image_of, spectrum_of, units_of
-from arrayred.plots.marks import bands
+from arrayred.plots.marks import Values, bands
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from arrayred.plots.given import Given
 
-Values = NDArray[np.float64]
 _RULES = {
     "threshold": "found by the threshold",
     "robust": "found by the robust rule",
