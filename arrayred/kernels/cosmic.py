@@ -25,10 +25,9 @@ from numpy.typing import NDArray
 
 from arrayred.kernels.slow import quantile, slow_scales
 from arrayred.kernels.stack import median
-from arrayred.kernels.strips import strips
+from arrayred.kernels.strips import Flags, strips
 
 Values = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 
 _BRIGHT = 4.0
