@@ -28,19 +28,13 @@ if TYPE_CHECKING:
     from arrayred.night import Night, Plan, make_plan, open_night
     from arrayred.pipeline import reduce_night, reduce_target, settle
     from arrayred.simulate import SimulatedNight
-    from arrayred.steps.background import fit_sky
     from arrayred.steps.calibrate import subtract_dark
-    from arrayred.steps.clean import Cleaning, add_clean
-    from arrayred.steps.combine import combine, combine_with_peak
+    from arrayred.steps.combine import Cleaning, add_clean, combine, combine_with_peak
     from arrayred.steps.cosmic import flag_cosmic_rays
-    from arrayred.steps.detect import detect_rows
-    from arrayred.steps.extract import extract
-    from arrayred.steps.find import find_rows
-    from arrayred.steps.flag import flag
-    from arrayred.steps.noise import estimate_noise, measure_noise
-    from arrayred.steps.optimal import extract_along
-    from arrayred.steps.rows import row_statistics
-    from arrayred.steps.sky import subtract_sky
+    from arrayred.steps.extract import extract, extract_along
+    from arrayred.steps.find import detect_rows, find_rows, row_statistics
+    from arrayred.steps.noise import estimate_noise, flag, measure_noise
+    from arrayred.steps.sky import fit_sky, subtract_sky
     from arrayred.steps.trace import fit_trace, half_height_of
 
 _HOMES = {
@@ -55,20 +49,20 @@ _HOMES = {
     "Section": "model",
     "StorageError": "errors",
     "UsageError": "errors",
-    "Cleaning": "steps.clean",
-    "add_clean": "steps.clean",
+    "Cleaning": "steps.combine",
+    "add_clean": "steps.combine",
     "combine": "steps.combine",
     "combine_with_peak": "steps.combine",
-    "detect_rows": "steps.detect",
-    "divide_flat": "steps.flat",
+    "detect_rows": "steps.find",
+    "divide_flat": "steps.calibrate",
     "estimate_noise": "steps.noise",
     "extract": "steps.extract",
-    "extract_along": "steps.optimal",
+    "extract_along": "steps.extract",
     "find_rows": "steps.find",
-    "fit_sky": "steps.background",
+    "fit_sky": "steps.sky",
     "fit_trace": "steps.trace",
     "from_ccddata": "io.ccd",
-    "flag": "steps.flag",
+    "flag": "steps.noise",
     "flag_cosmic_rays": "steps.cosmic",
     "half_height_of": "steps.trace",
     "headers": "io.fits",
@@ -80,16 +74,16 @@ _HOMES = {
     "plots": "plots",
     "reduce_night": "pipeline",
     "reduce_target": "pipeline",
-    "row_statistics": "steps.rows",
+    "row_statistics": "steps.find",
     "settle": "pipeline",
     "SimulatedNight": "simulate",
     "subtract_dark": "steps.calibrate",
-    "subtract_overscan": "steps.overscan",
+    "subtract_overscan": "steps.calibrate",
     "subtract_sky": "steps.sky",
     "to_ccddata": "io.ccd",
-    "to_electrons": "steps.units",
+    "to_electrons": "steps.calibrate",
     "to_spectrum": "io.ccd",
-    "trim": "steps.overscan",
+    "trim": "steps.calibrate",
     "write_frames": "io.raw",
 }
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.errors import MismatchError
-from arrayred.kernels.strips import LANE_BYTES, STRIP_BYTES
+from arrayred.kernels.combine import LANE_BYTES, STRIP_BYTES
 from arrayred.watching import progressed
 
 BAND_BYTES = 64 << 20

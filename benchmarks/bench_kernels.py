@@ -1,7 +1,7 @@
 """Kernels beside numpy; once as tests; timed: ``pytest benchmarks -n0 --benchmark-enable``.
 
 Small frames and no rivals as a test; ``ROWS=1024`` takes the frames of the table in
-`arrayred.kernels.select`, and times the rivals as well.
+`arrayred.kernels.combine`, and times the rivals as well.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ import pytest
 from astropy.stats import sigma_clip
 from numpy.typing import NDArray
 
-from arrayred.kernels.clip import clipped_mean
-from arrayred.kernels.minmax import minmax_mean
-from arrayred.kernels.stack import mean, median
+from arrayred.kernels.combine import mean, median, minmax_mean
+from arrayred.kernels.reject import clipped_mean
 
 Array = NDArray[Any]
 Kernel = Callable[[Array], Array]

@@ -29,7 +29,7 @@ from arrayred.bands import (
 )
 from arrayred.errors import MismatchError
 from arrayred.io.raw import write_frames
-from arrayred.kernels.stack import difference, mean, median
+from arrayred.kernels.combine import difference, mean, median
 from arrayred.simulate import Detector, SimulatedNight
 
 Array = NDArray[Any]

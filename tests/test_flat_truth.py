@@ -17,9 +17,8 @@ from arrayred.io.raw import write_frames
 from arrayred.kernels.noise import clipped_std
 from arrayred.model import Section
 from arrayred.simulate import Detector, Lamps, SimulatedNight, Sky, Star
+from arrayred.steps.calibrate import divide_flat, subtract_overscan, trim, with_bad
 from arrayred.steps.combine import combine
-from arrayred.steps.flat import divide_flat, with_bad
-from arrayred.steps.overscan import subtract_overscan, trim
 from tests.steps import cube_of, image_of
 
 SHAPE = (200, 384)

@@ -11,7 +11,7 @@ import xarray as xr
 import arrayred as ar
 from arrayred.pipeline import Reading, combine_target, make_master
 from arrayred.pipeline.extraction import best_of
-from arrayred.steps.background import fit_sky
+from arrayred.steps.sky import fit_sky
 
 WINDOW = 41
 

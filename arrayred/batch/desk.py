@@ -52,7 +52,7 @@ from arrayred.pipeline import (
     settle,
 )
 from arrayred.process import hold_little
-from arrayred.steps.frame_planes import judge_frames
+from arrayred.steps.cosmic import judge_frames
 from arrayred.watching import stage
 
 if TYPE_CHECKING:

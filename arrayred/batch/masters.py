@@ -16,7 +16,7 @@ from arrayred.io.product_header import Story
 from arrayred.io.products import image_file
 from arrayred.night import Flat, Group
 from arrayred.pipeline import Reading, make_flat, make_master
-from arrayred.steps.master_noise import with_own_noise
+from arrayred.steps.noise import with_own_noise
 from arrayred.watching import stage
 
 if TYPE_CHECKING:

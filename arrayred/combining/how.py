@@ -10,9 +10,8 @@ from typing import Any, Literal, get_args
 from numpy.typing import NDArray
 
 from arrayred.errors import UsageError
-from arrayred.kernels.clip import clipped_mean
-from arrayred.kernels.minmax import minmax_mean
-from arrayred.kernels.stack import mean, median
+from arrayred.kernels.combine import mean, median, minmax_mean
+from arrayred.kernels.reject import clipped_mean
 
 Method = Literal["median", "average", "clip", "minmax"]
 METHODS: tuple[Method, ...] = get_args(Method)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.kernels.strips import Image
+from arrayred.kernels.combine import Image
 
 
 def block_factor(shape: tuple[int, int], most: int) -> int:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.kernels.strips import strips
+from arrayred.kernels.combine import strips
 
 Pixels = NDArray[Any]
 Values = NDArray[np.float64]

@@ -17,11 +17,8 @@ import numpy as np
 from arrayred.config import Recipe
 from arrayred.kernels.noise import finite_median
 from arrayred.model import CLEAN, COUNTS, DQ, VARIANCE, Rows, Run, X, remark
-from arrayred.steps.background import fit_sky
-from arrayred.steps.extract import extract
-from arrayred.steps.frames import extract_frames
-from arrayred.steps.optimal import extract_along
-from arrayred.steps.sky import subtract_sky, why_no_band
+from arrayred.steps.extract import extract, extract_along, extract_frames
+from arrayred.steps.sky import fit_sky, subtract_sky, why_no_band
 from arrayred.steps.trace import fit_trace, half_height_of
 
 if TYPE_CHECKING:

@@ -9,15 +9,10 @@ from numpy.typing import NDArray
 
 from arrayred.config import BETRAYED_BY, Recipe
 from arrayred.io.masks import read_mask
-from arrayred.steps.calibrate import subtract_dark
-from arrayred.steps.clean import Cleaning, add_clean
-from arrayred.steps.combine import combine_with_peak
-from arrayred.steps.cosmic import FrameHits, find_cosmic_rays
-from arrayred.steps.flag import drop_absurd, find_bad_pixels, flag
-from arrayred.steps.flat import divide_flat
-from arrayred.steps.frame_planes import FramePlanes, with_planes
-from arrayred.steps.noise import estimate_noise
-from arrayred.steps.units import to_electrons
+from arrayred.steps.calibrate import divide_flat, subtract_dark, to_electrons
+from arrayred.steps.combine import Cleaning, add_clean, combine_with_peak
+from arrayred.steps.cosmic import FrameHits, FramePlanes, find_cosmic_rays, with_planes
+from arrayred.steps.noise import drop_absurd, estimate_noise, find_bad_pixels, flag
 from arrayred.watching import stage
 
 if TYPE_CHECKING:

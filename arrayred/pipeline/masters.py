@@ -10,12 +10,9 @@ from arrayred.io.reopen import open_product
 from arrayred.io.spool import file_of
 from arrayred.model import COUNTS, FRAME, VARIANCE
 from arrayred.night import Flat, Group, Made
-from arrayred.steps.calibrate import adapt_dark
+from arrayred.steps.calibrate import adapt_dark, combine_flats, flat_level, normalise_flat, with_bad
 from arrayred.steps.combine import combine
-from arrayred.steps.flag import drop_absurd
-from arrayred.steps.flat import combine_flats, flat_level, normalise_flat, with_bad
-from arrayred.steps.flat_noise import estimate_flat_noise
-from arrayred.steps.noise import measure_noise
+from arrayred.steps.noise import drop_absurd, estimate_flat_noise, measure_noise
 from arrayred.watching import stage
 
 if TYPE_CHECKING:

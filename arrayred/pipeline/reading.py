@@ -17,7 +17,7 @@ from arrayred.config import Overscan
 from arrayred.model import COUNTS, Chunks
 from arrayred.night import Group
 from arrayred.pipeline.elsewhere import told_as_ours
-from arrayred.steps.overscan import subtract_overscan, trim
+from arrayred.steps.calibrate import subtract_overscan, trim
 from arrayred.watching import stage
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from arrayred.config import Recipe, RowRange
 from arrayred.errors import NightError
 from arrayred.model import Chunks
 from arrayred.night import Night, make_plan, open_night
-from arrayred.steps.frame_planes import judge_frames
+from arrayred.steps.cosmic import judge_frames
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -11,9 +11,8 @@ from arrayred.model import FRAME, Rows, turn
 from arrayred.night import Target
 from arrayred.pipeline.elsewhere import told_as_ours
 from arrayred.pipeline.extraction import frames_of, spectrum_of
-from arrayred.steps.detect import Threshold, detect_rows
 from arrayred.steps.extract import extract
-from arrayred.steps.find import find_all, find_rows
+from arrayred.steps.find import Threshold, detect_rows, find_all, find_rows
 from arrayred.watching import stage
 
 if TYPE_CHECKING:

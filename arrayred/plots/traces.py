@@ -21,7 +21,7 @@ from arrayred.plots.canvas import (
 )
 from arrayred.plots.given import image_of, spectrum_of
 from arrayred.plots.marks import aperture
-from arrayred.steps.centres import measure_centres
+from arrayred.steps.trace import measure_centres
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Many frames become one image: `combine`.
+"""Combine the frames of a cube into one image, and make its best estimate.
 
 Which method for which frames: the average has the least noise and no defence; the median holds
 against anything, at 1.5 times the variance; the clipped mean comes close to both from 11 frames on,
@@ -7,27 +7,56 @@ below which 3 sigma can reject nothing; the mean without extremes is its stand-i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from arrayred.bands import over_frames
 from arrayred.errors import UsageError
-from arrayred.kernels.clip import clipped_mean
-from arrayred.kernels.minmax import minmax_mean
-from arrayred.kernels.peak import with_peak
-from arrayred.kernels.stack import mean, median
+from arrayred.kernels.combine import corrected, mean, median, minmax_mean, with_peak
+from arrayred.kernels.noise import finite_median
+from arrayred.kernels.reject import (
+    Noise,
+    Scales,
+    clipped_mean,
+    distances,
+    likely_mean,
+    line_widths,
+    row_slopes,
+    scaled,
+    weighted_median,
+)
 from arrayred.model import (
+    CLEAN,
+    CLEAN_METHOD,
     COUNTS,
+    DQ,
     FRAME,
+    N_REJECTED,
     PEAK,
     SETUP_COORDS,
     X,
     Y,
     check_cube,
+    check_image,
+    note_history,
+    remark,
     require_same_pixels,
+)
+from arrayred.steps.noise import (
+    Floor,
+    Share,
+    find_floor,
+    find_gain,
+    kind_of_master,
+    sample_of,
+    share_of_mean,
+    share_of_order,
 )
 
 if TYPE_CHECKING:
@@ -76,7 +105,7 @@ def combine(
     kernel, line = _kernel(
         method, cube.sizes[FRAME], n_sigma=n_sigma, iterations=iterations, low=low, high=high
     )
-    planes = _visit(cube, kernel, minus)
+    planes = _visit_cube(cube, kernel, minus)
     image = _image(cube, {COUNTS: planes}, method, [*_subtracted(minus), line])
     return image.assign_attrs(left_out=(low, high)) if method == "minmax" else image
 
@@ -104,12 +133,12 @@ def combine_with_peak(
     """
     check_cube(cube)
     kernel, line = _kernel(method, cube.sizes[FRAME], n_sigma=3.0, iterations=1, low=1, high=1)
-    planes = _visit(cube, partial(with_peak, kernel=kernel), minus, n_planes=2)
+    planes = _visit_cube(cube, partial(with_peak, kernel=kernel), minus, n_planes=2)
     image = {COUNTS: planes[0], PEAK: planes[1]}
     return _image(cube, image, method, [*_subtracted(minus), line])
 
 
-def _visit(
+def _visit_cube(
     cube: xr.Dataset,
     kernel: Callable[..., Any],
     minus: xr.Dataset | None,
@@ -200,3 +229,416 @@ def _summary(cube: xr.Dataset) -> dict[str, Any]:
     if "time" in cube.coords:
         scalars["time"] = np.atleast_1d(cube["time"].values).min()
     return scalars
+
+
+# The best estimate of a combined image beside the procedure's own: `clean`.
+#
+# The procedure averages the lights, or takes their median, as they are: `counts`, of which its two
+# tables are made. `add_clean` gives the image a second one, `clean` (y, x), made of the same
+# frames brought to one level first (`steps.scale`); the variance is that of `clean`.
+#
+# - median: of the scaled frames. Unscaled, a median of three frames whose star differs by 10 % is
+#   the middle frame, whose noise is that of one: pulls in the core are 1.2 wide instead of 1.0.
+# - clip: the mean of what the noise explains (`kernels.likely`), for any number of frames from
+#   three; what is left out is counted in `n_rejected` (y, x).
+# - minmax: the mean without the extremes of each pixel.
+# - average: only with weights is there anything to be made better.
+#
+# Weights: a plain mean counts frames by their light, which is best where photons are most of the
+# noise. "noise" weighs by flux over the variance of the frame's sky, which is best for a faint
+# star. They are of frames, never of pixels: a sum that weighs star and sky differently cannot be
+# freed of its sky. Weights by exposure would say nothing, for the lights of a target have one
+# exposure.
+
+Weights = Literal["none", "noise"]
+Values = NDArray[np.float64]
+
+_HOT = 5.0
+_SAMPLE = 1 << 18
+_FEWEST_TO_CLIP = 3
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """How lights become the best estimate of one image.
+
+    Parameters
+    ----------
+    method : as in `combine`.
+    n_sigma : of "clip": how many standard deviations of the known noise a value may lie off.
+    low, high : of "minmax": how many of the lowest and of the highest values are left out.
+    scale : how frames are brought to one level: by "flux", by "level", or "none".
+    weights : of frames in a mean: "none", or "noise", the inverse variance.
+    """
+
+    method: CombineMethod = "average"
+    n_sigma: float = 3.0
+    low: int = 1
+    high: int = 1
+    scale: Scale = "flux"
+    weights: Weights = "none"
+
+    @property
+    def is_plain(self) -> bool:
+        """Tell whether the procedure's own image is all that is wanted."""
+        if self.method == "average":
+            return self.weights == "none"
+        return self.method == "median" and self.scale == "none"
+
+    @property
+    def plain(self) -> Literal["average", "median"]:
+        """Return how the procedure's own image is made."""
+        return "median" if self.method == "median" else "average"
+
+    def check(self, n_frames: int) -> None:
+        """Raise UsageError where so many frames cannot be combined in this way."""
+        if self.method == "minmax" and self.low + self.high >= n_frames:
+            raise UsageError(
+                f"{self.low} lowest and {self.high} highest of {n_frames} frames cannot be left "
+                "out",
+                keyword="combine",
+                value="minmax",
+                hint="Lower minmax_low or minmax_high, or combine by clip or median.",
+            )
+
+
+def add_clean(
+    image: xr.Dataset, lights: xr.Dataset, how: Cleaning, *, minus: xr.Dataset | None = None
+) -> xr.Dataset:
+    """Give a combined image its best estimate, `clean`, unless the image is that itself.
+
+    Parameters
+    ----------
+    image : counts (y, x), settled, of `combine` by ``how.plain``, and `dq` where known.
+    lights : the frames it was made of, counts (frame, y, x); read once or twice, band by band.
+    how : as to method, scale and weights.
+    minus : the master (y, x) that was subtracted, of `measure_noise`.
+
+    Returns
+    -------
+    image : with `clean` (y, x), float64, in the unit of the counts, the coordinate `clean_method`,
+        and for "clip" `n_rejected`
+        (y, x), uint8, the number of frames left out; the attribute `clean_share` tells
+        `estimate_noise` what remains of the variance of a frame.
+
+    Raises
+    ------
+    UsageError
+        The frames are too few, or clipping is wanted and nothing tells their noise.
+    MismatchError
+        `minus` does not hold the same pixels.
+    """
+    if how.is_plain:
+        return image
+    told = how.method if how.weights == "none" else f"{how.method}, weighted by noise"
+    image = image.assign_coords({CLEAN_METHOD: told})
+    check_image(image)
+    check_cube(lights)
+    if minus is not None:
+        require_same_pixels(image, minus)
+    how.check(lights.sizes[FRAME])
+    gain, _ = find_gain(image, lights, minus)
+    floor = find_floor(image, lights, minus, gain)
+    variance = 0.0 if floor is None else floor.variance
+    found = find_scales(lights, image, how.scale, minus=minus, variance=variance)
+    if how.method in ("median", "minmax"):
+        return _in_order(image, lights, how, found, minus)
+    return _mean(image, lights, how, found, minus, floor, gain)
+
+
+def _in_order(
+    image: xr.Dataset,
+    lights: xr.Dataset,
+    how: Cleaning,
+    found: FrameScales,
+    minus: xr.Dataset | None,
+) -> xr.Dataset:
+    """Return an image with the median of its scaled frames, or their mean without extremes."""
+    own: Callable[..., Any] = median
+    line, left_out = f"median of frames {found.told}", (0, 0)
+    if how.method == "minmax":
+        own, left_out = partial(minmax_mean, low=how.low, high=how.high), (how.low, how.high)
+        line = (
+            f"mean of frames without the {how.low} lowest and {how.high} highest of each pixel, "
+            f"{found.told}"
+        )
+    kernel = partial(scaled, kernel=own, scales=found.scales)
+    plane = np.asarray(_visit_lights(lights, kernel, _base(found, minus))) + found.sky
+    share = share_of_order(how.method, found.scales.flux, left_out)
+    return _with_clean(image, plane, share, line)
+
+
+def _mean(
+    image: xr.Dataset,
+    lights: xr.Dataset,
+    how: Cleaning,
+    found: FrameScales,
+    minus: xr.Dataset | None,
+    floor: Floor | None,
+    gain: float | None,
+) -> xr.Dataset:
+    """Return an image with the mean of its frames, weighted, clipped, or both."""
+    if floor is None:
+        raise UsageError(
+            "Nothing tells the noise of the frames, which clipping and weights go by",
+            keyword="combine",
+            hint="Tell read_noise in the instrument file, or combine by median or minmax.",
+        )
+    per_photon = 0.0 if gain is None else 1.0 / gain
+    noise = Noise(how.n_sigma, floor.variance, per_photon)
+    n_frames, scales = lights.sizes[FRAME], found.scales
+    clips = how.method == "clip" and n_frames >= _FEWEST_TO_CLIP
+    weights = _weights(how, found, noise, floor.level)
+    base, charge = _base(found, minus), _charge(found, minus, floor)
+    kernel = partial(
+        likely_mean,
+        scales=scales,
+        weights=weights,
+        noise=noise if clips else None,
+        widths=_widths(lights, image, (base, charge), scales, noise) if clips else None,
+    )
+    mean, rejected = np.asarray(_visit_lights(lights, kernel, base, charge, n_planes=2))
+    mean = mean + found.sky
+    share = share_of_mean(weights, scales.flux, how.n_sigma if clips else None)
+    weighed = ", weighted by their noise" if how.weights == "noise" else ""
+    clipped = f", clipped at {how.n_sigma:g} sigma of their noise" if clips else ""
+    line = f"mean of {n_frames} frames {found.told}{weighed}{clipped}"
+    if how.method != "clip":
+        return _with_clean(image, mean, share, line)
+    if not clips:
+        text = f"nothing was clipped: {n_frames} frames cannot tell which value is wrong"
+        return remark(_with_clean(image, mean, share, line), text)
+    image = _with_clean(image, mean, share, f"{line}: {int(np.count_nonzero(rejected))} pixels")
+    attrs = {"units": "", "long_name": "frames left out of a pixel"}
+    counted = np.minimum(rejected, 255).astype(np.uint8)
+    return image.assign({N_REJECTED: ((Y, X), counted, attrs)})
+
+
+def _with_clean(image: xr.Dataset, plane: Values, share: Share, line: str) -> xr.Dataset:
+    attrs = {**image[COUNTS].attrs, "long_name": "best estimate of the pixel values"}
+    clean = np.ascontiguousarray(plane, np.float64)
+    image = image.assign({CLEAN: ((Y, X), clean, attrs)})
+    return note_history(image.assign_attrs(clean_share=share), f"clean: {line}")
+
+
+def _visit_lights(
+    lights: xr.Dataset,
+    kernel: Callable[..., Any],
+    *images: NDArray[Any],
+    n_planes: int | None = None,
+) -> Any:
+    """Return what a kernel makes of the lights and images."""
+    return over_frames(lights[COUNTS].data, kernel, *images, n_planes=n_planes)
+
+
+def _base(found: FrameScales, minus: xr.Dataset | None) -> Values:
+    """Return what lies below the star (y, x): the master and the sky."""
+    return found.sky + (0.0 if minus is None else minus[COUNTS].values)
+
+
+def _weights(how: Cleaning, found: FrameScales, noise: Noise, level: float) -> tuple[float, ...]:
+    """Return the weights of the frames, 1 on average."""
+    flux = found.scales.flux
+    if how.weights == "none":
+        return (1.0,) * len(flux)
+    variances = [noise.floor + noise.per_photon * max(sky - level, 0.0) for sky in found.skies]
+    raw = [one / variance for one, variance in zip(flux, variances, strict=True)]
+    mean = math.fsum(raw) / len(raw)
+    return tuple(one / mean for one in raw)
+
+
+def _charge(found: FrameScales, minus: xr.Dataset | None, floor: Floor) -> Values:
+    """Return what brings noise beside the star (y, x): the sky, and the dark charge of hot pixels.
+
+    What the floor holds already is not counted again.
+    """
+    charge = np.maximum(found.sky - floor.level, 0.0)
+    if minus is not None and kind_of_master(minus) != "bias":
+        above = minus[COUNTS].values - finite_median(sample_of(minus))
+        charge += np.where(above > _HOT * math.sqrt(floor.variance), above, 0.0)
+    return charge
+
+
+def _widths(
+    lights: xr.Dataset,
+    image: xr.Dataset,
+    planes: tuple[Values, Values],
+    scales: Scales,
+    noise: Noise,
+) -> Values | None:
+    """Return how much worse than its noise each column repeats, where a star runs along them.
+
+    Of one along the rows each row tells by itself, and None is returned.
+    """
+    if "dispersion_axis" not in image.coords or image["dispersion_axis"].item() != 2:
+        return None
+    counts = image[COUNTS]
+    base, charge = (
+        np.asarray(sample_of(image.assign({COUNTS: counts.copy(data=plane)}), _SAMPLE))
+        for plane in planes
+    )
+    frames = np.asarray(corrected(sample_of(lights, _SAMPLE), base))
+    centre = scaled(frames, kernel=median, scales=scales)
+    return line_widths(distances(frames, centre, charge, scales, noise), axis=0)
+
+
+# How bright each light shows its star, and what sky lies beneath: `find_scales`.
+#
+# Exposures of one star differ by 20 % in flux where its light misses the slit or haze passes by,
+# and unscaled their median is no median: on the night that taught this 61 % of the medians of a
+# star's core are one and the same frame. What is scaled is the light above the sky; the sky and
+# the level of the electronics are added, and come by themselves.
+#
+# The sky is that of each column, or row where the star runs along the columns: a line of the sky
+# lies on all rows, together outshines a faint star, and would be stretched with it. One number a
+# frame: how the light lies across the trace may change too, and with the wavelength, and neither
+# is taken up here.
+
+Scale = Literal["flux", "level", "none"]
+
+_BRIGHT = 5.0
+"""How many sigma of the combined image a pixel's light must reach to tell the flux."""
+_LARGEST_ERROR = 0.02
+_L1 = math.sqrt(math.pi / 2)
+"""The standard deviation of a slope of least absolute residuals over that of least squares."""
+_FAINTEST = 0.05
+
+
+class FrameScales(NamedTuple):
+    """What brings frames to one level, what sky each shows, and what is to be said of it.
+
+    A frame less the master is ``flux * (light - sky) + sky + level``.
+
+    Parameters
+    ----------
+    scales : flux and level of every frame.
+    sky : (y, x), which is not scaled, adu.
+    skies : what every frame shows where there is no star, less the master, adu.
+    told : "scaled by flux: 0.912, 1.088".
+    """
+
+    scales: Scales
+    sky: Values
+    skies: tuple[float, ...]
+    told: str
+
+
+def find_scales(
+    lights: xr.Dataset,
+    image: xr.Dataset,
+    scale: Scale = "flux",
+    *,
+    minus: xr.Dataset | None = None,
+    variance: float = 0.0,
+) -> FrameScales:
+    """Find what brings the lights of one star to one level.
+
+    Parameters
+    ----------
+    lights : counts (frame, y, x), eager or chunked. All are read once, band by band, for "flux".
+    image : their combination (y, x), settled; pixels with a flag in `dq` are not looked at.
+    scale : "flux": by the star's light, with the sky apart; "level": by a constant alone; "none".
+    minus : the master (y, x) that was subtracted.
+    variance : of a pixel of a frame without light, adu^2: it tells which pixels are bright.
+
+    Returns
+    -------
+    found : fluxes are 1 where the star is too faint to tell them to 2 %. The numbers depend neither
+        on chunks nor on the order of the frames.
+    """
+    check_cube(lights)
+    check_image(image)
+    n_frames = lights.sizes[FRAME]
+    least = _BRIGHT * math.sqrt(max(variance, 1e-12) / max(n_frames, 1))
+    typical, above = _levels(lights, image, minus, least)
+    skies = tuple(typical + one for one in above)
+    none, sky = Scales.none(n_frames), sky_of_lines(image)
+    if n_frames < 2 or scale == "none":
+        return FrameScales(none, sky, skies, "not scaled")
+    mean = math.fsum(above) / n_frames
+    levels = tuple(one - mean for one in above)
+    if scale == "level":
+        return FrameScales(Scales(none.flux, levels), sky, skies, "brought to one level")
+    base = sky if minus is None else sky + minus[COUNTS].values
+    flux, told = _flux(lights, image, base, above, least, variance)
+    return FrameScales(Scales(flux, levels), sky, skies, told)
+
+
+def sky_of_lines(image: xr.Dataset) -> Values:
+    """Return the sky (y, x) of an image, the median across the dispersion; 0 where unknown."""
+    counts = np.asarray(image[COUNTS].values, np.float64)
+    upright = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
+    across = counts.T if upright else counts
+    line = median(across[:, np.newaxis])[0]
+    sky = np.broadcast_to(np.where(np.isfinite(line), line, 0.0), across.shape)
+    return sky.T if upright else sky
+
+
+def _levels(
+    lights: xr.Dataset, image: xr.Dataset, minus: xr.Dataset | None, least: float
+) -> tuple[float, tuple[float, ...]]:
+    """Return the sky of the combined image, and by how much that of every frame lies above it."""
+    pixels = np.asarray(sample_of(image), np.float64)
+    sky = finite_median(pixels)
+    if not math.isfinite(sky):
+        return 0.0, (0.0,) * lights.sizes[FRAME]
+    dark = pixels <= sky + least
+    base = pixels[dark] + (0.0 if minus is None else np.asarray(sample_of(minus))[dark])
+    found = (finite_median(frame[dark] - base) for frame in sample_of(lights))
+    return sky, tuple(one if math.isfinite(one) else 0.0 for one in found)
+
+
+def _flux(
+    lights: xr.Dataset,
+    image: xr.Dataset,
+    base: Values,
+    above: tuple[float, ...],
+    least: float,
+    variance: float,
+) -> tuple[tuple[float, ...], str]:
+    """Return the flux of every frame, 1 on average, and what is to be said of it."""
+    n_frames = len(above)
+    equal = (1.0,) * n_frames
+    usable = np.isfinite(image[COUNTS].values)
+    if DQ in image:
+        usable &= image[DQ].values == 0
+    slopes = _slopes(lights, base, usable, partial(row_slopes, skies=above, least=least))
+    light, squares = slopes[n_frames:]
+    lit = light > 0
+    total = math.fsum(squares[lit].tolist())
+    if total == 0 or _L1 * math.sqrt(variance / total) > _LARGEST_ERROR:
+        return equal, "not scaled: the star is too faint to tell its flux in a frame to 2 %"
+    found = [float(weighted_median(row[lit], light[lit])) for row in slopes[:n_frames]]
+    mean = math.fsum(found) / n_frames
+    faint = [
+        str(label)
+        for label, one in zip(np.atleast_1d(lights[FRAME].values), found, strict=True)
+        if not one > _FAINTEST * mean
+    ]
+    if faint:
+        return equal, f"not scaled: the star is hardly seen in {', '.join(faint)}"
+    flux = tuple(one / mean for one in found)
+    return flux, f"scaled by flux: {', '.join(f'{one:.3f}' for one in flux)}"
+
+
+def _slopes(
+    lights: xr.Dataset, base: Values, usable: NDArray[np.bool_], kernel: Any
+) -> NDArray[np.float64]:
+    """Return what a kernel finds in each row of the lights, (frame + 2, y)."""
+    frames = lights[COUNTS].data
+    if isinstance(frames, np.ndarray):
+        return np.asarray(kernel(frames, base, usable))
+    import dask.array as da
+
+    bands = frames.rechunk({0: -1, 2: -1})
+    in_bands = [da.from_array(image, chunks=(bands.chunks[1], -1)) for image in (base, usable)]
+    found = da.map_blocks(
+        kernel,
+        bands,
+        *in_bands,
+        drop_axis=2,
+        chunks=((frames.shape[0] + 2,), bands.chunks[1]),
+        dtype=np.float64,
+        meta=np.empty((0, 0)),
+    )
+    return np.asarray(found)

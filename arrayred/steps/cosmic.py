@@ -1,4 +1,4 @@
-"""Leave out what cosmic rays brought: `flag_cosmic_rays`.
+"""Find cosmic rays by comparing the frames of a target, or with L.A.Cosmic: `find_cosmic_rays`.
 
 The frames of a target are compared with each other (`steps.comparison`). Of three frames one is
 right about the other two; of two that differ the lower one is believed where that is asked for.
@@ -14,15 +14,23 @@ which the spectrum is made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from arrayred.bands import over_frames
 from arrayred.errors import UsageError
-from arrayred.kernels.cosmic import Noise, without
+from arrayred.kernels import reject as kernel
+from arrayred.kernels.combine import median
+from arrayred.kernels.noise import finite_median, finite_medians, frame_variances
+from arrayred.kernels.reject import PixelNoise, without
 from arrayred.model import (
+    BAD_PIXEL,
     CLEAN,
     CLEAN_METHOD,
     COSMIC_RAY,
@@ -32,6 +40,7 @@ from arrayred.model import (
     METHOD,
     N_REJECTED,
     NO_DATA,
+    SATURATED,
     VARIANCE,
     X,
     Y,
@@ -42,11 +51,16 @@ from arrayred.model import (
     remark,
     require_same_pixels,
 )
-from arrayred.steps.borrowed import ccdproc_for
-from arrayred.steps.cells import Flags, Indices
-from arrayred.steps.comparison import Pixels, Scene, compare_frames, pixels_of, scene_of
-from arrayred.steps.floor import find_floor, find_gain
-from arrayred.steps.hits import Hits
+from arrayred.steps.calibrate import subtract_dark
+from arrayred.steps.noise import (
+    ccdproc_for,
+    find_floor,
+    find_gain,
+    kind_of_master,
+    part_of_master,
+    pixels_at,
+    sample_of,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -161,7 +175,7 @@ def find_cosmic_rays(
     floor = find_floor(image, lights, minus, gain)
     if floor is None:
         return note_history(image, "cosmic rays not searched: nothing tells the noise"), None
-    noise = Noise(floor.variance, floor.level, 0.0 if gain is None else 1.0 / gain)
+    noise = PixelNoise(floor.variance, floor.level, 0.0 if gain is None else 1.0 / gain)
     scene = scene_of(image, lights, minus, noise)
     hits, told = (_sharp if search == "lacosmic" else _compared)(scene)
     image = _left_out(scene, hits, told)
@@ -308,3 +322,688 @@ def _change(scene: Scene, pixels: Pixels, flagged: Flags, values: Values) -> Val
         after = noise.variance(values) * (n_there / n_left)
     change = (after - noise.variance(counts)) * (share * n_frames / n_there)
     return np.where(np.isfinite(change), change, np.nan)
+
+
+# Which values of a target's frames are too high beside the other frames: `compare_frames`.
+#
+# The arithmetic is that of `kernels.cosmic`; here it is decided where to look. Two things are
+# looked at closely: cells in which something stands out of the mean of the frames by itself, and
+# cells that a star lights up, since stars differ from frame to frame. On a real night they are a
+# fourteenth of the image.
+#
+# The sky of each frame is taken off first, by column, because its lines do not grow with the
+# star's light: it is the median of a few dozen of the darker rows.
+
+_Given = tuple[Values, Values, PixelNoise, Values]
+"""What `kernels.cosmic.compare` takes."""
+
+_NEIGHBOUR = 3.5
+"""By how many sigma the neighbour of a hit must stand out."""
+_LIT = 2.0
+"""Sigma of light in the mean of a cell from which on frames that differ by a fifth matter."""
+_ROWS_OF_SKY = 64
+_VALUES = 1 << 17
+_AT_ONCE = 16
+"""How many times as many values are gathered from all bands where cells lie across them."""
+
+
+class Scene(NamedTuple):
+    """What the comparison has to know.
+
+    Parameters
+    ----------
+    image, lights : counts (y, x), settled, and (frame, y, x).
+    dark : what was subtracted (y, x), or None.
+    level : of the dark, above which it holds charge that makes noise; infinite where it has none.
+    grid : the cells.
+    sky : (frame, place along the dispersion), of each frame.
+    noise : of a frame.
+    """
+
+    image: xr.Dataset
+    lights: xr.Dataset
+    dark: Values | None
+    level: float
+    grid: Grid
+    sky: Values
+    noise: PixelNoise
+
+
+class Pixels(NamedTuple):
+    """What is known of some pixels, each one once.
+
+    Parameters
+    ----------
+    where : flat indices (pixel) of (y, x).
+    values, sky, scale : (frame, pixel), as in `kernels.cosmic`.
+    """
+
+    where: Indices
+    values: Values
+    sky: Values
+    scale: Values
+
+
+def scene_of(
+    image: xr.Dataset, lights: xr.Dataset, minus: xr.Dataset | None, noise: PixelNoise
+) -> Scene:
+    """Return what is to be compared, with the sky of each frame."""
+    upright = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
+    n_rows, n_columns = image[COUNTS].shape
+    grid = Grid((n_rows, n_columns), upright)
+    dark, level = None, np.inf
+    if minus is not None:
+        dark = minus[COUNTS].values
+        if kind_of_master(minus) != "bias":
+            level = finite_median(sample_of(minus))
+    return Scene(image, lights, dark, level, grid, _sky(image, lights, grid), noise)
+
+
+def _sky(image: xr.Dataset, lights: xr.Dataset, grid: Grid) -> Values:
+    """Return the sky (frame, place along the dispersion) of each frame less its dark."""
+    combined, frames = _sample(image, grid), _sample(lights, grid)
+    levels = finite_medians(combined)
+    darker = np.sort(np.argsort(levels, kind="stable")[: max(len(levels) // 2, 1)])
+    mean = sum(frame[darker].astype(np.float64) for frame in frames) / len(frames)
+    apart = np.empty((len(frames), grid.length))
+    for i, frame in enumerate(frames):
+        apart[i] = median((frame[darker] - mean)[:, np.newaxis])[0]
+    common = median(combined[darker][:, np.newaxis])
+    return np.nan_to_num(common) + np.nan_to_num(apart)
+
+
+def _sample(ds: xr.Dataset, grid: Grid) -> NDArray[Any]:
+    """Return some rows (..., row, x) of frames whose dispersion is made to run along x."""
+    if grid.upright:
+        frames = [dim for dim in ds[COUNTS].dims if dim == FRAME]
+        plain = ds[[COUNTS]].drop_vars([Y, X], errors="ignore")
+        ds = plain.rename({X: Y, Y: X}).transpose(*frames, Y, X)
+    return sample_of(ds, _ROWS_OF_SKY * grid.length)
+
+
+def compare_frames(scene: Scene, n_sigma: float) -> Hits:
+    """Return what stands out of the other frames.
+
+    Parameters
+    ----------
+    scene : at least two frames.
+    n_sigma : how far a value must stand out; a neighbour of one that does, by 3.5.
+    """
+    cells = _suspects(scene, n_sigma)
+    blocks = gathered(_outliers(scene, cells, n_sigma))
+    is_hit = np.zeros(scene.image[COUNTS].size, np.bool_)
+    for block in blocks:
+        is_hit[block["where"][block["hit"]]] = True
+    beside = scene.grid.holding(scene.grid.around(np.flatnonzero(is_hit)))
+    blocks += gathered(_outliers(scene, np.setdiff1d(beside, cells), n_sigma))
+    return _grown(scene, blocks)
+
+
+def _suspects(scene: Scene, n_sigma: float) -> Indices:
+    """Return the cells that are to be looked at closely."""
+    grid, counts = scene.grid, scene.image[COUNTS].values
+    n_frames = scene.lights.sizes[FRAME]
+    margin = 0.0 if n_frames <= 3 else 1.0
+    above = np.asarray(_excess(scene))
+    high = kernel.standing_out(above, counts, n_frames, scene.noise, n_sigma - margin)
+    missing = np.flatnonzero(np.isnan(above))
+    return np.union1d(grid.holding(np.union1d(high, missing)), _lit(scene))
+
+
+def _excess(scene: Scene) -> Any:
+    """Return by how much the highest value of a pixel is above the mean (y, x), a lazy plane."""
+    counts, sky = scene.lights[COUNTS], scene.sky
+    kind = np.dtype(np.float32)
+    if not scene.grid.upright:
+        return over_frames(counts.data, partial(kernel.highest_excess, offsets=sky), dtype=kind)
+    less = counts.astype(kind) - _along_y(sky.astype(kind))
+    return over_frames(less.data, kernel.highest_excess, dtype=kind)
+
+
+def _along_y(sky: NDArray[np.float32]) -> xr.DataArray:
+    import xarray as xr
+
+    return xr.DataArray(sky, dims=(FRAME, Y))
+
+
+def _lit(scene: Scene) -> Indices:
+    """Return the cells that shine, or lack a pixel."""
+    grid, sky = scene.grid, np.add.reduce(scene.sky, axis=0) / len(scene.sky)
+    counts, first = grid.along(scene.image[COUNTS].values), grid.edges[:-1]
+    light = np.add.reduceat(counts, first, axis=1) - np.add.reduceat(sky, first)
+    noise = np.add.reduceat(np.sqrt(scene.noise.variance(sky)), first)
+    return np.flatnonzero(~(light <= _LIT * noise))
+
+
+def pixels_of(scene: Scene, wanted: Indices) -> Iterator[Pixels]:
+    """Yield what is known of some pixels, few at once, each part ascending.
+
+    Parameters
+    ----------
+    scene : what is compared.
+    wanted : flat indices of (y, x), ascending.
+    """
+    is_wanted = np.zeros(scene.image[COUNTS].size, np.bool_)
+    is_wanted[wanted] = True
+    for cells, raw in _cells_with_values(scene, scene.grid.holding(wanted)):
+        where, given = _prepared(scene, cells, raw)
+        chosen = is_wanted[where] & scene.grid.own(cells)
+        order = np.argsort(where[chosen])
+        planes = (each[:, chosen][:, order] for each in (*given[:2], kernel.scales_of(*given)))
+        yield Pixels(where[chosen][order], *planes)
+
+
+def _outliers(scene: Scene, cells: Indices, n_sigma: float) -> Iterator[Outliers]:
+    """Yield the values of cells that stand out enough to be the neighbour of a hit."""
+    for some, raw in _cells_with_values(scene, cells):
+        where, given = _prepared(scene, some, raw)
+        excess = kernel.compare(*given).excess
+        high = (excess > _NEIGHBOUR) & scene.grid.own(some)
+        pixels = high.any(axis=0)
+        chosen, values = high[:, pixels], given[0][:, pixels]
+        frame, pixel = np.nonzero(chosen)
+        part = np.empty(frame.size, OUTLIER)
+        part["frame"], part["where"] = frame, where[pixels][pixel]
+        part["above"] = values[chosen] - median(values[:, np.newaxis])[0][pixel]
+        part["hit"] = excess[:, pixels][chosen] > n_sigma
+        yield part
+
+
+def _cells_with_values(scene: Scene, cells: Indices) -> Iterator[tuple[Indices, NDArray[Any]]]:
+    """Yield cells, few at once, with their raw values (frame, cell, x); each band is read once.
+
+    A cell along a row lies in one band; one along a column does not, and is looked for in all.
+    """
+    grid, counts = scene.grid, scene.lights[COUNTS]
+    n_once = max(_VALUES // (counts.sizes[FRAME] * grid.width), 1)
+    if grid.upright:
+        for some in _in_parts(cells, n_once * (1 if counts.chunks is None else _AT_ONCE)):
+            values = values_at(scene.lights, grid.pixels(some))
+            for first in range(0, len(some), n_once):
+                part = slice(first, first + n_once)
+                yield some[part], values[:, part]
+        return
+    for first, pixels, own in _bands(scene, cells):
+        for some in _in_parts(own, n_once):
+            yield some, np.take(pixels, grid.pixels(some) - first, axis=1)
+
+
+def _bands(scene: Scene, cells: Indices) -> Iterator[tuple[int, NDArray[Any], Indices]]:
+    """Yield of each band that holds cells its first pixel, its values (frame, pixel), and them."""
+    counts, n_columns = scene.lights[COUNTS], scene.lights.sizes[X]
+    heights = (counts.sizes[Y],) if counts.chunks is None else counts.chunksizes[Y]
+    stops = np.cumsum(heights)
+    parts = np.searchsorted(cells, stops * scene.grid.n_blocks)
+    for height, stop, own in zip(heights, stops, np.split(cells, parts), strict=False):
+        if own.size:
+            band = counts.isel({Y: slice(stop - height, stop)}).values
+            yield (stop - height) * n_columns, band.reshape(len(band), -1), own
+
+
+def _in_parts(cells: Indices, n: int) -> Iterator[Indices]:
+    for first in range(0, len(cells), n):
+        yield cells[first : first + n]
+
+
+def _prepared(scene: Scene, cells: Indices, raw: NDArray[Any]) -> tuple[Indices, _Given]:
+    """Return the pixels (cell, x) of few cells, which stay in the cache, and what is compared."""
+    where, (_, place) = scene.grid.pixels(cells), scene.grid.places(cells)
+    sky = scene.sky[:, place]
+    values = np.subtract(raw, sky, dtype=np.float64)
+    more = np.zeros(where.shape)
+    if scene.dark is not None:
+        dark = scene.dark.reshape(-1)[where]
+        values -= dark
+        more = np.fmax(dark - scene.level, 0.0) * scene.noise.per_photon
+    return where, (values, sky, scene.noise, more)
+
+
+def _grown(scene: Scene, blocks: list[Outliers]) -> Hits:
+    """Return the hits with their neighbours, without light that has moved; blocks are let go."""
+    found = np.concatenate([np.empty(0, OUTLIER), *blocks])
+    blocks.clear()
+    order = np.lexsort((found["where"], found["frame"])).astype(np.uint32)
+    stops = np.cumsum(np.bincount(found["frame"], minlength=scene.lights.sizes[FRAME]))
+    kept = []
+    for first, stop in pairwise([0, *stops.tolist()]):
+        own = found[order[first:stop]]
+        near = scene.grid.around(own["where"][own["hit"]].astype(np.intp))
+        own = own[own["hit"] | np.isin(own["where"], near)]
+        where, light = own["where"].astype(np.intp), own["above"].copy()
+        moved = moved_light(where, light, partial(_line, scene), scene.grid)
+        kept.append(own[["frame", "where"]][~np.isin(where, moved)])
+    hits = np.concatenate(kept)
+    return Hits.of(hits["frame"], hits["where"])
+
+
+def _line(scene: Scene, pixels: Indices) -> tuple[Values, float]:
+    """Return what the frames have in common at pixels (...), and what is nothing."""
+    values = values_at(scene.lights, pixels)
+    common = median(values.reshape(len(values), 1, -1)).reshape(pixels.shape)
+    if scene.dark is not None:
+        common -= scene.dark.reshape(-1)[pixels]
+    return common, 3.0 * float(np.sqrt(scene.noise.floor))
+
+
+# Short pieces of an image along its dispersion: `Grid`, and what the frames hold in them.
+#
+# A cell is one row, or one column where the spectrum stands upright, x some 48 pixels. Cells are
+# fixed by the shape of the image alone, so that what is found in one depends on no chunks or
+# bands.
+
+Indices = NDArray[np.intp]
+Flags = NDArray[np.bool_]
+
+WIDTH = 48
+"""Pixels of a cell along the dispersion, about: ten times what a cosmic ray covers, and little of
+the way on which a trace crosses a row."""
+
+
+class Grid(NamedTuple):
+    """The cells of an image.
+
+    Parameters
+    ----------
+    shape : (n_rows, n_columns).
+    upright : the dispersion runs along the columns.
+
+    Examples
+    --------
+    >>> grid = Grid((40, 300))
+    >>> grid.edges.tolist(), grid.width, grid.n_blocks
+    ([0, 50, 100, 150, 200, 250, 300], 50, 6)
+    """
+
+    shape: tuple[int, int]
+    upright: bool = False
+
+    @property
+    def length(self) -> int:
+        """Return the number of pixels along the dispersion."""
+        return self.shape[0 if self.upright else 1]
+
+    @property
+    def n_blocks(self) -> int:
+        """Return the number of cells along the dispersion."""
+        return max(round(self.length / WIDTH), 1)
+
+    @property
+    def edges(self) -> Indices:
+        """Return where cells begin, and the end of the last one."""
+        return np.asarray(np.linspace(0, self.length, self.n_blocks + 1).astype(np.intp))
+
+    @property
+    def width(self) -> int:
+        """Return the pixels of a cell; where they do not fit evenly, neighbours share one."""
+        return int(np.diff(self.edges).max())
+
+    def along(self, plane: NDArray[Any]) -> NDArray[Any]:
+        """Return a plane (y, x) with the dispersion along its last axis."""
+        return plane.T if self.upright else plane
+
+    def places(self, cells: Indices) -> tuple[Indices, Indices]:
+        """Return the row (cell, 1) and the column (cell, x) of the pixels, dispersion along x."""
+        row, block = np.divmod(cells, self.n_blocks)
+        start = np.minimum(self.edges[:-1], self.length - self.width)[block]
+        return row[:, np.newaxis], start[:, np.newaxis] + np.arange(self.width)
+
+    def pixels(self, cells: Indices) -> Indices:
+        """Return the flat indices (cell, x) of the pixels of cells in the image (y, x)."""
+        row, column = self.places(cells)
+        return column * self.shape[1] + row if self.upright else row * self.shape[1] + column
+
+    def own(self, cells: Indices) -> Flags:
+        """Tell which pixels (cell, x) no other cell has before."""
+        _, column = self.places(cells)
+        block = cells[:, np.newaxis] % self.n_blocks
+        return np.asarray((column >= self.edges[block]) & (column < self.edges[block + 1]))
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """Return how far neighbours across and along the dispersion lie apart in flat indices."""
+        return (1, self.shape[1]) if self.upright else (self.shape[1], 1)
+
+    def around(self, pixels: Indices) -> Indices:
+        """Return the flat indices of pixels and of their eight neighbours, ascending."""
+        y, x = np.divmod(pixels, self.shape[1])
+        ys, xs = (np.stack([at - 1, at, at + 1]) for at in (y, x))
+        inside = (ys >= 0) & (ys < self.shape[0]), (xs >= 0) & (xs < self.shape[1])
+        near = ys[:, np.newaxis] * self.shape[1] + xs
+        return np.unique(near[inside[0][:, np.newaxis] & inside[1]])
+
+    def holding(self, pixels: Indices) -> Indices:
+        """Return the cells that hold some pixels, given by their flat indices, ascending."""
+        row, column = np.divmod(pixels, self.shape[1])
+        if self.upright:
+            row, column = column, row
+        block = np.searchsorted(self.edges, column, side="right") - 1
+        return np.unique(row * self.n_blocks + block)
+
+
+def values_at(cube: xr.Dataset, pixels: Indices) -> NDArray[np.float64]:
+    """Return the values (frame, ...) at flat indices (...) of (y, x), in any order."""
+    order = np.argsort(pixels, axis=None, kind="stable")
+    values = np.empty((cube.sizes[FRAME], pixels.size))
+    values[:, order] = pixels_at(cube, pixels.ravel()[order])
+    return values.reshape(-1, *pixels.shape)
+
+
+# Light that has moved along the slit between two frames, which is no cosmic ray: `moved_light`.
+#
+# The lines of a nebula, or of a star that is guided badly, stand many rows away from where they
+# stood in the other frames; a real night moved by 30. Where all frames but one are dark nothing
+# can be scaled, and a whole line would be taken for a hit. It betrays itself: it is some rows high
+# and columns wide, and in the same columns, a few rows on, the other frames have a line of like
+# strength.
+
+_FULL = 9
+"""Of five rows x three columns, how many pixels make something that is high and wide."""
+_REACH = 3
+_ALIKE = 0.3
+_ROWS = np.arange(-24, 25, 4)
+_COLUMNS = np.array([0, -8, 8])
+
+
+def moved_light(
+    where: Indices,
+    above: Values,
+    light_at: Callable[[Indices], tuple[Values, float]],
+    grid: Grid,
+) -> Indices:
+    """Return which pixels of one frame that stand out of the others are light that has moved.
+
+    Parameters
+    ----------
+    where : flat indices (pixel) of (y, x), ascending.
+    above : (pixel), by how much they stand out, adu.
+    light_at : gives the light that the frames have in common at pixels, and what is not yet any.
+    grid : of the image.
+    """
+    if where.size < _FULL:
+        return where[:0]
+    strongest = above
+    for _ in range(_REACH):
+        full, strongest = _neighbours(where, strongest, grid)
+    core = np.flatnonzero(full >= _FULL)
+    if not core.size:
+        return where[:0]
+    contrast, nothing = _contrast(where[core], light_at, grid)
+    found = where[core[contrast > np.maximum(_ALIKE * strongest[core], nothing)]]
+    return _connected(where, found, grid)
+
+
+def _neighbours(where: Indices, values: Values, grid: Grid) -> tuple[Indices, Values]:
+    """Return how many neighbours each pixel has, and the highest value among them and it."""
+    across, along = grid.steps
+    full, highest = np.zeros(where.size, np.intp), values
+    for i in range(-2, 3):
+        for j in (-1, 0, 1):
+            beside = where + (i * across + j * along)
+            at = np.minimum(np.searchsorted(where, beside), where.size - 1)
+            there: Flags = where[at] == beside
+            full += there
+            highest = np.where(there, np.maximum(highest, values[at]), highest)
+    return full, highest
+
+
+def _contrast(
+    where: Indices, light_at: Callable[[Indices], tuple[Values, float]], grid: Grid
+) -> tuple[Values, float]:
+    """Return how far a line in the columns of pixels stands out of what is left and right of it."""
+    y, x = np.divmod(where, grid.shape[1])
+    row, column = (x, y) if grid.upright else (y, x)
+    rows = np.clip(row[:, np.newaxis] + _ROWS, 0, grid.shape[1 if grid.upright else 0] - 1)
+    columns = np.clip(column[:, np.newaxis] + _COLUMNS, 0, grid.length - 1)
+    across, along = grid.steps
+    light, nothing = light_at(rows[:, :, np.newaxis] * across + columns[:, np.newaxis] * along)
+    contrast = light[..., 0] - np.maximum(light[..., 1], light[..., 2])
+    return np.fmax.reduce(contrast, axis=-1, initial=-np.inf), nothing
+
+
+def _connected(where: Indices, some: Indices, grid: Grid) -> Indices:
+    """Return the pixels that hang together with some of them, over gaps of one pixel."""
+    before = -1
+    while some.size != before:
+        before = some.size
+        some = where[np.isin(where, grid.around(grid.around(some)))]
+    return some
+
+
+# What stands out of single frames, value by value: `Hits`, and what they are chosen from.
+#
+# A night of 320 lights of 2048 x 2048 has two million values that stand out. They come cell by
+# cell, a few hundred at a time, and are gathered in large blocks: as many small arrays would, when
+# they are let go, leave 60 MiB of memory in pieces that nothing else fits into.
+
+OUTLIER = np.dtype([("frame", "u4"), ("where", "u4"), ("above", "f8"), ("hit", "?")])
+"""A value that stands out enough to be the neighbour of a hit: of which frame and pixel it is, by
+how much it is above the median of its pixel, adu, and whether it is one by itself."""
+_BLOCK = 1 << 19
+Outliers = NDArray[np.void]
+
+
+class Hits(NamedTuple):
+    """Single values that are left out, one by one, by pixel and then by frame.
+
+    Of 320 frames a pixel in fifteen has a value that stands out, and then hardly a second one: as
+    planes (frame, pixel) what is known of them took 1.2 GiB, and as a list 17 bytes each.
+
+    Parameters
+    ----------
+    frame : of each value.
+    where : its flat index in (y, x), ascending.
+    """
+
+    frame: NDArray[np.integer[Any]]
+    where: NDArray[np.integer[Any]]
+
+    @classmethod
+    def of(cls, frame: NDArray[np.integer[Any]], where: NDArray[np.integer[Any]]) -> Hits:
+        """Return values, given in any order, by pixel and then by frame."""
+        order = np.lexsort((frame, where))
+        return cls(frame[order], where[order])
+
+    def flags(self, n_frames: int, pixels: Indices) -> Flags:
+        """Tell which pixels, ascending, are left out of which frame (frame, pixel)."""
+        flagged = np.zeros((n_frames, pixels.size), np.bool_)
+        if pixels.size:
+            ends = np.array([pixels[0], pixels[-1] + 1], self.where.dtype)
+            first, stop = np.searchsorted(self.where, ends)
+            where = self.where[first:stop].astype(np.intp)
+            at = np.searchsorted(pixels, where)
+            here = pixels[at] == where
+            flagged[self.frame[first:stop][here], at[here]] = True
+        return flagged
+
+
+def gathered(parts: Iterable[Outliers]) -> list[Outliers]:
+    """Return parts in few large blocks: small ones, let go, would leave memory in pieces."""
+    blocks: list[Outliers] = []
+    n_used = _BLOCK
+    for part in parts:
+        while part.size:
+            if n_used == _BLOCK:
+                blocks.append(np.empty(_BLOCK, OUTLIER))
+                n_used = 0
+            fits = part[: _BLOCK - n_used]
+            blocks[-1][n_used : n_used + fits.size] = fits
+            n_used, part = n_used + fits.size, part[fits.size :]
+    if blocks:
+        blocks[-1] = blocks[-1][:n_used]
+    return blocks
+
+
+# Noise and flags of single calibrated frames: `judge_frames`, `with_planes`.
+#
+# What is the same for all frames of a target, the noise without light, bad pixels, where
+# saturation begins, is found once, with all of them at hand; the rest is pixel by pixel, and as
+# lazy as the frames. The flags of all frames together are those of their combination.
+
+_DIMS = (FRAME, Y, X)
+
+
+class FrameNoise(NamedTuple):
+    """What the variance of each frame of a target is made of.
+
+    Parameters
+    ----------
+    floor : of a pixel without light (y, x), the master's own and that of hot pixels included.
+    level : the light that is in it already.
+    per_photon : counts per electron; 0 where photon noise is left out.
+    note : who says so.
+    """
+
+    floor: NDArray[np.float32]
+    level: float
+    per_photon: float
+    note: str
+
+
+class FramePlanes(NamedTuple):
+    """What the planes of single frames are made of.
+
+    Parameters
+    ----------
+    noise : None: it is unknown, and no frame has a variance.
+    flags : the bits (y, x) that every frame has.
+    saturated_from : the raw count at which saturation begins; infinity where nothing tells.
+    hits : what cosmic rays struck; None: nothing, or nobody looked.
+    """
+
+    noise: FrameNoise | None
+    flags: NDArray[np.uint8]
+    saturated_from: float
+    hits: FrameHits | None = None
+
+
+def judge_frames(
+    lights: xr.Dataset,
+    dark: xr.Dataset | None,
+    combined: xr.Dataset,
+    hits: FrameHits | None = None,
+) -> FramePlanes:
+    """Return what noise and flags of single frames are made of, once for all frames of a target.
+
+    Parameters
+    ----------
+    lights : counts (frame, y, x), eager or chunked.
+    dark : the master (y, x) that is subtracted from them, of `measure_noise`, or None.
+    combined : their combination (y, x), of `flag`: it tells bad pixels and where saturation begins.
+    hits : what cosmic rays struck, of `find_cosmic_rays`, or None.
+    """
+    check_image(combined)
+    cube = lights if dark is None else subtract_dark(lights, dark)
+    flags = combined[DQ].values & np.uint8(BAD_PIXEL)
+    noise = _noise_of_frames(cube, lights, dark)
+    return FramePlanes(noise, flags, combined.attrs.get("saturated_from", np.inf), hits)
+
+
+def _noise_of_frames(
+    cube: xr.Dataset, lights: xr.Dataset, minus: xr.Dataset | None
+) -> FrameNoise | None:
+    """Return what the variance of calibrated frames is made of; None where nothing tells it.
+
+    A frame has its own noise and that of the master. The master's is the same in all frames, so
+    that combining them by these variances would count it as often as there are frames.
+
+    Parameters
+    ----------
+    cube : calibrated, not yet divided by a flat: counts (frame, y, x), eager or chunked.
+    lights : the same frames raw.
+    minus : the master (y, x) that was subtracted, of `measure_noise`.
+    """
+    first = cube.isel({FRAME: 0})
+    gain, gain_by = find_gain(first, lights, minus)
+    floor = find_floor(first, lights, minus, gain)
+    if floor is None:
+        return None
+    master = part_of_master(minus, floor)
+    without_light = floor.variance + master.share * master.variance
+    plane = np.full(first[COUNTS].shape, without_light, np.float32)
+    per_photon = 0.0 if gain is None else 1.0 / gain
+    plane.flat[master.where] += (1.0 + master.share) * per_photon * master.charge
+    units = cube[COUNTS].attrs.get("units", "adu")
+    sigma = f"{math.sqrt(floor.variance):.4g} {units}, {floor.told_by}"
+    note = f"variance of a frame: without light {sigma}; gain {gain_by}{master.note}"
+    return FrameNoise(plane, floor.level, per_photon, note)
+
+
+def with_planes(cube: xr.Dataset, lights: xr.Dataset, planes: FramePlanes) -> xr.Dataset:
+    """Return calibrated frames with their noise and flags, as lazy as they came.
+
+    Parameters
+    ----------
+    cube : counts (frame, y, x), not yet divided by a flat.
+    lights : the same frames raw, missing pixels NaN (`drop_absurd`).
+    planes : what is common to the frames of their target.
+
+    Returns
+    -------
+    cube : with `dq` (frame, y, x), uint8, and, where the noise is known, `variance` (frame, y, x),
+        float32, in the square of the cube's unit: the frame's own and the master's, which all
+        frames have in common.
+    """
+    check_cube(cube)
+    check_cube(lights)
+    cube = cube.assign({DQ: (_DIMS, _flags_of(lights, planes), dq_attrs("flags of a pixel"))})
+    if planes.noise is None:
+        return cube
+    floor, level, per_photon, note = planes.noise
+    variance = over_frames(
+        cube[COUNTS].data,
+        partial(frame_variances, level=level, per_count=per_photon),
+        floor,
+        keeps_frames=True,
+        dtype=np.dtype(np.float32),
+    )
+    units = cube[COUNTS].attrs.get("units", "adu")
+    attrs = {"units": f"{units}2", "long_name": "variance of a pixel"}
+    return note_history(cube.assign({VARIANCE: (_DIMS, variance, attrs)}), note)
+
+
+def _flags_of(lights: xr.Dataset, planes: FramePlanes) -> Any:
+    """Return the flags (frame, y, x) of frames, eager or chunked as they are."""
+    counts, hits = lights[COUNTS].data, planes.hits
+    kernel: Any = partial(frame_flags, saturated_from=planes.saturated_from)
+    images: list[NDArray[Any]] = [planes.flags]
+    if hits is not None:
+        where, struck = hits.of(map(str, lights[FRAME].values))
+        kernel = partial(kernel, struck=struck)
+        place = np.full(planes.flags.shape, -1, np.int32)
+        place.flat[where] = np.arange(where.size)
+        images.append(place)
+    return over_frames(counts, kernel, *images, keeps_frames=True, dtype=np.dtype(np.uint8))
+
+
+def frame_flags(
+    block: NDArray[Any],
+    flags: NDArray[np.uint8],
+    place: NDArray[np.int32] | None = None,
+    *,
+    saturated_from: float,
+    struck: NDArray[np.bool_] | None = None,
+) -> NDArray[np.uint8]:
+    """Return the flags of each frame: those of all, saturated, missing and struck pixels.
+
+    Parameters
+    ----------
+    block : raw counts (frame, y, x).
+    flags : the bits (y, x) that every frame has.
+    place : which of the pixels of `struck` each pixel (y, x) is, or -1; None: there are none.
+    saturated_from : the count at which saturation begins.
+    struck : which pixels of which frame were hit by a cosmic ray (frame, pixel).
+
+    Examples
+    --------
+    >>> frame_flags(np.array([[[9.0, np.nan]]]), np.array([[1, 0]], np.uint8), saturated_from=9.0)
+    array([[[3, 8]]], dtype=uint8)
+    """
+    dq = np.broadcast_to(flags, block.shape).copy()
+    if np.isfinite(saturated_from):
+        dq[block >= saturated_from] |= np.uint8(SATURATED)
+    if block.dtype.kind == "f":
+        dq[~np.isfinite(block)] |= np.uint8(NO_DATA)
+    if place is not None and struck is not None:
+        here = place >= 0
+        dq[:, here] |= struck[:, place[here]] * np.uint8(COSMIC_RAY)
+    return dq

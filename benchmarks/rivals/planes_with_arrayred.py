@@ -9,7 +9,7 @@ from script import run
 
 import arrayred as ar
 from arrayred.pipeline import calibrate, settle
-from arrayred.steps.frame_planes import judge_frames
+from arrayred.steps.cosmic import judge_frames
 
 
 def combine(files, method, master):

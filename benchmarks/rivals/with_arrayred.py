@@ -10,7 +10,7 @@ from script import run
 from arrayred.bands import visit
 from arrayred.io.folders import scan_all
 from arrayred.io.stack import FrameStack
-from arrayred.kernels.stack import mean, median
+from arrayred.kernels.combine import mean, median
 
 THREADS = int(os.environ.get("THREADS", "2"))
 
@@ -24,7 +24,7 @@ def combine(files, method, master):
 def kernel_of(method):
     if method in ("median", "mean"):
         return {"median": median, "mean": mean}[method]
-    from arrayred.kernels.clip import clipped_mean
+    from arrayred.kernels.reject import clipped_mean
 
     passes = None if method == "clip-all" else 1
     return partial(clipped_mean, n_sigma=3.0, iterations=passes)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrayred.kernels.along import aperture, gathered
+from arrayred.steps.extract import aperture, gathered
 
 
 @given(st.floats(5, 25), st.floats(0.3, 12))

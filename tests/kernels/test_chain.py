@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from arrayred.kernels.chain import solve_chain
+from arrayred.steps.extract import solve_chain
 
 
 @pytest.mark.parametrize(("n_blocks", "width"), [(1, 3), (2, 1), (7, 9)])

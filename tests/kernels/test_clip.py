@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from arrayred.kernels.clip import clipped_mean
-from arrayred.kernels.stack import mean
+from arrayred.kernels.combine import mean
+from arrayred.kernels.reject import clipped_mean
 
 Array = NDArray[Any]
 DTYPES = ["u1", "u2", "i2", ">u2", "u4", "i8", "f4", "f8", ">f4"]

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arrayred.kernels import cosmic as kernel
-from arrayred.kernels.cosmic import Noise, compare, highest_excess, standing_out, without
+from arrayred.kernels import reject as kernel
+from arrayred.kernels.reject import PixelNoise, compare, highest_excess, standing_out, without
 
-QUIET = Noise(floor=100.0, level=0.0, per_photon=0.5)
+QUIET = PixelNoise(floor=100.0, level=0.0, per_photon=0.5)
 
 
 def cells(light: Any, scales: Any, seed: int = 0, n_cells: int = 40) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from arrayred.kernels.drift import slow_drift, step_noise
+from arrayred.kernels.rows import slow_drift, step_noise
 
 
 @pytest.mark.parametrize("n_rows", [40, 63, 64, 300])

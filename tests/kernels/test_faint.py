@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from arrayred.kernels.faint import _matched, faint_light
+from arrayred.kernels.rows import _matched, faint_light
 from tests.faint_fields import SHAPE, blank_field
 
 Image = NDArray[np.float64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from arrayred.kernels.flat import colour, level_of, quotient, scaled_median
+from arrayred.steps.calibrate import colour, level_of, quotient, scaled_median
 
 X = np.linspace(-1, 1, 400)
 LAMPS = {

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from arrayred.kernels.lean import lean_between, upright
-from arrayred.kernels.sky import Band, fit_sky
+from arrayred.steps.sky import Band, fit_columns, lean_between, upright
 
 Array = NDArray[Any]
 X = np.arange(600.0)
@@ -79,7 +78,7 @@ def test_a_sky_whose_lines_lean_is_known_at_the_star(model: Any) -> None:
     pixels = 100 + np.stack([lines(0.01 * d) for d in distance[:, 0]])
     pixels += np.random.default_rng(3).normal(0, 5.0, pixels.shape)
     band = Band(pixels, np.ones(pixels.shape, bool), distance * np.ones(X.size), 80)
-    fit = fit_sky(band, np.full(X.size, 5.0), model)
+    fit = fit_columns(band, np.full(X.size, 5.0), model)
     pulls = (fit.level - 100 - lines()) / np.sqrt(fit.variance)
     assert fit.lean == pytest.approx(0.01, abs=2e-4)
     assert np.abs(pulls).max() < 6

@@ -7,9 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from arrayred.kernels.likely import Noise, likely_mean, line_widths
-from arrayred.kernels.scale import Scales
-from arrayred.kernels.stack import mean
+from arrayred.kernels.combine import mean
+from arrayred.kernels.reject import Noise, Scales, likely_mean, line_widths
 
 SHAPE = (12, 200)
 NOISE = Noise(3.0, 64.0, 0.5)

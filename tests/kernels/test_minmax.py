@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from arrayred.kernels.minmax import minmax_mean
-from arrayred.kernels.stack import mean
+from arrayred.kernels.combine import mean, minmax_mean
 
 Array = NDArray[Any]
 SHAPE = (7, 9)

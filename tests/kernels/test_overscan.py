@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from arrayred.kernels.overscan import column_levels, less_row_levels, levels
+from arrayred.steps.calibrate import column_levels, less_row_levels, levels
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 9, 10, 50, 51])

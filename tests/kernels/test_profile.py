@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from arrayred.kernels import profile as kernel
-from arrayred.kernels.profile import Light, fit_profile, knots_of
-from arrayred.kernels.shape import Bell
+from arrayred.steps import extract as kernel
+from arrayred.steps.extract import Bell, Light, fit_profile, knots_of
 
 COLUMNS = 500
 

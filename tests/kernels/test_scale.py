@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from arrayred.kernels.scale import Scales, at_one_level, row_slopes, scaled, weighted_median
-from arrayred.kernels.stack import median
+from arrayred.kernels.combine import median
+from arrayred.kernels.reject import Scales, at_one_level, row_slopes, scaled, weighted_median
 
 STAR = 900 * np.exp(-0.5 * ((np.arange(40) - 20) / 3) ** 2)[:, np.newaxis] * np.ones(300)
 FLUX, SKIES = (0.8, 1.0, 1.2), (20.0, 35.0, 50.0)

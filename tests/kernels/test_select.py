@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from arrayred.kernels import select
-from arrayred.kernels.select import middle
+from arrayred.kernels import combine
+from arrayred.kernels.combine import middle
 
 Array = NDArray[Any]
-WAYS = {"network": select._by_network, "sorting": select._by_sorting}
+WAYS = {"network": combine._by_network, "sorting": combine._by_sorting}
 DTYPES = ["?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"]
 
 
 @pytest.fixture(params=[1, 1 << 18], autouse=True)
 def piece(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sort in pieces of 8 pixels as well: the frames here are small."""
-    monkeypatch.setattr(select, "_PIECE_BYTES", request.param)
+    monkeypatch.setattr(combine, "_PIECE_BYTES", request.param)
 
 
 def values_of(dtype: str, n: int) -> Array:
@@ -70,7 +70,7 @@ def test_frames_are_not_changed(way: str) -> None:
 @pytest.mark.parametrize(("dtype", "n"), [("f8", 64), ("f4", 192), ("u2", 1024)])
 def test_many_frames_are_sorted(dtype: str, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr(select, "_by_sorting", lambda frames: calls.append(len(frames)))
+    monkeypatch.setattr(combine, "_by_sorting", lambda frames: calls.append(len(frames)))
     middle(values_of(dtype, n))
     middle(values_of(dtype, n - 1))
     assert calls == [n]

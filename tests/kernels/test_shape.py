@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from arrayred.kernels.shape import Bell, Stack, fit_bell
+from arrayred.steps.extract import Bell, Stack, fit_bell
 
 AWAY = np.arange(-20.0, 21)
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from arrayred.kernels.sky import Band, Model, column_medians, even_rows, fit_sky
+from arrayred.steps.sky import Band, Model, column_medians, even_rows, fit_columns
 
 Array = NDArray[Any]
 MODELS: tuple[Model, ...] = ("mean", "median", "linear")
@@ -32,7 +32,7 @@ def noisy() -> Array:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_level_and_variance_are_right_on_plain_noise(noisy: Array, model: Model) -> None:
-    fit = fit_sky(band_of(noisy), np.full(N_COLUMNS, 5.0), model)
+    fit = fit_columns(band_of(noisy), np.full(N_COLUMNS, 5.0), model)
     pulls = (fit.level - 100) / np.sqrt(fit.variance)
     assert abs(pulls.mean()) < 0.06
     assert pulls.std() == pytest.approx(1, abs=0.05)
@@ -42,13 +42,13 @@ def test_level_and_variance_are_right_on_plain_noise(noisy: Array, model: Model)
 @pytest.mark.parametrize("light", [3, 10, 100])
 def test_few_photons_bias_the_mean_by_less_than_a_hundredth_of_their_noise(light: int) -> None:
     pixels = np.random.default_rng(2).poisson(light, (N_ROWS, 6000)).astype(float)
-    fit = fit_sky(band_of(pixels), np.full(6000, light**0.5), "linear")
+    fit = fit_columns(band_of(pixels), np.full(6000, light**0.5), "linear")
     assert abs(np.mean(fit.level) - light) < 0.008 * light**0.5
 
 
 def test_a_line_without_outliers_is_that_of_polyfit(noisy: Array) -> None:
     band = band_of(noisy[:, :5].clip(90, 110), 50)
-    fit = fit_sky(band, np.full(5, 50.0), "linear")
+    fit = fit_columns(band, np.full(5, 50.0), "linear")
     for x in range(5):
         slope, level = np.polyfit(band.distance[:, x], band.pixels[:, x], 1)
         assert (fit.level[x], fit.slope[x]) == pytest.approx((level, slope), rel=1e-9)
@@ -60,7 +60,7 @@ def test_a_line_without_outliers_is_that_of_polyfit(noisy: Array) -> None:
 def test_mean_and_median_are_those_of_numpy(noisy: Array, model: Model, reduce: Any) -> None:
     pixels = noisy[:, :50].copy()
     pixels[3:9, 7] = np.nan
-    fit = fit_sky(band_of(pixels, 20), np.full(50, 50.0), model)
+    fit = fit_columns(band_of(pixels, 20), np.full(50, 50.0), model)
     assert fit.level == pytest.approx(reduce(pixels, axis=0), rel=1e-13)
     assert not fit.slope.any()
 
@@ -89,7 +89,7 @@ SPOILERS = ["hits", "cold pixels", "hot row", "faint neighbour", "bright neighbo
 @pytest.mark.parametrize("by", SPOILERS)
 @pytest.mark.parametrize("model", ["mean", "linear"])
 def test_what_is_no_sky_is_left_out(noisy: Array, by: str, model: Model) -> None:
-    fit = fit_sky(band_of(spoilt(noisy, by)), np.full(N_COLUMNS, 5.0), model)
+    fit = fit_columns(band_of(spoilt(noisy, by)), np.full(N_COLUMNS, 5.0), model)
     assert abs(np.mean(fit.level) - 100) < 0.01 * 5.0 + 4 * 5.0 / np.sqrt(N_ROWS * N_COLUMNS)
     assert fit.n_rows >= 95
 
@@ -98,20 +98,20 @@ def test_a_gradient_is_fitted_and_does_not_count_as_noise(noisy: Array) -> None:
     band = band_of(noisy)
     slope = np.linspace(-2, 2, N_COLUMNS)
     steep = band._replace(pixels=noisy + slope * band.distance)
-    fit, even = (fit_sky(b, np.full(N_COLUMNS, 5.0), "linear") for b in (steep, band))
+    fit, even = (fit_columns(b, np.full(N_COLUMNS, 5.0), "linear") for b in (steep, band))
     assert np.abs(fit.level - even.level).max() < 0.5 * np.sqrt(fit.variance[0])
     assert np.median(np.abs(fit.slope - even.slope - slope)) < 1e-9
     assert fit.scatter == pytest.approx(even.scatter, rel=1e-3)
 
 
 def test_without_a_known_noise_it_is_measured(noisy: Array) -> None:
-    fit = fit_sky(band_of(spoilt(noisy, "hits")), None, "mean")
+    fit = fit_columns(band_of(spoilt(noisy, "hits")), None, "mean")
     assert np.median(fit.variance) == pytest.approx(25 / N_ROWS, rel=0.05)
     assert np.isnan(fit.scatter)
 
 
 def test_a_noise_that_is_told_too_small_shows_in_the_scatter(noisy: Array) -> None:
-    fit = fit_sky(band_of(noisy), np.full(N_COLUMNS, 4.0), "linear")
+    fit = fit_columns(band_of(noisy), np.full(N_COLUMNS, 4.0), "linear")
     assert fit.scatter == pytest.approx(1.25, abs=0.01)
 
 
@@ -119,7 +119,7 @@ def test_a_noise_that_is_told_too_small_shows_in_the_scatter(noisy: Array) -> No
 def test_one_side_of_a_column_suffices(noisy: Array, model: Model) -> None:
     pixels = noisy[:, :9].copy()
     pixels[:60, 4] = np.nan
-    fit = fit_sky(band_of(pixels), np.full(9, 5.0), model)
+    fit = fit_columns(band_of(pixels), np.full(9, 5.0), model)
     assert abs(fit.level[4] - 100) < 5 * np.sqrt(fit.variance[4])
     assert fit.variance[4] >= 1.9 * fit.variance[3]
 
@@ -128,10 +128,10 @@ def test_one_side_of_a_column_suffices(noisy: Array, model: Model) -> None:
 def test_a_column_without_pixels_has_the_sky_of_its_neighbours(noisy: Array, model: Model) -> None:
     pixels = noisy[:, :9] + 10.0 * np.arange(9)
     pixels[:, 2] = np.nan
-    fit = fit_sky(band_of(pixels), np.full(9, 5.0), model)
+    fit = fit_columns(band_of(pixels), np.full(9, 5.0), model)
     assert fit.level[2] == pytest.approx((fit.level[1] + fit.level[3]) / 2)
     assert fit.variance[2] > 400 > 10 > fit.variance[1]
-    assert np.isnan(fit_sky(band_of(pixels * np.nan), np.full(9, 5.0), model).level).all()
+    assert np.isnan(fit_columns(band_of(pixels * np.nan), np.full(9, 5.0), model).level).all()
 
 
 @settings(deadline=None, max_examples=30)

@@ -13,10 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from arrayred.kernels.clip import clipped_mean
-from arrayred.kernels.minmax import minmax_mean
-from arrayred.kernels.stack import mean, median
-from arrayred.kernels.strips import LANE_BYTES, STRIP_BYTES, count, strips
+from arrayred.kernels.combine import (
+    LANE_BYTES,
+    STRIP_BYTES,
+    count,
+    mean,
+    median,
+    minmax_mean,
+    strips,
+)
+from arrayred.kernels.reject import clipped_mean
 
 Array = NDArray[Any]
 Kernel = Callable[..., Array]

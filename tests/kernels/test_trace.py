@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from arrayred.kernels.trace import Centres, at, binned, centres, curve, lean_of, peak_of, shifted
+from arrayred.steps.trace import Centres, at, binned, centres, curve, lean_of, peak_of, shifted
 
 MIDDLE = np.linspace(-1, 1, 32)
 

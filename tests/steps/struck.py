@@ -10,10 +10,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import arrayred as ar
-from arrayred.kernels.cosmic import Noise
+from arrayred.kernels.reject import PixelNoise
 from arrayred.simulate import Sky, Star
 from arrayred.simulate.scene import Line, sky_rate, star_rate
-from arrayred.steps.comparison import compare_frames, scene_of
+from arrayred.steps.cosmic import compare_frames, scene_of
 from tests.steps import cube_of
 
 GAIN, READ_NOISE, BIAS = 1.5, 12.0, 1000.0
@@ -174,7 +174,7 @@ class Score:
 def found_by(of: Struck) -> Array:
     """Return the hits (frame, y, x) that the comparison of the frames finds."""
     gain = float(of.image["gain"].item())
-    noise = Noise(of.dark.attrs["noise"] ** 2, 0.0, 1 / gain)
+    noise = PixelNoise(of.dark.attrs["noise"] ** 2, 0.0, 1 / gain)
     hits = compare_frames(scene_of(of.image, of.lights, of.dark, noise), 5.0)
     found = np.zeros(of.hits.shape, bool)
     found.reshape(len(found), -1)[hits.frame, hits.where] = True

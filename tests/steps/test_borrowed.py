@@ -8,7 +8,7 @@ import ccdproc
 import pytest
 
 from arrayred.errors import UsageError
-from arrayred.steps.borrowed import ccdproc_for
+from arrayred.steps.noise import ccdproc_for
 
 
 def test_the_module_is_ccdproc_itself() -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import arrayred as ar
 from arrayred.errors import MismatchError, UsageError
-from arrayred.kernels.clip import clipped_mean
-from arrayred.kernels.minmax import minmax_mean
+from arrayred.kernels.combine import minmax_mean
+from arrayred.kernels.reject import clipped_mean
 from tests.steps import Array, cube_of, image_of
 
 Method = Literal["average", "median", "clip", "minmax"]

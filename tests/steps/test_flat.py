@@ -7,8 +7,14 @@ import pytest
 import xarray as xr
 
 from arrayred.errors import InputError, MismatchError, UsageError
+from arrayred.steps.calibrate import (
+    combine_flats,
+    divide_flat,
+    flat_level,
+    normalise_flat,
+    with_bad,
+)
 from arrayred.steps.combine import combine
-from arrayred.steps.flat import combine_flats, divide_flat, flat_level, normalise_flat, with_bad
 from tests.steps import cube_of, image_of
 
 RNG = np.random.default_rng(0)

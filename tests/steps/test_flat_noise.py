@@ -10,9 +10,9 @@ import xarray as xr
 
 import arrayred as ar
 from arrayred.errors import UsageError
-from arrayred.kernels.order import median_factor
-from arrayred.steps.flat import combine_flats, divide_flat, normalise_flat, with_bad
-from arrayred.steps.flat_noise import estimate_flat_noise
+from arrayred.kernels.reject import median_factor
+from arrayred.steps.calibrate import combine_flats, divide_flat, normalise_flat, with_bad
+from arrayred.steps.noise import estimate_flat_noise
 from tests.steps import Array, cube_of, image_of
 
 GAIN, READ, SHAPE = 1.5, 12.0, (200, 400)

@@ -12,12 +12,12 @@ import xarray as xr
 import arrayred as ar
 from arrayred.io.raw import write_frames
 from arrayred.kernels.noise import clipped_std
-from arrayred.kernels.order import median_factor
+from arrayred.kernels.reject import median_factor
 from arrayred.model import BAD_PIXEL, COSMIC_RAY, NO_DATA, SATURATED
 from arrayred.pipeline import calibrate, combine_frames, combine_target
 from arrayred.simulate import Detector, Lamps, SimulatedNight, Sky, Star
-from arrayred.steps.flat import with_bad
-from arrayred.steps.frame_planes import judge_frames
+from arrayred.steps.calibrate import with_bad
+from arrayred.steps.cosmic import judge_frames
 from tests.steps import Array, image_of
 from tests.steps.test_noise import GAIN, cubes
 

@@ -9,8 +9,7 @@ import pytest
 import xarray as xr
 
 from arrayred.model import Rows
-from arrayred.steps.frames import extract_frames, offset_of
-from arrayred.steps.optimal import extract_along
+from arrayred.steps.extract import extract_along, extract_frames, offset_of
 from tests.steps import cube_of, image_of
 
 SHAPE, ROW, NOISE = (60, 240), 30.0, 4.0

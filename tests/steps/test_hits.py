@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from arrayred.steps import hits
-from arrayred.steps.cosmic import FrameHits
-from arrayred.steps.hits import OUTLIER, Hits, Outliers, gathered
+from arrayred.steps import cosmic
+from arrayred.steps.cosmic import OUTLIER, FrameHits, Hits, Outliers, gathered
 
 SHAPE = (7, 500)
 
@@ -50,7 +49,7 @@ def test_parts_are_gathered_in_order_whatever_the_blocks(monkeypatch: pytest.Mon
             part["where"] = np.arange(first, stop)
             yield part
 
-    monkeypatch.setattr(hits, "_BLOCK", 8)
+    monkeypatch.setattr(cosmic, "_BLOCK", 8)
     blocks = gathered(parts())
     assert [block.size for block in blocks] == [8, 8, 8, 8, 2]
     assert np.array_equal(np.concatenate(blocks)["where"], np.arange(34))

@@ -11,9 +11,9 @@ import xarray as xr
 
 import arrayred as ar
 from arrayred.kernels.noise import clipped_std
-from arrayred.kernels.order import median_factor
+from arrayred.kernels.reject import median_factor
 from arrayred.model import NO_DATA
-from arrayred.steps.share import share_of
+from arrayred.steps.noise import share_of
 from tests.steps import Array, cube_of
 
 GAIN, READ = 1.5, 12.0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from arrayred.errors import UsageError
-from arrayred.steps.share import Share, share_of, share_of_mean, share_of_order
+from arrayred.steps.noise import Share, share_of, share_of_mean, share_of_order
 
 FLUXES = [(0.9, 1.0, 1.1), (0.8, 0.9, 1.1, 1.2), (0.8, 0.9, 1.0, 1.1, 1.2)]
 

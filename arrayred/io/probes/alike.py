@@ -29,8 +29,8 @@ from arrayred.io.probes.sample import affordable
 from arrayred.io.sources import ImageHDU
 from arrayred.io.spool import plain
 from arrayred.io.stack import FrameStack
+from arrayred.kernels.combine import median
 from arrayred.kernels.rows import robust_std, runs
-from arrayred.kernels.stack import median
 
 Values = NDArray[np.float64]
 

@@ -1,0 +1,579 @@
+"""Combine a block of frames: the median, the mean, and the mean without extremes of each pixel.
+
+Both give what numpy gives on float64 frames, missing values (NaN or masked) left out, and the same
+bits whatever the number of rows in the block, since nothing is ever added across pixels.
+
+`minus` is subtracted inside. For a median it may be subtracted after the selection, because
+rounding keeps order. For a mean, (S - n*d)/n equals the mean of the differences bit for bit when S
+and n*d are exactly representable, which `_exact_in` checks; otherwise each frame is corrected
+first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+DType = np.dtype[Any]
+
+_LARGEST_EXACT = 2.0**52
+
+
+def median(block: Block, minus: Image | None = None, *, mask: Flags | None = None) -> Image:
+    """Return the median over frames of a block, less an image.
+
+    Parameters
+    ----------
+    block : counts (frame, y, x), any real dtype; NaN is missing. Not changed.
+    minus : image (y, x) to subtract from every frame.
+    mask : flags (frame, y, x), True where a value is to be left out.
+
+    Returns
+    -------
+    image (y, x), float64; NaN where every frame is missing. For an even number of frames the mean
+    of the two middle values.
+
+    Examples
+    --------
+    >>> median(np.array([[[1]], [[9]], [[4]]], dtype=np.uint16))
+    array([[4.]])
+    """
+    return by_strips(block, minus, mask, median_of_strip)
+
+
+def mean(block: Block, minus: Image | None = None, *, mask: Flags | None = None) -> Image:
+    """Return the mean over frames of a block, less an image.
+
+    Parameters
+    ----------
+    block : counts (frame, y, x), any real dtype; NaN is missing. Not changed.
+    minus : image (y, x) to subtract from every frame.
+    mask : flags (frame, y, x), True where a value is to be left out.
+
+    Returns
+    -------
+    image (y, x), float64; NaN where every frame is missing. Frames are added one by one in order,
+    integers as integers.
+
+    Examples
+    --------
+    >>> mean(np.array([[[1]], [[9]], [[5]]], dtype=np.uint16), minus=np.array([[2.5]]))
+    array([[2.5]])
+    """
+    return by_strips(block, minus, mask, mean_of_strip)
+
+
+def difference(block: Block, minus: Image) -> Block:
+    """Return every frame of a block less an image, in float64: integers never wrap.
+
+    Parameters
+    ----------
+    block : counts (frame, y, x), any real dtype.
+    minus : image (y, x).
+
+    Returns
+    -------
+    counts (frame, y, x), float64.
+
+    Examples
+    --------
+    >>> difference(np.array([[[10]]], dtype=np.uint16), np.array([[20.0]]))
+    array([[[-10.]]])
+    """
+    return np.subtract(block, minus, dtype=np.float64)
+
+
+def corrected(frame: Block, minus: Image | None) -> Image:
+    """Return a frame less an image, in float64."""
+    return frame.astype(np.float64) if minus is None else difference(frame, minus)
+
+
+def median_of_strip(frames: Block, minus: Image | None) -> Image:
+    """Return the median of frames in which nothing is missing."""
+    low, high = middle(frames)
+    if low is high:
+        return corrected(low, minus)
+    total = corrected(low, minus)
+    total += corrected(high, minus)
+    return np.multiply(total, 0.5, out=total)
+
+
+def mean_of_strip(frames: Block, minus: Image | None) -> Image:
+    """Return the mean of frames in which nothing is missing."""
+    return mean_of(frames, frames.shape[0], frames.dtype, minus)
+
+
+def mean_of(frames: Iterable[Block], n: int, dtype: DType, minus: Image | None) -> Image:
+    """Return the mean of n frames (y, x) as they come, added in order, less an image."""
+    sum_dtype = _sum_dtype(dtype, n)
+    if sum_dtype is not None and (minus is None or _exact_in(minus, n)):
+        return _integer_mean(frames, n, sum_dtype, minus)
+    total: Image | float = 0.0
+    for frame in frames:
+        total += corrected(frame, minus)
+    return np.asarray(total / n)
+
+
+def _sum_dtype(dtype: DType, n: int) -> DType | None:
+    """Return the integer type in which n values add up without loss, or None."""
+    if dtype.kind not in "iub" or dtype.itemsize > 4:
+        return None
+    if dtype.itemsize <= 2 and n <= 1 << 15:
+        return np.dtype(np.int32 if dtype.kind == "i" else np.uint32)
+    return np.dtype(np.int64) if n < 1 << 20 else None
+
+
+def _exact_in(dark: Image, n: int) -> bool:
+    """Tell whether n times a dark is exact beside integer sums: multiples of a half, not huge."""
+    doubled = dark * 2
+    return bool(
+        np.all(doubled == np.rint(doubled)) and np.all(np.abs(dark) < _LARGEST_EXACT / n / 2)
+    )
+
+
+def _integer_mean(frames: Iterable[Block], n: int, dtype: DType, minus: Image | None) -> Image:
+    """Return the mean of n frames of integers, summed in dtype, less an image."""
+    each = iter(frames)
+    total = next(each).astype(dtype)
+    for frame in each:
+        np.add(total, frame, out=total, casting="unsafe")
+    if minus is None:
+        return np.asarray(np.true_divide(total, n, dtype=np.float64))
+    result = np.multiply(minus, -float(n), dtype=np.float64)
+    result += total
+    result /= n
+    return result
+
+
+# Selection networks: the middle of n values by a fixed list of compare-exchanges.
+#
+# A sorting network compares positions, not values, so each comparator is one `numpy.minimum` and
+# one `numpy.maximum` of whole strips of pixels: no gather, no branch, the native dtype. Batcher's
+# odd-even merge network (Knuth, The Art of Computer Programming 3, 5.3.4) is pruned from the
+# outputs backwards to what the middle needs: 8 comparators for 5 frames, 31 for 11, 113 for 25,
+# 905 for 101.
+#
+# The comparators stand depth first: one half is sorted to its end before the other is begun, so
+# that the frames at work stay in the cache. For 200 uint16 frames that takes 2.1 ns a value;
+# sorting all pairs first, then all fours, and so on, takes 3.8.
+
+
+class Exchange(NamedTuple):
+    """One comparator: which positions meet, and which of its two results anybody reads."""
+
+    low: int
+    high: int
+    keep_low: bool
+    keep_high: bool
+
+
+@cache
+def median_network(n: int) -> tuple[Exchange, ...]:
+    """Return the comparators that bring the middle of n values to its sorted place.
+
+    Parameters
+    ----------
+    n : the number of values, at least 1.
+
+    Returns
+    -------
+    The comparators in order. Afterwards position ``n // 2`` holds the upper middle value and, for
+    an even n, position ``n // 2 - 1`` the lower one; other positions hold nothing of use.
+
+    Examples
+    --------
+    >>> [len(median_network(n)) for n in (1, 2, 3, 5, 11, 25)]
+    [0, 1, 3, 8, 31, 113]
+    """
+    wanted = {n // 2, (n - 1) // 2}
+    kept = []
+    for low, high in reversed(list(_sort(0, 1 << (n - 1).bit_length(), n))):
+        if low in wanted or high in wanted:
+            kept.append(Exchange(low, high, low in wanted, high in wanted))
+            wanted |= {low, high}
+    return tuple(reversed(kept))
+
+
+def _sort(start: int, size: int, n: int) -> Iterator[tuple[int, int]]:
+    """Yield the comparators that sort size positions (a power of two), those from n on left out."""
+    half = size // 2
+    if half:
+        yield from _sort(start, half, n)
+    if half and start + half < n:
+        yield from _sort(start + half, half, n)
+        yield from _merge(start, half, n)
+
+
+def _merge(start: int, half: int, n: int) -> Iterator[tuple[int, int]]:
+    """Yield the comparators that merge two sorted halves that follow one another."""
+    apart = half
+    while apart:
+        for first in range(start + apart % half, start + 2 * half - apart, 2 * apart):
+            for low in range(first, min(first + apart, n - apart)):
+                yield low, low + apart
+        apart //= 2
+
+
+# The middle values of each pixel of a stack of frames: by a network, or by sorting.
+#
+# Numpy's calls on strips are bound by the cache: a minimum of two strips costs what its bytes
+# cost, 70 to 100 GB/s, whatever the dtype. So what counts is how often each byte is touched.
+# Nanoseconds a value, one thread of a busy machine (AVX-512), Gaussian noise of 20 counts:
+#
+#     frames             5    25    50   101   200   400   800
+#     uint8    network  .09   .39   .65   1.1   1.3   2.2   2.9
+#              sorting               17    20    23    25    31
+#     uint16   network  .18   .60   1.4   2.0   2.9   3.1   5.5
+#              sorting              2.4   2.1   2.8   1.7   6.1
+#              counting       3.3   2.6   1.9   2.7   3.3
+#              numpy    9.2   6.6    17   9.9   9.4
+#     float32  network  .37   1.7   2.2   2.9   5.4   8.4    12
+#              sorting              3.5   4.1   4.4   3.4   8.4
+#     float64  network  .95   2.9   5.3   8.1   8.9    16    30
+#              sorting              5.8   5.0   4.7   9.1    14
+#
+# *network*: `arrayred.kernels.network`. *sorting*: pieces of 256 KB are transposed, and
+# `numpy.sort` sorts each pixel's values with vector instructions; `numpy.partition` around two
+# places has none and takes 10 to 15. *counting*: bisection of the value between the least and the
+# greatest median of groups of five frames; it depends on the noise. *numpy*: `numpy.median`.
+# Batching the network's comparators into few calls takes 1.5 times as long as strips one by one.
+#
+# Hence the network up to the number of frames below, and sorting from there. Integers of 16 bits
+# wait longest: only the newest processors sort those with vector instructions, others take 10 ns.
+# Numba's version of the network takes 1.2 ns at 25 and 1.3 at 100 frames of uint16, after half a
+# second of import and half of loading what it has compiled: no gain below some 1000 frames of 1024
+# x 1536.
+
+_SORT_FROM = {1: 4096, 2: 1024, 4: 192, 8: 64}  # frames, by the bytes of a value
+_PIECE_BYTES = 256 << 10
+
+
+def middle(frames: Block) -> tuple[Block, Block]:
+    """Return the lower and the upper middle value of each pixel, one array if they are the same.
+
+    Parameters
+    ----------
+    frames : counts (frame, y, x), at least one frame, any real dtype. Not changed.
+
+    Returns
+    -------
+    lower, upper : (y, x), of the same dtype in native byte order; NaN where a frame is NaN. For one
+        frame a view of it.
+    """
+    frames = frames.astype(frames.dtype.newbyteorder("="), copy=False)
+    if frames.shape[0] >= _SORT_FROM.get(frames.itemsize, 64):
+        return _by_sorting(frames)
+    return _by_network(frames)
+
+
+def _by_network(frames: Block) -> tuple[Block, Block]:
+    """Run the selection network; NaN spoils every comparator it meets, and so reaches the middle.
+
+    The comparators that come first read the frames where they lie; strips of our own hold results,
+    and the one let go last, which the cache still holds, is written next.
+    """
+    n = frames.shape[0]
+    lanes = list(frames if frames[0].flags.c_contiguous else np.ascontiguousarray(frames))
+    ours = [False] * n
+    spare: list[Block] = []
+
+    def meet(keep: Callable[..., Block], a: Block, b: Block) -> Block:
+        return keep(a, b, out=spare.pop() if spare else np.empty_like(a))
+
+    for low, high, keep_low, keep_high in median_network(n):
+        a, b = lanes[low], lanes[high]
+        if keep_low:
+            lanes[low] = meet(np.minimum, a, b)
+        if keep_high and ours[high]:
+            lanes[high] = np.maximum(a, b, out=b)
+        elif keep_high:
+            lanes[high] = meet(np.maximum, a, b)
+        elif ours[high]:
+            spare.append(b)
+        if ours[low]:
+            spare.append(a)
+        ours[low] = ours[high] = True
+    return lanes[(n - 1) // 2], lanes[n // 2]
+
+
+def _by_sorting(frames: Block) -> tuple[Block, Block]:
+    """Sort each pixel's values, piece by piece; NaN come last, and one spoils its pixel."""
+    n = frames.shape[0]
+    places = (n - 1) // 2, n // 2
+    pixels = frames.reshape(n, -1)
+    both = np.empty((2, pixels.shape[1]), frames.dtype)
+    step = max(8, _PIECE_BYTES // (n * frames.itemsize))
+    for first in range(0, pixels.shape[1], step):
+        piece = np.ascontiguousarray(pixels[:, first : first + step].T)
+        piece.sort(axis=1)
+        both[:, first : first + step] = piece[:, places].T
+        if frames.dtype.kind == "f":
+            both[:, first : first + step][:, np.isnan(piece[:, -1])] = np.nan
+    low, high = both.reshape(2, *frames.shape[1:])
+    return (low, high) if n % 2 == 0 else (low, low)
+
+
+# How a kernel walks through a block: strip by strip, then once more where pixels are missing.
+#
+# A kernel proper sees a *strip*, all frames x some rows, in which nothing is missing. `by_strips`
+# hands it one strip after the other, so that its working set stays in the cache and no copy is
+# ever larger than a strip. Pixels that lack some frames, NaN or masked, are gathered, sorted by
+# how many frames they have, and handed to the same kernel as stacks of just those frames: missing
+# means "as if never taken", in one place for every kernel.
+#
+# Why strips of 128 KB a frame: one call on whole frames is 3 times slower, and each call of numpy
+# costs half a microsecond, as much as the work on 16 KB; the more so where two threads take turns.
+
+Block = NDArray[Any]
+Image = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Indices = NDArray[np.intp]
+StripKernel = Callable[[Block, Image | None], Image]
+
+LANE_BYTES = 128 << 10
+STRIP_BYTES = 16 << 20
+
+
+def not_nan(values: Block) -> Flags:
+    """Tell which values are there; infinite ones are."""
+    return np.asarray(~np.isnan(values))
+
+
+def count(flags: Flags) -> NDArray[np.integer[Any]]:
+    """Return how many flags (frame, ...) of each pixel are set; bytes are added as bytes."""
+    dtype = np.uint8 if flags.shape[0] < 256 else np.uint32
+    return np.asarray(np.add.reduce(flags.view(np.uint8), axis=0, dtype=dtype))
+
+
+def by_strips(
+    block: Block,
+    minus: Image | None,
+    mask: Flags | None,
+    kernel: StripKernel,
+    *,
+    present: Callable[[Block], Flags] = not_nan,
+    pixels: int | None = None,
+) -> Image:
+    """Reduce a block over its frames, strip by strip; missing pixels are left out.
+
+    Parameters
+    ----------
+    block : counts (frame, y, x), any real dtype.
+    minus : image (y, x) to subtract from every frame, or None.
+    mask : flags (frame, y, x), True where a value is to be left out, or None.
+    kernel : turns frames in which nothing is missing, and the same rows of `minus`, into an image.
+        What is missing must spoil its pixel: there the kernel returns what `present` refuses.
+    present : tells which values of a floating dtype count.
+    pixels : how many pixels make a strip; by default 128 KB of each frame. All frames together make
+        16 MB at most.
+
+    Returns
+    -------
+    image (y, x), float64; NaN where nothing is left.
+    """
+    if mask is not None and mask.shape != block.shape:
+        raise ValueError(
+            f"A mask of shape {mask.shape} was given for frames of shape {block.shape}. "
+            "Give one flag for each value."
+        )
+    out = np.full(block.shape[1:], np.nan)
+    if block.shape[0] == 0:
+        return out
+    floating = block.dtype.kind == "f"
+    for rows in strips(block, pixels):
+        strip, dark = block[:, rows], None if minus is None else minus[rows]
+        hidden = None if mask is None else mask[:, rows]
+        out[rows] = kernel(strip, dark)
+        spoilt = np.zeros(strip.shape[1:], bool) if hidden is None else hidden.any(axis=0)
+        if floating:
+            spoilt |= ~present(out[rows])
+        where = np.flatnonzero(spoilt)
+        if where.size:
+            there = _there(strip, hidden, where, present)
+            out[rows][spoilt] = _of_present(
+                strip, there, where, None if dark is None else dark[spoilt], kernel
+            )
+    return out
+
+
+def columns(frames: Block, where: Indices) -> Block:
+    """Return the values (frame, pixel) of the pixels with these flat indices."""
+    return np.take(frames.reshape(frames.shape[0], -1), where, axis=1)
+
+
+def strips(block: Block, pixels: int | None = None) -> Iterator[slice]:
+    """Yield the row slices of a block that make its strips, of at least one row each.
+
+    Examples
+    --------
+    >>> list(strips(np.zeros((5, 100, 1000)), 40_000))
+    [slice(0, 40, None), slice(40, 80, None), slice(80, 120, None)]
+    """
+    n_frames, n_rows, n_columns = block.shape
+    pixels = pixels or LANE_BYTES // block.itemsize
+    fit = STRIP_BYTES // (n_frames * block.itemsize)
+    step = max(1, min(pixels, fit) // max(n_columns, 1))
+    for first in range(0, n_rows, step):
+        yield slice(first, first + step)
+
+
+def _there(
+    strip: Block, hidden: Flags | None, where: Indices, present: Callable[[Block], Flags]
+) -> Flags:
+    """Tell which values (frame, pixel) of some pixels are there."""
+    shown = None if hidden is None else ~columns(hidden, where)
+    if strip.dtype.kind != "f":
+        return np.ones((len(strip), where.size), bool) if shown is None else shown
+    there = present(columns(strip, where))
+    return there if shown is None else there & shown
+
+
+def _of_present(
+    strip: Block, there: Flags, where: Indices, minus: Image | None, kernel: StripKernel
+) -> Image:
+    """Reduce some pixels of a strip over the frames that are there, pixels of like number at once.
+
+    Sorted by number, the values of all pixels stand one behind the other, frames in order; those of
+    m pixels with n frames each are then m x n of them.
+    """
+    counts = count(there)
+    order = np.argsort(counts, kind="stable")
+    there = np.ascontiguousarray(np.take(there, order, axis=1).T)
+    values = np.ascontiguousarray(columns(strip, where[order]).T)[there]
+    result = np.full(counts.shape, np.nan)
+    first = 0
+    for n, m in zip(*np.unique(counts[counts > 0], return_counts=True), strict=True):
+        pixels = order[counts[order] == n]
+        own = values[first : first + int(n) * m].reshape(m, n)
+        frames = np.ascontiguousarray(own.T)[:, np.newaxis]
+        result[pixels] = kernel(frames, None if minus is None else minus[pixels][np.newaxis])[0]
+        first += int(n) * m
+    return result
+
+
+# Mean of a block (frame, y, x) without the lowest and highest values of each pixel.
+#
+# Each value passes by the lowest and the highest ones held so far and takes the place of one of
+# them where it is more extreme; what falls out at the end of the line is added. So nothing is
+# added that is taken off again: integers are exact, and floating sums lose nothing to an outlier
+# of 1e30.
+
+
+def minmax_mean(
+    block: Block,
+    minus: Image | None = None,
+    *,
+    mask: Flags | None = None,
+    low: int = 1,
+    high: int = 1,
+) -> Image:
+    """Return the mean over frames without the extremes of each pixel, less an image.
+
+    Parameters
+    ----------
+    block : counts (frame, y, x), any real dtype; NaN is missing. Not changed.
+    minus : image (y, x) to subtract from every frame.
+    mask : flags (frame, y, x), True where a value is to be left out beforehand.
+    low, high : how many of the lowest and of the highest values of a pixel are left out. Missing
+        values are not counted among them.
+
+    Returns
+    -------
+    image (y, x), float64; NaN where no more than low + high values are present.
+
+    Raises
+    ------
+    ValueError
+        `low` or `high` is negative.
+
+    Examples
+    --------
+    >>> minmax_mean(np.array([[[900]], [[5]], [[7]], [[0]]], dtype=np.uint16))
+    array([[6.]])
+    """
+    if low < 0 or high < 0:
+        raise ValueError(
+            f"{low} lowest and {high} highest values cannot be left out. Give counts from 0."
+        )
+
+    def without_extremes(frames: Block, dark: Image | None) -> Image:
+        n = frames.shape[0] - low - high
+        if n < 1:
+            return np.full(frames.shape[1:], np.nan)
+        return mean_of(_neither_low_nor_high(frames, low, high), n, frames.dtype, dark)
+
+    return by_strips(block, minus, mask, without_extremes)
+
+
+def _neither_low_nor_high(frames: Block, low: int, high: int) -> Iterator[Block]:
+    """Yield all but the lowest and highest values of each pixel; each yield reuses memory."""
+    sides = [(np.minimum, np.maximum)] * low + [(np.maximum, np.minimum)] * high
+    held: list[Block] = []
+    dtype = frames.dtype.newbyteorder("=")
+    spare, value = (np.empty(frames.shape[1:], dtype) for _ in range(2))
+    for frame in frames:
+        np.copyto(value, frame)
+        for place, (keep, pass_on) in enumerate(sides[: len(held)]):
+            keep(held[place], value, out=spare)
+            pass_on(held[place], value, out=value)
+            held[place], spare = spare, held[place]
+        if len(held) < len(sides):
+            held.append(value.copy())
+        else:
+            yield value
+
+
+# The highest value of each pixel in the same visit as the combination: `with_peak`.
+#
+# Saturation is judged on raw values, and the combination is the one moment when all of them are at
+# hand: the files are not read again. The second plane adds 1.3 ms to 3 frames of 1024 x 1536, 10
+# ms to the median of 25 (30 ms).
+
+LARGEST = 2.0**32
+"""No converter has more bits: what is beyond is no count."""
+
+_PIXELS = 1 << 18
+
+
+def with_peak(block: Block, minus: Image | None = None, *, kernel: StripKernel) -> Image:
+    """Return the combination of a block, and the highest of the raw values, as two planes.
+
+    Parameters
+    ----------
+    block : counts (frame, y, x), any real dtype.
+    minus : image (y, x) to subtract from every frame of the combination.
+    kernel : makes the combination.
+
+    Returns
+    -------
+    planes (2, y, x), float64: the combination, and the highest value, NaN where a frame has NaN.
+
+    Examples
+    --------
+    >>> from arrayred.kernels.combine import mean
+    >>> with_peak(np.array([[[1]], [[9]]], dtype=np.uint16), kernel=mean)[:, 0, 0]
+    array([5., 9.])
+    """
+    planes = np.empty((2, *block.shape[1:]), np.float64)
+    for rows in strips(block, _PIXELS):
+        strip = block[:, rows]
+        planes[0, rows] = kernel(strip, None if minus is None else minus[rows])
+        planes[1, rows] = np.maximum.reduce(strip, axis=0)
+    return planes
+
+
+def without_absurd(block: Block) -> Block:
+    """Return a block of floats whose values beyond any count, and infinite ones, are NaN.
+
+    Examples
+    --------
+    >>> without_absurd(np.array([[[7.0, 3e38, -np.inf]]], np.float32))
+    array([[[ 7., nan, nan]]], dtype=float32)
+    """
+    with np.errstate(invalid="ignore"):
+        absurd = ~(np.abs(block) < LARGEST)
+    return np.where(absurd, block.dtype.type(np.nan), block) if absurd.any() else block

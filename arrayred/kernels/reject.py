@@ -1,0 +1,1069 @@
+"""Reject outliers in a block of frames: sigma clipping, a noise model, cosmic-ray comparison.
+
+The definition is that of `astropy.stats.sigma_clip` along the frames, followed by the mean of what
+is left, in the same operations of float64 in the same order: the results are equal bit for bit
+(to the last few ulp where the centre is the median, since astropy then adds in another order).
+
+Why it is fast: one pass over a strip gives mean and bounds, and the least and the greatest value of
+a pixel tell whether anything lies outside. Only such pixels (3 % of them at 25 frames of Gaussian
+noise and 3 sigma, 22 % at 100) are gathered and looked at again. Exact integer sums of squares
+would be no faster than float64: numpy adds uint32 to uint64 at 0.37 ns a value, as long as it takes
+to square and add float64.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache, partial
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arrayred.kernels.combine import (
+    Block,
+    Flags,
+    Image,
+    StripKernel,
+    by_strips,
+    columns,
+    corrected,
+    count,
+    mean,
+    mean_of_strip,
+    median,
+    median_of_strip,
+    strips,
+)
+
+Centre = Literal["mean", "median"]
+
+_PIXELS = 1 << 14  # five float64 strips of these fill half a second-level cache
+
+
+class _Rule(NamedTuple):
+    """How far from which centre, and how often."""
+
+    n_sigma: float
+    iterations: int | None
+    centre: Centre
+
+
+def clipped_mean(
+    block: Block,
+    minus: Image | None = None,
+    *,
+    mask: Flags | None = None,
+    n_sigma: float = 3.0,
+    iterations: int | None = 1,
+    centre: Centre = "mean",
+) -> Image:
+    r"""Return the mean over frames without the values far from the others, less an image.
+
+    Of the values of a pixel the centre c and the standard deviation s about their mean (divided by
+    their number) are taken; those outside ``c - n_sigma*s .. c + n_sigma*s`` are left out. This is
+    repeated with the rest until nothing more is left out or the iterations are used up. The result
+    is the mean of the values within the last bounds.
+
+    Among n values none lies farther from their mean than ``sqrt(n - 1)`` of this s: 3 sigma clip
+    nothing below 11 frames.
+
+    Parameters
+    ----------
+    block : counts (frame, y, x), any real dtype; NaN and infinite values are missing. Not changed.
+    minus : image (y, x) to subtract from every frame.
+    mask : flags (frame, y, x), True where a value is to be left out beforehand.
+    n_sigma : half the width of what is kept, in standard deviations.
+    iterations : how often to clip, at least once; None until nothing changes.
+    centre : "mean" or "median".
+
+    Returns
+    -------
+    image (y, x), float64; NaN where nothing is left.
+
+    Raises
+    ------
+    ValueError
+        `n_sigma` is not positive, or there is nothing to iterate.
+
+    Examples
+    --------
+    >>> frames = np.array([10, 11, 9, 10, 10, 9, 11, 10, 10, 10, 900], dtype=np.uint16)
+    >>> clipped_mean(frames.reshape(11, 1, 1))
+    array([[10.]])
+    """
+    if not n_sigma > 0 or (iterations is not None and iterations < 1):
+        raise ValueError(
+            f"Values cannot be clipped at {n_sigma} sigma {iterations} times. "
+            "Give a positive number of sigma, and at least one iteration or None."
+        )
+    clip = partial(_clipped, rule=_Rule(n_sigma, iterations, centre))
+    return by_strips(block, minus, mask, clip, present=np.isfinite, pixels=_PIXELS)
+
+
+def _clipped(frames: Block, minus: Image | None, rule: _Rule) -> Image:
+    """Return the clipped mean of frames in which nothing is missing."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        average = mean_of_strip(frames, minus)
+        centre = average if rule.centre == "mean" else median_of_strip(frames, minus)
+        reach = rule.n_sigma * _std(frames, minus, average)
+        low, high = centre - reach, centre + reach
+        outside = corrected(frames.min(axis=0), minus) < low
+        outside |= corrected(frames.max(axis=0), minus) > high
+        if outside.any():
+            dark = None if minus is None else minus[outside]
+            values = corrected(columns(frames, np.flatnonzero(outside)), dark)
+            low, high = _last_bounds(values, low[outside], high[outside], rule)
+            average[outside] = _mean_where(values, _within(values, low, high))
+    return average
+
+
+def _std(frames: Block, minus: Image | None, average: Image) -> Image:
+    """Return the population standard deviation of frames less an image about their mean."""
+    total = np.zeros_like(average)
+    deviation = np.empty_like(average)
+    for frame in frames:
+        np.copyto(deviation, frame)
+        if minus is not None:
+            deviation -= minus
+        deviation -= average
+        deviation *= deviation
+        total += deviation
+    total /= frames.shape[0]
+    return np.sqrt(total, out=total)
+
+
+def _last_bounds(values: Image, low: Image, high: Image, rule: _Rule) -> tuple[Image, Image]:
+    """Return the bounds of columns (frame, pixel) after all iterations, from those of the first."""
+    pixels = np.arange(low.size)  # those that still change; values and kept are theirs alone
+    kept = _within(values, low, high)
+    changes = np.ones(low.shape, bool)
+    passes = 1
+    while changes.any() and (rule.iterations is None or passes < rule.iterations):
+        passes += 1
+        chosen = np.flatnonzero(changes)
+        pixels = pixels[chosen]
+        values, kept = np.take(values, chosen, axis=1), np.take(kept, chosen, axis=1)
+        low[pixels], high[pixels] = _bounds(values, kept, rule)
+        before = count(kept)
+        kept &= _within(values, low[pixels], high[pixels])
+        changes = count(kept) < before
+    return low, high
+
+
+def _within(values: Image, low: Image, high: Image) -> Flags:
+    kept = values >= low
+    kept &= values <= high
+    return kept
+
+
+def _bounds(values: Image, kept: Flags, rule: _Rule) -> tuple[Image, Image]:
+    """Return the bounds of columns (frame, pixel) from the values kept."""
+    average = _mean_where(values, kept)
+    centre = average if rule.centre == "mean" else _median_where(values, kept)
+    squares, deviation = np.zeros_like(average), np.empty_like(average)
+    for frame, there in zip(values, kept, strict=True):
+        np.subtract(frame, average, out=deviation)
+        deviation *= there
+        deviation *= deviation
+        squares += deviation
+    reach = rule.n_sigma * np.sqrt(squares / count(kept))
+    return centre - reach, centre + reach
+
+
+def _mean_where(values: Image, kept: Flags) -> Image:
+    """Return the mean of the values kept, added in order.
+
+    The others, finite as all are here, are multiplied by 0: 0.6 ns a value however they lie, where
+    adding under a mask takes 1 to 5.
+    """
+    total, value = np.zeros(values.shape[1]), np.empty(values.shape[1])
+    for frame, there in zip(values, kept, strict=True):
+        total += np.multiply(frame, there, out=value)
+    return np.asarray(total / count(kept))
+
+
+def _median_where(values: Image, kept: Flags) -> Image:
+    """Return the median of the values kept, of which there is at least one."""
+    in_order = np.sort(np.where(kept, values, np.inf), axis=0)
+    n = kept.sum(axis=0)
+    middle = np.take_along_axis(in_order, np.stack([(n - 1) // 2, n // 2]), axis=0)
+    return np.asarray((middle[0] + middle[1]) * 0.5)
+
+
+# Mean of a block (frame, y, x) without what its noise does not explain: `likely_mean`.
+#
+# Of few values none lies far from their mean in terms of their own scatter: at most (n -
+# 1)/sqrt(n) standard deviations, 1.15 for three. So the scatter is not asked. What a value may
+# differ by is known beforehand: the noise of a pixel without light, and that of its photons; its
+# place is the median of the frames at one level.
+#
+# No model of the noise knows how the air moves a star's light. Where a whole line along the
+# dispersion repeats worse from frame to frame than its noise allows, because trace or seeing
+# changed, its values are judged by how well it does repeat. That width is the median, over the
+# pixels of the line, of the variance between frames in terms of the known one, which few cosmic
+# rays cannot move; the median of a chi squared variable is that of Wilson & Hilferty (1931, PNAS
+# 17, 684).
+#
+# What is kept is added up and divided by the sum of the frames' fluxes. So a pixel that lost no
+# value has the average of its frames, to the rounding, and bright frames count by their light.
+
+Values = NDArray[np.float64]
+
+_FEWEST = 3
+"""Two values cannot tell which of them is wrong."""
+_SHORTEST = 16
+"""A line of fewer pixels does not tell how well it repeats."""
+
+
+class Noise(NamedTuple):
+    """The noise of a pixel of one frame, and what it allows.
+
+    Parameters
+    ----------
+    n_sigma : how many standard deviations a value may lie off.
+    floor : variance without light.
+    per_photon : variance that a count of light brings.
+    """
+
+    n_sigma: float
+    floor: float
+    per_photon: float = 0.0
+
+
+def likely_mean(
+    block: Block,
+    minus: Image | None = None,
+    charge: Image | None = None,
+    *,
+    scales: Scales,
+    weights: tuple[float, ...],
+    noise: Noise | None,
+    widths: Values | None = None,
+) -> Values:
+    """Return the mean of the values that their noise explains, and how many it does not.
+
+    Parameters
+    ----------
+    block : counts (frame, y, x), any real dtype; NaN is missing.
+    minus : image (y, x) to subtract from every frame.
+    charge : what else brings noise (y, x), in counts: dark charge of hot pixels, light that is in
+        `minus`.
+    scales : of the frames.
+    weights : of the frames; all 1 where they count by their light.
+    noise : of a frame; None: every value is kept.
+    widths : how much worse than its noise a column (x) repeats; None: that of each row is found.
+
+    Returns
+    -------
+    planes (2, y, x), float64: the mean, NaN where every frame is missing, and the number of values
+    left out.
+
+    Examples
+    --------
+    >>> frames = np.array([[[100.0]], [[104.0]], [[900.0]]])
+    >>> three = (1.0, 1.0, 1.0)
+    >>> scales = Scales(three, (0.0, 0.0, 0.0))
+    >>> likely_mean(frames, scales=scales, weights=three, noise=Noise(3.0, 25.0))[:, 0, 0]
+    array([102.,   1.])
+    """
+    planes = np.empty((2, *block.shape[1:]), np.float64)
+    shape = (-1, 1, 1)
+    flux, level = np.reshape(scales.flux, shape), np.reshape(scales.level, shape)
+    weight = np.reshape(weights, shape)
+    for rows in strips(block, pixels_of(block)):
+        dark = None if minus is None else minus[rows]
+        hot = None if charge is None else charge[rows]
+        frames = np.asarray(corrected(block[:, rows], dark))
+        kept = np.isfinite(frames)
+        if noise is not None:
+            n_present = count(kept)
+            kept &= _explained(frames, hot, scales, noise, widths)
+            planes[1, rows] = n_present - count(kept).astype(np.int64)
+        else:
+            planes[1, rows] = 0.0
+        light = np.where(kept, (frames - level) * weight, 0.0)
+        with np.errstate(invalid="ignore"):
+            planes[0, rows] = _added(light) / _added(kept * (weight * flux))
+    return planes
+
+
+def _added(frames: Values) -> Values:
+    """Return the sum of frames, one by one in order."""
+    total = np.zeros(frames.shape[1:])
+    for frame in frames:
+        total += frame
+    return total
+
+
+def _explained(
+    frames: Values, charge: Image | None, scales: Scales, noise: Noise, widths: Values | None
+) -> Flags:
+    """Tell which values the noise explains; where hardly any are present, all of them."""
+    centre = median(at_one_level(frames, None, scales))
+    off = distances(frames, centre, charge, scales, noise)
+    found = line_widths(off, axis=1)[:, np.newaxis] if widths is None else widths
+    reach = noise.n_sigma * np.maximum(found, 1.0) * _leeway(scales.flux)
+    present = np.isfinite(frames)
+    kept = present & (np.abs(off) <= reach)
+    lonely = np.flatnonzero(present.any(axis=0) & ~kept.any(axis=0))
+    if lonely.size:
+        _keep_the_lower(kept, frames, lonely, charge, scales, noise, reach)
+    return kept | (present & (count(present) < _FEWEST))
+
+
+def _leeway(flux: tuple[float, ...]) -> Values:
+    """Return how much farther from the centre frames (frame, 1, 1) may lie that are not equal.
+
+    The centre is scaled to each frame and brings its noise along, of which a faint frame's is most:
+    a bright one lies off by the sum. It is reckoned as that of a mean, in terms of equal frames.
+    """
+    n = len(flux)
+    if n < _FEWEST:
+        return np.ones((n, 1, 1))
+    of_centre = math.fsum(one**-2 for one in flux) / n
+    own = np.reshape(flux, (-1, 1, 1))
+    return np.asarray(np.sqrt(np.maximum((n - 2 + own**2 * of_centre) / (n - 1), 1.0)))
+
+
+def _keep_the_lower(
+    kept: Flags,
+    frames: Values,
+    where: NDArray[np.intp],
+    charge: Image | None,
+    scales: Scales,
+    noise: Noise,
+    reach: Values,
+) -> None:
+    """Judge pixels that agree with no centre by their lower middle value: stray light adds."""
+    n_frames = frames.shape[0]
+    own = frames.reshape(n_frames, 1, -1)[:, :, where]
+    in_order = np.sort(at_one_level(own, None, scales), axis=0)
+    n_present = np.count_nonzero(np.isfinite(own), axis=0)
+    centre = np.take_along_axis(in_order, ((n_present - 1) // 2)[np.newaxis], axis=0)[0]
+    hot = None if charge is None else charge.reshape(1, -1)[:, where]
+    off = distances(own, centre, hot, scales, noise)
+    bound = np.broadcast_to(reach, frames.shape).reshape(n_frames, 1, -1)[:, :, where]
+    kept.reshape(n_frames, 1, -1)[:, :, where] = np.isfinite(own) & (np.abs(off) <= bound)
+
+
+def distances(
+    frames: Values, centre: Image, charge: Image | None, scales: Scales, noise: Noise
+) -> Values:
+    """Return how many standard deviations values lie from what a centre lets expect.
+
+    Parameters
+    ----------
+    frames : counts (frame, y, x), float64, less the master.
+    centre : (y, x), of the frames at one level.
+    charge, scales, noise : as in `likely_mean`.
+
+    Examples
+    --------
+    >>> scales = Scales((0.5, 1.5), (0.0, 0.0))
+    >>> frames = np.array([[[50.0]], [[160.0]]])
+    >>> distances(frames, np.array([[100.0]]), None, scales, Noise(3.0, 25.0))[:, 0, 0]
+    array([0., 2.])
+    """
+    off = np.empty_like(frames)
+    for i, (flux, level) in enumerate(zip(scales.flux, scales.level, strict=True)):
+        expected = flux * centre + level
+        light = np.maximum(expected, 0.0)
+        if charge is not None:
+            light += charge
+        light *= noise.per_photon
+        light += noise.floor
+        off[i] = (frames[i] - expected) / np.sqrt(light, out=light)
+    return off
+
+
+def line_widths(off: Values, axis: int) -> Values:
+    """Return how much worse than their noise lines repeat from frame to frame.
+
+    Parameters
+    ----------
+    off : distances (frame, y, x) of values from a common centre, in standard deviations.
+    axis : along which a line runs, of (y, x): 0 or 1.
+
+    Returns
+    -------
+    widths : of every line, about 1 where the noise explains all; 1 where nothing tells.
+
+    Examples
+    --------
+    >>> off = np.random.default_rng(0).normal(0, 2, (4, 1, 20_000))
+    >>> line_widths(off, axis=1).round(1)
+    array([2.])
+    """
+    n_free = off.shape[0] - 1
+    lines = off.shape[2 - axis]
+    if n_free < 1:
+        return np.ones(lines)
+    deviation = off - _added(off) / off.shape[0]
+    squares = _added(deviation**2)
+    typical = n_free * (1 - 2 / (9 * n_free)) ** 3
+    there = np.isfinite(squares)
+    in_order = np.sort(np.where(there, squares, np.inf), axis=axis)
+    n_there = np.count_nonzero(there, axis=axis)
+    middle = np.expand_dims(np.maximum(n_there - 1, 0) // 2, axis)
+    found = np.take_along_axis(in_order, middle, axis).squeeze(axis)
+    return np.where(n_there >= _SHORTEST, np.sqrt(found / typical), 1.0)
+
+
+# How bright each frame shows the same light: slopes of rows, and the one slope they agree on.
+#
+# A frame is thought to be ``flux * light + level``. Of every row that the light crosses the ratio
+# of frame and reference is taken, the median of its pixels weighted by their light, which is the
+# regression through the sky that makes the sum of absolute residuals least; then the median of the
+# rows, weighted likewise. Medians, because one cosmic ray of 30,000 counts moves the slope of a
+# sum of squares by as much as a night's haze; and they need no sums that would depend on the
+# bands.
+
+_VALUES = 1 << 16
+
+
+class Scales(NamedTuple):
+    """What brings frames to one level: a frame is ``flux * light + level``.
+
+    Parameters
+    ----------
+    flux : of every frame, 1 on average.
+    level : of every frame, in its own counts, 0 on average.
+    """
+
+    flux: tuple[float, ...]
+    level: tuple[float, ...]
+
+    @classmethod
+    def none(cls, n_frames: int) -> Scales:
+        """Return the scales of frames that are alike."""
+        return cls((1.0,) * n_frames, (0.0,) * n_frames)
+
+
+def weighted_median(values: Values, weights: Values) -> Values:
+    """Return the median along the last axis, each value counting by its weight.
+
+    Parameters
+    ----------
+    values : (..., n).
+    weights : (n) or like values, 0 or more.
+
+    Returns
+    -------
+    medians (...): the least value that has half the weight at or below it; NaN without any weight.
+
+    Examples
+    --------
+    >>> weighted_median(np.array([3.0, 1.0, 2.0]), np.array([1.0, 1.0, 5.0]))
+    array(2.)
+    """
+    weights = np.broadcast_to(weights, values.shape)
+    if values.shape[-1] == 0:
+        return np.full(values.shape[:-1], np.nan)
+    order = np.argsort(values, axis=-1, kind="stable")
+    heaped = np.cumsum(np.take_along_axis(weights, order, -1), axis=-1)
+    place = np.argmax(2 * heaped >= heaped[..., -1:], axis=-1)[..., np.newaxis]
+    chosen = np.take_along_axis(np.take_along_axis(values, order, -1), place, -1)[..., 0]
+    return np.asarray(np.where(heaped[..., -1] > 0, chosen, np.nan))
+
+
+def row_slopes(
+    block: Block,
+    minus: Image | None,
+    usable: NDArray[np.bool_],
+    *,
+    skies: tuple[float, ...],
+    least: float,
+) -> Values:
+    """Return of each row how bright every frame shows the light, and how much light there is.
+
+    The reference is the median of the frames, of two their mean.
+
+    Parameters
+    ----------
+    block : counts (frame, y, x), any real dtype.
+    minus : image (y, x) to subtract from every frame, or None.
+    usable : (y, x), False where a pixel is not to be looked at.
+    skies : what each frame shows where there is no light, less `minus`.
+    least : light of the reference above its sky from which on a pixel is looked at.
+
+    Returns
+    -------
+    slopes (frame + 2, y), float64: of the frames, NaN where no pixel is bright enough; then the sum
+    of the light of such pixels, and the sum of its squares.
+
+    Examples
+    --------
+    >>> frames = np.array([[[10, 110, 210]], [[10, 90, 170]]])
+    >>> row_slopes(frames, None, np.ones((1, 3), bool), skies=(10.0, 10.0), least=5.0)[:, 0]
+    array([1.11111111e+00, 8.88888889e-01, 2.70000000e+02, 4.05000000e+04])
+    """
+    n_frames, n_rows, _ = block.shape
+    slopes = np.full((n_frames + 2, n_rows), np.nan)
+    slopes[n_frames:] = 0.0
+    reference = (median if n_frames > 2 else mean)(block, minus)
+    reference -= sorted(skies)[n_frames // 2] if n_frames > 2 else sum(skies) / n_frames
+    bright = usable & (reference > least)
+    own = np.array(skies)[:, np.newaxis]
+    for y in np.flatnonzero(bright.any(axis=1)):
+        light = reference[y, bright[y]]
+        dark = None if minus is None else minus[y, bright[y]]
+        frames = corrected(block[:, y, bright[y]], dark) - own
+        there = np.isfinite(frames).all(axis=0)
+        frames, light = frames[:, there], light[there]
+        slopes[:n_frames, y] = weighted_median(frames / light, light)
+        slopes[n_frames:, y] = float(np.sum(light)), float(np.sum(light**2))
+    return slopes
+
+
+def at_one_level(frames: Block, minus: Image | None, scales: Scales) -> Values:
+    """Return frames (frame, y, x) less an image, brought to one level, in float64."""
+    values = np.asarray(corrected(frames, minus))
+    shape = (-1, *[1] * (values.ndim - 1))
+    values -= np.reshape(scales.level, shape)
+    values /= np.reshape(scales.flux, shape)
+    return values
+
+
+def pixels_of(block: Block) -> int:
+    """Return how many pixels of a block are worked on at once: half a megabyte in float64."""
+    return int(max(1, _VALUES // max(block.shape[0], 1)))
+
+
+def scaled(
+    block: Block, minus: Image | None = None, *, kernel: StripKernel, scales: Scales
+) -> Image:
+    """Return the combination of frames that are brought to one level first.
+
+    Parameters
+    ----------
+    block : counts (frame, y, x), any real dtype; NaN is missing.
+    minus : image (y, x) to subtract from every frame.
+    kernel : makes the combination.
+    scales : of the frames.
+
+    Returns
+    -------
+    image (y, x), float64.
+
+    Examples
+    --------
+    >>> frames = np.array([[[110.0]], [[80.0]], [[100.0]]])
+    >>> scales = Scales((1.1, 0.8, 1.1), (0.0, 0.0, 0.0))
+    >>> scaled(frames, kernel=median, scales=scales).round(9)
+    array([[100.]])
+    """
+    image = np.empty(block.shape[1:], np.float64)
+    for rows in strips(block, pixels_of(block)):
+        dark = None if minus is None else minus[rows]
+        image[rows] = kernel(at_one_level(block[:, rows], dark, scales), None)
+    return image
+
+
+# What leaving values out costs: the variance of a median, a trimmed and a clipped mean.
+#
+# All are exact for normal noise, in terms of the variance of the average of as many frames, and
+# come from the same thought (David & Nagaraja, Order Statistics, 2.1 and 8.2): given one or two of
+# the values in order, those between or beyond them are independent draws from a normal
+# distribution that is cut there, whose mean and variance are known; what is left is an integral
+# over the one or two.
+#
+# A median of n frames: 1.435 for 5, 1.195 for 4, pi/2 only in the limit. A mean without the lowest
+# and the highest: 1.346 for 3, where it is the median, 1.135 for 5, 1.047 for 11. A mean of what
+# lies within 3 sigma of the median: 1.073 for 3, 1.055 for 5, 1.040 for 11.
+
+_MANY = 41
+"""Beyond so many frames the cost of clipping changes no more, and the sums would be long."""
+_FAR = 12.0
+_NEGLIGIBLE = 40.0
+_POINTS = 241
+
+
+class _Draws(NamedTuple):
+    """Draws from a normal distribution cut at both ends: how likely, their mean and variance."""
+
+    chance: Values
+    mean: Values
+    variance: Values
+
+
+@cache
+def median_factor(n: int) -> float:
+    """Return k(n), the variance of a median of n frames over that of their average.
+
+    Parameters
+    ----------
+    n : the number of frames, at least 1; their noise is normal.
+
+    Examples
+    --------
+    >>> [round(median_factor(n), 3) for n in (1, 2, 3, 4, 5, 11, 25)]
+    [1.0, 1.0, 1.346, 1.193, 1.434, 1.509, 1.544]
+    """
+    if n < 3:
+        return 1.0
+    middle, gap, weight = _middles(n)
+    density = np.exp(_log_density(n, middle[:, np.newaxis], gap)) @ weight
+    return float(n * np.sum(density * middle**2) * (middle[1] - middle[0]))
+
+
+@cache
+def clip_factor(n: int, n_sigma: float) -> float:
+    """Return the variance of a clipped mean of n frames over that of their average.
+
+    What lies farther than some known standard deviations from the median is left out; of fewer than
+    three frames nothing is.
+
+    Parameters
+    ----------
+    n : the number of frames, at least 1.
+    n_sigma : half the width of what is kept, in standard deviations of a value.
+
+    Examples
+    --------
+    >>> [round(clip_factor(n, 3.0), 3) for n in (2, 3, 5, 11)]
+    [1.0, 1.073, 1.055, 1.04]
+    """
+    if n < 3:
+        return 1.0
+    own = min(n, _MANY)
+    places, gap, weight = _middles(own)
+    middle = places[:, np.newaxis]
+    likely = np.exp(_log_density(own, middle, gap)) * weight * (places[1] - places[0])
+    below = _draws_between(middle - n_sigma, middle - gap / 2)
+    above = _draws_between(-middle - n_sigma, -middle - gap / 2)
+    above = above._replace(mean=-above.mean)
+    return float(own * np.sum(likely * _second_moment(own, middle, below, above)))
+
+
+def _second_moment(n: int, middle: Values, below: _Draws, above: _Draws) -> Values:
+    """Return the mean square of a clipped mean whose middle values are given."""
+    outside, inside = (n - 1) // 2, 2 - n % 2
+    total = np.zeros(np.broadcast_shapes(middle.shape, below.mean.shape))
+    for lower in range(outside + 1):
+        of_lower = _binomial(outside, lower, below.chance)
+        for upper in range(outside + 1):
+            chance = of_lower * _binomial(outside, upper, above.chance)
+            centre = inside * middle + lower * below.mean + upper * above.mean
+            spread = lower * below.variance + upper * above.variance
+            total += chance * (centre**2 + spread) / (inside + lower + upper) ** 2
+    return total
+
+
+@cache
+def minmax_factor(n: int, low: int = 1, high: int = 1) -> float:
+    """Return the variance of a mean without extremes over that of the average of all n frames.
+
+    Parameters
+    ----------
+    n : the number of frames.
+    low, high : how many of the lowest and the highest values are left out, fewer than n.
+
+    Examples
+    --------
+    >>> [round(minmax_factor(n), 3) for n in (3, 5, 11)], minmax_factor(7, 0, 0)
+    ([1.346, 1.135, 1.047], 1.0)
+    """
+    kept = n - low - high
+    if low == high == 0:
+        return 1.0
+    least, greatest = _order_statistic(n, low), _order_statistic(n, n - high + 1)
+    lower, upper = least[:, np.newaxis], greatest[np.newaxis]
+    draws = _draws_between(lower, upper)
+    log_chance = np.where(upper > lower, np.log(np.maximum(draws.chance, 1e-300)), -np.inf)
+    log_density = kept * (log_chance + _log_below(upper))
+    if low:
+        log_density = log_density + (low - 1) * _log_below(lower) - lower**2 / 2
+    if high:
+        log_density = log_density + (high - 1) * _log_below(-upper) - upper**2 / 2
+    density = np.exp(log_density - log_density.max())
+    density /= density.sum()
+    mean = float(np.sum(density * draws.mean))
+    square = float(np.sum(density * (draws.mean**2 + draws.variance / kept)))
+    return n * (square - mean**2)
+
+
+def _order_statistic(n: int, place: int) -> Values:
+    """Return evenly where the value at a place, counted from 1, of n in order may lie."""
+    if place in (0, n + 1):
+        return np.array([-_FAR if place == 0 else _FAR])
+    z = np.linspace(-_FAR, _FAR, 4801)
+    log_density = (place - 1) * _log_below(z) + (n - place) * _log_below(-z) - z**2 / 2
+    near = z[log_density > log_density.max() - _NEGLIGIBLE]
+    return np.linspace(near[0], near[-1], _POINTS)
+
+
+def _draws_between(low: Values, high: Values) -> _Draws:
+    """Return what draws below `high` that exceed `low` are like; their chance is of those below."""
+    below_high = np.exp(_log_below(high))
+    chance = np.maximum(below_high - np.exp(_log_below(low)), 0.0)
+    there = chance > 1e-200
+    part = np.where(there, chance, 1.0)
+    at_low, at_high = _density(low), _density(high)
+    mean = np.where(there, (at_low - at_high) / part, 0.0)
+    square = np.where(there, 1.0 + (low * at_low - high * at_high) / part, 0.0)
+    return _Draws(chance / below_high, mean, np.clip(square - mean**2, 0.0, 1.0))
+
+
+def _density(z: Values) -> Values:
+    return np.asarray(np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi))
+
+
+def _binomial(n: int, k: int, chance: Values) -> Values:
+    return np.asarray(math.comb(n, k) * chance**k * (1.0 - chance) ** (n - k))
+
+
+def _middles(n: int) -> tuple[Values, Values, Values]:
+    """Return where the middle of n values may lie, the gap between the two middle ones, weights."""
+    reach = 15.0 / math.sqrt(n)
+    middle = np.linspace(-reach, reach, 161)
+    if n % 2:
+        return middle, np.zeros(1), np.ones(1)
+    nodes, weight = np.polynomial.legendre.leggauss(64)
+    widest = min(12.0, 100.0 / n)
+    return middle, (nodes + 1) * widest / 2, weight * widest / 2
+
+
+def _log_density(n: int, middle: Values, gap: Values) -> Values:
+    """Return the log of the density of the middle value, or of two with a gap between them."""
+    outside = (n - 1) // 2
+    low, high = middle - gap / 2, middle + gap / 2
+    at_the_values = -(middle**2) / 2 if n % 2 else -(low**2 + high**2) / 2
+    ways = math.lgamma(n + 1) - 2 * math.lgamma(outside + 1)
+    norm = (2 - n % 2) * math.log(2 * math.pi) / 2
+    return np.asarray(ways + outside * (_log_below(low) + _log_below(-high)) + at_the_values - norm)
+
+
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
+
+
+def _log_below(z: Values) -> Values:
+    """Return the log of the probability that a normal value lies below z."""
+    return np.asarray(np.log(_erfc(-z / math.sqrt(2)) / 2))
+
+
+# Which values of a pixel are higher than the other frames allow: what cosmic rays leave behind.
+#
+# Exposures of one star differ by a fifth in flux, the seeing changes and the trace moves, so
+# frames cannot be compared as they are: clipping by their noise takes a third of a star's core
+# away. But along the dispersion all of this changes slowly. So *cells* are compared, pieces of a
+# row some 48 columns long: in each a frame is a slow polynomial of the column times what the
+# frames have in common (`kernels.slow`).
+#
+# A value is judged by its noise and that of what it is compared with; where a cell scatters more
+# than that, by its scatter. Sharp lines may be shifted by a fifth of a pixel. Only upwards:
+# nothing takes charge away.
+#
+# A parabola over 48 columns follows even a star 2 rows wide whose trace rises by 8 rows within 400
+# columns: at a signal to noise ratio of 300, 0.09 % of its core is taken for hits.
+#
+# Every cell is worked on by itself, so that no number depends on which ones come together.
+
+Indices = NDArray[np.intp]
+
+_BRIGHT = 4.0
+"""Standard deviations of light in a pixel beyond which its cell is scaled."""
+_LEVEL = 1.0
+"""The same of half the pixels of a cell in any frame."""
+_MOST = 0.75
+"""The quantile of the distances from a median that is 1 for normal noise: 0.92 of 3, 1.04 of 5."""
+_SHIFT = 0.2
+_ALIKE = 0.01
+_PIXELS_COMPARED = 1 << 16
+
+
+class PixelNoise(NamedTuple):
+    """The noise of a pixel of one frame: ``floor + per_photon * max(light - level, 0)``.
+
+    Parameters
+    ----------
+    floor : variance without light, adu^2.
+    level : of the light whose noise is in the floor already, adu.
+    per_photon : adu per electron; 0: unknown.
+    """
+
+    floor: float
+    level: float
+    per_photon: float
+
+    def variance(self, light: Values, more: Values | float = 0.0) -> Values:
+        """Return the variance at some light, with what else there is to add."""
+        photons = np.maximum(light - self.level, 0.0)
+        return np.asarray(photons * self.per_photon + (self.floor + more))
+
+
+class Compared(NamedTuple):
+    """What the comparison of the frames of some cells found.
+
+    Parameters
+    ----------
+    scale : (frame, cell, x), of each frame to what they have in common.
+    excess : (frame, cell, x), by how many standard deviations a value is above the others.
+    """
+
+    scale: Values
+    excess: Values
+
+
+def highest_excess(block: NDArray[Any], offsets: Values | None = None) -> NDArray[np.float32]:
+    """Return how far the highest value of a pixel is above the mean of all.
+
+    Parameters
+    ----------
+    block : counts (frame, y, x), any real dtype; NaN is missing.
+    offsets : (frame, x) to subtract first.
+
+    Returns
+    -------
+    excess (y, x); NaN or -inf where nothing is there.
+
+    Examples
+    --------
+    >>> highest_excess(np.array([[[1]], [[7]], [[1]]], np.uint16))
+    array([[4.]], dtype=float32)
+    """
+    excess = np.empty(block.shape[1:], np.float32)
+    less = None if offsets is None else offsets.astype(np.float32)
+    for rows in strips(block, _PIXELS_COMPARED):
+        excess[rows] = _highest_excess(block[:, rows], less)
+    return excess
+
+
+def _highest_excess(
+    strip: NDArray[Any], offsets: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    """Return the same of a strip that stays in the cache."""
+    floating = strip.dtype.kind == "f"
+    highest = np.full(strip.shape[1:], -np.inf, np.float32)
+    total, value = np.zeros_like(highest), np.empty_like(highest)
+    for i, frame in enumerate(strip):
+        np.copyto(value, frame, casting="unsafe")
+        if offsets is not None:
+            value -= offsets[i]
+        np.fmax(highest, value, out=highest)
+        total += np.nan_to_num(value, copy=False) if floating else value
+    n = np.count_nonzero(~np.isnan(strip), axis=0) if floating else strip.shape[0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        total /= np.asarray(n, np.float32)
+        return np.subtract(highest, total, out=highest)
+
+
+def standing_out(
+    excess: NDArray[np.float32], counts: Values, n_frames: int, noise: PixelNoise, n_sigma: float
+) -> Indices:
+    """Return the flat indices of pixels whose highest value may be too high, frames being alike.
+
+    Parameters
+    ----------
+    excess : (y, x), of `highest_excess`.
+    counts : (y, x), of the frames combined, less the dark.
+    n_frames, noise : of the frames.
+    n_sigma : by how many standard deviations above the mean of the others.
+    """
+    share = n_sigma * (n_frames - 1) / n_frames
+    found = np.flatnonzero(excess > share * np.sqrt(noise.floor))
+    above = excess.flat[found].astype(np.float64)
+    others = counts.flat[found] - above / (n_frames - 1)
+    return found[~(above <= share * np.sqrt(noise.variance(others)))]
+
+
+def compare(values: Values, sky: Values, noise: PixelNoise, more: Values) -> Compared:
+    """Compare the frames of cells with each other.
+
+    Parameters
+    ----------
+    values : (frame, cell, x), at least two frames, less dark and sky; NaN is missing.
+    sky : (frame, cell, x), what was subtracted, whose photons make noise.
+    noise : of a frame.
+    more : (cell, x), further variance, as of hot pixels.
+    """
+    scale, reference, bright = _scaled(values, sky, noise, more)
+    reference[bright] = _reference(values[:, bright] / scale[:, bright])
+    expected = scale * reference
+    known = np.where(np.isnan(values), 0.0, values)
+    excess = _judged(known - expected, expected, noise.variance(expected + sky, more), scale)
+    excess[np.isnan(values) | ~np.isfinite(excess)] = 0.0
+    return Compared(scale, excess / np.maximum(_spread(excess), 1.0))
+
+
+def scales_of(values: Values, sky: Values, noise: PixelNoise, more: Values) -> Values:
+    """Return the scale of `compare` (frame, cell, x) alone, in half the time; as there."""
+    return _scaled(values, sky, noise, more)[0]
+
+
+def _scaled(
+    values: Values, sky: Values, noise: PixelNoise, more: Values
+) -> tuple[Values, Values, Indices]:
+    """Return scales (frame, cell, x), what the frames have in common, and the cells with light."""
+    there = ~np.isnan(values)
+    known = np.where(there, values, 0.0)
+    reference = _reference(values)
+    common = np.nan_to_num(reference)
+    weight = there / noise.variance(common + sky, more)
+    bright = np.flatnonzero(_shines(known, common, np.sqrt(weight)))
+    scale = np.ones_like(known)
+    scale[:, bright] = slow_scales(known[:, bright], common[bright], weight[:, bright])
+    return scale, reference, bright
+
+
+def _spread(excess: Values) -> Values:
+    """Return the width (..., 1) of the scatter in a cell, about 1 if the noise explains it.
+
+    That of both sides, or of the lower one where it is less: a long track makes the upper wide.
+    """
+    both = quantile(np.abs(excess), _MOST)
+    return np.minimum(both, -quantile(excess, (1.0 - _MOST) / 2))
+
+
+def _shines(known: Values, common: Values, root: Values) -> Flags:
+    """Tell which cells have light, by its brightest pixel or by half of those of any frame.
+
+    Half of the pixels reach a median, so only where half reach the level is it looked for.
+    """
+    shines = np.asarray((common * root.max(axis=0)).max(axis=-1) > _BRIGHT)
+    light = known * root
+    reaching = np.count_nonzero(light > _LEVEL, axis=-1)
+    open_ = np.flatnonzero(~shines & (2 * reaching >= light.shape[-1]).any(axis=0))
+    shines[open_] = np.median(light[:, open_], axis=-1).max(axis=0) > _LEVEL
+    return shines
+
+
+def _judged(above: Values, expected: Values, variance: Values, scale: Values) -> Values:
+    """Return by how many standard deviations values are above what is expected.
+
+    The noise of what a frame is compared with is more than usual where the others are faint.
+    """
+    tolerance = _SHIFT * _slope(expected) + _ALIKE * np.maximum(expected, 0.0)
+    above = np.where(above > 0, np.maximum(above - tolerance, 0.0), above)
+    known = scale**2 / variance
+    others = np.add.reduce(known, axis=0) - known
+    more = np.maximum(scale**2 / others - variance / (len(scale) - 1), 0.0)
+    return np.asarray(above / np.sqrt(variance + more))
+
+
+def _slope(light: Values) -> Values:
+    """Return by how much light differs from that of the neighbours along x, at most."""
+    steps = np.abs(np.diff(light, axis=-1))
+    slope = np.zeros_like(light)
+    slope[..., 1:] = steps
+    slope[..., :-1] = np.fmax(slope[..., :-1], steps)
+    return slope
+
+
+def _reference(scaled: Values) -> Values:
+    """Return the median of frames, the lower one where there are but two."""
+    n = np.count_nonzero(~np.isnan(scaled), axis=0)
+    middle = np.where(n == 2, np.fmin.reduce(scaled, axis=0), median(scaled))
+    return np.where(n < 2, np.nan, middle)
+
+
+def without(values: Values, offsets: Values, scale: Values, flagged: Flags) -> Values:
+    """Return the mean of frames at some pixels as it were without what is flagged.
+
+    Parameters
+    ----------
+    values : (frame, pixel), less dark and sky; NaN is missing.
+    offsets : (frame, pixel), the sky that was subtracted.
+    scale : (frame, pixel).
+    flagged : (frame, pixel), what is left out.
+
+    Returns
+    -------
+    counts (pixel): what the frames have in common, scaled to all that are there, and the mean
+    distance of those that are left from it, so that leaving out the brightest frame makes nothing
+    darker; NaN where none is left.
+
+    Examples
+    --------
+    >>> values, scale = np.array([[50.0], [900.0], [150.0]]), np.array([[0.5], [1.0], [1.5]])
+    >>> without(values, np.full((3, 1), 7.0), scale, np.array([[False], [True], [False]]))
+    array([107.])
+    """
+    there = ~np.isnan(values)
+    kept = there & ~flagged
+    common = median(np.where(kept, values / scale, np.nan)[:, np.newaxis])[0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        expected = _added(np.where(there, scale * common + offsets, 0.0)) / there.sum(axis=0)
+        rest = _added(np.where(kept, values - scale * common, 0.0)) / kept.sum(axis=0)
+    return np.asarray(expected + rest)
+
+
+# How a frame's light runs beside that of the others: slowly along the columns, `slow_scales`.
+#
+# In each short piece of a row, a cell, a frame is a polynomial of the column times what the frames
+# have in common, found by weighted least squares in which what stands out counts little (Holland &
+# Welsch 1977, Communications in Statistics 6, 813). Where there is hardly any light, a prior holds
+# the scale at 1.
+
+_PRIOR = 32.0
+"""What the scale 1 weighs, in squares of the signal to noise ratio of a cell."""
+_ORDER = 3
+_PARTS = 8
+_ROUNDS = ((0.85, 1.44), (0.7, 1.036), (0.5, 0.6745))
+"""Which quantile of the distances tells their width, and what it is of a normal distribution: first
+one beyond all parts of the cell that have a scale of their own, at last the median."""
+_TUNING = 3.0
+_LEAST_SCALE = 0.05
+
+
+def slow_scales(known: Values, common: Values, weight: Values) -> Values:
+    """Return the scale of each frame to what they have in common: slow, and 1 without light.
+
+    Parameters
+    ----------
+    known : (frame, cell, x), less dark and sky; what is missing weighs nothing.
+    common : (cell, x), what the frames have in common.
+    weight : (frame, cell, x), the inverse of the variance.
+
+    Returns
+    -------
+    scale (frame, cell, x).
+
+    Examples
+    --------
+    >>> common = np.full((1, 48), 900.0)
+    >>> slow_scales(np.stack([common, 2 * common]), common, np.ones((2, 1, 48)))[:, 0, 24].round(3)
+    array([1., 2.])
+    """
+    xi = np.linspace(-1.0, 1.0, common.shape[-1])
+    scale = np.broadcast_to(_first_scale(known, common, weight), known.shape)
+    root = np.sqrt(weight)
+    for share, normal in _ROUNDS:
+        distance = np.abs(known - scale * common) * root
+        spread = quantile(distance, share) / normal
+        distance /= _TUNING * np.maximum(spread, 1.0)
+        trust = weight * common / (1.0 + distance * distance) ** 2
+        scale = _fitted(trust * common, trust * known, xi)
+    return np.maximum(scale, _LEAST_SCALE)
+
+
+def quantile(values: Values, share: float) -> Values:
+    """Return the value (..., 1) below which a share of the values along x lies."""
+    which = min(int(values.shape[-1] * share), values.shape[-1] - 1)
+    return np.partition(values, which, axis=-1)[..., which : which + 1]
+
+
+def _first_scale(known: Values, common: Values, weight: Values) -> Values:
+    """Return one scale for each frame and cell: the weighted median of those of its parts."""
+    edges = np.unique(np.linspace(0, common.shape[-1], _PARTS + 1)[:-1].astype(np.intp))
+    squares = np.add.reduceat(weight * common**2, edges, axis=-1)
+    products = np.add.reduceat(weight * known * common, edges, axis=-1)
+    own = _PRIOR / len(edges)
+    ratios = (products + own) / (squares + own)
+    order = np.argsort(ratios, axis=-1, kind="stable")
+    below = np.cumsum(np.take_along_axis(squares + own, order, -1), axis=-1)
+    middle = np.argmax(below >= below[..., -1:] / 2, axis=-1)[..., np.newaxis]
+    return np.take_along_axis(ratios, np.take_along_axis(order, middle, -1), -1)
+
+
+def _fitted(squares: Values, products: Values, xi: Values) -> Values:
+    """Return the polynomial (frame, cell, x) of least squares about a prior of 1."""
+    moments = [np.add.reduce(squares * xi**i, axis=-1) for i in range(2 * _ORDER - 1)]
+    matrix = np.stack([np.stack(moments[i : i + _ORDER], -1) for i in range(_ORDER)], -2)
+    matrix += _PRIOR * np.eye(_ORDER)
+    right = np.stack([np.add.reduce(products * xi**i, axis=-1) for i in range(_ORDER)], -1)
+    right[..., 0] += _PRIOR
+    found = np.linalg.solve(matrix, right[..., np.newaxis])
+    scale = found[..., 0, :] + found[..., 1, :] * xi
+    scale += found[..., 2, :] * (xi * xi)
+    return np.asarray(scale)
