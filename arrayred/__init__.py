@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from arrayred.config import Instrument, NightFile, Recipe
     from arrayred.errors import ArrayredError, InputError, StorageError, UsageError
     from arrayred.io.ccd import from_ccddata, to_ccddata, to_spectrum
-    from arrayred.io.fits import headers, open_frames
-    from arrayred.io.raw import write_frames
-    from arrayred.io.reopen import open_product
+    from arrayred.io.cube import headers, open_frames
+    from arrayred.io.products import open_product, write_frames
     from arrayred.model import Rows
     from arrayred.night import Night, Plan, make_plan, open_night
     from arrayred.pipeline import reduce_night, reduce_target, settle
@@ -65,12 +64,12 @@ _HOMES = {
     "flag": "steps.noise",
     "flag_cosmic_rays": "steps.cosmic",
     "half_height_of": "steps.trace",
-    "headers": "io.fits",
+    "headers": "io.cube",
     "make_plan": "night",
     "measure_noise": "steps.noise",
-    "open_frames": "io.fits",
+    "open_frames": "io.cube",
     "open_night": "night",
-    "open_product": "io.reopen",
+    "open_product": "io.products",
     "plots": "plots",
     "reduce_night": "pipeline",
     "reduce_target": "pipeline",
@@ -84,7 +83,7 @@ _HOMES = {
     "to_electrons": "steps.calibrate",
     "to_spectrum": "io.ccd",
     "trim": "steps.calibrate",
-    "write_frames": "io.raw",
+    "write_frames": "io.products",
 }
 
 __all__ = [

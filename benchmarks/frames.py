@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from arrayred.io.raw import write_frames
+from arrayred.io.products import write_frames
 from arrayred.simulate import Detector, SimulatedNight
 from arrayred.simulate.night import SimulatedFrame
 

@@ -28,7 +28,7 @@ from arrayred.bands import (
     visit_into,
 )
 from arrayred.errors import MismatchError
-from arrayred.io.raw import write_frames
+from arrayred.io.products import write_frames
 from arrayred.kernels.combine import difference, mean, median
 from arrayred.simulate import Detector, SimulatedNight
 

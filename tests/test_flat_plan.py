@@ -11,7 +11,7 @@ import pytest
 
 import arrayred as ar
 from arrayred.errors import NoDarkError
-from arrayred.io.raw import write_frames
+from arrayred.io.products import write_frames
 from arrayred.night import Made
 from arrayred.pipeline import make_master
 from arrayred.simulate import SimulatedFrame

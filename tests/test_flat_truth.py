@@ -13,7 +13,7 @@ from astropy.nddata import CCDData
 from numpy.typing import NDArray
 
 import arrayred as ar
-from arrayred.io.raw import write_frames
+from arrayred.io.products import write_frames
 from arrayred.kernels.noise import clipped_std
 from arrayred.model import Section
 from arrayred.simulate import Detector, Lamps, SimulatedNight, Sky, Star

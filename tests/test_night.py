@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import arrayred as ar
 from arrayred.errors import InputError, NightError, NoDarkError
-from arrayred.io.raw import write_frames
+from arrayred.io.products import write_frames
 from arrayred.night.naming import slug
 from arrayred.simulate import SimulatedFrame, SimulatedNight
 

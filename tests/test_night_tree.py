@@ -13,8 +13,8 @@ import xarray as xr
 from astropy.io import fits
 
 import arrayred as ar
-from arrayred.io import reading
-from arrayred.io.raw import write_frames
+from arrayred.io import pixels
+from arrayred.io.products import write_frames
 from arrayred.night.tree import cube_at
 from arrayred.simulate import Detector, SimulatedNight
 from tests.test_night import dark, frame, light, plan_of
@@ -35,13 +35,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bytes_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return the sizes of all reads of pixels, as they happen."""
     sizes: list[int] = []
-    read_at = reading._read_at
+    read_at = pixels._read_at
 
     def counting(handle: int, view: memoryview, offset: int) -> int:
         sizes.append(read_at(handle, view, offset))
         return sizes[-1]
 
-    monkeypatch.setattr(reading, "_read_at", counting)
+    monkeypatch.setattr(pixels, "_read_at", counting)
     return sizes
 
 

@@ -14,8 +14,8 @@ from astropy.io import fits
 import arrayred as ar
 from arrayred.batch import Order, check_night, reduce_to
 from arrayred.errors import NoSpectrumError
-from arrayred.io.raw import write_frames
-from arrayred.io.reading import read_frames
+from arrayred.io.pixels import read_frames
+from arrayred.io.products import write_frames
 from arrayred.night import Made
 from arrayred.pipeline import make_master
 from tests.test_flat_plan import frame
@@ -67,7 +67,7 @@ def test_each_row_of_a_calibration_frame_is_read_once(
         rows.update({source.path.name: band.shape[1] for source in sources})
         read_frames(sources, first, band)
 
-    monkeypatch.setattr("arrayred.io.stack.read_frames", counted)
+    monkeypatch.setattr("arrayred.io.pixels.read_frames", counted)
     reduce(night, RECIPE)
     assert {name: rows[name] for name in rows if name[0] in "bd"} == dict.fromkeys(
         ("b0.fit", "b1.fit", "b2.fit", "d0.fit", "d1.fit", "d2.fit"), 24

@@ -15,7 +15,7 @@ from astropy.io import fits
 
 import arrayred as ar
 from arrayred.errors import NoSpectrumError
-from arrayred.io.table import text_table
+from arrayred.io.products import text_table
 from arrayred.kernels.noise import clipped_std
 from arrayred.steps.find import find_rows
 from tests.expected_rows import EXPECTED_ROWS

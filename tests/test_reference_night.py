@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import arrayred as ar
-from arrayred.io.fits import open_frames
+from arrayred.io.cube import open_frames
 from arrayred.io.journal import LOG
-from arrayred.io.lock import STATE
-from arrayred.io.table import text_table
+from arrayred.io.products import text_table
+from arrayred.io.publish import STATE
 from tests.conftest import Run
 
 RAW_EXTRACTION = "a6d43e68d246871d17599c09866eeee3"

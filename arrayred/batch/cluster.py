@@ -28,8 +28,8 @@ from arrayred._version import __version__
 from arrayred.batch.jobs import Job, Report, with_whole_paths
 from arrayred.batch.nights import Way, failed, reduce_one
 from arrayred.errors import ArrayredError, InputError, ResourceError
-from arrayred.io.folders import list_files
-from arrayred.io.remote.address import Address
+from arrayred.io.files import list_files
+from arrayred.io.remote import Address
 from arrayred.night import Plan
 from arrayred.pipeline.elsewhere import as_ours, gone
 

@@ -23,13 +23,13 @@ from arrayred.batch.shelf import Shelf
 from arrayred.batch.summary import facts_of, with_further
 from arrayred.config import Recipe, RowRange
 from arrayred.errors import ArrayredError, NoSpectrumError
-from arrayred.io.card import Value
-from arrayred.io.checksums import Examined, examine, required
-from arrayred.io.ledger import Ledger
-from arrayred.io.product_header import Story, checked_cards
+from arrayred.io.header import Value
+from arrayred.io.ledger import Examined, Ledger, examine, required
 from arrayred.io.products import (
+    Story,
     arc_file,
     calibrated_files,
+    checked_cards,
     frames_file,
     image_file,
     is_product,

@@ -16,10 +16,9 @@ import numpy as np
 
 from arrayred.config import Recipe
 from arrayred.errors import ArrayredError
-from arrayred.io.card import Value
-from arrayred.io.checksums import Examined
 from arrayred.io.frames import Frame
-from arrayred.io.ledger import key_of
+from arrayred.io.header import Value
+from arrayred.io.ledger import Examined, key_of
 from arrayred.night import Flat, Group, Made, Target
 
 _MEANING = (

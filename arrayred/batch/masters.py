@@ -11,9 +11,8 @@ from arrayred.batch.shelf import Shelf
 from arrayred.batch.stories import story_of_flat, story_of_master
 from arrayred.config import Recipe
 from arrayred.errors import ArrayredError
-from arrayred.io.checksums import required
-from arrayred.io.product_header import Story
-from arrayred.io.products import image_file
+from arrayred.io.ledger import required
+from arrayred.io.products import Story, image_file
 from arrayred.night import Flat, Group
 from arrayred.pipeline import Reading, make_flat, make_master
 from arrayred.steps.noise import with_own_noise

@@ -25,9 +25,8 @@ from arrayred.batch.recall import is_remembered, recall, remember
 from arrayred.batch.reports import report_on
 from arrayred.batch.summary import Line, Status
 from arrayred.errors import ArrayredError, NightError, NoDarkError, StorageError, UsageError
-from arrayred.io.answers import load_answers
-from arrayred.io.lock import one_writer
-from arrayred.io.outputs import PAGE_ENTRY
+from arrayred.io.ledger import PAGE_ENTRY, load_answers
+from arrayred.io.publish import one_writer
 from arrayred.night import Flat, Group, Night, Plan, open_night
 from arrayred.night.caching import brought_near
 from arrayred.night.naming import slug

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from arrayred.batch.room import room_for_bands
 from arrayred.config import BETRAYED_BY, Recipe
-from arrayred.config.nightfile import CARDS
+from arrayred.config.night_file import CARDS
 from arrayred.config.toml import errors_name
 from arrayred.errors import InputError, MissingCardsError, NightError, UsageError
-from arrayred.io.answers import Answers
-from arrayred.io.card import Value
-from arrayred.io.masks import read_mask
-from arrayred.io.product_header import checked_cards, missing_cards
+from arrayred.io.cube import read_mask
+from arrayred.io.header import Value
+from arrayred.io.ledger import Answers
+from arrayred.io.products import checked_cards, missing_cards
 from arrayred.io.publish import require_room
 from arrayred.night import Group, Night, Plan, Target, make_plan
 from arrayred.pipeline import cleaning

@@ -26,10 +26,9 @@ from arrayred.batch.keys import mask_content
 from arrayred.batch.summary import Line
 from arrayred.config import Instrument, NightFile
 from arrayred.errors import ArrayredError
-from arrayred.io.folders import list_files
+from arrayred.io.files import list_files
 from arrayred.io.ledger import Entry, Ledger, key_of
-from arrayred.io.lock import STATE
-from arrayred.io.publish import publish
+from arrayred.io.publish import STATE, publish
 from arrayred.report import VERSION
 
 _FILE = "night.json"

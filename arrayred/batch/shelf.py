@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from arrayred.batch.orders import Order
-from arrayred.io.checksums import Examined
-from arrayred.io.ledger import Entry, Ledger, products_of
+from arrayred.io.ledger import Entry, Examined, Ledger, products_of
 from arrayred.io.publish import Content, publish, remove
 from arrayred.watching import stage
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from arrayred.config import Method
-from arrayred.io.card import Value
-from arrayred.io.product_header import Story
+from arrayred.io.header import Value
+from arrayred.io.products import Story
 from arrayred.night import Flat, Group, Made
 
 

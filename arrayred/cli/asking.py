@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from arrayred.io.answers import Answers
-    from arrayred.io.card import Value
+    from arrayred.io.header import Value
+    from arrayred.io.ledger import Answers
 
 QUESTIONS = {
     "OBJECT": "What does {target} show (OBJECT)",
@@ -34,7 +34,7 @@ def ask(missing: dict[str, dict[str, Value]], answers: Answers, out: Path) -> An
     answers : what was answered before.
     out : the output folder.
     """
-    from arrayred.io.answers import save_answers
+    from arrayred.io.ledger import save_answers
 
     for target, keywords in missing.items():
         for keyword, default in keywords.items():
@@ -47,7 +47,7 @@ def ask(missing: dict[str, dict[str, Value]], answers: Answers, out: Path) -> An
 
 def _answer(keyword: str, question: str, default: Value) -> Value:
     from arrayred.errors import ArrayredError
-    from arrayred.io.product_header import checked_cards
+    from arrayred.io.products import checked_cards
 
     def checked(text: str) -> Value:
         if not text.strip():

@@ -50,7 +50,7 @@ def cache(ctx: click.Context, night: Path | None) -> None:
 
 def _build(night: Path | None, wishes: Wishes) -> None:
     from arrayred.errors import UsageError, printable
-    from arrayred.io.cache.build import require_zarr
+    from arrayred.io.caching import require_zarr
     from arrayred.night.caching import cache_night
 
     if night is None:
@@ -70,8 +70,8 @@ def _build(night: Path | None, wishes: Wishes) -> None:
 
 def _tell(cache: Path | None, wishes: Wishes) -> None:
     from arrayred.errors import printable
-    from arrayred.io.cache.contents import contents_of
-    from arrayred.io.remote.address import located
+    from arrayred.io.cache import contents_of
+    from arrayred.io.remote import located
 
     if cache is not None:
         cache = located(cache)
@@ -101,7 +101,7 @@ def _clear(wishes: Wishes) -> None:
 
 def _size(place: Path) -> str:
     """Return what a cache holds, in words."""
-    from arrayred.io.cache.contents import contents_of
+    from arrayred.io.cache import contents_of
 
     contents = contents_of(place)
     images, packed = contents.images.values(), contents.n_bytes

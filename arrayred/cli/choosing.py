@@ -159,7 +159,7 @@ def night_file_of(wishes: Wishes, out: Path | None = None) -> NightFile:
     out : the output folder; its night.toml counts where no other file is named.
     """
     from arrayred.config import NightFile
-    from arrayred.io.log import read_night_file
+    from arrayred.config.night_file import read_night_file
 
     beside = None if out is None else out / BESIDE
     file = NightFile()
@@ -201,8 +201,8 @@ def settle_settings(wishes: Wishes, file: NightFile) -> tuple[Recipe, NightFile]
 
 def cards_of(wishes: Wishes) -> dict[str, Any]:
     """Return the cards that the options give, checked."""
-    from arrayred.config.nightfile import CARDS
-    from arrayred.io.product_header import checked_cards
+    from arrayred.config.night_file import CARDS
+    from arrayred.io.products import checked_cards
 
     named = {keyword: wishes[name] for name, keyword in CARDS.items() if name in wishes}
     return checked_cards({**named, **dict(wishes.get("cards", ()))})

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def demo(out: Path, no_figures: bool) -> None:
     """Simulate a night with a known star, reduce it, and compare what came out with the truth."""
     from arrayred.cli.reduce import run
-    from arrayred.io.raw import write_frames
+    from arrayred.io.products import write_frames
     from arrayred.simulate import SimulatedNight
 
     night = SimulatedNight()

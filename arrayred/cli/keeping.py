@@ -11,7 +11,7 @@ import click
 from arrayred.cli.wishes import Size, Wishes, wish
 
 if TYPE_CHECKING:
-    from arrayred.io.cache.library import Library
+    from arrayred.io.caching import Library
     from arrayred.night import Night
     from arrayred.night.caching import Caching
 
@@ -39,7 +39,7 @@ ABOUT_CACHES = (
 
 def library_of(wishes: Wishes) -> Library:
     """Return the library of caches that is wished for."""
-    from arrayred.io.cache.library import MOST_BYTES, Library, default_folder
+    from arrayred.io.caching import MOST_BYTES, Library, default_folder
 
     return Library(
         wishes.get("cache_dir") or default_folder(), wishes.get("cache_size", MOST_BYTES)
@@ -56,7 +56,7 @@ def caching_of(wishes: Wishes) -> Caching | None:
     if wishes.get("no_cache") or (not always and find_spec("zarr") is None):
         return None
     if always:
-        from arrayred.io.cache.build import require_zarr
+        from arrayred.io.caching import require_zarr
 
         require_zarr()
     from arrayred.night.caching import Caching, say_nothing
@@ -86,7 +86,7 @@ def near(night: Night, wishes: Wishes) -> Night:
 
 def is_remote(folder: Path) -> bool:
     """Tell whether a folder lies behind a URL."""
-    from arrayred.io.remote.address import Address
+    from arrayred.io.remote import Address
 
     return isinstance(folder, Address)
 

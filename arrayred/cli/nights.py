@@ -23,10 +23,9 @@ from arrayred.cli.progress import nights_done
 from arrayred.cli.told import command_of
 from arrayred.cli.wishes import Wishes
 from arrayred.errors import ArrayredError, StorageError, UsageError, printable
-from arrayred.io.folders import paths_in
-from arrayred.io.outputs import INDEX, SUMMARY, require_of_many
-from arrayred.io.remote.address import Address, located
-from arrayred.io.remote.store import matches
+from arrayred.io.files import paths_in
+from arrayred.io.ledger import INDEX, SUMMARY, require_of_many
+from arrayred.io.remote import Address, located, matches
 
 if TYPE_CHECKING:
     from arrayred.batch import Job, Line, Report
@@ -86,7 +85,7 @@ def _matching(name: str) -> list[Path]:
 def run_many(folders: Sequence[Path], out: Path, wishes: Wishes) -> int:
     """Reduce nights as wished, tell what became of them, and return the exit code."""
     from arrayred.batch import noted, reduce_nights
-    from arrayred.io.lock import one_writer
+    from arrayred.io.publish import one_writer
 
     require_of_many(out)
     jobs = _jobs(folders, out, wishes)

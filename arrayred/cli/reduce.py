@@ -30,8 +30,8 @@ from arrayred.cli.sections import Sectioned
 from arrayred.cli.told import command_of
 from arrayred.cli.wishes import Card, Wishes, wish, wishes_of
 from arrayred.errors import UsageError, printable
-from arrayred.io.outputs import require_of_one
-from arrayred.io.remote.address import located
+from arrayred.io.ledger import require_of_one
+from arrayred.io.remote import located
 
 if TYPE_CHECKING:
     from arrayred.batch import Order, Outcome
@@ -110,8 +110,8 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
 def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
     """Reduce a night as wished, telling what is found."""
     from arrayred.batch import check_night, logged, reduce_to, report_on, scheduled
-    from arrayred.io.answers import load_answers
-    from arrayred.io.lock import one_writer
+    from arrayred.io.ledger import load_answers
+    from arrayred.io.publish import one_writer
 
     started = time.perf_counter()
     require_of_one(out)
@@ -177,7 +177,7 @@ def _tell_plan(night: Night, plan: Plan) -> None:
 
 def _tell_report(order: Order, warnings: Sequence[str], *, quiet: bool) -> None:
     """Tell where the page of the night is, or why there is none."""
-    from arrayred.io.outputs import PAGE
+    from arrayred.io.ledger import PAGE
 
     for warning in warnings:
         click.echo(f"arrayred: warning: {warning}", err=True)

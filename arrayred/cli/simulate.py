@@ -180,7 +180,7 @@ def simulate(ctx: click.Context, folder: Path) -> None:
     arrayred simulate night --shape 1024x1536 --flats 5 --arcs 2 --cosmic-rays 300
     arrayred simulate stack --shape 2048x2048 --lights 400 --darks 25
     """
-    from arrayred.io.raw import write_frames, write_truth
+    from arrayred.io.products import write_frames, write_truth
 
     wishes = wishes_of(ctx)
     _require_names(wishes)
@@ -205,7 +205,7 @@ def simulate(ctx: click.Context, folder: Path) -> None:
 def _require_names(wishes: Wishes) -> None:
     """Raise UsageError if the star's or the files' names cannot be."""
     from arrayred.errors import UsageError
-    from arrayred.io.product_header import checked_cards
+    from arrayred.io.products import checked_cards
 
     checked_cards({"OBJECT": wishes.get("name", "")})
     prefix = wishes.get("prefix", "")

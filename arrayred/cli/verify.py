@@ -10,8 +10,8 @@ import click
 
 from arrayred.cli.progress import showing
 from arrayred.errors import UsageError, printable
-from arrayred.io.verification import Verdict, Verification
-from arrayred.io.verification import verify as verified
+from arrayred.io.ledger import Verdict, Verification
+from arrayred.io.ledger import verify as verified
 
 CHANGED = 3
 _SHORT = 12
@@ -49,7 +49,7 @@ def verify(places: tuple[Path, ...], explain: bool, quiet: bool) -> None:
 
 
 def _explain(place: Path) -> None:
-    from arrayred.io.explanation import explain
+    from arrayred.io.products import explain
 
     if place.is_dir():
         raise UsageError("A folder has no story", path=place, hint="Name one of its products.")

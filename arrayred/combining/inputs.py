@@ -8,10 +8,9 @@ from pathlib import Path
 
 from arrayred.config.instrument import Instrument
 from arrayred.errors import ArrayredError, ForeignFileError, InputError, NightError
-from arrayred.io.folders import files_at, list_files, paths_in
+from arrayred.io.files import files_at, list_files, paths_in
 from arrayred.io.frames import Frame, read_frames
-from arrayred.io.remote.address import located
-from arrayred.io.remote.store import Stamp
+from arrayred.io.remote import Stamp, located
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from arrayred.bands import bytes_per_pixel, rows_within
 from arrayred.combining.how import How
 from arrayred.errors import UsageError
 from arrayred.io.frames import Frame
-from arrayred.io.reading import PIECE
+from arrayred.io.pixels import PIECE
 
 _FEWEST_PIXELS = 1024
 _MOST_THREADS = 8

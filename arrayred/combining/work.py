@@ -20,18 +20,14 @@ from arrayred.combining.inputs import frames_of
 from arrayred.combining.share import Share, share_of
 from arrayred.config.instrument import Instrument
 from arrayred.errors import NightError, UsageError
-from arrayred.io.card import Value
-from arrayred.io.checksums import datasum_of, examine, required
-from arrayred.io.folders import find_image
+from arrayred.io.files import find_image
 from arrayred.io.frames import Frame, describe, require_same_unit
-from arrayred.io.probes.pedestal import take_off_pedestals
-from arrayred.io.probes.unsigned import unwrap
-from arrayred.io.product_header import Story, product_header
+from arrayred.io.header import Value
+from arrayred.io.ledger import datasum_of, examine, required
+from arrayred.io.pixel_checks import take_off_pedestals, unwrap
+from arrayred.io.pixels import FrameStack, Pass, PassImage, plain_all
+from arrayred.io.products import ImageSink, Story, image_sink, product_header
 from arrayred.io.publish import require_room
-from arrayred.io.reading import Pass, PassImage
-from arrayred.io.sink import ImageSink, image_sink
-from arrayred.io.spool import plain_all
-from arrayred.io.stack import FrameStack
 from arrayred.watching import stage
 
 Sums = dict[Path, str]

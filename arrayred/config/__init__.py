@@ -5,7 +5,7 @@ one. Rows are FITS row numbers, both ends included, everywhere in settings.
 """
 
 from arrayred.config.instrument import Instrument, builtin_instruments
-from arrayred.config.nightfile import NightFile, TargetFile
+from arrayred.config.night_file import NightFile, TargetFile
 from arrayred.config.recipe import (
     BETRAYED_BY,
     Combination,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from arrayred.config.recipe import RowRange
 from arrayred.errors import ForeignFileError
 from arrayred.io.frames import Frame
-from arrayred.io.reopen import open_product
+from arrayred.io.products import open_product
 from arrayred.night import Group, Night
 
 if TYPE_CHECKING:

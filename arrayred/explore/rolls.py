@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.io.fits import stack_of
-from arrayred.io.reading import read_frames
-from arrayred.io.stack import FrameStack
+from arrayred.io.cube import stack_of
+from arrayred.io.pixels import FrameStack, read_frames
 from arrayred.night import Group
 
 Pixels = NDArray[Any]

@@ -1,4 +1,4 @@
-"""Bridges to astropy's containers: `to_ccddata`, `from_ccddata`, `to_spectrum`.
+"""Convert to astropy's containers and back: `to_ccddata`, `from_ccddata`, `to_spectrum`.
 
 Each gives copies in plain numpy, with a mask and a standard deviation where they are known and
 nothing where they are not: the neighbours write into what they are given, lose the mask of a
@@ -19,13 +19,18 @@ from numpy.typing import NDArray
 
 from arrayred.config import Instrument
 from arrayred.errors import MismatchError, UsageError
-from arrayred.io.astropy_header import from_astropy, to_astropy
-from arrayred.io.cards import Header
-from arrayred.io.folders import find_image
-from arrayred.io.hdu import is_structural
-from arrayred.io.planes import labelled_planes, sigma_of
-from arrayred.io.retold import attrs_of, complete, coords_of, header_of, labels_of
-from arrayred.io.table import fact_cards
+from arrayred.io.files import find_image
+from arrayred.io.header import Header, is_structural
+from arrayred.io.products import (
+    attrs_of,
+    complete,
+    coords_of,
+    fact_cards,
+    header_of,
+    labelled_planes,
+    labels_of,
+    sigma_of,
+)
 from arrayred.model import (
     BAD_PIXEL,
     COUNTS,
@@ -271,3 +276,43 @@ def _specutils_container() -> Any:
             "specutils is not installed", hint="Install it: pip install specutils."
         ) from error
     return Spectrum
+
+
+# Our headers as astropy's, and astropy's or any mapping as ours: card by card, to the byte.
+
+
+def to_astropy(header: Header) -> astropy.io.fits.Header:
+    """Return a header as one of astropy."""
+    from astropy.io import fits
+
+    return fits.Header.fromstring(header.to_bytes())
+
+
+def from_astropy(meta: Any) -> Header:
+    """Return the meta of a CCDData, a header of astropy or a mapping, as a header.
+
+    Raises
+    ------
+    MismatchError
+        A key or value of a mapping cannot stand in a header.
+
+    Examples
+    --------
+    >>> from_astropy({"object": "Vega"})["OBJECT"]
+    'Vega'
+    """
+    from astropy.io import fits
+
+    if not isinstance(meta, fits.Header):
+        plain, meta = meta, fits.Header()
+        for key, value in plain.items():
+            try:
+                meta[key if len(key) <= 8 else f"HIERARCH {key}"] = value
+            except ValueError as error:
+                raise MismatchError(
+                    f"The header's {key!r} is {value!r}, which no FITS header can hold",
+                    keyword=key,
+                    value=value,
+                    hint="Remove it from ccd.meta.",
+                ) from error
+    return Header.from_bytes(meta.tostring().encode("latin-1"))

@@ -20,9 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from arrayred.errors import FrameError
-from arrayred.io.encoding import stored_dtype
-from arrayred.io.headers import scan
-from arrayred.io.sources import ImageHDU, PixelSource
+from arrayred.io.scan import ImageHDU, PixelSource, scan, stored_dtype
 
 _PIECE = 1 << 20
 _TILES_PIECE = 8 << 20

@@ -1,4 +1,4 @@
-"""What a frame's header says, in our words: `Frame`, and `read_frames` over folders and files.
+"""Read the frames of a night from their headers: `Frame`, `read_frames`.
 
 Every fact that is missing or makes no sense is kept as a problem beside the others, not raised: a
 night reports all its problems at once, and a frame nobody needs may be as odd as it likes.
@@ -7,29 +7,22 @@ night reports all its problems at once, and a frame nobody needs may be as odd a
 from __future__ import annotations
 
 import os
+import re
+from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from arrayred.config import Instrument
-from arrayred.errors import (
-    ArrayredError,
-    FrameError,
-    HeaderError,
-    MismatchError,
-    printable,
-)
-from arrayred.io.evenings import with_nights
-from arrayred.io.facts import Facts
-from arrayred.io.folders import scan_all
-from arrayred.io.kinds import kind_of, words_of
-from arrayred.io.remote.address import FITS_SUFFIXES
-from arrayred.io.sections import OVERSCAN_CARD, PRODUCT_CARD, first_pixel, sections_of
-from arrayred.io.sources import ImageHDU
-from arrayred.model import Sections, Unit
+from arrayred.errors import ArrayredError, FrameError, HeaderError, MismatchError, printable
+from arrayred.io.files import scan_all
+from arrayred.io.header import Header, Value
+from arrayred.io.remote import FITS_SUFFIXES
+from arrayred.io.scan import ImageHDU
+from arrayred.model import Section, Sections, Unit
 
 
 class Verdict(NamedTuple):
@@ -277,3 +270,543 @@ def describe(label: str, image: ImageHDU, instrument: Instrument) -> Frame:
         saturation=instrument.detector.get("saturation") if unit == "adu" else None,
         sections=sections,
     )
+
+
+# Facts of a header under whatever keywords they stand, and what is wrong with them.
+#
+# A fact that is missing or makes no sense is kept as a problem, not raised.
+
+_SECONDS = re.compile(r"(?<!')\bs(ec|econds?)?\b", re.IGNORECASE)
+_AUTO_DARK = re.compile(r"auto-?dark", re.IGNORECASE)
+_MILLISECONDS = re.compile(r"\bm(illi)?s(ec|econds?)?\b", re.IGNORECASE)
+_SETTINGS = ("x_binning", "y_binning", "x_origin", "y_origin", "gain_setting")
+
+
+class Facts:
+    """Looks facts up under their keywords and collects what is wrong with them."""
+
+    def __init__(self, image: ImageHDU, instrument: Instrument) -> None:
+        self._header: Header = image.header
+        self._path = image.source.path
+        self._keywords = instrument.keywords
+        self._detector = instrument.detector
+        self.problems: list[ArrayredError] = []
+        self.refusals: list[ArrayredError] = []
+        self.warnings: list[str] = []
+        if odd := self._header.odd_keywords():
+            self.warnings.append(f"characters that FITS does not allow, in {', '.join(odd)}")
+
+    def _first(self, keywords: Iterable[str]) -> tuple[str, Value]:
+        """Return keyword and value of the first card that exists, is readable and not blank."""
+        for keyword in keywords:
+            try:
+                value = self._header.get(keyword)
+            except HeaderError as error:
+                error.path = str(self._path)
+                self.problems.append(error)
+                continue
+            if value is not None and value != "":
+                return keyword, value
+        return "", None
+
+    def text(self, fact: str) -> str:
+        """Return a fact as text, stripped, or ""."""
+        return self._text(self._keywords[fact])
+
+    def text_of(self, keyword: str) -> str:
+        """Return one card as text, stripped, or ""."""
+        return self._text([keyword])
+
+    def _text(self, keywords: Iterable[str]) -> str:
+        value = self._first(keywords)[1]
+        return "" if value is None else str(value).strip()
+
+    def number(self, fact: str) -> float | None:
+        """Return a fact as a number, or None; a number written as text counts."""
+        value = self._first(self._keywords[fact])[1]
+        return None if isinstance(value, bool) else _as_number(value)
+
+    def frame_type(self, instrument: Instrument) -> str:
+        """Return the frame type as spelt; a refusal where two cards mean different ones."""
+        keyword, value = self._first(self._keywords["frame_type"])
+        cards = self._header.all(keyword) if keyword else []
+        spelt = ["" if found is None else str(found) for found in cards]
+        if len({instrument.frame_type_of(found) or found for found in spelt}) > 1:
+            self.refusals.append(self._contradiction(keyword, spelt))
+        return "" if value is None else str(value).strip()
+
+    def _contradiction(self, keyword: str, values: Sequence[Value]) -> HeaderError:
+        return HeaderError(
+            f"{keyword} stands {len(values)} times in the header, and says {_listed(values)}",
+            path=self._path,
+            keyword=keyword,
+            value=tuple(values),
+            hint="Leave one of the cards, or exclude the frame.",
+        )
+
+    def calstat(self) -> str:
+        """Return the letters of the corrections applied; a program may only say so in HISTORY."""
+        found = self.text("calstat").upper()
+        letters = found if set(found) <= set("BDFM") else ""
+        told = any(_AUTO_DARK.search(line) for line in self._header.lines("HISTORY"))
+        return letters if letters or not told else "D"
+
+    def flip(self) -> str | None:
+        """Return how the camera program flipped the image, "" being not at all; None if unknown."""
+        known = (k for k in self._keywords["flip"] if k in self._header)
+        value = next((self._header.readable(k) for k in known), None)
+        return None if value is None else str(value).strip()
+
+    def gain(self) -> float | None:
+        """Return electrons per adu: where GAIN alone stands it may be the camera's setting."""
+        told = self.number("gain") or self._detector.get("gain")
+        if told is None and self.number("read_noise") is not None:
+            told = self.number("gain_setting")
+        return told if told is not None and told > 0 else None
+
+    def read_noise(self) -> float | None:
+        """Return the read noise in electrons, from the header or else the instrument file."""
+        told = self.number("read_noise") or self._detector.get("read_noise")
+        return told if told is not None and told > 0 else None
+
+    def exptime(self) -> float | None:
+        """Return the exposure in s; None, with a problem, where no card gives it."""
+        n_before = len(self.problems)
+        keyword, value = self._first(self._keywords["exptime"])
+        if value is None and len(self.problems) > n_before:
+            return None
+        cards = self._header.all(keyword) if keyword else []
+        if len(set(map(_as_number, cards))) > 1:
+            self.problems.append(self._contradiction(keyword, cards))
+            return None
+        seconds = None if isinstance(value, bool) else _as_number(value)
+        if seconds is not None and 0 <= seconds < 1e7 and self._is_in_seconds(keyword):
+            self._compare_exposures(keyword, value, seconds)
+            return seconds
+        self.problems.append(self._no_exposure(keyword, value))
+        return None
+
+    def _no_exposure(self, keyword: str, value: object) -> HeaderError:
+        """Return the error of a card that is no exposure, or of none at all."""
+        if keyword == "":
+            what = "No card gives the exposure"
+            hint = "Mend EXPTIME in the header, name its card in an instrument file"
+        else:
+            what = f"{keyword} is {value!r}, which is no exposure in seconds"
+            hint = "Mend EXPTIME in the header"
+        return HeaderError(
+            what,
+            path=self._path,
+            keyword=keyword or "EXPTIME",
+            value=value,
+            hint=f"{hint}, or exclude the frame.",
+        )
+
+    def _compare_exposures(self, keyword: str, value: Value, seconds: float) -> None:
+        """Warn of an exposure that is text, or that another card contradicts."""
+        if isinstance(value, str):
+            self.warnings.append(f"{keyword} is the text {value!r}, taken as a number")
+        other = _as_number(self._first(["EXPOSURE"])[1]) if keyword != "EXPOSURE" else None
+        if other is not None and self._is_in_seconds("EXPOSURE") and other != seconds:
+            self.warnings.append(f"{keyword} is {seconds:g}, but EXPOSURE is {other:g}")
+
+    def _is_in_seconds(self, keyword: str) -> bool:
+        """EXPOSURE is milliseconds with some programs: it counts only where its comment says s."""
+        comment = self._header.card(keyword).partition("/")[2]
+        if keyword == "EXPOSURE":
+            return _SECONDS.search(comment) is not None
+        return _MILLISECONDS.search(comment) is None
+
+    def time(self) -> datetime | None:
+        """Return the start in UTC, date and clock possibly on two cards; both are needed."""
+        dates = filter(None, map(self.text_of, self._keywords["time"]))
+        starts = (start_of(date) or start_of(date, self.text("clock")) for date in dates)
+        return next(filter(None, starts), None)
+
+    def unit(self, instrument: Instrument) -> Unit:
+        """Return the unit of the pixels; adu, with a warning, where it is unknown."""
+        spelt = self.text("unit")
+        unit = instrument.unit_of(spelt) if spelt else "adu"
+        if unit is None:
+            self.warnings.append(f"the unit {spelt!r} of the pixels is unknown, taken for adu")
+        return unit or "adu"
+
+    def _plain(self, fact: str) -> str:
+        """Return a fact as text, numbers in their shortest form: 1.0 and 1 are the same binning."""
+        number = self.number(fact)
+        return self.text(fact) if number is None else f"{number:g}"
+
+    def setup(self) -> tuple[tuple[str, str], ...]:
+        """Return what must agree between frames and their calibrations, where known."""
+        plain = {fact: self._plain(fact) for fact in _SETTINGS}
+        pairs = {
+            "binning": f"{plain['x_binning']}x{plain['y_binning']}".strip("x"),
+            "origin": f"{plain['x_origin']},{plain['y_origin']}".strip(","),
+            "readout": self.text("readout"),
+            "gain_setting": plain["gain_setting"],
+        }
+        return tuple((name, value) for name, value in pairs.items() if value)
+
+
+def _listed(values: Sequence[Value]) -> str:
+    return " and ".join(map(repr, values))
+
+
+def _as_number(value: Value) -> float | None:
+    try:
+        number = float(value) if value is not None else None
+    except ValueError:
+        return None
+    return number if number is not None and abs(number) < float("inf") else None
+
+
+# When an exposure began, however its cards spell it: `start_of`.
+#
+# Camera programs write a date with its clock in one card (``2020-11-03T01:02:03Z``), or only the
+# day there and the clock in another one, in sexagesimal or decimal hours. Frames older than the
+# year 2000 say ``dd/mm/yy``, which the FITS Standard (4.0, 4.4.2.1) reads as 19yy; some programs
+# went on writing it, and there was no CCD before 1970, so that years below 70 are taken as 20yy.
+
+_CLOCK = r"(\d\d?)[: ](\d\d?)(?:[: ](\d\d?(?:\.\d*)?))?"
+_ZONE = r"(?:Z|[+-]00:?00)?$"
+_DATE = re.compile(rf"(\d{{4}})-(\d\d?)-(\d\d?)(?:[T ]{_CLOCK})?{_ZONE}")
+_OLD_DATE = re.compile(r"(\d\d)/(\d\d)/(\d\d)$")
+_SEXAGESIMAL = re.compile(_CLOCK + _ZONE)
+_DECIMAL = re.compile(r"\d\d?(?:\.\d*)?$")
+_FIRST_YEAR_OF_CCDS = 70
+
+
+def start_of(date: str, clock: str = "") -> datetime | None:
+    """Return a moment in UTC, or None where date and clock do not give one together.
+
+    Parameters
+    ----------
+    date : a day, with or without its clock.
+    clock : what another card says; it counts only where the date has no clock of its own.
+
+    Examples
+    --------
+    >>> start_of("2020-11-03T01:02:03Z"), start_of("2020-11-03")
+    (datetime.datetime(2020, 11, 3, 1, 2, 3, tzinfo=datetime.timezone.utc), None)
+    >>> start_of("03/11/98", "22.5")
+    datetime.datetime(1998, 11, 3, 22, 30, tzinfo=datetime.timezone.utc)
+    """
+    day, parts = _parted(date)
+    if day is None:
+        return None
+    time_of_day = _since_midnight(*parts) if parts[0] else _of_clock(clock)
+    try:
+        return None if time_of_day is None else datetime(*day, tzinfo=UTC) + time_of_day
+    except (ValueError, OverflowError):
+        return None
+
+
+def _parted(date: str) -> tuple[tuple[int, int, int] | None, tuple[str | None, ...]]:
+    """Return year, month and day, and the parts of the clock, if there is one."""
+    if match := _DATE.match(date):
+        return (int(match[1]), int(match[2]), int(match[3])), match.groups()[3:]
+    if match := _OLD_DATE.match(date):
+        year = int(match[3])
+        century = 1900 if year >= _FIRST_YEAR_OF_CCDS else 2000
+        return (century + year, int(match[2]), int(match[1])), (None,)
+    return None, (None,)
+
+
+def _of_clock(clock: str) -> timedelta | None:
+    if match := _SEXAGESIMAL.match(clock):
+        return _since_midnight(*match.groups())
+    if _DECIMAL.match(clock) and float(clock) <= 24:
+        return timedelta(hours=float(clock))
+    return None
+
+
+def _since_midnight(*clock: str | None) -> timedelta | None:
+    hours, minutes, seconds = (float(part or 0) for part in clock)
+    if hours > 24 or minutes >= 60 or seconds >= 61:
+        return None
+    return timedelta(hours=hours, minutes=minutes, seconds=seconds)
+
+
+# What kind of frame this is, when its type card does not tell the whole truth.
+#
+# Camera programs know lights, darks, flats and biases; a comparison lamp is typed as a light, and
+# only its OBJECT, its file name or a card of its own gives it away. A *role* word (arc, lamp,
+# flat, sci, star, ...) decides; the first one counts, so that ``sci-hg-240`` is science in a
+# wavelength setting named after mercury. The name of a lamp's *element* alone only proposes an
+# arc, which the pixels must confirm (`io.probes.lamps`). What a card declares to be bias, dark,
+# flat or arc is believed. Where no card declares a type, only the file's name is asked.
+
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_OFF = ("", "off", "none", "no", "f", "false", "0")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A frame's type and where it is known from.
+
+    Parameters
+    ----------
+    frame_type : bias, dark, flat, arc or light; None where nothing tells.
+    betrayed_by : what told, if not the type card; else "".
+    maybe_arc : the name of an element that proposes an arc, or "".
+    """
+
+    frame_type: str | None
+    betrayed_by: str = ""
+    maybe_arc: str = ""
+
+
+def kind_of(declared: str, name: str, target: str, lamps: str, instrument: Instrument) -> Kind:
+    """Return the kind of a frame.
+
+    Parameters
+    ----------
+    declared : what the type card says, or "".
+    name : the file's name without suffix.
+    target : the OBJECT card, or "".
+    lamps : what the card of the comparison lamps says, or "".
+    instrument : what spellings and words mean.
+
+    Examples
+    --------
+    >>> generic = Instrument.load("generic")
+    >>> kind_of("Light Frame", "L2-arc-hg-10", "", "", generic)
+    Kind(frame_type='arc', betrayed_by="the word 'arc'", maybe_arc='')
+    >>> kind_of("Light Frame", "L2-sci-hg-240", "", "", generic).frame_type
+    'light'
+    """
+    told = instrument.frame_type_of(declared) if declared else None
+    if declared and told != "light":
+        return Kind(told)
+    if lamps.strip().lower() not in _OFF:
+        return Kind("arc", f"the lamps {lamps.strip()!r}")
+    words = words_of(name) + (words_of(target) if told else [])
+    roles = ("flat", "arc", "light") if told else tuple(instrument.words)
+    for word in words:
+        for role in roles:
+            if word in instrument.words.get(role, ()):
+                return Kind(role, "" if role == told else f"the word {word!r}")
+    element = next((word for word in words if word in instrument.elements), "")
+    return Kind(told, maybe_arc=element if told else "")
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a name, lower case, parted by anything but letters and by capitals.
+
+    Examples
+    --------
+    >>> words_of("NeonCalibration-003"), words_of("L2-sci-hg-240.00000000")
+    (['neon', 'calibration'], ['l', 'sci', 'hg'])
+    """
+    return [word.lower() for word in _WORD.findall(text)]
+
+
+# Which part of a frame is overscan and which is image: `sections_of`, `tell_sections`.
+#
+# An instrument file is believed, and a frame that does not have its sections is refused by name.
+# Headers are believed only where they give both, BIASSEC and TRIMSEC (or DATASEC), and both make
+# sense together: they lie on the frame, apart from each other, and the overscan runs along the
+# whole image. Then they are used by default, since an observatory that writes both means them to
+# be: the level of the electronics drifts within a night, and pixels that see no sky are no
+# background. A header with one of the two is left alone, for half a truth moves rows or levels
+# without the other. Where they are odd, in unbinned pixels say, a warning tells that they were not
+# used.
+
+PRODUCT_CARD = "ARVERSN"
+"""What every product has, and no raw frame."""
+OVERSCAN_CARD = "AROVSCAN"
+_CARDS = ("BIASSEC", "TRIMSEC", "DATASEC")
+_FIRST_PIXEL = (("LTV2", "CRPIX2"), ("LTV1", "CRPIX1"))
+
+Found = tuple[Sections | None, tuple[str, ...], tuple[MismatchError, ...]]
+
+
+def sections_of(image: ImageHDU, instrument: Instrument) -> Found:
+    """Return the sections of a frame, what is odd about them, and why they cannot be.
+
+    Parameters
+    ----------
+    image : its header, and the shape of its pixels.
+    instrument : where its `sections` are empty the header's count.
+    """
+    if image.header.readable(PRODUCT_CARD) is not None:
+        return None, (), ()
+    given = {key: instrument.sections.get(key) for key in ("overscan", "trim")}
+    if any(given.values()):
+        return _by_instrument(image, {key: str(text) for key, text in given.items() if text})
+    texts = {card: str(image.header.readable(card) or "") for card in _CARDS}
+    kept = "TRIMSEC" if texts["TRIMSEC"].strip() else "DATASEC"
+    if not (texts["BIASSEC"].strip() and texts[kept].strip()):
+        return None, (), ()
+    sections, why = _fitting(Section.parse(texts["BIASSEC"]), Section.parse(texts[kept]), image)
+    if sections is not None:
+        return sections, (), ()
+    what = f"BIASSEC {texts['BIASSEC'].strip()} and {kept} {texts[kept].strip()}"
+    return None, (f"{what} were not used: {why}",), ()
+
+
+def _by_instrument(image: ImageHDU, texts: dict[str, str]) -> Found:
+    """Return the sections that an instrument file gives, or why the frame cannot have them."""
+    parsed = {key: Section.parse(text) for key, text in texts.items()}
+    sections, why = _fitting(parsed.get("overscan"), parsed.get("trim"), image)
+    if sections is not None:
+        return sections, (), ()
+    told = " and ".join(f"{key} {text}" for key, text in texts.items())
+    refusal = MismatchError(
+        f"The instrument file says {told}: {why}",
+        path=image.source.path,
+        keyword="detector",
+        value=told,
+        hint="Mend the instrument file, exclude the frame, or do without (--no-overscan).",
+    )
+    return None, (), (refusal,)
+
+
+def _fitting(
+    overscan: Section | None, trim: Section | None, image: ImageHDU
+) -> tuple[Sections | None, str]:
+    """Return sections that make sense together on a frame, or None and what does not."""
+    shape = n_rows, n_columns = image.source.shape
+    if overscan is None and trim is None:
+        return None, "neither can be understood"
+    if any(part is not None and not part.lies_in(shape) for part in (overscan, trim)):
+        return None, f"the frame has {n_columns} columns and {n_rows} rows"
+    if overscan is None:
+        return Sections(None, trim), ""
+    kept = trim or Section((1, n_columns), (1, n_rows))
+    beside = trim is None or not _meet(overscan.columns, kept.columns)
+    if beside and _covers(overscan.rows, kept.rows):
+        return Sections(overscan, trim, by_row=True), ""
+    above = trim is None or not _meet(overscan.rows, kept.rows)
+    if above and _covers(overscan.columns, kept.columns):
+        return Sections(overscan, trim, by_row=False), ""
+    return None, "the overscan does not run along the whole image beside it"
+
+
+def _meet(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return one[0] <= other[1] and other[0] <= one[1]
+
+
+def _covers(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return one[0] <= other[0] and other[1] <= one[1]
+
+
+def first_pixel(header: Header) -> tuple[int, int]:
+    """Return the row and column that the first pixel of a product had in the raw frames."""
+    told = [header.readable(ltv) for ltv, _ in _FIRST_PIXEL]
+    row, column = (1 - round(v) if isinstance(v, int | float) else 1 for v in told)
+    return row, column
+
+
+def tell_sections(header: Header, sections: Sections | None) -> None:
+    """Mend the header of a product whose frames lost their overscan or were trimmed.
+
+    LTV1 and LTV2 are IRAF's: what to add to the number of a raw pixel to get that of the product.
+    """
+    if sections is None:
+        return
+    if sections.overscan is not None:
+        header.set(OVERSCAN_CARD, str(sections.overscan), "overscan that was subtracted")
+    if sections.trim is None:
+        return
+    header.drop(_CARDS)
+    firsts = (sections.trim.rows[0], sections.trim.columns[0])
+    for (ltv, reference), first in zip(_FIRST_PIXEL, firsts, strict=True):
+        at: Value = header.readable(reference)
+        if isinstance(at, int | float) and not isinstance(at, bool):
+            header.set(reference, at + 1 - first, "moved, as the image was trimmed")
+        header.set(ltv, 1 - first, "number here less that in the raw frame")
+
+
+# Which night a frame belongs to, and what that night is called.
+#
+# A night is a run of lights with no gap of more than six hours, and is called after the evening it
+# began in: the date of its middle less twelve hours, in UTC. The longitude of the observatory is
+# not asked, since its sign differs between camera programs (SITELONG is 89 53 30 in Illinois and
+# 5.7 in France); with a run whose middle lies h hours from the local midnight the date is right to
+# within 12 - h hours of longitude, so a whole night is called right anywhere, and the few frames
+# of one morning in Hawaii or one evening in New Zealand may be called after the neighbouring day.
+#
+# Frames of other types, which may be taken by day, belong to the nearest night within twelve hours
+# of them; what is farther off (a library of darks, a cloudy night) forms nights of its own by the
+# same rule. A run that lasts a day or more, such as darks taken round the clock, is no one night:
+# each of its frames has its own date less twelve hours.
+
+Span = tuple[datetime, datetime]
+_YEARS = range(1900, 2200)
+_DAYTIME = timedelta(hours=6)
+_HALF_A_DAY = timedelta(hours=12)
+_DAY = timedelta(hours=24)
+
+
+def with_nights(frames: Iterable[Frame]) -> list[Frame]:
+    """Return the frames in their order, each told its night; "" where it has no time."""
+    there = list(frames)
+    dated = sorted((frame for frame in there if _is_dated(frame)), key=lambda f: f.order)
+    nights = runs_of(frame for frame in dated if frame.frame_type == "light")
+    evenings = _evenings(nights)
+    others = [frame for frame in dated if frame.frame_type != "light"]
+    evenings |= _evenings_nearby(others, [_span(night) for night in nights])
+    evenings |= _evenings(runs_of(frame for frame in others if frame.label not in evenings))
+    return [replace(frame, night=evenings.get(frame.label, "")) for frame in there]
+
+
+def _is_dated(frame: Frame) -> bool:
+    return frame.time is not None and frame.time.year in _YEARS
+
+
+def runs_of(frames: Iterable[Frame]) -> list[list[Frame]]:
+    """Part frames, which are in order of time, where more than six hours lie between two."""
+    runs: list[list[Frame]] = []
+    for frame in frames:
+        if runs and not _hours_lie_between(runs[-1][-1], frame):
+            runs[-1].append(frame)
+        else:
+            runs.append([frame])
+    return runs
+
+
+def _hours_lie_between(before: Frame, frame: Frame) -> bool:
+    if before.time is None or frame.time is None:
+        return False
+    return frame.time - before.time > _DAYTIME + _exposure(before)
+
+
+def _exposure(frame: Frame) -> timedelta:
+    return timedelta(seconds=frame.exptime or 0.0)
+
+
+def _span(run: Sequence[Frame]) -> Span:
+    """Return when the first exposure of a run of dated frames began, and when the last ended."""
+    starts = [frame.time for frame in run if frame.time is not None]
+    return starts[0], starts[-1] + _exposure(run[-1])
+
+
+def _evenings(runs: Sequence[Sequence[Frame]]) -> dict[str, str]:
+    """Return the evening of each frame of some runs, by label."""
+    spans = [_span(run) for run in runs]
+    return {
+        frame.label: _evening(span, frame)
+        for span, run in zip(spans, runs, strict=True)
+        for frame in run
+    }
+
+
+def _evening(run: Span, frame: Frame) -> str:
+    """Return what a frame's night is called; a run of days has no one evening."""
+    start, end = run if run[1] - run[0] < _DAY else _span([frame])
+    return f"{start + (end - start) / 2 - _HALF_A_DAY:%Y-%m-%d}"
+
+
+def _evenings_nearby(frames: Sequence[Frame], nights: Sequence[Span]) -> dict[str, str]:
+    """Return the evening of the nearest night for frames that have one within half a day."""
+    starts = [start for start, _ in nights]
+    evenings = {}
+    for frame in frames:
+        began, ended = _span([frame])
+        after = bisect(starts, began)
+        around = nights[max(after - 1, 0) : after + 1]
+        distances = [max(start - ended, began - end, timedelta()) for start, end in around]
+        if distances and min(distances) <= _HALF_A_DAY:
+            evenings[frame.label] = _evening(around[distances.index(min(distances))], frame)
+    return evenings

@@ -1,4 +1,4 @@
-"""What was finished in an output folder, and of what: `Ledger`.
+"""Record what was finished in an output folder, from which inputs: `Ledger`, `verify`.
 
 Each master and each target has an entry, a small JSON file. It is published with the products it
 names and is the last of them to appear: a product without its entry does not count. An entry names
@@ -10,17 +10,33 @@ that was killed anywhere goes on where it stopped, and one that was not does not
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import os
+import stat
+import time
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from threading import Event
+from typing import IO, Any
 
-from arrayred.io.hashes import Hashes
-from arrayred.io.lock import STATE
-from arrayred.io.publish import Content, remove
+from arrayred.config.toml import toml_text
+from arrayred.errors import ArrayredError, FrameError, UsageError, printable
+from arrayred.io.cache import cache_around, sums_of
+from arrayred.io.frames import Frame
+from arrayred.io.header import BLOCK, Value, ones_complement_sum
+from arrayred.io.journal import LOG
+from arrayred.io.pixels import copied, require_datasum
+from arrayred.io.products import checked_cards
+from arrayred.io.publish import STATE, Content, publish, remove
+from arrayred.io.remote import Address, Stamp, located, sum_of
+from arrayred.io.scan import FrameReader, ImageHDU, patiently, unreadable
+from arrayred.watching import progressed, stage
 
 ALGORITHM = 1
 """Raised by hand whenever the numbers of any product can change."""
@@ -152,3 +168,589 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "item"):
         return value.item()
     raise TypeError(f"{value!r} cannot be written as JSON")
+
+
+# The sha256 of files that were hashed before and have not changed since: `Hashes`.
+#
+# A file is taken for unchanged by its stamp: size, times of change, inode. The time of the inode's
+# own change is among them, which nobody can set back: a copy that keeps the times, or ``touch
+# -r``, is found out. And a file is only trusted if it was hashed more than two seconds after its
+# last change (git's rule for racily clean files): clocks tick coarsely, and a second change within
+# one tick would leave the same stamp. Hints are hints: without them, or on request, files are
+# hashed.
+
+HASHES_FILE = "hashes.json"
+_COARSE_NS = 2_000_000_000
+
+
+class Hashes:
+    """The known sha256 of files, kept in a folder.
+
+    Parameters
+    ----------
+    folder : where they are kept; read at once if there.
+    trust : take what is known of unchanged files; else every file is hashed once more.
+    """
+
+    def __init__(self, folder: Path, *, trust: bool = True) -> None:
+        self._path = folder / HASHES_FILE
+        self._known: dict[str, list[Any]] = {}
+        self._is_new = False
+        self.trust = trust
+        with suppress(OSError, ValueError):
+            read = json.loads(self._path.read_bytes())
+            if isinstance(read, dict):
+                self._known = read
+
+    def known(self, path: Path) -> str | None:
+        """Return the sha256 of an unchanged file, or None."""
+        path = located(path)
+        entry = self._known.get(str(path.absolute())) if self.trust else None
+        if entry is None:
+            return None
+        if isinstance(path, Address):
+            return str(entry[-1]) if entry[:-1] == _remote_stamp(path) else None
+        with suppress(OSError, ValueError, TypeError):
+            *stamp, noted, sha256 = entry
+            if stamp == _stamp(os.stat(path)) and noted - max(stamp[1:3]) > _COARSE_NS:
+                return str(sha256)
+        return None
+
+    def note(self, path: Path, sha256: str, status: os.stat_result | None = None) -> None:
+        """Keep the sha256 of a file.
+
+        Parameters
+        ----------
+        path : the file.
+        sha256 : of its content.
+        status : of the file, from before it was read; None of a file behind a URL, which is known
+            by what its store tells: one that tells neither a time nor a tag is not kept.
+        """
+        if isinstance(path, Address):
+            self._note_remote(path, sha256)
+            return
+        if status is None:
+            return
+        self._known[str(path.absolute())] = [*_stamp(status), time.time_ns(), sha256]
+        self._is_new = True
+
+    def _note_remote(self, address: Address, sha256: str) -> None:
+        from arrayred.io.remote import is_listed
+
+        stamp = _remote_stamp(address) if is_listed(address) else []  # not of a frame in a cache
+        if stamp and self._known.get(str(address)) != [*stamp, sha256]:
+            self._known[str(address)] = [*stamp, sha256]
+            self._is_new = True
+
+    def of(self, path: Path) -> str:
+        """Return the sha256 of a file, known or computed and kept.
+
+        Raises
+        ------
+        OSError
+            The file cannot be read.
+        FrameError
+            The file is behind a URL, and its store does not give it.
+        """
+        path = located(path)
+        known = self.known(path)
+        if known is not None:
+            return known
+        if isinstance(path, Address):
+            from arrayred.io.remote import sum_of
+
+            sha256 = sum_of(path)
+            self._note_remote(path, sha256)
+            return sha256
+        sha256, status = patiently(partial(sha256_of, path))
+        self.note(path, sha256, status)
+        return sha256
+
+    def save(self) -> None:
+        """Write what is known, if there is anything new."""
+        if self._is_new:
+            publish({self._path: _as_json(self._known)}, overwrite=True, durable=False)
+            self._is_new = False
+
+
+def sha256_of(path: Path) -> tuple[str, os.stat_result]:
+    """Return the sha256 of a file, and its status from before it was read.
+
+    Raises
+    ------
+    OSError
+        It cannot be read, or is no regular file.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would keep us waiting
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest(), status
+
+
+def _remote_stamp(address: Address) -> list[Any]:
+    """Return what tells that a file behind a URL has changed; nothing where its store does not."""
+    from arrayred.io.remote import is_identified, stamp_of
+
+    stamp = stamp_of(address)
+    return [*astuple(stamp)] if is_identified(stamp) else []
+
+
+def _stamp(status: os.stat_result) -> list[int]:
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _as_json(known: Mapping[str, list[Any]]) -> bytes:
+    lines = (f"{json.dumps(path)}: {json.dumps(known[path])}" for path in sorted(known))
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+# The sha256 of every input, and from the same read its DATASUM, where the header has one.
+#
+# Every product names its inputs' sha256, so each file is read whole anyway, beside the reduction.
+# The 32-bit sum of the image's data (FITS Standard 4.0, 4.4.2.7) is added up on the way: a flipped
+# bit is then an error with the file's name. Of a tile-compressed image it is the sum of the
+# compressed table; what is inside a gzip file is guarded by gzip's own checksum.
+#
+# CHECKSUM, the sum of header and data, is not compared: whoever mends a card with an editor leaves
+# it wrong, and such a frame is as good as before.
+
+Examined = Mapping[Path, str | ArrayredError]
+"""By path a file's sha256, or why it must not be used."""
+
+_PIECE = 1 << 18
+
+
+def examine(
+    frames: Iterable[Frame], hashes: Hashes | None = None, stop: Event | None = None
+) -> Examined:
+    """Return the sha256 of every frame's file, or the error of one whose data are damaged.
+
+    Parameters
+    ----------
+    frames : whose files are read.
+    hashes : what is known already of files that have not changed since; they are not read. If
+        it is not to be trusted, a cache is not either: all of it is compared with its sums.
+    stop : once it is set, the rest is left out.
+    """
+    images = {frame.path: frame.image for frame in frames}
+    is_trusted = hashes is None or hashes.trust
+    damaged = {} if is_trusted else _damaged_caches(images.values())
+    return {
+        path: damaged.get(image.source.shelf) or _sha256_or_error(image, hashes)
+        for path, image in images.items()
+        if stop is None or not stop.is_set()
+    }
+
+
+def _damaged_caches(images: Iterable[ImageHDU]) -> dict[FrameReader | None, ArrayredError]:
+    """Return the frames that lie in caches some file of which is not as it was written."""
+    from arrayred.io.cache import cache_of, sums_of
+
+    caches: dict[Path, list[FrameReader]] = {}
+    for shelf in (image.source.shelf for image in images):
+        if shelf is not None:
+            caches.setdefault(cache_of(shelf), []).append(shelf)
+    found: dict[FrameReader | None, ArrayredError] = {}
+    for cache, shelves in caches.items():
+        try:
+            sums_of(cache)
+        except ArrayredError as error:
+            found |= dict.fromkeys(shelves, error)
+    return found
+
+
+def required(examined: Examined, frames: Iterable[Frame]) -> dict[Path, str]:
+    """Return the sha256 of some frames' files.
+
+    Raises
+    ------
+    FrameError
+        The data of one are damaged, or it could not be read.
+    """
+    sums = {}
+    for frame in frames:
+        found = examined[frame.path]
+        if isinstance(found, ArrayredError):
+            raise found
+        sums[frame.path] = found
+    return sums
+
+
+def _sha256_or_error(image: ImageHDU, hashes: Hashes | None) -> str | ArrayredError:
+    path = image.source.path
+    if image.source.shelf is not None:
+        if hashes is not None and isinstance(path, Address):
+            hashes.note(path, image.source.shelf.sha256)
+        return image.source.shelf.sha256
+    try:
+        known = None if hashes is None else hashes.known(path)
+        if isinstance(path, Address):
+            return known or _sha256_of_copy(image, hashes)
+        if known is not None:
+            image.source.require_unchanged(path.stat())
+            return known
+        return patiently(partial(_verified_sha256, image, hashes))
+    except ArrayredError as error:
+        return error
+    except OSError as error:
+        return unreadable(path, error)
+
+
+def _sha256_of_copy(image: ImageHDU, hashes: Hashes | None) -> str:
+    """Return the sha256 of a file behind a URL, its copy held against DATASUM."""
+    path, sha256 = copied(image)
+    near = replace(image.source, path=path, stamp=Stamp.of(path.stat()))
+    try:
+        _verified_sha256(replace(image, source=near), None)
+    except ArrayredError as error:
+        error.path = str(image.source.path)
+        raise
+    if hashes is not None:
+        hashes.note(image.source.path, sha256)
+    return sha256
+
+
+def _verified_sha256(image: ImageHDU, hashes: Hashes | None) -> str:
+    """Return the sha256 of a file; raise FrameError if its DATASUM is not that of its data."""
+    told, path, first = datasum_of(image), image.source.path, image.source.offset
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        image.source.require_unchanged(status)
+        if told is None:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        else:
+            digest, total = _sums_of(file, first, first + _data_bytes(image))
+            require_datasum(path, total, told)
+    if hashes is not None:
+        hashes.note(path, digest, status)
+    return digest
+
+
+def _sums_of(file: IO[bytes], first: int, stop: int) -> tuple[str, int]:
+    """Return the sha256 of a file, and the sum of its bytes first..stop, missing ones being 0."""
+    digest, total, position = hashlib.sha256(), 0, 0
+    while piece := file.read(_PIECE):
+        digest.update(piece)
+        inside = piece[max(first - position, 0) : max(stop - position, 0)]
+        total = ones_complement_sum(inside + bytes(-len(inside) % 4), total)
+        position += len(piece)
+    return digest.hexdigest(), total
+
+
+def datasum_of(image: ImageHDU) -> int | None:
+    """Return what the header says the sum of the data is; None where it says nothing usable."""
+    value = str(image.header.readable("DATASUM") or "").strip()
+    is_told = value.isdecimal() and image.packing != "gzip"
+    return int(value) if is_told else None
+
+
+def _data_bytes(image: ImageHDU) -> int:
+    """Return how long the data of an image's HDU are, padding included."""
+    size = image.source.n_bytes
+    if image.packing == "tiles":
+        facts = [image.header.readable(keyword) for keyword in ("NAXIS1", "NAXIS2", "PCOUNT")]
+        width, rows, heap = (value if isinstance(value, int) else 0 for value in facts)
+        size = width * rows + heap
+    return -(-size // BLOCK) * BLOCK
+
+
+# Whether what lies in an output folder is what was finished there, and of what: `verify`.
+#
+# Every entry of the ledger names the sha256 of its inputs and of its products. Here each of those
+# files is hashed anew, whatever its stamp says, each once even if many entries name it. Nothing is
+# written.
+
+_BRANCHES = ("masters", "targets")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one finished master or target.
+
+    Parameters
+    ----------
+    entry : what was noted when it was finished.
+    products, inputs : those that are not as they were, each with what they are: "missing",
+        "changed", or why they cannot be read.
+    """
+
+    entry: Entry
+    products: Mapping[str, str]
+    inputs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What is known of one output folder.
+
+    Parameters
+    ----------
+    out : the folder.
+    verdicts : of each entry, in the order of their names.
+    unreadable : files of the ledger that make no sense.
+    unknown : files among the products that no entry knows.
+    """
+
+    out: Path
+    verdicts: tuple[Verdict, ...]
+    unreadable: tuple[Path, ...] = ()
+    unknown: tuple[Path, ...] = ()
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether every input and product is as it was."""
+        return not self.unreadable and not any(v.products or v.inputs for v in self.verdicts)
+
+
+def verify(path: Path) -> Iterator[Verification]:
+    """Hash everything that was finished in a folder, or what belongs to one product.
+
+    Parameters
+    ----------
+    path : an output folder, one of many nights', or a product.
+
+    Yields
+    ------
+    verification : of each output folder; of a product, of the entry that knows it alone.
+
+    Raises
+    ------
+    UsageError
+        There is no such file or folder, nothing was finished there, or no entry knows the product.
+    """
+    if path.is_dir():
+        folders = list(_outputs(path))
+        if not folders:
+            raise UsageError(
+                "Nothing was finished here", path=path, hint="Name an output folder of arrayred."
+            )
+        for out in folders:
+            yield _of_folder(out)
+    elif os.path.lexists(path):
+        yield _of_product(path)
+    else:
+        raise UsageError(
+            "There is no such file or folder", path=path, hint="Name an output folder or a product."
+        )
+
+
+def _outputs(folder: Path) -> Iterator[Path]:
+    """Yield the folders, from one down, that have a ledger."""
+    for where, below, _ in os.walk(folder):
+        if STATE in below and (Path(where) / STATE / DONE).is_dir():
+            yield Path(where)
+        below[:] = sorted(name for name in below if name != STATE)
+
+
+def _of_folder(out: Path) -> Verification:
+    ledger = Ledger(out)
+    entries, unreadable = [], []
+    for path in ledger.files():
+        entry = ledger.read(path.relative_to(out / STATE / DONE).with_suffix("").as_posix())
+        if entry is None or ledger.path_of(entry) != path:
+            unreadable.append(path)
+        else:
+            entries.append(entry)
+    known = {name for entry in entries for name in entry.products}
+    there = (path for branch in _BRANCHES for path in _files(out / branch))
+    unknown = [path for path in there if path.relative_to(out).as_posix() not in known]
+    return Verification(out, _verdicts(entries, out), tuple(unreadable), tuple(sorted(unknown)))
+
+
+def _of_product(path: Path) -> Verification:
+    where = path.absolute()
+    if path.name == LOG:
+        raise UsageError(
+            "This is the log of what was run, which every run adds to",
+            path=path,
+            hint="Name a product or an output folder.",
+        )
+    for out in where.parents:
+        if (out / STATE / DONE).is_dir():
+            name = where.relative_to(out).as_posix()
+            found = [entry for entry in Ledger(out).entries() if name in entry.products]
+            if found:
+                return Verification(out, _verdicts(found, out))
+            break
+    raise UsageError(
+        "This is no product that is known to have been finished",
+        path=path,
+        hint="Name a product or an output folder; --explain tells a product's own story.",
+    )
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for where, _, names in os.walk(folder):
+        yield from (Path(where, name) for name in names)
+
+
+def _verdicts(entries: list[Entry], out: Path) -> tuple[Verdict, ...]:
+    hashed: dict[Path, str] = {}
+    verdicts = []
+    with stage("hashing"):
+        for done, entry in enumerate(entries, 1):
+            verdicts.append(_verdict(entry, out, hashed))
+            progressed(done, len(entries))
+    return tuple(verdicts)
+
+
+def _verdict(entry: Entry, out: Path, hashed: dict[Path, str]) -> Verdict:
+    products = {name: _state(out / name, told, hashed) for name, told in entry.products.items()}
+    inputs = {name: _state(located(name), told, hashed) for name, told in entry.inputs.items()}
+    return Verdict(
+        entry,
+        {name: state for name, state in products.items() if state},
+        {name: state for name, state in inputs.items() if state},
+    )
+
+
+def _sums(path: Path) -> dict[Path, str]:
+    """Return the sha256 of a file; of a frame in a cache, what the whole cache vouches for.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is neither such a file nor such a frame.
+    FrameError
+        The cache is damaged.
+    """
+    cache = cache_around(path)
+    if cache is None:
+        return {path: sum_of(path) if isinstance(path, Address) else sha256_of(path)[0]}
+    known = sums_of(cache)
+    if path not in known:
+        raise FileNotFoundError(path)
+    return known
+
+
+def _state(path: Path, sha256: str, hashed: dict[Path, str]) -> str:
+    """Return what has happened to a file, or ""."""
+    try:
+        if path not in hashed:
+            hashed |= _sums(path)
+    except FileNotFoundError:
+        return "missing"
+    except FrameError as error:
+        return str(error)
+    except OSError as error:
+        return error.strerror or str(error)
+    return "" if hashed[path] == sha256 else "changed"
+
+
+# Whether an output folder is one night's or many nights': `require_of_one`, `require_of_many`.
+#
+# One night's products lie in its folder itself, those of many in a folder each. Mixed in one
+# folder they would look like one night's, and a summary that knows half of them like the whole.
+
+SUMMARY = "summary.ecsv"
+"""What became of many nights, beside their folders."""
+PAGE, PAGE_ENTRY = "report.html", "report/night"
+"""The page of a night, in its folder, and the name under which the ledger keeps it."""
+INDEX, INDEX_ENTRY = "index.html", "report/index"
+"""The page of many nights, beside their folders, and its name in the ledger."""
+_OF_ONE = ("masters", "targets", f"{PAGE_ENTRY}.json")
+"""What the ledger of one night has; that of many nights knows their index."""
+
+
+def require_of_one(out: Path) -> None:
+    """Raise UsageError if a folder holds the products of many nights."""
+    if is_of_many(out) and not is_of_one(out):
+        raise UsageError(
+            "This folder holds the products of many nights, each in a folder of its own",
+            path=out,
+            hint=f"Name one of those folders, such as {_first_in(out)}, or another one.",
+        )
+
+
+def require_of_many(out: Path) -> None:
+    """Raise UsageError if a folder holds the products of one night."""
+    if is_of_one(out) and not is_of_many(out):
+        raise UsageError(
+            "This folder holds the products of a single night",
+            path=out,
+            hint="Choose another folder for many nights: each gets a folder of its own there.",
+        )
+
+
+def is_of_one(out: Path) -> bool:
+    """Tell whether something of a single night was finished in a folder."""
+    return any((out / STATE / DONE / name).exists() for name in _OF_ONE)
+
+
+def is_of_many(out: Path) -> bool:
+    """Tell whether many nights were reduced to a folder."""
+    return (out / STATE).is_dir() and (out / SUMMARY).is_file()
+
+
+def _first_in(out: Path) -> str:
+    """Return the first folder of a night, or what one is called."""
+    nights = sorted(path for path in out.iterdir() if is_of_one(path))
+    return printable(str(nights[0] if nights else out / "NIGHT"))
+
+
+# Cards that were given at a prompt, kept beside the products so that a rerun asks nothing.
+#
+# ``OUT/cards.toml`` is meant to be read and edited: ``[cards]`` for all targets,
+# ``[targets.NAME]`` for one.
+
+CARDS_FILE = "cards.toml"
+_HEAD = "# Cards that nobody else gives. Edit them, or delete this file to be asked again.\n"
+_PER_TARGET = ("OBJECT",)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Cards for all targets, and further ones by target."""
+
+    cards: Mapping[str, Value] = field(default_factory=dict)
+    targets: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+
+    def cards_of(self, target: str) -> dict[str, Value]:
+        """Return the cards for one target."""
+        return {**self.cards, **self.targets.get(target, {})}
+
+    def adding(self, target: str, keyword: str, value: Value) -> Answers:
+        """Return the answers with one more: an OBJECT for its target, other cards for all."""
+        if keyword in _PER_TARGET:
+            own = {**self.targets.get(target, {}), keyword: value}
+            return Answers(self.cards, {**self.targets, target: own})
+        return Answers({**self.cards, keyword: value}, self.targets)
+
+
+def load_answers(out: Path) -> Answers:
+    """Return what was answered before, or nothing.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be understood.
+    """
+    path = out / CARDS_FILE
+    if not path.is_file():
+        return Answers()
+    try:
+        tables = tomllib.loads(path.read_text("utf-8"))
+        if unknown := sorted(set(tables) - {"cards", "targets"}):
+            raise ValueError(f"{unknown[0]!r} is neither 'cards' nor 'targets'")
+        named = {name: checked_cards(cards) for name, cards in tables.get("targets", {}).items()}
+        return Answers(checked_cards(tables.get("cards", {})), named)
+    except UsageError as error:
+        error.path, error.hint = str(path), error.hint or "Mend or delete it."
+        raise
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"The file is no table of cards ({error})", path=path, hint="Mend or delete it."
+        ) from error
+
+
+def save_answers(out: Path, answers: Answers) -> None:
+    """Write the answers beside the products."""
+    lines = [_HEAD, "[cards]", *_pairs(answers.cards)]
+    for name, cards in answers.targets.items():
+        lines += ["", f"[targets.{toml_text(name)}]", *_pairs(cards)]
+    publish({out / CARDS_FILE: "\n".join([*lines, ""]).encode()}, overwrite=True)
+
+
+def _pairs(cards: Mapping[str, Value]) -> list[str]:
+    return [f"{keyword} = {toml_text(value)}" for keyword, value in cards.items()]

@@ -1,27 +1,82 @@
-"""Products as bytes, ready to be published: images and spectra with their headers."""
+"""Write products, and read them back: images, spectra, tables and their headers."""
 
 from __future__ import annotations
 
+import json
+import math
+import os
 import re
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from os import PathLike
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from arrayred.io.hdu import image_bytes
-from arrayred.io.planes import planes_of
-from arrayred.io.product_header import Story, product_header
-from arrayred.io.publish import Content
-from arrayred.io.retold import own_cards
-from arrayred.io.table import (
-    TABLES,
-    ecsv_table,
-    fact_cards,
-    fits_table,
-    frames_table,
-    noise_cards,
-    text_table,
+import numpy as np
+from numpy.typing import NDArray
+
+from arrayred._version import __version__
+from arrayred.config import Instrument
+from arrayred.errors import (
+    ForeignFileError,
+    FrameError,
+    HeaderError,
+    MismatchError,
+    StorageError,
+    UsageError,
+    printable,
 )
-from arrayred.model import COUNTS, FRAME, X
+from arrayred.io.frames import PRODUCT_CARD, Frame, describe, tell_sections
+from arrayred.io.header import (
+    BLOCK,
+    CARD,
+    COLUMN_FORMS,
+    TABLE_UNITS,
+    Column,
+    Header,
+    Plane,
+    Value,
+    ascii_of,
+    card_images,
+    fold_sum,
+    image_bytes,
+    image_head,
+    is_structural,
+    keyword_of,
+    ones_complement_sum,
+    parse,
+    table_bytes,
+)
+from arrayred.io.publish import Content, open_temporary, publish, storage_error, sync_folder, taken
+from arrayred.io.remote import Stamp
+from arrayred.io.scan import (
+    ImageHDU,
+    PixelFormat,
+    PixelSource,
+    data_size,
+    header_bytes,
+    open_regular,
+    unreadable,
+)
+from arrayred.model import (
+    CLEAN,
+    CLEAN_METHOD,
+    COUNTS,
+    DQ,
+    DQ_MEANINGS,
+    FRAME,
+    METHOD,
+    N_REJECTED,
+    VARIANCE,
+    Unit,
+    X,
+    Y,
+    dq_attrs,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -121,3 +176,1349 @@ def spectrum_files(
         f"{stem}_spectrum.fits": fits_table(spectrum, header),
         f"{stem}_spectrum.ecsv": ecsv_table(spectrum, meta),
     }
+
+
+# The header of a product: copied from the first science frame, then mended.
+#
+# A card whose value differs between the inputs never survives as the first frame's:
+# `_WHEN_DIFFERENT` says what becomes of it, and what has no rule is dropped and listed in HISTORY.
+# Times are those of the whole exposure. Cards that describe the raw file's own layout, its
+# display, or its owner's licence go.
+
+_COMMENTARY = ("HISTORY", "COMMENT", "", "CONTINUE")
+_WHEN_DIFFERENT: Mapping[str, Literal["mean"]] = {"AIRMASS": "mean", "CCD-TEMP": "mean"}
+_DISPLAY = frozenset({"CBLACK", "CWHITE", "CSTRETCH", "PEDESTAL"})
+_PRIVATE = ("SWSERIAL", "SWOWNER")
+_EPOCH_OF_MJD = datetime(1858, 11, 17, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Story:
+    """How a product came to be, as its header tells it.
+
+    Parameters
+    ----------
+    frames : the frames whose header it continues, in canonical order.
+    calibrations : further frames that went into it.
+    steps : what was done, one line a step.
+    remarks : what a user of the product should know.
+    method : how the frames were combined, "average" or "median".
+    calstat : the letters of the corrections applied, or "".
+    cards : cards given by the instrument file and the user.
+    facts : further cards: keyword, value, comment.
+    checksums : sha256 by path of the frames where it is known.
+    unit : of the pixel values, where it is not that of the frames.
+    """
+
+    frames: Sequence[Frame]
+    calibrations: Sequence[Frame] = ()
+    steps: Sequence[str] = ()
+    remarks: Sequence[str] = ()
+    method: str = "average"
+    calstat: str = ""
+    cards: Mapping[str, Value] = field(default_factory=dict)
+    facts: Sequence[tuple[str, Value, str]] = ()
+    checksums: Mapping[Path, str] = field(default_factory=dict)
+    unit: Unit | None = None
+
+
+def product_header(story: Story, filename: str) -> Header:
+    """Return the header of a product, without the structural cards.
+
+    Parameters
+    ----------
+    story : where it comes from.
+    filename : the product's own name.
+    """
+    first = story.frames[0].image.header
+    header = first.copy()
+    header.drop([k for k in header if is_structural(k) or k in _DISPLAY or k in _PRIVATE])
+    dropped = _mend_differences(header, story.frames)
+    _set_times(header, story.frames)
+    _set_exposure(header, story.frames)
+    if story.method == "average":
+        _set_noise(header, len(story.frames), story.unit or story.frames[0].unit)
+    if story.calstat:
+        header.set("CALSTAT", story.calstat, "corrections applied")
+    replaced = _set_cards(header, story.cards)
+    tell_sections(header, story.frames[0].sections)
+    header.set("FILENAME", filename, "name of this file")
+    header.set("BUNIT", story.unit or story.frames[0].unit, "unit of the pixel values")
+    header.set(PRODUCT_CARD, __version__, "arrayred version")
+    for keyword, value, comment in story.facts:
+        header.set(keyword, value, comment)
+    _name_inputs(header, [*story.frames, *story.calibrations], story.checksums)
+    told = (v.text for frame in story.frames for v in frame.verdicts if v.source == "header")
+    for text in dict.fromkeys(told):
+        header.note("HISTORY", f"arrayred: the frames {text}")
+    for step in story.steps:
+        header.note("HISTORY", f"arrayred: {step}")
+    for old in replaced:
+        header.note("HISTORY", f"arrayred: {old}")
+    for remark in story.remarks:
+        header.note("COMMENT", f"arrayred: {remark}")
+    gone = [k for k in dropped if k not in header or k in _COMMENTARY]
+    if gone:
+        header.note("HISTORY", f"arrayred: dropped, as the inputs differ: {', '.join(gone)}")
+    if any(keyword in first for keyword in _PRIVATE):
+        header.note(
+            "HISTORY", "arrayred: dropped the licence and the name of the camera program's owner"
+        )
+    return header
+
+
+def _mend_differences(header: Header, frames: Sequence[Frame]) -> list[str]:
+    """Apply the rules to cards that differ; return the keywords that were dropped."""
+    others = [frame.image.header for frame in frames[1:]]
+    dropped = []
+    for keyword in dict.fromkeys(k for k in header if k not in _COMMENTARY):
+        if all(header.agrees(other, keyword) for other in others):
+            continue
+        values = [frame.image.header.readable(keyword) for frame in frames]
+        numbers = [value for value in values if isinstance(value, int | float)]
+        if keyword in _WHEN_DIFFERENT and len(numbers) == len(frames):
+            header.set(keyword, sum(numbers) / len(numbers), f"mean of {len(numbers)} frames")
+        else:
+            dropped.append(keyword)
+    dropped += [
+        keyword
+        for keyword in ("HISTORY", "COMMENT", "")
+        if any(other.lines(keyword) != header.lines(keyword) for other in others)
+    ]
+    header.drop(dropped)
+    return sorted(filter(None, set(dropped)))
+
+
+def _set_times(header: Header, frames: Sequence[Frame]) -> None:
+    """Write start, end and middle of the whole exposure, where every frame has a time."""
+    spans = [
+        (f.time, f.time + timedelta(seconds=f.exptime or 0.0)) for f in frames if f.time is not None
+    ]
+    if len(spans) < len(frames):
+        return
+    middles = [start + (end - start) / 2 for start, end in spans]
+    middle = middles[0] + sum((m - middles[0] for m in middles), timedelta()) / len(middles)
+    header.set("TIMESYS", "UTC", "time scale of the dates")
+    for suffix, moment, comment in (
+        ("OBS", min(start for start, _ in spans), "start of the first exposure"),
+        ("END", max(end for _, end in spans), "end of the last exposure"),
+        ("AVG", middle, "mean of the mid-exposures"),
+    ):
+        header.set(f"DATE-{suffix}", _iso(moment), comment)
+        header.set(f"MJD-{suffix}", (moment - _EPOCH_OF_MJD) / timedelta(days=1), f"[d] {comment}")
+
+
+def _iso(time: datetime) -> str:
+    return time.replace(tzinfo=None).isoformat(timespec="milliseconds")
+
+
+def _set_exposure(header: Header, frames: Sequence[Frame]) -> None:
+    exposures = [frame.exptime or 0.0 for frame in frames]
+    header.set("EXPTIME", sum(exposures) / len(exposures), "[s] mean exposure of a frame")
+    header.set("EXPTOTAL", sum(exposures), "[s] exposure of all frames together")
+    header.set("NCOMBINE", len(frames), "number of frames combined")
+    header.set("COMBINED", len(frames) > 1, "made from several frames")
+    if any(frame.image.source.pixels.wrapped for frame in frames):
+        header.set("ARUNSIGN", True, "counts were unsigned, written as signed")
+
+
+def _set_noise(header: Header, n_frames: int, unit: Unit) -> None:
+    """Write the gain and read noise of an average, where those of a frame are known."""
+    gain = ("EGAIN",) if unit == "adu" else ()
+    for keyword, source, factor, comment in (
+        ("GAINEFF", gain, n_frames, "[electron/adu] of the average"),
+        ("RDNEFF", ("RDNOISE", "READNOIS"), n_frames**-0.5, "[electron] read noise of the average"),
+    ):
+        value = next((header.readable(k) for k in source if k in header), None)
+        if isinstance(value, int | float) and value > 0:
+            header.set(keyword, value * factor, comment)
+
+
+def _set_cards(header: Header, cards: Mapping[str, Value]) -> list[str]:
+    """Write the given cards; return what they replaced, the camera's own name also in DETECTOR."""
+    replaced = []
+    for keyword, value in cards.items():
+        old = header.readable(keyword)
+        if old not in (None, "", value):
+            replaced.append(f"{keyword} was {old!r}")
+            if keyword == "INSTRUME" and "DETECTOR" not in header and "DETECTOR" not in cards:
+                header.set("DETECTOR", old, "INSTRUME of the raw frames")
+        header.set(keyword, value, "[deg] angle of the grating" if keyword == "GRATANG" else "")
+    return replaced
+
+
+def _name_inputs(header: Header, frames: Sequence[Frame], checksums: Mapping[Path, str]) -> None:
+    for i, frame in enumerate(frames, 1):
+        header.set(
+            f"ARIN{i:04}", "".join(c if " " <= c <= "~" else "?" for c in frame.path.name), "input"
+        )
+        if frame.path in checksums:
+            header.set(f"ARSH{i:04}", checksums[frame.path], "sha256")
+
+
+def checked_cards(cards: Mapping[str, Value]) -> dict[str, Value]:
+    """Return cards fit for a header, the grating's angle as a number of degrees.
+
+    Raises
+    ------
+    UsageError
+        A keyword or value cannot stand in a header, or the angle is no number of degrees.
+
+    Examples
+    --------
+    >>> checked_cards({"GRATANG": "26.0 degrees", "GRATING": "1200"})
+    {'GRATANG': 26.0, 'GRATING': '1200'}
+    """
+    checked = {}
+    for keyword, value in cards.items():
+        is_angle = keyword == "GRATANG" and isinstance(value, str) and value != ""
+        checked[keyword] = _degrees(str(value)) if is_angle else value
+        try:
+            card_images(keyword, checked[keyword])
+        except HeaderError as error:
+            raise UsageError(
+                str(error.args[0]), keyword=keyword, value=value, hint=error.hint
+            ) from error
+        if is_structural(keyword):
+            raise UsageError(
+                f"{keyword} describes the file itself",
+                keyword=keyword,
+                value=value,
+                hint="Leave it out.",
+            )
+    return checked
+
+
+def missing_cards(
+    frames: Sequence[Frame], required: Iterable[str], given: Mapping[str, Value]
+) -> dict[str, Value]:
+    """Return the required cards that are neither given nor filled in every frame.
+
+    Returns
+    -------
+    missing : keywords, each with what the first frame that has it says, or None.
+    """
+    found = {k: [f.image.header.get(k) for f in frames] for k in required if k not in given}
+    return {
+        keyword: next((value for value in values if value not in (None, "")), None)
+        for keyword, values in found.items()
+        if any(value in (None, "") for value in values)
+    }
+
+
+def _degrees(text: str) -> float:
+    try:
+        angle = float(text.lower().strip().removesuffix("degrees").removesuffix("deg"))
+        if math.isfinite(angle):
+            return angle
+        raise ValueError
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is no angle in degrees",
+            keyword="GRATANG",
+            value=text,
+            hint="Give a number such as 26.0.",
+        ) from None
+
+
+# Variance and flags of an image as the neighbours keep them: a standard deviation and a mask.
+#
+# In FITS they are the extensions UNCERT, MASK and DQ, which `astropy.nddata.CCDData.read`
+# understands (DQ with ``hdu_flags="DQ"``). MASK says whether to use a pixel, DQ why not.
+#
+# Where an image has a best estimate beside the procedure's own, CLEAN holds it, and UNCERT is of
+# that one; NREJECT counts the frames that were left out of a pixel.
+#
+# A standard deviation loses nothing here: the square root of a rounded square is the number itself
+# (IEEE 754, barring over- and underflow), so that what was read as sigma is written as the same
+# sigma; and a float32 variance, whose root is kept in float64, comes back as itself.
+
+Variables = dict[str, tuple[Any, NDArray[Any], dict[str, Any]]]
+"""What a Dataset is made of: by name dims, values and attributes."""
+UNCERT, MASK, FLAGS, BEST, LEFT_OUT = "UNCERT", "MASK", "DQ", "CLEAN", "NREJECT"
+REJECTED_ATTRS = {"units": "", "long_name": "frames left out of a pixel"}
+
+
+def planes_of(image: xr.Dataset, dtype: str) -> list[Plane]:
+    """Return the extensions of an image (y, x): none where nothing is known beside its counts.
+
+    Parameters
+    ----------
+    image : counts, and `clean`, `variance`, `dq` and `n_rejected` where known.
+    dtype : the type of the standard deviations and of the best estimate.
+    """
+    planes = []
+    best = "CLEAN" if CLEAN in image else "the image"
+    if CLEAN in image:
+        unit = image[CLEAN].attrs.get("units", "adu")
+        told = [("BUNIT", unit, "unit of the pixel values")]
+        planes.append(Plane(BEST, told, image[CLEAN].values, dtype))
+    if VARIANCE in image:
+        cards = [
+            ("UTYPE", "StdDevUncertainty", f"standard deviation of {best}"),
+            ("BUNIT", _unit_of_sigma(image), "unit of the standard deviation"),
+        ]
+        planes.append(Plane(UNCERT, cards, sigma_of(image[VARIANCE].values, dtype), dtype))
+    if DQ in image:
+        flags = image[DQ].values
+        named = [(f"FLAG{bit}", name, f"what bit {bit} says") for bit, name in DQ_MEANINGS.items()]
+        planes.append(Plane(MASK, [], flags != 0, "uint8"))
+        planes.append(Plane(FLAGS, named, flags, "uint8"))
+    if N_REJECTED in image:
+        planes.append(Plane(LEFT_OUT, [], image[N_REJECTED].values, "uint8"))
+    return planes
+
+
+def _unit_of_sigma(image: xr.Dataset) -> str:
+    """Return the root of the unit of an image's variance, "" for a response; else its own unit."""
+    told = image[VARIANCE].attrs.get("units")
+    own = image[COUNTS].attrs.get("units", "adu")
+    return str(own if told is None else told.removesuffix("2"))
+
+
+def sigma_of(variance: NDArray[Any], dtype: str = "float64") -> NDArray[Any]:
+    """Return standard deviations; NaN where the variance is no square.
+
+    Parameters
+    ----------
+    variance : float32 or float64.
+    dtype : in which they are written. The root of a float32, taken in float32, is to the bit the
+        one that is taken in float64 and rounded: 53 digits are more than twice 24 and 2 more
+        (Figueroa 1995, SIGNUM Newsletter 30, 21), so a third of the time suffices.
+    """
+    kind = np.result_type(variance, np.dtype(dtype))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.sqrt(variance, dtype=kind))
+
+
+def variance_of(sigma: NDArray[Any]) -> NDArray[Any]:
+    """Return the variances whose `sigma_of` is the given one to the bit: float32 where that serves.
+
+    Examples
+    --------
+    >>> variance = np.array([2.0, 3.0], np.float32)
+    >>> variance_of(sigma_of(variance)).dtype, variance_of(np.array([1.1])).dtype
+    (dtype('float32'), dtype('float64'))
+    """
+    exact = np.square(sigma, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        narrow = exact.astype(np.float32)
+    same = np.array_equal(sigma_of(narrow), sigma.astype(np.float64), equal_nan=True)
+    return np.asarray(narrow if same else exact)
+
+
+def labelled_planes(
+    counts: NDArray[Any], units: str, sigma: NDArray[Any] | None, flags: NDArray[np.uint8] | None
+) -> Variables:
+    """Return an image's pixels (y, x) as variables: `counts`, and `variance` and `dq` if known."""
+    dims = (Y, X)
+    variables: Variables = {COUNTS: (dims, counts, {"units": units, "long_name": "pixel values"})}
+    if sigma is not None:
+        told = {"units": f"{units}2" if units else "", "long_name": "variance of a pixel"}
+        variables[VARIANCE] = (dims, variance_of(sigma), told)
+    if flags is not None:
+        variables[DQ] = (dims, flags, dq_attrs("flags of a pixel"))
+    return variables
+
+
+# A spectrum as files: the procedure's two text tables, ECSV, and a FITS binary table.
+#
+# The text tables are the published procedure's to the byte: a line ``x y``, then column number and
+# value as the shortest decimal that reads back as the same float64. ECSV is astropy's text format
+# with units; both it and the FITS table are read by astropy and by `Spectrum.read` of specutils.
+
+TABLES = {"counts_mean": "raw_extraction", "counts_mean_sky_subtracted": "skysubtracted"}
+"""Which variable of a spectrum is which text table of the procedure."""
+SPECTRUM = "SPECTRUM"
+"""EXTNAME of the FITS table."""
+FRAMES = "FRAMES"
+"""EXTNAME of the table of the frames' spectra."""
+NOISE_FACTS = {
+    "gain_effective": ("GAINEFF", "[electron/{units}] of the combination"),
+    "noise_effective": ("RDNEFF", "[electron] noise of the combination without light"),
+    "noise_level": ("NOISELEV", "[{units}] light that RDNEFF holds already"),
+}
+"""Which attribute of a combined image, and of its spectrum, is which card."""
+FACTS = {
+    "rule": ("SPRULE", "what found the rows: threshold, robust, given"),
+    "n_sigma": ("NSIGMA", "standard deviations from BKGMEAN to THRESH"),
+    "first_row": ("SPFIRST", "first row of the spectrum"),
+    "last_row": ("SPLAST", "last row of the spectrum"),
+    "row_snr": ("SPSNR", "noises of a row's mean by which the brightest stands out"),
+    "n_bright_rows": ("SPBRIGHT", "rows of it above the threshold"),
+    "background_mean": ("BKGMEAN", "[{units}] mean of the background sample"),
+    "background_std": ("BKGSTD", "[{units}] standard deviation of its pixels"),
+    "threshold": ("THRESH", "[{units}] what the mean of a row must exceed"),
+    "sky_first_row": ("SKYFIRST", "first row of the sky band"),
+    "sky_last_row": ("SKYLAST", "last row of the sky band"),
+    "trace": ("TRACE", "fit: followed along x; straight: not"),
+    "tilt": ("TRTILT", "[pix] rise from the first to the last column"),
+    "trace_rms": ("TRRMS", "[pix] scatter of the light about the trace"),
+    "center_middle": ("TRROW", "[pix] row of the light in the middle column"),
+    "n_bins": ("TRBINS", "bins of columns that told the trace"),
+    "trace_order": ("TRORDER", "order of the polynomial along x"),
+    "fwhm": ("SPFWHM", "[pix] width of the light across the rows"),
+    "half_height": ("SPHALF", "[pix] from the trace to the aperture's edge"),
+    "extraction": ("EXTRACT", "how the aperture became the flux"),
+    "enclosed_fraction": ("ENCLOSED", "part of the light within the aperture"),
+    "masked_fraction": ("MASKFRAC", "part of the aperture's pixels left out"),
+    "profile_snr": ("PROFSNR", "signal to noise ratio of the profile"),
+    "snr": ("SNR", "median signal to noise, central half"),
+    "sky_model": ("SKYMODEL", "what was fitted to the sky of a column"),
+    "sky_rows_used": ("SKYROWS", "rows of sky that counted"),
+    "sky_lean": ("SKYLEAN", "[pix] columns per row by which its lines lean"),
+    "sky_scatter": ("SKYSCAT", "noise of the sky over that predicted"),
+}
+"""Which attribute of a spectrum is which card; its comment names the flux's unit."""
+RANGES = {
+    "sky_below": (("SKYBEL1", "SKYBEL2"), "sky below the spectrum"),
+    "sky_above": (("SKYABV1", "SKYABV2"), "sky above the spectrum"),
+}
+"""Which attribute of a spectrum, two rows, is which pair of cards."""
+_ORDER = ("sky", "dq", "trace")
+"""Columns that stand before the procedure's."""
+
+
+def text_table(values: Any, first: int = 1) -> bytes:
+    """Return values (x) as the procedure's text table, its columns numbered from `first` on.
+
+    Examples
+    --------
+    >>> text_table(np.array([1.5, 2.0])).decode().splitlines()
+    ['x y', '1.0 1.5', '2.0 2.0']
+    """
+    lines = [f"{float(i)!r} {value!r}" for i, value in enumerate(values.tolist(), first)]
+    return "\n".join(["x y", *lines, ""]).encode()
+
+
+def columns_of(spectrum: xr.Dataset) -> list[Column]:
+    """Return the columns of a spectrum: x, flux, uncertainty, then the rest.
+
+    The uncertainty stands third even where it is unknown, as NaN: specutils takes the next column
+    of the flux's unit for it, whatever its name.
+    """
+    values = {name: spectrum[name] for name in _ORDER if name in spectrum.data_vars}
+    values |= {str(name): variable for name, variable in spectrum.data_vars.items()}
+    flux, variance = values.pop("flux"), values.pop("variance", None)
+    sigma = np.full(flux.size, np.nan) if variance is None else sigma_of(variance.values)
+    described = "standard deviation of the flux" + ("; unknown" if variance is None else "")
+    return [
+        Column("x", "pix", "column of the image", spectrum[X].values.astype(np.int64)),
+        Column("flux", flux.attrs["units"], flux.attrs["long_name"], flux.values),
+        Column("uncertainty", flux.attrs["units"], described, sigma),
+        *(
+            Column(name, variable.attrs.get("units", ""), _described(variable), variable.values)
+            for name, variable in values.items()
+        ),
+    ]
+
+
+def frame_columns(frames: xr.Dataset) -> list[Column]:
+    """Return the spectra of frames as columns: one row for each frame, its spectrum in a cell.
+
+    When and how stand first, so that a light curve is one column against another. Of the middle of
+    an exposure there is the date, and the MJD in UTC; both are blank where it is unknown.
+    """
+    n = frames.sizes[FRAME]
+    middles = frames.coords.get("time_mid")
+    times = np.full(n, np.datetime64("NaT", "ns")) if middles is None else middles.values
+    known = ~np.isnat(times)
+    dates = np.where(known, np.datetime_as_string(times, "ms"), "")
+    days = (times - np.datetime64("1858-11-17", "ns")) / np.timedelta64(1, "D")
+    flux = frames["flux"]
+    known_noise = "variance" in frames
+    sigma = sigma_of(frames["variance"].values) if known_noise else np.full(flux.shape, np.nan)
+    unit = str(flux.attrs["units"])
+    columns = [
+        Column("frame", "", "name of the frame", _text(frames[FRAME].values)),
+        Column("date_mid", "", "middle of the exposure, UTC", _text(dates)),
+        Column("mjd_mid", "d", "the same as modified Julian date, UTC", np.asarray(days)),
+        Column("exptime", "s", "exposure", _per_frame(frames, "exptime")),
+        Column("offset", "pix", "rows from the common trace", _per_frame(frames, "offset")),
+        Column("extraction", "", "how the flux was extracted", _text(frames["extraction"].values)),
+        Column("flux", unit, str(flux.attrs["long_name"]), flux.values),
+        Column("uncertainty", unit, "standard deviation of the flux", sigma),
+    ]
+    for name in ("sky", "dq"):
+        if name in frames:
+            values = frames[name]
+            text = _described(values)
+            columns.append(Column(name, values.attrs.get("units", ""), text, values.values))
+    return columns
+
+
+def _per_frame(frames: xr.Dataset, name: str) -> Any:
+    """Return a coordinate of the frames as numbers, NaN where it is unknown."""
+    n = frames.sizes[FRAME]
+    return np.asarray(frames[name].values, np.float64) if name in frames else np.full(n, np.nan)
+
+
+def _text(values: Any) -> Any:
+    return np.array([ascii_of(str(value)).encode() for value in values] or [b""], np.bytes_)
+
+
+def _described(variable: xr.DataArray) -> str:
+    """Return what a column is; of flags, what each bit means."""
+    masks = variable.attrs.get("flag_masks", ())
+    meanings = variable.attrs.get("flag_meanings", "").split()
+    bits = ", ".join(f"{mask} {name}" for mask, name in zip(masks, meanings, strict=True))
+    return f"{variable.attrs['long_name']}{f': {bits}' if bits else ''}"
+
+
+def fact_cards(spectrum: xr.Dataset) -> list[tuple[str, Value, str]]:
+    """Return the rows, the numbers that found them, trace, sky and noise as cards."""
+    pairs = [
+        (keyword, int(spectrum.attrs[name][i]), f"{('first', 'last')[i]} row of the {what}")
+        for name, (keywords, what) in RANGES.items()
+        if name in spectrum.attrs
+        for i, keyword in enumerate(keywords)
+    ]
+    return [*noise_cards(spectrum, "flux"), *_cards(spectrum, FACTS, "flux"), *pairs]
+
+
+def facts_of(header: Header) -> dict[str, Any]:
+    """Return the attributes of a spectrum that `fact_cards` made cards of."""
+    told: dict[str, Any] = {
+        name: header.get(keyword) for name, (keyword, _) in FACTS.items() if keyword in header
+    }
+    for name, (keywords, _) in RANGES.items():
+        if all(keyword in header for keyword in keywords):
+            first, last = (int(str(header.get(keyword))) for keyword in keywords)
+            told[name] = (first, last)
+    if "first_row" in told and "last_row" in told:
+        told["n_rows"] = int(str(told["last_row"])) - int(str(told["first_row"])) + 1
+    return told
+
+
+def noise_cards(image: xr.Dataset, variable: str = COUNTS) -> list[tuple[str, Value, str]]:
+    """Return gain and noise of a combination as cards, where they are known."""
+    return _cards(image, NOISE_FACTS, variable)
+
+
+def _cards(
+    source: xr.Dataset, facts: Mapping[str, tuple[str, str]], variable: str
+) -> list[tuple[str, Value, str]]:
+    units = source[variable].attrs.get("units", "adu")
+    return [
+        (keyword, source.attrs[name], comment.format(units=units))
+        for name, (keyword, comment) in facts.items()
+        if name in source.attrs and _is_told(source.attrs[name])
+    ]
+
+
+def _is_told(value: Value) -> bool:
+    """Tell whether a card can hold a value: there is none for what is not finite."""
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def frames_table(frames: xr.Dataset, header: Header) -> bytearray:
+    """Return the spectra of frames as a FITS file: header first, one row a frame in the table."""
+    return table_bytes(header, FRAMES, frame_columns(frames))
+
+
+def fits_table(spectrum: xr.Dataset, header: Header) -> bytearray:
+    """Return a spectrum as a FITS file: header in the primary HDU, columns in the table."""
+    return table_bytes(header, SPECTRUM, columns_of(spectrum))
+
+
+def _yaml(value: Value) -> str:
+    """Return a value as YAML 1.1, whose floats have a point."""
+    text = json.dumps(value)
+    return text.replace("e", ".0e") if isinstance(value, float) and "." not in text else text
+
+
+def ecsv_table(spectrum: xr.Dataset, meta: Mapping[str, Value]) -> bytes:
+    """Return a spectrum as ECSV 1.0.
+
+    Parameters
+    ----------
+    spectrum : its columns.
+    meta : what stands in the head beside them.
+    """
+    columns = columns_of(spectrum)
+    head = ["%ECSV 1.0", "---", "datatype:"]
+    for column in columns:
+        pairs = {
+            "name": column.name,
+            "unit": column.unit,
+            "datatype": column.values.dtype.name,
+            "description": column.description,
+        }
+        known = {key: value for key, value in pairs.items() if value}
+        head.append(
+            "- {" + ", ".join(f"{key}: {json.dumps(value)}" for key, value in known.items()) + "}"
+        )
+    head += [
+        *(["meta: !!omap"] if meta else []),
+        *(f"- {{{json.dumps(key)}: {_yaml(value)}}}" for key, value in meta.items()),
+    ]
+    head.append("schema: astropy-2.0")
+    texts = (map(repr, column.values.tolist()) for column in columns)
+    body = map(" ".join, [[column.name for column in columns], *zip(*texts, strict=True)])
+    return "\n".join([*(f"# {line}" for line in head), *body, ""]).encode()
+
+
+# A FITS image that is written band by band and appears whole or not at all.
+#
+# An image larger than memory cannot be published as bytes, so its pixels go straight into a
+# temporary beside its place. The head holds the checksums, and DATASUM is a sum that grows with
+# every band, so the head is written last, into the room that was left for it.
+#
+# Beside `io.publish`, whose temporaries and renaming it shares, this is the only module that
+# writes.
+
+_PIECE = 1 << 20
+_SUMS = (b"DATASUM ", b"CHECKSUM", b"ARSH")
+"""Cards whose values are known only when all is read and written."""
+
+
+class ImageSink:
+    """The pixels of an image being written, addressed by their number in reading order.
+
+    Assigning to ``sink[first:stop]`` writes those pixels: each once, in any order, by any thread.
+
+    Parameters
+    ----------
+    path : where the image will be.
+    handle : the temporary, open for reading and writing.
+    header : cards without the structural ones, of the length that the final header will have.
+    shape : (n_rows, n_columns).
+    dtype : in which the pixels are written, "float32" or "float64".
+    """
+
+    def __init__(
+        self, path: Path, handle: int, header: Header, shape: tuple[int, int], dtype: str
+    ) -> None:
+        self._path, self._handle = path, handle
+        self._shape, self._dtype = shape, np.dtype(dtype)
+        self.head = image_head(header, shape, dtype, 0)
+        self._sum, self._lock = 0, Lock()
+        self._finished = False
+        n_bytes = shape[0] * shape[1] * self._dtype.itemsize
+        self.n_bytes = len(self.head) + -(-n_bytes // BLOCK) * BLOCK
+        os.ftruncate(handle, self.n_bytes)
+
+    def __setitem__(self, pixels: slice, values: NDArray[Any]) -> None:
+        """Write pixels first..stop, numbered row by row from 0."""
+        stored = np.array(values, self._dtype, order="C").reshape(-1)
+        words = int(stored.view(np.uint32).sum(dtype=np.uint64))
+        if sys.byteorder == "little":
+            stored.byteswap(inplace=True)
+        self._write(stored, len(self.head) + pixels.start * stored.itemsize)
+        with self._lock:
+            self._sum = fold_sum(self._sum + words)
+
+    def finish(self, header: Header) -> None:
+        """Write the head with the checksums of what was written, and make the file last."""
+        head = image_head(header, self._shape, self._dtype.name, self._sum)
+        if len(head) != len(self.head):
+            raise ValueError(f"the header grew from {len(self.head)} to {len(head)} bytes")
+        self._write(np.frombuffer(head, np.uint8), 0)
+        with _named(self._path, self.n_bytes):
+            os.fsync(self._handle)
+        self._finished = True
+
+    @property
+    def is_finished(self) -> bool:
+        """Tell whether the head was written."""
+        return self._finished
+
+    def _write(self, values: NDArray[Any], offset: int) -> None:
+        left = values.view(np.uint8).data
+        with _named(self._path, self.n_bytes):
+            while left:
+                count = self._write_some(left, offset)
+                left, offset = left[count:], offset + count
+
+    def _write_some(self, view: memoryview, offset: int) -> int:
+        """Write at an offset; where the system has no pwrite, seek and write."""
+        if sys.platform != "win32":
+            return os.pwrite(self._handle, view, offset)
+        with self._lock:
+            os.lseek(self._handle, offset, os.SEEK_SET)
+            return os.write(self._handle, view)
+
+
+@contextmanager
+def image_sink(
+    path: Path, header: Header, shape: tuple[int, int], dtype: str, *, overwrite: bool = False
+) -> Iterator[ImageSink]:
+    """Open an image for writing; when the block ends it is in its place, if it was finished.
+
+    Parameters
+    ----------
+    path : where it will be; its folder is made.
+    header : cards without the structural ones, of the length that the final header will have.
+    shape : (n_rows, n_columns).
+    dtype : in which the pixels are written, "float32" or "float64".
+    overwrite : replace a file that has other content.
+
+    Raises
+    ------
+    UsageError
+        A file with other content is there and `overwrite` is not given.
+    StorageError
+        The disk is full or refuses. What was there is as it was.
+    """
+    if path.is_dir():
+        raise StorageError("A folder has the product's name", path=path, hint="Move it away.")
+    handle, temporary = -1, None
+    try:
+        with _named(path, shape[0] * shape[1] * np.dtype(dtype).itemsize):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = open_temporary(path)
+            sink = ImageSink(path, handle, header, shape, dtype)
+        if not overwrite and _cannot_become(path, sink):
+            raise taken(path)
+        yield sink
+        if sink.is_finished:
+            with _named(path, sink.n_bytes):
+                _put_in_place(handle, temporary, path, overwrite=overwrite)
+    finally:
+        if handle >= 0:
+            os.close(handle)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _named(path: Path, n_bytes: int) -> Iterator[None]:
+    """Let errors of the disk name the product that they prevent."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, path, n_bytes) from error
+
+
+def _cannot_become(path: Path, sink: ImageSink) -> bool:
+    """Tell whether a file is there whose size or head shows that its content is another."""
+    if not os.path.lexists(path):
+        return False
+    if path.is_symlink() or path.stat().st_size != sink.n_bytes:
+        return True
+    with path.open("rb") as there:
+        found = there.read(len(sink.head))
+    cards = (slice(i, i + CARD) for i in range(0, len(found), CARD))
+    return any(
+        found[card] != sink.head[card] and not found[card].startswith(_SUMS) for card in cards
+    )
+
+
+def _put_in_place(handle: int, temporary: Path, path: Path, *, overwrite: bool) -> None:
+    """Rename a finished temporary over its place, unless the same bytes are there already."""
+    if os.path.lexists(path):
+        if _has_content_of(path, handle):
+            return
+        if not overwrite:
+            raise taken(path)
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def _has_content_of(path: Path, handle: int) -> bool:
+    """Tell whether a regular file has the same bytes as an open one."""
+    try:
+        if path.is_symlink() or path.stat().st_size != os.fstat(handle).st_size:
+            return False
+        os.lseek(handle, 0, os.SEEK_SET)
+        with path.open("rb") as there:
+            while piece := os.read(handle, _PIECE):
+                if there.read(len(piece)) != piece:
+                    return False
+    except OSError:
+        return False
+    return True
+
+
+# An image's scalar coordinates, history and pixel numbers as header cards, and back again.
+#
+# A product is a Dataset again only if its header tells what its coordinates told; the same cards
+# carry them through a CCDData. What the camera's own cards say already is read from them
+# (`Frame`), and no card is written twice: ARMETHOD (how frames were combined), ARCLEAN (how the
+# best estimate beside that was made) and ARPIXELS (which columns and rows of the file an image
+# holds, where they do not begin at 1) are all that is added.
+
+FLUX = "flux"
+PIXELS_CARD, METHOD_CARD, CLEAN_CARD = "ARPIXELS", "ARMETHOD", "ARCLEAN"
+_PREFIX = "arrayred: "
+_FULL = 71
+"""A note's card that is full but for one blank goes on in the next one."""
+_SECTION = re.compile(r"\[(\d+):(\d+),(\d+):(\d+)\]")
+_CARDS = {
+    "exptime": ("EXPTIME", "[s] exposure of a frame"),
+    "exptime_total": ("EXPTOTAL", "[s] exposure of all frames together"),
+    "n_frames": ("NCOMBINE", "number of frames combined"),
+    METHOD: (METHOD_CARD, "how frames were combined"),
+    CLEAN_METHOD: (CLEAN_CARD, "how the best estimate, CLEAN, was made"),
+    "time": ("DATE-OBS", "start of the first exposure"),
+    "ccd_temp": ("CCD-TEMP", "[deg C] temperature of the detector"),
+    "gain": ("EGAIN", "[electron/adu] of a frame"),
+    "read_noise": ("RDNOISE", "[electron] of a frame"),
+    "readout": ("READOUTM", "readout mode"),
+    "gain_setting": ("GAIN", "setting of the camera"),
+    "dispersion_axis": ("DISPAXIS", "1: along rows, 2: along columns"),
+    "object": ("OBJECT", "what it shows"),
+    "frame_type": ("IMAGETYP", "type of frame"),
+}
+_PAIRS = {"binning": (("XBINNING", "YBINNING"), "x"), "origin": (("XORGSUBF", "YORGSUBF"), ",")}
+
+
+def own_cards(image: xr.Dataset) -> list[tuple[str, Value, str]]:
+    """Return the cards that only arrayred writes: the methods, and the pixels' numbers."""
+    known = [name for name in (METHOD, CLEAN_METHOD) if name in image.coords]
+    cards: list[tuple[str, Value, str]] = [
+        (_CARDS[name][0], str(image[name].item()), _CARDS[name][1]) for name in known
+    ]
+    numbers = [_first_and_last(image, dim) for dim in (X, Y) if dim in image.dims]
+    if any(first != 1 for first, _ in numbers) and len(numbers) == 2:
+        text = ",".join(f"{first}:{last}" for first, last in numbers)
+        cards.append((PIXELS_CARD, f"[{text}]", "columns and rows of the file"))
+    return cards
+
+
+def _first_and_last(image: xr.Dataset, dim: str) -> tuple[int, int]:
+    numbers = image[dim].values
+    if numbers.size == 0 or (np.diff(numbers) != 1).any():
+        raise MismatchError(
+            f"The pixels along {dim} are no neighbours in their file",
+            keyword=dim,
+            hint="Select a range without a step.",
+        )
+    return int(numbers[0]), int(numbers[-1])
+
+
+def labels_of(header: Header, shape: tuple[int, int]) -> dict[str, Any]:
+    """Return the pixel numbers `y` and `x` of an image of a shape (n_rows, n_columns).
+
+    Raises
+    ------
+    MismatchError
+        ARPIXELS tells of an image of another shape: it was cut by somebody who did not say so.
+    """
+    told = header.readable(PIXELS_CARD)
+    match = _SECTION.fullmatch(told) if isinstance(told, str) else None
+    first_x, last_x, first_y, last_y = map(int, match.groups()) if match else (1, 0, 1, 0)
+    found = (last_y - first_y + 1, last_x - first_x + 1)
+    if match and found != shape:
+        raise MismatchError(
+            f"{PIXELS_CARD} is {told}, but the image has {shape[0]} rows and {shape[1]} columns",
+            keyword=PIXELS_CARD,
+            value=told,
+            hint="Mend the card, or remove it: pixels are then numbered from 1.",
+        )
+    return {Y: first_y + np.arange(shape[0]), X: first_x + np.arange(shape[1])}
+
+
+def coords_of(header: Header, instrument: Instrument, path: Path = Path()) -> dict[str, Any]:
+    """Return the scalar coordinates that a header tells, under the names of the data model.
+
+    Parameters
+    ----------
+    header : of a product, or of anything made from a frame.
+    instrument : what its cards mean.
+    path : the file, for errors.
+    """
+    frame = _frame(header, instrument, path)
+    told = {
+        "exptime": frame.exptime,
+        "exptime_total": _number(header, "EXPTOTAL"),
+        "n_frames": _number(header, "NCOMBINE"),
+        METHOD: header.readable(METHOD_CARD),
+        CLEAN_METHOD: header.readable(CLEAN_CARD),
+        "time": None if frame.time is None else _moment(frame.time),
+        "ccd_temp": frame.ccd_temp,
+        "gain": frame.gain,
+        "read_noise": frame.read_noise,
+        "saturation": frame.saturation,
+        "dispersion_axis": 2 if frame.dispersion_axis == 2 else None,
+        **dict(frame.setup),
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _frame(header: Header, instrument: Instrument, path: Path = Path()) -> Frame:
+    """Return what a header says, as if it were that of a frame."""
+    source = PixelSource(path, 0, (0, 0), PixelFormat(8), Stamp(0, 0, 0))
+    return describe("", ImageHDU(source, header, 0, "plain"), instrument)
+
+
+def _number(header: Header, keyword: str) -> float | int | None:
+    value = header.readable(keyword)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and not isinstance(value, str) else None
+
+
+def _moment(time: datetime) -> np.datetime64:
+    return np.datetime64(time.astimezone(UTC).replace(tzinfo=None), "ns")
+
+
+def complete(header: Header, image: xr.Dataset) -> None:
+    """Set the cards of an image's or spectrum's coordinates and history that a header lacks.
+
+    What it tells already stays as it is, to the byte.
+    """
+    told = _coords_of_header(header, image)
+    for name, (keyword, comment) in _CARDS.items():
+        value = _value_of(image, name)
+        if value is not None and _value(told.get(name)) != value:
+            header.set(keyword, value, comment)
+    for name, (keywords, separator) in _PAIRS.items():
+        value = _value_of(image, name)
+        if value is not None and told.get(name) != value:
+            for keyword, part in zip(keywords, str(value).split(separator), strict=False):
+                header.set(keyword, float(part) if "." in part else int(part))
+    numbers = [card for card in own_cards(image) if card[0] == PIXELS_CARD]
+    if not numbers:
+        header.drop([PIXELS_CARD])
+    elif header.readable(PIXELS_CARD) != numbers[0][1]:
+        header.set(*numbers[0])
+    for card in noise_cards(image, FLUX if COUNTS not in image else COUNTS):
+        if header.readable(card[0]) != card[1]:
+            header.set(*card)
+    for commentary, attr in (("HISTORY", "history"), ("COMMENT", "remarks")):
+        known = notes(header, commentary)
+        for line in image.attrs.get(attr, ()):
+            if line not in known:
+                header.note(commentary, f"{_PREFIX}{line}")
+
+
+def _coords_of_header(header: Header, image: xr.Dataset) -> dict[str, Any]:
+    """Return the coordinates that a header tells of pixels in an image's unit."""
+    known = header.copy()
+    values = image[COUNTS if COUNTS in image else FLUX]
+    known.set("BUNIT", values.attrs.get("units", "adu"))
+    generic = Instrument.load("generic")
+    frame = _frame(known, generic)
+    told = {"object": frame.target, "frame_type": frame.frame_type}
+    return told | coords_of(known, generic)
+
+
+def _value_of(image: xr.Dataset, name: str) -> Value:
+    """Return a scalar coordinate as the value of a card, None where there is none."""
+    is_there = name in image.coords and not image[name].dims
+    return _value(image[name].values[()]) if is_there else None
+
+
+def _value(found: Any) -> Value:
+    """Return a scalar as the value of a card; unknown ones (NaN, NaT, blank) as None."""
+    if isinstance(found, np.datetime64):
+        return None if np.isnat(found) else str(found.astype("datetime64[us]"))
+    plain = found.item() if isinstance(found, np.generic) else found
+    return None if plain != plain or plain == "" else plain
+
+
+def attrs_of(header: Header) -> dict[str, Any]:
+    """Return the attributes that a header tells: history, remarks, and the cards themselves."""
+    remarks = notes(header, "COMMENT")
+    return {
+        "history": notes(header, "HISTORY"),
+        **({"remarks": remarks} if remarks else {}),
+        "unsigned_unwrapped": int(header.readable("ARUNSIGN") is True),
+        **_noise(header),
+        "header": "\n".join(card.rstrip() for card in header.images()),
+    }
+
+
+def _noise(header: Header) -> dict[str, float]:
+    """Return the gain and noise of a combination, where they are told."""
+    told = {name: _number(header, keyword) for name, (keyword, _) in NOISE_FACTS.items()}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def header_of(attrs: Mapping[Any, Any]) -> Header | None:
+    """Return the header that `attrs_of` kept, or None."""
+    text = attrs.get("header")
+    return None if text is None else Header(str(text).split("\n") if text else ())
+
+
+def notes(header: Header, keyword: str) -> list[str]:
+    """Return what arrayred noted on commentary cards, long notes put together again.
+
+    Examples
+    --------
+    >>> header = Header()
+    >>> header.note("HISTORY", "arrayred: " + "a long story " * 8)
+    >>> notes(header, "HISTORY") == [("a long story " * 8).rstrip()]
+    True
+    """
+    found: list[str] = []
+    goes_on = False
+    for text in (card[8:] for card in header.images() if keyword_of(card) == keyword):
+        if text.startswith(_PREFIX):
+            found.append(text.removeprefix(_PREFIX))
+        elif goes_on:
+            found[-1] += text
+        goes_on = len(text.rstrip()) >= _FULL and (goes_on or text.startswith(_PREFIX))
+    return [note.rstrip() for note in found]
+
+
+# Products read back: `open_product` gives the Dataset that was written.
+#
+# The bytes are read as they were written, by a dozen lines instead of astropy's 0.4 s: images of
+# floats and flags, tables of three types. Every HDU is held against its DATASUM, as raw frames
+# are.
+
+_PIXELS = {8: "u1", -32: ">f4", -64: ">f8"}
+_FLAGS = {DQ: "flags of the pixels summed", "sky_dq": "flags of the pixels of the sky band"}
+"""What the columns of flags are; with the names of the bits that is too long for a card."""
+_DAMAGED = "Copy it again, or reduce the night again."
+
+
+class _HDU(NamedTuple):
+    header: Header
+    raw: bytes
+
+
+def open_product(path: str | os.PathLike[str], *, instrument: str = "generic") -> xr.Dataset:
+    """Open an image or a spectrum that arrayred wrote.
+
+    Parameters
+    ----------
+    path : such as TARGET_combined.fits, a master, a calibrated frame, or TARGET_spectrum.fits.
+    instrument : what the camera's cards mean: a name or the path of a TOML file.
+
+    Returns
+    -------
+    product : an image with `counts` (y, x), or a spectrum with `flux` (x) and the rest; `clean`,
+        `variance`, `dq` and `n_rejected` where they were written. Scalar coordinates, history,
+        remarks and the rows of a spectrum are those that the header tells; all its cards are the
+        attribute `header`. Counts are float64, so that an image goes on as `settle` left it; those
+        of a float32 file are rounded to that (``output_dtype="float64"`` writes them whole).
+
+    Raises
+    ------
+    FrameError
+        The file is no product of arrayred, was cut short, or its data are not those of DATASUM.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from arrayred.io.header import image_bytes
+    >>> header = Header()
+    >>> header.set("ARVERSN", "1.0")
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "star_combined.fits"
+    ...     _ = file.write_bytes(image_bytes(header, np.eye(3), "float32"))
+    ...     image = open_product(file)
+    >>> image.counts.sel(y=3, x=3).item()
+    1.0
+    """
+    import xarray as xr
+
+    place = Path(path)
+    first, *others = _product(place)
+    named = {hdu.header.readable("EXTNAME"): hdu for hdu in others}
+    header = first.header.copy()
+    header.drop([keyword for keyword in header if is_structural(keyword)])
+    attrs = attrs_of(header)
+    coords = coords_of(header, Instrument.load(instrument), place)
+    if SPECTRUM in named:
+        attrs |= facts_of(header)
+        variables = _spectrum(named[SPECTRUM], place, along="extraction" in attrs)
+        coords[X] = variables.pop("x")[1]
+    else:
+        unit = str(header.get("BUNIT", "adu"))
+        counts = _pixels(first, place).astype(np.float64)
+        variables = _image(named, counts, unit, place)
+        coords |= labels_of(header, counts.shape)
+    return xr.Dataset(variables, coords=coords, attrs=attrs)
+
+
+def header_of_product(path: Path) -> Header:
+    """Return the header of a product, every HDU of it being held against its DATASUM.
+
+    Raises
+    ------
+    FrameError
+        As `open_product`.
+    """
+    return _product(path)[0].header
+
+
+def _product(path: Path) -> list[_HDU]:
+    hdus = _read(path)
+    if PRODUCT_CARD not in hdus[0].header:
+        raise ForeignFileError(
+            f"This is no product of arrayred: its header has no {PRODUCT_CARD}",
+            path=path,
+            keyword=PRODUCT_CARD,
+            hint="Open raw frames with open_frames.",
+        )
+    return hdus
+
+
+def _read(path: Path) -> list[_HDU]:
+    try:
+        with open_regular(path) as file:
+            return list(_hdus(path, file))
+    except FileNotFoundError as error:
+        raise ForeignFileError("There is no such file", path=path) from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def _hdus(path: Path, file: Any) -> Iterator[_HDU]:
+    first = True
+    while (head := header_bytes(path, file, first=first)) is not None:
+        header, first = Header.from_bytes(head), False
+        n_bytes = data_size(header)
+        raw = file.read(n_bytes)
+        if len(raw) < n_bytes:
+            raise FrameError(
+                f"The data end after {len(raw)} of {n_bytes} bytes", path=path, hint=_DAMAGED
+            )
+        told, found = header.readable("DATASUM"), ones_complement_sum(raw)
+        if told is not None and str(told) != str(found):
+            raise FrameError(
+                f"The checksum of the data is {found}, but DATASUM says {told}",
+                path=path,
+                keyword="DATASUM",
+                value=told,
+                hint=_DAMAGED,
+            )
+        yield _HDU(header, raw)
+
+
+def _image(
+    named: Mapping[Any, _HDU], counts: NDArray[np.float64], unit: str, path: Path
+) -> Variables:
+    """Return the pixels (y, x) of an image and of its extensions as variables."""
+    known = [name for name in (UNCERT, MASK, FLAGS, BEST, LEFT_OUT) if name in named]
+    planes = {name: _pixels(named[name], path) for name in known}
+    flags = planes.get(FLAGS, planes.get(MASK))
+    variables = labelled_planes(
+        counts, unit, planes.get(UNCERT), None if flags is None else flags.copy()
+    )
+    if BEST in planes:
+        told = {"units": unit, "long_name": "best estimate of the pixel values"}
+        variables[CLEAN] = ((Y, X), planes[BEST].astype(np.float64), told)
+    if LEFT_OUT in planes:
+        variables[N_REJECTED] = ((Y, X), planes[LEFT_OUT].copy(), REJECTED_ATTRS)
+    return variables
+
+
+def _pixels(hdu: _HDU, path: Path) -> NDArray[Any]:
+    """Return the pixels (y, x) of an image HDU as they were stored."""
+    header = hdu.header
+    bitpix, n_axes = header.readable("BITPIX"), header.readable("NAXIS")
+    scaled = "BZERO" in header or "BSCALE" in header
+    if not isinstance(bitpix, int) or bitpix not in _PIXELS or n_axes != 2 or scaled:
+        raise FrameError(
+            f"The image has {n_axes} axes and BITPIX {bitpix}, which arrayred does not write",
+            path=path,
+            keyword="BITPIX",
+            value=bitpix,
+            hint="Open it with open_frames.",
+        )
+    n_rows, n_columns = int(str(header["NAXIS2"])), int(str(header["NAXIS1"]))
+    return np.frombuffer(hdu.raw, _PIXELS[bitpix], n_rows * n_columns).reshape(n_rows, n_columns)
+
+
+def _spectrum(hdu: _HDU, path: Path, *, along: bool) -> Variables:
+    """Return the columns of a table as variables along x; `x` itself among them.
+
+    Parameters
+    ----------
+    hdu, path : the table, and where it is from.
+    along : the spectrum was extracted along a trace, not summed by rows.
+    """
+    columns = _columns(hdu, path)
+    sigma = columns.pop("uncertainty", None)
+    if sigma is not None and not np.isnan(sigma[1]).all():
+        told = {"units": f"{sigma[2]['units']}2", "long_name": "variance of the flux"}
+        columns[VARIANCE] = (X, variance_of(sigma[1]), told)
+    flags = _FLAGS | ({DQ: "flags of the pixels in the aperture"} if along else {})
+    for name in columns.keys() & flags.keys():
+        columns[name] = (X, columns[name][1].astype(np.uint8), dq_attrs(flags[name]))
+    return columns
+
+
+def _columns(hdu: _HDU, path: Path) -> Variables:
+    types = {form: f">{np.dtype(name).str[1:]}" for name, form in COLUMN_FORMS.items()}
+    header, numbers = hdu.header, range(1, int(str(hdu.header["TFIELDS"])) + 1)
+    forms = [header.readable(f"TFORM{i}") for i in numbers]
+    if not set(forms) <= set(types):
+        raise FrameError(
+            f"The columns are of the forms {forms}, which arrayred does not write",
+            path=path,
+            keyword="TFORM1",
+            hint="Read it with astropy.table.Table.",
+        )
+    fields = [(str(header[f"TTYPE{i}"]), types[str(form)]) for i, form in enumerate(forms, 1)]
+    records = np.frombuffer(hdu.raw, np.dtype(fields), int(str(header["NAXIS2"])))
+    units: dict[Any, str] = {spelled: unit for unit, spelled in TABLE_UNITS.items()}
+    variables: Variables = {}
+    for i, (name, kind) in enumerate(fields, 1):
+        values = records[name].astype(np.dtype(kind).newbyteorder("="))
+        unit = header.get(f"TUNIT{i}")
+        told = {"units": units.get(unit, unit), "long_name": parse(header.card(f"TTYPE{i}"))[1]}
+        variables[name] = (X, values, {key: value for key, value in told.items() if value})
+    return variables
+
+
+# Write frames that were made, not taken: a simulated night becomes a folder of FITS files.
+
+
+class RawFrame(Protocol):
+    """A frame to be written: name, cards, pixels."""
+
+    @property
+    def name(self) -> str:
+        """Return the file's name."""
+
+    @property
+    def cards(self) -> Mapping[str, str | float | int]:
+        """Return the cards of its header."""
+
+    @property
+    def pixels(self) -> NDArray[Any]:
+        """Return its pixels (y, x)."""
+
+
+def write_truth(
+    truth: xr.Dataset, facts: Mapping[str, Any], folder: Path, *, overwrite: bool = False
+) -> list[Path]:
+    """Write what a simulated night was made of beside its frames, and return the paths.
+
+    Parameters
+    ----------
+    truth : its variables along x become ``truth.ecsv``.
+    facts : everything else, JSON-ready, becomes ``truth.json``.
+    folder : that of the frames.
+    overwrite : replace files that have other content.
+    """
+    along_x = truth[[name for name, variable in truth.data_vars.items() if variable.dims == (X,)]]
+    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in facts.items())
+    files: dict[Path, Content] = {
+        folder / "truth.ecsv": ecsv_table(along_x, {}),
+        folder / "truth.json": f"{{\n{lines}\n}}\n".encode(),
+    }
+    publish(files, overwrite=overwrite)
+    return list(files)
+
+
+def write_frames(
+    frames: Iterable[RawFrame],
+    folder: str | PathLike[str],
+    *,
+    overwrite: bool = False,
+    written: Callable[[], None] | None = None,
+) -> list[Path]:
+    """Write frames that were made, not taken, into a folder, one at a time.
+
+    Parameters
+    ----------
+    frames : any iterable of what has a `name`, the file's; `cards`, values by keyword; and
+        `pixels` (y, x), such as `SimulatedNight.frames` yields. Each frame may be dropped once it
+        is written.
+    folder : made if it does not exist.
+    overwrite : replace files that have other content.
+    written : is called after each frame.
+
+    Returns
+    -------
+    paths : of the files, in the order of the frames.
+
+    Raises
+    ------
+    UsageError
+        A file with other content is there and `overwrite` is not given.
+    StorageError
+        The disk is full or refuses.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import arrayred as ar
+    >>> with TemporaryDirectory() as folder:
+    ...     paths = write_frames(ar.SimulatedNight(n_darks=1, n_lights=2).frames(), folder)
+    >>> [path.name for path in paths]
+    ['dark-001.fit', 'light-001.fit', 'light-002.fit']
+    """
+    paths = []
+    for frame in frames:
+        header = Header()
+        for keyword, value in frame.cards.items():
+            header.set(keyword, value)
+        path = Path(folder) / frame.name
+        content = image_bytes(header, frame.pixels, frame.pixels.dtype.name)
+        publish({path: content}, overwrite=overwrite)
+        paths.append(path)
+        if written is not None:
+            written()
+    return paths
+
+
+# How a product came to be, as its own header tells it: `explain`.
+
+_WHAT = ("OBJECT", "IMAGETYP", "DATE-OBS", "DATE-END", "EXPTOTAL", "NCOMBINE", METHOD_CARD)
+_WITH = ("CALSTAT", "ARBIAS", "ARDARK", "ARFLAT", "ARUNSIGN", "BUNIT", "ARVERSN")
+_NUMBERS = [keyword for keyword, _ in (NOISE_FACTS | FACTS).values()]
+_TELLERS = ("_spectrum.fits", "_combined.fits")
+
+
+def explain(path: Path) -> str:
+    """Return the story of a product: what it shows, its steps, numbers and inputs.
+
+    Parameters
+    ----------
+    path : an image or a spectrum; a table or picture of a target is told by the FITS file beside
+        it that has its name.
+
+    Raises
+    ------
+    UsageError
+        There is no such file.
+    FrameError
+        The file is no product of arrayred, or is damaged.
+    """
+    if not path.exists():
+        raise UsageError("There is no such file", path=path, hint="Name a product of arrayred.")
+    header = header_of_product(_teller(path))
+    lines = [printable(str(path))]
+    lines += _section("what it is", _card_lines(header, _WHAT))
+    lines += _section("what was done", notes(header, "HISTORY"))
+    lines += _section("what to know", notes(header, "COMMENT"))
+    lines += _section("with what", _card_lines(header, _WITH))
+    lines += _section("numbers", _card_lines(header, _NUMBERS))
+    lines += _section("inputs, with their sha256", list(_inputs(header)))
+    return "\n".join(lines)
+
+
+def _teller(path: Path) -> Path:
+    """Return the FITS file that tells how a file came to be: itself, or one beside it."""
+    if path.suffix == ".fits":
+        return path
+    for suffix in _TELLERS:
+        for i in range(len(path.stem), 0, -1):
+            beside = path.with_name(path.stem[:i] + suffix)
+            if beside.is_file():
+                return beside
+    raise ForeignFileError(
+        "Nothing tells how this file came to be: there is no product in FITS of its name beside it",
+        path=path,
+        hint="Name a FITS file that arrayred wrote.",
+    )
+
+
+def _section(title: str, lines: list[str]) -> list[str]:
+    return [f"{title}:", *(f"  {printable(line)}" for line in lines)] if lines else []
+
+
+def _card_lines(header: Header, keywords: tuple[str, ...] | list[str]) -> list[str]:
+    """Return cards as text, those that are there and not blank."""
+    lines = []
+    for keyword in keywords:
+        value = header.readable(keyword)
+        if value is not None and str(value).strip():
+            comment = parse(header.card(keyword))[1]
+            lines.append(f"{keyword:8} {value}{f'  ({comment})' if comment else ''}")
+    return lines
+
+
+def _inputs(header: Header) -> Iterator[str]:
+    for i in range(1, 10_000):
+        name = header.readable(f"ARIN{i:04d}")
+        if name is None:
+            return
+        yield f"{header.readable(f'ARSH{i:04d}') or 'unknown':64}  {name}"

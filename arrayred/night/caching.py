@@ -24,19 +24,17 @@ from typing import TYPE_CHECKING
 
 from arrayred.config import Instrument, NightFile
 from arrayred.errors import ArrayredError, FrameError, NightError, UsageError
-from arrayred.io.cache.contents import contents_of
-from arrayred.io.cache.library import Library, key_of
-from arrayred.io.cache.remote import fetch, upload
-from arrayred.io.checksums import examine, required
+from arrayred.io.cache import contents_of
+from arrayred.io.caching import Library, fetch, key_of, upload
 from arrayred.io.frames import Frame
-from arrayred.io.hashes import Hashes
-from arrayred.io.remote.address import Address, is_fits_name, located
-from arrayred.io.spool import release
+from arrayred.io.ledger import Hashes, examine, required
+from arrayred.io.pixels import release
+from arrayred.io.remote import Address, is_fits_name, located
 from arrayred.night.groups import state_of
 
 if TYPE_CHECKING:
-    from arrayred.io.cache.build import Night as Content
-    from arrayred.io.sources import FrameReader
+    from arrayred.io.caching import Night as Content
+    from arrayred.io.scan import FrameReader
     from arrayred.night.records import Night
 
 
@@ -175,7 +173,7 @@ def cache_night(night: Night, place: str | Path | Library, *, overwrite: bool = 
     """
     from tempfile import TemporaryDirectory
 
-    from arrayred.io.cache.build import build, require_zarr
+    from arrayred.io.caching import build, require_zarr
 
     require_zarr()
     if night.problems:
@@ -201,7 +199,7 @@ def cache_night(night: Night, place: str | Path | Library, *, overwrite: bool = 
 
 
 def _content_of(night: Night, hashes: Hashes | None = None) -> Content:
-    from arrayred.io.cache.build import Night as Content
+    from arrayred.io.caching import Night as Content
 
     checksums = required(examine(night.scanned, hashes), night.scanned)
     key = _key(night.scanned, checksums, night.folder, _options(night.file, night.instrument))

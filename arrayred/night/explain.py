@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from arrayred.bands import edges
 from arrayred.config import Recipe
-from arrayred.io.outputs import PAGE
+from arrayred.io.ledger import PAGE
 from arrayred.io.products import product_names
 from arrayred.model import Sections
 from arrayred.night.flats import Flat

@@ -16,9 +16,8 @@ from dataclasses import dataclass
 
 from arrayred.config import Recipe
 from arrayred.errors import NoDarkError
-from arrayred.io.evenings import runs_of
-from arrayred.io.frames import Frame
-from arrayred.io.probes.illumination import why_unfit
+from arrayred.io.frames import Frame, runs_of
+from arrayred.io.pixel_checks import why_unfit
 from arrayred.night.group import Group
 from arrayred.night.groups import by_target, state_of, under_names
 from arrayred.night.making import Calibrations, dark_for

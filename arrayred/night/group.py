@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from arrayred.bands import rows_within
-from arrayred.io.encoding import dtype_of
-from arrayred.io.fits import bytes_of_a_row, cube_of, rows_of_bands
+from arrayred.io.cube import bytes_of_a_row, cube_of, rows_of_bands
 from arrayred.io.frames import Frame
+from arrayred.io.scan import dtype_of
 from arrayred.model import Chunks
 
 if TYPE_CHECKING:

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from arrayred.config import TargetFile
 from arrayred.errors import UsageError
-from arrayred.io.evenings import runs_of
-from arrayred.io.frames import Frame, exposure_tolerance
+from arrayred.io.frames import Frame, exposure_tolerance, runs_of
 from arrayred.night.group import Group, seconds_of
 from arrayred.night.naming import lengthened, slug, target_name
 from arrayred.night.picking import pick_any, stem_and_number

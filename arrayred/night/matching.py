@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from arrayred.errors import NoDarkError
-from arrayred.io.probes.alike import unlike
+from arrayred.io.pixel_checks import unlike
 from arrayred.night.group import Group
 
 EQUAL_TEMPERATURE = 1.0

@@ -10,7 +10,7 @@ from html import escape
 from arrayred.config import Recipe
 from arrayred.config.toml import require_known
 from arrayred.errors import ArrayredError, printable
-from arrayred.io.card import Value
+from arrayred.io.header import Value
 from arrayred.night.flats import Flat
 from arrayred.night.group import Group
 from arrayred.night.naming import listed, slug

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING
 from arrayred.config import Instrument, NightFile
 from arrayred.config.toml import errors_name
 from arrayred.errors import ArrayredError, ForeignFileError, InputError, UsageError
-from arrayred.io.folders import files_at, list_files, unreached
+from arrayred.io.files import files_at, list_files, unreached
 from arrayred.io.frames import Frame, read_frames, without_suffix
-from arrayred.io.probes.duplicates import duplicates_of
-from arrayred.io.probes.lamps import confirm_arcs
-from arrayred.io.probes.verdicts import judge
-from arrayred.io.remote.address import located
+from arrayred.io.pixel_checks import confirm_arcs, duplicates_of, judge
+from arrayred.io.remote import located
 from arrayred.model import Unsigned
 from arrayred.night.picking import is_named, pick_any, require_named
 from arrayred.watching import stage
@@ -133,7 +131,7 @@ def open_night(
     Examples
     --------
     >>> from tempfile import TemporaryDirectory
-    >>> from arrayred.io.raw import write_frames
+    >>> from arrayred.io.products import write_frames
     >>> from arrayred.simulate import Detector, SimulatedNight
     >>> with TemporaryDirectory() as folder:
     ...     _ = write_frames(SimulatedNight(Detector(shape=(40, 60))).frames(), Path(folder))

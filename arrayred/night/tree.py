@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from arrayred.io.fits import cube_of
+from arrayred.io.cube import cube_of
 from arrayred.io.frames import Frame
 from arrayred.model import FRAME_TYPES, Chunks
 from arrayred.night.flats import flats_of

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from arrayred.config import Recipe
-from arrayred.config.nightfile import CARDS
+from arrayred.config.night_file import CARDS
 from arrayred.config.toml import toml_text
 from arrayred.errors import printable
 from arrayred.night.plan import Plan, Target

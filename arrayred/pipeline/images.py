@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.config import BETRAYED_BY, Recipe
-from arrayred.io.masks import read_mask
+from arrayred.io.cube import read_mask
 from arrayred.steps.calibrate import divide_flat, subtract_dark, to_electrons
 from arrayred.steps.combine import Cleaning, add_clean, combine_with_peak
 from arrayred.steps.cosmic import FrameHits, FramePlanes, find_cosmic_rays, with_planes

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from arrayred.config import Method
-from arrayred.io.reopen import open_product
-from arrayred.io.spool import file_of
+from arrayred.io.pixels import file_of
+from arrayred.io.products import open_product
 from arrayred.model import COUNTS, FRAME, VARIANCE
 from arrayred.night import Flat, Group, Made
 from arrayred.steps.calibrate import adapt_dark, combine_flats, flat_level, normalise_flat, with_bad

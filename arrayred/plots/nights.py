@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from arrayred.errors import UsageError
-from arrayred.io.probes.sample import affordable, sample_of
+from arrayred.io.pixel_checks import affordable, sample_of
 from arrayred.plots.canvas import (
     BLACK,
     BLUE,
@@ -92,7 +92,7 @@ def night(night: _Night, *, title: str = "", levels: bool = True) -> Figure:
     --------
     >>> from tempfile import TemporaryDirectory
     >>> import arrayred as ar
-    >>> from arrayred.io.raw import write_frames
+    >>> from arrayred.io.products import write_frames
     >>> with TemporaryDirectory() as folder:
     ...     _ = write_frames(ar.SimulatedNight().frames(), Path(folder))
     ...     figure = ar.plots.night(ar.open_night(folder))

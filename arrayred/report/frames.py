@@ -17,9 +17,8 @@ import numpy as np
 
 from arrayred.errors import FrameError
 from arrayred.io.frames import Frame
-from arrayred.io.probes.sample import affordable, sample_of
-from arrayred.io.spool import plain
-from arrayred.io.stack import FrameStack
+from arrayred.io.pixel_checks import affordable, sample_of
+from arrayred.io.pixels import FrameStack, plain
 from arrayred.night.naming import listed
 from arrayred.report import charts
 from arrayred.report.account import FrameLine

@@ -18,9 +18,8 @@ from pathlib import Path
 from arrayred.config import Instrument
 from arrayred.errors import ArrayredError, UsageError
 from arrayred.io.frames import Frame, read_frames
-from arrayred.io.ledger import Entry, Ledger
-from arrayred.io.lock import STATE
-from arrayred.io.outputs import PAGE_ENTRY
+from arrayred.io.ledger import PAGE_ENTRY, Entry, Ledger
+from arrayred.io.publish import STATE
 from arrayred.report import VERSION
 from arrayred.report.account import Account, FrameLine, TargetLine, read_account
 
@@ -162,7 +161,7 @@ def _state(path: str, inputs: Mapping[str, str], ledger: Ledger) -> str:
 
 
 def _is_in_cache(path: Path) -> bool:
-    from arrayred.io.cache.contents import image_at
+    from arrayred.io.cache import image_at
 
     try:
         return image_at(path) is not None

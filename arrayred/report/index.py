@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from arrayred.errors import UsageError
-from arrayred.io.ledger import DONE
-from arrayred.io.lock import STATE
-from arrayred.io.outputs import PAGE, PAGE_ENTRY, SUMMARY
+from arrayred.io.ledger import DONE, PAGE, PAGE_ENTRY, SUMMARY
+from arrayred.io.publish import STATE
 from arrayred.report import charts
 from arrayred.report.html import Markup, anchor, joined, page, path_below, tag
 from arrayred.report.texts import counted, is_number, number, seconds

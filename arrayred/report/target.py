@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from arrayred.errors import ArrayredError
-from arrayred.io.reopen import open_product
-from arrayred.io.retold import header_of
+from arrayred.io.products import header_of, open_product
 from arrayred.model import COSMIC_RAY, DQ, N_REJECTED, SATURATED, turn
 from arrayred.night.naming import slug
 from arrayred.report.account import Served, TargetLine

@@ -9,10 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from arrayred.io.ledger import Entry, Ledger, products_of
-from arrayred.io.lock import STATE
-from arrayred.io.outputs import INDEX, INDEX_ENTRY, PAGE, PAGE_ENTRY, is_of_one
-from arrayred.io.publish import publish, remove
+from arrayred.io.ledger import (
+    INDEX,
+    INDEX_ENTRY,
+    PAGE,
+    PAGE_ENTRY,
+    Entry,
+    Ledger,
+    is_of_one,
+    products_of,
+)
+from arrayred.io.publish import STATE, publish, remove
 from arrayred.report.account import Account, as_json
 from arrayred.report.gather import ACCOUNT, Finished, gathered
 

@@ -8,8 +8,8 @@ from plain import read_image, write_image
 from script import run
 
 from arrayred.bands import visit
-from arrayred.io.folders import scan_all
-from arrayred.io.stack import FrameStack
+from arrayred.io.files import scan_all
+from arrayred.io.pixels import FrameStack
 from arrayred.kernels.combine import mean, median
 
 THREADS = int(os.environ.get("THREADS", "2"))

@@ -11,8 +11,8 @@ from typing import Any
 
 from arrayred.batch import Job, Order
 from arrayred.io.journal import LOG
-from arrayred.io.lock import STATE
-from arrayred.io.raw import write_frames
+from arrayred.io.products import write_frames
+from arrayred.io.publish import STATE
 from arrayred.simulate import Detector, SimulatedNight, Star
 
 OPERATIONS = ("open", "write", "fsync", "replace")

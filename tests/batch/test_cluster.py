@@ -23,8 +23,8 @@ from arrayred.batch.connecting import connected
 from arrayred.batch.nights import reduce_one
 from arrayred.config import Recipe
 from arrayred.errors import ArrayredError, FrameError, InputError, NightError, ResourceError
-from arrayred.io.fits import open_frames
-from arrayred.io.raw import write_frames
+from arrayred.io.cube import open_frames
+from arrayred.io.products import write_frames
 from arrayred.night import make_plan, open_night
 from arrayred.pipeline import reduce_night, settle
 from arrayred.simulate import SimulatedNight

@@ -92,7 +92,7 @@ def test_a_large_night_whose_worker_is_killed_has_the_same_bytes(
     client: Client, three: Path, tmp_path: Path
 ) -> None:
     truth, once = truth_of(three, tmp_path / "alone"), tmp_path / "once"
-    trap = Trap("arrayred.io.stack.read_frames", str(three / "night-0/light"), "kill", once)
+    trap = Trap("arrayred.io.pixels.read_frames", str(three / "night-0/light"), "kill", once)
     with trapped(client, trap):
         jobs = [job_of(three / f"night-{i}", tmp_path / f"out/night-{i}", memory=300 << 10)
                 for i in range(3)]  # fmt: skip

@@ -10,8 +10,8 @@ import pytest
 from arrayred.batch.cluster import require_seen
 from arrayred.batch.jobs import Job, with_whole_paths
 from arrayred.config import NightFile, Recipe
-from arrayred.config.nightfile import TargetFile
-from arrayred.io.remote.address import located
+from arrayred.config.night_file import TargetFile
+from arrayred.io.remote import located
 from tests.batch.disturbed import job_of
 
 

@@ -12,7 +12,7 @@ from arrayred.batch import Job, Report, in_crew, labels_of, reduce_nights
 from arrayred.batch import nights as module
 from arrayred.batch.nights import reduce_one
 from arrayred.errors import UsageError
-from arrayred.io.lock import STATE
+from arrayred.io.publish import STATE
 from tests.batch.disturbed import job_of
 
 

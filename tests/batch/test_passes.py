@@ -15,11 +15,9 @@ import xarray as xr
 import arrayred as ar
 from arrayred.batch import Job, Order
 from arrayred.batch.nights import reduce_one
-from arrayred.io import reading
-from arrayred.io.cards import Header
-from arrayred.io.hdu import image_bytes
-from arrayred.io.planes import planes_of
-from arrayred.io.raw import write_frames
+from arrayred.io import pixels as reading
+from arrayred.io.header import Header, image_bytes
+from arrayred.io.products import planes_of, write_frames
 from arrayred.simulate import Detector, SimulatedNight, Star
 
 SHAPE = (256, 384)

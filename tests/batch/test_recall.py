@@ -17,9 +17,9 @@ from arrayred.batch import Job, nights
 from arrayred.batch.nights import reduce_one
 from arrayred.batch.summary import Line
 from arrayred.config import NightFile, Recipe
-from arrayred.config.nightfile import TargetFile
-from arrayred.io.answers import Answers, save_answers
-from arrayred.io.lock import STATE
+from arrayred.config.night_file import TargetFile
+from arrayred.io.ledger import Answers, save_answers
+from arrayred.io.publish import STATE
 from tests.batch.disturbed import inodes, job_of, products
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from arrayred.cli import main
 from arrayred.io.journal import LOG
-from arrayred.io.lock import STATE
+from arrayred.io.publish import STATE
 
 
 class Told(NamedTuple):

@@ -24,7 +24,7 @@ def zipped(night: Path) -> Path:
 
 
 def library() -> Path:
-    from arrayred.io.cache.library import default_folder
+    from arrayred.io.caching import default_folder
 
     return default_folder()
 

@@ -16,10 +16,10 @@ from astropy.table import Table
 
 from arrayred.cli.nights import folders_of
 from arrayred.errors import UsageError
-from arrayred.io import lock
-from arrayred.io.hashes import FILE as HASHES
+from arrayred.io import publish
 from arrayred.io.journal import LOG
-from arrayred.io.lock import STATE, one_writer
+from arrayred.io.ledger import HASHES_FILE as HASHES
+from arrayred.io.publish import STATE, one_writer
 from tests.batch.disturbed import inodes, products, write_night, write_nights
 from tests.cli.conftest import Call, Told
 
@@ -250,7 +250,7 @@ def test_another_run_in_the_same_folder_is_named(arrayred: Call) -> None:
 def test_where_nothing_can_be_locked_that_is_said(
     arrayred: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "fcntl", None)
+    monkeypatch.setattr(publish, "fcntl", None)
     told = reduced(arrayred)
     assert told.err.startswith("arrayred: warning: out: nothing can be locked here")
     one = arrayred("reduce", NIGHTS[0], "-o", "one", "--no-figures")

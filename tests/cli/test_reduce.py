@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from arrayred.cli.reduce import reduce
 from arrayred.io.journal import LOG
-from arrayred.io.lock import STATE
+from arrayred.io.publish import STATE
 from tests.cli.conftest import Call, contents
 from tests.conftest import Run
 from tests.procedure import Tables, run_procedure

@@ -19,7 +19,7 @@ def products(out: str) -> dict[str, bytes]:
 
 
 def library() -> list[Path]:
-    from arrayred.io.cache.library import default_folder
+    from arrayred.io.caching import default_folder
 
     return sorted(default_folder().glob("*.zarr"))
 
@@ -161,9 +161,9 @@ def test_an_absent_bucket_is_an_error_that_names_it(
 def test_a_frame_that_the_store_does_not_give_fails_the_night(
     stars: Path, bucket: Store, arrayred: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from arrayred.io.remote import store
+    from arrayred.io import remote
 
-    monkeypatch.setattr(store, "DELAYS_S", (0.0, 0.0))
+    monkeypatch.setattr(remote, "DELAYS_S", (0.0, 0.0))
     url = bucket.put(stars, "night")
 
     def fail(path: str) -> None:

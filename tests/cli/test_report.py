@@ -11,7 +11,7 @@ import pytest
 
 from arrayred.batch import Job, Order
 from arrayred.batch.nights import reduce_one
-from arrayred.io.outputs import INDEX, PAGE
+from arrayred.io.ledger import INDEX, PAGE
 from tests.batch.disturbed import write_night, write_nights
 from tests.cli.conftest import Call
 from tests.report.pages import read, require_harmless, require_links_resolve, text_of

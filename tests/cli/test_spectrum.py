@@ -12,8 +12,7 @@ from astropy.table import Table
 
 import arrayred as ar
 from arrayred.cli.reduce import about_spectrum
-from arrayred.io.reopen import header_of_product
-from arrayred.io.retold import notes
+from arrayred.io.products import header_of_product, notes
 from tests.cli.conftest import Call
 
 STAR = Path("out/targets/Simulated_star/Simulated_star")

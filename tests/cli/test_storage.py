@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from arrayred.io.cache.contents import contents_of
+from arrayred.io.cache import contents_of
 from tests.batch.disturbed import products, temporaries
 from tests.cli.conftest import Call
 from tests.conftest import Run

@@ -18,7 +18,7 @@ from arrayred.combining.agreement import (
 from arrayred.config import Instrument
 from arrayred.errors import HeaderError, MismatchError
 from arrayred.io.frames import Frame, describe
-from arrayred.io.headers import scan
+from arrayred.io.scan import scan
 from tests.combining.conftest import write_frame
 
 ANY = Rules(any_exposure=True)

@@ -16,7 +16,7 @@ from arrayred.combining.share import share_of
 from arrayred.config import Instrument
 from arrayred.errors import UsageError
 from arrayred.io.frames import describe
-from arrayred.io.headers import scan
+from arrayred.io.scan import scan
 from tests.combining.conftest import write_frame
 
 MB = 1 << 20

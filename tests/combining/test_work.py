@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from arrayred.combining import How, Rules, carry_out, prepare
 from arrayred.errors import FrameError, MismatchError, StorageError, UsageError
-from arrayred.io import reading
+from arrayred.io import pixels as reading
 from tests.combining.conftest import Write, write_frame
 
 Array = NDArray[Any]

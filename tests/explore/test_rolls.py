@@ -11,8 +11,8 @@ import pytest
 
 import arrayred as ar
 from arrayred.explore.rolls import Roll
-from arrayred.io import reading
-from arrayred.io.cache import shelf
+from arrayred.io import cache as shelf
+from arrayred.io import pixels as reading
 from arrayred.night import open_night
 
 N_BYTES = 160 * 120 * 2

@@ -10,12 +10,12 @@ import pytest
 
 import arrayred as ar
 from arrayred.cli import cli
+from arrayred.config.night_file import read_night_file
 from arrayred.errors import ArrayredError, InputError, SkyBandError
 from arrayred.explore.entry import entry_text
 from arrayred.explore.look import Look
 from arrayred.explore.study import LINES, Study, lines_of
 from arrayred.explore.text import sky_of
-from arrayred.io.log import read_night_file
 from arrayred.night import open_night
 
 STAR = Look("light/Simulated_star")

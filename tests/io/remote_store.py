@@ -11,7 +11,7 @@ from typing import Any
 import fsspec
 import pytest
 
-from arrayred.io.remote import address
+from arrayred.io import remote
 
 BUCKET = "memory://bucket"
 
@@ -64,7 +64,7 @@ def store_in_memory() -> Iterator[Store]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(system), "cat_file", cat_file)
-        patch.setattr(address, "_secrets", {})
+        patch.setattr(remote, "_secrets", {})
         yield store
     system.store.clear()
     system.pseudo_dirs[:] = [""]

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arrayred.errors import UsageError
-from arrayred.io.answers import FILE, Answers, load_answers, save_answers
-from arrayred.io.card import Value
+from arrayred.io.header import Value
+from arrayred.io.ledger import CARDS_FILE, Answers, load_answers, save_answers
 
 KEYWORDS = st.from_regex(r"[A-Z][A-Z0-9_-]{0,4}", fullmatch=True).map("AR{}".format)
 TEXTS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=90)
@@ -48,7 +48,7 @@ def test_the_file_is_toml_with_a_table_for_all_and_one_for_each_target(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         save_answers(Path(folder), Answers(cards, targets))
-        text = (Path(folder) / FILE).read_text("ascii")
+        text = (Path(folder) / CARDS_FILE).read_text("ascii")
     expected = {"cards": cards} | ({"targets": targets} if targets else {})
     assert tomllib.loads(text) == expected
     assert text.startswith("# ")
@@ -92,22 +92,22 @@ def test_a_further_answer_replaces_the_former() -> None:
 def test_saving_again_replaces_the_file_and_the_same_answers_leave_it_alone(tmp_path: Path) -> None:
     save_answers(tmp_path, Answers({"SLIT": 1}))
     save_answers(tmp_path, Answers({"SLIT": 2}))
-    before = (tmp_path / FILE).stat()
+    before = (tmp_path / CARDS_FILE).stat()
     save_answers(tmp_path, load_answers(tmp_path))
-    assert (tmp_path / FILE).stat() == before
+    assert (tmp_path / CARDS_FILE).stat() == before
     assert load_answers(tmp_path) == Answers({"SLIT": 2})
-    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert [path.name for path in tmp_path.iterdir()] == [CARDS_FILE]
 
 
 def test_an_angle_written_by_hand_is_read_as_degrees(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_text('[cards]\nGRATANG = "26.0 degrees"\n')
+    (tmp_path / CARDS_FILE).write_text('[cards]\nGRATANG = "26.0 degrees"\n')
     assert load_answers(tmp_path).cards == {"GRATANG": 26.0}
 
 
 def test_either_table_may_be_left_out(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_text('targets.a.OBJECT = "A"\n')
+    (tmp_path / CARDS_FILE).write_text('targets.a.OBJECT = "A"\n')
     assert load_answers(tmp_path) == Answers({}, {"a": {"OBJECT": "A"}})
-    (tmp_path / FILE).write_text("")
+    (tmp_path / CARDS_FILE).write_text("")
     assert load_answers(tmp_path) == Answers()
 
 
@@ -140,9 +140,9 @@ DAMAGED = {
 def test_a_file_that_is_no_table_of_cards_is_named_with_what_to_do(
     tmp_path: Path, content: bytes
 ) -> None:
-    (tmp_path / FILE).write_bytes(content)
+    (tmp_path / CARDS_FILE).write_bytes(content)
     with pytest.raises(UsageError) as caught:
         load_answers(tmp_path)
-    assert caught.value.path == str(tmp_path / FILE)
+    assert caught.value.path == str(tmp_path / CARDS_FILE)
     assert caught.value.hint
-    assert (tmp_path / FILE).read_bytes() == content
+    assert (tmp_path / CARDS_FILE).read_bytes() == content

@@ -12,8 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from arrayred.errors import HeaderError
-from arrayred.io.card import CARD, Value, parse
-from arrayred.io.cards import BLOCK, Header
+from arrayred.io.header import BLOCK, CARD, Header, Value, parse
 
 PRINTABLE = "".join(map(chr, range(32, 127)))
 MISREAD_BY_ASTROPY = re.compile("'[ /]|& *$")

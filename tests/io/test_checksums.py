@@ -15,9 +15,8 @@ from astropy.io import fits
 
 from arrayred.config import Instrument
 from arrayred.errors import ArrayredError, FrameError
-from arrayred.io.checksums import examine, required
 from arrayred.io.frames import Frame, read_frames
-from arrayred.io.hashes import Hashes
+from arrayred.io.ledger import Hashes, examine, required
 
 PIXELS = np.random.default_rng(5).integers(0, 65536, (301, 701)).astype(np.uint16)
 

@@ -12,11 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrayred.config import Instrument
-from arrayred.io.cards import Header
-from arrayred.io.evenings import runs_of, with_nights
-from arrayred.io.frames import Frame, describe
-from arrayred.io.remote.store import Stamp
-from arrayred.io.sources import ImageHDU, PixelFormat, PixelSource
+from arrayred.io.frames import Frame, describe, runs_of, with_nights
+from arrayred.io.header import Header
+from arrayred.io.remote import Stamp
+from arrayred.io.scan import ImageHDU, PixelFormat, PixelSource
 
 EVENING = date(2024, 3, 9)
 PLACES = {"La Palma": -1.2, "Illinois": -5.9, "Hawaii": -10.4, "France": 0.4, "Siding Spring": 9.9}

@@ -10,7 +10,7 @@ from astropy.io import fits
 
 from arrayred.batch.nights import reduce_one
 from arrayred.errors import ForeignFileError, FrameError, UsageError
-from arrayred.io.explanation import explain
+from arrayred.io.products import explain
 from tests.batch.disturbed import job_of, write_night
 
 

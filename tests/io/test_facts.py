@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from arrayred.io.cards import Header
 from arrayred.io.frames import Frame
-from arrayred.io.headers import scan
-from arrayred.io.sources import ImageHDU
+from arrayred.io.header import Header
+from arrayred.io.scan import ImageHDU, scan
 from tests.io.test_frames import frame_with, write
 
 

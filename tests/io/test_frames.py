@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 
 from arrayred.config import Instrument
 from arrayred.errors import HeaderError, InputError
-from arrayred.io.cards import Header
-from arrayred.io.folders import list_files
+from arrayred.io.files import list_files
 from arrayred.io.frames import Frame, describe, read_frames
-from arrayred.io.headers import scan
-from arrayred.io.sources import ImageHDU
+from arrayred.io.header import Header
+from arrayred.io.scan import ImageHDU, scan
 
 GENERIC = Instrument.load("generic")
 PRINTABLE = "".join(map(chr, range(32, 127)))

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from numpy.typing import NDArray
 
-from arrayred.io.cards import Header
-from arrayred.io.hdu import (
+from arrayred.io.header import (
     Column,
+    Header,
     encode_checksum,
     image_bytes,
     ones_complement_sum,

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from arrayred.config import Instrument
-from arrayred.io.frames import Frame, read_frames
-from arrayred.io.kinds import kind_of, words_of
-from arrayred.io.probes.lamps import confirm_arcs
-from arrayred.io.raw import write_frames
+from arrayred.io.frames import Frame, kind_of, read_frames, words_of
+from arrayred.io.pixel_checks import confirm_arcs
+from arrayred.io.products import write_frames
 from arrayred.simulate import Detector, SimulatedFrame, SimulatedNight
 
 GENERIC = Instrument.load("generic")
@@ -87,7 +86,7 @@ def test_pixels_confirm_a_lamp_and_acquit_a_star(named_after_neon: dict[str, Fra
 def test_a_frame_that_proposes_nothing_is_not_read(
     named_after_neon: dict[str, Frame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("arrayred.io.probes.lamps.FrameStack", None)
+    monkeypatch.setattr("arrayred.io.pixel_checks.FrameStack", None)
     frame = named_after_neon["l"]
     quiet = Frame(**{n: getattr(frame, n) for n in Frame.__dataclass_fields__} | {"maybe_arc": ""})
     assert confirm_arcs([quiet]) == [quiet]

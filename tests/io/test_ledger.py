@@ -12,10 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrayred.io.hashes import FILE, Hashes
-from arrayred.io.ledger import Entry, Ledger, key_of, products_of
-from arrayred.io.lock import STATE
-from arrayred.io.publish import publish
+from arrayred.io.ledger import HASHES_FILE, Entry, Hashes, Ledger, key_of, products_of
+from arrayred.io.publish import STATE, publish
 
 NAME, KEY = "targets/star", "k" * 64
 
@@ -136,7 +134,7 @@ def test_a_file_hashed_just_after_its_change_is_hashed_again(tmp_path: Path) -> 
 def test_damaged_hints_are_none(known: tuple[Path, Hashes], tmp_path: Path, damage: bytes) -> None:
     path, _ = known
     text = damage.replace(b"/x", str(path).encode())
-    (tmp_path / STATE / FILE).write_bytes(text)
+    (tmp_path / STATE / HASHES_FILE).write_bytes(text)
     assert Hashes(tmp_path / STATE).of(path) == hashlib.sha256(b"pixels").hexdigest()
 
 

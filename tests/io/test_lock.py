@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 
 from arrayred.errors import LockedError, StorageError
-from arrayred.io import lock
-from arrayred.io.lock import STATE, one_writer
+from arrayred.io import publish
+from arrayred.io.publish import STATE, one_writer
 
 HOLD = """
 import sys
 import threading
 import time
 from pathlib import Path
-from arrayred.io.lock import one_writer
+from arrayred.io.publish import one_writer
 with one_writer(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -108,7 +108,7 @@ def test_where_the_kernel_cannot_lock_the_run_goes_on(
     def refuse(_handle: int, _how: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    monkeypatch.setattr(publish.fcntl, "flock", refuse)
     with one_writer(tmp_path) as locked, one_writer(tmp_path) as second:
         assert not locked
         assert not second

@@ -9,8 +9,8 @@ import pytest
 from astropy.table import MaskedColumn, Table
 
 from arrayred.config import NightFile, TargetFile
+from arrayred.config.night_file import read_night_file
 from arrayred.errors import UsageError
-from arrayred.io.log import read_night_file
 
 
 def read(folder: Path, text: str | bytes, name: str = "log.csv") -> NightFile:

@@ -12,9 +12,7 @@ from astropy import units as u
 from astropy.nddata import CCDData
 
 import arrayred as ar
-from arrayred.io.product_header import Story
-from arrayred.io.products import spectrum_files
-from arrayred.io.raw import write_frames
+from arrayred.io.products import Story, spectrum_files, write_frames
 
 ccdproc = pytest.importorskip("ccdproc")
 

@@ -14,9 +14,9 @@ from astropy.io import fits
 
 import arrayred as ar
 from arrayred.errors import FrameError, MismatchError
-from arrayred.io import packed
-from arrayred.io.headers import scan
-from arrayred.io.packed import PackedStack
+from arrayred.io import pixels
+from arrayred.io.pixels import PackedStack
+from arrayred.io.scan import scan
 
 PIXELS = np.random.default_rng(5).integers(0, 60000, (3, 8, 10)).astype("u2")
 
@@ -36,13 +36,13 @@ def folder(tmp_path: Path) -> Path:
 def unpacked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the names of the frames that are unpacked, as they are."""
     names: list[str] = []
-    real = packed.plain
+    real = pixels.plain
 
     def plain(image: Any) -> Any:
         names.append(image.source.path.name)
         return real(image)
 
-    monkeypatch.setattr(packed, "plain", plain)
+    monkeypatch.setattr(pixels, "plain", plain)
     return names
 
 

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from arrayred.errors import FrameError
-from arrayred.io import headers, patience, reading
-from arrayred.io.checksums import examine
-from arrayred.io.fits import open_frames
-from arrayred.io.headers import scan
-from arrayred.io.patience import TRANSIENT, patiently
+from arrayred.io import pixels
+from arrayred.io import scan as headers
+from arrayred.io import scan as patience
+from arrayred.io.cube import open_frames
+from arrayred.io.ledger import examine
+from arrayred.io.scan import TRANSIENT, patiently, scan
 
 PASSING = sorted(TRANSIENT)
 LASTING = [errno.ENOENT, errno.EACCES, errno.EISDIR]
@@ -88,10 +89,10 @@ def test_pixels_are_those_of_the_file_after_errors_that_pass(
     truth = cube.counts.values
     if where == "open":
         attempt, calls = failing(os.open, number, 2)
-        monkeypatch.setattr(reading.os, "open", attempt)
+        monkeypatch.setattr(pixels.os, "open", attempt)
     else:
-        attempt, calls = failing(reading._read_at, number, 2)
-        monkeypatch.setattr(reading, "_read_at", attempt)
+        attempt, calls = failing(pixels._read_at, number, 2)
+        monkeypatch.setattr(pixels, "_read_at", attempt)
     np.testing.assert_array_equal(cube.counts.compute(scheduler="synchronous"), truth)
     assert len(calls) > 2
 

@@ -17,18 +17,11 @@ from hypothesis import strategies as st
 
 from arrayred.config import Instrument
 from arrayred.errors import ArrayredError, UsageError
-from arrayred.io.card import Value
-from arrayred.io.cards import Header
-from arrayred.io.checksums import examine, required
-from arrayred.io.fits import frames_at
+from arrayred.io.cube import frames_at
 from arrayred.io.frames import Frame, read_frames
-from arrayred.io.hdu import image_bytes
-from arrayred.io.product_header import (
-    Story,
-    checked_cards,
-    missing_cards,
-    product_header,
-)
+from arrayred.io.header import Header, Value, image_bytes
+from arrayred.io.ledger import examine, required
+from arrayred.io.products import Story, checked_cards, missing_cards, product_header
 
 Cards = Mapping[str, Any]
 BASE: dict[str, Any] = {

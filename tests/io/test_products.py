@@ -16,10 +16,8 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 import arrayred as ar
-from arrayred.io.checksums import examine, required
-from arrayred.io.product_header import Story
-from arrayred.io.products import calibrated_files, image_file, spectrum_files
-from arrayred.io.raw import write_frames
+from arrayred.io.ledger import examine, required
+from arrayred.io.products import Story, calibrated_files, image_file, spectrum_files, write_frames
 from arrayred.pipeline import calibrate, extract_spectrum, make_master, reduce_target
 
 STEM = "star"

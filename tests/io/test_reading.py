@@ -15,11 +15,9 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from arrayred.errors import FrameError
-from arrayred.io import reading
-from arrayred.io.headers import scan
-from arrayred.io.reading import Pass, PassImage, read_frames
-from arrayred.io.sources import PixelSource
-from arrayred.io.stack import FrameStack
+from arrayred.io import pixels as reading
+from arrayred.io.pixels import FrameStack, Pass, PassImage, read_frames
+from arrayred.io.scan import PixelSource, scan
 
 Array = NDArray[Any]
 

@@ -14,10 +14,14 @@ from astropy.io import fits
 
 import arrayred as ar
 from arrayred.errors import ForeignFileError, FrameError
-from arrayred.io.planes import REJECTED_ATTRS
-from arrayred.io.product_header import Story
-from arrayred.io.products import calibrated_files, image_file, spectrum_files
-from arrayred.io.raw import write_frames
+from arrayred.io.products import (
+    REJECTED_ATTRS,
+    Story,
+    calibrated_files,
+    image_file,
+    spectrum_files,
+    write_frames,
+)
 from arrayred.model import dq_attrs
 from arrayred.pipeline import extract_spectrum
 

@@ -10,8 +10,16 @@ from hypothesis import strategies as st
 
 from arrayred.config import Instrument
 from arrayred.errors import MismatchError
-from arrayred.io.cards import Header
-from arrayred.io.retold import attrs_of, complete, coords_of, header_of, labels_of, notes, own_cards
+from arrayred.io.header import Header
+from arrayred.io.products import (
+    attrs_of,
+    complete,
+    coords_of,
+    header_of,
+    labels_of,
+    notes,
+    own_cards,
+)
 
 GENERIC = Instrument.load("generic")
 

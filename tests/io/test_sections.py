@@ -10,9 +10,8 @@ from astropy.io import fits
 
 from arrayred.config import Instrument
 from arrayred.errors import UsageError
-from arrayred.io.cards import Header
-from arrayred.io.frames import Frame, read_frames
-from arrayred.io.sections import first_pixel, tell_sections
+from arrayred.io.frames import Frame, first_pixel, read_frames, tell_sections
+from arrayred.io.header import Header
 from arrayred.model import Section, Sections
 
 BESIDE = {"BIASSEC": "[1:5,1:20]", "TRIMSEC": "[6:30,1:20]"}

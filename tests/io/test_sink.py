@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from arrayred.errors import StorageError, UsageError
-from arrayred.io.cards import Header
-from arrayred.io.hdu import image_bytes
-from arrayred.io.sink import image_sink
+from arrayred.io.header import Header, image_bytes
+from arrayred.io.products import image_sink
 
 Array = NDArray[Any]
 PIXELS = np.random.default_rng(2).normal(1000, 300, (9, 14))

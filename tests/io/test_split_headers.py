@@ -12,7 +12,7 @@ from astropy.io import fits
 import arrayred as ar
 from arrayred.config import Instrument
 from arrayred.io.frames import Frame, describe
-from arrayred.io.headers import scan
+from arrayred.io.scan import scan
 
 PRIMARY = {"OBJECT": "59 Cyg", "DATE-OBS": "2020-11-03T01:02:03", "EXPTIME": 600.0, "GAIN": 9}
 IMAGE = {"IMAGETYP": "Light Frame", "CCD-TEMP": -40.0, "GAIN": 2}

@@ -19,10 +19,10 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from arrayred.errors import FrameError
-from arrayred.io import decoding, spool
-from arrayred.io.headers import scan
-from arrayred.io.spool import plain, plain_all
-from arrayred.io.stack import FrameStack
+from arrayred.io import decoding
+from arrayred.io import pixels as spool
+from arrayred.io.pixels import FrameStack, plain, plain_all
+from arrayred.io.scan import scan
 
 RNG = np.random.default_rng(5)
 PIXELS = RNG.integers(0, 2**16, (60, 80), np.uint16)
@@ -286,8 +286,8 @@ def spooled_by(code: str, path: Path) -> subprocess.CompletedProcess[str]:
     script = f"""
 import os, sys
 from pathlib import Path
-from arrayred.io.headers import scan
-from arrayred.io.spool import plain
+from arrayred.io.scan import scan
+from arrayred.io.pixels import plain
 source = plain(scan(Path(sys.argv[1])))
 assert source.path.exists()
 print(source.path, flush=True)

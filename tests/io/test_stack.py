@@ -25,9 +25,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from arrayred.errors import FrameError, MismatchError
-from arrayred.io.headers import scan
-from arrayred.io.spool import plain
-from arrayred.io.stack import FrameStack
+from arrayred.io.pixels import FrameStack, plain
+from arrayred.io.scan import scan
 
 Pixels = NDArray[Any]
 SHAPE = (7, 11)

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from numpy.typing import NDArray
 
-from arrayred.io.cards import Header
-from arrayred.io.table import (
+from arrayred.io.header import Header
+from arrayred.io.products import (
     columns_of,
     ecsv_table,
     fact_cards,

@@ -13,7 +13,7 @@ import arrayred as ar
 from arrayred.config import Instrument
 from arrayred.errors import MismatchError, UsageError
 from arrayred.io.frames import describe
-from arrayred.io.headers import scan
+from arrayred.io.scan import scan
 
 
 def write(path: Path, unit: str | None, **cards: str | float) -> Path:

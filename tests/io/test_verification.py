@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from arrayred.errors import UsageError
-from arrayred.io import verification as module
-from arrayred.io.ledger import Entry, Ledger, products_of
+from arrayred.io import ledger as module
+from arrayred.io.ledger import Entry, Ledger, products_of, verify
 from arrayred.io.publish import publish
-from arrayred.io.verification import verify
 
 
 def finish(out: Path, name: str, source: Path) -> Path:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import arrayred as ar
 from arrayred.config import NightFile
 from arrayred.config.toml import toml_text
-from arrayred.io.raw import write_frames
+from arrayred.io.products import write_frames
 from arrayred.night import night_file_text
 from arrayred.simulate import Detector, SimulatedFrame, SimulatedNight
 from tests.test_night import dark, frame, light

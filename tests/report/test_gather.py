@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from arrayred.io.ledger import Ledger
-from arrayred.io.probes.sample import sample_of
-from arrayred.io.stack import FrameStack
+from arrayred.io.pixel_checks import sample_of
+from arrayred.io.pixels import FrameStack
 from arrayred.night import make_plan, open_night
 from arrayred.report.account import FrameLine
 from arrayred.report.gather import MOST_PICTURES, gathered, levelled, pictured

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from arrayred.errors import UsageError
-from arrayred.io.outputs import PAGE
-from arrayred.io.raw import write_frames
+from arrayred.io.ledger import PAGE
+from arrayred.io.products import write_frames
 from arrayred.night.naming import slug
 from arrayred.report.account import Account, FrameLine, TargetLine, as_json, read_account
 from arrayred.report.gather import Finished

@@ -11,10 +11,8 @@ import pytest
 
 from arrayred.batch import Line, as_ecsv
 from arrayred.errors import UsageError
-from arrayred.io.ledger import DONE
-from arrayred.io.lock import STATE
-from arrayred.io.outputs import INDEX, PAGE, PAGE_ENTRY
-from arrayred.io.verification import verify
+from arrayred.io.ledger import DONE, INDEX, PAGE, PAGE_ENTRY, verify
+from arrayred.io.publish import STATE
 from arrayred.report.html import read as read_file
 from arrayred.report.index import index_page
 from arrayred.report.write import write_index

@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 
 from arrayred.errors import UsageError
-from arrayred.io.ledger import Ledger
-from arrayred.io.outputs import PAGE, PAGE_ENTRY
-from arrayred.io.verification import verify
+from arrayred.io.ledger import PAGE, PAGE_ENTRY, Ledger, verify
 from arrayred.report.account import FrameLine, as_json, read_account
 from arrayred.report.gather import ACCOUNT
 from arrayred.report.write import write_report

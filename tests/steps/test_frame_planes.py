@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import arrayred as ar
-from arrayred.io.raw import write_frames
+from arrayred.io.products import write_frames
 from arrayred.kernels.noise import clipped_std
 from arrayred.kernels.reject import median_factor
 from arrayred.model import BAD_PIXEL, COSMIC_RAY, NO_DATA, SATURATED

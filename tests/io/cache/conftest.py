@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import arrayred as ar
-from arrayred.io.cache import contents, shelf
-from arrayred.io.raw import write_frames
+from arrayred.io import cache
+from arrayred.io.products import write_frames
 from arrayred.night.caching import cache_night
 from arrayred.simulate import Detector, SimulatedNight
 
@@ -27,11 +27,11 @@ def cached(folder: Path, place: Path) -> Path:
 
 def forget() -> None:
     """Forget what was read of caches, as another process would not know it."""
-    contents._once.cache_clear()
-    contents._remote_once.cache_clear()
-    contents._opened.clear()
-    shelf._table.cache_clear()
-    vars(shelf._mine).clear()
+    cache._once.cache_clear()
+    cache._remote_once.cache_clear()
+    cache._opened.clear()
+    cache._table.cache_clear()
+    vars(cache._mine).clear()
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import arrayred as ar
 from arrayred.errors import StorageError
-from arrayred.io.cache.check import is_cache
-from arrayred.io.cache.contents import contents_of
-from arrayred.io.cache.library import Library
+from arrayred.io.cache import contents_of, is_cache
+from arrayred.io.caching import Library
 from arrayred.night.caching import cache_night
 
 EVENTS = {"open", "os.mkdir", "os.rename"}

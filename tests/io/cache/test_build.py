@@ -16,10 +16,10 @@ from astropy.io import fits
 
 import arrayred as ar
 from arrayred.errors import StorageError, UsageError
-from arrayred.io.cache import build
-from arrayred.io.cache.contents import contents_of
-from arrayred.io.folders import find_image
-from arrayred.io.raw import write_frames
+from arrayred.io import caching
+from arrayred.io.cache import contents_of
+from arrayred.io.files import find_image
+from arrayred.io.products import write_frames
 from arrayred.night import make_plan
 from arrayred.night.caching import cache_night
 from arrayred.simulate import Detector, SimulatedNight
@@ -114,7 +114,7 @@ def test_a_failure_leaves_nothing(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(build, "_write_pixels", full)
+    monkeypatch.setattr(caching, "_write_pixels", full)
     with pytest.raises(StorageError, match="No space left"):
         cached(frames, tmp_path / "x.zarr")
     assert list(tmp_path.iterdir()) == []
@@ -164,7 +164,7 @@ def test_two_runs_at_once_make_one_whole_cache(frames: Path, tmp_path: Path) -> 
 import sys
 from pathlib import Path
 import arrayred as ar
-from arrayred.io.cache.library import Library
+from arrayred.io.caching import Library
 from arrayred.night import make_plan
 from arrayred.night.caching import cache_night
 print(cache_night(ar.open_night(sys.argv[1]), Library(Path(sys.argv[2]))))
@@ -183,16 +183,16 @@ def test_a_finished_cache_of_another_run_stays(frames: Path, store: Path) -> Non
     partial.mkdir()
     (partial / "x").touch()
     before = (store / "COMPLETE.json").stat().st_ino
-    build._take_name(partial, store, overwrite=False)
+    caching._take_name(partial, store, overwrite=False)
     assert (store / "COMPLETE.json").stat().st_ino == before
 
 
 def test_large_cubes_are_written_in_several_shards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from arrayred.io.cache import layout
+    from arrayred.io import cache
 
-    monkeypatch.setattr(layout, "SHARD_BYTES", 2 * 16 * 40 * 2)
+    monkeypatch.setattr(cache, "SHARD_BYTES", 2 * 16 * 40 * 2)
     detector = Detector(shape=(100, 40))
     write_frames(SimulatedNight(detector, n_darks=5, n_lights=3).frames(), tmp_path / "night")
     store = cached(tmp_path / "night", tmp_path / "x.zarr")

@@ -13,7 +13,7 @@ import pytest
 
 import arrayred as ar
 from arrayred.errors import FrameError
-from arrayred.io.cache.contents import contents_of
+from arrayred.io.cache import contents_of
 from tests.io.cache.conftest import Edit, forget, sign
 
 COUNTS = "raw/dark/600s/counts"

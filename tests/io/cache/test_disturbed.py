@@ -12,7 +12,7 @@ import pytest
 
 import arrayred as ar
 from arrayred.errors import StorageError
-from arrayred.io.cache import build
+from arrayred.io import caching
 from tests.io.cache.conftest import cached
 
 ROOT = Path(__file__).parents[3]
@@ -47,7 +47,7 @@ def test_a_disk_too_small_is_known_before_a_cache_is_begun(
     frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needed = 4 * 100 * 40 * 2 // 4
-    monkeypatch.setattr(build, "_write", lambda *_: pytest.fail("something was written"))
+    monkeypatch.setattr(caching, "_write", lambda *_: pytest.fail("something was written"))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed))
     with pytest.raises(StorageError, match=f"{needed} bytes free, and the cache needs"):
         cached(frames, tmp_path / "x.zarr")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrayred.errors import UsageError
-from arrayred.io.cache.layout import DTYPES, SHARD_BYTES, Grid
+from arrayred.io.cache import DTYPES, SHARD_BYTES, Grid
 
 SHAPES = st.tuples(st.integers(1, 5000), st.integers(1, 9000), st.integers(1, 9000))
 

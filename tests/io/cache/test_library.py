@@ -10,8 +10,8 @@ import pytest
 import arrayred as ar
 from arrayred.config import Instrument, NightFile
 from arrayred.errors import FrameError, UsageError
-from arrayred.io.cache import library as module
-from arrayred.io.cache.library import Library, default_folder, key_of
+from arrayred.io import caching as module
+from arrayred.io.caching import Library, default_folder, key_of
 from arrayred.night.caching import Caching, cache_night
 
 FILES = [("a.fit", "0" * 64), ("b.fit", "1" * 64)]

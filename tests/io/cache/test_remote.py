@@ -18,10 +18,11 @@ from astropy.io import fits
 
 import arrayred as ar
 from arrayred.errors import FrameError, InputError, StorageError, UsageError
-from arrayred.io.cache import far, remote
-from arrayred.io.cache.contents import contents_of
-from arrayred.io.cache.library import Library, default_folder
-from arrayred.io.remote.address import address_of
+from arrayred.io import cache
+from arrayred.io import caching as remote
+from arrayred.io.cache import contents_of
+from arrayred.io.caching import Library, default_folder
+from arrayred.io.remote import address_of
 from arrayred.night.caching import Caching, brought_near, cache_night
 from tests.io.cache.conftest import forget, sign
 from tests.io.remote_store import Store
@@ -34,7 +35,7 @@ SHARD = "night.zarr/raw/dark/600s/counts/c/0/0/0"
 def uploaded(frames: Path, bucket: Store) -> Store:
     """Return a bucket with the cache of the night, nothing of which is known."""
     cache_night(ar.open_night(frames), URL)
-    far._tables.clear()
+    cache._tables.clear()
     forget()
     bucket.asked.clear()
     return bucket
@@ -73,7 +74,7 @@ def test_opening_a_cache_fetches_no_shard(uploaded: Store) -> None:
 def test_a_row_through_all_frames_costs_their_chunks_alone(
     tmp_path: Path, bucket: Store, frames: Path
 ) -> None:
-    from arrayred.io.raw import write_frames
+    from arrayred.io.products import write_frames
     from arrayred.simulate import Detector, SimulatedNight
 
     detector = Detector(shape=(640, 40))
@@ -107,12 +108,12 @@ def test_a_lazy_cube_of_a_url_travels_to_other_processes(uploaded: Store, frames
 def test_what_is_fetched_at_once_is_bounded(
     uploaded: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from arrayred.io import reading
+    from arrayred.io import pixels as reading
 
     together: list[int] = []
-    real = far.Far.fetched
+    real = cache.Far.fetched
     monkeypatch.setattr(
-        far.Far, "fetched", lambda self, w: together.append(len(w)) or real(self, w)
+        cache.Far, "fetched", lambda self, w: together.append(len(w)) or real(self, w)
     )
     whole = counts(URL)
     assert max(together) == 2  # of both frames of a group

@@ -14,10 +14,10 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 import arrayred as ar
-from arrayred.io.cache.shelf import Shelf
-from arrayred.io.folders import find_image
-from arrayred.io.sources import PixelFormat
-from arrayred.io.stack import FrameStack
+from arrayred.io.cache import Shelf
+from arrayred.io.files import find_image
+from arrayred.io.pixels import FrameStack
+from arrayred.io.scan import PixelFormat
 from arrayred.night.caching import cache_night
 from tests.io.cache.conftest import cached
 

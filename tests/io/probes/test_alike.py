@@ -13,10 +13,10 @@ import pytest
 from astropy.io import fits
 
 import arrayred as ar
+from arrayred.io import pixel_checks
 from arrayred.io.frames import Frame
-from arrayred.io.probes import alike
-from arrayred.io.probes.alike import trace_of, unlike
-from arrayred.io.raw import write_frames
+from arrayred.io.pixel_checks import trace_of, unlike
+from arrayred.io.products import write_frames
 from arrayred.simulate import Detector, SimulatedNight, Star
 
 TWO_LINES = Star(lines=((200.0, 0.4, 6.0), (90.0, 0.3, 4.0)), row=60.0, flux=300.0)
@@ -99,8 +99,10 @@ def test_large_groups_are_sampled_and_told_apart_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames = mixed(tmp_path, replace(TWO_LINES, row=100.0))
-    monkeypatch.setattr(alike, "_MOST_BYTES", sum(f.image.source.n_bytes for f in frames) // 4)
-    monkeypatch.setattr(alike, "_FEWEST_ROWS", 40)
+    monkeypatch.setattr(
+        pixel_checks, "_MOST_BYTES", sum(f.image.source.n_bytes for f in frames) // 4
+    )
+    monkeypatch.setattr(pixel_checks, "_FEWEST_ROWS", 40)
     (line,) = unlike(frames)
     assert "seems to show another target" in line
     assert unlike(lights(tmp_path / "more", n_lights=4, seed=5)) == []
@@ -147,7 +149,7 @@ def test_a_night_of_three_frames_is_compared_in_milliseconds(barber: Path) -> No
     frames = [f for f in ar.open_night(barber).frames if f.frame_type == "light"]
     times = []
     for _ in range(7):
-        alike._trace.cache_clear()
+        pixel_checks._trace.cache_clear()
         started = time.perf_counter()
         assert unlike(frames) == []
         times.append(time.perf_counter() - started)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from arrayred.config import Instrument
 from arrayred.io.frames import Frame, read_frames
-from arrayred.io.probes.illumination import why_unfit
-from arrayred.io.raw import write_frames
+from arrayred.io.pixel_checks import why_unfit
+from arrayred.io.products import write_frames
 from arrayred.simulate import SimulatedFrame
 
 SHAPE = (120, 200)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from arrayred.io.remote.address import Address, address_of, located, without_secrets
+from arrayred.io.remote import Address, address_of, located, without_secrets
 
 NIGHT = "s3://bucket/2024/night"
 

@@ -15,13 +15,22 @@ from astropy.io import fits
 
 import arrayred as ar
 from arrayred.errors import FrameError, InputError, StorageError
-from arrayred.io import spool
-from arrayred.io.folders import find_image
-from arrayred.io.hashes import Hashes
-from arrayred.io.remote import store as module
-from arrayred.io.remote.address import address_of
-from arrayred.io.remote.files import Ranged, opened, sum_of
-from arrayred.io.remote.store import Part, is_identified, listing, read, read_parts, stamp_of
+from arrayred.io import pixels
+from arrayred.io import remote as module
+from arrayred.io.files import find_image
+from arrayred.io.ledger import Hashes
+from arrayred.io.remote import (
+    Part,
+    Ranged,
+    address_of,
+    is_identified,
+    listing,
+    opened,
+    read,
+    read_parts,
+    stamp_of,
+    sum_of,
+)
 from tests.io.remote_store import Store
 
 NIGHT = "memory://bucket/night"
@@ -149,7 +158,7 @@ def test_a_copy_for_which_there_is_no_room_is_said(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     cube = ar.open_frames(NIGHT, chunks="auto")
-    monkeypatch.setattr("arrayred.io.remote.files.copy_of", full)
+    monkeypatch.setattr("arrayred.io.remote.copy_of", full)
     with pytest.raises(StorageError, match=r"fetched.*No space left"):
         cube.counts.compute()
     monkeypatch.undo()
@@ -160,16 +169,16 @@ def test_copies_are_made_once_and_removed_when_released(there: Store) -> None:
     listing(address_of(NIGHT), 1)
     image = find_image(Path(f"{NIGHT}/dark-001.fit"))
     there.asked.clear()
-    one, two = spool.copied(image), spool.copied(image)
+    one, two = pixels.copied(image), pixels.copied(image)
     assert one == two
     assert there.n_bytes == image.source.stamp.size
     assert one.sha256 == hashlib.sha256(there.content("night/dark-001.fit")).hexdigest()
-    spool.release([image])
+    pixels.release([image])
     assert not one.path.exists()
 
 
 def test_a_wrong_datasum_names_the_url(there: Store, tmp_path: Path) -> None:
-    from arrayred.io.checksums import examine
+    from arrayred.io.ledger import examine
 
     raw = bytearray(there.content("night/dark-001.fit"))
     raw[-3000] ^= 1

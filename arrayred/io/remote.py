@@ -1,24 +1,277 @@
-"""What is behind an address: `listing`, `stamp_of`, `read`, `read_parts`.
+"""Read files behind URLs: addresses, listings, byte ranges and copies.
 
-A file is known by size, time and, where the store tells one, ETag; they come with the listing of
-its folder, so that a night costs one question. What may pass, a broken connection, a time-out, a
-busy server, is tried three times; what will not, an absent bucket, a refused key, is said at once.
+Whatever fsspec opens is meant: object stores, servers, its memory. Three rules hold for all of it.
+What is there is asked once, by listing the folder; of a file only the bytes that are wanted travel;
+and a file is held against what the listing said of it before anything in it is believed.
+
+Names, parents, labels and globs of a night mean the same whether it lies in a folder or behind a
+URL, so a URL is a path whose text has two slashes. Whoever asks the system for such a file hears
+that there is none; `io.remote.store` asks the store.
+
+What stands before an ``@`` in a URL opens it and is nobody else's business: an address never shows
+it, in products, logs or errors. It travels with the address when that is pickled.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
+from urllib.parse import unquote
 
 from arrayred.errors import FrameError, InputError, UsageError
-from arrayred.io.remote.address import Address, address_of, without_secrets
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+if TYPE_CHECKING:
+    _Base = Path
+else:
+    _Base = type(Path())
+
+FITS_SUFFIXES = (".fit", ".fits", ".fts", ".fit.gz", ".fits.gz", ".fts.gz", ".fits.fz", ".fit.fz")
+_URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}(?=[^/])")
+_LOCAL = re.compile(r"(?:file|local):/{1,3}(?=[^/])")
+_WHO = re.compile(r"([a-z][a-z0-9+.-]+:/{1,2})([^/]*@)")
+_secrets: dict[str, str] = {}
+
+
+def is_fits_name(name: str) -> bool:
+    """Tell whether a file's name ends as FITS files do, in any case."""
+    return name.lower().endswith(FITS_SUFFIXES)
+
+
+class Address(_Base):
+    """A URL as a path: parents, names and globs mean what they do of paths.
+
+    Examples
+    --------
+    >>> star = address_of("s3://bucket/night/star.fit")
+    >>> str(star), str(star.parent), star.name
+    ('s3://bucket/night/star.fit', 's3://bucket/night', 'star.fit')
+    """
+
+    def __str__(self) -> str:
+        """Return the URL, without what opens it; of a part of one, that part."""
+        text = super().__str__()
+        match = _URL.match(text)
+        return f"{match[1]}://{text[match.end() :]}" if match else text
+
+    def __repr__(self) -> str:
+        """Return the URL as an expression."""
+        return f"Address({str(self)!r})"
+
+    def __reduce__(self) -> tuple[Callable[[str], Path], tuple[str]]:
+        """Return how it is made again elsewhere, what opens it included."""
+        return address_of, (self.whole,)
+
+    @property
+    def whole(self) -> str:
+        """Return the URL with what opens it: to be given to a store, never to be shown."""
+        start, rest = _parted(str(self))
+        return start + _secrets.get(_place(self), "") + rest
+
+    def absolute(self) -> Self:
+        """Return the address, which is absolute."""
+        return self
+
+    def resolve(self, strict: bool = False) -> Self:
+        """Return the address: links are the store's business."""
+        del strict
+        return self
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        """Tell whether it is meant as a folder: its name is none of a frame."""
+        return not self.is_file(follow_symlinks=follow_symlinks)
+
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        """Tell whether it is meant as a frame, by its name; its store tells whether it is there."""
+        del follow_symlinks
+        return is_fits_name(self.name)
+
+    def exists(self, *, follow_symlinks: bool = True) -> bool:
+        """Tell that the system knows no such file."""
+        del follow_symlinks
+        return False
+
+
+def _parted(url: str) -> tuple[str, str]:
+    start, _, rest = url.partition("://")
+    return f"{start}://", rest
+
+
+def _place(address: Path) -> str:
+    """Return scheme and host of an address."""
+    return "/".join(address.parts[:2])
+
+
+def address_of(url: str) -> Address:
+    """Return a URL as a path; what opens it is remembered and not shown."""
+    secret = _WHO.match(url)
+    address = Address(_WHO.sub(r"\1", url, count=1) if secret else url)
+    if secret:
+        _secrets[_place(address)] = secret[2]
+    return address
+
+
+def located(path: str | os.PathLike[str]) -> Path:
+    """Return a path, or the address that it spells, also with its slashes folded.
+
+    Examples
+    --------
+    >>> located("s3://me:secret@bucket/night"), located("file:///data/night"), located("a/b")
+    (Address('s3://bucket/night'), PosixPath('/data/night'), PosixPath('a/b'))
+    >>> located(Path("s3://bucket/night"))
+    Address('s3://bucket/night')
+    """
+    if isinstance(path, Address):
+        return path
+    text = os.fspath(path)
+    if os.path.lexists(text):
+        return Path(path)
+    if local := _LOCAL.match(text):
+        return Path("/" + unquote(text[local.end() :]))
+    match = _URL.match(text)
+    if match is None:
+        return Path(path)
+    return address_of(f"{match[1]}://{text[match.end() :]}")
+
+
+def without_secrets(text: str) -> str:
+    """Return text, such as a store's own error, without what opens any address."""
+    for secret in _secrets.values():
+        text = text.replace(secret, "").replace(secret.rstrip("@"), "...")
+    return text
+
+
+# Files behind addresses, read in parts or copied: `Ranged`, `copy_of`, `sum_of`.
+#
+# A header is read by asking for five blocks of it, which hold nearly every camera's; a file that
+# is needed whole is copied to a folder of this process that goes when it ends, eight megabytes at
+# a time, hashed on the way, and must then be what it was when it was listed.
+
+_HEAD_BYTES = 5 * 2880
+_PIECE = 8 << 20
+
+
+class Copy(NamedTuple):
+    """A copy on this machine, and the SHA-256 of its content."""
+
+    path: Path
+    sha256: str
+
+
+class Ranged(io.RawIOBase):
+    """A file of which only what is read travels.
+
+    Parameters
+    ----------
+    address : where it is.
+    size : its bytes.
+    """
+
+    def __init__(self, address: Address, size: int) -> None:
+        self._address, self._size, self._position = address, size, 0
+
+    def readable(self) -> bool:
+        """Tell that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Tell that it can be read from anywhere."""
+        return True
+
+    def tell(self) -> int:
+        """Return where the next read begins."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Let the next read begin elsewhere."""
+        starts = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}
+        self._position = starts[whence] + offset
+        return self._position
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Read as many bytes as fit and are there."""
+        target = memoryview(buffer).cast("B")
+        stop = min(self._position + len(target), self._size)
+        raw = read(self._address, self._position, stop) if stop > self._position else b""
+        target[: len(raw)] = raw
+        self._position += len(raw)
+        return len(raw)
+
+
+def opened(address: Address) -> tuple[IO[bytes], Stamp]:
+    """Open a file to be read in parts, and return what it is known by.
+
+    Raises
+    ------
+    FrameError
+        There is no such file, or the store does not give it.
+    """
+    stamp = stamp_of(address)
+    return io.BufferedReader(Ranged(address, stamp.size), _HEAD_BYTES), stamp
+
+
+def copy_of(address: Address, stamp: Stamp, place: Path) -> Copy:
+    """Copy a file that is still what it is known by.
+
+    Raises
+    ------
+    FrameError
+        The store does not give it, or it has changed since it was listed.
+    OSError
+        The copy cannot be written.
+    """
+    with place.open("wb") as target:
+        return Copy(place, _pass_on(address, stamp, target.write))
+
+
+def sum_of(address: Address) -> str:
+    """Return the SHA-256 of a file, every byte of it read; as `copy_of`."""
+    return _pass_on(address, stamp_of(address, anew=True), lambda _: 0)
+
+
+def _pass_on(address: Address, stamp: Stamp, take: Callable[[bytes], int]) -> str:
+    """Read a file to its end, hand over its pieces, and return its SHA-256."""
+    digest, done = hashlib.sha256(), 0
+    while done < stamp.size:
+        piece = read(address, done, min(done + _PIECE, stamp.size))
+        if not piece:
+            raise _changed(address)
+        digest.update(piece)
+        take(piece)
+        done += len(piece)
+    _require_same(address, stamp)
+    return digest.hexdigest()
+
+
+def _require_same(address: Address, stamp: Stamp) -> None:
+    if stamp_of(address, anew=True) != stamp:
+        raise _changed(address)
+
+
+def _changed(address: Address) -> FrameError:
+    return FrameError(
+        "The file has changed since its header was read", path=address, hint="Run again."
+    )
+
+
+# What is behind an address: `listing`, `stamp_of`, `read`, `read_parts`.
+#
+# A file is known by size, time and, where the store tells one, ETag; they come with the listing of
+# its folder, so that a night costs one question. What may pass, a broken connection, a time-out, a
+# busy server, is tried three times; what will not, an absent bucket, a refused key, is said at
+# once.
 
 DELAYS_S = (0.2, 1.0)
 """What is waited before the second and the third try."""

@@ -14,12 +14,10 @@ from itertools import islice
 from pathlib import Path
 
 from arrayred.errors import ForeignFileError, FrameError, HeaderError, InputError, UsageError
-from arrayred.io.cache.contents import cache_around, files_in, forget, image_at
-from arrayred.io.headers import scan
-from arrayred.io.remote import store
-from arrayred.io.remote.address import Address, is_fits_name, located
-from arrayred.io.remote.store import listing, stamp_of
-from arrayred.io.sources import ImageHDU
+from arrayred.io import remote
+from arrayred.io.cache import cache_around, files_in, forget, image_at
+from arrayred.io.remote import Address, is_fits_name, listing, located, stamp_of
+from arrayred.io.scan import ImageHDU, scan
 
 _MOST_LOOKED_INTO = 100
 _UNREADABLE = {
@@ -113,7 +111,7 @@ def folders_in(folder: Path) -> list[Path]:
         It cannot be read.
     """
     if isinstance(folder, Address):
-        return list(store.folders_in(folder))
+        return list(remote.folders_in(folder))
     return [path for path in folder.iterdir() if path.is_dir()]
 
 

@@ -1,0 +1,1103 @@
+"""Read a cache of a night: check it, list its frames, read their pixels, here or behind a URL.
+
+::
+
+    CACHE.zarr/zarr.json                             the tree, consolidated
+    CACHE.zarr/raw/<type>/<group>/counts, exptime, time, header, ...
+    CACHE.zarr/masters/<type>/<group>/...            masters that came with the frames
+    CACHE.zarr/left_out/<number>/...                 frames of no group: duplicates, products
+    CACHE.zarr/records.json                          each frame's file, SHA-256, cards, encoding
+    CACHE.zarr/COMPLETE.json                         every file above with its size and SHA-256
+
+`layout` says how an array is cut, `build` writes a store (through zarr), `check` decides whether
+one is whole and harmless, `records` and `contents` make frames of it again, `shelf` reads pixels,
+`library` keeps the caches of many nights below a size.
+
+A cache is disposable, never a source of truth. It is worth its room where pixels cost something to
+get at: compressed frames, slow disks. Plain frames on a local disk are read as fast as they can be.
+
+Frames of ``CACHE.zarr`` go by the paths ``CACHE.zarr/<name>``, which no file has: whoever lists a
+folder gets them (`folders.list_files`), whoever scans one gets its image (`headers.scan`). A plain
+night meets none of this but one question of a folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import stat
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from threading import Lock, local
+from typing import Any, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arrayred.errors import ForeignFileError, FrameError, UsageError
+from arrayred.io.header import CARD, Header
+from arrayred.io.remote import (
+    Address,
+    Part,
+    Stamp,
+    address_of,
+    is_fits_name,
+    is_there,
+    read,
+    read_parts,
+    sum_of,
+)
+from arrayred.io.scan import (
+    Chunks,
+    FrameReader,
+    ImageHDU,
+    Packing,
+    PixelFormat,
+    PixelSource,
+    Wanted,
+    decode,
+    encode,
+    stored_dtype,
+)
+
+_opened: dict[Path, Contents] = {}
+"""Caches behind URLs, as they were when last asked for: frames in them are found without asking."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a cache holds.
+
+    Parameters
+    ----------
+    cache : its folder.
+    marker : what changes with it.
+    key : what it was made from.
+    images : its frames by name, each on its shelf.
+    foreign : files of the night that are no frames, by name, each with the reason.
+    n_bytes : of all its files.
+    """
+
+    cache: Path
+    marker: str
+    key: str
+    images: Mapping[str, ImageHDU]
+    foreign: Mapping[str, str]
+    n_bytes: int
+
+    def names(self, below: Path) -> list[Path]:
+        """Return the paths by which its files go, of those below a folder."""
+        paths = [self.cache / name for name in (*self.images, *self.foreign)]
+        return [path for path in paths if below in path.parents]
+
+    @property
+    def by_sha256(self) -> dict[str, ImageHDU]:
+        """Return its frames by the SHA-256 of their files."""
+        shelves = [(image.source.shelf, image) for image in self.images.values()]
+        return {shelf.sha256: image for shelf, image in shelves if shelf is not None}
+
+
+def contents_of(cache: Path, *, wholly: bool = False) -> Contents:
+    """Return what a cache holds, once it was checked.
+
+    Parameters
+    ----------
+    cache : the folder.
+    wholly : compare the sums of pixels too.
+
+    Raises
+    ------
+    FrameError
+        It is damaged, or not what arrayred writes.
+    """
+    if isinstance(cache, Address):
+        contents = _load(cache, wholly=True) if wholly else _remote_once(cache, _mark_of(cache))
+        _opened[cache] = contents
+        return contents
+    return _load(cache, wholly=True) if wholly else _once(cache, Stamp.of(_status(cache)))
+
+
+def sums_of(cache: Path) -> dict[Path, str]:
+    """Return the SHA-256 of each frame's file, for which a cache vouches if it is whole.
+
+    Raises
+    ------
+    FrameError
+        A file of the cache, pixels included, is not as it was written.
+    """
+    sources = (image.source for image in contents_of(cache, wholly=True).images.values())
+    return {source.path: source.shelf.sha256 for source in sources if source.shelf}
+
+
+def cache_of(shelf: FrameReader) -> Path:
+    """Return the cache in which a frame lies."""
+    if shelf.far is not None:
+        return shelf.far.cache
+    return next((folder for folder in shelf.array.parents if is_cache(folder)), shelf.array)
+
+
+def _mark_of(cache: Path) -> str:
+    """Return what changes with a cache behind a URL: the sum of its mark, fetched anew."""
+    return marker_of(cache).sha256
+
+
+@lru_cache(maxsize=16)
+def _remote_once(cache: Address, _mark: str) -> Contents:
+    return _load(cache, wholly=False)
+
+
+def _status(cache: Path) -> os.stat_result:
+    try:
+        return (cache / COMPLETE).stat()
+    except OSError as error:
+        raise refused(cache / COMPLETE, f"cannot be read ({error.strerror})") from error
+
+
+@lru_cache(maxsize=16)
+def _once(cache: Path, _stamp: Stamp) -> Contents:
+    return _load(cache, wholly=False)
+
+
+def _load(cache: Path, *, wholly: bool) -> Contents:
+    marker, grids = checked(cache, wholly=wholly)
+    try:
+        records, foreign = from_text(read_records(cache, marker))
+        far = far_of(cache, marker) if isinstance(cache, Address) else None
+        images = {r.name: _on_shelf(cache, r, grids, marker.sha256, far) for r in records}
+    except UsageError as error:
+        raise refused(cache, f"is refused: {error.args[0]}") from error
+    n_bytes = marker.n_bytes + sum(size for size, _ in marker.files.values())
+    return Contents(cache, marker.sha256, marker.key, images, dict(foreign), n_bytes)
+
+
+def _on_shelf(
+    cache: Path, record: Record, grids: Mapping[str, Grid], marker: str, far: Far | None
+) -> ImageHDU:
+    """Return a frame whose pixels are read from the cache."""
+    grid, source = grids.get(record.array), record.image.source
+    if grid is None or record.index >= grid.shape[0] or source.shape != grid.shape[1:]:
+        raise UsageError(f"{record.name} lies in no array of the cache")
+    shelf = Shelf(
+        cache / record.array,
+        grid,
+        record.index,
+        record.coding,
+        record.sha256,
+        marker,
+        record.proof,
+        record.sample,
+        far,
+    )
+    return replace(record.image, source=replace(source, path=cache / record.name, shelf=shelf))
+
+
+def cache_around(path: Path) -> Path | None:
+    """Return the cache that a path is, or in which it lies where no file has it; or None."""
+    if isinstance(path, Address):
+        return _remote_cache_around(path)
+    if is_cache(path):
+        return path
+    return None if path.exists() else next(filter(is_cache, path.parents), None)
+
+
+def _remote_cache_around(address: Address) -> Address | None:
+    """Return the cache behind a URL that an address is or lies in; asked only of likely folders."""
+    around = [address, *address.parents]
+    known = next((folder for folder in around if folder in _opened), None)
+    if known is None:
+        likely = (folder for folder in around if folder.suffix == ".zarr")
+        return next((folder for folder in likely if is_there(folder / COMPLETE)), None)
+    return known
+
+
+def files_in(cache: Path, folder: Path, depth: int) -> list[Path]:
+    """Return the paths of the files that a cache holds below a folder, at most so deep, sorted."""
+    paths = sorted(contents_of(cache).names(folder))
+    return [path for path in paths if len(path.relative_to(folder).parts) <= depth]
+
+
+def forget(cache: Path) -> None:
+    """Forget what was behind a URL, so that it is asked again."""
+    _opened.pop(cache, None)
+
+
+def image_at(path: Path) -> ImageHDU | None:
+    """Return the frame that goes by a path that no file has, or None.
+
+    Raises
+    ------
+    ForeignFileError
+        The file was no frame when the cache was built.
+    """
+    cache = cache_around(path)
+    if cache is None:
+        return None
+    contents = _opened.get(cache) or contents_of(cache)
+    name = path.relative_to(cache).as_posix()
+    if name in contents.foreign:
+        raise ForeignFileError(contents.foreign[name], path=path, hint="Move it away.")
+    return contents.images.get(name)
+
+
+# Chunks of a cache behind a URL: only those that are wanted travel, all at once: `Far`.
+#
+# A row through 400 frames lies in 400 chunks of one shard. Asked for one after the other they
+# would take as many round trips; `Far.fetched` asks for all of them together, once the table of
+# the shard is known, which is read once. What comes is held against the sums that each chunk
+# carries, and against the cache's mark: a cache that was replaced meanwhile has another one, and
+# none of its pixels are mixed with those before.
+
+_MOST_TABLES = 256
+_tables: dict[tuple[Path, str], NDArray[np.uint64]] = {}
+_keeping = Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class Far:
+    """How shards of one cache behind a URL are read.
+
+    Parameters
+    ----------
+    cache : its address.
+    mark : the SHA-256 of its COMPLETE.json.
+    n_mark : the bytes of that.
+    sizes : of its files, by name.
+    """
+
+    cache: Address
+    mark: str
+    n_mark: int
+    sizes: Mapping[str, int]
+
+    def fetched(self, wanted: Sequence[Wanted]) -> Chunks:
+        """Return chunks as they are stored.
+
+        Raises
+        ------
+        FrameError
+            The cache is damaged, has changed since it was opened, or is not given.
+        """
+        tables = self._tables({(path, n_chunks) for path, n_chunks, _ in wanted})
+        parts = []
+        for path, n_chunks, slot in wanted:
+            offset, size = map(int, tables[path][slot])
+            if not LEAST_BYTES <= size <= self._size(path) - table_bytes(n_chunks) - offset:
+                raise damaged(path, "a chunk is missing")
+            parts.append(Part(_address(path), offset, offset + size))
+        found = read_parts(parts)
+        self._require_same()
+        return {(path, slot): raw for (path, _, slot), raw in zip(wanted, found, strict=True)}
+
+    def _tables(self, shards: set[tuple[Path, int]]) -> dict[Path, NDArray[np.uint64]]:
+        """Return the tables of shards, each with its number of chunks, read once."""
+        with _keeping:
+            known = {path: _tables.get((path, self.mark)) for path, _ in shards}
+        new = [(path, n) for path, n in sorted(shards) if known[path] is None]
+        ends = [self._size(path) for path, _ in new]
+        parts = [
+            Part(_address(path), max(end - table_bytes(n), 0), end)
+            for (path, n), end in zip(new, ends, strict=True)
+        ]
+        read_now = {
+            path: table_in(raw, path, n)
+            for (path, n), raw in zip(new, read_parts(parts), strict=True)
+        }
+        with _keeping:
+            while len(_tables) > _MOST_TABLES:
+                _tables.pop(next(iter(_tables)))
+            _tables.update({(path, self.mark): table for path, table in read_now.items()})
+        return {path: table for path, table in known.items() if table is not None} | read_now
+
+    def _size(self, path: Path) -> int:
+        name = path.relative_to(self.cache).as_posix()
+        return self.sizes[name]
+
+    def _require_same(self) -> None:
+        raw = read(self.cache / COMPLETE, 0, self.n_mark + 1)
+        if hashlib.sha256(raw).hexdigest() != self.mark:
+            raise FrameError(
+                "The cache has changed since it was opened", path=self.cache, hint="Run again."
+            )
+
+
+def far_of(cache: Address, marker: Marker) -> Far:
+    """Return how the shards of a cache behind a URL are read."""
+    sizes = {name: size for name, (size, _) in marker.files.items()}
+    return Far(cache, marker.sha256, marker.n_bytes, sizes)
+
+
+def _address(path: Path) -> Address:
+    return path if isinstance(path, Address) else address_of(str(path))
+
+
+# How a cube is cut into shards and chunks, and the metadata that say so: `Grid`.
+#
+# A shard is all frames x as many rows as stay under 128 MB, so that a band is one file; in it lie
+# chunks of one frame x 64 rows, so that a single frame costs no more than itself; of many frames
+# they are lower, down to 16 rows, so that a shard has four rows of chunks at least, and a row of
+# pixels through all frames costs a part of one shard, not all of it. Each chunk is shuffled by
+# bytes, compressed (zstd, level 1: 0.33 of the size on frames of pure noise), and guarded by a
+# CRC-32C, since 52 of 60 flipped bits came back as wrong pixels without one.
+
+SHARD_BYTES = 128 << 20
+CHUNK_ROWS = 64
+_FEWEST_ROWS = 8
+_LOW_ROWS = 16
+_ROWS_OF_CHUNKS = 4
+_MOST_PIXELS = 2**40
+DTYPES = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+DTYPES += ("float32", "float64")
+"""The types that pixels may have."""
+_LITTLE: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
+_CRC: dict[str, Any] = {"name": "crc32c"}
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """An array (frame, y, x) cut into shards (frame, row) of chunks of one frame.
+
+    Parameters
+    ----------
+    shape : (n_frames, n_rows, n_columns).
+    dtype : the name of one of `DTYPES`.
+    frames : of a shard.
+    rows : of a shard.
+    chunk_rows : of a chunk; a shard has a whole number of chunks.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: str
+    frames: int
+    rows: int
+    chunk_rows: int
+
+    @classmethod
+    def of(cls, shape: tuple[int, int, int], dtype: str) -> Self:
+        """Return the grid of a cube.
+
+        Examples
+        --------
+        >>> Grid.of((100, 1024, 1024), "uint16")
+        Grid(shape=(100, 1024, 1024), dtype='uint16', frames=100, rows=640, chunk_rows=64)
+        """
+        n_frames, n_rows, n_columns = shape
+        row = n_columns * np.dtype(dtype).itemsize
+        chunk_rows = CHUNK_ROWS
+        while chunk_rows > _FEWEST_ROWS and _is_tall(n_frames * chunk_rows * row, chunk_rows):
+            chunk_rows //= 2
+        frames = min(n_frames, max(SHARD_BYTES // (chunk_rows * row), 1))
+        most = SHARD_BYTES // (frames * chunk_rows * row)
+        rows = max(min(most, -(-n_rows // chunk_rows)), 1) * chunk_rows
+        return cls(shape, dtype, frames, rows, chunk_rows)
+
+    @property
+    def chunk_pixels(self) -> int:
+        """Return the pixels of one chunk."""
+        return self.chunk_rows * self.shape[2]
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Return the bytes of one chunk, plain."""
+        return self.chunk_pixels * np.dtype(self.dtype).itemsize
+
+    @property
+    def chunks_per_shard(self) -> tuple[int, int]:
+        """Return how many chunks a shard has along frames and rows."""
+        return self.frames, self.rows // self.chunk_rows
+
+    @property
+    def n_shards(self) -> tuple[int, int]:
+        """Return how many shards there are along frames and rows."""
+        return -(-self.shape[0] // self.frames), -(-self.shape[1] // self.rows)
+
+    def shard_names(self) -> Iterator[str]:
+        """Yield the names of the shards' files, relative to the array."""
+        frames, rows = self.n_shards
+        yield from (f"c/{i}/{j}/0" for i in range(frames) for j in range(rows))
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the part of the array's zarr.json that says how pixels lie."""
+        size = np.dtype(self.dtype).itemsize
+        blosc = {
+            "typesize": size, "cname": "zstd", "clevel": 1, "shuffle": "shuffle", "blocksize": 0,
+        }  # fmt: skip
+        inner = [
+            _LITTLE if size > 1 else {"name": "bytes"},
+            {"name": "blosc", "configuration": blosc},
+            _CRC,
+        ]
+        sharding = {
+            "chunk_shape": [1, self.chunk_rows, self.shape[2]],
+            "codecs": inner,
+            "index_codecs": [_LITTLE, _CRC],
+            "index_location": "end",
+        }
+        chunk_shape = [self.frames, self.rows, self.shape[2]]
+        return {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": list(self.shape),
+            "data_type": self.dtype,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk_shape}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+            "storage_transformers": [],
+        }
+
+    @classmethod
+    def from_metadata(cls, found: Any) -> Self:
+        """Return the grid of an array's zarr.json.
+
+        Raises
+        ------
+        UsageError
+            It is not of the one kind that arrayred writes, or its size makes no sense.
+        """
+        try:
+            shape = found["shape"]
+            frames, rows, _ = found["chunk_grid"]["configuration"]["chunk_shape"]
+            chunk = found["codecs"][0]["configuration"]["chunk_shape"]
+            _require_counts([*shape, frames, rows, *chunk])
+            grid = cls((shape[0], shape[1], shape[2]), found["data_type"], frames, rows, chunk[1])
+            is_ours = grid.dtype in DTYPES and rows % chunk[1] == 0 and len(shape) == 3
+            parts = {key: found.get(key) for key in grid.metadata()} if is_ours else None
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"The pixels are described by no words of ours ({error!r})") from error
+        if not is_ours or parts != grid.metadata():
+            raise UsageError("The pixels are not stored as arrayred stores them")
+        plain = max(SHARD_BYTES, _FEWEST_ROWS * shape[2] * 8)
+        if math.prod(shape) > _MOST_PIXELS or grid.chunk_bytes > plain:
+            raise UsageError(f"The shape {tuple(shape)} is no night's")
+        return grid
+
+
+def _is_tall(n_bytes: int, chunk_rows: int) -> bool:
+    """Tell whether chunks of so many bytes over all frames are too tall for their shard."""
+    return n_bytes > SHARD_BYTES or (
+        chunk_rows > _LOW_ROWS and n_bytes * _ROWS_OF_CHUNKS > SHARD_BYTES
+    )
+
+
+def _require_counts(numbers: list[Any]) -> None:
+    """Raise ValueError unless all are whole numbers from 1 on."""
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 < number < 2**31:
+            raise ValueError(number)
+
+
+# Whether a cache is whole and harmless, before anything in it is used: `checked`.
+#
+# A cache may come from anybody, as frames may. What is not exactly what arrayred writes is
+# refused: every file must be a regular one that COMPLETE.json lists with its size, metadata must
+# have the SHA-256 that stands there, and arrays must have the types, codecs and shards of
+# `layout`. Nothing is inflated, allocated by a promise, or imported by a name that stands in a
+# file.
+#
+# What was damaged by accident is found in the same way: a file that is absent, cut, zeroed or has
+# one bit flipped differs in size or sum. The sums of shards are compared on request, since that
+# reads them all; without it a damaged chunk is an error when it is read, by its own CRC-32C.
+#
+# Of a cache behind a URL metadata alone are fetched, and shards are believed to be there and of
+# their size until a chunk is read.
+
+COMPLETE = "COMPLETE.json"
+RECORDS = "records.json"
+METADATA = "zarr.json"
+SCHEMA = 2
+"""To be raised whenever a cache is written or read in another way."""
+MOST_METADATA = 256 << 20
+"""Bytes of one file of metadata, at most."""
+_OTHER_SUM = "has not the checksum that it had when it was written"
+_MOST_FILES = 10**6
+_MOST_DEEP = 16
+_MOST_VALUES = 2**32
+_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._+,@=-]{1,255}")
+_CODECS = {"bytes", "blosc", "crc32c", "zstd", "vlen-utf8", "sharding_indexed"}
+_COORD_DTYPES = (*DTYPES, "bool", "string")
+_PIXELS = ("counts", "stored")
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What a cache says of itself in COMPLETE.json.
+
+    Parameters
+    ----------
+    key : what it was made from; see `library.key_of`.
+    files : size and SHA-256 of every file, by its name relative to the cache.
+    sha256 : of COMPLETE.json.
+    n_bytes : of COMPLETE.json.
+    """
+
+    key: str
+    files: Mapping[str, tuple[int, str]]
+    sha256: str
+    n_bytes: int = 0
+
+
+def is_cache(folder: Path) -> bool:
+    """Tell whether a folder looks like a cache, whole or not."""
+    return (folder / COMPLETE).is_file()
+
+
+def marker_of(cache: Path) -> Marker:
+    """Return what a cache says of itself.
+
+    Raises
+    ------
+    FrameError
+        It says nothing that makes sense, or was written by another version.
+    """
+    return marker_in(_read_metadata(cache / COMPLETE), cache)
+
+
+def marker_in(raw: bytes, cache: Path) -> Marker:
+    """Return what the content of a COMPLETE.json says; see `marker_of`."""
+    try:
+        told = json.loads(raw)
+        if told["schema"] != SCHEMA:
+            raise FrameError(
+                "The cache was written by another version of arrayred",
+                path=cache,
+                hint="Build it again with `arrayred cache`.",
+            )
+        files = {str(name): (int(size), str(sha)) for name, (size, sha) in told["files"].items()}
+        return Marker(str(told["key"]), files, hashlib.sha256(raw).hexdigest(), len(raw))
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise refused(cache / COMPLETE, f"it makes no sense ({error!r})") from error
+
+
+def checked(cache: Path, *, wholly: bool = False) -> tuple[Marker, dict[str, Grid]]:
+    """Return a cache's marker, and how its arrays of pixels are cut, if it is whole and harmless.
+
+    Parameters
+    ----------
+    cache : the folder.
+    wholly : compare the sums of pixels too.
+
+    Raises
+    ------
+    FrameError
+        It is damaged, or not what arrayred writes.
+    """
+    marker = marker_of(cache)
+    compare = _compared_remotely if isinstance(cache, Address) else _compared
+    metadata = compare(cache, marker, wholly)
+    grids: dict[str, Grid] = {}
+    for name, raw in metadata.items():
+        grids |= _described(cache, name.removesuffix(METADATA).rstrip("/"), marker, raw)
+    return marker, grids
+
+
+def _compared(cache: Path, marker: Marker, wholly: bool) -> dict[str, bytes]:
+    """Return the metadata of a cache whose files are those that are listed."""
+    found = dict(_files(cache))
+    if odd := sorted(found.keys() ^ marker.files.keys()):
+        what = "is there, but not listed" if odd[0] in found else "is missing"
+        raise refused(cache / odd[0], what)
+    for name, (size, sha256) in marker.files.items():
+        if found[name] != size:
+            raise refused(cache / name, f"has {found[name]} bytes instead of {size}")
+        if (wholly or name.endswith(".json")) and _sum_of(cache / name) != sha256:
+            raise refused(cache / name, _OTHER_SUM)
+    return {
+        name: _read_metadata(cache / name) for name in marker.files if Path(name).name == METADATA
+    }
+
+
+def _compared_remotely(cache: Path, marker: Marker, wholly: bool) -> dict[str, bytes]:
+    """Return the metadata of a cache behind a URL, all fetched at once."""
+    for name in marker.files:
+        require_safe(name, cache)
+    told = {name: size for name, (size, _) in marker.files.items() if Path(name).name == METADATA}
+    if sum(told.values()) > MOST_METADATA:
+        raise refused(cache / COMPLETE, "lists more metadata than arrayred writes")
+    parts = [Part(address_of(str(cache / name)), 0, size + 1) for name, size in told.items()]
+    found = dict(zip(told, read_parts(parts), strict=True))
+    for name, raw in found.items():
+        _require_sum(raw, cache, name, marker)
+    for name, (_, sha256) in marker.files.items() if wholly else ():
+        if name not in found and sum_of(address_of(str(cache / name))) != sha256:
+            raise refused(cache / name, _OTHER_SUM)
+    return found
+
+
+def _require_sum(raw: bytes, cache: Path, name: str, marker: Marker) -> None:
+    if hashlib.sha256(raw).hexdigest() != marker.files[name][1]:
+        raise refused(cache / name, _OTHER_SUM)
+
+
+def _files(cache: Path, below: str = "", depth: int = 0) -> Iterator[tuple[str, int]]:
+    """Yield name and size of every file but COMPLETE.json; links and strange names are refused."""
+    with os.scandir(cache / below) as entries:
+        for count, entry in enumerate(entries):
+            name = f"{below}{entry.name}"
+            status = entry.stat(follow_symlinks=False)
+            is_safe = _NAME.fullmatch(entry.name) is not None and count < _MOST_FILES
+            if stat.S_ISDIR(status.st_mode) and is_safe and depth < _MOST_DEEP:
+                yield from _files(cache, f"{name}/", depth + 1)
+            elif stat.S_ISREG(status.st_mode) and is_safe:
+                if name != COMPLETE:
+                    yield name, status.st_size
+            else:
+                raise refused(cache / name, "is no regular file with a name that arrayred gives")
+
+
+def require_safe(name: str, cache: Path) -> None:
+    """Raise FrameError unless a file's name is one that arrayred gives, and leads nowhere else."""
+    parts = name.split("/")
+    if len(parts) > _MOST_DEEP + 1 or not all(map(_NAME.fullmatch, parts)):
+        raise refused(cache / COMPLETE, f"lists the name {name!r}")
+
+
+def _described(cache: Path, node: str, marker: Marker, raw: bytes) -> dict[str, Grid]:
+    """Return the grid of an array of pixels, under its name; nothing for any other node."""
+    path = cache / node / METADATA
+    try:
+        told = json.loads(raw)
+        for inner in _nodes(told):
+            _require_harmless(inner)
+        if Path(node).name not in _PIXELS:
+            return {}
+        grid = Grid.from_metadata(told)
+        names = [name for name in marker.files if name.startswith(f"{node}/c/")]
+        if len(names) != math.prod(grid.n_shards) or {
+            f"{node}/{name}" for name in grid.shard_names()
+        } != set(names):
+            raise UsageError("Its shards are not those of its shape")
+        return {node: grid}
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError, UsageError) as error:
+        raise refused(path, f"is refused: {error}") from error
+
+
+def _nodes(told: Any) -> Iterator[Any]:
+    """Yield metadata, and those that are consolidated in them under safe names."""
+    yield told
+    inside = (told.get("consolidated_metadata") or {}).get("metadata", {})
+    for name, inner in inside.items():
+        if not all(_NAME.fullmatch(part) for part in name.split("/")):
+            raise ValueError(f"the node name {name!r}")
+        yield inner
+
+
+def _require_harmless(told: Any) -> None:
+    """Raise ValueError unless a node is a group, or an array of a type and codecs of ours."""
+    if told["node_type"] == "group":
+        return
+    if told["node_type"] != "array" or told["zarr_format"] != 3 or told["storage_transformers"]:
+        raise ValueError("this is no array of zarr's format 3")
+    if told["data_type"] not in _COORD_DTYPES:
+        raise ValueError(f"the type {told['data_type']!r}")
+    if math.prod(told["shape"]) > _MOST_VALUES * (2**8 if len(told["shape"]) == 3 else 1):
+        raise ValueError(f"the shape {told['shape']}")
+    codecs = [codec["name"] for codec in told["codecs"]]
+    if odd := set(codecs) - _CODECS:
+        raise ValueError(f"the codecs {sorted(odd)}")
+
+
+def read_records(cache: Path, marker: Marker) -> bytes:
+    """Return the file of a cache's records."""
+    if RECORDS not in marker.files:
+        raise refused(cache / COMPLETE, "lists no records")
+    raw = _read_metadata(cache / RECORDS)
+    _require_sum(raw, cache, RECORDS, marker)
+    return raw
+
+
+def _read_metadata(path: Path) -> bytes:
+    if isinstance(path, Address):
+        raw = read(path, 0, MOST_METADATA + 1)
+        if len(raw) > MOST_METADATA:
+            raise refused(path, "is larger than any that arrayred writes")
+        return raw
+    try:
+        if path.stat().st_size > MOST_METADATA:
+            raise refused(path, "is larger than any that arrayred writes")
+        return path.read_bytes()
+    except OSError as error:
+        raise refused(path, f"cannot be read ({error.strerror})") from error
+
+
+def sum_and_size(path: Path) -> tuple[int, str]:
+    """Return size and SHA-256 of a file."""
+    return path.stat().st_size, _sum_of(path)
+
+
+def _sum_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def refused(path: Path, what: str) -> FrameError:
+    """Return the error of a cache that is damaged, or not of our making."""
+    return FrameError(
+        f"The cache is damaged or not arrayred's: this {what}",
+        path=path,
+        hint="Build it again with `arrayred cache`, or reduce the night without it.",
+    )
+
+
+# What a cache knows of each frame beside its pixels, as JSON: `Record`.
+#
+# The cards stand there as they came, byte for byte (Latin-1), so that a frame from a cache is
+# described by the same code as one from a file, under any instrument and with any option.
+
+Foreign = tuple[tuple[str, str], ...]
+_MOST_FRAMES = 10**6
+_MOST_SAMPLED = 1 << 20
+
+
+@dataclass(frozen=True)
+class Record:
+    """One frame of a cache.
+
+    Parameters
+    ----------
+    name : of its file, relative to the night's folder.
+    sha256 : of its file.
+    image : where its pixels lay in that file, and its cards.
+    array : the array that holds its pixels, relative to the cache.
+    index : its number in that array, from 0.
+    coding : the encoding by which stored bits became the array's values; None: it holds the bits.
+    proof : what other frames, not in the cache, showed about its sign; "" where none were needed.
+    sample : the stored pixels by which it is judged (`io.probes.sample`), little-endian.
+    """
+
+    name: str
+    sha256: str
+    image: ImageHDU
+    array: str
+    index: int
+    coding: PixelFormat | None
+    proof: str = ""
+    sample: bytes = b""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record, JSON-ready."""
+        source = self.image.source
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "array": self.array,
+            "index": self.index,
+            "coding": None if self.coding is None else astuple(self.coding),
+            "proof": self.proof,
+            "sample": b64encode(self.sample).decode("ascii"),
+            "offset": source.offset,
+            "shape": source.shape,
+            "pixels": astuple(source.pixels),
+            "stamp": astuple(source.stamp),
+            "hdu": self.image.hdu,
+            "packing": self.image.packing,
+            "cards": "".join(self.image.header.images()),
+        }
+
+    @classmethod
+    def from_json(cls, entry: Any) -> Self:
+        """Return a record; raise ValueError, KeyError or TypeError if it is none."""
+        cards = _text(entry["cards"])
+        header = Header(cards[i : i + CARD] for i in range(0, len(cards), CARD))
+        n_rows, n_columns = map(_whole, entry["shape"])
+        source = PixelSource(
+            Path(entry["name"]),
+            _whole(entry["offset"]),
+            (n_rows, n_columns),
+            _format(entry["pixels"]),
+            Stamp(*map(_whole, entry["stamp"])),
+        )
+        if entry["packing"] not in get_args(Packing):
+            raise ValueError(entry["packing"])
+        return cls(
+            _safe_name(entry["name"]),
+            _text(entry["sha256"]),
+            ImageHDU(source, header, _whole(entry["hdu"]), entry["packing"]),
+            _text(entry["array"]),
+            _whole(entry["index"]),
+            None if entry["coding"] is None else _format(entry["coding"]),
+            _text(entry["proof"]),
+            _sample(entry["sample"], source.pixels.bitpix),
+        )
+
+
+def as_text(records: Iterable[Record], foreign: Foreign) -> bytes:
+    """Return the records of a cache, and the files that are no frames, as a file."""
+    table = {"frames": [r.to_json() for r in records], "foreign": foreign}
+    return json.dumps(table, indent=0, sort_keys=True).encode("ascii")
+
+
+def from_text(raw: bytes) -> tuple[list[Record], Foreign]:
+    """Return the records in a file, and the files that are no frames.
+
+    Raises
+    ------
+    UsageError
+        They are not what arrayred writes.
+    """
+    try:
+        table = json.loads(raw)
+        entries: Sequence[Any] = table["frames"]
+        if not 0 < len(entries) <= _MOST_FRAMES:
+            raise ValueError(len(entries))
+        records = [Record.from_json(entry) for entry in entries]
+        if len({record.name for record in records}) < len(records):
+            raise ValueError("a name stands twice")
+        return records, tuple((_text(name), _text(why)) for name, why in table["foreign"])
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
+        raise UsageError(f"The records of its frames make no sense ({error!r})") from error
+
+
+def _format(entry: Any) -> PixelFormat:
+    bitpix, bzero, bscale, blank, wrapped = entry
+    told = PixelFormat(bitpix, float(bzero), float(bscale), blank, wrapped)
+    known = bitpix in (8, 16, 32, 64, -32, -64) and isinstance(wrapped, bool)
+    if not known or not (blank is None or isinstance(blank, int)):
+        raise ValueError(entry)
+    return told
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(value)
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _sample(value: Any, bitpix: int) -> bytes:
+    raw = b64decode(_text(value), validate=True)
+    if len(raw) > _MOST_SAMPLED or len(raw) % (abs(bitpix) // 8):
+        raise ValueError(len(raw))
+    return raw
+
+
+def _safe_name(value: Any) -> str:
+    """Return a file's name if it stays below the folder and has the suffix of a frame."""
+    path = PurePosixPath(_text(value))
+    if path.is_absolute() or ".." in path.parts or "\0" in value or str(path) != value:
+        raise ValueError(value)
+    if not is_fits_name(value):
+        raise ValueError(value)
+    return str(value)
+
+
+# What stands in a shard beside its chunks: the table at its end, and sums: `table_in`.
+#
+# Each chunk ends with the CRC-32C of what stands before it; so does the table, which tells offset
+# and size of every chunk. Both are compared before anything is believed.
+
+CRC_BYTES = 4
+LEAST_BYTES = 16 + CRC_BYTES
+"""Of a chunk: what tells its sizes, and its sum."""
+_ENTRY_BYTES = 16
+
+
+def table_bytes(n_chunks: int) -> int:
+    """Return how long the table of a shard is.
+
+    Examples
+    --------
+    >>> table_bytes(100)
+    1604
+    """
+    return n_chunks * _ENTRY_BYTES + CRC_BYTES
+
+
+def table_in(raw: bytes, path: Path, n_chunks: int) -> NDArray[np.uint64]:
+    """Return offset and size of each chunk (chunk, 2) as the last bytes of a shard tell them.
+
+    Raises
+    ------
+    FrameError
+        They are not as they were written.
+    """
+    if len(raw) != table_bytes(n_chunks) or not is_whole(raw):
+        raise damaged(path, "the checksum of its table is wrong")
+    table: NDArray[np.uint64] = np.frombuffer(raw, "<u8", 2 * n_chunks).reshape(-1, 2)
+    return table
+
+
+def is_whole(raw: bytes) -> bool:
+    """Tell whether bytes end with the CRC-32C of what stands before it."""
+    from google_crc32c import value as crc32c
+
+    return bool(crc32c(raw[:-CRC_BYTES]) == int.from_bytes(raw[-CRC_BYTES:], "little"))
+
+
+def damaged(path: Path, what: str) -> FrameError:
+    """Return the error of a part of a cache that is not what was written."""
+    return FrameError(
+        f"The cache is damaged: {what}",
+        path=path,
+        hint="Build it again with `arrayred cache NIGHT`, or reduce the night without it.",
+    )
+
+
+# Pixels of one frame, read from a shard: `Shelf`.
+#
+# A shard is read here and not by zarr: it ends with a table of offsets and a CRC-32C, each chunk
+# with a CRC-32C of its own, and that is all there is to know. Bytes are bounded by the grid before
+# they are inflated, a chunk that is absent is an error instead of zeros, threads work beside each
+# other, and nothing has to be imported but the decompressor: 100 frames 1024 x 1024 take 0.38 s on
+# one thread, 1.0 s through zarr 3.1, which takes 0.3 s to import as well. Tests hold both to the
+# same pixels.
+
+Pixels = NDArray[Any]
+_mine = local()
+_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """Where one frame lies in an array of a cache.
+
+    Parameters
+    ----------
+    array : the folder of the array.
+    grid : how it is cut.
+    index : the frame's number in it, from 0.
+    coding : the encoding by which stored bits became the array's values; None: it holds the bits.
+    sha256 : of the frame's file.
+    marker : of the cache, changing with it.
+    proof : what frames that are not in the cache showed about its sign, or "".
+    sample : the stored pixels by which the frame is judged, little-endian; b"": not known.
+    far : how its shards are read if the cache lies behind a URL.
+    """
+
+    array: Path
+    grid: Grid
+    index: int
+    coding: PixelFormat | None
+    sha256: str
+    marker: str
+    proof: str = ""
+    sample: bytes = field(default=b"", repr=False)
+    far: Far | None = field(default=None, repr=False, compare=False)
+
+    def fill(
+        self, target: Pixels, first: int, pixels: PixelFormat, near: Chunks | None = None
+    ) -> None:
+        """Fill target with pixels from number first on, in reading order, as an encoding says.
+
+        Parameters
+        ----------
+        target, first, pixels : where to, from where, and the encoding.
+        near : chunks of a cache behind a URL that were fetched before.
+
+        Raises
+        ------
+        FrameError
+            The cache is damaged.
+        """
+        size = self.grid.chunk_pixels
+        whole = (
+            target.reshape(-1) if target.flags.c_contiguous else np.empty(target.size, target.dtype)
+        )
+        done = 0
+        while done < whole.size:
+            chunk, begin = divmod(first + done, size)
+            part = whole[done : done + size - begin]
+            if begin == 0 and part.size == size and self._is_as_stored(part, pixels):
+                self._inflate(chunk, part, near)
+            else:
+                self._put(self._chunk(chunk, near)[begin : begin + part.size], part, pixels)
+            done += part.size
+        if not target.flags.c_contiguous:
+            target[...] = whole.reshape(target.shape)
+
+    def _chunk(self, chunk: int, near: Chunks | None) -> Pixels:
+        """Return the values of a chunk; the last one stays, for whoever reads row by row."""
+        if getattr(_mine, "what", None) != (self, chunk):
+            values = np.empty(self.grid.chunk_pixels, np.dtype(self.grid.dtype))
+            self._inflate(chunk, values, near)
+            _mine.values, _mine.what = values, (self, chunk)
+        last: Pixels = _mine.values
+        return last
+
+    def _is_as_stored(self, target: Pixels, pixels: PixelFormat) -> bool:
+        return self.coding == pixels and target.dtype == np.dtype(self.grid.dtype)
+
+    def _put(self, values: Pixels, target: Pixels, pixels: PixelFormat) -> None:
+        """Write values into a target, read anew if an encoding other than theirs is wanted."""
+        if self.coding == pixels:
+            target[...] = values
+        elif self.coding is None:
+            decode(values.astype(stored_dtype(pixels)), target, pixels)
+        else:
+            decode(encode(values, self.coding).view(stored_dtype(pixels)), target, pixels)
+
+    def wanted(self, first: int, n_pixels: int) -> list[Wanted]:
+        """Return the chunks that hold so many pixels from number first on."""
+        size = self.grid.chunk_pixels
+        return [self._lies(chunk) for chunk in range(first // size, -(-(first + n_pixels) // size))]
+
+    def _lies(self, chunk: int) -> Wanted:
+        """Return in which shard one of the frame's chunks lies, and as which of its chunks."""
+        frames, rows = self.grid.chunks_per_shard
+        shard, row = divmod(chunk, rows)
+        path = self.array / "c" / str(self.index // frames) / str(shard) / "0"
+        return path, frames * rows, self.index % frames * rows + row
+
+    def _inflate(self, chunk: int, out: Pixels, near: Chunks | None) -> None:
+        """Write the plain values of one of the frame's chunks into out."""
+        path, n_chunks, slot = lies = self._lies(chunk)
+        if self.far is not None:
+            raw = (self.far.fetched([lies]) if near is None else near)[path, slot]
+            _decompress(path, raw, len(raw), out)
+            return
+        try:
+            handle = os.open(path, _FLAGS)
+            try:
+                stamp = Stamp.of(os.fstat(handle))
+                offset, size = map(int, _table(path, stamp, n_chunks)[slot])
+                if not LEAST_BYTES <= size <= stamp.size or offset > stamp.size - size:
+                    raise damaged(path, "a chunk is missing")
+                raw = _read_bytes_at(handle, offset, size)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise damaged(path, f"it cannot be read ({error.strerror})") from error
+        _decompress(path, raw, size, out)
+
+
+def _read_bytes_at(handle: int, offset: int, size: int) -> bytes:
+    os.lseek(handle, offset, os.SEEK_SET)
+    return os.read(handle, size)
+
+
+def _decompress(path: Path, raw: bytes, size: int, out: Pixels) -> None:
+    """Write the values of a compressed chunk into out, if it is as it was written."""
+    from numcodecs import blosc
+
+    blosc.use_threads = False  # as zarr does: threads belong to whoever visits the bands
+    if len(raw) != size or not is_whole(raw):
+        raise damaged(path, "the checksum of a chunk is wrong")
+    packed = memoryview(raw)[:-CRC_BYTES]
+    promised = int.from_bytes(packed[4:8], "little"), int.from_bytes(packed[12:16], "little")
+    if promised != (out.nbytes, len(packed)):
+        raise damaged(path, "a chunk has not the size that its cube needs")
+    try:
+        blosc.decompress(packed, out)
+    except (RuntimeError, ValueError) as error:
+        raise damaged(path, f"a chunk cannot be inflated ({error})") from error
+
+
+@lru_cache(maxsize=256)
+def _table(path: Path, stamp: Stamp, n_chunks: int) -> NDArray[np.uint64]:
+    """Return offset and size of each chunk of a shard (chunk, 2), read once."""
+    n_bytes = table_bytes(n_chunks)
+    if stamp.size < n_bytes:
+        raise damaged(path, "it is cut short")
+    with path.open("rb", buffering=0) as file:
+        return table_in(
+            _read_bytes_at(file.fileno(), stamp.size - n_bytes, n_bytes), path, n_chunks
+        )

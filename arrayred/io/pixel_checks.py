@@ -1,0 +1,1056 @@
+"""Check a few pixels of each frame for what its header cannot tell.
+
+Two stars exposed alike look the same to every header. Of each frame whose trace stands out clearly
+three things are measured: where the trace lies, how much light it holds, and the structure of its
+spectrum, that is the spectrum in bins of eight columns over its own smooth course, less one. A
+frame is told to be unlike the one before it if the trace has moved by more than its width and three
+rows, if the light differs by more than a factor of three, or if the structures, both well above
+their noise, correlate by less than 0.3 at any shift of up to two bins.
+
+Each frame is compared with the next, not all with the first, so that slow drifts add up to nothing.
+Exposures of one star on real nights differ by one row and 20 % in light and correlate above 0.9;
+two stars that were once mixed up lay seven rows apart and correlated at -0.50.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arrayred.config import Instrument
+from arrayred.errors import FrameError, HeaderError, InputError, MismatchError
+from arrayred.io.files import find_image, folders_in, list_files
+from arrayred.io.frames import Frame, Verdict, describe, words_of
+from arrayred.io.pixels import MOST_PROBED, FrameStack, plain
+from arrayred.io.remote import Address
+from arrayred.io.scan import ImageHDU, PixelFormat, PixelSource, stored_dtype, unreadable
+from arrayred.kernels.combine import median
+from arrayred.kernels.rows import robust_std, runs
+from arrayred.model import Unsigned
+
+Values = NDArray[np.float64]
+
+_MOST_BYTES = 64 << 20
+_FEWEST_ROWS = 128
+_COLUMNS = 128
+_STANDS_OUT = 20.0
+_MOVED = 3.0
+_RATIO = 3.0
+_CORRELATED = 0.3
+_RELIABLE = 0.8
+_BIN = 8
+_SATURATED = 0.01
+_EVERY_SKY_ROW = 2
+_SHIFTS = 2
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one frame shows of a spectrum.
+
+    Parameters
+    ----------
+    stands_out : a trace is seen clearly.
+    peak : its highest row, median over the columns, adu; else how high one could be and hide.
+    row : where its light is centred, from 1.
+    width : rows above half of its peak.
+    light : its sum over the rows, mean over the columns, adu.
+    structure : of the spectrum, by bins; without dimension.
+    reliability : which share of the structure's variance is no noise.
+    """
+
+    stands_out: bool
+    peak: float
+    row: float = 0.0
+    width: float = 0.0
+    light: float = 0.0
+    structure: Values = field(default_factory=lambda: np.empty(0))
+    reliability: float = 0.0
+
+
+def unlike(frames: Sequence[Frame]) -> list[str]:
+    """Return a line for every light that seems to show another target than the one before it.
+
+    Parameters
+    ----------
+    frames : lights of one group, in canonical order. Of a group above 64 MB only some rows of each
+        frame are read.
+    """
+    if len(frames) < 2:
+        return []
+    n_bytes = sum(frame.image.source.n_bytes for frame in frames)
+    step = max(1, min(-(-n_bytes // _MOST_BYTES), _length(frames[0]) // _FEWEST_ROWS))
+    traces = ((frame, trace_of(frame, step)) for frame in affordable(frames))
+    readable = [(frame, trace) for frame, trace in traces if trace is not None]
+    return [
+        f"{after.label} seems to show another target than {before.label}: {difference}"
+        for (before, one), (after, other) in pairwise(readable)
+        if (difference := _difference(one, other, step))
+    ]
+
+
+def trace_of(frame: Frame, step: int = 1) -> Trace | None:
+    """Return the trace of a frame's brightest spectrum; None where the frame cannot be read."""
+    try:
+        return _trace(frame.image, frame.dispersion_axis == 2, step)
+    except FrameError:
+        return None
+
+
+def _length(frame: Frame) -> int:
+    return frame.shape[1 if frame.dispersion_axis == 2 else 0]
+
+
+def _difference(one: Trace, other: Trace, step: int) -> str:
+    """Return in what two frames differ as two targets do, with all numbers; "" if they do not."""
+    if not (one.stands_out and other.stands_out):
+        return _missing(one, other)
+    moved, ratio = abs(one.row - other.row), other.light / one.light
+    is_known = min(one.reliability, other.reliability) >= _RELIABLE
+    correlation = _correlation(one.structure, other.structure) if is_known else None
+    is_unlike = (
+        moved > max(_MOVED, 2.0 * step, one.width, other.width)
+        or max(ratio, 1 / ratio) > _RATIO
+        or (correlation is not None and correlation < _CORRELATED)
+    )
+    if not is_unlike:
+        return ""
+    told = "" if correlation is None else f", spectra that correlate at {correlation:.2f}"
+    return f"trace at row {other.row:.0f}, not {one.row:.0f}, {ratio:.2g} times the light{told}"
+
+
+def _missing(one: Trace, other: Trace) -> str:
+    """Return that one frame lacks a trace that in the other is thrice as bright as could hide."""
+    if one.stands_out == other.stands_out:
+        return ""
+    seen, hidden = (one.peak, other.peak) if one.stands_out else (other.peak, one.peak)
+    if seen <= _RATIO * hidden:
+        return ""
+    if other.stands_out:
+        return f"a trace at row {other.row:.0f}, where there was none above {one.peak:.3g} adu"
+    return f"no trace above {other.peak:.3g} adu, where there was one of {one.peak:.3g}"
+
+
+@lru_cache(maxsize=1024)
+def _trace(image: ImageHDU, is_vertical: bool, step: int) -> Trace | None:
+    stack = FrameStack([plain(image)])
+    if is_vertical:
+        pixels = stack[0, :, ::step].T
+    elif step == 1:
+        pixels = stack[0, :, :]
+    else:
+        pixels = stack.rows(0, range(0, stack.shape[1], step))
+    return _measured(pixels, step)
+
+
+def _measured(pixels: NDArray[Any], step: int) -> Trace | None:
+    every = max(pixels.shape[1] // _COLUMNS, 1)
+    some = np.ascontiguousarray(pixels[:, every // 2 :: every])
+    middle = some.shape[1] // 2
+    profile = np.partition(some, middle, axis=1)[:, middle].astype(np.float64)
+    if not np.isfinite(profile).all():
+        return None
+    profile -= np.median(profile)
+    peak = int(np.argmax(profile))
+    hidden = _STANDS_OUT * max(robust_std(profile), robust_std(np.diff(profile)) / 2**0.5, 1e-9)
+    if profile[peak] < hidden:
+        return Trace(stands_out=False, peak=hidden)
+    first, stop = next(run for run in runs(profile > profile[peak] / 2) if run[0] <= peak < run[1])
+    weights = profile[first:stop]
+    centre = float(np.average(np.arange(first, stop), weights=weights))
+    sky = median(_sky_beside(pixels, first, stop)[:, np.newaxis])[0]
+    spectrum = median(pixels[first:stop, np.newaxis])[0]
+    structure, reliability = _structure_of(spectrum - sky)
+    return Trace(
+        stands_out=True,
+        peak=float(profile[peak]),
+        row=1.0 + step * centre,
+        width=float(step * (stop - first)),
+        light=float(step * np.sum(weights)),
+        structure=structure,
+        reliability=0.0 if _is_saturated(spectrum) else reliability,
+    )
+
+
+def _sky_beside(pixels: NDArray[Any], first: int, stop: int) -> NDArray[Any]:
+    """Return some rows on both sides of a trace, twice its width away."""
+    width = stop - first
+    below = pixels[max(first - 3 * width, 0) : max(first - 2 * width, 0)]
+    above = pixels[stop + 2 * width : stop + 3 * width]
+    beside = np.concatenate([below, above])[::_EVERY_SKY_ROW]
+    return beside if len(beside) else pixels[:: max(len(pixels) // 16, 1)]
+
+
+def _structure_of(spectrum: Values) -> tuple[Values, float]:
+    """Return a spectrum over its smooth course, less one, in bins; and how much is no noise."""
+    n_bins = spectrum.size // _BIN
+    binned = spectrum[: n_bins * _BIN].reshape(n_bins, _BIN).mean(axis=1)
+    course = _smooth(binned, max(n_bins // 6, 3))
+    scale = np.maximum(course, max(float(course.max()) / 20, 1e-9))
+    structure = (binned - course) / scale
+    noise = robust_std(np.diff(spectrum)) / (2.0 * _BIN) ** 0.5 / scale
+    variance = float(np.mean(structure**2))
+    if n_bins < 8 or variance == 0.0:
+        return structure, 0.0
+    return structure, 1.0 - float(np.mean(noise**2)) / variance
+
+
+def _is_saturated(spectrum: Values) -> bool:
+    """Tell whether the brightest value stands in many columns: they say nothing but that."""
+    return float(np.mean(spectrum == spectrum.max())) > _SATURATED
+
+
+def _smooth(values: Values, width: int) -> Values:
+    """Return running means, over fewer values at the ends."""
+    window = np.ones(width)
+    counts = np.convolve(np.ones_like(values), window, "same")
+    return np.asarray(np.convolve(values, window, "same") / counts)
+
+
+def _correlation(one: Values, other: Values) -> float:
+    """Return the highest correlation of two structures at any shift of up to two bins."""
+    n = min(one.size, other.size)
+    shifts = range(-_SHIFTS, _SHIFTS + 1)
+    pairs = [(one[max(s, 0) : n + min(s, 0)], other[max(-s, 0) : n + min(-s, 0)]) for s in shifts]
+    return max(_correlated(a - a.mean(), b - b.mean()) for a, b in pairs)
+
+
+def _correlated(a: Values, b: Values) -> float:
+    size = float(np.sum(a**2)) ** 0.5 * float(np.sum(b**2)) ** 0.5
+    return float(np.sum(a * b)) / size if size > 0 else 0.0
+
+
+# Pixels that a program marked as missing without saying so (BLANK): a block of the lowest value.
+#
+# Such a block is -32768 throughout in signed files, and 32768 where counts wrapped. One pixel may
+# have that value by chance; where more than 0.2 % of a frame's probed pixels have it, and hardly
+# any the value beside it, the frame is warned of. Its pixels stay as they are.
+
+_SHARE = 0.002
+
+
+def tell_blocks(frames: Iterable[Frame]) -> list[Frame]:
+    """Return the frames, with a warning where many pixels have the lowest value of their type."""
+    return [_told(f) if _may_hold_a_block(f) else f for f in frames]
+
+
+def _may_hold_a_block(frame: Frame) -> bool:
+    """Tell whether a frame is plain signed integers without a value that means missing."""
+    pixels = frame.image.source.pixels
+    is_signed = pixels.bitpix in (16, 32) and (pixels.bzero, pixels.bscale) == (0.0, 1.0)
+    return (
+        is_signed
+        and not frame.is_product
+        and pixels.blank is None
+        and frame.image.packing == "plain"
+    )
+
+
+def _told(frame: Frame) -> Frame:
+    sample, pixels = sample_of(frame), frame.image.source.pixels
+    if sample is None:
+        return frame
+    lowest = float(2 ** (pixels.bitpix - 1)) * (1 if pixels.wrapped else -1)
+    there, beside = sample.share(lowest, lowest + 1), sample.share(lowest + 1, lowest + 2)
+    if there <= _SHARE or beside > there / 2:
+        return frame
+    told = (
+        f"{there:.1%} of the pixels are {lowest:.0f}, as if missing, but no BLANK says so; "
+        "they are taken for counts"
+    )
+    return replace(frame, warnings=(*frame.warnings, told))
+
+
+# Frames that are in a folder twice: a copy under another name, a compressed twin.
+#
+# Two frames of one type, exposure, start and shape are compared pixel by pixel; only such pairs
+# are read. The camera cannot have taken both.
+
+
+def duplicates_of(frames: Sequence[Frame]) -> dict[str, str]:
+    """Return the labels of frames that repeat an earlier one, each with the earlier one's label.
+
+    Parameters
+    ----------
+    frames : in canonical order. Those without a start, and large ones, are taken to be unique.
+    """
+    alike: dict[tuple[object, ...], list[Frame]] = defaultdict(list)
+    for frame in frames:
+        if frame.time is not None and frame.image.source.n_bytes <= MOST_PROBED:
+            alike[frame.frame_type, frame.exptime, frame.time, frame.shape].append(frame)
+    repeated: dict[str, str] = {}
+    for suspects in alike.values():
+        first_of: dict[str, str] = {}
+        for frame in suspects if len(suspects) > 1 else []:
+            first = first_of.setdefault(_digest(frame), frame.label)
+            if first != frame.label:
+                repeated[frame.label] = first
+    return repeated
+
+
+def _digest(frame: Frame) -> str:
+    """Return the sha256 of a frame's pixels; of its label where they cannot be read."""
+    try:
+        stack = FrameStack([plain(frame.image)])
+        pixels = stack[0, slice(None), slice(None)]
+    except FrameError:
+        return frame.label
+    return hashlib.sha256(pixels.tobytes()).hexdigest()
+
+
+# Can a flat correct anything? `why_unfit` judges some of its pixels.
+#
+# A flat is refused where one bright pixel in a hundred stands at the highest value that occurs,
+# more than chance brings together: the converter or the pixels were full, and their response
+# cannot be seen. It is refused where what one pixel in twenty exceeds lies within three times the
+# noise of its dark above it: such a lamp was off. And it is refused where less than a tenth of the
+# pixels get a tenth of the brightest light: that is a star which was called a flat, not a slit.
+
+_PLATEAU = 0.01
+_FEWEST = 5
+_FAINTEST = 3.0
+_BRIGHT = 0.95
+_BRIGHTEST = 0.995
+_TENTH = 0.1
+
+
+def why_unfit(flat: Frame, dark: Frame | None) -> str:
+    """Return why a flat cannot be used, or "".
+
+    Parameters
+    ----------
+    flat : the frame.
+    dark : one of those that are subtracted from it, or None: it was corrected already.
+    """
+    sample = sample_of(flat)
+    if sample is None:
+        return ""
+    bright = sample.values[sample.values > 0.5 * (sample.values[0] + sample.values[-1])]
+    top = float(sample.values[-1])
+    n_full = int(np.count_nonzero(bright == top))
+    if n_full >= max(_FEWEST, _PLATEAU * bright.size) and _is_plateau(bright, n_full):
+        return f"saturated: {n_full} of {sample.values.size} pixels looked at are at {top:g}"
+    below = sample_of(dark) if dark is not None else None
+    level = below.level if below is not None else 0.0
+    noise = below.noise if below is not None else sample.noise
+    lights = sample.values - level
+    light = float(lights[int(_BRIGHT * (lights.size - 1))])
+    if light <= (_FAINTEST * noise if below is not None else 0.0):
+        return f"too faint: {light:g} above its dark, whose noise is {noise:.3g}"
+    brightest = float(lights[int(_BRIGHTEST * (lights.size - 1))])
+    lit = np.count_nonzero(lights > _TENTH * brightest) / lights.size
+    return f"lit on {100 * lit:.0f} % of its pixels only: no flat" if lit < _TENTH else ""
+
+
+def _is_plateau(bright: np.ndarray[tuple[int], np.dtype[np.float64]], n_full: int) -> bool:
+    """Tell whether the highest value is far more frequent than those below it."""
+    _, counts = np.unique(bright, return_counts=True)
+    return counts.size == 1 or n_full > 3 * int(counts[:-1].max())
+
+
+# Do the pixels show a lamp? `confirm_arcs` asks those of frames whose name proposes one.
+#
+# A lamp fills the slit: its lines stand at the same columns in every row, so the median over rows
+# keeps them and the median over columns shows no trace. A star is the other way round.
+
+_PROBED_ROWS = 128
+
+
+def confirm_arcs(frames: Sequence[Frame]) -> list[Frame]:
+    """Return the frames, those that an element's name and their pixels call arcs typed so."""
+    return [_as_arc(f) if f.maybe_arc and _shows_a_lamp(f) else f for f in frames]
+
+
+def _as_arc(frame: Frame) -> Frame:
+    told = f"taken for an arc: the word {frame.maybe_arc!r} and lines that fill the slit"
+    return replace(frame, frame_type="arc", warnings=(*frame.warnings, told))
+
+
+def _shows_a_lamp(frame: Frame) -> bool:
+    if frame.image.source.n_bytes > MOST_PROBED:
+        return False
+    try:
+        stack = FrameStack([plain(frame.image)])
+    except FrameError:
+        return False
+    step = max(stack.shape[1] // _PROBED_ROWS, 1)
+    pixels = stack[0, ::step, :].astype(np.float64)
+    return _structure(np.median(pixels, axis=0)) > _structure(np.median(pixels, axis=1))
+
+
+def _structure(profile: NDArray[np.float64]) -> float:
+    """Return how far the peaks of a profile stand out from its smooth course."""
+    width = max(profile.size // 10, 3)
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(profile, width // 2, "edge"), width)
+    return float(np.max(profile[: len(windows)] - np.median(windows, axis=-1)[: profile.size]))
+
+
+# Does a frame's level agree with what its header says was subtracted? `compare_levels`.
+#
+# The dark current and light only ever add, so no raw frame lies below a raw dark or bias of the
+# same or a shorter exposure. With D the level and s the noise of those raw frames (D > 10 s, else
+# levels tell nothing), and comparing where the lowest 5 % of the pixels end, which a star does not
+# move:
+#
+# - Without letters, but below D by more than 10 s: a dark has been subtracted though no card says
+#   so, if the frame lies under D / 2 (at Stony Brook such frames lie at 0.06 to 0.37 D); else
+#   refused.
+# - CALSTAT with B or D, yet from 3 s below D to 10 s above, where raw frames of a dark sky lie:
+#   the letters are wrong, refused. Subtracting or not would both be a guess.
+# - CALSTAT with D but not B, below D but not below a raw bias: the dark that was subtracted had
+#   lost its bias, and the frame still has its own. It keeps it until a bias is subtracted. With
+#   both letters there it is refused. A frame that tells of a PEDESTAL may lie anywhere.
+# - A dark below D has lost its bias, so has one whose noise straddles zero where no other raw
+#   frame lies far from it: it gets the letter B, and serves only lights that have lost it too.
+
+_PROBED_FRAMES = 3
+_SAME_EXPOSURE = 0.5  # s
+_SAME_TEMPERATURE = 3.0  # deg C: dark current doubles in 6
+_FAR, _WITHIN = 10.0, 3.0  # times the noise
+
+Camera = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """A raw dark or bias far from zero."""
+
+    frame: Frame
+    sample: Sample
+
+    @property
+    def exptime(self) -> float:
+        """Return its exposure, s."""
+        return self.frame.exptime or 0.0
+
+    @property
+    def told(self) -> str:
+        """Return name, exposure, level and noise as text."""
+        return f"{self.frame.path.name} of {self.exptime:g} s ({self.sample})"
+
+
+def compare_levels(frames: Sequence[Frame]) -> list[Frame]:
+    """Return the frames, with the letters that their pixels prove, or refused by name.
+
+    Parameters
+    ----------
+    frames : of a night, wrapped counts unwrapped. Lights, flats and darks are compared with the raw
+        darks and biases among them of the same shape, setup and temperature.
+    """
+    probed = list(affordable(f for f in frames if f.frame_type in _COMPARED and _is_known(f)))
+    calibrations: dict[Camera, list[Frame]] = defaultdict(list)
+    for frame in probed:
+        if frame.frame_type in ("bias", "dark") and not set(frame.calstat) & set("BD"):
+            calibrations[_camera_of(frame)].append(frame)
+    judges = {camera: _level_judges(members) for camera, members in calibrations.items()}
+    straddling = {
+        camera: not judges[camera] and all(map(_straddles_zero, islice(members, _PROBED_FRAMES)))
+        for camera, members in calibrations.items()
+    }
+    labels = {frame.label for frame in probed if not frame.refusals}
+    compared = []
+    for frame in frames:
+        camera = _camera_of(frame)
+        if frame.label in labels and straddling.get(camera, False):
+            compared.append(_bias_gone_with_the_darks(frame))
+        elif frame.label in labels:
+            compared.append(_compared(frame, judges.get(camera, [])))
+        else:
+            compared.append(frame)
+    return compared
+
+
+_COMPARED = ("bias", "dark", "flat", "light")
+
+
+def _is_known(frame: Frame) -> bool:
+    """Tell whether a frame is a raw one, or a master of raw ones."""
+    return frame.is_master or not frame.is_product
+
+
+def _camera_of(frame: Frame) -> Camera:
+    return frame.shape, frame.setup
+
+
+def _level_judges(calibrations: Sequence[Frame]) -> list[_Judge]:
+    """Return the raw frames far from zero, with some noise, up to three of each exposure."""
+    by_exposure: dict[tuple[str | None, float], list[_Judge]] = defaultdict(list)
+    for frame in calibrations:
+        found = by_exposure[frame.frame_type, frame.exptime or 0.0]
+        sample = sample_of(frame) if len(found) < _PROBED_FRAMES else None
+        if sample is not None and sample.noise > 0 and sample.is_far_from_zero:
+            found.append(_Judge(frame, sample))
+    return _not_below_the_biases([judge for judges in by_exposure.values() for judge in judges])
+
+
+def _not_below_the_biases(judges: Sequence[_Judge]) -> list[_Judge]:
+    """Return the judges without darks that lie below the biases: those have lost theirs."""
+    biases = _biases_among(judges)
+    if not biases:
+        return list(judges)
+    bias = _middle(biases, biases[0].exptime).sample
+    lowest = bias.low - _FAR * bias.noise
+    return [j for j in judges if j.frame.frame_type == "bias" or j.sample.low >= lowest]
+
+
+def _biases_among(judges: Sequence[_Judge]) -> list[_Judge]:
+    return [judge for judge in judges if judge.frame.frame_type == "bias"]
+
+
+def _straddles_zero(frame: Frame) -> bool:
+    """Tell whether noise reaches below zero: a raw frame's never does."""
+    sample = sample_of(frame)
+    return sample is not None and sample.straddles_zero and sample.low < 0
+
+
+def _floor_of(frame: Frame, judges: Sequence[_Judge]) -> _Judge | None:
+    """Return the raw frame of the longest exposure that is not longer than this frame's.
+
+    Of several of that exposure it is the one in the middle. Where all are longer, it is one of the
+    shortest, if no dark current shows in exposures of twice that.
+    """
+    as_warm = [judge for judge in judges if _is_as_warm(judge.frame, frame)]
+    if not as_warm:
+        return None
+    fitting = [j for j in as_warm if j.exptime <= (frame.exptime or 0.0) + _SAME_EXPOSURE]
+    if fitting:
+        return _middle(fitting, max(judge.exptime for judge in fitting))
+    shortest = _middle(as_warm, min(judge.exptime for judge in as_warm))
+    longest = _middle(as_warm, max(judge.exptime for judge in as_warm))
+    grown = longest.sample.level - shortest.sample.level
+    is_dark_free = grown <= _WITHIN * shortest.sample.noise
+    return shortest if longest.exptime >= 2 * shortest.exptime and is_dark_free else None
+
+
+def _middle(judges: Sequence[_Judge], exptime: float) -> _Judge:
+    """Return of the judges of an exposure the one whose level lies in the middle."""
+    alike = [judge for judge in judges if judge.exptime == exptime]
+    return sorted(alike, key=lambda judge: judge.sample.low)[(len(alike) - 1) // 2]
+
+
+def _is_as_warm(one: Frame, other: Frame) -> bool:
+    if one.ccd_temp is None or other.ccd_temp is None:
+        return True
+    return abs(one.ccd_temp - other.ccd_temp) <= _SAME_TEMPERATURE
+
+
+def _compared(frame: Frame, judges: Sequence[_Judge]) -> Frame:
+    """Return a frame with the letter its level proves, or refused; else as it is."""
+    floor = _floor_of(frame, judges)
+    sample = sample_of(frame) if floor is not None else None
+    if floor is None or sample is None:
+        return frame
+    noise = max(floor.sample.noise, sample.noise if floor.frame.is_master else 0.0)
+    below = floor.sample.low - sample.low
+    if set(frame.calstat) & set("BD"):
+        at_raw_level = -_FAR * noise <= below <= _WITHIN * noise
+        if at_raw_level:
+            return _refused(frame, sample, floor, _DARK_IS_THERE if "D" in frame.calstat else _RAW)
+        is_below_the_darks = "D" in frame.calstat and below > 0
+        return _with_its_bias(frame, sample, judges) if is_below_the_darks else frame
+    if below <= _FAR * noise:
+        return frame
+    if abs(sample.low) >= floor.sample.level / 2:
+        return _refused(frame, sample, floor, _TOO_LOW)
+    letter = "B" if frame.frame_type in ("bias", "dark") else "D"
+    why = f"its lowest 5 % end at {sample.low:g}, but at {floor.sample.low:g} in {floor.told}"
+    return _with_letter(frame, letter, why)
+
+
+_DARK_IS_THERE = "says that a dark was subtracted, but the pixels are those of a raw frame"
+_RAW = "says that the bias was subtracted, but the pixels are those of a raw frame"
+_BIAS_IS_THERE = "says that the bias was subtracted, but the pixels do not lie below its level"
+_TOO_LOW = "says nothing, but the pixels lie below those of any raw frame"
+
+
+def _with_its_bias(frame: Frame, sample: Sample, judges: Sequence[_Judge]) -> Frame:
+    """Return a frame that lost its dark as one that has its bias, or refused, where it is there."""
+    biases = _biases_among(judges)
+    if not biases or frame.image.header.readable("PEDESTAL"):
+        return frame
+    bias = _middle(biases, biases[0].exptime)
+    noise = max(bias.sample.noise, sample.noise if bias.frame.is_master else 0.0)
+    if sample.low < bias.sample.low - _WITHIN * noise:
+        return frame
+    if "B" in frame.calstat:
+        return _refused(frame, sample, bias, _BIAS_IS_THERE)
+    told = (
+        f"a dark has been subtracted, but not the bias: its lowest 5 % end at {sample.low:g}, "
+        f"and at {bias.sample.low:g} in {bias.told}"
+    )
+    return replace(frame, keeps_bias=True, warnings=(*frame.warnings, told))
+
+
+def _refused(frame: Frame, sample: Sample, floor: _Judge, finding: str) -> Frame:
+    error = MismatchError(
+        f"CALSTAT {frame.calstat!r} {finding}: the lowest 5 % end at {sample.low:g}, "
+        f"and at {floor.sample.low:g} in {floor.told}",
+        path=frame.path,
+        keyword="CALSTAT",
+        value=frame.calstat,
+        hint="Mend CALSTAT in the header, or exclude the frame.",
+    )
+    return replace(frame, refusals=(*frame.refusals, error))
+
+
+def _with_letter(frame: Frame, letter: str, why: str) -> Frame:
+    lost = {"D": "a dark has been subtracted", "B": "the bias has been subtracted"}[letter]
+    told = f"{lost}, though no card says so: {why}"
+    letters = "".join(known for known in "BDFM" if known in frame.calstat + letter)
+    return replace(frame, calstat=letters, warnings=(*frame.warnings, told))
+
+
+def _bias_gone_with_the_darks(frame: Frame) -> Frame:
+    """Return a frame of a camera whose darks have lost their bias, with B if it has lost it too."""
+    if set(frame.calstat) & set("BD"):
+        return frame
+    sample = sample_of(frame)
+    if sample is None or sample.low > _FAR * sample.noise:
+        return frame
+    return _with_letter(frame, "B", f"{sample}, and the darks' noise straddles zero")
+
+
+# The constant that a camera program added to keep dark-subtracted values positive: taken off.
+#
+# MaxIm DL writes PEDESTAL=-100 ("add this to get the true values") where others write 100, so the
+# sign says nothing and its size is subtracted. It is believed only of frames that say that a dark
+# was subtracted, and whose pixels agree: their median must reach the pedestal less three times
+# their noise. The shift is part of how the pixels are decoded (BZERO), so every reader sees it.
+
+
+def take_off_pedestals(frames: Iterable[Frame]) -> list[Frame]:
+    """Return the frames, the dark-subtracted ones less their pedestal where the pixels hold it."""
+    frames = list(frames)
+    concerned = {f.label for f in affordable(f for f in frames if _pedestal_of(f))}
+    return [_without(f) if f.label in concerned else f for f in frames]
+
+
+def _pedestal_of(frame: Frame) -> float:
+    """Return the size of the pedestal of a dark-subtracted frame, or 0."""
+    value = frame.image.header.readable("PEDESTAL")
+    if isinstance(value, bool) or not isinstance(value, int | float) or "D" not in frame.calstat:
+        return 0.0
+    return abs(float(value))
+
+
+def _without(frame: Frame) -> Frame:
+    size, sample = _pedestal_of(frame), sample_of(frame)
+    if sample is None or any("pedestal" in verdict.text for verdict in frame.verdicts):
+        return frame
+    if sample.level < size - 3.0 * sample.noise:
+        told = f"PEDESTAL tells of {size:g}, but the pixels do not hold it ({sample}); left as is"
+        return replace(frame, warnings=(*frame.warnings, told))
+    source = frame.image.source
+    shifted = replace(source.pixels, bzero=source.pixels.bzero - size)
+    return replace(
+        frame,
+        image=replace(frame.image, source=replace(source, pixels=shifted)),
+        verdicts=(*frame.verdicts, Verdict("header", f"are read less their pedestal of {size:g}")),
+    )
+
+
+# A few pixels of a frame, sorted: what the probes judge its level by.
+#
+# Twelve rows across the frame, every so-manieth column, about 1024 pixels: the median is then
+# known to 0.04 of the noise, and a frame costs 0.3 ms whatever its size. A compressed frame must
+# be unpacked for it, so of those only as many are probed as 256 MB hold. Behind a URL the twelve
+# rows are all that is fetched of a plain frame.
+
+_ROWS = 12
+_VALUES = 1024
+_LOW = 0.05
+_BAND_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some pixels of a frame, and what they say.
+
+    Parameters
+    ----------
+    values : finite pixels in adu, sorted, float64.
+    level : their median.
+    low : below which 5 % of them lie; in a star's frame this is still the background.
+    noise : their robust standard deviation.
+    """
+
+    values: NDArray[np.float64]
+    level: float
+    low: float
+    noise: float
+
+    def share(self, first: float, stop: float) -> float:
+        """Return which share of the pixels lies in [first, stop)."""
+        start, end = np.searchsorted(self.values, [first, stop])
+        return float(end - start) / self.values.size
+
+    @property
+    def is_far_from_zero(self) -> bool:
+        """Tell whether the level exceeds ten times the noise, so that noise never reaches zero."""
+        return self.level > 0 and self.level > 10.0 * self.noise
+
+    @property
+    def straddles_zero(self) -> bool:
+        """Tell whether the level is within three times the noise of zero, or below it."""
+        return self.level <= 3.0 * self.noise
+
+    def __str__(self) -> str:
+        """Return level and noise as text."""
+        return f"level {self.level:g}, noise {self.noise:.3g}"
+
+
+def sample_of(frame: Frame) -> Sample | None:
+    """Return some pixels of a frame; None where it cannot be read (the full read will say why)."""
+    if not is_affordable(frame):
+        return None
+    try:
+        return _sample(frame.image)
+    except FrameError:
+        return None
+
+
+def affordable(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Yield the frames that may be probed: all plain ones, packed ones up to 256 MB together."""
+    unpacked = 0
+    for frame in frames:
+        if frame.image.packing != "plain":
+            unpacked += frame.image.source.n_bytes
+        if frame.image.packing == "plain" or unpacked <= MOST_PROBED:
+            yield frame
+
+
+def is_affordable(frame: Frame) -> bool:
+    """Tell whether a frame may be probed by itself: plain, or packed and not above 256 MB."""
+    return frame.image.packing == "plain" or frame.image.source.n_bytes <= MOST_PROBED
+
+
+def holds_negative(frame: Frame) -> bool:
+    """Tell whether any pixel of a frame is negative, reading all of it in bands of 4 MB.
+
+    Of a packed frame that is too large to be unpacked for this nothing is known.
+    """
+    if not is_affordable(frame):
+        return False
+    try:
+        stack = FrameStack([plain(frame.image)])
+        _, n_rows, n_columns = stack.shape
+        height = max(_BAND_BYTES // (n_columns * stack.dtype.itemsize), 1)
+        return any(
+            bool((stack[0, first : first + height, :] < 0).any())
+            for first in range(0, n_rows, height)
+        )
+    except FrameError:
+        return False
+
+
+@lru_cache(maxsize=4096)
+def _sample(image: ImageHDU) -> Sample | None:
+    pixels, stored = image.source.pixels, _stored_sample(image)
+    values = stored.astype(np.float64)
+    if pixels.wrapped:
+        values %= 2.0**pixels.bitpix
+    values = np.sort(values * pixels.bscale + pixels.bzero)
+    values = values[np.isfinite(values) & (values != _blank_of(pixels))]
+    if values.size == 0:
+        return None
+    middle = float(values[(values.size - 1) // 2] + values[values.size // 2]) / 2
+    return Sample(values, middle, float(values[int(_LOW * values.size)]), robust_std(values))
+
+
+def sample_bytes(image: ImageHDU) -> bytes:
+    """Return the stored pixels by which a frame is judged, little-endian, for a cache to keep.
+
+    Raises
+    ------
+    FrameError
+        They cannot be read.
+    """
+    stored = _stored_sample(image)
+    return stored.astype(stored.dtype.newbyteorder("<")).tobytes()
+
+
+def _stored_sample(image: ImageHDU) -> NDArray[Any]:
+    """Return the stored pixels by which a frame is judged, native, in reading order."""
+    shelf, pixels = image.source.shelf, PixelFormat(image.source.pixels.bitpix)
+    if shelf is not None and shelf.sample:
+        kept = np.frombuffer(shelf.sample, stored_dtype(pixels).newbyteorder("<"))
+        return kept.astype(kept.dtype.newbyteorder("="))
+    source = image.source if image.packing == "plain" else plain(image)
+    return _stored(replace(source, pixels=pixels))
+
+
+def _blank_of(pixels: PixelFormat) -> float:
+    """Return the value of pixels that are missing; NaN where none is marked so."""
+    return np.nan if pixels.blank is None else pixels.blank * pixels.bscale + pixels.bzero
+
+
+@lru_cache(maxsize=4096)
+def _stored(source: PixelSource) -> NDArray[Any]:
+    """Return some stored pixels; the file is opened once, which is most of the cost."""
+    n_rows, n_columns = source.shape
+    step = max(n_rows // _ROWS, 1)
+    rows = range(step // 2, n_rows, step)
+    taken = np.empty((len(rows), n_columns), stored_dtype(source.pixels))
+    if source.shelf is not None:
+        for row, y in zip(taken, rows, strict=True):
+            source.shelf.fill(row, y * n_columns, source.pixels)
+        return _thinned(taken)
+    if isinstance(source.path, Address):
+        return _thinned(_fetched(source, source.path, rows))
+    try:
+        with source.path.open("rb", buffering=0) as file:
+            source.require_unchanged(os.fstat(file.fileno()))
+            for row, y in zip(taken, rows, strict=True):
+                file.seek(source.offset + y * row.nbytes)
+                if file.readinto(row.view(np.uint8).data) != row.nbytes:
+                    raise FrameError("The file ends within its pixels", path=source.path)
+    except OSError as error:
+        raise unreadable(source.path, error) from error
+    return _thinned(taken)
+
+
+def _fetched(source: PixelSource, address: Address, rows: range) -> NDArray[Any]:
+    """Return some rows of a plain frame behind a URL."""
+    from arrayred.io.remote import Part, read_parts
+
+    stored = stored_dtype(source.pixels)
+    size = source.shape[1] * stored.itemsize
+    starts = [source.offset + y * size for y in rows]
+    found = read_parts([Part(address, start, start + size) for start in starts])
+    if any(len(raw) < size for raw in found):
+        raise FrameError("The file ends within its pixels", path=address)
+    return np.frombuffer(b"".join(found), stored).reshape(len(rows), source.shape[1])
+
+
+def _thinned(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return every so-manieth pixel of rows, in native order."""
+    return rows.ravel()[:: max(rows.size // _VALUES, 1)].astype(rows.dtype.newbyteorder("="))
+
+
+# Unsigned counts that a camera program wrote as if they were signed: recognised and unwrapped.
+#
+# Such a file says BITPIX=16 (or 32), BZERO=0, and its brightest pixels are negative: -1 stands for
+# 65535. The verdict needs pixels, so a few rows of the camera's raw darks and biases are probed: a
+# camera adds an offset so that noise never reaches zero. If their level B exceeds ten times their
+# noise s, no true count lies between 0 and B - 10 s, and every negative value of the camera's raw
+# frames is a wrapped one. On the night that taught this no pixel lies between 0 and B - 6 s.
+#
+# A frame with many pixels in that gap has lost its bias, whatever its header says: if its level is
+# near zero it is signed data and left alone. Frames that were already corrected (CALSTAT), floats
+# and frames with their own BZERO are never touched. Where nothing decides and a frame does hold
+# negative pixels, it is refused by name: `unsigned="wrapped"` or `"as-declared"` says what they
+# are.
+
+_JUDGES = ("bias", "dark")
+_WORDS = 3
+"""A longer name of a folder may speak of darks without holding them."""
+_STRAY = 0.01
+"""The share of pixels that dead columns may leave in the gap below a raw frame's level."""
+_PROVEN = "hold unsigned counts written as signed"
+
+
+@dataclass(frozen=True)
+class _Ruling:
+    """What the judges of a camera say.
+
+    Parameters
+    ----------
+    counts : "wrapped", "signed", or "undecided".
+    why : what they showed.
+    floor : below which no raw pixel lies, adu, where counts are wrapped.
+    """
+
+    counts: Literal["wrapped", "signed", "undecided"]
+    why: str
+    floor: float = 0.0
+
+
+def unwrap(
+    frames: Sequence[Frame], instrument: Instrument, unsigned: Unsigned = "auto"
+) -> list[Frame]:
+    """Return the frames, those with wrapped counts marked to be read as unsigned.
+
+    Parameters
+    ----------
+    frames : raw frames of any cameras. Each camera is judged by its own raw biases and darks, else
+        by all of its BITPIX; where none is among the frames, by those in the same folders, else
+        in folders beside them that are named after biases or darks.
+    instrument : what headers mean.
+    unsigned : "auto" probes; "wrapped" takes every raw frame with BZERO 0 for unsigned;
+        "as-declared" takes every file by its word.
+
+    Returns
+    -------
+    frames : those about which nothing decides, and which do hold negative pixels, with a refusal.
+    """
+    if unsigned == "as-declared":
+        return list(frames)
+    if unsigned == "wrapped":
+        told = Verdict("option", "are taken for unsigned counts written as signed")
+        return [_as_unsigned(f, told) if _may_be_wrapped(f) else f for f in frames]
+    doubtful = [frame for frame in frames if _may_be_wrapped(frame)]
+    judges = [*_unwrapped_judges(doubtful)]
+    known = {_bitpix(judge) for judge in judges}
+    judges += _judges_beside([f for f in doubtful if _bitpix(f) not in known], instrument)
+    rulings = {camera: _ruling_on(camera, judges) for camera in set(map(_writer_of, doubtful))}
+    probed = {frame.label for frame in affordable(doubtful)}
+    return [
+        _judged(f, rulings[_writer_of(f)], probe=f.label in probed) if _may_be_wrapped(f) else f
+        for f in frames
+    ]
+
+
+def _writer_of(frame: Frame) -> tuple[int, str]:
+    return _bitpix(frame), str(frame.image.header.readable("INSTRUME") or "").strip()
+
+
+def _bitpix(frame: Frame) -> int:
+    return frame.image.source.pixels.bitpix
+
+
+def _may_be_wrapped(frame: Frame) -> bool:
+    pixels = frame.image.source.pixels
+    as_stored = pixels.bitpix in (16, 32) and (pixels.bzero, pixels.bscale) == (0.0, 1.0)
+    return as_stored and not frame.calstat and not frame.is_product
+
+
+def _unwrapped_judges(frames: Iterable[Frame]) -> Iterator[Frame]:
+    return affordable(f for f in frames if _may_be_wrapped(f) and f.frame_type in _JUDGES)
+
+
+def _judges_beside(frames: Iterable[Frame], instrument: Instrument) -> list[Frame]:
+    """Return the first raw biases and darks of each BITPIX in the frames' folders, or beside."""
+    wanted: dict[int, set[Path]] = defaultdict(set)
+    for frame in frames:
+        wanted[_bitpix(frame)].add(frame.path.parent)
+    judges: list[Frame] = []
+    for bitpix, folders in wanted.items():
+        beside = (other for folder in sorted(folders) for other in _siblings(folder, instrument))
+        places = [f for where in (sorted(folders), beside) for f in where]
+        found = (j for place in places for j in _judges_in(place, instrument))
+        judges += islice((j for j in found if _bitpix(j) == bitpix), _PROBED_FRAMES)
+    return judges
+
+
+def _siblings(folder: Path, instrument: Instrument) -> list[Path]:
+    """Return the folders beside one whose names' words mean bias or dark."""
+    meant = {
+        word for kind in _JUDGES for word in (*instrument.types[kind], *instrument.words[kind])
+    }
+    with contextlib.suppress(InputError, OSError):
+        others = sorted(folders_in(folder.absolute().parent))
+        return [p for p in others if p.name != folder.name and _is_named_after(p.name, meant)]
+    return []
+
+
+def _is_named_after(name: str, meant: set[str]) -> bool:
+    words = words_of(name)
+    return len(words) <= _WORDS and not meant.isdisjoint(words)
+
+
+def _judges_in(folder: Path, instrument: Instrument) -> Iterator[Frame]:
+    """Yield the raw biases and darks of a folder."""
+    with contextlib.suppress(InputError, OSError):
+        for path in list_files(folder, depth=1):
+            with contextlib.suppress(FrameError, HeaderError):
+                yield from _unwrapped_judges([describe(path.name, find_image(path), instrument)])
+
+
+def _ruling_on(camera: tuple[int, str], judges: Sequence[Frame]) -> _Ruling:
+    """Return what a camera's own judges say; where it has none, all of its BITPIX."""
+    own = [judge for judge in judges if _writer_of(judge) == camera]
+    others = [judge for judge in judges if _bitpix(judge) == camera[0]]
+    samples = ((judge.path.name, sample_of(judge)) for judge in own or others)
+    told = list(islice(((name, s) for name, s in samples if s is not None), _PROBED_FRAMES))
+    if not told:
+        return _Ruling("undecided", "there is no raw dark or bias to judge by")
+    why = "; ".join(f"{name}: {sample}" for name, sample in told)
+    if all(sample.is_far_from_zero for _, sample in told):
+        floor = min(sample.level - 10.0 * sample.noise for _, sample in told)
+        return _Ruling("wrapped", f"{told[0][0]}: {told[0][1]}", floor)
+    levels = [sample for _, sample in told]
+    if any(s.straddles_zero for s in levels) and not any(s.is_far_from_zero for s in levels):
+        return _Ruling("signed", why)
+    return _Ruling("undecided", f"the raw darks or biases do not decide ({why})")
+
+
+def _judged(frame: Frame, ruling: _Ruling, *, probe: bool) -> Frame:
+    """Return a frame marked, left alone, or refused, as its camera's judges and pixels say."""
+    if ruling.counts == "signed":
+        return frame
+    shelf = frame.image.source.shelf
+    if ruling.counts == "undecided" and shelf is not None and shelf.proof:
+        return _as_unsigned(frame, Verdict("probe", shelf.proof))
+    sample = sample_of(frame) if probe else None
+    if ruling.counts == "wrapped":
+        stray = 0.0 if sample is None else sample.share(0.0, ruling.floor)
+        if stray <= _STRAY:
+            return _as_unsigned(frame, Verdict("probe", f"{_PROVEN} ({ruling.why})"))
+        why = f"{stray:.0%} of the pixels lie below what a raw frame can have ({ruling.why})"
+        is_signed = sample is not None and abs(sample.level) < ruling.floor / 2
+    else:
+        why, is_signed = ruling.why, sample is not None and _is_noise_around_zero(sample)
+    if is_signed or not holds_negative(frame):
+        return frame
+    return replace(frame, refusals=(*frame.refusals, _undecided(frame, why)))
+
+
+def _is_noise_around_zero(sample: Sample) -> bool:
+    return abs(sample.level) <= 3.0 * sample.noise
+
+
+def _undecided(frame: Frame, why: str) -> FrameError:
+    return FrameError(
+        "Negative pixels may be unsigned counts written as signed, or signed data, and "
+        f"nothing decides: {why}",
+        path=frame.path,
+        keyword="BZERO",
+        value=0.0,
+        hint="Add raw darks or biases of the camera, or give --unsigned wrapped or as-declared.",
+    )
+
+
+def _as_unsigned(frame: Frame, verdict: Verdict) -> Frame:
+    source = frame.image.source
+    image = replace(
+        frame.image, source=replace(source, pixels=replace(source.pixels, wrapped=True))
+    )
+    return replace(frame, image=image, verdicts=(*frame.verdicts, verdict))
+
+
+# All that a few pixels tell about single frames, in order: what their numbers mean, what is gone.
+#
+# First whether counts wrapped, since every level depends on it; then which corrections the levels
+# prove, since only dark-subtracted frames have a pedestal; then pedestals, and marks of missing
+# data.
+
+
+def judge(
+    frames: Sequence[Frame], instrument: Instrument, unsigned: Unsigned = "auto"
+) -> list[Frame]:
+    """Return a night's raw frames as their pixels show them to be.
+
+    Parameters
+    ----------
+    frames : raw frames of any cameras.
+    instrument : what headers mean.
+    unsigned : whether counts may be unsigned ones written as signed; see `unsigned.unwrap`.
+
+    Returns
+    -------
+    frames : with the encoding that their pixels have, the letters that they prove, and a refusal
+        where header and pixels contradict each other.
+    """
+    unwrapped = unwrap(frames, instrument, unsigned)
+    return tell_blocks(take_off_pedestals(compare_levels(unwrapped)))

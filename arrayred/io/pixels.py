@@ -1,0 +1,759 @@
+"""Read bands of pixels from any number of equal frames: `FrameStack`.
+
+Frames are uncompressed images (`io.spool` makes them so). No handle stays open: a stack pickles as
+paths and offsets. `io.reading.Pass` holds files open for the length of one pass.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from pathlib import Path
+from threading import Condition, Lock, local
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from weakref import finalize
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arrayred.bands import at_once
+from arrayred.errors import ArrayredError, FrameError, MismatchError, StorageError
+from arrayred.io.header import BLOCK, ones_complement_sum
+from arrayred.io.remote import Address, Stamp, address_of
+from arrayred.io.scan import (
+    LASTING_HANDLE,
+    Chunks,
+    ImageHDU,
+    PixelSource,
+    RemoteChunks,
+    Wanted,
+    decode,
+    dtype_of,
+    patiently,
+    stored_dtype,
+    unreadable,
+)
+from arrayred.watching import has_read
+
+if TYPE_CHECKING:
+    from arrayred.io.remote import Copy
+
+Pixels = NDArray[Any]
+Index = int | slice | NDArray[np.integer]
+
+
+class FrameStack:
+    """Equal frames, readable by bands of rows.
+
+    Parameters
+    ----------
+    sources : where the pixels of each frame lie, all of one shape.
+
+    Raises
+    ------
+    MismatchError
+        Frames differ in shape.
+    """
+
+    ndim = 3
+
+    def __init__(self, sources: Sequence[PixelSource]) -> None:
+        first = sources[0]
+        for source in sources:
+            if source.shape != first.shape:
+                raise MismatchError(
+                    f"The frame has {source.shape} pixels, but {first.path.name} has {first.shape}",
+                    path=source.path,
+                    keyword="NAXIS",
+                    value=source.shape,
+                    hint="Stack frames of one shape only.",
+                )
+        self.sources = tuple(sources)
+        self.shape = (len(sources), *first.shape)
+        self.dtype = np.result_type(*{dtype_of(source.pixels) for source in sources})
+        self.step = max(source.step for source in sources)
+
+    def __repr__(self) -> str:
+        """Return shape, dtype and the first file's name."""
+        return f"FrameStack({self.shape}, {self.dtype}, {self.sources[0].path.name} ...)"
+
+    def __getitem__(self, key: tuple[Index, Index, Index]) -> Pixels:
+        """Return pixels as numpy would, reading whole rows only, from the first to the last wanted.
+
+        Parameters
+        ----------
+        key : for frames, rows and columns each a number, a slice, or (for one of them) an array.
+        """
+        frames, rows, columns = key
+        picked, wanted = np.arange(self.shape[0])[frames], np.arange(self.shape[1])[rows]
+        first, stop = (int(wanted.min()), int(wanted.max()) + 1) if wanted.size else (0, 0)
+        sources = [self.sources[i] for i in np.atleast_1d(picked)]
+        band = np.empty((len(sources), stop - first, self.shape[2]), self.dtype)
+        read_frames(sources, first * self.shape[2], band)
+        if isinstance(rows, slice) and wanted.size:
+            rows_of_band: Index = slice(int(wanted[0]) - first, None, rows.step)
+        else:
+            rows_of_band = wanted - first
+        return (band if picked.ndim else band[0])[..., rows_of_band, :][..., columns]
+
+    def read(self, first: int, stop: int, out: Pixels) -> None:
+        """Read rows first..stop (from 0, half-open) of every frame into out (frame, row, x).
+
+        Raises
+        ------
+        FrameError
+            A file has changed since the scan, has ended early, or cannot be read.
+        """
+        read_frames(self.sources, first * self.shape[2], out[:, : stop - first])
+
+    def rows(self, frame: int, wanted: Sequence[int]) -> Pixels:
+        """Return single rows (row, x) of a frame, in any order; what lies between is not read."""
+        out = np.empty((len(wanted), self.shape[2]), self.dtype)
+        read_rows(self.sources[frame], wanted, out)
+        return out
+
+    @property
+    def token(self) -> str:
+        """Return a name that changes when a file does: paths, stamps, offsets and encodings."""
+        text = repr(
+            [(str(i.path), i.stamp, i.offset, i.shape, i.pixels, i.shelf) for i in self.sources]
+        )
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+    def __dask_tokenize__(self) -> str:
+        """Return the token, for dask's deterministic names."""
+        return self.token
+
+
+# Reading runs of pixels: `read_frames` for a band, `Pass` for all bands of a stack, once each.
+#
+# A piece of a frame is read into a scratch that stays in the processor's cache; there, in a pass,
+# it is added to the file's SHA-256, and decoded into the caller's band. Every read's count is
+# checked and the file's stamp compared with the scan's, so that a frame that was cut or rewritten
+# in between is an error, never wrong numbers.
+#
+# A pass keeps its files open: opening them again for every band takes twice as long as reading
+# them, and makes the system forget that it was reading ahead. It is told that files are read in
+# order, which took a fifth of the time off 100 cold frames of 3 MB; asking for all of a file at
+# once took nothing off, nor is a thread needed that reads ahead, since one works while another
+# reads.
+
+Told = Mapping[Path, int | None]
+PIECE = 256 << 10
+"""Bytes of one frame that are read at a time."""
+FETCHED = 64 << 20
+"""Bytes of plain pixels, of several frames, that are fetched at once of a cache behind a URL."""
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+_SPARE_HANDLES = 64
+_NO_HANDLE = -1
+
+
+def read_frames(sources: Sequence[PixelSource], first: int, band: Pixels) -> None:
+    """Fill a band with pixels of frames, opening one file at a time.
+
+    Parameters
+    ----------
+    sources : where the pixels lie.
+    first : the number of the first pixel in reading order, from 0.
+    band : (frame, ...); as many pixels as it has are read of each frame.
+
+    Raises
+    ------
+    FrameError
+        A file has changed since the scan, has ended early, or cannot be read.
+    """
+    scratch = np.empty(PIECE, np.uint8)
+    step = max(FETCHED // max(band[:1].nbytes, 1), 1) if len(band) else 1
+    for start in range(0, len(sources), step):
+        some = sources[start : start + step]
+        near = _fetched(some, first, band[0].size)
+        for source, target in zip(some, band[start : start + step], strict=True):
+            chunks = near.get(_far_of(source))
+            patiently(partial(_read, source, first, target, scratch, chunks), {errno.ESTALE})
+
+
+def _read(
+    source: PixelSource, first: int, target: Pixels, scratch: Pixels, near: Chunks | None
+) -> None:
+    """Fill target with pixels of one frame, whose file is open that long."""
+    with _opened(source) as handle:
+        _File(source, handle).fill(first, target, scratch, near)
+
+
+def read_rows(source: PixelSource, rows: Sequence[int], out: Pixels) -> None:
+    """Fill out (row, x) with single rows of a frame, from 0, its file being opened once.
+
+    Raises
+    ------
+    FrameError
+        As in `read_frames`.
+    """
+    n_columns = source.shape[1]
+    scratch = np.empty(min(PIECE, n_columns * stored_dtype(source.pixels).itemsize), np.uint8)
+    with _opened(source) as handle:
+        file = _File(source, handle)
+        for row, target in zip(rows, out, strict=True):
+            first = row * n_columns
+            near = _fetched([source], first, n_columns)
+            file.fill(first, target, scratch, near.get(_far_of(source)))
+
+
+def _fetched(
+    sources: Sequence[PixelSource], first: int, n_pixels: int
+) -> dict[RemoteChunks | None, Chunks]:
+    """Return the chunks of caches behind URLs that hold some pixels of frames, by their cache."""
+    wanted: dict[RemoteChunks, list[Wanted]] = {}
+    for source in sources:
+        if source.shelf is not None and source.shelf.far is not None:
+            wanted.setdefault(source.shelf.far, []).extend(source.shelf.wanted(first, n_pixels))
+    return {far: far.fetched(chunks) for far, chunks in wanted.items()}
+
+
+def _far_of(source: PixelSource) -> RemoteChunks | None:
+    return None if source.shelf is None else source.shelf.far
+
+
+class Pass:
+    """One pass over frames, as a stack (frame, pixel, 1) whose bands may end anywhere.
+
+    Files stay open from entering to leaving, unless they are more than the system lets a process
+    open.
+
+    Parameters
+    ----------
+    sources : where the pixels of each frame lie, all of one shape.
+    dtype : of the pixels handed out.
+    summed : files whose SHA-256 is taken on the way, each with its DATASUM, to be compared, or
+        None. Every band must then be read, each after the one before it was begun.
+    """
+
+    def __init__(
+        self, sources: Sequence[PixelSource], dtype: np.dtype[Any], summed: Told | None = None
+    ) -> None:
+        n_rows, n_columns = sources[0].shape
+        self.shape, self.dtype = (len(sources), n_rows * n_columns, 1), dtype
+        self._sources = tuple(sources)
+        self._told = summed or {}
+        self._sums = [_sum_of(source, self._told) for source in sources]
+        self._files: list[_File] = []
+        self._kept = ExitStack()
+        self._mine = local()
+
+    def __enter__(self) -> Self:
+        """Open the files, and sum what stands before their pixels."""
+        pairs = list(zip(self._sources, self._sums, strict=True))
+        with ExitStack() as kept:
+            if len(pairs) <= _most_handles():
+                self._files = [_File(s, kept.enter_context(_opened(s)), t) for s, t in pairs]
+                for file in self._files:
+                    _announce(file.handle)
+            for file in self._each():
+                file.sum_up_to(file.source.offset, self._scratch())
+            self._kept = kept.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the files; each must still be what it was."""
+        self._kept.__exit__(kind, error, trace)
+
+    def read(self, first: int, stop: int, out: Pixels) -> None:
+        """Read pixels first..stop of every frame into out (frame, pixel, 1)."""
+        scratch = self._scratch()
+        for file, target in zip(self._each(), out, strict=True):
+            file.fill(first, target[: stop - first], scratch)
+
+    def give_up(self) -> None:
+        """Let no thread wait any more: the band it waits for will not be read."""
+        for total in self._sums:
+            if total is not None:
+                total.give_up()
+
+    def checksums(self) -> dict[Path, str]:
+        """Return the SHA-256 of the files that were summed; every band must have been read.
+
+        Raises
+        ------
+        FrameError
+            The data of a file do not add up to its DATASUM.
+        """
+        found = {}
+        for file in self._each():
+            file.sum_up_to(file.source.stamp.size, self._scratch())
+            told = self._told.get(file.source.path)
+            if file.sum is not None and told is not None:
+                require_datasum(file.source.path, file.sum.data_sum, told)
+            if file.sum is not None:
+                found[file.source.path] = file.sum.hexdigest()
+        return found
+
+    def _each(self) -> Iterator[_File]:
+        """Yield each frame's file, open until the next is asked for."""
+        if self._files:
+            yield from self._files
+            return
+        for source, total in zip(self._sources, self._sums, strict=True):
+            with _opened(source) as handle:
+                yield _File(source, handle, total)
+
+    def _scratch(self) -> Pixels:
+        """Return the scratch of this thread."""
+        if not hasattr(self._mine, "scratch"):
+            self._mine.scratch = np.empty(PIECE, np.uint8)
+        scratch: Pixels = self._mine.scratch
+        return scratch
+
+
+class PassImage:
+    """The only frame of a pass as an image (pixel, 1) that is read when it is sliced: float64.
+
+    Parameters
+    ----------
+    frames : a pass over one frame.
+    """
+
+    def __init__(self, frames: Pass) -> None:
+        self._frames = frames
+
+    def __getitem__(self, pixels: slice) -> Pixels:
+        """Return pixels first..stop."""
+        values = np.empty((1, pixels.stop - pixels.start, 1), self._frames.dtype)
+        self._frames.read(pixels.start, pixels.stop, values)
+        image: Pixels = values[0].astype(np.float64, copy=False)
+        return image
+
+
+class _File(NamedTuple):
+    """An open file: the frame in it, the handle, and the sum of what was read if it is taken."""
+
+    source: PixelSource
+    handle: int
+    sum: FileSum | None = None
+
+    def fill(self, first: int, target: Pixels, scratch: Pixels, near: Chunks | None = None) -> None:
+        """Fill target with pixels from number first on, in reading order."""
+        if self.source.shelf is not None:
+            self.source.shelf.fill(target, first, self.source.pixels, near)
+            return
+        stored = stored_dtype(self.source.pixels)
+        step = len(scratch) // stored.itemsize
+        whole = (
+            target.reshape(-1) if target.flags.c_contiguous else np.empty(target.size, target.dtype)
+        )
+        for start in range(0, whole.size, step):
+            part = whole[start : start + step]
+            raw = scratch[: part.size * stored.itemsize]
+            self._read(raw, self.source.offset + (first + start) * stored.itemsize)
+            decode(raw.view(stored), part, self.source.pixels)
+        if not target.flags.c_contiguous:
+            target[...] = whole.reshape(target.shape)
+
+    def sum_up_to(self, offset: int, scratch: Pixels) -> None:
+        """Add to the sum, if one is taken, what stands before an offset and is not in it."""
+        while self.sum is not None and self.sum.position < offset:
+            self._read(scratch[: offset - self.sum.position], self.sum.position)
+
+    def _read(self, raw: Pixels, offset: int) -> None:
+        """Fill raw from an offset, looping over short reads, and add it to the sum."""
+        done, view = 0, raw.data
+        while done < len(view):
+            at = view[done:], offset + done
+            count = patiently(partial(_read_at, self.handle, *at), LASTING_HANDLE)
+            if count == 0:
+                raise FrameError(
+                    "The file ends within its pixels", path=self.source.path, hint="Copy it again."
+                )
+            done += count
+        has_read(done)
+        if self.sum is not None:
+            self.sum.add(raw, offset)
+
+
+def _sum_of(source: PixelSource, told: Told) -> FileSum | None:
+    """Return the sum to be taken of a file, if one is, of its data too where DATASUM is told."""
+    if source.path not in told:
+        return None
+    stop = source.offset + -(-source.n_bytes // BLOCK) * BLOCK
+    return FileSum(None if told[source.path] is None else range(source.offset, stop))
+
+
+@contextmanager
+def _opened(source: PixelSource) -> Iterator[int]:
+    """Open a frame's file; it must be, before and after, what it was at the scan."""
+    if source.shelf is not None:  # reads from its cache by itself
+        yield _NO_HANDLE
+        return
+    try:
+        handle = patiently(partial(os.open, source.path, _OPEN_FLAGS), LASTING_HANDLE)
+        try:
+            source.require_unchanged(os.fstat(handle))
+            yield handle
+            source.require_unchanged(os.fstat(handle))
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise unreadable(source.path, error) from error
+
+
+def _announce(handle: int) -> None:
+    """Tell the system, where it listens, that a file will be read from start to end."""
+    if handle != _NO_HANDLE and hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+
+
+def _read_at(handle: int, view: memoryview, offset: int) -> int:
+    """Read into a buffer at an offset; where the system has no preadv, seek and read."""
+    if sys.platform != "win32":
+        return os.preadv(handle, [view], offset)
+    os.lseek(handle, offset, os.SEEK_SET)
+    piece = os.read(handle, len(view))
+    view[: len(piece)] = piece
+    return len(piece)
+
+
+def _most_handles() -> int:
+    """Return how many files one pass may hold open."""
+    if sys.platform == "win32":
+        return 512 - _SPARE_HANDLES
+    from resource import RLIMIT_NOFILE, getrlimit
+
+    return int(getrlimit(RLIMIT_NOFILE)[0]) - _SPARE_HANDLES
+
+
+# Compressed frames as a stack that costs nothing until it is read: `PackedStack`.
+#
+# A night of compressed frames is opened, looked at and sliced like any other; a frame is unpacked
+# (`io.spool`) when one of its pixels is wanted for the first time, in the process that wants it.
+
+
+class PackedStack:
+    """Equal frames, some of them compressed, unpacked when first read.
+
+    Parameters
+    ----------
+    images : where the pixels of each frame lie, all of one shape.
+
+    Raises
+    ------
+    MismatchError
+        Frames differ in shape.
+    """
+
+    ndim = 3
+
+    def __init__(self, images: Sequence[ImageHDU]) -> None:
+        self.images = tuple(images)
+        packed = FrameStack([image.source for image in images])
+        self.shape, self.dtype, self.token = packed.shape, packed.dtype, packed.token
+        self.step = packed.step
+
+    def __repr__(self) -> str:
+        """Return shape, dtype and the first file's name."""
+        return f"PackedStack({self.shape}, {self.dtype}, {self.images[0].source.path.name} ...)"
+
+    def __getitem__(self, key: tuple[Index, Index, Index]) -> Pixels:
+        """Return pixels as numpy would, unpacking the frames that are asked for.
+
+        Parameters
+        ----------
+        key : as for `FrameStack`.
+        """
+        frames, rows, columns = key
+        picked = np.arange(self.shape[0])[frames]
+        if not picked.size:
+            return np.empty(self.shape, self.dtype)[:0][:, rows][..., columns]
+        stack = FrameStack([plain(self.images[i]) for i in np.atleast_1d(picked)])
+        pixels = stack[:, rows, columns].astype(self.dtype, copy=False)
+        return pixels if picked.ndim else pixels[0]
+
+    def __dask_tokenize__(self) -> str:
+        """Return the token, for dask's deterministic names."""
+        return self.token
+
+
+# Make frames plain and near: each is copied or decoded once into a file of raw pixels.
+#
+# Reading a band of a gzip file inflates all of it, every time; so a frame that is not plain is
+# decoded once to the spool, a folder of this process that goes when it ends, and from then on is
+# read like any other. A frame behind a URL is copied there first. What is written is bounded by
+# what the header promises: a crafted file cannot fill the disk. Several files are decoded at once,
+# since zlib works without the interpreter's lock.
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MOST_PROBED = 256 << 20
+"""Bytes of a frame that is unpacked merely to look at a few of its rows, at most."""
+_COPIED_AT_ONCE = 8
+_locks: dict[_Key, Lock] = {}
+_locking = Lock()
+_copies: dict[_Key, Copy] = {}
+
+
+class _Folder:
+    """A temporary folder that is removed when the process that made it ends."""
+
+    def __init__(self) -> None:
+        import tempfile  # takes longer to import than all of a plain frame's reading
+
+        self.path = Path(tempfile.mkdtemp(prefix="arrayred-"))
+        self._close = finalize(self, _remove_own, self.path, os.getpid())
+
+
+def _remove_own(path: Path, pid: int) -> None:
+    if os.getpid() == pid:
+        import shutil
+
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@cache
+def _folder(_pid: int) -> _Folder:
+    return _Folder()
+
+
+@dataclass(frozen=True)
+class _Key:
+    """An image known by its file and HDU, so that one content is decoded once in a process."""
+
+    image: ImageHDU = field(compare=False)
+    path: Path
+    stamp: Stamp
+    pid: int
+
+
+def plain(image: ImageHDU) -> PixelSource:
+    """Return where the plain pixels of an image lie: in its own file, a cache, else the spool.
+
+    Of a file behind a URL this is a copy.
+
+    Raises
+    ------
+    FrameError
+        The compressed data are damaged, or of a kind that is refused.
+    """
+    source = image.source
+    if image.at_hand:
+        return source
+    if isinstance(source.path, Address):
+        return _plain_copy(image, source.path)
+    _require_unchanged(source)
+    key = _Key(image, source.path, source.stamp, os.getpid())
+    with _locking:
+        decoding = _locks.setdefault(key, Lock())
+    with decoding:
+        path = _spooled(key)
+    return replace(source, path=path, offset=0, stamp=Stamp.of(path.stat()))
+
+
+def copied(image: ImageHDU) -> Copy:
+    """Return the copy of an image's file, which lies behind a URL, made once in a process.
+
+    Raises
+    ------
+    FrameError
+        The file has changed since its header was read, or cannot be had.
+    StorageError
+        There is no room for it.
+    """
+    key = _Key(image, image.source.path, image.source.stamp, os.getpid())
+    with _locking:
+        copying = _locks.setdefault(key, Lock())
+    with copying:
+        if key not in _copies:
+            _copies[key] = _copied(key)
+        return _copies[key]
+
+
+def release(images: Iterable[ImageHDU]) -> None:
+    """Remove the copies of images' files, which are at hand elsewhere by now."""
+    for image in images:
+        key = _Key(image, image.source.path, image.source.stamp, os.getpid())
+        if copy := _copies.pop(key, None):
+            copy.path.unlink(missing_ok=True)
+
+
+def file_of(image: ImageHDU) -> Path:
+    """Return the file of an image, or its copy where it lies behind a URL; as `copied`."""
+    return copied(image).path if image.is_remote else image.source.path
+
+
+def _plain_copy(image: ImageHDU, address: Address) -> PixelSource:
+    """Return where the plain pixels of an image behind a URL lie: in a copy, or made from one."""
+    path = copied(image).path
+    near = replace(image.source, path=path, stamp=Stamp.of(path.stat()))
+    try:
+        return plain(replace(image, source=near))
+    except ArrayredError as error:
+        error.path = str(address)
+        raise
+
+
+def plain_all(images: Sequence[ImageHDU], threads: int = 1) -> list[PixelSource]:
+    """Return where the uncompressed pixels of images lie, decoding several files at once.
+
+    Parameters
+    ----------
+    images : of any packing.
+    threads : how many files are decoded at once; each takes some megabytes.
+
+    Raises
+    ------
+    FrameError
+        The compressed data of one are damaged, or of a kind that is refused.
+    """
+    packed = [image for image in images if not image.at_hand]
+    left = iter(packed)
+    taking = Lock()
+
+    def work() -> None:
+        while True:
+            with taking:
+                image = next(left, None)
+            if image is None:
+                return
+            plain(image)
+
+    def fail() -> None:
+        with taking:
+            for _ in left:
+                pass
+
+    if packed:
+        many = _COPIED_AT_ONCE if packed[0].is_remote else threads
+        at_once(work, min(many, len(packed)), fail)
+    return [plain(image) for image in images]
+
+
+def _require_unchanged(source: PixelSource) -> None:
+    try:
+        status = source.path.stat()
+    except OSError as error:
+        raise unreadable(source.path, error) from error
+    source.require_unchanged(status)
+
+
+@cache
+def _spooled(key: _Key) -> Path:
+    from arrayred.io.decoding import decode_into
+
+    with _new_file(key, "unpacked") as path:
+        with path.open("wb") as target:
+            decode_into(target, key.image)
+        return path
+
+
+def _copied(key: _Key) -> Copy:
+    from arrayred.io.remote import copy_of
+
+    with _new_file(key, "fetched") as path:
+        return copy_of(address_of(str(key.path)), key.stamp, path)
+
+
+@contextmanager
+def _new_file(key: _Key, done: str) -> Iterator[Path]:
+    """Make an empty file in the spool; it goes again if it cannot be filled."""
+    import tempfile
+
+    with _locking:  # a second folder would be dropped by the cache, and removed
+        folder = _folder(key.pid)
+    handle, name = tempfile.mkstemp(suffix=".pixels", dir=folder.path)
+    os.close(handle)
+    try:
+        yield Path(name)
+    except BaseException as error:
+        os.unlink(name)
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise StorageError(
+                f"The frame cannot be {done} ({error.strerror})",
+                path=key.path,
+                hint="Make room in the folder for temporary files, or set TMPDIR.",
+            ) from error
+        raise
+
+
+# The SHA-256 of a file whose pieces are read by several threads, and its DATASUM: `FileSum`.
+#
+# A hash sees a file in order, so a thread that holds a later piece waits for the one that reads
+# the piece before. In a pass over bands that one is ahead, and the wait short. The alternative,
+# reading every file a second time, doubles the time of a stack that does not fit into the page
+# cache.
+
+
+def require_datasum(path: Path, total: int, told: int) -> None:
+    """Raise FrameError if the sum of a file's data is not what its DATASUM says."""
+    if total != told:
+        raise FrameError(
+            f"The checksum of the pixels is {total}, but DATASUM says {told}",
+            path=path,
+            keyword="DATASUM",
+            value=told,
+            hint="Copy it again; if the pixels were changed on purpose, remove DATASUM.",
+        )
+
+
+class FileSum:
+    """The SHA-256 of the bytes seen so far, and the sum of those that are data.
+
+    Parameters
+    ----------
+    data : where the bytes lie whose 32-bit sum is taken, as DATASUM has it; None: it is not.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> total = FileSum()
+    >>> total.add(np.frombuffer(b"abc", np.uint8), 0)
+    >>> total.position, total.hexdigest()[:8]
+    (3, 'ba7816bf')
+    """
+
+    def __init__(self, data: range | None = None) -> None:
+        self.position, self.data_sum = 0, 0
+        self._data = data
+        self._hash = hashlib.sha256()
+        self._turn = Condition()
+        self._given_up = False
+
+    def add(self, raw: NDArray[Any], offset: int) -> None:
+        """Add the bytes that stand at an offset, as soon as those before it were added."""
+        if self.position != offset:
+            with self._turn:
+                self._turn.wait_for(lambda: self.position == offset or self._given_up)
+        if self._given_up:
+            return
+        self._hash.update(raw.data)  # only the thread whose turn it is comes here
+        if self._data is not None:
+            self.data_sum = _sum_within(self._data, raw, offset, self.data_sum)
+        with self._turn:
+            self.position = offset + raw.nbytes
+            self._turn.notify_all()
+
+    def give_up(self) -> None:
+        """Let nobody wait any more, since bytes are missing that will not be read."""
+        with self._turn:
+            self._given_up = True
+            self._turn.notify_all()
+
+    def hexdigest(self) -> str:
+        """Return the sum in hexadecimal digits."""
+        return self._hash.hexdigest()
+
+
+def _sum_within(data: range, raw: NDArray[Any], offset: int, start: int) -> int:
+    """Add to a 32-bit sum the bytes of a piece that are data, at their places within words."""
+    inside = raw[max(data.start - offset, 0) : max(data.stop - offset, 0)]
+    before = max(offset - data.start, 0) % 4
+    after = -(before + inside.nbytes) % 4
+    if not before and not after:
+        return ones_complement_sum(inside.data, start)
+    return ones_complement_sum(bytes(before) + inside.tobytes() + bytes(after), start)

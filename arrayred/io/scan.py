@@ -1,0 +1,600 @@
+"""Scan a FITS file: what lies where and how its pixels are encoded, from its headers alone.
+
+Headers are read in blocks of 2880 bytes up to END, never a pixel; a file's size is compared with
+what its header promises, so that a truncated frame is found before anything is computed. The image
+is the first HDU that holds one; the cards of the primary header stand behind its own.
+
+gzip is seen by its magic number, whatever the file is called, and only its headers are inflated.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import math
+import os
+import stat
+import time
+import zlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache, partial
+from pathlib import Path
+from typing import IO, Any, Literal, Protocol, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arrayred.errors import ArrayredError, ForeignFileError, FrameError, HeaderError
+from arrayred.io.header import BLOCK, CARD, Header
+from arrayred.io.remote import Address, Stamp, located, opened, stamp_of
+
+_MOST_BLOCKS = 1000
+_MOST_PIXELS = 2**40
+_MOST_INFLATED = 256 << 20
+_BITPIX = (8, 16, 32, 64, -32, -64)
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+def scan(path: Path) -> ImageHDU:
+    """Return where the first image of a file lies, reading its headers only.
+
+    Raises
+    ------
+    FrameError
+        The file is no regular file, no FITS, holds no image, or is shorter than its header says.
+    HeaderError
+        A card that describes the pixels is missing or makes no sense.
+    """
+    path = located(path)
+    if isinstance(path, Address):
+        return _remote(path)
+    return patiently(partial(_nearby, path))
+
+
+def _nearby(path: Path) -> ImageHDU:
+    """Return where the first image of a local file lies."""
+    try:
+        with open_regular(path) as file:
+            return _scanned(path, file, Stamp.of(os.fstat(file.fileno())))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            raise ForeignFileError("There is no such file", path=path) from error
+        raise FrameError(
+            f"The file cannot be read ({error.strerror or error})",
+            path=path,
+            hint="Make it readable, or move it away.",
+        ) from error
+
+
+def _remote(address: Address) -> ImageHDU:
+    """Return the frame behind an address, its headers read once as long as it stays the same."""
+    return _remotely_scanned(address, stamp_of(address))
+
+
+@lru_cache(maxsize=4096)
+def _remotely_scanned(address: Address, _stamp: Stamp) -> ImageHDU:
+    file, stamp = opened(address)
+    return _scanned(address, file, stamp)
+
+
+def _scanned(path: Path, file: IO[bytes], stamp: Stamp) -> ImageHDU:
+    """Return where the first image of an open file lies."""
+    zipped = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    stream = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if zipped else file
+    try:
+        image = _first_image(path, stream, stamp, "gzip" if zipped else "plain")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise FrameError(
+            f"The compressed file is damaged ({error})", path=path, hint="Copy it again."
+        ) from error
+    promised = image.source.offset + image.source.n_bytes
+    if image.packing == "plain" and stamp.size < promised:
+        raise FrameError(
+            f"The file has {stamp.size} bytes, but its header promises {promised}",
+            path=path,
+            hint="It was cut short: copy it again or move it away.",
+        )
+    return image
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """Open a regular file; a pipe, folder or device is refused without blocking on it."""
+    handle = os.open(path, _OPEN_FLAGS)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ForeignFileError("This is no regular file", path=path, hint="Move it away.")
+    return open(handle, "rb")
+
+
+def _first_image(path: Path, stream: IO[bytes], stamp: Stamp, packing: Packing) -> ImageHDU:
+    primary: Header | None = None
+    offset = 0
+    for hdu in range(1000):
+        raw = header_bytes(path, stream, first=hdu == 0)
+        if raw is None:
+            break
+        header = Header.from_bytes(raw)
+        offset += len(raw)
+        try:
+            tiled = header.get("ZIMAGE") is True
+            if tiled or _holds_image(header):
+                prefix = "Z" if tiled else ""
+                source = PixelSource(
+                    path, offset, _shape(header, prefix), _pixel_format(header, prefix), stamp
+                )
+                whole = header if primary is None else header.inherit(primary)
+                return ImageHDU(source, whole, hdu, "tiles" if tiled else packing)
+            size = data_size(header)
+        except HeaderError as error:
+            error.path = str(path)
+            error.hint = error.hint or f"Mend {error.keyword} in the header, or move the file away."
+            raise
+        primary = header if primary is None else primary
+        offset += size
+        if packing == "gzip" and offset > _MOST_INFLATED:
+            raise FrameError(
+                f"The compressed file holds {offset} bytes before its image",
+                path=path,
+                hint="Decompress it by hand.",
+            )
+        stream.seek(offset)
+    if primary is not None and hdu <= 1 and "IMAGETYP" in primary:
+        raise HeaderError(
+            "NAXIS says that the frame has no pixels",
+            path=path,
+            keyword="NAXIS",
+            hint="Copy it again or move it away.",
+        )
+    raise ForeignFileError(
+        "The file holds no image", path=path, hint="Move it away, or exclude it."
+    )
+
+
+def header_bytes(path: Path, stream: IO[bytes], *, first: bool) -> bytes | None:
+    """Read blocks up to END; None where the file ends properly before a further HDU."""
+    blocks: list[bytes] = []
+    while len(blocks) < _MOST_BLOCKS:
+        block = stream.read(BLOCK)
+        if not blocks and (not block or (not first and not block.startswith(b"XTENSION"))):
+            if first:
+                raise FrameError(
+                    "The file is empty", path=path, hint="Copy it again or move it away."
+                )
+            return None
+        if not blocks and first and not block.startswith(b"SIMPLE  ="):
+            raise ForeignFileError("This is no FITS file", path=path, hint="Move it away.")
+        if len(block) < BLOCK:
+            raise FrameError(
+                "The file ends within its header",
+                path=path,
+                hint="It was cut short: copy it again.",
+            )
+        blocks.append(block)
+        if any(block[i : i + CARD].rstrip() == b"END" for i in range(0, BLOCK, CARD)):
+            return b"".join(blocks)
+    raise FrameError(
+        f"No END card within {_MOST_BLOCKS} blocks of header", path=path, hint="Move it away."
+    )
+
+
+def _holds_image(header: Header) -> bool:
+    is_image = "XTENSION" not in header or header["XTENSION"] == "IMAGE"
+    return is_image and _whole(header, "NAXIS") > 0 and all(_axes(header, ""))
+
+
+def _axes(header: Header, prefix: str) -> list[int]:
+    return [
+        _whole(header, f"{prefix}NAXIS{i + 1}") for i in range(_whole(header, f"{prefix}NAXIS"))
+    ]
+
+
+def _whole(header: Header, keyword: str) -> int:
+    value = header[keyword]
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST_PIXELS:
+        raise HeaderError(
+            f"{keyword} is {value!r}, which describes no image", keyword=keyword, value=value
+        )
+    if keyword.endswith("NAXIS") and value > 999:
+        raise HeaderError(
+            f"{keyword} is {value}, more than FITS knows", keyword=keyword, value=value
+        )
+    return value
+
+
+def _shape(header: Header, prefix: str) -> tuple[int, int]:
+    axes = _axes(header, prefix)
+    if len(axes) < 2 or any(n != 1 for n in axes[2:]) or math.prod(axes) > _MOST_PIXELS:
+        raise HeaderError(
+            f"The image has the axes {axes}, but a frame has two",
+            keyword=f"{prefix}NAXIS",
+            value=len(axes),
+            hint="Split cubes into frames first; move spectra away.",
+        )
+    return axes[1], axes[0]
+
+
+def _pixel_format(header: Header, prefix: str) -> PixelFormat:
+    bitpix = header[f"{prefix}BITPIX"]
+    if bitpix not in _BITPIX or not isinstance(bitpix, int):
+        raise HeaderError(
+            f"BITPIX is {bitpix!r}, but FITS knows {_BITPIX}", keyword="BITPIX", value=bitpix
+        )
+    blank = header.get("BLANK") if bitpix > 0 else None
+    return PixelFormat(
+        bitpix,
+        _number(header, "BZERO", 0.0),
+        _number(header, "BSCALE", 1.0),
+        blank if isinstance(blank, int) and not isinstance(blank, bool) else None,
+    )
+
+
+def _number(header: Header, keyword: str, default: float) -> float:
+    value = header.get(keyword, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise HeaderError(
+            f"{keyword} is {value!r}, which is no number", keyword=keyword, value=value
+        )
+    return float(value)
+
+
+def data_size(header: Header) -> int:
+    """Return the bytes of an HDU's data, padded to whole blocks (FITS Standard 4.0, 4.4.1.2)."""
+    axes = _axes(header, "")
+    bits = header["BITPIX"]
+    if not axes or not isinstance(bits, int):
+        return 0
+    extra = _whole(header, "PCOUNT") if "PCOUNT" in header else 0
+    groups = _whole(header, "GCOUNT") if "GCOUNT" in header else 1
+    size = abs(bits) // 8 * groups * (extra + math.prod(axes))
+    return -(-size // BLOCK) * BLOCK
+
+
+# Where the pixels of a frame lie and how they are encoded: what a header scan finds out.
+
+Packing = Literal["plain", "gzip", "tiles"]
+
+
+@dataclass(frozen=True, slots=True)
+class PixelFormat:
+    """How the pixels of an image are encoded: BITPIX, BZERO, BSCALE, BLANK.
+
+    `wrapped` says that the camera wrote unsigned counts as if they were signed, so that the top
+    half of the range appears negative; the bits are then read as unsigned.
+    """
+
+    bitpix: int
+    bzero: float = 0.0
+    bscale: float = 1.0
+    blank: int | None = None
+    wrapped: bool = False
+
+
+Wanted = tuple[Path, int, int]
+"""A shard of a cache, how many chunks it has, and the number of the one that is wanted."""
+Chunks = Mapping[tuple[Path, int], bytes]
+"""Chunks of a cache as they are stored, by shard and number."""
+
+
+class RemoteChunks(Protocol):
+    """Chunks of one cache behind a URL."""
+
+    @property
+    def cache(self) -> Address:
+        """The cache's address."""
+
+    def fetched(self, wanted: Sequence[Wanted]) -> Chunks:
+        """Return chunks as they are stored."""
+
+
+class ChunkGrid(Protocol):
+    """How an array of a cache is cut."""
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of one frame in a chunk."""
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of the plain pixels of a chunk."""
+
+
+class FrameReader(Protocol):
+    """What reads the pixels of one frame from elsewhere than its file: a cache.
+
+    Readers of pixels know this much of caches and no more; `io.cache` implements it.
+    """
+
+    @property
+    def array(self) -> Path:
+        """The folder of the array in which the frame lies."""
+
+    @property
+    def grid(self) -> ChunkGrid:
+        """How that array is cut."""
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the frame's file."""
+
+    @property
+    def proof(self) -> str:
+        """What frames that are not in the cache showed about its sign, or ""."""
+
+    @property
+    def sample(self) -> bytes:
+        """The stored pixels by which the frame is judged, little-endian; b"": not known."""
+
+    @property
+    def far(self) -> RemoteChunks | None:
+        """How chunks are read if the cache lies behind a URL."""
+
+    def fill(
+        self, target: NDArray[Any], first: int, pixels: PixelFormat, near: Chunks | None = None
+    ) -> None:
+        """Fill target with pixels from number first on, in reading order, as an encoding says."""
+
+    def wanted(self, first: int, n_pixels: int) -> list[Wanted]:
+        """Return the chunks that hold so many pixels from number first on."""
+
+
+@dataclass(frozen=True, slots=True)
+class PixelSource:
+    """Where the pixels of one frame lie.
+
+    Parameters
+    ----------
+    path : the file.
+    offset : where its pixels begin, in bytes (of the inflated file).
+    shape : (n_rows, n_columns).
+    pixels : their encoding.
+    stamp : the file's size, time and inode at the scan.
+    shelf : where they lie in a cache; None: they are read from the file.
+    """
+
+    path: Path
+    offset: int
+    shape: tuple[int, int]
+    pixels: PixelFormat
+    stamp: Stamp
+    shelf: FrameReader | None = None
+
+    def require_unchanged(self, status: os.stat_result) -> None:
+        """Raise FrameError if the file's status is no longer that of the scan."""
+        if Stamp.of(status) != self.stamp:
+            raise FrameError(
+                "The file has changed since its header was read", path=self.path, hint="Run again."
+            )
+
+    @property
+    def step(self) -> int:
+        """Return how many rows are read at the cost of one: 1, or those of a cache's chunk."""
+        return 1 if self.shelf is None else self.shelf.grid.chunk_rows
+
+    @property
+    def n_bytes(self) -> int:
+        """Return the size of the pixels on disk, inflated."""
+        return self.shape[0] * self.shape[1] * abs(self.pixels.bitpix) // 8
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHDU:
+    """The first image of one file.
+
+    Parameters
+    ----------
+    source : where its pixels lie.
+    header : its cards, the primary header's behind the extension's.
+    hdu : which HDU holds the image, from 0.
+    packing : "plain", "gzip" (the whole file) or "tiles" (a tile-compressed HDU).
+    """
+
+    source: PixelSource
+    header: Header
+    hdu: int
+    packing: Packing
+
+    @property
+    def at_hand(self) -> bool:
+        """Tell whether pixels can be read where they are: in a plain file here, or in a cache."""
+        return self.source.shelf is not None or (self.packing == "plain" and not self.is_remote)
+
+    @property
+    def is_remote(self) -> bool:
+        """Tell whether the file lies behind a URL."""
+        return isinstance(self.source.path, Address)
+
+
+def unreadable(path: Path, error: OSError) -> FrameError:
+    """Return the error of a frame that was there when it was scanned and cannot be read now."""
+    return FrameError(
+        f"The file cannot be read ({error.strerror})",
+        path=path,
+        hint="Bring it back and run again.",
+    )
+
+
+# Reads that a network folder fails for a moment are tried again: `patiently`.
+#
+# Which errors pass by themselves is a short list: a server that restarts (EIO, ETIMEDOUT,
+# ENETDOWN), a file that was moved to another one (ESTALE), a lease that another machine gives back
+# (EAGAIN). All others last, and are raised at once: waiting for a file that is not there helps
+# nobody.
+#
+# Waiting happens here, where a file is read, and not where a night is: what was done of the night
+# already is then not done again.
+
+Result = TypeVar("Result")
+TRANSIENT = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ENETDOWN})
+"""What may be gone a moment later."""
+LASTING_HANDLE = TRANSIENT - {errno.ESTALE}
+"""The same, of a file that is open: a stale handle stays stale, and the file is opened again."""
+WAITS_S = (0.2, 1.0, 5.0)
+
+
+def patiently(call: Callable[[], Result], errnos: Collection[int] = TRANSIENT) -> Result:
+    """Call until it succeeds, a few times at most, as long as what it meets may pass by itself.
+
+    Parameters
+    ----------
+    call : reads something; it may be called again after it failed.
+    errnos : of the system's errors after which it is; an error of ours counts as its cause.
+
+    Raises
+    ------
+    OSError, ArrayredError
+        What the call met at last, or at once if that does not pass.
+
+    Examples
+    --------
+    >>> patiently(lambda: 7)
+    7
+    """
+    for seconds in WAITS_S:
+        try:
+            return call()
+        except (OSError, ArrayredError) as error:
+            cause = error.__cause__ if isinstance(error, ArrayredError) else error
+            if not isinstance(cause, OSError) or cause.errno not in errnos:
+                raise
+        time.sleep(seconds)
+    return call()
+
+
+# How stored bits become pixel values: types and decoding.
+#
+# Values are those of the FITS Standard (4.0, 4.4.2.5): BZERO + BSCALE * stored, BLANK as NaN;
+# integers stay native integers wherever BZERO is 0 or the offset that means unsigned.
+#
+# Byte order is turned in a copy, which costs no more than a plain copy (0.05 ns a pixel of 16
+# bits); `numpy.ndarray.byteswap` in place takes six times that, and holds the interpreter's lock.
+
+Pixels = NDArray[Any]
+DType = np.dtype[Any]
+
+
+@cache
+def dtype_of(pixels: PixelFormat) -> DType:
+    """Return the native dtype in which an encoding is read.
+
+    Examples
+    --------
+    >>> dtype_of(PixelFormat(16, bzero=32768.0)), dtype_of(PixelFormat(16, bscale=0.5))
+    (dtype('uint16'), dtype('float64'))
+    """
+    stored = stored_dtype(pixels).newbyteorder("=")
+    if stored.kind == "f" and not _scaled(pixels):
+        return stored
+    if _needs_arithmetic(pixels):
+        exact_in_single = stored.itemsize <= 2 and not _scaled(pixels)
+        return np.dtype(np.float32 if exact_in_single else np.float64)
+    if pixels.bzero == _flip_of(pixels):
+        return np.dtype(f"{'i' if stored.kind == 'u' else 'u'}{stored.itemsize}")
+    return stored
+
+
+@cache
+def stored_dtype(pixels: PixelFormat) -> DType:
+    """Return the big-endian dtype of the stored bits."""
+    size = abs(pixels.bitpix) // 8
+    if pixels.bitpix < 0:
+        return np.dtype(f">f{size}")
+    return np.dtype(f">{'u' if size == 1 or pixels.wrapped else 'i'}{size}")
+
+
+def _flip_of(pixels: PixelFormat) -> float:
+    """Return the BZERO that turns signed into unsigned, or for bytes unsigned into signed."""
+    return -128.0 if pixels.bitpix == 8 else 2.0 ** (pixels.bitpix - 1)
+
+
+def _scaled(pixels: PixelFormat) -> bool:
+    """Tell whether values are not stored as they are, nor merely as unsigned."""
+    if pixels.bscale != 1.0 or pixels.bitpix < 0:
+        return (pixels.bzero, pixels.bscale) != (0.0, 1.0)
+    return pixels.bzero not in (0.0, _flip_of(pixels)) or (pixels.wrapped and pixels.bzero != 0.0)
+
+
+def _needs_arithmetic(pixels: PixelFormat) -> bool:
+    """Tell whether values are more than the stored bits in another order."""
+    return _scaled(pixels) or pixels.blank is not None
+
+
+def decode(raw: Pixels, target: Pixels, pixels: PixelFormat) -> None:
+    """Write the values of stored bits into a target of the same shape.
+
+    Parameters
+    ----------
+    raw : stored bits, in the dtype `stored_dtype` returns. Not changed.
+    target : any dtype that holds the values.
+    pixels : the encoding.
+
+    Examples
+    --------
+    >>> target = np.empty(2, np.uint16)
+    >>> decode(np.array([-32768, 0], ">i2"), target, PixelFormat(16, bzero=32768.0))
+    >>> target
+    array([    0, 32768], dtype=uint16)
+    """
+    native, bits, flip = _plan(pixels)
+    if native is None:
+        target[...] = _computed(raw, pixels)
+    elif target.dtype != native:
+        values = np.empty(target.shape, native)
+        decode(raw, values, pixels)
+        target[...] = values
+    else:
+        stored = target.view(bits)
+        stored[...] = raw.view(bits.newbyteorder(">"))
+        if flip is not None:
+            np.bitwise_xor(stored, flip, out=stored)
+
+
+def is_exact(pixels: PixelFormat) -> bool:
+    """Tell whether the stored bits can be had back from the values: no arithmetic made them."""
+    return not _needs_arithmetic(pixels)
+
+
+def encode(values: Pixels, pixels: PixelFormat) -> Pixels:
+    """Return the stored bits of values, in the dtype `stored_dtype` returns: undo `decode`.
+
+    Parameters
+    ----------
+    values : of any dtype that holds those of the encoding.
+    pixels : the encoding; `is_exact` of it is True.
+
+    Examples
+    --------
+    >>> encode(np.array([0, 32768], np.uint16), PixelFormat(16, bzero=32768.0)).tolist()
+    [-32768, 0]
+    """
+    native, bits, flip = _plan(pixels)
+    stored = values.astype(native).view(bits)
+    if flip is not None:
+        np.bitwise_xor(stored, flip, out=stored)
+    return stored.astype(bits.newbyteorder(">")).view(stored_dtype(pixels))
+
+
+@cache
+def _plan(pixels: PixelFormat) -> tuple[DType | None, DType, Any]:
+    """Return the type of the values, that of their bits, and the bit to be flipped or None.
+
+    The first is None where values must be computed.
+    """
+    native = dtype_of(pixels)
+    bits = np.dtype(f"u{native.itemsize}")
+    is_flipped = pixels.bitpix > 0 and pixels.bzero == _flip_of(pixels)
+    flip = bits.type(1 << (pixels.bitpix - 1)) if is_flipped else None
+    return None if _needs_arithmetic(pixels) else native, bits, flip
+
+
+def _computed(raw: Pixels, pixels: PixelFormat) -> Pixels:
+    """Return BZERO + BSCALE * stored in float64, NaN for BLANK."""
+    values = raw.astype(np.float64)
+    values *= pixels.bscale
+    values += pixels.bzero
+    if pixels.blank is not None:
+        values[raw == (pixels.blank % (1 << pixels.bitpix) if pixels.wrapped else pixels.blank)] = (
+            np.nan
+        )
+    return values
