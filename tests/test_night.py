@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import arrayred as ar
 from arrayred.errors import InputError, NightError, NoDarkError
 from arrayred.io.products import write_frames
-from arrayred.night.naming import slug
+from arrayred.night.groups import slug
 from arrayred.simulate import SimulatedFrame, SimulatedNight
 
 LEVELS = itertools.count()

@@ -12,7 +12,7 @@ from arrayred.batch.orders import Order
 from arrayred.batch.summary import Line
 from arrayred.config import NightFile, Recipe
 from arrayred.config.recipe import paths_beside
-from arrayred.night.caching import Caching
+from arrayred.night.night import Caching
 
 
 @dataclass(frozen=True)

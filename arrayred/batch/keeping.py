@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from arrayred.errors import ArrayredError
 from arrayred.night import Night
-from arrayred.night.caching import Caching, cache_night
+from arrayred.night.night import Caching, cache_night
 
 
 def cache_quietly(night: Night, caching: Caching) -> None:

@@ -28,8 +28,8 @@ from arrayred.errors import ArrayredError, NightError, NoDarkError, StorageError
 from arrayred.io.ledger import PAGE_ENTRY, load_answers
 from arrayred.io.publish import one_writer
 from arrayred.night import Flat, Group, Night, Plan, open_night
-from arrayred.night.caching import brought_near
-from arrayred.night.naming import slug
+from arrayred.night.groups import slug
+from arrayred.night.night import brought_near
 from arrayred.watching import watched
 
 _BUG = 1

@@ -19,7 +19,7 @@ import numpy as np
 from arrayred.errors import printable
 from arrayred.model import COSMIC_RAY, DQ, SATURATED, VARIANCE
 from arrayred.night import Target
-from arrayred.night.matching import age_in_days
+from arrayred.night.match import age_in_days
 from arrayred.pipeline import median_snr
 
 if TYPE_CHECKING:

@@ -51,7 +51,7 @@ def cache(ctx: click.Context, night: Path | None) -> None:
 def _build(night: Path | None, wishes: Wishes) -> None:
     from arrayred.errors import UsageError, printable
     from arrayred.io.caching import require_zarr
-    from arrayred.night.caching import cache_night
+    from arrayred.night.night import cache_night
 
     if night is None:
         raise UsageError("No night is named", hint="Name a folder of frames, --info or --clear.")

@@ -13,7 +13,7 @@ from arrayred.cli.wishes import Size, Wishes, wish
 if TYPE_CHECKING:
     from arrayred.io.caching import Library
     from arrayred.night import Night
-    from arrayred.night.caching import Caching
+    from arrayred.night.night import Caching
 
 FOLDER = wish(
     "--cache-dir",
@@ -59,7 +59,7 @@ def caching_of(wishes: Wishes) -> Caching | None:
         from arrayred.io.caching import require_zarr
 
         require_zarr()
-    from arrayred.night.caching import Caching, say_nothing
+    from arrayred.night.night import Caching, say_nothing
 
     quiet = wishes.get("quiet", False)
     return Caching(library_of(wishes), always, say_nothing if quiet else warn)
@@ -79,7 +79,7 @@ def near(night: Night, wishes: Wishes) -> Night:
     caching = caching_of(wishes)
     if caching is None or not is_remote(night.folder):
         return night
-    from arrayred.night.caching import brought_near
+    from arrayred.night.night import brought_near
 
     return brought_near(night, caching)
 

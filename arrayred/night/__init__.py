@@ -4,15 +4,18 @@ Headers decide here, nothing is computed. `records` reads a folder's headers, `g
 frames are of one kind and what they are called, `planning` what will be done with them.
 """
 
-from arrayred.night.explain import explain
-from arrayred.night.flats import Flat
-from arrayred.night.group import Group
-from arrayred.night.making import Made
-from arrayred.night.plan import Plan, Target
-from arrayred.night.planning import make_plan
-from arrayred.night.records import Night, open_night
-from arrayred.night.usable import problems_of, warnings_of
-from arrayred.night.writing import night_file_text
+from arrayred.night.groups import Group
+from arrayred.night.match import Flat, Made
+from arrayred.night.night import Night, open_night
+from arrayred.night.plan import (
+    Plan,
+    Target,
+    explain,
+    make_plan,
+    night_file_text,
+    problems_of,
+    warnings_of,
+)
 
 __all__ = [
     "Flat",

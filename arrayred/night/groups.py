@@ -1,4 +1,4 @@
-"""Which frames are of one kind, and what they are called: `darks_of`, `lights_of`.
+"""Group frames of the same type that become one image, and name and select them: `Group`.
 
 Frames of one type form a group when they share target, exposure, shape, detector setup, optics and
 calibration state, and lights lie less than six hours apart. Where OBJECT is blank the file names
@@ -8,17 +8,30 @@ target, since two stars exposed alike look the same to every header.
 
 from __future__ import annotations
 
+import difflib
+import os
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from itertools import chain, count
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from arrayred.bands import rows_within
 from arrayred.config import TargetFile
 from arrayred.errors import UsageError
+from arrayred.io.cube import bytes_of_a_row, cube_of, rows_of_bands
 from arrayred.io.frames import Frame, exposure_tolerance, runs_of
-from arrayred.night.group import Group, seconds_of
-from arrayred.night.naming import lengthened, slug, target_name
-from arrayred.night.picking import pick_any, stem_and_number
+from arrayred.io.scan import dtype_of
+from arrayred.model import Chunks
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 if TYPE_CHECKING:
     pass
@@ -198,3 +211,297 @@ def _facets(frames: Sequence[Frame]) -> tuple[str, str, str, str, str]:
     if first.frame_type in ("bias", "dark"):
         return "", binning, first.unit, temperature, first.night
     return seconds_of(first), binning, first.unit, "", first.night
+
+
+# Frames by what people write in notes: labels, file names, globs, ranges: `pick`.
+
+_NUMBERED = re.compile(r"(.*?)(\d+)$", re.DOTALL)
+_TAIL = re.compile(
+    r"(?:[ _-]+(?:-?\d+(?:\.\d+)?(?:s|sec|secs|ms|c|deg)|\d+x\d+|bin\d+))+$", re.IGNORECASE
+)
+_RANGE = re.compile(r"(.*?)(\d+)\s*(?:\.\.|-|:|–)\s*(\d+)$", re.DOTALL)
+
+
+def stem_and_digits(label: str) -> tuple[str, str]:
+    """Return what stands before the running number of a label, and its digits or "".
+
+    An exposure, temperature or binning behind the number does not count.
+
+    Examples
+    --------
+    >>> stem_and_digits("201103hr8047-10"), stem_and_digits("vega_007_600s"), stem_and_digits("m31")
+    (('201103hr8047-', '10'), ('vega_', '007'), ('m', '31'))
+    """
+    match = _NUMBERED.match(_TAIL.sub("", label))
+    return (match[1], match[2]) if match else (label, "")
+
+
+def stem_and_number(label: str) -> tuple[str, int]:
+    """Return what stands before the running number of a label, and the number; -1: there is none.
+
+    Examples
+    --------
+    >>> stem_and_number("201103hr8047-10"), stem_and_number("vega")
+    (('201103hr8047-', 10), ('vega', -1))
+    """
+    stem, digits = stem_and_digits(label)
+    return stem, int(digits) if digits else -1
+
+
+def pick(frames: Iterable[Frame], pattern: str) -> list[Frame]:
+    """Return the frames that a pattern names.
+
+    Parameters
+    ----------
+    frames : where to choose from.
+    pattern : a label, a file's name, a glob of either, or a range: ``hr8047-10..12`` or
+        ``hr8047-10-12`` names the files whose stem is ``hr8047-`` and whose number is 10 to 12,
+        with or without leading zeros. What is called exactly so goes before all others.
+    """
+    frames = list(frames)
+    exact = [frame for frame in frames if frame.label == pattern] or [
+        frame for frame in frames if pattern in (os.path.basename(frame.label), frame.path.name)
+    ]
+    return exact or [frame for frame in frames if is_named(frame.label, frame.path, pattern)]
+
+
+def is_named(label: str, path: Path, pattern: str) -> bool:
+    """Tell whether a pattern names a file of this label; see `pick`.
+
+    Examples
+    --------
+    >>> [is_named("raw/hr-10", Path("raw/hr-10.fit"), p) for p in ("hr-10", "*.fit", "hr-9..11")]
+    [True, True, True]
+    """
+    names = (label, os.path.basename(label), path.name)
+    match = _RANGE.match(pattern)
+    in_range = match is not None and any(
+        stem == match[1] and int(match[2]) <= number <= int(match[3])
+        for stem, number in map(stem_and_number, names[:2])
+    )
+    return in_range or any(name == pattern or fnmatchcase(name, pattern) for name in names)
+
+
+def pick_any(frames: Sequence[Frame], patterns: Iterable[str]) -> list[Frame]:
+    """Return the frames that any of the patterns names, in the order of the frames."""
+    chosen = {frame.label for pattern in patterns for frame in pick(frames, pattern)}
+    return [frame for frame in frames if frame.label in chosen]
+
+
+def require_named(
+    frames: Sequence[Frame], others: Iterable[tuple[str, Path]], patterns: Iterable[str], what: str
+) -> None:
+    """Raise UsageError if a pattern names no file of a night.
+
+    Parameters
+    ----------
+    frames : the frames.
+    others : label and path of files that cannot be read, or take no part.
+    patterns : see `pick`.
+    what : whose patterns these are, for the error.
+    """
+    out = list(others)
+    for pattern in patterns:
+        if pick(frames, pattern) or any(is_named(label, path, pattern) for label, path in out):
+            continue
+        labels = [*(frame.label for frame in frames), *(label for label, _ in out)]
+        near = difflib.get_close_matches(pattern, labels, n=1, cutoff=0.5)
+        raise UsageError(
+            f"{what} names {pattern!r}, but no frame is called so",
+            value=pattern,
+            hint=f"Did you mean {near[0]!r}?" if near else "See `arrayred inspect`.",
+        )
+
+
+# What targets are called: `target_name`, and `slug`, which makes any text safe as a file name.
+
+_LONGEST = 60
+_FEW = 3
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)
+
+
+def target_name(frames: Sequence[Frame]) -> str:
+    """Return a target's name: its OBJECT, else its files' common stem and numbers, as a slug."""
+    if frames[0].target:
+        return slug(frames[0].target)
+    names = [os.path.basename(frame.label) for frame in frames]
+    (stem, first), (other, last) = stem_and_digits(names[0]), stem_and_digits(names[-1])
+    if len(names) > 1 and first and last and stem == other:
+        return slug(f"{stem}{first}-{last}")
+    return slug(names[0])
+
+
+def slug(text: str) -> str:
+    """Return text as a file name of letters, digits and ``._+-``, at most 60 characters.
+
+    Examples
+    --------
+    >>> slug("59 Cyg (SAO 50335)"), slug("../../etc/x")
+    ('59_Cyg_SAO_50335', 'etc_x')
+    """
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9.+-]+", "_", plain).strip("._-")[:_LONGEST].rstrip("._-")
+    return _RESERVED.sub(r"\1_", name, count=1) if _RESERVED.match(name) else name or "target"
+
+
+def lengthened(name: str, more: str) -> str:
+    """Return a slug with more at its end, cut before that where it grows too long.
+
+    Examples
+    --------
+    >>> lengthened("Vega", "60s"), len(lengthened("x" * 60, "60s"))
+    ('Vega_60s', 60)
+    """
+    return f"{name[: _LONGEST - len(more) - 1].rstrip('._-')}_{more}" if more else name
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as text: all of a few, of many the first, the last and their number.
+
+    Examples
+    --------
+    >>> listed(["a", "b"]), listed(["a-1", "a-2", "a-3", "a-4"])
+    ('a, b', 'a-1 to a-4 (4)')
+    """
+    few = len(names) <= _FEW
+    return ", ".join(names) if few else f"{names[0]} to {names[-1]} ({len(names)})"
+
+
+# Frames of one kind that become one image: `Group`.
+
+_EAGER_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Group:
+    """Frames of one kind that become one image.
+
+    Parameters
+    ----------
+    name : unique among the plan's groups of its kind, safe as a file name.
+    frames : its frames, in canonical order.
+    """
+
+    name: str
+    frames: tuple[Frame, ...]
+
+    def __repr__(self) -> str:
+        """Return name, number and kind of frames, in a line."""
+        rows, columns = self.frames[0].shape
+        kind, exposure = self.frames[0].frame_type or "unknown", seconds_of(self.frames[0])
+        return f"Group({self.name}: {self.size}, {kind}, {exposure}, {columns} x {rows})"
+
+    @property
+    def kind(self) -> str:
+        """Return the type of the frames."""
+        return self.frames[0].frame_type or ""
+
+    @property
+    def key(self) -> str:
+        """Return what tells the group from all others of a night: type and name."""
+        return f"{self.kind}/{self.name}"
+
+    @property
+    def title(self) -> str:
+        """Return what the group is called in a text: "dark 600s", "bias"."""
+        return self.name if self.kind == self.name.partition("_")[0] else f"{self.kind} {self.name}"
+
+    @property
+    def is_master(self) -> bool:
+        """Tell whether this is one image that was made from frames already."""
+        return self.frames[0].is_master
+
+    @property
+    def master_name(self) -> str:
+        """Return the file name of the group's master."""
+        if self.is_master:
+            return self.frames[0].path.name
+        return f"master_{self.title.replace(' ', '_')}.fits"
+
+    @property
+    def inputs(self) -> tuple[Frame, ...]:
+        """Return all frames that go into the group's image."""
+        return self.frames
+
+    @property
+    def parts(self) -> tuple[Group, ...]:
+        """Return the groups whose images it is made of; none: it is made of its own frames."""
+        return ()
+
+    @property
+    def exptime(self) -> float:
+        """Return the exposure of one frame, s."""
+        return self.frames[0].exptime or 0.0
+
+    @property
+    def size(self) -> str:
+        """Return how many frames, in words."""
+        return "1 frame" if len(self.frames) == 1 else f"{len(self.frames)} frames"
+
+    @property
+    def temperature(self) -> float | None:
+        """Return the mean temperature of the detector, deg C, where every frame knows it."""
+        known = [frame.ccd_temp for frame in self.frames if frame.ccd_temp is not None]
+        return sum(known) / len(known) if len(known) == len(self.frames) else None
+
+    @property
+    def state(self) -> str:
+        """Return what is gone from every frame: letters of "BDF" (`Frame.state`)."""
+        return self.frames[0].state
+
+    @property
+    def is_dark_subtracted(self) -> bool:
+        """Tell whether the camera program has already subtracted a dark."""
+        return "D" in self.state
+
+    @property
+    def n_bytes(self) -> int:
+        """Return the size of all pixels on disk, inflated."""
+        return sum(frame.image.source.n_bytes for frame in self.frames)
+
+    def least_memory(self, *, widened: bool = True) -> int:
+        """Return how many bytes the lowest bands take: one row of all frames for every thread."""
+        shape = (len(self.frames), *self.frames[0].shape)
+        return bytes_of_a_row(shape, self._dtype, widened=widened)
+
+    @property
+    def _dtype(self) -> np.dtype[Any]:
+        return np.result_type(*{dtype_of(frame.image.source.pixels) for frame in self.frames})
+
+    def band_rows(self, memory: int | None = None, *, widened: bool = True) -> int:
+        """Return how many rows are read at a time: all of a small group.
+
+        Parameters
+        ----------
+        memory : bytes that may be held, beyond the results; None: 256 MB at once, or bands of 64 MB
+            a thread.
+        widened : as in `bands.bytes_per_pixel`.
+
+        Raises
+        ------
+        UsageError
+            The memory does not hold one row of all frames for every thread.
+        """
+        n_rows, n_columns = self.frames[0].shape
+        shape = (len(self.frames), n_rows, n_columns)
+        dtype = self._dtype
+        step = max(frame.image.source.step for frame in self.frames)
+        at_once = self.n_bytes <= _EAGER_BYTES
+        if memory is not None:
+            enough = self.n_bytes
+            at_once = rows_within(shape, dtype, memory, widened=widened, enough=enough) >= n_rows
+        return n_rows if at_once else rows_of_bands(shape, dtype, memory, step, widened=widened)
+
+    def cube(
+        self, chunks: Chunks = "auto", memory: int | None = None, *, widened: bool = True
+    ) -> xr.Dataset:
+        """Open the frames as a cube; "auto" reads at once what is small and chunks the rest."""
+        if chunks != "auto":
+            return cube_of(self.frames, chunks)
+        rows = self.band_rows(memory, widened=widened)
+        return cube_of(self.frames, None if rows >= self.frames[0].shape[0] else rows)
+
+
+def seconds_of(frame: Frame) -> str:
+    """Return a frame's exposure as a name: ``600s``."""
+    return "unknown" if frame.exptime is None else f"{frame.exptime:g}s"

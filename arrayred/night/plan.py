@@ -1,19 +1,59 @@
-"""What will be done with a night: `Plan`, a list of `Target`."""
+"""Plan what will be done with a night: `make_plan`, `Plan`, `Target`."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Mapping
+import dataclasses
+import os
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from html import escape
+from pathlib import Path
 
-from arrayred.config import Recipe
-from arrayred.config.toml import require_known
-from arrayred.errors import ArrayredError, printable
+from arrayred.bands import edges
+from arrayred.config import BETRAYED_BY, NightFile, Recipe, TargetFile
+from arrayred.config.night_file import CARDS
+from arrayred.config.toml import errors_name, require_known, toml_text
+from arrayred.errors import (
+    ArrayredError,
+    HeaderError,
+    InputError,
+    MismatchError,
+    NoDarkError,
+    UnknownGainError,
+    UsageError,
+    printable,
+)
+from arrayred.io.frames import Frame
 from arrayred.io.header import Value
-from arrayred.night.flats import Flat
-from arrayred.night.group import Group
-from arrayred.night.naming import listed, slug
+from arrayred.io.ledger import PAGE
+from arrayred.io.products import product_names
+from arrayred.model import Sections
+from arrayred.night.groups import (
+    Group,
+    biases_of,
+    darks_of,
+    lights_of,
+    listed,
+    pick_any,
+    require_one_kind,
+    slug,
+)
+from arrayred.night.match import (
+    Flat,
+    Made,
+    age_in_days,
+    dark_for,
+    match_bias,
+    match_flat,
+    plan_flats,
+    remarks_from_pixels,
+    remarks_on,
+    warmer,
+)
+from arrayred.night.night import Night, unlike
 
 
 @dataclass(frozen=True)
@@ -188,3 +228,642 @@ def served(target: Target) -> str:
         why = "dark already subtracted" if target.lights.is_dark_subtracted else "no dark"
         return f"{why}, only {target.master.title}{flat}"
     return f"{target.dark.title}{flat}"
+
+
+# What will be done with a night, decided from its frames' records: `make_plan`.
+#
+# Every problem is collected instead of stopping at the first, and a frame that is not used stands
+# in `left_out` with the reason.
+
+
+def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
+    """Decide which frames become which masters and targets.
+
+    Parameters
+    ----------
+    night : the frames, and what its night file says of targets.
+    recipe : what to do; by default what the night file says. Its `dark_tolerance` and
+        `temperature_tolerance` say how far a light and its dark may differ, its `max_frame_mb` how
+        large a frame may be.
+
+    Returns
+    -------
+    plan : with every problem found, not only the first. It can be carried out if there is none.
+        A target without a dark fails alone, unless no other is left.
+
+    Raises
+    ------
+    UsageError
+        The night file says something of targets or frames that cannot be.
+    """
+    recipe = Recipe().replace(**night.file.recipe) if recipe is None else recipe
+    usable, left_out, problems = sort_out(night, {} if recipe.keep_duplicates else night.duplicates)
+    problems += too_large(night, recipe.max_frame_mb)
+    if recipe.overscan == "off":
+        for kind, frames in usable.items():
+            usable[kind] = [replace(frame, sections=None) for frame in frames]
+    calibrations = _calibrations(usable, night.file)
+    wanted = _flat_frames(usable, night.file) if recipe.flat else []
+    flats, unfit = plan_flats(wanted, calibrations, recipe)
+    with errors_name(night.file.path):
+        lights = lights_of(usable["light"], night.file.targets, usable["arc"])
+        wishes = _wishes(night.file, lights)
+        targets, failed = [], []
+        for group in lights:
+            try:
+                target = _plan_target(group, calibrations, recipe, wishes.get(group.name))
+                target = replace(target, remarks=(*target.remarks, *remarks_from_pixels(group)))
+                target = _with_flat(target, flats)
+                targets.append(_with_lamps(target, usable["arc"], calibrations, wishes))
+            except (MismatchError, NoDarkError, UnknownGainError) as error:
+                failed.append((group.name, error))
+        targets = _in_order(targets)
+    problems += no_lights(night, problems)
+    problems += [] if targets else [error for _, error in failed]
+    masters, left_out = _used(targets, calibrations, usable, unfit, left_out)
+    return Plan(
+        masters,
+        tuple(targets),
+        tuple(left_out),
+        tuple(problems),
+        warnings_of(night),
+        tuple(failed if targets else ()),
+    )
+
+
+def _calibrations(usable: Mapping[str, list[Frame]], file: NightFile) -> dict[str, list[Group]]:
+    """Return the groups of biases and darks; where a master was named, that one alone."""
+    chosen = {
+        kind: [f for f in usable[kind] if f.path == file.masters.get(kind, f.path)]
+        for kind in ("bias", "dark")
+    }
+    return {"bias": biases_of(chosen["bias"]), "dark": darks_of(chosen["dark"])}
+
+
+def _flat_frames(usable: Mapping[str, list[Frame]], file: NightFile) -> list[Frame]:
+    """Return the flats; where a master was named, that one alone."""
+    named = file.masters.get("flat")
+    return [frame for frame in usable["flat"] if named is None or frame.path == named]
+
+
+def _wishes(file: NightFile, lights: Sequence[Group]) -> dict[str, TargetFile]:
+    """Return what the night file says of each target, by the target's name."""
+    given = {slug(name) for name, wish in file.targets.items() if wish.frames}
+    names = {group.name for group in lights} | given
+    by_slug = {slug(name): wish for name, wish in file.targets.items()}
+    for name, wish in file.targets.items():
+        require_known(slug(name), names, "target of this night")
+        if wish.rows_from:
+            require_known(slug(wish.rows_from), names, f"target to take the rows of {name!r} from")
+    if len(by_slug) < len(file.targets):
+        raise UsageError(
+            f"Two of the targets {', '.join(file.targets)} would have one file name",
+            path=file.path,
+            hint="Rename one.",
+        )
+    return by_slug
+
+
+def _plan_target(
+    lights: Group, calibrations: Mapping[str, list[Group]], recipe: Recipe, wish: TargetFile | None
+) -> Target:
+    wish = wish or TargetFile()
+    target = Target(
+        lights,
+        _for_window(recipe.replace(**wish.recipe), lights),
+        rows_from=slug(wish.rows_from) if wish.rows_from else "",
+        cards=wish.cards,
+    )
+    if {"B", "D"} <= {*lights.state}:
+        return target
+    own, degrees = target.recipe, target.recipe.temperature_tolerance
+    bias = match_bias(lights, calibrations["bias"], degrees)
+    _require_correctable(lights, bias, own)
+    if lights.is_dark_subtracted:
+        return replace(target, bias=bias)
+    if own.dark and (calibrations["dark"] or bias is None):
+        dark = dark_for(lights, calibrations, own)
+        made = dark.remarks if isinstance(dark, Made) else ()
+        return replace(target, dark=dark, remarks=(*made, *remarks_on(lights, dark)))
+    if bias is None:
+        return replace(target, remarks=("no dark and no bias was subtracted, as asked",))
+    why = "there is no dark" if own.dark else "no dark was subtracted, as asked"
+    told = (f"{why}: only the bias was subtracted", *remarks_on(lights, bias))
+    return replace(target, bias=bias, remarks=told)
+
+
+def _require_correctable(lights: Group, bias: Group | None, recipe: Recipe) -> None:
+    """Raise an error if what is still in lights cannot be subtracted from them any more."""
+    frame = lights.frames[0]
+    if "F" in lights.state and (recipe.dark or bias is not None):
+        raise MismatchError(
+            f"{lights.name} was divided by a flat with its dark still in it "
+            f"(CALSTAT {frame.calstat!r}), and no dark fits what came out",
+            path=frame.path,
+            keyword="CALSTAT",
+            value=frame.calstat,
+            hint="Take the raw frames, mend CALSTAT, or exclude the frame"
+            + (", or give --no-dark." if bias is None else "."),
+        )
+    if lights.is_dark_subtracted and bias is None:
+        raise NoDarkError(
+            f"The bias is still in {lights.name}, whose dark is gone "
+            f"(CALSTAT {frame.calstat!r}), and no bias fits it",
+            path=frame.path,
+            keyword="CALSTAT",
+            value=frame.calstat,
+            hint="Take a matching bias, name a folder of them with --calibrations, or exclude it.",
+        )
+
+
+def _for_window(recipe: Recipe, lights: Group) -> Recipe:
+    """Return a recipe whose background sample is the first rows that are left of trimmed frames.
+
+    Rows that were given count as they stand.
+    """
+    light, (first, last) = lights.frames[0], Recipe().background_rows
+    lowest = light.window[0 if light.dispersion_axis == 1 else 1]
+    if recipe.background_rows != (first, last):
+        return recipe
+    return recipe.replace(background_rows=(first + lowest - 1, last + lowest - 1))
+
+
+def _with_flat(target: Target, flats: Sequence[Flat]) -> Target:
+    """Return a target with the flat that serves it, or with why none does and what that means."""
+    own = target.recipe
+    if own.units == "electron":
+        for frame in target.lights.frames:
+            if frame.gain is None:
+                raise UnknownGainError.of(frame.path)
+    flat, remarks = match_flat(target.lights, flats) if own.flat and flats else (None, ())
+    target = replace(target, flat=flat, remarks=(*target.remarks, *remarks))
+    there = {"dark": target.master, "flat": target.flat}
+    unknown = [kind for kind in BETRAYED_BY.get(own.bad_pixels, ()) if there[kind] is None]
+    told = tuple(f"there is no {kind} that could betray bad pixels" for kind in unknown)
+    return replace(target, remarks=(*target.remarks, *told))
+
+
+def _with_lamps(
+    target: Target,
+    arcs: Sequence[Frame],
+    calibrations: Mapping[str, list[Group]],
+    wishes: Mapping[str, TargetFile],
+) -> Target:
+    """Return a target with the lamps that the night file gives it, and what serves them."""
+    names = wishes[target.name].lamps if target.name in wishes else ()
+    lamps = Group(target.name, tuple(pick_any(arcs, names)))
+    if not lamps.frames:
+        unusable = ("its lamps cannot be used",) if names else ()
+        return replace(target, remarks=(*target.remarks, *unusable))
+    require_one_kind(f"The lamps of {target.name!r} are", lamps.frames)
+    odd = [f.label for f in lamps.frames if f.shape != target.lights.frames[0].shape]
+    if odd:
+        raise UsageError(
+            f"The lamp {odd[0]} has another shape than {target.name}",
+            value=odd[0],
+            hint="Name lamps of the same shape and binning.",
+        )
+    recipe, master = target.recipe, match_bias(lamps, calibrations["bias"])
+    if not lamps.is_dark_subtracted:
+        with suppress(NoDarkError):
+            master = dark_for(lamps, calibrations, recipe)
+    if master is not None or lamps.is_dark_subtracted:
+        return replace(target, lamps=lamps, lamp_master=master)
+    told = "no dark or bias fits its lamps: nothing was subtracted from them"
+    return replace(target, lamps=lamps, remarks=(*target.remarks, told))
+
+
+def _used(
+    targets: Sequence[Target],
+    calibrations: Mapping[str, list[Group]],
+    usable: Mapping[str, list[Frame]],
+    unfit: Mapping[str, str],
+    left_out: Sequence[tuple[str, str]],
+) -> tuple[tuple[Group, ...], list[tuple[str, str]]]:
+    """Return the masters that targets need, and all that is left out, each with the reason."""
+    needed = {group.key: group for target in targets for group in target.masters}
+    in_order = {g.key: g for g in (*calibrations["bias"], *calibrations["dark"])} | needed
+    used = {frame.label for group in needed.values() for frame in group.inputs}
+    used |= {f.label for t in targets if t.flat for f in t.flat.inputs}
+    used |= {frame.label for t in targets if t.lamps for frame in t.lamps.frames}
+    spare = [(f, "a {} that no light needs") for kind in ("bias", "dark") for f in usable[kind]]
+    spare += [(f, "of type {}, not used") for kind in ("flat", "arc") for f in usable[kind]]
+    reasons = [
+        (f.label, why.format(f.frame_type) + (f": {unfit[f.label]}" if f.label in unfit else ""))
+        for f, why in spare
+        if f.label not in used
+    ]
+    masters = tuple(group for key, group in in_order.items() if key in needed)
+    return masters, [*left_out, *reasons]
+
+
+def _in_order(targets: Sequence[Target]) -> list[Target]:
+    """Return the targets, each behind the one whose rows it takes."""
+    waiting, ordered, done = list(targets), list[Target](), set[str]()
+    missing = {t.rows_from for t in targets} - {t.name for t in targets}
+    while waiting:
+        ready = [t for t in waiting if not t.rows_from or t.rows_from in done | missing]
+        if not ready:
+            names = ", ".join(target.name for target in waiting)
+            raise UsageError(
+                f"The targets {names} take their rows from each other",
+                keyword="rows_from",
+                hint="Give one of them rows of its own.",
+            )
+        ordered.append(ready[0])
+        done.add(ready[0].name)
+        waiting.remove(ready[0])
+    return ordered
+
+
+# Which frames of a night can be used, and what is wrong with the others.
+
+_USED = ("arc", "bias", "dark", "flat", "light")
+
+
+def sort_out(
+    night: Night, duplicates: Mapping[str, str]
+) -> tuple[dict[str, list[Frame]], list[tuple[str, str]], list[ArrayredError]]:
+    """Return the usable frames by type, what is left out and why, and what is wrong.
+
+    Parameters
+    ----------
+    night : the frames.
+    duplicates : labels of frames that are not to be used, with the frame that they repeat.
+    """
+    usable: dict[str, list[Frame]] = defaultdict(list)
+    left_out, problems = [*night.left_out, *night.foreign], list(night.problems)
+    for frame in night.frames:
+        wrong = problems_of(frame)
+        if wrong:
+            problems += wrong
+        elif frame.label in duplicates:
+            left_out.append((frame.label, f"the same frame as {duplicates[frame.label]}"))
+        elif frame.frame_type in _USED and not _is_spoilt_dark(frame):
+            usable[frame.frame_type].append(frame)
+        else:
+            left_out.append((frame.label, _why_left_out(frame)))
+    return usable, left_out, problems
+
+
+def problems_of(frame: Frame) -> list[ArrayredError]:
+    """Return what keeps a frame from being used though it should be."""
+    if frame.frame_type is None and not frame.type_found:
+        return [_untyped(frame), *frame.problems]
+    if any(isinstance(refusal, HeaderError) for refusal in frame.refusals):
+        return list(frame.refusals)
+    if frame.frame_type not in ("dark", "light"):
+        return []
+    if frame.exptime == 0:
+        return [_unexposed(frame)]
+    return [*frame.refusals, *(frame.problems if frame.exptime is None else ())]
+
+
+def _is_spoilt_dark(frame: Frame) -> bool:
+    """Tell whether a dark was subtracted from this dark: it serves nothing any more."""
+    return frame.frame_type == "dark" and "D" in frame.calstat
+
+
+def _why_left_out(frame: Frame) -> str:
+    if frame.frame_type is None:
+        return f"the frame type {frame.type_found!r} is unknown"
+    if _is_spoilt_dark(frame):
+        return f"a dark from which a dark was subtracted (CALSTAT={frame.calstat!r})"
+    return f"of type {frame.frame_type}, not used"
+
+
+def warnings_of(night: Night) -> tuple[str, ...]:
+    """Return a line for everything that is odd about a night, but no obstacle.
+
+    What many frames share is one line that names the first and the last.
+    """
+    odd: dict[str, list[str]] = defaultdict(list)
+    for frame in night.frames:
+        if frame.frame_type is None and frame.type_found:
+            odd[f"the frame type {frame.type_found!r} is unknown"].append(frame.label)
+        for warning in frame.warnings:
+            odd[warning].append(frame.label)
+    foreign = [f"{name}: {reason}; left out" for name, reason in night.foreign]
+    return (*foreign, *(f"{listed(labels)}: {warning}" for warning, labels in odd.items()))
+
+
+def too_large(night: Night, max_frame_mb: float) -> list[ArrayredError]:
+    """Return an error for every frame of more megabytes."""
+    return [
+        InputError(
+            f"The frame has {frame.image.source.n_bytes / 1e6:.0f} MB",
+            path=frame.path,
+            hint="If that is right, raise max_frame_mb in the recipe.",
+        )
+        for frame in night.frames
+        if frame.image.source.n_bytes / 1e6 > max_frame_mb
+    ]
+
+
+def _unexposed(frame: Frame) -> InputError:
+    return InputError(
+        f"A {frame.frame_type} of 0 s cannot be",
+        path=frame.path,
+        keyword="EXPTIME",
+        value=0.0,
+        hint="Mend EXPTIME in the header, or exclude the frame.",
+    )
+
+
+def no_lights(night: Night, problems: Iterable[ArrayredError]) -> list[ArrayredError]:
+    """Return the error of a night without lights; none if another tells where they are.
+
+    Parameters
+    ----------
+    night : the frames.
+    problems : what is wrong with it otherwise: what cannot be read may be a light.
+    """
+    if any(frame.frame_type == "light" for frame in night.frames):
+        return []
+    others = {str(frame.path) for frame in night.frames if frame.frame_type is not None}
+    if any(problem.path is not None and problem.path not in others for problem in problems):
+        return []
+    if night.file.frames == "*":
+        hint = "Check the frame types; spellings of your own go into an instrument file."
+        return [InputError("There is no light frame", path=night.folder, hint=hint)]
+    reason = unlike(night.file.frames)
+    lights = [label for label, why in night.left_out if why == reason]
+    there = f"The lights are {listed(lights)}" if lights else "There is no other light either"
+    return [
+        InputError(
+            f"There is no light frame whose name matches {night.file.frames!r}",
+            path=night.folder,
+            hint=f"{there}; in a shell, quote what has an asterisk." if lights else f"{there}.",
+        )
+    ]
+
+
+def _untyped(frame: Frame) -> InputError:
+    return InputError(
+        "No card says what kind of frame this is",
+        path=frame.path,
+        keyword="IMAGETYP",
+        hint="Add IMAGETYP to the header, name its card in an instrument file, tell its type in a "
+        "night file, or exclude it.",
+    )
+
+
+# A plan told at length, before anything is reduced: `explain`.
+
+
+def explain(night: Night, plan: Plan, memory: int | None = None) -> str:
+    """Return what will be done and why, as text.
+
+    Parameters
+    ----------
+    night : the frames.
+    plan : what `make_plan` made of them.
+    memory : bytes that bands of frames may take, if there is a bound.
+
+    Returns
+    -------
+    text : masters, targets and what calibrates them, passes over the pixels with bytes and memory,
+        products, what is left out and why, warnings and problems.
+    """
+    sections = {
+        "masters": [
+            *(f"{group.title}: {_described(group)}" for group in plan.masters),
+            *(_flat(flat) for flat in plan.flats.values()),
+        ],
+        "targets": [*map(_target_line, plan.targets), *(f"{name}: {e}" for name, e in plan.failed)],
+        "passes": list(_passes(night, plan, memory)),
+        "products": list(_products(plan)),
+        "left out": plan.left_out_lines(),
+        "warnings": plan.warnings,
+        "problems": [str(problem) for problem in plan.problems],
+    }
+    lines = []
+    for title, entries in sections.items():
+        lines += [title, *(f"  {line}" for line in entries)] if entries else []
+    return "\n".join(lines)
+
+
+def _described(group: Group) -> str:
+    rows, columns = group.frames[0].shape
+    at = "" if group.temperature is None else f", {group.temperature:.1f} deg C"
+    told = f"{group.size} of {group.exptime:g} s, {columns} x {rows}{at}"
+    return told + _sections(group.frames[0].sections)
+
+
+def _sections(sections: Sections | None) -> str:
+    """Return what is done with the overscan of frames, or ""."""
+    if sections is None:
+        return ""
+    overscan = f", overscan {sections.overscan} subtracted" if sections.overscan else ""
+    return overscan + (f", trimmed to {sections.trim}" if sections.trim else "")
+
+
+def _flat(flat: Flat) -> str:
+    """Return a flat and what is subtracted from its frames."""
+    darks = ", ".join(f"{group.kind} {group.name}" for group in flat.masters)
+    return f"{flat.frames.title}: {_described(flat.frames)}; {darks or 'nothing subtracted'}"
+
+
+def _target_line(target: Target) -> str:
+    """Return a target and what serves it, with age and temperature."""
+    master, what = target.master, f"{target.name}: {_described(target.lights)}; {served(target)}"
+    if master is not None:
+        age, difference = age_in_days(target.lights, master), warmer(target.lights, master)
+        what += "" if age is None else f", {age:.1f} days apart"
+        what += "" if difference is None else f", {difference:+.1f} deg C"
+    what += f"; rows of {target.rows_from}" if target.rows_from else ""
+    if target.lamps:
+        what += f"; lamps: {', '.join(frame.label for frame in target.lamps.frames)}"
+    own = _changed_settings(target.recipe)
+    return what + (f"; {own}" if own else "")
+
+
+def _changed_settings(recipe: Recipe) -> str:
+    """Return the settings that are not the default ones."""
+    default = dataclasses.asdict(Recipe())
+    told = dataclasses.asdict(recipe)
+    return ", ".join(f"{name} = {value}" for name, value in told.items() if value != default[name])
+
+
+def _passes(night: Night, plan: Plan, memory: int | None) -> Iterator[str]:
+    """Yield the passes over the files, each with why and how much is read."""
+    yield f"headers: {len(night.frames)} files, no pixels"
+    yield from _verdicts(night)
+    asked = sum(bool(frame.maybe_arc) for frame in night.frames)
+    if asked:
+        yield f"probe of some rows: {asked} frames may show a lamp"
+    flats = [flat.frames for flat in plan.flats.values()]
+    for group in [*plan.masters, *flats, *(target.lights for target in plan.targets)]:
+        n_bands = len(list(edges(group.frames[0].shape[0], group.band_rows(memory))))
+        held = group.n_bytes / n_bands
+        yield (
+            f"bands of {group.name}: {group.n_bytes / 1e6:.1f} MB in {n_bands} "
+            f"band{'s' * (n_bands != 1)}, {held / 1e6:.1f} MB held at a time"
+        )
+    compared = [len(t.lights.frames) for t in plan.targets if len(t.lights.frames) > 1]
+    if compared:
+        yield f"probe of the lights: {sum(compared)} frames compared within {len(compared)} targets"
+
+
+def _verdicts(night: Night) -> Iterator[str]:
+    """Yield what was decided about frames' pixels, each with what it was decided by."""
+    told = Counter(verdict for frame in night.frames for verdict in frame.verdicts)
+    by = {"probe": "probe of some rows", "header": "header", "option": "option"}
+    for verdict, n_frames in told.items():
+        yield f"{by[verdict.source]}: {n_frames} frames {verdict.text}"
+
+
+def _products(plan: Plan) -> Iterator[str]:
+    """Yield the files to come."""
+    for group in plan.masters:
+        if not group.is_master:
+            yield f"masters/{group.master_name}"
+    for flat in plan.flats.values():
+        if not flat.is_finished:
+            yield f"masters/{flat.master_name}"
+    for target in plan.targets:
+        names = product_names(
+            target.name,
+            sky=target.recipe.sky,
+            arc=target.lamps is not None,
+            frames=target.recipe.per_frame,
+        )
+        endings = ",".join(name.removeprefix(target.name) for name in names)
+        yield f"targets/{target.name}/{target.name}{{{endings}}}"
+    if plan.targets:
+        yield PAGE
+
+
+# A night file from what was understood of a night: `night_file_text`.
+#
+# Read back unchanged it leads to the same plan; a comment stands where something may be added.
+
+_NEAR = timedelta(hours=6)
+_HEAD = """\
+# What arrayred understood of this night. Edit it, then:
+#   arrayred reduce NIGHT -o OUT --night-file THIS-FILE
+# Frames are labels, file names, globs, or ranges such as hr8047-10..12. Everything may be left out.
+"""
+_SETTINGS = """\
+# Any field of the recipe, for all targets; under a target, for that one.
+[recipe]
+# combine = "median"
+# n_sigma = 3.0
+# background_rows = [1, 50]
+"""
+
+
+def night_file_text(night: Night, plan: Plan, recipe: Recipe, path: Path) -> str:
+    """Return a night file that says what arrayred understood by itself.
+
+    Parameters
+    ----------
+    night : the frames.
+    plan : what was made of them.
+    recipe : what is to be done with all targets.
+    path : where the file will lie; paths in it are relative to its folder.
+
+    Returns
+    -------
+    text : TOML.
+    """
+    sections = [
+        [_HEAD.rstrip(), *_top(night, path)],
+        ["# Files that are not what their headers say.", "[types]", *_types(night)],
+        _SETTINGS.rstrip().splitlines() + _pairs(_settings_beside(recipe, Recipe()).items()),
+        ["# Cards of all products.", "[cards]", *_pairs(night.file.cards.items())],
+        *[[*_target_table(target, recipe, night)] for target in plan.targets],
+    ]
+    remarks = [f"# left out: {printable(line)}" for line in plan.left_out_lines()]
+    remarks += [f"# {printable(name)} cannot be reduced: {error}" for name, error in plan.failed]
+    return "\n\n".join("\n".join(lines) for lines in [*sections, remarks] if lines) + "\n"
+
+
+def _top(night: Night, path: Path) -> Iterator[str]:
+    file, folder = night.file, path.absolute().parent
+    calibrations = [os.path.relpath(where, folder) for where in file.calibrations]
+    own = file.instrument.endswith(".toml")
+    instrument = os.path.relpath(file.instrument, folder) if own else file.instrument
+    yield f"instrument = {toml_text(instrument)}"
+    if file.frames != "*":
+        yield f"frames = {toml_text(file.frames)}"
+    yield f"exclude = {toml_text(list(file.exclude))}"
+    more = "further folders of raw or master darks, biases"
+    yield f"calibrations = {toml_text(calibrations)}  # {more}"
+    if file.unsigned != "auto":
+        yield f"unsigned = {toml_text(file.unsigned)}"
+    if file.masters:
+        yield "\n[masters]"
+        yield from _pairs((kind, os.path.relpath(p, folder)) for kind, p in file.masters.items())
+
+
+def _types(night: Night) -> Iterator[str]:
+    """Yield the types that headers alone did not tell, those that a file told before included."""
+    given = {name for names in night.file.types.values() for name in names}
+    for kind in ("bias", "dark", "flat", "arc", "light"):
+        known = list(night.file.types.get(kind, ()))
+        found = [
+            frame.label
+            for frame in night.frames
+            if frame.frame_type == kind
+            and frame.label not in given
+            and any(text.startswith("taken for") for text in frame.warnings)
+        ]
+        if known or found:
+            yield f"{kind} = {toml_text([*known, *found])}"
+    if not any(frame.frame_type == "arc" for frame in night.frames):
+        yield '# arc = ["*neon*"]'
+
+
+def _target_table(target: Target, recipe: Recipe, night: Night) -> Iterator[str]:
+    lights = target.lights
+    yield f"# {lights.size} of {lights.exptime:g} s"
+    for remark in target.remarks:
+        yield f"# note: {printable(remark)}"
+    yield f"[targets.{toml_text(target.name)}]"
+    yield f"frames = {toml_text([frame.label for frame in lights.frames])}"
+    known = {**_cards_of(target), **target.cards}
+    for key, card in CARDS.items():
+        given = card in target.cards
+        yield f"{'' if given else '# '}{key} = {toml_text(known.get(card, ''))}"
+    if target.rows_from:
+        yield f"rows_from = {toml_text(target.rows_from)}"
+    elif target.recipe.rows is None:
+        yield '# rows = [100, 120]  # or rows_from = "another target"'
+    if target.lamps:
+        yield f"lamps = {toml_text([frame.label for frame in target.lamps.frames])}"
+    elif lamps := _lamps_near(target, night):
+        yield f"# lamps = {toml_text(lamps)}"
+    yield from _pairs(_settings_beside(target.recipe, recipe).items())
+    named = CARDS.values()
+    others = {card: value for card, value in target.cards.items() if card not in named}
+    if others:
+        yield f"cards = {{ {', '.join(_pairs(others.items()))} }}"
+
+
+def _settings_beside(recipe: Recipe, from_other: Recipe) -> dict[str, object]:
+    """Return the settings that differ from another recipe's."""
+    return {name: v for name, v in vars(recipe).items() if v != vars(from_other)[name]}
+
+
+def _lamps_near(target: Target, night: Night) -> list[str]:
+    """Return the arcs of the same pixels and optics that were taken within hours of a target."""
+    light = target.lights.frames[0]
+    return [
+        frame.label
+        for frame in night.frames
+        if frame.frame_type == "arc"
+        and (frame.shape, frame.optics) == (light.shape, light.optics)
+        and (frame.time is None or light.time is None or abs(frame.time - light.time) < _NEAR)
+    ]
+
+
+def _cards_of(target: Target) -> dict[str, object]:
+    """Return what the first frame's header says of the cards that people most often mend."""
+    header = target.lights.frames[0].image.header
+    found = {card: header.readable(card) for card in CARDS.values()}
+    return {card: value for card, value in found.items() if value is not None}
+
+
+def _pairs(entries: Iterable[tuple[str, object]]) -> list[str]:
+    return [f"{key} = {toml_text(value)}" for key, value in entries]

@@ -19,7 +19,7 @@ from arrayred.errors import FrameError
 from arrayred.io.frames import Frame
 from arrayred.io.pixel_checks import affordable, sample_of
 from arrayred.io.pixels import FrameStack, plain
-from arrayred.night.naming import listed
+from arrayred.night.groups import listed
 from arrayred.report import charts
 from arrayred.report.account import FrameLine
 from arrayred.report.axes import around, seconds_of, times

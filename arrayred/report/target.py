@@ -13,7 +13,7 @@ import numpy as np
 from arrayred.errors import ArrayredError
 from arrayred.io.products import header_of, open_product
 from arrayred.model import COSMIC_RAY, DQ, N_REJECTED, SATURATED, turn
-from arrayred.night.naming import slug
+from arrayred.night.groups import slug
 from arrayred.report.account import Served, TargetLine
 from arrayred.report.drawn import pictures, searched
 from arrayred.report.gather import Finished, stems_of

@@ -13,7 +13,7 @@ from arrayred.config import Recipe
 from arrayred.errors import ArrayredError, NoSpectrumError
 from arrayred.io.frames import Frame
 from arrayred.night import Flat, Group, Night, Plan, Target, problems_of
-from arrayred.night.matching import age_in_days, warmer
+from arrayred.night.match import age_in_days, warmer
 from arrayred.report.account import Account, FrameLine, Served, TargetLine
 
 

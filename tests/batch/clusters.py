@@ -22,7 +22,7 @@ from arrayred.batch import Job, reduce_nights
 from tests.batch.disturbed import job_of, products
 
 ROOT = Path(__file__).parents[2]
-LOAD = "arrayred.night.group.cube_of"
+LOAD = "arrayred.night.groups.cube_of"
 COMBINE = "arrayred.batch.desk.combine_frames"
 WRITE = "arrayred.batch.shelf.publish"
 

@@ -205,7 +205,7 @@ def test_scheduler_is_daskss_and_changes_no_byte(
     import dask
 
     from arrayred import batch
-    from arrayred.night import group
+    from arrayred.night import groups
 
     arrayred("reduce", night, "-o", "plain", *QUIET)
     seen: list[object] = []
@@ -216,7 +216,7 @@ def test_scheduler_is_daskss_and_changes_no_byte(
         return original(*args, **options)
 
     monkeypatch.setattr(batch, "reduce_to", watched)
-    monkeypatch.setattr(group, "_EAGER_BYTES", 0)
+    monkeypatch.setattr(groups, "_EAGER_BYTES", 0)
     arrayred("reduce", night, "-o", "lazy", *QUIET, "--scheduler", scheduler)
     assert seen == [scheduler]
     assert [c for c, _ in contents(Path("plain")).values()] == [

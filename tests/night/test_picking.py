@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrayred.errors import UsageError
-from arrayred.night.picking import is_named, pick, pick_any, require_named, stem_and_number
+from arrayred.night.groups import is_named, pick, pick_any, require_named, stem_and_number
 
 
 @dataclass(frozen=True)

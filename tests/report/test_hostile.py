@@ -12,7 +12,7 @@ import pytest
 from arrayred.errors import UsageError
 from arrayred.io.ledger import PAGE
 from arrayred.io.products import write_frames
-from arrayred.night.naming import slug
+from arrayred.night.groups import slug
 from arrayred.report.account import Account, FrameLine, TargetLine, as_json, read_account
 from arrayred.report.gather import Finished
 from arrayred.report.html import Markup, anchor, page, path_below, tag

@@ -14,7 +14,7 @@ import pytest
 import arrayred as ar
 from arrayred.io import cache
 from arrayred.io.products import write_frames
-from arrayred.night.caching import cache_night
+from arrayred.night.night import cache_night
 from arrayred.simulate import Detector, SimulatedNight
 
 Edit = Callable[[str, Callable[[Any], None]], None]

@@ -17,7 +17,7 @@ import arrayred as ar
 from arrayred.errors import StorageError
 from arrayred.io.cache import contents_of, is_cache
 from arrayred.io.caching import Library
-from arrayred.night.caching import cache_night
+from arrayred.night.night import cache_night
 
 EVENTS = {"open", "os.mkdir", "os.rename"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT

@@ -21,7 +21,7 @@ from arrayred.io.cache import contents_of
 from arrayred.io.files import find_image
 from arrayred.io.products import write_frames
 from arrayred.night import make_plan
-from arrayred.night.caching import cache_night
+from arrayred.night.night import cache_night
 from arrayred.simulate import Detector, SimulatedNight
 from tests.io.cache.conftest import cached
 
@@ -134,7 +134,7 @@ from pathlib import Path
 import arrayred as ar
 from arrayred.io.cache import build
 from arrayred.night import make_plan
-from arrayred.night.caching import cache_night
+from arrayred.night.night import cache_night
 real = build._write_pixels
 def slow(*arguments):
     real(*arguments)
@@ -166,7 +166,7 @@ from pathlib import Path
 import arrayred as ar
 from arrayred.io.caching import Library
 from arrayred.night import make_plan
-from arrayred.night.caching import cache_night
+from arrayred.night.night import cache_night
 print(cache_night(ar.open_night(sys.argv[1]), Library(Path(sys.argv[2]))))
 """
     command = [sys.executable, "-c", code, str(frames), str(tmp_path / "library")]

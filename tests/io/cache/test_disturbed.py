@@ -59,7 +59,7 @@ def test_a_file_size_limit_of_the_system_leaves_no_cache(frames: Path, tmp_path:
 import resource, sys
 from pathlib import Path
 import arrayred as ar
-from arrayred.night.caching import cache_night
+from arrayred.night.night import cache_night
 night = ar.open_night(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:

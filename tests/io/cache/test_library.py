@@ -12,7 +12,7 @@ from arrayred.config import Instrument, NightFile
 from arrayred.errors import FrameError, UsageError
 from arrayred.io import caching as module
 from arrayred.io.caching import Library, default_folder, key_of
-from arrayred.night.caching import Caching, cache_night
+from arrayred.night.night import Caching, cache_night
 
 FILES = [("a.fit", "0" * 64), ("b.fit", "1" * 64)]
 

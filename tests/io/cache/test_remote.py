@@ -23,7 +23,7 @@ from arrayred.io import caching as remote
 from arrayred.io.cache import contents_of
 from arrayred.io.caching import Library, default_folder
 from arrayred.io.remote import address_of
-from arrayred.night.caching import Caching, brought_near, cache_night
+from arrayred.night.night import Caching, brought_near, cache_night
 from tests.io.cache.conftest import forget, sign
 from tests.io.remote_store import Store
 

@@ -18,7 +18,7 @@ from arrayred.io.cache import Shelf
 from arrayred.io.files import find_image
 from arrayred.io.pixels import FrameStack
 from arrayred.io.scan import PixelFormat
-from arrayred.night.caching import cache_night
+from arrayred.night.night import cache_night
 from tests.io.cache.conftest import cached
 
 Pixels = NDArray[Any]

@@ -1,0 +1,507 @@
+"""Match biases, darks and flats to the frames that they calibrate.
+
+A dark must show the same pixels read in the same way, still hold (or lack) the bias as the lights
+do, and agree in exposure and temperature. Of those that do, the nearest exposure wins, of those of
+one exposure an equal temperature, then the nearest time. The name of the instrument and the date
+are no criterion: darks may come from a library, written months ago by another program.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from arrayred.config import Recipe
+from arrayred.errors import NoDarkError
+from arrayred.io.frames import Frame, runs_of
+from arrayred.io.pixel_checks import unlike, why_unfit
+from arrayred.night.groups import (
+    Group,
+    by_target,
+    slug,
+    state_of,
+    stem_and_number,
+    target_name,
+    under_names,
+)
+
+EQUAL_TEMPERATURE = 1.0
+"""deg C: a smaller difference between a light and its dark is not worth a word."""
+_FRESH_DAYS = 2.0
+
+
+def match_dark(
+    lights: Group, darks: Sequence[Group], tolerance: float, temperature_tolerance: float = 3.0
+) -> Group:
+    """Return the darks that fit best; on a tie the first.
+
+    Parameters
+    ----------
+    lights : the frames that need a dark.
+    darks : the groups to choose from.
+    tolerance : largest difference of exposures, s, inclusive.
+    temperature_tolerance : largest difference of the detector's temperatures, deg C; unknown
+        temperatures fit any.
+
+    Raises
+    ------
+    NoDarkError
+        None fits; the error says of each why not.
+    """
+    reasons = [why_not(lights, dark, tolerance, temperature_tolerance) for dark in darks]
+    fitting = [dark for dark, reason in zip(darks, reasons, strict=True) if not reason]
+    if fitting:
+        nearest = min(fitting, key=lambda dark: abs(dark.exptime - lights.exptime))
+        alike = [dark for dark in fitting if dark.exptime == nearest.exptime]
+        return min(alike, key=lambda dark: distance(lights, dark))
+    found = "; ".join(
+        f"{_described(dark)} ({reason})" for dark, reason in zip(darks, reasons, strict=True)
+    )
+    raise NoDarkError(
+        f"No dark within {tolerance:g} s fits {lights.name}: {_described(lights)} "
+        f"(darks: {found or 'none'})",
+        path=lights.frames[0].path,
+        keyword="EXPTIME",
+        value=lights.exptime,
+        hint="Take a matching dark, name a folder of darks with --calibrations, raise "
+        "dark_tolerance in the recipe, exclude the frame, or give --no-dark.",
+    )
+
+
+def match_bias(
+    lights: Group, biases: Sequence[Group], temperature_tolerance: float = 3.0
+) -> Group | None:
+    """Return the biases that fit best, or None; see `match_dark`."""
+    fitting = [b for b in biases if not why_not(lights, b, None, temperature_tolerance)]
+    return min(fitting, key=lambda bias: distance(lights, bias), default=None)
+
+
+def remarks_on(lights: Group, dark: Group) -> tuple[str, ...]:
+    """Return what a user should know about a match that is not ideal."""
+    remarks = []
+    kind = dark.frames[0].frame_type
+    difference = warmer(lights, dark)
+    if difference is not None and abs(difference) > EQUAL_TEMPERATURE:
+        remarks.append(f"the {kind} is {difference:+.1f} deg C from the lights")
+    if (lights.temperature is None) != (dark.temperature is None):
+        whose = "lights" if lights.temperature is None else kind
+        remarks.append(f"the temperature of the {whose} is unknown")
+    age = age_in_days(lights, dark)
+    if age is not None and age > _FRESH_DAYS:
+        remarks.append(f"the {kind} was taken {age:.0f} days apart")
+    if len(dark.frames) == 1 and not dark.is_master:
+        remarks.append(f"the master {kind} is a single frame, whose noise stays in every light")
+    flips = {frame.flip for frame in (*lights.frames, *dark.frames) if frame.flip is not None}
+    if len(flips) > 1:
+        remarks.append(
+            f"frames are flipped in different ways: {', '.join(map(repr, sorted(flips)))}"
+        )
+    return tuple(remarks)
+
+
+def remarks_from_pixels(lights: Group) -> tuple[str, ...]:
+    """Return what a look at the pixels of a target's lights shows to be odd."""
+    return tuple(unlike(lights.frames))
+
+
+def why_not(
+    lights: Group,
+    dark: Group,
+    tolerance: float | None,
+    temperature_tolerance: float,
+    *,
+    any_bias: bool = False,
+    any_unit: bool = False,
+) -> str:
+    """Return what keeps a dark from serving the lights, or "".
+
+    Parameters
+    ----------
+    lights, dark : the frames.
+    tolerance : largest difference of exposures, s; None: any exposure does.
+    temperature_tolerance : largest difference of temperatures, deg C.
+    any_bias : the bias may be gone from one of them only.
+    any_unit : they may differ in unit.
+    """
+    light, other = lights.frames[0], dark.frames[0]
+    theirs = dict(other.setup)
+    if light.window != other.window:
+        return "other shape" if light.shape != other.shape else "not trimmed alike"
+    if light.loses_overscan != other.loses_overscan:
+        return "overscan subtracted from one of them only"
+    if light.unit != other.unit and not any_unit:
+        return f"in {other.unit}, the light in {light.unit}"
+    for name, value in light.setup:
+        if theirs.get(name, value) != value:
+            return f"other {name.replace('_', ' ')}"
+    if not any_bias and ("B" in light.state) != ("B" in other.state):
+        return "bias subtracted from one of them only"
+    if tolerance is not None and abs(dark.exptime - lights.exptime) > tolerance:
+        return "other exposure"
+    difference = warmer(lights, dark)
+    if difference is not None and abs(difference) > temperature_tolerance:
+        return f"{difference:+.1f} deg C"
+    return ""
+
+
+def distance(lights: Group, dark: Group) -> tuple[bool, float]:
+    """Return how far apart two groups are: whether in temperature, then in time, days."""
+    difference, age = warmer(lights, dark), age_in_days(lights, dark)
+    unlike = difference is not None and abs(difference) > EQUAL_TEMPERATURE
+    return unlike, float("inf") if age is None else age
+
+
+def warmer(lights: Group, dark: Group) -> float | None:
+    """Return by how many deg C the darks are warmer, on the mean; None where unknown."""
+    ours, theirs = lights.temperature, dark.temperature
+    return None if ours is None or theirs is None else theirs - ours
+
+
+def age_in_days(lights: Group, dark: Group) -> float | None:
+    """Return how many days lights and darks were taken apart; None where unknown."""
+    ours, theirs = lights.frames[0].time, dark.frames[0].time
+    return None if ours is None or theirs is None else abs(ours - theirs) / timedelta(days=1)
+
+
+def _described(group: Group) -> str:
+    """Return what must fit: number and exposure of frames, pixels, detector setup."""
+    rows, columns = group.frames[0].shape
+    setup = "".join(f", {name} {value}" for name, value in group.frames[0].setup)
+    count = "master" if group.is_master else str(len(group.frames))
+    return f"{count} x {group.exptime:g} s of {columns} x {rows} pixels{setup}"
+
+
+# Darks that are made of others: with a bias added or taken off, or of another exposure.
+#
+# The state of a frame is whether its bias is gone, and whether its dark is. A dark serves lights
+# in the same state; where none does, one is made:
+#
+# =============  ================  ==========================================
+# lights         darks             what is subtracted from the lights
+# =============  ================  ==========================================
+# raw            raw               the dark
+# raw            bias gone         dark + bias
+# bias gone      raw               dark - bias
+# bias gone      bias gone         the dark
+# raw            raw, longer       bias + (dark - bias) * t / T, on request
+# =============  ================  ==========================================
+#
+# Scaling is for dark current alone: without the bias nothing is scaled. From a longer exposure it
+# is harmless; from a shorter one the noise grows with the factor, so that it must be asked for by
+# name.
+
+Calibrations = Mapping[str, Sequence[Group]]
+
+
+@dataclass(frozen=True)
+class Made(Group):
+    """A master dark that is made of another one and a bias.
+
+    Parameters
+    ----------
+    name, frames : of the darks it is made of, the name being its own.
+    dark : the darks.
+    bias : the biases; None: neither the darks nor the lights have one.
+    wanted : the exposure that it is made for, s.
+    keep_bias : the bias is in what it serves.
+    """
+
+    dark: Group
+    bias: Group | None
+    wanted: float
+    keep_bias: bool
+
+    def __repr__(self) -> str:
+        """Return what it is, in a line."""
+        return f"Made({self.name}: {self.dark!r}, {self.bias!r})"
+
+    @property
+    def is_master(self) -> bool:
+        """It has to be made, even of masters."""
+        return False
+
+    @property
+    def has_bias(self) -> bool:
+        """Tell whether the darks that it is made of have their bias."""
+        return "B" not in self.state
+
+    @property
+    def factor(self) -> float:
+        """Return by what the dark current is multiplied."""
+        same = self.wanted == self.dark.exptime
+        return 1.0 if same else self.wanted / self.dark.exptime
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Return what a user should know of it: that it was scaled, and whether its noise grew."""
+        if self.factor == 1.0:
+            return ()
+        grown = ", and its noise grew as much" if self.factor > 1 else ""
+        return (f"the dark of {self.dark.exptime:g} s was scaled by {self.factor:.4g}{grown}",)
+
+    @property
+    def inputs(self) -> tuple[Frame, ...]:
+        """Return the frames of the darks and of the biases."""
+        return (*self.frames, *(self.bias.frames if self.bias else ()))
+
+    @property
+    def parts(self) -> tuple[Group, ...]:
+        """Return the darks and, where they are needed, the biases."""
+        return (self.dark,) if self.bias is None else (self.dark, self.bias)
+
+
+def dark_for(lights: Group, calibrations: Calibrations, recipe: Recipe) -> Group:
+    """Return the darks that serve frames as they are, or one made for them.
+
+    Parameters
+    ----------
+    lights : the frames that need a dark.
+    calibrations : the groups of biases and darks.
+    recipe : its `dark_tolerance`, `temperature_tolerance` and `scale_dark` decide.
+
+    Raises
+    ------
+    NoDarkError
+        None fits; the error says of each why not.
+    """
+    degrees = recipe.temperature_tolerance
+    try:
+        return match_dark(lights, calibrations["dark"], recipe.dark_tolerance, degrees)
+    except NoDarkError:
+        made = _made(lights, calibrations, recipe)
+        if made is None:
+            raise
+        return made
+
+
+def _made(lights: Group, calibrations: Calibrations, recipe: Recipe) -> Made | None:
+    """Return a dark made for lights, one that need not be scaled before one that must."""
+    for tolerance in [recipe.dark_tolerance, *([None] if recipe.scale_dark != "no" else [])]:
+        fitting = [
+            dark
+            for dark in calibrations["dark"]
+            if not why_not(lights, dark, tolerance, recipe.temperature_tolerance, any_bias=True)
+            and (tolerance is not None or _may_scale(dark, lights, recipe))
+        ]
+        nearest = sorted(
+            fitting, key=lambda dark: (abs(dark.exptime - lights.exptime), distance(lights, dark))
+        )
+        for dark in nearest:
+            made = _of(dark, lights, calibrations["bias"], scaled=tolerance is None)
+            if made is not None:
+                return made
+    return None
+
+
+def _may_scale(dark: Group, lights: Group, recipe: Recipe) -> bool:
+    longer = dark.exptime >= lights.exptime
+    return lights.exptime > 0 and dark.exptime > 0 and (longer or recipe.scale_dark == "both")
+
+
+def _of(dark: Group, lights: Group, biases: Sequence[Group], *, scaled: bool) -> Made | None:
+    """Return the dark made of one, with the nearest bias that fits it, where one is needed."""
+    has_bias, keep_bias = "B" not in dark.state, "B" not in lights.state
+    fitting = [
+        bias
+        for bias in biases
+        if "B" not in bias.state and not why_not(lights, bias, None, float("inf"), any_bias=True)
+    ]
+    bias = min(fitting, key=lambda bias: distance(dark, bias), default=None)
+    if bias is None and (has_bias or keep_bias):
+        return None
+    change = "" if has_bias == keep_bias else "_with_bias" if keep_bias else "_less_bias"
+    name = f"{lights.exptime:g}s_from_{dark.name}" if scaled else dark.name
+    wanted = lights.exptime if scaled else dark.exptime
+    needed = bias if has_bias or keep_bias else None
+    return Made(f"{name}{change}", dark.frames, dark, needed, wanted, keep_bias)
+
+
+# Flats: which are of one kind, what corrects them, and which targets they serve.
+#
+# Flats whose headers tell the grating become one master flat for each setup of detector and optics
+# (GRATING, GRATANG, FILTER, SLIT) and each run of nights, whatever their exposures. Others are
+# grouped like lights, by OBJECT or by the names of their files, since flats through two gratings
+# must not be mixed; where they are of several kinds none is taken, since nothing tells which one
+# fits. A filter alone tells nothing: at Stony Brook the flats of both gratings say "Clear". Every
+# flat needs the dark of its own exposure, or one made for it, or at least a bias.
+
+
+@dataclass(frozen=True)
+class Flat:
+    """The frames of a master flat, and what is subtracted from each of them.
+
+    Parameters
+    ----------
+    frames : flats of one kind, or one that is a master already.
+    darks : the darks or biases of the master that each frame needs, or None.
+    """
+
+    frames: Group
+    darks: tuple[Group | None, ...]
+
+    @property
+    def key(self) -> str:
+        """Return what tells the flat from all other masters of a night."""
+        return self.frames.key
+
+    @property
+    def name(self) -> str:
+        """Return its name, unique among the plan's flats."""
+        return self.frames.name
+
+    @property
+    def master_name(self) -> str:
+        """Return the file name of the master flat."""
+        if self.is_finished:
+            return self.frames.frames[0].path.name
+        return f"master_{self.frames.title.replace(' ', '_')}.fits"
+
+    @property
+    def is_finished(self) -> bool:
+        """Tell whether this is a master flat that arrayred made: taken as it is."""
+        return self.frames.frames[0].is_own
+
+    @property
+    def masters(self) -> tuple[Group, ...]:
+        """Return the groups of its darks and biases, each once."""
+        return tuple({group.key: group for group in self.darks if group is not None}.values())
+
+    @property
+    def inputs(self) -> tuple[Frame, ...]:
+        """Return all frames that go into it."""
+        return (*self.frames.inputs, *(f for group in self.masters for f in group.inputs))
+
+    @property
+    def calstat(self) -> str:
+        """Return the letters of what was corrected in every frame of it."""
+        states = []
+        for frame, master in zip(self.frames.frames, self.darks, strict=True):
+            here = "" if master is None else "B" if master.kind == "bias" else "BD"
+            states.append({*here, *frame.state})
+        return "".join(letter for letter in "BD" if all(letter in state for state in states))
+
+
+def flats_of(frames: Sequence[Frame]) -> list[Group]:
+    """Return groups of flats, one for each setup and optics, whatever their exposures.
+
+    Those whose headers do not tell the optics are grouped like lights.
+    """
+    known: dict[tuple[object, ...], list[Frame]] = defaultdict(list)
+    for frame in frames:
+        if _tells_grating(frame) and not frame.is_master:
+            known[frame.optics, state_of(frame)].append(frame)
+    runs = [run for group in known.values() for run in runs_of(group)]
+    told = under_names([(slug("_".join(filter(None, run[0].optics))), run) for run in runs])
+    rest = [frame for frame in frames if frame.is_master or not _tells_grating(frame)]
+    return [*told, *under_names([(target_name(g), g) for g in by_target(rest, ())], told)]
+
+
+def plan_flats(
+    frames: Sequence[Frame], calibrations: Calibrations, recipe: Recipe
+) -> tuple[list[Flat], dict[str, str]]:
+    """Return the flats that can be made, and the labels of those that cannot, with the reason.
+
+    Parameters
+    ----------
+    frames : all flats of a night.
+    calibrations : the groups of biases and darks.
+    recipe : how they are matched.
+    """
+    flats, unfit = [], {}
+    for group in flats_of(frames):
+        serving = {frame.label: _serving(frame, calibrations, recipe) for frame in group.frames}
+        kept = []
+        for frame in group.frames:
+            reason = _why_unfit(frame, serving[frame.label])
+            if reason:
+                unfit[frame.label] = reason
+            else:
+                kept.append(frame)
+        if kept:
+            darks = tuple(serving[frame.label] for frame in kept)
+            flats.append(Flat(Group(group.name, tuple(kept)), darks))
+    return flats, unfit
+
+
+def _serving(frame: Frame, calibrations: Calibrations, recipe: Recipe) -> Group | None:
+    """Return what is subtracted from a flat: a dark, else a bias, else None."""
+    if frame.is_own or {"B", "D"} <= {*frame.state}:
+        return None
+    alone = Group(frame.label, (frame,))
+    if recipe.dark and frame.exptime is not None and "D" not in frame.state:
+        try:
+            return dark_for(alone, calibrations, recipe)
+        except NoDarkError:
+            pass
+    return match_bias(alone, calibrations["bias"], recipe.temperature_tolerance)
+
+
+def _why_unfit(frame: Frame, master: Group | None) -> str:
+    """Return why a flat cannot be used, or ""."""
+    if frame.refusals:
+        return str(frame.refusals[0].args[0])
+    if frame.is_own:
+        return ""
+    if master is None and "B" not in frame.state:
+        exposure = "its exposure" if frame.exptime is None else f"{frame.exptime:g} s"
+        return f"no dark of {exposure} and no bias fits it"
+    return why_unfit(frame, None if master is None else master.frames[0])
+
+
+def match_flat(lights: Group, flats: Sequence[Flat]) -> tuple[Flat | None, tuple[str, ...]]:
+    """Return the flat that serves lights, the nearest in time, and what should be known of it.
+
+    Parameters
+    ----------
+    lights : the frames.
+    flats : those to choose from.
+    """
+    reasons = {flat.name: _why_not(lights, flat) for flat in flats}
+    fitting = [flat for flat in flats if not reasons[flat.name]]
+    if not fitting:
+        told = "; ".join(f"{name} ({why})" for name, why in reasons.items())
+        return None, ((f"not divided by a flat: none fits: {told}",) if told else ())
+    untold = [flat for flat in fitting if not _same_optics(lights, flat)]
+    best = min([f for f in fitting if f not in untold] or fitting, key=lambda f: _age(lights, f))
+    remarks = []
+    if best in untold:
+        kinds = {(frame.target, stem_and_number(frame.label)[0]): flat.name
+                 for flat in untold for frame in flat.frames.frames}  # fmt: skip
+        if len(kinds) > 1:
+            names = ", ".join(dict.fromkeys(kinds.values()))
+            return None, (
+                f"not divided by a flat: no card tells which of {names} fits; exclude the others",
+            )
+        remarks.append(f"no card tells whether the flat {best.name} was taken through its optics")
+    days = age_in_days(lights, best.frames)
+    if days is not None and days > _FRESH_DAYS:
+        remarks.append(f"the flat was taken {days:.0f} days apart")
+    return best, tuple(remarks)
+
+
+def _same_optics(lights: Group, flat: Flat) -> bool:
+    """Tell whether lights and a flat tell their optics, and the same."""
+    own = lights.frames[0]
+    return _tells_grating(own) and own.optics == flat.frames.frames[0].optics
+
+
+def _tells_grating(frame: Frame) -> bool:
+    """Tell whether a header says more of the optics than the last two facts, FILTER and SLIT."""
+    return any(frame.optics[:-2])
+
+
+def _age(lights: Group, flat: Flat) -> float:
+    days = age_in_days(lights, flat.frames)
+    return float("inf") if days is None else days
+
+
+def _why_not(lights: Group, flat: Flat) -> str:
+    """Return what keeps a flat from serving lights, or ""."""
+    if "F" in lights.state:
+        return "the lights were divided by one already"
+    own, theirs = lights.frames[0].optics, flat.frames.frames[0].optics
+    if any(a != b for a, b in zip(own, theirs, strict=True) if a and b):
+        return "other optics"
+    return why_not(lights, flat.frames, None, float("inf"), any_bias=True, any_unit=True)

@@ -1,0 +1,699 @@
+"""Open a night: its frames, their groups as a tree, a summary and its cache."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from arrayred.config import Instrument, NightFile
+from arrayred.config.toml import errors_name
+from arrayred.errors import (
+    ArrayredError,
+    ForeignFileError,
+    FrameError,
+    InputError,
+    NightError,
+    UsageError,
+    printable,
+)
+from arrayred.io.cache import contents_of
+from arrayred.io.caching import Library, fetch, key_of, upload
+from arrayred.io.cube import cube_of
+from arrayred.io.files import files_at, list_files, unreached
+from arrayred.io.frames import Frame, read_frames, without_suffix
+from arrayred.io.ledger import Hashes, examine, required
+from arrayred.io.pixel_checks import confirm_arcs, duplicates_of, judge
+from arrayred.io.pixels import release
+from arrayred.io.remote import Address, is_fits_name, located
+from arrayred.model import FRAME_TYPES, Chunks, Unsigned
+from arrayred.night.groups import (
+    Group,
+    biases_of,
+    darks_of,
+    is_named,
+    lights_of,
+    pick_any,
+    require_named,
+    state_of,
+)
+from arrayred.night.match import flats_of
+from arrayred.watching import stage
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from arrayred.io.caching import Night as Content
+    from arrayred.io.scan import FrameReader
+
+_CALIBRATIONS = ("bias", "dark", "flat")
+
+
+@dataclass(frozen=True)
+class Night:
+    """The frames of one folder, headers read, pixels not.
+
+    Printing it tells what is there, `make_plan` what each frame is used for;
+    ``night["light/<target>"]`` is the lazy cube of a group.
+
+    Parameters
+    ----------
+    folder : where they lie.
+    instrument : what their headers mean.
+    file : what else is known of the night.
+    frames : raw frames, and masters from elsewhere, in canonical order (time, then name).
+    left_out : frames that take no part, each with the reason.
+    foreign : files that are no frames, and folders not reached, each with the reason.
+    problems : files that should be frames but cannot be read.
+    duplicates : labels of frames that repeat another, with that one's label.
+    scanned : all frames that were read, those left out included.
+    """
+
+    folder: Path
+    instrument: Instrument
+    file: NightFile
+    frames: tuple[Frame, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+    foreign: tuple[tuple[str, str], ...] = ()
+    problems: tuple[ArrayredError, ...] = ()
+    duplicates: Mapping[str, str] = field(default_factory=dict)
+    scanned: tuple[Frame, ...] = ()
+
+    def __repr__(self) -> str:
+        """Return the night at a glance."""
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        """Return the night at a glance, for notebooks."""
+        return as_html(self)
+
+    @cached_property
+    def groups(self) -> dict[str, Group]:
+        """The groups of its frames, under ``<type>/<group>``."""
+        return raw_groups(self)
+
+    @cached_property
+    def tree(self) -> xr.DataTree:
+        """Its pixels, lazy: a cube (frame, y, x) under ``/raw/<type>/<group>`` for each group."""
+        return tree_of(self.groups)
+
+    def __getitem__(self, name: str) -> xr.Dataset:
+        """Return the lazy cube of one group, such as ``night["light/59_Cyg"]``."""
+        return cube_at(self.groups, name)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names of its groups, ``<type>/<group>``."""
+        return iter(self.groups)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self.groups)
+
+
+@stage("reading headers")
+def open_night(
+    folder: str | os.PathLike[str],
+    file: NightFile | None = None,
+    *,
+    unsigned: Unsigned | None = None,
+    depth: int = 3,
+    advance: Callable[[int], None] | None = None,
+    caching: Caching | None = None,
+) -> Night:
+    """Read the headers of a night, and as many pixels as tell what headers do not.
+
+    Parameters
+    ----------
+    folder : where the frames lie; a cache of a night does as well, or the URL of either.
+    file : what is known of the night beside its headers; by default nothing.
+    unsigned : over what the file says of it: "auto" recognises unsigned counts that were written
+        as signed; "wrapped" takes all raw counts with BZERO 0 for such, "as-declared" none.
+    depth : how many folders deep they may lie, the folder itself being the first.
+    advance : is called after each file with the number of files left.
+    caching : whether pixels may be read from a cache of these frames; by default they are not.
+
+    Raises
+    ------
+    InputError
+        A folder does not exist or holds no FITS file.
+    UsageError
+        The night file names a frame that is not there, or what is to be excluded is not.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from arrayred.io.products import write_frames
+    >>> from arrayred.simulate import Detector, SimulatedNight
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = write_frames(SimulatedNight(Detector(shape=(40, 60))).frames(), Path(folder))
+    ...     night = open_night(folder)
+    >>> list(night)
+    ['dark/600s', 'light/Simulated_star']
+    """
+    where, file = located(folder), file or NightFile()
+    file = replace(file, unsigned=unsigned or file.unsigned)
+    meaning = Instrument.load(file.instrument)
+    own = list_files(where, depth=depth)
+    file, library = _with_library(file, own, depth)
+    listed = list(dict.fromkeys([*own, *sorted(library)]))
+    excluded = _excluded(listed, where, file.exclude)
+    files = [path for path in listed if path not in excluded]
+    deeper = _beyond((where, *file.calibrations), depth)
+    if excluded.issuperset(own):
+        hint = (
+            f"Raise depth: {deeper[0][0]} has some."
+            if deeper
+            else "Name the folder of the raw frames."
+        )
+        raise InputError("There is no FITS file", path=where, hint=hint)
+    found, failures = read_frames(files, meaning, where, advance)
+    if caching is not None:
+        found = caching.shelved(found, where, file, meaning)
+    out = [*excluded, *(Path(error.path) for error in failures if error.path)]
+    with errors_name(file.path):
+        _require_all_named(found, [(_label(path, where), path) for path in out], file)
+        frames = confirm_arcs(judge(retyped(found, file), meaning, file.unsigned))
+    reasons = {frame.label: _why_out(frame, file, library) for frame in frames}
+    chosen = [frame for frame in frames if not reasons[frame.label]]
+    left_out = [(path.name, "excluded") for path in listed if path in excluded]
+    left_out += [(label, reason) for label, reason in reasons.items() if reason]
+    foreign = [error for error in failures if isinstance(error, ForeignFileError)]
+    return Night(
+        folder=where,
+        instrument=meaning,
+        file=file,
+        frames=tuple(chosen),
+        left_out=tuple(left_out),
+        foreign=(*((str(error.path), str(error.args[0])) for error in foreign), *deeper),
+        problems=tuple(error for error in failures if error not in foreign),
+        duplicates=duplicates_of(chosen),
+        scanned=tuple(frames),
+    )
+
+
+def _excluded(listed: Sequence[Path], folder: Path, patterns: Iterable[str]) -> set[Path]:
+    """Return the files that take no part; raise UsageError if a pattern names none."""
+    labels = {path: _label(path, folder) for path in listed}
+    excluded: set[Path] = set()
+    for name in patterns:
+        found = {p for p, label in labels.items() if p.match(name) or is_named(label, p, name)}
+        if listed and not found:
+            require_named([], [(label, path) for path, label in labels.items()], [name], "exclude")
+        excluded |= found
+    return excluded
+
+
+def _beyond(folders: Iterable[Path], depth: int) -> list[tuple[str, str]]:
+    """Return the folders with FITS files that lie too deep, each with the reason."""
+    reason = f"lies deeper than {depth} folder{'s' * (depth != 1)}"
+    return [(str(path), reason) for folder in folders for path in unreached(folder, depth)]
+
+
+def _label(path: Path, folder: Path) -> str:
+    return without_suffix(os.path.relpath(path, folder))
+
+
+def _with_library(file: NightFile, own: Sequence[Path], depth: int) -> tuple[NightFile, set[Path]]:
+    """Return the file, paths spelt as the night spells them, and the calibrations it names.
+
+    A file of the night that lies in a folder of calibrations too, or is reached by a link, is the
+    night's own and read once.
+    """
+    file = replace(file, masters={kind: located(path) for kind, path in file.masters.items()})
+    for path in file.masters.values():
+        if not path.is_file() or not files_at(path):
+            raise UsageError("There is no such master", path=path, hint="Name a FITS file.")
+    listed = [path for folder in file.calibrations for path in list_files(folder, depth=depth)]
+    if not listed and not file.masters:
+        return file, set()
+    spelt = {os.path.realpath(path): path for path in [*reversed(listed), *own]}
+    masters = {k: spelt.get(os.path.realpath(path), path) for k, path in file.masters.items()}
+    elsewhere = {spelt[os.path.realpath(path)] for path in listed} - set(own)
+    return replace(file, masters=masters), elsewhere | set(masters.values())
+
+
+def _require_all_named(
+    frames: Sequence[Frame], others: Sequence[tuple[str, Path]], file: NightFile
+) -> None:
+    """Raise UsageError if the night file names a frame that is not there."""
+    for frame_type, names in file.types.items():
+        require_named(frames, others, names, f"types.{frame_type}")
+    for name, target in file.targets.items():
+        require_named(frames, others, target.frames, f"target {name!r}")
+        require_named(frames, others, target.lamps, f"lamps of {name!r}")
+
+
+def retyped(frames: Sequence[Frame], file: NightFile) -> list[Frame]:
+    """Return the frames, those of the types that the night file says, whatever headers say.
+
+    The frames of its targets are lights, those of their lamps are arcs.
+    """
+    told = [
+        *file.types.items(),
+        *(("light", target.frames) for target in file.targets.values()),
+        *(("arc", target.lamps) for target in file.targets.values()),
+    ]
+    types = {f.label: kind for kind, names in told for f in pick_any(frames, names)}
+    masters = {path: frame_type for frame_type, path in file.masters.items()}
+    types |= {f.label: masters[f.path] for f in frames if f.path in masters}
+    typed = [_typed(f, types[f.label]) if f.label in types else f for f in frames]
+    return [replace(f, named_master=True) if f.path in masters else f for f in typed]
+
+
+def _typed(frame: Frame, frame_type: str) -> Frame:
+    """Return a frame as of a type that is known for certain: no name makes it an arc."""
+    told = tuple(text for text in frame.warnings if not text.startswith("taken for"))
+    return replace(frame, frame_type=frame_type, warnings=told, maybe_arc="")
+
+
+def _why_out(frame: Frame, file: NightFile, library: set[Path]) -> str:
+    """Return why a frame takes no part, or ""."""
+    if frame.path in library:
+        is_calibration = frame.frame_type in _CALIBRATIONS
+        return "" if is_calibration else "in a folder of calibrations, but no calibration"
+    if frame.is_product:
+        return "made from frames, not raw"
+    if frame.frame_type == "light" and not frame.path.match(file.frames):
+        return unlike(file.frames)
+    return ""
+
+
+def unlike(pattern: str) -> str:
+    """Return why a light is left out whose name does not match a pattern."""
+    return f"its name is not {pattern!r}"
+
+
+# A night's pixels under the names of its groups: `raw_groups`, `tree_of`, `cube_at`.
+#
+# ``/raw/<type>/<group>`` is the cube of one group: lights under the names that the plan gives
+# their targets, darks under their exposures, everything else by what it shows. Frames that are not
+# one array (other shapes, settings or units) are groups of their own by the rules of
+# `night.groups`, and what repeats another frame is left out, so that every cube can be combined as
+# it stands. Masters that came with the frames are cubes of one frame under
+# ``/masters/<type>/<group>``. Nothing is read before it is asked for, compressed frames included.
+
+
+def raw_groups(night: Night) -> dict[str, Group]:
+    """Return the groups of a night's frames under ``<type>/<group>``, in the order of the types.
+
+    Raises
+    ------
+    UsageError
+        The night file says something of targets that cannot be.
+    """
+    by_type: dict[str, list[Frame]] = defaultdict(list)
+    for frame in night.frames:
+        if frame.label not in night.duplicates:
+            by_type[frame.frame_type or "unknown"].append(frame)
+    grouped: dict[str, Callable[[list[Frame]], list[Group]]] = {
+        "bias": biases_of,
+        "dark": darks_of,
+        "flat": flats_of,
+        "light": lambda lights: lights_of(lights, night.file.targets, by_type["arc"]),
+    }
+    return {
+        f"{kind}/{group.name}": group
+        for kind in (*FRAME_TYPES, "unknown")
+        if kind in by_type
+        for group in grouped.get(kind, lights_of)(by_type[kind])
+    }
+
+
+def tree_of(groups: Mapping[str, Group], chunks: Chunks = "auto") -> xr.DataTree:
+    """Return lazy cubes (frame, y, x) of groups as a tree, each under ``/raw/<type>/<group>``.
+
+    Parameters
+    ----------
+    groups : what `raw_groups` returned.
+    chunks : rows of a dask chunk; "auto": as many as fit into 64 MB.
+    """
+    import xarray as xr
+
+    cubes = {
+        f"/{'masters' if group.is_master else 'raw'}/{name}": cube_of(group.frames, chunks)
+        for name, group in groups.items()
+    }
+    return xr.DataTree.from_dict(cubes)
+
+
+def cube_at(groups: Mapping[str, Group], name: str, chunks: Chunks = "auto") -> xr.Dataset:
+    """Return the lazy cube (frame, y, x) of the group under ``<type>/<group>``.
+
+    Raises
+    ------
+    KeyError
+        There is no such group; the error names what there is.
+    """
+    if name not in groups:
+        near = get_close_matches(name, groups, n=3, cutoff=0.3) or list(groups)[:3]
+        meant = ", ".join(map(repr, near)) or "none"
+        raise KeyError(f"The night has no group {name!r}; there is {meant}")
+    return cube_of(groups[name].frames, chunks)
+
+
+# A night at a glance, as text and as HTML: what is there, and what is left out.
+#
+# One row a group. The HTML is a table and a few lines, without style sheet or script, every text
+# from a header or a file name escaped; a night of a thousand groups shows the first of them.
+
+_HEADING = ("type", "group", "frames", "exposure", "size", "deg C", "night")
+_MOST_ROWS = 40
+_MOST_LINES = 5
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What is shown of a night.
+
+    Parameters
+    ----------
+    title : its folder and how many frames it has.
+    rows : a row of texts for each group, under `_HEADING`.
+    remarks : lines on what is left out, odd or wrong.
+    """
+
+    title: str
+    rows: tuple[tuple[str, ...], ...]
+    remarks: tuple[str, ...]
+
+
+def as_text(night: Night) -> str:
+    """Return a night at a glance as lines of text."""
+    seen = glance(night)
+    table = [_HEADING, *seen.rows] if seen.rows else []
+    columns = [i for i in range(len(_HEADING)) if any(row[i] for row in seen.rows)]
+    widths = {i: max(len(row[i]) for row in table) for i in columns}
+    lines = ["  ".join(row[i].ljust(widths[i]) for i in columns).rstrip() for row in table]
+    return "\n".join([seen.title, *(f"  {line}" for line in (*lines, *seen.remarks))])
+
+
+def as_html(night: Night) -> str:
+    """Return a night at a glance as a piece of HTML."""
+    seen = glance(night)
+    head = "".join(f"<th>{name}</th>" for name in _HEADING)
+    rows = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in seen.rows]
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    remarks = "".join(f"<li>{escape(remark)}</li>" for remark in seen.remarks)
+    return (
+        f"<div><p><b>{escape(seen.title)}</b></p>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f"<ul>{remarks}</ul></div>"
+    )
+
+
+def glance(night: Night) -> Glance:
+    """Return what is shown of a night."""
+    rows = [_row(name, group) for name, group in night.groups.items()]
+    more = f"... and {len(rows) - _MOST_ROWS} more groups"
+    cut = [(more, *[""] * (len(_HEADING) - 1))] if len(rows) > _MOST_ROWS else []
+    shown = [tuple(printable(cell) for cell in row) for row in (*rows[:_MOST_ROWS], *cut)]
+    n, evenings = len(night.frames), _evenings(night.frames)
+    when = f", {'nights' if ' ' in evenings else 'night'} of {evenings}" if evenings else ""
+    title = f"{night.folder}: {n} frame{'s' * (n != 1)}{when}"
+    return Glance(printable(title), tuple(shown), tuple(map(printable, _remarks(night))))
+
+
+def _row(name: str, group: Group) -> tuple[str, ...]:
+    kind, _, own_name = name.partition("/")
+    rows, columns = group.frames[0].shape
+    return (
+        kind,
+        own_name,
+        str(len(group.frames)),
+        _exposure(group),
+        f"{columns} x {rows}",
+        "" if group.temperature is None else f"{group.temperature:.1f}",
+        _evenings(group.frames),
+    )
+
+
+def _exposure(group: Group) -> str:
+    return "?" if group.frames[0].exptime is None else f"{group.exptime:g} s"
+
+
+def _evenings(frames: Iterable[Frame]) -> str:
+    """Return the night of frames, or the first and the last one."""
+    evenings = sorted({frame.night for frame in frames if frame.night})
+    return " to ".join(dict.fromkeys((evenings[0], evenings[-1]))) if evenings else ""
+
+
+def _remarks(night: Night) -> Iterator[str]:
+    """Yield how much is left out, is there twice or cannot be read, and the first of each."""
+    yield from _counted("left out", Counter(why for _, why in night.left_out).items())
+    yield from _told(
+        "there twice", [f"{one} is {other}" for one, other in night.duplicates.items()]
+    )
+    yield from _told("left out", [f"{path}: {why}; left out" for path, why in night.foreign])
+    yield from _told("problems", [str(problem) for problem in night.problems])
+    if not (night.left_out or night.duplicates or night.foreign or night.problems):
+        yield "nothing is left out; make_plan tells what each frame is used for"
+
+
+def _counted(what: str, reasons: Iterable[tuple[str, int]]) -> Iterator[str]:
+    for why, n in reasons:
+        yield f"{what}: {n} frame{'s' * (n != 1)}: {why}"
+
+
+def _told(what: str, lines: Iterable[str]) -> Iterator[str]:
+    told = list(lines)
+    if told:
+        yield f"{what}: {len(told)}"
+    yield from (f"  {line}" for line in told[:_MOST_LINES])
+    if len(told) > _MOST_LINES:
+        yield f"  ... and {len(told) - _MOST_LINES} more"
+
+
+# A night's pixels from a cache, and into one: `Caching`, `cache_night`.
+#
+# A compressed night is unpacked once: the run that reduces it first leaves a cache in the library,
+# later ones read from there what they would otherwise inflate again. Files are known by their
+# SHA-256, taken anew each time: a file that was changed behind its date is another file. Whatever
+# was decided about a frame is decided again, from the same header and the same bits, so that
+# results do not depend on where pixels come from.
+#
+# A night behind a URL goes the same way, before it is reduced (`brought_near`): its frames are
+# copied, hashed on the way, and put into a cache. What tells a file there apart is what its store
+# says of it, size and ETag or time; the SHA-256 that belongs to it is kept beside the caches, so
+# that a later run finds the cache without fetching a frame. A store that tells neither is not
+# believed, and its files are fetched anew.
+
+
+def say_nothing(_warning: str) -> None:
+    """Pass a warning by."""
+
+
+@dataclass(frozen=True)
+class Caching:
+    """When pixels are read from the library of caches.
+
+    Parameters
+    ----------
+    library : the caches.
+    always : for plain nights too, not only for those with compressed frames.
+    say : is called with what is odd about a cache.
+    """
+
+    library: Library
+    always: bool = False
+    say: Callable[[str], None] = say_nothing
+
+    def is_for(self, frames: Iterable[Frame]) -> bool:
+        """Tell whether frames would be read from a cache if there were one."""
+        frames = list(frames)
+        from_files = [frame for frame in frames if frame.image.source.shelf is None]
+        packed = any(not frame.image.at_hand for frame in from_files)
+        return packed or (self.always and bool(from_files))
+
+    def shelved(
+        self, frames: Sequence[Frame], folder: Path, file: NightFile, instrument: Instrument
+    ) -> list[Frame]:
+        """Return frames, to be read from their cache if there is a whole one.
+
+        Parameters
+        ----------
+        frames : as their headers describe them.
+        folder : of the night.
+        file, instrument : what else decides what their cache holds.
+        """
+        if not self.is_for(frames) or self.library.is_empty():
+            return list(frames)
+        checksums = self._checksums(frames)
+        if checksums is None:
+            return list(frames)
+        key = _key(frames, checksums, folder, _options(file, instrument))
+        try:
+            contents = self.library.find(key)
+        except FrameError as error:
+            self.say(f"{error.path}: {error.args[0]}; it is built again")
+            self.library.drop(key)
+            return list(frames)
+        if contents is None:
+            return list(frames)
+        known = contents.by_sha256
+        return [*_on({p: known[sha].source.shelf for p, sha in checksums.items()}, frames)]
+
+    def _checksums(self, frames: Sequence[Frame]) -> dict[Path, str] | None:
+        """Return the sha256 of frames' files; None where one is damaged, or not known from afar."""
+        try:
+            if not any(frame.image.is_remote for frame in frames):
+                return required(examine(frames), frames)
+            hashes = self.hashes
+            known = [(frame.path, hashes.known(frame.path)) for frame in frames]
+            sums = {path: sha256 for path, sha256 in known if sha256}
+            return sums if len(sums) == len(known) else None
+        except ArrayredError:  # of a damaged frame, which is reported where it is needed
+            return None
+
+    @property
+    def hashes(self) -> Hashes:
+        """Return what is known of files behind URLs."""
+        return Hashes(self.library.folder)
+
+
+def brought_near(night: Night, caching: Caching) -> Night:
+    """Return a night whose pixels are read from this machine, from a cache made now if need be.
+
+    Parameters
+    ----------
+    night : one that does not lie behind a URL is returned as it is, as is one that cannot be
+        cached: then its frames are copied when they are read, and what was wrong is said.
+    caching : the library, and whom to tell.
+    """
+    sources = [frame.image.source for frame in night.scanned]
+    far = next((s.shelf.far for s in sources if s.shelf is not None and s.shelf.far), None)
+    is_far = any(
+        frame.image.is_remote and frame.image.source.shelf is None for frame in night.scanned
+    )
+    if far is None and not is_far:
+        return night
+    try:
+        if far is not None:
+            images = contents_of(fetch(far.cache, caching.library)).images
+        else:
+            images = contents_of(cache_night(night, caching.library)).images
+            release([frame.image for frame in night.scanned])
+    except ArrayredError as error:
+        caching.say(f"no cache was made: {error}")
+        return night
+    names = _names(night.scanned, night.folder)
+    shelves = {path: images[name].source.shelf for path, name in names.items() if name in images}
+    frames, scanned = (_on(shelves, frames) for frames in (night.frames, night.scanned))
+    return replace(night, frames=frames, scanned=scanned)
+
+
+def _on(shelves: Mapping[Path, FrameReader | None], frames: Iterable[Frame]) -> tuple[Frame, ...]:
+    """Return frames, to be read from the shelves that have them."""
+    return tuple(
+        replace(f, image=replace(f.image, source=replace(f.image.source, shelf=shelf)))
+        if (shelf := shelves.get(f.path)) is not None
+        else f
+        for f in frames
+    )
+
+
+def cache_night(night: Night, place: str | Path | Library, *, overwrite: bool = False) -> Path:
+    """Write the cache of a night, and return where it lies.
+
+    Parameters
+    ----------
+    night : all of its frames are cached, those that take no part included.
+    place : the folder or the URL that it becomes, or the library that it is put into.
+    overwrite : replace a folder that is there.
+
+    Raises
+    ------
+    NightError
+        A file should be a frame but cannot be read.
+    FrameError
+        A frame is damaged, or cannot be stored without loss.
+    UsageError
+        zarr is not installed, a folder is there already, or lies inside the night.
+    StorageError
+        The disk is full or refuses.
+    """
+    from tempfile import TemporaryDirectory
+
+    from arrayred.io.caching import build, require_zarr
+
+    require_zarr()
+    if night.problems:
+        raise NightError(night.problems)
+    if isinstance(place, Library):
+        is_far = any(frame.image.is_remote for frame in night.scanned)
+        hashes = Hashes(place.folder) if is_far else None
+        added = place.add(_content_of(night, hashes))
+        if hashes is not None:
+            hashes.save()
+        return added
+    content = _content_of(night)
+    place = located(place)
+    if isinstance(place, Address):
+        with TemporaryDirectory(prefix="arrayred-") as folder:
+            build(content, Path(folder) / "night.zarr")
+            upload(Path(folder) / "night.zarr", place, overwrite=overwrite)
+        return place
+    if night.folder.resolve() in (place.resolve(), *place.resolve().parents):
+        raise UsageError("The cache lies inside the night", path=place, hint="Choose another.")
+    build(content, place, overwrite=overwrite)
+    return place
+
+
+def _content_of(night: Night, hashes: Hashes | None = None) -> Content:
+    from arrayred.io.caching import Night as Content
+
+    checksums = required(examine(night.scanned, hashes), night.scanned)
+    key = _key(night.scanned, checksums, night.folder, _options(night.file, night.instrument))
+    foreign = [(Path(path), why) for path, why in night.foreign if is_fits_name(path)]
+    return Content(
+        _nodes(night),
+        _names(night.scanned, night.folder),
+        checksums,
+        tuple(
+            (_relative(path, night.folder), why)
+            for path, why in foreign
+            if path.is_relative_to(night.folder)
+        ),
+        key,
+    )
+
+
+def _nodes(night: Night) -> dict[str, Sequence[Frame]]:
+    """Return all frames by the node of the tree that they become, those of no group last."""
+    nodes: dict[str, Sequence[Frame]] = {
+        f"{'masters' if group.is_master else 'raw'}/{name}": group.frames
+        for name, group in night.groups.items()
+    }
+    grouped = {frame.label for frames in nodes.values() for frame in frames}
+    others: dict[tuple[object, ...], list[Frame]] = defaultdict(list)
+    for frame in night.scanned:
+        if frame.label not in grouped:
+            others[state_of(frame), frame.image.source.pixels].append(frame)
+    left_out = {f"left_out/{i}": frames for i, frames in enumerate(others.values(), 1)}
+    return nodes | left_out
+
+
+def _options(file: NightFile, instrument: Instrument) -> str:
+    """Return what beside the frames decides what a cache holds, as text."""
+    return repr((file.unsigned, file.types, file.targets, instrument))
+
+
+def _key(frames: Sequence[Frame], checksums: dict[Path, str], folder: Path, options: str) -> str:
+    names = _names(frames, folder)
+    return key_of([(names[frame.path], checksums[frame.path]) for frame in frames], options)
+
+
+def _names(frames: Iterable[Frame], folder: Path) -> dict[Path, str]:
+    """Return how the files of frames are called in a cache: as in the folder, or by number."""
+    paths = [frame.path for frame in frames]
+    outside = [path for path in paths if not path.is_relative_to(folder)]
+    names = {path: _relative(path, folder) for path in paths if path.is_relative_to(folder)}
+    return names | {path: f"elsewhere/{i}/{path.name}" for i, path in enumerate(outside)}
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()
