@@ -9,8 +9,7 @@ import pytest
 import xarray as xr
 
 import arrayred as ar
-from arrayred.pipeline import Reading, combine_target, make_master
-from arrayred.pipeline.extraction import best_of
+from arrayred.pipeline import Reading, best_of, combine_target, make_master
 from arrayred.steps.sky import fit_sky
 
 WINDOW = 41

@@ -31,7 +31,7 @@ from arrayred.errors import ArrayredError, InputError, ResourceError
 from arrayred.io.files import list_files
 from arrayred.io.remote import Address
 from arrayred.night import Plan
-from arrayred.pipeline.elsewhere import as_ours, gone
+from arrayred.pipeline import as_ours, gone
 
 if TYPE_CHECKING:
     from distributed import Client, Future

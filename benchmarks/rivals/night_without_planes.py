@@ -1,11 +1,11 @@
 """``arrayred reduce`` as it would be without noise and flags, whose steps are left out here."""
 
+from arrayred import pipeline
 from arrayred.cli import main
-from arrayred.pipeline import images, masters
 from arrayred.steps.combine import combine
 
-images.combine_with_peak = combine
-images.flag = lambda image, *_, **__: image
-images.estimate_noise = lambda image, *_, **__: image
-masters.measure_noise = lambda master, *_: master
+pipeline.combine_with_peak = combine
+pipeline.flag = lambda image, *_, **__: image
+pipeline.estimate_noise = lambda image, *_, **__: image
+pipeline.measure_noise = lambda master, *_: master
 main()

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import arrayred as ar
-from arrayred.pipeline.extraction import spectrum_of
+from arrayred.pipeline import spectrum_of
 from tests.stars import Drawn, draw
 
 TABLES = ("counts_mean", "counts_mean_sky_subtracted")

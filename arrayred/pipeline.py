@@ -1,0 +1,843 @@
+"""The reduction, in order: from the frames of a night to masters, images and spectra.
+
+`reduction` is the page to read first.
+
+Two spectra come out of one image. The procedure's, means over rows of `counts`, is what the text
+tables hold, whatever the recipe. The best one is made from the image's `clean`, where it has that:
+along the star's trace, with the sky of both sides, by optimal weights; its `flux` is what every
+other product holds. A recipe that asks for straight rows, their sum and the procedure's band of sky
+gets the procedure's flux, to the last bit.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arrayred.config import BETRAYED_BY, Method, Overscan, Recipe, RowRange
+from arrayred.errors import ArrayredError, InputError, NightError, ResourceError
+from arrayred.io.cube import read_mask
+from arrayred.io.pixels import file_of
+from arrayred.io.products import open_product
+from arrayred.kernels.noise import finite_median
+from arrayred.model import CLEAN, COUNTS, DQ, FRAME, VARIANCE, Chunks, Rows, Run, X, remark, turn
+from arrayred.night import Flat, Group, Made, Night, Target, make_plan, open_night
+from arrayred.steps.calibrate import (
+    adapt_dark,
+    combine_flats,
+    divide_flat,
+    flat_level,
+    normalise_flat,
+    subtract_dark,
+    subtract_overscan,
+    to_electrons,
+    trim,
+    with_bad,
+)
+from arrayred.steps.combine import Cleaning, add_clean, combine, combine_with_peak
+from arrayred.steps.cosmic import (
+    FrameHits,
+    FramePlanes,
+    find_cosmic_rays,
+    judge_frames,
+    with_planes,
+)
+from arrayred.steps.extract import extract, extract_along, extract_frames
+from arrayred.steps.find import Threshold, detect_rows, find_all, find_rows
+from arrayred.steps.noise import (
+    drop_absurd,
+    estimate_flat_noise,
+    estimate_noise,
+    find_bad_pixels,
+    flag,
+    measure_noise,
+)
+from arrayred.steps.sky import fit_sky, subtract_sky, why_no_band
+from arrayred.steps.trace import fit_trace, half_height_of
+from arrayred.watching import is_watched, progressed, stage
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_TABLES = ("counts_mean", "counts_mean_sky_subtracted")
+_OF_THE_TRACE = ("trace", "tilt", "fwhm", "trace_rms", "trace_order", "n_bins")
+
+
+def spectrum_of(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Dataset:
+    """Return the spectrum of a combined image whose rows are known.
+
+    Parameters
+    ----------
+    image : counts (y, x), settled, dispersed along x; `clean`, `variance`, `dq` where it has them.
+    rows : of the star.
+    recipe : what to do.
+
+    Returns
+    -------
+    spectrum : (x): `counts_mean` and `counts_mean_sky_subtracted`, the procedure's, from `counts`;
+        `flux`, `variance`, `sky`, `dq` and `trace`, the best, with how they were found as
+        attributes.
+
+    Raises
+    ------
+    SkyBandError
+        There is no room for the sky.
+    """
+    tables, best = procedure_of(image, rows, recipe), best_of(image)
+    if is_procedure(recipe):
+        found = tables if CLEAN not in image else procedure_of(best, rows, recipe)
+        return found.assign({name: tables[name] for name in _TABLES if name in tables})
+    trace = fit_trace(best, rows, straight=recipe.trace == "straight")
+    half_height = half_height_of(rows, trace)
+    sky = sky_under(best, trace, rows, recipe, tables) if recipe.sky else None
+    found = extract_along(best, trace, sky, half_height=half_height, weights=recipe.extraction)
+    return joined(tables, found, trace, sky).assign_attrs(
+        rule=rows.rule, half_height=half_height, snr=median_snr(found)
+    )
+
+
+def is_procedure(recipe: Recipe) -> bool:
+    """Tell whether a recipe asks for the procedure's own flux."""
+    wanted = (recipe.trace, recipe.extraction, recipe.sky_model)
+    return wanted == ("straight", "sum", "band")
+
+
+def best_of(image: xr.Dataset) -> xr.Dataset:
+    """Return an image whose counts are the best estimate, with its variance and flags.
+
+    Each plane is laid out by rows, so that an image that was turned gives the same bits.
+    """
+    planes = {COUNTS: image[CLEAN if CLEAN in image else COUNTS]}
+    planes |= {name: image[name] for name in (VARIANCE, DQ) if name in image}
+    whole = {
+        name: plane.copy(data=np.ascontiguousarray(plane.values)) for name, plane in planes.items()
+    }
+    whole[COUNTS].attrs = dict(image[COUNTS].attrs)
+    return image.drop_vars(list(image.data_vars)).assign(whole)
+
+
+def procedure_of(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Dataset:
+    """Return the procedure's spectrum of an image's counts, less its band of sky.
+
+    Where the sky is modelled otherwise, a band that does not exist costs the table of the
+    sky-subtracted means alone; a remark says so.
+    """
+    spectrum = extract(image, rows)
+    if not recipe.sky:
+        return spectrum
+    where: dict[str, Any] = {"offset": recipe.sky_offset, "side": recipe.sky_side}
+    if recipe.sky_rows is None and recipe.sky_model != "band":
+        error = why_no_band(image, rows, **where)
+        if error is not None:
+            return remark(spectrum, f"no sky-subtracted text table: {error.args[0]}")
+    return subtract_sky(
+        spectrum,
+        image,
+        rows,
+        band=recipe.sky_rows,
+        per_bright_row=recipe.sky_per_bright_row,
+        **where,
+    )
+
+
+def sky_under(
+    image: xr.Dataset, trace: xr.Dataset, rows: Rows, recipe: Recipe, tables: xr.Dataset
+) -> xr.Dataset:
+    """Return the sky under a trace, from both sides of it or from the band that is asked for.
+
+    Parameters
+    ----------
+    image : the best counts (y, x).
+    trace, rows : of the star.
+    recipe : which model, and which rows if not to be chosen.
+    tables : the procedure's spectrum, whose band "band" means.
+    """
+    half_height = tables.attrs.get("half_height", half_height_of(rows, trace))
+    band = recipe.sky_rows
+    if recipe.sky_model == "band":
+        band = tables.attrs["sky_first_row"], tables.attrs["sky_last_row"]
+    sky: xr.Dataset = fit_sky(
+        image,
+        trace,
+        rows,
+        method="mean" if recipe.sky_model == "band" else recipe.sky_model,
+        offset=recipe.sky_offset,
+        band=band,
+        half_height=half_height,
+    )
+    return sky.assign_attrs(sky_model="band") if recipe.sky_model == "band" else sky
+
+
+def joined(
+    tables: xr.Dataset, found: xr.Dataset, trace: xr.Dataset, sky: xr.Dataset | None
+) -> xr.Dataset:
+    """Return the procedure's spectrum with the best flux in the place of its own.
+
+    Parameters
+    ----------
+    tables : of `procedure_of`.
+    found : of `extract_along`.
+    trace, sky : along which and less which it was extracted.
+    """
+    own = {name: tables[name] for name in _TABLES if name in tables}
+    center = trace["center"]
+    spectrum = found.assign({**own, "trace": center})
+    sources = (trace, *([] if sky is None else [sky]), found)
+    facts = {name: trace.attrs[name] for name in _OF_THE_TRACE if name in trace.attrs}
+    if sky is not None:
+        facts |= {name: value for name, value in sky.attrs.items() if name.startswith("sky_")}
+    attrs = {**tables.attrs, **facts, "center_middle": float(center[center.size // 2])}
+    attrs |= {name: value for name, value in found.attrs.items() if name not in _LISTS}
+    attrs |= {name: _told(name, tables, sources) for name in _LISTS}
+    spectrum.attrs = {name: value for name, value in attrs.items() if value != []}
+    return spectrum
+
+
+_LISTS = ("history", "remarks")
+
+
+def _told(name: str, tables: xr.Dataset, sources: tuple[xr.Dataset, ...]) -> list[str]:
+    """Return the lines of all sources, each once: the image's own stand in more than one."""
+    lines = list(tables.attrs.get(name, []))
+    for source in sources:
+        lines += [line for line in source.attrs.get(name, []) if line not in lines]
+    return lines
+
+
+def median_snr(spectrum: xr.Dataset) -> float:
+    """Return the median signal to noise of a column of a spectrum, over the central half of them.
+
+    NaN where the noise is unknown. The outer quarters, where gratings and detectors give little
+    light, would tell more of the instrument than of the exposure.
+    """
+    if VARIANCE not in spectrum:
+        return float("nan")
+    n = spectrum.sizes[X]
+    middle = slice(n // 4, n - n // 4)
+    flux, variance = (spectrum[name].values[middle] for name in ("flux", VARIANCE))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = flux / np.sqrt(variance)
+    return finite_median(ratio) if np.isfinite(ratio).any() else float("nan")
+
+
+def frames_of(
+    images: Iterable[xr.Dataset], lights: xr.Dataset, spectrum: xr.Dataset, recipe: Recipe
+) -> xr.Dataset:
+    """Return the spectrum of each frame of a target, through the aperture of its spectrum.
+
+    Parameters
+    ----------
+    images : each light by itself as a combined image would be, dispersed along x.
+    lights : the cube they are from.
+    spectrum : of all of them, what `spectrum_of` found.
+    recipe : what to do.
+
+    Returns
+    -------
+    frames : (frame, x), see `extract_frames`; the history is that of the spectrum, then their own.
+    """
+    rows, trace = _rows_of(spectrum), _trace_of(spectrum)
+    half_height = spectrum.attrs.get("half_height", rows.n_rows / 2)
+
+    def extracted(image: xr.Dataset, moved: xr.Dataset) -> xr.Dataset:
+        sky = sky_under(image, moved, rows, recipe, spectrum) if recipe.sky else None
+        return extract_along(image, moved, sky, half_height=half_height, weights=recipe.extraction)
+
+    follow = recipe.trace == "fit"
+    frames = extract_frames(map(best_of, images), lights, trace, rows, extracted, follow=follow)
+    common = [f"of all frames: {line}" for line in spectrum.attrs.get("history", ())]
+    return frames.assign_attrs(history=[*common, *frames.attrs["history"]])
+
+
+def _rows_of(spectrum: xr.Dataset) -> Rows:
+    """Return the rows of a spectrum, as it tells them."""
+    facts = spectrum.attrs
+    return Rows(
+        facts["first_row"],
+        facts["last_row"],
+        facts["n_bright_rows"],
+        facts["background_mean"],
+        facts["background_std"],
+        facts["n_sigma"],
+        facts["threshold"],
+        tuple(Run(first, last) for first, last in facts.get("other_rows", ())),
+        facts.get("rule", "threshold"),
+    )
+
+
+def _trace_of(spectrum: xr.Dataset) -> xr.Dataset:
+    """Return the trace of a spectrum; the middle of its rows where it has none."""
+    facts = spectrum.attrs
+    own = {name: facts[name] for name in _OF_THE_TRACE if name in facts}
+    if "trace" in spectrum:
+        return spectrum["trace"].rename("center").to_dataset().assign_attrs(own)
+    middle = np.full(spectrum.sizes[X], (facts["first_row"] + facts["last_row"]) / 2)
+    rows = facts["last_row"] - facts["first_row"] + 1
+    return spectrum[[]].assign(center=(X, middle)).assign_attrs(own | {"fwhm": rows / 3})
+
+
+# The whole reduction on one page: what is done to a night, in order, in ordinary Python.
+#
+# Masters settle first: they are two-dimensional, written anyway, and reusable. Then each target
+# goes by itself from its lights to its spectrum. Everything up to the combined image may be lazy.
+
+
+def reduce_night(
+    night: str | os.PathLike[str] | Night,
+    recipe: Recipe | None = None,
+    *,
+    chunks: Chunks = "auto",
+    memory: int | None = None,
+) -> xr.DataTree:
+    """Reduce every target of a night, in memory.
+
+    Parameters
+    ----------
+    night : a folder, or what `open_night` returned.
+    recipe : what to do; what the night's file says, else the defaults, if left out.
+    chunks : None reads frames at once; a number makes dask chunks of that many rows; "auto" reads
+        at once what is small (256 MB a group) and chunks the rest. The result does not depend on
+        it.
+    memory : with "auto", bytes that may be held beyond the results.
+
+    Returns
+    -------
+    tree : /masters/dark/<exposure>, /masters/bias/<name>, /masters/flat/<name> and
+        /targets/<target>/{combined, spectrum}, with `calibrated` and `frames`, the spectra of the
+        single frames, where the recipe asks for them and `arc` where the night file names lamps.
+
+    Raises
+    ------
+    NightError
+        The plan has problems: all of them.
+    """
+    import xarray as xr
+
+    opened = night if isinstance(night, Night) else open_night(night)
+    plan = make_plan(opened, recipe)
+    if plan.problems or plan.failed:
+        raise NightError((*plan.problems, *(error for _, error in plan.failed)))
+    settings = recipe or Recipe().replace(**opened.file.recipe)
+    method, reading = settings.dark_method, Reading(chunks, memory, settings.overscan)
+    masters: dict[str, xr.Dataset] = {}
+    for group in plan.to_settle:
+        masters[group.key] = make_master(group, method, reading, masters)
+    masters |= {key: make_flat(flat, masters, reading) for key, flat in plan.flats.items()}
+    wanted = [*(group.key for group in plan.masters), *plan.flats]
+    nodes = {f"/masters/{key}": masters[key] for key in wanted}
+    found: dict[str, RowRange] = {}
+    for target in plan.targets:
+        master = None if target.master is None else masters[target.master.key]
+        flat = None if target.flat is None else masters[target.flat.key]
+        lights = reading.open(target.lights)
+        products = reduce_target(lights, master, recipe_for(target, found), flat)
+        if target.lamps:
+            lamp_master = None if target.lamp_master is None else masters[target.lamp_master.key]
+            lamps = reading.open(target.lamps)
+            products["arc"] = cut_arc(lamps, lamp_master, products["spectrum"], target.recipe)
+        found[target.name] = rows_of(products["spectrum"])
+        nodes |= {f"/targets/{target.name}/{name}": product for name, product in products.items()}
+    return xr.DataTree.from_dict(nodes)
+
+
+def reduce_target(
+    lights: xr.Dataset, dark: xr.Dataset | None, recipe: Recipe, flat: xr.Dataset | None = None
+) -> dict[str, xr.Dataset]:
+    """Reduce the lights of one target to its spectrum.
+
+    Parameters
+    ----------
+    lights : cube, counts (frame, y, x) in adu or electron.
+    dark : the matched master dark or bias (y, x); None: nothing is to be subtracted.
+    recipe : what to do.
+    flat : the matched master flat (y, x); None: nothing is to be divided by.
+
+    Returns
+    -------
+    products : `combined` (y, x) and `spectrum` (x); if the recipe asks, `calibrated` (frame, y, x),
+        `frames` (frame, x), and the further spectra, `spectrum_2`, `frames_2` and so on.
+
+    Raises
+    ------
+    NoSpectrumError
+        No row stands out from the background.
+    SkyBandError
+        The sky band lies off the image.
+    """
+    combined, hits = combine_frames(lights, dark, recipe, flat)
+    products = {}
+    if recipe.calibrated:
+        judged = judge_frames(lights, dark, combined, hits)
+        products["calibrated"] = calibrate(lights, dark, flat, judged)
+    products["combined"] = combined
+    for i, rows in enumerate(rows_to_extract(combined, recipe)):
+        spectrum = extract_spectrum(combined, recipe, rows)
+        products[numbered("spectrum", i)] = spectrum
+        if recipe.per_frame:
+            products[numbered("frames", i)] = extract_each(lights, dark, recipe, flat, spectrum)
+    return {name: in_units(product, recipe) for name, product in products.items()}
+
+
+# What goes wrong on a cluster, in our words: `told_as_ours`, `as_ours`.
+#
+# Where a client of dask.distributed is active, dask computes on its cluster, and there more can go
+# wrong than in one process: workers die, and the scheduler goes away. Such errors say nothing of
+# the frames, so they become a ResourceError: the target fails, what is finished stays, and the run
+# can be begun again. Errors of ours come back from workers as they are.
+
+AGAIN = "What is finished is not done again: run the same once more."
+
+
+@contextmanager
+def told_as_ours() -> Iterator[None]:
+    """Raise ResourceError for what a cluster does to a computation; let all else pass.
+
+    Whatever computes is decorated with it: not only whole images are, but samples of frames too.
+    """
+    try:
+        yield
+    except ArrayredError:
+        raise
+    except Exception as error:
+        told = as_ours(error)
+        if told is None:
+            raise
+        raise told from error
+
+
+def as_ours(error: Exception) -> ResourceError | None:
+    """Return an error of dask.distributed as ours; None of any other.
+
+    Parameters
+    ----------
+    error : what a computation raised, or what the result of a task is.
+    """
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import CancelledError, KilledWorker
+    from distributed.comm import CommClosedError
+    from distributed.scheduler import NoValidWorkerError, NoWorkerError
+
+    if isinstance(error, KilledWorker):
+        return _killed(error)
+    if isinstance(error, NoWorkerError | NoValidWorkerError):
+        return ResourceError("No worker took it on", hint="Start workers. " + AGAIN)
+    if isinstance(error, CancelledError | CommClosedError):
+        return gone(getattr(error, "reason", "") or str(error))
+    return None
+
+
+def gone(why: str) -> ResourceError:
+    """Return the error of a scheduler that does not answer any more."""
+    found = " ".join(why.replace("-", " ").split()) or "it does not answer"
+    return ResourceError(f"The scheduler of the cluster has gone ({found})", hint=AGAIN)
+
+
+def _killed(error: Any) -> ResourceError:
+    """Return the error of work whose workers died, each time."""
+    worker = error.last_worker
+    deaths = error.allowed_failures + 1
+    limit = f", which may hold {worker.memory_limit >> 20} MiB" if worker.memory_limit else ""
+    return ResourceError(
+        f"{deaths} worker{'s' * (deaths > 1)} died of it, the last at "
+        f"{PurePath(worker.address).name}{limit}",
+        hint="Give workers more memory, or less to hold with --memory; their logs tell more.",
+    )
+
+
+# How frames are read, and where laziness ends: `Reading`, `settle`.
+#
+# `settle` is the one place where dask computes. Beyond it every step works on one contiguous
+# float64 block, because sums over rows of a block that is chunked or laid out otherwise end in
+# other bits.
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the frames of a night are read.
+
+    Parameters
+    ----------
+    chunks, memory : as in `reduce_night`.
+    overscan : the level of a row: "mean" or "median"; "off": the frames stay whole.
+    widened : frames may be clipped or scaled, which takes bands a sixth as high within a memory.
+    """
+
+    chunks: Chunks = "auto"
+    memory: int | None = None
+    overscan: Overscan = "mean"
+    widened: bool = True
+
+    def open(self, frames: Group) -> xr.Dataset:
+        """Return frames as a cube, less their overscan and trimmed where sections are known."""
+        _load()
+        with stage("read"):
+            return self._cube(frames)
+
+    def _cube(self, frames: Group) -> xr.Dataset:
+        cube = frames.cube(self.chunks, self.memory, widened=self.widened)
+        sections = frames.frames[0].sections
+        if sections is None or self.overscan == "off":
+            return cube
+        if sections.overscan is not None:
+            cube = subtract_overscan(
+                cube, sections.overscan, by_row=sections.by_row, method=self.overscan
+            )
+        return cube if sections.trim is None else trim(cube, sections.trim)
+
+
+def _load() -> None:
+    """Import what cubes are made of: a second of the first master, and none of its reading."""
+    if "dask.array" not in sys.modules:
+        with stage("load xarray and dask"):
+            for name in ("xarray", "dask.array"):
+                import_module(name)
+
+
+@told_as_ours()
+def settle(image: xr.Dataset) -> xr.Dataset:
+    """Compute an image and hold its counts as one C-contiguous float64 block.
+
+    Parameters
+    ----------
+    image : counts (y, x), or single frames (frame, y, x), eager or chunked. All its variables are
+        computed in one pass: by threads, or by the cluster of an active client of dask, where the
+        bands are read by its workers and only the image travels.
+
+    Raises
+    ------
+    ResourceError
+        The cluster's workers died of it, or its scheduler has gone.
+    """
+    computed = image if isinstance(image[COUNTS].data, np.ndarray) else image.compute()
+    counts = computed[COUNTS]
+    pixels = np.ascontiguousarray(counts.values, np.float64)
+    if pixels is counts.data:
+        return computed.copy()
+    return computed.assign({COUNTS: counts.copy(data=pixels)})
+
+
+# The frames of a target, calibrated and combined: `calibrate`, `combine_frames`.
+
+
+def calibrate(
+    lights: xr.Dataset,
+    dark: xr.Dataset | None,
+    flat: xr.Dataset | None = None,
+    judged: FramePlanes | None = None,
+) -> xr.Dataset:
+    """Return the calibrated frames, as lazy as the lights.
+
+    Parameters
+    ----------
+    lights, dark, flat : as in `reduce_target`.
+    judged : of `judge_frames`; then each frame has its own `variance`, if that is known, and `dq`.
+        The variance is the frame's own and that of the masters, which all frames have in common.
+    """
+    lights = lights if judged is None else drop_absurd(lights)
+    cube = lights if dark is None else subtract_dark(lights, dark)
+    cube = cube if judged is None else with_planes(cube, lights, judged)
+    return cube if flat is None else divide_flat(cube, flat)
+
+
+def combine_target(
+    lights: xr.Dataset, dark: xr.Dataset | None, recipe: Recipe, flat: xr.Dataset | None = None
+) -> xr.Dataset:
+    """Return the settled combination of the calibrated lights: the image of `combine_frames`."""
+    return combine_frames(lights, dark, recipe, flat)[0]
+
+
+@told_as_ours()
+def combine_frames(
+    lights: xr.Dataset, dark: xr.Dataset | None, recipe: Recipe, flat: xr.Dataset | None = None
+) -> tuple[xr.Dataset, FrameHits | None]:
+    """Return the settled combination of the calibrated lights, with its variance and flags.
+
+    And what cosmic rays struck in which frame, where they were looked for and found.
+
+    One division by the flat serves them all; the variance follows. `counts` is the procedure's own;
+    where the recipe wants more or cosmic rays are found, `clean` is the best estimate.
+    """
+    with stage("combine"), told(lights):
+        return _combined(lights, dark, recipe, flat)
+
+
+def _combined(
+    lights: xr.Dataset, dark: xr.Dataset | None, recipe: Recipe, flat: xr.Dataset | None
+) -> tuple[xr.Dataset, FrameHits | None]:
+    lights, how = drop_absurd(lights), cleaning(recipe)
+    image = settle(combine_with_peak(lights, how.plain, minus=dark))
+    image = flag(image, lights, bad=bad_pixels(recipe.bad_pixels, dark, flat))
+    image = add_clean(image, lights, how, minus=dark)
+    image = estimate_noise(image, lights, minus=dark)
+    image, hits = find_cosmic_rays(image, lights, minus=dark, search=recipe.cosmic_rays)
+    return image if flat is None else divide_flat(image, flat), hits
+
+
+def cleaning(recipe: Recipe) -> Cleaning:
+    """Return how a recipe wants the lights to be combined."""
+    return Cleaning(
+        recipe.combine,
+        recipe.clip_sigma,
+        recipe.minmax_low,
+        recipe.minmax_high,
+        recipe.scale,
+        recipe.weights,
+    )
+
+
+def bad_pixels(
+    wanted: str, dark: xr.Dataset | None, flat: xr.Dataset | None = None
+) -> NDArray[np.bool_] | None:
+    """Return which pixels of the detector are bad: those of a file, or those that masters betray.
+
+    Parameters
+    ----------
+    wanted : a file's name; "dark", "flat" or "dark+flat"; or "" for none.
+    dark, flat : the masters (y, x); what is None betrays nothing.
+    """
+    if wanted not in BETRAYED_BY:
+        return read_mask(wanted) if wanted else None
+    masters = {"dark": dark, "flat": flat}
+    known = [masters[kind] for kind in BETRAYED_BY[wanted]]
+    found = [find_bad_pixels(master) for master in known if master is not None]
+    return np.logical_or.reduce(found) if found else None
+
+
+def in_units(product: xr.Dataset, recipe: Recipe) -> xr.Dataset:
+    """Return a product in the units that the recipe wants."""
+    return to_electrons(product) if recipe.units == "electron" else product
+
+
+# Masters: many frames become one image that serves others: `make_master`, `make_flat`.
+
+_USUAL = Reading()
+
+
+@told_as_ours()
+def make_master(
+    frames: Group,
+    method: Method,
+    reading: Reading = _USUAL,
+    ready: Mapping[str, xr.Dataset] | None = None,
+) -> xr.Dataset:
+    """Return the settled master (y, x) of biases or of the darks of one exposure.
+
+    Parameters
+    ----------
+    frames : the frames; or one that is a master already and is taken as it is; or what is made of
+        other masters.
+    method : how frames become one image.
+    reading : how frames are read.
+    ready : masters that are settled already, by key: what is made of them reads no frame again.
+    """
+    if isinstance(frames, Made):
+        known = ready or {}
+        dark, *others = (
+            known[part.key] if part.key in known else make_master(part, method, reading)
+            for part in frames.parts
+        )
+        bias = others[0] if others else None
+        kept = {"has_bias": frames.has_bias, "keep_bias": frames.keep_bias}
+        return adapt_dark(dark, bias, factor=frames.factor, **kept)
+    cube = reading.open(frames)
+    if frames.is_master:
+        master = _with_number(settle(cube.isel({FRAME: 0})), frames)
+    else:
+        with stage("combine"), told(cube):
+            master = measure_noise(settle(combine(drop_absurd(cube), method)), cube)
+    return master.assign_attrs(kind=frames.kind)
+
+
+def _with_number(master: xr.Dataset, frames: Group) -> xr.Dataset:
+    """Return a ready master with the number of its frames, where its header tells it."""
+    n_frames = frames.frames[0].image.header.readable("NCOMBINE")
+    known = isinstance(n_frames, int) and n_frames > 0
+    return master.assign_coords(n_frames=n_frames) if known else master
+
+
+@told_as_ours()
+def make_flat(
+    flat: Flat, masters: Mapping[str, xr.Dataset], reading: Reading = _USUAL
+) -> xr.Dataset:
+    """Return the settled master flat (y, x), about 1, with `variance` and the coordinate `bad`.
+
+    Its own noise is known where its frames are at hand, or its file tells it (UNCERT).
+
+    Parameters
+    ----------
+    flat : its frames, or one that is a master already.
+    masters : the darks and biases that it needs, by key.
+    reading : how frames are read.
+    """
+    cube = reading.open(flat.frames)
+    if flat.is_finished:
+        return with_bad(_with_own_noise(settle(cube.isel({FRAME: 0})), flat.frames))
+    darks = [None if group is None else masters[group.key] for group in flat.darks]
+    singles = [calibrate(cube.isel({FRAME: [i]}), dark) for i, dark in enumerate(darks)]
+    levels = [flat_level(settle(single.isel({FRAME: 0}))) for single in singles]
+    image = settle(combine_flats(cube, levels, darks))
+    if not flat.frames.is_master:
+        image = estimate_flat_noise(image, cube, levels, darks)
+    return normalise_flat(image).assign_attrs(kind="flat")
+
+
+def _with_own_noise(master: xr.Dataset, frames: Group) -> xr.Dataset:
+    """Return a master that arrayred made with the noise that its file tells, if it does."""
+    image = frames.frames[0].image
+    if image.packing != "plain":
+        return master
+    product = open_product(file_of(image))
+    if VARIANCE not in product or product[VARIANCE].shape != master[COUNTS].shape:
+        return master
+    return master.assign({VARIANCE: product[VARIANCE].variable})
+
+
+# From a combined image to its spectra: where they lie, and what is extracted there.
+
+
+def numbered(name: str, i: int) -> str:
+    """Return the name of the i-th spectrum, or what belongs to it: the first has no number.
+
+    Examples
+    --------
+    >>> numbered("spectrum", 0), numbered("spectrum", 1)
+    ('spectrum', 'spectrum_2')
+    """
+    return f"{name}_{i + 1}" if i else name
+
+
+def recipe_for(target: Target, found: Mapping[str, RowRange]) -> Recipe:
+    """Return what to do with a target, its rows being those of another where that is wanted.
+
+    Parameters
+    ----------
+    target : as planned.
+    found : the rows of the targets that have been reduced.
+
+    Raises
+    ------
+    InputError
+        The other target has no rows.
+    """
+    if not target.rows_from:
+        return target.recipe
+    if target.rows_from not in found:
+        raise InputError(
+            f"{target.name} takes the rows of {target.rows_from}, which has none",
+            keyword="rows_from",
+            hint="Mend that target, or give rows.",
+        )
+    return target.recipe.replace(rows=found[target.rows_from], near_row=None, all_spectra=False)
+
+
+def rows_of(spectrum: xr.Dataset) -> RowRange:
+    """Return the first and last row of a spectrum."""
+    return spectrum.attrs["first_row"], spectrum.attrs["last_row"]
+
+
+def rows_to_extract(image: xr.Dataset, recipe: Recipe) -> tuple[Rows, ...]:
+    """Return the rows of the spectrum of a combined image, or of each, as the recipe wants."""
+    threshold = Threshold(
+        recipe.n_sigma,
+        recipe.background_rows,
+        recipe.skip_last_column,
+        recipe.max_gap,
+        recipe.whole_span,
+    )
+    image, method, near, rows = turn(image), recipe.detect, recipe.near_row, recipe.rows
+    if recipe.all_spectra:
+        return find_all(image, threshold, method=method, near_row=near, rows=rows)
+    return (find_rows(image, threshold, method=method, near_row=near, rows=rows),)
+
+
+@stage("extract")
+def extract_spectrum(image: xr.Dataset, recipe: Recipe, rows: Rows | None = None) -> xr.Dataset:
+    """Return a spectrum of a combined image: its rows found, and what `extraction` makes of them.
+
+    Parameters
+    ----------
+    image : counts (y, x), settled; `clean`, `variance`, `dq` where it has them.
+    recipe : what to do.
+    rows : the rows, one of `rows_to_extract`; found if left out.
+    """
+    image = turn(image)
+    rows = rows_to_extract(image, recipe)[0] if rows is None else rows
+    return spectrum_of(image, rows, recipe)
+
+
+@stage("extract frames")
+@told_as_ours()
+def extract_each(
+    lights: xr.Dataset,
+    dark: xr.Dataset | None,
+    recipe: Recipe,
+    flat: xr.Dataset | None,
+    spectrum: xr.Dataset,
+) -> xr.Dataset:
+    """Return the spectra (frame, x) of a target's lights, each by itself, for its light curve.
+
+    Parameters
+    ----------
+    lights, dark, recipe, flat : as for `reduce_target`.
+    spectrum : of all of them, whose aperture serves each.
+    """
+    alone = recipe.replace(combine="average", scale="none", weights="none", cosmic_rays="off")
+    images = (
+        turn(combine_target(lights.isel({FRAME: [i]}), dark, alone, flat))
+        for i in range(lights.sizes[FRAME])
+    )
+    return frames_of(images, lights, spectrum, recipe)
+
+
+@told_as_ours()
+def cut_arc(
+    lamps: xr.Dataset, master: xr.Dataset | None, spectrum: xr.Dataset, recipe: Recipe
+) -> xr.Dataset:
+    """Return the spectrum of lamps through the rows of a star: a line tilts across the chip.
+
+    Parameters
+    ----------
+    lamps : cube, counts (frame, y, x).
+    master : the dark or bias (y, x) to subtract from them, or None.
+    spectrum : the star's.
+    recipe : how frames are combined: by median if that is wanted, else by average; lamps flicker,
+        so that no cosmic rays are looked for.
+    """
+    plain = recipe.replace(
+        combine=cleaning(recipe).plain, scale="none", weights="none", cosmic_rays="off"
+    )
+    image = turn(combine_target(lamps, master, plain))
+    return extract(image, detect_rows(image, rows=rows_of(spectrum)))
+
+
+# How far dask is with what it computes, told to whoever watches: `told`.
+
+_STATES = ("finished", "running", "ready", "waiting")
+
+
+def told(cube: xr.Dataset) -> AbstractContextManager[object]:
+    """Return what lets dask tell of its tasks while it computes something of a cube.
+
+    Nothing where the cube is eager or nobody watches; a cluster's tasks are not heard of.
+    """
+    if cube[COUNTS].chunks is None or not is_watched():
+        return nullcontext()
+    from dask.callbacks import Callback
+
+    within: AbstractContextManager[object] = Callback(posttask=_heard)
+    return within
+
+
+def _heard(_key: Any, _result: Any, _dsk: Any, state: Mapping[str, Sized], _worker: Any) -> None:
+    """Hear that a task is done."""
+    progressed(len(state["finished"]), sum(len(state[name]) for name in _STATES))
