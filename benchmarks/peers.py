@@ -53,7 +53,7 @@ class Command(Contender):
 
     def base(self) -> list[str]:
         """Return a command that imports what the command does, and stops."""
-        return [sys.executable, "-c", "import numpy, arrayred.cli, arrayred.combining"]
+        return [sys.executable, "-c", "import numpy, arrayred.cli, arrayred.combine_files"]
 
 
 class InPython(Script):

@@ -12,7 +12,7 @@ from arrayred.cli.progress import showing
 from arrayred.cli.wishes import Size, Wishes, wish, wishes_of
 
 if TYPE_CHECKING:
-    from arrayred.combining import How
+    from arrayred.combine_files import How
 
 _METHODS = ("median", "average", "clip", "minmax")
 
@@ -60,7 +60,7 @@ def combine(ctx: click.Context, files: tuple[str, ...], out: Path) -> None:
     arrayred combine dark-*.fit -o master_dark.fits
     arrayred combine light-*.fit -o light.fits --minus master_dark.fits --method average
     """
-    from arrayred.combining import Rules, carry_out, prepare
+    from arrayred.combine_files import Rules, carry_out, prepare
     from arrayred.errors import printable
 
     wishes = wishes_of(ctx)
@@ -78,7 +78,7 @@ def combine(ctx: click.Context, files: tuple[str, ...], out: Path) -> None:
 
 
 def _how(wishes: Wishes) -> How:
-    from arrayred.combining import How
+    from arrayred.combine_files import How
     from arrayred.errors import UsageError
 
     for option in ("n_sigma", "iterations"):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from arrayred.cli import COMMANDS
 from arrayred.cli.combine import combine
 from arrayred.cli.wishes import Size
-from arrayred.combining import METHODS
+from arrayred.combine_files import METHODS
 from tests.cli.conftest import Call
 
 Array = NDArray[Any]
@@ -174,7 +174,7 @@ def test_help_imports_not_even_numpy(arguments: tuple[str, ...], tmp_path: Path)
 STOPPED = """
 import os, signal, time
 from arrayred.cli import main
-from arrayred.combining import How
+from arrayred.combine_files import How
 
 def stop(block):
     os.kill(os.getpid(), signal.SIGNAL)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arrayred.combining.agreement import (
+from arrayred.combine_files import (
     Rules,
     calstat_after,
     remarks_on,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from arrayred.combining.inputs import frames_of
+from arrayred.combine_files import frames_of
 from arrayred.config import Instrument
 from arrayred.errors import ForeignFileError, FrameError, InputError, NightError, UsageError
 from tests.combining.conftest import Write, write_frame

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from arrayred.combining import How
-from arrayred.combining.share import share_of
+from arrayred.combine_files import How, share_of
 from arrayred.config import Instrument
 from arrayred.errors import UsageError
 from arrayred.io.frames import describe
@@ -24,7 +23,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 import arrayred.cli.combine
-from arrayred.combining import How, carry_out, prepare
+from arrayred.combine_files import How, carry_out, prepare
 
 def held(line):
     text = Path("/proc/self/status").read_text()

@@ -14,7 +14,7 @@ from astropy.io import fits
 from astropy.stats import sigma_clip
 from numpy.typing import NDArray
 
-from arrayred.combining import How, Rules, carry_out, prepare
+from arrayred.combine_files import How, Rules, carry_out, prepare
 from arrayred.errors import FrameError, MismatchError, StorageError, UsageError
 from arrayred.io import pixels as reading
 from tests.combining.conftest import Write, write_frame
@@ -194,7 +194,7 @@ def test_the_same_again_is_left_alone_and_another_refused_at_once(
     os.utime(out, (1e9, 1e9))
     combined(files, out)
     assert out.stat().st_mtime == 1e9
-    monkeypatch.setattr("arrayred.combining.work.visit_into", None)
+    monkeypatch.setattr("arrayred.combine_files.visit_into", None)
     with pytest.raises(UsageError, match="--overwrite"):
         combined(files, out, How("average"))
     monkeypatch.undo()

@@ -1,0 +1,623 @@
+"""Combine many files into one image, from disk to disk, without xarray: `arrayred combine`.
+
+`prepare` reads headers and refuses what does not go together, `carry_out` reads each pixel once,
+band by band, and writes the result as it comes. No labels are built: xarray takes half a second to
+import, three times the work of combining 25 frames.
+
+Refused by name is what makes a wrong image: other exposures, a correction made twice. What may be
+meant is a warning.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arrayred.bands import bytes_per_pixel, rows_within, visit_into
+from arrayred.config import Recipe
+from arrayred.config.instrument import Instrument
+from arrayred.errors import (
+    ArrayredError,
+    ForeignFileError,
+    HeaderError,
+    InputError,
+    MismatchError,
+    NightError,
+    UsageError,
+)
+from arrayred.io.files import files_at, find_image, list_files, paths_in
+from arrayred.io.frames import Frame, describe, exposure_tolerance, read_frames, require_same_unit
+from arrayred.io.header import Value
+from arrayred.io.ledger import datasum_of, examine, required
+from arrayred.io.pixel_checks import take_off_pedestals, unwrap
+from arrayred.io.pixels import PIECE, FrameStack, Pass, PassImage, plain_all
+from arrayred.io.products import ImageSink, Story, image_sink, product_header
+from arrayred.io.publish import require_room
+from arrayred.io.remote import Stamp, located
+from arrayred.kernels.combine import mean, median, minmax_mean
+from arrayred.kernels.reject import clipped_mean
+from arrayred.watching import stage
+
+_SLACK = 1e-9  # decimals such as 60.06 are not exact
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is let through.
+
+    Parameters
+    ----------
+    any_exposure : frames, and the image to be subtracted, may be of different exposures.
+    """
+
+    any_exposure: bool = False
+
+
+def require_same_exposure(frames: Sequence[Frame]) -> None:
+    """Raise unless all frames are of one exposure, within 0.01 s or 0.1 %.
+
+    Raises
+    ------
+    HeaderError
+        A frame's exposure is not known.
+    MismatchError
+        A frame's exposure is another.
+    """
+    first = _exposure(frames[0])
+    tolerance = exposure_tolerance(first) + _SLACK
+    for frame in frames[1:]:
+        if abs(_exposure(frame) - first) > tolerance:
+            raise MismatchError(
+                f"The frame was exposed for {frame.exptime:g} s, but {frames[0].path.name} for "
+                f"{first:g} s",
+                path=frame.path,
+                keyword="EXPTIME",
+                value=frame.exptime,
+                hint="Combine frames of one exposure, or give --any-exposure.",
+            )
+
+
+def _exposure(frame: Frame) -> float:
+    """Return a frame's exposure in s; raise HeaderError if it is not known."""
+    if frame.exptime is not None:
+        return frame.exptime
+    known = [problem for problem in frame.problems if isinstance(problem, HeaderError)]
+    raise (
+        known[0]
+        if known
+        else HeaderError(
+            "No card gives the exposure", path=frame.path, hint="Give --any-exposure to go on."
+        )
+    )
+
+
+def remarks_on(frames: Sequence[Frame]) -> list[str]:
+    """Return a warning for everything in which frames differ, though that may be meant."""
+    facets = {
+        "types": [frame.frame_type or repr(frame.type_found) for frame in frames],
+        "corrections (CALSTAT)": [frame.state or "none" for frame in frames],
+        "settings": [" ".join("=".join(pair) for pair in frame.setup) for frame in frames],
+    }
+    return [
+        f"the frames are of different {what}: {_counted(values)}"
+        for what, values in facets.items()
+        if len(set(values)) > 1
+    ]
+
+
+def _counted(values: Sequence[str]) -> str:
+    return ", ".join(f"{n} x {value or 'unknown'}" for value, n in Counter(values).most_common())
+
+
+def require_fitting(master: Frame, frames: Sequence[Frame], rules: Rules) -> None:
+    """Raise MismatchError unless an image can be subtracted from every frame.
+
+    Parameters
+    ----------
+    master : the image to be subtracted.
+    frames : in canonical order.
+    rules : what is let through.
+    """
+    for frame in frames:
+        if frame.image.source.stamp == master.image.source.stamp:
+            raise MismatchError(
+                "The image to be subtracted is one of the frames",
+                path=frame.path,
+                hint="Leave it out of the frames, or leave out --minus.",
+            )
+        if frame.shape != master.shape:
+            raise _misfit(frame, master, "NAXIS", f"{frame.shape} pixels", f"{master.shape}")
+        ours, theirs = dict(frame.setup), dict(master.setup)
+        for name in ours.keys() & theirs.keys():
+            if ours[name] != theirs[name]:
+                raise _misfit(frame, master, name, f"{name} {ours[name]}", theirs[name])
+        _require_correctable(frame, master)
+    if not rules.any_exposure and master.frame_type != "bias":
+        exposure = _exposure(master)
+        for frame in frames:
+            if abs(_exposure(frame) - exposure) > Recipe.dark_tolerance + _SLACK:
+                raise _misfit(
+                    frame, master, "EXPTIME", f"{frame.exptime:g} s", f"{exposure:g} s",
+                    "Take a master of their exposure, or give --any-exposure.",
+                )  # fmt: skip
+
+
+def _require_correctable(frame: Frame, master: Frame) -> None:
+    """Raise MismatchError unless what the master takes away is in the frame as it is in it."""
+    taken, found = _taken_by(master), ""
+    again = [what for letter, what in _PARTS if letter in frame.state and letter in taken]
+    if again:
+        found = f"The {again[0]} is subtracted already, and {master.path.name} takes it away again"
+    elif master.frame_type == "dark" and "D" in master.state:
+        found = f"{master.path.name} is a dark from which a dark was subtracted"
+    elif taken and "F" in frame.state:
+        found = f"The frame was divided by a flat, which {master.path.name} was not"
+    elif taken == "D" and "B" not in frame.state:
+        found = f"The bias is still in the frame, but not in {master.path.name}"
+    if found:
+        raise MismatchError(
+            f"{found} (CALSTAT {frame.calstat!r}, and {master.calstat!r} there)",
+            path=frame.path,
+            keyword="CALSTAT",
+            value=frame.calstat,
+            hint="Take raw frames and a raw master, or subtract from each a bias before.",
+        )
+
+
+_PARTS = (("D", "dark"), ("B", "bias"))
+
+
+def _misfit(
+    frame: Frame, master: Frame, keyword: str, ours: str, theirs: str, hint: str = ""
+) -> MismatchError:
+    return MismatchError(
+        f"The frame has {ours}, but {master.path.name}, to be subtracted, has {theirs}",
+        path=frame.path,
+        keyword=keyword,
+        value=ours,
+        hint=hint or "Take a master made from frames like these.",
+    )
+
+
+def _taken_by(master: Frame) -> str:
+    """Return the letters of what an image takes away: a raw dark holds the bias as well."""
+    if master.frame_type == "bias":
+        return "B"
+    if master.frame_type == "dark":
+        return "D" if "B" in master.state else "BD"
+    return ""
+
+
+def calstat_after(frames: Sequence[Frame], master: Frame) -> str:
+    """Return CALSTAT once an image is subtracted from frames: "" where nothing certain is known.
+
+    Parameters
+    ----------
+    frames : agreeing in CALSTAT; where they do not, only what all have lost counts.
+    master : the image subtracted.
+    """
+    before = set.intersection(*({*frame.state} for frame in frames))
+    done = before | set(_taken_by(master))
+    return "".join(letter for letter in "BDF" if letter in done)
+
+
+# How frames become one image: method, limits, and the kernel that does it.
+
+Method = Literal["median", "average", "clip", "minmax"]
+METHODS: tuple[Method, ...] = get_args(Method)
+Kernel = Callable[..., NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class How:
+    """How frames become one image.
+
+    Parameters
+    ----------
+    method : "median"; "average"; "clip", the mean of what lies near the mean; "minmax", the mean
+        without the lowest and the highest value.
+    n_sigma : how far from the mean "clip" keeps values, in standard deviations.
+    iterations : how often "clip" looks again.
+    dtype : in which the image is written, "float32" or "float64".
+    memory : bytes that may be held at once.
+    threads : how many bands are worked on at once; None: as many as the process has cores.
+    checksums : name the SHA-256 of every input in the header; it takes a third of the time.
+
+    Examples
+    --------
+    >>> str(How("clip", n_sigma=2.5))
+    'clipped mean (2.5 sigma, 1 iteration)'
+    """
+
+    method: Method = "median"
+    n_sigma: float = 3.0
+    iterations: int = 1
+    dtype: str = "float32"
+    memory: int = 512 << 20
+    threads: int | None = None
+    checksums: bool = True
+
+    def __str__(self) -> str:
+        """Return the method in words."""
+        times = "1 iteration" if self.iterations == 1 else f"{self.iterations} iterations"
+        return {
+            "clip": f"clipped mean ({self.n_sigma:g} sigma, {times})",
+            "minmax": "mean without the lowest and the highest value",
+        }.get(self.method, self.method)
+
+    @property
+    def kernel(self) -> Kernel:
+        """Return what turns a band into rows of the image."""
+        clip = partial(clipped_mean, n_sigma=self.n_sigma, iterations=self.iterations)
+        kernels: dict[Method, Kernel] = {
+            "median": median,
+            "average": mean,
+            "clip": clip,
+            "minmax": minmax_mean,
+        }
+        return kernels[self.method]
+
+    @property
+    def is_widening(self) -> bool:
+        """Tell whether the kernel holds values in float64."""
+        return self.method == "clip"
+
+    def require_enough(self, n_frames: int) -> None:
+        """Raise UsageError if the method leaves nothing of so few frames."""
+        if self.method == "minmax" and n_frames < 3:
+            raise UsageError(
+                f"minmax leaves out two values of each pixel, but there are {n_frames} frames",
+                value=n_frames,
+                hint="Take at least 3 frames, or another method.",
+            )
+
+
+# Which frames are meant by files, folders and lists of files: `frames_of`.
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The frames to be combined, and what was noticed on the way.
+
+    Parameters
+    ----------
+    frames : in canonical order (time, then name), each file once.
+    warnings : what was left out, and why.
+    """
+
+    frames: tuple[Frame, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def frames_of(arguments: Sequence[str], instrument: Instrument) -> Inputs:
+    """Return the frames that files, folders and ``@lists`` name.
+
+    A file named by itself must be a frame. What merely lies in a folder is left out, with a
+    warning, if it is no frame or was made from frames.
+
+    Parameters
+    ----------
+    arguments : paths of files and folders; ``@path`` is a text file with a path a line.
+    instrument : what headers mean.
+
+    Raises
+    ------
+    InputError
+        There is no frame, or one cannot be read.
+    UsageError
+        A list cannot be read.
+    """
+    named: dict[Path, bool] = {}
+    for path in _expanded(arguments):
+        if path.is_dir():
+            for file in list_files(path):
+                named.setdefault(file, False)
+        else:
+            named |= dict.fromkeys(files_at(path), True)
+    if not named:
+        raise InputError(
+            f"There is no frame in {' '.join(arguments)}", hint="Name files or their folder."
+        )
+    frames, failures = read_frames(list(named), instrument)
+    foreign = [e for e in failures if isinstance(e, ForeignFileError) and not _was_named(e, named)]
+    if grave := [error for error in failures if error not in foreign]:
+        raise NightError(tuple(grave)) if len(grave) > 1 else grave[0]
+    raw = [f for f in frames if named[f.path] or not f.is_product] or frames
+    once = _once(raw)
+    if not once:
+        raise InputError("No file is a frame", path=foreign[0].path, hint="Name FITS files.")
+    warnings = [f"{error.path}: {error.args[0].rstrip('.')}; left out" for error in foreign]
+    warnings += [f"{f.path}: made from frames, not raw; left out" for f in frames if f not in raw]
+    warnings += [f"{f.path}: named twice, used once" for f in raw if f not in once]
+    return Inputs(tuple(once), tuple(warnings))
+
+
+def _expanded(arguments: Iterable[str]) -> Iterator[Path]:
+    """Yield the paths that arguments name, those in lists among them."""
+    for argument in arguments:
+        if argument.startswith("@"):
+            yield from map(located, paths_in(Path(argument[1:])))
+        else:
+            yield located(argument)
+
+
+def _was_named(error: ArrayredError, named: dict[Path, bool]) -> bool:
+    return error.path is None or named.get(located(error.path), True)
+
+
+def _once(frames: Sequence[Frame]) -> list[Frame]:
+    """Return the frames without further names, links included, of one file."""
+    by_file: dict[Stamp, Frame] = {}
+    for frame in frames:
+        by_file.setdefault(frame.image.source.stamp, frame)
+    return list(by_file.values())
+
+
+# How much of the work is held at once, so that a bound on memory holds: `share_of`.
+#
+# Everything a combination holds beside its imports is counted: headers, the pieces being read, and
+# for each thread a band with what the kernel makes of it. What remains of the bound sets the size
+# of a band, a run of pixels that may be shorter than a row. Before a bound is refused, threads are
+# given up.
+
+_FEWEST_PIXELS = 1024
+_MOST_THREADS = 8
+_BYTES_OF_A_CARD = 320
+_BYTES_OF_A_FRAME = 8 << 10
+_BYTES_AT_LEAST = 4 << 20
+_BYTES_OF_INFLATING = 4 << 20
+_BYTES_OF_TILES = 48 << 20
+
+
+class Share(NamedTuple):
+    """The pixels of a band, and how many threads work on one each."""
+
+    pixels: int
+    threads: int
+
+
+def share_of(
+    frames: Sequence[Frame], shape: tuple[int, ...], dtype: np.dtype[Any], how: How
+) -> Share:
+    """Return how many pixels a band has and how many threads there are, within a bound on memory.
+
+    Decoding comes before combining, so that only the greater of both counts.
+
+    Parameters
+    ----------
+    frames : whose headers are held.
+    shape, dtype : of the stack (frame, y, x).
+    how : with the bound, and perhaps the threads.
+
+    Raises
+    ------
+    UsageError
+        The bound is too small for one short band.
+    """
+    fixed = _BYTES_AT_LEAST + sum(
+        _BYTES_OF_A_FRAME + _BYTES_OF_A_CARD * len(frame.image.header) for frame in frames
+    )
+    pixels_of = (shape[0], shape[1] * shape[2], 1)
+    fewest = min(_FEWEST_PIXELS, pixels_of[1])
+    decoding, reading = _bytes_to_decode(frames), 2 * max(PIECE, _bytes_of_a_chunk(frames))
+    for threads in range(how.threads or min(_cores(), _MOST_THREADS), 0, -1):
+        left = how.memory - fixed - threads * reading
+        pixels = rows_within(pixels_of, dtype, left, threads=threads, widened=how.is_widening)
+        if pixels >= fewest and threads * decoding <= how.memory - fixed:
+            return Share(pixels, threads)
+    band = fewest * bytes_per_pixel(shape[0], dtype, widened=how.is_widening)
+    needed = fixed + max(reading + band, decoding)
+    raise UsageError(
+        f"{how.memory} bytes of memory are too few for {shape[0]} frames",
+        value=how.memory,
+        hint=f"Give --memory {-(-needed >> 20)}M or more.",
+    )
+
+
+def _bytes_to_decode(frames: Sequence[Frame]) -> int:
+    """Return what decoding one file takes, at most."""
+    takes = {"plain": 0, "gzip": _BYTES_OF_INFLATING}
+    tiled = [frame.image.source.n_bytes for frame in frames if frame.image.packing == "tiles"]
+    return max(
+        *(takes.get(frame.image.packing, 0) for frame in frames),
+        *(_BYTES_OF_TILES + n_bytes for n_bytes in tiled),
+        0,
+    )
+
+
+def _bytes_of_a_chunk(frames: Sequence[Frame]) -> int:
+    """Return what is inflated at a time of a frame in a cache, at most."""
+    shelves = (frame.image.source.shelf for frame in frames)
+    return max((shelf.grid.chunk_bytes for shelf in shelves if shelf is not None), default=0)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+# From headers to a plan, from a plan to an image on disk: `prepare` and `carry_out`.
+
+Sums = dict[Path, str]
+_NO_SUM = "0" * 64
+
+
+@dataclass(frozen=True)
+class Combination:
+    """Frames that go together, and what is to become of them.
+
+    Parameters
+    ----------
+    frames : in canonical order.
+    master : the image to be subtracted from each, or None.
+    out : the product's path.
+    how : the method and its limits.
+    warnings : what the user should know before the work begins.
+    """
+
+    frames: tuple[Frame, ...]
+    master: Frame | None
+    out: Path
+    how: How
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return (n_rows, n_columns) of the image."""
+        return self.frames[0].shape
+
+    @property
+    def inputs(self) -> tuple[Frame, ...]:
+        """Return all that goes into the image: the frames and the master."""
+        return self.frames if self.master is None else (*self.frames, self.master)
+
+    def story(self) -> Story:
+        """Return what the product's header tells; checksums are still blank."""
+        master, method = self.master, self.how.method
+        steps = [f"{master.path.name} subtracted"] if master else []
+        facts: list[tuple[str, Value, str]] = [("ARMETHOD", method, "how frames were combined")]
+        return Story(
+            self.frames,
+            [master] if master else [],
+            steps=[*steps, f"{self.how} of {len(self.frames)} frames"],
+            method=method,
+            calstat=calstat_after(self.frames, master) if master else "",
+            facts=facts,
+            checksums={frame.path: _NO_SUM for frame in self.inputs if self.how.checksums},
+        )
+
+
+def prepare(
+    files: Sequence[str],
+    out: Path,
+    how: How,
+    *,
+    minus: Path | None = None,
+    rules: Rules | None = None,
+) -> Combination:
+    """Read headers, and return what is to be done if everything goes together.
+
+    Parameters
+    ----------
+    files : paths of files and folders; ``@path`` is a text file with a path a line.
+    out : the product's path.
+    how : the method and its limits.
+    minus : an image to be subtracted from every frame.
+    rules : what is let through.
+
+    Raises
+    ------
+    InputError
+        A file cannot be read as a frame, or does not go together with the others.
+    UsageError
+        The product would replace one of its inputs.
+    StorageError
+        The product's folder cannot be written, or its disk is too small.
+    """
+    rules = rules or Rules()
+    instrument = Instrument.load("generic")
+    inputs = frames_of(files, instrument)
+    found = [] if minus is None else [describe(minus.name, find_image(minus), instrument)]
+    n_frames = len(inputs.frames)
+    told = take_off_pedestals(unwrap([*inputs.frames, *found], instrument))
+    if refused := [refusal for frame in told for refusal in frame.refusals]:
+        raise NightError(tuple(refused))
+    frames, master = tuple(told[:n_frames]), told[n_frames] if found else None
+    how.require_enough(n_frames)
+    FrameStack([frame.image.source for frame in frames])
+    require_same_unit(told, "Combine frames of one unit only.")
+    if not rules.any_exposure:
+        require_same_exposure(frames)
+    if master is not None:
+        require_fitting(master, frames, rules)
+    combination = Combination(frames, master, out, how, (*inputs.warnings, *remarks_on(frames)))
+    _require_no_input(out, combination.inputs)
+    n_rows, n_columns = combination.shape
+    require_room(out.parent, n_rows * n_columns * int(how.dtype.removeprefix("float")) // 8)
+    return combination
+
+
+def _require_no_input(out: Path, inputs: Sequence[Frame]) -> None:
+    """Raise UsageError if a product would replace a file that it is made from."""
+    if not out.exists():
+        return
+    for frame in inputs:
+        if frame.path.exists() and out.samefile(frame.path):
+            raise UsageError(
+                "The output is one of the inputs", path=out, hint="Choose another output."
+            )
+
+
+@stage("combine")
+def carry_out(combination: Combination, *, overwrite: bool = False) -> None:
+    """Combine the frames and write the image.
+
+    Parameters
+    ----------
+    combination : what `prepare` returned.
+    overwrite : replace a file that has other content.
+
+    Raises
+    ------
+    FrameError
+        A file has changed since its header was read, is damaged, or cannot be read.
+    UsageError
+        A file with other content is there and `overwrite` is not given.
+    StorageError
+        The disk is full or refuses.
+    """
+    how, story, out = combination.how, combination.story(), combination.out
+    stack = FrameStack([frame.image.source for frame in combination.frames])
+    share = share_of(combination.inputs, stack.shape, stack.dtype, how)
+    header = product_header(story, out.name)
+    with image_sink(out, header, combination.shape, how.dtype, overwrite=overwrite) as sink:
+        sums = _read_once(_passes(combination, share.threads), sink, how.kernel, share)
+        packed = [frame for frame in combination.inputs if frame.path not in sums]
+        if how.checksums:
+            sums |= required(examine(packed), packed)
+        sink.finish(product_header(replace(story, checksums=sums), out.name))
+
+
+def _read_once(passes: Sequence[Pass], sink: ImageSink, kernel: Kernel, share: Share) -> Sums:
+    """Combine frames, the first pass, less images, the others; return the files' SHA-256."""
+
+    def give_up() -> None:
+        for each in passes:
+            each.give_up()
+
+    with ExitStack() as opened:
+        frames, *images = [opened.enter_context(each) for each in passes]
+        visit_into(
+            sink,
+            frames,
+            kernel,
+            *map(PassImage, images),
+            rows=share.pixels,
+            threads=share.threads,
+            give_up=give_up,
+        )
+        return {path: total for each in passes for path, total in each.checksums().items()}
+
+
+def _passes(combination: Combination, threads: int) -> list[Pass]:
+    """Return the passes over the frames and over the master, if there is one."""
+    groups = [combination.frames, *([(combination.master,)] if combination.master else [])]
+    passes = []
+    for group in groups:
+        stack = FrameStack(plain_all([frame.image for frame in group], threads))
+        plain = [f for f in group if f.image.packing == "plain" and f.image.source.shelf is None]
+        known = {frame.path: datasum_of(frame.image) for frame in plain}
+        summed = known if combination.how.checksums else {}
+        passes.append(Pass(stack.sources, stack.dtype, summed))
+    return passes
