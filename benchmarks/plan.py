@@ -171,8 +171,7 @@ class Took:
 
 def site_of(nights: Sequence[Path], out: Path) -> tuple[Site, dict[int, Took]]:
     """Return what a cluster of this machine can do, and what a night takes by its workers."""
-    from arrayred.batch.cluster import on_cluster
-    from arrayred.batch.connecting import local_cluster
+    from arrayred.batch.cluster import local_cluster, on_cluster
 
     took: dict[int, Took] = {}
     tasks = 0.0

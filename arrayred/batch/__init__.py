@@ -9,15 +9,32 @@ the night on a page. On a cluster of dask a night is one task: `cluster` and `co
 not imported here, since most runs need neither.
 """
 
-from arrayred.batch.desk import Outcome, reduce_to
-from arrayred.batch.diary import logged, noted
-from arrayred.batch.jobs import Job, Report
-from arrayred.batch.keeping import cache_quietly
-from arrayred.batch.nights import in_crew, labels_of, one_by_one, reduce_nights, scheduled
-from arrayred.batch.orders import OPTIONS, Order, check_night, missing_of, require_cards
-from arrayred.batch.reports import report_on
-from arrayred.batch.room import room_for_bands
-from arrayred.batch.summary import Line, as_ecsv, each_of
+from arrayred.batch.nights import (
+    Job,
+    Report,
+    in_crew,
+    labels_of,
+    logged,
+    noted,
+    one_by_one,
+    reduce_nights,
+    scheduled,
+)
+from arrayred.batch.run import (
+    OPTIONS,
+    Line,
+    Order,
+    Outcome,
+    as_ecsv,
+    cache_quietly,
+    check_night,
+    each_of,
+    missing_of,
+    reduce_to,
+    report_on,
+    require_cards,
+    room_for_bands,
+)
 
 __all__ = [
     "OPTIONS",

@@ -1,4 +1,4 @@
-"""Many nights: each is reduced by itself, in a process of its own or elsewhere: `reduce_nights`.
+"""Reduce many nights, each by itself: `reduce_nights`.
 
 What a night lacks, the others lend: nights that fail for want of a bias, dark or flat are reduced
 once more with the calibration frames of all the others. That comes last, so that what a night can
@@ -9,28 +9,136 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import json
 import shlex
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from arrayred.batch.desk import Outcome, reduce_to
-from arrayred.batch.diary import Log, logged
-from arrayred.batch.jobs import Job, Report
-from arrayred.batch.masters import entry_name, is_ready
-from arrayred.batch.orders import check_night, missing_of, require_cards
-from arrayred.batch.recall import is_remembered, recall, remember
-from arrayred.batch.reports import report_on
-from arrayred.batch.summary import Line, Status
+import numpy as np
+
+from arrayred._version import __version__
+from arrayred.batch.run import (
+    Line,
+    Order,
+    Outcome,
+    Status,
+    check_night,
+    entry_name,
+    is_ready,
+    mask_content,
+    missing_of,
+    reduce_to,
+    report_on,
+    require_cards,
+)
+from arrayred.config import Instrument, NightFile, Recipe
+from arrayred.config.recipe import paths_beside
 from arrayred.errors import ArrayredError, NightError, NoDarkError, StorageError, UsageError
-from arrayred.io.ledger import PAGE_ENTRY, load_answers
-from arrayred.io.publish import one_writer
+from arrayred.io.files import list_files
+from arrayred.io.journal import Journal
+from arrayred.io.ledger import PAGE_ENTRY, Entry, Ledger, key_of, load_answers
+from arrayred.io.publish import STATE, one_writer, publish
 from arrayred.night import Flat, Group, Night, Plan, open_night
 from arrayred.night.groups import slug
-from arrayred.night.night import brought_near
-from arrayred.watching import watched
+from arrayred.night.night import Caching, brought_near
+from arrayred.report import VERSION
+from arrayred.watching import ended, watched
+
+
+@dataclass(frozen=True)
+class Job:
+    """One night to be reduced; it travels to other processes and machines.
+
+    Parameters
+    ----------
+    label : tells the night from the others.
+    folder : where its frames lie.
+    order : what to write, and where.
+    file : what is known of it.
+    recipe : what to do.
+    depth : how many folders deep its frames may lie.
+    allow_missing : leave required cards blank if nobody gives them.
+    break_lock : write although another run holds the lock.
+    scheduler : how dask works, or "" for its own choice.
+    wait : for so many seconds, if another run writes to the same folder.
+    caching : the library into which a night behind a URL goes before it is reduced; None: its
+        frames are copied each time.
+    """
+
+    label: str
+    folder: Path
+    order: Order
+    file: NightFile = field(default_factory=NightFile)
+    recipe: Recipe = field(default_factory=Recipe)
+    depth: int = 3
+    allow_missing: bool = False
+    break_lock: bool = False
+    scheduler: str = ""
+    wait: float = 0.0
+    caching: Caching | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of one night.
+
+    Parameters
+    ----------
+    label : the night's.
+    lines : one for each target, or one for the night if it failed as a whole.
+    warnings : what is odd about it.
+    exit_code : of the first thing that failed; 0 if nothing did.
+    lacks : it failed for want of calibration frames.
+    lends : it has calibration frames.
+    bug : the traceback, if what failed was the program.
+    seconds : the time it took.
+    """
+
+    label: str
+    lines: tuple[Line, ...]
+    warnings: tuple[str, ...] = ()
+    exit_code: int = 0
+    lacks: bool = False
+    lends: bool = False
+    bug: str = ""
+    seconds: float = 0.0
+
+
+def with_whole_paths(job: Job) -> Job:
+    """Return a job that means the same to a process in another folder."""
+    return dataclasses.replace(
+        job,
+        folder=job.folder.absolute(),
+        order=dataclasses.replace(job.order, out=job.order.out.absolute()),
+        file=_with_whole_paths(job.file),
+        recipe=job.recipe.replace(**_whole({"bad_pixels": job.recipe.bad_pixels})),
+    )
+
+
+def _with_whole_paths(file: NightFile) -> NightFile:
+    is_path = file.instrument.endswith(".toml")
+    return dataclasses.replace(
+        file,
+        instrument=str(Path(file.instrument).absolute()) if is_path else file.instrument,
+        calibrations=tuple(path.absolute() for path in file.calibrations),
+        masters={kind: path.absolute() for kind, path in file.masters.items()},
+        recipe=_whole(file.recipe),
+        targets={
+            name: dataclasses.replace(target, recipe=_whole(target.recipe))
+            for name, target in file.targets.items()
+        },
+    )
+
+
+def _whole(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return paths_beside(Path.cwd() / "here", settings)
+
 
 _BUG = 1
 
@@ -96,7 +204,7 @@ def _carried_out(job: Job, night: Night, plan: Plan, log: Log) -> Report:
         outcomes.append(dataclasses.replace(outcome, spectrum=None))
         log(outcome)
         now = time.perf_counter()
-        lines.append(_line(job.label, outcome, now - last))
+        lines.append(_line_of_outcome(job.label, outcome, now - last))
         last = now
         if outcome.spectrum is not None and job.order.figures:
             gc.collect()  # a picture is a ring of references around its images: 58 MiB a target
@@ -113,7 +221,7 @@ def _carried_out(job: Job, night: Night, plan: Plan, log: Log) -> Report:
     return Report(job.label, tuple(lines), tuple(damage), codes[0] if codes else 0, lacks)
 
 
-def _line(night: str, outcome: Outcome, seconds: float) -> Line:
+def _line_of_outcome(night: str, outcome: Outcome, seconds: float) -> Line:
     status: Status = "failed" if outcome.error else "kept" if outcome.kept else "reduced"
     reason = str(outcome.error) if outcome.error else ""
     return Line(night, outcome.name, status, outcome.facts, seconds, reason)
@@ -142,7 +250,7 @@ def in_crew(n_processes: int) -> Way:
 
     def way(jobs: Sequence[Job]) -> Iterator[Report]:
         """Yield the report of each job as it is done."""
-        from arrayred.batch.crew import in_processes  # 15 ms, and one night needs none
+        from arrayred.batch.processes import in_processes  # 15 ms, and one night needs none
 
         for i, done in in_processes(reduce_one, jobs, n_processes):
             yield done if isinstance(done, Report) else failed(jobs[i], done)
@@ -228,3 +336,220 @@ def _n_alike(sequences: Sequence[Sequence[str]]) -> int:
             break
         n += 1
     return n
+
+
+# A night that is finished, known for such without opening it: `recall`, `remember`.
+#
+# A rerun over many nights should cost what it takes to look, not what it takes to understand:
+# opening a night of 8 frames takes some 20 ms, asking the system about its files less than one. So
+# a night of which every target was finished leaves a note: what was asked for, the sha256 of every
+# file in its folders, and which entries of the ledger are its own. If all of that is as it was,
+# the night is.
+#
+# The note is a hint. A night without one, or with one that does not fit, is opened; which of its
+# targets are finished is then decided by the ledger.
+
+_FILE = "night.json"
+
+
+def is_remembered(out: Path) -> bool:
+    """Tell whether a night was noted in its output folder."""
+    return (out / STATE / _FILE).is_file()
+
+
+def recall(job: Job) -> Report | None:
+    """Return the report of a night that is finished and unchanged; None of any other.
+
+    Parameters
+    ----------
+    job : the night; if its order says so, every file is hashed, else those whose stamp changed.
+    """
+    ledger = Ledger(job.order.out, verify=job.order.verify)
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, ArrayredError):
+        told = json.loads((job.order.out / STATE / _FILE).read_bytes())
+        if told["key"] != _key(job) or told["files"] != _files(job, ledger):
+            return None
+        entries = {name: ledger.read(f"targets/{name}") for name in told["targets"]}
+        masters = (ledger.read(name) for name in told["masters"])
+        if any(entry is None or ledger.damaged(entry) for entry in [*entries.values(), *masters]):
+            return None
+        ledger.hashes.save()
+        lines = tuple(
+            _line_of_entry(job.label, name, entry) for name, entry in entries.items() if entry
+        )
+        return Report(job.label, lines, tuple(told["warnings"]), lends=told["lends"])
+    return None
+
+
+def _line_of_entry(night: str, target: str, entry: Entry) -> Line:
+    return Line(night, target, "kept", entry.facts, 0.0)
+
+
+def remember(job: Job, report: Report, masters: Iterable[str]) -> None:
+    """Note a night of which every target is finished.
+
+    Parameters
+    ----------
+    job, report : the night, and what became of it.
+    masters : the names of its masters' entries.
+    """
+    ledger = Ledger(job.order.out)
+    with suppress(OSError):  # of a file that cannot be read, and so cannot be told unchanged
+        told = {
+            "key": _key(job),
+            "files": _files(job, ledger),
+            "targets": [line.target for line in report.lines],
+            "masters": sorted(masters),
+            "warnings": report.warnings,
+            "lends": report.lends,
+        }
+        ledger.hashes.save()
+        content = (json.dumps(told, indent=1) + "\n").encode("utf-8", "backslashreplace")
+        publish({job.order.out / STATE / _FILE: content}, overwrite=True, durable=False)
+
+
+def _files(job: Job, ledger: Ledger) -> dict[str, str]:
+    """Return the sha256 of every file that opening the night would look at."""
+    return {str(path): ledger.hashes.of(path) for path in _listed(job)}
+
+
+def _listed(job: Job) -> Iterator[Path]:
+    for folder in (job.folder, *job.file.calibrations):
+        yield from (path.absolute() for path in list_files(folder, depth=job.depth))
+    yield from (path.absolute() for path in job.file.masters.values())
+
+
+def _key(job: Job) -> str:
+    """Return the key of all that is asked for."""
+    order, file = job.order, job.file
+    masks = (job.recipe.bad_pixels, *(t.recipe.get("bad_pixels") for t in file.targets.values()))
+    settings: dict[str, Any] = {
+        "version": [__version__, np.__version__],
+        "night": [str(job.folder.absolute()), job.depth],
+        "recipe": dataclasses.asdict(job.recipe),
+        "file": _plain(file),
+        "instrument": repr(Instrument.load(file.instrument)),
+        "masks": [mask_content(name) for name in masks if name],
+        "cards": [dict(order.cards), dataclasses.asdict(order.answers)],
+        "targets": order.targets,
+        "options": [order.figures, job.allow_missing],
+        "report": [VERSION, order.command] if order.figures else [],
+    }
+    return key_of({}, settings)
+
+
+def _plain(file: NightFile) -> dict[str, Any]:
+    return {field.name: getattr(file, field.name) for field in dataclasses.fields(file)}
+
+
+# The log of a night that is reduced, `logged`, and of many, `noted`.
+
+Log = Callable[[Outcome], None]
+
+
+@contextmanager
+def logged(night: Night, plan: Plan, order: Order) -> Iterator[Log]:
+    """Log what happens within, beside the products: the folder's lock must be held.
+
+    Parameters
+    ----------
+    night, plan, order : as for `reduce_to`.
+
+    Yields
+    ------
+    log : to be called with each outcome.
+
+    Raises
+    ------
+    StorageError
+        The log cannot be written.
+    """
+    journal = Journal(order.out)
+    journal.note("night", {"folder": str(night.folder), "frames": len(night.frames)})
+    for stage in ended():
+        journal.ends(stage)
+    for text in _warnings(night, plan, order):
+        journal.note("warning", {"text": text})
+    codes: list[int] = []
+
+    def log(outcome: Outcome) -> None:
+        """Note what became of a target."""
+        journal.note("target", _of(outcome))
+        codes.extend([outcome.error.exit_code] if outcome.error else [])
+        with suppress(StorageError):  # the last attempt will tell
+            journal.save_now_and_then()
+
+    try:
+        with watched(journal):
+            yield log
+    except BaseException as error:
+        with suppress(StorageError):
+            journal.finish({"status": "broken off", "error": _text(error)})
+        raise
+    journal.finish({"status": "done", "failed": len(codes)})
+
+
+def noted(
+    reports: Generator[tuple[Report, bool], None, None], out: Path
+) -> Generator[tuple[Report, bool], None, None]:
+    """Yield the reports of many nights, and log each of them that is final.
+
+    Parameters
+    ----------
+    reports : of `reduce_nights`; closed with this.
+    out : the folder that holds those of the nights; its lock must be held.
+
+    Raises
+    ------
+    StorageError
+        The log cannot be written.
+    """
+    journal = Journal(out)
+    with closing(reports):
+        try:
+            for report, is_final in reports:
+                if is_final:
+                    journal.note("night", _of_night(report))
+                    with suppress(StorageError):
+                        journal.save_now_and_then()
+                yield report, is_final
+        except BaseException as error:
+            with suppress(StorageError):
+                journal.finish({"status": "broken off", "error": _text(error)})
+            raise
+    journal.finish({"status": "done"})
+
+
+def _of_night(report: Report) -> dict[str, Any]:
+    """Return what a line tells of a night."""
+    counts = Counter(line.status for line in report.lines)
+    reasons = [line.reason for line in report.lines if line.reason]
+    told: dict[str, Any] = {"night": report.label}
+    told |= {str(status): n for status, n in counts.items()}
+    told |= {"seconds": round(report.seconds, 3)}
+    return told | ({"errors": reasons} if reasons else {})
+
+
+def _warnings(night: Night, plan: Plan, order: Order) -> Iterator[str]:
+    yield from plan.warnings
+    for target, cards in missing_of(night, plan, order).items():
+        yield f"{target}: left blank: {', '.join(cards)}"
+
+
+def _of(outcome: Outcome) -> dict[str, Any]:
+    """Return what a line tells of a target."""
+    status = "failed" if outcome.error else "kept" if outcome.kept else "reduced"
+    told: dict[str, Any] = {"target": outcome.name, "status": status, "files": len(outcome.files)}
+    if outcome.damage:
+        told["damaged"] = dict(outcome.damage)
+    if remarks := outcome.facts.get("remarks"):
+        told["remarks"] = list(remarks)
+    if outcome.error:
+        told |= {"error": str(outcome.error), "exit_code": outcome.error.exit_code}
+    return told
+
+
+def _text(error: BaseException) -> str:
+    """Return what an error says: its kind too where it is none of ours."""
+    is_ours = isinstance(error, ArrayredError)
+    return str(error) if is_ours else ": ".join(filter(None, (type(error).__name__, str(error))))

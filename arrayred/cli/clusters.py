@@ -80,7 +80,7 @@ def working(wishes: Wishes) -> Iterator[Client | None]:
     """
     where, quiet = _cluster_of(wishes), wishes.get("quiet", False)
     if "workers" in wishes:
-        from arrayred.batch.connecting import local_cluster
+        from arrayred.batch.cluster import local_cluster
 
         dashboard = wishes.get("dashboard", False)
         with local_cluster(wishes["workers"], dashboard=dashboard) as client:
@@ -88,7 +88,7 @@ def working(wishes: Wishes) -> Iterator[Client | None]:
                 click.echo(f"dashboard: {client.dashboard_link}", err=True)
             yield client
     elif where:
-        from arrayred.batch.connecting import address_of, connected, is_open_to_others
+        from arrayred.batch.cluster import address_of, connected, is_open_to_others
 
         address = address_of(where)
         if is_open_to_others(address) and not quiet:

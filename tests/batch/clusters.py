@@ -23,8 +23,8 @@ from tests.batch.disturbed import job_of, products
 
 ROOT = Path(__file__).parents[2]
 LOAD = "arrayred.night.groups.cube_of"
-COMBINE = "arrayred.batch.desk.combine_frames"
-WRITE = "arrayred.batch.shelf.publish"
+COMBINE = "arrayred.batch.run.combine_frames"
+WRITE = "arrayred.batch.run.publish"
 
 
 def jobs_of(nights: Path, out: Path) -> list[Job]:

@@ -18,8 +18,7 @@ from distributed import Client, Security
 
 from arrayred import __version__
 from arrayred.batch import cluster, reduce_nights
-from arrayred.batch.cluster import on_cluster, reduce_there, require_bands_seen
-from arrayred.batch.connecting import connected
+from arrayred.batch.cluster import connected, on_cluster, reduce_there, require_bands_seen
 from arrayred.batch.nights import reduce_one
 from arrayred.config import Recipe
 from arrayred.errors import ArrayredError, FrameError, InputError, NightError, ResourceError

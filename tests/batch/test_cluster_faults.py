@@ -21,8 +21,7 @@ import dask.config
 from distributed import Client, LocalCluster
 
 from arrayred.batch import Job, Report, reduce_nights
-from arrayred.batch.cluster import DEATHS, on_cluster
-from arrayred.batch.connecting import local_cluster
+from arrayred.batch.cluster import DEATHS, local_cluster, on_cluster
 from tests.batch.clusters import COMBINE, LOAD, Trap, jobs_of, trapped, truth_of
 from tests.batch.disturbed import job_of, products, temporaries, write_nights
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from arrayred.batch.cluster import require_seen
-from arrayred.batch.jobs import Job, with_whole_paths
+from arrayred.batch.nights import Job, with_whole_paths
 from arrayred.config import NightFile, Recipe
 from arrayred.config.night_file import TargetFile
 from arrayred.io.remote import located

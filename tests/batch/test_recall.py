@@ -15,7 +15,7 @@ import pytest
 
 from arrayred.batch import Job, nights
 from arrayred.batch.nights import reduce_one
-from arrayred.batch.summary import Line
+from arrayred.batch.run import Line
 from arrayred.config import NightFile, Recipe
 from arrayred.config.night_file import TargetFile
 from arrayred.io.ledger import Answers, save_answers

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from astropy.io import ascii as astropy_ascii
 
-from arrayred.batch.summary import Line, as_ecsv, facts_of
+from arrayred.batch.run import Line, as_ecsv, facts_of
 from arrayred.model import COSMIC_RAY, SATURATED
 from arrayred.night import Target
 

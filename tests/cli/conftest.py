@@ -80,5 +80,5 @@ def stars(_two_stars: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def bands_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let --memory bound the bands of frames alone, so that a small night has several."""
-    monkeypatch.setattr("arrayred.batch.room.needed_beside_bands", lambda *_: 0)
-    monkeypatch.setattr("arrayred.batch.room._LATER", 0)
+    monkeypatch.setattr("arrayred.batch.run.needed_beside_bands", lambda *_: 0)
+    monkeypatch.setattr("arrayred.batch.run._LATER", 0)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from arrayred.batch import connecting
+from arrayred.batch import cluster as connecting
 from arrayred.cli import clusters
 from tests.batch.disturbed import products, write_nights
 from tests.cli.conftest import Call, Told

@@ -59,7 +59,7 @@ def test_a_disk_that_fills_up_meanwhile_leaves_whole_products(
 ) -> None:
     """What room there is cannot be known for certain: others write too."""
     arrayred("reduce", night, "-o", "undisturbed", "-q", *PLAINLY)
-    monkeypatch.setattr("arrayred.batch.orders.require_room", lambda *_: None)
+    monkeypatch.setattr("arrayred.batch.run.require_room", lambda *_: None)
     (disk / "other").write_bytes(bytes((1024 - left_kb) * 1024))
     out = disk / "out"
     told = arrayred("reduce", night, "-o", out, *PLAINLY)

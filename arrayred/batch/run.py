@@ -1,0 +1,1207 @@
+"""Reduce one night from disk to disk, target by target: `reduce_to`.
+
+This is the only place that catches errors: one target's failure is not another's.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import math
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from arrayred.config import BETRAYED_BY, Method, Recipe, RowRange
+from arrayred.config.night_file import CARDS
+from arrayred.config.toml import errors_name
+from arrayred.errors import (
+    ArrayredError,
+    InputError,
+    MissingCardsError,
+    NightError,
+    NoSpectrumError,
+    ResourceError,
+    StorageError,
+    UsageError,
+    printable,
+)
+from arrayred.io.cube import read_mask
+from arrayred.io.frames import Frame
+from arrayred.io.header import Value
+from arrayred.io.ledger import (
+    Answers,
+    Entry,
+    Examined,
+    Ledger,
+    examine,
+    key_of,
+    products_of,
+    required,
+)
+from arrayred.io.products import (
+    Story,
+    arc_file,
+    calibrated_files,
+    checked_cards,
+    frames_file,
+    image_file,
+    is_product,
+    missing_cards,
+    spectrum_files,
+)
+from arrayred.io.publish import Content, publish, remove, require_room
+from arrayred.model import COSMIC_RAY, DQ, FRAME, SATURATED, VARIANCE, Chunks, turn
+from arrayred.night import Flat, Group, Made, Night, Plan, Target, make_plan
+from arrayred.night.match import age_in_days
+from arrayred.night.night import Caching, cache_night
+from arrayred.pipeline import (
+    Reading,
+    calibrate,
+    cleaning,
+    combine_frames,
+    cut_arc,
+    extract_each,
+    extract_spectrum,
+    in_units,
+    make_flat,
+    make_master,
+    median_snr,
+    numbered,
+    recipe_for,
+    rows_to_extract,
+    settle,
+)
+from arrayred.process import hold_little
+from arrayred.steps.cosmic import judge_frames
+from arrayred.steps.noise import with_own_noise
+from arrayred.watching import stage
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_CARD_OF = {"bias": "ARBIAS", "dark": "ARDARK", "flat": "ARFLAT"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one target.
+
+    Parameters
+    ----------
+    name : the target's.
+    files : its products.
+    spectrum : what was made now; None of what failed or was kept.
+    error : what stopped it, or None.
+    facts : what is known of its spectrum, made now or kept, and of each further one (`each_of`);
+        empty if it failed.
+    kept : it was finished already, and nothing was done.
+    damage : its products that had been lost or changed since it was finished.
+    """
+
+    name: str
+    files: tuple[Path, ...] = ()
+    spectrum: xr.Dataset | None = None
+    error: ArrayredError | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    kept: bool = False
+    damage: Mapping[str, str] = field(default_factory=dict)
+
+
+def reduce_to(
+    night: Night, plan: Plan, recipe: Recipe, order: Order, *, chunks: Chunks = "auto"
+) -> Iterator[Outcome]:
+    """Carry out a plan and write its products, target by target.
+
+    Parameters
+    ----------
+    night, plan : the frames, and what `check_night` returned for them. Required cards that are
+        missing still are written blank.
+    recipe : what to do.
+    order : what to write, and where.
+    chunks : as in `reduce_night`.
+
+    Yields
+    ------
+    outcome : of each target, those that cannot be reduced first.
+    """
+    if order.limit is not None:
+        hold_little()
+    missing = missing_of(night, plan, order)
+    cards = {
+        target.name: checked_cards(
+            dict.fromkeys(missing.get(target.name, {}), "") | cards_of(target, night, order)
+        )
+        for target in plan.targets
+    }
+    groups = [*plan.masters, *(target.lights for target in plan.targets)]
+    groups += [target.lamps for target in plan.targets if target.lamps]
+    groups += [flat.frames for flat in plan.flats.values()]
+    frames = [frame for group in groups for frame in group.inputs]
+    ledger = Ledger(order.out, verify=order.verify)
+    with _aside(lambda stop: examine(frames, ledger.hashes, stop)) as checksums:
+        shelf = Shelf(order, ledger, checksums)
+        room = room_for_bands(plan, order)
+        reading = Reading(chunks, room, recipe.overscan, widened=widens(plan))
+        masters = Masters(recipe, reading, shelf, {group.key for group in plan.masters})
+        desk = _Desk(recipe, order, cards, shelf, reading, masters)
+        yield from (Outcome(name, error=error) for name, error in plan.failed)
+        for group in plan.masters:
+            masters.ensure(group)
+        for flat in plan.flats.values():
+            masters.ensure(flat)
+        found: dict[str, RowRange] = {}
+        for target in plan.targets:
+            with stage(target.name):
+                outcome = desk.serve(target, found)
+            if outcome.facts:
+                facts = outcome.facts
+                found[target.name] = (facts["first_row"], facts["last_row"])
+            yield outcome
+        checksums.result()
+        ledger.hashes.save()
+
+
+@contextmanager
+def _aside(work: Callable[[Event], Examined]) -> Iterator[Future[Examined]]:
+    """Do work in a thread; it is told to stop when nobody waits for it any more."""
+    stop = Event()
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield pool.submit(work, stop)
+        finally:
+            stop.set()
+
+
+@dataclass(frozen=True)
+class _Desk:
+    """What all products of one night have in common, and the making of them."""
+
+    recipe: Recipe
+    order: Order
+    cards: Mapping[str, Mapping[str, Value]]
+    shelf: Shelf
+    reading: Reading
+    masters: Masters
+
+    def serve(self, target: Target, found: Mapping[str, RowRange]) -> Outcome:
+        """Reduce and write one target, or find it finished."""
+        try:
+            own = dataclasses.replace(target, recipe=recipe_for(target, found))
+            entry = self.shelf.finished(_name(own), lambda: self._key(own))
+            if entry is not None:
+                paths = tuple(self.order.out / name for name in entry.products)
+                return Outcome(target.name, paths, facts=entry.facts, kept=True)
+            needed = (target.master, target.lamp_master, target.flat)
+            settled = [self.masters.require(group) for group in needed]
+        except ArrayredError as error:
+            return Outcome(target.name, error=error)
+        return self.write_target(own, *settled)
+
+    def _key(self, target: Target) -> str:
+        return key_of_target(
+            target,
+            self.shelf.examined,
+            cards=self.cards[target.name],
+            dark_method=self.recipe.dark_method,
+            figures=self.order.figures,
+        )
+
+    def write_target(
+        self,
+        target: Target,
+        master: xr.Dataset | None,
+        lamp_master: xr.Dataset | None,
+        flat: xr.Dataset | None = None,
+    ) -> Outcome:
+        """Reduce and write one target; an error becomes its outcome, what was made is written."""
+        recipe = target.recipe
+        files: dict[str, Content] = {}
+        written: list[Path] = []
+        spectrum, failure = None, None
+        told: list[dict[str, Any]] = []
+        try:
+            lights, story = self.reading.open(target.lights), self._story(target)
+            combined, hits = combine_frames(lights, master, recipe, flat)
+            files |= image_file(
+                in_units(combined, recipe),
+                story,
+                f"{target.name}_combined.fits",
+                recipe.output_dtype,
+            )
+            if recipe.calibrated:
+                judged = judge_frames(lights, master, combined, hits)
+                one_by_one = partial(calibrate, dark=master, flat=flat, judged=judged)
+                for name, content in _calibrated(lights, one_by_one, story, recipe):
+                    written += self.shelf.put(f"{_name(target)}/calibrated", {name: content})
+            for stem, found in _spectra(combined, target):
+                spectrum = found if spectrum is None else spectrum
+                told.append(facts_of(found, target))
+                files |= spectrum_files(in_units(found, recipe), story, stem, found)
+                if recipe.per_frame:
+                    frames = extract_each(lights, master, recipe, flat, found)
+                    files |= frames_file(in_units(frames, recipe), story, stem)
+                if target.lamps:
+                    arc = cut_arc(self.reading.open(target.lamps), lamp_master, found, recipe)
+                    files |= arc_file(arc, stem)
+                if self.order.figures:
+                    files[f"{stem}.png"] = _picture(combined, found, stem)
+        except ArrayredError as error:
+            failure = error
+            if isinstance(error, NoSpectrumError) and self.order.figures:
+                files[f"{target.name}.png"] = _picture(combined, None, target.name, error)
+        facts = {} if failure else with_further(told)
+        try:
+            written = self.shelf.put(_name(target), files) + written
+            self._remove_stale(target, files)
+            if facts:
+                self.shelf.finish(_name(target), self._key(target), story.checksums, facts)
+        except ArrayredError as error:
+            failure = failure or error
+        self.shelf.drop()
+        damage = self.shelf.damage(_name(target))
+        if failure is not None:
+            return Outcome(target.name, tuple(written), error=failure, damage=damage)
+        return Outcome(target.name, tuple(written), spectrum, facts=facts, damage=damage)
+
+    def _remove_stale(self, target: Target, files: Mapping[str, Content]) -> None:
+        """With overwrite, remove products of an earlier run that this one does not make."""
+        if self.order.overwrite:
+            folder = self.order.out / _name(target)
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if path.name not in files and is_product(path.name, target.name):
+                    self.shelf.remove(_name(target), path.name)
+
+    def _story(self, target: Target) -> Story:
+        flat = target.flat
+        used = [(master.kind, master.master_name) for master in (target.master,) if master]
+        used += [("flat", flat.master_name)] if flat else []
+        groups = [group for group in (*target.masters, target.lamps) if group]
+        others = [frame for group in groups for frame in group.inputs]
+        others += flat.frames.frames if flat else ()
+        others = list({frame.path: frame for frame in others}.values())
+        return Story(
+            target.lights.frames,
+            others,
+            method=target.recipe.combine,
+            remarks=target.remarks,
+            calstat=target.calstat,
+            facts=[(_CARD_OF[kind], name, f"master {kind}") for kind, name in used],
+            cards=self.cards[target.name],
+            checksums=required(self.shelf.examined, [*target.lights.frames, *others]),
+            unit="electron" if target.recipe.units == "electron" else None,
+        )
+
+
+def _name(target: Target) -> str:
+    return f"targets/{target.name}"
+
+
+def _calibrated(
+    lights: xr.Dataset, calibrated: Callable[[xr.Dataset], xr.Dataset], story: Story, recipe: Recipe
+) -> Iterator[tuple[str, Content]]:
+    """Yield the calibrated frames as files, one at a time so that only one is held."""
+    for i, frame in enumerate(story.frames):
+        one = in_units(settle(calibrated(lights.isel({FRAME: [i]}))), recipe)
+        yield from calibrated_files(
+            one, dataclasses.replace(story, frames=[frame]), recipe.output_dtype
+        )
+
+
+def _spectra(combined: xr.Dataset, target: Target) -> Iterator[tuple[str, xr.Dataset]]:
+    """Yield each spectrum of a target with the stem of its files."""
+    for i, rows in enumerate(rows_to_extract(combined, target.recipe)):
+        yield numbered(target.name, i), extract_spectrum(combined, target.recipe, rows)
+
+
+@stage("draw")
+def _picture(
+    combined: xr.Dataset,
+    spectrum: xr.Dataset | None,
+    title: str,
+    error: NoSpectrumError | None = None,
+) -> bytes:
+    """Return the picture of a target, or, without a spectrum, of what was searched."""
+    from arrayred.plots import png, quick_look, search_look
+
+    if spectrum is None:
+        threshold = None if error is None else error.value
+        return png(search_look(turn(combined), title, threshold=threshold))
+    return png(quick_look(turn(combined), spectrum, title))
+
+
+# The masters of a night, made when the first target needs them, each written once: `Masters`.
+
+
+class Masters:
+    """The masters that targets need.
+
+    Parameters
+    ----------
+    recipe : how they are made.
+    reading : how frames are read.
+    shelf : where they are written.
+    wanted : the keys of those that are products; the others only serve to make these.
+    """
+
+    def __init__(
+        self, recipe: Recipe, reading: Reading, shelf: Shelf, wanted: Collection[str]
+    ) -> None:
+        self._recipe, self._reading, self._shelf = recipe, reading, shelf
+        self._wanted = wanted
+        self._made: dict[str, xr.Dataset | ArrayredError] = {}
+
+    def require(self, group: Group | Flat | None) -> xr.Dataset | None:
+        """Return the settled master of a group; None of none.
+
+        Raises
+        ------
+        ArrayredError
+            What went wrong when it was made, each time it is asked for.
+        """
+        if group is None:
+            return None
+        if group.key not in self._made:
+            self._made[group.key] = self._make(group)
+        made = self._made[group.key]
+        if isinstance(made, ArrayredError):
+            raise made
+        return made
+
+    def ensure(self, group: Group | Flat) -> None:
+        """Make a master that is not finished; what goes wrong is told to who requires it."""
+        if is_ready(group) or self._shelf.finished(entry_name(group), self._key(group)) is not None:
+            return
+        with suppress(ArrayredError):
+            self.require(group)
+
+    def _key(self, group: Group | Flat) -> Callable[[], str]:
+        if isinstance(group, Flat):
+            return lambda: key_of_flat(group, self._recipe, self._shelf.examined)
+        return lambda: key_of_master(group, self._recipe, self._shelf.examined)
+
+    def _make(self, group: Group | Flat) -> xr.Dataset | ArrayredError:
+        with stage(group.master_name.removesuffix(".fits")):
+            return self._flat(group) if isinstance(group, Flat) else self._dark(group)
+
+    def _dark(self, group: Group) -> xr.Dataset | ArrayredError:
+        """Return a master dark or bias, written if it is wanted and did not come as a file."""
+        try:
+            ready = self._each(group.parts)
+            master = make_master(group, self._recipe.dark_method, self._reading, ready)
+            checksums = required(self._shelf.examined, group.inputs)
+            if group.key in self._wanted and not group.is_master:
+                story = story_of_master(group, self._recipe.dark_method, checksums)
+                self._put(group, with_own_noise(master), story)
+        except ArrayredError as error:
+            return error
+        return master
+
+    def _flat(self, flat: Flat) -> xr.Dataset | ArrayredError:
+        """Return a master flat, written unless it came as one."""
+        try:
+            master = make_flat(flat, self._each(flat.masters), self._reading)
+            if not flat.is_finished:
+                story = story_of_flat(flat, required(self._shelf.examined, flat.inputs))
+                self._put(flat, master, story)
+        except ArrayredError as error:
+            return error
+        return master
+
+    def _each(self, groups: Iterable[Group]) -> dict[str, xr.Dataset]:
+        """Return the masters of groups by key."""
+        made = {group.key: self.require(group) for group in groups}
+        return {key: master for key, master in made.items() if master is not None}
+
+    def _put(self, group: Group | Flat, master: xr.Dataset, story: Story) -> None:
+        content = image_file(master, story, group.master_name, self._recipe.output_dtype)
+        self._shelf.put("masters", content)
+        self._shelf.finish(entry_name(group), self._key(group)(), story.checksums)
+
+
+def entry_name(group: Group | Flat) -> str:
+    """Return the name of a master's entry in the ledger."""
+    return f"masters/{group.master_name.removesuffix('.fits')}"
+
+
+def is_ready(group: Group | Flat) -> bool:
+    """Tell whether a master came as a file and is not made."""
+    return group.is_finished if isinstance(group, Flat) else group.is_master
+
+
+# The output folder of a night: what is put there, and what is finished: `Shelf`.
+
+
+class Shelf:
+    """Where products are put.
+
+    Parameters
+    ----------
+    order : the folder, and whether products of other content are replaced.
+    ledger : its ledger.
+    checksums : the sha256 of all inputs, on their way.
+
+    Products of one name, such as ``targets/star``, are put one after the other and become finished
+    together. Those that were finished and are damaged since are replaced without asking.
+    """
+
+    def __init__(self, order: Order, ledger: Ledger, checksums: Future[Examined]) -> None:
+        self._order, self._ledger, self._checksums = order, ledger, checksums
+        self._put: dict[str, str] = {}
+        self._damaged: dict[str, dict[str, str]] = {}
+
+    @property
+    def examined(self) -> Examined:
+        """Return the sha256 of all inputs, when they are there."""
+        return self._checksums.result()
+
+    def finished(self, name: str, key: Callable[[], str]) -> Entry | None:
+        """Return the entry of what is finished and intact.
+
+        Parameters
+        ----------
+        name : of the master or target.
+        key : tells its key; asked only if there is an entry, since it waits for the checksums.
+        """
+        entry = None if self._order.force else self._ledger.read(name)
+        if entry is None or entry.key != key():
+            return None
+        self._damaged[name] = self._ledger.damaged(entry)
+        return None if self._damaged[name] else entry
+
+    def damage(self, name: str) -> Mapping[str, str]:
+        """Return the products that were finished, and what has happened to them since."""
+        return self._damaged.get(name, {})
+
+    @stage("write")
+    def put(self, folder: str, files: Mapping[str, Content]) -> list[Path]:
+        """Publish files in a folder; they count when their name is finished."""
+        where = self._order.out / folder
+        paths = {where / name: content for name, content in files.items()}
+        may_replace = self._order.overwrite or self._order.force or self._is_ours(paths)
+        publish(paths, overwrite=may_replace)
+        self._put |= products_of(self._order.out, paths)
+        return list(paths)
+
+    def _is_ours(self, paths: Mapping[Path, Content]) -> bool:
+        """Tell whether files are put again that were damaged since they were finished."""
+        names = {path.relative_to(self._order.out).as_posix() for path in paths}
+        return any(names & found.keys() for found in self._damaged.values())
+
+    def finish(
+        self,
+        name: str,
+        key: str,
+        inputs: Mapping[Path, str],
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write the entry of what was put since the last one."""
+        told = {str(path.absolute()): sha256 for path, sha256 in inputs.items()}
+        entry = Entry(name, key, told, self._put, facts or {})
+        publish(self._ledger.file_of(entry), overwrite=True)
+        self._put = {}
+
+    def drop(self) -> None:
+        """Forget what was put and will not be finished."""
+        self._put = {}
+
+    def remove(self, folder: str, name: str) -> None:
+        """Remove a product of an earlier run."""
+        remove(self._order.out / folder / name)
+
+
+# How masters came to be, as their headers tell it: `story_of_master`, `story_of_flat`.
+
+
+def story_of_master(group: Group, method: Method, checksums: Mapping[Path, str]) -> Story:
+    """Return the story of a master dark or bias.
+
+    Parameters
+    ----------
+    group : its frames, or what it was made of.
+    method : how they became one image.
+    checksums : sha256 of every input.
+    """
+    others = group.inputs[len(group.frames) :]
+    facts = _changed(group) if isinstance(group, Made) else []
+    return Story(group.frames, others, method=method, checksums=checksums, facts=facts)
+
+
+def _changed(group: Made) -> list[tuple[str, Value, str]]:
+    """Return the cards in which a dark that was made of others differs from their headers."""
+    exposure = "[s] exposure" if group.factor == 1 else f"[s] scaled from {group.dark.exptime:g} s"
+    state = "" if group.keep_bias else "B"
+    return [("EXPTIME", group.wanted, exposure), ("CALSTAT", state, "corrections applied")]
+
+
+def story_of_flat(flat: Flat, checksums: Mapping[Path, str]) -> Story:
+    """Return the story of a master flat: a relative response, which has no unit."""
+    return Story(
+        flat.frames.frames,
+        flat.inputs[len(flat.frames.frames) :],
+        method="median",
+        calstat=flat.calstat,
+        checksums=checksums,
+        facts=[("BUNIT", "", "response relative to the middle of the slit")],
+    )
+
+
+# What a master or a target depends on, as a key: `key_of_master`, `key_of_flat`, `key_of_target`.
+#
+# A frame counts by its content and by what we understood of it: a night file or an instrument file
+# that changes the meaning of a header changes the key, one that does not leaves it. So do
+# settings.
+
+_MEANING = (
+    "label",
+    "frame_type",
+    "exptime",
+    "time",
+    "ccd_temp",
+    "gain",
+    "read_noise",
+    "saturation",
+    "calstat",
+    "state",
+    "unit",
+    "setup",
+    "dispersion_axis",
+    "sections",
+)
+_MASTER_SETTINGS = ("dark_method", "overscan", "output_dtype")
+
+
+def key_of_master(group: Group, recipe: Recipe, examined: Examined) -> str:
+    """Return the key of a master dark or bias.
+
+    Parameters
+    ----------
+    group : its frames, or what it is made of.
+    recipe : some of its settings count.
+    examined : the sha256 of each input, or what is wrong with it.
+    """
+    return _key({"frames": _group(group)}, _settings(recipe, _MASTER_SETTINGS), [group], examined)
+
+
+def key_of_flat(flat: Flat, recipe: Recipe, examined: Examined) -> str:
+    """Return the key of a master flat."""
+    roles = {"frames": _group(flat.frames), "darks": list(map(_group, flat.darks))}
+    return _key(roles, _settings(recipe, _MASTER_SETTINGS), [flat.frames, *flat.masters], examined)
+
+
+def key_of_target(
+    target: Target,
+    examined: Examined,
+    *,
+    cards: Mapping[str, Value],
+    dark_method: str,
+    figures: bool,
+) -> str:
+    """Return the key of a target, its rows being settled.
+
+    Parameters
+    ----------
+    target : as planned.
+    examined : the sha256 of each input, or what is wrong with it.
+    cards : that it is given.
+    dark_method : how its masters are made.
+    figures : whether a picture is drawn of it.
+    """
+    flat = target.flat
+    roles = {
+        "name": target.name,
+        "lights": _group(target.lights),
+        "master": _group(target.master),
+        "lamps": _group(target.lamps),
+        "lamp_master": _group(target.lamp_master),
+        "flat": _group(flat.frames if flat else None),
+        "flat_darks": [_group(group) for group in (flat.darks if flat else ())],
+        "remarks": target.remarks,
+    }
+    settings = {
+        **dataclasses.asdict(target.recipe),
+        "dark_method": dark_method,
+        "cards": dict(cards),
+        "figures": figures,
+        "mask": mask_content(target.recipe.bad_pixels),
+    }
+    groups = [target.lights, *target.masters, *(g for g in [target.lamps] if g)]
+    groups += [flat.frames] if flat else []
+    return _key(roles, settings, groups, examined)
+
+
+def _key(
+    roles: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    groups: Iterable[Group],
+    examined: Examined,
+) -> str:
+    frames = {frame.path: frame for group in groups for frame in group.inputs}
+    content = sorted(f"{path.name} {_sha256(examined, path)}" for path in frames)
+    numpy = ".".join(np.__version__.split(".")[:2])
+    return key_of({"content": content}, {"roles": roles, "numpy": numpy, **settings})
+
+
+def _settings(recipe: Recipe, names: Iterable[str]) -> dict[str, Any]:
+    return {name: getattr(recipe, name) for name in names}
+
+
+def _sha256(examined: Examined, path: Path) -> str:
+    """Return the sha256 of an input; of one that must not be used, why."""
+    found = examined[path]
+    return str(found) if isinstance(found, ArrayredError) else found
+
+
+def _group(group: Group | None) -> Any:
+    """Return what a group's frames mean."""
+    if group is None:
+        return None
+    frames = [[frame.path.name, _meaning(frame)] for frame in group.inputs]
+    if isinstance(group, Made):
+        return [group.wanted, group.factor, group.has_bias, group.keep_bias, frames]
+    return [group.master_name, group.is_master, frames]
+
+
+def _meaning(frame: Frame) -> list[str]:
+    pixels = repr(frame.image.source.pixels)
+    return [pixels, *(repr(getattr(frame, name)) for name in _MEANING)]
+
+
+def mask_content(bad_pixels: str) -> str:
+    """Return the sha256 of a file of bad pixels; of what is no file, its name."""
+    path = Path(bad_pixels)
+    if not bad_pixels or not path.is_file():
+        return bad_pixels
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# What is wanted of a night beside its numbers, and whether it can be had: `check_night`.
+
+_FLAG_BYTES = 2  # MASK and DQ
+_MASK_CHOICES = ", ".join(BETRAYED_BY)
+OPTIONS = {card: f"--{key.replace('_', '-')}" for key, card in CARDS.items()}
+"""The options of the command line that give a card of its own."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to write beside the numbers, and where.
+
+    Parameters
+    ----------
+    out : the output folder.
+    cards : cards given by the user, over those of the instrument file and the frames.
+    overwrite : replace products that have other content.
+    answers : cards given at a prompt, now or before.
+    figures : draw a picture of each target.
+    targets : reduce only the targets of these names.
+    memory : bytes that bands of frames may take beside the results, if there is a bound.
+    limit : bytes that the whole process may take, if there is a bound; it comes before `memory`.
+    force : do everything anew, even what is finished.
+    verify : hash every file, instead of taking unchanged ones for what they were.
+    command : that makes it again, for the report.
+    """
+
+    out: Path
+    cards: Mapping[str, Value]
+    overwrite: bool = False
+    answers: Answers = field(default_factory=Answers)
+    figures: bool = True
+    targets: tuple[str, ...] = ()
+    memory: int | None = None
+    limit: int | None = None
+    force: bool = False
+    verify: bool = False
+    command: str = ""
+
+
+@stage("plan")
+def check_night(night: Night, recipe: Recipe, order: Order) -> Plan:
+    """Return the plan of a night that can be reduced as ordered, but for missing cards.
+
+    Raises
+    ------
+    NightError
+        The plan has problems: all of them.
+    UsageError
+        The order does not fit the night: one card or row range is given for several targets, or the
+        output lies inside the input.
+    ResourceError
+        The images and a row of all frames do not fit into the limit.
+    StorageError
+        The output folder cannot be written, or the disk is too small.
+    """
+    out, folder = order.out.resolve(), night.folder.resolve()
+    if out == folder or folder in out.parents:
+        raise UsageError(
+            "The output lies inside the night", path=order.out, hint="Choose another folder."
+        )
+    plan = make_plan(night, recipe)
+    if plan.problems:
+        raise NightError(plan.problems)
+    if order.targets:
+        plan = plan.only(order.targets)
+    names = [target.name for target in plan.targets]
+    given = {"--object": "OBJECT" in order.cards, "--rows": recipe.rows is not None}
+    for option, is_given in given.items():
+        if len(names) > 1 and is_given:
+            raise UsageError(
+                f"{option} is for one target, but the night has {len(names)}: {', '.join(names)}",
+                hint="Choose one with --target NAME.",
+            )
+    for target in plan.targets:
+        _require_rows(target)
+        _require_frames(target)
+        _require_mask(target)
+    room_for_bands(plan, order)
+    require_room(order.out, _bytes_to_write(plan, recipe))
+    return plan
+
+
+def _require_rows(target: Target) -> None:
+    """Raise UsageError if the recipe asks for rows that the target's frames do not have."""
+    recipe, first_light = target.recipe, target.lights.frames[0]
+    axis = first_light.dispersion_axis - 1
+    lowest, n_rows = first_light.window[axis], first_light.window[2 + axis]
+    top = lowest + n_rows - 1
+    background, rows, sky = recipe.background_rows, recipe.rows, recipe.sky_rows
+    if recipe.near_row is not None and not lowest <= recipe.near_row <= top:
+        raise UsageError(
+            f"--near-row {recipe.near_row} was asked for, but {target.name} has rows "
+            f"{lowest}:{top}",
+            value=recipe.near_row,
+            hint="Give a row that exists.",
+        )
+    asked = {
+        "--background-rows": (background, background[0]),
+        "--rows": (rows, rows and rows[1]),
+        "--sky-rows": (sky, sky and sky[1]),
+    }
+    for option, (span, highest) in asked.items():
+        if span is None or highest is None:
+            continue
+        first, last = span
+        if highest > top or first < lowest:
+            raise UsageError(
+                f"{option} {first}:{last} was asked for, but {target.name} has rows {lowest}:{top}",
+                value=(first, last),
+                hint="Give rows that exist, both ends included.",
+            )
+
+
+def _require_frames(target: Target) -> None:
+    """Raise UsageError if a target has too few frames for what is to be left out of them."""
+    recipe, n_frames = target.recipe, len(target.lights.frames)
+    if recipe.combine == "minmax" and recipe.minmax_low + recipe.minmax_high >= n_frames:
+        raise UsageError(
+            f"{recipe.minmax_low} lowest and {recipe.minmax_high} highest frames were to be left "
+            f"out, but {target.name} has {n_frames}",
+            keyword="combine",
+            value="minmax",
+            hint="Lower minmax_low or minmax_high, or combine by clip or median.",
+        )
+
+
+def _require_mask(target: Target) -> None:
+    """Raise UsageError unless the mask of bad pixels, if any, is that of the target's frames."""
+    path = target.recipe.bad_pixels
+    if path in ("", *BETRAYED_BY):
+        return
+    try:
+        shape, wanted = read_mask(path).shape, target.lights.frames[0].shape
+    except InputError as error:
+        raise UsageError(
+            f"--bad-pixels is no mask: {error.args[0]}",
+            path=path,
+            keyword="bad_pixels",
+            hint=f"Give a FITS image that is not 0 where pixels are bad, or {_MASK_CHOICES}.",
+        ) from error
+    if shape != wanted:
+        raise UsageError(
+            f"--bad-pixels has {shape[1]} x {shape[0]} pixels, but {target.name} has "
+            f"{wanted[1]} x {wanted[0]}",
+            path=path,
+            keyword="bad_pixels",
+            hint="Give a mask of the frames' own shape and binning.",
+        )
+
+
+def _bytes_to_write(plan: Plan, recipe: Recipe) -> int:
+    """Return how large the images will be at most: masters, and targets with noise and flags."""
+    n_bytes = 0
+    for group in plan.masters:
+        n_bytes += 2 * _pixels(group) * _width(recipe) * (not group.is_master)
+    for flat in plan.flats.values():
+        n_bytes += 2 * _pixels(flat.frames) * _width(recipe) * (not flat.is_finished)
+    for target in plan.targets:
+        own, lights = _width(target.recipe), target.lights
+        n_images = 1 + target.recipe.calibrated * len(lights.frames)
+        n_bytes += n_images * _pixels(lights) * (2 * own + _FLAG_BYTES)
+        n_bytes += _pixels(lights) * (own + 1) * (not cleaning(target.recipe).is_plain)
+    return n_bytes
+
+
+def _pixels(group: Group) -> int:
+    return math.prod(group.frames[0].shape)
+
+
+def _width(recipe: Recipe) -> int:
+    return int(recipe.output_dtype.removeprefix("float")) // 8
+
+
+def missing_of(night: Night, plan: Plan, order: Order) -> dict[str, dict[str, Value]]:
+    """Return for each target the required cards that nobody gives, with what some frames say."""
+    missing = {
+        target.name: missing_cards(
+            target.lights.frames, night.instrument.required, cards_of(target, night, order)
+        )
+        for target in plan.targets
+    }
+    return {name: cards for name, cards in missing.items() if cards}
+
+
+def require_cards(missing: Mapping[str, Mapping[str, Value]]) -> None:
+    """Raise MissingCardsError, naming every option that gives one, if cards are missing."""
+    keywords = list(dict.fromkeys(k for cards in missing.values() for k in cards))
+    if keywords:
+        raise MissingCardsError(
+            f"{', '.join(keywords)} must be in every product, and nothing gives them",
+            keyword=keywords[0],
+            hint=f"Give {', '.join(map(_option, keywords))}, or --allow-missing for blanks.",
+        )
+
+
+def cards_of(target: Target, night: Night, order: Order) -> dict[str, Value]:
+    """Return the cards given for a target: the order's, over its file's, answers, instrument's."""
+    with errors_name(night.file.path):
+        own = checked_cards({**night.file.cards, **target.cards})
+    return {
+        **night.instrument.cards,
+        **order.answers.cards_of(target.name),
+        **own,
+        **order.cards,
+    }
+
+
+def _option(keyword: str) -> str:
+    return f"{OPTIONS[keyword]} ..." if keyword in OPTIONS else f"--card {keyword}=..."
+
+
+# How much of a bound on memory is left for bands of frames: `room_for_bands`.
+#
+# The bound is that of the whole process, which is what whoever shares a machine asks for. What
+# does not shrink with the bands comes first: the program with its libraries, what is known of each
+# frame, the masters that wait for their targets, and the images of the one target that is worked
+# on. The rest goes to the bands, and where that holds no row, the plan refuses, rather than that
+# the night takes more than it may.
+#
+# Bytes a pixel were counted, stage by stage, and held against what processes took: 400 frames of
+# 2048 x 2048 peak at 481 MiB of 512, where they took 1658 when the bound was that of the bands.
+
+_MIB = 1 << 20
+_PROGRAM, _FIGURES = 160 << 20, 48 << 20
+_OF_A_FRAME, _OF_VALUES = 24 << 10, 16
+"""Bytes of what is known of a frame; of how many values of a target's frames one is for the list of
+those that stand out, when bands are no longer worked on: 40 bytes each of the 0.15 % that cosmic
+rays strike in 600 s."""
+_MASTER, _FLAT = 8, 26
+_TARGET, _CLEANED, _CALIBRATED, _DIVIDED, _ELECTRONS = 50, 24, 60, 20, 20
+_DOUBLE, _DRAWN, _LATER = 16, 54, 12
+"""Bytes a pixel, beside the bands: of masters that are kept, of a target, more where its best
+estimate is made apart, single frames are written, it is divided, it is in electrons, written in
+float64, or drawn; and of what comes when bands are no longer worked on."""
+
+_MOST_BANDS = 128
+"""More would cost more than they save: each opens all files."""
+
+
+def room_for_bands(plan: Plan, order: Order) -> int | None:
+    """Return how many bytes bands of frames may take; None: there is no bound.
+
+    Parameters
+    ----------
+    plan, order : what is to be done.
+
+    Raises
+    ------
+    ResourceError
+        The limit holds not even the images and a row of all frames.
+    UsageError
+        The memory holds no row of all frames.
+    """
+    if order.limit is None:
+        for group in _groups(plan):
+            group.band_rows(order.memory, widened=widens(plan))
+        return order.memory
+    beside = needed_beside_bands(plan, order)
+    needed = beside + max((_least(group, widens(plan)) for group in _groups(plan)), default=0)
+    if needed > order.limit:
+        raise ResourceError(
+            f"The program, the images of a target and low bands of its frames need {_mib(needed)} "
+            f"MiB, but --memory allows {order.limit / _MIB:.0f} MiB",
+            keyword="memory",
+            value=order.limit,
+            hint=f"Give --memory {_mib(needed)}M or more.",
+        )
+    return order.limit - beside
+
+
+def _least(group: Group, widened: bool) -> int:
+    """Return how many bytes a group needs beside its images: for bands, or for what comes later."""
+    n_rows = group.frames[0].shape[0]
+    lowest = -(-n_rows // _MOST_BANDS) * group.least_memory(widened=widened)
+    return max(lowest, _pixels(group) * max(len(group.frames) // _OF_VALUES, _LATER))
+
+
+def widens(plan: Plan) -> bool:
+    """Tell whether frames are clipped or scaled, so that bands are held in float64."""
+    return not all(cleaning(target.recipe).is_plain for target in plan.targets)
+
+
+def needed_beside_bands(plan: Plan, order: Order) -> int:
+    """Return how many bytes a night takes at most, but for its bands of frames."""
+    n_frames = sum(len(group.inputs) for group in _groups(plan))
+    program = _PROGRAM + order.figures * _FIGURES + n_frames * _OF_A_FRAME
+    masters = sum(_MASTER * _pixels(group) for group in plan.to_settle)
+    flats = sum(_FLAT * _pixels(flat.frames) for flat in plan.flats.values())
+    made = (_TARGET * _pixels(group) for group in _groups(plan))
+    drawn = order.figures * _DRAWN
+    worked_on = ((_of_a_pixel(one) + drawn) * _pixels(one.lights) for one in plan.targets)
+    return program + masters + flats + max([*made, *worked_on], default=0)
+
+
+def _of_a_pixel(target: Target) -> int:
+    """Return how many bytes a pixel the images of a target take at most."""
+    recipe = target.recipe
+    return (
+        _TARGET
+        + _CLEANED * (not cleaning(recipe).is_plain)
+        + _CALIBRATED * recipe.calibrated
+        + _DIVIDED * (target.flat is not None)
+        + _ELECTRONS * (recipe.units == "electron")
+        + _DOUBLE * (recipe.output_dtype == "float64")
+    )
+
+
+def _groups(plan: Plan) -> list[Group]:
+    """Return all groups whose frames are read in bands."""
+    groups = [*plan.to_settle, *(flat.frames for flat in plan.flats.values())]
+    for target in plan.targets:
+        groups += [lights for lights in (target.lights, target.lamps) if lights is not None]
+    return groups
+
+
+def _mib(n_bytes: int) -> int:
+    return -(-n_bytes // _MIB)
+
+
+# The page of a night behind its reduction: `report_on`.
+#
+# By then all products are published. What keeps a page from being made is said and no failure of
+# the reduction, unless it is the disk, which would keep the next product away as well. A bug of
+# ours is said as a warning of Python's, which is an error wherever we test.
+
+
+def report_on(
+    night: Night, plan: Plan, recipe: Recipe, order: Order, outcomes: Iterable[Outcome]
+) -> tuple[str, ...]:
+    """Keep an account of a night and make its page, unless it is there.
+
+    Parameters
+    ----------
+    night, plan, recipe, order : as they were carried out; without figures there is no page.
+    outcomes : what became of the targets.
+
+    Returns
+    -------
+    warnings : why there is no page.
+
+    Raises
+    ------
+    StorageError
+        The disk is full or refuses.
+    """
+    from arrayred.report.telling import account_of
+    from arrayred.report.write import forget_report, write_account
+
+    errors = {outcome.name: outcome.error for outcome in outcomes if outcome.error is not None}
+    replaced = order.overwrite or order.force
+    try:
+        write_account(order.out, account_of(night, plan, recipe, errors, order.command))
+        if order.figures:
+            from arrayred.report.write import write_report
+
+            write_report(order.out, overwrite=replaced, verify=order.verify)
+        elif replaced:
+            forget_report(order.out)
+    except StorageError:
+        raise
+    except ArrayredError as error:
+        return (f"no report was made: {error}",)
+    except Exception as error:  # its products are published, and a page is not worth their run
+        warnings.warn(f"a bug of arrayred kept the report away: {error!r}", stacklevel=2)
+    return ()
+
+
+# A cache left behind by a reduction: `cache_quietly`.
+
+
+def cache_quietly(night: Night, caching: Caching) -> None:
+    """Put a night into the library; what keeps it out is said, but the products are there.
+
+    Parameters
+    ----------
+    night : opened from its files.
+    caching : with the library, and whom to tell.
+    """
+    try:
+        cache_night(night, caching.library)
+    except ArrayredError as error:
+        caching.say(f"no cache was made: {error}")
+
+
+# What became of many nights, a line for each target: `Line`, `as_ecsv`, `facts_of`.
+#
+# The file holds what is true of the nights and their products, not of the run that wrote it:
+# whether a target was reduced now or kept from an earlier run, and the seconds it took, are in the
+# logs and on the terminal. So the same nights give the same bytes, however often they are reduced.
+
+Status = Literal["reduced", "kept", "failed", "interrupted"]
+_COLUMNS = {
+    "night": ("string", "", "label of the night"),
+    "target": ("string", "", "blank where the night failed as a whole"),
+    "status": ("string", "", "done, failed, or interrupted: not reached before the run ended"),
+    "first_row": ("int64", "", "first row of the spectrum"),
+    "last_row": ("int64", "", "last row of the spectrum"),
+    "rule": ("string", "", "what found the rows"),
+    "snr": ("float64", "", "median over the central half of flux / sigma"),
+    "n_saturated": ("int64", "", "columns with saturated pixels"),
+    "n_cosmic_rays": ("int64", "", "columns with pixels hit by cosmic rays"),
+    "dark_age": ("float64", "d", "days between the lights and their dark"),
+    "reason": ("string", "", "why it failed"),
+}
+_DONE = {"reduced": "done", "kept": "done"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """What became of one target; None is unknown.
+
+    Parameters
+    ----------
+    night, target : where and what.
+    status : "reduced", "kept" from an earlier run, "failed", or "interrupted" before it was done.
+    facts : of `facts_of`.
+    seconds : the time it took.
+    reason : why it failed, or "".
+    """
+
+    night: str
+    target: str
+    status: Status
+    facts: Mapping[str, Any]
+    seconds: float
+    reason: str = ""
+
+    def cells(self) -> dict[str, Any]:
+        """Return what is known of the target by name: the columns of the summary, and seconds."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "facts"}
+        return {**{name: self.facts.get(name) for name in _COLUMNS}, **own}
+
+
+def facts_of(spectrum: xr.Dataset, target: Target) -> dict[str, Any]:
+    """Return what is to be told of a spectrum again, without reading it.
+
+    Parameters
+    ----------
+    spectrum : flux, and variance and dq where known (x).
+    target : whose it is.
+
+    Returns
+    -------
+    facts : its attributes but for its history, and `snr`, `n_saturated`, `n_cosmic_rays`,
+        `dark_age` (days) where known; plain numbers and texts.
+    """
+    facts = {name: value for name, value in spectrum.attrs.items() if name != "history"}
+    if VARIANCE in spectrum:
+        facts.setdefault("snr", median_snr(spectrum))
+    if DQ in spectrum:
+        for name, bit in (("n_saturated", SATURATED), ("n_cosmic_rays", COSMIC_RAY)):
+            facts[name] = int(np.count_nonzero(spectrum[DQ].values & bit))
+    if target.master is not None:
+        facts["dark_age"] = age_in_days(target.lights, target.master)
+    return {str(name): _plain(value) for name, value in facts.items()}
+
+
+_FURTHER = "further"
+
+
+def with_further(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the facts of a target's first spectrum, those of each other one within."""
+    if len(told) < 2:
+        return {name: value for facts in told for name, value in facts.items()}
+    return {**told[0], _FURTHER: [dict(facts) for facts in told[1:]]}
+
+
+def each_of(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the facts of each spectrum of a target, from those of `with_further`.
+
+    Examples
+    --------
+    >>> each_of(with_further([{"first_row": 3}, {"first_row": 9}]))
+    [{'first_row': 3}, {'first_row': 9}]
+    """
+    own = {name: value for name, value in facts.items() if name != _FURTHER}
+    return [own, *facts.get(_FURTHER, [])] if facts else []
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it, other than NaN."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    if isinstance(plain, float) and plain != plain:
+        return None
+    return list(plain) if isinstance(plain, tuple) else plain
+
+
+def as_ecsv(lines: Iterable[Line]) -> bytes:
+    """Return a summary as ECSV 1.0; what is unknown is an empty cell.
+
+    Examples
+    --------
+    >>> text = as_ecsv([Line("2020-11-03", "hr8047", "failed", {}, 0.5, "no dark")]).decode()
+    >>> print(text.splitlines()[-1])
+    2020-11-03,hr8047,failed,,,,,,,,no dark
+    """
+    head = ["%ECSV 1.0", "---", "delimiter: ','", "datatype:"]
+    for name, (datatype, unit, description) in _COLUMNS.items():
+        told = {"name": name, "unit": unit, "datatype": datatype, "description": description}
+        pairs = ", ".join(f"{key}: {json.dumps(value)}" for key, value in told.items() if value)
+        head.append(f"- {{{pairs}}}")
+    head.append("schema: astropy-2.0")
+    body = io.StringIO()
+    writer = csv.writer(body, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for line in lines:
+        known = line.cells()
+        known["status"] = _DONE.get(line.status, line.status)
+        writer.writerow(_cell(known[name]) for name in _COLUMNS)
+    return "".join([*(f"# {text}\n" for text in head), body.getvalue()]).encode()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return printable(str(value))
