@@ -20,16 +20,19 @@ matplotlib. Importing this package does not import it either.
 =============================  ==================================================================
 """
 
-from arrayred.plots.canvas import png
-from arrayred.plots.looks import quick_look, search_look
-from arrayred.plots.nights import night
-from arrayred.plots.pictures import cube, frame, image
-from arrayred.plots.profiles import profile, rows
-from arrayred.plots.series import drift, frames, pixel_history
-from arrayred.plots.spectra import compare, noise, spectrum
-from arrayred.plots.tiny import sparkline, thumbnail
-from arrayred.plots.traces import trace
-from arrayred.plots.vector import svg
+from arrayred.plots.images import cube, frame, image, sparkline, svg, thumbnail
+from arrayred.plots.nights import drift, frames, night, pixel_history
+from arrayred.plots.spectra import (
+    compare,
+    noise,
+    profile,
+    quick_look,
+    rows,
+    search_look,
+    spectrum,
+    trace,
+)
+from arrayred.plots.style import png
 
 __all__ = [
     "compare",

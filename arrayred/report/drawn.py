@@ -13,7 +13,7 @@ import numpy as np
 
 from arrayred.kernels.rows import row_means
 from arrayred.model import COUNTS, DQ, DQ_MEANINGS, VARIANCE, X, Y
-from arrayred.plots.marks import aperture, bands, sky_bands
+from arrayred.plots.style import aperture, bands, sky_bands
 from arrayred.report import charts
 from arrayred.report.axes import Axis, around, bent, linear
 from arrayred.report.html import Markup, joined, tag

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.plots.portable import encode_png
-from arrayred.plots.stretch import reduced, stretch_of
+from arrayred.plots.images import encode_png
+from arrayred.plots.style import reduced, stretch_of
 
 _ROWS, _COLUMNS = 220, 480
 _SMALL = 72, 96

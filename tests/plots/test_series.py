@@ -13,7 +13,7 @@ import xarray as xr
 from matplotlib.dates import num2date
 
 import arrayred as ar
-from arrayred.plots.times import name_time
+from arrayred.plots.style import name_time
 from tests.plots.conftest import texts
 
 

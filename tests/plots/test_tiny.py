@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 import arrayred as ar
-from arrayred.plots.portable import encode_png
-from arrayred.plots.thin import thinned
+from arrayred.plots.images import encode_png
+from arrayred.plots.style import thinned
 
 Products = tuple[xr.Dataset, xr.Dataset]
 

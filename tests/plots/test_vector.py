@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 import arrayred as ar
-from arrayred.plots.compact import compacted
+from arrayred.plots.images import compacted
 
 Products = tuple[xr.Dataset, xr.Dataset]
 HEAD = '<svg xmlns="http://www.w3.org/2000/svg" width="9pt" height="9pt">'

@@ -1,0 +1,706 @@
+"""Draw pixels as images, thumbnails, PNG and SVG."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from html import escape
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+from xml.etree.ElementTree import Element, fromstring
+from xml.sax.saxutils import escape as escape_text
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arrayred.errors import UsageError, printable
+from arrayred.model import COUNTS, DQ, DQ_MEANINGS, FRAME, X, Y, turn
+from arrayred.plots.style import (
+    FLAG_COLOURS,
+    FLUX,
+    SKY_BLUE,
+    VERMILION,
+    Counts,
+    Stretch,
+    add_legend,
+    aperture,
+    counted,
+    cube_of,
+    image_of,
+    name_axes,
+    name_figure,
+    painting,
+    reduced,
+    sheet,
+    sky_bands,
+    spectrum_of,
+    stretch_of,
+    styled,
+    thinned,
+    units_of,
+)
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from arrayred.plots.style import Given
+
+_MOST_ROWS, _MOST_COLUMNS = 600, 1200
+"""Pixels of a picture: what is finer is averaged in blocks."""
+USUAL = (1.0, 99.7)
+
+
+def image(
+    image: Given,
+    spectrum: Given | None = None,
+    *,
+    title: str = "",
+    stretch: tuple[float, float] = USUAL,
+    flags: bool = True,
+) -> Figure:
+    """Draw an image with the aperture and the bands of sky of its spectrum, and flagged pixels.
+
+    Parameters
+    ----------
+    image : counts (y, x) in adu or electron; `dq` where it has flags. With a spectrum along the
+        columns it is turned: its rows then are the file's columns.
+    spectrum : what was extracted from it, or None.
+    title : written over the figure.
+    stretch : the percentiles of the counts that are black and white.
+    flags : whether flagged pixels are coloured.
+
+    Raises
+    ------
+    UsageError
+        The image is none, such as a cube; or the stretch makes no sense.
+
+    Examples
+    --------
+    >>> import arrayred as ar
+    >>> night = ar.SimulatedNight()
+    >>> frames = [frame.pixels for frame in night.frames()]
+    >>> import xarray as xr
+    >>> figure = ar.plots.image(xr.DataArray(frames[-1], dims=("y", "x")), title="a light")
+    >>> figure.axes[0].get_xlabel()
+    'column'
+    """
+    cut = None if spectrum is None else spectrum_of(spectrum)
+    shown = image_of(image) if cut is None else turn(image_of(image))
+    grey = stretch_of(shown[COUNTS].values, stretch)
+    with styled():
+        figure = sheet(9, 0.9 + 7.2 * _shape(shown, 0.25, 0.6))
+        axes = figure.add_subplot()
+        draw_pixels(axes, shown, grey)
+        _add_scale(axes, grey, units_of(shown, COUNTS))
+        if cut is not None:
+            draw_apertures(axes, cut)
+        if flags and DQ in shown:
+            _draw_flags(axes, shown)
+        add_legend(axes)
+        name_figure(figure, title)
+    return figure
+
+
+def frame(image2d: Given, *, title: str = "", stretch: tuple[float, float] = USUAL) -> Figure:
+    """Draw one raw frame.
+
+    Parameters
+    ----------
+    image2d : counts (y, x) in adu; a cube of a single frame does as well.
+    title : written over the figure; by default the frame's name and type, where it has them.
+    stretch : the percentiles of the counts that are black and white.
+
+    Raises
+    ------
+    UsageError
+        It is no image.
+    """
+    shown = image_of(image2d)
+    return image(shown, title=title or _name_of(shown), stretch=stretch)
+
+
+def _name_of(shown: xr.Dataset) -> str:
+    """Return what a frame is called by its scalar coordinates, or nothing."""
+    told = [str(shown[name].item()) for name in (FRAME, "frame_type") if name in shown.coords]
+    if "exptime" in shown.coords:
+        told.append(f"{shown['exptime'].item():g} s")
+    return ", ".join(told)
+
+
+def cube(
+    cube: Given, *, n: int = 12, title: str = "", stretch: tuple[float, float] = USUAL
+) -> Figure:
+    """Draw a sheet of a cube's frames, all with the same greys.
+
+    Parameters
+    ----------
+    cube : counts (frame, y, x), eager or lazy; one frame is read at a time.
+    n : how many frames, evenly spread, the first and the last among them.
+    title : written over the figure.
+    stretch : the percentiles of the counts of all frames shown that are black and white.
+
+    Raises
+    ------
+    UsageError
+        It is no cube, or `n` is less than 1.
+    """
+    frames = cube_of(cube)
+    if n < 1:
+        raise UsageError(f"{n} frames were asked for", keyword="n", value=n, hint="Give 1 or more.")
+    total = frames.sizes[FRAME]
+    chosen = np.unique(np.linspace(0, total - 1, min(n, total)).round().astype(int))
+    columns = math.ceil(math.sqrt(chosen.size))
+    shown = [frames.isel({FRAME: int(i)}) for i in chosen]
+    small = [reduced(one[COUNTS].values, 300, 400) for one in shown]
+    grey = stretch_of(np.concatenate([one.reshape(-1) for one in small]), stretch)
+    with styled():
+        n_rows = math.ceil(chosen.size / columns)
+        height = (9 / columns) * _shape(shown[0], 0.15, 1.2) + 0.22
+        figure = sheet(9, 0.4 + n_rows * height)
+        for i, (one, pixels) in enumerate(zip(shown, small, strict=True)):
+            axes = figure.add_subplot(n_rows, columns, i + 1)
+            _show(axes, pixels, _extent(one), grey)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            name_axes(axes, title=_shortened(_name_of(one), 160 // columns))
+            axes.title.set_fontsize("small")
+        name_figure(figure, title)
+    return figure
+
+
+def _shape(shown: xr.Dataset, least: float, most: float) -> float:
+    """Return how high an image is by its width, within limits."""
+    return min(max(shown.sizes[Y] / shown.sizes[X], least), most)
+
+
+def _shortened(text: str, most: int) -> str:
+    """Return a text, its middle left out where it is too long.
+
+    Examples
+    --------
+    >>> _shortened("a-long-name-0017", 9)
+    'a-lo…0017'
+    """
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
+
+
+def draw_pixels(axes: Axes, shown: xr.Dataset, grey: Stretch) -> None:
+    """Draw counts (y, x) under FITS pixel numbers, in blocks where they are finer than paper."""
+    _show(axes, reduced(shown[COUNTS].values, _MOST_ROWS, _MOST_COLUMNS), _extent(shown), grey)
+    name_axes(axes, x="column", y="row")
+
+
+def _show(
+    axes: Axes, pixels: Counts, extent: tuple[float, float, float, float], grey: Stretch
+) -> None:
+    axes.imshow(
+        pixels,
+        origin="lower",
+        aspect="auto",
+        extent=extent,
+        cmap="gray",
+        norm=grey.norm,
+        interpolation_stage="data",
+    )
+    axes.set(xlim=extent[:2], ylim=extent[2:])
+
+
+def _extent(shown: xr.Dataset) -> tuple[float, float, float, float]:
+    """Return the edges of the outer pixels in FITS numbers: left, right, bottom, top."""
+    x, y = shown[X].values, shown[Y].values
+    return float(x[0]) - 0.5, float(x[-1]) + 0.5, float(y[0]) - 0.5, float(y[-1]) + 0.5
+
+
+def _add_scale(axes: Axes, grey: Stretch, units: str) -> None:
+    """Add the scale of greys, its ticks evenly spread."""
+    bar = axes.figure.colorbar(axes.images[0], ax=axes, pad=0.01, fraction=0.04)
+    ticks = grey.ticks()
+    bar.set_ticks(ticks, labels=[f"{tick:.10g}" for tick in ticks])
+    bar.ax.minorticks_off()
+    name_axes(bar.ax, y=f"counts ({units})")
+
+
+def draw_apertures(axes: Axes, spectrum: xr.Dataset) -> None:
+    """Draw the edges of a spectrum's aperture along its trace, and of its bands of sky."""
+    for i, edge in enumerate(aperture(spectrum)):
+        label = None if i else "aperture"
+        axes.plot(spectrum[X].values, edge, color=VERMILION, linewidth=1.2, label=label)
+    for i, (first, last) in enumerate(sky_bands(spectrum)):
+        for row in (first - 0.5, last + 0.5):
+            label = "sky" if i == 0 and row < first else None
+            axes.axhline(row, color=SKY_BLUE, linewidth=1.2, label=label)
+
+
+def _draw_flags(axes: Axes, shown: xr.Dataset) -> None:
+    """Colour flagged pixels; those that fall onto one dot of the picture are one."""
+    from matplotlib.colors import to_rgba
+
+    flags = shown[DQ].values
+    colours = np.zeros((*reduced_shape(flags.shape), 4))
+    for bit, name in DQ_MEANINGS.items():
+        hit = (flags & bit) != 0
+        if hit.any():
+            dots = reduced(hit, _MOST_ROWS, _MOST_COLUMNS) > 0
+            colours[dots] = to_rgba(FLAG_COLOURS[bit])
+            label = f"{name.replace('_', ' ')}: {counted(int(np.count_nonzero(hit)), 'pixel')}"
+            axes.plot([], [], "s", markersize=4, color=FLAG_COLOURS[bit], label=label)
+    if colours.any():
+        axes.imshow(colours, origin="lower", aspect="auto", extent=_extent(shown),
+                    interpolation="nearest")  # fmt: skip
+
+
+def reduced_shape(shape: tuple[int, int]) -> tuple[int, int]:
+    """Return the shape of a picture of pixels of a shape."""
+    n_rows, n_columns = shape
+    blocks = -(-n_rows // _MOST_ROWS), -(-n_columns // _MOST_COLUMNS)
+    return -(-n_rows // blocks[0]), -(-n_columns // blocks[1])
+
+
+# Pictures so small and fast that an index shows thousands: `thumbnail` and `sparkline`.
+#
+# Both are numpy alone, since matplotlib takes 40 ms for the smallest figure.
+
+
+def thumbnail(
+    image2d: Given, *, width: int = 160, stretch: tuple[float, float] = (1.0, 99.7)
+) -> bytes:
+    """Return an image as a small grey PNG, row 1 at the bottom.
+
+    Parameters
+    ----------
+    image2d : counts (y, x).
+    width : columns of the picture at most; a high image is no higher than wide.
+    stretch : the percentiles of the counts that are black and white.
+
+    Raises
+    ------
+    UsageError
+        It is no image, or the width is less than 1.
+
+    Examples
+    --------
+    >>> import arrayred as ar, xarray as xr
+    >>> frame = next(ar.SimulatedNight().frames())
+    >>> picture = ar.plots.thumbnail(xr.DataArray(frame.pixels, dims=("y", "x")))
+    >>> picture[1:4], len(picture) < 20_000
+    (b'PNG', True)
+    """
+    _require_size("width", width)
+    pixels = image_of(image2d)[COUNTS].values
+    small = reduced(pixels, width, width)
+    grey = stretch_of(small, stretch).grey(small)
+    return encode_png(np.round(grey[::-1] * 255).astype(np.uint8))
+
+
+def sparkline(
+    spectrum: Given, *, width: int = 160, height: int = 36, colour: str = VERMILION, label: str = ""
+) -> str:
+    """Return the shape of a spectrum as a small SVG text that needs nothing else.
+
+    Parameters
+    ----------
+    spectrum : flux (x).
+    width, height : in pixels.
+    colour : of the line, as CSS writes it.
+    label : for those who cannot see it.
+
+    Raises
+    ------
+    UsageError
+        It is no spectrum, or a size is less than 1.
+
+    Examples
+    --------
+    >>> import arrayred as ar
+    >>> text = ar.plots.sparkline(ar.SimulatedNight().truth(), label="a star")
+    >>> text.startswith('<svg xmlns="http://www.w3.org/2000/svg"'), len(text) < 4_000
+    (True, True)
+    """
+    _require_size("width", width)
+    _require_size("height", height)
+    path = _sparkline_path(spectrum_of(spectrum)[FLUX].values, width, height)
+    name = f' aria-label="{escape(printable(label))}"' if label else ""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" role="img"{name}>'
+        f'<path d="{path}" fill="none" stroke="{escape(colour)}" stroke-width="1" '
+        'stroke-linejoin="round"/></svg>'
+    )
+
+
+def _require_size(name: str, size: int) -> None:
+    if size < 1:
+        raise UsageError(
+            f"A picture with a {name} of {size} was asked for",
+            keyword=name,
+            value=size,
+            hint="Give at least 1 pixel.",
+        )
+
+
+def _sparkline_path(flux: NDArray[np.float64], width: int, height: int) -> str:
+    """Return the line of a flux (x): the lowest and the highest of each pixel, gaps left open."""
+    finite = np.flatnonzero(np.isfinite(flux))
+    if not finite.size:
+        return ""
+    low, high = float(flux[finite].min()), float(flux[finite].max())
+    scale = (height - 2) / (high - low) if high > low else 0.0
+    x = np.asarray((np.arange(flux.size) + 0.5) * (width / flux.size), np.float64)
+    y = np.asarray(height - 1 - (flux - low) * scale, np.float64)
+    keep = thinned(x[finite], y[finite], 1.0)
+    chosen = finite[keep]
+    breaks = np.zeros(chosen.size, bool)
+    breaks[0] = True
+    gaps = np.cumsum(~np.isfinite(flux))
+    breaks[1:] = np.diff(gaps[chosen]) > 0
+    words = ["M" if start else "L" for start in breaks]
+    places = zip(words, x[chosen].round(1), y[chosen].round(1), strict=True)
+    return "".join(f"{word}{a:g} {b:g}" for word, a, b in places)
+
+
+# Pixels as the bytes of a PNG, written by numpy and zlib: `encode_png`.
+#
+# A dozen lines, a tenth of the time that a library takes to be imported, and the same bytes
+# wherever zlib is the same.
+
+_GREY, _PALETTE = 0, 3
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def encode_png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8] | None = None) -> bytes:
+    r"""Return greys, or numbers of colours, as a PNG.
+
+    Parameters
+    ----------
+    pixels : (row, column), the first row above; greys from 0 to 255, or places in the palette.
+    palette : (n, 4), red, green, blue and how opaque, n being 256 at most; None: greys.
+
+    Examples
+    --------
+    >>> encode_png(np.zeros((2, 3), np.uint8))[:8]
+    b'\x89PNG\r\n\x1a\n'
+    """
+    n_rows, n_columns = pixels.shape
+    kind = _GREY if palette is None else _PALETTE
+    lines = np.zeros((n_rows, n_columns + 1), np.uint8)
+    lines[:, 1:] = pixels
+    parts = [_chunk(b"IHDR", struct.pack(">IIBBBBB", n_columns, n_rows, 8, kind, 0, 0, 0))]
+    if palette is not None:
+        parts.append(_chunk(b"PLTE", palette[:, :3].tobytes()))
+        if (palette[:, 3] < 255).any():
+            parts.append(_chunk(b"tRNS", palette[:, 3].tobytes()))
+    parts += [_chunk(b"IDAT", zlib.compress(lines.tobytes(), 6)), _chunk(b"IEND", b"")]
+    return _SIGNATURE + b"".join(parts)
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    check = zlib.crc32(content, zlib.crc32(name))
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", check)
+
+
+# A figure as SVG text to be put into a page: `svg`.
+#
+# matplotlib writes the text, `compact` makes it small and harmless for the page around it.
+
+_NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+_DPI = 76
+"""Dots an inch of the pictures within: 640 columns in a figure of 9 inches."""
+
+
+def svg(figure: Figure, *, label: str = "") -> str:
+    """Return a figure as SVG text, the same for the same figure, that needs nothing else.
+
+    Lines are thinned to what can be seen, pictures have 32 greys, texts stay texts. Several may
+    stand in one HTML page: no style leaks out of them, and what they refer to within has names of
+    its own.
+
+    Parameters
+    ----------
+    figure : as a function of this package gives it.
+    label : for those who cannot see it.
+
+    Examples
+    --------
+    >>> import arrayred as ar
+    >>> text = ar.plots.svg(ar.plots.spectrum(ar.SimulatedNight().truth()), label="a star")
+    >>> text.startswith("<svg"), text.endswith("</svg>"), len(text) < 60_000
+    (True, True, True)
+    """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    buffer = io.StringIO()
+    with painting(figure, _DPI):
+        paint = FigureCanvasSVG(figure).print_svg
+        paint(buffer, metadata=_NOTHING)  # type: ignore[no-untyped-call]
+    return compacted(buffer.getvalue(), label)
+
+
+# SVG texts of matplotlib made small, and harmless for the page they stand in: `compacted`.
+#
+# A page of a night shows a dozen figures, and matplotlib spends 173 kB on a spectrum of 1536
+# columns with its noise, 640 kB on a frame. Here a line keeps, in each 0.75 points along it, its
+# lowest and its highest place; places are told from one to the next, to a tenth of a point; marks
+# of one kind are one path; greys are 32 and pictures have palettes: 40 kB and 140 kB. What remains
+# is free of styles, which in a page would count for all of it, and of names but those that are
+# referred to, made unlike those of other figures by a checksum.
+
+_XLINK = "{http://www.w3.org/1999/xlink}href"
+_FONTS = "font-family=\"'DejaVu Sans',Verdana,Arial,sans-serif\""
+_STEP = 0.75
+"""Points: how finely a line is resolved along its way."""
+_MANY = 60
+"""Places: lines of fewer are told to a hundredth of a point, and all of them."""
+_GREYS, _VEILS = 32, 8
+"""How many greys, and how many degrees of what shines through: 256 together."""
+_NUMBER = re.compile(r"-?\d+\.\d+")
+_STROKE = re.compile(r"\s*M(\s+[-.\d]+){2}\s+L(\s+[-.\d]+){2}\s*")
+_ROUNDED = ("x", "y", "width", "height", "transform", "viewBox")
+_DROPPED = ("metadata", "style", "title", "desc")
+
+
+def compacted(text: str, label: str = "") -> str:
+    """Return an SVG text of matplotlib as a smaller one that looks alike.
+
+    Parameters
+    ----------
+    text : as matplotlib writes it with ``svg.fonttype: none``.
+    label : for those who cannot see it.
+
+    Examples
+    --------
+    >>> start = '<svg xmlns="http://www.w3.org/2000/svg" width="9pt" height="9pt">'
+    >>> text = compacted(start + '<g id="axes_1"><path d="M 0 0 L 4.0 5.125 z"/></g></svg>')
+    >>> text[text.index("<path") :]
+    '<path d="M0 0l4 5.12z"/></svg>'
+    """
+    root = fromstring(text[text.index("<svg") :])
+    names = _names_of(root, f"f{zlib.crc32(text.encode()):08x}")
+    shapes = {f"#{node.get('id')}": node.get("d", "") for node in root.iter() if node.get("id")}
+    known = _Known(names, shapes)
+    size = " ".join(f'{name}="{root.get(name, "")}"' for name in ("width", "height", "viewBox"))
+    told = f" aria-label={quoteattr(printable(label))}" if label else ""
+    head = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'{size} role="img"{told} stroke-linejoin="round" {_FONTS}>'
+    )
+    return head + "".join(part for child in root for part in _written(child, known)) + "</svg>"
+
+
+class _Known(NamedTuple):
+    """New names by old ones, and the paths that have one."""
+
+    names: dict[str, str]
+    shapes: dict[str, str]
+
+
+def _names_of(root: Element, prefix: str) -> dict[str, str]:
+    """Return a new name for each that something refers to."""
+    used: dict[str, str] = {}
+    for node in root.iter():
+        told = node.get(_XLINK, "") + " " + node.get("clip-path", "")
+        for name in re.findall(r"#([\w.-]+)", told if not told.startswith("data:") else ""):
+            used.setdefault(name, f"{prefix}-{len(used)}")
+    return used
+
+
+def _written(node: Element, known: _Known) -> Iterator[str]:
+    """Yield an element and what it holds, groups that say nothing left away."""
+    tag = node.tag.rpartition("}")[2]
+    if tag in _DROPPED:
+        return
+    attributes = dict(_attributes(node, known))
+    inner = "".join(_children(node, known))
+    if tag == "g" and not attributes:
+        yield inner
+        return
+    if tag in ("g", "defs") and not inner:
+        return
+    told = "".join(f" {name}={quoteattr(value)}" for name, value in attributes.items())
+    yield f"<{tag}{told}>{inner}</{tag}>" if inner else f"<{tag}{told}/>"
+
+
+def _children(node: Element, known: _Known) -> Iterator[str]:
+    """Yield what an element holds, marks of one kind and look together."""
+    is_text = node.tag.endswith(("text", "tspan"))
+    if is_text and node.text:
+        yield escape_text(node.text)
+    marks: list[Element] = []
+    for child in [*node, None]:
+        if child is not None and child.tag.endswith("use") and _is_alike(child, marks):
+            marks.append(child)
+            continue
+        yield from _marked(marks, known)
+        marks = []
+        if child is not None and child.tag.endswith("use"):
+            marks = [child]
+        elif child is not None:
+            yield from _written(child, known)
+        if is_text and child is not None and child.tail:
+            yield escape_text(child.tail)
+
+
+def _is_alike(mark: Element, marks: list[Element]) -> bool:
+    return not marks or all(mark.get(key) == marks[0].get(key) for key in (_XLINK, "style"))
+
+
+def _marked(marks: list[Element], known: _Known) -> Iterator[str]:
+    """Yield marks that share form and look, each place once."""
+    if len(marks) < 3:
+        for mark in marks:
+            yield from _written(mark, known)
+        return
+    style = _style(marks[0].get("style", ""))
+    old = marks[0].get(_XLINK, "")
+    places = np.array([[float(mark.get(name, 0)) for name in ("x", "y")] for mark in marks])
+    places = np.unique(places.round(1), axis=0)
+    if _STROKE.fullmatch(shape := known.shapes[old]):
+        moves = np.array(shape.replace("M", "").replace("L", "").split(), np.float64)
+        moved = (np.append(places + moves[:2], places + moves[2:], axis=1)).tolist()
+        yield f'<path d="{"".join(map(_stroke, moved))}" style={quoteattr(style)}/>'
+        return
+    link = f'<use xlink:href="#{known.names[old[1:]]}"'
+    told = "".join(f'{link} x="{_short(x, 1)}" y="{_short(y, 1)}"/>' for x, y in places.tolist())
+    yield f"<g style={quoteattr(style)}>{told}</g>"
+
+
+def _stroke(ends: list[float]) -> str:
+    """Return a straight stroke from one place to another."""
+    x, y, to_x, to_y = (round(10 * end) for end in ends)
+    return f"M{_joined([x, y], 1)}l{_joined([to_x - x, to_y - y], 1)}"
+
+
+def _attributes(node: Element, known: _Known) -> Iterator[tuple[str, str]]:
+    """Yield the attributes that count, numbers shortened."""
+    for name, value in node.attrib.items():
+        if name == "id":
+            if value in known.names:
+                yield name, known.names[value]
+        elif name == _XLINK:
+            yield "xlink:href", _link(value, known)
+        elif name == "clip-path":
+            yield name, f"url(#{known.names[value[5:-1]]})"
+        elif name == "d":
+            yield name, _compact_path(value)
+        elif name == "style":
+            yield name, _style(value)
+        elif name == "transform" and value.startswith("rotate(-0 "):
+            continue
+        else:
+            yield name, _rounded(value) if name in _ROUNDED else value
+
+
+def _link(value: str, known: _Known) -> str:
+    if value.startswith("#"):
+        return f"#{known.names[value[1:]]}"
+    kind, _, content = value.partition(",")
+    return f"{kind},{base64.b64encode(_picture(base64.b64decode(content))).decode()}"
+
+
+def _style(text: str) -> str:
+    """Return a style without spaces and without the fonts, which are those of the whole.
+
+    Examples
+    --------
+    >>> _style("font-size: 9px; font-family: 'DejaVu Sans', sans-serif; text-anchor: middle")
+    'font-size:9px;text-anchor:middle'
+    """
+    parts = [part.strip().replace(": ", ":") for part in text.split(";")]
+    return ";".join(part for part in parts if part and not part.startswith("font-family"))
+
+
+def _rounded(text: str) -> str:
+    """Return text with its numbers to a hundredth.
+
+    Examples
+    --------
+    >>> _rounded("translate(12.345678 -0.001)")
+    'translate(12.35 0)'
+    """
+    return _NUMBER.sub(lambda found: _short(float(found[0]), 2), text)
+
+
+def _short(number: float, digits: int) -> str:
+    """Return a number as short as it can be told.
+
+    Examples
+    --------
+    >>> _short(-0.25, 2), _short(3.0, 1), _short(-0.04, 1)
+    ('-.25', '3', '0')
+    """
+    text = f"{number:.{digits}f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    sign, digits_of = ("-", text[1:]) if text.startswith("-") else ("", text)
+    if digits_of.startswith("0."):
+        digits_of = digits_of[1:]
+    return "0" if digits_of in ("0", "") else sign + digits_of
+
+
+def _compact_path(text: str) -> str:
+    """Return a path of straight lines, thinned and told from place to place; others rounded."""
+    if "C" in text or "Q" in text:
+        return " ".join(_rounded(text).split())
+    return "".join(_line(part) for part in text.split("M") if part.strip())
+
+
+def _line(text: str) -> str:
+    """Return one line of a path."""
+    end = "z" if "z" in text else ""
+    places = np.array(text.replace("L", " ").replace("z", " ").split(), np.float64).reshape(-1, 2)
+    is_long = len(places) > _MANY
+    if is_long:
+        places = places[thinned(places[:, 0], places[:, 1], _STEP)]
+    digits = 1 if is_long else 2
+    whole = np.round(places * 10**digits).astype(np.int64)
+    steps = np.diff(whole, axis=0)
+    first = f"M{_joined(whole[0].tolist(), digits)}"
+    return first + (f"l{_joined(steps.reshape(-1).tolist(), digits)}" if steps.size else "") + end
+
+
+def _joined(numbers: list[int], digits: int) -> str:
+    """Return numbers, given in units of their last digit, with no more space than it needs.
+
+    Examples
+    --------
+    >>> _joined([15, -20, 3, 4], 1)
+    '1.5-2 .3.4'
+    """
+    told = {number: _short(number / 10**digits, digits) for number in set(numbers)}
+    parts = [told[number] for number in numbers]
+    joined = parts[:1]
+    for before, part in pairwise(parts):
+        is_apart = part[0] == "-" or (part[0] == "." and "." in before)
+        joined.append(part if is_apart else f" {part}")
+    return "".join(joined)
+
+
+def _picture(content: bytes) -> bytes:
+    """Return a PNG with fewer greys and a palette; one of many colours as it is."""
+    from matplotlib.image import imread
+
+    pixels = np.round(np.asarray(imread(io.BytesIO(content)), np.float64) * 255).astype(np.uint8)
+    if pixels.ndim != 3 or pixels.shape[2] != 4:
+        return content
+    grey, veil = pixels[..., 0], _coarse(_VEILS)[pixels[..., 3]]
+    if (pixels[..., :3] == grey[..., np.newaxis]).all():
+        pixels = np.repeat(_coarse(_GREYS)[grey][..., np.newaxis], 4, axis=2)
+    packed = np.ascontiguousarray(np.append(pixels[..., :3], veil[..., np.newaxis], axis=2))
+    palette, places = np.unique(packed.view(np.uint32)[..., 0], return_inverse=True)
+    if palette.size > 256:
+        return content
+    table = palette.view(np.uint8).reshape(-1, 4)
+    return encode_png(places.reshape(veil.shape).astype(np.uint8), table)
+
+
+def _coarse(n: int) -> NDArray[np.uint8]:
+    """Return what each value from 0 to 255 becomes where there are only so many."""
+    steps = np.round(np.arange(256) * ((n - 1) / 255))
+    return np.round(steps * (255 / (n - 1))).astype(np.uint8)
