@@ -1032,15 +1032,15 @@ def report_on(
     StorageError
         The disk is full or refuses.
     """
-    from arrayred.report.telling import account_of
-    from arrayred.report.write import forget_report, write_account
+    from arrayred.report.pages import forget_report, write_account
+    from arrayred.report.run import account_of
 
     errors = {outcome.name: outcome.error for outcome in outcomes if outcome.error is not None}
     replaced = order.overwrite or order.force
     try:
         write_account(order.out, account_of(night, plan, recipe, errors, order.command))
         if order.figures:
-            from arrayred.report.write import write_report
+            from arrayred.report.pages import write_report
 
             write_report(order.out, overwrite=replaced, verify=order.verify)
         elif replaced:

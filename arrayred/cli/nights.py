@@ -176,7 +176,7 @@ def _save(out: Path, lines: Iterable[Line]) -> None:
 
 def _index(out: Path) -> None:
     """Make the index of the nights; what keeps it away is said, but the nights are there."""
-    from arrayred.report.write import write_index
+    from arrayred.report.pages import write_index
 
     try:
         write_index(out)

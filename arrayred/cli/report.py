@@ -38,7 +38,7 @@ def report(out: Path, overwrite: bool, quiet: bool) -> None:
 def _pages(out: Path, *, overwrite: bool) -> Iterator[Path]:
     """Yield each page as it is made: those of the nights, then their index."""
     from arrayred.io.publish import one_writer
-    from arrayred.report.write import is_night, nights_in, write_index, write_report
+    from arrayred.report.pages import is_night, nights_in, write_index, write_report
 
     nights = nights_in(out)
     if is_night(out) or not nights:

@@ -16,7 +16,7 @@ from tests.batch.disturbed import write_night, write_nights
 from tests.cli.conftest import Call
 from tests.report.pages import read, require_harmless, require_links_resolve, text_of
 
-IMPORTED = "arrayred.report.night"
+IMPORTED = "arrayred.report.pages"
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_a_page_that_cannot_be_made_is_said_and_fails_nothing(small: Path, array
 def test_a_bug_of_the_page_is_a_warning_of_python_and_fails_nothing(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("arrayred.report.night.night_page", lambda _: 1 / 0)
+    monkeypatch.setattr("arrayred.report.pages.night_page", lambda _: 1 / 0)
     with pytest.warns(UserWarning, match="a bug of arrayred kept the report away: ZeroDivision"):
         report = reduce_one(Job("night", small, Order(tmp_path / "out", {})))
     assert report.exit_code == 0

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from arrayred.report import charts
-from arrayred.report.axes import Axis, around, bent, linear, seconds_of, times
+from arrayred.report.charts import Axis, around, bent, linear, seconds_of, times
 
 UNIT = Axis("", 0.0, 1.0)
 

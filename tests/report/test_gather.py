@@ -14,9 +14,8 @@ from arrayred.io.ledger import Ledger
 from arrayred.io.pixel_checks import sample_of
 from arrayred.io.pixels import FrameStack
 from arrayred.night import make_plan, open_night
-from arrayred.report.account import FrameLine
-from arrayred.report.gather import MOST_PICTURES, gathered, levelled, pictured
-from arrayred.report.pixels import framed, thumbnail
+from arrayred.report.charts import framed, thumbnail
+from arrayred.report.run import MOST_PICTURES, FrameLine, gathered, levelled, pictured
 from tests.report.conftest import reduced
 
 

@@ -13,10 +13,9 @@ from arrayred.errors import UsageError
 from arrayred.io.ledger import PAGE
 from arrayred.io.products import write_frames
 from arrayred.night.groups import slug
-from arrayred.report.account import Account, FrameLine, TargetLine, as_json, read_account
-from arrayred.report.gather import Finished
-from arrayred.report.html import Markup, anchor, page, path_below, tag
-from arrayred.report.night import night_page
+from arrayred.report.charts import Markup, anchor, page, path_below, tag
+from arrayred.report.pages import night_page
+from arrayred.report.run import Account, Finished, FrameLine, TargetLine, as_json, read_account
 from arrayred.simulate import SimulatedNight, Star
 from tests.batch.disturbed import DETECTOR, write_night
 from tests.report.conftest import reduced

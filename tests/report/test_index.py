@@ -13,9 +13,8 @@ from arrayred.batch import Line, as_ecsv
 from arrayred.errors import UsageError
 from arrayred.io.ledger import DONE, INDEX, PAGE, PAGE_ENTRY, verify
 from arrayred.io.publish import STATE
-from arrayred.report.html import read as read_file
-from arrayred.report.index import index_page
-from arrayred.report.write import write_index
+from arrayred.report.charts import read as read_file
+from arrayred.report.pages import index_page, write_index
 from tests.report.pages import (
     all_of,
     policy_of,

@@ -11,9 +11,8 @@ import pytest
 
 from arrayred.errors import UsageError
 from arrayred.io.ledger import PAGE, PAGE_ENTRY, Ledger, verify
-from arrayred.report.account import FrameLine, as_json, read_account
-from arrayred.report.gather import ACCOUNT
-from arrayred.report.write import write_report
+from arrayred.report.pages import write_report
+from arrayred.report.run import ACCOUNT, FrameLine, as_json, read_account
 from tests.batch.disturbed import write_night
 from tests.report.conftest import reduced
 from tests.report.pages import (
@@ -94,7 +93,7 @@ def test_the_page_made_of_the_output_alone_is_the_page_of_the_run(out: Path) -> 
 
 def test_a_page_that_is_there_is_not_made_again(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (out / PAGE).stat()
-    monkeypatch.setattr("arrayred.report.night.night_page", None)
+    monkeypatch.setattr("arrayred.report.pages.night_page", None)
     write_report(out)
     assert ((out / PAGE).stat().st_ino, (out / PAGE).stat().st_mtime) == (
         before.st_ino,
@@ -108,7 +107,7 @@ def test_a_page_of_another_version_or_night_is_made_anew(
 ) -> None:
     key = Ledger(out).read(PAGE_ENTRY).key
     if change == "version":
-        monkeypatch.setattr("arrayred.report.gather.VERSION", 99)
+        monkeypatch.setattr("arrayred.report.run.VERSION", 99)
     elif change == "account":
         told = out / ".arrayred" / ACCOUNT
         told.write_text(told.read_text().replace("NIGHT", "NACHT"))
