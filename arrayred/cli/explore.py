@@ -40,13 +40,13 @@ def explore(ctx: click.Context, night: Path, port: int | None, no_browser: bool)
     from arrayred.errors import UsageError, printable
 
     try:
-        from arrayred.explore.server import serve
+        from arrayred.explore.app import serve
     except ImportError as error:
         raise UsageError(
             f"The page needs panel and bokeh ({error})",
             hint="Install them: pip install 'arrayred[explore]'.",
         ) from error
-    from arrayred.explore.study import Study
+    from arrayred.explore.data import Study
 
     wishes = wishes_of(ctx)
     recipe, file = settle_settings(wishes, night_file_of(wishes))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrayred.explore.display import MOST_DOTS, Window, levels, limits, picture
-from arrayred.explore.look import Blocks
+from arrayred.explore.data import Blocks
+from arrayred.explore.figures import MOST_DOTS, Window, levels, limits, picture
 
 
 def test_a_large_detector_is_sent_as_a_million_dots_at_most() -> None:

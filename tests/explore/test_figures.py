@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from bokeh.models import GlyphRenderer, LinearColorMapper
 
-from arrayred.explore.display import Window
-from arrayred.explore.figures import PALETTES, Bands, ImageView
+from arrayred.explore.figures import PALETTES, Bands, ImageView, Window
 
 Dragged = list[tuple[str, tuple[int, int]]]
 

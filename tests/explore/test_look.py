@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from arrayred.errors import UsageError
-from arrayred.explore.look import Look, rows_from, rows_text
+from arrayred.explore.data import Look, rows_from, rows_text
 
 
 @pytest.mark.parametrize(

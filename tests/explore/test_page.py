@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arrayred.explore.entry import entry_text
-from arrayred.explore.look import Look
-from arrayred.explore.study import Study
+from arrayred.explore.app import entry_text
+from arrayred.explore.data import Look, Study
 from arrayred.night import open_night
 from tests.explore.conftest import NAME, served
 

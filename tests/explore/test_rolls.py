@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import arrayred as ar
-from arrayred.explore.rolls import Roll
+from arrayred.explore.data import Roll
 from arrayred.io import cache as shelf
 from arrayred.io import pixels as reading
 from arrayred.night import open_night

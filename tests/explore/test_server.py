@@ -91,7 +91,7 @@ def test_without_panel_the_extra_is_named(hostile: Path, monkeypatch: pytest.Mon
     from arrayred.errors import UsageError
 
     monkeypatch.setitem(sys.modules, "panel", None)
-    monkeypatch.delitem(sys.modules, "arrayred.explore.server", raising=False)
+    monkeypatch.delitem(sys.modules, "arrayred.explore.app", raising=False)
     with pytest.raises(UsageError, match=r"arrayred\[explore\]"):
         cli.main(["explore", str(hostile), "--no-browser"], standalone_mode=False)
 
@@ -110,7 +110,7 @@ def test_the_browser_is_led_there_by_a_file_that_nobody_else_reads(
         opened.append(door)
 
     monkeypatch.setattr("webbrowser.open", told)
-    serve = "arrayred.explore.server.serve"
+    serve = "arrayred.explore.app.serve"
     monkeypatch.setattr(serve, lambda *_, announce: announce(address))
     cli.main(["explore", str(hostile)], standalone_mode=False)
     assert len(opened) == 1

@@ -12,10 +12,8 @@ import arrayred as ar
 from arrayred.cli import cli
 from arrayred.config.night_file import read_night_file
 from arrayred.errors import ArrayredError, InputError, SkyBandError
-from arrayred.explore.entry import entry_text
-from arrayred.explore.look import Look
-from arrayred.explore.study import LINES, Study, lines_of
-from arrayred.explore.text import sky_of
+from arrayred.explore.app import entry_text, sky_of
+from arrayred.explore.data import LINES, Look, Study, lines_of
 from arrayred.night import open_night
 
 STAR = Look("light/Simulated_star")
@@ -130,7 +128,7 @@ def test_opening_reads_one_frame_and_makes_no_plan(
     def refused(*_: object) -> None:
         raise AssertionError("a plan looks at every frame")
 
-    monkeypatch.setattr("arrayred.explore.study.make_plan", refused)
+    monkeypatch.setattr("arrayred.explore.data.make_plan", refused)
     study = Study(open_night(night))
     assert study.image(STAR).shape == (160, 120)
 

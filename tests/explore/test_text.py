@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from arrayred.explore.look import Look
-from arrayred.explore.study import Study
-from arrayred.explore.text import about_rows, facts_of, heading, pixel_text, told
+from arrayred.explore.app import about_rows, facts_of, heading, pixel_text, told
+from arrayred.explore.data import Look, Study
 from arrayred.night import open_night
 
 MARKUP = "<img src=x onerror=alert(1)>&\x1b[31m"

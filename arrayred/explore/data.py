@@ -1,4 +1,4 @@
-"""What a look at a night shows, computed by the steps that reduce it: `Study`.
+"""Compute what the explorer shows of a night.
 
 A page may be looked at in several windows, so that what takes long is kept here and made once: the
 plan, the masters, and the combined images looked at last. All of it is made when it is first
@@ -8,21 +8,23 @@ takes half a minute.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.config import Recipe
 from arrayred.config.recipe import RowRange
-from arrayred.errors import InputError
-from arrayred.explore.groups import Made, groups_of, made_of
-from arrayred.explore.kept import Kept
-from arrayred.explore.look import Look, Stage
-from arrayred.explore.rolls import Roll
+from arrayred.errors import ForeignFileError, InputError, UsageError
+from arrayred.io.cube import stack_of
 from arrayred.io.frames import Frame
+from arrayred.io.pixels import FrameStack, read_frames
+from arrayred.io.products import open_product
 from arrayred.model import COUNTS, FRAME, X, Y
 from arrayred.night import Group, Night, Plan, Target, make_plan
 from arrayred.pipeline import (
@@ -273,3 +275,253 @@ def lines_of(spectrum: xr.Dataset) -> dict[str, tuple[Any, Any]]:
     means = zip(LINES, ("counts_mean", "counts_mean_sky_subtracted"), strict=False)
     lines = {name: (x, spectrum[key].values * n_rows) for name, key in means if key in spectrum}
     return lines | {LINES[-1]: (x, spectrum["flux"].values)}
+
+
+# What there is to look at: the groups of a night, or the products of one: `groups_of`.
+#
+# A folder without raw frames is looked at for its products: masters, combined images, calibrated
+# frames. They are FITS images like any other and read in the same way.
+
+_COMBINED, _SPECTRUM, _CALIBRATED = "_combined", "_spectrum.fits", "calibrated"
+
+
+class Made(NamedTuple):
+    """A combined image that is a product, and the rows of the spectrum beside it, if they are."""
+
+    image: xr.Dataset | None = None
+    rows: RowRange | None = None
+
+
+def groups_of(night: Night) -> dict[str, Group]:
+    """Return the groups of a night under ``<type>/<name>``; of a folder of products, those."""
+    if night.groups:
+        lights_first = sorted(night.groups, key=lambda name: not name.startswith("light/"))
+        return {name: night.groups[name] for name in lights_first}
+    found: dict[str, list[Frame]] = defaultdict(list)
+    for frame in night.scanned:
+        if frame.is_own:
+            found[_place_of(frame)].append(frame)
+    in_order = sorted(found, key=lambda name: (not name.startswith("combined/"), name))
+    return {name: Group(name.partition("/")[2], tuple(found[name])) for name in in_order}
+
+
+def made_of(path: Path) -> Made:
+    """Return the combined image of a file, with the rows of its spectrum; nothing of others."""
+    name = path.stem
+    if not name.endswith(_COMBINED):
+        return Made()
+    try:
+        image = open_product(path)
+    except ForeignFileError:
+        return Made()
+    beside = path.with_name(name.removesuffix(_COMBINED) + _SPECTRUM)
+    if not beside.is_file():
+        return Made(image)
+    facts = open_product(beside).attrs
+    return Made(image, (facts["first_row"], facts["last_row"]))
+
+
+def _place_of(frame: Frame) -> str:
+    """Return the group of a product: calibrated frames are one, any other stands by itself."""
+    folder, name = frame.path.parent, frame.path.stem
+    if folder.name == _CALIBRATED:
+        return f"calibrated/{folder.parent.name}"
+    if name.endswith(_COMBINED):
+        return f"combined/{name.removesuffix(_COMBINED)}"
+    return f"{frame.frame_type or 'product'}/{name}"
+
+
+# What was made and may be wanted again: `Kept`.
+
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """Things of one kind by key, each made once, the ones used last being kept.
+
+    Whoever wants one while another thread makes it waits for that.
+
+    Parameters
+    ----------
+    most : how many are kept; None: all.
+
+    Examples
+    --------
+    >>> kept = Kept[str](most=1)
+    >>> kept.get("a", lambda: "made"), kept.get("a", lambda: "made again"), "a" in kept
+    ('made', 'made', True)
+    >>> kept.get("b", lambda: "other"), "a" in kept
+    ('other', False)
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
+        self._things: OrderedDict[Hashable, T] = OrderedDict()
+        self._lock = RLock()
+
+    def __contains__(self, key: Hashable) -> bool:
+        """Tell whether something is kept under a key."""
+        return key in self._things
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what is kept under a key; it is made if nothing is."""
+        with self._lock:
+            if key not in self._things:
+                self._things[key] = make()
+                while self._most is not None and len(self._things) > self._most:
+                    self._things.popitem(last=False)
+            self._things.move_to_end(key)
+            return self._things[key]
+
+
+# What is looked at: `Look`, and rows as people type them: `rows_from`, `rows_text`.
+
+Stage = Literal["raw", "calibrated", "combined"]
+Stretch = Literal["asinh", "linear", "log"]
+Blocks = Literal["mean", "peak"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is looked at, and how.
+
+    Parameters
+    ----------
+    group : the group of frames, ``<type>/<name>``.
+    frame : the number of the frame in its group, from 0.
+    stage : what is shown: the frame as it is in the file, less its dark, or all frames combined.
+    row, column : the position of the cuts, FITS numbers; None: the middle.
+    low, high : the percentiles of the pixels that are shown darkest and brightest.
+    stretch : how brightness goes with the pixel values in between.
+    blocks : what is shown of pixels that share a dot on the screen.
+    rows : the rows of the spectrum; None: they are found.
+    sky_rows : the rows of the sky; None: they are chosen.
+
+    Examples
+    --------
+    >>> Look("light/Vega", frame=2).on("light/Deneb").frame
+    0
+    """
+
+    group: str
+    frame: int = 0
+    stage: Stage = "raw"
+    row: int | None = None
+    column: int | None = None
+    low: float = 1.0
+    high: float = 99.7
+    stretch: Stretch = "asinh"
+    blocks: Blocks = "mean"
+    rows: RowRange | None = None
+    sky_rows: RowRange | None = None
+
+    def on(self, group: str) -> Self:
+        """Return the same look at another group: its first frame, its own rows."""
+        return replace(self, group=group, frame=0, stage="raw", rows=None, sky_rows=None)
+
+    def at(self, row: int, column: int, shape: tuple[int, int], first: tuple[int, int]) -> Self:
+        """Return the look with its cuts at a pixel, or at the nearest one that exists.
+
+        Parameters
+        ----------
+        row, column : FITS numbers.
+        shape : (n_rows, n_columns) of the image.
+        first : row and column of its first pixel.
+        """
+        nearest = (
+            min(max(wanted, start), start + n - 1)
+            for wanted, start, n in zip((row, column), first, shape, strict=True)
+        )
+        row, column = nearest
+        return replace(self, row=row, column=column)
+
+
+def rows_from(text: str) -> RowRange | None:
+    """Return the rows that a text names; None of an empty one.
+
+    Raises
+    ------
+    UsageError
+        It is not A:B with A from 1 on and not above B.
+
+    Examples
+    --------
+    >>> rows_from(" 484:518 "), rows_from("")
+    ((484, 518), None)
+    """
+    if not text.strip():
+        return None
+    first, colon, last = (part.strip() for part in text.partition(":"))
+    if colon and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last):
+        return int(first), int(last)
+    raise UsageError(
+        f"{text!r} is not A:B, two rows from 1 on, A not above B", hint="Type such as 484:518."
+    )
+
+
+def rows_text(rows: RowRange | None) -> str:
+    """Return rows as people type them.
+
+    Examples
+    --------
+    >>> rows_text((484, 518)), rows_text(None)
+    ('484:518', '')
+    """
+    return "" if rows is None else f"{rows[0]}:{rows[1]}"
+
+
+# Which bytes a look at a group needs: `Roll`.
+#
+# A frame costs its own bytes, read from start to end; one pixel through all frames costs as many
+# bytes as it has in each, not a row of every frame: of 2,000 frames of 1024 x 1536 that is 4 kB
+# instead of 6 MB. From a cache whole chunks are inflated, compressed frames are unpacked once.
+
+Pixels = NDArray[Any]
+
+
+class Roll:
+    """The frames of a group, to be read one by one or pixel by pixel.
+
+    Parameters
+    ----------
+    group : frames of one shape and unit.
+
+    Raises
+    ------
+    MismatchError
+        They are not.
+    """
+
+    def __init__(self, group: Group) -> None:
+        self.frames = group.frames
+        self.first_pixel = group.frames[0].first_pixel
+        self._stack = stack_of(group.frames, lazy=True)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return (n_rows, n_columns) of a frame."""
+        return self._stack.shape[1], self._stack.shape[2]
+
+    def frame(self, i: int) -> Pixels:
+        """Return the pixels (y, x) of the i-th frame, from 0, as they are on disk.
+
+        Raises
+        ------
+        FrameError
+            The file has changed since the scan, or cannot be read.
+        """
+        return self._stack[i, :, :]
+
+    def through(self, row: int, column: int) -> Pixels:
+        """Return one pixel in every frame (frame).
+
+        Parameters
+        ----------
+        row, column : FITS numbers, within the frames.
+        """
+        y, x = row - self.first_pixel[0], column - self.first_pixel[1]
+        if not isinstance(self._stack, FrameStack):
+            return self._stack[:, slice(y, y + 1), slice(x, x + 1)][:, 0, 0]
+        values = np.empty((len(self.frames), 1), self._stack.dtype)
+        read_frames(self._stack.sources, y * self.shape[1] + x, values)
+        return values[:, 0]

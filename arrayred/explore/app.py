@@ -1,0 +1,725 @@
+"""Serve the explorer: its page, controls and tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import secrets
+import socket
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from threading import Thread
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+
+import numpy as np
+import panel as pn
+from bokeh.document import without_document_lock
+from bokeh.events import MouseMove, RangesUpdate, Tap
+from panel.io.server import get_server
+
+from arrayred.config.recipe import RowRange
+from arrayred.config.toml import toml_text
+from arrayred.errors import ArrayredError, ResourceError, UsageError, printable
+from arrayred.explore.data import (
+    LINES,
+    Blocks,
+    Image,
+    Look,
+    Stage,
+    Stretch,
+    Study,
+    lines_of,
+    rows_from,
+    rows_text,
+)
+from arrayred.explore.figures import (
+    PALETTES,
+    Bands,
+    ImageView,
+    LinesView,
+    Window,
+    levels,
+    limits,
+    picture,
+)
+from arrayred.io.frames import Frame
+from arrayred.night import Group
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+_AT_ONCE = 256 << 20
+_MOUSE_MS = 40
+
+
+class Page:
+    """One window on a night.
+
+    Parameters
+    ----------
+    study : the night.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.study, self.look = study, Look(next(iter(study.groups)))
+        self.controls = Controls(study.groups, self.look)
+        self.view = ImageView(self._set_rows)
+        self.lines = LinesView(LINES)
+        self.through = LinesView(("counts",), marks=True)
+        self.pointed, self.said, self.about = (pn.pane.HTML("") for _ in range(3))
+        self.tabs = pn.Tabs(
+            ("Spectrum", pn.Column(self.about, self.lines.figure, sizing_mode="stretch_width")),
+            ("Pixel through the frames", self.through.figure),
+            sizing_mode="stretch_width",
+        )
+        self._shown: Image | None = None
+        self._group = self.look.group
+        self._between: tuple[float, float] | None = None
+        self._bands = Bands(None, ())
+        self._is_following = False
+        raw, made = (partial(self._image, is_raw=is_raw) for is_raw in (True, False))
+        self._errands = Errands(
+            {
+                "raw": Errand(_nothing, raw, self._put_image),
+                "made": Errand(self._announce_image, made, self._put_image),
+                "through": Errand(_nothing, self._through, self._put_through),
+                "spectrum": Errand(self._announce_spectrum, study.spectrum, self._put_spectrum),
+            },
+            lambda: self.look,
+        )
+        self._mouse: tuple[float, float] | None = None
+        self._connect()
+        self._turn_to(self.look)
+        self._put_image(self.look, study.image(self.look))
+
+    def layout(self) -> Any:
+        """Return everything on the page."""
+        cuts = pn.Column(self.view.figure, self.view.row_cut, sizing_mode="stretch_width")
+        beside = pn.Column(self.view.column_cut, self.pointed, width=200)
+        main = pn.Column(
+            self.said,
+            pn.Row(cuts, beside, sizing_mode="stretch_width"),
+            self.tabs,
+            sizing_mode="stretch_width",
+        )
+        return pn.Row(self.controls.layout(self.study.title), main, sizing_mode="stretch_width")
+
+    def _connect(self) -> None:
+        """Let widgets and figures say what people do."""
+        c, view = self.controls, self.view.figure
+        self._watch(c.group, lambda name: self._turn_to(self.look.on(name), new_group=True))
+        self._watch(c.player, lambda number: self._go(frame=number - 1))
+        self._watch(c.number, lambda number: self._go(frame=number - 1))
+        self._watch(c.stage, lambda stage: self._go(stage=stage))
+        self._watch(c.stretch, lambda stretch: self._redraw(stretch=stretch))
+        self._watch(c.blocks, lambda blocks: self._redraw(blocks=blocks))
+        self._watch(c.low, lambda low: self._redraw(low=low, new_limits=True))
+        self._watch(c.high, lambda high: self._redraw(high=high, new_limits=True))
+        self._watch(c.colour, self.view.colour)
+        self._watch(c.row, lambda row: self._cut(row, c.column.value))
+        self._watch(c.column, lambda column: self._cut(c.row.value, column))
+        self._watch(c.rows, lambda text: self._typed("rows", text))
+        self._watch(c.sky, lambda text: self._typed("sky", text))
+        self.tabs.param.watch(lambda _: self._errands.want("through"), "active")
+        view.on_event(Tap, lambda event: self._cut(round(event.y), round(event.x)))
+        view.on_event(MouseMove, self._point)
+        view.on_event(RangesUpdate, lambda _: self._draw())
+
+    def _watch(self, widget: Any, act: Callable[[Any], None]) -> None:
+        """Call with a widget's new value, unless it follows what was done elsewhere."""
+
+        def changed(event: Any) -> None:
+            if not self._is_following and event.new is not None:
+                act(event.new)
+
+        widget.param.watch(changed, "value")
+
+    def _go(self, **changes: Any) -> None:
+        """Look at another frame or stage of the group."""
+        self._turn_to(replace(self.look, **changes))
+        self._want_image()
+        if changes.get("stage") == "combined" and self.study.can_combine(self.look):
+            self._errands.want("spectrum")
+
+    def _turn_to(self, look: Look, *, new_group: bool = False) -> None:
+        """Look at something else, all widgets following."""
+        self.look, self._is_following = look, True
+        n_frames = len(self.study.groups[look.group].frames)
+        self.controls.follow(look, n_frames, self.study.stages(look))
+        self._is_following = False
+        self.controls.facts.object = facts_of(self.study.frame(look))
+        self._tell_entry()
+        if new_group:
+            self._between, self._bands = None, Bands(None, ())
+            self._mark()
+            self.lines.show({}, "", "")
+            self._want_image()
+            self._errands.want("through")
+            self.begin()
+
+    def begin(self) -> None:
+        """Take the spectrum of the group that is looked at, where its frames are few enough."""
+        if not self.study.can_combine(self.look):
+            self.about.object = told("No spectrum is taken from frames of this kind.")
+        elif self.study.groups[self.look.group].n_bytes <= _AT_ONCE:
+            self._errands.want("spectrum")
+        else:
+            size = self.study.groups[self.look.group].size
+            self.about.object = told(f"{size}: type rows, or choose “combined”, to combine them.")
+
+    def _redraw(self, *, new_limits: bool = False, **changes: Any) -> None:
+        """Show the same image in another way."""
+        self.look = replace(self.look, **changes)
+        self._between = None if new_limits else self._between
+        self._draw()
+
+    def _cut(self, row: int, column: int) -> None:
+        """Move the cuts to a pixel."""
+        if self._shown is None:
+            return
+        self.look = self.look.at(row, column, self._shown.shape, self._shown.first)
+        self._turn_to(self.look)
+        self._put_cuts(self._shown)
+        self._errands.want("through")
+
+    def _typed(self, kind: str, text: str) -> None:
+        try:
+            self._set_rows(kind, rows_from(text))
+        except UsageError as error:
+            self._tell(str(error), is_error=True)
+
+    def _set_rows(self, kind: str, rows: RowRange | None) -> None:
+        """Take other rows for the spectrum or the sky."""
+        self._tell("")
+        look = self.look
+        is_star = kind == "rows"
+        self._turn_to(replace(look, rows=rows) if is_star else replace(look, sky_rows=rows))
+        if self.study.can_combine(self.look):
+            self._errands.want("spectrum")
+
+    def _tell_entry(self) -> None:
+        name = self.study.name(self.look)
+        self.controls.entry.value = entry_text(name, self.look.rows, self.look.sky_rows)
+        self.controls.copied.value = ""
+
+    def _tell(self, text: str, *, is_error: bool = False) -> None:
+        self.said.object = told(text, is_error=is_error) if text else ""
+
+    def _want_image(self) -> None:
+        """Want what is looked at; a frame as it is need not wait until others are combined."""
+        self._errands.want("raw" if self.look.stage == "raw" else "made")
+
+    def _image(self, look: Look, *, is_raw: bool) -> Image | None:
+        return self.study.image(look) if (look.stage == "raw") is is_raw else None
+
+    def _announce_image(self, look: Look) -> None:
+        if look.stage != "raw":
+            self._tell(f"making the {look.stage} image ...")
+
+    def _put_image(self, look: Look, image: Image | ArrayredError | None) -> None:
+        """Show an image, unless something else is looked at by now."""
+        if image is None or (look.group, look.stage) != (self.look.group, self.look.stage):
+            return
+        if isinstance(image, ArrayredError):
+            self._tell(str(image), is_error=True)
+            return
+        self._tell("" if look.stage == "raw" else f"{look.stage}: {self.study.corrected(look)}")
+        before, self._shown = self._shown, image
+        if before is None or (before.shape, before.first) != (image.shape, image.first):
+            self.view.fit(image.shape, image.first)
+        if not self.controls.hold.value or look.group != self._group:
+            self._between = None
+        self._group = look.group
+        self._draw()
+        n_rows, n_columns = image.shape
+        row, column = self.look.row, self.look.column
+        middle = image.first[0] + n_rows // 2, image.first[1] + n_columns // 2
+        row, column = middle[0] if row is None else row, middle[1] if column is None else column
+        self.look = self.look.at(row, column, image.shape, image.first)
+        self._put_cuts(image)
+        self._tell_pointed()
+
+    def _draw(self) -> None:
+        """Show the part of the image that the axes span."""
+        image, look = self._shown, self.look
+        if image is None:
+            return
+        window = self.view.window(image.shape, image.first)
+        values, factor = picture(image.pixels, window, look.blocks)
+        if self._between is None:
+            whole = Window.whole(image.shape)
+            seen = window == whole
+            all_of_it = values if seen else picture(image.pixels, whole, look.blocks).values
+            self._between = limits(all_of_it, look.low, look.high)
+        dots = levels(values, self._between, look.stretch)
+        self.view.show(dots, window, image.first, factor)
+
+    def _put_cuts(self, image: Image) -> None:
+        look = self.look
+        if look.row is None or look.column is None:
+            return
+        self.view.cut(image.pixels, image.first, look.row, look.column, image.unit)
+        self._is_following = True
+        self.controls.row.value, self.controls.column.value = look.row, look.column
+        self._is_following = False
+
+    def _through(self, look: Look) -> Any:
+        """Return one pixel through all frames, if that is what is looked at."""
+        if self.tabs.active != 1 or look.row is None or look.column is None:
+            return None
+        return self.study.through_frames(look, look.row, look.column)
+
+    def _put_through(self, look: Look, values: Any) -> None:
+        if isinstance(values, ArrayredError):
+            self._tell(str(values), is_error=True)
+        elif values is not None:
+            numbers = np.arange(1, len(values) + 1)
+            unit = f"raw {self.study.frame(look).unit} at {look.column}, {look.row}"
+            self.through.show({"counts": (numbers, values)}, unit, "frame")
+
+    def _announce_spectrum(self, look: Look) -> None:
+        if not self.study.is_combined(look):
+            self.about.object = told(f"combining {self.study.groups[look.group].size} ...")
+
+    def _put_spectrum(self, look: Look, spectrum: Any) -> None:
+        """Show a spectrum and where it comes from, or why there is none."""
+        if look.group != self.look.group:
+            return
+        if isinstance(spectrum, ArrayredError):
+            self.lines.show({}, "", "")
+            self._bands = Bands(look.rows, (look.sky_rows,) if look.sky_rows else ())
+            self.about.object = told(str(spectrum), is_error=True)
+        else:
+            facts, unit = spectrum.attrs, str(spectrum["flux"].attrs.get("units", "adu"))
+            along = "row" if self.study.is_turned(look) else "column"
+            self.lines.show(lines_of(spectrum), unit, along)
+            self._bands = Bands((facts["first_row"], facts["last_row"]), sky_of(facts))
+            note = " (rows are the columns of the file)" if along == "row" else ""
+            self.about.object = told(about_rows(facts) + note)
+        self._mark()
+
+    def _mark(self) -> None:
+        self.view.mark(self._bands, is_turned=self.study.is_turned(self.look))
+
+    def _point(self, event: Any) -> None:
+        """Note where the mouse is, and tell the pixel there a moment later."""
+        waiting, self._mouse = self._mouse is not None, (event.x, event.y)
+        document = pn.state.curdoc
+        if not waiting and document is not None:
+            document.add_timeout_callback(self._tell_pointed, _MOUSE_MS)
+
+    def _tell_pointed(self) -> None:
+        """Tell the pixel under the mouse, or else that of the cuts."""
+        if self._mouse is not None:
+            column, row = (round(number) for number in self._mouse)
+            self._mouse = None
+        elif self.look.row is not None and self.look.column is not None:
+            column, row = self.look.column, self.look.row
+        else:
+            return
+        value = None if self._shown is None else self._shown.value(row, column)
+        if self._shown is not None and value is not None:
+            self.pointed.object = pixel_text(column, row, value, self._shown.unit, self._between)
+
+
+def _nothing(_look: Look) -> None:
+    """Announce nothing: it takes no time."""
+
+
+# What stands beside the image: choosers, numbers to type, and the entry for the night file.
+
+WIDTH = 300
+_COPY = """
+navigator.clipboard.writeText(entry.value).then(() => { told.text = done; })
+"""
+
+
+class Controls:
+    """The widgets of the page.
+
+    Parameters
+    ----------
+    groups : what can be looked at, by name.
+    look : what is looked at first.
+    """
+
+    def __init__(self, groups: Mapping[str, Group], look: Look) -> None:
+        w = pn.widgets
+        by_type: dict[str, dict[str, str]] = defaultdict(dict)
+        for name, group in groups.items():
+            by_type[name.partition("/")[0]][f"{group.name} ({group.size})"] = name
+        self.group = w.Select(name="Group", groups=dict(by_type), value=look.group, width=WIDTH)
+        self.player = w.Player(
+            name="Frame", start=1, end=2, value=1, interval=400, loop_policy="loop", width=190,
+            show_loop_controls=False, visible_buttons=["previous", "pause", "play", "next"],
+        )  # fmt: skip
+        self.number = w.IntInput(name="Frame", start=1, end=1, value=1, width=90)
+        self.stage = w.RadioButtonGroup(name="Stage", options=["raw"], value="raw", width=WIDTH)
+        self.stretch = w.RadioButtonGroup(
+            name="Stretch", options=list(get_args(Stretch)), value=look.stretch, width=WIDTH
+        )
+        self.low = _number("Darkest, %", look.low)
+        self.high = _number("Brightest, %", look.high)
+        self.colour = w.Select(name="Colours", options=list(PALETTES), value="grey", width=140)
+        self.blocks = w.Select(
+            name="Dots of several pixels", options=list(get_args(Blocks)), value=look.blocks,
+            width=150,
+        )  # fmt: skip
+        self.hold = w.Checkbox(name="Same limits for every frame", value=False)
+        self.column = w.IntInput(name="Column", start=1, value=1, width=90)
+        self.row = w.IntInput(name="Row", start=1, value=1, width=90)
+        self.rows = w.TextInput(name="Rows of the spectrum", placeholder="found", width=140)
+        self.sky = w.TextInput(name="Rows of the sky", placeholder="chosen", width=150)
+        self.entry = w.TextAreaInput(name="For the night file", height=88, width=WIDTH)
+        self.entry.stylesheets = ["textarea { font-family: monospace; font-size: 12px; }"]
+        self.copy = w.Button(name="Copy", width=80, button_type="primary")
+        self.copied = pn.widgets.StaticText(value="", width=180)
+        self.facts = pn.pane.HTML("", width=WIDTH)
+        self.copy.js_on_click(
+            args={"entry": self.entry, "told": self.copied, "done": COPIED}, code=_COPY
+        )
+
+    def layout(self, title: str) -> Any:
+        """Return the widgets, one below the other, under a title."""
+        return pn.Column(
+            pn.pane.HTML(heading(title), sizing_mode="stretch_width"),
+            self.group,
+            self.stage,
+            pn.Row(self.number, self.player),
+            self.facts,
+            block("Display"),
+            self.stretch,
+            pn.Row(self.low, self.high),
+            self.hold,
+            pn.Row(self.colour, self.blocks),
+            block("Cuts"),
+            pn.Row(self.column, self.row),
+            block("Spectrum"),
+            pn.Row(self.rows, self.sky),
+            self.entry,
+            pn.Row(self.copy, self.copied),
+            width=WIDTH + 24,
+        )
+
+    def follow(self, look: Look, n_frames: int, stages: Sequence[Stage]) -> None:
+        """Show what is looked at, among so many frames and such stages."""
+        self.player.param.update(end=max(n_frames, 2), value=look.frame + 1, disabled=n_frames < 2)
+        self.number.param.update(end=n_frames, value=look.frame + 1, name=f"Frame of {n_frames}")
+        self.stage.param.update(options=list(stages), value=look.stage)
+        self.rows.value, self.sky.value = rows_text(look.rows), rows_text(look.sky_rows)
+        if look.row is not None and look.column is not None:
+            self.row.value, self.column.value = look.row, look.column
+
+
+def _number(name: str, value: float) -> Any:
+    return pn.widgets.FloatInput(name=name, value=value, start=0, end=100, step=0.5, width=90)
+
+
+# The page, served on the loopback to whoever knows its address: `serve`.
+#
+# Other users of the machine can reach the loopback too, so that the page lies under a path nobody
+# can guess, and nothing lists it; a page from elsewhere in the same browser cannot open its
+# socket, whose origin must be this host and port. Everything comes from here: it works without a
+# network.
+
+HOST = "127.0.0.1"
+_TRIES = 5
+
+
+def serve(study: Study, port: int = 0, *, announce: Callable[[str], None]) -> None:
+    """Serve the page until it is interrupted.
+
+    Parameters
+    ----------
+    study : what is looked at.
+    port : on which; 0: any that is free.
+    announce : is called with the address of the page once it can be opened.
+
+    Raises
+    ------
+    ResourceError
+        The port is taken.
+    """
+    token = secrets.token_urlsafe(18)
+    server = _server(study, port, token)
+    server.start()
+    try:
+        announce(f"http://{HOST}:{server.port}/{token}")
+        server.io_loop.start()
+    finally:
+        server.stop()
+
+
+def _server(study: Study, port: int, token: str) -> Any:
+    """Return a server on a port; where any will do, one that is free."""
+    for left in reversed(range(_TRIES)):
+        try:
+            return _bound(study, port or _free_port(), token)
+        except OSError as error:
+            if port or not left:
+                raise ResourceError(
+                    f"Port {port} of {HOST} cannot be used ({error.strerror})",
+                    keyword="port",
+                    value=port,
+                    hint="Give another with --port, or none.",
+                ) from error
+    raise AssertionError("unreachable")
+
+
+def _bound(study: Study, port: int, token: str) -> Any:
+    title = f"{study.title} - arrayred"
+
+    def app() -> Any:
+        try:
+            page = Page(study)
+        except ArrayredError as error:
+            return pn.pane.HTML(told(str(error), is_error=True))
+        pn.state.onload(page.begin)
+        return page.layout()
+
+    return get_server(
+        {f"/{token}": app},
+        port=port,
+        address=HOST,
+        websocket_origin=f"{HOST}:{port}",
+        title={f"/{token}": title},
+        use_index=False,
+        redirect_root=False,
+        location=False,
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+# What is to be made while people go on clicking: `Errands`.
+#
+# Each is run in a thread, so that the page stays awake: frames can be looked through while others
+# are combined. One that is wanted again while it runs is run once more afterwards, for what is
+# looked at by then: a slider that is dragged over a thousand frames shows those that there is time
+# for, and always the last one.
+
+
+class Errand(NamedTuple):
+    """How something is made, and what becomes of it.
+
+    Parameters
+    ----------
+    announce : is called before it is made.
+    make : makes it, in a thread.
+    put : puts it in its place on the page; an error of ours comes in the place of what failed.
+    """
+
+    announce: Callable[[Look], None]
+    make: Callable[[Look], Any]
+    put: Callable[[Look, Any], None]
+
+
+class Errands:
+    """The errands of one page.
+
+    Parameters
+    ----------
+    known : by name.
+    look : tells what is looked at now.
+    """
+
+    def __init__(self, known: Mapping[str, Errand], look: Callable[[], Look]) -> None:
+        self._known, self._look = known, look
+        self._wanted: set[str] = set()
+        self._running: set[str] = set()
+
+    def want(self, *names: str) -> None:
+        """Note errands; each begins when it does not run already."""
+        document = pn.state.curdoc
+        for name in names if document is not None else ():
+            self._wanted.add(name)
+            if name not in self._running:
+                self._running.add(name)
+                run = partial(self._run, name, document)
+                document.add_next_tick_callback(without_document_lock(run))
+
+    async def _run(self, name: str, document: Any) -> None:
+        errand = self._known[name]
+        try:
+            while name in self._wanted:
+                self._wanted.discard(name)
+                look = self._look()
+                await _in_place(document, partial(errand.announce, look))
+                made = await _in_thread(partial(errand.make, look))
+                await _in_place(document, partial(errand.put, look, made))
+        finally:
+            self._running.discard(name)
+
+
+async def _in_thread(make: Callable[[], Any]) -> Any:
+    """Return what is made in a thread, or an error of ours.
+
+    The thread is one that does not keep the process alive: whoever ends it need not wait until two
+    thousand frames are combined.
+    """
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def work() -> None:
+        try:
+            made = make()
+        except ArrayredError as error:
+            made = error
+        except Exception as bug:
+            loop.call_soon_threadsafe(done.set_exception, bug)
+            return
+        loop.call_soon_threadsafe(done.set_result, made)
+
+    Thread(target=work, daemon=True).start()
+    return await done
+
+
+async def _in_place(document: Any, act: Callable[[], None]) -> None:
+    """Let something change a page, and wait until it has."""
+    done = asyncio.get_running_loop().create_future()
+
+    def change() -> None:
+        try:
+            with pn.io.hold(document):  # all of it in one message: the page is laid out once
+                act()
+        finally:
+            done.set_result(None)
+
+    document.add_next_tick_callback(change)
+    await done
+
+
+# What was settled on the page, as a night file takes it: `entry_text`.
+
+
+def entry_text(name: str, rows: RowRange | None, sky_rows: RowRange | None) -> str:
+    r"""Return the part of a night file that gives a target its rows.
+
+    Parameters
+    ----------
+    name : the target's.
+    rows, sky_rows : what was settled; None: it is left to arrayred, and only a comment.
+
+    Examples
+    --------
+    >>> print(entry_text("59_Cyg", (484, 518), None))
+    [targets."59_Cyg"]
+    rows = [484, 518]
+    # sky_rows are chosen
+    <BLANKLINE>
+    """
+    lines = [f"[targets.{toml_text(name)}]"]
+    lines += ["# rows are found" if rows is None else f"rows = {toml_text(rows)}"]
+    lines += ["# sky_rows are chosen" if sky_rows is None else f"sky_rows = {toml_text(sky_rows)}"]
+    return "\n".join(lines) + "\n"
+
+
+# What the page says in words, safe to show: headers and file names may hold anything.
+#
+# Every text from a file goes through `html.escape` here; the page shows no other HTML.
+
+COPIED = "copied"
+_GREY = "color: #555; font-size: 12px;"
+
+
+def safe(text: str) -> str:
+    """Return a text as HTML that shows it, whatever is in it.
+
+    Examples
+    --------
+    >>> safe("<b>59 Cyg")
+    '&lt;b&gt;59 Cyg'
+    """
+    return html.escape(printable(text))
+
+
+def block(title: str) -> Any:
+    """Return the heading of a block of widgets."""
+    style = "font-weight: 600; border-top: 1px solid #ddd; padding-top: 8px;"
+    return pn.pane.HTML(f"<div style='{style}'>{safe(title)}</div>", sizing_mode="stretch_width")
+
+
+def heading(title: str) -> str:
+    """Return the title of the page."""
+    return f"<div style='font-size: 18px; font-weight: 600'>{safe(title)}</div>"
+
+
+def facts_of(frame: Frame) -> str:
+    """Return what a header says of a frame, as a small table."""
+    time = "" if frame.time is None else f"{frame.time:%Y-%m-%d %H:%M:%S}"
+    degrees = "" if frame.ccd_temp is None else f"{frame.ccd_temp:.1f} deg C"
+    exposure = "" if frame.exptime is None else f"{frame.exptime:g} s"
+    told = {
+        "file": frame.label,
+        "object": frame.target,
+        "type": frame.frame_type or "unknown",
+        "exposure": exposure,
+        "begun": time,
+        "detector": degrees,
+    }
+    rows = (
+        f"<tr><td style='{_GREY} padding-right: 8px'>{name}</td>"
+        f"<td style='font-size: 12px; overflow-wrap: anywhere'>{safe(value)}</td></tr>"
+        for name, value in told.items()
+        if value
+    )
+    return f"<table>{''.join(rows)}</table>"
+
+
+def about_rows(facts: Mapping[Hashable, Any]) -> str:
+    """Return in a line what a spectrum is made of.
+
+    Parameters
+    ----------
+    facts : the attributes of a spectrum.
+
+    Examples
+    --------
+    >>> about_rows({"first_row": 484, "last_row": 518, "sky_below": (334, 433), "snr": 387.2})
+    'rows 484:518, sky 334:433, signal to noise 387'
+    """
+    words = [f"rows {facts['first_row']}:{facts['last_row']}"]
+    sides = sky_of(facts)
+    if sides:
+        words.append("sky " + " and ".join(f"{first}:{last}" for first, last in sides))
+    if facts.get("snr", 0) > 0:
+        words.append(f"signal to noise {facts['snr']:.0f}")
+    if facts.get("enclosed_fraction", 0) > 0:
+        words.append(f"{facts['enclosed_fraction'] * 100:.1f} % of the light enclosed")
+    return ", ".join(words)
+
+
+def sky_of(facts: Mapping[Hashable, Any]) -> tuple[tuple[int, int], ...]:
+    """Return the bands of rows from which the sky of a spectrum comes."""
+    sides = tuple(facts[name] for name in ("sky_below", "sky_above") if name in facts)
+    if not sides and "sky_first_row" in facts:
+        sides = ((facts["sky_first_row"], facts["sky_last_row"]),)
+    return tuple((int(first), int(last)) for first, last in sides)
+
+
+def told(text: str, *, is_error: bool = False) -> str:
+    """Return a line of the page."""
+    colour = "#b42318" if is_error else "#333"
+    return f"<div style='color: {colour}; font-size: 13px'>{safe(text)}</div>"
+
+
+def pixel_text(
+    column: int, row: int, value: float, unit: str, between: tuple[float, float] | None
+) -> str:
+    """Return where a pixel is, FITS numbers, and what it holds, as HTML.
+
+    Parameters
+    ----------
+    column, row, value, unit : of the pixel.
+    between : the values that are shown darkest and brightest.
+    """
+    lines = [f"column {column}, row {row}", f"<b>{value:.7g} {safe(unit)}</b>"]
+    if between is not None:
+        lines.append(f"<span style='{_GREY}'>shown {between[0]:.4g} to {between[1]:.4g}</span>")
+    return f"<div style='font-size: 13px; padding-left: 12px'>{'<br>'.join(lines)}</div>"
