@@ -35,7 +35,10 @@ COMMANDS = {
     "demo": "Simulate a night and reduce it.",
     "completion": "Print what makes a shell complete commands.",
 }
-"""Each lies in the module of its name, which is imported only when the command is run."""
+_MODULES = {"demo": "simulate", "completion": "options"} | dict.fromkeys(
+    ("report", "verify", "cache", "explore"), "products"
+)
+"""The modules of commands that do not lie in one of their name; each is imported only to be run."""
 
 
 class _Commands(click.Group):
@@ -51,7 +54,8 @@ class _Commands(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"arrayred.cli.{cmd_name}"), cmd_name)
+        module = import_module(f"arrayred.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        command: click.Command = getattr(module, cmd_name)
         return command
 
     def resolve_command(

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from arrayred.cli.completion import files as complete_files
+from arrayred.cli.options import Size, Wishes, wish, wishes_of
+from arrayred.cli.options import files as complete_files
 from arrayred.cli.progress import showing
-from arrayred.cli.wishes import Size, Wishes, wish, wishes_of
 
 if TYPE_CHECKING:
     from arrayred.combine_files import How

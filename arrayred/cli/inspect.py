@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from arrayred.cli.choosing import (
+from arrayred.cli.options import (
+    Sectioned,
+    Wishes,
     about_the_night,
     about_the_recipe,
     night_file_of,
@@ -20,10 +22,9 @@ from arrayred.cli.choosing import (
     opened,
     order_of,
     settle_settings,
+    wishes_of,
 )
 from arrayred.cli.progress import showing
-from arrayred.cli.sections import Sectioned
-from arrayred.cli.wishes import Wishes, wishes_of
 
 if TYPE_CHECKING:
     from arrayred.config import Recipe

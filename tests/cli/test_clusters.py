@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from arrayred.batch import cluster as connecting
-from arrayred.cli import clusters
+from arrayred.cli import options as clusters
 from tests.batch.disturbed import products, write_nights
 from tests.cli.conftest import Call, Told
 

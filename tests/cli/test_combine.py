@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from arrayred.cli import COMMANDS
 from arrayred.cli.combine import combine
-from arrayred.cli.wishes import Size
+from arrayred.cli.options import Size
 from arrayred.combine_files import METHODS
 from tests.cli.conftest import Call
 

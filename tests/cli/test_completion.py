@@ -49,7 +49,7 @@ def test_what_can_follow_is_known(line: str, expected: list[str]) -> None:
 def test_an_answer_imports_no_numpy() -> None:
     imports = completed("arrayred reduce --s", "-X", "importtime")
     names = {line.rpartition("|")[2].strip() for line in imports}
-    assert "arrayred.cli.choosing" in names
+    assert "arrayred.cli.options" in names
     assert not names & {"numpy", "xarray", "astropy", "rich"}
 
 

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from arrayred.cli import COMMANDS
-from arrayred.cli.sections import REST, SECTIONS, Sectioned
+from arrayred.cli.options import REST, SECTIONS, Sectioned
 from tests.cli.conftest import Call
 
 

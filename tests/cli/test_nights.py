@@ -14,7 +14,7 @@ import pytest
 from astropy.io import ascii as astropy_ascii
 from astropy.table import Table
 
-from arrayred.cli.nights import folders_of
+from arrayred.cli.reduce import folders_of
 from arrayred.errors import UsageError
 from arrayred.io import publish
 from arrayred.io.journal import LOG

@@ -75,7 +75,7 @@ def test_inspect_never_fetches_a_whole_frame(stars: Path, bucket: Store, arrayre
 def test_a_job_behind_a_url_travels_to_another_process(
     stars: Path, bucket: Store, tmp_path: Path
 ) -> None:
-    from arrayred.cli.nights import _jobs, folders_of
+    from arrayred.cli.reduce import _jobs, folders_of
 
     folders = folders_of([bucket.put(stars, "a"), bucket.put(stars, "b")])
     jobs = _jobs(folders, tmp_path / "out", {})

@@ -55,7 +55,7 @@ def test_a_page_tells_the_command_that_makes_it_again(small: Path, arrayred: Cal
 
 
 def test_a_url_is_told_without_user_and_signature() -> None:
-    from arrayred.cli.told import _public
+    from arrayred.cli.options import _public
 
     assert _public("https://me:secret@host/a.fits?X-Sig=abc") == "https://host/a.fits"
     assert _public("what?") == "what?"

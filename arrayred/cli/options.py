@@ -1,0 +1,791 @@
+"""Options of the commands: what they are, what excludes what, and what they amount to.
+
+A command with twenty options would have a function with twenty parameters; here each option leaves
+its value, if it was given, in the context's `Wishes`, and the function reads them by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from arrayred.cli.progress import counting
+from arrayred.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from arrayred.batch import Order
+    from arrayred.batch.nights import Way
+    from arrayred.config import NightFile, Recipe
+    from arrayred.io.caching import Library
+    from arrayred.io.header import Value
+    from arrayred.io.ledger import Answers
+    from arrayred.night import Night
+    from arrayred.night.night import Caching
+
+Wishes = dict[str, Any]
+_SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_POWER = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+_NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d{1,2})?")
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value is not None and value is not False and value != () and param.name is not None:
+        ctx.ensure_object(dict)[param.name] = value
+
+
+wish: Callable[..., Callable[[Any], Any]] = partial(
+    click.option, expose_value=False, callback=_remember
+)
+"""A `click.option` whose value goes to the wishes."""
+
+
+def wishes_of(ctx: click.Context) -> Wishes:
+    """Return what the options asked for, by name."""
+    return cast(Wishes, ctx.ensure_object(dict))
+
+
+class RowRange(click.ParamType[tuple[int, int]]):
+    """``A:B``, FITS rows, both included."""
+
+    name = "A:B"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Return (A, B)."""
+        first, colon, last = str(value).partition(":")
+        if colon and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last):
+            return int(first), int(last)
+        return self.fail(f"{value!r} is not A:B, two rows from 1 on, A not above B.", param, ctx)
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes, such as 512M or 2G; a kilobyte is 1024 bytes."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number of bytes."""
+        match = _SIZE.fullmatch(str(value).strip())
+        if match is None:
+            self.fail(f"{value!r} is no size such as 512M or 2G.", param, ctx)
+        return int(match[1]) << _POWER[match[2].upper()]
+
+
+class Card(click.ParamType[tuple[str, str | int | float]]):
+    """``KEY=VALUE``; numbers become numbers unless quoted."""
+
+    name = "KEY=VALUE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str | int | float]:
+        """Return (keyword, value)."""
+        keyword, equals, text = str(value).partition("=")
+        if not equals:
+            self.fail(f"{value!r} is not KEY=VALUE.", param, ctx)
+        return keyword.strip().upper(), _value(text.strip())
+
+
+def _value(text: str) -> str | int | float:
+    if len(text) > 1 and text[0] == text[-1] == "'":
+        return text[1:-1]
+    if not _NUMBER.fullmatch(text):
+        return text
+    return int(text) if text.lstrip("+-").isdecimal() else float(text)
+
+
+# Options that cannot both be meant: `require_sense`.
+#
+# One of two options that contradict each other would win in silence, and an option that decides
+# nothing looks as if it did. Either is a mistake of the one who typed it, who is told so before a
+# header is read.
+
+_EXCLUDE = {
+    "no_sky": ("sky_rows", "sky_model"),
+    "no_dark": ("master_dark", "scale_dark"),
+    "no_flat": ("master_flat",),
+    "quiet": ("verbose",),
+}
+"""Which options say nothing beside another."""
+_OF_A_COMBINATION = {"clip_sigma": "clip", "minmax_low": "minmax", "minmax_high": "minmax"}
+
+
+def require_sense(wishes: Wishes, recipe: Recipe, file: NightFile) -> None:
+    """Raise UsageError if options exclude each other, or one decides nothing.
+
+    Parameters
+    ----------
+    wishes : the options.
+    recipe, file : what they amount to; a target of the night file may combine its own way.
+    """
+    for option, others in _EXCLUDE.items():
+        for other in others:
+            if option in wishes and other in wishes:
+                raise UsageError(
+                    f"{spelled(option)} and {spelled(other)} exclude each other",
+                    hint="Give one of them.",
+                )
+    ways = {recipe.combine, *(target.recipe.get("combine") for target in file.targets.values())}
+    for option, way in _OF_A_COMBINATION.items():
+        if option in wishes and way not in ways:
+            raise UsageError(
+                f"{spelled(option)} is for --combine {way}, but lights are combined by "
+                f"{recipe.combine}",
+                value=wishes[option],
+                hint=f"Give --combine {way} as well, or leave it out.",
+            )
+
+
+def spelled(name: str) -> str:
+    """Return an option as it is typed.
+
+    Examples
+    --------
+    >>> spelled("sky_rows")
+    '--sky-rows'
+    """
+    return f"--{name.replace('_', '-')}"
+
+
+# Options about where the work is done, and what they amount to: threads, processes, a cluster.
+
+_ADDRESS = "DASK_SCHEDULER_ADDRESS"
+_DASK = ("threads", "synchronous", "processes")
+_PATIENCE_S = 60.0
+
+
+class Scheduler(click.ParamType[str]):
+    """A way in which dask works by itself, a scheduler's address, or its file."""
+
+    name = "HOW"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it, if it is one of these."""
+        text = str(value)
+        host, colon, port = text.partition("://")[-1].rpartition(":")
+        if "://" not in text:
+            host, colon, port = text.rpartition(":")
+        if text in _DASK or text.endswith(".json") or (host and colon and port.isdecimal()):
+            return text
+        return self.fail(
+            f"{text!r} is none of {', '.join(_DASK)}, HOST:PORT, FILE.json", param, ctx
+        )
+
+
+_OPTIONS = (
+    wish("--jobs", type=click.IntRange(1, 256), metavar="N",
+         help="Nights at once, in processes. [default: 1]"),
+    wish("--workers", type=click.IntRange(1, 1024), metavar="N",
+         help="Begin a cluster of dask with so many workers, here and for this run only."),
+    wish("--dashboard", is_flag=True, help="Of --workers: serve dask's dashboard on 127.0.0.1."),
+    wish("--scheduler", type=Scheduler(), metavar="threads|synchronous|processes|ADDRESS|FILE.json",
+         help="How dask works, or where the scheduler of a cluster is. "
+         f"[default: threads, or what {_ADDRESS} says]"),
+    wish("--worker-timeout", type=click.FloatRange(min=1), metavar="SECONDS",
+         help="How long a cluster may be without workers. [default: 60]"),
+)  # fmt: skip
+
+
+def about_clusters(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options about where its work is done."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def dask_way(wishes: Wishes) -> str:
+    """Return how dask works by itself, "" for its own choice."""
+    scheduler: str = wishes.get("scheduler", "")
+    return scheduler if scheduler in _DASK else ""
+
+
+@contextmanager
+def working(wishes: Wishes) -> Iterator[Client | None]:
+    """Yield the client of the cluster that was asked for, begun here or there; None of none.
+
+    Raises
+    ------
+    UsageError
+        The options exclude each other, or something is not installed.
+    ResourceError
+        The cluster does not start, or does not answer.
+    """
+    where, quiet = _cluster_of(wishes), wishes.get("quiet", False)
+    if "workers" in wishes:
+        from arrayred.batch.cluster import local_cluster
+
+        dashboard = wishes.get("dashboard", False)
+        with local_cluster(wishes["workers"], dashboard=dashboard) as client:
+            if dashboard and not quiet:
+                click.echo(f"dashboard: {client.dashboard_link}", err=True)
+            yield client
+    elif where:
+        from arrayred.batch.cluster import address_of, connected, is_open_to_others
+
+        address = address_of(where)
+        if is_open_to_others(address) and not quiet:
+            click.echo(
+                f"arrayred: warning: {printable(address)} is not tls://: whoever can reach it can "
+                "run code as you",
+                err=True,
+            )
+        with connected(where) as client:
+            yield client
+    else:
+        yield None
+
+
+def _cluster_of(wishes: Wishes) -> str:
+    """Return the address of the cluster that was asked for, or ""."""
+    scheduler: str = wishes.get("scheduler", "")
+    is_address = scheduler not in ("", *_DASK)
+    asked = [f"--{name}" for name in ("jobs", "workers") if name in wishes]
+    asked += ["--scheduler"] if is_address or (asked and "workers" in wishes and scheduler) else []
+    if len(asked) > 1:
+        raise UsageError(f"{' and '.join(asked)} exclude each other", hint="Give one of them.")
+    if "dashboard" in wishes and "workers" not in wishes:
+        raise UsageError("--dashboard is of --workers", hint="Give --workers N too.")
+    if asked or scheduler:
+        return scheduler if is_address else ""
+    return os.environ.get(_ADDRESS, "")
+
+
+def way_of(client: Client | None, wishes: Wishes) -> Way:
+    """Return the way to do many nights."""
+    from arrayred.batch import in_crew, one_by_one
+
+    if client is not None:
+        from arrayred.batch.cluster import on_cluster
+
+        return on_cluster(client, patience=wishes.get("worker_timeout", _PATIENCE_S))
+    n_jobs = wishes.get("jobs", 1)
+    return one_by_one if n_jobs == 1 else in_crew(n_jobs)
+
+
+# The options about caches, and what they amount to.
+
+FOLDER = wish(
+    "--cache-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    envvar="ARRAYRED_CACHE_DIR",
+    help="Where caches lie. [default: ~/.cache/arrayred]",
+)
+SIZE = wish(
+    "--cache-size",
+    type=Size(),
+    envvar="ARRAYRED_CACHE_SIZE",
+    help="What all caches may take; the least used go first. [default: 20G]",
+)
+ABOUT_CACHES = (
+    wish("--cache", is_flag=True, help="Read pixels from a cache, made now if there is none. "
+         "[default: for compressed frames]"),
+    wish("--no-cache", is_flag=True, help="Neither use nor make a cache."),
+    FOLDER,
+    SIZE,
+)  # fmt: skip
+
+
+def library_of(wishes: Wishes) -> Library:
+    """Return the library of caches that is wished for."""
+    from arrayred.io.caching import MOST_BYTES, Library, default_folder
+
+    return Library(
+        wishes.get("cache_dir") or default_folder(), wishes.get("cache_size", MOST_BYTES)
+    )
+
+
+def caching_of(wishes: Wishes) -> Caching | None:
+    """Return when caches are used, or None where they are not."""
+    from arrayred.errors import UsageError
+
+    always = wishes.get("cache", False)
+    if always and wishes.get("no_cache"):
+        raise UsageError("--cache and --no-cache exclude each other", hint="Give one of them.")
+    if wishes.get("no_cache") or (not always and find_spec("zarr") is None):
+        return None
+    if always:
+        from arrayred.io.caching import require_zarr
+
+        require_zarr()
+    from arrayred.night.night import Caching, say_nothing
+
+    quiet = wishes.get("quiet", False)
+    return Caching(library_of(wishes), always, say_nothing if quiet else warn)
+
+
+def keep(night: Night, wishes: Wishes) -> None:
+    """Leave a cache of a night that was reduced from its files, where one is wanted."""
+    from arrayred.batch import cache_quietly
+
+    caching = caching_of(wishes)
+    if caching is not None and caching.is_for(night.scanned) and not is_remote(night.folder):
+        cache_quietly(night, caching)
+
+
+def near(night: Night, wishes: Wishes) -> Night:
+    """Return a night whose pixels are at hand: one behind a URL goes into a cache first."""
+    caching = caching_of(wishes)
+    if caching is None or not is_remote(night.folder):
+        return night
+    from arrayred.night.night import brought_near
+
+    return brought_near(night, caching)
+
+
+def is_remote(folder: Path) -> bool:
+    """Tell whether a folder lies behind a URL."""
+    from arrayred.io.remote import Address
+
+    return isinstance(folder, Address)
+
+
+def warn(text: str) -> None:
+    """Print a warning."""
+    from arrayred.errors import printable
+
+    click.echo(f"arrayred: warning: {printable(text)}", err=True)
+
+
+# Help pages whose options stand under headings: `Sectioned`.
+#
+# Sixty options in one list are read by nobody. Which heading an option has is told here, for all
+# commands alike; one that has none stands under "Running".
+
+REST = "Running"
+SECTIONS = {
+    "Which frames": (
+        "night_file instrument frames exclude targets depth unsigned calibrations "
+        "master_dark master_bias master_flat"
+    ),
+    "Calibration": "no_dark scale_dark no_flat no_overscan bad_pixels",
+    "Combination and cosmic rays": (
+        "combine clip_sigma minmax_low minmax_high scale weights cosmic_rays"
+    ),
+    "Finding the spectrum": "sigma background_rows detect rows near_row all_spectra",
+    "Extraction and sky": "trace extraction sky_rows sky_model no_sky",
+    "All settings at once": "recipe reference",
+    "Products": (
+        "out object grating grating_angle cards allow_missing electrons per_frame "
+        "save_calibrated no_figures form show_plan write to"
+    ),
+    "Caches": "cache no_cache cache_dir cache_size info clear",
+    "Where the work is done": "jobs workers dashboard scheduler worker_timeout",
+}
+
+
+class Sectioned(click.Command):
+    """A command whose help has its options under headings.
+
+    Headings, each with the names of its options: those of nights, or a subclass's own.
+    """
+
+    headings: ClassVar[Mapping[str, str]] = SECTIONS
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, section by section."""
+        heading_of = {
+            name: title for title, names in self.headings.items() for name in names.split()
+        }
+        sections: dict[str, list[tuple[str, str]]] = {}
+        sections |= {title: [] for title in (*self.headings, REST)}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None and isinstance(param, click.Option):
+                sections[heading_of.get(param.name or "", REST)].append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+# ``arrayred completion SHELL``: what makes a shell complete commands, options and choices.
+#
+# The script asks `arrayred` itself on each tab, so it knows the options of the version that is
+# installed; an answer takes 0.1 s, since no command imports numpy before it runs.
+
+_SHELLS = ("bash", "zsh", "fish")
+_VARIABLE = "_ARRAYRED_COMPLETE"
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(_SHELLS))
+def completion(shell: str) -> None:
+    """Print the script that completes commands in a shell.
+
+    \b
+    bash   arrayred completion bash > ~/.local/share/bash-completion/completions/arrayred
+    zsh    arrayred completion zsh > ~/.zfunc/_arrayred      (a folder of your $fpath)
+    fish   arrayred completion fish > ~/.config/fish/completions/arrayred.fish
+
+    A new shell then knows it. To try it in this one: eval "$(arrayred completion bash)"
+    """
+    from arrayred.cli import cli
+
+    found = get_completion_class(shell)
+    assert found is not None
+    click.echo(found(cli, {}, "arrayred", _VARIABLE).source())
+
+
+def folders(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Let the shell complete folders."""
+    return [CompletionItem(incomplete, type="dir")]
+
+
+def files(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Let the shell complete files."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def instruments(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete the names of instruments; where none begins so, files."""
+    from arrayred.config.instrument import builtin_instruments
+
+    names = [name for name in builtin_instruments() if name.startswith(incomplete)]
+    return [CompletionItem(name) for name in names] or files(ctx, param, incomplete)
+
+
+# Options about the night itself, which `inspect` and `reduce` share, and what they amount to.
+#
+# What an option says comes before the night file, and that before the headers.
+
+BESIDE = "night.toml"
+_FIELDS = {
+    "combine": "combine",
+    "clip_sigma": "clip_sigma",
+    "minmax_low": "minmax_low",
+    "minmax_high": "minmax_high",
+    "scale": "scale",
+    "weights": "weights",
+    "cosmic_rays": "cosmic_rays",
+    "sigma": "n_sigma",
+    "background_rows": "background_rows",
+    "rows": "rows",
+    "detect": "detect",
+    "near_row": "near_row",
+    "trace": "trace",
+    "extraction": "extraction",
+    "sky_rows": "sky_rows",
+    "sky_model": "sky_model",
+    "bad_pixels": "bad_pixels",
+}
+_FLAGS: dict[str, tuple[str, object]] = {
+    "no_sky": ("sky", False),
+    "no_dark": ("dark", False),
+    "no_flat": ("flat", False),
+    "no_overscan": ("overscan", "off"),
+    "scale_dark": ("scale_dark", "down"),
+    "electrons": ("units", "electron"),
+    "save_calibrated": ("calibrated", True),
+    "all_spectra": ("all_spectra", True),
+    "per_frame": ("per_frame", True),
+}
+_PATH = click.Path(path_type=Path)
+_NIGHT = (
+    wish("--night-file", type=_PATH, metavar="FILE", help="What is known of the night: TOML, or "
+         "an observing log in CSV or ECSV. [default: night.toml in the output folder]"),
+    wish("--instrument", metavar="NAME|FILE.toml", shell_complete=instruments,
+         help="What headers and detector mean, and which cards products must have. "
+         "[default: generic]"),
+    wish("--frames", metavar="GLOB",
+         help="Take only lights whose file name matches, such as '*vega*'."),
+    wish("--exclude", metavar="GLOB", multiple=True, help="Leave out files whose name matches."),
+    wish("--unsigned", type=click.Choice(["auto", "wrapped", "as-declared"]),
+         help="Whether raw counts with BZERO 0 are unsigned ones, written as signed. "
+         "[default: auto, what the pixels betray]"),
+    wish("--depth", type=click.IntRange(min=1), metavar="N",
+         help="How many folders deep frames may lie. [default: 3]"),
+    wish("--calibrations", type=_PATH, metavar="DIR", multiple=True,
+         help="A further folder of raw or master darks, biases and flats."),
+    wish("--master-dark", type=_PATH, metavar="FILE",
+         help="The one dark to use, already combined."),
+    wish("--master-bias", type=_PATH, metavar="FILE",
+         help="The one bias to use, already combined."),
+    wish("--master-flat", type=_PATH, metavar="FILE",
+         help="The one flat to use, already combined."),
+    *ABOUT_CACHES,
+)  # fmt: skip
+_RECIPE = (
+    wish("--combine", type=click.Choice(["average", "median", "clip", "minmax"]),
+         help="How lights are combined. [default: average]"),
+    wish("--clip-sigma", type=click.FloatRange(min=1), metavar="X",
+         help="Of clip: how many sigma of the noise a value may lie off. [default: 3]"),
+    wish("--minmax-low", type=click.IntRange(min=0), metavar="N",
+         help="Of minmax: how many of the lowest are left out. [default: 1]"),
+    wish("--minmax-high", type=click.IntRange(min=0), metavar="N",
+         help="Of minmax: how many of the highest are left out. [default: 1]"),
+    wish("--scale", type=click.Choice(["flux", "level", "none"]),
+         help="What brings lights to one level before they are compared. [default: flux]"),
+    wish("--weights", type=click.Choice(["none", "noise"]),
+         help="Weigh lights in a mean by the inverse variance of their sky: for faint stars. "
+         "[default: none]"),
+    wish("--cosmic-rays", type=click.Choice(["auto", "compare", "lacosmic", "off"]),
+         help="How they are found: by comparing frames, or by sharp edges in each. "
+         "[default: compared from three frames on]"),
+    wish("--sigma", type=click.FloatRange(min=0), metavar="X",
+         help="How many standard deviations of the background sample a row must stand out. "
+         "[default: 4]"),
+    wish("--background-rows", type=RowRange(),
+         help="The rows of the background sample. [default: 1:50]"),
+    wish("--rows", type=RowRange(), help="Take these rows as the spectrum."),
+    wish("--detect", type=click.Choice(["auto", "threshold", "robust"]),
+         help="By the procedure's threshold, or by a rule that finds weak and emission spectra "
+         "too. [default: auto, the second where the first finds nothing]"),
+    wish("--near-row", type=click.IntRange(min=1), metavar="ROW",
+         help="Of several spectra take the one nearest to this row, not the brightest."),
+    wish("--all-spectra", is_flag=True, help="Take each spectrum that is found."),
+    wish("--trace", type=click.Choice(["fit", "straight"]),
+         help="Whether the extraction follows the star's row along the columns. [default: fit]"),
+    wish("--extraction", type=click.Choice(["optimal", "sum", "mean"]),
+         help="How rows become a spectrum. [default: optimal]"),
+    wish("--sky-rows", type=RowRange(),
+         help="Take these rows as the sky; the spectrum's own are left out."),
+    wish("--sky-model", type=click.Choice(["mean", "median", "linear", "band"]),
+         help="The sky under the spectrum, from both sides of it. [default: linear]"),
+    wish("--per-frame", is_flag=True, help="Extract each frame too: TARGET_frames.fits."),
+    wish("--no-dark", is_flag=True, help="Subtract no dark; only the bias, where there is one."),
+    wish("--scale-dark", is_flag=True,
+         help="Scale a longer dark where none fits in exposure; a bias is needed."),
+    wish("--no-flat", is_flag=True, help="Divide by no flat."),
+    wish("--no-overscan", is_flag=True, help="Neither subtract the overscan nor trim."),
+    wish("--electrons", is_flag=True, help="Images and spectra in electrons."),
+    wish("--no-sky", is_flag=True, help="Do not subtract the sky."),
+    wish("--bad-pixels", metavar="FILE|dark|flat|dark+flat",
+         help="A FITS image that is not 0 where pixels are bad, or those the masters betray."),
+    wish("--save-calibrated", is_flag=True, help="Write the calibrated frames too."),
+    wish("--memory", type=Size(),
+         help="What the process may take, such as 512M: images, and bands of frames."),
+    wish("--recipe", metavar="FILE.toml", type=_PATH,
+         help="Settings from a file: any field of arrayred.Recipe."),
+    wish("--reference", is_flag=True, help="Follow the published procedure to the letter."),
+)  # fmt: skip
+
+
+def about_the_night(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options about its night."""
+    for option in reversed(_NIGHT):
+        command = option(command)
+    return command
+
+
+def about_the_recipe(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options about what is done with a night."""
+    for option in reversed(_RECIPE):
+        command = option(command)
+    return command
+
+
+def night_file_of(wishes: Wishes, out: Path | None = None) -> NightFile:
+    """Return what is known of the night: the night file, and the options over it.
+
+    Parameters
+    ----------
+    wishes : the options.
+    out : the output folder; its night.toml counts where no other file is named.
+    """
+    from arrayred.config import NightFile
+    from arrayred.config.night_file import read_night_file
+
+    beside = None if out is None else out / BESIDE
+    file = NightFile()
+    if "night_file" in wishes:
+        file = read_night_file(wishes["night_file"])
+    elif beside is not None and beside.is_file():
+        file = read_night_file(beside)
+    masters = {kind: wishes[f"master_{kind}"] for kind in ("bias", "dark", "flat")
+               if f"master_{kind}" in wishes}  # fmt: skip
+    return dataclasses.replace(
+        file,
+        instrument=wishes.get("instrument", file.instrument),
+        frames=wishes.get("frames", file.frames),
+        exclude=(*file.exclude, *wishes.get("exclude", ())),
+        calibrations=(*file.calibrations, *wishes.get("calibrations", ())),
+        masters={**file.masters, **masters},
+        unsigned=wishes.get("unsigned", file.unsigned),
+    )
+
+
+def settle_settings(wishes: Wishes, file: NightFile) -> tuple[Recipe, NightFile]:
+    """Return the recipe, and the night file without what the options decide."""
+    from arrayred.config import Recipe
+
+    if "recipe" in wishes and "reference" in wishes:
+        raise UsageError("--recipe and --reference exclude each other", hint="Give one of them.")
+    recipe = Recipe.from_toml(wishes["recipe"]) if "recipe" in wishes else Recipe()
+    decided = {field: wishes[name] for name, field in _FIELDS.items() if name in wishes}
+    decided |= {field: value for name, (field, value) in _FLAGS.items() if wishes.get(name)}
+    if wishes.get("reference"):
+        recipe, file = Recipe.reference(), file.without(dataclasses.asdict(recipe))
+    else:
+        file = file.without(decided)
+        recipe = recipe.replace(**file.recipe)
+    recipe = recipe.replace(**decided)
+    require_sense(wishes, recipe, file)
+    return recipe, file
+
+
+def cards_of(wishes: Wishes) -> dict[str, Any]:
+    """Return the cards that the options give, checked."""
+    from arrayred.config.night_file import CARDS
+    from arrayred.io.products import checked_cards
+
+    named = {keyword: wishes[name] for name, keyword in CARDS.items() if name in wishes}
+    return checked_cards({**named, **dict(wishes.get("cards", ()))})
+
+
+def order_of(wishes: Wishes, out: Path) -> Order:
+    """Return what is to be written to an output folder; what was answered before is not read."""
+    from arrayred.batch import Order
+
+    return Order(
+        out,
+        cards_of(wishes),
+        overwrite=wishes.get("overwrite", False),
+        figures=not wishes.get("no_figures", False),
+        targets=tuple(wishes.get("targets", ())),
+        limit=wishes.get("memory"),
+        force=wishes.get("force", False),
+        verify=wishes.get("verify", False),
+    )
+
+
+def opened(folder: Path, file: NightFile, wishes: Wishes) -> Night:
+    """Open a night, counting on a terminal."""
+    from arrayred.night import open_night
+
+    depth, caching = wishes.get("depth", 3), caching_of(wishes)
+    return open_night(folder, file, depth=depth, advance=counting(), caching=caching)
+
+
+def one_of(nights: Sequence[Path]) -> Path:
+    """Return the only night; raise UsageError of several, or of frames instead of their folder."""
+    require_folders(nights)
+    if len(nights) > 1:
+        raise UsageError(f"{len(nights)} nights were named", hint="Name one at a time.")
+    return nights[0]
+
+
+def require_folders(nights: Sequence[Path]) -> None:
+    """Raise UsageError if frames are named, as by a glob, instead of their folder."""
+    if len(nights) > 1 and all(path.is_file() for path in nights):
+        raise UsageError(
+            f"{len(nights)} files were named, but a night is a folder of frames",
+            path=nights[0],
+            hint=f"Name the folder, {printable(str(nights[0].parent))}.",
+        )
+
+
+# A command told again: `command_of`, which a report shows so that a night can be made again.
+
+_ABOUT_THE_RUN = frozenset(
+    {"allow_missing", "break_lock", "cache", "cache_dir", "cache_size", "force", "jobs", "memory",
+     "no_cache", "no_figures", "no_input", "overwrite", "quiet", "scheduler", "verbose", "verify"}
+)  # fmt: skip
+"""Options that change how a run goes and no number of it."""
+_SECRET = re.compile(r"(?<=://)[^/\s]*@|(?<=\w)\?\S*")
+
+
+def command_of(wishes: Wishes) -> str:
+    """Return the command that reduces a night NIGHT to a folder OUT as wished; "" outside of one.
+
+    The folders' own names are nobody's business, and the same night gives the same page anywhere.
+    """
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return ""
+    words = ["arrayred", "reduce", "NIGHT", "-o", "OUT"]
+    for option in context.command.params:
+        if option.name in wishes and option.name not in _ABOUT_THE_RUN:
+            words += _words(option, wishes[option.name])
+    return " ".join(map(shlex.quote, words))
+
+
+def _words(option: click.Parameter, value: Any) -> Iterator[str]:
+    """Yield an option and its value, as often as it was given."""
+    for one in value if option.multiple else [value]:
+        yield max(option.opts, key=len)
+        if not (isinstance(option, click.Option) and option.is_flag):
+            yield _public(_text(option, one))
+
+
+def _text(option: click.Parameter, value: Any) -> str:
+    if isinstance(option.type, RowRange):
+        return f"{value[0]}:{value[1]}"
+    if isinstance(option.type, Card):
+        keyword, found = value
+        is_text = isinstance(found, str) and found.replace(".", "").lstrip("+-").isdecimal()
+        return f"{keyword}='{found}'" if is_text else f"{keyword}={found}"
+    return str(value)
+
+
+def _public(text: str) -> str:
+    """Return a text without the user, password and signature that a URL may hold."""
+    return _SECRET.sub("", text) if "://" in text else text
+
+
+# Ask for required cards that nobody gave, on a terminal and nowhere else.
+
+QUESTIONS = {
+    "OBJECT": "What does {target} show (OBJECT)",
+    "GRATING": "Which grating was used (GRATING)",
+    "GRATANG": "At which angle, in degrees (GRATANG)",
+}
+
+
+def may_ask(*, no_input: bool) -> bool:
+    """Tell whether somebody is there to answer: a terminal, and neither CI nor --no-input."""
+    return not no_input and not os.environ.get("CI") and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def ask(missing: dict[str, dict[str, Value]], answers: Answers, out: Path) -> Answers:
+    """Ask for each missing card once and save what was answered.
+
+    Parameters
+    ----------
+    missing : for each target the keywords, each with what some of its frames say, or None.
+    answers : what was answered before.
+    out : the output folder.
+    """
+    from arrayred.io.ledger import save_answers
+
+    for target, keywords in missing.items():
+        for keyword, default in keywords.items():
+            if keyword not in answers.cards_of(target):
+                question = QUESTIONS.get(keyword, f"{{target}}: {keyword}").format(target=target)
+                answers = answers.adding(target, keyword, _answer(keyword, question, default))
+    save_answers(out, answers)
+    return answers
+
+
+def _answer(keyword: str, question: str, default: Value) -> Value:
+    from arrayred.errors import ArrayredError
+    from arrayred.io.products import checked_cards
+
+    def checked(text: str) -> Value:
+        if not text.strip():
+            raise click.BadParameter("An answer is needed.")
+        try:
+            return checked_cards({keyword: text.strip()})[keyword]
+        except ArrayredError as error:
+            raise click.BadParameter(str(error)) from error
+
+    shown = None if default in (None, "") else str(default)
+    answer: Value = click.prompt(question, default=shown, value_proc=checked)
+    return answer

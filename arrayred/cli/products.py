@@ -1,0 +1,312 @@
+"""``arrayred report``, ``verify``, ``cache`` and ``explore``: commands on products and nights."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+
+from arrayred.cli.options import (
+    Sectioned,
+    Wishes,
+    about_the_night,
+    about_the_recipe,
+    is_remote,
+    library_of,
+    night_file_of,
+    opened,
+    settle_settings,
+    wish,
+    wishes_of,
+)
+from arrayred.cli.progress import showing
+from arrayred.errors import UsageError, printable
+from arrayred.io.ledger import Verdict, Verification
+from arrayred.io.ledger import verify as verified
+from arrayred.watching import stage
+
+
+@click.command()
+@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--overwrite", is_flag=True, help="Replace a file of the page's name in any case.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def report(out: Path, overwrite: bool, quiet: bool) -> None:
+    """Make the page of the night in the folder OUT, or those of many nights and their index.
+
+    Pages are made of products, of what was noted beside them, and of the raw frames where those
+    still lie as they lay. Each is one file, to be opened in any browser; `reduce` makes them too.
+
+    \b
+    arrayred report reduced
+    """
+    from arrayred.io.publish import one_writer
+
+    if not out.is_dir():
+        raise UsageError(
+            "There is no such folder", path=out, hint="Name an output folder of arrayred."
+        )
+    with one_writer(out):
+        for page in _pages(out, overwrite=overwrite):
+            if not quiet:
+                click.echo(printable(str(page)))
+
+
+def _pages(out: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yield each page as it is made: those of the nights, then their index."""
+    from arrayred.io.publish import one_writer
+    from arrayred.report.pages import is_night, nights_in, write_index, write_report
+
+    nights = nights_in(out)
+    if is_night(out) or not nights:
+        yield write_report(out, overwrite=overwrite)
+    for night in nights:
+        with one_writer(night):
+            yield write_report(night, overwrite=overwrite)
+    if nights:
+        yield write_index(out, overwrite=overwrite)
+
+
+# ``arrayred verify OUT...``: whether products and inputs are as they were, and of what each is.
+
+CHANGED = 3
+_SHORT = 12
+
+
+@click.command()
+@click.argument(
+    "places", nargs=-1, required=True, metavar="OUT...", type=click.Path(path_type=Path)
+)
+@click.option("--explain", is_flag=True, help="Tell how a product came to be, from its header.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only what is not as it was.")
+def verify(places: tuple[Path, ...], explain: bool, quiet: bool) -> None:
+    """Hash every input and product of the output folders OUT, and compare with what was noted.
+
+    Folders are searched for nights; a product is verified with its own inputs. The exit code is 0
+    if all is as it was, else 3.
+
+    \b
+    arrayred verify reduced
+    arrayred verify reduced/targets/Vega/Vega_spectrum.fits
+    arrayred verify reduced/targets/Vega/Vega_spectrum.fits --explain
+    """
+    if explain:
+        for place in places:
+            _explain(place)
+        return
+    is_intact = True
+    for place in places:
+        with showing(quiet=quiet):
+            for verification in verified(place):
+                is_intact &= verification.is_intact
+                for line in _told(verification, quiet=quiet):
+                    click.echo(printable(line))
+    sys.exit(0 if is_intact else CHANGED)
+
+
+def _explain(place: Path) -> None:
+    from arrayred.io.products import explain
+
+    if place.is_dir():
+        raise UsageError("A folder has no story", path=place, hint="Name one of its products.")
+    click.echo(explain(place))
+
+
+def _told(verification: Verification, *, quiet: bool) -> Iterator[str]:
+    """Yield what is to be said of an output folder, line by line."""
+    if not quiet:
+        yield f"{verification.out}"
+    for verdict in verification.verdicts:
+        if not quiet:
+            yield from _of_what(verdict)
+        for name, state in verdict.products.items():
+            yield f"  {verification.out / name}: {state}"
+        for name, state in verdict.inputs.items():
+            yield f"  {name}: {state}; it is an input of {verdict.entry.name}"
+    for path in verification.unreadable:
+        yield f"  {path}: makes no sense; what it tells of is not known to be finished"
+    if not quiet:
+        for path in verification.unknown:
+            yield f"  {path}: no finished work knows it"
+        yield f"  {_sum(verification)}"
+
+
+def _of_what(verdict: Verdict) -> Iterator[str]:
+    """Yield the products of an entry, and the inputs that they came from."""
+    entry = verdict.entry
+    yield f"  {entry.name}"
+    for kind, files in (("product", entry.products), ("from", entry.inputs)):
+        for name, sha256 in files.items():
+            yield f"    {kind:7}  {sha256[:_SHORT]}  {name}"
+
+
+def _sum(verification: Verification) -> str:
+    verdicts = verification.verdicts
+    products = sum(len(verdict.entry.products) for verdict in verdicts)
+    inputs = {name for verdict in verdicts for name in verdict.entry.inputs}
+    wrong = {name for verdict in verdicts for name in (*verdict.products, *verdict.inputs)}
+    state = "all as they were" if verification.is_intact else f"{len(wrong)} are not as they were"
+    made = "1 product" if products == 1 else f"{products} products"
+    given = "1 input" if len(inputs) == 1 else f"{len(inputs)} inputs"
+    return f"{made} of {given}: {state}"
+
+
+# ``arrayred cache NIGHT``: a night's pixels and headers as a zarr store.
+
+
+@click.command(cls=Sectioned)
+@click.argument("night", required=False, type=click.Path(path_type=Path))
+@wish("--to", metavar="PATH|URL", help="Write the cache here, for others too.")
+@wish("--info", is_flag=True, help="List the caches, or tell about NIGHT if it is one.")
+@wish("--clear", is_flag=True, help="Remove all caches.")
+@wish("--overwrite", is_flag=True, help="Replace what is there.")
+@wish("-q", "--quiet", is_flag=True, help="Print errors only.")
+@about_the_night
+@click.pass_context
+def cache(ctx: click.Context, night: Path | None) -> None:
+    """Store the frames of the folder NIGHT as zarr: pixels, headers, labels.
+
+    Any command takes such a store in place of the night, with the same results; so does
+    xarray.open_datatree(PATH, engine="zarr").
+
+    \b
+    arrayred cache raw                      for later runs on the same frames
+    arrayred cache raw --to night.zarr      a store of your own
+    arrayred cache raw --to s3://bucket/night.zarr
+    arrayred cache s3://bucket/raw          for later runs on frames that lie far away
+    arrayred reduce night.zarr -o reduced
+    arrayred cache --info
+    arrayred cache --clear
+    """
+    wishes = wishes_of(ctx)
+    if wishes.get("clear"):
+        _clear(wishes)
+    elif wishes.get("info"):
+        _tell(night, wishes)
+    else:
+        _build(night, wishes)
+
+
+def _build(night: Path | None, wishes: Wishes) -> None:
+    from arrayred.errors import UsageError, printable
+    from arrayred.io.caching import require_zarr
+    from arrayred.night.night import cache_night
+
+    if night is None:
+        raise UsageError("No night is named", hint="Name a folder of frames, --info or --clear.")
+    require_zarr()
+    started = time.perf_counter()
+    with showing(quiet=wishes.get("quiet", False)):
+        there = opened(night, night_file_of(wishes), {**wishes, "no_cache": True})
+    target = wishes["to"] if "to" in wishes else library_of(wishes)
+    with showing(quiet=wishes.get("quiet", False)):
+        place = cache_night(there, target, overwrite=wishes.get("overwrite", False))
+    if not wishes.get("quiet"):
+        seconds = time.perf_counter() - started
+        size = f"{len(there.scanned)} frames" if is_remote(place) else _size(place)
+        click.echo(f"{printable(str(place))}: {size}, {seconds:.1f} s")
+
+
+def _tell(cache: Path | None, wishes: Wishes) -> None:
+    from arrayred.errors import printable
+    from arrayred.io.cache import contents_of
+    from arrayred.io.remote import located
+
+    if cache is not None:
+        cache = located(cache)
+        with showing(), stage("hashing the cache"):
+            contents_of(cache, wholly=True)
+        click.echo(f"{printable(str(cache))}: {_size(cache)}; every file is as it was written")
+        return
+    library = library_of(wishes)
+    entries = library.entries()
+    for entry in entries:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
+        click.echo(f"{entry.place.name}  {entry.n_bytes / 1e6:9.1f} MB  used {used}")
+    total = sum(entry.n_bytes for entry in entries)
+    most = library.most_bytes / 1e6
+    where = printable(str(library.folder))
+    click.echo(f"{where}: {len(entries)} caches, {total / 1e6:.1f} of {most:.0f} MB")
+
+
+def _clear(wishes: Wishes) -> None:
+    from arrayred.errors import printable
+
+    library = library_of(wishes)
+    gone = library.clear()
+    freed = sum(entry.n_bytes for entry in gone) / 1e6
+    click.echo(f"{printable(str(library.folder))}: removed {len(gone)} caches, {freed:.1f} MB")
+
+
+def _size(place: Path) -> str:
+    """Return what a cache holds, in words."""
+    from arrayred.io.cache import contents_of
+
+    contents = contents_of(place)
+    images, packed = contents.images.values(), contents.n_bytes
+    plain = sum(image.source.n_bytes for image in images)
+    n_frames = len(images)
+    frames = "1 frame" if n_frames == 1 else f"{n_frames} frames"
+    return f"{frames}, {packed / 1e6:.1f} MB for {plain / 1e6:.1f} MB of pixels"
+
+
+# ``arrayred explore NIGHT``: a page in the browser on which one looks through a night.
+
+
+@click.command()
+@click.argument("night", type=click.Path(path_type=Path))
+@click.option(
+    "--port", type=click.IntRange(1, 65535), metavar="N", help="Of 127.0.0.1. [default: a free one]"
+)
+@click.option("--no-browser", is_flag=True, help="Print the address, and open no browser.")
+@about_the_night
+@about_the_recipe
+@click.pass_context
+def explore(ctx: click.Context, night: Path, port: int | None, no_browser: bool) -> None:
+    """Look through the frames of NIGHT in a browser, and settle rows and sky.
+
+    NIGHT is a folder of frames, a cache of one, or the output of `reduce`. The page is for this
+    machine alone: its address, which is printed, is one that nobody can guess. Ctrl-C ends it.
+
+    \b
+    arrayred explore 2020-11-03/raw
+    arrayred explore reduced
+    arrayred explore raw --no-browser --port 5006
+    """
+    from arrayred.errors import UsageError, printable
+
+    try:
+        from arrayred.explore.app import serve
+    except ImportError as error:
+        raise UsageError(
+            f"The page needs panel and bokeh ({error})",
+            hint="Install them: pip install 'arrayred[explore]'.",
+        ) from error
+    from arrayred.explore.data import Study
+
+    wishes = wishes_of(ctx)
+    recipe, file = settle_settings(wishes, night_file_of(wishes))
+    study = Study(opened(night, file, wishes), recipe, wishes.get("memory"))
+    with TemporaryDirectory(prefix="arrayred-") as folder:
+
+        def announce(address: str) -> None:
+            click.echo(f"{printable(str(night))}: {address}\nCtrl-C ends it.")
+            if not no_browser:
+                _open(address, Path(folder))
+
+        serve(study, port or 0, announce=announce)
+
+
+def _open(address: str, folder: Path) -> None:
+    """Open a browser by a file in the user's own folder that leads it to an address.
+
+    Whoever lists the processes of this machine would see the address itself.
+    """
+    import webbrowser
+
+    door = folder / "arrayred.html"
+    door.write_text(f'<meta http-equiv="refresh" content="0; url={address}">')
+    webbrowser.open(door.as_uri())
