@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from arrayred.errors import MismatchError
 from arrayred.kernels.combine import LANE_BYTES, STRIP_BYTES
-from arrayred.watching import progressed
+from arrayred.progress import progressed
 
 BAND_BYTES = 64 << 20
 

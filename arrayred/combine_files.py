@@ -45,7 +45,7 @@ from arrayred.io.publish import require_room
 from arrayred.io.remote import Stamp, located
 from arrayred.kernels.combine import mean, median, minmax_mean
 from arrayred.kernels.reject import clipped_mean
-from arrayred.watching import stage
+from arrayred.progress import stage
 
 _SLACK = 1e-9  # decimals such as 60.06 are not exact
 

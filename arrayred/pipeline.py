@@ -31,6 +31,7 @@ from arrayred.io.products import open_product
 from arrayred.kernels.noise import finite_median
 from arrayred.model import CLEAN, COUNTS, DQ, FRAME, VARIANCE, Chunks, Rows, Run, X, remark, turn
 from arrayred.night import Flat, Group, Made, Night, Target, make_plan, open_night
+from arrayred.progress import is_watched, progressed, stage
 from arrayred.steps.calibrate import (
     adapt_dark,
     combine_flats,
@@ -63,7 +64,6 @@ from arrayred.steps.noise import (
 )
 from arrayred.steps.sky import fit_sky, subtract_sky, why_no_band
 from arrayred.steps.trace import fit_trace, half_height_of
-from arrayred.watching import is_watched, progressed, stage
 
 if TYPE_CHECKING:
     import xarray as xr

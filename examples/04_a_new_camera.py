@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import arrayred as ar
-from arrayred.simulate import Detector, Star
-from arrayred.simulate.night import SimulatedFrame
+from arrayred.simulate import Detector, SimulatedFrame, Star
 
 made = ar.SimulatedNight(
     Detector(shape=(160, 240), gain=1.57, read_noise=15.0), Star("59 Cyg", flux=15.0), seed=5

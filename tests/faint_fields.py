@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.simulate.detector import ray
+from arrayred.simulate import ray
 
 SHAPE = (160, 240)
 Image = NDArray[np.float64]

@@ -10,7 +10,7 @@ import pytest
 import arrayred
 
 LAYERS = {
-    "errors": 1, "kernels": 1, "process": 1, "_version": 1, "watching": 1,
+    "errors": 1, "kernels": 1, "process": 1, "_version": 1, "progress": 1,
     "model": 2, "bands": 2,
     "config": 3,
     "io": 4, "steps": 4, "simulate": 4,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from arrayred import watching
-from arrayred.watching import Stage, ended, has_read, progressed, stage, watched
+from arrayred import progress
+from arrayred.progress import Stage, ended, has_read, progressed, stage, watched
 
 
 class Heard:
@@ -80,5 +80,5 @@ def test_a_function_can_be_a_stage_each_time_it_is_called() -> None:
 def test_where_nobody_watches_nothing_is_kept() -> None:
     with stage("combine"):
         progressed(1, 2)
-    assert not watching.is_watched()
+    assert not progress.is_watched()
     assert not ended()

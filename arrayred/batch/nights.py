@@ -47,8 +47,8 @@ from arrayred.io.publish import STATE, one_writer, publish
 from arrayred.night import Flat, Group, Night, Plan, open_night
 from arrayred.night.groups import slug
 from arrayred.night.night import Caching, brought_near
+from arrayred.progress import ended, watched
 from arrayred.report import VERSION
-from arrayred.watching import ended, watched
 
 
 @dataclass(frozen=True)

@@ -84,9 +84,9 @@ from arrayred.pipeline import (
     settle,
 )
 from arrayred.process import hold_little
+from arrayred.progress import stage
 from arrayred.steps.cosmic import judge_frames
 from arrayred.steps.noise import with_own_noise
-from arrayred.watching import stage
 
 if TYPE_CHECKING:
     import xarray as xr

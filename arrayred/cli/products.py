@@ -27,7 +27,7 @@ from arrayred.cli.progress import showing
 from arrayred.errors import UsageError, printable
 from arrayred.io.ledger import Verdict, Verification
 from arrayred.io.ledger import verify as verified
-from arrayred.watching import stage
+from arrayred.progress import stage
 
 
 @click.command()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from arrayred.errors import printable
-from arrayred.watching import Stage, Watcher, is_watched, progressed, watched
+from arrayred.progress import Stage, Watcher, is_watched, progressed, watched
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -10,7 +10,7 @@ import click
 
 from arrayred.cli.options import Sectioned, Wishes, wish, wishes_of
 from arrayred.cli.progress import counting, showing
-from arrayred.watching import stage
+from arrayred.progress import stage
 
 if TYPE_CHECKING:
     import xarray as xr

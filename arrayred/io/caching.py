@@ -65,7 +65,7 @@ from arrayred.io.remote import (
 )
 from arrayred.io.scan import PixelFormat, dtype_of, is_exact
 from arrayred.model import COUNTS, FRAME, X, Y
-from arrayred.watching import progressed, stage
+from arrayred.progress import progressed, stage
 
 if TYPE_CHECKING:
     import xarray as xr

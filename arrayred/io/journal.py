@@ -24,7 +24,7 @@ from typing import Any
 
 from arrayred._version import __version__
 from arrayred.io.publish import publish
-from arrayred.watching import Stage
+from arrayred.progress import Stage
 
 LOG = "arrayred.log"
 MOST_BYTES = 1 << 20

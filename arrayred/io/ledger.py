@@ -36,7 +36,7 @@ from arrayred.io.products import checked_cards
 from arrayred.io.publish import STATE, Content, publish, remove
 from arrayred.io.remote import Address, Stamp, located, sum_of
 from arrayred.io.scan import FrameReader, ImageHDU, patiently, unreadable
-from arrayred.watching import progressed, stage
+from arrayred.progress import progressed, stage
 
 ALGORITHM = 1
 """Raised by hand whenever the numbers of any product can change."""

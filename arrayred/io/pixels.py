@@ -40,7 +40,7 @@ from arrayred.io.scan import (
     stored_dtype,
     unreadable,
 )
-from arrayred.watching import has_read
+from arrayred.progress import has_read
 
 if TYPE_CHECKING:
     from arrayred.io.remote import Copy

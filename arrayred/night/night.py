@@ -44,7 +44,7 @@ from arrayred.night.groups import (
     state_of,
 )
 from arrayred.night.match import flats_of
-from arrayred.watching import stage
+from arrayred.progress import stage
 
 if TYPE_CHECKING:
     import xarray as xr

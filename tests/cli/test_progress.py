@@ -14,7 +14,7 @@ import pytest
 
 from arrayred.cli import progress
 from arrayred.cli.progress import Bar, showing
-from arrayred.watching import progressed, stage, watched
+from arrayred.progress import progressed, stage, watched
 from tests.cli.conftest import Call
 from tests.cli.test_prompts import Terminal
 

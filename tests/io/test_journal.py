@@ -11,7 +11,7 @@ import pytest
 from arrayred.errors import StorageError
 from arrayred.io import journal as module
 from arrayred.io.journal import LOG, Journal, last_lines
-from arrayred.watching import Stage, stage, watched
+from arrayred.progress import Stage, stage, watched
 
 
 def lines(out: Path) -> list[dict[str, Any]]:

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 import arrayred as ar
 from arrayred.kernels.reject import PixelNoise
-from arrayred.simulate import Sky, Star
-from arrayred.simulate.scene import Line, sky_rate, star_rate
+from arrayred.simulate import Line, Sky, Star, sky_rate, star_rate
 from arrayred.steps.cosmic import compare_frames, scene_of
 from tests.steps import cube_of
 
