@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import click
 
@@ -25,9 +26,10 @@ from arrayred.cli.options import (
 )
 from arrayred.cli.progress import showing
 from arrayred.errors import UsageError, printable
-from arrayred.io.ledger import Verdict, Verification
-from arrayred.io.ledger import verify as verified
 from arrayred.progress import stage
+
+if TYPE_CHECKING:
+    from arrayred.io.ledger import Verdict, Verification
 
 
 @click.command()
@@ -93,6 +95,8 @@ def verify(places: tuple[Path, ...], explain: bool, quiet: bool) -> None:
     arrayred verify reduced/targets/Vega/Vega_spectrum.fits
     arrayred verify reduced/targets/Vega/Vega_spectrum.fits --explain
     """
+    from arrayred.io.ledger import verify as verified
+
     if explain:
         for place in places:
             _explain(place)

@@ -43,9 +43,6 @@ from arrayred.cli.options import (
 )
 from arrayred.cli.progress import nights_done, showing
 from arrayred.errors import ArrayredError, StorageError, UsageError, printable
-from arrayred.io.files import paths_in
-from arrayred.io.ledger import INDEX, SUMMARY, require_of_many, require_of_one
-from arrayred.io.remote import Address, located, matches
 
 if TYPE_CHECKING:
     from arrayred.batch import Job, Line, Order, Outcome, Report
@@ -96,6 +93,8 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
     arrayred reduce s3://bucket/2020-11-03 -o reduced
     arrayred reduce @nights -o reduced --scheduler tls://head-node:8786
     """
+    from arrayred.io.remote import located
+
     wishes = wishes_of(ctx)
     if is_remote(located(out)):
         raise UsageError("Products are written to a local folder", path=located(out),
@@ -124,7 +123,7 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
 def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
     """Reduce a night as wished, telling what is found."""
     from arrayred.batch import check_night, logged, reduce_to, report_on, scheduled
-    from arrayred.io.ledger import load_answers
+    from arrayred.io.ledger import load_answers, require_of_one
     from arrayred.io.publish import one_writer
 
     started = time.perf_counter()
@@ -311,6 +310,8 @@ def folders_of(arguments: Iterable[str]) -> list[Path]:
     UsageError
         A list cannot be read, nothing is named, or frames are named instead of their folders.
     """
+    from arrayred.io.files import paths_in
+
     folders: dict[Path, Path] = {}
     for argument in arguments:
         names = map(str, paths_in(Path(argument[1:]))) if argument.startswith("@") else [argument]
@@ -325,6 +326,8 @@ def folders_of(arguments: Iterable[str]) -> list[Path]:
 
 def _matching(name: str) -> list[Path]:
     """Return the folders that a glob means; what is there, or is no glob, means itself."""
+    from arrayred.io.remote import Address, located, matches
+
     path = located(name)
     if path.exists() or not _MAGIC & set(name):
         return [path]
@@ -340,6 +343,7 @@ def _matching(name: str) -> list[Path]:
 def run_many(folders: Sequence[Path], out: Path, wishes: Wishes) -> int:
     """Reduce nights as wished, tell what became of them, and return the exit code."""
     from arrayred.batch import noted, reduce_nights
+    from arrayred.io.ledger import INDEX, require_of_many
     from arrayred.io.publish import one_writer
 
     require_of_many(out)
@@ -382,6 +386,7 @@ def warn_unless(is_locked: bool, out: Path, *, quiet: bool) -> None:
 def _jobs(folders: Sequence[Path], out: Path, wishes: Wishes) -> list[Job]:
     """Return the nights to be reduced, all settings read and understood."""
     from arrayred.batch import Job, labels_of
+    from arrayred.io.remote import Address
 
     for folder in folders:
         if folder.resolve() in (out.resolve(), *out.resolve().parents):
@@ -422,6 +427,7 @@ def _lines(jobs: Iterable[Job], reports: Mapping[str, Report]) -> list[Line]:
 
 def _save(out: Path, lines: Iterable[Line]) -> None:
     from arrayred.batch import as_ecsv
+    from arrayred.io.ledger import SUMMARY
     from arrayred.io.publish import publish
 
     if (out / SUMMARY).is_dir():
@@ -473,6 +479,8 @@ def _exit_code(reports: Sequence[Report]) -> int:
 
 def _print(lines: Sequence[Line], out: Path) -> None:
     """Print a line for each target: a table on a terminal, plain columns elsewhere."""
+    from arrayred.io.ledger import SUMMARY
+
     rows = [_cells(line) for line in lines]
     shown = [name for name in _HEADINGS if any(row[name] for row in rows)]
     if sys.stdout.isatty():
