@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from arrayred.io.products import open_product, write_frames
     from arrayred.model import Rows
     from arrayred.night import Night, Plan, make_plan, open_night
-    from arrayred.pipeline import reduce_night, reduce_target, settle
+    from arrayred.pipeline import compute, reduce_night, reduce_target, settle
     from arrayred.simulate import SimulatedNight
     from arrayred.steps.calibrate import subtract_dark
     from arrayred.steps.combine import Cleaning, add_clean, combine, combine_with_peak
@@ -51,6 +51,7 @@ _HOMES = {
     "Cleaning": "steps.combine",
     "add_clean": "steps.combine",
     "combine": "steps.combine",
+    "compute": "pipeline",
     "combine_with_peak": "steps.combine",
     "detect_rows": "steps.find",
     "divide_flat": "steps.calibrate",
@@ -104,6 +105,7 @@ __all__ = [
     "add_clean",
     "combine",
     "combine_with_peak",
+    "compute",
     "detect_rows",
     "divide_flat",
     "estimate_noise",

@@ -1,6 +1,16 @@
 """The reduction, in order: from the frames of a night to masters, images and spectra.
 
-`reduction` is the page to read first.
+`Masters` makes the masters and `target` yields the products of one target, each by its name, in the
+order in which they are made. Nobody else knows that order: `reduce_night` collects what is yielded,
+`batch.run` writes it and keeps none of it alive, the explorer stops after the first. A master or a
+target is what fails, is resumed and is tried again as a whole.
+
+The masters are a mapping rather than a generator, made when they are first asked for: a rerun that
+finds a target finished makes none of its masters, and a master that fails stops those alone that
+need it.
+
+Masters are computed first: they are two-dimensional, written anyway, and reusable. Then each target
+goes by itself from its lights to its spectrum. Everything up to the combined image may be lazy.
 
 Two spectra come out of one image. The procedure's, means over rows of `counts`, is what the text
 tables hold, whatever the recipe. The best one is made from the image's `clean`, where it has that:
@@ -13,11 +23,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import PurePath
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,6 +78,493 @@ from arrayred.steps.trace import fit_trace, half_height_of
 
 if TYPE_CHECKING:
     import xarray as xr
+
+
+def reduce_night(
+    night: str | os.PathLike[str] | Night,
+    recipe: Recipe | None = None,
+    *,
+    chunks: Chunks = "auto",
+    memory: int | None = None,
+) -> xr.DataTree:
+    """Reduce every target of a night, in memory.
+
+    Parameters
+    ----------
+    night : a folder, or what `open_night` returned.
+    recipe : what to do; what the night's file says, else the defaults, if left out.
+    chunks : None reads frames at once; a number makes dask chunks of that many rows; "auto" reads
+        at once what is small (256 MB a group) and chunks the rest. The result does not depend on
+        it.
+    memory : with "auto", bytes that may be held beyond the results.
+
+    Returns
+    -------
+    tree : /masters/dark/<exposure>, /masters/bias/<name>, /masters/flat/<name> and
+        /targets/<target>/{combined, spectrum}, with `calibrated` and `frames`, the spectra of the
+        single frames, where the recipe asks for them and `arc` where the night file names lamps.
+
+    Raises
+    ------
+    NightError
+        The plan has problems: all of them.
+    """
+    import xarray as xr
+
+    opened = night if isinstance(night, Night) else open_night(night)
+    plan = make_plan(opened, recipe)
+    if plan.problems or plan.failed:
+        raise NightError((*plan.problems, *(error for _, error in plan.failed)))
+    settings = recipe or Recipe().replace(**opened.file.recipe)
+    reading = Reading(chunks, memory, settings.overscan)
+    masters = Masters(settings.dark_method, reading)
+    nodes = {f"/masters/{group.key}": masters[group] for group in plan.masters_in_order}
+    found: dict[str, RowRange] = {}
+    for planned in plan.targets:
+        one = with_rows(planned, found)
+        products = _collected(target(one, masters, reading), one.recipe)
+        found[one.name] = rows_of(products["spectrum"])
+        nodes |= {f"/targets/{one.name}/{name}": product for name, product in products.items()}
+    return xr.DataTree.from_dict(nodes)
+
+
+def reduce_target(
+    lights: xr.Dataset, dark: xr.Dataset | None, recipe: Recipe, flat: xr.Dataset | None = None
+) -> dict[str, xr.Dataset]:
+    """Reduce the lights of one target to its spectrum.
+
+    Parameters
+    ----------
+    lights : cube, counts (frame, y, x) in adu or electron.
+    dark : the matched master dark or bias (y, x); None: nothing is to be subtracted.
+    recipe : what to do.
+    flat : the matched master flat (y, x); None: nothing is to be divided by.
+
+    Returns
+    -------
+    products : `combined` (y, x) and `spectrum` (x); if the recipe asks, `calibrated` (frame, y, x),
+        `frames` (frame, x), and the further spectra, `spectrum_2`, `frames_2` and so on.
+
+    Raises
+    ------
+    NoSpectrumError
+        No row stands out from the background.
+    SkyBandError
+        The sky band lies off the image.
+    """
+    with cluster_errors():
+        return _collected(_from_lights(lights, dark, recipe, flat), recipe)
+
+
+class Masters:
+    """The masters of a night, each made when it is first asked for, and once.
+
+    ``masters[group]`` is the master of a group of biases or darks, or of a flat (y, x), computed.
+    What went wrong when it was made is raised each time that it is asked for.
+
+    Parameters
+    ----------
+    method : how the frames of a master dark or bias become one image.
+    reading : how frames are read.
+    """
+
+    def __init__(self, method: Method, reading: Reading) -> None:
+        self.method, self.reading = method, reading
+        self._made: dict[str, xr.Dataset | ArrayredError] = {}
+        self._making = RLock()
+
+    def __getitem__(self, group: Group | Flat) -> xr.Dataset:
+        """Return the master of a group.
+
+        Raises
+        ------
+        ArrayredError
+            It cannot be made.
+        """
+        with self._making:
+            if group.key not in self._made:
+                try:
+                    with stage(group.master_name.removesuffix(".fits")), cluster_errors():
+                        self._made[group.key] = self.make(group)
+                except ArrayredError as error:
+                    self._made[group.key] = error
+            made = self._made[group.key]
+        if isinstance(made, ArrayredError):
+            raise made
+        return made
+
+    def of(self, group: Group | Flat | None) -> xr.Dataset | None:
+        """Return the master of a group; None of none."""
+        return None if group is None else self[group]
+
+    def make(self, group: Group | Flat) -> xr.Dataset:
+        """Make a master from its frames and the masters that these need."""
+        if isinstance(group, Flat):
+            return make_flat(group, {part.key: self[part] for part in group.masters}, self.reading)
+        ready = {part.key: self[part] for part in group.parts}
+        return make_master(group, self.method, self.reading, ready)
+
+
+def target(one: Target, masters: Masters, reading: Reading) -> Iterator[tuple[str, xr.Dataset]]:
+    """Yield the products of one target in the order in which they are made.
+
+    Parameters
+    ----------
+    one : as planned, its rows being known where they are those of another (`with_rows`).
+    masters : of the night.
+    reading : how frames are read.
+
+    Yields
+    ------
+    name, product : in adu (`in_units`):
+
+        ====================  =======================================================
+        combined              the calibrated lights as one image (y, x), computed
+        calibrated/<frame>    one calibrated frame (frame, y, x), as lazy as its cube
+        spectrum              (x); of several spectra, spectrum_2, spectrum_3, ...
+        arc                   the lamps through its rows (x)
+        frames                the spectrum of each frame (frame, x)
+        ====================  =======================================================
+
+    Raises
+    ------
+    ArrayredError
+        A master cannot be made, frames cannot be read, or there is no spectrum.
+    """
+    dark, flat = masters.of(one.master), masters.of(one.flat)
+    lamp_dark = masters.of(one.lamp_master)
+    with cluster_errors():
+        for name, product in _from_lights(reading.open(one.lights), dark, one.recipe, flat):
+            yield name, product
+            if one.lamps and name.startswith("spectrum"):
+                arc = cut_arc(reading.open(one.lamps), lamp_dark, product, one.recipe)
+                yield name.replace("spectrum", "arc"), arc
+
+
+def _from_lights(
+    lights: xr.Dataset, dark: xr.Dataset | None, recipe: Recipe, flat: xr.Dataset | None
+) -> Iterator[tuple[str, xr.Dataset]]:
+    """Yield what is made of a target's lights, as `target` does."""
+    combined, hits = combine_frames(lights, dark, recipe, flat)
+    yield "combined", combined
+    if recipe.calibrated:
+        judged = judge_frames(lights, dark, combined, hits)
+        for i, label in enumerate(lights[FRAME].values):
+            alone = lights.isel({FRAME: [i]})
+            yield f"calibrated/{label}", calibrate(alone, dark, flat, judged)
+    for i, rows in enumerate(rows_to_extract(combined, recipe)):
+        spectrum = extract_spectrum(combined, recipe, rows)
+        yield numbered("spectrum", i), spectrum
+        if recipe.per_frame:
+            yield numbered("frames", i), extract_each(lights, dark, recipe, flat, spectrum)
+
+
+def _collected(products: Iterable[tuple[str, xr.Dataset]], recipe: Recipe) -> dict[str, xr.Dataset]:
+    """Return products by name in the recipe's units, the calibrated frames as one cube."""
+    found: dict[str, xr.Dataset] = {}
+    frames: list[xr.Dataset] = []
+    for name, product in products:
+        wanted = in_units(product, recipe)
+        if name.startswith("calibrated/"):
+            frames.append(wanted)
+        else:
+            found[name] = wanted
+    return {"calibrated": _as_cube(frames), **found} if frames else found
+
+
+def _as_cube(frames: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Return single frames (frame, y, x) as one cube."""
+    import xarray as xr
+
+    cube: xr.Dataset = xr.concat(
+        frames,
+        FRAME,
+        data_vars="minimal",
+        coords="minimal",
+        compat="override",
+        join="exact",
+        combine_attrs="override",
+    )
+    return cube
+
+
+def with_rows(one: Target, found: Mapping[str, RowRange]) -> Target:
+    """Return a target whose rows, if they are to be those of another target, are known.
+
+    Parameters
+    ----------
+    one : as planned.
+    found : the rows of the targets that have been reduced.
+
+    Raises
+    ------
+    InputError
+        The other target has no rows.
+    """
+    if not one.rows_from:
+        return one
+    if one.rows_from not in found:
+        raise InputError(
+            f"{one.name} takes the rows of {one.rows_from}, which has none",
+            keyword="rows_from",
+            hint="Mend that target, or give rows.",
+        )
+    rows = found[one.rows_from]
+    recipe = one.recipe.replace(rows=rows, near_row=None, all_spectra=False)
+    return replace(one, recipe=recipe)
+
+
+# Masters: many frames become one image that serves others: `make_master`, `make_flat`.
+
+
+def make_master(
+    frames: Group,
+    method: Method,
+    reading: Reading | None = None,
+    ready: Mapping[str, xr.Dataset] | None = None,
+) -> xr.Dataset:
+    """Return the settled master (y, x) of biases or of the darks of one exposure.
+
+    Parameters
+    ----------
+    frames : the frames; or one that is a master already and is taken as it is; or what is made of
+        other masters.
+    method : how frames become one image.
+    reading : how frames are read.
+    ready : masters that are settled already, by key: what is made of them reads no frame again.
+    """
+    if isinstance(frames, Made):
+        known = ready or {}
+        dark, *others = (
+            known[part.key] if part.key in known else make_master(part, method, reading)
+            for part in frames.parts
+        )
+        bias = others[0] if others else None
+        kept = {"has_bias": frames.has_bias, "keep_bias": frames.keep_bias}
+        return adapt_dark(dark, bias, factor=frames.factor, **kept)
+    cube = (reading or Reading()).open(frames)
+    if frames.is_master:
+        master = _with_number(compute(cube.isel({FRAME: 0})), frames)
+    else:
+        with stage("combine"), dask_progress(cube):
+            master = measure_noise(compute(combine(drop_absurd(cube), method)), cube)
+    return master.assign_attrs(kind=frames.kind)
+
+
+def _with_number(master: xr.Dataset, frames: Group) -> xr.Dataset:
+    """Return a ready master with the number of its frames, where its header tells it."""
+    n_frames = frames.frames[0].image.header.readable("NCOMBINE")
+    known = isinstance(n_frames, int) and n_frames > 0
+    return master.assign_coords(n_frames=n_frames) if known else master
+
+
+def make_flat(
+    flat: Flat, masters: Mapping[str, xr.Dataset], reading: Reading | None = None
+) -> xr.Dataset:
+    """Return the settled master flat (y, x), about 1, with `variance` and the coordinate `bad`.
+
+    Its own noise is known where its frames are at hand, or its file tells it (UNCERT).
+
+    Parameters
+    ----------
+    flat : its frames, or one that is a master already.
+    masters : the darks and biases that it needs, by key.
+    reading : how frames are read.
+    """
+    cube = (reading or Reading()).open(flat.frames)
+    if flat.is_finished:
+        return with_bad(_with_own_noise(compute(cube.isel({FRAME: 0})), flat.frames))
+    darks = [None if group is None else masters[group.key] for group in flat.darks]
+    singles = [calibrate(cube.isel({FRAME: [i]}), dark) for i, dark in enumerate(darks)]
+    levels = [flat_level(compute(single.isel({FRAME: 0}))) for single in singles]
+    image = compute(combine_flats(cube, levels, darks))
+    if not flat.frames.is_master:
+        image = estimate_flat_noise(image, cube, levels, darks)
+    return normalise_flat(image).assign_attrs(kind="flat")
+
+
+def _with_own_noise(master: xr.Dataset, frames: Group) -> xr.Dataset:
+    """Return a master that arrayred made with the noise that its file tells, if it does."""
+    image = frames.frames[0].image
+    if image.packing != "plain":
+        return master
+    product = open_product(file_of(image))
+    if VARIANCE not in product or product[VARIANCE].shape != master[COUNTS].shape:
+        return master
+    return master.assign({VARIANCE: product[VARIANCE].variable})
+
+
+# The frames of a target, calibrated and combined: `calibrate`, `combine_frames`.
+
+
+def calibrate(
+    lights: xr.Dataset,
+    dark: xr.Dataset | None,
+    flat: xr.Dataset | None = None,
+    judged: FramePlanes | None = None,
+) -> xr.Dataset:
+    """Return the calibrated frames, as lazy as the lights.
+
+    Parameters
+    ----------
+    lights, dark, flat : as in `reduce_target`.
+    judged : of `judge_frames`; then each frame has its own `variance`, if that is known, and `dq`.
+        The variance is the frame's own and that of the masters, which all frames have in common.
+    """
+    lights = lights if judged is None else drop_absurd(lights)
+    cube = lights if dark is None else subtract_dark(lights, dark)
+    cube = cube if judged is None else with_planes(cube, lights, judged)
+    return cube if flat is None else divide_flat(cube, flat)
+
+
+def combine_frames(
+    lights: xr.Dataset, dark: xr.Dataset | None, recipe: Recipe, flat: xr.Dataset | None = None
+) -> tuple[xr.Dataset, FrameHits | None]:
+    """Return the computed combination of the calibrated lights, with its variance and flags.
+
+    And what cosmic rays struck in which frame, where they were looked for and found.
+
+    One division by the flat serves them all; the variance follows. `counts` is the procedure's own;
+    where the recipe wants more or cosmic rays are found, `clean` is the best estimate.
+    """
+    with stage("combine"), dask_progress(lights):
+        lights, how = drop_absurd(lights), cleaning(recipe)
+        image = compute(combine_with_peak(lights, how.plain, minus=dark))
+        image = flag(image, lights, bad=bad_pixels(recipe.bad_pixels, dark, flat))
+        image = add_clean(image, lights, how, minus=dark)
+        image = estimate_noise(image, lights, minus=dark)
+        image, hits = find_cosmic_rays(image, lights, minus=dark, search=recipe.cosmic_rays)
+        return image if flat is None else divide_flat(image, flat), hits
+
+
+def cleaning(recipe: Recipe) -> Cleaning:
+    """Return how a recipe wants the lights to be combined."""
+    return Cleaning(
+        recipe.combine,
+        recipe.clip_sigma,
+        recipe.minmax_low,
+        recipe.minmax_high,
+        recipe.scale,
+        recipe.weights,
+    )
+
+
+def bad_pixels(
+    wanted: str, dark: xr.Dataset | None, flat: xr.Dataset | None = None
+) -> NDArray[np.bool_] | None:
+    """Return which pixels of the detector are bad: those of a file, or those that masters betray.
+
+    Parameters
+    ----------
+    wanted : a file's name; "dark", "flat" or "dark+flat"; or "" for none.
+    dark, flat : the masters (y, x); what is None betrays nothing.
+    """
+    if wanted not in BETRAYED_BY:
+        return read_mask(wanted) if wanted else None
+    masters = {"dark": dark, "flat": flat}
+    known = [masters[kind] for kind in BETRAYED_BY[wanted]]
+    found = [find_bad_pixels(master) for master in known if master is not None]
+    return np.logical_or.reduce(found) if found else None
+
+
+def in_units(product: xr.Dataset, recipe: Recipe) -> xr.Dataset:
+    """Return a product in the units that the recipe wants; arcs stay in adu."""
+    is_arc = product.attrs.get("kind") == "arc"
+    return to_electrons(product) if recipe.units == "electron" and not is_arc else product
+
+
+# From a combined image to its spectra: where they lie, and what is extracted there.
+
+
+def numbered(name: str, i: int) -> str:
+    """Return the name of the i-th spectrum, or what belongs to it: the first has no number.
+
+    Examples
+    --------
+    >>> numbered("spectrum", 0), numbered("spectrum", 1)
+    ('spectrum', 'spectrum_2')
+    """
+    return f"{name}_{i + 1}" if i else name
+
+
+def rows_of(spectrum: xr.Dataset) -> RowRange:
+    """Return the first and last row of a spectrum."""
+    return spectrum.attrs["first_row"], spectrum.attrs["last_row"]
+
+
+def rows_to_extract(image: xr.Dataset, recipe: Recipe) -> tuple[Rows, ...]:
+    """Return the rows of the spectrum of a combined image, or of each, as the recipe wants."""
+    threshold = Threshold(
+        recipe.n_sigma,
+        recipe.background_rows,
+        recipe.skip_last_column,
+        recipe.max_gap,
+        recipe.whole_span,
+    )
+    image, method, near, rows = turn(image), recipe.detect, recipe.near_row, recipe.rows
+    if recipe.all_spectra:
+        return find_all(image, threshold, method=method, near_row=near, rows=rows)
+    return (find_rows(image, threshold, method=method, near_row=near, rows=rows),)
+
+
+@stage("extract")
+def extract_spectrum(image: xr.Dataset, recipe: Recipe, rows: Rows | None = None) -> xr.Dataset:
+    """Return a spectrum of a combined image: its rows found, and what `extraction` makes of them.
+
+    Parameters
+    ----------
+    image : counts (y, x), settled; `clean`, `variance`, `dq` where it has them.
+    recipe : what to do.
+    rows : the rows, one of `rows_to_extract`; found if left out.
+    """
+    image = turn(image)
+    rows = rows_to_extract(image, recipe)[0] if rows is None else rows
+    return spectrum_of(image, rows, recipe)
+
+
+@stage("extract frames")
+def extract_each(
+    lights: xr.Dataset,
+    dark: xr.Dataset | None,
+    recipe: Recipe,
+    flat: xr.Dataset | None,
+    spectrum: xr.Dataset,
+) -> xr.Dataset:
+    """Return the spectra (frame, x) of a target's lights, each by itself, for its light curve.
+
+    Parameters
+    ----------
+    lights, dark, recipe, flat : as for `reduce_target`.
+    spectrum : of all of them, whose aperture serves each.
+    """
+    alone = recipe.replace(combine="average", scale="none", weights="none", cosmic_rays="off")
+    images = (
+        turn(combine_frames(lights.isel({FRAME: [i]}), dark, alone, flat)[0])
+        for i in range(lights.sizes[FRAME])
+    )
+    return frames_of(images, lights, spectrum, recipe)
+
+
+def cut_arc(
+    lamps: xr.Dataset, master: xr.Dataset | None, spectrum: xr.Dataset, recipe: Recipe
+) -> xr.Dataset:
+    """Return the spectrum of lamps through the rows of a star: a line tilts across the chip.
+
+    Parameters
+    ----------
+    lamps : cube, counts (frame, y, x).
+    master : the dark or bias (y, x) to subtract from them, or None.
+    spectrum : the star's.
+    recipe : how frames are combined: by median if that is wanted, else by average; lamps flicker,
+        so that no cosmic rays are looked for.
+    """
+    plain = recipe.replace(
+        combine=cleaning(recipe).plain, scale="none", weights="none", cosmic_rays="off"
+    )
+    image = turn(combine_frames(lamps, master, plain)[0])
+    arc: xr.Dataset = extract(image, detect_rows(image, rows=rows_of(spectrum)))
+    return arc.assign_attrs(kind="arc")
+
 
 _TABLES = ("counts_mean", "counts_mean_sky_subtracted")
 _OF_THE_TRACE = ("trace", "tilt", "fwhm", "trace_rms", "trace_order", "n_bins")
@@ -285,178 +783,9 @@ def _trace_of(spectrum: xr.Dataset) -> xr.Dataset:
     return spectrum[[]].assign(center=(X, middle)).assign_attrs(own | {"fwhm": rows / 3})
 
 
-# The whole reduction on one page: what is done to a night, in order, in ordinary Python.
+# How frames are read, and where laziness ends: `Reading`, `compute`.
 #
-# Masters settle first: they are two-dimensional, written anyway, and reusable. Then each target
-# goes by itself from its lights to its spectrum. Everything up to the combined image may be lazy.
-
-
-def reduce_night(
-    night: str | os.PathLike[str] | Night,
-    recipe: Recipe | None = None,
-    *,
-    chunks: Chunks = "auto",
-    memory: int | None = None,
-) -> xr.DataTree:
-    """Reduce every target of a night, in memory.
-
-    Parameters
-    ----------
-    night : a folder, or what `open_night` returned.
-    recipe : what to do; what the night's file says, else the defaults, if left out.
-    chunks : None reads frames at once; a number makes dask chunks of that many rows; "auto" reads
-        at once what is small (256 MB a group) and chunks the rest. The result does not depend on
-        it.
-    memory : with "auto", bytes that may be held beyond the results.
-
-    Returns
-    -------
-    tree : /masters/dark/<exposure>, /masters/bias/<name>, /masters/flat/<name> and
-        /targets/<target>/{combined, spectrum}, with `calibrated` and `frames`, the spectra of the
-        single frames, where the recipe asks for them and `arc` where the night file names lamps.
-
-    Raises
-    ------
-    NightError
-        The plan has problems: all of them.
-    """
-    import xarray as xr
-
-    opened = night if isinstance(night, Night) else open_night(night)
-    plan = make_plan(opened, recipe)
-    if plan.problems or plan.failed:
-        raise NightError((*plan.problems, *(error for _, error in plan.failed)))
-    settings = recipe or Recipe().replace(**opened.file.recipe)
-    method, reading = settings.dark_method, Reading(chunks, memory, settings.overscan)
-    masters: dict[str, xr.Dataset] = {}
-    for group in plan.to_settle:
-        masters[group.key] = make_master(group, method, reading, masters)
-    masters |= {key: make_flat(flat, masters, reading) for key, flat in plan.flats.items()}
-    wanted = [*(group.key for group in plan.masters), *plan.flats]
-    nodes = {f"/masters/{key}": masters[key] for key in wanted}
-    found: dict[str, RowRange] = {}
-    for target in plan.targets:
-        master = None if target.master is None else masters[target.master.key]
-        flat = None if target.flat is None else masters[target.flat.key]
-        lights = reading.open(target.lights)
-        products = reduce_target(lights, master, recipe_for(target, found), flat)
-        if target.lamps:
-            lamp_master = None if target.lamp_master is None else masters[target.lamp_master.key]
-            lamps = reading.open(target.lamps)
-            products["arc"] = cut_arc(lamps, lamp_master, products["spectrum"], target.recipe)
-        found[target.name] = rows_of(products["spectrum"])
-        nodes |= {f"/targets/{target.name}/{name}": product for name, product in products.items()}
-    return xr.DataTree.from_dict(nodes)
-
-
-def reduce_target(
-    lights: xr.Dataset, dark: xr.Dataset | None, recipe: Recipe, flat: xr.Dataset | None = None
-) -> dict[str, xr.Dataset]:
-    """Reduce the lights of one target to its spectrum.
-
-    Parameters
-    ----------
-    lights : cube, counts (frame, y, x) in adu or electron.
-    dark : the matched master dark or bias (y, x); None: nothing is to be subtracted.
-    recipe : what to do.
-    flat : the matched master flat (y, x); None: nothing is to be divided by.
-
-    Returns
-    -------
-    products : `combined` (y, x) and `spectrum` (x); if the recipe asks, `calibrated` (frame, y, x),
-        `frames` (frame, x), and the further spectra, `spectrum_2`, `frames_2` and so on.
-
-    Raises
-    ------
-    NoSpectrumError
-        No row stands out from the background.
-    SkyBandError
-        The sky band lies off the image.
-    """
-    combined, hits = combine_frames(lights, dark, recipe, flat)
-    products = {}
-    if recipe.calibrated:
-        judged = judge_frames(lights, dark, combined, hits)
-        products["calibrated"] = calibrate(lights, dark, flat, judged)
-    products["combined"] = combined
-    for i, rows in enumerate(rows_to_extract(combined, recipe)):
-        spectrum = extract_spectrum(combined, recipe, rows)
-        products[numbered("spectrum", i)] = spectrum
-        if recipe.per_frame:
-            products[numbered("frames", i)] = extract_each(lights, dark, recipe, flat, spectrum)
-    return {name: in_units(product, recipe) for name, product in products.items()}
-
-
-# What goes wrong on a cluster, in our words: `told_as_ours`, `as_ours`.
-#
-# Where a client of dask.distributed is active, dask computes on its cluster, and there more can go
-# wrong than in one process: workers die, and the scheduler goes away. Such errors say nothing of
-# the frames, so they become a ResourceError: the target fails, what is finished stays, and the run
-# can be begun again. Errors of ours come back from workers as they are.
-
-AGAIN = "What is finished is not done again: run the same once more."
-
-
-@contextmanager
-def told_as_ours() -> Iterator[None]:
-    """Raise ResourceError for what a cluster does to a computation; let all else pass.
-
-    Whatever computes is decorated with it: not only whole images are, but samples of frames too.
-    """
-    try:
-        yield
-    except ArrayredError:
-        raise
-    except Exception as error:
-        told = as_ours(error)
-        if told is None:
-            raise
-        raise told from error
-
-
-def as_ours(error: Exception) -> ResourceError | None:
-    """Return an error of dask.distributed as ours; None of any other.
-
-    Parameters
-    ----------
-    error : what a computation raised, or what the result of a task is.
-    """
-    if "distributed" not in sys.modules:
-        return None
-    from distributed import CancelledError, KilledWorker
-    from distributed.comm import CommClosedError
-    from distributed.scheduler import NoValidWorkerError, NoWorkerError
-
-    if isinstance(error, KilledWorker):
-        return _killed(error)
-    if isinstance(error, NoWorkerError | NoValidWorkerError):
-        return ResourceError("No worker took it on", hint="Start workers. " + AGAIN)
-    if isinstance(error, CancelledError | CommClosedError):
-        return gone(getattr(error, "reason", "") or str(error))
-    return None
-
-
-def gone(why: str) -> ResourceError:
-    """Return the error of a scheduler that does not answer any more."""
-    found = " ".join(why.replace("-", " ").split()) or "it does not answer"
-    return ResourceError(f"The scheduler of the cluster has gone ({found})", hint=AGAIN)
-
-
-def _killed(error: Any) -> ResourceError:
-    """Return the error of work whose workers died, each time."""
-    worker = error.last_worker
-    deaths = error.allowed_failures + 1
-    limit = f", which may hold {worker.memory_limit >> 20} MiB" if worker.memory_limit else ""
-    return ResourceError(
-        f"{deaths} worker{'s' * (deaths > 1)} died of it, the last at "
-        f"{PurePath(worker.address).name}{limit}",
-        hint="Give workers more memory, or less to hold with --memory; their logs tell more.",
-    )
-
-
-# How frames are read, and where laziness ends: `Reading`, `settle`.
-#
-# `settle` is the one place where dask computes. Beyond it every step works on one contiguous
+# `compute` is the one place where dask computes. Beyond it every step works on one contiguous
 # float64 block, because sums over rows of a block that is chunked or laid out otherwise end in
 # other bits.
 
@@ -503,8 +832,7 @@ def _load() -> None:
                 import_module(name)
 
 
-@told_as_ours()
-def settle(image: xr.Dataset) -> xr.Dataset:
+def compute(image: xr.Dataset) -> xr.Dataset:
     """Compute an image and hold its counts as one C-contiguous float64 block.
 
     Parameters
@@ -518,7 +846,8 @@ def settle(image: xr.Dataset) -> xr.Dataset:
     ResourceError
         The cluster's workers died of it, or its scheduler has gone.
     """
-    computed = image if isinstance(image[COUNTS].data, np.ndarray) else image.compute()
+    with cluster_errors():
+        computed = image if isinstance(image[COUNTS].data, np.ndarray) else image.compute()
     counts = computed[COUNTS]
     pixels = np.ascontiguousarray(counts.values, np.float64)
     if pixels is counts.data:
@@ -526,306 +855,16 @@ def settle(image: xr.Dataset) -> xr.Dataset:
     return computed.assign({COUNTS: counts.copy(data=pixels)})
 
 
-# The frames of a target, calibrated and combined: `calibrate`, `combine_frames`.
+settle = compute
+"""The same by its first name."""
 
 
-def calibrate(
-    lights: xr.Dataset,
-    dark: xr.Dataset | None,
-    flat: xr.Dataset | None = None,
-    judged: FramePlanes | None = None,
-) -> xr.Dataset:
-    """Return the calibrated frames, as lazy as the lights.
-
-    Parameters
-    ----------
-    lights, dark, flat : as in `reduce_target`.
-    judged : of `judge_frames`; then each frame has its own `variance`, if that is known, and `dq`.
-        The variance is the frame's own and that of the masters, which all frames have in common.
-    """
-    lights = lights if judged is None else drop_absurd(lights)
-    cube = lights if dark is None else subtract_dark(lights, dark)
-    cube = cube if judged is None else with_planes(cube, lights, judged)
-    return cube if flat is None else divide_flat(cube, flat)
-
-
-def combine_target(
-    lights: xr.Dataset, dark: xr.Dataset | None, recipe: Recipe, flat: xr.Dataset | None = None
-) -> xr.Dataset:
-    """Return the settled combination of the calibrated lights: the image of `combine_frames`."""
-    return combine_frames(lights, dark, recipe, flat)[0]
-
-
-@told_as_ours()
-def combine_frames(
-    lights: xr.Dataset, dark: xr.Dataset | None, recipe: Recipe, flat: xr.Dataset | None = None
-) -> tuple[xr.Dataset, FrameHits | None]:
-    """Return the settled combination of the calibrated lights, with its variance and flags.
-
-    And what cosmic rays struck in which frame, where they were looked for and found.
-
-    One division by the flat serves them all; the variance follows. `counts` is the procedure's own;
-    where the recipe wants more or cosmic rays are found, `clean` is the best estimate.
-    """
-    with stage("combine"), told(lights):
-        return _combined(lights, dark, recipe, flat)
-
-
-def _combined(
-    lights: xr.Dataset, dark: xr.Dataset | None, recipe: Recipe, flat: xr.Dataset | None
-) -> tuple[xr.Dataset, FrameHits | None]:
-    lights, how = drop_absurd(lights), cleaning(recipe)
-    image = settle(combine_with_peak(lights, how.plain, minus=dark))
-    image = flag(image, lights, bad=bad_pixels(recipe.bad_pixels, dark, flat))
-    image = add_clean(image, lights, how, minus=dark)
-    image = estimate_noise(image, lights, minus=dark)
-    image, hits = find_cosmic_rays(image, lights, minus=dark, search=recipe.cosmic_rays)
-    return image if flat is None else divide_flat(image, flat), hits
-
-
-def cleaning(recipe: Recipe) -> Cleaning:
-    """Return how a recipe wants the lights to be combined."""
-    return Cleaning(
-        recipe.combine,
-        recipe.clip_sigma,
-        recipe.minmax_low,
-        recipe.minmax_high,
-        recipe.scale,
-        recipe.weights,
-    )
-
-
-def bad_pixels(
-    wanted: str, dark: xr.Dataset | None, flat: xr.Dataset | None = None
-) -> NDArray[np.bool_] | None:
-    """Return which pixels of the detector are bad: those of a file, or those that masters betray.
-
-    Parameters
-    ----------
-    wanted : a file's name; "dark", "flat" or "dark+flat"; or "" for none.
-    dark, flat : the masters (y, x); what is None betrays nothing.
-    """
-    if wanted not in BETRAYED_BY:
-        return read_mask(wanted) if wanted else None
-    masters = {"dark": dark, "flat": flat}
-    known = [masters[kind] for kind in BETRAYED_BY[wanted]]
-    found = [find_bad_pixels(master) for master in known if master is not None]
-    return np.logical_or.reduce(found) if found else None
-
-
-def in_units(product: xr.Dataset, recipe: Recipe) -> xr.Dataset:
-    """Return a product in the units that the recipe wants."""
-    return to_electrons(product) if recipe.units == "electron" else product
-
-
-# Masters: many frames become one image that serves others: `make_master`, `make_flat`.
-
-_USUAL = Reading()
-
-
-@told_as_ours()
-def make_master(
-    frames: Group,
-    method: Method,
-    reading: Reading = _USUAL,
-    ready: Mapping[str, xr.Dataset] | None = None,
-) -> xr.Dataset:
-    """Return the settled master (y, x) of biases or of the darks of one exposure.
-
-    Parameters
-    ----------
-    frames : the frames; or one that is a master already and is taken as it is; or what is made of
-        other masters.
-    method : how frames become one image.
-    reading : how frames are read.
-    ready : masters that are settled already, by key: what is made of them reads no frame again.
-    """
-    if isinstance(frames, Made):
-        known = ready or {}
-        dark, *others = (
-            known[part.key] if part.key in known else make_master(part, method, reading)
-            for part in frames.parts
-        )
-        bias = others[0] if others else None
-        kept = {"has_bias": frames.has_bias, "keep_bias": frames.keep_bias}
-        return adapt_dark(dark, bias, factor=frames.factor, **kept)
-    cube = reading.open(frames)
-    if frames.is_master:
-        master = _with_number(settle(cube.isel({FRAME: 0})), frames)
-    else:
-        with stage("combine"), told(cube):
-            master = measure_noise(settle(combine(drop_absurd(cube), method)), cube)
-    return master.assign_attrs(kind=frames.kind)
-
-
-def _with_number(master: xr.Dataset, frames: Group) -> xr.Dataset:
-    """Return a ready master with the number of its frames, where its header tells it."""
-    n_frames = frames.frames[0].image.header.readable("NCOMBINE")
-    known = isinstance(n_frames, int) and n_frames > 0
-    return master.assign_coords(n_frames=n_frames) if known else master
-
-
-@told_as_ours()
-def make_flat(
-    flat: Flat, masters: Mapping[str, xr.Dataset], reading: Reading = _USUAL
-) -> xr.Dataset:
-    """Return the settled master flat (y, x), about 1, with `variance` and the coordinate `bad`.
-
-    Its own noise is known where its frames are at hand, or its file tells it (UNCERT).
-
-    Parameters
-    ----------
-    flat : its frames, or one that is a master already.
-    masters : the darks and biases that it needs, by key.
-    reading : how frames are read.
-    """
-    cube = reading.open(flat.frames)
-    if flat.is_finished:
-        return with_bad(_with_own_noise(settle(cube.isel({FRAME: 0})), flat.frames))
-    darks = [None if group is None else masters[group.key] for group in flat.darks]
-    singles = [calibrate(cube.isel({FRAME: [i]}), dark) for i, dark in enumerate(darks)]
-    levels = [flat_level(settle(single.isel({FRAME: 0}))) for single in singles]
-    image = settle(combine_flats(cube, levels, darks))
-    if not flat.frames.is_master:
-        image = estimate_flat_noise(image, cube, levels, darks)
-    return normalise_flat(image).assign_attrs(kind="flat")
-
-
-def _with_own_noise(master: xr.Dataset, frames: Group) -> xr.Dataset:
-    """Return a master that arrayred made with the noise that its file tells, if it does."""
-    image = frames.frames[0].image
-    if image.packing != "plain":
-        return master
-    product = open_product(file_of(image))
-    if VARIANCE not in product or product[VARIANCE].shape != master[COUNTS].shape:
-        return master
-    return master.assign({VARIANCE: product[VARIANCE].variable})
-
-
-# From a combined image to its spectra: where they lie, and what is extracted there.
-
-
-def numbered(name: str, i: int) -> str:
-    """Return the name of the i-th spectrum, or what belongs to it: the first has no number.
-
-    Examples
-    --------
-    >>> numbered("spectrum", 0), numbered("spectrum", 1)
-    ('spectrum', 'spectrum_2')
-    """
-    return f"{name}_{i + 1}" if i else name
-
-
-def recipe_for(target: Target, found: Mapping[str, RowRange]) -> Recipe:
-    """Return what to do with a target, its rows being those of another where that is wanted.
-
-    Parameters
-    ----------
-    target : as planned.
-    found : the rows of the targets that have been reduced.
-
-    Raises
-    ------
-    InputError
-        The other target has no rows.
-    """
-    if not target.rows_from:
-        return target.recipe
-    if target.rows_from not in found:
-        raise InputError(
-            f"{target.name} takes the rows of {target.rows_from}, which has none",
-            keyword="rows_from",
-            hint="Mend that target, or give rows.",
-        )
-    return target.recipe.replace(rows=found[target.rows_from], near_row=None, all_spectra=False)
-
-
-def rows_of(spectrum: xr.Dataset) -> RowRange:
-    """Return the first and last row of a spectrum."""
-    return spectrum.attrs["first_row"], spectrum.attrs["last_row"]
-
-
-def rows_to_extract(image: xr.Dataset, recipe: Recipe) -> tuple[Rows, ...]:
-    """Return the rows of the spectrum of a combined image, or of each, as the recipe wants."""
-    threshold = Threshold(
-        recipe.n_sigma,
-        recipe.background_rows,
-        recipe.skip_last_column,
-        recipe.max_gap,
-        recipe.whole_span,
-    )
-    image, method, near, rows = turn(image), recipe.detect, recipe.near_row, recipe.rows
-    if recipe.all_spectra:
-        return find_all(image, threshold, method=method, near_row=near, rows=rows)
-    return (find_rows(image, threshold, method=method, near_row=near, rows=rows),)
-
-
-@stage("extract")
-def extract_spectrum(image: xr.Dataset, recipe: Recipe, rows: Rows | None = None) -> xr.Dataset:
-    """Return a spectrum of a combined image: its rows found, and what `extraction` makes of them.
-
-    Parameters
-    ----------
-    image : counts (y, x), settled; `clean`, `variance`, `dq` where it has them.
-    recipe : what to do.
-    rows : the rows, one of `rows_to_extract`; found if left out.
-    """
-    image = turn(image)
-    rows = rows_to_extract(image, recipe)[0] if rows is None else rows
-    return spectrum_of(image, rows, recipe)
-
-
-@stage("extract frames")
-@told_as_ours()
-def extract_each(
-    lights: xr.Dataset,
-    dark: xr.Dataset | None,
-    recipe: Recipe,
-    flat: xr.Dataset | None,
-    spectrum: xr.Dataset,
-) -> xr.Dataset:
-    """Return the spectra (frame, x) of a target's lights, each by itself, for its light curve.
-
-    Parameters
-    ----------
-    lights, dark, recipe, flat : as for `reduce_target`.
-    spectrum : of all of them, whose aperture serves each.
-    """
-    alone = recipe.replace(combine="average", scale="none", weights="none", cosmic_rays="off")
-    images = (
-        turn(combine_target(lights.isel({FRAME: [i]}), dark, alone, flat))
-        for i in range(lights.sizes[FRAME])
-    )
-    return frames_of(images, lights, spectrum, recipe)
-
-
-@told_as_ours()
-def cut_arc(
-    lamps: xr.Dataset, master: xr.Dataset | None, spectrum: xr.Dataset, recipe: Recipe
-) -> xr.Dataset:
-    """Return the spectrum of lamps through the rows of a star: a line tilts across the chip.
-
-    Parameters
-    ----------
-    lamps : cube, counts (frame, y, x).
-    master : the dark or bias (y, x) to subtract from them, or None.
-    spectrum : the star's.
-    recipe : how frames are combined: by median if that is wanted, else by average; lamps flicker,
-        so that no cosmic rays are looked for.
-    """
-    plain = recipe.replace(
-        combine=cleaning(recipe).plain, scale="none", weights="none", cosmic_rays="off"
-    )
-    image = turn(combine_target(lamps, master, plain))
-    return extract(image, detect_rows(image, rows=rows_of(spectrum)))
-
-
-# How far dask is with what it computes, told to whoever watches: `told`.
+# How far dask is with what it computes, reported to whoever watches: `dask_progress`.
 
 _STATES = ("finished", "running", "ready", "waiting")
 
 
-def told(cube: xr.Dataset) -> AbstractContextManager[object]:
+def dask_progress(cube: xr.Dataset) -> AbstractContextManager[object]:
     """Return what lets dask tell of its tasks while it computes something of a cube.
 
     Nothing where the cube is eager or nobody watches; a cluster's tasks are not heard of.
@@ -841,3 +880,71 @@ def told(cube: xr.Dataset) -> AbstractContextManager[object]:
 def _heard(_key: Any, _result: Any, _dsk: Any, state: Mapping[str, Sized], _worker: Any) -> None:
     """Hear that a task is done."""
     progressed(len(state["finished"]), sum(len(state[name]) for name in _STATES))
+
+
+# What goes wrong on a cluster, as errors of ours: `cluster_errors`, `cluster_error`.
+#
+# Where a client of dask.distributed is active, dask computes on its cluster, and there more can go
+# wrong than in one process: workers die, and the scheduler goes away. Such errors say nothing of
+# the frames, so they become a ResourceError: the target fails, what is finished stays, and the run
+# can be begun again. Errors of ours come back from workers as they are.
+
+AGAIN = "What is finished is not done again: run the same once more."
+
+
+@contextmanager
+def cluster_errors() -> Iterator[None]:
+    """Raise ResourceError for what a cluster does to a computation; let all else pass.
+
+    It stands around whole units of work: not only images are computed in them, but samples of
+    frames too.
+    """
+    try:
+        yield
+    except ArrayredError:
+        raise
+    except Exception as error:
+        told = cluster_error(error)
+        if told is None:
+            raise
+        raise told from error
+
+
+def cluster_error(error: Exception) -> ResourceError | None:
+    """Return an error of dask.distributed as ours; None of any other.
+
+    Parameters
+    ----------
+    error : what a computation raised, or what the result of a task is.
+    """
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import CancelledError, KilledWorker
+    from distributed.comm import CommClosedError
+    from distributed.scheduler import NoValidWorkerError, NoWorkerError
+
+    if isinstance(error, KilledWorker):
+        return _killed(error)
+    if isinstance(error, NoWorkerError | NoValidWorkerError):
+        return ResourceError("No worker took it on", hint="Start workers. " + AGAIN)
+    if isinstance(error, CancelledError | CommClosedError):
+        return gone(getattr(error, "reason", "") or str(error))
+    return None
+
+
+def gone(why: str) -> ResourceError:
+    """Return the error of a scheduler that does not answer any more."""
+    found = " ".join(why.replace("-", " ").split()) or "it does not answer"
+    return ResourceError(f"The scheduler of the cluster has gone ({found})", hint=AGAIN)
+
+
+def _killed(error: Any) -> ResourceError:
+    """Return the error of work whose workers died, each time."""
+    worker = error.last_worker
+    deaths = error.allowed_failures + 1
+    limit = f", which may hold {worker.memory_limit >> 20} MiB" if worker.memory_limit else ""
+    return ResourceError(
+        f"{deaths} worker{'s' * (deaths > 1)} died of it, the last at "
+        f"{PurePath(worker.address).name}{limit}",
+        hint="Give workers more memory, or less to hold with --memory; their logs tell more.",
+    )

@@ -12,7 +12,7 @@ from astropy.io import fits
 
 import arrayred as ar
 from arrayred.io.products import write_frames
-from arrayred.pipeline import combine_target
+from arrayred.pipeline import combine_frames
 from arrayred.simulate import SimulatedNight
 from tests.conftest import Run
 from tests.steps.struck import Scene, Struck, struck
@@ -55,8 +55,8 @@ def test_the_stars_light_in_the_best_image_is_the_truth(hit: Struck) -> None:
 def test_a_flat_divides_the_best_image_too(hit: Struck) -> None:
     response = xr.full_like(hit.dark.counts, 0.8).drop_attrs()
     flat = xr.Dataset({"counts": response}, {"bad": response < 0})
-    divided = combine_target(hit.lights, hit.dark, ar.Recipe(), flat)
-    plain = combine_target(hit.lights, hit.dark, ar.Recipe())
+    divided, _ = combine_frames(hit.lights, hit.dark, ar.Recipe(), flat)
+    plain, _ = combine_frames(hit.lights, hit.dark, ar.Recipe())
     np.testing.assert_allclose(divided.clean, plain.clean / 0.8, rtol=1e-12)
 
 

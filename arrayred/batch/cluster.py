@@ -34,7 +34,7 @@ from arrayred.errors import ArrayredError, InputError, ResourceError, UsageError
 from arrayred.io.files import list_files
 from arrayred.io.remote import Address
 from arrayred.night import Plan
-from arrayred.pipeline import as_ours, gone
+from arrayred.pipeline import cluster_error, gone
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -195,12 +195,12 @@ def _result(future: Future[Report], pulse: _Pulse) -> Report | _Death | Arrayred
         except TimeoutError:  # the worker that had the report has gone: it is done again
             pulse.check()
         except KilledWorker as error:
-            told = as_ours(error)
+            told = cluster_error(error)
             return _Death(error.allowed_failures + 1, told or ResourceError(str(error)))
         except CancelledError as error:
             raise gone(getattr(error, "reason", "")) from error
         except Exception as error:  # of a worker that cannot even begin
-            told = as_ours(error)
+            told = cluster_error(error)
             return told or ResourceError(
                 f"The cluster cannot do it ({type(error).__name__}: {error})",
                 hint=f"Install arrayred {__version__} and what it needs on every worker.",

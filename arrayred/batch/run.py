@@ -16,13 +16,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
-from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from arrayred import pipeline
 from arrayred.config import BETRAYED_BY, Method, Recipe, RowRange
 from arrayred.config.night_file import CARDS
 from arrayred.config.toml import errors_name
@@ -62,30 +62,21 @@ from arrayred.io.products import (
     spectrum_files,
 )
 from arrayred.io.publish import Content, publish, remove, require_room
-from arrayred.model import COSMIC_RAY, DQ, FRAME, SATURATED, VARIANCE, Chunks, turn
+from arrayred.model import COSMIC_RAY, DQ, SATURATED, VARIANCE, Chunks, turn
 from arrayred.night import Flat, Group, Made, Night, Plan, Target, make_plan
 from arrayred.night.match import age_in_days
 from arrayred.night.night import Caching, cache_night
 from arrayred.pipeline import (
+    Masters,
     Reading,
-    calibrate,
     cleaning,
-    combine_frames,
-    cut_arc,
-    extract_each,
-    extract_spectrum,
+    compute,
     in_units,
-    make_flat,
-    make_master,
     median_snr,
-    numbered,
-    recipe_for,
-    rows_to_extract,
-    settle,
+    with_rows,
 )
 from arrayred.process import hold_little
 from arrayred.progress import stage
-from arrayred.steps.cosmic import judge_frames
 from arrayred.steps.noise import with_own_noise
 
 if TYPE_CHECKING:
@@ -154,13 +145,11 @@ def reduce_to(
         shelf = Shelf(order, ledger, checksums)
         room = room_for_bands(plan, order)
         reading = Reading(chunks, room, recipe.overscan, widened=widens(plan))
-        masters = Masters(recipe, reading, shelf, {group.key for group in plan.masters})
+        masters = _WrittenMasters(recipe, reading, shelf, {group.key for group in plan.masters})
         desk = _Desk(recipe, order, cards, shelf, reading, masters)
         yield from (Outcome(name, error=error) for name, error in plan.failed)
-        for group in plan.masters:
+        for group in plan.masters_in_order:
             masters.ensure(group)
-        for flat in plan.flats.values():
-            masters.ensure(flat)
         found: dict[str, RowRange] = {}
         for target in plan.targets:
             with stage(target.name):
@@ -193,21 +182,21 @@ class _Desk:
     cards: Mapping[str, Mapping[str, Value]]
     shelf: Shelf
     reading: Reading
-    masters: Masters
+    masters: _WrittenMasters
 
     def serve(self, target: Target, found: Mapping[str, RowRange]) -> Outcome:
         """Reduce and write one target, or find it finished."""
         try:
-            own = dataclasses.replace(target, recipe=recipe_for(target, found))
+            own = with_rows(target, found)
             entry = self.shelf.finished(_name(own), lambda: self._key(own))
             if entry is not None:
                 paths = tuple(self.order.out / name for name in entry.products)
                 return Outcome(target.name, paths, facts=entry.facts, kept=True)
-            needed = (target.master, target.lamp_master, target.flat)
-            settled = [self.masters.require(group) for group in needed]
+            for group in (own.master, own.lamp_master, own.flat):
+                self.masters.of(group)
         except ArrayredError as error:
             return Outcome(target.name, error=error)
-        return self.write_target(own, *settled)
+        return self.write_target(own)
 
     def _key(self, target: Target) -> str:
         return key_of_target(
@@ -218,54 +207,39 @@ class _Desk:
             figures=self.order.figures,
         )
 
-    def write_target(
-        self,
-        target: Target,
-        master: xr.Dataset | None,
-        lamp_master: xr.Dataset | None,
-        flat: xr.Dataset | None = None,
-    ) -> Outcome:
+    def write_target(self, target: Target) -> Outcome:
         """Reduce and write one target; an error becomes its outcome, what was made is written."""
-        recipe = target.recipe
         files: dict[str, Content] = {}
         written: list[Path] = []
-        spectrum, failure = None, None
         told: list[dict[str, Any]] = []
+        story: Story | None = None
+        combined: xr.Dataset | None = None
+        spectrum, failure = None, None
         try:
-            lights, story = self.reading.open(target.lights), self._story(target)
-            combined, hits = combine_frames(lights, master, recipe, flat)
-            files |= image_file(
-                in_units(combined, recipe),
-                story,
-                f"{target.name}_combined.fits",
-                recipe.output_dtype,
-            )
-            if recipe.calibrated:
-                judged = judge_frames(lights, master, combined, hits)
-                one_by_one = partial(calibrate, dark=master, flat=flat, judged=judged)
-                for name, content in _calibrated(lights, one_by_one, story, recipe):
-                    written += self.shelf.put(f"{_name(target)}/calibrated", {name: content})
-            for stem, found in _spectra(combined, target):
-                spectrum = found if spectrum is None else spectrum
-                told.append(facts_of(found, target))
-                files |= spectrum_files(in_units(found, recipe), story, stem, found)
-                if recipe.per_frame:
-                    frames = extract_each(lights, master, recipe, flat, found)
-                    files |= frames_file(in_units(frames, recipe), story, stem)
-                if target.lamps:
-                    arc = cut_arc(self.reading.open(target.lamps), lamp_master, found, recipe)
-                    files |= arc_file(arc, stem)
-                if self.order.figures:
-                    files[f"{stem}.png"] = _picture(combined, found, stem)
+            for name, product in pipeline.target(target, self.masters, self.reading):
+                story = self._story(target) if story is None else story
+                if name.startswith("calibrated/"):
+                    content = _calibrated(name, product, story, target.recipe)
+                    written += self.shelf.put(f"{_name(target)}/calibrated", content)
+                    continue
+                files |= _files_of(name, product, story, target)
+                if name == "combined":
+                    combined = product
+                elif name.startswith("spectrum"):
+                    spectrum = product if spectrum is None else spectrum
+                    told.append(facts_of(product, target))
+                    if self.order.figures and combined is not None:
+                        stem = _stem(name, target)
+                        files[f"{stem}.png"] = _picture(combined, product, stem)
         except ArrayredError as error:
             failure = error
-            if isinstance(error, NoSpectrumError) and self.order.figures:
+            if combined is not None and isinstance(error, NoSpectrumError) and self.order.figures:
                 files[f"{target.name}.png"] = _picture(combined, None, target.name, error)
         facts = {} if failure else with_further(told)
         try:
             written = self.shelf.put(_name(target), files) + written
             self._remove_stale(target, files)
-            if facts:
+            if facts and story is not None:
                 self.shelf.finish(_name(target), self._key(target), story.checksums, facts)
         except ArrayredError as error:
             failure = failure or error
@@ -308,21 +282,28 @@ def _name(target: Target) -> str:
     return f"targets/{target.name}"
 
 
-def _calibrated(
-    lights: xr.Dataset, calibrated: Callable[[xr.Dataset], xr.Dataset], story: Story, recipe: Recipe
-) -> Iterator[tuple[str, Content]]:
-    """Yield the calibrated frames as files, one at a time so that only one is held."""
-    for i, frame in enumerate(story.frames):
-        one = in_units(settle(calibrated(lights.isel({FRAME: [i]}))), recipe)
-        yield from calibrated_files(
-            one, dataclasses.replace(story, frames=[frame]), recipe.output_dtype
-        )
+def _stem(name: str, target: Target) -> str:
+    """Return the stem of the files of a product, such as ``star_2`` of "spectrum_2"."""
+    return "_".join([target.name, *name.split("_")[1:]])
 
 
-def _spectra(combined: xr.Dataset, target: Target) -> Iterator[tuple[str, xr.Dataset]]:
-    """Yield each spectrum of a target with the stem of its files."""
-    for i, rows in enumerate(rows_to_extract(combined, target.recipe)):
-        yield numbered(target.name, i), extract_spectrum(combined, target.recipe, rows)
+def _files_of(name: str, product: xr.Dataset, story: Story, target: Target) -> dict[str, Content]:
+    """Return the files of a product that `pipeline.target` yields."""
+    stem, wanted = _stem(name, target), in_units(product, target.recipe)
+    if name == "combined":
+        return image_file(wanted, story, f"{stem}_combined.fits", target.recipe.output_dtype)
+    if name.startswith("spectrum"):
+        return spectrum_files(wanted, story, stem, product)
+    return (
+        frames_file(wanted, story, stem) if name.startswith("frames") else arc_file(product, stem)
+    )
+
+
+def _calibrated(name: str, frame: xr.Dataset, story: Story, recipe: Recipe) -> dict[str, Content]:
+    """Return the file of one calibrated frame, computed now, so that only one is held."""
+    label = name.removeprefix("calibrated/")
+    own = dataclasses.replace(story, frames=[one for one in story.frames if one.label == label])
+    return dict(calibrated_files(in_units(compute(frame), recipe), own, recipe.output_dtype))
 
 
 @stage("draw")
@@ -341,11 +322,11 @@ def _picture(
     return png(quick_look(turn(combined), spectrum, title))
 
 
-# The masters of a night, made when the first target needs them, each written once: `Masters`.
+# The masters of a night, each written once, when it is made.
 
 
-class Masters:
-    """The masters that targets need.
+class _WrittenMasters(Masters):
+    """The masters that targets need, written when they are made.
 
     Parameters
     ----------
@@ -358,73 +339,35 @@ class Masters:
     def __init__(
         self, recipe: Recipe, reading: Reading, shelf: Shelf, wanted: Collection[str]
     ) -> None:
-        self._recipe, self._reading, self._shelf = recipe, reading, shelf
-        self._wanted = wanted
-        self._made: dict[str, xr.Dataset | ArrayredError] = {}
-
-    def require(self, group: Group | Flat | None) -> xr.Dataset | None:
-        """Return the settled master of a group; None of none.
-
-        Raises
-        ------
-        ArrayredError
-            What went wrong when it was made, each time it is asked for.
-        """
-        if group is None:
-            return None
-        if group.key not in self._made:
-            self._made[group.key] = self._make(group)
-        made = self._made[group.key]
-        if isinstance(made, ArrayredError):
-            raise made
-        return made
+        super().__init__(recipe.dark_method, reading)
+        self._recipe, self._shelf, self._wanted = recipe, shelf, wanted
 
     def ensure(self, group: Group | Flat) -> None:
-        """Make a master that is not finished; what goes wrong is told to who requires it."""
+        """Make a master that is not finished; what goes wrong is raised to who needs it."""
         if is_ready(group) or self._shelf.finished(entry_name(group), self._key(group)) is not None:
             return
         with suppress(ArrayredError):
-            self.require(group)
+            self.of(group)
+
+    def make(self, group: Group | Flat) -> xr.Dataset:
+        """Make a master, and write it if it is a product and did not come as a file."""
+        master = super().make(group)
+        checksums = required(self._shelf.examined, group.inputs)
+        if is_ready(group):
+            return master
+        if isinstance(group, Flat):
+            self._write(group, master, story_of_flat(group, checksums))
+        elif group.key in self._wanted:
+            story = story_of_master(group, self.method, checksums)
+            self._write(group, with_own_noise(master), story)
+        return master
 
     def _key(self, group: Group | Flat) -> Callable[[], str]:
         if isinstance(group, Flat):
             return lambda: key_of_flat(group, self._recipe, self._shelf.examined)
         return lambda: key_of_master(group, self._recipe, self._shelf.examined)
 
-    def _make(self, group: Group | Flat) -> xr.Dataset | ArrayredError:
-        with stage(group.master_name.removesuffix(".fits")):
-            return self._flat(group) if isinstance(group, Flat) else self._dark(group)
-
-    def _dark(self, group: Group) -> xr.Dataset | ArrayredError:
-        """Return a master dark or bias, written if it is wanted and did not come as a file."""
-        try:
-            ready = self._each(group.parts)
-            master = make_master(group, self._recipe.dark_method, self._reading, ready)
-            checksums = required(self._shelf.examined, group.inputs)
-            if group.key in self._wanted and not group.is_master:
-                story = story_of_master(group, self._recipe.dark_method, checksums)
-                self._put(group, with_own_noise(master), story)
-        except ArrayredError as error:
-            return error
-        return master
-
-    def _flat(self, flat: Flat) -> xr.Dataset | ArrayredError:
-        """Return a master flat, written unless it came as one."""
-        try:
-            master = make_flat(flat, self._each(flat.masters), self._reading)
-            if not flat.is_finished:
-                story = story_of_flat(flat, required(self._shelf.examined, flat.inputs))
-                self._put(flat, master, story)
-        except ArrayredError as error:
-            return error
-        return master
-
-    def _each(self, groups: Iterable[Group]) -> dict[str, xr.Dataset]:
-        """Return the masters of groups by key."""
-        made = {group.key: self.require(group) for group in groups}
-        return {key: master for key, master in made.items() if master is not None}
-
-    def _put(self, group: Group | Flat, master: xr.Dataset, story: Story) -> None:
+    def _write(self, group: Group | Flat, master: xr.Dataset, story: Story) -> None:
         content = image_file(master, story, group.master_name, self._recipe.output_dtype)
         self._shelf.put("masters", content)
         self._shelf.finish(entry_name(group), self._key(group)(), story.checksums)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self, TypeV
 import numpy as np
 from numpy.typing import NDArray
 
+from arrayred import pipeline
 from arrayred.config import Recipe
 from arrayred.config.recipe import RowRange
 from arrayred.errors import ForeignFileError, InputError, UsageError
@@ -28,15 +29,13 @@ from arrayred.io.products import open_product
 from arrayred.model import COUNTS, FRAME, X, Y
 from arrayred.night import Group, Night, Plan, Target, make_plan
 from arrayred.pipeline import (
+    Masters,
     Reading,
     calibrate,
-    combine_target,
+    compute,
     extract_spectrum,
     in_units,
-    make_flat,
-    make_master,
     rows_of,
-    settle,
 )
 
 if TYPE_CHECKING:
@@ -90,8 +89,7 @@ class Study:
         self._images: Kept[Image] = Kept(_MOST)
         self._combined: Kept[xr.Dataset] = Kept(_MOST)
         self._products: Kept[Made] = Kept(_MOST)
-        self._masters: Kept[xr.Dataset] = Kept()
-        self._flats: Kept[xr.Dataset] = Kept()
+        self._masters = Masters(self.recipe.dark_method, self._reading)
 
     @property
     def title(self) -> str:
@@ -154,7 +152,7 @@ class Study:
         if look.stage == "combined":
             return _as_image(self.combined(look))
         if look.stage == "calibrated":
-            self._serving(self.target(look))  # now: a frame as it is need not wait for masters
+            self._calibrations(look)  # now: a frame as it is need not wait for masters
         key = look.group, look.frame, look.stage
         return self._images.get(key, lambda: self._one_frame(look))
 
@@ -220,43 +218,28 @@ class Study:
         if look.stage == "raw":
             roll = self._roll(look)
             return Image(roll.frame(look.frame), roll.first_pixel, self.frame(look).unit)
-        target = self.target(look)
         alone = Group(self.name(look), (self.frame(look),))
-        master, flat = self._serving(target)
-        cube = calibrate(self._reading.open(alone), master, flat)
-        return _as_image(settle(cube.isel({FRAME: 0})))
+        cube = calibrate(self._reading.open(alone), *self._calibrations(look))
+        return _as_image(compute(cube.isel({FRAME: 0})))
+
+    def _calibrations(self, look: Look) -> tuple[xr.Dataset | None, xr.Dataset | None]:
+        """Return the master dark or bias of the frames that are looked at, and their flat."""
+        target = self.target(look)
+        if target is None:
+            return None, None
+        return self._masters.of(target.master), self._masters.of(target.flat)
 
     def _combine(self, look: Look) -> xr.Dataset:
         target, product = self.target(look), self._made(look).image
         if target is not None:
-            master, flat = self._serving(target)
-            lights = self._reading.open(target.lights)
-            return combine_target(lights, master, target.recipe, flat)
-        return self._master(self.groups[look.group]) if product is None else product
+            _, combined = next(pipeline.target(target, self._masters, self._reading))
+            return combined
+        return self._masters[self.groups[look.group]] if product is None else product
 
     def _made(self, look: Look) -> Made:
         """Return the combined image that the group is, if it is a product."""
         path: Path = self.frame(look).path
         return self._products.get(path, lambda: made_of(path))
-
-    def _serving(self, target: Target | None) -> tuple[xr.Dataset | None, xr.Dataset | None]:
-        """Return the master dark or bias of a target, and its flat."""
-        if target is None:
-            return None, None
-        master = None if target.master is None else self._master(target.master)
-        if target.flat is None:
-            return master, None
-        flat = target.flat
-        darks = {group.key: self._master(group) for group in flat.masters}
-        made = self._flats.get(flat.key, lambda: make_flat(flat, darks, self._reading))
-        return master, made
-
-    def _master(self, group: Group) -> xr.Dataset:
-        method = self.recipe.dark_method
-        ready = {part.key: self._master(part) for part in group.parts}
-        return self._masters.get(
-            group.key, lambda: make_master(group, method, self._reading, ready)
-        )
 
 
 def _as_image(image: xr.Dataset) -> Image:

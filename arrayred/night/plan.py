@@ -167,6 +167,11 @@ class Plan:
         return "\n".join([*lines, *(f"problem: {problem}" for problem in self.problems)])
 
     @property
+    def masters_in_order(self) -> tuple[Group | Flat, ...]:
+        """Return what becomes a master that is a product: biases and darks, then flats."""
+        return (*self.masters, *self.flats.values())
+
+    @property
     def to_settle(self) -> tuple[Group, ...]:
         """Return the masters, each once and behind those that it is made of."""
         in_order = [group for master in self.masters for group in (*master.parts, master)]

@@ -11,7 +11,7 @@ import arrayred as ar
 from arrayred.config import NightFile
 from arrayred.errors import ArrayredError, UsageError
 from arrayred.io.products import write_frames
-from arrayred.pipeline import recipe_for
+from arrayred.pipeline import with_rows
 from arrayred.simulate import SimulatedFrame
 from tests.test_night import dark, frame, light
 
@@ -150,7 +150,7 @@ def test_rows_of_a_target_without_a_dark_leave_the_other_planned(tmp_path: Path)
     plan = planned(tmp_path, frames, {"targets": {"a": {"rows_from": "b"}}})
     assert (list(targets_of(plan)), [name for name, _ in plan.failed]) == (["a"], ["b"])
     with pytest.raises(ArrayredError, match="takes the rows of b, which has none"):
-        recipe_for(plan.targets[0], {})
+        with_rows(plan.targets[0], {})
 
 
 def test_settings_are_those_of_the_target_over_those_of_all(

@@ -14,7 +14,7 @@ from arrayred.io.products import write_frames
 from arrayred.kernels.noise import clipped_std
 from arrayred.kernels.reject import median_factor
 from arrayred.model import BAD_PIXEL, COSMIC_RAY, NO_DATA, SATURATED
-from arrayred.pipeline import calibrate, combine_frames, combine_target
+from arrayred.pipeline import calibrate, combine_frames
 from arrayred.simulate import Detector, Lamps, SimulatedNight, Sky, Star
 from arrayred.steps.calibrate import with_bad
 from arrayred.steps.cosmic import judge_frames
@@ -93,7 +93,7 @@ def test_hits_of_cosmic_rays_are_flagged_in_their_own_frames(rows: int | None) -
     lights = lights if rows is None else lights.chunk(y=rows)
     frames = judged(lights, None)
     flagged = frames.dq.values & COSMIC_RAY != 0
-    combined = combine_target(lights, None, RECIPE)
+    combined, _ = combine_frames(lights, None, RECIPE)
     assert np.array_equal(flagged.any(axis=0), combined.dq.values & COSMIC_RAY != 0)
     assert np.array_equal(flagged[:, [10, 20, 30, 40], 40], np.eye(4, dtype=bool))
     assert list(flagged[:, 15, 60]) == [True, True, False, False]
@@ -124,7 +124,7 @@ def test_the_flags_of_all_frames_are_those_of_their_combination(flat: Any) -> No
         flat = with_bad(image_of(np.broadcast_to(flat, SHAPE).copy()))
     recipe = RECIPE.replace(bad_pixels="dark", cosmic_rays="off")
     combined, frames = (
-        combine_target(lights, dark, recipe, flat),
+        combine_frames(lights, dark, recipe, flat)[0],
         judged(lights, dark, flat, recipe),
     )
     assert np.array_equal(np.bitwise_or.reduce(frames.dq.values), combined.dq.values)
@@ -169,7 +169,7 @@ def test_the_formula_is_the_documented_one() -> None:
 def test_the_frames_mean_variance_without_the_masters_is_that_of_their_average() -> None:
     lights, darks = cubes(4, 5, 300.0)
     dark = ar.measure_noise(ar.combine(darks, "average"), darks)
-    frames, combined = judged(lights, dark), combine_target(lights, dark, RECIPE)
+    frames, combined = judged(lights, dark), combine_frames(lights, dark, RECIPE)[0]
     master = dark.attrs["noise"] ** 2 / 5
     assert float(frames.variance.median()) - master == pytest.approx(
         4 * (float(combined.variance.median()) - master), rel=1e-3
