@@ -127,6 +127,9 @@ def require_fitting(master: Frame, frames: Sequence[Frame], rules: Rules) -> Non
     frames : in canonical order.
     rules : what is let through.
     """
+    from arrayred.night.match import misfit  # with a night's planning: 30 ms that few need
+
+    any_exposure = rules.any_exposure or master.frame_type == "bias"
     for frame in frames:
         if frame.image.source.stamp == master.image.source.stamp:
             raise MismatchError(
@@ -134,67 +137,24 @@ def require_fitting(master: Frame, frames: Sequence[Frame], rules: Rules) -> Non
                 path=frame.path,
                 hint="Leave it out of the frames, or leave out --minus.",
             )
-        if frame.shape != master.shape:
-            raise _misfit(frame, master, "NAXIS", f"{frame.shape} pixels", f"{master.shape}")
-        ours, theirs = dict(frame.setup), dict(master.setup)
-        for name in ours.keys() & theirs.keys():
-            if ours[name] != theirs[name]:
-                raise _misfit(frame, master, name, f"{name} {ours[name]}", theirs[name])
-        _require_correctable(frame, master)
-    if not rules.any_exposure and master.frame_type != "bias":
-        exposure = _exposure(master)
-        for frame in frames:
-            if abs(_exposure(frame) - exposure) > Recipe.dark_tolerance + _SLACK:
-                raise _misfit(
-                    frame, master, "EXPTIME", f"{frame.exptime:g} s", f"{exposure:g} s",
-                    "Take a master of their exposure, or give --any-exposure.",
-                )  # fmt: skip
+        for one in () if any_exposure else (master, frame):
+            _exposure(one)
+        found = misfit(frame, master, None if any_exposure else Recipe.dark_tolerance, whole=True)
+        if found is not None:
+            raise MismatchError(
+                f"{master.path.name} cannot be subtracted: {found.reason} "
+                f"(the frame has {found.ours}, {master.path.name} {found.theirs})",
+                path=frame.path,
+                keyword=found.keyword,
+                value=found.ours,
+                hint=_REMEDIES.get(found.keyword, "Take a master made from frames like these."),
+            )
 
 
-def _require_correctable(frame: Frame, master: Frame) -> None:
-    """Raise MismatchError unless what the master takes away is in the frame as it is in it."""
-    taken, found = _taken_by(master), ""
-    again = [what for letter, what in _PARTS if letter in frame.state and letter in taken]
-    if again:
-        found = f"The {again[0]} is subtracted already, and {master.path.name} takes it away again"
-    elif master.frame_type == "dark" and "D" in master.state:
-        found = f"{master.path.name} is a dark from which a dark was subtracted"
-    elif taken and "F" in frame.state:
-        found = f"The frame was divided by a flat, which {master.path.name} was not"
-    elif taken == "D" and "B" not in frame.state:
-        found = f"The bias is still in the frame, but not in {master.path.name}"
-    if found:
-        raise MismatchError(
-            f"{found} (CALSTAT {frame.calstat!r}, and {master.calstat!r} there)",
-            path=frame.path,
-            keyword="CALSTAT",
-            value=frame.calstat,
-            hint="Take raw frames and a raw master, or subtract from each a bias before.",
-        )
-
-
-_PARTS = (("D", "dark"), ("B", "bias"))
-
-
-def _misfit(
-    frame: Frame, master: Frame, keyword: str, ours: str, theirs: str, hint: str = ""
-) -> MismatchError:
-    return MismatchError(
-        f"The frame has {ours}, but {master.path.name}, to be subtracted, has {theirs}",
-        path=frame.path,
-        keyword=keyword,
-        value=ours,
-        hint=hint or "Take a master made from frames like these.",
-    )
-
-
-def _taken_by(master: Frame) -> str:
-    """Return the letters of what an image takes away: a raw dark holds the bias as well."""
-    if master.frame_type == "bias":
-        return "B"
-    if master.frame_type == "dark":
-        return "D" if "B" in master.state else "BD"
-    return ""
+_REMEDIES = {
+    "EXPTIME": "Take a master of their exposure, or give --any-exposure.",
+    "CALSTAT": "Take raw frames and a raw master, or subtract from each a bias before.",
+}
 
 
 def calstat_after(frames: Sequence[Frame], master: Frame) -> str:
@@ -205,8 +165,10 @@ def calstat_after(frames: Sequence[Frame], master: Frame) -> str:
     frames : agreeing in CALSTAT; where they do not, only what all have lost counts.
     master : the image subtracted.
     """
+    from arrayred.night.match import letters_taken_by
+
     before = set.intersection(*({*frame.state} for frame in frames))
-    done = before | set(_taken_by(master))
+    done = before | set(letters_taken_by(master))
     return "".join(letter for letter in "BDF" if letter in done)
 
 

@@ -15,8 +15,8 @@ LAYERS = {
     "model": 2, "bands": 2,
     "config": 3,
     "io": 4, "steps": 4, "simulate": 4,
-    "night": 5, "combine_files": 5, "plots": 5,
-    "pipeline": 6, "report": 6,
+    "night": 5,  "plots": 5,
+    "pipeline": 6, "combine_files": 6, "report": 6,
     "batch": 7, "explore": 7,
     "cli": 8, "__main__": 9,
 }  # fmt: skip

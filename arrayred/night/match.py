@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from arrayred.config import Recipe
 from arrayred.errors import NoDarkError
@@ -30,6 +31,8 @@ from arrayred.night.groups import (
 EQUAL_TEMPERATURE = 1.0
 """deg C: a smaller difference between a light and its dark is not worth a word."""
 _FRESH_DAYS = 2.0
+_SLACK = 1e-9
+"""s: decimals such as 60.06 are not exact."""
 
 
 def match_dark(
@@ -106,6 +109,88 @@ def remarks_from_pixels(lights: Group) -> tuple[str, ...]:
     return tuple(unlike(lights.frames))
 
 
+class Misfit(NamedTuple):
+    """In what a calibration frame does not fit a frame that it is to be subtracted from.
+
+    `reason` says it in a few words, for a list; `keyword` is the header's; `ours` and `theirs` are
+    what the frame and the calibration frame have.
+    """
+
+    reason: str
+    keyword: str
+    ours: str
+    theirs: str
+
+
+def misfit(
+    frame: Frame,
+    master: Frame,
+    tolerance: float | None,
+    *,
+    any_bias: bool = False,
+    any_unit: bool = False,
+    whole: bool = False,
+) -> Misfit | None:
+    """Return in what a calibration frame does not fit a frame, or None.
+
+    This is the one judge of it: for the plan of a night, for each frame of a flat, and for
+    `arrayred combine --minus`.
+
+    Parameters
+    ----------
+    frame, master : as their headers describe them.
+    tolerance : largest difference of exposures, s; None: any exposure does.
+    any_bias : what was subtracted from them may differ: a dark is made of another one.
+    any_unit : they may differ in unit.
+    whole : frames are taken as they are stored: nothing is trimmed, no overscan subtracted.
+    """
+    if whole and frame.shape != master.shape:
+        return Misfit("other shape", "NAXIS", f"{frame.shape} pixels", f"{master.shape}")
+    if not whole and frame.window != master.window:
+        reason = "other shape" if frame.shape != master.shape else "not trimmed alike"
+        return Misfit(reason, "NAXIS", f"{frame.window}", f"{master.window}")
+    if not whole and frame.loses_overscan != master.loses_overscan:
+        reason = "overscan subtracted from one of them only"
+        return Misfit(reason, "BIASSEC", f"{frame.loses_overscan}", f"{master.loses_overscan}")
+    if frame.unit != master.unit and not any_unit:
+        reason = f"in {master.unit}, the light in {frame.unit}"
+        return Misfit(reason, "BUNIT", f"the unit {frame.unit}", master.unit)
+    theirs = dict(master.setup)
+    for name, value in frame.setup:
+        if theirs.get(name, value) != value:
+            return Misfit(f"other {name.replace('_', ' ')}", name, f"{name} {value}", theirs[name])
+    if not any_bias and (unlike_state := _unlike_states(frame, master)) is not None:
+        return unlike_state
+    if tolerance is None or frame.exptime is None or master.exptime is None:
+        return None
+    if abs(master.exptime - frame.exptime) > tolerance + _SLACK:
+        return Misfit("other exposure", "EXPTIME", f"{frame.exptime:g} s", f"{master.exptime:g} s")
+    return None
+
+
+def _unlike_states(frame: Frame, master: Frame) -> Misfit | None:
+    """Return what keeps a master from taking away just what is in a frame, by CALSTAT."""
+    taken, reason = letters_taken_by(master), ""
+    if master.frame_type == "dark" and "D" in master.state:
+        reason = "a dark from which a dark was subtracted"
+    elif taken and ("B" in frame.state) != ("B" in master.state):
+        reason = "bias subtracted from one of them only"
+    elif "D" in frame.state and "D" in taken:
+        reason = "the dark is subtracted already"
+    elif taken and "F" in frame.state:
+        reason = f"the frame was divided by a flat, the {master.frame_type} was not"
+    return Misfit(reason, "CALSTAT", repr(frame.calstat), repr(master.calstat)) if reason else None
+
+
+def letters_taken_by(master: Frame) -> str:
+    """Return the letters of CALSTAT that an image takes away: a raw dark holds the bias as well."""
+    if master.frame_type == "bias":
+        return "B"
+    if master.frame_type == "dark":
+        return "D" if "B" in master.state else "BD"
+    return ""
+
+
 def why_not(
     lights: Group,
     dark: Group,
@@ -126,20 +211,9 @@ def why_not(
     any_unit : they may differ in unit.
     """
     light, other = lights.frames[0], dark.frames[0]
-    theirs = dict(other.setup)
-    if light.window != other.window:
-        return "other shape" if light.shape != other.shape else "not trimmed alike"
-    if light.loses_overscan != other.loses_overscan:
-        return "overscan subtracted from one of them only"
-    if light.unit != other.unit and not any_unit:
-        return f"in {other.unit}, the light in {light.unit}"
-    for name, value in light.setup:
-        if theirs.get(name, value) != value:
-            return f"other {name.replace('_', ' ')}"
-    if not any_bias and ("B" in light.state) != ("B" in other.state):
-        return "bias subtracted from one of them only"
-    if tolerance is not None and abs(dark.exptime - lights.exptime) > tolerance:
-        return "other exposure"
+    found = misfit(light, other, tolerance, any_bias=any_bias, any_unit=any_unit)
+    if found is not None:
+        return found.reason
     difference = warmer(lights, dark)
     if difference is not None and abs(difference) > temperature_tolerance:
         return f"{difference:+.1f} deg C"

@@ -146,7 +146,7 @@ def test_calstat_counts_only_what_all_frames_have_lost(folder: Path) -> None:
 def test_nothing_is_subtracted_twice(calstat: str, master: dict[str, Any], folder: Path) -> None:
     raw = [frame(folder)] if "CALSTAT" not in master else []
     done = frame(folder, CALSTAT=calstat)
-    with pytest.raises(MismatchError, match="subtracted already") as caught:
+    with pytest.raises(MismatchError, match=r"already|one of them only") as caught:
         require_fitting(frame(folder, **master), [*raw, done], ANY)
     assert caught.value.path == str(done.path)
 
@@ -154,7 +154,7 @@ def test_nothing_is_subtracted_twice(calstat: str, master: dict[str, Any], folde
 @pytest.mark.parametrize(
     ("calstat", "master", "why"),
     [
-        ("", {"CALSTAT": "B"}, "bias is still in the frame"),
+        ("", {"CALSTAT": "B"}, "bias subtracted from one of them only"),
         ("F", {}, "divided by a flat"),
         ("BF", {"CALSTAT": "B"}, "divided by a flat"),
         ("", {"CALSTAT": "D"}, "a dark from which a dark was subtracted"),

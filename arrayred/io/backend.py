@@ -1,0 +1,115 @@
+"""The xarray entry point: ``xr.open_dataset(file_or_folder, engine="arrayred", chunks={})``.
+
+One file opens as (y, x); a folder, a pattern or a list of them as (frame, y, x). Pixels
+stay on disk until they are asked for; with `chunks={}` the chunks are bands of rows across all
+frames. Values and dtype are those of `open_frames`. The adapters of `xarray.core.indexing` used
+here are the documented way to write a lazy backend; a contract test watches them.
+
+It stands alone since it must import xarray, which takes longer than planning a night.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from xarray.backends import BackendArray, BackendEntrypoint
+from xarray.core import indexing
+
+from arrayred.bands import band_rows
+from arrayred.io.cube import Paths, frames_at, labelled, stack_of
+from arrayred.io.pixels import FrameStack, PackedStack
+from arrayred.io.remote import is_fits_name, located
+from arrayred.model import COUNTS, FRAME, Unsigned, X, Y
+
+
+class FrameArray(BackendArray):  # type: ignore[misc, unused-ignore]
+    """A FrameStack that xarray indexes lazily.
+
+    Parameters
+    ----------
+    stack : the frames.
+    """
+
+    def __init__(self, stack: FrameStack | PackedStack) -> None:
+        self.stack = stack
+        self.shape = stack.shape
+        self.dtype = stack.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        """Read what an index asks for."""
+        return indexing.explicit_indexing_adapter(
+            key, self.shape, indexing.IndexingSupport.BASIC, self.stack.__getitem__
+        )
+
+    def __dask_tokenize__(self) -> str:
+        """Return the stack's token."""
+        return self.stack.token
+
+
+class ArrayredBackend(BackendEntrypoint):  # type: ignore[misc, unused-ignore]
+    """Opens FITS frames for xarray."""
+
+    description = "FITS frames of a detector, lazily, in bands of rows"
+    open_dataset_parameters = ("filename_or_obj", "drop_variables", "instrument", "unsigned")
+
+    def open_dataset(  # type: ignore[override, unused-ignore]
+        self,
+        filename_or_obj: Paths,
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        instrument: str = "generic",
+        unsigned: Unsigned = "auto",
+    ) -> xr.Dataset:
+        """Open a file as (y, x); a folder, a pattern or a list of them as (frame, y, x).
+
+        Parameters
+        ----------
+        filename_or_obj : a FITS file, a folder, a pattern, or a list of these.
+        drop_variables : variables and coordinates to leave out.
+        instrument, unsigned : as in `open_frames`.
+        """
+        frames = frames_at(filename_or_obj, instrument, unsigned)
+        stack = stack_of(frames, lazy=True)
+        pixels = indexing.LazilyIndexedArray(FrameArray(stack))
+        cube = labelled(stack, frames, xr.Variable((FRAME, Y, X), pixels))
+        rows = band_rows(stack.shape, stack.dtype)
+        cube[COUNTS].encoding = {
+            "preferred_chunks": {FRAME: stack.shape[0], Y: rows, X: stack.shape[2]},
+            "source": str(filename_or_obj),
+        }
+        is_one = (
+            isinstance(filename_or_obj, str | os.PathLike) and located(filename_or_obj).is_file()
+        )
+        opened = _one_frame(cube) if is_one else cube
+        unwanted = [drop_variables] if isinstance(drop_variables, str) else drop_variables or ()
+        return opened.drop_vars(unwanted, errors="ignore")
+
+    def guess_can_open(self, filename_or_obj: Any) -> bool:
+        """Tell whether this is a FITS file, or a folder of FITS files that is no zarr store."""
+        if not isinstance(filename_or_obj, str | os.PathLike):
+            return False
+        path = Path(filename_or_obj)
+        if path.is_dir():
+            names = os.listdir(path)
+            return any(map(is_fits_name, names)) and not {"zarr.json", ".zgroup", ".zarray"} & set(
+                names
+            )
+        return path.is_file() and is_fits_name(path.name) and _begins_as_fits(path)
+
+
+def _begins_as_fits(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start == b"SIMPLE  =" or start.startswith(b"\x1f\x8b")
+
+
+def _one_frame(cube: xr.Dataset) -> xr.Dataset:
+    """Return the only frame as (y, x), the chunks that suit it with it."""
+    preferred = dict(cube[COUNTS].encoding.get("preferred_chunks", {}))
+    image = cube.isel({FRAME: 0})
+    image[COUNTS].encoding["preferred_chunks"] = {dim: preferred[dim] for dim in (Y, X)}
+    return image
