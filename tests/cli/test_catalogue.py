@@ -910,7 +910,12 @@ def boom(*_args: object, **_options: object) -> None:
 
 @pytest.mark.parametrize(
     "where",
-    ["check_night", "masters.make_master", "desk.extract_spectrum", "shelf.publish"],
+    [
+        "batch.check_night",
+        "pipeline.make_master",
+        "pipeline.extract_spectrum",
+        "batch.run.publish",
+    ],
 )
 def test_a_bug_shows_where_and_asks_for_a_report(
     night: Path,
@@ -921,7 +926,7 @@ def test_a_bug_shows_where_and_asks_for_a_report(
     where: str,
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(f"arrayred.batch.{where}", boom)
+        broken.setattr(f"arrayred.{where}", boom)
         broken.setattr(sys, "argv", ["arrayred", *REDUCE])
         with pytest.raises(SystemExit) as exited:
             main()

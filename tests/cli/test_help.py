@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import click
 import pytest
 
-from arrayred.cli import COMMANDS
+from arrayred.cli import COMMANDS, cli
 from arrayred.cli.options import REST, SECTIONS, Sectioned
 from tests.cli.conftest import Call
 
 
 def command_of(name: str) -> click.Command:
-    found: click.Command = getattr(import_module(f"arrayred.cli.{name}"), name)
+    found = cli.get_command(click.Context(cli), name)
+    assert found is not None
     return found
 
 
