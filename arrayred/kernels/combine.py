@@ -236,7 +236,7 @@ def _merge(start: int, half: int, n: int) -> Iterator[tuple[int, int]]:
 #     float64  network  .95   2.9   5.3   8.1   8.9    16    30
 #              sorting              5.8   5.0   4.7   9.1    14
 #
-# *network*: `arrayred.kernels.network`. *sorting*: pieces of 256 KB are transposed, and
+# *network*: below. *sorting*: pieces of 256 KB are transposed, and
 # `numpy.sort` sorts each pixel's values with vector instructions; `numpy.partition` around two
 # places has none and takes 10 to 15. *counting*: bisection of the value between the least and the
 # greatest median of groups of five frames; it depends on the noise. *numpy*: `numpy.median`.

@@ -121,7 +121,7 @@ def fit_columns(band: Band, noise: Values | None, model: Model) -> SkyFit:
     --------
     >>> pixels = np.array([[8.0], [9.0], [11.0], [12.0]])
     >>> band = Band(pixels, pixels > 0, pixels - 10.0, 2)
-    >>> fit = fit_sky(band, np.ones(1), "linear")
+    >>> fit = fit_columns(band, np.ones(1), "linear")
     >>> fit.level, fit.slope, fit.variance
     (array([10.]), array([1.]), array([0.25]))
     """

@@ -23,7 +23,7 @@ from tests.batch.disturbed import job_of, products
 
 ROOT = Path(__file__).parents[2]
 LOAD = "arrayred.night.groups.cube_of"
-COMBINE = "arrayred.batch.run.combine_frames"
+COMBINE = "arrayred.pipeline.combine_frames"
 WRITE = "arrayred.batch.run.publish"
 
 

@@ -132,15 +132,14 @@ SLOWLY = """
 import sys, time
 from pathlib import Path
 import arrayred as ar
-from arrayred.io.cache import build
-from arrayred.night import make_plan
+from arrayred.io import caching
 from arrayred.night.night import cache_night
-real = build._write_pixels
+real = caching._write_pixels
 def slow(*arguments):
     real(*arguments)
     print("written", flush=True)
     time.sleep(60)
-build._write_pixels = slow
+caching._write_pixels = slow
 cache_night(ar.open_night(sys.argv[1]), Path(sys.argv[2]))
 """
 
@@ -165,7 +164,6 @@ import sys
 from pathlib import Path
 import arrayred as ar
 from arrayred.io.caching import Library
-from arrayred.night import make_plan
 from arrayred.night.night import cache_night
 print(cache_night(ar.open_night(sys.argv[1]), Library(Path(sys.argv[2]))))
 """
