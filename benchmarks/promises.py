@@ -40,7 +40,7 @@ HARMS = (
     Harm(
         "a run that is killed, interrupted, locked out, or finds the disk full",
         (
-            "tests/batch/test_crew",
+            "tests/batch/test_processes",
             "tests/batch/test_disturbed",
             "tests/io/test_lock",
             "tests/io/test_publish",
@@ -49,9 +49,9 @@ HARMS = (
     Harm(
         "a product, a note of what is finished, or a cache that is cut, swapped, edited or hostile",
         (
-            "tests/batch/test_recall",
+            "tests/batch/test_resume",
             "tests/cli/test_verify",
-            "tests/io/cache/",
+            "tests/io/test_cache",
             "tests/io/test_ledger",
             "tests/io/test_verification",
         ),

@@ -18,7 +18,7 @@ from arrayred.io.pixels import read_frames
 from arrayred.io.products import write_frames
 from arrayred.night import Made
 from arrayred.pipeline import make_master
-from tests.test_flat_plan import frame
+from tests.night.test_flats import frame
 
 
 def test_a_vertical_spectrum_equals_its_horizontal_twin(night: Path) -> None:

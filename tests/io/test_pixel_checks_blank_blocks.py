@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import arrayred as ar
-from tests.io.probes.test_unsigned import bright, counts, wrapped_night, write
+from tests.io.test_pixel_checks_unsigned import bright, counts, wrapped_night, write
 
 
 def warnings_of(folder: Path) -> list[str]:

@@ -23,7 +23,7 @@ from arrayred.io.products import write_frames
 from arrayred.night import make_plan
 from arrayred.night.night import cache_night
 from arrayred.simulate import Detector, SimulatedNight
-from tests.io.cache.conftest import cached
+from tests.io.conftest import cached
 
 
 def test_headers_come_back_byte_for_byte(frames: Path, store: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import arrayred as ar
 from arrayred.errors import FrameError
 from arrayred.io.cache import contents_of
-from tests.io.cache.conftest import Edit, forget, sign
+from tests.io.conftest import Edit, forget, sign
 
 COUNTS = "raw/dark/600s/counts"
 SHARD = f"{COUNTS}/c/0/0/0"

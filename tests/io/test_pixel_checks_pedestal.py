@@ -10,7 +10,7 @@ import pytest
 from astropy.io import fits
 
 import arrayred as ar
-from tests.io.probes.test_unsigned import counts, write
+from tests.io.test_pixel_checks_unsigned import counts, write
 
 KINDS = {"i2": np.int16, "u2": np.uint16, "i4": np.int32, "f4": np.float32, "f8": np.float64}
 

@@ -16,7 +16,7 @@ from arrayred.config import Instrument
 from arrayred.errors import UsageError
 from arrayred.io.frames import describe
 from arrayred.io.scan import scan
-from tests.combining.conftest import write_frame
+from tests.combine_files.conftest import write_frame
 
 MB = 1 << 20
 MEASURE = """

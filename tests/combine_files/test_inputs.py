@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from arrayred.combine_files import frames_of
 from arrayred.config import Instrument
 from arrayred.errors import ForeignFileError, FrameError, InputError, NightError, UsageError
-from tests.combining.conftest import Write, write_frame
+from tests.combine_files.conftest import Write, write_frame
 
 PIXELS = np.zeros((2, 3), np.int16)
 

@@ -1,4 +1,4 @@
-"""``python -m tests.io.cache.failing NIGHT WORK ERRNO LASTING FIRST STEP``: a cache on a bad disk.
+"""``python -m tests.io.cache_failing NIGHT WORK ERRNO LASTING FIRST STEP``: a cache on a bad disk.
 
 For n = FIRST, FIRST + STEP, ... the nth time that a cache being built opens a file to write, makes
 a folder or renames one, the disk refuses; with LASTING it refuses everything from then on. The

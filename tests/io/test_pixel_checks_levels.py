@@ -11,7 +11,7 @@ from astropy.io import fits
 
 import arrayred as ar
 from arrayred.io.frames import Frame
-from tests.io.probes.test_unsigned import counts, write
+from tests.io.test_pixel_checks_unsigned import counts, write
 
 BIAS, DARK = 1000.0, 60.0
 

@@ -24,7 +24,7 @@ from arrayred.io.cache import contents_of
 from arrayred.io.caching import Library, default_folder
 from arrayred.io.remote import address_of
 from arrayred.night.night import Caching, brought_near, cache_night
-from tests.io.cache.conftest import forget, sign
+from tests.io.conftest import forget, sign
 from tests.io.remote_store import Store
 
 URL = "memory://bucket/night.zarr"

@@ -13,9 +13,9 @@ import pytest
 import arrayred as ar
 from arrayred.errors import StorageError
 from arrayred.io import caching
-from tests.io.cache.conftest import cached
+from tests.io.conftest import cached
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 SLOW = pytest.mark.slow
 
 
@@ -32,7 +32,7 @@ SLOW = pytest.mark.slow
 def test_wherever_the_disk_refuses_a_cache_is_complete_or_absent(
     error: str, how: str, first: int, step: int, frames: Path, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "tests.io.cache.failing", str(frames), str(tmp_path / "work")]
+    command = [sys.executable, "-m", "tests.io.cache_failing", str(frames), str(tmp_path / "work")]
     numbers = map(str, (first, step))
     told = subprocess.run(
         [*command, error, how, *numbers], cwd=ROOT, capture_output=True, text=True, timeout=900

@@ -19,7 +19,7 @@ from arrayred.io.files import find_image
 from arrayred.io.pixels import FrameStack
 from arrayred.io.scan import PixelFormat
 from arrayred.night.night import cache_night
-from tests.io.cache.conftest import cached
+from tests.io.conftest import cached
 
 Pixels = NDArray[Any]
 SHAPE = (150, 30)

@@ -19,7 +19,7 @@ from arrayred.config import Instrument
 from arrayred.errors import HeaderError, MismatchError
 from arrayred.io.frames import Frame, describe
 from arrayred.io.scan import scan
-from tests.combining.conftest import write_frame
+from tests.combine_files.conftest import write_frame
 
 ANY = Rules(any_exposure=True)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from arrayred.combine_files import How, Rules, carry_out, prepare
 from arrayred.errors import FrameError, MismatchError, StorageError, UsageError
 from arrayred.io import pixels as reading
-from tests.combining.conftest import Write, write_frame
+from tests.combine_files.conftest import Write, write_frame
 
 Array = NDArray[Any]
 

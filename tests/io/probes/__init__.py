@@ -1,1 +1,0 @@
-"""Tests of the verdicts that need pixels."""

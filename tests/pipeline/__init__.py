@@ -1,1 +1,0 @@
-"""Tests of the reduction and its parts."""
