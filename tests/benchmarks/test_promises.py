@@ -34,7 +34,7 @@ def test_the_table_of_the_readme_is_one_that_is_written_from_counts() -> None:
 
 def test_each_test_counts_once() -> None:
     assert harm_of("tests/cli/test_catalogue_values.py::test_x[1]") == HARMS[0].what
-    assert harm_of("tests/io/cache/test_shelf.py::test_x") == HARMS[2].what
+    assert harm_of("tests/io/test_cache_shelf.py::test_x") == HARMS[2].what
     assert harm_of("tests/kernels/test_rows.py::test_x") == HARMS[-1].what
 
 
