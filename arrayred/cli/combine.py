@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from arrayred.cli.options import Size, Wishes, wish, wishes_of
+from arrayred.cli.options import Options, Size, option, options_of, spelled
 from arrayred.cli.options import files as complete_files
 from arrayred.cli.progress import showing
 
@@ -22,34 +22,38 @@ _METHODS = ("median", "average", "clip", "minmax")
 @click.option(
     "-o", "--out", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The image."
 )
-@wish("--minus", metavar="FILE", type=click.Path(path_type=Path), help="Subtract this image first.")
-@wish(
+@option(
+    "--minus", metavar="FILE", type=click.Path(path_type=Path), help="Subtract this image first."
+)
+@option(
     "--method", type=click.Choice(_METHODS), help="How frames become one image. [default: median]"
 )
-@wish(
+@option(
     "--n-sigma",
     metavar="X",
     type=click.FloatRange(0, 1e6, min_open=True),
     help="How far from the mean clip keeps values. [default: 3]",
 )
-@wish(
+@option(
     "--iterations",
     metavar="N",
     type=click.IntRange(1, 1000),
     help="How often clip looks again. [default: 1]",
 )
-@wish("--any-exposure", is_flag=True, help="Let frames differ in exposure.")
-@wish("--memory", type=Size(), help="What may be held at once. [default: 512M]")
-@wish(
+@option("--any-exposure", is_flag=True, help="Let frames differ in exposure.")
+@option("--memory", type=Size(), help="What may be held at once. [default: 512M]")
+@option(
     "--threads",
     type=click.IntRange(1, 256),
     metavar="N",
     help="Bands at once. [default: what suits the machine]",
 )
-@wish("--dtype", type=click.Choice(["float32", "float64"]), help="Of the image. [default: float32]")
-@wish("--no-checksums", is_flag=True, help="Leave out the SHA-256 of the inputs: faster.")
-@wish("--overwrite", is_flag=True, help="Replace a file that has other content.")
-@wish("-q", "--quiet", is_flag=True, help="Print errors only.")
+@option(
+    "--dtype", type=click.Choice(["float32", "float64"]), help="Of the image. [default: float32]"
+)
+@option("--no-checksums", is_flag=True, help="Leave out the SHA-256 of the inputs: faster.")
+@option("--overwrite", is_flag=True, help="Replace a file that has other content.")
+@option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.pass_context
 def combine(ctx: click.Context, files: tuple[str, ...], out: Path) -> None:
     """Combine frames of one kind into one image.
@@ -63,31 +67,31 @@ def combine(ctx: click.Context, files: tuple[str, ...], out: Path) -> None:
     from arrayred.combine_files import Rules, carry_out, prepare
     from arrayred.errors import printable
 
-    wishes = wishes_of(ctx)
-    rules = Rules(any_exposure=wishes.get("any_exposure", False))
-    combination = prepare(files, out, _how(wishes), minus=wishes.get("minus"), rules=rules)
-    if not wishes.get("quiet"):
+    options = options_of(ctx)
+    rules = Rules(any_exposure=options.get("any_exposure", False))
+    combination = prepare(files, out, _how(options), minus=options.get("minus"), rules=rules)
+    if not options.get("quiet"):
         for warning in combination.warnings:
             click.echo(f"arrayred: warning: {printable(warning)}", err=True)
-    with showing(quiet=wishes.get("quiet", False)):
-        carry_out(combination, overwrite=wishes.get("overwrite", False))
-    if not wishes.get("quiet"):
+    with showing(quiet=options.get("quiet", False)):
+        carry_out(combination, overwrite=options.get("overwrite", False))
+    if not options.get("quiet"):
         n_rows, n_columns = combination.shape
         what = f"{combination.how} of {len(combination.frames)} frames"
         click.echo(f"{printable(str(out))}: {what}, {n_columns} x {n_rows}")
 
 
-def _how(wishes: Wishes) -> How:
+def _how(options: Options) -> How:
     from arrayred.combine_files import How
     from arrayred.errors import UsageError
 
-    for option in ("n_sigma", "iterations"):
-        if option in wishes and wishes.get("method") != "clip":
+    for name in ("n_sigma", "iterations"):
+        if name in options and options.get("method") != "clip":
             raise UsageError(
-                f"--{option.replace('_', '-')} is for clipping",
-                value=wishes[option],
+                f"{spelled(name)} is for clipping",
+                value=options[name],
                 hint="Give --method clip as well, or leave it out.",
             )
     names = ("method", "n_sigma", "iterations", "dtype", "memory", "threads")
-    given = {name: wishes[name] for name in names if name in wishes}
-    return How(**given, checksums=not wishes.get("no_checksums", False))
+    given = {name: options[name] for name in names if name in options}
+    return How(**given, checksums=not options.get("no_checksums", False))

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from arrayred.cli.options import (
+    Options,
     Sectioned,
-    Wishes,
-    about_the_night,
-    about_the_recipe,
     night_file_of,
+    night_options,
     one_of,
     opened,
+    options_of,
     order_of,
+    recipe_options,
     settle_settings,
-    wishes_of,
 )
 from arrayred.cli.progress import showing
 
@@ -47,8 +47,8 @@ _STYLES = {"light": "bold", "dark": "blue", "bias": "blue", "flat": "yellow", "a
 
 @click.command(cls=Sectioned)
 @click.argument("nights", metavar="NIGHT", nargs=-1, required=True, type=click.Path(path_type=Path))
-@about_the_night
-@about_the_recipe
+@night_options
+@recipe_options
 @click.option(
     "--format",
     "form",
@@ -76,14 +76,14 @@ def inspect(
     arrayred inspect 2020-11-03/raw --plan
     arrayred inspect 2020-11-03/raw --write night.toml
     """
-    wishes, night = wishes_of(ctx), one_of(nights)
-    recipe, file = settle_settings(wishes, night_file_of(wishes))
+    options, night = options_of(ctx), one_of(nights)
+    recipe, file = settle_settings(options, night_file_of(options))
     with showing():
-        there = opened(night, file, wishes)
+        there = opened(night, file, options)
     if write is not None:
         _write(there, recipe, write)
     elif show_plan:
-        _tell_plan(there, recipe, wishes)
+        _tell_plan(there, recipe, options)
     else:
         _list(there, form)
 
@@ -100,14 +100,14 @@ def _list(night: Night, form: str) -> None:
         _print_table(rows, night)
 
 
-def _tell_plan(night: Night, recipe: Recipe, wishes: Wishes) -> None:
+def _tell_plan(night: Night, recipe: Recipe, options: Options) -> None:
     """Print the plan; exit as `reduce` would if it cannot be carried out."""
     from arrayred.batch import room_for_bands
     from arrayred.errors import NightError, printable
     from arrayred.night import explain, make_plan
 
     plan = make_plan(night, recipe)
-    room = room_for_bands(plan, order_of(wishes, Path()))
+    room = room_for_bands(plan, order_of(options, Path()))
     for line in explain(night, plan, room).splitlines():
         click.echo(printable(line))
     if plan.problems:

@@ -1,7 +1,7 @@
 """Options of the commands: what they are, what excludes what, and what they amount to.
 
 A command with twenty options would have a function with twenty parameters; here each option leaves
-its value, if it was given, in the context's `Wishes`, and the function reads them by name.
+its value, if it was given, in the context's `Options`, and the function reads them by name.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from arrayred.night import Night
     from arrayred.night.night import Caching
 
-Wishes = dict[str, Any]
+Options = dict[str, Any]
 _SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _POWER = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d{1,2})?")
@@ -47,15 +47,23 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         ctx.ensure_object(dict)[param.name] = value
 
 
-wish: Callable[..., Callable[[Any], Any]] = partial(
+option: Callable[..., Callable[[Any], Any]] = partial(
     click.option, expose_value=False, callback=_remember
 )
-"""A `click.option` whose value goes to the wishes."""
+"""A `click.option` whose value goes to the `Options`, if it was given."""
 
 
-def wishes_of(ctx: click.Context) -> Wishes:
-    """Return what the options asked for, by name."""
-    return cast(Wishes, ctx.ensure_object(dict))
+def options_of(ctx: click.Context) -> Options:
+    """Return the values of the options that were given, by name."""
+    return cast(Options, ctx.ensure_object(dict))
+
+
+def _with_options(
+    command: Callable[..., Any], options: Sequence[Callable[[Any], Any]]
+) -> Callable[..., Any]:
+    for decorate in reversed(options):
+        command = decorate(command)
+    return command
 
 
 class RowRange(click.ParamType[tuple[int, int]]):
@@ -109,7 +117,7 @@ def _value(text: str) -> str | int | float:
     return int(text) if text.lstrip("+-").isdecimal() else float(text)
 
 
-# Options that cannot both be meant: `require_sense`.
+# Options that cannot both be meant: `require_compatible`.
 #
 # One of two options that contradict each other would win in silence, and an option that decides
 # nothing looks as if it did. Either is a mistake of the one who typed it, who is told so before a
@@ -125,28 +133,28 @@ _EXCLUDE = {
 _OF_A_COMBINATION = {"clip_sigma": "clip", "minmax_low": "minmax", "minmax_high": "minmax"}
 
 
-def require_sense(wishes: Wishes, recipe: Recipe, file: NightFile) -> None:
+def require_compatible(options: Options, recipe: Recipe, file: NightFile) -> None:
     """Raise UsageError if options exclude each other, or one decides nothing.
 
     Parameters
     ----------
-    wishes : the options.
+    options : the options.
     recipe, file : what they amount to; a target of the night file may combine its own way.
     """
     for option, others in _EXCLUDE.items():
         for other in others:
-            if option in wishes and other in wishes:
+            if option in options and other in options:
                 raise UsageError(
                     f"{spelled(option)} and {spelled(other)} exclude each other",
                     hint="Give one of them.",
                 )
     ways = {recipe.combine, *(target.recipe.get("combine") for target in file.targets.values())}
     for option, way in _OF_A_COMBINATION.items():
-        if option in wishes and way not in ways:
+        if option in options and way not in ways:
             raise UsageError(
                 f"{spelled(option)} is for --combine {way}, but lights are combined by "
                 f"{recipe.combine}",
-                value=wishes[option],
+                value=options[option],
                 hint=f"Give --combine {way} as well, or leave it out.",
             )
 
@@ -187,35 +195,34 @@ class Scheduler(click.ParamType[str]):
         )
 
 
-_OPTIONS = (
-    wish("--jobs", type=click.IntRange(1, 256), metavar="N",
-         help="Nights at once, in processes. [default: 1]"),
-    wish("--workers", type=click.IntRange(1, 1024), metavar="N",
-         help="Begin a cluster of dask with so many workers, here and for this run only."),
-    wish("--dashboard", is_flag=True, help="Of --workers: serve dask's dashboard on 127.0.0.1."),
-    wish("--scheduler", type=Scheduler(), metavar="threads|synchronous|processes|ADDRESS|FILE.json",
+_CLUSTER_OPTIONS = (
+    option("--jobs", type=click.IntRange(1, 256), metavar="N",
+           help="Nights at once, in processes. [default: 1]"),
+    option("--workers", type=click.IntRange(1, 1024), metavar="N",
+           help="Begin a cluster of dask with so many workers, here and for this run only."),
+    option("--dashboard", is_flag=True, help="Of --workers: serve dask's dashboard on 127.0.0.1."),
+    option("--scheduler", type=Scheduler(),
+           metavar="threads|synchronous|processes|ADDRESS|FILE.json",
          help="How dask works, or where the scheduler of a cluster is. "
          f"[default: threads, or what {_ADDRESS} says]"),
-    wish("--worker-timeout", type=click.FloatRange(min=1), metavar="SECONDS",
-         help="How long a cluster may be without workers. [default: 60]"),
+    option("--worker-timeout", type=click.FloatRange(min=1), metavar="SECONDS",
+           help="How long a cluster may be without workers. [default: 60]"),
 )  # fmt: skip
 
 
-def about_clusters(command: Callable[..., Any]) -> Callable[..., Any]:
+def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options about where its work is done."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return _with_options(command, _CLUSTER_OPTIONS)
 
 
-def dask_way(wishes: Wishes) -> str:
+def dask_way(options: Options) -> str:
     """Return how dask works by itself, "" for its own choice."""
-    scheduler: str = wishes.get("scheduler", "")
+    scheduler: str = options.get("scheduler", "")
     return scheduler if scheduler in _DASK else ""
 
 
 @contextmanager
-def working(wishes: Wishes) -> Iterator[Client | None]:
+def working(options: Options) -> Iterator[Client | None]:
     """Yield the client of the cluster that was asked for, begun here or there; None of none.
 
     Raises
@@ -225,12 +232,12 @@ def working(wishes: Wishes) -> Iterator[Client | None]:
     ResourceError
         The cluster does not start, or does not answer.
     """
-    where, quiet = _cluster_of(wishes), wishes.get("quiet", False)
-    if "workers" in wishes:
+    where, quiet = _cluster_of(options), options.get("quiet", False)
+    if "workers" in options:
         from arrayred.batch.cluster import local_cluster
 
-        dashboard = wishes.get("dashboard", False)
-        with local_cluster(wishes["workers"], dashboard=dashboard) as client:
+        dashboard = options.get("dashboard", False)
+        with local_cluster(options["workers"], dashboard=dashboard) as client:
             if dashboard and not quiet:
                 click.echo(f"dashboard: {client.dashboard_link}", err=True)
             yield client
@@ -250,74 +257,74 @@ def working(wishes: Wishes) -> Iterator[Client | None]:
         yield None
 
 
-def _cluster_of(wishes: Wishes) -> str:
+def _cluster_of(options: Options) -> str:
     """Return the address of the cluster that was asked for, or ""."""
-    scheduler: str = wishes.get("scheduler", "")
+    scheduler: str = options.get("scheduler", "")
     is_address = scheduler not in ("", *_DASK)
-    asked = [f"--{name}" for name in ("jobs", "workers") if name in wishes]
-    asked += ["--scheduler"] if is_address or (asked and "workers" in wishes and scheduler) else []
+    asked = [f"--{name}" for name in ("jobs", "workers") if name in options]
+    asked += ["--scheduler"] if is_address or (asked and "workers" in options and scheduler) else []
     if len(asked) > 1:
         raise UsageError(f"{' and '.join(asked)} exclude each other", hint="Give one of them.")
-    if "dashboard" in wishes and "workers" not in wishes:
+    if "dashboard" in options and "workers" not in options:
         raise UsageError("--dashboard is of --workers", hint="Give --workers N too.")
     if asked or scheduler:
         return scheduler if is_address else ""
     return os.environ.get(_ADDRESS, "")
 
 
-def way_of(client: Client | None, wishes: Wishes) -> Way:
+def way_of(client: Client | None, options: Options) -> Way:
     """Return the way to do many nights."""
     from arrayred.batch import in_crew, one_by_one
 
     if client is not None:
         from arrayred.batch.cluster import on_cluster
 
-        return on_cluster(client, patience=wishes.get("worker_timeout", _PATIENCE_S))
-    n_jobs = wishes.get("jobs", 1)
+        return on_cluster(client, patience=options.get("worker_timeout", _PATIENCE_S))
+    n_jobs = options.get("jobs", 1)
     return one_by_one if n_jobs == 1 else in_crew(n_jobs)
 
 
 # The options about caches, and what they amount to.
 
-FOLDER = wish(
+_CACHE_DIR = option(
     "--cache-dir",
     type=click.Path(path_type=Path),
     metavar="DIR",
     envvar="ARRAYRED_CACHE_DIR",
     help="Where caches lie. [default: ~/.cache/arrayred]",
 )
-SIZE = wish(
+_CACHE_SIZE = option(
     "--cache-size",
     type=Size(),
     envvar="ARRAYRED_CACHE_SIZE",
     help="What all caches may take; the least used go first. [default: 20G]",
 )
-ABOUT_CACHES = (
-    wish("--cache", is_flag=True, help="Read pixels from a cache, made now if there is none. "
-         "[default: for compressed frames]"),
-    wish("--no-cache", is_flag=True, help="Neither use nor make a cache."),
-    FOLDER,
-    SIZE,
+_CACHE_OPTIONS = (
+    option("--cache", is_flag=True, help="Read pixels from a cache, made now if there is none. "
+           "[default: for compressed frames]"),
+    option("--no-cache", is_flag=True, help="Neither use nor make a cache."),
+    _CACHE_DIR,
+    _CACHE_SIZE,
 )  # fmt: skip
 
 
-def library_of(wishes: Wishes) -> Library:
-    """Return the library of caches that is wished for."""
+def library_of(options: Options) -> Library:
+    """Return the library of caches that the options choose."""
     from arrayred.io.caching import MOST_BYTES, Library, default_folder
 
     return Library(
-        wishes.get("cache_dir") or default_folder(), wishes.get("cache_size", MOST_BYTES)
+        options.get("cache_dir") or default_folder(), options.get("cache_size", MOST_BYTES)
     )
 
 
-def caching_of(wishes: Wishes) -> Caching | None:
+def caching_of(options: Options) -> Caching | None:
     """Return when caches are used, or None where they are not."""
     from arrayred.errors import UsageError
 
-    always = wishes.get("cache", False)
-    if always and wishes.get("no_cache"):
+    always = options.get("cache", False)
+    if always and options.get("no_cache"):
         raise UsageError("--cache and --no-cache exclude each other", hint="Give one of them.")
-    if wishes.get("no_cache") or (not always and find_spec("zarr") is None):
+    if options.get("no_cache") or (not always and find_spec("zarr") is None):
         return None
     if always:
         from arrayred.io.caching import require_zarr
@@ -325,22 +332,22 @@ def caching_of(wishes: Wishes) -> Caching | None:
         require_zarr()
     from arrayred.night.night import Caching, say_nothing
 
-    quiet = wishes.get("quiet", False)
-    return Caching(library_of(wishes), always, say_nothing if quiet else warn)
+    quiet = options.get("quiet", False)
+    return Caching(library_of(options), always, say_nothing if quiet else warn)
 
 
-def keep(night: Night, wishes: Wishes) -> None:
+def keep(night: Night, options: Options) -> None:
     """Leave a cache of a night that was reduced from its files, where one is wanted."""
     from arrayred.batch import cache_quietly
 
-    caching = caching_of(wishes)
+    caching = caching_of(options)
     if caching is not None and caching.is_for(night.scanned) and not is_remote(night.folder):
         cache_quietly(night, caching)
 
 
-def near(night: Night, wishes: Wishes) -> Night:
+def near(night: Night, options: Options) -> Night:
     """Return a night whose pixels are at hand: one behind a URL goes into a cache first."""
-    caching = caching_of(wishes)
+    caching = caching_of(options)
     if caching is None or not is_remote(night.folder):
         return night
     from arrayred.night.night import brought_near
@@ -498,106 +505,102 @@ _FLAGS: dict[str, tuple[str, object]] = {
     "per_frame": ("per_frame", True),
 }
 _PATH = click.Path(path_type=Path)
-_NIGHT = (
-    wish("--night-file", type=_PATH, metavar="FILE", help="What is known of the night: TOML, or "
-         "an observing log in CSV or ECSV. [default: night.toml in the output folder]"),
-    wish("--instrument", metavar="NAME|FILE.toml", shell_complete=instruments,
-         help="What headers and detector mean, and which cards products must have. "
-         "[default: generic]"),
-    wish("--frames", metavar="GLOB",
-         help="Take only lights whose file name matches, such as '*vega*'."),
-    wish("--exclude", metavar="GLOB", multiple=True, help="Leave out files whose name matches."),
-    wish("--unsigned", type=click.Choice(["auto", "wrapped", "as-declared"]),
+_NIGHT_OPTIONS = (
+    option("--night-file", type=_PATH, metavar="FILE", help="What is known of the night: TOML, or "
+           "an observing log in CSV or ECSV. [default: night.toml in the output folder]"),
+    option("--instrument", metavar="NAME|FILE.toml", shell_complete=instruments,
+           help="What headers and detector mean, and which cards products must have. "
+           "[default: generic]"),
+    option("--frames", metavar="GLOB",
+           help="Take only lights whose file name matches, such as '*vega*'."),
+    option("--exclude", metavar="GLOB", multiple=True, help="Leave out files whose name matches."),
+    option("--unsigned", type=click.Choice(["auto", "wrapped", "as-declared"]),
          help="Whether raw counts with BZERO 0 are unsigned ones, written as signed. "
          "[default: auto, what the pixels betray]"),
-    wish("--depth", type=click.IntRange(min=1), metavar="N",
-         help="How many folders deep frames may lie. [default: 3]"),
-    wish("--calibrations", type=_PATH, metavar="DIR", multiple=True,
-         help="A further folder of raw or master darks, biases and flats."),
-    wish("--master-dark", type=_PATH, metavar="FILE",
-         help="The one dark to use, already combined."),
-    wish("--master-bias", type=_PATH, metavar="FILE",
-         help="The one bias to use, already combined."),
-    wish("--master-flat", type=_PATH, metavar="FILE",
-         help="The one flat to use, already combined."),
-    *ABOUT_CACHES,
+    option("--depth", type=click.IntRange(min=1), metavar="N",
+           help="How many folders deep frames may lie. [default: 3]"),
+    option("--calibrations", type=_PATH, metavar="DIR", multiple=True,
+           help="A further folder of raw or master darks, biases and flats."),
+    option("--master-dark", type=_PATH, metavar="FILE",
+           help="The one dark to use, already combined."),
+    option("--master-bias", type=_PATH, metavar="FILE",
+           help="The one bias to use, already combined."),
+    option("--master-flat", type=_PATH, metavar="FILE",
+           help="The one flat to use, already combined."),
+    *_CACHE_OPTIONS,
 )  # fmt: skip
-_RECIPE = (
-    wish("--combine", type=click.Choice(["average", "median", "clip", "minmax"]),
+_RECIPE_OPTIONS = (
+    option("--combine", type=click.Choice(["average", "median", "clip", "minmax"]),
          help="How lights are combined. [default: average]"),
-    wish("--clip-sigma", type=click.FloatRange(min=1), metavar="X",
-         help="Of clip: how many sigma of the noise a value may lie off. [default: 3]"),
-    wish("--minmax-low", type=click.IntRange(min=0), metavar="N",
-         help="Of minmax: how many of the lowest are left out. [default: 1]"),
-    wish("--minmax-high", type=click.IntRange(min=0), metavar="N",
-         help="Of minmax: how many of the highest are left out. [default: 1]"),
-    wish("--scale", type=click.Choice(["flux", "level", "none"]),
+    option("--clip-sigma", type=click.FloatRange(min=1), metavar="X",
+           help="Of clip: how many sigma of the noise a value may lie off. [default: 3]"),
+    option("--minmax-low", type=click.IntRange(min=0), metavar="N",
+           help="Of minmax: how many of the lowest are left out. [default: 1]"),
+    option("--minmax-high", type=click.IntRange(min=0), metavar="N",
+           help="Of minmax: how many of the highest are left out. [default: 1]"),
+    option("--scale", type=click.Choice(["flux", "level", "none"]),
          help="What brings lights to one level before they are compared. [default: flux]"),
-    wish("--weights", type=click.Choice(["none", "noise"]),
+    option("--weights", type=click.Choice(["none", "noise"]),
          help="Weigh lights in a mean by the inverse variance of their sky: for faint stars. "
          "[default: none]"),
-    wish("--cosmic-rays", type=click.Choice(["auto", "compare", "lacosmic", "off"]),
+    option("--cosmic-rays", type=click.Choice(["auto", "compare", "lacosmic", "off"]),
          help="How they are found: by comparing frames, or by sharp edges in each. "
          "[default: compared from three frames on]"),
-    wish("--sigma", type=click.FloatRange(min=0), metavar="X",
-         help="How many standard deviations of the background sample a row must stand out. "
-         "[default: 4]"),
-    wish("--background-rows", type=RowRange(),
+    option("--sigma", type=click.FloatRange(min=0), metavar="X",
+           help="How many standard deviations of the background sample a row must stand out. "
+           "[default: 4]"),
+    option("--background-rows", type=RowRange(),
          help="The rows of the background sample. [default: 1:50]"),
-    wish("--rows", type=RowRange(), help="Take these rows as the spectrum."),
-    wish("--detect", type=click.Choice(["auto", "threshold", "robust"]),
+    option("--rows", type=RowRange(), help="Take these rows as the spectrum."),
+    option("--detect", type=click.Choice(["auto", "threshold", "robust"]),
          help="By the procedure's threshold, or by a rule that finds weak and emission spectra "
          "too. [default: auto, the second where the first finds nothing]"),
-    wish("--near-row", type=click.IntRange(min=1), metavar="ROW",
-         help="Of several spectra take the one nearest to this row, not the brightest."),
-    wish("--all-spectra", is_flag=True, help="Take each spectrum that is found."),
-    wish("--trace", type=click.Choice(["fit", "straight"]),
+    option("--near-row", type=click.IntRange(min=1), metavar="ROW",
+           help="Of several spectra take the one nearest to this row, not the brightest."),
+    option("--all-spectra", is_flag=True, help="Take each spectrum that is found."),
+    option("--trace", type=click.Choice(["fit", "straight"]),
          help="Whether the extraction follows the star's row along the columns. [default: fit]"),
-    wish("--extraction", type=click.Choice(["optimal", "sum", "mean"]),
+    option("--extraction", type=click.Choice(["optimal", "sum", "mean"]),
          help="How rows become a spectrum. [default: optimal]"),
-    wish("--sky-rows", type=RowRange(),
+    option("--sky-rows", type=RowRange(),
          help="Take these rows as the sky; the spectrum's own are left out."),
-    wish("--sky-model", type=click.Choice(["mean", "median", "linear", "band"]),
+    option("--sky-model", type=click.Choice(["mean", "median", "linear", "band"]),
          help="The sky under the spectrum, from both sides of it. [default: linear]"),
-    wish("--per-frame", is_flag=True, help="Extract each frame too: TARGET_frames.fits."),
-    wish("--no-dark", is_flag=True, help="Subtract no dark; only the bias, where there is one."),
-    wish("--scale-dark", is_flag=True,
-         help="Scale a longer dark where none fits in exposure; a bias is needed."),
-    wish("--no-flat", is_flag=True, help="Divide by no flat."),
-    wish("--no-overscan", is_flag=True, help="Neither subtract the overscan nor trim."),
-    wish("--electrons", is_flag=True, help="Images and spectra in electrons."),
-    wish("--no-sky", is_flag=True, help="Do not subtract the sky."),
-    wish("--bad-pixels", metavar="FILE|dark|flat|dark+flat",
-         help="A FITS image that is not 0 where pixels are bad, or those the masters betray."),
-    wish("--save-calibrated", is_flag=True, help="Write the calibrated frames too."),
-    wish("--memory", type=Size(),
+    option("--per-frame", is_flag=True, help="Extract each frame too: TARGET_frames.fits."),
+    option("--no-dark", is_flag=True, help="Subtract no dark; only the bias, where there is one."),
+    option("--scale-dark", is_flag=True,
+           help="Scale a longer dark where none fits in exposure; a bias is needed."),
+    option("--no-flat", is_flag=True, help="Divide by no flat."),
+    option("--no-overscan", is_flag=True, help="Neither subtract the overscan nor trim."),
+    option("--electrons", is_flag=True, help="Images and spectra in electrons."),
+    option("--no-sky", is_flag=True, help="Do not subtract the sky."),
+    option("--bad-pixels", metavar="FILE|dark|flat|dark+flat",
+           help="A FITS image that is not 0 where pixels are bad, or those the masters betray."),
+    option("--save-calibrated", is_flag=True, help="Write the calibrated frames too."),
+    option("--memory", type=Size(),
          help="What the process may take, such as 512M: images, and bands of frames."),
-    wish("--recipe", metavar="FILE.toml", type=_PATH,
-         help="Settings from a file: any field of arrayred.Recipe."),
-    wish("--reference", is_flag=True, help="Follow the published procedure to the letter."),
+    option("--recipe", metavar="FILE.toml", type=_PATH,
+           help="Settings from a file: any field of arrayred.Recipe."),
+    option("--reference", is_flag=True, help="Follow the published procedure to the letter."),
 )  # fmt: skip
 
 
-def about_the_night(command: Callable[..., Any]) -> Callable[..., Any]:
+def night_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options about its night."""
-    for option in reversed(_NIGHT):
-        command = option(command)
-    return command
+    return _with_options(command, _NIGHT_OPTIONS)
 
 
-def about_the_recipe(command: Callable[..., Any]) -> Callable[..., Any]:
+def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options about what is done with a night."""
-    for option in reversed(_RECIPE):
-        command = option(command)
-    return command
+    return _with_options(command, _RECIPE_OPTIONS)
 
 
-def night_file_of(wishes: Wishes, out: Path | None = None) -> NightFile:
+def night_file_of(options: Options, out: Path | None = None) -> NightFile:
     """Return what is known of the night: the night file, and the options over it.
 
     Parameters
     ----------
-    wishes : the options.
+    options : the options.
     out : the output folder; its night.toml counts where no other file is named.
     """
     from arrayred.config import NightFile
@@ -605,72 +608,72 @@ def night_file_of(wishes: Wishes, out: Path | None = None) -> NightFile:
 
     beside = None if out is None else out / BESIDE
     file = NightFile()
-    if "night_file" in wishes:
-        file = read_night_file(wishes["night_file"])
+    if "night_file" in options:
+        file = read_night_file(options["night_file"])
     elif beside is not None and beside.is_file():
         file = read_night_file(beside)
-    masters = {kind: wishes[f"master_{kind}"] for kind in ("bias", "dark", "flat")
-               if f"master_{kind}" in wishes}  # fmt: skip
+    masters = {kind: options[f"master_{kind}"] for kind in ("bias", "dark", "flat")
+               if f"master_{kind}" in options}  # fmt: skip
     return dataclasses.replace(
         file,
-        instrument=wishes.get("instrument", file.instrument),
-        frames=wishes.get("frames", file.frames),
-        exclude=(*file.exclude, *wishes.get("exclude", ())),
-        calibrations=(*file.calibrations, *wishes.get("calibrations", ())),
+        instrument=options.get("instrument", file.instrument),
+        frames=options.get("frames", file.frames),
+        exclude=(*file.exclude, *options.get("exclude", ())),
+        calibrations=(*file.calibrations, *options.get("calibrations", ())),
         masters={**file.masters, **masters},
-        unsigned=wishes.get("unsigned", file.unsigned),
+        unsigned=options.get("unsigned", file.unsigned),
     )
 
 
-def settle_settings(wishes: Wishes, file: NightFile) -> tuple[Recipe, NightFile]:
+def settle_settings(options: Options, file: NightFile) -> tuple[Recipe, NightFile]:
     """Return the recipe, and the night file without what the options decide."""
     from arrayred.config import Recipe
 
-    if "recipe" in wishes and "reference" in wishes:
+    if "recipe" in options and "reference" in options:
         raise UsageError("--recipe and --reference exclude each other", hint="Give one of them.")
-    recipe = Recipe.from_toml(wishes["recipe"]) if "recipe" in wishes else Recipe()
-    decided = {field: wishes[name] for name, field in _FIELDS.items() if name in wishes}
-    decided |= {field: value for name, (field, value) in _FLAGS.items() if wishes.get(name)}
-    if wishes.get("reference"):
+    recipe = Recipe.from_toml(options["recipe"]) if "recipe" in options else Recipe()
+    decided = {field: options[name] for name, field in _FIELDS.items() if name in options}
+    decided |= {field: value for name, (field, value) in _FLAGS.items() if options.get(name)}
+    if options.get("reference"):
         recipe, file = Recipe.reference(), file.without(dataclasses.asdict(recipe))
     else:
         file = file.without(decided)
         recipe = recipe.replace(**file.recipe)
     recipe = recipe.replace(**decided)
-    require_sense(wishes, recipe, file)
+    require_compatible(options, recipe, file)
     return recipe, file
 
 
-def cards_of(wishes: Wishes) -> dict[str, Any]:
+def cards_of(options: Options) -> dict[str, Any]:
     """Return the cards that the options give, checked."""
     from arrayred.config.night_file import CARDS
     from arrayred.io.products import checked_cards
 
-    named = {keyword: wishes[name] for name, keyword in CARDS.items() if name in wishes}
-    return checked_cards({**named, **dict(wishes.get("cards", ()))})
+    named = {keyword: options[name] for name, keyword in CARDS.items() if name in options}
+    return checked_cards({**named, **dict(options.get("cards", ()))})
 
 
-def order_of(wishes: Wishes, out: Path) -> Order:
+def order_of(options: Options, out: Path) -> Order:
     """Return what is to be written to an output folder; what was answered before is not read."""
     from arrayred.batch import Order
 
     return Order(
         out,
-        cards_of(wishes),
-        overwrite=wishes.get("overwrite", False),
-        figures=not wishes.get("no_figures", False),
-        targets=tuple(wishes.get("targets", ())),
-        limit=wishes.get("memory"),
-        force=wishes.get("force", False),
-        verify=wishes.get("verify", False),
+        cards_of(options),
+        overwrite=options.get("overwrite", False),
+        figures=not options.get("no_figures", False),
+        targets=tuple(options.get("targets", ())),
+        limit=options.get("memory"),
+        force=options.get("force", False),
+        verify=options.get("verify", False),
     )
 
 
-def opened(folder: Path, file: NightFile, wishes: Wishes) -> Night:
+def opened(folder: Path, file: NightFile, options: Options) -> Night:
     """Open a night, counting on a terminal."""
     from arrayred.night import open_night
 
-    depth, caching = wishes.get("depth", 3), caching_of(wishes)
+    depth, caching = options.get("depth", 3), caching_of(options)
     return open_night(folder, file, depth=depth, advance=counting(), caching=caching)
 
 
@@ -694,7 +697,7 @@ def require_folders(nights: Sequence[Path]) -> None:
 
 # A command told again: `command_of`, which a report shows so that a night can be made again.
 
-_ABOUT_THE_RUN = frozenset(
+_OF_THE_RUN = frozenset(
     {"allow_missing", "break_lock", "cache", "cache_dir", "cache_size", "force", "jobs", "memory",
      "no_cache", "no_figures", "no_input", "overwrite", "quiet", "scheduler", "verbose", "verify"}
 )  # fmt: skip
@@ -702,8 +705,8 @@ _ABOUT_THE_RUN = frozenset(
 _SECRET = re.compile(r"(?<=://)[^/\s]*@|(?<=\w)\?\S*")
 
 
-def command_of(wishes: Wishes) -> str:
-    """Return the command that reduces a night NIGHT to a folder OUT as wished; "" outside of one.
+def command_of(options: Options) -> str:
+    """Return the command that reduces NIGHT to OUT with these options; "" outside of a command.
 
     The folders' own names are nobody's business, and the same night gives the same page anywhere.
     """
@@ -711,24 +714,24 @@ def command_of(wishes: Wishes) -> str:
     if context is None:
         return ""
     words = ["arrayred", "reduce", "NIGHT", "-o", "OUT"]
-    for option in context.command.params:
-        if option.name in wishes and option.name not in _ABOUT_THE_RUN:
-            words += _words(option, wishes[option.name])
+    for param in context.command.params:
+        if param.name in options and param.name not in _OF_THE_RUN:
+            words += _words(param, options[param.name])
     return " ".join(map(shlex.quote, words))
 
 
-def _words(option: click.Parameter, value: Any) -> Iterator[str]:
+def _words(param: click.Parameter, value: Any) -> Iterator[str]:
     """Yield an option and its value, as often as it was given."""
-    for one in value if option.multiple else [value]:
-        yield max(option.opts, key=len)
-        if not (isinstance(option, click.Option) and option.is_flag):
-            yield _public(_text(option, one))
+    for one in value if param.multiple else [value]:
+        yield max(param.opts, key=len)
+        if not (isinstance(param, click.Option) and param.is_flag):
+            yield _public(_text(param, one))
 
 
-def _text(option: click.Parameter, value: Any) -> str:
-    if isinstance(option.type, RowRange):
+def _text(param: click.Parameter, value: Any) -> str:
+    if isinstance(param.type, RowRange):
         return f"{value[0]}:{value[1]}"
-    if isinstance(option.type, Card):
+    if isinstance(param.type, Card):
         keyword, found = value
         is_text = isinstance(found, str) and found.replace(".", "").lstrip("+-").isdecimal()
         return f"{keyword}='{found}'" if is_text else f"{keyword}={found}"

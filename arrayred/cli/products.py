@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 import click
 
 from arrayred.cli.options import (
+    Options,
     Sectioned,
-    Wishes,
-    about_the_night,
-    about_the_recipe,
     is_remote,
     library_of,
     night_file_of,
+    night_options,
     opened,
+    option,
+    options_of,
+    recipe_options,
     settle_settings,
-    wish,
-    wishes_of,
 )
 from arrayred.cli.progress import showing
 from arrayred.errors import UsageError, printable
@@ -163,12 +163,12 @@ def _sum(verification: Verification) -> str:
 
 @click.command(cls=Sectioned)
 @click.argument("night", required=False, type=click.Path(path_type=Path))
-@wish("--to", metavar="PATH|URL", help="Write the cache here, for others too.")
-@wish("--info", is_flag=True, help="List the caches, or tell about NIGHT if it is one.")
-@wish("--clear", is_flag=True, help="Remove all caches.")
-@wish("--overwrite", is_flag=True, help="Replace what is there.")
-@wish("-q", "--quiet", is_flag=True, help="Print errors only.")
-@about_the_night
+@option("--to", metavar="PATH|URL", help="Write the cache here, for others too.")
+@option("--info", is_flag=True, help="List the caches, or tell about NIGHT if it is one.")
+@option("--clear", is_flag=True, help="Remove all caches.")
+@option("--overwrite", is_flag=True, help="Replace what is there.")
+@option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@night_options
 @click.pass_context
 def cache(ctx: click.Context, night: Path | None) -> None:
     """Store the frames of the folder NIGHT as zarr: pixels, headers, labels.
@@ -185,16 +185,16 @@ def cache(ctx: click.Context, night: Path | None) -> None:
     arrayred cache --info
     arrayred cache --clear
     """
-    wishes = wishes_of(ctx)
-    if wishes.get("clear"):
-        _clear(wishes)
-    elif wishes.get("info"):
-        _tell(night, wishes)
+    options = options_of(ctx)
+    if options.get("clear"):
+        _clear(options)
+    elif options.get("info"):
+        _tell(night, options)
     else:
-        _build(night, wishes)
+        _build(night, options)
 
 
-def _build(night: Path | None, wishes: Wishes) -> None:
+def _build(night: Path | None, options: Options) -> None:
     from arrayred.errors import UsageError, printable
     from arrayred.io.caching import require_zarr
     from arrayred.night.night import cache_night
@@ -203,18 +203,18 @@ def _build(night: Path | None, wishes: Wishes) -> None:
         raise UsageError("No night is named", hint="Name a folder of frames, --info or --clear.")
     require_zarr()
     started = time.perf_counter()
-    with showing(quiet=wishes.get("quiet", False)):
-        there = opened(night, night_file_of(wishes), {**wishes, "no_cache": True})
-    target = wishes["to"] if "to" in wishes else library_of(wishes)
-    with showing(quiet=wishes.get("quiet", False)):
-        place = cache_night(there, target, overwrite=wishes.get("overwrite", False))
-    if not wishes.get("quiet"):
+    with showing(quiet=options.get("quiet", False)):
+        there = opened(night, night_file_of(options), {**options, "no_cache": True})
+    target = options["to"] if "to" in options else library_of(options)
+    with showing(quiet=options.get("quiet", False)):
+        place = cache_night(there, target, overwrite=options.get("overwrite", False))
+    if not options.get("quiet"):
         seconds = time.perf_counter() - started
         size = f"{len(there.scanned)} frames" if is_remote(place) else _size(place)
         click.echo(f"{printable(str(place))}: {size}, {seconds:.1f} s")
 
 
-def _tell(cache: Path | None, wishes: Wishes) -> None:
+def _tell(cache: Path | None, options: Options) -> None:
     from arrayred.errors import printable
     from arrayred.io.cache import contents_of
     from arrayred.io.remote import located
@@ -225,7 +225,7 @@ def _tell(cache: Path | None, wishes: Wishes) -> None:
             contents_of(cache, wholly=True)
         click.echo(f"{printable(str(cache))}: {_size(cache)}; every file is as it was written")
         return
-    library = library_of(wishes)
+    library = library_of(options)
     entries = library.entries()
     for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
@@ -236,10 +236,10 @@ def _tell(cache: Path | None, wishes: Wishes) -> None:
     click.echo(f"{where}: {len(entries)} caches, {total / 1e6:.1f} of {most:.0f} MB")
 
 
-def _clear(wishes: Wishes) -> None:
+def _clear(options: Options) -> None:
     from arrayred.errors import printable
 
-    library = library_of(wishes)
+    library = library_of(options)
     gone = library.clear()
     freed = sum(entry.n_bytes for entry in gone) / 1e6
     click.echo(f"{printable(str(library.folder))}: removed {len(gone)} caches, {freed:.1f} MB")
@@ -266,8 +266,8 @@ def _size(place: Path) -> str:
     "--port", type=click.IntRange(1, 65535), metavar="N", help="Of 127.0.0.1. [default: a free one]"
 )
 @click.option("--no-browser", is_flag=True, help="Print the address, and open no browser.")
-@about_the_night
-@about_the_recipe
+@night_options
+@recipe_options
 @click.pass_context
 def explore(ctx: click.Context, night: Path, port: int | None, no_browser: bool) -> None:
     """Look through the frames of NIGHT in a browser, and settle rows and sky.
@@ -291,9 +291,9 @@ def explore(ctx: click.Context, night: Path, port: int | None, no_browser: bool)
         ) from error
     from arrayred.explore.data import Study
 
-    wishes = wishes_of(ctx)
-    recipe, file = settle_settings(wishes, night_file_of(wishes))
-    study = Study(opened(night, file, wishes), recipe, wishes.get("memory"))
+    options = options_of(ctx)
+    recipe, file = settle_settings(options, night_file_of(options))
+    study = Study(opened(night, file, options), recipe, options.get("memory"))
     with TemporaryDirectory(prefix="arrayred-") as folder:
 
         def announce(address: str) -> None:

@@ -17,13 +17,11 @@ import click
 
 from arrayred.cli.options import (
     Card,
+    Options,
     Sectioned,
-    Wishes,
-    about_clusters,
-    about_the_night,
-    about_the_recipe,
     ask,
     caching_of,
+    cluster_options,
     command_of,
     dask_way,
     folders,
@@ -32,13 +30,15 @@ from arrayred.cli.options import (
     may_ask,
     near,
     night_file_of,
+    night_options,
     opened,
+    option,
+    options_of,
     order_of,
+    recipe_options,
     require_folders,
     settle_settings,
     way_of,
-    wish,
-    wishes_of,
     working,
 )
 from arrayred.cli.progress import nights_done, showing
@@ -52,31 +52,31 @@ if TYPE_CHECKING:
 @click.command(cls=Sectioned)
 @click.argument("nights", nargs=-1, required=True, metavar="NIGHT...", shell_complete=folders)
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
-@about_the_night
-@wish(
+@night_options
+@option(
     "--target",
     "targets",
     metavar="NAME",
     multiple=True,
     help="Reduce only this of the night's targets.",
 )
-@wish("--object", metavar="NAME", help="Name of the star: OBJECT of the products.")
-@wish("--grating", metavar="NAME", help="GRATING of the products.")
-@wish("--grating-angle", metavar="DEG", help="GRATANG of the products, degrees.")
-@wish("--card", "cards", type=Card(), multiple=True, help="Any further card of the products.")
-@about_the_recipe
-@wish("--no-figures", is_flag=True, help="Draw no pictures, make no report.")
-@about_clusters
-@wish("--no-input", is_flag=True, help="Never ask for missing cards.")
-@wish("--allow-missing", is_flag=True, help="Leave required cards blank if nobody gives them.")
-@wish("--overwrite", is_flag=True, help="Replace products that have other content.")
-@wish("--force", is_flag=True, help="Do everything anew and replace what is there.")
-@wish("--verify", is_flag=True, help="Hash all files and caches again, trusting no note of them.")
-@wish(
+@option("--object", metavar="NAME", help="Name of the star: OBJECT of the products.")
+@option("--grating", metavar="NAME", help="GRATING of the products.")
+@option("--grating-angle", metavar="DEG", help="GRATANG of the products, degrees.")
+@option("--card", "cards", type=Card(), multiple=True, help="Any further card of the products.")
+@recipe_options
+@option("--no-figures", is_flag=True, help="Draw no pictures, make no report.")
+@cluster_options
+@option("--no-input", is_flag=True, help="Never ask for missing cards.")
+@option("--allow-missing", is_flag=True, help="Leave required cards blank if nobody gives them.")
+@option("--overwrite", is_flag=True, help="Replace products that have other content.")
+@option("--force", is_flag=True, help="Do everything anew and replace what is there.")
+@option("--verify", is_flag=True, help="Hash all files and caches again, trusting no note of them.")
+@option(
     "--break-lock", is_flag=True, help="Write though another run holds the lock: its host is gone."
 )
-@wish("-q", "--quiet", is_flag=True, help="Print errors only.")
-@wish("-v", "--verbose", is_flag=True, help="Print files too, and what each stage took.")
+@option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@option("-v", "--verbose", is_flag=True, help="Print files too, and what each stage took.")
 @click.pass_context
 def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
     """Reduce the frames in the folder NIGHT to spectra in the folder OUT.
@@ -95,16 +95,16 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
     """
     from arrayred.io.remote import located
 
-    wishes = wishes_of(ctx)
+    options = options_of(ctx)
     if is_remote(located(out)):
         raise UsageError("Products are written to a local folder", path=located(out),
                          hint="Name one, and copy it.")  # fmt: skip
     folders = folders_of(nights)
     try:
         if len(folders) > 1:
-            sys.exit(run_many(folders, out, wishes))
-        with showing(quiet=wishes.get("quiet", False), verbose=wishes.get("verbose", False)):
-            outcomes = run(folders[0], out, wishes)
+            sys.exit(run_many(folders, out, options))
+        with showing(quiet=options.get("quiet", False), verbose=options.get("verbose", False)):
+            outcomes = run(folders[0], out, options)
     except KeyboardInterrupt:
         click.echo("What is finished stays; the same command goes on.", err=True)
         raise
@@ -112,7 +112,7 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
     for outcome in failed:
         click.echo(f"arrayred: error: {outcome.name}: {outcome.error}", err=True)
     if failed:
-        if len(failed) < len(outcomes) and not wishes.get("quiet"):
+        if len(failed) < len(outcomes) and not options.get("quiet"):
             n_failed = f"{len(failed)} of {len(outcomes)} targets failed"
             click.echo(f"\n{n_failed}, the others are published")
         error = failed[0].error
@@ -120,31 +120,31 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
         sys.exit(PARTIAL if len(failed) < len(outcomes) else code)
 
 
-def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
-    """Reduce a night as wished, telling what is found."""
+def run(folder: Path, out: Path, options: Options) -> list[Outcome]:
+    """Reduce a night with these options and print what is found."""
     from arrayred.batch import check_night, logged, reduce_to, report_on, scheduled
     from arrayred.io.ledger import load_answers, require_of_one
     from arrayred.io.publish import one_writer
 
     started = time.perf_counter()
     require_of_one(out)
-    recipe, file = settle_settings(wishes, night_file_of(wishes, out))
-    order = replace(order_of(wishes, out), answers=load_answers(out), command=command_of(wishes))
-    night = opened(folder, file, wishes)
+    recipe, file = settle_settings(options, night_file_of(options, out))
+    order = replace(order_of(options, out), answers=load_answers(out), command=command_of(options))
+    night = opened(folder, file, options)
     plan = check_night(night, recipe, order)
-    quiet = wishes.get("quiet", False)
+    quiet = options.get("quiet", False)
     for warning in () if quiet else plan.warnings:
         click.echo(f"arrayred: warning: {printable(warning)}", err=True)
     if not quiet:
         _tell_plan(night, plan)
-    order = _complete(night, plan, order, wishes)
-    if (here := near(night, wishes)) is not night:
+    order = _complete(night, plan, order, options)
+    if (here := near(night, options)) is not night:
         night, plan = here, check_night(here, recipe, order)
     outcomes = []
     with (
-        one_writer(out, break_lock=wishes.get("break_lock", False)) as is_locked,
-        scheduled(dask_way(wishes)),
-        working(wishes) as client,
+        one_writer(out, break_lock=options.get("break_lock", False)) as is_locked,
+        scheduled(dask_way(options)),
+        working(options) as client,
         logged(night, plan, order) as log,
     ):
         warn_unless(is_locked, out, quiet=quiet)
@@ -157,23 +157,23 @@ def run(folder: Path, out: Path, wishes: Wishes) -> list[Outcome]:
             outcomes.append(outcome)
             log(outcome)
             if not quiet:
-                tell(outcome, verbose=wishes.get("verbose", False))
+                tell(outcome, verbose=options.get("verbose", False))
         warnings = report_on(night, plan, recipe, order, outcomes)
     _tell_report(order, warnings, quiet=quiet)
-    keep(night, wishes)
-    if wishes.get("verbose"):
+    keep(night, options)
+    if options.get("verbose"):
         click.echo(f"{len(night.frames)} frames, {time.perf_counter() - started:.3f} s")
     return outcomes
 
 
-def _complete(night: Night, plan: Plan, order: Order, wishes: Wishes) -> Order:
+def _complete(night: Night, plan: Plan, order: Order, options: Options) -> Order:
     """Return the order with missing cards asked for, or left blank if that was allowed."""
     from arrayred.batch import missing_of, require_cards
 
     missing = missing_of(night, plan, order)
-    if missing and may_ask(no_input=wishes.get("no_input", False)):
+    if missing and may_ask(no_input=options.get("no_input", False)):
         return replace(order, answers=ask(missing, order.answers, order.out))
-    if not wishes.get("allow_missing"):
+    if not options.get("allow_missing"):
         require_cards(missing)
     for target, cards in missing.items():
         click.echo(f"arrayred: warning: {target}: left blank: {', '.join(cards)}", err=True)
@@ -340,23 +340,23 @@ def _matching(name: str) -> list[Path]:
     return found
 
 
-def run_many(folders: Sequence[Path], out: Path, wishes: Wishes) -> int:
-    """Reduce nights as wished, tell what became of them, and return the exit code."""
+def run_many(folders: Sequence[Path], out: Path, options: Options) -> int:
+    """Reduce nights, print what became of them, and return the exit code."""
     from arrayred.batch import noted, reduce_nights
     from arrayred.io.ledger import INDEX, require_of_many
     from arrayred.io.publish import one_writer
 
     require_of_many(out)
-    jobs = _jobs(folders, out, wishes)
-    quiet = wishes.get("quiet", False)
+    jobs = _jobs(folders, out, options)
+    quiet = options.get("quiet", False)
     reports: dict[str, Report] = {}
-    with one_writer(out, break_lock=wishes.get("break_lock", False)) as is_locked:
+    with one_writer(out, break_lock=options.get("break_lock", False)) as is_locked:
         warn_unless(is_locked, out, quiet=quiet)
         try:
             with (
-                working(wishes) as client,
+                working(options) as client,
                 nights_done(len(jobs), quiet=quiet) as tell,
-                closing(noted(reduce_nights(jobs, way_of(client, wishes)), out)) as done,
+                closing(noted(reduce_nights(jobs, way_of(client, options)), out)) as done,
             ):
                 for report, is_final in done:
                     if is_final:
@@ -367,7 +367,7 @@ def run_many(folders: Sequence[Path], out: Path, wishes: Wishes) -> int:
             _save(out, _lines(jobs, reports))
             raise
         _save(out, _lines(jobs, reports))
-        if not wishes.get("no_figures"):
+        if not options.get("no_figures"):
             _index(out)
     if not quiet:
         _print(_lines(jobs, reports), out)
@@ -383,7 +383,7 @@ def warn_unless(is_locked: bool, out: Path, *, quiet: bool) -> None:
         click.echo(f"arrayred: warning: {told}", err=True)
 
 
-def _jobs(folders: Sequence[Path], out: Path, wishes: Wishes) -> list[Job]:
+def _jobs(folders: Sequence[Path], out: Path, options: Options) -> list[Job]:
     """Return the nights to be reduced, all settings read and understood."""
     from arrayred.batch import Job, labels_of
     from arrayred.io.remote import Address
@@ -397,18 +397,18 @@ def _jobs(folders: Sequence[Path], out: Path, wishes: Wishes) -> list[Job]:
             )
     jobs = []
     for label, folder in zip(labels_of(folders), folders, strict=True):
-        recipe, file = settle_settings(wishes, night_file_of(wishes, out / label))
+        recipe, file = settle_settings(options, night_file_of(options, out / label))
         job = Job(
             label,
             folder,
-            dataclasses.replace(order_of(wishes, out / label), command=command_of(wishes)),
+            dataclasses.replace(order_of(options, out / label), command=command_of(options)),
             file,
             recipe,
-            depth=wishes.get("depth", 3),
-            allow_missing=wishes.get("allow_missing", False),
-            break_lock=wishes.get("break_lock", False),
-            scheduler=dask_way(wishes),
-            caching=caching_of(wishes) if isinstance(folder, Address) else None,
+            depth=options.get("depth", 3),
+            allow_missing=options.get("allow_missing", False),
+            break_lock=options.get("break_lock", False),
+            scheduler=dask_way(options),
+            caching=caching_of(options) if isinstance(folder, Address) else None,
         )
         jobs.append(job)
     return jobs

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
-from arrayred.cli.options import Sectioned, Wishes, wish, wishes_of
+from arrayred.cli.options import Options, Sectioned, option, options_of
 from arrayred.cli.progress import counting, showing
 from arrayred.progress import stage
 
@@ -87,91 +87,95 @@ class _Simulate(Sectioned):
 
 @click.command(cls=_Simulate)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@wish(
+@option(
     "--lights",
     "n_lights",
     metavar="N",
     type=click.IntRange(min=0),
     help="Light frames. [default: 3]",
 )
-@wish(
+@option(
     "--darks", "n_darks", metavar="N", type=click.IntRange(min=0), help="Dark frames. [default: 5]"
 )
-@wish(
+@option(
     "--biases",
     "n_biases",
     metavar="N",
     type=click.IntRange(min=0),
     help="Bias frames. [default: 0]",
 )
-@wish(
+@option(
     "--flats", "n_flats", metavar="N", type=click.IntRange(min=0), help="Flat frames. [default: 0]"
 )
-@wish("--arcs", "n_arcs", metavar="N", type=click.IntRange(min=0), help="Arc frames. [default: 0]")
-@wish(
+@option(
+    "--arcs", "n_arcs", metavar="N", type=click.IntRange(min=0), help="Arc frames. [default: 0]"
+)
+@option(
     "--exptime", metavar="X", type=Finite(0, 1e6, min_open=True), help="Exposure, s. [default: 600]"
 )
-@wish(
+@option(
     "--dialect",
     type=click.Choice(["maxim", "nina", "observatory"]),
     help="Whose names and headers. [default: maxim]",
 )
-@wish("--prefix", help="Begins every file's name.")
-@wish(
+@option("--prefix", help="Begins every file's name.")
+@option(
     "--seed",
     metavar="N",
     type=click.IntRange(min=0),
     help="Another seed, another night. [default: 0]",
 )
-@wish("--cosmic-rays", metavar="X", type=Finite(min=0), help="Hits on a frame of an hour.")
-@wish("--flux-scatter", metavar="X", type=Finite(min=0), help="Variation of the star's light.")
-@wish(
+@option("--cosmic-rays", metavar="X", type=Finite(min=0), help="Hits on a frame of an hour.")
+@option("--flux-scatter", metavar="X", type=Finite(min=0), help="Variation of the star's light.")
+@option(
     "--trace-drift",
     metavar="X",
     type=NUMBER,
     help="Rows by which the trace moves from light to light.",
 )
-@wish("--shape", type=Shape(), help="Of the frames. [default: 256x384]")
-@wish(
+@option("--shape", type=Shape(), help="Of the frames. [default: 256x384]")
+@option(
     "--dtype",
     type=click.Choice(["uint8", "int16", "uint16", "int32", "uint32", "float32"]),
     help="Of the pixels.",
 )
-@wish("--gain", metavar="X", type=Finite(min=0, min_open=True), help="Electrons per adu.")
-@wish(
+@option("--gain", metavar="X", type=Finite(min=0, min_open=True), help="Electrons per adu.")
+@option(
     "--stated-gain",
     metavar="X",
     type=Finite(min=0, min_open=True),
     help="What headers say instead.",
 )
-@wish("--read-noise", metavar="X", type=Finite(min=0), help="Of a pixel, electrons.")
-@wish("--bias-level", metavar="X", type=NUMBER, help="Level of the bias, adu.")
-@wish("--bias-drift", metavar="X", type=NUMBER, help="Its rise, adu per hour.")
-@wish(
+@option("--read-noise", metavar="X", type=Finite(min=0), help="Of a pixel, electrons.")
+@option("--bias-level", metavar="X", type=NUMBER, help="Level of the bias, adu.")
+@option("--bias-drift", metavar="X", type=NUMBER, help="Its rise, adu per hour.")
+@option(
     "--response-scatter", metavar="X", type=Finite(min=0), help="Scatter of the pixels' response."
 )
-@wish("--vignetting", metavar="X", type=Finite(0, 1), help="Light lost in the corners.")
-@wish("--full-well", metavar="X", type=Finite(min=0), help="Electrons a pixel holds.")
-@wish("--name", help="The star's OBJECT.")
-@wish("--flux", metavar="X", type=Finite(min=0), help="Electrons per second and column.")
-@wish("--row", metavar="X", type=NUMBER, help="Row of the trace in the middle column.")
-@wish("--tilt", metavar="X", type=NUMBER, help="Rows by which the trace rises.")
-@wish(
+@option("--vignetting", metavar="X", type=Finite(0, 1), help="Light lost in the corners.")
+@option("--full-well", metavar="X", type=Finite(min=0), help="Electrons a pixel holds.")
+@option("--name", help="The star's OBJECT.")
+@option("--flux", metavar="X", type=Finite(min=0), help="Electrons per second and column.")
+@option("--row", metavar="X", type=NUMBER, help="Row of the trace in the middle column.")
+@option("--tilt", metavar="X", type=NUMBER, help="Rows by which the trace rises.")
+@option(
     "--seeing",
     metavar="X",
     type=Finite(min=0, min_open=True),
     help="Full width at half maximum, rows.",
 )
-@wish("--profile", type=click.Choice(["gaussian", "moffat"]), help="Of the star across the trace.")
-@wish("--sky", metavar="X", type=Finite(min=0), help="Its light, electrons per second and pixel.")
-@wish(
+@option(
+    "--profile", type=click.Choice(["gaussian", "moffat"]), help="Of the star across the trace."
+)
+@option("--sky", metavar="X", type=Finite(min=0), help="Its light, electrons per second and pixel.")
+@option(
     "--sky-gradient",
     metavar="X",
     type=Finite(-2, 2),
     help="Part by which it brightens along the rows.",
 )
-@wish("--sky-tilt", metavar="X", type=NUMBER, help="Columns by which its lines lean.")
-@wish("--overwrite", is_flag=True, help="Replace files that have other content.")
+@option("--sky-tilt", metavar="X", type=NUMBER, help="Columns by which its lines lean.")
+@option("--overwrite", is_flag=True, help="Replace files that have other content.")
 @click.pass_context
 def simulate(ctx: click.Context, folder: Path) -> None:
     """Write simulated frames into DIR, and what they are made of: truth.ecsv and truth.json.
@@ -183,9 +187,9 @@ def simulate(ctx: click.Context, folder: Path) -> None:
     """
     from arrayred.io.products import write_frames, write_truth
 
-    wishes = wishes_of(ctx)
-    _require_names(wishes)
-    night, overwrite = night_of(wishes), wishes.get("overwrite", False)
+    options = options_of(ctx)
+    _require_names(options)
+    night, overwrite = night_of(options), options.get("overwrite", False)
     left = len(night.exposures())
     truth = write_truth(night.truth(), night.facts(), folder, overwrite=overwrite)
     with showing(), stage("writing frames"):
@@ -203,26 +207,26 @@ def simulate(ctx: click.Context, folder: Path) -> None:
     )
 
 
-def _require_names(wishes: Wishes) -> None:
+def _require_names(options: Options) -> None:
     """Raise UsageError if the star's or the files' names cannot be."""
     from arrayred.errors import UsageError
     from arrayred.io.products import checked_cards
 
-    checked_cards({"OBJECT": wishes.get("name", "")})
-    prefix = wishes.get("prefix", "")
+    checked_cards({"OBJECT": options.get("name", "")})
+    prefix = options.get("prefix", "")
     if not prefix.isprintable() or "/" in prefix or "\\" in prefix:
         raise UsageError(f"{prefix!r} cannot begin a file's name", hint="Take letters and digits.")
 
 
-def night_of(wishes: Wishes) -> SimulatedNight:
+def night_of(options: Options) -> SimulatedNight:
     """Return the night that the options describe."""
     from arrayred.simulate import Detector, SimulatedNight, Sky, Star
 
-    detector = {name: wishes[name] for name in _OF_THE_DETECTOR if name in wishes}
-    star = {name: wishes[name] for name in _OF_THE_STAR if name in wishes}
-    sky = {field: wishes[name] for name, field in _OF_THE_SKY.items() if name in wishes}
+    detector = {name: options[name] for name in _OF_THE_DETECTOR if name in options}
+    star = {name: options[name] for name in _OF_THE_STAR if name in options}
+    sky = {field: options[name] for name, field in _OF_THE_SKY.items() if name in options}
     parts = {*_OF_THE_DETECTOR, *_OF_THE_STAR, *_OF_THE_SKY, "overwrite"}
-    others = {name: value for name, value in wishes.items() if name not in parts}
+    others = {name: value for name, value in options.items() if name not in parts}
     return SimulatedNight(Detector(**detector), Star(**star), sky=Sky(**sky), **others)
 
 
@@ -249,9 +253,9 @@ def demo(out: Path, no_figures: bool) -> None:
     with showing(), stage("writing frames"):
         paths = write_frames(night.frames(), out / "night", overwrite=True)
     click.echo(f"Simulated {len(paths)} frames in {out / 'night'}\n")
-    wishes = {"force": True, "overwrite": True, "no_figures": no_figures}
+    options = {"force": True, "overwrite": True, "no_figures": no_figures}
     with showing():
-        (outcome,) = run(out / "night", out / "reduced", wishes)
+        (outcome,) = run(out / "night", out / "reduced", options)
     if outcome.error is not None or outcome.spectrum is None:
         raise outcome.error or RuntimeError("a target without error has no spectrum")
     _compare(outcome.spectrum, night.truth())
