@@ -137,7 +137,7 @@ def test_weights_without_a_mean_are_refused(combine: Any) -> None:
 
 
 def test_a_clip_that_leaves_out_more_than_it_keeps_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"clip_sigma 0\.5") as caught:
+    with pytest.raises(UsageError, match=r"clip_sigma must be a number from 1, not 0\.5") as caught:
         ar.Recipe(clip_sigma=0.5)
     assert caught.value.keyword == "clip_sigma"
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from arrayred import pipeline
-from arrayred.config import BETRAYED_BY, Method, Recipe, RowRange
+from arrayred.config import BETRAYED_BY, OF_MASTERS, Method, Recipe, RowRange
 from arrayred.config.night_file import CARDS
 from arrayred.config.toml import errors_name
 from arrayred.errors import (
@@ -522,7 +522,6 @@ _MEANING = (
     "dispersion_axis",
     "sections",
 )
-_MASTER_SETTINGS = ("dark_method", "overscan", "output_dtype")
 
 
 def key_of_master(group: Group, recipe: Recipe, examined: Examined) -> str:
@@ -534,13 +533,13 @@ def key_of_master(group: Group, recipe: Recipe, examined: Examined) -> str:
     recipe : some of its settings count.
     examined : the sha256 of each input, or what is wrong with it.
     """
-    return _key({"frames": _group(group)}, _settings(recipe, _MASTER_SETTINGS), [group], examined)
+    return _key({"frames": _group(group)}, _settings_of_masters(recipe), [group], examined)
 
 
 def key_of_flat(flat: Flat, recipe: Recipe, examined: Examined) -> str:
     """Return the key of a master flat."""
     roles = {"frames": _group(flat.frames), "darks": list(map(_group, flat.darks))}
-    return _key(roles, _settings(recipe, _MASTER_SETTINGS), [flat.frames, *flat.masters], examined)
+    return _key(roles, _settings_of_masters(recipe), [flat.frames, *flat.masters], examined)
 
 
 def key_of_target(
@@ -596,8 +595,8 @@ def _key(
     return key_of({"content": content}, {"roles": roles, "numpy": numpy, **settings})
 
 
-def _settings(recipe: Recipe, names: Iterable[str]) -> dict[str, Any]:
-    return {name: getattr(recipe, name) for name in names}
+def _settings_of_masters(recipe: Recipe) -> dict[str, Any]:
+    return {name: getattr(recipe, name) for name in OF_MASTERS}
 
 
 def _sha256(examined: Examined, path: Path) -> str:

@@ -22,6 +22,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from arrayred.cli.progress import counting
+from arrayred.config.recipe import SETTINGS, default_of, type_of, value_name
 from arrayred.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -123,15 +124,6 @@ def _value(text: str) -> str | int | float:
 # nothing looks as if it did. Either is a mistake of the one who typed it, who is told so before a
 # header is read.
 
-_EXCLUDE = {
-    "no_sky": ("sky_rows", "sky_model"),
-    "no_dark": ("master_dark", "scale_dark"),
-    "no_flat": ("master_flat",),
-    "quiet": ("verbose",),
-}
-"""Which options say nothing beside another."""
-_OF_A_COMBINATION = {"clip_sigma": "clip", "minmax_low": "minmax", "minmax_high": "minmax"}
-
 
 def require_compatible(options: Options, recipe: Recipe, file: NightFile) -> None:
     """Raise UsageError if options exclude each other, or one decides nothing.
@@ -141,22 +133,24 @@ def require_compatible(options: Options, recipe: Recipe, file: NightFile) -> Non
     options : the options.
     recipe, file : what they amount to; a target of the night file may combine its own way.
     """
-    for option, others in _EXCLUDE.items():
+    excludes = {"quiet": ("verbose",)} | {name: s.excludes for name, s in SETTINGS.items()}
+    for name, others in excludes.items():
         for other in others:
-            if option in options and other in options:
+            if name in options and other in options:
                 raise UsageError(
-                    f"{spelled(option)} and {spelled(other)} exclude each other",
+                    f"{spelled(name)} and {spelled(other)} exclude each other",
                     hint="Give one of them.",
                 )
-    ways = {recipe.combine, *(target.recipe.get("combine") for target in file.targets.values())}
-    for option, way in _OF_A_COMBINATION.items():
-        if option in options and way not in ways:
-            raise UsageError(
-                f"{spelled(option)} is for --combine {way}, but lights are combined by "
-                f"{recipe.combine}",
-                value=options[option],
-                hint=f"Give --combine {way} as well, or leave it out.",
-            )
+    for name, known in SETTINGS.items():
+        if name in options and known.only_with is not None:
+            field, value = known.only_with
+            found = getattr(recipe, field)
+            if value not in (found, *(t.recipe.get(field) for t in file.targets.values())):
+                raise UsageError(
+                    f"{spelled(name)} is for {spelled(field)} {value}, but {field} is {found}",
+                    value=options[name],
+                    hint=f"Give {spelled(field)} {value} as well, or leave it out.",
+                )
 
 
 def spelled(name: str) -> str:
@@ -164,10 +158,10 @@ def spelled(name: str) -> str:
 
     Examples
     --------
-    >>> spelled("sky_rows")
-    '--sky-rows'
+    >>> spelled("sky_rows"), spelled("sky"), spelled("master_dark")
+    ('--sky-rows', '--no-sky', '--master-dark')
     """
-    return f"--{name.replace('_', '-')}"
+    return SETTINGS[name].option if name in SETTINGS else f"--{name.replace('_', '-')}"
 
 
 # Options about where the work is done, and what they amount to: threads, processes, a cluster.
@@ -371,29 +365,34 @@ def warn(text: str) -> None:
 
 # Help pages whose options stand under headings: `Sectioned`.
 #
-# Sixty options in one list are read by nobody. Which heading an option has is told here, for all
-# commands alike; one that has none stands under "Running".
+# Sixty options in one list are read by nobody. Settings of the recipe have their heading where they
+# are declared, other options here, for all commands alike; what has none stands under "Running".
 
 REST = "Running"
-SECTIONS = {
+_OTHERS = {
     "Which frames": (
         "night_file instrument frames exclude targets depth unsigned calibrations "
         "master_dark master_bias master_flat"
     ),
-    "Calibration": "no_dark scale_dark no_flat no_overscan bad_pixels",
-    "Combination and cosmic rays": (
-        "combine clip_sigma minmax_low minmax_high scale weights cosmic_rays"
-    ),
-    "Finding the spectrum": "sigma background_rows detect rows near_row all_spectra",
-    "Extraction and sky": "trace extraction sky_rows sky_model no_sky",
+    "Calibration": "",
+    "Combination and cosmic rays": "",
+    "Finding the spectrum": "",
+    "Extraction and sky": "",
     "All settings at once": "recipe reference",
     "Products": (
-        "out object grating grating_angle cards allow_missing electrons per_frame "
-        "save_calibrated no_figures form show_plan write to"
+        "out object grating grating_angle cards allow_missing no_figures form show_plan write to"
     ),
     "Caches": "cache no_cache cache_dir cache_size info clear",
     "Where the work is done": "jobs workers dashboard scheduler worker_timeout",
 }
+"""Headings in their order, each with the options that are no settings of the recipe."""
+SECTIONS = {
+    title: " ".join(
+        [others, *(n for n, known in SETTINGS.items() if known.option and known.section == title)]
+    )
+    for title, others in _OTHERS.items()
+}
+"""Headings, each with its options by name."""
 
 
 class Sectioned(click.Command):
@@ -474,36 +473,6 @@ def instruments(
 # What an option says comes before the night file, and that before the headers.
 
 BESIDE = "night.toml"
-_FIELDS = {
-    "combine": "combine",
-    "clip_sigma": "clip_sigma",
-    "minmax_low": "minmax_low",
-    "minmax_high": "minmax_high",
-    "scale": "scale",
-    "weights": "weights",
-    "cosmic_rays": "cosmic_rays",
-    "sigma": "n_sigma",
-    "background_rows": "background_rows",
-    "rows": "rows",
-    "detect": "detect",
-    "near_row": "near_row",
-    "trace": "trace",
-    "extraction": "extraction",
-    "sky_rows": "sky_rows",
-    "sky_model": "sky_model",
-    "bad_pixels": "bad_pixels",
-}
-_FLAGS: dict[str, tuple[str, object]] = {
-    "no_sky": ("sky", False),
-    "no_dark": ("dark", False),
-    "no_flat": ("flat", False),
-    "no_overscan": ("overscan", "off"),
-    "scale_dark": ("scale_dark", "down"),
-    "electrons": ("units", "electron"),
-    "save_calibrated": ("calibrated", True),
-    "all_spectra": ("all_spectra", True),
-    "per_frame": ("per_frame", True),
-}
 _PATH = click.Path(path_type=Path)
 _NIGHT_OPTIONS = (
     option("--night-file", type=_PATH, metavar="FILE", help="What is known of the night: TOML, or "
@@ -529,54 +498,43 @@ _NIGHT_OPTIONS = (
            help="The one flat to use, already combined."),
     *_CACHE_OPTIONS,
 )  # fmt: skip
+
+
+def _option_of(name: str) -> Callable[[Any], Any]:
+    """Return the option of a field of the recipe, as `Setting` describes it."""
+    known, (kind, choices) = SETTINGS[name], type_of(name)
+    if known.sets is not None:
+
+        def remember(ctx: click.Context, _param: click.Parameter, is_given: bool) -> None:
+            if is_given:
+                options_of(ctx)[name] = known.sets
+
+        shown = known.option_help or known.help
+        return option(known.option, name, is_flag=True, callback=remember, help=shown)
+    default = known.default_help or _text_of(default_of(name))
+    types: dict[type, click.ParamType[Any]] = {
+        str: click.STRING,
+        int: click.IntRange(min=int(known.at_least)),
+        float: click.FloatRange(min=known.at_least),
+    }
+    return option(
+        known.option,
+        name,
+        type=click.Choice(choices) if choices else types.get(kind, RowRange()),
+        metavar=None if choices else value_name(name),
+        help=known.help + (f" [default: {default}]" if default else ""),
+    )
+
+
+def _text_of(value: Any) -> str:
+    """Return a default as the help shows it; "" of none."""
+    if isinstance(value, tuple):
+        return ":".join(map(str, value))
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
 _RECIPE_OPTIONS = (
-    option("--combine", type=click.Choice(["average", "median", "clip", "minmax"]),
-         help="How lights are combined. [default: average]"),
-    option("--clip-sigma", type=click.FloatRange(min=1), metavar="X",
-           help="Of clip: how many sigma of the noise a value may lie off. [default: 3]"),
-    option("--minmax-low", type=click.IntRange(min=0), metavar="N",
-           help="Of minmax: how many of the lowest are left out. [default: 1]"),
-    option("--minmax-high", type=click.IntRange(min=0), metavar="N",
-           help="Of minmax: how many of the highest are left out. [default: 1]"),
-    option("--scale", type=click.Choice(["flux", "level", "none"]),
-         help="What brings lights to one level before they are compared. [default: flux]"),
-    option("--weights", type=click.Choice(["none", "noise"]),
-         help="Weigh lights in a mean by the inverse variance of their sky: for faint stars. "
-         "[default: none]"),
-    option("--cosmic-rays", type=click.Choice(["auto", "compare", "lacosmic", "off"]),
-         help="How they are found: by comparing frames, or by sharp edges in each. "
-         "[default: compared from three frames on]"),
-    option("--sigma", type=click.FloatRange(min=0), metavar="X",
-           help="How many standard deviations of the background sample a row must stand out. "
-           "[default: 4]"),
-    option("--background-rows", type=RowRange(),
-         help="The rows of the background sample. [default: 1:50]"),
-    option("--rows", type=RowRange(), help="Take these rows as the spectrum."),
-    option("--detect", type=click.Choice(["auto", "threshold", "robust"]),
-         help="By the procedure's threshold, or by a rule that finds weak and emission spectra "
-         "too. [default: auto, the second where the first finds nothing]"),
-    option("--near-row", type=click.IntRange(min=1), metavar="ROW",
-           help="Of several spectra take the one nearest to this row, not the brightest."),
-    option("--all-spectra", is_flag=True, help="Take each spectrum that is found."),
-    option("--trace", type=click.Choice(["fit", "straight"]),
-         help="Whether the extraction follows the star's row along the columns. [default: fit]"),
-    option("--extraction", type=click.Choice(["optimal", "sum", "mean"]),
-         help="How rows become a spectrum. [default: optimal]"),
-    option("--sky-rows", type=RowRange(),
-         help="Take these rows as the sky; the spectrum's own are left out."),
-    option("--sky-model", type=click.Choice(["mean", "median", "linear", "band"]),
-         help="The sky under the spectrum, from both sides of it. [default: linear]"),
-    option("--per-frame", is_flag=True, help="Extract each frame too: TARGET_frames.fits."),
-    option("--no-dark", is_flag=True, help="Subtract no dark; only the bias, where there is one."),
-    option("--scale-dark", is_flag=True,
-           help="Scale a longer dark where none fits in exposure; a bias is needed."),
-    option("--no-flat", is_flag=True, help="Divide by no flat."),
-    option("--no-overscan", is_flag=True, help="Neither subtract the overscan nor trim."),
-    option("--electrons", is_flag=True, help="Images and spectra in electrons."),
-    option("--no-sky", is_flag=True, help="Do not subtract the sky."),
-    option("--bad-pixels", metavar="FILE|dark|flat|dark+flat",
-           help="A FITS image that is not 0 where pixels are bad, or those the masters betray."),
-    option("--save-calibrated", is_flag=True, help="Write the calibrated frames too."),
+    *(_option_of(name) for name, known in SETTINGS.items() if known.option),
     option("--memory", type=Size(),
          help="What the process may take, such as 512M: images, and bands of frames."),
     option("--recipe", metavar="FILE.toml", type=_PATH,
@@ -632,8 +590,7 @@ def settle_settings(options: Options, file: NightFile) -> tuple[Recipe, NightFil
     if "recipe" in options and "reference" in options:
         raise UsageError("--recipe and --reference exclude each other", hint="Give one of them.")
     recipe = Recipe.from_toml(options["recipe"]) if "recipe" in options else Recipe()
-    decided = {field: options[name] for name, field in _FIELDS.items() if name in options}
-    decided |= {field: value for name, (field, value) in _FLAGS.items() if options.get(name)}
+    decided = {name: options[name] for name in SETTINGS if name in options}
     if options.get("reference"):
         recipe, file = Recipe.reference(), file.without(dataclasses.asdict(recipe))
     else:

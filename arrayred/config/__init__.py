@@ -8,6 +8,7 @@ from arrayred.config.instrument import Instrument, builtin_instruments
 from arrayred.config.night_file import NightFile, TargetFile
 from arrayred.config.recipe import (
     BETRAYED_BY,
+    OF_MASTERS,
     Combination,
     Method,
     Overscan,
@@ -17,6 +18,7 @@ from arrayred.config.recipe import (
 
 __all__ = [
     "BETRAYED_BY",
+    "OF_MASTERS",
     "Combination",
     "Instrument",
     "Method",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self, get_args
 
 from arrayred.config.instrument import Instrument
-from arrayred.config.recipe import PER_NIGHT, Recipe, paths_beside
+from arrayred.config.recipe import PER_NIGHT, SETTINGS, Recipe, paths_beside
 from arrayred.config.toml import errors_name, read_toml, require_known, require_table, require_texts
 from arrayred.errors import UsageError
 from arrayred.model import FRAME_TYPES, Unsigned
@@ -126,8 +126,7 @@ def _meaning(heading: str) -> str:
         if plain in spellings:
             return meaning
     field = plain.replace(" ", "_")
-    fields = {f.name for f in dataclasses.fields(Recipe)}
-    known = fields | {spelling for spellings in _HEADINGS.values() for spelling in spellings}
+    known = {*SETTINGS} | {spelling for spellings in _HEADINGS.values() for spelling in spellings}
     require_known(field, known, "heading of an observing log")
     return field
 
@@ -166,7 +165,6 @@ CARDS = {"object": "OBJECT", "grating": "GRATING", "grating_angle": "GRATANG"}
 MASTERS = ("bias", "dark", "flat")
 
 Card = str | int | float
-_SETTINGS = {f.name for f in dataclasses.fields(Recipe)}
 
 
 @dataclass(frozen=True)
@@ -294,7 +292,7 @@ def _target(name: str, table: object, path: Path | None) -> TargetFile:
     keys: dict[str, Any] = dict(table)  # type: ignore[call-overload]
     own = {"frames", "lamps", "rows_from", "cards", *CARDS}
     for key in keys:
-        require_known(key, own | _SETTINGS, f"key of target {name!r}")
+        require_known(key, own | set(SETTINGS), f"key of target {name!r}")
         if key in PER_NIGHT:
             raise UsageError(
                 f"{key} of target {name!r} would touch other targets too",
@@ -307,7 +305,7 @@ def _target(name: str, table: object, path: Path | None) -> TargetFile:
     _require_a_text("rows_from", keys.get("rows_from", ""))
     cards = {CARDS[key]: keys[key] for key in CARDS if key in keys}
     require_table("cards", {**keys.get("cards", {}), **cards}, of_lists=False)
-    settings = {key: value for key, value in keys.items() if key in _SETTINGS}
+    settings = {key: value for key, value in keys.items() if key in SETTINGS}
     recipe = paths_beside(path, settings)
     Recipe().replace(**recipe)
     if "rows_from" in keys and "rows" in keys:

@@ -1,16 +1,26 @@
-"""What I want done with a night: `Recipe`."""
+"""What I want done with a night: `Recipe`.
+
+Each field is declared once, by `setting`: its type and default, and in a `Setting` its help, its
+section, the option of the command line, and what it goes with. The options of the commands, the
+keys of settings files, the keys by which finished work is known, ``help(Recipe)`` and the table of
+all settings in the documentation are made from that. So a new field is declared here, and used by
+the pipeline and by the step that it is for.
+
+This module imports neither click nor numpy: the help of a command reads it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, Concatenate, Literal, ParamSpec, Self, get_args, get_origin, get_type_hints
 
-from arrayred.config.toml import errors_name, read_toml, require_known
+from arrayred.config.toml import errors_name, read_toml, require_known, toml_text
 from arrayred.errors import UsageError
 
 Method = Literal["average", "median"]
@@ -19,71 +29,76 @@ Overscan = Literal["mean", "median", "off"]
 RowRange = tuple[int, int]
 BETRAYED_BY = {"dark": ("dark",), "flat": ("flat",), "dark+flat": ("dark", "flat")}
 """What `bad_pixels` may be instead of a file: the masters in which bad pixels stand out."""
-PER_NIGHT = frozenset({"dark_method", "keep_duplicates", "max_frame_mb", "overscan"})
-"""Settings that cannot differ between the targets of a night."""
+Section = Literal[
+    "Which frames",
+    "Calibration",
+    "Combination and cosmic rays",
+    "Finding the spectrum",
+    "Extraction and sky",
+    "Products",
+]
+"""Headings of the help and of the documentation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is known of a field of `Recipe` beside its type and its default.
+
+    Parameters
+    ----------
+    section : the heading under which it stands.
+    help : one sentence: the help of its option, and the first of its entry in the documentation.
+    more : further sentences for the documentation, such as what each choice means.
+    unit : of a number.
+    at_least : the least number allowed.
+    option : how its option is typed; "": there is none, settings files and Python have it.
+    sets : the value that its option stands for, where that is a flag; None: it takes a value.
+    option_help : what the help says instead of `help`, where a flag sets something else.
+    metavar : how the help calls the value; by default its type or choices.
+    default_help : what the help says of the default; by default its value.
+    excludes : options that say nothing beside this one, by name.
+    only_with : a field and the value that it must have for this option to count.
+    per_night : whether it cannot differ between the targets of a night.
+    of_masters : whether master biases, darks and flats depend on it.
+    """
+
+    section: Section
+    help: str
+    more: str = ""
+    unit: str = ""
+    at_least: float = 0
+    option: str = ""
+    sets: object = None
+    option_help: str = ""
+    metavar: str | None = None
+    default_help: str = ""
+    excludes: tuple[str, ...] = ()
+    only_with: tuple[str, str] | None = None
+    per_night: bool = False
+    of_masters: bool = False
+
+
+P = ParamSpec("P")
+
+
+def _declared_with(make: Callable[P, Setting]) -> Callable[Concatenate[Any, P], Any]:
+    """Return what makes a field from its default and the parameters of a `Setting`."""
+
+    def declare(default: Any, /, *args: P.args, **known: P.kwargs) -> Any:
+        return field(default=default, metadata={"setting": make(*args, **known)})
+
+    return declare
+
+
+setting = _declared_with(Setting)
+"""A field of `Recipe`: its default, and the parameters of its `Setting` by name."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What to do with a night.
 
-    Parameters
-    ----------
-    dark_method : how the darks of one exposure become a master dark.
-    dark : subtract a master dark; without it only a bias is subtracted, where there is one.
-    dark_tolerance : largest difference between the exposures of a light and its dark, s, inclusive.
-    scale_dark : where no dark fits in exposure, scale one that does not: "down" from a longer one
-        only, "both" from a shorter one too, whose noise grows; a bias is needed for it.
-    overscan : subtract the level of the overscan, and trim, where the instrument file or the
-        headers tell the sections: "mean" or "median" of each row; "off": the frames stay whole.
-    flat : divide by a master flat, where one fits.
-    temperature_tolerance : largest difference between the temperatures of a light and its dark,
-        deg C; more than 1 is remarked on.
-    keep_duplicates : use a frame as often as it is in the folder.
-    max_frame_mb : a frame of more megabytes is taken for a mistake.
-    cosmic_rays : how they are found: "compare" the frames of a target with each other; "lacosmic",
-        by their sharp edges in each frame; "auto": compared from three frames on; or "off". What
-        is found is left out of the spectrum, never of the procedure's text tables.
-    detect : how the rows of a spectrum are found: the procedure's "threshold"; "robust", which also
-        finds what is weak or all lines; "auto": the threshold, and if that finds nothing the other.
-    near_row : of several spectra take the one nearest to this row; None: the brightest.
-    all_spectra : extract each spectrum that is found.
-    combine : how the calibrated lights of a target become one image. The procedure's own, of which
-        the text tables are made, is their average, or their median; the best estimate beside it is
-        the median of frames scaled to each other, "clip", the mean of what their noise explains, or
-        "minmax", the mean without the extremes of each pixel.
-    clip_sigma : of "clip": how many standard deviations of its noise a value may lie off.
-    minmax_low, minmax_high : of "minmax": how many of the lowest and of the highest are left out.
-    scale : what brings frames to one level before values are compared: the star's "flux" above the
-        sky; their "level", a constant; "none".
-    weights : of frames in a mean: "none", which is best for a bright star; "noise", the inverse
-        variance of the sky, for a faint one.
-    n_sigma : a row belongs to the spectrum if its mean exceeds the background's mean by this many
-        standard deviations of the background's pixels.
-    background_rows : the rows of the background sample.
-    skip_last_column : leave the last column out of the background sample.
-    max_gap : dark rows that do not part a spectrum.
-    whole_span : take every row from the lowest to the highest bright one, whatever lies between,
-        instead of the run that holds the brightest row.
-    rows : the rows of the spectrum; None: find them.
-    trace : "fit" lets the extraction follow the star's row along the columns; "straight" does not.
-    extraction : how the rows become a spectrum: with "optimal" weights; by their "sum" or "mean".
-    per_frame : extract each frame by itself as well.
-    sky : subtract the sky.
-    sky_model : the sky under the spectrum: the clipped "mean", the "median" or a "linear" fit along
-        the rows of bands on both sides; or "band", the procedure's one band.
-    sky_rows : the rows of the sky band; None: choose them.
-    sky_offset : how many rows above the spectrum's last row the sky band begins.
-    sky_side : where the sky band lies; "auto" is above, or below where above is off the image;
-        "clipped" is above, cut at the image's edge without a word, as the procedure does.
-    sky_per_bright_row : divide the sky-subtracted sum by the number of bright rows instead of the
-        number of rows summed.
-    calibrated : keep the calibrated frames as well, each with its noise and flags.
-    bad_pixels : a FITS image whose pixels other than 0 are bad, beside the file that names it;
-        "dark", "flat", "dark+flat": those that behave unlike their neighbours in these masters;
-        "": none.
-    units : of images and spectra; "electron" needs the gain. The text tables are in adu always.
-    output_dtype : the type in which images are written. Tables are float64 always.
+    Every field is a key of a recipe file and of ``[recipe]`` in a night file.
 
     Examples
     --------
@@ -91,49 +106,295 @@ class Recipe:
     5
     """
 
-    dark_method: Method = "median"
-    dark: bool = True
-    dark_tolerance: float = 0.5
-    scale_dark: Literal["no", "down", "both"] = "no"
-    overscan: Overscan = "mean"
-    flat: bool = True
-    temperature_tolerance: float = 3.0
-    max_frame_mb: float = 2048.0
-    keep_duplicates: bool = False
-    cosmic_rays: Literal["auto", "compare", "lacosmic", "off"] = "auto"
-    detect: Literal["auto", "threshold", "robust"] = "auto"
-    near_row: int | None = None
-    all_spectra: bool = False
-    combine: Combination = "average"
-    clip_sigma: float = 3.0
-    minmax_low: int = 1
-    minmax_high: int = 1
-    scale: Literal["flux", "level", "none"] = "flux"
-    weights: Literal["none", "noise"] = "none"
-    n_sigma: float = 4.0
-    background_rows: RowRange = (1, 50)
-    skip_last_column: bool = False
-    max_gap: int = 5
-    whole_span: bool = False
-    rows: RowRange | None = None
-    trace: Literal["fit", "straight"] = "fit"
-    extraction: Literal["optimal", "sum", "mean"] = "optimal"
-    per_frame: bool = False
-    sky: bool = True
-    sky_model: Literal["mean", "median", "linear", "band"] = "linear"
-    sky_rows: RowRange | None = None
-    sky_offset: int = 50
-    sky_side: Literal["auto", "above", "below", "clipped"] = "auto"
-    sky_per_bright_row: bool = False
-    calibrated: bool = False
-    bad_pixels: str = ""
-    units: Literal["adu", "electron"] = "adu"
-    output_dtype: Literal["float32", "float64"] = "float32"
+    max_frame_mb: float = setting(
+        2048.0,
+        section="Which frames",
+        help="Largest frame; a file that is larger is taken for a mistake.",
+        unit="MB",
+        per_night=True,
+    )
+    keep_duplicates: bool = setting(
+        False,
+        section="Which frames",
+        help="Use a frame as often as it is in the folder, instead of once.",
+        per_night=True,
+    )
+
+    dark_method: Method = setting(
+        "median",
+        section="Calibration",
+        help="Method for combining the darks of one exposure into a master dark.",
+        per_night=True,
+        of_masters=True,
+    )
+    dark: bool = setting(
+        True,
+        section="Calibration",
+        help="Subtract a master dark.",
+        more="Without it only a bias is subtracted, if there is one.",
+        option="--no-dark",
+        sets=False,
+        option_help="Do not subtract a dark; only the bias, if there is one.",
+        excludes=("master_dark", "scale_dark"),
+    )
+    dark_tolerance: float = setting(
+        0.5,
+        section="Calibration",
+        help="Largest difference between the exposures of a light frame and its dark, inclusive.",
+        unit="s",
+    )
+    scale_dark: Literal["no", "down", "both"] = setting(
+        "no",
+        section="Calibration",
+        help="Scale a dark of another exposure if none matches (needs a bias).",
+        more='"down": a longer dark only; "both": a shorter one too, whose noise grows.',
+        option="--scale-dark",
+        sets="down",
+        option_help="Scale a longer dark if none matches the exposure (needs a bias).",
+    )
+    flat: bool = setting(
+        True,
+        section="Calibration",
+        help="Divide by a master flat, if one matches.",
+        option="--no-flat",
+        sets=False,
+        option_help="Do not divide by a flat.",
+        excludes=("master_flat",),
+    )
+    overscan: Overscan = setting(
+        "mean",
+        section="Calibration",
+        help="Statistic of each row's overscan that is subtracted; frames are then trimmed.",
+        more='The instrument file or the headers must give the sections. "off": frames stay whole.',
+        option="--no-overscan",
+        sets="off",
+        option_help="Neither subtract the overscan nor trim.",
+        per_night=True,
+        of_masters=True,
+    )
+    temperature_tolerance: float = setting(
+        3.0,
+        section="Calibration",
+        help="Largest difference between the CCD temperatures of a light frame and its dark.",
+        more="More than 1 °C is noted.",
+        unit="°C",
+    )
+    bad_pixels: str = setting(
+        "",
+        section="Calibration",
+        help="Bad-pixel mask (nonzero = bad), or detect bad pixels in the master dark and/or flat.",
+        more='A FITS image, its path relative to the settings file that names it; "": none.',
+        option="--bad-pixels",
+        metavar="FILE|dark|flat|dark+flat",
+    )
+
+    combine: Combination = setting(
+        "average",
+        section="Combination and cosmic rays",
+        help="Method for combining light frames.",
+        more="The text tables are made of the published procedure's own image, the average or the "
+        "median. The best estimate beside it is the median of frames scaled to each other; "
+        '"clip", the mean of the values that their noise explains; or "minmax", the mean '
+        "without the extremes of each pixel.",
+        option="--combine",
+    )
+    clip_sigma: float = setting(
+        3.0,
+        section="Combination and cosmic rays",
+        help="Rejection threshold for clip, in sigma of a value's noise.",
+        at_least=1,
+        option="--clip-sigma",
+        only_with=("combine", "clip"),
+    )
+    minmax_low: int = setting(
+        1,
+        section="Combination and cosmic rays",
+        help="Number of lowest values that minmax rejects.",
+        option="--minmax-low",
+        only_with=("combine", "minmax"),
+    )
+    minmax_high: int = setting(
+        1,
+        section="Combination and cosmic rays",
+        help="Number of highest values that minmax rejects.",
+        option="--minmax-high",
+        only_with=("combine", "minmax"),
+    )
+    scale: Literal["flux", "level", "none"] = setting(
+        "flux",
+        section="Combination and cosmic rays",
+        help="Normalise light frames before comparing them.",
+        more='"flux": by the star\'s flux above the sky; "level": by a constant.',
+        option="--scale",
+    )
+    weights: Literal["none", "noise"] = setting(
+        "none",
+        section="Combination and cosmic rays",
+        help="Weight light frames in a mean by the inverse variance of their sky: for faint stars.",
+        more='"none" is best for a bright star.',
+        option="--weights",
+    )
+    cosmic_rays: Literal["auto", "compare", "lacosmic", "off"] = setting(
+        "auto",
+        section="Combination and cosmic rays",
+        help="Detect cosmic rays by comparing frames, by edges in each (L.A.Cosmic), or not at "
+        "all.",
+        more='"auto" compares from three frames on. Cosmic rays are excluded from the spectrum, '
+        "never from the procedure's text tables.",
+        option="--cosmic-rays",
+        default_help="auto, compare from three frames on",
+    )
+
+    n_sigma: float = setting(
+        4.0,
+        section="Finding the spectrum",
+        help="Detection threshold of a row's mean above the background, in standard deviations of "
+        "the background pixels.",
+        option="--sigma",
+    )
+    background_rows: RowRange = setting(
+        (1, 50),
+        section="Finding the spectrum",
+        help="Rows of the background sample.",
+        option="--background-rows",
+    )
+    skip_last_column: bool = setting(
+        False,
+        section="Finding the spectrum",
+        help="Exclude the last column from the background sample.",
+    )
+    max_gap: int = setting(
+        5,
+        section="Finding the spectrum",
+        help="Number of dark rows that do not divide a spectrum.",
+    )
+    whole_span: bool = setting(
+        False,
+        section="Finding the spectrum",
+        help="Take every row from the lowest to the highest bright one, instead of the run that "
+        "holds the brightest row.",
+    )
+    rows: RowRange | None = setting(
+        None,
+        section="Finding the spectrum",
+        help="Take these rows as the spectrum, instead of detecting them.",
+        option="--rows",
+    )
+    detect: Literal["auto", "threshold", "robust"] = setting(
+        "auto",
+        section="Finding the spectrum",
+        help="Detection method; robust also finds faint and emission-line spectra.",
+        more='"threshold" is that of the published procedure; "auto" uses robust where it finds '
+        "nothing.",
+        option="--detect",
+        default_help="auto, robust where threshold finds nothing",
+    )
+    near_row: int | None = setting(
+        None,
+        section="Finding the spectrum",
+        help="Of several spectra take the one nearest to this row, not the brightest.",
+        at_least=1,
+        option="--near-row",
+        metavar="ROW",
+    )
+    all_spectra: bool = setting(
+        False,
+        section="Finding the spectrum",
+        help="Extract each spectrum that is found.",
+        option="--all-spectra",
+        sets=True,
+    )
+
+    trace: Literal["fit", "straight"] = setting(
+        "fit",
+        section="Extraction and sky",
+        help="Follow the star's trace along the columns, or extract straight rows.",
+        option="--trace",
+    )
+    extraction: Literal["optimal", "sum", "mean"] = setting(
+        "optimal",
+        section="Extraction and sky",
+        help="Method for extracting a spectrum from its rows.",
+        more='With "optimal" weights, or by their "sum" or "mean".',
+        option="--extraction",
+    )
+    sky_rows: RowRange | None = setting(
+        None,
+        section="Extraction and sky",
+        help="Take these rows as the sky; rows of the spectrum are excluded.",
+        option="--sky-rows",
+    )
+    sky_model: Literal["mean", "median", "linear", "band"] = setting(
+        "linear",
+        section="Extraction and sky",
+        help="Model of the sky under the spectrum, from both sides of it.",
+        more='The clipped "mean", the "median" or a "linear" fit along the rows; or "band", the '
+        "published procedure's one band.",
+        option="--sky-model",
+    )
+    sky: bool = setting(
+        True,
+        section="Extraction and sky",
+        help="Subtract the sky.",
+        option="--no-sky",
+        sets=False,
+        option_help="Do not subtract the sky.",
+        excludes=("sky_rows", "sky_model"),
+    )
+    sky_offset: int = setting(
+        50,
+        section="Extraction and sky",
+        help="Number of rows from the spectrum's last row to the start of the sky band.",
+    )
+    sky_side: Literal["auto", "above", "below", "clipped"] = setting(
+        "auto",
+        section="Extraction and sky",
+        help="Side of the spectrum on which the sky band lies.",
+        more='"auto" is above, or below where above is off the image; "clipped" is above, cut at '
+        "the image's edge without a warning, as in the published procedure.",
+    )
+    sky_per_bright_row: bool = setting(
+        False,
+        section="Extraction and sky",
+        help="Divide the sky-subtracted sum by the number of bright rows, instead of the number "
+        "of rows summed.",
+    )
+
+    per_frame: bool = setting(
+        False,
+        section="Products",
+        help="Extract each frame too: TARGET_frames.fits.",
+        option="--per-frame",
+        sets=True,
+    )
+    units: Literal["adu", "electron"] = setting(
+        "adu",
+        section="Products",
+        help="Unit of images and spectra; text tables are in ADU always.",
+        more='"electron" needs the gain.',
+        option="--electrons",
+        sets="electron",
+        option_help="Write images and spectra in electrons (needs the gain).",
+    )
+    calibrated: bool = setting(
+        False,
+        section="Products",
+        help="Write the calibrated frames too.",
+        more="Each has its noise and flags.",
+        option="--save-calibrated",
+        sets=True,
+    )
+    output_dtype: Literal["float32", "float64"] = setting(
+        "float32",
+        section="Products",
+        help="Data type of images; tables are float64 always.",
+        of_masters=True,
+    )
 
     def __post_init__(self) -> None:
         """Check every field by its annotation, and those of the combination together."""
-        for setting in dataclasses.fields(self):
-            check_value(setting.name, getattr(self, setting.name))
+        for name in SETTINGS:
+            check_value(name, getattr(self, name))
         if self.weights != "none" and self.combine in ("median", "minmax"):
             raise UsageError(
                 f"weights are of frames in a mean, and combine is {self.combine!r}",
@@ -143,19 +404,12 @@ class Recipe:
             )
         chosen = self.near_row is not None or self.all_spectra
         if chosen and (self.rows is not None or self.whole_span):
-            wish = "all_spectra" if self.all_spectra else "near_row"
+            name = "all_spectra" if self.all_spectra else "near_row"
             given = "rows are given" if self.rows is not None else "the whole span is taken"
             raise UsageError(
-                f"{wish} chooses among the spectra that are found, but {given}",
-                keyword=wish,
+                f"{name} chooses among the spectra that are found, but {given}",
+                keyword=name,
                 hint="Leave one of the two.",
-            )
-        if not self.clip_sigma >= 1:
-            raise UsageError(
-                f"clip_sigma {self.clip_sigma:g} would leave out more than it keeps",
-                keyword="clip_sigma",
-                value=self.clip_sigma,
-                hint="Give 1 or more; 3 is usual.",
             )
 
     def __repr__(self) -> str:
@@ -173,20 +427,17 @@ class Recipe:
         """Return the fields for a notebook, those that are not their defaults in bold."""
         changed = self.changed()
         rows = []
-        for setting in dataclasses.fields(self):
-            cells = setting.name, escape(repr(getattr(self, setting.name)))
-            marks = ("<b>", "</b>") if setting.name in changed else ("", "")
+        for name in SETTINGS:
+            cells = name, escape(repr(getattr(self, name)))
+            marks = ("<b>", "</b>") if name in changed else ("", "")
             rows.append("".join(f"<td>{cell.join(marks)}</td>" for cell in cells))
         body = "".join(f"<tr>{row}</tr>" for row in rows)
         return f"<details><summary>{escape(repr(self))}</summary><table>{body}</table></details>"
 
     def changed(self) -> dict[str, Any]:
         """Return the fields that are not their defaults, by name."""
-        return {
-            setting.name: getattr(self, setting.name)
-            for setting in dataclasses.fields(self)
-            if getattr(self, setting.name) != setting.default
-        }
+        values = {name: getattr(self, name) for name in SETTINGS}
+        return {name: value for name, value in values.items() if value != default_of(name)}
 
     @classmethod
     def reference(cls) -> Self:
@@ -237,12 +488,64 @@ class Recipe:
         """
         if not changes:
             return self
-        known = {f.name for f in dataclasses.fields(self)}
         for name, value in changes.items():
-            require_known(name, known, "setting")
+            require_known(name, set(SETTINGS), "setting")
             check_value(name, value)
         pairs: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
         return dataclasses.replace(self, **pairs)
+
+
+SETTINGS: Mapping[str, Setting] = {
+    declared.name: declared.metadata["setting"] for declared in dataclasses.fields(Recipe)
+}
+"""What is known of each field of `Recipe`, by name."""
+PER_NIGHT = frozenset(name for name, known in SETTINGS.items() if known.per_night)
+"""Settings that cannot differ between the targets of a night."""
+OF_MASTERS = tuple(name for name, known in SETTINGS.items() if known.of_masters)
+"""Settings that master biases, darks and flats depend on."""
+
+
+def default_of(name: str) -> Any:
+    """Return the default of a field of `Recipe`, which is its attribute of the class."""
+    return getattr(Recipe, name)
+
+
+@cache
+def _annotations() -> dict[str, Any]:
+    return get_type_hints(Recipe)
+
+
+def type_of(name: str) -> tuple[Any, tuple[Any, ...]]:
+    """Return what a field of `Recipe` holds when it is not None, and its choices, if any.
+
+    Examples
+    --------
+    >>> type_of("near_row"), type_of("units")
+    ((<class 'int'>, ()), (<class 'str'>, ('adu', 'electron')))
+    """
+    kind = _annotations()[name]
+    if is_optional(name):
+        kind = get_args(kind)[0]
+    return (str, get_args(kind)) if get_origin(kind) is Literal else (kind, ())
+
+
+def value_name(name: str) -> str:
+    """Return how the value of an option is called; "" of a flag.
+
+    Examples
+    --------
+    >>> value_name("n_sigma"), value_name("units"), value_name("sky_model")
+    ('X', '', 'mean|median|linear|band')
+    """
+    known, (kind, choices) = SETTINGS[name], type_of(name)
+    if known.sets is not None:
+        return ""
+    return known.metavar or "|".join(choices) or {int: "N", float: "X"}.get(kind, "A:B")
+
+
+def is_optional(name: str) -> bool:
+    """Tell whether a field of `Recipe` may be None."""
+    return type(None) in get_args(_annotations()[name])
 
 
 def paths_beside(path: Path | None, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -253,30 +556,24 @@ def paths_beside(path: Path | None, settings: Mapping[str, Any]) -> dict[str, An
     return {**settings, "bad_pixels": str(path.parent / Path(named).expanduser())}
 
 
-@cache
-def _hints() -> dict[str, Any]:
-    return get_type_hints(Recipe)
-
-
 def check_value(name: str, value: object) -> None:
     """Raise UsageError unless a value fits the annotation of its field of Recipe."""
-    kind = _hints()[name]
-    if type(None) in get_args(kind):
-        if value is None:
-            return
-        kind = get_args(kind)[0]
+    if value is None and is_optional(name):
+        return
+    (kind, choices), least = type_of(name), SETTINGS[name].at_least
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is bool:
+    if choices:
+        fits, wanted = value in choices, f"one of {', '.join(choices)}"
+    elif kind is bool:
         fits, wanted = isinstance(value, bool), "true or false"
-    elif get_origin(kind) is Literal:
-        fits, wanted = value in get_args(kind), f"one of {', '.join(get_args(kind))}"
     elif kind is str:
         fits, wanted = isinstance(value, str), "a text"
     elif kind is int:
-        fits = is_number and isinstance(value, int) and value >= 0
-        wanted = "a whole number from 0"
+        fits = is_number and isinstance(value, int) and value >= least
+        wanted = f"a whole number from {least:g}"
     elif kind is float:
-        fits, wanted = is_number and 0 <= float(str(value)) < float("inf"), "a number from 0"
+        fits = is_number and least <= float(str(value)) < float("inf")
+        wanted = f"a number from {least:g}"
     else:
         fits = _is_range(value)
         wanted = "two rows [first, last], 1 <= first <= last"
@@ -289,3 +586,59 @@ def _is_range(value: object) -> bool:
         return False
     first, last = value
     return type(first) is type(last) is int and 1 <= first <= last
+
+
+# What the fields mean, for readers: `settings_table` for the documentation, and the parameters of
+# ``help(Recipe)``.
+
+
+def settings_table() -> str:
+    """Return all settings as a table in Markdown, under the headings of the help."""
+    lines = ["| setting | option | default | what it does |", "| --- | --- | --- | --- |"]
+    section = ""
+    for name, known in SETTINGS.items():
+        if known.section != section:
+            section = known.section
+            lines.append(f"| **{section}** | | | |")
+        typed = f"`{f'{known.option} {value_name(name)}'.rstrip()}`" if known.option else ""
+        default, unit = default_of(name), known.unit and f" {known.unit}"
+        shown = "none" if default is None else f"`{toml_text(default)}`{unit}"
+        cells = f"`{name}`", typed, shown, _meaning(name)
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _meaning(name: str) -> str:
+    """Return what a field is for, with the choices that its option does not show."""
+    known, (_, choices) = SETTINGS[name], type_of(name)
+    sentences = [known.help, known.more]
+    if choices and (not known.option or known.sets is not None):
+        sentences.append(f"Choices: {', '.join(choices)}.")
+    if known.per_night:
+        sentences.append("The same for all targets of a night.")
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _parameters() -> str:
+    """Return the section Parameters of the docstring of `Recipe`."""
+    return "\n".join(
+        textwrap.fill(
+            f"{name} : {_meaning(name)}" + (f" Unit: {known.unit}." if known.unit else ""),
+            width=100,
+            initial_indent="    ",
+            subsequent_indent="        ",
+            break_on_hyphens=False,
+        )
+        for name, known in SETTINGS.items()
+    )
+
+
+def _with_parameters(docstring: str) -> str:
+    """Return the docstring of `Recipe` with a section Parameters before its Examples."""
+    before, examples, after = docstring.partition("    Examples\n")
+    head = "    Parameters\n    ----------\n"
+    return f"{before}{head}{_parameters()}\n\n{examples}{after}"
+
+
+if Recipe.__doc__ is not None:  # python -OO has none
+    Recipe.__doc__ = _with_parameters(Recipe.__doc__)

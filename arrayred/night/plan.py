@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -679,15 +678,8 @@ def _target_line(target: Target) -> str:
     what += f"; rows of {target.rows_from}" if target.rows_from else ""
     if target.lamps:
         what += f"; lamps: {', '.join(frame.label for frame in target.lamps.frames)}"
-    own = _changed_settings(target.recipe)
+    own = ", ".join(f"{name} = {value}" for name, value in target.recipe.changed().items())
     return what + (f"; {own}" if own else "")
-
-
-def _changed_settings(recipe: Recipe) -> str:
-    """Return the settings that are not the default ones."""
-    default = dataclasses.asdict(Recipe())
-    told = dataclasses.asdict(recipe)
-    return ", ".join(f"{name} = {value}" for name, value in told.items() if value != default[name])
 
 
 def _passes(night: Night, plan: Plan, memory: int | None) -> Iterator[str]:

@@ -235,7 +235,7 @@ def account_of(
         left_out=tuple((who, why) for who, why in plan.left_out if who not in labels),
         warnings=plan.warnings,
         command=command,
-        settings=_differences(recipe),
+        settings=recipe.changed(),
         versions={"arrayred": __version__, "numpy": np.__version__},
     )
 
@@ -296,7 +296,7 @@ def _target(target: Target, errors: Mapping[str, ArrayredError]) -> TargetLine:
         remarks=target.remarks,
         error="" if error is None else str(error),
         threshold=_threshold(error),
-        settings=_differences(target.recipe),
+        settings=target.recipe.changed(),
     )
 
 
@@ -316,12 +316,6 @@ def _served(lights: Group, master: Group | Flat) -> Served:
         age=age_in_days(lights, frames),
         warmer=warmer(lights, frames),
     )
-
-
-def _differences(recipe: Recipe) -> dict[str, Any]:
-    """Return the settings that are not the default ones."""
-    default, told = dataclasses.asdict(Recipe()), dataclasses.asdict(recipe)
-    return {name: value for name, value in told.items() if value != default[name]}
 
 
 # What a finished night is made of, read from its output folder: `Finished`, `gathered`.

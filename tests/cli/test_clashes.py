@@ -38,7 +38,7 @@ def test_options_that_exclude_each_other_are_named(
 def test_an_option_of_another_combination_is_refused(arrayred: Call, option: str, way: str) -> None:
     told = arrayred("reduce", "night", "-o", "out", f"--{option}", 2)
     assert told.code == 2
-    assert f"--{option} is for --combine {way}, but lights are combined by average" in told.err
+    assert f"--{option} is for --combine {way}, but combine is average" in told.err
     assert f"Give --combine {way}" in told.err
 
 
