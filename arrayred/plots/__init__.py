@@ -20,19 +20,25 @@ matplotlib. Importing this package does not import it either.
 =============================  ==================================================================
 """
 
-from arrayred.plots.images import cube, frame, image, sparkline, svg, thumbnail
-from arrayred.plots.nights import drift, frames, night, pixel_history
-from arrayred.plots.spectra import (
-    compare,
-    noise,
-    profile,
-    quick_look,
-    rows,
-    search_look,
-    spectrum,
-    trace,
-)
-from arrayred.plots.style import png
+from arrayred.plots import figures, nights
+from arrayred.plots.images import sparkline, svg, thumbnail
+from arrayred.plots.paper import drawn, png
+
+compare = drawn(figures.compare)
+cube = drawn(figures.cube)
+frame = drawn(figures.frame)
+image = drawn(figures.image)
+noise = drawn(figures.noise)
+profile = drawn(figures.profile)
+quick_look = drawn(figures.quick_look)
+rows = drawn(figures.rows)
+search_look = drawn(figures.search_look)
+spectrum = drawn(figures.spectrum)
+trace = drawn(figures.trace)
+drift = drawn(nights.drift)
+frames = drawn(nights.frames)
+night = drawn(nights.night)
+pixel_history = drawn(nights.pixel_history)
 
 __all__ = [
     "compare",

@@ -1,4 +1,4 @@
-"""Draw what changes through a night: frames in time, light curves, drifts.
+"""Describe the figures of what changes through a night: frames in time, light curves, drifts.
 
 A lane for each group, a bar for each exposure; below it what drifts: the temperature of the
 detector, as headers tell it, and the level, the median of a few rows (0.3 ms a frame). Where
@@ -7,7 +7,8 @@ nothing was exposed for hours the time axis is cut, so that a month of nights sh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -17,45 +18,34 @@ from numpy.typing import NDArray
 
 from arrayred.errors import UsageError
 from arrayred.io.pixel_checks import affordable, sample_of
-from arrayred.kernels.noise import finite_median
 from arrayred.kernels.rows import robust_std
 from arrayred.model import COUNTS, FRAME, VARIANCE, X, Y
-from arrayred.plots.style import (
-    BLACK,
-    BLUE,
-    FLUX,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SERIES,
-    VERMILION,
-    add_legend,
-    cube_of,
-    name_axes,
-    name_figure,
-    name_time,
-    sheet,
-    spectra_of,
-    styled,
-    times_of,
-    units_of,
+from arrayred.plots.figures import median_of, range_of
+from arrayred.plots.given import FLUX, cube_of, spectra_of, units_of
+from arrayred.plots.panels import (
+    Axis,
+    Bars,
+    Curve,
+    Level,
+    Mark,
+    Panel,
+    Points,
+    Sheet,
+    Span,
+    around,
+    ends_of,
+    time_axis,
 )
-
-if TYPE_CHECKING:
-    import xarray as xr
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from numpy.typing import ArrayLike
-
-    from arrayred.plots.style import Given
+from arrayred.plots.style import COLOURS, SERIES, Values, counted
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    import xarray as xr
+    from numpy.typing import ArrayLike
 
     from arrayred.io.frames import Frame
+    from arrayred.plots.given import Given
 
     class _Group(Protocol):
         """What is drawn of a group: its frames."""
@@ -72,8 +62,26 @@ if TYPE_CHECKING:
         @property
         def groups(self) -> Mapping[str, _Group]: ...
 
+    class _Timed(Protocol):
+        """What is drawn of a frame in time: its type, its temperature, when it began (ISO)."""
 
-_COLOURS = {"bias": GREY, "dark": BLACK, "flat": ORANGE, "arc": PURPLE, "light": BLUE}
+        @property
+        def label(self) -> str: ...
+
+        @property
+        def kind(self) -> str: ...
+
+        @property
+        def exptime(self) -> float | None: ...
+
+        @property
+        def time(self) -> str: ...
+
+        @property
+        def temperature(self) -> float | None: ...
+
+
+_CCD, _LEVEL = "CCD (deg C)", "level (adu)"
 _MOST_LANES = 40
 _MOST_PARTS = 6
 _PAUSE = timedelta(hours=5)
@@ -89,11 +97,13 @@ class _Bar(NamedTuple):
     lane: str
 
     @property
-    def colour(self) -> str:
-        return _COLOURS.get(self.lane.partition("/")[0], VERMILION)
+    def role(self) -> str:
+        """The type of the frame."""
+        kind = self.lane.partition("/")[0]
+        return kind if kind in COLOURS else "unknown"
 
 
-def night(night: _Night, *, title: str = "", levels: bool = True) -> Figure:
+def night(night: _Night, *, title: str = "", levels: bool = True) -> Sheet:
     """Draw the frames of a night in time, and the temperature and the level of the detector.
 
     Parameters
@@ -122,29 +132,25 @@ def night(night: _Night, *, title: str = "", levels: bool = True) -> Figure:
     lanes = list(dict.fromkeys(bar.lane for bar in bars))[:_MOST_LANES]
     shown = [bar for bar in bars if bar.lane in set(lanes)]
     parts, below = _parts_of(shown), _quantities(shown, levels=levels)
-    with styled():
-        heights = (0.5 + 0.24 * len(lanes), *(1.2 for _ in below))
-        widths = _widths_of(parts)
-        figure = sheet(8, sum(heights) + 0.6)
-        panels = figure.subplots(
-            len(heights),
-            len(parts),
-            sharex="col",
-            sharey="row",
-            height_ratios=heights,
-            width_ratios=widths,
-            squeeze=False,
-        )
-        for column, part, width in zip(panels.T, parts, widths, strict=True):
-            _draw_part(column, part, lanes, list(below.values()))
-            ticks = max(int(8 * width / sum(widths)), 2)
-            span = part[0].start, part[0].start + _length_of(part)
-            name_time(column[-1], np.array([_utc(time) for time in span]), label=False, most=ticks)
-        for axes, name in zip(panels[1:, 0], below, strict=True):
-            name_axes(axes, y=name)
-        figure.supxlabel("time (UTC)", fontsize="medium")
-        name_figure(figure, title)
-    return figure
+    widths = _widths_of(parts)
+    names = Axis("", len(lanes) - 0.4, -0.6, ticks=tuple(enumerate(lanes)), kind="names")
+    times, rows = [], []
+    for part, width in zip(parts, widths, strict=True):
+        span = np.array([_utc(part[0].start), _utc(part[0].start + _length_of(part))])
+        most = max(int(8 * width / sum(widths)), 2)
+        times.append(time_axis(span, label="", most=most))
+    hidden = "x" if below else ""
+    rows.append([_exposures(part, x, names, hidden) for part, x in zip(parts, times, strict=True)])
+    for i, (label, values) in enumerate(below.items()):
+        hidden = "x" if i < len(below) - 1 else ""
+        every = np.array(list(values.values()))
+        y = _quantity_axis(label, every)
+        drawn = zip(parts, times, strict=True)
+        rows.append([_in_time(part, values, x, y, hidden) for part, x in drawn])
+    heights = (0.5 + 0.24 * len(lanes), *(1.2 for _ in below))
+    only_first = tuple((row[0], *(_beside(panel) for panel in row[1:])) for row in rows)
+    size = (8, sum(heights) + 0.6)
+    return Sheet(only_first, size, title, widths, heights, "time (UTC)")
 
 
 def _bars_of(night: Any) -> Iterator[_Bar]:
@@ -188,22 +194,11 @@ def _parts_of(bars: list[_Bar]) -> list[list[_Bar]]:
 def _quantities(bars: list[_Bar], *, levels: bool) -> dict[str, dict[str, float]]:
     """Return what is known of the frames, by label, under the name of its axis."""
     frames = [bar.frame for bar in bars]
-    found = {"CCD (deg C)": {f.label: f.ccd_temp for f in frames if f.ccd_temp is not None}}
+    found = {_CCD: {f.label: f.ccd_temp for f in frames if f.ccd_temp is not None}}
     if levels:
         samples = {frame.label: sample_of(frame) for frame in affordable(frames)}
-        found["level (adu)"] = {name: one.level for name, one in samples.items() if one is not None}
+        found[_LEVEL] = {name: one.level for name, one in samples.items() if one is not None}
     return {name: values for name, values in found.items() if values}
-
-
-def _draw_part(
-    panels: Any, part: list[_Bar], lanes: list[str], quantities: list[dict[str, float]]
-) -> None:
-    """Draw the exposures of one part, and the quantities of their frames below."""
-    _draw_bars(panels[0], part, lanes)
-    for axes, values in zip(panels[1:], quantities, strict=True):
-        _draw_values(axes, part, values)
-    for axes in panels:
-        axes.grid(axis="x", alpha=0.25, linewidth=0.5)
 
 
 def _length_of(part: list[_Bar]) -> timedelta:
@@ -222,52 +217,113 @@ def _utc(time: datetime) -> np.datetime64:
     return np.datetime64(time.replace(tzinfo=None), "us")
 
 
-def _draw_bars(axes: Axes, part: list[_Bar], lanes: list[str]) -> None:
-    """Draw a bar for each exposure, white between them where they are long enough to part."""
-    from matplotlib.dates import date2num
-
-    axes.xaxis_date()
-    for bar in part:
-        start = float(date2num(_utc(bar.start)))  # type: ignore[no-untyped-call]
-        length = bar.end - bar.start
-        edge = "white" if length > _length_of(part) / 80 else bar.colour
-        span = [(start, length / timedelta(days=1))]
-        axes.broken_barh(
-            span, (lanes.index(bar.lane) - 0.35, 0.7),
-            facecolor=bar.colour, edgecolor=edge, linewidth=0.7,
-        )  # fmt: skip
-    axes.set(ylim=(len(lanes) - 0.4, -0.6))
-    axes.set_yticks(range(len(lanes)), labels=lanes, parse_math=False)
-    axes.tick_params(axis="y", length=0)
+def _exposures(part: list[_Bar], x: Axis, names: Axis, hidden: str) -> Panel:
+    """Return a bar for each exposure, in the lane of its group."""
+    lanes = {name: int(place) for place, name in names.ticks or ()}
+    marks = []
+    for role in dict.fromkeys(bar.role for bar in part):
+        own = [bar for bar in part if bar.role == role]
+        start, end = (np.array([_utc(t) for t in ts]) for ts in
+                      ([bar.start for bar in own], [bar.end for bar in own]))  # fmt: skip
+        marks.append(Bars(start, end, np.array([lanes[bar.lane] for bar in own]), role))
+    return Panel(x, names, tuple(marks), name="drift", unnumbered=hidden, grid="x")
 
 
-def _draw_values(axes: Axes, part: list[_Bar], values: Mapping[str, float]) -> None:
-    """Draw a quantity of each frame in the colour of its type, levels far apart by their order."""
-    for colour in dict.fromkeys(bar.colour for bar in part):
-        known = [bar for bar in part if bar.colour == colour and bar.frame.label in values]
-        axes.plot(
-            [_utc(bar.start + (bar.end - bar.start) / 2) for bar in known],
-            [values[bar.frame.label] for bar in known],
-            "o",
-            markersize=3,
-            color=colour,
+def _quantity_axis(label: str, values: Values) -> Axis:
+    """Return the axis of a quantity of the frames, logarithmic where the values are far apart."""
+    if values.min() > 0 and values.max() > 20 * values.min():
+        low, high = around(np.log10(values), margin=0.15)
+        return Axis(label, 10**low, 10**high, "log")
+    return Axis(label, *around(values, margin=0.15))
+
+
+def _in_time(part: list[_Bar], values: Mapping[str, float], x: Axis, y: Axis, hidden: str) -> Panel:
+    """Return a quantity of each frame at the middle of its exposure, in the colour of its type."""
+    known = [bar for bar in part if bar.frame.label in values]
+    when = np.array([_utc(bar.start + (bar.end - bar.start) / 2) for bar in known], "M8[us]")
+    counts = np.array([values[bar.frame.label] for bar in known])
+    marks = _dots(when, counts, [(bar.role, "") for bar in known])
+    return Panel(x, y, marks, name="drift", unnumbered=hidden, grid="x")
+
+
+def _dots(
+    when: NDArray[Any], values: Values, series: Sequence[tuple[str, str]]
+) -> tuple[Points, ...]:
+    """Return values in time, those of one role and label together."""
+    marks = []
+    for role, label in dict.fromkeys(series):
+        own = [i for i, one in enumerate(series) if one == (role, label)]
+        marks.append(Points(when[own], values[own], role, label))
+    return tuple(marks)
+
+
+def _beside(panel: Panel) -> Panel:
+    """Return a panel whose y axis its neighbour has numbered."""
+    return replace(panel, unnumbered="xy" if panel.unnumbered else "y")
+
+
+def detector(frames: Sequence[_Timed], levels: Mapping[str, float]) -> Sheet | None:
+    """Describe temperature and dark level of the detector in time; None where neither changes.
+
+    Parameters
+    ----------
+    frames : of a night, in any order.
+    levels : median counts, adu, by label of the frames whose pixels were read.
+    """
+    timed = [frame for frame in frames if frame.time]
+    warm = [frame for frame in timed if frame.temperature is not None]
+    dark = [frame for frame in timed if frame.kind in ("bias", "dark") and frame.label in levels]
+    exposures = [f"dark {f.exptime:g} s" if f.exptime is not None else "dark" for f in dark]
+    names = list(dict.fromkeys(e for f, e in zip(dark, exposures, strict=True) if f.kind == "dark"))
+    of_type = [(f.kind, f.kind) if f.kind in COLOURS else ("unknown", "other") for f in warm]
+    of_exposure = [
+        ("bias", "bias") if frame.kind == "bias" else _dark_series(names.index(exposure), exposure)
+        for frame, exposure in zip(dark, exposures, strict=True)
+    ]
+    temperatures = {frame.label: float(frame.temperature or 0.0) for frame in warm}
+    panels = [
+        _drift_panel(title, label, group, values, series)
+        for title, label, group, values, series in (
+            ("temperature of the detector", _CCD, warm, temperatures, of_type),
+            ("level of biases and darks", _LEVEL, dark, levels, of_exposure),
         )
-    axes.margins(y=0.15)
-    every = list(values.values())
-    if min(every) > 0 and max(every) > 20 * min(every):
-        axes.set_yscale("log")
+        if len({frame.time for frame in group}) > 1
+    ]
+    return Sheet((tuple(panels),), (8, 2.5)) if panels else None
+
+
+def _dark_series(i: int, exposure: str) -> tuple[str, str]:
+    """Return role and label of the darks of one exposure; beyond five they share one."""
+    return (f"series-{i}", exposure) if i < 5 else ("other", "other darks")
+
+
+def _drift_panel(
+    title: str,
+    label: str,
+    frames: Sequence[_Timed],
+    values: Mapping[str, float],
+    series: Sequence[tuple[str, str]],
+) -> Panel:
+    when = np.array([np.datetime64(frame.time, "us") for frame in frames])
+    shown = np.array([values[frame.label] for frame in frames])
+    y = Axis(label, *around(shown, margin=0.15), n_ticks=5)
+    summary = (
+        f"{title.capitalize()}: {label} of {counted(len(frames), 'frame')}, "
+        f"from {shown.min():g} to {shown.max():g}"
+    )
+    marks = _dots(when, shown, series)
+    return Panel(time_axis(when, most=4), y, marks, title, name="drift", summary=summary)
 
 
 # What changes from frame to frame: `frames` of a star, `drift` of levels, `pixel_history`.
 
-Values = NDArray[np.float64]
 _FAR = 5.0
 """Standard deviations: what lies further off is marked."""
 _FEW = 12
 """Spectra that have room above each other."""
 
 
-def frames(spectra: Given, *, title: str = "") -> Figure:
+def frames(spectra: Given, *, title: str = "") -> Sheet:
     """Draw spectra of frames: the light of each in time, and their shapes above each other.
 
     Parameters
@@ -291,60 +347,55 @@ def frames(spectra: Given, *, title: str = "") -> Figure:
     """
     shown = spectra_of(spectra)
     flux = shown[FLUX].values
-    has_curve = shown.sizes[FRAME] > 1
-    with styled():
-        figure = sheet(8, 5.5 if has_curve else 3.6)
-        ratios = (1, 2) if has_curve else (1,)
-        panels = figure.subplots(len(ratios), 1, height_ratios=ratios, squeeze=False)[:, 0]
-        if has_curve:
-            _draw_light(panels[0], shown, flux)
-        _draw_shapes(panels[-1], shown, flux)
-        name_figure(figure, title)
-    return figure
+    shapes = _shapes(shown, flux)
+    if shown.sizes[FRAME] == 1:
+        return Sheet(((shapes,),), (8, 3.6), title)
+    return Sheet(((_light_curve(shown, flux),), (shapes,)), (8, 5.5), title, heights=(1, 2))
 
 
-def _draw_light(axes: Axes, shown: xr.Dataset, flux: Values) -> None:
-    """Draw the light of each frame in time, as long as it was exposed, with its noise."""
+def _light_curve(shown: xr.Dataset, flux: Values) -> Panel:
+    """Return the light of each frame in time, as long as it was exposed, with its noise."""
     sums, when = np.nansum(flux, axis=1), times_of(shown, "time_mid")
-    scale = abs(_middle(sums))
-    noise = None
+    scale = abs(median_of(sums))
+    error, half = None, None
     if VARIANCE in shown:
-        noise = np.sqrt(np.nansum(shown[VARIANCE].values, axis=1)) / scale
-    length = None
+        error = np.sqrt(np.nansum(shown[VARIANCE].values, axis=1)) / scale
     if "exptime" in shown.coords and np.issubdtype(when.dtype, np.datetime64):
-        length = np.broadcast_to(shown["exptime"].values, when.shape) * np.timedelta64(500, "ms")
-    axes.errorbar(
-        when, sums / scale, yerr=noise, xerr=length, fmt="o", markersize=3.5, color=BLUE, lw=0.8
-    )
-    axes.grid(alpha=0.25, linewidth=0.5)
-    name_time(axes, when if length is None else np.concatenate((when - length, when + length)))
-    name_axes(axes, y="light / median")
+        half = np.broadcast_to(shown["exptime"].values, when.shape) * np.timedelta64(500, "ms")
+    light = sums / scale
+    reach = 0.0 if error is None else error
+    x = time_axis(when if half is None else np.concatenate((when - half, when + half)))
+    y = Axis("light / median", *around(light - reach, light + reach))
+    return Panel(x, y, (Points(when, light, "series-0", "", error, half),), grid="xy")
 
 
-def _middle(values: Values) -> float:
-    """Return the median of what is finite, 1 where there is none to divide by."""
-    middle = finite_median(values)
-    return middle if np.isfinite(middle) and middle != 0 else 1.0
-
-
-def _draw_shapes(axes: Axes, shown: xr.Dataset, flux: Values) -> None:
-    """Draw each spectrum divided by its median, each a step above the one before."""
-    shapes = [one / _middle(one) for one in flux]
-    finite = [one[np.isfinite(one)] for one in shapes]
-    spread = [float(np.subtract(*np.percentile(one, (98, 2)))) for one in finite if one.size]
+def _shapes(shown: xr.Dataset, flux: Values) -> Panel:
+    """Return each spectrum divided by its median, each a step above the one before."""
+    shapes = [one / median_of(one) for one in flux]
+    spread = [range_of(one) for one in shapes if np.isfinite(one).any()]
     step = (1.1 if len(shapes) <= _FEW else 0.3) * float(np.median(spread or [1.0]))
     step = step if len(shapes) > 1 else 0.0
     names = [str(name) for name in shown[FRAME].values] if FRAME in shown.coords else []
-    for i, one in enumerate(shapes):
-        label = names[i] if names and len(shapes) <= len(SERIES) else None
-        colour = SERIES[i % len(SERIES)]
-        axes.plot(shown[X].values, one + i * step, color=colour, linewidth=0.7, label=label)
-    name_axes(axes, x="column", y="flux / median + step" if step else "flux / median")
-    axes.set_xlim(float(shown[X][0]), float(shown[X][-1]))
-    add_legend(axes)
+    labels = names if names and len(shapes) <= len(SERIES) else [""] * len(shapes)
+    curves = tuple(
+        Curve(shown[X].values, one + i * step, f"series-{i % len(SERIES)}", labels[i])
+        for i, one in enumerate(shapes)
+    )
+    x = Axis("column", *ends_of(shown[X].values))
+    label = "flux / median + step" if step else "flux / median"
+    return Panel(x, Axis(label, *around(*(curve.y for curve in curves))), curves)
 
 
-def drift(times: ArrayLike, quantities: Mapping[str, ArrayLike], *, title: str = "") -> Figure:
+def times_of(found: xr.Dataset, name: str) -> NDArray[Any]:
+    """Return the times of frames, or their numbers from 1 where not all are known."""
+    if name in found.coords and found[name].dims == (FRAME,):
+        when = found[name].values
+        if np.issubdtype(when.dtype, np.datetime64) and not np.isnat(when).any():
+            return np.asarray(when)
+    return np.arange(1, found.sizes[FRAME] + 1)
+
+
+def drift(times: ArrayLike, quantities: Mapping[str, ArrayLike], *, title: str = "") -> Sheet:
     """Draw quantities in time, each in a panel of its own.
 
     Parameters
@@ -376,19 +427,17 @@ def drift(times: ArrayLike, quantities: Mapping[str, ArrayLike], *, title: str =
             f"Quantities in time must be as many as the times, {when.shape}, but {found}",
             hint="Give one value for each time.",
         )
-    with styled():
-        figure = sheet(8, 0.9 + 1.6 * len(values))
-        panels = figure.subplots(len(values), 1, sharex=True, squeeze=False)[:, 0]
-        for i, (name, value) in enumerate(values.items()):
-            panels[i].plot(when, value, "o-", markersize=3, linewidth=0.6, color=SERIES[i % 7])
-            name_axes(panels[i], y=name)
-            panels[i].grid(alpha=0.25, linewidth=0.5)
-        name_time(panels[-1], when)
-        name_figure(figure, title)
-    return figure
+    x = time_axis(when)
+    panels = []
+    for i, (name, value) in enumerate(values.items()):
+        hidden = "x" if i < len(values) - 1 else ""
+        points = Points(when, value, f"series-{i % len(SERIES)}", is_joined=True)
+        y = Axis(name, *around(value))
+        panels.append((Panel(x, y, (points,), name="drift", unnumbered=hidden, grid="xy"),))
+    return Sheet(tuple(panels), (8, 0.9 + 1.6 * len(values)), title)
 
 
-def pixel_history(cube: Given, y: int, x: int, *, title: str = "") -> Figure:
+def pixel_history(cube: Given, y: int, x: int, *, title: str = "") -> Sheet:
     """Draw one pixel through the frames of a cube, with its robust scatter and what is far off.
 
     Parameters
@@ -423,33 +472,31 @@ def pixel_history(cube: Given, y: int, x: int, *, title: str = "") -> Figure:
                 hint="Give a pixel of the cube.",
             )
     values = pixels[COUNTS].sel({Y: y, X: x}).values.astype(np.float64)
+    panel = history_panel(times_of(pixels, "time"), values, units_of(pixels, COUNTS))
+    return Sheet(((panel,),), (8, 3.4), title or f"row {y}, column {x}")
+
+
+def history_panel(when: NDArray[Any], values: Values, unit: str) -> Panel:
+    """Return values of one pixel in time, their robust scatter, and those beyond 5 sigma of it.
+
+    Parameters
+    ----------
+    when : (n), datetime64, or numbers of frames.
+    values : (n), counts.
+    unit : of the counts.
+    """
     finite = values[np.isfinite(values)]
     middle, scatter = (
         (float(np.median(finite)), robust_std(finite)) if finite.size else (np.nan, np.nan)
     )
-    with styled():
-        figure = sheet(8, 3.4)
-        axes = figure.add_subplot()
-        when = times_of(pixels, "time")
-        axes.plot(when, values, "o", markersize=3, color=BLUE)
-        _draw_scatter(axes, middle, scatter)
-        far = np.abs(values - middle) > _FAR * scatter
-        if far.any():
-            label = f"beyond {_FAR:g} sigma: {np.count_nonzero(far)}"
-            axes.plot(when[far], values[far], "o", markersize=7, mfc="none", color=VERMILION,
-                      label=label)  # fmt: skip
-        name_time(axes, when)
-        name_axes(axes, y=f"counts ({units_of(pixels, COUNTS)})")
-        add_legend(axes)
-        name_figure(figure, title or f"row {y}, column {x}")
-    return figure
-
-
-def _draw_scatter(axes: Axes, middle: float, scatter: float) -> None:
-    """Draw the median, and the robust standard deviation about it."""
+    marks: list[Mark] = [Points(when, values, "series-0")]
     if np.isfinite(middle):
-        axes.axhline(middle, color=BLACK, linewidth=0.8, label=f"median {middle:.1f}")
-        axes.axhspan(
-            middle - scatter, middle + scatter, color=GREY, alpha=0.25, lw=0,
-            label=f"robust scatter {scatter:.1f}",
-        )  # fmt: skip
+        marks.append(Level(middle, "y", "median", f"median {middle:.1f}"))
+        ends = middle - scatter, middle + scatter
+        marks.append(Span(*ends, "y", "scatter", f"robust scatter {scatter:.1f}"))
+    far = np.abs(values - middle) > _FAR * scatter
+    if far.any():
+        label = f"beyond {_FAR:g} sigma: {np.count_nonzero(far)}"
+        marks.append(Points(when[far], values[far], "outlier", label))
+    y = Axis(f"counts ({unit})", *around(values, middle - scatter, middle + scatter))
+    return Panel(time_axis(when), y, tuple(marks))

@@ -11,10 +11,9 @@ import csv
 import dataclasses
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -41,12 +40,13 @@ from arrayred.io.products import header_of, open_product
 from arrayred.io.publish import STATE, publish, remove
 from arrayred.model import COSMIC_RAY, DQ, N_REJECTED, SATURATED, turn
 from arrayred.night.groups import listed, slug
+from arrayred.plots.figures import quick_look, search_look
+from arrayred.plots.nights import detector
 from arrayred.report import charts
 from arrayred.report.charts import (
     UNKNOWN,
     Markup,
     anchor,
-    around,
     bullets,
     counted,
     facts,
@@ -56,17 +56,13 @@ from arrayred.report.charts import (
     page,
     path_below,
     picture,
-    pictures,
-    searched,
     seconds,
-    seconds_of,
     setting,
     share,
     span,
     table,
     tag,
     thumbnail,
-    times,
 )
 from arrayred.report.run import (
     ACCOUNT,
@@ -99,8 +95,6 @@ _GROUP_HEADS = (
     "#level, adu",
     "used for",
 )
-_KINDS = ("bias", "dark", "flat", "arc", "light")
-_SERIES = 6
 
 
 def frames_section(finished: Finished) -> Markup:
@@ -111,6 +105,7 @@ def frames_section(finished: Finished) -> Markup:
         return tag("p.muted", told)
     lines, shared = _without_shared(lines)
     small, levels = _thumbnails(finished), _levels(finished)
+    drift = detector(lines, levels)
     one_by_one = len(lines) <= MOST_ROWS
     rows = (
         [_line(line, small, levels) for line in _in_order(lines)]
@@ -124,7 +119,7 @@ def frames_section(finished: Finished) -> Markup:
         [tag("p.muted", f"{who}: {what}.") for what, who in shared.items()],
         table("table.frames", heads, rows, caption),
         _foreign(finished.account.left_out),
-        _drift(lines, levels),
+        [] if drift is None else charts.figure(drift),
     )
 
 
@@ -271,56 +266,6 @@ def _foreign(left_out: Sequence[tuple[str, str]]) -> Markup:
         names[reason].append(name.rpartition("/")[2])
     items = [tag("li", f"{listed(who)}: {why}") for why, who in names.items()]
     return joined(tag("h3", "Not frames of this night"), tag("ul", items))
-
-
-def _drift(lines: Sequence[FrameLine], levels: Mapping[str, float]) -> Markup:
-    """Return temperature and dark level in time."""
-    timed = [line for line in lines if line.time]
-    if len(timed) < 2:
-        return joined()
-    warm = [line for line in timed if line.temperature is not None]
-    dark = [line for line in timed if line.kind in ("bias", "dark") and line.label in levels]
-    charts_of = []
-    if len({line.time for line in warm}) > 1:
-        values = {line.label: float(line.temperature or 0.0) for line in warm}
-        charts_of.append(_in_time(warm, values, "Temperature of the detector", "°C", _by_kind))
-    if len({line.time for line in dark}) > 1:
-        charts_of.append(_in_time(dark, levels, "Level of biases and darks", "adu", _by_exposure))
-    return tag("div.halves", charts_of) if charts_of else joined()
-
-
-def _by_kind(line: FrameLine) -> str:
-    return line.kind if line.kind in _KINDS else "other"
-
-
-def _by_exposure(line: FrameLine) -> str:
-    return "bias" if line.kind == "bias" else f"dark {seconds(line.exptime)}"
-
-
-def _in_time(
-    lines: Sequence[FrameLine],
-    values: Mapping[str, float],
-    title: str,
-    unit: str,
-    series: Callable[[FrameLine], str],
-) -> Markup:
-    """Return values of frames in time, a colour for each series."""
-    moments = [datetime.fromisoformat(line.time) for line in lines]
-    x = times(f"UTC, from {min(moments):%Y-%m-%d}", min(moments), max(moments), n_ticks=4)
-    y = around(unit, [values[line.label] for line in lines], n_ticks=5, margin=0.12)
-    names = list(dict.fromkeys(series(line) for line in lines))
-    marks, keys = [], []
-    for i, name in enumerate(names[:_SERIES]):
-        own = [k for k, line in enumerate(lines) if series(line) == name]
-        points = np.array([seconds_of(moments[k]) for k in own])
-        counts = np.array([values[lines[k].label] for k in own])
-        marks.append(charts.dots(f"series-{i}", x, y, points, counts))
-        keys.append(tag("span.key", tag(f"i.series-{i}"), name))
-    if len(names) > _SERIES:
-        keys.append(tag("span.key", f"and {len(names) - _SERIES} more, not shown"))
-    told = f"{title} of {counted(len(lines), 'frame')}, from {y.low:g} to {y.high:g} {unit}"
-    drawn = charts.chart("drift", x, y, marks, told)
-    return tag("figure", tag("figcaption", tag("b", title), keys), drawn)
 
 
 # The page of many nights: `index_page`, a line for each target, what failed first.
@@ -901,11 +846,13 @@ def target_section(one: Shown) -> Markup:
     if one.remarks:
         body.append(tag("div.callout.attention", bullets(one.remarks)))
     if one.image is not None and not one.found:
-        body.append(searched(one.image, target.threshold))
+        searched = search_look(one.image, target.name, threshold=target.threshold)
+        body += [tag("p", tag("strong", searched.title)), charts.figure(searched)]
     for found in one.found:
         if one.image is not None:
             name = found.stem if len(one.found) > 1 else target.name
-            body.append(pictures(one.image, found.spectrum, name))
+            body += [tag("p", tag("strong", name))] if len(one.found) > 1 else []
+            body.append(charts.figure(quick_look(one.image, found.spectrum, name)))
         body.append(_about(one, found))
     heading = tag("h3", target.name, " ", tag(f"span.state.{one.state}", _STATES[one.state]))
     return tag(

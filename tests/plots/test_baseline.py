@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 import arrayred as ar
 from arrayred.io.products import write_frames
-from arrayred.plots import images, spectra
+from arrayred.plots import figures, style
 from arrayred.simulate import Detector, Star
 
 BASELINE = Path(__file__).with_name("baseline")
@@ -120,8 +120,8 @@ def missing_aperture(drawn: Drawn, _: pytest.MonkeyPatch) -> Figure:
 
 
 def swapped_colours(drawn: Drawn, patch: pytest.MonkeyPatch) -> Figure:
-    patch.setattr(images, "SKY_BLUE", "#D55E00")
-    patch.setattr(images, "VERMILION", "#56B4E9")
+    patch.setitem(style.COLOURS, "sky", "#D55E00")
+    patch.setitem(style.COLOURS, "aperture", "#56B4E9")
     return drawn.figure("image")
 
 
@@ -135,7 +135,7 @@ def missing_noise(drawn: Drawn, _: pytest.MonkeyPatch) -> Figure:
 
 
 def half_the_noise(drawn: Drawn, patch: pytest.MonkeyPatch) -> Figure:
-    patch.setattr(spectra, "SIGMAS", 1.5)
+    patch.setattr(figures, "SIGMAS", 1.5)
     return drawn.figure("spectrum")
 
 

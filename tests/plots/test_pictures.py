@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 
 import arrayred as ar
 from arrayred.model import BAD_PIXEL, COSMIC_RAY, SATURATED
-from arrayred.plots.images import _shortened
+from arrayred.plots.figures import _shortened
 from arrayred.plots.style import FLAG_COLOURS, SKY_BLUE, VERMILION, reduced, stretch_of
 from tests.plots.conftest import texts
 
@@ -91,9 +91,8 @@ def test_the_grey_of_counts_rises_from_black_to_white() -> None:
     greys = stretch.grey(np.linspace(stretch.low - 9, stretch.high + 9, 99))
     assert (greys[0], greys[-1]) == (0.0, 1.0)
     assert (np.diff(greys) >= 0).all()
-    assert stretch.norm(stretch.level) == pytest.approx(
-        float(stretch.grey(np.array(stretch.level)))
-    )
+    shown = ar.plots.image(xr.DataArray(counts, dims=("y", "x"))).axes[0].images[0]
+    assert shown.norm(stretch.level) == pytest.approx(float(stretch.grey(np.array(stretch.level))))
 
 
 def test_greys_are_linear_within_twice_the_noise_about_the_sky() -> None:

@@ -35,7 +35,7 @@ def test_the_rows_of_spectrum_and_sky_are_shaded_above_the_threshold(products: P
     assert spans(axes) == [(first - 0.5, last + 0.5) for first, last in told]
     assert axes.lines[1].get_ydata()[0] == spectrum.attrs["threshold"]
     assert texts(axes)[:2] == [f"threshold {spectrum.attrs['threshold']:.1f}", "spectrum 80:90"]
-    assert axes.get_title(loc="left").startswith("given by the user, brightest row at S/N")
+    assert axes.get_title().startswith("given by the user, brightest row at S/N")
 
 
 def test_candidates_are_told_with_what_became_of_them(products: Products) -> None:
@@ -49,7 +49,7 @@ def test_candidates_are_told_with_what_became_of_them(products: Products) -> Non
         "sharper than a star 50, S/N 7",
         "spectrum of its own 120:130",
     ]
-    assert axes.get_title(loc="left") == "found by the robust rule, brightest row at S/N 33"
+    assert axes.get_title() == "found by the robust rule, brightest row at S/N 33"
 
 
 def test_a_threshold_that_is_given_counts_more_than_that_of_the_spectrum(

@@ -13,7 +13,7 @@ import xarray as xr
 from matplotlib.dates import num2date
 
 import arrayred as ar
-from arrayred.plots.style import name_time
+from arrayred.plots.panels import time_axis
 from tests.plots.conftest import texts
 
 
@@ -98,14 +98,11 @@ def test_a_pixel_off_the_frames_is_refused(folder: Path, y: int, x: int, name: s
 def test_ticks_are_few_and_within_the_axes_for_any_length(length: str, most: int) -> None:
     first = np.datetime64("2020-02-28T19:47:31", "ns")
     when = np.array([first, first + np.timedelta64(int(length[:-1]), length[-1])])  # type: ignore[call-overload]
-    figure = ar.plots.drift(when, {"a": [1.0, 2.0]})
-    axes = figure.axes[0]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        name_time(axes, when, most=most)
-        ar.plots.png(figure)
-    low, high = axes.get_xlim()
-    shown = [tick for tick in axes.get_xticks() if low <= tick <= high]
+        axis = time_axis(when, most=most)
+        ar.plots.png(ar.plots.drift(when, {"a": [1.0, 2.0]}))
+    shown = [tick for tick, _ in axis.ticks or () if axis.low <= tick <= axis.high]
     assert 1 <= len(shown) <= max(most, 3) + 1
 
 

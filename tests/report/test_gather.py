@@ -9,12 +9,15 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from arrayred.io.ledger import Ledger
 from arrayred.io.pixel_checks import sample_of
 from arrayred.io.pixels import FrameStack
 from arrayred.night import make_plan, open_night
-from arrayred.report.charts import framed, thumbnail
+from arrayred.plots.panels import Pixels
+from arrayred.plots.style import stretch_of
+from arrayred.report.charts import dots, thumbnail
 from arrayred.report.run import MOST_PICTURES, FrameLine, gathered, levelled, pictured
 from tests.report.conftest import reduced
 
@@ -68,6 +71,11 @@ def test_every_frame_of_a_plan_is_used_or_left_out(nights: Path, tmp_path: Path)
     reasons = {line.label: line.out for line in told}
     assert reasons["DarkBefore-007D120s (1)"] == "the same frame as DarkBefore-007D120s"
     assert reasons["EnifSpec"] == "of a target that is not asked for"
+
+
+def framed(counts: NDArray[np.float64]) -> bytes:
+    """Return the picture of an image, as a target's section shows it."""
+    return dots(Pixels(counts, (0.5, 1.5, 0.5, 1.5), stretch_of(counts)))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (3000, 2), (1024, 1536)])

@@ -1,0 +1,778 @@
+"""Describe the figures of images, spatial profiles, traces and spectra.
+
+Each function returns the description of a figure (`panels.Sheet`). `arrayred.plots` draws it with
+matplotlib under the same name; the report and the explorer draw the same descriptions, so that a
+limit, a stretch, a shaded row or a label is decided here and nowhere else. A spectrum that knows
+its wavelengths is drawn over them, and the columns stand above.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arrayred.errors import UsageError
+from arrayred.kernels.noise import finite_median
+from arrayred.kernels.rows import robust_std, row_means
+from arrayred.model import COUNTS, DQ, DQ_MEANINGS, FRAME, VARIANCE, Rows, X, Y, turn
+from arrayred.plots.given import FLUX, cube_of, image_of, spectrum_of, units_of
+from arrayred.plots.panels import (
+    Area,
+    Axis,
+    Curve,
+    Extent,
+    Flags,
+    Level,
+    Mark,
+    Panel,
+    Pixels,
+    Place,
+    Points,
+    Sheet,
+    Span,
+    Strokes,
+    around,
+    ends_of,
+)
+from arrayred.plots.style import (
+    SERIES,
+    USUAL,
+    Stretch,
+    Values,
+    counted,
+    flag_role,
+    reduced,
+    stretch_of,
+)
+from arrayred.steps.trace import measure_centres
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from arrayred.plots.given import Given
+
+SIGMAS = 3.0
+"""How many standard deviations the band of a spectrum's noise reaches."""
+
+
+# What a spectrum knows of its image: aperture, sky, threshold, what else is bright.
+
+
+def aperture(spectrum: xr.Dataset) -> list[Values]:
+    """Return the lower and the upper edge of the aperture (x), in FITS rows; none if unknown."""
+    facts = spectrum.attrs
+    if "trace" in spectrum.data_vars and "half_height" in facts:
+        center, half = spectrum["trace"].values, facts["half_height"]
+        return [center - half, center + half]
+    if "first_row" not in facts:
+        return []
+    level = np.ones(spectrum.sizes[X])
+    return [level * (facts["first_row"] - 0.5), level * (facts["last_row"] + 0.5)]
+
+
+def sky_bands(spectrum: xr.Dataset) -> list[tuple[int, int]]:
+    """Return first and last row of each band of sky: the spectrum's, else the procedure's."""
+    facts = spectrum.attrs
+    found = [facts[name] for name in ("sky_below", "sky_above") if name in facts]
+    if not found and facts.get("sky_first_row", 1) <= facts.get("sky_last_row", 0):
+        found = [(facts["sky_first_row"], facts["sky_last_row"])]
+    return [(int(first), int(last)) for first, last in found]
+
+
+def row_spans(spectrum: xr.Dataset | Rows) -> list[tuple[str, int, int, str]]:
+    """Return the rows of the spectrum, of its sky, and of what else is bright.
+
+    Each is a role, the first and the last row, and a label.
+    """
+    if isinstance(spectrum, Rows):
+        others = [_other(run.first, run.last, run.snr, run.state) for run in spectrum.others]
+        return [_extracted(spectrum.first, spectrum.last), *others]
+    facts = spectrum.attrs
+    if "first_row" not in facts:
+        return []
+    return [
+        _extracted(facts["first_row"], facts["last_row"]),
+        *(("sky", low, high, f"sky {low}:{high}") for low, high in sky_bands(spectrum)),
+        *(_other(run[0], run[1], None, "left") for run in facts.get("other_rows", ())),
+    ]
+
+
+def _extracted(first: int, last: int) -> tuple[str, int, int, str]:
+    return "aperture", first, last, f"spectrum {first}:{last}"
+
+
+def _other(first: int, last: int, snr: float | None, state: str) -> tuple[str, int, int, str]:
+    snr_text = "" if snr is None else f", S/N {snr:.0f}"
+    what = {"taken": "spectrum of its own", "sharp": "sharper than a star"}.get(state, "not taken")
+    where = f"{first}:{last}" if last > first else str(first)
+    return "other", first, last, f"{what} {where}{snr_text}"
+
+
+def row_marks(spectrum: xr.Dataset | Rows, along: Literal["x", "y"]) -> tuple[Span, ...]:
+    """Return the rows of a spectrum as bands across a panel, edges of pixels included."""
+    return tuple(
+        Span(first - 0.5, last + 0.5, along, role, label)
+        for role, first, last, label in row_spans(spectrum)
+    )
+
+
+def _threshold_of(found: xr.Dataset | Rows | None) -> float | None:
+    """Return what the mean of a row had to exceed; None where it is unknown."""
+    if found is None:
+        return None
+    level = found.threshold if isinstance(found, Rows) else found.attrs.get("threshold")
+    return level if isinstance(level, int | float) and math.isfinite(level) else None
+
+
+# Images.
+
+
+def image(
+    image: Given,
+    spectrum: Given | None = None,
+    *,
+    title: str = "",
+    stretch: tuple[float, float] = USUAL,
+    flags: bool = True,
+) -> Sheet:
+    """Draw an image with the aperture and the bands of sky of its spectrum, and flagged pixels.
+
+    Parameters
+    ----------
+    image : counts (y, x) in adu or electron; `dq` where it has flags. With a spectrum along the
+        columns it is turned: its rows then are the file's columns.
+    spectrum : what was extracted from it, or None.
+    title : written over the figure.
+    stretch : the percentiles of the counts that are black and white.
+    flags : whether flagged pixels are coloured.
+
+    Raises
+    ------
+    UsageError
+        The image is none, such as a cube; or the stretch makes no sense.
+
+    Examples
+    --------
+    >>> import arrayred as ar
+    >>> night = ar.SimulatedNight()
+    >>> frames = [frame.pixels for frame in night.frames()]
+    >>> import xarray as xr
+    >>> figure = ar.plots.image(xr.DataArray(frames[-1], dims=("y", "x")), title="a light")
+    >>> figure.axes[0].get_xlabel()
+    'column'
+    """
+    cut = None if spectrum is None else spectrum_of(spectrum)
+    shown = image_of(image) if cut is None else turn(image_of(image))
+    panel = _image_panel(shown, stretch_of(shown[COUNTS].values, stretch), cut)
+    pixels, *marks = panel.marks
+    assert isinstance(pixels, Pixels)
+    scaled = replace(pixels, unit=units_of(shown, COUNTS))
+    veil = _flag_marks(shown, pixels.extent) if flags and DQ in shown else []
+    panel = replace(panel, marks=(scaled, *marks, *veil), legend="above")
+    return Sheet(((panel,),), (9, 0.9 + 7.2 * _shape(shown, 0.25, 0.6)), title)
+
+
+def _image_panel(
+    shown: xr.Dataset, stretch: Stretch, spectrum: xr.Dataset | None, title: str = ""
+) -> Panel:
+    """Return counts under FITS pixel numbers, the aperture along its trace and the sky on them."""
+    extent = extent_of(shown)
+    marks: list[Mark] = [Pixels(shown[COUNTS].values, extent, stretch)]
+    if spectrum is not None:
+        columns = spectrum[X].values
+        for i, edge in enumerate(aperture(spectrum)):
+            marks.append(Curve(columns, edge, "aperture", "" if i else "aperture"))
+        for i, (first, last) in enumerate(sky_bands(spectrum)):
+            marks.append(Level(first - 0.5, "y", "sky", "" if i else "sky"))
+            marks.append(Level(last + 0.5, "y", "sky"))
+    x, y = Axis("column", *extent[:2]), Axis("row", *extent[2:], n_ticks=5)
+    return Panel(x, y, tuple(marks), title, name="image", legend="")
+
+
+def extent_of(shown: xr.Dataset) -> Extent:
+    """Return the edges of the outer pixels in FITS numbers: left, right, bottom, top."""
+    x, y = shown[X].values, shown[Y].values
+    return float(x[0]) - 0.5, float(x[-1]) + 0.5, float(y[0]) - 0.5, float(y[-1]) + 0.5
+
+
+def _flag_marks(shown: xr.Dataset, extent: Extent) -> list[Mark]:
+    """Return the flagged pixels, each flag with how many pixels have it."""
+    flags = shown[DQ].values
+    masks = tuple(
+        (flag_role(bit), hit, f"{name.replace('_', ' ')}: {counted(int(hit.sum()), 'pixel')}")
+        for bit, name in DQ_MEANINGS.items()
+        if (hit := (flags & bit) != 0).any()
+    )
+    return [Flags(masks, extent)] if masks else []
+
+
+def frame(image2d: Given, *, title: str = "", stretch: tuple[float, float] = USUAL) -> Sheet:
+    """Draw one raw frame.
+
+    Parameters
+    ----------
+    image2d : counts (y, x) in adu; a cube of a single frame does as well.
+    title : written over the figure; by default the frame's name and type, where it has them.
+    stretch : the percentiles of the counts that are black and white.
+
+    Raises
+    ------
+    UsageError
+        It is no image.
+    """
+    shown = image_of(image2d)
+    return image(shown, title=title or _name_of(shown), stretch=stretch)
+
+
+def _name_of(shown: xr.Dataset) -> str:
+    """Return the name, type and exposure of a frame by its scalar coordinates, or nothing."""
+    parts = [str(shown[name].item()) for name in (FRAME, "frame_type") if name in shown.coords]
+    if "exptime" in shown.coords:
+        parts.append(f"{shown['exptime'].item():g} s")
+    return ", ".join(parts)
+
+
+def cube(
+    cube: Given, *, n: int = 12, title: str = "", stretch: tuple[float, float] = USUAL
+) -> Sheet:
+    """Draw a sheet of a cube's frames, all with the same greys.
+
+    Parameters
+    ----------
+    cube : counts (frame, y, x), eager or lazy; one frame is read at a time.
+    n : how many frames, evenly spread, the first and the last among them.
+    title : written over the figure.
+    stretch : the percentiles of the counts of all frames shown that are black and white.
+
+    Raises
+    ------
+    UsageError
+        It is no cube, or `n` is less than 1.
+    """
+    frames = cube_of(cube)
+    if n < 1:
+        raise UsageError(f"{n} frames were asked for", keyword="n", value=n, hint="Give 1 or more.")
+    total = frames.sizes[FRAME]
+    chosen = np.unique(np.linspace(0, total - 1, min(n, total)).round().astype(int))
+    columns = math.ceil(math.sqrt(chosen.size))
+    shown = [frames.isel({FRAME: int(i)}) for i in chosen]
+    small = [reduced(one[COUNTS].values, 300, 400) for one in shown]
+    grey = stretch_of(np.concatenate([one.reshape(-1) for one in small]), stretch)
+    panels = []
+    for one, pixels in zip(shown, small, strict=True):
+        extent, name = extent_of(one), _shortened(_name_of(one), 160 // columns)
+        x, y = Axis("", *extent[:2], ticks=()), Axis("", *extent[2:], ticks=())
+        panels.append(Panel(x, y, (Pixels(pixels, extent, grey),), name, name="frame"))
+    rows = tuple(tuple(panels[i : i + columns]) for i in range(0, len(panels), columns))
+    height = (9 / columns) * _shape(shown[0], 0.15, 1.2) + 0.22
+    return Sheet(rows, (9, 0.4 + len(rows) * height), title, widths=(1.0,) * columns)
+
+
+def _shape(shown: xr.Dataset, least: float, most: float) -> float:
+    """Return how high an image is by its width, within limits."""
+    return min(max(shown.sizes[Y] / shown.sizes[X], least), most)
+
+
+def _shortened(text: str, most: int) -> str:
+    """Return a text, its middle left out where it is too long.
+
+    Examples
+    --------
+    >>> _shortened("a-long-name-0017", 9)
+    'a-lo…0017'
+    """
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
+
+
+# The rows of an image as curves: `profile` with what was found, `rows` with their statistics.
+
+_RULES = {
+    "threshold": "found by the threshold",
+    "robust": "found by the robust rule",
+    "given": "given by the user",
+}
+
+
+def profile(
+    image: Given,
+    spectrum: Given | Rows | None = None,
+    *,
+    title: str = "",
+    threshold: float | None = None,
+) -> Sheet:
+    """Draw the mean of each row of an image, the threshold, and the candidates among the rows.
+
+    Parameters
+    ----------
+    image : counts (y, x) in adu or electron; turned where its dispersion runs along the columns.
+    spectrum : what was extracted from it, or the rows that `find_rows` found, which tell the signal
+        to noise of every candidate; or None.
+    title : written over the figure.
+    threshold : what the mean of a row must exceed, in the unit of the counts; by default that of
+        the spectrum.
+
+    Raises
+    ------
+    UsageError
+        The image or the spectrum is none.
+
+    Examples
+    --------
+    >>> import arrayred as ar, xarray as xr
+    >>> frames = list(ar.SimulatedNight().frames())
+    >>> light = xr.DataArray(frames[-1].pixels - 1.0 * frames[0].pixels, dims=("y", "x"))
+    >>> figure = ar.plots.profile(light, threshold=40.0)
+    >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    ['threshold 40.0']
+    """
+    shown = turn(image_of(image))
+    found = spectrum if spectrum is None or isinstance(spectrum, Rows) else spectrum_of(spectrum)
+    level = _threshold_of(found) if threshold is None else threshold
+    means = row_means(shown[COUNTS].values.astype(np.float64))
+    marks = [Curve(shown[Y].values, means, "means"), *_threshold_marks(level, "y")]
+    marks += [] if found is None else row_marks(found, "x")
+    left, right = extent_of(shown)[2:]
+    panel = Panel(
+        Axis("row", left, right),
+        replace(_means_axis(means, level, units_of(shown, COUNTS)), n_ticks=6),
+        tuple(marks),
+        "" if found is None else _rule_of(found),
+        legend="best",
+    )
+    return Sheet(((panel,),), (8, 3.6), title)
+
+
+def _rule_of(found: xr.Dataset | Rows) -> str:
+    """Return what found the rows, and how far they stand out."""
+    if isinstance(found, Rows):
+        rule, snr = str(found.rule), found.snr
+    else:
+        rule, snr = str(found.attrs.get("rule", "threshold")), found.attrs.get("row_snr")
+    snr_text = "" if snr is None else f", brightest row at S/N {snr:.0f}"
+    return f"{_RULES.get(rule, rule)}{snr_text}"
+
+
+def _threshold_marks(level: object, along: Literal["x", "y"]) -> list[Mark]:
+    if not isinstance(level, int | float) or not math.isfinite(level):
+        return []
+    return [Level(level, along, "threshold", f"threshold {level:.1f}")]
+
+
+def _means_axis(means: Values, level: float | None, unit: str) -> Axis:
+    """Show what lies below twice the threshold linearly, and what is far above it as well."""
+    label = f"mean of a row ({unit})"
+    finite = means[np.isfinite(means)]
+    low = min(float(finite.min(initial=0.0)), 0.0)
+    high = float(finite.max()) if finite.size else 0.0
+    if level is None or not math.isfinite(level):
+        return Axis(label, *around(finite), n_ticks=3)
+    is_bright = high > level > 0
+    top = max(high, level)
+    top += 0.3 * max(abs(top), 1e-9)
+    return Axis(label, low, top, "symlog" if is_bright else "linear", 2 * level, n_ticks=3)
+
+
+def rows(statistics: xr.Dataset, *, title: str = "") -> Sheet:
+    """Draw the statistics of rows: mean and median of each, and the scatter of its pixels.
+
+    Parameters
+    ----------
+    statistics : `mean`, `median`, `std` (y), or (frame, y), as `row_statistics` gives them.
+    title : written over the figure.
+
+    Raises
+    ------
+    UsageError
+        It is something else.
+
+    Examples
+    --------
+    >>> import arrayred as ar, xarray as xr
+    >>> frame = next(ar.SimulatedNight().frames())
+    >>> image = xr.Dataset({"counts": (("y", "x"), frame.pixels)})
+    >>> figure = ar.plots.rows(ar.row_statistics(image))
+    >>> [axes.get_ylabel() for axes in figure.axes]
+    ['level (adu)', 'scatter (adu)']
+    """
+    names = ("mean", "median", "std")
+    if not all(name in statistics for name in names) or statistics["mean"].dims[-1:] != (Y,):
+        raise UsageError(
+            f"Statistics of rows are {', '.join(names)} (y), but this has "
+            f"{', '.join(map(str, statistics)) or 'nothing'}",
+            hint="Give what row_statistics returns.",
+        )
+    seen = statistics[list(names)].load()
+    units = units_of(seen, "mean")
+    y: NDArray[Any] = seen[Y].values if Y in seen.coords else np.arange(1.0, seen.sizes[Y] + 1)
+    x = Axis("row", *ends_of(y))
+    if seen["mean"].ndim == 1:
+        level = [Curve(y, seen[name].values, f"series-{i}", name)
+                 for i, name in enumerate(("mean", "median"))]  # fmt: skip
+        scatter = [Curve(y, seen["std"].values, "scatter")]
+    else:
+        level, scatter = _of_each_frame(seen, y)
+    drawn = [
+        Panel(x, _holding(f"{name} ({units})", curves), tuple(curves), unnumbered=hidden)
+        for name, curves, hidden in (("level", level, "x"), ("scatter", scatter, ""))
+    ]
+    return Sheet(tuple((panel,) for panel in drawn), (8, 4.5), title, heights=(2, 1))
+
+
+def _of_each_frame(seen: xr.Dataset, y: NDArray[Any]) -> tuple[list[Curve], list[Curve]]:
+    """Return the median and the scatter of each frame, from blue over to yellow."""
+    flat = seen.stack(each=[dim for dim in seen["mean"].dims if dim != Y]).transpose("each", Y)
+    n = flat.sizes["each"]
+    names = flat[FRAME].values if FRAME in flat.coords else [str(i + 1) for i in range(n)]
+    roles = [f"ramp-{round(100 * i / max(n - 1, 1))}" for i in range(n)]
+    labels = [f"median of {names[i]}" if i in (0, n - 1) else "" for i in range(n)]
+    drawn = zip(roles, labels, flat["median"].values, flat["std"].values, strict=True)
+    curves = [(Curve(y, a, role, label), Curve(y, b, role)) for role, label, a, b in drawn]
+    return [level for level, _ in curves], [scatter for _, scatter in curves]
+
+
+def _holding(label: str, curves: list[Curve]) -> Axis:
+    """Return an axis that holds all curves."""
+    return Axis(label, *around(*(curve.y for curve in curves)))
+
+
+# Spectra.
+
+
+def spectrum(spectrum: Given, *, title: str = "") -> Sheet:
+    """Draw a spectrum with its noise and flagged columns, and the sky below it.
+
+    Parameters
+    ----------
+    spectrum : flux (x) in adu or electron; `variance`, `dq`, `sky` and `wavelength` where it has
+        them.
+    title : written over the figure.
+
+    Raises
+    ------
+    UsageError
+        It is no spectrum.
+
+    Examples
+    --------
+    >>> import arrayred as ar
+    >>> figure = ar.plots.spectrum(ar.SimulatedNight().truth(), title="what is true")
+    >>> figure.axes[0].get_ylabel()
+    'flux (adu)'
+    """
+    shown = spectrum_of(spectrum)
+    x, above = _dispersion(shown)
+    flux = replace(_flux_panel(shown, x), above=above, legend=_free_place(shown))
+    if "sky" not in shown or not np.isfinite(shown["sky"].values).any():
+        return Sheet(((flux,),), (8, 3.4), title)
+    sky = Curve(_along(shown), shown["sky"].values, "series-0")
+    below = Panel(x, _holding(f"sky ({units_of(shown, 'sky')})", [sky]), (sky,))
+    rows = (replace(flux, unnumbered="x"),), (below,)
+    return Sheet(rows, (8, 4.2), title, heights=(3.2, 1))
+
+
+def _flux_panel(shown: xr.Dataset, x: Axis, title: str = "") -> Panel:
+    """Return the flux with its noise about it, and the flagged columns, a line for each flag."""
+    columns, flux = _along(shown), shown[FLUX].values
+    marks: list[Mark] = []
+    ends = [flux]
+    if VARIANCE in shown:
+        reach = SIGMAS * np.sqrt(shown[VARIANCE].values)
+        ends += [flux - reach, flux + reach]
+        marks.append(Area(columns, ends[1], ends[2], "noise", f"{SIGMAS:g} sigma"))
+    marks.append(Curve(columns, flux, "flux"))
+    flags = shown[DQ].values if DQ in shown else np.zeros(flux.shape, np.uint8)
+    raised = [(bit, name) for bit, name in DQ_MEANINGS.items() if (flags & bit).any()]
+    for i, (bit, name) in enumerate(raised):
+        where = columns[(flags & bit) != 0]
+        label = f"{name.replace('_', ' ')}: {counted(where.size, 'column')}"
+        marks.append(Strokes(where, flag_role(bit), label, 0.02 + 0.035 * i))
+    y = Axis(f"flux ({units_of(shown, FLUX)})", *around(*ends), n_ticks=5)
+    return Panel(x, y, tuple(marks), title, grid="xy")
+
+
+def compare(
+    spectra: Mapping[str, Given],
+    *,
+    title: str = "",
+    stacked: bool = False,
+    normalised: bool = False,
+) -> Sheet:
+    """Draw several spectra over each other, or each a step above the one before.
+
+    Parameters
+    ----------
+    spectra : flux (x) by name, in the order in which they are drawn.
+    title : written over the figure.
+    stacked : draw each above the one before, apart by the range most of its flux lies in.
+    normalised : divide each by the median of its flux.
+
+    Raises
+    ------
+    UsageError
+        There is none, one is no spectrum, or they differ in unit and are not normalised.
+
+    Examples
+    --------
+    >>> import arrayred as ar
+    >>> night = ar.SimulatedNight()
+    >>> figure = ar.plots.compare({"one": night.truth(), "other": 2 * night.truth()})
+    >>> len(figure.axes[0].lines)
+    2
+    """
+    shown = {name: spectrum_of(one) for name, one in spectra.items()}
+    units = {units_of(one, FLUX) for one in shown.values()}
+    if not shown or (len(units) > 1 and not normalised):
+        found = f"in {' and in '.join(sorted(units))}" if units else "none"
+        raise UsageError(
+            f"Spectra to compare must share a unit, but these are {found}",
+            hint="Give spectra of one unit, or normalised=True.",
+        )
+    has_scale = all("wavelength" in one for one in shown.values())
+    curves, offset = [], 0.0
+    for i, (name, one) in enumerate(shown.items()):
+        flux = one[FLUX].values
+        flux = flux / median_of(flux) if normalised else flux
+        x = _along(one) if has_scale else one[X].values
+        curves.append(Curve(x, flux + offset, f"series-{i % len(SERIES)}", name))
+        offset += 1.1 * range_of(flux) if stacked else 0.0
+    what = "flux / median" if normalised else f"flux ({units.pop()})"
+    axis, _ = _dispersion(next(iter(shown.values())), has_scale=has_scale)
+    y = _holding(f"{what} + step" if stacked else what, curves)
+    height = 3.8 if not stacked else min(2.4 + 0.7 * len(shown), 14)
+    return Sheet(((Panel(axis, y, tuple(curves), grid="xy"),),), (8, height), title)
+
+
+def median_of(values: Values) -> float:
+    """Return the median of what is finite, 1 where there is none to divide by."""
+    middle = finite_median(values)
+    return middle if np.isfinite(middle) and middle != 0 else 1.0
+
+
+def range_of(flux: Values) -> float:
+    """Return the range in which most of a flux lies, 0 where nothing is finite."""
+    finite = flux[np.isfinite(flux)]
+    return float(np.subtract(*np.percentile(finite, (98, 2)))) if finite.size else 0.0
+
+
+def noise(spectrum: Given, *, title: str = "") -> Sheet:
+    """Draw the signal to noise of each column of a spectrum, and its median.
+
+    Parameters
+    ----------
+    spectrum : flux and variance (x).
+    title : written over the figure.
+
+    Raises
+    ------
+    UsageError
+        It is no spectrum, or its noise is unknown.
+
+    Examples
+    --------
+    >>> import arrayred as ar, numpy as np
+    >>> truth = ar.SimulatedNight().truth()
+    >>> figure = ar.plots.noise(truth.assign(variance=truth.flux))
+    >>> figure.axes[0].get_ylabel()
+    'signal to noise of a column'
+    """
+    shown = spectrum_of(spectrum)
+    if VARIANCE not in shown:
+        raise UsageError(
+            "The signal to noise was asked for, but this spectrum has no variance",
+            hint="Extract it from an image whose noise is known, see estimate_noise.",
+        )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        snr = shown[FLUX].values / np.sqrt(shown[VARIANCE].values)
+    snr = np.where(np.isfinite(snr), snr, np.nan)
+    marks: list[Mark] = [Curve(_along(shown), snr, "series-0")]
+    middle = float(shown.attrs.get("snr", finite_median(snr)))
+    if np.isfinite(middle):
+        of_what = "median of the central half" if "snr" in shown.attrs else "median"
+        marks.append(Level(middle, "y", "median", f"{of_what} {middle:.0f}"))
+    x, above = _dispersion(shown)
+    y = Axis("signal to noise of a column", *around(snr, middle))
+    place = _free_place(shown)
+    panel = Panel(x, y, tuple(marks), above=above, grid="xy", legend=place)
+    return Sheet(((panel,),), (8, 3.2), title)
+
+
+def _free_place(shown: xr.Dataset) -> Place:
+    """Return where a legend has room: above the axes, unless columns stand there."""
+    return "best" if "wavelength" in shown else "above"
+
+
+def _along(shown: xr.Dataset) -> Any:
+    """Return the wavelength of each column where it is known, else the column's number."""
+    return shown["wavelength"].values if "wavelength" in shown else shown[X].values
+
+
+def _dispersion(
+    shown: xr.Dataset, *, has_scale: bool = True
+) -> tuple[Axis, tuple[Values, Values, str] | None]:
+    """Return the axis of columns; or that of wavelengths, and the columns to stand above it."""
+    x = shown[X].values
+    if "wavelength" not in shown or not has_scale:
+        return Axis("column", *ends_of(x), n_ticks=8), None
+    scale = shown["wavelength"].values
+    label = f"wavelength ({shown['wavelength'].attrs.get('units', 'Angstrom')})"
+    known = np.isfinite(scale)
+    if not known.any():
+        return Axis(label), None
+    axis = Axis(label, float(scale[known].min()), float(scale[known].max()), n_ticks=8)
+    rising = np.argsort(scale[known])
+    above = scale[known][rising], x[known][rising].astype(np.float64), "column"
+    return axis, above if known.sum() > 1 else None
+
+
+# Where the light of a star lies, and how well its trace follows it.
+
+
+def trace(image: Given, spectrum: Given, *, title: str = "") -> Sheet:
+    """Draw the centres of a star's light along the columns, its trace, and what the fit leaves.
+
+    Parameters
+    ----------
+    image : counts (y, x), the spectrum was extracted from; the centres are measured anew in it.
+    spectrum : with `trace` (x), FITS rows.
+    title : written over the figure.
+
+    Raises
+    ------
+    UsageError
+        The image or the spectrum is none, or the spectrum has no trace.
+    """
+    shown, cut = turn(image_of(image)), spectrum_of(spectrum)
+    if "trace" not in cut:
+        raise UsageError(
+            "The trace was asked for, but this spectrum has straight rows and none",
+            hint="Extract it along the trace, see fit_trace and extract_along.",
+        )
+    found = measure_centres(shown, cut)
+    x, row, error = (found[name].values for name in (X, "row", "error"))
+    left = row - found["trace"].values
+    columns = cut[X].values
+    edges = [Curve(columns, edge, "edge") for edge in aperture(cut)]
+    followed = Curve(columns, cut["trace"].values, "trace", "trace")
+    held = around(row - error, row + error, row, *(one.y for one in (followed, *edges)))
+    axis = Axis("column", *ends_of(columns))
+    above = Panel(
+        axis,
+        Axis("row", *held),
+        (Points(x, row, "series-0", "centres of the light", error), *edges, followed),
+        unnumbered="x",
+    )
+    marks: list[Mark] = [Points(x, left, "series-0", error=error), Level(0.0, "y", "trace")]
+    rms = cut.attrs.get("trace_rms")
+    if rms is not None:
+        marks.append(Span(-rms, rms, "y", "scatter", f"rms {rms:.3f} rows"))
+    finite = np.abs(left[np.isfinite(left)])
+    most = 1.4 * max(float(finite.max(initial=0.0)), rms or 0.0, 0.01)
+    below = Panel(axis, Axis("residual (rows)", -most, most), tuple(marks))
+    return Sheet(((above,), (below,)), (8, 4.5), title, heights=(2.2, 1))
+
+
+# A target on one sheet: `quick_look`, and `search_look` where nothing was found.
+
+
+def quick_look(combined: xr.Dataset, spectrum: xr.Dataset, title: str) -> Sheet:
+    """Draw a combined image with its aperture and sky bands, the row profile, and the spectrum.
+
+    The aperture follows the trace where the spectrum has one; rows that stand out as well but were
+    not taken are shaded grey beside the profile.
+
+    Parameters
+    ----------
+    combined : counts (y, x) in adu or electron, settled.
+    spectrum : what was extracted from it, in the same unit.
+    title : the target's name.
+    """
+    facts = spectrum.attrs
+    first, last = facts.get("first_row"), facts.get("last_row")
+    shown = _image_panel(combined, _stretch_about_the_sky(combined, facts), spectrum,
+                         "combined image")  # fmt: skip
+    shown = replace(
+        shown, summary=f"Combined image of {title}: the spectrum lies in rows {first} to {last}"
+    )
+    middle = math.nan if first is None or last is None else (first + last) / 2
+    is_low = middle < combined[Y].values.mean()
+    spans = row_marks(spectrum, "y")
+    means, level = row_means(combined[COUNTS].values), _threshold_of(spectrum)
+    profile = _rows_panel(combined, shown.y, means, level, spans)
+    profile = replace(
+        profile,
+        summary="Mean of each row; " + ", ".join(span.label for span in spans),
+        legend="upper right" if is_low else "lower right",
+    )
+    way = facts.get("extraction")
+    sky = "spectrum less the sky" if "sky" in spectrum else "spectrum, sky included"
+    x = spectrum[X].values
+    axis = Axis("column", *ends_of(x), n_ticks=8)
+    flux = _flux_panel(spectrum, axis, sky if way is None else f"{sky} ({way})")
+    snr = facts.get("snr")
+    quality = f"{snr:.0f}" if isinstance(snr, int | float) and math.isfinite(snr) else "unknown"
+    flux = replace(
+        flux,
+        summary=f"Spectrum of {title}: {x.size} columns, median signal to noise {quality}",
+    )
+    return Sheet(((shown, profile), (flux,)), (11, 8), title, (3, 1), (1.2, 1))
+
+
+def _stretch_about_the_sky(combined: xr.Dataset, facts: Mapping[Any, Any]) -> Stretch:
+    """Return the stretch that shows the sky's noise and the star at once."""
+    counts = combined[COUNTS].values
+    finite = counts[np.isfinite(counts)]
+    if not {"background_mean", "background_std"} <= set(facts) or not finite.size:
+        return stretch_of(counts)
+    noise = max(facts["background_std"], 1.0)
+    low = facts["background_mean"] - 5 * noise
+    high = max(float(np.percentile(finite, 99.9)), low + noise)
+    return Stretch(low, high, 0.0, 2 * noise)
+
+
+def _rows_panel(
+    combined: xr.Dataset,
+    y: Axis,
+    means: Values,
+    threshold: float | None,
+    spans: tuple[Span, ...] = (),
+) -> Panel:
+    """Return the mean of each row beside the image, with the threshold."""
+    x = _means_axis(means, threshold, units_of(combined, COUNTS))
+    curve = Curve(means, combined[Y].values, "means")
+    marks = (curve, *_threshold_marks(threshold, "x"), *spans)
+    return Panel(x, y, marks, "rows", name="rows", unnumbered="y")
+
+
+def search_look(combined: xr.Dataset, title: str, *, threshold: object = None) -> Sheet:
+    """Draw a combined image in which no spectrum was found, and the means of its rows.
+
+    Parameters
+    ----------
+    combined : counts (y, x) in adu or electron, settled.
+    title : the target's name.
+    threshold : what no row's mean exceeds, in the same unit; drawn where it is a number.
+    """
+    counts = combined[COUNTS].values
+    finite = counts[np.isfinite(counts)]
+    level = float(np.median(finite)) if finite.size else 0.0
+    noise = (robust_std(finite) if finite.size else 0.0) or 1.0
+    grey = Stretch(level - 3 * noise, level + 10 * noise, level, 2 * noise)
+    shown = _image_panel(combined, grey, None, "combined image")
+    shown = replace(shown, summary="Combined image in which no spectrum was found")
+    known = threshold if isinstance(threshold, float) and math.isfinite(threshold) else None
+    means = row_means(counts)
+    profile = _rows_panel(combined, shown.y, means, known)
+    ends = around(means, math.nan if known is None else known)
+    profile = replace(
+        profile,
+        x=Axis(profile.x.label, *ends, n_ticks=3),
+        summary="Mean of each row; none exceeds the threshold",
+        legend="upper right",
+    )
+    return Sheet(((shown, profile),), (11, 5), f"{title}: no spectrum found", (3, 1))

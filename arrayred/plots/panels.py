@@ -1,0 +1,356 @@
+"""Describe a figure: panels with axes, curves, bands of rows and images, and no renderer.
+
+A figure is described once, by `figures` and `nights`, and drawn on paper (`plots.paper`), on the
+report's page (`report.charts`) and in the explorer (`explore.figures`). Everything that a reader
+could disagree about stands in the description: the limits, the stretch, which rows are shaded, what
+a label says. A renderer chooses what belongs to its medium: fonts, widths of strokes, the round
+numbers along an axis, how many dots an image is worth, and the colour of a *role*: what a mark is,
+such as "flux", "aperture" or "sky" (`style.COLOURS` lists them; the page's colours follow its
+theme).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arrayred.plots.style import Counts, Stretch
+
+Values = NDArray[np.float64]
+Along = Literal["x", "y"]
+Place = Literal["", "above", "best", "upper right", "lower right"]
+Extent = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """An axis of a panel; panels that share one are given the same object.
+
+    Parameters
+    ----------
+    label : quantity and unit.
+    low, high : its ends; rows of names run downwards, from the higher end to the lower one. Time
+        is counted in days since 1970.
+    scale : "symlog" is linear within `width` of zero and logarithmic beyond.
+    width : of the linear part.
+    ticks : values and what stands there; None: round numbers, which the renderer chooses.
+    kind : what is counted: numbers, whole numbers, time, or names at 0, 1, 2 ...
+    n_ticks : how many round numbers there is room for.
+    """
+
+    label: str = ""
+    low: float = 0.0
+    high: float = 1.0
+    scale: Literal["linear", "log", "symlog"] = "linear"
+    width: float = 0.0
+    ticks: tuple[tuple[float, str], ...] | None = None
+    kind: Literal["number", "integer", "time", "names"] = "number"
+    n_ticks: int = 6
+
+    def place(self, values: Any) -> Values:
+        """Return where values lie: 0 at the low end, 1 at the high one."""
+        low, high = self._bent(self.low), self._bent(self.high)
+        return np.asarray((self._bent(values) - low) / (high - low), np.float64)
+
+    def _bent(self, values: Any) -> Values:
+        plain = days(values)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if self.scale == "log":
+                return np.log10(plain)
+            if self.scale == "symlog":  # the linear part is as long as 10 / 9 decades
+                far = np.sign(plain) * (10 / 9 + np.log10(np.abs(plain) / self.width))
+                return np.where(np.abs(plain) <= self.width, plain / self.width * 10 / 9, far)
+        return plain
+
+
+def days(values: Any) -> Values:
+    """Return times as days since 1970; numbers as they are.
+
+    Examples
+    --------
+    >>> days(np.datetime64("1970-01-02T12:00"))
+    array(1.5)
+    """
+    found = np.asarray(values)
+    if np.issubdtype(found.dtype, np.datetime64):
+        return np.asarray((found - np.datetime64(0, "s")) / np.timedelta64(86400, "s"), np.float64)
+    return found.astype(np.float64)
+
+
+def around(*values: Any, margin: float = 0.05) -> tuple[float, float]:
+    """Return limits that hold all finite values, with some room about them.
+
+    Examples
+    --------
+    >>> around(np.array([0.0, np.nan, 10.0]))
+    (-0.5, 10.5)
+    """
+    found = np.concatenate([days(one).reshape(-1) for one in values])
+    found = found[np.isfinite(found)]
+    low, high = (float(found.min()), float(found.max())) if found.size else (0.0, 1.0)
+    if max(-low, high) > 1e307:  # a range that no number is wide enough for
+        return 0.0, 1.0
+    if not high - low > max(1e-13 * max(abs(low), abs(high)), _CLOSE):
+        room = max(0.05 * abs(high), 0.05)
+    else:
+        room = margin * (high - low)
+    return low - room, high + room
+
+
+_CLOSE = 1e-290
+"""What lies closer together than this is one: of less there are no round parts."""
+
+
+def ends_of(values: Any) -> tuple[float, float]:
+    """Return the first and the last of values, half a step beyond if they are one.
+
+    Examples
+    --------
+    >>> ends_of(np.arange(1, 1537)), ends_of([7])
+    ((1.0, 1536.0), (6.5, 7.5))
+    """
+    first, last = float(values[0]), float(values[-1])
+    return (first, last) if last > first else (first - 0.5, last + 0.5)
+
+
+# Marks, in the order in which they are drawn; those with a label are explained in the legend.
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A line through points, broken where one is not finite."""
+
+    x: Any
+    y: Any
+    role: str
+    label: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Dots, each with one standard deviation along y, and half a length along x."""
+
+    x: Any
+    y: Any
+    role: str
+    label: str = ""
+    error: Values | None = None
+    length: Any = None
+    is_joined: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Area:
+    """The area between two curves over x."""
+
+    x: Any
+    low: Values
+    high: Values
+    role: str
+    label: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """A band across the whole panel: of rows, along the axis that counts them."""
+
+    low: float
+    high: float
+    along: Along
+    role: str
+    label: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """A line across the whole panel, at a value of one axis."""
+
+    at: float
+    along: Along
+    role: str
+    label: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Strokes:
+    """Short upright strokes at some x, near the lower edge: flagged columns."""
+
+    x: Any
+    role: str
+    label: str
+    height: float
+    """Of their middle, as a part of the panel's."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bars:
+    """Exposures: bars from one time to another in lanes, numbered like the names of the axis."""
+
+    start: Values
+    end: Values
+    lane: NDArray[np.intp]
+    role: str
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """An image: counts (y, x), the edges of its outer pixels, how they are shown.
+
+    A unit adds the scale of greys.
+    """
+
+    counts: Counts
+    extent: Extent
+    stretch: Stretch
+    unit: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Flags:
+    """Coloured pixels of an image: those of each role where its mask (y, x) is set."""
+
+    masks: tuple[tuple[str, NDArray[np.bool_], str], ...]
+    """Role, mask, label."""
+    extent: Extent
+
+
+Mark = Curve | Points | Area | Span | Level | Strokes | Bars | Pixels | Flags
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """Marks between two axes.
+
+    Parameters
+    ----------
+    x, y : its axes.
+    marks : what is drawn, the last on top.
+    title : written above.
+    name : what kind of panel it is; the page gives each kind a height.
+    summary : what it shows, for those who cannot see it.
+    legend : where the labels of the marks have room on paper; "": a neighbour has them.
+    unnumbered : axes whose numbers a neighbour shows: "", "x", "y" or "xy".
+    grid : axes at whose ticks faint lines stand.
+    above : values of x and what they are also called, such as wavelengths and columns.
+    """
+
+    x: Axis
+    y: Axis
+    marks: tuple[Mark, ...]
+    title: str = ""
+    name: Literal["image", "rows", "spectrum", "drift", "frame"] = "spectrum"
+    summary: str = ""
+    legend: Place = "above"
+    unnumbered: str = ""
+    grid: Literal["", "x", "xy"] = ""
+    above: tuple[Values, Values, str] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """A whole figure: rows of panels.
+
+    Parameters
+    ----------
+    rows : from the top; the panel of a row of one is as wide as the sheet.
+    size : width and height in inches on paper.
+    title : written over it.
+    widths, heights : of columns and rows, relative to each other; empty: all alike.
+    x_label : what all x axes are, where they share one label.
+    """
+
+    rows: tuple[tuple[Panel, ...], ...]
+    size: tuple[float, float]
+    title: str = ""
+    widths: Sequence[float] = ()
+    heights: Sequence[float] = ()
+    x_label: str = ""
+
+
+# Time along the axis: dates as ISO writes them, in UTC; numbers of frames where no time is known.
+#
+# Months by name would depend on the language of the machine, and what matplotlib chooses on its
+# version: ticks are whole steps of the clock, as many as there is room for.
+
+_STEPS: tuple[tuple[Literal["m", "D", "M", "Y"], int], ...] = (
+    *(("m", step) for step in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720)),
+    *(("D", step) for step in (1, 2, 5, 10)),
+    *(("M", step) for step in (1, 2, 3, 6)),
+    *(("Y", step) for step in (1, 2, 5, 10, 20, 50)),
+)
+"""From one tick to the next: minutes, days, months, years."""
+_LEAST = np.timedelta64(600, "s")
+"""The shortest time that is drawn."""
+
+
+def time_axis(when: NDArray[Any], *, label: str = "time (UTC)", most: int = 8) -> Axis:
+    """Return an axis of time in UTC, or of the numbers of frames.
+
+    Parameters
+    ----------
+    when : datetime64, or numbers of frames; the axis reaches from the first to the last.
+    label : of an axis of time.
+    most : ticks there is room for.
+    """
+    if not np.issubdtype(when.dtype, np.datetime64):
+        low, high = around(when)
+        return Axis("frame", low, high, kind="integer")
+    if not when.size:
+        return Axis(label, kind="time", ticks=())
+    first, last = (time.astype("datetime64[s]") for time in (when.min(), when.max()))
+    pad = max((last - first) / 25, (_LEAST - (last - first)) / 2)
+    unit, ticks = _ticks(first - pad, last + pad, most)
+    named = tuple(zip(map(float, days(ticks)), _names(ticks, unit), strict=True))
+    low, high = (float(days(end)) for end in (first - pad, last + pad))
+    return Axis(label, low, high, ticks=named, kind="time")
+
+
+def _ticks(first: np.datetime64, last: np.datetime64, most: int) -> tuple[str, NDArray[Any]]:
+    """Return at most so many round times between two, but one at least; and what they count.
+
+    Examples
+    --------
+    >>> unit, ticks = _ticks(np.datetime64("2020-11-02T22:10"), np.datetime64("2020-11-03T05"), 3)
+    >>> unit, ticks.astype(str).tolist()
+    ('m', ['2020-11-03T00:00', '2020-11-03T02:00', '2020-11-03T04:00'])
+    """
+    found: tuple[str, NDArray[Any]] = ("m", np.array([first], "datetime64[m]"))
+    for unit, step in _STEPS:
+        low, high = (int(time.astype(f"datetime64[{unit}]").astype(int)) for time in (first, last))
+        if (high - low) // step > 20 * most:
+            continue
+        counts = np.arange(-(-low // step) * step, high + 1, step)
+        ticks = counts.astype(f"datetime64[{unit}]")
+        ticks = ticks[ticks >= first]
+        if not ticks.size:
+            break
+        found = unit, ticks
+        if ticks.size <= most:
+            break
+    return found
+
+
+def _names(ticks: NDArray[Any], unit: str) -> list[str]:
+    r"""Return what stands at ticks: the part that changes, and below it the rest where it does.
+
+    Examples
+    --------
+    >>> _names(np.array(["2020-11-02T22:00", "2020-11-02T23:00", "2020-11-03T00:00"], "M8[m]"), "m")
+    ['22:00\n2020-11-02', '23:00', '00:00\n11-03']
+    >>> _names(np.array(["2020-12-30", "2021-01-01"], "M8[D]"), "D")
+    ['12-30\n2020', '01-01\n2021']
+    """
+    texts = [str(tick) for tick in ticks]
+    if unit in ("M", "Y"):
+        return texts
+    split = 10 if unit == "m" else 4
+    names = []
+    for i, text in enumerate(texts):
+        rest = text[:split] if i == 0 or unit == "D" else text[5:split]
+        is_new = i == 0 or text[:split] != texts[i - 1][:split]
+        names.append(text[split + 1 :] + (f"\n{rest}" if is_new else ""))
+    return names

@@ -1,0 +1,352 @@
+"""Draw descriptions of figures with matplotlib: on paper, as PNG and SVG, in notebooks.
+
+A figure is made under the style of this module and of no user, so that the same numbers give the
+same bytes everywhere. Texts of headers and files are drawn letter by letter: a dollar in the name
+of a target is no formula, and what cannot be printed is escaped.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial, wraps
+from inspect import signature
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import numpy as np
+
+from arrayred.errors import printable
+from arrayred.plots.panels import (
+    Area,
+    Axis,
+    Bars,
+    Curve,
+    Flags,
+    Level,
+    Mark,
+    Panel,
+    Pixels,
+    Points,
+    Sheet,
+    Span,
+    Strokes,
+    days,
+)
+from arrayred.plots.style import COLOURS, reduced
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 110
+_MOST_ROWS, _MOST_COLUMNS = 600, 1200
+"""Pixels of a picture: what is finer is averaged in blocks."""
+_LINE = 110
+"""Letters of a legend that fit above the axes."""
+_LINES: dict[tuple[type, str], dict[str, Any]] = {
+    (Curve, "aperture"): {"linewidth": 1.2},
+    (Curve, "edge"): {"linewidth": 0.7, "linestyle": "--"},
+    (Curve, "trace"): {"linewidth": 0.9},
+    (Level, "sky"): {"linewidth": 1.2},
+    (Level, "threshold"): {"linewidth": 1, "linestyle": ":"},
+    (Level, "median"): {"linewidth": 1, "linestyle": ":"},
+}
+"""Strokes that are not plain lines of 0.8 points."""
+_STYLE: dict[str, object] = {
+    "axes.axisbelow": True,
+    "axes.formatter.limits": (-4, 5),
+    "axes.formatter.useoffset": False,
+    "axes.linewidth": 0.7,
+    "axes.titlesize": 10,
+    "font.size": 9,
+    "image.composite_image": False,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 0.9,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "arrayred",
+    "xtick.direction": "in",
+    "xtick.top": True,
+    "ytick.direction": "in",
+    "ytick.right": True,
+}
+
+P = ParamSpec("P")
+
+
+def drawn(describe: Callable[P, Sheet]) -> Callable[P, Figure]:
+    """Return a function that draws what another one describes, with its name and parameters."""
+
+    @wraps(describe)
+    def draw_described(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        return draw(describe(*args, **kwargs))
+
+    ours = signature(describe).replace(return_annotation="Figure")
+    draw_described.__signature__ = ours  # type: ignore[attr-defined]
+    return draw_described
+
+
+def styled() -> AbstractContextManager[None]:
+    """Return the style of all figures, whatever a user has set."""
+    from matplotlib import style
+
+    return style.context(["default", _STYLE])
+
+
+def draw(sheet: Sheet) -> Figure:
+    """Draw a figure; panels that share an axis are zoomed together."""
+    from matplotlib.figure import Figure
+
+    n_columns = max(map(len, sheet.rows))
+    with styled():
+        figure = Figure(figsize=sheet.size, layout="constrained", dpi=DPI)
+        grid = figure.add_gridspec(
+            len(sheet.rows), n_columns,
+            width_ratios=sheet.widths or None, height_ratios=sheet.heights or None,
+        )  # fmt: skip
+        shared: dict[int, Axes] = {}
+        for i, row in enumerate(sheet.rows):
+            for j, panel in enumerate(row):
+                place = grid[i, :] if len(row) == 1 else grid[i, j]
+                axes = figure.add_subplot(
+                    place, sharex=shared.get(id(panel.x)), sharey=shared.get(id(panel.y))
+                )
+                shared.setdefault(id(panel.x), axes)
+                shared.setdefault(id(panel.y), axes)
+                _draw_panel(axes, panel)
+        if sheet.x_label:
+            figure.supxlabel(sheet.x_label, fontsize="medium")
+        if sheet.title:
+            figure.suptitle(printable(sheet.title), parse_math=False)
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> None:
+    if panel.name == "drift" and panel.x.kind == "time":
+        axes.xaxis_date()
+    for mark in panel.marks:
+        _draw_mark(axes, mark, panel)
+    _draw_axis(axes, "x", panel.x, panel.unnumbered)
+    _draw_axis(axes, "y", panel.y, panel.unnumbered)
+    if panel.title:
+        axes.set_title(printable(panel.title), parse_math=False)
+        if panel.name == "frame":
+            axes.title.set_fontsize("small")
+    if panel.grid:
+        which: Any = {"x": "x", "xy": "both"}[panel.grid]
+        axes.grid(axis=which, alpha=0.25, linewidth=0.5)
+    if panel.above is not None:
+        _draw_above(axes, *panel.above)
+    if panel.legend:
+        _draw_legend(axes, panel.legend)
+
+
+def _draw_mark(axes: Axes, mark: Mark, panel: Panel) -> None:
+    if isinstance(mark, Pixels):
+        _draw_pixels(axes, mark)
+        return
+    if isinstance(mark, Flags):
+        _draw_flags(axes, mark)
+        return
+    label, colour = getattr(mark, "label", "") or None, _colour(mark.role)
+    line = {"linewidth": 0.8, "color": colour, **_LINES.get((type(mark), mark.role), {})}
+    if isinstance(mark, Curve):
+        axes.plot(mark.x, mark.y, label=label, **line)
+    elif isinstance(mark, Points):
+        _draw_points(axes, mark, label, colour)
+    elif isinstance(mark, Area):
+        axes.fill_between(mark.x, mark.low, mark.high, color=colour, alpha=0.35, lw=0, label=label)
+    elif isinstance(mark, Span):
+        across = axes.axvspan if mark.along == "x" else axes.axhspan
+        alpha = 0.25 if mark.role == "scatter" else 0.35
+        across(mark.low, mark.high, color=colour, alpha=alpha, lw=0, label=label)
+    elif isinstance(mark, Level):
+        (axes.axvline if mark.along == "x" else axes.axhline)(mark.at, label=label, **line)
+    elif isinstance(mark, Strokes):
+        heights = np.full(np.size(mark.x), mark.height)
+        axes.plot(
+            mark.x, heights, "|", transform=axes.get_xaxis_transform(), markersize=6,
+            color=colour, label=label,
+        )  # fmt: skip
+    else:
+        _draw_bars(axes, mark, colour, abs(panel.x.high - panel.x.low) / 80)
+
+
+def _colour(role: str) -> Any:
+    """Return the colour of a role; "ramp-0" to "ramp-100" run from blue over to yellow."""
+    if role.startswith("ramp-"):
+        from matplotlib import colormaps
+
+        return colormaps["cividis"](int(role.removeprefix("ramp-")) / 100)
+    return COLOURS[role]
+
+
+def _draw_pixels(axes: Axes, image: Pixels) -> None:
+    """Draw an image, in blocks where it is finer than paper, and its scale of greys."""
+    from matplotlib.colors import FuncNorm
+
+    stretch = image.stretch
+    axes.imshow(
+        reduced(image.counts, _MOST_ROWS, _MOST_COLUMNS),
+        origin="lower",
+        aspect="auto",
+        extent=image.extent,
+        cmap="gray",
+        norm=FuncNorm((stretch.bend, stretch.straighten), vmin=stretch.low, vmax=stretch.high),
+        interpolation_stage="data",
+    )
+    if image.unit:
+        bar = axes.figure.colorbar(axes.images[0], ax=axes, pad=0.01, fraction=0.04)
+        ticks = stretch.ticks()
+        bar.set_ticks(ticks, labels=[f"{tick:.10g}" for tick in ticks])
+        bar.ax.minorticks_off()
+        bar.ax.set_ylabel(printable(f"counts ({image.unit})"), parse_math=False)
+
+
+def _draw_flags(axes: Axes, flags: Flags) -> None:
+    """Colour flagged pixels; those that fall onto one dot of the picture are one."""
+    from matplotlib.colors import to_rgba
+
+    layers = [reduced(mask, _MOST_ROWS, _MOST_COLUMNS) > 0 for _, mask, _ in flags.masks]
+    colours = np.zeros((*layers[0].shape, 4))
+    for (role, _, label), dots in zip(flags.masks, layers, strict=True):
+        colours[dots] = to_rgba(COLOURS[role])
+        axes.plot([], [], "s", markersize=4, color=COLOURS[role], label=label)
+    axes.imshow(colours, origin="lower", aspect="auto", extent=flags.extent,
+                interpolation="nearest")  # fmt: skip
+
+
+def _draw_points(axes: Axes, points: Points, label: str | None, colour: Any) -> None:
+    if points.error is not None or points.length is not None:
+        axes.errorbar(
+            points.x, points.y, yerr=points.error, xerr=points.length, fmt="o", markersize=3,
+            color=colour, lw=0.8, label=label,
+        )  # fmt: skip
+        return
+    ring = {"markersize": 7, "mfc": "none"} if points.role == "outlier" else {"markersize": 3}
+    form = "o-" if points.is_joined else "o"
+    axes.plot(points.x, points.y, form, linewidth=0.6, color=colour, label=label, **ring)
+
+
+def _draw_bars(axes: Axes, bars: Bars, colour: Any, least: float) -> None:
+    """Draw bars, white between them where they are long enough to part."""
+    lengths = days(bars.end) - days(bars.start)
+    for start, length, lane in zip(days(bars.start), lengths, bars.lane, strict=True):
+        axes.broken_barh(
+            [(float(start), float(length))], (int(lane) - 0.35, 0.7), facecolor=colour,
+            edgecolor="white" if length > least else colour, linewidth=0.7,
+        )  # fmt: skip
+
+
+def _draw_axis(axes: Axes, side: str, axis: Axis, unnumbered: str) -> None:
+    """Set limits, scale, ticks and label of an axis."""
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter, SymmetricalLogLocator
+
+    def put(what: str, *args: Any, **options: Any) -> None:
+        getattr(axes, f"set_{side}{what}")(*args, **options)
+
+    if axis.scale == "symlog":
+        put("scale", "symlog", linthresh=axis.width)
+        if axis.n_ticks > 4:
+            ours = getattr(axes, f"{side}axis")
+            parts = SymmetricalLogLocator(base=10, linthresh=axis.width, subs=[1, 2, 5])
+            ours.set_major_locator(parts)
+            ours.set_major_formatter(StrMethodFormatter("{x:g}"))
+    elif axis.scale == "log":
+        put("scale", "log")
+    if axis.kind == "integer":
+        getattr(axes, f"{side}axis").set_major_locator(MaxNLocator(integer=True))
+    if axis.ticks is not None:
+        plain = {"parse_math": False} if axis.kind == "names" else {}
+        names = [printable(name) if plain else name for _, name in axis.ticks]
+        put("ticks", [at for at, _ in axis.ticks], labels=names, **plain)
+    if axis.kind == "names":
+        axes.tick_params(axis=side, length=0)  # type: ignore[arg-type]
+    put("lim", axis.low, axis.high)
+    if side in unnumbered:
+        axes.tick_params(**{"labelbottom" if side == "x" else "labelleft": False})  # type: ignore[arg-type]
+    elif axis.label:
+        put("label", printable(axis.label), parse_math=False)
+
+
+def _draw_above(axes: Axes, values: Any, names: Any, label: str) -> None:
+    """Draw a second scale above, such as the columns over wavelengths."""
+    from matplotlib.ticker import MaxNLocator
+
+    rising = np.argsort(names)
+    above = axes.secondary_xaxis(
+        "top", functions=(partial(np.interp, xp=values, fp=names),
+                          partial(np.interp, xp=names[rising], fp=values[rising])),
+    )  # fmt: skip
+    first, last = float(names.min()), float(names.max())
+    ticks = MaxNLocator(8, integer=True).tick_values(first, last)
+    above.set_xticks([tick for tick in ticks if first <= tick <= last])
+    above.set_xlabel(label)
+    axes.tick_params(top=False)
+
+
+def _draw_legend(axes: Axes, place: Any) -> None:
+    """Explain what is labelled, above the right end of the axes or where matplotlib says."""
+    handles, names = axes.get_legend_handles_labels()
+    if not handles:
+        return
+    names = [printable(name) for name in names]
+    if place == "above":
+        longest = max(map(len, names)) + 6
+        columns = max(min(len(names), _LINE // longest), 1)
+        legend = axes.legend(
+            handles, names, ncols=columns, loc="lower right", borderaxespad=0.2, columnspacing=1.2
+        )
+        legend.set_bbox_to_anchor((1.0, 1.0), axes.transAxes)
+    else:
+        legend = axes.legend(handles, names, loc=place)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def png(figure: Figure, *, dpi: float = DPI) -> bytes:
+    """Return a figure as PNG bytes, the same for the same figure.
+
+    Parameters
+    ----------
+    figure : as a function of this package gives it.
+    dpi : pixels an inch.
+
+    Examples
+    --------
+    >>> import arrayred as ar
+    >>> truth = ar.SimulatedNight().truth()
+    >>> png(ar.plots.spectrum(truth))[1:4]
+    b'PNG'
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    with painting(figure, dpi):
+        paint = FigureCanvasAgg(figure).print_png
+        paint(buffer, metadata={"Software": None})  # type: ignore[no-untyped-call]
+    return buffer.getvalue()
+
+
+@contextmanager
+def painting(figure: Figure, dpi: float) -> Iterator[None]:
+    """Let a figure be drawn at a resolution, laid out once for all of them; then all is as before.
+
+    What matplotlib's own `savefig` does beside that, drawing it once in vain, takes a third of it.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas, own_dpi = figure.canvas, figure.dpi
+    with styled():
+        try:
+            figure.set_canvas(FigureCanvasAgg(figure))
+            figure.dpi = DPI
+            if (engine := figure.get_layout_engine()) is not None:
+                engine.execute(figure)
+            figure.set_layout_engine("none")
+            figure.dpi = dpi
+            yield
+        finally:
+            figure.dpi = own_dpi
+            figure.set_canvas(canvas)
