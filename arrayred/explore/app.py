@@ -23,32 +23,31 @@ from arrayred.config.recipe import RowRange
 from arrayred.config.toml import toml_text
 from arrayred.errors import ArrayredError, ResourceError, UsageError, printable
 from arrayred.explore.data import (
-    LINES,
     Blocks,
     Image,
     Look,
     Stage,
-    Stretch,
     Study,
-    lines_of,
     rows_from,
     rows_text,
 )
 from arrayred.explore.figures import (
     PALETTES,
-    Bands,
     ImageView,
-    LinesView,
+    PanelView,
     Window,
     levels,
-    limits,
     picture,
 )
 from arrayred.io.frames import Frame
 from arrayred.night import Group
+from arrayred.plots.figures import extraction, row_marks, sky_bands, span_of
+from arrayred.plots.nights import history_panel
+from arrayred.plots.panels import Span
+from arrayred.plots.style import Scale, Stretch, stretch_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    import xarray as xr
 
 _AT_ONCE = 256 << 20
 _MOUSE_MS = 40
@@ -66,8 +65,7 @@ class Page:
         self.study, self.look = study, Look(next(iter(study.groups)))
         self.controls = Controls(study.groups, self.look)
         self.view = ImageView(self._set_rows)
-        self.lines = LinesView(LINES)
-        self.through = LinesView(("counts",), marks=True)
+        self.lines, self.through = PanelView(), PanelView()
         self.pointed, self.said, self.about = (pn.pane.HTML("") for _ in range(3))
         self.tabs = pn.Tabs(
             ("Spectrum", pn.Column(self.about, self.lines.figure, sizing_mode="stretch_width")),
@@ -76,8 +74,8 @@ class Page:
         )
         self._shown: Image | None = None
         self._group = self.look.group
-        self._between: tuple[float, float] | None = None
-        self._bands = Bands(None, ())
+        self._stretch: Stretch | None = None
+        self._bands: tuple[Span, ...] = ()
         self._is_following = False
         raw, made = (partial(self._image, is_raw=is_raw) for is_raw in (True, False))
         self._errands = Errands(
@@ -96,8 +94,8 @@ class Page:
 
     def layout(self) -> Any:
         """Return everything on the page."""
-        cuts = pn.Column(self.view.figure, self.view.row_cut, sizing_mode="stretch_width")
-        beside = pn.Column(self.view.column_cut, self.pointed, width=200)
+        cuts = pn.Column(self.view.figure, self.view.row_cut.figure, sizing_mode="stretch_width")
+        beside = pn.Column(self.view.column_cut.figure, self.pointed, width=200)
         main = pn.Column(
             self.said,
             pn.Row(cuts, beside, sizing_mode="stretch_width"),
@@ -152,9 +150,9 @@ class Page:
         self.controls.facts.object = facts_of(self.study.frame(look))
         self._tell_entry()
         if new_group:
-            self._between, self._bands = None, Bands(None, ())
+            self._stretch, self._bands = None, ()
             self._mark()
-            self.lines.show({}, "", "")
+            self.lines.show(None)
             self._want_image()
             self._errands.want("through")
             self.begin()
@@ -172,7 +170,7 @@ class Page:
     def _redraw(self, *, new_limits: bool = False, **changes: Any) -> None:
         """Show the same image in another way."""
         self.look = replace(self.look, **changes)
-        self._between = None if new_limits else self._between
+        self._stretch = None if new_limits else self._stretch
         self._draw()
 
     def _cut(self, row: int, column: int) -> None:
@@ -228,9 +226,9 @@ class Page:
         self._tell("" if look.stage == "raw" else f"{look.stage}: {self.study.corrected(look)}")
         before, self._shown = self._shown, image
         if before is None or (before.shape, before.first) != (image.shape, image.first):
-            self.view.fit(image.shape, image.first)
+            self.view.fit(image.extent)
         if not self.controls.hold.value or look.group != self._group:
-            self._between = None
+            self._stretch = None
         self._group = look.group
         self._draw()
         n_rows, n_columns = image.shape
@@ -248,19 +246,23 @@ class Page:
             return
         window = self.view.window(image.shape, image.first)
         values, factor = picture(image.pixels, window, look.blocks)
-        if self._between is None:
+        if self._stretch is None:
             whole = Window.whole(image.shape)
             seen = window == whole
             all_of_it = values if seen else picture(image.pixels, whole, look.blocks).values
-            self._between = limits(all_of_it, look.low, look.high)
-        dots = levels(values, self._between, look.stretch)
+            try:
+                self._stretch = stretch_of(all_of_it, (look.low, look.high))
+            except UsageError as error:
+                self._tell(str(error), is_error=True)
+                return
+        dots = levels(values, self._stretch._replace(scale=look.stretch))
         self.view.show(dots, window, image.first, factor)
 
     def _put_cuts(self, image: Image) -> None:
         look = self.look
         if look.row is None or look.column is None:
             return
-        self.view.cut(image.pixels, image.first, look.row, look.column, image.unit)
+        self.view.cut(image.pixels, image.extent, look.row, look.column, image.unit)
         self._is_following = True
         self.controls.row.value, self.controls.column.value = look.row, look.column
         self._is_following = False
@@ -276,8 +278,8 @@ class Page:
             self._tell(str(values), is_error=True)
         elif values is not None:
             numbers = np.arange(1, len(values) + 1)
-            unit = f"raw {self.study.frame(look).unit} at {look.column}, {look.row}"
-            self.through.show({"counts": (numbers, values)}, unit, "frame")
+            unit, title = self.study.frame(look).unit, f"row {look.row}, column {look.column}, raw"
+            self.through.show(history_panel(numbers, values, unit, title))
 
     def _announce_spectrum(self, look: Look) -> None:
         if not self.study.is_combined(look):
@@ -288,16 +290,16 @@ class Page:
         if look.group != self.look.group:
             return
         if isinstance(spectrum, ArrayredError):
-            self.lines.show({}, "", "")
-            self._bands = Bands(look.rows, (look.sky_rows,) if look.sky_rows else ())
+            self.lines.show(None)
+            chosen = (("aperture", look.rows), ("sky", look.sky_rows))
+            self._bands = tuple(span_of(rows, "y", role) for role, rows in chosen if rows)
             self.about.object = told(str(spectrum), is_error=True)
         else:
-            facts, unit = spectrum.attrs, str(spectrum["flux"].attrs.get("units", "adu"))
             along = "row" if self.study.is_turned(look) else "column"
-            self.lines.show(lines_of(spectrum), unit, along)
-            self._bands = Bands((facts["first_row"], facts["last_row"]), sky_of(facts))
+            self.lines.show(extraction(spectrum, along))
+            self._bands = row_marks(spectrum, "y")
             note = " (rows are the columns of the file)" if along == "row" else ""
-            self.about.object = told(about_rows(facts) + note)
+            self.about.object = told(about_rows(spectrum) + note)
         self._mark()
 
     def _mark(self) -> None:
@@ -321,7 +323,8 @@ class Page:
             return
         value = None if self._shown is None else self._shown.value(row, column)
         if self._shown is not None and value is not None:
-            self.pointed.object = pixel_text(column, row, value, self._shown.unit, self._between)
+            between = None if self._stretch is None else self._stretch[:2]
+            self.pointed.object = pixel_text(column, row, value, self._shown.unit, between)
 
 
 def _nothing(_look: Look) -> None:
@@ -358,7 +361,7 @@ class Controls:
         self.number = w.IntInput(name="Frame", start=1, end=1, value=1, width=90)
         self.stage = w.RadioButtonGroup(name="Stage", options=["raw"], value="raw", width=WIDTH)
         self.stretch = w.RadioButtonGroup(
-            name="Stretch", options=list(get_args(Stretch)), value=look.stretch, width=WIDTH
+            name="Stretch", options=list(get_args(Scale)), value=look.stretch, width=WIDTH
         )
         self.low = _number("Darkest, %", look.low)
         self.high = _number("Brightest, %", look.high)
@@ -672,20 +675,19 @@ def facts_of(frame: Frame) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
-def about_rows(facts: Mapping[Hashable, Any]) -> str:
+def about_rows(spectrum: xr.Dataset) -> str:
     """Return in a line what a spectrum is made of.
-
-    Parameters
-    ----------
-    facts : the attributes of a spectrum.
 
     Examples
     --------
-    >>> about_rows({"first_row": 484, "last_row": 518, "sky_below": (334, 433), "snr": 387.2})
+    >>> import xarray as xr
+    >>> facts = {"first_row": 484, "last_row": 518, "sky_below": (334, 433), "snr": 387.2}
+    >>> about_rows(xr.Dataset(attrs=facts))
     'rows 484:518, sky 334:433, signal to noise 387'
     """
+    facts = spectrum.attrs
     words = [f"rows {facts['first_row']}:{facts['last_row']}"]
-    sides = sky_of(facts)
+    sides = sky_bands(spectrum)
     if sides:
         words.append("sky " + " and ".join(f"{first}:{last}" for first, last in sides))
     if facts.get("snr", 0) > 0:
@@ -693,14 +695,6 @@ def about_rows(facts: Mapping[Hashable, Any]) -> str:
     if facts.get("enclosed_fraction", 0) > 0:
         words.append(f"{facts['enclosed_fraction'] * 100:.1f} % of the light enclosed")
     return ", ".join(words)
-
-
-def sky_of(facts: Mapping[Hashable, Any]) -> tuple[tuple[int, int], ...]:
-    """Return the bands of rows from which the sky of a spectrum comes."""
-    sides = tuple(facts[name] for name in ("sky_below", "sky_above") if name in facts)
-    if not sides and "sky_first_row" in facts:
-        sides = ((facts["sky_first_row"], facts["sky_last_row"]),)
-    return tuple((int(first), int(last)) for first, last in sides)
 
 
 def told(text: str, *, is_error: bool = False) -> str:

@@ -37,12 +37,12 @@ from arrayred.pipeline import (
     in_units,
     rows_of,
 )
+from arrayred.plots.panels import Extent
+from arrayred.plots.style import USUAL, Scale
 
 if TYPE_CHECKING:
     import xarray as xr
 
-LINES = "sum of the rows", "less the sky", "as reduce extracts it"
-"""What shows a spectrum: two plain sums, and its flux."""
 _MOST = 2
 """Images that are kept, of each kind."""
 
@@ -58,6 +58,12 @@ class Image(NamedTuple):
     def shape(self) -> tuple[int, int]:
         """Return (n_rows, n_columns)."""
         return self.pixels.shape[0], self.pixels.shape[1]
+
+    @property
+    def extent(self) -> Extent:
+        """Return the edges of the outer pixels, FITS numbers: left, right, bottom, top."""
+        (y, x), (n_rows, n_columns) = self.first, self.shape
+        return x - 0.5, x + n_columns - 0.5, y - 0.5, y + n_rows - 0.5
 
     def value(self, row: int, column: int) -> float | None:
         """Return the value of a pixel by its FITS numbers; None off the image."""
@@ -247,19 +253,6 @@ def _as_image(image: xr.Dataset) -> Image:
     return Image(image[COUNTS].values, first, str(image[COUNTS].attrs.get("units", "adu")))
 
 
-def lines_of(spectrum: xr.Dataset) -> dict[str, tuple[Any, Any]]:
-    """Return x and y of the lines that show a spectrum, by names of `LINES`.
-
-    Parameters
-    ----------
-    spectrum : (x), of `Study.spectrum`.
-    """
-    x, n_rows = spectrum["x"].values, spectrum.attrs["n_rows"]
-    means = zip(LINES, ("counts_mean", "counts_mean_sky_subtracted"), strict=False)
-    lines = {name: (x, spectrum[key].values * n_rows) for name, key in means if key in spectrum}
-    return lines | {LINES[-1]: (x, spectrum["flux"].values)}
-
-
 # What there is to look at: the groups of a night, or the products of one: `groups_of`.
 #
 # A folder without raw frames is looked at for its products: masters, combined images, calibrated
@@ -360,7 +353,6 @@ class Kept(Generic[T]):
 # What is looked at: `Look`, and rows as people type them: `rows_from`, `rows_text`.
 
 Stage = Literal["raw", "calibrated", "combined"]
-Stretch = Literal["asinh", "linear", "log"]
 Blocks = Literal["mean", "peak"]
 
 
@@ -391,9 +383,9 @@ class Look:
     stage: Stage = "raw"
     row: int | None = None
     column: int | None = None
-    low: float = 1.0
-    high: float = 99.7
-    stretch: Stretch = "asinh"
+    low: float = USUAL[0]
+    high: float = USUAL[1]
+    stretch: Scale = "asinh"
     blocks: Blocks = "mean"
     rows: RowRange | None = None
     sky_rows: RowRange | None = None

@@ -1,4 +1,6 @@
-"""Draw the explorer's figures: the image with its cuts and bands, and lines below it.
+"""Draw panels in the explorer: the image with its cuts and bands, and lines below it.
+
+What they show is described in `arrayred.plots`; here it can be zoomed, dragged and changed.
 
 Axes count FITS pixels, so that a pixel's middle is a whole number. Nothing that a header says
 stands in a figure, where Bokeh would take some of it for mathematics.
@@ -10,14 +12,40 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from bokeh.models import BoxAnnotation, ColumnDataSource, LinearColorMapper, Range1d, Span
+from bokeh.models import (
+    BoxAnnotation,
+    ColumnDataSource,
+    FixedTicker,
+    Legend,
+    LegendItem,
+    LinearColorMapper,
+    Range1d,
+)
+from bokeh.models import Span as Cross
 from bokeh.palettes import Cividis256, Greys256, Inferno256, Viridis256
 from bokeh.plotting import figure
 from numpy.typing import NDArray
 
 from arrayred.config.recipe import RowRange
-from arrayred.explore.data import Blocks, Stretch
+from arrayred.explore.data import Blocks
 from arrayred.kernels.blocks import block_factor, block_mean, block_peak
+from arrayred.plots.figures import cuts, image_axes
+from arrayred.plots.panels import (
+    Area,
+    Bars,
+    Curve,
+    Extent,
+    Flags,
+    Level,
+    Mark,
+    Panel,
+    Pixels,
+    Points,
+    Span,
+    Strokes,
+    days,
+)
+from arrayred.plots.style import COLOURS, Stretch
 
 PALETTES = {
     "grey": Greys256,
@@ -27,18 +55,13 @@ PALETTES = {
     "cividis": Cividis256,
 }
 _NO_DATA = "#9ecae9"
-_STAR, _SKY, _CUT = "#f58518", "#54a24b", "#e45756"
+_DRAGGED = {"aperture": "rows", "sky": "sky"}
+"""What people drag is called, by role."""
+_AT_FIRST = {"aperture": 1, "sky": 2}
+_IMAGES = Pixels | Flags
 _LEFT, _RIGHT = 64, 12
 _TALL = 400
 _WIDE: dict[str, Any] = {"sizing_mode": "stretch_width"}
-_LINES = ("#4c78a8", "#54a24b", "#f58518")
-
-
-class Bands(NamedTuple):
-    """Which rows are marked: those of the star, and the bands of the sky."""
-
-    rows: RowRange | None
-    sky: tuple[RowRange, ...]
 
 
 class ImageView:
@@ -58,32 +81,25 @@ class ImageView:
         self.figure.grid.visible = False
         self.figure.xaxis.major_label_text_font_size = "0px"
         self.figure.image("image", source=self._pixels, color_mapper=self._mapper, level="image")
-        self.figure.yaxis.axis_label = "row"
+        self.figure.yaxis.axis_label = image_axes((0, 1, 0, 1))[1].label
         self._cross = (
-            Span(dimension="width", line_color=_CUT),
-            Span(dimension="height", line_color=_CUT),
+            Cross(dimension="width", line_color=COLOURS["cut"]),
+            Cross(dimension="height", line_color=COLOURS["cut"]),
         )
         for span in self._cross:
             span.line_width, span.line_alpha = 1, 0.7
             self.figure.add_layout(span)
-        self._bands = {"rows": [self._band(_STAR, "rows")]}
-        self._bands["sky"] = [self._band(_SKY, "sky") for _ in range(2)]
+        self._bands = {role: [self._band(role) for _ in range(n)] for role, n in _AT_FIRST.items()}
         self._is_turned = False
-        self.row_cut = _figure(self._x, None, 110)
-        self.column_cut = _figure(None, self._y, _TALL, width=140)
-        self.column_cut.min_border_left = 12
-        self._cuts = [ColumnDataSource({"x": [], "y": []}) for _ in range(2)]
-        for view, source in zip((self.row_cut, self.column_cut), self._cuts, strict=True):
-            view.line("x", "y", source=source, color=_CUT, line_width=1)
-        self.row_cut.xaxis.axis_label = "column"
-        self.column_cut.yaxis.major_label_text_font_size = "0px"
-        self.column_cut.xaxis.ticker.desired_num_ticks = 2
+        self.row_cut = PanelView(110, x=self._x, tools="")
+        self.column_cut = PanelView(_TALL, y=self._y, tools="", width=140)
+        self.column_cut.figure.min_border_left = 12
 
-    def fit(self, shape: tuple[int, int], first: tuple[int, int]) -> None:
-        """Let the axes span an image of so many rows and columns."""
-        for axis, start, n in zip((self._y, self._x), first, shape, strict=True):
-            low, high = start - 0.5, start + n - 0.5
-            axis.update(start=low, end=high, reset_start=low, reset_end=high, bounds=(low, high))
+    def fit(self, extent: Extent) -> None:
+        """Let the axes span an image by the edges of its outer pixels."""
+        for shown, axis in zip((self._x, self._y), image_axes(extent), strict=True):
+            ends = {"start": axis.low, "end": axis.high, "bounds": (axis.low, axis.high)}
+            shown.update(reset_start=axis.low, reset_end=axis.high, **ends)
 
     def window(self, shape: tuple[int, int], first: tuple[int, int]) -> Window:
         """Return the part of an image that the axes span."""
@@ -108,31 +124,26 @@ class ImageView:
         """Show levels in the colours of a name of `PALETTES`."""
         self._mapper.palette = _palette(name)
 
-    def cut(
-        self, pixels: NDArray[Any], first: tuple[int, int], row: int, column: int, unit: str
-    ) -> None:
+    def cut(self, pixels: NDArray[Any], extent: Extent, row: int, column: int, unit: str) -> None:
         """Show the row and the column through a pixel, FITS numbers, of an image (y, x)."""
-        y, x = row - first[0], column - first[1]
-        across = np.arange(first[1], first[1] + pixels.shape[1])
-        along = np.arange(first[0], first[0] + pixels.shape[0])
-        self._cuts[0].data = {"x": across, "y": pixels[y].astype(np.float64)}
-        self._cuts[1].data = {"x": pixels[:, x].astype(np.float64), "y": along}
+        below, beside = cuts(pixels, extent, row, column, unit)
+        self.row_cut.show(below)
+        self.column_cut.show(beside)
         self._cross[0].location, self._cross[1].location = row, column
-        self.row_cut.yaxis.axis_label = unit
-        self.column_cut.xaxis.axis_label = unit
 
-    def mark(self, bands: Bands, *, is_turned: bool) -> None:
+    def mark(self, spans: Sequence[Span], *, is_turned: bool) -> None:
         """Mark bands of rows; of columns in an image whose spectrum runs along its columns."""
         self._is_turned, self._is_applying = is_turned, True
-        wanted = {"rows": [bands.rows], "sky": [*bands.sky, None, None][:2]}
-        for kind, boxes in self._bands.items():
-            for box, rows in zip(boxes, wanted[kind], strict=True):
-                self._place(box, rows)
+        for role in {*self._bands, *(span.role for span in spans)}:
+            boxes, own = self._bands.setdefault(role, []), [s for s in spans if s.role == role]
+            boxes += [self._band(role) for _ in own[len(boxes) :]]
+            for i, box in enumerate(boxes):
+                self._place(box, own[i] if i < len(own) else None)
         self._is_applying = False
 
-    def _place(self, box: BoxAnnotation, rows: RowRange | None) -> None:
-        box.visible = rows is not None
-        low, high = (0.0, 1.0) if rows is None else (rows[0] - 0.5, rows[1] + 0.5)
+    def _place(self, box: BoxAnnotation, span: Span | None) -> None:
+        box.visible = span is not None
+        low, high = (0.0, 1.0) if span is None else (span.low, span.high)
         edges = ("left", "right") if self._is_turned else ("bottom", "top")
         others = ("bottom", "top") if self._is_turned else ("left", "right")
         free = (self._y, self._x)[not self._is_turned].bounds
@@ -140,12 +151,13 @@ class ImageView:
         box.update(movable=way, resizable=way)
         box.update(**dict(zip((*edges, *others), (low, high, *free), strict=True)))
 
-    def _band(self, colour: str, kind: str) -> BoxAnnotation:
-        """Return a band that can be dragged, and by its edges made wider."""
+    def _band(self, role: str) -> BoxAnnotation:
+        """Return a band; that of the spectrum and of its sky can be dragged, and made wider."""
+        colour, kind = COLOURS[role], _DRAGGED.get(role, "")
         box = BoxAnnotation(
-            name=kind,
+            name=kind or role,
             visible=False,
-            editable=True,
+            editable=bool(kind),
             fill_color=colour,
             fill_alpha=0.07,
             line_color=colour,
@@ -157,7 +169,7 @@ class ImageView:
         def moved(_attr: str, _old: object, _new: object) -> None:
             self._dragged(box, kind)
 
-        for edge in ("top", "bottom", "left", "right"):
+        for edge in ("top", "bottom", "left", "right") if kind else ():
             box.on_change(edge, moved)
         self.figure.add_layout(box)
         return box
@@ -171,37 +183,132 @@ class ImageView:
         self._on_drag(kind, (first, max(round(high - 0.5), first)))
 
 
-class LinesView:
-    """Some lines over one axis, with a legend that hides and shows them.
+class _Drawn(NamedTuple):
+    """A mark on the screen: its kind and role, its values, its glyphs."""
+
+    kind: tuple[type, str]
+    source: ColumnDataSource
+    glyphs: list[Any]
+
+
+class PanelView:
+    """A panel that is drawn anew as its description changes, with a legend that hides its marks.
 
     Parameters
     ----------
-    names : of the lines.
-    height : of the figure.
-    marks : whether each value gets a dot.
+    height : of its frame, in pixels of the screen.
+    x, y : ranges of an image beside it, or None: the limits that the description gives.
+    tools : of Bokeh, parted by commas.
+    width : in pixels, or None: as wide as there is room.
     """
 
-    def __init__(self, names: Sequence[str], height: int = 200, *, marks: bool = False) -> None:
-        self.figure = _figure(None, None, height, "pan,wheel_zoom,box_zoom,reset")
-        self.figure.x_range.range_padding = 0.01
-        self._sources = {name: ColumnDataSource({"x": [], "y": []}, name=name) for name in names}
-        for (name, source), colour in zip(self._sources.items(), _LINES, strict=False):
-            label = {"legend_label": name} if len(names) > 1 else {}
-            self.figure.line("x", "y", source=source, color=colour, line_width=1.3, **label)
-            if marks:
-                self.figure.scatter("x", "y", source=source, color=colour, size=4)
-        if len(names) > 1:
-            legend = self.figure.legend[0]
-            legend.update(click_policy="hide", orientation="horizontal", padding=2, margin=4)
-            legend.update(background_fill_alpha=0.6, border_line_alpha=0)
+    def __init__(
+        self,
+        height: int = 200,
+        *,
+        x: Range1d | None = None,
+        y: Range1d | None = None,
+        tools: str = "pan,wheel_zoom,box_zoom,reset",
+        width: int | None = None,
+    ) -> None:
+        self._own = [Range1d(0, 1) if one is None else None for one in (x, y)]
+        ranges = [own or given for own, given in zip(self._own, (x, y), strict=True)]
+        self.figure = _figure(ranges[0], ranges[1], height, tools, width)
+        # a legend that is added once the page is shown has no view in the browser
+        self._legend = Legend(click_policy="hide", orientation="horizontal", padding=2, margin=4)
+        self._legend.update(background_fill_alpha=0.6, border_line_alpha=0, visible=False)
+        self.figure.add_layout(self._legend)
+        self._drawn: list[_Drawn] = []
 
-    def show(self, lines: dict[str, tuple[Any, Any]], unit: str, x_label: str) -> None:
-        """Show x and y of lines by their names; those that are left out are empty."""
-        self.figure.xaxis.axis_label = x_label
-        for name, source in self._sources.items():
-            x, y = lines.get(name, ([], []))
-            source.data = {"x": x, "y": y}
-        self.figure.yaxis.axis_label = unit
+    def show(self, panel: Panel | None) -> None:
+        """Show a panel; its first marks keep their glyphs while they are of the same kinds."""
+        if panel is not None:
+            for own, axis in zip(self._own, (panel.x, panel.y), strict=True):
+                if own is not None and (own.reset_start, own.reset_end) != (axis.low, axis.high):
+                    ends = {"start": axis.low, "end": axis.high}
+                    own.update(reset_start=axis.low, reset_end=axis.high, **ends)
+            self._name_axes(panel)
+        marks = [] if panel is None else [m for m in panel.marks if not isinstance(m, _IMAGES)]
+        before, self._drawn, items = self._drawn, [], []
+        for i, mark in enumerate(marks):
+            assert panel is not None
+            data, kind = _columns(mark, panel), (type(mark), mark.role)
+            label = getattr(mark, "label", "")
+            if i < len(before) and before[i].kind == kind:
+                drawn = before[i]
+                drawn.source.data = data
+            else:
+                before = []
+                source = ColumnDataSource(data, name=label if type(mark) is Curve else mark.role)
+                drawn = _Drawn(kind, source, self._add(mark, source))
+            self._drawn.append(drawn)
+            if label:
+                items.append(LegendItem(label={"value": label}, renderers=drawn.glyphs))
+        self.figure.renderers = [glyph for drawn in self._drawn for glyph in drawn.glyphs]
+        self._legend.update(items=items, visible=bool(items))
+
+    def _name_axes(self, panel: Panel) -> None:
+        self.figure.title.text = panel.title
+        shown_axes = self.figure.xaxis, self.figure.yaxis
+        for side, shown, axis in zip("xy", shown_axes, (panel.x, panel.y), strict=True):
+            shown.axis_label = "" if side in panel.unnumbered else axis.label
+            shown.major_label_text_font_size = "0px" if side in panel.unnumbered else "11px"
+            if axis.ticks is not None:
+                shown.ticker = FixedTicker(ticks=[at for at, _ in axis.ticks])
+                shown.major_label_overrides = dict(axis.ticks)
+            else:
+                shown.ticker.desired_num_ticks = axis.n_ticks
+                shown.ticker.min_interval = 1 if axis.kind == "integer" else 0
+
+    def _add(self, mark: Mark, source: ColumnDataSource) -> list[Any]:
+        """Add the glyphs of a mark."""
+        assert not isinstance(mark, _IMAGES)
+        figure, colour = self.figure, COLOURS[mark.role]
+        if isinstance(mark, Curve | Level):
+            dash = "solid" if isinstance(mark, Curve) else "dotted"
+            return [figure.line(source=source, color=colour, line_width=1.3, line_dash=dash)]
+        if isinstance(mark, Points):
+            size, fill = (9, None) if mark.role == "outlier" else (4, colour)
+            glyphs = [figure.scatter(source=source, line_color=colour, fill_color=fill, size=size)]
+            if mark.is_joined:
+                glyphs.append(figure.line(source=source, color=colour))
+            if mark.error is not None:
+                glyphs.append(figure.segment("x", "low", "x", "high", source=source, color=colour))
+            return glyphs
+        if isinstance(mark, Area):
+            return [figure.varea(source=source, color=colour, alpha=0.35)]
+        if isinstance(mark, Strokes):
+            return [figure.scatter(source=source, marker="dash", angle=np.pi / 2, color=colour)]
+        return [figure.quad(source=source, color=colour, alpha=0.3)]
+
+
+def _columns(mark: Mark, panel: Panel) -> dict[str, Any]:
+    """Return where the glyphs of a mark are; what runs across a panel ends at its limits."""
+    x, y = panel.x, panel.y
+    if isinstance(mark, Curve):
+        return {"x": days(mark.x), "y": days(mark.y)}
+    if isinstance(mark, Points):
+        found = {"x": days(mark.x), "y": days(mark.y)}
+        if mark.error is not None:
+            found |= {"low": found["y"] - mark.error, "high": found["y"] + mark.error}
+        return found
+    if isinstance(mark, Area):
+        return {"x": days(mark.x), "y1": mark.low, "y2": mark.high}
+    if isinstance(mark, Level):
+        at = [mark.at, mark.at]
+        across = [y.low, y.high] if mark.along == "x" else [x.low, x.high]
+        return {"x": at, "y": across} if mark.along == "x" else {"x": across, "y": at}
+    if isinstance(mark, Span):
+        edges, ends = ([mark.low], [mark.high]), ([y.low], [y.high])
+        if mark.along == "y":
+            edges, ends = ([x.low], [x.high]), edges
+        return dict(zip(("left", "right", "bottom", "top"), (*edges, *ends), strict=True))
+    if isinstance(mark, Strokes):
+        height = y.low + mark.height * (y.high - y.low)
+        return {"x": days(mark.x), "y": np.full(np.size(mark.x), height)}
+    assert isinstance(mark, Bars)
+    lanes = {"bottom": mark.lane - 0.35, "top": mark.lane + 0.35}
+    return {"left": days(mark.start), "right": days(mark.end), **lanes}
 
 
 def _palette(name: str) -> list[str]:
@@ -232,7 +339,7 @@ def _figure(
     return made
 
 
-# From pixel values to the levels of a screen: `picture`, `limits`, `levels`.
+# From pixel values to the levels of a screen: `picture`, `levels`.
 #
 # What goes to the browser is one byte for each dot, at most a million of them, whatever the
 # detector: 4096 x 4096 pixels of 8 bytes would be 134 MB a step. The window that is zoomed into is
@@ -242,8 +349,6 @@ MOST_DOTS = 1_000_000
 """Dots that are sent for one image, at most."""
 N_LEVELS = 255
 """Levels of brightness, 1 to 255; 0 means no data."""
-_SOFTENING = {"asinh": 20.0, "log": 500.0}
-_SAMPLE = 200_000
 _BLOCKS = {"mean": block_mean, "peak": block_peak}
 
 
@@ -306,50 +411,13 @@ def picture(
     return Picture(values, factor)
 
 
-def limits(values: NDArray[Any], low: float, high: float) -> tuple[float, float]:
-    """Return two percentiles of the finite values, of a regular sample where they are many.
-
-    Parameters
-    ----------
-    values : of any shape.
-    low, high : percentiles.
+def levels(values: NDArray[Any], stretch: Stretch) -> NDArray[np.uint8]:
+    """Return brightness, 1 to 255, of values of any shape; 0 where there is no number.
 
     Examples
     --------
-    >>> limits(np.array([0.0, 1.0, 2.0, np.nan]), 0, 100)
-    (0.0, 2.0)
+    >>> levels(np.array([np.nan, -5.0, 0.0, 50.0, 1e9]), Stretch(0.0, 100.0, 0.0, 1.0, "linear"))
+    array([  0,   1,   1, 128, 255], dtype=uint8)
     """
-    step = max(values.size // _SAMPLE, 1)
-    sample = values.reshape(-1)[::step]
-    finite = sample[np.isfinite(sample)]
-    if not finite.size:
-        return 0.0, 1.0
-    first, second = np.percentile(finite, (low, high))
-    return float(first), float(second if second > first else first + 1.0)
-
-
-def levels(
-    values: NDArray[Any], between: tuple[float, float], stretch: Stretch
-) -> NDArray[np.uint8]:
-    """Return brightness, 1 to 255, of values; 0 where there is no number.
-
-    Parameters
-    ----------
-    values : of any shape.
-    between : the values of the lowest and the highest brightness.
-    stretch : how it grows between them.
-
-    Examples
-    --------
-    >>> levels(np.array([np.nan, -5.0, 0.0, 50.0, 100.0, 1e9]), (0.0, 100.0), "linear")
-    array([  0,   1,   1, 128, 255, 255], dtype=uint8)
-    """
-    low, high = between
-    share = np.clip((values - low) / (high - low), 0.0, 1.0)
-    if stretch == "asinh":
-        share = np.arcsinh(share * _SOFTENING["asinh"]) / np.arcsinh(_SOFTENING["asinh"])
-    elif stretch == "log":
-        share = np.log1p(share * _SOFTENING["log"]) / np.log1p(_SOFTENING["log"])
-    known = np.isfinite(share)
-    shown = np.rint(np.where(known, share, 0.0) * (N_LEVELS - 1)) + 1
-    return np.where(known, shown, 0).astype(np.uint8)
+    shown = np.rint(stretch.grey(values) * (N_LEVELS - 1)) + 1
+    return np.where(np.isfinite(values), shown, 0).astype(np.uint8)

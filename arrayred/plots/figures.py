@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from arrayred.kernels.rows import robust_std, row_means
 from arrayred.model import COUNTS, DQ, DQ_MEANINGS, FRAME, VARIANCE, Rows, X, Y, turn
 from arrayred.plots.given import FLUX, cube_of, image_of, spectrum_of, units_of
 from arrayred.plots.panels import (
+    Along,
     Area,
     Axis,
     Curve,
@@ -113,12 +114,17 @@ def _other(first: int, last: int, snr: float | None, state: str) -> tuple[str, i
     return "other", first, last, f"{what} {where}{snr_text}"
 
 
-def row_marks(spectrum: xr.Dataset | Rows, along: Literal["x", "y"]) -> tuple[Span, ...]:
-    """Return the rows of a spectrum as bands across a panel, edges of pixels included."""
+def row_marks(spectrum: xr.Dataset | Rows, along: Along) -> tuple[Span, ...]:
+    """Return the rows of a spectrum as bands across a panel."""
     return tuple(
-        Span(first - 0.5, last + 0.5, along, role, label)
+        span_of((first, last), along, role, label)
         for role, first, last, label in row_spans(spectrum)
     )
+
+
+def span_of(rows: tuple[int, int], along: Along, role: str, label: str = "") -> Span:
+    """Return a band of rows, both included, from edge to edge of their pixels."""
+    return Span(rows[0] - 0.5, rows[1] + 0.5, along, role, label)
 
 
 def _threshold_of(found: xr.Dataset | Rows | None) -> float | None:
@@ -190,8 +196,40 @@ def _image_panel(
         for i, (first, last) in enumerate(sky_bands(spectrum)):
             marks.append(Level(first - 0.5, "y", "sky", "" if i else "sky"))
             marks.append(Level(last + 0.5, "y", "sky"))
-    x, y = Axis("column", *extent[:2]), Axis("row", *extent[2:], n_ticks=5)
+    x, y = image_axes(extent)
     return Panel(x, y, tuple(marks), title, name="image", legend="")
+
+
+def image_axes(extent: Extent) -> tuple[Axis, Axis]:
+    """Return the axes of an image: its columns and its rows, FITS numbers."""
+    return Axis("column", *extent[:2]), Axis("row", *extent[2:], n_ticks=5)
+
+
+def cuts(
+    pixels: NDArray[Any], extent: Extent, row: int, column: int, unit: str
+) -> tuple[Panel, Panel]:
+    """Describe the row and the column through a pixel, below an image and beside it.
+
+    Parameters
+    ----------
+    pixels : (y, x), any real dtype.
+    extent : the edges of its outer pixels, FITS numbers.
+    row, column : of the pixel, FITS numbers.
+    unit : of the pixels.
+    """
+    x, y = image_axes(extent)
+    across, along = (np.arange(low + 0.5, high) for low, high in (extent[:2], extent[2:]))
+    of_row = pixels[row - round(extent[2] + 0.5)].astype(np.float64)
+    of_column = pixels[:, column - round(extent[0] + 0.5)].astype(np.float64)
+    below = Panel(x, Axis(unit, *around(of_row), n_ticks=3), (Curve(across, of_row, "cut"),))
+    beside = Panel(
+        Axis(unit, *around(of_column), n_ticks=2),
+        y,
+        (Curve(of_column, along, "cut"),),
+        name="rows",
+        unnumbered="y",
+    )
+    return below, beside
 
 
 def extent_of(shown: xr.Dataset) -> Extent:
@@ -358,7 +396,7 @@ def _rule_of(found: xr.Dataset | Rows) -> str:
     return f"{_RULES.get(rule, rule)}{snr_text}"
 
 
-def _threshold_marks(level: object, along: Literal["x", "y"]) -> list[Mark]:
+def _threshold_marks(level: object, along: Along) -> list[Mark]:
     if not isinstance(level, int | float) or not math.isfinite(level):
         return []
     return [Level(level, along, "threshold", f"threshold {level:.1f}")]
@@ -494,6 +532,29 @@ def _flux_panel(shown: xr.Dataset, x: Axis, title: str = "") -> Panel:
         marks.append(Strokes(where, flag_role(bit), label, 0.02 + 0.035 * i))
     y = Axis(f"flux ({units_of(shown, FLUX)})", *around(*ends), n_ticks=5)
     return Panel(x, y, tuple(marks), title, grid="xy")
+
+
+SUMS = ("sum of the rows", "less the sky", "as reduce extracts it")
+"""What shows an extraction: two plain sums, and its flux."""
+
+
+def extraction(spectrum: xr.Dataset, along: str = "column") -> Panel:
+    """Describe a flux beside the plain sums of its rows, with and without their sky.
+
+    Parameters
+    ----------
+    spectrum : flux (x), and `counts_mean` and `counts_mean_sky_subtracted` where it has them.
+    along : what runs along the dispersion in the file: "column", or "row" of a turned image.
+    """
+    x, n_rows = spectrum[X].values, spectrum.attrs["n_rows"]
+    means = zip(SUMS, ("counts_mean", "counts_mean_sky_subtracted"), strict=False)
+    values = {name: spectrum[key].values * n_rows for name, key in means if key in spectrum}
+    values[SUMS[-1]] = spectrum[FLUX].values
+    curves = tuple(
+        Curve(x, values[name], f"series-{i}", name) for i, name in enumerate(SUMS) if name in values
+    )
+    y = Axis(f"flux ({units_of(spectrum, FLUX)})", *around(*values.values()), n_ticks=5)
+    return Panel(Axis(along, *ends_of(x), n_ticks=8), y, curves)
 
 
 def compare(

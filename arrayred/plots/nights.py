@@ -476,7 +476,7 @@ def pixel_history(cube: Given, y: int, x: int, *, title: str = "") -> Sheet:
     return Sheet(((panel,),), (8, 3.4), title or f"row {y}, column {x}")
 
 
-def history_panel(when: NDArray[Any], values: Values, unit: str) -> Panel:
+def history_panel(when: NDArray[Any], values: Values, unit: str, title: str = "") -> Panel:
     """Return values of one pixel in time, their robust scatter, and those beyond 5 sigma of it.
 
     Parameters
@@ -484,6 +484,7 @@ def history_panel(when: NDArray[Any], values: Values, unit: str) -> Panel:
     when : (n), datetime64, or numbers of frames.
     values : (n), counts.
     unit : of the counts.
+    title : written above.
     """
     finite = values[np.isfinite(values)]
     middle, scatter = (
@@ -499,4 +500,4 @@ def history_panel(when: NDArray[Any], values: Values, unit: str) -> Panel:
         label = f"beyond {_FAR:g} sigma: {np.count_nonzero(far)}"
         marks.append(Points(when[far], values[far], "outlier", label))
     y = Axis(f"counts ({unit})", *around(values, middle - scatter, middle + scatter))
-    return Panel(time_axis(when), y, tuple(marks))
+    return Panel(time_axis(when), y, tuple(marks), title)

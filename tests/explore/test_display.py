@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrayred.explore.data import Blocks
-from arrayred.explore.figures import MOST_DOTS, Window, levels, limits, picture
+from arrayred.explore.figures import MOST_DOTS, Window, levels, picture
+from arrayred.plots.style import Scale, Stretch, stretch_of
+
+SCALES = get_args(Scale)
 
 
 def test_a_large_detector_is_sent_as_a_million_dots_at_most() -> None:
@@ -42,9 +45,9 @@ def test_a_window_is_never_empty_and_never_off_the_image(low: float, size: float
     assert 0 <= window.column < window.column_stop <= n
 
 
-@pytest.mark.parametrize("stretch", ["linear", "asinh", "log"])
-def test_brighter_pixels_never_look_darker(stretch: str) -> None:
-    shown = levels(np.linspace(-10, 200, 500), (0.0, 100.0), stretch)  # type: ignore[arg-type]
+@pytest.mark.parametrize("scale", SCALES)
+def test_brighter_pixels_never_look_darker(scale: Scale) -> None:
+    shown = levels(np.linspace(-10, 200, 500), Stretch(0.0, 100.0, 0.0, 5.0, scale))
     assert shown.min() == 1
     assert shown.max() == 255
     assert (np.diff(shown.astype(int)) >= 0).all()
@@ -52,20 +55,21 @@ def test_brighter_pixels_never_look_darker(stretch: str) -> None:
 
 def test_faint_pixels_are_lifted_by_asinh_and_log() -> None:
     faint = np.array([5.0])
-    linear, asinh, log = (levels(faint, (0.0, 100.0), s)[0] for s in ("linear", "asinh", "log"))  # type: ignore[arg-type]
-    assert linear < asinh < log
+    shown = {scale: levels(faint, Stretch(0.0, 100.0, 0.0, 5.0, scale))[0] for scale in SCALES}
+    assert shown["linear"] < shown["asinh"] < shown["log"]
 
 
 def test_pixels_without_a_number_have_a_level_of_their_own() -> None:
-    assert levels(np.array([np.nan, np.inf, 1.0]), (0.0, 1.0), "linear").tolist() == [0, 255, 255]
+    stretch = Stretch(0.0, 1.0, 0.0, 1.0, "linear")
+    assert levels(np.array([np.nan, np.inf, 1.0]), stretch).tolist() == [0, 0, 255]
 
 
 def test_limits_are_percentiles_of_what_is_finite() -> None:
     values = np.append(np.arange(101.0), [np.nan, np.inf])
-    assert limits(values, 1, 99) == pytest.approx((1.0, 99.0))
+    assert stretch_of(values, (1, 99))[:2] == pytest.approx((1.0, 99.0))
 
 
 @pytest.mark.parametrize("values", [np.full(9, 7.0), np.full(9, np.nan)])
 def test_limits_of_a_flat_or_empty_image_are_apart(values: np.ndarray) -> None:
-    low, high = limits(values, 1, 99)
+    low, high = stretch_of(values, (1, 99))[:2]
     assert low < high

@@ -8,8 +8,23 @@ import numpy as np
 import pytest
 from bokeh.models import GlyphRenderer, LinearColorMapper
 
-from arrayred.explore.figures import PALETTES, Bands, ImageView, Window
+from arrayred.explore.figures import PALETTES, ImageView, PanelView, Window
+from arrayred.plots.figures import span_of
+from arrayred.plots.panels import (
+    Area,
+    Axis,
+    Bars,
+    Curve,
+    Level,
+    Mark,
+    Panel,
+    Points,
+    Span,
+    Strokes,
+    time_axis,
+)
 
+ROWS_AND_SKY = span_of((10, 20), "y", "aperture"), span_of((30, 40), "y", "sky")
 Dragged = list[tuple[str, tuple[int, int]]]
 
 
@@ -21,7 +36,7 @@ def dragged() -> Dragged:
 @pytest.fixture
 def view(dragged: Dragged) -> ImageView:
     made = ImageView(lambda kind, rows: dragged.append((kind, rows)))
-    made.fit((160, 120), (1, 1))
+    made.fit((0.5, 120.5, 0.5, 160.5))
     return made
 
 
@@ -52,7 +67,7 @@ def test_blocks_lie_where_their_pixels_are(view: ImageView, first: tuple[int, in
 def test_a_band_covers_its_rows_and_tells_where_it_is_dragged(
     view: ImageView, dragged: Dragged
 ) -> None:
-    view.mark(Bands((10, 20), ()), is_turned=False)
+    view.mark((span_of((10, 20), "y", "aperture"),), is_turned=False)
     box = band(view, "rows")
     assert (box.visible, box.bottom, box.top, dragged) == (True, 9.5, 20.5, [])
     box.update(bottom=14.7, top=25.7)
@@ -60,7 +75,7 @@ def test_a_band_covers_its_rows_and_tells_where_it_is_dragged(
 
 
 def test_a_band_cannot_be_dragged_to_rows_that_are_none(view: ImageView, dragged: Dragged) -> None:
-    view.mark(Bands((10, 20), ((30, 40),)), is_turned=False)
+    view.mark(ROWS_AND_SKY, is_turned=False)
     band(view, "sky").update(bottom=-9.0, top=-4.0)
     assert dragged[-1] == ("sky", (1, 1))
 
@@ -68,7 +83,7 @@ def test_a_band_cannot_be_dragged_to_rows_that_are_none(view: ImageView, dragged
 def test_bands_of_a_spectrum_along_the_columns_stand_upright(
     view: ImageView, dragged: Dragged
 ) -> None:
-    view.mark(Bands((10, 20), ()), is_turned=True)
+    view.mark((span_of((10, 20), "y", "aperture"),), is_turned=True)
     box = band(view, "rows")
     assert (box.left, box.right, box.bottom, box.top) == (9.5, 20.5, 0.5, 160.5)
     box.update(left=29.5, right=40.5)
@@ -81,3 +96,52 @@ def test_what_has_no_data_has_a_colour_of_its_own(view: ImageView) -> None:
         colours = view.figure.select_one(LinearColorMapper).palette
         assert len(colours) == 256
         assert colours[0] not in colours[1:]
+
+
+def test_rows_that_were_not_extracted_are_shown_but_not_dragged(
+    view: ImageView, dragged: Dragged
+) -> None:
+    others = [span_of((first, first + 5), "y", "other") for first in (40, 60, 80)]
+    view.mark(others, is_turned=False)
+    shown = [box for box in view.figure.center if box.name == "other"]
+    assert [(box.bottom, box.editable) for box in shown] == [(39.5, False), (59.5, False),
+                                                             (79.5, False)]  # fmt: skip
+    view.mark((), is_turned=False)
+    assert not any(box.visible for box in shown)
+
+
+LINE = np.arange(3.0)
+MARKS: tuple[Mark, ...] = (
+    Curve(LINE, LINE, "flux", "flux"),
+    Points(LINE, LINE, "light", error=LINE),
+    Area(LINE, LINE - 1, LINE + 1, "noise", "3 sigma"),
+    Span(0.5, 1.5, "x", "aperture"),
+    Span(0.5, 1.5, "y", "sky"),
+    Level(1.0, "y", "threshold", "threshold 1.0"),
+    Strokes(LINE, "flag-saturated", "saturated: 3 columns", 0.02),
+    Bars(LINE, LINE + 1, np.array([0, 0, 1]), "dark"),
+)
+
+
+def test_every_mark_is_drawn_and_keeps_its_place_when_its_values_change() -> None:
+    view = PanelView()
+    x, y = Axis("column", 0.0, 2.0), Axis("flux (adu)", -1.0, 3.0)
+    view.show(Panel(x, y, MARKS))
+    before = list(view.figure.renderers)
+    assert len(before) == len(MARKS) + 1
+    assert (view.figure.x_range.start, view.figure.y_range.end) == (0.0, 3.0)
+    labels = [item.label.value for item in view.figure.legend[0].items]
+    assert labels == ["flux", "3 sigma", "threshold 1.0", "saturated: 3 columns"]
+    view.show(Panel(x, y, (Curve(LINE, 2 * LINE, "flux", "flux"), *MARKS[1:])))
+    assert view.figure.renderers == before
+    assert list(before[0].data_source.data["y"]) == [0.0, 2.0, 4.0]
+    view.show(None)
+    assert (view.figure.renderers, view.figure.legend[0].items) == ([], [])
+
+
+def test_time_is_told_by_its_own_ticks() -> None:
+    view, when = PanelView(), np.array(["2020-11-02T22:10", "2020-11-03T02:40"], "M8[s]")
+    axis = time_axis(when)
+    view.show(Panel(axis, Axis(), (Points(when, LINE[:2], "light"),)))
+    assert view.figure.xaxis[0].ticker.ticks == [at for at, _ in axis.ticks or ()]
+    assert "23:00" in view.figure.xaxis[0].major_label_overrides.values()

@@ -173,7 +173,7 @@ def test_a_pixel_is_shown_through_the_frames(seen: Watched, study: Study, look: 
     seen.type("Row", "85")
     seen.page.wait_for_timeout(1500)
     expected = study.through_frames(look, 85, int(seen.value("Column")))
-    np.testing.assert_array_equal(seen.data("counts"), expected)
+    np.testing.assert_array_equal(seen.data("series-0"), expected)
 
 
 def test_calibrated_and_combined_images_say_what_is_subtracted(seen: Watched) -> None:

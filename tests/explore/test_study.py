@@ -12,9 +12,11 @@ import arrayred as ar
 from arrayred.cli import cli
 from arrayred.config.night_file import read_night_file
 from arrayred.errors import ArrayredError, InputError, SkyBandError
-from arrayred.explore.app import entry_text, sky_of
-from arrayred.explore.data import LINES, Look, Study, lines_of
+from arrayred.explore.app import entry_text
+from arrayred.explore.data import Look, Study
 from arrayred.night import open_night
+from arrayred.plots.figures import SUMS, extraction, sky_bands
+from arrayred.plots.panels import Curve
 
 STAR = Look("light/Simulated_star")
 BY_HAND = replace(STAR, rows=(80, 90), sky_rows=(110, 130))
@@ -134,19 +136,20 @@ def test_opening_reads_one_frame_and_makes_no_plan(
 
 
 def test_the_sky_of_a_spectrum_is_both_its_bands_or_the_one_given(study: Study) -> None:
-    assert len(sky_of(study.spectrum(STAR).attrs)) == 2
-    assert sky_of(study.spectrum(BY_HAND).attrs) == ((110, 130),)
+    assert len(sky_bands(study.spectrum(STAR))) == 2
+    assert sky_bands(study.spectrum(BY_HAND)) == [(110, 130)]
 
 
 def test_lines_of_a_spectrum_are_sums_over_its_rows_and_its_flux(study: Study) -> None:
     spectrum, image = study.spectrum(BY_HAND), study.combined(BY_HAND).counts.values
-    lines = lines_of(spectrum)
-    assert tuple(lines) == LINES
+    curves = [mark for mark in extraction(spectrum).marks if isinstance(mark, Curve)]
+    lines = {curve.label: curve.y for curve in curves}
+    assert tuple(lines) == SUMS
     band = image[79:90]
-    np.testing.assert_allclose(lines["sum of the rows"][1], band.sum(axis=0))
+    np.testing.assert_allclose(lines["sum of the rows"], band.sum(axis=0))
     sky = image[109:130].mean(axis=0) * 11
-    np.testing.assert_allclose(lines["less the sky"][1], band.sum(axis=0) - sky)
-    np.testing.assert_array_equal(lines["as reduce extracts it"][1], spectrum.flux)
+    np.testing.assert_allclose(lines["less the sky"], band.sum(axis=0) - sky)
+    np.testing.assert_array_equal(lines["as reduce extracts it"], spectrum.flux)
 
 
 def test_the_published_night_shows_the_published_rows(barber: Path) -> None:

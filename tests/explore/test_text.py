@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import xarray as xr
 
 from arrayred.explore.app import about_rows, facts_of, heading, pixel_text, told
 from arrayred.explore.data import Look, Study
@@ -42,4 +43,4 @@ def test_a_pixel_is_told_with_its_place_and_unit() -> None:
 
 def test_a_spectrum_without_sky_and_noise_tells_its_rows_alone() -> None:
     facts = {"first_row": 3, "last_row": 5, "snr": float("nan")}
-    assert about_rows(facts) == "rows 3:5"
+    assert about_rows(xr.Dataset(attrs=facts)) == "rows 3:5"
