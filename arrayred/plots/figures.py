@@ -788,10 +788,11 @@ def _stretch_about_the_sky(combined: xr.Dataset, facts: Mapping[Any, Any]) -> St
     """Return the stretch that shows the sky's noise and the star at once."""
     counts = combined[COUNTS].values
     finite = counts[np.isfinite(counts)]
-    if not {"background_mean", "background_std"} <= set(facts) or not finite.size:
+    mean, std = (facts.get(f"background_{name}", math.nan) for name in ("mean", "std"))
+    if not (math.isfinite(mean) and math.isfinite(std) and finite.size):
         return stretch_of(counts)
-    noise = max(facts["background_std"], 1.0)
-    low = facts["background_mean"] - 5 * noise
+    noise = max(std, 1.0)
+    low = mean - 5 * noise
     high = max(float(np.percentile(finite, 99.9)), low + noise)
     return Stretch(low, high, 0.0, 2 * noise)
 

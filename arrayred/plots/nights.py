@@ -294,7 +294,7 @@ def detector(frames: Sequence[_Timed], levels: Mapping[str, float]) -> Sheet | N
 
 def _dark_series(i: int, exposure: str) -> tuple[str, str]:
     """Return role and label of the darks of one exposure; beyond five they share one."""
-    return (f"series-{i}", exposure) if i < 5 else ("other", "other darks")
+    return ((f"series-{i}" if i else "dark"), exposure) if i < 5 else ("other", "other darks")
 
 
 def _drift_panel(
