@@ -85,41 +85,28 @@ def sky_bands(spectrum: xr.Dataset) -> list[tuple[int, int]]:
     return [(int(first), int(last)) for first, last in found]
 
 
-def row_spans(spectrum: xr.Dataset | Rows) -> list[tuple[str, int, int, str]]:
-    """Return the rows of the spectrum, of its sky, and of what else is bright.
-
-    Each is a role, the first and the last row, and a label.
-    """
+def row_marks(spectrum: xr.Dataset | Rows, along: Along) -> tuple[Span, ...]:
+    """Return the rows of the spectrum, of its sky, and of what else is bright, across a panel."""
     if isinstance(spectrum, Rows):
-        others = [_other(run.first, run.last, run.snr, run.state) for run in spectrum.others]
-        return [_extracted(spectrum.first, spectrum.last), *others]
-    facts = spectrum.attrs
-    if "first_row" not in facts:
-        return []
-    return [
-        _extracted(facts["first_row"], facts["last_row"]),
-        *(("sky", low, high, f"sky {low}:{high}") for low, high in sky_bands(spectrum)),
-        *(_other(run[0], run[1], None, "left") for run in facts.get("other_rows", ())),
-    ]
+        first, last, sky = spectrum.first, spectrum.last, []
+        others = [(run.first, run.last, run.snr, str(run.state)) for run in spectrum.others]
+    elif "first_row" not in spectrum.attrs:
+        return ()
+    else:
+        facts = spectrum.attrs
+        first, last, sky = facts["first_row"], facts["last_row"], sky_bands(spectrum)
+        others = [(run[0], run[1], None, "left") for run in facts.get("other_rows", ())]
+    return (
+        span_of((first, last), along, "aperture", f"spectrum {first}:{last}"),
+        *(span_of(rows, along, "sky", f"sky {rows[0]}:{rows[1]}") for rows in sky),
+        *(span_of(run[:2], along, "other", _other_label(*run)) for run in others),
+    )
 
 
-def _extracted(first: int, last: int) -> tuple[str, int, int, str]:
-    return "aperture", first, last, f"spectrum {first}:{last}"
-
-
-def _other(first: int, last: int, snr: float | None, state: str) -> tuple[str, int, int, str]:
-    snr_text = "" if snr is None else f", S/N {snr:.0f}"
+def _other_label(first: int, last: int, snr: float | None, state: str) -> str:
     what = {"taken": "spectrum of its own", "sharp": "sharper than a star"}.get(state, "not taken")
     where = f"{first}:{last}" if last > first else str(first)
-    return "other", first, last, f"{what} {where}{snr_text}"
-
-
-def row_marks(spectrum: xr.Dataset | Rows, along: Along) -> tuple[Span, ...]:
-    """Return the rows of a spectrum as bands across a panel."""
-    return tuple(
-        span_of((first, last), along, role, label)
-        for role, first, last, label in row_spans(spectrum)
-    )
+    return f"{what} {where}" + ("" if snr is None else f", S/N {snr:.0f}")
 
 
 def span_of(rows: tuple[int, int], along: Along, role: str, label: str = "") -> Span:
