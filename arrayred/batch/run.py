@@ -974,8 +974,7 @@ def report_on(
     StorageError
         The disk is full or refuses.
     """
-    from arrayred.report.pages import forget_report, write_account
-    from arrayred.report.run import account_of
+    from arrayred.report.run import account_of, forget_report, write_account
 
     errors = {outcome.name: outcome.error for outcome in outcomes if outcome.error is not None}
     replaced = order.overwrite or order.force

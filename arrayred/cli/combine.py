@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from arrayred.cli.options import Options, Size, option, options_of, spelled
+from arrayred.cli.options import Options, Size, option, options_of
 from arrayred.cli.options import files as complete_files
 from arrayred.cli.progress import showing
 
@@ -88,7 +88,7 @@ def _how(options: Options) -> How:
     for name in ("n_sigma", "iterations"):
         if name in options and options.get("method") != "clip":
             raise UsageError(
-                f"{spelled(name)} is for clipping",
+                f"--{name.replace('_', '-')} is for clipping",
                 value=options[name],
                 hint="Give --method clip as well, or leave it out.",
             )

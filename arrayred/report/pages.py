@@ -37,7 +37,7 @@ from arrayred.io.ledger import (
 from arrayred.io.pixel_checks import affordable, sample_of
 from arrayred.io.pixels import FrameStack, plain
 from arrayred.io.products import header_of, open_product
-from arrayred.io.publish import STATE, publish, remove
+from arrayred.io.publish import STATE, publish
 from arrayred.model import COSMIC_RAY, DQ, N_REJECTED, SATURATED, turn
 from arrayred.night.groups import listed, slug
 from arrayred.plots.figures import quick_look, search_look
@@ -67,12 +67,10 @@ from arrayred.report.charts import (
 from arrayred.report.run import (
     ACCOUNT,
     MOST_ROWS,
-    Account,
     Finished,
     FrameLine,
     Served,
     TargetLine,
-    as_json,
     evening_of,
     gathered,
     group_of,
@@ -963,19 +961,6 @@ def _files(one: Shown, found: Found) -> Markup:
 #
 # A page is a product: it appears whole or not at all, the ledger knows its sha256, and one that is
 # there already for the same night, by the same version of this package, is not made again.
-
-
-def write_account(out: Path, account: Account) -> None:
-    """Keep what a run knew of its night, for the page of it now or later."""
-    publish({out / STATE / ACCOUNT: as_json(account)}, overwrite=True, durable=False)
-
-
-def forget_report(out: Path) -> None:
-    """Remove the page of a night whose products were made anew without one."""
-    ledger = Ledger(out)
-    if ledger.read(PAGE_ENTRY) is not None:
-        remove(out / PAGE)
-        ledger.forget(PAGE_ENTRY)
 
 
 def write_report(out: Path, *, overwrite: bool = False, verify: bool = False) -> Path:

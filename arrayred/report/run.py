@@ -24,8 +24,8 @@ from arrayred._version import __version__
 from arrayred.config import Instrument, Recipe
 from arrayred.errors import ArrayredError, NoSpectrumError, UsageError
 from arrayred.io.frames import Frame, read_frames
-from arrayred.io.ledger import PAGE_ENTRY, Entry, Ledger
-from arrayred.io.publish import STATE, Content
+from arrayred.io.ledger import PAGE, PAGE_ENTRY, Entry, Ledger
+from arrayred.io.publish import STATE, Content, publish, remove
 from arrayred.night import Flat, Group, Night, Plan, Target, problems_of
 from arrayred.night.match import age_in_days, warmer
 from arrayred.report import VERSION
@@ -316,6 +316,19 @@ def _served(lights: Group, master: Group | Flat) -> Served:
         age=age_in_days(lights, frames),
         warmer=warmer(lights, frames),
     )
+
+
+def write_account(out: Path, account: Account) -> None:
+    """Keep what a run knew of its night, for the page of it now or later."""
+    publish({out / STATE / ACCOUNT: as_json(account)}, overwrite=True, durable=False)
+
+
+def forget_report(out: Path) -> None:
+    """Remove the page of a night whose products were made anew without one."""
+    ledger = Ledger(out)
+    if ledger.read(PAGE_ENTRY) is not None:
+        remove(out / PAGE)
+        ledger.forget(PAGE_ENTRY)
 
 
 # What a finished night is made of, read from its output folder: `Finished`, `gathered`.
