@@ -5,7 +5,7 @@ read once per pass, memory follows from the height of a band, and nothing a kern
 on where one band ends and the next begins.
 
 `visit` needs numpy alone: it owns the threads and gives each one a buffer that it reuses.
-`over_frames` builds one task per band (`map_blocks`), on an array that is already one band it is a
+`map_frames` builds one task per band (`map_blocks`), on an array that is already one band it is a
 plain call. `apply_ufunc(dask="parallelized")` would copy every band and take twice as long.
 """
 
@@ -40,14 +40,14 @@ class Stack(Protocol):
         """Read rows first..stop of every frame into out (frame, row, x)."""
 
 
-class Target(Protocol):
+class RowSink(Protocol):
     """Takes the rows of a result as they come, in any order, from any thread."""
 
     def __setitem__(self, rows: slice, values: NDArray[Any]) -> None:
         """Take rows first..stop."""
 
 
-class Image(Protocol):
+class SlicedImage(Protocol):
     """An image (y, x) that gives its rows when it is sliced: an array, or one read on demand."""
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
@@ -112,12 +112,12 @@ def rows_within(
     return min(band_rows(shape, dtype, most), memory // max(of_a_row * threads, 1))
 
 
-def edges(n_rows: int, rows: int) -> Iterator[tuple[int, int]]:
+def band_edges(n_rows: int, rows: int) -> Iterator[tuple[int, int]]:
     """Yield the half-open row ranges of the bands.
 
     Examples
     --------
-    >>> list(edges(5, 2))
+    >>> list(band_edges(5, 2))
     [(0, 2), (2, 4), (4, 5)]
     """
     for first in range(0, n_rows, rows):
@@ -127,7 +127,7 @@ def edges(n_rows: int, rows: int) -> Iterator[tuple[int, int]]:
 def visit(
     stack: Stack,
     kernel: Callable[..., NDArray[Any]],
-    *images: Image,
+    *images: SlicedImage,
     rows: int | None = None,
     threads: int = 1,
 ) -> NDArray[np.float64]:
@@ -151,10 +151,10 @@ def visit(
 
 
 def visit_into(
-    target: Target,
+    target: RowSink,
     stack: Stack,
     kernel: Callable[..., NDArray[Any]],
-    *images: Image,
+    *images: SlicedImage,
     rows: int | None = None,
     threads: int = 1,
     give_up: Callable[[], None] | None = None,
@@ -169,7 +169,7 @@ def visit_into(
     """
     n_frames, n_rows, n_columns = stack.shape
     rows = min(rows or band_rows(stack.shape, stack.dtype), n_rows)
-    left = edges(n_rows, rows)
+    left = band_edges(n_rows, rows)
     taking, failed = Lock(), Event()
 
     def work() -> None:
@@ -189,10 +189,10 @@ def visit_into(
         if give_up is not None:
             give_up()
 
-    at_once(work, min(threads, -(-n_rows // rows)), fail)
+    run_in_threads(work, min(threads, -(-n_rows // rows)), fail)
 
 
-def at_once(work: Callable[[], None], n_threads: int, fail: Callable[[], None]) -> None:
+def run_in_threads(work: Callable[[], None], n_threads: int, fail: Callable[[], None]) -> None:
     """Call work in this thread and in others at once; on an error tell all, wait, and raise it."""
     errors: list[BaseException] = []
 
@@ -220,7 +220,7 @@ def at_once(work: Callable[[], None], n_threads: int, fail: Callable[[], None]) 
         raise errors[0]
 
 
-def over_frames(
+def map_frames(
     frames: Any,
     kernel: Callable[..., NDArray[Any]],
     *images: Any,

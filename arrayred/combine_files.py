@@ -1,8 +1,8 @@
 """Combine many files into one image, from disk to disk, without xarray: `arrayred combine`.
 
-`prepare` reads headers and refuses what does not go together, `carry_out` reads each pixel once,
-band by band, and writes the result as it comes. No labels are built: xarray takes half a second to
-import, three times the work of combining 25 frames.
+`prepare_combination` reads headers and refuses what does not go together, `write_combination` reads
+each pixel once, band by band, and writes the result as it comes. No labels are built: xarray takes
+half a second to import, three times the work of combining 25 frames.
 
 Refused by name is what makes a wrong image: other exposures, a correction made twice. What may be
 meant is a warning.
@@ -35,23 +35,29 @@ from arrayred.errors import (
     UsageError,
 )
 from arrayred.io.files import files_at, find_image, list_files, paths_in
-from arrayred.io.frames import Frame, describe, exposure_tolerance, read_frames, require_same_unit
+from arrayred.io.frames import (
+    Frame,
+    exposure_tolerance,
+    frame_from_header,
+    read_frames,
+    require_same_unit,
+)
 from arrayred.io.header import Value
-from arrayred.io.ledger import datasum_of, examine, required
-from arrayred.io.pixel_checks import take_off_pedestals, unwrap
-from arrayred.io.pixels import PIECE, FrameStack, Pass, PassImage, plain_all
-from arrayred.io.products import ImageSink, Story, image_sink, product_header
+from arrayred.io.ledger import datasum_of, examine, required_checksums
+from arrayred.io.pixel_checks import subtract_pedestals, unwrap_unsigned
+from arrayred.io.pixels import READ_PIECE, FrameStack, Pass, PassImage, all_plain_pixels
+from arrayred.io.products import ImageWriter, Provenance, open_image_writer, product_header
 from arrayred.io.publish import require_room
-from arrayred.io.remote import Stamp, located
+from arrayred.io.remote import Stamp, path_or_address
 from arrayred.kernels.combine import mean, median, minmax_mean
 from arrayred.kernels.reject import clipped_mean
 from arrayred.progress import stage
 
-_SLACK = 1e-9  # decimals such as 60.06 are not exact
+_ROUNDING_SLACK = 1e-9  # decimals such as 60.06 are not exact
 
 
 @dataclass(frozen=True)
-class Rules:
+class CombineChecks:
     """What is let through.
 
     Parameters
@@ -72,10 +78,10 @@ def require_same_exposure(frames: Sequence[Frame]) -> None:
     MismatchError
         A frame's exposure is another.
     """
-    first = _exposure(frames[0])
-    tolerance = exposure_tolerance(first) + _SLACK
+    first = _known_exposure(frames[0])
+    tolerance = exposure_tolerance(first) + _ROUNDING_SLACK
     for frame in frames[1:]:
-        if abs(_exposure(frame) - first) > tolerance:
+        if abs(_known_exposure(frame) - first) > tolerance:
             raise MismatchError(
                 f"The frame was exposed for {frame.exptime:g} s, but {frames[0].path.name} for "
                 f"{first:g} s",
@@ -86,7 +92,7 @@ def require_same_exposure(frames: Sequence[Frame]) -> None:
             )
 
 
-def _exposure(frame: Frame) -> float:
+def _known_exposure(frame: Frame) -> float:
     """Return a frame's exposure in s; raise HeaderError if it is not known."""
     if frame.exptime is not None:
         return frame.exptime
@@ -100,7 +106,7 @@ def _exposure(frame: Frame) -> float:
     )
 
 
-def remarks_on(frames: Sequence[Frame]) -> list[str]:
+def difference_warnings(frames: Sequence[Frame]) -> list[str]:
     """Return a warning for everything in which frames differ, though that may be meant."""
     facets = {
         "types": [frame.frame_type or repr(frame.type_found) for frame in frames],
@@ -108,17 +114,17 @@ def remarks_on(frames: Sequence[Frame]) -> list[str]:
         "settings": [" ".join("=".join(pair) for pair in frame.setup) for frame in frames],
     }
     return [
-        f"the frames are of different {what}: {_counted(values)}"
+        f"the frames are of different {what}: {_value_counts(values)}"
         for what, values in facets.items()
         if len(set(values)) > 1
     ]
 
 
-def _counted(values: Sequence[str]) -> str:
+def _value_counts(values: Sequence[str]) -> str:
     return ", ".join(f"{n} x {value or 'unknown'}" for value, n in Counter(values).most_common())
 
 
-def require_fitting(master: Frame, frames: Sequence[Frame], rules: Rules) -> None:
+def require_fitting_master(master: Frame, frames: Sequence[Frame], rules: CombineChecks) -> None:
     """Raise MismatchError unless an image can be subtracted from every frame.
 
     Parameters
@@ -138,7 +144,7 @@ def require_fitting(master: Frame, frames: Sequence[Frame], rules: Rules) -> Non
                 hint="Leave it out of the frames, or leave out --minus.",
             )
         for one in () if any_exposure else (master, frame):
-            _exposure(one)
+            _known_exposure(one)
         found = misfit(frame, master, None if any_exposure else Recipe.dark_tolerance, whole=True)
         if found is not None:
             raise MismatchError(
@@ -174,13 +180,13 @@ def calstat_after(frames: Sequence[Frame], master: Frame) -> str:
 
 # How frames become one image: method, limits, and the kernel that does it.
 
-Method = Literal["median", "average", "clip", "minmax"]
-METHODS: tuple[Method, ...] = get_args(Method)
+FileMethod = Literal["median", "average", "clip", "minmax"]
+METHODS: tuple[FileMethod, ...] = get_args(FileMethod)
 Kernel = Callable[..., NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class How:
+class CombineOptions:
     """How frames become one image.
 
     Parameters
@@ -196,11 +202,11 @@ class How:
 
     Examples
     --------
-    >>> str(How("clip", n_sigma=2.5))
+    >>> str(CombineOptions("clip", n_sigma=2.5))
     'clipped mean (2.5 sigma, 1 iteration)'
     """
 
-    method: Method = "median"
+    method: FileMethod = "median"
     n_sigma: float = 3.0
     iterations: int = 1
     dtype: str = "float32"
@@ -220,7 +226,7 @@ class How:
     def kernel(self) -> Kernel:
         """Return what turns a band into rows of the image."""
         clip = partial(clipped_mean, n_sigma=self.n_sigma, iterations=self.iterations)
-        kernels: dict[Method, Kernel] = {
+        kernels: dict[FileMethod, Kernel] = {
             "median": median,
             "average": mean,
             "clip": clip,
@@ -243,11 +249,11 @@ class How:
             )
 
 
-# Which frames are meant by files, folders and lists of files: `frames_of`.
+# Which frames are meant by files, folders and lists of files: `input_frames`.
 
 
 @dataclass(frozen=True)
-class Inputs:
+class InputFrames:
     """The frames to be combined, and what was noticed on the way.
 
     Parameters
@@ -260,7 +266,7 @@ class Inputs:
     warnings: tuple[str, ...] = ()
 
 
-def frames_of(arguments: Sequence[str], instrument: Instrument) -> Inputs:
+def input_frames(arguments: Sequence[str], instrument: Instrument) -> InputFrames:
     """Return the frames that files, folders and ``@lists`` name.
 
     A file named by itself must be a frame. What merely lies in a folder is left out, with a
@@ -279,7 +285,7 @@ def frames_of(arguments: Sequence[str], instrument: Instrument) -> Inputs:
         A list cannot be read.
     """
     named: dict[Path, bool] = {}
-    for path in _expanded(arguments):
+    for path in _expanded_paths(arguments):
         if path.is_dir():
             for file in list_files(path):
                 named.setdefault(file, False)
@@ -294,29 +300,29 @@ def frames_of(arguments: Sequence[str], instrument: Instrument) -> Inputs:
     if grave := [error for error in failures if error not in foreign]:
         raise NightError(tuple(grave)) if len(grave) > 1 else grave[0]
     raw = [f for f in frames if named[f.path] or not f.is_product] or frames
-    once = _once(raw)
+    once = _without_repeats(raw)
     if not once:
         raise InputError("No file is a frame", path=foreign[0].path, hint="Name FITS files.")
     warnings = [f"{error.path}: {error.args[0].rstrip('.')}; left out" for error in foreign]
     warnings += [f"{f.path}: made from frames, not raw; left out" for f in frames if f not in raw]
     warnings += [f"{f.path}: named twice, used once" for f in raw if f not in once]
-    return Inputs(tuple(once), tuple(warnings))
+    return InputFrames(tuple(once), tuple(warnings))
 
 
-def _expanded(arguments: Iterable[str]) -> Iterator[Path]:
+def _expanded_paths(arguments: Iterable[str]) -> Iterator[Path]:
     """Yield the paths that arguments name, those in lists among them."""
     for argument in arguments:
         if argument.startswith("@"):
-            yield from map(located, paths_in(Path(argument[1:])))
+            yield from map(path_or_address, paths_in(Path(argument[1:])))
         else:
-            yield located(argument)
+            yield path_or_address(argument)
 
 
 def _was_named(error: ArrayredError, named: dict[Path, bool]) -> bool:
-    return error.path is None or named.get(located(error.path), True)
+    return error.path is None or named.get(path_or_address(error.path), True)
 
 
-def _once(frames: Sequence[Frame]) -> list[Frame]:
+def _without_repeats(frames: Sequence[Frame]) -> list[Frame]:
     """Return the frames without further names, links included, of one file."""
     by_file: dict[Stamp, Frame] = {}
     for frame in frames:
@@ -324,7 +330,7 @@ def _once(frames: Sequence[Frame]) -> list[Frame]:
     return list(by_file.values())
 
 
-# How much of the work is held at once, so that a bound on memory holds: `share_of`.
+# How much of the work is held at once, so that a bound on memory holds: `band_layout`.
 #
 # Everything a combination holds beside its imports is counted: headers, the pieces being read, and
 # for each thread a band with what the kernel makes of it. What remains of the bound sets the size
@@ -340,16 +346,16 @@ _BYTES_OF_INFLATING = 4 << 20
 _BYTES_OF_TILES = 48 << 20
 
 
-class Share(NamedTuple):
+class BandLayout(NamedTuple):
     """The pixels of a band, and how many threads work on one each."""
 
     pixels: int
     threads: int
 
 
-def share_of(
-    frames: Sequence[Frame], shape: tuple[int, ...], dtype: np.dtype[Any], how: How
-) -> Share:
+def band_layout(
+    frames: Sequence[Frame], shape: tuple[int, ...], dtype: np.dtype[Any], how: CombineOptions
+) -> BandLayout:
     """Return how many pixels a band has and how many threads there are, within a bound on memory.
 
     Decoding comes before combining, so that only the greater of both counts.
@@ -370,12 +376,12 @@ def share_of(
     )
     pixels_of = (shape[0], shape[1] * shape[2], 1)
     fewest = min(_FEWEST_PIXELS, pixels_of[1])
-    decoding, reading = _bytes_to_decode(frames), 2 * max(PIECE, _bytes_of_a_chunk(frames))
-    for threads in range(how.threads or min(_cores(), _MOST_THREADS), 0, -1):
+    decoding, reading = _bytes_to_decode(frames), 2 * max(READ_PIECE, _bytes_of_a_chunk(frames))
+    for threads in range(how.threads or min(_usable_cores(), _MOST_THREADS), 0, -1):
         left = how.memory - fixed - threads * reading
         pixels = rows_within(pixels_of, dtype, left, threads=threads, widened=how.is_widening)
         if pixels >= fewest and threads * decoding <= how.memory - fixed:
-            return Share(pixels, threads)
+            return BandLayout(pixels, threads)
     band = fewest * bytes_per_pixel(shape[0], dtype, widened=how.is_widening)
     needed = fixed + max(reading + band, decoding)
     raise UsageError(
@@ -402,21 +408,22 @@ def _bytes_of_a_chunk(frames: Sequence[Frame]) -> int:
     return max((shelf.grid.chunk_bytes for shelf in shelves if shelf is not None), default=0)
 
 
-def _cores() -> int:
+def _usable_cores() -> int:
     """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-# From headers to a plan, from a plan to an image on disk: `prepare` and `carry_out`.
+# From headers to a plan, from a plan to an image on disk: `prepare_combination` and
+# `write_combination`.
 
-Sums = dict[Path, str]
-_NO_SUM = "0" * 64
+FileChecksums = dict[Path, str]
+_NO_CHECKSUM = "0" * 64
 
 
 @dataclass(frozen=True)
-class Combination:
+class CombineJob:
     """Frames that go together, and what is to become of them.
 
     Parameters
@@ -431,7 +438,7 @@ class Combination:
     frames: tuple[Frame, ...]
     master: Frame | None
     out: Path
-    how: How
+    how: CombineOptions
     warnings: tuple[str, ...] = ()
 
     @property
@@ -444,30 +451,30 @@ class Combination:
         """Return all that goes into the image: the frames and the master."""
         return self.frames if self.master is None else (*self.frames, self.master)
 
-    def story(self) -> Story:
+    def story(self) -> Provenance:
         """Return what the product's header tells; checksums are still blank."""
         master, method = self.master, self.how.method
         steps = [f"{master.path.name} subtracted"] if master else []
         facts: list[tuple[str, Value, str]] = [("ARMETHOD", method, "how frames were combined")]
-        return Story(
+        return Provenance(
             self.frames,
             [master] if master else [],
             steps=[*steps, f"{self.how} of {len(self.frames)} frames"],
             method=method,
             calstat=calstat_after(self.frames, master) if master else "",
             facts=facts,
-            checksums={frame.path: _NO_SUM for frame in self.inputs if self.how.checksums},
+            checksums={frame.path: _NO_CHECKSUM for frame in self.inputs if self.how.checksums},
         )
 
 
-def prepare(
+def prepare_combination(
     files: Sequence[str],
     out: Path,
-    how: How,
+    how: CombineOptions,
     *,
     minus: Path | None = None,
-    rules: Rules | None = None,
-) -> Combination:
+    rules: CombineChecks | None = None,
+) -> CombineJob:
     """Read headers, and return what is to be done if everything goes together.
 
     Parameters
@@ -487,12 +494,12 @@ def prepare(
     StorageError
         The product's folder cannot be written, or its disk is too small.
     """
-    rules = rules or Rules()
+    rules = rules or CombineChecks()
     instrument = Instrument.load("generic")
-    inputs = frames_of(files, instrument)
-    found = [] if minus is None else [describe(minus.name, find_image(minus), instrument)]
+    inputs = input_frames(files, instrument)
+    found = [] if minus is None else [frame_from_header(minus.name, find_image(minus), instrument)]
     n_frames = len(inputs.frames)
-    told = take_off_pedestals(unwrap([*inputs.frames, *found], instrument))
+    told = subtract_pedestals(unwrap_unsigned([*inputs.frames, *found], instrument))
     if refused := [refusal for frame in told for refusal in frame.refusals]:
         raise NightError(tuple(refused))
     frames, master = tuple(told[:n_frames]), told[n_frames] if found else None
@@ -502,8 +509,10 @@ def prepare(
     if not rules.any_exposure:
         require_same_exposure(frames)
     if master is not None:
-        require_fitting(master, frames, rules)
-    combination = Combination(frames, master, out, how, (*inputs.warnings, *remarks_on(frames)))
+        require_fitting_master(master, frames, rules)
+    combination = CombineJob(
+        frames, master, out, how, (*inputs.warnings, *difference_warnings(frames))
+    )
     _require_no_input(out, combination.inputs)
     n_rows, n_columns = combination.shape
     require_room(out.parent, n_rows * n_columns * int(how.dtype.removeprefix("float")) // 8)
@@ -522,12 +531,12 @@ def _require_no_input(out: Path, inputs: Sequence[Frame]) -> None:
 
 
 @stage("combine")
-def carry_out(combination: Combination, *, overwrite: bool = False) -> None:
+def write_combination(combination: CombineJob, *, overwrite: bool = False) -> None:
     """Combine the frames and write the image.
 
     Parameters
     ----------
-    combination : what `prepare` returned.
+    combination : what `prepare_combination` returned.
     overwrite : replace a file that has other content.
 
     Raises
@@ -541,17 +550,19 @@ def carry_out(combination: Combination, *, overwrite: bool = False) -> None:
     """
     how, story, out = combination.how, combination.story(), combination.out
     stack = FrameStack([frame.image.source for frame in combination.frames])
-    share = share_of(combination.inputs, stack.shape, stack.dtype, how)
+    share = band_layout(combination.inputs, stack.shape, stack.dtype, how)
     header = product_header(story, out.name)
-    with image_sink(out, header, combination.shape, how.dtype, overwrite=overwrite) as sink:
-        sums = _read_once(_passes(combination, share.threads), sink, how.kernel, share)
+    with open_image_writer(out, header, combination.shape, how.dtype, overwrite=overwrite) as sink:
+        sums = _read_once(_read_passes(combination, share.threads), sink, how.kernel, share)
         packed = [frame for frame in combination.inputs if frame.path not in sums]
         if how.checksums:
-            sums |= required(examine(packed), packed)
+            sums |= required_checksums(examine(packed), packed)
         sink.finish(product_header(replace(story, checksums=sums), out.name))
 
 
-def _read_once(passes: Sequence[Pass], sink: ImageSink, kernel: Kernel, share: Share) -> Sums:
+def _read_once(
+    passes: Sequence[Pass], sink: ImageWriter, kernel: Kernel, share: BandLayout
+) -> FileChecksums:
     """Combine frames, the first pass, less images, the others; return the files' SHA-256."""
 
     def give_up() -> None:
@@ -572,12 +583,12 @@ def _read_once(passes: Sequence[Pass], sink: ImageSink, kernel: Kernel, share: S
         return {path: total for each in passes for path, total in each.checksums().items()}
 
 
-def _passes(combination: Combination, threads: int) -> list[Pass]:
+def _read_passes(combination: CombineJob, threads: int) -> list[Pass]:
     """Return the passes over the frames and over the master, if there is one."""
     groups = [combination.frames, *([(combination.master,)] if combination.master else [])]
     passes = []
     for group in groups:
-        stack = FrameStack(plain_all([frame.image for frame in group], threads))
+        stack = FrameStack(all_plain_pixels([frame.image for frame in group], threads))
         plain = [f for f in group if f.image.packing == "plain" and f.image.source.shelf is None]
         known = {frame.path: datasum_of(frame.image) for frame in plain}
         summed = known if combination.how.checksums else {}

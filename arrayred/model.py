@@ -69,7 +69,7 @@ SETUP_COORDS = ("binning", "origin", "readout", "gain_setting")
 """Scalar coordinates that must agree for two sets of pixels to be the same pixels of a detector."""
 BAD = "bad"
 """The coordinate (y, x) of an image that is True where a flat could not correct its pixels."""
-_SECTION = re.compile(r"\s*\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]\s*")
+_IRAF_SECTION = re.compile(r"\s*\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Section:
     @classmethod
     def parse(cls, text: str) -> Section | None:
         """Return the section that a text means; None where it means none."""
-        found = _SECTION.fullmatch(text)
+        found = _IRAF_SECTION.fullmatch(text)
         if found is None:
             return None
         x0, x1, y0, y1 = map(int, found.groups())
@@ -249,7 +249,8 @@ def require_same_pixels(one: xr.Dataset, other: xr.Dataset) -> None:
     for dim in (Y, X):
         if not one.indexes[dim].equals(other.indexes[dim]):
             raise MismatchError(
-                f"{dim} runs over {_extent(one, dim)} here and over {_extent(other, dim)} there",
+                f"{dim} runs over {_pixel_range(one, dim)} here and over "
+                f"{_pixel_range(other, dim)} there",
                 hint="Combine frames of one shape and one subframe only.",
             )
     _require_same_units(one, other)
@@ -276,12 +277,12 @@ def _require_same_units(one: xr.Dataset, other: xr.Dataset) -> None:
         )
 
 
-def _extent(ds: xr.Dataset, dim: str) -> str:
+def _pixel_range(ds: xr.Dataset, dim: str) -> str:
     index = ds.indexes[dim]
     return f"{index[0]}:{index[-1]} ({index.size})" if index.size else "nothing"
 
 
-def turn(image: xr.Dataset) -> xr.Dataset:
+def transpose_to_x(image: xr.Dataset) -> xr.Dataset:
     """Return an image with its dispersion along x: turned if it runs along the columns.
 
     Parameters
@@ -299,7 +300,7 @@ def turn(image: xr.Dataset) -> xr.Dataset:
     for name in (COUNTS, CLEAN):
         if name in turned:
             turned[name] = turned[name].copy(data=turned[name].values.copy(order="C"))
-    return remark(turned, "rows are the file's columns: the dispersion runs along its columns")
+    return add_remark(turned, "rows are the file's columns: the dispersion runs along its columns")
 
 
 def dq_attrs(what: str) -> dict[str, object]:
@@ -318,11 +319,11 @@ def dq_attrs(what: str) -> dict[str, object]:
     }
 
 
-def remark(ds: xr.Dataset, text: str) -> xr.Dataset:
+def add_remark(ds: xr.Dataset, text: str) -> xr.Dataset:
     """Return the Dataset with one more remark that its user should read."""
     return ds.assign_attrs(remarks=[*ds.attrs.get("remarks", []), text])
 
 
-def note_history(ds: xr.Dataset, line: str) -> xr.Dataset:
+def add_history(ds: xr.Dataset, line: str) -> xr.Dataset:
     """Return the Dataset with one line added to its history."""
     return ds.assign_attrs(history=[*ds.attrs.get("history", []), line])

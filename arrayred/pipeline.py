@@ -37,11 +37,23 @@ from numpy.typing import NDArray
 from arrayred.config import BETRAYED_BY, Method, Overscan, Recipe, RowRange
 from arrayred.errors import ArrayredError, InputError, NightError, ResourceError
 from arrayred.io.cube import read_mask
-from arrayred.io.pixels import file_of
+from arrayred.io.pixels import local_file_of
 from arrayred.io.products import open_product
 from arrayred.kernels.noise import finite_median
-from arrayred.model import CLEAN, COUNTS, DQ, FRAME, VARIANCE, Chunks, Rows, Run, X, remark, turn
-from arrayred.night import Flat, Group, Made, Night, Target, make_plan, open_night
+from arrayred.model import (
+    CLEAN,
+    COUNTS,
+    DQ,
+    FRAME,
+    VARIANCE,
+    Chunks,
+    Rows,
+    Run,
+    X,
+    add_remark,
+    transpose_to_x,
+)
+from arrayred.night import Flat, Group, Night, SyntheticDark, Target, make_plan, open_night
 from arrayred.progress import is_watched, progressed, stage
 from arrayred.steps.calibrate import (
     adapt_dark,
@@ -53,20 +65,20 @@ from arrayred.steps.calibrate import (
     subtract_overscan,
     to_electrons,
     trim,
-    with_bad,
+    with_bad_pixels,
 )
 from arrayred.steps.combine import Cleaning, add_clean, combine, combine_with_peak
 from arrayred.steps.cosmic import (
-    FrameHits,
+    FrameOutliers,
     FramePlanes,
     find_cosmic_rays,
-    judge_frames,
-    with_planes,
+    find_frame_planes,
+    with_frame_planes,
 )
 from arrayred.steps.extract import extract, extract_along, extract_frames
-from arrayred.steps.find import Threshold, detect_rows, find_all, find_rows
+from arrayred.steps.find import Threshold, detect_rows, find_all_rows, find_rows
 from arrayred.steps.noise import (
-    drop_absurd,
+    drop_impossible,
     estimate_flat_noise,
     estimate_noise,
     find_bad_pixels,
@@ -116,14 +128,14 @@ def reduce_night(
     if plan.problems or plan.failed:
         raise NightError((*plan.problems, *(error for _, error in plan.failed)))
     settings = recipe or Recipe().replace(**opened.file.recipe)
-    reading = Reading(chunks, memory, settings.overscan)
+    reading = ReadOptions(chunks, memory, settings.overscan)
     masters = Masters(settings.dark_method, reading)
     nodes = {f"/masters/{group.key}": masters[group] for group in plan.masters_in_order}
     found: dict[str, RowRange] = {}
     for planned in plan.targets:
         one = with_rows(planned, found)
-        products = _collected(target(one, masters, reading), one.recipe)
-        found[one.name] = rows_of(products["spectrum"])
+        products = _collect_products(target(one, masters, reading), one.recipe)
+        found[one.name] = row_range_of(products["spectrum"])
         nodes |= {f"/targets/{one.name}/{name}": product for name, product in products.items()}
     return xr.DataTree.from_dict(nodes)
 
@@ -153,7 +165,7 @@ def reduce_target(
         The sky band lies off the image.
     """
     with cluster_errors():
-        return _collected(_from_lights(lights, dark, recipe, flat), recipe)
+        return _collect_products(_from_lights(lights, dark, recipe, flat), recipe)
 
 
 class Masters:
@@ -168,7 +180,7 @@ class Masters:
     reading : how frames are read.
     """
 
-    def __init__(self, method: Method, reading: Reading) -> None:
+    def __init__(self, method: Method, reading: ReadOptions) -> None:
         self.method, self.reading = method, reading
         self._made: dict[str, xr.Dataset | ArrayredError] = {}
         self._making = RLock()
@@ -205,7 +217,7 @@ class Masters:
         return make_master(group, self.method, self.reading, ready)
 
 
-def target(one: Target, masters: Masters, reading: Reading) -> Iterator[tuple[str, xr.Dataset]]:
+def target(one: Target, masters: Masters, reading: ReadOptions) -> Iterator[tuple[str, xr.Dataset]]:
     """Yield the products of one target in the order in which they are made.
 
     Parameters
@@ -216,7 +228,7 @@ def target(one: Target, masters: Masters, reading: Reading) -> Iterator[tuple[st
 
     Yields
     ------
-    name, product : in adu (`in_units`):
+    name, product : in adu (`in_wanted_units`):
 
         ====================  =======================================================
         combined              the calibrated lights as one image (y, x), computed
@@ -237,7 +249,7 @@ def target(one: Target, masters: Masters, reading: Reading) -> Iterator[tuple[st
         for name, product in _from_lights(reading.open(one.lights), dark, one.recipe, flat):
             yield name, product
             if one.lamps and name.startswith("spectrum"):
-                arc = cut_arc(reading.open(one.lamps), lamp_dark, product, one.recipe)
+                arc = extract_arc(reading.open(one.lamps), lamp_dark, product, one.recipe)
                 yield name.replace("spectrum", "arc"), arc
 
 
@@ -248,7 +260,7 @@ def _from_lights(
     combined, hits = combine_frames(lights, dark, recipe, flat)
     yield "combined", combined
     if recipe.calibrated:
-        judged = judge_frames(lights, dark, combined, hits)
+        judged = find_frame_planes(lights, dark, combined, hits)
         for i, label in enumerate(lights[FRAME].values):
             alone = lights.isel({FRAME: [i]})
             yield f"calibrated/{label}", calibrate(alone, dark, flat, judged)
@@ -259,20 +271,22 @@ def _from_lights(
             yield numbered("frames", i), extract_each(lights, dark, recipe, flat, spectrum)
 
 
-def _collected(products: Iterable[tuple[str, xr.Dataset]], recipe: Recipe) -> dict[str, xr.Dataset]:
+def _collect_products(
+    products: Iterable[tuple[str, xr.Dataset]], recipe: Recipe
+) -> dict[str, xr.Dataset]:
     """Return products by name in the recipe's units, the calibrated frames as one cube."""
     found: dict[str, xr.Dataset] = {}
     frames: list[xr.Dataset] = []
     for name, product in products:
-        wanted = in_units(product, recipe)
+        wanted = in_wanted_units(product, recipe)
         if name.startswith("calibrated/"):
             frames.append(wanted)
         else:
             found[name] = wanted
-    return {"calibrated": _as_cube(frames), **found} if frames else found
+    return {"calibrated": _frames_as_cube(frames), **found} if frames else found
 
 
-def _as_cube(frames: Sequence[xr.Dataset]) -> xr.Dataset:
+def _frames_as_cube(frames: Sequence[xr.Dataset]) -> xr.Dataset:
     """Return single frames (frame, y, x) as one cube."""
     import xarray as xr
 
@@ -320,7 +334,7 @@ def with_rows(one: Target, found: Mapping[str, RowRange]) -> Target:
 def make_master(
     frames: Group,
     method: Method,
-    reading: Reading | None = None,
+    reading: ReadOptions | None = None,
     ready: Mapping[str, xr.Dataset] | None = None,
 ) -> xr.Dataset:
     """Return the settled master (y, x) of biases or of the darks of one exposure.
@@ -333,7 +347,7 @@ def make_master(
     reading : how frames are read.
     ready : masters that are settled already, by key: what is made of them reads no frame again.
     """
-    if isinstance(frames, Made):
+    if isinstance(frames, SyntheticDark):
         known = ready or {}
         dark, *others = (
             known[part.key] if part.key in known else make_master(part, method, reading)
@@ -342,12 +356,12 @@ def make_master(
         bias = others[0] if others else None
         kept = {"has_bias": frames.has_bias, "keep_bias": frames.keep_bias}
         return adapt_dark(dark, bias, factor=frames.factor, **kept)
-    cube = (reading or Reading()).open(frames)
+    cube = (reading or ReadOptions()).open(frames)
     if frames.is_master:
         master = _with_number(compute(cube.isel({FRAME: 0})), frames)
     else:
         with stage("combine"), dask_progress(cube):
-            master = measure_noise(compute(combine(drop_absurd(cube), method)), cube)
+            master = measure_noise(compute(combine(drop_impossible(cube), method)), cube)
     return master.assign_attrs(kind=frames.kind)
 
 
@@ -359,7 +373,7 @@ def _with_number(master: xr.Dataset, frames: Group) -> xr.Dataset:
 
 
 def make_flat(
-    flat: Flat, masters: Mapping[str, xr.Dataset], reading: Reading | None = None
+    flat: Flat, masters: Mapping[str, xr.Dataset], reading: ReadOptions | None = None
 ) -> xr.Dataset:
     """Return the settled master flat (y, x), about 1, with `variance` and the coordinate `bad`.
 
@@ -371,9 +385,9 @@ def make_flat(
     masters : the darks and biases that it needs, by key.
     reading : how frames are read.
     """
-    cube = (reading or Reading()).open(flat.frames)
+    cube = (reading or ReadOptions()).open(flat.frames)
     if flat.is_finished:
-        return with_bad(_with_own_noise(compute(cube.isel({FRAME: 0})), flat.frames))
+        return with_bad_pixels(_with_own_noise(compute(cube.isel({FRAME: 0})), flat.frames))
     darks = [None if group is None else masters[group.key] for group in flat.darks]
     singles = [calibrate(cube.isel({FRAME: [i]}), dark) for i, dark in enumerate(darks)]
     levels = [flat_level(compute(single.isel({FRAME: 0}))) for single in singles]
@@ -388,7 +402,7 @@ def _with_own_noise(master: xr.Dataset, frames: Group) -> xr.Dataset:
     image = frames.frames[0].image
     if image.packing != "plain":
         return master
-    product = open_product(file_of(image))
+    product = open_product(local_file_of(image))
     if VARIANCE not in product or product[VARIANCE].shape != master[COUNTS].shape:
         return master
     return master.assign({VARIANCE: product[VARIANCE].variable})
@@ -408,18 +422,19 @@ def calibrate(
     Parameters
     ----------
     lights, dark, flat : as in `reduce_target`.
-    judged : of `judge_frames`; then each frame has its own `variance`, if that is known, and `dq`.
-        The variance is the frame's own and that of the masters, which all frames have in common.
+    judged : of `find_frame_planes`; then each frame has its own `variance`, if that is known, and
+        `dq`. The variance is the frame's own and that of the masters, which all frames have in
+        common.
     """
-    lights = lights if judged is None else drop_absurd(lights)
+    lights = lights if judged is None else drop_impossible(lights)
     cube = lights if dark is None else subtract_dark(lights, dark)
-    cube = cube if judged is None else with_planes(cube, lights, judged)
+    cube = cube if judged is None else with_frame_planes(cube, lights, judged)
     return cube if flat is None else divide_flat(cube, flat)
 
 
 def combine_frames(
     lights: xr.Dataset, dark: xr.Dataset | None, recipe: Recipe, flat: xr.Dataset | None = None
-) -> tuple[xr.Dataset, FrameHits | None]:
+) -> tuple[xr.Dataset, FrameOutliers | None]:
     """Return the computed combination of the calibrated lights, with its variance and flags.
 
     And what cosmic rays struck in which frame, where they were looked for and found.
@@ -428,7 +443,7 @@ def combine_frames(
     where the recipe wants more or cosmic rays are found, `clean` is the best estimate.
     """
     with stage("combine"), dask_progress(lights):
-        lights, how = drop_absurd(lights), cleaning(recipe)
+        lights, how = drop_impossible(lights), combine_settings(recipe)
         image = compute(combine_with_peak(lights, how.plain, minus=dark))
         image = flag(image, lights, bad=bad_pixels(recipe.bad_pixels, dark, flat))
         image = add_clean(image, lights, how, minus=dark)
@@ -437,7 +452,7 @@ def combine_frames(
         return image if flat is None else divide_flat(image, flat), hits
 
 
-def cleaning(recipe: Recipe) -> Cleaning:
+def combine_settings(recipe: Recipe) -> Cleaning:
     """Return how a recipe wants the lights to be combined."""
     return Cleaning(
         recipe.combine,
@@ -467,7 +482,7 @@ def bad_pixels(
     return np.logical_or.reduce(found) if found else None
 
 
-def in_units(product: xr.Dataset, recipe: Recipe) -> xr.Dataset:
+def in_wanted_units(product: xr.Dataset, recipe: Recipe) -> xr.Dataset:
     """Return a product in the units that the recipe wants; arcs stay in adu."""
     is_arc = product.attrs.get("kind") == "arc"
     return to_electrons(product) if recipe.units == "electron" and not is_arc else product
@@ -487,7 +502,7 @@ def numbered(name: str, i: int) -> str:
     return f"{name}_{i + 1}" if i else name
 
 
-def rows_of(spectrum: xr.Dataset) -> RowRange:
+def row_range_of(spectrum: xr.Dataset) -> RowRange:
     """Return the first and last row of a spectrum."""
     return spectrum.attrs["first_row"], spectrum.attrs["last_row"]
 
@@ -501,9 +516,9 @@ def rows_to_extract(image: xr.Dataset, recipe: Recipe) -> tuple[Rows, ...]:
         recipe.max_gap,
         recipe.whole_span,
     )
-    image, method, near, rows = turn(image), recipe.detect, recipe.near_row, recipe.rows
+    image, method, near, rows = transpose_to_x(image), recipe.detect, recipe.near_row, recipe.rows
     if recipe.all_spectra:
-        return find_all(image, threshold, method=method, near_row=near, rows=rows)
+        return find_all_rows(image, threshold, method=method, near_row=near, rows=rows)
     return (find_rows(image, threshold, method=method, near_row=near, rows=rows),)
 
 
@@ -517,9 +532,9 @@ def extract_spectrum(image: xr.Dataset, recipe: Recipe, rows: Rows | None = None
     recipe : what to do.
     rows : the rows, one of `rows_to_extract`; found if left out.
     """
-    image = turn(image)
+    image = transpose_to_x(image)
     rows = rows_to_extract(image, recipe)[0] if rows is None else rows
-    return spectrum_of(image, rows, recipe)
+    return spectrum_at_rows(image, rows, recipe)
 
 
 @stage("extract frames")
@@ -539,13 +554,13 @@ def extract_each(
     """
     alone = recipe.replace(combine="average", scale="none", weights="none", cosmic_rays="off")
     images = (
-        turn(combine_frames(lights.isel({FRAME: [i]}), dark, alone, flat)[0])
+        transpose_to_x(combine_frames(lights.isel({FRAME: [i]}), dark, alone, flat)[0])
         for i in range(lights.sizes[FRAME])
     )
-    return frames_of(images, lights, spectrum, recipe)
+    return spectra_of_frames(images, lights, spectrum, recipe)
 
 
-def cut_arc(
+def extract_arc(
     lamps: xr.Dataset, master: xr.Dataset | None, spectrum: xr.Dataset, recipe: Recipe
 ) -> xr.Dataset:
     """Return the spectrum of lamps through the rows of a star: a line tilts across the chip.
@@ -559,18 +574,18 @@ def cut_arc(
         so that no cosmic rays are looked for.
     """
     plain = recipe.replace(
-        combine=cleaning(recipe).plain, scale="none", weights="none", cosmic_rays="off"
+        combine=combine_settings(recipe).plain, scale="none", weights="none", cosmic_rays="off"
     )
-    image = turn(combine_frames(lamps, master, plain)[0])
-    arc: xr.Dataset = extract(image, detect_rows(image, rows=rows_of(spectrum)))
+    image = transpose_to_x(combine_frames(lamps, master, plain)[0])
+    arc: xr.Dataset = extract(image, detect_rows(image, rows=row_range_of(spectrum)))
     return arc.assign_attrs(kind="arc")
 
 
-_TABLES = ("counts_mean", "counts_mean_sky_subtracted")
-_OF_THE_TRACE = ("trace", "tilt", "fwhm", "trace_rms", "trace_order", "n_bins")
+_PROCEDURE_TABLES = ("counts_mean", "counts_mean_sky_subtracted")
+_TRACE_ATTRS = ("trace", "tilt", "fwhm", "trace_rms", "trace_order", "n_bins")
 
 
-def spectrum_of(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Dataset:
+def spectrum_at_rows(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Dataset:
     """Return the spectrum of a combined image whose rows are known.
 
     Parameters
@@ -590,26 +605,26 @@ def spectrum_of(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Dataset:
     SkyBandError
         There is no room for the sky.
     """
-    tables, best = procedure_of(image, rows, recipe), best_of(image)
-    if is_procedure(recipe):
-        found = tables if CLEAN not in image else procedure_of(best, rows, recipe)
-        return found.assign({name: tables[name] for name in _TABLES if name in tables})
+    tables, best = procedure_spectrum(image, rows, recipe), best_estimate(image)
+    if wants_procedure(recipe):
+        found = tables if CLEAN not in image else procedure_spectrum(best, rows, recipe)
+        return found.assign({name: tables[name] for name in _PROCEDURE_TABLES if name in tables})
     trace = fit_trace(best, rows, straight=recipe.trace == "straight")
     half_height = half_height_of(rows, trace)
-    sky = sky_under(best, trace, rows, recipe, tables) if recipe.sky else None
+    sky = sky_under_trace(best, trace, rows, recipe, tables) if recipe.sky else None
     found = extract_along(best, trace, sky, half_height=half_height, weights=recipe.extraction)
-    return joined(tables, found, trace, sky).assign_attrs(
+    return with_best_flux(tables, found, trace, sky).assign_attrs(
         rule=rows.rule, half_height=half_height, snr=median_snr(found)
     )
 
 
-def is_procedure(recipe: Recipe) -> bool:
+def wants_procedure(recipe: Recipe) -> bool:
     """Tell whether a recipe asks for the procedure's own flux."""
     wanted = (recipe.trace, recipe.extraction, recipe.sky_model)
     return wanted == ("straight", "sum", "band")
 
 
-def best_of(image: xr.Dataset) -> xr.Dataset:
+def best_estimate(image: xr.Dataset) -> xr.Dataset:
     """Return an image whose counts are the best estimate, with its variance and flags.
 
     Each plane is laid out by rows, so that an image that was turned gives the same bits.
@@ -623,7 +638,7 @@ def best_of(image: xr.Dataset) -> xr.Dataset:
     return image.drop_vars(list(image.data_vars)).assign(whole)
 
 
-def procedure_of(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Dataset:
+def procedure_spectrum(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Dataset:
     """Return the procedure's spectrum of an image's counts, less its band of sky.
 
     Where the sky is modelled otherwise, a band that does not exist costs the table of the
@@ -636,7 +651,7 @@ def procedure_of(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Dataset:
     if recipe.sky_rows is None and recipe.sky_model != "band":
         error = why_no_band(image, rows, **where)
         if error is not None:
-            return remark(spectrum, f"no sky-subtracted text table: {error.args[0]}")
+            return add_remark(spectrum, f"no sky-subtracted text table: {error.args[0]}")
     return subtract_sky(
         spectrum,
         image,
@@ -647,7 +662,7 @@ def procedure_of(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Dataset:
     )
 
 
-def sky_under(
+def sky_under_trace(
     image: xr.Dataset, trace: xr.Dataset, rows: Rows, recipe: Recipe, tables: xr.Dataset
 ) -> xr.Dataset:
     """Return the sky under a trace, from both sides of it or from the band that is asked for.
@@ -675,35 +690,35 @@ def sky_under(
     return sky.assign_attrs(sky_model="band") if recipe.sky_model == "band" else sky
 
 
-def joined(
+def with_best_flux(
     tables: xr.Dataset, found: xr.Dataset, trace: xr.Dataset, sky: xr.Dataset | None
 ) -> xr.Dataset:
     """Return the procedure's spectrum with the best flux in the place of its own.
 
     Parameters
     ----------
-    tables : of `procedure_of`.
+    tables : of `procedure_spectrum`.
     found : of `extract_along`.
     trace, sky : along which and less which it was extracted.
     """
-    own = {name: tables[name] for name in _TABLES if name in tables}
+    own = {name: tables[name] for name in _PROCEDURE_TABLES if name in tables}
     center = trace["center"]
     spectrum = found.assign({**own, "trace": center})
     sources = (trace, *([] if sky is None else [sky]), found)
-    facts = {name: trace.attrs[name] for name in _OF_THE_TRACE if name in trace.attrs}
+    facts = {name: trace.attrs[name] for name in _TRACE_ATTRS if name in trace.attrs}
     if sky is not None:
         facts |= {name: value for name, value in sky.attrs.items() if name.startswith("sky_")}
     attrs = {**tables.attrs, **facts, "center_middle": float(center[center.size // 2])}
-    attrs |= {name: value for name, value in found.attrs.items() if name not in _LISTS}
-    attrs |= {name: _told(name, tables, sources) for name in _LISTS}
+    attrs |= {name: value for name, value in found.attrs.items() if name not in _LIST_ATTRS}
+    attrs |= {name: _merged_lines(name, tables, sources) for name in _LIST_ATTRS}
     spectrum.attrs = {name: value for name, value in attrs.items() if value != []}
     return spectrum
 
 
-_LISTS = ("history", "remarks")
+_LIST_ATTRS = ("history", "remarks")
 
 
-def _told(name: str, tables: xr.Dataset, sources: tuple[xr.Dataset, ...]) -> list[str]:
+def _merged_lines(name: str, tables: xr.Dataset, sources: tuple[xr.Dataset, ...]) -> list[str]:
     """Return the lines of all sources, each once: the image's own stand in more than one."""
     lines = list(tables.attrs.get(name, []))
     for source in sources:
@@ -727,7 +742,7 @@ def median_snr(spectrum: xr.Dataset) -> float:
     return finite_median(ratio) if np.isfinite(ratio).any() else float("nan")
 
 
-def frames_of(
+def spectra_of_frames(
     images: Iterable[xr.Dataset], lights: xr.Dataset, spectrum: xr.Dataset, recipe: Recipe
 ) -> xr.Dataset:
     """Return the spectrum of each frame of a target, through the aperture of its spectrum.
@@ -736,27 +751,29 @@ def frames_of(
     ----------
     images : each light by itself as a combined image would be, dispersed along x.
     lights : the cube they are from.
-    spectrum : of all of them, what `spectrum_of` found.
+    spectrum : of all of them, what `spectrum_at_rows` found.
     recipe : what to do.
 
     Returns
     -------
     frames : (frame, x), see `extract_frames`; the history is that of the spectrum, then their own.
     """
-    rows, trace = _rows_of(spectrum), _trace_of(spectrum)
+    rows, trace = _rows_in_attrs(spectrum), _trace_of(spectrum)
     half_height = spectrum.attrs.get("half_height", rows.n_rows / 2)
 
     def extracted(image: xr.Dataset, moved: xr.Dataset) -> xr.Dataset:
-        sky = sky_under(image, moved, rows, recipe, spectrum) if recipe.sky else None
+        sky = sky_under_trace(image, moved, rows, recipe, spectrum) if recipe.sky else None
         return extract_along(image, moved, sky, half_height=half_height, weights=recipe.extraction)
 
     follow = recipe.trace == "fit"
-    frames = extract_frames(map(best_of, images), lights, trace, rows, extracted, follow=follow)
+    frames = extract_frames(
+        map(best_estimate, images), lights, trace, rows, extracted, follow=follow
+    )
     common = [f"of all frames: {line}" for line in spectrum.attrs.get("history", ())]
     return frames.assign_attrs(history=[*common, *frames.attrs["history"]])
 
 
-def _rows_of(spectrum: xr.Dataset) -> Rows:
+def _rows_in_attrs(spectrum: xr.Dataset) -> Rows:
     """Return the rows of a spectrum, as it tells them."""
     facts = spectrum.attrs
     return Rows(
@@ -775,7 +792,7 @@ def _rows_of(spectrum: xr.Dataset) -> Rows:
 def _trace_of(spectrum: xr.Dataset) -> xr.Dataset:
     """Return the trace of a spectrum; the middle of its rows where it has none."""
     facts = spectrum.attrs
-    own = {name: facts[name] for name in _OF_THE_TRACE if name in facts}
+    own = {name: facts[name] for name in _TRACE_ATTRS if name in facts}
     if "trace" in spectrum:
         return spectrum["trace"].rename("center").to_dataset().assign_attrs(own)
     middle = np.full(spectrum.sizes[X], (facts["first_row"] + facts["last_row"]) / 2)
@@ -783,7 +800,7 @@ def _trace_of(spectrum: xr.Dataset) -> xr.Dataset:
     return spectrum[[]].assign(center=(X, middle)).assign_attrs(own | {"fwhm": rows / 3})
 
 
-# How frames are read, and where laziness ends: `Reading`, `compute`.
+# How frames are read, and where laziness ends: `ReadOptions`, `compute`.
 #
 # `compute` is the one place where dask computes. Beyond it every step works on one contiguous
 # float64 block, because sums over rows of a block that is chunked or laid out otherwise end in
@@ -791,7 +808,7 @@ def _trace_of(spectrum: xr.Dataset) -> xr.Dataset:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """How the frames of a night are read.
 
     Parameters
@@ -808,7 +825,7 @@ class Reading:
 
     def open(self, frames: Group) -> xr.Dataset:
         """Return frames as a cube, less their overscan and trimmed where sections are known."""
-        _load()
+        _preload_modules()
         with stage("read"):
             return self._cube(frames)
 
@@ -824,7 +841,7 @@ class Reading:
         return cube if sections.trim is None else trim(cube, sections.trim)
 
 
-def _load() -> None:
+def _preload_modules() -> None:
     """Import what cubes are made of: a second of the first master, and none of its reading."""
     if "dask.array" not in sys.modules:
         with stage("load xarray and dask"):
@@ -861,7 +878,7 @@ settle = compute
 
 # How far dask is with what it computes, reported to whoever watches: `dask_progress`.
 
-_STATES = ("finished", "running", "ready", "waiting")
+_TASK_STATES = ("finished", "running", "ready", "waiting")
 
 
 def dask_progress(cube: xr.Dataset) -> AbstractContextManager[object]:
@@ -873,13 +890,15 @@ def dask_progress(cube: xr.Dataset) -> AbstractContextManager[object]:
         return nullcontext()
     from dask.callbacks import Callback
 
-    within: AbstractContextManager[object] = Callback(posttask=_heard)
+    within: AbstractContextManager[object] = Callback(posttask=_count_finished_task)
     return within
 
 
-def _heard(_key: Any, _result: Any, _dsk: Any, state: Mapping[str, Sized], _worker: Any) -> None:
+def _count_finished_task(
+    _key: Any, _result: Any, _dsk: Any, state: Mapping[str, Sized], _worker: Any
+) -> None:
     """Hear that a task is done."""
-    progressed(len(state["finished"]), sum(len(state[name]) for name in _STATES))
+    progressed(len(state["finished"]), sum(len(state[name]) for name in _TASK_STATES))
 
 
 # What goes wrong on a cluster, as errors of ours: `cluster_errors`, `cluster_error`.
@@ -889,7 +908,7 @@ def _heard(_key: Any, _result: Any, _dsk: Any, state: Mapping[str, Sized], _work
 # the frames, so they become a ResourceError: the target fails, what is finished stays, and the run
 # can be begun again. Errors of ours come back from workers as they are.
 
-AGAIN = "What is finished is not done again: run the same once more."
+RUN_AGAIN = "What is finished is not done again: run the same once more."
 
 
 @contextmanager
@@ -924,21 +943,21 @@ def cluster_error(error: Exception) -> ResourceError | None:
     from distributed.scheduler import NoValidWorkerError, NoWorkerError
 
     if isinstance(error, KilledWorker):
-        return _killed(error)
+        return _workers_lost_error(error)
     if isinstance(error, NoWorkerError | NoValidWorkerError):
-        return ResourceError("No worker took it on", hint="Start workers. " + AGAIN)
+        return ResourceError("No worker took it on", hint="Start workers. " + RUN_AGAIN)
     if isinstance(error, CancelledError | CommClosedError):
-        return gone(getattr(error, "reason", "") or str(error))
+        return scheduler_lost_error(getattr(error, "reason", "") or str(error))
     return None
 
 
-def gone(why: str) -> ResourceError:
+def scheduler_lost_error(why: str) -> ResourceError:
     """Return the error of a scheduler that does not answer any more."""
     found = " ".join(why.replace("-", " ").split()) or "it does not answer"
-    return ResourceError(f"The scheduler of the cluster has gone ({found})", hint=AGAIN)
+    return ResourceError(f"The scheduler of the cluster has gone ({found})", hint=RUN_AGAIN)
 
 
-def _killed(error: Any) -> ResourceError:
+def _workers_lost_error(error: Any) -> ResourceError:
     """Return the error of work whose workers died, each time."""
     worker = error.last_worker
     deaths = error.allowed_failures + 1

@@ -1,4 +1,4 @@
-"""What a process that belongs to arrayred alone sets: `make_own`, and `hold_little`.
+"""Settings of a process that belongs to arrayred alone: `make_process_own`.
 
 The command line and the processes that it starts call it, before numpy is imported where that can
 be; who imports arrayred into a process of their own keeps their settings. No number changes. Of a
@@ -8,7 +8,7 @@ of many in a process, this saves 0.3 s and 0.04 s:
 * Memory that was freed is kept for the next image. The C library hands it back to the system, which
   has to clear each page anew: 12,500 page faults a night, and 140 if it is kept.
   Where memory is bounded that would be held beside what is used, 100 MiB of a night of 60 frames of
-  2048 x 2048: there `hold_little` gives back what takes 4 MiB or more.
+  2048 x 2048: there `release_freed_memory` gives back what takes 4 MiB or more.
 * Garbage is rarely looked for: that takes a seventh of the time of the imports. At the end it is
   not looked for at all, what is left is everything, and the system takes it back anyway.
 * BLAS has no threads. The systems solved here have a few dozen unknowns; its threads would only
@@ -31,7 +31,7 @@ _LITTLE_TRIM, _LITTLE_MMAP, _ARENAS = 24 << 20, 4 << 20, 2
 _is_own = False
 
 
-def make_own() -> None:
+def make_process_own() -> None:
     """Set up this process for reductions and nothing else; a second call changes nothing."""
     global _is_own
     _is_own = True
@@ -43,7 +43,7 @@ def make_own() -> None:
     _set_up_memory((_M_MMAP_THRESHOLD, _MMAP), (_M_TRIM_THRESHOLD, _TRIM))
 
 
-def hold_little() -> None:
+def release_freed_memory() -> None:
     """Give freed memory back at once from now on, if this process is arrayred's own."""
     if _is_own:
         _set_up_memory(

@@ -6,7 +6,7 @@ stage costs less than a microsecond.
 
 Who watches is a context variable, not a parameter: the reduction is functions within functions, and
 none of them is about watching. Threads that are started within know of no watcher; how many bytes
-they read is counted for the whole process (`has_read`), as the system does it.
+they read is counted for the whole process (`count_read`), as the system does it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Watcher(Protocol):
 
 
 @dataclass
-class _Scene:
+class _WatchState:
     """Who watches, what is going on, the outermost first, and what has ended."""
 
     watchers: list[Watcher]
@@ -65,15 +65,15 @@ class _Scene:
     ended: list[Stage] = field(default_factory=list)
 
 
-_SCENE: ContextVar[_Scene | None] = ContextVar("arrayred_watching", default=None)
-_COUNTING = Lock()
+_WATCH_STATE: ContextVar[_WatchState | None] = ContextVar("arrayred_watching", default=None)
+_COUNT_LOCK = Lock()
 _read_so_far = 0
 
 
-def has_read(n_bytes: int) -> None:
+def count_read(n_bytes: int) -> None:
     """Count bytes of pixels that were read, in any thread."""
     global _read_so_far
-    with _COUNTING:
+    with _COUNT_LOCK:
         _read_so_far += n_bytes
 
 
@@ -89,9 +89,9 @@ def watched(*watchers: Watcher) -> Iterator[None]:
     ...     [stage.path for stage in ended()]
     ['combine']
     """
-    scene = _SCENE.get()
-    token = _SCENE.set(_Scene([])) if scene is None else None
-    present = _SCENE.get()
+    scene = _WATCH_STATE.get()
+    token = _WATCH_STATE.set(_WatchState([])) if scene is None else None
+    present = _WATCH_STATE.get()
     assert present is not None
     present.watchers += watchers
     try:
@@ -100,19 +100,19 @@ def watched(*watchers: Watcher) -> Iterator[None]:
         for watcher in watchers:
             present.watchers.remove(watcher)
         if token is not None:
-            _SCENE.reset(token)
+            _WATCH_STATE.reset(token)
 
 
 def ended() -> Sequence[Stage]:
     """Return the stages that have ended since somebody watches."""
-    scene = _SCENE.get()
+    scene = _WATCH_STATE.get()
     return () if scene is None else tuple(scene.ended)
 
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
     """Tell that a piece of work begins and ends; a function can be decorated with it too."""
-    scene = _SCENE.get()
+    scene = _WATCH_STATE.get()
     if scene is None:
         yield
         return
@@ -134,13 +134,13 @@ def stage(name: str) -> Iterator[None]:
 
 def is_watched() -> bool:
     """Tell whether anybody hears what `progressed` tells."""
-    scene = _SCENE.get()
+    scene = _WATCH_STATE.get()
     return scene is not None and bool(scene.watchers)
 
 
 def progressed(done: int, total: int) -> None:
     """Tell how much of the innermost stage is done."""
-    scene = _SCENE.get()
+    scene = _WATCH_STATE.get()
     if scene is not None and scene.open:
         for watcher in tuple(scene.watchers):
             watcher.advances(done, total)

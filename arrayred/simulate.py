@@ -82,7 +82,7 @@ def dark_rate(detector: Detector, seed: int) -> Image:
     return rate
 
 
-def raised(detector: Detector) -> Image:
+def row_offsets(detector: Detector) -> Image:
     """Return by how much the electronics raise each row of a light (y, 1), adu."""
     levels = np.zeros((detector.shape[0], 1))
     for row, more in detector.raised_rows:
@@ -101,7 +101,9 @@ def response_of(detector: Detector, seed: int) -> Image:
     return np.asarray(np.maximum(falloff, 0.0) * np.maximum(scatter, 0.0))
 
 
-def ray(shape: tuple[int, int], rng: np.random.Generator) -> Iterator[tuple[int, int, float]]:
+def cosmic_ray_track(
+    shape: tuple[int, int], rng: np.random.Generator
+) -> Iterator[tuple[int, int, float]]:
     """Yield the pixels of one straight track: FITS row, column, electrons."""
     y, x = rng.uniform(1, shape[0]), rng.uniform(1, shape[1])
     angle, n_pixels = rng.uniform(0, 2 * np.pi), int(rng.geometric(0.3))
@@ -135,7 +137,7 @@ def read_out(
 
 # How camera programs name frames and spell headers: MaxIm DL, NINA, an observatory.
 
-Card = str | float | int
+SimulatedValue = str | float | int
 Dialect = Literal["maxim", "nina", "observatory"]
 
 
@@ -160,7 +162,7 @@ class Exposure:
     shows: str
 
 
-def name_of(exposure: Exposure, dialect: Dialect, prefix: str) -> str:
+def frame_file_name(exposure: Exposure, dialect: Dialect, prefix: str) -> str:
     """Return a frame's file name."""
     kind, number = exposure.frame_type, exposure.number
     if dialect == "nina":
@@ -170,9 +172,9 @@ def name_of(exposure: Exposure, dialect: Dialect, prefix: str) -> str:
     return f"{prefix}{kind}-{number:03}.fit"
 
 
-def cards_of(
+def frame_cards(
     exposure: Exposure, dialect: Dialect, gain: float, read_noise: float
-) -> dict[str, Card]:
+) -> dict[str, SimulatedValue]:
     """Return a frame's cards.
 
     Parameters
@@ -182,7 +184,7 @@ def cards_of(
     gain : electrons per adu.
     read_noise : electrons.
     """
-    facts: dict[str, Card] = {
+    facts: dict[str, SimulatedValue] = {
         "EXPTIME": float(exposure.exptime),
         "OBJECT": exposure.shows,
         "INSTRUME": "Simulated camera",
@@ -214,7 +216,7 @@ def cards_of(
 
 # The light before it meets the detector: stars, sky and lamps, electrons per second.
 
-Line = tuple[float, float, float]
+EmissionLine = tuple[float, float, float]
 
 _FWHM_PER_SIGMA = 2.3548200450309493
 _MOFFAT_BETA = 3.0
@@ -241,7 +243,7 @@ class Star:
     tilt: float = 1.5
     seeing: float = 5.0
     profile: Literal["gaussian", "moffat"] = "gaussian"
-    lines: tuple[Line, ...] = ((90.0, 0.6, 3.0), (210.0, 0.4, 2.0), (300.0, -0.5, 2.5))
+    lines: tuple[EmissionLine, ...] = ((90.0, 0.6, 3.0), (210.0, 0.4, 2.0), (300.0, -0.5, 2.5))
 
 
 @dataclass(frozen=True)
@@ -257,7 +259,7 @@ class Sky:
     """
 
     level: float = 0.05
-    lines: tuple[Line, ...] = ((250.0, 0.3, 1.5),)
+    lines: tuple[EmissionLine, ...] = ((250.0, 0.3, 1.5),)
     gradient: float = 0.0
     tilt: float = 0.0
 
@@ -275,7 +277,11 @@ class Lamps:
     """
 
     flat_level: float = 2000.0
-    arc_lines: tuple[Line, ...] = ((60.0, 300.0, 1.5), (180.0, 500.0, 1.5), (330.0, 200.0, 1.5))
+    arc_lines: tuple[EmissionLine, ...] = (
+        (60.0, 300.0, 1.5),
+        (180.0, 500.0, 1.5),
+        (330.0, 200.0, 1.5),
+    )
     arc_tilt: float = 1.0
     exptime: float = 10.0
 
@@ -283,17 +289,17 @@ class Lamps:
 def star_rate(shape: tuple[int, int], star: Star, drift: float = 0.0) -> Image:
     """Return a star's light on each pixel (y, x), electrons per second."""
     n_rows, n_columns = shape
-    x = columns_of(shape)
+    x = column_numbers(shape)
     y = np.arange(1, n_rows + 1, dtype=np.float64)[:, np.newaxis]
     flux = star.flux * (1.0 - 0.3 * x / n_columns)
     for column, depth, sigma in star.lines:
         flux *= 1.0 - depth * np.exp(-0.5 * ((x - column) / sigma) ** 2)
     middle = (n_rows + 1) / 2 if star.row is None else star.row
     trace = middle + drift + star.tilt * ((x - 1) / max(n_columns - 1, 1) - 0.5)
-    return np.asarray(flux * _profile(y - trace, star))
+    return np.asarray(flux * _spatial_profile(y - trace, star))
 
 
-def _profile(distance: Image, star: Star) -> Image:
+def _spatial_profile(distance: Image, star: Star) -> Image:
     """Return the part of the light per row at a distance from the trace; all of it sums to 1.
 
     Moffat (1969, A&A 3, 455): the profile integrated along the dispersion, exponent beta - 1/2.
@@ -310,7 +316,7 @@ def _profile(distance: Image, star: Star) -> Image:
 def sky_rate(shape: tuple[int, int], sky: Sky) -> Image:
     """Return the sky's light on each pixel (y, x), electrons per second."""
     across = np.linspace(-0.5, 0.5, shape[0])[:, np.newaxis] if shape[0] > 1 else np.zeros((1, 1))
-    light = sky_in_the_middle(columns_of(shape) - sky.tilt * across, sky)
+    light = sky_in_the_middle(column_numbers(shape) - sky.tilt * across, sky)
     return np.asarray(light * np.maximum(1.0 + sky.gradient * across, 0.0))
 
 
@@ -330,17 +336,17 @@ def arc_rate(shape: tuple[int, int], lamps: Lamps) -> Image:
     """Return the arc lamp's light (y, x), electrons per second: lines that lean along y."""
     n_rows, _ = shape
     lean = lamps.arc_tilt * np.linspace(-0.5, 0.5, n_rows)[:, np.newaxis]
-    x = columns_of(shape) - lean
+    x = column_numbers(shape) - lean
     return _with_lines(np.zeros(shape), x, lamps.arc_lines)
 
 
-def _with_lines(light: Image, x: Image, lines: tuple[Line, ...]) -> Image:
+def _with_lines(light: Image, x: Image, lines: tuple[EmissionLine, ...]) -> Image:
     for column, strength, sigma in lines:
         light += strength * np.exp(-0.5 * ((x - column) / sigma) ** 2)
     return light
 
 
-def columns_of(shape: tuple[int, int]) -> Image:
+def column_numbers(shape: tuple[int, int]) -> Image:
     """Return the FITS column numbers (x)."""
     return np.arange(1, shape[1] + 1, dtype=np.float64)
 
@@ -355,7 +361,7 @@ class SimulatedFrame:
     """One frame: its file name, the cards of its header, its pixels (y, x)."""
 
     name: str
-    cards: dict[str, Card]
+    cards: dict[str, SimulatedValue]
     pixels: NDArray[Any]
 
 
@@ -421,10 +427,10 @@ class SimulatedNight:
             for y, x, charge in self.hits(exposure):
                 electrons[y - 1, x - 1] += charge
             level = detector.bias_level + detector.bias_drift * exposure.hours
-            rows = raised(detector) if exposure.frame_type == "light" else 0.0
+            rows = row_offsets(detector) if exposure.frame_type == "light" else 0.0
             yield SimulatedFrame(
-                name_of(exposure, self.dialect, self.prefix),
-                cards_of(exposure, self.dialect, detector.told_gain, detector.read_noise),
+                frame_file_name(exposure, self.dialect, self.prefix),
+                frame_cards(exposure, self.dialect, detector.told_gain, detector.read_noise),
                 read_out(detector, electrons, level + rows, rng),
             )
 
@@ -451,12 +457,12 @@ class SimulatedNight:
         """Return the pixels of a frame that cosmic rays hit: FITS row, column, electrons."""
         rng = self._rng(2, exposure)
         n_rays = rng.poisson(self.cosmic_rays * exposure.exptime / 3600)
-        return [hit for _ in range(n_rays) for hit in ray(self.detector.shape, rng)]
+        return [hit for _ in range(n_rays) for hit in cosmic_ray_track(self.detector.shape, rng)]
 
     def facts(self) -> dict[str, Any]:
         """Return everything the night is made of, and every cosmic ray, ready for JSON."""
         rays = {
-            name_of(exposure, self.dialect, self.prefix): self.hits(exposure)
+            frame_file_name(exposure, self.dialect, self.prefix): self.hits(exposure)
             for exposure in self.exposures()
         }
         return {**asdict(self), "start": self.start.isoformat(), "cosmic_ray_hits": rays}
@@ -492,7 +498,7 @@ class SimulatedNight:
         lines = {
             "flux": (first.sum(axis=0), "the star's light"),
             "flux_recorded": ((first * response).sum(axis=0), "what the detector answers to"),
-            "sky": (sky_in_the_middle(columns_of(shape), self.sky), "sky on the middle row"),
+            "sky": (sky_in_the_middle(column_numbers(shape), self.sky), "sky on the middle row"),
         }
         return xr.Dataset(
             {

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from arrayred.batch import Job, Order
+from arrayred.batch import Job, OutputOptions
 from arrayred.batch.nights import reduce_one
 from benchmarks.nights import SHAPE, linked_nights
 
@@ -158,7 +158,7 @@ def cost_of(nights: Sequence[Path], out: Path) -> Night:
 
 
 def _job(night: Path, out: Path) -> Job:
-    return Job(night.name, night, Order(out, cards={}, figures=False))
+    return Job(night.name, night, OutputOptions(out, cards={}, figures=False))
 
 
 @dataclass(frozen=True)
@@ -171,17 +171,17 @@ class Took:
 
 def site_of(nights: Sequence[Path], out: Path) -> tuple[Site, dict[int, Took]]:
     """Return what a cluster of this machine can do, and what a night takes by its workers."""
-    from arrayred.batch.cluster import local_cluster, on_cluster
+    from arrayred.batch.cluster import cluster_executor, local_cluster
 
     took: dict[int, Took] = {}
     tasks = 0.0
     for n_workers in (1, 2):
         with local_cluster(n_workers) as client:
             ready = [_job(night, out / f"first-{n_workers}" / night.name) for night in nights]
-            list(on_cluster(client)(ready[: 2 * n_workers]))  # each worker imports
+            list(cluster_executor(client)(ready[: 2 * n_workers]))  # each worker imports
             jobs = [_job(night, out / str(n_workers) / night.name) for night in nights]
             began, before = time.perf_counter(), _worked(client)
-            list(on_cluster(client)(jobs))
+            list(cluster_executor(client)(jobs))
             wall, cpu = time.perf_counter() - began, _worked(client) - before
             took[n_workers] = Took(wall / len(jobs), cpu / len(jobs))
             tasks = _tasks_a_second(client, jobs[0])

@@ -95,14 +95,14 @@ assert max(flux) < 1.1 * min(flux)
 # ```python
 # from dask_jobqueue import SLURMCluster                 # or KubeCluster, coiled.Cluster, ...
 # from distributed import Client
-# from arrayred.batch import Job, Order, reduce_nights
-# from arrayred.batch.cluster import on_cluster
+# from arrayred.batch import Job, OutputOptions, reduce_nights
+# from arrayred.batch.cluster import cluster_executor
 #
 # cluster = SLURMCluster(cores=1, memory="4 GB", walltime="02:00:00")
 # cluster.adapt(maximum_jobs=100)
-# jobs = [Job(night.name, night, Order(out / night.name, cards={})) for night in nights]
+# jobs = [Job(night.name, night, OutputOptions(out / night.name, cards={})) for night in nights]
 # with Client(cluster) as client:
-#     for report, is_final in reduce_nights(jobs, on_cluster(client, patience=3600)):
+#     for report, is_final in reduce_nights(jobs, cluster_executor(client, patience=3600)):
 #         print(report.label, report.exit_code)
 # ```
 #

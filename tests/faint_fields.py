@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.simulate import ray
+from arrayred.simulate import cosmic_ray_track
 
 SHAPE = (160, 240)
 Image = NDArray[np.float64]
@@ -68,7 +68,7 @@ def _blank(
     hot = rng.random(shape) < rng.uniform(0, 0.003)
     counts[hot] += 10 ** rng.uniform(0.5, 3.5, hot.sum()) * noise / 5
     for _ in range(rng.poisson(rng.uniform(0, 25))):
-        for row, column, charge in ray(shape, rng):
+        for row, column, charge in cosmic_ray_track(shape, rng):
             counts[row - 1, column - 1] += charge / 1.5
     for centre in rng.uniform(0, n_columns, rng.integers(0, 3)):
         counts += rng.uniform(0, 20) * noise * np.exp(-((np.arange(n_columns) - centre) ** 2) / 4.5)

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 import arrayred as ar
 from arrayred.bands import (
-    at_once,
+    band_edges,
     band_rows,
     bytes_per_pixel,
-    edges,
-    over_frames,
+    map_frames,
     rows_within,
+    run_in_threads,
     visit,
     visit_into,
 )
@@ -78,7 +78,7 @@ def test_a_band_is_as_high_as_memory_allows(
 
 @given(n_rows=st.integers(0, 300), rows=st.integers(1, 400))
 def test_bands_cover_each_row_once_in_order(n_rows: int, rows: int) -> None:
-    bands = list(edges(n_rows, rows))
+    bands = list(band_edges(n_rows, rows))
     assert [y for first, stop in bands for y in range(first, stop)] == list(range(n_rows))
     assert all(stop - first == rows for first, stop in bands[:-1])
 
@@ -187,7 +187,7 @@ def test_an_interrupt_waits_for_the_other_threads() -> None:
         ended.append(1)
 
     with pytest.raises(KeyboardInterrupt):
-        at_once(work, 3, lambda: None)
+        run_in_threads(work, 3, lambda: None)
     assert ended == [1, 1]
 
 
@@ -217,7 +217,7 @@ def test_over_frames_equals_the_kernel_for_any_chunks(
     frames = np.random.default_rng(0).integers(0, 65535, (5, N_ROWS, 6)).astype(dtype)
     dark = np.random.default_rng(1).normal(1000, 30, (N_ROWS, 6))
     image = dark if dark_chunks is None else da.from_array(dark, chunks=dark_chunks)
-    lazy = over_frames(
+    lazy = map_frames(
         da.from_array(frames, chunks=chunks), kernel, image, keeps_frames=kernel is difference
     )
     result = lazy.compute(scheduler="sync")
@@ -227,7 +227,7 @@ def test_over_frames_equals_the_kernel_for_any_chunks(
 
 
 def test_over_frames_is_a_plain_call_on_arrays_in_memory(pixels: Array, dark: Array) -> None:
-    result = over_frames(pixels, mean, dark)
+    result = map_frames(pixels, mean, dark)
     assert isinstance(result, np.ndarray)
     assert np.array_equal(result, mean(pixels, dark))
 
@@ -236,7 +236,7 @@ def test_over_frames_calls_no_kernel_before_it_is_computed(pixels: Array) -> Non
     def never(band: Array) -> Array:
         raise AssertionError("called while the graph was built")
 
-    lazy = over_frames(da.from_array(pixels, chunks=(1, 4, 3)), never)
+    lazy = map_frames(da.from_array(pixels, chunks=(1, 4, 3)), never)
     assert lazy.chunks == ((4, 4, 3), (6,))
 
 
@@ -247,7 +247,7 @@ def test_an_image_of_another_shape_is_refused(
 ) -> None:
     frames = da.from_array(pixels, chunks=(5, 4, 6)) if lazy else pixels
     with pytest.raises(MismatchError, match=str(N_ROWS)):
-        over_frames(frames, mean, np.zeros(shape))
+        map_frames(frames, mean, np.zeros(shape))
 
 
 def tasks_of_combine(folder: Path, n_frames: int, rows: int) -> int:

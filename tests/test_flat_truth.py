@@ -17,7 +17,7 @@ from arrayred.io.products import write_frames
 from arrayred.kernels.noise import clipped_std
 from arrayred.model import Section
 from arrayred.simulate import Detector, Lamps, SimulatedNight, Sky, Star
-from arrayred.steps.calibrate import divide_flat, subtract_overscan, trim, with_bad
+from arrayred.steps.calibrate import divide_flat, subtract_overscan, trim, with_bad_pixels
 from arrayred.steps.combine import combine
 from tests.steps import cube_of, image_of
 
@@ -151,7 +151,7 @@ def test_calibrated_frames_equal_ccdprocs_to_the_last_bit() -> None:
     cube = subtract_overscan(cube_of(pixels), Section((1, 12), (1, 60)), method="median")
     cube = trim(cube, Section((13, 80), (1, 60)))
     images = [image_of(each).assign_coords(x=cube.x) for each in (dark, flat)]
-    ours = divide_flat(ar.subtract_dark(cube, images[0]), with_bad(images[1]))
+    ours = divide_flat(ar.subtract_dark(cube, images[0]), with_bad_pixels(images[1]))
     for frame, found in zip(pixels, ours.counts.values, strict=True):
         assert np.array_equal(found, by_ccdproc(frame, dark, flat))
 
@@ -161,7 +161,7 @@ def test_the_combined_image_equals_that_of_ccdprocs_frames() -> None:
     cube = subtract_overscan(cube_of(pixels), Section((1, 12), (1, 60)), method="median")
     cube = trim(cube, Section((13, 80), (1, 60)))
     images = [image_of(each).assign_coords(x=cube.x) for each in (dark, flat)]
-    ours = divide_flat(combine(cube, minus=images[0]), with_bad(images[1]))
+    ours = divide_flat(combine(cube, minus=images[0]), with_bad_pixels(images[1]))
     theirs = np.mean([by_ccdproc(frame, dark, flat) for frame in pixels], axis=0)
     few_ulps_of_the_counts = 4 * np.spacing(30000.0)
     np.testing.assert_allclose(ours.counts.values, theirs, rtol=0, atol=few_ulps_of_the_counts)

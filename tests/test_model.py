@@ -16,10 +16,10 @@ from arrayred.model import (
     SETUP_COORDS,
     Rows,
     Run,
+    add_history,
+    add_remark,
     check_cube,
     check_image,
-    note_history,
-    remark,
     require_same_pixels,
 )
 
@@ -104,7 +104,7 @@ def test_setups_are_compared_where_both_sides_know_them(name: str) -> None:
     assert (caught.value.keyword, caught.value.value) == (name, "2x2")
 
 
-@pytest.mark.parametrize(("add", "attr"), [(remark, "remarks"), (note_history, "history")])
+@pytest.mark.parametrize(("add", "attr"), [(add_remark, "remarks"), (add_history, "history")])
 def test_lines_are_added_in_order_to_a_new_dataset(
     add: Callable[[xr.Dataset, str], xr.Dataset], attr: str
 ) -> None:

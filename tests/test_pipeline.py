@@ -12,11 +12,11 @@ import pytest
 from astropy.io import fits
 
 import arrayred as ar
-from arrayred.batch import Order, check_night, reduce_to
+from arrayred.batch import OutputOptions, check_night, reduce_to
 from arrayred.errors import NoSpectrumError
-from arrayred.io.pixels import read_frames
+from arrayred.io.pixels import read_band
 from arrayred.io.products import write_frames
-from arrayred.night import Made
+from arrayred.night import SyntheticDark
 from arrayred.pipeline import make_master
 from tests.night.test_flats import frame
 
@@ -51,7 +51,7 @@ RECIPE = ar.Recipe(rows=(9, 12), background_rows=(1, 5), sky=False)
 
 
 def by_batch(folder: Path, recipe: ar.Recipe) -> None:
-    order, opened = Order(folder.parent / "out", {}, figures=False), ar.open_night(folder)
+    order, opened = OutputOptions(folder.parent / "out", {}, figures=False), ar.open_night(folder)
     recipe = recipe.replace(rows=None)
     outcomes = list(reduce_to(opened, check_night(opened, recipe, order), recipe, order))
     assert [type(outcome.error) for outcome in outcomes] == [NoSpectrumError] * 2
@@ -65,9 +65,9 @@ def test_each_row_of_a_calibration_frame_is_read_once(
 
     def counted(sources: Any, first: int, band: Any) -> None:
         rows.update({source.path.name: band.shape[1] for source in sources})
-        read_frames(sources, first, band)
+        read_band(sources, first, band)
 
-    monkeypatch.setattr("arrayred.io.pixels.read_frames", counted)
+    monkeypatch.setattr("arrayred.io.pixels.read_band", counted)
     reduce(night, RECIPE)
     assert {name: rows[name] for name in rows if name[0] in "bd"} == dict.fromkeys(
         ("b0.fit", "b1.fit", "b2.fit", "d0.fit", "d1.fit", "d2.fit"), 24
@@ -85,7 +85,7 @@ def test_only_masters_that_are_subtracted_are_products(tmp_path: Path) -> None:
 
 def test_a_ready_master_is_not_made_again(tmp_path: Path) -> None:
     plan = ar.make_plan(ar.open_night(made_twice(tmp_path)))
-    made = next(group for group in plan.masters if isinstance(group, Made))
+    made = next(group for group in plan.masters if isinstance(group, SyntheticDark))
     ready = {part.key: make_master(part, "average") for part in made.parts}
     found = make_master(made, "median", ready=ready)
     expected = ready["dark/60s"].counts - ready["bias/bias"].counts

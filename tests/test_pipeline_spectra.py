@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import arrayred as ar
-from arrayred.pipeline import spectrum_of
+from arrayred.pipeline import spectrum_at_rows
 from tests.stars import Drawn, draw
 
 TABLES = ("counts_mean", "counts_mean_sky_subtracted")
@@ -40,7 +40,7 @@ def procedure(image: xr.Dataset, star: Drawn = STAR) -> xr.Dataset:
 )
 def test_the_tables_are_the_procedures_in_every_recipe(changes: dict[str, str]) -> None:
     image = cleaned(STAR)
-    found, expected = spectrum_of(image, STAR.rows, ar.Recipe(**changes)), procedure(image)
+    found, expected = spectrum_at_rows(image, STAR.rows, ar.Recipe(**changes)), procedure(image)
     for name in TABLES:
         assert np.array_equal(found[name], expected[name])
         assert found[name].attrs == expected[name].attrs
@@ -48,18 +48,18 @@ def test_the_tables_are_the_procedures_in_every_recipe(changes: dict[str, str]) 
 
 def test_the_reference_is_the_procedure_and_nothing_else() -> None:
     recipe = ar.Recipe.reference().replace(sky_side="auto", sky_per_bright_row=False)
-    assert spectrum_of(STAR.image, STAR.rows, recipe).identical(procedure(STAR.image))
+    assert spectrum_at_rows(STAR.image, STAR.rows, recipe).identical(procedure(STAR.image))
 
 
 def test_the_procedures_flux_is_that_of_the_clean_image() -> None:
     recipe = ar.Recipe(trace="straight", extraction="sum", sky_model="band")
-    found = spectrum_of(cleaned(STAR), STAR.rows, recipe)
+    found = spectrum_at_rows(cleaned(STAR), STAR.rows, recipe)
     assert np.array_equal(found.flux, procedure(STAR.image).flux)
     assert not np.array_equal(found.counts_mean, procedure(STAR.image).counts_mean)
 
 
 def test_the_flux_is_the_stars_light_from_the_clean_image() -> None:
-    found = spectrum_of(cleaned(STAR), STAR.rows, ar.Recipe())
+    found = spectrum_at_rows(cleaned(STAR), STAR.rows, ar.Recipe())
     trace = xr.Dataset({"center": found.trace})
     truth = STAR.enclosed(trace, found.attrs["half_height"])
     pulls = (found.flux.values - truth) / np.sqrt(found.variance.values)
@@ -69,7 +69,7 @@ def test_the_flux_is_the_stars_light_from_the_clean_image() -> None:
 
 
 def test_what_was_done_is_told() -> None:
-    attrs = spectrum_of(STAR.image, STAR.rows, ar.Recipe()).attrs
+    attrs = spectrum_at_rows(STAR.image, STAR.rows, ar.Recipe()).attrs
     assert (attrs["extraction"], attrs["trace"], attrs["sky_model"]) == ("optimal", "fit", "linear")
     assert attrs["tilt"] == pytest.approx(3.0, abs=0.1)
     assert attrs["snr"] == pytest.approx(90, rel=0.2)
@@ -79,38 +79,38 @@ def test_what_was_done_is_told() -> None:
 
 
 def test_without_a_sky_none_is_subtracted() -> None:
-    found = spectrum_of(STAR.image, STAR.rows, ar.Recipe(sky=False))
+    found = spectrum_at_rows(STAR.image, STAR.rows, ar.Recipe(sky=False))
     assert "sky" not in found
     assert "counts_mean_sky_subtracted" not in found
-    less = spectrum_of(STAR.image, STAR.rows, ar.Recipe()).flux.values
+    less = spectrum_at_rows(STAR.image, STAR.rows, ar.Recipe()).flux.values
     height = 2 * found.attrs["half_height"]
     assert np.median(found.flux.values - less) == pytest.approx(20 * height, rel=0.1)
 
 
 def test_an_impossible_band_costs_the_sky_subtracted_table_alone() -> None:
     image = STAR.image.sel(y=slice(1, 90))
-    found = spectrum_of(image, STAR.rows, ar.Recipe())
+    found = spectrum_at_rows(image, STAR.rows, ar.Recipe())
     assert "counts_mean" in found
     assert "counts_mean_sky_subtracted" not in found
     assert any("no sky-subtracted text table" in text for text in found.attrs["remarks"])
     with pytest.raises(ar.ArrayredError, match="sky band"):
-        spectrum_of(image, STAR.rows, ar.Recipe(sky_model="band"))
+        spectrum_at_rows(image, STAR.rows, ar.Recipe(sky_model="band"))
 
 
 def test_the_procedures_band_can_be_the_sky_of_an_optimal_spectrum() -> None:
-    found = spectrum_of(STAR.image, STAR.rows, ar.Recipe(sky_model="band"))
+    found = spectrum_at_rows(STAR.image, STAR.rows, ar.Recipe(sky_model="band"))
     band = (found.attrs["sky_first_row"], found.attrs["sky_last_row"])
     assert band in (found.attrs.get("sky_above"), found.attrs.get("sky_below"))
     assert found.attrs["sky_model"] == "band"
 
 
 def test_a_turned_image_gives_the_same_bits() -> None:
-    from arrayred.model import turn
+    from arrayred.model import transpose_to_x
 
     upright = STAR.image.rename(x="y", y="x").transpose("y", "x").assign_coords(dispersion_axis=2)
-    turned = turn(upright)
+    turned = transpose_to_x(upright)
     turned.attrs.pop("remarks")
-    one, other = (spectrum_of(image, STAR.rows, ar.Recipe()) for image in (STAR.image, turned))
+    one, other = (spectrum_at_rows(image, STAR.rows, ar.Recipe()) for image in (STAR.image, turned))
     for name in one.data_vars:
         assert np.array_equal(one[name], other[name]), name
 
@@ -118,5 +118,5 @@ def test_a_turned_image_gives_the_same_bits() -> None:
 def test_the_image_is_not_changed() -> None:
     image = cleaned(STAR)
     before = image.copy(deep=True)
-    spectrum_of(image, STAR.rows, ar.Recipe())
+    spectrum_at_rows(image, STAR.rows, ar.Recipe())
     assert image.identical(before)

@@ -13,9 +13,9 @@ from arrayred.batch.processes import in_processes
 
 FAULTS = """
 import resource, sys
-from arrayred.process import make_own
+from arrayred.process import make_process_own
 if sys.argv[1] == "own":
-    make_own()
+    make_process_own()
 import numpy as np
 
 def use():
@@ -55,7 +55,9 @@ def test_who_imports_arrayred_keeps_their_settings() -> None:
 
 def test_what_is_left_at_the_end_is_not_looked_at() -> None:
     last = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 1000))"
-    assert run(f"{last}; from arrayred.process import make_own; make_own(); make_own()") == "True"
+    assert (
+        run(f"{last}; from arrayred.process import make_process_own as own; own(); own()") == "True"
+    )
 
 
 def test_a_process_of_a_crew_is_arrayreds_own() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from arrayred import progress
-from arrayred.progress import Stage, ended, has_read, progressed, stage, watched
+from arrayred.progress import Stage, count_read, ended, progressed, stage, watched
 
 
 class Heard:
@@ -38,10 +38,10 @@ def test_a_watcher_hears_of_stages_within_stages() -> None:
 
 def test_what_was_read_within_a_stage_in_any_thread_is_counted() -> None:
     with watched(heard := Heard()), stage("combine"):
-        thread = threading.Thread(target=has_read, args=(700,))
+        thread = threading.Thread(target=count_read, args=(700,))
         thread.start()
         thread.join()
-        has_read(300)
+        count_read(300)
     assert [stage.n_read for stage in heard.stages] == [1000]
 
 

@@ -11,9 +11,9 @@ import pytest
 
 import arrayred as ar
 from arrayred.io.cube import open_frames
-from arrayred.io.journal import LOG
+from arrayred.io.journal import LOG_FILE
 from arrayred.io.products import text_table
-from arrayred.io.publish import STATE
+from arrayred.io.publish import STATE_FOLDER
 from tests.conftest import Run
 
 RAW_EXTRACTION = "a6d43e68d246871d17599c09866eeee3"
@@ -122,7 +122,7 @@ def test_a_second_run_changes_nothing_and_needs_no_overwrite(
 def products(folder: Path) -> list[Path]:
     """Return the files of a folder but its state and log."""
     files = (path for path in sorted(folder.rglob("*.*")) if path.is_file())
-    return [path for path in files if STATE not in path.parts and path.name != LOG]
+    return [path for path in files if STATE_FOLDER not in path.parts and path.name != LOG_FILE]
 
 
 def test_products_among_the_raw_frames_are_not_taken_for_them(

@@ -54,7 +54,7 @@ def test_nothing_that_is_shown_reads_a_pixel(night: Path, monkeypatch: pytest.Mo
     def read(*_: Any) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("arrayred.io.pixels.read_frames", read)
+    monkeypatch.setattr("arrayred.io.pixels.read_band", read)
     first = [repr(x) for x in (there, plan, *plan.targets, there.frames[0], cube)]
     shown = (there._repr_html_(), plan._repr_html_(), cube._repr_html_())
     assert all(first)

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 import arrayred as ar
-from arrayred.pipeline import Reading, best_of, combine_frames, make_master
+from arrayred.pipeline import ReadOptions, best_estimate, combine_frames, make_master
 from arrayred.steps.sky import fit_sky
 
 WINDOW = 41
@@ -20,14 +20,14 @@ def lights(barber: Path) -> list[xr.Dataset]:
     """Return the spectra of the three lights, each by itself, in a common aperture."""
     (target,) = ar.make_plan(ar.open_night(barber)).targets
     assert target.dark is not None
-    dark, cube = make_master(target.dark, "median"), Reading().open(target.lights)
-    combined = best_of(combine_frames(cube, dark, ar.Recipe())[0])
+    dark, cube = make_master(target.dark, "median"), ReadOptions().open(target.lights)
+    combined = best_estimate(combine_frames(cube, dark, ar.Recipe())[0])
     rows = ar.detect_rows(combined)
     trace = ar.fit_trace(combined, rows)
     half = ar.half_height_of(rows, trace)
     spectra = []
     for i in range(3):
-        image = best_of(combine_frames(cube.isel(frame=[i]), dark, ar.Recipe())[0])
+        image = best_estimate(combine_frames(cube.isel(frame=[i]), dark, ar.Recipe())[0])
         drift = float(np.median(ar.fit_trace(image, rows).center - trace.center))
         moved = trace.assign(center=trace.center + drift)
         sky = fit_sky(image, moved, rows, half_height=half)

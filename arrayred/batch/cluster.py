@@ -1,4 +1,4 @@
-"""Many nights on a cluster of dask: `on_cluster`, one task a night.
+"""Many nights on a cluster of dask: `cluster_executor`, one task a night.
 
 A task is a whole night, reduced within its worker by dask's synchronous scheduler: 10 000 nights
 are 10 000 tasks, of which only the reports travel. Who is asked to do a night twice, because a
@@ -29,28 +29,35 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from arrayred._version import __version__
-from arrayred.batch.nights import Job, Report, Way, failed, reduce_one, with_whole_paths
+from arrayred.batch.nights import (
+    Executor,
+    Job,
+    Report,
+    failed_report,
+    reduce_one,
+    with_absolute_paths,
+)
 from arrayred.errors import ArrayredError, InputError, ResourceError, UsageError
 from arrayred.io.files import list_files
 from arrayred.io.remote import Address
 from arrayred.night import Plan
-from arrayred.pipeline import cluster_error, gone
+from arrayred.pipeline import cluster_error, scheduler_lost_error
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-DEATHS = 3
+MAX_WORKER_DEATHS = 3
 """How many workers may die of a night before it is given up; more where the scheduler says so."""
-PATIENCE_S = 60.0
+NO_WORKERS_LIMIT_S = 60.0
 """How long a cluster may be without workers, s."""
-_BEAT_S = 1.0
+_HEARTBEAT_S = 1.0
 _LOCK_WAIT_S = 3600.0
 _LEAST_MEMORY, _PLENTY = 32 << 20, 1 << 30
-_IMPORTED = 200 << 20
+_BYTES_OF_IMPORTS = 200 << 20
 """What a worker holds before it does anything, bytes."""
 
 
-def on_cluster(client: Client, *, patience: float = PATIENCE_S) -> Way:
+def cluster_executor(client: Client, *, patience: float = NO_WORKERS_LIMIT_S) -> Executor:
     """Return the way to do jobs on a cluster, for `reduce_nights`.
 
     Parameters
@@ -63,7 +70,7 @@ def on_cluster(client: Client, *, patience: float = PATIENCE_S) -> Way:
     --------
     >>> from arrayred.batch import reduce_nights
     >>> def reduced(jobs, client):
-    ...     return [report for report, _ in reduce_nights(jobs, on_cluster(client))]
+    ...     return [report for report, _ in reduce_nights(jobs, cluster_executor(client))]
     """
 
     def way(jobs: Sequence[Job]) -> Iterator[Report]:
@@ -76,38 +83,38 @@ def on_cluster(client: Client, *, patience: float = PATIENCE_S) -> Way:
         """
         deaths: dict[str, int] = {}
         suspects: list[Job] = []
-        for job, done in _each_done(client, jobs, patience):
-            if isinstance(done, _Death):
+        for job, done in _completed_jobs(client, jobs, patience):
+            if isinstance(done, _WorkerDeath):
                 deaths[job.label] = done.n_workers
                 suspects.append(job)
             else:
                 yield done
         for job in suspects:
-            yield _alone(client, job, deaths[job.label], patience)
+            yield _run_alone(client, job, deaths[job.label], patience)
 
     return way
 
 
 @dataclass(frozen=True)
-class _Death:
+class _WorkerDeath:
     """What became of a night of which workers died, or which was beside one: how many they were."""
 
     n_workers: int
     error: ResourceError
 
 
-def _alone(client: Client, job: Job, n_deaths: int, patience: float) -> Report:
+def _run_alone(client: Client, job: Job, n_deaths: int, patience: float) -> Report:
     """Return the report of a night that nothing else runs beside; it fails if workers die of it."""
     while True:
-        _, done = next(iter(_each_done(client, [job], patience)))
+        _, done = next(iter(_completed_jobs(client, [job], patience)))
         if isinstance(done, Report):
             return done
         n_deaths += done.n_workers
-        if n_deaths >= DEATHS:
-            return failed(job, _with_size(done.error, job))
+        if n_deaths >= MAX_WORKER_DEATHS:
+            return failed_report(job, _with_file_sizes(done.error, job))
 
 
-def _with_size(error: ResourceError, job: Job) -> ResourceError:
+def _with_file_sizes(error: ResourceError, job: Job) -> ResourceError:
     """Return the error of a night that killed its workers, with the size of its files."""
     n_bytes = 0
     with suppress(OSError, ArrayredError):
@@ -116,35 +123,35 @@ def _with_size(error: ResourceError, job: Job) -> ResourceError:
     return ResourceError(told, path=job.folder, hint=error.hint)
 
 
-def _each_done(
+def _completed_jobs(
     client: Client, jobs: Sequence[Job], patience: float
-) -> Iterator[tuple[Job, Report | _Death]]:
+) -> Iterator[tuple[Job, Report | _WorkerDeath]]:
     """Yield what became of each job; those that nobody waits for any more are cancelled."""
     if not jobs:
         return
     batch = f"reduce-{uuid.uuid4().hex[:12]}"  # a name of its own: nothing old is taken for it
     job_of = {(batch, job.label): job for job in jobs}
-    pulse = _Pulse(client, patience)
+    pulse = _ClusterHealth(client, patience)
     ended: SimpleQueue[Future[Report]] = SimpleQueue()
-    sent = [replace(with_whole_paths(job), scheduler="", wait=_LOCK_WAIT_S) for job in jobs]
+    sent = [replace(with_absolute_paths(job), scheduler="", wait=_LOCK_WAIT_S) for job in jobs]
     versions = [__version__] * len(jobs)
-    futures = client.map(reduce_there, sent, versions, key=list(job_of), pure=False)
+    futures = client.map(reduce_on_worker, sent, versions, key=list(job_of), pure=False)
     left = {future.key: future for future in futures}
     del futures
     try:
         for future in left.values():
             future.add_done_callback(ended.put)
         while left:
-            future = _next(ended, pulse)
-            job, done = job_of[future.key], _result(future, pulse)
-            yield job, done if isinstance(done, Report | _Death) else failed(job, done)
+            future = _next_completed(ended, pulse)
+            job, done = job_of[future.key], _result_or_error(future, pulse)
+            yield job, done if isinstance(done, Report | _WorkerDeath) else failed_report(job, done)
             del left[future.key], future
     finally:
         with suppress(Exception):  # a cluster that has gone cancels nothing
             client.cancel(list(left.values()), force=True)
 
 
-class _Pulse:
+class _ClusterHealth:
     """Whether a cluster is alive: its scheduler answers, and has had workers of late."""
 
     def __init__(self, client: Client, patience: float) -> None:
@@ -158,11 +165,13 @@ class _Pulse:
     def check(self) -> None:
         """Raise ResourceError if the cluster is not alive."""
         if self._client.status != "running":
-            raise gone("")
+            raise scheduler_lost_error("")
         try:
-            workers = self._client.sync(self._client.scheduler.ncores, callback_timeout=PATIENCE_S)
+            workers = self._client.sync(
+                self._client.scheduler.ncores, callback_timeout=NO_WORKERS_LIMIT_S
+            )
         except (OSError, TimeoutError) as error:
-            raise gone(str(error)) from error
+            raise scheduler_lost_error(str(error)) from error
         if workers:
             self.seen()
         elif time.monotonic() - self._last_seen > self._patience:
@@ -172,11 +181,11 @@ class _Pulse:
             )
 
 
-def _next(ended: SimpleQueue[Future[Report]], pulse: _Pulse) -> Future[Report]:
+def _next_completed(ended: SimpleQueue[Future[Report]], pulse: _ClusterHealth) -> Future[Report]:
     """Return the next task that has ended, as long as the cluster is alive."""
     while True:
         try:
-            future = ended.get(timeout=_BEAT_S)
+            future = ended.get(timeout=_HEARTBEAT_S)
         except Empty:
             pulse.check()
         else:
@@ -184,21 +193,23 @@ def _next(ended: SimpleQueue[Future[Report]], pulse: _Pulse) -> Future[Report]:
             return future
 
 
-def _result(future: Future[Report], pulse: _Pulse) -> Report | _Death | ArrayredError:
+def _result_or_error(
+    future: Future[Report], pulse: _ClusterHealth
+) -> Report | _WorkerDeath | ArrayredError:
     """Return the report of a night, the death of its workers, or why it could not be done there."""
     from distributed import CancelledError, KilledWorker
 
     while True:
         try:
-            report: Report = future.result(timeout=_BEAT_S)
+            report: Report = future.result(timeout=_HEARTBEAT_S)
             return report
         except TimeoutError:  # the worker that had the report has gone: it is done again
             pulse.check()
         except KilledWorker as error:
             told = cluster_error(error)
-            return _Death(error.allowed_failures + 1, told or ResourceError(str(error)))
+            return _WorkerDeath(error.allowed_failures + 1, told or ResourceError(str(error)))
         except CancelledError as error:
-            raise gone(getattr(error, "reason", "")) from error
+            raise scheduler_lost_error(getattr(error, "reason", "")) from error
         except Exception as error:  # of a worker that cannot even begin
             told = cluster_error(error)
             return told or ResourceError(
@@ -207,7 +218,7 @@ def _result(future: Future[Report], pulse: _Pulse) -> Report | _Death | Arrayred
             )
 
 
-def reduce_there(job: Job, version: str) -> Report:
+def reduce_on_worker(job: Job, version: str) -> Report:
     """Reduce one night on a worker; whatever goes wrong is in the report.
 
     Parameters
@@ -222,14 +233,14 @@ def reduce_there(job: Job, version: str) -> Report:
                 "was started",
                 hint="Install the same version on every worker.",
             )
-        require_seen([job.folder, *job.file.calibrations, *job.file.masters.values()])
+        require_paths_visible([job.folder, *job.file.calibrations, *job.file.masters.values()])
     except ArrayredError as error:
-        return failed(job, error)
-    with _synchronously():
-        return reduce_one(_bounded(job))
+        return failed_report(job, error)
+    with _dask_synchronous():
+        return reduce_one(_with_free_memory(job))
 
 
-def require_seen(paths: Sequence[Path]) -> None:
+def require_paths_visible(paths: Sequence[Path]) -> None:
     """Raise InputError, naming this machine, unless it sees all paths."""
     for path in paths:
         if not isinstance(path, Address) and not path.exists():
@@ -240,7 +251,7 @@ def require_seen(paths: Sequence[Path]) -> None:
             )
 
 
-def require_bands_seen(client: Client, plan: Plan, memory: int | None) -> None:
+def require_frames_visible(client: Client, plan: Plan, memory: int | None) -> None:
     """Raise InputError, naming worker and path, unless all workers see what they are to read.
 
     Parameters
@@ -254,10 +265,10 @@ def require_bands_seen(client: Client, plan: Plan, memory: int | None) -> None:
     large = [group for group in groups if group.band_rows(memory) < group.frames[0].shape[0]]
     paths = {frame.path.absolute(): None for group in large for frame in group.frames}
     if paths:
-        client.run(require_seen, list(paths))
+        client.run(require_paths_visible, list(paths))
 
 
-def _bounded(job: Job) -> Job:
+def _with_free_memory(job: Job) -> Job:
     """Return a job that holds no more at once than is free in this worker, if that is bounded."""
     from distributed import get_worker
 
@@ -265,19 +276,21 @@ def _bounded(job: Job) -> Job:
     limit = worker.memory_manager.memory_limit
     if (job.order.memory, job.order.limit) != (None, None) or not limit:
         return job
-    free = (limit - _IMPORTED) // 2 // worker.state.nthreads  # as much again for the results
+    free = (
+        (limit - _BYTES_OF_IMPORTS) // 2 // worker.state.nthreads
+    )  # as much again for the results
     if free >= _PLENTY:
         return job
     return replace(job, order=replace(job.order, memory=max(free, _LEAST_MEMORY)))
 
 
 _nights_here = 0
-_counting = Lock()
+_nights_lock = Lock()
 _before: Any = None
 
 
 @contextmanager
-def _synchronously() -> Iterator[None]:
+def _dask_synchronous() -> Iterator[None]:
     """Let dask work without threads and without the cluster as long as any night is done here.
 
     dask's settings are the process's, and a worker may do several nights at once: the first sets
@@ -286,20 +299,20 @@ def _synchronously() -> Iterator[None]:
     global _nights_here, _before
     import dask.config
 
-    with _counting:
+    with _nights_lock:
         if _nights_here == 0:
             _before = dask.config.set(scheduler="synchronous")
         _nights_here += 1
     try:
         yield
     finally:
-        with _counting:
+        with _nights_lock:
             _nights_here -= 1
             if _nights_here == 0:
                 _before.__exit__(None, None, None)
 
 
-# The client of a cluster: one that is there, `connected`, or one begun here, `local_cluster`.
+# The client of a cluster: one that is there, `connect_client`, or one begun here, `local_cluster`.
 #
 # Whoever can talk to a scheduler of dask can run code as the one who started it, so a cluster that
 # is begun here listens on 127.0.0.1 only and speaks TLS with a certificate that lives as long as
@@ -312,16 +325,16 @@ _INSTALL = "pip install 'arrayred[cluster]'"
 CONNECT_S = 10.0
 """How long a scheduler has to answer, s."""
 _DASHBOARD_PORT = 8787
-_NO_DEATH_IS_REPEATED = 0
-_SETTINGS = {
-    "distributed.scheduler.allowed-failures": _NO_DEATH_IS_REPEATED,  # `cluster` tries again, alone
+_ALLOWED_FAILURES = 0
+_CLUSTER_CONFIG = {
+    "distributed.scheduler.allowed-failures": _ALLOWED_FAILURES,  # `cluster` tries again, alone
     "distributed.scheduler.worker-saturation": 1.0,  # no night waits at a worker that may die
     "distributed.scheduler.worker-ttl": "60 s",
     "distributed.deploy.lost-worker-timeout": "1 hour",  # or two deaths in a row end a worker
     "distributed.worker.multiprocessing-method": "spawn",
     "distributed.admin.large-graph-warning-threshold": "1GB",  # masters travel with their bands
 }
-_NO_PAGES: dict[str, Any] = {
+_NO_HTTP_PAGES: dict[str, Any] = {
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
 }
@@ -347,18 +360,20 @@ def local_cluster(n_workers: int, *, dashboard: bool = False) -> Iterator[Client
     ResourceError
         The workers do not start.
     """
-    _require("distributed", "A cluster")
-    _require("cryptography", "TLS, without which any user of this machine could run code as you,")
+    _require_package("distributed", "A cluster")
+    _require_package(
+        "cryptography", "TLS, without which any user of this machine could run code as you,"
+    )
     if dashboard:
-        _require("bokeh", "The dashboard", "pip install 'bokeh>=3.8.2'")
+        _require_package("bokeh", "The dashboard", "pip install 'bokeh>=3.8.2'")
     import dask.config
     from distributed import Client, LocalCluster, Security
 
-    port = _free_port() if dashboard else 0
-    pages = _only_asked_from(port) if dashboard else _NO_PAGES
+    port = _dashboard_port() if dashboard else 0
+    pages = _dashboard_origins(port) if dashboard else _NO_HTTP_PAGES
     with ExitStack() as stack:
-        stack.enter_context(dask.config.set({**_SETTINGS, **pages}))
-        stack.enter_context(_silenced())
+        stack.enter_context(dask.config.set({**_CLUSTER_CONFIG, **pages}))
+        stack.enter_context(_without_tracebacks())
         try:
             cluster = LocalCluster(
                 n_workers=n_workers,
@@ -381,7 +396,7 @@ def local_cluster(n_workers: int, *, dashboard: bool = False) -> Iterator[Client
 
 
 @contextmanager
-def connected(where: str) -> Iterator[Client]:
+def connect_client(where: str) -> Iterator[Client]:
     """Connect to a scheduler that is there.
 
     Parameters
@@ -399,15 +414,15 @@ def connected(where: str) -> Iterator[Client]:
     ResourceError
         Nobody answers there.
     """
-    _require("distributed", "A cluster")
-    address = address_of(where)
+    _require_package("distributed", "A cluster")
+    address = scheduler_address(where)
     import dask.config
     from distributed import Client
 
     with ExitStack() as stack:
         threshold = "distributed.admin.large-graph-warning-threshold"
-        stack.enter_context(dask.config.set({threshold: _SETTINGS[threshold]}))
-        stack.enter_context(_silenced())
+        stack.enter_context(dask.config.set({threshold: _CLUSTER_CONFIG[threshold]}))
+        stack.enter_context(_without_tracebacks())
         try:
             client = stack.enter_context(Client(address, timeout=CONNECT_S, name="arrayred"))
         except (OSError, TimeoutError, ValueError, TypeError) as error:
@@ -420,7 +435,7 @@ def connected(where: str) -> Iterator[Client]:
 
 
 @contextmanager
-def _silenced() -> Iterator[None]:
+def _without_tracebacks() -> Iterator[None]:
     """Let a client not print the traceback of a connection that is lost: it is told as an error."""
     logger = logging.getLogger("distributed.client")
     level = logger.level
@@ -431,7 +446,7 @@ def _silenced() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def address_of(where: str) -> str:
+def scheduler_address(where: str) -> str:
     """Return a scheduler's address, read from its file if it is one.
 
     Raises
@@ -441,7 +456,7 @@ def address_of(where: str) -> str:
 
     Examples
     --------
-    >>> address_of("tls://node7:8786"), address_of("node7:8786")
+    >>> scheduler_address("tls://node7:8786"), scheduler_address("node7:8786")
     ('tls://node7:8786', 'tcp://node7:8786')
     """
     if not where.endswith(".json"):
@@ -468,7 +483,7 @@ def is_open_to_others(address: str) -> bool:
     return not address.startswith(("tls://", "wss://", "inproc://"))
 
 
-def _require(package: str, what: str, install: str = _INSTALL) -> None:
+def _require_package(package: str, what: str, install: str = _INSTALL) -> None:
     """Raise UsageError unless a package is installed."""
     if find_spec(package) is None:
         raise UsageError(
@@ -478,7 +493,7 @@ def _require(package: str, what: str, install: str = _INSTALL) -> None:
         )
 
 
-def _free_port() -> int:
+def _dashboard_port() -> int:
     """Return the dashboard's usual port, or if that is taken another one."""
     for port in (_DASHBOARD_PORT, 0):
         with socket.socket() as trial:
@@ -490,7 +505,7 @@ def _free_port() -> int:
     return 0
 
 
-def _only_asked_from(port: int) -> dict[str, Any]:
+def _dashboard_origins(port: int) -> dict[str, Any]:
     """Return the setting that lets no page of another site talk to the dashboard."""
     names = [f"{host}:{port}" for host in ("127.0.0.1", "localhost")]
     return {"distributed.scheduler.dashboard.bokeh-application.allow_websocket_origin": names}

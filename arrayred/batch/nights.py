@@ -24,29 +24,29 @@ import numpy as np
 
 from arrayred._version import __version__
 from arrayred.batch.run import (
-    Line,
-    Order,
     Outcome,
+    OutputOptions,
     Status,
+    SummaryLine,
     check_night,
-    entry_name,
-    is_ready,
-    mask_content,
-    missing_of,
+    is_ready_master,
+    mask_checksum,
+    master_entry_name,
+    missing_target_cards,
     reduce_to,
-    report_on,
     require_cards,
+    write_night_report,
 )
 from arrayred.config import Instrument, NightFile, Recipe
 from arrayred.config.recipe import paths_beside
 from arrayred.errors import ArrayredError, NightError, NoDarkError, StorageError, UsageError
 from arrayred.io.files import list_files
-from arrayred.io.journal import Journal
-from arrayred.io.ledger import PAGE_ENTRY, Entry, Ledger, key_of, load_answers
-from arrayred.io.publish import STATE, one_writer, publish
+from arrayred.io.journal import RunLog
+from arrayred.io.ledger import PAGE_ENTRY, Entry, Ledger, fingerprint, load_saved_cards
+from arrayred.io.publish import STATE_FOLDER, output_lock, publish
 from arrayred.night import Flat, Group, Night, Plan, open_night
 from arrayred.night.groups import slug
-from arrayred.night.night import Caching, brought_near
+from arrayred.night.night import CachePolicy, with_local_pixels
 from arrayred.progress import ended, watched
 from arrayred.report import VERSION
 
@@ -73,7 +73,7 @@ class Job:
 
     label: str
     folder: Path
-    order: Order
+    order: OutputOptions
     file: NightFile = field(default_factory=NightFile)
     recipe: Recipe = field(default_factory=Recipe)
     depth: int = 3
@@ -81,7 +81,7 @@ class Job:
     break_lock: bool = False
     scheduler: str = ""
     wait: float = 0.0
-    caching: Caching | None = None
+    caching: CachePolicy | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Report:
     """
 
     label: str
-    lines: tuple[Line, ...]
+    lines: tuple[SummaryLine, ...]
     warnings: tuple[str, ...] = ()
     exit_code: int = 0
     lacks: bool = False
@@ -110,91 +110,93 @@ class Report:
     seconds: float = 0.0
 
 
-def with_whole_paths(job: Job) -> Job:
+def with_absolute_paths(job: Job) -> Job:
     """Return a job that means the same to a process in another folder."""
     return dataclasses.replace(
         job,
         folder=job.folder.absolute(),
         order=dataclasses.replace(job.order, out=job.order.out.absolute()),
-        file=_with_whole_paths(job.file),
-        recipe=job.recipe.replace(**_whole({"bad_pixels": job.recipe.bad_pixels})),
+        file=_night_file_absolute(job.file),
+        recipe=job.recipe.replace(**_settings_absolute({"bad_pixels": job.recipe.bad_pixels})),
     )
 
 
-def _with_whole_paths(file: NightFile) -> NightFile:
+def _night_file_absolute(file: NightFile) -> NightFile:
     is_path = file.instrument.endswith(".toml")
     return dataclasses.replace(
         file,
         instrument=str(Path(file.instrument).absolute()) if is_path else file.instrument,
         calibrations=tuple(path.absolute() for path in file.calibrations),
         masters={kind: path.absolute() for kind, path in file.masters.items()},
-        recipe=_whole(file.recipe),
+        recipe=_settings_absolute(file.recipe),
         targets={
-            name: dataclasses.replace(target, recipe=_whole(target.recipe))
+            name: dataclasses.replace(target, recipe=_settings_absolute(target.recipe))
             for name, target in file.targets.items()
         },
     )
 
 
-def _whole(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _settings_absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
     return paths_beside(Path.cwd() / "here", settings)
 
 
-_BUG = 1
+_EXIT_BUG = 1
 
 
 def reduce_one(job: Job) -> Report:
     """Reduce one night; whatever goes wrong is in the report."""
     started = time.perf_counter()
     try:
-        answers = load_answers(job.order.out)
+        answers = load_saved_cards(job.order.out)
         job = dataclasses.replace(job, order=dataclasses.replace(job.order, answers=answers))
-        with watched(), scheduled(job.scheduler):
-            report = _kept(job) or _reduced(job)
+        with watched(), dask_scheduler(job.scheduler):
+            report = _finished_report(job) or _reduce_night_of(job)
     except ArrayredError as error:
-        report = failed(job, error)
+        report = failed_report(job, error)
     except Exception:  # one night's bug is not the others'
         told = traceback.format_exc()
-        line = Line(job.label, "", "failed", {}, 0.0, f"a bug of arrayred: {told.splitlines()[-1]}")
-        report = Report(job.label, (line,), exit_code=_BUG, bug=told)
+        line = SummaryLine(
+            job.label, "", "failed", {}, 0.0, f"a bug of arrayred: {told.splitlines()[-1]}"
+        )
+        report = Report(job.label, (line,), exit_code=_EXIT_BUG, bug=told)
     return dataclasses.replace(report, seconds=time.perf_counter() - started)
 
 
-def _kept(job: Job) -> Report | None:
+def _finished_report(job: Job) -> Report | None:
     """Return the report of a night that is known to be finished."""
-    if job.order.force or not is_remembered(job.order.out):
+    if job.order.force or not has_saved_report(job.order.out):
         return None
-    with one_writer(job.order.out, break_lock=job.break_lock, wait=job.wait):
-        return recall(job)
+    with output_lock(job.order.out, break_lock=job.break_lock, wait=job.wait):
+        return load_finished_report(job)
 
 
-def _reduced(job: Job) -> Report:
+def _reduce_night_of(job: Job) -> Report:
     night = open_night(job.folder, job.file, depth=job.depth, caching=job.caching)
     lends = any(frame.frame_type in ("bias", "dark", "flat") for frame in night.frames)
     try:
         plan = check_night(night, job.recipe, job.order)
-        missing = missing_of(night, plan, job.order)
+        missing = missing_target_cards(night, plan, job.order)
         if not job.allow_missing:
             require_cards(missing)
-        if job.caching is not None and (near := brought_near(night, job.caching)) is not night:
+        if job.caching is not None and (near := with_local_pixels(night, job.caching)) is not night:
             night, plan = near, check_night(near, job.recipe, job.order)
     except ArrayredError as error:
-        return dataclasses.replace(failed(job, error), lends=lends)
+        return dataclasses.replace(failed_report(job, error), lends=lends)
     warnings = (*plan.warnings, *(f"left blank in {t}: {', '.join(c)}" for t, c in missing.items()))
-    with one_writer(job.order.out, break_lock=job.break_lock, wait=job.wait):
-        with logged(night, plan, job.order) as log:
-            report = dataclasses.replace(_carried_out(job, night, plan, log), lends=lends)
+    with output_lock(job.order.out, break_lock=job.break_lock, wait=job.wait):
+        with night_log(night, plan, job.order) as log:
+            report = dataclasses.replace(_run_plan(job, night, plan, log), lends=lends)
         whole = dataclasses.replace(report, warnings=warnings)
         if not report.exit_code:
             masters: list[Group | Flat] = [*plan.masters, *plan.flats.values()]
-            names = [entry_name(group) for group in masters if not is_ready(group)]
-            remember(job, whole, [*names, *([PAGE_ENTRY] if job.order.figures else [])])
+            names = [master_entry_name(group) for group in masters if not is_ready_master(group)]
+            save_finished_report(job, whole, [*names, *([PAGE_ENTRY] if job.order.figures else [])])
     return dataclasses.replace(whole, warnings=(*warnings, *report.warnings))
 
 
-def _carried_out(job: Job, night: Night, plan: Plan, log: Log) -> Report:
+def _run_plan(job: Job, night: Night, plan: Plan, log: OutcomeLog) -> Report:
     """Return what became of each target; warnings are of products lost before, and of the page."""
-    lines: list[Line] = []
+    lines: list[SummaryLine] = []
     codes: list[int] = []
     damage: list[str] = []
     lacks = False
@@ -204,7 +206,7 @@ def _carried_out(job: Job, night: Night, plan: Plan, log: Log) -> Report:
         outcomes.append(dataclasses.replace(outcome, spectrum=None))
         log(outcome)
         now = time.perf_counter()
-        lines.append(_line_of_outcome(job.label, outcome, now - last))
+        lines.append(_summary_line(job.label, outcome, now - last))
         last = now
         if outcome.spectrum is not None and job.order.figures:
             gc.collect()  # a picture is a ring of references around its images: 58 MiB a target
@@ -214,38 +216,38 @@ def _carried_out(job: Job, night: Night, plan: Plan, log: Log) -> Report:
             codes.append(outcome.error.exit_code)
             lacks |= isinstance(outcome.error, NoDarkError)
     try:
-        damage += report_on(night, plan, job.recipe, job.order, outcomes)
+        damage += write_night_report(night, plan, job.recipe, job.order, outcomes)
     except StorageError as error:
         damage.append(f"no report was made: {error}")
         codes.append(error.exit_code)
     return Report(job.label, tuple(lines), tuple(damage), codes[0] if codes else 0, lacks)
 
 
-def _line_of_outcome(night: str, outcome: Outcome, seconds: float) -> Line:
+def _summary_line(night: str, outcome: Outcome, seconds: float) -> SummaryLine:
     status: Status = "failed" if outcome.error else "kept" if outcome.kept else "reduced"
     reason = str(outcome.error) if outcome.error else ""
-    return Line(night, outcome.name, status, outcome.facts, seconds, reason)
+    return SummaryLine(night, outcome.name, status, outcome.facts, seconds, reason)
 
 
-def failed(job: Job, error: ArrayredError) -> Report:
+def failed_report(job: Job, error: ArrayredError) -> Report:
     """Return the report of a night that an error stopped."""
     causes = error.problems if isinstance(error, NightError) else (error,)
     reason = "; ".join(str(cause) for cause in causes)
     lacks = any(isinstance(cause, NoDarkError) for cause in causes)
-    line = Line(job.label, "", "failed", {}, 0.0, reason)
+    line = SummaryLine(job.label, "", "failed", {}, 0.0, reason)
     return Report(job.label, (line,), exit_code=error.exit_code, lacks=lacks)
 
 
-Way = Callable[[Sequence[Job]], Iterator[Report]]
+Executor = Callable[[Sequence[Job]], Iterator[Report]]
 """How jobs are done: in this process, in several, on a cluster; each report as it comes."""
 
 
-def one_by_one(jobs: Sequence[Job]) -> Iterator[Report]:
+def serial_executor(jobs: Sequence[Job]) -> Iterator[Report]:
     """Do jobs in this process."""
     return map(reduce_one, jobs)
 
 
-def in_crew(n_processes: int) -> Way:
+def process_executor(n_processes: int) -> Executor:
     """Return the way to do jobs in so many processes; one that dies fails its night alone."""
 
     def way(jobs: Sequence[Job]) -> Iterator[Report]:
@@ -253,12 +255,12 @@ def in_crew(n_processes: int) -> Way:
         from arrayred.batch.processes import in_processes  # 15 ms, and one night needs none
 
         for i, done in in_processes(reduce_one, jobs, n_processes):
-            yield done if isinstance(done, Report) else failed(jobs[i], done)
+            yield done if isinstance(done, Report) else failed_report(jobs[i], done)
 
     return way
 
 
-def scheduled(name: str) -> AbstractContextManager[object]:
+def dask_scheduler(name: str) -> AbstractContextManager[object]:
     """Let dask work in a certain way for a while; "" leaves it its choice."""
     if not name:
         return nullcontext()
@@ -269,7 +271,7 @@ def scheduled(name: str) -> AbstractContextManager[object]:
 
 
 def reduce_nights(
-    jobs: Sequence[Job], way: Way = one_by_one
+    jobs: Sequence[Job], way: Executor = serial_executor
 ) -> Generator[tuple[Report, bool], None, None]:
     """Reduce many nights, and once more those that others can help.
 
@@ -292,11 +294,11 @@ def reduce_nights(
         if report.lacks:
             needy.append(job)
         yield report, not report.lacks
-    for report in way([_helped(job, lenders) for job in needy]):
+    for report in way([_with_lent_frames(job, lenders) for job in needy]):
         yield report, True
 
 
-def _helped(job: Job, lenders: Mapping[str, Path]) -> Job:
+def _with_lent_frames(job: Job, lenders: Mapping[str, Path]) -> Job:
     """Return a job with the calibration frames of the other nights."""
     others = tuple(lenders[label] for label in sorted(lenders) if label != job.label)
     file = dataclasses.replace(job.file, calibrations=(*job.file.calibrations, *others))
@@ -305,19 +307,19 @@ def _helped(job: Job, lenders: Mapping[str, Path]) -> Job:
     return dataclasses.replace(job, file=file, order=order)
 
 
-def labels_of(folders: Sequence[Path]) -> list[str]:
+def night_labels(folders: Sequence[Path]) -> list[str]:
     """Return a label for each night: what tells its path from the others', safe as a file name.
 
     Examples
     --------
-    >>> labels_of([Path("/data/2020-11-03/raw"), Path("/data/2020-11-04/raw")])
+    >>> night_labels([Path("/data/2020-11-03/raw"), Path("/data/2020-11-04/raw")])
     ['2020-11-03', '2020-11-04']
     """
     paths = [folder.resolve().parts for folder in folders]
     if len(paths) == 1:
         return [slug(paths[0][-1])]
-    start = _n_alike(paths)
-    stop = _n_alike([tuple(reversed(parts[start:])) for parts in paths])
+    start = _n_shared_parts(paths)
+    stop = _n_shared_parts([tuple(reversed(parts[start:])) for parts in paths])
     labels = [slug("_".join(parts[start : len(parts) - stop]) or parts[-1]) for parts in paths]
     if len(set(labels)) < len(labels):
         raise UsageError(
@@ -328,7 +330,7 @@ def labels_of(folders: Sequence[Path]) -> list[str]:
     return labels
 
 
-def _n_alike(sequences: Sequence[Sequence[str]]) -> int:
+def _n_shared_parts(sequences: Sequence[Sequence[str]]) -> int:
     """Return how many of their first items all sequences have in common."""
     n = 0
     for items in zip(*sequences, strict=False):
@@ -338,7 +340,8 @@ def _n_alike(sequences: Sequence[Sequence[str]]) -> int:
     return n
 
 
-# A night that is finished, known for such without opening it: `recall`, `remember`.
+# A night that is finished, known for such without opening it: `load_finished_report`,
+# `save_finished_report`.
 #
 # A rerun over many nights should cost what it takes to look, not what it takes to understand:
 # opening a night of 8 frames takes some 20 ms, asking the system about its files less than one. So
@@ -349,15 +352,15 @@ def _n_alike(sequences: Sequence[Sequence[str]]) -> int:
 # The note is a hint. A night without one, or with one that does not fit, is opened; which of its
 # targets are finished is then decided by the ledger.
 
-_FILE = "night.json"
+_REPORT_FILE = "night.json"
 
 
-def is_remembered(out: Path) -> bool:
+def has_saved_report(out: Path) -> bool:
     """Tell whether a night was noted in its output folder."""
-    return (out / STATE / _FILE).is_file()
+    return (out / STATE_FOLDER / _REPORT_FILE).is_file()
 
 
-def recall(job: Job) -> Report | None:
+def load_finished_report(job: Job) -> Report | None:
     """Return the report of a night that is finished and unchanged; None of any other.
 
     Parameters
@@ -366,8 +369,8 @@ def recall(job: Job) -> Report | None:
     """
     ledger = Ledger(job.order.out, verify=job.order.verify)
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, ArrayredError):
-        told = json.loads((job.order.out / STATE / _FILE).read_bytes())
-        if told["key"] != _key(job) or told["files"] != _files(job, ledger):
+        told = json.loads((job.order.out / STATE_FOLDER / _REPORT_FILE).read_bytes())
+        if told["key"] != _job_fingerprint(job) or told["files"] != _input_checksums(job, ledger):
             return None
         entries = {name: ledger.read(f"targets/{name}") for name in told["targets"]}
         masters = (ledger.read(name) for name in told["masters"])
@@ -375,17 +378,19 @@ def recall(job: Job) -> Report | None:
             return None
         ledger.hashes.save()
         lines = tuple(
-            _line_of_entry(job.label, name, entry) for name, entry in entries.items() if entry
+            _summary_line_of_entry(job.label, name, entry)
+            for name, entry in entries.items()
+            if entry
         )
         return Report(job.label, lines, tuple(told["warnings"]), lends=told["lends"])
     return None
 
 
-def _line_of_entry(night: str, target: str, entry: Entry) -> Line:
-    return Line(night, target, "kept", entry.facts, 0.0)
+def _summary_line_of_entry(night: str, target: str, entry: Entry) -> SummaryLine:
+    return SummaryLine(night, target, "kept", entry.facts, 0.0)
 
 
-def remember(job: Job, report: Report, masters: Iterable[str]) -> None:
+def save_finished_report(job: Job, report: Report, masters: Iterable[str]) -> None:
     """Note a night of which every target is finished.
 
     Parameters
@@ -396,8 +401,8 @@ def remember(job: Job, report: Report, masters: Iterable[str]) -> None:
     ledger = Ledger(job.order.out)
     with suppress(OSError):  # of a file that cannot be read, and so cannot be told unchanged
         told = {
-            "key": _key(job),
-            "files": _files(job, ledger),
+            "key": _job_fingerprint(job),
+            "files": _input_checksums(job, ledger),
             "targets": [line.target for line in report.lines],
             "masters": sorted(masters),
             "warnings": report.warnings,
@@ -405,21 +410,23 @@ def remember(job: Job, report: Report, masters: Iterable[str]) -> None:
         }
         ledger.hashes.save()
         content = (json.dumps(told, indent=1) + "\n").encode("utf-8", "backslashreplace")
-        publish({job.order.out / STATE / _FILE: content}, overwrite=True, durable=False)
+        publish(
+            {job.order.out / STATE_FOLDER / _REPORT_FILE: content}, overwrite=True, durable=False
+        )
 
 
-def _files(job: Job, ledger: Ledger) -> dict[str, str]:
+def _input_checksums(job: Job, ledger: Ledger) -> dict[str, str]:
     """Return the sha256 of every file that opening the night would look at."""
-    return {str(path): ledger.hashes.of(path) for path in _listed(job)}
+    return {str(path): ledger.hashes.of(path) for path in _input_paths(job)}
 
 
-def _listed(job: Job) -> Iterator[Path]:
+def _input_paths(job: Job) -> Iterator[Path]:
     for folder in (job.folder, *job.file.calibrations):
         yield from (path.absolute() for path in list_files(folder, depth=job.depth))
     yield from (path.absolute() for path in job.file.masters.values())
 
 
-def _key(job: Job) -> str:
+def _job_fingerprint(job: Job) -> str:
     """Return the key of all that is asked for."""
     order, file = job.order, job.file
     masks = (job.recipe.bad_pixels, *(t.recipe.get("bad_pixels") for t in file.targets.values()))
@@ -427,28 +434,28 @@ def _key(job: Job) -> str:
         "version": [__version__, np.__version__],
         "night": [str(job.folder.absolute()), job.depth],
         "recipe": dataclasses.asdict(job.recipe),
-        "file": _plain(file),
+        "file": _night_file_as_dict(file),
         "instrument": repr(Instrument.load(file.instrument)),
-        "masks": [mask_content(name) for name in masks if name],
+        "masks": [mask_checksum(name) for name in masks if name],
         "cards": [dict(order.cards), dataclasses.asdict(order.answers)],
         "targets": order.targets,
         "options": [order.figures, job.allow_missing],
         "report": [VERSION, order.command] if order.figures else [],
     }
-    return key_of({}, settings)
+    return fingerprint({}, settings)
 
 
-def _plain(file: NightFile) -> dict[str, Any]:
+def _night_file_as_dict(file: NightFile) -> dict[str, Any]:
     return {field.name: getattr(file, field.name) for field in dataclasses.fields(file)}
 
 
-# The log of a night that is reduced, `logged`, and of many, `noted`.
+# The log of a night that is reduced, `night_log`, and of many, `logged_reports`.
 
-Log = Callable[[Outcome], None]
+OutcomeLog = Callable[[Outcome], None]
 
 
 @contextmanager
-def logged(night: Night, plan: Plan, order: Order) -> Iterator[Log]:
+def night_log(night: Night, plan: Plan, order: OutputOptions) -> Iterator[OutcomeLog]:
     """Log what happens within, beside the products: the folder's lock must be held.
 
     Parameters
@@ -464,17 +471,17 @@ def logged(night: Night, plan: Plan, order: Order) -> Iterator[Log]:
     StorageError
         The log cannot be written.
     """
-    journal = Journal(order.out)
+    journal = RunLog(order.out)
     journal.note("night", {"folder": str(night.folder), "frames": len(night.frames)})
     for stage in ended():
         journal.ends(stage)
-    for text in _warnings(night, plan, order):
+    for text in _night_warnings(night, plan, order):
         journal.note("warning", {"text": text})
     codes: list[int] = []
 
     def log(outcome: Outcome) -> None:
         """Note what became of a target."""
-        journal.note("target", _of(outcome))
+        journal.note("target", _outcome_record(outcome))
         codes.extend([outcome.error.exit_code] if outcome.error else [])
         with suppress(StorageError):  # the last attempt will tell
             journal.save_now_and_then()
@@ -484,12 +491,12 @@ def logged(night: Night, plan: Plan, order: Order) -> Iterator[Log]:
             yield log
     except BaseException as error:
         with suppress(StorageError):
-            journal.finish({"status": "broken off", "error": _text(error)})
+            journal.finish({"status": "broken off", "error": _error_text(error)})
         raise
     journal.finish({"status": "done", "failed": len(codes)})
 
 
-def noted(
+def logged_reports(
     reports: Generator[tuple[Report, bool], None, None], out: Path
 ) -> Generator[tuple[Report, bool], None, None]:
     """Yield the reports of many nights, and log each of them that is final.
@@ -504,23 +511,23 @@ def noted(
     StorageError
         The log cannot be written.
     """
-    journal = Journal(out)
+    journal = RunLog(out)
     with closing(reports):
         try:
             for report, is_final in reports:
                 if is_final:
-                    journal.note("night", _of_night(report))
+                    journal.note("night", _night_record(report))
                     with suppress(StorageError):
                         journal.save_now_and_then()
                 yield report, is_final
         except BaseException as error:
             with suppress(StorageError):
-                journal.finish({"status": "broken off", "error": _text(error)})
+                journal.finish({"status": "broken off", "error": _error_text(error)})
             raise
     journal.finish({"status": "done"})
 
 
-def _of_night(report: Report) -> dict[str, Any]:
+def _night_record(report: Report) -> dict[str, Any]:
     """Return what a line tells of a night."""
     counts = Counter(line.status for line in report.lines)
     reasons = [line.reason for line in report.lines if line.reason]
@@ -530,13 +537,13 @@ def _of_night(report: Report) -> dict[str, Any]:
     return told | ({"errors": reasons} if reasons else {})
 
 
-def _warnings(night: Night, plan: Plan, order: Order) -> Iterator[str]:
+def _night_warnings(night: Night, plan: Plan, order: OutputOptions) -> Iterator[str]:
     yield from plan.warnings
-    for target, cards in missing_of(night, plan, order).items():
+    for target, cards in missing_target_cards(night, plan, order).items():
         yield f"{target}: left blank: {', '.join(cards)}"
 
 
-def _of(outcome: Outcome) -> dict[str, Any]:
+def _outcome_record(outcome: Outcome) -> dict[str, Any]:
     """Return what a line tells of a target."""
     status = "failed" if outcome.error else "kept" if outcome.kept else "reduced"
     told: dict[str, Any] = {"target": outcome.name, "status": status, "files": len(outcome.files)}
@@ -549,7 +556,7 @@ def _of(outcome: Outcome) -> dict[str, Any]:
     return told
 
 
-def _text(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     """Return what an error says: its kind too where it is none of ours."""
     is_ours = isinstance(error, ArrayredError)
     return str(error) if is_ours else ": ".join(filter(None, (type(error).__name__, str(error))))

@@ -22,16 +22,16 @@ from multiprocessing import connection, get_context, parent_process
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from arrayred.errors import ResourceError
-from arrayred.process import make_own
+from arrayred.process import make_process_own
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
-DEATHS = 3
+MAX_PROCESS_DEATHS = 3
 """How often a piece may kill its process before it is given up."""
-_PATIENCE_S = 3.0
+_STOP_TIMEOUT_S = 3.0
 
 
 @dataclass
@@ -61,7 +61,7 @@ def in_processes(
     """
     waiting = deque(range(len(pieces)))
     deaths = dict.fromkeys(waiting, 0)
-    crew = [_hire(work) for _ in range(min(n_processes, len(pieces)))]
+    crew = [_start_worker(work) for _ in range(min(n_processes, len(pieces)))]
     try:
         while waiting or any(worker.piece is not None for worker in crew):
             for worker in crew:
@@ -75,37 +75,37 @@ def in_processes(
                 if piece is None:
                     continue
                 try:
-                    done = _answer(worker)
+                    done = _received_result(worker)
                 except (EOFError, OSError):
-                    crew[crew.index(worker)] = _hire(work)
+                    crew[crew.index(worker)] = _start_worker(work)
                     deaths[piece] += 1
-                    cause = _buried(worker)
-                    if deaths[piece] < DEATHS:
+                    cause = _cause_of_death(worker)
+                    if deaths[piece] < MAX_PROCESS_DEATHS:
                         waiting.appendleft(piece)
                     else:
-                        yield piece, _given_up(cause)
+                        yield piece, _abandoned_error(cause)
                 else:
                     worker.piece = None
                     yield piece, done
     finally:
-        _dismiss(crew)
+        _stop_workers(crew)
 
 
-def _hire(work: Callable[[Any], Any]) -> _Worker:
+def _start_worker(work: Callable[[Any], Any]) -> _Worker:
     context = get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, work), daemon=True)
+    process = context.Process(target=_run_worker, args=(theirs, work), daemon=True)
     process.start()
     theirs.close()
     return _Worker(process, ours)
 
 
-def _serve(pipe: connection.Connection, work: Callable[[Any], Any]) -> None:
+def _run_worker(pipe: connection.Connection, work: Callable[[Any], Any]) -> None:
     """Do what comes through the pipe until it is closed."""
-    make_own()
+    make_process_own()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller gets it too, and ends this process
-    signal.signal(signal.SIGTERM, _leave)
-    threading.Thread(target=_follow_the_caller, daemon=True).start()
+    signal.signal(signal.SIGTERM, _exit_quietly)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError):
         while True:
             piece = pipe.recv()
@@ -117,11 +117,11 @@ def _serve(pipe: connection.Connection, work: Callable[[Any], Any]) -> None:
                 pipe.send((True, answer))
 
 
-def _leave(_number: int, _frame: object) -> None:
+def _exit_quietly(_number: int, _frame: object) -> None:
     sys.exit(143)  # so that what is half written is taken away
 
 
-def _follow_the_caller() -> None:
+def _end_with_parent() -> None:
     """End this process when the one that started it has ended."""
     caller = parent_process()
     if caller is not None:
@@ -129,37 +129,37 @@ def _follow_the_caller() -> None:
         os._exit(1)
 
 
-def _answer(worker: _Worker) -> Any:
+def _received_result(worker: _Worker) -> Any:
     is_done, answer = worker.pipe.recv()
     if not is_done:
         raise answer
     return answer
 
 
-def _buried(worker: _Worker) -> str:
+def _cause_of_death(worker: _Worker) -> str:
     """Return what ended a process."""
     worker.pipe.close()
-    worker.process.join(_PATIENCE_S)
+    worker.process.join(_STOP_TIMEOUT_S)
     code = worker.process.exitcode
     if code is not None and code < 0:
         return f"was killed by {signal.Signals(-code).name}"
     return f"ended with exit code {code}"
 
 
-def _given_up(cause: str) -> ResourceError:
+def _abandoned_error(cause: str) -> ResourceError:
     return ResourceError(
-        f"The process that worked on it {cause}, {DEATHS} times",
+        f"The process that worked on it {cause}, {MAX_PROCESS_DEATHS} times",
         hint="Give it more memory, or less to hold with --memory.",
     )
 
 
-def _dismiss(crew: Sequence[_Worker]) -> None:
+def _stop_workers(crew: Sequence[_Worker]) -> None:
     """End all processes: those that work are told to stop, and killed if they do not."""
     for worker in crew:
         worker.pipe.close()
         if worker.piece is not None:
             worker.process.terminate()
-    until = time.monotonic() + _PATIENCE_S
+    until = time.monotonic() + _STOP_TIMEOUT_S
     for worker in crew:
         worker.process.join(max(until - time.monotonic(), 0.0))
         if worker.process.is_alive():

@@ -41,17 +41,17 @@ from arrayred.io.cube import read_mask
 from arrayred.io.frames import Frame
 from arrayred.io.header import Value
 from arrayred.io.ledger import (
-    Answers,
     Entry,
     Examined,
     Ledger,
+    SavedCards,
     examine,
-    key_of,
+    fingerprint,
     products_of,
-    required,
+    required_checksums,
 )
 from arrayred.io.products import (
-    Story,
+    Provenance,
     arc_file,
     calibrated_files,
     checked_cards,
@@ -62,20 +62,20 @@ from arrayred.io.products import (
     spectrum_files,
 )
 from arrayred.io.publish import Content, publish, remove, require_room
-from arrayred.model import COSMIC_RAY, DQ, SATURATED, VARIANCE, Chunks, turn
-from arrayred.night import Flat, Group, Made, Night, Plan, Target, make_plan
+from arrayred.model import COSMIC_RAY, DQ, SATURATED, VARIANCE, Chunks, transpose_to_x
+from arrayred.night import Flat, Group, Night, Plan, SyntheticDark, Target, make_plan
 from arrayred.night.match import age_in_days
-from arrayred.night.night import Caching, cache_night
+from arrayred.night.night import CachePolicy, cache_night
 from arrayred.pipeline import (
     Masters,
-    Reading,
-    cleaning,
+    ReadOptions,
+    combine_settings,
     compute,
-    in_units,
+    in_wanted_units,
     median_snr,
     with_rows,
 )
-from arrayred.process import hold_little
+from arrayred.process import release_freed_memory
 from arrayred.progress import stage
 from arrayred.steps.noise import with_own_noise
 
@@ -95,8 +95,8 @@ class Outcome:
     files : its products.
     spectrum : what was made now; None of what failed or was kept.
     error : what stopped it, or None.
-    facts : what is known of its spectrum, made now or kept, and of each further one (`each_of`);
-        empty if it failed.
+    facts : what is known of its spectrum, made now or kept, and of each further one
+        (`each_spectrum`); empty if it failed.
     kept : it was finished already, and nothing was done.
     damage : its products that had been lost or changed since it was finished.
     """
@@ -111,7 +111,7 @@ class Outcome:
 
 
 def reduce_to(
-    night: Night, plan: Plan, recipe: Recipe, order: Order, *, chunks: Chunks = "auto"
+    night: Night, plan: Plan, recipe: Recipe, order: OutputOptions, *, chunks: Chunks = "auto"
 ) -> Iterator[Outcome]:
     """Carry out a plan and write its products, target by target.
 
@@ -128,11 +128,11 @@ def reduce_to(
     outcome : of each target, those that cannot be reduced first.
     """
     if order.limit is not None:
-        hold_little()
-    missing = missing_of(night, plan, order)
+        release_freed_memory()
+    missing = missing_target_cards(night, plan, order)
     cards = {
         target.name: checked_cards(
-            dict.fromkeys(missing.get(target.name, {}), "") | cards_of(target, night, order)
+            dict.fromkeys(missing.get(target.name, {}), "") | target_cards(target, night, order)
         )
         for target in plan.targets
     }
@@ -141,12 +141,12 @@ def reduce_to(
     groups += [flat.frames for flat in plan.flats.values()]
     frames = [frame for group in groups for frame in group.inputs]
     ledger = Ledger(order.out, verify=order.verify)
-    with _aside(lambda stop: examine(frames, ledger.hashes, stop)) as checksums:
-        shelf = Shelf(order, ledger, checksums)
-        room = room_for_bands(plan, order)
-        reading = Reading(chunks, room, recipe.overscan, widened=widens(plan))
+    with _in_background(lambda stop: examine(frames, ledger.hashes, stop)) as checksums:
+        shelf = OutputFolder(order, ledger, checksums)
+        room = band_memory(plan, order)
+        reading = ReadOptions(chunks, room, recipe.overscan, widened=needs_float64_bands(plan))
         masters = _WrittenMasters(recipe, reading, shelf, {group.key for group in plan.masters})
-        desk = _Desk(recipe, order, cards, shelf, reading, masters)
+        desk = _NightRun(recipe, order, cards, shelf, reading, masters)
         yield from (Outcome(name, error=error) for name, error in plan.failed)
         for group in plan.masters_in_order:
             masters.ensure(group)
@@ -163,7 +163,7 @@ def reduce_to(
 
 
 @contextmanager
-def _aside(work: Callable[[Event], Examined]) -> Iterator[Future[Examined]]:
+def _in_background(work: Callable[[Event], Examined]) -> Iterator[Future[Examined]]:
     """Do work in a thread; it is told to stop when nobody waits for it any more."""
     stop = Event()
     with ThreadPoolExecutor(1) as pool:
@@ -174,21 +174,21 @@ def _aside(work: Callable[[Event], Examined]) -> Iterator[Future[Examined]]:
 
 
 @dataclass(frozen=True)
-class _Desk:
+class _NightRun:
     """What all products of one night have in common, and the making of them."""
 
     recipe: Recipe
-    order: Order
+    order: OutputOptions
     cards: Mapping[str, Mapping[str, Value]]
-    shelf: Shelf
-    reading: Reading
+    shelf: OutputFolder
+    reading: ReadOptions
     masters: _WrittenMasters
 
     def serve(self, target: Target, found: Mapping[str, RowRange]) -> Outcome:
         """Reduce and write one target, or find it finished."""
         try:
             own = with_rows(target, found)
-            entry = self.shelf.finished(_name(own), lambda: self._key(own))
+            entry = self.shelf.finished(_target_entry_name(own), lambda: self._key(own))
             if entry is not None:
                 paths = tuple(self.order.out / name for name in entry.products)
                 return Outcome(target.name, paths, facts=entry.facts, kept=True)
@@ -199,7 +199,7 @@ class _Desk:
         return self.write_target(own)
 
     def _key(self, target: Target) -> str:
-        return key_of_target(
+        return target_fingerprint(
             target,
             self.shelf.examined,
             cards=self.cards[target.name],
@@ -212,39 +212,41 @@ class _Desk:
         files: dict[str, Content] = {}
         written: list[Path] = []
         told: list[dict[str, Any]] = []
-        story: Story | None = None
+        story: Provenance | None = None
         combined: xr.Dataset | None = None
         spectrum, failure = None, None
         try:
             for name, product in pipeline.target(target, self.masters, self.reading):
                 story = self._story(target) if story is None else story
                 if name.startswith("calibrated/"):
-                    content = _calibrated(name, product, story, target.recipe)
-                    written += self.shelf.put(f"{_name(target)}/calibrated", content)
+                    content = _calibrated_file(name, product, story, target.recipe)
+                    written += self.shelf.put(f"{_target_entry_name(target)}/calibrated", content)
                     continue
-                files |= _files_of(name, product, story, target)
+                files |= _product_files(name, product, story, target)
                 if name == "combined":
                     combined = product
                 elif name.startswith("spectrum"):
                     spectrum = product if spectrum is None else spectrum
-                    told.append(facts_of(product, target))
+                    told.append(spectrum_values(product, target))
                     if self.order.figures and combined is not None:
-                        stem = _stem(name, target)
-                        files[f"{stem}.png"] = _picture(combined, product, stem)
+                        stem = _product_stem(name, target)
+                        files[f"{stem}.png"] = _quick_look_png(combined, product, stem)
         except ArrayredError as error:
             failure = error
             if combined is not None and isinstance(error, NoSpectrumError) and self.order.figures:
-                files[f"{target.name}.png"] = _picture(combined, None, target.name, error)
-        facts = {} if failure else with_further(told)
+                files[f"{target.name}.png"] = _quick_look_png(combined, None, target.name, error)
+        facts = {} if failure else with_other_spectra(told)
         try:
-            written = self.shelf.put(_name(target), files) + written
+            written = self.shelf.put(_target_entry_name(target), files) + written
             self._remove_stale(target, files)
             if facts and story is not None:
-                self.shelf.finish(_name(target), self._key(target), story.checksums, facts)
+                self.shelf.finish(
+                    _target_entry_name(target), self._key(target), story.checksums, facts
+                )
         except ArrayredError as error:
             failure = failure or error
         self.shelf.drop()
-        damage = self.shelf.damage(_name(target))
+        damage = self.shelf.damage(_target_entry_name(target))
         if failure is not None:
             return Outcome(target.name, tuple(written), error=failure, damage=damage)
         return Outcome(target.name, tuple(written), spectrum, facts=facts, damage=damage)
@@ -252,12 +254,12 @@ class _Desk:
     def _remove_stale(self, target: Target, files: Mapping[str, Content]) -> None:
         """With overwrite, remove products of an earlier run that this one does not make."""
         if self.order.overwrite:
-            folder = self.order.out / _name(target)
+            folder = self.order.out / _target_entry_name(target)
             for path in folder.iterdir() if folder.is_dir() else ():
                 if path.name not in files and is_product(path.name, target.name):
-                    self.shelf.remove(_name(target), path.name)
+                    self.shelf.remove(_target_entry_name(target), path.name)
 
-    def _story(self, target: Target) -> Story:
+    def _story(self, target: Target) -> Provenance:
         flat = target.flat
         used = [(master.kind, master.master_name) for master in (target.master,) if master]
         used += [("flat", flat.master_name)] if flat else []
@@ -265,7 +267,7 @@ class _Desk:
         others = [frame for group in groups for frame in group.inputs]
         others += flat.frames.frames if flat else ()
         others = list({frame.path: frame for frame in others}.values())
-        return Story(
+        return Provenance(
             target.lights.frames,
             others,
             method=target.recipe.combine,
@@ -273,23 +275,25 @@ class _Desk:
             calstat=target.calstat,
             facts=[(_CARD_OF[kind], name, f"master {kind}") for kind, name in used],
             cards=self.cards[target.name],
-            checksums=required(self.shelf.examined, [*target.lights.frames, *others]),
+            checksums=required_checksums(self.shelf.examined, [*target.lights.frames, *others]),
             unit="electron" if target.recipe.units == "electron" else None,
         )
 
 
-def _name(target: Target) -> str:
+def _target_entry_name(target: Target) -> str:
     return f"targets/{target.name}"
 
 
-def _stem(name: str, target: Target) -> str:
+def _product_stem(name: str, target: Target) -> str:
     """Return the stem of the files of a product, such as ``star_2`` of "spectrum_2"."""
     return "_".join([target.name, *name.split("_")[1:]])
 
 
-def _files_of(name: str, product: xr.Dataset, story: Story, target: Target) -> dict[str, Content]:
+def _product_files(
+    name: str, product: xr.Dataset, story: Provenance, target: Target
+) -> dict[str, Content]:
     """Return the files of a product that `pipeline.target` yields."""
-    stem, wanted = _stem(name, target), in_units(product, target.recipe)
+    stem, wanted = _product_stem(name, target), in_wanted_units(product, target.recipe)
     if name == "combined":
         return image_file(wanted, story, f"{stem}_combined.fits", target.recipe.output_dtype)
     if name.startswith("spectrum"):
@@ -299,15 +303,17 @@ def _files_of(name: str, product: xr.Dataset, story: Story, target: Target) -> d
     )
 
 
-def _calibrated(name: str, frame: xr.Dataset, story: Story, recipe: Recipe) -> dict[str, Content]:
+def _calibrated_file(
+    name: str, frame: xr.Dataset, story: Provenance, recipe: Recipe
+) -> dict[str, Content]:
     """Return the file of one calibrated frame, computed now, so that only one is held."""
     label = name.removeprefix("calibrated/")
     own = dataclasses.replace(story, frames=[one for one in story.frames if one.label == label])
-    return dict(calibrated_files(in_units(compute(frame), recipe), own, recipe.output_dtype))
+    return dict(calibrated_files(in_wanted_units(compute(frame), recipe), own, recipe.output_dtype))
 
 
 @stage("draw")
-def _picture(
+def _quick_look_png(
     combined: xr.Dataset,
     spectrum: xr.Dataset | None,
     title: str,
@@ -318,8 +324,8 @@ def _picture(
 
     if spectrum is None:
         threshold = None if error is None else error.value
-        return png(search_look(turn(combined), title, threshold=threshold))
-    return png(quick_look(turn(combined), spectrum, title))
+        return png(search_look(transpose_to_x(combined), title, threshold=threshold))
+    return png(quick_look(transpose_to_x(combined), spectrum, title))
 
 
 # The masters of a night, each written once, when it is made.
@@ -337,14 +343,17 @@ class _WrittenMasters(Masters):
     """
 
     def __init__(
-        self, recipe: Recipe, reading: Reading, shelf: Shelf, wanted: Collection[str]
+        self, recipe: Recipe, reading: ReadOptions, shelf: OutputFolder, wanted: Collection[str]
     ) -> None:
         super().__init__(recipe.dark_method, reading)
         self._recipe, self._shelf, self._wanted = recipe, shelf, wanted
 
     def ensure(self, group: Group | Flat) -> None:
         """Make a master that is not finished; what goes wrong is raised to who needs it."""
-        if is_ready(group) or self._shelf.finished(entry_name(group), self._key(group)) is not None:
+        if (
+            is_ready_master(group)
+            or self._shelf.finished(master_entry_name(group), self._key(group)) is not None
+        ):
             return
         with suppress(ArrayredError):
             self.of(group)
@@ -352,41 +361,41 @@ class _WrittenMasters(Masters):
     def make(self, group: Group | Flat) -> xr.Dataset:
         """Make a master, and write it if it is a product and did not come as a file."""
         master = super().make(group)
-        checksums = required(self._shelf.examined, group.inputs)
-        if is_ready(group):
+        checksums = required_checksums(self._shelf.examined, group.inputs)
+        if is_ready_master(group):
             return master
         if isinstance(group, Flat):
-            self._write(group, master, story_of_flat(group, checksums))
+            self._write(group, master, flat_provenance(group, checksums))
         elif group.key in self._wanted:
-            story = story_of_master(group, self.method, checksums)
+            story = master_provenance(group, self.method, checksums)
             self._write(group, with_own_noise(master), story)
         return master
 
     def _key(self, group: Group | Flat) -> Callable[[], str]:
         if isinstance(group, Flat):
-            return lambda: key_of_flat(group, self._recipe, self._shelf.examined)
-        return lambda: key_of_master(group, self._recipe, self._shelf.examined)
+            return lambda: flat_fingerprint(group, self._recipe, self._shelf.examined)
+        return lambda: master_fingerprint(group, self._recipe, self._shelf.examined)
 
-    def _write(self, group: Group | Flat, master: xr.Dataset, story: Story) -> None:
+    def _write(self, group: Group | Flat, master: xr.Dataset, story: Provenance) -> None:
         content = image_file(master, story, group.master_name, self._recipe.output_dtype)
         self._shelf.put("masters", content)
-        self._shelf.finish(entry_name(group), self._key(group)(), story.checksums)
+        self._shelf.finish(master_entry_name(group), self._key(group)(), story.checksums)
 
 
-def entry_name(group: Group | Flat) -> str:
+def master_entry_name(group: Group | Flat) -> str:
     """Return the name of a master's entry in the ledger."""
     return f"masters/{group.master_name.removesuffix('.fits')}"
 
 
-def is_ready(group: Group | Flat) -> bool:
+def is_ready_master(group: Group | Flat) -> bool:
     """Tell whether a master came as a file and is not made."""
     return group.is_finished if isinstance(group, Flat) else group.is_master
 
 
-# The output folder of a night: what is put there, and what is finished: `Shelf`.
+# The output folder of a night: what is put there, and what is finished: `OutputFolder`.
 
 
-class Shelf:
+class OutputFolder:
     """Where products are put.
 
     Parameters
@@ -399,7 +408,7 @@ class Shelf:
     together. Those that were finished and are damaged since are replaced without asking.
     """
 
-    def __init__(self, order: Order, ledger: Ledger, checksums: Future[Examined]) -> None:
+    def __init__(self, order: OutputOptions, ledger: Ledger, checksums: Future[Examined]) -> None:
         self._order, self._ledger, self._checksums = order, ledger, checksums
         self._put: dict[str, str] = {}
         self._damaged: dict[str, dict[str, str]] = {}
@@ -464,10 +473,10 @@ class Shelf:
         remove(self._order.out / folder / name)
 
 
-# How masters came to be, as their headers tell it: `story_of_master`, `story_of_flat`.
+# How masters came to be, as their headers tell it: `master_provenance`, `flat_provenance`.
 
 
-def story_of_master(group: Group, method: Method, checksums: Mapping[Path, str]) -> Story:
+def master_provenance(group: Group, method: Method, checksums: Mapping[Path, str]) -> Provenance:
     """Return the story of a master dark or bias.
 
     Parameters
@@ -477,20 +486,20 @@ def story_of_master(group: Group, method: Method, checksums: Mapping[Path, str])
     checksums : sha256 of every input.
     """
     others = group.inputs[len(group.frames) :]
-    facts = _changed(group) if isinstance(group, Made) else []
-    return Story(group.frames, others, method=method, checksums=checksums, facts=facts)
+    facts = _synthetic_dark_cards(group) if isinstance(group, SyntheticDark) else []
+    return Provenance(group.frames, others, method=method, checksums=checksums, facts=facts)
 
 
-def _changed(group: Made) -> list[tuple[str, Value, str]]:
+def _synthetic_dark_cards(group: SyntheticDark) -> list[tuple[str, Value, str]]:
     """Return the cards in which a dark that was made of others differs from their headers."""
     exposure = "[s] exposure" if group.factor == 1 else f"[s] scaled from {group.dark.exptime:g} s"
     state = "" if group.keep_bias else "B"
     return [("EXPTIME", group.wanted, exposure), ("CALSTAT", state, "corrections applied")]
 
 
-def story_of_flat(flat: Flat, checksums: Mapping[Path, str]) -> Story:
+def flat_provenance(flat: Flat, checksums: Mapping[Path, str]) -> Provenance:
     """Return the story of a master flat: a relative response, which has no unit."""
-    return Story(
+    return Provenance(
         flat.frames.frames,
         flat.inputs[len(flat.frames.frames) :],
         method="median",
@@ -500,13 +509,14 @@ def story_of_flat(flat: Flat, checksums: Mapping[Path, str]) -> Story:
     )
 
 
-# What a master or a target depends on, as a key: `key_of_master`, `key_of_flat`, `key_of_target`.
+# What a master or a target depends on, as a key: `master_fingerprint`, `flat_fingerprint`,
+# `target_fingerprint`.
 #
 # A frame counts by its content and by what we understood of it: a night file or an instrument file
 # that changes the meaning of a header changes the key, one that does not leaves it. So do
 # settings.
 
-_MEANING = (
+_FINGERPRINT_FIELDS = (
     "label",
     "frame_type",
     "exptime",
@@ -524,7 +534,7 @@ _MEANING = (
 )
 
 
-def key_of_master(group: Group, recipe: Recipe, examined: Examined) -> str:
+def master_fingerprint(group: Group, recipe: Recipe, examined: Examined) -> str:
     """Return the key of a master dark or bias.
 
     Parameters
@@ -533,16 +543,23 @@ def key_of_master(group: Group, recipe: Recipe, examined: Examined) -> str:
     recipe : some of its settings count.
     examined : the sha256 of each input, or what is wrong with it.
     """
-    return _key({"frames": _group(group)}, _settings_of_masters(recipe), [group], examined)
+    return _fingerprint_of(
+        {"frames": _group_fingerprint(group)}, _settings_of_masters(recipe), [group], examined
+    )
 
 
-def key_of_flat(flat: Flat, recipe: Recipe, examined: Examined) -> str:
+def flat_fingerprint(flat: Flat, recipe: Recipe, examined: Examined) -> str:
     """Return the key of a master flat."""
-    roles = {"frames": _group(flat.frames), "darks": list(map(_group, flat.darks))}
-    return _key(roles, _settings_of_masters(recipe), [flat.frames, *flat.masters], examined)
+    roles = {
+        "frames": _group_fingerprint(flat.frames),
+        "darks": list(map(_group_fingerprint, flat.darks)),
+    }
+    return _fingerprint_of(
+        roles, _settings_of_masters(recipe), [flat.frames, *flat.masters], examined
+    )
 
 
-def key_of_target(
+def target_fingerprint(
     target: Target,
     examined: Examined,
     *,
@@ -563,12 +580,12 @@ def key_of_target(
     flat = target.flat
     roles = {
         "name": target.name,
-        "lights": _group(target.lights),
-        "master": _group(target.master),
-        "lamps": _group(target.lamps),
-        "lamp_master": _group(target.lamp_master),
-        "flat": _group(flat.frames if flat else None),
-        "flat_darks": [_group(group) for group in (flat.darks if flat else ())],
+        "lights": _group_fingerprint(target.lights),
+        "master": _group_fingerprint(target.master),
+        "lamps": _group_fingerprint(target.lamps),
+        "lamp_master": _group_fingerprint(target.lamp_master),
+        "flat": _group_fingerprint(flat.frames if flat else None),
+        "flat_darks": [_group_fingerprint(group) for group in (flat.darks if flat else ())],
         "remarks": target.remarks,
     }
     settings = {
@@ -576,14 +593,14 @@ def key_of_target(
         "dark_method": dark_method,
         "cards": dict(cards),
         "figures": figures,
-        "mask": mask_content(target.recipe.bad_pixels),
+        "mask": mask_checksum(target.recipe.bad_pixels),
     }
     groups = [target.lights, *target.masters, *(g for g in [target.lamps] if g)]
     groups += [flat.frames] if flat else []
-    return _key(roles, settings, groups, examined)
+    return _fingerprint_of(roles, settings, groups, examined)
 
 
-def _key(
+def _fingerprint_of(
     roles: Mapping[str, Any],
     settings: Mapping[str, Any],
     groups: Iterable[Group],
@@ -592,7 +609,7 @@ def _key(
     frames = {frame.path: frame for group in groups for frame in group.inputs}
     content = sorted(f"{path.name} {_sha256(examined, path)}" for path in frames)
     numpy = ".".join(np.__version__.split(".")[:2])
-    return key_of({"content": content}, {"roles": roles, "numpy": numpy, **settings})
+    return fingerprint({"content": content}, {"roles": roles, "numpy": numpy, **settings})
 
 
 def _settings_of_masters(recipe: Recipe) -> dict[str, Any]:
@@ -605,22 +622,22 @@ def _sha256(examined: Examined, path: Path) -> str:
     return str(found) if isinstance(found, ArrayredError) else found
 
 
-def _group(group: Group | None) -> Any:
+def _group_fingerprint(group: Group | None) -> Any:
     """Return what a group's frames mean."""
     if group is None:
         return None
-    frames = [[frame.path.name, _meaning(frame)] for frame in group.inputs]
-    if isinstance(group, Made):
+    frames = [[frame.path.name, _frame_fingerprint(frame)] for frame in group.inputs]
+    if isinstance(group, SyntheticDark):
         return [group.wanted, group.factor, group.has_bias, group.keep_bias, frames]
     return [group.master_name, group.is_master, frames]
 
 
-def _meaning(frame: Frame) -> list[str]:
+def _frame_fingerprint(frame: Frame) -> list[str]:
     pixels = repr(frame.image.source.pixels)
-    return [pixels, *(repr(getattr(frame, name)) for name in _MEANING)]
+    return [pixels, *(repr(getattr(frame, name)) for name in _FINGERPRINT_FIELDS)]
 
 
-def mask_content(bad_pixels: str) -> str:
+def mask_checksum(bad_pixels: str) -> str:
     """Return the sha256 of a file of bad pixels; of what is no file, its name."""
     path = Path(bad_pixels)
     if not bad_pixels or not path.is_file():
@@ -637,7 +654,7 @@ OPTIONS = {card: f"--{key.replace('_', '-')}" for key, card in CARDS.items()}
 
 
 @dataclass(frozen=True)
-class Order:
+class OutputOptions:
     """What to write beside the numbers, and where.
 
     Parameters
@@ -658,7 +675,7 @@ class Order:
     out: Path
     cards: Mapping[str, Value]
     overwrite: bool = False
-    answers: Answers = field(default_factory=Answers)
+    answers: SavedCards = field(default_factory=SavedCards)
     figures: bool = True
     targets: tuple[str, ...] = ()
     memory: int | None = None
@@ -669,7 +686,7 @@ class Order:
 
 
 @stage("plan")
-def check_night(night: Night, recipe: Recipe, order: Order) -> Plan:
+def check_night(night: Night, recipe: Recipe, order: OutputOptions) -> Plan:
     """Return the plan of a night that can be reduced as ordered, but for missing cards.
 
     Raises
@@ -706,7 +723,7 @@ def check_night(night: Night, recipe: Recipe, order: Order) -> Plan:
         _require_rows(target)
         _require_frames(target)
         _require_mask(target)
-    room_for_bands(plan, order)
+    band_memory(plan, order)
     require_room(order.out, _bytes_to_write(plan, recipe))
     return plan
 
@@ -783,30 +800,32 @@ def _bytes_to_write(plan: Plan, recipe: Recipe) -> int:
     """Return how large the images will be at most: masters, and targets with noise and flags."""
     n_bytes = 0
     for group in plan.masters:
-        n_bytes += 2 * _pixels(group) * _width(recipe) * (not group.is_master)
+        n_bytes += 2 * _n_pixels(group) * _bytes_per_value(recipe) * (not group.is_master)
     for flat in plan.flats.values():
-        n_bytes += 2 * _pixels(flat.frames) * _width(recipe) * (not flat.is_finished)
+        n_bytes += 2 * _n_pixels(flat.frames) * _bytes_per_value(recipe) * (not flat.is_finished)
     for target in plan.targets:
-        own, lights = _width(target.recipe), target.lights
+        own, lights = _bytes_per_value(target.recipe), target.lights
         n_images = 1 + target.recipe.calibrated * len(lights.frames)
-        n_bytes += n_images * _pixels(lights) * (2 * own + _FLAG_BYTES)
-        n_bytes += _pixels(lights) * (own + 1) * (not cleaning(target.recipe).is_plain)
+        n_bytes += n_images * _n_pixels(lights) * (2 * own + _FLAG_BYTES)
+        n_bytes += _n_pixels(lights) * (own + 1) * (not combine_settings(target.recipe).is_plain)
     return n_bytes
 
 
-def _pixels(group: Group) -> int:
+def _n_pixels(group: Group) -> int:
     return math.prod(group.frames[0].shape)
 
 
-def _width(recipe: Recipe) -> int:
+def _bytes_per_value(recipe: Recipe) -> int:
     return int(recipe.output_dtype.removeprefix("float")) // 8
 
 
-def missing_of(night: Night, plan: Plan, order: Order) -> dict[str, dict[str, Value]]:
+def missing_target_cards(
+    night: Night, plan: Plan, order: OutputOptions
+) -> dict[str, dict[str, Value]]:
     """Return for each target the required cards that nobody gives, with what some frames say."""
     missing = {
         target.name: missing_cards(
-            target.lights.frames, night.instrument.required, cards_of(target, night, order)
+            target.lights.frames, night.instrument.required, target_cards(target, night, order)
         )
         for target in plan.targets
     }
@@ -820,11 +839,11 @@ def require_cards(missing: Mapping[str, Mapping[str, Value]]) -> None:
         raise MissingCardsError(
             f"{', '.join(keywords)} must be in every product, and nothing gives them",
             keyword=keywords[0],
-            hint=f"Give {', '.join(map(_option, keywords))}, or --allow-missing for blanks.",
+            hint=f"Give {', '.join(map(_card_option, keywords))}, or --allow-missing for blanks.",
         )
 
 
-def cards_of(target: Target, night: Night, order: Order) -> dict[str, Value]:
+def target_cards(target: Target, night: Night, order: OutputOptions) -> dict[str, Value]:
     """Return the cards given for a target: the order's, over its file's, answers, instrument's."""
     with errors_name(night.file.path):
         own = checked_cards({**night.file.cards, **target.cards})
@@ -836,11 +855,11 @@ def cards_of(target: Target, night: Night, order: Order) -> dict[str, Value]:
     }
 
 
-def _option(keyword: str) -> str:
+def _card_option(keyword: str) -> str:
     return f"{OPTIONS[keyword]} ..." if keyword in OPTIONS else f"--card {keyword}=..."
 
 
-# How much of a bound on memory is left for bands of frames: `room_for_bands`.
+# How much of a bound on memory is left for bands of frames: `band_memory`.
 #
 # The bound is that of the whole process, which is what whoever shares a machine asks for. What
 # does not shrink with the bands comes first: the program with its libraries, what is known of each
@@ -868,7 +887,7 @@ _MOST_BANDS = 128
 """More would cost more than they save: each opens all files."""
 
 
-def room_for_bands(plan: Plan, order: Order) -> int | None:
+def band_memory(plan: Plan, order: OutputOptions) -> int | None:
     """Return how many bytes bands of frames may take; None: there is no bound.
 
     Parameters
@@ -883,52 +902,57 @@ def room_for_bands(plan: Plan, order: Order) -> int | None:
         The memory holds no row of all frames.
     """
     if order.limit is None:
-        for group in _groups(plan):
-            group.band_rows(order.memory, widened=widens(plan))
+        for group in _groups_read_in_bands(plan):
+            group.band_rows(order.memory, widened=needs_float64_bands(plan))
         return order.memory
-    beside = needed_beside_bands(plan, order)
-    needed = beside + max((_least(group, widens(plan)) for group in _groups(plan)), default=0)
+    beside = memory_beside_bands(plan, order)
+    needed = beside + max(
+        (_least_bytes(group, needs_float64_bands(plan)) for group in _groups_read_in_bands(plan)),
+        default=0,
+    )
     if needed > order.limit:
         raise ResourceError(
-            f"The program, the images of a target and low bands of its frames need {_mib(needed)} "
-            f"MiB, but --memory allows {order.limit / _MIB:.0f} MiB",
+            "The program, the images of a target and low bands of its frames need "
+            f"{_in_mib(needed)} MiB, but --memory allows {order.limit / _MIB:.0f} MiB",
             keyword="memory",
             value=order.limit,
-            hint=f"Give --memory {_mib(needed)}M or more.",
+            hint=f"Give --memory {_in_mib(needed)}M or more.",
         )
     return order.limit - beside
 
 
-def _least(group: Group, widened: bool) -> int:
+def _least_bytes(group: Group, widened: bool) -> int:
     """Return how many bytes a group needs beside its images: for bands, or for what comes later."""
     n_rows = group.frames[0].shape[0]
     lowest = -(-n_rows // _MOST_BANDS) * group.least_memory(widened=widened)
-    return max(lowest, _pixels(group) * max(len(group.frames) // _OF_VALUES, _LATER))
+    return max(lowest, _n_pixels(group) * max(len(group.frames) // _OF_VALUES, _LATER))
 
 
-def widens(plan: Plan) -> bool:
+def needs_float64_bands(plan: Plan) -> bool:
     """Tell whether frames are clipped or scaled, so that bands are held in float64."""
-    return not all(cleaning(target.recipe).is_plain for target in plan.targets)
+    return not all(combine_settings(target.recipe).is_plain for target in plan.targets)
 
 
-def needed_beside_bands(plan: Plan, order: Order) -> int:
+def memory_beside_bands(plan: Plan, order: OutputOptions) -> int:
     """Return how many bytes a night takes at most, but for its bands of frames."""
-    n_frames = sum(len(group.inputs) for group in _groups(plan))
+    n_frames = sum(len(group.inputs) for group in _groups_read_in_bands(plan))
     program = _PROGRAM + order.figures * _FIGURES + n_frames * _OF_A_FRAME
-    masters = sum(_MASTER * _pixels(group) for group in plan.to_settle)
-    flats = sum(_FLAT * _pixels(flat.frames) for flat in plan.flats.values())
-    made = (_TARGET * _pixels(group) for group in _groups(plan))
+    masters = sum(_MASTER * _n_pixels(group) for group in plan.to_settle)
+    flats = sum(_FLAT * _n_pixels(flat.frames) for flat in plan.flats.values())
+    made = (_TARGET * _n_pixels(group) for group in _groups_read_in_bands(plan))
     drawn = order.figures * _DRAWN
-    worked_on = ((_of_a_pixel(one) + drawn) * _pixels(one.lights) for one in plan.targets)
+    worked_on = (
+        (_image_bytes_per_pixel(one) + drawn) * _n_pixels(one.lights) for one in plan.targets
+    )
     return program + masters + flats + max([*made, *worked_on], default=0)
 
 
-def _of_a_pixel(target: Target) -> int:
+def _image_bytes_per_pixel(target: Target) -> int:
     """Return how many bytes a pixel the images of a target take at most."""
     recipe = target.recipe
     return (
         _TARGET
-        + _CLEANED * (not cleaning(recipe).is_plain)
+        + _CLEANED * (not combine_settings(recipe).is_plain)
         + _CALIBRATED * recipe.calibrated
         + _DIVIDED * (target.flat is not None)
         + _ELECTRONS * (recipe.units == "electron")
@@ -936,7 +960,7 @@ def _of_a_pixel(target: Target) -> int:
     )
 
 
-def _groups(plan: Plan) -> list[Group]:
+def _groups_read_in_bands(plan: Plan) -> list[Group]:
     """Return all groups whose frames are read in bands."""
     groups = [*plan.to_settle, *(flat.frames for flat in plan.flats.values())]
     for target in plan.targets:
@@ -944,19 +968,19 @@ def _groups(plan: Plan) -> list[Group]:
     return groups
 
 
-def _mib(n_bytes: int) -> int:
+def _in_mib(n_bytes: int) -> int:
     return -(-n_bytes // _MIB)
 
 
-# The page of a night behind its reduction: `report_on`.
+# The page of a night behind its reduction: `write_night_report`.
 #
 # By then all products are published. What keeps a page from being made is said and no failure of
 # the reduction, unless it is the disk, which would keep the next product away as well. A bug of
 # ours is said as a warning of Python's, which is an error wherever we test.
 
 
-def report_on(
-    night: Night, plan: Plan, recipe: Recipe, order: Order, outcomes: Iterable[Outcome]
+def write_night_report(
+    night: Night, plan: Plan, recipe: Recipe, order: OutputOptions, outcomes: Iterable[Outcome]
 ) -> tuple[str, ...]:
     """Keep an account of a night and make its page, unless it is there.
 
@@ -998,7 +1022,7 @@ def report_on(
 # A cache left behind by a reduction: `cache_quietly`.
 
 
-def cache_quietly(night: Night, caching: Caching) -> None:
+def cache_quietly(night: Night, caching: CachePolicy) -> None:
     """Put a night into the library; what keeps it out is said, but the products are there.
 
     Parameters
@@ -1012,14 +1036,14 @@ def cache_quietly(night: Night, caching: Caching) -> None:
         caching.say(f"no cache was made: {error}")
 
 
-# What became of many nights, a line for each target: `Line`, `as_ecsv`, `facts_of`.
+# What became of many nights, a line for each target: `SummaryLine`, `as_ecsv`, `spectrum_values`.
 #
 # The file holds what is true of the nights and their products, not of the run that wrote it:
 # whether a target was reduced now or kept from an earlier run, and the seconds it took, are in the
 # logs and on the terminal. So the same nights give the same bytes, however often they are reduced.
 
 Status = Literal["reduced", "kept", "failed", "interrupted"]
-_COLUMNS = {
+_SUMMARY_COLUMNS = {
     "night": ("string", "", "label of the night"),
     "target": ("string", "", "blank where the night failed as a whole"),
     "status": ("string", "", "done, failed, or interrupted: not reached before the run ended"),
@@ -1032,18 +1056,18 @@ _COLUMNS = {
     "dark_age": ("float64", "d", "days between the lights and their dark"),
     "reason": ("string", "", "why it failed"),
 }
-_DONE = {"reduced": "done", "kept": "done"}
+_STATUS_IN_SUMMARY = {"reduced": "done", "kept": "done"}
 
 
 @dataclass(frozen=True)
-class Line:
+class SummaryLine:
     """What became of one target; None is unknown.
 
     Parameters
     ----------
     night, target : where and what.
     status : "reduced", "kept" from an earlier run, "failed", or "interrupted" before it was done.
-    facts : of `facts_of`.
+    facts : of `spectrum_values`.
     seconds : the time it took.
     reason : why it failed, or "".
     """
@@ -1058,10 +1082,10 @@ class Line:
     def cells(self) -> dict[str, Any]:
         """Return what is known of the target by name: the columns of the summary, and seconds."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "facts"}
-        return {**{name: self.facts.get(name) for name in _COLUMNS}, **own}
+        return {**{name: self.facts.get(name) for name in _SUMMARY_COLUMNS}, **own}
 
 
-def facts_of(spectrum: xr.Dataset, target: Target) -> dict[str, Any]:
+def spectrum_values(spectrum: xr.Dataset, target: Target) -> dict[str, Any]:
     """Return what is to be told of a spectrum again, without reading it.
 
     Parameters
@@ -1082,32 +1106,32 @@ def facts_of(spectrum: xr.Dataset, target: Target) -> dict[str, Any]:
             facts[name] = int(np.count_nonzero(spectrum[DQ].values & bit))
     if target.master is not None:
         facts["dark_age"] = age_in_days(target.lights, target.master)
-    return {str(name): _plain(value) for name, value in facts.items()}
+    return {str(name): _json_value(value) for name, value in facts.items()}
 
 
-_FURTHER = "further"
+_OTHER_SPECTRA = "further"
 
 
-def with_further(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def with_other_spectra(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the facts of a target's first spectrum, those of each other one within."""
     if len(told) < 2:
         return {name: value for facts in told for name, value in facts.items()}
-    return {**told[0], _FURTHER: [dict(facts) for facts in told[1:]]}
+    return {**told[0], _OTHER_SPECTRA: [dict(facts) for facts in told[1:]]}
 
 
-def each_of(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the facts of each spectrum of a target, from those of `with_further`.
+def each_spectrum(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the facts of each spectrum of a target, from those of `with_other_spectra`.
 
     Examples
     --------
-    >>> each_of(with_further([{"first_row": 3}, {"first_row": 9}]))
+    >>> each_spectrum(with_other_spectra([{"first_row": 3}, {"first_row": 9}]))
     [{'first_row': 3}, {'first_row': 9}]
     """
-    own = {name: value for name, value in facts.items() if name != _FURTHER}
-    return [own, *facts.get(_FURTHER, [])] if facts else []
+    own = {name: value for name, value in facts.items() if name != _OTHER_SPECTRA}
+    return [own, *facts.get(_OTHER_SPECTRA, [])] if facts else []
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     """Return a value as JSON can hold it, other than NaN."""
     plain = value.item() if isinstance(value, np.generic) else value
     if isinstance(plain, float) and plain != plain:
@@ -1115,32 +1139,32 @@ def _plain(value: Any) -> Any:
     return list(plain) if isinstance(plain, tuple) else plain
 
 
-def as_ecsv(lines: Iterable[Line]) -> bytes:
+def as_ecsv(lines: Iterable[SummaryLine]) -> bytes:
     """Return a summary as ECSV 1.0; what is unknown is an empty cell.
 
     Examples
     --------
-    >>> text = as_ecsv([Line("2020-11-03", "hr8047", "failed", {}, 0.5, "no dark")]).decode()
+    >>> text = as_ecsv([SummaryLine("2020-11-03", "hr8047", "failed", {}, 0.5, "no dark")]).decode()
     >>> print(text.splitlines()[-1])
     2020-11-03,hr8047,failed,,,,,,,,no dark
     """
     head = ["%ECSV 1.0", "---", "delimiter: ','", "datatype:"]
-    for name, (datatype, unit, description) in _COLUMNS.items():
+    for name, (datatype, unit, description) in _SUMMARY_COLUMNS.items():
         told = {"name": name, "unit": unit, "datatype": datatype, "description": description}
         pairs = ", ".join(f"{key}: {json.dumps(value)}" for key, value in told.items() if value)
         head.append(f"- {{{pairs}}}")
     head.append("schema: astropy-2.0")
     body = io.StringIO()
     writer = csv.writer(body, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+    writer.writerow(_SUMMARY_COLUMNS)
     for line in lines:
         known = line.cells()
-        known["status"] = _DONE.get(line.status, line.status)
-        writer.writerow(_cell(known[name]) for name in _COLUMNS)
+        known["status"] = _STATUS_IN_SUMMARY.get(line.status, line.status)
+        writer.writerow(_ecsv_cell(known[name]) for name in _SUMMARY_COLUMNS)
     return "".join([*(f"# {text}\n" for text in head), body.getvalue()]).encode()
 
 
-def _cell(value: Any) -> str:
+def _ecsv_cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):

@@ -19,10 +19,10 @@ import click
 
 from arrayred._version import __version__
 from arrayred.errors import ArrayredError, StorageError
-from arrayred.process import make_own
+from arrayred.process import make_process_own
 
 INTERRUPTED, TERMINATED = 130, 143
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 COMMANDS = {
     "inspect": "Show what the headers of a night say.",
     "explore": "Look through a night in the browser.",
@@ -102,7 +102,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    make_own()
+    make_process_own()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         sys.exit(cli.main(standalone_mode=False) or 0)
@@ -121,14 +121,14 @@ def main() -> None:
             click.echo(f"arrayred: error: {line}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.filename is not None or error.errno not in _NO_ROOM:
-            _tell_bug()
-        _tell_full(error)
+        if error.filename is not None or error.errno not in _DISK_FULL_ERRNOS:
+            _exit_with_traceback()
+        _exit_output_full(error)
     except Exception:
-        _tell_bug()
+        _exit_with_traceback()
 
 
-def _tell_full(error: OSError) -> NoReturn:
+def _exit_output_full(error: OSError) -> NoReturn:
     """Say that what is told cannot be written, and exit; nothing more is tried to be told."""
     click.echo(f"arrayred: error: What is told cannot be written ({error.strerror})", err=True)
     with suppress(OSError):
@@ -136,7 +136,7 @@ def _tell_full(error: OSError) -> NoReturn:
     sys.exit(StorageError.exit_code)
 
 
-def _tell_bug() -> NoReturn:
+def _exit_with_traceback() -> NoReturn:
     """Print what happened, and exit."""
     import traceback  # takes 5 ms, and only a bug wants it
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from arrayred.cli.options import Options, Size, option, options_of
+from arrayred.cli.options import Options, SizeParam, option, options_of
 from arrayred.cli.options import files as complete_files
-from arrayred.cli.progress import showing
+from arrayred.cli.progress import shown_stages
 
 if TYPE_CHECKING:
-    from arrayred.combine_files import How
+    from arrayred.combine_files import CombineOptions
 
 _METHODS = ("median", "average", "clip", "minmax")
 
@@ -41,7 +41,7 @@ _METHODS = ("median", "average", "clip", "minmax")
     help="How often clip looks again. [default: 1]",
 )
 @option("--any-exposure", is_flag=True, help="Let frames differ in exposure.")
-@option("--memory", type=Size(), help="What may be held at once. [default: 512M]")
+@option("--memory", type=SizeParam(), help="What may be held at once. [default: 512M]")
 @option(
     "--threads",
     type=click.IntRange(1, 256),
@@ -64,25 +64,27 @@ def combine(ctx: click.Context, files: tuple[str, ...], out: Path) -> None:
     arrayred combine dark-*.fit -o master_dark.fits
     arrayred combine light-*.fit -o light.fits --minus master_dark.fits --method average
     """
-    from arrayred.combine_files import Rules, carry_out, prepare
+    from arrayred.combine_files import CombineChecks, prepare_combination, write_combination
     from arrayred.errors import printable
 
     options = options_of(ctx)
-    rules = Rules(any_exposure=options.get("any_exposure", False))
-    combination = prepare(files, out, _how(options), minus=options.get("minus"), rules=rules)
+    rules = CombineChecks(any_exposure=options.get("any_exposure", False))
+    combination = prepare_combination(
+        files, out, _combine_options(options), minus=options.get("minus"), rules=rules
+    )
     if not options.get("quiet"):
         for warning in combination.warnings:
             click.echo(f"arrayred: warning: {printable(warning)}", err=True)
-    with showing(quiet=options.get("quiet", False)):
-        carry_out(combination, overwrite=options.get("overwrite", False))
+    with shown_stages(quiet=options.get("quiet", False)):
+        write_combination(combination, overwrite=options.get("overwrite", False))
     if not options.get("quiet"):
         n_rows, n_columns = combination.shape
         what = f"{combination.how} of {len(combination.frames)} frames"
         click.echo(f"{printable(str(out))}: {what}, {n_columns} x {n_rows}")
 
 
-def _how(options: Options) -> How:
-    from arrayred.combine_files import How
+def _combine_options(options: Options) -> CombineOptions:
+    from arrayred.combine_files import CombineOptions
     from arrayred.errors import UsageError
 
     for name in ("n_sigma", "iterations"):
@@ -94,4 +96,4 @@ def _how(options: Options) -> How:
             )
     names = ("method", "n_sigma", "iterations", "dtype", "memory", "threads")
     given = {name: options[name] for name in names if name in options}
-    return How(**given, checksums=not options.get("no_checksums", False))
+    return CombineOptions(**given, checksums=not options.get("no_checksums", False))

@@ -18,13 +18,13 @@ from arrayred.cli.options import (
     night_file_of,
     night_options,
     one_of,
-    opened,
+    open_with_progress,
     options_of,
-    order_of,
+    output_options_of,
     recipe_options,
     settle_settings,
 )
-from arrayred.cli.progress import showing
+from arrayred.cli.progress import shown_stages
 
 if TYPE_CHECKING:
     from arrayred.config import Recipe
@@ -42,7 +42,7 @@ COLUMNS = (
     "temperature",
     "calstat",
 )
-_STYLES = {"light": "bold", "dark": "blue", "bias": "blue", "flat": "yellow", "arc": "magenta"}
+_TYPE_STYLES = {"light": "bold", "dark": "blue", "bias": "blue", "flat": "yellow", "arc": "magenta"}
 
 
 @click.command(cls=Sectioned)
@@ -78,43 +78,43 @@ def inspect(
     """
     options, night = options_of(ctx), one_of(nights)
     recipe, file = settle_settings(options, night_file_of(options))
-    with showing():
-        there = opened(night, file, options)
+    with shown_stages():
+        there = open_with_progress(night, file, options)
     if write is not None:
-        _write(there, recipe, write)
+        _write_night_file(there, recipe, write)
     elif show_plan:
-        _tell_plan(there, recipe, options)
+        _print_plan_and_exit(there, recipe, options)
     else:
-        _list(there, form)
+        _print_frames(there, form)
 
 
-def _list(night: Night, form: str) -> None:
-    rows = [_row(frame, night) for frame in night.frames]
+def _print_frames(night: Night, form: str) -> None:
+    rows = [_frame_row(frame, night) for frame in night.frames]
     if form == "json":
         click.echo(json.dumps({"frames": rows, "problems": _problems(night)}, indent=1))
     elif form == "csv":
-        click.echo(_csv(rows), nl=False)
+        click.echo(_csv_text(rows), nl=False)
         for problem in _problems(night):
             click.echo(f"arrayred: problem: {problem}", err=True)
     else:
-        _print_table(rows, night)
+        _print_frame_table(rows, night)
 
 
-def _tell_plan(night: Night, recipe: Recipe, options: Options) -> None:
+def _print_plan_and_exit(night: Night, recipe: Recipe, options: Options) -> None:
     """Print the plan; exit as `reduce` would if it cannot be carried out."""
-    from arrayred.batch import room_for_bands
+    from arrayred.batch import band_memory
     from arrayred.errors import NightError, printable
-    from arrayred.night import explain, make_plan
+    from arrayred.night import explain_plan, make_plan
 
     plan = make_plan(night, recipe)
-    room = room_for_bands(plan, order_of(options, Path()))
-    for line in explain(night, plan, room).splitlines():
+    room = band_memory(plan, output_options_of(options, Path()))
+    for line in explain_plan(night, plan, room).splitlines():
         click.echo(printable(line))
     if plan.problems:
         sys.exit(NightError.exit_code)
 
 
-def _write(night: Night, recipe: Recipe, path: Path) -> None:
+def _write_night_file(night: Night, recipe: Recipe, path: Path) -> None:
     """Write a night file that says what arrayred understood by itself."""
     from arrayred.io.publish import publish
     from arrayred.night import make_plan, night_file_text
@@ -124,7 +124,7 @@ def _write(night: Night, recipe: Recipe, path: Path) -> None:
     click.echo(f"{path}: edit it, then `arrayred reduce {night.folder} -o OUT --night-file {path}`")
 
 
-def _row(frame: Frame, night: Night) -> dict[str, Any]:
+def _frame_row(frame: Frame, night: Night) -> dict[str, Any]:
     """Return the facts of one frame, JSON-ready."""
     n_rows, n_columns = frame.shape
     return {
@@ -152,7 +152,7 @@ def _problems(night: Night) -> list[str]:
     return [printable(line) for line in lines]
 
 
-def _csv(rows: list[dict[str, Any]]) -> str:
+def _csv_text(rows: list[dict[str, Any]]) -> str:
     from arrayred.errors import printable
 
     text = io.StringIO()
@@ -163,7 +163,7 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _print_table(rows: list[dict[str, Any]], night: Night) -> None:
+def _print_frame_table(rows: list[dict[str, Any]], night: Night) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -178,18 +178,20 @@ def _print_table(rows: list[dict[str, Any]], night: Night) -> None:
         heading = {"type_found": "found", "temperature": "deg C"}.get(name, name)
         table.add_column(heading, overflow="fold", no_wrap=name in ("file", "date", "size"))
     for row in rows:
-        shown = ["" if row[name] is None else printable(_cell(name, row[name])) for name in filled]
-        table.add_row(*map(Text, shown), style=_STYLES.get(row["type"], "red"))
+        shown = [
+            "" if row[name] is None else printable(_shown_value(name, row[name])) for name in filled
+        ]
+        table.add_row(*map(Text, shown), style=_TYPE_STYLES.get(row["type"], "red"))
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=200)
     console.print(table)
-    console.print(f"{len(rows)} frames: {_counts(rows)}")
+    console.print(f"{len(rows)} frames: {_type_counts(rows)}")
     for problem in _problems(night):
         console.print(Text(f"problem: {problem}", style="red"), soft_wrap=True)
 
 
-def _cell(name: str, value: Any) -> str:
+def _shown_value(name: str, value: Any) -> str:
     """Return a fact as it is shown, short enough for a terminal of 80 columns."""
     if name == "date":
         return str(value).replace("T", " ")[2:16]
@@ -198,6 +200,6 @@ def _cell(name: str, value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).replace(" x ", "x")
 
 
-def _counts(rows: list[dict[str, Any]]) -> str:
+def _type_counts(rows: list[dict[str, Any]]) -> str:
     kinds = [row["type"] or "unknown" for row in rows]
     return ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))

@@ -21,21 +21,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from arrayred.cli.progress import counting
+from arrayred.cli.progress import countdown
 from arrayred.config.recipe import SETTINGS, default_of, type_of, value_name
 from arrayred.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from distributed import Client
 
-    from arrayred.batch import Order
-    from arrayred.batch.nights import Way
+    from arrayred.batch import OutputOptions
+    from arrayred.batch.nights import Executor
     from arrayred.config import NightFile, Recipe
-    from arrayred.io.caching import Library
+    from arrayred.io.caching import CacheFolder
     from arrayred.io.header import Value
-    from arrayred.io.ledger import Answers
+    from arrayred.io.ledger import SavedCards
     from arrayred.night import Night
-    from arrayred.night.night import Caching
+    from arrayred.night.night import CachePolicy
 
 Options = dict[str, Any]
 _SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
@@ -67,7 +67,7 @@ def _with_options(
     return command
 
 
-class RowRange(click.ParamType[tuple[int, int]]):
+class RowRangeParam(click.ParamType[tuple[int, int]]):
     """``A:B``, FITS rows, both included."""
 
     name = "A:B"
@@ -82,7 +82,7 @@ class RowRange(click.ParamType[tuple[int, int]]):
         return self.fail(f"{value!r} is not A:B, two rows from 1 on, A not above B.", param, ctx)
 
 
-class Size(click.ParamType[int]):
+class SizeParam(click.ParamType[int]):
     """A number of bytes, such as 512M or 2G; a kilobyte is 1024 bytes."""
 
     name = "SIZE"
@@ -95,7 +95,7 @@ class Size(click.ParamType[int]):
         return int(match[1]) << _POWER[match[2].upper()]
 
 
-class Card(click.ParamType[tuple[str, str | int | float]]):
+class CardParam(click.ParamType[tuple[str, str | int | float]]):
     """``KEY=VALUE``; numbers become numbers unless quoted."""
 
     name = "KEY=VALUE"
@@ -216,7 +216,7 @@ def dask_way(options: Options) -> str:
 
 
 @contextmanager
-def working(options: Options) -> Iterator[Client | None]:
+def cluster_client(options: Options) -> Iterator[Client | None]:
     """Yield the client of the cluster that was asked for, begun here or there; None of none.
 
     Raises
@@ -236,16 +236,16 @@ def working(options: Options) -> Iterator[Client | None]:
                 click.echo(f"dashboard: {client.dashboard_link}", err=True)
             yield client
     elif where:
-        from arrayred.batch.cluster import address_of, connected, is_open_to_others
+        from arrayred.batch.cluster import connect_client, is_open_to_others, scheduler_address
 
-        address = address_of(where)
+        address = scheduler_address(where)
         if is_open_to_others(address) and not quiet:
             click.echo(
                 f"arrayred: warning: {printable(address)} is not tls://: whoever can reach it can "
                 "run code as you",
                 err=True,
             )
-        with connected(where) as client:
+        with connect_client(where) as client:
             yield client
     else:
         yield None
@@ -266,16 +266,16 @@ def _cluster_of(options: Options) -> str:
     return os.environ.get(_ADDRESS, "")
 
 
-def way_of(client: Client | None, options: Options) -> Way:
+def executor_of(client: Client | None, options: Options) -> Executor:
     """Return the way to do many nights."""
-    from arrayred.batch import in_crew, one_by_one
+    from arrayred.batch import process_executor, serial_executor
 
     if client is not None:
-        from arrayred.batch.cluster import on_cluster
+        from arrayred.batch.cluster import cluster_executor
 
-        return on_cluster(client, patience=options.get("worker_timeout", _PATIENCE_S))
+        return cluster_executor(client, patience=options.get("worker_timeout", _PATIENCE_S))
     n_jobs = options.get("jobs", 1)
-    return one_by_one if n_jobs == 1 else in_crew(n_jobs)
+    return serial_executor if n_jobs == 1 else process_executor(n_jobs)
 
 
 # The options about caches, and what they amount to.
@@ -289,7 +289,7 @@ _CACHE_DIR = option(
 )
 _CACHE_SIZE = option(
     "--cache-size",
-    type=Size(),
+    type=SizeParam(),
     envvar="ARRAYRED_CACHE_SIZE",
     help="What all caches may take; the least used go first. [default: 20G]",
 )
@@ -302,16 +302,17 @@ _CACHE_OPTIONS = (
 )  # fmt: skip
 
 
-def library_of(options: Options) -> Library:
+def cache_folder_of(options: Options) -> CacheFolder:
     """Return the library of caches that the options choose."""
-    from arrayred.io.caching import MOST_BYTES, Library, default_folder
+    from arrayred.io.caching import DEFAULT_CACHE_BYTES, CacheFolder, default_cache_folder
 
-    return Library(
-        options.get("cache_dir") or default_folder(), options.get("cache_size", MOST_BYTES)
+    return CacheFolder(
+        options.get("cache_dir") or default_cache_folder(),
+        options.get("cache_size", DEFAULT_CACHE_BYTES),
     )
 
 
-def caching_of(options: Options) -> Caching | None:
+def cache_policy_of(options: Options) -> CachePolicy | None:
     """Return when caches are used, or None where they are not."""
     from arrayred.errors import UsageError
 
@@ -324,29 +325,29 @@ def caching_of(options: Options) -> Caching | None:
         from arrayred.io.caching import require_zarr
 
         require_zarr()
-    from arrayred.night.night import Caching, say_nothing
+    from arrayred.night.night import CachePolicy, ignore_warning
 
     quiet = options.get("quiet", False)
-    return Caching(library_of(options), always, say_nothing if quiet else warn)
+    return CachePolicy(cache_folder_of(options), always, ignore_warning if quiet else warn)
 
 
-def keep(night: Night, options: Options) -> None:
+def cache_if_wanted(night: Night, options: Options) -> None:
     """Leave a cache of a night that was reduced from its files, where one is wanted."""
     from arrayred.batch import cache_quietly
 
-    caching = caching_of(options)
+    caching = cache_policy_of(options)
     if caching is not None and caching.is_for(night.scanned) and not is_remote(night.folder):
         cache_quietly(night, caching)
 
 
-def near(night: Night, options: Options) -> Night:
+def with_pixels_at_hand(night: Night, options: Options) -> Night:
     """Return a night whose pixels are at hand: one behind a URL goes into a cache first."""
-    caching = caching_of(options)
+    caching = cache_policy_of(options)
     if caching is None or not is_remote(night.folder):
         return night
-    from arrayred.night.night import brought_near
+    from arrayred.night.night import with_local_pixels
 
-    return brought_near(night, caching)
+    return with_local_pixels(night, caching)
 
 
 def is_remote(folder: Path) -> bool:
@@ -520,7 +521,7 @@ def _option_of(name: str) -> Callable[[Any], Any]:
     return option(
         known.option,
         name,
-        type=click.Choice(choices) if choices else types.get(kind, RowRange()),
+        type=click.Choice(choices) if choices else types.get(kind, RowRangeParam()),
         metavar=None if choices else value_name(name),
         help=known.help + (f" [default: {default}]" if default else ""),
     )
@@ -535,7 +536,7 @@ def _text_of(value: Any) -> str:
 
 _RECIPE_OPTIONS = (
     *(_option_of(name) for name, known in SETTINGS.items() if known.option),
-    option("--memory", type=Size(),
+    option("--memory", type=SizeParam(),
          help="What the process may take, such as 512M: images, and bands of frames."),
     option("--recipe", metavar="FILE.toml", type=_PATH,
            help="Settings from a file: any field of arrayred.Recipe."),
@@ -601,7 +602,7 @@ def settle_settings(options: Options, file: NightFile) -> tuple[Recipe, NightFil
     return recipe, file
 
 
-def cards_of(options: Options) -> dict[str, Any]:
+def given_cards(options: Options) -> dict[str, Any]:
     """Return the cards that the options give, checked."""
     from arrayred.config.night_file import CARDS
     from arrayred.io.products import checked_cards
@@ -610,13 +611,13 @@ def cards_of(options: Options) -> dict[str, Any]:
     return checked_cards({**named, **dict(options.get("cards", ()))})
 
 
-def order_of(options: Options, out: Path) -> Order:
+def output_options_of(options: Options, out: Path) -> OutputOptions:
     """Return what is to be written to an output folder; what was answered before is not read."""
-    from arrayred.batch import Order
+    from arrayred.batch import OutputOptions
 
-    return Order(
+    return OutputOptions(
         out,
-        cards_of(options),
+        given_cards(options),
         overwrite=options.get("overwrite", False),
         figures=not options.get("no_figures", False),
         targets=tuple(options.get("targets", ())),
@@ -626,12 +627,12 @@ def order_of(options: Options, out: Path) -> Order:
     )
 
 
-def opened(folder: Path, file: NightFile, options: Options) -> Night:
+def open_with_progress(folder: Path, file: NightFile, options: Options) -> Night:
     """Open a night, counting on a terminal."""
     from arrayred.night import open_night
 
-    depth, caching = options.get("depth", 3), caching_of(options)
-    return open_night(folder, file, depth=depth, advance=counting(), caching=caching)
+    depth, caching = options.get("depth", 3), cache_policy_of(options)
+    return open_night(folder, file, depth=depth, advance=countdown(), caching=caching)
 
 
 def one_of(nights: Sequence[Path]) -> Path:
@@ -686,9 +687,9 @@ def _words(param: click.Parameter, value: Any) -> Iterator[str]:
 
 
 def _text(param: click.Parameter, value: Any) -> str:
-    if isinstance(param.type, RowRange):
+    if isinstance(param.type, RowRangeParam):
         return f"{value[0]}:{value[1]}"
-    if isinstance(param.type, Card):
+    if isinstance(param.type, CardParam):
         keyword, found = value
         is_text = isinstance(found, str) and found.replace(".", "").lstrip("+-").isdecimal()
         return f"{keyword}='{found}'" if is_text else f"{keyword}={found}"
@@ -714,7 +715,7 @@ def may_ask(*, no_input: bool) -> bool:
     return not no_input and not os.environ.get("CI") and sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def ask(missing: dict[str, dict[str, Value]], answers: Answers, out: Path) -> Answers:
+def ask(missing: dict[str, dict[str, Value]], answers: SavedCards, out: Path) -> SavedCards:
     """Ask for each missing card once and save what was answered.
 
     Parameters
@@ -723,18 +724,20 @@ def ask(missing: dict[str, dict[str, Value]], answers: Answers, out: Path) -> An
     answers : what was answered before.
     out : the output folder.
     """
-    from arrayred.io.ledger import save_answers
+    from arrayred.io.ledger import write_saved_cards
 
     for target, keywords in missing.items():
         for keyword, default in keywords.items():
             if keyword not in answers.cards_of(target):
                 question = QUESTIONS.get(keyword, f"{{target}}: {keyword}").format(target=target)
-                answers = answers.adding(target, keyword, _answer(keyword, question, default))
-    save_answers(out, answers)
+                answers = answers.adding(
+                    target, keyword, _prompt_for_card(keyword, question, default)
+                )
+    write_saved_cards(out, answers)
     return answers
 
 
-def _answer(keyword: str, question: str, default: Value) -> Value:
+def _prompt_for_card(keyword: str, question: str, default: Value) -> Value:
     from arrayred.errors import ArrayredError
     from arrayred.io.products import checked_cards
 

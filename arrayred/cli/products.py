@@ -14,22 +14,22 @@ import click
 from arrayred.cli.options import (
     Options,
     Sectioned,
+    cache_folder_of,
     is_remote,
-    library_of,
     night_file_of,
     night_options,
-    opened,
+    open_with_progress,
     option,
     options_of,
     recipe_options,
     settle_settings,
 )
-from arrayred.cli.progress import showing
+from arrayred.cli.progress import shown_stages
 from arrayred.errors import UsageError, printable
 from arrayred.progress import stage
 
 if TYPE_CHECKING:
-    from arrayred.io.ledger import Verdict, Verification
+    from arrayred.io.ledger import EntryCheck, Verification
 
 
 @click.command()
@@ -45,28 +45,28 @@ def report(out: Path, overwrite: bool, quiet: bool) -> None:
     \b
     arrayred report reduced
     """
-    from arrayred.io.publish import one_writer
+    from arrayred.io.publish import output_lock
 
     if not out.is_dir():
         raise UsageError(
             "There is no such folder", path=out, hint="Name an output folder of arrayred."
         )
-    with one_writer(out):
-        for page in _pages(out, overwrite=overwrite):
+    with output_lock(out):
+        for page in _write_pages(out, overwrite=overwrite):
             if not quiet:
                 click.echo(printable(str(page)))
 
 
-def _pages(out: Path, *, overwrite: bool) -> Iterator[Path]:
+def _write_pages(out: Path, *, overwrite: bool) -> Iterator[Path]:
     """Yield each page as it is made: those of the nights, then their index."""
-    from arrayred.io.publish import one_writer
+    from arrayred.io.publish import output_lock
     from arrayred.report.pages import is_night, nights_in, write_index, write_report
 
     nights = nights_in(out)
     if is_night(out) or not nights:
         yield write_report(out, overwrite=overwrite)
     for night in nights:
-        with one_writer(night):
+        with output_lock(night):
             yield write_report(night, overwrite=overwrite)
     if nights:
         yield write_index(out, overwrite=overwrite)
@@ -74,8 +74,8 @@ def _pages(out: Path, *, overwrite: bool) -> Iterator[Path]:
 
 # ``arrayred verify OUT...``: whether products and inputs are as they were, and of what each is.
 
-CHANGED = 3
-_SHORT = 12
+EXIT_CHANGED = 3
+_SHORT_HASH = 12
 
 
 @click.command()
@@ -95,23 +95,23 @@ def verify(places: tuple[Path, ...], explain: bool, quiet: bool) -> None:
     arrayred verify reduced/targets/Vega/Vega_spectrum.fits
     arrayred verify reduced/targets/Vega/Vega_spectrum.fits --explain
     """
-    from arrayred.io.ledger import verify as verified
+    from arrayred.io.ledger import verify_outputs as verified
 
     if explain:
         for place in places:
-            _explain(place)
+            _print_provenance(place)
         return
     is_intact = True
     for place in places:
-        with showing(quiet=quiet):
+        with shown_stages(quiet=quiet):
             for verification in verified(place):
                 is_intact &= verification.is_intact
-                for line in _told(verification, quiet=quiet):
+                for line in _verification_lines(verification, quiet=quiet):
                     click.echo(printable(line))
-    sys.exit(0 if is_intact else CHANGED)
+    sys.exit(0 if is_intact else EXIT_CHANGED)
 
 
-def _explain(place: Path) -> None:
+def _print_provenance(place: Path) -> None:
     from arrayred.io.products import explain
 
     if place.is_dir():
@@ -119,13 +119,13 @@ def _explain(place: Path) -> None:
     click.echo(explain(place))
 
 
-def _told(verification: Verification, *, quiet: bool) -> Iterator[str]:
+def _verification_lines(verification: Verification, *, quiet: bool) -> Iterator[str]:
     """Yield what is to be said of an output folder, line by line."""
     if not quiet:
         yield f"{verification.out}"
     for verdict in verification.verdicts:
         if not quiet:
-            yield from _of_what(verdict)
+            yield from _entry_lines(verdict)
         for name, state in verdict.products.items():
             yield f"  {verification.out / name}: {state}"
         for name, state in verdict.inputs.items():
@@ -135,19 +135,19 @@ def _told(verification: Verification, *, quiet: bool) -> Iterator[str]:
     if not quiet:
         for path in verification.unknown:
             yield f"  {path}: no finished work knows it"
-        yield f"  {_sum(verification)}"
+        yield f"  {_verification_summary(verification)}"
 
 
-def _of_what(verdict: Verdict) -> Iterator[str]:
+def _entry_lines(verdict: EntryCheck) -> Iterator[str]:
     """Yield the products of an entry, and the inputs that they came from."""
     entry = verdict.entry
     yield f"  {entry.name}"
     for kind, files in (("product", entry.products), ("from", entry.inputs)):
         for name, sha256 in files.items():
-            yield f"    {kind:7}  {sha256[:_SHORT]}  {name}"
+            yield f"    {kind:7}  {sha256[:_SHORT_HASH]}  {name}"
 
 
-def _sum(verification: Verification) -> str:
+def _verification_summary(verification: Verification) -> str:
     verdicts = verification.verdicts
     products = sum(len(verdict.entry.products) for verdict in verdicts)
     inputs = {name for verdict in verdicts for name in verdict.entry.inputs}
@@ -187,14 +187,14 @@ def cache(ctx: click.Context, night: Path | None) -> None:
     """
     options = options_of(ctx)
     if options.get("clear"):
-        _clear(options)
+        _clear_caches(options)
     elif options.get("info"):
-        _tell(night, options)
+        _print_cache(night, options)
     else:
-        _build(night, options)
+        _build_cache(night, options)
 
 
-def _build(night: Path | None, options: Options) -> None:
+def _build_cache(night: Path | None, options: Options) -> None:
     from arrayred.errors import UsageError, printable
     from arrayred.io.caching import require_zarr
     from arrayred.night.night import cache_night
@@ -203,29 +203,31 @@ def _build(night: Path | None, options: Options) -> None:
         raise UsageError("No night is named", hint="Name a folder of frames, --info or --clear.")
     require_zarr()
     started = time.perf_counter()
-    with showing(quiet=options.get("quiet", False)):
-        there = opened(night, night_file_of(options), {**options, "no_cache": True})
-    target = options["to"] if "to" in options else library_of(options)
-    with showing(quiet=options.get("quiet", False)):
+    with shown_stages(quiet=options.get("quiet", False)):
+        there = open_with_progress(night, night_file_of(options), {**options, "no_cache": True})
+    target = options["to"] if "to" in options else cache_folder_of(options)
+    with shown_stages(quiet=options.get("quiet", False)):
         place = cache_night(there, target, overwrite=options.get("overwrite", False))
     if not options.get("quiet"):
         seconds = time.perf_counter() - started
-        size = f"{len(there.scanned)} frames" if is_remote(place) else _size(place)
+        size = f"{len(there.scanned)} frames" if is_remote(place) else _cache_size_text(place)
         click.echo(f"{printable(str(place))}: {size}, {seconds:.1f} s")
 
 
-def _tell(cache: Path | None, options: Options) -> None:
+def _print_cache(cache: Path | None, options: Options) -> None:
     from arrayred.errors import printable
-    from arrayred.io.cache import contents_of
-    from arrayred.io.remote import located
+    from arrayred.io.cache import open_cache
+    from arrayred.io.remote import path_or_address
 
     if cache is not None:
-        cache = located(cache)
-        with showing(), stage("hashing the cache"):
-            contents_of(cache, wholly=True)
-        click.echo(f"{printable(str(cache))}: {_size(cache)}; every file is as it was written")
+        cache = path_or_address(cache)
+        with shown_stages(), stage("hashing the cache"):
+            open_cache(cache, wholly=True)
+        click.echo(
+            f"{printable(str(cache))}: {_cache_size_text(cache)}; every file is as it was written"
+        )
         return
-    library = library_of(options)
+    library = cache_folder_of(options)
     entries = library.entries()
     for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
@@ -236,20 +238,20 @@ def _tell(cache: Path | None, options: Options) -> None:
     click.echo(f"{where}: {len(entries)} caches, {total / 1e6:.1f} of {most:.0f} MB")
 
 
-def _clear(options: Options) -> None:
+def _clear_caches(options: Options) -> None:
     from arrayred.errors import printable
 
-    library = library_of(options)
+    library = cache_folder_of(options)
     gone = library.clear()
     freed = sum(entry.n_bytes for entry in gone) / 1e6
     click.echo(f"{printable(str(library.folder))}: removed {len(gone)} caches, {freed:.1f} MB")
 
 
-def _size(place: Path) -> str:
+def _cache_size_text(place: Path) -> str:
     """Return what a cache holds, in words."""
-    from arrayred.io.cache import contents_of
+    from arrayred.io.cache import open_cache
 
-    contents = contents_of(place)
+    contents = open_cache(place)
     images, packed = contents.images.values(), contents.n_bytes
     plain = sum(image.source.n_bytes for image in images)
     n_frames = len(images)
@@ -283,28 +285,28 @@ def explore(ctx: click.Context, night: Path, port: int | None, no_browser: bool)
     from arrayred.errors import UsageError, printable
 
     try:
-        from arrayred.explore.app import serve
+        from arrayred.explore.app import serve_page
     except ImportError as error:
         raise UsageError(
             f"The page needs panel and bokeh ({error})",
             hint="Install them: pip install 'arrayred[explore]'.",
         ) from error
-    from arrayred.explore.data import Study
+    from arrayred.explore.data import ExplorerModel
 
     options = options_of(ctx)
     recipe, file = settle_settings(options, night_file_of(options))
-    study = Study(opened(night, file, options), recipe, options.get("memory"))
+    study = ExplorerModel(open_with_progress(night, file, options), recipe, options.get("memory"))
     with TemporaryDirectory(prefix="arrayred-") as folder:
 
         def announce(address: str) -> None:
             click.echo(f"{printable(str(night))}: {address}\nCtrl-C ends it.")
             if not no_browser:
-                _open(address, Path(folder))
+                _open_browser(address, Path(folder))
 
-        serve(study, port or 0, announce=announce)
+        serve_page(study, port or 0, announce=announce)
 
 
-def _open(address: str, folder: Path) -> None:
+def _open_browser(address: str, folder: Path) -> None:
     """Open a browser by a file in the user's own folder that leads it to an address.
 
     Whoever lists the processes of this machine would see the address itself.

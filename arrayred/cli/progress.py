@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 Advance = Callable[[int], None]
-Tell = Callable[[str], None]
-_PATIENCE_S = 1.0
-_DEPTH = 2
+Announce = Callable[[str], None]
+_BAR_DELAY_S = 1.0
+_STAGE_DEPTH = 2
 _READING = ("read", "combine")
 """Stages of which the speed is told; others do much besides reading."""
-_MB = 1e6
+_MEGABYTE = 1e6
 
 
 @contextmanager
-def showing(*, quiet: bool = False, verbose: bool = False) -> Iterator[None]:
+def shown_stages(*, quiet: bool = False, verbose: bool = False) -> Iterator[None]:
     """Show the stages of the work within.
 
     Parameters
@@ -42,14 +42,14 @@ def showing(*, quiet: bool = False, verbose: bool = False) -> Iterator[None]:
     """
     watchers: list[Watcher] = []
     if not quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        watchers.append(Bar())
+        watchers.append(ProgressBar())
     if verbose:
-        watchers.append(Lines())
+        watchers.append(StageLines())
     with watched(*watchers):
         yield
 
 
-class Lines:
+class StageLines:
     """Writes a line for each stage that has ended: how long it took, what was read, how fast."""
 
     def begins(self, stage: Stage) -> None:
@@ -60,27 +60,27 @@ class Lines:
 
     def ends(self, stage: Stage) -> None:
         """Write the line, unless the stage is a detail of a detail."""
-        if len(stage.within) < _DEPTH:
-            click.echo(f"  {told(stage)}", err=True)
+        if len(stage.within) < _STAGE_DEPTH:
+            click.echo(f"  {stage_line(stage)}", err=True)
 
 
-def told(stage: Stage) -> str:
+def stage_line(stage: Stage) -> str:
     """Return what a stage took as a line.
 
     Examples
     --------
-    >>> told(Stage("combine", ("Vega",), 0.5, 12_000_000))
+    >>> stage_line(Stage("combine", ("Vega",), 0.5, 12_000_000))
     'Vega: combine                      0.500 s     12.0 MB read,    24 MB/s'
     """
     line = f"{printable(stage.path):32} {stage.seconds:7.3f} s"
     if not stage.n_read:
         return line
-    line += f" {stage.n_read / _MB:8.1f} MB read"
-    rate = stage.n_read / _MB / max(stage.seconds, 1e-9)
+    line += f" {stage.n_read / _MEGABYTE:8.1f} MB read"
+    rate = stage.n_read / _MEGABYTE / max(stage.seconds, 1e-9)
     return f"{line}, {rate:5.0f} MB/s" if stage.name in _READING else line
 
 
-class Bar:
+class ProgressBar:
     """One bar on the terminal for whatever takes longer than a second."""
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class Bar:
             self._open.append(stage)
             self._done = None
             if len(self._open) == 1:
-                self._timer = Timer(_PATIENCE_S, self._appear)
+                self._timer = Timer(_BAR_DELAY_S, self._appear)
                 self._timer.daemon = True
                 self._timer.start()
             self._draw()
@@ -154,7 +154,7 @@ class Bar:
         )
 
 
-def counting() -> Advance | None:
+def countdown() -> Advance | None:
     """Return a function to be called with the number of things left; None where nobody watches."""
     numbers = itertools.count(1)
 
@@ -167,7 +167,7 @@ def counting() -> Advance | None:
 
 
 @contextmanager
-def nights_done(total: int, *, quiet: bool) -> Iterator[Tell]:
+def night_counter(total: int, *, quiet: bool) -> Iterator[Announce]:
     """Yield a function to be called with what became of each night that is done.
 
     Parameters
@@ -178,7 +178,7 @@ def nights_done(total: int, *, quiet: bool) -> Iterator[Tell]:
     if quiet:
         yield lambda _text: None
     elif not sys.stderr.isatty():
-        yield _counting(total)
+        yield _numbered_lines(total)
     else:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -196,7 +196,7 @@ def nights_done(total: int, *, quiet: bool) -> Iterator[Tell]:
             yield advance
 
 
-def _counting(total: int) -> Tell:
+def _numbered_lines(total: int) -> Announce:
     """Return a function that writes lines to stderr, each with the number of nights done."""
     numbers = itertools.count(1)
 

@@ -16,36 +16,36 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from arrayred.cli.options import (
-    Card,
+    CardParam,
     Options,
     Sectioned,
     ask,
-    caching_of,
+    cache_if_wanted,
+    cache_policy_of,
+    cluster_client,
     cluster_options,
     command_of,
     dask_way,
+    executor_of,
     folders,
     is_remote,
-    keep,
     may_ask,
-    near,
     night_file_of,
     night_options,
-    opened,
+    open_with_progress,
     option,
     options_of,
-    order_of,
+    output_options_of,
     recipe_options,
     require_folders,
     settle_settings,
-    way_of,
-    working,
+    with_pixels_at_hand,
 )
-from arrayred.cli.progress import nights_done, showing
+from arrayred.cli.progress import night_counter, shown_stages
 from arrayred.errors import ArrayredError, StorageError, UsageError, printable
 
 if TYPE_CHECKING:
-    from arrayred.batch import Job, Line, Order, Outcome, Report
+    from arrayred.batch import Job, Outcome, OutputOptions, Report, SummaryLine
     from arrayred.night import Night, Plan
 
 
@@ -63,7 +63,9 @@ if TYPE_CHECKING:
 @option("--object", metavar="NAME", help="Name of the star: OBJECT of the products.")
 @option("--grating", metavar="NAME", help="GRATING of the products.")
 @option("--grating-angle", metavar="DEG", help="GRATANG of the products, degrees.")
-@option("--card", "cards", type=Card(), multiple=True, help="Any further card of the products.")
+@option(
+    "--card", "cards", type=CardParam(), multiple=True, help="Any further card of the products."
+)
 @recipe_options
 @option("--no-figures", is_flag=True, help="Draw no pictures, make no report.")
 @cluster_options
@@ -93,18 +95,18 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
     arrayred reduce s3://bucket/2020-11-03 -o reduced
     arrayred reduce @nights -o reduced --scheduler tls://head-node:8786
     """
-    from arrayred.io.remote import located
+    from arrayred.io.remote import path_or_address
 
     options = options_of(ctx)
-    if is_remote(located(out)):
-        raise UsageError("Products are written to a local folder", path=located(out),
+    if is_remote(path_or_address(out)):
+        raise UsageError("Products are written to a local folder", path=path_or_address(out),
                          hint="Name one, and copy it.")  # fmt: skip
-    folders = folders_of(nights)
+    folders = night_folders(nights)
     try:
         if len(folders) > 1:
             sys.exit(run_many(folders, out, options))
-        with showing(quiet=options.get("quiet", False), verbose=options.get("verbose", False)):
-            outcomes = run(folders[0], out, options)
+        with shown_stages(quiet=options.get("quiet", False), verbose=options.get("verbose", False)):
+            outcomes = reduce_one_night(folders[0], out, options)
     except KeyboardInterrupt:
         click.echo("What is finished stays; the same command goes on.", err=True)
         raise
@@ -117,60 +119,64 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
             click.echo(f"\n{n_failed}, the others are published")
         error = failed[0].error
         code = error.exit_code if error is not None else 1
-        sys.exit(PARTIAL if len(failed) < len(outcomes) else code)
+        sys.exit(EXIT_PARTIAL if len(failed) < len(outcomes) else code)
 
 
-def run(folder: Path, out: Path, options: Options) -> list[Outcome]:
+def reduce_one_night(folder: Path, out: Path, options: Options) -> list[Outcome]:
     """Reduce a night with these options and print what is found."""
-    from arrayred.batch import check_night, logged, reduce_to, report_on, scheduled
-    from arrayred.io.ledger import load_answers, require_of_one
-    from arrayred.io.publish import one_writer
+    from arrayred.batch import check_night, dask_scheduler, night_log, reduce_to, write_night_report
+    from arrayred.io.ledger import load_saved_cards, require_single_night
+    from arrayred.io.publish import output_lock
 
     started = time.perf_counter()
-    require_of_one(out)
+    require_single_night(out)
     recipe, file = settle_settings(options, night_file_of(options, out))
-    order = replace(order_of(options, out), answers=load_answers(out), command=command_of(options))
-    night = opened(folder, file, options)
+    order = replace(
+        output_options_of(options, out), answers=load_saved_cards(out), command=command_of(options)
+    )
+    night = open_with_progress(folder, file, options)
     plan = check_night(night, recipe, order)
     quiet = options.get("quiet", False)
     for warning in () if quiet else plan.warnings:
         click.echo(f"arrayred: warning: {printable(warning)}", err=True)
     if not quiet:
-        _tell_plan(night, plan)
-    order = _complete(night, plan, order, options)
-    if (here := near(night, options)) is not night:
+        _print_night_and_masters(night, plan)
+    order = _with_missing_cards(night, plan, order, options)
+    if (here := with_pixels_at_hand(night, options)) is not night:
         night, plan = here, check_night(here, recipe, order)
     outcomes = []
     with (
-        one_writer(out, break_lock=options.get("break_lock", False)) as is_locked,
-        scheduled(dask_way(options)),
-        working(options) as client,
-        logged(night, plan, order) as log,
+        output_lock(out, break_lock=options.get("break_lock", False)) as is_locked,
+        dask_scheduler(dask_way(options)),
+        cluster_client(options) as client,
+        night_log(night, plan, order) as log,
     ):
-        warn_unless(is_locked, out, quiet=quiet)
+        warn_unless_locked(is_locked, out, quiet=quiet)
         if client is not None:
-            from arrayred.batch import room_for_bands
-            from arrayred.batch.cluster import require_bands_seen
+            from arrayred.batch import band_memory
+            from arrayred.batch.cluster import require_frames_visible
 
-            require_bands_seen(client, plan, room_for_bands(plan, order))
+            require_frames_visible(client, plan, band_memory(plan, order))
         for outcome in reduce_to(night, plan, recipe, order):
             outcomes.append(outcome)
             log(outcome)
             if not quiet:
-                tell(outcome, verbose=options.get("verbose", False))
-        warnings = report_on(night, plan, recipe, order, outcomes)
-    _tell_report(order, warnings, quiet=quiet)
-    keep(night, options)
+                print_outcome(outcome, verbose=options.get("verbose", False))
+        warnings = write_night_report(night, plan, recipe, order, outcomes)
+    _print_report_path(order, warnings, quiet=quiet)
+    cache_if_wanted(night, options)
     if options.get("verbose"):
         click.echo(f"{len(night.frames)} frames, {time.perf_counter() - started:.3f} s")
     return outcomes
 
 
-def _complete(night: Night, plan: Plan, order: Order, options: Options) -> Order:
+def _with_missing_cards(
+    night: Night, plan: Plan, order: OutputOptions, options: Options
+) -> OutputOptions:
     """Return the order with missing cards asked for, or left blank if that was allowed."""
-    from arrayred.batch import missing_of, require_cards
+    from arrayred.batch import missing_target_cards, require_cards
 
-    missing = missing_of(night, plan, order)
+    missing = missing_target_cards(night, plan, order)
     if missing and may_ask(no_input=options.get("no_input", False)):
         return replace(order, answers=ask(missing, order.answers, order.out))
     if not options.get("allow_missing"):
@@ -180,7 +186,7 @@ def _complete(night: Night, plan: Plan, order: Order, options: Options) -> Order
     return order
 
 
-def _tell_plan(night: Night, plan: Plan) -> None:
+def _print_night_and_masters(night: Night, plan: Plan) -> None:
     click.echo(f"{printable(str(night.folder))}: {len(night.frames)} frames")
     if night.file.path is not None:
         click.echo(f"  settings of {printable(str(night.file.path))}")
@@ -188,7 +194,7 @@ def _tell_plan(night: Night, plan: Plan) -> None:
         click.echo(f"  {printable(line)}")
 
 
-def _tell_report(order: Order, warnings: Sequence[str], *, quiet: bool) -> None:
+def _print_report_path(order: OutputOptions, warnings: Sequence[str], *, quiet: bool) -> None:
     """Tell where the page of the night is, or why there is none."""
     from arrayred.io.ledger import PAGE
 
@@ -198,19 +204,19 @@ def _tell_report(order: Order, warnings: Sequence[str], *, quiet: bool) -> None:
         click.echo(f"\nA page to look at: {printable(str(order.out / PAGE))}")
 
 
-def tell(outcome: Outcome, *, verbose: bool = False) -> None:
+def print_outcome(outcome: Outcome, *, verbose: bool = False) -> None:
     """Print what was found on a target, in the procedure's own terms."""
-    from arrayred.batch import each_of
+    from arrayred.batch import each_spectrum
 
     state = " (finished before, and intact)" if outcome.kept else " (failed)"
     click.echo(f"\n{outcome.name}{state if outcome.kept or outcome.error else ''}")
     for name, what in outcome.damage.items():
         click.echo(f"  Note: {printable(name)} was {what} since it was made, and is made anew")
-    every = each_of(outcome.facts)
+    every = each_spectrum(outcome.facts)
     for i, facts in enumerate(every, 1):
         if i > 1:
             click.echo(f"  Spectrum {i} of {len(every)}, {outcome.name}_{i}:")
-        _tell_spectrum(facts)
+        _print_spectrum(facts)
     if outcome.files:
         folder = min(outcome.files, key=lambda path: len(path.parts)).parent
         n_files = "1 file" if len(outcome.files) == 1 else f"{len(outcome.files)} files"
@@ -220,7 +226,7 @@ def tell(outcome: Outcome, *, verbose: bool = False) -> None:
             click.echo(f"    {path.name}")
 
 
-def _tell_spectrum(facts: Mapping[str, Any]) -> None:
+def _print_spectrum(facts: Mapping[str, Any]) -> None:
     """Print what is known of one spectrum."""
     n_sigma = facts["n_sigma"]
     sigma = facts["background_std"] * n_sigma
@@ -231,11 +237,11 @@ def _tell_spectrum(facts: Mapping[str, Any]) -> None:
     click.echo(f"  Top edge of the spectrum: y= {facts['last_row']}")
     click.echo(f"  Thickness of the spectrum: {facts['n_bright_rows']}")
     click.echo(f"  Number of spectrum rows selected: {facts['n_rows']}")
-    for line in (*about_spectrum(facts), *(f"Note: {r}" for r in facts.get("remarks", ()))):
+    for line in (*spectrum_lines(facts), *(f"Note: {r}" for r in facts.get("remarks", ()))):
         click.echo(f"  {line}")
 
 
-def about_spectrum(facts: Mapping[str, Any]) -> list[str]:
+def spectrum_lines(facts: Mapping[str, Any]) -> list[str]:
     """Return what is told of the spectrum itself: how it was extracted, and how good it is.
 
     Parameters
@@ -248,7 +254,7 @@ def about_spectrum(facts: Mapping[str, Any]) -> list[str]:
     ...          "tilt": 1.31, "trace": "fit", "fwhm": 5.06, "snr": 87.2,
     ...          "enclosed_fraction": 0.9921, "sky_model": "linear", "sky_below": (420, 460),
     ...          "sky_above": (540, 580)}
-    >>> for line in about_spectrum(facts):
+    >>> for line in spectrum_lines(facts):
     ...     print(line)
     Spectrum: optimal, rows 478.2 to 512.8 along a trace tilted by 1.3 rows, seeing 5.1 rows
     Sky: linear, rows 420:460 and 540:580
@@ -284,8 +290,8 @@ def is_known(value: float | None) -> bool:
 # Nobody is asked anything, and one night's failure is not another's. What became of all is in
 # ``OUT/summary.ecsv``, also of a run that was interrupted.
 
-PARTIAL = 3
-_HEADINGS = {
+EXIT_PARTIAL = 3
+_SUMMARY_HEADINGS = {
     "night": "night",
     "target": "target",
     "status": "status",
@@ -298,11 +304,11 @@ _HEADINGS = {
     "seconds": "seconds",
     "reason": "reason",
 }
-_MAGIC = set("*?[")
-_STYLES = {"failed": "red", "interrupted": "yellow", "kept": "dim"}
+_GLOB_CHARACTERS = set("*?[")
+_STATUS_STYLES = {"failed": "red", "interrupted": "yellow", "kept": "dim"}
 
 
-def folders_of(arguments: Iterable[str]) -> list[Path]:
+def night_folders(arguments: Iterable[str]) -> list[Path]:
     """Return the nights that folders, globs and ``@lists`` name, each once.
 
     Raises
@@ -315,7 +321,7 @@ def folders_of(arguments: Iterable[str]) -> list[Path]:
     folders: dict[Path, Path] = {}
     for argument in arguments:
         names = map(str, paths_in(Path(argument[1:]))) if argument.startswith("@") else [argument]
-        for folder in (folder for name in names for folder in _matching(name)):
+        for folder in (folder for name in names for folder in _matching_folders(name)):
             folders.setdefault(folder.resolve(), folder)
     if not folders:
         raise UsageError("The list names no night", hint="Name folders of raw frames.")
@@ -324,12 +330,12 @@ def folders_of(arguments: Iterable[str]) -> list[Path]:
     return found
 
 
-def _matching(name: str) -> list[Path]:
+def _matching_folders(name: str) -> list[Path]:
     """Return the folders that a glob means; what is there, or is no glob, means itself."""
-    from arrayred.io.remote import Address, located, matches
+    from arrayred.io.remote import Address, matches, path_or_address
 
-    path = located(name)
-    if path.exists() or not _MAGIC & set(name):
+    path = path_or_address(name)
+    if path.exists() or not _GLOB_CHARACTERS & set(name):
         return [path]
     if isinstance(path, Address):
         return list(matches(path))
@@ -342,50 +348,52 @@ def _matching(name: str) -> list[Path]:
 
 def run_many(folders: Sequence[Path], out: Path, options: Options) -> int:
     """Reduce nights, print what became of them, and return the exit code."""
-    from arrayred.batch import noted, reduce_nights
-    from arrayred.io.ledger import INDEX, require_of_many
-    from arrayred.io.publish import one_writer
+    from arrayred.batch import logged_reports, reduce_nights
+    from arrayred.io.ledger import INDEX, require_many_nights
+    from arrayred.io.publish import output_lock
 
-    require_of_many(out)
-    jobs = _jobs(folders, out, options)
+    require_many_nights(out)
+    jobs = _jobs_for(folders, out, options)
     quiet = options.get("quiet", False)
     reports: dict[str, Report] = {}
-    with one_writer(out, break_lock=options.get("break_lock", False)) as is_locked:
-        warn_unless(is_locked, out, quiet=quiet)
+    with output_lock(out, break_lock=options.get("break_lock", False)) as is_locked:
+        warn_unless_locked(is_locked, out, quiet=quiet)
         try:
             with (
-                working(options) as client,
-                nights_done(len(jobs), quiet=quiet) as tell,
-                closing(noted(reduce_nights(jobs, way_of(client, options)), out)) as done,
+                cluster_client(options) as client,
+                night_counter(len(jobs), quiet=quiet) as tell,
+                closing(
+                    logged_reports(reduce_nights(jobs, executor_of(client, options)), out)
+                ) as done,
             ):
                 for report, is_final in done:
                     if is_final:
                         reports[report.label] = report
-                        _warn(report, quiet=quiet)
-                        tell(_in_short(report))
+                        _print_warnings(report, quiet=quiet)
+                        tell(_error_in_one_line(report))
         except BaseException:
-            _save(out, _lines(jobs, reports))
+            _save_summary(out, _all_summary_lines(jobs, reports))
             raise
-        _save(out, _lines(jobs, reports))
+        _save_summary(out, _all_summary_lines(jobs, reports))
         if not options.get("no_figures"):
-            _index(out)
+            _write_index_page(out)
     if not quiet:
-        _print(_lines(jobs, reports), out)
+        _print_summary(_all_summary_lines(jobs, reports), out)
         if (out / INDEX).is_file():
             click.echo(f"A page to look at: {printable(str(out / INDEX))}")
     return _exit_code([reports[job.label] for job in jobs])
 
 
-def warn_unless(is_locked: bool, out: Path, *, quiet: bool) -> None:
+def warn_unless_locked(is_locked: bool, out: Path, *, quiet: bool) -> None:
     """Say so if nothing keeps a second run from writing to the same folder."""
     if not is_locked and not quiet:
         told = f"{printable(str(out))}: nothing can be locked here; start no second run"
         click.echo(f"arrayred: warning: {told}", err=True)
 
 
-def _jobs(folders: Sequence[Path], out: Path, options: Options) -> list[Job]:
+def _jobs_for(folders: Sequence[Path], out: Path, options: Options) -> list[Job]:
     """Return the nights to be reduced, all settings read and understood."""
-    from arrayred.batch import Job, labels_of
+    from arrayred.batch import Job, night_labels
     from arrayred.io.remote import Address
 
     for folder in folders:
@@ -396,36 +404,38 @@ def _jobs(folders: Sequence[Path], out: Path, options: Options) -> list[Job]:
                 hint="Choose another folder.",
             )
     jobs = []
-    for label, folder in zip(labels_of(folders), folders, strict=True):
+    for label, folder in zip(night_labels(folders), folders, strict=True):
         recipe, file = settle_settings(options, night_file_of(options, out / label))
         job = Job(
             label,
             folder,
-            dataclasses.replace(order_of(options, out / label), command=command_of(options)),
+            dataclasses.replace(
+                output_options_of(options, out / label), command=command_of(options)
+            ),
             file,
             recipe,
             depth=options.get("depth", 3),
             allow_missing=options.get("allow_missing", False),
             break_lock=options.get("break_lock", False),
             scheduler=dask_way(options),
-            caching=caching_of(options) if isinstance(folder, Address) else None,
+            caching=cache_policy_of(options) if isinstance(folder, Address) else None,
         )
         jobs.append(job)
     return jobs
 
 
-def _lines(jobs: Iterable[Job], reports: Mapping[str, Report]) -> list[Line]:
+def _all_summary_lines(jobs: Iterable[Job], reports: Mapping[str, Report]) -> list[SummaryLine]:
     """Return what became of each target, nights in their order; of a night not done, that."""
-    from arrayred.batch import Line
+    from arrayred.batch import SummaryLine
 
-    lines: list[Line] = []
+    lines: list[SummaryLine] = []
     for job in jobs:
         report = reports.get(job.label)
-        lines += report.lines if report else [Line(job.label, "", "interrupted", {}, 0.0)]
+        lines += report.lines if report else [SummaryLine(job.label, "", "interrupted", {}, 0.0)]
     return lines
 
 
-def _save(out: Path, lines: Iterable[Line]) -> None:
+def _save_summary(out: Path, lines: Iterable[SummaryLine]) -> None:
     from arrayred.batch import as_ecsv
     from arrayred.io.ledger import SUMMARY
     from arrayred.io.publish import publish
@@ -435,7 +445,7 @@ def _save(out: Path, lines: Iterable[Line]) -> None:
     publish({out / SUMMARY: as_ecsv(lines)}, overwrite=True)
 
 
-def _index(out: Path) -> None:
+def _write_index_page(out: Path) -> None:
     """Make the index of the nights; what keeps it away is said, but the nights are there."""
     from arrayred.report.pages import write_index
 
@@ -445,7 +455,7 @@ def _index(out: Path) -> None:
         click.echo(f"arrayred: warning: no index was made: {error}", err=True)
 
 
-def _warn(report: Report, *, quiet: bool) -> None:
+def _print_warnings(report: Report, *, quiet: bool) -> None:
     """Tell what is wrong with a night, and, unless that is unwanted, what is odd about it."""
     for warning in () if quiet else report.warnings:
         click.echo(f"arrayred: warning: {report.label}: {printable(warning)}", err=True)
@@ -459,11 +469,11 @@ def _warn(report: Report, *, quiet: bool) -> None:
         click.echo(report.bug, err=True)
 
 
-def _in_short(report: Report) -> str:
-    return f"{report.label}: {_counted(report.lines)}, {report.seconds:.2f} s"
+def _error_in_one_line(report: Report) -> str:
+    return f"{report.label}: {_status_counts(report.lines)}, {report.seconds:.2f} s"
 
 
-def _counted(lines: Iterable[Line]) -> str:
+def _status_counts(lines: Iterable[SummaryLine]) -> str:
     counts = Counter(line.status for line in lines)
     return ", ".join(f"{n} {status}" for status, n in counts.items())
 
@@ -474,27 +484,27 @@ def _exit_code(reports: Sequence[Report]) -> int:
     if any(report.bug for report in reports) or not codes:
         return 1 if codes else 0
     is_published = any(line.status != "failed" for report in reports for line in report.lines)
-    return PARTIAL if is_published else codes[0]
+    return EXIT_PARTIAL if is_published else codes[0]
 
 
-def _print(lines: Sequence[Line], out: Path) -> None:
+def _print_summary(lines: Sequence[SummaryLine], out: Path) -> None:
     """Print a line for each target: a table on a terminal, plain columns elsewhere."""
     from arrayred.io.ledger import SUMMARY
 
-    rows = [_cells(line) for line in lines]
-    shown = [name for name in _HEADINGS if any(row[name] for row in rows)]
+    rows = [_summary_cells(line) for line in lines]
+    shown = [name for name in _SUMMARY_HEADINGS if any(row[name] for row in rows)]
     if sys.stdout.isatty():
-        _print_table(lines, rows, shown)
+        _print_summary_table(lines, rows, shown)
     else:
-        widths = [max(len(row[name]) for row in [_HEADINGS, *rows]) for name in shown]
-        for row in [_HEADINGS, *rows]:
+        widths = [max(len(row[name]) for row in [_SUMMARY_HEADINGS, *rows]) for name in shown]
+        for row in [_SUMMARY_HEADINGS, *rows]:
             cells = (row[name].ljust(width) for name, width in zip(shown, widths, strict=True))
             click.echo("  ".join(cells).rstrip())
-    click.echo(f"{_counted(lines)}; all of it is in {printable(str(out / SUMMARY))}")
+    click.echo(f"{_status_counts(lines)}; all of it is in {printable(str(out / SUMMARY))}")
 
 
-def _print_table(
-    lines: Sequence[Line], rows: Sequence[Mapping[str, str]], shown: Sequence[str]
+def _print_summary_table(
+    lines: Sequence[SummaryLine], rows: Sequence[Mapping[str, str]], shown: Sequence[str]
 ) -> None:
     from rich import box
     from rich.console import Console
@@ -503,21 +513,21 @@ def _print_table(
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in shown:
-        table.add_column(_HEADINGS[name], overflow="fold")
+        table.add_column(_SUMMARY_HEADINGS[name], overflow="fold")
     for line, row in zip(lines, rows, strict=True):
-        table.add_row(*(Text(row[name]) for name in shown), style=_STYLES.get(line.status))
+        table.add_row(*(Text(row[name]) for name in shown), style=_STATUS_STYLES.get(line.status))
     Console(highlight=False).print(table)
 
 
-def _cells(line: Line) -> dict[str, str]:
+def _summary_cells(line: SummaryLine) -> dict[str, str]:
     """Return what is shown of a target, "" where it is unknown."""
     facts = line.cells()
     rows = (facts["first_row"], facts["last_row"])
     facts["rows"] = None if None in rows else f"{rows[0]}:{rows[1]}"
-    return {name: printable("".join(_text(facts[name]))) for name in _HEADINGS}
+    return {name: printable("".join(_cell_text(facts[name]))) for name in _SUMMARY_HEADINGS}
 
 
-def _text(value: Any) -> Iterator[str]:
+def _cell_text(value: Any) -> Iterator[str]:
     if isinstance(value, float):
         yield f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
     elif value is not None:

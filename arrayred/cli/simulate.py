@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 from arrayred.cli.options import Options, Sectioned, option, options_of
-from arrayred.cli.progress import counting, showing
+from arrayred.cli.progress import countdown, shown_stages
 from arrayred.progress import stage
 
 if TYPE_CHECKING:
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
     from arrayred.simulate import SimulatedNight
 
-_OF_THE_DETECTOR = (
+_DETECTOR_OPTIONS = (
     *("shape", "gain", "stated_gain", "read_noise", "bias_level", "bias_drift", "dtype"),
     *("response_scatter", "vignetting", "full_well"),
 )
-_OF_THE_STAR = ("flux", "row", "tilt", "seeing", "profile", "name")
-_OF_THE_SKY = {"sky": "level", "sky_gradient": "gradient", "sky_tilt": "tilt"}
+_STAR_OPTIONS = ("flux", "row", "tilt", "seeing", "profile", "name")
+_SKY_OPTIONS = {"sky": "level", "sky_gradient": "gradient", "sky_tilt": "tilt"}
 
 
-_LARGEST = 1e9
+_LARGEST_NUMBER = 1e9
 
 
-class Finite(click.FloatRange):
+class FiniteRange(click.FloatRange):
     """A number from a range that is no nan and not so large that physics ends."""
 
     def convert(
@@ -36,8 +36,8 @@ class Finite(click.FloatRange):
     ) -> float:
         """Return the number."""
         number = super().convert(value, param, ctx)
-        if not abs(number) <= _LARGEST:
-            self.fail(f"{value!r} is not a number up to {_LARGEST:g}.", param, ctx)
+        if not abs(number) <= _LARGEST_NUMBER:
+            self.fail(f"{value!r} is not a number up to {_LARGEST_NUMBER:g}.", param, ctx)
         return number
 
 
@@ -50,7 +50,7 @@ class Number(click.ParamType[float]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Return the number."""
-        return Finite().convert(value, param, ctx)
+        return FiniteRange().convert(value, param, ctx)
 
 
 NUMBER = Number()
@@ -79,9 +79,9 @@ class _Simulate(Sectioned):
             "n_lights n_darks n_biases n_flats n_arcs exptime shape dtype dialect prefix seed "
             "cosmic_rays flux_scatter trace_drift"
         ),
-        "Detector": " ".join(name for name in _OF_THE_DETECTOR if name not in ("shape", "dtype")),
-        "Star": " ".join(_OF_THE_STAR),
-        "Sky": " ".join(_OF_THE_SKY),
+        "Detector": " ".join(name for name in _DETECTOR_OPTIONS if name not in ("shape", "dtype")),
+        "Star": " ".join(_STAR_OPTIONS),
+        "Sky": " ".join(_SKY_OPTIONS),
     }
 
 
@@ -111,7 +111,10 @@ class _Simulate(Sectioned):
     "--arcs", "n_arcs", metavar="N", type=click.IntRange(min=0), help="Arc frames. [default: 0]"
 )
 @option(
-    "--exptime", metavar="X", type=Finite(0, 1e6, min_open=True), help="Exposure, s. [default: 600]"
+    "--exptime",
+    metavar="X",
+    type=FiniteRange(0, 1e6, min_open=True),
+    help="Exposure, s. [default: 600]",
 )
 @option(
     "--dialect",
@@ -125,8 +128,10 @@ class _Simulate(Sectioned):
     type=click.IntRange(min=0),
     help="Another seed, another night. [default: 0]",
 )
-@option("--cosmic-rays", metavar="X", type=Finite(min=0), help="Hits on a frame of an hour.")
-@option("--flux-scatter", metavar="X", type=Finite(min=0), help="Variation of the star's light.")
+@option("--cosmic-rays", metavar="X", type=FiniteRange(min=0), help="Hits on a frame of an hour.")
+@option(
+    "--flux-scatter", metavar="X", type=FiniteRange(min=0), help="Variation of the star's light."
+)
 @option(
     "--trace-drift",
     metavar="X",
@@ -139,39 +144,44 @@ class _Simulate(Sectioned):
     type=click.Choice(["uint8", "int16", "uint16", "int32", "uint32", "float32"]),
     help="Of the pixels.",
 )
-@option("--gain", metavar="X", type=Finite(min=0, min_open=True), help="Electrons per adu.")
+@option("--gain", metavar="X", type=FiniteRange(min=0, min_open=True), help="Electrons per adu.")
 @option(
     "--stated-gain",
     metavar="X",
-    type=Finite(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     help="What headers say instead.",
 )
-@option("--read-noise", metavar="X", type=Finite(min=0), help="Of a pixel, electrons.")
+@option("--read-noise", metavar="X", type=FiniteRange(min=0), help="Of a pixel, electrons.")
 @option("--bias-level", metavar="X", type=NUMBER, help="Level of the bias, adu.")
 @option("--bias-drift", metavar="X", type=NUMBER, help="Its rise, adu per hour.")
 @option(
-    "--response-scatter", metavar="X", type=Finite(min=0), help="Scatter of the pixels' response."
+    "--response-scatter",
+    metavar="X",
+    type=FiniteRange(min=0),
+    help="Scatter of the pixels' response.",
 )
-@option("--vignetting", metavar="X", type=Finite(0, 1), help="Light lost in the corners.")
-@option("--full-well", metavar="X", type=Finite(min=0), help="Electrons a pixel holds.")
+@option("--vignetting", metavar="X", type=FiniteRange(0, 1), help="Light lost in the corners.")
+@option("--full-well", metavar="X", type=FiniteRange(min=0), help="Electrons a pixel holds.")
 @option("--name", help="The star's OBJECT.")
-@option("--flux", metavar="X", type=Finite(min=0), help="Electrons per second and column.")
+@option("--flux", metavar="X", type=FiniteRange(min=0), help="Electrons per second and column.")
 @option("--row", metavar="X", type=NUMBER, help="Row of the trace in the middle column.")
 @option("--tilt", metavar="X", type=NUMBER, help="Rows by which the trace rises.")
 @option(
     "--seeing",
     metavar="X",
-    type=Finite(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     help="Full width at half maximum, rows.",
 )
 @option(
     "--profile", type=click.Choice(["gaussian", "moffat"]), help="Of the star across the trace."
 )
-@option("--sky", metavar="X", type=Finite(min=0), help="Its light, electrons per second and pixel.")
+@option(
+    "--sky", metavar="X", type=FiniteRange(min=0), help="Its light, electrons per second and pixel."
+)
 @option(
     "--sky-gradient",
     metavar="X",
-    type=Finite(-2, 2),
+    type=FiniteRange(-2, 2),
     help="Part by which it brightens along the rows.",
 )
 @option("--sky-tilt", metavar="X", type=NUMBER, help="Columns by which its lines lean.")
@@ -189,11 +199,11 @@ def simulate(ctx: click.Context, folder: Path) -> None:
 
     options = options_of(ctx)
     _require_names(options)
-    night, overwrite = night_of(options), options.get("overwrite", False)
+    night, overwrite = simulated_night(options), options.get("overwrite", False)
     left = len(night.exposures())
     truth = write_truth(night.truth(), night.facts(), folder, overwrite=overwrite)
-    with showing(), stage("writing frames"):
-        advance = counting()
+    with shown_stages(), stage("writing frames"):
+        advance = countdown()
 
         def written() -> None:
             nonlocal left
@@ -218,14 +228,14 @@ def _require_names(options: Options) -> None:
         raise UsageError(f"{prefix!r} cannot begin a file's name", hint="Take letters and digits.")
 
 
-def night_of(options: Options) -> SimulatedNight:
+def simulated_night(options: Options) -> SimulatedNight:
     """Return the night that the options describe."""
     from arrayred.simulate import Detector, SimulatedNight, Sky, Star
 
-    detector = {name: options[name] for name in _OF_THE_DETECTOR if name in options}
-    star = {name: options[name] for name in _OF_THE_STAR if name in options}
-    sky = {field: options[name] for name, field in _OF_THE_SKY.items() if name in options}
-    parts = {*_OF_THE_DETECTOR, *_OF_THE_STAR, *_OF_THE_SKY, "overwrite"}
+    detector = {name: options[name] for name in _DETECTOR_OPTIONS if name in options}
+    star = {name: options[name] for name in _STAR_OPTIONS if name in options}
+    sky = {field: options[name] for name, field in _SKY_OPTIONS.items() if name in options}
+    parts = {*_DETECTOR_OPTIONS, *_STAR_OPTIONS, *_SKY_OPTIONS, "overwrite"}
     others = {name: value for name, value in options.items() if name not in parts}
     return SimulatedNight(Detector(**detector), Star(**star), sky=Sky(**sky), **others)
 
@@ -245,27 +255,27 @@ def night_of(options: Options) -> SimulatedNight:
 @click.option("--no-figures", is_flag=True, help="Draw no pictures.")
 def demo(out: Path, no_figures: bool) -> None:
     """Simulate a night with a known star, reduce it, and compare what came out with the truth."""
-    from arrayred.cli.reduce import run
+    from arrayred.cli.reduce import reduce_one_night
     from arrayred.io.products import write_frames
     from arrayred.simulate import SimulatedNight
 
     night = SimulatedNight()
-    with showing(), stage("writing frames"):
+    with shown_stages(), stage("writing frames"):
         paths = write_frames(night.frames(), out / "night", overwrite=True)
     click.echo(f"Simulated {len(paths)} frames in {out / 'night'}\n")
     options = {"force": True, "overwrite": True, "no_figures": no_figures}
-    with showing():
-        (outcome,) = run(out / "night", out / "reduced", options)
+    with shown_stages():
+        (outcome,) = reduce_one_night(out / "night", out / "reduced", options)
     if outcome.error is not None or outcome.spectrum is None:
         raise outcome.error or RuntimeError("a target without error has no spectrum")
-    _compare(outcome.spectrum, night.truth())
+    _print_flux_comparison(outcome.spectrum, night.truth())
     click.echo("\nLook at:")
     for path in outcome.files:
         if path.name.endswith(("_skysubtracted.txt", "_spectrum.fits", ".png")):
             click.echo(f"  {path}")
 
 
-def _compare(spectrum: xr.Dataset, truth: xr.Dataset) -> None:
+def _print_flux_comparison(spectrum: xr.Dataset, truth: xr.Dataset) -> None:
     """Print the flux found beside the true one, at some columns and altogether."""
     found, true = spectrum["flux"].values, truth["flux"].values
     sigma = spectrum["variance"].values ** 0.5

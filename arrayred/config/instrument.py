@@ -59,7 +59,7 @@ class Instrument:
         >>> Instrument.load("generic").frame_type_of("Light Frame")
         'light'
         """
-        return self._by_spelling.get(_spelling(spelling))
+        return self._by_spelling.get(_normalised_spelling(spelling))
 
     def unit_of(self, spelling: str) -> Unit | None:
         """Return the unit that a spelling means, or None.
@@ -69,14 +69,16 @@ class Instrument:
         >>> Instrument.load("generic").unit_of("ADU"), Instrument.load("generic").unit_of("e-")
         ('adu', 'electron')
         """
-        wanted = _spelling(spelling)
-        return next((u for u in UNITS if wanted in map(_spelling, self.units.get(u, ()))), None)
+        wanted = _normalised_spelling(spelling)
+        return next(
+            (u for u in UNITS if wanted in map(_normalised_spelling, self.units.get(u, ()))), None
+        )
 
     @cached_property
     def _by_spelling(self) -> dict[str, str]:
         """Return which type each spelling means."""
         return {
-            _spelling(word): frame_type
+            _normalised_spelling(word): frame_type
             for frame_type, words in reversed(tuple(self.types.items()))
             for word in words
         }
@@ -123,13 +125,13 @@ class Instrument:
         return cls(
             name=name,
             keywords=_merged(settings.get("keywords", {}), generic["keywords"]),
-            types=_respelt(settings.get("types", {}), generic["types"]),
+            types=_with_own_spellings(settings.get("types", {}), generic["types"]),
             words=_merged(settings.get("words", {}), generic["words"]),
-            units=_respelt(settings.get("units", {}), generic["units"]),
+            units=_with_own_spellings(settings.get("units", {}), generic["units"]),
             elements=tuple(settings.get("elements", generic["elements"])),
             cards=settings.get("cards", {}),
             required=tuple(settings.get("required", ())),
-            detector={name: float(v) for name, v in detector.items() if name in _DETECTOR},
+            detector={name: float(v) for name, v in detector.items() if name in _DETECTOR_KEYS},
             sections={name: str(v) for name, v in detector.items() if name in _SECTIONS},
         )
 
@@ -137,7 +139,7 @@ class Instrument:
 _FOLDER = Path(__file__).parents[1] / "instruments"
 _INSTRUMENT_TABLES = ("keywords", "types", "words", "units", "cards", "detector")
 _INSTRUMENT_LISTS = {"required", "elements"}
-_DETECTOR = {"gain", "read_noise", "saturation"}
+_DETECTOR_KEYS = {"gain", "read_noise", "saturation"}
 _SECTIONS = {"overscan", "trim"}
 
 
@@ -145,7 +147,7 @@ def _require_detector(table: object) -> None:
     """Raise UsageError unless a value is a table of what a detector is like."""
     require_table("detector", table, of_lists=False)
     for name, value in cast(Mapping[str, object], table).items():
-        require_known(name, _DETECTOR | _SECTIONS, "fact of a detector")
+        require_known(name, _DETECTOR_KEYS | _SECTIONS, "fact of a detector")
         if name in _SECTIONS:
             _require_section(name, value)
             continue
@@ -180,16 +182,18 @@ def _builtin(name: str) -> dict[str, Any]:
     return tomllib.loads((_FOLDER / f"{name}.toml").read_text("utf-8"))
 
 
-def _spelling(text: str) -> str:
+def _normalised_spelling(text: str) -> str:
     """Return a spelling as it is compared: lower case, underscores and blanks alike."""
     return " ".join(text.lower().replace("_", " ").split())
 
 
-def _respelt(own: Mapping[str, Any], generic: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def _with_own_spellings(
+    own: Mapping[str, Any], generic: Mapping[str, Any]
+) -> dict[str, tuple[str, ...]]:
     """Return spellings by meaning: one that an instrument claims means nothing else any more."""
-    claimed = {_spelling(word) for words in own.values() for word in words}
+    claimed = {_normalised_spelling(word) for words in own.values() for word in words}
     others = {
-        meaning: [word for word in words if _spelling(word) not in claimed]
+        meaning: [word for word in words if _normalised_spelling(word) not in claimed]
         for meaning, words in generic.items()
     }
     return _merged(own, others)

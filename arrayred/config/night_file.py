@@ -21,7 +21,7 @@ from arrayred.config.toml import errors_name, read_toml, require_known, require_
 from arrayred.errors import UsageError
 from arrayred.model import FRAME_TYPES, Unsigned
 
-_HEADINGS = {
+_LOG_HEADINGS = {
     "frames": ("frames", "frame", "files", "file", "filename", "range", "exposures"),
     "object": ("object", "target", "star", "source"),
     "name": ("name",),
@@ -33,8 +33,8 @@ _HEADINGS = {
          "exptime", "exposure", "airmass", "seeing", "weather", "observer", "filter", "slit", "n",
          "number"),
 }  # fmt: skip
-_ROWS = re.compile(r"(\d+)\s*[:,-]\s*(\d+)$")
-Row = Mapping[str, str]
+_ROW_RANGE = re.compile(r"(\d+)\s*[:,-]\s*(\d+)$")
+LogRow = Mapping[str, str]
 
 
 def read_night_file(path: Path) -> NightFile:
@@ -48,10 +48,12 @@ def read_night_file(path: Path) -> NightFile:
     if path.suffix.lower() not in (".csv", ".ecsv"):
         return NightFile.from_toml(path)
     with errors_name(path):
-        return dataclasses.replace(NightFile.from_tables(_tables(_rows(path))), path=path)
+        return dataclasses.replace(
+            NightFile.from_tables(_log_as_tables(_log_rows(path))), path=path
+        )
 
 
-def _rows(path: Path) -> list[Row]:
+def _log_rows(path: Path) -> list[LogRow]:
     """Return the rows of a log, every value as text."""
     try:
         text = path.read_text("utf-8-sig")
@@ -60,7 +62,7 @@ def _rows(path: Path) -> list[Row]:
     if path.suffix.lower() == ".ecsv":
         return _ecsv_rows(path)
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    rows = list[Row](csv.DictReader(lines, skipinitialspace=True, delimiter=_delimiter(lines)))
+    rows = list[LogRow](csv.DictReader(lines, skipinitialspace=True, delimiter=_delimiter(lines)))
     if any(None in row or None in row.values() for row in rows):
         raise UsageError("A row has not as many values as there are headings", hint="Mend it.")
     return rows
@@ -71,7 +73,7 @@ def _delimiter(lines: Sequence[str]) -> str:
     return next((mark for mark in (",", ";", "\t") if lines and mark in lines[0]), ",")
 
 
-def _ecsv_rows(path: Path) -> list[Row]:
+def _ecsv_rows(path: Path) -> list[LogRow]:
     from astropy.table import Table
 
     try:
@@ -84,9 +86,9 @@ def _ecsv_rows(path: Path) -> list[Row]:
     ]
 
 
-def _tables(rows: Sequence[Row]) -> dict[str, Any]:
+def _log_as_tables(rows: Sequence[LogRow]) -> dict[str, Any]:
     """Return a log as the tables of a night file."""
-    headings = {heading: _meaning(heading) for heading in (rows[0] if rows else ())}
+    headings = {heading: _column_meaning(heading) for heading in (rows[0] if rows else ())}
     if rows and "frames" not in headings.values():
         raise UsageError(
             f"No column names the frames (found: {', '.join(headings)})",
@@ -98,18 +100,20 @@ def _tables(rows: Sequence[Row]) -> dict[str, Any]:
     for row in rows:
         known = {m: row[h].strip() for h, m in headings.items() if m and row[h].strip()}
         frames = [part.strip() for part in known.pop("frames", "").split(";") if part.strip()]
-        kind = _type_of(known.pop("type", ""))
+        kind = _logged_frame_type(known.pop("type", ""))
         if not frames:
             raise UsageError(f"A row names no frames: {', '.join(row.values())}", keyword="frames")
         if kind != "light":
             types.setdefault(kind, []).extend(frames)
             continue
         name = known.pop("name", known.get("object", frames[0]))
-        _add(targets, name, {"frames": frames, **{k: _value(k, v) for k, v in known.items()}})
+        _add_row(
+            targets, name, {"frames": frames, **{k: _parsed_cell(k, v) for k, v in known.items()}}
+        )
     return {"types": types, "targets": targets}
 
 
-def _add(targets: dict[str, dict[str, Any]], name: str, target: dict[str, Any]) -> None:
+def _add_row(targets: dict[str, dict[str, Any]], name: str, target: dict[str, Any]) -> None:
     """Add a row to the targets: of two rows alike but for their frames the frames are joined."""
     other = targets.get(name)
     if other is not None and other | {"frames": []} == target | {"frames": []}:
@@ -119,19 +123,21 @@ def _add(targets: dict[str, dict[str, Any]], name: str, target: dict[str, Any]) 
     targets[unique] = target
 
 
-def _meaning(heading: str) -> str:
+def _column_meaning(heading: str) -> str:
     """Return what a column holds; "" for one that nobody needs."""
     plain = " ".join(re.sub(r"[(\[].*", "", heading).lower().replace("_", " ").split())
-    for meaning, spellings in _HEADINGS.items():
+    for meaning, spellings in _LOG_HEADINGS.items():
         if plain in spellings:
             return meaning
     field = plain.replace(" ", "_")
-    known = {*SETTINGS} | {spelling for spellings in _HEADINGS.values() for spelling in spellings}
+    known = {*SETTINGS} | {
+        spelling for spellings in _LOG_HEADINGS.values() for spelling in spellings
+    }
     require_known(field, known, "heading of an observing log")
     return field
 
 
-def _type_of(text: str) -> str:
+def _logged_frame_type(text: str) -> str:
     """Return the frame type that a log's word means; light where it says nothing."""
     generic = Instrument.load("generic")
     found = generic.frame_type_of(text) if text else "light"
@@ -140,11 +146,11 @@ def _type_of(text: str) -> str:
     return found or "light"
 
 
-def _value(key: str, text: str) -> Any:
+def _parsed_cell(key: str, text: str) -> Any:
     """Return a value as its key wants it: cards as text, rows as a pair, numbers as numbers."""
     if key in CARDS or key == "rows_from":
         return text
-    if match := _ROWS.match(text):
+    if match := _ROW_RANGE.match(text):
         return [int(match[1]), int(match[2])]
     if text.lower() in ("true", "yes", "false", "no"):
         return text.lower() in ("true", "yes")
@@ -164,7 +170,7 @@ CARDS = {"object": "OBJECT", "grating": "GRATING", "grating_angle": "GRATANG"}
 """Keys that stand for a card of the products."""
 MASTERS = ("bias", "dark", "flat")
 
-Card = str | int | float
+CardValue = str | int | float
 
 
 @dataclass(frozen=True)
@@ -184,7 +190,7 @@ class TargetFile:
     frames: tuple[str, ...] = ()
     lamps: tuple[str, ...] = ()
     rows_from: str = ""
-    cards: Mapping[str, Card] = field(default_factory=dict)
+    cards: Mapping[str, CardValue] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -222,7 +228,7 @@ class NightFile:
     unsigned: Unsigned = "auto"
     types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
-    cards: Mapping[str, Card] = field(default_factory=dict)
+    cards: Mapping[str, CardValue] = field(default_factory=dict)
     targets: Mapping[str, TargetFile] = field(default_factory=dict)
     path: Path | None = None
 
@@ -260,16 +266,18 @@ class NightFile:
         require_table("cards", tables.get("cards", {}), of_lists=False)
         Recipe().replace(**tables.get("recipe", {}))
         return cls(
-            instrument=_instrument(path, tables.get("instrument", "generic")),
+            instrument=_instrument_or_path(path, tables.get("instrument", "generic")),
             frames=tables.get("frames", "*"),
             exclude=tuple(tables.get("exclude", ())),
-            calibrations=tuple(_beside(path, name) for name in tables.get("calibrations", ())),
-            masters={k: _beside(path, name) for k, name in tables.get("masters", {}).items()},
+            calibrations=tuple(_path_beside(path, name) for name in tables.get("calibrations", ())),
+            masters={k: _path_beside(path, name) for k, name in tables.get("masters", {}).items()},
             unsigned=tables.get("unsigned", "auto"),
             types={key: tuple(names) for key, names in tables.get("types", {}).items()},
             recipe=paths_beside(path, tables.get("recipe", {})),
             cards=tables.get("cards", {}),
-            targets={n: _target(n, t, path) for n, t in tables.get("targets", {}).items()},
+            targets={
+                n: _target_from_table(n, t, path) for n, t in tables.get("targets", {}).items()
+            },
             path=path,
         )
 
@@ -286,7 +294,7 @@ class NightFile:
         return dataclasses.replace(self, recipe=rest(self.recipe), targets=targets)
 
 
-def _target(name: str, table: object, path: Path | None) -> TargetFile:
+def _target_from_table(name: str, table: object, path: Path | None) -> TargetFile:
     """Return what a table says of one target."""
     _require_a_table(f"targets.{name}", table)
     keys: dict[str, Any] = dict(table)  # type: ignore[call-overload]
@@ -321,12 +329,12 @@ def _target(name: str, table: object, path: Path | None) -> TargetFile:
     )
 
 
-def _instrument(path: Path | None, name: str) -> str:
+def _instrument_or_path(path: Path | None, name: str) -> str:
     """Return an instrument's name, or the path of its file as seen from here."""
-    return str(_beside(path, name)) if name.endswith(".toml") else name
+    return str(_path_beside(path, name)) if name.endswith(".toml") else name
 
 
-def _beside(path: Path | None, name: str) -> Path:
+def _path_beside(path: Path | None, name: str) -> Path:
     """Return a path that stands in a file as seen from here."""
     return Path(name).expanduser() if path is None else path.parent / Path(name).expanduser()
 

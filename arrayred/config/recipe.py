@@ -29,7 +29,7 @@ Overscan = Literal["mean", "median", "off"]
 RowRange = tuple[int, int]
 BETRAYED_BY = {"dark": ("dark",), "flat": ("flat",), "dark+flat": ("dark", "flat")}
 """What `bad_pixels` may be instead of a file: the masters in which bad pixels stand out."""
-Section = Literal[
+HelpSection = Literal[
     "Which frames",
     "Calibration",
     "Combination and cosmic rays",
@@ -62,7 +62,7 @@ class Setting:
     of_masters : whether master biases, darks and flats depend on it.
     """
 
-    section: Section
+    section: HelpSection
     help: str
     more: str = ""
     unit: str = ""

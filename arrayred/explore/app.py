@@ -23,13 +23,13 @@ from arrayred.config.recipe import RowRange
 from arrayred.config.toml import toml_text
 from arrayred.errors import ArrayredError, ResourceError, UsageError, printable
 from arrayred.explore.data import (
-    Blocks,
-    Image,
-    Look,
-    Stage,
-    Study,
-    rows_from,
-    rows_text,
+    BlockStatistic,
+    CalibrationStage,
+    ExplorerModel,
+    ShownImage,
+    View,
+    format_rows,
+    parse_rows,
 )
 from arrayred.explore.figures import (
     PALETTES,
@@ -49,11 +49,11 @@ from arrayred.plots.style import Scale, Stretch, stretch_of
 if TYPE_CHECKING:
     import xarray as xr
 
-_AT_ONCE = 256 << 20
+_MOST_LIGHT_BYTES = 256 << 20
 _MOUSE_MS = 40
 
 
-class Page:
+class ExplorerPage:
     """One window on a night.
 
     Parameters
@@ -61,8 +61,8 @@ class Page:
     study : the night.
     """
 
-    def __init__(self, study: Study) -> None:
-        self.study, self.look = study, Look(next(iter(study.groups)))
+    def __init__(self, study: ExplorerModel) -> None:
+        self.study, self.look = study, View(next(iter(study.groups)))
         self.controls = Controls(study.groups, self.look)
         self.view = ImageView(self._set_rows)
         self.lines, self.through = PanelView(), PanelView()
@@ -72,18 +72,18 @@ class Page:
             ("Pixel through the frames", self.through.figure),
             sizing_mode="stretch_width",
         )
-        self._shown: Image | None = None
+        self._shown: ShownImage | None = None
         self._group = self.look.group
         self._stretch: Stretch | None = None
         self._bands: tuple[Span, ...] = ()
         self._is_following = False
         raw, made = (partial(self._image, is_raw=is_raw) for is_raw in (True, False))
-        self._errands = Errands(
+        self._errands = TaskQueue(
             {
-                "raw": Errand(_nothing, raw, self._put_image),
-                "made": Errand(self._announce_image, made, self._put_image),
-                "through": Errand(_nothing, self._through, self._put_through),
-                "spectrum": Errand(self._announce_spectrum, study.spectrum, self._put_spectrum),
+                "raw": Task(_no_announcement, raw, self._put_image),
+                "made": Task(self._announce_image, made, self._put_image),
+                "through": Task(_no_announcement, self._through, self._put_through),
+                "spectrum": Task(self._announce_spectrum, study.spectrum, self._put_spectrum),
             },
             lambda: self.look,
         )
@@ -141,13 +141,13 @@ class Page:
         if changes.get("stage") == "combined" and self.study.can_combine(self.look):
             self._errands.want("spectrum")
 
-    def _turn_to(self, look: Look, *, new_group: bool = False) -> None:
+    def _turn_to(self, look: View, *, new_group: bool = False) -> None:
         """Look at something else, all widgets following."""
         self.look, self._is_following = look, True
         n_frames = len(self.study.groups[look.group].frames)
         self.controls.follow(look, n_frames, self.study.stages(look))
         self._is_following = False
-        self.controls.facts.object = facts_of(self.study.frame(look))
+        self.controls.facts.object = header_table(self.study.frame(look))
         self._tell_entry()
         if new_group:
             self._stretch, self._bands = None, ()
@@ -160,12 +160,14 @@ class Page:
     def begin(self) -> None:
         """Take the spectrum of the group that is looked at, where its frames are few enough."""
         if not self.study.can_combine(self.look):
-            self.about.object = told("No spectrum is taken from frames of this kind.")
-        elif self.study.groups[self.look.group].n_bytes <= _AT_ONCE:
+            self.about.object = message_html("No spectrum is taken from frames of this kind.")
+        elif self.study.groups[self.look.group].n_bytes <= _MOST_LIGHT_BYTES:
             self._errands.want("spectrum")
         else:
             size = self.study.groups[self.look.group].size
-            self.about.object = told(f"{size}: type rows, or choose “combined”, to combine them.")
+            self.about.object = message_html(
+                f"{size}: type rows, or choose “combined”, to combine them."
+            )
 
     def _redraw(self, *, new_limits: bool = False, **changes: Any) -> None:
         """Show the same image in another way."""
@@ -184,7 +186,7 @@ class Page:
 
     def _typed(self, kind: str, text: str) -> None:
         try:
-            self._set_rows(kind, rows_from(text))
+            self._set_rows(kind, parse_rows(text))
         except UsageError as error:
             self._tell(str(error), is_error=True)
 
@@ -203,20 +205,20 @@ class Page:
         self.controls.copied.value = ""
 
     def _tell(self, text: str, *, is_error: bool = False) -> None:
-        self.said.object = told(text, is_error=is_error) if text else ""
+        self.said.object = message_html(text, is_error=is_error) if text else ""
 
     def _want_image(self) -> None:
         """Want what is looked at; a frame as it is need not wait until others are combined."""
         self._errands.want("raw" if self.look.stage == "raw" else "made")
 
-    def _image(self, look: Look, *, is_raw: bool) -> Image | None:
+    def _image(self, look: View, *, is_raw: bool) -> ShownImage | None:
         return self.study.image(look) if (look.stage == "raw") is is_raw else None
 
-    def _announce_image(self, look: Look) -> None:
+    def _announce_image(self, look: View) -> None:
         if look.stage != "raw":
             self._tell(f"making the {look.stage} image ...")
 
-    def _put_image(self, look: Look, image: Image | ArrayredError | None) -> None:
+    def _put_image(self, look: View, image: ShownImage | ArrayredError | None) -> None:
         """Show an image, unless something else is looked at by now."""
         if image is None or (look.group, look.stage) != (self.look.group, self.look.stage):
             return
@@ -258,7 +260,7 @@ class Page:
         dots = levels(values, self._stretch._replace(scale=look.stretch))
         self.view.show(dots, window, image.first, factor)
 
-    def _put_cuts(self, image: Image) -> None:
+    def _put_cuts(self, image: ShownImage) -> None:
         look = self.look
         if look.row is None or look.column is None:
             return
@@ -267,13 +269,13 @@ class Page:
         self.controls.row.value, self.controls.column.value = look.row, look.column
         self._is_following = False
 
-    def _through(self, look: Look) -> Any:
+    def _through(self, look: View) -> Any:
         """Return one pixel through all frames, if that is what is looked at."""
         if self.tabs.active != 1 or look.row is None or look.column is None:
             return None
         return self.study.through_frames(look, look.row, look.column)
 
-    def _put_through(self, look: Look, values: Any) -> None:
+    def _put_through(self, look: View, values: Any) -> None:
         if isinstance(values, ArrayredError):
             self._tell(str(values), is_error=True)
         elif values is not None:
@@ -281,11 +283,11 @@ class Page:
             unit, title = self.study.frame(look).unit, f"row {look.row}, column {look.column}, raw"
             self.through.show(history_panel(numbers, values, unit, title))
 
-    def _announce_spectrum(self, look: Look) -> None:
+    def _announce_spectrum(self, look: View) -> None:
         if not self.study.is_combined(look):
-            self.about.object = told(f"combining {self.study.groups[look.group].size} ...")
+            self.about.object = message_html(f"combining {self.study.groups[look.group].size} ...")
 
-    def _put_spectrum(self, look: Look, spectrum: Any) -> None:
+    def _put_spectrum(self, look: View, spectrum: Any) -> None:
         """Show a spectrum and where it comes from, or why there is none."""
         if look.group != self.look.group:
             return
@@ -293,13 +295,13 @@ class Page:
             self.lines.show(None)
             chosen = (("aperture", look.rows), ("sky", look.sky_rows))
             self._bands = tuple(span_of(rows, "y", role) for role, rows in chosen if rows)
-            self.about.object = told(str(spectrum), is_error=True)
+            self.about.object = message_html(str(spectrum), is_error=True)
         else:
             along = "row" if self.study.is_turned(look) else "column"
             self.lines.show(extraction(spectrum, along))
             self._bands = row_marks(spectrum, "y")
             note = " (rows are the columns of the file)" if along == "row" else ""
-            self.about.object = told(about_rows(spectrum) + note)
+            self.about.object = message_html(rows_line(spectrum) + note)
         self._mark()
 
     def _mark(self) -> None:
@@ -327,13 +329,13 @@ class Page:
             self.pointed.object = pixel_text(column, row, value, self._shown.unit, between)
 
 
-def _nothing(_look: Look) -> None:
+def _no_announcement(_look: View) -> None:
     """Announce nothing: it takes no time."""
 
 
 # What stands beside the image: choosers, numbers to type, and the entry for the night file.
 
-WIDTH = 300
+CONTROLS_WIDTH = 300
 _COPY = """
 navigator.clipboard.writeText(entry.value).then(() => { told.text = done; })
 """
@@ -348,38 +350,42 @@ class Controls:
     look : what is looked at first.
     """
 
-    def __init__(self, groups: Mapping[str, Group], look: Look) -> None:
+    def __init__(self, groups: Mapping[str, Group], look: View) -> None:
         w = pn.widgets
         by_type: dict[str, dict[str, str]] = defaultdict(dict)
         for name, group in groups.items():
             by_type[name.partition("/")[0]][f"{group.name} ({group.size})"] = name
-        self.group = w.Select(name="Group", groups=dict(by_type), value=look.group, width=WIDTH)
+        self.group = w.Select(
+            name="Group", groups=dict(by_type), value=look.group, width=CONTROLS_WIDTH
+        )
         self.player = w.Player(
             name="Frame", start=1, end=2, value=1, interval=400, loop_policy="loop", width=190,
             show_loop_controls=False, visible_buttons=["previous", "pause", "play", "next"],
         )  # fmt: skip
         self.number = w.IntInput(name="Frame", start=1, end=1, value=1, width=90)
-        self.stage = w.RadioButtonGroup(name="Stage", options=["raw"], value="raw", width=WIDTH)
-        self.stretch = w.RadioButtonGroup(
-            name="Stretch", options=list(get_args(Scale)), value=look.stretch, width=WIDTH
+        self.stage = w.RadioButtonGroup(
+            name="Stage", options=["raw"], value="raw", width=CONTROLS_WIDTH
         )
-        self.low = _number("Darkest, %", look.low)
-        self.high = _number("Brightest, %", look.high)
+        self.stretch = w.RadioButtonGroup(
+            name="Stretch", options=list(get_args(Scale)), value=look.stretch, width=CONTROLS_WIDTH
+        )
+        self.low = _number_input("Darkest, %", look.low)
+        self.high = _number_input("Brightest, %", look.high)
         self.colour = w.Select(name="Colours", options=list(PALETTES), value="grey", width=140)
         self.blocks = w.Select(
-            name="Dots of several pixels", options=list(get_args(Blocks)), value=look.blocks,
-            width=150,
+            name="Dots of several pixels", options=list(get_args(BlockStatistic)),
+            value=look.blocks, width=150,
         )  # fmt: skip
         self.hold = w.Checkbox(name="Same limits for every frame", value=False)
         self.column = w.IntInput(name="Column", start=1, value=1, width=90)
         self.row = w.IntInput(name="Row", start=1, value=1, width=90)
         self.rows = w.TextInput(name="Rows of the spectrum", placeholder="found", width=140)
         self.sky = w.TextInput(name="Rows of the sky", placeholder="chosen", width=150)
-        self.entry = w.TextAreaInput(name="For the night file", height=88, width=WIDTH)
+        self.entry = w.TextAreaInput(name="For the night file", height=88, width=CONTROLS_WIDTH)
         self.entry.stylesheets = ["textarea { font-family: monospace; font-size: 12px; }"]
         self.copy = w.Button(name="Copy", width=80, button_type="primary")
         self.copied = pn.widgets.StaticText(value="", width=180)
-        self.facts = pn.pane.HTML("", width=WIDTH)
+        self.facts = pn.pane.HTML("", width=CONTROLS_WIDTH)
         self.copy.js_on_click(
             args={"entry": self.entry, "told": self.copied, "done": COPIED}, code=_COPY
         )
@@ -387,40 +393,40 @@ class Controls:
     def layout(self, title: str) -> Any:
         """Return the widgets, one below the other, under a title."""
         return pn.Column(
-            pn.pane.HTML(heading(title), sizing_mode="stretch_width"),
+            pn.pane.HTML(page_heading(title), sizing_mode="stretch_width"),
             self.group,
             self.stage,
             pn.Row(self.number, self.player),
             self.facts,
-            block("Display"),
+            block_heading("Display"),
             self.stretch,
             pn.Row(self.low, self.high),
             self.hold,
             pn.Row(self.colour, self.blocks),
-            block("Cuts"),
+            block_heading("Cuts"),
             pn.Row(self.column, self.row),
-            block("Spectrum"),
+            block_heading("Spectrum"),
             pn.Row(self.rows, self.sky),
             self.entry,
             pn.Row(self.copy, self.copied),
-            width=WIDTH + 24,
+            width=CONTROLS_WIDTH + 24,
         )
 
-    def follow(self, look: Look, n_frames: int, stages: Sequence[Stage]) -> None:
+    def follow(self, look: View, n_frames: int, stages: Sequence[CalibrationStage]) -> None:
         """Show what is looked at, among so many frames and such stages."""
         self.player.param.update(end=max(n_frames, 2), value=look.frame + 1, disabled=n_frames < 2)
         self.number.param.update(end=n_frames, value=look.frame + 1, name=f"Frame of {n_frames}")
         self.stage.param.update(options=list(stages), value=look.stage)
-        self.rows.value, self.sky.value = rows_text(look.rows), rows_text(look.sky_rows)
+        self.rows.value, self.sky.value = format_rows(look.rows), format_rows(look.sky_rows)
         if look.row is not None and look.column is not None:
             self.row.value, self.column.value = look.row, look.column
 
 
-def _number(name: str, value: float) -> Any:
+def _number_input(name: str, value: float) -> Any:
     return pn.widgets.FloatInput(name=name, value=value, start=0, end=100, step=0.5, width=90)
 
 
-# The page, served on the loopback to whoever knows its address: `serve`.
+# The page, served on the loopback to whoever knows its address: `serve_page`.
 #
 # Other users of the machine can reach the loopback too, so that the page lies under a path nobody
 # can guess, and nothing lists it; a page from elsewhere in the same browser cannot open its
@@ -431,7 +437,7 @@ HOST = "127.0.0.1"
 _TRIES = 5
 
 
-def serve(study: Study, port: int = 0, *, announce: Callable[[str], None]) -> None:
+def serve_page(study: ExplorerModel, port: int = 0, *, announce: Callable[[str], None]) -> None:
     """Serve the page until it is interrupted.
 
     Parameters
@@ -446,7 +452,7 @@ def serve(study: Study, port: int = 0, *, announce: Callable[[str], None]) -> No
         The port is taken.
     """
     token = secrets.token_urlsafe(18)
-    server = _server(study, port, token)
+    server = _open_server(study, port, token)
     server.start()
     try:
         announce(f"http://{HOST}:{server.port}/{token}")
@@ -455,11 +461,11 @@ def serve(study: Study, port: int = 0, *, announce: Callable[[str], None]) -> No
         server.stop()
 
 
-def _server(study: Study, port: int, token: str) -> Any:
+def _open_server(study: ExplorerModel, port: int, token: str) -> Any:
     """Return a server on a port; where any will do, one that is free."""
     for left in reversed(range(_TRIES)):
         try:
-            return _bound(study, port or _free_port(), token)
+            return _server_on_port(study, port or _any_free_port(), token)
         except OSError as error:
             if port or not left:
                 raise ResourceError(
@@ -471,14 +477,14 @@ def _server(study: Study, port: int, token: str) -> Any:
     raise AssertionError("unreachable")
 
 
-def _bound(study: Study, port: int, token: str) -> Any:
+def _server_on_port(study: ExplorerModel, port: int, token: str) -> Any:
     title = f"{study.title} - arrayred"
 
     def app() -> Any:
         try:
-            page = Page(study)
+            page = ExplorerPage(study)
         except ArrayredError as error:
-            return pn.pane.HTML(told(str(error), is_error=True))
+            return pn.pane.HTML(message_html(str(error), is_error=True))
         pn.state.onload(page.begin)
         return page.layout()
 
@@ -494,13 +500,13 @@ def _bound(study: Study, port: int, token: str) -> Any:
     )
 
 
-def _free_port() -> int:
+def _any_free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
-# What is to be made while people go on clicking: `Errands`.
+# What is to be made while people go on clicking: `TaskQueue`.
 #
 # Each is run in a thread, so that the page stays awake: frames can be looked through while others
 # are combined. One that is wanted again while it runs is run once more afterwards, for what is
@@ -508,7 +514,7 @@ def _free_port() -> int:
 # for, and always the last one.
 
 
-class Errand(NamedTuple):
+class Task(NamedTuple):
     """How something is made, and what becomes of it.
 
     Parameters
@@ -518,12 +524,12 @@ class Errand(NamedTuple):
     put : puts it in its place on the page; an error of ours comes in the place of what failed.
     """
 
-    announce: Callable[[Look], None]
-    make: Callable[[Look], Any]
-    put: Callable[[Look, Any], None]
+    announce: Callable[[View], None]
+    make: Callable[[View], Any]
+    put: Callable[[View, Any], None]
 
 
-class Errands:
+class TaskQueue:
     """The errands of one page.
 
     Parameters
@@ -532,7 +538,7 @@ class Errands:
     look : tells what is looked at now.
     """
 
-    def __init__(self, known: Mapping[str, Errand], look: Callable[[], Look]) -> None:
+    def __init__(self, known: Mapping[str, Task], look: Callable[[], View]) -> None:
         self._known, self._look = known, look
         self._wanted: set[str] = set()
         self._running: set[str] = set()
@@ -642,18 +648,18 @@ def safe(text: str) -> str:
     return html.escape(printable(text))
 
 
-def block(title: str) -> Any:
+def block_heading(title: str) -> Any:
     """Return the heading of a block of widgets."""
     style = "font-weight: 600; border-top: 1px solid #ddd; padding-top: 8px;"
     return pn.pane.HTML(f"<div style='{style}'>{safe(title)}</div>", sizing_mode="stretch_width")
 
 
-def heading(title: str) -> str:
+def page_heading(title: str) -> str:
     """Return the title of the page."""
     return f"<div style='font-size: 18px; font-weight: 600'>{safe(title)}</div>"
 
 
-def facts_of(frame: Frame) -> str:
+def header_table(frame: Frame) -> str:
     """Return what a header says of a frame, as a small table."""
     time = "" if frame.time is None else f"{frame.time:%Y-%m-%d %H:%M:%S}"
     degrees = "" if frame.ccd_temp is None else f"{frame.ccd_temp:.1f} deg C"
@@ -675,14 +681,14 @@ def facts_of(frame: Frame) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
-def about_rows(spectrum: xr.Dataset) -> str:
+def rows_line(spectrum: xr.Dataset) -> str:
     """Return in a line what a spectrum is made of.
 
     Examples
     --------
     >>> import xarray as xr
     >>> facts = {"first_row": 484, "last_row": 518, "sky_below": (334, 433), "snr": 387.2}
-    >>> about_rows(xr.Dataset(attrs=facts))
+    >>> rows_line(xr.Dataset(attrs=facts))
     'rows 484:518, sky 334:433, signal to noise 387'
     """
     facts = spectrum.attrs
@@ -697,7 +703,7 @@ def about_rows(spectrum: xr.Dataset) -> str:
     return ", ".join(words)
 
 
-def told(text: str, *, is_error: bool = False) -> str:
+def message_html(text: str, *, is_error: bool = False) -> str:
     """Return a line of the page."""
     colour = "#b42318" if is_error else "#333"
     return f"<div style='color: {colour}; font-size: 13px'>{safe(text)}</div>"

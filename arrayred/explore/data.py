@@ -22,20 +22,20 @@ from arrayred import pipeline
 from arrayred.config import Recipe
 from arrayred.config.recipe import RowRange
 from arrayred.errors import ForeignFileError, InputError, UsageError
-from arrayred.io.cube import stack_of
+from arrayred.io.cube import make_stack
 from arrayred.io.frames import Frame
-from arrayred.io.pixels import FrameStack, read_frames
+from arrayred.io.pixels import FrameStack, read_band
 from arrayred.io.products import open_product
 from arrayred.model import COUNTS, FRAME, X, Y
 from arrayred.night import Group, Night, Plan, Target, make_plan
 from arrayred.pipeline import (
     Masters,
-    Reading,
+    ReadOptions,
     calibrate,
     compute,
     extract_spectrum,
-    in_units,
-    rows_of,
+    in_wanted_units,
+    row_range_of,
 )
 from arrayred.plots.panels import Extent
 from arrayred.plots.style import USUAL, Scale
@@ -43,11 +43,11 @@ from arrayred.plots.style import USUAL, Scale
 if TYPE_CHECKING:
     import xarray as xr
 
-_MOST = 2
+_N_CACHED = 2
 """Images that are kept, of each kind."""
 
 
-class Image(NamedTuple):
+class ShownImage(NamedTuple):
     """An image as it is shown: pixels (y, x), the FITS numbers of the first one, their unit."""
 
     pixels: NDArray[Any]
@@ -72,7 +72,7 @@ class Image(NamedTuple):
         return float(self.pixels[y, x]) if inside else None
 
 
-class Study:
+class ExplorerModel:
     """A night to be looked at.
 
     Parameters
@@ -84,17 +84,17 @@ class Study:
 
     def __init__(self, night: Night, recipe: Recipe | None = None, memory: int | None = None):
         self.night, self.recipe = night, recipe or Recipe()
-        self.groups: Mapping[str, Group] = groups_of(night)
+        self.groups: Mapping[str, Group] = groups_by_path(night)
         if not self.groups:
             raise InputError(
                 "There is nothing to look at", path=night.folder, hint="Name a folder of frames."
             )
-        self._reading = Reading("auto", memory, self.recipe.overscan)
-        self._plan: Kept[Plan] = Kept()
-        self._rolls: Kept[Roll] = Kept(_MOST)
-        self._images: Kept[Image] = Kept(_MOST)
-        self._combined: Kept[xr.Dataset] = Kept(_MOST)
-        self._products: Kept[Made] = Kept(_MOST)
+        self._reading = ReadOptions("auto", memory, self.recipe.overscan)
+        self._plan: RecentCache[Plan] = RecentCache()
+        self._rolls: RecentCache[GroupReader] = RecentCache(_N_CACHED)
+        self._images: RecentCache[ShownImage] = RecentCache(_N_CACHED)
+        self._combined: RecentCache[xr.Dataset] = RecentCache(_N_CACHED)
+        self._products: RecentCache[CombinedProduct] = RecentCache(_N_CACHED)
         self._masters = Masters(self.recipe.dark_method, self._reading)
 
     @property
@@ -102,7 +102,7 @@ class Study:
         """Return what the night is called: its folder, and that folder's if it is but "raw"."""
         return "/".join(self.night.folder.resolve().parts[-2:])
 
-    def target(self, look: Look) -> Target | None:
+    def target(self, look: View) -> Target | None:
         """Return the target whose lights are looked at; None of frames that are no lights.
 
         Raises
@@ -126,7 +126,7 @@ class Study:
             )
         return found
 
-    def stages(self, look: Look) -> tuple[Stage, ...]:
+    def stages(self, look: View) -> tuple[CalibrationStage, ...]:
         """Return what can be shown of a group."""
         group = self.groups[look.group]
         if self._is_light(look):
@@ -134,7 +134,7 @@ class Study:
         kind = look.group.partition("/")[0]
         return ("raw", "combined") if kind in ("bias", "dark") and not group.is_master else ("raw",)
 
-    def corrected(self, look: Look) -> str:
+    def corrected(self, look: View) -> str:
         """Return in words what is taken off the frames that are looked at."""
         target = self.target(look)
         if target is None or look.stage == "raw":
@@ -143,11 +143,11 @@ class Study:
         less += [] if target.flat is None else [f"divided by {target.flat.frames.title}"]
         return ", ".join(less) or "nothing subtracted"
 
-    def frame(self, look: Look) -> Frame:
+    def frame(self, look: View) -> Frame:
         """Return what is known of the frame that is looked at."""
         return self.groups[look.group].frames[look.frame]
 
-    def image(self, look: Look) -> Image:
+    def image(self, look: View) -> ShownImage:
         """Return the image that is looked at.
 
         Raises
@@ -162,23 +162,23 @@ class Study:
         key = look.group, look.frame, look.stage
         return self._images.get(key, lambda: self._one_frame(look))
 
-    def through_frames(self, look: Look, row: int, column: int) -> NDArray[np.float64]:
+    def through_frames(self, look: View, row: int, column: int) -> NDArray[np.float64]:
         """Return one pixel in every frame of the group, as it is in the files."""
         return self._roll(look).through(row, column).astype(np.float64)
 
-    def combined(self, look: Look) -> xr.Dataset:
+    def combined(self, look: View) -> xr.Dataset:
         """Return all frames of the group as one image (y, x), as `reduce` combines them."""
         return self._combined.get(look.group, lambda: self._combine(look))
 
-    def can_combine(self, look: Look) -> bool:
+    def can_combine(self, look: View) -> bool:
         """Tell whether a spectrum can be taken from what is looked at."""
         return self._is_light(look) or self._made(look).image is not None
 
-    def is_combined(self, look: Look) -> bool:
+    def is_combined(self, look: View) -> bool:
         """Tell whether the combined image is there already."""
         return look.group in self._combined
 
-    def spectrum(self, look: Look) -> xr.Dataset:
+    def spectrum(self, look: View) -> xr.Dataset:
         """Return the spectrum of the combined image through the rows that are looked at.
 
         Rows that are not given are found, and so is the sky: it is what `reduce` writes with these
@@ -190,20 +190,20 @@ class Study:
             There is none, or no room for its sky.
         """
         recipe = self._recipe(look)
-        return in_units(extract_spectrum(self.combined(look), recipe), recipe)
+        return in_wanted_units(extract_spectrum(self.combined(look), recipe), recipe)
 
-    def name(self, look: Look) -> str:
+    def name(self, look: View) -> str:
         """Return the name that a night file knows the group by."""
         return self.groups[look.group].name
 
-    def is_turned(self, look: Look) -> bool:
+    def is_turned(self, look: View) -> bool:
         """Tell whether the rows of the spectrum are the file's columns."""
         return self.frame(look).dispersion_axis == 2
 
-    def _is_light(self, look: Look) -> bool:
+    def _is_light(self, look: View) -> bool:
         return look.group.startswith("light/")
 
-    def _recipe(self, look: Look) -> Recipe:
+    def _recipe(self, look: View) -> Recipe:
         target = self.target(look)
         recipe = self.recipe if target is None else target.recipe
         rows = look.rows or self._rows_from_elsewhere(look, target)
@@ -211,49 +211,49 @@ class Study:
             recipe = recipe.replace(rows=rows, near_row=None, all_spectra=False, whole_span=False)
         return recipe if look.sky_rows is None else recipe.replace(sky_rows=look.sky_rows)
 
-    def _rows_from_elsewhere(self, look: Look, target: Target | None) -> RowRange | None:
+    def _rows_from_elsewhere(self, look: View, target: Target | None) -> RowRange | None:
         """Return the rows that the night file or a product's spectrum gives, if any does."""
         if target is not None and target.rows_from:
-            return rows_of(self.spectrum(Look(f"light/{target.rows_from}")))
+            return row_range_of(self.spectrum(View(f"light/{target.rows_from}")))
         return None if target is not None else self._made(look).rows
 
-    def _roll(self, look: Look) -> Roll:
-        return self._rolls.get(look.group, lambda: Roll(self.groups[look.group]))
+    def _roll(self, look: View) -> GroupReader:
+        return self._rolls.get(look.group, lambda: GroupReader(self.groups[look.group]))
 
-    def _one_frame(self, look: Look) -> Image:
+    def _one_frame(self, look: View) -> ShownImage:
         if look.stage == "raw":
             roll = self._roll(look)
-            return Image(roll.frame(look.frame), roll.first_pixel, self.frame(look).unit)
+            return ShownImage(roll.frame(look.frame), roll.first_pixel, self.frame(look).unit)
         alone = Group(self.name(look), (self.frame(look),))
         cube = calibrate(self._reading.open(alone), *self._calibrations(look))
         return _as_image(compute(cube.isel({FRAME: 0})))
 
-    def _calibrations(self, look: Look) -> tuple[xr.Dataset | None, xr.Dataset | None]:
+    def _calibrations(self, look: View) -> tuple[xr.Dataset | None, xr.Dataset | None]:
         """Return the master dark or bias of the frames that are looked at, and their flat."""
         target = self.target(look)
         if target is None:
             return None, None
         return self._masters.of(target.master), self._masters.of(target.flat)
 
-    def _combine(self, look: Look) -> xr.Dataset:
+    def _combine(self, look: View) -> xr.Dataset:
         target, product = self.target(look), self._made(look).image
         if target is not None:
             _, combined = next(pipeline.target(target, self._masters, self._reading))
             return combined
         return self._masters[self.groups[look.group]] if product is None else product
 
-    def _made(self, look: Look) -> Made:
+    def _made(self, look: View) -> CombinedProduct:
         """Return the combined image that the group is, if it is a product."""
         path: Path = self.frame(look).path
-        return self._products.get(path, lambda: made_of(path))
+        return self._products.get(path, lambda: read_combined_product(path))
 
 
-def _as_image(image: xr.Dataset) -> Image:
+def _as_image(image: xr.Dataset) -> ShownImage:
     first = int(image[Y].values[0]), int(image[X].values[0])
-    return Image(image[COUNTS].values, first, str(image[COUNTS].attrs.get("units", "adu")))
+    return ShownImage(image[COUNTS].values, first, str(image[COUNTS].attrs.get("units", "adu")))
 
 
-# What there is to look at: the groups of a night, or the products of one: `groups_of`.
+# What there is to look at: the groups of a night, or the products of one: `groups_by_path`.
 #
 # A folder without raw frames is looked at for its products: masters, combined images, calibrated
 # frames. They are FITS images like any other and read in the same way.
@@ -261,14 +261,14 @@ def _as_image(image: xr.Dataset) -> Image:
 _COMBINED, _SPECTRUM, _CALIBRATED = "_combined", "_spectrum.fits", "calibrated"
 
 
-class Made(NamedTuple):
+class CombinedProduct(NamedTuple):
     """A combined image that is a product, and the rows of the spectrum beside it, if they are."""
 
     image: xr.Dataset | None = None
     rows: RowRange | None = None
 
 
-def groups_of(night: Night) -> dict[str, Group]:
+def groups_by_path(night: Night) -> dict[str, Group]:
     """Return the groups of a night under ``<type>/<name>``; of a folder of products, those."""
     if night.groups:
         lights_first = sorted(night.groups, key=lambda name: not name.startswith("light/"))
@@ -276,28 +276,28 @@ def groups_of(night: Night) -> dict[str, Group]:
     found: dict[str, list[Frame]] = defaultdict(list)
     for frame in night.scanned:
         if frame.is_own:
-            found[_place_of(frame)].append(frame)
+            found[_product_group(frame)].append(frame)
     in_order = sorted(found, key=lambda name: (not name.startswith("combined/"), name))
     return {name: Group(name.partition("/")[2], tuple(found[name])) for name in in_order}
 
 
-def made_of(path: Path) -> Made:
+def read_combined_product(path: Path) -> CombinedProduct:
     """Return the combined image of a file, with the rows of its spectrum; nothing of others."""
     name = path.stem
     if not name.endswith(_COMBINED):
-        return Made()
+        return CombinedProduct()
     try:
         image = open_product(path)
     except ForeignFileError:
-        return Made()
+        return CombinedProduct()
     beside = path.with_name(name.removesuffix(_COMBINED) + _SPECTRUM)
     if not beside.is_file():
-        return Made(image)
+        return CombinedProduct(image)
     facts = open_product(beside).attrs
-    return Made(image, (facts["first_row"], facts["last_row"]))
+    return CombinedProduct(image, (facts["first_row"], facts["last_row"]))
 
 
-def _place_of(frame: Frame) -> str:
+def _product_group(frame: Frame) -> str:
     """Return the group of a product: calibrated frames are one, any other stands by itself."""
     folder, name = frame.path.parent, frame.path.stem
     if folder.name == _CALIBRATED:
@@ -307,12 +307,12 @@ def _place_of(frame: Frame) -> str:
     return f"{frame.frame_type or 'product'}/{name}"
 
 
-# What was made and may be wanted again: `Kept`.
+# What was made and may be wanted again: `RecentCache`.
 
 T = TypeVar("T")
 
 
-class Kept(Generic[T]):
+class RecentCache(Generic[T]):
     """Things of one kind by key, each made once, the ones used last being kept.
 
     Whoever wants one while another thread makes it waits for that.
@@ -323,7 +323,7 @@ class Kept(Generic[T]):
 
     Examples
     --------
-    >>> kept = Kept[str](most=1)
+    >>> kept = RecentCache[str](most=1)
     >>> kept.get("a", lambda: "made"), kept.get("a", lambda: "made again"), "a" in kept
     ('made', 'made', True)
     >>> kept.get("b", lambda: "other"), "a" in kept
@@ -350,14 +350,14 @@ class Kept(Generic[T]):
             return self._things[key]
 
 
-# What is looked at: `Look`, and rows as people type them: `rows_from`, `rows_text`.
+# What is looked at: `View`, and rows as people type them: `parse_rows`, `format_rows`.
 
-Stage = Literal["raw", "calibrated", "combined"]
-Blocks = Literal["mean", "peak"]
+CalibrationStage = Literal["raw", "calibrated", "combined"]
+BlockStatistic = Literal["mean", "peak"]
 
 
 @dataclass(frozen=True)
-class Look:
+class View:
     """What is looked at, and how.
 
     Parameters
@@ -374,19 +374,19 @@ class Look:
 
     Examples
     --------
-    >>> Look("light/Vega", frame=2).on("light/Deneb").frame
+    >>> View("light/Vega", frame=2).on("light/Deneb").frame
     0
     """
 
     group: str
     frame: int = 0
-    stage: Stage = "raw"
+    stage: CalibrationStage = "raw"
     row: int | None = None
     column: int | None = None
     low: float = USUAL[0]
     high: float = USUAL[1]
     stretch: Scale = "asinh"
-    blocks: Blocks = "mean"
+    blocks: BlockStatistic = "mean"
     rows: RowRange | None = None
     sky_rows: RowRange | None = None
 
@@ -411,7 +411,7 @@ class Look:
         return replace(self, row=row, column=column)
 
 
-def rows_from(text: str) -> RowRange | None:
+def parse_rows(text: str) -> RowRange | None:
     """Return the rows that a text names; None of an empty one.
 
     Raises
@@ -421,7 +421,7 @@ def rows_from(text: str) -> RowRange | None:
 
     Examples
     --------
-    >>> rows_from(" 484:518 "), rows_from("")
+    >>> parse_rows(" 484:518 "), parse_rows("")
     ((484, 518), None)
     """
     if not text.strip():
@@ -434,18 +434,18 @@ def rows_from(text: str) -> RowRange | None:
     )
 
 
-def rows_text(rows: RowRange | None) -> str:
+def format_rows(rows: RowRange | None) -> str:
     """Return rows as people type them.
 
     Examples
     --------
-    >>> rows_text((484, 518)), rows_text(None)
+    >>> format_rows((484, 518)), format_rows(None)
     ('484:518', '')
     """
     return "" if rows is None else f"{rows[0]}:{rows[1]}"
 
 
-# Which bytes a look at a group needs: `Roll`.
+# Which bytes a look at a group needs: `GroupReader`.
 #
 # A frame costs its own bytes, read from start to end; one pixel through all frames costs as many
 # bytes as it has in each, not a row of every frame: of 2,000 frames of 1024 x 1536 that is 4 kB
@@ -454,7 +454,7 @@ def rows_text(rows: RowRange | None) -> str:
 Pixels = NDArray[Any]
 
 
-class Roll:
+class GroupReader:
     """The frames of a group, to be read one by one or pixel by pixel.
 
     Parameters
@@ -470,7 +470,7 @@ class Roll:
     def __init__(self, group: Group) -> None:
         self.frames = group.frames
         self.first_pixel = group.frames[0].first_pixel
-        self._stack = stack_of(group.frames, lazy=True)
+        self._stack = make_stack(group.frames, lazy=True)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -498,5 +498,5 @@ class Roll:
         if not isinstance(self._stack, FrameStack):
             return self._stack[:, slice(y, y + 1), slice(x, x + 1)][:, 0, 0]
         values = np.empty((len(self.frames), 1), self._stack.dtype)
-        read_frames(self._stack.sources, y * self.shape[1] + x, values)
+        read_band(self._stack.sources, y * self.shape[1] + x, values)
         return values[:, 0]

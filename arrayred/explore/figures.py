@@ -27,7 +27,7 @@ from bokeh.plotting import figure
 from numpy.typing import NDArray
 
 from arrayred.config.recipe import RowRange
-from arrayred.explore.data import Blocks
+from arrayred.explore.data import BlockStatistic
 from arrayred.kernels.blocks import block_factor, block_mean, block_peak
 from arrayred.plots.figures import cuts, image_axes
 from arrayred.plots.panels import (
@@ -394,7 +394,7 @@ class Picture(NamedTuple):
 
 
 def picture(
-    pixels: NDArray[Any], window: Window, blocks: Blocks = "mean", most: int = MOST_DOTS
+    pixels: NDArray[Any], window: Window, blocks: BlockStatistic = "mean", most: int = MOST_DOTS
 ) -> Picture:
     """Return a window of an image, in blocks where it has too many pixels.
 

@@ -20,9 +20,9 @@ from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
 
 from arrayred.bands import band_rows
-from arrayred.io.cube import Paths, frames_at, labelled, stack_of
+from arrayred.io.cube import Paths, frames_at, labelled_cube, make_stack
 from arrayred.io.pixels import FrameStack, PackedStack
-from arrayred.io.remote import is_fits_name, located
+from arrayred.io.remote import is_fits_name, path_or_address
 from arrayred.model import COUNTS, FRAME, Unsigned, X, Y
 
 
@@ -73,16 +73,17 @@ class ArrayredBackend(BackendEntrypoint):  # type: ignore[misc, unused-ignore]
         instrument, unsigned : as in `open_frames`.
         """
         frames = frames_at(filename_or_obj, instrument, unsigned)
-        stack = stack_of(frames, lazy=True)
+        stack = make_stack(frames, lazy=True)
         pixels = indexing.LazilyIndexedArray(FrameArray(stack))
-        cube = labelled(stack, frames, xr.Variable((FRAME, Y, X), pixels))
+        cube = labelled_cube(stack, frames, xr.Variable((FRAME, Y, X), pixels))
         rows = band_rows(stack.shape, stack.dtype)
         cube[COUNTS].encoding = {
             "preferred_chunks": {FRAME: stack.shape[0], Y: rows, X: stack.shape[2]},
             "source": str(filename_or_obj),
         }
         is_one = (
-            isinstance(filename_or_obj, str | os.PathLike) and located(filename_or_obj).is_file()
+            isinstance(filename_or_obj, str | os.PathLike)
+            and path_or_address(filename_or_obj).is_file()
         )
         opened = _one_frame(cube) if is_one else cube
         unwanted = [drop_variables] if isinstance(drop_variables, str) else drop_variables or ()
@@ -98,10 +99,10 @@ class ArrayredBackend(BackendEntrypoint):  # type: ignore[misc, unused-ignore]
             return any(map(is_fits_name, names)) and not {"zarr.json", ".zgroup", ".zarray"} & set(
                 names
             )
-        return path.is_file() and is_fits_name(path.name) and _begins_as_fits(path)
+        return path.is_file() and is_fits_name(path.name) and _starts_like_fits(path)
 
 
-def _begins_as_fits(path: Path) -> bool:
+def _starts_like_fits(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(9)
     return start == b"SIMPLE  =" or start.startswith(b"\x1f\x8b")

@@ -44,34 +44,34 @@ from arrayred.errors import ForeignFileError, FrameError, UsageError
 from arrayred.io.header import CARD, Header
 from arrayred.io.remote import (
     Address,
-    Part,
+    ByteRange,
     Stamp,
-    address_of,
     is_fits_name,
     is_there,
-    read,
-    read_parts,
-    sum_of,
+    read_range,
+    read_ranges,
+    remote_address,
+    sha256_of_remote,
 )
 from arrayred.io.scan import (
-    Chunks,
+    ChunkBytes,
+    ChunkPlace,
     FrameReader,
     ImageHDU,
     Packing,
     PixelFormat,
     PixelSource,
-    Wanted,
     decode,
     encode,
     stored_dtype,
 )
 
-_opened: dict[Path, Contents] = {}
+_open_caches: dict[Path, CachedFrames] = {}
 """Caches behind URLs, as they were when last asked for: frames in them are found without asking."""
 
 
 @dataclass(frozen=True)
-class Contents:
+class CachedFrames:
     """What a cache holds.
 
     Parameters
@@ -103,7 +103,7 @@ class Contents:
         return {shelf.sha256: image for shelf, image in shelves if shelf is not None}
 
 
-def contents_of(cache: Path, *, wholly: bool = False) -> Contents:
+def open_cache(cache: Path, *, wholly: bool = False) -> CachedFrames:
     """Return what a cache holds, once it was checked.
 
     Parameters
@@ -117,13 +117,21 @@ def contents_of(cache: Path, *, wholly: bool = False) -> Contents:
         It is damaged, or not what arrayred writes.
     """
     if isinstance(cache, Address):
-        contents = _load(cache, wholly=True) if wholly else _remote_once(cache, _mark_of(cache))
-        _opened[cache] = contents
+        contents = (
+            _load_cached_frames(cache, wholly=True)
+            if wholly
+            else _open_remote_once(cache, _marker_checksum(cache))
+        )
+        _open_caches[cache] = contents
         return contents
-    return _load(cache, wholly=True) if wholly else _once(cache, Stamp.of(_status(cache)))
+    return (
+        _load_cached_frames(cache, wholly=True)
+        if wholly
+        else _open_local_once(cache, Stamp.of(_status(cache)))
+    )
 
 
-def sums_of(cache: Path) -> dict[Path, str]:
+def cached_checksums(cache: Path) -> dict[Path, str]:
     """Return the SHA-256 of each frame's file, for which a cache vouches if it is whole.
 
     Raises
@@ -131,59 +139,63 @@ def sums_of(cache: Path) -> dict[Path, str]:
     FrameError
         A file of the cache, pixels included, is not as it was written.
     """
-    sources = (image.source for image in contents_of(cache, wholly=True).images.values())
+    sources = (image.source for image in open_cache(cache, wholly=True).images.values())
     return {source.path: source.shelf.sha256 for source in sources if source.shelf}
 
 
-def cache_of(shelf: FrameReader) -> Path:
+def cache_of_frame(shelf: FrameReader) -> Path:
     """Return the cache in which a frame lies."""
     if shelf.far is not None:
         return shelf.far.cache
     return next((folder for folder in shelf.array.parents if is_cache(folder)), shelf.array)
 
 
-def _mark_of(cache: Path) -> str:
+def _marker_checksum(cache: Path) -> str:
     """Return what changes with a cache behind a URL: the sum of its mark, fetched anew."""
     return marker_of(cache).sha256
 
 
 @lru_cache(maxsize=16)
-def _remote_once(cache: Address, _mark: str) -> Contents:
-    return _load(cache, wholly=False)
+def _open_remote_once(cache: Address, _mark: str) -> CachedFrames:
+    return _load_cached_frames(cache, wholly=False)
 
 
 def _status(cache: Path) -> os.stat_result:
     try:
         return (cache / COMPLETE).stat()
     except OSError as error:
-        raise refused(cache / COMPLETE, f"cannot be read ({error.strerror})") from error
+        raise refused_cache_error(cache / COMPLETE, f"cannot be read ({error.strerror})") from error
 
 
 @lru_cache(maxsize=16)
-def _once(cache: Path, _stamp: Stamp) -> Contents:
-    return _load(cache, wholly=False)
+def _open_local_once(cache: Path, _stamp: Stamp) -> CachedFrames:
+    return _load_cached_frames(cache, wholly=False)
 
 
-def _load(cache: Path, *, wholly: bool) -> Contents:
-    marker, grids = checked(cache, wholly=wholly)
+def _load_cached_frames(cache: Path, *, wholly: bool) -> CachedFrames:
+    marker, grids = check_cache(cache, wholly=wholly)
     try:
-        records, foreign = from_text(read_records(cache, marker))
-        far = far_of(cache, marker) if isinstance(cache, Address) else None
-        images = {r.name: _on_shelf(cache, r, grids, marker.sha256, far) for r in records}
+        records, foreign = records_from_json(read_records(cache, marker))
+        far = remote_shards_of(cache, marker) if isinstance(cache, Address) else None
+        images = {r.name: _image_in_cache(cache, r, grids, marker.sha256, far) for r in records}
     except UsageError as error:
-        raise refused(cache, f"is refused: {error.args[0]}") from error
+        raise refused_cache_error(cache, f"is refused: {error.args[0]}") from error
     n_bytes = marker.n_bytes + sum(size for size, _ in marker.files.values())
-    return Contents(cache, marker.sha256, marker.key, images, dict(foreign), n_bytes)
+    return CachedFrames(cache, marker.sha256, marker.key, images, dict(foreign), n_bytes)
 
 
-def _on_shelf(
-    cache: Path, record: Record, grids: Mapping[str, Grid], marker: str, far: Far | None
+def _image_in_cache(
+    cache: Path,
+    record: FrameRecord,
+    grids: Mapping[str, ShardGrid],
+    marker: str,
+    far: RemoteShards | None,
 ) -> ImageHDU:
     """Return a frame whose pixels are read from the cache."""
     grid, source = grids.get(record.array), record.image.source
     if grid is None or record.index >= grid.shape[0] or source.shape != grid.shape[1:]:
         raise UsageError(f"{record.name} lies in no array of the cache")
-    shelf = Shelf(
+    shelf = CachedFrameReader(
         cache / record.array,
         grid,
         record.index,
@@ -197,37 +209,37 @@ def _on_shelf(
     return replace(record.image, source=replace(source, path=cache / record.name, shelf=shelf))
 
 
-def cache_around(path: Path) -> Path | None:
+def enclosing_cache(path: Path) -> Path | None:
     """Return the cache that a path is, or in which it lies where no file has it; or None."""
     if isinstance(path, Address):
-        return _remote_cache_around(path)
+        return _enclosing_remote_cache(path)
     if is_cache(path):
         return path
     return None if path.exists() else next(filter(is_cache, path.parents), None)
 
 
-def _remote_cache_around(address: Address) -> Address | None:
+def _enclosing_remote_cache(address: Address) -> Address | None:
     """Return the cache behind a URL that an address is or lies in; asked only of likely folders."""
     around = [address, *address.parents]
-    known = next((folder for folder in around if folder in _opened), None)
+    known = next((folder for folder in around if folder in _open_caches), None)
     if known is None:
         likely = (folder for folder in around if folder.suffix == ".zarr")
         return next((folder for folder in likely if is_there(folder / COMPLETE)), None)
     return known
 
 
-def files_in(cache: Path, folder: Path, depth: int) -> list[Path]:
+def cached_files(cache: Path, folder: Path, depth: int) -> list[Path]:
     """Return the paths of the files that a cache holds below a folder, at most so deep, sorted."""
-    paths = sorted(contents_of(cache).names(folder))
+    paths = sorted(open_cache(cache).names(folder))
     return [path for path in paths if len(path.relative_to(folder).parts) <= depth]
 
 
-def forget(cache: Path) -> None:
+def forget_cache(cache: Path) -> None:
     """Forget what was behind a URL, so that it is asked again."""
-    _opened.pop(cache, None)
+    _open_caches.pop(cache, None)
 
 
-def image_at(path: Path) -> ImageHDU | None:
+def cached_image(path: Path) -> ImageHDU | None:
     """Return the frame that goes by a path that no file has, or None.
 
     Raises
@@ -235,31 +247,31 @@ def image_at(path: Path) -> ImageHDU | None:
     ForeignFileError
         The file was no frame when the cache was built.
     """
-    cache = cache_around(path)
+    cache = enclosing_cache(path)
     if cache is None:
         return None
-    contents = _opened.get(cache) or contents_of(cache)
+    contents = _open_caches.get(cache) or open_cache(cache)
     name = path.relative_to(cache).as_posix()
     if name in contents.foreign:
         raise ForeignFileError(contents.foreign[name], path=path, hint="Move it away.")
     return contents.images.get(name)
 
 
-# Chunks of a cache behind a URL: only those that are wanted travel, all at once: `Far`.
+# Chunks of a cache behind a URL: only those that are wanted travel, all at once: `RemoteShards`.
 #
-# A row through 400 frames lies in 400 chunks of one shard. Asked for one after the other they
-# would take as many round trips; `Far.fetched` asks for all of them together, once the table of
+# A row through 400 frames lies in 400 chunks of one shard. Asked for one after the other they would
+# take as many round trips; `RemoteShards.fetched` asks for all of them together, once the table of
 # the shard is known, which is read once. What comes is held against the sums that each chunk
 # carries, and against the cache's mark: a cache that was replaced meanwhile has another one, and
 # none of its pixels are mixed with those before.
 
 _MOST_TABLES = 256
-_tables: dict[tuple[Path, str], NDArray[np.uint64]] = {}
-_keeping = Lock()
+_shard_tables: dict[tuple[Path, str], NDArray[np.uint64]] = {}
+_tables_lock = Lock()
 
 
 @dataclass(frozen=True, eq=False)
-class Far:
+class RemoteShards:
     """How shards of one cache behind a URL are read.
 
     Parameters
@@ -275,7 +287,7 @@ class Far:
     n_mark: int
     sizes: Mapping[str, int]
 
-    def fetched(self, wanted: Sequence[Wanted]) -> Chunks:
+    def fetched(self, wanted: Sequence[ChunkPlace]) -> ChunkBytes:
         """Return chunks as they are stored.
 
         Raises
@@ -287,31 +299,31 @@ class Far:
         parts = []
         for path, n_chunks, slot in wanted:
             offset, size = map(int, tables[path][slot])
-            if not LEAST_BYTES <= size <= self._size(path) - table_bytes(n_chunks) - offset:
-                raise damaged(path, "a chunk is missing")
-            parts.append(Part(_address(path), offset, offset + size))
-        found = read_parts(parts)
+            if not LEAST_BYTES <= size <= self._size(path) - shard_table_bytes(n_chunks) - offset:
+                raise damaged_cache_error(path, "a chunk is missing")
+            parts.append(ByteRange(_remote_address_of(path), offset, offset + size))
+        found = read_ranges(parts)
         self._require_same()
         return {(path, slot): raw for (path, _, slot), raw in zip(wanted, found, strict=True)}
 
     def _tables(self, shards: set[tuple[Path, int]]) -> dict[Path, NDArray[np.uint64]]:
         """Return the tables of shards, each with its number of chunks, read once."""
-        with _keeping:
-            known = {path: _tables.get((path, self.mark)) for path, _ in shards}
+        with _tables_lock:
+            known = {path: _shard_tables.get((path, self.mark)) for path, _ in shards}
         new = [(path, n) for path, n in sorted(shards) if known[path] is None]
         ends = [self._size(path) for path, _ in new]
         parts = [
-            Part(_address(path), max(end - table_bytes(n), 0), end)
+            ByteRange(_remote_address_of(path), max(end - shard_table_bytes(n), 0), end)
             for (path, n), end in zip(new, ends, strict=True)
         ]
         read_now = {
-            path: table_in(raw, path, n)
-            for (path, n), raw in zip(new, read_parts(parts), strict=True)
+            path: parse_shard_table(raw, path, n)
+            for (path, n), raw in zip(new, read_ranges(parts), strict=True)
         }
-        with _keeping:
-            while len(_tables) > _MOST_TABLES:
-                _tables.pop(next(iter(_tables)))
-            _tables.update({(path, self.mark): table for path, table in read_now.items()})
+        with _tables_lock:
+            while len(_shard_tables) > _MOST_TABLES:
+                _shard_tables.pop(next(iter(_shard_tables)))
+            _shard_tables.update({(path, self.mark): table for path, table in read_now.items()})
         return {path: table for path, table in known.items() if table is not None} | read_now
 
     def _size(self, path: Path) -> int:
@@ -319,24 +331,24 @@ class Far:
         return self.sizes[name]
 
     def _require_same(self) -> None:
-        raw = read(self.cache / COMPLETE, 0, self.n_mark + 1)
+        raw = read_range(self.cache / COMPLETE, 0, self.n_mark + 1)
         if hashlib.sha256(raw).hexdigest() != self.mark:
             raise FrameError(
                 "The cache has changed since it was opened", path=self.cache, hint="Run again."
             )
 
 
-def far_of(cache: Address, marker: Marker) -> Far:
+def remote_shards_of(cache: Address, marker: Marker) -> RemoteShards:
     """Return how the shards of a cache behind a URL are read."""
     sizes = {name: size for name, (size, _) in marker.files.items()}
-    return Far(cache, marker.sha256, marker.n_bytes, sizes)
+    return RemoteShards(cache, marker.sha256, marker.n_bytes, sizes)
 
 
-def _address(path: Path) -> Address:
-    return path if isinstance(path, Address) else address_of(str(path))
+def _remote_address_of(path: Path) -> Address:
+    return path if isinstance(path, Address) else remote_address(str(path))
 
 
-# How a cube is cut into shards and chunks, and the metadata that say so: `Grid`.
+# How a cube is cut into shards and chunks, and the metadata that say so: `ShardGrid`.
 #
 # A shard is all frames x as many rows as stay under 128 MB, so that a band is one file; in it lie
 # chunks of one frame x 64 rows, so that a single frame costs no more than itself; of many frames
@@ -347,19 +359,19 @@ def _address(path: Path) -> Address:
 
 SHARD_BYTES = 128 << 20
 CHUNK_ROWS = 64
-_FEWEST_ROWS = 8
+_MIN_CHUNK_ROWS = 8
 _LOW_ROWS = 16
 _ROWS_OF_CHUNKS = 4
-_MOST_PIXELS = 2**40
+_MAX_ARRAY_PIXELS = 2**40
 DTYPES = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 DTYPES += ("float32", "float64")
 """The types that pixels may have."""
-_LITTLE: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
-_CRC: dict[str, Any] = {"name": "crc32c"}
+_LITTLE_ENDIAN: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
+_CRC_CODEC: dict[str, Any] = {"name": "crc32c"}
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class ShardGrid:
     """An array (frame, y, x) cut into shards (frame, row) of chunks of one frame.
 
     Parameters
@@ -383,13 +395,13 @@ class Grid:
 
         Examples
         --------
-        >>> Grid.of((100, 1024, 1024), "uint16")
-        Grid(shape=(100, 1024, 1024), dtype='uint16', frames=100, rows=640, chunk_rows=64)
+        >>> ShardGrid.of((100, 1024, 1024), "uint16")
+        ShardGrid(shape=(100, 1024, 1024), dtype='uint16', frames=100, rows=640, chunk_rows=64)
         """
         n_frames, n_rows, n_columns = shape
         row = n_columns * np.dtype(dtype).itemsize
         chunk_rows = CHUNK_ROWS
-        while chunk_rows > _FEWEST_ROWS and _is_tall(n_frames * chunk_rows * row, chunk_rows):
+        while chunk_rows > _MIN_CHUNK_ROWS and _is_tall(n_frames * chunk_rows * row, chunk_rows):
             chunk_rows //= 2
         frames = min(n_frames, max(SHARD_BYTES // (chunk_rows * row), 1))
         most = SHARD_BYTES // (frames * chunk_rows * row)
@@ -428,14 +440,14 @@ class Grid:
             "typesize": size, "cname": "zstd", "clevel": 1, "shuffle": "shuffle", "blocksize": 0,
         }  # fmt: skip
         inner = [
-            _LITTLE if size > 1 else {"name": "bytes"},
+            _LITTLE_ENDIAN if size > 1 else {"name": "bytes"},
             {"name": "blosc", "configuration": blosc},
-            _CRC,
+            _CRC_CODEC,
         ]
         sharding = {
             "chunk_shape": [1, self.chunk_rows, self.shape[2]],
             "codecs": inner,
-            "index_codecs": [_LITTLE, _CRC],
+            "index_codecs": [_LITTLE_ENDIAN, _CRC_CODEC],
             "index_location": "end",
         }
         chunk_shape = [self.frames, self.rows, self.shape[2]]
@@ -471,8 +483,8 @@ class Grid:
             raise UsageError(f"The pixels are described by no words of ours ({error!r})") from error
         if not is_ours or parts != grid.metadata():
             raise UsageError("The pixels are not stored as arrayred stores them")
-        plain = max(SHARD_BYTES, _FEWEST_ROWS * shape[2] * 8)
-        if math.prod(shape) > _MOST_PIXELS or grid.chunk_bytes > plain:
+        plain = max(SHARD_BYTES, _MIN_CHUNK_ROWS * shape[2] * 8)
+        if math.prod(shape) > _MAX_ARRAY_PIXELS or grid.chunk_bytes > plain:
             raise UsageError(f"The shape {tuple(shape)} is no night's")
         return grid
 
@@ -491,7 +503,7 @@ def _require_counts(numbers: list[Any]) -> None:
             raise ValueError(number)
 
 
-# Whether a cache is whole and harmless, before anything in it is used: `checked`.
+# Whether a cache is whole and harmless, before anything in it is used: `check_cache`.
 #
 # A cache may come from anybody, as frames may. What is not exactly what arrayred writes is
 # refused: every file must be a regular one that COMPLETE.json lists with its size, metadata must
@@ -513,14 +525,14 @@ SCHEMA = 2
 """To be raised whenever a cache is written or read in another way."""
 MOST_METADATA = 256 << 20
 """Bytes of one file of metadata, at most."""
-_OTHER_SUM = "has not the checksum that it had when it was written"
+_WRONG_CHECKSUM = "has not the checksum that it had when it was written"
 _MOST_FILES = 10**6
 _MOST_DEEP = 16
 _MOST_VALUES = 2**32
-_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._+,@=-]{1,255}")
+_SAFE_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._+,@=-]{1,255}")
 _CODECS = {"bytes", "blosc", "crc32c", "zstd", "vlen-utf8", "sharding_indexed"}
 _COORD_DTYPES = (*DTYPES, "bool", "string")
-_PIXELS = ("counts", "stored")
+_PIXEL_CODINGS = ("counts", "stored")
 
 
 @dataclass(frozen=True)
@@ -570,10 +582,10 @@ def marker_in(raw: bytes, cache: Path) -> Marker:
         files = {str(name): (int(size), str(sha)) for name, (size, sha) in told["files"].items()}
         return Marker(str(told["key"]), files, hashlib.sha256(raw).hexdigest(), len(raw))
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise refused(cache / COMPLETE, f"it makes no sense ({error!r})") from error
+        raise refused_cache_error(cache / COMPLETE, f"it makes no sense ({error!r})") from error
 
 
-def checked(cache: Path, *, wholly: bool = False) -> tuple[Marker, dict[str, Grid]]:
+def check_cache(cache: Path, *, wholly: bool = False) -> tuple[Marker, dict[str, ShardGrid]]:
     """Return a cache's marker, and how its arrays of pixels are cut, if it is whole and harmless.
 
     Parameters
@@ -587,85 +599,89 @@ def checked(cache: Path, *, wholly: bool = False) -> tuple[Marker, dict[str, Gri
         It is damaged, or not what arrayred writes.
     """
     marker = marker_of(cache)
-    compare = _compared_remotely if isinstance(cache, Address) else _compared
+    compare = _check_remote_files if isinstance(cache, Address) else _check_local_files
     metadata = compare(cache, marker, wholly)
-    grids: dict[str, Grid] = {}
+    grids: dict[str, ShardGrid] = {}
     for name, raw in metadata.items():
-        grids |= _described(cache, name.removesuffix(METADATA).rstrip("/"), marker, raw)
+        grids |= _grid_in_metadata(cache, name.removesuffix(METADATA).rstrip("/"), marker, raw)
     return marker, grids
 
 
-def _compared(cache: Path, marker: Marker, wholly: bool) -> dict[str, bytes]:
+def _check_local_files(cache: Path, marker: Marker, wholly: bool) -> dict[str, bytes]:
     """Return the metadata of a cache whose files are those that are listed."""
-    found = dict(_files(cache))
+    found = dict(_cache_files(cache))
     if odd := sorted(found.keys() ^ marker.files.keys()):
         what = "is there, but not listed" if odd[0] in found else "is missing"
-        raise refused(cache / odd[0], what)
+        raise refused_cache_error(cache / odd[0], what)
     for name, (size, sha256) in marker.files.items():
         if found[name] != size:
-            raise refused(cache / name, f"has {found[name]} bytes instead of {size}")
-        if (wholly or name.endswith(".json")) and _sum_of(cache / name) != sha256:
-            raise refused(cache / name, _OTHER_SUM)
+            raise refused_cache_error(cache / name, f"has {found[name]} bytes instead of {size}")
+        if (wholly or name.endswith(".json")) and _sha256_of_file(cache / name) != sha256:
+            raise refused_cache_error(cache / name, _WRONG_CHECKSUM)
     return {
         name: _read_metadata(cache / name) for name in marker.files if Path(name).name == METADATA
     }
 
 
-def _compared_remotely(cache: Path, marker: Marker, wholly: bool) -> dict[str, bytes]:
+def _check_remote_files(cache: Path, marker: Marker, wholly: bool) -> dict[str, bytes]:
     """Return the metadata of a cache behind a URL, all fetched at once."""
     for name in marker.files:
         require_safe(name, cache)
     told = {name: size for name, (size, _) in marker.files.items() if Path(name).name == METADATA}
     if sum(told.values()) > MOST_METADATA:
-        raise refused(cache / COMPLETE, "lists more metadata than arrayred writes")
-    parts = [Part(address_of(str(cache / name)), 0, size + 1) for name, size in told.items()]
-    found = dict(zip(told, read_parts(parts), strict=True))
+        raise refused_cache_error(cache / COMPLETE, "lists more metadata than arrayred writes")
+    parts = [
+        ByteRange(remote_address(str(cache / name)), 0, size + 1) for name, size in told.items()
+    ]
+    found = dict(zip(told, read_ranges(parts), strict=True))
     for name, raw in found.items():
-        _require_sum(raw, cache, name, marker)
+        _require_checksum(raw, cache, name, marker)
     for name, (_, sha256) in marker.files.items() if wholly else ():
-        if name not in found and sum_of(address_of(str(cache / name))) != sha256:
-            raise refused(cache / name, _OTHER_SUM)
+        if name not in found and sha256_of_remote(remote_address(str(cache / name))) != sha256:
+            raise refused_cache_error(cache / name, _WRONG_CHECKSUM)
     return found
 
 
-def _require_sum(raw: bytes, cache: Path, name: str, marker: Marker) -> None:
+def _require_checksum(raw: bytes, cache: Path, name: str, marker: Marker) -> None:
     if hashlib.sha256(raw).hexdigest() != marker.files[name][1]:
-        raise refused(cache / name, _OTHER_SUM)
+        raise refused_cache_error(cache / name, _WRONG_CHECKSUM)
 
 
-def _files(cache: Path, below: str = "", depth: int = 0) -> Iterator[tuple[str, int]]:
+def _cache_files(cache: Path, below: str = "", depth: int = 0) -> Iterator[tuple[str, int]]:
     """Yield name and size of every file but COMPLETE.json; links and strange names are refused."""
     with os.scandir(cache / below) as entries:
         for count, entry in enumerate(entries):
             name = f"{below}{entry.name}"
             status = entry.stat(follow_symlinks=False)
-            is_safe = _NAME.fullmatch(entry.name) is not None and count < _MOST_FILES
+            is_safe = _SAFE_NAME.fullmatch(entry.name) is not None and count < _MOST_FILES
             if stat.S_ISDIR(status.st_mode) and is_safe and depth < _MOST_DEEP:
-                yield from _files(cache, f"{name}/", depth + 1)
+                yield from _cache_files(cache, f"{name}/", depth + 1)
             elif stat.S_ISREG(status.st_mode) and is_safe:
                 if name != COMPLETE:
                     yield name, status.st_size
             else:
-                raise refused(cache / name, "is no regular file with a name that arrayred gives")
+                raise refused_cache_error(
+                    cache / name, "is no regular file with a name that arrayred gives"
+                )
 
 
 def require_safe(name: str, cache: Path) -> None:
     """Raise FrameError unless a file's name is one that arrayred gives, and leads nowhere else."""
     parts = name.split("/")
-    if len(parts) > _MOST_DEEP + 1 or not all(map(_NAME.fullmatch, parts)):
-        raise refused(cache / COMPLETE, f"lists the name {name!r}")
+    if len(parts) > _MOST_DEEP + 1 or not all(map(_SAFE_NAME.fullmatch, parts)):
+        raise refused_cache_error(cache / COMPLETE, f"lists the name {name!r}")
 
 
-def _described(cache: Path, node: str, marker: Marker, raw: bytes) -> dict[str, Grid]:
+def _grid_in_metadata(cache: Path, node: str, marker: Marker, raw: bytes) -> dict[str, ShardGrid]:
     """Return the grid of an array of pixels, under its name; nothing for any other node."""
     path = cache / node / METADATA
     try:
         told = json.loads(raw)
-        for inner in _nodes(told):
+        for inner in _nodes_in_metadata(told):
             _require_harmless(inner)
-        if Path(node).name not in _PIXELS:
+        if Path(node).name not in _PIXEL_CODINGS:
             return {}
-        grid = Grid.from_metadata(told)
+        grid = ShardGrid.from_metadata(told)
         names = [name for name in marker.files if name.startswith(f"{node}/c/")]
         if len(names) != math.prod(grid.n_shards) or {
             f"{node}/{name}" for name in grid.shard_names()
@@ -673,15 +689,15 @@ def _described(cache: Path, node: str, marker: Marker, raw: bytes) -> dict[str, 
             raise UsageError("Its shards are not those of its shape")
         return {node: grid}
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError, UsageError) as error:
-        raise refused(path, f"is refused: {error}") from error
+        raise refused_cache_error(path, f"is refused: {error}") from error
 
 
-def _nodes(told: Any) -> Iterator[Any]:
+def _nodes_in_metadata(told: Any) -> Iterator[Any]:
     """Yield metadata, and those that are consolidated in them under safe names."""
     yield told
     inside = (told.get("consolidated_metadata") or {}).get("metadata", {})
     for name, inner in inside.items():
-        if not all(_NAME.fullmatch(part) for part in name.split("/")):
+        if not all(_SAFE_NAME.fullmatch(part) for part in name.split("/")):
             raise ValueError(f"the node name {name!r}")
         yield inner
 
@@ -704,37 +720,37 @@ def _require_harmless(told: Any) -> None:
 def read_records(cache: Path, marker: Marker) -> bytes:
     """Return the file of a cache's records."""
     if RECORDS not in marker.files:
-        raise refused(cache / COMPLETE, "lists no records")
+        raise refused_cache_error(cache / COMPLETE, "lists no records")
     raw = _read_metadata(cache / RECORDS)
-    _require_sum(raw, cache, RECORDS, marker)
+    _require_checksum(raw, cache, RECORDS, marker)
     return raw
 
 
 def _read_metadata(path: Path) -> bytes:
     if isinstance(path, Address):
-        raw = read(path, 0, MOST_METADATA + 1)
+        raw = read_range(path, 0, MOST_METADATA + 1)
         if len(raw) > MOST_METADATA:
-            raise refused(path, "is larger than any that arrayred writes")
+            raise refused_cache_error(path, "is larger than any that arrayred writes")
         return raw
     try:
         if path.stat().st_size > MOST_METADATA:
-            raise refused(path, "is larger than any that arrayred writes")
+            raise refused_cache_error(path, "is larger than any that arrayred writes")
         return path.read_bytes()
     except OSError as error:
-        raise refused(path, f"cannot be read ({error.strerror})") from error
+        raise refused_cache_error(path, f"cannot be read ({error.strerror})") from error
 
 
 def sum_and_size(path: Path) -> tuple[int, str]:
     """Return size and SHA-256 of a file."""
-    return path.stat().st_size, _sum_of(path)
+    return path.stat().st_size, _sha256_of_file(path)
 
 
-def _sum_of(path: Path) -> str:
+def _sha256_of_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def refused(path: Path, what: str) -> FrameError:
+def refused_cache_error(path: Path, what: str) -> FrameError:
     """Return the error of a cache that is damaged, or not of our making."""
     return FrameError(
         f"The cache is damaged or not arrayred's: this {what}",
@@ -743,18 +759,18 @@ def refused(path: Path, what: str) -> FrameError:
     )
 
 
-# What a cache knows of each frame beside its pixels, as JSON: `Record`.
+# What a cache knows of each frame beside its pixels, as JSON: `FrameRecord`.
 #
 # The cards stand there as they came, byte for byte (Latin-1), so that a frame from a cache is
 # described by the same code as one from a file, under any instrument and with any option.
 
-Foreign = tuple[tuple[str, str], ...]
+ForeignFiles = tuple[tuple[str, str], ...]
 _MOST_FRAMES = 10**6
 _MOST_SAMPLED = 1 << 20
 
 
 @dataclass(frozen=True)
-class Record:
+class FrameRecord:
     """One frame of a cache.
 
     Parameters
@@ -801,37 +817,37 @@ class Record:
     @classmethod
     def from_json(cls, entry: Any) -> Self:
         """Return a record; raise ValueError, KeyError or TypeError if it is none."""
-        cards = _text(entry["cards"])
+        cards = _require_string(entry["cards"])
         header = Header(cards[i : i + CARD] for i in range(0, len(cards), CARD))
-        n_rows, n_columns = map(_whole, entry["shape"])
+        n_rows, n_columns = map(_require_whole_number, entry["shape"])
         source = PixelSource(
             Path(entry["name"]),
-            _whole(entry["offset"]),
+            _require_whole_number(entry["offset"]),
             (n_rows, n_columns),
-            _format(entry["pixels"]),
-            Stamp(*map(_whole, entry["stamp"])),
+            _pixel_format_in(entry["pixels"]),
+            Stamp(*map(_require_whole_number, entry["stamp"])),
         )
         if entry["packing"] not in get_args(Packing):
             raise ValueError(entry["packing"])
         return cls(
             _safe_name(entry["name"]),
-            _text(entry["sha256"]),
-            ImageHDU(source, header, _whole(entry["hdu"]), entry["packing"]),
-            _text(entry["array"]),
-            _whole(entry["index"]),
-            None if entry["coding"] is None else _format(entry["coding"]),
-            _text(entry["proof"]),
-            _sample(entry["sample"], source.pixels.bitpix),
+            _require_string(entry["sha256"]),
+            ImageHDU(source, header, _require_whole_number(entry["hdu"]), entry["packing"]),
+            _require_string(entry["array"]),
+            _require_whole_number(entry["index"]),
+            None if entry["coding"] is None else _pixel_format_in(entry["coding"]),
+            _require_string(entry["proof"]),
+            _sample_in_record(entry["sample"], source.pixels.bitpix),
         )
 
 
-def as_text(records: Iterable[Record], foreign: Foreign) -> bytes:
+def records_to_json(records: Iterable[FrameRecord], foreign: ForeignFiles) -> bytes:
     """Return the records of a cache, and the files that are no frames, as a file."""
     table = {"frames": [r.to_json() for r in records], "foreign": foreign}
     return json.dumps(table, indent=0, sort_keys=True).encode("ascii")
 
 
-def from_text(raw: bytes) -> tuple[list[Record], Foreign]:
+def records_from_json(raw: bytes) -> tuple[list[FrameRecord], ForeignFiles]:
     """Return the records in a file, and the files that are no frames.
 
     Raises
@@ -844,15 +860,17 @@ def from_text(raw: bytes) -> tuple[list[Record], Foreign]:
         entries: Sequence[Any] = table["frames"]
         if not 0 < len(entries) <= _MOST_FRAMES:
             raise ValueError(len(entries))
-        records = [Record.from_json(entry) for entry in entries]
+        records = [FrameRecord.from_json(entry) for entry in entries]
         if len({record.name for record in records}) < len(records):
             raise ValueError("a name stands twice")
-        return records, tuple((_text(name), _text(why)) for name, why in table["foreign"])
+        return records, tuple(
+            (_require_string(name), _require_string(why)) for name, why in table["foreign"]
+        )
     except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise UsageError(f"The records of its frames make no sense ({error!r})") from error
 
 
-def _format(entry: Any) -> PixelFormat:
+def _pixel_format_in(entry: Any) -> PixelFormat:
     bitpix, bzero, bscale, blank, wrapped = entry
     told = PixelFormat(bitpix, float(bzero), float(bscale), blank, wrapped)
     known = bitpix in (8, 16, 32, 64, -32, -64) and isinstance(wrapped, bool)
@@ -861,20 +879,20 @@ def _format(entry: Any) -> PixelFormat:
     return told
 
 
-def _whole(value: Any) -> int:
+def _require_whole_number(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError(value)
     return value
 
 
-def _text(value: Any) -> str:
+def _require_string(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(value)
     return value
 
 
-def _sample(value: Any, bitpix: int) -> bytes:
-    raw = b64decode(_text(value), validate=True)
+def _sample_in_record(value: Any, bitpix: int) -> bytes:
+    raw = b64decode(_require_string(value), validate=True)
     if len(raw) > _MOST_SAMPLED or len(raw) % (abs(bitpix) // 8):
         raise ValueError(len(raw))
     return raw
@@ -882,7 +900,7 @@ def _sample(value: Any, bitpix: int) -> bytes:
 
 def _safe_name(value: Any) -> str:
     """Return a file's name if it stays below the folder and has the suffix of a frame."""
-    path = PurePosixPath(_text(value))
+    path = PurePosixPath(_require_string(value))
     if path.is_absolute() or ".." in path.parts or "\0" in value or str(path) != value:
         raise ValueError(value)
     if not is_fits_name(value):
@@ -890,7 +908,7 @@ def _safe_name(value: Any) -> str:
     return str(value)
 
 
-# What stands in a shard beside its chunks: the table at its end, and sums: `table_in`.
+# What stands in a shard beside its chunks: the table at its end, and sums: `parse_shard_table`.
 #
 # Each chunk ends with the CRC-32C of what stands before it; so does the table, which tells offset
 # and size of every chunk. Both are compared before anything is believed.
@@ -901,18 +919,18 @@ LEAST_BYTES = 16 + CRC_BYTES
 _ENTRY_BYTES = 16
 
 
-def table_bytes(n_chunks: int) -> int:
+def shard_table_bytes(n_chunks: int) -> int:
     """Return how long the table of a shard is.
 
     Examples
     --------
-    >>> table_bytes(100)
+    >>> shard_table_bytes(100)
     1604
     """
     return n_chunks * _ENTRY_BYTES + CRC_BYTES
 
 
-def table_in(raw: bytes, path: Path, n_chunks: int) -> NDArray[np.uint64]:
+def parse_shard_table(raw: bytes, path: Path, n_chunks: int) -> NDArray[np.uint64]:
     """Return offset and size of each chunk (chunk, 2) as the last bytes of a shard tell them.
 
     Raises
@@ -920,20 +938,20 @@ def table_in(raw: bytes, path: Path, n_chunks: int) -> NDArray[np.uint64]:
     FrameError
         They are not as they were written.
     """
-    if len(raw) != table_bytes(n_chunks) or not is_whole(raw):
-        raise damaged(path, "the checksum of its table is wrong")
+    if len(raw) != shard_table_bytes(n_chunks) or not has_valid_crc(raw):
+        raise damaged_cache_error(path, "the checksum of its table is wrong")
     table: NDArray[np.uint64] = np.frombuffer(raw, "<u8", 2 * n_chunks).reshape(-1, 2)
     return table
 
 
-def is_whole(raw: bytes) -> bool:
+def has_valid_crc(raw: bytes) -> bool:
     """Tell whether bytes end with the CRC-32C of what stands before it."""
     from google_crc32c import value as crc32c
 
     return bool(crc32c(raw[:-CRC_BYTES]) == int.from_bytes(raw[-CRC_BYTES:], "little"))
 
 
-def damaged(path: Path, what: str) -> FrameError:
+def damaged_cache_error(path: Path, what: str) -> FrameError:
     """Return the error of a part of a cache that is not what was written."""
     return FrameError(
         f"The cache is damaged: {what}",
@@ -942,7 +960,7 @@ def damaged(path: Path, what: str) -> FrameError:
     )
 
 
-# Pixels of one frame, read from a shard: `Shelf`.
+# Pixels of one frame, read from a shard: `CachedFrameReader`.
 #
 # A shard is read here and not by zarr: it ends with a table of offsets and a CRC-32C, each chunk
 # with a CRC-32C of its own, and that is all there is to know. Bytes are bounded by the grid before
@@ -952,12 +970,12 @@ def damaged(path: Path, what: str) -> FrameError:
 # same pixels.
 
 Pixels = NDArray[Any]
-_mine = local()
-_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_thread_scratch = local()
+_SHARD_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class CachedFrameReader:
     """Where one frame lies in an array of a cache.
 
     Parameters
@@ -974,17 +992,17 @@ class Shelf:
     """
 
     array: Path
-    grid: Grid
+    grid: ShardGrid
     index: int
     coding: PixelFormat | None
     sha256: str
     marker: str
     proof: str = ""
     sample: bytes = field(default=b"", repr=False)
-    far: Far | None = field(default=None, repr=False, compare=False)
+    far: RemoteShards | None = field(default=None, repr=False, compare=False)
 
     def fill(
-        self, target: Pixels, first: int, pixels: PixelFormat, near: Chunks | None = None
+        self, target: Pixels, first: int, pixels: PixelFormat, near: ChunkBytes | None = None
     ) -> None:
         """Fill target with pixels from number first on, in reading order, as an encoding says.
 
@@ -1014,13 +1032,13 @@ class Shelf:
         if not target.flags.c_contiguous:
             target[...] = whole.reshape(target.shape)
 
-    def _chunk(self, chunk: int, near: Chunks | None) -> Pixels:
+    def _chunk(self, chunk: int, near: ChunkBytes | None) -> Pixels:
         """Return the values of a chunk; the last one stays, for whoever reads row by row."""
-        if getattr(_mine, "what", None) != (self, chunk):
+        if getattr(_thread_scratch, "what", None) != (self, chunk):
             values = np.empty(self.grid.chunk_pixels, np.dtype(self.grid.dtype))
             self._inflate(chunk, values, near)
-            _mine.values, _mine.what = values, (self, chunk)
-        last: Pixels = _mine.values
+            _thread_scratch.values, _thread_scratch.what = values, (self, chunk)
+        last: Pixels = _thread_scratch.values
         return last
 
     def _is_as_stored(self, target: Pixels, pixels: PixelFormat) -> bool:
@@ -1035,19 +1053,19 @@ class Shelf:
         else:
             decode(encode(values, self.coding).view(stored_dtype(pixels)), target, pixels)
 
-    def wanted(self, first: int, n_pixels: int) -> list[Wanted]:
+    def wanted(self, first: int, n_pixels: int) -> list[ChunkPlace]:
         """Return the chunks that hold so many pixels from number first on."""
         size = self.grid.chunk_pixels
         return [self._lies(chunk) for chunk in range(first // size, -(-(first + n_pixels) // size))]
 
-    def _lies(self, chunk: int) -> Wanted:
+    def _lies(self, chunk: int) -> ChunkPlace:
         """Return in which shard one of the frame's chunks lies, and as which of its chunks."""
         frames, rows = self.grid.chunks_per_shard
         shard, row = divmod(chunk, rows)
         path = self.array / "c" / str(self.index // frames) / str(shard) / "0"
         return path, frames * rows, self.index % frames * rows + row
 
-    def _inflate(self, chunk: int, out: Pixels, near: Chunks | None) -> None:
+    def _inflate(self, chunk: int, out: Pixels, near: ChunkBytes | None) -> None:
         """Write the plain values of one of the frame's chunks into out."""
         path, n_chunks, slot = lies = self._lies(chunk)
         if self.far is not None:
@@ -1055,17 +1073,17 @@ class Shelf:
             _decompress(path, raw, len(raw), out)
             return
         try:
-            handle = os.open(path, _FLAGS)
+            handle = os.open(path, _SHARD_OPEN_FLAGS)
             try:
                 stamp = Stamp.of(os.fstat(handle))
-                offset, size = map(int, _table(path, stamp, n_chunks)[slot])
+                offset, size = map(int, _read_shard_table(path, stamp, n_chunks)[slot])
                 if not LEAST_BYTES <= size <= stamp.size or offset > stamp.size - size:
-                    raise damaged(path, "a chunk is missing")
+                    raise damaged_cache_error(path, "a chunk is missing")
                 raw = _read_bytes_at(handle, offset, size)
             finally:
                 os.close(handle)
         except OSError as error:
-            raise damaged(path, f"it cannot be read ({error.strerror})") from error
+            raise damaged_cache_error(path, f"it cannot be read ({error.strerror})") from error
         _decompress(path, raw, size, out)
 
 
@@ -1079,25 +1097,25 @@ def _decompress(path: Path, raw: bytes, size: int, out: Pixels) -> None:
     from numcodecs import blosc
 
     blosc.use_threads = False  # as zarr does: threads belong to whoever visits the bands
-    if len(raw) != size or not is_whole(raw):
-        raise damaged(path, "the checksum of a chunk is wrong")
+    if len(raw) != size or not has_valid_crc(raw):
+        raise damaged_cache_error(path, "the checksum of a chunk is wrong")
     packed = memoryview(raw)[:-CRC_BYTES]
     promised = int.from_bytes(packed[4:8], "little"), int.from_bytes(packed[12:16], "little")
     if promised != (out.nbytes, len(packed)):
-        raise damaged(path, "a chunk has not the size that its cube needs")
+        raise damaged_cache_error(path, "a chunk has not the size that its cube needs")
     try:
         blosc.decompress(packed, out)
     except (RuntimeError, ValueError) as error:
-        raise damaged(path, f"a chunk cannot be inflated ({error})") from error
+        raise damaged_cache_error(path, f"a chunk cannot be inflated ({error})") from error
 
 
 @lru_cache(maxsize=256)
-def _table(path: Path, stamp: Stamp, n_chunks: int) -> NDArray[np.uint64]:
+def _read_shard_table(path: Path, stamp: Stamp, n_chunks: int) -> NDArray[np.uint64]:
     """Return offset and size of each chunk of a shard (chunk, 2), read once."""
-    n_bytes = table_bytes(n_chunks)
+    n_bytes = shard_table_bytes(n_chunks)
     if stamp.size < n_bytes:
-        raise damaged(path, "it is cut short")
+        raise damaged_cache_error(path, "it is cut short")
     with path.open("rb", buffering=0) as file:
-        return table_in(
+        return parse_shard_table(
             _read_bytes_at(file.fileno(), stamp.size - n_bytes, n_bytes), path, n_chunks
         )

@@ -35,33 +35,33 @@ from arrayred.io.cache import (
     RECORDS,
     SCHEMA,
     SHARD_BYTES,
-    Contents,
-    Foreign,
-    Grid,
+    CachedFrames,
+    ForeignFiles,
+    FrameRecord,
     Marker,
-    Record,
-    as_text,
-    checked,
-    contents_of,
+    ShardGrid,
+    check_cache,
     marker_in,
+    open_cache,
+    records_to_json,
     require_safe,
     sum_and_size,
 )
-from arrayred.io.cube import labelled
+from arrayred.io.cube import labelled_cube
 from arrayred.io.frames import Frame, require_same_unit
 from arrayred.io.ledger import HASHES_FILE
 from arrayred.io.pixel_checks import sample_bytes
-from arrayred.io.pixels import FrameStack, plain_all
+from arrayred.io.pixels import FrameStack, all_plain_pixels
 from arrayred.io.publish import publish, require_room
 from arrayred.io.remote import (
     Address,
-    Part,
-    address_of,
+    ByteRange,
+    file_system_of,
     is_there,
-    persistently,
-    read,
-    read_parts,
-    system_of,
+    read_range,
+    read_ranges,
+    remote_address,
+    retry_remote,
 )
 from arrayred.io.scan import PixelFormat, dtype_of, is_exact
 from arrayred.model import COUNTS, FRAME, X, Y
@@ -70,13 +70,13 @@ from arrayred.progress import progressed, stage
 if TYPE_CHECKING:
     import xarray as xr
 
-STORED = "stored"
-_TEXTS = "OUT"
+STORED_ARRAY = "stored"
+_STRING_KINDS = "OUT"
 _AT_BEST = 4  # frames of pure noise take a third of their plain bytes
 
 
 @dataclass(frozen=True)
-class Night:
+class CacheInput:
     """What a cache is made from.
 
     Parameters
@@ -91,7 +91,7 @@ class Night:
     groups: Mapping[str, Sequence[Frame]]
     names: Mapping[Path, str]
     checksums: Mapping[Path, str]
-    foreign: Foreign
+    foreign: ForeignFiles
     key: str
 
 
@@ -107,7 +107,9 @@ def require_zarr() -> None:
 
 
 @stage("writing the cache")
-def build(night: Night, place: Path, *, overwrite: bool = False, threads: int = 2) -> None:
+def build_cache(
+    night: CacheInput, place: Path, *, overwrite: bool = False, threads: int = 2
+) -> None:
     """Write a cache.
 
     Parameters
@@ -138,9 +140,9 @@ def build(night: Night, place: Path, *, overwrite: bool = False, threads: int = 
         partial.mkdir(parents=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of zarr, about strings and consolidated metadata
-            _write(night, partial, threads)
-        checked(partial)
-        _take_name(partial, place, overwrite=overwrite)
+            _write_store(night, partial, threads)
+        check_cache(partial)
+        _rename_into_place(partial, place, overwrite=overwrite)
     except OSError as error:
         raise StorageError(
             f"The cache cannot be written ({error.strerror or error})",
@@ -148,10 +150,10 @@ def build(night: Night, place: Path, *, overwrite: bool = False, threads: int = 
             hint="Make room, or choose another folder with --cache-dir or --to.",
         ) from error
     finally:
-        _remove_partial(partial)
+        _remove_unfinished(partial)
 
 
-def _remove_partial(partial: Path) -> None:
+def _remove_unfinished(partial: Path) -> None:
     """Remove an unfinished store; threads of zarr may still write to it for a moment."""
     for delay in (0.02, 0.1, 0.5, 0.0):
         shutil.rmtree(partial, ignore_errors=True)
@@ -160,7 +162,7 @@ def _remove_partial(partial: Path) -> None:
         time.sleep(delay)
 
 
-def _take_name(partial: Path, place: Path, *, overwrite: bool) -> None:
+def _rename_into_place(partial: Path, place: Path, *, overwrite: bool) -> None:
     """Rename a complete store to its place; what another run has put there meanwhile stays."""
     if overwrite and os.path.lexists(place):
         old = partial.with_suffix(".old")
@@ -178,16 +180,16 @@ def _take_name(partial: Path, place: Path, *, overwrite: bool) -> None:
             raise
 
 
-def _write(night: Night, store: Path, threads: int) -> None:
+def _write_store(night: CacheInput, store: Path, threads: int) -> None:
     """Write groups, records and the mark of completeness."""
     import zarr
 
     zarr.create_group(store, zarr_format=3)
-    records: list[Record] = []
+    records: list[FrameRecord] = []
     for node, frames in night.groups.items():
         records += _write_group(night, store, node, frames, threads)
     zarr.consolidate_metadata(store)
-    publish({store / RECORDS: as_text(records, night.foreign)})
+    publish({store / RECORDS: records_to_json(records, night.foreign)})
     files = {
         path.relative_to(store).as_posix(): sum_and_size(path)
         for path in sorted(store.rglob("*"))
@@ -198,12 +200,12 @@ def _write(night: Night, store: Path, threads: int) -> None:
 
 
 def _write_group(
-    night: Night, store: Path, node: str, frames: Sequence[Frame], threads: int
-) -> Iterator[Record]:
+    night: CacheInput, store: Path, node: str, frames: Sequence[Frame], threads: int
+) -> Iterator[FrameRecord]:
     """Write the cube of one group, and yield the records of its frames."""
     require_same_unit(frames, "Cache frames of one unit together.")
-    stack = FrameStack(plain_all([frame.image for frame in frames], threads))
-    cube = labelled(stack, frames, np.broadcast_to(stack.dtype.type(0), stack.shape))
+    stack = FrameStack(all_plain_pixels([frame.image for frame in frames], threads))
+    cube = labelled_cube(stack, frames, np.broadcast_to(stack.dtype.type(0), stack.shape))
     texts = {
         "header": ["".join(frame.image.header.images()) for frame in frames],
         "sha256": [night.checksums[frame.path] for frame in frames],
@@ -221,16 +223,16 @@ def _write_group(
                 path=frames[0].path,
                 hint="Reduce the night without a cache.",
             )
-        _write_pixels(store, f"{node}/{STORED}", bits, {"long_name": "stored bits"})
+        _write_pixels(store, f"{node}/{STORED_ARRAY}", bits, {"long_name": "stored bits"})
     for index, frame in enumerate(frames):
         source = frame.image.source
         proof = next((v.text for v in frame.verdicts if v.source == "probe"), "")
         declared = replace(source, pixels=replace(source.pixels, wrapped=False), shelf=None)
-        yield Record(
+        yield FrameRecord(
             night.names[frame.path],
             night.checksums[frame.path],
             replace(frame.image, source=declared),
-            f"{node}/{COUNTS if as_values else STORED}",
+            f"{node}/{COUNTS if as_values else STORED_ARRAY}",
             index,
             source.pixels if as_values else None,
             proof if source.pixels.wrapped else "",
@@ -256,9 +258,9 @@ def _write_labels(store: Path, node: str, cube: xr.Dataset) -> None:
     """Write the coordinates of a cube, texts as such."""
     spoken = cube.assign_coords(
         {
-            name: (variable.dims, _spoken(variable.values))
+            name: (variable.dims, _utf8_texts(variable.values))
             for name, variable in cube.coords.items()
-            if variable.dtype.kind in _TEXTS
+            if variable.dtype.kind in _STRING_KINDS
         }
     )
     encoding = {
@@ -270,7 +272,7 @@ def _write_labels(store: Path, node: str, cube: xr.Dataset) -> None:
     )
 
 
-def _spoken(texts: NDArray[Any]) -> NDArray[Any]:
+def _utf8_texts(texts: NDArray[Any]) -> NDArray[Any]:
     """Return texts as objects, without what UTF-8 cannot say (undecodable bytes of a name)."""
     spoken = np.empty(texts.shape, object)
     for where in np.ndindex(texts.shape):
@@ -282,7 +284,7 @@ def _write_pixels(store: Path, node: str, stack: FrameStack, attributes: dict[st
     """Write the pixels of a stack, shard by shard."""
     import zarr
 
-    grid = Grid.of(stack.shape, stack.dtype.name)
+    grid = ShardGrid.of(stack.shape, stack.dtype.name)
     n_frames, n_rows, n_columns = grid.shape
     array = zarr.create_array(
         store,
@@ -307,19 +309,19 @@ def _write_pixels(store: Path, node: str, stack: FrameStack, attributes: dict[st
             progressed(start * n_rows + part.shape[0] * stop, n_frames * n_rows)
 
 
-# Caches of many nights in one folder, the least used going first: `Library`.
+# Caches of many nights in one folder, the least used going first: `CacheFolder`.
 #
 # The folder must be the user's own: whoever can write into it could put other pixels there. A
 # cache goes by the SHA-256 of what it was made from, so that two runs that make the same one make
 # the same bytes, and whichever comes second finds the first one's in its place.
 
-MOST_BYTES = 20 << 30
+DEFAULT_CACHE_BYTES = 20 << 30
 """What the caches of a library may take together, unless something else is said."""
-_DAY = 86400.0
+_DAY_IN_SECONDS = 86400.0
 _SUFFIX = ".zarr"
 
 
-class Entry(NamedTuple):
+class CacheEntry(NamedTuple):
     """One cache of a library: its folder, its size in bytes, and when it was last used."""
 
     place: Path
@@ -327,7 +329,7 @@ class Entry(NamedTuple):
     used: float
 
 
-def key_of(files: Iterable[tuple[str, str]], options: str) -> str:
+def cache_key(files: Iterable[tuple[str, str]], options: str) -> str:
     """Return the key of a cache: what it is made from, by which version, in which layout.
 
     Parameters
@@ -339,7 +341,7 @@ def key_of(files: Iterable[tuple[str, str]], options: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()
 
 
-def default_folder() -> Path:
+def default_cache_folder() -> Path:
     """Return where caches lie: ``arrayred`` in $XDG_CACHE_HOME, else in ~/.cache."""
     told = os.environ.get("XDG_CACHE_HOME", "")
     home = Path(told) if told and Path(told).is_absolute() else Path.home() / ".cache"
@@ -347,7 +349,7 @@ def default_folder() -> Path:
 
 
 @dataclass(frozen=True)
-class Library:
+class CacheFolder:
     """A folder of caches.
 
     Parameters
@@ -357,9 +359,9 @@ class Library:
     """
 
     folder: Path
-    most_bytes: int = MOST_BYTES
+    most_bytes: int = DEFAULT_CACHE_BYTES
 
-    def find(self, key: str) -> Contents | None:
+    def find(self, key: str) -> CachedFrames | None:
         """Return the cache of a key, every file of which is as it was written; None if none is.
 
         Raises
@@ -375,7 +377,7 @@ class Library:
         self._require_own()
         if not os.path.lexists(place):
             return None
-        contents = contents_of(place, wholly=True)
+        contents = open_cache(place, wholly=True)
         if contents.key != key:
             raise FrameError("The cache is one of other frames", path=place, hint="Remove it.")
         with contextlib.suppress(OSError):
@@ -395,7 +397,7 @@ class Library:
         self._require_own()
         return next(self.folder.glob(f"*{_SUFFIX}"), None) is None
 
-    def add(self, night: Night, threads: int = 2) -> Path:
+    def add(self, night: CacheInput, threads: int = 2) -> Path:
         """Write the cache of a night, make room for it, and return its place.
 
         Raises
@@ -408,7 +410,7 @@ class Library:
         self.prepare()
         place = self.place_of(night.key)
         if not os.path.lexists(place):
-            build(night, place, threads=threads)
+            build_cache(night, place, threads=threads)
         self._trim(place)
         return place
 
@@ -438,7 +440,7 @@ class Library:
         self._require_own()
         _remove_cache(self.place_of(key))
 
-    def clear(self) -> list[Entry]:
+    def clear(self) -> list[CacheEntry]:
         """Remove every cache, and return what there was."""
         there = self.entries()
         for entry in there:
@@ -449,13 +451,13 @@ class Library:
             self._sweep(age=0.0)
         return there
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CacheEntry]:
         """Return the caches, the least used first."""
         if not self.folder.is_dir():
             return []
         self._require_own()
         places = [p for p in self.folder.glob(f"*{_SUFFIX}") if not p.name.startswith(".")]
-        sized = [Entry(p, _size_of(p), p.lstat().st_mtime) for p in places]
+        sized = [CacheEntry(p, _size_of(p), p.lstat().st_mtime) for p in places]
         return sorted(sized, key=lambda entry: entry.used)
 
     def place_of(self, key: str) -> Path:
@@ -478,7 +480,7 @@ class Library:
                 hint="Choose your own with --cache-dir, or give --no-cache.",
             )
 
-    def _sweep(self, age: float = _DAY) -> None:
+    def _sweep(self, age: float = _DAY_IN_SECONDS) -> None:
         """Remove what runs left behind that were killed, if it is old enough not to be alive."""
         for partial in [*self.folder.glob(".*.partial"), *self.folder.glob(".*.old")]:
             with contextlib.suppress(OSError):
@@ -508,7 +510,7 @@ def _remove_cache(place: Path) -> None:
     shutil.rmtree(place, ignore_errors=True)
 
 
-# Caches in object stores and on servers: `upload`, `fetch`.
+# Caches in object stores and on servers: `upload_cache`, `fetch_cache`.
 #
 # Wherever fsspec gets (``s3://``, ``gs://``, ``https://``, ``memory://``) a cache may lie. A store
 # of objects knows no renaming, so COMPLETE.json is written last and removed first. Whoever slices
@@ -516,10 +518,10 @@ def _remove_cache(place: Path) -> None:
 # of it several times, so it is fetched once, whole, into the library, where it is checked like any
 # other: 0.4 of the plain bytes, and every later run reads from the disk.
 
-_TOGETHER = 32 << 20
+_BATCH_BYTES = 32 << 20
 
 
-def upload(cache: Path, url: Address, *, overwrite: bool = False) -> None:
+def upload_cache(cache: Path, url: Address, *, overwrite: bool = False) -> None:
     """Copy a cache to a URL; it is complete there when the last of its files is.
 
     Raises
@@ -529,20 +531,20 @@ def upload(cache: Path, url: Address, *, overwrite: bool = False) -> None:
     StorageError
         The store refuses.
     """
-    system, root = system_of(url)
+    system, root = file_system_of(url)
     names = sorted(p.relative_to(cache).as_posix() for p in cache.rglob("*") if p.is_file())
     try:
-        if persistently(lambda: system.exists(root), url):
+        if retry_remote(lambda: system.exists(root), url):
             if not overwrite:
                 raise UsageError(
                     "There is something already", path=url, hint="Give --overwrite to replace it."
                 )
             if is_there(url / COMPLETE):
-                persistently(lambda: system.rm(f"{root}/{COMPLETE}"), url)
-            persistently(lambda: system.rm(root, recursive=True), url)
+                retry_remote(lambda: system.rm(f"{root}/{COMPLETE}"), url)
+            retry_remote(lambda: system.rm(root, recursive=True), url)
         for name in (*(name for name in names if name != COMPLETE), COMPLETE):
             content = (cache / name).read_bytes()
-            persistently(lambda to=f"{root}/{name}", raw=content: system.pipe_file(to, raw), url)
+            retry_remote(lambda to=f"{root}/{name}", raw=content: system.pipe_file(to, raw), url)
     except UsageError:
         raise
     except ArrayredError as error:
@@ -553,7 +555,7 @@ def upload(cache: Path, url: Address, *, overwrite: bool = False) -> None:
         ) from error
 
 
-def fetch(url: Address, library: Library | None = None) -> Path:
+def fetch_cache(url: Address, library: CacheFolder | None = None) -> Path:
     """Return the copy of a URL's cache in the library, made if need be.
 
     Raises
@@ -567,9 +569,9 @@ def fetch(url: Address, library: Library | None = None) -> Path:
     StorageError
         There is no room for it.
     """
-    library = library or Library(default_folder())
+    library = library or CacheFolder(default_cache_folder())
     try:
-        raw = read(url / COMPLETE, 0, MOST_METADATA)
+        raw = read_range(url / COMPLETE, 0, MOST_METADATA)
     except ArrayredError as error:
         raise InputError(
             f"There is no cache that can be read ({COMPLETE}: {error.args[0]})",
@@ -579,12 +581,12 @@ def fetch(url: Address, library: Library | None = None) -> Path:
     place = library.place_of(hashlib.sha256(raw).hexdigest())
     library.prepare()
     if not os.path.lexists(place):
-        _fetch(url, raw, place, library.most_bytes)
-    contents_of(place, wholly=True)
+        _fetch_files(url, raw, place, library.most_bytes)
+    open_cache(place, wholly=True)
     return place
 
 
-def _fetch(url: Address, complete: bytes, place: Path, most_bytes: int) -> None:
+def _fetch_files(url: Address, complete: bytes, place: Path, most_bytes: int) -> None:
     """Copy the files that a mark of completeness lists, and take the name when all are right."""
     partial = place.parent / f".{place.name}.{os.getpid()}-{os.urandom(4).hex()}.partial"
     marker = marker_in(complete, url)
@@ -597,14 +599,14 @@ def _fetch(url: Address, complete: bytes, place: Path, most_bytes: int) -> None:
         require_safe(name, url)
     require_room(place.parent, n_bytes, "the cache needs")
     try:
-        for parts in _portions(url, marker):
-            for part, raw in zip(parts, read_parts(parts), strict=True):
+        for parts in _download_batches(url, marker):
+            for part, raw in zip(parts, read_ranges(parts), strict=True):
                 target = partial / part.address.relative_to(url).as_posix()
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with target.open("ab") as file:
                     file.write(raw)
         (partial / COMPLETE).write_bytes(complete)
-        contents_of(partial, wholly=True)
+        open_cache(partial, wholly=True)
         if not os.path.lexists(place):
             partial.rename(place)
     except OSError as error:
@@ -617,14 +619,16 @@ def _fetch(url: Address, complete: bytes, place: Path, most_bytes: int) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _portions(url: Address, marker: Marker) -> list[Sequence[Part]]:
+def _download_batches(url: Address, marker: Marker) -> list[Sequence[ByteRange]]:
     """Return all of a cache's files in parts, as many together as may be held at once."""
-    portions: list[list[Part]] = [[]]
+    portions: list[list[ByteRange]] = [[]]
     held = 0
     for name, (size, _) in sorted(marker.files.items()):
-        for first in range(0, max(size, 1), _TOGETHER):
-            part = Part(address_of(str(url / name)), first, min(first + _TOGETHER, size))
-            if held + part.stop - first > _TOGETHER and portions[-1]:
+        for first in range(0, max(size, 1), _BATCH_BYTES):
+            part = ByteRange(
+                remote_address(str(url / name)), first, min(first + _BATCH_BYTES, size)
+            )
+            if held + part.stop - first > _BATCH_BYTES and portions[-1]:
                 portions.append([])
                 held = 0
             portions[-1].append(part)

@@ -23,13 +23,13 @@ from arrayred.io.files import find_image
 from arrayred.io.header import Header, is_structural
 from arrayred.io.products import (
     attrs_of,
-    complete,
+    complete_header,
     coords_of,
-    fact_cards,
     header_of,
     labelled_planes,
-    labels_of,
+    pixel_numbers_of,
     sigma_of,
+    spectrum_cards,
 )
 from arrayred.model import (
     BAD_PIXEL,
@@ -111,7 +111,7 @@ def _header_for(image: xr.Dataset, header: astropy.io.fits.Header | None) -> Hea
     """Return the given cards, or those that came along, completed."""
     cards = header_of(image.attrs) if header is None else from_astropy(header)
     cards = _header_of_file(image) if cards is None else cards
-    complete(cards, image)
+    complete_header(cards, image)
     return cards
 
 
@@ -169,16 +169,16 @@ def from_ccddata(ccd: CCDData) -> xr.Dataset:
     told = header.copy()
     told.set("BUNIT", unit)
     return xr.Dataset(
-        labelled_planes(counts, unit, _sigma(ccd), _flags(ccd, counts.shape)),
+        labelled_planes(counts, unit, _sigma_of_ccd(ccd), _flags_of_ccd(ccd, counts.shape)),
         coords={
-            **labels_of(header, counts.shape),
+            **pixel_numbers_of(header, counts.shape),
             **coords_of(told, Instrument.load("generic")),
         },
         attrs=attrs_of(header),
     )
 
 
-def _sigma(ccd: CCDData) -> NDArray[Any] | None:
+def _sigma_of_ccd(ccd: CCDData) -> NDArray[Any] | None:
     """Return the standard deviation of a CCDData, or None."""
     from astropy.nddata import StdDevUncertainty
 
@@ -197,7 +197,7 @@ def _sigma(ccd: CCDData) -> NDArray[Any] | None:
     return np.asarray(found.represent_as(StdDevUncertainty).array)
 
 
-def _flags(ccd: CCDData, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+def _flags_of_ccd(ccd: CCDData, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
     """Return the bits of `dq`: flags where they are, bad_pixel where only a mask is, or None."""
     flags, mask = ccd.flags, ccd.mask
     if flags is None and mask is None:
@@ -255,8 +255,8 @@ def to_spectrum(spectrum: xr.Dataset) -> Spectrum:
         )
     variance = spectrum.get(VARIANCE)
     header = header_of(spectrum.attrs) or Header()
-    complete(header, spectrum)
-    for keyword, value, comment in fact_cards(spectrum):
+    complete_header(header, spectrum)
+    for keyword, value, comment in spectrum_cards(spectrum):
         if header.readable(keyword) != value:
             header.set(keyword, value, comment)
     return container(

@@ -17,16 +17,16 @@ from arrayred.config import Instrument
 from arrayred.errors import InputError, NightError, UsageError
 from arrayred.io.files import files_at, find_image
 from arrayred.io.frames import Frame, read_frames, require_same_unit
-from arrayred.io.pixel_checks import take_off_pedestals, unwrap
-from arrayred.io.pixels import FrameStack, PackedStack, plain
-from arrayred.io.remote import Address, is_fits_name, located
+from arrayred.io.pixel_checks import subtract_pedestals, unwrap_unsigned
+from arrayred.io.pixels import FrameStack, PackedStack, plain_pixels
+from arrayred.io.remote import Address, is_fits_name, path_or_address
 from arrayred.model import COUNTS, FRAME, SETUP_COORDS, Chunks, Unsigned, X, Y
 
 if TYPE_CHECKING:
     import astropy.io.fits
     import xarray as xr
 
-_DETECTOR = ("gain", "read_noise", "saturation")
+_DETECTOR_COORDS = ("gain", "read_noise", "saturation")
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 
@@ -82,13 +82,13 @@ def open_frames(
     >>> pixels.shape, cube.frame.values[0], cube.night.values[0]
     ((8, 3), np.str_('dark-001'), np.str_('2024-03-09'))
     """
-    return cube_of(frames_at(paths, instrument, unsigned, depth), chunks, memory)
+    return make_cube(frames_at(paths, instrument, unsigned, depth), chunks, memory)
 
 
 def frames_at(paths: Paths, instrument: str, unsigned: Unsigned, depth: int = 3) -> list[Frame]:
     """Return the raw frames of folders, files and patterns; see `open_frames`."""
     meaning = Instrument.load(instrument)
-    places = places_of(paths)
+    places = resolve_paths(paths)
     found = [files_at(place, depth) for place in places]
     files = list({_absolute(file): file for some in found for file in some}.values())
     if not files:
@@ -98,26 +98,26 @@ def frames_at(paths: Paths, instrument: str, unsigned: Unsigned, depth: int = 3)
     if failures:
         raise NightError(tuple(failures))
     frames = [frame for frame in frames if not frame.is_product] or frames
-    read = take_off_pedestals(unwrap(frames, meaning, unsigned))
+    read = subtract_pedestals(unwrap_unsigned(frames, meaning, unsigned))
     undecided = [new.refusals[len(old.refusals) :] for old, new in zip(frames, read, strict=True)]
     if any(undecided):
         raise NightError(tuple(refusal for refusals in undecided for refusal in refusals))
     return read
 
 
-def places_of(paths: Paths) -> list[Path]:
+def resolve_paths(paths: Paths) -> list[Path]:
     """Return the files and folders that are meant, in order; patterns are resolved.
 
     A path that exists is taken by its word, whatever brackets its name has.
     """
     several = [paths] if isinstance(paths, str | PathLike) else paths
-    return [place for path in several for place in _matching(path)]
+    return [place for path in several for place in _matching_paths(path)]
 
 
-def _matching(given: str | PathLike[str]) -> list[Path]:
-    place, path = located(given), os.fspath(given)
+def _matching_paths(given: str | PathLike[str]) -> list[Path]:
+    place, path = path_or_address(given), os.fspath(given)
     if isinstance(place, Address):
-        return _matching_remotely(place)
+        return _matching_addresses(place)
     if place != Path(path):  # of file://
         return [place]
     if os.path.lexists(path) or not glob.has_magic(path):
@@ -133,7 +133,7 @@ def _matching(given: str | PathLike[str]) -> list[Path]:
     return places
 
 
-def _matching_remotely(address: Address) -> list[Path]:
+def _matching_addresses(address: Address) -> list[Path]:
     if not glob.has_magic(str(address)):
         return [address]
     from arrayred.io.remote import matches
@@ -148,15 +148,15 @@ def _absolute(path: Path) -> str:
     return os.path.normpath(path.absolute())
 
 
-def cube_of(
+def make_cube(
     frames: Sequence[Frame], chunks: Chunks = None, memory: int | None = None
 ) -> xr.Dataset:
     """Return frames as a cube; see `open_frames`."""
-    stack = stack_of(frames, lazy=chunks is not None)
-    return labelled(stack, frames, pixels_of(stack, chunks, memory))
+    stack = make_stack(frames, lazy=chunks is not None)
+    return labelled_cube(stack, frames, stack_pixels(stack, chunks, memory))
 
 
-def stack_of(frames: Sequence[Frame], *, lazy: bool) -> FrameStack | PackedStack:
+def make_stack(frames: Sequence[Frame], *, lazy: bool) -> FrameStack | PackedStack:
     """Return the frames' pixels as a stack; compressed ones are unpacked now, or when first read.
 
     Raises
@@ -167,10 +167,10 @@ def stack_of(frames: Sequence[Frame], *, lazy: bool) -> FrameStack | PackedStack
     require_same_unit(frames, "Stack frames of one unit only.")
     if lazy and not all(frame.image.at_hand for frame in frames):
         return PackedStack([frame.image for frame in frames])
-    return FrameStack([plain(frame.image) for frame in frames])
+    return FrameStack([plain_pixels(frame.image) for frame in frames])
 
 
-def pixels_of(stack: FrameStack | PackedStack, chunks: Chunks, memory: int | None = None) -> Any:
+def stack_pixels(stack: FrameStack | PackedStack, chunks: Chunks, memory: int | None = None) -> Any:
     """Return a stack's pixels: a numpy array, or a dask array of whole bands."""
     if chunks is None:
         return stack[:, :, :]
@@ -229,7 +229,9 @@ def bytes_of_a_row(
     return threads * shape[2] * bytes_per_pixel(shape[0], dtype, widened=widened)
 
 
-def labelled(stack: FrameStack | PackedStack, frames: Sequence[Frame], pixels: Any) -> xr.Dataset:
+def labelled_cube(
+    stack: FrameStack | PackedStack, frames: Sequence[Frame], pixels: Any
+) -> xr.Dataset:
     """Return pixels (frame, y, x) with the coordinates that the frames' headers give."""
     import xarray as xr
 
@@ -238,16 +240,20 @@ def labelled(stack: FrameStack | PackedStack, frames: Sequence[Frame], pixels: A
     return xr.Dataset(
         {COUNTS: ((FRAME, Y, X), pixels, {"units": frames[0].unit, "long_name": "pixel values"})},
         coords={
-            FRAME: _texts([frame.label for frame in frames]),
+            FRAME: _string_coord([frame.label for frame in frames]),
             Y: np.arange(row, n_rows + row),
             X: np.arange(column, n_columns + column),
-            "frame_type": (FRAME, _texts([frame.frame_type or "" for frame in frames])),
-            "exptime": (FRAME, _numbers([frame.exptime for frame in frames]), {"units": "s"}),
-            "time": (FRAME, _times(frames)),
-            "object": (FRAME, _texts([frame.target for frame in frames])),
-            "ccd_temp": (FRAME, _numbers([frame.ccd_temp for frame in frames]), {"units": "deg_C"}),
-            "night": (FRAME, _texts([frame.night for frame in frames])),
-            "path": (FRAME, _texts([str(frame.path) for frame in frames])),
+            "frame_type": (FRAME, _string_coord([frame.frame_type or "" for frame in frames])),
+            "exptime": (FRAME, _number_coord([frame.exptime for frame in frames]), {"units": "s"}),
+            "time": (FRAME, _time_coord(frames)),
+            "object": (FRAME, _string_coord([frame.target for frame in frames])),
+            "ccd_temp": (
+                FRAME,
+                _number_coord([frame.ccd_temp for frame in frames]),
+                {"units": "deg_C"},
+            ),
+            "night": (FRAME, _string_coord([frame.night for frame in frames])),
+            "path": (FRAME, _string_coord([str(frame.path) for frame in frames])),
             **_common_setup(frames),
         },
         attrs={
@@ -257,15 +263,15 @@ def labelled(stack: FrameStack | PackedStack, frames: Sequence[Frame], pixels: A
     )
 
 
-def _texts(values: Sequence[str]) -> Any:
+def _string_coord(values: Sequence[str]) -> Any:
     return np.array(values, dtype=np.str_)
 
 
-def _numbers(values: Sequence[float | None]) -> Any:
+def _number_coord(values: Sequence[float | None]) -> Any:
     return np.array([np.nan if value is None else value for value in values], np.float64)
 
 
-def _times(frames: Sequence[Frame]) -> Any:
+def _time_coord(frames: Sequence[Frame]) -> Any:
     naive = [None if f.time is None else f.time.replace(tzinfo=None) for f in frames]
     precise = np.array(naive, "datetime64[us]")
     times = precise.astype("datetime64[ns]")
@@ -277,7 +283,7 @@ def _common_setup(frames: Sequence[Frame]) -> dict[str, str | float]:
     told = [(frame.gain, frame.read_noise, frame.saturation) for frame in frames]
     shared: dict[str, str | float] = {
         name: values[0]
-        for name, values in zip(_DETECTOR, zip(*told, strict=True), strict=True)
+        for name, values in zip(_DETECTOR_COORDS, zip(*told, strict=True), strict=True)
         if values[0] is not None and all(value == values[0] for value in values)
     }
     setups = [dict(frame.setup) for frame in frames]
@@ -320,4 +326,4 @@ def read_mask(path: str | PathLike[str]) -> NDArray[np.bool_]:
         The file is not there, or holds no image that can be read.
     """
     image = find_image(Path(path))
-    return np.asarray(FrameStack([plain(image)])[0, :, :] != 0)
+    return np.asarray(FrameStack([plain_pixels(image)])[0, :, :] != 0)

@@ -22,7 +22,7 @@ import numpy as np
 from arrayred.errors import FrameError
 from arrayred.io.scan import ImageHDU, PixelSource, scan, stored_dtype
 
-_PIECE = 1 << 20
+_INFLATED_PIECE = 1 << 20
 _TILES_PIECE = 8 << 20
 _DRAIN_LIMIT = 256 << 20
 _CHILD_SECONDS = 300
@@ -57,7 +57,7 @@ def inflate(image: PixelSource, target: IO[bytes]) -> None:
         source.seek(image.offset)
         left = image.n_bytes
         while left:
-            piece = source.read(min(_PIECE, left))
+            piece = source.read(min(_INFLATED_PIECE, left))
             if not piece:
                 raise FrameError(
                     "The compressed file ends within its pixels",
@@ -66,7 +66,7 @@ def inflate(image: PixelSource, target: IO[bytes]) -> None:
                 )
             target.write(piece)
             left -= len(piece)
-        while piece := source.read(_PIECE):
+        while piece := source.read(_INFLATED_PIECE):
             left -= len(piece)
             if left < -_DRAIN_LIMIT:
                 raise FrameError(
@@ -114,12 +114,12 @@ def decode_tiles(image: ImageHDU, target: IO[bytes]) -> None:
     except OSError as error:
         if error.errno is not None:
             raise
-        raise _damaged(path, error) from error
+        raise _damaged_file_error(path, error) from error
     except Exception as error:
-        raise _damaged(path, error) from error
+        raise _damaged_file_error(path, error) from error
 
 
-def _damaged(path: Path, error: Exception) -> FrameError:
+def _damaged_file_error(path: Path, error: Exception) -> FrameError:
     what = f"The compressed image is damaged ({error})"
     return FrameError(what, path=path, hint="Copy it again.")
 

@@ -1,4 +1,4 @@
-"""Which FITS files lie in a folder, and in which deeper ones: `list_files`, `unreached`.
+"""Which FITS files lie in a folder, and in which deeper ones: `list_files`, `folders_too_deep`.
 
 Where a path is that of no file, a cache may hold the frame: `find_image` asks both.
 
@@ -15,8 +15,8 @@ from pathlib import Path
 
 from arrayred.errors import ForeignFileError, FrameError, HeaderError, InputError, UsageError
 from arrayred.io import remote
-from arrayred.io.cache import cache_around, files_in, forget, image_at
-from arrayred.io.remote import Address, is_fits_name, listing, located, stamp_of
+from arrayred.io.cache import cached_files, cached_image, enclosing_cache, forget_cache
+from arrayred.io.remote import Address, is_fits_name, list_remote, path_or_address, stamp_of
 from arrayred.io.scan import ImageHDU, scan
 
 _MOST_LOOKED_INTO = 100
@@ -42,12 +42,12 @@ def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
     InputError
         The folder does not exist, is no folder, or cannot be read.
     """
-    folder = located(folder)
+    folder = path_or_address(folder)
     try:
         if isinstance(folder, Address):
-            found = _listed(folder, depth)
+            found = _remote_files(folder, depth)
         else:
-            found = _cached(folder, depth) or sorted(_walk(folder, depth))
+            found = _files_in_cache(folder, depth) or sorted(_walk(folder, depth))
     except OSError as error:
         raise InputError(
             _UNREADABLE.get(type(error), f"The folder cannot be read ({error.strerror})"),
@@ -61,19 +61,19 @@ def files_at(place: Path, depth: int = 3) -> list[Path]:
     """Return a file itself, or the FITS files of a folder; as `list_files`."""
     if place.is_dir():
         return list_files(place, depth=depth)
-    if isinstance(place, Address) and cache_around(place) is None:
+    if isinstance(place, Address) and enclosing_cache(place) is None:
         stamp_of(place, anew=True)  # a listing may be old
     return [place]
 
 
-def _listed(folder: Address, depth: int) -> list[Path]:
+def _remote_files(folder: Address, depth: int) -> list[Path]:
     """Return the files of a folder behind a URL, or of a cache there."""
-    forget(folder)
-    if (cache := cache_around(folder)) is not None:
-        return files_in(cache, folder, depth)
-    there = listing(folder, depth)
+    forget_cache(folder)
+    if (cache := enclosing_cache(folder)) is not None:
+        return cached_files(cache, folder, depth)
+    there = list_remote(folder, depth)
     if folder / "COMPLETE.json" in there:
-        return files_in(folder, folder, depth)
+        return cached_files(folder, folder, depth)
     names = [path.name for path in there]
     if "zarr.json" in names and not any(map(is_fits_name, names)):
         raise InputError(
@@ -84,12 +84,12 @@ def _listed(folder: Address, depth: int) -> list[Path]:
     return sorted(there)
 
 
-def _cached(folder: Path, depth: int) -> list[Path]:
+def _files_in_cache(folder: Path, depth: int) -> list[Path]:
     """Return the files of a cache, or of a folder in one; none where there is no cache."""
     if folder.is_dir() and not (folder / "COMPLETE.json").exists():
         return []
-    cache = cache_around(folder)
-    return [] if cache is None else files_in(cache, folder, depth)
+    cache = enclosing_cache(folder)
+    return [] if cache is None else cached_files(cache, folder, depth)
 
 
 def _walk(folder: Path, depth: int) -> Iterator[Path]:
@@ -111,11 +111,11 @@ def folders_in(folder: Path) -> list[Path]:
         It cannot be read.
     """
     if isinstance(folder, Address):
-        return list(remote.folders_in(folder))
+        return list(remote.remote_folders_in(folder))
     return [path for path in folder.iterdir() if path.is_dir()]
 
 
-def unreached(folder: Path, depth: int = 3) -> list[Path]:
+def folders_too_deep(folder: Path, depth: int = 3) -> list[Path]:
     """Return the folders just below a depth that hold FITS files themselves, sorted.
 
     Parameters
@@ -123,17 +123,17 @@ def unreached(folder: Path, depth: int = 3) -> list[Path]:
     folder, depth : as for `list_files`, which passes these folders by. One look is taken at each
         of the first hundred; what cannot be read is no concern of anybody who does not want it.
     """
-    folder = located(folder)
+    folder = path_or_address(folder)
     if isinstance(folder, Address):
-        return _unreached_remotely(folder, depth)
+        return _remote_folders_too_deep(folder, depth)
     beyond = islice(_folders_at(folder, depth), _MOST_LOOKED_INTO)
     return sorted(path for path in beyond if _holds_fits(path))
 
 
-def _unreached_remotely(folder: Address, depth: int) -> list[Path]:
+def _remote_folders_too_deep(folder: Address, depth: int) -> list[Path]:
     """Return the folders just below a depth that hold FITS files, of one listing."""
     with suppress(InputError):
-        there = listing(folder, depth + 1)
+        there = list_remote(folder, depth + 1)
         if folder / "COMPLETE.json" in there:
             return []
         deep = (p for p in there if len(p.relative_to(folder).parts) > depth)
@@ -180,15 +180,15 @@ def find_image(path: Path) -> ImageHDU:
     FrameError, HeaderError
         As in `scan`, and where the cache is damaged.
     """
-    path = located(path)
+    path = path_or_address(path)
     if isinstance(path, Address):
-        cached = image_at(path)
+        cached = cached_image(path)
         return scan(path) if cached is None else cached
     try:
         return scan(path)
     except ForeignFileError as error:
         is_missing = isinstance(error.__cause__, FileNotFoundError)
-        if is_missing and (cached := image_at(path)) is not None:
+        if is_missing and (cached := cached_image(path)) is not None:
             return cached
         raise
 

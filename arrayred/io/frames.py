@@ -25,7 +25,7 @@ from arrayred.io.scan import ImageHDU
 from arrayred.model import Section, Sections, Unit
 
 
-class Verdict(NamedTuple):
+class PixelDecision(NamedTuple):
     """What was decided about a frame's pixels, and by what: its header, a probe, or an option."""
 
     source: Literal["header", "probe", "option"]
@@ -86,7 +86,7 @@ class Frame:
     maybe_arc: str = ""
     flip: str | None = None
     refusals: tuple[ArrayredError, ...] = ()
-    verdicts: tuple[Verdict, ...] = ()
+    verdicts: tuple[PixelDecision, ...] = ()
     night: str = ""
     named_master: bool = False
     read_noise: float | None = None
@@ -206,18 +206,18 @@ def read_frames(
     root = root or Path(os.path.commonpath([path.parent.absolute() for path in paths]))
     frames, failures = [], []
     for left, label, image in zip(
-        range(len(paths) - 1, -1, -1), _labels(paths, root), scan_all(paths), strict=True
+        range(len(paths) - 1, -1, -1), _frame_labels(paths, root), scan_all(paths), strict=True
     ):
         if isinstance(image, ImageHDU):
-            frames.append(describe(label, image, instrument))
+            frames.append(frame_from_header(label, image, instrument))
         else:
             failures.append(image)
         if advance is not None:
             advance(left)
-    return with_nights(sorted(frames, key=lambda frame: frame.order)), failures
+    return with_observing_nights(sorted(frames, key=lambda frame: frame.order)), failures
 
 
-def _labels(paths: Sequence[Path], root: Path) -> list[str]:
+def _frame_labels(paths: Sequence[Path], root: Path) -> list[str]:
     """Return relative paths without suffix; with it where two files would share a label."""
     whole = [os.path.relpath(path, root) for path in paths]
     short = [without_suffix(name) for name in whole]
@@ -231,13 +231,13 @@ def without_suffix(name: str) -> str:
     return name[: len(name) - len(suffix)]
 
 
-def describe(label: str, image: ImageHDU, instrument: Instrument) -> Frame:
+def frame_from_header(label: str, image: ImageHDU, instrument: Instrument) -> Frame:
     """Return what a header says, in our words."""
-    facts = Facts(image, instrument)
+    facts = HeaderValues(image, instrument)
     found, unit = facts.frame_type(instrument), facts.unit(instrument)
     target = facts.text("object")
     name = os.path.basename(label)
-    kind = kind_of(found, name, target, facts.text("lamps"), instrument)
+    kind = find_frame_type(found, name, target, facts.text("lamps"), instrument)
     remarks = (
         [f"taken for a frame of type {kind.frame_type}: {kind.betrayed_by}"]
         if kind.betrayed_by
@@ -279,10 +279,10 @@ def describe(label: str, image: ImageHDU, instrument: Instrument) -> Frame:
 _SECONDS = re.compile(r"(?<!')\bs(ec|econds?)?\b", re.IGNORECASE)
 _AUTO_DARK = re.compile(r"auto-?dark", re.IGNORECASE)
 _MILLISECONDS = re.compile(r"\bm(illi)?s(ec|econds?)?\b", re.IGNORECASE)
-_SETTINGS = ("x_binning", "y_binning", "x_origin", "y_origin", "gain_setting")
+_SETUP_FIELDS = ("x_binning", "y_binning", "x_origin", "y_origin", "gain_setting")
 
 
-class Facts:
+class HeaderValues:
     """Looks facts up under their keywords and collects what is wrong with them."""
 
     def __init__(self, image: ImageHDU, instrument: Instrument) -> None:
@@ -337,7 +337,8 @@ class Facts:
 
     def _contradiction(self, keyword: str, values: Sequence[Value]) -> HeaderError:
         return HeaderError(
-            f"{keyword} stands {len(values)} times in the header, and says {_listed(values)}",
+            f"{keyword} stands {len(values)} times in the header, and says "
+            f"{_listed_values(values)}",
             path=self._path,
             keyword=keyword,
             value=tuple(values),
@@ -438,7 +439,7 @@ class Facts:
 
     def setup(self) -> tuple[tuple[str, str], ...]:
         """Return what must agree between frames and their calibrations, where known."""
-        plain = {fact: self._plain(fact) for fact in _SETTINGS}
+        plain = {fact: self._plain(fact) for fact in _SETUP_FIELDS}
         pairs = {
             "binning": f"{plain['x_binning']}x{plain['y_binning']}".strip("x"),
             "origin": f"{plain['x_origin']},{plain['y_origin']}".strip(","),
@@ -448,7 +449,7 @@ class Facts:
         return tuple((name, value) for name, value in pairs.items() if value)
 
 
-def _listed(values: Sequence[Value]) -> str:
+def _listed_values(values: Sequence[Value]) -> str:
     return " and ".join(map(repr, values))
 
 
@@ -467,11 +468,11 @@ def _as_number(value: Value) -> float | None:
 # year 2000 say ``dd/mm/yy``, which the FITS Standard (4.0, 4.4.2.1) reads as 19yy; some programs
 # went on writing it, and there was no CCD before 1970, so that years below 70 are taken as 20yy.
 
-_CLOCK = r"(\d\d?)[: ](\d\d?)(?:[: ](\d\d?(?:\.\d*)?))?"
+_CLOCK_PATTERN = r"(\d\d?)[: ](\d\d?)(?:[: ](\d\d?(?:\.\d*)?))?"
 _ZONE = r"(?:Z|[+-]00:?00)?$"
-_DATE = re.compile(rf"(\d{{4}})-(\d\d?)-(\d\d?)(?:[T ]{_CLOCK})?{_ZONE}")
+_DATE = re.compile(rf"(\d{{4}})-(\d\d?)-(\d\d?)(?:[T ]{_CLOCK_PATTERN})?{_ZONE}")
 _OLD_DATE = re.compile(r"(\d\d)/(\d\d)/(\d\d)$")
-_SEXAGESIMAL = re.compile(_CLOCK + _ZONE)
+_SEXAGESIMAL = re.compile(_CLOCK_PATTERN + _ZONE)
 _DECIMAL = re.compile(r"\d\d?(?:\.\d*)?$")
 _FIRST_YEAR_OF_CCDS = 70
 
@@ -491,17 +492,17 @@ def start_of(date: str, clock: str = "") -> datetime | None:
     >>> start_of("03/11/98", "22.5")
     datetime.datetime(1998, 11, 3, 22, 30, tzinfo=datetime.timezone.utc)
     """
-    day, parts = _parted(date)
+    day, parts = _split_date(date)
     if day is None:
         return None
-    time_of_day = _since_midnight(*parts) if parts[0] else _of_clock(clock)
+    time_of_day = _since_midnight(*parts) if parts[0] else _time_of_day(clock)
     try:
         return None if time_of_day is None else datetime(*day, tzinfo=UTC) + time_of_day
     except (ValueError, OverflowError):
         return None
 
 
-def _parted(date: str) -> tuple[tuple[int, int, int] | None, tuple[str | None, ...]]:
+def _split_date(date: str) -> tuple[tuple[int, int, int] | None, tuple[str | None, ...]]:
     """Return year, month and day, and the parts of the clock, if there is one."""
     if match := _DATE.match(date):
         return (int(match[1]), int(match[2]), int(match[3])), match.groups()[3:]
@@ -512,7 +513,7 @@ def _parted(date: str) -> tuple[tuple[int, int, int] | None, tuple[str | None, .
     return None, (None,)
 
 
-def _of_clock(clock: str) -> timedelta | None:
+def _time_of_day(clock: str) -> timedelta | None:
     if match := _SEXAGESIMAL.match(clock):
         return _since_midnight(*match.groups())
     if _DECIMAL.match(clock) and float(clock) <= 24:
@@ -537,11 +538,11 @@ def _since_midnight(*clock: str | None) -> timedelta | None:
 # flat or arc is believed. Where no card declares a type, only the file's name is asked.
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-_OFF = ("", "off", "none", "no", "f", "false", "0")
+_OFF_WORDS = ("", "off", "none", "no", "f", "false", "0")
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class TypeFound:
     """A frame's type and where it is known from.
 
     Parameters
@@ -556,7 +557,9 @@ class Kind:
     maybe_arc: str = ""
 
 
-def kind_of(declared: str, name: str, target: str, lamps: str, instrument: Instrument) -> Kind:
+def find_frame_type(
+    declared: str, name: str, target: str, lamps: str, instrument: Instrument
+) -> TypeFound:
     """Return the kind of a frame.
 
     Parameters
@@ -570,24 +573,24 @@ def kind_of(declared: str, name: str, target: str, lamps: str, instrument: Instr
     Examples
     --------
     >>> generic = Instrument.load("generic")
-    >>> kind_of("Light Frame", "L2-arc-hg-10", "", "", generic)
-    Kind(frame_type='arc', betrayed_by="the word 'arc'", maybe_arc='')
-    >>> kind_of("Light Frame", "L2-sci-hg-240", "", "", generic).frame_type
+    >>> find_frame_type("Light Frame", "L2-arc-hg-10", "", "", generic)
+    TypeFound(frame_type='arc', betrayed_by="the word 'arc'", maybe_arc='')
+    >>> find_frame_type("Light Frame", "L2-sci-hg-240", "", "", generic).frame_type
     'light'
     """
     told = instrument.frame_type_of(declared) if declared else None
     if declared and told != "light":
-        return Kind(told)
-    if lamps.strip().lower() not in _OFF:
-        return Kind("arc", f"the lamps {lamps.strip()!r}")
+        return TypeFound(told)
+    if lamps.strip().lower() not in _OFF_WORDS:
+        return TypeFound("arc", f"the lamps {lamps.strip()!r}")
     words = words_of(name) + (words_of(target) if told else [])
     roles = ("flat", "arc", "light") if told else tuple(instrument.words)
     for word in words:
         for role in roles:
             if word in instrument.words.get(role, ()):
-                return Kind(role, "" if role == told else f"the word {word!r}")
+                return TypeFound(role, "" if role == told else f"the word {word!r}")
     element = next((word for word in words if word in instrument.elements), "")
-    return Kind(told, maybe_arc=element if told else "")
+    return TypeFound(told, maybe_arc=element if told else "")
 
 
 def words_of(text: str) -> list[str]:
@@ -601,7 +604,7 @@ def words_of(text: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(text)]
 
 
-# Which part of a frame is overscan and which is image: `sections_of`, `tell_sections`.
+# Which part of a frame is overscan and which is image: `sections_of`, `correct_section_cards`.
 #
 # An instrument file is believed, and a frame that does not have its sections is refused by name.
 # Headers are believed only where they give both, BIASSEC and TRIMSEC (or DATASEC), and both make
@@ -615,13 +618,13 @@ def words_of(text: str) -> list[str]:
 PRODUCT_CARD = "ARVERSN"
 """What every product has, and no raw frame."""
 OVERSCAN_CARD = "AROVSCAN"
-_CARDS = ("BIASSEC", "TRIMSEC", "DATASEC")
+_SECTION_CARDS = ("BIASSEC", "TRIMSEC", "DATASEC")
 _FIRST_PIXEL = (("LTV2", "CRPIX2"), ("LTV1", "CRPIX1"))
 
-Found = tuple[Sections | None, tuple[str, ...], tuple[MismatchError, ...]]
+SectionsFound = tuple[Sections | None, tuple[str, ...], tuple[MismatchError, ...]]
 
 
-def sections_of(image: ImageHDU, instrument: Instrument) -> Found:
+def sections_of(image: ImageHDU, instrument: Instrument) -> SectionsFound:
     """Return the sections of a frame, what is odd about them, and why they cannot be.
 
     Parameters
@@ -634,21 +637,23 @@ def sections_of(image: ImageHDU, instrument: Instrument) -> Found:
     given = {key: instrument.sections.get(key) for key in ("overscan", "trim")}
     if any(given.values()):
         return _by_instrument(image, {key: str(text) for key, text in given.items() if text})
-    texts = {card: str(image.header.readable(card) or "") for card in _CARDS}
+    texts = {card: str(image.header.readable(card) or "") for card in _SECTION_CARDS}
     kept = "TRIMSEC" if texts["TRIMSEC"].strip() else "DATASEC"
     if not (texts["BIASSEC"].strip() and texts[kept].strip()):
         return None, (), ()
-    sections, why = _fitting(Section.parse(texts["BIASSEC"]), Section.parse(texts[kept]), image)
+    sections, why = _consistent_sections(
+        Section.parse(texts["BIASSEC"]), Section.parse(texts[kept]), image
+    )
     if sections is not None:
         return sections, (), ()
     what = f"BIASSEC {texts['BIASSEC'].strip()} and {kept} {texts[kept].strip()}"
     return None, (f"{what} were not used: {why}",), ()
 
 
-def _by_instrument(image: ImageHDU, texts: dict[str, str]) -> Found:
+def _by_instrument(image: ImageHDU, texts: dict[str, str]) -> SectionsFound:
     """Return the sections that an instrument file gives, or why the frame cannot have them."""
     parsed = {key: Section.parse(text) for key, text in texts.items()}
-    sections, why = _fitting(parsed.get("overscan"), parsed.get("trim"), image)
+    sections, why = _consistent_sections(parsed.get("overscan"), parsed.get("trim"), image)
     if sections is not None:
         return sections, (), ()
     told = " and ".join(f"{key} {text}" for key, text in texts.items())
@@ -662,7 +667,7 @@ def _by_instrument(image: ImageHDU, texts: dict[str, str]) -> Found:
     return None, (), (refusal,)
 
 
-def _fitting(
+def _consistent_sections(
     overscan: Section | None, trim: Section | None, image: ImageHDU
 ) -> tuple[Sections | None, str]:
     """Return sections that make sense together on a frame, or None and what does not."""
@@ -674,20 +679,20 @@ def _fitting(
     if overscan is None:
         return Sections(None, trim), ""
     kept = trim or Section((1, n_columns), (1, n_rows))
-    beside = trim is None or not _meet(overscan.columns, kept.columns)
-    if beside and _covers(overscan.rows, kept.rows):
+    beside = trim is None or not _sections_meet(overscan.columns, kept.columns)
+    if beside and _section_covers(overscan.rows, kept.rows):
         return Sections(overscan, trim, by_row=True), ""
-    above = trim is None or not _meet(overscan.rows, kept.rows)
-    if above and _covers(overscan.columns, kept.columns):
+    above = trim is None or not _sections_meet(overscan.rows, kept.rows)
+    if above and _section_covers(overscan.columns, kept.columns):
         return Sections(overscan, trim, by_row=False), ""
     return None, "the overscan does not run along the whole image beside it"
 
 
-def _meet(one: tuple[int, int], other: tuple[int, int]) -> bool:
+def _sections_meet(one: tuple[int, int], other: tuple[int, int]) -> bool:
     return one[0] <= other[1] and other[0] <= one[1]
 
 
-def _covers(one: tuple[int, int], other: tuple[int, int]) -> bool:
+def _section_covers(one: tuple[int, int], other: tuple[int, int]) -> bool:
     return one[0] <= other[0] and other[1] <= one[1]
 
 
@@ -698,7 +703,7 @@ def first_pixel(header: Header) -> tuple[int, int]:
     return row, column
 
 
-def tell_sections(header: Header, sections: Sections | None) -> None:
+def correct_section_cards(header: Header, sections: Sections | None) -> None:
     """Mend the header of a product whose frames lost their overscan or were trimmed.
 
     LTV1 and LTV2 are IRAF's: what to add to the number of a raw pixel to get that of the product.
@@ -709,7 +714,7 @@ def tell_sections(header: Header, sections: Sections | None) -> None:
         header.set(OVERSCAN_CARD, str(sections.overscan), "overscan that was subtracted")
     if sections.trim is None:
         return
-    header.drop(_CARDS)
+    header.drop(_SECTION_CARDS)
     firsts = (sections.trim.rows[0], sections.trim.columns[0])
     for (ltv, reference), first in zip(_FIRST_PIXEL, firsts, strict=True):
         at: Value = header.readable(reference)
@@ -732,22 +737,24 @@ def tell_sections(header: Header, sections: Sections | None) -> None:
 # same rule. A run that lasts a day or more, such as darks taken round the clock, is no one night:
 # each of its frames has its own date less twelve hours.
 
-Span = tuple[datetime, datetime]
+TimeSpan = tuple[datetime, datetime]
 _YEARS = range(1900, 2200)
 _DAYTIME = timedelta(hours=6)
 _HALF_A_DAY = timedelta(hours=12)
-_DAY = timedelta(hours=24)
+_ONE_DAY = timedelta(hours=24)
 
 
-def with_nights(frames: Iterable[Frame]) -> list[Frame]:
+def with_observing_nights(frames: Iterable[Frame]) -> list[Frame]:
     """Return the frames in their order, each told its night; "" where it has no time."""
     there = list(frames)
     dated = sorted((frame for frame in there if _is_dated(frame)), key=lambda f: f.order)
-    nights = runs_of(frame for frame in dated if frame.frame_type == "light")
-    evenings = _evenings(nights)
+    nights = observing_runs(frame for frame in dated if frame.frame_type == "light")
+    evenings = _nights_of_runs(nights)
     others = [frame for frame in dated if frame.frame_type != "light"]
-    evenings |= _evenings_nearby(others, [_span(night) for night in nights])
-    evenings |= _evenings(runs_of(frame for frame in others if frame.label not in evenings))
+    evenings |= _nearest_nights(others, [_time_span(night) for night in nights])
+    evenings |= _nights_of_runs(
+        observing_runs(frame for frame in others if frame.label not in evenings)
+    )
     return [replace(frame, night=evenings.get(frame.label, "")) for frame in there]
 
 
@@ -755,7 +762,7 @@ def _is_dated(frame: Frame) -> bool:
     return frame.time is not None and frame.time.year in _YEARS
 
 
-def runs_of(frames: Iterable[Frame]) -> list[list[Frame]]:
+def observing_runs(frames: Iterable[Frame]) -> list[list[Frame]]:
     """Part frames, which are in order of time, where more than six hours lie between two."""
     runs: list[list[Frame]] = []
     for frame in frames:
@@ -769,44 +776,44 @@ def runs_of(frames: Iterable[Frame]) -> list[list[Frame]]:
 def _hours_lie_between(before: Frame, frame: Frame) -> bool:
     if before.time is None or frame.time is None:
         return False
-    return frame.time - before.time > _DAYTIME + _exposure(before)
+    return frame.time - before.time > _DAYTIME + _exposure_length(before)
 
 
-def _exposure(frame: Frame) -> timedelta:
+def _exposure_length(frame: Frame) -> timedelta:
     return timedelta(seconds=frame.exptime or 0.0)
 
 
-def _span(run: Sequence[Frame]) -> Span:
+def _time_span(run: Sequence[Frame]) -> TimeSpan:
     """Return when the first exposure of a run of dated frames began, and when the last ended."""
     starts = [frame.time for frame in run if frame.time is not None]
-    return starts[0], starts[-1] + _exposure(run[-1])
+    return starts[0], starts[-1] + _exposure_length(run[-1])
 
 
-def _evenings(runs: Sequence[Sequence[Frame]]) -> dict[str, str]:
+def _nights_of_runs(runs: Sequence[Sequence[Frame]]) -> dict[str, str]:
     """Return the evening of each frame of some runs, by label."""
-    spans = [_span(run) for run in runs]
+    spans = [_time_span(run) for run in runs]
     return {
-        frame.label: _evening(span, frame)
+        frame.label: _observing_night(span, frame)
         for span, run in zip(spans, runs, strict=True)
         for frame in run
     }
 
 
-def _evening(run: Span, frame: Frame) -> str:
+def _observing_night(run: TimeSpan, frame: Frame) -> str:
     """Return what a frame's night is called; a run of days has no one evening."""
-    start, end = run if run[1] - run[0] < _DAY else _span([frame])
+    start, end = run if run[1] - run[0] < _ONE_DAY else _time_span([frame])
     return f"{start + (end - start) / 2 - _HALF_A_DAY:%Y-%m-%d}"
 
 
-def _evenings_nearby(frames: Sequence[Frame], nights: Sequence[Span]) -> dict[str, str]:
+def _nearest_nights(frames: Sequence[Frame], nights: Sequence[TimeSpan]) -> dict[str, str]:
     """Return the evening of the nearest night for frames that have one within half a day."""
     starts = [start for start, _ in nights]
     evenings = {}
     for frame in frames:
-        began, ended = _span([frame])
+        began, ended = _time_span([frame])
         after = bisect(starts, began)
         around = nights[max(after - 1, 0) : after + 1]
         distances = [max(start - ended, began - end, timedelta()) for start, end in around]
         if distances and min(distances) <= _HALF_A_DAY:
-            evenings[frame.label] = _evening(around[distances.index(min(distances))], frame)
+            evenings[frame.label] = _observing_night(around[distances.index(min(distances))], frame)
     return evenings

@@ -23,7 +23,7 @@ Value = str | bool | int | float | None
 _VALUELESS = ("COMMENT", "HISTORY", "CONTINUE", "END")
 _STRING = re.compile(r"'((?:[^']|'')*)'\s*(?:/(.*))?$")
 _PLAIN = re.compile(r"([^/]*?)\s*(?:/(.*))?$")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([EDed][+-]?\d+)?$")
+_NUMBER_PATTERN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([EDed][+-]?\d+)?$")
 _PRINTABLE = re.compile(r"[ -~]*\Z")
 
 
@@ -40,7 +40,7 @@ def keyword_of(card: str) -> str:
     return card[:8].rstrip()
 
 
-def parse(card: str) -> tuple[Value, str]:
+def parse_card(card: str) -> tuple[Value, str]:
     """Return value and comment of a card image.
 
     Raises
@@ -50,9 +50,9 @@ def parse(card: str) -> tuple[Value, str]:
 
     Examples
     --------
-    >>> parse("EXPTIME =                600.0 / seconds")
+    >>> parse_card("EXPTIME =                600.0 / seconds")
     (600.0, 'seconds')
-    >>> parse("OBJECT  = 'Barnard''s star'")
+    >>> parse_card("OBJECT  = 'Barnard''s star'")
     ("Barnard's star", '')
     """
     keyword = keyword_of(card)
@@ -66,7 +66,7 @@ def parse(card: str) -> tuple[Value, str]:
             return None, comment
         if match[1] in ("T", "F"):
             return match[1] == "T", comment
-        if number := _NUMBER.match(match[1]):
+        if number := _NUMBER_PATTERN.match(match[1]):
             whole = number[2] is None and "." not in number[1]
             return (int(match[1]) if whole else float(re.sub("[Dd]", "E", match[1]))), comment
     raise HeaderError(
@@ -172,7 +172,7 @@ def ascii_of(text: str) -> str:
 # one header takes 0.02 ms.
 
 BLOCK = 2880
-_COMMENTARY = ("COMMENT", "HISTORY", "")
+_COMMENTARY_KEYWORDS = ("COMMENT", "HISTORY", "")
 _OF_ONE_HDU = ("CHECKSUM", "DATASUM")
 
 
@@ -232,12 +232,12 @@ class Header:
         if keyword not in self._where:
             raise HeaderError(f"{keyword} is missing from the header", keyword=keyword)
         position = self._where[keyword]
-        value, _ = parse(self._cards[position])
+        value, _ = parse_card(self._cards[position])
         while isinstance(value, str) and value.endswith("&"):
             position += 1
             if position >= len(self._cards) or keyword_of(self._cards[position]) != "CONTINUE":
                 break
-            more, _ = parse("CONTINUE= " + self._cards[position][10:])
+            more, _ = parse_card("CONTINUE= " + self._cards[position][10:])
             value = value[:-1] + str(more)
         return value
 
@@ -255,7 +255,7 @@ class Header:
         for card in self._cards:
             if card.startswith(keyword) and keyword_of(card) == keyword:
                 try:
-                    values.append(parse(card)[0])
+                    values.append(parse_card(card)[0])
                 except HeaderError:
                     values.append(None)
         return values
@@ -334,7 +334,7 @@ class Header:
         """Return the values of all readable cards; those of commentary joined by line breaks."""
         table: dict[str, Value] = {}
         for keyword in dict.fromkeys(k for k in self if k != "CONTINUE"):
-            if keyword in _COMMENTARY:
+            if keyword in _COMMENTARY_KEYWORDS:
                 table[keyword or "BLANK"] = "\n".join(self.lines(keyword))
             else:
                 with contextlib.suppress(HeaderError):
@@ -353,7 +353,7 @@ class Header:
         if self.readable("INHERIT") is False:
             return self
         other = primary.copy()
-        other.drop({*self._where, *_COMMENTARY, *_OF_ONE_HDU} - {"CONTINUE"})
+        other.drop({*self._where, *_COMMENTARY_KEYWORDS, *_OF_ONE_HDU} - {"CONTINUE"})
         return Header([*self._cards, *other._cards])
 
     def _index(self) -> dict[str, int]:
@@ -445,11 +445,11 @@ def image_bytes(
         half = 1 << (8 * kind.itemsize - 1)
         structure += [("BZERO", half if kind.kind == "u" else -half, ""), ("BSCALE", 1, "")]
         counts, kind = counts.astype(kind).view(bits) ^ bits.type(half), bits
-    units = [_unit(structure, header, counts, kind), *map(_extension, planes)]
-    return _file_of(units)
+    units = [_hdu_to_write(structure, header, counts, kind), *map(_extension, planes)]
+    return _joined_hdus(units)
 
 
-def _extension(plane: Plane) -> _Unit:
+def _extension(plane: Plane) -> _HDUToWrite:
     kind = np.dtype(plane.dtype)
     _, *axes = _image_structure(plane.values.shape, kind)
     structure: list[tuple[str, Value, str]] = [
@@ -460,7 +460,7 @@ def _extension(plane: Plane) -> _Unit:
         ("EXTNAME", plane.name, ""),
         *plane.cards,
     ]
-    return _unit(structure, Header(), plane.values, kind)
+    return _hdu_to_write(structure, Header(), plane.values, kind)
 
 
 def image_head(header: Header, shape: tuple[int, int], dtype: str, data_sum: int) -> bytes:
@@ -476,7 +476,7 @@ def image_head(header: Header, shape: tuple[int, int], dtype: str, data_sum: int
     data_sum : the ones' complement sum of the padded pixels.
     """
     cards = _with_room_for_sums(_image_structure(shape, np.dtype(dtype)), header)
-    return _summed(cards, data_sum)
+    return _with_checksums(cards, data_sum)
 
 
 def _image_structure(shape: tuple[int, ...], kind: DType) -> list[tuple[str, Value, str]]:
@@ -489,7 +489,7 @@ def _image_structure(shape: tuple[int, ...], kind: DType) -> list[tuple[str, Val
     ]
 
 
-def table_bytes(header: Header, name: str, columns: Sequence[Column]) -> bytearray:
+def fits_table_bytes(header: Header, name: str, columns: Sequence[Column]) -> bytearray:
     """Return a file with an empty primary HDU that carries the header, and one binary table.
 
     Parameters
@@ -499,7 +499,7 @@ def table_bytes(header: Header, name: str, columns: Sequence[Column]) -> bytearr
     columns : of equal length, int64, float64, uint8 or bytes; one of two dimensions has a row of
         numbers in each cell.
     """
-    primary = _unit(
+    primary = _hdu_to_write(
         [
             ("SIMPLE", True, "FITS Standard 4.0"),
             ("BITPIX", 8, ""),
@@ -528,21 +528,22 @@ def table_bytes(header: Header, name: str, columns: Sequence[Column]) -> bytearr
     ]
     for i, column in enumerate(columns, 1):
         structure.append((f"TTYPE{i}", column.name, column.description))
-        structure.append((f"TFORM{i}", form_of(column.values), ""))
+        structure.append((f"TFORM{i}", column_form(column.values), ""))
         if column.unit:
             spelled = TABLE_UNITS.get(column.unit, column.unit)
             said = "" if spelled == column.unit else f"{column.unit}s"
             structure.append((f"TUNIT{i}", spelled, said))
     structure.append(("EXTNAME", name, ""))
-    return _file_of([primary, _unit(structure, Header(), records)])
+    return _joined_hdus([primary, _hdu_to_write(structure, Header(), records)])
 
 
-def form_of(values: NDArray[Any]) -> str:
+def column_form(values: NDArray[Any]) -> str:
     """Return the TFORM of a column.
 
     Examples
     --------
-    >>> form_of(np.zeros(5)), form_of(np.zeros((5, 3))), form_of(np.array([b"dark", b"light"]))
+    >>> frame_types = np.array([b"dark", b"light"])
+    >>> column_form(np.zeros(5)), column_form(np.zeros((5, 3))), column_form(frame_types)
     ('D', '3D', '5A')
     """
     if values.dtype.kind == "S":
@@ -551,7 +552,7 @@ def form_of(values: NDArray[Any]) -> str:
     return repeat + COLUMN_FORMS[values.dtype.name]
 
 
-class _Unit(NamedTuple):
+class _HDUToWrite(NamedTuple):
     """One HDU before it is written.
 
     Parameters
@@ -566,18 +567,18 @@ class _Unit(NamedTuple):
     stored: DType
 
 
-def _unit(
+def _hdu_to_write(
     structure: Sequence[tuple[str, Value, str]],
     header: Header,
     values: NDArray[Any],
     kind: DType | None = None,
-) -> _Unit:
+) -> _HDUToWrite:
     """Return one HDU: structural cards, header, and the values, to be written as kind."""
     cards = _with_room_for_sums(structure, header)
-    return _Unit(cards, values, (kind or values.dtype).newbyteorder(">"))
+    return _HDUToWrite(cards, values, (kind or values.dtype).newbyteorder(">"))
 
 
-def _file_of(units: Sequence[_Unit]) -> bytearray:
+def _joined_hdus(units: Sequence[_HDUToWrite]) -> bytearray:
     """Return HDUs one after the other, each with its checksums and padded.
 
     The values are cast straight into their place in the only buffer of the file's size.
@@ -589,7 +590,7 @@ def _file_of(units: Sequence[_Unit]) -> bytearray:
         place = memoryview(file)[first : first + start + size]
         values = np.frombuffer(place, unit.stored, unit.values.size, start)
         values.reshape(unit.values.shape)[...] = unit.values
-        place[:start] = _summed(unit.cards, ones_complement_sum(place[start:]))
+        place[:start] = _with_checksums(unit.cards, ones_complement_sum(place[start:]))
         first += start + size
     return file
 
@@ -603,7 +604,7 @@ def _with_room_for_sums(structure: Sequence[tuple[str, Value, str]], header: Hea
     return cards
 
 
-def _summed(cards: Header, data_sum: int) -> bytes:
+def _with_checksums(cards: Header, data_sum: int) -> bytes:
     """Return a header's bytes with both checksums filled in."""
     cards.set("DATASUM", str(data_sum), "checksum of the data")
     total = ones_complement_sum(cards.to_bytes(), data_sum)

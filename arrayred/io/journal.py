@@ -1,6 +1,6 @@
 """The log beside the products: what was run, what was odd, what failed, how long it took.
 
-`Journal` keeps a JSON object a line, in ASCII, so that no name of a file or star can steer a
+`RunLog` keeps a JSON object a line, in ASCII, so that no name of a file or star can steer a
 terminal. Each run adds its lines to those of the runs before; of more than a megabyte the oldest
 lines go. It is written through the one write path like any product, whole each time: that costs a
 millisecond a run, a reader never meets half a line, and a full disk leaves the old log. It is no
@@ -26,13 +26,13 @@ from arrayred._version import __version__
 from arrayred.io.publish import publish
 from arrayred.progress import Stage
 
-LOG = "arrayred.log"
-MOST_BYTES = 1 << 20
-_SPARE_S = 10.0
-_MB = 1e6
+LOG_FILE = "arrayred.log"
+MAX_LOG_BYTES = 1 << 20
+_SAVE_INTERVAL_S = 10.0
+_BYTES_PER_MB = 1e6
 
 
-class Journal:
+class RunLog:
     """What a run tells of itself.
 
     Parameters
@@ -41,7 +41,7 @@ class Journal:
     """
 
     def __init__(self, out: Path) -> None:
-        self._path = out / LOG
+        self._path = out / LOG_FILE
         self._lines: list[bytes] = []
         self._begun = self._saved = time.monotonic()
         facts = {"arrayred": __version__, "python": platform.python_version()}
@@ -61,12 +61,12 @@ class Journal:
 
     def ends(self, stage: Stage) -> None:
         """Add the time that a stage took, and what was read."""
-        read = {"mb_read": round(stage.n_read / _MB, 3)} if stage.n_read else {}
+        read = {"mb_read": round(stage.n_read / _BYTES_PER_MB, 3)} if stage.n_read else {}
         self.note("stage", {"stage": stage.path, "seconds": round(stage.seconds, 4), **read})
 
     def save_now_and_then(self) -> None:
         """Write the log if that was long ago, so that a run that is killed has one."""
-        if time.monotonic() - self._saved > _SPARE_S:
+        if time.monotonic() - self._saved > _SAVE_INTERVAL_S:
             self.save()
 
     def finish(self, facts: Mapping[str, Any]) -> None:
@@ -88,7 +88,7 @@ class Journal:
         StorageError
             The disk is full or refuses.
         """
-        whole = last_lines(_read(self._path) + b"".join(self._lines), MOST_BYTES)
+        whole = last_lines(_read_log(self._path) + b"".join(self._lines), MAX_LOG_BYTES)
         publish({self._path: whole}, overwrite=True, durable=False)
         self._lines, self._saved = [], time.monotonic()
 
@@ -106,7 +106,7 @@ def last_lines(text: bytes, n_bytes: int) -> bytes:
     return text[text.find(b"\n", len(text) - n_bytes - 1) + 1 :]
 
 
-def _read(path: Path) -> bytes:
+def _read_log(path: Path) -> bytes:
     """Return the end of a log; nothing where it is no file of its own or cannot be read."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
@@ -117,8 +117,8 @@ def _read(path: Path) -> bytes:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             return b""
-        os.lseek(handle, max(status.st_size - MOST_BYTES, 0), os.SEEK_SET)
-        text = os.read(handle, MOST_BYTES)
+        os.lseek(handle, max(status.st_size - MAX_LOG_BYTES, 0), os.SEEK_SET)
+        text = os.read(handle, MAX_LOG_BYTES)
     finally:
         os.close(handle)
     return text if not text or text.endswith(b"\n") else text + b"\n"

@@ -1,4 +1,4 @@
-"""Record what was finished in an output folder, from which inputs: `Ledger`, `verify`.
+"""Record what was finished in an output folder, from which inputs: `Ledger`, `verify_outputs`.
 
 Each master and each target has an entry, a small JSON file. It is published with the products it
 names and is the last of them to appear: a product without its entry does not count. An entry names
@@ -27,20 +27,20 @@ from typing import IO, Any
 
 from arrayred.config.toml import toml_text
 from arrayred.errors import ArrayredError, FrameError, UsageError, printable
-from arrayred.io.cache import cache_around, sums_of
+from arrayred.io.cache import cached_checksums, enclosing_cache
 from arrayred.io.frames import Frame
 from arrayred.io.header import BLOCK, Value, ones_complement_sum
-from arrayred.io.journal import LOG
-from arrayred.io.pixels import copied, require_datasum
+from arrayred.io.journal import LOG_FILE
+from arrayred.io.pixels import copied_file, require_datasum
 from arrayred.io.products import checked_cards
-from arrayred.io.publish import STATE, Content, publish, remove
-from arrayred.io.remote import Address, Stamp, located, sum_of
-from arrayred.io.scan import FrameReader, ImageHDU, patiently, unreadable
+from arrayred.io.publish import STATE_FOLDER, Content, publish, remove
+from arrayred.io.remote import Address, Stamp, path_or_address, sha256_of_remote
+from arrayred.io.scan import FrameReader, ImageHDU, retry, unreadable
 from arrayred.progress import progressed, stage
 
 ALGORITHM = 1
 """Raised by hand whenever the numbers of any product can change."""
-_SCHEMA = 1
+_ENTRY_SCHEMA = 1
 DONE = "done"
 """The folder of the entries, in that of the state."""
 
@@ -52,7 +52,7 @@ class Entry:
     Parameters
     ----------
     name : where its products lie, as ``masters/dark_600s`` or ``targets/hr8047``.
-    key : of what it was made; see `key_of`.
+    key : of what it was made; see `fingerprint`.
     inputs : sha256 of each input, by path.
     products : sha256 of each product, by path relative to the output folder.
     facts : what is known of it and is to be told again without reading a product.
@@ -65,7 +65,7 @@ class Entry:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-_FIELDS = tuple(field.name for field in dataclasses.fields(Entry))
+_ENTRY_FIELDS = tuple(field.name for field in dataclasses.fields(Entry))
 
 
 def products_of(out: Path, files: Mapping[Path, Content]) -> dict[str, str]:
@@ -76,7 +76,7 @@ def products_of(out: Path, files: Mapping[Path, Content]) -> dict[str, str]:
     }
 
 
-def key_of(inputs: Mapping[str, list[str]], settings: Mapping[str, Any]) -> str:
+def fingerprint(inputs: Mapping[str, list[str]], settings: Mapping[str, Any]) -> str:
     """Return the key of a piece of work: it changes if anything of this does.
 
     Parameters
@@ -100,22 +100,22 @@ class Ledger:
 
     def __init__(self, out: Path, *, verify: bool = False) -> None:
         self.out = out
-        self.hashes = Hashes(out / STATE, trust=not verify)
+        self.hashes = Hashes(out / STATE_FOLDER, trust=not verify)
 
     def read(self, name: str) -> Entry | None:
         """Return the entry of a name; None where there is none that can be read."""
-        return _read(self._path(name))
+        return _read_entry(self._path(name))
 
     def entries(self) -> Iterator[Entry]:
         """Yield every entry, in the order of their names."""
         for path in self.files():
-            entry = _read(path)
+            entry = _read_entry(path)
             if entry is not None:
                 yield entry
 
     def files(self) -> list[Path]:
         """Return the files of all entries, in the order of their names."""
-        return sorted((self.out / STATE / DONE).glob("*/*.json"))
+        return sorted((self.out / STATE_FOLDER / DONE).glob("*/*.json"))
 
     def path_of(self, entry: Entry) -> Path:
         """Return where an entry is kept."""
@@ -134,8 +134,8 @@ class Ledger:
 
     def file_of(self, entry: Entry) -> dict[Path, Content]:
         """Return an entry as a file, by path: to be published behind the products it names."""
-        whole = {"schema": _SCHEMA, **{name: getattr(entry, name) for name in _FIELDS}}
-        text = json.dumps(whole, indent=1, sort_keys=True, default=_plain)
+        whole = {"schema": _ENTRY_SCHEMA, **{name: getattr(entry, name) for name in _ENTRY_FIELDS}}
+        text = json.dumps(whole, indent=1, sort_keys=True, default=_python_number)
         return {self.path_of(entry): (text + "\n").encode("utf-8", "backslashreplace")}
 
     def forget(self, name: str) -> None:
@@ -143,19 +143,21 @@ class Ledger:
         remove(self._path(name))
 
     def _path(self, name: str) -> Path:
-        return self.out / STATE / DONE / f"{name}.json"
+        return self.out / STATE_FOLDER / DONE / f"{name}.json"
 
 
-def _read(path: Path) -> Entry | None:
+def _read_entry(path: Path) -> Entry | None:
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         whole = json.loads(path.read_bytes())
-        if whole["schema"] == _SCHEMA:
-            products = {_inside(name): sha256 for name, sha256 in whole["products"].items()}
+        if whole["schema"] == _ENTRY_SCHEMA:
+            products = {
+                _safe_product_name(name): sha256 for name, sha256 in whole["products"].items()
+            }
             return Entry(whole["name"], whole["key"], whole["inputs"], products, whole["facts"])
     return None
 
 
-def _inside(name: str) -> str:
+def _safe_product_name(name: str) -> str:
     """Return a product's name; raise ValueError for one that leads out of its folder."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
@@ -163,7 +165,7 @@ def _inside(name: str) -> str:
     return name
 
 
-def _plain(value: Any) -> Any:
+def _python_number(value: Any) -> Any:
     """Return a number of numpy as Python's."""
     if hasattr(value, "item"):
         return value.item()
@@ -204,7 +206,7 @@ class Hashes:
 
     def known(self, path: Path) -> str | None:
         """Return the sha256 of an unchanged file, or None."""
-        path = located(path)
+        path = path_or_address(path)
         entry = self._known.get(str(path.absolute())) if self.trust else None
         if entry is None:
             return None
@@ -212,7 +214,7 @@ class Hashes:
             return str(entry[-1]) if entry[:-1] == _remote_stamp(path) else None
         with suppress(OSError, ValueError, TypeError):
             *stamp, noted, sha256 = entry
-            if stamp == _stamp(os.stat(path)) and noted - max(stamp[1:3]) > _COARSE_NS:
+            if stamp == _stamp_values(os.stat(path)) and noted - max(stamp[1:3]) > _COARSE_NS:
                 return str(sha256)
         return None
 
@@ -231,7 +233,7 @@ class Hashes:
             return
         if status is None:
             return
-        self._known[str(path.absolute())] = [*_stamp(status), time.time_ns(), sha256]
+        self._known[str(path.absolute())] = [*_stamp_values(status), time.time_ns(), sha256]
         self._is_new = True
 
     def _note_remote(self, address: Address, sha256: str) -> None:
@@ -252,17 +254,17 @@ class Hashes:
         FrameError
             The file is behind a URL, and its store does not give it.
         """
-        path = located(path)
+        path = path_or_address(path)
         known = self.known(path)
         if known is not None:
             return known
         if isinstance(path, Address):
-            from arrayred.io.remote import sum_of
+            from arrayred.io.remote import sha256_of_remote
 
-            sha256 = sum_of(path)
+            sha256 = sha256_of_remote(path)
             self._note_remote(path, sha256)
             return sha256
-        sha256, status = patiently(partial(sha256_of, path))
+        sha256, status = retry(partial(sha256_of, path))
         self.note(path, sha256, status)
         return sha256
 
@@ -296,7 +298,7 @@ def _remote_stamp(address: Address) -> list[Any]:
     return [*astuple(stamp)] if is_identified(stamp) else []
 
 
-def _stamp(status: os.stat_result) -> list[int]:
+def _stamp_values(status: os.stat_result) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
@@ -318,7 +320,7 @@ def _as_json(known: Mapping[str, list[Any]]) -> bytes:
 Examined = Mapping[Path, str | ArrayredError]
 """By path a file's sha256, or why it must not be used."""
 
-_PIECE = 1 << 18
+_HASHED_PIECE = 1 << 18
 
 
 def examine(
@@ -345,22 +347,22 @@ def examine(
 
 def _damaged_caches(images: Iterable[ImageHDU]) -> dict[FrameReader | None, ArrayredError]:
     """Return the frames that lie in caches some file of which is not as it was written."""
-    from arrayred.io.cache import cache_of, sums_of
+    from arrayred.io.cache import cache_of_frame, cached_checksums
 
     caches: dict[Path, list[FrameReader]] = {}
     for shelf in (image.source.shelf for image in images):
         if shelf is not None:
-            caches.setdefault(cache_of(shelf), []).append(shelf)
+            caches.setdefault(cache_of_frame(shelf), []).append(shelf)
     found: dict[FrameReader | None, ArrayredError] = {}
     for cache, shelves in caches.items():
         try:
-            sums_of(cache)
+            cached_checksums(cache)
         except ArrayredError as error:
             found |= dict.fromkeys(shelves, error)
     return found
 
 
-def required(examined: Examined, frames: Iterable[Frame]) -> dict[Path, str]:
+def required_checksums(examined: Examined, frames: Iterable[Frame]) -> dict[Path, str]:
     """Return the sha256 of some frames' files.
 
     Raises
@@ -390,7 +392,7 @@ def _sha256_or_error(image: ImageHDU, hashes: Hashes | None) -> str | ArrayredEr
         if known is not None:
             image.source.require_unchanged(path.stat())
             return known
-        return patiently(partial(_verified_sha256, image, hashes))
+        return retry(partial(_verified_sha256, image, hashes))
     except ArrayredError as error:
         return error
     except OSError as error:
@@ -399,7 +401,7 @@ def _sha256_or_error(image: ImageHDU, hashes: Hashes | None) -> str | ArrayredEr
 
 def _sha256_of_copy(image: ImageHDU, hashes: Hashes | None) -> str:
     """Return the sha256 of a file behind a URL, its copy held against DATASUM."""
-    path, sha256 = copied(image)
+    path, sha256 = copied_file(image)
     near = replace(image.source, path=path, stamp=Stamp.of(path.stat()))
     try:
         _verified_sha256(replace(image, source=near), None)
@@ -420,17 +422,17 @@ def _verified_sha256(image: ImageHDU, hashes: Hashes | None) -> str:
         if told is None:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         else:
-            digest, total = _sums_of(file, first, first + _data_bytes(image))
+            digest, total = _hash_and_datasum(file, first, first + _data_bytes(image))
             require_datasum(path, total, told)
     if hashes is not None:
         hashes.note(path, digest, status)
     return digest
 
 
-def _sums_of(file: IO[bytes], first: int, stop: int) -> tuple[str, int]:
+def _hash_and_datasum(file: IO[bytes], first: int, stop: int) -> tuple[str, int]:
     """Return the sha256 of a file, and the sum of its bytes first..stop, missing ones being 0."""
     digest, total, position = hashlib.sha256(), 0, 0
-    while piece := file.read(_PIECE):
+    while piece := file.read(_HASHED_PIECE):
         digest.update(piece)
         inside = piece[max(first - position, 0) : max(stop - position, 0)]
         total = ones_complement_sum(inside + bytes(-len(inside) % 4), total)
@@ -455,17 +457,17 @@ def _data_bytes(image: ImageHDU) -> int:
     return -(-size // BLOCK) * BLOCK
 
 
-# Whether what lies in an output folder is what was finished there, and of what: `verify`.
+# Whether what lies in an output folder is what was finished there, and of what: `verify_outputs`.
 #
 # Every entry of the ledger names the sha256 of its inputs and of its products. Here each of those
 # files is hashed anew, whatever its stamp says, each once even if many entries name it. Nothing is
 # written.
 
-_BRANCHES = ("masters", "targets")
+_OUTPUT_BRANCHES = ("masters", "targets")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class EntryCheck:
     """What became of one finished master or target.
 
     Parameters
@@ -493,7 +495,7 @@ class Verification:
     """
 
     out: Path
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[EntryCheck, ...]
     unreadable: tuple[Path, ...] = ()
     unknown: tuple[Path, ...] = ()
 
@@ -503,7 +505,7 @@ class Verification:
         return not self.unreadable and not any(v.products or v.inputs for v in self.verdicts)
 
 
-def verify(path: Path) -> Iterator[Verification]:
+def verify_outputs(path: Path) -> Iterator[Verification]:
     """Hash everything that was finished in a folder, or what belongs to one product.
 
     Parameters
@@ -520,58 +522,60 @@ def verify(path: Path) -> Iterator[Verification]:
         There is no such file or folder, nothing was finished there, or no entry knows the product.
     """
     if path.is_dir():
-        folders = list(_outputs(path))
+        folders = list(_output_folders(path))
         if not folders:
             raise UsageError(
                 "Nothing was finished here", path=path, hint="Name an output folder of arrayred."
             )
         for out in folders:
-            yield _of_folder(out)
+            yield _verify_folder(out)
     elif os.path.lexists(path):
-        yield _of_product(path)
+        yield _verify_product(path)
     else:
         raise UsageError(
             "There is no such file or folder", path=path, hint="Name an output folder or a product."
         )
 
 
-def _outputs(folder: Path) -> Iterator[Path]:
+def _output_folders(folder: Path) -> Iterator[Path]:
     """Yield the folders, from one down, that have a ledger."""
     for where, below, _ in os.walk(folder):
-        if STATE in below and (Path(where) / STATE / DONE).is_dir():
+        if STATE_FOLDER in below and (Path(where) / STATE_FOLDER / DONE).is_dir():
             yield Path(where)
-        below[:] = sorted(name for name in below if name != STATE)
+        below[:] = sorted(name for name in below if name != STATE_FOLDER)
 
 
-def _of_folder(out: Path) -> Verification:
+def _verify_folder(out: Path) -> Verification:
     ledger = Ledger(out)
     entries, unreadable = [], []
     for path in ledger.files():
-        entry = ledger.read(path.relative_to(out / STATE / DONE).with_suffix("").as_posix())
+        entry = ledger.read(path.relative_to(out / STATE_FOLDER / DONE).with_suffix("").as_posix())
         if entry is None or ledger.path_of(entry) != path:
             unreadable.append(path)
         else:
             entries.append(entry)
     known = {name for entry in entries for name in entry.products}
-    there = (path for branch in _BRANCHES for path in _files(out / branch))
+    there = (path for branch in _OUTPUT_BRANCHES for path in _files_below(out / branch))
     unknown = [path for path in there if path.relative_to(out).as_posix() not in known]
-    return Verification(out, _verdicts(entries, out), tuple(unreadable), tuple(sorted(unknown)))
+    return Verification(
+        out, _check_entries(entries, out), tuple(unreadable), tuple(sorted(unknown))
+    )
 
 
-def _of_product(path: Path) -> Verification:
+def _verify_product(path: Path) -> Verification:
     where = path.absolute()
-    if path.name == LOG:
+    if path.name == LOG_FILE:
         raise UsageError(
             "This is the log of what was run, which every run adds to",
             path=path,
             hint="Name a product or an output folder.",
         )
     for out in where.parents:
-        if (out / STATE / DONE).is_dir():
+        if (out / STATE_FOLDER / DONE).is_dir():
             name = where.relative_to(out).as_posix()
             found = [entry for entry in Ledger(out).entries() if name in entry.products]
             if found:
-                return Verification(out, _verdicts(found, out))
+                return Verification(out, _check_entries(found, out))
             break
     raise UsageError(
         "This is no product that is known to have been finished",
@@ -580,32 +584,37 @@ def _of_product(path: Path) -> Verification:
     )
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files_below(folder: Path) -> Iterator[Path]:
     for where, _, names in os.walk(folder):
         yield from (Path(where, name) for name in names)
 
 
-def _verdicts(entries: list[Entry], out: Path) -> tuple[Verdict, ...]:
+def _check_entries(entries: list[Entry], out: Path) -> tuple[EntryCheck, ...]:
     hashed: dict[Path, str] = {}
     verdicts = []
     with stage("hashing"):
         for done, entry in enumerate(entries, 1):
-            verdicts.append(_verdict(entry, out, hashed))
+            verdicts.append(_check_entry(entry, out, hashed))
             progressed(done, len(entries))
     return tuple(verdicts)
 
 
-def _verdict(entry: Entry, out: Path, hashed: dict[Path, str]) -> Verdict:
-    products = {name: _state(out / name, told, hashed) for name, told in entry.products.items()}
-    inputs = {name: _state(located(name), told, hashed) for name, told in entry.inputs.items()}
-    return Verdict(
+def _check_entry(entry: Entry, out: Path, hashed: dict[Path, str]) -> EntryCheck:
+    products = {
+        name: _state_of_file(out / name, told, hashed) for name, told in entry.products.items()
+    }
+    inputs = {
+        name: _state_of_file(path_or_address(name), told, hashed)
+        for name, told in entry.inputs.items()
+    }
+    return EntryCheck(
         entry,
         {name: state for name, state in products.items() if state},
         {name: state for name, state in inputs.items() if state},
     )
 
 
-def _sums(path: Path) -> dict[Path, str]:
+def _checksums_at(path: Path) -> dict[Path, str]:
     """Return the sha256 of a file; of a frame in a cache, what the whole cache vouches for.
 
     Raises
@@ -615,20 +624,20 @@ def _sums(path: Path) -> dict[Path, str]:
     FrameError
         The cache is damaged.
     """
-    cache = cache_around(path)
+    cache = enclosing_cache(path)
     if cache is None:
-        return {path: sum_of(path) if isinstance(path, Address) else sha256_of(path)[0]}
-    known = sums_of(cache)
+        return {path: sha256_of_remote(path) if isinstance(path, Address) else sha256_of(path)[0]}
+    known = cached_checksums(cache)
     if path not in known:
         raise FileNotFoundError(path)
     return known
 
 
-def _state(path: Path, sha256: str, hashed: dict[Path, str]) -> str:
+def _state_of_file(path: Path, sha256: str, hashed: dict[Path, str]) -> str:
     """Return what has happened to a file, or ""."""
     try:
         if path not in hashed:
-            hashed |= _sums(path)
+            hashed |= _checksums_at(path)
     except FileNotFoundError:
         return "missing"
     except FrameError as error:
@@ -638,7 +647,8 @@ def _state(path: Path, sha256: str, hashed: dict[Path, str]) -> str:
     return "" if hashed[path] == sha256 else "changed"
 
 
-# Whether an output folder is one night's or many nights': `require_of_one`, `require_of_many`.
+# Whether an output folder is one night's or many nights': `require_single_night`,
+# `require_many_nights`.
 #
 # One night's products lie in its folder itself, those of many in a folder each. Mixed in one
 # folder they would look like one night's, and a summary that knows half of them like the whole.
@@ -649,23 +659,23 @@ PAGE, PAGE_ENTRY = "report.html", "report/night"
 """The page of a night, in its folder, and the name under which the ledger keeps it."""
 INDEX, INDEX_ENTRY = "index.html", "report/index"
 """The page of many nights, beside their folders, and its name in the ledger."""
-_OF_ONE = ("masters", "targets", f"{PAGE_ENTRY}.json")
+_SINGLE_NIGHT_FILES = ("masters", "targets", f"{PAGE_ENTRY}.json")
 """What the ledger of one night has; that of many nights knows their index."""
 
 
-def require_of_one(out: Path) -> None:
+def require_single_night(out: Path) -> None:
     """Raise UsageError if a folder holds the products of many nights."""
-    if is_of_many(out) and not is_of_one(out):
+    if holds_many_nights(out) and not holds_single_night(out):
         raise UsageError(
             "This folder holds the products of many nights, each in a folder of its own",
             path=out,
-            hint=f"Name one of those folders, such as {_first_in(out)}, or another one.",
+            hint=f"Name one of those folders, such as {_first_night_folder(out)}, or another one.",
         )
 
 
-def require_of_many(out: Path) -> None:
+def require_many_nights(out: Path) -> None:
     """Raise UsageError if a folder holds the products of one night."""
-    if is_of_one(out) and not is_of_many(out):
+    if holds_single_night(out) and not holds_many_nights(out):
         raise UsageError(
             "This folder holds the products of a single night",
             path=out,
@@ -673,19 +683,19 @@ def require_of_many(out: Path) -> None:
         )
 
 
-def is_of_one(out: Path) -> bool:
+def holds_single_night(out: Path) -> bool:
     """Tell whether something of a single night was finished in a folder."""
-    return any((out / STATE / DONE / name).exists() for name in _OF_ONE)
+    return any((out / STATE_FOLDER / DONE / name).exists() for name in _SINGLE_NIGHT_FILES)
 
 
-def is_of_many(out: Path) -> bool:
+def holds_many_nights(out: Path) -> bool:
     """Tell whether many nights were reduced to a folder."""
-    return (out / STATE).is_dir() and (out / SUMMARY).is_file()
+    return (out / STATE_FOLDER).is_dir() and (out / SUMMARY).is_file()
 
 
-def _first_in(out: Path) -> str:
+def _first_night_folder(out: Path) -> str:
     """Return the first folder of a night, or what one is called."""
-    nights = sorted(path for path in out.iterdir() if is_of_one(path))
+    nights = sorted(path for path in out.iterdir() if holds_single_night(path))
     return printable(str(nights[0] if nights else out / "NIGHT"))
 
 
@@ -695,12 +705,14 @@ def _first_in(out: Path) -> str:
 # ``[targets.NAME]`` for one.
 
 CARDS_FILE = "cards.toml"
-_HEAD = "# Cards that nobody else gives. Edit them, or delete this file to be asked again.\n"
+_CARDS_FILE_HEAD = (
+    "# Cards that nobody else gives. Edit them, or delete this file to be asked again.\n"
+)
 _PER_TARGET = ("OBJECT",)
 
 
 @dataclass(frozen=True)
-class Answers:
+class SavedCards:
     """Cards for all targets, and further ones by target."""
 
     cards: Mapping[str, Value] = field(default_factory=dict)
@@ -710,15 +722,15 @@ class Answers:
         """Return the cards for one target."""
         return {**self.cards, **self.targets.get(target, {})}
 
-    def adding(self, target: str, keyword: str, value: Value) -> Answers:
+    def adding(self, target: str, keyword: str, value: Value) -> SavedCards:
         """Return the answers with one more: an OBJECT for its target, other cards for all."""
         if keyword in _PER_TARGET:
             own = {**self.targets.get(target, {}), keyword: value}
-            return Answers(self.cards, {**self.targets, target: own})
-        return Answers({**self.cards, keyword: value}, self.targets)
+            return SavedCards(self.cards, {**self.targets, target: own})
+        return SavedCards({**self.cards, keyword: value}, self.targets)
 
 
-def load_answers(out: Path) -> Answers:
+def load_saved_cards(out: Path) -> SavedCards:
     """Return what was answered before, or nothing.
 
     Raises
@@ -728,13 +740,13 @@ def load_answers(out: Path) -> Answers:
     """
     path = out / CARDS_FILE
     if not path.is_file():
-        return Answers()
+        return SavedCards()
     try:
         tables = tomllib.loads(path.read_text("utf-8"))
         if unknown := sorted(set(tables) - {"cards", "targets"}):
             raise ValueError(f"{unknown[0]!r} is neither 'cards' nor 'targets'")
         named = {name: checked_cards(cards) for name, cards in tables.get("targets", {}).items()}
-        return Answers(checked_cards(tables.get("cards", {})), named)
+        return SavedCards(checked_cards(tables.get("cards", {})), named)
     except UsageError as error:
         error.path, error.hint = str(path), error.hint or "Mend or delete it."
         raise
@@ -744,13 +756,13 @@ def load_answers(out: Path) -> Answers:
         ) from error
 
 
-def save_answers(out: Path, answers: Answers) -> None:
+def write_saved_cards(out: Path, answers: SavedCards) -> None:
     """Write the answers beside the products."""
-    lines = [_HEAD, "[cards]", *_pairs(answers.cards)]
+    lines = [_CARDS_FILE_HEAD, "[cards]", *_toml_card_lines(answers.cards)]
     for name, cards in answers.targets.items():
-        lines += ["", f"[targets.{toml_text(name)}]", *_pairs(cards)]
+        lines += ["", f"[targets.{toml_text(name)}]", *_toml_card_lines(cards)]
     publish({out / CARDS_FILE: "\n".join([*lines, ""]).encode()}, overwrite=True)
 
 
-def _pairs(cards: Mapping[str, Value]) -> list[str]:
+def _toml_card_lines(cards: Mapping[str, Value]) -> list[str]:
     return [f"{keyword} = {toml_text(value)}" for keyword, value in cards.items()]

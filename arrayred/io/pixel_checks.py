@@ -31,21 +31,21 @@ from numpy.typing import NDArray
 from arrayred.config import Instrument
 from arrayred.errors import FrameError, HeaderError, InputError, MismatchError
 from arrayred.io.files import find_image, folders_in, list_files
-from arrayred.io.frames import Frame, Verdict, describe, words_of
-from arrayred.io.pixels import MOST_PROBED, FrameStack, plain
+from arrayred.io.frames import Frame, PixelDecision, frame_from_header, words_of
+from arrayred.io.pixels import MOST_PROBED, FrameStack, plain_pixels
 from arrayred.io.remote import Address
 from arrayred.io.scan import ImageHDU, PixelFormat, PixelSource, stored_dtype, unreadable
 from arrayred.kernels.combine import median
-from arrayred.kernels.rows import robust_std, runs
+from arrayred.kernels.rows import bright_runs, robust_std
 from arrayred.model import Unsigned
 
 Values = NDArray[np.float64]
 
 _MOST_BYTES = 64 << 20
-_FEWEST_ROWS = 128
-_COLUMNS = 128
+_MIN_PROBED_ROWS = 128
+_TRACE_COLUMNS = 128
 _STANDS_OUT = 20.0
-_MOVED = 3.0
+_SHIFT_LIMIT = 3.0
 _RATIO = 3.0
 _CORRELATED = 0.3
 _RELIABLE = 0.8
@@ -56,7 +56,7 @@ _SHIFTS = 2
 
 
 @dataclass(frozen=True)
-class Trace:
+class TraceProbe:
     """What one frame shows of a spectrum.
 
     Parameters
@@ -79,7 +79,7 @@ class Trace:
     reliability: float = 0.0
 
 
-def unlike(frames: Sequence[Frame]) -> list[str]:
+def target_change_warnings(frames: Sequence[Frame]) -> list[str]:
     """Return a line for every light that seems to show another target than the one before it.
 
     Parameters
@@ -90,20 +90,20 @@ def unlike(frames: Sequence[Frame]) -> list[str]:
     if len(frames) < 2:
         return []
     n_bytes = sum(frame.image.source.n_bytes for frame in frames)
-    step = max(1, min(-(-n_bytes // _MOST_BYTES), _length(frames[0]) // _FEWEST_ROWS))
-    traces = ((frame, trace_of(frame, step)) for frame in affordable(frames))
+    step = max(1, min(-(-n_bytes // _MOST_BYTES), _length(frames[0]) // _MIN_PROBED_ROWS))
+    traces = ((frame, probe_trace(frame, step)) for frame in frames_to_probe(frames))
     readable = [(frame, trace) for frame, trace in traces if trace is not None]
     return [
         f"{after.label} seems to show another target than {before.label}: {difference}"
         for (before, one), (after, other) in pairwise(readable)
-        if (difference := _difference(one, other, step))
+        if (difference := _target_difference(one, other, step))
     ]
 
 
-def trace_of(frame: Frame, step: int = 1) -> Trace | None:
+def probe_trace(frame: Frame, step: int = 1) -> TraceProbe | None:
     """Return the trace of a frame's brightest spectrum; None where the frame cannot be read."""
     try:
-        return _trace(frame.image, frame.dispersion_axis == 2, step)
+        return _trace_in_image(frame.image, frame.dispersion_axis == 2, step)
     except FrameError:
         return None
 
@@ -112,15 +112,15 @@ def _length(frame: Frame) -> int:
     return frame.shape[1 if frame.dispersion_axis == 2 else 0]
 
 
-def _difference(one: Trace, other: Trace, step: int) -> str:
+def _target_difference(one: TraceProbe, other: TraceProbe, step: int) -> str:
     """Return in what two frames differ as two targets do, with all numbers; "" if they do not."""
     if not (one.stands_out and other.stands_out):
-        return _missing(one, other)
+        return _missing_trace(one, other)
     moved, ratio = abs(one.row - other.row), other.light / one.light
     is_known = min(one.reliability, other.reliability) >= _RELIABLE
     correlation = _correlation(one.structure, other.structure) if is_known else None
     is_unlike = (
-        moved > max(_MOVED, 2.0 * step, one.width, other.width)
+        moved > max(_SHIFT_LIMIT, 2.0 * step, one.width, other.width)
         or max(ratio, 1 / ratio) > _RATIO
         or (correlation is not None and correlation < _CORRELATED)
     )
@@ -130,7 +130,7 @@ def _difference(one: Trace, other: Trace, step: int) -> str:
     return f"trace at row {other.row:.0f}, not {one.row:.0f}, {ratio:.2g} times the light{told}"
 
 
-def _missing(one: Trace, other: Trace) -> str:
+def _missing_trace(one: TraceProbe, other: TraceProbe) -> str:
     """Return that one frame lacks a trace that in the other is thrice as bright as could hide."""
     if one.stands_out == other.stands_out:
         return ""
@@ -143,19 +143,19 @@ def _missing(one: Trace, other: Trace) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _trace(image: ImageHDU, is_vertical: bool, step: int) -> Trace | None:
-    stack = FrameStack([plain(image)])
+def _trace_in_image(image: ImageHDU, is_vertical: bool, step: int) -> TraceProbe | None:
+    stack = FrameStack([plain_pixels(image)])
     if is_vertical:
         pixels = stack[0, :, ::step].T
     elif step == 1:
         pixels = stack[0, :, :]
     else:
         pixels = stack.rows(0, range(0, stack.shape[1], step))
-    return _measured(pixels, step)
+    return _measured_trace(pixels, step)
 
 
-def _measured(pixels: NDArray[Any], step: int) -> Trace | None:
-    every = max(pixels.shape[1] // _COLUMNS, 1)
+def _measured_trace(pixels: NDArray[Any], step: int) -> TraceProbe | None:
+    every = max(pixels.shape[1] // _TRACE_COLUMNS, 1)
     some = np.ascontiguousarray(pixels[:, every // 2 :: every])
     middle = some.shape[1] // 2
     profile = np.partition(some, middle, axis=1)[:, middle].astype(np.float64)
@@ -165,14 +165,16 @@ def _measured(pixels: NDArray[Any], step: int) -> Trace | None:
     peak = int(np.argmax(profile))
     hidden = _STANDS_OUT * max(robust_std(profile), robust_std(np.diff(profile)) / 2**0.5, 1e-9)
     if profile[peak] < hidden:
-        return Trace(stands_out=False, peak=hidden)
-    first, stop = next(run for run in runs(profile > profile[peak] / 2) if run[0] <= peak < run[1])
+        return TraceProbe(stands_out=False, peak=hidden)
+    first, stop = next(
+        run for run in bright_runs(profile > profile[peak] / 2) if run[0] <= peak < run[1]
+    )
     weights = profile[first:stop]
     centre = float(np.average(np.arange(first, stop), weights=weights))
     sky = median(_sky_beside(pixels, first, stop)[:, np.newaxis])[0]
     spectrum = median(pixels[first:stop, np.newaxis])[0]
     structure, reliability = _structure_of(spectrum - sky)
-    return Trace(
+    return TraceProbe(
         stands_out=True,
         peak=float(profile[peak]),
         row=1.0 + step * centre,
@@ -196,7 +198,7 @@ def _structure_of(spectrum: Values) -> tuple[Values, float]:
     """Return a spectrum over its smooth course, less one, in bins; and how much is no noise."""
     n_bins = spectrum.size // _BIN
     binned = spectrum[: n_bins * _BIN].reshape(n_bins, _BIN).mean(axis=1)
-    course = _smooth(binned, max(n_bins // 6, 3))
+    course = _running_means(binned, max(n_bins // 6, 3))
     scale = np.maximum(course, max(float(course.max()) / 20, 1e-9))
     structure = (binned - course) / scale
     noise = robust_std(np.diff(spectrum)) / (2.0 * _BIN) ** 0.5 / scale
@@ -211,7 +213,7 @@ def _is_saturated(spectrum: Values) -> bool:
     return float(np.mean(spectrum == spectrum.max())) > _SATURATED
 
 
-def _smooth(values: Values, width: int) -> Values:
+def _running_means(values: Values, width: int) -> Values:
     """Return running means, over fewer values at the ends."""
     window = np.ones(width)
     counts = np.convolve(np.ones_like(values), window, "same")
@@ -237,12 +239,12 @@ def _correlated(a: Values, b: Values) -> float:
 # have that value by chance; where more than 0.2 % of a frame's probed pixels have it, and hardly
 # any the value beside it, the frame is warned of. Its pixels stay as they are.
 
-_SHARE = 0.002
+_BLOCK_FRACTION = 0.002
 
 
-def tell_blocks(frames: Iterable[Frame]) -> list[Frame]:
+def warn_of_blocks(frames: Iterable[Frame]) -> list[Frame]:
     """Return the frames, with a warning where many pixels have the lowest value of their type."""
-    return [_told(f) if _may_hold_a_block(f) else f for f in frames]
+    return [_with_block_warning(f) if _may_hold_a_block(f) else f for f in frames]
 
 
 def _may_hold_a_block(frame: Frame) -> bool:
@@ -257,13 +259,13 @@ def _may_hold_a_block(frame: Frame) -> bool:
     )
 
 
-def _told(frame: Frame) -> Frame:
-    sample, pixels = sample_of(frame), frame.image.source.pixels
+def _with_block_warning(frame: Frame) -> Frame:
+    sample, pixels = sample_frame(frame), frame.image.source.pixels
     if sample is None:
         return frame
     lowest = float(2 ** (pixels.bitpix - 1)) * (1 if pixels.wrapped else -1)
     there, beside = sample.share(lowest, lowest + 1), sample.share(lowest + 1, lowest + 2)
-    if there <= _SHARE or beside > there / 2:
+    if there <= _BLOCK_FRACTION or beside > there / 2:
         return frame
     told = (
         f"{there:.1%} of the pixels are {lowest:.0f}, as if missing, but no BLANK says so; "
@@ -278,7 +280,7 @@ def _told(frame: Frame) -> Frame:
 # are read. The camera cannot have taken both.
 
 
-def duplicates_of(frames: Sequence[Frame]) -> dict[str, str]:
+def repeated_frames(frames: Sequence[Frame]) -> dict[str, str]:
     """Return the labels of frames that repeat an earlier one, each with the earlier one's label.
 
     Parameters
@@ -302,14 +304,14 @@ def duplicates_of(frames: Sequence[Frame]) -> dict[str, str]:
 def _digest(frame: Frame) -> str:
     """Return the sha256 of a frame's pixels; of its label where they cannot be read."""
     try:
-        stack = FrameStack([plain(frame.image)])
+        stack = FrameStack([plain_pixels(frame.image)])
         pixels = stack[0, slice(None), slice(None)]
     except FrameError:
         return frame.label
     return hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
-# Can a flat correct anything? `why_unfit` judges some of its pixels.
+# Can a flat correct anything? `why_flat_unusable` judges some of its pixels.
 #
 # A flat is refused where one bright pixel in a hundred stands at the highest value that occurs,
 # more than chance brings together: the converter or the pixels were full, and their response
@@ -317,15 +319,15 @@ def _digest(frame: Frame) -> str:
 # noise of its dark above it: such a lamp was off. And it is refused where less than a tenth of the
 # pixels get a tenth of the brightest light: that is a star which was called a flat, not a slit.
 
-_PLATEAU = 0.01
-_FEWEST = 5
-_FAINTEST = 3.0
-_BRIGHT = 0.95
-_BRIGHTEST = 0.995
+_PLATEAU_FRACTION = 0.01
+_MIN_FULL_PIXELS = 5
+_MIN_FLAT_SNR = 3.0
+_BRIGHT_QUANTILE = 0.95
+_BRIGHTEST_QUANTILE = 0.995
 _TENTH = 0.1
 
 
-def why_unfit(flat: Frame, dark: Frame | None) -> str:
+def why_flat_unusable(flat: Frame, dark: Frame | None) -> str:
     """Return why a flat cannot be used, or "".
 
     Parameters
@@ -333,22 +335,24 @@ def why_unfit(flat: Frame, dark: Frame | None) -> str:
     flat : the frame.
     dark : one of those that are subtracted from it, or None: it was corrected already.
     """
-    sample = sample_of(flat)
+    sample = sample_frame(flat)
     if sample is None:
         return ""
     bright = sample.values[sample.values > 0.5 * (sample.values[0] + sample.values[-1])]
     top = float(sample.values[-1])
     n_full = int(np.count_nonzero(bright == top))
-    if n_full >= max(_FEWEST, _PLATEAU * bright.size) and _is_plateau(bright, n_full):
+    if n_full >= max(_MIN_FULL_PIXELS, _PLATEAU_FRACTION * bright.size) and _is_plateau(
+        bright, n_full
+    ):
         return f"saturated: {n_full} of {sample.values.size} pixels looked at are at {top:g}"
-    below = sample_of(dark) if dark is not None else None
+    below = sample_frame(dark) if dark is not None else None
     level = below.level if below is not None else 0.0
     noise = below.noise if below is not None else sample.noise
     lights = sample.values - level
-    light = float(lights[int(_BRIGHT * (lights.size - 1))])
-    if light <= (_FAINTEST * noise if below is not None else 0.0):
+    light = float(lights[int(_BRIGHT_QUANTILE * (lights.size - 1))])
+    if light <= (_MIN_FLAT_SNR * noise if below is not None else 0.0):
         return f"too faint: {light:g} above its dark, whose noise is {noise:.3g}"
-    brightest = float(lights[int(_BRIGHTEST * (lights.size - 1))])
+    brightest = float(lights[int(_BRIGHTEST_QUANTILE * (lights.size - 1))])
     lit = np.count_nonzero(lights > _TENTH * brightest) / lights.size
     return f"lit on {100 * lit:.0f} % of its pixels only: no flat" if lit < _TENTH else ""
 
@@ -369,27 +373,27 @@ _PROBED_ROWS = 128
 
 def confirm_arcs(frames: Sequence[Frame]) -> list[Frame]:
     """Return the frames, those that an element's name and their pixels call arcs typed so."""
-    return [_as_arc(f) if f.maybe_arc and _shows_a_lamp(f) else f for f in frames]
+    return [_retyped_as_arc(f) if f.maybe_arc and _has_lamp_lines(f) else f for f in frames]
 
 
-def _as_arc(frame: Frame) -> Frame:
+def _retyped_as_arc(frame: Frame) -> Frame:
     told = f"taken for an arc: the word {frame.maybe_arc!r} and lines that fill the slit"
     return replace(frame, frame_type="arc", warnings=(*frame.warnings, told))
 
 
-def _shows_a_lamp(frame: Frame) -> bool:
+def _has_lamp_lines(frame: Frame) -> bool:
     if frame.image.source.n_bytes > MOST_PROBED:
         return False
     try:
-        stack = FrameStack([plain(frame.image)])
+        stack = FrameStack([plain_pixels(frame.image)])
     except FrameError:
         return False
     step = max(stack.shape[1] // _PROBED_ROWS, 1)
     pixels = stack[0, ::step, :].astype(np.float64)
-    return _structure(np.median(pixels, axis=0)) > _structure(np.median(pixels, axis=1))
+    return _peak_contrast(np.median(pixels, axis=0)) > _peak_contrast(np.median(pixels, axis=1))
 
 
-def _structure(profile: NDArray[np.float64]) -> float:
+def _peak_contrast(profile: NDArray[np.float64]) -> float:
     """Return how far the peaks of a profile stand out from its smooth course."""
     width = max(profile.size // 10, 3)
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(profile, width // 2, "edge"), width)
@@ -419,15 +423,15 @@ _SAME_EXPOSURE = 0.5  # s
 _SAME_TEMPERATURE = 3.0  # deg C: dark current doubles in 6
 _FAR, _WITHIN = 10.0, 3.0  # times the noise
 
-Camera = tuple[object, ...]
+CameraSetup = tuple[object, ...]
 
 
 @dataclass(frozen=True)
-class _Judge:
+class _Reference:
     """A raw dark or bias far from zero."""
 
     frame: Frame
-    sample: Sample
+    sample: PixelSample
 
     @property
     def exptime(self) -> float:
@@ -448,12 +452,14 @@ def compare_levels(frames: Sequence[Frame]) -> list[Frame]:
     frames : of a night, wrapped counts unwrapped. Lights, flats and darks are compared with the raw
         darks and biases among them of the same shape, setup and temperature.
     """
-    probed = list(affordable(f for f in frames if f.frame_type in _COMPARED and _is_known(f)))
-    calibrations: dict[Camera, list[Frame]] = defaultdict(list)
+    probed = list(
+        frames_to_probe(f for f in frames if f.frame_type in _COMPARED_TYPES and _is_known(f))
+    )
+    calibrations: dict[CameraSetup, list[Frame]] = defaultdict(list)
     for frame in probed:
         if frame.frame_type in ("bias", "dark") and not set(frame.calstat) & set("BD"):
-            calibrations[_camera_of(frame)].append(frame)
-    judges = {camera: _level_judges(members) for camera, members in calibrations.items()}
+            calibrations[_camera_setup(frame)].append(frame)
+    judges = {camera: _level_references(members) for camera, members in calibrations.items()}
     straddling = {
         camera: not judges[camera] and all(map(_straddles_zero, islice(members, _PROBED_FRAMES)))
         for camera, members in calibrations.items()
@@ -461,17 +467,17 @@ def compare_levels(frames: Sequence[Frame]) -> list[Frame]:
     labels = {frame.label for frame in probed if not frame.refusals}
     compared = []
     for frame in frames:
-        camera = _camera_of(frame)
+        camera = _camera_setup(frame)
         if frame.label in labels and straddling.get(camera, False):
             compared.append(_bias_gone_with_the_darks(frame))
         elif frame.label in labels:
-            compared.append(_compared(frame, judges.get(camera, [])))
+            compared.append(_checked_level(frame, judges.get(camera, [])))
         else:
             compared.append(frame)
     return compared
 
 
-_COMPARED = ("bias", "dark", "flat", "light")
+_COMPARED_TYPES = ("bias", "dark", "flat", "light")
 
 
 def _is_known(frame: Frame) -> bool:
@@ -479,42 +485,42 @@ def _is_known(frame: Frame) -> bool:
     return frame.is_master or not frame.is_product
 
 
-def _camera_of(frame: Frame) -> Camera:
+def _camera_setup(frame: Frame) -> CameraSetup:
     return frame.shape, frame.setup
 
 
-def _level_judges(calibrations: Sequence[Frame]) -> list[_Judge]:
+def _level_references(calibrations: Sequence[Frame]) -> list[_Reference]:
     """Return the raw frames far from zero, with some noise, up to three of each exposure."""
-    by_exposure: dict[tuple[str | None, float], list[_Judge]] = defaultdict(list)
+    by_exposure: dict[tuple[str | None, float], list[_Reference]] = defaultdict(list)
     for frame in calibrations:
         found = by_exposure[frame.frame_type, frame.exptime or 0.0]
-        sample = sample_of(frame) if len(found) < _PROBED_FRAMES else None
+        sample = sample_frame(frame) if len(found) < _PROBED_FRAMES else None
         if sample is not None and sample.noise > 0 and sample.is_far_from_zero:
-            found.append(_Judge(frame, sample))
+            found.append(_Reference(frame, sample))
     return _not_below_the_biases([judge for judges in by_exposure.values() for judge in judges])
 
 
-def _not_below_the_biases(judges: Sequence[_Judge]) -> list[_Judge]:
+def _not_below_the_biases(judges: Sequence[_Reference]) -> list[_Reference]:
     """Return the judges without darks that lie below the biases: those have lost theirs."""
-    biases = _biases_among(judges)
+    biases = _bias_references(judges)
     if not biases:
         return list(judges)
-    bias = _middle(biases, biases[0].exptime).sample
+    bias = _median_reference(biases, biases[0].exptime).sample
     lowest = bias.low - _FAR * bias.noise
     return [j for j in judges if j.frame.frame_type == "bias" or j.sample.low >= lowest]
 
 
-def _biases_among(judges: Sequence[_Judge]) -> list[_Judge]:
+def _bias_references(judges: Sequence[_Reference]) -> list[_Reference]:
     return [judge for judge in judges if judge.frame.frame_type == "bias"]
 
 
 def _straddles_zero(frame: Frame) -> bool:
     """Tell whether noise reaches below zero: a raw frame's never does."""
-    sample = sample_of(frame)
+    sample = sample_frame(frame)
     return sample is not None and sample.straddles_zero and sample.low < 0
 
 
-def _floor_of(frame: Frame, judges: Sequence[_Judge]) -> _Judge | None:
+def _reference_below(frame: Frame, judges: Sequence[_Reference]) -> _Reference | None:
     """Return the raw frame of the longest exposure that is not longer than this frame's.
 
     Of several of that exposure it is the one in the middle. Where all are longer, it is one of the
@@ -525,15 +531,15 @@ def _floor_of(frame: Frame, judges: Sequence[_Judge]) -> _Judge | None:
         return None
     fitting = [j for j in as_warm if j.exptime <= (frame.exptime or 0.0) + _SAME_EXPOSURE]
     if fitting:
-        return _middle(fitting, max(judge.exptime for judge in fitting))
-    shortest = _middle(as_warm, min(judge.exptime for judge in as_warm))
-    longest = _middle(as_warm, max(judge.exptime for judge in as_warm))
+        return _median_reference(fitting, max(judge.exptime for judge in fitting))
+    shortest = _median_reference(as_warm, min(judge.exptime for judge in as_warm))
+    longest = _median_reference(as_warm, max(judge.exptime for judge in as_warm))
     grown = longest.sample.level - shortest.sample.level
     is_dark_free = grown <= _WITHIN * shortest.sample.noise
     return shortest if longest.exptime >= 2 * shortest.exptime and is_dark_free else None
 
 
-def _middle(judges: Sequence[_Judge], exptime: float) -> _Judge:
+def _median_reference(judges: Sequence[_Reference], exptime: float) -> _Reference:
     """Return of the judges of an exposure the one whose level lies in the middle."""
     alike = [judge for judge in judges if judge.exptime == exptime]
     return sorted(alike, key=lambda judge: judge.sample.low)[(len(alike) - 1) // 2]
@@ -545,10 +551,10 @@ def _is_as_warm(one: Frame, other: Frame) -> bool:
     return abs(one.ccd_temp - other.ccd_temp) <= _SAME_TEMPERATURE
 
 
-def _compared(frame: Frame, judges: Sequence[_Judge]) -> Frame:
+def _checked_level(frame: Frame, judges: Sequence[_Reference]) -> Frame:
     """Return a frame with the letter its level proves, or refused; else as it is."""
-    floor = _floor_of(frame, judges)
-    sample = sample_of(frame) if floor is not None else None
+    floor = _reference_below(frame, judges)
+    sample = sample_frame(frame) if floor is not None else None
     if floor is None or sample is None:
         return frame
     noise = max(floor.sample.noise, sample.noise if floor.frame.is_master else 0.0)
@@ -556,35 +562,40 @@ def _compared(frame: Frame, judges: Sequence[_Judge]) -> Frame:
     if set(frame.calstat) & set("BD"):
         at_raw_level = -_FAR * noise <= below <= _WITHIN * noise
         if at_raw_level:
-            return _refused(frame, sample, floor, _DARK_IS_THERE if "D" in frame.calstat else _RAW)
+            return _with_refusal(
+                frame,
+                sample,
+                floor,
+                _DARK_IS_THERE if "D" in frame.calstat else _BIAS_NOT_SUBTRACTED,
+            )
         is_below_the_darks = "D" in frame.calstat and below > 0
         return _with_its_bias(frame, sample, judges) if is_below_the_darks else frame
     if below <= _FAR * noise:
         return frame
     if abs(sample.low) >= floor.sample.level / 2:
-        return _refused(frame, sample, floor, _TOO_LOW)
+        return _with_refusal(frame, sample, floor, _TOO_LOW)
     letter = "B" if frame.frame_type in ("bias", "dark") else "D"
     why = f"its lowest 5 % end at {sample.low:g}, but at {floor.sample.low:g} in {floor.told}"
-    return _with_letter(frame, letter, why)
+    return _with_calstat_letter(frame, letter, why)
 
 
 _DARK_IS_THERE = "says that a dark was subtracted, but the pixels are those of a raw frame"
-_RAW = "says that the bias was subtracted, but the pixels are those of a raw frame"
+_BIAS_NOT_SUBTRACTED = "says that the bias was subtracted, but the pixels are those of a raw frame"
 _BIAS_IS_THERE = "says that the bias was subtracted, but the pixels do not lie below its level"
 _TOO_LOW = "says nothing, but the pixels lie below those of any raw frame"
 
 
-def _with_its_bias(frame: Frame, sample: Sample, judges: Sequence[_Judge]) -> Frame:
+def _with_its_bias(frame: Frame, sample: PixelSample, judges: Sequence[_Reference]) -> Frame:
     """Return a frame that lost its dark as one that has its bias, or refused, where it is there."""
-    biases = _biases_among(judges)
+    biases = _bias_references(judges)
     if not biases or frame.image.header.readable("PEDESTAL"):
         return frame
-    bias = _middle(biases, biases[0].exptime)
+    bias = _median_reference(biases, biases[0].exptime)
     noise = max(bias.sample.noise, sample.noise if bias.frame.is_master else 0.0)
     if sample.low < bias.sample.low - _WITHIN * noise:
         return frame
     if "B" in frame.calstat:
-        return _refused(frame, sample, bias, _BIAS_IS_THERE)
+        return _with_refusal(frame, sample, bias, _BIAS_IS_THERE)
     told = (
         f"a dark has been subtracted, but not the bias: its lowest 5 % end at {sample.low:g}, "
         f"and at {bias.sample.low:g} in {bias.told}"
@@ -592,7 +603,7 @@ def _with_its_bias(frame: Frame, sample: Sample, judges: Sequence[_Judge]) -> Fr
     return replace(frame, keeps_bias=True, warnings=(*frame.warnings, told))
 
 
-def _refused(frame: Frame, sample: Sample, floor: _Judge, finding: str) -> Frame:
+def _with_refusal(frame: Frame, sample: PixelSample, floor: _Reference, finding: str) -> Frame:
     error = MismatchError(
         f"CALSTAT {frame.calstat!r} {finding}: the lowest 5 % end at {sample.low:g}, "
         f"and at {floor.sample.low:g} in {floor.told}",
@@ -604,7 +615,7 @@ def _refused(frame: Frame, sample: Sample, floor: _Judge, finding: str) -> Frame
     return replace(frame, refusals=(*frame.refusals, error))
 
 
-def _with_letter(frame: Frame, letter: str, why: str) -> Frame:
+def _with_calstat_letter(frame: Frame, letter: str, why: str) -> Frame:
     lost = {"D": "a dark has been subtracted", "B": "the bias has been subtracted"}[letter]
     told = f"{lost}, though no card says so: {why}"
     letters = "".join(known for known in "BDFM" if known in frame.calstat + letter)
@@ -615,10 +626,10 @@ def _bias_gone_with_the_darks(frame: Frame) -> Frame:
     """Return a frame of a camera whose darks have lost their bias, with B if it has lost it too."""
     if set(frame.calstat) & set("BD"):
         return frame
-    sample = sample_of(frame)
+    sample = sample_frame(frame)
     if sample is None or sample.low > _FAR * sample.noise:
         return frame
-    return _with_letter(frame, "B", f"{sample}, and the darks' noise straddles zero")
+    return _with_calstat_letter(frame, "B", f"{sample}, and the darks' noise straddles zero")
 
 
 # The constant that a camera program added to keep dark-subtracted values positive: taken off.
@@ -629,11 +640,11 @@ def _bias_gone_with_the_darks(frame: Frame) -> Frame:
 # their noise. The shift is part of how the pixels are decoded (BZERO), so every reader sees it.
 
 
-def take_off_pedestals(frames: Iterable[Frame]) -> list[Frame]:
+def subtract_pedestals(frames: Iterable[Frame]) -> list[Frame]:
     """Return the frames, the dark-subtracted ones less their pedestal where the pixels hold it."""
     frames = list(frames)
-    concerned = {f.label for f in affordable(f for f in frames if _pedestal_of(f))}
-    return [_without(f) if f.label in concerned else f for f in frames]
+    concerned = {f.label for f in frames_to_probe(f for f in frames if _pedestal_of(f))}
+    return [_without_pedestal(f) if f.label in concerned else f for f in frames]
 
 
 def _pedestal_of(frame: Frame) -> float:
@@ -644,8 +655,8 @@ def _pedestal_of(frame: Frame) -> float:
     return abs(float(value))
 
 
-def _without(frame: Frame) -> Frame:
-    size, sample = _pedestal_of(frame), sample_of(frame)
+def _without_pedestal(frame: Frame) -> Frame:
+    size, sample = _pedestal_of(frame), sample_frame(frame)
     if sample is None or any("pedestal" in verdict.text for verdict in frame.verdicts):
         return frame
     if sample.level < size - 3.0 * sample.noise:
@@ -656,7 +667,10 @@ def _without(frame: Frame) -> Frame:
     return replace(
         frame,
         image=replace(frame.image, source=replace(source, pixels=shifted)),
-        verdicts=(*frame.verdicts, Verdict("header", f"are read less their pedestal of {size:g}")),
+        verdicts=(
+            *frame.verdicts,
+            PixelDecision("header", f"are read less their pedestal of {size:g}"),
+        ),
     )
 
 
@@ -667,14 +681,14 @@ def _without(frame: Frame) -> Frame:
 # be unpacked for it, so of those only as many are probed as 256 MB hold. Behind a URL the twelve
 # rows are all that is fetched of a plain frame.
 
-_ROWS = 12
-_VALUES = 1024
-_LOW = 0.05
+_N_SAMPLED_ROWS = 12
+_N_SAMPLED_VALUES = 1024
+_LOW_QUANTILE = 0.05
 _BAND_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
-class Sample:
+class PixelSample:
     """Some pixels of a frame, and what they say.
 
     Parameters
@@ -710,17 +724,17 @@ class Sample:
         return f"level {self.level:g}, noise {self.noise:.3g}"
 
 
-def sample_of(frame: Frame) -> Sample | None:
+def sample_frame(frame: Frame) -> PixelSample | None:
     """Return some pixels of a frame; None where it cannot be read (the full read will say why)."""
-    if not is_affordable(frame):
+    if not may_be_probed(frame):
         return None
     try:
-        return _sample(frame.image)
+        return _sample_image(frame.image)
     except FrameError:
         return None
 
 
-def affordable(frames: Iterable[Frame]) -> Iterator[Frame]:
+def frames_to_probe(frames: Iterable[Frame]) -> Iterator[Frame]:
     """Yield the frames that may be probed: all plain ones, packed ones up to 256 MB together."""
     unpacked = 0
     for frame in frames:
@@ -730,7 +744,7 @@ def affordable(frames: Iterable[Frame]) -> Iterator[Frame]:
             yield frame
 
 
-def is_affordable(frame: Frame) -> bool:
+def may_be_probed(frame: Frame) -> bool:
     """Tell whether a frame may be probed by itself: plain, or packed and not above 256 MB."""
     return frame.image.packing == "plain" or frame.image.source.n_bytes <= MOST_PROBED
 
@@ -740,10 +754,10 @@ def holds_negative(frame: Frame) -> bool:
 
     Of a packed frame that is too large to be unpacked for this nothing is known.
     """
-    if not is_affordable(frame):
+    if not may_be_probed(frame):
         return False
     try:
-        stack = FrameStack([plain(frame.image)])
+        stack = FrameStack([plain_pixels(frame.image)])
         _, n_rows, n_columns = stack.shape
         height = max(_BAND_BYTES // (n_columns * stack.dtype.itemsize), 1)
         return any(
@@ -755,7 +769,7 @@ def holds_negative(frame: Frame) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _sample(image: ImageHDU) -> Sample | None:
+def _sample_image(image: ImageHDU) -> PixelSample | None:
     pixels, stored = image.source.pixels, _stored_sample(image)
     values = stored.astype(np.float64)
     if pixels.wrapped:
@@ -765,7 +779,9 @@ def _sample(image: ImageHDU) -> Sample | None:
     if values.size == 0:
         return None
     middle = float(values[(values.size - 1) // 2] + values[values.size // 2]) / 2
-    return Sample(values, middle, float(values[int(_LOW * values.size)]), robust_std(values))
+    return PixelSample(
+        values, middle, float(values[int(_LOW_QUANTILE * values.size)]), robust_std(values)
+    )
 
 
 def sample_bytes(image: ImageHDU) -> bytes:
@@ -786,8 +802,8 @@ def _stored_sample(image: ImageHDU) -> NDArray[Any]:
     if shelf is not None and shelf.sample:
         kept = np.frombuffer(shelf.sample, stored_dtype(pixels).newbyteorder("<"))
         return kept.astype(kept.dtype.newbyteorder("="))
-    source = image.source if image.packing == "plain" else plain(image)
-    return _stored(replace(source, pixels=pixels))
+    source = image.source if image.packing == "plain" else plain_pixels(image)
+    return _stored_pixels(replace(source, pixels=pixels))
 
 
 def _blank_of(pixels: PixelFormat) -> float:
@@ -796,18 +812,18 @@ def _blank_of(pixels: PixelFormat) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _stored(source: PixelSource) -> NDArray[Any]:
+def _stored_pixels(source: PixelSource) -> NDArray[Any]:
     """Return some stored pixels; the file is opened once, which is most of the cost."""
     n_rows, n_columns = source.shape
-    step = max(n_rows // _ROWS, 1)
+    step = max(n_rows // _N_SAMPLED_ROWS, 1)
     rows = range(step // 2, n_rows, step)
     taken = np.empty((len(rows), n_columns), stored_dtype(source.pixels))
     if source.shelf is not None:
         for row, y in zip(taken, rows, strict=True):
             source.shelf.fill(row, y * n_columns, source.pixels)
-        return _thinned(taken)
+        return _every_nth_pixel(taken)
     if isinstance(source.path, Address):
-        return _thinned(_fetched(source, source.path, rows))
+        return _every_nth_pixel(_fetched_rows(source, source.path, rows))
     try:
         with source.path.open("rb", buffering=0) as file:
             source.require_unchanged(os.fstat(file.fileno()))
@@ -817,25 +833,27 @@ def _stored(source: PixelSource) -> NDArray[Any]:
                     raise FrameError("The file ends within its pixels", path=source.path)
     except OSError as error:
         raise unreadable(source.path, error) from error
-    return _thinned(taken)
+    return _every_nth_pixel(taken)
 
 
-def _fetched(source: PixelSource, address: Address, rows: range) -> NDArray[Any]:
+def _fetched_rows(source: PixelSource, address: Address, rows: range) -> NDArray[Any]:
     """Return some rows of a plain frame behind a URL."""
-    from arrayred.io.remote import Part, read_parts
+    from arrayred.io.remote import ByteRange, read_ranges
 
     stored = stored_dtype(source.pixels)
     size = source.shape[1] * stored.itemsize
     starts = [source.offset + y * size for y in rows]
-    found = read_parts([Part(address, start, start + size) for start in starts])
+    found = read_ranges([ByteRange(address, start, start + size) for start in starts])
     if any(len(raw) < size for raw in found):
         raise FrameError("The file ends within its pixels", path=address)
     return np.frombuffer(b"".join(found), stored).reshape(len(rows), source.shape[1])
 
 
-def _thinned(rows: NDArray[Any]) -> NDArray[Any]:
+def _every_nth_pixel(rows: NDArray[Any]) -> NDArray[Any]:
     """Return every so-manieth pixel of rows, in native order."""
-    return rows.ravel()[:: max(rows.size // _VALUES, 1)].astype(rows.dtype.newbyteorder("="))
+    return rows.ravel()[:: max(rows.size // _N_SAMPLED_VALUES, 1)].astype(
+        rows.dtype.newbyteorder("=")
+    )
 
 
 # Unsigned counts that a camera program wrote as if they were signed: recognised and unwrapped.
@@ -852,16 +870,16 @@ def _thinned(rows: NDArray[Any]) -> NDArray[Any]:
 # negative pixels, it is refused by name: `unsigned="wrapped"` or `"as-declared"` says what they
 # are.
 
-_JUDGES = ("bias", "dark")
-_WORDS = 3
+_REFERENCE_TYPES = ("bias", "dark")
+_MOST_WORDS = 3
 """A longer name of a folder may speak of darks without holding them."""
-_STRAY = 0.01
+_STRAY_FRACTION = 0.01
 """The share of pixels that dead columns may leave in the gap below a raw frame's level."""
 _PROVEN = "hold unsigned counts written as signed"
 
 
 @dataclass(frozen=True)
-class _Ruling:
+class _WrapEvidence:
     """What the judges of a camera say.
 
     Parameters
@@ -876,7 +894,7 @@ class _Ruling:
     floor: float = 0.0
 
 
-def unwrap(
+def unwrap_unsigned(
     frames: Sequence[Frame], instrument: Instrument, unsigned: Unsigned = "auto"
 ) -> list[Frame]:
     """Return the frames, those with wrapped counts marked to be read as unsigned.
@@ -897,16 +915,18 @@ def unwrap(
     if unsigned == "as-declared":
         return list(frames)
     if unsigned == "wrapped":
-        told = Verdict("option", "are taken for unsigned counts written as signed")
+        told = PixelDecision("option", "are taken for unsigned counts written as signed")
         return [_as_unsigned(f, told) if _may_be_wrapped(f) else f for f in frames]
     doubtful = [frame for frame in frames if _may_be_wrapped(frame)]
-    judges = [*_unwrapped_judges(doubtful)]
+    judges = [*_unsigned_references(doubtful)]
     known = {_bitpix(judge) for judge in judges}
-    judges += _judges_beside([f for f in doubtful if _bitpix(f) not in known], instrument)
-    rulings = {camera: _ruling_on(camera, judges) for camera in set(map(_writer_of, doubtful))}
-    probed = {frame.label for frame in affordable(doubtful)}
+    judges += _references_nearby([f for f in doubtful if _bitpix(f) not in known], instrument)
+    rulings = {camera: _wrap_evidence(camera, judges) for camera in set(map(_writer_of, doubtful))}
+    probed = {frame.label for frame in frames_to_probe(doubtful)}
     return [
-        _judged(f, rulings[_writer_of(f)], probe=f.label in probed) if _may_be_wrapped(f) else f
+        _unwrapped_if_proven(f, rulings[_writer_of(f)], probe=f.label in probed)
+        if _may_be_wrapped(f)
+        else f
         for f in frames
     ]
 
@@ -925,28 +945,36 @@ def _may_be_wrapped(frame: Frame) -> bool:
     return as_stored and not frame.calstat and not frame.is_product
 
 
-def _unwrapped_judges(frames: Iterable[Frame]) -> Iterator[Frame]:
-    return affordable(f for f in frames if _may_be_wrapped(f) and f.frame_type in _JUDGES)
+def _unsigned_references(frames: Iterable[Frame]) -> Iterator[Frame]:
+    return frames_to_probe(
+        f for f in frames if _may_be_wrapped(f) and f.frame_type in _REFERENCE_TYPES
+    )
 
 
-def _judges_beside(frames: Iterable[Frame], instrument: Instrument) -> list[Frame]:
+def _references_nearby(frames: Iterable[Frame], instrument: Instrument) -> list[Frame]:
     """Return the first raw biases and darks of each BITPIX in the frames' folders, or beside."""
     wanted: dict[int, set[Path]] = defaultdict(set)
     for frame in frames:
         wanted[_bitpix(frame)].add(frame.path.parent)
     judges: list[Frame] = []
     for bitpix, folders in wanted.items():
-        beside = (other for folder in sorted(folders) for other in _siblings(folder, instrument))
+        beside = (
+            other
+            for folder in sorted(folders)
+            for other in _calibration_siblings(folder, instrument)
+        )
         places = [f for where in (sorted(folders), beside) for f in where]
-        found = (j for place in places for j in _judges_in(place, instrument))
+        found = (j for place in places for j in _references_in(place, instrument))
         judges += islice((j for j in found if _bitpix(j) == bitpix), _PROBED_FRAMES)
     return judges
 
 
-def _siblings(folder: Path, instrument: Instrument) -> list[Path]:
+def _calibration_siblings(folder: Path, instrument: Instrument) -> list[Path]:
     """Return the folders beside one whose names' words mean bias or dark."""
     meant = {
-        word for kind in _JUDGES for word in (*instrument.types[kind], *instrument.words[kind])
+        word
+        for kind in _REFERENCE_TYPES
+        for word in (*instrument.types[kind], *instrument.words[kind])
     }
     with contextlib.suppress(InputError, OSError):
         others = sorted(folders_in(folder.absolute().parent))
@@ -956,61 +984,63 @@ def _siblings(folder: Path, instrument: Instrument) -> list[Path]:
 
 def _is_named_after(name: str, meant: set[str]) -> bool:
     words = words_of(name)
-    return len(words) <= _WORDS and not meant.isdisjoint(words)
+    return len(words) <= _MOST_WORDS and not meant.isdisjoint(words)
 
 
-def _judges_in(folder: Path, instrument: Instrument) -> Iterator[Frame]:
+def _references_in(folder: Path, instrument: Instrument) -> Iterator[Frame]:
     """Yield the raw biases and darks of a folder."""
     with contextlib.suppress(InputError, OSError):
         for path in list_files(folder, depth=1):
             with contextlib.suppress(FrameError, HeaderError):
-                yield from _unwrapped_judges([describe(path.name, find_image(path), instrument)])
+                yield from _unsigned_references(
+                    [frame_from_header(path.name, find_image(path), instrument)]
+                )
 
 
-def _ruling_on(camera: tuple[int, str], judges: Sequence[Frame]) -> _Ruling:
+def _wrap_evidence(camera: tuple[int, str], judges: Sequence[Frame]) -> _WrapEvidence:
     """Return what a camera's own judges say; where it has none, all of its BITPIX."""
     own = [judge for judge in judges if _writer_of(judge) == camera]
     others = [judge for judge in judges if _bitpix(judge) == camera[0]]
-    samples = ((judge.path.name, sample_of(judge)) for judge in own or others)
+    samples = ((judge.path.name, sample_frame(judge)) for judge in own or others)
     told = list(islice(((name, s) for name, s in samples if s is not None), _PROBED_FRAMES))
     if not told:
-        return _Ruling("undecided", "there is no raw dark or bias to judge by")
+        return _WrapEvidence("undecided", "there is no raw dark or bias to judge by")
     why = "; ".join(f"{name}: {sample}" for name, sample in told)
     if all(sample.is_far_from_zero for _, sample in told):
         floor = min(sample.level - 10.0 * sample.noise for _, sample in told)
-        return _Ruling("wrapped", f"{told[0][0]}: {told[0][1]}", floor)
+        return _WrapEvidence("wrapped", f"{told[0][0]}: {told[0][1]}", floor)
     levels = [sample for _, sample in told]
     if any(s.straddles_zero for s in levels) and not any(s.is_far_from_zero for s in levels):
-        return _Ruling("signed", why)
-    return _Ruling("undecided", f"the raw darks or biases do not decide ({why})")
+        return _WrapEvidence("signed", why)
+    return _WrapEvidence("undecided", f"the raw darks or biases do not decide ({why})")
 
 
-def _judged(frame: Frame, ruling: _Ruling, *, probe: bool) -> Frame:
+def _unwrapped_if_proven(frame: Frame, ruling: _WrapEvidence, *, probe: bool) -> Frame:
     """Return a frame marked, left alone, or refused, as its camera's judges and pixels say."""
     if ruling.counts == "signed":
         return frame
     shelf = frame.image.source.shelf
     if ruling.counts == "undecided" and shelf is not None and shelf.proof:
-        return _as_unsigned(frame, Verdict("probe", shelf.proof))
-    sample = sample_of(frame) if probe else None
+        return _as_unsigned(frame, PixelDecision("probe", shelf.proof))
+    sample = sample_frame(frame) if probe else None
     if ruling.counts == "wrapped":
         stray = 0.0 if sample is None else sample.share(0.0, ruling.floor)
-        if stray <= _STRAY:
-            return _as_unsigned(frame, Verdict("probe", f"{_PROVEN} ({ruling.why})"))
+        if stray <= _STRAY_FRACTION:
+            return _as_unsigned(frame, PixelDecision("probe", f"{_PROVEN} ({ruling.why})"))
         why = f"{stray:.0%} of the pixels lie below what a raw frame can have ({ruling.why})"
         is_signed = sample is not None and abs(sample.level) < ruling.floor / 2
     else:
         why, is_signed = ruling.why, sample is not None and _is_noise_around_zero(sample)
     if is_signed or not holds_negative(frame):
         return frame
-    return replace(frame, refusals=(*frame.refusals, _undecided(frame, why)))
+    return replace(frame, refusals=(*frame.refusals, _undecided_error(frame, why)))
 
 
-def _is_noise_around_zero(sample: Sample) -> bool:
+def _is_noise_around_zero(sample: PixelSample) -> bool:
     return abs(sample.level) <= 3.0 * sample.noise
 
 
-def _undecided(frame: Frame, why: str) -> FrameError:
+def _undecided_error(frame: Frame, why: str) -> FrameError:
     return FrameError(
         "Negative pixels may be unsigned counts written as signed, or signed data, and "
         f"nothing decides: {why}",
@@ -1021,7 +1051,7 @@ def _undecided(frame: Frame, why: str) -> FrameError:
     )
 
 
-def _as_unsigned(frame: Frame, verdict: Verdict) -> Frame:
+def _as_unsigned(frame: Frame, verdict: PixelDecision) -> Frame:
     source = frame.image.source
     image = replace(
         frame.image, source=replace(source, pixels=replace(source.pixels, wrapped=True))
@@ -1036,7 +1066,7 @@ def _as_unsigned(frame: Frame, verdict: Verdict) -> Frame:
 # data.
 
 
-def judge(
+def check_night_pixels(
     frames: Sequence[Frame], instrument: Instrument, unsigned: Unsigned = "auto"
 ) -> list[Frame]:
     """Return a night's raw frames as their pixels show them to be.
@@ -1052,5 +1082,5 @@ def judge(
     frames : with the encoding that their pixels have, the letters that they prove, and a refusal
         where header and pixels contradict each other.
     """
-    unwrapped = unwrap(frames, instrument, unsigned)
-    return tell_blocks(take_off_pedestals(compare_levels(unwrapped)))
+    unwrapped = unwrap_unsigned(frames, instrument, unsigned)
+    return warn_of_blocks(subtract_pedestals(compare_levels(unwrapped)))

@@ -23,27 +23,27 @@ from weakref import finalize
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.bands import at_once
+from arrayred.bands import run_in_threads
 from arrayred.errors import ArrayredError, FrameError, MismatchError, StorageError
 from arrayred.io.header import BLOCK, ones_complement_sum
-from arrayred.io.remote import Address, Stamp, address_of
+from arrayred.io.remote import Address, Stamp, remote_address
 from arrayred.io.scan import (
-    LASTING_HANDLE,
-    Chunks,
+    TRANSIENT_OPEN_FILE,
+    ChunkBytes,
+    ChunkPlace,
     ImageHDU,
     PixelSource,
     RemoteChunks,
-    Wanted,
     decode,
     dtype_of,
-    patiently,
+    retry,
     stored_dtype,
     unreadable,
 )
-from arrayred.progress import has_read
+from arrayred.progress import count_read
 
 if TYPE_CHECKING:
-    from arrayred.io.remote import Copy
+    from arrayred.io.remote import LocalCopy
 
 Pixels = NDArray[Any]
 Index = int | slice | NDArray[np.integer]
@@ -96,7 +96,7 @@ class FrameStack:
         first, stop = (int(wanted.min()), int(wanted.max()) + 1) if wanted.size else (0, 0)
         sources = [self.sources[i] for i in np.atleast_1d(picked)]
         band = np.empty((len(sources), stop - first, self.shape[2]), self.dtype)
-        read_frames(sources, first * self.shape[2], band)
+        read_band(sources, first * self.shape[2], band)
         if isinstance(rows, slice) and wanted.size:
             rows_of_band: Index = slice(int(wanted[0]) - first, None, rows.step)
         else:
@@ -111,7 +111,7 @@ class FrameStack:
         FrameError
             A file has changed since the scan, has ended early, or cannot be read.
         """
-        read_frames(self.sources, first * self.shape[2], out[:, : stop - first])
+        read_band(self.sources, first * self.shape[2], out[:, : stop - first])
 
     def rows(self, frame: int, wanted: Sequence[int]) -> Pixels:
         """Return single rows (row, x) of a frame, in any order; what lies between is not read."""
@@ -132,7 +132,7 @@ class FrameStack:
         return self.token
 
 
-# Reading runs of pixels: `read_frames` for a band, `Pass` for all bands of a stack, once each.
+# Reading runs of pixels: `read_band` for a band, `Pass` for all bands of a stack, once each.
 #
 # A piece of a frame is read into a scratch that stays in the processor's cache; there, in a pass,
 # it is added to the file's SHA-256, and decoded into the caller's band. Every read's count is
@@ -145,17 +145,17 @@ class FrameStack:
 # once took nothing off, nor is a thread needed that reads ahead, since one works while another
 # reads.
 
-Told = Mapping[Path, int | None]
-PIECE = 256 << 10
+DatasumByPath = Mapping[Path, int | None]
+READ_PIECE = 256 << 10
 """Bytes of one frame that are read at a time."""
-FETCHED = 64 << 20
+FETCHED_BYTES = 64 << 20
 """Bytes of plain pixels, of several frames, that are fetched at once of a cache behind a URL."""
-_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+_READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _SPARE_HANDLES = 64
 _NO_HANDLE = -1
 
 
-def read_frames(sources: Sequence[PixelSource], first: int, band: Pixels) -> None:
+def read_band(sources: Sequence[PixelSource], first: int, band: Pixels) -> None:
     """Fill a band with pixels of frames, opening one file at a time.
 
     Parameters
@@ -169,22 +169,22 @@ def read_frames(sources: Sequence[PixelSource], first: int, band: Pixels) -> Non
     FrameError
         A file has changed since the scan, has ended early, or cannot be read.
     """
-    scratch = np.empty(PIECE, np.uint8)
-    step = max(FETCHED // max(band[:1].nbytes, 1), 1) if len(band) else 1
+    scratch = np.empty(READ_PIECE, np.uint8)
+    step = max(FETCHED_BYTES // max(band[:1].nbytes, 1), 1) if len(band) else 1
     for start in range(0, len(sources), step):
         some = sources[start : start + step]
-        near = _fetched(some, first, band[0].size)
+        near = _fetched_chunks(some, first, band[0].size)
         for source, target in zip(some, band[start : start + step], strict=True):
-            chunks = near.get(_far_of(source))
-            patiently(partial(_read, source, first, target, scratch, chunks), {errno.ESTALE})
+            chunks = near.get(_remote_chunks_of(source))
+            retry(partial(_read_frame, source, first, target, scratch, chunks), {errno.ESTALE})
 
 
-def _read(
-    source: PixelSource, first: int, target: Pixels, scratch: Pixels, near: Chunks | None
+def _read_frame(
+    source: PixelSource, first: int, target: Pixels, scratch: Pixels, near: ChunkBytes | None
 ) -> None:
     """Fill target with pixels of one frame, whose file is open that long."""
-    with _opened(source) as handle:
-        _File(source, handle).fill(first, target, scratch, near)
+    with _opened_source(source) as handle:
+        _OpenFile(source, handle).fill(first, target, scratch, near)
 
 
 def read_rows(source: PixelSource, rows: Sequence[int], out: Pixels) -> None:
@@ -193,30 +193,30 @@ def read_rows(source: PixelSource, rows: Sequence[int], out: Pixels) -> None:
     Raises
     ------
     FrameError
-        As in `read_frames`.
+        As in `read_band`.
     """
     n_columns = source.shape[1]
-    scratch = np.empty(min(PIECE, n_columns * stored_dtype(source.pixels).itemsize), np.uint8)
-    with _opened(source) as handle:
-        file = _File(source, handle)
+    scratch = np.empty(min(READ_PIECE, n_columns * stored_dtype(source.pixels).itemsize), np.uint8)
+    with _opened_source(source) as handle:
+        file = _OpenFile(source, handle)
         for row, target in zip(rows, out, strict=True):
             first = row * n_columns
-            near = _fetched([source], first, n_columns)
-            file.fill(first, target, scratch, near.get(_far_of(source)))
+            near = _fetched_chunks([source], first, n_columns)
+            file.fill(first, target, scratch, near.get(_remote_chunks_of(source)))
 
 
-def _fetched(
+def _fetched_chunks(
     sources: Sequence[PixelSource], first: int, n_pixels: int
-) -> dict[RemoteChunks | None, Chunks]:
+) -> dict[RemoteChunks | None, ChunkBytes]:
     """Return the chunks of caches behind URLs that hold some pixels of frames, by their cache."""
-    wanted: dict[RemoteChunks, list[Wanted]] = {}
+    wanted: dict[RemoteChunks, list[ChunkPlace]] = {}
     for source in sources:
         if source.shelf is not None and source.shelf.far is not None:
             wanted.setdefault(source.shelf.far, []).extend(source.shelf.wanted(first, n_pixels))
     return {far: far.fetched(chunks) for far, chunks in wanted.items()}
 
 
-def _far_of(source: PixelSource) -> RemoteChunks | None:
+def _remote_chunks_of(source: PixelSource) -> RemoteChunks | None:
     return None if source.shelf is None else source.shelf.far
 
 
@@ -235,14 +235,17 @@ class Pass:
     """
 
     def __init__(
-        self, sources: Sequence[PixelSource], dtype: np.dtype[Any], summed: Told | None = None
+        self,
+        sources: Sequence[PixelSource],
+        dtype: np.dtype[Any],
+        summed: DatasumByPath | None = None,
     ) -> None:
         n_rows, n_columns = sources[0].shape
         self.shape, self.dtype = (len(sources), n_rows * n_columns, 1), dtype
         self._sources = tuple(sources)
         self._told = summed or {}
-        self._sums = [_sum_of(source, self._told) for source in sources]
-        self._files: list[_File] = []
+        self._sums = [_running_checksum(source, self._told) for source in sources]
+        self._files: list[_OpenFile] = []
         self._kept = ExitStack()
         self._mine = local()
 
@@ -251,9 +254,11 @@ class Pass:
         pairs = list(zip(self._sources, self._sums, strict=True))
         with ExitStack() as kept:
             if len(pairs) <= _most_handles():
-                self._files = [_File(s, kept.enter_context(_opened(s)), t) for s, t in pairs]
+                self._files = [
+                    _OpenFile(s, kept.enter_context(_opened_source(s)), t) for s, t in pairs
+                ]
                 for file in self._files:
-                    _announce(file.handle)
+                    _advise_sequential(file.handle)
             for file in self._each():
                 file.sum_up_to(file.source.offset, self._scratch())
             self._kept = kept.pop_all()
@@ -298,19 +303,19 @@ class Pass:
                 found[file.source.path] = file.sum.hexdigest()
         return found
 
-    def _each(self) -> Iterator[_File]:
+    def _each(self) -> Iterator[_OpenFile]:
         """Yield each frame's file, open until the next is asked for."""
         if self._files:
             yield from self._files
             return
         for source, total in zip(self._sources, self._sums, strict=True):
-            with _opened(source) as handle:
-                yield _File(source, handle, total)
+            with _opened_source(source) as handle:
+                yield _OpenFile(source, handle, total)
 
     def _scratch(self) -> Pixels:
         """Return the scratch of this thread."""
         if not hasattr(self._mine, "scratch"):
-            self._mine.scratch = np.empty(PIECE, np.uint8)
+            self._mine.scratch = np.empty(READ_PIECE, np.uint8)
         scratch: Pixels = self._mine.scratch
         return scratch
 
@@ -334,14 +339,16 @@ class PassImage:
         return image
 
 
-class _File(NamedTuple):
+class _OpenFile(NamedTuple):
     """An open file: the frame in it, the handle, and the sum of what was read if it is taken."""
 
     source: PixelSource
     handle: int
-    sum: FileSum | None = None
+    sum: RunningChecksum | None = None
 
-    def fill(self, first: int, target: Pixels, scratch: Pixels, near: Chunks | None = None) -> None:
+    def fill(
+        self, first: int, target: Pixels, scratch: Pixels, near: ChunkBytes | None = None
+    ) -> None:
         """Fill target with pixels from number first on, in reading order."""
         if self.source.shelf is not None:
             self.source.shelf.fill(target, first, self.source.pixels, near)
@@ -369,33 +376,33 @@ class _File(NamedTuple):
         done, view = 0, raw.data
         while done < len(view):
             at = view[done:], offset + done
-            count = patiently(partial(_read_at, self.handle, *at), LASTING_HANDLE)
+            count = retry(partial(_read_at, self.handle, *at), TRANSIENT_OPEN_FILE)
             if count == 0:
                 raise FrameError(
                     "The file ends within its pixels", path=self.source.path, hint="Copy it again."
                 )
             done += count
-        has_read(done)
+        count_read(done)
         if self.sum is not None:
             self.sum.add(raw, offset)
 
 
-def _sum_of(source: PixelSource, told: Told) -> FileSum | None:
+def _running_checksum(source: PixelSource, told: DatasumByPath) -> RunningChecksum | None:
     """Return the sum to be taken of a file, if one is, of its data too where DATASUM is told."""
     if source.path not in told:
         return None
     stop = source.offset + -(-source.n_bytes // BLOCK) * BLOCK
-    return FileSum(None if told[source.path] is None else range(source.offset, stop))
+    return RunningChecksum(None if told[source.path] is None else range(source.offset, stop))
 
 
 @contextmanager
-def _opened(source: PixelSource) -> Iterator[int]:
+def _opened_source(source: PixelSource) -> Iterator[int]:
     """Open a frame's file; it must be, before and after, what it was at the scan."""
     if source.shelf is not None:  # reads from its cache by itself
         yield _NO_HANDLE
         return
     try:
-        handle = patiently(partial(os.open, source.path, _OPEN_FLAGS), LASTING_HANDLE)
+        handle = retry(partial(os.open, source.path, _READ_FLAGS), TRANSIENT_OPEN_FILE)
         try:
             source.require_unchanged(os.fstat(handle))
             yield handle
@@ -406,7 +413,7 @@ def _opened(source: PixelSource) -> Iterator[int]:
         raise unreadable(source.path, error) from error
 
 
-def _announce(handle: int) -> None:
+def _advise_sequential(handle: int) -> None:
     """Tell the system, where it listens, that a file will be read from start to end."""
     if handle != _NO_HANDLE and hasattr(os, "posix_fadvise"):
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_SEQUENTIAL)
@@ -473,7 +480,7 @@ class PackedStack:
         picked = np.arange(self.shape[0])[frames]
         if not picked.size:
             return np.empty(self.shape, self.dtype)[:0][:, rows][..., columns]
-        stack = FrameStack([plain(self.images[i]) for i in np.atleast_1d(picked)])
+        stack = FrameStack([plain_pixels(self.images[i]) for i in np.atleast_1d(picked)])
         pixels = stack[:, rows, columns].astype(self.dtype, copy=False)
         return pixels if picked.ndim else pixels[0]
 
@@ -490,16 +497,16 @@ class PackedStack:
 # what the header promises: a crafted file cannot fill the disk. Several files are decoded at once,
 # since zlib works without the interpreter's lock.
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_SPACE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MOST_PROBED = 256 << 20
 """Bytes of a frame that is unpacked merely to look at a few of its rows, at most."""
 _COPIED_AT_ONCE = 8
-_locks: dict[_Key, Lock] = {}
-_locking = Lock()
-_copies: dict[_Key, Copy] = {}
+_copy_locks: dict[_SpoolKey, Lock] = {}
+_locks_lock = Lock()
+_copies: dict[_SpoolKey, LocalCopy] = {}
 
 
-class _Folder:
+class _SpoolFolder:
     """A temporary folder that is removed when the process that made it ends."""
 
     def __init__(self) -> None:
@@ -517,12 +524,12 @@ def _remove_own(path: Path, pid: int) -> None:
 
 
 @cache
-def _folder(_pid: int) -> _Folder:
-    return _Folder()
+def _spool_folder(_pid: int) -> _SpoolFolder:
+    return _SpoolFolder()
 
 
 @dataclass(frozen=True)
-class _Key:
+class _SpoolKey:
     """An image known by its file and HDU, so that one content is decoded once in a process."""
 
     image: ImageHDU = field(compare=False)
@@ -531,7 +538,7 @@ class _Key:
     pid: int
 
 
-def plain(image: ImageHDU) -> PixelSource:
+def plain_pixels(image: ImageHDU) -> PixelSource:
     """Return where the plain pixels of an image lie: in its own file, a cache, else the spool.
 
     Of a file behind a URL this is a copy.
@@ -545,17 +552,17 @@ def plain(image: ImageHDU) -> PixelSource:
     if image.at_hand:
         return source
     if isinstance(source.path, Address):
-        return _plain_copy(image, source.path)
+        return _plain_pixels_of_copy(image, source.path)
     _require_unchanged(source)
-    key = _Key(image, source.path, source.stamp, os.getpid())
-    with _locking:
-        decoding = _locks.setdefault(key, Lock())
+    key = _SpoolKey(image, source.path, source.stamp, os.getpid())
+    with _locks_lock:
+        decoding = _copy_locks.setdefault(key, Lock())
     with decoding:
-        path = _spooled(key)
+        path = _spooled_pixels(key)
     return replace(source, path=path, offset=0, stamp=Stamp.of(path.stat()))
 
 
-def copied(image: ImageHDU) -> Copy:
+def copied_file(image: ImageHDU) -> LocalCopy:
     """Return the copy of an image's file, which lies behind a URL, made once in a process.
 
     Raises
@@ -565,40 +572,40 @@ def copied(image: ImageHDU) -> Copy:
     StorageError
         There is no room for it.
     """
-    key = _Key(image, image.source.path, image.source.stamp, os.getpid())
-    with _locking:
-        copying = _locks.setdefault(key, Lock())
+    key = _SpoolKey(image, image.source.path, image.source.stamp, os.getpid())
+    with _locks_lock:
+        copying = _copy_locks.setdefault(key, Lock())
     with copying:
         if key not in _copies:
-            _copies[key] = _copied(key)
+            _copies[key] = _copy_in_spool(key)
         return _copies[key]
 
 
-def release(images: Iterable[ImageHDU]) -> None:
+def release_copies(images: Iterable[ImageHDU]) -> None:
     """Remove the copies of images' files, which are at hand elsewhere by now."""
     for image in images:
-        key = _Key(image, image.source.path, image.source.stamp, os.getpid())
+        key = _SpoolKey(image, image.source.path, image.source.stamp, os.getpid())
         if copy := _copies.pop(key, None):
             copy.path.unlink(missing_ok=True)
 
 
-def file_of(image: ImageHDU) -> Path:
-    """Return the file of an image, or its copy where it lies behind a URL; as `copied`."""
-    return copied(image).path if image.is_remote else image.source.path
+def local_file_of(image: ImageHDU) -> Path:
+    """Return the file of an image, or its copy where it lies behind a URL; as `copied_file`."""
+    return copied_file(image).path if image.is_remote else image.source.path
 
 
-def _plain_copy(image: ImageHDU, address: Address) -> PixelSource:
+def _plain_pixels_of_copy(image: ImageHDU, address: Address) -> PixelSource:
     """Return where the plain pixels of an image behind a URL lie: in a copy, or made from one."""
-    path = copied(image).path
+    path = copied_file(image).path
     near = replace(image.source, path=path, stamp=Stamp.of(path.stat()))
     try:
-        return plain(replace(image, source=near))
+        return plain_pixels(replace(image, source=near))
     except ArrayredError as error:
         error.path = str(address)
         raise
 
 
-def plain_all(images: Sequence[ImageHDU], threads: int = 1) -> list[PixelSource]:
+def all_plain_pixels(images: Sequence[ImageHDU], threads: int = 1) -> list[PixelSource]:
     """Return where the uncompressed pixels of images lie, decoding several files at once.
 
     Parameters
@@ -621,7 +628,7 @@ def plain_all(images: Sequence[ImageHDU], threads: int = 1) -> list[PixelSource]
                 image = next(left, None)
             if image is None:
                 return
-            plain(image)
+            plain_pixels(image)
 
     def fail() -> None:
         with taking:
@@ -630,8 +637,8 @@ def plain_all(images: Sequence[ImageHDU], threads: int = 1) -> list[PixelSource]
 
     if packed:
         many = _COPIED_AT_ONCE if packed[0].is_remote else threads
-        at_once(work, min(many, len(packed)), fail)
-    return [plain(image) for image in images]
+        run_in_threads(work, min(many, len(packed)), fail)
+    return [plain_pixels(image) for image in images]
 
 
 def _require_unchanged(source: PixelSource) -> None:
@@ -643,36 +650,36 @@ def _require_unchanged(source: PixelSource) -> None:
 
 
 @cache
-def _spooled(key: _Key) -> Path:
+def _spooled_pixels(key: _SpoolKey) -> Path:
     from arrayred.io.decoding import decode_into
 
-    with _new_file(key, "unpacked") as path:
+    with _new_spool_file(key, "unpacked") as path:
         with path.open("wb") as target:
             decode_into(target, key.image)
         return path
 
 
-def _copied(key: _Key) -> Copy:
-    from arrayred.io.remote import copy_of
+def _copy_in_spool(key: _SpoolKey) -> LocalCopy:
+    from arrayred.io.remote import copy_remote
 
-    with _new_file(key, "fetched") as path:
-        return copy_of(address_of(str(key.path)), key.stamp, path)
+    with _new_spool_file(key, "fetched") as path:
+        return copy_remote(remote_address(str(key.path)), key.stamp, path)
 
 
 @contextmanager
-def _new_file(key: _Key, done: str) -> Iterator[Path]:
+def _new_spool_file(key: _SpoolKey, done: str) -> Iterator[Path]:
     """Make an empty file in the spool; it goes again if it cannot be filled."""
     import tempfile
 
-    with _locking:  # a second folder would be dropped by the cache, and removed
-        folder = _folder(key.pid)
+    with _locks_lock:  # a second folder would be dropped by the cache, and removed
+        folder = _spool_folder(key.pid)
     handle, name = tempfile.mkstemp(suffix=".pixels", dir=folder.path)
     os.close(handle)
     try:
         yield Path(name)
     except BaseException as error:
         os.unlink(name)
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        if isinstance(error, OSError) and error.errno in _NO_SPACE_ERRNOS:
             raise StorageError(
                 f"The frame cannot be {done} ({error.strerror})",
                 path=key.path,
@@ -681,7 +688,8 @@ def _new_file(key: _Key, done: str) -> Iterator[Path]:
         raise
 
 
-# The SHA-256 of a file whose pieces are read by several threads, and its DATASUM: `FileSum`.
+# The SHA-256 of a file whose pieces are read by several threads, and its DATASUM:
+# `RunningChecksum`.
 #
 # A hash sees a file in order, so a thread that holds a later piece waits for the one that reads
 # the piece before. In a pass over bands that one is ahead, and the wait short. The alternative,
@@ -701,7 +709,7 @@ def require_datasum(path: Path, total: int, told: int) -> None:
         )
 
 
-class FileSum:
+class RunningChecksum:
     """The SHA-256 of the bytes seen so far, and the sum of those that are data.
 
     Parameters
@@ -711,7 +719,7 @@ class FileSum:
     Examples
     --------
     >>> import numpy as np
-    >>> total = FileSum()
+    >>> total = RunningChecksum()
     >>> total.add(np.frombuffer(b"abc", np.uint8), 0)
     >>> total.position, total.hexdigest()[:8]
     (3, 'ba7816bf')

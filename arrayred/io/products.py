@@ -30,7 +30,7 @@ from arrayred.errors import (
     UsageError,
     printable,
 )
-from arrayred.io.frames import PRODUCT_CARD, Frame, describe, tell_sections
+from arrayred.io.frames import PRODUCT_CARD, Frame, correct_section_cards, frame_from_header
 from arrayred.io.header import (
     BLOCK,
     CARD,
@@ -42,16 +42,23 @@ from arrayred.io.header import (
     Value,
     ascii_of,
     card_images,
+    fits_table_bytes,
     fold_sum,
     image_bytes,
     image_head,
     is_structural,
     keyword_of,
     ones_complement_sum,
-    parse,
-    table_bytes,
+    parse_card,
 )
-from arrayred.io.publish import Content, open_temporary, publish, storage_error, sync_folder, taken
+from arrayred.io.publish import (
+    Content,
+    open_temporary,
+    place_taken_error,
+    publish,
+    storage_error,
+    sync_folder,
+)
 from arrayred.io.remote import Stamp
 from arrayred.io.scan import (
     ImageHDU,
@@ -112,7 +119,7 @@ def is_product(name: str, target: str) -> bool:
     return stem is not None and name in product_names(stem[0])
 
 
-def image_file(image: xr.Dataset, story: Story, name: str, dtype: str) -> dict[str, Content]:
+def image_file(image: xr.Dataset, story: Provenance, name: str, dtype: str) -> dict[str, Content]:
     """Return an image (y, x) as a FITS file, its variance and flags as extensions: by name."""
     facts = [*story.facts, *own_cards(image), *noise_cards(image)]
     header = product_header(
@@ -121,7 +128,9 @@ def image_file(image: xr.Dataset, story: Story, name: str, dtype: str) -> dict[s
     return {name: image_bytes(header, image[COUNTS].values, dtype, planes_of(image, dtype))}
 
 
-def calibrated_files(cube: xr.Dataset, story: Story, dtype: str) -> Iterator[tuple[str, Content]]:
+def calibrated_files(
+    cube: xr.Dataset, story: Provenance, dtype: str
+) -> Iterator[tuple[str, Content]]:
     """Yield each frame of a calibrated cube as a FITS file, in folders as the raw ones lie."""
     for i, frame in enumerate(story.frames):
         own = replace(story, frames=[frame])
@@ -134,7 +143,7 @@ def arc_file(arc: xr.Dataset, stem: str) -> dict[str, Content]:
     return {f"{stem}_arc.txt": text_table(arc["counts_mean"].values, int(arc[X][0]))}
 
 
-def frames_file(frames: xr.Dataset, story: Story, stem: str) -> dict[str, Content]:
+def frames_file(frames: xr.Dataset, story: Provenance, stem: str) -> dict[str, Content]:
     """Return the spectra of a target's frames (frame, x) as a FITS table: content by name."""
     name = f"{stem}_frames.fits"
     told = replace(
@@ -147,7 +156,7 @@ def frames_file(frames: xr.Dataset, story: Story, stem: str) -> dict[str, Conten
 
 
 def spectrum_files(
-    spectrum: xr.Dataset, story: Story, stem: str, counts: xr.Dataset | None = None
+    spectrum: xr.Dataset, story: Provenance, stem: str, counts: xr.Dataset | None = None
 ) -> dict[str, Content]:
     """Return a spectrum as the procedure's text tables, ECSV and FITS: content by name.
 
@@ -163,7 +172,7 @@ def spectrum_files(
         story,
         steps=spectrum.attrs["history"],
         remarks=[*story.remarks, *spectrum.attrs.get("remarks", ())],
-        facts=[*story.facts, *own_cards(spectrum), *fact_cards(spectrum)],
+        facts=[*story.facts, *own_cards(spectrum), *spectrum_cards(spectrum)],
     )
     files: dict[str, Content] = {
         f"{stem}_{name}.txt": text_table(tables[variable].values, int(tables[X][0]))
@@ -185,15 +194,15 @@ def spectrum_files(
 # Times are those of the whole exposure. Cards that describe the raw file's own layout, its
 # display, or its owner's licence go.
 
-_COMMENTARY = ("HISTORY", "COMMENT", "", "CONTINUE")
+_UNMERGED_KEYWORDS = ("HISTORY", "COMMENT", "", "CONTINUE")
 _WHEN_DIFFERENT: Mapping[str, Literal["mean"]] = {"AIRMASS": "mean", "CCD-TEMP": "mean"}
-_DISPLAY = frozenset({"CBLACK", "CWHITE", "CSTRETCH", "PEDESTAL"})
-_PRIVATE = ("SWSERIAL", "SWOWNER")
+_DISPLAY_CARDS = frozenset({"CBLACK", "CWHITE", "CSTRETCH", "PEDESTAL"})
+_PRIVATE_CARDS = ("SWSERIAL", "SWOWNER")
 _EPOCH_OF_MJD = datetime(1858, 11, 17, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class Story:
+class Provenance:
     """How a product came to be, as its header tells it.
 
     Parameters
@@ -222,7 +231,7 @@ class Story:
     unit: Unit | None = None
 
 
-def product_header(story: Story, filename: str) -> Header:
+def product_header(story: Provenance, filename: str) -> Header:
     """Return the header of a product, without the structural cards.
 
     Parameters
@@ -232,8 +241,10 @@ def product_header(story: Story, filename: str) -> Header:
     """
     first = story.frames[0].image.header
     header = first.copy()
-    header.drop([k for k in header if is_structural(k) or k in _DISPLAY or k in _PRIVATE])
-    dropped = _mend_differences(header, story.frames)
+    header.drop(
+        [k for k in header if is_structural(k) or k in _DISPLAY_CARDS or k in _PRIVATE_CARDS]
+    )
+    dropped = _merge_differing_cards(header, story.frames)
     _set_times(header, story.frames)
     _set_exposure(header, story.frames)
     if story.method == "average":
@@ -241,7 +252,7 @@ def product_header(story: Story, filename: str) -> Header:
     if story.calstat:
         header.set("CALSTAT", story.calstat, "corrections applied")
     replaced = _set_cards(header, story.cards)
-    tell_sections(header, story.frames[0].sections)
+    correct_section_cards(header, story.frames[0].sections)
     header.set("FILENAME", filename, "name of this file")
     header.set("BUNIT", story.unit or story.frames[0].unit, "unit of the pixel values")
     header.set(PRODUCT_CARD, __version__, "arrayred version")
@@ -257,21 +268,21 @@ def product_header(story: Story, filename: str) -> Header:
         header.note("HISTORY", f"arrayred: {old}")
     for remark in story.remarks:
         header.note("COMMENT", f"arrayred: {remark}")
-    gone = [k for k in dropped if k not in header or k in _COMMENTARY]
+    gone = [k for k in dropped if k not in header or k in _UNMERGED_KEYWORDS]
     if gone:
         header.note("HISTORY", f"arrayred: dropped, as the inputs differ: {', '.join(gone)}")
-    if any(keyword in first for keyword in _PRIVATE):
+    if any(keyword in first for keyword in _PRIVATE_CARDS):
         header.note(
             "HISTORY", "arrayred: dropped the licence and the name of the camera program's owner"
         )
     return header
 
 
-def _mend_differences(header: Header, frames: Sequence[Frame]) -> list[str]:
+def _merge_differing_cards(header: Header, frames: Sequence[Frame]) -> list[str]:
     """Apply the rules to cards that differ; return the keywords that were dropped."""
     others = [frame.image.header for frame in frames[1:]]
     dropped = []
-    for keyword in dict.fromkeys(k for k in header if k not in _COMMENTARY):
+    for keyword in dict.fromkeys(k for k in header if k not in _UNMERGED_KEYWORDS):
         if all(header.agrees(other, keyword) for other in others):
             continue
         values = [frame.image.header.readable(keyword) for frame in frames]
@@ -304,11 +315,11 @@ def _set_times(header: Header, frames: Sequence[Frame]) -> None:
         ("END", max(end for _, end in spans), "end of the last exposure"),
         ("AVG", middle, "mean of the mid-exposures"),
     ):
-        header.set(f"DATE-{suffix}", _iso(moment), comment)
+        header.set(f"DATE-{suffix}", _iso_time(moment), comment)
         header.set(f"MJD-{suffix}", (moment - _EPOCH_OF_MJD) / timedelta(days=1), f"[d] {comment}")
 
 
-def _iso(time: datetime) -> str:
+def _iso_time(time: datetime) -> str:
     return time.replace(tzinfo=None).isoformat(timespec="milliseconds")
 
 
@@ -433,7 +444,7 @@ def _degrees(text: str) -> float:
 # (IEEE 754, barring over- and underflow), so that what was read as sigma is written as the same
 # sigma; and a float32 variance, whose root is kept in float64, comes back as itself.
 
-Variables = dict[str, tuple[Any, NDArray[Any], dict[str, Any]]]
+ImageVariables = dict[str, tuple[Any, NDArray[Any], dict[str, Any]]]
 """What a Dataset is made of: by name dims, values and attributes."""
 UNCERT, MASK, FLAGS, BEST, LEFT_OUT = "UNCERT", "MASK", "DQ", "CLEAN", "NREJECT"
 REJECTED_ATTRS = {"units": "", "long_name": "frames left out of a pixel"}
@@ -509,10 +520,12 @@ def variance_of(sigma: NDArray[Any]) -> NDArray[Any]:
 
 def labelled_planes(
     counts: NDArray[Any], units: str, sigma: NDArray[Any] | None, flags: NDArray[np.uint8] | None
-) -> Variables:
+) -> ImageVariables:
     """Return an image's pixels (y, x) as variables: `counts`, and `variance` and `dq` if known."""
     dims = (Y, X)
-    variables: Variables = {COUNTS: (dims, counts, {"units": units, "long_name": "pixel values"})}
+    variables: ImageVariables = {
+        COUNTS: (dims, counts, {"units": units, "long_name": "pixel values"})
+    }
     if sigma is not None:
         told = {"units": f"{units}2" if units else "", "long_name": "variance of a pixel"}
         variables[VARIANCE] = (dims, variance_of(sigma), told)
@@ -529,17 +542,17 @@ def labelled_planes(
 
 TABLES = {"counts_mean": "raw_extraction", "counts_mean_sky_subtracted": "skysubtracted"}
 """Which variable of a spectrum is which text table of the procedure."""
-SPECTRUM = "SPECTRUM"
+SPECTRUM_EXTENSION = "SPECTRUM"
 """EXTNAME of the FITS table."""
-FRAMES = "FRAMES"
+FRAMES_EXTENSION = "FRAMES"
 """EXTNAME of the table of the frames' spectra."""
-NOISE_FACTS = {
+NOISE_CARDS = {
     "gain_effective": ("GAINEFF", "[electron/{units}] of the combination"),
     "noise_effective": ("RDNEFF", "[electron] noise of the combination without light"),
     "noise_level": ("NOISELEV", "[{units}] light that RDNEFF holds already"),
 }
 """Which attribute of a combined image, and of its spectrum, is which card."""
-FACTS = {
+SPECTRUM_CARDS = {
     "rule": ("SPRULE", "what found the rows: threshold, robust, given"),
     "n_sigma": ("NSIGMA", "standard deviations from BKGMEAN to THRESH"),
     "first_row": ("SPFIRST", "first row of the spectrum"),
@@ -570,12 +583,12 @@ FACTS = {
     "sky_scatter": ("SKYSCAT", "noise of the sky over that predicted"),
 }
 """Which attribute of a spectrum is which card; its comment names the flux's unit."""
-RANGES = {
+RANGE_CARDS = {
     "sky_below": (("SKYBEL1", "SKYBEL2"), "sky below the spectrum"),
     "sky_above": (("SKYABV1", "SKYABV2"), "sky above the spectrum"),
 }
 """Which attribute of a spectrum, two rows, is which pair of cards."""
-_ORDER = ("sky", "dq", "trace")
+_COLUMN_ORDER = ("sky", "dq", "trace")
 """Columns that stand before the procedure's."""
 
 
@@ -591,13 +604,13 @@ def text_table(values: Any, first: int = 1) -> bytes:
     return "\n".join(["x y", *lines, ""]).encode()
 
 
-def columns_of(spectrum: xr.Dataset) -> list[Column]:
+def spectrum_columns(spectrum: xr.Dataset) -> list[Column]:
     """Return the columns of a spectrum: x, flux, uncertainty, then the rest.
 
     The uncertainty stands third even where it is unknown, as NaN: specutils takes the next column
     of the flux's unit for it, whatever its name.
     """
-    values = {name: spectrum[name] for name in _ORDER if name in spectrum.data_vars}
+    values = {name: spectrum[name] for name in _COLUMN_ORDER if name in spectrum.data_vars}
     values |= {str(name): variable for name, variable in spectrum.data_vars.items()}
     flux, variance = values.pop("flux"), values.pop("variance", None)
     sigma = np.full(flux.size, np.nan) if variance is None else sigma_of(variance.values)
@@ -607,7 +620,12 @@ def columns_of(spectrum: xr.Dataset) -> list[Column]:
         Column("flux", flux.attrs["units"], flux.attrs["long_name"], flux.values),
         Column("uncertainty", flux.attrs["units"], described, sigma),
         *(
-            Column(name, variable.attrs.get("units", ""), _described(variable), variable.values)
+            Column(
+                name,
+                variable.attrs.get("units", ""),
+                _column_description(variable),
+                variable.values,
+            )
             for name, variable in values.items()
         ),
     ]
@@ -630,19 +648,24 @@ def frame_columns(frames: xr.Dataset) -> list[Column]:
     sigma = sigma_of(frames["variance"].values) if known_noise else np.full(flux.shape, np.nan)
     unit = str(flux.attrs["units"])
     columns = [
-        Column("frame", "", "name of the frame", _text(frames[FRAME].values)),
-        Column("date_mid", "", "middle of the exposure, UTC", _text(dates)),
+        Column("frame", "", "name of the frame", _string_column(frames[FRAME].values)),
+        Column("date_mid", "", "middle of the exposure, UTC", _string_column(dates)),
         Column("mjd_mid", "d", "the same as modified Julian date, UTC", np.asarray(days)),
         Column("exptime", "s", "exposure", _per_frame(frames, "exptime")),
         Column("offset", "pix", "rows from the common trace", _per_frame(frames, "offset")),
-        Column("extraction", "", "how the flux was extracted", _text(frames["extraction"].values)),
+        Column(
+            "extraction",
+            "",
+            "how the flux was extracted",
+            _string_column(frames["extraction"].values),
+        ),
         Column("flux", unit, str(flux.attrs["long_name"]), flux.values),
         Column("uncertainty", unit, "standard deviation of the flux", sigma),
     ]
     for name in ("sky", "dq"):
         if name in frames:
             values = frames[name]
-            text = _described(values)
+            text = _column_description(values)
             columns.append(Column(name, values.attrs.get("units", ""), text, values.values))
     return columns
 
@@ -653,11 +676,11 @@ def _per_frame(frames: xr.Dataset, name: str) -> Any:
     return np.asarray(frames[name].values, np.float64) if name in frames else np.full(n, np.nan)
 
 
-def _text(values: Any) -> Any:
+def _string_column(values: Any) -> Any:
     return np.array([ascii_of(str(value)).encode() for value in values] or [b""], np.bytes_)
 
 
-def _described(variable: xr.DataArray) -> str:
+def _column_description(variable: xr.DataArray) -> str:
     """Return what a column is; of flags, what each bit means."""
     masks = variable.attrs.get("flag_masks", ())
     meanings = variable.attrs.get("flag_meanings", "").split()
@@ -665,23 +688,29 @@ def _described(variable: xr.DataArray) -> str:
     return f"{variable.attrs['long_name']}{f': {bits}' if bits else ''}"
 
 
-def fact_cards(spectrum: xr.Dataset) -> list[tuple[str, Value, str]]:
+def spectrum_cards(spectrum: xr.Dataset) -> list[tuple[str, Value, str]]:
     """Return the rows, the numbers that found them, trace, sky and noise as cards."""
     pairs = [
         (keyword, int(spectrum.attrs[name][i]), f"{('first', 'last')[i]} row of the {what}")
-        for name, (keywords, what) in RANGES.items()
+        for name, (keywords, what) in RANGE_CARDS.items()
         if name in spectrum.attrs
         for i, keyword in enumerate(keywords)
     ]
-    return [*noise_cards(spectrum, "flux"), *_cards(spectrum, FACTS, "flux"), *pairs]
+    return [
+        *noise_cards(spectrum, "flux"),
+        *_cards_from_attrs(spectrum, SPECTRUM_CARDS, "flux"),
+        *pairs,
+    ]
 
 
-def facts_of(header: Header) -> dict[str, Any]:
-    """Return the attributes of a spectrum that `fact_cards` made cards of."""
+def spectrum_attrs_of(header: Header) -> dict[str, Any]:
+    """Return the attributes of a spectrum that `spectrum_cards` made cards of."""
     told: dict[str, Any] = {
-        name: header.get(keyword) for name, (keyword, _) in FACTS.items() if keyword in header
+        name: header.get(keyword)
+        for name, (keyword, _) in SPECTRUM_CARDS.items()
+        if keyword in header
     }
-    for name, (keywords, _) in RANGES.items():
+    for name, (keywords, _) in RANGE_CARDS.items():
         if all(keyword in header for keyword in keywords):
             first, last = (int(str(header.get(keyword))) for keyword in keywords)
             told[name] = (first, last)
@@ -692,36 +721,36 @@ def facts_of(header: Header) -> dict[str, Any]:
 
 def noise_cards(image: xr.Dataset, variable: str = COUNTS) -> list[tuple[str, Value, str]]:
     """Return gain and noise of a combination as cards, where they are known."""
-    return _cards(image, NOISE_FACTS, variable)
+    return _cards_from_attrs(image, NOISE_CARDS, variable)
 
 
-def _cards(
+def _cards_from_attrs(
     source: xr.Dataset, facts: Mapping[str, tuple[str, str]], variable: str
 ) -> list[tuple[str, Value, str]]:
     units = source[variable].attrs.get("units", "adu")
     return [
         (keyword, source.attrs[name], comment.format(units=units))
         for name, (keyword, comment) in facts.items()
-        if name in source.attrs and _is_told(source.attrs[name])
+        if name in source.attrs and _fits_in_card(source.attrs[name])
     ]
 
 
-def _is_told(value: Value) -> bool:
+def _fits_in_card(value: Value) -> bool:
     """Tell whether a card can hold a value: there is none for what is not finite."""
     return not isinstance(value, float) or math.isfinite(value)
 
 
 def frames_table(frames: xr.Dataset, header: Header) -> bytearray:
     """Return the spectra of frames as a FITS file: header first, one row a frame in the table."""
-    return table_bytes(header, FRAMES, frame_columns(frames))
+    return fits_table_bytes(header, FRAMES_EXTENSION, frame_columns(frames))
 
 
 def fits_table(spectrum: xr.Dataset, header: Header) -> bytearray:
     """Return a spectrum as a FITS file: header in the primary HDU, columns in the table."""
-    return table_bytes(header, SPECTRUM, columns_of(spectrum))
+    return fits_table_bytes(header, SPECTRUM_EXTENSION, spectrum_columns(spectrum))
 
 
-def _yaml(value: Value) -> str:
+def _yaml_value(value: Value) -> str:
     """Return a value as YAML 1.1, whose floats have a point."""
     text = json.dumps(value)
     return text.replace("e", ".0e") if isinstance(value, float) and "." not in text else text
@@ -735,7 +764,7 @@ def ecsv_table(spectrum: xr.Dataset, meta: Mapping[str, Value]) -> bytes:
     spectrum : its columns.
     meta : what stands in the head beside them.
     """
-    columns = columns_of(spectrum)
+    columns = spectrum_columns(spectrum)
     head = ["%ECSV 1.0", "---", "datatype:"]
     for column in columns:
         pairs = {
@@ -750,7 +779,7 @@ def ecsv_table(spectrum: xr.Dataset, meta: Mapping[str, Value]) -> bytes:
         )
     head += [
         *(["meta: !!omap"] if meta else []),
-        *(f"- {{{json.dumps(key)}: {_yaml(value)}}}" for key, value in meta.items()),
+        *(f"- {{{json.dumps(key)}: {_yaml_value(value)}}}" for key, value in meta.items()),
     ]
     head.append("schema: astropy-2.0")
     texts = (map(repr, column.values.tolist()) for column in columns)
@@ -767,12 +796,12 @@ def ecsv_table(spectrum: xr.Dataset, meta: Mapping[str, Value]) -> bytes:
 # Beside `io.publish`, whose temporaries and renaming it shares, this is the only module that
 # writes.
 
-_PIECE = 1 << 20
-_SUMS = (b"DATASUM ", b"CHECKSUM", b"ARSH")
+_COMPARED_PIECE = 1 << 20
+_CHECKSUM_KEYWORDS = (b"DATASUM ", b"CHECKSUM", b"ARSH")
 """Cards whose values are known only when all is read and written."""
 
 
-class ImageSink:
+class ImageWriter:
     """The pixels of an image being written, addressed by their number in reading order.
 
     Assigning to ``sink[first:stop]`` writes those pixels: each once, in any order, by any thread.
@@ -814,7 +843,7 @@ class ImageSink:
         if len(head) != len(self.head):
             raise ValueError(f"the header grew from {len(self.head)} to {len(head)} bytes")
         self._write(np.frombuffer(head, np.uint8), 0)
-        with _named(self._path, self.n_bytes):
+        with _disk_errors_name(self._path, self.n_bytes):
             os.fsync(self._handle)
         self._finished = True
 
@@ -825,7 +854,7 @@ class ImageSink:
 
     def _write(self, values: NDArray[Any], offset: int) -> None:
         left = values.view(np.uint8).data
-        with _named(self._path, self.n_bytes):
+        with _disk_errors_name(self._path, self.n_bytes):
             while left:
                 count = self._write_some(left, offset)
                 left, offset = left[count:], offset + count
@@ -840,9 +869,9 @@ class ImageSink:
 
 
 @contextmanager
-def image_sink(
+def open_image_writer(
     path: Path, header: Header, shape: tuple[int, int], dtype: str, *, overwrite: bool = False
-) -> Iterator[ImageSink]:
+) -> Iterator[ImageWriter]:
     """Open an image for writing; when the block ends it is in its place, if it was finished.
 
     Parameters
@@ -864,15 +893,15 @@ def image_sink(
         raise StorageError("A folder has the product's name", path=path, hint="Move it away.")
     handle, temporary = -1, None
     try:
-        with _named(path, shape[0] * shape[1] * np.dtype(dtype).itemsize):
+        with _disk_errors_name(path, shape[0] * shape[1] * np.dtype(dtype).itemsize):
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = open_temporary(path)
-            sink = ImageSink(path, handle, header, shape, dtype)
-        if not overwrite and _cannot_become(path, sink):
-            raise taken(path)
+            sink = ImageWriter(path, handle, header, shape, dtype)
+        if not overwrite and _is_other_image(path, sink):
+            raise place_taken_error(path)
         yield sink
         if sink.is_finished:
-            with _named(path, sink.n_bytes):
+            with _disk_errors_name(path, sink.n_bytes):
                 _put_in_place(handle, temporary, path, overwrite=overwrite)
     finally:
         if handle >= 0:
@@ -882,7 +911,7 @@ def image_sink(
 
 
 @contextmanager
-def _named(path: Path, n_bytes: int) -> Iterator[None]:
+def _disk_errors_name(path: Path, n_bytes: int) -> Iterator[None]:
     """Let errors of the disk name the product that they prevent."""
     try:
         yield
@@ -890,7 +919,7 @@ def _named(path: Path, n_bytes: int) -> Iterator[None]:
         raise storage_error(error, path, n_bytes) from error
 
 
-def _cannot_become(path: Path, sink: ImageSink) -> bool:
+def _is_other_image(path: Path, sink: ImageWriter) -> bool:
     """Tell whether a file is there whose size or head shows that its content is another."""
     if not os.path.lexists(path):
         return False
@@ -900,7 +929,8 @@ def _cannot_become(path: Path, sink: ImageSink) -> bool:
         found = there.read(len(sink.head))
     cards = (slice(i, i + CARD) for i in range(0, len(found), CARD))
     return any(
-        found[card] != sink.head[card] and not found[card].startswith(_SUMS) for card in cards
+        found[card] != sink.head[card] and not found[card].startswith(_CHECKSUM_KEYWORDS)
+        for card in cards
     )
 
 
@@ -910,7 +940,7 @@ def _put_in_place(handle: int, temporary: Path, path: Path, *, overwrite: bool) 
         if _has_content_of(path, handle):
             return
         if not overwrite:
-            raise taken(path)
+            raise place_taken_error(path)
     temporary.replace(path)
     sync_folder(path.parent)
 
@@ -922,7 +952,7 @@ def _has_content_of(path: Path, handle: int) -> bool:
             return False
         os.lseek(handle, 0, os.SEEK_SET)
         with path.open("rb") as there:
-            while piece := os.read(handle, _PIECE):
+            while piece := os.read(handle, _COMPARED_PIECE):
                 if there.read(len(piece)) != piece:
                     return False
     except OSError:
@@ -941,10 +971,10 @@ def _has_content_of(path: Path, handle: int) -> bool:
 FLUX = "flux"
 PIXELS_CARD, METHOD_CARD, CLEAN_CARD = "ARPIXELS", "ARMETHOD", "ARCLEAN"
 _PREFIX = "arrayred: "
-_FULL = 71
+_NOTE_LENGTH = 71
 """A note's card that is full but for one blank goes on in the next one."""
-_SECTION = re.compile(r"\[(\d+):(\d+),(\d+):(\d+)\]")
-_CARDS = {
+_BIN_SECTION = re.compile(r"\[(\d+):(\d+),(\d+):(\d+)\]")
+_COORD_CARDS = {
     "exptime": ("EXPTIME", "[s] exposure of a frame"),
     "exptime_total": ("EXPTOTAL", "[s] exposure of all frames together"),
     "n_frames": ("NCOMBINE", "number of frames combined"),
@@ -960,14 +990,17 @@ _CARDS = {
     "object": ("OBJECT", "what it shows"),
     "frame_type": ("IMAGETYP", "type of frame"),
 }
-_PAIRS = {"binning": (("XBINNING", "YBINNING"), "x"), "origin": (("XORGSUBF", "YORGSUBF"), ",")}
+_PAIRED_CARDS = {
+    "binning": (("XBINNING", "YBINNING"), "x"),
+    "origin": (("XORGSUBF", "YORGSUBF"), ","),
+}
 
 
 def own_cards(image: xr.Dataset) -> list[tuple[str, Value, str]]:
     """Return the cards that only arrayred writes: the methods, and the pixels' numbers."""
     known = [name for name in (METHOD, CLEAN_METHOD) if name in image.coords]
     cards: list[tuple[str, Value, str]] = [
-        (_CARDS[name][0], str(image[name].item()), _CARDS[name][1]) for name in known
+        (_COORD_CARDS[name][0], str(image[name].item()), _COORD_CARDS[name][1]) for name in known
     ]
     numbers = [_first_and_last(image, dim) for dim in (X, Y) if dim in image.dims]
     if any(first != 1 for first, _ in numbers) and len(numbers) == 2:
@@ -987,7 +1020,7 @@ def _first_and_last(image: xr.Dataset, dim: str) -> tuple[int, int]:
     return int(numbers[0]), int(numbers[-1])
 
 
-def labels_of(header: Header, shape: tuple[int, int]) -> dict[str, Any]:
+def pixel_numbers_of(header: Header, shape: tuple[int, int]) -> dict[str, Any]:
     """Return the pixel numbers `y` and `x` of an image of a shape (n_rows, n_columns).
 
     Raises
@@ -996,7 +1029,7 @@ def labels_of(header: Header, shape: tuple[int, int]) -> dict[str, Any]:
         ARPIXELS tells of an image of another shape: it was cut by somebody who did not say so.
     """
     told = header.readable(PIXELS_CARD)
-    match = _SECTION.fullmatch(told) if isinstance(told, str) else None
+    match = _BIN_SECTION.fullmatch(told) if isinstance(told, str) else None
     first_x, last_x, first_y, last_y = map(int, match.groups()) if match else (1, 0, 1, 0)
     found = (last_y - first_y + 1, last_x - first_x + 1)
     if match and found != shape:
@@ -1018,14 +1051,14 @@ def coords_of(header: Header, instrument: Instrument, path: Path = Path()) -> di
     instrument : what its cards mean.
     path : the file, for errors.
     """
-    frame = _frame(header, instrument, path)
+    frame = _frame_of_header(header, instrument, path)
     told = {
         "exptime": frame.exptime,
-        "exptime_total": _number(header, "EXPTOTAL"),
-        "n_frames": _number(header, "NCOMBINE"),
+        "exptime_total": _card_number(header, "EXPTOTAL"),
+        "n_frames": _card_number(header, "NCOMBINE"),
         METHOD: header.readable(METHOD_CARD),
         CLEAN_METHOD: header.readable(CLEAN_CARD),
-        "time": None if frame.time is None else _moment(frame.time),
+        "time": None if frame.time is None else _utc_datetime64(frame.time),
         "ccd_temp": frame.ccd_temp,
         "gain": frame.gain,
         "read_noise": frame.read_noise,
@@ -1036,34 +1069,34 @@ def coords_of(header: Header, instrument: Instrument, path: Path = Path()) -> di
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _frame(header: Header, instrument: Instrument, path: Path = Path()) -> Frame:
+def _frame_of_header(header: Header, instrument: Instrument, path: Path = Path()) -> Frame:
     """Return what a header says, as if it were that of a frame."""
     source = PixelSource(path, 0, (0, 0), PixelFormat(8), Stamp(0, 0, 0))
-    return describe("", ImageHDU(source, header, 0, "plain"), instrument)
+    return frame_from_header("", ImageHDU(source, header, 0, "plain"), instrument)
 
 
-def _number(header: Header, keyword: str) -> float | int | None:
+def _card_number(header: Header, keyword: str) -> float | int | None:
     value = header.readable(keyword)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return value if is_number and not isinstance(value, str) else None
 
 
-def _moment(time: datetime) -> np.datetime64:
+def _utc_datetime64(time: datetime) -> np.datetime64:
     return np.datetime64(time.astimezone(UTC).replace(tzinfo=None), "ns")
 
 
-def complete(header: Header, image: xr.Dataset) -> None:
+def complete_header(header: Header, image: xr.Dataset) -> None:
     """Set the cards of an image's or spectrum's coordinates and history that a header lacks.
 
     What it tells already stays as it is, to the byte.
     """
     told = _coords_of_header(header, image)
-    for name, (keyword, comment) in _CARDS.items():
-        value = _value_of(image, name)
-        if value is not None and _value(told.get(name)) != value:
+    for name, (keyword, comment) in _COORD_CARDS.items():
+        value = _coord_card_value(image, name)
+        if value is not None and _as_card_value(told.get(name)) != value:
             header.set(keyword, value, comment)
-    for name, (keywords, separator) in _PAIRS.items():
-        value = _value_of(image, name)
+    for name, (keywords, separator) in _PAIRED_CARDS.items():
+        value = _coord_card_value(image, name)
         if value is not None and told.get(name) != value:
             for keyword, part in zip(keywords, str(value).split(separator), strict=False):
                 header.set(keyword, float(part) if "." in part else int(part))
@@ -1076,7 +1109,7 @@ def complete(header: Header, image: xr.Dataset) -> None:
         if header.readable(card[0]) != card[1]:
             header.set(*card)
     for commentary, attr in (("HISTORY", "history"), ("COMMENT", "remarks")):
-        known = notes(header, commentary)
+        known = read_notes(header, commentary)
         for line in image.attrs.get(attr, ()):
             if line not in known:
                 header.note(commentary, f"{_PREFIX}{line}")
@@ -1088,18 +1121,18 @@ def _coords_of_header(header: Header, image: xr.Dataset) -> dict[str, Any]:
     values = image[COUNTS if COUNTS in image else FLUX]
     known.set("BUNIT", values.attrs.get("units", "adu"))
     generic = Instrument.load("generic")
-    frame = _frame(known, generic)
+    frame = _frame_of_header(known, generic)
     told = {"object": frame.target, "frame_type": frame.frame_type}
     return told | coords_of(known, generic)
 
 
-def _value_of(image: xr.Dataset, name: str) -> Value:
+def _coord_card_value(image: xr.Dataset, name: str) -> Value:
     """Return a scalar coordinate as the value of a card, None where there is none."""
     is_there = name in image.coords and not image[name].dims
-    return _value(image[name].values[()]) if is_there else None
+    return _as_card_value(image[name].values[()]) if is_there else None
 
 
-def _value(found: Any) -> Value:
+def _as_card_value(found: Any) -> Value:
     """Return a scalar as the value of a card; unknown ones (NaN, NaT, blank) as None."""
     if isinstance(found, np.datetime64):
         return None if np.isnat(found) else str(found.astype("datetime64[us]"))
@@ -1109,19 +1142,19 @@ def _value(found: Any) -> Value:
 
 def attrs_of(header: Header) -> dict[str, Any]:
     """Return the attributes that a header tells: history, remarks, and the cards themselves."""
-    remarks = notes(header, "COMMENT")
+    remarks = read_notes(header, "COMMENT")
     return {
-        "history": notes(header, "HISTORY"),
+        "history": read_notes(header, "HISTORY"),
         **({"remarks": remarks} if remarks else {}),
         "unsigned_unwrapped": int(header.readable("ARUNSIGN") is True),
-        **_noise(header),
+        **_noise_attrs_of(header),
         "header": "\n".join(card.rstrip() for card in header.images()),
     }
 
 
-def _noise(header: Header) -> dict[str, float]:
+def _noise_attrs_of(header: Header) -> dict[str, float]:
     """Return the gain and noise of a combination, where they are told."""
-    told = {name: _number(header, keyword) for name, (keyword, _) in NOISE_FACTS.items()}
+    told = {name: _card_number(header, keyword) for name, (keyword, _) in NOISE_CARDS.items()}
     return {name: value for name, value in told.items() if value is not None}
 
 
@@ -1131,14 +1164,14 @@ def header_of(attrs: Mapping[Any, Any]) -> Header | None:
     return None if text is None else Header(str(text).split("\n") if text else ())
 
 
-def notes(header: Header, keyword: str) -> list[str]:
+def read_notes(header: Header, keyword: str) -> list[str]:
     """Return what arrayred noted on commentary cards, long notes put together again.
 
     Examples
     --------
     >>> header = Header()
     >>> header.note("HISTORY", "arrayred: " + "a long story " * 8)
-    >>> notes(header, "HISTORY") == [("a long story " * 8).rstrip()]
+    >>> read_notes(header, "HISTORY") == [("a long story " * 8).rstrip()]
     True
     """
     found: list[str] = []
@@ -1148,7 +1181,7 @@ def notes(header: Header, keyword: str) -> list[str]:
             found.append(text.removeprefix(_PREFIX))
         elif goes_on:
             found[-1] += text
-        goes_on = len(text.rstrip()) >= _FULL and (goes_on or text.startswith(_PREFIX))
+        goes_on = len(text.rstrip()) >= _NOTE_LENGTH and (goes_on or text.startswith(_PREFIX))
     return [note.rstrip() for note in found]
 
 
@@ -1158,10 +1191,10 @@ def notes(header: Header, keyword: str) -> list[str]:
 # floats and flags, tables of three types. Every HDU is held against its DATASUM, as raw frames
 # are.
 
-_PIXELS = {8: "u1", -32: ">f4", -64: ">f8"}
-_FLAGS = {DQ: "flags of the pixels summed", "sky_dq": "flags of the pixels of the sky band"}
+_PRODUCT_DTYPES = {8: "u1", -32: ">f4", -64: ">f8"}
+_FLAG_COLUMNS = {DQ: "flags of the pixels summed", "sky_dq": "flags of the pixels of the sky band"}
 """What the columns of flags are; with the names of the bits that is too long for a card."""
-_DAMAGED = "Copy it again, or reduce the night again."
+_DAMAGED_HINT = "Copy it again, or reduce the night again."
 
 
 class _HDU(NamedTuple):
@@ -1206,21 +1239,23 @@ def open_product(path: str | os.PathLike[str], *, instrument: str = "generic") -
     import xarray as xr
 
     place = Path(path)
-    first, *others = _product(place)
+    first, *others = _checked_hdus(place)
     named = {hdu.header.readable("EXTNAME"): hdu for hdu in others}
     header = first.header.copy()
     header.drop([keyword for keyword in header if is_structural(keyword)])
     attrs = attrs_of(header)
     coords = coords_of(header, Instrument.load(instrument), place)
-    if SPECTRUM in named:
-        attrs |= facts_of(header)
-        variables = _spectrum(named[SPECTRUM], place, along="extraction" in attrs)
+    if SPECTRUM_EXTENSION in named:
+        attrs |= spectrum_attrs_of(header)
+        variables = _spectrum_variables(
+            named[SPECTRUM_EXTENSION], place, along="extraction" in attrs
+        )
         coords[X] = variables.pop("x")[1]
     else:
         unit = str(header.get("BUNIT", "adu"))
-        counts = _pixels(first, place).astype(np.float64)
-        variables = _image(named, counts, unit, place)
-        coords |= labels_of(header, counts.shape)
+        counts = _hdu_pixels(first, place).astype(np.float64)
+        variables = _image_variables(named, counts, unit, place)
+        coords |= pixel_numbers_of(header, counts.shape)
     return xr.Dataset(variables, coords=coords, attrs=attrs)
 
 
@@ -1232,11 +1267,11 @@ def header_of_product(path: Path) -> Header:
     FrameError
         As `open_product`.
     """
-    return _product(path)[0].header
+    return _checked_hdus(path)[0].header
 
 
-def _product(path: Path) -> list[_HDU]:
-    hdus = _read(path)
+def _checked_hdus(path: Path) -> list[_HDU]:
+    hdus = _read_hdus(path)
     if PRODUCT_CARD not in hdus[0].header:
         raise ForeignFileError(
             f"This is no product of arrayred: its header has no {PRODUCT_CARD}",
@@ -1247,7 +1282,7 @@ def _product(path: Path) -> list[_HDU]:
     return hdus
 
 
-def _read(path: Path) -> list[_HDU]:
+def _read_hdus(path: Path) -> list[_HDU]:
     try:
         with open_regular(path) as file:
             return list(_hdus(path, file))
@@ -1265,7 +1300,7 @@ def _hdus(path: Path, file: Any) -> Iterator[_HDU]:
         raw = file.read(n_bytes)
         if len(raw) < n_bytes:
             raise FrameError(
-                f"The data end after {len(raw)} of {n_bytes} bytes", path=path, hint=_DAMAGED
+                f"The data end after {len(raw)} of {n_bytes} bytes", path=path, hint=_DAMAGED_HINT
             )
         told, found = header.readable("DATASUM"), ones_complement_sum(raw)
         if told is not None and str(told) != str(found):
@@ -1274,17 +1309,17 @@ def _hdus(path: Path, file: Any) -> Iterator[_HDU]:
                 path=path,
                 keyword="DATASUM",
                 value=told,
-                hint=_DAMAGED,
+                hint=_DAMAGED_HINT,
             )
         yield _HDU(header, raw)
 
 
-def _image(
+def _image_variables(
     named: Mapping[Any, _HDU], counts: NDArray[np.float64], unit: str, path: Path
-) -> Variables:
+) -> ImageVariables:
     """Return the pixels (y, x) of an image and of its extensions as variables."""
     known = [name for name in (UNCERT, MASK, FLAGS, BEST, LEFT_OUT) if name in named]
-    planes = {name: _pixels(named[name], path) for name in known}
+    planes = {name: _hdu_pixels(named[name], path) for name in known}
     flags = planes.get(FLAGS, planes.get(MASK))
     variables = labelled_planes(
         counts, unit, planes.get(UNCERT), None if flags is None else flags.copy()
@@ -1297,12 +1332,12 @@ def _image(
     return variables
 
 
-def _pixels(hdu: _HDU, path: Path) -> NDArray[Any]:
+def _hdu_pixels(hdu: _HDU, path: Path) -> NDArray[Any]:
     """Return the pixels (y, x) of an image HDU as they were stored."""
     header = hdu.header
     bitpix, n_axes = header.readable("BITPIX"), header.readable("NAXIS")
     scaled = "BZERO" in header or "BSCALE" in header
-    if not isinstance(bitpix, int) or bitpix not in _PIXELS or n_axes != 2 or scaled:
+    if not isinstance(bitpix, int) or bitpix not in _PRODUCT_DTYPES or n_axes != 2 or scaled:
         raise FrameError(
             f"The image has {n_axes} axes and BITPIX {bitpix}, which arrayred does not write",
             path=path,
@@ -1311,10 +1346,12 @@ def _pixels(hdu: _HDU, path: Path) -> NDArray[Any]:
             hint="Open it with open_frames.",
         )
     n_rows, n_columns = int(str(header["NAXIS2"])), int(str(header["NAXIS1"]))
-    return np.frombuffer(hdu.raw, _PIXELS[bitpix], n_rows * n_columns).reshape(n_rows, n_columns)
+    return np.frombuffer(hdu.raw, _PRODUCT_DTYPES[bitpix], n_rows * n_columns).reshape(
+        n_rows, n_columns
+    )
 
 
-def _spectrum(hdu: _HDU, path: Path, *, along: bool) -> Variables:
+def _spectrum_variables(hdu: _HDU, path: Path, *, along: bool) -> ImageVariables:
     """Return the columns of a table as variables along x; `x` itself among them.
 
     Parameters
@@ -1322,18 +1359,18 @@ def _spectrum(hdu: _HDU, path: Path, *, along: bool) -> Variables:
     hdu, path : the table, and where it is from.
     along : the spectrum was extracted along a trace, not summed by rows.
     """
-    columns = _columns(hdu, path)
+    columns = _table_columns(hdu, path)
     sigma = columns.pop("uncertainty", None)
     if sigma is not None and not np.isnan(sigma[1]).all():
         told = {"units": f"{sigma[2]['units']}2", "long_name": "variance of the flux"}
         columns[VARIANCE] = (X, variance_of(sigma[1]), told)
-    flags = _FLAGS | ({DQ: "flags of the pixels in the aperture"} if along else {})
+    flags = _FLAG_COLUMNS | ({DQ: "flags of the pixels in the aperture"} if along else {})
     for name in columns.keys() & flags.keys():
         columns[name] = (X, columns[name][1].astype(np.uint8), dq_attrs(flags[name]))
     return columns
 
 
-def _columns(hdu: _HDU, path: Path) -> Variables:
+def _table_columns(hdu: _HDU, path: Path) -> ImageVariables:
     types = {form: f">{np.dtype(name).str[1:]}" for name, form in COLUMN_FORMS.items()}
     header, numbers = hdu.header, range(1, int(str(hdu.header["TFIELDS"])) + 1)
     forms = [header.readable(f"TFORM{i}") for i in numbers]
@@ -1347,11 +1384,14 @@ def _columns(hdu: _HDU, path: Path) -> Variables:
     fields = [(str(header[f"TTYPE{i}"]), types[str(form)]) for i, form in enumerate(forms, 1)]
     records = np.frombuffer(hdu.raw, np.dtype(fields), int(str(header["NAXIS2"])))
     units: dict[Any, str] = {spelled: unit for unit, spelled in TABLE_UNITS.items()}
-    variables: Variables = {}
+    variables: ImageVariables = {}
     for i, (name, kind) in enumerate(fields, 1):
         values = records[name].astype(np.dtype(kind).newbyteorder("="))
         unit = header.get(f"TUNIT{i}")
-        told = {"units": units.get(unit, unit), "long_name": parse(header.card(f"TTYPE{i}"))[1]}
+        told = {
+            "units": units.get(unit, unit),
+            "long_name": parse_card(header.card(f"TTYPE{i}"))[1],
+        }
         variables[name] = (X, values, {key: value for key, value in told.items() if value})
     return variables
 
@@ -1451,10 +1491,10 @@ def write_frames(
 
 # How a product came to be, as its own header tells it: `explain`.
 
-_WHAT = ("OBJECT", "IMAGETYP", "DATE-OBS", "DATE-END", "EXPTOTAL", "NCOMBINE", METHOD_CARD)
-_WITH = ("CALSTAT", "ARBIAS", "ARDARK", "ARFLAT", "ARUNSIGN", "BUNIT", "ARVERSN")
-_NUMBERS = [keyword for keyword, _ in (NOISE_FACTS | FACTS).values()]
-_TELLERS = ("_spectrum.fits", "_combined.fits")
+_SUBJECT_CARDS = ("OBJECT", "IMAGETYP", "DATE-OBS", "DATE-END", "EXPTOTAL", "NCOMBINE", METHOD_CARD)
+_CALIBRATION_CARDS = ("CALSTAT", "ARBIAS", "ARDARK", "ARFLAT", "ARUNSIGN", "BUNIT", "ARVERSN")
+_NUMBER_CARDS = [keyword for keyword, _ in (NOISE_CARDS | SPECTRUM_CARDS).values()]
+_PROVENANCE_SUFFIXES = ("_spectrum.fits", "_combined.fits")
 
 
 def explain(path: Path) -> str:
@@ -1474,22 +1514,22 @@ def explain(path: Path) -> str:
     """
     if not path.exists():
         raise UsageError("There is no such file", path=path, hint="Name a product of arrayred.")
-    header = header_of_product(_teller(path))
+    header = header_of_product(_file_with_provenance(path))
     lines = [printable(str(path))]
-    lines += _section("what it is", _card_lines(header, _WHAT))
-    lines += _section("what was done", notes(header, "HISTORY"))
-    lines += _section("what to know", notes(header, "COMMENT"))
-    lines += _section("with what", _card_lines(header, _WITH))
-    lines += _section("numbers", _card_lines(header, _NUMBERS))
-    lines += _section("inputs, with their sha256", list(_inputs(header)))
+    lines += _text_section("what it is", _card_lines(header, _SUBJECT_CARDS))
+    lines += _text_section("what was done", read_notes(header, "HISTORY"))
+    lines += _text_section("what to know", read_notes(header, "COMMENT"))
+    lines += _text_section("with what", _card_lines(header, _CALIBRATION_CARDS))
+    lines += _text_section("numbers", _card_lines(header, _NUMBER_CARDS))
+    lines += _text_section("inputs, with their sha256", list(_input_lines(header)))
     return "\n".join(lines)
 
 
-def _teller(path: Path) -> Path:
+def _file_with_provenance(path: Path) -> Path:
     """Return the FITS file that tells how a file came to be: itself, or one beside it."""
     if path.suffix == ".fits":
         return path
-    for suffix in _TELLERS:
+    for suffix in _PROVENANCE_SUFFIXES:
         for i in range(len(path.stem), 0, -1):
             beside = path.with_name(path.stem[:i] + suffix)
             if beside.is_file():
@@ -1501,7 +1541,7 @@ def _teller(path: Path) -> Path:
     )
 
 
-def _section(title: str, lines: list[str]) -> list[str]:
+def _text_section(title: str, lines: list[str]) -> list[str]:
     return [f"{title}:", *(f"  {printable(line)}" for line in lines)] if lines else []
 
 
@@ -1511,12 +1551,12 @@ def _card_lines(header: Header, keywords: tuple[str, ...] | list[str]) -> list[s
     for keyword in keywords:
         value = header.readable(keyword)
         if value is not None and str(value).strip():
-            comment = parse(header.card(keyword))[1]
+            comment = parse_card(header.card(keyword))[1]
             lines.append(f"{keyword:8} {value}{f'  ({comment})' if comment else ''}")
     return lines
 
 
-def _inputs(header: Header) -> Iterator[str]:
+def _input_lines(header: Header) -> Iterator[str]:
     for i in range(1, 10_000):
         name = header.readable(f"ARIN{i:04d}")
         if name is None:

@@ -5,7 +5,7 @@ synced last. Several files are published together: all temporaries are complete 
 rename, so a full disk leaves every old file as it was. A file that already has the same bytes is
 left alone; one with other bytes is not replaced unless that was asked for.
 
-A run that is killed leaves its temporaries behind; `sweep` removes them.
+A run that is killed leaves its temporaries behind; `remove_temporaries` removes them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pathlib import Path
 from arrayred.errors import LockedError, StorageError, UsageError, printable
 
 Content = bytes | bytearray
-_MOMENT_S = 0.5
+_EXIT_WAIT_S = 0.5
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.[0-9a-f]{8}\.tmp")
 
 
@@ -58,7 +58,7 @@ def publish(
     fresh = {path: content for path, content in files.items() if not _is_already(path, content)}
     in_the_way = sorted(path for path in fresh if os.path.lexists(path))
     if in_the_way and not overwrite:
-        raise taken(in_the_way[0], len(in_the_way) - 1)
+        raise place_taken_error(in_the_way[0], len(in_the_way) - 1)
     temporaries: dict[Path, Path] = {}
     where = Path()
     try:
@@ -88,7 +88,7 @@ def remove(path: Path) -> None:
         raise storage_error(error, path, 0) from error
 
 
-def sweep(folders: Iterable[Path]) -> None:
+def remove_temporaries(folders: Iterable[Path]) -> None:
     """Remove the temporaries that runs on this machine left in folders when they were killed.
 
     A process that is being killed lets go of its locks before it is gone, so one that still seems
@@ -114,11 +114,11 @@ def _is_ours(entry: os.DirEntry[str]) -> bool:
 
 def _has_ended(pid: int) -> bool:
     """Tell whether a process has ended, or does so in a moment; of this one it is known."""
-    until = time.monotonic() + _MOMENT_S * (pid != os.getpid())
+    until = time.monotonic() + _EXIT_WAIT_S * (pid != os.getpid())
     while is_there := _is_alive(pid):
         if time.monotonic() >= until:
             break
-        time.sleep(_MOMENT_S / 50)
+        time.sleep(_EXIT_WAIT_S / 50)
     return not is_there
 
 
@@ -167,7 +167,7 @@ def _is_already(path: Path, content: Content) -> bool:
         return False
 
 
-def taken(path: Path, n_more: int = 0) -> UsageError:
+def place_taken_error(path: Path, n_more: int = 0) -> UsageError:
     """Return the error of a product whose place another file holds."""
     more = f" (and {n_more} more)" if n_more else ""
     return UsageError(
@@ -229,7 +229,7 @@ def storage_error(error: OSError, path: Path, n_bytes: int) -> StorageError:
     )
 
 
-# One writer per output folder: `one_writer`.
+# One writer per output folder: `output_lock`.
 #
 # The lock is the kernel's (flock) and dies with its holder, however that dies. What the file says
 # of the holder is for people alone. It is never deleted: deleting a lock is a race. A library
@@ -247,16 +247,16 @@ try:
 except ImportError:  # Windows has none
     fcntl = None  # type: ignore[assignment]
 
-STATE = ".arrayred"
+STATE_FOLDER = ".arrayred"
 """The folder, inside an output folder, of what is known about its products."""
-_LOCK = "lock"
-_CANNOT = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
-_MOST = 4096
-_ASKS_AGAIN_S = 0.1
+_LOCK_FILE = "lock"
+_LOCK_UNSUPPORTED = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+_MAX_LOCK_BYTES = 4096
+_LOCK_POLL_S = 0.1
 
 
 @contextmanager
-def one_writer(out: Path, *, break_lock: bool = False, wait: float = 0.0) -> Iterator[bool]:
+def output_lock(out: Path, *, break_lock: bool = False, wait: float = 0.0) -> Iterator[bool]:
     """Hold the lock of an output folder, which is made if need be, and tidy it up.
 
     What runs that were killed left half written is removed: nobody else writes there now.
@@ -278,18 +278,18 @@ def one_writer(out: Path, *, break_lock: bool = False, wait: float = 0.0) -> Ite
     StorageError
         The folder cannot be written.
     """
-    path = out / STATE / _LOCK
+    path = out / STATE_FOLDER / _LOCK_FILE
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if break_lock:
             path.unlink(missing_ok=True)
-        handle, locked = _acquired(path, time.monotonic() + wait)
+        handle, locked = _acquired_lock(path, time.monotonic() + wait)
     except OSError as error:
         raise storage_error(error, path, 0) from error
     try:
         if locked:
-            _sign(handle)
-            sweep(_folders_of(out))
+            _write_lock_owner(handle)
+            remove_temporaries(_folders_of(out))
         yield locked
     finally:
         os.close(handle)
@@ -297,13 +297,13 @@ def one_writer(out: Path, *, break_lock: bool = False, wait: float = 0.0) -> Ite
 
 def _folders_of(out: Path) -> Iterator[Path]:
     """Yield the folders of a night's products, and those of what is known about them."""
-    yield from (out, out / STATE)
-    for branch in (out / "masters", out / "targets", out / STATE / "done"):
+    yield from (out, out / STATE_FOLDER)
+    for branch in (out / "masters", out / "targets", out / STATE_FOLDER / "done"):
         for folder, _, _ in os.walk(branch):
             yield Path(folder)
 
 
-def _acquired(path: Path, until: float) -> tuple[int, bool]:
+def _acquired_lock(path: Path, until: float) -> tuple[int, bool]:
     """Return a handle of the lock's file, and whether the kernel locked it.
 
     Parameters
@@ -315,20 +315,20 @@ def _acquired(path: Path, until: float) -> tuple[int, bool]:
     while True:
         handle = os.open(path, flags, 0o600)
         try:
-            locked = _lock(handle)
+            locked = _lock_handle(handle)
         except BlockingIOError:
-            held = _held(path, handle)
+            held = _locked_error(path, handle)
             os.close(handle)
             if time.monotonic() >= until:
                 raise held from None
-            time.sleep(_ASKS_AGAIN_S)
+            time.sleep(_LOCK_POLL_S)
             continue
         if not locked or _is_at(handle, path):
             return handle, locked
         os.close(handle)  # somebody began a new one meanwhile
 
 
-def _lock(handle: int) -> bool:
+def _lock_handle(handle: int) -> bool:
     """Lock a file; return False where the kernel cannot; raise BlockingIOError if another has."""
     if fcntl is None:
         return False
@@ -337,7 +337,7 @@ def _lock(handle: int) -> bool:
     except BlockingIOError:
         raise
     except OSError as error:
-        if error.errno in _CANNOT:
+        if error.errno in _LOCK_UNSUPPORTED:
             return False
         raise
     return True
@@ -350,7 +350,7 @@ def _is_at(handle: int, path: Path) -> bool:
         return False
 
 
-def _sign(handle: int) -> None:
+def _write_lock_owner(handle: int) -> None:
     """Write into the lock who holds it."""
     facts = {
         "pid": os.getpid(),
@@ -362,10 +362,10 @@ def _sign(handle: int) -> None:
     os.pwrite(handle, (json.dumps(facts) + "\n").encode(), 0)
 
 
-def _held(path: Path, handle: int) -> LockedError:
+def _locked_error(path: Path, handle: int) -> LockedError:
     """Return the error that names who holds the lock."""
     try:
-        facts = json.loads(os.pread(handle, _MOST, 0))
+        facts = json.loads(os.pread(handle, _MAX_LOCK_BYTES, 0))
         who = f"process {facts['pid']} on {facts['host']}, since {facts['started']}"
     except (ValueError, KeyError, TypeError, OSError):
         who = "a process that has not signed it"

@@ -41,7 +41,7 @@ else:
 FITS_SUFFIXES = (".fit", ".fits", ".fts", ".fit.gz", ".fits.gz", ".fts.gz", ".fits.fz", ".fit.fz")
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}(?=[^/])")
 _LOCAL = re.compile(r"(?:file|local):/{1,3}(?=[^/])")
-_WHO = re.compile(r"([a-z][a-z0-9+.-]+:/{1,2})([^/]*@)")
+_CREDENTIALS = re.compile(r"([a-z][a-z0-9+.-]+:/{1,2})([^/]*@)")
 _secrets: dict[str, str] = {}
 
 
@@ -55,7 +55,7 @@ class Address(_Base):
 
     Examples
     --------
-    >>> star = address_of("s3://bucket/night/star.fit")
+    >>> star = remote_address("s3://bucket/night/star.fit")
     >>> str(star), str(star.parent), star.name
     ('s3://bucket/night/star.fit', 's3://bucket/night', 'star.fit')
     """
@@ -72,13 +72,13 @@ class Address(_Base):
 
     def __reduce__(self) -> tuple[Callable[[str], Path], tuple[str]]:
         """Return how it is made again elsewhere, what opens it included."""
-        return address_of, (self.whole,)
+        return remote_address, (self.whole,)
 
     @property
     def whole(self) -> str:
         """Return the URL with what opens it: to be given to a store, never to be shown."""
-        start, rest = _parted(str(self))
-        return start + _secrets.get(_place(self), "") + rest
+        start, rest = _split_url(str(self))
+        return start + _secrets.get(_scheme_and_host(self), "") + rest
 
     def absolute(self) -> Self:
         """Return the address, which is absolute."""
@@ -104,33 +104,35 @@ class Address(_Base):
         return False
 
 
-def _parted(url: str) -> tuple[str, str]:
+def _split_url(url: str) -> tuple[str, str]:
     start, _, rest = url.partition("://")
     return f"{start}://", rest
 
 
-def _place(address: Path) -> str:
+def _scheme_and_host(address: Path) -> str:
     """Return scheme and host of an address."""
     return "/".join(address.parts[:2])
 
 
-def address_of(url: str) -> Address:
+def remote_address(url: str) -> Address:
     """Return a URL as a path; what opens it is remembered and not shown."""
-    secret = _WHO.match(url)
-    address = Address(_WHO.sub(r"\1", url, count=1) if secret else url)
+    secret = _CREDENTIALS.match(url)
+    address = Address(_CREDENTIALS.sub(r"\1", url, count=1) if secret else url)
     if secret:
-        _secrets[_place(address)] = secret[2]
+        _secrets[_scheme_and_host(address)] = secret[2]
     return address
 
 
-def located(path: str | os.PathLike[str]) -> Path:
+def path_or_address(path: str | os.PathLike[str]) -> Path:
     """Return a path, or the address that it spells, also with its slashes folded.
 
     Examples
     --------
-    >>> located("s3://me:secret@bucket/night"), located("file:///data/night"), located("a/b")
-    (Address('s3://bucket/night'), PosixPath('/data/night'), PosixPath('a/b'))
-    >>> located(Path("s3://bucket/night"))
+    >>> path_or_address("s3://me:secret@bucket/night"), path_or_address("file:///data/night")
+    (Address('s3://bucket/night'), PosixPath('/data/night'))
+    >>> path_or_address("a/b")
+    PosixPath('a/b')
+    >>> path_or_address(Path("s3://bucket/night"))
     Address('s3://bucket/night')
     """
     if isinstance(path, Address):
@@ -143,7 +145,7 @@ def located(path: str | os.PathLike[str]) -> Path:
     match = _URL.match(text)
     if match is None:
         return Path(path)
-    return address_of(f"{match[1]}://{text[match.end() :]}")
+    return remote_address(f"{match[1]}://{text[match.end() :]}")
 
 
 def without_secrets(text: str) -> str:
@@ -153,24 +155,24 @@ def without_secrets(text: str) -> str:
     return text
 
 
-# Files behind addresses, read in parts or copied: `Ranged`, `copy_of`, `sum_of`.
+# Files behind addresses, read in parts or copied: `RangedFile`, `copy_remote`, `sha256_of_remote`.
 #
 # A header is read by asking for five blocks of it, which hold nearly every camera's; a file that
 # is needed whole is copied to a folder of this process that goes when it ends, eight megabytes at
 # a time, hashed on the way, and must then be what it was when it was listed.
 
 _HEAD_BYTES = 5 * 2880
-_PIECE = 8 << 20
+_COPIED_PIECE = 8 << 20
 
 
-class Copy(NamedTuple):
+class LocalCopy(NamedTuple):
     """A copy on this machine, and the SHA-256 of its content."""
 
     path: Path
     sha256: str
 
 
-class Ranged(io.RawIOBase):
+class RangedFile(io.RawIOBase):
     """A file of which only what is read travels.
 
     Parameters
@@ -204,13 +206,13 @@ class Ranged(io.RawIOBase):
         """Read as many bytes as fit and are there."""
         target = memoryview(buffer).cast("B")
         stop = min(self._position + len(target), self._size)
-        raw = read(self._address, self._position, stop) if stop > self._position else b""
+        raw = read_range(self._address, self._position, stop) if stop > self._position else b""
         target[: len(raw)] = raw
         self._position += len(raw)
         return len(raw)
 
 
-def opened(address: Address) -> tuple[IO[bytes], Stamp]:
+def open_remote(address: Address) -> tuple[IO[bytes], Stamp]:
     """Open a file to be read in parts, and return what it is known by.
 
     Raises
@@ -219,10 +221,10 @@ def opened(address: Address) -> tuple[IO[bytes], Stamp]:
         There is no such file, or the store does not give it.
     """
     stamp = stamp_of(address)
-    return io.BufferedReader(Ranged(address, stamp.size), _HEAD_BYTES), stamp
+    return io.BufferedReader(RangedFile(address, stamp.size), _HEAD_BYTES), stamp
 
 
-def copy_of(address: Address, stamp: Stamp, place: Path) -> Copy:
+def copy_remote(address: Address, stamp: Stamp, place: Path) -> LocalCopy:
     """Copy a file that is still what it is known by.
 
     Raises
@@ -233,21 +235,21 @@ def copy_of(address: Address, stamp: Stamp, place: Path) -> Copy:
         The copy cannot be written.
     """
     with place.open("wb") as target:
-        return Copy(place, _pass_on(address, stamp, target.write))
+        return LocalCopy(place, _stream_file(address, stamp, target.write))
 
 
-def sum_of(address: Address) -> str:
-    """Return the SHA-256 of a file, every byte of it read; as `copy_of`."""
-    return _pass_on(address, stamp_of(address, anew=True), lambda _: 0)
+def sha256_of_remote(address: Address) -> str:
+    """Return the SHA-256 of a file, every byte of it read; as `copy_remote`."""
+    return _stream_file(address, stamp_of(address, anew=True), lambda _: 0)
 
 
-def _pass_on(address: Address, stamp: Stamp, take: Callable[[bytes], int]) -> str:
+def _stream_file(address: Address, stamp: Stamp, take: Callable[[bytes], int]) -> str:
     """Read a file to its end, hand over its pieces, and return its SHA-256."""
     digest, done = hashlib.sha256(), 0
     while done < stamp.size:
-        piece = read(address, done, min(done + _PIECE, stamp.size))
+        piece = read_range(address, done, min(done + _COPIED_PIECE, stamp.size))
         if not piece:
-            raise _changed(address)
+            raise _changed_error(address)
         digest.update(piece)
         take(piece)
         done += len(piece)
@@ -257,28 +259,35 @@ def _pass_on(address: Address, stamp: Stamp, take: Callable[[bytes], int]) -> st
 
 def _require_same(address: Address, stamp: Stamp) -> None:
     if stamp_of(address, anew=True) != stamp:
-        raise _changed(address)
+        raise _changed_error(address)
 
 
-def _changed(address: Address) -> FrameError:
+def _changed_error(address: Address) -> FrameError:
     return FrameError(
         "The file has changed since its header was read", path=address, hint="Run again."
     )
 
 
-# What is behind an address: `listing`, `stamp_of`, `read`, `read_parts`.
+# What is behind an address: `list_remote`, `stamp_of`, `read_range`, `read_ranges`.
 #
 # A file is known by size, time and, where the store tells one, ETag; they come with the listing of
 # its folder, so that a night costs one question. What may pass, a broken connection, a time-out, a
 # busy server, is tried three times; what will not, an absent bucket, a refused key, is said at
 # once.
 
-DELAYS_S = (0.2, 1.0)
+REMOTE_RETRY_DELAYS_S = (0.2, 1.0)
 """What is waited before the second and the third try."""
-_PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ENETDOWN,
+_TRANSIENT_ERRNOS = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ENETDOWN,
             errno.ENETUNREACH, errno.EBUSY)  # fmt: skip
 _NETWORK = ("aiohttp", "botocore", "requests", "urllib3", "gcsfs")
-_LASTING = ("Credential", "NoSuch", "Forbidden", "Unauthorized", "InvalidURL", "ParamValidation")
+_LASTING_ERRORS = (
+    "Credential",
+    "NoSuch",
+    "Forbidden",
+    "Unauthorized",
+    "InvalidURL",
+    "ParamValidation",
+)
 _TAGS = ("ETag", "etag", "md5Hash", "checksum", "content_md5", "Content-MD5", "version_id")
 _TIMES = ("LastModified", "last_modified", "Last-Modified", "mtime", "updated", "created")
 _stamps: dict[Address, Stamp] = {}
@@ -298,7 +307,7 @@ class Stamp:
         return cls(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
-class Part(NamedTuple):
+class ByteRange(NamedTuple):
     """Some bytes of a file: first..stop, half-open."""
 
     address: Address
@@ -306,7 +315,7 @@ class Part(NamedTuple):
     stop: int
 
 
-def system_of(address: Address) -> tuple[Any, str]:
+def file_system_of(address: Address) -> tuple[Any, str]:
     """Return the file system of an address, and the path in it.
 
     Raises
@@ -314,24 +323,24 @@ def system_of(address: Address) -> tuple[Any, str]:
     UsageError
         Nothing opens such URLs.
     """
-    system = _system(address.whole, address)
+    system = _open_file_system(address.whole, address)
     return system, str(system._strip_protocol(address.whole)).rstrip("/")
 
 
-def _system(whole: str, address: Address) -> Any:
+def _open_file_system(whole: str, address: Address) -> Any:
     import fsspec
 
     try:
         return fsspec.core.url_to_fs(whole)[0]
     except (ImportError, ValueError) as error:
         raise UsageError(
-            f"Nothing opens such URLs ({said(error)})",
+            f"Nothing opens such URLs ({store_message(error)})",
             path=address,
             hint="Nights behind s3:// and https:// need pip install 'arrayred[s3]'.",
         ) from error
 
 
-def listing(folder: Address, depth: int) -> dict[Address, Stamp]:
+def list_remote(folder: Address, depth: int) -> dict[Address, Stamp]:
     """Return the files of a folder and of those below it, and what each is known by.
 
     Parameters
@@ -344,14 +353,14 @@ def listing(folder: Address, depth: int) -> dict[Address, Stamp]:
     InputError
         The store cannot be reached, refuses, or has nothing there.
     """
-    system, root = system_of(folder)
+    system, root = file_system_of(folder)
 
     def look() -> Any:
         system.invalidate_cache()
         return system.find(root, maxdepth=depth, detail=True)
 
     try:
-        found = persistently(look, folder)
+        found = retry_remote(look, folder)
     except FrameError as error:
         raise InputError(error.args[0], path=folder, hint=error.hint) from error
     inside = {name[len(root) :].strip("/"): facts for name, facts in found.items()
@@ -359,7 +368,7 @@ def listing(folder: Address, depth: int) -> dict[Address, Stamp]:
     if not inside:
         raise InputError("There is nothing here", path=folder, hint="Look after the address.")
     files = {
-        folder / name: _stamp(facts)
+        folder / name: _stamp_from_store(facts)
         for name, facts in inside.items()
         if not any(part.startswith(".") for part in name.split("/"))
     }
@@ -369,12 +378,12 @@ def listing(folder: Address, depth: int) -> dict[Address, Stamp]:
 
 def matches(pattern: Address) -> list[Address]:
     """Return the addresses that a pattern matches, sorted."""
-    system, path = system_of(pattern)
+    system, path = file_system_of(pattern)
     start = len(path) - len(path.lstrip("/"))
     top = str(pattern).removesuffix(path[start:])
-    found = map(str, persistently(lambda: system.glob(path), pattern))
+    found = map(str, retry_remote(lambda: system.glob(path), pattern))
     whole = (name if "://" in name else top + name.lstrip("/") for name in found)
-    return sorted(map(address_of, whole))
+    return sorted(map(remote_address, whole))
 
 
 def is_listed(address: Address) -> bool:
@@ -382,10 +391,10 @@ def is_listed(address: Address) -> bool:
     return address in _stamps
 
 
-def folders_in(folder: Address) -> list[Address]:
+def remote_folders_in(folder: Address) -> list[Address]:
     """Return the folders in a folder, sorted; none where the store tells of none."""
-    system, root = system_of(folder)
-    found = persistently(lambda: system.ls(root or "/", detail=True), folder)
+    system, root = file_system_of(folder)
+    found = retry_remote(lambda: system.ls(root or "/", detail=True), folder)
     names = (str(facts["name"]).rstrip("/") for facts in found if facts["type"] == "directory")
     return sorted(folder / name.rpartition("/")[2] for name in names)
 
@@ -399,13 +408,13 @@ def stamp_of(address: Address, *, anew: bool = False) -> Stamp:
         There is no such file, or the store does not tell its size.
     """
     if anew or address not in _stamps:
-        system, path = system_of(address)
+        system, path = file_system_of(address)
 
         def look() -> Any:
             system.invalidate_cache()
             return system.info(path)
 
-        stamp = _stamp(persistently(look, address))
+        stamp = _stamp_from_store(retry_remote(look, address))
         if stamp.size < 0:
             raise FrameError("The server does not tell the file's size", path=address)
         _stamps[address] = stamp
@@ -414,13 +423,13 @@ def stamp_of(address: Address, *, anew: bool = False) -> Stamp:
 
 def is_there(address: Address) -> bool:
     """Tell whether there is such a file, asked now."""
-    system, path = system_of(address)
+    system, path = file_system_of(address)
 
     def look() -> Any:
         system.invalidate_cache()
         return system.exists(path)
 
-    return bool(persistently(look, address))
+    return bool(retry_remote(look, address))
 
 
 def is_identified(stamp: Stamp) -> bool:
@@ -428,11 +437,11 @@ def is_identified(stamp: Stamp) -> bool:
     return bool(stamp.inode or stamp.mtime_ns)
 
 
-def _stamp(facts: Any) -> Stamp:
+def _stamp_from_store(facts: Any) -> Stamp:
     """Return what a store tells of a file as a stamp; the size is -1 where it tells none."""
     size = facts.get("size")
     tag = next((facts[name] for name in _TAGS if facts.get(name)), None)
-    moment = _moment(next((facts[name] for name in _TIMES if facts.get(name)), None))
+    moment = _parsed_time(next((facts[name] for name in _TIMES if facts.get(name)), None))
     told = tag if tag is not None else moment if isinstance(moment, str) else None
     known = str(told).strip('"').encode()
     number = 0 if told is None else int(hashlib.sha256(known).hexdigest()[:15], 16)
@@ -440,7 +449,7 @@ def _stamp(facts: Any) -> Stamp:
     return Stamp(-1 if size is None else int(size), changed, number)
 
 
-def _moment(told: Any) -> Any:
+def _parsed_time(told: Any) -> Any:
     """Return a time as it is told; of one told in text, as file systems do in listings, itself."""
     if isinstance(told, str):
         with suppress(ValueError):
@@ -454,7 +463,7 @@ def _nanoseconds(moment: Any) -> int:
     return round(moment * 1e6) * 1000 if isinstance(moment, int | float) else 0
 
 
-def read(address: Address, first: int = 0, stop: int | None = None) -> bytes:
+def read_range(address: Address, first: int = 0, stop: int | None = None) -> bytes:
     """Return the bytes first..stop of a file, fewer where it ends before.
 
     Raises
@@ -462,11 +471,11 @@ def read(address: Address, first: int = 0, stop: int | None = None) -> bytes:
     FrameError
         They cannot be had.
     """
-    return read_parts([Part(address, first, stop or stamp_of(address).size)])[0]
+    return read_ranges([ByteRange(address, first, stop or stamp_of(address).size)])[0]
 
 
-def read_parts(parts: Sequence[Part]) -> list[bytes]:
-    """Return parts of files, all asked for at once; as `read`, in their order."""
+def read_ranges(parts: Sequence[ByteRange]) -> list[bytes]:
+    """Return parts of files, all asked for at once; as `read_range`, in their order."""
     found: list[bytes] = [b""] * len(parts)
     by_place: dict[str, list[int]] = {}
     for i, part in enumerate(parts):
@@ -474,18 +483,18 @@ def read_parts(parts: Sequence[Part]) -> list[bytes]:
             by_place.setdefault(part.address.parts[0] + part.address.parts[1], []).append(i)
     for numbers in by_place.values():
         wanted = [parts[i] for i in numbers]
-        for i, raw in zip(numbers, _asked(wanted), strict=True):
+        for i, raw in zip(numbers, _fetched_ranges(wanted), strict=True):
             found[i] = raw
     return found
 
 
-def _asked(parts: Sequence[Part]) -> list[bytes]:
+def _fetched_ranges(parts: Sequence[ByteRange]) -> list[bytes]:
     """Return parts of files of one store; those that fail in passing are asked for again."""
-    system, _ = system_of(parts[0].address)
-    paths = [system_of(part.address)[1] for part in parts]
+    system, _ = file_system_of(parts[0].address)
+    paths = [file_system_of(part.address)[1] for part in parts]
     found: list[Any] = [None] * len(parts)
     left = list(range(len(parts)))
-    for delay in (*DELAYS_S, None):
+    for delay in (*REMOTE_RETRY_DELAYS_S, None):
         answers = system.cat_ranges(
             [paths[i] for i in left],
             [parts[i].first for i in left],
@@ -496,20 +505,20 @@ def _asked(parts: Sequence[Part]) -> list[bytes]:
             found[i] = answer
         left = [i for i in left if isinstance(found[i], Exception)]
         for i in left:
-            if delay is None or not is_passing(found[i]):
-                raise unreachable(parts[i].address, found[i])
+            if delay is None or not is_transient(found[i]):
+                raise unreachable_error(parts[i].address, found[i])
         if not left or delay is None:
             break
         time.sleep(delay)
-    return [_cut(raw, part) for raw, part in zip(found, parts, strict=True)]
+    return [_cut_to_range(raw, part) for raw, part in zip(found, parts, strict=True)]
 
 
-def _cut(raw: bytes, part: Part) -> bytes:
+def _cut_to_range(raw: bytes, part: ByteRange) -> bytes:
     """Return what was asked for, also of a server that sends all of a file whatever is asked."""
     return raw[part.first : part.stop] if len(raw) > part.stop - part.first else raw
 
 
-def persistently(look: Any, address: Address) -> Any:
+def retry_remote(look: Any, address: Address) -> Any:
     """Return what a question is answered, asked up to three times.
 
     Raises
@@ -517,17 +526,17 @@ def persistently(look: Any, address: Address) -> Any:
     FrameError
         The store does not answer, or refuses.
     """
-    for delay in (*DELAYS_S, None):
+    for delay in (*REMOTE_RETRY_DELAYS_S, None):
         try:
             return look()
         except Exception as error:  # each of fsspec's file systems has errors of its own
-            if delay is None or not is_passing(error):
-                raise unreachable(address, error) from error
+            if delay is None or not is_transient(error):
+                raise unreachable_error(address, error) from error
             time.sleep(delay)
     raise AssertionError
 
 
-def is_passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Tell whether an error may be gone when the same is asked again."""
     if isinstance(error, FileNotFoundError | PermissionError | NotImplementedError):
         return False
@@ -535,21 +544,23 @@ def is_passing(error: BaseException) -> bool:
         return True
     kind = type(error)
     if kind.__module__.partition(".")[0] in _NETWORK:
-        return not any(word in kind.__name__ for word in _LASTING)
-    return isinstance(error, OSError) and error.errno in _PASSING
+        return not any(word in kind.__name__ for word in _LASTING_ERRORS)
+    return isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS
 
 
-def unreachable(address: Address, error: BaseException) -> FrameError:
+def unreachable_error(address: Address, error: BaseException) -> FrameError:
     """Return the error of a file or folder that a store does not give."""
     absent = isinstance(error, FileNotFoundError)
     return FrameError(
-        "There is no such file" if absent else f"The store does not give it ({said(error)})",
+        "There is no such file"
+        if absent
+        else f"The store does not give it ({store_message(error)})",
         path=address,
         hint="Look after the address." if absent else "Look after address, rights and network.",
     )
 
 
-def said(error: BaseException) -> str:
+def store_message(error: BaseException) -> str:
     """Return what a store says is wrong, in a line, without what opens it."""
     text = " ".join(str(error).split()) or type(error).__name__
     return without_secrets(text)[:300]

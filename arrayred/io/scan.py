@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 
 from arrayred.errors import ArrayredError, ForeignFileError, FrameError, HeaderError
 from arrayred.io.header import BLOCK, CARD, Header
-from arrayred.io.remote import Address, Stamp, located, opened, stamp_of
+from arrayred.io.remote import Address, Stamp, open_remote, path_or_address, stamp_of
 
-_MOST_BLOCKS = 1000
-_MOST_PIXELS = 2**40
+_MAX_HEADER_BLOCKS = 1000
+_MAX_IMAGE_PIXELS = 2**40
 _MOST_INFLATED = 256 << 20
 _BITPIX = (8, 16, 32, 64, -32, -64)
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -46,17 +46,17 @@ def scan(path: Path) -> ImageHDU:
     HeaderError
         A card that describes the pixels is missing or makes no sense.
     """
-    path = located(path)
+    path = path_or_address(path)
     if isinstance(path, Address):
-        return _remote(path)
-    return patiently(partial(_nearby, path))
+        return _scan_remote(path)
+    return retry(partial(_scan_local, path))
 
 
-def _nearby(path: Path) -> ImageHDU:
+def _scan_local(path: Path) -> ImageHDU:
     """Return where the first image of a local file lies."""
     try:
         with open_regular(path) as file:
-            return _scanned(path, file, Stamp.of(os.fstat(file.fileno())))
+            return _scan_open_file(path, file, Stamp.of(os.fstat(file.fileno())))
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ELOOP):
             raise ForeignFileError("There is no such file", path=path) from error
@@ -67,18 +67,18 @@ def _nearby(path: Path) -> ImageHDU:
         ) from error
 
 
-def _remote(address: Address) -> ImageHDU:
+def _scan_remote(address: Address) -> ImageHDU:
     """Return the frame behind an address, its headers read once as long as it stays the same."""
-    return _remotely_scanned(address, stamp_of(address))
+    return _scan_remote_once(address, stamp_of(address))
 
 
 @lru_cache(maxsize=4096)
-def _remotely_scanned(address: Address, _stamp: Stamp) -> ImageHDU:
-    file, stamp = opened(address)
-    return _scanned(address, file, stamp)
+def _scan_remote_once(address: Address, _stamp: Stamp) -> ImageHDU:
+    file, stamp = open_remote(address)
+    return _scan_open_file(address, file, stamp)
 
 
-def _scanned(path: Path, file: IO[bytes], stamp: Stamp) -> ImageHDU:
+def _scan_open_file(path: Path, file: IO[bytes], stamp: Stamp) -> ImageHDU:
     """Return where the first image of an open file lies."""
     zipped = file.read(2) == b"\x1f\x8b"
     file.seek(0)
@@ -122,7 +122,11 @@ def _first_image(path: Path, stream: IO[bytes], stamp: Stamp, packing: Packing) 
             if tiled or _holds_image(header):
                 prefix = "Z" if tiled else ""
                 source = PixelSource(
-                    path, offset, _shape(header, prefix), _pixel_format(header, prefix), stamp
+                    path,
+                    offset,
+                    _shape_of_axes(header, prefix),
+                    _pixel_format(header, prefix),
+                    stamp,
                 )
                 whole = header if primary is None else header.inherit(primary)
                 return ImageHDU(source, whole, hdu, "tiles" if tiled else packing)
@@ -155,7 +159,7 @@ def _first_image(path: Path, stream: IO[bytes], stamp: Stamp, packing: Packing) 
 def header_bytes(path: Path, stream: IO[bytes], *, first: bool) -> bytes | None:
     """Read blocks up to END; None where the file ends properly before a further HDU."""
     blocks: list[bytes] = []
-    while len(blocks) < _MOST_BLOCKS:
+    while len(blocks) < _MAX_HEADER_BLOCKS:
         block = stream.read(BLOCK)
         if not blocks and (not block or (not first and not block.startswith(b"XTENSION"))):
             if first:
@@ -175,24 +179,25 @@ def header_bytes(path: Path, stream: IO[bytes], *, first: bool) -> bytes | None:
         if any(block[i : i + CARD].rstrip() == b"END" for i in range(0, BLOCK, CARD)):
             return b"".join(blocks)
     raise FrameError(
-        f"No END card within {_MOST_BLOCKS} blocks of header", path=path, hint="Move it away."
+        f"No END card within {_MAX_HEADER_BLOCKS} blocks of header", path=path, hint="Move it away."
     )
 
 
 def _holds_image(header: Header) -> bool:
     is_image = "XTENSION" not in header or header["XTENSION"] == "IMAGE"
-    return is_image and _whole(header, "NAXIS") > 0 and all(_axes(header, ""))
+    return is_image and _whole_number_of(header, "NAXIS") > 0 and all(_axes(header, ""))
 
 
 def _axes(header: Header, prefix: str) -> list[int]:
     return [
-        _whole(header, f"{prefix}NAXIS{i + 1}") for i in range(_whole(header, f"{prefix}NAXIS"))
+        _whole_number_of(header, f"{prefix}NAXIS{i + 1}")
+        for i in range(_whole_number_of(header, f"{prefix}NAXIS"))
     ]
 
 
-def _whole(header: Header, keyword: str) -> int:
+def _whole_number_of(header: Header, keyword: str) -> int:
     value = header[keyword]
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST_PIXELS:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MAX_IMAGE_PIXELS:
         raise HeaderError(
             f"{keyword} is {value!r}, which describes no image", keyword=keyword, value=value
         )
@@ -203,9 +208,9 @@ def _whole(header: Header, keyword: str) -> int:
     return value
 
 
-def _shape(header: Header, prefix: str) -> tuple[int, int]:
+def _shape_of_axes(header: Header, prefix: str) -> tuple[int, int]:
     axes = _axes(header, prefix)
-    if len(axes) < 2 or any(n != 1 for n in axes[2:]) or math.prod(axes) > _MOST_PIXELS:
+    if len(axes) < 2 or any(n != 1 for n in axes[2:]) or math.prod(axes) > _MAX_IMAGE_PIXELS:
         raise HeaderError(
             f"The image has the axes {axes}, but a frame has two",
             keyword=f"{prefix}NAXIS",
@@ -224,13 +229,13 @@ def _pixel_format(header: Header, prefix: str) -> PixelFormat:
     blank = header.get("BLANK") if bitpix > 0 else None
     return PixelFormat(
         bitpix,
-        _number(header, "BZERO", 0.0),
-        _number(header, "BSCALE", 1.0),
+        _number_of(header, "BZERO", 0.0),
+        _number_of(header, "BSCALE", 1.0),
         blank if isinstance(blank, int) and not isinstance(blank, bool) else None,
     )
 
 
-def _number(header: Header, keyword: str, default: float) -> float:
+def _number_of(header: Header, keyword: str, default: float) -> float:
     value = header.get(keyword, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise HeaderError(
@@ -245,8 +250,8 @@ def data_size(header: Header) -> int:
     bits = header["BITPIX"]
     if not axes or not isinstance(bits, int):
         return 0
-    extra = _whole(header, "PCOUNT") if "PCOUNT" in header else 0
-    groups = _whole(header, "GCOUNT") if "GCOUNT" in header else 1
+    extra = _whole_number_of(header, "PCOUNT") if "PCOUNT" in header else 0
+    groups = _whole_number_of(header, "GCOUNT") if "GCOUNT" in header else 1
     size = abs(bits) // 8 * groups * (extra + math.prod(axes))
     return -(-size // BLOCK) * BLOCK
 
@@ -271,9 +276,9 @@ class PixelFormat:
     wrapped: bool = False
 
 
-Wanted = tuple[Path, int, int]
+ChunkPlace = tuple[Path, int, int]
 """A shard of a cache, how many chunks it has, and the number of the one that is wanted."""
-Chunks = Mapping[tuple[Path, int], bytes]
+ChunkBytes = Mapping[tuple[Path, int], bytes]
 """Chunks of a cache as they are stored, by shard and number."""
 
 
@@ -284,7 +289,7 @@ class RemoteChunks(Protocol):
     def cache(self) -> Address:
         """The cache's address."""
 
-    def fetched(self, wanted: Sequence[Wanted]) -> Chunks:
+    def fetched(self, wanted: Sequence[ChunkPlace]) -> ChunkBytes:
         """Return chunks as they are stored."""
 
 
@@ -331,11 +336,11 @@ class FrameReader(Protocol):
         """How chunks are read if the cache lies behind a URL."""
 
     def fill(
-        self, target: NDArray[Any], first: int, pixels: PixelFormat, near: Chunks | None = None
+        self, target: NDArray[Any], first: int, pixels: PixelFormat, near: ChunkBytes | None = None
     ) -> None:
         """Fill target with pixels from number first on, in reading order, as an encoding says."""
 
-    def wanted(self, first: int, n_pixels: int) -> list[Wanted]:
+    def wanted(self, first: int, n_pixels: int) -> list[ChunkPlace]:
         """Return the chunks that hold so many pixels from number first on."""
 
 
@@ -415,7 +420,7 @@ def unreadable(path: Path, error: OSError) -> FrameError:
     )
 
 
-# Reads that a network folder fails for a moment are tried again: `patiently`.
+# Reads that a network folder fails for a moment are tried again: `retry`.
 #
 # Which errors pass by themselves is a short list: a server that restarts (EIO, ETIMEDOUT,
 # ENETDOWN), a file that was moved to another one (ESTALE), a lease that another machine gives back
@@ -428,12 +433,12 @@ def unreadable(path: Path, error: OSError) -> FrameError:
 Result = TypeVar("Result")
 TRANSIENT = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ENETDOWN})
 """What may be gone a moment later."""
-LASTING_HANDLE = TRANSIENT - {errno.ESTALE}
+TRANSIENT_OPEN_FILE = TRANSIENT - {errno.ESTALE}
 """The same, of a file that is open: a stale handle stays stale, and the file is opened again."""
-WAITS_S = (0.2, 1.0, 5.0)
+RETRY_DELAYS_S = (0.2, 1.0, 5.0)
 
 
-def patiently(call: Callable[[], Result], errnos: Collection[int] = TRANSIENT) -> Result:
+def retry(call: Callable[[], Result], errnos: Collection[int] = TRANSIENT) -> Result:
     """Call until it succeeds, a few times at most, as long as what it meets may pass by itself.
 
     Parameters
@@ -448,10 +453,10 @@ def patiently(call: Callable[[], Result], errnos: Collection[int] = TRANSIENT) -
 
     Examples
     --------
-    >>> patiently(lambda: 7)
+    >>> retry(lambda: 7)
     7
     """
-    for seconds in WAITS_S:
+    for seconds in RETRY_DELAYS_S:
         try:
             return call()
         except (OSError, ArrayredError) as error:
@@ -484,10 +489,10 @@ def dtype_of(pixels: PixelFormat) -> DType:
     (dtype('uint16'), dtype('float64'))
     """
     stored = stored_dtype(pixels).newbyteorder("=")
-    if stored.kind == "f" and not _scaled(pixels):
+    if stored.kind == "f" and not _is_scaled(pixels):
         return stored
     if _needs_arithmetic(pixels):
-        exact_in_single = stored.itemsize <= 2 and not _scaled(pixels)
+        exact_in_single = stored.itemsize <= 2 and not _is_scaled(pixels)
         return np.dtype(np.float32 if exact_in_single else np.float64)
     if pixels.bzero == _flip_of(pixels):
         return np.dtype(f"{'i' if stored.kind == 'u' else 'u'}{stored.itemsize}")
@@ -508,7 +513,7 @@ def _flip_of(pixels: PixelFormat) -> float:
     return -128.0 if pixels.bitpix == 8 else 2.0 ** (pixels.bitpix - 1)
 
 
-def _scaled(pixels: PixelFormat) -> bool:
+def _is_scaled(pixels: PixelFormat) -> bool:
     """Tell whether values are not stored as they are, nor merely as unsigned."""
     if pixels.bscale != 1.0 or pixels.bitpix < 0:
         return (pixels.bzero, pixels.bscale) != (0.0, 1.0)
@@ -517,7 +522,7 @@ def _scaled(pixels: PixelFormat) -> bool:
 
 def _needs_arithmetic(pixels: PixelFormat) -> bool:
     """Tell whether values are more than the stored bits in another order."""
-    return _scaled(pixels) or pixels.blank is not None
+    return _is_scaled(pixels) or pixels.blank is not None
 
 
 def decode(raw: Pixels, target: Pixels, pixels: PixelFormat) -> None:
@@ -536,9 +541,9 @@ def decode(raw: Pixels, target: Pixels, pixels: PixelFormat) -> None:
     >>> target
     array([    0, 32768], dtype=uint16)
     """
-    native, bits, flip = _plan(pixels)
+    native, bits, flip = _decoding_types(pixels)
     if native is None:
-        target[...] = _computed(raw, pixels)
+        target[...] = _scaled_values(raw, pixels)
     elif target.dtype != native:
         values = np.empty(target.shape, native)
         decode(raw, values, pixels)
@@ -568,7 +573,7 @@ def encode(values: Pixels, pixels: PixelFormat) -> Pixels:
     >>> encode(np.array([0, 32768], np.uint16), PixelFormat(16, bzero=32768.0)).tolist()
     [-32768, 0]
     """
-    native, bits, flip = _plan(pixels)
+    native, bits, flip = _decoding_types(pixels)
     stored = values.astype(native).view(bits)
     if flip is not None:
         np.bitwise_xor(stored, flip, out=stored)
@@ -576,7 +581,7 @@ def encode(values: Pixels, pixels: PixelFormat) -> Pixels:
 
 
 @cache
-def _plan(pixels: PixelFormat) -> tuple[DType | None, DType, Any]:
+def _decoding_types(pixels: PixelFormat) -> tuple[DType | None, DType, Any]:
     """Return the type of the values, that of their bits, and the bit to be flipped or None.
 
     The first is None where values must be computed.
@@ -588,7 +593,7 @@ def _plan(pixels: PixelFormat) -> tuple[DType | None, DType, Any]:
     return None if _needs_arithmetic(pixels) else native, bits, flip
 
 
-def _computed(raw: Pixels, pixels: PixelFormat) -> Pixels:
+def _scaled_values(raw: Pixels, pixels: PixelFormat) -> Pixels:
     """Return BZERO + BSCALE * stored in float64, NaN for BLANK."""
     values = raw.astype(np.float64)
     values *= pixels.bscale

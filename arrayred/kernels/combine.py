@@ -94,7 +94,7 @@ def corrected(frame: Block, minus: Image | None) -> Image:
 
 def median_of_strip(frames: Block, minus: Image | None) -> Image:
     """Return the median of frames in which nothing is missing."""
-    low, high = middle(frames)
+    low, high = middle_values(frames)
     if low is high:
         return corrected(low, minus)
     total = corrected(low, minus)
@@ -252,7 +252,7 @@ _SORT_FROM = {1: 4096, 2: 1024, 4: 192, 8: 64}  # frames, by the bytes of a valu
 _PIECE_BYTES = 256 << 10
 
 
-def middle(frames: Block) -> tuple[Block, Block]:
+def middle_values(frames: Block) -> tuple[Block, Block]:
     """Return the lower and the upper middle value of each pixel, one array if they are the same.
 
     Parameters
@@ -393,8 +393,8 @@ def by_strips(
             spoilt |= ~present(out[rows])
         where = np.flatnonzero(spoilt)
         if where.size:
-            there = _there(strip, hidden, where, present)
-            out[rows][spoilt] = _of_present(
+            there = _present_in_strip(strip, hidden, where, present)
+            out[rows][spoilt] = _combine_present(
                 strip, there, where, None if dark is None else dark[spoilt], kernel
             )
     return out
@@ -421,7 +421,7 @@ def strips(block: Block, pixels: int | None = None) -> Iterator[slice]:
         yield slice(first, first + step)
 
 
-def _there(
+def _present_in_strip(
     strip: Block, hidden: Flags | None, where: Indices, present: Callable[[Block], Flags]
 ) -> Flags:
     """Tell which values (frame, pixel) of some pixels are there."""
@@ -432,7 +432,7 @@ def _there(
     return there if shown is None else there & shown
 
 
-def _of_present(
+def _combine_present(
     strip: Block, there: Flags, where: Indices, minus: Image | None, kernel: StripKernel
 ) -> Image:
     """Reduce some pixels of a strip over the frames that are there, pixels of like number at once.
@@ -533,10 +533,10 @@ def _neither_low_nor_high(frames: Block, low: int, high: int) -> Iterator[Block]
 # hand: the files are not read again. The second plane adds 1.3 ms to 3 frames of 1024 x 1536, 10
 # ms to the median of 25 (30 ms).
 
-LARGEST = 2.0**32
+LARGEST_COUNT = 2.0**32
 """No converter has more bits: what is beyond is no count."""
 
-_PIXELS = 1 << 18
+_PEAK_STRIP_PIXELS = 1 << 18
 
 
 def with_peak(block: Block, minus: Image | None = None, *, kernel: StripKernel) -> Image:
@@ -559,21 +559,21 @@ def with_peak(block: Block, minus: Image | None = None, *, kernel: StripKernel) 
     array([5., 9.])
     """
     planes = np.empty((2, *block.shape[1:]), np.float64)
-    for rows in strips(block, _PIXELS):
+    for rows in strips(block, _PEAK_STRIP_PIXELS):
         strip = block[:, rows]
         planes[0, rows] = kernel(strip, None if minus is None else minus[rows])
         planes[1, rows] = np.maximum.reduce(strip, axis=0)
     return planes
 
 
-def without_absurd(block: Block) -> Block:
+def without_impossible(block: Block) -> Block:
     """Return a block of floats whose values beyond any count, and infinite ones, are NaN.
 
     Examples
     --------
-    >>> without_absurd(np.array([[[7.0, 3e38, -np.inf]]], np.float32))
+    >>> without_impossible(np.array([[[7.0, 3e38, -np.inf]]], np.float32))
     array([[[ 7., nan, nan]]], dtype=float32)
     """
     with np.errstate(invalid="ignore"):
-        absurd = ~(np.abs(block) < LARGEST)
+        absurd = ~(np.abs(block) < LARGEST_COUNT)
     return np.where(absurd, block.dtype.type(np.nan), block) if absurd.any() else block

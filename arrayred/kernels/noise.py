@@ -19,20 +19,20 @@ Pixels = NDArray[Any]
 Values = NDArray[np.float64]
 
 _ROUNDING = 1 / 12
-_CUT = 3.0
+_CLIP_SIGMA = 3.0
 _STD_WITHIN_CUT = 0.986577866
 """The standard deviation of a normal distribution cut at 3 of them."""
-_ROUNDS = 8
-_PAIRS = 4
-_BINS = 12
+_N_CLIP_ROUNDS = 8
+_N_FRAME_PAIRS = 4
+_N_LIGHT_BINS = 12
 _FEWEST_IN_A_BIN = 400
 _LEAST_SLOPE = 10.0
 _WORST_FIT = 3.0
-_ALIKE = 0.9
+_MIN_CORRELATION = 0.9
 """The correlation from which on a variance is taken to follow the counts."""
 
 
-_PIXELS = 1 << 15
+_NOISE_STRIP_PIXELS = 1 << 15
 
 
 class PhotonTransfer(NamedTuple):
@@ -61,8 +61,8 @@ def clipped_std(values: Pixels) -> float:
         return math.nan
     centre = float(np.median(finite))
     spread = 1.4826 * float(np.median(np.abs(finite - centre))) or float(np.std(finite))
-    for _ in range(_ROUNDS):
-        kept = finite[np.abs(finite - centre) <= _CUT * spread]
+    for _ in range(_N_CLIP_ROUNDS):
+        kept = finite[np.abs(finite - centre) <= _CLIP_SIGMA * spread]
         centre, before = float(np.mean(kept)), spread
         spread = float(np.std(kept)) / _STD_WITHIN_CUT
         if abs(spread - before) <= 1e-4 * spread:
@@ -117,7 +117,7 @@ def common_slope(counts: Values, variance: Values) -> float:
         return 0.0
     x, y = counts - np.mean(counts), variance - np.mean(variance)
     xx, xy, yy = (float(np.add.reduce(product)) for product in (x * x, x * y, y * y))
-    return xy / xx if xy > 0 and xy**2 > _ALIKE**2 * xx * yy else 0.0
+    return xy / xx if xy > 0 and xy**2 > _MIN_CORRELATION**2 * xx * yy else 0.0
 
 
 def light_variance(
@@ -138,7 +138,7 @@ def light_variance(
     array([[4., 9.]], dtype=float32)
     """
     variance = np.empty(counts.shape, np.float32)
-    for rows in strips(counts[np.newaxis], _PIXELS):
+    for rows in strips(counts[np.newaxis], _NOISE_STRIP_PIXELS):
         light = counts[rows] - level
         np.maximum(light, 0.0, out=light)
         light *= per_count
@@ -166,7 +166,7 @@ def frame_variances(
     """
     variance = np.empty(block.shape, np.float32)
     for frame, out in zip(block, variance, strict=True):
-        for rows in strips(frame[np.newaxis], _PIXELS):
+        for rows in strips(frame[np.newaxis], _NOISE_STRIP_PIXELS):
             light = np.subtract(frame[rows], level, dtype=np.float64)
             np.maximum(light, 0.0, out=light)
             light *= per_count
@@ -192,7 +192,7 @@ def frame_variance(frames: Pixels) -> float:
     5.0
     """
     n_pairs = len(frames) - 1
-    firsts = sorted({i * n_pairs // _PAIRS for i in range(_PAIRS)})
+    firsts = sorted({i * n_pairs // _N_FRAME_PAIRS for i in range(_N_FRAME_PAIRS)})
     stds = [clipped_std(np.subtract(frames[i], frames[i + 1], dtype=np.float64)) for i in firsts]
     variance = sum(std**2 for std in stds) / len(stds) / 2
     return max(variance, _ROUNDING) if frames.dtype.kind in "iu" else variance
@@ -220,8 +220,8 @@ def photon_transfer(frames: Pixels, minus: Values | float = 0.0) -> PhotonTransf
     >>> round(found.gain, 1)
     2.0
     """
-    levels, variances, errors = _bins(frames, minus)
-    if levels.size < _BINS // 2 or not 0 < 2 * variances.min() < variances.max():
+    levels, variances, errors = _binned_transfer(frames, minus)
+    if levels.size < _N_LIGHT_BINS // 2 or not 0 < 2 * variances.min() < variances.max():
         return None
     weight = 1.0 / errors**2
     centre = np.sum(weight * levels) / np.sum(weight)
@@ -237,7 +237,7 @@ def photon_transfer(frames: Pixels, minus: Values | float = 0.0) -> PhotonTransf
     return PhotonTransfer(1.0 / slope, slope_error / slope**2)
 
 
-def _bins(frames: Pixels, minus: Values | float) -> tuple[Values, Values, Values]:
+def _binned_transfer(frames: Pixels, minus: Values | float) -> tuple[Values, Values, Values]:
     """Return level, variance of a pixel, and its error, in bins of equally many pixels."""
     even = frames.shape[-1] // 2 * 2
     light, change = [], []
@@ -249,7 +249,7 @@ def _bins(frames: Pixels, minus: Values | float) -> tuple[Values, Values, Values
     lights, changes = np.concatenate(light).ravel(), np.concatenate(change).ravel()
     finite = np.isfinite(lights) & np.isfinite(changes)
     order = np.argsort(lights[finite], kind="stable")
-    n_bins = min(_BINS, order.size // _FEWEST_IN_A_BIN)
+    n_bins = min(_N_LIGHT_BINS, order.size // _FEWEST_IN_A_BIN)
     parts = np.array_split(order, n_bins) if n_bins else []
     kept = [(lights[finite][part], changes[finite][part]) for part in parts]
     levels = np.array([np.mean(level) for level, _ in kept])

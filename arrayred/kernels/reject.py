@@ -38,10 +38,10 @@ from arrayred.kernels.combine import (
 
 Centre = Literal["mean", "median"]
 
-_PIXELS = 1 << 14  # five float64 strips of these fill half a second-level cache
+_CLIP_STRIP_PIXELS = 1 << 14  # five float64 strips of these fill half a second-level cache
 
 
-class _Rule(NamedTuple):
+class _ClipRule(NamedTuple):
     """How far from which centre, and how often."""
 
     n_sigma: float
@@ -97,11 +97,11 @@ def clipped_mean(
             f"Values cannot be clipped at {n_sigma} sigma {iterations} times. "
             "Give a positive number of sigma, and at least one iteration or None."
         )
-    clip = partial(_clipped, rule=_Rule(n_sigma, iterations, centre))
-    return by_strips(block, minus, mask, clip, present=np.isfinite, pixels=_PIXELS)
+    clip = partial(_clipped_strip_mean, rule=_ClipRule(n_sigma, iterations, centre))
+    return by_strips(block, minus, mask, clip, present=np.isfinite, pixels=_CLIP_STRIP_PIXELS)
 
 
-def _clipped(frames: Block, minus: Image | None, rule: _Rule) -> Image:
+def _clipped_strip_mean(frames: Block, minus: Image | None, rule: _ClipRule) -> Image:
     """Return the clipped mean of frames in which nothing is missing."""
     with np.errstate(invalid="ignore", over="ignore"):
         average = mean_of_strip(frames, minus)
@@ -133,7 +133,7 @@ def _std(frames: Block, minus: Image | None, average: Image) -> Image:
     return np.sqrt(total, out=total)
 
 
-def _last_bounds(values: Image, low: Image, high: Image, rule: _Rule) -> tuple[Image, Image]:
+def _last_bounds(values: Image, low: Image, high: Image, rule: _ClipRule) -> tuple[Image, Image]:
     """Return the bounds of columns (frame, pixel) after all iterations, from those of the first."""
     pixels = np.arange(low.size)  # those that still change; values and kept are theirs alone
     kept = _within(values, low, high)
@@ -157,7 +157,7 @@ def _within(values: Image, low: Image, high: Image) -> Flags:
     return kept
 
 
-def _bounds(values: Image, kept: Flags, rule: _Rule) -> tuple[Image, Image]:
+def _bounds(values: Image, kept: Flags, rule: _ClipRule) -> tuple[Image, Image]:
     """Return the bounds of columns (frame, pixel) from the values kept."""
     average = _mean_where(values, kept)
     centre = average if rule.centre == "mean" else _median_where(values, kept)
@@ -191,7 +191,7 @@ def _median_where(values: Image, kept: Flags) -> Image:
     return np.asarray((middle[0] + middle[1]) * 0.5)
 
 
-# Mean of a block (frame, y, x) without what its noise does not explain: `likely_mean`.
+# Mean of a block (frame, y, x) without what its noise does not explain: `noise_clipped_mean`.
 #
 # Of few values none lies far from their mean in terms of their own scatter: at most (n -
 # 1)/sqrt(n) standard deviations, 1.15 for three. So the scatter is not asked. What a value may
@@ -210,13 +210,13 @@ def _median_where(values: Image, kept: Flags) -> Image:
 
 Values = NDArray[np.float64]
 
-_FEWEST = 3
+_MIN_VALUES = 3
 """Two values cannot tell which of them is wrong."""
-_SHORTEST = 16
+_SHORTEST_LINE = 16
 """A line of fewer pixels does not tell how well it repeats."""
 
 
-class Noise(NamedTuple):
+class NoiseClip(NamedTuple):
     """The noise of a pixel of one frame, and what it allows.
 
     Parameters
@@ -231,14 +231,14 @@ class Noise(NamedTuple):
     per_photon: float = 0.0
 
 
-def likely_mean(
+def noise_clipped_mean(
     block: Block,
     minus: Image | None = None,
     charge: Image | None = None,
     *,
     scales: Scales,
     weights: tuple[float, ...],
-    noise: Noise | None,
+    noise: NoiseClip | None,
     widths: Values | None = None,
 ) -> Values:
     """Return the mean of the values that their noise explains, and how many it does not.
@@ -264,31 +264,32 @@ def likely_mean(
     >>> frames = np.array([[[100.0]], [[104.0]], [[900.0]]])
     >>> three = (1.0, 1.0, 1.0)
     >>> scales = Scales(three, (0.0, 0.0, 0.0))
-    >>> likely_mean(frames, scales=scales, weights=three, noise=Noise(3.0, 25.0))[:, 0, 0]
+    >>> noise = NoiseClip(3.0, 25.0)
+    >>> noise_clipped_mean(frames, scales=scales, weights=three, noise=noise)[:, 0, 0]
     array([102.,   1.])
     """
     planes = np.empty((2, *block.shape[1:]), np.float64)
     shape = (-1, 1, 1)
     flux, level = np.reshape(scales.flux, shape), np.reshape(scales.level, shape)
     weight = np.reshape(weights, shape)
-    for rows in strips(block, pixels_of(block)):
+    for rows in strips(block, pixels_at_once(block)):
         dark = None if minus is None else minus[rows]
         hot = None if charge is None else charge[rows]
         frames = np.asarray(corrected(block[:, rows], dark))
         kept = np.isfinite(frames)
         if noise is not None:
             n_present = count(kept)
-            kept &= _explained(frames, hot, scales, noise, widths)
+            kept &= _within_noise(frames, hot, scales, noise, widths)
             planes[1, rows] = n_present - count(kept).astype(np.int64)
         else:
             planes[1, rows] = 0.0
         light = np.where(kept, (frames - level) * weight, 0.0)
         with np.errstate(invalid="ignore"):
-            planes[0, rows] = _added(light) / _added(kept * (weight * flux))
+            planes[0, rows] = _sum_in_order(light) / _sum_in_order(kept * (weight * flux))
     return planes
 
 
-def _added(frames: Values) -> Values:
+def _sum_in_order(frames: Values) -> Values:
     """Return the sum of frames, one by one in order."""
     total = np.zeros(frames.shape[1:])
     for frame in frames:
@@ -296,59 +297,59 @@ def _added(frames: Values) -> Values:
     return total
 
 
-def _explained(
-    frames: Values, charge: Image | None, scales: Scales, noise: Noise, widths: Values | None
+def _within_noise(
+    frames: Values, charge: Image | None, scales: Scales, noise: NoiseClip, widths: Values | None
 ) -> Flags:
     """Tell which values the noise explains; where hardly any are present, all of them."""
-    centre = median(at_one_level(frames, None, scales))
-    off = distances(frames, centre, charge, scales, noise)
+    centre = median(to_one_level(frames, None, scales))
+    off = noise_distances(frames, centre, charge, scales, noise)
     found = line_widths(off, axis=1)[:, np.newaxis] if widths is None else widths
-    reach = noise.n_sigma * np.maximum(found, 1.0) * _leeway(scales.flux)
+    reach = noise.n_sigma * np.maximum(found, 1.0) * _scale_leeway(scales.flux)
     present = np.isfinite(frames)
     kept = present & (np.abs(off) <= reach)
     lonely = np.flatnonzero(present.any(axis=0) & ~kept.any(axis=0))
     if lonely.size:
-        _keep_the_lower(kept, frames, lonely, charge, scales, noise, reach)
-    return kept | (present & (count(present) < _FEWEST))
+        _keep_lower_middle(kept, frames, lonely, charge, scales, noise, reach)
+    return kept | (present & (count(present) < _MIN_VALUES))
 
 
-def _leeway(flux: tuple[float, ...]) -> Values:
+def _scale_leeway(flux: tuple[float, ...]) -> Values:
     """Return how much farther from the centre frames (frame, 1, 1) may lie that are not equal.
 
     The centre is scaled to each frame and brings its noise along, of which a faint frame's is most:
     a bright one lies off by the sum. It is reckoned as that of a mean, in terms of equal frames.
     """
     n = len(flux)
-    if n < _FEWEST:
+    if n < _MIN_VALUES:
         return np.ones((n, 1, 1))
     of_centre = math.fsum(one**-2 for one in flux) / n
     own = np.reshape(flux, (-1, 1, 1))
     return np.asarray(np.sqrt(np.maximum((n - 2 + own**2 * of_centre) / (n - 1), 1.0)))
 
 
-def _keep_the_lower(
+def _keep_lower_middle(
     kept: Flags,
     frames: Values,
     where: NDArray[np.intp],
     charge: Image | None,
     scales: Scales,
-    noise: Noise,
+    noise: NoiseClip,
     reach: Values,
 ) -> None:
     """Judge pixels that agree with no centre by their lower middle value: stray light adds."""
     n_frames = frames.shape[0]
     own = frames.reshape(n_frames, 1, -1)[:, :, where]
-    in_order = np.sort(at_one_level(own, None, scales), axis=0)
+    in_order = np.sort(to_one_level(own, None, scales), axis=0)
     n_present = np.count_nonzero(np.isfinite(own), axis=0)
     centre = np.take_along_axis(in_order, ((n_present - 1) // 2)[np.newaxis], axis=0)[0]
     hot = None if charge is None else charge.reshape(1, -1)[:, where]
-    off = distances(own, centre, hot, scales, noise)
+    off = noise_distances(own, centre, hot, scales, noise)
     bound = np.broadcast_to(reach, frames.shape).reshape(n_frames, 1, -1)[:, :, where]
     kept.reshape(n_frames, 1, -1)[:, :, where] = np.isfinite(own) & (np.abs(off) <= bound)
 
 
-def distances(
-    frames: Values, centre: Image, charge: Image | None, scales: Scales, noise: Noise
+def noise_distances(
+    frames: Values, centre: Image, charge: Image | None, scales: Scales, noise: NoiseClip
 ) -> Values:
     """Return how many standard deviations values lie from what a centre lets expect.
 
@@ -356,13 +357,13 @@ def distances(
     ----------
     frames : counts (frame, y, x), float64, less the master.
     centre : (y, x), of the frames at one level.
-    charge, scales, noise : as in `likely_mean`.
+    charge, scales, noise : as in `noise_clipped_mean`.
 
     Examples
     --------
     >>> scales = Scales((0.5, 1.5), (0.0, 0.0))
     >>> frames = np.array([[[50.0]], [[160.0]]])
-    >>> distances(frames, np.array([[100.0]]), None, scales, Noise(3.0, 25.0))[:, 0, 0]
+    >>> noise_distances(frames, np.array([[100.0]]), None, scales, NoiseClip(3.0, 25.0))[:, 0, 0]
     array([0., 2.])
     """
     off = np.empty_like(frames)
@@ -399,15 +400,15 @@ def line_widths(off: Values, axis: int) -> Values:
     lines = off.shape[2 - axis]
     if n_free < 1:
         return np.ones(lines)
-    deviation = off - _added(off) / off.shape[0]
-    squares = _added(deviation**2)
+    deviation = off - _sum_in_order(off) / off.shape[0]
+    squares = _sum_in_order(deviation**2)
     typical = n_free * (1 - 2 / (9 * n_free)) ** 3
     there = np.isfinite(squares)
     in_order = np.sort(np.where(there, squares, np.inf), axis=axis)
     n_there = np.count_nonzero(there, axis=axis)
     middle = np.expand_dims(np.maximum(n_there - 1, 0) // 2, axis)
     found = np.take_along_axis(in_order, middle, axis).squeeze(axis)
-    return np.where(n_there >= _SHORTEST, np.sqrt(found / typical), 1.0)
+    return np.where(n_there >= _SHORTEST_LINE, np.sqrt(found / typical), 1.0)
 
 
 # How bright each frame shows the same light: slopes of rows, and the one slope they agree on.
@@ -419,7 +420,7 @@ def line_widths(off: Values, axis: int) -> Values:
 # sum of squares by as much as a night's haze; and they need no sums that would depend on the
 # bands.
 
-_VALUES = 1 << 16
+_VALUES_AT_ONCE = 1 << 16
 
 
 class Scales(NamedTuple):
@@ -516,7 +517,7 @@ def row_slopes(
     return slopes
 
 
-def at_one_level(frames: Block, minus: Image | None, scales: Scales) -> Values:
+def to_one_level(frames: Block, minus: Image | None, scales: Scales) -> Values:
     """Return frames (frame, y, x) less an image, brought to one level, in float64."""
     values = np.asarray(corrected(frames, minus))
     shape = (-1, *[1] * (values.ndim - 1))
@@ -525,12 +526,12 @@ def at_one_level(frames: Block, minus: Image | None, scales: Scales) -> Values:
     return values
 
 
-def pixels_of(block: Block) -> int:
+def pixels_at_once(block: Block) -> int:
     """Return how many pixels of a block are worked on at once: half a megabyte in float64."""
-    return int(max(1, _VALUES // max(block.shape[0], 1)))
+    return int(max(1, _VALUES_AT_ONCE // max(block.shape[0], 1)))
 
 
-def scaled(
+def combine_scaled(
     block: Block, minus: Image | None = None, *, kernel: StripKernel, scales: Scales
 ) -> Image:
     """Return the combination of frames that are brought to one level first.
@@ -550,13 +551,13 @@ def scaled(
     --------
     >>> frames = np.array([[[110.0]], [[80.0]], [[100.0]]])
     >>> scales = Scales((1.1, 0.8, 1.1), (0.0, 0.0, 0.0))
-    >>> scaled(frames, kernel=median, scales=scales).round(9)
+    >>> combine_scaled(frames, kernel=median, scales=scales).round(9)
     array([[100.]])
     """
     image = np.empty(block.shape[1:], np.float64)
-    for rows in strips(block, pixels_of(block)):
+    for rows in strips(block, pixels_at_once(block)):
         dark = None if minus is None else minus[rows]
-        image[rows] = kernel(at_one_level(block[:, rows], dark, scales), None)
+        image[rows] = kernel(to_one_level(block[:, rows], dark, scales), None)
     return image
 
 
@@ -572,14 +573,14 @@ def scaled(
 # and the highest: 1.346 for 3, where it is the median, 1.135 for 5, 1.047 for 11. A mean of what
 # lies within 3 sigma of the median: 1.073 for 3, 1.055 for 5, 1.040 for 11.
 
-_MANY = 41
+_MOST_CLIPPED = 41
 """Beyond so many frames the cost of clipping changes no more, and the sums would be long."""
-_FAR = 12.0
+_INTEGRATION_LIMIT = 12.0
 _NEGLIGIBLE = 40.0
 _POINTS = 241
 
 
-class _Draws(NamedTuple):
+class _TruncatedNormal(NamedTuple):
     """Draws from a normal distribution cut at both ends: how likely, their mean and variance."""
 
     chance: Values
@@ -602,7 +603,7 @@ def median_factor(n: int) -> float:
     """
     if n < 3:
         return 1.0
-    middle, gap, weight = _middles(n)
+    middle, gap, weight = _median_nodes(n)
     density = np.exp(_log_density(n, middle[:, np.newaxis], gap)) @ weight
     return float(n * np.sum(density * middle**2) * (middle[1] - middle[0]))
 
@@ -626,17 +627,19 @@ def clip_factor(n: int, n_sigma: float) -> float:
     """
     if n < 3:
         return 1.0
-    own = min(n, _MANY)
-    places, gap, weight = _middles(own)
+    own = min(n, _MOST_CLIPPED)
+    places, gap, weight = _median_nodes(own)
     middle = places[:, np.newaxis]
     likely = np.exp(_log_density(own, middle, gap)) * weight * (places[1] - places[0])
-    below = _draws_between(middle - n_sigma, middle - gap / 2)
-    above = _draws_between(-middle - n_sigma, -middle - gap / 2)
+    below = _truncated_normal(middle - n_sigma, middle - gap / 2)
+    above = _truncated_normal(-middle - n_sigma, -middle - gap / 2)
     above = above._replace(mean=-above.mean)
     return float(own * np.sum(likely * _second_moment(own, middle, below, above)))
 
 
-def _second_moment(n: int, middle: Values, below: _Draws, above: _Draws) -> Values:
+def _second_moment(
+    n: int, middle: Values, below: _TruncatedNormal, above: _TruncatedNormal
+) -> Values:
     """Return the mean square of a clipped mean whose middle values are given."""
     outside, inside = (n - 1) // 2, 2 - n % 2
     total = np.zeros(np.broadcast_shapes(middle.shape, below.mean.shape))
@@ -669,7 +672,7 @@ def minmax_factor(n: int, low: int = 1, high: int = 1) -> float:
         return 1.0
     least, greatest = _order_statistic(n, low), _order_statistic(n, n - high + 1)
     lower, upper = least[:, np.newaxis], greatest[np.newaxis]
-    draws = _draws_between(lower, upper)
+    draws = _truncated_normal(lower, upper)
     log_chance = np.where(upper > lower, np.log(np.maximum(draws.chance, 1e-300)), -np.inf)
     log_density = kept * (log_chance + _log_below(upper))
     if low:
@@ -686,14 +689,14 @@ def minmax_factor(n: int, low: int = 1, high: int = 1) -> float:
 def _order_statistic(n: int, place: int) -> Values:
     """Return evenly where the value at a place, counted from 1, of n in order may lie."""
     if place in (0, n + 1):
-        return np.array([-_FAR if place == 0 else _FAR])
-    z = np.linspace(-_FAR, _FAR, 4801)
+        return np.array([-_INTEGRATION_LIMIT if place == 0 else _INTEGRATION_LIMIT])
+    z = np.linspace(-_INTEGRATION_LIMIT, _INTEGRATION_LIMIT, 4801)
     log_density = (place - 1) * _log_below(z) + (n - place) * _log_below(-z) - z**2 / 2
     near = z[log_density > log_density.max() - _NEGLIGIBLE]
     return np.linspace(near[0], near[-1], _POINTS)
 
 
-def _draws_between(low: Values, high: Values) -> _Draws:
+def _truncated_normal(low: Values, high: Values) -> _TruncatedNormal:
     """Return what draws below `high` that exceed `low` are like; their chance is of those below."""
     below_high = np.exp(_log_below(high))
     chance = np.maximum(below_high - np.exp(_log_below(low)), 0.0)
@@ -702,7 +705,7 @@ def _draws_between(low: Values, high: Values) -> _Draws:
     at_low, at_high = _density(low), _density(high)
     mean = np.where(there, (at_low - at_high) / part, 0.0)
     square = np.where(there, 1.0 + (low * at_low - high * at_high) / part, 0.0)
-    return _Draws(chance / below_high, mean, np.clip(square - mean**2, 0.0, 1.0))
+    return _TruncatedNormal(chance / below_high, mean, np.clip(square - mean**2, 0.0, 1.0))
 
 
 def _density(z: Values) -> Values:
@@ -713,7 +716,7 @@ def _binomial(n: int, k: int, chance: Values) -> Values:
     return np.asarray(math.comb(n, k) * chance**k * (1.0 - chance) ** (n - k))
 
 
-def _middles(n: int) -> tuple[Values, Values, Values]:
+def _median_nodes(n: int) -> tuple[Values, Values, Values]:
     """Return where the middle of n values may lie, the gap between the two middle ones, weights."""
     reach = 15.0 / math.sqrt(n)
     middle = np.linspace(-reach, reach, 161)
@@ -761,15 +764,15 @@ def _log_below(z: Values) -> Values:
 
 Indices = NDArray[np.intp]
 
-_BRIGHT = 4.0
+_BRIGHT_PIXEL_SNR = 4.0
 """Standard deviations of light in a pixel beyond which its cell is scaled."""
-_LEVEL = 1.0
+_BRIGHT_HALF_SNR = 1.0
 """The same of half the pixels of a cell in any frame."""
-_MOST = 0.75
+_SCATTER_QUANTILE = 0.75
 """The quantile of the distances from a median that is 1 for normal noise: 0.92 of 3, 1.04 of 5."""
-_SHIFT = 0.2
-_ALIKE = 0.01
-_PIXELS_COMPARED = 1 << 16
+_SHIFT_TOLERANCE = 0.2
+_SCALE_TOLERANCE = 0.01
+_COMPARED_STRIP_PIXELS = 1 << 16
 
 
 class PixelNoise(NamedTuple):
@@ -792,7 +795,7 @@ class PixelNoise(NamedTuple):
         return np.asarray(photons * self.per_photon + (self.floor + more))
 
 
-class Compared(NamedTuple):
+class TileComparison(NamedTuple):
     """What the comparison of the frames of some cells found.
 
     Parameters
@@ -824,7 +827,7 @@ def highest_excess(block: NDArray[Any], offsets: Values | None = None) -> NDArra
     """
     excess = np.empty(block.shape[1:], np.float32)
     less = None if offsets is None else offsets.astype(np.float32)
-    for rows in strips(block, _PIXELS_COMPARED):
+    for rows in strips(block, _COMPARED_STRIP_PIXELS):
         excess[rows] = _highest_excess(block[:, rows], less)
     return excess
 
@@ -848,7 +851,7 @@ def _highest_excess(
         return np.subtract(highest, total, out=highest)
 
 
-def standing_out(
+def candidate_outliers(
     excess: NDArray[np.float32], counts: Values, n_frames: int, noise: PixelNoise, n_sigma: float
 ) -> Indices:
     """Return the flat indices of pixels whose highest value may be too high, frames being alike.
@@ -867,7 +870,7 @@ def standing_out(
     return found[~(above <= share * np.sqrt(noise.variance(others)))]
 
 
-def compare(values: Values, sky: Values, noise: PixelNoise, more: Values) -> Compared:
+def compare_tiles(values: Values, sky: Values, noise: PixelNoise, more: Values) -> TileComparison:
     """Compare the frames of cells with each other.
 
     Parameters
@@ -877,63 +880,67 @@ def compare(values: Values, sky: Values, noise: PixelNoise, more: Values) -> Com
     noise : of a frame.
     more : (cell, x), further variance, as of hot pixels.
     """
-    scale, reference, bright = _scaled(values, sky, noise, more)
-    reference[bright] = _reference(values[:, bright] / scale[:, bright])
+    scale, reference, bright = _scaled_tiles(values, sky, noise, more)
+    reference[bright] = _median_frame(values[:, bright] / scale[:, bright])
     expected = scale * reference
     known = np.where(np.isnan(values), 0.0, values)
-    excess = _judged(known - expected, expected, noise.variance(expected + sky, more), scale)
+    excess = _excess_in_sigma(
+        known - expected, expected, noise.variance(expected + sky, more), scale
+    )
     excess[np.isnan(values) | ~np.isfinite(excess)] = 0.0
-    return Compared(scale, excess / np.maximum(_spread(excess), 1.0))
+    return TileComparison(scale, excess / np.maximum(_tile_scatter(excess), 1.0))
 
 
-def scales_of(values: Values, sky: Values, noise: PixelNoise, more: Values) -> Values:
-    """Return the scale of `compare` (frame, cell, x) alone, in half the time; as there."""
-    return _scaled(values, sky, noise, more)[0]
+def tile_scales(values: Values, sky: Values, noise: PixelNoise, more: Values) -> Values:
+    """Return the scale of `compare_tiles` (frame, cell, x) alone, in half the time; as there."""
+    return _scaled_tiles(values, sky, noise, more)[0]
 
 
-def _scaled(
+def _scaled_tiles(
     values: Values, sky: Values, noise: PixelNoise, more: Values
 ) -> tuple[Values, Values, Indices]:
     """Return scales (frame, cell, x), what the frames have in common, and the cells with light."""
     there = ~np.isnan(values)
     known = np.where(there, values, 0.0)
-    reference = _reference(values)
+    reference = _median_frame(values)
     common = np.nan_to_num(reference)
     weight = there / noise.variance(common + sky, more)
-    bright = np.flatnonzero(_shines(known, common, np.sqrt(weight)))
+    bright = np.flatnonzero(_has_light(known, common, np.sqrt(weight)))
     scale = np.ones_like(known)
-    scale[:, bright] = slow_scales(known[:, bright], common[bright], weight[:, bright])
+    scale[:, bright] = smooth_scales(known[:, bright], common[bright], weight[:, bright])
     return scale, reference, bright
 
 
-def _spread(excess: Values) -> Values:
+def _tile_scatter(excess: Values) -> Values:
     """Return the width (..., 1) of the scatter in a cell, about 1 if the noise explains it.
 
     That of both sides, or of the lower one where it is less: a long track makes the upper wide.
     """
-    both = quantile(np.abs(excess), _MOST)
-    return np.minimum(both, -quantile(excess, (1.0 - _MOST) / 2))
+    both = quantile(np.abs(excess), _SCATTER_QUANTILE)
+    return np.minimum(both, -quantile(excess, (1.0 - _SCATTER_QUANTILE) / 2))
 
 
-def _shines(known: Values, common: Values, root: Values) -> Flags:
+def _has_light(known: Values, common: Values, root: Values) -> Flags:
     """Tell which cells have light, by its brightest pixel or by half of those of any frame.
 
     Half of the pixels reach a median, so only where half reach the level is it looked for.
     """
-    shines = np.asarray((common * root.max(axis=0)).max(axis=-1) > _BRIGHT)
+    shines = np.asarray((common * root.max(axis=0)).max(axis=-1) > _BRIGHT_PIXEL_SNR)
     light = known * root
-    reaching = np.count_nonzero(light > _LEVEL, axis=-1)
+    reaching = np.count_nonzero(light > _BRIGHT_HALF_SNR, axis=-1)
     open_ = np.flatnonzero(~shines & (2 * reaching >= light.shape[-1]).any(axis=0))
-    shines[open_] = np.median(light[:, open_], axis=-1).max(axis=0) > _LEVEL
+    shines[open_] = np.median(light[:, open_], axis=-1).max(axis=0) > _BRIGHT_HALF_SNR
     return shines
 
 
-def _judged(above: Values, expected: Values, variance: Values, scale: Values) -> Values:
+def _excess_in_sigma(above: Values, expected: Values, variance: Values, scale: Values) -> Values:
     """Return by how many standard deviations values are above what is expected.
 
     The noise of what a frame is compared with is more than usual where the others are faint.
     """
-    tolerance = _SHIFT * _slope(expected) + _ALIKE * np.maximum(expected, 0.0)
+    tolerance = _SHIFT_TOLERANCE * _steepest_slope(expected) + _SCALE_TOLERANCE * np.maximum(
+        expected, 0.0
+    )
     above = np.where(above > 0, np.maximum(above - tolerance, 0.0), above)
     known = scale**2 / variance
     others = np.add.reduce(known, axis=0) - known
@@ -941,7 +948,7 @@ def _judged(above: Values, expected: Values, variance: Values, scale: Values) ->
     return np.asarray(above / np.sqrt(variance + more))
 
 
-def _slope(light: Values) -> Values:
+def _steepest_slope(light: Values) -> Values:
     """Return by how much light differs from that of the neighbours along x, at most."""
     steps = np.abs(np.diff(light, axis=-1))
     slope = np.zeros_like(light)
@@ -950,14 +957,14 @@ def _slope(light: Values) -> Values:
     return slope
 
 
-def _reference(scaled: Values) -> Values:
+def _median_frame(scaled: Values) -> Values:
     """Return the median of frames, the lower one where there are but two."""
     n = np.count_nonzero(~np.isnan(scaled), axis=0)
     middle = np.where(n == 2, np.fmin.reduce(scaled, axis=0), median(scaled))
     return np.where(n < 2, np.nan, middle)
 
 
-def without(values: Values, offsets: Values, scale: Values, flagged: Flags) -> Values:
+def mean_without(values: Values, offsets: Values, scale: Values, flagged: Flags) -> Values:
     """Return the mean of frames at some pixels as it were without what is flagged.
 
     Parameters
@@ -976,37 +983,37 @@ def without(values: Values, offsets: Values, scale: Values, flagged: Flags) -> V
     Examples
     --------
     >>> values, scale = np.array([[50.0], [900.0], [150.0]]), np.array([[0.5], [1.0], [1.5]])
-    >>> without(values, np.full((3, 1), 7.0), scale, np.array([[False], [True], [False]]))
+    >>> mean_without(values, np.full((3, 1), 7.0), scale, np.array([[False], [True], [False]]))
     array([107.])
     """
     there = ~np.isnan(values)
     kept = there & ~flagged
     common = median(np.where(kept, values / scale, np.nan)[:, np.newaxis])[0]
     with np.errstate(divide="ignore", invalid="ignore"):
-        expected = _added(np.where(there, scale * common + offsets, 0.0)) / there.sum(axis=0)
-        rest = _added(np.where(kept, values - scale * common, 0.0)) / kept.sum(axis=0)
+        expected = _sum_in_order(np.where(there, scale * common + offsets, 0.0)) / there.sum(axis=0)
+        rest = _sum_in_order(np.where(kept, values - scale * common, 0.0)) / kept.sum(axis=0)
     return np.asarray(expected + rest)
 
 
-# How a frame's light runs beside that of the others: slowly along the columns, `slow_scales`.
+# How a frame's light runs beside that of the others: slowly along the columns, `smooth_scales`.
 #
 # In each short piece of a row, a cell, a frame is a polynomial of the column times what the frames
 # have in common, found by weighted least squares in which what stands out counts little (Holland &
 # Welsch 1977, Communications in Statistics 6, 813). Where there is hardly any light, a prior holds
 # the scale at 1.
 
-_PRIOR = 32.0
+_SCALE_PRIOR = 32.0
 """What the scale 1 weighs, in squares of the signal to noise ratio of a cell."""
-_ORDER = 3
-_PARTS = 8
-_ROUNDS = ((0.85, 1.44), (0.7, 1.036), (0.5, 0.6745))
+_SCALE_ORDER = 3
+_SCALE_PARTS = 8
+_SCALE_ROUNDS = ((0.85, 1.44), (0.7, 1.036), (0.5, 0.6745))
 """Which quantile of the distances tells their width, and what it is of a normal distribution: first
 one beyond all parts of the cell that have a scale of their own, at last the median."""
 _TUNING = 3.0
 _LEAST_SCALE = 0.05
 
 
-def slow_scales(known: Values, common: Values, weight: Values) -> Values:
+def smooth_scales(known: Values, common: Values, weight: Values) -> Values:
     """Return the scale of each frame to what they have in common: slow, and 1 without light.
 
     Parameters
@@ -1022,18 +1029,19 @@ def slow_scales(known: Values, common: Values, weight: Values) -> Values:
     Examples
     --------
     >>> common = np.full((1, 48), 900.0)
-    >>> slow_scales(np.stack([common, 2 * common]), common, np.ones((2, 1, 48)))[:, 0, 24].round(3)
+    >>> frames = np.stack([common, 2 * common])
+    >>> smooth_scales(frames, common, np.ones((2, 1, 48)))[:, 0, 24].round(3)
     array([1., 2.])
     """
     xi = np.linspace(-1.0, 1.0, common.shape[-1])
     scale = np.broadcast_to(_first_scale(known, common, weight), known.shape)
     root = np.sqrt(weight)
-    for share, normal in _ROUNDS:
+    for share, normal in _SCALE_ROUNDS:
         distance = np.abs(known - scale * common) * root
         spread = quantile(distance, share) / normal
         distance /= _TUNING * np.maximum(spread, 1.0)
         trust = weight * common / (1.0 + distance * distance) ** 2
-        scale = _fitted(trust * common, trust * known, xi)
+        scale = _fit_scale(trust * common, trust * known, xi)
     return np.maximum(scale, _LEAST_SCALE)
 
 
@@ -1045,10 +1053,10 @@ def quantile(values: Values, share: float) -> Values:
 
 def _first_scale(known: Values, common: Values, weight: Values) -> Values:
     """Return one scale for each frame and cell: the weighted median of those of its parts."""
-    edges = np.unique(np.linspace(0, common.shape[-1], _PARTS + 1)[:-1].astype(np.intp))
+    edges = np.unique(np.linspace(0, common.shape[-1], _SCALE_PARTS + 1)[:-1].astype(np.intp))
     squares = np.add.reduceat(weight * common**2, edges, axis=-1)
     products = np.add.reduceat(weight * known * common, edges, axis=-1)
-    own = _PRIOR / len(edges)
+    own = _SCALE_PRIOR / len(edges)
     ratios = (products + own) / (squares + own)
     order = np.argsort(ratios, axis=-1, kind="stable")
     below = np.cumsum(np.take_along_axis(squares + own, order, -1), axis=-1)
@@ -1056,13 +1064,15 @@ def _first_scale(known: Values, common: Values, weight: Values) -> Values:
     return np.take_along_axis(ratios, np.take_along_axis(order, middle, -1), -1)
 
 
-def _fitted(squares: Values, products: Values, xi: Values) -> Values:
+def _fit_scale(squares: Values, products: Values, xi: Values) -> Values:
     """Return the polynomial (frame, cell, x) of least squares about a prior of 1."""
-    moments = [np.add.reduce(squares * xi**i, axis=-1) for i in range(2 * _ORDER - 1)]
-    matrix = np.stack([np.stack(moments[i : i + _ORDER], -1) for i in range(_ORDER)], -2)
-    matrix += _PRIOR * np.eye(_ORDER)
-    right = np.stack([np.add.reduce(products * xi**i, axis=-1) for i in range(_ORDER)], -1)
-    right[..., 0] += _PRIOR
+    moments = [np.add.reduce(squares * xi**i, axis=-1) for i in range(2 * _SCALE_ORDER - 1)]
+    matrix = np.stack(
+        [np.stack(moments[i : i + _SCALE_ORDER], -1) for i in range(_SCALE_ORDER)], -2
+    )
+    matrix += _SCALE_PRIOR * np.eye(_SCALE_ORDER)
+    right = np.stack([np.add.reduce(products * xi**i, axis=-1) for i in range(_SCALE_ORDER)], -1)
+    right[..., 0] += _SCALE_PRIOR
     found = np.linalg.solve(matrix, right[..., np.newaxis])
     scale = found[..., 0, :] + found[..., 1, :] * xi
     scale += found[..., 2, :] * (xi * xi)

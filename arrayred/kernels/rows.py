@@ -26,7 +26,7 @@ class Background(NamedTuple):
     std: float
 
 
-def row_statistics(block: Pixels) -> Values:
+def statistics_of_rows(block: Pixels) -> Values:
     """Return mean, standard deviation and median of each row.
 
     Parameters
@@ -39,7 +39,7 @@ def row_statistics(block: Pixels) -> Values:
 
     Examples
     --------
-    >>> row_statistics(np.array([[1, 2, 6]], dtype=np.uint16))[:, 0].round(3)
+    >>> statistics_of_rows(np.array([[1, 2, 6]], dtype=np.uint16))[:, 0].round(3)
     array([3.  , 2.16, 2.  ])
     """
     statistics = np.empty((3, *block.shape[:-1]), np.float64)
@@ -105,7 +105,7 @@ def line_levels(band: Values) -> Values:
     return np.asarray(np.maximum(np.median(band, axis=0) - np.median(band), 0.0))
 
 
-def runs(bright: NDArray[np.bool_], *, max_gap: int = 0) -> list[tuple[int, int]]:
+def bright_runs(bright: NDArray[np.bool_], *, max_gap: int = 0) -> list[tuple[int, int]]:
     """Return the runs of True as half-open (start, stop) pairs, small gaps bridged.
 
     Parameters
@@ -115,7 +115,7 @@ def runs(bright: NDArray[np.bool_], *, max_gap: int = 0) -> list[tuple[int, int]
 
     Examples
     --------
-    >>> runs(np.array([True, False, True, False, False, True]), max_gap=1)
+    >>> bright_runs(np.array([True, False, True, False, False, True]), max_gap=1)
     [(0, 3), (5, 6)]
     """
     where = np.flatnonzero(bright)
@@ -144,16 +144,16 @@ def sum_of_rows(band: Values) -> Values:
 # % of its brightest: a bright star does not bring its wings along. Two real nebulae, whose rows
 # were read off by eye, end within 2 rows of that.
 
-SURE = 5.0
+SURE_SNR = 5.0
 """The score from which on light is believed in."""
-_EDGE = 4.0
+_EDGE_SNR = 4.0
 _FAINTEST_PART = 0.02
 _DIP = 0.2
 _SCATTERED = 0.01
-_MOST = 8
+_MAX_RUNS = 8
 
 
-def runs_of_light(light: FaintLight, max_gap: int) -> Iterator[tuple[int, int]]:
+def runs_of_light(light: MatchedRows, max_gap: int) -> Iterator[tuple[int, int]]:
     """Yield start and stop of each run of rows that surely hold light, by falling S/N.
 
     Near a bright spectrum every width that reaches it sees light. So a further one must stand out
@@ -168,24 +168,24 @@ def runs_of_light(light: FaintLight, max_gap: int) -> Iterator[tuple[int, int]]:
     --------
     >>> snr = np.zeros(40)
     >>> snr[10:14], snr[30:33] = 50.0, 20.0
-    >>> list(runs_of_light(FaintLight(snr, snr, np.ones(40, np.int64)), 5))
+    >>> list(runs_of_light(MatchedRows(snr, snr, np.ones(40, np.int64)), 5))
     [(10, 14), (30, 33)]
     """
-    free = light.score > SURE
+    free = light.score > SURE_SNR
     taken: list[tuple[int, int]] = []
     least = -np.inf
-    while free.any() and len(taken) < _MOST:
+    while free.any() and len(taken) < _MAX_RUNS:
         peak = int(np.argmax(np.where(free, light.snr, -np.inf)))
         free[peak] = False
         if light.snr[peak] < least:
             return
         if not _stands_apart(light.snr, peak, taken):
             continue
-        start, stop = _reach(light, peak, max_gap, widen=not taken)
+        start, stop = _run_about_peak(light, peak, max_gap, widen=not taken)
         for other_start, other_stop in taken:
             start = max(start, other_stop) if other_stop <= peak else start
             stop = min(stop, other_start) if other_start > peak else stop
-        least = least if taken else max(SURE, _SCATTERED * float(light.snr[peak]))
+        least = least if taken else max(SURE_SNR, _SCATTERED * float(light.snr[peak]))
         free[max(start - max_gap, 0) : stop + max_gap] = False
         taken.append((start, stop))
         yield start, stop
@@ -195,19 +195,19 @@ def _stands_apart(snr: NDArray[np.float64], peak: int, taken: list[tuple[int, in
     """Tell whether a peak is no wing of a run: between them it is darker by 4, and by a fifth."""
     for start, stop in taken:
         between = snr[stop : peak + 1] if stop <= peak else snr[peak:start]
-        if snr[peak] - float(np.min(between, initial=snr[peak])) < max(_EDGE, _DIP * snr[peak]):
+        if snr[peak] - float(np.min(between, initial=snr[peak])) < max(_EDGE_SNR, _DIP * snr[peak]):
             return False
     return True
 
 
-def _reach(light: FaintLight, peak: int, max_gap: int, *, widen: bool) -> tuple[int, int]:
+def _run_about_peak(light: MatchedRows, peak: int, max_gap: int, *, widen: bool) -> tuple[int, int]:
     """Return start and stop of the rows about a peak that hold its light.
 
     At least as many as the width that matches it, if it is to be widened to that.
     """
-    level = max(_EDGE, _FAINTEST_PART * float(light.snr[peak]))
+    level = max(_EDGE_SNR, _FAINTEST_PART * float(light.snr[peak]))
     start, stop = peak, peak + 1
-    for a, b in runs(light.snr > level, max_gap=max_gap):
+    for a, b in bright_runs(light.snr > level, max_gap=max_gap):
         if a <= peak < b:
             start, stop = a, b
     lacking = int(light.width[peak]) - (stop - start)
@@ -223,7 +223,7 @@ def _reach(light: FaintLight, peak: int, max_gap: int, *, widen: bool) -> tuple[
 # a spectrum: one of 67 of 255 rows stays as it is, where a running median would swallow it.
 
 
-def slow_drift(series: Values) -> tuple[Values, NDArray[np.bool_]]:
+def fit_baseline(series: Values) -> tuple[Values, NDArray[np.bool_]]:
     """Return the smooth level of a series of rows (y), and which rows follow it.
 
     A cubic (of a short series a straight line), fitted to what is not brighter than it: rows that
@@ -233,11 +233,11 @@ def slow_drift(series: Values) -> tuple[Values, NDArray[np.bool_]]:
     --------
     >>> rows = np.linspace(0.0, 7.0, 100)
     >>> rows[40:60] += 50.0
-    >>> level, dark = slow_drift(rows)
+    >>> level, dark = fit_baseline(rows)
     >>> round(float(level[50]), 1), int(dark.sum())
     (3.5, 80)
     """
-    basis = smooth(series.size)
+    basis = baseline_basis(series.size)
     level, dark = np.full(series.size, np.median(series)), np.ones(series.size, np.bool_)
     for _ in range(8):
         above = series - level
@@ -246,18 +246,18 @@ def slow_drift(series: Values) -> tuple[Values, NDArray[np.bool_]]:
         if 3 * np.count_nonzero(now) < series.size:
             break
         dark, before = now, level
-        level = basis @ fitted(basis[dark], series[dark])
+        level = basis @ baseline_coefficients(basis[dark], series[dark])
         if np.allclose(level, before, rtol=0, atol=1e-3 * spread):
             break
     return level, dark
 
 
-def smooth(n_rows: int) -> Values:
+def baseline_basis(n_rows: int) -> Values:
     """Return the polynomials (y, degree) of which the level of rows is made.
 
     Examples
     --------
-    >>> smooth(100).shape, smooth(40).shape
+    >>> baseline_basis(100).shape, baseline_basis(40).shape
     ((100, 4), (40, 2))
     """
     degree = 3 if n_rows >= 64 else 1
@@ -265,12 +265,12 @@ def smooth(n_rows: int) -> Values:
     return np.asarray(basis, np.float64)
 
 
-def fitted(basis: Values, values: Values) -> Values:
+def baseline_coefficients(basis: Values, values: Values) -> Values:
     """Return the coefficients that fit values (y, ...) best; the polynomials are near orthogonal.
 
     Examples
     --------
-    >>> fitted(smooth(3), np.array([1.0, 2.0, 3.0])).round(3)
+    >>> baseline_coefficients(baseline_basis(3), np.array([1.0, 2.0, 3.0])).round(3)
     array([2., 1.])
     """
     return np.asarray(np.linalg.solve(basis.T @ basis, basis.T @ values))
@@ -298,7 +298,7 @@ Units = NDArray[np.float32]
 
 _LIMIT = 3.0
 _GAIN = 4.5
-_BESIDE = 1.1
+_NEIGHBOUR_FACTOR = 1.1
 
 
 def middle_of_five(values: NDArray[np.floating], axis: int) -> NDArray[np.floating]:
@@ -321,7 +321,7 @@ def middle_of_five(values: NDArray[np.floating], axis: int) -> NDArray[np.floati
     return np.moveaxis(np.maximum(low, np.minimum(high, c)), 0, axis)
 
 
-def limited(units: Units) -> Units:
+def limit_hot_pixels(units: Units) -> Units:
     """Return pixels (y, x), none brighter than light of its neighbourhood can make it.
 
     Parameters
@@ -332,7 +332,7 @@ def limited(units: Units) -> Units:
     --------
     >>> units = np.zeros((9, 9), np.float32)
     >>> units[4, 4] = 500.0
-    >>> float(limited(units).max())
+    >>> float(limit_hot_pixels(units).max())
     3.0
     """
     shown = np.minimum(middle_of_five(units, 0), middle_of_five(units, 1))
@@ -363,7 +363,7 @@ def without_hot_rows(series: Values, noise: float) -> Values:
         return series
     beside = np.concatenate((series[1:2], series, series[-2:-1]))
     shown = np.maximum(beside[:-2] + beside[2:], 0.0)
-    return np.where(series > _LIMIT * noise + _BESIDE * shown, shown / 2, series)
+    return np.where(series > _LIMIT * noise + _NEIGHBOUR_FACTOR * shown, shown / 2, series)
 
 
 def blurred_means(rows: Values, sample: Values) -> Values:
@@ -385,11 +385,11 @@ def blurred_means(rows: Values, sample: Values) -> Values:
     pixels = sample[np.isfinite(sample)]
     level, noise = float(np.median(pixels)), robust_std(pixels) or float(np.std(pixels)) or 1.0
     units = np.where(np.isfinite(rows), (rows - level) / noise, 0.0).astype(np.float32)
-    means = np.asarray(np.mean(limited(units), axis=1, dtype=np.float64))
+    means = np.asarray(np.mean(limit_hot_pixels(units), axis=1, dtype=np.float64))
     return level + noise * without_hot_rows(means, 1.0 / math.sqrt(rows.shape[1]))
 
 
-# Light too faint for a threshold on row means, or all in a few lines: `faint_light`.
+# Light too faint for a threshold on row means, or all in a few lines: `matched_filter`.
 #
 # A row's mean is the right measure of a continuum, and the wrong one where hot pixels and cosmic
 # rays are. A median would throw out both of these and the lines of a nebula. What tells them apart
@@ -414,17 +414,17 @@ def blurred_means(rows: Values, sample: Values) -> Values:
 # lines and a hot row 0.5 % score above 5; of 2,000 stars whose brightest row stands out 5 to 8
 # standard deviations of a row's mean 99.8 % do, of as many spectra of three lines alone 84 %.
 
-_FEWEST_ROWS = 8
-_BLOCK = 10
-_MOST_BLOCKS = 64
+_MIN_ROWS = 8
+_BLOCK_COLUMNS = 10
+_MAX_BLOCKS = 64
 _BLOCK_COUNTS = 4.0
 _THIRD_LINE = 1.5
 _WIDTHS = (2, 3, 4, 6, 9, 13, 19, 28, 40)
-_SAMPLE = 256
+_SAMPLED_PER_AXIS = 256
 _MAD = 1.4826
 
 
-class FaintLight(NamedTuple):
+class MatchedRows(NamedTuple):
     """What each row (y) shows: how bright it is, and how sure it is that light is there.
 
     Parameters
@@ -440,7 +440,7 @@ class FaintLight(NamedTuple):
     width: NDArray[np.int64]
 
 
-def faint_light(image: Values) -> FaintLight:
+def matched_filter(image: Values) -> MatchedRows:
     """Return how much light each row of an image holds, whatever else is bright in it.
 
     Parameters
@@ -452,33 +452,33 @@ def faint_light(image: Values) -> FaintLight:
     >>> image = np.random.default_rng(0).normal(100, 5, (90, 200))
     >>> image[40:46] += 3.0
     >>> image[70, 30:35] += 5000.0
-    >>> found = faint_light(image)
+    >>> found = matched_filter(image)
     >>> 40 <= int(np.argmax(found.score)) < 46, bool(found.score[70] < 4)
     (True, True)
     """
-    if len(image) < _FEWEST_ROWS or image.shape[1] < 3:
+    if len(image) < _MIN_ROWS or image.shape[1] < 3:
         none = np.zeros(len(image))
-        return FaintLight(none, none, np.ones(len(image), np.int64))
-    units, weights = _normalised(np.ascontiguousarray(image, np.float64))
-    blocks = _blocks(limited(units), weights)
+        return MatchedRows(none, none, np.ones(len(image), np.int64))
+    units, weights = _pixels_in_sigma(np.ascontiguousarray(image, np.float64))
+    blocks = _block_light(limit_hot_pixels(units), weights)
     n_blocks = blocks.shape[1]
     raw = np.add.reduce(blocks, axis=1) / math.sqrt(n_blocks)
-    drift, dark = slow_drift(raw)
+    drift, dark = fit_baseline(raw)
     raw -= drift
     noise = step_noise(raw)
     light = without_hot_rows(raw, noise)
-    blocks -= _drift_of_blocks(blocks, dark)
+    blocks -= _block_baselines(blocks, dark)
     blocks *= np.where(light < raw, light / np.maximum(raw, 1e-9), 1.0)[:, np.newaxis]
     blocks /= np.maximum([step_noise(block) for block in blocks.T], 0.5)
     score, width = np.full(len(image), -np.inf), np.ones(len(image), np.int64)
     for n_rows in (n for n in _WIDTHS if 4 * n <= len(image)):
-        found = _score(blocks, light / max(noise, 1e-9), n_rows)
+        found = _detection_score(blocks, light / max(noise, 1e-9), n_rows)
         better = found > score
         score[better], width[better] = found[better], n_rows
-    return FaintLight(light / max(noise, 1e-9), score, width)
+    return MatchedRows(light / max(noise, 1e-9), score, width)
 
 
-def _normalised(image: Values) -> tuple[Units, Values]:
+def _pixels_in_sigma(image: Values) -> tuple[Units, Values]:
     """Return pixels less their column's level and the rows' drift, in units of their noise.
 
     With them, 1 / noise of each column. The levels come from at most 256 rows, as they are common
@@ -489,10 +489,10 @@ def _normalised(image: Values) -> tuple[Units, Values]:
         level = np.array([finite_median(column) for column in image.T])
         level[np.isinf(level)] = 0.0  # of a column without a pixel
         image = np.where(missing, level, image)
-    rows = slice(None, None, max(len(image) // _SAMPLE, 1))
-    columns = slice(None, None, max(image.shape[1] // _SAMPLE, 1))
+    rows = slice(None, None, max(len(image) // _SAMPLED_PER_AXIS, 1))
+    columns = slice(None, None, max(image.shape[1] // _SAMPLED_PER_AXIS, 1))
     level = np.median(np.ascontiguousarray(image[rows].T), axis=1)
-    drift, _ = slow_drift(np.median(image[:, columns] - level[columns], axis=1))
+    drift, _ = fit_baseline(np.median(image[:, columns] - level[columns], axis=1))
     spread = np.abs(image[rows] - level - drift[rows, np.newaxis])
     noise = _MAD * np.median(np.ascontiguousarray(spread.T), axis=1)
     weights = 1.0 / np.maximum(noise, max(0.3 * float(np.median(noise)), 1e-9))
@@ -504,17 +504,17 @@ def _normalised(image: Values) -> tuple[Units, Values]:
     return units, weights
 
 
-def _drift_of_blocks(blocks: Values, dark: NDArray[np.bool_]) -> Values:
+def _block_baselines(blocks: Values, dark: NDArray[np.bool_]) -> Values:
     """Return the smooth level of every block (y, block), by the rows without light."""
-    basis = smooth(len(blocks))
+    basis = baseline_basis(len(blocks))
     calm = np.clip(blocks[dark], -_BLOCK_COUNTS, _BLOCK_COUNTS)
-    return np.asarray(basis @ fitted(basis[dark], calm))
+    return np.asarray(basis @ baseline_coefficients(basis[dark], calm))
 
 
-def _blocks(units: Units, weights: Values) -> Values:
+def _block_light(units: Units, weights: Values) -> Values:
     """Return the light of blocks of columns (y, block), in units of their noise."""
     n_columns = units.shape[1]
-    n_blocks = min(max(n_columns // _BLOCK, 1), _MOST_BLOCKS)
+    n_blocks = min(max(n_columns // _BLOCK_COLUMNS, 1), _MAX_BLOCKS)
     parts = [
         slice(i * n_columns // n_blocks, (i + 1) * n_columns // n_blocks) for i in range(n_blocks)
     ]
@@ -524,12 +524,12 @@ def _blocks(units: Units, weights: Values) -> Values:
     return np.asarray(np.stack(sums, axis=1) / np.sqrt(norms))
 
 
-def _score(blocks: Values, light: Values, width: int) -> Values:
+def _detection_score(blocks: Values, light: Values, width: int) -> Values:
     """Return by how much light of one width is there (y), judged by many blocks or by lines."""
     scale = math.sqrt(blocks.shape[1])
-    total = _matched(light[:, np.newaxis], width)[:, 0]
+    total = _filtered_series(light[:, np.newaxis], width)[:, 0]
     total /= np.maximum(_noise_below(total), 1.0)
-    seen = _matched(blocks, width)
+    seen = _filtered_series(blocks, width)
     seen /= np.maximum(_noise_below(seen), 1.0)
     continuum = np.add.reduce(np.minimum(seen, _BLOCK_COUNTS), axis=1) / scale
     fewer = _without_strongest(seen)
@@ -542,7 +542,7 @@ def _score(blocks: Values, light: Values, width: int) -> Values:
     return np.asarray(np.minimum(np.maximum(continuum, lines), total))
 
 
-def _matched(series: Values, width: int) -> Values:
+def _filtered_series(series: Values, width: int) -> Values:
     """Return series (y, ...) matched with a triangle of a full width, their noise staying 1."""
     n = len(series)
     sums = np.zeros((n + 2 * width - 1, series.shape[1]))

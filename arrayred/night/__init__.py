@@ -5,12 +5,12 @@ frames are of one kind and what they are called, `planning` what will be done wi
 """
 
 from arrayred.night.groups import Group
-from arrayred.night.match import Flat, Made
+from arrayred.night.match import Flat, SyntheticDark
 from arrayred.night.night import Night, open_night
 from arrayred.night.plan import (
     Plan,
     Target,
-    explain,
+    explain_plan,
     make_plan,
     night_file_text,
     problems_of,
@@ -20,11 +20,11 @@ from arrayred.night.plan import (
 __all__ = [
     "Flat",
     "Group",
-    "Made",
     "Night",
     "Plan",
+    "SyntheticDark",
     "Target",
-    "explain",
+    "explain_plan",
     "make_plan",
     "night_file_text",
     "open_night",

@@ -25,8 +25,8 @@ import numpy as np
 from arrayred.bands import rows_within
 from arrayred.config import TargetFile
 from arrayred.errors import UsageError
-from arrayred.io.cube import bytes_of_a_row, cube_of, rows_of_bands
-from arrayred.io.frames import Frame, exposure_tolerance, runs_of
+from arrayred.io.cube import bytes_of_a_row, make_cube, rows_of_bands
+from arrayred.io.frames import Frame, exposure_tolerance, observing_runs
 from arrayred.io.scan import dtype_of
 from arrayred.model import Chunks
 
@@ -41,12 +41,12 @@ _SPREAD_OF_ONE_MASTER = 1.5  # deg C, from its first dark
 
 def darks_of(frames: Iterable[Frame]) -> list[Group]:
     """Return groups of darks, one for each exposure and setup, named by their exposure."""
-    return under_names([(seconds_of(group[0]), group) for group in _alike(frames)])
+    return with_unique_names([(exposure_label(group[0]), group) for group in _same_setup(frames)])
 
 
 def biases_of(frames: Iterable[Frame]) -> list[Group]:
     """Return groups of biases, one for each setup."""
-    return under_names([("bias", group) for group in _alike(frames)])
+    return with_unique_names([("bias", group) for group in _same_setup(frames)])
 
 
 def lights_of(
@@ -71,14 +71,16 @@ def lights_of(
     given: dict[str, list[Frame]] = {}
     owners: dict[str, str] = {}
     for name, target in (targets or {}).items():
-        if chosen := pick_any(frames, target.frames):
+        if chosen := select_by_any(frames, target.frames):
             given[name] = chosen
             require_one_kind(f"Target {name!r} has", chosen)
             for frame in chosen:
                 _require_free(frame, name, owners)
     rest = [frame for frame in frames if frame.label not in owners]
     own = [Group(slug(name), tuple(group)) for name, group in given.items()]
-    found = under_names([(target_name(group), group) for group in by_target(rest, arcs)], own)
+    found = with_unique_names(
+        [(target_name(group), group) for group in split_by_target(rest, arcs)], own
+    )
     return sorted([*own, *found], key=lambda group: group.frames[0].order)
 
 
@@ -104,7 +106,7 @@ def _require_free(frame: Frame, name: str, owners: dict[str, str]) -> None:
         )
 
 
-def _alike(frames: Iterable[Frame]) -> list[list[Frame]]:
+def _same_setup(frames: Iterable[Frame]) -> list[list[Frame]]:
     """Return groups of frames that share exposure, shape, setup, optics and calibration state."""
     groups: list[list[Frame]] = []
     for frame in frames:
@@ -141,16 +143,16 @@ def _same_epoch(dark: Frame, first: Frame) -> bool:
     return abs(dark.ccd_temp - first.ccd_temp) <= _SPREAD_OF_ONE_MASTER
 
 
-def by_target(lights: Iterable[Frame], arcs: Sequence[Frame]) -> list[list[Frame]]:
+def split_by_target(lights: Iterable[Frame], arcs: Sequence[Frame]) -> list[list[Frame]]:
     """Return the lights of each target: by OBJECT, else by stem, unbroken numbering and lamps."""
     by_object: dict[str, list[Frame]] = defaultdict(list)
     for frame in lights:
         by_object[frame.target].append(frame)
-    named = [g for name, frames in by_object.items() if name for g in _alike(frames)]
-    groups = [night for group in named for night in runs_of(group)]
-    for group in _alike(by_object[""]):
+    named = [g for name, frames in by_object.items() if name for g in _same_setup(frames)]
+    groups = [night for group in named for night in observing_runs(group)]
+    for group in _same_setup(by_object[""]):
         runs = [part for run in _sequences(group) for part in _between_lamps(run, arcs)]
-        groups += [night for run in runs for night in runs_of(run)]
+        groups += [night for run in runs for night in observing_runs(run)]
     return sorted(groups, key=lambda g: g[0].order)
 
 
@@ -180,13 +182,13 @@ def _between_lamps(frames: Sequence[Frame], arcs: Sequence[Frame]) -> list[list[
     return runs
 
 
-def under_names(
+def with_unique_names(
     groups: Sequence[tuple[str, Sequence[Frame]]], others: Sequence[Group] = ()
 ) -> list[Group]:
     """Return groups under names that are unique, also among others, lengthened where needed."""
     facets: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for name, frames in groups:
-        facets[name.lower()].append(_facets(frames))
+        facets[name.lower()].append(_distinguishing_facts(frames))
     telling = {
         name: [i for i, values in enumerate(zip(*rivals, strict=True)) if len(set(values)) > 1]
         for name, rivals in facets.items()
@@ -194,7 +196,7 @@ def under_names(
     named: list[Group] = []
     taken = {group.name.lower() for group in others}
     for name, frames in groups:
-        own = _facets(frames)
+        own = _distinguishing_facts(frames)
         full = lengthened(name, "_".join(own[i] for i in telling[name.lower()] if own[i]))
         candidates = chain([full], (lengthened(full, str(i)) for i in count(2)))
         unique = next(n for n in candidates if n.lower() not in taken)
@@ -203,17 +205,17 @@ def under_names(
     return named
 
 
-def _facets(frames: Sequence[Frame]) -> tuple[str, str, str, str, str]:
+def _distinguishing_facts(frames: Sequence[Frame]) -> tuple[str, str, str, str, str]:
     """Return what may tell groups of one name apart: exposure, binning, unit, deg C, evening."""
     first = frames[0]
     temperature = "" if first.ccd_temp is None else f"{first.ccd_temp:.0f}C"
     binning = dict(first.setup).get("binning", "")
     if first.frame_type in ("bias", "dark"):
         return "", binning, first.unit, temperature, first.night
-    return seconds_of(first), binning, first.unit, "", first.night
+    return exposure_label(first), binning, first.unit, "", first.night
 
 
-# Frames by what people write in notes: labels, file names, globs, ranges: `pick`.
+# Frames by what people write in notes: labels, file names, globs, ranges: `select_frames`.
 
 _NUMBERED = re.compile(r"(.*?)(\d+)$", re.DOTALL)
 _TAIL = re.compile(
@@ -248,7 +250,7 @@ def stem_and_number(label: str) -> tuple[str, int]:
     return stem, int(digits) if digits else -1
 
 
-def pick(frames: Iterable[Frame], pattern: str) -> list[Frame]:
+def select_frames(frames: Iterable[Frame], pattern: str) -> list[Frame]:
     """Return the frames that a pattern names.
 
     Parameters
@@ -266,7 +268,7 @@ def pick(frames: Iterable[Frame], pattern: str) -> list[Frame]:
 
 
 def is_named(label: str, path: Path, pattern: str) -> bool:
-    """Tell whether a pattern names a file of this label; see `pick`.
+    """Tell whether a pattern names a file of this label; see `select_frames`.
 
     Examples
     --------
@@ -282,9 +284,9 @@ def is_named(label: str, path: Path, pattern: str) -> bool:
     return in_range or any(name == pattern or fnmatchcase(name, pattern) for name in names)
 
 
-def pick_any(frames: Sequence[Frame], patterns: Iterable[str]) -> list[Frame]:
+def select_by_any(frames: Sequence[Frame], patterns: Iterable[str]) -> list[Frame]:
     """Return the frames that any of the patterns names, in the order of the frames."""
-    chosen = {frame.label for pattern in patterns for frame in pick(frames, pattern)}
+    chosen = {frame.label for pattern in patterns for frame in select_frames(frames, pattern)}
     return [frame for frame in frames if frame.label in chosen]
 
 
@@ -297,12 +299,14 @@ def require_named(
     ----------
     frames : the frames.
     others : label and path of files that cannot be read, or take no part.
-    patterns : see `pick`.
+    patterns : see `select_frames`.
     what : whose patterns these are, for the error.
     """
     out = list(others)
     for pattern in patterns:
-        if pick(frames, pattern) or any(is_named(label, path, pattern) for label, path in out):
+        if select_frames(frames, pattern) or any(
+            is_named(label, path, pattern) for label, path in out
+        ):
             continue
         labels = [*(frame.label for frame in frames), *(label for label, _ in out)]
         near = difflib.get_close_matches(pattern, labels, n=1, cutoff=0.5)
@@ -316,7 +320,7 @@ def require_named(
 # What targets are called: `target_name`, and `slug`, which makes any text safe as a file name.
 
 _LONGEST = 60
-_FEW = 3
+_MOST_LISTED = 3
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)
 
 
@@ -355,15 +359,15 @@ def lengthened(name: str, more: str) -> str:
     return f"{name[: _LONGEST - len(more) - 1].rstrip('._-')}_{more}" if more else name
 
 
-def listed(names: Sequence[str]) -> str:
+def list_of_names(names: Sequence[str]) -> str:
     """Return names as text: all of a few, of many the first, the last and their number.
 
     Examples
     --------
-    >>> listed(["a", "b"]), listed(["a-1", "a-2", "a-3", "a-4"])
+    >>> list_of_names(["a", "b"]), list_of_names(["a-1", "a-2", "a-3", "a-4"])
     ('a, b', 'a-1 to a-4 (4)')
     """
-    few = len(names) <= _FEW
+    few = len(names) <= _MOST_LISTED
     return ", ".join(names) if few else f"{names[0]} to {names[-1]} ({len(names)})"
 
 
@@ -388,7 +392,7 @@ class Group:
     def __repr__(self) -> str:
         """Return name, number and kind of frames, in a line."""
         rows, columns = self.frames[0].shape
-        kind, exposure = self.frames[0].frame_type or "unknown", seconds_of(self.frames[0])
+        kind, exposure = self.frames[0].frame_type or "unknown", exposure_label(self.frames[0])
         return f"Group({self.name}: {self.size}, {kind}, {exposure}, {columns} x {rows})"
 
     @property
@@ -497,11 +501,11 @@ class Group:
     ) -> xr.Dataset:
         """Open the frames as a cube; "auto" reads at once what is small and chunks the rest."""
         if chunks != "auto":
-            return cube_of(self.frames, chunks)
+            return make_cube(self.frames, chunks)
         rows = self.band_rows(memory, widened=widened)
-        return cube_of(self.frames, None if rows >= self.frames[0].shape[0] else rows)
+        return make_cube(self.frames, None if rows >= self.frames[0].shape[0] else rows)
 
 
-def seconds_of(frame: Frame) -> str:
+def exposure_label(frame: Frame) -> str:
     """Return a frame's exposure as a name: ``600s``."""
     return "unknown" if frame.exptime is None else f"{frame.exptime:g}s"

@@ -16,22 +16,22 @@ from typing import NamedTuple
 
 from arrayred.config import Recipe
 from arrayred.errors import NoDarkError
-from arrayred.io.frames import Frame, runs_of
-from arrayred.io.pixel_checks import unlike, why_unfit
+from arrayred.io.frames import Frame, observing_runs
+from arrayred.io.pixel_checks import target_change_warnings, why_flat_unusable
 from arrayred.night.groups import (
     Group,
-    by_target,
     slug,
+    split_by_target,
     state_of,
     stem_and_number,
     target_name,
-    under_names,
+    with_unique_names,
 )
 
 EQUAL_TEMPERATURE = 1.0
 """deg C: a smaller difference between a light and its dark is not worth a word."""
 _FRESH_DAYS = 2.0
-_SLACK = 1e-9
+_MATCH_SLACK = 1e-9
 """s: decimals such as 60.06 are not exact."""
 
 
@@ -53,17 +53,17 @@ def match_dark(
     NoDarkError
         None fits; the error says of each why not.
     """
-    reasons = [why_not(lights, dark, tolerance, temperature_tolerance) for dark in darks]
+    reasons = [why_dark_unfit(lights, dark, tolerance, temperature_tolerance) for dark in darks]
     fitting = [dark for dark, reason in zip(darks, reasons, strict=True) if not reason]
     if fitting:
         nearest = min(fitting, key=lambda dark: abs(dark.exptime - lights.exptime))
         alike = [dark for dark in fitting if dark.exptime == nearest.exptime]
-        return min(alike, key=lambda dark: distance(lights, dark))
+        return min(alike, key=lambda dark: match_distance(lights, dark))
     found = "; ".join(
-        f"{_described(dark)} ({reason})" for dark, reason in zip(darks, reasons, strict=True)
+        f"{_requirements_of(dark)} ({reason})" for dark, reason in zip(darks, reasons, strict=True)
     )
     raise NoDarkError(
-        f"No dark within {tolerance:g} s fits {lights.name}: {_described(lights)} "
+        f"No dark within {tolerance:g} s fits {lights.name}: {_requirements_of(lights)} "
         f"(darks: {found or 'none'})",
         path=lights.frames[0].path,
         keyword="EXPTIME",
@@ -77,11 +77,11 @@ def match_bias(
     lights: Group, biases: Sequence[Group], temperature_tolerance: float = 3.0
 ) -> Group | None:
     """Return the biases that fit best, or None; see `match_dark`."""
-    fitting = [b for b in biases if not why_not(lights, b, None, temperature_tolerance)]
-    return min(fitting, key=lambda bias: distance(lights, bias), default=None)
+    fitting = [b for b in biases if not why_dark_unfit(lights, b, None, temperature_tolerance)]
+    return min(fitting, key=lambda bias: match_distance(lights, bias), default=None)
 
 
-def remarks_on(lights: Group, dark: Group) -> tuple[str, ...]:
+def dark_remarks(lights: Group, dark: Group) -> tuple[str, ...]:
     """Return what a user should know about a match that is not ideal."""
     remarks = []
     kind = dark.frames[0].frame_type
@@ -104,9 +104,9 @@ def remarks_on(lights: Group, dark: Group) -> tuple[str, ...]:
     return tuple(remarks)
 
 
-def remarks_from_pixels(lights: Group) -> tuple[str, ...]:
+def pixel_remarks(lights: Group) -> tuple[str, ...]:
     """Return what a look at the pixels of a target's lights shows to be odd."""
-    return tuple(unlike(lights.frames))
+    return tuple(target_change_warnings(lights.frames))
 
 
 class Misfit(NamedTuple):
@@ -163,7 +163,7 @@ def misfit(
         return unlike_state
     if tolerance is None or frame.exptime is None or master.exptime is None:
         return None
-    if abs(master.exptime - frame.exptime) > tolerance + _SLACK:
+    if abs(master.exptime - frame.exptime) > tolerance + _MATCH_SLACK:
         return Misfit("other exposure", "EXPTIME", f"{frame.exptime:g} s", f"{master.exptime:g} s")
     return None
 
@@ -191,7 +191,7 @@ def letters_taken_by(master: Frame) -> str:
     return ""
 
 
-def why_not(
+def why_dark_unfit(
     lights: Group,
     dark: Group,
     tolerance: float | None,
@@ -220,7 +220,7 @@ def why_not(
     return ""
 
 
-def distance(lights: Group, dark: Group) -> tuple[bool, float]:
+def match_distance(lights: Group, dark: Group) -> tuple[bool, float]:
     """Return how far apart two groups are: whether in temperature, then in time, days."""
     difference, age = warmer(lights, dark), age_in_days(lights, dark)
     unlike = difference is not None and abs(difference) > EQUAL_TEMPERATURE
@@ -239,7 +239,7 @@ def age_in_days(lights: Group, dark: Group) -> float | None:
     return None if ours is None or theirs is None else abs(ours - theirs) / timedelta(days=1)
 
 
-def _described(group: Group) -> str:
+def _requirements_of(group: Group) -> str:
     """Return what must fit: number and exposure of frames, pixels, detector setup."""
     rows, columns = group.frames[0].shape
     setup = "".join(f", {name} {value}" for name, value in group.frames[0].setup)
@@ -270,7 +270,7 @@ Calibrations = Mapping[str, Sequence[Group]]
 
 
 @dataclass(frozen=True)
-class Made(Group):
+class SyntheticDark(Group):
     """A master dark that is made of another one and a bias.
 
     Parameters
@@ -344,26 +344,33 @@ def dark_for(lights: Group, calibrations: Calibrations, recipe: Recipe) -> Group
     try:
         return match_dark(lights, calibrations["dark"], recipe.dark_tolerance, degrees)
     except NoDarkError:
-        made = _made(lights, calibrations, recipe)
+        made = _make_synthetic_dark(lights, calibrations, recipe)
         if made is None:
             raise
         return made
 
 
-def _made(lights: Group, calibrations: Calibrations, recipe: Recipe) -> Made | None:
+def _make_synthetic_dark(
+    lights: Group, calibrations: Calibrations, recipe: Recipe
+) -> SyntheticDark | None:
     """Return a dark made for lights, one that need not be scaled before one that must."""
     for tolerance in [recipe.dark_tolerance, *([None] if recipe.scale_dark != "no" else [])]:
         fitting = [
             dark
             for dark in calibrations["dark"]
-            if not why_not(lights, dark, tolerance, recipe.temperature_tolerance, any_bias=True)
+            if not why_dark_unfit(
+                lights, dark, tolerance, recipe.temperature_tolerance, any_bias=True
+            )
             and (tolerance is not None or _may_scale(dark, lights, recipe))
         ]
         nearest = sorted(
-            fitting, key=lambda dark: (abs(dark.exptime - lights.exptime), distance(lights, dark))
+            fitting,
+            key=lambda dark: (abs(dark.exptime - lights.exptime), match_distance(lights, dark)),
         )
         for dark in nearest:
-            made = _of(dark, lights, calibrations["bias"], scaled=tolerance is None)
+            made = _synthetic_dark_from(
+                dark, lights, calibrations["bias"], scaled=tolerance is None
+            )
             if made is not None:
                 return made
     return None
@@ -374,22 +381,25 @@ def _may_scale(dark: Group, lights: Group, recipe: Recipe) -> bool:
     return lights.exptime > 0 and dark.exptime > 0 and (longer or recipe.scale_dark == "both")
 
 
-def _of(dark: Group, lights: Group, biases: Sequence[Group], *, scaled: bool) -> Made | None:
+def _synthetic_dark_from(
+    dark: Group, lights: Group, biases: Sequence[Group], *, scaled: bool
+) -> SyntheticDark | None:
     """Return the dark made of one, with the nearest bias that fits it, where one is needed."""
     has_bias, keep_bias = "B" not in dark.state, "B" not in lights.state
     fitting = [
         bias
         for bias in biases
-        if "B" not in bias.state and not why_not(lights, bias, None, float("inf"), any_bias=True)
+        if "B" not in bias.state
+        and not why_dark_unfit(lights, bias, None, float("inf"), any_bias=True)
     ]
-    bias = min(fitting, key=lambda bias: distance(dark, bias), default=None)
+    bias = min(fitting, key=lambda bias: match_distance(dark, bias), default=None)
     if bias is None and (has_bias or keep_bias):
         return None
     change = "" if has_bias == keep_bias else "_with_bias" if keep_bias else "_less_bias"
     name = f"{lights.exptime:g}s_from_{dark.name}" if scaled else dark.name
     wanted = lights.exptime if scaled else dark.exptime
     needed = bias if has_bias or keep_bias else None
-    return Made(f"{name}{change}", dark.frames, dark, needed, wanted, keep_bias)
+    return SyntheticDark(f"{name}{change}", dark.frames, dark, needed, wanted, keep_bias)
 
 
 # Flats: which are of one kind, what corrects them, and which targets they serve.
@@ -466,10 +476,13 @@ def flats_of(frames: Sequence[Frame]) -> list[Group]:
     for frame in frames:
         if _tells_grating(frame) and not frame.is_master:
             known[frame.optics, state_of(frame)].append(frame)
-    runs = [run for group in known.values() for run in runs_of(group)]
-    told = under_names([(slug("_".join(filter(None, run[0].optics))), run) for run in runs])
+    runs = [run for group in known.values() for run in observing_runs(group)]
+    told = with_unique_names([(slug("_".join(filter(None, run[0].optics))), run) for run in runs])
     rest = [frame for frame in frames if frame.is_master or not _tells_grating(frame)]
-    return [*told, *under_names([(target_name(g), g) for g in by_target(rest, ())], told)]
+    return [
+        *told,
+        *with_unique_names([(target_name(g), g) for g in split_by_target(rest, ())], told),
+    ]
 
 
 def plan_flats(
@@ -485,10 +498,12 @@ def plan_flats(
     """
     flats, unfit = [], {}
     for group in flats_of(frames):
-        serving = {frame.label: _serving(frame, calibrations, recipe) for frame in group.frames}
+        serving = {
+            frame.label: _flat_calibration(frame, calibrations, recipe) for frame in group.frames
+        }
         kept = []
         for frame in group.frames:
-            reason = _why_unfit(frame, serving[frame.label])
+            reason = _why_flat_unusable(frame, serving[frame.label])
             if reason:
                 unfit[frame.label] = reason
             else:
@@ -499,7 +514,7 @@ def plan_flats(
     return flats, unfit
 
 
-def _serving(frame: Frame, calibrations: Calibrations, recipe: Recipe) -> Group | None:
+def _flat_calibration(frame: Frame, calibrations: Calibrations, recipe: Recipe) -> Group | None:
     """Return what is subtracted from a flat: a dark, else a bias, else None."""
     if frame.is_own or {"B", "D"} <= {*frame.state}:
         return None
@@ -512,7 +527,7 @@ def _serving(frame: Frame, calibrations: Calibrations, recipe: Recipe) -> Group 
     return match_bias(alone, calibrations["bias"], recipe.temperature_tolerance)
 
 
-def _why_unfit(frame: Frame, master: Group | None) -> str:
+def _why_flat_unusable(frame: Frame, master: Group | None) -> str:
     """Return why a flat cannot be used, or ""."""
     if frame.refusals:
         return str(frame.refusals[0].args[0])
@@ -521,7 +536,7 @@ def _why_unfit(frame: Frame, master: Group | None) -> str:
     if master is None and "B" not in frame.state:
         exposure = "its exposure" if frame.exptime is None else f"{frame.exptime:g} s"
         return f"no dark of {exposure} and no bias fits it"
-    return why_unfit(frame, None if master is None else master.frames[0])
+    return why_flat_unusable(frame, None if master is None else master.frames[0])
 
 
 def match_flat(lights: Group, flats: Sequence[Flat]) -> tuple[Flat | None, tuple[str, ...]]:
@@ -532,13 +547,15 @@ def match_flat(lights: Group, flats: Sequence[Flat]) -> tuple[Flat | None, tuple
     lights : the frames.
     flats : those to choose from.
     """
-    reasons = {flat.name: _why_not(lights, flat) for flat in flats}
+    reasons = {flat.name: _why_flat_unfit(lights, flat) for flat in flats}
     fitting = [flat for flat in flats if not reasons[flat.name]]
     if not fitting:
         told = "; ".join(f"{name} ({why})" for name, why in reasons.items())
         return None, ((f"not divided by a flat: none fits: {told}",) if told else ())
     untold = [flat for flat in fitting if not _same_optics(lights, flat)]
-    best = min([f for f in fitting if f not in untold] or fitting, key=lambda f: _age(lights, f))
+    best = min(
+        [f for f in fitting if f not in untold] or fitting, key=lambda f: _flat_age(lights, f)
+    )
     remarks = []
     if best in untold:
         kinds = {(frame.target, stem_and_number(frame.label)[0]): flat.name
@@ -566,16 +583,16 @@ def _tells_grating(frame: Frame) -> bool:
     return any(frame.optics[:-2])
 
 
-def _age(lights: Group, flat: Flat) -> float:
+def _flat_age(lights: Group, flat: Flat) -> float:
     days = age_in_days(lights, flat.frames)
     return float("inf") if days is None else days
 
 
-def _why_not(lights: Group, flat: Flat) -> str:
+def _why_flat_unfit(lights: Group, flat: Flat) -> str:
     """Return what keeps a flat from serving lights, or ""."""
     if "F" in lights.state:
         return "the lights were divided by one already"
     own, theirs = lights.frames[0].optics, flat.frames.frames[0].optics
     if any(a != b for a, b in zip(own, theirs, strict=True) if a and b):
         return "other optics"
-    return why_not(lights, flat.frames, None, float("inf"), any_bias=True, any_unit=True)
+    return why_dark_unfit(lights, flat.frames, None, float("inf"), any_bias=True, any_unit=True)

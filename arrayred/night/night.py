@@ -23,15 +23,15 @@ from arrayred.errors import (
     UsageError,
     printable,
 )
-from arrayred.io.cache import contents_of
-from arrayred.io.caching import Library, fetch, key_of, upload
-from arrayred.io.cube import cube_of
-from arrayred.io.files import files_at, list_files, unreached
+from arrayred.io.cache import open_cache
+from arrayred.io.caching import CacheFolder, cache_key, fetch_cache, upload_cache
+from arrayred.io.cube import make_cube
+from arrayred.io.files import files_at, folders_too_deep, list_files
 from arrayred.io.frames import Frame, read_frames, without_suffix
-from arrayred.io.ledger import Hashes, examine, required
-from arrayred.io.pixel_checks import confirm_arcs, duplicates_of, judge
-from arrayred.io.pixels import release
-from arrayred.io.remote import Address, is_fits_name, located
+from arrayred.io.ledger import Hashes, examine, required_checksums
+from arrayred.io.pixel_checks import check_night_pixels, confirm_arcs, repeated_frames
+from arrayred.io.pixels import release_copies
+from arrayred.io.remote import Address, is_fits_name, path_or_address
 from arrayred.model import FRAME_TYPES, Chunks, Unsigned
 from arrayred.night.groups import (
     Group,
@@ -39,8 +39,8 @@ from arrayred.night.groups import (
     darks_of,
     is_named,
     lights_of,
-    pick_any,
     require_named,
+    select_by_any,
     state_of,
 )
 from arrayred.night.match import flats_of
@@ -49,7 +49,7 @@ from arrayred.progress import stage
 if TYPE_CHECKING:
     import xarray as xr
 
-    from arrayred.io.caching import Night as Content
+    from arrayred.io.caching import CacheInput as Content
     from arrayred.io.scan import FrameReader
 
 _CALIBRATIONS = ("bias", "dark", "flat")
@@ -87,11 +87,11 @@ class Night:
 
     def __repr__(self) -> str:
         """Return the night at a glance."""
-        return as_text(self)
+        return summary_text(self)
 
     def _repr_html_(self) -> str:
         """Return the night at a glance, for notebooks."""
-        return as_html(self)
+        return summary_html(self)
 
     @cached_property
     def groups(self) -> dict[str, Group]:
@@ -123,7 +123,7 @@ def open_night(
     unsigned: Unsigned | None = None,
     depth: int = 3,
     advance: Callable[[int], None] | None = None,
-    caching: Caching | None = None,
+    caching: CachePolicy | None = None,
 ) -> Night:
     """Read the headers of a night, and as many pixels as tell what headers do not.
 
@@ -155,15 +155,15 @@ def open_night(
     >>> list(night)
     ['dark/600s', 'light/Simulated_star']
     """
-    where, file = located(folder), file or NightFile()
+    where, file = path_or_address(folder), file or NightFile()
     file = replace(file, unsigned=unsigned or file.unsigned)
     meaning = Instrument.load(file.instrument)
     own = list_files(where, depth=depth)
-    file, library = _with_library(file, own, depth)
+    file, library = _with_named_calibrations(file, own, depth)
     listed = list(dict.fromkeys([*own, *sorted(library)]))
-    excluded = _excluded(listed, where, file.exclude)
+    excluded = _excluded_files(listed, where, file.exclude)
     files = [path for path in listed if path not in excluded]
-    deeper = _beyond((where, *file.calibrations), depth)
+    deeper = _folders_beyond_depth((where, *file.calibrations), depth)
     if excluded.issuperset(own):
         hint = (
             f"Raise depth: {deeper[0][0]} has some."
@@ -176,9 +176,9 @@ def open_night(
         found = caching.shelved(found, where, file, meaning)
     out = [*excluded, *(Path(error.path) for error in failures if error.path)]
     with errors_name(file.path):
-        _require_all_named(found, [(_label(path, where), path) for path in out], file)
-        frames = confirm_arcs(judge(retyped(found, file), meaning, file.unsigned))
-    reasons = {frame.label: _why_out(frame, file, library) for frame in frames}
+        _require_all_named(found, [(_label_in_folder(path, where), path) for path in out], file)
+        frames = confirm_arcs(check_night_pixels(retyped(found, file), meaning, file.unsigned))
+    reasons = {frame.label: _why_excluded(frame, file, library) for frame in frames}
     chosen = [frame for frame in frames if not reasons[frame.label]]
     left_out = [(path.name, "excluded") for path in listed if path in excluded]
     left_out += [(label, reason) for label, reason in reasons.items() if reason]
@@ -191,14 +191,14 @@ def open_night(
         left_out=tuple(left_out),
         foreign=(*((str(error.path), str(error.args[0])) for error in foreign), *deeper),
         problems=tuple(error for error in failures if error not in foreign),
-        duplicates=duplicates_of(chosen),
+        duplicates=repeated_frames(chosen),
         scanned=tuple(frames),
     )
 
 
-def _excluded(listed: Sequence[Path], folder: Path, patterns: Iterable[str]) -> set[Path]:
+def _excluded_files(listed: Sequence[Path], folder: Path, patterns: Iterable[str]) -> set[Path]:
     """Return the files that take no part; raise UsageError if a pattern names none."""
-    labels = {path: _label(path, folder) for path in listed}
+    labels = {path: _label_in_folder(path, folder) for path in listed}
     excluded: set[Path] = set()
     for name in patterns:
         found = {p for p, label in labels.items() if p.match(name) or is_named(label, p, name)}
@@ -208,23 +208,27 @@ def _excluded(listed: Sequence[Path], folder: Path, patterns: Iterable[str]) -> 
     return excluded
 
 
-def _beyond(folders: Iterable[Path], depth: int) -> list[tuple[str, str]]:
+def _folders_beyond_depth(folders: Iterable[Path], depth: int) -> list[tuple[str, str]]:
     """Return the folders with FITS files that lie too deep, each with the reason."""
     reason = f"lies deeper than {depth} folder{'s' * (depth != 1)}"
-    return [(str(path), reason) for folder in folders for path in unreached(folder, depth)]
+    return [(str(path), reason) for folder in folders for path in folders_too_deep(folder, depth)]
 
 
-def _label(path: Path, folder: Path) -> str:
+def _label_in_folder(path: Path, folder: Path) -> str:
     return without_suffix(os.path.relpath(path, folder))
 
 
-def _with_library(file: NightFile, own: Sequence[Path], depth: int) -> tuple[NightFile, set[Path]]:
+def _with_named_calibrations(
+    file: NightFile, own: Sequence[Path], depth: int
+) -> tuple[NightFile, set[Path]]:
     """Return the file, paths spelt as the night spells them, and the calibrations it names.
 
     A file of the night that lies in a folder of calibrations too, or is reached by a link, is the
     night's own and read once.
     """
-    file = replace(file, masters={kind: located(path) for kind, path in file.masters.items()})
+    file = replace(
+        file, masters={kind: path_or_address(path) for kind, path in file.masters.items()}
+    )
     for path in file.masters.values():
         if not path.is_file() or not files_at(path):
             raise UsageError("There is no such master", path=path, hint="Name a FITS file.")
@@ -258,20 +262,20 @@ def retyped(frames: Sequence[Frame], file: NightFile) -> list[Frame]:
         *(("light", target.frames) for target in file.targets.values()),
         *(("arc", target.lamps) for target in file.targets.values()),
     ]
-    types = {f.label: kind for kind, names in told for f in pick_any(frames, names)}
+    types = {f.label: kind for kind, names in told for f in select_by_any(frames, names)}
     masters = {path: frame_type for frame_type, path in file.masters.items()}
     types |= {f.label: masters[f.path] for f in frames if f.path in masters}
-    typed = [_typed(f, types[f.label]) if f.label in types else f for f in frames]
+    typed = [_with_frame_type(f, types[f.label]) if f.label in types else f for f in frames]
     return [replace(f, named_master=True) if f.path in masters else f for f in typed]
 
 
-def _typed(frame: Frame, frame_type: str) -> Frame:
+def _with_frame_type(frame: Frame, frame_type: str) -> Frame:
     """Return a frame as of a type that is known for certain: no name makes it an arc."""
     told = tuple(text for text in frame.warnings if not text.startswith("taken for"))
     return replace(frame, frame_type=frame_type, warnings=told, maybe_arc="")
 
 
-def _why_out(frame: Frame, file: NightFile, library: set[Path]) -> str:
+def _why_excluded(frame: Frame, file: NightFile, library: set[Path]) -> str:
     """Return why a frame takes no part, or ""."""
     if frame.path in library:
         is_calibration = frame.frame_type in _CALIBRATIONS
@@ -279,11 +283,11 @@ def _why_out(frame: Frame, file: NightFile, library: set[Path]) -> str:
     if frame.is_product:
         return "made from frames, not raw"
     if frame.frame_type == "light" and not frame.path.match(file.frames):
-        return unlike(file.frames)
+        return pattern_mismatch(file.frames)
     return ""
 
 
-def unlike(pattern: str) -> str:
+def pattern_mismatch(pattern: str) -> str:
     """Return why a light is left out whose name does not match a pattern."""
     return f"its name is not {pattern!r}"
 
@@ -335,7 +339,7 @@ def tree_of(groups: Mapping[str, Group], chunks: Chunks = "auto") -> xr.DataTree
     import xarray as xr
 
     cubes = {
-        f"/{'masters' if group.is_master else 'raw'}/{name}": cube_of(group.frames, chunks)
+        f"/{'masters' if group.is_master else 'raw'}/{name}": make_cube(group.frames, chunks)
         for name, group in groups.items()
     }
     return xr.DataTree.from_dict(cubes)
@@ -353,7 +357,7 @@ def cube_at(groups: Mapping[str, Group], name: str, chunks: Chunks = "auto") -> 
         near = get_close_matches(name, groups, n=3, cutoff=0.3) or list(groups)[:3]
         meant = ", ".join(map(repr, near)) or "none"
         raise KeyError(f"The night has no group {name!r}; there is {meant}")
-    return cube_of(groups[name].frames, chunks)
+    return make_cube(groups[name].frames, chunks)
 
 
 # A night at a glance, as text and as HTML: what is there, and what is left out.
@@ -361,19 +365,19 @@ def cube_at(groups: Mapping[str, Group], name: str, chunks: Chunks = "auto") -> 
 # One row a group. The HTML is a table and a few lines, without style sheet or script, every text
 # from a header or a file name escaped; a night of a thousand groups shows the first of them.
 
-_HEADING = ("type", "group", "frames", "exposure", "size", "deg C", "night")
+_TABLE_HEADING = ("type", "group", "frames", "exposure", "size", "deg C", "night")
 _MOST_ROWS = 40
 _MOST_LINES = 5
 
 
 @dataclass(frozen=True)
-class Glance:
+class NightSummary:
     """What is shown of a night.
 
     Parameters
     ----------
     title : its folder and how many frames it has.
-    rows : a row of texts for each group, under `_HEADING`.
+    rows : a row of texts for each group, under `_TABLE_HEADING`.
     remarks : lines on what is left out, odd or wrong.
     """
 
@@ -382,20 +386,20 @@ class Glance:
     remarks: tuple[str, ...]
 
 
-def as_text(night: Night) -> str:
+def summary_text(night: Night) -> str:
     """Return a night at a glance as lines of text."""
-    seen = glance(night)
-    table = [_HEADING, *seen.rows] if seen.rows else []
-    columns = [i for i in range(len(_HEADING)) if any(row[i] for row in seen.rows)]
+    seen = summarise_night(night)
+    table = [_TABLE_HEADING, *seen.rows] if seen.rows else []
+    columns = [i for i in range(len(_TABLE_HEADING)) if any(row[i] for row in seen.rows)]
     widths = {i: max(len(row[i]) for row in table) for i in columns}
     lines = ["  ".join(row[i].ljust(widths[i]) for i in columns).rstrip() for row in table]
     return "\n".join([seen.title, *(f"  {line}" for line in (*lines, *seen.remarks))])
 
 
-def as_html(night: Night) -> str:
+def summary_html(night: Night) -> str:
     """Return a night at a glance as a piece of HTML."""
-    seen = glance(night)
-    head = "".join(f"<th>{name}</th>" for name in _HEADING)
+    seen = summarise_night(night)
+    head = "".join(f"<th>{name}</th>" for name in _TABLE_HEADING)
     rows = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in seen.rows]
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     remarks = "".join(f"<li>{escape(remark)}</li>" for remark in seen.remarks)
@@ -406,37 +410,37 @@ def as_html(night: Night) -> str:
     )
 
 
-def glance(night: Night) -> Glance:
+def summarise_night(night: Night) -> NightSummary:
     """Return what is shown of a night."""
-    rows = [_row(name, group) for name, group in night.groups.items()]
+    rows = [_group_row(name, group) for name, group in night.groups.items()]
     more = f"... and {len(rows) - _MOST_ROWS} more groups"
-    cut = [(more, *[""] * (len(_HEADING) - 1))] if len(rows) > _MOST_ROWS else []
+    cut = [(more, *[""] * (len(_TABLE_HEADING) - 1))] if len(rows) > _MOST_ROWS else []
     shown = [tuple(printable(cell) for cell in row) for row in (*rows[:_MOST_ROWS], *cut)]
-    n, evenings = len(night.frames), _evenings(night.frames)
+    n, evenings = len(night.frames), _night_range(night.frames)
     when = f", {'nights' if ' ' in evenings else 'night'} of {evenings}" if evenings else ""
     title = f"{night.folder}: {n} frame{'s' * (n != 1)}{when}"
-    return Glance(printable(title), tuple(shown), tuple(map(printable, _remarks(night))))
+    return NightSummary(printable(title), tuple(shown), tuple(map(printable, _remarks(night))))
 
 
-def _row(name: str, group: Group) -> tuple[str, ...]:
+def _group_row(name: str, group: Group) -> tuple[str, ...]:
     kind, _, own_name = name.partition("/")
     rows, columns = group.frames[0].shape
     return (
         kind,
         own_name,
         str(len(group.frames)),
-        _exposure(group),
+        _group_exposure(group),
         f"{columns} x {rows}",
         "" if group.temperature is None else f"{group.temperature:.1f}",
-        _evenings(group.frames),
+        _night_range(group.frames),
     )
 
 
-def _exposure(group: Group) -> str:
+def _group_exposure(group: Group) -> str:
     return "?" if group.frames[0].exptime is None else f"{group.exptime:g} s"
 
 
-def _evenings(frames: Iterable[Frame]) -> str:
+def _night_range(frames: Iterable[Frame]) -> str:
     """Return the night of frames, or the first and the last one."""
     evenings = sorted({frame.night for frame in frames if frame.night})
     return " to ".join(dict.fromkeys((evenings[0], evenings[-1]))) if evenings else ""
@@ -444,22 +448,24 @@ def _evenings(frames: Iterable[Frame]) -> str:
 
 def _remarks(night: Night) -> Iterator[str]:
     """Yield how much is left out, is there twice or cannot be read, and the first of each."""
-    yield from _counted("left out", Counter(why for _, why in night.left_out).items())
-    yield from _told(
+    yield from _counted_reasons("left out", Counter(why for _, why in night.left_out).items())
+    yield from _first_of_each(
         "there twice", [f"{one} is {other}" for one, other in night.duplicates.items()]
     )
-    yield from _told("left out", [f"{path}: {why}; left out" for path, why in night.foreign])
-    yield from _told("problems", [str(problem) for problem in night.problems])
+    yield from _first_of_each(
+        "left out", [f"{path}: {why}; left out" for path, why in night.foreign]
+    )
+    yield from _first_of_each("problems", [str(problem) for problem in night.problems])
     if not (night.left_out or night.duplicates or night.foreign or night.problems):
         yield "nothing is left out; make_plan tells what each frame is used for"
 
 
-def _counted(what: str, reasons: Iterable[tuple[str, int]]) -> Iterator[str]:
+def _counted_reasons(what: str, reasons: Iterable[tuple[str, int]]) -> Iterator[str]:
     for why, n in reasons:
         yield f"{what}: {n} frame{'s' * (n != 1)}: {why}"
 
 
-def _told(what: str, lines: Iterable[str]) -> Iterator[str]:
+def _first_of_each(what: str, lines: Iterable[str]) -> Iterator[str]:
     told = list(lines)
     if told:
         yield f"{what}: {len(told)}"
@@ -468,7 +474,7 @@ def _told(what: str, lines: Iterable[str]) -> Iterator[str]:
         yield f"  ... and {len(told) - _MOST_LINES} more"
 
 
-# A night's pixels from a cache, and into one: `Caching`, `cache_night`.
+# A night's pixels from a cache, and into one: `CachePolicy`, `cache_night`.
 #
 # A compressed night is unpacked once: the run that reduces it first leaves a cache in the library,
 # later ones read from there what they would otherwise inflate again. Files are known by their
@@ -476,19 +482,19 @@ def _told(what: str, lines: Iterable[str]) -> Iterator[str]:
 # was decided about a frame is decided again, from the same header and the same bits, so that
 # results do not depend on where pixels come from.
 #
-# A night behind a URL goes the same way, before it is reduced (`brought_near`): its frames are
+# A night behind a URL goes the same way, before it is reduced (`with_local_pixels`): its frames are
 # copied, hashed on the way, and put into a cache. What tells a file there apart is what its store
 # says of it, size and ETag or time; the SHA-256 that belongs to it is kept beside the caches, so
 # that a later run finds the cache without fetching a frame. A store that tells neither is not
 # believed, and its files are fetched anew.
 
 
-def say_nothing(_warning: str) -> None:
+def ignore_warning(_warning: str) -> None:
     """Pass a warning by."""
 
 
 @dataclass(frozen=True)
-class Caching:
+class CachePolicy:
     """When pixels are read from the library of caches.
 
     Parameters
@@ -498,9 +504,9 @@ class Caching:
     say : is called with what is odd about a cache.
     """
 
-    library: Library
+    library: CacheFolder
     always: bool = False
-    say: Callable[[str], None] = say_nothing
+    say: Callable[[str], None] = ignore_warning
 
     def is_for(self, frames: Iterable[Frame]) -> bool:
         """Tell whether frames would be read from a cache if there were one."""
@@ -525,7 +531,7 @@ class Caching:
         checksums = self._checksums(frames)
         if checksums is None:
             return list(frames)
-        key = _key(frames, checksums, folder, _options(file, instrument))
+        key = _key_of_frames(frames, checksums, folder, _cache_options(file, instrument))
         try:
             contents = self.library.find(key)
         except FrameError as error:
@@ -535,13 +541,17 @@ class Caching:
         if contents is None:
             return list(frames)
         known = contents.by_sha256
-        return [*_on({p: known[sha].source.shelf for p, sha in checksums.items()}, frames)]
+        return [
+            *_with_cached_frames(
+                {p: known[sha].source.shelf for p, sha in checksums.items()}, frames
+            )
+        ]
 
     def _checksums(self, frames: Sequence[Frame]) -> dict[Path, str] | None:
         """Return the sha256 of frames' files; None where one is damaged, or not known from afar."""
         try:
             if not any(frame.image.is_remote for frame in frames):
-                return required(examine(frames), frames)
+                return required_checksums(examine(frames), frames)
             hashes = self.hashes
             known = [(frame.path, hashes.known(frame.path)) for frame in frames]
             sums = {path: sha256 for path, sha256 in known if sha256}
@@ -555,7 +565,7 @@ class Caching:
         return Hashes(self.library.folder)
 
 
-def brought_near(night: Night, caching: Caching) -> Night:
+def with_local_pixels(night: Night, caching: CachePolicy) -> Night:
     """Return a night whose pixels are read from this machine, from a cache made now if need be.
 
     Parameters
@@ -573,20 +583,24 @@ def brought_near(night: Night, caching: Caching) -> Night:
         return night
     try:
         if far is not None:
-            images = contents_of(fetch(far.cache, caching.library)).images
+            images = open_cache(fetch_cache(far.cache, caching.library)).images
         else:
-            images = contents_of(cache_night(night, caching.library)).images
-            release([frame.image for frame in night.scanned])
+            images = open_cache(cache_night(night, caching.library)).images
+            release_copies([frame.image for frame in night.scanned])
     except ArrayredError as error:
         caching.say(f"no cache was made: {error}")
         return night
-    names = _names(night.scanned, night.folder)
+    names = _names_in_cache(night.scanned, night.folder)
     shelves = {path: images[name].source.shelf for path, name in names.items() if name in images}
-    frames, scanned = (_on(shelves, frames) for frames in (night.frames, night.scanned))
+    frames, scanned = (
+        _with_cached_frames(shelves, frames) for frames in (night.frames, night.scanned)
+    )
     return replace(night, frames=frames, scanned=scanned)
 
 
-def _on(shelves: Mapping[Path, FrameReader | None], frames: Iterable[Frame]) -> tuple[Frame, ...]:
+def _with_cached_frames(
+    shelves: Mapping[Path, FrameReader | None], frames: Iterable[Frame]
+) -> tuple[Frame, ...]:
     """Return frames, to be read from the shelves that have them."""
     return tuple(
         replace(f, image=replace(f.image, source=replace(f.image.source, shelf=shelf)))
@@ -596,7 +610,7 @@ def _on(shelves: Mapping[Path, FrameReader | None], frames: Iterable[Frame]) -> 
     )
 
 
-def cache_night(night: Night, place: str | Path | Library, *, overwrite: bool = False) -> Path:
+def cache_night(night: Night, place: str | Path | CacheFolder, *, overwrite: bool = False) -> Path:
     """Write the cache of a night, and return where it lies.
 
     Parameters
@@ -618,40 +632,42 @@ def cache_night(night: Night, place: str | Path | Library, *, overwrite: bool = 
     """
     from tempfile import TemporaryDirectory
 
-    from arrayred.io.caching import build, require_zarr
+    from arrayred.io.caching import build_cache, require_zarr
 
     require_zarr()
     if night.problems:
         raise NightError(night.problems)
-    if isinstance(place, Library):
+    if isinstance(place, CacheFolder):
         is_far = any(frame.image.is_remote for frame in night.scanned)
         hashes = Hashes(place.folder) if is_far else None
-        added = place.add(_content_of(night, hashes))
+        added = place.add(_cache_input(night, hashes))
         if hashes is not None:
             hashes.save()
         return added
-    content = _content_of(night)
-    place = located(place)
+    content = _cache_input(night)
+    place = path_or_address(place)
     if isinstance(place, Address):
         with TemporaryDirectory(prefix="arrayred-") as folder:
-            build(content, Path(folder) / "night.zarr")
-            upload(Path(folder) / "night.zarr", place, overwrite=overwrite)
+            build_cache(content, Path(folder) / "night.zarr")
+            upload_cache(Path(folder) / "night.zarr", place, overwrite=overwrite)
         return place
     if night.folder.resolve() in (place.resolve(), *place.resolve().parents):
         raise UsageError("The cache lies inside the night", path=place, hint="Choose another.")
-    build(content, place, overwrite=overwrite)
+    build_cache(content, place, overwrite=overwrite)
     return place
 
 
-def _content_of(night: Night, hashes: Hashes | None = None) -> Content:
-    from arrayred.io.caching import Night as Content
+def _cache_input(night: Night, hashes: Hashes | None = None) -> Content:
+    from arrayred.io.caching import CacheInput as Content
 
-    checksums = required(examine(night.scanned, hashes), night.scanned)
-    key = _key(night.scanned, checksums, night.folder, _options(night.file, night.instrument))
+    checksums = required_checksums(examine(night.scanned, hashes), night.scanned)
+    key = _key_of_frames(
+        night.scanned, checksums, night.folder, _cache_options(night.file, night.instrument)
+    )
     foreign = [(Path(path), why) for path, why in night.foreign if is_fits_name(path)]
     return Content(
-        _nodes(night),
-        _names(night.scanned, night.folder),
+        _frames_by_node(night),
+        _names_in_cache(night.scanned, night.folder),
         checksums,
         tuple(
             (_relative(path, night.folder), why)
@@ -662,7 +678,7 @@ def _content_of(night: Night, hashes: Hashes | None = None) -> Content:
     )
 
 
-def _nodes(night: Night) -> dict[str, Sequence[Frame]]:
+def _frames_by_node(night: Night) -> dict[str, Sequence[Frame]]:
     """Return all frames by the node of the tree that they become, those of no group last."""
     nodes: dict[str, Sequence[Frame]] = {
         f"{'masters' if group.is_master else 'raw'}/{name}": group.frames
@@ -677,17 +693,19 @@ def _nodes(night: Night) -> dict[str, Sequence[Frame]]:
     return nodes | left_out
 
 
-def _options(file: NightFile, instrument: Instrument) -> str:
+def _cache_options(file: NightFile, instrument: Instrument) -> str:
     """Return what beside the frames decides what a cache holds, as text."""
     return repr((file.unsigned, file.types, file.targets, instrument))
 
 
-def _key(frames: Sequence[Frame], checksums: dict[Path, str], folder: Path, options: str) -> str:
-    names = _names(frames, folder)
-    return key_of([(names[frame.path], checksums[frame.path]) for frame in frames], options)
+def _key_of_frames(
+    frames: Sequence[Frame], checksums: dict[Path, str], folder: Path, options: str
+) -> str:
+    names = _names_in_cache(frames, folder)
+    return cache_key([(names[frame.path], checksums[frame.path]) for frame in frames], options)
 
 
-def _names(frames: Iterable[Frame], folder: Path) -> dict[Path, str]:
+def _names_in_cache(frames: Iterable[Frame], folder: Path) -> dict[Path, str]:
     """Return how the files of frames are called in a cache: as in the folder, or by number."""
     paths = [frame.path for frame in frames]
     outside = [path for path in paths if not path.is_relative_to(folder)]

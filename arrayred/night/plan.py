@@ -11,7 +11,7 @@ from datetime import timedelta
 from html import escape
 from pathlib import Path
 
-from arrayred.bands import edges
+from arrayred.bands import band_edges
 from arrayred.config import BETRAYED_BY, NightFile, Recipe, TargetFile
 from arrayred.config.night_file import CARDS
 from arrayred.config.toml import errors_name, require_known, toml_text
@@ -35,24 +35,24 @@ from arrayred.night.groups import (
     biases_of,
     darks_of,
     lights_of,
-    listed,
-    pick_any,
+    list_of_names,
     require_one_kind,
+    select_by_any,
     slug,
 )
 from arrayred.night.match import (
     Flat,
-    Made,
+    SyntheticDark,
     age_in_days,
     dark_for,
+    dark_remarks,
     match_bias,
     match_flat,
+    pixel_remarks,
     plan_flats,
-    remarks_from_pixels,
-    remarks_on,
     warmer,
 )
-from arrayred.night.night import Night, unlike
+from arrayred.night.night import Night, pattern_mismatch
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Target:
 
     def __repr__(self) -> str:
         """Return name, lights, what serves them, and what of the recipe is not usual."""
-        told = [f"{self.lights.size} of {self.lights.exptime:g} s", served(self)]
+        told = [f"{self.lights.size} of {self.lights.exptime:g} s", calibration_summary(self)]
         if self.lamps is not None:
             told.append(f"lamps {self.lamps.name}")
         if self.recipe.changed():
@@ -160,7 +160,7 @@ class Plan:
         lines += [f"master {f.frames.title}: {f.frames.size}" for f in self.flats.values()]
         for target in self.targets:
             size = f"{target.lights.size} of {target.lights.exptime:g} s"
-            lines.append(f"target {target.name}: {size}, {served(target)}")
+            lines.append(f"target {target.name}: {size}, {calibration_summary(target)}")
         lines += [f"target {name} cannot be reduced" for name, _ in self.failed]
         lines += [f"left out {line}" for line in self.left_out_lines()]
         return "\n".join([*lines, *(f"problem: {problem}" for problem in self.problems)])
@@ -187,7 +187,7 @@ class Plan:
         names: dict[str, list[str]] = defaultdict(list)
         for name, reason in self.left_out:
             names[reason].append(name)
-        return [f"{listed(who)}: {why}" for why, who in names.items()]
+        return [f"{list_of_names(who)}: {why}" for why, who in names.items()]
 
     def only(self, names: Collection[str]) -> Plan:
         """Return the plan for some targets, and those whose rows they take.
@@ -222,7 +222,7 @@ class Plan:
         )
 
 
-def served(target: Target) -> str:
+def calibration_summary(target: Target) -> str:
     """Return what calibrates a target, in a few words."""
     flat = f", {target.flat.frames.title}" if target.flat else ""
     if target.master is None:
@@ -261,8 +261,10 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
         The night file says something of targets or frames that cannot be.
     """
     recipe = Recipe().replace(**night.file.recipe) if recipe is None else recipe
-    usable, left_out, problems = sort_out(night, {} if recipe.keep_duplicates else night.duplicates)
-    problems += too_large(night, recipe.max_frame_mb)
+    usable, left_out, problems = sort_frames(
+        night, {} if recipe.keep_duplicates else night.duplicates
+    )
+    problems += too_large_errors(night, recipe.max_frame_mb)
     if recipe.overscan == "off":
         for kind, frames in usable.items():
             usable[kind] = [replace(frame, sections=None) for frame in frames]
@@ -271,20 +273,20 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
     flats, unfit = plan_flats(wanted, calibrations, recipe)
     with errors_name(night.file.path):
         lights = lights_of(usable["light"], night.file.targets, usable["arc"])
-        wishes = _wishes(night.file, lights)
+        wishes = _settings_by_target(night.file, lights)
         targets, failed = [], []
         for group in lights:
             try:
                 target = _plan_target(group, calibrations, recipe, wishes.get(group.name))
-                target = replace(target, remarks=(*target.remarks, *remarks_from_pixels(group)))
-                target = _with_flat(target, flats)
+                target = replace(target, remarks=(*target.remarks, *pixel_remarks(group)))
+                target = _with_matching_flat(target, flats)
                 targets.append(_with_lamps(target, usable["arc"], calibrations, wishes))
             except (MismatchError, NoDarkError, UnknownGainError) as error:
                 failed.append((group.name, error))
-        targets = _in_order(targets)
-    problems += no_lights(night, problems)
+        targets = _in_dependency_order(targets)
+    problems += no_lights_error(night, problems)
     problems += [] if targets else [error for _, error in failed]
-    masters, left_out = _used(targets, calibrations, usable, unfit, left_out)
+    masters, left_out = _used_and_left_out(targets, calibrations, usable, unfit, left_out)
     return Plan(
         masters,
         tuple(targets),
@@ -310,7 +312,7 @@ def _flat_frames(usable: Mapping[str, list[Frame]], file: NightFile) -> list[Fra
     return [frame for frame in usable["flat"] if named is None or frame.path == named]
 
 
-def _wishes(file: NightFile, lights: Sequence[Group]) -> dict[str, TargetFile]:
+def _settings_by_target(file: NightFile, lights: Sequence[Group]) -> dict[str, TargetFile]:
     """Return what the night file says of each target, by the target's name."""
     given = {slug(name) for name, wish in file.targets.items() if wish.frames}
     names = {group.name for group in lights} | given
@@ -347,12 +349,12 @@ def _plan_target(
         return replace(target, bias=bias)
     if own.dark and (calibrations["dark"] or bias is None):
         dark = dark_for(lights, calibrations, own)
-        made = dark.remarks if isinstance(dark, Made) else ()
-        return replace(target, dark=dark, remarks=(*made, *remarks_on(lights, dark)))
+        made = dark.remarks if isinstance(dark, SyntheticDark) else ()
+        return replace(target, dark=dark, remarks=(*made, *dark_remarks(lights, dark)))
     if bias is None:
         return replace(target, remarks=("no dark and no bias was subtracted, as asked",))
     why = "there is no dark" if own.dark else "no dark was subtracted, as asked"
-    told = (f"{why}: only the bias was subtracted", *remarks_on(lights, bias))
+    told = (f"{why}: only the bias was subtracted", *dark_remarks(lights, bias))
     return replace(target, bias=bias, remarks=told)
 
 
@@ -392,7 +394,7 @@ def _for_window(recipe: Recipe, lights: Group) -> Recipe:
     return recipe.replace(background_rows=(first + lowest - 1, last + lowest - 1))
 
 
-def _with_flat(target: Target, flats: Sequence[Flat]) -> Target:
+def _with_matching_flat(target: Target, flats: Sequence[Flat]) -> Target:
     """Return a target with the flat that serves it, or with why none does and what that means."""
     own = target.recipe
     if own.units == "electron":
@@ -415,7 +417,7 @@ def _with_lamps(
 ) -> Target:
     """Return a target with the lamps that the night file gives it, and what serves them."""
     names = wishes[target.name].lamps if target.name in wishes else ()
-    lamps = Group(target.name, tuple(pick_any(arcs, names)))
+    lamps = Group(target.name, tuple(select_by_any(arcs, names)))
     if not lamps.frames:
         unusable = ("its lamps cannot be used",) if names else ()
         return replace(target, remarks=(*target.remarks, *unusable))
@@ -437,7 +439,7 @@ def _with_lamps(
     return replace(target, lamps=lamps, remarks=(*target.remarks, told))
 
 
-def _used(
+def _used_and_left_out(
     targets: Sequence[Target],
     calibrations: Mapping[str, list[Group]],
     usable: Mapping[str, list[Frame]],
@@ -461,7 +463,7 @@ def _used(
     return masters, [*left_out, *reasons]
 
 
-def _in_order(targets: Sequence[Target]) -> list[Target]:
+def _in_dependency_order(targets: Sequence[Target]) -> list[Target]:
     """Return the targets, each behind the one whose rows it takes."""
     waiting, ordered, done = list(targets), list[Target](), set[str]()
     missing = {t.rows_from for t in targets} - {t.name for t in targets}
@@ -482,10 +484,10 @@ def _in_order(targets: Sequence[Target]) -> list[Target]:
 
 # Which frames of a night can be used, and what is wrong with the others.
 
-_USED = ("arc", "bias", "dark", "flat", "light")
+_USED_TYPES = ("arc", "bias", "dark", "flat", "light")
 
 
-def sort_out(
+def sort_frames(
     night: Night, duplicates: Mapping[str, str]
 ) -> tuple[dict[str, list[Frame]], list[tuple[str, str]], list[ArrayredError]]:
     """Return the usable frames by type, what is left out and why, and what is wrong.
@@ -503,7 +505,7 @@ def sort_out(
             problems += wrong
         elif frame.label in duplicates:
             left_out.append((frame.label, f"the same frame as {duplicates[frame.label]}"))
-        elif frame.frame_type in _USED and not _is_spoilt_dark(frame):
+        elif frame.frame_type in _USED_TYPES and not _is_spoilt_dark(frame):
             usable[frame.frame_type].append(frame)
         else:
             left_out.append((frame.label, _why_left_out(frame)))
@@ -513,13 +515,13 @@ def sort_out(
 def problems_of(frame: Frame) -> list[ArrayredError]:
     """Return what keeps a frame from being used though it should be."""
     if frame.frame_type is None and not frame.type_found:
-        return [_untyped(frame), *frame.problems]
+        return [_untyped_error(frame), *frame.problems]
     if any(isinstance(refusal, HeaderError) for refusal in frame.refusals):
         return list(frame.refusals)
     if frame.frame_type not in ("dark", "light"):
         return []
     if frame.exptime == 0:
-        return [_unexposed(frame)]
+        return [_unexposed_error(frame)]
     return [*frame.refusals, *(frame.problems if frame.exptime is None else ())]
 
 
@@ -548,10 +550,10 @@ def warnings_of(night: Night) -> tuple[str, ...]:
         for warning in frame.warnings:
             odd[warning].append(frame.label)
     foreign = [f"{name}: {reason}; left out" for name, reason in night.foreign]
-    return (*foreign, *(f"{listed(labels)}: {warning}" for warning, labels in odd.items()))
+    return (*foreign, *(f"{list_of_names(labels)}: {warning}" for warning, labels in odd.items()))
 
 
-def too_large(night: Night, max_frame_mb: float) -> list[ArrayredError]:
+def too_large_errors(night: Night, max_frame_mb: float) -> list[ArrayredError]:
     """Return an error for every frame of more megabytes."""
     return [
         InputError(
@@ -564,7 +566,7 @@ def too_large(night: Night, max_frame_mb: float) -> list[ArrayredError]:
     ]
 
 
-def _unexposed(frame: Frame) -> InputError:
+def _unexposed_error(frame: Frame) -> InputError:
     return InputError(
         f"A {frame.frame_type} of 0 s cannot be",
         path=frame.path,
@@ -574,7 +576,7 @@ def _unexposed(frame: Frame) -> InputError:
     )
 
 
-def no_lights(night: Night, problems: Iterable[ArrayredError]) -> list[ArrayredError]:
+def no_lights_error(night: Night, problems: Iterable[ArrayredError]) -> list[ArrayredError]:
     """Return the error of a night without lights; none if another tells where they are.
 
     Parameters
@@ -590,9 +592,11 @@ def no_lights(night: Night, problems: Iterable[ArrayredError]) -> list[ArrayredE
     if night.file.frames == "*":
         hint = "Check the frame types; spellings of your own go into an instrument file."
         return [InputError("There is no light frame", path=night.folder, hint=hint)]
-    reason = unlike(night.file.frames)
+    reason = pattern_mismatch(night.file.frames)
     lights = [label for label, why in night.left_out if why == reason]
-    there = f"The lights are {listed(lights)}" if lights else "There is no other light either"
+    there = (
+        f"The lights are {list_of_names(lights)}" if lights else "There is no other light either"
+    )
     return [
         InputError(
             f"There is no light frame whose name matches {night.file.frames!r}",
@@ -602,7 +606,7 @@ def no_lights(night: Night, problems: Iterable[ArrayredError]) -> list[ArrayredE
     ]
 
 
-def _untyped(frame: Frame) -> InputError:
+def _untyped_error(frame: Frame) -> InputError:
     return InputError(
         "No card says what kind of frame this is",
         path=frame.path,
@@ -612,10 +616,10 @@ def _untyped(frame: Frame) -> InputError:
     )
 
 
-# A plan told at length, before anything is reduced: `explain`.
+# A plan told at length, before anything is reduced: `explain_plan`.
 
 
-def explain(night: Night, plan: Plan, memory: int | None = None) -> str:
+def explain_plan(night: Night, plan: Plan, memory: int | None = None) -> str:
     """Return what will be done and why, as text.
 
     Parameters
@@ -631,12 +635,15 @@ def explain(night: Night, plan: Plan, memory: int | None = None) -> str:
     """
     sections = {
         "masters": [
-            *(f"{group.title}: {_described(group)}" for group in plan.masters),
-            *(_flat(flat) for flat in plan.flats.values()),
+            *(f"{group.title}: {_group_line(group)}" for group in plan.masters),
+            *(_flat_line(flat) for flat in plan.flats.values()),
         ],
-        "targets": [*map(_target_line, plan.targets), *(f"{name}: {e}" for name, e in plan.failed)],
-        "passes": list(_passes(night, plan, memory)),
-        "products": list(_products(plan)),
+        "targets": [
+            *map(_plan_target_line, plan.targets),
+            *(f"{name}: {e}" for name, e in plan.failed),
+        ],
+        "passes": list(_read_pass_lines(night, plan, memory)),
+        "products": list(_product_lines(plan)),
         "left out": plan.left_out_lines(),
         "warnings": plan.warnings,
         "problems": [str(problem) for problem in plan.problems],
@@ -647,14 +654,14 @@ def explain(night: Night, plan: Plan, memory: int | None = None) -> str:
     return "\n".join(lines)
 
 
-def _described(group: Group) -> str:
+def _group_line(group: Group) -> str:
     rows, columns = group.frames[0].shape
     at = "" if group.temperature is None else f", {group.temperature:.1f} deg C"
     told = f"{group.size} of {group.exptime:g} s, {columns} x {rows}{at}"
-    return told + _sections(group.frames[0].sections)
+    return told + _overscan_text(group.frames[0].sections)
 
 
-def _sections(sections: Sections | None) -> str:
+def _overscan_text(sections: Sections | None) -> str:
     """Return what is done with the overscan of frames, or ""."""
     if sections is None:
         return ""
@@ -662,15 +669,18 @@ def _sections(sections: Sections | None) -> str:
     return overscan + (f", trimmed to {sections.trim}" if sections.trim else "")
 
 
-def _flat(flat: Flat) -> str:
+def _flat_line(flat: Flat) -> str:
     """Return a flat and what is subtracted from its frames."""
     darks = ", ".join(f"{group.kind} {group.name}" for group in flat.masters)
-    return f"{flat.frames.title}: {_described(flat.frames)}; {darks or 'nothing subtracted'}"
+    return f"{flat.frames.title}: {_group_line(flat.frames)}; {darks or 'nothing subtracted'}"
 
 
-def _target_line(target: Target) -> str:
+def _plan_target_line(target: Target) -> str:
     """Return a target and what serves it, with age and temperature."""
-    master, what = target.master, f"{target.name}: {_described(target.lights)}; {served(target)}"
+    master, what = (
+        target.master,
+        f"{target.name}: {_group_line(target.lights)}; {calibration_summary(target)}",
+    )
     if master is not None:
         age, difference = age_in_days(target.lights, master), warmer(target.lights, master)
         what += "" if age is None else f", {age:.1f} days apart"
@@ -682,16 +692,16 @@ def _target_line(target: Target) -> str:
     return what + (f"; {own}" if own else "")
 
 
-def _passes(night: Night, plan: Plan, memory: int | None) -> Iterator[str]:
+def _read_pass_lines(night: Night, plan: Plan, memory: int | None) -> Iterator[str]:
     """Yield the passes over the files, each with why and how much is read."""
     yield f"headers: {len(night.frames)} files, no pixels"
-    yield from _verdicts(night)
+    yield from _pixel_decision_lines(night)
     asked = sum(bool(frame.maybe_arc) for frame in night.frames)
     if asked:
         yield f"probe of some rows: {asked} frames may show a lamp"
     flats = [flat.frames for flat in plan.flats.values()]
     for group in [*plan.masters, *flats, *(target.lights for target in plan.targets)]:
-        n_bands = len(list(edges(group.frames[0].shape[0], group.band_rows(memory))))
+        n_bands = len(list(band_edges(group.frames[0].shape[0], group.band_rows(memory))))
         held = group.n_bytes / n_bands
         yield (
             f"bands of {group.name}: {group.n_bytes / 1e6:.1f} MB in {n_bands} "
@@ -702,7 +712,7 @@ def _passes(night: Night, plan: Plan, memory: int | None) -> Iterator[str]:
         yield f"probe of the lights: {sum(compared)} frames compared within {len(compared)} targets"
 
 
-def _verdicts(night: Night) -> Iterator[str]:
+def _pixel_decision_lines(night: Night) -> Iterator[str]:
     """Yield what was decided about frames' pixels, each with what it was decided by."""
     told = Counter(verdict for frame in night.frames for verdict in frame.verdicts)
     by = {"probe": "probe of some rows", "header": "header", "option": "option"}
@@ -710,7 +720,7 @@ def _verdicts(night: Night) -> Iterator[str]:
         yield f"{by[verdict.source]}: {n_frames} frames {verdict.text}"
 
 
-def _products(plan: Plan) -> Iterator[str]:
+def _product_lines(plan: Plan) -> Iterator[str]:
     """Yield the files to come."""
     for group in plan.masters:
         if not group.is_master:
@@ -735,13 +745,13 @@ def _products(plan: Plan) -> Iterator[str]:
 #
 # Read back unchanged it leads to the same plan; a comment stands where something may be added.
 
-_NEAR = timedelta(hours=6)
-_HEAD = """\
+_LAMP_WINDOW = timedelta(hours=6)
+_NIGHT_FILE_HEAD = """\
 # What arrayred understood of this night. Edit it, then:
 #   arrayred reduce NIGHT -o OUT --night-file THIS-FILE
 # Frames are labels, file names, globs, or ranges such as hr8047-10..12. Everything may be left out.
 """
-_SETTINGS = """\
+_NIGHT_FILE_SETTINGS = """\
 # Any field of the recipe, for all targets; under a target, for that one.
 [recipe]
 # combine = "median"
@@ -765,10 +775,11 @@ def night_file_text(night: Night, plan: Plan, recipe: Recipe, path: Path) -> str
     text : TOML.
     """
     sections = [
-        [_HEAD.rstrip(), *_top(night, path)],
-        ["# Files that are not what their headers say.", "[types]", *_types(night)],
-        _SETTINGS.rstrip().splitlines() + _pairs(_settings_beside(recipe, Recipe()).items()),
-        ["# Cards of all products.", "[cards]", *_pairs(night.file.cards.items())],
+        [_NIGHT_FILE_HEAD.rstrip(), *_night_file_top(night, path)],
+        ["# Files that are not what their headers say.", "[types]", *_night_file_types(night)],
+        _NIGHT_FILE_SETTINGS.rstrip().splitlines()
+        + _toml_value_lines(_settings_beside(recipe, Recipe()).items()),
+        ["# Cards of all products.", "[cards]", *_toml_value_lines(night.file.cards.items())],
         *[[*_target_table(target, recipe, night)] for target in plan.targets],
     ]
     remarks = [f"# left out: {printable(line)}" for line in plan.left_out_lines()]
@@ -776,7 +787,7 @@ def night_file_text(night: Night, plan: Plan, recipe: Recipe, path: Path) -> str
     return "\n\n".join("\n".join(lines) for lines in [*sections, remarks] if lines) + "\n"
 
 
-def _top(night: Night, path: Path) -> Iterator[str]:
+def _night_file_top(night: Night, path: Path) -> Iterator[str]:
     file, folder = night.file, path.absolute().parent
     calibrations = [os.path.relpath(where, folder) for where in file.calibrations]
     own = file.instrument.endswith(".toml")
@@ -791,10 +802,12 @@ def _top(night: Night, path: Path) -> Iterator[str]:
         yield f"unsigned = {toml_text(file.unsigned)}"
     if file.masters:
         yield "\n[masters]"
-        yield from _pairs((kind, os.path.relpath(p, folder)) for kind, p in file.masters.items())
+        yield from _toml_value_lines(
+            (kind, os.path.relpath(p, folder)) for kind, p in file.masters.items()
+        )
 
 
-def _types(night: Night) -> Iterator[str]:
+def _night_file_types(night: Night) -> Iterator[str]:
     """Yield the types that headers alone did not tell, those that a file told before included."""
     given = {name for names in night.file.types.values() for name in names}
     for kind in ("bias", "dark", "flat", "arc", "light"):
@@ -819,7 +832,7 @@ def _target_table(target: Target, recipe: Recipe, night: Night) -> Iterator[str]
         yield f"# note: {printable(remark)}"
     yield f"[targets.{toml_text(target.name)}]"
     yield f"frames = {toml_text([frame.label for frame in lights.frames])}"
-    known = {**_cards_of(target), **target.cards}
+    known = {**_cards_to_edit(target), **target.cards}
     for key, card in CARDS.items():
         given = card in target.cards
         yield f"{'' if given else '# '}{key} = {toml_text(known.get(card, ''))}"
@@ -831,11 +844,11 @@ def _target_table(target: Target, recipe: Recipe, night: Night) -> Iterator[str]
         yield f"lamps = {toml_text([frame.label for frame in target.lamps.frames])}"
     elif lamps := _lamps_near(target, night):
         yield f"# lamps = {toml_text(lamps)}"
-    yield from _pairs(_settings_beside(target.recipe, recipe).items())
+    yield from _toml_value_lines(_settings_beside(target.recipe, recipe).items())
     named = CARDS.values()
     others = {card: value for card, value in target.cards.items() if card not in named}
     if others:
-        yield f"cards = {{ {', '.join(_pairs(others.items()))} }}"
+        yield f"cards = {{ {', '.join(_toml_value_lines(others.items()))} }}"
 
 
 def _settings_beside(recipe: Recipe, from_other: Recipe) -> dict[str, object]:
@@ -851,16 +864,18 @@ def _lamps_near(target: Target, night: Night) -> list[str]:
         for frame in night.frames
         if frame.frame_type == "arc"
         and (frame.shape, frame.optics) == (light.shape, light.optics)
-        and (frame.time is None or light.time is None or abs(frame.time - light.time) < _NEAR)
+        and (
+            frame.time is None or light.time is None or abs(frame.time - light.time) < _LAMP_WINDOW
+        )
     ]
 
 
-def _cards_of(target: Target) -> dict[str, object]:
+def _cards_to_edit(target: Target) -> dict[str, object]:
     """Return what the first frame's header says of the cards that people most often mend."""
     header = target.lights.frames[0].image.header
     found = {card: header.readable(card) for card in CARDS.values()}
     return {card: value for card, value in found.items() if value is not None}
 
 
-def _pairs(entries: Iterable[tuple[str, object]]) -> list[str]:
+def _toml_value_lines(entries: Iterable[tuple[str, object]]) -> list[str]:
     return [f"{key} = {toml_text(value)}" for key, value in entries]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from arrayred.errors import UsageError
 from arrayred.kernels.noise import finite_median
 from arrayred.kernels.rows import robust_std, row_means
-from arrayred.model import COUNTS, DQ, DQ_MEANINGS, FRAME, VARIANCE, Rows, X, Y, turn
+from arrayred.model import COUNTS, DQ, DQ_MEANINGS, FRAME, VARIANCE, Rows, X, Y, transpose_to_x
 from arrayred.plots.given import FLUX, cube_of, image_of, spectrum_of, units_of
 from arrayred.plots.panels import (
     Along,
@@ -160,7 +160,7 @@ def image(
     'column'
     """
     cut = None if spectrum is None else spectrum_of(spectrum)
-    shown = image_of(image) if cut is None else turn(image_of(image))
+    shown = image_of(image) if cut is None else transpose_to_x(image_of(image))
     panel = _image_panel(shown, stretch_of(shown[COUNTS].values, stretch), cut)
     pixels, *marks = panel.marks
     assert isinstance(pixels, Pixels)
@@ -356,7 +356,7 @@ def profile(
     >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     ['threshold 40.0']
     """
-    shown = turn(image_of(image))
+    shown = transpose_to_x(image_of(image))
     found = spectrum if spectrum is None or isinstance(spectrum, Rows) else spectrum_of(spectrum)
     level = _threshold_of(found) if threshold is None else threshold
     means = row_means(shown[COUNTS].values.astype(np.float64))
@@ -695,7 +695,7 @@ def trace(image: Given, spectrum: Given, *, title: str = "") -> Sheet:
     UsageError
         The image or the spectrum is none, or the spectrum has no trace.
     """
-    shown, cut = turn(image_of(image)), spectrum_of(spectrum)
+    shown, cut = transpose_to_x(image_of(image)), spectrum_of(spectrum)
     if "trace" not in cut:
         raise UsageError(
             "The trace was asked for, but this spectrum has straight rows and none",

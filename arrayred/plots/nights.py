@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.errors import UsageError
-from arrayred.io.pixel_checks import affordable, sample_of
+from arrayred.io.pixel_checks import frames_to_probe, sample_frame
 from arrayred.kernels.rows import robust_std
 from arrayred.model import COUNTS, FRAME, VARIANCE, X, Y
 from arrayred.plots.figures import median_of, range_of
@@ -196,7 +196,7 @@ def _quantities(bars: list[_Bar], *, levels: bool) -> dict[str, dict[str, float]
     frames = [bar.frame for bar in bars]
     found = {_CCD: {f.label: f.ccd_temp for f in frames if f.ccd_temp is not None}}
     if levels:
-        samples = {frame.label: sample_of(frame) for frame in affordable(frames)}
+        samples = {frame.label: sample_frame(frame) for frame in frames_to_probe(frames)}
         found[_LEVEL] = {name: one.level for name, one in samples.items() if one is not None}
     return {name: values for name, values in found.items() if values}
 

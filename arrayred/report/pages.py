@@ -31,15 +31,15 @@ from arrayred.io.ledger import (
     SUMMARY,
     Entry,
     Ledger,
-    is_of_one,
+    holds_single_night,
     products_of,
 )
-from arrayred.io.pixel_checks import affordable, sample_of
-from arrayred.io.pixels import FrameStack, plain
+from arrayred.io.pixel_checks import frames_to_probe, sample_frame
+from arrayred.io.pixels import FrameStack, plain_pixels
 from arrayred.io.products import header_of, open_product
-from arrayred.io.publish import STATE, publish
-from arrayred.model import COSMIC_RAY, DQ, N_REJECTED, SATURATED, turn
-from arrayred.night.groups import listed, slug
+from arrayred.io.publish import STATE_FOLDER, publish
+from arrayred.model import COSMIC_RAY, DQ, N_REJECTED, SATURATED, transpose_to_x
+from arrayred.night.groups import list_of_names, slug
 from arrayred.plots.figures import quick_look, search_look
 from arrayred.plots.nights import detector
 from arrayred.report import charts
@@ -127,7 +127,7 @@ def _without_shared(lines: Sequence[FrameLine]) -> tuple[list[FrameLine], dict[s
     for line in lines:
         for remark in line.remarks:
             whose[remark].append(line.label)
-    shared = {remark: listed(labels) for remark, labels in whose.items() if len(labels) > 3}
+    shared = {remark: list_of_names(labels) for remark, labels in whose.items() if len(labels) > 3}
     own = [
         dataclasses.replace(line, remarks=tuple(r for r in line.remarks if r not in shared))
         for line in lines
@@ -139,14 +139,16 @@ def _thumbnails(finished: Finished) -> dict[str, bytes]:
     """Return pictures of the frames that are shown, by label."""
     found: dict[str, bytes] = {}
     shown = [line.label for line in pictured(finished.account.frames)]
-    for frame in affordable([finished.frames[name] for name in shown if name in finished.frames]):
+    for frame in frames_to_probe(
+        [finished.frames[name] for name in shown if name in finished.frames]
+    ):
         with suppress(FrameError):  # what cannot be read has no picture
             found[frame.label] = _small(frame)
     return found
 
 
 def _small(frame: Frame) -> bytes:
-    return thumbnail(FrameStack([plain(frame.image)])[0, :, :])
+    return thumbnail(FrameStack([plain_pixels(frame.image)])[0, :, :])
 
 
 def _levels(finished: Finished) -> dict[str, float]:
@@ -154,7 +156,7 @@ def _levels(finished: Finished) -> dict[str, float]:
     levels = {}
     for line in levelled(finished.account.frames):
         frame = finished.frames.get(line.label)
-        sample = None if frame is None else sample_of(frame)
+        sample = None if frame is None else sample_frame(frame)
         if sample is not None:
             levels[line.label] = sample.level
     return levels
@@ -167,9 +169,9 @@ def _notes(finished: Finished, small: Mapping[str, bytes]) -> Markup:
     gone = [line.label for line in pictured(lines) if finished.raw.get(line.path) == "gone"]
     changed = [line.label for line in pictured(lines) if finished.raw.get(line.path) == "changed"]
     if gone:
-        notes.append(f"No longer where they were, and so without a picture: {listed(gone)}.")
+        notes.append(f"No longer where they were, and so without a picture: {list_of_names(gone)}.")
     if changed:
-        notes.append(f"Changed since, and so without a picture: {listed(changed)}.")
+        notes.append(f"Changed since, and so without a picture: {list_of_names(changed)}.")
     if len(pictured(lines)) < len(lines):
         notes.append(f"Pictures are of {len(small)} of {len(lines)} frames, the first of a kind.")
     if len(lines) > MOST_ROWS:
@@ -238,7 +240,7 @@ def _group(
     return tag(
         "tr" if first.use else "tr.out",
         tag("td.thumb", _picture(shown, small)),
-        tag("th", listed([line.label for line in lines]), attributes={"scope": "row"}),
+        tag("th", list_of_names([line.label for line in lines]), attributes={"scope": "row"}),
         tag("td", first.kind),
         tag("td.n", seconds(first.exptime)),
         tag("td.time", " to ".join(ends)),
@@ -262,7 +264,7 @@ def _foreign(left_out: Sequence[tuple[str, str]]) -> Markup:
     names: dict[str, list[str]] = defaultdict(list)
     for name, reason in left_out:
         names[reason].append(name.rpartition("/")[2])
-    items = [tag("li", f"{listed(who)}: {why}") for why, who in names.items()]
+    items = [tag("li", f"{list_of_names(who)}: {why}") for why, who in names.items()]
     return joined(tag("h3", "Not frames of this night"), tag("ul", items))
 
 
@@ -452,7 +454,7 @@ def _summary(path: Path) -> dict[str, list[dict[str, str]]]:
 def _pages(out: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the folder and the facts of each night that has a page."""
     for folder in sorted(path for path in out.iterdir() if path.is_dir()):
-        place = folder / STATE / DONE / f"{PAGE_ENTRY}.json"
+        place = folder / STATE_FOLDER / DONE / f"{PAGE_ENTRY}.json"
         with suppress(OSError, ValueError, KeyError, TypeError):
             facts = json.loads(place.read_bytes())["facts"]
             if (folder / PAGE).is_file() and isinstance(facts["targets"], list):
@@ -821,10 +823,10 @@ def shown(finished: Finished, target: TargetLine) -> Shown:
     image = None
     if entry is None:
         with suppress(ArrayredError):  # of a target without spectrum the image may be there
-            image = turn(open_product(place))
+            image = transpose_to_x(open_product(place))
         return Shown(target, where, image)
     try:
-        image = turn(open_product(place))
+        image = transpose_to_x(open_product(place))
         stems = stems_of(entry.products)
         found = [Found(s, open_product(place.with_name(f"{s}_spectrum.fits"))) for s in stems]
     except ArrayredError as error:
@@ -1034,7 +1036,7 @@ def write_index(out: Path, *, overwrite: bool = False) -> Path:
 
 def is_night(out: Path) -> bool:
     """Tell whether a folder is the output folder of a night, of which all may have failed."""
-    return is_of_one(out) or (out / STATE / ACCOUNT).is_file()
+    return holds_single_night(out) or (out / STATE_FOLDER / ACCOUNT).is_file()
 
 
 def nights_in(out: Path) -> list[Path]:

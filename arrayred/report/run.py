@@ -25,7 +25,7 @@ from arrayred.config import Instrument, Recipe
 from arrayred.errors import ArrayredError, NoSpectrumError, UsageError
 from arrayred.io.frames import Frame, read_frames
 from arrayred.io.ledger import PAGE, PAGE_ENTRY, Entry, Ledger
-from arrayred.io.publish import STATE, Content, publish, remove
+from arrayred.io.publish import STATE_FOLDER, Content, publish, remove
 from arrayred.night import Flat, Group, Night, Plan, Target, problems_of
 from arrayred.night.match import age_in_days, warmer
 from arrayred.report import VERSION
@@ -320,7 +320,7 @@ def _served(lights: Group, master: Group | Flat) -> Served:
 
 def write_account(out: Path, account: Account) -> None:
     """Keep what a run knew of its night, for the page of it now or later."""
-    publish({out / STATE / ACCOUNT: as_json(account)}, overwrite=True, durable=False)
+    publish({out / STATE_FOLDER / ACCOUNT: as_json(account)}, overwrite=True, durable=False)
 
 
 def forget_report(out: Path) -> None:
@@ -419,7 +419,7 @@ def gathered(out: Path, ledger: Ledger) -> Finished:
         Nothing was finished there, or what was noted of it makes no sense.
     """
     entries = {entry.name: entry for entry in ledger.entries() if entry.name != PAGE_ENTRY}
-    account = read_account(out / STATE / ACCOUNT)
+    account = read_account(out / STATE_FOLDER / ACCOUNT)
     if account is None and not entries:
         raise UsageError(
             "Nothing was finished here", path=out, hint="Name an output folder of arrayred."
@@ -475,10 +475,10 @@ def _state(path: str, inputs: Mapping[str, str], ledger: Ledger) -> str:
 
 
 def _is_in_cache(path: Path) -> bool:
-    from arrayred.io.cache import image_at
+    from arrayred.io.cache import cached_image
 
     try:
-        return image_at(path) is not None
+        return cached_image(path) is not None
     except ArrayredError:
         return False
 

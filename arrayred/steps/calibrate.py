@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.bands import over_frames
+from arrayred.bands import map_frames
 from arrayred.errors import InputError, MismatchError, UnknownGainError, UsageError
 from arrayred.kernels.combine import difference, median
 from arrayred.kernels.rows import robust_std
@@ -24,10 +24,10 @@ from arrayred.model import (
     Section,
     X,
     Y,
+    add_history,
     check_cube,
     check_image,
     dq_attrs,
-    note_history,
     require_same_pixels,
 )
 
@@ -55,9 +55,9 @@ def subtract_dark(cube: xr.Dataset, dark: xr.Dataset) -> xr.Dataset:
     check_cube(cube)
     require_same_pixels(cube, dark)
     counts = cube[COUNTS].copy(
-        data=over_frames(cube[COUNTS].data, difference, dark[COUNTS].data, keeps_frames=True)
+        data=map_frames(cube[COUNTS].data, difference, dark[COUNTS].data, keeps_frames=True)
     )
-    return note_history(
+    return add_history(
         cube.assign({COUNTS: counts}), f"{dark.attrs.get('kind', 'dark')} subtracted"
     )
 
@@ -98,13 +98,13 @@ def adapt_dark(
     current = (current - level if has_bias else current) * factor
     counts = dark[COUNTS].copy(data=current + level if keep_bias else current)
     share = float(keep_bias) - factor * float(has_bias)
-    told = dark.assign({COUNTS: counts}).assign_attrs(_noise_of(dark, bias, factor, share))
+    told = dark.assign({COUNTS: counts}).assign_attrs(_adapted_noise(dark, bias, factor, share))
     if has_bias != keep_bias:
-        told = note_history(told, "bias added" if keep_bias else "bias subtracted")
-    return told if factor == 1.0 else note_history(told, f"dark current scaled by {factor:g}")
+        told = add_history(told, "bias added" if keep_bias else "bias subtracted")
+    return told if factor == 1.0 else add_history(told, f"dark current scaled by {factor:g}")
 
 
-def _noise_of(
+def _adapted_noise(
     dark: xr.Dataset, bias: xr.Dataset | None, factor: float, share: float
 ) -> dict[str, float]:
     """Return the noise, a frame of the dark, of factor x dark + share x bias, where known."""
@@ -133,7 +133,7 @@ Levels = NDArray[np.float64]
 _LEFT_OUT = 0.1
 
 
-def levels(strip: Block, method: str = "mean") -> Levels:
+def overscan_levels(strip: Block, method: str = "mean") -> Levels:
     """Return the level along the last axis of an overscan strip.
 
     Parameters
@@ -147,32 +147,32 @@ def levels(strip: Block, method: str = "mean") -> Levels:
 
     Examples
     --------
-    >>> levels(np.array([[10, 11, 10, 11, 10, 11, 10, 11, 10, 900]], dtype=np.uint16))
+    >>> overscan_levels(np.array([[10, 11, 10, 11, 10, 11, 10, 11, 10, 900]], dtype=np.uint16))
     array([10.5])
     """
     ordered = np.sort(np.asarray(strip, np.float64), axis=-1)
-    found = _middle(ordered, method)
+    found = _trimmed_mean(ordered, method)
     for spoilt in zip(*np.nonzero(np.isnan(found)), strict=True):
         present = ordered[spoilt][~np.isnan(ordered[spoilt])]
-        found[spoilt] = _middle(present[np.newaxis], method)[0] if present.size else np.nan
+        found[spoilt] = _trimmed_mean(present[np.newaxis], method)[0] if present.size else np.nan
     return found
 
 
-def _middle(ordered: Block, method: str) -> Levels:
+def _trimmed_mean(ordered: Block, method: str) -> Levels:
     """Return the mean of sorted values (..., n) without those at either end."""
     n = ordered.shape[-1]
     cut = (n - 1) // 2 if method == "median" else int(_LEFT_OUT * n)
     return np.asarray(np.mean(np.ascontiguousarray(ordered[..., cut : n - cut]), axis=-1))
 
 
-def less_row_levels(block: Block, *, first: int, stop: int, method: str) -> Levels:
+def subtract_row_levels(block: Block, *, first: int, stop: int, method: str) -> Levels:
     """Return frames, each row less the level of some of its columns.
 
     Parameters
     ----------
     block : counts (frame, y, x), any real dtype.
     first, stop : the columns of the overscan, positions from 0, half-open.
-    method : as for `levels`.
+    method : as for `overscan_levels`.
 
     Returns
     -------
@@ -180,16 +180,16 @@ def less_row_levels(block: Block, *, first: int, stop: int, method: str) -> Leve
 
     Examples
     --------
-    >>> less_row_levels(np.array([[[9, 9, 12]]]), first=0, stop=2, method="median")
+    >>> subtract_row_levels(np.array([[[9, 9, 12]]]), first=0, stop=2, method="median")
     array([[[0., 0., 3.]]])
     """
-    found = levels(block[..., first:stop], method)
+    found = overscan_levels(block[..., first:stop], method)
     return np.subtract(block, found[..., np.newaxis], dtype=np.float64)
 
 
 def column_levels(strip: Block, *, method: str) -> Levels:
     """Return the level of every column of a strip (frame, y, x) of overscan rows: (frame, 1, x)."""
-    return levels(np.swapaxes(strip, -1, -2), method)[..., np.newaxis, :]
+    return overscan_levels(np.swapaxes(strip, -1, -2), method)[..., np.newaxis, :]
 
 
 # Flat fields: frames of a lamp scaled to each other, the lamp's colour, the division.
@@ -201,34 +201,38 @@ def column_levels(strip: Block, *, method: str) -> Levels:
 # pixels' own scatter as well.
 
 Image = NDArray[np.float64]
-Curve = NDArray[np.float64]
+LampColour = NDArray[np.float64]
 
-_PIECES = 16
+_N_SPLINE_PIECES = 16
 _DEGREE = 3
-_FAR = 4.0
-_FITS = 5
+_SPLINE_CLIP_SIGMA = 4.0
+_N_SPLINE_FITS = 5
 _EXACT = 1e-9
-_LIT = 0.3
+_MAX_COLUMN_SCATTER = 0.3
 _STRIP_BYTES = 4 << 20
 
 
-def level_of(image: Image) -> float:
+def illuminated_level(image: Image) -> float:
     """Return the level of the illuminated part of an image: the median of what is bright.
 
     Bright is more than half of what one pixel in twenty exceeds, so that unlit rows do not count.
 
     Examples
     --------
-    >>> level_of(np.array([[0.0, 0.0, 0.0, 0.0], [7.0, 8.0, 9.0, 8.0]]))
+    >>> illuminated_level(np.array([[0.0, 0.0, 0.0, 0.0], [7.0, 8.0, 9.0, 8.0]]))
     8.0
     """
     values = image[np.isfinite(image)]
     if values.size == 0:
         return float("nan")
-    return float(np.median(values[values > 0.5 * _upper(values)])) if _upper(values) > 0 else 0.0
+    return (
+        float(np.median(values[values > 0.5 * _high_quantile(values)]))
+        if _high_quantile(values) > 0
+        else 0.0
+    )
 
 
-def _upper(values: NDArray[np.float64]) -> float:
+def _high_quantile(values: NDArray[np.float64]) -> float:
     """Return what one value in twenty reaches."""
     position = int(0.95 * (values.size - 1))
     return float(np.partition(values, position)[position])
@@ -270,7 +274,7 @@ def scaled_median(
     return out
 
 
-def colour(image: Image) -> Curve:
+def lamp_colour(image: Image) -> LampColour:
     """Return the smooth change of a flat along its columns (x): the colour of the lamp.
 
     Parameters
@@ -286,40 +290,40 @@ def colour(image: Image) -> Curve:
     Examples
     --------
     >>> lamp = 100.0 + np.arange(60.0)
-    >>> bool(np.allclose(colour(np.tile(lamp, (5, 1))), lamp, rtol=1e-4))
+    >>> bool(np.allclose(lamp_colour(np.tile(lamp, (5, 1))), lamp, rtol=1e-4))
     True
     """
     finite = np.where(np.isfinite(image), image, 0.0)
     rows = np.median(finite, axis=1)
-    slit = finite[(rows > 0.5 * _upper(rows)) & (rows > 0)]
+    slit = finite[(rows > 0.5 * _high_quantile(rows)) & (rows > 0)]
     if slit.size == 0:
         return np.full(image.shape[1], np.nan)
     columns = np.median(slit, axis=0)
     scatter = 1.4826 * np.median(np.abs(slit - columns), axis=0)
-    lit = np.flatnonzero((columns > 0) & (scatter < _LIT * columns))
+    lit = np.flatnonzero((columns > 0) & (scatter < _MAX_COLUMN_SCATTER * columns))
     curve = np.full(columns.size, np.nan)
     if lit.size:
-        curve[lit] = np.exp(_smooth(lit, np.log(columns[lit])))
+        curve[lit] = np.exp(_fit_spline(lit, np.log(columns[lit])))
     return curve
 
 
-def _smooth(x: NDArray[Any], values: Curve) -> Curve:
+def _fit_spline(x: NDArray[Any], values: LampColour) -> LampColour:
     """Return the spline through values at positions x that few outliers do not move."""
-    basis, kept = _splines(x), np.ones(x.size, bool)
+    basis, kept = _b_splines(x), np.ones(x.size, bool)
     fitted = values
-    for _ in range(_FITS):
+    for _ in range(_N_SPLINE_FITS):
         fitted = basis @ np.linalg.lstsq(basis[kept], values[kept], rcond=None)[0]
         off = values - fitted
-        still = np.abs(off) <= max(_FAR * robust_std(off[kept]), _EXACT)
+        still = np.abs(off) <= max(_SPLINE_CLIP_SIGMA * robust_std(off[kept]), _EXACT)
         if np.array_equal(still, kept):
             break
         kept = still
     return np.asarray(fitted)
 
 
-def _splines(x: NDArray[Any]) -> NDArray[np.float64]:
+def _b_splines(x: NDArray[Any]) -> NDArray[np.float64]:
     """Return the cubic B-splines on even knots at positions x: (x, spline). De Boor (1978)."""
-    pieces = int(min(_PIECES, max((np.ptp(x) + 1) // 4, 1)))
+    pieces = int(min(_N_SPLINE_PIECES, max((np.ptp(x) + 1) // 4, 1)))
     u = (x - x.min()) / max(np.ptp(x), 1) * pieces
     knots = np.arange(-_DEGREE, pieces + _DEGREE + 1, dtype=np.float64)
     within = np.minimum(np.floor(u), pieces - 1)[:, np.newaxis]
@@ -332,12 +336,12 @@ def _splines(x: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(basis, np.float64)
 
 
-def quotient(block: Block, flat: Image) -> Block:
+def divide_by_flat(block: Block, flat: Image) -> Block:
     """Return counts (..., y, x) divided by a flat (y, x), in float64.
 
     Examples
     --------
-    >>> quotient(np.array([[[10, 9]]], dtype=np.uint16), np.array([[1.0, 0.5]]))
+    >>> divide_by_flat(np.array([[[10, 9]]], dtype=np.uint16), np.array([[1.0, 0.5]]))
     array([[[10., 18.]]])
     """
     return np.divide(block, flat, dtype=np.float64)
@@ -408,20 +412,20 @@ def subtract_overscan(
             [110., 210.]]])
     """
     check_cube(cube)
-    _require(cube, section)
+    _require_section_on_cube(cube, section)
     first, last = section.columns if by_row else section.rows
     start = first - int(cube[X if by_row else Y][0])
     stop = start + last - first + 1
     pixels = cube[COUNTS].data
     if by_row:
-        kernel = partial(less_row_levels, first=start, stop=stop, method=method)
-        pixels = over_frames(pixels, kernel, keeps_frames=True)
+        kernel = partial(subtract_row_levels, first=start, stop=stop, method=method)
+        pixels = map_frames(pixels, kernel, keeps_frames=True)
     else:
         pixels = np.subtract(pixels, _column_levels(pixels[:, start:stop], method), dtype=float)
     counts = cube[COUNTS].copy(data=pixels)
     what = f"columns {first} to {last}" if by_row else f"rows {first} to {last}"
     told = f"overscan of {what} subtracted ({method} of each {'row' if by_row else 'column'})"
-    return note_history(cube.assign({COUNTS: counts}), told)
+    return add_history(cube.assign({COUNTS: counts}), told)
 
 
 def _column_levels(strip: Any, method: Statistic) -> Any:
@@ -456,12 +460,12 @@ def trim(cube: xr.Dataset, section: Section) -> xr.Dataset:
     array([2, 3])
     """
     check_cube(cube)
-    _require(cube, section)
+    _require_section_on_cube(cube, section)
     kept = cube.sel({Y: slice(*section.rows), X: slice(*section.columns)})
-    return note_history(kept, f"trimmed to {section}")
+    return add_history(kept, f"trimmed to {section}")
 
 
-def _require(cube: xr.Dataset, section: Section) -> None:
+def _require_section_on_cube(cube: xr.Dataset, section: Section) -> None:
     rows, columns = cube[Y].values[[0, -1]], cube[X].values[[0, -1]]
     inside = rows[0] <= section.rows[0] and section.rows[1] <= rows[1]
     if not (inside and columns[0] <= section.columns[0] and section.columns[1] <= columns[1]):
@@ -484,7 +488,7 @@ def _require(cube: xr.Dataset, section: Section) -> None:
 # One flat serves all lights of a target, so that the combined image is divided, once: the same as
 # dividing every frame, for averages and medians alike.
 
-LOWEST = 0.05
+LOWEST_RESPONSE = 0.05
 """The response below which a pixel is bad, 1 being that in the middle of the slit."""
 
 
@@ -501,7 +505,7 @@ def flat_level(image: xr.Dataset) -> float:
         It has no light.
     """
     check_image(image)
-    level = level_of(np.asarray(image[COUNTS].values, np.float64))
+    level = illuminated_level(np.asarray(image[COUNTS].values, np.float64))
     if not level > 0:
         name = str(image[FRAME].item()) if FRAME in image.coords else "a flat"
         raise InputError(
@@ -548,7 +552,7 @@ def combine_flats(
         next((i for i, other in enumerate(different) if other is dark), -1) for dark in each
     )
     median = partial(scaled_median, levels=tuple(levels), which=which)
-    counts = over_frames(cube[COUNTS].data, median, *(dark[COUNTS].data for dark in different))
+    counts = map_frames(cube[COUNTS].data, median, *(dark[COUNTS].data for dark in different))
     scalars = {name: coord for name, coord in cube.coords.items() if not coord.dims}
     image = xr.Dataset(
         {COUNTS: ((Y, X), counts, {"long_name": "response relative to the middle of the slit"})},
@@ -557,8 +561,8 @@ def combine_flats(
     )
     kinds = dict.fromkeys(dark.attrs.get("kind", "dark") for dark in different)
     for kind in kinds:
-        image = note_history(image, f"{kind} subtracted")
-    return note_history(image, f"median of {cube.sizes[FRAME]} flats, each scaled to its level")
+        image = add_history(image, f"{kind} subtracted")
+    return add_history(image, f"median of {cube.sizes[FRAME]} flats, each scaled to its level")
 
 
 def normalise_flat(image: xr.Dataset) -> xr.Dataset:
@@ -571,8 +575,8 @@ def normalise_flat(image: xr.Dataset) -> xr.Dataset:
 
     Returns
     -------
-    flat : counts (y, x), 1 in the middle of the slit, with the coordinate `bad` (`with_bad`); NaN
-        where the lamp gave no light.
+    flat : counts (y, x), 1 in the middle of the slit, with the coordinate `bad`
+        (`with_bad_pixels`); NaN where the lamp gave no light.
 
     Raises
     ------
@@ -582,7 +586,7 @@ def normalise_flat(image: xr.Dataset) -> xr.Dataset:
     check_image(image)
     pixels = np.asarray(image[COUNTS].values, np.float64)
     along_y = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
-    curve = colour(np.ascontiguousarray(pixels.T) if along_y else pixels)
+    curve = lamp_colour(np.ascontiguousarray(pixels.T) if along_y else pixels)
     if np.isnan(curve).all():
         raise InputError("The flats have no light", hint="Exclude them, or give --no-flat.")
     lamp = curve[:, np.newaxis] if along_y else curve
@@ -590,17 +594,17 @@ def normalise_flat(image: xr.Dataset) -> xr.Dataset:
     if VARIANCE in image:
         variance = np.asarray(image[VARIANCE].values / lamp**2, np.float32)
         flat = flat.assign({VARIANCE: image[VARIANCE].copy(data=variance)})
-    return with_bad(note_history(flat, "colour taken out"))
+    return with_bad_pixels(add_history(flat, "colour taken out"))
 
 
-def with_bad(flat: xr.Dataset) -> xr.Dataset:
+def with_bad_pixels(flat: xr.Dataset) -> xr.Dataset:
     """Return a master flat whose pixels that get less than 5 % of the light are marked `bad`.
 
     Parameters
     ----------
     flat : counts (y, x), 1 in the middle of the slit; a unit they may have means nothing.
     """
-    bad = ~(flat[COUNTS].values >= LOWEST)
+    bad = ~(flat[COUNTS].values >= LOWEST_RESPONSE)
     attrs = {name: value for name, value in flat[COUNTS].attrs.items() if name != "units"}
     flat = flat.assign({COUNTS: (flat[COUNTS].dims, flat[COUNTS].values, attrs)})
     return flat.assign_coords({BAD: ((Y, X), bad, {"long_name": "no response to correct by"})})
@@ -631,7 +635,8 @@ def divide_flat(ds: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
     >>> import xarray as xr
     >>> labels = {"y": [1], "x": [1, 2, 3]}
     >>> image = xr.Dataset({"counts": (("y", "x"), np.array([[100.0, 110.0, 2.0]]))}, labels)
-    >>> flat = with_bad(xr.Dataset({"counts": (("y", "x"), np.array([[1.0, 1.1, 0.01]]))}, labels))
+    >>> response = xr.Dataset({"counts": (("y", "x"), np.array([[1.0, 1.1, 0.01]]))}, labels)
+    >>> flat = with_bad_pixels(response)
     >>> divide_flat(image, flat).counts.values
     array([[100., 100.,   2.]])
     """
@@ -640,25 +645,27 @@ def divide_flat(ds: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
     divisor = np.where(bad.values, 1.0, flat[COUNTS].values)
     pixels = ds[COUNTS].data
     if FRAME in ds[COUNTS].dims:
-        divided = over_frames(pixels, quotient, divisor, keeps_frames=True)
+        divided = map_frames(pixels, divide_by_flat, divisor, keeps_frames=True)
     else:
-        divided = quotient(pixels, divisor)
+        divided = divide_by_flat(pixels, divisor)
     counts = ds[COUNTS].copy(data=divided)
     n_bad = int(np.count_nonzero(bad.values))
     noisy = ", whose noise was added" if VARIANCE in ds and VARIANCE in flat else ""
     told = f"divided by the flat{noisy}; {n_bad} pixels get too little light and were left"
     plane = (bad.dims, bad.values, bad.attrs)
     divided_ds = ds.assign({COUNTS: counts}).assign_coords({BAD: plane})
-    return note_history(_with_planes(divided_ds, divisor, flat), told)
+    return add_history(_with_divided_planes(divided_ds, divisor, flat), told)
 
 
-def _with_planes(ds: xr.Dataset, divisor: NDArray[np.float64], flat: xr.Dataset) -> xr.Dataset:
+def _with_divided_planes(
+    ds: xr.Dataset, divisor: NDArray[np.float64], flat: xr.Dataset
+) -> xr.Dataset:
     """Return what was divided with a variance that follows, and flags that tell bad pixels.
 
     Where there is a best estimate, `clean`, it is divided as well, and the variance is that one's.
     """
     if CLEAN in ds:
-        ds = ds.assign({CLEAN: ds[CLEAN].copy(data=quotient(ds[CLEAN].data, divisor))})
+        ds = ds.assign({CLEAN: ds[CLEAN].copy(data=divide_by_flat(ds[CLEAN].data, divisor))})
     if VARIANCE in ds:
         known = VARIANCE in flat
         of_flat = np.where(ds[BAD].values, 0.0, flat[VARIANCE].values) if known else None
@@ -675,7 +682,7 @@ def _with_planes(ds: xr.Dataset, divisor: NDArray[np.float64], flat: xr.Dataset)
 
 # From the converter's units to electrons: `to_electrons`.
 
-_FACTS = ("background_mean", "background_std", "threshold", "noise_level")
+_ATTRS_IN_ADU = ("background_mean", "background_std", "threshold", "noise_level")
 
 
 def to_electrons(ds: xr.Dataset) -> xr.Dataset:
@@ -716,8 +723,8 @@ def to_electrons(ds: xr.Dataset) -> xr.Dataset:
         for name, power in found.items()
         if power
     }
-    facts = {name: ds.attrs[name] * gain for name in _FACTS if name in ds.attrs}
+    facts = {name: ds.attrs[name] * gain for name in _ATTRS_IN_ADU if name in ds.attrs}
     if "gain_effective" in ds.attrs:
         facts["gain_effective"] = ds.attrs["gain_effective"] / gain
     converted = ds.assign(changed).assign_attrs(facts).assign_coords(gain=1.0)
-    return note_history(converted, f"multiplied by {gain:g} electrons per adu")
+    return add_history(converted, f"multiplied by {gain:g} electrons per adu")

@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.bands import over_frames
+from arrayred.bands import map_frames
 from arrayred.errors import UsageError
 from arrayred.kernels.combine import corrected, mean, median, minmax_mean, with_peak
 from arrayred.kernels.noise import finite_median
 from arrayred.kernels.reject import (
-    Noise,
+    NoiseClip,
     Scales,
     clipped_mean,
-    distances,
-    likely_mean,
+    combine_scaled,
     line_widths,
+    noise_clipped_mean,
+    noise_distances,
     row_slopes,
-    scaled,
     weighted_median,
 )
 from arrayred.model import (
@@ -42,21 +42,21 @@ from arrayred.model import (
     SETUP_COORDS,
     X,
     Y,
+    add_history,
+    add_remark,
     check_cube,
     check_image,
-    note_history,
-    remark,
     require_same_pixels,
 )
 from arrayred.steps.noise import (
-    Floor,
-    Share,
-    find_floor,
+    ReadNoise,
+    VarianceFactor,
     find_gain,
+    find_read_noise,
     kind_of_master,
-    sample_of,
-    share_of_mean,
-    share_of_order,
+    sample_pixels,
+    variance_factor_of_mean,
+    variance_factor_of_order,
 )
 
 if TYPE_CHECKING:
@@ -102,11 +102,11 @@ def combine(
         There is no such method, or it leaves none of these frames.
     """
     check_cube(cube)
-    kernel, line = _kernel(
+    kernel, line = _method_kernel(
         method, cube.sizes[FRAME], n_sigma=n_sigma, iterations=iterations, low=low, high=high
     )
     planes = _visit_cube(cube, kernel, minus)
-    image = _image(cube, {COUNTS: planes}, method, [*_subtracted(minus), line])
+    image = _combined_image(cube, {COUNTS: planes}, method, [*_subtracted(minus), line])
     return image.assign_attrs(left_out=(low, high)) if method == "minmax" else image
 
 
@@ -132,10 +132,12 @@ def combine_with_peak(
         As in `combine`.
     """
     check_cube(cube)
-    kernel, line = _kernel(method, cube.sizes[FRAME], n_sigma=3.0, iterations=1, low=1, high=1)
+    kernel, line = _method_kernel(
+        method, cube.sizes[FRAME], n_sigma=3.0, iterations=1, low=1, high=1
+    )
     planes = _visit_cube(cube, partial(with_peak, kernel=kernel), minus, n_planes=2)
     image = {COUNTS: planes[0], PEAK: planes[1]}
-    return _image(cube, image, method, [*_subtracted(minus), line])
+    return _combined_image(cube, image, method, [*_subtracted(minus), line])
 
 
 def _visit_cube(
@@ -148,25 +150,27 @@ def _visit_cube(
     if minus is not None:
         require_same_pixels(cube, minus)
     images = () if minus is None else (minus[COUNTS].data,)
-    return over_frames(cube[COUNTS].data, kernel, *images, n_planes=n_planes)
+    return map_frames(cube[COUNTS].data, kernel, *images, n_planes=n_planes)
 
 
 def _subtracted(minus: xr.Dataset | None) -> list[str]:
     return [] if minus is None else [f"{minus.attrs.get('kind', 'dark')} subtracted"]
 
 
-def _image(cube: xr.Dataset, planes: dict[str, Any], method: str, lines: list[str]) -> xr.Dataset:
+def _combined_image(
+    cube: xr.Dataset, planes: dict[str, Any], method: str, lines: list[str]
+) -> xr.Dataset:
     """Return planes (y, x) of a cube with what remains of its coordinates."""
     import xarray as xr
 
     return xr.Dataset(
         {name: ((Y, X), plane, cube[COUNTS].attrs) for name, plane in planes.items()},
-        coords={Y: cube[Y], X: cube[X], "method": method, **_summary(cube)},
+        coords={Y: cube[Y], X: cube[X], "method": method, **_common_coords(cube)},
         attrs={**cube.attrs, "history": [*cube.attrs.get("history", []), *lines]},
     )
 
 
-def _kernel(
+def _method_kernel(
     method: CombineMethod,
     n_frames: int,
     *,
@@ -183,15 +187,17 @@ def _kernel(
     if method == "median":
         return median, f"median of {n_frames} frames"
     if method == "clip":
-        return _clip(n_frames, n_sigma, iterations)
+        return _clip_kernel(n_frames, n_sigma, iterations)
     if method == "minmax":
-        return _minmax(n_frames, low, high)
+        return _minmax_kernel(n_frames, low, high)
     raise UsageError(
         f"Frames cannot be combined by {method!r}", hint="Take average, median, clip or minmax."
     )
 
 
-def _clip(n_frames: int, n_sigma: float, iterations: int | None) -> tuple[Callable[..., Any], str]:
+def _clip_kernel(
+    n_frames: int, n_sigma: float, iterations: int | None
+) -> tuple[Callable[..., Any], str]:
     if not n_sigma > 0 or (iterations is not None and iterations < 1):
         raise UsageError(
             f"Frames cannot be clipped at {n_sigma} sigma {iterations} times",
@@ -202,7 +208,7 @@ def _clip(n_frames: int, n_sigma: float, iterations: int | None) -> tuple[Callab
     return partial(clipped_mean, n_sigma=n_sigma, iterations=iterations), line
 
 
-def _minmax(n_frames: int, low: int, high: int) -> tuple[Callable[..., Any], str]:
+def _minmax_kernel(n_frames: int, low: int, high: int) -> tuple[Callable[..., Any], str]:
     if low < 0 or high < 0 or low + high >= n_frames:
         raise UsageError(
             f"{low} lowest and {high} highest of {n_frames} values cannot be left out",
@@ -212,7 +218,7 @@ def _minmax(n_frames: int, low: int, high: int) -> tuple[Callable[..., Any], str
     return partial(minmax_mean, low=low, high=high), line
 
 
-def _summary(cube: xr.Dataset) -> dict[str, Any]:
+def _common_coords(cube: xr.Dataset) -> dict[str, Any]:
     """Return what remains of the per-frame coordinates."""
     scalars: dict[str, Any] = {"n_frames": cube.sizes[FRAME]}
     scalars |= {
@@ -250,11 +256,11 @@ def _summary(cube: xr.Dataset) -> dict[str, Any]:
 # freed of its sky. Weights by exposure would say nothing, for the lights of a target have one
 # exposure.
 
-Weights = Literal["none", "noise"]
+FrameWeighting = Literal["none", "noise"]
 Values = NDArray[np.float64]
 
-_HOT = 5.0
-_SAMPLE = 1 << 18
+_HOT_CHARGE_SIGMA = 5.0
+_SAMPLED_PIXELS = 1 << 18
 _FEWEST_TO_CLIP = 3
 
 
@@ -276,7 +282,7 @@ class Cleaning:
     low: int = 1
     high: int = 1
     scale: Scale = "flux"
-    weights: Weights = "none"
+    weights: FrameWeighting = "none"
 
     @property
     def is_plain(self) -> bool:
@@ -338,15 +344,15 @@ def add_clean(
         require_same_pixels(image, minus)
     how.check(lights.sizes[FRAME])
     gain, _ = find_gain(image, lights, minus)
-    floor = find_floor(image, lights, minus, gain)
+    floor = find_read_noise(image, lights, minus, gain)
     variance = 0.0 if floor is None else floor.variance
     found = find_scales(lights, image, how.scale, minus=minus, variance=variance)
     if how.method in ("median", "minmax"):
-        return _in_order(image, lights, how, found, minus)
-    return _mean(image, lights, how, found, minus, floor, gain)
+        return _order_statistic_image(image, lights, how, found, minus)
+    return _mean_image(image, lights, how, found, minus, floor, gain)
 
 
-def _in_order(
+def _order_statistic_image(
     image: xr.Dataset,
     lights: xr.Dataset,
     how: Cleaning,
@@ -362,19 +368,19 @@ def _in_order(
             f"mean of frames without the {how.low} lowest and {how.high} highest of each pixel, "
             f"{found.told}"
         )
-    kernel = partial(scaled, kernel=own, scales=found.scales)
-    plane = np.asarray(_visit_lights(lights, kernel, _base(found, minus))) + found.sky
-    share = share_of_order(how.method, found.scales.flux, left_out)
-    return _with_clean(image, plane, share, line)
+    kernel = partial(combine_scaled, kernel=own, scales=found.scales)
+    plane = np.asarray(_visit_lights(lights, kernel, _level_below_star(found, minus))) + found.sky
+    share = variance_factor_of_order(how.method, found.scales.flux, left_out)
+    return _with_best_estimate(image, plane, share, line)
 
 
-def _mean(
+def _mean_image(
     image: xr.Dataset,
     lights: xr.Dataset,
     how: Cleaning,
     found: FrameScales,
     minus: xr.Dataset | None,
-    floor: Floor | None,
+    floor: ReadNoise | None,
     gain: float | None,
 ) -> xr.Dataset:
     """Return an image with the mean of its frames, weighted, clipped, or both."""
@@ -385,40 +391,44 @@ def _mean(
             hint="Tell read_noise in the instrument file, or combine by median or minmax.",
         )
     per_photon = 0.0 if gain is None else 1.0 / gain
-    noise = Noise(how.n_sigma, floor.variance, per_photon)
+    noise = NoiseClip(how.n_sigma, floor.variance, per_photon)
     n_frames, scales = lights.sizes[FRAME], found.scales
     clips = how.method == "clip" and n_frames >= _FEWEST_TO_CLIP
-    weights = _weights(how, found, noise, floor.level)
-    base, charge = _base(found, minus), _charge(found, minus, floor)
+    weights = _frame_weights(how, found, noise, floor.level)
+    base, charge = _level_below_star(found, minus), _charge_beside_star(found, minus, floor)
     kernel = partial(
-        likely_mean,
+        noise_clipped_mean,
         scales=scales,
         weights=weights,
         noise=noise if clips else None,
-        widths=_widths(lights, image, (base, charge), scales, noise) if clips else None,
+        widths=_line_widths_of(lights, image, (base, charge), scales, noise) if clips else None,
     )
     mean, rejected = np.asarray(_visit_lights(lights, kernel, base, charge, n_planes=2))
     mean = mean + found.sky
-    share = share_of_mean(weights, scales.flux, how.n_sigma if clips else None)
+    share = variance_factor_of_mean(weights, scales.flux, how.n_sigma if clips else None)
     weighed = ", weighted by their noise" if how.weights == "noise" else ""
     clipped = f", clipped at {how.n_sigma:g} sigma of their noise" if clips else ""
     line = f"mean of {n_frames} frames {found.told}{weighed}{clipped}"
     if how.method != "clip":
-        return _with_clean(image, mean, share, line)
+        return _with_best_estimate(image, mean, share, line)
     if not clips:
         text = f"nothing was clipped: {n_frames} frames cannot tell which value is wrong"
-        return remark(_with_clean(image, mean, share, line), text)
-    image = _with_clean(image, mean, share, f"{line}: {int(np.count_nonzero(rejected))} pixels")
+        return add_remark(_with_best_estimate(image, mean, share, line), text)
+    image = _with_best_estimate(
+        image, mean, share, f"{line}: {int(np.count_nonzero(rejected))} pixels"
+    )
     attrs = {"units": "", "long_name": "frames left out of a pixel"}
     counted = np.minimum(rejected, 255).astype(np.uint8)
     return image.assign({N_REJECTED: ((Y, X), counted, attrs)})
 
 
-def _with_clean(image: xr.Dataset, plane: Values, share: Share, line: str) -> xr.Dataset:
+def _with_best_estimate(
+    image: xr.Dataset, plane: Values, share: VarianceFactor, line: str
+) -> xr.Dataset:
     attrs = {**image[COUNTS].attrs, "long_name": "best estimate of the pixel values"}
     clean = np.ascontiguousarray(plane, np.float64)
     image = image.assign({CLEAN: ((Y, X), clean, attrs)})
-    return note_history(image.assign_attrs(clean_share=share), f"clean: {line}")
+    return add_history(image.assign_attrs(clean_share=share), f"clean: {line}")
 
 
 def _visit_lights(
@@ -428,15 +438,17 @@ def _visit_lights(
     n_planes: int | None = None,
 ) -> Any:
     """Return what a kernel makes of the lights and images."""
-    return over_frames(lights[COUNTS].data, kernel, *images, n_planes=n_planes)
+    return map_frames(lights[COUNTS].data, kernel, *images, n_planes=n_planes)
 
 
-def _base(found: FrameScales, minus: xr.Dataset | None) -> Values:
+def _level_below_star(found: FrameScales, minus: xr.Dataset | None) -> Values:
     """Return what lies below the star (y, x): the master and the sky."""
     return found.sky + (0.0 if minus is None else minus[COUNTS].values)
 
 
-def _weights(how: Cleaning, found: FrameScales, noise: Noise, level: float) -> tuple[float, ...]:
+def _frame_weights(
+    how: Cleaning, found: FrameScales, noise: NoiseClip, level: float
+) -> tuple[float, ...]:
     """Return the weights of the frames, 1 on average."""
     flux = found.scales.flux
     if how.weights == "none":
@@ -447,24 +459,24 @@ def _weights(how: Cleaning, found: FrameScales, noise: Noise, level: float) -> t
     return tuple(one / mean for one in raw)
 
 
-def _charge(found: FrameScales, minus: xr.Dataset | None, floor: Floor) -> Values:
+def _charge_beside_star(found: FrameScales, minus: xr.Dataset | None, floor: ReadNoise) -> Values:
     """Return what brings noise beside the star (y, x): the sky, and the dark charge of hot pixels.
 
     What the floor holds already is not counted again.
     """
     charge = np.maximum(found.sky - floor.level, 0.0)
     if minus is not None and kind_of_master(minus) != "bias":
-        above = minus[COUNTS].values - finite_median(sample_of(minus))
-        charge += np.where(above > _HOT * math.sqrt(floor.variance), above, 0.0)
+        above = minus[COUNTS].values - finite_median(sample_pixels(minus))
+        charge += np.where(above > _HOT_CHARGE_SIGMA * math.sqrt(floor.variance), above, 0.0)
     return charge
 
 
-def _widths(
+def _line_widths_of(
     lights: xr.Dataset,
     image: xr.Dataset,
     planes: tuple[Values, Values],
     scales: Scales,
-    noise: Noise,
+    noise: NoiseClip,
 ) -> Values | None:
     """Return how much worse than its noise each column repeats, where a star runs along them.
 
@@ -474,12 +486,12 @@ def _widths(
         return None
     counts = image[COUNTS]
     base, charge = (
-        np.asarray(sample_of(image.assign({COUNTS: counts.copy(data=plane)}), _SAMPLE))
+        np.asarray(sample_pixels(image.assign({COUNTS: counts.copy(data=plane)}), _SAMPLED_PIXELS))
         for plane in planes
     )
-    frames = np.asarray(corrected(sample_of(lights, _SAMPLE), base))
-    centre = scaled(frames, kernel=median, scales=scales)
-    return line_widths(distances(frames, centre, charge, scales, noise), axis=0)
+    frames = np.asarray(corrected(sample_pixels(lights, _SAMPLED_PIXELS), base))
+    centre = combine_scaled(frames, kernel=median, scales=scales)
+    return line_widths(noise_distances(frames, centre, charge, scales, noise), axis=0)
 
 
 # How bright each light shows its star, and what sky lies beneath: `find_scales`.
@@ -496,12 +508,12 @@ def _widths(
 
 Scale = Literal["flux", "level", "none"]
 
-_BRIGHT = 5.0
+_BRIGHT_ROW_SNR = 5.0
 """How many sigma of the combined image a pixel's light must reach to tell the flux."""
 _LARGEST_ERROR = 0.02
 _L1 = math.sqrt(math.pi / 2)
 """The standard deviation of a slope of least absolute residuals over that of least squares."""
-_FAINTEST = 0.05
+_FAINTEST_FRAME = 0.05
 
 
 class FrameScales(NamedTuple):
@@ -549,8 +561,8 @@ def find_scales(
     check_cube(lights)
     check_image(image)
     n_frames = lights.sizes[FRAME]
-    least = _BRIGHT * math.sqrt(max(variance, 1e-12) / max(n_frames, 1))
-    typical, above = _levels(lights, image, minus, least)
+    least = _BRIGHT_ROW_SNR * math.sqrt(max(variance, 1e-12) / max(n_frames, 1))
+    typical, above = _frame_sky_levels(lights, image, minus, least)
     skies = tuple(typical + one for one in above)
     none, sky = Scales.none(n_frames), sky_of_lines(image)
     if n_frames < 2 or scale == "none":
@@ -560,7 +572,7 @@ def find_scales(
     if scale == "level":
         return FrameScales(Scales(none.flux, levels), sky, skies, "brought to one level")
     base = sky if minus is None else sky + minus[COUNTS].values
-    flux, told = _flux(lights, image, base, above, least, variance)
+    flux, told = _frame_fluxes(lights, image, base, above, least, variance)
     return FrameScales(Scales(flux, levels), sky, skies, told)
 
 
@@ -574,21 +586,21 @@ def sky_of_lines(image: xr.Dataset) -> Values:
     return sky.T if upright else sky
 
 
-def _levels(
+def _frame_sky_levels(
     lights: xr.Dataset, image: xr.Dataset, minus: xr.Dataset | None, least: float
 ) -> tuple[float, tuple[float, ...]]:
     """Return the sky of the combined image, and by how much that of every frame lies above it."""
-    pixels = np.asarray(sample_of(image), np.float64)
+    pixels = np.asarray(sample_pixels(image), np.float64)
     sky = finite_median(pixels)
     if not math.isfinite(sky):
         return 0.0, (0.0,) * lights.sizes[FRAME]
     dark = pixels <= sky + least
-    base = pixels[dark] + (0.0 if minus is None else np.asarray(sample_of(minus))[dark])
-    found = (finite_median(frame[dark] - base) for frame in sample_of(lights))
+    base = pixels[dark] + (0.0 if minus is None else np.asarray(sample_pixels(minus))[dark])
+    found = (finite_median(frame[dark] - base) for frame in sample_pixels(lights))
     return sky, tuple(one if math.isfinite(one) else 0.0 for one in found)
 
 
-def _flux(
+def _frame_fluxes(
     lights: xr.Dataset,
     image: xr.Dataset,
     base: Values,
@@ -602,7 +614,7 @@ def _flux(
     usable = np.isfinite(image[COUNTS].values)
     if DQ in image:
         usable &= image[DQ].values == 0
-    slopes = _slopes(lights, base, usable, partial(row_slopes, skies=above, least=least))
+    slopes = _row_slopes_of(lights, base, usable, partial(row_slopes, skies=above, least=least))
     light, squares = slopes[n_frames:]
     lit = light > 0
     total = math.fsum(squares[lit].tolist())
@@ -613,7 +625,7 @@ def _flux(
     faint = [
         str(label)
         for label, one in zip(np.atleast_1d(lights[FRAME].values), found, strict=True)
-        if not one > _FAINTEST * mean
+        if not one > _FAINTEST_FRAME * mean
     ]
     if faint:
         return equal, f"not scaled: the star is hardly seen in {', '.join(faint)}"
@@ -621,7 +633,7 @@ def _flux(
     return flux, f"scaled by flux: {', '.join(f'{one:.3f}' for one in flux)}"
 
 
-def _slopes(
+def _row_slopes_of(
     lights: xr.Dataset, base: Values, usable: NDArray[np.bool_], kernel: Any
 ) -> NDArray[np.float64]:
     """Return what a kernel finds in each row of the lights, (frame + 2, y)."""

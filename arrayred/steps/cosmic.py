@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.bands import over_frames
+from arrayred.bands import map_frames
 from arrayred.errors import UsageError
 from arrayred.kernels import reject as kernel
 from arrayred.kernels.combine import median
 from arrayred.kernels.noise import finite_median, finite_medians, frame_variances
-from arrayred.kernels.reject import PixelNoise, without
+from arrayred.kernels.reject import PixelNoise, mean_without
 from arrayred.model import (
     BAD_PIXEL,
     CLEAN,
@@ -44,22 +44,22 @@ from arrayred.model import (
     VARIANCE,
     X,
     Y,
+    add_history,
+    add_remark,
     check_cube,
     check_image,
     dq_attrs,
-    note_history,
-    remark,
     require_same_pixels,
 )
 from arrayred.steps.calibrate import subtract_dark
 from arrayred.steps.noise import (
-    ccdproc_for,
-    find_floor,
     find_gain,
+    find_read_noise,
+    import_ccdproc,
     kind_of_master,
-    part_of_master,
+    master_noise,
     pixels_at,
-    sample_of,
+    sample_pixels,
 )
 
 if TYPE_CHECKING:
@@ -69,12 +69,12 @@ Search = Literal["auto", "compare", "lacosmic", "off"]
 Values = NDArray[np.float64]
 _Plane = tuple[tuple[str, str], NDArray[Any], dict[str, object]]
 
-_FEWEST = 3
+_MIN_FRAMES = 3
 _N_SIGMA, _WITHOUT_GAIN = 5.0, 8.0
 _SHARP, _CONTRAST = 5.0, 10.0
 
 
-class FrameHits(NamedTuple):
+class FrameOutliers(NamedTuple):
     """What was left out of each frame.
 
     Parameters
@@ -84,7 +84,7 @@ class FrameHits(NamedTuple):
     """
 
     frames: tuple[str, ...]
-    hits: Hits
+    hits: PixelOutliers
 
     def of(self, labels: Iterable[str]) -> tuple[Indices, Flags]:
         """Return the pixels that are left out of some frames, and of which (frame, pixel)."""
@@ -92,7 +92,7 @@ class FrameHits(NamedTuple):
         row = np.full(len(self.frames), -1)
         row[frames] = np.arange(len(frames))
         own = row[self.hits.frame] >= 0
-        hits = Hits(row[self.hits.frame[own]], self.hits.where[own])
+        hits = PixelOutliers(row[self.hits.frame[own]], self.hits.where[own])
         where = np.unique(hits.where).astype(np.intp)
         return where, hits.flags(len(frames), where)
 
@@ -151,7 +151,7 @@ def find_cosmic_rays(
     *,
     minus: xr.Dataset | None = None,
     search: Search = "auto",
-) -> tuple[xr.Dataset, FrameHits | None]:
+) -> tuple[xr.Dataset, FrameOutliers | None]:
     """Return the image of `flag_cosmic_rays`, and which pixels of which frame it leaves out.
 
     Parameters, errors : as there. None: nothing was searched or found.
@@ -165,32 +165,32 @@ def find_cosmic_rays(
             value=search,
             hint="Take auto, compare, lacosmic or off.",
         )
-    if not _wanted(search, image, lights.sizes[FRAME]):
+    if not _is_search_wanted(search, image, lights.sizes[FRAME]):
         alone = search == "compare" and lights.sizes[FRAME] < 2
         why = "cosmic rays were not searched: a frame by itself has nothing to be compared with"
-        return remark(image, why) if alone else image, None
+        return add_remark(image, why) if alone else image, None
     if minus is not None:
         require_same_pixels(image, minus)
     gain, _ = find_gain(image, lights, minus)
-    floor = find_floor(image, lights, minus, gain)
+    floor = find_read_noise(image, lights, minus, gain)
     if floor is None:
-        return note_history(image, "cosmic rays not searched: nothing tells the noise"), None
+        return add_history(image, "cosmic rays not searched: nothing tells the noise"), None
     noise = PixelNoise(floor.variance, floor.level, 0.0 if gain is None else 1.0 / gain)
-    scene = scene_of(image, lights, minus, noise)
-    hits, told = (_sharp if search == "lacosmic" else _compared)(scene)
-    image = _left_out(scene, hits, told)
+    scene = comparison_input(image, lights, minus, noise)
+    hits, told = (_lacosmic_outliers if search == "lacosmic" else _compared_outliers)(scene)
+    image = _without_outliers(scene, hits, told)
     frames = tuple(map(str, lights[FRAME].values))
-    return image, FrameHits(frames, hits) if hits.where.size else None
+    return image, FrameOutliers(frames, hits) if hits.where.size else None
 
 
-def _wanted(search: Search, image: xr.Dataset, n_frames: int) -> bool:
+def _is_search_wanted(search: Search, image: xr.Dataset, n_frames: int) -> bool:
     """Tell whether to look; unasked not at frames that were clipped already."""
     if search == "auto":
-        return n_frames >= _FEWEST and N_REJECTED not in image
+        return n_frames >= _MIN_FRAMES and N_REJECTED not in image
     return search != "off" and n_frames >= (2 if search == "compare" else 1)
 
 
-def _compared(scene: Scene) -> tuple[Hits, str]:
+def _compared_outliers(scene: ComparisonInput) -> tuple[PixelOutliers, str]:
     """Return what stands out of the other frames; without a gain, what does so by far."""
     known = scene.noise.per_photon > 0
     n_sigma = _N_SIGMA if known else _WITHOUT_GAIN
@@ -199,21 +199,21 @@ def _compared(scene: Scene) -> tuple[Hits, str]:
     return hits, told if known else f"{told}, the gain being unknown"
 
 
-def _sharp(scene: Scene) -> tuple[Hits, str]:
+def _lacosmic_outliers(scene: ComparisonInput) -> tuple[PixelOutliers, str]:
     """Return what has sharp edges in its own frame."""
-    found = [np.flatnonzero(_lacosmic(scene, i)) for i in range(scene.lights.sizes[FRAME])]
+    found = [np.flatnonzero(_lacosmic_mask(scene, i)) for i in range(scene.lights.sizes[FRAME])]
     frame = np.repeat(np.arange(len(found)), [where.size for where in found])
-    hits = Hits.of(frame, np.concatenate(found))
+    hits = PixelOutliers.of(frame, np.concatenate(found))
     return hits, "flagged by their sharp edges (L.A.Cosmic)"
 
 
-def _lacosmic(scene: Scene, i: int) -> Flags:
+def _lacosmic_mask(scene: ComparisonInput, i: int) -> Flags:
     """Return what L.A.Cosmic finds in a frame, in electrons.
 
     Its contrast to fine structure, 10 where 5 is usual, spares a quarter of what it takes of narrow
     stars; it finds as much off the star, and up to a fifth less on it.
     """
-    ccdproc = ccdproc_for("L.A.Cosmic")
+    ccdproc = import_ccdproc("L.A.Cosmic")
     frame = scene.lights[COUNTS].isel({FRAME: i}).values.astype(np.float64)
     if scene.dark is not None:
         frame -= scene.dark
@@ -229,32 +229,34 @@ def _lacosmic(scene: Scene, i: int) -> Flags:
     return np.asarray(mask, np.bool_) & np.isfinite(frame)
 
 
-def _left_out(scene: Scene, hits: Hits, told: str) -> xr.Dataset:
+def _without_outliers(scene: ComparisonInput, hits: PixelOutliers, told: str) -> xr.Dataset:
     """Return the image with what it is without the hits."""
     image, where = scene.image, np.unique(hits.where).astype(np.intp)
     n = scene.lights.sizes[FRAME]
     n_frames = f"{n} frame{'s' * (n > 1)}"
     n_pixels = f"{where.size} pixel{'s' * (where.size != 1)}"
-    image = note_history(image, f"cosmic rays: {n_pixels} in {n_frames} {told}")
+    image = add_history(image, f"cosmic rays: {n_pixels} in {n_frames} {told}")
     if not where.size:
         return image
     planes = {
-        CLEAN: _clean(image),
-        N_REJECTED: _n_rejected(image),
-        DQ: _flags(image),
+        CLEAN: _best_estimate_plane(image),
+        N_REJECTED: _n_rejected_plane(image),
+        DQ: _flag_plane(image),
     }
     if VARIANCE in image:
-        planes[VARIANCE] = _variance(image)
-    for pixels in pixels_of(scene, where):
-        _leave_out(scene, pixels, hits.flags(n, pixels.where), planes)
-    return image.assign(planes).assign_coords({CLEAN_METHOD: _method(image)})
+        planes[VARIANCE] = _variance_plane(image)
+    for pixels in compared_pixels(scene, where):
+        _replace_pixels(scene, pixels, hits.flags(n, pixels.where), planes)
+    return image.assign(planes).assign_coords({CLEAN_METHOD: _cleaned_method(image)})
 
 
-def _leave_out(scene: Scene, pixels: Pixels, flagged: Flags, planes: Mapping[str, _Plane]) -> None:
+def _replace_pixels(
+    scene: ComparisonInput, pixels: ComparedPixels, flagged: Flags, planes: Mapping[str, _Plane]
+) -> None:
     """Give some pixels of the planes what they are without the hits."""
-    values = without(pixels.values, pixels.sky, pixels.scale, flagged)
+    values = mean_without(pixels.values, pixels.sky, pixels.scale, flagged)
     if VARIANCE in planes:
-        change = _change(scene, pixels, flagged, values)
+        change = _variance_change(scene, pixels, flagged, values)
         planes[VARIANCE][1].flat[pixels.where] += change
     planes[CLEAN][1].flat[pixels.where] = values
     n_flagged = np.minimum(np.count_nonzero(flagged, axis=0), 255).astype(np.uint8)
@@ -264,25 +266,25 @@ def _leave_out(scene: Scene, pixels: Pixels, flagged: Flags, planes: Mapping[str
     planes[DQ][1].flat[pixels.where] |= bits
 
 
-def _method(image: xr.Dataset) -> str:
+def _cleaned_method(image: xr.Dataset) -> str:
     """Return how the best estimate without cosmic rays was made, as far as that is known."""
     known = [str(image[name].item()) for name in (CLEAN_METHOD, METHOD) if name in image.coords]
     return ", ".join([*known[:1], "cosmic rays left out"])
 
 
-def _plane(image: xr.Dataset, name: str, base: str, attrs: dict[str, object]) -> _Plane:
+def _copied_plane(image: xr.Dataset, name: str, base: str, attrs: dict[str, object]) -> _Plane:
     """Return a copy of a plane of the image, or of another where it has none of this name."""
     known = image[name] if name in image else image[base]
     return (Y, X), known.values.copy(), dict(known.attrs) if name in image else attrs
 
 
-def _clean(image: xr.Dataset) -> _Plane:
+def _best_estimate_plane(image: xr.Dataset) -> _Plane:
     """Return a copy of the best estimate (y, x) so far."""
     told = {**image[COUNTS].attrs, "long_name": "best estimate of the pixel values"}
-    return _plane(image, CLEAN, COUNTS, told)
+    return _copied_plane(image, CLEAN, COUNTS, told)
 
 
-def _n_rejected(image: xr.Dataset) -> _Plane:
+def _n_rejected_plane(image: xr.Dataset) -> _Plane:
     """Return a copy of how many frames are left out of each pixel (y, x)."""
     attrs: dict[str, object] = {"units": "", "long_name": "frames left out of a pixel"}
     plane = np.zeros(image[COUNTS].shape, np.uint8)
@@ -291,7 +293,7 @@ def _n_rejected(image: xr.Dataset) -> _Plane:
     return (Y, X), plane, attrs
 
 
-def _flags(image: xr.Dataset) -> _Plane:
+def _flag_plane(image: xr.Dataset) -> _Plane:
     """Return a copy of the flags of the pixels (y, x)."""
     attrs = dict(image[DQ].attrs) if DQ in image else dq_attrs("flags of a pixel")
     plane = np.zeros(image[COUNTS].shape, np.uint8)
@@ -300,12 +302,14 @@ def _flags(image: xr.Dataset) -> _Plane:
     return (Y, X), plane, attrs
 
 
-def _variance(image: xr.Dataset) -> _Plane:
+def _variance_plane(image: xr.Dataset) -> _Plane:
     """Return a copy of the variance (y, x)."""
     return (Y, X), image[VARIANCE].values.copy(), dict(image[VARIANCE].attrs)
 
 
-def _change(scene: Scene, pixels: Pixels, flagged: Flags, values: Values) -> Values:
+def _variance_change(
+    scene: ComparisonInput, pixels: ComparedPixels, flagged: Flags, values: Values
+) -> Values:
     """Return by how much the variance of pixels grows: that of the frames, and the light, left.
 
     What the dark adds is common to all frames and stays. The variance of the combination in terms
@@ -334,20 +338,20 @@ def _change(scene: Scene, pixels: Pixels, flagged: Flags, values: Values) -> Val
 # The sky of each frame is taken off first, by column, because its lines do not grow with the
 # star's light: it is the median of a few dozen of the darker rows.
 
-_Given = tuple[Values, Values, PixelNoise, Values]
+_TileData = tuple[Values, Values, PixelNoise, Values]
 """What `kernels.cosmic.compare` takes."""
 
-_NEIGHBOUR = 3.5
+_NEIGHBOUR_SIGMA = 3.5
 """By how many sigma the neighbour of a hit must stand out."""
-_LIT = 2.0
+_LIT_TILE_SIGMA = 2.0
 """Sigma of light in the mean of a cell from which on frames that differ by a fifth matter."""
 _ROWS_OF_SKY = 64
-_VALUES = 1 << 17
-_AT_ONCE = 16
+_TILE_VALUES_AT_ONCE = 1 << 17
+_LAZY_FACTOR = 16
 """How many times as many values are gathered from all bands where cells lie across them."""
 
 
-class Scene(NamedTuple):
+class ComparisonInput(NamedTuple):
     """What the comparison has to know.
 
     Parameters
@@ -364,12 +368,12 @@ class Scene(NamedTuple):
     lights: xr.Dataset
     dark: Values | None
     level: float
-    grid: Grid
+    grid: TileGrid
     sky: Values
     noise: PixelNoise
 
 
-class Pixels(NamedTuple):
+class ComparedPixels(NamedTuple):
     """What is known of some pixels, each one once.
 
     Parameters
@@ -384,24 +388,26 @@ class Pixels(NamedTuple):
     scale: Values
 
 
-def scene_of(
+def comparison_input(
     image: xr.Dataset, lights: xr.Dataset, minus: xr.Dataset | None, noise: PixelNoise
-) -> Scene:
+) -> ComparisonInput:
     """Return what is to be compared, with the sky of each frame."""
     upright = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
     n_rows, n_columns = image[COUNTS].shape
-    grid = Grid((n_rows, n_columns), upright)
+    grid = TileGrid((n_rows, n_columns), upright)
     dark, level = None, np.inf
     if minus is not None:
         dark = minus[COUNTS].values
         if kind_of_master(minus) != "bias":
-            level = finite_median(sample_of(minus))
-    return Scene(image, lights, dark, level, grid, _sky(image, lights, grid), noise)
+            level = finite_median(sample_pixels(minus))
+    return ComparisonInput(
+        image, lights, dark, level, grid, _sky_of_frames(image, lights, grid), noise
+    )
 
 
-def _sky(image: xr.Dataset, lights: xr.Dataset, grid: Grid) -> Values:
+def _sky_of_frames(image: xr.Dataset, lights: xr.Dataset, grid: TileGrid) -> Values:
     """Return the sky (frame, place along the dispersion) of each frame less its dark."""
-    combined, frames = _sample(image, grid), _sample(lights, grid)
+    combined, frames = _sampled_rows(image, grid), _sampled_rows(lights, grid)
     levels = finite_medians(combined)
     darker = np.sort(np.argsort(levels, kind="stable")[: max(len(levels) // 2, 1)])
     mean = sum(frame[darker].astype(np.float64) for frame in frames) / len(frames)
@@ -412,16 +418,16 @@ def _sky(image: xr.Dataset, lights: xr.Dataset, grid: Grid) -> Values:
     return np.nan_to_num(common) + np.nan_to_num(apart)
 
 
-def _sample(ds: xr.Dataset, grid: Grid) -> NDArray[Any]:
+def _sampled_rows(ds: xr.Dataset, grid: TileGrid) -> NDArray[Any]:
     """Return some rows (..., row, x) of frames whose dispersion is made to run along x."""
     if grid.upright:
         frames = [dim for dim in ds[COUNTS].dims if dim == FRAME]
         plain = ds[[COUNTS]].drop_vars([Y, X], errors="ignore")
         ds = plain.rename({X: Y, Y: X}).transpose(*frames, Y, X)
-    return sample_of(ds, _ROWS_OF_SKY * grid.length)
+    return sample_pixels(ds, _ROWS_OF_SKY * grid.length)
 
 
-def compare_frames(scene: Scene, n_sigma: float) -> Hits:
+def compare_frames(scene: ComparisonInput, n_sigma: float) -> PixelOutliers:
     """Return what stands out of the other frames.
 
     Parameters
@@ -429,35 +435,35 @@ def compare_frames(scene: Scene, n_sigma: float) -> Hits:
     scene : at least two frames.
     n_sigma : how far a value must stand out; a neighbour of one that does, by 3.5.
     """
-    cells = _suspects(scene, n_sigma)
-    blocks = gathered(_outliers(scene, cells, n_sigma))
+    cells = _candidate_tiles(scene, n_sigma)
+    blocks = merge_outliers(_outliers_in_tiles(scene, cells, n_sigma))
     is_hit = np.zeros(scene.image[COUNTS].size, np.bool_)
     for block in blocks:
         is_hit[block["where"][block["hit"]]] = True
     beside = scene.grid.holding(scene.grid.around(np.flatnonzero(is_hit)))
-    blocks += gathered(_outliers(scene, np.setdiff1d(beside, cells), n_sigma))
-    return _grown(scene, blocks)
+    blocks += merge_outliers(_outliers_in_tiles(scene, np.setdiff1d(beside, cells), n_sigma))
+    return _with_neighbours(scene, blocks)
 
 
-def _suspects(scene: Scene, n_sigma: float) -> Indices:
+def _candidate_tiles(scene: ComparisonInput, n_sigma: float) -> Indices:
     """Return the cells that are to be looked at closely."""
     grid, counts = scene.grid, scene.image[COUNTS].values
     n_frames = scene.lights.sizes[FRAME]
     margin = 0.0 if n_frames <= 3 else 1.0
-    above = np.asarray(_excess(scene))
-    high = kernel.standing_out(above, counts, n_frames, scene.noise, n_sigma - margin)
+    above = np.asarray(_excess_plane(scene))
+    high = kernel.candidate_outliers(above, counts, n_frames, scene.noise, n_sigma - margin)
     missing = np.flatnonzero(np.isnan(above))
-    return np.union1d(grid.holding(np.union1d(high, missing)), _lit(scene))
+    return np.union1d(grid.holding(np.union1d(high, missing)), _lit_tiles(scene))
 
 
-def _excess(scene: Scene) -> Any:
+def _excess_plane(scene: ComparisonInput) -> Any:
     """Return by how much the highest value of a pixel is above the mean (y, x), a lazy plane."""
     counts, sky = scene.lights[COUNTS], scene.sky
     kind = np.dtype(np.float32)
     if not scene.grid.upright:
-        return over_frames(counts.data, partial(kernel.highest_excess, offsets=sky), dtype=kind)
+        return map_frames(counts.data, partial(kernel.highest_excess, offsets=sky), dtype=kind)
     less = counts.astype(kind) - _along_y(sky.astype(kind))
-    return over_frames(less.data, kernel.highest_excess, dtype=kind)
+    return map_frames(less.data, kernel.highest_excess, dtype=kind)
 
 
 def _along_y(sky: NDArray[np.float32]) -> xr.DataArray:
@@ -466,16 +472,16 @@ def _along_y(sky: NDArray[np.float32]) -> xr.DataArray:
     return xr.DataArray(sky, dims=(FRAME, Y))
 
 
-def _lit(scene: Scene) -> Indices:
+def _lit_tiles(scene: ComparisonInput) -> Indices:
     """Return the cells that shine, or lack a pixel."""
     grid, sky = scene.grid, np.add.reduce(scene.sky, axis=0) / len(scene.sky)
     counts, first = grid.along(scene.image[COUNTS].values), grid.edges[:-1]
     light = np.add.reduceat(counts, first, axis=1) - np.add.reduceat(sky, first)
     noise = np.add.reduceat(np.sqrt(scene.noise.variance(sky)), first)
-    return np.flatnonzero(~(light <= _LIT * noise))
+    return np.flatnonzero(~(light <= _LIT_TILE_SIGMA * noise))
 
 
-def pixels_of(scene: Scene, wanted: Indices) -> Iterator[Pixels]:
+def compared_pixels(scene: ComparisonInput, wanted: Indices) -> Iterator[ComparedPixels]:
     """Yield what is known of some pixels, few at once, each part ascending.
 
     Parameters
@@ -485,50 +491,56 @@ def pixels_of(scene: Scene, wanted: Indices) -> Iterator[Pixels]:
     """
     is_wanted = np.zeros(scene.image[COUNTS].size, np.bool_)
     is_wanted[wanted] = True
-    for cells, raw in _cells_with_values(scene, scene.grid.holding(wanted)):
-        where, given = _prepared(scene, cells, raw)
+    for cells, raw in _tiles_with_values(scene, scene.grid.holding(wanted)):
+        where, given = _tile_data(scene, cells, raw)
         chosen = is_wanted[where] & scene.grid.own(cells)
         order = np.argsort(where[chosen])
-        planes = (each[:, chosen][:, order] for each in (*given[:2], kernel.scales_of(*given)))
-        yield Pixels(where[chosen][order], *planes)
+        planes = (each[:, chosen][:, order] for each in (*given[:2], kernel.tile_scales(*given)))
+        yield ComparedPixels(where[chosen][order], *planes)
 
 
-def _outliers(scene: Scene, cells: Indices, n_sigma: float) -> Iterator[Outliers]:
+def _outliers_in_tiles(
+    scene: ComparisonInput, cells: Indices, n_sigma: float
+) -> Iterator[OutlierRecords]:
     """Yield the values of cells that stand out enough to be the neighbour of a hit."""
-    for some, raw in _cells_with_values(scene, cells):
-        where, given = _prepared(scene, some, raw)
-        excess = kernel.compare(*given).excess
-        high = (excess > _NEIGHBOUR) & scene.grid.own(some)
+    for some, raw in _tiles_with_values(scene, cells):
+        where, given = _tile_data(scene, some, raw)
+        excess = kernel.compare_tiles(*given).excess
+        high = (excess > _NEIGHBOUR_SIGMA) & scene.grid.own(some)
         pixels = high.any(axis=0)
         chosen, values = high[:, pixels], given[0][:, pixels]
         frame, pixel = np.nonzero(chosen)
-        part = np.empty(frame.size, OUTLIER)
+        part = np.empty(frame.size, OUTLIER_DTYPE)
         part["frame"], part["where"] = frame, where[pixels][pixel]
         part["above"] = values[chosen] - median(values[:, np.newaxis])[0][pixel]
         part["hit"] = excess[:, pixels][chosen] > n_sigma
         yield part
 
 
-def _cells_with_values(scene: Scene, cells: Indices) -> Iterator[tuple[Indices, NDArray[Any]]]:
+def _tiles_with_values(
+    scene: ComparisonInput, cells: Indices
+) -> Iterator[tuple[Indices, NDArray[Any]]]:
     """Yield cells, few at once, with their raw values (frame, cell, x); each band is read once.
 
     A cell along a row lies in one band; one along a column does not, and is looked for in all.
     """
     grid, counts = scene.grid, scene.lights[COUNTS]
-    n_once = max(_VALUES // (counts.sizes[FRAME] * grid.width), 1)
+    n_once = max(_TILE_VALUES_AT_ONCE // (counts.sizes[FRAME] * grid.width), 1)
     if grid.upright:
-        for some in _in_parts(cells, n_once * (1 if counts.chunks is None else _AT_ONCE)):
+        for some in _split_tiles(cells, n_once * (1 if counts.chunks is None else _LAZY_FACTOR)):
             values = values_at(scene.lights, grid.pixels(some))
             for first in range(0, len(some), n_once):
                 part = slice(first, first + n_once)
                 yield some[part], values[:, part]
         return
-    for first, pixels, own in _bands(scene, cells):
-        for some in _in_parts(own, n_once):
+    for first, pixels, own in _bands_with_tiles(scene, cells):
+        for some in _split_tiles(own, n_once):
             yield some, np.take(pixels, grid.pixels(some) - first, axis=1)
 
 
-def _bands(scene: Scene, cells: Indices) -> Iterator[tuple[int, NDArray[Any], Indices]]:
+def _bands_with_tiles(
+    scene: ComparisonInput, cells: Indices
+) -> Iterator[tuple[int, NDArray[Any], Indices]]:
     """Yield of each band that holds cells its first pixel, its values (frame, pixel), and them."""
     counts, n_columns = scene.lights[COUNTS], scene.lights.sizes[X]
     heights = (counts.sizes[Y],) if counts.chunks is None else counts.chunksizes[Y]
@@ -540,12 +552,14 @@ def _bands(scene: Scene, cells: Indices) -> Iterator[tuple[int, NDArray[Any], In
             yield (stop - height) * n_columns, band.reshape(len(band), -1), own
 
 
-def _in_parts(cells: Indices, n: int) -> Iterator[Indices]:
+def _split_tiles(cells: Indices, n: int) -> Iterator[Indices]:
     for first in range(0, len(cells), n):
         yield cells[first : first + n]
 
 
-def _prepared(scene: Scene, cells: Indices, raw: NDArray[Any]) -> tuple[Indices, _Given]:
+def _tile_data(
+    scene: ComparisonInput, cells: Indices, raw: NDArray[Any]
+) -> tuple[Indices, _TileData]:
     """Return the pixels (cell, x) of few cells, which stay in the cache, and what is compared."""
     where, (_, place) = scene.grid.pixels(cells), scene.grid.places(cells)
     sky = scene.sky[:, place]
@@ -558,9 +572,9 @@ def _prepared(scene: Scene, cells: Indices, raw: NDArray[Any]) -> tuple[Indices,
     return where, (values, sky, scene.noise, more)
 
 
-def _grown(scene: Scene, blocks: list[Outliers]) -> Hits:
+def _with_neighbours(scene: ComparisonInput, blocks: list[OutlierRecords]) -> PixelOutliers:
     """Return the hits with their neighbours, without light that has moved; blocks are let go."""
-    found = np.concatenate([np.empty(0, OUTLIER), *blocks])
+    found = np.concatenate([np.empty(0, OUTLIER_DTYPE), *blocks])
     blocks.clear()
     order = np.lexsort((found["where"], found["frame"])).astype(np.uint32)
     stops = np.cumsum(np.bincount(found["frame"], minlength=scene.lights.sizes[FRAME]))
@@ -570,13 +584,13 @@ def _grown(scene: Scene, blocks: list[Outliers]) -> Hits:
         near = scene.grid.around(own["where"][own["hit"]].astype(np.intp))
         own = own[own["hit"] | np.isin(own["where"], near)]
         where, light = own["where"].astype(np.intp), own["above"].copy()
-        moved = moved_light(where, light, partial(_line, scene), scene.grid)
+        moved = guiding_shift_pixels(where, light, partial(_common_light, scene), scene.grid)
         kept.append(own[["frame", "where"]][~np.isin(where, moved)])
     hits = np.concatenate(kept)
-    return Hits.of(hits["frame"], hits["where"])
+    return PixelOutliers.of(hits["frame"], hits["where"])
 
 
-def _line(scene: Scene, pixels: Indices) -> tuple[Values, float]:
+def _common_light(scene: ComparisonInput, pixels: Indices) -> tuple[Values, float]:
     """Return what the frames have in common at pixels (...), and what is nothing."""
     values = values_at(scene.lights, pixels)
     common = median(values.reshape(len(values), 1, -1)).reshape(pixels.shape)
@@ -585,7 +599,7 @@ def _line(scene: Scene, pixels: Indices) -> tuple[Values, float]:
     return common, 3.0 * float(np.sqrt(scene.noise.floor))
 
 
-# Short pieces of an image along its dispersion: `Grid`, and what the frames hold in them.
+# Short pieces of an image along its dispersion: `TileGrid`, and what the frames hold in them.
 #
 # A cell is one row, or one column where the spectrum stands upright, x some 48 pixels. Cells are
 # fixed by the shape of the image alone, so that what is found in one depends on no chunks or
@@ -594,12 +608,12 @@ def _line(scene: Scene, pixels: Indices) -> tuple[Values, float]:
 Indices = NDArray[np.intp]
 Flags = NDArray[np.bool_]
 
-WIDTH = 48
+TILE_WIDTH = 48
 """Pixels of a cell along the dispersion, about: ten times what a cosmic ray covers, and little of
 the way on which a trace crosses a row."""
 
 
-class Grid(NamedTuple):
+class TileGrid(NamedTuple):
     """The cells of an image.
 
     Parameters
@@ -609,7 +623,7 @@ class Grid(NamedTuple):
 
     Examples
     --------
-    >>> grid = Grid((40, 300))
+    >>> grid = TileGrid((40, 300))
     >>> grid.edges.tolist(), grid.width, grid.n_blocks
     ([0, 50, 100, 150, 200, 250, 300], 50, 6)
     """
@@ -625,7 +639,7 @@ class Grid(NamedTuple):
     @property
     def n_blocks(self) -> int:
         """Return the number of cells along the dispersion."""
-        return max(round(self.length / WIDTH), 1)
+        return max(round(self.length / TILE_WIDTH), 1)
 
     @property
     def edges(self) -> Indices:
@@ -688,7 +702,8 @@ def values_at(cube: xr.Dataset, pixels: Indices) -> NDArray[np.float64]:
     return values.reshape(-1, *pixels.shape)
 
 
-# Light that has moved along the slit between two frames, which is no cosmic ray: `moved_light`.
+# Light that has moved along the slit between two frames, which is no cosmic ray:
+# `guiding_shift_pixels`.
 #
 # The lines of a nebula, or of a star that is guided badly, stand many rows away from where they
 # stood in the other frames; a real night moved by 30. Where all frames but one are dark nothing
@@ -696,19 +711,19 @@ def values_at(cube: xr.Dataset, pixels: Indices) -> NDArray[np.float64]:
 # and columns wide, and in the same columns, a few rows on, the other frames have a line of like
 # strength.
 
-_FULL = 9
+_EXTENDED_PIXELS = 9
 """Of five rows x three columns, how many pixels make something that is high and wide."""
-_REACH = 3
-_ALIKE = 0.3
-_ROWS = np.arange(-24, 25, 4)
-_COLUMNS = np.array([0, -8, 8])
+_N_NEIGHBOUR_STEPS = 3
+_MIN_CONTRAST = 0.3
+_CONTRAST_ROWS = np.arange(-24, 25, 4)
+_CONTRAST_COLUMNS = np.array([0, -8, 8])
 
 
-def moved_light(
+def guiding_shift_pixels(
     where: Indices,
     above: Values,
     light_at: Callable[[Indices], tuple[Values, float]],
-    grid: Grid,
+    grid: TileGrid,
 ) -> Indices:
     """Return which pixels of one frame that stand out of the others are light that has moved.
 
@@ -719,20 +734,20 @@ def moved_light(
     light_at : gives the light that the frames have in common at pixels, and what is not yet any.
     grid : of the image.
     """
-    if where.size < _FULL:
+    if where.size < _EXTENDED_PIXELS:
         return where[:0]
     strongest = above
-    for _ in range(_REACH):
-        full, strongest = _neighbours(where, strongest, grid)
-    core = np.flatnonzero(full >= _FULL)
+    for _ in range(_N_NEIGHBOUR_STEPS):
+        full, strongest = _neighbour_counts(where, strongest, grid)
+    core = np.flatnonzero(full >= _EXTENDED_PIXELS)
     if not core.size:
         return where[:0]
-    contrast, nothing = _contrast(where[core], light_at, grid)
-    found = where[core[contrast > np.maximum(_ALIKE * strongest[core], nothing)]]
-    return _connected(where, found, grid)
+    contrast, nothing = _column_contrast(where[core], light_at, grid)
+    found = where[core[contrast > np.maximum(_MIN_CONTRAST * strongest[core], nothing)]]
+    return _connected_pixels(where, found, grid)
 
 
-def _neighbours(where: Indices, values: Values, grid: Grid) -> tuple[Indices, Values]:
+def _neighbour_counts(where: Indices, values: Values, grid: TileGrid) -> tuple[Indices, Values]:
     """Return how many neighbours each pixel has, and the highest value among them and it."""
     across, along = grid.steps
     full, highest = np.zeros(where.size, np.intp), values
@@ -746,21 +761,21 @@ def _neighbours(where: Indices, values: Values, grid: Grid) -> tuple[Indices, Va
     return full, highest
 
 
-def _contrast(
-    where: Indices, light_at: Callable[[Indices], tuple[Values, float]], grid: Grid
+def _column_contrast(
+    where: Indices, light_at: Callable[[Indices], tuple[Values, float]], grid: TileGrid
 ) -> tuple[Values, float]:
     """Return how far a line in the columns of pixels stands out of what is left and right of it."""
     y, x = np.divmod(where, grid.shape[1])
     row, column = (x, y) if grid.upright else (y, x)
-    rows = np.clip(row[:, np.newaxis] + _ROWS, 0, grid.shape[1 if grid.upright else 0] - 1)
-    columns = np.clip(column[:, np.newaxis] + _COLUMNS, 0, grid.length - 1)
+    rows = np.clip(row[:, np.newaxis] + _CONTRAST_ROWS, 0, grid.shape[1 if grid.upright else 0] - 1)
+    columns = np.clip(column[:, np.newaxis] + _CONTRAST_COLUMNS, 0, grid.length - 1)
     across, along = grid.steps
     light, nothing = light_at(rows[:, :, np.newaxis] * across + columns[:, np.newaxis] * along)
     contrast = light[..., 0] - np.maximum(light[..., 1], light[..., 2])
     return np.fmax.reduce(contrast, axis=-1, initial=-np.inf), nothing
 
 
-def _connected(where: Indices, some: Indices, grid: Grid) -> Indices:
+def _connected_pixels(where: Indices, some: Indices, grid: TileGrid) -> Indices:
     """Return the pixels that hang together with some of them, over gaps of one pixel."""
     before = -1
     while some.size != before:
@@ -769,20 +784,20 @@ def _connected(where: Indices, some: Indices, grid: Grid) -> Indices:
     return some
 
 
-# What stands out of single frames, value by value: `Hits`, and what they are chosen from.
+# What stands out of single frames, value by value: `PixelOutliers`, and what they are chosen from.
 #
 # A night of 320 lights of 2048 x 2048 has two million values that stand out. They come cell by
 # cell, a few hundred at a time, and are gathered in large blocks: as many small arrays would, when
 # they are let go, leave 60 MiB of memory in pieces that nothing else fits into.
 
-OUTLIER = np.dtype([("frame", "u4"), ("where", "u4"), ("above", "f8"), ("hit", "?")])
+OUTLIER_DTYPE = np.dtype([("frame", "u4"), ("where", "u4"), ("above", "f8"), ("hit", "?")])
 """A value that stands out enough to be the neighbour of a hit: of which frame and pixel it is, by
 how much it is above the median of its pixel, adu, and whether it is one by itself."""
-_BLOCK = 1 << 19
-Outliers = NDArray[np.void]
+_MERGED_OUTLIERS = 1 << 19
+OutlierRecords = NDArray[np.void]
 
 
-class Hits(NamedTuple):
+class PixelOutliers(NamedTuple):
     """Single values that are left out, one by one, by pixel and then by frame.
 
     Of 320 frames a pixel in fifteen has a value that stands out, and then hardly a second one: as
@@ -798,7 +813,7 @@ class Hits(NamedTuple):
     where: NDArray[np.integer[Any]]
 
     @classmethod
-    def of(cls, frame: NDArray[np.integer[Any]], where: NDArray[np.integer[Any]]) -> Hits:
+    def of(cls, frame: NDArray[np.integer[Any]], where: NDArray[np.integer[Any]]) -> PixelOutliers:
         """Return values, given in any order, by pixel and then by frame."""
         order = np.lexsort((frame, where))
         return cls(frame[order], where[order])
@@ -816,16 +831,16 @@ class Hits(NamedTuple):
         return flagged
 
 
-def gathered(parts: Iterable[Outliers]) -> list[Outliers]:
+def merge_outliers(parts: Iterable[OutlierRecords]) -> list[OutlierRecords]:
     """Return parts in few large blocks: small ones, let go, would leave memory in pieces."""
-    blocks: list[Outliers] = []
-    n_used = _BLOCK
+    blocks: list[OutlierRecords] = []
+    n_used = _MERGED_OUTLIERS
     for part in parts:
         while part.size:
-            if n_used == _BLOCK:
-                blocks.append(np.empty(_BLOCK, OUTLIER))
+            if n_used == _MERGED_OUTLIERS:
+                blocks.append(np.empty(_MERGED_OUTLIERS, OUTLIER_DTYPE))
                 n_used = 0
-            fits = part[: _BLOCK - n_used]
+            fits = part[: _MERGED_OUTLIERS - n_used]
             blocks[-1][n_used : n_used + fits.size] = fits
             n_used, part = n_used + fits.size, part[fits.size :]
     if blocks:
@@ -833,7 +848,7 @@ def gathered(parts: Iterable[Outliers]) -> list[Outliers]:
     return blocks
 
 
-# Noise and flags of single calibrated frames: `judge_frames`, `with_planes`.
+# Noise and flags of single calibrated frames: `find_frame_planes`, `with_frame_planes`.
 #
 # What is the same for all frames of a target, the noise without light, bad pixels, where
 # saturation begins, is found once, with all of them at hand; the rest is pixel by pixel, and as
@@ -873,14 +888,14 @@ class FramePlanes(NamedTuple):
     noise: FrameNoise | None
     flags: NDArray[np.uint8]
     saturated_from: float
-    hits: FrameHits | None = None
+    hits: FrameOutliers | None = None
 
 
-def judge_frames(
+def find_frame_planes(
     lights: xr.Dataset,
     dark: xr.Dataset | None,
     combined: xr.Dataset,
-    hits: FrameHits | None = None,
+    hits: FrameOutliers | None = None,
 ) -> FramePlanes:
     """Return what noise and flags of single frames are made of, once for all frames of a target.
 
@@ -914,10 +929,10 @@ def _noise_of_frames(
     """
     first = cube.isel({FRAME: 0})
     gain, gain_by = find_gain(first, lights, minus)
-    floor = find_floor(first, lights, minus, gain)
+    floor = find_read_noise(first, lights, minus, gain)
     if floor is None:
         return None
-    master = part_of_master(minus, floor)
+    master = master_noise(minus, floor)
     without_light = floor.variance + master.share * master.variance
     plane = np.full(first[COUNTS].shape, without_light, np.float32)
     per_photon = 0.0 if gain is None else 1.0 / gain
@@ -928,7 +943,7 @@ def _noise_of_frames(
     return FrameNoise(plane, floor.level, per_photon, note)
 
 
-def with_planes(cube: xr.Dataset, lights: xr.Dataset, planes: FramePlanes) -> xr.Dataset:
+def with_frame_planes(cube: xr.Dataset, lights: xr.Dataset, planes: FramePlanes) -> xr.Dataset:
     """Return calibrated frames with their noise and flags, as lazy as they came.
 
     Parameters
@@ -945,11 +960,13 @@ def with_planes(cube: xr.Dataset, lights: xr.Dataset, planes: FramePlanes) -> xr
     """
     check_cube(cube)
     check_cube(lights)
-    cube = cube.assign({DQ: (_DIMS, _flags_of(lights, planes), dq_attrs("flags of a pixel"))})
+    cube = cube.assign(
+        {DQ: (_DIMS, _flags_of_frames(lights, planes), dq_attrs("flags of a pixel"))}
+    )
     if planes.noise is None:
         return cube
     floor, level, per_photon, note = planes.noise
-    variance = over_frames(
+    variance = map_frames(
         cube[COUNTS].data,
         partial(frame_variances, level=level, per_count=per_photon),
         floor,
@@ -958,10 +975,10 @@ def with_planes(cube: xr.Dataset, lights: xr.Dataset, planes: FramePlanes) -> xr
     )
     units = cube[COUNTS].attrs.get("units", "adu")
     attrs = {"units": f"{units}2", "long_name": "variance of a pixel"}
-    return note_history(cube.assign({VARIANCE: (_DIMS, variance, attrs)}), note)
+    return add_history(cube.assign({VARIANCE: (_DIMS, variance, attrs)}), note)
 
 
-def _flags_of(lights: xr.Dataset, planes: FramePlanes) -> Any:
+def _flags_of_frames(lights: xr.Dataset, planes: FramePlanes) -> Any:
     """Return the flags (frame, y, x) of frames, eager or chunked as they are."""
     counts, hits = lights[COUNTS].data, planes.hits
     kernel: Any = partial(frame_flags, saturated_from=planes.saturated_from)
@@ -972,7 +989,7 @@ def _flags_of(lights: xr.Dataset, planes: FramePlanes) -> Any:
         place = np.full(planes.flags.shape, -1, np.int32)
         place.flat[where] = np.arange(where.size)
         images.append(place)
-    return over_frames(counts, kernel, *images, keeps_frames=True, dtype=np.dtype(np.uint8))
+    return map_frames(counts, kernel, *images, keeps_frames=True, dtype=np.dtype(np.uint8))
 
 
 def frame_flags(

@@ -23,17 +23,17 @@ from arrayred.model import (
     Rows,
     X,
     Y,
+    add_history,
+    add_remark,
     check_image,
     dq_attrs,
-    note_history,
-    remark,
 )
 from arrayred.steps.trace import fit_trace
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Span = slice | NDArray[np.int64]
+RowSelection = slice | NDArray[np.int64]
 """Labels of rows: all from a first to a last one, or each by its number."""
 
 
@@ -64,18 +64,18 @@ def extract(image: xr.Dataset, rows: Rows) -> xr.Dataset:
             "counts_mean": (X, total / rows.n_rows, {"units": units, "long_name": "mean of a row"}),
         },
         coords={X: image[X], **scalars},
-        attrs={**image.attrs, **_facts(rows)},
+        attrs={**image.attrs, **_row_attrs(rows)},
     )
     spectrum = spectrum.assign(with_errors(image, rows.span, f"{units}2"))
     if DQ in spectrum and (n := int(np.count_nonzero(spectrum[DQ].values & SATURATED))):
         columns = "1 column holds" if n == 1 else f"{n} columns hold"
-        spectrum = remark(spectrum, f"{columns} saturated pixels")
+        spectrum = add_remark(spectrum, f"{columns} saturated pixels")
     for text in (*rows.remarks, *map(str, rows.others)):
-        spectrum = remark(spectrum, text)
-    return note_history(spectrum, f"rows {rows.first} to {rows.last} summed")
+        spectrum = add_remark(spectrum, text)
+    return add_history(spectrum, f"rows {rows.first} to {rows.last} summed")
 
 
-def with_errors(image: xr.Dataset, span: Span, units: str) -> dict[str, Any]:
+def with_errors(image: xr.Dataset, span: RowSelection, units: str) -> dict[str, Any]:
     """Return the variance of a sum over rows and the flags of its pixels, where the image has them.
 
     Parameters
@@ -99,7 +99,7 @@ def with_errors(image: xr.Dataset, span: Span, units: str) -> dict[str, Any]:
     return found
 
 
-def _facts(rows: Rows) -> dict[str, Any]:
+def _row_attrs(rows: Rows) -> dict[str, Any]:
     others = [(run.first, run.last) for run in rows.others]
     return {
         **({} if rows.snr is None else {"row_snr": rows.snr}),
@@ -131,17 +131,17 @@ def _facts(rows: Rows) -> dict[str, Any]:
 
 Values = NDArray[np.float64]
 
-_BINS = 32
+_N_PROFILE_BINS = 32
 _PER_ROW = 8
 _FINEST, _COARSEST = 0.5, 2.0
-_SIZES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+_PRIOR_SIZES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Of what the splines add, in units of the bell."""
-_CHANGES = (0.03, 0.1, 0.3, 1.0)
+_PRIOR_CHANGES = (0.03, 0.1, 0.3, 1.0)
 """Of how it changes along the columns, in units of the same."""
-_QUICK = 0.1
-_WINGS = 0.03
-_ORDER = 2
-_KNOTS = 3
+_QUICK_PRIOR_SIZE = 0.1
+_WING_FRACTION = 0.03
+_PROFILE_ORDER = 2
+_KNOTS_PER_BLOCK = 3
 
 
 class Knots(NamedTuple):
@@ -161,7 +161,7 @@ class Knots(NamedTuple):
     middles: Values
 
 
-class Light(NamedTuple):
+class TracePixels(NamedTuple):
     """Gathered pixels of a trace.
 
     Parameters
@@ -176,7 +176,7 @@ class Light(NamedTuple):
     flux: Values
 
 
-class Profile(NamedTuple):
+class SpatialProfile(NamedTuple):
     """A bell and splines.
 
     Parameters
@@ -185,7 +185,7 @@ class Profile(NamedTuple):
     coefficients : (order, knot) of the splines, by Legendre orders along the columns; or none.
     """
 
-    bell: Bell
+    bell: Moffat
     coefficients: Values | None = None
 
     def on_pixels(self, knots: Knots) -> Values:
@@ -218,7 +218,7 @@ def without_negative(light: Values) -> Values:
     excess = np.add.reduce(above - light, axis=0)
     if not excess.any():
         return above
-    wings = above < _WINGS * above.max(axis=0)
+    wings = above < _WING_FRACTION * above.max(axis=0)
     held = np.add.reduce(np.where(wings, above, 0.0), axis=0)
     kept = np.maximum(1.0 - excess / np.where(held > 0, held, np.inf), 0.0)
     return np.asarray(np.where(wings, above * kept, above))
@@ -235,7 +235,7 @@ def knots_of(away: Values, fwhm: float) -> Knots:
     step = float(np.clip(fwhm / 5, _FINEST, _COARSEST))
     first = float(np.floor(away.min()))
     n_knots = int(np.ceil((away.max() - first) / step)) + 3
-    n_knots += -n_knots % _KNOTS
+    n_knots += -n_knots % _KNOTS_PER_BLOCK
     place = (away - first) / step
     interval = np.clip(place.astype(np.intp), 0, n_knots - 4)
     t = place - interval
@@ -249,7 +249,9 @@ def knots_of(away: Values, fwhm: float) -> Knots:
     return Knots(away, interval, basis, middles)
 
 
-def fit_profile(light: Light, knots: Knots, fwhm: float, *, quick: bool = False) -> Profile:
+def fit_profile(
+    light: TracePixels, knots: Knots, fwhm: float, *, quick: bool = False
+) -> SpatialProfile:
     """Return the profile of a trace.
 
     Parameters
@@ -263,24 +265,26 @@ def fit_profile(light: Light, knots: Knots, fwhm: float, *, quick: bool = False)
     Examples
     --------
     >>> away = np.arange(-12.0, 13)[:, np.newaxis] + np.linspace(-0.5, 0.5, 300)
-    >>> truth = Bell(3.0, 0.0, 2.5).on_pixels(away)
-    >>> light = Light(1e5 * truth, np.full(away.shape, 1e-3), np.full(300, 1e5))
+    >>> truth = Moffat(3.0, 0.0, 2.5).on_pixels(away)
+    >>> light = TracePixels(1e5 * truth, np.full(away.shape, 1e-3), np.full(300, 1e5))
     >>> knots = knots_of(away, 3.5)
     >>> bool(np.abs(fit_profile(light, knots, 3.5).on_pixels(knots) - truth).max() < 1e-3)
     True
     """
-    stack = stacked(light, knots.away)
-    bell = fit_bell(stack, fwhm, wings=not quick)
-    light = light._replace(flux=light.flux * _height(stack, bell))
-    normal, right, places = _equations(light, knots, bell)
+    stack = stack_columns(light, knots.away)
+    bell = fit_moffat(stack, fwhm, wings=not quick)
+    light = light._replace(flux=light.flux * _bell_height(stack, bell))
+    normal, right, places = _normal_equations(light, knots, bell)
     peak = float(bell.on_pixels(np.array([bell.middle]))[0])
     size = 0.3 * bell.on_pixels(knots.middles) + 0.01 * peak
     if quick:
-        return Profile(bell, _solved(normal, right, places, _QUICK * size[np.newaxis])[0])
-    return Profile(bell, _most_likely(normal, right, places, size))
+        return SpatialProfile(
+            bell, _solve_splines(normal, right, places, _QUICK_PRIOR_SIZE * size[np.newaxis])[0]
+        )
+    return SpatialProfile(bell, _highest_evidence(normal, right, places, size))
 
 
-def stacked(light: Light, away: Values) -> Stack:
+def stack_columns(light: TracePixels, away: Values) -> ColumnStack:
     """Return the light of all columns in fine bins of the distance (row, x) from the trace.
 
     Bins broaden the bell by a twelfth of their width's square: of half a row they cost 0.1 % of the
@@ -289,19 +293,19 @@ def stacked(light: Light, away: Values) -> Stack:
     lowest = float(np.floor(away.min()))
     number = ((away - lowest) * _PER_ROW).astype(np.intp).ravel()
     weight = light.weight * light.flux**2
-    total = _sums(weight, number)
-    sums = _sums(light.weight * light.flux * light.counts, number)
-    distance = _sums(weight * away, number)
+    total = _sums_by_number(weight, number)
+    sums = _sums_by_number(light.weight * light.flux * light.counts, number)
+    distance = _sums_by_number(weight * away, number)
     lit = total > 0
-    return Stack(distance[lit] / total[lit], sums[lit] / total[lit], total[lit])
+    return ColumnStack(distance[lit] / total[lit], sums[lit] / total[lit], total[lit])
 
 
-def _sums(values: Values, number: NDArray[np.intp], size: int = 0) -> Values:
+def _sums_by_number(values: Values, number: NDArray[np.intp], size: int = 0) -> Values:
     """Return the sums of the values of each number."""
     return np.asarray(np.bincount(number, values.ravel(), size), np.float64)
 
 
-def _height(stack: Stack, bell: Bell) -> float:
+def _bell_height(stack: ColumnStack, bell: Moffat) -> float:
     """Return by what a bell is to be multiplied to be as high as a stack."""
     shape = bell.on_pixels(stack.away)
     height = float(np.add.reduce(stack.weight * stack.light * shape))
@@ -309,7 +313,9 @@ def _height(stack: Stack, bell: Bell) -> float:
     return height / power if height > 0 else 1.0
 
 
-def _equations(light: Light, knots: Knots, bell: Bell) -> tuple[Values, Values, Values]:
+def _normal_equations(
+    light: TracePixels, knots: Knots, bell: Moffat
+) -> tuple[Values, Values, Values]:
     """Return the normal equations of the splines in each of some bins of columns.
 
     Returns
@@ -318,7 +324,7 @@ def _equations(light: Light, knots: Knots, bell: Bell) -> tuple[Values, Values, 
         (bin, knot), with what the bell leaves; and (bin), the bins' middles from -1 to 1.
     """
     (n_rows, n_columns), n_knots = knots.away.shape, knots.middles.size
-    n_bins = min(_BINS, n_columns)
+    n_bins = min(_N_PROFILE_BINS, n_columns)
     bins = np.arange(n_columns) * n_bins // n_columns
     number = (bins * n_knots + knots.interval).ravel()
     weight = light.weight * light.flux
@@ -326,33 +332,35 @@ def _equations(light: Light, knots: Knots, bell: Bell) -> tuple[Values, Values, 
     left = weight * (light.counts - light.flux * bell.on_rows(knots.away[0], n_rows))
     normal, right = np.zeros((n_bins * n_knots, 4)), np.zeros(n_bins * n_knots)
     for i in range(4):
-        sums = _sums(left * knots.basis[i], number, right.size)
+        sums = _sums_by_number(left * knots.basis[i], number, right.size)
         right[i:] += sums[: right.size - i]
         weighted = power * knots.basis[i]
         for j in range(i, 4):
-            sums = _sums(weighted * knots.basis[j], number, right.size)
+            sums = _sums_by_number(weighted * knots.basis[j], number, right.size)
             normal[i:, j - i] += sums[: right.size - i]
     places = (np.arange(n_bins) + 0.5) * 2 / n_bins - 1
     return normal.reshape(n_bins, n_knots, 4), right.reshape(n_bins, n_knots), places
 
 
-def _most_likely(normal: Values, right: Values, places: Values, size: Values) -> Values:
+def _highest_evidence(normal: Values, right: Values, places: Values, size: Values) -> Values:
     """Return the coefficients (order, knot) whose prior size has the highest evidence."""
     best, most = np.zeros((1, size.size)), 0.0
     chosen = 0.0
-    for scale in _SIZES:
-        found, evidence = _solved(normal, right, places, scale * size[np.newaxis])
+    for scale in _PRIOR_SIZES:
+        found, evidence = _solve_splines(normal, right, places, scale * size[np.newaxis])
         if evidence > most:
             best, most, chosen = found, evidence, scale
-    for change in _CHANGES if places.size > _ORDER else ():
-        sizes = np.stack([max(chosen, change) * size, *[change * size] * _ORDER])
-        found, evidence = _solved(normal, right, places, sizes)
+    for change in _PRIOR_CHANGES if places.size > _PROFILE_ORDER else ():
+        sizes = np.stack([max(chosen, change) * size, *[change * size] * _PROFILE_ORDER])
+        found, evidence = _solve_splines(normal, right, places, sizes)
         if evidence > most:
             best, most = found, evidence
     return best
 
 
-def _solved(normal: Values, right: Values, places: Values, sizes: Values) -> tuple[Values, float]:
+def _solve_splines(
+    normal: Values, right: Values, places: Values, sizes: Values
+) -> tuple[Values, float]:
     """Return coefficients (order, knot) of given prior sizes, and the log of their evidence.
 
     The unknowns of three neighbouring knots are a block, and only neighbouring blocks touch. The
@@ -367,14 +375,16 @@ def _solved(normal: Values, right: Values, places: Values, sizes: Values) -> tup
     )
     side = np.add.reduce(right[:, :, np.newaxis] * along[:, np.newaxis], axis=0)
     scale = sizes.T
-    n_blocks, width = n_knots // _KNOTS, _KNOTS * n_orders
-    diagonal, upper = np.zeros((2, n_blocks, _KNOTS, n_orders, _KNOTS, n_orders))
+    n_blocks, width = n_knots // _KNOTS_PER_BLOCK, _KNOTS_PER_BLOCK * n_orders
+    diagonal, upper = np.zeros(
+        (2, n_blocks, _KNOTS_PER_BLOCK, n_orders, _KNOTS_PER_BLOCK, n_orders)
+    )
     for gap in range(4):
         first, second = scale[: n_knots - gap], scale[gap:]
         parts = products[: n_knots - gap, gap] * first[:, :, np.newaxis] * second[:, np.newaxis]
-        for i in range(_KNOTS):
-            ahead, j = divmod(i + gap, _KNOTS)
-            own = parts[i::_KNOTS]
+        for i in range(_KNOTS_PER_BLOCK):
+            ahead, j = divmod(i + gap, _KNOTS_PER_BLOCK)
+            own = parts[i::_KNOTS_PER_BLOCK]
             if ahead:
                 upper[: len(own), i, :, j] = own
             else:
@@ -382,7 +392,7 @@ def _solved(normal: Values, right: Values, places: Values, sizes: Values) -> tup
                 diagonal[:, j, :, i] = own
     shape = (n_blocks, width, width)
     unit = diagonal.reshape(shape) + np.eye(width)
-    found, log_det = solve_chain(
+    found, log_det = solve_block_tridiagonal(
         unit, upper.reshape(shape), (side * scale).reshape(n_blocks, width)
     )
     evidence = 0.5 * float(np.add.reduce(found * (side * scale).ravel())) - 0.5 * log_det
@@ -396,33 +406,33 @@ def _solved(normal: Values, right: Values, places: Values, sizes: Values) -> tup
 # things decide whether it is: V must come from a model of the light, for where it follows the
 # noise of the counts, low counts weigh more and the flux is low by one electron a pixel; and P
 # must not hold the noise of the column that it weighs, which is why P is fitted to all columns
-# with a flux that is smooth where the light is faint (`template`).
+# with a flux that is smooth where the light is faint (`profile_template`).
 #
 # Both fluxes are those of the aperture: P sums to 1 over the pixels inside, those at the edges
 # counted by their part. Pixels that do not count change what is known, not what is meant.
 
 Flags = NDArray[np.bool_]
 
-_STEADY = 2
+_STEADY_ROUNDS = 2
 """Rounds in which the variance follows the flux of a column that lost a pixel."""
-_REJECTED = 5.0
+_REJECTION_SIGMA = 5.0
 """Standard deviations from the model beyond which a pixel does not count."""
 _MODEL_ERROR, _PEAK_ERROR = 0.05, 0.01
 """By how much of itself, and of the column's brightest pixel, a model may be wrong: lines lean."""
 _MOST_ROUNDS = 12
 _SUSPECT, _CORE = 3.0, 0.3
-_SMOOTH = 200.0
+_TEMPLATE_WIDTH = 200.0
 """Columns that a profile's flux is smoothed over, times their signal to noise: a flux that holds
 the noise of its own pixels widens the profile, by 0.04 % of the light at 50, else by 0.01 %."""
-_LINE = 4.0
-_HITS = 2
+_LINE_SIGMA = 4.0
+_MOST_HIT_COLUMNS = 2
 """Columns that a cosmic ray may take for a line."""
-_FLOOR = 0.5
-_LEAST = 0.05
+_LEAST_VARIANCE_RATIO = 0.5
+_LEAST_PROFILE_PART = 0.05
 """What part of the profile must be left for a flux to be told."""
 
 
-class Pixels(NamedTuple):
+class AperturePixels(NamedTuple):
     """Gathered pixels (row, x) of an aperture.
 
     Parameters
@@ -450,7 +460,7 @@ class Pixels(NamedTuple):
         return self.floor + self.per_count * np.maximum(received, 0.0)
 
 
-class Flux(NamedTuple):
+class ExtractedFlux(NamedTuple):
     """What was extracted: flux and its variance (x), the sum of the weights (x), pixels used."""
 
     flux: Values
@@ -459,7 +469,7 @@ class Flux(NamedTuple):
     good: Flags
 
 
-def floor_of(
+def read_noise_variance(
     variance: Values, counts: Values, per_count: float, level: float, good: Flags
 ) -> Values:
     """Return the variance that pixels would have without light.
@@ -467,25 +477,27 @@ def floor_of(
     Parameters
     ----------
     variance, counts : of the pixels, the variance being that of these counts.
-    per_count, level : as in `Pixels`.
+    per_count, level : as in `AperturePixels`.
     good : which pixels count. The floor is no lower than half of their median's: a flat makes
         bright pixels a little more or less certain than their counts tell.
 
     Examples
     --------
     >>> counts = np.array([[-3.0, 100.0]])
-    >>> floor_of(9.0 + 0.5 * np.maximum(counts, 0), counts, 0.5, 0.0, counts == counts)
+    >>> read_noise_variance(9.0 + 0.5 * np.maximum(counts, 0), counts, 0.5, 0.0, counts == counts)
     array([[9., 9.]])
     """
     light = np.where(good, np.maximum(counts - level, 0.0), 0.0)
     floor = np.where(good, variance, 1.0) - per_count * light
     known = floor[good]
     typical = float(np.median(known)) if known.size else 1.0
-    least = _FLOOR * typical if typical > 0 else float(np.median(variance[good])) * 1e-3
+    least = (
+        _LEAST_VARIANCE_RATIO * typical if typical > 0 else float(np.median(variance[good])) * 1e-3
+    )
     return np.maximum(floor, least)
 
 
-def sum_flux(pixels: Pixels, profile: Values, variance: Values) -> Flux:
+def sum_flux(pixels: AperturePixels, profile: Values, variance: Values) -> ExtractedFlux:
     """Return the sum over the aperture; what does not count is filled by the profile.
 
     Parameters
@@ -504,19 +516,21 @@ def sum_flux(pixels: Pixels, profile: Values, variance: Values) -> Flux:
     noise = np.add.reduce(weight**2 * variance, axis=0)
     missing = ((pixels.part > 0) & ~pixels.good).any(axis=0)
     left = np.where(missing, np.add.reduce(weight * profile, axis=0), 1.0)
-    left = np.where(left >= _LEAST, left, np.nan)
+    left = np.where(left >= _LEAST_PROFILE_PART, left, np.nan)
     all_weight = np.add.reduce(weight, axis=0)
-    return Flux(total / left, noise / left**2, all_weight / left, pixels.good)
+    return ExtractedFlux(total / left, noise / left**2, all_weight / left, pixels.good)
 
 
-def weighted(pixels: Pixels, profile: Values, model: Values, *, reject: bool = True) -> Flux:
+def optimal_flux(
+    pixels: AperturePixels, profile: Values, model: Values, *, reject: bool = True
+) -> ExtractedFlux:
     """Return the flux with optimal weights; outliers are left out one at a time in each column.
 
     Parameters
     ----------
     pixels, profile : as in `summed`.
-    model : about what the flux is (x): the variance is made of it. Where it is a `template`, the
-        uncertainty of a faint flux does not follow its noise.
+    model : about what the flux is (x): the variance is made of it. Where it is a
+        `profile_template`, the uncertainty of a faint flux does not follow its noise.
     reject : leave out what lies 5 standard deviations from the model, the worst first.
 
     Examples
@@ -524,38 +538,38 @@ def weighted(pixels: Pixels, profile: Values, model: Values, *, reject: bool = T
     >>> shape = np.array([[0.2], [0.6], [0.2]]) * np.ones(2)
     >>> counts, nothing = np.array([[20.0, 20], [60, 60], [20, 900]]), np.zeros((3, 2))
     >>> inside = shape > 0
-    >>> pixels = Pixels(counts, nothing, nothing + 4, 0.5, 0.0, inside * 1.0, inside)
-    >>> found = weighted(pixels, shape, np.array([100.0, 100]))
+    >>> pixels = AperturePixels(counts, nothing, nothing + 4, 0.5, 0.0, inside * 1.0, inside)
+    >>> found = optimal_flux(pixels, shape, np.array([100.0, 100]))
     >>> found.flux.round(6).tolist(), found.good[2].tolist()
     ([100.0, 100.0], [True, False])
     """
     usable = pixels.part > 0
     pixels = pixels._replace(good=pixels.good & usable)
     flux = np.where(np.isfinite(model), model, 0.0)
-    found = _weighted_once(pixels, profile, flux)
+    found = _optimal_flux_once(pixels, profile, flux)
     if not reject:
         return found
-    own = _unspoilt(pixels, profile, found)
+    own = _flux_without_hits(pixels, profile, found)
     good, columns = pixels.good.copy(), np.arange(flux.size)
     for _ in range(_MOST_ROUNDS):
-        few = _of(pixels._replace(good=good), columns)
-        worst = _worst(few, profile[:, columns], own[columns])
+        few = _select_columns(pixels._replace(good=good), columns)
+        worst = _worst_outliers(few, profile[:, columns], own[columns])
         outlying = worst >= 0
         columns = columns[outlying]
         if not columns.size:
             break
         good[worst[outlying], columns] = False
-        few = _of(pixels._replace(good=good), columns)
-        for _ in range(_STEADY):
-            again = _weighted_once(few, profile[:, columns], own[columns])
+        few = _select_columns(pixels._replace(good=good), columns)
+        for _ in range(_STEADY_ROUNDS):
+            again = _optimal_flux_once(few, profile[:, columns], own[columns])
             own[columns] = np.where(np.isfinite(again.flux), again.flux, 0.0)
         flux[columns] = own[columns]
-    return _weighted_once(pixels._replace(good=good), profile, flux)
+    return _optimal_flux_once(pixels._replace(good=good), profile, flux)
 
 
-def _of(pixels: Pixels, columns: NDArray[np.intp]) -> Pixels:
+def _select_columns(pixels: AperturePixels, columns: NDArray[np.intp]) -> AperturePixels:
     """Return the pixels of some columns."""
-    return Pixels(
+    return AperturePixels(
         pixels.counts[:, columns],
         pixels.sky[:, columns],
         pixels.floor[:, columns],
@@ -566,26 +580,28 @@ def _of(pixels: Pixels, columns: NDArray[np.intp]) -> Pixels:
     )
 
 
-def _weighted_once(pixels: Pixels, profile: Values, flux: Values) -> Flux:
+def _optimal_flux_once(pixels: AperturePixels, profile: Values, flux: Values) -> ExtractedFlux:
     """Return the flux with weights from the variance that a flux makes."""
     variance = pixels.variance(np.maximum(flux, 0.0) * profile)
     weight = np.where(pixels.good, profile / variance, 0.0)
     power = np.add.reduce(weight * profile, axis=0)
     left = np.add.reduce(np.where(pixels.good, profile * pixels.part, 0.0), axis=0)
-    power = np.where((power > 0) & (left >= _LEAST), power, np.nan)
+    power = np.where((power > 0) & (left >= _LEAST_PROFILE_PART), power, np.nan)
     total = np.add.reduce(weight * np.where(pixels.good, pixels.counts, 0.0), axis=0)
-    return Flux(total / power, 1.0 / power, np.add.reduce(weight, axis=0) / power, pixels.good)
+    return ExtractedFlux(
+        total / power, 1.0 / power, np.add.reduce(weight, axis=0) / power, pixels.good
+    )
 
 
-def _unspoilt(pixels: Pixels, profile: Values, found: Flux) -> Values:
+def _flux_without_hits(pixels: AperturePixels, profile: Values, found: ExtractedFlux) -> Values:
     """Return fluxes (x) to compare pixels with, which hits on a star's core do not raise.
 
     Two bright pixels in the core raise the flux until neither stands out; the median of what the
     pixels of the core tell, each by itself, does not follow them. It counts where it is far off.
     """
     own = np.where(np.isfinite(found.flux), found.flux, 0.0)
-    columns = np.flatnonzero(_squares(pixels, profile, own).max(axis=0) > _SUSPECT**2)
-    few, shape = _of(pixels, columns), profile[:, columns]
+    columns = np.flatnonzero(_squared_residuals(pixels, profile, own).max(axis=0) > _SUSPECT**2)
+    few, shape = _select_columns(pixels, columns), profile[:, columns]
     core = few.good & (shape > _CORE * shape.max(axis=0, initial=0.0))
     told = np.sort(np.where(core, few.counts / np.where(core, shape, 1.0), np.inf), axis=0)
     number = np.count_nonzero(core, axis=0)
@@ -596,7 +612,7 @@ def _unspoilt(pixels: Pixels, profile: Values, found: Flux) -> Values:
     return own
 
 
-def _squares(pixels: Pixels, profile: Values, flux: Values) -> Values:
+def _squared_residuals(pixels: AperturePixels, profile: Values, flux: Values) -> Values:
     """Return how far pixels are from the model, in squares of what is to be expected."""
     light = np.maximum(flux, 0.0) * profile
     error = _MODEL_ERROR * light + _PEAK_ERROR * np.max(light, axis=0)
@@ -604,16 +620,16 @@ def _squares(pixels: Pixels, profile: Values, flux: Values) -> Values:
     return np.asarray(left**2 / (pixels.variance(light) + error**2))
 
 
-def _worst(pixels: Pixels, profile: Values, flux: Values) -> NDArray[np.intp]:
+def _worst_outliers(pixels: AperturePixels, profile: Values, flux: Values) -> NDArray[np.intp]:
     """Return the row of the worst outlier of each column (x), -1 where there is none."""
-    square = _squares(pixels, profile, flux)
+    square = _squared_residuals(pixels, profile, flux)
     worst = np.argmax(square, axis=0)
-    far = np.take_along_axis(square, worst[np.newaxis], axis=0)[0] > _REJECTED**2
+    far = np.take_along_axis(square, worst[np.newaxis], axis=0)[0] > _REJECTION_SIGMA**2
     enough = np.count_nonzero(pixels.good, axis=0) > 2
     return np.where(far & enough, worst, -1)
 
 
-def template(flux: Values, variance: Values) -> Values:
+def profile_template(flux: Values, variance: Values) -> Values:
     """Return a flux (x) to fit profiles with: smooth where it is noise, as it is in lines.
 
     A running mean over the more columns the fainter they are; where a column lies 4 standard
@@ -622,7 +638,7 @@ def template(flux: Values, variance: Values) -> Values:
     Examples
     --------
     >>> flux = np.array([1.0, -1.0, 1.0, -1.0, 50.0, 1.0, -1.0, 1.0])
-    >>> template(flux, np.ones(8))[4]
+    >>> profile_template(flux, np.ones(8))[4]
     np.float64(50.0)
     """
     known = np.isfinite(flux) & np.isfinite(variance) & (variance > 0)
@@ -631,10 +647,10 @@ def template(flux: Values, variance: Values) -> Values:
     values, noise = np.where(known, flux, 0.0), np.where(known, variance, 0.0)
     snr = float(np.median(flux[known] / np.sqrt(variance[known])))
     most = max(flux.size // 4, 1)
-    half = int(min(_SMOOTH / max(snr, 1e-3), most)) // 2
+    half = int(min(_TEMPLATE_WIDTH / max(snr, 1e-3), most)) // 2
     smooth = running_mean(values, known, half) if half else values
     level = running_mean(noise, known, half)
-    line = known & (np.abs(values - smooth) > _LINE * np.sqrt(np.maximum(noise, level)))
+    line = known & (np.abs(values - smooth) > _LINE_SIGMA * np.sqrt(np.maximum(noise, level)))
     return np.maximum(np.where(line, values, smooth), 0.0)
 
 
@@ -653,13 +669,13 @@ def running_mean(values: Values, known: Flags, half: int) -> Values:
     return np.asarray((sums[high] - sums[low]) / np.maximum(number[high] - number[low], 1))
 
 
-def snr_of(found: Flux) -> float:
+def total_snr(found: ExtractedFlux) -> float:
     """Return the signal to noise of all light of a spectrum: evenly spread, or in lines.
 
     Examples
     --------
-    >>> flux = Flux(np.full(100, 2.0), np.ones(100), np.ones(100), np.ones((1, 100), bool))
-    >>> snr_of(flux)
+    >>> flux = ExtractedFlux(np.full(100, 2.0), np.ones(100), np.ones(100), np.ones((1, 100), bool))
+    >>> total_snr(flux)
     20.0
     """
     known = np.isfinite(found.flux) & np.isfinite(found.variance) & (found.variance > 0)
@@ -668,8 +684,8 @@ def snr_of(found: Flux) -> float:
         return 0.0
     spread = float(np.add.reduce(flux) / np.sqrt(np.add.reduce(variance)))
     ratio = flux / np.sqrt(variance)
-    lines = np.sort(ratio)[: max(ratio.size - _HITS, 0)]
-    in_lines = float(np.sqrt(np.add.reduce(lines[lines > _LINE] ** 2)))
+    lines = np.sort(ratio)[: max(ratio.size - _MOST_HIT_COLUMNS, 0)]
+    in_lines = float(np.sqrt(np.add.reduce(lines[lines > _LINE_SIGMA] ** 2)))
     return max(spread, in_lines)
 
 
@@ -698,7 +714,7 @@ class Aperture(NamedTuple):
     on_image: Flags
 
 
-def aperture(center: Values, half_height: float, n_rows: int) -> Aperture:
+def aperture_pixels(center: Values, half_height: float, n_rows: int) -> Aperture:
     """Return the pixels within a distance of a trace.
 
     Parameters
@@ -709,7 +725,7 @@ def aperture(center: Values, half_height: float, n_rows: int) -> Aperture:
 
     Examples
     --------
-    >>> found = aperture(np.array([5.0, 5.25]), 1.5, 20)
+    >>> found = aperture_pixels(np.array([5.0, 5.25]), 1.5, 20)
     >>> found.position.T.tolist(), found.part.T.tolist()
     ([[4, 5, 6, 7], [4, 5, 6, 7]], [[1.0, 1.0, 1.0, 0.0], [0.75, 1.0, 1.0, 0.25]])
     """
@@ -725,18 +741,18 @@ def aperture(center: Values, half_height: float, n_rows: int) -> Aperture:
     return Aperture(held[:used], away[:used], part[:used], on_image[:used])
 
 
-def gathered(plane: NDArray[Any], found: Aperture) -> NDArray[Any]:
+def gather_pixels(plane: NDArray[Any], found: Aperture) -> NDArray[Any]:
     """Return the pixels (row, x) of a plane (y, x) in an aperture."""
     return np.take_along_axis(plane, found.position, axis=0)
 
 
-# Equations whose unknowns touch only their neighbours, block by block: `solve_chain`.
+# Equations whose unknowns touch only their neighbours, block by block: `solve_block_tridiagonal`.
 #
 # Gaussian elimination by blocks: the work grows with the number of blocks, and the determinant,
 # which tells how probable the data are, comes with it.
 
 
-def solve_chain(diagonal: Values, upper: Values, right: Values) -> tuple[Values, float]:
+def solve_block_tridiagonal(diagonal: Values, upper: Values, right: Values) -> tuple[Values, float]:
     """Return the solution of a symmetric block-tridiagonal system, and its log determinant.
 
     Parameters
@@ -748,7 +764,7 @@ def solve_chain(diagonal: Values, upper: Values, right: Values) -> tuple[Values,
     Examples
     --------
     >>> diagonal, upper = np.full((2, 1, 1), 2.0), np.ones((2, 1, 1))
-    >>> found, log_det = solve_chain(diagonal, upper, np.array([[5.0], [4.0]]))
+    >>> found, log_det = solve_block_tridiagonal(diagonal, upper, np.array([[5.0], [4.0]]))
     >>> found.round(6).tolist(), round(log_det, 6) == round(float(np.log(3)), 6)
     ([2.0, 1.0], True)
     """
@@ -777,17 +793,17 @@ def solve_chain(diagonal: Values, upper: Values, right: Values) -> tuple[Values,
 # height, which for a star two rows wide is 6 % less than the light at its middle. Moffat (1969,
 # A&A 3, 455): ``(1 + (r/w)^2) ** -b``; b to infinity is the normal curve.
 
-_STEP = 0.02
+_TABLE_STEP = 0.02
 """Of the table, in widths of the curve."""
-_EXTENT = 40.0
+_TABLE_EXTENT = 40.0
 """Widths from the middle at which the table ends: 0.1 % of the widest wings lie beyond 20."""
-EXPONENTS = (np.inf, 6.0, 3.5, 2.5, 2.0)
-_WORTH = 9.0
+MOFFAT_EXPONENTS = (np.inf, 6.0, 3.5, 2.5, 2.0)
+_CHI2_GAIN = 9.0
 """By how much chi-square must fall for wings to be believed."""
 _ROUNDS, _NET = 6, 7
 
 
-class Bell(NamedTuple):
+class Moffat(NamedTuple):
     """A bell curve: its full width at half maximum and its middle, rows, and its exponent."""
 
     fwhm: float
@@ -796,7 +812,7 @@ class Bell(NamedTuple):
 
     def below(self, away: Values) -> Values:
         """Return which part of the light lies below a distance from the trace."""
-        distance, part = _table(self.exponent)
+        distance, part = _moffat_table(self.exponent)
         return np.asarray(np.interp((away - self.middle) / self.fwhm, distance, part))
 
     def within(self, half_height: float) -> float:
@@ -814,23 +830,23 @@ class Bell(NamedTuple):
         return np.diff(self.below(edges), axis=0)
 
 
-_TABLES: dict[float, tuple[Values, Values]] = {}
+_MOFFAT_TABLES: dict[float, tuple[Values, Values]] = {}
 
 
-def _table(exponent: float) -> tuple[Values, Values]:
+def _moffat_table(exponent: float) -> tuple[Values, Values]:
     """Return distances in widths, and which part of the light lies below each."""
-    if exponent not in _TABLES:
-        distance = np.arange(-_EXTENT, _EXTENT + _STEP / 2, _STEP)
+    if exponent not in _MOFFAT_TABLES:
+        distance = np.arange(-_TABLE_EXTENT, _TABLE_EXTENT + _TABLE_STEP / 2, _TABLE_STEP)
         if np.isinf(exponent):
             light = np.exp(-4 * np.log(2) * distance**2)
         else:
             light = (1 + 4 * (2 ** (1 / exponent) - 1) * distance**2) ** -exponent
         below = np.cumsum(light) - light / 2
-        _TABLES[exponent] = (distance, below / np.sum(light))
-    return _TABLES[exponent]
+        _MOFFAT_TABLES[exponent] = (distance, below / np.sum(light))
+    return _MOFFAT_TABLES[exponent]
 
 
-class Stack(NamedTuple):
+class ColumnStack(NamedTuple):
     """The light of all columns by the distance from the trace, in units of a column's flux.
 
     Parameters
@@ -845,7 +861,7 @@ class Stack(NamedTuple):
     weight: Values
 
 
-def fit_bell(stack: Stack, fwhm: float, *, wings: bool = True) -> Bell:
+def fit_moffat(stack: ColumnStack, fwhm: float, *, wings: bool = True) -> Moffat:
     """Return the bell curve that is most like a stack.
 
     Parameters
@@ -858,36 +874,36 @@ def fit_bell(stack: Stack, fwhm: float, *, wings: bool = True) -> Bell:
     Examples
     --------
     >>> away = np.arange(-15.0, 16)
-    >>> light = Bell(4.0, 0.3, np.inf).on_pixels(away)
-    >>> found = fit_bell(Stack(away, light, np.full(31, 1e8)), 5.0)
+    >>> light = Moffat(4.0, 0.3, np.inf).on_pixels(away)
+    >>> found = fit_moffat(ColumnStack(away, light, np.full(31, 1e8)), 5.0)
     >>> round(found.fwhm, 2), round(found.middle, 2), found.exponent
     (4.0, 0.3, inf)
     """
-    best, least = Bell(fwhm, 0.0, np.inf), np.inf
-    for exponent in EXPONENTS if wings else EXPONENTS[:1]:
-        bell, chi2 = _refined(stack, Bell(best.fwhm, best.middle, exponent), fwhm)
-        if chi2 < least - (_WORTH if exponent < np.inf else 0.0):
+    best, least = Moffat(fwhm, 0.0, np.inf), np.inf
+    for exponent in MOFFAT_EXPONENTS if wings else MOFFAT_EXPONENTS[:1]:
+        bell, chi2 = _refine_moffat(stack, Moffat(best.fwhm, best.middle, exponent), fwhm)
+        if chi2 < least - (_CHI2_GAIN if exponent < np.inf else 0.0):
             best, least = bell, chi2
     return best
 
 
-def _refined(stack: Stack, bell: Bell, guess: float) -> tuple[Bell, float]:
+def _refine_moffat(stack: ColumnStack, bell: Moffat, guess: float) -> tuple[Moffat, float]:
     """Return a bell of best width and middle, and its chi-square: ever finer nets of both."""
     chi2, wide, aside = np.inf, np.log(3.0), guess / 2
     for _ in range(_ROUNDS):
         widths = np.clip(bell.fwhm * np.exp(np.linspace(-wide, wide, _NET)), guess / 3, guess * 3)
         middles = np.clip(bell.middle + np.linspace(-aside, aside, _NET), -guess, guess)
         fwhm, middle = (net.ravel() for net in np.meshgrid(widths, middles))
-        costs = _chi2(stack, fwhm, middle, bell.exponent)
+        costs = _moffat_chi2(stack, fwhm, middle, bell.exponent)
         at = int(np.argmin(costs))
-        bell, chi2 = Bell(float(fwhm[at]), float(middle[at]), bell.exponent), float(costs[at])
+        bell, chi2 = Moffat(float(fwhm[at]), float(middle[at]), bell.exponent), float(costs[at])
         wide, aside = wide / 3, aside / 3
     return bell, chi2
 
 
-def _chi2(stack: Stack, fwhm: Values, middle: Values, exponent: float) -> Values:
+def _moffat_chi2(stack: ColumnStack, fwhm: Values, middle: Values, exponent: float) -> Values:
     """Return the weighted squares that bells (net) of the best height leave of a stack."""
-    distance, part = _table(exponent)
+    distance, part = _moffat_table(exponent)
     low = (stack.away - 0.5 - middle[:, np.newaxis]) / fwhm[:, np.newaxis]
     high = low + 1.0 / fwhm[:, np.newaxis]
     model = np.interp(high, distance, part) - np.interp(low, distance, part)
@@ -910,30 +926,30 @@ def _chi2(stack: Stack, fwhm: Values, middle: Values, exponent: float) -> Values
 # Which pixels count: all with a number, unless the detector is known to be bad or full there. A
 # pixel that a cosmic ray hit in some frames, or that some frames lack, holds what the others saw.
 
-Weights = Literal["optimal", "sum", "mean"]
+ExtractWeights = Literal["optimal", "sum", "mean"]
 
-_FAINTEST = 5.0
+_MIN_PROFILE_SNR = 5.0
 """The signal to noise of all columns together below which there is no profile."""
 _MOST_REJECTED = 0.05
 """Of the pixels: more than that no cosmic rays hit, and it is the profile that is wrong."""
 
 
-class _Scene(NamedTuple):
+class _ApertureScene(NamedTuple):
     """An aperture: its place, distances from the star, pixels, flags, and if noise is known."""
 
     place: Aperture
     from_star: Values
-    pixels: Pixels
+    pixels: AperturePixels
     flags: NDArray[np.uint8]
     noise_known: bool
 
 
-class _Outcome(NamedTuple):
+class _Extraction(NamedTuple):
     """What was extracted, the weights used, the profile and its signal to noise, why none."""
 
-    flux: Flux
-    profile: Profile
-    used: Weights
+    flux: ExtractedFlux
+    profile: SpatialProfile
+    used: ExtractWeights
     snr: float
     why: str
 
@@ -944,7 +960,7 @@ def extract_along(
     sky: xr.Dataset | None = None,
     *,
     half_height: float,
-    weights: Weights = "optimal",
+    weights: ExtractWeights = "optimal",
 ) -> xr.Dataset:
     """Return the spectrum within an aperture that follows a trace.
 
@@ -1000,36 +1016,36 @@ def extract_along(
             value=weights,
             hint="Choose optimal, sum or mean, and a height above 0.",
         )
-    scene = _scene(image, trace, sky, half_height)
-    found = _flux_along(scene, trace, weights)
+    scene = _aperture_scene(image, trace, sky, half_height)
+    found = _extract_scene(scene, trace, weights)
     facts = {
         "extraction": found.used,
-        "enclosed_fraction": _enclosed(scene.place, found.profile.bell),
-        "masked_fraction": _masked(scene, found.flux),
+        "enclosed_fraction": _enclosed_flux(scene.place, found.profile.bell),
+        "masked_fraction": _masked_fraction(scene, found.flux),
         "profile_snr": found.snr,
     }
-    spectrum = _spectrum(image, scene, sky, found).assign_attrs(facts)
+    spectrum = _as_spectrum(image, scene, sky, found).assign_attrs(facts)
     told = f"{found.used} over {2 * half_height:.2f} rows along a trace"
-    spectrum = note_history(spectrum, told)
+    spectrum = add_history(spectrum, told)
     if weights != "optimal" or not found.why:
         return spectrum
-    return remark(spectrum, f"the aperture was summed without weights: {found.why}")
+    return add_remark(spectrum, f"the aperture was summed without weights: {found.why}")
 
 
-def _scene(
+def _aperture_scene(
     image: xr.Dataset, trace: xr.Dataset, sky: xr.Dataset | None, half_height: float
-) -> _Scene:
+) -> _ApertureScene:
     """Return the pixels of an aperture, less the sky."""
     rows = image[Y].values
     center = trace["center"].values - float(rows[0])
-    place = aperture(center, half_height, rows.size)
-    counts = gathered(image[COUNTS].values, place).astype(np.float64)
+    place = aperture_pixels(center, half_height, rows.size)
+    counts = gather_pixels(image[COUNTS].values, place).astype(np.float64)
     noise_known = VARIANCE in image
-    variance = gathered(image[VARIANCE].values, place) if noise_known else np.ones_like(counts)
+    variance = gather_pixels(image[VARIANCE].values, place) if noise_known else np.ones_like(counts)
     variance = np.asarray(variance, np.float64)
     flags = np.zeros(counts.shape, np.uint8)
     if DQ in image:
-        flags = np.asarray(gathered(image[DQ].values, place), np.uint8)
+        flags = np.asarray(gather_pixels(image[DQ].values, place), np.uint8)
     flags = np.where(place.on_image, flags, np.uint8(NO_DATA))
     missing = ~(np.isfinite(counts) & np.isfinite(variance))
     flags[missing] |= np.uint8(NO_DATA)
@@ -1038,19 +1054,19 @@ def _scene(
     glow = np.zeros_like(counts)
     if sky is not None:
         glow = sky["level"].values + sky["slope"].values * place.away
-    per_count = _per_count(image, counts, variance, good) if noise_known else 0.0
+    per_count = _variance_per_count(image, counts, variance, good) if noise_known else 0.0
     level = float(image.attrs.get("noise_level", 0.0))
-    floor = floor_of(variance, counts, per_count, level, good)
-    pixels = Pixels(
+    floor = read_noise_variance(variance, counts, per_count, level, good)
+    pixels = AperturePixels(
         np.where(good, counts - glow, 0.0), glow, floor, per_count, level, place.part, good
     )
     from_star = place.away
     if "star" in trace:
         from_star = place.away + (trace["center"].values - trace["star"].values)
-    return _Scene(place, from_star, pixels, flags, noise_known)
+    return _ApertureScene(place, from_star, pixels, flags, noise_known)
 
 
-def _per_count(
+def _variance_per_count(
     image: xr.Dataset, counts: Values, variance: Values, good: NDArray[np.bool_]
 ) -> float:
     """Return the variance that a count brings: told, or seen where variance and counts agree."""
@@ -1059,55 +1075,57 @@ def _per_count(
     return common_slope(counts[good], variance[good])
 
 
-def _flux_along(scene: _Scene, trace: xr.Dataset, weights: Weights) -> _Outcome:
+def _extract_scene(
+    scene: _ApertureScene, trace: xr.Dataset, weights: ExtractWeights
+) -> _Extraction:
     """Return the flux, with the weights that were asked for where there is a profile."""
     pixels, away = scene.pixels, scene.from_star
     fwhm = float(trace.attrs.get("fwhm", np.ptp(away) / 4))
-    profile, knots = Profile(Bell(fwhm, 0.0, np.inf)), knots_of(away, fwhm)
-    shape = _normalised(profile, knots, pixels)
+    profile, knots = SpatialProfile(Moffat(fwhm, 0.0, np.inf)), knots_of(away, fwhm)
+    shape = _profile_within(profile, knots, pixels)
     found = sum_flux(pixels, shape, pixels.variance(np.zeros_like(away)))
     found = sum_flux(pixels, shape, pixels.variance(shape * np.maximum(found.flux, 0.0)))
-    snr = snr_of(found) if scene.noise_known else 0.0
-    if snr >= _FAINTEST:
-        found, profile, shape = _profiled(pixels, knots, fwhm, found)
-        snr = snr_of(found)
+    snr = total_snr(found) if scene.noise_known else 0.0
+    if snr >= _MIN_PROFILE_SNR:
+        found, profile, shape = _fit_and_extract(pixels, knots, fwhm, found)
+        snr = total_snr(found)
     why = _why_no_profile(scene, found, snr)
     if weights == "optimal" and not why:
-        return _Outcome(found, profile, "optimal", snr, "")
+        return _Extraction(found, profile, "optimal", snr, "")
     left = pixels if why else pixels._replace(good=found.good)
-    flux = template(found.flux, found.variance)
+    flux = profile_template(found.flux, found.variance)
     summed = sum_flux(left, shape, pixels.variance(flux * shape))
-    used: Weights = "sum" if weights == "optimal" else weights
-    return _Outcome(summed, profile, used, snr, why)
+    used: ExtractWeights = "sum" if weights == "optimal" else weights
+    return _Extraction(summed, profile, used, snr, why)
 
 
-def _profiled(
-    pixels: Pixels, knots: Knots, fwhm: float, found: Flux
-) -> tuple[Flux, Profile, Values]:
+def _fit_and_extract(
+    pixels: AperturePixels, knots: Knots, fwhm: float, found: ExtractedFlux
+) -> tuple[ExtractedFlux, SpatialProfile, Values]:
     """Return the flux with optimal weights, the profile, and its share on each pixel.
 
     Twice: what the first profile shows to be no part of the light does not enter the second.
     """
-    profile = Profile(Bell(fwhm, 0.0, np.inf))
-    shape, good = _normalised(profile, knots, pixels), pixels.good
-    start = template(found.flux, found.variance)
-    found = weighted(pixels, shape, start, reject=False)
+    profile = SpatialProfile(Moffat(fwhm, 0.0, np.inf))
+    shape, good = _profile_within(profile, knots, pixels), pixels.good
+    start = profile_template(found.flux, found.variance)
+    found = optimal_flux(pixels, shape, start, reject=False)
     for quick in (True, False):
-        flux = template(found.flux, found.variance)
+        flux = profile_template(found.flux, found.variance)
         weight = np.where(good & (pixels.part > 0), 1.0 / pixels.variance(flux * shape), 0.0)
-        profile = fit_profile(Light(pixels.counts, weight, flux), knots, fwhm, quick=quick)
-        shape = _normalised(profile, knots, pixels)
-        found = weighted(pixels, shape, flux)
+        profile = fit_profile(TracePixels(pixels.counts, weight, flux), knots, fwhm, quick=quick)
+        shape = _profile_within(profile, knots, pixels)
+        found = optimal_flux(pixels, shape, flux)
         good = found.good
     return found, profile, shape
 
 
-def _why_no_profile(scene: _Scene, found: Flux, snr: float) -> str:
+def _why_no_profile(scene: _ApertureScene, found: ExtractedFlux, snr: float) -> str:
     """Return why a profile cannot be relied on; "" where it can."""
     if not scene.noise_known:
         return "nothing tells the noise"
-    if snr < _FAINTEST:
-        return f"the profile's signal to noise is {snr:.1f}, under {_FAINTEST:g}"
+    if snr < _MIN_PROFILE_SNR:
+        return f"the profile's signal to noise is {snr:.1f}, under {_MIN_PROFILE_SNR:g}"
     usable = scene.pixels.good & (scene.pixels.part > 0)
     lost = np.count_nonzero(usable & ~found.good)
     if lost > _MOST_REJECTED * np.count_nonzero(usable):
@@ -1115,14 +1133,14 @@ def _why_no_profile(scene: _Scene, found: Flux, snr: float) -> str:
     return ""
 
 
-def _normalised(profile: Profile, knots: Knots, pixels: Pixels) -> Values:
+def _profile_within(profile: SpatialProfile, knots: Knots, pixels: AperturePixels) -> Values:
     """Return the profile on the pixels (row, x), 1 in all inside the aperture of each column."""
     light = profile.on_pixels(knots)
     total = np.add.reduce(light * pixels.part, axis=0)
     return light / np.where(total > 0, total, 1.0)
 
 
-def _enclosed(place: Aperture, bell: Bell) -> float:
+def _enclosed_flux(place: Aperture, bell: Moffat) -> float:
     """Return which part of a bell's light the pixels of an aperture get, edge ones by their part.
 
     Why not the integral between the edges: within a pixel the light is not spread evenly, which at
@@ -1132,18 +1150,18 @@ def _enclosed(place: Aperture, bell: Bell) -> float:
     return float(np.add.reduce(held) / held.size)
 
 
-def _masked(scene: _Scene, found: Flux) -> float:
+def _masked_fraction(scene: _ApertureScene, found: ExtractedFlux) -> float:
     """Return which part of the aperture's pixels did not count."""
     inside = scene.place.part > 0
     lost = np.count_nonzero(inside & ~found.good)
     return float(lost) / max(int(np.count_nonzero(inside)), 1)
 
 
-def _spectrum(
+def _as_spectrum(
     image: xr.Dataset,
-    scene: _Scene,
+    scene: _ApertureScene,
     sky: xr.Dataset | None,
-    outcome: _Outcome,
+    outcome: _Extraction,
 ) -> xr.Dataset:
     """Return what was extracted as a Dataset."""
     import xarray as xr
@@ -1188,7 +1206,7 @@ TIME_MID, OFFSET, EXTRACTION = "time_mid", "offset", "extraction"
 _ALONG_X = ("flux", VARIANCE, "sky", DQ)
 
 
-class _One(NamedTuple):
+class _FrameSpectrum(NamedTuple):
     """The spectrum of a frame, and by how many rows its star lies beside the common trace."""
 
     spectrum: xr.Dataset
@@ -1225,7 +1243,7 @@ def extract_frames(
     import xarray as xr
 
     found = [
-        _extract_one(image, trace, offset_of(image, trace, rows) if follow else 0.0, extract)
+        _extract_frame(image, trace, trace_offset(image, trace, rows) if follow else 0.0, extract)
         for image in images
     ]
     first = found[0].spectrum
@@ -1243,28 +1261,30 @@ def extract_frames(
     coords: dict[str, Any] = {
         X: first[X],
         FRAME: lights[FRAME],
-        **_times(lights),
+        **_exposure_times(lights),
         OFFSET: (FRAME, np.nan_to_num(offsets), {"units": "pix", "long_name": "drift of the star"}),
         EXTRACTION: (FRAME, ways, {"long_name": "weights of the extraction"}),
     }
     scalars = {name: coord for name, coord in first.coords.items() if not coord.dims}
     frames = xr.Dataset(variables, {**scalars, **coords}, {"history": []})
-    frames = note_history(frames, "each frame extracted along the trace of all, moved to its star")
+    frames = add_history(frames, "each frame extracted along the trace of all, moved to its star")
     if lost := int(np.count_nonzero(np.isnan(offsets))):
         what = "1 frame is" if lost == 1 else f"{lost} frames are"
-        frames = remark(frames, f"{what} too faint to be traced, and kept the common trace")
+        frames = add_remark(frames, f"{what} too faint to be traced, and kept the common trace")
     return frames
 
 
-def _extract_one(image: xr.Dataset, trace: xr.Dataset, offset: float, extract: Extract) -> _One:
+def _extract_frame(
+    image: xr.Dataset, trace: xr.Dataset, offset: float, extract: Extract
+) -> _FrameSpectrum:
     """Return the spectrum of a frame along the common trace, moved to where its star is."""
     center = trace["center"]
     moved = trace.assign(center=center + (0.0 if np.isnan(offset) else offset))
     moved["center"].attrs = dict(center.attrs)
-    return _One(extract(image, moved), offset)
+    return _FrameSpectrum(extract(image, moved), offset)
 
 
-def offset_of(image: xr.Dataset, trace: xr.Dataset, rows: Rows) -> float:
+def trace_offset(image: xr.Dataset, trace: xr.Dataset, rows: Rows) -> float:
     """Return by how many rows a star lies above a trace; NaN where it is too faint to tell.
 
     Parameters
@@ -1280,7 +1300,7 @@ def offset_of(image: xr.Dataset, trace: xr.Dataset, rows: Rows) -> float:
     return offset if abs(offset) <= rows.n_rows else float("nan")
 
 
-def _times(lights: xr.Dataset) -> dict[str, Any]:
+def _exposure_times(lights: xr.Dataset) -> dict[str, Any]:
     """Return the middle of each exposure and its length, as far as they are known."""
     if "exptime" not in lights.coords:
         return {}
@@ -1290,11 +1310,11 @@ def _times(lights: xr.Dataset) -> dict[str, Any]:
         "exptime": (FRAME, exptime.copy(), {"units": "s", "long_name": "exposure"})
     }
     if "time" in lights.coords:
-        told[TIME_MID] = (FRAME, _middles(lights["time"].values, exptime))
+        told[TIME_MID] = (FRAME, _exposure_middles(lights["time"].values, exptime))
     return told
 
 
-def _middles(starts: NDArray[Any], exptime: NDArray[np.float64]) -> NDArray[Any]:
+def _exposure_middles(starts: NDArray[Any], exptime: NDArray[np.float64]) -> NDArray[Any]:
     """Return the middle of exposures, to the nanosecond; NaT where start or length is unknown."""
     begun = np.broadcast_to(np.asarray(starts, "datetime64[ns]"), exptime.shape)
     half = np.nan_to_num(exptime) * 0.5e9

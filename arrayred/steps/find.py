@@ -37,12 +37,12 @@ from arrayred.errors import MismatchError, NoSpectrumError, UsageError
 from arrayred.kernels import rows as kernel
 from arrayred.kernels.noise import finite_median
 from arrayred.kernels.rows import (
-    SURE,
-    FaintLight,
+    SURE_SNR,
+    MatchedRows,
     blurred_means,
-    faint_light,
+    fit_baseline,
+    matched_filter,
     runs_of_light,
-    slow_drift,
     step_noise,
 )
 from arrayred.model import BAD_PIXEL, CLEAN, COUNTS, DQ, Rows, Run, X, Y, check_image
@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 RowRange = tuple[int, int]
-_HELD = 10.0
-_WIDENED = 2.0
+_MIN_LIGHT_EXCESS = 10.0
+_MIN_STD_EXCESS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +102,15 @@ def detect_rows(
     """
     check_image(image)
     counts, low = image[COUNTS].values, int(image[Y][0])
-    sample = sample_of(image, background_rows, skip_last_column=skip_last_column)
+    sample = background_sample(image, background_rows, skip_last_column=skip_last_column)
     mean, std = kernel.background(sample)
     threshold = mean + std * n_sigma
     row_means = kernel.row_means(counts)
     bright = row_means > threshold
     if rows is None:
-        start, stop, others = _choose(bright, row_means, max_gap, whole_span)
+        start, stop, others = _choose_run(bright, row_means, max_gap, whole_span)
     else:
-        span = within(image, rows)
+        span = rows_slice(image, rows)
         start, stop, others = span.start, span.stop, []
     found = Rows(
         first=start + low,
@@ -123,22 +123,22 @@ def detect_rows(
         rule="threshold" if rows is None else "given",
     )
     if stop == 0:
-        raise _nothing_found(row_means, found, low, sample)
+        raise _threshold_error(row_means, found, low, sample)
     snr = snr_of_rows(row_means)
     return replace(
         found,
         others=tuple(Run(a + low, b - 1 + low, peak_snr(snr, a, b)) for a, b in others),
         snr=peak_snr(snr, start, stop),
-        remarks=_on_span(bright, max_gap, low) if whole_span and rows is None else (),
+        remarks=_gap_remark(bright, max_gap, low) if whole_span and rows is None else (),
     )
 
 
-def sample_of(
+def background_sample(
     image: xr.Dataset, span: RowRange, *, skip_last_column: bool = False
 ) -> NDArray[np.float64]:
     """Return the pixels (y, x) of a background sample, as far as the image goes."""
     counts: NDArray[np.float64] = image[COUNTS].values
-    return counts[_up_to(image, span), : counts.shape[1] - skip_last_column]
+    return counts[_rows_on_image(image, span), : counts.shape[1] - skip_last_column]
 
 
 def snr_of_rows(row_means: NDArray[np.float64]) -> NDArray[np.float64] | None:
@@ -151,7 +151,7 @@ def snr_of_rows(row_means: NDArray[np.float64]) -> NDArray[np.float64] | None:
         return None
     means = np.where(finite, row_means, finite_median(row_means))
     noise = step_noise(means)
-    return (means - slow_drift(means)[0]) / noise if noise > 0 else None
+    return (means - fit_baseline(means)[0]) / noise if noise > 0 else None
 
 
 def peak_snr(snr: NDArray[np.float64] | None, start: int, stop: int) -> float | None:
@@ -171,12 +171,14 @@ def holds_light(sample: NDArray[np.float64], row_means: NDArray[np.float64]) -> 
     if not finite.size or not pixels.size:
         return False
     above = mean - finite_median(finite)
-    return above > _HELD * step_noise(finite) and std > _WIDENED * kernel.robust_std(pixels)
+    return above > _MIN_LIGHT_EXCESS * step_noise(
+        finite
+    ) and std > _MIN_STD_EXCESS * kernel.robust_std(pixels)
 
 
-def _on_span(bright: NDArray[np.bool_], max_gap: int, low: int) -> tuple[str, ...]:
+def _gap_remark(bright: NDArray[np.bool_], max_gap: int, low: int) -> tuple[str, ...]:
     """Return a remark where the span from the lowest to the highest bright row has wide gaps."""
-    found = kernel.runs(bright, max_gap=max_gap)
+    found = kernel.bright_runs(bright, max_gap=max_gap)
     if len(found) < 2:
         return ()
     parts = ", ".join(str(Run(a + low, b - 1 + low)).partition(" are ")[0].partition(" is ")[0]
@@ -185,14 +187,14 @@ def _on_span(bright: NDArray[np.bool_], max_gap: int, low: int) -> tuple[str, ..
     return (f"the span holds {len(found)} separate runs, and the dark between: {parts}{more}",)
 
 
-def _up_to(image: xr.Dataset, span: RowRange) -> slice:
+def _rows_on_image(image: xr.Dataset, span: RowRange) -> slice:
     """Return rows first..last, or as far as the image goes, as positions."""
     first, last = span
     top = int(image[Y][-1])
-    return within(image, (first, min(last, top) if first <= top else last))
+    return rows_slice(image, (first, min(last, top) if first <= top else last))
 
 
-def within(image: xr.Dataset, span: RowRange) -> slice:
+def rows_slice(image: xr.Dataset, span: RowRange) -> slice:
     """Return rows first..last as positions; off the image is an error."""
     low, high = int(image[Y][0]), int(image[Y][-1])
     first, last = span
@@ -205,11 +207,11 @@ def within(image: xr.Dataset, span: RowRange) -> slice:
     return slice(first - low, last - low + 1)
 
 
-def _choose(
+def _choose_run(
     bright: NDArray[np.bool_], row_means: NDArray[np.float64], max_gap: int, whole_span: bool
 ) -> tuple[int, int, list[tuple[int, int]]]:
     """Return start and stop of the spectrum, 0 and 0 for none, and the runs left out."""
-    found = kernel.runs(bright, max_gap=max_gap)
+    found = kernel.bright_runs(bright, max_gap=max_gap)
     if not found:
         return 0, 0, []
     if whole_span:
@@ -219,7 +221,7 @@ def _choose(
     return *chosen, [run for run in found if run != chosen]
 
 
-def _nothing_found(
+def _threshold_error(
     row_means: NDArray[np.float64], rule: Rows, low: int, sample: NDArray[np.float64]
 ) -> NoSpectrumError:
     """Return the error that tells the rule, the brightest rows, and a sample that holds light."""
@@ -246,12 +248,12 @@ def _nothing_found(
 
 
 Detect = Literal["auto", "threshold", "robust"]
-USUAL = Threshold()
+DEFAULT_THRESHOLD = Threshold()
 
 
 def find_rows(
     image: xr.Dataset,
-    threshold: Threshold = USUAL,
+    threshold: Threshold = DEFAULT_THRESHOLD,
     *,
     method: Detect = "auto",
     near_row: int | None = None,
@@ -292,12 +294,12 @@ def find_rows(
     >>> found.rule, found.first, found.last
     ('robust', 61, 66)
     """
-    return _every(image, threshold, method, near_row, rows)[0]
+    return _rows_of_each(image, threshold, method, near_row, rows)[0]
 
 
-def find_all(
+def find_all_rows(
     image: xr.Dataset,
-    threshold: Threshold = USUAL,
+    threshold: Threshold = DEFAULT_THRESHOLD,
     *,
     method: Detect = "auto",
     near_row: int | None = None,
@@ -307,15 +309,15 @@ def find_all(
 
     Parameters, errors : as in `find_rows`. What of `others` is a spectrum here too is "taken".
     """
-    every = _every(image, threshold, method, near_row, rows)
-    return tuple(replace(rows, others=tuple(map(_taken, rows.others))) for rows in every)
+    every = _rows_of_each(image, threshold, method, near_row, rows)
+    return tuple(replace(rows, others=tuple(map(_marked_as_taken, rows.others))) for rows in every)
 
 
-def _taken(run: Run) -> Run:
+def _marked_as_taken(run: Run) -> Run:
     return replace(run, state="taken") if run.state == "left" else run
 
 
-def _every(
+def _rows_of_each(
     image: xr.Dataset,
     threshold: Threshold,
     method: Detect,
@@ -325,18 +327,18 @@ def _every(
     """Return the rows of every spectrum, the chosen first."""
     check_image(image)
     if near_row is not None:
-        _require_on(image, near_row)
+        _require_row_on_image(image, near_row)
     if rows is not None:
-        return (_detected(image, threshold, rows),)
-    found, runs = _found(image, threshold, method)
+        return (_detect_by_threshold(image, threshold, rows),)
+    found, runs = _detected_runs(image, threshold, method)
     spectra = [run for run in runs if run.state != "sharp"]
     if near_row is not None:
         spectra, told = by_distance(spectra, near_row, found.threshold)
         found = replace(found, remarks=(*found.remarks, *told))
-    return tuple(_rows_of(image, found, run, runs) for run in spectra)
+    return tuple(_rows_of_run(image, found, run, runs) for run in spectra)
 
 
-def _require_on(image: xr.Dataset, row: int) -> None:
+def _require_row_on_image(image: xr.Dataset, row: int) -> None:
     low, high = int(image[Y][0]), int(image[Y][-1])
     if not low <= row <= high:
         raise UsageError(
@@ -347,34 +349,38 @@ def _require_on(image: xr.Dataset, row: int) -> None:
         )
 
 
-def _found(image: xr.Dataset, threshold: Threshold, method: Detect) -> tuple[Rows, list[Run]]:
+def _detected_runs(
+    image: xr.Dataset, threshold: Threshold, method: Detect
+) -> tuple[Rows, list[Run]]:
     """Return what was measured, and the runs by falling S/N, at least one a spectrum."""
     if method == "robust":
-        return _robustly(image, threshold, "")
+        return _detect_robustly(image, threshold, "")
     try:
-        found = _detected(image, threshold)
+        found = _detect_by_threshold(image, threshold)
     except NoSpectrumError as error:
         if method == "threshold":
             raise
-        return _robustly(image, threshold, _why(image, threshold), error)
+        return _detect_robustly(image, threshold, _why_robust(image, threshold), error)
     runs = [Run(found.first, found.last, found.snr), *found.others]
     sample = Run(*threshold.background_rows)
     held = _touches(sample, runs[:1])
     if method == "threshold" or threshold.whole_span:
-        text = f"{_of_sample(sample)} holds rows of the spectrum: choose --background-rows off it"
+        text = f"{_sample_text(sample)} holds rows of the spectrum: choose --background-rows off it"
         return replace(found, remarks=(*found.remarks, text) if held else found.remarks), runs
-    runs = [_judged(image, threshold, run, found.threshold) for run in _by_light(runs)]
+    runs = [_checked_for_light(image, threshold, run, found.threshold) for run in _by_snr(runs)]
     if all(run.state == "sharp" for run in runs) or held:
-        return _robustly(image, threshold, _why(image, threshold, runs), sharp=runs)
+        return _detect_robustly(image, threshold, _why_robust(image, threshold, runs), sharp=runs)
     return found, runs
 
 
-def _by_light(runs: list[Run]) -> list[Run]:
+def _by_snr(runs: list[Run]) -> list[Run]:
     """Return runs, the first still first, the others by falling S/N."""
     return [runs[0], *sorted(runs[1:], key=lambda run: -(run.snr or 0.0))]
 
 
-def _detected(image: xr.Dataset, threshold: Threshold, rows: RowRange | None = None) -> Rows:
+def _detect_by_threshold(
+    image: xr.Dataset, threshold: Threshold, rows: RowRange | None = None
+) -> Rows:
     return detect_rows(
         image,
         n_sigma=threshold.n_sigma,
@@ -386,30 +392,30 @@ def _detected(image: xr.Dataset, threshold: Threshold, rows: RowRange | None = N
     )
 
 
-def _judged(image: xr.Dataset, rule: Threshold, run: Run, threshold: float) -> Run:
+def _checked_for_light(image: xr.Dataset, rule: Threshold, run: Run, threshold: float) -> Run:
     """Return a run of bright rows, "sharp" if no light blurred by optics passes the threshold."""
     low, counts = int(image[Y][0]), image[COUNTS].values
     start, stop = run.first - low, run.last - low + 1
     first = max(start - 4, 0)
-    sample = sample_of(image, rule.background_rows, skip_last_column=rule.skip_last_column)
+    sample = background_sample(image, rule.background_rows, skip_last_column=rule.skip_last_column)
     means = blurred_means(counts[first : stop + 4], sample)
     bright = means[start - first : stop - first] > threshold
     return run if bright.any() else replace(run, state="sharp")
 
 
-def _why(image: xr.Dataset, rule: Threshold, runs: list[Run] | None = None) -> str:
+def _why_robust(image: xr.Dataset, rule: Threshold, runs: list[Run] | None = None) -> str:
     """Return why the robust rule was asked: of nothing, or of runs none of which will do."""
-    sample = sample_of(image, rule.background_rows, skip_last_column=rule.skip_last_column)
+    sample = background_sample(image, rule.background_rows, skip_last_column=rule.skip_last_column)
     if holds_light(sample, kernel.row_means(image[COUNTS].values)):
-        return f"{_of_sample(Run(*rule.background_rows))} holds light"
+        return f"{_sample_text(Run(*rule.background_rows))} holds light"
     return "what is above the threshold is no spectrum" if runs else "no row is above the threshold"
 
 
-def _of_sample(sample: Run) -> str:
+def _sample_text(sample: Run) -> str:
     return f"the background sample (rows {sample.first} to {sample.last})"
 
 
-def _robustly(
+def _detect_robustly(
     image: xr.Dataset,
     threshold: Threshold,
     why: str,
@@ -424,29 +430,29 @@ def _robustly(
     error : of the threshold, which found nothing either.
     sharp : what the threshold found, to be kept where it is no spectrum.
     """
-    light, low = faint_light(_best(image)), int(image[Y][0])
+    light, low = matched_filter(_best_counts(image)), int(image[Y][0])
     runs = [
         Run(start + low, stop - 1 + low, round(float(np.max(light.snr[start:stop])), 1))
         for start, stop in runs_of_light(light, threshold.max_gap)
     ]
     if not runs:
-        raise _nothing(light, low, error)
+        raise _robust_error(light, low, error)
     taken = np.zeros(len(light.snr), np.bool_)
     for run in runs:
         taken[run.first - low : run.last - low + 1] = True
     sample = Run(*threshold.background_rows)
     if why and _touches(sample, runs):
-        why = f"{_of_sample(sample)} holds rows of a spectrum, now left out of it"
+        why = f"{_sample_text(sample)} holds rows of a spectrum, now left out of it"
     remarks = (f"{why}: the rows were found by the robust rule",) if why else ()
     left = [run for run in sharp or () if run.state == "sharp" and not _touches(run, runs)]
-    return replace(_background(image, threshold, taken), remarks=remarks), [*runs, *left]
+    return replace(_background_rows(image, threshold, taken), remarks=remarks), [*runs, *left]
 
 
 def _touches(run: Run, runs: list[Run]) -> bool:
     return any(run.first <= other.last and other.first <= run.last for other in runs)
 
 
-def _best(image: xr.Dataset) -> NDArray[np.float64]:
+def _best_counts(image: xr.Dataset) -> NDArray[np.float64]:
     """Return the best estimate of an image (y, x), bad pixels NaN."""
     values = np.asarray(image[CLEAN if CLEAN in image else COUNTS].values, np.float64)
     if DQ not in image:
@@ -454,7 +460,7 @@ def _best(image: xr.Dataset) -> NDArray[np.float64]:
     return np.where(image[DQ].values & BAD_PIXEL, np.nan, values)
 
 
-def _background(image: xr.Dataset, rule: Threshold, taken: NDArray[np.bool_]) -> Rows:
+def _background_rows(image: xr.Dataset, rule: Threshold, taken: NDArray[np.bool_]) -> Rows:
     """Return the numbers of the background sample without the spectra in it.
 
     Where nothing of the sample is left, all rows without light serve.
@@ -468,12 +474,12 @@ def _background(image: xr.Dataset, rule: Threshold, taken: NDArray[np.bool_]) ->
     return Rows(0, 0, 0, mean, std, rule.n_sigma, mean + std * rule.n_sigma, rule="robust")
 
 
-def _nothing(light: FaintLight, low: int, error: NoSpectrumError | None) -> NoSpectrumError:
+def _robust_error(light: MatchedRows, low: int, error: NoSpectrumError | None) -> NoSpectrumError:
     """Return the error of the robust rule, after that of the threshold."""
     peak = int(np.argmax(light.score))
     told = (
         f"nor does the robust rule find light: it is most likely at row {peak + low}, with "
-        f"{light.score[peak]:.1f} standard deviations of the {SURE:g} needed"
+        f"{light.score[peak]:.1f} standard deviations of the {SURE_SNR:g} needed"
     )
     if error is None:
         return NoSpectrumError(
@@ -484,7 +490,7 @@ def _nothing(light: FaintLight, low: int, error: NoSpectrumError | None) -> NoSp
     return NoSpectrumError(f"{error.args[0]}; {told}", value=error.value, hint=error.hint)
 
 
-def _rows_of(image: xr.Dataset, found: Rows, run: Run, runs: list[Run]) -> Rows:
+def _rows_of_run(image: xr.Dataset, found: Rows, run: Run, runs: list[Run]) -> Rows:
     """Return the rows of one run, with the others beside it."""
     low, high = int(image[Y][0]), int(image[Y][-1])
     means = kernel.row_means(image[COUNTS].values[run.first - low : run.last - low + 1])
@@ -562,7 +568,7 @@ def by_distance(
 
 # Statistics of each row of each frame: `row_statistics`.
 
-_NAMES = ("mean", "std", "median")
+_STATISTICS = ("mean", "std", "median")
 
 
 def row_statistics(cube: xr.Dataset) -> xr.Dataset:
@@ -585,27 +591,27 @@ def row_statistics(cube: xr.Dataset) -> xr.Dataset:
             f"The last dimension is {counts.dims[-1]!r}, but rows run along {X!r}",
             hint="Transpose first.",
         )
-    statistics = _over_rows(counts.data)
+    statistics = _statistics_lazily(counts.data)
     coords = {name: coord for name, coord in cube.coords.items() if X not in coord.dims}
     attrs = {"units": counts.attrs.get("units", "adu")}
     return xr.Dataset(
-        {name: (counts.dims[:-1], statistics[i], attrs) for i, name in enumerate(_NAMES)},
+        {name: (counts.dims[:-1], statistics[i], attrs) for i, name in enumerate(_STATISTICS)},
         coords=coords,
     )
 
 
-def _over_rows(pixels: Any) -> Any:
+def _statistics_lazily(pixels: Any) -> Any:
     if isinstance(pixels, np.ndarray):
-        return kernel.row_statistics(pixels)
+        return kernel.statistics_of_rows(pixels)
     import dask.array as da
 
     whole_rows = pixels.rechunk({pixels.ndim - 1: -1})
     return da.map_blocks(
-        kernel.row_statistics,
+        kernel.statistics_of_rows,
         whole_rows,
         drop_axis=pixels.ndim - 1,
         new_axis=0,
-        chunks=((len(_NAMES),), *whole_rows.chunks[:-1]),
+        chunks=((len(_STATISTICS),), *whole_rows.chunks[:-1]),
         dtype=np.float64,
         meta=np.empty((0,) * pixels.ndim),
     )

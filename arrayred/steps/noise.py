@@ -31,9 +31,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.bands import over_frames
+from arrayred.bands import map_frames
 from arrayred.errors import FrameError, MismatchError, UsageError
-from arrayred.kernels.combine import LARGEST, without_absurd
+from arrayred.kernels.combine import LARGEST_COUNT, without_impossible
 from arrayred.kernels.noise import (
     clipped_std,
     finite_median,
@@ -56,11 +56,11 @@ from arrayred.model import (
     VARIANCE,
     X,
     Y,
+    add_history,
+    add_remark,
     check_cube,
     check_image,
     dq_attrs,
-    note_history,
-    remark,
     require_same_pixels,
 )
 from arrayred.steps.calibrate import quotient_variance
@@ -68,7 +68,7 @@ from arrayred.steps.calibrate import quotient_variance
 if TYPE_CHECKING:
     import xarray as xr
 
-_HOT = 5.0
+_HOT_PIXEL_SIGMA = 5.0
 """How many sigma of the master a pixel must stand out to be hot: its own noise is no light."""
 
 
@@ -76,7 +76,7 @@ Indices = NDArray[np.intp]
 Values = NDArray[np.float64]
 
 
-class OfMaster(NamedTuple):
+class MasterNoise(NamedTuple):
     """What the master adds: its share of the variance of one of its frames, and hot pixels.
 
     Parameters
@@ -94,10 +94,10 @@ class OfMaster(NamedTuple):
     note: str = ""
 
 
-class _Scale(NamedTuple):
+class _NoiseScale(NamedTuple):
     """What a combination makes of a frame's variance, and the gain, electrons per count or None."""
 
-    share: Share
+    share: VarianceFactor
     gain: float | None
 
     @property
@@ -125,7 +125,7 @@ def measure_noise(master: xr.Dataset, cube: xr.Dataset) -> xr.Dataset:
         master = master.assign_coords(frame_type=str(kinds.pop()))
     if cube.sizes[FRAME] < 2:
         return master
-    return master.assign_attrs(noise=math.sqrt(frame_variance(sample_of(cube))))
+    return master.assign_attrs(noise=math.sqrt(frame_variance(sample_pixels(cube))))
 
 
 def estimate_noise(
@@ -161,28 +161,30 @@ def estimate_noise(
     check_image(image)
     if minus is not None:
         require_same_pixels(image, minus)
-    share = _share_of(image)
+    share = _variance_factor_of(image)
     kept = {name: told for name, told in image.attrs.items() if name != "clean_share"}
     image = image.drop_attrs(deep=False).assign_attrs(kept)
-    undivided = image if flat is None else _undone(image, flat)
+    undivided = image if flat is None else _before_flat_division(image, flat)
     gain, gain_by = find_gain(undivided, lights, minus)
-    floor = find_floor(undivided, lights, minus, gain)
+    floor = find_read_noise(undivided, lights, minus, gain)
     if floor is None:
-        return note_history(image, "variance unknown: nothing tells the noise of a frame")
-    master = part_of_master(minus, floor)
-    variance = _variance(undivided, lights, floor, master, _Scale(share, gain))
+        return add_history(image, "variance unknown: nothing tells the noise of a frame")
+    master = master_noise(minus, floor)
+    variance = _combined_variance(undivided, lights, floor, master, _NoiseScale(share, gain))
     if flat is not None:
         of_flat = flat[VARIANCE].values if VARIANCE in flat else None
-        variance = quotient_variance(variance, _best(image), flat[COUNTS].values, of_flat)
+        variance = quotient_variance(
+            variance, _best_estimate_of(image), flat[COUNTS].values, of_flat
+        )
     units = image[COUNTS].attrs.get("units", "adu")
     attrs = {"units": f"{units}2", "long_name": "variance of a pixel"}
     sigma = f"noise of a pixel without light {math.sqrt(floor.variance):.4g} {units} a frame"
     line = f"variance: {sigma}, {floor.told_by}; gain {gain_by}{master.note}"
-    image = note_history(image.assign({VARIANCE: ((Y, X), variance, attrs)}), line)
-    return image.assign_attrs(_effective(floor, gain, share))
+    image = add_history(image.assign({VARIANCE: ((Y, X), variance, attrs)}), line)
+    return image.assign_attrs(_effective_gain_noise(floor, gain, share))
 
 
-def _undone(image: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
+def _before_flat_division(image: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
     """Return an image as it was before it was divided by a flat."""
     response = flat[COUNTS].values
     names = [name for name in (COUNTS, CLEAN) if name in image]
@@ -191,60 +193,60 @@ def _undone(image: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
     )
 
 
-def _share_of(image: xr.Dataset) -> Share:
+def _variance_factor_of(image: xr.Dataset) -> VarianceFactor:
     """Return what the combination of an image, or of its best estimate, makes of the variance."""
     if "clean_share" in image.attrs:
-        return Share(*image.attrs["clean_share"])
+        return VarianceFactor(*image.attrs["clean_share"])
     left_out = image.attrs.get("left_out", (0, 0))
-    return Share.of_equal(image["method"].item(), int(image["n_frames"].item()), left_out)
+    return VarianceFactor.of_equal(image["method"].item(), int(image["n_frames"].item()), left_out)
 
 
-def _best(image: xr.Dataset) -> NDArray[np.float64]:
+def _best_estimate_of(image: xr.Dataset) -> NDArray[np.float64]:
     """Return the pixels (y, x) whose variance is wanted."""
     return np.asarray(image[CLEAN if CLEAN in image else COUNTS].values)
 
 
-def _variance(
-    image: xr.Dataset, lights: xr.Dataset, floor: Floor, master: OfMaster, scale: _Scale
+def _combined_variance(
+    image: xr.Dataset, lights: xr.Dataset, floor: ReadNoise, master: MasterNoise, scale: _NoiseScale
 ) -> NDArray[np.float32]:
     """Return the variance of a combined image (y, x)."""
     share, per_photon = scale.share, scale.per_photon
     common = share.common * master.share
     of_master = common * master.variance
     variance = light_variance(
-        _best(image),
+        _best_estimate_of(image),
         floor.level,
         share.photons * per_photon,
         share.floor * floor.variance + of_master,
     )
     hot = master.charge * per_photon
     variance.flat[master.where] += (share.floor + common) * hot
-    for where, growth in _lacking(image, lights, share):
-        rest = of_master + _at(where, master.where, common * hot)
+    for where, growth in _pixels_lacking_frames(image, lights, share):
+        rest = of_master + _values_at(where, master.where, common * hot)
         variance.flat[where] = (variance.flat[where] - rest) * growth + rest
     return variance
 
 
-def part_of_master(minus: xr.Dataset | None, floor: Floor) -> OfMaster:
+def master_noise(minus: xr.Dataset | None, floor: ReadNoise) -> MasterNoise:
     """Return what a master adds; that of a bias has a pattern, but no charge."""
     nowhere, nothing = np.empty(0, np.intp), np.empty(0, np.float64)
     if minus is None:
-        return OfMaster(0.0, 0.0, nowhere, nothing)
+        return MasterNoise(0.0, 0.0, nowhere, nothing)
     variance, share = minus.attrs.get("noise", math.sqrt(floor.variance)) ** 2, 0.0
     note = "; the master's own noise is unknown and left out"
     if "n_frames" in minus.coords:
         method = minus["method"].item() if "method" in minus.coords else "median"
         left_out = minus.attrs.get("left_out", (0, 0))
-        share, note = share_of(method, int(minus["n_frames"].item()), left_out), ""
+        share, note = variance_factor(method, int(minus["n_frames"].item()), left_out), ""
     if kind_of_master(minus) == "bias":
-        return OfMaster(share, variance, nowhere, nothing, note)
-    counts, level = minus[COUNTS].values, finite_median(sample_of(minus))
-    where = np.flatnonzero(counts > level + _HOT * math.sqrt(variance * (share or 1.0)))
-    return OfMaster(share, variance, where, counts.flat[where] - level, note)
+        return MasterNoise(share, variance, nowhere, nothing, note)
+    counts, level = minus[COUNTS].values, finite_median(sample_pixels(minus))
+    where = np.flatnonzero(counts > level + _HOT_PIXEL_SIGMA * math.sqrt(variance * (share or 1.0)))
+    return MasterNoise(share, variance, where, counts.flat[where] - level, note)
 
 
-def _lacking(
-    image: xr.Dataset, lights: xr.Dataset, share: Share
+def _pixels_lacking_frames(
+    image: xr.Dataset, lights: xr.Dataset, share: VarianceFactor
 ) -> Iterator[tuple[Indices, Values]]:
     """Yield the pixels that lack frames, with the growth of the variance there; or nothing."""
     n_frames = lights.sizes[FRAME]
@@ -265,7 +267,7 @@ def _lacking(
         yield where, growth[left - lost] / growth[n_frames - lost]
 
 
-def _at(where: Indices, places: Indices, values: Values) -> Values:
+def _values_at(where: Indices, places: Indices, values: Values) -> Values:
     """Return the values that stand at some places, as seen from others; 0 where none does."""
     position = np.minimum(np.searchsorted(places, where), max(places.size - 1, 0))
     if not places.size:
@@ -273,7 +275,9 @@ def _at(where: Indices, places: Indices, values: Values) -> Values:
     return np.where(places[position] == where, values[position], 0.0)
 
 
-def _effective(floor: Floor, gain: float | None, share: Share) -> dict[str, float]:
+def _effective_gain_noise(
+    floor: ReadNoise, gain: float | None, share: VarianceFactor
+) -> dict[str, float]:
     """Return what gain and noise a single frame would have to have, where they are known.
 
     And the light that the noise holds already, where there is such.
@@ -285,13 +289,13 @@ def _effective(floor: Floor, gain: float | None, share: Share) -> dict[str, floa
     return {"gain_effective": gain / share.photons, "noise_effective": noise, **level}
 
 
-# What is borrowed from ccdproc, L.A.Cosmic and the mask of bad pixels: `ccdproc_for`.
+# What is borrowed from ccdproc, L.A.Cosmic and the mask of bad pixels: `import_ccdproc`.
 #
 # It comes with an extra, since it brings scipy and scikit-image along and takes a second to
 # import.
 
 
-def ccdproc_for(what: str) -> Any:
+def import_ccdproc(what: str) -> Any:
     """Return the module ccdproc, imported now.
 
     Parameters
@@ -327,9 +331,9 @@ def ccdproc_for(what: str) -> Any:
 
 Mask = NDArray[np.bool_]
 
-_PLATEAU = 10
-_NEAR = 0.02
-_FEWER_NEAR = 4
+_MIN_PLATEAU_PIXELS = 10
+_NEAR_PLATEAU = 0.02
+_PLATEAU_CONTRAST = 4
 
 
 class Saturation(NamedTuple):
@@ -339,7 +343,7 @@ class Saturation(NamedTuple):
     told_by: str
 
 
-def drop_absurd(cube: xr.Dataset) -> xr.Dataset:
+def drop_impossible(cube: xr.Dataset) -> xr.Dataset:
     """Make missing what no converter writes: infinite values, and those beyond 2^32.
 
     Parameters
@@ -354,7 +358,7 @@ def drop_absurd(cube: xr.Dataset) -> xr.Dataset:
     counts = cube[COUNTS]
     if counts.dtype.kind != "f":
         return cube
-    kept = over_frames(counts.data, without_absurd, keeps_frames=True, dtype=counts.dtype)
+    kept = map_frames(counts.data, without_impossible, keeps_frames=True, dtype=counts.dtype)
     return cube.assign({COUNTS: counts.copy(data=kept)})
 
 
@@ -366,7 +370,7 @@ def flag(image: xr.Dataset, cube: xr.Dataset, *, bad: Mask | None = None) -> xr.
     image : settled, of `combine_with_peak`; where it has the coordinate `bad` (y, x), as of a flat
         that could not correct a pixel, that counts as well.
     cube : its raw frames, counts (frame, y, x). Only the pixels that lack a value are read again,
-        to count them; missing ones are NaN (`drop_absurd`).
+        to count them; missing ones are NaN (`drop_impossible`).
     bad : (y, x), True where the detector is known to be bad.
 
     Returns
@@ -399,8 +403,8 @@ def flag(image: xr.Dataset, cube: xr.Dataset, *, bad: Mask | None = None) -> xr.
     flagged = image.drop_vars(PEAK).assign({DQ: ((Y, X), dq, dq_attrs("flags of a pixel"))})
     if top is not None:
         flagged = flagged.assign_attrs(saturated_from=top.level)
-    line = _counted(dq, top)
-    return note_history(flagged, line) if line else flagged
+    line = _flag_counts(dq, top)
+    return add_history(flagged, line) if line else flagged
 
 
 def _flag_missing(
@@ -418,7 +422,7 @@ def _flag_missing(
     for label, n in zip(cube[FRAME].values, counts, strict=True):
         if n:
             lacks = "1 pixel has" if n == 1 else f"{n} pixels have"
-            image = remark(image, f"{label}: {lacks} no data, and the other frames stand in")
+            image = add_remark(image, f"{label}: {lacks} no data, and the other frames stand in")
     return image
 
 
@@ -433,7 +437,7 @@ def _require_shape(bad: Mask, dq: NDArray[np.uint8]) -> None:
         )
 
 
-def _counted(dq: NDArray[np.uint8], top: Saturation | None) -> str:
+def _flag_counts(dq: NDArray[np.uint8], top: Saturation | None) -> str:
     """Return how many pixels carry which flag, or ""."""
     by = "" if top is None else f" (from {top.level:g}, {top.told_by})"
     names = {BAD_PIXEL: "known to be bad", SATURATED: f"saturated{by}", NO_DATA: "lack data"}
@@ -457,27 +461,27 @@ def saturation_of(peak: NDArray[Any], cube: xr.Dataset) -> Saturation | None:
         top = float(np.iinfo(dtype).max)
         if peak.size and float(peak.max()) >= top:
             return Saturation(top, f"the top of {dtype}")
-    level = plateau(peak)
+    level = plateau_level(peak)
     return None if level is None else Saturation(level, "where many pixels end")
 
 
-def plateau(peak: NDArray[Any]) -> float | None:
+def plateau_level(peak: NDArray[Any]) -> float | None:
     """Return the highest value if many pixels have exactly it, and few nearly; else None.
 
     Examples
     --------
     >>> star = np.random.default_rng(0).exponential(1500, (200, 200)).round()
-    >>> plateau(np.minimum(star, 4095)), plateau(star)
+    >>> plateau_level(np.minimum(star, 4095)), plateau_level(star)
     (4095.0, None)
     """
     highest = np.fmax.reduce(peak, axis=None, initial=-np.inf)
-    if not 0 < highest < LARGEST:
+    if not 0 < highest < LARGEST_COUNT:
         return None
     at_top = int(np.count_nonzero(peak == highest))
-    if at_top < _PLATEAU or at_top == peak.size:
+    if at_top < _MIN_PLATEAU_PIXELS or at_top == peak.size:
         return None
-    near = int(np.count_nonzero(peak >= highest - max(8.0, _NEAR * highest))) - at_top
-    return float(highest) if near * _FEWER_NEAR <= at_top else None
+    near = int(np.count_nonzero(peak >= highest - max(8.0, _NEAR_PLATEAU * highest))) - at_top
+    return float(highest) if near * _PLATEAU_CONTRAST <= at_top else None
 
 
 def require_light(cube: xr.Dataset, top: Saturation | None) -> None:
@@ -488,9 +492,9 @@ def require_light(cube: xr.Dataset, top: Saturation | None) -> None:
     cube : counts (frame, y, x). A frame whose sample is suspect is looked at as a whole.
     top : the level of saturation, or None.
     """
-    for i, sample in enumerate(sample_of(cube)):
-        if _what_is_wrong(sample, top):
-            wrong = _what_is_wrong(cube[COUNTS].isel({FRAME: i}).values, top)
+    for i, sample in enumerate(sample_pixels(cube)):
+        if _why_no_exposure(sample, top):
+            wrong = _why_no_exposure(cube[COUNTS].isel({FRAME: i}).values, top)
             if wrong:
                 label = str(cube[FRAME].values[i]) if FRAME in cube.coords else f"frame {i + 1}"
                 path = str(cube["path"].values[i]) if "path" in cube.coords else None
@@ -499,7 +503,7 @@ def require_light(cube: xr.Dataset, top: Saturation | None) -> None:
                 )
 
 
-def _what_is_wrong(pixels: NDArray[Any], top: Saturation | None) -> str:
+def _why_no_exposure(pixels: NDArray[Any], top: Saturation | None) -> str:
     """Return why pixels are no exposure, or ""."""
     present = pixels[np.isfinite(pixels)] if pixels.dtype.kind == "f" else pixels
     if not present.size:
@@ -527,7 +531,7 @@ def find_bad_pixels(image: xr.Dataset) -> Mask:
     UsageError
         ccdproc is not installed.
     """
-    ccdproc = ccdproc_for("Finding bad pixels in the masters")
+    ccdproc = import_ccdproc("Finding bad pixels in the masters")
     check_image(image)
     values = image[COUNTS].values
     judged = np.isfinite(values)
@@ -542,11 +546,11 @@ def find_bad_pixels(image: xr.Dataset) -> Mask:
 # dark current nor interference. Else a read noise that is told counts; else the lights themselves
 # are compared in the darker half of the rows, and of a single light neighbouring pixels.
 
-_KINDS = {"bias": "biases", "dark": "darks"}
+_MASTER_PLURALS = {"bias": "biases", "dark": "darks"}
 _PIXELS_OF_GAIN = 1 << 18
 
 
-class Floor(NamedTuple):
+class ReadNoise(NamedTuple):
     """The noise of a pixel of one frame where there is no light, and who says so.
 
     Parameters
@@ -576,17 +580,17 @@ def find_gain(
         gain = float(image["gain"].item())
         return gain, "1, counts are electrons" if units == "electron" else f"{gain:.4g}, as told"
     if lights.sizes[FRAME] > 1:
-        dark = 0.0 if minus is None else sample_of(minus, _PIXELS_OF_GAIN)
-        found = photon_transfer(sample_of(lights, _PIXELS_OF_GAIN), dark)
+        dark = 0.0 if minus is None else sample_pixels(minus, _PIXELS_OF_GAIN)
+        found = photon_transfer(sample_pixels(lights, _PIXELS_OF_GAIN), dark)
         if found is not None:
             told = f"{found.gain:.3g} +- {found.error:.1g}, measured from the lights"
             return found.gain, told
     return None, "unknown, photon noise left out"
 
 
-def find_floor(
+def find_read_noise(
     image: xr.Dataset, lights: xr.Dataset, minus: xr.Dataset | None, gain: float | None
-) -> Floor | None:
+) -> ReadNoise | None:
     """Return the noise without light: of the master's frames, told, or of the lights; else None.
 
     Parameters
@@ -595,26 +599,26 @@ def find_floor(
     gain : electrons per count, or None.
     """
     if minus is not None and "noise" in minus.attrs:
-        kinds = _KINDS.get(kind_of_master(minus), "calibration frames")
+        kinds = _MASTER_PLURALS.get(kind_of_master(minus), "calibration frames")
         told = f"measured from {int(minus['n_frames'].item())} {kinds}"
-        return Floor(minus.attrs["noise"] ** 2, 0.0, told)
+        return ReadNoise(minus.attrs["noise"] ** 2, 0.0, told)
     if "read_noise" in image.coords and gain is not None:
-        return Floor((float(image["read_noise"].item()) / gain) ** 2, 0.0, "as told")
+        return ReadNoise((float(image["read_noise"].item()) / gain) ** 2, 0.0, "as told")
     rows, level = _darker_rows(image)
-    frames = sample_of(lights)[:, rows]
+    frames = sample_pixels(lights)[:, rows]
     if frames.shape[0] > 1:
         told = f"measured from {frames.shape[0]} lights off the spectrum"
-        return Floor(frame_variance(frames), level, told)
+        return ReadNoise(frame_variance(frames), level, told)
     pixels = np.asarray(frames[0], np.float64)
     variance = clipped_std(pixels[:, 1:] - pixels[:, :-1]) ** 2 / 2
     if not math.isfinite(variance):
         return None
-    return Floor(variance, level, "measured from neighbouring pixels off the spectrum")
+    return ReadNoise(variance, level, "measured from neighbouring pixels off the spectrum")
 
 
 def _darker_rows(image: xr.Dataset) -> tuple[Indices, float]:
     """Return the darker half of the sample's rows, by position in it, and their median."""
-    pixels = sample_of(image)
+    pixels = sample_pixels(image)
     order = np.argsort(finite_medians(pixels), kind="stable")
     rows = np.sort(order[: max(len(order) // 2, 1)])
     return rows, finite_median(pixels[rows])
@@ -625,18 +629,18 @@ def kind_of_master(minus: xr.Dataset) -> str:
     return str(minus["frame_type"].item()) if "frame_type" in minus.coords else ""
 
 
-# What a combination makes of the variance of its frames: `share_of`, `Share`.
+# What a combination makes of the variance of its frames: `variance_factor`, `VarianceFactor`.
 
 
-class Share(NamedTuple):
+class VarianceFactor(NamedTuple):
     """The variance of a combination in terms of that of one of its frames.
 
     Parameters
     ----------
     floor : of the noise without light, which is the same in all frames.
     photons : of the noise of the light, of which bright frames have more.
-    method : whose share it is where a pixel has fewer frames: as in `share_of`.
-    left_out : as in `share_of`.
+    method : whose share it is where a pixel has fewer frames: as in `variance_factor`.
+    left_out : as in `variance_factor`.
     common : of the noise that all frames share, the master's: 1 but for weighted frames.
     """
 
@@ -647,18 +651,20 @@ class Share(NamedTuple):
     common: float = 1.0
 
     @classmethod
-    def of_equal(cls, method: str, n_frames: int, left_out: tuple[int, int] = (0, 0)) -> Share:
+    def of_equal(
+        cls, method: str, n_frames: int, left_out: tuple[int, int] = (0, 0)
+    ) -> VarianceFactor:
         """Return the share of a combination of equal frames."""
-        share = share_of(method, n_frames, left_out)
+        share = variance_factor(method, n_frames, left_out)
         return cls(share, share, method, left_out)
 
     def of_fewer(self, n_frames: int) -> list[float]:
         """Return by how much the variance grows where 0 ... n_frames frames are left of all."""
-        own = [share_of(self.method, n, self.left_out) for n in range(1, n_frames + 1)]
+        own = [variance_factor(self.method, n, self.left_out) for n in range(1, n_frames + 1)]
         return [math.nan, *(share / own[-1] for share in own)]
 
 
-def share_of(method: str, n_frames: int, left_out: Sequence[int] = (0, 0)) -> float:
+def variance_factor(method: str, n_frames: int, left_out: Sequence[int] = (0, 0)) -> float:
     """Return the variance of a combination of equal frames in terms of that of one of them.
 
     Parameters
@@ -674,7 +680,7 @@ def share_of(method: str, n_frames: int, left_out: Sequence[int] = (0, 0)) -> fl
 
     Examples
     --------
-    >>> round(share_of("median", 5), 3), round(share_of("minmax", 5, (1, 1)), 3)
+    >>> round(variance_factor("median", 5), 3), round(variance_factor("minmax", 5, (1, 1)), 3)
     (0.287, 0.227)
     """
     if method in ("average", "clip"):
@@ -692,7 +698,9 @@ def share_of(method: str, n_frames: int, left_out: Sequence[int] = (0, 0)) -> fl
     )
 
 
-def share_of_mean(weights: Sequence[float], flux: Sequence[float], n_sigma: float | None) -> Share:
+def variance_factor_of_mean(
+    weights: Sequence[float], flux: Sequence[float], n_sigma: float | None
+) -> VarianceFactor:
     """Return the share of a mean of frames of different brightness, weighted and perhaps clipped.
 
     The mean is ``sum(w (frame - level)) / sum(w flux)``.
@@ -704,8 +712,8 @@ def share_of_mean(weights: Sequence[float], flux: Sequence[float], n_sigma: floa
 
     Examples
     --------
-    >>> share_of_mean((1.0, 1.0), (0.5, 1.5), None)
-    Share(floor=0.5, photons=0.5, method='average', left_out=(0, 0), common=1.0)
+    >>> variance_factor_of_mean((1.0, 1.0), (0.5, 1.5), None)
+    VarianceFactor(floor=0.5, photons=0.5, method='average', left_out=(0, 0), common=1.0)
     """
     both = list(zip(weights, flux, strict=True))
     total = math.fsum(weight * scale for weight, scale in both)
@@ -713,10 +721,12 @@ def share_of_mean(weights: Sequence[float], flux: Sequence[float], n_sigma: floa
     floor = math.fsum(weight**2 for weight in weights)
     photons = math.fsum(weight**2 * scale for weight, scale in both)
     common = (math.fsum(weights) / total) ** 2
-    return Share(factor * floor / total**2, factor * photons / total**2, common=common)
+    return VarianceFactor(factor * floor / total**2, factor * photons / total**2, common=common)
 
 
-def share_of_order(method: str, flux: Sequence[float], left_out: tuple[int, int] = (0, 0)) -> Share:
+def variance_factor_of_order(
+    method: str, flux: Sequence[float], left_out: tuple[int, int] = (0, 0)
+) -> VarianceFactor:
     """Return the share of a median or of a mean without extremes of frames scaled to each other.
 
     Scaling up a faint frame scales its noise. A mean pays for that with the mean of the squares; a
@@ -728,22 +738,22 @@ def share_of_order(method: str, flux: Sequence[float], left_out: tuple[int, int]
     ----------
     method : "median" or "minmax".
     flux : of the frames, 1 on average.
-    left_out : as in `share_of`.
+    left_out : as in `variance_factor`.
 
     Examples
     --------
-    >>> [round(share, 3) for share in share_of_order("minmax", (0.8, 1.2))[:2]]
+    >>> [round(share, 3) for share in variance_factor_of_order("minmax", (0.8, 1.2))[:2]]
     [0.564, 0.521]
     """
     n_frames = len(flux)
-    share = share_of(method, n_frames, left_out)
+    share = variance_factor(method, n_frames, left_out)
     if method == "median" or n_frames < 2:
-        return Share(share, share, method, left_out)
+        return VarianceFactor(share, share, method, left_out)
     pays = (n_frames - sum(left_out) - 1) / (n_frames - 1)
     of_floor = math.fsum(1 / scale**2 for scale in flux) / n_frames - 1
     of_photons = math.fsum(1 / scale for scale in flux) / n_frames - 1
     of_floor, of_photons = 1 + pays * of_floor, 1 + pays * of_photons
-    return Share(share * of_floor, share * of_photons, method, left_out)
+    return VarianceFactor(share * of_floor, share * of_photons, method, left_out)
 
 
 # How well a master bias or dark is known: `with_own_noise`.
@@ -784,7 +794,7 @@ def with_own_noise(master: xr.Dataset) -> xr.Dataset:
     if "noise" not in master.attrs or "n_frames" not in master.coords:
         return master
     noise, gain = float(master.attrs["noise"]), master.coords.get("gain")
-    own = part_of_master(master, Floor(noise**2, 0.0, ""))
+    own = master_noise(master, ReadNoise(noise**2, 0.0, ""))
     variance = np.full(master[COUNTS].shape, own.share * own.variance, np.float32)
     if gain is not None:
         variance.flat[own.where] += own.share * own.charge / float(gain.item())
@@ -792,7 +802,7 @@ def with_own_noise(master: xr.Dataset) -> xr.Dataset:
     attrs = {"units": f"{units}2", "long_name": "variance of a pixel"}
     sigma = f"{noise:.4g} {units} a frame, {math.sqrt(own.share):.3g} of it left"
     line = f"variance: noise of a pixel {sigma}{'' if gain is not None else '; gain unknown'}"
-    return note_history(master.assign({VARIANCE: ((Y, X), variance, attrs)}), line)
+    return add_history(master.assign({VARIANCE: ((Y, X), variance, attrs)}), line)
 
 
 # How well a master flat is known: `estimate_flat_noise`.
@@ -862,25 +872,28 @@ def estimate_flat_noise(
     used = list({id(dark): dark for dark in darks if dark is not None}.values())
     gain, gain_by = find_gain(image, cube, used[0] if used else None)
     if gain is None:
-        return note_history(image, "variance of the flat unknown: nothing tells the gain")
-    share = share_of("median", n_frames)
-    without_light = share * _without_light(image, used, gain) + _of_masters(used)
-    floor, photons = without_light * _per_level(levels, 2), share * _per_level(levels, 1) / gain
+        return add_history(image, "variance of the flat unknown: nothing tells the gain")
+    share = variance_factor("median", n_frames)
+    without_light = share * _variance_without_light(image, used, gain) + _mean_master_variance(used)
+    floor, photons = (
+        without_light * _mean_inverse_level(levels, 2),
+        share * _mean_inverse_level(levels, 1) / gain,
+    )
     variance = light_variance(image[COUNTS].values, 0.0, photons, floor)
     attrs = {"units": "", "long_name": "variance of the response"}
     line = f"variance of the flat: from levels of {min(levels):.4g} to {max(levels):.4g}"
-    told = note_history(image, f"{line}; gain {gain_by}")
+    told = add_history(image, f"{line}; gain {gain_by}")
     return told.assign({VARIANCE: ((Y, X), variance, attrs)})
 
 
-def _per_level(levels: Sequence[float], power: int) -> float:
+def _mean_inverse_level(levels: Sequence[float], power: int) -> float:
     """Return what 1/L^power is in the variance of the median of frames of several levels."""
     if len(levels) < 3:
         return math.fsum(level**-power for level in levels) / len(levels)
     return (math.fsum(math.sqrt(level**power) for level in levels) / len(levels)) ** -2
 
 
-def _without_light(image: xr.Dataset, darks: Sequence[xr.Dataset], gain: float) -> float:
+def _variance_without_light(image: xr.Dataset, darks: Sequence[xr.Dataset], gain: float) -> float:
     """Return the variance of a pixel of one frame without light: as measured, else as told."""
     noises = [dark.attrs["noise"] for dark in darks if "noise" in dark.attrs]
     if noises:
@@ -889,15 +902,17 @@ def _without_light(image: xr.Dataset, darks: Sequence[xr.Dataset], gain: float) 
     return (told / gain) ** 2
 
 
-def _of_masters(darks: Sequence[xr.Dataset]) -> float:
+def _mean_master_variance(darks: Sequence[xr.Dataset]) -> float:
     """Return the mean variance of the masters that were subtracted, where it is known."""
     known = [dark for dark in darks if "noise" in dark.attrs and "n_frames" in dark.coords]
-    shares = [share_of(_method_of(dark), int(dark["n_frames"].item())) for dark in known]
+    shares = [
+        variance_factor(_dark_method_of(dark), int(dark["n_frames"].item())) for dark in known
+    ]
     parts = [share * dark.attrs["noise"] ** 2 for share, dark in zip(shares, known, strict=True)]
     return float(sum(parts) / len(parts)) if parts else 0.0
 
 
-def _method_of(dark: xr.Dataset) -> str:
+def _dark_method_of(dark: xr.Dataset) -> str:
     return str(dark["method"].item()) if "method" in dark.coords else "median"
 
 
@@ -908,10 +923,10 @@ def _method_of(dark: xr.Dataset) -> str:
 # on the frame's shape alone, never on chunks.
 
 _STRIPES = 16
-_PIXELS = 1 << 14
+_SAMPLE_PIXELS = 1 << 14
 
 
-def sample_rows(n_rows: int, n_columns: int, n_pixels: int = _PIXELS) -> list[slice]:
+def sample_rows(n_rows: int, n_columns: int, n_pixels: int = _SAMPLE_PIXELS) -> list[slice]:
     """Return the stripes of rows that make a sample, all rows of a small image.
 
     Examples
@@ -926,7 +941,7 @@ def sample_rows(n_rows: int, n_columns: int, n_pixels: int = _PIXELS) -> list[sl
     return [slice(middle - height // 2, middle - height // 2 + height) for middle in middles]
 
 
-def sample_of(cube: xr.Dataset, n_pixels: int = _PIXELS) -> NDArray[Any]:
+def sample_pixels(cube: xr.Dataset, n_pixels: int = _SAMPLE_PIXELS) -> NDArray[Any]:
     """Return the sample's pixels of every frame (frame, row, x), in the dtype of the counts.
 
     Parameters

@@ -38,25 +38,25 @@ from arrayred.model import (
     Rows,
     X,
     Y,
+    add_history,
+    add_remark,
     check_image,
     dq_attrs,
-    note_history,
-    remark,
 )
-from arrayred.steps.extract import Span, with_errors
+from arrayred.steps.extract import RowSelection, with_errors
 
 if TYPE_CHECKING:
     import xarray as xr
 
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-Model = Literal["mean", "median", "linear"]
+SkyModel = Literal["mean", "median", "linear"]
 
-_CUT = 4.0
-_ROUNDS = 2
-_FEWEST_TO_LEAN = 8
+_SKY_CLIP_SIGMA = 4.0
+_SKY_CLIP_ROUNDS = 2
+_MIN_ROWS_FOR_TILT = 8
 """Rows of a side, for its lines to be told from its noise."""
-_TO_STD = 1.4826
+_MAD_TO_STD = 1.4826
 """The standard deviation of a normal distribution over its median absolute deviation."""
 
 
@@ -81,7 +81,7 @@ class SkyFit(NamedTuple):
     lean: float = 0.0
 
 
-class Band(NamedTuple):
+class SkyPixels(NamedTuple):
     """Pixels of sky: their values (y, x), which of them are good, and where they are.
 
     Parameters
@@ -104,7 +104,7 @@ class Band(NamedTuple):
         return [side for side in sides if side.stop > side.start]
 
 
-def fit_columns(band: Band, noise: Values | None, model: Model) -> SkyFit:
+def fit_columns(band: SkyPixels, noise: Values | None, model: SkyModel) -> SkyFit:
     """Return the sky of each column from bands beside a star.
 
     Parameters
@@ -120,17 +120,17 @@ def fit_columns(band: Band, noise: Values | None, model: Model) -> SkyFit:
     Examples
     --------
     >>> pixels = np.array([[8.0], [9.0], [11.0], [12.0]])
-    >>> band = Band(pixels, pixels > 0, pixels - 10.0, 2)
+    >>> band = SkyPixels(pixels, pixels > 0, pixels - 10.0, 2)
     >>> fit = fit_columns(band, np.ones(1), "linear")
     >>> fit.level, fit.slope, fit.variance
     (array([10.]), array([1.]), array([0.25]))
     """
-    lean = _lean_of(band, noise)
+    lean = _tilt_of_lines(band, noise)
     if lean == 0:
-        return _bridged(_clipped(band, noise, model))
+        return _with_gaps_filled(_clipped_sky_fit(band, noise, model))
     away = band.distance.mean(axis=1)
-    pixels, good, factors = upright(band.pixels, band.good, lean * away)
-    fit = _bridged(_clipped(band._replace(pixels=pixels, good=good), noise, model))
+    pixels, good, factors = without_line_tilt(band.pixels, band.good, lean * away)
+    fit = _with_gaps_filled(_clipped_sky_fit(band._replace(pixels=pixels, good=good), noise, model))
     leaning = -lean * np.gradient(fit.level)
     to_trace = away[0] - band.distance[0]
     return fit._replace(
@@ -142,44 +142,44 @@ def fit_columns(band: Band, noise: Values | None, model: Model) -> SkyFit:
     )
 
 
-def _lean_of(band: Band, noise: Values | None) -> float:
+def _tilt_of_lines(band: SkyPixels, noise: Values | None) -> float:
     """Return by how many columns per row the lines of a band lean; 0 where nothing tells."""
     parts = band.sides
     if len(parts) == 1:
         middle = len(band.pixels) // 2
         parts = [slice(0, middle), slice(middle, len(band.pixels))]
-    if min(part.stop - part.start for part in parts) < _FEWEST_TO_LEAN:
+    if min(part.stop - part.start for part in parts) < _MIN_ROWS_FOR_TILT:
         return 0.0
     one, other = (column_medians(band.pixels[part], band.good[part]) for part in parts)
     n_rows = float(np.mean(band.distance[parts[1]]) - np.mean(band.distance[parts[0]]))
     if noise is None:
         rest = np.abs(band.pixels[parts[0]] - one)
-        noise = _TO_STD * column_medians(rest, band.good[parts[0]])
+        noise = _MAD_TO_STD * column_medians(rest, band.good[parts[0]])
     fewest = min(part.stop - part.start for part in parts)
-    of_median = _typical(noise) * np.sqrt(np.pi / 2 / fewest)
+    of_median = _median_or_nan(noise) * np.sqrt(np.pi / 2 / fewest)
     known = np.isfinite(one) & np.isfinite(other)
-    return lean_between(np.where(known, one, 0), np.where(known, other, 0), n_rows, of_median)
+    return line_tilt(np.where(known, one, 0), np.where(known, other, 0), n_rows, of_median)
 
 
-def _clipped(band: Band, noise: Values | None, model: Model) -> SkyFit:
+def _clipped_sky_fit(band: SkyPixels, noise: Values | None, model: SkyModel) -> SkyFit:
     """Return the fit to what belongs to the sky."""
     level, slope = _through_medians(band)
-    rest = _less(band, level, slope)
-    spread = _TO_STD * column_medians(np.abs(rest), band.good)
+    rest = _without_fit(band, level, slope)
+    spread = _MAD_TO_STD * column_medians(np.abs(rest), band.good)
     measured = spread if noise is None else np.maximum(spread, noise)
     told = spread if noise is None else noise
-    for _ in range(_ROUNDS):
-        kept = band.good & (np.abs(rest) <= _CUT * measured)
-        kept &= even_rows(rest, kept)[:, np.newaxis]
-        level, slope, share = _fitted(band, kept, model)
+    for _ in range(_SKY_CLIP_ROUNDS):
+        kept = band.good & (np.abs(rest) <= _SKY_CLIP_SIGMA * measured)
+        kept &= typical_rows(rest, kept)[:, np.newaxis]
+        level, slope, share = _fit_sky_level(band, kept, model)
         line = slope if model == "linear" else _through_means(band, kept)
-        rest = _less(band, level, line)
+        rest = _without_fit(band, level, line)
     scatter = np.nan if noise is None else _scatter(rest / noise, kept, len(band.sides))
     n_rows = int(np.count_nonzero(kept.any(axis=1)))
     return SkyFit(level, slope, share * told**2, n_rows, scatter)
 
 
-def _bridged(fit: SkyFit) -> SkyFit:
+def _with_gaps_filled(fit: SkyFit) -> SkyFit:
     """Return a fit whose columns without a good pixel have the sky of their neighbours.
 
     Its variance there is that of the levels of all columns: that much may lie between neighbours.
@@ -216,7 +216,7 @@ def column_medians(values: Values, good: Flags) -> Values:
     return np.where(n > 0, middle, np.nan)
 
 
-def even_rows(rest: Values, kept: Flags) -> Flags:
+def typical_rows(rest: Values, kept: Flags) -> Flags:
     """Return which rows (y) of what is left of the sky have a mean like the others'.
 
     Parameters
@@ -227,9 +227,9 @@ def even_rows(rest: Values, kept: Flags) -> Flags:
     n = np.count_nonzero(kept, axis=1)
     total = np.where(kept, rest, 0.0).sum(axis=1)
     means = np.divide(total, n, out=np.full(len(rest), np.nan), where=n > 0)
-    middle = _typical(means)
+    middle = _median_or_nan(means)
     deviation = np.abs(means - middle)
-    return np.asarray(deviation <= _CUT * _TO_STD * _typical(deviation))
+    return np.asarray(deviation <= _SKY_CLIP_SIGMA * _MAD_TO_STD * _median_or_nan(deviation))
 
 
 def _scatter(rest: Values, kept: Flags, n_fitted: int) -> float:
@@ -240,31 +240,31 @@ def _scatter(rest: Values, kept: Flags, n_fitted: int) -> float:
     return float(np.sqrt(squares.sum() / free)) if free > 0 else np.nan
 
 
-def _typical(values: Values) -> float:
+def _median_or_nan(values: Values) -> float:
     """Return the median of the finite values, NaN without any."""
     finite = values[np.isfinite(values)]
     return float(np.median(finite)) if finite.size else np.nan
 
 
-def _less(band: Band, level: Values, slope: Values) -> Values:
+def _without_fit(band: SkyPixels, level: Values, slope: Values) -> Values:
     return np.asarray(band.pixels - (level + slope * band.distance))
 
 
-def _through_medians(band: Band) -> tuple[Values, Values]:
+def _through_medians(band: SkyPixels) -> tuple[Values, Values]:
     """Return level and slope of the line through the medians of the sides; none from one side."""
     medians = [column_medians(band.pixels[side], band.good[side]) for side in band.sides]
     distances = [band.distance[side].mean(axis=0) for side in band.sides]
-    return _line(medians, distances)
+    return _line_through(medians, distances)
 
 
-def _through_means(band: Band, kept: Flags) -> Values:
+def _through_means(band: SkyPixels, kept: Flags) -> Values:
     """Return the slope of the line through the means of the sides: what a cut must go along."""
-    means = [_mean(band.pixels[side], kept[side]) for side in band.sides]
+    means = [_means_of_kept(band.pixels[side], kept[side]) for side in band.sides]
     distances = [band.distance[side].mean(axis=0) for side in band.sides]
-    return _line(means, distances)[1]
+    return _line_through(means, distances)[1]
 
 
-def _line(values: list[Values], distances: list[Values]) -> tuple[Values, Values]:
+def _line_through(values: list[Values], distances: list[Values]) -> tuple[Values, Values]:
     first, last = values[0], values[-1]
     if len(values) == 1:
         return first, np.zeros_like(first)
@@ -274,24 +274,24 @@ def _line(values: list[Values], distances: list[Values]) -> tuple[Values, Values
     return np.where(np.isnan(slope), alone, level), np.nan_to_num(slope)
 
 
-def _mean(values: Values, kept: Flags) -> Values:
+def _means_of_kept(values: Values, kept: Flags) -> Values:
     n = np.count_nonzero(kept, axis=0)
     total = np.where(kept, values, 0.0).sum(axis=0)
     return np.asarray(np.divide(total, n, out=np.full(n.size, np.nan), where=n > 0))
 
 
-def _fitted(band: Band, kept: Flags, model: Model) -> tuple[Values, Values, Values]:
+def _fit_sky_level(band: SkyPixels, kept: Flags, model: SkyModel) -> tuple[Values, Values, Values]:
     """Return level, slope, and the variance of the level over that of a pixel."""
     n = np.count_nonzero(kept, axis=0).astype(np.float64)
     n[n == 0] = np.nan
     flat = np.zeros_like(n)
     if model == "median":
         level = column_medians(band.pixels, kept)
-        return level, flat, median_factor(int(np.nan_to_num(_typical(n), nan=1.0))) / n
-    mean = _mean(band.pixels, kept)
+        return level, flat, median_factor(int(np.nan_to_num(_median_or_nan(n), nan=1.0))) / n
+    mean = _means_of_kept(band.pixels, kept)
     if model == "mean":
         return mean, flat, 1.0 / n
-    away = _mean(band.distance, kept)
+    away = _means_of_kept(band.distance, kept)
     from_centre = np.where(kept, band.distance - away, 0.0)
     spread = (from_centre**2).sum(axis=0)
     product = (from_centre * np.where(kept, band.pixels - mean, 0.0)).sum(axis=0)
@@ -300,7 +300,7 @@ def _fitted(band: Band, kept: Flags, model: Model) -> tuple[Values, Values, Valu
     return mean - slope * away, slope, 1.0 / n + own
 
 
-Side = Literal["auto", "above", "below", "clipped"]
+SkySide = Literal["auto", "above", "below", "clipped"]
 
 
 def subtract_sky(
@@ -309,7 +309,7 @@ def subtract_sky(
     rows: Rows,
     *,
     offset: int = 50,
-    side: Side = "auto",
+    side: SkySide = "auto",
     per_bright_row: bool = False,
     band: tuple[int, int] | None = None,
 ) -> xr.Dataset:
@@ -341,8 +341,10 @@ def subtract_sky(
         The band lies off the image, or a given one wholly on the spectrum.
     """
     check_image(image)
-    first, last = sky_band(image, rows, offset, side) if band is None else _given_band(band, image)
-    span = slice(first, last) if band is None else _beside(band, image, rows)
+    first, last = (
+        sky_band(image, rows, offset, side) if band is None else _checked_band(band, image)
+    )
+    span = slice(first, last) if band is None else _band_beside_rows(band, image, rows)
     pixels = image[COUNTS].sel({Y: span}).values
     weight = 1.0 if band is None else rows.n_rows / len(pixels)
     sky = sum_of_rows(pixels) * weight
@@ -358,25 +360,27 @@ def subtract_sky(
             {"units": units, "long_name": "mean of a row less the sky"},
         ),
     ).assign_attrs(sky_first_row=first, sky_last_row=last)
-    spectrum = spectrum.assign(_errors(spectrum, image, span, weight))
+    spectrum = spectrum.assign(_sky_errors(spectrum, image, span, weight))
     if not isinstance(span, slice):
         own = f"{rows.first} to {rows.last}"
-        spectrum = remark(spectrum, f"the sky rows hold the spectrum: its rows {own} are left out")
+        spectrum = add_remark(
+            spectrum, f"the sky rows hold the spectrum: its rows {own} are left out"
+        )
     if band is None and side == "auto" and last < rows.first:
         why = "above it is off the image or bright"
-        spectrum = remark(spectrum, f"the text table's sky lies below the spectrum: {why}")
+        spectrum = add_remark(spectrum, f"the text table's sky lies below the spectrum: {why}")
     for bright_first, bright_last in _bright_in((first, last), rows, own=band is None):
-        spectrum = remark(
+        spectrum = add_remark(
             spectrum, f"the sky band lies on bright rows {bright_first} to {bright_last}"
         )
     if band is None and last - first + 1 < rows.n_rows:
-        spectrum = remark(
+        spectrum = add_remark(
             spectrum, f"the sky band is cut: {max(last - first + 1, 0)} of {rows.n_rows} rows"
         )
-    return note_history(spectrum, f"sky of rows {first} to {last} subtracted")
+    return add_history(spectrum, f"sky of rows {first} to {last} subtracted")
 
 
-def _given_band(band: tuple[int, int], image: xr.Dataset) -> tuple[int, int]:
+def _checked_band(band: tuple[int, int], image: xr.Dataset) -> tuple[int, int]:
     """Return a band of rows that was given; raise SkyBandError if it is not on the image."""
     low, high = int(image[Y][0]), int(image[Y][-1])
     if low <= band[0] <= band[1] <= high:
@@ -388,7 +392,7 @@ def _given_band(band: tuple[int, int], image: xr.Dataset) -> tuple[int, int]:
     )
 
 
-def _beside(band: tuple[int, int], image: xr.Dataset, rows: Rows) -> Span:
+def _band_beside_rows(band: tuple[int, int], image: xr.Dataset, rows: Rows) -> RowSelection:
     """Return a given band's rows but for those of the spectrum; raise if none are left."""
     numbers = image[Y].values
     inside = numbers[(numbers >= band[0]) & (numbers <= band[1])]
@@ -408,7 +412,9 @@ def within_spectrum(band: tuple[int, int], own: tuple[int, int]) -> SkyBandError
     )
 
 
-def _errors(spectrum: xr.Dataset, image: xr.Dataset, span: Span, weight: float) -> dict[str, Any]:
+def _sky_errors(
+    spectrum: xr.Dataset, image: xr.Dataset, span: RowSelection, weight: float
+) -> dict[str, Any]:
     """Return the variance of flux less sky, and the flags of the sky band, where known."""
     of_sky = with_errors(image, span, "")
     found: dict[str, Any] = {}
@@ -420,7 +426,7 @@ def _errors(spectrum: xr.Dataset, image: xr.Dataset, span: Span, weight: float) 
     return found
 
 
-def sky_band(image: xr.Dataset, rows: Rows, offset: int, side: Side) -> tuple[int, int]:
+def sky_band(image: xr.Dataset, rows: Rows, offset: int, side: SkySide) -> tuple[int, int]:
     """Return first and last row of the sky band, FITS numbers; see `subtract_sky`.
 
     Raises
@@ -435,7 +441,7 @@ def sky_band(image: xr.Dataset, rows: Rows, offset: int, side: Side) -> tuple[in
 
 
 def why_no_band(
-    image: xr.Dataset, rows: Rows, *, offset: int = 50, side: Side = "auto"
+    image: xr.Dataset, rows: Rows, *, offset: int = 50, side: SkySide = "auto"
 ) -> SkyBandError | None:
     """Return what `subtract_sky` would raise where it chooses its band, or None.
 
@@ -453,7 +459,7 @@ def why_no_band(
 
 
 def _band_or_error(
-    image: xr.Dataset, rows: Rows, offset: int, side: Side
+    image: xr.Dataset, rows: Rows, offset: int, side: SkySide
 ) -> tuple[int, int] | SkyBandError:
     low, high = int(image[Y][0]), int(image[Y][-1])
     above = (rows.last + offset, rows.last + offset + rows.n_rows - 1)
@@ -495,13 +501,13 @@ def _bright_in(band: tuple[int, int], rows: Rows, *, own: bool = True) -> list[t
 
 _STEEPEST = 0.03
 """Columns per row."""
-_STEP = 0.25
-_SURE = 5.0
-_WIDE = 31
+_TILT_STEP = 0.25
+_MIN_TILT_SNR = 5.0
+_CONTINUUM_WIDTH = 31
 """Columns; what changes more slowly is no line."""
 
 
-def lean_between(below: Values, above: Values, n_rows: float, noise: float) -> float:
+def line_tilt(below: Values, above: Values, n_rows: float, noise: float) -> float:
     """Return by how many columns per row lines lean, 0 where nothing tells.
 
     Parameters
@@ -514,28 +520,32 @@ def lean_between(below: Values, above: Values, n_rows: float, noise: float) -> f
     --------
     >>> x = np.arange(200.0)
     >>> line = lambda at: 100 * np.exp(-0.5 * ((x - at) / 1.5) ** 2)
-    >>> round(lean_between(line(90.0), line(92.0), 200.0, 1.0), 3)
+    >>> round(line_tilt(line(90.0), line(92.0), 200.0, 1.0), 3)
     0.01
-    >>> lean_between(line(90.0), line(90.0), 200.0, 1.0)
+    >>> line_tilt(line(90.0), line(90.0), 200.0, 1.0)
     0.0
     """
-    one, other = _structure(below), _structure(above)
-    reach = int(min(_STEEPEST * n_rows, one.size / 8) / _STEP)
+    one, other = _fine_structure(below), _fine_structure(above)
+    reach = int(min(_STEEPEST * n_rows, one.size / 8) / _TILT_STEP)
     if reach < 1 or not (np.isfinite(one).all() and np.isfinite(other).all()):
         return 0.0
-    shifts = _STEP * np.arange(-reach, reach + 1)
-    alike = np.array([np.add.reduce(_moved(one, -t / 2) * _moved(other, t / 2)) for t in shifts])
+    shifts = _TILT_STEP * np.arange(-reach, reach + 1)
+    alike = np.array(
+        [np.add.reduce(_shifted_row(one, -t / 2) * _shifted_row(other, t / 2)) for t in shifts]
+    )
     best = int(np.argmax(alike))
-    doubt = _SURE * np.sqrt(2.0 * one.size) * noise**2
+    doubt = _MIN_TILT_SNR * np.sqrt(2.0 * one.size) * noise**2
     if not 0 < best < shifts.size - 1 or alike[best] - alike[reach] < doubt:
         return 0.0
     before, at, after = alike[best - 1 : best + 2]
     curvature = before - 2 * at + after
-    shift = shifts[best] + (_STEP * (before - after) / (2 * curvature) if curvature < 0 else 0.0)
+    shift = shifts[best] + (
+        _TILT_STEP * (before - after) / (2 * curvature) if curvature < 0 else 0.0
+    )
     return float(shift / n_rows)
 
 
-def upright(pixels: Values, good: Flags, shifts: Values) -> tuple[Values, Flags, Values]:
+def without_line_tilt(pixels: Values, good: Flags, shifts: Values) -> tuple[Values, Flags, Values]:
     """Return rows moved to where their lines would be without a lean.
 
     Parameters
@@ -550,27 +560,30 @@ def upright(pixels: Values, good: Flags, shifts: Values) -> tuple[Values, Flags,
 
     Examples
     --------
-    >>> moved, good, factors = upright(np.eye(3, 9) + 1, np.full((3, 9), True), np.arange(3.0))
+    >>> sky, good = np.eye(3, 9) + 1, np.full((3, 9), True)
+    >>> moved, good, factors = without_line_tilt(sky, good, np.arange(3.0))
     >>> moved[:, :3].tolist(), factors.tolist()
     ([[2.0, 1.0, 1.0], [2.0, 1.0, 1.0], [2.0, 1.0, 1.0]], [1.0, 1.0, 1.0])
     """
     moved, usable, factors = np.empty_like(pixels), np.empty_like(good), np.empty(len(pixels))
     filled = np.where(good, pixels, 0.0)
     for i, shift in enumerate(shifts):
-        moved[i] = _moved(filled[i], shift)
-        usable[i] = _moved(1.0 * ~good[i], shift, bad_ends=True) == 0
-        factors[i] = float(np.add.reduce(_weights(shift - np.floor(shift)) ** 2))
+        moved[i] = _shifted_row(filled[i], shift)
+        usable[i] = _shifted_row(1.0 * ~good[i], shift, bad_ends=True) == 0
+        factors[i] = float(np.add.reduce(_interpolation_weights(shift - np.floor(shift)) ** 2))
     return moved, usable, factors
 
 
-def _structure(sky: Values) -> Values:
+def _fine_structure(sky: Values) -> Values:
     """Return what of a sky (x) changes within few columns."""
-    half = _WIDE // 2
+    half = _CONTINUUM_WIDTH // 2
     padded = np.concatenate((np.repeat(sky[:1], half), sky, np.repeat(sky[-1:], half)))
-    return np.asarray(sky - np.convolve(padded, np.full(_WIDE, 1.0 / _WIDE), "valid"))
+    return np.asarray(
+        sky - np.convolve(padded, np.full(_CONTINUUM_WIDTH, 1.0 / _CONTINUUM_WIDTH), "valid")
+    )
 
 
-def _weights(part: float) -> Values:
+def _interpolation_weights(part: float) -> Values:
     """Return the weights of the pixels at -1, 0, 1, 2 for the value at a part of a pixel."""
     p = part
     return np.array(
@@ -583,7 +596,7 @@ def _weights(part: float) -> Values:
     )
 
 
-def _moved(row: Values, shift: float, *, bad_ends: bool = False) -> Values:
+def _shifted_row(row: Values, shift: float, *, bad_ends: bool = False) -> Values:
     """Return the values (x) of a row `shift` columns further on; ends are repeated.
 
     Parameters
@@ -594,7 +607,7 @@ def _moved(row: Values, shift: float, *, bad_ends: bool = False) -> Values:
         beyond the ends all is.
     """
     whole = int(np.floor(shift))
-    weights: Any = _weights(shift - whole)
+    weights: Any = _interpolation_weights(shift - whole)
     n, margin = row.size, abs(whole) + 3
     ends = (np.ones(margin), np.ones(margin))
     if bad_ends:
@@ -637,7 +650,7 @@ _WINGS_AWAY = 5.0
 """The same in widths of the star's edge, from half its peak to a tenth."""
 
 
-class Bands(NamedTuple):
+class SkyBands(NamedTuple):
     """The rows (FITS numbers) of the sky below and above a spectrum; either may be empty."""
 
     below: Labels
@@ -649,7 +662,7 @@ def fit_sky(
     trace: xr.Dataset,
     rows: Rows,
     *,
-    method: Model = "linear",
+    method: SkyModel = "linear",
     offset: int = 50,
     band: RowRange | None = None,
     half_height: float,
@@ -698,10 +711,10 @@ def fit_sky(
     import xarray as xr
 
     check_image(image)
-    chosen = _chosen(image, trace, rows, offset, half_height) if band is None else None
+    chosen = _choose_bands(image, trace, rows, offset, half_height) if band is None else None
     bands = chosen or _given_bands(image, trace, rows, band or (0, 0), half_height)
-    used: Model = method if min(map(len, bands)) > 0 or method != "linear" else "mean"
-    pixels, noise = _pixels(image, trace, bands)
+    used: SkyModel = method if min(map(len, bands)) > 0 or method != "linear" else "mean"
+    pixels, noise = _sky_pixels(image, trace, bands)
     fit = fit_columns(pixels, noise, used)
     if not np.isfinite(fit.level).all():
         raise SkyBandError(
@@ -717,9 +730,9 @@ def fit_sky(
             VARIANCE: (X, fit.variance, {"units": f"{units}2", "long_name": "variance of level"}),
         },
         coords={X: image[X]},
-        attrs=_facts(bands, fit, used),
+        attrs=_sky_attrs(bands, fit, used),
     )
-    return _told(sky, bands, method, used)
+    return _with_remarks_on_bands(sky, bands, method, used)
 
 
 def sky_at(sky: xr.Dataset, trace: xr.Dataset, y: Labels) -> NDArray[np.float64]:
@@ -739,7 +752,7 @@ def sky_at(sky: xr.Dataset, trace: xr.Dataset, y: Labels) -> NDArray[np.float64]
     return np.asarray(sky["level"].values + sky["slope"].values * distance)
 
 
-def edges_of(trace: xr.Dataset, rows: Rows, half_height: float) -> RowRange:
+def aperture_edges(trace: xr.Dataset, rows: Rows, half_height: float) -> RowRange:
     """Return the lowest and the highest row that the aperture reaches in any column."""
     center = trace["center"].values
     low = math.floor(float(np.min(center)) - half_height + 0.5)
@@ -762,18 +775,18 @@ def clearance(trace: xr.Dataset, rows: Rows) -> int:
     return max(math.ceil(away), 3)
 
 
-def _chosen(
+def _choose_bands(
     image: xr.Dataset, trace: xr.Dataset, rows: Rows, offset: int, half_height: float
-) -> Bands:
+) -> SkyBands:
     """Return bands on both sides, or on that which has room."""
-    low, high = edges_of(trace, rows, half_height)
+    low, high = aperture_edges(trace, rows, half_height)
     near = clearance(trace, rows)
     numbers = image[Y].values
     dark = numbers[~_near_others(numbers, rows, near)]
     height = round(_TIMES_APERTURE * min(high - low + 1, 2 * half_height + 1))
     wanted = min(max(height, _LOWEST), _HIGHEST)
-    below = _side(low - dark[dark < low][::-1], min(near, offset), offset, wanted)
-    above = _side(dark[dark > high] - high, min(near, offset), offset, wanted)
+    below = _band_on_side(low - dark[dark < low][::-1], min(near, offset), offset, wanted)
+    above = _band_on_side(dark[dark > high] - high, min(near, offset), offset, wanted)
     if max(below.size, above.size) == 0:
         raise SkyBandError(
             f"There is no room for a sky band beside the spectrum of rows {low}:{high}: "
@@ -782,7 +795,7 @@ def _chosen(
             value=offset,
             hint="Give --sky-rows A:B, or --no-sky.",
         )
-    return Bands((low - below)[::-1], high + above)
+    return SkyBands((low - below)[::-1], high + above)
 
 
 def _near_others(numbers: Labels, rows: Rows, near: int) -> NDArray[np.bool_]:
@@ -793,7 +806,7 @@ def _near_others(numbers: Labels, rows: Rows, near: int) -> NDArray[np.bool_]:
     return bright
 
 
-def _side(away: Labels, near: int, offset: int, wanted: int) -> Labels:
+def _band_on_side(away: Labels, near: int, offset: int, wanted: int) -> Labels:
     """Return which distances from the aperture make a band, ascending; none if too few.
 
     Parameters
@@ -804,7 +817,7 @@ def _side(away: Labels, near: int, offset: int, wanted: int) -> Labels:
 
     Examples
     --------
-    >>> _side(np.arange(1, 100), 4, 50, 10), _side(np.arange(1, 24), 4, 50, 9)
+    >>> _band_on_side(np.arange(1, 100), 4, 50, 10), _band_on_side(np.arange(1, 24), 4, 50, 9)
     (array([50, 51, 52, 53, 54, 55, 56, 57, 58, 59]), array([15, 16, 17, 18, 19, 20, 21, 22, 23]))
     """
     within = away[(away >= near) & (away < offset + 2 * wanted)]
@@ -815,7 +828,7 @@ def _side(away: Labels, near: int, offset: int, wanted: int) -> Labels:
 
 def _given_bands(
     image: xr.Dataset, trace: xr.Dataset, rows: Rows, band: RowRange, half_height: float
-) -> Bands:
+) -> SkyBands:
     """Return the parts of a given band beside the spectrum."""
     numbers = image[Y].values
     if not numbers[0] <= band[0] <= band[1] <= numbers[-1]:
@@ -825,17 +838,17 @@ def _given_bands(
             value=band,
             hint="Give rows that exist, both ends included.",
         )
-    low, high = edges_of(trace, rows, half_height)
+    low, high = aperture_edges(trace, rows, half_height)
     inside = numbers[(numbers >= band[0]) & (numbers <= band[1])]
-    bands = Bands(inside[inside < low], inside[inside > high])
+    bands = SkyBands(inside[inside < low], inside[inside > high])
     if max(map(len, bands)) == 0:
         raise within_spectrum(band, (low, high))
     return bands
 
 
-def _pixels(
-    image: xr.Dataset, trace: xr.Dataset, bands: Bands
-) -> tuple[Band, NDArray[np.float64] | None]:
+def _sky_pixels(
+    image: xr.Dataset, trace: xr.Dataset, bands: SkyBands
+) -> tuple[SkyPixels, NDArray[np.float64] | None]:
     """Return the pixels of the bands, and the noise of one of each column where it is known."""
     numbers = np.concatenate(bands)
     where = numbers - int(image[Y][0])
@@ -849,10 +862,10 @@ def _pixels(
         good &= np.isfinite(variance)
         noise = np.sqrt(column_medians(variance, good))
     distance = numbers[:, np.newaxis] - trace["center"].values
-    return Band(pixels, good, distance, len(bands.below)), noise
+    return SkyPixels(pixels, good, distance, len(bands.below)), noise
 
 
-def _facts(bands: Bands, fit: SkyFit, used: Model) -> dict[str, Any]:
+def _sky_attrs(bands: SkyBands, fit: SkyFit, used: SkyModel) -> dict[str, Any]:
     sides = {"sky_below": bands.below, "sky_above": bands.above}
     facts: dict[str, Any] = {
         name: (int(side[0]), int(side[-1])) for name, side in sides.items() if side.size
@@ -861,10 +874,12 @@ def _facts(bands: Bands, fit: SkyFit, used: Model) -> dict[str, Any]:
     return facts | ({"sky_scatter": fit.scatter} if math.isfinite(fit.scatter) else {})
 
 
-def _told(sky: xr.Dataset, bands: Bands, method: Model, used: Model) -> xr.Dataset:
+def _with_remarks_on_bands(
+    sky: xr.Dataset, bands: SkyBands, method: SkyModel, used: SkyModel
+) -> xr.Dataset:
     """Return the sky with what its user should know of its bands."""
     spans = [f"{side[0]} to {side[-1]}" for side in bands if side.size]
     if len(spans) == 1:
         model = "" if used == method else f": a {used}, since one side tells no slope"
-        sky = remark(sky, f"the spectrum's sky is from one side, rows {spans[0]}{model}")
-    return note_history(sky, f"sky under the spectrum: {used} of rows {' and '.join(spans)}")
+        sky = add_remark(sky, f"the spectrum's sky is from one side, rows {spans[0]}{model}")
+    return add_history(sky, f"sky under the spectrum: {used} of rows {' and '.join(spans)}")

@@ -34,9 +34,9 @@ from arrayred.model import (
     Rows,
     X,
     Y,
+    add_history,
+    add_remark,
     check_image,
-    note_history,
-    remark,
 )
 
 if TYPE_CHECKING:
@@ -46,15 +46,15 @@ Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 FWHM_PER_SIGMA = 2.3548200450309493
-_ROUNDS = 12
-_LEANS = 61
-_SLIDE = 0.02
+_CENTROID_ROUNDS = 12
+_N_TILTS = 61
+_CENTROID_ERROR = 0.02
 """Rows: how well a centre is known at best; pixels do not answer all alike."""
 _CLIP = 4.0
 _CLIP_ROUNDS = 5
 
 
-class Bins(NamedTuple):
+class ColumnBins(NamedTuple):
     """Rows of binned columns.
 
     Parameters
@@ -69,7 +69,7 @@ class Bins(NamedTuple):
     middle: Values
 
 
-class Centres(NamedTuple):
+class Centroids(NamedTuple):
     """The centre of the light in each bin (bin): position in rows, variance, signal to noise."""
 
     position: Values
@@ -77,7 +77,7 @@ class Centres(NamedTuple):
     snr: Values
 
 
-class Curve(NamedTuple):
+class TracePolynomial(NamedTuple):
     """A polynomial through centres: Legendre coefficients, the scatter about it, the bins used."""
 
     coefficients: Values
@@ -85,9 +85,9 @@ class Curve(NamedTuple):
     used: Flags
 
 
-def binned(
+def bin_columns(
     counts: Values, variance: Values | None, good: Flags, n_bins: int, beside: tuple[int, int]
-) -> Bins:
+) -> ColumnBins:
     """Return columns in bins, less a line through the rows at both ends.
 
     Parameters
@@ -102,7 +102,7 @@ def binned(
     Examples
     --------
     >>> counts = np.tile([[3.0], [3.0], [9.0], [3.0], [3.0]], (1, 8))
-    >>> binned(counts, None, counts > 0, 2, (2, 2)).light
+    >>> bin_columns(counts, None, counts > 0, 2, (2, 2)).light
     array([[0., 0., 6., 0., 0.],
            [0., 0., 6., 0., 0.]])
     """
@@ -114,11 +114,11 @@ def binned(
         light = np.add.reduceat(np.where(good, counts, 0.0), starts, axis=1) / number
     known = number > 0
     light = np.where(known, light, 0.0)
-    sides = _sides(np.where(known, light, 0.0), beside)
-    light -= _background(sides, n_rows, beside)
+    sides = _background_sides(np.where(known, light, 0.0), beside)
+    light -= _background_line(sides, n_rows, beside)
     light[~known] = 0.0
     if variance is None:
-        ends = np.concatenate(_sides(light, beside))
+        ends = np.concatenate(_background_sides(light, beside))
         spread = 1.4826 * np.median(np.abs(ends), axis=0) if ends.size else np.ones(n_bins)
         noise = np.broadcast_to(np.maximum(spread, 1e-12) ** 2, light.shape)
     else:
@@ -126,16 +126,16 @@ def binned(
         noise = np.where(known, summed / np.maximum(number, 1.0) ** 2, np.inf)
     stops = np.append(starts[1:], n_columns)
     middle = (starts + stops - 1) / max(n_columns - 1, 1) - 1.0
-    return Bins(np.ascontiguousarray(light.T), np.ascontiguousarray(noise.T), middle)
+    return ColumnBins(np.ascontiguousarray(light.T), np.ascontiguousarray(noise.T), middle)
 
 
-def _sides(light: Values, beside: tuple[int, int]) -> list[Values]:
+def _background_sides(light: Values, beside: tuple[int, int]) -> list[Values]:
     """Return the rows below and above a star (y, bin) that hold the background."""
     below, above = beside
     return [light[:below], light[len(light) - above :]]
 
 
-def _background(sides: list[Values], n_rows: int, beside: tuple[int, int]) -> Values | float:
+def _background_line(sides: list[Values], n_rows: int, beside: tuple[int, int]) -> Values | float:
     """Return the line (y, bin) through the medians of the rows on both sides."""
     levels = [np.median(side, axis=0) for side in sides if len(side)]
     if len(levels) < 2:
@@ -147,12 +147,12 @@ def _background(sides: list[Values], n_rows: int, beside: tuple[int, int]) -> Va
     return np.asarray(low + (high - low) * (rows - first) / max(last - first, 1.0))
 
 
-def shifted(light: Values, shift: Values) -> Values:
+def shift_rows(light: Values, shift: Values) -> Values:
     """Return rows (bin, y) moved down by some rows (bin) each, in between by straight lines.
 
     Examples
     --------
-    >>> shifted(np.array([[0.0, 2.0, 4.0]]), np.array([0.5]))
+    >>> shift_rows(np.array([[0.0, 2.0, 4.0]]), np.array([0.5]))
     array([[1., 3., 4.]])
     """
     n_rows = light.shape[1]
@@ -163,7 +163,7 @@ def shifted(light: Values, shift: Values) -> Values:
     return np.asarray(below + part * (np.take_along_axis(light, low + 1, axis=1) - below))
 
 
-def lean_of(bins: Bins, most: float) -> tuple[float, Values]:
+def trace_tilt(bins: ColumnBins, most: float) -> tuple[float, Values]:
     """Return how far the trace rises from the middle to the last column, and its rows set upright.
 
     Parameters
@@ -176,9 +176,9 @@ def lean_of(bins: Bins, most: float) -> tuple[float, Values]:
     lean, upright : rows; and the mean of the bins (y) when each is moved back by the lean.
     """
     best, energy, upright = 0.0, -np.inf, np.zeros(bins.light.shape[1])
-    leans = np.linspace(-most, most, _LEANS)
+    leans = np.linspace(-most, most, _N_TILTS)
     for lean in leans[np.argsort(np.abs(leans), kind="stable")]:
-        rows = np.add.reduce(shifted(bins.light, lean * bins.middle), axis=0) / len(bins.light)
+        rows = np.add.reduce(shift_rows(bins.light, lean * bins.middle), axis=0) / len(bins.light)
         smooth = (rows[:-2] + rows[1:-1] + rows[2:]) / 3
         if (power := float(np.add.reduce(np.maximum(smooth, 0.0) ** 2))) > energy:
             best, energy, upright = float(lean), power, rows
@@ -203,7 +203,7 @@ def peak_of(light: Values, sigma: float = 1.0) -> tuple[float, float]:
     rows = np.arange(light.size, dtype=np.float64)
     smooth = (light[:-2] + light[1:-1] + light[2:]) / 3
     centre = float(np.argmax(smooth)) + 1.0
-    for _ in range(4 * _ROUNDS):
+    for _ in range(4 * _CENTROID_ROUNDS):
         weight = np.exp(-0.5 * ((rows - centre) / sigma) ** 2)
         total = float(np.add.reduce(weight * light))
         if total <= 0:
@@ -216,7 +216,7 @@ def peak_of(light: Values, sigma: float = 1.0) -> tuple[float, float]:
     return centre, sigma
 
 
-def width_of(bins: Bins, position: Values, sigma: float) -> float:
+def width_of(bins: ColumnBins, position: Values, sigma: float) -> float:
     """Return the width (standard deviation) of the light about its centres (bin), all together.
 
     Parameters
@@ -226,7 +226,7 @@ def width_of(bins: Bins, position: Values, sigma: float) -> float:
     sigma : a guess.
     """
     away = np.arange(bins.light.shape[1], dtype=np.float64) - position[:, np.newaxis]
-    for _ in range(_ROUNDS):
+    for _ in range(_CENTROID_ROUNDS):
         weighted = np.exp(-0.5 * (away / sigma) ** 2) * bins.light
         total = float(np.add.reduce(weighted, axis=None))
         spread = 2 * float(np.add.reduce(weighted * away**2, axis=None))
@@ -236,12 +236,12 @@ def width_of(bins: Bins, position: Values, sigma: float) -> float:
     return sigma
 
 
-def centres(bins: Bins, guess: Values, sigma: float) -> Centres:
+def find_centroids(bins: ColumnBins, guess: Values, sigma: float) -> Centroids:
     """Return the centre of each bin's light near a guess (bin), under a bell of width sigma."""
     rows = np.arange(bins.light.shape[1], dtype=np.float64)
     position = np.asarray(guess, np.float64).copy()
     with np.errstate(invalid="ignore", divide="ignore"):
-        for _ in range(_ROUNDS):
+        for _ in range(_CENTROID_ROUNDS):
             away = rows - position[:, np.newaxis]
             weighted = np.exp(-0.5 * (away / sigma) ** 2) * bins.light
             step = 2 * np.add.reduce(weighted * away, axis=1) / np.add.reduce(weighted, axis=1)
@@ -254,10 +254,12 @@ def centres(bins: Bins, guess: Values, sigma: float) -> Centres:
         snr = total / np.sqrt(np.add.reduce(weight**2 * noise, axis=1))
         variance = 4 * np.add.reduce((weight * away) ** 2 * noise, axis=1) / total**2
     known = np.isfinite(snr) & np.isfinite(variance)
-    return Centres(position, np.where(known, variance, np.inf), np.where(known, snr, 0.0))
+    return Centroids(position, np.where(known, variance, np.inf), np.where(known, snr, 0.0))
 
 
-def curve(middle: Values, found: Centres, least_snr: float, most_order: int) -> Curve | None:
+def fit_polynomial(
+    middle: Values, found: Centroids, least_snr: float, most_order: int
+) -> TracePolynomial | None:
     """Return a polynomial through centres, outliers left out; None where too few have light.
 
     Parameters
@@ -277,33 +279,35 @@ def curve(middle: Values, found: Centres, least_snr: float, most_order: int) -> 
     fits = [_clipped_fit(middle, found, lit, order) for order in range(most_order, -1, -1)]
     used = fits[0].used
     n = int(np.count_nonzero(used))
-    weight = 1.0 / (found.variance[used] + _SLIDE**2)
+    weight = 1.0 / (found.variance[used] + _CENTROID_ERROR**2)
     fits = [
         fits[0],
         *(_clipped_fit(middle, found, used, f.coefficients.size - 1) for f in fits[1:]),
     ]
-    chi2 = [_chi2(middle, found, used, weight, fit) for fit in fits]
+    chi2 = [_residual_chi2(middle, found, used, weight, fit) for fit in fits]
     scale = max(chi2[0] / max(n - fits[0].coefficients.size, 1), 1.0)
     costs = [c / scale + f.coefficients.size * np.log(n) for c, f in zip(chi2, fits, strict=True)]
     return fits[int(np.argmin(costs))]
 
 
-def _chi2(middle: Values, found: Centres, used: Flags, weight: Values, fit: Curve) -> float:
+def _residual_chi2(
+    middle: Values, found: Centroids, used: Flags, weight: Values, fit: TracePolynomial
+) -> float:
     """Return the weighted sum of squares of what a fit leaves of the bins used."""
-    left = found.position[used] - at(fit.coefficients, middle[used])
+    left = found.position[used] - evaluate_trace(fit.coefficients, middle[used])
     return float(np.add.reduce(weight * left**2))
 
 
-def _clipped_fit(middle: Values, found: Centres, lit: Flags, order: int) -> Curve:
+def _clipped_fit(middle: Values, found: Centroids, lit: Flags, order: int) -> TracePolynomial:
     """Return the polynomial of an order through lit bins, leaving out what is far from it."""
-    used, sigma2 = lit.copy(), found.variance + _SLIDE**2
+    used, sigma2 = lit.copy(), found.variance + _CENTROID_ERROR**2
     coefficients, rms = np.zeros(order + 1), 0.0
     for _ in range(_CLIP_ROUNDS):
         design = np.polynomial.legendre.legvander(middle[used], order)
         scale = 1.0 / np.sqrt(sigma2[used])
         scaled = (design * scale[:, np.newaxis], found.position[used] * scale)
         coefficients = np.asarray(np.linalg.lstsq(*scaled, rcond=None)[0], np.float64)
-        left = found.position - at(coefficients, middle)
+        left = found.position - evaluate_trace(coefficients, middle)
         weight = 1.0 / sigma2[used]
         rms = float(np.sqrt(np.add.reduce(weight * left[used] ** 2) / np.add.reduce(weight)))
         typical = 1.4826 * float(np.median(np.abs(left[used] / np.sqrt(sigma2[used]))))
@@ -311,15 +315,15 @@ def _clipped_fit(middle: Values, found: Centres, lit: Flags, order: int) -> Curv
         if np.array_equal(near, used) or np.count_nonzero(near) < max(4, order + 2):
             break
         used = near
-    return Curve(coefficients, rms, used)
+    return TracePolynomial(coefficients, rms, used)
 
 
-def at(coefficients: Values, place: Values) -> Values:
+def evaluate_trace(coefficients: Values, place: Values) -> Values:
     """Return a Legendre polynomial at places from -1 to 1.
 
     Examples
     --------
-    >>> at(np.array([5.0, 2.0]), np.array([-1.0, 0.0, 1.0]))
+    >>> evaluate_trace(np.array([5.0, 2.0]), np.array([-1.0, 0.0, 1.0]))
     array([3., 5., 7.])
     """
     return np.asarray(np.polynomial.legendre.legval(place, coefficients), np.float64)
@@ -328,20 +332,20 @@ def at(coefficients: Values, place: Values) -> Values:
 CENTER, STAR = "center", "star"
 _MOST_ORDER = 3
 _LEAST_SNR = 3.0
-_BINS = (32, 16, 8)
+_BIN_COUNTS = (32, 16, 8)
 """How many bins are tried: fewer have more light each."""
-_SLOPE_ROWS = 12.0
+_STEEPEST_TILT = 12.0
 """The steepest lean that is looked for, rows from the middle to the last column."""
-_REACH = 1.5
+_APERTURE_WIDTHS = 1.5
 """How many widths an aperture reaches at least: all but 0.04 % of a bell curve."""
-_FAINT = 0.05
+_EDGE_NOISE_LIMIT = 0.05
 """Of the peak: with more noise than that, the light's edge is not to be seen."""
-_EDGE = 0.1
-_BESIDE = 12
+_EDGE_FRACTION = 0.1
+_BACKGROUND_ROWS = 12
 """Rows of background on each side of the star, at most."""
 
 
-class _Found(NamedTuple):
+class _TraceFound(NamedTuple):
     """A trace on a window: its centre (x) by position, the bins used, rms, order, width, reach."""
 
     center: Values
@@ -393,8 +397,8 @@ def fit_trace(
 
     check_image(image)
     lowest = int(image[Y][0])
-    span = _window(image, rows)
-    found = _find(image, rows, span, _MOST_ORDER if order is None else order)
+    span = _rows_about_star(image, rows)
+    found = _find_trace(image, rows, span, _MOST_ORDER if order is None else order)
     star = found.center + span.start + lowest
     center = np.full(star.size, (rows.first + rows.last) / 2) if straight else star
     attrs = {"units": "pix", "long_name": "row of the star's light"}
@@ -413,8 +417,10 @@ def fit_trace(
         trace = trace.assign({STAR: (X, star, attrs)})
     if straight or found.n_bins:
         told = f"traced in {found.n_bins} bins: order {found.order}, rms {found.rms:.3f} rows"
-        return note_history(trace, "rows taken to be straight" if straight else told)
-    return remark(trace, "the star is too faint to be traced: its rows were taken to be straight")
+        return add_history(trace, "rows taken to be straight" if straight else told)
+    return add_remark(
+        trace, "the star is too faint to be traced: its rows were taken to be straight"
+    )
 
 
 def half_height_of(rows: Rows, trace: xr.Dataset) -> float:
@@ -446,15 +452,15 @@ def half_height_of(rows: Rows, trace: xr.Dataset) -> float:
         inside = min(middle - low, high - middle)
         return inside if inside >= float(trace.attrs["fwhm"]) / 2 else rows.n_rows / 2
     own = max((rows.n_rows - lean) / 2, 1.0)
-    wished = _REACH * float(trace.attrs["fwhm"])
+    wished = _APERTURE_WIDTHS * float(trace.attrs["fwhm"])
     if "reach" in trace.attrs:
-        wished = min(wished, _REACH * float(trace.attrs["reach"]))
+        wished = min(wished, _APERTURE_WIDTHS * float(trace.attrs["reach"]))
     free = [middle - (run.last + rows.first) / 2 for run in rows.others if run.last < rows.first]
     free += [(run.first + rows.last) / 2 - middle for run in rows.others if run.first > rows.last]
     return max(own, min([wished, *(space - lean / 2 for space in free)]))
 
 
-def _window(image: xr.Dataset, rows: Rows) -> slice:
+def _rows_about_star(image: xr.Dataset, rows: Rows) -> slice:
     """Return where a star and the background beside it lie, as positions of rows."""
     low, high = int(image[Y][0]), int(image[Y][-1])
     margin = max(12, rows.n_rows)
@@ -467,7 +473,7 @@ def _window(image: xr.Dataset, rows: Rows) -> slice:
     return slice(first - low, last - low + 1)
 
 
-def _find(image: xr.Dataset, rows: Rows, span: slice, most_order: int) -> _Found:
+def _find_trace(image: xr.Dataset, rows: Rows, span: slice, most_order: int) -> _TraceFound:
     """Return the trace on a window, measured in as many bins of columns as have light."""
     counts = image[COUNTS].values[span]
     variance = image[VARIANCE].values[span] if VARIANCE in image else None
@@ -478,37 +484,37 @@ def _find(image: xr.Dataset, rows: Rows, span: slice, most_order: int) -> _Found
         good &= np.isfinite(variance)
     below = rows.first - int(image[Y][0]) - span.start
     above = counts.shape[0] - below - rows.n_rows
-    beside = min(below // 2, _BESIDE), min(above // 2, _BESIDE)
+    beside = min(below // 2, _BACKGROUND_ROWS), min(above // 2, _BACKGROUND_ROWS)
     place = np.linspace(-1.0, 1.0, counts.shape[1])
-    bins = binned(counts, variance, good, _BINS[0], beside)
-    lean, upright = lean_of(bins, min(_SLOPE_ROWS, counts.shape[0] / 2))
+    bins = bin_columns(counts, variance, good, _BIN_COUNTS[0], beside)
+    lean, upright = trace_tilt(bins, min(_STEEPEST_TILT, counts.shape[0] / 2))
     middle, sigma = peak_of(upright)
-    reach = _reach(upright, middle, beside)
-    for n_bins in _BINS:
-        if n_bins != _BINS[0]:
-            bins = binned(counts, variance, good, n_bins, beside)
-        found = centres(bins, middle + lean * bins.middle, sigma)
-        fit = curve(bins.middle, found, _LEAST_SNR, most_order)
+    reach = _light_extent(upright, middle, beside)
+    for n_bins in _BIN_COUNTS:
+        if n_bins != _BIN_COUNTS[0]:
+            bins = bin_columns(counts, variance, good, n_bins, beside)
+        found = find_centroids(bins, middle + lean * bins.middle, sigma)
+        fit = fit_polynomial(bins.middle, found, _LEAST_SNR, most_order)
         if fit is None:
             continue
-        found = centres(bins, at(fit.coefficients, bins.middle), sigma)
-        fit = curve(bins.middle, found, _LEAST_SNR, most_order) or fit
-        sigma = width_of(bins, at(fit.coefficients, bins.middle), sigma)
-        center, n_used = at(fit.coefficients, place), int(np.count_nonzero(fit.used))
-        return _Found(center, n_used, fit.rms, fit.coefficients.size - 1, sigma, reach)
+        found = find_centroids(bins, evaluate_trace(fit.coefficients, bins.middle), sigma)
+        fit = fit_polynomial(bins.middle, found, _LEAST_SNR, most_order) or fit
+        sigma = width_of(bins, evaluate_trace(fit.coefficients, bins.middle), sigma)
+        center, n_used = evaluate_trace(fit.coefficients, place), int(np.count_nonzero(fit.used))
+        return _TraceFound(center, n_used, fit.rms, fit.coefficients.size - 1, sigma, reach)
     flat = np.add.reduce(bins.light, axis=0) / len(bins.light)
     middle, sigma = peak_of(flat)
-    return _Found(np.full(place.size, middle), 0, 0.0, 0, sigma, math.inf)
+    return _TraceFound(np.full(place.size, middle), 0, 0.0, 0, sigma, math.inf)
 
 
-def _reach(upright: Values, middle: float, beside: tuple[int, int]) -> float:
+def _light_extent(upright: Values, middle: float, beside: tuple[int, int]) -> float:
     """Return how far from its middle light falls to a tenth; infinity where noise hides it."""
     below, above = beside
     ends = np.concatenate((upright[:below], upright[upright.size - above :]))
     peak = float(upright[min(max(round(middle), 0), upright.size - 1)])
-    if not peak > 0 or not ends.size or robust_std(ends) > _FAINT * peak:
+    if not peak > 0 or not ends.size or robust_std(ends) > _EDGE_NOISE_LIMIT * peak:
         return math.inf
-    bright = np.flatnonzero(upright > _EDGE * peak)
+    bright = np.flatnonzero(upright > _EDGE_FRACTION * peak)
     return max(abs(float(bright[0]) - middle), abs(float(bright[-1]) - middle)) + 0.5
 
 
@@ -560,7 +566,7 @@ def measure_centres(image: xr.Dataset, spectrum: xr.Dataset) -> xr.Dataset:
     bins, lowest = _bins_about(image, center, float(spectrum.attrs.get("half_height", 4 * sigma)))
     place = np.linspace(-1.0, 1.0, center.size)
     at_bins = np.interp(bins.middle, place, center)
-    found = centres(bins, at_bins - lowest, sigma)
+    found = find_centroids(bins, at_bins - lowest, sigma)
     lit = (found.snr >= _LEAST_SNR) & np.isfinite(found.variance)
     columns = np.interp(bins.middle, place, image[X].values.astype(np.float64))
     variables = {
@@ -574,7 +580,7 @@ def measure_centres(image: xr.Dataset, spectrum: xr.Dataset) -> xr.Dataset:
     )
 
 
-def _bins_about(image: xr.Dataset, center: Values, half_height: float) -> tuple[Bins, int]:
+def _bins_about(image: xr.Dataset, center: Values, half_height: float) -> tuple[ColumnBins, int]:
     """Return the columns about a trace in bins, less the background beside it; and the first row.
 
     Parameters
@@ -583,7 +589,7 @@ def _bins_about(image: xr.Dataset, center: Values, half_height: float) -> tuple[
     center : rows of the trace (x).
     half_height : of the aperture.
     """
-    reach, lowest = half_height + _BESIDE, int(image[Y][0])
+    reach, lowest = half_height + _BACKGROUND_ROWS, int(image[Y][0])
     first = max(int(np.floor(center.min() - reach)) - lowest, 0)
     span = slice(first, max(int(np.ceil(center.max() + reach)) - lowest + 1, first + 2))
     counts = image[CLEAN if CLEAN in image else COUNTS].values[span]
@@ -591,8 +597,8 @@ def _bins_about(image: xr.Dataset, center: Values, half_height: float) -> tuple[
     good = np.isfinite(counts) if variance is None else np.isfinite(counts + variance)
     if DQ in image:
         good &= (image[DQ].values[span] & BAD_PIXEL) == 0
-    beside = min(_BESIDE // 2, counts.shape[0] // 4)
-    return binned(counts, variance, good, _N_BINS, (beside, beside)), first + lowest
+    beside = min(_BACKGROUND_ROWS // 2, counts.shape[0] // 4)
+    return bin_columns(counts, variance, good, _N_BINS, (beside, beside)), first + lowest
 
 
 def _width_of(spectrum: xr.Dataset) -> float:

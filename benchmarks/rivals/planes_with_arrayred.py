@@ -9,7 +9,7 @@ from script import run
 
 import arrayred as ar
 from arrayred.pipeline import calibrate, settle
-from arrayred.steps.cosmic import judge_frames
+from arrayred.steps.cosmic import find_frame_planes
 
 
 def combine(files, method, master):
@@ -26,7 +26,7 @@ def combine(files, method, master):
     if "noise" in planes:
         image = ar.estimate_noise(image, cube, minus=dark)
     if what == "frames":
-        judged = judge_frames(cube, dark, image) if planes else None
+        judged = find_frame_planes(cube, dark, image) if planes else None
         for i in range(cube.sizes["frame"]):
             settle(calibrate(cube.isel(frame=[i]), dark, None, judged))
     return image.counts.values

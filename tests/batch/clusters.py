@@ -22,7 +22,7 @@ from arrayred.batch import Job, reduce_nights
 from tests.batch.disturbed import job_of, products
 
 ROOT = Path(__file__).parents[2]
-LOAD = "arrayred.night.groups.cube_of"
+LOAD = "arrayred.night.groups.make_cube"
 COMBINE = "arrayred.pipeline.combine_frames"
 WRITE = "arrayred.batch.run.publish"
 

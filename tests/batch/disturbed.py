@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from arrayred.batch import Job, Order
-from arrayred.io.journal import LOG
+from arrayred.batch import Job, OutputOptions
+from arrayred.io.journal import LOG_FILE
 from arrayred.io.products import write_frames
-from arrayred.io.publish import STATE
+from arrayred.io.publish import STATE_FOLDER
 from arrayred.simulate import Detector, SimulatedNight, Star
 
 OPERATIONS = ("open", "write", "fsync", "replace")
@@ -38,8 +38,12 @@ def write_nights(folder: Path, n_nights: int) -> list[Path]:
 
 
 def job_of(night: Path, out: Path, **changes: Any) -> Job:
-    order = {name: changes.pop(name) for name in list(changes) if name in Order.__annotations__}
-    return Job(night.name, night, Order(out, **{"cards": {}, "figures": False, **order}), **changes)
+    order = {
+        name: changes.pop(name) for name in list(changes) if name in OutputOptions.__annotations__
+    }
+    return Job(
+        night.name, night, OutputOptions(out, **{"cards": {}, "figures": False, **order}), **changes
+    )
 
 
 def products(out: Path) -> dict[str, bytes]:
@@ -47,7 +51,9 @@ def products(out: Path) -> dict[str, bytes]:
     return {
         path.relative_to(out).as_posix(): path.read_bytes()
         for path in sorted(out.rglob("*"))
-        if path.is_file() and STATE not in path.parts and path.name not in ("summary.ecsv", LOG)
+        if path.is_file()
+        and STATE_FOLDER not in path.parts
+        and path.name not in ("summary.ecsv", LOG_FILE)
     }
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from arrayred.batch import one_by_one, reduce_nights
+from arrayred.batch import reduce_nights, serial_executor
 from arrayred.io import publish
 from arrayred.io.ledger import Ledger
 from tests.batch.disturbed import Watched, inodes, job_of, products, temporaries
@@ -57,7 +57,7 @@ def main(nights: Path, work: Path, first: int, step: int) -> None:
 def run(nights: Path, out: Path) -> None:
     """Reduce every night; leave with what went wrong, if anything did."""
     jobs = [job_of(night, out / night.name) for night in sorted(nights.iterdir())]
-    reports = [report for report, _ in reduce_nights(jobs, one_by_one)]
+    reports = [report for report, _ in reduce_nights(jobs, serial_executor)]
     assert not any(report.exit_code for report in reports), reports
 
 

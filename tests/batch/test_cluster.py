@@ -18,7 +18,12 @@ from distributed import Client, Security
 
 from arrayred import __version__
 from arrayred.batch import cluster, reduce_nights
-from arrayred.batch.cluster import connected, on_cluster, reduce_there, require_bands_seen
+from arrayred.batch.cluster import (
+    cluster_executor,
+    connect_client,
+    reduce_on_worker,
+    require_frames_visible,
+)
 from arrayred.batch.nights import reduce_one
 from arrayred.config import Recipe
 from arrayred.errors import ArrayredError, FrameError, InputError, NightError, ResourceError
@@ -38,7 +43,7 @@ def test_nights_are_those_of_one_process(
     monkeypatch.chdir(tmp_path)  # where no worker is
     for status in ("reduced", "kept"):
         jobs = jobs_of(Path("nights"), Path("out"))
-        reports = [report for report, _ in reduce_nights(jobs, on_cluster(client))]
+        reports = [report for report, _ in reduce_nights(jobs, cluster_executor(client))]
         assert sorted(report.label for report in reports) == [job.label for job in jobs]
         assert {line.status for report in reports for line in report.lines} == {status}
     assert products(Path("out")) == truth
@@ -50,7 +55,7 @@ def test_a_night_without_darks_takes_those_of_the_others(
     for path in (three / "night-1").glob("dark*"):
         path.unlink()
     truth = truth_of_all(three, tmp_path / "alone")
-    reports = list(reduce_nights(jobs_of(three, tmp_path / "out"), on_cluster(client)))
+    reports = list(reduce_nights(jobs_of(three, tmp_path / "out"), cluster_executor(client)))
     assert [is_final for _, is_final in reports].count(False) == 1
     assert products(tmp_path / "out") == truth
 
@@ -65,7 +70,7 @@ def test_a_worker_killed_as_it_writes_changes_no_byte(
 ) -> None:
     truth, once = truth_of(three, tmp_path / "alone"), tmp_path / "once"
     with trapped(client, Trap(WRITE, str(tmp_path / "out/night-1"), "kill", once)):
-        reports = list(reduce_nights(jobs_of(three, tmp_path / "out"), on_cluster(client)))
+        reports = list(reduce_nights(jobs_of(three, tmp_path / "out"), cluster_executor(client)))
     assert once.exists()
     assert [report.exit_code for report, _ in reports] == [0, 0, 0]
     assert products(tmp_path / "out") == truth
@@ -80,7 +85,7 @@ def test_a_night_that_is_done_twice_at_once_is_made_once(
     with trapped(client, Trap(LOAD, str(three), "linger", tmp_path / "once")):
         workers = list(client.nthreads())
         tasks = [
-            client.submit(reduce_there, job, __version__, workers=[worker], pure=False)
+            client.submit(reduce_on_worker, job, __version__, workers=[worker], pure=False)
             for worker in workers
         ]
         reports = client.gather(tasks)
@@ -93,7 +98,7 @@ def test_a_worker_of_another_version_does_nothing(
     client: Client, three: Path, tmp_path: Path
 ) -> None:
     job = job_of(three / "night-0", tmp_path / "out")
-    report = client.submit(reduce_there, job, "0.0.1", pure=False).result()
+    report = client.submit(reduce_on_worker, job, "0.0.1", pure=False).result()
     assert (report.exit_code, f"{platform.node()} has arrayred" in report.lines[0].reason) == (7, 1)
     assert not (tmp_path / "out").exists()
 
@@ -102,21 +107,21 @@ def test_a_path_that_a_worker_does_not_see_is_named_with_the_worker(
     client: Client, three: Path, tmp_path: Path
 ) -> None:
     job = job_of(tmp_path / "elsewhere", tmp_path / "out")
-    report, _ = next(reduce_nights([job], on_cluster(client)))
+    report, _ = next(reduce_nights([job], cluster_executor(client)))
     told = report.lines[0].reason
     assert f"{tmp_path}/elsewhere: The worker on {platform.node()} does not see it" in told
     plan = make_plan(open_night(three / "night-0"), Recipe())
     (three / "night-0" / "light-001.fit").unlink()
     with pytest.raises(InputError, match=r"light-001\.fit: The worker on"):
-        require_bands_seen(client, plan, 300 << 10)
-    require_bands_seen(client, plan, None)  # what is small is read here
+        require_frames_visible(client, plan, 300 << 10)
+    require_frames_visible(client, plan, None)  # what is small is read here
 
 
 def test_what_a_worker_cannot_even_begin_fails_its_night(
     client: Client, three: Path, tmp_path: Path
 ) -> None:
     job = job_of(three / "night-0", tmp_path / "out", cards={"OBJECT": NeverThere()})
-    report, _ = next(reduce_nights([job], on_cluster(client)))
+    report, _ = next(reduce_nights([job], cluster_executor(client)))
     assert report.exit_code == 7
     assert "The cluster cannot do it (" in report.lines[0].reason
 
@@ -247,7 +252,7 @@ def test_a_cluster_is_given_up_after_its_patience_and_not_before(
     answering = SimpleNamespace(
         status="running", scheduler=SimpleNamespace(ncores=None), sync=lambda *_a, **_o: workers
     )
-    pulse = cluster._Pulse(answering, 60.0)  # type: ignore[arg-type]
+    pulse = cluster._ClusterHealth(answering, 60.0)  # type: ignore[arg-type]
     for now[0], worker in ((100.0, "tcp://a"), (150.0, ""), (160.0, "")):
         workers = {worker: 1} if worker else {}
         pulse.check()
@@ -278,11 +283,11 @@ def test_a_night_holds_no_more_than_its_worker_may(
     worker = SimpleNamespace(memory_manager=manager, state=state)
     monkeypatch.setattr("distributed.get_worker", lambda: worker)
     job = job_of(Path("night"), Path("out"), memory=own)
-    assert cluster._bounded(job).order.memory == memory
+    assert cluster._with_free_memory(job).order.memory == memory
 
 
 def test_a_cluster_without_workers_is_waited_for_in_vain(three: Path, tmp_path: Path) -> None:
-    with started(tmp_path, 0) as alone, connected(alone.address) as client:
-        way = on_cluster(client, patience=1.0)
+    with started(tmp_path, 0) as alone, connect_client(alone.address) as client:
+        way = cluster_executor(client, patience=1.0)
         with pytest.raises(ResourceError, match="no worker for 1 s"):
             list(reduce_nights(jobs_of(three, tmp_path / "out"), way))

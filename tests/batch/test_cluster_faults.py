@@ -21,7 +21,7 @@ import dask.config
 from distributed import Client, LocalCluster
 
 from arrayred.batch import Job, Report, reduce_nights
-from arrayred.batch.cluster import DEATHS, local_cluster, on_cluster
+from arrayred.batch.cluster import MAX_WORKER_DEATHS, cluster_executor, local_cluster
 from tests.batch.clusters import COMBINE, LOAD, Trap, jobs_of, trapped, truth_of
 from tests.batch.disturbed import job_of, products, temporaries, write_nights
 
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="s
 
 
 def reduced(jobs: list[Job], client: Client) -> dict[str, Report]:
-    return {report.label: report for report, _ in reduce_nights(jobs, on_cluster(client))}
+    return {report.label: report for report, _ in reduce_nights(jobs, cluster_executor(client))}
 
 
 @pytest.mark.parametrize(("where", "place"), [(LOAD, "nights"), (COMBINE, "nights")])
@@ -59,7 +59,7 @@ def test_a_night_that_kills_its_workers_is_named_and_the_others_are_published(
     assert (
         f"{three}/night-1: 1 worker died of it, the last at" in reports["night-1"].lines[0].reason
     )
-    assert len(list(deaths.iterdir())) == DEATHS
+    assert len(list(deaths.iterdir())) == MAX_WORKER_DEATHS
     there = products(tmp_path / "out")
     assert there == {name: truth[name] for name in truth if not name.startswith("night-1")}
     assert not any(r.exit_code for r in reduced(jobs_of(three, tmp_path / "out"), client).values())
@@ -91,7 +91,7 @@ def test_a_large_night_whose_worker_is_killed_has_the_same_bytes(
     client: Client, three: Path, tmp_path: Path
 ) -> None:
     truth, once = truth_of(three, tmp_path / "alone"), tmp_path / "once"
-    trap = Trap("arrayred.io.pixels.read_frames", str(three / "night-0/light"), "kill", once)
+    trap = Trap("arrayred.io.pixels.read_band", str(three / "night-0/light"), "kill", once)
     with trapped(client, trap):
         jobs = [job_of(three / f"night-{i}", tmp_path / f"out/night-{i}", memory=300 << 10)
                 for i in range(3)]  # fmt: skip

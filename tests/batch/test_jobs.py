@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from arrayred.batch.cluster import require_seen
-from arrayred.batch.nights import Job, with_whole_paths
+from arrayred.batch.cluster import require_paths_visible
+from arrayred.batch.nights import Job, with_absolute_paths
 from arrayred.config import NightFile, Recipe
 from arrayred.config.night_file import TargetFile
-from arrayred.io.remote import located
+from arrayred.io.remote import path_or_address
 from tests.batch.disturbed import job_of
 
 
@@ -25,7 +25,7 @@ def test_every_path_of_a_job_becomes_whole(tmp_path: Path, monkeypatch: pytest.M
         targets={"Vega": TargetFile(recipe={"bad_pixels": "own.fits", "rows": (1, 2)})},
     )
     job = job_of(Path("night"), Path("out"), file=file, recipe=Recipe(bad_pixels="mask.fits"))
-    whole = with_whole_paths(job)
+    whole = with_absolute_paths(job)
     assert (whole.folder, whole.order.out) == (tmp_path / "night", tmp_path / "out")
     assert whole.file.instrument == str(tmp_path / "mine.toml")
     assert whole.file.calibrations == (tmp_path / "darks",)
@@ -40,13 +40,13 @@ def test_every_path_of_a_job_becomes_whole(tmp_path: Path, monkeypatch: pytest.M
 def test_what_is_no_path_stays(tmp_path: Path, mask: str) -> None:
     recipe = Recipe(bad_pixels=mask, n_sigma=3.5)
     job = job_of(tmp_path / "night", tmp_path / "out", recipe=recipe, allow_missing=True)
-    assert with_whole_paths(job) == job
+    assert with_absolute_paths(job) == job
     assert {f.name for f in dataclasses.fields(Job)} >= {"wait", "scheduler"}
 
 
 def test_an_address_stays_and_is_not_looked_for_here() -> None:
-    folder, darks = located("s3://bucket/night.zarr"), located("s3://bucket/darks")
+    folder, darks = path_or_address("s3://bucket/night.zarr"), path_or_address("s3://bucket/darks")
     job = job_of(folder, Path("/out"), file=NightFile(calibrations=(darks,)))
-    whole = with_whole_paths(job)
+    whole = with_absolute_paths(job)
     assert (whole.folder, whole.file.calibrations) == (folder, job.file.calibrations)
-    require_seen([whole.folder, *whole.file.calibrations])
+    require_paths_visible([whole.folder, *whole.file.calibrations])

@@ -11,12 +11,12 @@ import pytest
 from astropy.io import fits
 
 from arrayred.batch.nights import reduce_one
-from arrayred.io.journal import LOG
+from arrayred.io.journal import LOG_FILE
 from tests.batch.disturbed import job_of, write_night
 
 
 def events(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / LOG).read_text("ascii").splitlines()]
+    return [json.loads(line) for line in (out / LOG_FILE).read_text("ascii").splitlines()]
 
 
 def of_kind(out: Path, event: str) -> list[dict[str, Any]]:
@@ -67,7 +67,7 @@ def test_a_run_that_is_broken_off_says_so(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("arrayred.batch.run._Desk.serve", stop)
+    monkeypatch.setattr("arrayred.batch.run._NightRun.serve", stop)
     with pytest.raises(KeyboardInterrupt):
         reduce_one(job_of(night, tmp_path / "out"))
     (end,) = of_kind(tmp_path / "out", "end")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from arrayred.batch import Job, Report, in_crew, labels_of, reduce_nights
+from arrayred.batch import Job, Report, night_labels, process_executor, reduce_nights
 from arrayred.batch import nights as module
 from arrayred.batch.nights import reduce_one
 from arrayred.errors import UsageError
-from arrayred.io.publish import STATE
+from arrayred.io.publish import STATE_FOLDER
 from tests.batch.disturbed import job_of
 
 
@@ -29,13 +29,13 @@ from tests.batch.disturbed import job_of
 def test_a_night_is_called_by_what_tells_it_from_the_others(
     folders: list[str], labels: list[str]
 ) -> None:
-    assert labels_of([Path(folder) for folder in folders]) == labels
+    assert night_labels([Path(folder) for folder in folders]) == labels
 
 
 @pytest.mark.parametrize("folders", [["/a/n", "/a/n"], ["/a/x y", "/a/x_y"]])
 def test_two_nights_of_one_name_are_refused(folders: list[str]) -> None:
     with pytest.raises(UsageError):
-        labels_of([Path(folder) for folder in folders])
+        night_labels([Path(folder) for folder in folders])
 
 
 def test_pictures_do_not_pile_up_in_memory(three: Path, tmp_path: Path) -> None:
@@ -73,12 +73,12 @@ def test_a_failed_night_leaves_no_state(three: Path, tmp_path: Path) -> None:
     for path in (three / "night-0").glob("light*"):
         path.unlink()
     assert reduce_one(job_of(three / "night-0", tmp_path / "out")).exit_code == 4
-    assert not (tmp_path / "out" / STATE).exists()
+    assert not (tmp_path / "out" / STATE_FOLDER).exists()
 
 
 def test_reports_of_processes_are_those_of_one(three: Path, tmp_path: Path) -> None:
     def told(way: str, jobs: list[Job]) -> dict[str, Report]:
-        reports = reduce_nights(jobs, in_crew(2)) if way == "crew" else reduce_nights(jobs)
+        reports = reduce_nights(jobs, process_executor(2)) if way == "crew" else reduce_nights(jobs)
         return {report.label: plain(report) for report, _ in reports}
 
     jobs = {

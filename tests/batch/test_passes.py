@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 
 import arrayred as ar
-from arrayred.batch import Job, Order
+from arrayred.batch import Job, OutputOptions
 from arrayred.batch.nights import reduce_one
 from arrayred.io import pixels as reading
 from arrayred.io.header import Header, image_bytes
@@ -26,7 +26,7 @@ SHAPE = (256, 384)
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
     write_frames(SimulatedNight(Detector(SHAPE), Star(row=130.0)).frames(), tmp_path / "night")
-    return Job("night", tmp_path / "night", Order(tmp_path / "out", {}, figures=False))
+    return Job("night", tmp_path / "night", OutputOptions(tmp_path / "out", {}, figures=False))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="counts by what a handle is of")

@@ -15,11 +15,11 @@ import pytest
 
 from arrayred.batch import Job, nights
 from arrayred.batch.nights import reduce_one
-from arrayred.batch.run import Line
+from arrayred.batch.run import SummaryLine
 from arrayred.config import NightFile, Recipe
 from arrayred.config.night_file import TargetFile
-from arrayred.io.ledger import Answers, save_answers
-from arrayred.io.publish import STATE
+from arrayred.io.ledger import SavedCards, write_saved_cards
+from arrayred.io.publish import STATE_FOLDER
 from tests.batch.disturbed import inodes, job_of, products
 
 
@@ -59,7 +59,7 @@ def test_a_finished_night_is_not_opened_and_tells_the_same(
     assert (first.warnings, first.lends, again.exit_code) == (again.warnings, again.lends, 0)
 
 
-def as_cells(line: Line) -> list[object]:
+def as_cells(line: SummaryLine) -> list[object]:
     return list(line.cells().values())
 
 
@@ -87,7 +87,7 @@ def test_a_night_of_which_something_else_is_asked_is_opened_and_is_as_if_new(
 
 
 def test_a_night_with_other_answers_is_opened(done: Job, opened: list[Path]) -> None:
-    save_answers(done.order.out, Answers({"NOTE": "x"}))
+    write_saved_cards(done.order.out, SavedCards({"NOTE": "x"}))
     reduce_one(done)
     assert opened == [done.folder]
 
@@ -134,7 +134,7 @@ def test_a_night_with_other_frames_is_reduced_anew(
 
 def age(job: Job) -> None:
     """Let it be long ago that files were hashed, so that only their stamps count."""
-    path = job.order.out / STATE / "hashes.json"
+    path = job.order.out / STATE_FOLDER / "hashes.json"
     known = json.loads(path.read_text())
     later = {name: [*stamp[:-2], stamp[-2] + 10**10, stamp[-1]] for name, stamp in known.items()}
     path.write_text(json.dumps(later))
@@ -144,7 +144,7 @@ def test_a_changed_frame_is_seen_even_where_the_stamp_lies(done: Job, opened: li
     age(done)
     path = done.folder / "light-001.fit"
     edited(path)
-    hints = done.order.out / STATE / "hashes.json"
+    hints = done.order.out / STATE_FOLDER / "hashes.json"
     known = json.loads(hints.read_text())
     status = path.stat()
     known[str(path)][:4] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
@@ -158,7 +158,7 @@ def test_a_changed_frame_is_seen_even_where_the_stamp_lies(done: Job, opened: li
 def test_a_night_without_an_entry_is_completed(done: Job, opened: list[Path], name: str) -> None:
     whole = products(done.order.out)
     before = inodes(done.order.out, whole)
-    (done.order.out / STATE / "done" / f"{name}.json").unlink()
+    (done.order.out / STATE_FOLDER / "done" / f"{name}.json").unlink()
     assert reduce_one(done).exit_code == 0
     assert opened == [done.folder]
     assert inodes(done.order.out, whole) == before
@@ -168,7 +168,7 @@ def test_a_night_without_an_entry_is_completed(done: Job, opened: list[Path], na
 
 @pytest.mark.parametrize("damage", ["", "{}", "[]", "null", '{"key": 1}', "\udcff"])
 def test_a_damaged_note_is_none(done: Job, opened: list[Path], damage: str) -> None:
-    note = done.order.out / STATE / "night.json"
+    note = done.order.out / STATE_FOLDER / "night.json"
     note.write_bytes(damage.encode("utf-8", "surrogateescape"))
     assert reduce_one(done).lines[0].status == "kept"
     assert opened == [done.folder]

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from astropy.io import ascii as astropy_ascii
 
-from arrayred.batch.run import Line, as_ecsv, facts_of
+from arrayred.batch.run import SummaryLine, as_ecsv, spectrum_values
 from arrayred.model import COSMIC_RAY, SATURATED
 from arrayred.night import Target
 
@@ -29,7 +29,7 @@ def spectrum(n: int = 9) -> xr.Dataset:
 def test_facts_are_those_of_the_spectrum() -> None:
     for n in (8, 9, 10, 11):
         given = spectrum(n)
-        facts = facts_of(given, NO_DARK)
+        facts = spectrum_values(given, NO_DARK)
         snr = (given["flux"] / given["variance"] ** 0.5).values[n // 4 : n - n // 4]
         assert facts["snr"] == float(np.median(snr))
         assert (facts["n_saturated"], facts["n_cosmic_rays"]) == (2, 1)
@@ -39,16 +39,18 @@ def test_facts_are_those_of_the_spectrum() -> None:
 
 def test_a_spectrum_without_noise_has_no_signal_to_noise() -> None:
     given = spectrum()
-    assert "snr" not in facts_of(given[["flux"]], NO_DARK)
+    assert "snr" not in spectrum_values(given[["flux"]], NO_DARK)
     given["variance"][:] = np.nan
-    assert facts_of(given, NO_DARK)["snr"] is None
+    assert spectrum_values(given, NO_DARK)["snr"] is None
 
 
 def test_astropy_reads_the_summary() -> None:
     odd = 'a, "quoted" one\nand \x1b[31m another'
     lines = [
-        Line("2020-11-03", "Vega", "reduced", {"first_row": 3, "last_row": 9, "snr": 12.5}, 0.5),
-        Line("2020-11-04", "", "failed", {}, 0.25, odd),
+        SummaryLine(
+            "2020-11-03", "Vega", "reduced", {"first_row": 3, "last_row": 9, "snr": 12.5}, 0.5
+        ),
+        SummaryLine("2020-11-04", "", "failed", {}, 0.25, odd),
     ]
     table = astropy_ascii.read(as_ecsv(lines).decode(), format="ecsv")
     assert list(table["status"]) == ["done", "failed"]
@@ -61,6 +63,9 @@ def test_astropy_reads_the_summary() -> None:
 
 def test_the_summary_tells_nothing_of_the_run_that_wrote_it() -> None:
     facts = {"first_row": 3, "last_row": 9}
-    reduced, kept = Line("a", "Vega", "reduced", facts, 0.5), Line("a", "Vega", "kept", facts, 0.0)
+    reduced, kept = (
+        SummaryLine("a", "Vega", "reduced", facts, 0.5),
+        SummaryLine("a", "Vega", "kept", facts, 0.0),
+    )
     assert as_ecsv([reduced]) == as_ecsv([kept])
-    assert as_ecsv([reduced]) != as_ecsv([Line("a", "Vega", "interrupted", facts, 0.0)])
+    assert as_ecsv([reduced]) != as_ecsv([SummaryLine("a", "Vega", "interrupted", facts, 0.0)])

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import pytest
 
 from arrayred.cli import main
-from arrayred.io.journal import LOG
-from arrayred.io.publish import STATE
+from arrayred.io.journal import LOG_FILE
+from arrayred.io.publish import STATE_FOLDER
 
 
 class Told(NamedTuple):
@@ -33,7 +33,7 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {
         str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and STATE not in path.parts and path.name != LOG
+        if path.is_file() and STATE_FOLDER not in path.parts and path.name != LOG_FILE
     }
 
 
@@ -80,5 +80,5 @@ def stars(_two_stars: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def bands_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let --memory bound the bands of frames alone, so that a small night has several."""
-    monkeypatch.setattr("arrayred.batch.run.needed_beside_bands", lambda *_: 0)
+    monkeypatch.setattr("arrayred.batch.run.memory_beside_bands", lambda *_: 0)
     monkeypatch.setattr("arrayred.batch.run._LATER", 0)

@@ -24,9 +24,9 @@ def zipped(night: Path) -> Path:
 
 
 def library() -> Path:
-    from arrayred.io.caching import default_folder
+    from arrayred.io.caching import default_cache_folder
 
-    return default_folder()
+    return default_cache_folder()
 
 
 def test_a_night_reduces_from_its_cache_to_the_same_bytes(stars: Path, arrayred: Call) -> None:

@@ -119,7 +119,7 @@ def test_daskss_own_ways_need_no_client(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tls://node:1")
     for way in ("threads", "synchronous", "processes"):
         assert clusters.dask_way({"scheduler": way}) == way
-        with clusters.working({"scheduler": way}) as client:
+        with clusters.cluster_client({"scheduler": way}) as client:
             assert client is None
     assert clusters.dask_way({"scheduler": "tls://node:1"}) == ""
 

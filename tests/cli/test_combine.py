@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from arrayred.cli import COMMANDS
 from arrayred.cli.combine import combine
-from arrayred.cli.options import Size
+from arrayred.cli.options import SizeParam
 from arrayred.combine_files import METHODS
 from tests.cli.conftest import Call
 
@@ -119,13 +119,13 @@ def test_another_output_needs_overwrite(arrayred: Call, night: Path, tmp_path: P
     [("512M", 512 << 20), ("2g", 2 << 30), ("64MiB", 64 << 20), ("10kB", 10240), ("4096", 4096)],
 )
 def test_sizes_are_read_in_any_unit(text: str, size: int) -> None:
-    assert Size().convert(text, None, None) == size
+    assert SizeParam().convert(text, None, None) == size
 
 
 @pytest.mark.parametrize("text", ["", "M", "-3M", "1.5G", "3X"])
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter):
-        Size().convert(text, None, None)
+        SizeParam().convert(text, None, None)
 
 
 def test_every_option_is_tried_here() -> None:
@@ -174,14 +174,14 @@ def test_help_imports_not_even_numpy(arguments: tuple[str, ...], tmp_path: Path)
 STOPPED = """
 import os, signal, time
 from arrayred.cli import main
-from arrayred.combine_files import How
+from arrayred.combine_files import CombineOptions
 
 def stop(block):
     os.kill(os.getpid(), signal.SIGNAL)
     time.sleep(0.01)
     return block[0] * 1.0
 
-How.kernel = property(lambda self: stop)
+CombineOptions.kernel = property(lambda self: stop)
 main()
 """
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from arrayred.io.journal import LOG
+from arrayred.io.journal import LOG_FILE
 from tests.cli.conftest import Call
 
 
 def of_kind(event: str) -> list[dict[str, Any]]:
-    lines = map(json.loads, Path("out", LOG).read_text("ascii").splitlines())
+    lines = map(json.loads, Path("out", LOG_FILE).read_text("ascii").splitlines())
     return [told for told in lines if told["event"] == event]
 
 
@@ -25,5 +25,5 @@ def test_each_run_is_logged_and_verify_passes_the_log_by(arrayred: Call) -> None
     assert all("reduce night -o out" in told["command"] for told in of_kind("run"))
     told = arrayred("verify", "out")
     assert told.code == 0
-    assert LOG not in told.out
-    assert "the log of what was run" in arrayred("verify", Path("out", LOG)).err
+    assert LOG_FILE not in told.out
+    assert "the log of what was run" in arrayred("verify", Path("out", LOG_FILE)).err

@@ -14,12 +14,12 @@ import pytest
 from astropy.io import ascii as astropy_ascii
 from astropy.table import Table
 
-from arrayred.cli.reduce import folders_of
+from arrayred.cli.reduce import night_folders
 from arrayred.errors import UsageError
 from arrayred.io import publish
-from arrayred.io.journal import LOG
+from arrayred.io.journal import LOG_FILE
 from arrayred.io.ledger import HASHES_FILE as HASHES
-from arrayred.io.publish import STATE, one_writer
+from arrayred.io.publish import STATE_FOLDER, output_lock
 from tests.batch.disturbed import inodes, products, write_night, write_nights
 from tests.cli.conftest import Call, Told
 
@@ -74,11 +74,11 @@ def test_one_night_and_many_do_not_share_a_folder(arrayred: Call) -> None:
 @pytest.mark.usefixtures("three")
 def test_many_nights_have_a_log_and_each_its_own(arrayred: Call) -> None:
     reduced(arrayred)
-    lines = [json.loads(line) for line in Path("out", LOG).read_text("ascii").splitlines()]
+    lines = [json.loads(line) for line in Path("out", LOG_FILE).read_text("ascii").splitlines()]
     told = [(line["night"], line["reduced"]) for line in lines if line["event"] == "night"]
     assert sorted(told) == [(f"night-{i}", 1) for i in range(3)]
     assert lines[-1]["status"] == "done"
-    assert all(Path("out", f"night-{i}", LOG).is_file() for i in range(3))
+    assert all(Path("out", f"night-{i}", LOG_FILE).is_file() for i in range(3))
 
 
 def summary() -> Table:
@@ -148,7 +148,7 @@ def everything(out: Path) -> dict[str, bytes]:
 
     Without the logs, and the two that say when and by which process: the lock, the files' stamps.
     """
-    excluded = (LOG, f"{STATE}/lock", f"{STATE}/{HASHES}")
+    excluded = (LOG_FILE, f"{STATE_FOLDER}/lock", f"{STATE_FOLDER}/{HASHES}")
     return {
         path.relative_to(out).as_posix(): path.read_bytes()
         for path in sorted(out.rglob("*"))
@@ -165,7 +165,7 @@ def test_a_second_run_changes_no_byte_of_any_file(arrayred: Call) -> None:
     for options in ((), ("--verify",), ("--force",), ("--jobs", "2", "--force")):
         assert arrayred(*command, *options).code == 0
         assert everything(Path("out")) == first
-    lines = [json.loads(line) for line in Path("out", LOG).read_text("ascii").splitlines()]
+    lines = [json.loads(line) for line in Path("out", LOG_FILE).read_text("ascii").splitlines()]
     nights = [line for line in lines if line["event"] == "night"]
     assert ["kept" in line for line in nights] == [False] * 2 + [True] * 4 + [False] * 4
     assert all(line["seconds"] > 0 for line in nights)
@@ -239,7 +239,7 @@ def test_a_night_file_beside_the_products_counts_for_its_night(arrayred: Call) -
 
 @pytest.mark.usefixtures("three")
 def test_another_run_in_the_same_folder_is_named(arrayred: Call) -> None:
-    with one_writer(Path("out")):
+    with output_lock(Path("out")):
         told = reduced(arrayred, code=6)
         assert f"Another run writes to this folder: process {os.getpid()} on " in told.err
         assert not products(Path("out"))
@@ -259,7 +259,7 @@ def test_where_nothing_can_be_locked_that_is_said(
 
 @pytest.mark.usefixtures("three")
 def test_a_night_that_another_run_writes_fails_alone(arrayred: Call) -> None:
-    with one_writer(Path("out/night-1")):
+    with output_lock(Path("out/night-1")):
         assert "night-1: Another" in reduced(arrayred, code=3).err.replace("out/night-1: ", "")
     assert reduced(arrayred)
 
@@ -270,13 +270,13 @@ def test_what_a_killed_run_left_is_swept(arrayred: Call) -> None:
     gone.wait()
     left = [
         Path(f"out/night-1/{place}.x.{pid}.0123abcd.tmp")
-        for place in ("masters/", "targets/Vega/", f"{STATE}/", "targets/Vega/calibrated/")
+        for place in ("masters/", "targets/Vega/", f"{STATE_FOLDER}/", "targets/Vega/calibrated/")
         for pid in (gone.pid, os.getpid())
     ]
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"torn")
-    with one_writer(Path("out/night-1")):
+    with output_lock(Path("out/night-1")):
         assert [path for path in left if path.exists()] == left[1::2]
     for path in left[1::2]:
         path.unlink()
@@ -297,13 +297,13 @@ def test_folders_globs_and_lists_name_nights_once(
     Path("list").write_text("# mine\nb/raw\n\n c [x]/raw\n*/raw\n")
     Path("afile").touch()
     there = [Path("a/raw"), Path("b/raw"), Path("c [x]/raw")]
-    assert folders_of(["*/raw"]) == folders_of([str(tmp_path / "*" / "raw")])[:0] + there
-    assert folders_of([str(tmp_path / "?/raw")]) == [tmp_path / "a/raw", tmp_path / "b/raw"]
-    assert folders_of(["@list"]) == [there[1], there[2], there[0]]
-    assert folders_of(["a/raw", "a/../a/raw", "nowhere"]) == [there[0], Path("nowhere")]
+    assert night_folders(["*/raw"]) == night_folders([str(tmp_path / "*" / "raw")])[:0] + there
+    assert night_folders([str(tmp_path / "?/raw")]) == [tmp_path / "a/raw", tmp_path / "b/raw"]
+    assert night_folders(["@list"]) == [there[1], there[2], there[0]]
+    assert night_folders(["a/raw", "a/../a/raw", "nowhere"]) == [there[0], Path("nowhere")]
     for wrong in ("@none", "@afile", "x*"):
         with pytest.raises(UsageError):
-            folders_of([wrong])
+            night_folders([wrong])
 
 
 @pytest.mark.usefixtures("three")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from arrayred.cli import progress
-from arrayred.cli.progress import Bar, showing
+from arrayred.cli.progress import ProgressBar, shown_stages
 from arrayred.progress import progressed, stage, watched
 from tests.cli.conftest import Call
 from tests.cli.test_prompts import Terminal
@@ -30,7 +30,7 @@ class Screen(io.StringIO):
 @pytest.fixture
 def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     """Return a terminal, for `redirect_stderr`, on which nobody need wait for long."""
-    monkeypatch.setattr(progress, "_PATIENCE_S", 0.02)
+    monkeypatch.setattr(progress, "_BAR_DELAY_S", 0.02)
     for name, value in {"TERM": "xterm", "COLUMNS": "100"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -46,7 +46,7 @@ def until(screen: Screen, text: str) -> None:
 
 
 def test_a_stage_that_takes_long_has_a_bar_which_goes_with_it(screen: Screen) -> None:
-    with redirect_stderr(screen), showing(), stage("Vega"), stage("combine"):
+    with redirect_stderr(screen), shown_stages(), stage("Vega"), stage("combine"):
         progressed(3, 8)
         until(screen, "Vega: combine")
         until(screen, "3/8")
@@ -58,14 +58,14 @@ def test_a_stage_that_takes_long_has_a_bar_which_goes_with_it(screen: Screen) ->
 def test_a_stage_that_takes_no_time_has_none(
     screen: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "_PATIENCE_S", 30.0)
-    with redirect_stderr(screen), showing(), stage("combine"):
+    monkeypatch.setattr(progress, "_BAR_DELAY_S", 30.0)
+    with redirect_stderr(screen), shown_stages(), stage("combine"):
         progressed(1, 2)
     assert screen.getvalue() == ""
 
 
 def test_bars_come_and_go_one_after_the_other(screen: Screen) -> None:
-    with redirect_stderr(screen), watched(Bar()):
+    with redirect_stderr(screen), watched(ProgressBar()):
         for name in ("Vega", "Deneb"):
             with stage(name):
                 until(screen, name)
@@ -79,13 +79,13 @@ def test_where_nobody_looks_there_is_no_bar(
         monkeypatch.setattr(screen, "isatty", lambda: False)
     if how == "dumb":
         monkeypatch.setenv("TERM", "dumb")
-    with redirect_stderr(screen), showing(quiet=how == "quiet"), stage("combine"):
+    with redirect_stderr(screen), shown_stages(quiet=how == "quiet"), stage("combine"):
         time.sleep(0.1)
     assert screen.getvalue() == ""
 
 
 def test_names_do_not_steer_the_terminal(screen: Screen) -> None:
-    with redirect_stderr(screen), showing(verbose=True), stage("a\x1b[31m[red]b"):
+    with redirect_stderr(screen), shown_stages(verbose=True), stage("a\x1b[31m[red]b"):
         until(screen, "a\\x1b[31m[red]b")
     assert "\x1b[31m" not in screen.getvalue()
 

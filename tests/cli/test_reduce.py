@@ -19,8 +19,8 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from arrayred.cli.reduce import reduce
-from arrayred.io.journal import LOG
-from arrayred.io.publish import STATE
+from arrayred.io.journal import LOG_FILE
+from arrayred.io.publish import STATE_FOLDER
 from tests.cli.conftest import Call, contents
 from tests.conftest import Run
 from tests.procedure import Tables, run_procedure
@@ -51,8 +51,8 @@ def procedure(night: Path, **settings: Any) -> Tables:
 
 
 def names(folder: Path | str) -> set[str]:
-    files = (path for path in Path(folder).rglob("*") if STATE not in path.parts)
-    return {path.name for path in files if path.is_file() and path.name != LOG}
+    files = (path for path in Path(folder).rglob("*") if STATE_FOLDER not in path.parts)
+    return {path.name for path in files if path.is_file() and path.name != LOG_FILE}
 
 
 # What the options do
@@ -589,7 +589,7 @@ def test_what_nobody_finished_stays_unless_overwrite_is_given(
     arrayred("reduce", night, "-o", "out", *QUIET)
     before, product = contents(Path("out")), STAR / f"Simulated_star{name}"
     product.write_bytes(product.read_bytes() + b"by hand")
-    shutil.rmtree(Path("out") / STATE)
+    shutil.rmtree(Path("out") / STATE_FOLDER)
     told = arrayred("reduce", night, "-o", "out", *QUIET)
     assert told.code == 2
     assert re.search(rf"^arrayred: error: .*{name}: .*already there\. Give --overwrite", told.err)

@@ -19,9 +19,9 @@ def products(out: str) -> dict[str, bytes]:
 
 
 def library() -> list[Path]:
-    from arrayred.io.caching import default_folder
+    from arrayred.io.caching import default_cache_folder
 
-    return sorted(default_folder().glob("*.zarr"))
+    return sorted(default_cache_folder().glob("*.zarr"))
 
 
 def test_a_night_reduces_from_its_url_to_the_same_bytes(
@@ -75,10 +75,10 @@ def test_inspect_never_fetches_a_whole_frame(stars: Path, bucket: Store, arrayre
 def test_a_job_behind_a_url_travels_to_another_process(
     stars: Path, bucket: Store, tmp_path: Path
 ) -> None:
-    from arrayred.cli.reduce import _jobs, folders_of
+    from arrayred.cli.reduce import _jobs_for, night_folders
 
-    folders = folders_of([bucket.put(stars, "a"), bucket.put(stars, "b")])
-    jobs = _jobs(folders, tmp_path / "out", {})
+    folders = night_folders([bucket.put(stars, "a"), bucket.put(stars, "b")])
+    jobs = _jobs_for(folders, tmp_path / "out", {})
     assert pickle.loads(pickle.dumps(jobs)) == jobs
     assert [(job.label, str(job.folder)) for job in jobs] == [
         ("a", "memory://bucket/a"), ("b", "memory://bucket/b")
@@ -163,7 +163,7 @@ def test_a_frame_that_the_store_does_not_give_fails_the_night(
 ) -> None:
     from arrayred.io import remote
 
-    monkeypatch.setattr(remote, "DELAYS_S", (0.0, 0.0))
+    monkeypatch.setattr(remote, "REMOTE_RETRY_DELAYS_S", (0.0, 0.0))
     url = bucket.put(stars, "night")
 
     def fail(path: str) -> None:

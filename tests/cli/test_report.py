@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from arrayred.batch import Job, Order
+from arrayred.batch import Job, OutputOptions
 from arrayred.batch.nights import reduce_one
 from arrayred.io.ledger import INDEX, PAGE
 from tests.batch.disturbed import write_night, write_nights
@@ -138,7 +138,7 @@ def test_a_bug_of_the_page_is_a_warning_of_python_and_fails_nothing(
 ) -> None:
     monkeypatch.setattr("arrayred.report.pages.night_page", lambda _: 1 / 0)
     with pytest.warns(UserWarning, match="a bug of arrayred kept the report away: ZeroDivision"):
-        report = reduce_one(Job("night", small, Order(tmp_path / "out", {})))
+        report = reduce_one(Job("night", small, OutputOptions(tmp_path / "out", {})))
     assert report.exit_code == 0
     assert report.lines[0].status == "reduced"
 

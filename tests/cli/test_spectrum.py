@@ -11,8 +11,8 @@ from astropy.io import fits
 from astropy.table import Table
 
 import arrayred as ar
-from arrayred.cli.reduce import about_spectrum
-from arrayred.io.products import header_of_product, notes
+from arrayred.cli.reduce import spectrum_lines
+from arrayred.io.products import header_of_product, read_notes
 from tests.cli.conftest import Call
 
 STAR = Path("out/targets/Simulated_star/Simulated_star")
@@ -55,8 +55,8 @@ def test_the_reference_tells_what_it_told_ever(night: Path, arrayred: Call) -> N
 
 def test_only_what_is_known_is_told() -> None:
     facts = {"extraction": "sum", "trace": "straight", "snr": float("nan"), "fwhm": float("nan")}
-    assert about_spectrum(facts) == ["Spectrum: sum, straight"]
-    assert about_spectrum({"first_row": 3}) == []
+    assert spectrum_lines(facts) == ["Spectrum: sum, straight"]
+    assert spectrum_lines({"first_row": 3}) == []
 
 
 @pytest.mark.parametrize("model", ["mean", "median", "linear"])
@@ -120,7 +120,7 @@ def test_the_frames_table_tells_the_story_of_all_frames_and_its_own(
     night: Path, arrayred: Call
 ) -> None:
     assert arrayred("reduce", night, "-o", "out", *QUIET, "--per-frame").code == 0
-    story = notes(header_of_product(Path(f"{STAR}_frames.fits")), "HISTORY")
-    own = notes(header_of_product(Path(f"{STAR}_spectrum.fits")), "HISTORY")
+    story = read_notes(header_of_product(Path(f"{STAR}_frames.fits")), "HISTORY")
+    own = read_notes(header_of_product(Path(f"{STAR}_spectrum.fits")), "HISTORY")
     assert story[:-1] == [f"of all frames: {line}" for line in own]
     assert story[-1].startswith("each frame extracted along the trace")

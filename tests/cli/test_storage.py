@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from arrayred.io.cache import contents_of
+from arrayred.io.cache import open_cache
 from tests.batch.disturbed import products, temporaries
 from tests.cli.conftest import Call
 from tests.conftest import Run
@@ -141,6 +141,6 @@ def test_two_runs_with_one_cache_are_both_right(night: Path, tmp_path: Path, run
     assert truth
     assert all(products(tmp_path / out) == truth for out in outs)
     (place,) = library.iterdir()
-    assert len(contents_of(place, wholly=True).images) == 8
+    assert len(open_cache(place, wholly=True).images) == 8
     assert run("reduce", night, "-o", "four", "--cache-dir", library, *PLAINLY).returncode == 0
     assert products(tmp_path / "four") == truth

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 
 from arrayred.combine_files import (
-    Rules,
+    CombineChecks,
     calstat_after,
-    remarks_on,
-    require_fitting,
+    difference_warnings,
+    require_fitting_master,
     require_same_exposure,
 )
 from arrayred.config import Instrument
 from arrayred.errors import HeaderError, MismatchError
-from arrayred.io.frames import Frame, describe
+from arrayred.io.frames import Frame, frame_from_header
 from arrayred.io.scan import scan
 from tests.combine_files.conftest import write_frame
 
-ANY = Rules(any_exposure=True)
+ANY = CombineChecks(any_exposure=True)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 def frame(folder: Path, shape: tuple[int, int] = (2, 3), **cards: Any) -> Frame:
     path = folder / f"f{len(list(folder.iterdir()))}.fits"
     write_frame(path, np.zeros(shape, np.uint16), **cards)
-    return describe(path.stem, scan(path), Instrument.load("generic"))
+    return frame_from_header(path.stem, scan(path), Instrument.load("generic"))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_an_exposure_that_is_not_known_is_named(exposure: Any, folder: Path) -> 
 
 
 def test_frames_that_agree_need_no_remark(folder: Path) -> None:
-    assert remarks_on([frame(folder), frame(folder)]) == []
+    assert difference_warnings([frame(folder), frame(folder)]) == []
 
 
 def test_differences_that_may_be_meant_are_remarked_on(folder: Path) -> None:
@@ -78,7 +78,7 @@ def test_differences_that_may_be_meant_are_remarked_on(folder: Path) -> None:
         frame(folder, XBINNING=2, YBINNING=2),
         frame(folder, IMAGETYP="Light Frame", CALSTAT="BD"),
     ]
-    types, corrections, settings = remarks_on(frames)
+    types, corrections, settings = difference_warnings(frames)
     assert types == "the frames are of different types: 2 x dark, 1 x light"
     assert corrections.endswith("2 x none, 1 x BD")
     assert "binning=2x2" in settings
@@ -97,16 +97,16 @@ def test_an_image_that_does_not_fit_is_refused_by_name(
 ) -> None:
     ours, master = frame(folder, XBINNING=1, YBINNING=1), frame(folder, **cards)
     with pytest.raises(MismatchError, match=what) as caught:
-        require_fitting(master, [ours], Rules())
+        require_fitting_master(master, [ours], CombineChecks())
     assert caught.value.path == str(ours.path)
     assert master.path.name in str(caught.value)
 
 
 def test_an_image_fits_within_half_a_second_or_any_exposure(folder: Path) -> None:
     ours = [frame(folder)]
-    require_fitting(frame(folder, EXPTIME=60.5), ours, Rules())
-    require_fitting(frame(folder, EXPTIME=300.0), ours, ANY)
-    require_fitting(frame(folder, EXPTIME=0.0, IMAGETYP="bias"), ours, Rules())
+    require_fitting_master(frame(folder, EXPTIME=60.5), ours, CombineChecks())
+    require_fitting_master(frame(folder, EXPTIME=300.0), ours, ANY)
+    require_fitting_master(frame(folder, EXPTIME=0.0, IMAGETYP="bias"), ours, CombineChecks())
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_calstat_tells_what_was_taken_away(
     before: str, master: dict[str, Any], after: str, folder: Path
 ) -> None:
     ours, theirs = [frame(folder, CALSTAT=before)], frame(folder, **master)
-    require_fitting(theirs, ours, ANY)
+    require_fitting_master(theirs, ours, ANY)
     assert calstat_after(ours, theirs) == after
 
 
@@ -147,7 +147,7 @@ def test_nothing_is_subtracted_twice(calstat: str, master: dict[str, Any], folde
     raw = [frame(folder)] if "CALSTAT" not in master else []
     done = frame(folder, CALSTAT=calstat)
     with pytest.raises(MismatchError, match=r"already|one of them only") as caught:
-        require_fitting(frame(folder, **master), [*raw, done], ANY)
+        require_fitting_master(frame(folder, **master), [*raw, done], ANY)
     assert caught.value.path == str(done.path)
 
 
@@ -165,11 +165,11 @@ def test_what_is_not_in_the_frame_as_in_the_master_is_not_subtracted(
 ) -> None:
     raw = frame(folder, CALSTAT=calstat)
     with pytest.raises(MismatchError, match=why) as caught:
-        require_fitting(frame(folder, **master), [raw], ANY)
+        require_fitting_master(frame(folder, **master), [raw], ANY)
     assert (caught.value.path, caught.value.keyword) == (str(raw.path), "CALSTAT")
 
 
 def test_a_frame_is_not_subtracted_from_itself(folder: Path) -> None:
     ours = frame(folder)
     with pytest.raises(MismatchError, match="one of the frames"):
-        require_fitting(ours, [ours], Rules())
+        require_fitting_master(ours, [ours], CombineChecks())

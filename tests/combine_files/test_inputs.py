@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from arrayred.combine_files import frames_of
+from arrayred.combine_files import input_frames
 from arrayred.config import Instrument
 from arrayred.errors import ForeignFileError, FrameError, InputError, NightError, UsageError
 from tests.combine_files.conftest import Write, write_frame
@@ -18,11 +18,11 @@ PIXELS = np.zeros((2, 3), np.int16)
 
 
 def names(*arguments: str) -> list[str]:
-    return [frame.path.name for frame in frames_of(arguments, Instrument.load("generic")).frames]
+    return [frame.path.name for frame in input_frames(arguments, Instrument.load("generic")).frames]
 
 
 def warnings(*arguments: str) -> str:
-    return "\n".join(frames_of(arguments, Instrument.load("generic")).warnings)
+    return "\n".join(input_frames(arguments, Instrument.load("generic")).warnings)
 
 
 def test_files_folders_and_lists_name_the_same_frames(

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from arrayred.combine_files import How, share_of
+from arrayred.combine_files import CombineOptions, band_layout
 from arrayred.config import Instrument
 from arrayred.errors import UsageError
-from arrayred.io.frames import describe
+from arrayred.io.frames import frame_from_header
 from arrayred.io.scan import scan
 from tests.combine_files.conftest import write_frame
 
@@ -23,7 +23,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 import arrayred.cli.combine
-from arrayred.combine_files import How, carry_out, prepare
+from arrayred.combine_files import CombineOptions, prepare_combination, write_combination
 
 def held(line):
     text = Path("/proc/self/status").read_text()
@@ -32,15 +32,15 @@ def held(line):
 folder, out, method, memory, threads = sys.argv[1:]
 import hashlib, shutil, tempfile, gzip, arrayred.io.decoding
 base = held("VmRSS")
-how = How(method, memory=int(memory), threads=int(threads))
-carry_out(prepare([folder], Path(out), how))
+how = CombineOptions(method, memory=int(memory), threads=int(threads))
+write_combination(prepare_combination([folder], Path(out), how))
 print(held("VmHWM") - base)
 """
 
 
 def frame(folder: Path, **cards: Any) -> Any:
     path = Path(write_frame(folder / "one.fits", np.zeros((2, 2)), **cards))
-    return describe("one", scan(path), Instrument.load("generic"))
+    return frame_from_header("one", scan(path), Instrument.load("generic"))
 
 
 @pytest.mark.parametrize("method", ["median", "clip"])
@@ -48,7 +48,9 @@ def frame(folder: Path, **cards: Any) -> Any:
 def test_more_memory_never_means_shorter_bands(n_frames: int, method: Any, tmp_path: Path) -> None:
     frames, shape = [frame(tmp_path)] * n_frames, (n_frames, 2048, 4096)
     sizes = [
-        share_of(frames, shape, np.dtype("u2"), How(method, memory=m * MB, threads=1)).pixels
+        band_layout(
+            frames, shape, np.dtype("u2"), CombineOptions(method, memory=m * MB, threads=1)
+        ).pixels
         for m in (32, 64, 128, 512, 4096)
     ]
     assert sizes == sorted(sizes)
@@ -58,7 +60,7 @@ def test_more_memory_never_means_shorter_bands(n_frames: int, method: Any, tmp_p
 def test_threads_are_given_up_before_a_bound_is_refused(tmp_path: Path) -> None:
     frames, shape, dtype = [frame(tmp_path)] * 400, (400, 2048, 4096), np.dtype("u2")
     shares = {
-        memory: share_of(frames, shape, dtype, How(memory=memory * MB, threads=8))
+        memory: band_layout(frames, shape, dtype, CombineOptions(memory=memory * MB, threads=8))
         for memory in (12, 512)
     }
     assert shares[512].threads == 8
@@ -68,11 +70,11 @@ def test_threads_are_given_up_before_a_bound_is_refused(tmp_path: Path) -> None:
 def test_a_bound_that_is_too_small_says_what_is_needed(tmp_path: Path) -> None:
     frames, shape, dtype = [frame(tmp_path)] * 400, (400, 2048, 4096), np.dtype("u2")
     with pytest.raises(UsageError, match="1048576 bytes") as caught:
-        share_of(frames, shape, dtype, How(memory=MB))
+        band_layout(frames, shape, dtype, CombineOptions(memory=MB))
     needed = int(caught.value.hint.partition("--memory ")[2].partition("M")[0])
-    assert share_of(frames, shape, dtype, How(memory=needed * MB)).threads >= 1
+    assert band_layout(frames, shape, dtype, CombineOptions(memory=needed * MB)).threads >= 1
     with pytest.raises(UsageError):
-        share_of(frames, shape, dtype, How(memory=(needed - 1) * MB))
+        band_layout(frames, shape, dtype, CombineOptions(memory=(needed - 1) * MB))
 
 
 def peak(folder: Path, method: str, memory: int, threads: int = 2) -> int:

@@ -14,7 +14,12 @@ from astropy.io import fits
 from astropy.stats import sigma_clip
 from numpy.typing import NDArray
 
-from arrayred.combine_files import How, Rules, carry_out, prepare
+from arrayred.combine_files import (
+    CombineChecks,
+    CombineOptions,
+    prepare_combination,
+    write_combination,
+)
 from arrayred.errors import FrameError, MismatchError, StorageError, UsageError
 from arrayred.io import pixels as reading
 from tests.combine_files.conftest import Write, write_frame
@@ -22,9 +27,14 @@ from tests.combine_files.conftest import Write, write_frame
 Array = NDArray[Any]
 
 
-def combined(files: list[str], out: Path, how: How | None = None, **options: Any) -> Path:
+def combined(
+    files: list[str], out: Path, how: CombineOptions | None = None, **options: Any
+) -> Path:
     minus, rules = options.pop("minus", None), options.pop("rules", None)
-    carry_out(prepare(files, out, how or How(), minus=minus, rules=rules), **options)
+    write_combination(
+        prepare_combination(files, out, how or CombineOptions(), minus=minus, rules=rules),
+        **options,
+    )
     return out
 
 
@@ -43,13 +53,18 @@ def numpys(cube: Array, method: str) -> Array:
     return np.asarray(np.median(frames, axis=0) if method == "median" else frames.mean(axis=0))
 
 
-HOWS = [How("median"), How("average"), How("clip", n_sigma=1.5, iterations=2), How("minmax")]
+HOWS = [
+    CombineOptions("median"),
+    CombineOptions("average"),
+    CombineOptions("clip", n_sigma=1.5, iterations=2),
+    CombineOptions("minmax"),
+]
 
 
 @pytest.mark.parametrize("how", HOWS, ids=str)
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_pixels_are_those_of_numpy(
-    how: How, dark: bool, cube: Array, write: Write, tmp_path: Path
+    how: CombineOptions, dark: bool, cube: Array, write: Write, tmp_path: Path
 ) -> None:
     master = np.full(cube.shape[1:], 1000.5) if dark else np.zeros(cube.shape[1:])
     minus = Path(write_frame(tmp_path / "master.fits", master)) if dark else None
@@ -64,7 +79,7 @@ def test_a_median_in_float64_equals_numpys_exactly(
     dtype: str, write: Write, tmp_path: Path
 ) -> None:
     cube = np.random.default_rng(3).integers(0, 100, (6, 5, 4)).astype(dtype)
-    out = combined(write(cube), tmp_path / "out.fits", How(dtype="float64"))
+    out = combined(write(cube), tmp_path / "out.fits", CombineOptions(dtype="float64"))
     assert np.array_equal(pixels_of(out), np.median(cube.astype(float), axis=0))
 
 
@@ -75,15 +90,17 @@ def content(out: Path) -> bytes:
 
 @pytest.mark.parametrize("how", HOWS, ids=str)
 def test_bytes_do_not_depend_on_threads_memory_or_the_order_of_files(
-    how: How, cube: Array, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    how: CombineOptions, cube: Array, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     big = np.tile(cube, (1, 20, 20))
     files, out = write(big), tmp_path / "out.fits"
     once = combined(files, out, how).read_bytes()
-    monkeypatch.setattr(reading, "PIECE", 4096)
+    monkeypatch.setattr(reading, "READ_PIECE", 4096)
     for threads, memory in [(1, 8), (2, 8), (3, 8), (3, 64)]:
         out.unlink()
-        limits = How(how.method, how.n_sigma, how.iterations, memory=memory << 20, threads=threads)
+        limits = CombineOptions(
+            how.method, how.n_sigma, how.iterations, memory=memory << 20, threads=threads
+        )
         assert combined(files[::-1], out, limits).read_bytes() == once
 
 
@@ -116,7 +133,7 @@ def test_the_header_tells_inputs_sums_method_and_times(
 
 
 def test_checksums_can_be_left_out(cube: Array, write: Write, tmp_path: Path) -> None:
-    out = combined(write(cube), tmp_path / "out.fits", How(checksums=False))
+    out = combined(write(cube), tmp_path / "out.fits", CombineOptions(checksums=False))
     header = fits.getheader(out)
     assert "ARIN0007" in header
     assert not [keyword for keyword in header if keyword.startswith("ARSH")]
@@ -162,9 +179,11 @@ def test_each_byte_is_read_once(
         seen.append((str(Path(f"/proc/self/fd/{handle}").readlink()), offset, count))
         return count
 
-    plan = prepare(files, tmp_path / "out.fits", How(memory=8 << 20, threads=2))
+    plan = prepare_combination(
+        files, tmp_path / "out.fits", CombineOptions(memory=8 << 20, threads=2)
+    )
     monkeypatch.setattr(reading, "_read_at", watching)
-    carry_out(plan)
+    write_combination(plan)
     for path in files:
         pieces = sorted((at, n) for name, at, n in seen if name == path)
         assert [at for at, _ in pieces] == [0, *np.cumsum([n for _, n in pieces])[:-1]]
@@ -175,7 +194,7 @@ def test_frames_of_other_shape_are_refused_by_name(tmp_path: Path) -> None:
     one = write_frame(tmp_path / "a.fits", np.zeros((3, 4)))
     other = write_frame(tmp_path / "b.fits", np.zeros((4, 3)))
     with pytest.raises(MismatchError, match=r"b\.fits.*\(4, 3\).*a\.fits.*\(3, 4\)"):
-        prepare([one, other], tmp_path / "out.fits", How())
+        prepare_combination([one, other], tmp_path / "out.fits", CombineOptions())
 
 
 def test_the_output_cannot_be_an_input(cube: Array, write: Write, tmp_path: Path) -> None:
@@ -183,7 +202,7 @@ def test_the_output_cannot_be_an_input(cube: Array, write: Write, tmp_path: Path
     (tmp_path / "link.fits").symlink_to(files[2])
     for out in (Path(files[2]), tmp_path / "link.fits"):
         with pytest.raises(UsageError, match="one of the inputs"):
-            prepare(files, out, How())
+            prepare_combination(files, out, CombineOptions())
 
 
 def test_the_same_again_is_left_alone_and_another_refused_at_once(
@@ -196,9 +215,9 @@ def test_the_same_again_is_left_alone_and_another_refused_at_once(
     assert out.stat().st_mtime == 1e9
     monkeypatch.setattr("arrayred.combine_files.visit_into", None)
     with pytest.raises(UsageError, match="--overwrite"):
-        combined(files, out, How("average"))
+        combined(files, out, CombineOptions("average"))
     monkeypatch.undo()
-    combined(files, out, How("average"), overwrite=True)
+    combined(files, out, CombineOptions("average"), overwrite=True)
     assert np.array_equal(pixels_of(out), cube.mean(axis=0).astype("f4"))
 
 
@@ -212,7 +231,7 @@ def test_a_frame_that_changes_while_it_is_read_leaves_no_product(
         os.utime(files[4], (1e9, 1e9))
         return np.asarray(kernel(block, axis=axis))
 
-    monkeypatch.setattr(How, "kernel", property(lambda self: touching))
+    monkeypatch.setattr(CombineOptions, "kernel", property(lambda self: touching))
     with pytest.raises(FrameError, match="changed") as caught:
         combined(files, out)
     assert caught.value.path == files[4]
@@ -231,15 +250,15 @@ def test_an_error_in_one_thread_ends_all_and_leaves_no_temporary(
             raise ZeroDivisionError("third band")
         return np.asarray(block[0], np.float64)
 
-    monkeypatch.setattr(How, "kernel", property(lambda self: failing))
+    monkeypatch.setattr(CombineOptions, "kernel", property(lambda self: failing))
     with pytest.raises(ZeroDivisionError, match="third band"):
-        combined(files, tmp_path / "out.fits", How(memory=8 << 20, threads=threads))
+        combined(files, tmp_path / "out.fits", CombineOptions(memory=8 << 20, threads=threads))
     assert {path.name for path in tmp_path.iterdir()} == {Path(file).name for file in files}
 
 
 def test_too_few_frames_for_minmax_are_refused(cube: Array, write: Write, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="2 frames"):
-        prepare(write(cube[:2]), tmp_path / "out.fits", How("minmax"))
+        prepare_combination(write(cube[:2]), tmp_path / "out.fits", CombineOptions("minmax"))
 
 
 def test_a_folder_in_the_way_is_refused(cube: Array, write: Write, tmp_path: Path) -> None:
@@ -252,6 +271,6 @@ def test_any_exposure_lets_exposures_differ(cube: Array, write: Write, tmp_path:
     files = write(cube[:3])
     files.append(write_frame(tmp_path / "long.fits", cube[3], EXPTIME=600.0))
     with pytest.raises(MismatchError, match="600 s"):
-        prepare(files, tmp_path / "out.fits", How())
-    out = combined(files, tmp_path / "out.fits", rules=Rules(any_exposure=True))
+        prepare_combination(files, tmp_path / "out.fits", CombineOptions())
+    out = combined(files, tmp_path / "out.fits", rules=CombineChecks(any_exposure=True))
     assert fits.getheader(out)["EXPTIME"] == pytest.approx(195.0)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrayred.explore.data import Blocks
+from arrayred.explore.data import BlockStatistic
 from arrayred.explore.figures import MOST_DOTS, Window, levels, picture
 from arrayred.plots.style import Scale, Stretch, stretch_of
 
@@ -34,7 +34,7 @@ def test_a_peak_keeps_what_a_mean_dilutes() -> None:
     pixels = np.zeros((2, 2), np.uint16)
     pixels[1, 0] = 4000
     whole = Window.whole((2, 2))
-    shown = [picture(pixels, whole, how, most=1).values.item() for how in get_args(Blocks)]
+    shown = [picture(pixels, whole, how, most=1).values.item() for how in get_args(BlockStatistic)]
     assert shown == [1000.0, 4000.0]
 
 

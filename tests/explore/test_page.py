@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from arrayred.explore.app import entry_text
-from arrayred.explore.data import Look, Study
+from arrayred.explore.data import ExplorerModel, View
 from arrayred.night import open_night
 from tests.explore.conftest import NAME, served
 
@@ -89,13 +89,13 @@ def seen(opened: Watched) -> Iterator[Watched]:
 
 
 @pytest.fixture(scope="module")
-def study(hostile: Path) -> Study:
-    return Study(open_night(hostile))
+def study(hostile: Path) -> ExplorerModel:
+    return ExplorerModel(open_night(hostile))
 
 
 @pytest.fixture(scope="module")
-def look(study: Study) -> Look:
-    return Look(next(iter(study.groups)))
+def look(study: ExplorerModel) -> View:
+    return View(next(iter(study.groups)))
 
 
 def test_nothing_is_fetched_from_elsewhere(seen: Watched) -> None:
@@ -120,7 +120,7 @@ def test_the_slider_goes_through_the_frames(seen: Watched) -> None:
 
 
 def test_typed_rows_give_the_spectrum_that_reduce_writes(
-    seen: Watched, study: Study, look: Look
+    seen: Watched, study: ExplorerModel, look: View
 ) -> None:
     found = seen.data(LESS_SKY)
     seen.type("Rows of the spectrum", "80:90")
@@ -159,7 +159,7 @@ def test_a_band_is_dragged_to_other_rows(seen: Watched) -> None:
     assert abs((first + last) / 2 - 65) < 4
 
 
-def test_the_entry_is_copied(seen: Watched, study: Study, look: Look) -> None:
+def test_the_entry_is_copied(seen: Watched, study: ExplorerModel, look: View) -> None:
     seen.type("Rows of the spectrum", "80:90")
     seen.shows("rows 80:90")
     seen.page.get_by_role("button", name="Copy").click()
@@ -168,7 +168,9 @@ def test_the_entry_is_copied(seen: Watched, study: Study, look: Look) -> None:
     assert copied == entry_text(study.name(look), (80, 90), None)
 
 
-def test_a_pixel_is_shown_through_the_frames(seen: Watched, study: Study, look: Look) -> None:
+def test_a_pixel_is_shown_through_the_frames(
+    seen: Watched, study: ExplorerModel, look: View
+) -> None:
     seen.page.get_by_text("Pixel through the frames").click()
     seen.type("Row", "85")
     seen.page.wait_for_timeout(1500)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import arrayred as ar
-from arrayred.explore.data import Roll
+from arrayred.explore.data import GroupReader
 from arrayred.io import cache as shelf
 from arrayred.io import pixels as reading
 from arrayred.night import open_night
@@ -32,9 +32,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     return sizes
 
 
-def lights_of(night: Path) -> Roll:
+def lights_of(night: Path) -> GroupReader:
     opened = open_night(night)
-    return Roll(opened.groups["light/Simulated_star"])
+    return GroupReader(opened.groups["light/Simulated_star"])
 
 
 def test_a_frame_is_read_once_and_no_other(night: Path, read: list[int]) -> None:

@@ -110,7 +110,7 @@ def test_the_browser_is_led_there_by_a_file_that_nobody_else_reads(
         opened.append(door)
 
     monkeypatch.setattr("webbrowser.open", told)
-    serve = "arrayred.explore.app.serve"
+    serve = "arrayred.explore.app.serve_page"
     monkeypatch.setattr(serve, lambda *_, announce: announce(address))
     cli.main(["explore", str(hostile)], standalone_mode=False)
     assert len(opened) == 1

@@ -13,12 +13,12 @@ from arrayred.cli import cli
 from arrayred.config.night_file import read_night_file
 from arrayred.errors import ArrayredError, InputError, SkyBandError
 from arrayred.explore.app import entry_text
-from arrayred.explore.data import Look, Study
+from arrayred.explore.data import ExplorerModel, View
 from arrayred.night import open_night
 from arrayred.plots.figures import SUMS, extraction, sky_bands
 from arrayred.plots.panels import Curve
 
-STAR = Look("light/Simulated_star")
+STAR = View("light/Simulated_star")
 BY_HAND = replace(STAR, rows=(80, 90), sky_rows=(110, 130))
 TARGET = "targets/Simulated_star"
 OUTS = ("file", "options")
@@ -30,17 +30,17 @@ def reduced(*args: object) -> None:
 
 
 @pytest.fixture
-def study(night: Path) -> Study:
-    return Study(open_night(night))
+def study(night: Path) -> ExplorerModel:
+    return ExplorerModel(open_night(night))
 
 
-def test_lights_come_first_and_can_be_calibrated(study: Study) -> None:
+def test_lights_come_first_and_can_be_calibrated(study: ExplorerModel) -> None:
     assert list(study.groups) == ["light/Simulated_star", "dark/600s"]
     assert study.stages(STAR) == ("raw", "calibrated", "combined")
-    assert study.stages(Look("dark/600s")) == ("raw", "combined")
+    assert study.stages(View("dark/600s")) == ("raw", "combined")
 
 
-def test_calibrated_is_the_frame_less_its_dark(study: Study, night: Path) -> None:
+def test_calibrated_is_the_frame_less_its_dark(study: ExplorerModel, night: Path) -> None:
     darks = ar.open_frames([night / f"dark-00{i}.fit" for i in range(1, 6)]).counts.values
     light = ar.open_frames(night / "light-002.fit").counts.values[0]
     shown = study.image(replace(STAR, frame=1, stage="calibrated"))
@@ -48,7 +48,7 @@ def test_calibrated_is_the_frame_less_its_dark(study: Study, night: Path) -> Non
     assert study.corrected(replace(STAR, stage="calibrated")) == "less dark 600s"
 
 
-def test_combined_is_what_the_reduction_combines(study: Study, night: Path) -> None:
+def test_combined_is_what_the_reduction_combines(study: ExplorerModel, night: Path) -> None:
     shown = study.image(replace(STAR, stage="combined"))
     combined = ar.reduce_night(night)[f"{TARGET}/combined"].counts
     np.testing.assert_array_equal(shown.pixels, combined)
@@ -56,14 +56,14 @@ def test_combined_is_what_the_reduction_combines(study: Study, night: Path) -> N
     assert shown.value(161, 1) is shown.value(0, 1) is None
 
 
-def test_combined_darks_are_their_master(study: Study) -> None:
-    shown = study.image(Look("dark/600s", stage="combined"))
+def test_combined_darks_are_their_master(study: ExplorerModel) -> None:
+    shown = study.image(View("dark/600s", stage="combined"))
     assert shown.pixels.dtype == np.float64
 
 
 @pytest.mark.parametrize("look", [STAR, BY_HAND], ids=["found", "by hand"])
 def test_the_spectrum_is_the_one_that_reduce_writes(
-    look: Look, study: Study, night: Path, tmp_path: Path
+    look: View, study: ExplorerModel, night: Path, tmp_path: Path
 ) -> None:
     options = () if look is STAR else ("--rows", "80:90", "--sky-rows", "110:130")
     reduced(night, "-o", tmp_path / "out", *options)
@@ -94,7 +94,7 @@ def test_an_entry_of_any_name_is_read_back(
     assert {n: dict(t.recipe) for n, t in read_night_file(path).targets.items()} == {name: expected}
 
 
-def test_rows_off_the_image_are_an_error_with_a_reason(study: Study) -> None:
+def test_rows_off_the_image_are_an_error_with_a_reason(study: ExplorerModel) -> None:
     with pytest.raises(ArrayredError, match="900"):
         study.spectrum(replace(STAR, rows=(900, 910)))
     with pytest.raises(SkyBandError):
@@ -106,9 +106,9 @@ def test_products_are_looked_at_with_the_rows_of_their_spectrum(
 ) -> None:
     options = ("--rows", "80:90", "--save-calibrated")
     reduced(night, "-o", tmp_path / "out", *options)
-    products = Study(open_night(tmp_path / "out", depth=4))
+    products = ExplorerModel(open_night(tmp_path / "out", depth=4))
     assert [*products.groups][:2] == ["combined/Simulated_star", "calibrated/Simulated_star"]
-    look = Look("combined/Simulated_star")
+    look = View("combined/Simulated_star")
     spectrum = products.spectrum(look)
     assert (spectrum.first_row, spectrum.last_row) == (80, 90)
     assert products.stages(look) == ("raw",)
@@ -118,7 +118,7 @@ def test_products_are_looked_at_with_the_rows_of_their_spectrum(
 def test_a_night_that_cannot_be_reduced_can_be_looked_at(night: Path) -> None:
     for path in night.glob("dark-*.fit"):
         path.unlink()
-    study = Study(open_night(night))
+    study = ExplorerModel(open_night(night))
     assert study.image(STAR).pixels.dtype == np.uint16
     with pytest.raises(InputError):
         study.image(replace(STAR, stage="combined"))
@@ -131,16 +131,16 @@ def test_opening_reads_one_frame_and_makes_no_plan(
         raise AssertionError("a plan looks at every frame")
 
     monkeypatch.setattr("arrayred.explore.data.make_plan", refused)
-    study = Study(open_night(night))
+    study = ExplorerModel(open_night(night))
     assert study.image(STAR).shape == (160, 120)
 
 
-def test_the_sky_of_a_spectrum_is_both_its_bands_or_the_one_given(study: Study) -> None:
+def test_the_sky_of_a_spectrum_is_both_its_bands_or_the_one_given(study: ExplorerModel) -> None:
     assert len(sky_bands(study.spectrum(STAR))) == 2
     assert sky_bands(study.spectrum(BY_HAND)) == [(110, 130)]
 
 
-def test_lines_of_a_spectrum_are_sums_over_its_rows_and_its_flux(study: Study) -> None:
+def test_lines_of_a_spectrum_are_sums_over_its_rows_and_its_flux(study: ExplorerModel) -> None:
     spectrum, image = study.spectrum(BY_HAND), study.combined(BY_HAND).counts.values
     curves = [mark for mark in extraction(spectrum).marks if isinstance(mark, Curve)]
     lines = {curve.label: curve.y for curve in curves}
@@ -153,14 +153,14 @@ def test_lines_of_a_spectrum_are_sums_over_its_rows_and_its_flux(study: Study) -
 
 
 def test_the_published_night_shows_the_published_rows(barber: Path) -> None:
-    study = Study(open_night(barber))
-    spectrum = study.spectrum(Look(next(iter(study.groups))))
+    study = ExplorerModel(open_night(barber))
+    spectrum = study.spectrum(View(next(iter(study.groups))))
     assert (spectrum.first_row, spectrum.last_row) == (484, 518)
 
 
 def test_a_spectrum_along_the_columns_is_taken_through_columns(nights: Path) -> None:
-    study = Study(open_night(nights / "formats" / "isis"))
-    look = Look("light/G93-48")
+    study = ExplorerModel(open_night(nights / "formats" / "isis"))
+    look = View("light/G93-48")
     assert study.is_turned(look)
     assert study.image(look).shape == (4200, 966)
     assert study.spectrum(look).sizes["x"] == 4096

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
-from arrayred.explore.app import about_rows, facts_of, heading, pixel_text, told
-from arrayred.explore.data import Look, Study
+from arrayred.explore.app import header_table, message_html, page_heading, pixel_text, rows_line
+from arrayred.explore.data import ExplorerModel, View
 from arrayred.night import open_night
 
 MARKUP = "<img src=x onerror=alert(1)>&\x1b[31m"
 
 
-@pytest.mark.parametrize("say", [heading, told], ids=["heading", "told"])
+@pytest.mark.parametrize("say", [page_heading, message_html], ids=["heading", "told"])
 def test_no_markup_gets_through(say: object) -> None:
     said = say(MARKUP)  # type: ignore[operator]
     assert "<img" not in said
@@ -24,15 +24,15 @@ def test_no_markup_gets_through(say: object) -> None:
 
 
 def test_no_markup_of_a_header_gets_through(night: Path) -> None:
-    frame = Study(open_night(night)).frame(Look("light/Simulated_star"))
-    said = facts_of(replace(frame, target=MARKUP, label=f"{MARKUP}.fit", frame_type=MARKUP))
+    frame = ExplorerModel(open_night(night)).frame(View("light/Simulated_star"))
+    said = header_table(replace(frame, target=MARKUP, label=f"{MARKUP}.fit", frame_type=MARKUP))
     assert "<img" not in said
     assert said.count("&lt;img") == 3
 
 
 def test_what_is_unknown_is_not_told(night: Path) -> None:
-    frame = Study(open_night(night)).frame(Look("light/Simulated_star"))
-    said = facts_of(replace(frame, exptime=None, time=None, ccd_temp=None, target=""))
+    frame = ExplorerModel(open_night(night)).frame(View("light/Simulated_star"))
+    said = header_table(replace(frame, exptime=None, time=None, ccd_temp=None, target=""))
     assert not any(word in said for word in ("exposure", "begun", "detector", "object"))
 
 
@@ -43,4 +43,4 @@ def test_a_pixel_is_told_with_its_place_and_unit() -> None:
 
 def test_a_spectrum_without_sky_and_noise_tells_its_rows_alone() -> None:
     facts = {"first_row": 3, "last_row": 5, "snr": float("nan")}
-    assert about_rows(xr.Dataset(attrs=facts)) == "rows 3:5"
+    assert rows_line(xr.Dataset(attrs=facts)) == "rows 3:5"

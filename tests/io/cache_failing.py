@@ -15,8 +15,8 @@ from pathlib import Path
 
 import arrayred as ar
 from arrayred.errors import StorageError
-from arrayred.io.cache import contents_of, is_cache
-from arrayred.io.caching import Library
+from arrayred.io.cache import is_cache, open_cache
+from arrayred.io.caching import CacheFolder
 from arrayred.night.night import cache_night
 
 EVENTS = {"open", "os.mkdir", "os.rename"}
@@ -47,7 +47,7 @@ def main(night: Path, work: Path, name: str, lasting: bool, first: int, step: in
     opened = ar.open_night(night)
     sys.addaudithook(disk.hook)
     for nth in itertools.count(first, step):
-        library = Library(work / str(nth))
+        library = CacheFolder(work / str(nth))
         disk.left, before = nth, disk.n_refused
         said = f"not refused at {nth}"
         try:
@@ -60,7 +60,7 @@ def main(night: Path, work: Path, name: str, lasting: bool, first: int, step: in
         left = list(library.folder.iterdir()) if library.folder.exists() else []
         assert all(is_cache(path) for path in left), left
         place = cache_night(opened, library)
-        assert len(contents_of(place, wholly=True).images) == 4
+        assert len(open_cache(place, wholly=True).images) == 4
         assert list(library.folder.iterdir()) == [place]
         if disk.n_refused == before:
             break

@@ -27,11 +27,11 @@ def cached(folder: Path, place: Path) -> Path:
 
 def forget() -> None:
     """Forget what was read of caches, as another process would not know it."""
-    cache._once.cache_clear()
-    cache._remote_once.cache_clear()
-    cache._opened.clear()
-    cache._table.cache_clear()
-    vars(cache._mine).clear()
+    cache._open_local_once.cache_clear()
+    cache._open_remote_once.cache_clear()
+    cache._open_caches.clear()
+    cache._read_shard_table.cache_clear()
+    vars(cache._thread_scratch).clear()
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from astropy.io import fits
 import arrayred as ar
 from arrayred.errors import StorageError, UsageError
 from arrayred.io import caching
-from arrayred.io.cache import contents_of
+from arrayred.io.cache import open_cache
 from arrayred.io.files import find_image
 from arrayred.io.products import write_frames
 from arrayred.night import make_plan
@@ -27,7 +27,7 @@ from tests.io.conftest import cached
 
 
 def test_headers_come_back_byte_for_byte(frames: Path, store: Path) -> None:
-    for name, image in contents_of(store).images.items():
+    for name, image in open_cache(store).images.items():
         raw = (frames / name).read_bytes()
         assert raw.startswith(image.header.to_bytes())
 
@@ -99,7 +99,7 @@ def test_what_is_there_is_replaced_only_on_request(frames: Path, store: Path) ->
     assert (store / "COMPLETE.json").read_bytes() == before
     (store / "zarr.json").unlink()
     cache_night(ar.open_night(frames), store, overwrite=True)
-    assert contents_of(store, wholly=True).images
+    assert open_cache(store, wholly=True).images
     assert [path.name for path in store.parent.iterdir()] == [store.name]
 
 
@@ -163,9 +163,9 @@ def test_two_runs_at_once_make_one_whole_cache(frames: Path, tmp_path: Path) -> 
 import sys
 from pathlib import Path
 import arrayred as ar
-from arrayred.io.caching import Library
+from arrayred.io.caching import CacheFolder
 from arrayred.night.night import cache_night
-print(cache_night(ar.open_night(sys.argv[1]), Library(Path(sys.argv[2]))))
+print(cache_night(ar.open_night(sys.argv[1]), CacheFolder(Path(sys.argv[2]))))
 """
     command = [sys.executable, "-c", code, str(frames), str(tmp_path / "library")]
     runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -173,7 +173,7 @@ print(cache_night(ar.open_night(sys.argv[1]), Library(Path(sys.argv[2]))))
     assert [run.returncode for run in runs] == [0, 0]
     (place,) = map(Path, said)
     assert [place] == list(place.parent.iterdir())
-    assert len(contents_of(place, wholly=True).images) == 4
+    assert len(open_cache(place, wholly=True).images) == 4
 
 
 def test_a_finished_cache_of_another_run_stays(frames: Path, store: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_finished_cache_of_another_run_stays(frames: Path, store: Path) -> Non
     partial.mkdir()
     (partial / "x").touch()
     before = (store / "COMPLETE.json").stat().st_ino
-    caching._take_name(partial, store, overwrite=False)
+    caching._rename_into_place(partial, store, overwrite=False)
     assert (store / "COMPLETE.json").stat().st_ino == before
 
 

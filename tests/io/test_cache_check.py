@@ -13,7 +13,7 @@ import pytest
 
 import arrayred as ar
 from arrayred.errors import FrameError
-from arrayred.io.cache import contents_of
+from arrayred.io.cache import open_cache
 from tests.io.conftest import Edit, forget, sign
 
 COUNTS = "raw/dark/600s/counts"
@@ -59,10 +59,10 @@ def test_damage_to_any_file_is_found(damage: Callable[[Path], None], store: Path
         damage(path)
         forget()
         with pytest.raises(FrameError) as caught:
-            contents_of(store, wholly=True)
+            open_cache(store, wholly=True)
         assert str(path.parent) in str(caught.value)
         path.write_bytes(whole)
-    assert contents_of(store, wholly=True).images
+    assert open_cache(store, wholly=True).images
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -190,7 +190,7 @@ def test_hostile_labels_are_refused_though_nobody_reads_them(
 ) -> None:
     forge("raw/dark/600s/header/zarr.json", change)
     with pytest.raises(FrameError):
-        contents_of(store)
+        open_cache(store)
 
 
 @pytest.mark.parametrize("name", ["../evil/counts", "raw/../../evil", "a//b", "raw/\n/counts"])
@@ -203,7 +203,7 @@ def test_consolidated_nodes_of_strange_names_are_refused(
 
     forge("zarr.json", add)
     with pytest.raises(FrameError, match="node name"):
-        contents_of(store)
+        open_cache(store)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_consolidated_nodes_of_strange_names_are_refused(
 def test_frames_of_strange_names_are_refused(name: object, store: Path, forge: Edit) -> None:
     forge("records.json", lambda told: told["frames"][0].update(name=name))
     with pytest.raises(FrameError, match="make no sense"):
-        contents_of(store)
+        open_cache(store)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_records_that_make_no_sense_are_refused(
 ) -> None:
     forge("records.json", lambda told: told["frames"][0].update({key: value}))
     with pytest.raises(FrameError):
-        contents_of(store)
+        open_cache(store)
 
 
 def as_a_link(path: Path) -> None:
@@ -256,19 +256,19 @@ def test_what_is_no_regular_file_is_refused(
     change(store / name)
     forget()
     with pytest.raises(FrameError):
-        contents_of(store)
+        open_cache(store)
 
 
 def test_a_linked_folder_of_chunks_is_refused(store: Path) -> None:
     as_a_link(store / COUNTS / "c")
     with pytest.raises(FrameError, match="no regular file"):
-        contents_of(store)
+        open_cache(store)
 
 
 def test_a_file_that_is_not_listed_is_refused(store: Path) -> None:
     (store / "extra.fit").write_bytes(b"SIMPLE")
     with pytest.raises(FrameError, match="not listed"):
-        contents_of(store)
+        open_cache(store)
 
 
 @pytest.mark.parametrize("told", ["", "[]", "{", '{"schema": 2}', '{"schema": 2, "files": 3}'])
@@ -276,7 +276,7 @@ def test_a_mark_that_makes_no_sense_is_refused(told: str, store: Path) -> None:
     (store / "COMPLETE.json").write_text(told)
     forget()
     with pytest.raises(FrameError, match=r"COMPLETE\.json"):
-        contents_of(store)
+        open_cache(store)
 
 
 def test_the_cache_of_another_version_is_refused(store: Path, forge: Edit) -> None:
@@ -284,7 +284,7 @@ def test_the_cache_of_another_version_is_refused(store: Path, forge: Edit) -> No
     (store / "COMPLETE.json").write_text('{"schema": 99}')
     forget()
     with pytest.raises(FrameError, match="another version"):
-        contents_of(store)
+        open_cache(store)
 
 
 def test_a_cache_without_its_mark_holds_no_frames(store: Path) -> None:

@@ -20,10 +20,10 @@ import arrayred as ar
 from arrayred.errors import FrameError, InputError, StorageError, UsageError
 from arrayred.io import cache
 from arrayred.io import caching as remote
-from arrayred.io.cache import contents_of
-from arrayred.io.caching import Library, default_folder
-from arrayred.io.remote import address_of
-from arrayred.night.night import Caching, brought_near, cache_night
+from arrayred.io.cache import open_cache
+from arrayred.io.caching import CacheFolder, default_cache_folder
+from arrayred.io.remote import remote_address
+from arrayred.night.night import CachePolicy, cache_night, with_local_pixels
 from tests.io.conftest import forget, sign
 from tests.io.remote_store import Store
 
@@ -35,7 +35,7 @@ SHARD = "night.zarr/raw/dark/600s/counts/c/0/0/0"
 def uploaded(frames: Path, bucket: Store) -> Store:
     """Return a bucket with the cache of the night, nothing of which is known."""
     cache_night(ar.open_night(frames), URL)
-    cache._tables.clear()
+    cache._shard_tables.clear()
     forget()
     bucket.asked.clear()
     return bucket
@@ -111,13 +111,13 @@ def test_what_is_fetched_at_once_is_bounded(
     from arrayred.io import pixels as reading
 
     together: list[int] = []
-    real = cache.Far.fetched
+    real = cache.RemoteShards.fetched
     monkeypatch.setattr(
-        cache.Far, "fetched", lambda self, w: together.append(len(w)) or real(self, w)
+        cache.RemoteShards, "fetched", lambda self, w: together.append(len(w)) or real(self, w)
     )
     whole = counts(URL)
     assert max(together) == 2  # of both frames of a group
-    monkeypatch.setattr(reading, "FETCHED", 1)
+    monkeypatch.setattr(reading, "FETCHED_BYTES", 1)
     together.clear()
     assert all(np.array_equal(whole[name], found) for name, found in counts(URL).items())
     assert max(together) == 1
@@ -133,15 +133,15 @@ def test_a_cache_that_changes_while_it_is_read_is_an_error(
 
 
 def test_the_copy_lies_in_the_library_under_its_own_name(uploaded: Store) -> None:
-    place = remote.fetch(address_of(URL))
-    assert list(default_folder().iterdir()) == [place]
+    place = remote.fetch_cache(remote_address(URL))
+    assert list(default_cache_folder().iterdir()) == [place]
     assert len(ar.open_frames(place / "dark-001.fit").frame) == 1
 
 
 def test_a_cache_is_brought_near_once(uploaded: Store, tmp_path: Path, frames: Path) -> None:
-    caching = Caching(Library(tmp_path / "library"))
+    caching = CachePolicy(CacheFolder(tmp_path / "library"))
     for _ in range(2):
-        near = brought_near(ar.open_night(URL, caching=caching), caching)
+        near = with_local_pixels(ar.open_night(URL, caching=caching), caching)
     uploaded.asked.clear()
     pixels = near["dark/600s"].counts.values
     assert np.array_equal(pixels, ar.open_night(frames)["dark/600s"].counts.values)
@@ -217,12 +217,12 @@ def test_a_damaged_shard_is_an_error_never_other_pixels(change: str, uploaded: S
 def test_a_damaged_cache_is_not_kept(uploaded: Store, tmp_path: Path) -> None:
     damaged(uploaded, SHARD)
     said: list[str] = []
-    caching = Caching(Library(tmp_path / "library"), say=said.append)
-    brought_near(ar.open_night(URL), caching)
+    caching = CachePolicy(CacheFolder(tmp_path / "library"), say=said.append)
+    with_local_pixels(ar.open_night(URL), caching)
     assert "damaged" in said[0]
     assert list((tmp_path / "library").iterdir()) == []
     with pytest.raises(FrameError, match="checksum"):
-        contents_of(address_of(URL), wholly=True)
+        open_cache(remote_address(URL), wholly=True)
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil", "a//b", "raw/x\n"])
@@ -231,7 +231,7 @@ def test_files_of_strange_names_are_never_asked_for(name: str, uploaded: Store) 
     told["files"] = {name: [1, "0"]}
     uploaded.write("night.zarr/COMPLETE.json", json.dumps(told).encode())
     uploaded.write("evil", b"x")
-    for use in (lambda: ar.open_night(URL), lambda: remote.fetch(address_of(URL))):
+    for use in (lambda: ar.open_night(URL), lambda: remote.fetch_cache(remote_address(URL))):
         with pytest.raises(FrameError, match="lists the name"):
             use()
     assert not [path for path, _, _ in uploaded.asked if path.endswith("evil")]
@@ -250,18 +250,18 @@ def test_hostile_metadata_are_refused_behind_a_url_too(
 
 def test_a_cache_that_promises_too_much_is_not_fetched(uploaded: Store, tmp_path: Path) -> None:
     said: list[str] = []
-    caching = Caching(Library(tmp_path / "library", most_bytes=1000), say=said.append)
-    brought_near(ar.open_night(URL), caching)
+    caching = CachePolicy(CacheFolder(tmp_path / "library", most_bytes=1000), say=said.append)
+    with_local_pixels(ar.open_night(URL), caching)
     assert "larger than all" in said[0]
     with pytest.raises(UsageError, match="larger than all"):
-        remote.fetch(address_of(URL), caching.library)
+        remote.fetch_cache(remote_address(URL), caching.library)
 
 
 def test_a_url_without_a_cache_is_an_error(bucket: Store) -> None:
     with pytest.raises(InputError, match="nothing here"):
         ar.open_night("memory://nothing/here.zarr")
     with pytest.raises(InputError, match="no cache"):
-        remote.fetch(address_of("memory://nothing/here.zarr"))
+        remote.fetch_cache(remote_address("memory://nothing/here.zarr"))
 
 
 def test_a_cache_without_its_mark_is_none(uploaded: Store) -> None:
@@ -305,8 +305,8 @@ def test_a_cache_lies_in_an_object_store(frames: Path, s3: Any) -> None:
 def test_a_night_lies_in_an_object_store(frames: Path, s3: Any, tmp_path: Path) -> None:
     for path in frames.iterdir():
         s3.put_file(str(path), f"bucket/night/{path.name}")
-    caching = Caching(Library(tmp_path / "library"))
-    near = brought_near(ar.open_night("s3://bucket/night", caching=caching), caching)
+    caching = CachePolicy(CacheFolder(tmp_path / "library"))
+    near = with_local_pixels(ar.open_night("s3://bucket/night", caching=caching), caching)
     here = ar.open_night(frames)
     for name in here:
         assert np.array_equal(near[name].counts.values, here[name].counts.values)

@@ -14,7 +14,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 import arrayred as ar
-from arrayred.io.cache import Shelf
+from arrayred.io.cache import CachedFrameReader
 from arrayred.io.files import find_image
 from arrayred.io.pixels import FrameStack
 from arrayred.io.scan import PixelFormat
@@ -199,7 +199,7 @@ def test_compressed_frames_are_cached_as_their_pixels(tmp_path: Path) -> None:
 
 def test_a_shelf_says_where_it_is_read_from(store: Path) -> None:
     shelf = find_image(store / "u2.zarr" / "u2.fit").source.shelf
-    assert isinstance(shelf, Shelf)
+    assert isinstance(shelf, CachedFrameReader)
     assert shelf.array.is_relative_to(store / "u2.zarr")
 
 

@@ -12,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from arrayred.errors import HeaderError
-from arrayred.io.header import BLOCK, CARD, Header, Value, parse
+from arrayred.io.header import BLOCK, CARD, Header, Value, parse_card
 
 PRINTABLE = "".join(map(chr, range(32, 127)))
 MISREAD_BY_ASTROPY = re.compile("'[ /]|& *$")
@@ -93,7 +93,7 @@ def test_every_card_that_astropy_writes_is_read_back_by_us(
 def test_comments_are_read_as_astropy_reads_them(number: int, comment: str) -> None:
     header = Header()
     header.set("EXPTIME", number, comment)
-    assert parse(header.card("EXPTIME"))[1] == by_astropy(header).comments["EXPTIME"]
+    assert parse_card(header.card("EXPTIME"))[1] == by_astropy(header).comments["EXPTIME"]
 
 
 @pytest.mark.parametrize("value", [1, -1.5e-300, "x" * 30, "x" * 66, True, None])

@@ -16,7 +16,7 @@ from astropy.io import fits
 from arrayred.config import Instrument
 from arrayred.errors import ArrayredError, FrameError
 from arrayred.io.frames import Frame, read_frames
-from arrayred.io.ledger import Hashes, examine, required
+from arrayred.io.ledger import Hashes, examine, required_checksums
 
 PIXELS = np.random.default_rng(5).integers(0, 65536, (301, 701)).astype(np.uint16)
 
@@ -131,9 +131,9 @@ def test_a_file_that_vanished_is_an_error_of_its_own_only(tmp_path: Path) -> Non
     gone, there = (frame_at(primary(tmp_path / name)) for name in ("a.fits", "b.fits"))
     gone.path.unlink()
     examined = examine([gone, there])
-    assert list(required(examined, [there])) == [there.path]
+    assert list(required_checksums(examined, [there])) == [there.path]
     with pytest.raises(FrameError, match=r"a\.fits: The file cannot be read"):
-        required(examined, [there, gone])
+        required_checksums(examined, [there, gone])
 
 
 def test_frames_of_an_observatory_are_whole(nights: Path) -> None:

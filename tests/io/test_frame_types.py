@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from arrayred.config import Instrument
-from arrayred.io.frames import Frame, kind_of, read_frames, words_of
+from arrayred.io.frames import Frame, find_frame_type, read_frames, words_of
 from arrayred.io.pixel_checks import confirm_arcs
 from arrayred.io.products import write_frames
 from arrayred.simulate import Detector, SimulatedFrame, SimulatedNight
@@ -40,13 +40,13 @@ GENERIC = Instrument.load("generic")
 def test_a_role_decides_what_the_type_card_leaves_open(
     declared: str, name: str, target: str, lamps: str, kind: str | None
 ) -> None:
-    assert kind_of(declared, name, target, lamps, GENERIC).frame_type == kind
+    assert find_frame_type(declared, name, target, lamps, GENERIC).frame_type == kind
 
 
 def test_an_element_alone_only_proposes_an_arc() -> None:
-    proposed = kind_of("Light Frame", "201103ne-13", "", "", GENERIC)
+    proposed = find_frame_type("Light Frame", "201103ne-13", "", "", GENERIC)
     assert (proposed.frame_type, proposed.maybe_arc) == ("light", "ne")
-    assert kind_of("Light Frame", "sci-ne-1", "", "", GENERIC).maybe_arc == ""
+    assert find_frame_type("Light Frame", "sci-ne-1", "", "", GENERIC).maybe_arc == ""
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from arrayred.config import Instrument
 from arrayred.errors import HeaderError, InputError
 from arrayred.io.files import list_files
-from arrayred.io.frames import Frame, describe, read_frames
+from arrayred.io.frames import Frame, frame_from_header, read_frames
 from arrayred.io.header import Header
 from arrayred.io.scan import ImageHDU, scan
 
@@ -39,7 +39,7 @@ def plain_image(tmp_path_factory: pytest.TempPathFactory) -> ImageHDU:
 
 
 def frame_with(image: ImageHDU, *cards: str) -> Frame:
-    return describe("x", replace(image, header=Header(cards)), GENERIC)
+    return frame_from_header("x", replace(image, header=Header(cards)), GENERIC)
 
 
 SPELLINGS = {

@@ -17,9 +17,9 @@ from arrayred.io.header import (
     Column,
     Header,
     encode_checksum,
+    fits_table_bytes,
     image_bytes,
     ones_complement_sum,
-    table_bytes,
 )
 
 DTYPES = (
@@ -130,7 +130,7 @@ COLUMNS = [
 def test_a_table_comes_back_with_its_columns_units_and_cards() -> None:
     header = Header()
     header.set("OBJECT", "59 Cyg")
-    with opened(table_bytes(header, "SPECTRUM", COLUMNS)) as hdus:
+    with opened(fits_table_bytes(header, "SPECTRUM", COLUMNS)) as hdus:
         table = hdus["SPECTRUM"]
         assert hdus[0].header["OBJECT"] == "59 Cyg"
         assert hdus[0].data is None
@@ -150,13 +150,13 @@ def test_every_table_has_valid_checksums_and_its_own_values(
     values: NDArray[np.float64], n_columns: int
 ) -> None:
     columns = [Column(f"c{i}", "adu", "", np.roll(values, i)) for i in range(n_columns)]
-    with opened(table_bytes(Header(), "T", columns)) as hdus:
+    with opened(fits_table_bytes(Header(), "T", columns)) as hdus:
         for column in columns:
             assert np.array_equal(hdus[1].data[column.name], column.values, equal_nan=True)
 
 
 def test_the_same_table_gives_the_same_bytes() -> None:
-    assert table_bytes(Header(), "T", COLUMNS) == table_bytes(Header(), "T", COLUMNS)
+    assert fits_table_bytes(Header(), "T", COLUMNS) == fits_table_bytes(Header(), "T", COLUMNS)
 
 
 @given(st.binary(max_size=600).map(lambda raw: raw.ljust(-(-len(raw) // 4) * 4, b"\0")), st.data())

@@ -13,12 +13,12 @@ from arrayred.errors import MismatchError
 from arrayred.io.header import Header
 from arrayred.io.products import (
     attrs_of,
-    complete,
+    complete_header,
     coords_of,
     header_of,
-    labels_of,
-    notes,
     own_cards,
+    pixel_numbers_of,
+    read_notes,
 )
 
 GENERIC = Instrument.load("generic")
@@ -31,20 +31,20 @@ def test_notes_are_put_together_as_they_were(lines: list[str]) -> None:
     header = Header(["HISTORY the camera's own"])
     for line in clean:
         header.note("HISTORY", f"arrayred: {line}")
-    assert notes(Header.from_bytes(header.to_bytes()), "HISTORY") == clean
+    assert read_notes(Header.from_bytes(header.to_bytes()), "HISTORY") == clean
 
 
 def test_a_note_cut_at_a_blank_is_whole_again() -> None:
     header, line = Header(), "x" * 61 + " and on"
     header.note("HISTORY", f"arrayred: {line}")
-    assert (len(header), notes(header, "HISTORY")) == (2, [line])
+    assert (len(header), read_notes(header, "HISTORY")) == (2, [line])
 
 
 def test_what_others_noted_is_not_ours() -> None:
     header = Header()
     for line in ("theirs", "arrayred: ours", "theirs again", "arrayred: " + "x" * 100, "theirs"):
         header.note("HISTORY", line)
-    assert notes(header, "HISTORY") == ["ours", "x" * 100]
+    assert read_notes(header, "HISTORY") == ["ours", "x" * 100]
 
 
 def test_a_header_survives_as_an_attribute() -> None:
@@ -83,7 +83,7 @@ def test_pixels_are_numbered_where_they_do_not_begin_at_one(
         header.set(*own)
     assert [header[k] for k in header] == card
     assert all(
-        np.array_equal(found, labels[dim]) for dim, found in labels_of(header, shape).items()
+        np.array_equal(found, labels[dim]) for dim, found in pixel_numbers_of(header, shape).items()
     )
 
 
@@ -91,7 +91,7 @@ def test_numbers_of_another_shape_are_refused() -> None:
     header = Header()
     header.set("ARPIXELS", "[1:4,484:518]")
     with pytest.raises(MismatchError, match=r"ARPIXELS is \[1:4,484:518\], but .* 30 rows and 4"):
-        labels_of(header, (30, 4))
+        pixel_numbers_of(header, (30, 4))
 
 
 def test_coordinates_are_told_once_and_only_where_they_differ() -> None:
@@ -101,15 +101,15 @@ def test_coordinates_are_told_once_and_only_where_they_differ() -> None:
     before = header.images()
     coords = {"exptime": 600.0, "time": np.datetime64("2020-11-03T01:02:03", "ns"), "n_frames": 3}
     image = xr.Dataset({"counts": ((), 1.0)}, coords)
-    complete(header, image)
+    complete_header(header, image)
     assert header.images()[:2] == before
     assert (len(header), header["NCOMBINE"]) == (3, 3)
-    complete(header, image.assign_coords(exptime=60.0))
+    complete_header(header, image.assign_coords(exptime=60.0))
     assert coords_of(header, GENERIC)["exptime"] == 60.0
 
 
 def test_unknown_coordinates_leave_no_card() -> None:
     header = Header()
     coords = {"exptime": np.nan, "ccd_temp": np.nan, "time": np.datetime64("NaT", "ns")}
-    complete(header, xr.Dataset({"counts": ((), 1.0)}, coords))
+    complete_header(header, xr.Dataset({"counts": ((), 1.0)}, coords))
     assert len(header) == 0

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from arrayred.errors import StorageError, UsageError
 from arrayred.io.header import Header, image_bytes
-from arrayred.io.products import image_sink
+from arrayred.io.products import open_image_writer
 
 Array = NDArray[Any]
 PIXELS = np.random.default_rng(2).normal(1000, 300, (9, 14))
@@ -30,7 +30,7 @@ def write(
 ) -> Path:
     """Write the pixels in runs that end at the cuts, the last run first."""
     edges = [0, *sorted(cuts), PIXELS.size]
-    with image_sink(path, HEADER, (9, 14), dtype, overwrite=overwrite) as sink:
+    with open_image_writer(path, HEADER, (9, 14), dtype, overwrite=overwrite) as sink:
         for first, stop in reversed(list(itertools.pairwise(edges))):
             sink[first:stop] = PIXELS.reshape(-1, 1)[first:stop]
         sink.finish(HEADER)
@@ -55,11 +55,11 @@ def test_astropy_accepts_the_checksums(tmp_path: Path) -> None:
 
 def test_nothing_is_there_before_the_end_nor_if_it_is_not_finished(tmp_path: Path) -> None:
     path = tmp_path / "a.fits"
-    with image_sink(path, HEADER, (9, 14), "float32") as sink:
+    with open_image_writer(path, HEADER, (9, 14), "float32") as sink:
         sink[0:126] = PIXELS
         assert not path.exists()
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(KeyError), image_sink(path, HEADER, (9, 14), "float32") as sink:
+    with pytest.raises(KeyError), open_image_writer(path, HEADER, (9, 14), "float32") as sink:
         raise KeyError
     assert list(tmp_path.iterdir()) == []
 
@@ -68,7 +68,7 @@ def test_a_header_that_grew_is_refused(tmp_path: Path) -> None:
     longer = Header([f"KEY{i:5}= 1" for i in range(40)])
     with (
         pytest.raises(ValueError, match="grew from 2880 to 5760"),
-        image_sink(tmp_path / "a.fits", HEADER, (9, 14), "float32") as sink,
+        open_image_writer(tmp_path / "a.fits", HEADER, (9, 14), "float32") as sink,
     ):
         sink.finish(longer)
     assert list(tmp_path.iterdir()) == []

@@ -10,16 +10,16 @@ import pytest
 
 from arrayred.errors import StorageError
 from arrayred.io import journal as module
-from arrayred.io.journal import LOG, Journal, last_lines
+from arrayred.io.journal import LOG_FILE, RunLog, last_lines
 from arrayred.progress import Stage, stage, watched
 
 
 def lines(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / LOG).read_text("ascii").splitlines()]
+    return [json.loads(line) for line in (out / LOG_FILE).read_text("ascii").splitlines()]
 
 
 def logged(out: Path, *texts: str) -> None:
-    journal = Journal(out)
+    journal = RunLog(out)
     for text in texts:
         journal.note("warning", {"text": text})
     journal.finish({"status": "done"})
@@ -37,7 +37,7 @@ def test_each_run_adds_its_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["a\x1b[31mb", "two\nlines", "\u202egnp", "caf\u00e9", "\udcff"])
 def test_no_text_steers_a_terminal_or_breaks_a_line(tmp_path: Path, text: str) -> None:
     logged(tmp_path, text)
-    raw = (tmp_path / LOG).read_bytes()
+    raw = (tmp_path / LOG_FILE).read_bytes()
     assert all(0x20 <= byte < 0x7F or byte == 0x0A for byte in raw)
     assert lines(tmp_path)[1]["text"] == text
 
@@ -45,10 +45,10 @@ def test_no_text_steers_a_terminal_or_breaks_a_line(tmp_path: Path, text: str) -
 def test_the_oldest_lines_go_where_there_are_too_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MOST_BYTES", 2000)
+    monkeypatch.setattr(module, "MAX_LOG_BYTES", 2000)
     for i in range(40):
         logged(tmp_path, f"warning {i}")
-    assert 1500 < (tmp_path / LOG).stat().st_size <= 2000
+    assert 1500 < (tmp_path / LOG_FILE).stat().st_size <= 2000
     assert lines(tmp_path)[-2]["text"] == "warning 39"
 
 
@@ -63,7 +63,7 @@ def test_last_lines_are_whole(n: int) -> None:
 
 
 def test_a_stage_is_told_with_what_it_read(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
+    journal = RunLog(tmp_path)
     journal.ends(Stage("combine", ("Vega",), 0.25, 3_000_000))
     with watched(journal), stage("write"):
         pass
@@ -76,21 +76,21 @@ def test_a_stage_is_told_with_what_it_read(tmp_path: Path) -> None:
 
 def test_a_link_is_replaced_and_neither_followed_nor_read(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("secret\n")
-    (tmp_path / LOG).symlink_to(tmp_path / "victim")
+    (tmp_path / LOG_FILE).symlink_to(tmp_path / "victim")
     logged(tmp_path)
     assert (tmp_path / "victim").read_text() == "secret\n"
-    assert b"secret" not in (tmp_path / LOG).read_bytes()
-    assert not (tmp_path / LOG).is_symlink()
+    assert b"secret" not in (tmp_path / LOG_FILE).read_bytes()
+    assert not (tmp_path / LOG_FILE).is_symlink()
 
 
 def test_a_line_cut_by_others_is_kept_apart(tmp_path: Path) -> None:
-    (tmp_path / LOG).write_bytes(b'{"half"')
+    (tmp_path / LOG_FILE).write_bytes(b'{"half"')
     logged(tmp_path)
-    assert (tmp_path / LOG).read_bytes().splitlines()[0] == b'{"half"'
-    assert json.loads((tmp_path / LOG).read_bytes().splitlines()[1])["event"] == "run"
+    assert (tmp_path / LOG_FILE).read_bytes().splitlines()[0] == b'{"half"'
+    assert json.loads((tmp_path / LOG_FILE).read_bytes().splitlines()[1])["event"] == "run"
 
 
 def test_a_folder_of_its_name_is_a_storage_error(tmp_path: Path) -> None:
-    (tmp_path / LOG).mkdir()
-    with pytest.raises(StorageError, match=LOG):
+    (tmp_path / LOG_FILE).mkdir()
+    with pytest.raises(StorageError, match=LOG_FILE):
         logged(tmp_path)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrayred.io.ledger import HASHES_FILE, Entry, Hashes, Ledger, key_of, products_of
-from arrayred.io.publish import STATE, publish
+from arrayred.io.ledger import HASHES_FILE, Entry, Hashes, Ledger, fingerprint, products_of
+from arrayred.io.publish import STATE_FOLDER, publish
 
 NAME, KEY = "targets/star", "k" * 64
 
@@ -63,14 +63,14 @@ def test_a_product_of_other_content_is_not_intact(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"schema": 1}', b"\xff"])
 def test_a_damaged_entry_is_none(tmp_path: Path, damage: bytes) -> None:
     write(tmp_path)
-    (tmp_path / STATE / "done" / f"{NAME}.json").write_bytes(damage)
+    (tmp_path / STATE_FOLDER / "done" / f"{NAME}.json").write_bytes(damage)
     assert finished(tmp_path) is None
     assert list(Ledger(tmp_path).entries()) == []
 
 
 def test_an_entry_may_not_lead_out_of_its_folder(tmp_path: Path) -> None:
     write(tmp_path)
-    path = tmp_path / STATE / "done" / f"{NAME}.json"
+    path = tmp_path / STATE_FOLDER / "done" / f"{NAME}.json"
     path.write_text(path.read_text().replace('"targets/star/', '"../targets/star/'))
     assert Ledger(tmp_path).read(NAME) is None
 
@@ -83,10 +83,10 @@ def test_what_is_forgotten_is_not_finished(tmp_path: Path) -> None:
 
 @given(st.dictionaries(st.text(), st.lists(st.text())), st.dictionaries(st.text(), st.integers()))
 def test_a_key_tells_all_work_apart(inputs: dict[str, list[str]], settings: dict[str, int]) -> None:
-    key = key_of(inputs, settings)
-    assert key == key_of(dict(reversed(inputs.items())), settings)
-    assert key != key_of({**inputs, "another": []}, settings) or "another" in inputs
-    assert key != key_of(inputs, {**settings, "another": 1}) or "another" in settings
+    key = fingerprint(inputs, settings)
+    assert key == fingerprint(dict(reversed(inputs.items())), settings)
+    assert key != fingerprint({**inputs, "another": []}, settings) or "another" in inputs
+    assert key != fingerprint(inputs, {**settings, "another": 1}) or "another" in settings
 
 
 @pytest.fixture
@@ -94,12 +94,12 @@ def known(tmp_path: Path) -> tuple[Path, Hashes]:
     """Return a file that was hashed long after its last change, and what was kept of it."""
     path = tmp_path / "frame.fit"
     path.write_bytes(b"pixels")
-    hashes = Hashes(tmp_path / STATE)
+    hashes = Hashes(tmp_path / STATE_FOLDER)
     hashes.of(path)
     entry = hashes._known[str(path)]
     entry[-2] = time.time_ns() + 10**10
     hashes.save()
-    return path, Hashes(tmp_path / STATE)
+    return path, Hashes(tmp_path / STATE_FOLDER)
 
 
 def test_an_unchanged_file_is_not_read(known: tuple[Path, Hashes]) -> None:
@@ -108,7 +108,7 @@ def test_an_unchanged_file_is_not_read(known: tuple[Path, Hashes]) -> None:
 
 
 def test_without_trust_every_file_is_read(known: tuple[Path, Hashes], tmp_path: Path) -> None:
-    assert Hashes(tmp_path / STATE, trust=False).known(known[0]) is None
+    assert Hashes(tmp_path / STATE_FOLDER, trust=False).known(known[0]) is None
 
 
 def test_a_change_that_keeps_size_and_time_is_seen(known: tuple[Path, Hashes]) -> None:
@@ -125,7 +125,7 @@ def test_a_change_that_keeps_size_and_time_is_seen(known: tuple[Path, Hashes]) -
 def test_a_file_hashed_just_after_its_change_is_hashed_again(tmp_path: Path) -> None:
     path = tmp_path / "frame.fit"
     path.write_bytes(b"pixels")
-    hashes = Hashes(tmp_path / STATE)
+    hashes = Hashes(tmp_path / STATE_FOLDER)
     hashes.of(path)
     assert hashes.known(path) is None
 
@@ -134,8 +134,8 @@ def test_a_file_hashed_just_after_its_change_is_hashed_again(tmp_path: Path) -> 
 def test_damaged_hints_are_none(known: tuple[Path, Hashes], tmp_path: Path, damage: bytes) -> None:
     path, _ = known
     text = damage.replace(b"/x", str(path).encode())
-    (tmp_path / STATE / HASHES_FILE).write_bytes(text)
-    assert Hashes(tmp_path / STATE).of(path) == hashlib.sha256(b"pixels").hexdigest()
+    (tmp_path / STATE_FOLDER / HASHES_FILE).write_bytes(text)
+    assert Hashes(tmp_path / STATE_FOLDER).of(path) == hashlib.sha256(b"pixels").hexdigest()
 
 
 def test_a_missing_file_has_no_hash(known: tuple[Path, Hashes]) -> None:

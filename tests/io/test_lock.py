@@ -15,15 +15,15 @@ import pytest
 
 from arrayred.errors import LockedError, StorageError
 from arrayred.io import publish
-from arrayred.io.publish import STATE, one_writer
+from arrayred.io.publish import STATE_FOLDER, output_lock
 
 HOLD = """
 import sys
 import threading
 import time
 from pathlib import Path
-from arrayred.io.publish import one_writer
-with one_writer(Path(sys.argv[1])):
+from arrayred.io.publish import output_lock
+with output_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -52,52 +52,52 @@ def test_the_second_writer_is_told_who_the_first_is(
     tmp_path: Path, holder: subprocess.Popen[str]
 ) -> None:
     told = rf"process {holder.pid} on .*since 20"
-    with pytest.raises(LockedError, match=told) as caught, one_writer(tmp_path):
+    with pytest.raises(LockedError, match=told) as caught, output_lock(tmp_path):
         pass
     assert caught.value.path == str(tmp_path)
     assert caught.value.exit_code == 6
     ended(holder)
-    with one_writer(tmp_path) as locked:
+    with output_lock(tmp_path) as locked:
         assert locked
 
 
 def test_a_killed_holder_holds_nothing(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     holder.send_signal(signal.SIGKILL)
     ended(holder)
-    with one_writer(tmp_path) as locked:
+    with output_lock(tmp_path) as locked:
         assert locked
 
 
 def test_a_child_does_not_inherit_the_lock(tmp_path: Path) -> None:
-    with one_writer(tmp_path):
+    with output_lock(tmp_path):
         child = subprocess.Popen(["sleep", "30"], close_fds=False)
-    with one_writer(tmp_path) as locked:
+    with output_lock(tmp_path) as locked:
         assert locked
     child.kill()
     child.wait()
 
 
 def test_a_broken_lock_is_a_new_one(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
-    with one_writer(tmp_path, break_lock=True) as locked:
+    with output_lock(tmp_path, break_lock=True) as locked:
         assert locked
-        with pytest.raises(LockedError), one_writer(tmp_path):
+        with pytest.raises(LockedError), output_lock(tmp_path):
             pass
     ended(holder)
 
 
 def test_a_lock_of_garbage_is_a_lock(tmp_path: Path) -> None:
-    with one_writer(tmp_path):
-        (tmp_path / STATE / "lock").write_bytes(b"\xff{")
-        with pytest.raises(LockedError, match="not signed"), one_writer(tmp_path):
+    with output_lock(tmp_path):
+        (tmp_path / STATE_FOLDER / "lock").write_bytes(b"\xff{")
+        with pytest.raises(LockedError, match="not signed"), output_lock(tmp_path):
             pass
 
 
 def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("mine")
-    (tmp_path / "out" / STATE).mkdir(parents=True)
-    (tmp_path / "out" / STATE / "lock").symlink_to(victim)
-    with pytest.raises(StorageError), one_writer(tmp_path / "out"):
+    (tmp_path / "out" / STATE_FOLDER).mkdir(parents=True)
+    (tmp_path / "out" / STATE_FOLDER / "lock").symlink_to(victim)
+    with pytest.raises(StorageError), output_lock(tmp_path / "out"):
         pass
     assert victim.read_text() == "mine"
 
@@ -109,7 +109,7 @@ def test_where_the_kernel_cannot_lock_the_run_goes_on(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(publish.fcntl, "flock", refuse)
-    with one_writer(tmp_path) as locked, one_writer(tmp_path) as second:
+    with output_lock(tmp_path) as locked, output_lock(tmp_path) as second:
         assert not locked
         assert not second
 
@@ -120,13 +120,13 @@ def test_who_may_wait_writes_after_the_holder(
     letting_go = threading.Timer(0.4, ended, [holder])
     started = time.monotonic()
     letting_go.start()
-    with one_writer(tmp_path, wait=30) as locked:
+    with output_lock(tmp_path, wait=30) as locked:
         assert locked
     assert 0.3 < time.monotonic() - started < 10
     letting_go.join()
 
 
 def test_a_wait_has_an_end(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
-    with pytest.raises(LockedError, match=f"process {holder.pid}"), one_writer(tmp_path, wait=0.3):
+    with pytest.raises(LockedError, match=f"process {holder.pid}"), output_lock(tmp_path, wait=0.3):
         pass
     ended(holder)

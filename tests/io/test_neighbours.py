@@ -12,7 +12,7 @@ from astropy import units as u
 from astropy.nddata import CCDData
 
 import arrayred as ar
-from arrayred.io.products import Story, spectrum_files, write_frames
+from arrayred.io.products import Provenance, spectrum_files, write_frames
 
 ccdproc = pytest.importorskip("ccdproc")
 
@@ -115,7 +115,7 @@ def test_specutils_reads_what_to_spectrum_gives(folder: Path, tmp_path: Path, su
     recipe = ar.Recipe()
     (target,) = ar.make_plan(ar.open_night(folder), recipe).targets
     spectrum = ar.reduce_night(folder, recipe)[f"targets/{target.name}/spectrum"].to_dataset()
-    story = Story(target.lights.frames, checksums={f.path: "0" for f in target.lights.frames})
+    story = Provenance(target.lights.frames, checksums={f.path: "0" for f in target.lights.frames})
     path = tmp_path / f"star_spectrum.{suffix}"
     path.write_bytes(spectrum_files(spectrum, story, "star")[path.name])
     read, ours = Spectrum.read(str(path)), ar.to_spectrum(spectrum)

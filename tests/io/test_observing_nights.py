@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrayred.config import Instrument
-from arrayred.io.frames import Frame, describe, runs_of, with_nights
+from arrayred.io.frames import Frame, frame_from_header, observing_runs, with_observing_nights
 from arrayred.io.header import Header
 from arrayred.io.remote import Stamp
 from arrayred.io.scan import ImageHDU, PixelFormat, PixelSource
@@ -26,7 +26,7 @@ PLACES |= {"New Zealand": 11.4}
 def frame(label: str, kind: str, time: datetime | None, exptime: float = 60.0) -> Frame:
     source = PixelSource(Path(f"{label}.fit"), 0, (2, 2), PixelFormat(16), Stamp(0, 0, 0))
     image = ImageHDU(source, Header(), 0, "plain")
-    plain = describe(label, image, Instrument.load("generic"))
+    plain = frame_from_header(label, image, Instrument.load("generic"))
     return replace(plain, frame_type=kind, time=time, exptime=exptime)
 
 
@@ -37,7 +37,7 @@ def at(hours: float, place: str = "France") -> datetime:
 
 
 def nights(*frames: Frame) -> dict[str, str]:
-    return {frame.label: frame.night for frame in with_nights(frames)}
+    return {frame.label: frame.night for frame in with_observing_nights(frames)}
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -54,10 +54,10 @@ def test_one_frame_is_enough_within_seven_hours_of_greenwich(place: str, hour: i
 
 def test_six_hours_without_light_part_nights_and_less_do_not() -> None:
     first, second = frame("a", "light", at(-4), 60), frame("b", "light", at(2, "France"), 60)
-    assert len(runs_of([first, second])) == 1
-    assert len(runs_of([first, replace(second, time=at(2.1))])) == 2
+    assert len(observing_runs([first, second])) == 1
+    assert len(observing_runs([first, replace(second, time=at(2.1))])) == 2
     long = replace(first, exptime=600.0)
-    assert len(runs_of([long, replace(second, time=at(2.1))])) == 1
+    assert len(observing_runs([long, replace(second, time=at(2.1))])) == 1
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_nights_do_not_depend_on_the_order_of_frames(
     frames = [frame(f"f{i}", kind, at(hours)) for i, (kind, hours) in enumerate(drawn)]
     shuffled = rng.sample(frames, len(frames))
     assert nights(*shuffled) == nights(*frames)
-    assert [f.label for f in with_nights(shuffled)] == [f.label for f in shuffled]
+    assert [f.label for f in with_observing_nights(shuffled)] == [f.label for f in shuffled]
     assert all(nights(*frames).values())
 
 

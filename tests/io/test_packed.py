@@ -36,13 +36,13 @@ def folder(tmp_path: Path) -> Path:
 def unpacked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the names of the frames that are unpacked, as they are."""
     names: list[str] = []
-    real = pixels.plain
+    real = pixels.plain_pixels
 
     def plain(image: Any) -> Any:
         names.append(image.source.path.name)
         return real(image)
 
-    monkeypatch.setattr(pixels, "plain", plain)
+    monkeypatch.setattr(pixels, "plain_pixels", plain)
     return names
 
 

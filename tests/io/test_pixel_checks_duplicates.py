@@ -9,7 +9,7 @@ import pytest
 from astropy.io import fits
 
 import arrayred as ar
-from arrayred.io.pixel_checks import duplicates_of
+from arrayred.io.pixel_checks import repeated_frames
 
 
 @pytest.mark.parametrize(("twin", "packed"), [("light-002.fit.gz", True), ("copy.fits", False)])
@@ -40,4 +40,4 @@ def test_frames_that_share_their_start_but_not_their_pixels_are_two(night: Path)
 def test_only_suspects_are_read(night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frames = ar.open_night(night).frames
     monkeypatch.setattr("arrayred.io.pixel_checks.FrameStack", None)
-    assert duplicates_of(frames) == {}
+    assert repeated_frames(frames) == {}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from arrayred.config import Instrument
 from arrayred.io.frames import Frame, read_frames
-from arrayred.io.pixel_checks import why_unfit
+from arrayred.io.pixel_checks import why_flat_unusable
 from arrayred.io.products import write_frames
 from arrayred.simulate import SimulatedFrame
 
@@ -39,23 +39,23 @@ def lamp(level: float, top: float = 65535.0) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("level", [200, 2000, 30000, 60000])
 def test_a_lit_flat_is_fit(tmp_path: Path, bias: Frame, level: float) -> None:
-    assert why_unfit(written(tmp_path, "flat", lamp(level)), bias) == ""
+    assert why_flat_unusable(written(tmp_path, "flat", lamp(level)), bias) == ""
 
 
 @pytest.mark.parametrize("top", [65535, 16383, 4095, 40000])
 def test_a_plateau_is_saturation_at_any_level(tmp_path: Path, bias: Frame, top: float) -> None:
-    reason = why_unfit(written(tmp_path, "flat", lamp(1.6 * top, top)), bias)
+    reason = why_flat_unusable(written(tmp_path, "flat", lamp(1.6 * top, top)), bias)
     assert reason.startswith("saturated")
     assert f"at {top:g}" in reason
 
 
 @pytest.mark.parametrize("level", [0, 5])
 def test_a_lamp_that_was_off_is_too_faint(tmp_path: Path, bias: Frame, level: float) -> None:
-    assert why_unfit(written(tmp_path, "flat", lamp(level)), bias).startswith("too faint")
+    assert why_flat_unusable(written(tmp_path, "flat", lamp(level)), bias).startswith("too faint")
 
 
 def test_a_corrected_flat_needs_no_dark(tmp_path: Path) -> None:
-    assert why_unfit(written(tmp_path, "flat", lamp(5000) - 1000), None) == ""
+    assert why_flat_unusable(written(tmp_path, "flat", lamp(5000) - 1000), None) == ""
 
 
 @pytest.mark.parametrize(("n_lit", "fits"), [(60, True), (20, True), (8, False), (4, False)])
@@ -64,6 +64,6 @@ def test_a_star_is_no_flat_and_a_short_slit_is_one(
 ) -> None:
     pixels = RNG.normal(1000, 8, SHAPE)
     pixels[55 : 55 + n_lit] += 5000
-    reason = why_unfit(written(tmp_path, "flat", pixels), bias)
+    reason = why_flat_unusable(written(tmp_path, "flat", pixels), bias)
     assert (reason == "") == fits
     assert fits or "% of its pixels only" in reason or "too faint" in reason

@@ -15,7 +15,7 @@ from astropy.io import fits
 import arrayred as ar
 from arrayred.io import pixel_checks
 from arrayred.io.frames import Frame
-from arrayred.io.pixel_checks import trace_of, unlike
+from arrayred.io.pixel_checks import probe_trace, target_change_warnings
 from arrayred.io.products import write_frames
 from arrayred.simulate import Detector, SimulatedNight, Star
 
@@ -35,15 +35,15 @@ def lights(folder: Path, star: Star = TWO_LINES, seed: int = 1, **night: float) 
 def test_one_stars_exposures_are_alike(flux: float, drift: float, tmp_path: Path) -> None:
     star = replace(TWO_LINES, flux=flux)
     frames = lights(tmp_path, star, n_lights=5, flux_scatter=0.2, trace_drift=drift)
-    assert all(trace.stands_out for trace in map(trace_of, frames) if trace)
-    assert unlike(frames) == []
+    assert all(trace.stands_out for trace in map(probe_trace, frames) if trace)
+    assert target_change_warnings(frames) == []
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("flux", [0.0, 0.3, 2.0, 6.0])
 def test_noise_and_faint_stars_are_alike(flux: float, seed: int, tmp_path: Path) -> None:
     star = replace(TWO_LINES, flux=flux)
-    assert unlike(lights(tmp_path, star, seed, n_lights=4, cosmic_rays=300)) == []
+    assert target_change_warnings(lights(tmp_path, star, seed, n_lights=4, cosmic_rays=300)) == []
 
 
 def mixed(folder: Path, other: Star) -> list[Frame]:
@@ -63,14 +63,14 @@ def mixed(folder: Path, other: Star) -> list[Frame]:
 )
 def test_two_stars_are_told_apart(other: Star, finding: str, tmp_path: Path) -> None:
     frames = mixed(tmp_path, other)
-    (line,) = unlike(frames)
+    (line,) = target_change_warnings(frames)
     assert line.startswith("light-001 seems to show another target than light-002: ")
     assert re.search(finding, line)
 
 
 def test_a_trace_out_of_nothing_is_told(tmp_path: Path) -> None:
     frames = mixed(tmp_path, replace(TWO_LINES, flux=0.0))
-    (line,) = unlike(frames[::-1])
+    (line,) = target_change_warnings(frames[::-1])
     assert "a trace at row 60, where there was none above" in line
 
 
@@ -81,7 +81,9 @@ def test_spectra_along_the_columns_are_compared_too(tmp_path: Path) -> None:
         header["DISPAXIS"] = 2
         fits.writeto(frame.path, np.ascontiguousarray(pixels.T), header, overwrite=True)
     turned = [ar.open_night(f.path.parent).frames for f in (frames[0], frames[2])]
-    (line,) = unlike([f for night in turned for f in night if f.frame_type == "light"])
+    (line,) = target_change_warnings(
+        [f for night in turned for f in night if f.frame_type == "light"]
+    )
     assert "trace at row 100, not 60" in line
 
 
@@ -92,7 +94,7 @@ def test_a_saturated_spectrum_is_not_compared_by_its_lines(tmp_path: Path) -> No
         pixels[50:70] = np.minimum(pixels[50:70], 1500)
         fits.writeto(frame.path, pixels, fits.getheader(frame.path), overwrite=True)
     again = [f for n in ("one", "other") for f in ar.open_night(tmp_path / n).frames]
-    assert unlike([f for f in again if f.frame_type == "light"]) == []
+    assert target_change_warnings([f for f in again if f.frame_type == "light"]) == []
 
 
 def test_large_groups_are_sampled_and_told_apart_all_the_same(
@@ -102,16 +104,16 @@ def test_large_groups_are_sampled_and_told_apart_all_the_same(
     monkeypatch.setattr(
         pixel_checks, "_MOST_BYTES", sum(f.image.source.n_bytes for f in frames) // 4
     )
-    monkeypatch.setattr(pixel_checks, "_FEWEST_ROWS", 40)
-    (line,) = unlike(frames)
+    monkeypatch.setattr(pixel_checks, "_MIN_PROBED_ROWS", 40)
+    (line,) = target_change_warnings(frames)
     assert "seems to show another target" in line
-    assert unlike(lights(tmp_path / "more", n_lights=4, seed=5)) == []
+    assert target_change_warnings(lights(tmp_path / "more", n_lights=4, seed=5)) == []
 
 
 def test_a_frame_that_cannot_be_read_is_not_compared(tmp_path: Path) -> None:
     frames = mixed(tmp_path, replace(TWO_LINES, row=100.0))
     frames[0].path.unlink()
-    assert len(unlike(frames)) == 1
+    assert len(target_change_warnings(frames)) == 1
 
 
 @pytest.mark.parametrize("night", ["barber-2020-11-03/raw", "stonybrook-2017-10"])
@@ -137,7 +139,9 @@ def test_two_real_stars_under_one_name_are_told_apart(
     for dark in (nights / "toronto-2019-10").glob("*D120s.fit"):
         shutil.copyfile(dark, tmp_path / dark.name)
     night = ar.open_night(tmp_path)
-    (line,) = unlike([frame for frame in night.frames if frame.frame_type == "light"])
+    (line,) = target_change_warnings(
+        [frame for frame in night.frames if frame.frame_type == "light"]
+    )
     assert "another target" in line
     if "Vega" not in (one, other):  # taken hours later
         plan = ar.make_plan(night)
@@ -149,8 +153,8 @@ def test_a_night_of_three_frames_is_compared_in_milliseconds(barber: Path) -> No
     frames = [f for f in ar.open_night(barber).frames if f.frame_type == "light"]
     times = []
     for _ in range(7):
-        pixel_checks._trace.cache_clear()
+        pixel_checks._trace_in_image.cache_clear()
         started = time.perf_counter()
-        assert unlike(frames) == []
+        assert target_change_warnings(frames) == []
         times.append(time.perf_counter() - started)
     assert min(times) < 0.05

@@ -20,8 +20,8 @@ from arrayred.errors import ArrayredError, UsageError
 from arrayred.io.cube import frames_at
 from arrayred.io.frames import Frame, read_frames
 from arrayred.io.header import Header, Value, image_bytes
-from arrayred.io.ledger import examine, required
-from arrayred.io.products import Story, checked_cards, missing_cards, product_header
+from arrayred.io.ledger import examine, required_checksums
+from arrayred.io.products import Provenance, checked_cards, missing_cards, product_header
 
 Cards = Mapping[str, Any]
 BASE: dict[str, Any] = {
@@ -54,13 +54,13 @@ def reread(paths: list[Path]) -> list[Frame]:
 
 
 def sums_of(frames: list[Frame]) -> dict[Path, str]:
-    return required(examine(frames), frames)
+    return required_checksums(examine(frames), frames)
 
 
 def product(frames: list[Frame], **story: Any) -> fits.Header:
     """Return the header of what is made of frames, as astropy reads it from the file."""
     checksums = sums_of([*frames, *story.get("calibrations", ())])
-    header = product_header(Story(frames, checksums=checksums, **story), "product.fits")
+    header = product_header(Provenance(frames, checksums=checksums, **story), "product.fits")
     read = fits.Header.fromstring(bytes(image_bytes(header, np.zeros((2, 3)), "float32")))
     for card in read.cards:
         card.verify("exception")
@@ -436,5 +436,5 @@ def test_bytes_that_no_header_may_hold_do_not_reach_a_product(tmp_path: Path, od
     for path in paths:
         path.write_bytes(path.read_bytes().replace(b"Ren#", b"Ren" + odd))
     frames = reread(paths)
-    header = product_header(Story(frames, checksums=sums_of(frames)), "product.fits")
+    header = product_header(Provenance(frames, checksums=sums_of(frames)), "product.fits")
     assert all(32 <= byte <= 126 for byte in header.to_bytes())

@@ -16,8 +16,14 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 import arrayred as ar
-from arrayred.io.ledger import examine, required
-from arrayred.io.products import Story, calibrated_files, image_file, spectrum_files, write_frames
+from arrayred.io.ledger import examine, required_checksums
+from arrayred.io.products import (
+    Provenance,
+    calibrated_files,
+    image_file,
+    spectrum_files,
+    write_frames,
+)
 from arrayred.pipeline import calibrate, extract_spectrum, make_master, reduce_target
 
 STEM = "star"
@@ -30,7 +36,7 @@ class Made:
     combined: xr.Dataset
     calibrated: xr.Dataset
     spectrum: xr.Dataset
-    story: Story
+    story: Provenance
     lights: NDArray[np.float64]
     dark: NDArray[np.float64]
 
@@ -45,8 +51,8 @@ def made(simulated: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
     dark, cube = make_master(target.dark, "median"), target.lights.cube()
     products = reduce_target(cube, dark, recipe)
     frames, darks = target.lights.frames, target.dark.frames
-    checksums = required(examine([*frames, *darks]), [*frames, *darks])
-    story = Story(frames, darks, calstat="BD", checksums=checksums)
+    checksums = required_checksums(examine([*frames, *darks]), [*frames, *darks])
+    story = Provenance(frames, darks, calstat="BD", checksums=checksums)
     lights = np.stack([fits.getdata(p) for p in sorted(folder.glob("light*"))]).astype("f8")
     master = np.median([fits.getdata(p) for p in sorted(folder.glob("dark*"))], axis=0)
     calibrated = calibrate(cube, dark)

@@ -16,7 +16,7 @@ import pytest
 
 from arrayred.errors import StorageError, UsageError
 from arrayred.io import publish as module
-from arrayred.io.publish import publish, require_room, sweep
+from arrayred.io.publish import publish, remove_temporaries, require_room
 
 OLD = {"a.fits": b"old" * 100, "b.txt": b"", "deep/er/c.png": None}
 NEW = {"a.fits": b"new!" * 70, "b.txt": b"x y\n1.0 2.0\n", "deep/er/c.png": bytes(range(256))}
@@ -258,6 +258,6 @@ def test_what_a_process_left_is_swept_once_it_has_ended_if_nobody_waits_for_it_t
     with subprocess.Popen(["sleep", str(ends_in)]) as writer:
         left = tmp_path / f".a.fits.{writer.pid}.0123abcd.tmp"
         left.touch()
-        sweep([tmp_path])
+        remove_temporaries([tmp_path])
         assert left.exists() == (ends_in == 60.0)
         writer.kill()

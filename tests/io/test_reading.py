@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from arrayred.errors import FrameError
 from arrayred.io import pixels as reading
-from arrayred.io.pixels import FrameStack, Pass, PassImage, read_frames
+from arrayred.io.pixels import FrameStack, Pass, PassImage, read_band
 from arrayred.io.scan import PixelSource, scan
 
 Array = NDArray[Any]
@@ -62,14 +62,14 @@ def sums(sources: list[PixelSource]) -> dict[Path, str]:
     return {s.path: hashlib.sha256(s.path.read_bytes()).hexdigest() for s in sources}
 
 
-@pytest.mark.parametrize("piece", [64, reading.PIECE])
+@pytest.mark.parametrize("piece", [64, reading.READ_PIECE])
 @pytest.mark.parametrize("step", [1, 5, 42, 100])
 @pytest.mark.parametrize("most", [0, 100])
 def test_bands_of_any_size_give_the_pixels_and_the_sums(
     step: int, piece: int, most: int, cube: Array, sources: list[PixelSource],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(reading, "PIECE", piece)
+    monkeypatch.setattr(reading, "READ_PIECE", piece)
     monkeypatch.setattr(reading, "_most_handles", lambda: most)
     with Pass(sources, FrameStack(sources).dtype, told(sources)) as frames:
         pixels = read_all(frames, step)
@@ -181,5 +181,5 @@ def test_an_image_is_read_when_it_is_sliced(cube: Array, sources: list[PixelSour
 
 def test_a_target_that_is_not_contiguous_is_filled(cube: Array, sources: list[PixelSource]) -> None:
     out = np.zeros((5, 6, 14), cube.dtype)[:, :, ::2]
-    read_frames(sources, 0, out)
+    read_band(sources, 0, out)
     assert np.array_equal(out, cube)

@@ -8,30 +8,30 @@ from pathlib import Path
 
 import pytest
 
-from arrayred.io.remote import Address, address_of, located, without_secrets
+from arrayred.io.remote import Address, path_or_address, remote_address, without_secrets
 
 NIGHT = "s3://bucket/2024/night"
 
 
 def test_parents_names_and_globs_are_those_of_a_path() -> None:
-    star = address_of(f"{NIGHT}/raw/star.fit")
-    assert str(star.parent.parent) == os.fspath(address_of(NIGHT)) == NIGHT
+    star = remote_address(f"{NIGHT}/raw/star.fit")
+    assert str(star.parent.parent) == os.fspath(remote_address(NIGHT)) == NIGHT
     assert (star.name, star.suffix, star.match("raw/*.fit")) == ("star.fit", ".fit", True)
     assert str(star.relative_to(NIGHT.replace("//", "/"))) == "raw/star.fit"
-    assert os.path.relpath(star, address_of(NIGHT)) == "raw/star.fit"
+    assert os.path.relpath(star, remote_address(NIGHT)) == "raw/star.fit"
 
 
-@pytest.mark.parametrize("spelt", [NIGHT, Path(NIGHT), f"{NIGHT}/", address_of(NIGHT)])
+@pytest.mark.parametrize("spelt", [NIGHT, Path(NIGHT), f"{NIGHT}/", remote_address(NIGHT)])
 def test_one_address_is_spelt_in_several_ways(spelt: str | Path) -> None:
-    assert located(spelt) == address_of(NIGHT)
-    assert hash(located(spelt)) == hash(address_of(NIGHT))
-    assert isinstance(located(spelt), Address)
+    assert path_or_address(spelt) == remote_address(NIGHT)
+    assert hash(path_or_address(spelt)) == hash(remote_address(NIGHT))
+    assert isinstance(path_or_address(spelt), Address)
 
 
 @pytest.mark.parametrize("spelt", ["night", "/data/night", "./a:b", "C:/x", "a b://c"])
 def test_what_is_no_url_is_a_path(spelt: str) -> None:
-    assert located(spelt) == Path(spelt)
-    assert not isinstance(located(spelt), Address)
+    assert path_or_address(spelt) == Path(spelt)
+    assert not isinstance(path_or_address(spelt), Address)
 
 
 def test_a_folder_that_looks_like_a_url_is_a_folder(
@@ -39,25 +39,25 @@ def test_a_folder_that_looks_like_a_url_is_a_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("s3:/bucket").mkdir(parents=True)
-    assert located("s3:/bucket") == Path("s3:/bucket")
-    assert not isinstance(located("s3:/bucket"), Address)
+    assert path_or_address("s3:/bucket") == Path("s3:/bucket")
+    assert not isinstance(path_or_address("s3:/bucket"), Address)
 
 
 def test_a_url_of_a_local_file_is_its_path(tmp_path: Path) -> None:
-    assert located((tmp_path / "a b").as_uri()) == tmp_path / "a b"
+    assert path_or_address((tmp_path / "a b").as_uri()) == tmp_path / "a b"
 
 
 def test_an_address_stays_where_it_is() -> None:
-    night = address_of(NIGHT)
+    night = remote_address(NIGHT)
     assert night.absolute() is night
     assert night.resolve() is night
     assert (night.exists(), night.is_dir(), (night / "x.fit.gz").is_file()) == (False, True, True)
 
 
 def test_what_opens_an_address_travels_unseen() -> None:
-    night = address_of("sftp://me:hush@host/night")
+    night = remote_address("sftp://me:hush@host/night")
     star = pickle.loads(pickle.dumps(night / "star.fit"))
     assert star.whole == "sftp://me:hush@host/night/star.fit"
     assert "hush" not in f"{star} {star!r} {star.parts} {os.fspath(star)}"
     assert "hush" not in without_secrets("no route to sftp://me:hush@host/night for me:hush")
-    assert address_of("sftp://other/night").whole == "sftp://other/night"
+    assert remote_address("sftp://other/night").whole == "sftp://other/night"

@@ -20,16 +20,16 @@ from arrayred.io import remote as module
 from arrayred.io.files import find_image
 from arrayred.io.ledger import Hashes
 from arrayred.io.remote import (
-    Part,
-    Ranged,
-    address_of,
+    ByteRange,
+    RangedFile,
     is_identified,
-    listing,
-    opened,
-    read,
-    read_parts,
+    list_remote,
+    open_remote,
+    read_range,
+    read_ranges,
+    remote_address,
+    sha256_of_remote,
     stamp_of,
-    sum_of,
 )
 from tests.io.remote_store import Store
 
@@ -38,7 +38,7 @@ NIGHT = "memory://bucket/night"
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "DELAYS_S", (0.0, 0.0))
+    monkeypatch.setattr(module, "REMOTE_RETRY_DELAYS_S", (0.0, 0.0))
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ class Failing:
 def test_a_night_is_listed_by_one_question(there: Store, night: Path) -> None:
     there.write("night/.hidden.fit", b"x")
     there.write("night/a/b/c/deep.fit", b"x")
-    found = listing(address_of(NIGHT), 3)
+    found = list_remote(remote_address(NIGHT), 3)
     assert [path.name for path in sorted(found)] == sorted(p.name for p in night.iterdir())
     assert {path.name: stamp.size for path, stamp in found.items()} == {
         path.name: path.stat().st_size for path in night.iterdir()
@@ -78,12 +78,12 @@ def test_folders_too_deep_are_said(there: Store) -> None:
 
 @pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError(), OSError(errno.EIO, "")])
 def test_what_may_pass_is_tried_three_times(error: Exception, there: Store) -> None:
-    name = address_of(f"{NIGHT}/dark-001.fit")
+    name = remote_address(f"{NIGHT}/dark-001.fit")
     there.fail = Failing(error, 2)
-    assert read(name, 0, 6) == b"SIMPLE"
+    assert read_range(name, 0, 6) == b"SIMPLE"
     there.fail = failing = Failing(error, 3)
     with pytest.raises(FrameError, match=r"memory://bucket/night/dark-001\.fit"):
-        read(name, 0, 6)
+        read_range(name, 0, 6)
     assert failing.n_tries == 3
 
 
@@ -93,15 +93,17 @@ def test_what_may_pass_is_tried_three_times(error: Exception, there: Store) -> N
 def test_what_will_not_pass_is_said_at_once(error: Exception, there: Store) -> None:
     there.fail = failing = Failing(error, 9)
     with pytest.raises(FrameError):
-        read(address_of(f"{NIGHT}/dark-001.fit"), 0, 6)
+        read_range(remote_address(f"{NIGHT}/dark-001.fit"), 0, 6)
     assert failing.n_tries == 1
 
 
 def test_parts_come_in_the_order_in_which_they_were_asked_for(bucket: Store) -> None:
     bucket.write("a", bytes(range(100)))
     bucket.write("b", bytes(range(100, 200)))
-    a, b = (address_of(f"memory://bucket/{name}") for name in "ab")
-    found = read_parts([Part(b, 3, 5), Part(a, 98, 120), Part(a, 7, 7), Part(b, 0, 1)])
+    a, b = (remote_address(f"memory://bucket/{name}") for name in "ab")
+    found = read_ranges(
+        [ByteRange(b, 3, 5), ByteRange(a, 98, 120), ByteRange(a, 7, 7), ByteRange(b, 0, 1)]
+    )
     assert found == [bytes([103, 104]), bytes([98, 99]), b"", bytes([100])]
 
 
@@ -111,15 +113,15 @@ def test_a_server_that_sends_all_of_a_file_is_understood(
     bucket.write("a", bytes(range(100)))
     whole = bytes(range(100))
     monkeypatch.setattr(type(bucket.system), "cat_file", lambda *_, **__: whole)
-    assert read(address_of("memory://bucket/a"), 40, 43) == bytes([40, 41, 42])
+    assert read_range(remote_address("memory://bucket/a"), 40, 43) == bytes([40, 41, 42])
 
 
 def test_a_header_costs_one_read_of_five_blocks(there: Store) -> None:
     name = f"{NIGHT}/dark-001.fit"
-    listing(address_of(NIGHT), 1)
+    list_remote(remote_address(NIGHT), 1)
     image = find_image(Path(name))
     assert [(first, n) for _, first, n in there.asked] == [(0, 14400)]
-    assert image.source.stamp == stamp_of(address_of(name))
+    assert image.source.stamp == stamp_of(remote_address(name))
 
 
 @pytest.mark.parametrize("n_cards", [10, 600])
@@ -129,7 +131,7 @@ def test_images_behind_long_headers_and_in_extensions_are_found(
     header = fits.Header([(f"K{i}", i) for i in range(n_cards)])
     image = fits.ImageHDU(np.arange(6, dtype=np.int16).reshape(2, 3), header)
     fits.HDUList([fits.PrimaryHDU(), image]).writeto(tmp_path / "x.fits")
-    listing(address_of(bucket.put(tmp_path, "night")), 1)
+    list_remote(remote_address(bucket.put(tmp_path, "night")), 1)
     here, there = find_image(tmp_path / "x.fits"), find_image(Path(f"{NIGHT}/x.fits"))
     assert (here.hdu, here.source.offset) == (there.hdu, there.source.offset)
     assert here.header.images() == there.header.images()
@@ -158,7 +160,7 @@ def test_a_copy_for_which_there_is_no_room_is_said(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     cube = ar.open_frames(NIGHT, chunks="auto")
-    monkeypatch.setattr("arrayred.io.remote.copy_of", full)
+    monkeypatch.setattr("arrayred.io.remote.copy_remote", full)
     with pytest.raises(StorageError, match=r"fetched.*No space left"):
         cube.counts.compute()
     monkeypatch.undo()
@@ -166,14 +168,14 @@ def test_a_copy_for_which_there_is_no_room_is_said(
 
 
 def test_copies_are_made_once_and_removed_when_released(there: Store) -> None:
-    listing(address_of(NIGHT), 1)
+    list_remote(remote_address(NIGHT), 1)
     image = find_image(Path(f"{NIGHT}/dark-001.fit"))
     there.asked.clear()
-    one, two = pixels.copied(image), pixels.copied(image)
+    one, two = pixels.copied_file(image), pixels.copied_file(image)
     assert one == two
     assert there.n_bytes == image.source.stamp.size
     assert one.sha256 == hashlib.sha256(there.content("night/dark-001.fit")).hexdigest()
-    pixels.release([image])
+    pixels.release_copies([image])
     assert not one.path.exists()
 
 
@@ -192,16 +194,16 @@ def test_a_wrong_datasum_names_the_url(there: Store, tmp_path: Path) -> None:
 def test_the_sum_of_a_file_is_kept_as_long_as_the_store_tells_the_same(
     there: Store, tmp_path: Path
 ) -> None:
-    name, hashes = address_of(f"{NIGHT}/dark-001.fit"), Hashes(tmp_path)
-    truth = sum_of(name)
+    name, hashes = remote_address(f"{NIGHT}/dark-001.fit"), Hashes(tmp_path)
+    truth = sha256_of_remote(name)
     assert hashes.of(name) == truth
     hashes.save()
     there.asked.clear()
     assert Hashes(tmp_path).of(name) == truth
     assert there.asked == []
     there.write("night/dark-001.fit", there.content("night/dark-001.fit") + bytes(2880))
-    listing(address_of(NIGHT), 1)
-    assert Hashes(tmp_path).of(name) == sum_of(name) != truth
+    list_remote(remote_address(NIGHT), 1)
+    assert Hashes(tmp_path).of(name) == sha256_of_remote(name) != truth
 
 
 @pytest.mark.parametrize(
@@ -216,14 +218,14 @@ def test_the_sum_of_a_file_is_kept_as_long_as_the_store_tells_the_same(
 def test_a_store_that_tells_neither_time_nor_tag_is_not_believed(
     facts: dict[str, Any], is_known: bool
 ) -> None:
-    assert is_identified(module._stamp(facts)) == is_known
+    assert is_identified(module._stamp_from_store(facts)) == is_known
 
 
 def test_sums_of_files_that_their_store_does_not_identify_are_not_kept(
     bucket: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.write("a", b"abc")
-    name, hashes = address_of("memory://bucket/a"), Hashes(tmp_path)
+    name, hashes = remote_address("memory://bucket/a"), Hashes(tmp_path)
     told = {"name": "/bucket/a", "size": 3, "type": "file"}
     monkeypatch.setattr(type(bucket.system), "info", lambda *_, **__: told)
     assert stamp_of(name, anew=True).size == 3
@@ -232,8 +234,8 @@ def test_sums_of_files_that_their_store_does_not_identify_are_not_kept(
 
 
 def test_what_a_store_says_tells_no_secret() -> None:
-    place = address_of("https://me:hush@host/night")
-    error = module.unreachable(place, OSError(f"{place.whole}: gone; me:hush was refused"))
+    place = remote_address("https://me:hush@host/night")
+    error = module.unreachable_error(place, OSError(f"{place.whole}: gone; me:hush was refused"))
     assert "hush" not in str(error)
     assert "https://host/night: gone" in str(error)
 
@@ -246,16 +248,16 @@ def test_xarray_opens_a_frame_behind_a_url(there: Store, night: Path) -> None:
 
 def test_a_tag_counts_for_more_than_a_time() -> None:
     one, two = ({"size": 5, "ETag": tag, "mtime": t} for tag, t in (('"a"', 1.0), ("a", 2.0)))
-    assert module._stamp(one) == module._stamp(two)
-    assert module._stamp(one) != module._stamp(one | {"ETag": '"b"'})
+    assert module._stamp_from_store(one) == module._stamp_from_store(two)
+    assert module._stamp_from_store(one) != module._stamp_from_store(one | {"ETag": '"b"'})
 
 
 def test_a_file_is_read_from_anywhere(bucket: Store) -> None:
     bucket.write("long", bytes(range(100)))
-    file = Ranged(address_of("memory://bucket/long"), 100)
+    file = RangedFile(remote_address("memory://bucket/long"), 100)
     assert (file.seek(-10, 2), file.read(20)) == (90, bytes(range(90, 100)))
     assert (file.seek(5), file.read(2), file.seek(1, 1), file.read(1)) == (5, b"\5\6", 8, b"\10")
-    stream, stamp = opened(address_of("memory://bucket/long"))
+    stream, stamp = open_remote(remote_address("memory://bucket/long"))
     assert (stream.read(), stamp.size) == (bytes(range(100)), 100)
 
 

@@ -16,7 +16,7 @@ import arrayred as ar
 from arrayred.errors import ForeignFileError, FrameError
 from arrayred.io.products import (
     REJECTED_ATTRS,
-    Story,
+    Provenance,
     calibrated_files,
     image_file,
     spectrum_files,
@@ -35,7 +35,7 @@ class Made:
     combined: xr.Dataset
     calibrated: xr.Dataset
     spectrum: xr.Dataset
-    story: Story
+    story: Provenance
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,9 @@ def made(simulated: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
     (target,) = ar.make_plan(opened, RECIPE).targets
     tree = ar.reduce_night(opened, RECIPE)["targets"][target.name]
     frames = target.lights.frames
-    story = Story(frames, method="median", checksums=dict.fromkeys((f.path for f in frames), "0"))
+    story = Provenance(
+        frames, method="median", checksums=dict.fromkeys((f.path for f in frames), "0")
+    )
     return Made(*(tree[n].to_dataset() for n in ("combined", "calibrated", "spectrum")), story)
 
 
@@ -174,7 +176,7 @@ def test_the_dispersion_axis_comes_back(
 ) -> None:
     header = {"DISPAXIS": 2} if vertical else {}
     (content,) = image_file(
-        made.combined, Story(made.story.frames, cards=header, checksums=made.story.checksums),
+        made.combined, Provenance(made.story.frames, cards=header, checksums=made.story.checksums),
         "a.fits", "float32",
     ).values()  # fmt: skip
     (tmp_path / "a.fits").write_bytes(content)

@@ -17,7 +17,7 @@ from arrayred.io import scan as headers
 from arrayred.io import scan as patience
 from arrayred.io.cube import open_frames
 from arrayred.io.ledger import examine
-from arrayred.io.scan import TRANSIENT, patiently, scan
+from arrayred.io.scan import TRANSIENT, retry, scan
 
 PASSING = sorted(TRANSIENT)
 LASTING = [errno.ENOENT, errno.EACCES, errno.EISDIR]
@@ -47,14 +47,14 @@ def failing(call: Callable[..., Any], number: int, times: int) -> tuple[Callable
 @pytest.mark.parametrize("number", PASSING)
 def test_what_passes_is_tried_again_after_growing_waits(number: int, waits: list[float]) -> None:
     attempt, calls = failing(lambda: "read", number, 3)
-    assert patiently(attempt) == "read"
+    assert retry(attempt) == "read"
     assert (len(calls), waits) == (4, [0.2, 1.0, 5.0])
 
 
 def test_what_does_not_pass_in_time_is_raised(waits: list[float]) -> None:
     attempt, calls = failing(lambda: "read", errno.EIO, 99)
     with pytest.raises(OSError, match="Input/output"):
-        patiently(attempt)
+        retry(attempt)
     assert (len(calls), len(waits)) == (4, 3)
 
 
@@ -62,7 +62,7 @@ def test_what_does_not_pass_in_time_is_raised(waits: list[float]) -> None:
 def test_what_lasts_is_raised_at_once(number: int, waits: list[float]) -> None:
     attempt, calls = failing(lambda: "read", number, 1)
     with pytest.raises(OSError, match=os.strerror(number)):
-        patiently(attempt)
+        retry(attempt)
     assert (len(calls), waits) == (1, [])
 
 
@@ -75,9 +75,9 @@ def test_an_error_of_ours_counts_as_its_cause() -> None:
             raise FrameError("odd") from OSError(errno.ESTALE, "stale")
         return "read"
 
-    assert patiently(read) == "read"
+    assert retry(read) == "read"
     with pytest.raises(FrameError):
-        patiently(lambda: (_ for _ in ()).throw(FrameError("odd")))
+        retry(lambda: (_ for _ in ()).throw(FrameError("odd")))
 
 
 @pytest.mark.parametrize("number", PASSING)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from arrayred.errors import UsageError
 from arrayred.io.header import Value
-from arrayred.io.ledger import CARDS_FILE, Answers, load_answers, save_answers
+from arrayred.io.ledger import CARDS_FILE, SavedCards, load_saved_cards, write_saved_cards
 
 KEYWORDS = st.from_regex(r"[A-Z][A-Z0-9_-]{0,4}", fullmatch=True).map("AR{}".format)
 TEXTS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=90)
@@ -32,8 +32,8 @@ def test_every_answer_comes_back_as_it_was(
     cards: dict[str, Value], targets: dict[str, dict[str, Value]]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        save_answers(Path(folder), Answers(cards, targets))
-        found = load_answers(Path(folder))
+        write_saved_cards(Path(folder), SavedCards(cards, targets))
+        found = load_saved_cards(Path(folder))
     assert typed(dict(found.cards)) == typed(cards)
     assert list(found.targets) == list(targets)
     assert [typed(dict(own)) for own in found.targets.values()] == [
@@ -47,7 +47,7 @@ def test_the_file_is_toml_with_a_table_for_all_and_one_for_each_target(
     cards: dict[str, Value], targets: dict[str, dict[str, Value]]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        save_answers(Path(folder), Answers(cards, targets))
+        write_saved_cards(Path(folder), SavedCards(cards, targets))
         text = (Path(folder) / CARDS_FILE).read_text("ascii")
     expected = {"cards": cards} | ({"targets": targets} if targets else {})
     assert tomllib.loads(text) == expected
@@ -55,7 +55,7 @@ def test_the_file_is_toml_with_a_table_for_all_and_one_for_each_target(
 
 
 def test_without_a_file_or_a_folder_there_are_no_answers(tmp_path: Path) -> None:
-    assert load_answers(tmp_path) == load_answers(tmp_path / "nowhere") == Answers()
+    assert load_saved_cards(tmp_path) == load_saved_cards(tmp_path / "nowhere") == SavedCards()
 
 
 @pytest.mark.parametrize(
@@ -72,43 +72,43 @@ def test_without_a_file_or_a_folder_there_are_no_answers(tmp_path: Path) -> None
 def test_a_targets_own_cards_go_before_those_of_all(
     cards: dict[str, Value], targets: dict[str, dict[str, Value]], expected: dict[str, Value]
 ) -> None:
-    assert Answers(cards, targets).cards_of("a") == expected
+    assert SavedCards(cards, targets).cards_of("a") == expected
 
 
 def test_an_object_is_its_targets_and_any_other_card_is_for_all() -> None:
-    before = Answers({"GRATING": "600"}, {"a": {"OBJECT": "A"}})
+    before = SavedCards({"GRATING": "600"}, {"a": {"OBJECT": "A"}})
     after = before.adding("b", "OBJECT", "B").adding("b", "GRATANG", 26.0)
     assert after.cards_of("a") == {"GRATING": "600", "GRATANG": 26.0, "OBJECT": "A"}
     assert after.cards_of("b") == {"GRATING": "600", "GRATANG": 26.0, "OBJECT": "B"}
-    assert before == Answers({"GRATING": "600"}, {"a": {"OBJECT": "A"}})
+    assert before == SavedCards({"GRATING": "600"}, {"a": {"OBJECT": "A"}})
 
 
 def test_a_further_answer_replaces_the_former() -> None:
-    answers = Answers().adding("a", "OBJECT", "A").adding("a", "OBJECT", "B")
+    answers = SavedCards().adding("a", "OBJECT", "A").adding("a", "OBJECT", "B")
     answers = answers.adding("a", "SLIT", 1).adding("b", "SLIT", 2)
-    assert answers == Answers({"SLIT": 2}, {"a": {"OBJECT": "B"}})
+    assert answers == SavedCards({"SLIT": 2}, {"a": {"OBJECT": "B"}})
 
 
 def test_saving_again_replaces_the_file_and_the_same_answers_leave_it_alone(tmp_path: Path) -> None:
-    save_answers(tmp_path, Answers({"SLIT": 1}))
-    save_answers(tmp_path, Answers({"SLIT": 2}))
+    write_saved_cards(tmp_path, SavedCards({"SLIT": 1}))
+    write_saved_cards(tmp_path, SavedCards({"SLIT": 2}))
     before = (tmp_path / CARDS_FILE).stat()
-    save_answers(tmp_path, load_answers(tmp_path))
+    write_saved_cards(tmp_path, load_saved_cards(tmp_path))
     assert (tmp_path / CARDS_FILE).stat() == before
-    assert load_answers(tmp_path) == Answers({"SLIT": 2})
+    assert load_saved_cards(tmp_path) == SavedCards({"SLIT": 2})
     assert [path.name for path in tmp_path.iterdir()] == [CARDS_FILE]
 
 
 def test_an_angle_written_by_hand_is_read_as_degrees(tmp_path: Path) -> None:
     (tmp_path / CARDS_FILE).write_text('[cards]\nGRATANG = "26.0 degrees"\n')
-    assert load_answers(tmp_path).cards == {"GRATANG": 26.0}
+    assert load_saved_cards(tmp_path).cards == {"GRATANG": 26.0}
 
 
 def test_either_table_may_be_left_out(tmp_path: Path) -> None:
     (tmp_path / CARDS_FILE).write_text('targets.a.OBJECT = "A"\n')
-    assert load_answers(tmp_path) == Answers({}, {"a": {"OBJECT": "A"}})
+    assert load_saved_cards(tmp_path) == SavedCards({}, {"a": {"OBJECT": "A"}})
     (tmp_path / CARDS_FILE).write_text("")
-    assert load_answers(tmp_path) == Answers()
+    assert load_saved_cards(tmp_path) == SavedCards()
 
 
 DAMAGED = {
@@ -142,7 +142,7 @@ def test_a_file_that_is_no_table_of_cards_is_named_with_what_to_do(
 ) -> None:
     (tmp_path / CARDS_FILE).write_bytes(content)
     with pytest.raises(UsageError) as caught:
-        load_answers(tmp_path)
+        load_saved_cards(tmp_path)
     assert caught.value.path == str(tmp_path / CARDS_FILE)
     assert caught.value.hint
     assert (tmp_path / CARDS_FILE).read_bytes() == content

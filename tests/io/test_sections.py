@@ -10,7 +10,7 @@ from astropy.io import fits
 
 from arrayred.config import Instrument
 from arrayred.errors import UsageError
-from arrayred.io.frames import Frame, first_pixel, read_frames, tell_sections
+from arrayred.io.frames import Frame, correct_section_cards, first_pixel, read_frames
 from arrayred.io.header import Header
 from arrayred.model import Section, Sections
 
@@ -98,7 +98,7 @@ def test_a_trimmed_product_tells_where_its_pixels_were() -> None:
     header = Header()
     for card, value in {**BESIDE, "CRPIX1": 10.0, "CRPIX2": 4.0}.items():
         header.set(card, value)
-    tell_sections(header, Sections(Section((1, 5), (1, 20)), Section((6, 30), (3, 18))))
+    correct_section_cards(header, Sections(Section((1, 5), (1, 20)), Section((6, 30), (3, 18))))
     assert first_pixel(header) == (3, 6)
     assert (header["CRPIX1"], header["CRPIX2"]) == (5.0, 2.0)
     assert header["AROVSCAN"] == "[1:5,1:20]"
@@ -109,5 +109,5 @@ def test_a_header_without_sections_stays_as_it_is() -> None:
     header = Header()
     header.set("CRPIX1", 10.0)
     before = header.to_bytes()
-    tell_sections(header, None)
+    correct_section_cards(header, None)
     assert header.to_bytes() == before

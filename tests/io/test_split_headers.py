@@ -11,7 +11,7 @@ from astropy.io import fits
 
 import arrayred as ar
 from arrayred.config import Instrument
-from arrayred.io.frames import Frame, describe
+from arrayred.io.frames import Frame, frame_from_header
 from arrayred.io.scan import scan
 
 PRIMARY = {"OBJECT": "59 Cyg", "DATE-OBS": "2020-11-03T01:02:03", "EXPTIME": 600.0, "GAIN": 9}
@@ -29,7 +29,7 @@ def write(path: Path, *, tiled: bool = False, **image_cards: object) -> Path:
 
 
 def described(path: Path) -> Frame:
-    return describe(path.stem, scan(path), Instrument.load("generic"))
+    return frame_from_header(path.stem, scan(path), Instrument.load("generic"))
 
 
 @pytest.mark.parametrize("tiled", [False, True])

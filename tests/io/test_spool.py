@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from arrayred.errors import FrameError
 from arrayred.io import decoding
 from arrayred.io import pixels as spool
-from arrayred.io.pixels import FrameStack, plain, plain_all
+from arrayred.io.pixels import FrameStack, all_plain_pixels, plain_pixels
 from arrayred.io.scan import scan
 
 RNG = np.random.default_rng(5)
@@ -39,7 +39,7 @@ def packed(path: Path, packing: str, pixels: NDArray[Any] = PIXELS) -> Path:
 
 
 def read(path: Path) -> NDArray[Any]:
-    return FrameStack([plain(scan(path))])[:, :, :][0]
+    return FrameStack([plain_pixels(scan(path))])[:, :, :][0]
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch, name: str) -> list[object]:
@@ -85,7 +85,7 @@ def test_a_large_frame_is_decoded_whole(packing: str, tmp_path: Path) -> None:
 def test_a_plain_frame_is_read_where_it_is(tmp_path: Path) -> None:
     fits.PrimaryHDU(PIXELS).writeto(tmp_path / "x.fits")
     found = scan(tmp_path / "x.fits")
-    assert plain(found) is found.source
+    assert plain_pixels(found) is found.source
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -96,7 +96,7 @@ def test_several_files_are_decoded_at_once_in_order(threads: int, tmp_path: Path
         packed(tmp_path / f"{i}.fits", kind, image)
         for i, (kind, image) in enumerate(zip(kinds, images, strict=True))
     ]
-    stack = FrameStack(plain_all([scan(path) for path in paths], threads))
+    stack = FrameStack(all_plain_pixels([scan(path) for path in paths], threads))
     assert np.array_equal(stack[:, :, :], np.stack(images))
 
 
@@ -109,10 +109,10 @@ def test_threads_that_come_at_once_share_one_spool(
         time.sleep(0.05)
         return make(**options)
 
-    spool._folder.cache_clear()
+    spool._spool_folder.cache_clear()
     monkeypatch.setattr(tempfile, "mkdtemp", slow)
     images = [scan(packed(tmp_path / f"{i}.fits", "gzip")) for i in range(4)]
-    sources = plain_all(images, 4)
+    sources = all_plain_pixels(images, 4)
     assert len({source.path.parent for source in sources}) == 1
     assert all(source.path.exists() for source in sources)
 
@@ -123,7 +123,7 @@ def test_a_damaged_file_among_many_is_named(tmp_path: Path) -> None:
     damaged = packed(tmp_path / "bad.fits", "gzip")
     damaged.write_bytes(damaged.read_bytes()[:-3000])
     with pytest.raises(FrameError) as caught:
-        plain_all([*images[:3], scan(damaged), *images[3:]], 3)
+        all_plain_pixels([*images[:3], scan(damaged), *images[3:]], 3)
     assert caught.value.path == str(damaged)
 
 
@@ -223,7 +223,7 @@ def test_a_compressed_file_that_changes_after_the_scan_is_an_error_with_its_name
     found = scan(path)
     change(path)
     with pytest.raises(FrameError) as caught:
-        FrameStack([plain(found)])[:, :, :]
+        FrameStack([plain_pixels(found)])[:, :, :]
     assert str(caught.value).startswith(f"{path}: ")
 
 
@@ -287,8 +287,8 @@ def spooled_by(code: str, path: Path) -> subprocess.CompletedProcess[str]:
 import os, sys
 from pathlib import Path
 from arrayred.io.scan import scan
-from arrayred.io.pixels import plain
-source = plain(scan(Path(sys.argv[1])))
+from arrayred.io.pixels import plain_pixels
+source = plain_pixels(scan(Path(sys.argv[1])))
 assert source.path.exists()
 print(source.path, flush=True)
 {code}
@@ -311,7 +311,7 @@ def test_the_spool_goes_when_the_process_ends(code: str, status: int, tmp_path: 
 def test_a_forked_child_leaves_its_parents_spool_alone(tmp_path: Path) -> None:
     code = """
 if os.fork() == 0:
-    assert plain(scan(Path(sys.argv[1]))).path.parent != source.path.parent
+    assert plain_pixels(scan(Path(sys.argv[1]))).path.parent != source.path.parent
     sys.exit(0)
 assert os.wait()[1] == 0
 assert source.path.exists()
@@ -321,7 +321,7 @@ assert source.path.exists()
 
 
 def test_a_failed_decoding_leaves_nothing_in_the_spool(tmp_path: Path) -> None:
-    folder = plain(scan(packed(tmp_path / "good.fits.gz", "gzip"))).path.parent
+    folder = plain_pixels(scan(packed(tmp_path / "good.fits.gz", "gzip"))).path.parent
     before = set(folder.iterdir())
     path = packed(tmp_path / "bad.fits.gz", "gzip")
     path.write_bytes(without_checksum(path.read_bytes()))

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from arrayred.errors import FrameError, MismatchError
-from arrayred.io.pixels import FrameStack, plain
+from arrayred.io.pixels import FrameStack, plain_pixels
 from arrayred.io.scan import scan
 
 Pixels = NDArray[Any]
@@ -159,7 +159,7 @@ BLANK_IGNORED = {"blank unsigned 16", "blank unsigned 32"}
 
 
 def stack_of(*paths: Path) -> FrameStack:
-    return FrameStack([plain(scan(path)) for path in paths])
+    return FrameStack([plain_pixels(scan(path)) for path in paths])
 
 
 def pixels_of(stack: FrameStack) -> Pixels:
@@ -424,7 +424,7 @@ def test_more_than_64_frames_are_each_themselves(tmp_path: Path) -> None:
 def test_single_rows_are_those_of_the_frame_from_one_opening(
     night: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stack = FrameStack([plain(scan(min(night.iterdir())))])
+    stack = FrameStack([plain_pixels(scan(min(night.iterdir())))])
     opened: list[tuple[Any, ...]] = []
     real = os.open
     monkeypatch.setattr(os, "open", lambda *given: opened.append(given) or real(*given))

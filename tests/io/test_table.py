@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 
 from arrayred.io.header import Header
 from arrayred.io.products import (
-    columns_of,
     ecsv_table,
-    fact_cards,
-    facts_of,
     fits_table,
     frames_table,
+    spectrum_attrs_of,
+    spectrum_cards,
+    spectrum_columns,
     text_table,
 )
 from arrayred.model import dq_attrs
@@ -91,7 +91,7 @@ def read_ecsv(content: bytes) -> Table:
 
 
 def test_columns_begin_with_x_flux_and_uncertainty() -> None:
-    columns = columns_of(spectrum())
+    columns = spectrum_columns(spectrum())
     assert [column.name for column in columns][:3] == ["x", "flux", "uncertainty"]
     assert {column.name: column.unit for column in columns} == UNITS
     assert list(columns[0].values) == [101, 102, 103, 104, 105]
@@ -232,7 +232,7 @@ def read_by_specutils(
 
 
 def test_facts_become_cards() -> None:
-    cards = fact_cards(spectrum(first_row=484, last_row=518, threshold=62.6, history=["x"]))
+    cards = spectrum_cards(spectrum(first_row=484, last_row=518, threshold=62.6, history=["x"]))
     assert [card[:2] for card in cards] == [("SPFIRST", 484), ("SPLAST", 518), ("THRESH", 62.6)]
 
 
@@ -246,7 +246,7 @@ FACTS: dict[str, Any] = {
 
 def test_cards_tell_how_a_spectrum_was_found_traced_extracted_and_freed_of_sky() -> None:
     header = Header()
-    for card in fact_cards(spectrum(**FACTS)):
+    for card in spectrum_cards(spectrum(**FACTS)):
         header.set(*card)
     told = {keyword: header[keyword] for keyword in ("SPRULE", "TRTILT", "SPFWHM", "ENCLOSED")}
     assert told == {"SPRULE": "robust", "TRTILT": 1.5, "SPFWHM": 5.25, "ENCLOSED": 0.9921}
@@ -255,20 +255,20 @@ def test_cards_tell_how_a_spectrum_was_found_traced_extracted_and_freed_of_sky()
     ]  # fmt: skip
     assert (header["EXTRACT"], header["SKYMODEL"]) == ("optimal", "linear")
     assert "[pix]" in header.card("TRTILT")
-    assert facts_of(header) == FACTS
+    assert spectrum_attrs_of(header) == FACTS
 
 
 def test_unknown_numbers_and_a_missing_side_make_no_cards() -> None:
     source = spectrum(**{**FACTS, "snr": float("nan"), "trace_rms": float("inf")})
     del source.attrs["sky_below"]
-    keywords = {keyword for keyword, _, _ in fact_cards(source)}
+    keywords = {keyword for keyword, _, _ in spectrum_cards(source)}
     assert not {"SNR", "TRRMS", "SKYBEL1", "SKYBEL2"} & keywords
     assert {"SKYABV1", "SKYABV2"} < keywords
 
 
 def test_sky_flags_and_trace_stand_before_the_procedures_columns() -> None:
     trace = ("x", np.full(5, 500.5), {"units": "pix", "long_name": "row of the light"})
-    names = [column.name for column in columns_of(flagged().assign(trace=trace))]
+    names = [column.name for column in spectrum_columns(flagged().assign(trace=trace))]
     assert names == ["x", "flux", "uncertainty", "sky", "dq", "trace", "counts_mean"]
 
 

@@ -12,7 +12,7 @@ from astropy.io import fits
 import arrayred as ar
 from arrayred.config import Instrument
 from arrayred.errors import MismatchError, UsageError
-from arrayred.io.frames import describe
+from arrayred.io.frames import frame_from_header
 from arrayred.io.scan import scan
 
 
@@ -35,13 +35,13 @@ def test_a_unit_is_known_by_many_spellings(spelling: str | None, unit: str, tmp_
     for chunks in (None, 2):
         assert ar.open_frames(path, chunks).counts.attrs["units"] == unit
     assert u.Unit(unit) in (u.adu, u.electron)
-    assert describe("a", scan(path), Instrument.load("generic")).warnings == ()
+    assert frame_from_header("a", scan(path), Instrument.load("generic")).warnings == ()
 
 
 @pytest.mark.parametrize("spelling", ["Jy", "electron/s", "adu/s"])
 def test_an_unknown_unit_is_taken_for_adu_with_a_warning(spelling: str, tmp_path: Path) -> None:
     path = write(tmp_path / "a.fit", spelling)
-    frame = describe("a", scan(path), Instrument.load("generic"))
+    frame = frame_from_header("a", scan(path), Instrument.load("generic"))
     assert frame.unit == "adu"
     assert frame.warnings == (f"the unit {spelling!r} of the pixels is unknown, taken for adu",)
 

@@ -8,7 +8,7 @@ import pytest
 
 from arrayred.errors import UsageError
 from arrayred.io import ledger as module
-from arrayred.io.ledger import Entry, Ledger, products_of, verify
+from arrayred.io.ledger import Entry, Ledger, products_of, verify_outputs
 from arrayred.io.publish import publish
 
 
@@ -33,7 +33,7 @@ def source(tmp_path: Path) -> Path:
 def test_every_output_folder_below_is_verified(tmp_path: Path, source: Path) -> None:
     for night in ("b/deep", "a"):
         finish(tmp_path / "out" / night, "targets/star", source)
-    found = list(verify(tmp_path / "out"))
+    found = list(verify_outputs(tmp_path / "out"))
     assert [one.out for one in found] == [tmp_path / "out/a", tmp_path / "out/b/deep"]
     assert all(one.is_intact for one in found)
 
@@ -45,7 +45,7 @@ def test_each_file_is_hashed_once(
     original = module.sha256_of
     monkeypatch.setattr(module, "sha256_of", lambda path: (hashed.append(path), original(path))[1])
     made = [finish(tmp_path / "out", f"targets/{name}", source) for name in "ab"]
-    (one,) = verify(tmp_path / "out")
+    (one,) = verify_outputs(tmp_path / "out")
     assert one.is_intact
     assert sorted(hashed) == sorted([source, *made])
 
@@ -55,7 +55,7 @@ def test_a_change_that_no_stamp_tells_is_seen(tmp_path: Path, source: Path) -> N
     Ledger(tmp_path / "out").hashes.of(product)
     product.write_bytes(b"flax")
     source.unlink()
-    (one,) = verify(tmp_path / "out")
+    (one,) = verify_outputs(tmp_path / "out")
     (verdict,) = one.verdicts
     assert verdict.products == {"targets/star/product.txt": "changed"}
     assert verdict.inputs == {str(source): "missing"}
@@ -66,7 +66,7 @@ def test_a_folder_in_a_products_place_is_no_product(tmp_path: Path, source: Path
     product = finish(tmp_path / "out", "masters/dark", source)
     product.unlink()
     product.mkdir()
-    (one,) = verify(tmp_path / "out")
+    (one,) = verify_outputs(tmp_path / "out")
     assert one.verdicts[0].products == {"masters/dark/product.txt": "it is no regular file"}
 
 
@@ -74,7 +74,7 @@ def test_an_entry_under_anothers_name_makes_no_sense(tmp_path: Path, source: Pat
     finish(tmp_path / "out", "targets/star", source)
     (path,) = Ledger(tmp_path / "out").files()
     other = path.rename(path.with_stem("other"))
-    (one,) = verify(tmp_path / "out")
+    (one,) = verify_outputs(tmp_path / "out")
     assert (one.unreadable, one.verdicts) == ((other,), ())
     assert one.unknown == (tmp_path / "out/targets/star/product.txt",)
 
@@ -82,8 +82,8 @@ def test_an_entry_under_anothers_name_makes_no_sense(tmp_path: Path, source: Pat
 def test_one_product_is_verified_by_the_entry_that_knows_it(tmp_path: Path, source: Path) -> None:
     product = finish(tmp_path / "out", "targets/star", source)
     finish(tmp_path / "out", "targets/other", source).unlink()
-    (one,) = verify(product)
+    (one,) = verify_outputs(product)
     assert one.is_intact
     for nowhere in (source, tmp_path / "raw", tmp_path / "none"):
         with pytest.raises(UsageError):
-            list(verify(nowhere))
+            list(verify_outputs(nowhere))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from arrayred.kernels.rows import slow_drift, step_noise
+from arrayred.kernels.rows import fit_baseline, step_noise
 
 
 @pytest.mark.parametrize("n_rows", [40, 63, 64, 300])
@@ -14,7 +14,7 @@ def test_a_drift_is_followed_and_a_spectrum_on_it_is_not(n_rows: int) -> None:
     drift = 30 * y + (8 * y**3 if n_rows >= 64 else 0)
     series = drift + np.random.default_rng(3).normal(0, 1, n_rows)
     series[n_rows // 3 : n_rows // 2] += 100
-    level, dark = slow_drift(series)
+    level, dark = fit_baseline(series)
     assert np.abs(level - drift).max() < 2.5
     assert not dark[n_rows // 3 : n_rows // 2].any()
 

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from arrayred.kernels import reject as kernel
-from arrayred.kernels.reject import PixelNoise, compare, highest_excess, standing_out, without
+from arrayred.kernels.reject import (
+    PixelNoise,
+    candidate_outliers,
+    compare_tiles,
+    highest_excess,
+    mean_without,
+)
 
 QUIET = PixelNoise(floor=100.0, level=0.0, per_photon=0.5)
 
@@ -21,7 +27,7 @@ def cells(light: Any, scales: Any, seed: int = 0, n_cells: int = 40) -> Any:
 
 
 def compared(values: Any) -> Any:
-    return compare(values, np.zeros_like(values), QUIET, np.zeros(values.shape[1:]))
+    return compare_tiles(values, np.zeros_like(values), QUIET, np.zeros(values.shape[1:]))
 
 
 @pytest.mark.parametrize("width", [1, 47, 48])
@@ -33,7 +39,7 @@ def test_a_cell_shines_by_its_peak_or_by_the_median_of_any_frame(width: int) -> 
     common = np.median(known, axis=0)
     peak = (common * root.max(axis=0)).max(axis=-1) > 4.0
     level = np.median(known * root, axis=-1).max(axis=0) > 1.0
-    assert np.array_equal(kernel._shines(known, common, root), peak | level)
+    assert np.array_equal(kernel._has_light(known, common, root), peak | level)
     assert 0 < np.count_nonzero(level) < 500
 
 
@@ -58,7 +64,7 @@ def test_no_value_that_stands_out_of_equal_frames_is_overlooked() -> None:
     frames[0, ::7, ::5] += np.random.default_rng(4).uniform(20, 200, frames[0, ::7, ::5].shape)
     middle = np.median(frames, axis=0)
     high = (frames.max(axis=0) - middle) > 5 * np.sqrt(QUIET.variance(middle))
-    found = standing_out(highest_excess(frames), frames.mean(axis=0), 3, QUIET, 5.0)
+    found = candidate_outliers(highest_excess(frames), frames.mean(axis=0), 3, QUIET, 5.0)
     assert set(np.flatnonzero(high)) <= set(found)
     assert found.size < 3 * high.sum()
 
@@ -114,10 +120,10 @@ def test_leaving_out_the_brightest_frame_makes_nothing_darker() -> None:
     values, flagged = 100 * scale, np.zeros((3, 5), bool)
     flagged[2] = True
     values[2] += 5000
-    np.testing.assert_allclose(without(values, np.zeros((3, 5)), scale, flagged), 100)
+    np.testing.assert_allclose(mean_without(values, np.zeros((3, 5)), scale, flagged), 100)
 
 
 def test_nothing_left_is_nothing() -> None:
     values = np.array([[5.0], [np.nan]])
     one = np.ones((2, 1))
-    assert np.isnan(without(values, 0 * one, one, np.array([[True], [False]])))
+    assert np.isnan(mean_without(values, 0 * one, one, np.array([[True], [False]])))

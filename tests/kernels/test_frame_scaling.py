@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from arrayred.kernels.reject import quantile, slow_scales
+from arrayred.kernels.reject import quantile, smooth_scales
 
 XI = np.linspace(-1.0, 1.0, 48)
 COMMON = np.full((1, 48), 2000.0)
 
 
 def found(known: np.ndarray) -> np.ndarray:
-    return slow_scales(known[np.newaxis, np.newaxis], COMMON, np.full((1, 1, 48), 1e-2))[0, 0]
+    return smooth_scales(known[np.newaxis, np.newaxis], COMMON, np.full((1, 1, 48), 1e-2))[0, 0]
 
 
 def test_a_parabola_is_followed() -> None:
@@ -28,7 +28,7 @@ def test_what_stands_out_counts_little() -> None:
 
 def test_without_light_the_scale_is_one() -> None:
     nothing = np.zeros((1, 48))
-    assert np.allclose(slow_scales(nothing[np.newaxis], nothing, np.ones((1, 1, 48))), 1.0)
+    assert np.allclose(smooth_scales(nothing[np.newaxis], nothing, np.ones((1, 1, 48))), 1.0)
 
 
 def test_a_quantile_is_the_value_at_its_place() -> None:

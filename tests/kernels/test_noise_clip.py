@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from arrayred.kernels.combine import mean
-from arrayred.kernels.reject import Noise, Scales, likely_mean, line_widths
+from arrayred.kernels.reject import NoiseClip, Scales, line_widths, noise_clipped_mean
 
 SHAPE = (12, 200)
-NOISE = Noise(3.0, 64.0, 0.5)
+NOISE = NoiseClip(3.0, 64.0, 0.5)
 Array = np.ndarray
 
 
@@ -25,9 +25,9 @@ def frames_of(n: int, light: Array | float = 400.0, flux: tuple[float, ...] = ()
     return bright + rng.normal(0, 1, (n, *SHAPE)) * np.sqrt(64 + 0.5 * bright)
 
 
-def cleaned(frames: Array, scales: Scales | None = None, noise: Noise = NOISE) -> Array:
+def cleaned(frames: Array, scales: Scales | None = None, noise: NoiseClip = NOISE) -> Array:
     n = len(frames)
-    return likely_mean(frames, scales=scales or equal(n), weights=(1.0,) * n, noise=noise)
+    return noise_clipped_mean(frames, scales=scales or equal(n), weights=(1.0,) * n, noise=noise)
 
 
 @pytest.mark.parametrize("n", [3, 4, 5, 8, 11, 25])
@@ -35,7 +35,9 @@ def test_what_is_kept_is_what_a_slow_loop_keeps(n: int) -> None:
     frames = frames_of(n)
     frames[0, ::3, ::7] += 500.0
     ones = np.ones(SHAPE[1])
-    planes = likely_mean(frames, scales=equal(n), weights=(1.0,) * n, noise=NOISE, widths=ones)
+    planes = noise_clipped_mean(
+        frames, scales=equal(n), weights=(1.0,) * n, noise=NOISE, widths=ones
+    )
     for (y, x), found in np.ndenumerate(planes[0]):
         values = frames[:, y, x]
         reach = 3 * math.sqrt(64 + 0.5 * max(np.median(values), 0))
@@ -68,8 +70,8 @@ def test_frames_of_different_flux_keep_their_core() -> None:
     frames = frames_of(3, 20_000.0, flux)
     ones = np.ones(SHAPE[1])
     three = {"weights": (1.0,) * 3, "noise": NOISE, "widths": ones}
-    as_they_are = likely_mean(frames, scales=equal(3), **three)
-    scaled = likely_mean(frames, scales=Scales(flux, (0.0,) * 3), **three)
+    as_they_are = noise_clipped_mean(frames, scales=equal(3), **three)
+    scaled = noise_clipped_mean(frames, scales=Scales(flux, (0.0,) * 3), **three)
     assert (as_they_are[1] > 0).mean() > 0.99
     assert (scaled[1] > 0).mean() < 0.03
 
@@ -98,8 +100,8 @@ def test_missing_values_are_as_if_never_taken() -> None:
     frames = frames_of(5)
     holed = np.concatenate([frames, np.full((1, *SHAPE), np.nan)])
     ones = np.ones(SHAPE[1])
-    few = likely_mean(frames, scales=equal(5), weights=(1.0,) * 5, noise=NOISE, widths=ones)
-    more = likely_mean(holed, scales=equal(6), weights=(1.0,) * 6, noise=NOISE, widths=ones)
+    few = noise_clipped_mean(frames, scales=equal(5), weights=(1.0,) * 5, noise=NOISE, widths=ones)
+    more = noise_clipped_mean(holed, scales=equal(6), weights=(1.0,) * 6, noise=NOISE, widths=ones)
     assert np.allclose(few, more)
     assert np.isnan(cleaned(np.full((3, *SHAPE), np.nan))[0]).all()
 
@@ -110,16 +112,16 @@ def test_the_noise_of_dark_charge_is_allowed_for() -> None:
     charge[:, 7] = 8000.0
     three = {"scales": equal(3), "weights": (1.0,) * 3, "noise": NOISE, "widths": np.ones(200)}
     zero = np.zeros(SHAPE)
-    assert (likely_mean(frames, zero, **three)[1, :, 7] > 0).sum() > 6
-    assert likely_mean(frames, zero, charge, **three)[1, :, 7].sum() == 0
+    assert (noise_clipped_mean(frames, zero, **three)[1, :, 7] > 0).sum() > 6
+    assert noise_clipped_mean(frames, zero, charge, **three)[1, :, 7].sum() == 0
 
 
 @pytest.mark.parametrize("noise", [None, NOISE])
-def test_weights_are_those_of_a_weighted_mean(noise: Noise | None) -> None:
+def test_weights_are_those_of_a_weighted_mean(noise: NoiseClip | None) -> None:
     frames, flux = frames_of(3, flux=(0.5, 1.0, 1.5)), (0.5, 1.0, 1.5)
     weights = (0.2, 1.0, 1.8)
     wide = None if noise is None else noise._replace(n_sigma=50.0)
-    found = likely_mean(frames, scales=Scales(flux, (0.0,) * 3), weights=weights, noise=wide)
+    found = noise_clipped_mean(frames, scales=Scales(flux, (0.0,) * 3), weights=weights, noise=wide)
     expected = np.tensordot(weights, frames, 1) / np.dot(weights, flux)
     assert np.allclose(found[0], expected)
     assert not found[1].any()
@@ -154,5 +156,5 @@ def test_frames_of_unequal_noise_are_not_left_out_for_the_noise_of_the_centre() 
     flux = (0.5, 0.5, 2.0)
     frames = np.random.default_rng(6).normal(0, 8, (3, *SHAPE))
     three = {"weights": (1.0,) * 3, "noise": NOISE, "widths": np.ones(SHAPE[1])}
-    found = likely_mean(frames, scales=Scales(flux, (0.0,) * 3), **three)
+    found = noise_clipped_mean(frames, scales=Scales(flux, (0.0,) * 3), **three)
     assert (found[1] > 0).mean() < 0.02

@@ -13,10 +13,10 @@ from hypothesis.extra import numpy as hnp
 
 from arrayred.kernels.rows import (
     background,
+    bright_runs,
     robust_std,
     row_means,
-    row_statistics,
-    runs,
+    statistics_of_rows,
     sum_of_rows,
 )
 
@@ -24,7 +24,7 @@ from arrayred.kernels.rows import (
 @pytest.mark.parametrize("dtype", ["u1", "u2", ">i2", "u4", ">f4", "f8"])
 def test_row_statistics_are_mean_population_deviation_and_median(dtype: str) -> None:
     block = np.random.default_rng(3).integers(0, 255, (2, 4, 101)).astype(dtype)
-    means, deviations, medians = row_statistics(block)
+    means, deviations, medians = statistics_of_rows(block)
     for frame, y in np.ndindex(2, 4):
         values = [float(value) for value in block[frame, y]]
         assert means[frame, y] == pytest.approx(statistics.fmean(values), rel=1e-14)
@@ -35,7 +35,7 @@ def test_row_statistics_are_mean_population_deviation_and_median(dtype: str) -> 
 @pytest.mark.parametrize("shape", [(5, 60), (3, 5, 60), (2, 3, 5, 60)])
 def test_row_statistics_keep_every_axis_but_the_last(shape: tuple[int, ...]) -> None:
     block = np.random.default_rng(3).random(shape)
-    result = row_statistics(block)
+    result = statistics_of_rows(block)
     assert result.shape == (3, *shape[:-1])
     last = (-1,) * (len(shape) - 1)
     assert result[2][last] == statistics.median(block[last].tolist())
@@ -48,14 +48,14 @@ def test_the_numbers_of_a_row_do_not_depend_on_its_neighbours(
 ) -> None:
     image = np.random.default_rng(width).normal(100, 30, (20, 300))[:, :width]
     part = slice(first, first + height)
-    assert np.array_equal(row_statistics(image[part]), row_statistics(image)[:, part])
-    assert np.array_equal(row_statistics(np.asfortranarray(image)), row_statistics(image))
+    assert np.array_equal(statistics_of_rows(image[part]), statistics_of_rows(image)[:, part])
+    assert np.array_equal(statistics_of_rows(np.asfortranarray(image)), statistics_of_rows(image))
 
 
 def test_a_missing_pixel_makes_its_row_missing_and_no_other() -> None:
     image = np.ones((4, 30))
     image[2, 7] = np.nan
-    missing = np.isnan(row_statistics(image))
+    missing = np.isnan(statistics_of_rows(image))
     assert missing[:, 2].all()
     assert missing.sum() == 3
 
@@ -94,7 +94,7 @@ def obvious_runs(bright: list[bool], max_gap: int) -> list[tuple[int, int]]:
 @settings(deadline=None, max_examples=200)
 @given(bright=st.lists(st.booleans(), max_size=60), max_gap=st.integers(0, 8))
 def test_runs_are_those_of_the_obvious_walk(bright: list[bool], max_gap: int) -> None:
-    assert runs(np.array(bright, bool), max_gap=max_gap) == obvious_runs(bright, max_gap)
+    assert bright_runs(np.array(bright, bool), max_gap=max_gap) == obvious_runs(bright, max_gap)
 
 
 @settings(deadline=None, max_examples=50)

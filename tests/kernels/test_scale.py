@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from arrayred.kernels.combine import median
-from arrayred.kernels.reject import Scales, at_one_level, row_slopes, scaled, weighted_median
+from arrayred.kernels.reject import (
+    Scales,
+    combine_scaled,
+    row_slopes,
+    to_one_level,
+    weighted_median,
+)
 
 STAR = 900 * np.exp(-0.5 * ((np.arange(40) - 20) / 3) ** 2)[:, np.newaxis] * np.ones(300)
 FLUX, SKIES = (0.8, 1.0, 1.2), (20.0, 35.0, 50.0)
@@ -74,7 +80,7 @@ def test_slopes_do_not_depend_on_bands(rows: int) -> None:
 
 def test_frames_at_one_level_show_the_same_star() -> None:
     levels = tuple(s - f * 35.0 for f, s in zip(FLUX, SKIES, strict=True))
-    found = at_one_level(exposures(0.0), None, Scales(FLUX, levels))
+    found = to_one_level(exposures(0.0), None, Scales(FLUX, levels))
     assert np.allclose(found, STAR + 35.0)
 
 
@@ -83,4 +89,6 @@ def test_a_scaled_median_is_that_of_numpy(dtype: str) -> None:
     frames, dark = (exposures() + 1000).astype(dtype), np.full(STAR.shape, 1000.5)
     scales = Scales(FLUX, (-3.0, 0.0, 3.0))
     own = [(f - dark - c) / s for f, s, c in zip(frames, *scales, strict=True)]
-    assert np.array_equal(scaled(frames, dark, kernel=median, scales=scales), np.median(own, 0))
+    assert np.array_equal(
+        combine_scaled(frames, dark, kernel=median, scales=scales), np.median(own, 0)
+    )

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from arrayred.kernels import combine
-from arrayred.kernels.combine import middle
+from arrayred.kernels.combine import middle_values
 
 Array = NDArray[Any]
 WAYS = {"network": combine._by_network, "sorting": combine._by_sorting}
@@ -71,6 +71,6 @@ def test_frames_are_not_changed(way: str) -> None:
 def test_many_frames_are_sorted(dtype: str, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr(combine, "_by_sorting", lambda frames: calls.append(len(frames)))
-    middle(values_of(dtype, n))
-    middle(values_of(dtype, n - 1))
+    middle_values(values_of(dtype, n))
+    middle_values(values_of(dtype, n - 1))
     assert calls == [n]

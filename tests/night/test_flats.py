@@ -12,7 +12,7 @@ import pytest
 import arrayred as ar
 from arrayred.errors import NoDarkError
 from arrayred.io.products import write_frames
-from arrayred.night import Made
+from arrayred.night import SyntheticDark
 from arrayred.pipeline import make_master
 from arrayred.simulate import SimulatedFrame
 
@@ -199,7 +199,7 @@ def test_the_dark_that_is_subtracted_is_bias_plus_scaled_current(tmp_path: Path,
     bias = frames[-1].pixels.astype(float) if has_bias else np.zeros((24, 40))
     current = frames[0].pixels - (bias if "B" not in dark else 0.0)
     expected = current * 60.0 / exptime + (bias if "B" not in light else 0.0)
-    if not isinstance(master, Made):
+    if not isinstance(master, SyntheticDark):
         expected = frames[0].pixels
     np.testing.assert_allclose(make_master(master, "median").counts, expected, rtol=0, atol=1e-9)
 

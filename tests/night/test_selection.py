@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrayred.errors import UsageError
-from arrayred.night.groups import is_named, pick, pick_any, require_named, stem_and_number
+from arrayred.night.groups import (
+    is_named,
+    require_named,
+    select_by_any,
+    select_frames,
+    stem_and_number,
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ def named(*names: str) -> Any:
 
 
 def picked(frames: Any, pattern: str) -> list[str]:
-    return [frame.label for frame in pick(frames, pattern)]
+    return [frame.label for frame in select_frames(frames, pattern)]
 
 
 NIGHT = named(
@@ -115,7 +121,7 @@ def test_every_label_names_its_own_frame_alone(names: list[str]) -> None:
 
 
 def test_several_patterns_name_each_frame_once_in_the_order_of_the_frames() -> None:
-    found = pick_any(NIGHT, ["b-*", "a-10", "?-10", "a-10.fit", "gone"])
+    found = select_by_any(NIGHT, ["b-*", "a-10", "?-10", "a-10.fit", "gone"])
     assert [frame.label for frame in found] == ["a-10", "b-10"]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from arrayred.batch import Job, Order
+from arrayred.batch import Job, OutputOptions
 from arrayred.batch.nights import reduce_one
 from arrayred.config import Recipe
 from arrayred.simulate import Lamps, Star
@@ -17,7 +17,9 @@ from tests.cli.two_stars import DENEB, taken
 
 def reduced(night: Path, out: Path, *, recipe: Recipe | None = None, **order: Any) -> Path:
     """Reduce a night with its page; whatever keeps the page away is an error here."""
-    wanted = Order(out, order.pop("cards", {}), command="arrayred reduce NIGHT -o OUT", **order)
+    wanted = OutputOptions(
+        out, order.pop("cards", {}), command="arrayred reduce NIGHT -o OUT", **order
+    )
     report = reduce_one(Job(night.name, night, wanted, recipe=recipe or Recipe()))
     assert not report.bug, report.bug
     assert not any("no report" in warning for warning in report.warnings), report.warnings

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from arrayred.io.ledger import Ledger
-from arrayred.io.pixel_checks import sample_of
+from arrayred.io.pixel_checks import sample_frame
 from arrayred.io.pixels import FrameStack
 from arrayred.night import make_plan, open_night
 from arrayred.plots.panels import Pixels
@@ -53,7 +53,7 @@ def test_frames_are_read_as_the_run_read_them(barber: Path, tmp_path: Path) -> N
     for frame in night.frames:
         assert frames[frame.label].image.source.pixels.wrapped
         same = (frame, frames[frame.label])
-        assert len({sample.level for sample in map(sample_of, same) if sample}) == 1
+        assert len({sample.level for sample in map(sample_frame, same) if sample}) == 1
         pixels = [FrameStack([one.image.source])[0, :, :] for one in same]
         assert np.array_equal(*pixels)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from arrayred.batch import Line, as_ecsv
+from arrayred.batch import SummaryLine, as_ecsv
 from arrayred.errors import UsageError
-from arrayred.io.ledger import DONE, INDEX, PAGE, PAGE_ENTRY, verify
-from arrayred.io.publish import STATE
+from arrayred.io.ledger import DONE, INDEX, PAGE, PAGE_ENTRY, verify_outputs
+from arrayred.io.publish import STATE_FOLDER
 from arrayred.report.charts import read as read_file
 from arrayred.report.pages import index_page, write_index
 from tests.report.pages import (
@@ -32,11 +32,11 @@ def many(two: Path) -> Path:
     folder.mkdir()
     (two / "out").rename(folder / "night-b")
     lines = [
-        Line("night-a", "", "failed", {}, 0.1, "no <b>dark</b>"),
-        Line("night-b", "Deneb", "reduced", {}, 0.5),
-        Line("night-b", "Nothing", "failed", {}, 0.5, "No row's mean exceeds"),
-        Line("night-c", "Vega", "reduced", {"snr": 5.0, "first_row": 3, "last_row": 4}, 0.5),
-        Line("night-d", "", "interrupted", {}, 0.0),
+        SummaryLine("night-a", "", "failed", {}, 0.1, "no <b>dark</b>"),
+        SummaryLine("night-b", "Deneb", "reduced", {}, 0.5),
+        SummaryLine("night-b", "Nothing", "failed", {}, 0.5, "No row's mean exceeds"),
+        SummaryLine("night-c", "Vega", "reduced", {"snr": 5.0, "first_row": 3, "last_row": 4}, 0.5),
+        SummaryLine("night-d", "", "interrupted", {}, 0.0),
     ]
     (folder / "summary.ecsv").write_bytes(as_ecsv(lines))
     return folder
@@ -60,7 +60,7 @@ def test_what_is_wrong_comes_first_and_every_target_is_there(many: Path) -> None
 
 
 def test_targets_that_need_a_look_are_counted(many: Path) -> None:
-    place = many / "night-b" / STATE / DONE / f"{PAGE_ENTRY}.json"
+    place = many / "night-b" / STATE_FOLDER / DONE / f"{PAGE_ENTRY}.json"
     entry = json.loads(place.read_bytes())
     for n_seen, said in ((1, "1 target needs a look"), (2, "2 targets need a look")):
         for target in entry["facts"]["targets"][:n_seen]:
@@ -97,7 +97,9 @@ def test_each_spectrum_has_its_shape_and_its_numbers(many: Path) -> None:
 
 
 def test_nights_of_earlier_runs_stay_in_the_index(many: Path) -> None:
-    (many / "summary.ecsv").write_bytes(as_ecsv([Line("night-a", "", "failed", {}, 0.1, "x")]))
+    (many / "summary.ecsv").write_bytes(
+        as_ecsv([SummaryLine("night-a", "", "failed", {}, 0.1, "x")])
+    )
     assert [line[1] for line in rows(write_index(many))] == ["night-a", "night-b", "night-b"]
 
 
@@ -124,7 +126,7 @@ def test_an_index_is_known_to_verify_and_one_of_somebody_else_stays(many: Path) 
         write_index(many)
     assert (many / INDEX).read_bytes() == b"mine"
     write_index(many, overwrite=True)
-    assert all(found.is_intact for found in verify(many))
+    assert all(found.is_intact for found in verify_outputs(many))
 
 
 def test_a_line_of_the_index_takes_less_than_a_kilobyte(many: Path) -> None:

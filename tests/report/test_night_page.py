@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from arrayred.errors import UsageError
-from arrayred.io.ledger import PAGE, PAGE_ENTRY, Ledger, verify
+from arrayred.io.ledger import PAGE, PAGE_ENTRY, Ledger, verify_outputs
 from arrayred.report.pages import write_report
 from arrayred.report.run import ACCOUNT, FrameLine, as_json, read_account
 from tests.batch.disturbed import write_night
@@ -77,11 +77,11 @@ def test_a_page_tells_which_master_served_which_target(out: Path) -> None:
 
 
 def test_a_page_is_known_to_verify_and_a_changed_one_is_found_out(out: Path) -> None:
-    (intact,) = verify(out)
+    (intact,) = verify_outputs(out)
     assert intact.is_intact
     assert not intact.unknown or all(path.suffix != ".html" for path in intact.unknown)
     (out / PAGE).write_bytes(b"x")
-    (found,) = verify(out)
+    (found,) = verify_outputs(out)
     assert [dict(v.products) for v in found.verdicts if v.products] == [{PAGE: "changed"}]
 
 

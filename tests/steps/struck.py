@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 import arrayred as ar
 from arrayred.kernels.reject import PixelNoise
-from arrayred.simulate import Line, Sky, Star, sky_rate, star_rate
-from arrayred.steps.cosmic import compare_frames, scene_of
+from arrayred.simulate import EmissionLine, Sky, Star, sky_rate, star_rate
+from arrayred.steps.cosmic import compare_frames, comparison_input
 from tests.steps import cube_of
 
 GAIN, READ_NOISE, BIAS = 1.5, 12.0, 1000.0
@@ -109,7 +109,7 @@ def averaged(lights: xr.Dataset, dark: xr.Dataset, method: Any = "average") -> x
 
 def _star(scene: Scene, i: int, rng: np.random.Generator) -> Array:
     """Return the star's light on a frame (y, x), electrons."""
-    lines: tuple[Line, ...] = ((90.0, 0.6, 3.0), (210.0, 0.4, 2.0), (300.0, -1.5, 2.5))
+    lines: tuple[EmissionLine, ...] = ((90.0, 0.6, 3.0), (210.0, 0.4, 2.0), (300.0, -1.5, 2.5))
     seeing = scene.seeing * (1 + scene.breathing * rng.uniform(-1, 1))
     row = scene.shape[0] / 2 + 0.3
     star = Star(flux=scene.flux, row=row, tilt=scene.tilt, seeing=seeing, lines=lines)
@@ -174,7 +174,7 @@ def found_by(of: Struck) -> Array:
     """Return the hits (frame, y, x) that the comparison of the frames finds."""
     gain = float(of.image["gain"].item())
     noise = PixelNoise(of.dark.attrs["noise"] ** 2, 0.0, 1 / gain)
-    hits = compare_frames(scene_of(of.image, of.lights, of.dark, noise), 5.0)
+    hits = compare_frames(comparison_input(of.image, of.lights, of.dark, noise), 5.0)
     found = np.zeros(of.hits.shape, bool)
     found.reshape(len(found), -1)[hits.frame, hits.where] = True
     return found

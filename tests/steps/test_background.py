@@ -10,7 +10,7 @@ import xarray as xr
 
 from arrayred.errors import MismatchError, SkyBandError
 from arrayred.model import Rows, Run
-from arrayred.steps.sky import clearance, edges_of, fit_sky, sky_at
+from arrayred.steps.sky import aperture_edges, clearance, fit_sky, sky_at
 from tests.steps import Array, image_of
 
 NOISE = 6.0
@@ -61,7 +61,7 @@ def test_bands_are_far_and_high_as_the_image_has_room(
 def test_bands_keep_clear_of_a_trace_wherever_it_goes() -> None:
     trace = trace_at(200.0, tilt=20.0)
     sky = fit_sky(noisy(), trace, rows_at(195, 205), half_height=6.0, offset=10)
-    assert edges_of(trace, rows_at(195, 205), 6.0) == (184, 216)
+    assert aperture_edges(trace, rows_at(195, 205), 6.0) == (184, 216)
     (_, low), (high, _) = bands(sky)
     assert (low, high) == (174, 226)
 

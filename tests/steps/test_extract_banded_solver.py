@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from arrayred.steps.extract import solve_chain
+from arrayred.steps.extract import solve_block_tridiagonal
 
 
 @pytest.mark.parametrize(("n_blocks", "width"), [(1, 3), (2, 1), (7, 9)])
@@ -22,6 +22,6 @@ def test_blocks_are_solved_as_the_whole_matrix_is(n_blocks: int, width: int) -> 
         if i + 1 < n_blocks:
             matrix[here, ahead], matrix[ahead, here] = upper[i], upper[i].T
     right = rng.normal(size=(n_blocks, width))
-    found, log_det = solve_chain(diagonal, upper, right)
+    found, log_det = solve_block_tridiagonal(diagonal, upper, right)
     np.testing.assert_allclose(found, np.linalg.solve(matrix, right.ravel()), rtol=1e-9)
     assert log_det == pytest.approx(np.linalg.slogdet(matrix)[1])

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from arrayred.steps.extract import Bell, Stack, fit_bell
+from arrayred.steps.extract import ColumnStack, Moffat, fit_moffat
 
 AWAY = np.arange(-20.0, 21)
 
@@ -17,7 +17,7 @@ def test_a_normal_bell_is_the_error_function(fwhm: float) -> None:
     scale = fwhm / 2.3548200450309493 * math.sqrt(2)
     away = np.linspace(-2 * fwhm, 2 * fwhm, 57)
     truth = [0.5 * (1 + math.erf(d / scale)) for d in away]
-    assert Bell(fwhm, 0.0, np.inf).below(away) == pytest.approx(truth, abs=2e-4)
+    assert Moffat(fwhm, 0.0, np.inf).below(away) == pytest.approx(truth, abs=2e-4)
 
 
 @pytest.mark.parametrize("exponent", [2.0, 2.5, 6.0])
@@ -29,27 +29,31 @@ def test_a_moffat_is_that_of_astropy_summed_over_pixels(exponent: float) -> None
     light = Moffat1D(1.0, 0.3, width, exponent)(fine)
     light /= light.sum()
     truth = [light[(fine > a - 0.5) & (fine < a + 0.5)].sum() for a in AWAY]
-    assert Bell(5.0, 0.3, exponent).on_pixels(AWAY) == pytest.approx(truth, abs=4e-4)
+    assert Moffat(5.0, 0.3, exponent).on_pixels(AWAY) == pytest.approx(truth, abs=4e-4)
 
 
 def test_rows_one_above_the_other_get_what_pixels_get() -> None:
-    bell, lowest = Bell(3.0, 0.2, 2.5), np.array([-9.0, -9.3, -8.6])
+    bell, lowest = Moffat(3.0, 0.2, 2.5), np.array([-9.0, -9.3, -8.6])
     away = lowest + np.arange(19)[:, np.newaxis]
     assert np.allclose(bell.on_rows(lowest, 19), bell.on_pixels(away), atol=1e-12)
 
 
-@pytest.mark.parametrize("truth", [Bell(2.0, 0.3, np.inf), Bell(6.0, -1.0, 2.5), Bell(3.0, 0.0, 2)])
-def test_a_bell_is_found_again(truth: Bell) -> None:
+@pytest.mark.parametrize(
+    "truth", [Moffat(2.0, 0.3, np.inf), Moffat(6.0, -1.0, 2.5), Moffat(3.0, 0.0, 2)]
+)
+def test_a_bell_is_found_again(truth: Moffat) -> None:
     rng = np.random.default_rng(0)
     light = truth.on_pixels(AWAY) + rng.normal(0, 1e-4, AWAY.size)
-    found = fit_bell(Stack(AWAY, light, np.full(AWAY.size, 1e8)), 4.0)
+    found = fit_moffat(ColumnStack(AWAY, light, np.full(AWAY.size, 1e8)), 4.0)
     assert found.fwhm == pytest.approx(truth.fwhm, rel=0.01)
     assert found.middle == pytest.approx(truth.middle, abs=0.02)
     assert found.exponent == truth.exponent
 
 
 def test_noise_makes_no_wings() -> None:
-    truth = Bell(4.0, 0.0, np.inf).on_pixels(AWAY)
+    truth = Moffat(4.0, 0.0, np.inf).on_pixels(AWAY)
     rng = np.random.default_rng(3)
-    stacks = [Stack(AWAY, truth + rng.normal(0, 0.02, 41), np.full(41, 2500.0)) for _ in range(20)]
-    assert sum(fit_bell(stack, 4.0).exponent < np.inf for stack in stacks) <= 1
+    stacks = [
+        ColumnStack(AWAY, truth + rng.normal(0, 0.02, 41), np.full(41, 2500.0)) for _ in range(20)
+    ]
+    assert sum(fit_moffat(stack, 4.0).exponent < np.inf for stack in stacks) <= 1

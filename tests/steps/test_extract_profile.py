@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from arrayred.steps import extract as kernel
-from arrayred.steps.extract import Bell, Light, fit_profile, knots_of
+from arrayred.steps.extract import Moffat, TracePixels, fit_profile, knots_of
 
 COLUMNS = 500
 
@@ -21,7 +21,7 @@ def fitted(away: np.ndarray, truth: np.ndarray, snr: float, seed: int = 0) -> np
     noise = 1 / (snr * np.sqrt((truth**2).sum(axis=0).mean()) ** -1)
     rng = np.random.default_rng(seed)
     counts = truth + rng.normal(0, noise, truth.shape) if snr < 1e6 else truth
-    light = Light(counts, np.full(truth.shape, noise**-2), np.ones(truth.shape[1]))
+    light = TracePixels(counts, np.full(truth.shape, noise**-2), np.ones(truth.shape[1]))
     knots = knots_of(away, 4.0)
     found = fit_profile(light, knots, 4.0).on_pixels(knots)
     return found * truth.sum(axis=0) / found.sum(axis=0)
@@ -33,20 +33,22 @@ def test_a_bright_stars_profile_is_found_to_a_thousandth_of_its_light(
     fwhm: float, tilt: float
 ) -> None:
     away = away_of(tilt)
-    truth = Bell(fwhm, 0.1, 2.5).on_pixels(away)
+    truth = Moffat(fwhm, 0.1, 2.5).on_pixels(away)
     assert np.abs(fitted(away, truth, 300.0) - truth).max() < 1.5e-3
 
 
 def test_two_peaks_are_a_profile_too() -> None:
     away = away_of(3.0)
-    truth = 0.6 * Bell(3.0, -3, np.inf).on_pixels(away) + 0.4 * Bell(4.0, 3, np.inf).on_pixels(away)
+    truth = 0.6 * Moffat(3.0, -3, np.inf).on_pixels(away) + 0.4 * Moffat(4.0, 3, np.inf).on_pixels(
+        away
+    )
     assert np.abs(fitted(away, truth, 300.0) - truth).max() < 2e-3
 
 
 def test_a_seeing_that_changes_along_the_columns_is_followed() -> None:
     away = away_of(0.0)
     widths = np.linspace(4, 6, COLUMNS)
-    truth = np.column_stack([Bell(w, 0.0, np.inf).on_pixels(away[:, 0]) for w in widths])
+    truth = np.column_stack([Moffat(w, 0.0, np.inf).on_pixels(away[:, 0]) for w in widths])
     found = fitted(away, truth, 100.0)
     assert np.abs(found - truth).max() < 4e-3
     assert found[15, 0] > 1.3 * found[15, -1]
@@ -54,7 +56,7 @@ def test_a_seeing_that_changes_along_the_columns_is_followed() -> None:
 
 def test_a_faint_star_has_a_bell_without_bumps() -> None:
     away = away_of(2.0)
-    truth = Bell(5.0, 0.0, np.inf).on_pixels(away)
+    truth = Moffat(5.0, 0.0, np.inf).on_pixels(away)
     errors = [
         np.abs(fitted(away, truth, 3.0, seed) - truth).sum(axis=0).mean() for seed in range(8)
     ]
@@ -63,7 +65,7 @@ def test_a_faint_star_has_a_bell_without_bumps() -> None:
 
 def test_no_profile_is_negative() -> None:
     away = away_of(2.0)
-    assert (fitted(away, Bell(3.0, 0.0, np.inf).on_pixels(away), 5.0) >= 0).all()
+    assert (fitted(away, Moffat(3.0, 0.0, np.inf).on_pixels(away), 5.0) >= 0).all()
 
 
 def test_splines_add_up_to_one_everywhere() -> None:
@@ -86,7 +88,7 @@ def test_the_blocks_solve_what_numpy_solves_whole() -> None:
     for gap in range(4):
         normal[:, : n_knots - gap, gap] = np.diagonal(full, gap, 1, 2)
     right, sizes = rng.normal(size=(n_bins, n_knots)), np.full((3, n_knots), 0.5)
-    found, evidence = kernel._solved(normal, right, places, sizes)
+    found, evidence = kernel._solve_splines(normal, right, places, sizes)
     along = np.polynomial.legendre.legvander(places, 2)
     matrix = np.einsum("bij,bp,bq->ipjq", full, along, along).reshape(27, 27)
     side = np.einsum("bi,bp->ip", right, along).ravel()
@@ -111,5 +113,5 @@ def test_splines_solve_their_normal_equations(n_knots: int, n_orders: int) -> No
     matrix = np.einsum("bkl,bi,bj->kilj", full, along, along).reshape(2 * (n_knots * n_orders,))
     side = np.einsum("bk,bi->ki", right, along).ravel()
     wanted = np.linalg.solve(matrix + np.diag(1 / sizes.T.ravel() ** 2), side)
-    found, _ = kernel._solved(np.stack(bands, -1), right, places, sizes)
+    found, _ = kernel._solve_splines(np.stack(bands, -1), right, places, sizes)
     np.testing.assert_allclose(found.T.ravel(), wanted, rtol=1e-9, atol=1e-12)

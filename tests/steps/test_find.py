@@ -11,7 +11,7 @@ import xarray as xr
 
 from arrayred.errors import NoSpectrumError, UsageError
 from arrayred.model import Rows, Run
-from arrayred.steps.find import Threshold, detect_rows, find_all, find_rows
+from arrayred.steps.find import Threshold, detect_rows, find_all_rows, find_rows
 from tests.faint_fields import blank_field, star_field
 from tests.steps import Array, image_of
 
@@ -155,7 +155,7 @@ def test_near_row_chooses(method: Any, near: int, row: int) -> None:
 def test_all_are_found_the_chosen_first_and_each_knows_the_others() -> None:
     counts = field((70, 400), (120, 900), (180, 600))
     counts[149] += 5000
-    every = find_all(image_of(counts))
+    every = find_all_rows(image_of(counts))
     assert [round((rows.first + rows.last) / 2) for rows in every] == [120, 180, 70]
     for rows in every:
         assert sorted(run.state for run in rows.others) == ["sharp", "taken", "taken"]
@@ -246,7 +246,7 @@ def test_the_robust_rule_looks_at_the_best_estimate_without_bad_pixels() -> None
 
 
 def test_given_rows_are_taken_as_they_are() -> None:
-    (rows,) = find_all(image_of(field((120, 900))), rows=(10, 20))
+    (rows,) = find_all_rows(image_of(field((120, 900))), rows=(10, 20))
     assert (rows.first, rows.last, rows.rule) == (10, 20, "given")
 
 

@@ -11,7 +11,7 @@ import xarray as xr
 import arrayred as ar
 from arrayred.errors import FrameError, MismatchError
 from arrayred.model import BAD_PIXEL, NO_DATA, SATURATED
-from arrayred.steps.noise import drop_absurd, find_bad_pixels, plateau, saturation_of
+from arrayred.steps.noise import drop_impossible, find_bad_pixels, plateau_level, saturation_of
 from tests.steps import Array, cube_of
 
 LABELS = ["light-1", "light-2", "light-3"]
@@ -22,7 +22,7 @@ def frames(dtype: str = "u2") -> Array:
 
 
 def flagged(pixels: Array, bad: Array | None = None, **coords: Any) -> xr.Dataset:
-    cube = drop_absurd(cube_of(pixels, frame=LABELS[: len(pixels)], **coords))
+    cube = drop_impossible(cube_of(pixels, frame=LABELS[: len(pixels)], **coords))
     return ar.flag(ar.settle(ar.combine_with_peak(cube)), cube, bad=bad)
 
 
@@ -64,9 +64,9 @@ def test_a_converter_betrays_itself_where_many_pixels_end(top: int, dtype: str) 
 def test_noise_and_faint_stars_have_no_plateau() -> None:
     rng = np.random.default_rng(2)
     for level, noise in [(1000, 0.4), (1000, 10), (20, 3), (3, 1)]:
-        assert plateau(rng.normal(level, noise, (200, 300)).round()) is None
-    assert plateau(np.full((20, 20), 7.0)) is None
-    assert plateau(np.full((20, 20), np.nan)) is None
+        assert plateau_level(rng.normal(level, noise, (200, 300)).round()) is None
+    assert plateau_level(np.full((20, 20), 7.0)) is None
+    assert plateau_level(np.full((20, 20), np.nan)) is None
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -3e38])
@@ -98,8 +98,8 @@ def test_flags_do_not_depend_on_chunks(rows: int) -> None:
     pixels = frames("f4")
     pixels[1, 5, 6], pixels[2, 38:, :9], pixels[0, 20, 20] = np.nan, np.inf, 60_000
     cube = cube_of(pixels, frame=LABELS, saturation=60_000.0).chunk({"y": rows})
-    image = ar.settle(ar.combine_with_peak(drop_absurd(cube)))
-    assert ar.flag(image, drop_absurd(cube)).identical(flagged(pixels, saturation=60_000.0))
+    image = ar.settle(ar.combine_with_peak(drop_impossible(cube)))
+    assert ar.flag(image, drop_impossible(cube)).identical(flagged(pixels, saturation=60_000.0))
 
 
 def test_the_combination_is_that_without_a_peak() -> None:
@@ -178,7 +178,7 @@ def test_the_top_of_a_wide_integer_is_no_saturation() -> None:
 
 def test_integers_are_not_copied_to_look_for_absurd_values() -> None:
     cube = cube_of(frames())
-    assert drop_absurd(cube) is cube
+    assert drop_impossible(cube) is cube
 
 
 def test_hot_pixels_of_a_dark_are_found_by_ccdmask() -> None:

@@ -12,7 +12,7 @@ from arrayred.steps.calibrate import (
     divide_flat,
     flat_level,
     normalise_flat,
-    with_bad,
+    with_bad_pixels,
 )
 from arrayred.steps.combine import combine
 from tests.steps import cube_of, image_of
@@ -67,7 +67,7 @@ def test_vignetting_along_the_slit_stays_in_the_flat() -> None:
 def test_pixels_with_little_light_are_bad_and_left_undivided(flats: xr.Dataset) -> None:
     response = np.ones((60, 80))
     response[:3], response[5, 5], response[6, 6] = 0.04, np.nan, 0.0
-    flat = with_bad(image_of(response))
+    flat = with_bad_pixels(image_of(response))
     assert int(flat.bad.sum()) == 3 * 80 + 2
     divided = divide_flat(flats, flat)
     assert np.array_equal(divided.counts, flats.counts)
@@ -77,7 +77,7 @@ def test_pixels_with_little_light_are_bad_and_left_undivided(flats: xr.Dataset) 
 def test_bad_pixels_are_flagged_beside_other_flags_and_a_variance_follows() -> None:
     response = np.full((60, 80), 0.5)
     response[0, 0] = 0.0
-    flat, image = with_bad(image_of(response)), image_of(np.ones((60, 80)))
+    flat, image = with_bad_pixels(image_of(response)), image_of(np.ones((60, 80)))
     assert divide_flat(image, flat).dq.values.sum() == divide_flat(image, flat).dq[0, 0] == 1
     planes = {"dq": (("y", "x"), np.full((60, 80), 4, np.uint8)), "variance": image.counts * 3}
     found = divide_flat(image.assign(planes), flat)
@@ -86,7 +86,7 @@ def test_bad_pixels_are_flagged_beside_other_flags_and_a_variance_follows() -> N
 
 
 def test_one_division_of_the_combined_image_is_that_of_every_frame(flats: xr.Dataset) -> None:
-    flat = with_bad(image_of(RESPONSE))
+    flat = with_bad_pixels(image_of(RESPONSE))
     for method in ("average", "median"):
         once = divide_flat(combine(flats, method), flat).counts.values
         each = combine(divide_flat(flats, flat), method).counts.values
@@ -94,7 +94,7 @@ def test_one_division_of_the_combined_image_is_that_of_every_frame(flats: xr.Dat
 
 
 def test_a_lazy_cube_is_divided_lazily_to_the_same_bits(flats: xr.Dataset) -> None:
-    flat = with_bad(image_of(RESPONSE))
+    flat = with_bad_pixels(image_of(RESPONSE))
     lazy = divide_flat(flats.chunk({"y": 7}), flat)
     assert lazy.counts.chunks is not None
     assert lazy.compute().identical(divide_flat(flats, flat))
@@ -117,7 +117,7 @@ def test_the_history_tells_what_was_done(flats: xr.Dataset) -> None:
 
 def test_a_flat_of_other_pixels_is_refused(flats: xr.Dataset) -> None:
     with pytest.raises(MismatchError, match="y runs over"):
-        divide_flat(flats, with_bad(image_of(RESPONSE, first_row=2)))
+        divide_flat(flats, with_bad_pixels(image_of(RESPONSE, first_row=2)))
 
 
 def test_a_dark_lamp_is_refused_by_name() -> None:

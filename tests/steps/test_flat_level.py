@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from arrayred.steps.calibrate import colour, level_of, quotient, scaled_median
+from arrayred.steps.calibrate import divide_by_flat, illuminated_level, lamp_colour, scaled_median
 
 X = np.linspace(-1, 1, 400)
 LAMPS = {
@@ -38,14 +38,14 @@ def test_frames_are_scaled_less_their_darks_and_their_median_taken(
 def test_the_level_is_that_of_the_lit_rows() -> None:
     image = np.random.default_rng(0).normal(0, 3, (100, 50))
     image[:30] += 5000
-    assert level_of(image) == pytest.approx(5000, abs=1)
+    assert illuminated_level(image) == pytest.approx(5000, abs=1)
 
 
 @pytest.mark.parametrize(
     "image", [np.zeros((4, 5)), np.full((4, 5), -3.0), np.full((4, 5), np.nan)]
 )
 def test_an_image_without_light_has_no_positive_level(image: np.ndarray) -> None:
-    assert not level_of(image) > 0
+    assert not illuminated_level(image) > 0
 
 
 @pytest.mark.parametrize("lamp", LAMPS.values(), ids=LAMPS.keys())
@@ -53,35 +53,35 @@ def test_the_colour_of_a_lamp_is_found_to_a_quarter_of_a_percent(lamp: np.ndarra
     rng = np.random.default_rng(1)
     flat = 20000 * lamp * (1 + 0.02 * rng.standard_normal((200, 400)))
     inner = slice(5, -5)
-    assert colour(flat)[inner] / (20000 * lamp)[inner] == pytest.approx(1, abs=0.0025)
+    assert lamp_colour(flat)[inner] / (20000 * lamp)[inner] == pytest.approx(1, abs=0.0025)
 
 
 def test_pixels_are_left_in_the_flat() -> None:
     flat = np.full((50, 400), 100.0)
     flat[:, 200] = 80.0
-    assert colour(flat) == pytest.approx(100, rel=1e-6)
+    assert lamp_colour(flat) == pytest.approx(100, rel=1e-6)
 
 
 def test_dark_columns_do_not_draw_the_colour_towards_them() -> None:
     flat = 1000 * (1 + 0.005 * np.random.default_rng(4).standard_normal((50, 400)))
     flat[:, 195:203] *= 0.5
-    assert np.delete(colour(flat), range(195, 203)) == pytest.approx(1000, rel=0.002)
+    assert np.delete(lamp_colour(flat), range(195, 203)) == pytest.approx(1000, rel=0.002)
 
 
 def test_unlit_rows_and_columns_do_not_count() -> None:
     flat = np.random.default_rng(2).normal(0, 1, (90, 400))
     flat[20:60, 50:350] += 1000 * LAMPS["curved"][50:350]
     expected = 1000 * LAMPS["curved"][55:345]
-    found = colour(flat)
+    found = lamp_colour(flat)
     assert found[55:345] == pytest.approx(expected, rel=0.002)
     assert np.isnan(found[:50]).all()
     assert np.isnan(found[350:]).all()
 
 
 def test_nothing_lit_has_no_colour() -> None:
-    assert np.isnan(colour(np.zeros((4, 9)))).all()
+    assert np.isnan(lamp_colour(np.zeros((4, 9)))).all()
 
 
 def test_a_quotient_is_float_and_exact() -> None:
     block, flat = np.array([[[7, 9]]], np.uint8), np.array([[2.0, 0.3]])
-    assert np.array_equal(quotient(block, flat), block / flat)
+    assert np.array_equal(divide_by_flat(block, flat), block / flat)

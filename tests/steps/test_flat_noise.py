@@ -11,7 +11,7 @@ import xarray as xr
 import arrayred as ar
 from arrayred.errors import UsageError
 from arrayred.kernels.reject import median_factor
-from arrayred.steps.calibrate import combine_flats, divide_flat, normalise_flat, with_bad
+from arrayred.steps.calibrate import combine_flats, divide_flat, normalise_flat, with_bad_pixels
 from arrayred.steps.noise import estimate_flat_noise
 from tests.steps import Array, cube_of, image_of
 
@@ -149,7 +149,7 @@ def test_without_the_flats_noise_the_scatter_would_be_twice_what_is_said() -> No
 
 def test_what_is_left_undivided_gets_no_noise_of_the_flat() -> None:
     response = np.array([[1.0, 0.01, np.nan, 2.0]])
-    flat = with_bad(image_of(response).assign(variance=(("y", "x"), np.full((1, 4), 0.5))))
+    flat = with_bad_pixels(image_of(response).assign(variance=(("y", "x"), np.full((1, 4), 0.5))))
     image = image_of(np.full((1, 4), 10.0)).assign(variance=(("y", "x"), np.full((1, 4), 4.0)))
     expected = [[4 + 100 * 0.5, 4, 4, (4 + 25 * 0.5) / 4]]
     assert np.array_equal(divide_flat(image, flat).variance, expected)

@@ -16,8 +16,8 @@ from arrayred.kernels.reject import median_factor
 from arrayred.model import BAD_PIXEL, COSMIC_RAY, NO_DATA, SATURATED
 from arrayred.pipeline import calibrate, combine_frames
 from arrayred.simulate import Detector, Lamps, SimulatedNight, Sky, Star
-from arrayred.steps.calibrate import with_bad
-from arrayred.steps.cosmic import judge_frames
+from arrayred.steps.calibrate import with_bad_pixels
+from arrayred.steps.cosmic import find_frame_planes
 from tests.steps import Array, image_of
 from tests.steps.test_noise import GAIN, cubes
 
@@ -106,7 +106,7 @@ def test_a_frame_by_itself_has_its_own_hits() -> None:
     together = judged(lights, None).dq.values
     for i in range(4):
         one = lights.isel(frame=[i])
-        alone = calibrate(one, None, None, judge_frames(lights, None, combined, hits))
+        alone = calibrate(one, None, None, find_frame_planes(lights, None, combined, hits))
         assert np.array_equal(alone.dq.values[0], together[i])
 
 
@@ -114,14 +114,14 @@ def judged(
     lights: xr.Dataset, dark: xr.Dataset | None, flat: Any = None, recipe: ar.Recipe = RECIPE
 ) -> xr.Dataset:
     combined, hits = combine_frames(lights, dark, recipe, flat)
-    return calibrate(lights, dark, flat, judge_frames(lights, dark, combined, hits))
+    return calibrate(lights, dark, flat, find_frame_planes(lights, dark, combined, hits))
 
 
 @pytest.mark.parametrize("flat", [None, np.where(np.arange(80) < 5, 0.01, 2.0)])
 def test_the_flags_of_all_frames_are_those_of_their_combination(flat: Any) -> None:
     lights, dark = spoilt()
     if flat is not None:
-        flat = with_bad(image_of(np.broadcast_to(flat, SHAPE).copy()))
+        flat = with_bad_pixels(image_of(np.broadcast_to(flat, SHAPE).copy()))
     recipe = RECIPE.replace(bad_pixels="dark", cosmic_rays="off")
     combined, frames = (
         combine_frames(lights, dark, recipe, flat)[0],
@@ -147,7 +147,7 @@ def test_planes_are_as_lazy_as_the_frames_and_do_not_depend_on_chunks(
     rows: int, flat: float | None
 ) -> None:
     lights, dark = spoilt()
-    flat_image = None if flat is None else with_bad(image_of(np.full(SHAPE, flat)))
+    flat_image = None if flat is None else with_bad_pixels(image_of(np.full(SHAPE, flat)))
     eager = judged(lights, dark, flat_image)
     lazy = judged(lights.chunk({"y": rows}), dark, flat_image)
     assert all(lazy[name].chunks is not None for name in ("counts", "variance", "dq"))

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from arrayred.model import Rows
-from arrayred.steps.extract import extract_along, extract_frames, offset_of
+from arrayred.steps.extract import extract_along, extract_frames, trace_offset
 from tests.steps import cube_of, image_of
 
 SHAPE, ROW, NOISE = (60, 240), 30.0, 4.0
@@ -92,8 +92,8 @@ def test_a_star_too_faint_to_be_followed_keeps_the_trace_and_it_is_said() -> Non
 
 
 def test_light_far_from_the_trace_is_another_star() -> None:
-    assert np.isnan(offset_of(star(0.0, 0.0, 0), trace(), ROWS))
-    assert offset_of(star(0.7, 9000.0, 0), trace(), ROWS) == pytest.approx(0.7, abs=0.05)
+    assert np.isnan(trace_offset(star(0.0, 0.0, 0), trace(), ROWS))
+    assert trace_offset(star(0.7, 9000.0, 0), trace(), ROWS) == pytest.approx(0.7, abs=0.05)
 
 
 def test_frames_without_a_time_have_no_middle() -> None:

@@ -8,15 +8,15 @@ import ccdproc
 import pytest
 
 from arrayred.errors import UsageError
-from arrayred.steps.noise import ccdproc_for
+from arrayred.steps.noise import import_ccdproc
 
 
 def test_the_module_is_ccdproc_itself() -> None:
-    assert ccdproc_for("L.A.Cosmic") is ccdproc
+    assert import_ccdproc("L.A.Cosmic") is ccdproc
 
 
 def test_what_needs_it_is_told_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ccdproc", None)
     with pytest.raises(UsageError, match="needs ccdproc, which is not") as told:
-        ccdproc_for("L.A.Cosmic")
+        import_ccdproc("L.A.Cosmic")
     assert "arrayred[ccdproc]" in told.value.hint

@@ -13,7 +13,7 @@ import arrayred as ar
 from arrayred.kernels.noise import clipped_std
 from arrayred.kernels.reject import median_factor
 from arrayred.model import NO_DATA
-from arrayred.steps.noise import share_of
+from arrayred.steps.noise import variance_factor
 from tests.steps import Array, cube_of
 
 GAIN, READ = 1.5, 12.0
@@ -209,7 +209,7 @@ def test_a_flat_divides_the_noise_and_brings_its_own() -> None:
 
 @pytest.mark.parametrize(("method", "share"), [("average", 0.2), ("median", 0.28683)])
 def test_the_share_of_a_frame_is_that_of_its_method(method: str, share: float) -> None:
-    assert share_of(method, 5) == pytest.approx(share, rel=1e-4)
+    assert variance_factor(method, 5) == pytest.approx(share, rel=1e-4)
 
 
 @pytest.mark.parametrize(("low", "high"), [(1, 1), (0, 2)])

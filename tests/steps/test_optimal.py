@@ -7,14 +7,14 @@ import pytest
 import xarray as xr
 
 from arrayred.errors import MismatchError, UsageError
-from arrayred.steps.extract import Weights, extract_along
+from arrayred.steps.extract import ExtractWeights, extract_along
 from arrayred.steps.trace import fit_trace, half_height_of
 from tests.stars import Drawn, draw, flat_sky, image_of
 
-ALL: tuple[Weights, ...] = ("optimal", "sum", "mean")
+ALL: tuple[ExtractWeights, ...] = ("optimal", "sum", "mean")
 
 
-def extracted(star: Drawn, weights: Weights = "optimal") -> tuple[xr.Dataset, np.ndarray]:
+def extracted(star: Drawn, weights: ExtractWeights = "optimal") -> tuple[xr.Dataset, np.ndarray]:
     """Return the spectrum of a star, and its true light in the same aperture."""
     trace = fit_trace(star.image, star.rows)
     half = half_height_of(star.rows, trace)
@@ -27,7 +27,7 @@ def extracted(star: Drawn, weights: Weights = "optimal") -> tuple[xr.Dataset, np
 @pytest.mark.parametrize("seeing", [2.0, 5.0, 12.0])
 @pytest.mark.parametrize("tilt", [0.0, 8.0])
 def test_a_bright_stars_flux_is_its_light_to_a_thousandth(
-    tilt: float, seeing: float, weights: Weights
+    tilt: float, seeing: float, weights: ExtractWeights
 ) -> None:
     star = draw(300.0, seeing=seeing, tilt=tilt)
     spectrum, truth = extracted(star, weights)
@@ -110,7 +110,7 @@ def test_a_sloping_sky_is_taken_where_the_trace_is() -> None:
 
 
 @pytest.mark.parametrize("weights", ["optimal", "sum"])
-def test_bad_and_saturated_pixels_are_filled_and_flagged(weights: Weights) -> None:
+def test_bad_and_saturated_pixels_are_filled_and_flagged(weights: ExtractWeights) -> None:
     star = draw(300.0, seeing=4.0, tilt=3.0)
     whole, truth = extracted(star, weights)
     star.image.counts[49:51, 200], star.image.dq[49:51, 200] = 65535.0, 2
@@ -134,7 +134,7 @@ def test_pixels_that_other_frames_stand_in_for_are_used_and_flagged() -> None:
 
 
 @pytest.mark.parametrize("weights", ["optimal", "sum"])
-def test_cosmic_rays_in_a_single_frame_do_not_count(weights: Weights) -> None:
+def test_cosmic_rays_in_a_single_frame_do_not_count(weights: ExtractWeights) -> None:
     star = draw(30.0, tilt=2.0)
     columns = np.arange(30, 600, 60)
     star.image.counts[50, columns] += 900.0
@@ -195,10 +195,10 @@ def test_the_gain_is_seen_where_no_attribute_tells_it() -> None:
 
 @pytest.mark.parametrize("exponent", [2.5, np.inf])
 def test_the_part_of_the_light_that_is_enclosed_is_told(exponent: float) -> None:
-    from arrayred.steps.extract import Bell
+    from arrayred.steps.extract import Moffat
 
     star = draw(300.0, seed=None)
-    bell = Bell(5.0, 0.0, exponent)
+    bell = Moffat(5.0, 0.0, exponent)
     profile = bell.on_pixels(star.image.y.values[:, np.newaxis] - star.center)
     counts = np.random.default_rng(1).poisson((star.flux * profile + 20) * 4.5) / 4.5
     trace = fit_trace(image_of(counts), star.rows)
@@ -218,7 +218,7 @@ def test_light_off_the_image_is_made_up_for_and_flagged() -> None:
 
 
 @pytest.mark.parametrize("weights", ALL)
-def test_a_column_without_a_good_pixel_is_no_number(weights: Weights) -> None:
+def test_a_column_without_a_good_pixel_is_no_number(weights: ExtractWeights) -> None:
     star = draw(50.0)
     star.image.counts[:, 77] = np.nan
     spectrum, _ = extracted(star, weights)

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from arrayred.steps import cosmic
-from arrayred.steps.cosmic import OUTLIER, FrameHits, Hits, Outliers, gathered
+from arrayred.steps.cosmic import (
+    OUTLIER_DTYPE,
+    FrameOutliers,
+    OutlierRecords,
+    PixelOutliers,
+    merge_outliers,
+)
 
 SHAPE = (7, 500)
 
@@ -17,11 +23,11 @@ def planes() -> np.ndarray:
     return np.random.default_rng(3).random(SHAPE) < 0.02
 
 
-def hits_of(flags: np.ndarray) -> Hits:
+def hits_of(flags: np.ndarray) -> PixelOutliers:
     """Return hits in any order, in the small types in which they are found."""
     frame, where = np.nonzero(flags)
     shuffled = np.random.default_rng(4).permutation(frame.size)
-    return Hits.of(frame[shuffled].astype("u4"), where[shuffled].astype("u4"))
+    return PixelOutliers.of(frame[shuffled].astype("u4"), where[shuffled].astype("u4"))
 
 
 @pytest.mark.parametrize("first", [0, 100, 499])
@@ -35,7 +41,7 @@ def test_no_pixel_has_no_flag() -> None:
 
 
 def test_frames_are_told_by_their_labels_in_any_order() -> None:
-    found = FrameHits(tuple("abcdefg"), hits_of(planes()))
+    found = FrameOutliers(tuple("abcdefg"), hits_of(planes()))
     where, flagged = found.of(["e", "b"])
     rows = planes()[[4, 1]]
     assert np.array_equal(where, np.flatnonzero(rows.any(axis=0)))
@@ -43,14 +49,14 @@ def test_frames_are_told_by_their_labels_in_any_order() -> None:
 
 
 def test_parts_are_gathered_in_order_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    def parts() -> Iterator[Outliers]:
+    def parts() -> Iterator[OutlierRecords]:
         for first, stop in ((0, 3), (3, 3), (3, 30), (30, 34)):
-            part = np.zeros(stop - first, OUTLIER)
+            part = np.zeros(stop - first, OUTLIER_DTYPE)
             part["where"] = np.arange(first, stop)
             yield part
 
-    monkeypatch.setattr(cosmic, "_BLOCK", 8)
-    blocks = gathered(parts())
+    monkeypatch.setattr(cosmic, "_MERGED_OUTLIERS", 8)
+    blocks = merge_outliers(parts())
     assert [block.size for block in blocks] == [8, 8, 8, 8, 2]
     assert np.array_equal(np.concatenate(blocks)["where"], np.arange(34))
-    assert gathered(iter(())) == []
+    assert merge_outliers(iter(())) == []

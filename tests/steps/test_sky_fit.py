@@ -10,19 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from arrayred.steps.sky import Band, Model, column_medians, even_rows, fit_columns
+from arrayred.steps.sky import SkyModel, SkyPixels, column_medians, fit_columns, typical_rows
 
 Array = NDArray[Any]
-MODELS: tuple[Model, ...] = ("mean", "median", "linear")
+MODELS: tuple[SkyModel, ...] = ("mean", "median", "linear")
 N_ROWS, N_COLUMNS = 120, 3000
 
 
-def band_of(pixels: Array, n_below: int | None = None, gap: float = 40.0) -> Band:
+def band_of(pixels: Array, n_below: int | None = None, gap: float = 40.0) -> SkyPixels:
     """Return pixels as two sides of a star, half the rows on each if not said otherwise."""
     n = len(pixels) // 2 if n_below is None else n_below
     rows = np.arange(len(pixels), dtype=float) - n + 0.5
     distance = (rows + gap * np.sign(rows))[:, np.newaxis] * np.ones((1, pixels.shape[1]))
-    return Band(pixels, np.isfinite(pixels), distance, n)
+    return SkyPixels(pixels, np.isfinite(pixels), distance, n)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def noisy() -> Array:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_level_and_variance_are_right_on_plain_noise(noisy: Array, model: Model) -> None:
+def test_level_and_variance_are_right_on_plain_noise(noisy: Array, model: SkyModel) -> None:
     fit = fit_columns(band_of(noisy), np.full(N_COLUMNS, 5.0), model)
     pulls = (fit.level - 100) / np.sqrt(fit.variance)
     assert abs(pulls.mean()) < 0.06
@@ -57,7 +57,7 @@ def test_a_line_without_outliers_is_that_of_polyfit(noisy: Array) -> None:
 
 
 @pytest.mark.parametrize(("model", "reduce"), [("mean", np.nanmean), ("median", np.nanmedian)])
-def test_mean_and_median_are_those_of_numpy(noisy: Array, model: Model, reduce: Any) -> None:
+def test_mean_and_median_are_those_of_numpy(noisy: Array, model: SkyModel, reduce: Any) -> None:
     pixels = noisy[:, :50].copy()
     pixels[3:9, 7] = np.nan
     fit = fit_columns(band_of(pixels, 20), np.full(50, 50.0), model)
@@ -88,7 +88,7 @@ SPOILERS = ["hits", "cold pixels", "hot row", "faint neighbour", "bright neighbo
 
 @pytest.mark.parametrize("by", SPOILERS)
 @pytest.mark.parametrize("model", ["mean", "linear"])
-def test_what_is_no_sky_is_left_out(noisy: Array, by: str, model: Model) -> None:
+def test_what_is_no_sky_is_left_out(noisy: Array, by: str, model: SkyModel) -> None:
     fit = fit_columns(band_of(spoilt(noisy, by)), np.full(N_COLUMNS, 5.0), model)
     assert abs(np.mean(fit.level) - 100) < 0.01 * 5.0 + 4 * 5.0 / np.sqrt(N_ROWS * N_COLUMNS)
     assert fit.n_rows >= 95
@@ -116,7 +116,7 @@ def test_a_noise_that_is_told_too_small_shows_in_the_scatter(noisy: Array) -> No
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_one_side_of_a_column_suffices(noisy: Array, model: Model) -> None:
+def test_one_side_of_a_column_suffices(noisy: Array, model: SkyModel) -> None:
     pixels = noisy[:, :9].copy()
     pixels[:60, 4] = np.nan
     fit = fit_columns(band_of(pixels), np.full(9, 5.0), model)
@@ -125,7 +125,9 @@ def test_one_side_of_a_column_suffices(noisy: Array, model: Model) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_column_without_pixels_has_the_sky_of_its_neighbours(noisy: Array, model: Model) -> None:
+def test_a_column_without_pixels_has_the_sky_of_its_neighbours(
+    noisy: Array, model: SkyModel
+) -> None:
     pixels = noisy[:, :9] + 10.0 * np.arange(9)
     pixels[:, 2] = np.nan
     fit = fit_columns(band_of(pixels), np.full(9, 5.0), model)
@@ -149,5 +151,5 @@ def test_medians_of_columns_are_those_of_numpy(n_rows: int, seed: int) -> None:
 def test_rows_that_stand_out_are_told_from_those_that_do_not(noisy: Array) -> None:
     rest = noisy - 100
     rest[[5, 80]] += [[1.0], [-1.0]]
-    even = even_rows(rest, np.ones(rest.shape, bool))
+    even = typical_rows(rest, np.ones(rest.shape, bool))
     assert list(np.flatnonzero(~even)) == [5, 80]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from arrayred.steps.cosmic import Grid, values_at
+from arrayred.steps.cosmic import TileGrid, values_at
 from tests.steps import cube_of
 
 SHAPES = [(5, 30), (7, 48), (3, 100), (4, 131)]
@@ -14,7 +14,7 @@ SHAPES = [(5, 30), (7, 48), (3, 100), (4, 131)]
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("upright", [False, True])
 def test_every_pixel_is_one_cells_own(shape: tuple[int, int], upright: bool) -> None:
-    grid = Grid(shape[::-1] if upright else shape, upright)
+    grid = TileGrid(shape[::-1] if upright else shape, upright)
     cells = np.arange(shape[0] * grid.n_blocks)
     own = np.sort(grid.pixels(cells)[grid.own(cells)])
     assert np.array_equal(own, np.arange(shape[0] * shape[1]))
@@ -22,15 +22,15 @@ def test_every_pixel_is_one_cells_own(shape: tuple[int, int], upright: bool) -> 
 
 @pytest.mark.parametrize("upright", [False, True])
 def test_a_pixel_is_held_by_the_cell_that_owns_it(upright: bool) -> None:
-    grid = Grid((131, 4) if upright else (4, 131), upright)
+    grid = TileGrid((131, 4) if upright else (4, 131), upright)
     for pixel in range(0, 524, 13):
         (cell,) = grid.holding(np.array([pixel]))
         assert pixel in grid.pixels(np.array([cell]))[grid.own(np.array([cell]))]
 
 
 def test_neighbours_stay_in_the_image() -> None:
-    assert Grid((3, 4)).around(np.array([0])).tolist() == [0, 1, 4, 5]
-    assert Grid((3, 4)).around(np.array([11, 6])).tolist() == [1, 2, 3, 5, 6, 7, 9, 10, 11]
+    assert TileGrid((3, 4)).around(np.array([0])).tolist() == [0, 1, 4, 5]
+    assert TileGrid((3, 4)).around(np.array([11, 6])).tolist() == [1, 2, 3, 5, 6, 7, 9, 10, 11]
 
 
 @pytest.mark.parametrize("chunks", [None, 2])
