@@ -404,7 +404,7 @@ def _bytes_to_decode(frames: Sequence[Frame]) -> int:
 
 def _bytes_of_a_chunk(frames: Sequence[Frame]) -> int:
     """Return what is inflated at a time of a frame in a cache, at most."""
-    shelves = (frame.image.source.shelf for frame in frames)
+    shelves = (frame.image.source.cached for frame in frames)
     return max((shelf.grid.chunk_bytes for shelf in shelves if shelf is not None), default=0)
 
 
@@ -451,7 +451,7 @@ class CombineJob:
         """Return all that goes into the image: the frames and the master."""
         return self.frames if self.master is None else (*self.frames, self.master)
 
-    def story(self) -> Provenance:
+    def provenance(self) -> Provenance:
         """Return what the product's header tells; checksums are still blank."""
         master, method = self.master, self.how.method
         steps = [f"{master.path.name} subtracted"] if master else []
@@ -548,16 +548,16 @@ def write_combination(combination: CombineJob, *, overwrite: bool = False) -> No
     StorageError
         The disk is full or refuses.
     """
-    how, story, out = combination.how, combination.story(), combination.out
+    how, provenance, out = combination.how, combination.provenance(), combination.out
     stack = FrameStack([frame.image.source for frame in combination.frames])
     share = band_layout(combination.inputs, stack.shape, stack.dtype, how)
-    header = product_header(story, out.name)
+    header = product_header(provenance, out.name)
     with open_image_writer(out, header, combination.shape, how.dtype, overwrite=overwrite) as sink:
         sums = _read_once(_read_passes(combination, share.threads), sink, how.kernel, share)
         packed = [frame for frame in combination.inputs if frame.path not in sums]
         if how.checksums:
             sums |= required_checksums(examine(packed), packed)
-        sink.finish(product_header(replace(story, checksums=sums), out.name))
+        sink.finish(product_header(replace(provenance, checksums=sums), out.name))
 
 
 def _read_once(
@@ -589,7 +589,7 @@ def _read_passes(combination: CombineJob, threads: int) -> list[Pass]:
     passes = []
     for group in groups:
         stack = FrameStack(all_plain_pixels([frame.image for frame in group], threads))
-        plain = [f for f in group if f.image.packing == "plain" and f.image.source.shelf is None]
+        plain = [f for f in group if f.image.packing == "plain" and f.image.source.cached is None]
         known = {frame.path: datasum_of(frame.image) for frame in plain}
         summed = known if combination.how.checksums else {}
         passes.append(Pass(stack.sources, stack.dtype, summed))

@@ -66,7 +66,7 @@ class Detector:
     dtype: str = "uint16"
 
     @property
-    def told_gain(self) -> float:
+    def header_gain(self) -> float:
         """Return what headers say the gain is, electrons per adu."""
         return self.gain if self.stated_gain is None else self.stated_gain
 
@@ -430,7 +430,7 @@ class SimulatedNight:
             rows = row_offsets(detector) if exposure.frame_type == "light" else 0.0
             yield SimulatedFrame(
                 frame_file_name(exposure, self.dialect, self.prefix),
-                frame_cards(exposure, self.dialect, detector.told_gain, detector.read_noise),
+                frame_cards(exposure, self.dialect, detector.header_gain, detector.read_noise),
                 read_out(detector, electrons, level + rows, rng),
             )
 
@@ -547,7 +547,7 @@ class SimulatedNight:
                 "frame_type": (FRAME, [frame_type for _ in made]),
                 "exptime": (FRAME, [exposure.exptime for exposure in made], {"units": "s"}),
                 "time": (FRAME, np.array([e.start for e in made], "datetime64[ns]")),
-                "gain": self.detector.told_gain,
+                "gain": self.detector.header_gain,
             },
         )
 

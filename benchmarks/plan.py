@@ -151,7 +151,7 @@ def cost_of(nights: Sequence[Path], out: Path) -> Night:
     written = sum(
         path.stat().st_size
         for job in jobs[1:]
-        for path in job.order.out.rglob("*")
+        for path in job.output.out.rglob("*")
         if path.is_file()
     )
     return Night(seconds / n, read // n, written // n, made // n, sent // n)

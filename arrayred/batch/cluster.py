@@ -57,14 +57,14 @@ _BYTES_OF_IMPORTS = 200 << 20
 """What a worker holds before it does anything, bytes."""
 
 
-def cluster_executor(client: Client, *, patience: float = NO_WORKERS_LIMIT_S) -> Executor:
+def cluster_executor(client: Client, *, no_workers_limit: float = NO_WORKERS_LIMIT_S) -> Executor:
     """Return the way to do jobs on a cluster, for `reduce_nights`.
 
     Parameters
     ----------
     client : of dask.distributed. Its workers see the same files by the same names, and have this
         version of arrayred.
-    patience : how long the cluster may be without workers, s.
+    no_workers_limit : how long the cluster may be without workers, s.
 
     Examples
     --------
@@ -83,14 +83,14 @@ def cluster_executor(client: Client, *, patience: float = NO_WORKERS_LIMIT_S) ->
         """
         deaths: dict[str, int] = {}
         suspects: list[Job] = []
-        for job, done in _completed_jobs(client, jobs, patience):
+        for job, done in _completed_jobs(client, jobs, no_workers_limit):
             if isinstance(done, _WorkerDeath):
                 deaths[job.label] = done.n_workers
                 suspects.append(job)
             else:
                 yield done
         for job in suspects:
-            yield _run_alone(client, job, deaths[job.label], patience)
+            yield _run_alone(client, job, deaths[job.label], no_workers_limit)
 
     return way
 
@@ -103,10 +103,10 @@ class _WorkerDeath:
     error: ResourceError
 
 
-def _run_alone(client: Client, job: Job, n_deaths: int, patience: float) -> Report:
+def _run_alone(client: Client, job: Job, n_deaths: int, no_workers_limit: float) -> Report:
     """Return the report of a night that nothing else runs beside; it fails if workers die of it."""
     while True:
-        _, done = next(iter(_completed_jobs(client, [job], patience)))
+        _, done = next(iter(_completed_jobs(client, [job], no_workers_limit)))
         if isinstance(done, Report):
             return done
         n_deaths += done.n_workers
@@ -124,14 +124,14 @@ def _with_file_sizes(error: ResourceError, job: Job) -> ResourceError:
 
 
 def _completed_jobs(
-    client: Client, jobs: Sequence[Job], patience: float
+    client: Client, jobs: Sequence[Job], no_workers_limit: float
 ) -> Iterator[tuple[Job, Report | _WorkerDeath]]:
     """Yield what became of each job; those that nobody waits for any more are cancelled."""
     if not jobs:
         return
     batch = f"reduce-{uuid.uuid4().hex[:12]}"  # a name of its own: nothing old is taken for it
     job_of = {(batch, job.label): job for job in jobs}
-    pulse = _ClusterHealth(client, patience)
+    pulse = _ClusterHealth(client, no_workers_limit)
     ended: SimpleQueue[Future[Report]] = SimpleQueue()
     sent = [replace(with_absolute_paths(job), scheduler="", wait=_LOCK_WAIT_S) for job in jobs]
     versions = [__version__] * len(jobs)
@@ -154,11 +154,11 @@ def _completed_jobs(
 class _ClusterHealth:
     """Whether a cluster is alive: its scheduler answers, and has had workers of late."""
 
-    def __init__(self, client: Client, patience: float) -> None:
-        self._client, self._patience = client, patience
-        self.seen()
+    def __init__(self, client: Client, no_workers_limit: float) -> None:
+        self._client, self._patience = client, no_workers_limit
+        self.note_alive()
 
-    def seen(self) -> None:
+    def note_alive(self) -> None:
         """Note that a worker has given a sign of life."""
         self._last_seen = time.monotonic()
 
@@ -173,7 +173,7 @@ class _ClusterHealth:
         except (OSError, TimeoutError) as error:
             raise scheduler_lost_error(str(error)) from error
         if workers:
-            self.seen()
+            self.note_alive()
         elif time.monotonic() - self._last_seen > self._patience:
             raise ResourceError(
                 f"The cluster has had no worker for {self._patience:g} s",
@@ -189,7 +189,7 @@ def _next_completed(ended: SimpleQueue[Future[Report]], pulse: _ClusterHealth) -
         except Empty:
             pulse.check()
         else:
-            pulse.seen()
+            pulse.note_alive()
             return future
 
 
@@ -260,7 +260,7 @@ def require_frames_visible(client: Client, plan: Plan, memory: int | None) -> No
     plan, memory : of the one night that is reduced, and what its bands may take.
     """
     lamps = (target.lamps for target in plan.targets if target.lamps)
-    groups = [*plan.to_settle, *(flat.frames for flat in plan.flats.values()), *lamps]
+    groups = [*plan.masters_to_make, *(flat.frames for flat in plan.flats.values()), *lamps]
     groups += [target.lights for target in plan.targets]
     large = [group for group in groups if group.band_rows(memory) < group.frames[0].shape[0]]
     paths = {frame.path.absolute(): None for group in large for frame in group.frames}
@@ -274,14 +274,14 @@ def _with_free_memory(job: Job) -> Job:
 
     worker = get_worker()
     limit = worker.memory_manager.memory_limit
-    if (job.order.memory, job.order.limit) != (None, None) or not limit:
+    if (job.output.memory, job.output.limit) != (None, None) or not limit:
         return job
     free = (
         (limit - _BYTES_OF_IMPORTS) // 2 // worker.state.nthreads
     )  # as much again for the results
     if free >= _PLENTY:
         return job
-    return replace(job, order=replace(job.order, memory=max(free, _LEAST_MEMORY)))
+    return replace(job, output=replace(job.output, memory=max(free, _LEAST_MEMORY)))
 
 
 _nights_here = 0

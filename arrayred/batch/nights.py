@@ -59,7 +59,7 @@ class Job:
     ----------
     label : tells the night from the others.
     folder : where its frames lie.
-    order : what to write, and where.
+    output : what to write, and where.
     file : what is known of it.
     recipe : what to do.
     depth : how many folders deep its frames may lie.
@@ -73,7 +73,7 @@ class Job:
 
     label: str
     folder: Path
-    order: OutputOptions
+    output: OutputOptions
     file: NightFile = field(default_factory=NightFile)
     recipe: Recipe = field(default_factory=Recipe)
     depth: int = 3
@@ -115,7 +115,7 @@ def with_absolute_paths(job: Job) -> Job:
     return dataclasses.replace(
         job,
         folder=job.folder.absolute(),
-        order=dataclasses.replace(job.order, out=job.order.out.absolute()),
+        output=dataclasses.replace(job.output, out=job.output.out.absolute()),
         file=_night_file_absolute(job.file),
         recipe=job.recipe.replace(**_settings_absolute({"bad_pixels": job.recipe.bad_pixels})),
     )
@@ -147,8 +147,10 @@ def reduce_one(job: Job) -> Report:
     """Reduce one night; whatever goes wrong is in the report."""
     started = time.perf_counter()
     try:
-        answers = load_saved_cards(job.order.out)
-        job = dataclasses.replace(job, order=dataclasses.replace(job.order, answers=answers))
+        saved_cards = load_saved_cards(job.output.out)
+        job = dataclasses.replace(
+            job, output=dataclasses.replace(job.output, saved_cards=saved_cards)
+        )
         with watched(), dask_scheduler(job.scheduler):
             report = _finished_report(job) or _reduce_night_of(job)
     except ArrayredError as error:
@@ -164,9 +166,9 @@ def reduce_one(job: Job) -> Report:
 
 def _finished_report(job: Job) -> Report | None:
     """Return the report of a night that is known to be finished."""
-    if job.order.force or not has_saved_report(job.order.out):
+    if job.output.force or not has_saved_report(job.output.out):
         return None
-    with output_lock(job.order.out, break_lock=job.break_lock, wait=job.wait):
+    with output_lock(job.output.out, break_lock=job.break_lock, wait=job.wait):
         return load_finished_report(job)
 
 
@@ -174,23 +176,25 @@ def _reduce_night_of(job: Job) -> Report:
     night = open_night(job.folder, job.file, depth=job.depth, caching=job.caching)
     lends = any(frame.frame_type in ("bias", "dark", "flat") for frame in night.frames)
     try:
-        plan = check_night(night, job.recipe, job.order)
-        missing = missing_target_cards(night, plan, job.order)
+        plan = check_night(night, job.recipe, job.output)
+        missing = missing_target_cards(night, plan, job.output)
         if not job.allow_missing:
             require_cards(missing)
         if job.caching is not None and (near := with_local_pixels(night, job.caching)) is not night:
-            night, plan = near, check_night(near, job.recipe, job.order)
+            night, plan = near, check_night(near, job.recipe, job.output)
     except ArrayredError as error:
         return dataclasses.replace(failed_report(job, error), lends=lends)
     warnings = (*plan.warnings, *(f"left blank in {t}: {', '.join(c)}" for t, c in missing.items()))
-    with output_lock(job.order.out, break_lock=job.break_lock, wait=job.wait):
-        with night_log(night, plan, job.order) as log:
+    with output_lock(job.output.out, break_lock=job.break_lock, wait=job.wait):
+        with night_log(night, plan, job.output) as log:
             report = dataclasses.replace(_run_plan(job, night, plan, log), lends=lends)
         whole = dataclasses.replace(report, warnings=warnings)
         if not report.exit_code:
             masters: list[Group | Flat] = [*plan.masters, *plan.flats.values()]
             names = [master_entry_name(group) for group in masters if not is_ready_master(group)]
-            save_finished_report(job, whole, [*names, *([PAGE_ENTRY] if job.order.figures else [])])
+            save_finished_report(
+                job, whole, [*names, *([PAGE_ENTRY] if job.output.figures else [])]
+            )
     return dataclasses.replace(whole, warnings=(*warnings, *report.warnings))
 
 
@@ -202,13 +206,13 @@ def _run_plan(job: Job, night: Night, plan: Plan, log: OutcomeLog) -> Report:
     lacks = False
     outcomes: list[Outcome] = []
     last = time.perf_counter()
-    for outcome in reduce_to(night, plan, job.recipe, job.order):
+    for outcome in reduce_to(night, plan, job.recipe, job.output):
         outcomes.append(dataclasses.replace(outcome, spectrum=None))
         log(outcome)
         now = time.perf_counter()
         lines.append(_summary_line(job.label, outcome, now - last))
         last = now
-        if outcome.spectrum is not None and job.order.figures:
+        if outcome.spectrum is not None and job.output.figures:
             gc.collect()  # a picture is a ring of references around its images: 58 MiB a target
         for name, what in outcome.damage.items():
             damage.append(f"{name} was {what} since it was made, and is made anew")
@@ -216,7 +220,7 @@ def _run_plan(job: Job, night: Night, plan: Plan, log: OutcomeLog) -> Report:
             codes.append(outcome.error.exit_code)
             lacks |= isinstance(outcome.error, NoDarkError)
     try:
-        damage += write_night_report(night, plan, job.recipe, job.order, outcomes)
+        damage += write_night_report(night, plan, job.recipe, job.output, outcomes)
     except StorageError as error:
         damage.append(f"no report was made: {error}")
         codes.append(error.exit_code)
@@ -303,8 +307,10 @@ def _with_lent_frames(job: Job, lenders: Mapping[str, Path]) -> Job:
     others = tuple(lenders[label] for label in sorted(lenders) if label != job.label)
     file = dataclasses.replace(job.file, calibrations=(*job.file.calibrations, *others))
     told = "".join(f" --calibrations {shlex.quote(str(folder))}" for folder in others)
-    order = dataclasses.replace(job.order, command=job.order.command and job.order.command + told)
-    return dataclasses.replace(job, file=file, order=order)
+    output = dataclasses.replace(
+        job.output, command=job.output.command and job.output.command + told
+    )
+    return dataclasses.replace(job, file=file, output=output)
 
 
 def night_labels(folders: Sequence[Path]) -> list[str]:
@@ -367,9 +373,9 @@ def load_finished_report(job: Job) -> Report | None:
     ----------
     job : the night; if its order says so, every file is hashed, else those whose stamp changed.
     """
-    ledger = Ledger(job.order.out, verify=job.order.verify)
+    ledger = Ledger(job.output.out, verify=job.output.verify)
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, ArrayredError):
-        told = json.loads((job.order.out / STATE_FOLDER / _REPORT_FILE).read_bytes())
+        told = json.loads((job.output.out / STATE_FOLDER / _REPORT_FILE).read_bytes())
         if told["key"] != _job_fingerprint(job) or told["files"] != _input_checksums(job, ledger):
             return None
         entries = {name: ledger.read(f"targets/{name}") for name in told["targets"]}
@@ -398,7 +404,7 @@ def save_finished_report(job: Job, report: Report, masters: Iterable[str]) -> No
     job, report : the night, and what became of it.
     masters : the names of its masters' entries.
     """
-    ledger = Ledger(job.order.out)
+    ledger = Ledger(job.output.out)
     with suppress(OSError):  # of a file that cannot be read, and so cannot be told unchanged
         told = {
             "key": _job_fingerprint(job),
@@ -411,7 +417,7 @@ def save_finished_report(job: Job, report: Report, masters: Iterable[str]) -> No
         ledger.hashes.save()
         content = (json.dumps(told, indent=1) + "\n").encode("utf-8", "backslashreplace")
         publish(
-            {job.order.out / STATE_FOLDER / _REPORT_FILE: content}, overwrite=True, durable=False
+            {job.output.out / STATE_FOLDER / _REPORT_FILE: content}, overwrite=True, durable=False
         )
 
 
@@ -428,7 +434,7 @@ def _input_paths(job: Job) -> Iterator[Path]:
 
 def _job_fingerprint(job: Job) -> str:
     """Return the key of all that is asked for."""
-    order, file = job.order, job.file
+    output, file = job.output, job.file
     masks = (job.recipe.bad_pixels, *(t.recipe.get("bad_pixels") for t in file.targets.values()))
     settings: dict[str, Any] = {
         "version": [__version__, np.__version__],
@@ -437,10 +443,10 @@ def _job_fingerprint(job: Job) -> str:
         "file": _night_file_as_dict(file),
         "instrument": repr(Instrument.load(file.instrument)),
         "masks": [mask_checksum(name) for name in masks if name],
-        "cards": [dict(order.cards), dataclasses.asdict(order.answers)],
-        "targets": order.targets,
-        "options": [order.figures, job.allow_missing],
-        "report": [VERSION, order.command] if order.figures else [],
+        "cards": [dict(output.cards), dataclasses.asdict(output.saved_cards)],
+        "targets": output.targets,
+        "options": [output.figures, job.allow_missing],
+        "report": [VERSION, output.command] if output.figures else [],
     }
     return fingerprint({}, settings)
 
@@ -455,12 +461,12 @@ OutcomeLog = Callable[[Outcome], None]
 
 
 @contextmanager
-def night_log(night: Night, plan: Plan, order: OutputOptions) -> Iterator[OutcomeLog]:
+def night_log(night: Night, plan: Plan, output: OutputOptions) -> Iterator[OutcomeLog]:
     """Log what happens within, beside the products: the folder's lock must be held.
 
     Parameters
     ----------
-    night, plan, order : as for `reduce_to`.
+    night, plan, output : as for `reduce_to`.
 
     Yields
     ------
@@ -471,11 +477,11 @@ def night_log(night: Night, plan: Plan, order: OutputOptions) -> Iterator[Outcom
     StorageError
         The log cannot be written.
     """
-    journal = RunLog(order.out)
+    journal = RunLog(output.out)
     journal.note("night", {"folder": str(night.folder), "frames": len(night.frames)})
     for stage in ended():
         journal.ends(stage)
-    for text in _night_warnings(night, plan, order):
+    for text in _night_warnings(night, plan, output):
         journal.note("warning", {"text": text})
     codes: list[int] = []
 
@@ -537,9 +543,9 @@ def _night_record(report: Report) -> dict[str, Any]:
     return told | ({"errors": reasons} if reasons else {})
 
 
-def _night_warnings(night: Night, plan: Plan, order: OutputOptions) -> Iterator[str]:
+def _night_warnings(night: Night, plan: Plan, output: OutputOptions) -> Iterator[str]:
     yield from plan.warnings
-    for target, cards in missing_target_cards(night, plan, order).items():
+    for target, cards in missing_target_cards(night, plan, output).items():
         yield f"{target}: left blank: {', '.join(cards)}"
 
 

@@ -61,23 +61,23 @@ def in_processes(
     """
     waiting = deque(range(len(pieces)))
     deaths = dict.fromkeys(waiting, 0)
-    crew = [_start_worker(work) for _ in range(min(n_processes, len(pieces)))]
+    workers = [_start_worker(work) for _ in range(min(n_processes, len(pieces)))]
     try:
-        while waiting or any(worker.piece is not None for worker in crew):
-            for worker in crew:
+        while waiting or any(worker.piece is not None for worker in workers):
+            for worker in workers:
                 if worker.piece is None and waiting:
                     worker.piece = waiting.popleft()
                     with suppress(OSError):  # of a process that died idle: seen below
                         worker.pipe.send(pieces[worker.piece])
-            ready = connection.wait([worker.pipe for worker in crew if worker.piece is not None])
-            for worker in [worker for worker in crew if worker.pipe in ready]:
+            ready = connection.wait([worker.pipe for worker in workers if worker.piece is not None])
+            for worker in [worker for worker in workers if worker.pipe in ready]:
                 piece = worker.piece
                 if piece is None:
                     continue
                 try:
                     done = _received_result(worker)
                 except (EOFError, OSError):
-                    crew[crew.index(worker)] = _start_worker(work)
+                    workers[workers.index(worker)] = _start_worker(work)
                     deaths[piece] += 1
                     cause = _cause_of_death(worker)
                     if deaths[piece] < MAX_PROCESS_DEATHS:
@@ -88,7 +88,7 @@ def in_processes(
                     worker.piece = None
                     yield piece, done
     finally:
-        _stop_workers(crew)
+        _stop_workers(workers)
 
 
 def _start_worker(work: Callable[[Any], Any]) -> _Worker:
@@ -153,14 +153,14 @@ def _abandoned_error(cause: str) -> ResourceError:
     )
 
 
-def _stop_workers(crew: Sequence[_Worker]) -> None:
+def _stop_workers(workers: Sequence[_Worker]) -> None:
     """End all processes: those that work are told to stop, and killed if they do not."""
-    for worker in crew:
+    for worker in workers:
         worker.pipe.close()
         if worker.piece is not None:
             worker.process.terminate()
     until = time.monotonic() + _STOP_TIMEOUT_S
-    for worker in crew:
+    for worker in workers:
         worker.process.join(max(until - time.monotonic(), 0.0))
         if worker.process.is_alive():
             worker.process.kill()

@@ -111,7 +111,7 @@ class Outcome:
 
 
 def reduce_to(
-    night: Night, plan: Plan, recipe: Recipe, order: OutputOptions, *, chunks: Chunks = "auto"
+    night: Night, plan: Plan, recipe: Recipe, output: OutputOptions, *, chunks: Chunks = "auto"
 ) -> Iterator[Outcome]:
     """Carry out a plan and write its products, target by target.
 
@@ -120,19 +120,19 @@ def reduce_to(
     night, plan : the frames, and what `check_night` returned for them. Required cards that are
         missing still are written blank.
     recipe : what to do.
-    order : what to write, and where.
+    output : what to write, and where.
     chunks : as in `reduce_night`.
 
     Yields
     ------
     outcome : of each target, those that cannot be reduced first.
     """
-    if order.limit is not None:
+    if output.limit is not None:
         release_freed_memory()
-    missing = missing_target_cards(night, plan, order)
+    missing = missing_target_cards(night, plan, output)
     cards = {
         target.name: checked_cards(
-            dict.fromkeys(missing.get(target.name, {}), "") | target_cards(target, night, order)
+            dict.fromkeys(missing.get(target.name, {}), "") | target_cards(target, night, output)
         )
         for target in plan.targets
     }
@@ -140,20 +140,20 @@ def reduce_to(
     groups += [target.lamps for target in plan.targets if target.lamps]
     groups += [flat.frames for flat in plan.flats.values()]
     frames = [frame for group in groups for frame in group.inputs]
-    ledger = Ledger(order.out, verify=order.verify)
+    ledger = Ledger(output.out, verify=output.verify)
     with _in_background(lambda stop: examine(frames, ledger.hashes, stop)) as checksums:
-        shelf = OutputFolder(order, ledger, checksums)
-        room = band_memory(plan, order)
+        shelf = OutputFolder(output, ledger, checksums)
+        room = band_memory(plan, output)
         reading = ReadOptions(chunks, room, recipe.overscan, widened=needs_float64_bands(plan))
         masters = _WrittenMasters(recipe, reading, shelf, {group.key for group in plan.masters})
-        desk = _NightRun(recipe, order, cards, shelf, reading, masters)
+        desk = _NightRun(recipe, output, cards, shelf, reading, masters)
         yield from (Outcome(name, error=error) for name, error in plan.failed)
         for group in plan.masters_in_order:
             masters.ensure(group)
         found: dict[str, RowRange] = {}
         for target in plan.targets:
             with stage(target.name):
-                outcome = desk.serve(target, found)
+                outcome = desk.make_products(target, found)
             if outcome.facts:
                 facts = outcome.facts
                 found[target.name] = (facts["first_row"], facts["last_row"])
@@ -178,19 +178,19 @@ class _NightRun:
     """What all products of one night have in common, and the making of them."""
 
     recipe: Recipe
-    order: OutputOptions
+    output: OutputOptions
     cards: Mapping[str, Mapping[str, Value]]
-    shelf: OutputFolder
+    folder: OutputFolder
     reading: ReadOptions
     masters: _WrittenMasters
 
-    def serve(self, target: Target, found: Mapping[str, RowRange]) -> Outcome:
+    def make_products(self, target: Target, found: Mapping[str, RowRange]) -> Outcome:
         """Reduce and write one target, or find it finished."""
         try:
             own = with_rows(target, found)
-            entry = self.shelf.finished(_target_entry_name(own), lambda: self._key(own))
+            entry = self.folder.finished(_target_entry_name(own), lambda: self._key(own))
             if entry is not None:
-                paths = tuple(self.order.out / name for name in entry.products)
+                paths = tuple(self.output.out / name for name in entry.products)
                 return Outcome(target.name, paths, facts=entry.facts, kept=True)
             for group in (own.master, own.lamp_master, own.flat):
                 self.masters.of(group)
@@ -201,10 +201,10 @@ class _NightRun:
     def _key(self, target: Target) -> str:
         return target_fingerprint(
             target,
-            self.shelf.examined,
+            self.folder.examined,
             cards=self.cards[target.name],
             dark_method=self.recipe.dark_method,
-            figures=self.order.figures,
+            figures=self.output.figures,
         )
 
     def write_target(self, target: Target) -> Outcome:
@@ -212,54 +212,54 @@ class _NightRun:
         files: dict[str, Content] = {}
         written: list[Path] = []
         told: list[dict[str, Any]] = []
-        story: Provenance | None = None
+        provenance: Provenance | None = None
         combined: xr.Dataset | None = None
         spectrum, failure = None, None
         try:
             for name, product in pipeline.target(target, self.masters, self.reading):
-                story = self._story(target) if story is None else story
+                provenance = self._provenance(target) if provenance is None else provenance
                 if name.startswith("calibrated/"):
-                    content = _calibrated_file(name, product, story, target.recipe)
-                    written += self.shelf.put(f"{_target_entry_name(target)}/calibrated", content)
+                    content = _calibrated_file(name, product, provenance, target.recipe)
+                    written += self.folder.put(f"{_target_entry_name(target)}/calibrated", content)
                     continue
-                files |= _product_files(name, product, story, target)
+                files |= _product_files(name, product, provenance, target)
                 if name == "combined":
                     combined = product
                 elif name.startswith("spectrum"):
                     spectrum = product if spectrum is None else spectrum
                     told.append(spectrum_values(product, target))
-                    if self.order.figures and combined is not None:
+                    if self.output.figures and combined is not None:
                         stem = _product_stem(name, target)
                         files[f"{stem}.png"] = _quick_look_png(combined, product, stem)
         except ArrayredError as error:
             failure = error
-            if combined is not None and isinstance(error, NoSpectrumError) and self.order.figures:
+            if combined is not None and isinstance(error, NoSpectrumError) and self.output.figures:
                 files[f"{target.name}.png"] = _quick_look_png(combined, None, target.name, error)
         facts = {} if failure else with_other_spectra(told)
         try:
-            written = self.shelf.put(_target_entry_name(target), files) + written
+            written = self.folder.put(_target_entry_name(target), files) + written
             self._remove_stale(target, files)
-            if facts and story is not None:
-                self.shelf.finish(
-                    _target_entry_name(target), self._key(target), story.checksums, facts
+            if facts and provenance is not None:
+                self.folder.finish(
+                    _target_entry_name(target), self._key(target), provenance.checksums, facts
                 )
         except ArrayredError as error:
             failure = failure or error
-        self.shelf.drop()
-        damage = self.shelf.damage(_target_entry_name(target))
+        self.folder.drop()
+        damage = self.folder.damage(_target_entry_name(target))
         if failure is not None:
             return Outcome(target.name, tuple(written), error=failure, damage=damage)
         return Outcome(target.name, tuple(written), spectrum, facts=facts, damage=damage)
 
     def _remove_stale(self, target: Target, files: Mapping[str, Content]) -> None:
         """With overwrite, remove products of an earlier run that this one does not make."""
-        if self.order.overwrite:
-            folder = self.order.out / _target_entry_name(target)
+        if self.output.overwrite:
+            folder = self.output.out / _target_entry_name(target)
             for path in folder.iterdir() if folder.is_dir() else ():
                 if path.name not in files and is_product(path.name, target.name):
-                    self.shelf.remove(_target_entry_name(target), path.name)
+                    self.folder.remove(_target_entry_name(target), path.name)
 
-    def _story(self, target: Target) -> Provenance:
+    def _provenance(self, target: Target) -> Provenance:
         flat = target.flat
         used = [(master.kind, master.master_name) for master in (target.master,) if master]
         used += [("flat", flat.master_name)] if flat else []
@@ -275,7 +275,7 @@ class _NightRun:
             calstat=target.calstat,
             facts=[(_CARD_OF[kind], name, f"master {kind}") for kind, name in used],
             cards=self.cards[target.name],
-            checksums=required_checksums(self.shelf.examined, [*target.lights.frames, *others]),
+            checksums=required_checksums(self.folder.examined, [*target.lights.frames, *others]),
             unit="electron" if target.recipe.units == "electron" else None,
         )
 
@@ -290,25 +290,29 @@ def _product_stem(name: str, target: Target) -> str:
 
 
 def _product_files(
-    name: str, product: xr.Dataset, story: Provenance, target: Target
+    name: str, product: xr.Dataset, provenance: Provenance, target: Target
 ) -> dict[str, Content]:
     """Return the files of a product that `pipeline.target` yields."""
     stem, wanted = _product_stem(name, target), in_wanted_units(product, target.recipe)
     if name == "combined":
-        return image_file(wanted, story, f"{stem}_combined.fits", target.recipe.output_dtype)
+        return image_file(wanted, provenance, f"{stem}_combined.fits", target.recipe.output_dtype)
     if name.startswith("spectrum"):
-        return spectrum_files(wanted, story, stem, product)
+        return spectrum_files(wanted, provenance, stem, product)
     return (
-        frames_file(wanted, story, stem) if name.startswith("frames") else arc_file(product, stem)
+        frames_file(wanted, provenance, stem)
+        if name.startswith("frames")
+        else arc_file(product, stem)
     )
 
 
 def _calibrated_file(
-    name: str, frame: xr.Dataset, story: Provenance, recipe: Recipe
+    name: str, frame: xr.Dataset, provenance: Provenance, recipe: Recipe
 ) -> dict[str, Content]:
     """Return the file of one calibrated frame, computed now, so that only one is held."""
     label = name.removeprefix("calibrated/")
-    own = dataclasses.replace(story, frames=[one for one in story.frames if one.label == label])
+    own = dataclasses.replace(
+        provenance, frames=[one for one in provenance.frames if one.label == label]
+    )
     return dict(calibrated_files(in_wanted_units(compute(frame), recipe), own, recipe.output_dtype))
 
 
@@ -338,7 +342,7 @@ class _WrittenMasters(Masters):
     ----------
     recipe : how they are made.
     reading : how frames are read.
-    shelf : where they are written.
+    folder : where they are written.
     wanted : the keys of those that are products; the others only serve to make these.
     """
 
@@ -346,13 +350,13 @@ class _WrittenMasters(Masters):
         self, recipe: Recipe, reading: ReadOptions, shelf: OutputFolder, wanted: Collection[str]
     ) -> None:
         super().__init__(recipe.dark_method, reading)
-        self._recipe, self._shelf, self._wanted = recipe, shelf, wanted
+        self._recipe, self._folder, self._wanted = recipe, shelf, wanted
 
     def ensure(self, group: Group | Flat) -> None:
         """Make a master that is not finished; what goes wrong is raised to who needs it."""
         if (
             is_ready_master(group)
-            or self._shelf.finished(master_entry_name(group), self._key(group)) is not None
+            or self._folder.finished(master_entry_name(group), self._key(group)) is not None
         ):
             return
         with suppress(ArrayredError):
@@ -361,25 +365,25 @@ class _WrittenMasters(Masters):
     def make(self, group: Group | Flat) -> xr.Dataset:
         """Make a master, and write it if it is a product and did not come as a file."""
         master = super().make(group)
-        checksums = required_checksums(self._shelf.examined, group.inputs)
+        checksums = required_checksums(self._folder.examined, group.inputs)
         if is_ready_master(group):
             return master
         if isinstance(group, Flat):
             self._write(group, master, flat_provenance(group, checksums))
         elif group.key in self._wanted:
-            story = master_provenance(group, self.method, checksums)
-            self._write(group, with_own_noise(master), story)
+            provenance = master_provenance(group, self.method, checksums)
+            self._write(group, with_own_noise(master), provenance)
         return master
 
     def _key(self, group: Group | Flat) -> Callable[[], str]:
         if isinstance(group, Flat):
-            return lambda: flat_fingerprint(group, self._recipe, self._shelf.examined)
-        return lambda: master_fingerprint(group, self._recipe, self._shelf.examined)
+            return lambda: flat_fingerprint(group, self._recipe, self._folder.examined)
+        return lambda: master_fingerprint(group, self._recipe, self._folder.examined)
 
-    def _write(self, group: Group | Flat, master: xr.Dataset, story: Provenance) -> None:
-        content = image_file(master, story, group.master_name, self._recipe.output_dtype)
-        self._shelf.put("masters", content)
-        self._shelf.finish(master_entry_name(group), self._key(group)(), story.checksums)
+    def _write(self, group: Group | Flat, master: xr.Dataset, provenance: Provenance) -> None:
+        content = image_file(master, provenance, group.master_name, self._recipe.output_dtype)
+        self._folder.put("masters", content)
+        self._folder.finish(master_entry_name(group), self._key(group)(), provenance.checksums)
 
 
 def master_entry_name(group: Group | Flat) -> str:
@@ -400,7 +404,7 @@ class OutputFolder:
 
     Parameters
     ----------
-    order : the folder, and whether products of other content are replaced.
+    output : the folder, and whether products of other content are replaced.
     ledger : its ledger.
     checksums : the sha256 of all inputs, on their way.
 
@@ -408,8 +412,8 @@ class OutputFolder:
     together. Those that were finished and are damaged since are replaced without asking.
     """
 
-    def __init__(self, order: OutputOptions, ledger: Ledger, checksums: Future[Examined]) -> None:
-        self._order, self._ledger, self._checksums = order, ledger, checksums
+    def __init__(self, output: OutputOptions, ledger: Ledger, checksums: Future[Examined]) -> None:
+        self._order, self._ledger, self._checksums = output, ledger, checksums
         self._put: dict[str, str] = {}
         self._damaged: dict[str, dict[str, str]] = {}
 
@@ -662,7 +666,7 @@ class OutputOptions:
     out : the output folder.
     cards : cards given by the user, over those of the instrument file and the frames.
     overwrite : replace products that have other content.
-    answers : cards given at a prompt, now or before.
+    saved_cards : cards given at a prompt, now or before.
     figures : draw a picture of each target.
     targets : reduce only the targets of these names.
     memory : bytes that bands of frames may take beside the results, if there is a bound.
@@ -675,7 +679,7 @@ class OutputOptions:
     out: Path
     cards: Mapping[str, Value]
     overwrite: bool = False
-    answers: SavedCards = field(default_factory=SavedCards)
+    saved_cards: SavedCards = field(default_factory=SavedCards)
     figures: bool = True
     targets: tuple[str, ...] = ()
     memory: int | None = None
@@ -686,7 +690,7 @@ class OutputOptions:
 
 
 @stage("plan")
-def check_night(night: Night, recipe: Recipe, order: OutputOptions) -> Plan:
+def check_night(night: Night, recipe: Recipe, output: OutputOptions) -> Plan:
     """Return the plan of a night that can be reduced as ordered, but for missing cards.
 
     Raises
@@ -701,18 +705,18 @@ def check_night(night: Night, recipe: Recipe, order: OutputOptions) -> Plan:
     StorageError
         The output folder cannot be written, or the disk is too small.
     """
-    out, folder = order.out.resolve(), night.folder.resolve()
+    out, folder = output.out.resolve(), night.folder.resolve()
     if out == folder or folder in out.parents:
         raise UsageError(
-            "The output lies inside the night", path=order.out, hint="Choose another folder."
+            "The output lies inside the night", path=output.out, hint="Choose another folder."
         )
     plan = make_plan(night, recipe)
     if plan.problems:
         raise NightError(plan.problems)
-    if order.targets:
-        plan = plan.only(order.targets)
+    if output.targets:
+        plan = plan.only(output.targets)
     names = [target.name for target in plan.targets]
-    given = {"--object": "OBJECT" in order.cards, "--rows": recipe.rows is not None}
+    given = {"--object": "OBJECT" in output.cards, "--rows": recipe.rows is not None}
     for option, is_given in given.items():
         if len(names) > 1 and is_given:
             raise UsageError(
@@ -723,8 +727,8 @@ def check_night(night: Night, recipe: Recipe, order: OutputOptions) -> Plan:
         _require_rows(target)
         _require_frames(target)
         _require_mask(target)
-    band_memory(plan, order)
-    require_room(order.out, _bytes_to_write(plan, recipe))
+    band_memory(plan, output)
+    require_room(output.out, _bytes_to_write(plan, recipe))
     return plan
 
 
@@ -820,12 +824,12 @@ def _bytes_per_value(recipe: Recipe) -> int:
 
 
 def missing_target_cards(
-    night: Night, plan: Plan, order: OutputOptions
+    night: Night, plan: Plan, output: OutputOptions
 ) -> dict[str, dict[str, Value]]:
     """Return for each target the required cards that nobody gives, with what some frames say."""
     missing = {
         target.name: missing_cards(
-            target.lights.frames, night.instrument.required, target_cards(target, night, order)
+            target.lights.frames, night.instrument.required, target_cards(target, night, output)
         )
         for target in plan.targets
     }
@@ -843,15 +847,15 @@ def require_cards(missing: Mapping[str, Mapping[str, Value]]) -> None:
         )
 
 
-def target_cards(target: Target, night: Night, order: OutputOptions) -> dict[str, Value]:
+def target_cards(target: Target, night: Night, output: OutputOptions) -> dict[str, Value]:
     """Return the cards given for a target: the order's, over its file's, answers, instrument's."""
     with errors_name(night.file.path):
         own = checked_cards({**night.file.cards, **target.cards})
     return {
         **night.instrument.cards,
-        **order.answers.cards_of(target.name),
+        **output.saved_cards.cards_of(target.name),
         **own,
-        **order.cards,
+        **output.cards,
     }
 
 
@@ -887,12 +891,12 @@ _MOST_BANDS = 128
 """More would cost more than they save: each opens all files."""
 
 
-def band_memory(plan: Plan, order: OutputOptions) -> int | None:
+def band_memory(plan: Plan, output: OutputOptions) -> int | None:
     """Return how many bytes bands of frames may take; None: there is no bound.
 
     Parameters
     ----------
-    plan, order : what is to be done.
+    plan, output : what is to be done.
 
     Raises
     ------
@@ -901,24 +905,24 @@ def band_memory(plan: Plan, order: OutputOptions) -> int | None:
     UsageError
         The memory holds no row of all frames.
     """
-    if order.limit is None:
+    if output.limit is None:
         for group in _groups_read_in_bands(plan):
-            group.band_rows(order.memory, widened=needs_float64_bands(plan))
-        return order.memory
-    beside = memory_beside_bands(plan, order)
+            group.band_rows(output.memory, widened=needs_float64_bands(plan))
+        return output.memory
+    beside = memory_beside_bands(plan, output)
     needed = beside + max(
         (_least_bytes(group, needs_float64_bands(plan)) for group in _groups_read_in_bands(plan)),
         default=0,
     )
-    if needed > order.limit:
+    if needed > output.limit:
         raise ResourceError(
             "The program, the images of a target and low bands of its frames need "
-            f"{_in_mib(needed)} MiB, but --memory allows {order.limit / _MIB:.0f} MiB",
+            f"{_in_mib(needed)} MiB, but --memory allows {output.limit / _MIB:.0f} MiB",
             keyword="memory",
-            value=order.limit,
+            value=output.limit,
             hint=f"Give --memory {_in_mib(needed)}M or more.",
         )
-    return order.limit - beside
+    return output.limit - beside
 
 
 def _least_bytes(group: Group, widened: bool) -> int:
@@ -933,14 +937,14 @@ def needs_float64_bands(plan: Plan) -> bool:
     return not all(combine_settings(target.recipe).is_plain for target in plan.targets)
 
 
-def memory_beside_bands(plan: Plan, order: OutputOptions) -> int:
+def memory_beside_bands(plan: Plan, output: OutputOptions) -> int:
     """Return how many bytes a night takes at most, but for its bands of frames."""
     n_frames = sum(len(group.inputs) for group in _groups_read_in_bands(plan))
-    program = _PROGRAM + order.figures * _FIGURES + n_frames * _OF_A_FRAME
-    masters = sum(_MASTER * _n_pixels(group) for group in plan.to_settle)
+    program = _PROGRAM + output.figures * _FIGURES + n_frames * _OF_A_FRAME
+    masters = sum(_MASTER * _n_pixels(group) for group in plan.masters_to_make)
     flats = sum(_FLAT * _n_pixels(flat.frames) for flat in plan.flats.values())
     made = (_TARGET * _n_pixels(group) for group in _groups_read_in_bands(plan))
-    drawn = order.figures * _DRAWN
+    drawn = output.figures * _DRAWN
     worked_on = (
         (_image_bytes_per_pixel(one) + drawn) * _n_pixels(one.lights) for one in plan.targets
     )
@@ -962,7 +966,7 @@ def _image_bytes_per_pixel(target: Target) -> int:
 
 def _groups_read_in_bands(plan: Plan) -> list[Group]:
     """Return all groups whose frames are read in bands."""
-    groups = [*plan.to_settle, *(flat.frames for flat in plan.flats.values())]
+    groups = [*plan.masters_to_make, *(flat.frames for flat in plan.flats.values())]
     for target in plan.targets:
         groups += [lights for lights in (target.lights, target.lamps) if lights is not None]
     return groups
@@ -980,13 +984,13 @@ def _in_mib(n_bytes: int) -> int:
 
 
 def write_night_report(
-    night: Night, plan: Plan, recipe: Recipe, order: OutputOptions, outcomes: Iterable[Outcome]
+    night: Night, plan: Plan, recipe: Recipe, output: OutputOptions, outcomes: Iterable[Outcome]
 ) -> tuple[str, ...]:
     """Keep an account of a night and make its page, unless it is there.
 
     Parameters
     ----------
-    night, plan, recipe, order : as they were carried out; without figures there is no page.
+    night, plan, recipe, output : as they were carried out; without figures there is no page.
     outcomes : what became of the targets.
 
     Returns
@@ -1001,15 +1005,15 @@ def write_night_report(
     from arrayred.report.run import account_of, forget_report, write_account
 
     errors = {outcome.name: outcome.error for outcome in outcomes if outcome.error is not None}
-    replaced = order.overwrite or order.force
+    replaced = output.overwrite or output.force
     try:
-        write_account(order.out, account_of(night, plan, recipe, errors, order.command))
-        if order.figures:
+        write_account(output.out, account_of(night, plan, recipe, errors, output.command))
+        if output.figures:
             from arrayred.report.pages import write_report
 
-            write_report(order.out, overwrite=replaced, verify=order.verify)
+            write_report(output.out, overwrite=replaced, verify=output.verify)
         elif replaced:
-            forget_report(order.out)
+            forget_report(output.out)
     except StorageError:
         raise
     except ArrayredError as error:
@@ -1031,7 +1035,7 @@ def cache_quietly(night: Night, caching: CachePolicy) -> None:
     caching : with the library, and whom to tell.
     """
     try:
-        cache_night(night, caching.library)
+        cache_night(night, caching.cache_folder)
     except ArrayredError as error:
         caching.say(f"no cache was made: {error}")
 

@@ -273,7 +273,7 @@ def executor_of(client: Client | None, options: Options) -> Executor:
     if client is not None:
         from arrayred.batch.cluster import cluster_executor
 
-        return cluster_executor(client, patience=options.get("worker_timeout", _PATIENCE_S))
+        return cluster_executor(client, no_workers_limit=options.get("worker_timeout", _PATIENCE_S))
     n_jobs = options.get("jobs", 1)
     return serial_executor if n_jobs == 1 else process_executor(n_jobs)
 
@@ -715,26 +715,26 @@ def may_ask(*, no_input: bool) -> bool:
     return not no_input and not os.environ.get("CI") and sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def ask(missing: dict[str, dict[str, Value]], answers: SavedCards, out: Path) -> SavedCards:
+def ask(missing: dict[str, dict[str, Value]], saved_cards: SavedCards, out: Path) -> SavedCards:
     """Ask for each missing card once and save what was answered.
 
     Parameters
     ----------
     missing : for each target the keywords, each with what some of its frames say, or None.
-    answers : what was answered before.
+    saved_cards : what was answered before.
     out : the output folder.
     """
     from arrayred.io.ledger import write_saved_cards
 
     for target, keywords in missing.items():
         for keyword, default in keywords.items():
-            if keyword not in answers.cards_of(target):
+            if keyword not in saved_cards.cards_of(target):
                 question = QUESTIONS.get(keyword, f"{{target}}: {keyword}").format(target=target)
-                answers = answers.adding(
+                saved_cards = saved_cards.with_cards(
                     target, keyword, _prompt_for_card(keyword, question, default)
                 )
-    write_saved_cards(out, answers)
-    return answers
+    write_saved_cards(out, saved_cards)
+    return saved_cards
 
 
 def _prompt_for_card(keyword: str, question: str, default: Value) -> Value:

@@ -295,7 +295,7 @@ def explore(ctx: click.Context, night: Path, port: int | None, no_browser: bool)
 
     options = options_of(ctx)
     recipe, file = settle_settings(options, night_file_of(options))
-    study = ExplorerModel(open_with_progress(night, file, options), recipe, options.get("memory"))
+    model = ExplorerModel(open_with_progress(night, file, options), recipe, options.get("memory"))
     with TemporaryDirectory(prefix="arrayred-") as folder:
 
         def announce(address: str) -> None:
@@ -303,7 +303,7 @@ def explore(ctx: click.Context, night: Path, port: int | None, no_browser: bool)
             if not no_browser:
                 _open_browser(address, Path(folder))
 
-        serve_page(study, port or 0, announce=announce)
+        serve_page(model, port or 0, announce=announce)
 
 
 def _open_browser(address: str, folder: Path) -> None:

@@ -131,39 +131,41 @@ def reduce_one_night(folder: Path, out: Path, options: Options) -> list[Outcome]
     started = time.perf_counter()
     require_single_night(out)
     recipe, file = settle_settings(options, night_file_of(options, out))
-    order = replace(
-        output_options_of(options, out), answers=load_saved_cards(out), command=command_of(options)
+    output = replace(
+        output_options_of(options, out),
+        saved_cards=load_saved_cards(out),
+        command=command_of(options),
     )
     night = open_with_progress(folder, file, options)
-    plan = check_night(night, recipe, order)
+    plan = check_night(night, recipe, output)
     quiet = options.get("quiet", False)
     for warning in () if quiet else plan.warnings:
         click.echo(f"arrayred: warning: {printable(warning)}", err=True)
     if not quiet:
         _print_night_and_masters(night, plan)
-    order = _with_missing_cards(night, plan, order, options)
+    output = _with_missing_cards(night, plan, output, options)
     if (here := with_pixels_at_hand(night, options)) is not night:
-        night, plan = here, check_night(here, recipe, order)
+        night, plan = here, check_night(here, recipe, output)
     outcomes = []
     with (
         output_lock(out, break_lock=options.get("break_lock", False)) as is_locked,
         dask_scheduler(dask_way(options)),
         cluster_client(options) as client,
-        night_log(night, plan, order) as log,
+        night_log(night, plan, output) as log,
     ):
         warn_unless_locked(is_locked, out, quiet=quiet)
         if client is not None:
             from arrayred.batch import band_memory
             from arrayred.batch.cluster import require_frames_visible
 
-            require_frames_visible(client, plan, band_memory(plan, order))
-        for outcome in reduce_to(night, plan, recipe, order):
+            require_frames_visible(client, plan, band_memory(plan, output))
+        for outcome in reduce_to(night, plan, recipe, output):
             outcomes.append(outcome)
             log(outcome)
             if not quiet:
                 print_outcome(outcome, verbose=options.get("verbose", False))
-        warnings = write_night_report(night, plan, recipe, order, outcomes)
-    _print_report_path(order, warnings, quiet=quiet)
+        warnings = write_night_report(night, plan, recipe, output, outcomes)
+    _print_report_path(output, warnings, quiet=quiet)
     cache_if_wanted(night, options)
     if options.get("verbose"):
         click.echo(f"{len(night.frames)} frames, {time.perf_counter() - started:.3f} s")
@@ -171,19 +173,19 @@ def reduce_one_night(folder: Path, out: Path, options: Options) -> list[Outcome]
 
 
 def _with_missing_cards(
-    night: Night, plan: Plan, order: OutputOptions, options: Options
+    night: Night, plan: Plan, output: OutputOptions, options: Options
 ) -> OutputOptions:
     """Return the order with missing cards asked for, or left blank if that was allowed."""
     from arrayred.batch import missing_target_cards, require_cards
 
-    missing = missing_target_cards(night, plan, order)
+    missing = missing_target_cards(night, plan, output)
     if missing and may_ask(no_input=options.get("no_input", False)):
-        return replace(order, answers=ask(missing, order.answers, order.out))
+        return replace(output, saved_cards=ask(missing, output.saved_cards, output.out))
     if not options.get("allow_missing"):
         require_cards(missing)
     for target, cards in missing.items():
         click.echo(f"arrayred: warning: {target}: left blank: {', '.join(cards)}", err=True)
-    return order
+    return output
 
 
 def _print_night_and_masters(night: Night, plan: Plan) -> None:
@@ -194,14 +196,14 @@ def _print_night_and_masters(night: Night, plan: Plan) -> None:
         click.echo(f"  {printable(line)}")
 
 
-def _print_report_path(order: OutputOptions, warnings: Sequence[str], *, quiet: bool) -> None:
+def _print_report_path(output: OutputOptions, warnings: Sequence[str], *, quiet: bool) -> None:
     """Tell where the page of the night is, or why there is none."""
     from arrayred.io.ledger import PAGE
 
     for warning in warnings:
         click.echo(f"arrayred: warning: {warning}", err=True)
-    if order.figures and not warnings and not quiet:
-        click.echo(f"\nA page to look at: {printable(str(order.out / PAGE))}")
+    if output.figures and not warnings and not quiet:
+        click.echo(f"\nA page to look at: {printable(str(output.out / PAGE))}")
 
 
 def print_outcome(outcome: Outcome, *, verbose: bool = False) -> None:

@@ -58,13 +58,13 @@ class ExplorerPage:
 
     Parameters
     ----------
-    study : the night.
+    model : the night.
     """
 
-    def __init__(self, study: ExplorerModel) -> None:
-        self.study, self.look = study, View(next(iter(study.groups)))
-        self.controls = Controls(study.groups, self.look)
-        self.view = ImageView(self._set_rows)
+    def __init__(self, model: ExplorerModel) -> None:
+        self.model, self.view = model, View(next(iter(model.groups)))
+        self.controls = Controls(model.groups, self.view)
+        self.image_view = ImageView(self._set_rows)
         self.lines, self.through = PanelView(), PanelView()
         self.pointed, self.said, self.about = (pn.pane.HTML("") for _ in range(3))
         self.tabs = pn.Tabs(
@@ -73,7 +73,7 @@ class ExplorerPage:
             sizing_mode="stretch_width",
         )
         self._shown: ShownImage | None = None
-        self._group = self.look.group
+        self._group = self.view.group
         self._stretch: Stretch | None = None
         self._bands: tuple[Span, ...] = ()
         self._is_following = False
@@ -83,31 +83,33 @@ class ExplorerPage:
                 "raw": Task(_no_announcement, raw, self._put_image),
                 "made": Task(self._announce_image, made, self._put_image),
                 "through": Task(_no_announcement, self._through, self._put_through),
-                "spectrum": Task(self._announce_spectrum, study.spectrum, self._put_spectrum),
+                "spectrum": Task(self._announce_spectrum, model.spectrum, self._put_spectrum),
             },
-            lambda: self.look,
+            lambda: self.view,
         )
         self._mouse: tuple[float, float] | None = None
         self._connect()
-        self._turn_to(self.look)
-        self._put_image(self.look, study.image(self.look))
+        self._turn_to(self.view)
+        self._put_image(self.view, model.image(self.view))
 
     def layout(self) -> Any:
         """Return everything on the page."""
-        cuts = pn.Column(self.view.figure, self.view.row_cut.figure, sizing_mode="stretch_width")
-        beside = pn.Column(self.view.column_cut.figure, self.pointed, width=200)
+        cuts = pn.Column(
+            self.image_view.figure, self.image_view.row_cut.figure, sizing_mode="stretch_width"
+        )
+        beside = pn.Column(self.image_view.column_cut.figure, self.pointed, width=200)
         main = pn.Column(
             self.said,
             pn.Row(cuts, beside, sizing_mode="stretch_width"),
             self.tabs,
             sizing_mode="stretch_width",
         )
-        return pn.Row(self.controls.layout(self.study.title), main, sizing_mode="stretch_width")
+        return pn.Row(self.controls.layout(self.model.title), main, sizing_mode="stretch_width")
 
     def _connect(self) -> None:
         """Let widgets and figures say what people do."""
-        c, view = self.controls, self.view.figure
-        self._watch(c.group, lambda name: self._turn_to(self.look.on(name), new_group=True))
+        c, view = self.controls, self.image_view.figure
+        self._watch(c.group, lambda name: self._turn_to(self.view.on(name), new_group=True))
         self._watch(c.player, lambda number: self._go(frame=number - 1))
         self._watch(c.number, lambda number: self._go(frame=number - 1))
         self._watch(c.stage, lambda stage: self._go(stage=stage))
@@ -115,12 +117,12 @@ class ExplorerPage:
         self._watch(c.blocks, lambda blocks: self._redraw(blocks=blocks))
         self._watch(c.low, lambda low: self._redraw(low=low, new_limits=True))
         self._watch(c.high, lambda high: self._redraw(high=high, new_limits=True))
-        self._watch(c.colour, self.view.colour)
+        self._watch(c.colour, self.image_view.colour)
         self._watch(c.row, lambda row: self._cut(row, c.column.value))
         self._watch(c.column, lambda column: self._cut(c.row.value, column))
         self._watch(c.rows, lambda text: self._typed("rows", text))
         self._watch(c.sky, lambda text: self._typed("sky", text))
-        self.tabs.param.watch(lambda _: self._errands.want("through"), "active")
+        self.tabs.param.watch(lambda _: self._errands.request("through"), "active")
         view.on_event(Tap, lambda event: self._cut(round(event.y), round(event.x)))
         view.on_event(MouseMove, self._point)
         view.on_event(RangesUpdate, lambda _: self._draw())
@@ -136,42 +138,42 @@ class ExplorerPage:
 
     def _go(self, **changes: Any) -> None:
         """Look at another frame or stage of the group."""
-        self._turn_to(replace(self.look, **changes))
+        self._turn_to(replace(self.view, **changes))
         self._want_image()
-        if changes.get("stage") == "combined" and self.study.can_combine(self.look):
-            self._errands.want("spectrum")
+        if changes.get("stage") == "combined" and self.model.can_combine(self.view):
+            self._errands.request("spectrum")
 
-    def _turn_to(self, look: View, *, new_group: bool = False) -> None:
+    def _turn_to(self, view: View, *, new_group: bool = False) -> None:
         """Look at something else, all widgets following."""
-        self.look, self._is_following = look, True
-        n_frames = len(self.study.groups[look.group].frames)
-        self.controls.follow(look, n_frames, self.study.stages(look))
+        self.view, self._is_following = view, True
+        n_frames = len(self.model.groups[view.group].frames)
+        self.controls.follow(view, n_frames, self.model.stages(view))
         self._is_following = False
-        self.controls.facts.object = header_table(self.study.frame(look))
+        self.controls.facts.object = header_table(self.model.frame(view))
         self._tell_entry()
         if new_group:
             self._stretch, self._bands = None, ()
             self._mark()
             self.lines.show(None)
             self._want_image()
-            self._errands.want("through")
+            self._errands.request("through")
             self.begin()
 
     def begin(self) -> None:
         """Take the spectrum of the group that is looked at, where its frames are few enough."""
-        if not self.study.can_combine(self.look):
+        if not self.model.can_combine(self.view):
             self.about.object = message_html("No spectrum is taken from frames of this kind.")
-        elif self.study.groups[self.look.group].n_bytes <= _MOST_LIGHT_BYTES:
-            self._errands.want("spectrum")
+        elif self.model.groups[self.view.group].n_bytes <= _MOST_LIGHT_BYTES:
+            self._errands.request("spectrum")
         else:
-            size = self.study.groups[self.look.group].size
+            size = self.model.groups[self.view.group].size
             self.about.object = message_html(
                 f"{size}: type rows, or choose “combined”, to combine them."
             )
 
     def _redraw(self, *, new_limits: bool = False, **changes: Any) -> None:
         """Show the same image in another way."""
-        self.look = replace(self.look, **changes)
+        self.view = replace(self.view, **changes)
         self._stretch = None if new_limits else self._stretch
         self._draw()
 
@@ -179,10 +181,10 @@ class ExplorerPage:
         """Move the cuts to a pixel."""
         if self._shown is None:
             return
-        self.look = self.look.at(row, column, self._shown.shape, self._shown.first)
-        self._turn_to(self.look)
+        self.view = self.view.at(row, column, self._shown.shape, self._shown.first)
+        self._turn_to(self.view)
         self._put_cuts(self._shown)
-        self._errands.want("through")
+        self._errands.request("through")
 
     def _typed(self, kind: str, text: str) -> None:
         try:
@@ -193,15 +195,15 @@ class ExplorerPage:
     def _set_rows(self, kind: str, rows: RowRange | None) -> None:
         """Take other rows for the spectrum or the sky."""
         self._tell("")
-        look = self.look
+        view = self.view
         is_star = kind == "rows"
-        self._turn_to(replace(look, rows=rows) if is_star else replace(look, sky_rows=rows))
-        if self.study.can_combine(self.look):
-            self._errands.want("spectrum")
+        self._turn_to(replace(view, rows=rows) if is_star else replace(view, sky_rows=rows))
+        if self.model.can_combine(self.view):
+            self._errands.request("spectrum")
 
     def _tell_entry(self) -> None:
-        name = self.study.name(self.look)
-        self.controls.entry.value = entry_text(name, self.look.rows, self.look.sky_rows)
+        name = self.model.name(self.view)
+        self.controls.entry.value = entry_text(name, self.view.rows, self.view.sky_rows)
         self.controls.copied.value = ""
 
     def _tell(self, text: str, *, is_error: bool = False) -> None:
@@ -209,95 +211,95 @@ class ExplorerPage:
 
     def _want_image(self) -> None:
         """Want what is looked at; a frame as it is need not wait until others are combined."""
-        self._errands.want("raw" if self.look.stage == "raw" else "made")
+        self._errands.request("raw" if self.view.stage == "raw" else "made")
 
-    def _image(self, look: View, *, is_raw: bool) -> ShownImage | None:
-        return self.study.image(look) if (look.stage == "raw") is is_raw else None
+    def _image(self, view: View, *, is_raw: bool) -> ShownImage | None:
+        return self.model.image(view) if (view.stage == "raw") is is_raw else None
 
-    def _announce_image(self, look: View) -> None:
-        if look.stage != "raw":
-            self._tell(f"making the {look.stage} image ...")
+    def _announce_image(self, view: View) -> None:
+        if view.stage != "raw":
+            self._tell(f"making the {view.stage} image ...")
 
-    def _put_image(self, look: View, image: ShownImage | ArrayredError | None) -> None:
+    def _put_image(self, view: View, image: ShownImage | ArrayredError | None) -> None:
         """Show an image, unless something else is looked at by now."""
-        if image is None or (look.group, look.stage) != (self.look.group, self.look.stage):
+        if image is None or (view.group, view.stage) != (self.view.group, self.view.stage):
             return
         if isinstance(image, ArrayredError):
             self._tell(str(image), is_error=True)
             return
-        self._tell("" if look.stage == "raw" else f"{look.stage}: {self.study.corrected(look)}")
+        self._tell("" if view.stage == "raw" else f"{view.stage}: {self.model.corrected(view)}")
         before, self._shown = self._shown, image
         if before is None or (before.shape, before.first) != (image.shape, image.first):
-            self.view.fit(image.extent)
-        if not self.controls.hold.value or look.group != self._group:
+            self.image_view.fit(image.extent)
+        if not self.controls.hold.value or view.group != self._group:
             self._stretch = None
-        self._group = look.group
+        self._group = view.group
         self._draw()
         n_rows, n_columns = image.shape
-        row, column = self.look.row, self.look.column
+        row, column = self.view.row, self.view.column
         middle = image.first[0] + n_rows // 2, image.first[1] + n_columns // 2
         row, column = middle[0] if row is None else row, middle[1] if column is None else column
-        self.look = self.look.at(row, column, image.shape, image.first)
+        self.view = self.view.at(row, column, image.shape, image.first)
         self._put_cuts(image)
         self._tell_pointed()
 
     def _draw(self) -> None:
         """Show the part of the image that the axes span."""
-        image, look = self._shown, self.look
+        image, view = self._shown, self.view
         if image is None:
             return
-        window = self.view.window(image.shape, image.first)
-        values, factor = picture(image.pixels, window, look.blocks)
+        window = self.image_view.window(image.shape, image.first)
+        values, factor = picture(image.pixels, window, view.blocks)
         if self._stretch is None:
             whole = Window.whole(image.shape)
             seen = window == whole
-            all_of_it = values if seen else picture(image.pixels, whole, look.blocks).values
+            all_of_it = values if seen else picture(image.pixels, whole, view.blocks).values
             try:
-                self._stretch = stretch_of(all_of_it, (look.low, look.high))
+                self._stretch = stretch_of(all_of_it, (view.low, view.high))
             except UsageError as error:
                 self._tell(str(error), is_error=True)
                 return
-        dots = levels(values, self._stretch._replace(scale=look.stretch))
-        self.view.show(dots, window, image.first, factor)
+        dots = levels(values, self._stretch._replace(scale=view.stretch))
+        self.image_view.show(dots, window, image.first, factor)
 
     def _put_cuts(self, image: ShownImage) -> None:
-        look = self.look
-        if look.row is None or look.column is None:
+        view = self.view
+        if view.row is None or view.column is None:
             return
-        self.view.cut(image.pixels, image.extent, look.row, look.column, image.unit)
+        self.image_view.cut(image.pixels, image.extent, view.row, view.column, image.unit)
         self._is_following = True
-        self.controls.row.value, self.controls.column.value = look.row, look.column
+        self.controls.row.value, self.controls.column.value = view.row, view.column
         self._is_following = False
 
-    def _through(self, look: View) -> Any:
+    def _through(self, view: View) -> Any:
         """Return one pixel through all frames, if that is what is looked at."""
-        if self.tabs.active != 1 or look.row is None or look.column is None:
+        if self.tabs.active != 1 or view.row is None or view.column is None:
             return None
-        return self.study.through_frames(look, look.row, look.column)
+        return self.model.through_frames(view, view.row, view.column)
 
-    def _put_through(self, look: View, values: Any) -> None:
+    def _put_through(self, view: View, values: Any) -> None:
         if isinstance(values, ArrayredError):
             self._tell(str(values), is_error=True)
         elif values is not None:
             numbers = np.arange(1, len(values) + 1)
-            unit, title = self.study.frame(look).unit, f"row {look.row}, column {look.column}, raw"
+            unit, title = self.model.frame(view).unit, f"row {view.row}, column {view.column}, raw"
             self.through.show(history_panel(numbers, values, unit, title))
 
-    def _announce_spectrum(self, look: View) -> None:
-        if not self.study.is_combined(look):
-            self.about.object = message_html(f"combining {self.study.groups[look.group].size} ...")
+    def _announce_spectrum(self, view: View) -> None:
+        if not self.model.is_combined(view):
+            self.about.object = message_html(f"combining {self.model.groups[view.group].size} ...")
 
-    def _put_spectrum(self, look: View, spectrum: Any) -> None:
+    def _put_spectrum(self, view: View, spectrum: Any) -> None:
         """Show a spectrum and where it comes from, or why there is none."""
-        if look.group != self.look.group:
+        if view.group != self.view.group:
             return
         if isinstance(spectrum, ArrayredError):
             self.lines.show(None)
-            chosen = (("aperture", look.rows), ("sky", look.sky_rows))
+            chosen = (("aperture", view.rows), ("sky", view.sky_rows))
             self._bands = tuple(span_of(rows, "y", role) for role, rows in chosen if rows)
             self.about.object = message_html(str(spectrum), is_error=True)
         else:
-            along = "row" if self.study.is_turned(look) else "column"
+            along = "row" if self.model.is_turned(view) else "column"
             self.lines.show(extraction(spectrum, along))
             self._bands = row_marks(spectrum, "y")
             note = " (rows are the columns of the file)" if along == "row" else ""
@@ -305,7 +307,7 @@ class ExplorerPage:
         self._mark()
 
     def _mark(self) -> None:
-        self.view.mark(self._bands, is_turned=self.study.is_turned(self.look))
+        self.image_view.mark(self._bands, is_turned=self.model.is_turned(self.view))
 
     def _point(self, event: Any) -> None:
         """Note where the mouse is, and tell the pixel there a moment later."""
@@ -319,8 +321,8 @@ class ExplorerPage:
         if self._mouse is not None:
             column, row = (round(number) for number in self._mouse)
             self._mouse = None
-        elif self.look.row is not None and self.look.column is not None:
-            column, row = self.look.column, self.look.row
+        elif self.view.row is not None and self.view.column is not None:
+            column, row = self.view.column, self.view.row
         else:
             return
         value = None if self._shown is None else self._shown.value(row, column)
@@ -347,16 +349,16 @@ class Controls:
     Parameters
     ----------
     groups : what can be looked at, by name.
-    look : what is looked at first.
+    view : what is looked at first.
     """
 
-    def __init__(self, groups: Mapping[str, Group], look: View) -> None:
+    def __init__(self, groups: Mapping[str, Group], view: View) -> None:
         w = pn.widgets
         by_type: dict[str, dict[str, str]] = defaultdict(dict)
         for name, group in groups.items():
             by_type[name.partition("/")[0]][f"{group.name} ({group.size})"] = name
         self.group = w.Select(
-            name="Group", groups=dict(by_type), value=look.group, width=CONTROLS_WIDTH
+            name="Group", groups=dict(by_type), value=view.group, width=CONTROLS_WIDTH
         )
         self.player = w.Player(
             name="Frame", start=1, end=2, value=1, interval=400, loop_policy="loop", width=190,
@@ -367,14 +369,14 @@ class Controls:
             name="Stage", options=["raw"], value="raw", width=CONTROLS_WIDTH
         )
         self.stretch = w.RadioButtonGroup(
-            name="Stretch", options=list(get_args(Scale)), value=look.stretch, width=CONTROLS_WIDTH
+            name="Stretch", options=list(get_args(Scale)), value=view.stretch, width=CONTROLS_WIDTH
         )
-        self.low = _number_input("Darkest, %", look.low)
-        self.high = _number_input("Brightest, %", look.high)
+        self.low = _number_input("Darkest, %", view.low)
+        self.high = _number_input("Brightest, %", view.high)
         self.colour = w.Select(name="Colours", options=list(PALETTES), value="grey", width=140)
         self.blocks = w.Select(
             name="Dots of several pixels", options=list(get_args(BlockStatistic)),
-            value=look.blocks, width=150,
+            value=view.blocks, width=150,
         )  # fmt: skip
         self.hold = w.Checkbox(name="Same limits for every frame", value=False)
         self.column = w.IntInput(name="Column", start=1, value=1, width=90)
@@ -412,14 +414,14 @@ class Controls:
             width=CONTROLS_WIDTH + 24,
         )
 
-    def follow(self, look: View, n_frames: int, stages: Sequence[CalibrationStage]) -> None:
+    def follow(self, view: View, n_frames: int, stages: Sequence[CalibrationStage]) -> None:
         """Show what is looked at, among so many frames and such stages."""
-        self.player.param.update(end=max(n_frames, 2), value=look.frame + 1, disabled=n_frames < 2)
-        self.number.param.update(end=n_frames, value=look.frame + 1, name=f"Frame of {n_frames}")
-        self.stage.param.update(options=list(stages), value=look.stage)
-        self.rows.value, self.sky.value = format_rows(look.rows), format_rows(look.sky_rows)
-        if look.row is not None and look.column is not None:
-            self.row.value, self.column.value = look.row, look.column
+        self.player.param.update(end=max(n_frames, 2), value=view.frame + 1, disabled=n_frames < 2)
+        self.number.param.update(end=n_frames, value=view.frame + 1, name=f"Frame of {n_frames}")
+        self.stage.param.update(options=list(stages), value=view.stage)
+        self.rows.value, self.sky.value = format_rows(view.rows), format_rows(view.sky_rows)
+        if view.row is not None and view.column is not None:
+            self.row.value, self.column.value = view.row, view.column
 
 
 def _number_input(name: str, value: float) -> Any:
@@ -437,12 +439,12 @@ HOST = "127.0.0.1"
 _TRIES = 5
 
 
-def serve_page(study: ExplorerModel, port: int = 0, *, announce: Callable[[str], None]) -> None:
+def serve_page(model: ExplorerModel, port: int = 0, *, announce: Callable[[str], None]) -> None:
     """Serve the page until it is interrupted.
 
     Parameters
     ----------
-    study : what is looked at.
+    model : what is looked at.
     port : on which; 0: any that is free.
     announce : is called with the address of the page once it can be opened.
 
@@ -452,7 +454,7 @@ def serve_page(study: ExplorerModel, port: int = 0, *, announce: Callable[[str],
         The port is taken.
     """
     token = secrets.token_urlsafe(18)
-    server = _open_server(study, port, token)
+    server = _open_server(model, port, token)
     server.start()
     try:
         announce(f"http://{HOST}:{server.port}/{token}")
@@ -461,11 +463,11 @@ def serve_page(study: ExplorerModel, port: int = 0, *, announce: Callable[[str],
         server.stop()
 
 
-def _open_server(study: ExplorerModel, port: int, token: str) -> Any:
+def _open_server(model: ExplorerModel, port: int, token: str) -> Any:
     """Return a server on a port; where any will do, one that is free."""
     for left in reversed(range(_TRIES)):
         try:
-            return _server_on_port(study, port or _any_free_port(), token)
+            return _server_on_port(model, port or _any_free_port(), token)
         except OSError as error:
             if port or not left:
                 raise ResourceError(
@@ -477,12 +479,12 @@ def _open_server(study: ExplorerModel, port: int, token: str) -> Any:
     raise AssertionError("unreachable")
 
 
-def _server_on_port(study: ExplorerModel, port: int, token: str) -> Any:
-    title = f"{study.title} - arrayred"
+def _server_on_port(model: ExplorerModel, port: int, token: str) -> Any:
+    title = f"{model.title} - arrayred"
 
     def app() -> Any:
         try:
-            page = ExplorerPage(study)
+            page = ExplorerPage(model)
         except ArrayredError as error:
             return pn.pane.HTML(message_html(str(error), is_error=True))
         pn.state.onload(page.begin)
@@ -535,15 +537,15 @@ class TaskQueue:
     Parameters
     ----------
     known : by name.
-    look : tells what is looked at now.
+    view : tells what is looked at now.
     """
 
-    def __init__(self, known: Mapping[str, Task], look: Callable[[], View]) -> None:
-        self._known, self._look = known, look
+    def __init__(self, known: Mapping[str, Task], view: Callable[[], View]) -> None:
+        self._known, self._look = known, view
         self._wanted: set[str] = set()
         self._running: set[str] = set()
 
-    def want(self, *names: str) -> None:
+    def request(self, *names: str) -> None:
         """Note errands; each begins when it does not run already."""
         document = pn.state.curdoc
         for name in names if document is not None else ():
@@ -558,10 +560,10 @@ class TaskQueue:
         try:
             while name in self._wanted:
                 self._wanted.discard(name)
-                look = self._look()
-                await _in_place(document, partial(errand.announce, look))
-                made = await _in_thread(partial(errand.make, look))
-                await _in_place(document, partial(errand.put, look, made))
+                view = self._look()
+                await _in_place(document, partial(errand.announce, view))
+                made = await _in_thread(partial(errand.make, view))
+                await _in_place(document, partial(errand.put, view, made))
         finally:
             self._running.discard(name)
 

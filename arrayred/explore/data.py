@@ -91,7 +91,7 @@ class ExplorerModel:
             )
         self._reading = ReadOptions("auto", memory, self.recipe.overscan)
         self._plan: RecentCache[Plan] = RecentCache()
-        self._rolls: RecentCache[GroupReader] = RecentCache(_N_CACHED)
+        self._readers: RecentCache[GroupReader] = RecentCache(_N_CACHED)
         self._images: RecentCache[ShownImage] = RecentCache(_N_CACHED)
         self._combined: RecentCache[xr.Dataset] = RecentCache(_N_CACHED)
         self._products: RecentCache[CombinedProduct] = RecentCache(_N_CACHED)
@@ -102,7 +102,7 @@ class ExplorerModel:
         """Return what the night is called: its folder, and that folder's if it is but "raw"."""
         return "/".join(self.night.folder.resolve().parts[-2:])
 
-    def target(self, look: View) -> Target | None:
+    def target(self, view: View) -> Target | None:
         """Return the target whose lights are looked at; None of frames that are no lights.
 
         Raises
@@ -110,10 +110,10 @@ class ExplorerModel:
         ArrayredError
             They cannot be reduced.
         """
-        if not self._is_light(look):
+        if not self._is_light(view):
             return None
         plan = self._plan.get(None, lambda: make_plan(self.night, self.recipe))
-        name = self.name(look)
+        name = self.name(view)
         found = next((target for target in plan.targets if target.name == name), None)
         if found is None:
             causes = dict(plan.failed)
@@ -126,28 +126,28 @@ class ExplorerModel:
             )
         return found
 
-    def stages(self, look: View) -> tuple[CalibrationStage, ...]:
+    def stages(self, view: View) -> tuple[CalibrationStage, ...]:
         """Return what can be shown of a group."""
-        group = self.groups[look.group]
-        if self._is_light(look):
+        group = self.groups[view.group]
+        if self._is_light(view):
             return "raw", "calibrated", "combined"
-        kind = look.group.partition("/")[0]
+        kind = view.group.partition("/")[0]
         return ("raw", "combined") if kind in ("bias", "dark") and not group.is_master else ("raw",)
 
-    def corrected(self, look: View) -> str:
+    def corrected(self, view: View) -> str:
         """Return in words what is taken off the frames that are looked at."""
-        target = self.target(look)
-        if target is None or look.stage == "raw":
-            return "as in the file" if look.stage == "raw" else self.groups[look.group].size
+        target = self.target(view)
+        if target is None or view.stage == "raw":
+            return "as in the file" if view.stage == "raw" else self.groups[view.group].size
         less = [] if target.master is None else [f"less {target.master.title}"]
         less += [] if target.flat is None else [f"divided by {target.flat.frames.title}"]
         return ", ".join(less) or "nothing subtracted"
 
-    def frame(self, look: View) -> Frame:
+    def frame(self, view: View) -> Frame:
         """Return what is known of the frame that is looked at."""
-        return self.groups[look.group].frames[look.frame]
+        return self.groups[view.group].frames[view.frame]
 
-    def image(self, look: View) -> ShownImage:
+    def image(self, view: View) -> ShownImage:
         """Return the image that is looked at.
 
         Raises
@@ -155,30 +155,30 @@ class ExplorerModel:
         ArrayredError
             It cannot be read or made.
         """
-        if look.stage == "combined":
-            return _as_image(self.combined(look))
-        if look.stage == "calibrated":
-            self._calibrations(look)  # now: a frame as it is need not wait for masters
-        key = look.group, look.frame, look.stage
-        return self._images.get(key, lambda: self._one_frame(look))
+        if view.stage == "combined":
+            return _as_image(self.combined(view))
+        if view.stage == "calibrated":
+            self._calibrations(view)  # now: a frame as it is need not wait for masters
+        key = view.group, view.frame, view.stage
+        return self._images.get(key, lambda: self._one_frame(view))
 
-    def through_frames(self, look: View, row: int, column: int) -> NDArray[np.float64]:
+    def through_frames(self, view: View, row: int, column: int) -> NDArray[np.float64]:
         """Return one pixel in every frame of the group, as it is in the files."""
-        return self._roll(look).through(row, column).astype(np.float64)
+        return self._reader(view).through(row, column).astype(np.float64)
 
-    def combined(self, look: View) -> xr.Dataset:
+    def combined(self, view: View) -> xr.Dataset:
         """Return all frames of the group as one image (y, x), as `reduce` combines them."""
-        return self._combined.get(look.group, lambda: self._combine(look))
+        return self._combined.get(view.group, lambda: self._combine(view))
 
-    def can_combine(self, look: View) -> bool:
+    def can_combine(self, view: View) -> bool:
         """Tell whether a spectrum can be taken from what is looked at."""
-        return self._is_light(look) or self._made(look).image is not None
+        return self._is_light(view) or self._combined_product(view).image is not None
 
-    def is_combined(self, look: View) -> bool:
+    def is_combined(self, view: View) -> bool:
         """Tell whether the combined image is there already."""
-        return look.group in self._combined
+        return view.group in self._combined
 
-    def spectrum(self, look: View) -> xr.Dataset:
+    def spectrum(self, view: View) -> xr.Dataset:
         """Return the spectrum of the combined image through the rows that are looked at.
 
         Rows that are not given are found, and so is the sky: it is what `reduce` writes with these
@@ -189,62 +189,62 @@ class ExplorerModel:
         NoSpectrumError, SkyBandError
             There is none, or no room for its sky.
         """
-        recipe = self._recipe(look)
-        return in_wanted_units(extract_spectrum(self.combined(look), recipe), recipe)
+        recipe = self._recipe(view)
+        return in_wanted_units(extract_spectrum(self.combined(view), recipe), recipe)
 
-    def name(self, look: View) -> str:
+    def name(self, view: View) -> str:
         """Return the name that a night file knows the group by."""
-        return self.groups[look.group].name
+        return self.groups[view.group].name
 
-    def is_turned(self, look: View) -> bool:
+    def is_turned(self, view: View) -> bool:
         """Tell whether the rows of the spectrum are the file's columns."""
-        return self.frame(look).dispersion_axis == 2
+        return self.frame(view).dispersion_axis == 2
 
-    def _is_light(self, look: View) -> bool:
-        return look.group.startswith("light/")
+    def _is_light(self, view: View) -> bool:
+        return view.group.startswith("light/")
 
-    def _recipe(self, look: View) -> Recipe:
-        target = self.target(look)
+    def _recipe(self, view: View) -> Recipe:
+        target = self.target(view)
         recipe = self.recipe if target is None else target.recipe
-        rows = look.rows or self._rows_from_elsewhere(look, target)
+        rows = view.rows or self._rows_from_elsewhere(view, target)
         if rows is not None:
             recipe = recipe.replace(rows=rows, near_row=None, all_spectra=False, whole_span=False)
-        return recipe if look.sky_rows is None else recipe.replace(sky_rows=look.sky_rows)
+        return recipe if view.sky_rows is None else recipe.replace(sky_rows=view.sky_rows)
 
-    def _rows_from_elsewhere(self, look: View, target: Target | None) -> RowRange | None:
+    def _rows_from_elsewhere(self, view: View, target: Target | None) -> RowRange | None:
         """Return the rows that the night file or a product's spectrum gives, if any does."""
         if target is not None and target.rows_from:
             return row_range_of(self.spectrum(View(f"light/{target.rows_from}")))
-        return None if target is not None else self._made(look).rows
+        return None if target is not None else self._combined_product(view).rows
 
-    def _roll(self, look: View) -> GroupReader:
-        return self._rolls.get(look.group, lambda: GroupReader(self.groups[look.group]))
+    def _reader(self, view: View) -> GroupReader:
+        return self._readers.get(view.group, lambda: GroupReader(self.groups[view.group]))
 
-    def _one_frame(self, look: View) -> ShownImage:
-        if look.stage == "raw":
-            roll = self._roll(look)
-            return ShownImage(roll.frame(look.frame), roll.first_pixel, self.frame(look).unit)
-        alone = Group(self.name(look), (self.frame(look),))
-        cube = calibrate(self._reading.open(alone), *self._calibrations(look))
+    def _one_frame(self, view: View) -> ShownImage:
+        if view.stage == "raw":
+            roll = self._reader(view)
+            return ShownImage(roll.frame(view.frame), roll.first_pixel, self.frame(view).unit)
+        alone = Group(self.name(view), (self.frame(view),))
+        cube = calibrate(self._reading.open(alone), *self._calibrations(view))
         return _as_image(compute(cube.isel({FRAME: 0})))
 
-    def _calibrations(self, look: View) -> tuple[xr.Dataset | None, xr.Dataset | None]:
+    def _calibrations(self, view: View) -> tuple[xr.Dataset | None, xr.Dataset | None]:
         """Return the master dark or bias of the frames that are looked at, and their flat."""
-        target = self.target(look)
+        target = self.target(view)
         if target is None:
             return None, None
         return self._masters.of(target.master), self._masters.of(target.flat)
 
-    def _combine(self, look: View) -> xr.Dataset:
-        target, product = self.target(look), self._made(look).image
+    def _combine(self, view: View) -> xr.Dataset:
+        target, product = self.target(view), self._combined_product(view).image
         if target is not None:
             _, combined = next(pipeline.target(target, self._masters, self._reading))
             return combined
-        return self._masters[self.groups[look.group]] if product is None else product
+        return self._masters[self.groups[view.group]] if product is None else product
 
-    def _made(self, look: View) -> CombinedProduct:
+    def _combined_product(self, view: View) -> CombinedProduct:
         """Return the combined image that the group is, if it is a product."""
-        path: Path = self.frame(look).path
+        path: Path = self.frame(view).path
         return self._products.get(path, lambda: read_combined_product(path))
 
 

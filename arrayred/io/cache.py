@@ -99,7 +99,7 @@ class CachedFrames:
     @property
     def by_sha256(self) -> dict[str, ImageHDU]:
         """Return its frames by the SHA-256 of their files."""
-        shelves = [(image.source.shelf, image) for image in self.images.values()]
+        shelves = [(image.source.cached, image) for image in self.images.values()]
         return {shelf.sha256: image for shelf, image in shelves if shelf is not None}
 
 
@@ -140,13 +140,13 @@ def cached_checksums(cache: Path) -> dict[Path, str]:
         A file of the cache, pixels included, is not as it was written.
     """
     sources = (image.source for image in open_cache(cache, wholly=True).images.values())
-    return {source.path: source.shelf.sha256 for source in sources if source.shelf}
+    return {source.path: source.cached.sha256 for source in sources if source.cached}
 
 
 def cache_of_frame(shelf: FrameReader) -> Path:
     """Return the cache in which a frame lies."""
-    if shelf.far is not None:
-        return shelf.far.cache
+    if shelf.remote is not None:
+        return shelf.remote.cache
     return next((folder for folder in shelf.array.parents if is_cache(folder)), shelf.array)
 
 
@@ -206,7 +206,7 @@ def _image_in_cache(
         record.sample,
         far,
     )
-    return replace(record.image, source=replace(source, path=cache / record.name, shelf=shelf))
+    return replace(record.image, source=replace(source, path=cache / record.name, cached=shelf))
 
 
 def enclosing_cache(path: Path) -> Path | None:
@@ -287,7 +287,7 @@ class RemoteShards:
     n_mark: int
     sizes: Mapping[str, int]
 
-    def fetched(self, wanted: Sequence[ChunkPlace]) -> ChunkBytes:
+    def fetch(self, wanted: Sequence[ChunkPlace]) -> ChunkBytes:
         """Return chunks as they are stored.
 
         Raises
@@ -988,7 +988,7 @@ class CachedFrameReader:
     marker : of the cache, changing with it.
     proof : what frames that are not in the cache showed about its sign, or "".
     sample : the stored pixels by which the frame is judged, little-endian; b"": not known.
-    far : how its shards are read if the cache lies behind a URL.
+    remote : how its shards are read if the cache lies behind a URL.
     """
 
     array: Path
@@ -999,7 +999,7 @@ class CachedFrameReader:
     marker: str
     proof: str = ""
     sample: bytes = field(default=b"", repr=False)
-    far: RemoteShards | None = field(default=None, repr=False, compare=False)
+    remote: RemoteShards | None = field(default=None, repr=False, compare=False)
 
     def fill(
         self, target: Pixels, first: int, pixels: PixelFormat, near: ChunkBytes | None = None
@@ -1056,9 +1056,12 @@ class CachedFrameReader:
     def wanted(self, first: int, n_pixels: int) -> list[ChunkPlace]:
         """Return the chunks that hold so many pixels from number first on."""
         size = self.grid.chunk_pixels
-        return [self._lies(chunk) for chunk in range(first // size, -(-(first + n_pixels) // size))]
+        return [
+            self._chunk_place(chunk)
+            for chunk in range(first // size, -(-(first + n_pixels) // size))
+        ]
 
-    def _lies(self, chunk: int) -> ChunkPlace:
+    def _chunk_place(self, chunk: int) -> ChunkPlace:
         """Return in which shard one of the frame's chunks lies, and as which of its chunks."""
         frames, rows = self.grid.chunks_per_shard
         shard, row = divmod(chunk, rows)
@@ -1067,9 +1070,9 @@ class CachedFrameReader:
 
     def _inflate(self, chunk: int, out: Pixels, near: ChunkBytes | None) -> None:
         """Write the plain values of one of the frame's chunks into out."""
-        path, n_chunks, slot = lies = self._lies(chunk)
-        if self.far is not None:
-            raw = (self.far.fetched([lies]) if near is None else near)[path, slot]
+        path, n_chunks, slot = lies = self._chunk_place(chunk)
+        if self.remote is not None:
+            raw = (self.remote.fetch([lies]) if near is None else near)[path, slot]
             _decompress(path, raw, len(raw), out)
             return
         try:

@@ -227,7 +227,7 @@ def _write_group(
     for index, frame in enumerate(frames):
         source = frame.image.source
         proof = next((v.text for v in frame.verdicts if v.source == "probe"), "")
-        declared = replace(source, pixels=replace(source.pixels, wrapped=False), shelf=None)
+        declared = replace(source, pixels=replace(source.pixels, wrapped=False), cached=None)
         yield FrameRecord(
             night.names[frame.path],
             night.checksums[frame.path],

@@ -165,7 +165,7 @@ def make_stack(frames: Sequence[Frame], *, lazy: bool) -> FrameStack | PackedSta
         Frames differ in shape or unit.
     """
     require_same_unit(frames, "Stack frames of one unit only.")
-    if lazy and not all(frame.image.at_hand for frame in frames):
+    if lazy and not all(frame.image.is_local for frame in frames):
         return PackedStack([frame.image for frame in frames])
     return FrameStack([plain_pixels(frame.image) for frame in frames])
 

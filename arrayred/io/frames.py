@@ -239,8 +239,8 @@ def frame_from_header(label: str, image: ImageHDU, instrument: Instrument) -> Fr
     name = os.path.basename(label)
     kind = find_frame_type(found, name, target, facts.text("lamps"), instrument)
     remarks = (
-        [f"taken for a frame of type {kind.frame_type}: {kind.betrayed_by}"]
-        if kind.betrayed_by
+        [f"taken for a frame of type {kind.frame_type}: {kind.known_from}"]
+        if kind.known_from
         else []
     )
     sections, odd, wrong = sections_of(image, instrument)
@@ -548,12 +548,12 @@ class TypeFound:
     Parameters
     ----------
     frame_type : bias, dark, flat, arc or light; None where nothing tells.
-    betrayed_by : what told, if not the type card; else "".
+    known_from : what told, if not the type card; else "".
     maybe_arc : the name of an element that proposes an arc, or "".
     """
 
     frame_type: str | None
-    betrayed_by: str = ""
+    known_from: str = ""
     maybe_arc: str = ""
 
 
@@ -574,7 +574,7 @@ def find_frame_type(
     --------
     >>> generic = Instrument.load("generic")
     >>> find_frame_type("Light Frame", "L2-arc-hg-10", "", "", generic)
-    TypeFound(frame_type='arc', betrayed_by="the word 'arc'", maybe_arc='')
+    TypeFound(frame_type='arc', known_from="the word 'arc'", maybe_arc='')
     >>> find_frame_type("Light Frame", "L2-sci-hg-240", "", "", generic).frame_type
     'light'
     """

@@ -339,7 +339,7 @@ def examine(
     is_trusted = hashes is None or hashes.trust
     damaged = {} if is_trusted else _damaged_caches(images.values())
     return {
-        path: damaged.get(image.source.shelf) or _sha256_or_error(image, hashes)
+        path: damaged.get(image.source.cached) or _sha256_or_error(image, hashes)
         for path, image in images.items()
         if stop is None or not stop.is_set()
     }
@@ -350,7 +350,7 @@ def _damaged_caches(images: Iterable[ImageHDU]) -> dict[FrameReader | None, Arra
     from arrayred.io.cache import cache_of_frame, cached_checksums
 
     caches: dict[Path, list[FrameReader]] = {}
-    for shelf in (image.source.shelf for image in images):
+    for shelf in (image.source.cached for image in images):
         if shelf is not None:
             caches.setdefault(cache_of_frame(shelf), []).append(shelf)
     found: dict[FrameReader | None, ArrayredError] = {}
@@ -381,10 +381,10 @@ def required_checksums(examined: Examined, frames: Iterable[Frame]) -> dict[Path
 
 def _sha256_or_error(image: ImageHDU, hashes: Hashes | None) -> str | ArrayredError:
     path = image.source.path
-    if image.source.shelf is not None:
+    if image.source.cached is not None:
         if hashes is not None and isinstance(path, Address):
-            hashes.note(path, image.source.shelf.sha256)
-        return image.source.shelf.sha256
+            hashes.note(path, image.source.cached.sha256)
+        return image.source.cached.sha256
     try:
         known = None if hashes is None else hashes.known(path)
         if isinstance(path, Address):
@@ -722,7 +722,7 @@ class SavedCards:
         """Return the cards for one target."""
         return {**self.cards, **self.targets.get(target, {})}
 
-    def adding(self, target: str, keyword: str, value: Value) -> SavedCards:
+    def with_cards(self, target: str, keyword: str, value: Value) -> SavedCards:
         """Return the answers with one more: an OBJECT for its target, other cards for all."""
         if keyword in _PER_TARGET:
             own = {**self.targets.get(target, {}), keyword: value}

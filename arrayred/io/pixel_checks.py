@@ -459,9 +459,10 @@ def compare_levels(frames: Sequence[Frame]) -> list[Frame]:
     for frame in probed:
         if frame.frame_type in ("bias", "dark") and not set(frame.calstat) & set("BD"):
             calibrations[_camera_setup(frame)].append(frame)
-    judges = {camera: _level_references(members) for camera, members in calibrations.items()}
+    references = {camera: _level_references(members) for camera, members in calibrations.items()}
     straddling = {
-        camera: not judges[camera] and all(map(_straddles_zero, islice(members, _PROBED_FRAMES)))
+        camera: not references[camera]
+        and all(map(_straddles_zero, islice(members, _PROBED_FRAMES)))
         for camera, members in calibrations.items()
     }
     labels = {frame.label for frame in probed if not frame.refusals}
@@ -471,7 +472,7 @@ def compare_levels(frames: Sequence[Frame]) -> list[Frame]:
         if frame.label in labels and straddling.get(camera, False):
             compared.append(_bias_gone_with_the_darks(frame))
         elif frame.label in labels:
-            compared.append(_checked_level(frame, judges.get(camera, [])))
+            compared.append(_checked_level(frame, references.get(camera, [])))
         else:
             compared.append(frame)
     return compared
@@ -497,21 +498,23 @@ def _level_references(calibrations: Sequence[Frame]) -> list[_Reference]:
         sample = sample_frame(frame) if len(found) < _PROBED_FRAMES else None
         if sample is not None and sample.noise > 0 and sample.is_far_from_zero:
             found.append(_Reference(frame, sample))
-    return _not_below_the_biases([judge for judges in by_exposure.values() for judge in judges])
+    return _not_below_the_biases(
+        [reference for references in by_exposure.values() for reference in references]
+    )
 
 
-def _not_below_the_biases(judges: Sequence[_Reference]) -> list[_Reference]:
+def _not_below_the_biases(references: Sequence[_Reference]) -> list[_Reference]:
     """Return the judges without darks that lie below the biases: those have lost theirs."""
-    biases = _bias_references(judges)
+    biases = _bias_references(references)
     if not biases:
-        return list(judges)
+        return list(references)
     bias = _median_reference(biases, biases[0].exptime).sample
     lowest = bias.low - _FAR * bias.noise
-    return [j for j in judges if j.frame.frame_type == "bias" or j.sample.low >= lowest]
+    return [j for j in references if j.frame.frame_type == "bias" or j.sample.low >= lowest]
 
 
-def _bias_references(judges: Sequence[_Reference]) -> list[_Reference]:
-    return [judge for judge in judges if judge.frame.frame_type == "bias"]
+def _bias_references(references: Sequence[_Reference]) -> list[_Reference]:
+    return [reference for reference in references if reference.frame.frame_type == "bias"]
 
 
 def _straddles_zero(frame: Frame) -> bool:
@@ -520,29 +523,29 @@ def _straddles_zero(frame: Frame) -> bool:
     return sample is not None and sample.straddles_zero and sample.low < 0
 
 
-def _reference_below(frame: Frame, judges: Sequence[_Reference]) -> _Reference | None:
+def _reference_below(frame: Frame, references: Sequence[_Reference]) -> _Reference | None:
     """Return the raw frame of the longest exposure that is not longer than this frame's.
 
     Of several of that exposure it is the one in the middle. Where all are longer, it is one of the
     shortest, if no dark current shows in exposures of twice that.
     """
-    as_warm = [judge for judge in judges if _is_as_warm(judge.frame, frame)]
+    as_warm = [reference for reference in references if _is_as_warm(reference.frame, frame)]
     if not as_warm:
         return None
     fitting = [j for j in as_warm if j.exptime <= (frame.exptime or 0.0) + _SAME_EXPOSURE]
     if fitting:
-        return _median_reference(fitting, max(judge.exptime for judge in fitting))
-    shortest = _median_reference(as_warm, min(judge.exptime for judge in as_warm))
-    longest = _median_reference(as_warm, max(judge.exptime for judge in as_warm))
+        return _median_reference(fitting, max(reference.exptime for reference in fitting))
+    shortest = _median_reference(as_warm, min(reference.exptime for reference in as_warm))
+    longest = _median_reference(as_warm, max(reference.exptime for reference in as_warm))
     grown = longest.sample.level - shortest.sample.level
     is_dark_free = grown <= _WITHIN * shortest.sample.noise
     return shortest if longest.exptime >= 2 * shortest.exptime and is_dark_free else None
 
 
-def _median_reference(judges: Sequence[_Reference], exptime: float) -> _Reference:
+def _median_reference(references: Sequence[_Reference], exptime: float) -> _Reference:
     """Return of the judges of an exposure the one whose level lies in the middle."""
-    alike = [judge for judge in judges if judge.exptime == exptime]
-    return sorted(alike, key=lambda judge: judge.sample.low)[(len(alike) - 1) // 2]
+    alike = [reference for reference in references if reference.exptime == exptime]
+    return sorted(alike, key=lambda reference: reference.sample.low)[(len(alike) - 1) // 2]
 
 
 def _is_as_warm(one: Frame, other: Frame) -> bool:
@@ -551,9 +554,9 @@ def _is_as_warm(one: Frame, other: Frame) -> bool:
     return abs(one.ccd_temp - other.ccd_temp) <= _SAME_TEMPERATURE
 
 
-def _checked_level(frame: Frame, judges: Sequence[_Reference]) -> Frame:
+def _checked_level(frame: Frame, references: Sequence[_Reference]) -> Frame:
     """Return a frame with the letter its level proves, or refused; else as it is."""
-    floor = _reference_below(frame, judges)
+    floor = _reference_below(frame, references)
     sample = sample_frame(frame) if floor is not None else None
     if floor is None or sample is None:
         return frame
@@ -569,7 +572,7 @@ def _checked_level(frame: Frame, judges: Sequence[_Reference]) -> Frame:
                 _DARK_IS_THERE if "D" in frame.calstat else _BIAS_NOT_SUBTRACTED,
             )
         is_below_the_darks = "D" in frame.calstat and below > 0
-        return _with_its_bias(frame, sample, judges) if is_below_the_darks else frame
+        return _with_its_bias(frame, sample, references) if is_below_the_darks else frame
     if below <= _FAR * noise:
         return frame
     if abs(sample.low) >= floor.sample.level / 2:
@@ -585,9 +588,9 @@ _BIAS_IS_THERE = "says that the bias was subtracted, but the pixels do not lie b
 _TOO_LOW = "says nothing, but the pixels lie below those of any raw frame"
 
 
-def _with_its_bias(frame: Frame, sample: PixelSample, judges: Sequence[_Reference]) -> Frame:
+def _with_its_bias(frame: Frame, sample: PixelSample, references: Sequence[_Reference]) -> Frame:
     """Return a frame that lost its dark as one that has its bias, or refused, where it is there."""
-    biases = _bias_references(judges)
+    biases = _bias_references(references)
     if not biases or frame.image.header.readable("PEDESTAL"):
         return frame
     bias = _median_reference(biases, biases[0].exptime)
@@ -798,7 +801,7 @@ def sample_bytes(image: ImageHDU) -> bytes:
 
 def _stored_sample(image: ImageHDU) -> NDArray[Any]:
     """Return the stored pixels by which a frame is judged, native, in reading order."""
-    shelf, pixels = image.source.shelf, PixelFormat(image.source.pixels.bitpix)
+    shelf, pixels = image.source.cached, PixelFormat(image.source.pixels.bitpix)
     if shelf is not None and shelf.sample:
         kept = np.frombuffer(shelf.sample, stored_dtype(pixels).newbyteorder("<"))
         return kept.astype(kept.dtype.newbyteorder("="))
@@ -818,9 +821,9 @@ def _stored_pixels(source: PixelSource) -> NDArray[Any]:
     step = max(n_rows // _N_SAMPLED_ROWS, 1)
     rows = range(step // 2, n_rows, step)
     taken = np.empty((len(rows), n_columns), stored_dtype(source.pixels))
-    if source.shelf is not None:
+    if source.cached is not None:
         for row, y in zip(taken, rows, strict=True):
-            source.shelf.fill(row, y * n_columns, source.pixels)
+            source.cached.fill(row, y * n_columns, source.pixels)
         return _every_nth_pixel(taken)
     if isinstance(source.path, Address):
         return _every_nth_pixel(_fetched_rows(source, source.path, rows))
@@ -918,10 +921,12 @@ def unwrap_unsigned(
         told = PixelDecision("option", "are taken for unsigned counts written as signed")
         return [_as_unsigned(f, told) if _may_be_wrapped(f) else f for f in frames]
     doubtful = [frame for frame in frames if _may_be_wrapped(frame)]
-    judges = [*_unsigned_references(doubtful)]
-    known = {_bitpix(judge) for judge in judges}
-    judges += _references_nearby([f for f in doubtful if _bitpix(f) not in known], instrument)
-    rulings = {camera: _wrap_evidence(camera, judges) for camera in set(map(_writer_of, doubtful))}
+    references = [*_unsigned_references(doubtful)]
+    known = {_bitpix(reference) for reference in references}
+    references += _references_nearby([f for f in doubtful if _bitpix(f) not in known], instrument)
+    rulings = {
+        camera: _wrap_evidence(camera, references) for camera in set(map(_writer_of, doubtful))
+    }
     probed = {frame.label for frame in frames_to_probe(doubtful)}
     return [
         _unwrapped_if_proven(f, rulings[_writer_of(f)], probe=f.label in probed)
@@ -956,7 +961,7 @@ def _references_nearby(frames: Iterable[Frame], instrument: Instrument) -> list[
     wanted: dict[int, set[Path]] = defaultdict(set)
     for frame in frames:
         wanted[_bitpix(frame)].add(frame.path.parent)
-    judges: list[Frame] = []
+    references: list[Frame] = []
     for bitpix, folders in wanted.items():
         beside = (
             other
@@ -965,8 +970,8 @@ def _references_nearby(frames: Iterable[Frame], instrument: Instrument) -> list[
         )
         places = [f for where in (sorted(folders), beside) for f in where]
         found = (j for place in places for j in _references_in(place, instrument))
-        judges += islice((j for j in found if _bitpix(j) == bitpix), _PROBED_FRAMES)
-    return judges
+        references += islice((j for j in found if _bitpix(j) == bitpix), _PROBED_FRAMES)
+    return references
 
 
 def _calibration_siblings(folder: Path, instrument: Instrument) -> list[Path]:
@@ -997,11 +1002,11 @@ def _references_in(folder: Path, instrument: Instrument) -> Iterator[Frame]:
                 )
 
 
-def _wrap_evidence(camera: tuple[int, str], judges: Sequence[Frame]) -> _WrapEvidence:
+def _wrap_evidence(camera: tuple[int, str], references: Sequence[Frame]) -> _WrapEvidence:
     """Return what a camera's own judges say; where it has none, all of its BITPIX."""
-    own = [judge for judge in judges if _writer_of(judge) == camera]
-    others = [judge for judge in judges if _bitpix(judge) == camera[0]]
-    samples = ((judge.path.name, sample_frame(judge)) for judge in own or others)
+    own = [reference for reference in references if _writer_of(reference) == camera]
+    others = [reference for reference in references if _bitpix(reference) == camera[0]]
+    samples = ((reference.path.name, sample_frame(reference)) for reference in own or others)
     told = list(islice(((name, s) for name, s in samples if s is not None), _PROBED_FRAMES))
     if not told:
         return _WrapEvidence("undecided", "there is no raw dark or bias to judge by")
@@ -1019,7 +1024,7 @@ def _unwrapped_if_proven(frame: Frame, ruling: _WrapEvidence, *, probe: bool) ->
     """Return a frame marked, left alone, or refused, as its camera's judges and pixels say."""
     if ruling.counts == "signed":
         return frame
-    shelf = frame.image.source.shelf
+    shelf = frame.image.source.cached
     if ruling.counts == "undecided" and shelf is not None and shelf.proof:
         return _as_unsigned(frame, PixelDecision("probe", shelf.proof))
     sample = sample_frame(frame) if probe else None

@@ -123,7 +123,7 @@ class FrameStack:
     def token(self) -> str:
         """Return a name that changes when a file does: paths, stamps, offsets and encodings."""
         text = repr(
-            [(str(i.path), i.stamp, i.offset, i.shape, i.pixels, i.shelf) for i in self.sources]
+            [(str(i.path), i.stamp, i.offset, i.shape, i.pixels, i.cached) for i in self.sources]
         )
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -211,13 +211,15 @@ def _fetched_chunks(
     """Return the chunks of caches behind URLs that hold some pixels of frames, by their cache."""
     wanted: dict[RemoteChunks, list[ChunkPlace]] = {}
     for source in sources:
-        if source.shelf is not None and source.shelf.far is not None:
-            wanted.setdefault(source.shelf.far, []).extend(source.shelf.wanted(first, n_pixels))
-    return {far: far.fetched(chunks) for far, chunks in wanted.items()}
+        if source.cached is not None and source.cached.remote is not None:
+            wanted.setdefault(source.cached.remote, []).extend(
+                source.cached.wanted(first, n_pixels)
+            )
+    return {far: far.fetch(chunks) for far, chunks in wanted.items()}
 
 
 def _remote_chunks_of(source: PixelSource) -> RemoteChunks | None:
-    return None if source.shelf is None else source.shelf.far
+    return None if source.cached is None else source.cached.remote
 
 
 class Pass:
@@ -350,8 +352,8 @@ class _OpenFile(NamedTuple):
         self, first: int, target: Pixels, scratch: Pixels, near: ChunkBytes | None = None
     ) -> None:
         """Fill target with pixels from number first on, in reading order."""
-        if self.source.shelf is not None:
-            self.source.shelf.fill(target, first, self.source.pixels, near)
+        if self.source.cached is not None:
+            self.source.cached.fill(target, first, self.source.pixels, near)
             return
         stored = stored_dtype(self.source.pixels)
         step = len(scratch) // stored.itemsize
@@ -398,7 +400,7 @@ def _running_checksum(source: PixelSource, told: DatasumByPath) -> RunningChecks
 @contextmanager
 def _opened_source(source: PixelSource) -> Iterator[int]:
     """Open a frame's file; it must be, before and after, what it was at the scan."""
-    if source.shelf is not None:  # reads from its cache by itself
+    if source.cached is not None:  # reads from its cache by itself
         yield _NO_HANDLE
         return
     try:
@@ -549,7 +551,7 @@ def plain_pixels(image: ImageHDU) -> PixelSource:
         The compressed data are damaged, or of a kind that is refused.
     """
     source = image.source
-    if image.at_hand:
+    if image.is_local:
         return source
     if isinstance(source.path, Address):
         return _plain_pixels_of_copy(image, source.path)
@@ -618,7 +620,7 @@ def all_plain_pixels(images: Sequence[ImageHDU], threads: int = 1) -> list[Pixel
     FrameError
         The compressed data of one are damaged, or of a kind that is refused.
     """
-    packed = [image for image in images if not image.at_hand]
+    packed = [image for image in images if not image.is_local]
     left = iter(packed)
     taking = Lock()
 

@@ -119,21 +119,23 @@ def is_product(name: str, target: str) -> bool:
     return stem is not None and name in product_names(stem[0])
 
 
-def image_file(image: xr.Dataset, story: Provenance, name: str, dtype: str) -> dict[str, Content]:
+def image_file(
+    image: xr.Dataset, provenance: Provenance, name: str, dtype: str
+) -> dict[str, Content]:
     """Return an image (y, x) as a FITS file, its variance and flags as extensions: by name."""
-    facts = [*story.facts, *own_cards(image), *noise_cards(image)]
+    facts = [*provenance.facts, *own_cards(image), *noise_cards(image)]
     header = product_header(
-        replace(story, steps=image.attrs["history"], facts=facts), name.rpartition("/")[2]
+        replace(provenance, steps=image.attrs["history"], facts=facts), name.rpartition("/")[2]
     )
     return {name: image_bytes(header, image[COUNTS].values, dtype, planes_of(image, dtype))}
 
 
 def calibrated_files(
-    cube: xr.Dataset, story: Provenance, dtype: str
+    cube: xr.Dataset, provenance: Provenance, dtype: str
 ) -> Iterator[tuple[str, Content]]:
     """Yield each frame of a calibrated cube as a FITS file, in folders as the raw ones lie."""
-    for i, frame in enumerate(story.frames):
-        own = replace(story, frames=[frame])
+    for i, frame in enumerate(provenance.frames):
+        own = replace(provenance, frames=[frame])
         name = f"{cube[FRAME].values[i]}_calibrated.fits"
         yield from image_file(cube.isel({FRAME: i}), own, name, dtype).items()
 
@@ -143,36 +145,39 @@ def arc_file(arc: xr.Dataset, stem: str) -> dict[str, Content]:
     return {f"{stem}_arc.txt": text_table(arc["counts_mean"].values, int(arc[X][0]))}
 
 
-def frames_file(frames: xr.Dataset, story: Provenance, stem: str) -> dict[str, Content]:
+def frames_file(frames: xr.Dataset, provenance: Provenance, stem: str) -> dict[str, Content]:
     """Return the spectra of a target's frames (frame, x) as a FITS table: content by name."""
     name = f"{stem}_frames.fits"
     told = replace(
-        story,
+        provenance,
         steps=frames.attrs["history"],
-        remarks=[*story.remarks, *frames.attrs.get("remarks", ())],
-        facts=[*story.facts, ("XFIRST", int(frames[X][0]), "column of the first number of a row")],
+        remarks=[*provenance.remarks, *frames.attrs.get("remarks", ())],
+        facts=[
+            *provenance.facts,
+            ("XFIRST", int(frames[X][0]), "column of the first number of a row"),
+        ],
     )
     return {name: frames_table(frames, product_header(told, name))}
 
 
 def spectrum_files(
-    spectrum: xr.Dataset, story: Provenance, stem: str, counts: xr.Dataset | None = None
+    spectrum: xr.Dataset, provenance: Provenance, stem: str, counts: xr.Dataset | None = None
 ) -> dict[str, Content]:
     """Return a spectrum as the procedure's text tables, ECSV and FITS: content by name.
 
     Parameters
     ----------
     spectrum : in adu or electron.
-    story : how it came to be.
+    provenance : how it came to be.
     stem : begins each file's name.
     counts : the same in adu, for the text tables, if the spectrum is in electron.
     """
     tables = spectrum if counts is None else counts
     told = replace(
-        story,
+        provenance,
         steps=spectrum.attrs["history"],
-        remarks=[*story.remarks, *spectrum.attrs.get("remarks", ())],
-        facts=[*story.facts, *own_cards(spectrum), *spectrum_cards(spectrum)],
+        remarks=[*provenance.remarks, *spectrum.attrs.get("remarks", ())],
+        facts=[*provenance.facts, *own_cards(spectrum), *spectrum_cards(spectrum)],
     )
     files: dict[str, Content] = {
         f"{stem}_{name}.txt": text_table(tables[variable].values, int(tables[X][0]))
@@ -231,42 +236,42 @@ class Provenance:
     unit: Unit | None = None
 
 
-def product_header(story: Provenance, filename: str) -> Header:
+def product_header(provenance: Provenance, filename: str) -> Header:
     """Return the header of a product, without the structural cards.
 
     Parameters
     ----------
-    story : where it comes from.
+    provenance : where it comes from.
     filename : the product's own name.
     """
-    first = story.frames[0].image.header
+    first = provenance.frames[0].image.header
     header = first.copy()
     header.drop(
         [k for k in header if is_structural(k) or k in _DISPLAY_CARDS or k in _PRIVATE_CARDS]
     )
-    dropped = _merge_differing_cards(header, story.frames)
-    _set_times(header, story.frames)
-    _set_exposure(header, story.frames)
-    if story.method == "average":
-        _set_noise(header, len(story.frames), story.unit or story.frames[0].unit)
-    if story.calstat:
-        header.set("CALSTAT", story.calstat, "corrections applied")
-    replaced = _set_cards(header, story.cards)
-    correct_section_cards(header, story.frames[0].sections)
+    dropped = _merge_differing_cards(header, provenance.frames)
+    _set_times(header, provenance.frames)
+    _set_exposure(header, provenance.frames)
+    if provenance.method == "average":
+        _set_noise(header, len(provenance.frames), provenance.unit or provenance.frames[0].unit)
+    if provenance.calstat:
+        header.set("CALSTAT", provenance.calstat, "corrections applied")
+    replaced = _set_cards(header, provenance.cards)
+    correct_section_cards(header, provenance.frames[0].sections)
     header.set("FILENAME", filename, "name of this file")
-    header.set("BUNIT", story.unit or story.frames[0].unit, "unit of the pixel values")
+    header.set("BUNIT", provenance.unit or provenance.frames[0].unit, "unit of the pixel values")
     header.set(PRODUCT_CARD, __version__, "arrayred version")
-    for keyword, value, comment in story.facts:
+    for keyword, value, comment in provenance.facts:
         header.set(keyword, value, comment)
-    _name_inputs(header, [*story.frames, *story.calibrations], story.checksums)
-    told = (v.text for frame in story.frames for v in frame.verdicts if v.source == "header")
+    _name_inputs(header, [*provenance.frames, *provenance.calibrations], provenance.checksums)
+    told = (v.text for frame in provenance.frames for v in frame.verdicts if v.source == "header")
     for text in dict.fromkeys(told):
         header.note("HISTORY", f"arrayred: the frames {text}")
-    for step in story.steps:
+    for step in provenance.steps:
         header.note("HISTORY", f"arrayred: {step}")
     for old in replaced:
         header.note("HISTORY", f"arrayred: {old}")
-    for remark in story.remarks:
+    for remark in provenance.remarks:
         header.note("COMMENT", f"arrayred: {remark}")
     gone = [k for k in dropped if k not in header or k in _UNMERGED_KEYWORDS]
     if gone:

@@ -289,7 +289,7 @@ class RemoteChunks(Protocol):
     def cache(self) -> Address:
         """The cache's address."""
 
-    def fetched(self, wanted: Sequence[ChunkPlace]) -> ChunkBytes:
+    def fetch(self, wanted: Sequence[ChunkPlace]) -> ChunkBytes:
         """Return chunks as they are stored."""
 
 
@@ -332,7 +332,7 @@ class FrameReader(Protocol):
         """The stored pixels by which the frame is judged, little-endian; b"": not known."""
 
     @property
-    def far(self) -> RemoteChunks | None:
+    def remote(self) -> RemoteChunks | None:
         """How chunks are read if the cache lies behind a URL."""
 
     def fill(
@@ -355,7 +355,7 @@ class PixelSource:
     shape : (n_rows, n_columns).
     pixels : their encoding.
     stamp : the file's size, time and inode at the scan.
-    shelf : where they lie in a cache; None: they are read from the file.
+    cached : where they lie in a cache; None: they are read from the file.
     """
 
     path: Path
@@ -363,7 +363,7 @@ class PixelSource:
     shape: tuple[int, int]
     pixels: PixelFormat
     stamp: Stamp
-    shelf: FrameReader | None = None
+    cached: FrameReader | None = None
 
     def require_unchanged(self, status: os.stat_result) -> None:
         """Raise FrameError if the file's status is no longer that of the scan."""
@@ -375,7 +375,7 @@ class PixelSource:
     @property
     def step(self) -> int:
         """Return how many rows are read at the cost of one: 1, or those of a cache's chunk."""
-        return 1 if self.shelf is None else self.shelf.grid.chunk_rows
+        return 1 if self.cached is None else self.cached.grid.chunk_rows
 
     @property
     def n_bytes(self) -> int:
@@ -401,9 +401,9 @@ class ImageHDU:
     packing: Packing
 
     @property
-    def at_hand(self) -> bool:
+    def is_local(self) -> bool:
         """Tell whether pixels can be read where they are: in a plain file here, or in a cache."""
-        return self.source.shelf is not None or (self.packing == "plain" and not self.is_remote)
+        return self.source.cached is not None or (self.packing == "plain" and not self.is_remote)
 
     @property
     def is_remote(self) -> bool:

@@ -173,7 +173,7 @@ def open_night(
         raise InputError("There is no FITS file", path=where, hint=hint)
     found, failures = read_frames(files, meaning, where, advance)
     if caching is not None:
-        found = caching.shelved(found, where, file, meaning)
+        found = caching.with_cached_pixels(found, where, file, meaning)
     out = [*excluded, *(Path(error.path) for error in failures if error.path)]
     with errors_name(file.path):
         _require_all_named(found, [(_label_in_folder(path, where), path) for path in out], file)
@@ -499,23 +499,23 @@ class CachePolicy:
 
     Parameters
     ----------
-    library : the caches.
+    cache_folder : the caches.
     always : for plain nights too, not only for those with compressed frames.
     say : is called with what is odd about a cache.
     """
 
-    library: CacheFolder
+    cache_folder: CacheFolder
     always: bool = False
     say: Callable[[str], None] = ignore_warning
 
     def is_for(self, frames: Iterable[Frame]) -> bool:
         """Tell whether frames would be read from a cache if there were one."""
         frames = list(frames)
-        from_files = [frame for frame in frames if frame.image.source.shelf is None]
-        packed = any(not frame.image.at_hand for frame in from_files)
+        from_files = [frame for frame in frames if frame.image.source.cached is None]
+        packed = any(not frame.image.is_local for frame in from_files)
         return packed or (self.always and bool(from_files))
 
-    def shelved(
+    def with_cached_pixels(
         self, frames: Sequence[Frame], folder: Path, file: NightFile, instrument: Instrument
     ) -> list[Frame]:
         """Return frames, to be read from their cache if there is a whole one.
@@ -526,24 +526,24 @@ class CachePolicy:
         folder : of the night.
         file, instrument : what else decides what their cache holds.
         """
-        if not self.is_for(frames) or self.library.is_empty():
+        if not self.is_for(frames) or self.cache_folder.is_empty():
             return list(frames)
         checksums = self._checksums(frames)
         if checksums is None:
             return list(frames)
         key = _key_of_frames(frames, checksums, folder, _cache_options(file, instrument))
         try:
-            contents = self.library.find(key)
+            contents = self.cache_folder.find(key)
         except FrameError as error:
             self.say(f"{error.path}: {error.args[0]}; it is built again")
-            self.library.drop(key)
+            self.cache_folder.drop(key)
             return list(frames)
         if contents is None:
             return list(frames)
         known = contents.by_sha256
         return [
             *_with_cached_frames(
-                {p: known[sha].source.shelf for p, sha in checksums.items()}, frames
+                {p: known[sha].source.cached for p, sha in checksums.items()}, frames
             )
         ]
 
@@ -562,7 +562,7 @@ class CachePolicy:
     @property
     def hashes(self) -> Hashes:
         """Return what is known of files behind URLs."""
-        return Hashes(self.library.folder)
+        return Hashes(self.cache_folder.folder)
 
 
 def with_local_pixels(night: Night, caching: CachePolicy) -> Night:
@@ -575,23 +575,23 @@ def with_local_pixels(night: Night, caching: CachePolicy) -> Night:
     caching : the library, and whom to tell.
     """
     sources = [frame.image.source for frame in night.scanned]
-    far = next((s.shelf.far for s in sources if s.shelf is not None and s.shelf.far), None)
+    far = next((s.cached.remote for s in sources if s.cached is not None and s.cached.remote), None)
     is_far = any(
-        frame.image.is_remote and frame.image.source.shelf is None for frame in night.scanned
+        frame.image.is_remote and frame.image.source.cached is None for frame in night.scanned
     )
     if far is None and not is_far:
         return night
     try:
         if far is not None:
-            images = open_cache(fetch_cache(far.cache, caching.library)).images
+            images = open_cache(fetch_cache(far.cache, caching.cache_folder)).images
         else:
-            images = open_cache(cache_night(night, caching.library)).images
+            images = open_cache(cache_night(night, caching.cache_folder)).images
             release_copies([frame.image for frame in night.scanned])
     except ArrayredError as error:
         caching.say(f"no cache was made: {error}")
         return night
     names = _names_in_cache(night.scanned, night.folder)
-    shelves = {path: images[name].source.shelf for path, name in names.items() if name in images}
+    shelves = {path: images[name].source.cached for path, name in names.items() if name in images}
     frames, scanned = (
         _with_cached_frames(shelves, frames) for frames in (night.frames, night.scanned)
     )
@@ -603,7 +603,7 @@ def _with_cached_frames(
 ) -> tuple[Frame, ...]:
     """Return frames, to be read from the shelves that have them."""
     return tuple(
-        replace(f, image=replace(f.image, source=replace(f.image.source, shelf=shelf)))
+        replace(f, image=replace(f.image, source=replace(f.image.source, cached=shelf)))
         if (shelf := shelves.get(f.path)) is not None
         else f
         for f in frames

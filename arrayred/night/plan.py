@@ -171,7 +171,7 @@ class Plan:
         return (*self.masters, *self.flats.values())
 
     @property
-    def to_settle(self) -> tuple[Group, ...]:
+    def masters_to_make(self) -> tuple[Group, ...]:
         """Return the masters, each once and behind those that it is made of."""
         in_order = [group for master in self.masters for group in (*master.parts, master)]
         return tuple({group.key: group for group in in_order}.values())
@@ -273,14 +273,14 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
     flats, unfit = plan_flats(wanted, calibrations, recipe)
     with errors_name(night.file.path):
         lights = lights_of(usable["light"], night.file.targets, usable["arc"])
-        wishes = _settings_by_target(night.file, lights)
+        by_target = _settings_by_target(night.file, lights)
         targets, failed = [], []
         for group in lights:
             try:
-                target = _plan_target(group, calibrations, recipe, wishes.get(group.name))
+                target = _plan_target(group, calibrations, recipe, by_target.get(group.name))
                 target = replace(target, remarks=(*target.remarks, *pixel_remarks(group)))
                 target = _with_matching_flat(target, flats)
-                targets.append(_with_lamps(target, usable["arc"], calibrations, wishes))
+                targets.append(_with_lamps(target, usable["arc"], calibrations, by_target))
             except (MismatchError, NoDarkError, UnknownGainError) as error:
                 failed.append((group.name, error))
         targets = _in_dependency_order(targets)
@@ -314,13 +314,15 @@ def _flat_frames(usable: Mapping[str, list[Frame]], file: NightFile) -> list[Fra
 
 def _settings_by_target(file: NightFile, lights: Sequence[Group]) -> dict[str, TargetFile]:
     """Return what the night file says of each target, by the target's name."""
-    given = {slug(name) for name, wish in file.targets.items() if wish.frames}
+    given = {slug(name) for name, file_settings in file.targets.items() if file_settings.frames}
     names = {group.name for group in lights} | given
-    by_slug = {slug(name): wish for name, wish in file.targets.items()}
-    for name, wish in file.targets.items():
+    by_slug = {slug(name): file_settings for name, file_settings in file.targets.items()}
+    for name, file_settings in file.targets.items():
         require_known(slug(name), names, "target of this night")
-        if wish.rows_from:
-            require_known(slug(wish.rows_from), names, f"target to take the rows of {name!r} from")
+        if file_settings.rows_from:
+            require_known(
+                slug(file_settings.rows_from), names, f"target to take the rows of {name!r} from"
+            )
     if len(by_slug) < len(file.targets):
         raise UsageError(
             f"Two of the targets {', '.join(file.targets)} would have one file name",
@@ -331,14 +333,17 @@ def _settings_by_target(file: NightFile, lights: Sequence[Group]) -> dict[str, T
 
 
 def _plan_target(
-    lights: Group, calibrations: Mapping[str, list[Group]], recipe: Recipe, wish: TargetFile | None
+    lights: Group,
+    calibrations: Mapping[str, list[Group]],
+    recipe: Recipe,
+    file_settings: TargetFile | None,
 ) -> Target:
-    wish = wish or TargetFile()
+    file_settings = file_settings or TargetFile()
     target = Target(
         lights,
-        _for_window(recipe.replace(**wish.recipe), lights),
-        rows_from=slug(wish.rows_from) if wish.rows_from else "",
-        cards=wish.cards,
+        _for_window(recipe.replace(**file_settings.recipe), lights),
+        rows_from=slug(file_settings.rows_from) if file_settings.rows_from else "",
+        cards=file_settings.cards,
     )
     if {"B", "D"} <= {*lights.state}:
         return target
@@ -413,10 +418,10 @@ def _with_lamps(
     target: Target,
     arcs: Sequence[Frame],
     calibrations: Mapping[str, list[Group]],
-    wishes: Mapping[str, TargetFile],
+    by_target: Mapping[str, TargetFile],
 ) -> Target:
     """Return a target with the lamps that the night file gives it, and what serves them."""
-    names = wishes[target.name].lamps if target.name in wishes else ()
+    names = by_target[target.name].lamps if target.name in by_target else ()
     lamps = Group(target.name, tuple(select_by_any(arcs, names)))
     if not lamps.frames:
         unusable = ("its lamps cannot be used",) if names else ()

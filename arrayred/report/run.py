@@ -242,7 +242,7 @@ def account_of(
 
 def _uses(plan: Plan) -> dict[str, str]:
     """Return what each frame became part of, by label."""
-    masters: list[Group | Flat] = [*plan.to_settle, *plan.flats.values()]
+    masters: list[Group | Flat] = [*plan.masters_to_make, *plan.flats.values()]
     uses = {
         frame.label: f"master {_title(master)}"
         for master in reversed(masters)

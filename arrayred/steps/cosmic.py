@@ -80,21 +80,21 @@ class FrameOutliers(NamedTuple):
     Parameters
     ----------
     frames : their labels.
-    hits : the values, one by one.
+    outliers : the values, one by one.
     """
 
     frames: tuple[str, ...]
-    hits: PixelOutliers
+    outliers: PixelOutliers
 
     def of(self, labels: Iterable[str]) -> tuple[Indices, Flags]:
         """Return the pixels that are left out of some frames, and of which (frame, pixel)."""
         frames = [self.frames.index(label) for label in labels]
         row = np.full(len(self.frames), -1)
         row[frames] = np.arange(len(frames))
-        own = row[self.hits.frame] >= 0
-        hits = PixelOutliers(row[self.hits.frame[own]], self.hits.where[own])
-        where = np.unique(hits.where).astype(np.intp)
-        return where, hits.flags(len(frames), where)
+        own = row[self.outliers.frame] >= 0
+        outliers = PixelOutliers(row[self.outliers.frame[own]], self.outliers.where[own])
+        where = np.unique(outliers.where).astype(np.intp)
+        return where, outliers.flags(len(frames), where)
 
 
 def flag_cosmic_rays(
@@ -177,10 +177,10 @@ def find_cosmic_rays(
         return add_history(image, "cosmic rays not searched: nothing tells the noise"), None
     noise = PixelNoise(floor.variance, floor.level, 0.0 if gain is None else 1.0 / gain)
     scene = comparison_input(image, lights, minus, noise)
-    hits, told = (_lacosmic_outliers if search == "lacosmic" else _compared_outliers)(scene)
-    image = _without_outliers(scene, hits, told)
+    outliers, told = (_lacosmic_outliers if search == "lacosmic" else _compared_outliers)(scene)
+    image = _without_outliers(scene, outliers, told)
     frames = tuple(map(str, lights[FRAME].values))
-    return image, FrameOutliers(frames, hits) if hits.where.size else None
+    return image, FrameOutliers(frames, outliers) if outliers.where.size else None
 
 
 def _is_search_wanted(search: Search, image: xr.Dataset, n_frames: int) -> bool:
@@ -195,16 +195,16 @@ def _compared_outliers(scene: ComparisonInput) -> tuple[PixelOutliers, str]:
     known = scene.noise.per_photon > 0
     n_sigma = _N_SIGMA if known else _WITHOUT_GAIN
     told = f"flagged by comparison at {n_sigma:g} sigma"
-    hits = compare_frames(scene, n_sigma)
-    return hits, told if known else f"{told}, the gain being unknown"
+    outliers = compare_frames(scene, n_sigma)
+    return outliers, told if known else f"{told}, the gain being unknown"
 
 
 def _lacosmic_outliers(scene: ComparisonInput) -> tuple[PixelOutliers, str]:
     """Return what has sharp edges in its own frame."""
     found = [np.flatnonzero(_lacosmic_mask(scene, i)) for i in range(scene.lights.sizes[FRAME])]
     frame = np.repeat(np.arange(len(found)), [where.size for where in found])
-    hits = PixelOutliers.of(frame, np.concatenate(found))
-    return hits, "flagged by their sharp edges (L.A.Cosmic)"
+    outliers = PixelOutliers.of(frame, np.concatenate(found))
+    return outliers, "flagged by their sharp edges (L.A.Cosmic)"
 
 
 def _lacosmic_mask(scene: ComparisonInput, i: int) -> Flags:
@@ -229,9 +229,9 @@ def _lacosmic_mask(scene: ComparisonInput, i: int) -> Flags:
     return np.asarray(mask, np.bool_) & np.isfinite(frame)
 
 
-def _without_outliers(scene: ComparisonInput, hits: PixelOutliers, told: str) -> xr.Dataset:
+def _without_outliers(scene: ComparisonInput, outliers: PixelOutliers, told: str) -> xr.Dataset:
     """Return the image with what it is without the hits."""
-    image, where = scene.image, np.unique(hits.where).astype(np.intp)
+    image, where = scene.image, np.unique(outliers.where).astype(np.intp)
     n = scene.lights.sizes[FRAME]
     n_frames = f"{n} frame{'s' * (n > 1)}"
     n_pixels = f"{where.size} pixel{'s' * (where.size != 1)}"
@@ -246,7 +246,7 @@ def _without_outliers(scene: ComparisonInput, hits: PixelOutliers, told: str) ->
     if VARIANCE in image:
         planes[VARIANCE] = _variance_plane(image)
     for pixels in compared_pixels(scene, where):
-        _replace_pixels(scene, pixels, hits.flags(n, pixels.where), planes)
+        _replace_pixels(scene, pixels, outliers.flags(n, pixels.where), planes)
     return image.assign(planes).assign_coords({CLEAN_METHOD: _cleaned_method(image)})
 
 
@@ -435,13 +435,13 @@ def compare_frames(scene: ComparisonInput, n_sigma: float) -> PixelOutliers:
     scene : at least two frames.
     n_sigma : how far a value must stand out; a neighbour of one that does, by 3.5.
     """
-    cells = _candidate_tiles(scene, n_sigma)
-    blocks = merge_outliers(_outliers_in_tiles(scene, cells, n_sigma))
+    tiles = _candidate_tiles(scene, n_sigma)
+    blocks = merge_outliers(_outliers_in_tiles(scene, tiles, n_sigma))
     is_hit = np.zeros(scene.image[COUNTS].size, np.bool_)
     for block in blocks:
         is_hit[block["where"][block["hit"]]] = True
     beside = scene.grid.holding(scene.grid.around(np.flatnonzero(is_hit)))
-    blocks += merge_outliers(_outliers_in_tiles(scene, np.setdiff1d(beside, cells), n_sigma))
+    blocks += merge_outliers(_outliers_in_tiles(scene, np.setdiff1d(beside, tiles), n_sigma))
     return _with_neighbours(scene, blocks)
 
 
@@ -491,19 +491,19 @@ def compared_pixels(scene: ComparisonInput, wanted: Indices) -> Iterator[Compare
     """
     is_wanted = np.zeros(scene.image[COUNTS].size, np.bool_)
     is_wanted[wanted] = True
-    for cells, raw in _tiles_with_values(scene, scene.grid.holding(wanted)):
-        where, given = _tile_data(scene, cells, raw)
-        chosen = is_wanted[where] & scene.grid.own(cells)
+    for tiles, raw in _tiles_with_values(scene, scene.grid.holding(wanted)):
+        where, given = _tile_data(scene, tiles, raw)
+        chosen = is_wanted[where] & scene.grid.own(tiles)
         order = np.argsort(where[chosen])
         planes = (each[:, chosen][:, order] for each in (*given[:2], kernel.tile_scales(*given)))
         yield ComparedPixels(where[chosen][order], *planes)
 
 
 def _outliers_in_tiles(
-    scene: ComparisonInput, cells: Indices, n_sigma: float
+    scene: ComparisonInput, tiles: Indices, n_sigma: float
 ) -> Iterator[OutlierRecords]:
     """Yield the values of cells that stand out enough to be the neighbour of a hit."""
-    for some, raw in _tiles_with_values(scene, cells):
+    for some, raw in _tiles_with_values(scene, tiles):
         where, given = _tile_data(scene, some, raw)
         excess = kernel.compare_tiles(*given).excess
         high = (excess > _NEIGHBOUR_SIGMA) & scene.grid.own(some)
@@ -518,7 +518,7 @@ def _outliers_in_tiles(
 
 
 def _tiles_with_values(
-    scene: ComparisonInput, cells: Indices
+    scene: ComparisonInput, tiles: Indices
 ) -> Iterator[tuple[Indices, NDArray[Any]]]:
     """Yield cells, few at once, with their raw values (frame, cell, x); each band is read once.
 
@@ -527,41 +527,41 @@ def _tiles_with_values(
     grid, counts = scene.grid, scene.lights[COUNTS]
     n_once = max(_TILE_VALUES_AT_ONCE // (counts.sizes[FRAME] * grid.width), 1)
     if grid.upright:
-        for some in _split_tiles(cells, n_once * (1 if counts.chunks is None else _LAZY_FACTOR)):
+        for some in _split_tiles(tiles, n_once * (1 if counts.chunks is None else _LAZY_FACTOR)):
             values = values_at(scene.lights, grid.pixels(some))
             for first in range(0, len(some), n_once):
                 part = slice(first, first + n_once)
                 yield some[part], values[:, part]
         return
-    for first, pixels, own in _bands_with_tiles(scene, cells):
+    for first, pixels, own in _bands_with_tiles(scene, tiles):
         for some in _split_tiles(own, n_once):
             yield some, np.take(pixels, grid.pixels(some) - first, axis=1)
 
 
 def _bands_with_tiles(
-    scene: ComparisonInput, cells: Indices
+    scene: ComparisonInput, tiles: Indices
 ) -> Iterator[tuple[int, NDArray[Any], Indices]]:
     """Yield of each band that holds cells its first pixel, its values (frame, pixel), and them."""
     counts, n_columns = scene.lights[COUNTS], scene.lights.sizes[X]
     heights = (counts.sizes[Y],) if counts.chunks is None else counts.chunksizes[Y]
     stops = np.cumsum(heights)
-    parts = np.searchsorted(cells, stops * scene.grid.n_blocks)
-    for height, stop, own in zip(heights, stops, np.split(cells, parts), strict=False):
+    parts = np.searchsorted(tiles, stops * scene.grid.n_blocks)
+    for height, stop, own in zip(heights, stops, np.split(tiles, parts), strict=False):
         if own.size:
             band = counts.isel({Y: slice(stop - height, stop)}).values
             yield (stop - height) * n_columns, band.reshape(len(band), -1), own
 
 
-def _split_tiles(cells: Indices, n: int) -> Iterator[Indices]:
-    for first in range(0, len(cells), n):
-        yield cells[first : first + n]
+def _split_tiles(tiles: Indices, n: int) -> Iterator[Indices]:
+    for first in range(0, len(tiles), n):
+        yield tiles[first : first + n]
 
 
 def _tile_data(
-    scene: ComparisonInput, cells: Indices, raw: NDArray[Any]
+    scene: ComparisonInput, tiles: Indices, raw: NDArray[Any]
 ) -> tuple[Indices, _TileData]:
     """Return the pixels (cell, x) of few cells, which stay in the cache, and what is compared."""
-    where, (_, place) = scene.grid.pixels(cells), scene.grid.places(cells)
+    where, (_, place) = scene.grid.pixels(tiles), scene.grid.places(tiles)
     sky = scene.sky[:, place]
     values = np.subtract(raw, sky, dtype=np.float64)
     more = np.zeros(where.shape)
@@ -586,8 +586,8 @@ def _with_neighbours(scene: ComparisonInput, blocks: list[OutlierRecords]) -> Pi
         where, light = own["where"].astype(np.intp), own["above"].copy()
         moved = guiding_shift_pixels(where, light, partial(_common_light, scene), scene.grid)
         kept.append(own[["frame", "where"]][~np.isin(where, moved)])
-    hits = np.concatenate(kept)
-    return PixelOutliers.of(hits["frame"], hits["where"])
+    outliers = np.concatenate(kept)
+    return PixelOutliers.of(outliers["frame"], outliers["where"])
 
 
 def _common_light(scene: ComparisonInput, pixels: Indices) -> tuple[Values, float]:
@@ -655,21 +655,21 @@ class TileGrid(NamedTuple):
         """Return a plane (y, x) with the dispersion along its last axis."""
         return plane.T if self.upright else plane
 
-    def places(self, cells: Indices) -> tuple[Indices, Indices]:
+    def places(self, tiles: Indices) -> tuple[Indices, Indices]:
         """Return the row (cell, 1) and the column (cell, x) of the pixels, dispersion along x."""
-        row, block = np.divmod(cells, self.n_blocks)
+        row, block = np.divmod(tiles, self.n_blocks)
         start = np.minimum(self.edges[:-1], self.length - self.width)[block]
         return row[:, np.newaxis], start[:, np.newaxis] + np.arange(self.width)
 
-    def pixels(self, cells: Indices) -> Indices:
+    def pixels(self, tiles: Indices) -> Indices:
         """Return the flat indices (cell, x) of the pixels of cells in the image (y, x)."""
-        row, column = self.places(cells)
+        row, column = self.places(tiles)
         return column * self.shape[1] + row if self.upright else row * self.shape[1] + column
 
-    def own(self, cells: Indices) -> Flags:
+    def own(self, tiles: Indices) -> Flags:
         """Tell which pixels (cell, x) no other cell has before."""
-        _, column = self.places(cells)
-        block = cells[:, np.newaxis] % self.n_blocks
+        _, column = self.places(tiles)
+        block = tiles[:, np.newaxis] % self.n_blocks
         return np.asarray((column >= self.edges[block]) & (column < self.edges[block + 1]))
 
     @property
@@ -882,20 +882,20 @@ class FramePlanes(NamedTuple):
     noise : None: it is unknown, and no frame has a variance.
     flags : the bits (y, x) that every frame has.
     saturated_from : the raw count at which saturation begins; infinity where nothing tells.
-    hits : what cosmic rays struck; None: nothing, or nobody looked.
+    outliers : what cosmic rays struck; None: nothing, or nobody looked.
     """
 
     noise: FrameNoise | None
     flags: NDArray[np.uint8]
     saturated_from: float
-    hits: FrameOutliers | None = None
+    outliers: FrameOutliers | None = None
 
 
 def find_frame_planes(
     lights: xr.Dataset,
     dark: xr.Dataset | None,
     combined: xr.Dataset,
-    hits: FrameOutliers | None = None,
+    outliers: FrameOutliers | None = None,
 ) -> FramePlanes:
     """Return what noise and flags of single frames are made of, once for all frames of a target.
 
@@ -904,13 +904,13 @@ def find_frame_planes(
     lights : counts (frame, y, x), eager or chunked.
     dark : the master (y, x) that is subtracted from them, of `measure_noise`, or None.
     combined : their combination (y, x), of `flag`: it tells bad pixels and where saturation begins.
-    hits : what cosmic rays struck, of `find_cosmic_rays`, or None.
+    outliers : what cosmic rays struck, of `find_cosmic_rays`, or None.
     """
     check_image(combined)
     cube = lights if dark is None else subtract_dark(lights, dark)
     flags = combined[DQ].values & np.uint8(BAD_PIXEL)
     noise = _noise_of_frames(cube, lights, dark)
-    return FramePlanes(noise, flags, combined.attrs.get("saturated_from", np.inf), hits)
+    return FramePlanes(noise, flags, combined.attrs.get("saturated_from", np.inf), outliers)
 
 
 def _noise_of_frames(
@@ -938,7 +938,7 @@ def _noise_of_frames(
     per_photon = 0.0 if gain is None else 1.0 / gain
     plane.flat[master.where] += (1.0 + master.share) * per_photon * master.charge
     units = cube[COUNTS].attrs.get("units", "adu")
-    sigma = f"{math.sqrt(floor.variance):.4g} {units}, {floor.told_by}"
+    sigma = f"{math.sqrt(floor.variance):.4g} {units}, {floor.source}"
     note = f"variance of a frame: without light {sigma}; gain {gain_by}{master.note}"
     return FrameNoise(plane, floor.level, per_photon, note)
 
@@ -980,11 +980,11 @@ def with_frame_planes(cube: xr.Dataset, lights: xr.Dataset, planes: FramePlanes)
 
 def _flags_of_frames(lights: xr.Dataset, planes: FramePlanes) -> Any:
     """Return the flags (frame, y, x) of frames, eager or chunked as they are."""
-    counts, hits = lights[COUNTS].data, planes.hits
+    counts, outliers = lights[COUNTS].data, planes.outliers
     kernel: Any = partial(frame_flags, saturated_from=planes.saturated_from)
     images: list[NDArray[Any]] = [planes.flags]
-    if hits is not None:
-        where, struck = hits.of(map(str, lights[FRAME].values))
+    if outliers is not None:
+        where, struck = outliers.of(map(str, lights[FRAME].values))
         kernel = partial(kernel, struck=struck)
         place = np.full(planes.flags.shape, -1, np.int32)
         place.flat[where] = np.arange(where.size)

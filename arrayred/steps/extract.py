@@ -181,17 +181,17 @@ class SpatialProfile(NamedTuple):
 
     Parameters
     ----------
-    bell : the curve beneath.
+    moffat : the curve beneath.
     coefficients : (order, knot) of the splines, by Legendre orders along the columns; or none.
     """
 
-    bell: Moffat
+    moffat: Moffat
     coefficients: Values | None = None
 
     def on_pixels(self, knots: Knots) -> Values:
         """Return the part of a column's light on gathered pixels (row, x): none below 0."""
         n_rows, n_columns = knots.away.shape
-        light = self.bell.on_rows(knots.away[0], n_rows)
+        light = self.moffat.on_rows(knots.away[0], n_rows)
         if self.coefficients is not None and self.coefficients.any():
             along = np.linspace(-1.0, 1.0, n_columns)
             orders = np.polynomial.legendre.legvander(along, len(self.coefficients) - 1).T
@@ -272,16 +272,16 @@ def fit_profile(
     True
     """
     stack = stack_columns(light, knots.away)
-    bell = fit_moffat(stack, fwhm, wings=not quick)
-    light = light._replace(flux=light.flux * _bell_height(stack, bell))
-    normal, right, places = _normal_equations(light, knots, bell)
-    peak = float(bell.on_pixels(np.array([bell.middle]))[0])
-    size = 0.3 * bell.on_pixels(knots.middles) + 0.01 * peak
+    moffat = fit_moffat(stack, fwhm, wings=not quick)
+    light = light._replace(flux=light.flux * _bell_height(stack, moffat))
+    normal, right, places = _normal_equations(light, knots, moffat)
+    peak = float(moffat.on_pixels(np.array([moffat.middle]))[0])
+    size = 0.3 * moffat.on_pixels(knots.middles) + 0.01 * peak
     if quick:
         return SpatialProfile(
-            bell, _solve_splines(normal, right, places, _QUICK_PRIOR_SIZE * size[np.newaxis])[0]
+            moffat, _solve_splines(normal, right, places, _QUICK_PRIOR_SIZE * size[np.newaxis])[0]
         )
-    return SpatialProfile(bell, _highest_evidence(normal, right, places, size))
+    return SpatialProfile(moffat, _highest_evidence(normal, right, places, size))
 
 
 def stack_columns(light: TracePixels, away: Values) -> ColumnStack:
@@ -305,16 +305,16 @@ def _sums_by_number(values: Values, number: NDArray[np.intp], size: int = 0) -> 
     return np.asarray(np.bincount(number, values.ravel(), size), np.float64)
 
 
-def _bell_height(stack: ColumnStack, bell: Moffat) -> float:
+def _bell_height(stack: ColumnStack, moffat: Moffat) -> float:
     """Return by what a bell is to be multiplied to be as high as a stack."""
-    shape = bell.on_pixels(stack.away)
+    shape = moffat.on_pixels(stack.away)
     height = float(np.add.reduce(stack.weight * stack.light * shape))
     power = float(np.add.reduce(stack.weight * shape**2))
     return height / power if height > 0 else 1.0
 
 
 def _normal_equations(
-    light: TracePixels, knots: Knots, bell: Moffat
+    light: TracePixels, knots: Knots, moffat: Moffat
 ) -> tuple[Values, Values, Values]:
     """Return the normal equations of the splines in each of some bins of columns.
 
@@ -329,7 +329,7 @@ def _normal_equations(
     number = (bins * n_knots + knots.interval).ravel()
     weight = light.weight * light.flux
     power = weight * light.flux
-    left = weight * (light.counts - light.flux * bell.on_rows(knots.away[0], n_rows))
+    left = weight * (light.counts - light.flux * moffat.on_rows(knots.away[0], n_rows))
     normal, right = np.zeros((n_bins * n_knots, 4)), np.zeros(n_bins * n_knots)
     for i in range(4):
         sums = _sums_by_number(left * knots.basis[i], number, right.size)
@@ -881,24 +881,24 @@ def fit_moffat(stack: ColumnStack, fwhm: float, *, wings: bool = True) -> Moffat
     """
     best, least = Moffat(fwhm, 0.0, np.inf), np.inf
     for exponent in MOFFAT_EXPONENTS if wings else MOFFAT_EXPONENTS[:1]:
-        bell, chi2 = _refine_moffat(stack, Moffat(best.fwhm, best.middle, exponent), fwhm)
+        moffat, chi2 = _refine_moffat(stack, Moffat(best.fwhm, best.middle, exponent), fwhm)
         if chi2 < least - (_CHI2_GAIN if exponent < np.inf else 0.0):
-            best, least = bell, chi2
+            best, least = moffat, chi2
     return best
 
 
-def _refine_moffat(stack: ColumnStack, bell: Moffat, guess: float) -> tuple[Moffat, float]:
+def _refine_moffat(stack: ColumnStack, moffat: Moffat, guess: float) -> tuple[Moffat, float]:
     """Return a bell of best width and middle, and its chi-square: ever finer nets of both."""
     chi2, wide, aside = np.inf, np.log(3.0), guess / 2
     for _ in range(_ROUNDS):
-        widths = np.clip(bell.fwhm * np.exp(np.linspace(-wide, wide, _NET)), guess / 3, guess * 3)
-        middles = np.clip(bell.middle + np.linspace(-aside, aside, _NET), -guess, guess)
+        widths = np.clip(moffat.fwhm * np.exp(np.linspace(-wide, wide, _NET)), guess / 3, guess * 3)
+        middles = np.clip(moffat.middle + np.linspace(-aside, aside, _NET), -guess, guess)
         fwhm, middle = (net.ravel() for net in np.meshgrid(widths, middles))
-        costs = _moffat_chi2(stack, fwhm, middle, bell.exponent)
+        costs = _moffat_chi2(stack, fwhm, middle, moffat.exponent)
         at = int(np.argmin(costs))
-        bell, chi2 = Moffat(float(fwhm[at]), float(middle[at]), bell.exponent), float(costs[at])
+        moffat, chi2 = Moffat(float(fwhm[at]), float(middle[at]), moffat.exponent), float(costs[at])
         wide, aside = wide / 3, aside / 3
-    return bell, chi2
+    return moffat, chi2
 
 
 def _moffat_chi2(stack: ColumnStack, fwhm: Values, middle: Values, exponent: float) -> Values:
@@ -1020,7 +1020,7 @@ def extract_along(
     found = _extract_scene(scene, trace, weights)
     facts = {
         "extraction": found.used,
-        "enclosed_fraction": _enclosed_flux(scene.place, found.profile.bell),
+        "enclosed_fraction": _enclosed_flux(scene.place, found.profile.moffat),
         "masked_fraction": _masked_fraction(scene, found.flux),
         "profile_snr": found.snr,
     }
@@ -1140,13 +1140,13 @@ def _profile_within(profile: SpatialProfile, knots: Knots, pixels: AperturePixel
     return light / np.where(total > 0, total, 1.0)
 
 
-def _enclosed_flux(place: Aperture, bell: Moffat) -> float:
+def _enclosed_flux(place: Aperture, moffat: Moffat) -> float:
     """Return which part of a bell's light the pixels of an aperture get, edge ones by their part.
 
     Why not the integral between the edges: within a pixel the light is not spread evenly, which at
     a seeing of 2 rows is worth 0.06 % of it.
     """
-    held = np.add.reduce(place.part * bell.on_pixels(place.away), axis=0)
+    held = np.add.reduce(place.part * moffat.on_pixels(place.away), axis=0)
     return float(np.add.reduce(held) / held.size)
 
 

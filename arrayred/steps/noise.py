@@ -179,7 +179,7 @@ def estimate_noise(
     units = image[COUNTS].attrs.get("units", "adu")
     attrs = {"units": f"{units}2", "long_name": "variance of a pixel"}
     sigma = f"noise of a pixel without light {math.sqrt(floor.variance):.4g} {units} a frame"
-    line = f"variance: {sigma}, {floor.told_by}; gain {gain_by}{master.note}"
+    line = f"variance: {sigma}, {floor.source}; gain {gain_by}{master.note}"
     image = add_history(image.assign({VARIANCE: ((Y, X), variance, attrs)}), line)
     return image.assign_attrs(_effective_gain_noise(floor, gain, share))
 
@@ -340,7 +340,7 @@ class Saturation(NamedTuple):
     """The lowest raw count that means nothing any more, adu, and who says so."""
 
     level: float
-    told_by: str
+    source: str
 
 
 def drop_impossible(cube: xr.Dataset) -> xr.Dataset:
@@ -439,7 +439,7 @@ def _require_shape(bad: Mask, dq: NDArray[np.uint8]) -> None:
 
 def _flag_counts(dq: NDArray[np.uint8], top: Saturation | None) -> str:
     """Return how many pixels carry which flag, or ""."""
-    by = "" if top is None else f" (from {top.level:g}, {top.told_by})"
+    by = "" if top is None else f" (from {top.level:g}, {top.source})"
     names = {BAD_PIXEL: "known to be bad", SATURATED: f"saturated{by}", NO_DATA: "lack data"}
     counts = {bit: int(np.count_nonzero(dq & bit)) for bit in names}
     told = [f"{n} {names[bit]}" for bit, n in counts.items() if n]
@@ -557,12 +557,12 @@ class ReadNoise(NamedTuple):
     ----------
     variance : adu^2.
     level : the light that is in it already, adu.
-    told_by : "measured from 5 darks".
+    source : "measured from 5 darks".
     """
 
     variance: float
     level: float
-    told_by: str
+    source: str
 
 
 def find_gain(

@@ -259,7 +259,7 @@ def test_a_cluster_is_given_up_after_its_patience_and_not_before(
     now[0] = 161.0
     with pytest.raises(ResourceError, match="no worker for 60 s"):
         pulse.check()
-    pulse.seen()  # a result that was on its way
+    pulse.note_alive()  # a result that was on its way
     pulse.check()
     answering.status = "connecting"
     with pytest.raises(ResourceError, match="has gone"):
@@ -283,11 +283,11 @@ def test_a_night_holds_no_more_than_its_worker_may(
     worker = SimpleNamespace(memory_manager=manager, state=state)
     monkeypatch.setattr("distributed.get_worker", lambda: worker)
     job = job_of(Path("night"), Path("out"), memory=own)
-    assert cluster._with_free_memory(job).order.memory == memory
+    assert cluster._with_free_memory(job).output.memory == memory
 
 
 def test_a_cluster_without_workers_is_waited_for_in_vain(three: Path, tmp_path: Path) -> None:
     with started(tmp_path, 0) as alone, connect_client(alone.address) as client:
-        way = cluster_executor(client, patience=1.0)
+        way = cluster_executor(client, no_workers_limit=1.0)
         with pytest.raises(ResourceError, match="no worker for 1 s"):
             list(reduce_nights(jobs_of(three, tmp_path / "out"), way))

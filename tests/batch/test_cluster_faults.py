@@ -109,7 +109,7 @@ def test_fifty_random_deaths_leave_the_same_bytes(tmp_path: Path) -> None:
     write_nights(tmp_path / "nights", 20)
     truth, out = truth_of(tmp_path / "nights", tmp_path / "alone"), tmp_path / "out"
     jobs = jobs_of(tmp_path / "nights", out)
-    forced = [replace(job, order=replace(job.order, force=True)) for job in jobs]
+    forced = [replace(job, output=replace(job.output, force=True)) for job in jobs]
     with local_cluster(4) as client:
         killer = threading.Thread(target=kill_at_work, args=(client, 50))
         killer.start()

@@ -61,10 +61,10 @@ def test_whatever_call_of_the_publisher_fails_nothing_false_stays(
             counted = failing(patch, operation, nth, lasting=lasting)
             report = reduce_one(job)
         assert report.exit_code == (5 if nth <= next(counted) - 1 else 0), report.lines
-        assert products(job.order.out).items() <= reference.items()
-        assert not temporaries(job.order.out)
+        assert products(job.output.out).items() <= reference.items()
+        assert not temporaries(job.output.out)
         assert reduce_one(job).exit_code == 0
-        assert products(job.order.out) == reference
+        assert products(job.output.out) == reference
         if report.exit_code == 0:
             break
     assert nth > 9

@@ -26,7 +26,7 @@ def test_every_path_of_a_job_becomes_whole(tmp_path: Path, monkeypatch: pytest.M
     )
     job = job_of(Path("night"), Path("out"), file=file, recipe=Recipe(bad_pixels="mask.fits"))
     whole = with_absolute_paths(job)
-    assert (whole.folder, whole.order.out) == (tmp_path / "night", tmp_path / "out")
+    assert (whole.folder, whole.output.out) == (tmp_path / "night", tmp_path / "out")
     assert whole.file.instrument == str(tmp_path / "mine.toml")
     assert whole.file.calibrations == (tmp_path / "darks",)
     assert whole.file.masters == {"bias": tmp_path / "bias.fits"}

@@ -67,7 +67,7 @@ def test_a_run_that_is_broken_off_says_so(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("arrayred.batch.run._NightRun.serve", stop)
+    monkeypatch.setattr("arrayred.batch.run._NightRun.make_products", stop)
     with pytest.raises(KeyboardInterrupt):
         reduce_one(job_of(night, tmp_path / "out"))
     (end,) = of_kind(tmp_path / "out", "end")

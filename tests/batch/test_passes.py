@@ -63,7 +63,7 @@ def test_every_byte_of_inputs_and_products_is_hashed_once(
     monkeypatch.setattr(hashlib, "file_digest", of_file)
     monkeypatch.setattr(hashlib, "sha256", of_bytes)
     assert reduce_one(job).exit_code == 0
-    products = [p for p in job.order.out.rglob("*") if p.is_file() and ".arrayred" not in p.parts]
+    products = [p for p in job.output.out.rglob("*") if p.is_file() and ".arrayred" not in p.parts]
     there = sum(path.stat().st_size for path in [*job.folder.iterdir(), *products])
     assert there <= sum(hashed) < there * 1.02
 

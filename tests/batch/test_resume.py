@@ -79,15 +79,15 @@ CHANGES: dict[str, dict[str, Any]] = {
 def test_a_night_of_which_something_else_is_asked_is_opened_and_is_as_if_new(
     done: Job, tmp_path: Path, opened: list[Path], change: str
 ) -> None:
-    again = job_of(done.folder, done.order.out, overwrite=True, **CHANGES[change])
+    again = job_of(done.folder, done.output.out, overwrite=True, **CHANGES[change])
     fresh = job_of(done.folder, tmp_path / "fresh", **CHANGES[change])
     assert [reduce_one(job).exit_code for job in (again, fresh)] == [0, 0]
     assert opened == [done.folder] * 2
-    assert products(again.order.out) == products(fresh.order.out)
+    assert products(again.output.out) == products(fresh.output.out)
 
 
 def test_a_night_with_other_answers_is_opened(done: Job, opened: list[Path]) -> None:
-    write_saved_cards(done.order.out, SavedCards({"NOTE": "x"}))
+    write_saved_cards(done.output.out, SavedCards({"NOTE": "x"}))
     reduce_one(done)
     assert opened == [done.folder]
 
@@ -124,17 +124,17 @@ def test_a_night_with_other_frames_is_reduced_anew(
 ) -> None:
     age(done)
     FRAME_CHANGES[change](done.folder / "light-001.fit")
-    order = dataclasses.replace(done.order, overwrite=True)
-    report = reduce_one(dataclasses.replace(done, order=order))
+    order = dataclasses.replace(done.output, overwrite=True)
+    report = reduce_one(dataclasses.replace(done, output=order))
     assert opened == [done.folder]
     fresh = job_of(done.folder, tmp_path / "fresh")
     assert reduce_one(fresh).exit_code == report.exit_code == 0
-    assert products(done.order.out) == products(fresh.order.out)
+    assert products(done.output.out) == products(fresh.output.out)
 
 
 def age(job: Job) -> None:
     """Let it be long ago that files were hashed, so that only their stamps count."""
-    path = job.order.out / STATE_FOLDER / "hashes.json"
+    path = job.output.out / STATE_FOLDER / "hashes.json"
     known = json.loads(path.read_text())
     later = {name: [*stamp[:-2], stamp[-2] + 10**10, stamp[-1]] for name, stamp in known.items()}
     path.write_text(json.dumps(later))
@@ -144,31 +144,31 @@ def test_a_changed_frame_is_seen_even_where_the_stamp_lies(done: Job, opened: li
     age(done)
     path = done.folder / "light-001.fit"
     edited(path)
-    hints = done.order.out / STATE_FOLDER / "hashes.json"
+    hints = done.output.out / STATE_FOLDER / "hashes.json"
     known = json.loads(hints.read_text())
     status = path.stat()
     known[str(path)][:4] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
     hints.write_text(json.dumps(known))
-    order = dataclasses.replace(done.order, verify=True, overwrite=True)
-    assert reduce_one(dataclasses.replace(done, order=order)).lines[0].status == "reduced"
+    order = dataclasses.replace(done.output, verify=True, overwrite=True)
+    assert reduce_one(dataclasses.replace(done, output=order)).lines[0].status == "reduced"
     assert opened == [done.folder]
 
 
 @pytest.mark.parametrize("name", ["masters/master_dark_600s", "targets/Vega"])
 def test_a_night_without_an_entry_is_completed(done: Job, opened: list[Path], name: str) -> None:
-    whole = products(done.order.out)
-    before = inodes(done.order.out, whole)
-    (done.order.out / STATE_FOLDER / "done" / f"{name}.json").unlink()
+    whole = products(done.output.out)
+    before = inodes(done.output.out, whole)
+    (done.output.out / STATE_FOLDER / "done" / f"{name}.json").unlink()
     assert reduce_one(done).exit_code == 0
     assert opened == [done.folder]
-    assert inodes(done.order.out, whole) == before
+    assert inodes(done.output.out, whole) == before
     assert reduce_one(done).lines[0].status == "kept"
     assert opened == [done.folder]
 
 
 @pytest.mark.parametrize("damage", ["", "{}", "[]", "null", '{"key": 1}', "\udcff"])
 def test_a_damaged_note_is_none(done: Job, opened: list[Path], damage: str) -> None:
-    note = done.order.out / STATE_FOLDER / "night.json"
+    note = done.output.out / STATE_FOLDER / "night.json"
     note.write_bytes(damage.encode("utf-8", "surrogateescape"))
     assert reduce_one(done).lines[0].status == "kept"
     assert opened == [done.folder]

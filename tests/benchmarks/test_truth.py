@@ -111,7 +111,7 @@ def test_a_surprise_changes_what_it_says_and_no_more() -> None:
     assert odd["all of them"].sky.gradient == 0.2
     assert max(light for _, light, _ in odd["all of them"].sky.lines) == 0.2
     assert max(light for _, light, _ in odd["bright tilted sky lines"].sky.lines) == 1.0
-    assert odd["wrong gain"].detector.told_gain == pytest.approx(1.05 * usual.detector.gain)
+    assert odd["wrong gain"].detector.header_gain == pytest.approx(1.05 * usual.detector.gain)
     assert odd["trace drift"].trace_drift * 2 == 0.5
     assert {name for name, night in odd.items() if night.detector != usual.detector} == {
         "pixel response",

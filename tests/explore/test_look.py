@@ -29,10 +29,10 @@ def test_rows_survive_being_shown_and_read() -> None:
 
 
 def test_cuts_off_the_image_come_to_its_edge() -> None:
-    look = View("light/a").at(999, -3, (10, 20), (101, 1))
-    assert (look.row, look.column) == (110, 1)
+    view = View("light/a").at(999, -3, (10, 20), (101, 1))
+    assert (view.row, view.column) == (110, 1)
 
 
 def test_another_group_has_its_own_rows_and_the_same_stretch() -> None:
-    look = View("a", 5, "combined", stretch="log", rows=(1, 2), sky_rows=(3, 4)).on("b")
-    assert look == View("b", stretch="log")
+    view = View("a", 5, "combined", stretch="log", rows=(1, 2), sky_rows=(3, 4)).on("b")
+    assert view == View("b", stretch="log")

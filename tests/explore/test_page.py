@@ -94,8 +94,8 @@ def study(hostile: Path) -> ExplorerModel:
 
 
 @pytest.fixture(scope="module")
-def look(study: ExplorerModel) -> View:
-    return View(next(iter(study.groups)))
+def look(model: ExplorerModel) -> View:
+    return View(next(iter(model.groups)))
 
 
 def test_nothing_is_fetched_from_elsewhere(seen: Watched) -> None:
@@ -120,13 +120,13 @@ def test_the_slider_goes_through_the_frames(seen: Watched) -> None:
 
 
 def test_typed_rows_give_the_spectrum_that_reduce_writes(
-    seen: Watched, study: ExplorerModel, look: View
+    seen: Watched, model: ExplorerModel, view: View
 ) -> None:
     found = seen.data(LESS_SKY)
     seen.type("Rows of the spectrum", "80:90")
     seen.type("Rows of the sky", "110:130")
     seen.shows("rows 80:90, sky 110:130")
-    spectrum = study.spectrum(replace(look, rows=(80, 90), sky_rows=(110, 130)))
+    spectrum = model.spectrum(replace(view, rows=(80, 90), sky_rows=(110, 130)))
     expected = spectrum.counts_mean_sky_subtracted.values * 11
     seen.page.wait_for_timeout(1000)
     np.testing.assert_allclose(seen.data(LESS_SKY), expected, rtol=1e-12)
@@ -159,22 +159,22 @@ def test_a_band_is_dragged_to_other_rows(seen: Watched) -> None:
     assert abs((first + last) / 2 - 65) < 4
 
 
-def test_the_entry_is_copied(seen: Watched, study: ExplorerModel, look: View) -> None:
+def test_the_entry_is_copied(seen: Watched, model: ExplorerModel, view: View) -> None:
     seen.type("Rows of the spectrum", "80:90")
     seen.shows("rows 80:90")
     seen.page.get_by_role("button", name="Copy").click()
     seen.shows("copied")
     copied = seen.page.evaluate("navigator.clipboard.readText()")
-    assert copied == entry_text(study.name(look), (80, 90), None)
+    assert copied == entry_text(model.name(view), (80, 90), None)
 
 
 def test_a_pixel_is_shown_through_the_frames(
-    seen: Watched, study: ExplorerModel, look: View
+    seen: Watched, model: ExplorerModel, view: View
 ) -> None:
     seen.page.get_by_text("Pixel through the frames").click()
     seen.type("Row", "85")
     seen.page.wait_for_timeout(1500)
-    expected = study.through_frames(look, 85, int(seen.value("Column")))
+    expected = model.through_frames(view, 85, int(seen.value("Column")))
     np.testing.assert_array_equal(seen.data("series-0"), expected)
 
 

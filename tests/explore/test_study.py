@@ -34,41 +34,41 @@ def study(night: Path) -> ExplorerModel:
     return ExplorerModel(open_night(night))
 
 
-def test_lights_come_first_and_can_be_calibrated(study: ExplorerModel) -> None:
-    assert list(study.groups) == ["light/Simulated_star", "dark/600s"]
-    assert study.stages(STAR) == ("raw", "calibrated", "combined")
-    assert study.stages(View("dark/600s")) == ("raw", "combined")
+def test_lights_come_first_and_can_be_calibrated(model: ExplorerModel) -> None:
+    assert list(model.groups) == ["light/Simulated_star", "dark/600s"]
+    assert model.stages(STAR) == ("raw", "calibrated", "combined")
+    assert model.stages(View("dark/600s")) == ("raw", "combined")
 
 
-def test_calibrated_is_the_frame_less_its_dark(study: ExplorerModel, night: Path) -> None:
+def test_calibrated_is_the_frame_less_its_dark(model: ExplorerModel, night: Path) -> None:
     darks = ar.open_frames([night / f"dark-00{i}.fit" for i in range(1, 6)]).counts.values
     light = ar.open_frames(night / "light-002.fit").counts.values[0]
-    shown = study.image(replace(STAR, frame=1, stage="calibrated"))
+    shown = model.image(replace(STAR, frame=1, stage="calibrated"))
     np.testing.assert_array_equal(shown.pixels, light - np.median(darks, axis=0))
-    assert study.corrected(replace(STAR, stage="calibrated")) == "less dark 600s"
+    assert model.corrected(replace(STAR, stage="calibrated")) == "less dark 600s"
 
 
-def test_combined_is_what_the_reduction_combines(study: ExplorerModel, night: Path) -> None:
-    shown = study.image(replace(STAR, stage="combined"))
+def test_combined_is_what_the_reduction_combines(model: ExplorerModel, night: Path) -> None:
+    shown = model.image(replace(STAR, stage="combined"))
     combined = ar.reduce_night(night)[f"{TARGET}/combined"].counts
     np.testing.assert_array_equal(shown.pixels, combined)
     assert shown.value(85, 1) == combined.sel(y=85, x=1)
     assert shown.value(161, 1) is shown.value(0, 1) is None
 
 
-def test_combined_darks_are_their_master(study: ExplorerModel) -> None:
-    shown = study.image(View("dark/600s", stage="combined"))
+def test_combined_darks_are_their_master(model: ExplorerModel) -> None:
+    shown = model.image(View("dark/600s", stage="combined"))
     assert shown.pixels.dtype == np.float64
 
 
 @pytest.mark.parametrize("look", [STAR, BY_HAND], ids=["found", "by hand"])
 def test_the_spectrum_is_the_one_that_reduce_writes(
-    look: View, study: ExplorerModel, night: Path, tmp_path: Path
+    view: View, model: ExplorerModel, night: Path, tmp_path: Path
 ) -> None:
-    options = () if look is STAR else ("--rows", "80:90", "--sky-rows", "110:130")
+    options = () if view is STAR else ("--rows", "80:90", "--sky-rows", "110:130")
     reduced(night, "-o", tmp_path / "out", *options)
     written = ar.open_product(tmp_path / "out" / TARGET / "Simulated_star_spectrum.fits")
-    shown = study.spectrum(look)
+    shown = model.spectrum(view)
     for name in ("flux", "counts_mean", "counts_mean_sky_subtracted", "sky"):
         np.testing.assert_array_equal(shown[name], written[name], err_msg=name)
 
@@ -94,11 +94,11 @@ def test_an_entry_of_any_name_is_read_back(
     assert {n: dict(t.recipe) for n, t in read_night_file(path).targets.items()} == {name: expected}
 
 
-def test_rows_off_the_image_are_an_error_with_a_reason(study: ExplorerModel) -> None:
+def test_rows_off_the_image_are_an_error_with_a_reason(model: ExplorerModel) -> None:
     with pytest.raises(ArrayredError, match="900"):
-        study.spectrum(replace(STAR, rows=(900, 910)))
+        model.spectrum(replace(STAR, rows=(900, 910)))
     with pytest.raises(SkyBandError):
-        study.spectrum(replace(STAR, sky_rows=(500, 510)))
+        model.spectrum(replace(STAR, sky_rows=(500, 510)))
 
 
 def test_products_are_looked_at_with_the_rows_of_their_spectrum(
@@ -108,20 +108,20 @@ def test_products_are_looked_at_with_the_rows_of_their_spectrum(
     reduced(night, "-o", tmp_path / "out", *options)
     products = ExplorerModel(open_night(tmp_path / "out", depth=4))
     assert [*products.groups][:2] == ["combined/Simulated_star", "calibrated/Simulated_star"]
-    look = View("combined/Simulated_star")
-    spectrum = products.spectrum(look)
+    view = View("combined/Simulated_star")
+    spectrum = products.spectrum(view)
     assert (spectrum.first_row, spectrum.last_row) == (80, 90)
-    assert products.stages(look) == ("raw",)
+    assert products.stages(view) == ("raw",)
     assert len(products.groups["calibrated/Simulated_star"].frames) == 3
 
 
 def test_a_night_that_cannot_be_reduced_can_be_looked_at(night: Path) -> None:
     for path in night.glob("dark-*.fit"):
         path.unlink()
-    study = ExplorerModel(open_night(night))
-    assert study.image(STAR).pixels.dtype == np.uint16
+    model = ExplorerModel(open_night(night))
+    assert model.image(STAR).pixels.dtype == np.uint16
     with pytest.raises(InputError):
-        study.image(replace(STAR, stage="combined"))
+        model.image(replace(STAR, stage="combined"))
 
 
 def test_opening_reads_one_frame_and_makes_no_plan(
@@ -131,17 +131,17 @@ def test_opening_reads_one_frame_and_makes_no_plan(
         raise AssertionError("a plan looks at every frame")
 
     monkeypatch.setattr("arrayred.explore.data.make_plan", refused)
-    study = ExplorerModel(open_night(night))
-    assert study.image(STAR).shape == (160, 120)
+    model = ExplorerModel(open_night(night))
+    assert model.image(STAR).shape == (160, 120)
 
 
-def test_the_sky_of_a_spectrum_is_both_its_bands_or_the_one_given(study: ExplorerModel) -> None:
-    assert len(sky_bands(study.spectrum(STAR))) == 2
-    assert sky_bands(study.spectrum(BY_HAND)) == [(110, 130)]
+def test_the_sky_of_a_spectrum_is_both_its_bands_or_the_one_given(model: ExplorerModel) -> None:
+    assert len(sky_bands(model.spectrum(STAR))) == 2
+    assert sky_bands(model.spectrum(BY_HAND)) == [(110, 130)]
 
 
-def test_lines_of_a_spectrum_are_sums_over_its_rows_and_its_flux(study: ExplorerModel) -> None:
-    spectrum, image = study.spectrum(BY_HAND), study.combined(BY_HAND).counts.values
+def test_lines_of_a_spectrum_are_sums_over_its_rows_and_its_flux(model: ExplorerModel) -> None:
+    spectrum, image = model.spectrum(BY_HAND), model.combined(BY_HAND).counts.values
     curves = [mark for mark in extraction(spectrum).marks if isinstance(mark, Curve)]
     lines = {curve.label: curve.y for curve in curves}
     assert tuple(lines) == SUMS
@@ -153,14 +153,14 @@ def test_lines_of_a_spectrum_are_sums_over_its_rows_and_its_flux(study: Explorer
 
 
 def test_the_published_night_shows_the_published_rows(barber: Path) -> None:
-    study = ExplorerModel(open_night(barber))
-    spectrum = study.spectrum(View(next(iter(study.groups))))
+    model = ExplorerModel(open_night(barber))
+    spectrum = model.spectrum(View(next(iter(model.groups))))
     assert (spectrum.first_row, spectrum.last_row) == (484, 518)
 
 
 def test_a_spectrum_along_the_columns_is_taken_through_columns(nights: Path) -> None:
-    study = ExplorerModel(open_night(nights / "formats" / "isis"))
-    look = View("light/G93-48")
-    assert study.is_turned(look)
-    assert study.image(look).shape == (4200, 966)
-    assert study.spectrum(look).sizes["x"] == 4096
+    model = ExplorerModel(open_night(nights / "formats" / "isis"))
+    view = View("light/G93-48")
+    assert model.is_turned(view)
+    assert model.image(view).shape == (4200, 966)
+    assert model.spectrum(view).sizes["x"] == 4096

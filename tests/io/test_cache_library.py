@@ -47,7 +47,7 @@ def shelved(library: CacheFolder, folder: Path, file: NightFile | None = None) -
     """Tell whether a night is read from its cache."""
     caching = CachePolicy(library, always=True)
     night = ar.open_night(folder, file or NightFile(), caching=caching)
-    return all(frame.image.source.shelf is not None for frame in night.frames)
+    return all(frame.image.source.cached is not None for frame in night.frames)
 
 
 def test_the_same_frames_are_a_hit(library: CacheFolder, frames: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_damaged_cache_is_dropped_and_said(library: CacheFolder, frames: Path)
     shard.write_bytes(raw)
     said: list[str] = []
     night = ar.open_night(frames, caching=CachePolicy(library, True, said.append))
-    assert all(frame.image.source.shelf is None for frame in night.frames)
+    assert all(frame.image.source.cached is None for frame in night.frames)
     assert "damaged" in said[0]
     assert library.entries() == []
 
@@ -169,5 +169,5 @@ def test_plain_frames_are_read_from_their_files_unless_asked(
     library: CacheFolder, frames: Path
 ) -> None:
     night = ar.open_night(frames, caching=CachePolicy(library))
-    assert all(frame.image.source.shelf is None for frame in night.frames)
+    assert all(frame.image.source.cached is None for frame in night.frames)
     assert Instrument.load("generic") == night.instrument

@@ -111,9 +111,9 @@ def test_what_is_fetched_at_once_is_bounded(
     from arrayred.io import pixels as reading
 
     together: list[int] = []
-    real = cache.RemoteShards.fetched
+    real = cache.RemoteShards.fetch
     monkeypatch.setattr(
-        cache.RemoteShards, "fetched", lambda self, w: together.append(len(w)) or real(self, w)
+        cache.RemoteShards, "fetch", lambda self, w: together.append(len(w)) or real(self, w)
     )
     whole = counts(URL)
     assert max(together) == 2  # of both frames of a group
@@ -146,7 +146,7 @@ def test_a_cache_is_brought_near_once(uploaded: Store, tmp_path: Path, frames: P
     pixels = near["dark/600s"].counts.values
     assert np.array_equal(pixels, ar.open_night(frames)["dark/600s"].counts.values)
     assert uploaded.asked == []
-    assert len(caching.library.entries()) == 1
+    assert len(caching.cache_folder.entries()) == 1
 
 
 @pytest.mark.parametrize("broken", ["records.json", "COMPLETE.json", "counts/c/0/0/0"])
@@ -254,7 +254,7 @@ def test_a_cache_that_promises_too_much_is_not_fetched(uploaded: Store, tmp_path
     with_local_pixels(ar.open_night(URL), caching)
     assert "larger than all" in said[0]
     with pytest.raises(UsageError, match="larger than all"):
-        remote.fetch_cache(remote_address(URL), caching.library)
+        remote.fetch_cache(remote_address(URL), caching.cache_folder)
 
 
 def test_a_url_without_a_cache_is_an_error(bucket: Store) -> None:
@@ -311,7 +311,7 @@ def test_a_night_lies_in_an_object_store(frames: Path, s3: Any, tmp_path: Path) 
     for name in here:
         assert np.array_equal(near[name].counts.values, here[name].counts.values)
     again = ar.open_night("s3://bucket/night", caching=caching)
-    assert all(frame.image.source.shelf is not None for frame in again.scanned)
+    assert all(frame.image.source.cached is not None for frame in again.scanned)
 
 
 @pytest.mark.parametrize("place", ["s3://nobucket/night", "s3://bucket/nothing"])

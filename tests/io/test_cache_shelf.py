@@ -144,27 +144,27 @@ def test_a_frame_can_be_read_with_the_other_sign(wrapped: bool, tmp_path: Path) 
 @pytest.mark.parametrize("size", [1, 30, 64 * 30, 64 * 30 + 7, 500])
 def test_any_run_of_pixels_is_that_of_the_frame(first: int, size: int, store: Path) -> None:
     source = find_image(store / "u2.zarr" / "u2.fit").source
-    assert source.shelf is not None
+    assert source.cached is not None
     truth = fits.getdata(store / "u2" / "u2.fit").ravel()[first : first + size]
     target = np.empty(truth.size, np.uint16)
-    source.shelf.fill(target, first, source.pixels)
+    source.cached.fill(target, first, source.pixels)
     assert np.array_equal(target, truth)
 
 
 def test_a_target_with_gaps_is_filled(store: Path) -> None:
     source = find_image(store / "i4.zarr" / "i4.fit").source
-    assert source.shelf is not None
+    assert source.cached is not None
     room = np.zeros((SHAPE[0], 2 * SHAPE[1]), np.int64)
-    source.shelf.fill(room[:, ::2], 0, source.pixels)
+    source.cached.fill(room[:, ::2], 0, source.pixels)
     assert np.array_equal(room[:, ::2], fits.getdata(store / "i4" / "i4.fit"))
     assert not room[:, 1::2].any()
 
 
 def test_the_stored_bits_can_be_read_as_such(store: Path) -> None:
     source = find_image(store / "u2.zarr" / "u2.fit").source
-    assert source.shelf is not None
+    assert source.cached is not None
     found = np.empty(30, np.int16)
-    source.shelf.fill(found, 0, PixelFormat(16))
+    source.cached.fill(found, 0, PixelFormat(16))
     data = fits.getdata(store / "u2" / "u2.fit", do_not_scale_image_data=True)
     assert np.array_equal(found, data[0])
 
@@ -198,7 +198,7 @@ def test_compressed_frames_are_cached_as_their_pixels(tmp_path: Path) -> None:
 
 
 def test_a_shelf_says_where_it_is_read_from(store: Path) -> None:
-    shelf = find_image(store / "u2.zarr" / "u2.fit").source.shelf
+    shelf = find_image(store / "u2.zarr" / "u2.fit").source.cached
     assert isinstance(shelf, CachedFrameReader)
     assert shelf.array.is_relative_to(store / "u2.zarr")
 

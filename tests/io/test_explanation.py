@@ -24,18 +24,18 @@ def star(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_input_is_told_with_its_sha256(star: Path) -> None:
-    story = explain(star / "Vega_spectrum.fits")
+    provenance = explain(star / "Vega_spectrum.fits")
     frames = sorted((star.parents[2] / "night").iterdir())
     assert len(frames) == 4
     for path in frames:
-        assert f"  {hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}" in story
+        assert f"  {hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}" in provenance
 
 
 def test_cards_are_told_as_the_header_has_them(star: Path) -> None:
     header = fits.getheader(star / "Vega_spectrum.fits")
-    story = explain(star / "Vega_spectrum.fits").splitlines()
+    provenance = explain(star / "Vega_spectrum.fits").splitlines()
     for keyword in ("OBJECT", "NCOMBINE", "SPFIRST", "ARDARK"):
-        told = [line.split() for line in story if line.startswith(f"  {keyword:8}")]
+        told = [line.split() for line in provenance if line.startswith(f"  {keyword:8}")]
         assert [words[1] for words in told] == [str(header[keyword]).split()[0]]
 
 

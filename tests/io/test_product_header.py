@@ -57,10 +57,10 @@ def sums_of(frames: list[Frame]) -> dict[Path, str]:
     return required_checksums(examine(frames), frames)
 
 
-def product(frames: list[Frame], **story: Any) -> fits.Header:
+def product(frames: list[Frame], **provenance: Any) -> fits.Header:
     """Return the header of what is made of frames, as astropy reads it from the file."""
-    checksums = sums_of([*frames, *story.get("calibrations", ())])
-    header = product_header(Provenance(frames, checksums=checksums, **story), "product.fits")
+    checksums = sums_of([*frames, *provenance.get("calibrations", ())])
+    header = product_header(Provenance(frames, checksums=checksums, **provenance), "product.fits")
     read = fits.Header.fromstring(bytes(image_bytes(header, np.zeros((2, 3)), "float32")))
     for card in read.cards:
         card.verify("exception")

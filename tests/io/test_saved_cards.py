@@ -77,15 +77,15 @@ def test_a_targets_own_cards_go_before_those_of_all(
 
 def test_an_object_is_its_targets_and_any_other_card_is_for_all() -> None:
     before = SavedCards({"GRATING": "600"}, {"a": {"OBJECT": "A"}})
-    after = before.adding("b", "OBJECT", "B").adding("b", "GRATANG", 26.0)
+    after = before.with_cards("b", "OBJECT", "B").with_cards("b", "GRATANG", 26.0)
     assert after.cards_of("a") == {"GRATING": "600", "GRATANG": 26.0, "OBJECT": "A"}
     assert after.cards_of("b") == {"GRATING": "600", "GRATANG": 26.0, "OBJECT": "B"}
     assert before == SavedCards({"GRATING": "600"}, {"a": {"OBJECT": "A"}})
 
 
 def test_a_further_answer_replaces_the_former() -> None:
-    answers = SavedCards().adding("a", "OBJECT", "A").adding("a", "OBJECT", "B")
-    answers = answers.adding("a", "SLIT", 1).adding("b", "SLIT", 2)
+    answers = SavedCards().with_cards("a", "OBJECT", "A").with_cards("a", "OBJECT", "B")
+    answers = answers.with_cards("a", "SLIT", 1).with_cards("b", "SLIT", 2)
     assert answers == SavedCards({"SLIT": 2}, {"a": {"OBJECT": "B"}})
 
 
