@@ -89,12 +89,12 @@ def seen(opened: Watched) -> Iterator[Watched]:
 
 
 @pytest.fixture(scope="module")
-def study(hostile: Path) -> ExplorerModel:
+def model(hostile: Path) -> ExplorerModel:
     return ExplorerModel(open_night(hostile))
 
 
 @pytest.fixture(scope="module")
-def look(model: ExplorerModel) -> View:
+def view(model: ExplorerModel) -> View:
     return View(next(iter(model.groups)))
 
 

@@ -30,7 +30,7 @@ def reduced(*args: object) -> None:
 
 
 @pytest.fixture
-def study(night: Path) -> ExplorerModel:
+def model(night: Path) -> ExplorerModel:
     return ExplorerModel(open_night(night))
 
 
@@ -61,7 +61,7 @@ def test_combined_darks_are_their_master(model: ExplorerModel) -> None:
     assert shown.pixels.dtype == np.float64
 
 
-@pytest.mark.parametrize("look", [STAR, BY_HAND], ids=["found", "by hand"])
+@pytest.mark.parametrize("view", [STAR, BY_HAND], ids=["found", "by hand"])
 def test_the_spectrum_is_the_one_that_reduce_writes(
     view: View, model: ExplorerModel, night: Path, tmp_path: Path
 ) -> None:
