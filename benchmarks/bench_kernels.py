@@ -17,8 +17,7 @@ import pytest
 from astropy.stats import sigma_clip
 from numpy.typing import NDArray
 
-from arrayred.kernels.combine import mean, median, minmax_mean
-from arrayred.kernels.reject import clipped_mean
+from arrayred.kernels import clipped_mean, mean, median, minmax_mean
 
 Array = NDArray[Any]
 Kernel = Callable[[Array], Array]

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from arrayred.io.products import write_frames
+from arrayred.io import write_frames
 from arrayred.simulate import Detector, SimulatedNight
 from benchmarks.process import Timing, timed
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from arrayred.io.products import write_frames
+from arrayred.io import write_frames
 from arrayred.simulate import Detector, SimulatedFrame, SimulatedNight
 
 SHAPES = {"t": (48, 64), "s": (1024, 1536), "l": (2048, 4096)}

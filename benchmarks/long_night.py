@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.io.products import write_frames
+from arrayred.io import write_frames
 from arrayred.simulate import Detector, SimulatedNight, Star
 from benchmarks.process import Timing, timed
 

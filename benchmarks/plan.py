@@ -23,8 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from arrayred.batch import Job, OutputOptions
-from arrayred.batch.nights import reduce_one
+from arrayred.batch import Job, OutputOptions, reduce_one
 from benchmarks.nights import SHAPE, linked_nights
 
 if TYPE_CHECKING:
@@ -171,7 +170,7 @@ class Took:
 
 def site_of(nights: Sequence[Path], out: Path) -> tuple[Site, dict[int, Took]]:
     """Return what a cluster of this machine can do, and what a night takes by its workers."""
-    from arrayred.batch.cluster import cluster_executor, local_cluster
+    from arrayred.batch import cluster_executor, local_cluster
 
     took: dict[int, Took] = {}
     tasks = 0.0

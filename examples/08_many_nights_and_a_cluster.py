@@ -17,7 +17,7 @@ from pathlib import Path
 from astropy.table import Table
 
 import arrayred as ar
-from arrayred.io.products import write_frames
+from arrayred.io import write_frames
 from arrayred.simulate import Detector, Star
 
 season = Path(tempfile.mkdtemp())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from arrayred.io.products import write_frames
+from arrayred.io import write_frames
 from arrayred.simulate import Detector, SimulatedNight, Star
 from tests.io.remote_store import Store, store_in_memory
 

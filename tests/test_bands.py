@@ -28,8 +28,8 @@ from arrayred.bands import (
     visit_into,
 )
 from arrayred.errors import MismatchError
-from arrayred.io.products import write_frames
-from arrayred.kernels.combine import difference, mean, median
+from arrayred.io import write_frames
+from arrayred.kernels import difference, mean, median
 from arrayred.simulate import Detector, SimulatedNight
 
 Array = NDArray[Any]

@@ -11,7 +11,7 @@ import xarray as xr
 from astropy.io import fits
 
 import arrayred as ar
-from arrayred.io.products import write_frames
+from arrayred.io import write_frames
 from arrayred.pipeline import combine_frames
 from arrayred.simulate import SimulatedNight
 from tests.conftest import Run

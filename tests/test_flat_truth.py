@@ -13,11 +13,11 @@ from astropy.nddata import CCDData
 from numpy.typing import NDArray
 
 import arrayred as ar
-from arrayred.io.products import write_frames
-from arrayred.kernels.noise import clipped_std
+from arrayred.io import write_frames
+from arrayred.kernels import clipped_std
 from arrayred.model import Section
 from arrayred.simulate import Detector, Lamps, SimulatedNight, Sky, Star
-from arrayred.steps.calibrate import divide_flat, subtract_overscan, trim, with_bad_pixels
+from arrayred.steps import divide_flat, subtract_overscan, trim, with_bad_pixels
 from arrayred.steps.combine import combine
 from tests.steps import cube_of, image_of
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import arrayred as ar
-from arrayred.io.products import write_frames
+from arrayred.io import write_frames
 from arrayred.simulate import Detector, SimulatedNight, Star
 
 MB = 1 << 20

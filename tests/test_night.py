@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import arrayred as ar
 from arrayred.errors import InputError, NightError, NoDarkError
-from arrayred.io.products import write_frames
-from arrayred.night.groups import slug
+from arrayred.io import write_frames
+from arrayred.night import slug
 from arrayred.simulate import SimulatedFrame, SimulatedNight
 
 LEVELS = itertools.count()

@@ -14,8 +14,7 @@ from astropy.io import fits
 import arrayred as ar
 from arrayred.batch import OutputOptions, check_night, reduce_to
 from arrayred.errors import NoSpectrumError
-from arrayred.io.pixels import read_band
-from arrayred.io.products import write_frames
+from arrayred.io import read_band, write_frames
 from arrayred.night import SyntheticDark
 from arrayred.pipeline import make_master
 from tests.night.test_flats import frame

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import arrayred as ar
 from arrayred.errors import NoSpectrumError
-from arrayred.io.products import text_table, write_frames
+from arrayred.io import text_table, write_frames
 from arrayred.simulate import Detector, SimulatedFrame, SimulatedNight, Star
 from tests.procedure import Tables, run_procedure
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from arrayred.batch.processes import in_processes
+from arrayred.batch import in_processes
 
 FAULTS = """
 import resource, sys

@@ -15,9 +15,9 @@ from astropy.io import fits
 
 import arrayred as ar
 from arrayred.errors import NoSpectrumError
-from arrayred.io.products import text_table
-from arrayred.kernels.noise import clipped_std
-from arrayred.steps.find import find_rows
+from arrayred.io import text_table
+from arrayred.kernels import clipped_std
+from arrayred.steps import find_rows
 from tests.expected_rows import EXPECTED_ROWS
 from tests.steps import image_of
 

@@ -10,10 +10,7 @@ import numpy as np
 import pytest
 
 import arrayred as ar
-from arrayred.io.cube import open_frames
-from arrayred.io.journal import LOG_FILE
-from arrayred.io.products import text_table
-from arrayred.io.publish import STATE_FOLDER
+from arrayred.io import LOG_FILE, STATE_FOLDER, open_frames, text_table
 from tests.conftest import Run
 
 RAW_EXTRACTION = "a6d43e68d246871d17599c09866eeee3"

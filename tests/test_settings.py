@@ -18,16 +18,17 @@ import pytest
 import arrayred as ar
 from arrayred.cli import cli
 from arrayred.cli.options import SECTIONS, settle_settings
-from arrayred.config import NightFile, TargetFile
-from arrayred.config.recipe import (
+from arrayred.config import (
     OF_MASTERS,
     PER_NIGHT,
     SETTINGS,
+    NightFile,
+    TargetFile,
     check_value,
     default_of,
     settings_table,
+    toml_text,
 )
-from arrayred.config.toml import toml_text
 from arrayred.errors import UsageError
 
 PAGE = Path(__file__).parents[1] / "docs" / "reducing.md"

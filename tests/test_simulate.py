@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import arrayred as ar
-from arrayred.io.products import write_frames
+from arrayred.io import write_frames
 from arrayred.simulate import Detector, Lamps, SimulatedNight, Sky, Star
 
 SMALL = Detector(shape=(20, 30))

@@ -10,7 +10,7 @@ import xarray as xr
 
 import arrayred as ar
 from arrayred.pipeline import ReadOptions, best_estimate, combine_frames, make_master
-from arrayred.steps.sky import fit_sky
+from arrayred.steps import fit_sky
 
 WINDOW = 41
 

@@ -9,54 +9,6 @@ the night on a page. On a cluster of dask a night is one task: `cluster` and `co
 not imported here, since most runs need neither.
 """
 
-from arrayred.batch.nights import (
-    Job,
-    Report,
-    dask_scheduler,
-    logged_reports,
-    night_labels,
-    night_log,
-    process_executor,
-    reduce_nights,
-    serial_executor,
-)
-from arrayred.batch.run import (
-    OPTIONS,
-    Outcome,
-    OutputOptions,
-    SummaryLine,
-    as_ecsv,
-    band_memory,
-    cache_quietly,
-    check_night,
-    each_spectrum,
-    missing_target_cards,
-    reduce_to,
-    require_cards,
-    write_night_report,
-)
+import lazy_loader
 
-__all__ = [
-    "OPTIONS",
-    "Job",
-    "Outcome",
-    "OutputOptions",
-    "Report",
-    "SummaryLine",
-    "as_ecsv",
-    "band_memory",
-    "cache_quietly",
-    "check_night",
-    "dask_scheduler",
-    "each_spectrum",
-    "logged_reports",
-    "missing_target_cards",
-    "night_labels",
-    "night_log",
-    "process_executor",
-    "reduce_nights",
-    "reduce_to",
-    "require_cards",
-    "serial_executor",
-    "write_night_report",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -4,28 +4,6 @@ All are frozen dataclasses read from TOML; an unknown key is an error that names
 one. Rows are FITS row numbers, both ends included, everywhere in settings.
 """
 
-from arrayred.config.instrument import Instrument, builtin_instruments
-from arrayred.config.night_file import NightFile, TargetFile
-from arrayred.config.recipe import (
-    BETRAYED_BY,
-    OF_MASTERS,
-    Combination,
-    Method,
-    Overscan,
-    Recipe,
-    RowRange,
-)
+import lazy_loader
 
-__all__ = [
-    "BETRAYED_BY",
-    "OF_MASTERS",
-    "Combination",
-    "Instrument",
-    "Method",
-    "NightFile",
-    "Overscan",
-    "Recipe",
-    "RowRange",
-    "TargetFile",
-    "builtin_instruments",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -5,3 +5,7 @@ What is computed knows no browser: what is looked at is a frozen `Look`, which b
 a night file `entry`. `page` and what it is made of (`figures`, `controls`) put that on a page, and
 `server` serves the page on the loopback. Panel and Bokeh are imported by these alone.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

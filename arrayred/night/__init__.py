@@ -4,30 +4,6 @@ Headers decide here, nothing is computed. `records` reads a folder's headers, `g
 frames are of one kind and what they are called, `planning` what will be done with them.
 """
 
-from arrayred.night.groups import Group
-from arrayred.night.match import Flat, SyntheticDark
-from arrayred.night.night import Night, open_night
-from arrayred.night.plan import (
-    Plan,
-    Target,
-    explain_plan,
-    make_plan,
-    night_file_text,
-    problems_of,
-    warnings_of,
-)
+import lazy_loader
 
-__all__ = [
-    "Flat",
-    "Group",
-    "Night",
-    "Plan",
-    "SyntheticDark",
-    "Target",
-    "explain_plan",
-    "make_plan",
-    "night_file_text",
-    "open_night",
-    "problems_of",
-    "warnings_of",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -16,5 +16,9 @@ escapes. `html.tag` is that place, in forty lines; a template would be a second 
 own ways around it.
 """
 
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
 VERSION = 1
 """Raised by hand whenever a page of the same night changes: pages of another one are made anew."""

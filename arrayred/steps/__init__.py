@@ -3,3 +3,7 @@
 A step takes plain values, never a Recipe, and knows nothing of files. Steps on cubes are lazy where
 the cube is; steps on images want settled ones.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,7 +9,7 @@ from script import run
 
 import arrayred as ar
 from arrayred.pipeline import calibrate, settle
-from arrayred.steps.cosmic import find_frame_planes
+from arrayred.steps import find_frame_planes
 
 
 def combine(files, method, master):

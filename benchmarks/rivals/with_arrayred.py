@@ -8,9 +8,8 @@ from plain import read_image, write_image
 from script import run
 
 from arrayred.bands import visit
-from arrayred.io.files import scan_all
-from arrayred.io.pixels import FrameStack
-from arrayred.kernels.combine import mean, median
+from arrayred.io import FrameStack, scan_all
+from arrayred.kernels import mean, median
 
 THREADS = int(os.environ.get("THREADS", "2"))
 
@@ -24,7 +23,7 @@ def combine(files, method, master):
 def kernel_of(method):
     if method in ("median", "mean"):
         return {"median": median, "mean": mean}[method]
-    from arrayred.kernels.reject import clipped_mean
+    from arrayred.kernels import clipped_mean
 
     passes = None if method == "clip-all" else 1
     return partial(clipped_mean, n_sigma=3.0, iterations=passes)

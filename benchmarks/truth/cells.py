@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from arrayred.kernels.reject import median_factor
+from arrayred.kernels import median_factor
 from arrayred.simulate import Detector, SimulatedNight, Sky, Star
 
 SHAPE, ROW, N_DARKS = (256, 320), 128.3, 5

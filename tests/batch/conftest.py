@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arrayred.batch.cluster import local_cluster
+from arrayred.batch import local_cluster
 from tests.batch.disturbed import write_nights
 
 if TYPE_CHECKING:

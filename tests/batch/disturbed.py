@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from arrayred.batch import Job, OutputOptions
-from arrayred.io.journal import LOG_FILE
-from arrayred.io.products import write_frames
-from arrayred.io.publish import STATE_FOLDER
+from arrayred.io import LOG_FILE, STATE_FOLDER, write_frames
 from arrayred.simulate import Detector, SimulatedNight, Star
 
 OPERATIONS = ("open", "write", "fsync", "replace")

@@ -20,8 +20,7 @@ import numpy as np
 import xarray as xr
 
 from arrayred.batch import reduce_nights, serial_executor
-from arrayred.io import publish
-from arrayred.io.ledger import Ledger
+from arrayred.io import Ledger, publish
 from tests.batch.disturbed import Watched, inodes, job_of, products, temporaries
 
 xr.Dataset({"x": ("x", np.zeros(1))}).chunk()  # imports what is imported late

@@ -17,18 +17,18 @@ pytest.importorskip("cryptography")
 from distributed import Client, Security
 
 from arrayred import __version__
-from arrayred.batch import cluster, reduce_nights
-from arrayred.batch.cluster import (
+from arrayred.batch import (
+    cluster,
     cluster_executor,
     connect_client,
+    reduce_nights,
     reduce_on_worker,
+    reduce_one,
     require_frames_visible,
 )
-from arrayred.batch.nights import reduce_one
 from arrayred.config import Recipe
 from arrayred.errors import ArrayredError, FrameError, InputError, NightError, ResourceError
-from arrayred.io.cube import open_frames
-from arrayred.io.products import write_frames
+from arrayred.io import open_frames, write_frames
 from arrayred.night import make_plan, open_night
 from arrayred.pipeline import reduce_night, settle
 from arrayred.simulate import SimulatedNight

@@ -20,8 +20,14 @@ pytest.importorskip("cryptography")
 import dask.config
 from distributed import Client, LocalCluster
 
-from arrayred.batch import Job, Report, reduce_nights
-from arrayred.batch.cluster import MAX_WORKER_DEATHS, cluster_executor, local_cluster
+from arrayred.batch import (
+    MAX_WORKER_DEATHS,
+    Job,
+    Report,
+    cluster_executor,
+    local_cluster,
+    reduce_nights,
+)
 from tests.batch.clusters import COMBINE, LOAD, Trap, jobs_of, trapped, truth_of
 from tests.batch.disturbed import job_of, products, temporaries, write_nights
 

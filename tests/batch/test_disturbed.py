@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from arrayred.batch.nights import reduce_one
+from arrayred.batch import reduce_one
 from arrayred.config import Recipe
 from arrayred.io import publish
 from tests.batch.disturbed import (

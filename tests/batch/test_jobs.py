@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from arrayred.batch.cluster import require_paths_visible
-from arrayred.batch.nights import Job, with_absolute_paths
-from arrayred.config import NightFile, Recipe
-from arrayred.config.night_file import TargetFile
-from arrayred.io.remote import path_or_address
+from arrayred.batch import Job, require_paths_visible, with_absolute_paths
+from arrayred.config import NightFile, Recipe, TargetFile
+from arrayred.io import path_or_address
 from tests.batch.disturbed import job_of
 
 

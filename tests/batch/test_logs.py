@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from arrayred.batch.nights import reduce_one
-from arrayred.io.journal import LOG_FILE
+from arrayred.batch import reduce_one
+from arrayred.io import LOG_FILE
 from tests.batch.disturbed import job_of, write_night
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from arrayred.batch import Job, Report, night_labels, process_executor, reduce_nights
+from arrayred.batch import Job, Report, night_labels, process_executor, reduce_nights, reduce_one
 from arrayred.batch import nights as module
-from arrayred.batch.nights import reduce_one
 from arrayred.errors import UsageError
-from arrayred.io.publish import STATE_FOLDER
+from arrayred.io import STATE_FOLDER
 from tests.batch.disturbed import job_of
 
 

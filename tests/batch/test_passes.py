@@ -13,11 +13,9 @@ import pytest
 import xarray as xr
 
 import arrayred as ar
-from arrayred.batch import Job, OutputOptions
-from arrayred.batch.nights import reduce_one
+from arrayred.batch import Job, OutputOptions, reduce_one
+from arrayred.io import Header, image_bytes, planes_of, write_frames
 from arrayred.io import pixels as reading
-from arrayred.io.header import Header, image_bytes
-from arrayred.io.products import planes_of, write_frames
 from arrayred.simulate import Detector, SimulatedNight, Star
 
 SHAPE = (256, 384)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from arrayred.batch.processes import MAX_PROCESS_DEATHS, in_processes
+from arrayred.batch import MAX_PROCESS_DEATHS, in_processes
 from arrayred.errors import ResourceError
 
 

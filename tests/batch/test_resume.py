@@ -13,13 +13,9 @@ from typing import Any
 
 import pytest
 
-from arrayred.batch import Job, nights
-from arrayred.batch.nights import reduce_one
-from arrayred.batch.run import SummaryLine
-from arrayred.config import NightFile, Recipe
-from arrayred.config.night_file import TargetFile
-from arrayred.io.ledger import SavedCards, write_saved_cards
-from arrayred.io.publish import STATE_FOLDER
+from arrayred.batch import Job, SummaryLine, nights, reduce_one
+from arrayred.config import NightFile, Recipe, TargetFile
+from arrayred.io import STATE_FOLDER, SavedCards, write_saved_cards
 from tests.batch.disturbed import inodes, job_of, products
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from astropy.io import ascii as astropy_ascii
 
-from arrayred.batch.run import SummaryLine, as_ecsv, spectrum_values
+from arrayred.batch import SummaryLine, as_ecsv, spectrum_values
 from arrayred.model import COSMIC_RAY, SATURATED
 from arrayred.night import Target
 

@@ -13,8 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from arrayred.cli import main
-from arrayred.io.journal import LOG_FILE
-from arrayred.io.publish import STATE_FOLDER
+from arrayred.io import LOG_FILE, STATE_FOLDER
 
 
 class Told(NamedTuple):

@@ -24,7 +24,7 @@ def zipped(night: Path) -> Path:
 
 
 def library() -> Path:
-    from arrayred.io.caching import default_cache_folder
+    from arrayred.io import default_cache_folder
 
     return default_cache_folder()
 

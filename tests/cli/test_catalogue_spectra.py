@@ -10,7 +10,7 @@ import pytest
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from arrayred.io.products import write_frames
+from arrayred.io import write_frames
 from arrayred.simulate import Detector, SimulatedNight, Star
 from tests.cli.conftest import Call, contents
 from tests.procedure import run_procedure

@@ -9,7 +9,7 @@ import pytest
 from astropy.io import fits
 
 import arrayred as ar
-from arrayred.io.products import write_frames
+from arrayred.io import write_frames
 from arrayred.simulate import Detector, SimulatedNight, Star
 from tests.cli.conftest import Call
 

@@ -19,7 +19,7 @@ import pytest
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from arrayred.io.products import write_frames
+from arrayred.io import write_frames
 from arrayred.simulate import Detector, SimulatedFrame, SimulatedNight, Star
 from tests.cli.conftest import Call, Told
 from tests.procedure import Tables, run_procedure

@@ -10,7 +10,7 @@ import pytest
 from astropy.io import fits
 from astropy.nddata import CCDData
 
-from arrayred.io.products import write_frames
+from arrayred.io import write_frames
 from arrayred.simulate import Detector, Lamps, SimulatedNight, Star
 from tests.cli.conftest import Call
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from arrayred.io.journal import LOG_FILE
+from arrayred.io import LOG_FILE
 from tests.cli.conftest import Call
 
 

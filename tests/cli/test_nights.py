@@ -16,10 +16,8 @@ from astropy.table import Table
 
 from arrayred.cli.reduce import night_folders
 from arrayred.errors import UsageError
-from arrayred.io import publish
-from arrayred.io.journal import LOG_FILE
-from arrayred.io.ledger import HASHES_FILE as HASHES
-from arrayred.io.publish import STATE_FOLDER, output_lock
+from arrayred.io import HASHES_FILE as HASHES
+from arrayred.io import LOG_FILE, STATE_FOLDER, output_lock, publish
 from tests.batch.disturbed import inodes, products, write_night, write_nights
 from tests.cli.conftest import Call, Told
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from arrayred.cli import COMMANDS, cli
-from arrayred.io.products import write_frames
+from arrayred.io import write_frames
 from arrayred.simulate import Detector, SimulatedNight
 from tests.cli.conftest import Call
 from tests.cli.pages import PAGES, ROOT, Block, blocks_of, expanded, missing_from

@@ -19,8 +19,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from arrayred.cli.reduce import reduce
-from arrayred.io.journal import LOG_FILE
-from arrayred.io.publish import STATE_FOLDER
+from arrayred.io import LOG_FILE, STATE_FOLDER
 from tests.cli.conftest import Call, contents
 from tests.conftest import Run
 from tests.procedure import Tables, run_procedure

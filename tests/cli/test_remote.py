@@ -19,7 +19,7 @@ def products(out: str) -> dict[str, bytes]:
 
 
 def library() -> list[Path]:
-    from arrayred.io.caching import default_cache_folder
+    from arrayred.io import default_cache_folder
 
     return sorted(default_cache_folder().glob("*.zarr"))
 

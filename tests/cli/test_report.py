@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from arrayred.batch import Job, OutputOptions
-from arrayred.batch.nights import reduce_one
-from arrayred.io.ledger import INDEX, PAGE
+from arrayred.batch import Job, OutputOptions, reduce_one
+from arrayred.io import INDEX, PAGE
 from tests.batch.disturbed import write_night, write_nights
 from tests.cli.conftest import Call
 from tests.report.pages import read, require_harmless, require_links_resolve, text_of

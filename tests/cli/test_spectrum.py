@@ -12,7 +12,7 @@ from astropy.table import Table
 
 import arrayred as ar
 from arrayred.cli.reduce import spectrum_lines
-from arrayred.io.products import header_of_product, read_notes
+from arrayred.io import header_of_product, read_notes
 from tests.cli.conftest import Call
 
 STAR = Path("out/targets/Simulated_star/Simulated_star")

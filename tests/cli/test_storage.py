@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from arrayred.io.cache import open_cache
+from arrayred.io import open_cache
 from tests.batch.disturbed import products, temporaries
 from tests.cli.conftest import Call
 from tests.conftest import Run

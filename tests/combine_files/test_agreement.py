@@ -17,7 +17,7 @@ from arrayred.combine_files import (
 )
 from arrayred.config import Instrument
 from arrayred.errors import HeaderError, MismatchError
-from arrayred.io.frames import Frame, frame_from_header
+from arrayred.io import Frame, frame_from_header
 from arrayred.io.scan import scan
 from tests.combine_files.conftest import write_frame
 

@@ -14,7 +14,7 @@ from astropy.io import fits
 from arrayred.combine_files import CombineOptions, band_layout
 from arrayred.config import Instrument
 from arrayred.errors import UsageError
-from arrayred.io.frames import frame_from_header
+from arrayred.io import frame_from_header
 from arrayred.io.scan import scan
 from tests.combine_files.conftest import write_frame
 

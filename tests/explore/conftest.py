@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from arrayred.io.products import write_frames
+from arrayred.io import write_frames
 from arrayred.simulate import Detector, SimulatedNight, Star
 
 QUIET = (

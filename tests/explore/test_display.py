@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrayred.explore.data import BlockStatistic
-from arrayred.explore.figures import MOST_DOTS, Window, levels, picture
+from arrayred.explore import MOST_DOTS, BlockStatistic, Window, levels, picture
 from arrayred.plots.style import Scale, Stretch, stretch_of
 
 SCALES = get_args(Scale)

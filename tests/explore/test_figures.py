@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bokeh.models import GlyphRenderer, LinearColorMapper
 
-from arrayred.explore.figures import PALETTES, ImageView, PanelView, Window
+from arrayred.explore import PALETTES, ImageView, PanelView, Window
 from arrayred.plots.figures import span_of
 from arrayred.plots.panels import (
     Area,

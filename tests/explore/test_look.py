@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from arrayred.errors import UsageError
-from arrayred.explore.data import View, format_rows, parse_rows
+from arrayred.explore import View, format_rows, parse_rows
 
 
 @pytest.mark.parametrize(

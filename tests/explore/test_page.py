@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arrayred.explore.app import entry_text
-from arrayred.explore.data import ExplorerModel, View
+from arrayred.explore import ExplorerModel, View, entry_text
 from arrayred.night import open_night
 from tests.explore.conftest import NAME, served
 

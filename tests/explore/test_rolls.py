@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import arrayred as ar
-from arrayred.explore.data import GroupReader
+from arrayred.explore import GroupReader
 from arrayred.io import cache as shelf
 from arrayred.io import pixels as reading
 from arrayred.night import open_night
@@ -67,7 +67,7 @@ def test_compressed_frames_show_the_same(night: Path) -> None:
 def test_a_cache_shows_the_same_and_inflates_one_frame(
     night: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from arrayred.night.night import cache_night
+    from arrayred.night import cache_night
 
     store = tmp_path / "night.zarr"
     cache_night(open_night(night), store)

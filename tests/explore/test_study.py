@@ -10,10 +10,9 @@ import pytest
 
 import arrayred as ar
 from arrayred.cli import cli
-from arrayred.config.night_file import read_night_file
+from arrayred.config import read_night_file
 from arrayred.errors import ArrayredError, InputError, SkyBandError
-from arrayred.explore.app import entry_text
-from arrayred.explore.data import ExplorerModel, View
+from arrayred.explore import ExplorerModel, View, entry_text
 from arrayred.night import open_night
 from arrayred.plots.figures import SUMS, extraction, sky_bands
 from arrayred.plots.panels import Curve

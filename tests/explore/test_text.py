@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
-from arrayred.explore.app import header_table, message_html, page_heading, pixel_text, rows_line
-from arrayred.explore.data import ExplorerModel, View
+from arrayred.explore import (
+    ExplorerModel,
+    View,
+    header_table,
+    message_html,
+    page_heading,
+    pixel_text,
+    rows_line,
+)
 from arrayred.night import open_night
 
 MARKUP = "<img src=x onerror=alert(1)>&\x1b[31m"

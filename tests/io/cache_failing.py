@@ -15,9 +15,8 @@ from pathlib import Path
 
 import arrayred as ar
 from arrayred.errors import StorageError
-from arrayred.io.cache import is_cache, open_cache
-from arrayred.io.caching import CacheFolder
-from arrayred.night.night import cache_night
+from arrayred.io import CacheFolder, is_cache, open_cache
+from arrayred.night import cache_night
 
 EVENTS = {"open", "os.mkdir", "os.rename"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT

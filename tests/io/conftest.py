@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 import arrayred as ar
-from arrayred.io import cache
-from arrayred.io.products import write_frames
-from arrayred.night.night import cache_night
+from arrayred.io import cache, write_frames
+from arrayred.night import cache_night
 from arrayred.simulate import Detector, SimulatedNight
 
 Edit = Callable[[str, Callable[[Any], None]], None]

@@ -16,12 +16,8 @@ from astropy.io import fits
 
 import arrayred as ar
 from arrayred.errors import StorageError, UsageError
-from arrayred.io import caching
-from arrayred.io.cache import open_cache
-from arrayred.io.files import find_image
-from arrayred.io.products import write_frames
-from arrayred.night import make_plan
-from arrayred.night.night import cache_night
+from arrayred.io import caching, find_image, open_cache, write_frames
+from arrayred.night import cache_night, make_plan
 from arrayred.simulate import Detector, SimulatedNight
 from tests.io.conftest import cached
 

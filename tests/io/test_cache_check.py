@@ -13,7 +13,7 @@ import pytest
 
 import arrayred as ar
 from arrayred.errors import FrameError
-from arrayred.io.cache import open_cache
+from arrayred.io import open_cache
 from tests.io.conftest import Edit, forget, sign
 
 COUNTS = "raw/dark/600s/counts"

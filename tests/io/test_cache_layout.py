@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrayred.errors import UsageError
-from arrayred.io.cache import DTYPES, SHARD_BYTES, ShardGrid
+from arrayred.io import DTYPES, SHARD_BYTES, ShardGrid
 
 SHAPES = st.tuples(st.integers(1, 5000), st.integers(1, 9000), st.integers(1, 9000))
 

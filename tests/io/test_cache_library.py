@@ -10,9 +10,9 @@ import pytest
 import arrayred as ar
 from arrayred.config import Instrument, NightFile
 from arrayred.errors import FrameError, UsageError
+from arrayred.io import CacheFolder, cache_key, default_cache_folder
 from arrayred.io import caching as module
-from arrayred.io.caching import CacheFolder, cache_key, default_cache_folder
-from arrayred.night.night import CachePolicy, cache_night
+from arrayred.night import CachePolicy, cache_night
 
 FILES = [("a.fit", "0" * 64), ("b.fit", "1" * 64)]
 

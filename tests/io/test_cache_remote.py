@@ -18,12 +18,9 @@ from astropy.io import fits
 
 import arrayred as ar
 from arrayred.errors import FrameError, InputError, StorageError, UsageError
-from arrayred.io import cache
+from arrayred.io import CacheFolder, cache, default_cache_folder, open_cache, remote_address
 from arrayred.io import caching as remote
-from arrayred.io.cache import open_cache
-from arrayred.io.caching import CacheFolder, default_cache_folder
-from arrayred.io.remote import remote_address
-from arrayred.night.night import CachePolicy, cache_night, with_local_pixels
+from arrayred.night import CachePolicy, cache_night, with_local_pixels
 from tests.io.conftest import forget, sign
 from tests.io.remote_store import Store
 
@@ -74,7 +71,7 @@ def test_opening_a_cache_fetches_no_shard(uploaded: Store) -> None:
 def test_a_row_through_all_frames_costs_their_chunks_alone(
     tmp_path: Path, bucket: Store, frames: Path
 ) -> None:
-    from arrayred.io.products import write_frames
+    from arrayred.io import write_frames
     from arrayred.simulate import Detector, SimulatedNight
 
     detector = Detector(shape=(640, 40))

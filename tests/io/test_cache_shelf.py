@@ -14,11 +14,8 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 import arrayred as ar
-from arrayred.io.cache import CachedFrameReader
-from arrayred.io.files import find_image
-from arrayred.io.pixels import FrameStack
-from arrayred.io.scan import PixelFormat
-from arrayred.night.night import cache_night
+from arrayred.io import CachedFrameReader, FrameStack, PixelFormat, find_image
+from arrayred.night import cache_night
 from tests.io.conftest import cached
 
 Pixels = NDArray[Any]

@@ -12,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from arrayred.errors import HeaderError
-from arrayred.io.header import BLOCK, CARD, Header, Value, parse_card
+from arrayred.io import BLOCK, CARD, Header, Value, parse_card
 
 PRINTABLE = "".join(map(chr, range(32, 127)))
 MISREAD_BY_ASTROPY = re.compile("'[ /]|& *$")

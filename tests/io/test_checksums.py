@@ -15,8 +15,7 @@ from astropy.io import fits
 
 from arrayred.config import Instrument
 from arrayred.errors import ArrayredError, FrameError
-from arrayred.io.frames import Frame, read_frames
-from arrayred.io.ledger import Hashes, examine, required_checksums
+from arrayred.io import Frame, Hashes, examine, read_frames, required_checksums
 
 PIXELS = np.random.default_rng(5).integers(0, 65536, (301, 701)).astype(np.uint16)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from astropy.io import fits
 
-from arrayred.batch.nights import reduce_one
+from arrayred.batch import reduce_one
 from arrayred.errors import ForeignFileError, FrameError, UsageError
-from arrayred.io.products import explain
+from arrayred.io import explain
 from tests.batch.disturbed import job_of, write_night
 
 

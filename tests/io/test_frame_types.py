@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from arrayred.config import Instrument
-from arrayred.io.frames import Frame, find_frame_type, read_frames, words_of
-from arrayred.io.pixel_checks import confirm_arcs
-from arrayred.io.products import write_frames
+from arrayred.io import Frame, confirm_arcs, find_frame_type, read_frames, words_of, write_frames
 from arrayred.simulate import Detector, SimulatedFrame, SimulatedNight
 
 GENERIC = Instrument.load("generic")

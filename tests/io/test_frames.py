@@ -15,10 +15,8 @@ from hypothesis import strategies as st
 
 from arrayred.config import Instrument
 from arrayred.errors import HeaderError, InputError
-from arrayred.io.files import list_files
-from arrayred.io.frames import Frame, frame_from_header, read_frames
-from arrayred.io.header import Header
-from arrayred.io.scan import ImageHDU, scan
+from arrayred.io import Frame, Header, ImageHDU, frame_from_header, list_files, read_frames
+from arrayred.io.scan import scan
 
 GENERIC = Instrument.load("generic")
 PRINTABLE = "".join(map(chr, range(32, 127)))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from numpy.typing import NDArray
 
-from arrayred.io.header import (
+from arrayred.io import (
     Column,
     Header,
     encode_checksum,

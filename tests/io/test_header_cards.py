@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from arrayred.config import Instrument
 from arrayred.errors import MismatchError
-from arrayred.io.header import Header
-from arrayred.io.products import (
+from arrayred.io import (
+    Header,
     attrs_of,
     complete_header,
     coords_of,

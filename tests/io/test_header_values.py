@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from arrayred.io.frames import Frame
-from arrayred.io.header import Header
-from arrayred.io.scan import ImageHDU, scan
+from arrayred.io import Frame, Header, ImageHDU
+from arrayred.io.scan import scan
 from tests.io.test_frames import frame_with, write
 
 

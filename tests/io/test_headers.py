@@ -15,8 +15,8 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from arrayred.errors import ArrayredError, ForeignFileError, FrameError, HeaderError
-from arrayred.io.files import scan_all
-from arrayred.io.scan import PixelFormat, scan
+from arrayred.io import PixelFormat, scan_all
+from arrayred.io.scan import scan
 
 COUNTERS = Path("/proc/self/io")
 PIXELS = np.arange(40 * 50, dtype=np.int16).reshape(40, 50)

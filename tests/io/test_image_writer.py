@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from arrayred.errors import StorageError, UsageError
-from arrayred.io.header import Header, image_bytes
-from arrayred.io.products import open_image_writer
+from arrayred.io import Header, image_bytes, open_image_writer
 
 Array = NDArray[Any]
 PIXELS = np.random.default_rng(2).normal(1000, 300, (9, 14))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from arrayred.errors import StorageError
+from arrayred.io import LOG_FILE, RunLog, last_lines
 from arrayred.io import journal as module
-from arrayred.io.journal import LOG_FILE, RunLog, last_lines
 from arrayred.progress import Stage, stage, watched
 
 

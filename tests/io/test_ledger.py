@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrayred.io.ledger import HASHES_FILE, Entry, Hashes, Ledger, fingerprint, products_of
-from arrayred.io.publish import STATE_FOLDER, publish
+from arrayred.io import HASHES_FILE, STATE_FOLDER, Entry, Hashes, Ledger, fingerprint, products_of
+from arrayred.io.publish import publish
 
 NAME, KEY = "targets/star", "k" * 64
 

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from arrayred.errors import LockedError, StorageError
-from arrayred.io import publish
-from arrayred.io.publish import STATE_FOLDER, output_lock
+from arrayred.io import STATE_FOLDER, output_lock, publish
 
 HOLD = """
 import sys

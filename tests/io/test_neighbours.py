@@ -12,7 +12,7 @@ from astropy import units as u
 from astropy.nddata import CCDData
 
 import arrayred as ar
-from arrayred.io.products import Provenance, spectrum_files, write_frames
+from arrayred.io import Provenance, spectrum_files, write_frames
 
 ccdproc = pytest.importorskip("ccdproc")
 

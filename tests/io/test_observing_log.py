@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from astropy.table import MaskedColumn, Table
 
-from arrayred.config import NightFile, TargetFile
-from arrayred.config.night_file import read_night_file
+from arrayred.config import NightFile, TargetFile, read_night_file
 from arrayred.errors import UsageError
 
 

@@ -12,10 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrayred.config import Instrument
-from arrayred.io.frames import Frame, frame_from_header, observing_runs, with_observing_nights
-from arrayred.io.header import Header
-from arrayred.io.remote import Stamp
-from arrayred.io.scan import ImageHDU, PixelFormat, PixelSource
+from arrayred.io import (
+    Frame,
+    Header,
+    ImageHDU,
+    PixelFormat,
+    PixelSource,
+    Stamp,
+    frame_from_header,
+    observing_runs,
+    with_observing_nights,
+)
 
 EVENING = date(2024, 3, 9)
 PLACES = {"La Palma": -1.2, "Illinois": -5.9, "Hawaii": -10.4, "France": 0.4, "Siding Spring": 9.9}

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import arrayred as ar
 from arrayred.errors import InputError, MismatchError, UsageError
-from arrayred.io.products import write_frames
+from arrayred.io import write_frames
 from arrayred.simulate import SimulatedNight
 
 COUNTERS = Path("/proc/self/io")

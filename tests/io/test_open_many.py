@@ -13,7 +13,7 @@ from astropy.io import fits
 
 import arrayred as ar
 from arrayred.errors import InputError
-from arrayred.io.products import write_frames
+from arrayred.io import write_frames
 from arrayred.simulate import Detector, SimulatedNight
 
 EVENINGS = [f"2024-03-{day:02}" for day in (9, 10, 12)]

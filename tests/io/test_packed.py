@@ -14,8 +14,7 @@ from astropy.io import fits
 
 import arrayred as ar
 from arrayred.errors import FrameError, MismatchError
-from arrayred.io import pixels
-from arrayred.io.pixels import PackedStack
+from arrayred.io import PackedStack, pixels
 from arrayred.io.scan import scan
 
 PIXELS = np.random.default_rng(5).integers(0, 60000, (3, 8, 10)).astype("u2")

@@ -9,7 +9,7 @@ import pytest
 from astropy.io import fits
 
 import arrayred as ar
-from arrayred.io.pixel_checks import repeated_frames
+from arrayred.io import repeated_frames
 
 
 @pytest.mark.parametrize(("twin", "packed"), [("light-002.fit.gz", True), ("copy.fits", False)])

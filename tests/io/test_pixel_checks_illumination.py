@@ -9,9 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from arrayred.config import Instrument
-from arrayred.io.frames import Frame, read_frames
-from arrayred.io.pixel_checks import why_flat_unusable
-from arrayred.io.products import write_frames
+from arrayred.io import Frame, read_frames, why_flat_unusable, write_frames
 from arrayred.simulate import SimulatedFrame
 
 SHAPE = (120, 200)

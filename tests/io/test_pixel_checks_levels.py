@@ -10,7 +10,7 @@ import pytest
 from astropy.io import fits
 
 import arrayred as ar
-from arrayred.io.frames import Frame
+from arrayred.io import Frame
 from tests.io.test_pixel_checks_unsigned import counts, write
 
 BIAS, DARK = 1000.0, 60.0

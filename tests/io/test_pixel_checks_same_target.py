@@ -13,10 +13,7 @@ import pytest
 from astropy.io import fits
 
 import arrayred as ar
-from arrayred.io import pixel_checks
-from arrayred.io.frames import Frame
-from arrayred.io.pixel_checks import probe_trace, target_change_warnings
-from arrayred.io.products import write_frames
+from arrayred.io import Frame, pixel_checks, probe_trace, target_change_warnings, write_frames
 from arrayred.simulate import Detector, SimulatedNight, Star
 
 TWO_LINES = Star(lines=((200.0, 0.4, 6.0), (90.0, 0.3, 4.0)), row=60.0, flux=300.0)

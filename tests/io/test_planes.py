@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from arrayred.io.header import Header, image_bytes
-from arrayred.io.products import planes_of, sigma_of, variance_of
+from arrayred.io import Header, image_bytes, planes_of, sigma_of, variance_of
 
 BITS = np.array([[0, 1, 2], [4, 8, 15]], np.uint8)
 COUNTS = np.arange(6.0).reshape(2, 3)

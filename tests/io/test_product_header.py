@@ -17,11 +17,20 @@ from hypothesis import strategies as st
 
 from arrayred.config import Instrument
 from arrayred.errors import ArrayredError, UsageError
-from arrayred.io.cube import frames_at
-from arrayred.io.frames import Frame, read_frames
-from arrayred.io.header import Header, Value, image_bytes
-from arrayred.io.ledger import examine, required_checksums
-from arrayred.io.products import Provenance, checked_cards, missing_cards, product_header
+from arrayred.io import (
+    Frame,
+    Header,
+    Provenance,
+    Value,
+    checked_cards,
+    examine,
+    frames_at,
+    image_bytes,
+    missing_cards,
+    product_header,
+    read_frames,
+    required_checksums,
+)
 
 Cards = Mapping[str, Any]
 BASE: dict[str, Any] = {

@@ -16,11 +16,12 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 import arrayred as ar
-from arrayred.io.ledger import examine, required_checksums
-from arrayred.io.products import (
+from arrayred.io import (
     Provenance,
     calibrated_files,
+    examine,
     image_file,
+    required_checksums,
     spectrum_files,
     write_frames,
 )

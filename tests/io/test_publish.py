@@ -16,7 +16,8 @@ import pytest
 
 from arrayred.errors import StorageError, UsageError
 from arrayred.io import publish as module
-from arrayred.io.publish import publish, remove_temporaries, require_room
+from arrayred.io import remove_temporaries, require_room
+from arrayred.io.publish import publish
 
 OLD = {"a.fits": b"old" * 100, "b.txt": b"", "deep/er/c.png": None}
 NEW = {"a.fits": b"new!" * 70, "b.txt": b"x y\n1.0 2.0\n", "deep/er/c.png": bytes(range(256))}

@@ -15,7 +15,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from arrayred.errors import ArrayredError, UsageError
-from arrayred.io.products import write_frames
+from arrayred.io import write_frames
 
 
 @dataclass

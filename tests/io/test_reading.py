@@ -15,9 +15,9 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from arrayred.errors import FrameError
+from arrayred.io import FrameStack, Pass, PassImage, PixelSource, read_band
 from arrayred.io import pixels as reading
-from arrayred.io.pixels import FrameStack, Pass, PassImage, read_band
-from arrayred.io.scan import PixelSource, scan
+from arrayred.io.scan import scan
 
 Array = NDArray[Any]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from arrayred.io.remote import Address, path_or_address, remote_address, without_secrets
+from arrayred.io import Address, path_or_address, remote_address, without_secrets
 
 NIGHT = "s3://bucket/2024/night"
 

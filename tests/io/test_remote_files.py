@@ -15,22 +15,22 @@ from astropy.io import fits
 
 import arrayred as ar
 from arrayred.errors import FrameError, InputError, StorageError
-from arrayred.io import pixels
-from arrayred.io import remote as module
-from arrayred.io.files import find_image
-from arrayred.io.ledger import Hashes
-from arrayred.io.remote import (
+from arrayred.io import (
     ByteRange,
+    Hashes,
     RangedFile,
+    find_image,
     is_identified,
     list_remote,
     open_remote,
+    pixels,
     read_range,
     read_ranges,
     remote_address,
     sha256_of_remote,
     stamp_of,
 )
+from arrayred.io import remote as module
 from tests.io.remote_store import Store
 
 NIGHT = "memory://bucket/night"
@@ -180,7 +180,7 @@ def test_copies_are_made_once_and_removed_when_released(there: Store) -> None:
 
 
 def test_a_wrong_datasum_names_the_url(there: Store, tmp_path: Path) -> None:
-    from arrayred.io.ledger import examine
+    from arrayred.io import examine
 
     raw = bytearray(there.content("night/dark-001.fit"))
     raw[-3000] ^= 1

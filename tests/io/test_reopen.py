@@ -14,7 +14,7 @@ from astropy.io import fits
 
 import arrayred as ar
 from arrayred.errors import ForeignFileError, FrameError
-from arrayred.io.products import (
+from arrayred.io import (
     REJECTED_ATTRS,
     Provenance,
     calibrated_files,

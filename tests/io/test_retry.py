@@ -12,12 +12,10 @@ import numpy as np
 import pytest
 
 from arrayred.errors import FrameError
-from arrayred.io import pixels
+from arrayred.io import TRANSIENT, examine, open_frames, pixels, retry
 from arrayred.io import scan as headers
 from arrayred.io import scan as patience
-from arrayred.io.cube import open_frames
-from arrayred.io.ledger import examine
-from arrayred.io.scan import TRANSIENT, retry, scan
+from arrayred.io.scan import scan
 
 PASSING = sorted(TRANSIENT)
 LASTING = [errno.ENOENT, errno.EACCES, errno.EISDIR]

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arrayred.errors import UsageError
-from arrayred.io.header import Value
-from arrayred.io.ledger import CARDS_FILE, SavedCards, load_saved_cards, write_saved_cards
+from arrayred.io import CARDS_FILE, SavedCards, Value, load_saved_cards, write_saved_cards
 
 KEYWORDS = st.from_regex(r"[A-Z][A-Z0-9_-]{0,4}", fullmatch=True).map("AR{}".format)
 TEXTS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=90)

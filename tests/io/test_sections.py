@@ -10,8 +10,7 @@ from astropy.io import fits
 
 from arrayred.config import Instrument
 from arrayred.errors import UsageError
-from arrayred.io.frames import Frame, correct_section_cards, first_pixel, read_frames
-from arrayred.io.header import Header
+from arrayred.io import Frame, Header, correct_section_cards, first_pixel, read_frames
 from arrayred.model import Section, Sections
 
 BESIDE = {"BIASSEC": "[1:5,1:20]", "TRIMSEC": "[6:30,1:20]"}

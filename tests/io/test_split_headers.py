@@ -11,7 +11,7 @@ from astropy.io import fits
 
 import arrayred as ar
 from arrayred.config import Instrument
-from arrayred.io.frames import Frame, frame_from_header
+from arrayred.io import Frame, frame_from_header
 from arrayred.io.scan import scan
 
 PRIMARY = {"OBJECT": "59 Cyg", "DATE-OBS": "2020-11-03T01:02:03", "EXPTIME": 600.0, "GAIN": 9}

@@ -19,9 +19,8 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from arrayred.errors import FrameError
-from arrayred.io import decoding
+from arrayred.io import FrameStack, all_plain_pixels, decoding, plain_pixels
 from arrayred.io import pixels as spool
-from arrayred.io.pixels import FrameStack, all_plain_pixels, plain_pixels
 from arrayred.io.scan import scan
 
 RNG = np.random.default_rng(5)

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from arrayred.errors import FrameError, MismatchError
-from arrayred.io.pixels import FrameStack, plain_pixels
+from arrayred.io import FrameStack, plain_pixels
 from arrayred.io.scan import scan
 
 Pixels = NDArray[Any]

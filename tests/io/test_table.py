@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from numpy.typing import NDArray
 
-from arrayred.io.header import Header
-from arrayred.io.products import (
+from arrayred.io import (
+    Header,
     ecsv_table,
     fits_table,
     frames_table,

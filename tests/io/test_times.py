@@ -9,7 +9,7 @@ from astropy.time import Time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrayred.io.frames import start_of
+from arrayred.io import start_of
 
 DAY = "2020-11-03"
 

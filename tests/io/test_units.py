@@ -12,7 +12,7 @@ from astropy.io import fits
 import arrayred as ar
 from arrayred.config import Instrument
 from arrayred.errors import MismatchError, UsageError
-from arrayred.io.frames import frame_from_header
+from arrayred.io import frame_from_header
 from arrayred.io.scan import scan
 
 

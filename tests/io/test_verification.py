@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from arrayred.errors import UsageError
+from arrayred.io import Entry, Ledger, products_of, verify_outputs
 from arrayred.io import ledger as module
-from arrayred.io.ledger import Entry, Ledger, products_of, verify_outputs
 from arrayred.io.publish import publish
 
 

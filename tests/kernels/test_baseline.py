@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from arrayred.kernels.rows import fit_baseline, step_noise
+from arrayred.kernels import fit_baseline, step_noise
 
 
 @pytest.mark.parametrize("n_rows", [40, 63, 64, 300])

@@ -16,8 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from arrayred.kernels.combine import mean
-from arrayred.kernels.reject import clipped_mean
+from arrayred.kernels import clipped_mean, mean
 
 Array = NDArray[Any]
 DTYPES = ["u1", "u2", "i2", ">u2", "u4", "i8", "f4", "f8", ">f4"]

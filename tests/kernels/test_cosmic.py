@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arrayred.kernels import reject as kernel
-from arrayred.kernels.reject import (
+from arrayred.kernels import (
     PixelNoise,
     candidate_outliers,
     compare_tiles,
     highest_excess,
     mean_without,
 )
+from arrayred.kernels import reject as kernel
 
 QUIET = PixelNoise(floor=100.0, level=0.0, per_photon=0.5)
 

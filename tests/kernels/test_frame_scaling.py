@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from arrayred.kernels.reject import quantile, smooth_scales
+from arrayred.kernels import quantile, smooth_scales
 
 XI = np.linspace(-1.0, 1.0, 48)
 COMMON = np.full((1, 48), 2000.0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import median_filter
 
-from arrayred.kernels.rows import blurred_means, middle_of_five, without_hot_rows
+from arrayred.kernels import blurred_means, middle_of_five, without_hot_rows
 
 
 @pytest.mark.parametrize("axis", [0, 1])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from arrayred.kernels.rows import _filtered_series, matched_filter
+from arrayred.kernels import matched_filter
+from arrayred.kernels.rows import _filtered_series
 from tests.faint_fields import SHAPE, blank_field
 
 Image = NDArray[np.float64]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from arrayred.kernels.combine import mean, minmax_mean
+from arrayred.kernels import mean, minmax_mean
 
 Array = NDArray[Any]
 SHAPE = (7, 9)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from arrayred.kernels.combine import median_network
+from arrayred.kernels import median_network
 
 NOBODY_READS_THIS = np.int64(-99)
 

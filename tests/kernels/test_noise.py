@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from numpy.typing import NDArray
 
-from arrayred.kernels.noise import (
+from arrayred.kernels import (
     clipped_std,
     finite_median,
     finite_medians,

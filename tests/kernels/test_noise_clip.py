@@ -7,8 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from arrayred.kernels.combine import mean
-from arrayred.kernels.reject import NoiseClip, Scales, line_widths, noise_clipped_mean
+from arrayred.kernels import NoiseClip, Scales, line_widths, mean, noise_clipped_mean
 
 SHAPE = (12, 200)
 NOISE = NoiseClip(3.0, 64.0, 0.5)

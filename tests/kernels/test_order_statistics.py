@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from arrayred.kernels.reject import clip_factor, median_factor, minmax_factor
+from arrayred.kernels import clip_factor, median_factor, minmax_factor
 
 # Variances of medians of normal samples: Teichroew, Ann. Math. Stat. 27 (1956) 410, to 5 digits.
 EXACT = {1: 1.0, 3: 0.44867, 5: 0.28683, 7: 0.21045, 9: 0.16610}

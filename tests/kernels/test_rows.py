@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from arrayred.kernels.rows import (
+from arrayred.kernels import (
     background,
     bright_runs,
     robust_std,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from arrayred.kernels.combine import median
-from arrayred.kernels.reject import (
+from arrayred.kernels import (
     Scales,
     combine_scaled,
+    median,
     row_slopes,
     to_one_level,
     weighted_median,

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from arrayred.kernels import combine
-from arrayred.kernels.combine import middle_values
+from arrayred.kernels import combine, middle_values
 
 Array = NDArray[Any]
 WAYS = {"network": combine._by_network, "sorting": combine._by_sorting}

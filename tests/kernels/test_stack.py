@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from arrayred.kernels.combine import difference, mean, median
+from arrayred.kernels import difference, mean, median
 
 Array = NDArray[Any]
 DTYPES = ["u1", "i1", *(f"{order}{kind}" for order in "<>" for kind in

@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from arrayred.kernels.combine import (
+from arrayred.kernels import (
     LANE_BYTES,
     STRIP_BYTES,
+    clipped_mean,
     count,
     mean,
     median,
     minmax_mean,
     strips,
 )
-from arrayred.kernels.reject import clipped_mean
 
 Array = NDArray[Any]
 Kernel = Callable[..., Array]

@@ -11,7 +11,7 @@ import pytest
 
 import arrayred as ar
 from arrayred.errors import NoDarkError
-from arrayred.io.products import write_frames
+from arrayred.io import write_frames
 from arrayred.night import SyntheticDark
 from arrayred.pipeline import make_master
 from arrayred.simulate import SimulatedFrame

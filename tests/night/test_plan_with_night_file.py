@@ -10,7 +10,7 @@ import pytest
 import arrayred as ar
 from arrayred.config import NightFile
 from arrayred.errors import ArrayredError, UsageError
-from arrayred.io.products import write_frames
+from arrayred.io import write_frames
 from arrayred.pipeline import with_rows
 from arrayred.simulate import SimulatedFrame
 from tests.test_night import dark, frame, light

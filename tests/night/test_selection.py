@@ -11,13 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrayred.errors import UsageError
-from arrayred.night.groups import (
-    is_named,
-    require_named,
-    select_by_any,
-    select_frames,
-    stem_and_number,
-)
+from arrayred.night import is_named, require_named, select_by_any, select_frames, stem_and_number
 
 
 @dataclass(frozen=True)

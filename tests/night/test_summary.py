@@ -12,7 +12,7 @@ from astropy.io import fits
 import arrayred as ar
 from arrayred.config import TargetFile
 from arrayred.errors import InputError, UsageError
-from arrayred.io.products import write_frames
+from arrayred.io import write_frames
 from tests.test_night import dark, frame, light
 
 HEADING = ["type", "group", "frames", "exposure", "size", "deg", "C", "night"]

@@ -13,9 +13,8 @@ import xarray as xr
 from astropy.io import fits
 
 import arrayred as ar
-from arrayred.io import pixels
-from arrayred.io.products import write_frames
-from arrayred.night.night import cube_at
+from arrayred.io import pixels, write_frames
+from arrayred.night import cube_at
 from arrayred.simulate import Detector, SimulatedNight
 from tests.test_night import dark, frame, light, plan_of
 

@@ -14,9 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import arrayred as ar
-from arrayred.config import NightFile
-from arrayred.config.toml import toml_text
-from arrayred.io.products import write_frames
+from arrayred.config import NightFile, toml_text
+from arrayred.io import write_frames
 from arrayred.night import night_file_text
 from arrayred.simulate import Detector, SimulatedFrame, SimulatedNight
 from tests.test_night import dark, frame, light

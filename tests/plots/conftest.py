@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 import arrayred as ar
-from arrayred.io.products import write_frames
+from arrayred.io import write_frames
 
 NAME = "Simulated_star"
 

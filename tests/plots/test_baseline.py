@@ -24,7 +24,7 @@ from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 import arrayred as ar
-from arrayred.io.products import write_frames
+from arrayred.io import write_frames
 from arrayred.plots import figures, style
 from arrayred.simulate import Detector, Star
 

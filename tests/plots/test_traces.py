@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import arrayred as ar
-from arrayred.steps.trace import measure_centres
+from arrayred.steps import measure_centres
 from tests.plots.conftest import texts
 from tests.stars import draw
 

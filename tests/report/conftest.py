@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from arrayred.batch import Job, OutputOptions
-from arrayred.batch.nights import reduce_one
+from arrayred.batch import Job, OutputOptions, reduce_one
 from arrayred.config import Recipe
 from arrayred.simulate import Lamps, Star
 from tests.cli.two_stars import DENEB, taken

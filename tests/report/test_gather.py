@@ -11,14 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from arrayred.io.ledger import Ledger
-from arrayred.io.pixel_checks import sample_frame
-from arrayred.io.pixels import FrameStack
+from arrayred.io import FrameStack, Ledger, sample_frame
 from arrayred.night import make_plan, open_night
 from arrayred.plots.panels import Pixels
 from arrayred.plots.style import stretch_of
-from arrayred.report.charts import dots, thumbnail
-from arrayred.report.run import MOST_PICTURES, FrameLine, gathered, levelled, pictured
+from arrayred.report import MOST_PICTURES, FrameLine, dots, gathered, levelled, pictured, thumbnail
 from tests.report.conftest import reduced
 
 

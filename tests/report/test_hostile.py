@@ -10,12 +10,22 @@ from pathlib import Path
 import pytest
 
 from arrayred.errors import UsageError
-from arrayred.io.ledger import PAGE
-from arrayred.io.products import write_frames
-from arrayred.night.groups import slug
-from arrayred.report.charts import Markup, anchor, page, path_below, tag
-from arrayred.report.pages import night_page
-from arrayred.report.run import Account, Finished, FrameLine, TargetLine, as_json, read_account
+from arrayred.io import PAGE, write_frames
+from arrayred.night import slug
+from arrayred.report import (
+    Account,
+    Finished,
+    FrameLine,
+    Markup,
+    TargetLine,
+    anchor,
+    as_json,
+    night_page,
+    page,
+    path_below,
+    read_account,
+    tag,
+)
 from arrayred.simulate import SimulatedNight, Star
 from tests.batch.disturbed import DETECTOR, write_night
 from tests.report.conftest import reduced

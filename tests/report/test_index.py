@@ -11,10 +11,9 @@ import pytest
 
 from arrayred.batch import SummaryLine, as_ecsv
 from arrayred.errors import UsageError
-from arrayred.io.ledger import DONE, INDEX, PAGE, PAGE_ENTRY, verify_outputs
-from arrayred.io.publish import STATE_FOLDER
-from arrayred.report.charts import read as read_file
-from arrayred.report.pages import index_page, write_index
+from arrayred.io import DONE, INDEX, PAGE, PAGE_ENTRY, STATE_FOLDER, verify_outputs
+from arrayred.report import index_page, write_index
+from arrayred.report import read as read_file
 from tests.report.pages import (
     all_of,
     policy_of,

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from arrayred.errors import UsageError
-from arrayred.io.ledger import PAGE, PAGE_ENTRY, Ledger, verify_outputs
-from arrayred.report.pages import write_report
-from arrayred.report.run import ACCOUNT, FrameLine, as_json, read_account
+from arrayred.io import PAGE, PAGE_ENTRY, Ledger, verify_outputs
+from arrayred.report import ACCOUNT, FrameLine, as_json, read_account, write_report
 from tests.batch.disturbed import write_night
 from tests.report.conftest import reduced
 from tests.report.pages import (

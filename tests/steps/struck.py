@@ -10,9 +10,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import arrayred as ar
-from arrayred.kernels.reject import PixelNoise
+from arrayred.kernels import PixelNoise
 from arrayred.simulate import EmissionLine, Sky, Star, sky_rate, star_rate
-from arrayred.steps.cosmic import compare_frames, comparison_input
+from arrayred.steps import compare_frames, comparison_input
 from tests.steps import cube_of
 
 GAIN, READ_NOISE, BIAS = 1.5, 12.0, 1000.0

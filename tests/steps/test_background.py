@@ -10,7 +10,7 @@ import xarray as xr
 
 from arrayred.errors import MismatchError, SkyBandError
 from arrayred.model import Rows, Run
-from arrayred.steps.sky import aperture_edges, clearance, fit_sky, sky_at
+from arrayred.steps import aperture_edges, clearance, fit_sky, sky_at
 from tests.steps import Array, image_of
 
 NOISE = 6.0

@@ -14,7 +14,7 @@ import arrayred as ar
 from arrayred.errors import UsageError
 from arrayred.model import X, Y
 from arrayred.simulate import Detector, SimulatedNight, Sky, Star
-from arrayred.steps.combine import find_scales
+from arrayred.steps import find_scales
 from tests.steps import Array, cube_of
 
 DETECTOR = Detector(shape=(120, 1000), hot_fraction=0.0)

@@ -11,7 +11,7 @@ import xarray as xr
 
 import arrayred as ar
 from arrayred.errors import MismatchError
-from arrayred.steps.calibrate import adapt_dark
+from arrayred.steps import adapt_dark
 from tests.steps import Array, cube_of, image_of
 
 

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 import arrayred as ar
 from arrayred.errors import MismatchError, UsageError
-from arrayred.kernels.combine import minmax_mean
-from arrayred.kernels.reject import clipped_mean
+from arrayred.kernels import clipped_mean, minmax_mean
 from tests.steps import Array, cube_of, image_of
 
 Method = Literal["average", "median", "clip", "minmax"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrayred.steps.extract import aperture_pixels, gather_pixels
+from arrayred.steps import aperture_pixels, gather_pixels
 
 
 @given(st.floats(5, 25), st.floats(0.3, 12))

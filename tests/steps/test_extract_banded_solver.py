@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from arrayred.steps.extract import solve_block_tridiagonal
+from arrayred.steps import solve_block_tridiagonal
 
 
 @pytest.mark.parametrize(("n_blocks", "width"), [(1, 3), (2, 1), (7, 9)])

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from arrayred.steps.extract import ColumnStack, Moffat, fit_moffat
+from arrayred.steps import ColumnStack, Moffat, fit_moffat
 
 AWAY = np.arange(-20.0, 21)
 

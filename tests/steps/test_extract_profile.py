@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from arrayred.steps import Moffat, TracePixels, fit_profile, knots_of
 from arrayred.steps import extract as kernel
-from arrayred.steps.extract import Moffat, TracePixels, fit_profile, knots_of
 
 COLUMNS = 500
 

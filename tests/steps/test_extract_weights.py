@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from arrayred.steps import extract
-from arrayred.steps.extract import AperturePixels, ExtractedFlux, Moffat
+from arrayred.steps import AperturePixels, ExtractedFlux, Moffat, extract
 
 ROWS = np.arange(-10.0, 11)[:, np.newaxis]
 SHAPE = Moffat(4.0, 0.2, np.inf).on_pixels(ROWS) * np.ones(400)

@@ -11,7 +11,7 @@ import xarray as xr
 
 from arrayred.errors import NoSpectrumError, UsageError
 from arrayred.model import Rows, Run
-from arrayred.steps.find import Threshold, detect_rows, find_all_rows, find_rows
+from arrayred.steps import Threshold, detect_rows, find_all_rows, find_rows
 from tests.faint_fields import blank_field, star_field
 from tests.steps import Array, image_of
 

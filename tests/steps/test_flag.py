@@ -11,7 +11,7 @@ import xarray as xr
 import arrayred as ar
 from arrayred.errors import FrameError, MismatchError
 from arrayred.model import BAD_PIXEL, NO_DATA, SATURATED
-from arrayred.steps.noise import drop_impossible, find_bad_pixels, plateau_level, saturation_of
+from arrayred.steps import drop_impossible, find_bad_pixels, plateau_level, saturation_of
 from tests.steps import Array, cube_of
 
 LABELS = ["light-1", "light-2", "light-3"]

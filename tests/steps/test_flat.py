@@ -7,13 +7,7 @@ import pytest
 import xarray as xr
 
 from arrayred.errors import InputError, MismatchError, UsageError
-from arrayred.steps.calibrate import (
-    combine_flats,
-    divide_flat,
-    flat_level,
-    normalise_flat,
-    with_bad_pixels,
-)
+from arrayred.steps import combine_flats, divide_flat, flat_level, normalise_flat, with_bad_pixels
 from arrayred.steps.combine import combine
 from tests.steps import cube_of, image_of
 

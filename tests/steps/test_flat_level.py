@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from arrayred.steps.calibrate import divide_by_flat, illuminated_level, lamp_colour, scaled_median
+from arrayred.steps import divide_by_flat, illuminated_level, lamp_colour, scaled_median
 
 X = np.linspace(-1, 1, 400)
 LAMPS = {

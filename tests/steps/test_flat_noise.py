@@ -10,9 +10,14 @@ import xarray as xr
 
 import arrayred as ar
 from arrayred.errors import UsageError
-from arrayred.kernels.reject import median_factor
-from arrayred.steps.calibrate import combine_flats, divide_flat, normalise_flat, with_bad_pixels
-from arrayred.steps.noise import estimate_flat_noise
+from arrayred.kernels import median_factor
+from arrayred.steps import (
+    combine_flats,
+    divide_flat,
+    estimate_flat_noise,
+    normalise_flat,
+    with_bad_pixels,
+)
 from tests.steps import Array, cube_of, image_of
 
 GAIN, READ, SHAPE = 1.5, 12.0, (200, 400)

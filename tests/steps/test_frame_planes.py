@@ -10,14 +10,12 @@ import pytest
 import xarray as xr
 
 import arrayred as ar
-from arrayred.io.products import write_frames
-from arrayred.kernels.noise import clipped_std
-from arrayred.kernels.reject import median_factor
+from arrayred.io import write_frames
+from arrayred.kernels import clipped_std, median_factor
 from arrayred.model import BAD_PIXEL, COSMIC_RAY, NO_DATA, SATURATED
 from arrayred.pipeline import calibrate, combine_frames
 from arrayred.simulate import Detector, Lamps, SimulatedNight, Sky, Star
-from arrayred.steps.calibrate import with_bad_pixels
-from arrayred.steps.cosmic import find_frame_planes
+from arrayred.steps import find_frame_planes, with_bad_pixels
 from tests.steps import Array, image_of
 from tests.steps.test_noise import GAIN, cubes
 

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from arrayred.model import Rows
-from arrayred.steps.extract import extract_along, extract_frames, trace_offset
+from arrayred.steps import extract_along, extract_frames, trace_offset
 from tests.steps import cube_of, image_of
 
 SHAPE, ROW, NOISE = (60, 240), 30.0, 4.0

@@ -8,7 +8,7 @@ import ccdproc
 import pytest
 
 from arrayred.errors import UsageError
-from arrayred.steps.noise import import_ccdproc
+from arrayred.steps import import_ccdproc
 
 
 def test_the_module_is_ccdproc_itself() -> None:

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import arrayred as ar
-from arrayred.steps.noise import with_own_noise
+from arrayred.steps import with_own_noise
 from tests.steps import Array, cube_of
 
 GAIN, READ = 1.5, 12.0

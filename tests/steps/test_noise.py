@@ -10,10 +10,9 @@ import pytest
 import xarray as xr
 
 import arrayred as ar
-from arrayred.kernels.noise import clipped_std
-from arrayred.kernels.reject import median_factor
+from arrayred.kernels import clipped_std, median_factor
 from arrayred.model import NO_DATA
-from arrayred.steps.noise import variance_factor
+from arrayred.steps import variance_factor
 from tests.steps import Array, cube_of
 
 GAIN, READ = 1.5, 12.0

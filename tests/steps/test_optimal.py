@@ -7,8 +7,7 @@ import pytest
 import xarray as xr
 
 from arrayred.errors import MismatchError, UsageError
-from arrayred.steps.extract import ExtractWeights, extract_along
-from arrayred.steps.trace import fit_trace, half_height_of
+from arrayred.steps import ExtractWeights, extract_along, fit_trace, half_height_of
 from tests.stars import Drawn, draw, flat_sky, image_of
 
 ALL: tuple[ExtractWeights, ...] = ("optimal", "sum", "mean")
@@ -195,7 +194,7 @@ def test_the_gain_is_seen_where_no_attribute_tells_it() -> None:
 
 @pytest.mark.parametrize("exponent", [2.5, np.inf])
 def test_the_part_of_the_light_that_is_enclosed_is_told(exponent: float) -> None:
-    from arrayred.steps.extract import Moffat
+    from arrayred.steps import Moffat
 
     star = draw(300.0, seed=None)
     bell = Moffat(5.0, 0.0, exponent)

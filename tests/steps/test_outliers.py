@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from arrayred.steps import cosmic
-from arrayred.steps.cosmic import (
+from arrayred.steps import (
     OUTLIER_DTYPE,
     FrameOutliers,
     OutlierRecords,
     PixelOutliers,
+    cosmic,
     merge_outliers,
 )
 

@@ -10,7 +10,7 @@ from astropy.nddata import CCDData
 
 from arrayred.errors import MismatchError
 from arrayred.model import Section
-from arrayred.steps.calibrate import subtract_overscan, trim
+from arrayred.steps import subtract_overscan, trim
 from tests.steps import cube_of
 
 BESIDE = Section((1, 12), (1, 40))

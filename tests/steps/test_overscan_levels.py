@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from arrayred.steps.calibrate import column_levels, overscan_levels, subtract_row_levels
+from arrayred.steps import column_levels, overscan_levels, subtract_row_levels
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 9, 10, 50, 51])

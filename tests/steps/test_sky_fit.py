@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from arrayred.steps.sky import SkyModel, SkyPixels, column_medians, fit_columns, typical_rows
+from arrayred.steps import SkyModel, SkyPixels, column_medians, fit_columns, typical_rows
 
 Array = NDArray[Any]
 MODELS: tuple[SkyModel, ...] = ("mean", "median", "linear")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from arrayred.steps.sky import SkyPixels, fit_columns, line_tilt, without_line_tilt
+from arrayred.steps import SkyPixels, fit_columns, line_tilt, without_line_tilt
 
 Array = NDArray[Any]
 X = np.arange(600.0)

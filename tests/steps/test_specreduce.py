@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arrayred.steps.extract import extract_along
-from arrayred.steps.trace import fit_trace
+from arrayred.steps import extract_along, fit_trace
 from tests.stars import Drawn, draw, flat_sky
 
 specreduce = pytest.importorskip("specreduce")

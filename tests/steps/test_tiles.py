@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from arrayred.steps.cosmic import TileGrid, values_at
+from arrayred.steps import TileGrid, values_at
 from tests.steps import cube_of
 
 SHAPES = [(5, 30), (7, 48), (3, 100), (4, 131)]

@@ -10,7 +10,7 @@ import xarray as xr
 
 from arrayred.errors import MismatchError
 from arrayred.model import Rows, Run
-from arrayred.steps.trace import fit_trace, half_height_of
+from arrayred.steps import fit_trace, half_height_of
 from tests.stars import draw, image_of
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from arrayred.steps.trace import (
+from arrayred.steps import (
     Centroids,
     bin_columns,
     evaluate_trace,

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from arrayred.errors import UnknownGainError
-from arrayred.steps.calibrate import to_electrons
+from arrayred.steps import to_electrons
 from tests.steps import image_of
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from arrayred.errors import UsageError
-from arrayred.steps.noise import (
+from arrayred.steps import (
     VarianceFactor,
     variance_factor,
     variance_factor_of_mean,

@@ -1,0 +1,36 @@
+"""The names that `arrayred.batch` hands on, each from the module it lies in."""
+
+from .cluster import MAX_WORKER_DEATHS as MAX_WORKER_DEATHS
+from .cluster import cluster_executor as cluster_executor
+from .cluster import connect_client as connect_client
+from .cluster import local_cluster as local_cluster
+from .cluster import reduce_on_worker as reduce_on_worker
+from .cluster import require_frames_visible as require_frames_visible
+from .cluster import require_paths_visible as require_paths_visible
+from .nights import Job as Job
+from .nights import Report as Report
+from .nights import dask_scheduler as dask_scheduler
+from .nights import logged_reports as logged_reports
+from .nights import night_labels as night_labels
+from .nights import night_log as night_log
+from .nights import process_executor as process_executor
+from .nights import reduce_nights as reduce_nights
+from .nights import reduce_one as reduce_one
+from .nights import serial_executor as serial_executor
+from .nights import with_absolute_paths as with_absolute_paths
+from .processes import MAX_PROCESS_DEATHS as MAX_PROCESS_DEATHS
+from .processes import in_processes as in_processes
+from .run import OPTIONS as OPTIONS
+from .run import Outcome as Outcome
+from .run import OutputOptions as OutputOptions
+from .run import SummaryLine as SummaryLine
+from .run import as_ecsv as as_ecsv
+from .run import band_memory as band_memory
+from .run import cache_quietly as cache_quietly
+from .run import check_night as check_night
+from .run import each_spectrum as each_spectrum
+from .run import missing_target_cards as missing_target_cards
+from .run import reduce_to as reduce_to
+from .run import require_cards as require_cards
+from .run import spectrum_values as spectrum_values
+from .run import write_night_report as write_night_report
