@@ -36,6 +36,7 @@ from arrayred.errors import (
 )
 from arrayred.io.files import files_at, find_image, list_files, paths_in
 from arrayred.io.frames import (
+    ROUNDING_SLACK,
     Frame,
     exposure_tolerance,
     frame_from_header,
@@ -52,8 +53,6 @@ from arrayred.io.remote import Stamp, path_or_address
 from arrayred.kernels.combine import mean, median, minmax_mean
 from arrayred.kernels.reject import clipped_mean
 from arrayred.progress import stage
-
-_ROUNDING_SLACK = 1e-9  # decimals such as 60.06 are not exact
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def require_same_exposure(frames: Sequence[Frame]) -> None:
         A frame's exposure is another.
     """
     first = _known_exposure(frames[0])
-    tolerance = exposure_tolerance(first) + _ROUNDING_SLACK
+    tolerance = exposure_tolerance(first) + ROUNDING_SLACK
     for frame in frames[1:]:
         if abs(_known_exposure(frame) - first) > tolerance:
             raise MismatchError(

@@ -26,8 +26,12 @@ errors travel between processes.
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import ClassVar
+
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says of a disk that holds no more: no space, quota used up, file too large."""
 
 
 def printable(text: str) -> str:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 FRAME, Y, X = "frame", "y", "x"
 COUNTS, VARIANCE, DQ, PEAK = "counts", "variance", "dq", "peak"
+FLUX = "flux"
 CLEAN, N_REJECTED = "clean", "n_rejected"
 """Of a combined image (y, x): the best estimate for the spectrum, where it is another than the
 procedure's `counts`, and how many frames it leaves out at a pixel."""
@@ -227,7 +228,7 @@ def check_image(image: xr.Dataset) -> None:
     if image[COUNTS].chunks is not None:
         raise MismatchError(
             "The image is chunked, and its last bits would depend on the chunks",
-            hint="Pass it through settle() first.",
+            hint="Pass it through compute() first.",
         )
 
 

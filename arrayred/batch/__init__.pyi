@@ -1,6 +1,5 @@
 """The names that `arrayred.batch` hands on, each from the module it lies in."""
 
-from .cluster import MAX_WORKER_DEATHS as MAX_WORKER_DEATHS
 from .cluster import cluster_executor as cluster_executor
 from .cluster import connect_client as connect_client
 from .cluster import local_cluster as local_cluster
@@ -18,7 +17,7 @@ from .nights import reduce_nights as reduce_nights
 from .nights import reduce_one as reduce_one
 from .nights import serial_executor as serial_executor
 from .nights import with_absolute_paths as with_absolute_paths
-from .processes import MAX_PROCESS_DEATHS as MAX_PROCESS_DEATHS
+from .processes import MAX_DEATHS as MAX_DEATHS
 from .processes import in_processes as in_processes
 from .run import OPTIONS as OPTIONS
 from .run import Outcome as Outcome

@@ -37,6 +37,7 @@ from arrayred.batch.nights import (
     reduce_one,
     with_absolute_paths,
 )
+from arrayred.batch.processes import MAX_DEATHS
 from arrayred.errors import ArrayredError, InputError, ResourceError, UsageError
 from arrayred.io.files import list_files
 from arrayred.io.remote import Address
@@ -46,7 +47,6 @@ from arrayred.pipeline import cluster_error, scheduler_lost_error
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-MAX_WORKER_DEATHS = 3
 """How many workers may die of a night before it is given up; more where the scheduler says so."""
 NO_WORKERS_LIMIT_S = 60.0
 """How long a cluster may be without workers, s."""
@@ -110,7 +110,7 @@ def _run_alone(client: Client, job: Job, n_deaths: int, no_workers_limit: float)
         if isinstance(done, Report):
             return done
         n_deaths += done.n_workers
-        if n_deaths >= MAX_WORKER_DEATHS:
+        if n_deaths >= MAX_DEATHS:
             return failed_report(job, _with_file_sizes(done.error, job))
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
-MAX_PROCESS_DEATHS = 3
+MAX_DEATHS = 3
 """How often a piece may kill its process before it is given up."""
 _STOP_TIMEOUT_S = 3.0
 
@@ -80,7 +80,7 @@ def in_processes(
                     workers[workers.index(worker)] = _start_worker(work)
                     deaths[piece] += 1
                     cause = _cause_of_death(worker)
-                    if deaths[piece] < MAX_PROCESS_DEATHS:
+                    if deaths[piece] < MAX_DEATHS:
                         waiting.appendleft(piece)
                     else:
                         yield piece, _abandoned_error(cause)
@@ -148,7 +148,7 @@ def _cause_of_death(worker: _Worker) -> str:
 
 def _abandoned_error(cause: str) -> ResourceError:
     return ResourceError(
-        f"The process that worked on it {cause}, {MAX_PROCESS_DEATHS} times",
+        f"The process that worked on it {cause}, {MAX_DEATHS} times",
         hint="Give it more memory, or less to hold with --memory.",
     )
 

@@ -6,7 +6,6 @@ a bug of arrayred and says so with a traceback. Only this package exits.
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -18,11 +17,10 @@ from typing import NoReturn
 import click
 
 from arrayred._version import __version__
-from arrayred.errors import ArrayredError, StorageError
+from arrayred.errors import DISK_FULL_ERRNOS, ArrayredError, StorageError
 from arrayred.process import make_process_own
 
 INTERRUPTED, TERMINATED = 130, 143
-_DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 COMMANDS = {
     "inspect": "Show what the headers of a night say.",
     "explore": "Look through a night in the browser.",
@@ -121,7 +119,7 @@ def main() -> None:
             click.echo(f"arrayred: error: {line}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.filename is not None or error.errno not in _DISK_FULL_ERRNOS:
+        if error.filename is not None or error.errno not in DISK_FULL_ERRNOS:
             _exit_with_traceback()
         _exit_output_full(error)
     except Exception:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,11 @@ def require_texts(name: str, value: object) -> None:
     """Raise UsageError unless a value is a list of texts."""
     if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
         raise UsageError(f"{name} must be a list of texts, not {value!r}", keyword=name)
+
+
+def toml_lines(entries: Iterable[tuple[str, object]]) -> list[str]:
+    """Return keys and values as lines of TOML."""
+    return [f"{key} = {toml_text(value)}" for key, value in entries]
 
 
 def toml_text(value: object) -> str:

@@ -169,6 +169,10 @@ class Frame:
         return self.time or datetime.max.replace(tzinfo=UTC), self.label
 
 
+ROUNDING_SLACK = 1e-9
+"""s: decimals such as 60.06 are not exact."""
+
+
 def exposure_tolerance(exptime: float) -> float:
     """Return by how much exposures may differ and still be one, s: 0.01 s or 0.1 %."""
     return max(0.01, 0.001 * exptime)

@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from threading import Event
 from typing import IO, Any
 
-from arrayred.config.toml import toml_text
+from arrayred.config.toml import toml_lines, toml_text
 from arrayred.errors import ArrayredError, FrameError, UsageError, printable
 from arrayred.io.cache import cached_checksums, enclosing_cache
 from arrayred.io.frames import Frame
@@ -758,11 +758,7 @@ def load_saved_cards(out: Path) -> SavedCards:
 
 def write_saved_cards(out: Path, answers: SavedCards) -> None:
     """Write the answers beside the products."""
-    lines = [_CARDS_FILE_HEAD, "[cards]", *_toml_card_lines(answers.cards)]
+    lines = [_CARDS_FILE_HEAD, "[cards]", *toml_lines(answers.cards.items())]
     for name, cards in answers.targets.items():
-        lines += ["", f"[targets.{toml_text(name)}]", *_toml_card_lines(cards)]
+        lines += ["", f"[targets.{toml_text(name)}]", *toml_lines(cards.items())]
     publish({out / CARDS_FILE: "\n".join([*lines, ""]).encode()}, overwrite=True)
-
-
-def _toml_card_lines(cards: Mapping[str, Value]) -> list[str]:
-    return [f"{keyword} = {toml_text(value)}" for keyword, value in cards.items()]

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.bands import run_in_threads
-from arrayred.errors import ArrayredError, FrameError, MismatchError, StorageError
+from arrayred.errors import DISK_FULL_ERRNOS, ArrayredError, FrameError, MismatchError, StorageError
 from arrayred.io.header import BLOCK, ones_complement_sum
 from arrayred.io.remote import Address, Stamp, remote_address
 from arrayred.io.scan import (
@@ -499,7 +499,6 @@ class PackedStack:
 # what the header promises: a crafted file cannot fill the disk. Several files are decoded at once,
 # since zlib works without the interpreter's lock.
 
-_NO_SPACE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MOST_PROBED = 256 << 20
 """Bytes of a frame that is unpacked merely to look at a few of its rows, at most."""
 _COPIED_AT_ONCE = 8
@@ -681,7 +680,7 @@ def _new_spool_file(key: _SpoolKey, done: str) -> Iterator[Path]:
         yield Path(name)
     except BaseException as error:
         os.unlink(name)
-        if isinstance(error, OSError) and error.errno in _NO_SPACE_ERRNOS:
+        if isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS:
             raise StorageError(
                 f"The frame cannot be {done} ({error.strerror})",
                 path=key.path,

@@ -75,6 +75,7 @@ from arrayred.model import (
     COUNTS,
     DQ,
     DQ_MEANINGS,
+    FLUX,
     FRAME,
     METHOD,
     N_REJECTED,
@@ -973,7 +974,6 @@ def _has_content_of(path: Path, handle: int) -> bool:
 # best estimate beside that was made) and ARPIXELS (which columns and rows of the file an image
 # holds, where they do not begin at 1) are all that is added.
 
-FLUX = "flux"
 PIXELS_CARD, METHOD_CARD, CLEAN_CARD = "ARPIXELS", "ARMETHOD", "ARCLEAN"
 _PREFIX = "arrayred: "
 _NOTE_LENGTH = 71

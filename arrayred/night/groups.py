@@ -33,8 +33,6 @@ from arrayred.model import Chunks
 if TYPE_CHECKING:
     import xarray as xr
 
-if TYPE_CHECKING:
-    pass
 
 _SPREAD_OF_ONE_MASTER = 1.5  # deg C, from its first dark
 

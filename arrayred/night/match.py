@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from arrayred.config import Recipe
 from arrayred.errors import NoDarkError
-from arrayred.io.frames import Frame, observing_runs
+from arrayred.io.frames import ROUNDING_SLACK, Frame, observing_runs
 from arrayred.io.pixel_checks import target_change_warnings, why_flat_unusable
 from arrayred.night.groups import (
     Group,
@@ -31,8 +31,6 @@ from arrayred.night.groups import (
 EQUAL_TEMPERATURE = 1.0
 """deg C: a smaller difference between a light and its dark is not worth a word."""
 _FRESH_DAYS = 2.0
-_MATCH_SLACK = 1e-9
-"""s: decimals such as 60.06 are not exact."""
 
 
 def match_dark(
@@ -163,7 +161,7 @@ def misfit(
         return unlike_state
     if tolerance is None or frame.exptime is None or master.exptime is None:
         return None
-    if abs(master.exptime - frame.exptime) > tolerance + _MATCH_SLACK:
+    if abs(master.exptime - frame.exptime) > tolerance + ROUNDING_SLACK:
         return Misfit("other exposure", "EXPTIME", f"{frame.exptime:g} s", f"{master.exptime:g} s")
     return None
 

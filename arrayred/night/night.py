@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arrayred.config import Instrument, NightFile
+from arrayred.config.night_file import MASTERS
 from arrayred.config.toml import errors_name
 from arrayred.errors import (
     ArrayredError,
@@ -51,8 +52,6 @@ if TYPE_CHECKING:
 
     from arrayred.io.caching import CacheInput as Content
     from arrayred.io.scan import FrameReader
-
-_CALIBRATIONS = ("bias", "dark", "flat")
 
 
 @dataclass(frozen=True)
@@ -278,7 +277,7 @@ def _with_frame_type(frame: Frame, frame_type: str) -> Frame:
 def _why_excluded(frame: Frame, file: NightFile, library: set[Path]) -> str:
     """Return why a frame takes no part, or ""."""
     if frame.path in library:
-        is_calibration = frame.frame_type in _CALIBRATIONS
+        is_calibration = frame.frame_type in MASTERS
         return "" if is_calibration else "in a folder of calibrations, but no calibration"
     if frame.is_product:
         return "made from frames, not raw"

@@ -14,7 +14,7 @@ from pathlib import Path
 from arrayred.bands import band_edges
 from arrayred.config import BETRAYED_BY, NightFile, Recipe, TargetFile
 from arrayred.config.night_file import CARDS
-from arrayred.config.toml import errors_name, require_known, toml_text
+from arrayred.config.toml import errors_name, require_known, toml_lines, toml_text
 from arrayred.errors import (
     ArrayredError,
     HeaderError,
@@ -783,8 +783,8 @@ def night_file_text(night: Night, plan: Plan, recipe: Recipe, path: Path) -> str
         [_NIGHT_FILE_HEAD.rstrip(), *_night_file_top(night, path)],
         ["# Files that are not what their headers say.", "[types]", *_night_file_types(night)],
         _NIGHT_FILE_SETTINGS.rstrip().splitlines()
-        + _toml_value_lines(_settings_beside(recipe, Recipe()).items()),
-        ["# Cards of all products.", "[cards]", *_toml_value_lines(night.file.cards.items())],
+        + toml_lines(_settings_beside(recipe, Recipe()).items()),
+        ["# Cards of all products.", "[cards]", *toml_lines(night.file.cards.items())],
         *[[*_target_table(target, recipe, night)] for target in plan.targets],
     ]
     remarks = [f"# left out: {printable(line)}" for line in plan.left_out_lines()]
@@ -807,7 +807,7 @@ def _night_file_top(night: Night, path: Path) -> Iterator[str]:
         yield f"unsigned = {toml_text(file.unsigned)}"
     if file.masters:
         yield "\n[masters]"
-        yield from _toml_value_lines(
+        yield from toml_lines(
             (kind, os.path.relpath(p, folder)) for kind, p in file.masters.items()
         )
 
@@ -849,11 +849,11 @@ def _target_table(target: Target, recipe: Recipe, night: Night) -> Iterator[str]
         yield f"lamps = {toml_text([frame.label for frame in target.lamps.frames])}"
     elif lamps := _lamps_near(target, night):
         yield f"# lamps = {toml_text(lamps)}"
-    yield from _toml_value_lines(_settings_beside(target.recipe, recipe).items())
+    yield from toml_lines(_settings_beside(target.recipe, recipe).items())
     named = CARDS.values()
     others = {card: value for card, value in target.cards.items() if card not in named}
     if others:
-        yield f"cards = {{ {', '.join(_toml_value_lines(others.items()))} }}"
+        yield f"cards = {{ {', '.join(toml_lines(others.items()))} }}"
 
 
 def _settings_beside(recipe: Recipe, from_other: Recipe) -> dict[str, object]:
@@ -880,7 +880,3 @@ def _cards_to_edit(target: Target) -> dict[str, object]:
     header = target.lights.frames[0].image.header
     found = {card: header.readable(card) for card in CARDS.values()}
     return {card: value for card, value in found.items() if value is not None}
-
-
-def _toml_value_lines(entries: Iterable[tuple[str, object]]) -> list[str]:
-    return [f"{key} = {toml_text(value)}" for key, value in entries]

@@ -19,8 +19,19 @@ from numpy.typing import NDArray
 from arrayred.errors import UsageError
 from arrayred.kernels.noise import finite_median
 from arrayred.kernels.rows import robust_std, row_means
-from arrayred.model import COUNTS, DQ, DQ_MEANINGS, FRAME, VARIANCE, Rows, X, Y, transpose_to_x
-from arrayred.plots.given import FLUX, cube_of, image_of, spectrum_of, units_of
+from arrayred.model import (
+    COUNTS,
+    DQ,
+    DQ_MEANINGS,
+    FLUX,
+    FRAME,
+    VARIANCE,
+    Rows,
+    X,
+    Y,
+    transpose_to_x,
+)
+from arrayred.plots.given import cube_of, image_of, spectrum_of, units_of
 from arrayred.plots.panels import (
     Along,
     Area,

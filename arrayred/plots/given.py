@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from arrayred.errors import UsageError
-from arrayred.model import COUNTS, FRAME, X, Y
+from arrayred.model import COUNTS, FLUX, FRAME, X, Y
 
 if TYPE_CHECKING:
     import xarray as xr
 
     Given = xr.Dataset | xr.DataArray | xr.DataTree
 
-FLUX = "flux"
 _KINDS = {
     (Y, X): ("an image (y, x)", "plots.image or plots.frame"),
     (FRAME, Y, X): ("a cube (frame, y, x)", "plots.cube, or select a frame"),

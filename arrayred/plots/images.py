@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.errors import UsageError, printable
-from arrayred.model import COUNTS
-from arrayred.plots.given import FLUX, image_of, spectrum_of
+from arrayred.model import COUNTS, FLUX
+from arrayred.plots.given import image_of, spectrum_of
 from arrayred.plots.paper import painting
 from arrayred.plots.style import USUAL, VERMILION, Counts, Stretch, reduced, stretch_of, thinned
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from arrayred.errors import UsageError
 from arrayred.io.pixel_checks import frames_to_probe, sample_frame
 from arrayred.kernels.rows import robust_std
-from arrayred.model import COUNTS, FRAME, VARIANCE, X, Y
+from arrayred.model import COUNTS, FLUX, FRAME, VARIANCE, X, Y
 from arrayred.plots.figures import median_of, range_of
-from arrayred.plots.given import FLUX, cube_of, spectra_of, units_of
+from arrayred.plots.given import cube_of, spectra_of, units_of
 from arrayred.plots.panels import (
     Axis,
     Bars,

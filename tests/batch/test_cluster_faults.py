@@ -21,7 +21,7 @@ import dask.config
 from distributed import Client, LocalCluster
 
 from arrayred.batch import (
-    MAX_WORKER_DEATHS,
+    MAX_DEATHS,
     Job,
     Report,
     cluster_executor,
@@ -65,7 +65,7 @@ def test_a_night_that_kills_its_workers_is_named_and_the_others_are_published(
     assert (
         f"{three}/night-1: 1 worker died of it, the last at" in reports["night-1"].lines[0].reason
     )
-    assert len(list(deaths.iterdir())) == MAX_WORKER_DEATHS
+    assert len(list(deaths.iterdir())) == MAX_DEATHS
     there = products(tmp_path / "out")
     assert there == {name: truth[name] for name in truth if not name.startswith("night-1")}
     assert not any(r.exit_code for r in reduced(jobs_of(three, tmp_path / "out"), client).values())

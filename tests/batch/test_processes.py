@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from arrayred.batch import MAX_PROCESS_DEATHS, in_processes
+from arrayred.batch import MAX_DEATHS, in_processes
 from arrayred.errors import ResourceError
 
 
@@ -55,7 +55,7 @@ def test_a_death_is_that_of_its_piece_alone(tmp_path: Path) -> None:
     assert {i: result for i, result in done.items() if i != 1} == {0: 0, 2: 2, 3: 3, 4: 4}
     assert isinstance(done[1], ResourceError)
     assert "SIGKILL" in str(done[1])
-    assert len(list(tmp_path.glob("1-*"))) == MAX_PROCESS_DEATHS
+    assert len(list(tmp_path.glob("1-*"))) == MAX_DEATHS
     assert [len(list(tmp_path.glob(f"{n}-*"))) for n in (0, 2, 3, 4)] == [1, 1, 2, 1]
 
 
