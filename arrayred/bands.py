@@ -1,12 +1,12 @@
-"""The two visitors of a stack of frames: a loop over bands of rows, and the same through dask.
+"""Apply a kernel to a stack of frames, band by band: in a loop (`visit`) or by dask (`map_frames`).
 
-A *band* is all frames x some rows. Both visitors hand whole bands to a kernel, so each raw byte is
-read once per pass, memory follows from the height of a band, and nothing a kernel computes depends
-on where one band ends and the next begins.
+A *band* is all frames x some rows. Both functions pass whole bands to a kernel, so each raw byte is
+read once per pass, memory use follows from the height of a band, and no result depends on where one
+band ends and the next begins.
 
-`visit` needs numpy alone: it owns the threads and gives each one a buffer that it reuses.
-`map_frames` builds one task per band (`map_blocks`), on an array that is already one band it is a
-plain call. `apply_ufunc(dask="parallelized")` would copy every band and take twice as long.
+`visit` needs only numpy: it owns the threads and gives each a buffer that it reuses. `map_frames`
+builds one task per band (`map_blocks`); on an array that is already one band it is a plain call.
+`apply_ufunc(dask="parallelized")` would copy every band and take twice as long.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BAND_BYTES = 64 << 20
 
 
 class Stack(Protocol):
-    """Equal frames that can be read band by band."""
+    """Frames of equal shape and dtype that can be read band by band."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -41,21 +41,21 @@ class Stack(Protocol):
 
 
 class RowSink(Protocol):
-    """Takes the rows of a result as they come, in any order, from any thread."""
+    """Accepts rows of a result in any order, from any thread."""
 
     def __setitem__(self, rows: slice, values: NDArray[Any]) -> None:
-        """Take rows first..stop."""
+        """Store rows first..stop."""
 
 
 class SlicedImage(Protocol):
-    """An image (y, x) that gives its rows when it is sliced: an array, or one read on demand."""
+    """An image (y, x) that returns rows when sliced: an array, or one read on demand."""
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         """Return rows first..stop."""
 
 
 def band_rows(shape: tuple[int, ...], dtype: np.dtype[Any], memory: int = BAND_BYTES) -> int:
-    """Return how many rows of all frames fit into memory: at least one, at most all.
+    """Return the number of rows of all frames that fit into memory: at least one, at most all.
 
     Examples
     --------
@@ -67,14 +67,14 @@ def band_rows(shape: tuple[int, ...], dtype: np.dtype[Any], memory: int = BAND_B
 
 
 def bytes_per_pixel(n_frames: int, dtype: np.dtype[Any], *, widened: bool = False) -> int:
-    """Return what one pixel of a band takes while it is worked on, a band a few strips high.
+    """Return the bytes per pixel of a band a few strips high, while a kernel works on it.
 
-    The values of all frames, the copies of them that a kernel makes (one of integers, in which
-    nothing is missing; five of floats), and eight images of float64.
+    They are the values of all frames, the kernel's copies of them (one of integers, which have no
+    missing values; five of floats), and eight images of float64.
 
     Parameters
     ----------
-    widened : the kernel holds the values in float64, three times over, as clipping does.
+    widened : the kernel holds the values three times in float64, as clipping does.
     """
     copied = dtype.itemsize * (5 if dtype.kind == "f" else 1)
     return n_frames * (dtype.itemsize + max(copied, 24 if widened else 0)) + 64
@@ -89,16 +89,16 @@ def rows_within(
     widened: bool = False,
     enough: int | None = None,
 ) -> int:
-    """Return how high a band may be so that all threads stay within memory; 0 where none fits.
+    """Return the largest height of a band, rows, for all threads to fit in memory; 0 if none does.
 
     Parameters
     ----------
     shape, dtype : of the stack (frame, y, x).
     memory : bytes that all threads may hold together.
-    threads : how many bands are worked on at once.
+    threads : number of bands processed at once.
     widened : as in `bytes_per_pixel`.
-    enough : bytes beyond which a band gains nothing; by default one strip, which is worked on while
-        it is in the processor's cache.
+    enough : bytes beyond which a larger band gains nothing; by default one strip, which is
+        processed while it is in the processor's cache.
 
     Examples
     --------
@@ -135,11 +135,11 @@ def visit(
 
     Parameters
     ----------
-    stack : equal frames.
+    stack : frames of equal shape and dtype.
     kernel : turns a band (frame, y, x), and the same rows of each image, into an image (y, x).
     images : further images (y, x) that the kernel takes, such as a master dark.
-    rows : height of a band; by default what fits into 64 MB.
-    threads : how many bands are worked on at once. The result does not depend on it.
+    rows : height of a band; by default as many as fit into 64 MB.
+    threads : number of bands processed at once. The result does not depend on it.
 
     Returns
     -------
@@ -159,13 +159,13 @@ def visit_into(
     threads: int = 1,
     give_up: Callable[[], None] | None = None,
 ) -> None:
-    """Reduce a stack over its frames, band by band, and hand each band's result to a target.
+    """Reduce a stack over its frames, band by band, and store each band's result in a target.
 
     Parameters
     ----------
     target : an array, or a file being written: ``target[first:stop] = rows``.
     stack, kernel, images, rows, threads : as in `visit`.
-    give_up : is called when a band fails, so that no other waits for it.
+    give_up : called when a band fails, so that no other thread waits for it.
     """
     n_frames, n_rows, n_columns = stack.shape
     rows = min(rows or band_rows(stack.shape, stack.dtype), n_rows)
@@ -193,7 +193,7 @@ def visit_into(
 
 
 def run_in_threads(work: Callable[[], None], n_threads: int, fail: Callable[[], None]) -> None:
-    """Call work in this thread and in others at once; on an error tell all, wait, and raise it."""
+    """Call work in this thread and others at once; on an error call fail, wait, and raise it."""
     errors: list[BaseException] = []
 
     def guarded(call: Callable[[], None]) -> None:
@@ -237,13 +237,13 @@ def map_frames(
         into (frame, y, x).
     images : further images (y, x), numpy or dask.
     keeps_frames : the kernel's result still has the frame axis.
-    n_planes : the kernel's result are so many planes (plane, y, x): of one band, one by one
+    n_planes : the kernel returns this many planes (plane, y, x). Each plane of a band is
         contiguous, which the fields of a structured block are not.
-    dtype : of the result; float64 if left out.
+    dtype : of the result; float64 by default.
 
     Returns
     -------
-    An array of the same kind.
+    An array of the same type, numpy or dask.
     """
     if any(tuple(image.shape) != tuple(frames.shape[1:]) for image in images):
         raise MismatchError(

@@ -1,11 +1,11 @@
 """Combine many files into one image, from disk to disk, without xarray: `arrayred combine`.
 
-`prepare_combination` reads headers and refuses what does not go together, `write_combination` reads
-each pixel once, band by band, and writes the result as it comes. No labels are built: xarray takes
-half a second to import, three times the work of combining 25 frames.
+`prepare_combination` reads headers and refuses frames that do not fit together, `write_combination`
+reads each pixel once, band by band, and writes each band of the result when it is done. No labels
+are built: xarray takes half a second to import, three times the work of combining 25 frames.
 
-Refused by name is what makes a wrong image: other exposures, a correction made twice. What may be
-meant is a warning.
+Combinations that give a wrong image are refused with the reason: different exposures, a correction
+applied twice. Differences that may be intended give a warning.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from arrayred.progress import stage
 
 @dataclass(frozen=True)
 class CombineChecks:
-    """What is let through.
+    """Checks that may be relaxed.
 
     Parameters
     ----------
@@ -68,14 +68,14 @@ class CombineChecks:
 
 
 def require_same_exposure(frames: Sequence[Frame]) -> None:
-    """Raise unless all frames are of one exposure, within 0.01 s or 0.1 %.
+    """Raise unless all frames have the same exposure, within 0.01 s or 0.1 %.
 
     Raises
     ------
     HeaderError
         A frame's exposure is not known.
     MismatchError
-        A frame's exposure is another.
+        A frame's exposure differs from that of the first.
     """
     first = _known_exposure(frames[0])
     tolerance = exposure_tolerance(first) + ROUNDING_SLACK
@@ -106,7 +106,7 @@ def _known_exposure(frame: Frame) -> float:
 
 
 def difference_warnings(frames: Sequence[Frame]) -> list[str]:
-    """Return a warning for everything in which frames differ, though that may be meant."""
+    """Return the warnings about differences between frames that may be intended."""
     facets = {
         "types": [frame.frame_type or repr(frame.type_found) for frame in frames],
         "corrections (CALSTAT)": [frame.state or "none" for frame in frames],
@@ -130,7 +130,7 @@ def require_fitting_master(master: Frame, frames: Sequence[Frame], rules: Combin
     ----------
     master : the image to be subtracted.
     frames : in canonical order.
-    rules : what is let through.
+    rules : the relaxed checks.
     """
     from arrayred.night.match import misfit  # with a night's planning: 30 ms that few need
 
@@ -163,11 +163,11 @@ _REMEDIES = {
 
 
 def calstat_after(frames: Sequence[Frame], master: Frame) -> str:
-    """Return CALSTAT once an image is subtracted from frames: "" where nothing certain is known.
+    """Return the CALSTAT of frames after an image is subtracted; "" if nothing is certain.
 
     Parameters
     ----------
-    frames : agreeing in CALSTAT; where they do not, only what all have lost counts.
+    frames : with the same CALSTAT; if they differ, only the letters common to all count.
     master : the image subtracted.
     """
     from arrayred.night.match import letters_taken_by
@@ -177,7 +177,7 @@ def calstat_after(frames: Sequence[Frame], master: Frame) -> str:
     return "".join(letter for letter in "BDF" if letter in done)
 
 
-# How frames become one image: method, limits, and the kernel that does it.
+# The method of combination, its limits and its kernel: `CombineOptions`.
 
 FileMethod = Literal["median", "average", "clip", "minmax"]
 METHODS: tuple[FileMethod, ...] = get_args(FileMethod)
@@ -186,18 +186,18 @@ Kernel = Callable[..., NDArray[Any]]
 
 @dataclass(frozen=True)
 class CombineOptions:
-    """How frames become one image.
+    """The method of combining frames, and its limits.
 
     Parameters
     ----------
-    method : "median"; "average"; "clip", the mean of what lies near the mean; "minmax", the mean
+    method : "median"; "average"; "clip", the mean of the values near the mean; "minmax", the mean
         without the lowest and the highest value.
-    n_sigma : how far from the mean "clip" keeps values, in standard deviations.
-    iterations : how often "clip" looks again.
-    dtype : in which the image is written, "float32" or "float64".
+    n_sigma : rejection threshold of "clip", in standard deviations from the mean.
+    iterations : number of iterations of "clip".
+    dtype : of the image that is written, "float32" or "float64".
     memory : bytes that may be held at once.
-    threads : how many bands are worked on at once; None: as many as the process has cores.
-    checksums : name the SHA-256 of every input in the header; it takes a third of the time.
+    threads : number of bands processed at once; None: the number of usable cores, at most 8.
+    checksums : write the SHA-256 of every input to the header; it takes a third of the time.
 
     Examples
     --------
@@ -223,7 +223,7 @@ class CombineOptions:
 
     @property
     def kernel(self) -> Kernel:
-        """Return what turns a band into rows of the image."""
+        """Return the kernel that combines a band into rows of the image."""
         clip = partial(clipped_mean, n_sigma=self.n_sigma, iterations=self.iterations)
         kernels: dict[FileMethod, Kernel] = {
             "median": median,
@@ -235,11 +235,11 @@ class CombineOptions:
 
     @property
     def is_widening(self) -> bool:
-        """Tell whether the kernel holds values in float64."""
+        """Return whether the kernel holds values in float64."""
         return self.method == "clip"
 
     def require_enough(self, n_frames: int) -> None:
-        """Raise UsageError if the method leaves nothing of so few frames."""
+        """Raise UsageError if the method needs more frames."""
         if self.method == "minmax" and n_frames < 3:
             raise UsageError(
                 f"minmax leaves out two values of each pixel, but there are {n_frames} frames",
@@ -248,17 +248,17 @@ class CombineOptions:
             )
 
 
-# Which frames are meant by files, folders and lists of files: `input_frames`.
+# The frames in files, folders and lists of files: `input_frames`.
 
 
 @dataclass(frozen=True)
 class InputFrames:
-    """The frames to be combined, and what was noticed on the way.
+    """The frames to be combined, and warnings.
 
     Parameters
     ----------
     frames : in canonical order (time, then name), each file once.
-    warnings : what was left out, and why.
+    warnings : the files that are not used, with the reasons.
     """
 
     frames: tuple[Frame, ...]
@@ -268,13 +268,13 @@ class InputFrames:
 def input_frames(arguments: Sequence[str], instrument: Instrument) -> InputFrames:
     """Return the frames that files, folders and ``@lists`` name.
 
-    A file named by itself must be a frame. What merely lies in a folder is left out, with a
-    warning, if it is no frame or was made from frames.
+    A file that is named must be a frame. A file in a named folder is skipped, with a warning, if it
+    is not a frame or was made from frames.
 
     Parameters
     ----------
-    arguments : paths of files and folders; ``@path`` is a text file with a path a line.
-    instrument : what headers mean.
+    arguments : paths of files and folders; ``@path`` is a text file with one path per line.
+    instrument : the meaning of headers.
 
     Raises
     ------
@@ -309,7 +309,7 @@ def input_frames(arguments: Sequence[str], instrument: Instrument) -> InputFrame
 
 
 def _expanded_paths(arguments: Iterable[str]) -> Iterator[Path]:
-    """Yield the paths that arguments name, those in lists among them."""
+    """Yield the paths that arguments name, those in lists included."""
     for argument in arguments:
         if argument.startswith("@"):
             yield from map(path_or_address, paths_in(Path(argument[1:])))
@@ -322,19 +322,19 @@ def _was_named(error: ArrayredError, named: dict[Path, bool]) -> bool:
 
 
 def _without_repeats(frames: Sequence[Frame]) -> list[Frame]:
-    """Return the frames without further names, links included, of one file."""
+    """Return the frames without other names of the same file, links included."""
     by_file: dict[Stamp, Frame] = {}
     for frame in frames:
         by_file.setdefault(frame.image.source.stamp, frame)
     return list(by_file.values())
 
 
-# How much of the work is held at once, so that a bound on memory holds: `band_layout`.
+# The size of a band and the number of threads within a memory limit: `band_layout`.
 #
-# Everything a combination holds beside its imports is counted: headers, the pieces being read, and
-# for each thread a band with what the kernel makes of it. What remains of the bound sets the size
-# of a band, a run of pixels that may be shorter than a row. Before a bound is refused, threads are
-# given up.
+# Everything that a combination holds beside its imports is counted: headers, the pieces being read,
+# and for each thread a band with the kernel's copies. What remains of the limit sets the size of a
+# band, a run of pixels that may be shorter than a row. The number of threads is reduced before a
+# limit is refused.
 
 _FEWEST_PIXELS = 1024
 _MOST_THREADS = 8
@@ -346,7 +346,7 @@ _BYTES_OF_TILES = 48 << 20
 
 
 class BandLayout(NamedTuple):
-    """The pixels of a band, and how many threads work on one each."""
+    """The number of pixels of a band, and the number of threads."""
 
     pixels: int
     threads: int
@@ -355,20 +355,20 @@ class BandLayout(NamedTuple):
 def band_layout(
     frames: Sequence[Frame], shape: tuple[int, ...], dtype: np.dtype[Any], how: CombineOptions
 ) -> BandLayout:
-    """Return how many pixels a band has and how many threads there are, within a bound on memory.
+    """Return the pixels of a band and the number of threads within a memory limit.
 
-    Decoding comes before combining, so that only the greater of both counts.
+    Decoding comes before combining, so only the larger of the two counts.
 
     Parameters
     ----------
-    frames : whose headers are held.
+    frames : their headers are held.
     shape, dtype : of the stack (frame, y, x).
-    how : with the bound, and perhaps the threads.
+    how : gives the limit, and optionally the number of threads.
 
     Raises
     ------
     UsageError
-        The bound is too small for one short band.
+        The limit is too small for one short band.
     """
     fixed = _BYTES_AT_LEAST + sum(
         _BYTES_OF_A_FRAME + _BYTES_OF_A_CARD * len(frame.image.header) for frame in frames
@@ -391,7 +391,7 @@ def band_layout(
 
 
 def _bytes_to_decode(frames: Sequence[Frame]) -> int:
-    """Return what decoding one file takes, at most."""
+    """Return the largest memory for decoding one file, bytes."""
     takes = {"plain": 0, "gzip": _BYTES_OF_INFLATING}
     tiled = [frame.image.source.n_bytes for frame in frames if frame.image.packing == "tiles"]
     return max(
@@ -402,20 +402,19 @@ def _bytes_to_decode(frames: Sequence[Frame]) -> int:
 
 
 def _bytes_of_a_chunk(frames: Sequence[Frame]) -> int:
-    """Return what is inflated at a time of a frame in a cache, at most."""
+    """Return the largest part of a cached frame that is decompressed at a time, bytes."""
     shelves = (frame.image.source.cached for frame in frames)
     return max((shelf.grid.chunk_bytes for shelf in shelves if shelf is not None), default=0)
 
 
 def _usable_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-# From headers to a plan, from a plan to an image on disk: `prepare_combination` and
-# `write_combination`.
+# From headers to a job, from a job to an image on disk: `prepare_combination`, `write_combination`.
 
 FileChecksums = dict[Path, str]
 _NO_CHECKSUM = "0" * 64
@@ -423,7 +422,7 @@ _NO_CHECKSUM = "0" * 64
 
 @dataclass(frozen=True)
 class CombineJob:
-    """Frames that go together, and what is to become of them.
+    """Frames that fit together, and how to combine them.
 
     Parameters
     ----------
@@ -431,7 +430,7 @@ class CombineJob:
     master : the image to be subtracted from each, or None.
     out : the product's path.
     how : the method and its limits.
-    warnings : what the user should know before the work begins.
+    warnings : for the user, before the work begins.
     """
 
     frames: tuple[Frame, ...]
@@ -447,11 +446,11 @@ class CombineJob:
 
     @property
     def inputs(self) -> tuple[Frame, ...]:
-        """Return all that goes into the image: the frames and the master."""
+        """Return all inputs of the image: the frames and the master."""
         return self.frames if self.master is None else (*self.frames, self.master)
 
     def provenance(self) -> Provenance:
-        """Return what the product's header tells; checksums are still blank."""
+        """Return the provenance for the product's header; checksums are still blank."""
         master, method = self.master, self.how.method
         steps = [f"{master.path.name} subtracted"] if master else []
         facts: list[tuple[str, Value, str]] = [("ARMETHOD", method, "how frames were combined")]
@@ -474,20 +473,20 @@ def prepare_combination(
     minus: Path | None = None,
     rules: CombineChecks | None = None,
 ) -> CombineJob:
-    """Read headers, and return what is to be done if everything goes together.
+    """Read headers, and return the job if all frames fit together.
 
     Parameters
     ----------
-    files : paths of files and folders; ``@path`` is a text file with a path a line.
+    files : paths of files and folders; ``@path`` is a text file with one path per line.
     out : the product's path.
     how : the method and its limits.
     minus : an image to be subtracted from every frame.
-    rules : what is let through.
+    rules : the relaxed checks.
 
     Raises
     ------
     InputError
-        A file cannot be read as a frame, or does not go together with the others.
+        A file cannot be read as a frame, or does not fit the others.
     UsageError
         The product would replace one of its inputs.
     StorageError
@@ -519,7 +518,7 @@ def prepare_combination(
 
 
 def _require_no_input(out: Path, inputs: Sequence[Frame]) -> None:
-    """Raise UsageError if a product would replace a file that it is made from."""
+    """Raise UsageError if the product would replace one of its inputs."""
     if not out.exists():
         return
     for frame in inputs:
@@ -535,7 +534,7 @@ def write_combination(combination: CombineJob, *, overwrite: bool = False) -> No
 
     Parameters
     ----------
-    combination : what `prepare_combination` returned.
+    combination : of `prepare_combination`.
     overwrite : replace a file that has other content.
 
     Raises
@@ -543,9 +542,9 @@ def write_combination(combination: CombineJob, *, overwrite: bool = False) -> No
     FrameError
         A file has changed since its header was read, is damaged, or cannot be read.
     UsageError
-        A file with other content is there and `overwrite` is not given.
+        A file with other content exists and `overwrite` is not given.
     StorageError
-        The disk is full or refuses.
+        The disk is full or not writable.
     """
     how, provenance, out = combination.how, combination.provenance(), combination.out
     stack = FrameStack([frame.image.source for frame in combination.frames])
@@ -562,7 +561,7 @@ def write_combination(combination: CombineJob, *, overwrite: bool = False) -> No
 def _read_once(
     passes: Sequence[Pass], sink: ImageWriter, kernel: Kernel, share: BandLayout
 ) -> FileChecksums:
-    """Combine frames, the first pass, less images, the others; return the files' SHA-256."""
+    """Combine the frames of the first pass minus the master of the second; return SHA-256 sums."""
 
     def give_up() -> None:
         for each in passes:

@@ -1,27 +1,27 @@
-"""What can go wrong, as a tree of exceptions that carry their facts.
+"""Define the exceptions of arrayred, a tree; each carries path, keyword, value and hint.
 
 ::
 
     ArrayredError
-    ├── UsageError            exit 2   the call or command asks for something that cannot be
-    │   └── MissingCardsError          a product must have cards that nobody gave
-    ├── InputError            exit 4   the frames are not what the work needs
-    │   ├── NightError                 every problem of a night at once
-    │   ├── FrameError                 one file cannot be read as a frame
-    │   │   └── ForeignFileError       it is no frame at all, though its name says so
-    │   ├── HeaderError                a card is missing or makes no sense
-    │   ├── MismatchError              frames or images that do not go together
+    ├── UsageError            exit 2   the call or command requests something impossible
+    │   └── MissingCardsError          required cards of a product are not given
+    ├── InputError            exit 4   the frames cannot be used for the reduction
+    │   ├── NightError                 all problems of a night at once
+    │   ├── FrameError                 a file cannot be read as a frame
+    │   │   └── ForeignFileError       it is not a frame, although its name suggests it
+    │   ├── HeaderError                a card is missing or invalid
+    │   ├── MismatchError              frames or images do not match
     │   ├── NoDarkError                no dark matches a frame
-    │   ├── UnknownGainError           electrons are wanted, and nothing tells the gain
+    │   ├── UnknownGainError           electrons are requested, but the gain is unknown
     │   ├── NoSpectrumError            no row stands out from the background
-    │   └── SkyBandError               the sky band lies off the image
+    │   └── SkyBandError               the sky region is outside the image
     ├── StorageError          exit 5   a product cannot be written
     ├── LockedError           exit 6   another run writes to the same folder
-    └── ResourceError         exit 7   memory, processes or a cluster do not suffice
+    └── ResourceError         exit 7   memory, processes or a cluster are insufficient
 
 Every error says what was asked, what was found and what to do. ``path``, ``keyword``, ``value`` and
-``hint`` are attributes, so that a program can act on them; all of it survives pickling, because
-errors travel between processes.
+``hint`` are attributes, so that a program can act on them; all of them survive pickling, because
+errors are sent between processes.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def printable(text: str) -> str:
 
 
 class ArrayredError(Exception):
-    """The root of all errors that arrayred raises on purpose.
+    """Base class of all errors that arrayred raises on purpose.
 
     Parameters
     ----------
     message : what was asked and what was found, without the file's name and without a remedy.
-    path : the file it is about.
-    keyword, value : the FITS card or the setting it is about, as found.
+    path : the file concerned.
+    keyword, value : the FITS card or the setting concerned, as found.
     hint : what to do, one imperative sentence.
     """
 
@@ -84,35 +84,35 @@ class ArrayredError(Exception):
 
 
 class UsageError(ArrayredError):
-    """The call or command asks for something that cannot be."""
+    """The call or command requests something impossible."""
 
     exit_code = 2
 
 
 class MissingCardsError(UsageError):
-    """A product must have cards that neither the frames nor the user gave."""
+    """Required cards of a product are given neither by the frames nor by the user."""
 
 
 class InputError(ArrayredError):
-    """The frames are not what the work needs."""
+    """The frames cannot be used for the reduction."""
 
     exit_code = 4
 
 
 class FrameError(InputError):
-    """One file cannot be read as a frame."""
+    """A file cannot be read as a frame."""
 
 
 class ForeignFileError(FrameError):
-    """A file that is no frame at all, though its name says so."""
+    """A file is not a frame, although its name suggests it."""
 
 
 class HeaderError(InputError):
-    """A card is missing or makes no sense."""
+    """A card is missing or invalid."""
 
 
 class MismatchError(InputError):
-    """Frames or images that do not go together."""
+    """Frames or images do not match."""
 
 
 class NoDarkError(InputError):
@@ -120,11 +120,11 @@ class NoDarkError(InputError):
 
 
 class UnknownGainError(InputError):
-    """Electrons are wanted, and nothing tells the gain."""
+    """Electrons are requested, but the gain is unknown."""
 
     @classmethod
     def of(cls, path: str | os.PathLike[str] | None = None) -> UnknownGainError:
-        """Return the error of a frame, or of pixels that have no file."""
+        """Return the error for a frame, or for pixels that have no file."""
         return cls(
             "Electrons were asked for, but nothing tells how many an adu is",
             path=path,
@@ -138,11 +138,11 @@ class NoSpectrumError(InputError):
 
 
 class SkyBandError(InputError):
-    """The sky band lies off the image."""
+    """The sky region is outside the image."""
 
 
 class NightError(InputError):
-    """Every problem of a night at once.
+    """All problems of a night at once.
 
     Parameters
     ----------
@@ -175,6 +175,6 @@ class LockedError(ArrayredError):
 
 
 class ResourceError(ArrayredError):
-    """Memory, processes or a cluster do not suffice."""
+    """Memory, processes or a cluster are insufficient."""
 
     exit_code = 7

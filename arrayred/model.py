@@ -1,4 +1,4 @@
-"""The vocabulary: names of dimensions, coordinates and variables, and what a cube must be.
+"""Define the vocabulary: dimensions, coordinates and variables, and the checks of a cube.
 
 Glossary (the term we use: the synonyms we avoid)
 
@@ -9,22 +9,22 @@ Glossary (the term we use: the synonyms we avoid)
 - master dark: superdark. The combination of the darks of one exposure.
 - calibrated: reduced, processed. Corrected for bias, dark, flat.
 - combined: stacked, coadded. One image from the calibrated frames of a target.
-- clean: rejected, filtered. The best estimate of a combined image, beside the procedure's own.
+- light: science frame, object frame. A frame of a target.
+- clean: rejected, filtered. The best estimate of a combined image, from which spectra are made;
+  `counts` is the procedure's, from which its text tables are made.
 - rows: aperture. The rows of the image that hold the spectrum (`Rows`).
 - background: the sample of rows that sets the detection threshold.
 - sky: the band(s) of rows subtracted from the spectrum.
 - target: object, source. What the lights of one group show.
 - night: dataset, run. The frames of one folder; as a coordinate, the evening they belong to.
 - variance: error map, uncertainty. The square of a value's standard deviation, in its unit squared.
-- dq: mask, flags. Bits that tell what is wrong with a pixel, 0 being nothing.
-- clean: the best estimate of a combined image, of which spectra are made; `counts` is the
-  procedure's, of which its text tables are made.
-- trace: the row of a star's light as a function of the column.
-- profile: how the light of a column is spread over its rows, never a file of settings.
-- settled: computed, loaded. Held as one C-contiguous float64 block.
+- dq: mask, flags. Bits that say what is wrong with a pixel, 0 for nothing.
+- trace: the row of a star's spectrum as a function of the column.
+- profile: the distribution of a column's flux over its rows, never a file of settings.
+- computed: settled, loaded. Held as one C-contiguous float64 block.
 
-`y` and `x` are FITS pixel numbers of the file, from 1: `.sel` speaks the language of image viewers,
-`.isel` that of numpy. This module imports xarray only for its annotations: commands that need no
+`y` and `x` are FITS pixel numbers of the file, from 1: `.sel` takes the numbers of image viewers,
+`.isel` those of numpy. This module imports xarray only for its annotations: commands that need no
 labels must not pay 0.8 s for it.
 """
 
@@ -43,21 +43,22 @@ FRAME, Y, X = "frame", "y", "x"
 COUNTS, VARIANCE, DQ, PEAK = "counts", "variance", "dq", "peak"
 FLUX = "flux"
 CLEAN, N_REJECTED = "clean", "n_rejected"
-"""Of a combined image (y, x): the best estimate for the spectrum, where it is another than the
-procedure's `counts`, and how many frames it leaves out at a pixel."""
+"""Variables of a combined image (y, x): the best estimate for the spectrum, if it differs from the
+procedure's `counts`, and the number of frames that it rejects at a pixel."""
 METHOD, CLEAN_METHOD = "method", "clean_method"
-"""Of a combined image, and of what is made of it, coordinates: how `counts` and `clean` came out of
-the frames."""
+"""Coordinates of a combined image and of its spectra: the methods by which `counts` and `clean`
+were combined from the frames."""
 FrameType = Literal["bias", "dark", "flat", "arc", "light"]
 FRAME_TYPES: tuple[FrameType, ...] = get_args(FrameType)
 Rule = Literal["threshold", "robust", "given"]
-"""What found the rows of a spectrum."""
+"""How the rows of a spectrum were found."""
 Unit = Literal["adu", "electron"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
 Chunks = int | Literal["auto"] | None
-"""Rows of a dask chunk; "auto": as many as suit; None: no dask, everything at once."""
+"""Rows of a dask chunk; "auto": chosen by size; None: no dask, everything at once."""
 Unsigned = Literal["auto", "wrapped", "as-declared"]
-"""What raw counts of signed type and BZERO 0 are: judged by pixels; unsigned ones; as declared."""
+"""How to read raw counts of signed type with BZERO 0: "auto" decides from the pixels, "wrapped"
+reads them as unsigned, "as-declared" as signed."""
 BAD_PIXEL, SATURATED, COSMIC_RAY, NO_DATA = 1, 2, 4, 8
 """The bits of `dq`, the flags of a pixel."""
 DQ_MEANINGS = {
@@ -67,15 +68,15 @@ DQ_MEANINGS = {
     NO_DATA: "no_data",
 }
 SETUP_COORDS = ("binning", "origin", "readout", "gain_setting")
-"""Scalar coordinates that must agree for two sets of pixels to be the same pixels of a detector."""
+"""Scalar coordinates that must agree if two images hold the same pixels of a detector."""
 BAD = "bad"
-"""The coordinate (y, x) of an image that is True where a flat could not correct its pixels."""
+"""The coordinate (y, x) of an image that is True where a flat could not correct the pixel."""
 _IRAF_SECTION = re.compile(r"\s*\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]\s*")
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a detector, as IRAF writes it: FITS columns and rows, both ends included.
+    """A section of a detector, as IRAF writes it: FITS columns and rows, both ends included.
 
     Examples
     --------
@@ -90,7 +91,7 @@ class Section:
 
     @classmethod
     def parse(cls, text: str) -> Section | None:
-        """Return the section that a text means; None where it means none."""
+        """Return the section that a text describes; None if it is not a valid section."""
         found = _IRAF_SECTION.fullmatch(text)
         if found is None:
             return None
@@ -109,20 +110,20 @@ class Section:
         return y0, x0, y1 - y0 + 1, x1 - x0 + 1
 
     def lies_in(self, shape: tuple[int, int]) -> bool:
-        """Tell whether a frame of a shape (n_rows, n_columns) has all of it."""
+        """Return whether a frame of a shape (n_rows, n_columns) contains all of it."""
         return self.rows[1] <= shape[0] and self.columns[1] <= shape[1]
 
 
 @dataclass(frozen=True, slots=True)
 class Sections:
-    """The parts of a frame that are no image.
+    """The overscan section of a frame and the section to which it is trimmed.
 
     Parameters
     ----------
-    overscan : pixels that hold the level of the electronics alone, or None.
-    trim : the part that is kept, or None: all.
-    by_row : the overscan stands beside the rows of the image, and each row has its level; else it
-        stands above or below the columns, each of which has one.
+    overscan : pixels that record only the bias level of the electronics, or None.
+    trim : the section that is kept, or None: all.
+    by_row : the overscan lies beside the rows of the image, so each row has its level; else it
+        lies above or below the columns, so each column has one.
     """
 
     overscan: Section | None = None
@@ -132,14 +133,14 @@ class Sections:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Neighbouring rows that stand out from the background.
+    """A run of neighbouring rows above the background.
 
     Parameters
     ----------
     first, last : the lowest and the highest row, FITS numbers, both included.
-    snr : how many standard deviations the mean of the brightest row stands out, if known.
-    state : what became of it: "left"; "taken", as a spectrum of its own; or "sharp": sharper than
-        any star, as a hot row or cosmic rays are, and so no spectrum.
+    snr : height of the brightest row's mean above the background, in standard deviations, if known.
+    state : "left": not extracted; "taken": extracted as a spectrum of its own; or "sharp": sharper
+        than any star, as hot rows and cosmic rays are, and so not a spectrum.
 
     Examples
     --------
@@ -153,7 +154,7 @@ class Run:
     state: Literal["left", "taken", "sharp"] = "left"
 
     def __str__(self) -> str:
-        """Return a sentence that tells the user of it."""
+        """Return the run as a sentence for the user."""
         where, are, were = f"rows {self.first} to {self.last}", "are", "were"
         if self.first == self.last:
             where, are, were = f"row {self.first}", "is", "was"
@@ -165,19 +166,19 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows that hold a spectrum, and the numbers that found them.
+    """The rows that hold a spectrum, and the numbers of their detection.
 
     Parameters
     ----------
     first, last : the spectrum's lowest and highest row, FITS numbers, both included.
-    n_bright : how many rows between them are above the threshold.
+    n_bright : number of rows between them that are above the threshold.
     background_mean, background_std : of the pixels of the background sample, adu.
-    n_sigma : the factor of the rule.
+    n_sigma : the factor of the threshold.
     threshold : background_mean + n_sigma * background_std: what a row's mean must exceed, adu.
-    others : further runs of bright rows that were not taken.
-    rule : what found them: the procedure's threshold, the robust rule, or the user.
-    snr : how many standard deviations the mean of the brightest row stands out, if known.
-    remarks : what the user should know of how they were found.
+    others : the other runs of bright rows.
+    rule : how they were found: by the procedure's threshold, the robust rule, or the user.
+    snr : height of the brightest row's mean above the background, in standard deviations, if known.
+    remarks : notes for the user about the detection.
     """
 
     first: int
@@ -193,7 +194,7 @@ class Rows:
     remarks: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        """Return the rows and what found them, in a line.
+        """Return the rows and how they were found, in a line.
 
         Examples
         --------
@@ -208,7 +209,7 @@ class Rows:
 
     @property
     def n_rows(self) -> int:
-        """Return how many rows the spectrum has."""
+        """Return the number of rows of the spectrum."""
         return self.last - self.first + 1
 
     @property
@@ -223,7 +224,7 @@ def check_cube(cube: xr.Dataset) -> None:
 
 
 def check_image(image: xr.Dataset) -> None:
-    """Raise MismatchError unless `counts` has the dims (y, x) and lies in memory."""
+    """Raise MismatchError unless `counts` has the dims (y, x) and is in memory."""
     _check_dims(image, (Y, X), "an image")
     if image[COUNTS].chunks is not None:
         raise MismatchError(
@@ -244,8 +245,8 @@ def _check_dims(ds: xr.Dataset, dims: tuple[str, ...], what: str) -> None:
 def require_same_pixels(one: xr.Dataset, other: xr.Dataset) -> None:
     """Raise MismatchError unless both hold the same pixels of a detector.
 
-    Labels alone do not tell two subframes apart, so binning, origin, readout mode and gain setting
-    are compared where both sides know them; so are the units.
+    Labels alone do not distinguish two subframes, so binning, origin, readout mode and gain setting
+    are compared if both Datasets have them; so are the units.
     """
     for dim in (Y, X):
         if not one.indexes[dim].equals(other.indexes[dim]):
@@ -284,16 +285,16 @@ def _pixel_range(ds: xr.Dataset, dim: str) -> str:
 
 
 def transpose_to_x(image: xr.Dataset) -> xr.Dataset:
-    """Return an image with its dispersion along x: turned if it runs along the columns.
+    """Return an image with its dispersion along x, transposed if it is dispersed along y.
 
     Parameters
     ----------
-    image : counts (y, x), settled; its coordinate `dispersion_axis`, if there, says 1 or 2.
+    image : counts (y, x), computed; its coordinate `dispersion_axis`, if there, is 1 or 2.
 
     Returns
     -------
-    image : counts (y, x), and `clean` if there, C-contiguous. In a turned one the rows are the
-        file's columns, under the file's numbers.
+    image : counts (y, x), and `clean` if there, C-contiguous. In a transposed image the rows are
+        the file's columns, with the file's numbers.
     """
     if "dispersion_axis" not in image.coords or image["dispersion_axis"].item() != 2:
         return image
@@ -305,7 +306,7 @@ def transpose_to_x(image: xr.Dataset) -> xr.Dataset:
 
 
 def dq_attrs(what: str) -> dict[str, object]:
-    """Return the attributes of flags by the CF conventions (3.5).
+    """Return the attributes of a flag variable by the CF conventions (3.5).
 
     Examples
     --------
@@ -321,7 +322,7 @@ def dq_attrs(what: str) -> dict[str, object]:
 
 
 def add_remark(ds: xr.Dataset, text: str) -> xr.Dataset:
-    """Return the Dataset with one more remark that its user should read."""
+    """Return the Dataset with one more remark for the user."""
     return ds.assign_attrs(remarks=[*ds.attrs.get("remarks", []), text])
 
 

@@ -1,22 +1,23 @@
-"""The reduction, in order: from the frames of a night to masters, images and spectra.
+"""Reduce a night, in order: from its frames to masters, combined images and spectra.
 
-`Masters` makes the masters and `target` yields the products of one target, each by its name, in the
-order in which they are made. Nobody else knows that order: `reduce_night` collects what is yielded,
-`batch.run` writes it and keeps none of it alive, the explorer stops after the first. A master or a
-target is what fails, is resumed and is tried again as a whole.
+`Masters` makes the masters and `target` yields the products of one target, each with its name, in
+the order in which they are made. No other module knows that order: `reduce_night` collects the
+products, `batch.run` writes them and keeps none in memory, the explorer stops after the first. The
+unit of failure, of resuming and of retrying is a master or a target.
 
-The masters are a mapping rather than a generator, made when they are first asked for: a rerun that
-finds a target finished makes none of its masters, and a master that fails stops those alone that
-need it.
+The masters are a mapping rather than a generator, each made on first access: a rerun that finds a
+target finished makes none of its masters, and a master that fails stops only the targets that need
+it.
 
 Masters are computed first: they are two-dimensional, written anyway, and reusable. Then each target
-goes by itself from its lights to its spectrum. Everything up to the combined image may be lazy.
+is reduced on its own, from its light frames to its spectrum. Everything up to the combined image
+may be lazy.
 
-Two spectra come out of one image. The procedure's, means over rows of `counts`, is what the text
-tables hold, whatever the recipe. The best one is made from the image's `clean`, where it has that:
-along the star's trace, with the sky of both sides, by optimal weights; its `flux` is what every
-other product holds. A recipe that asks for straight rows, their sum and the procedure's band of sky
-gets the procedure's flux, to the last bit.
+Each image gives two spectra. The procedure's, means over rows of `counts`, goes to the text tables,
+whatever the recipe. The best one is made from the image's `clean`, if it has that: along the trace
+of the star, with the sky of both sides, by optimal weights; its `flux` goes to every other product.
+A recipe with straight rows, their sum and the procedure's sky band gives the procedure's flux, to
+the last bit.
 """
 
 from __future__ import annotations
@@ -103,10 +104,10 @@ def reduce_night(
 
     Parameters
     ----------
-    night : a folder, or what `open_night` returned.
-    recipe : what to do; what the night's file says, else the defaults, if left out.
+    night : a folder, or the `Night` of `open_night`.
+    recipe : settings of the reduction; by default those of the night file, else the defaults.
     chunks : None reads frames at once; a number makes dask chunks of that many rows; "auto" reads
-        at once what is small (256 MB a group) and chunks the rest. The result does not depend on
+        small groups (up to 256 MB) at once and chunks the others. The result does not depend on
         it.
     memory : with "auto", bytes that may be held beyond the results.
 
@@ -114,12 +115,12 @@ def reduce_night(
     -------
     tree : /masters/dark/<exposure>, /masters/bias/<name>, /masters/flat/<name> and
         /targets/<target>/{combined, spectrum}, with `calibrated` and `frames`, the spectra of the
-        single frames, where the recipe asks for them and `arc` where the night file names lamps.
+        single frames, if the recipe asks for them, and `arc` if the night file names arc frames.
 
     Raises
     ------
     NightError
-        The plan has problems: all of them.
+        The plan has problems; the error lists all of them.
     """
     import xarray as xr
 
@@ -143,14 +144,14 @@ def reduce_night(
 def reduce_target(
     lights: xr.Dataset, dark: xr.Dataset | None, recipe: Recipe, flat: xr.Dataset | None = None
 ) -> dict[str, xr.Dataset]:
-    """Reduce the lights of one target to its spectrum.
+    """Reduce the light frames of one target to its spectrum.
 
     Parameters
     ----------
     lights : cube, counts (frame, y, x) in adu or electron.
-    dark : the matched master dark or bias (y, x); None: nothing is to be subtracted.
-    recipe : what to do.
-    flat : the matched master flat (y, x); None: nothing is to be divided by.
+    dark : the matched master dark or bias (y, x); None: nothing is subtracted.
+    recipe : settings of the reduction.
+    flat : the matched master flat (y, x); None: no flat-field correction.
 
     Returns
     -------
@@ -162,21 +163,21 @@ def reduce_target(
     NoSpectrumError
         No row stands out from the background.
     SkyBandError
-        The sky band lies off the image.
+        The sky band lies outside the image.
     """
     with cluster_errors():
         return _collect_products(_from_lights(lights, dark, recipe, flat), recipe)
 
 
 class Masters:
-    """The masters of a night, each made when it is first asked for, and once.
+    """The masters of a night, each made once, on first access.
 
-    ``masters[group]`` is the master of a group of biases or darks, or of a flat (y, x), computed.
-    What went wrong when it was made is raised each time that it is asked for.
+    ``masters[group]`` is the computed master (y, x) of a group of biases or darks, or of a flat.
+    If making it failed, every access raises the same error.
 
     Parameters
     ----------
-    method : how the frames of a master dark or bias become one image.
+    method : how the frames of a master dark or bias are combined.
     reading : how frames are read.
     """
 
@@ -206,11 +207,11 @@ class Masters:
         return made
 
     def of(self, group: Group | Flat | None) -> xr.Dataset | None:
-        """Return the master of a group; None of none."""
+        """Return the master of a group; None for None."""
         return None if group is None else self[group]
 
     def make(self, group: Group | Flat) -> xr.Dataset:
-        """Make a master from its frames and the masters that these need."""
+        """Make a master from its frames and the masters that they need."""
         if isinstance(group, Flat):
             return make_flat(group, {part.key: self[part] for part in group.masters}, self.reading)
         ready = {part.key: self[part] for part in group.parts}
@@ -222,7 +223,7 @@ def target(one: Target, masters: Masters, reading: ReadOptions) -> Iterator[tupl
 
     Parameters
     ----------
-    one : as planned, its rows being known where they are those of another (`with_rows`).
+    one : as planned; rows taken from another target must be filled in (`with_rows`).
     masters : of the night.
     reading : how frames are read.
 
@@ -233,8 +234,8 @@ def target(one: Target, masters: Masters, reading: ReadOptions) -> Iterator[tupl
         ====================  =======================================================
         combined              the calibrated lights as one image (y, x), computed
         calibrated/<frame>    one calibrated frame (frame, y, x), as lazy as its cube
-        spectrum              (x); of several spectra, spectrum_2, spectrum_3, ...
-        arc                   the lamps through its rows (x)
+        spectrum              (x); further ones are spectrum_2, spectrum_3, ...
+        arc                   the arc frames, extracted with the spectrum's rows (x)
         frames                the spectrum of each frame (frame, x)
         ====================  =======================================================
 
@@ -256,7 +257,7 @@ def target(one: Target, masters: Masters, reading: ReadOptions) -> Iterator[tupl
 def _from_lights(
     lights: xr.Dataset, dark: xr.Dataset | None, recipe: Recipe, flat: xr.Dataset | None
 ) -> Iterator[tuple[str, xr.Dataset]]:
-    """Yield what is made of a target's lights, as `target` does."""
+    """Yield the products of a target's light frames, as `target` does, without arcs."""
     combined, hits = combine_frames(lights, dark, recipe, flat)
     yield "combined", combined
     if recipe.calibrated:
@@ -274,7 +275,7 @@ def _from_lights(
 def _collect_products(
     products: Iterable[tuple[str, xr.Dataset]], recipe: Recipe
 ) -> dict[str, xr.Dataset]:
-    """Return products by name in the recipe's units, the calibrated frames as one cube."""
+    """Return the products by name in the recipe's units, the calibrated frames as one cube."""
     found: dict[str, xr.Dataset] = {}
     frames: list[xr.Dataset] = []
     for name, product in products:
@@ -303,12 +304,12 @@ def _frames_as_cube(frames: Sequence[xr.Dataset]) -> xr.Dataset:
 
 
 def with_rows(one: Target, found: Mapping[str, RowRange]) -> Target:
-    """Return a target whose rows, if they are to be those of another target, are known.
+    """Return a target with its rows filled in if they are those of another target.
 
     Parameters
     ----------
     one : as planned.
-    found : the rows of the targets that have been reduced.
+    found : the rows of the targets reduced so far, by name.
 
     Raises
     ------
@@ -328,7 +329,7 @@ def with_rows(one: Target, found: Mapping[str, RowRange]) -> Target:
     return replace(one, recipe=recipe)
 
 
-# Masters: many frames become one image that serves others: `make_master`, `make_flat`.
+# Masters: `make_master`, `make_flat`.
 
 
 def make_master(
@@ -337,15 +338,14 @@ def make_master(
     reading: ReadOptions | None = None,
     ready: Mapping[str, xr.Dataset] | None = None,
 ) -> xr.Dataset:
-    """Return the settled master (y, x) of biases or of the darks of one exposure.
+    """Return the computed master (y, x) of biases or of the darks of one exposure.
 
     Parameters
     ----------
-    frames : the frames; or one that is a master already and is taken as it is; or what is made of
-        other masters.
-    method : how frames become one image.
+    frames : the frames; or one master, used unchanged; or a synthetic dark, made of other masters.
+    method : how frames are combined.
     reading : how frames are read.
-    ready : masters that are settled already, by key: what is made of them reads no frame again.
+    ready : masters computed already, by key: a synthetic dark made of them reads no frame again.
     """
     if isinstance(frames, SyntheticDark):
         known = ready or {}
@@ -366,7 +366,7 @@ def make_master(
 
 
 def _with_number(master: xr.Dataset, frames: Group) -> xr.Dataset:
-    """Return a ready master with the number of its frames, where its header tells it."""
+    """Return an existing master with the number of its frames, if its header has NCOMBINE."""
     n_frames = frames.frames[0].image.header.readable("NCOMBINE")
     known = isinstance(n_frames, int) and n_frames > 0
     return master.assign_coords(n_frames=n_frames) if known else master
@@ -375,14 +375,14 @@ def _with_number(master: xr.Dataset, frames: Group) -> xr.Dataset:
 def make_flat(
     flat: Flat, masters: Mapping[str, xr.Dataset], reading: ReadOptions | None = None
 ) -> xr.Dataset:
-    """Return the settled master flat (y, x), about 1, with `variance` and the coordinate `bad`.
+    """Return the computed master flat (y, x), about 1, with `variance` and the coordinate `bad`.
 
-    Its own noise is known where its frames are at hand, or its file tells it (UNCERT).
+    Its own noise is known if its frames are available or its file has it (UNCERT).
 
     Parameters
     ----------
-    flat : its frames, or one that is a master already.
-    masters : the darks and biases that it needs, by key.
+    flat : its frames, or a single master flat.
+    masters : the master darks and biases that it needs, by key.
     reading : how frames are read.
     """
     cube = (reading or ReadOptions()).open(flat.frames)
@@ -398,7 +398,7 @@ def make_flat(
 
 
 def _with_own_noise(master: xr.Dataset, frames: Group) -> xr.Dataset:
-    """Return a master that arrayred made with the noise that its file tells, if it does."""
+    """Return a master made by arrayred with the variance from its file, if the file has one."""
     image = frames.frames[0].image
     if image.packing != "plain":
         return master
@@ -408,7 +408,7 @@ def _with_own_noise(master: xr.Dataset, frames: Group) -> xr.Dataset:
     return master.assign({VARIANCE: product[VARIANCE].variable})
 
 
-# The frames of a target, calibrated and combined: `calibrate`, `combine_frames`.
+# Calibrate and combine the frames of a target: `calibrate`, `combine_frames`.
 
 
 def calibrate(
@@ -422,9 +422,9 @@ def calibrate(
     Parameters
     ----------
     lights, dark, flat : as in `reduce_target`.
-    judged : of `find_frame_planes`; then each frame has its own `variance`, if that is known, and
-        `dq`. The variance is the frame's own and that of the masters, which all frames have in
-        common.
+    judged : planes of `find_frame_planes`, which give each frame its own `dq` and, if known,
+        `variance`. The variance is the sum of the frame's own and that of the masters, which all
+        frames have in common.
     """
     lights = lights if judged is None else drop_impossible(lights)
     cube = lights if dark is None else subtract_dark(lights, dark)
@@ -437,10 +437,12 @@ def combine_frames(
 ) -> tuple[xr.Dataset, FrameOutliers | None]:
     """Return the computed combination of the calibrated lights, with its variance and flags.
 
-    And what cosmic rays struck in which frame, where they were looked for and found.
+    The second value is the cosmic rays found in each frame, None if there are none or they were
+    not searched for.
 
-    One division by the flat serves them all; the variance follows. `counts` is the procedure's own;
-    where the recipe wants more or cosmic rays are found, `clean` is the best estimate.
+    The combined image is divided by the flat once; its variance is scaled with it. `counts` is the
+    procedure's own; where the recipe combines otherwise or cosmic rays are found, `clean` is the
+    best estimate.
     """
     with stage("combine"), dask_progress(lights):
         lights, how = drop_impossible(lights), combine_settings(recipe)
@@ -453,7 +455,7 @@ def combine_frames(
 
 
 def combine_settings(recipe: Recipe) -> Cleaning:
-    """Return how a recipe wants the lights to be combined."""
+    """Return a recipe's settings for combining the lights."""
     return Cleaning(
         recipe.combine,
         recipe.clip_sigma,
@@ -467,12 +469,12 @@ def combine_settings(recipe: Recipe) -> Cleaning:
 def bad_pixels(
     wanted: str, dark: xr.Dataset | None, flat: xr.Dataset | None = None
 ) -> NDArray[np.bool_] | None:
-    """Return which pixels of the detector are bad: those of a file, or those that masters betray.
+    """Return the mask of bad pixels (y, x), from a file or detected in the masters; None for none.
 
     Parameters
     ----------
     wanted : a file's name; "dark", "flat" or "dark+flat"; or "" for none.
-    dark, flat : the masters (y, x); what is None betrays nothing.
+    dark, flat : the masters (y, x) to search, if not None.
     """
     if wanted not in BETRAYED_BY:
         return read_mask(wanted) if wanted else None
@@ -483,16 +485,16 @@ def bad_pixels(
 
 
 def in_wanted_units(product: xr.Dataset, recipe: Recipe) -> xr.Dataset:
-    """Return a product in the units that the recipe wants; arcs stay in adu."""
+    """Return a product in the units of the recipe; arcs stay in adu."""
     is_arc = product.attrs.get("kind") == "arc"
     return to_electrons(product) if recipe.units == "electron" and not is_arc else product
 
 
-# From a combined image to its spectra: where they lie, and what is extracted there.
+# From a combined image to its spectra: find the rows, extract.
 
 
 def numbered(name: str, i: int) -> str:
-    """Return the name of the i-th spectrum, or what belongs to it: the first has no number.
+    """Return the name of the i-th spectrum or of its arc or frames; the first has no number.
 
     Examples
     --------
@@ -508,7 +510,7 @@ def row_range_of(spectrum: xr.Dataset) -> RowRange:
 
 
 def rows_to_extract(image: xr.Dataset, recipe: Recipe) -> tuple[Rows, ...]:
-    """Return the rows of the spectrum of a combined image, or of each, as the recipe wants."""
+    """Return the rows of the spectrum of a combined image, or of all its spectra (`recipe`)."""
     threshold = Threshold(
         recipe.n_sigma,
         recipe.background_rows,
@@ -524,13 +526,13 @@ def rows_to_extract(image: xr.Dataset, recipe: Recipe) -> tuple[Rows, ...]:
 
 @stage("extract")
 def extract_spectrum(image: xr.Dataset, recipe: Recipe, rows: Rows | None = None) -> xr.Dataset:
-    """Return a spectrum of a combined image: its rows found, and what `extraction` makes of them.
+    """Return a spectrum of a combined image: find its rows, then extract it.
 
     Parameters
     ----------
-    image : counts (y, x), settled; `clean`, `variance`, `dq` where it has them.
-    recipe : what to do.
-    rows : the rows, one of `rows_to_extract`; found if left out.
+    image : counts (y, x), computed; `clean`, `variance`, `dq` if it has them.
+    recipe : settings of the reduction.
+    rows : the rows, one of `rows_to_extract`; by default the first of them.
     """
     image = transpose_to_x(image)
     rows = rows_to_extract(image, recipe)[0] if rows is None else rows
@@ -545,12 +547,12 @@ def extract_each(
     flat: xr.Dataset | None,
     spectrum: xr.Dataset,
 ) -> xr.Dataset:
-    """Return the spectra (frame, x) of a target's lights, each by itself, for its light curve.
+    """Return the spectrum of each light frame of a target (frame, x), for its light curve.
 
     Parameters
     ----------
     lights, dark, recipe, flat : as for `reduce_target`.
-    spectrum : of all of them, whose aperture serves each.
+    spectrum : of the combined lights; its aperture is used for each frame.
     """
     alone = recipe.replace(combine="average", scale="none", weights="none", cosmic_rays="off")
     images = (
@@ -563,15 +565,15 @@ def extract_each(
 def extract_arc(
     lamps: xr.Dataset, master: xr.Dataset | None, spectrum: xr.Dataset, recipe: Recipe
 ) -> xr.Dataset:
-    """Return the spectrum of lamps through the rows of a star: a line tilts across the chip.
+    """Return the arc spectrum in the star's rows, since lines tilt across the chip.
 
     Parameters
     ----------
-    lamps : cube, counts (frame, y, x).
+    lamps : cube of arc frames, counts (frame, y, x).
     master : the dark or bias (y, x) to subtract from them, or None.
     spectrum : the star's.
-    recipe : how frames are combined: by median if that is wanted, else by average; lamps flicker,
-        so that no cosmic rays are looked for.
+    recipe : how frames are combined: by median if it asks for that, else by average. Lamps flicker,
+        so cosmic rays are not searched for.
     """
     plain = recipe.replace(
         combine=combine_settings(recipe).plain, scale="none", weights="none", cosmic_rays="off"
@@ -590,15 +592,15 @@ def spectrum_at_rows(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Datase
 
     Parameters
     ----------
-    image : counts (y, x), settled, dispersed along x; `clean`, `variance`, `dq` where it has them.
+    image : counts (y, x), computed, dispersed along x; `clean`, `variance`, `dq` if it has them.
     rows : of the star.
-    recipe : what to do.
+    recipe : settings of the reduction.
 
     Returns
     -------
     spectrum : (x): `counts_mean` and `counts_mean_sky_subtracted`, the procedure's, from `counts`;
-        `flux`, `variance`, `sky`, `dq` and `trace`, the best, with how they were found as
-        attributes.
+        `flux`, `variance`, `sky`, `dq` and `trace`, the best, with the settings and measurements
+        behind them as attributes.
 
     Raises
     ------
@@ -619,7 +621,7 @@ def spectrum_at_rows(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Datase
 
 
 def wants_procedure(recipe: Recipe) -> bool:
-    """Tell whether a recipe asks for the procedure's own flux."""
+    """Return whether a recipe asks for the procedure's own flux."""
     wanted = (recipe.trace, recipe.extraction, recipe.sky_model)
     return wanted == ("straight", "sum", "band")
 
@@ -627,7 +629,7 @@ def wants_procedure(recipe: Recipe) -> bool:
 def best_estimate(image: xr.Dataset) -> xr.Dataset:
     """Return an image whose counts are the best estimate, with its variance and flags.
 
-    Each plane is laid out by rows, so that an image that was turned gives the same bits.
+    Each plane is made C-contiguous, so that a transposed image gives the same bits.
     """
     planes = {COUNTS: image[CLEAN if CLEAN in image else COUNTS]}
     planes |= {name: image[name] for name in (VARIANCE, DQ) if name in image}
@@ -639,10 +641,10 @@ def best_estimate(image: xr.Dataset) -> xr.Dataset:
 
 
 def procedure_spectrum(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Dataset:
-    """Return the procedure's spectrum of an image's counts, less its band of sky.
+    """Return the procedure's spectrum of an image's counts, minus its sky band.
 
-    Where the sky is modelled otherwise, a band that does not exist costs the table of the
-    sky-subtracted means alone; a remark says so.
+    If the sky is modelled otherwise and there is no room for the band, only the table of the
+    sky-subtracted means is missing; a remark says so.
     """
     spectrum = extract(image, rows)
     if not recipe.sky:
@@ -665,14 +667,14 @@ def procedure_spectrum(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Data
 def sky_under_trace(
     image: xr.Dataset, trace: xr.Dataset, rows: Rows, recipe: Recipe, tables: xr.Dataset
 ) -> xr.Dataset:
-    """Return the sky under a trace, from both sides of it or from the band that is asked for.
+    """Return the sky under a trace, from both sides of it or from a band of rows.
 
     Parameters
     ----------
     image : the best counts (y, x).
     trace, rows : of the star.
-    recipe : which model, and which rows if not to be chosen.
-    tables : the procedure's spectrum, whose band "band" means.
+    recipe : the sky model, and the sky rows if they are given.
+    tables : the procedure's spectrum, whose sky band is used by the model "band".
     """
     half_height = tables.attrs.get("half_height", half_height_of(rows, trace))
     band = recipe.sky_rows
@@ -693,13 +695,13 @@ def sky_under_trace(
 def with_best_flux(
     tables: xr.Dataset, found: xr.Dataset, trace: xr.Dataset, sky: xr.Dataset | None
 ) -> xr.Dataset:
-    """Return the procedure's spectrum with the best flux in the place of its own.
+    """Return the procedure's spectrum with the best flux in place of its own.
 
     Parameters
     ----------
     tables : of `procedure_spectrum`.
     found : of `extract_along`.
-    trace, sky : along which and less which it was extracted.
+    trace, sky : the trace it was extracted along, and the sky that was subtracted.
     """
     own = {name: tables[name] for name in _PROCEDURE_TABLES if name in tables}
     center = trace["center"]
@@ -719,7 +721,7 @@ _LIST_ATTRS = ("history", "remarks")
 
 
 def _merged_lines(name: str, tables: xr.Dataset, sources: tuple[xr.Dataset, ...]) -> list[str]:
-    """Return the lines of all sources, each once: the image's own stand in more than one."""
+    """Return the lines of all sources, each once: those of the image are in several sources."""
     lines = list(tables.attrs.get(name, []))
     for source in sources:
         lines += [line for line in source.attrs.get(name, []) if line not in lines]
@@ -727,10 +729,10 @@ def _merged_lines(name: str, tables: xr.Dataset, sources: tuple[xr.Dataset, ...]
 
 
 def median_snr(spectrum: xr.Dataset) -> float:
-    """Return the median signal to noise of a column of a spectrum, over the central half of them.
+    """Return the median S/N per column of a spectrum, over the central half of its columns.
 
-    NaN where the noise is unknown. The outer quarters, where gratings and detectors give little
-    light, would tell more of the instrument than of the exposure.
+    NaN if the noise is unknown. The outer quarters, where gratings and detectors are inefficient,
+    would describe the instrument more than the exposure.
     """
     if VARIANCE not in spectrum:
         return float("nan")
@@ -745,14 +747,14 @@ def median_snr(spectrum: xr.Dataset) -> float:
 def spectra_of_frames(
     images: Iterable[xr.Dataset], lights: xr.Dataset, spectrum: xr.Dataset, recipe: Recipe
 ) -> xr.Dataset:
-    """Return the spectrum of each frame of a target, through the aperture of its spectrum.
+    """Return the spectrum of each frame of a target, with the aperture of its combined spectrum.
 
     Parameters
     ----------
-    images : each light by itself as a combined image would be, dispersed along x.
+    images : each light frame processed like a combined image, dispersed along x.
     lights : the cube they are from.
-    spectrum : of all of them, what `spectrum_at_rows` found.
-    recipe : what to do.
+    spectrum : of the combined lights, from `spectrum_at_rows`.
+    recipe : settings of the reduction.
 
     Returns
     -------
@@ -774,7 +776,7 @@ def spectra_of_frames(
 
 
 def _rows_in_attrs(spectrum: xr.Dataset) -> Rows:
-    """Return the rows of a spectrum, as it tells them."""
+    """Return the rows of a spectrum, from its attributes."""
     facts = spectrum.attrs
     return Rows(
         facts["first_row"],
@@ -790,7 +792,7 @@ def _rows_in_attrs(spectrum: xr.Dataset) -> Rows:
 
 
 def _trace_of(spectrum: xr.Dataset) -> xr.Dataset:
-    """Return the trace of a spectrum; the middle of its rows where it has none."""
+    """Return the trace of a spectrum; the middle of its rows if it has none."""
     facts = spectrum.attrs
     own = {name: facts[name] for name in _TRACE_ATTRS if name in facts}
     if "trace" in spectrum:
@@ -802,9 +804,9 @@ def _trace_of(spectrum: xr.Dataset) -> xr.Dataset:
 
 # How frames are read, and where laziness ends: `ReadOptions`, `compute`.
 #
-# `compute` is the one place where dask computes. Beyond it every step works on one contiguous
-# float64 block, because sums over rows of a block that is chunked or laid out otherwise end in
-# other bits.
+# `compute` is the only place where dask computes. After it every step works on one contiguous
+# float64 block, because sums over rows of a block that is chunked or has another memory layout
+# differ in the last bits.
 
 
 @dataclass(frozen=True)
@@ -814,8 +816,9 @@ class ReadOptions:
     Parameters
     ----------
     chunks, memory : as in `reduce_night`.
-    overscan : the level of a row: "mean" or "median"; "off": the frames stay whole.
-    widened : frames may be clipped or scaled, which takes bands a sixth as high within a memory.
+    overscan : how the overscan level of a row is computed: "mean" or "median"; "off": frames are
+        neither corrected nor trimmed.
+    widened : frames may be clipped or scaled, so bands are a sixth as high for the same memory.
     """
 
     chunks: Chunks = "auto"
@@ -824,7 +827,7 @@ class ReadOptions:
     widened: bool = True
 
     def open(self, frames: Group) -> xr.Dataset:
-        """Return frames as a cube, less their overscan and trimmed where sections are known."""
+        """Return frames as a cube, overscan-subtracted and trimmed where sections are known."""
         _preload_modules()
         with stage("read"):
             return self._cube(frames)
@@ -842,7 +845,7 @@ class ReadOptions:
 
 
 def _preload_modules() -> None:
-    """Import what cubes are made of: a second of the first master, and none of its reading."""
+    """Import xarray and dask here: one second, reported as its own stage and not as reading."""
     if "dask.array" not in sys.modules:
         with stage("load xarray and dask"):
             for name in ("xarray", "dask.array"):
@@ -855,13 +858,13 @@ def compute(image: xr.Dataset) -> xr.Dataset:
     Parameters
     ----------
     image : counts (y, x), or single frames (frame, y, x), eager or chunked. All its variables are
-        computed in one pass: by threads, or by the cluster of an active client of dask, where the
-        bands are read by its workers and only the image travels.
+        computed in one pass: by threads, or by the cluster of an active dask client, whose workers
+        read the bands and send back only the image.
 
     Raises
     ------
     ResourceError
-        The cluster's workers died of it, or its scheduler has gone.
+        The cluster's workers died while computing it, or its scheduler is gone.
     """
     with cluster_errors():
         computed = image if isinstance(image[COUNTS].data, np.ndarray) else image.compute()
@@ -873,18 +876,19 @@ def compute(image: xr.Dataset) -> xr.Dataset:
 
 
 settle = compute
-"""The same by its first name."""
+"""Former name of `compute`."""
 
 
-# How far dask is with what it computes, reported to whoever watches: `dask_progress`.
+# Progress of dask computations: `dask_progress`.
 
 _TASK_STATES = ("finished", "running", "ready", "waiting")
 
 
 def dask_progress(cube: xr.Dataset) -> AbstractContextManager[object]:
-    """Return what lets dask tell of its tasks while it computes something of a cube.
+    """Return a context manager that reports finished dask tasks as progress.
 
-    Nothing where the cube is eager or nobody watches; a cluster's tasks are not heard of.
+    It does nothing if the cube is eager or progress is not watched; tasks on a cluster are not
+    reported.
     """
     if cube[COUNTS].chunks is None or not is_watched():
         return nullcontext()
@@ -897,26 +901,25 @@ def dask_progress(cube: xr.Dataset) -> AbstractContextManager[object]:
 def _count_finished_task(
     _key: Any, _result: Any, _dsk: Any, state: Mapping[str, Sized], _worker: Any
 ) -> None:
-    """Hear that a task is done."""
+    """Report that a task is finished."""
     progressed(len(state["finished"]), sum(len(state[name]) for name in _TASK_STATES))
 
 
-# What goes wrong on a cluster, as errors of ours: `cluster_errors`, `cluster_error`.
+# Cluster failures as ResourceError: `cluster_errors`, `cluster_error`.
 #
-# Where a client of dask.distributed is active, dask computes on its cluster, and there more can go
-# wrong than in one process: workers die, and the scheduler goes away. Such errors say nothing of
-# the frames, so they become a ResourceError: the target fails, what is finished stays, and the run
-# can be begun again. Errors of ours come back from workers as they are.
+# If a dask.distributed client is active, dask computes on its cluster, where more can go wrong than
+# in one process: workers die, and the scheduler disappears. Such errors say nothing about the
+# frames, so they become a ResourceError: the target fails, finished products stay, and the run can
+# be repeated. Errors of arrayred come back from workers unchanged.
 
 RUN_AGAIN = "What is finished is not done again: run the same once more."
 
 
 @contextmanager
 def cluster_errors() -> Iterator[None]:
-    """Raise ResourceError for what a cluster does to a computation; let all else pass.
+    """Raise ResourceError for failures of a cluster; let all other errors pass.
 
-    It stands around whole units of work: not only images are computed in them, but samples of
-    frames too.
+    It wraps whole units of work, since these compute samples of frames as well as images.
     """
     try:
         yield
@@ -930,11 +933,11 @@ def cluster_errors() -> Iterator[None]:
 
 
 def cluster_error(error: Exception) -> ResourceError | None:
-    """Return an error of dask.distributed as ours; None of any other.
+    """Return the ResourceError for an error of dask.distributed; None for any other.
 
     Parameters
     ----------
-    error : what a computation raised, or what the result of a task is.
+    error : raised by a computation, or returned as the result of a task.
     """
     if "distributed" not in sys.modules:
         return None
@@ -952,13 +955,13 @@ def cluster_error(error: Exception) -> ResourceError | None:
 
 
 def scheduler_lost_error(why: str) -> ResourceError:
-    """Return the error of a scheduler that does not answer any more."""
+    """Return the error for a scheduler that no longer answers."""
     found = " ".join(why.replace("-", " ").split()) or "it does not answer"
     return ResourceError(f"The scheduler of the cluster has gone ({found})", hint=RUN_AGAIN)
 
 
 def _workers_lost_error(error: Any) -> ResourceError:
-    """Return the error of work whose workers died, each time."""
+    """Return the error for a task whose workers died on every attempt."""
     worker = error.last_worker
     deaths = error.allowed_failures + 1
     limit = f", which may hold {worker.memory_limit >> 20} MiB" if worker.memory_limit else ""

@@ -1,18 +1,18 @@
-"""Settings of a process that belongs to arrayred alone: `make_process_own`.
+"""Set up a process that runs arrayred alone: memory, garbage collection, BLAS: `make_process_own`.
 
-The command line and the processes that it starts call it, before numpy is imported where that can
-be; who imports arrayred into a process of their own keeps their settings. No number changes. Of a
-night of 8 frames of 1024 x 1536, 1.53 s of the processor in a process of its own and 0.29 s as one
-of many in a process, this saves 0.3 s and 0.04 s:
+The command line and the processes that it starts call it, before numpy is imported where possible;
+a program that imports arrayred keeps its own settings. No number changes. A night of 8 frames of
+1024 x 1536 takes 1.53 s of processor time in a process of its own and 0.29 s as one of many in a
+process; this saves 0.3 s and 0.04 s of that:
 
-* Memory that was freed is kept for the next image. The C library hands it back to the system, which
-  has to clear each page anew: 12,500 page faults a night, and 140 if it is kept.
-  Where memory is bounded that would be held beside what is used, 100 MiB of a night of 60 frames of
-  2048 x 2048: there `release_freed_memory` gives back what takes 4 MiB or more.
-* Garbage is rarely looked for: that takes a seventh of the time of the imports. At the end it is
-  not looked for at all, what is left is everything, and the system takes it back anyway.
+* Freed memory is kept for the next image. By default the C library returns it to the system, which
+  has to clear each page again: 12,500 page faults a night, and 140 if it is kept.
+  Where memory is limited, it would be held in addition to the memory in use, 100 MiB for a night of
+  60 frames of 2048 x 2048: there `release_freed_memory` returns blocks of 4 MiB or more.
+* Garbage is rarely collected: that takes a seventh of the time of the imports. At the end it is not
+  collected at all: everything is garbage then, and the system frees it anyway.
 * BLAS has no threads. The systems solved here have a few dozen unknowns; its threads would only
-  wait for work, busily, and what it adds up would depend on how many there are.
+  wait busily for work, and its sums would depend on their number.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ import sys
 _BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _TRIM, _MMAP = 256 << 20, 32 << 20
-"""Bytes: of free memory that are kept, and from which on an array has a mapping of its own (more is
-not allowed)."""
+"""Free memory that is kept, and size from which an array has a mapping of its own, bytes (32 MiB is
+the largest allowed)."""
 _LITTLE_TRIM, _LITTLE_MMAP, _ARENAS = 24 << 20, 4 << 20, 2
 _is_own = False
 
 
 def make_process_own() -> None:
-    """Set up this process for reductions and nothing else; a second call changes nothing."""
+    """Set up this process for reductions alone; a second call changes nothing."""
     global _is_own
     _is_own = True
     for name in _BLAS:
@@ -44,7 +44,7 @@ def make_process_own() -> None:
 
 
 def release_freed_memory() -> None:
-    """Give freed memory back at once from now on, if this process is arrayred's own."""
+    """Return freed memory to the system at once from now on, if this process is arrayred's own."""
     if _is_own:
         _set_up_memory(
             (_M_MMAP_THRESHOLD, _LITTLE_MMAP),
@@ -54,7 +54,7 @@ def release_freed_memory() -> None:
 
 
 def _set_up_memory(*settings: tuple[int, int]) -> None:
-    """Tell the C library how to keep what is freed, where that is glibc."""
+    """Set options of the C library's `mallopt`, where it is glibc."""
     if sys.platform != "linux":
         return
     import ctypes

@@ -1,12 +1,12 @@
-"""What is being done, how far it is and how long it took, told to whoever watches: `stage`.
+"""Report the stages of the work, their progress and their times to watchers: `stage`.
 
-The library prints nothing. It says where a stage of the work begins and ends; a bar on a terminal,
-lines for ``--verbose`` and the log of a run are made of that by whoever called. Without a watcher a
-stage costs less than a microsecond.
+The library prints nothing. It reports where a stage of the work begins and ends; the caller makes a
+bar on a terminal, lines for ``--verbose`` or the log of a run of that. Without a watcher a stage
+costs less than a microsecond.
 
-Who watches is a context variable, not a parameter: the reduction is functions within functions, and
-none of them is about watching. Threads that are started within know of no watcher; how many bytes
-they read is counted for the whole process (`count_read`), as the system does it.
+The watchers are in a context variable, not a parameter: the reduction is functions within
+functions, and none of them is about progress. Threads that are started within have no watcher; the
+bytes that they read are counted for the whole process (`count_read`), as the system does it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Stage:
 
     Parameters
     ----------
-    name : what it is, such as "combine".
-    within : the names of the stages around it, the outermost first.
-    seconds : how long it took, once it has ended.
+    name : of the work, such as "combine".
+    within : the names of the enclosing stages, the outermost first.
+    seconds : duration, s, once it has ended.
     n_read : bytes of pixels that the process read meanwhile.
     """
 
@@ -39,26 +39,26 @@ class Stage:
 
     @property
     def path(self) -> str:
-        """Return its name after those of the stages around it."""
+        """Return its name after those of the enclosing stages."""
         return ": ".join((*self.within, self.name))
 
 
 class Watcher(Protocol):
-    """Somebody who is told of stages, in the thread that does them."""
+    """A receiver of the reports of stages, called in the thread that does the work."""
 
     def begins(self, stage: Stage) -> None:
-        """Hear that a stage begins."""
+        """Receive the begin of a stage."""
 
     def advances(self, done: int, total: int) -> None:
-        """Hear how much of the innermost stage is done."""
+        """Receive the progress of the innermost stage."""
 
     def ends(self, stage: Stage) -> None:
-        """Hear that a stage has ended, well or not."""
+        """Receive the end of a stage, successful or not."""
 
 
 @dataclass
 class _WatchState:
-    """Who watches, what is going on, the outermost first, and what has ended."""
+    """The watchers, the open stages (outermost first) and the ended ones."""
 
     watchers: list[Watcher]
     open: list[Stage] = field(default_factory=list)
@@ -79,7 +79,7 @@ def count_read(n_bytes: int) -> None:
 
 @contextmanager
 def watched(*watchers: Watcher) -> Iterator[None]:
-    """Let watchers hear of the stages within, beside those who do already.
+    """Report the stages within to these watchers, in addition to present ones.
 
     Examples
     --------
@@ -104,14 +104,14 @@ def watched(*watchers: Watcher) -> Iterator[None]:
 
 
 def ended() -> Sequence[Stage]:
-    """Return the stages that have ended since somebody watches."""
+    """Return the stages that have ended since the outermost `watched` began."""
     scene = _WATCH_STATE.get()
     return () if scene is None else tuple(scene.ended)
 
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Tell that a piece of work begins and ends; a function can be decorated with it too."""
+    """Report the begin and end of a piece of work; also usable as a decorator."""
     scene = _WATCH_STATE.get()
     if scene is None:
         yield
@@ -133,13 +133,13 @@ def stage(name: str) -> Iterator[None]:
 
 
 def is_watched() -> bool:
-    """Tell whether anybody hears what `progressed` tells."""
+    """Return whether there is a watcher."""
     scene = _WATCH_STATE.get()
     return scene is not None and bool(scene.watchers)
 
 
 def progressed(done: int, total: int) -> None:
-    """Tell how much of the innermost stage is done."""
+    """Report the progress of the innermost stage."""
     scene = _WATCH_STATE.get()
     if scene is not None and scene.open:
         for watcher in tuple(scene.watchers):

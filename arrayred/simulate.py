@@ -1,12 +1,12 @@
 """Simulate a night with known true values: `SimulatedNight`.
 
-Stars' light falls on rows around a trace that may be tilted, blurred by the seeing, with absorption
-and emission lines; the sky shines everywhere, in lines too; lamps make flats and arcs. The detector
-answers with a response of its own in every pixel, adds a dark current with hot pixels, a bias level
-and read noise, and is hit by cosmic rays. Photons and dark electrons are Poisson distributed, read
-noise is normal, and counts are rounded to whole adu, as a camera's converter does.
+The spectra of stars lie along a trace that may be tilted, blurred by the spatial FWHM, with
+absorption and emission lines; the sky is everywhere, with lines too; lamps make flats and arcs. The
+detector has its own response in every pixel, adds a dark current with hot pixels, a bias level and
+read noise, and is hit by cosmic rays. Photons and dark electrons are Poisson distributed, read
+noise is normal, and counts are rounded to whole adu, as by the converter of a camera.
 
-Frames are made one by one as they are asked for, each from random numbers of its own, so that a
+Frames are made one by one as they are requested, each from random numbers of its own, so that a
 night of any size fits into memory and the same seed gives the same frames in any order.
 """
 
@@ -36,17 +36,18 @@ class Detector:
     ----------
     shape : (n_rows, n_columns).
     bias_level : the offset that the electronics add, adu.
-    bias_drift : by which it rises, adu per hour.
+    bias_drift : rise of the bias level, adu per hour.
     read_noise : electrons.
     gain : electrons per adu.
-    stated_gain : what the headers say it is, electrons per adu; None: the truth.
+    stated_gain : gain in the headers, electrons per adu; None: the true gain.
     dark_current : electrons per second and pixel.
-    hot_fraction : the part of the pixels whose dark current is up to a thousand times that.
-    hot_rows : (FITS row, electrons per second) of rows whose dark current is higher by so much.
-    raised_rows : (FITS row, adu) by which the electronics raise rows of the lights, and of no dark.
-    response_scatter : standard deviation of the pixels' response to light, 1 being the mean.
-    vignetting : the part of the light that is lost in the corners.
-    full_well : electrons that a pixel holds at most.
+    hot_fraction : fraction of the pixels whose dark current is up to a thousand times higher.
+    hot_rows : (FITS row, electrons per second) of rows whose dark current is higher by that much.
+    raised_rows : (FITS row, adu) of rows that the electronics raise in light frames, but not in
+        darks.
+    response_scatter : standard deviation of the pixels' response, relative to a mean of 1.
+    vignetting : fraction of the flux lost in the corners.
+    full_well : most electrons that a pixel holds.
     dtype : of the frames; its range is that of the converter.
     """
 
@@ -67,7 +68,7 @@ class Detector:
 
     @property
     def header_gain(self) -> float:
-        """Return what headers say the gain is, electrons per adu."""
+        """Return the gain stated in the headers, electrons per adu."""
         return self.gain if self.stated_gain is None else self.stated_gain
 
 
@@ -83,7 +84,7 @@ def dark_rate(detector: Detector, seed: int) -> Image:
 
 
 def row_offsets(detector: Detector) -> Image:
-    """Return by how much the electronics raise each row of a light (y, 1), adu."""
+    """Return the offset that the electronics add to each row of a light frame (y, 1), adu."""
     levels = np.zeros((detector.shape[0], 1))
     for row, more in detector.raised_rows:
         levels[row - 1] += more
@@ -91,7 +92,7 @@ def row_offsets(detector: Detector) -> Image:
 
 
 def response_of(detector: Detector, seed: int) -> Image:
-    """Return each pixel's response to light (y, x), 1 being that of a mean pixel in the middle."""
+    """Return the response of each pixel (y, x), relative to the mean response in the middle."""
     rng = np.random.default_rng((seed, 6))
     n_rows, n_columns = detector.shape
     y = np.linspace(-1, 1, n_rows)[:, np.newaxis]
@@ -104,7 +105,7 @@ def response_of(detector: Detector, seed: int) -> Image:
 def cosmic_ray_track(
     shape: tuple[int, int], rng: np.random.Generator
 ) -> Iterator[tuple[int, int, float]]:
-    """Yield the pixels of one straight track: FITS row, column, electrons."""
+    """Yield the pixels of one straight cosmic-ray track: FITS row, column, electrons."""
     y, x = rng.uniform(1, shape[0]), rng.uniform(1, shape[1])
     angle, n_pixels = rng.uniform(0, 2 * np.pi), int(rng.geometric(0.3))
     charge = float(np.round(rng.lognormal(8.0, 0.6)))
@@ -121,10 +122,10 @@ def read_out(
 
     Parameters
     ----------
-    detector : what reads out.
-    electrons : expected on each pixel (y, x).
-    level : of the bias, adu; a number, or of each row (y, 1).
-    rng : of this frame.
+    detector : the detector.
+    electrons : expected in each pixel (y, x).
+    level : bias level, adu; a number, or of each row (y, 1).
+    rng : random generator of this frame.
     """
     collected = np.minimum(rng.poisson(electrons), detector.full_well)
     counts = collected + rng.normal(0.0, detector.read_noise, electrons.shape)
@@ -135,7 +136,7 @@ def read_out(
     return counts.astype(kind)
 
 
-# How camera programs name frames and spell headers: MaxIm DL, NINA, an observatory.
+# File names and header cards as written by camera programs: MaxIm DL, NINA, an observatory.
 
 SimulatedValue = str | float | int
 Dialect = Literal["maxim", "nina", "observatory"]
@@ -143,15 +144,15 @@ Dialect = Literal["maxim", "nina", "observatory"]
 
 @dataclass(frozen=True)
 class Exposure:
-    """Which frame of a night this is.
+    """An exposure of a night: type, number, time and target.
 
     Parameters
     ----------
     frame_type, number : its type, and its number among those, from 1.
-    start : when it began, UTC.
-    hours : since the night began.
-    exptime : exposure, s.
-    shows : what its OBJECT card says.
+    start : start of the exposure, UTC.
+    hours : from the start of the night to that of the exposure.
+    exptime : exposure time, s.
+    shows : value of its OBJECT card.
     """
 
     frame_type: FrameType
@@ -163,7 +164,7 @@ class Exposure:
 
 
 def frame_file_name(exposure: Exposure, dialect: Dialect, prefix: str) -> str:
-    """Return a frame's file name."""
+    """Return the file name of a frame."""
     kind, number = exposure.frame_type, exposure.number
     if dialect == "nina":
         return f"{kind.upper()}/{prefix}{number:04}.fits"
@@ -175,7 +176,7 @@ def frame_file_name(exposure: Exposure, dialect: Dialect, prefix: str) -> str:
 def frame_cards(
     exposure: Exposure, dialect: Dialect, gain: float, read_noise: float
 ) -> dict[str, SimulatedValue]:
-    """Return a frame's cards.
+    """Return the header cards of a frame.
 
     Parameters
     ----------
@@ -214,7 +215,7 @@ def frame_cards(
     return {"IMAGETYP": spelling, **facts}
 
 
-# The light before it meets the detector: stars, sky and lamps, electrons per second.
+# Signal before the response of the detector: stars, sky and lamps, electrons per second.
 
 EmissionLine = tuple[float, float, float]
 
@@ -228,12 +229,12 @@ class Star:
 
     Parameters
     ----------
-    name : what the frames' OBJECT card says.
+    name : value of the OBJECT card of its frames.
     flux : electrons per second and column at the blue end of the continuum.
-    row : where the trace crosses the middle column, FITS row number; None: the middle row.
+    row : of the trace in the middle column, FITS row number; None: the middle row.
     tilt : rows by which the trace rises from the first column to the last.
-    seeing : full width at half maximum across the trace, rows.
-    profile : its shape; the Moffat's exponent is 3.
+    seeing : spatial FWHM (across the trace), rows.
+    profile : shape across the trace; the exponent (beta) of the Moffat profile is 3.
     lines : (column, depth, sigma in columns); a negative depth is emission.
     """
 
@@ -254,8 +255,8 @@ class Sky:
     ----------
     level : electrons per second and pixel in the middle row.
     lines : (column in the middle row, electrons per second and pixel, sigma in columns).
-    gradient : the part by which sky and lines brighten from the first row to the last.
-    tilt : columns by which a line leans from the first row to the last.
+    gradient : rise of sky and lines from the first row to the last, as a fraction of the level.
+    tilt : shift of a line from the first row to the last, columns.
     """
 
     level: float = 0.05
@@ -266,14 +267,14 @@ class Sky:
 
 @dataclass(frozen=True)
 class Lamps:
-    """A lamp for flats and one for arcs.
+    """A lamp for flats and one for arcs (comparison lamp).
 
     Parameters
     ----------
     flat_level : electrons per second and pixel at the brightest column.
     arc_lines : (column at the middle row, electrons per second and pixel, sigma).
-    arc_tilt : columns by which an arc line leans from the first row to the last.
-    exptime : exposure of a flat or arc, s.
+    arc_tilt : shift of an arc line from the first row to the last, columns.
+    exptime : exposure time of a flat or arc, s.
     """
 
     flat_level: float = 2000.0
@@ -287,7 +288,7 @@ class Lamps:
 
 
 def star_rate(shape: tuple[int, int], star: Star, drift: float = 0.0) -> Image:
-    """Return a star's light on each pixel (y, x), electrons per second."""
+    """Return the signal of a star in each pixel (y, x), electrons per second."""
     n_rows, n_columns = shape
     x = column_numbers(shape)
     y = np.arange(1, n_rows + 1, dtype=np.float64)[:, np.newaxis]
@@ -300,7 +301,7 @@ def star_rate(shape: tuple[int, int], star: Star, drift: float = 0.0) -> Image:
 
 
 def _spatial_profile(distance: Image, star: Star) -> Image:
-    """Return the part of the light per row at a distance from the trace; all of it sums to 1.
+    """Return the fraction of the flux per row at a distance from the trace; its integral is 1.
 
     Moffat (1969, A&A 3, 455): the profile integrated along the dispersion, exponent beta - 1/2.
     """
@@ -314,26 +315,26 @@ def _spatial_profile(distance: Image, star: Star) -> Image:
 
 
 def sky_rate(shape: tuple[int, int], sky: Sky) -> Image:
-    """Return the sky's light on each pixel (y, x), electrons per second."""
+    """Return the sky signal in each pixel (y, x), electrons per second."""
     across = np.linspace(-0.5, 0.5, shape[0])[:, np.newaxis] if shape[0] > 1 else np.zeros((1, 1))
     light = sky_in_the_middle(column_numbers(shape) - sky.tilt * across, sky)
     return np.asarray(light * np.maximum(1.0 + sky.gradient * across, 0.0))
 
 
 def sky_in_the_middle(x: Image, sky: Sky) -> Image:
-    """Return the sky's light at columns x of the middle row, electrons per second and pixel."""
+    """Return the sky signal at columns x of the middle row, electrons per second and pixel."""
     return _with_lines(np.full(x.shape, sky.level), x, sky.lines)
 
 
 def flat_rate(shape: tuple[int, int], lamps: Lamps) -> Image:
-    """Return the flat lamp's light (y, x), electrons per second: a smooth colour along x."""
+    """Return the signal of the flat lamp (y, x), electrons per second, smooth along x."""
     x = np.linspace(-1, 1, shape[1])
     colour = lamps.flat_level * (1.0 - 0.4 * (x - 0.2) ** 2)
     return np.broadcast_to(colour, shape).copy()
 
 
 def arc_rate(shape: tuple[int, int], lamps: Lamps) -> Image:
-    """Return the arc lamp's light (y, x), electrons per second: lines that lean along y."""
+    """Return the signal of the arc lamp (y, x), electrons per second: lines tilted along y."""
     n_rows, _ = shape
     lean = lamps.arc_tilt * np.linspace(-0.5, 0.5, n_rows)[:, np.newaxis]
     x = column_numbers(shape) - lean
@@ -351,14 +352,12 @@ def column_numbers(shape: tuple[int, int]) -> Image:
     return np.arange(1, shape[1] + 1, dtype=np.float64)
 
 
-# A night of simulated frames: `SimulatedNight`.
-
 READOUT = timedelta(seconds=20)
 
 
 @dataclass(frozen=True)
 class SimulatedFrame:
-    """One frame: its file name, the cards of its header, its pixels (y, x)."""
+    """One frame: file name, header cards, pixels (y, x) in adu."""
 
     name: str
     cards: dict[str, SimulatedValue]
@@ -367,20 +366,20 @@ class SimulatedFrame:
 
 @dataclass(frozen=True)
 class SimulatedNight:
-    """A night to be written or used as it is.
+    """A simulated night, to be written as files or used in memory.
 
     Parameters
     ----------
-    detector, star : what it is made of.
+    detector, star : the CCD and the target.
     companions : further stars on the same frames.
-    sky, lamps : further light.
-    n_darks, n_lights, n_biases, n_flats, n_arcs : how many frames of each.
-    exptime : exposure of a light or dark, s.
-    flux_scatter : by which the stars' light varies from frame to frame, 1 being all of it.
-    trace_drift : rows by which the traces move from one light to the next.
-    cosmic_rays : how many hit a frame of an hour, on average.
-    dialect : of the camera program that writes the headers and names the files.
-    prefix : begins every file's name.
+    sky, lamps : the sky, and the lamps of flats and arcs.
+    n_darks, n_lights, n_biases, n_flats, n_arcs : number of frames of each type.
+    exptime : exposure time of a light frame or dark, s.
+    flux_scatter : standard deviation of the stars' flux from frame to frame, relative to the flux.
+    trace_drift : rows by which the traces move from one light frame to the next.
+    cosmic_rays : mean number of hits in an exposure of an hour.
+    dialect : style of file names and headers: MaxIm DL, NINA or an observatory.
+    prefix : of all file names.
     start : of the first exposure, UTC.
     seed : the same seed gives the same night.
 
@@ -411,11 +410,11 @@ class SimulatedNight:
     seed: int = 0
 
     def frames(self, *frame_types: FrameType) -> Iterator[SimulatedFrame]:
-        """Yield biases, darks, flats, arcs and lights in order of time, each when asked for.
+        """Yield biases, darks, flats, arcs and light frames in order of time, each when requested.
 
         Parameters
         ----------
-        frame_types : only these, where any are named; each is the same as among all.
+        frame_types : only these types, if any are given; the frames are the same in any case.
         """
         detector = self.detector
         dark, response = dark_rate(detector, self.seed), response_of(detector, self.seed)
@@ -460,7 +459,7 @@ class SimulatedNight:
         return [hit for _ in range(n_rays) for hit in cosmic_ray_track(self.detector.shape, rng)]
 
     def facts(self) -> dict[str, Any]:
-        """Return everything the night is made of, and every cosmic ray, ready for JSON."""
+        """Return all parameters of the night, and every cosmic-ray hit, ready for JSON."""
         rays = {
             frame_file_name(exposure, self.dialect, self.prefix): self.hits(exposure)
             for exposure in self.exposures()
@@ -468,16 +467,16 @@ class SimulatedNight:
         return {**asdict(self), "start": self.start.isoformat(), "cosmic_ray_hits": rays}
 
     def truth(self) -> xr.Dataset:
-        """Return what a perfect observer would find.
+        """Return the true values of a light frame, without noise, adu.
 
         Returns
         -------
-        truth : of one light frame of mean brightness, in adu of the true gain, float64: `flux` (x),
-            the first star's light, and `flux_recorded` (x), what of it the detector answers to: all
-            that can be found without a flat; `sky` (x), that of the middle row; `star` (y, x), all
-            stars, `glow` (y, x), the sky, `dark` (y, x), bias level and dark current, and
-            `response` (y, x), all without noise; `light_variance` and `dark_variance` (y, x),
-            adu^2, with the rounding to whole adu.
+        truth : of one light frame of mean brightness, in adu of the true gain, float64: `flux` (x)
+            of the first star, and `flux_recorded` (x), the flux times the response of the detector,
+            which is all that can be measured without a flat; `sky` (x) of the middle row; `star`
+            (y, x), all stars, `glow` (y, x), the sky, `dark` (y, x), bias level and dark current,
+            and `response` (y, x), all without noise; `light_variance` and `dark_variance` (y, x),
+            adu^2, including the rounding to whole adu.
         """
         import xarray as xr
 
@@ -512,11 +511,11 @@ class SimulatedNight:
         )
 
     def brightness_of(self, exposure: Exposure) -> float:
-        """Return a light's star in parts of a mean one, as `flux_scatter` has it."""
+        """Return the brightness of the stars in a light frame, relative to the mean."""
         return self._brightness(self._rng(1, exposure))
 
     def cube(self, frame_type: FrameType) -> xr.Dataset:
-        """Return the frames of a type as `open_frames` would, once they were written.
+        """Return the frames of a type as a cube, as `open_frames` would read them from files.
 
         Parameters
         ----------
@@ -524,8 +523,8 @@ class SimulatedNight:
 
         Returns
         -------
-        cube : `counts` (frame, y, x) in adu, in memory, with frame types, exposures, times, and the
-            gain that the headers state.
+        cube : `counts` (frame, y, x) in adu, in memory, with frame types, exposure times, s, start
+            times, and the gain stated in the headers.
 
         Examples
         --------
@@ -552,12 +551,12 @@ class SimulatedNight:
         )
 
     def _rng(self, purpose: int, exposure: Exposure) -> np.random.Generator:
-        """Return random numbers of its own for each purpose and frame."""
+        """Return the random generator of a purpose and frame."""
         kind = FRAME_TYPES.index(exposure.frame_type)
         return np.random.default_rng((self.seed, purpose, kind, exposure.number))
 
     def _light(self, exposure: Exposure, rng: np.random.Generator) -> Image:
-        """Return the light that falls on each pixel, electrons per second."""
+        """Return the signal that falls on each pixel (y, x), electrons per second."""
         shape = self.detector.shape
         if exposure.frame_type == "flat":
             return flat_rate(shape, self.lamps)
@@ -570,11 +569,11 @@ class SimulatedNight:
         return brightness * stars + sky_rate(shape, self.sky)
 
     def _brightness(self, rng: np.random.Generator) -> float:
-        """Return how bright the stars are on a light: its first random number tells."""
+        """Return the relative brightness of the stars, from the first random number of a frame."""
         return max(1.0 + self.flux_scatter * rng.standard_normal(), 0.0)
 
     def _stars(self, drift: float) -> Image:
-        """Return the light of all stars, their traces moved by some rows."""
+        """Return the signal of all stars (y, x), electrons per second, traces shifted by rows."""
         light = np.zeros(self.detector.shape)
         for star in (self.star, *self.companions):
             light += star_rate(self.detector.shape, star, drift)

@@ -1,12 +1,14 @@
-"""Nights from disk to disk: open, reduce, write; one target's failure is not another's.
+"""Reduce nights from disk to disk: open, reduce, write, each target independently of the others.
 
-Everything the headers can tell is checked first (`orders`), so that a night that cannot be reduced
-says so, completely, before a pixel is read or a file written. Then its masters are made (`masters`)
-and its targets, one after the other (`desk`); what is finished is not done again (`keys`, `shelf`).
-Many nights are so many `jobs`, done one by one or in processes (`nights`, `crew`); one that is
-finished is not even opened (`recall`); `summary` tells of each target in a line, and `reports` of
-the night on a page. On a cluster of dask a night is one task: `cluster` and `connecting`, which are
-not imported here, since most runs need neither.
+`run` reduces one night. Everything that headers can show is checked first (`check_night`), so that
+a night that cannot be reduced reports all its problems before its frames are combined or a file is
+written. Then its masters are made and its targets, one after the other (`reduce_to`); finished ones
+are not made again (the fingerprints and `OutputFolder` in `run`). A line summarises each target
+(`SummaryLine`), a report each night (`write_night_report`).
+
+`nights` reduces many nights, each a `Job`, one by one or in processes (`processes`); a finished
+night is not even opened (`load_finished_report`). On a dask cluster a night is one task
+(`cluster`). `cluster` is not imported here, since most runs do not need it.
 """
 
 import lazy_loader

@@ -1,14 +1,15 @@
-"""Many nights on a cluster of dask: `cluster_executor`, one task a night.
+"""Reduce many nights on a dask cluster, one task per night: `cluster_executor`.
 
 A task is a whole night, reduced within its worker by dask's synchronous scheduler: 10 000 nights
-are 10 000 tasks, of which only the reports travel. Who is asked to do a night twice, because a
-worker was thought dead, waits for the lock of the night's folder and finds it finished.
+are 10 000 tasks, of which only the reports are sent back. If a night is given to a second worker,
+because the first was thought dead, the second waits for the lock of the night's folder and finds
+the night finished.
 
-When a worker dies, the scheduler blames all nights that it had, since it cannot know better. So
-nights that are given up are tried again at the end, each alone in the cluster: what then kills
-its workers is guilty, and is named.
+When a worker dies, the scheduler blames all nights that it had, since it cannot know which one
+killed it. So nights that were given up are tried again at the end, each alone in the cluster: one
+whose workers die then is the cause, and is reported.
 
-Everything here trusts the scheduler: whoever may talk to it can run code as its owner.
+Everything here trusts the scheduler: anyone who can connect to it can run code as its owner.
 """
 
 from __future__ import annotations
@@ -47,24 +48,23 @@ from arrayred.pipeline import cluster_error, scheduler_lost_error
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-"""How many workers may die of a night before it is given up; more where the scheduler says so."""
 NO_WORKERS_LIMIT_S = 60.0
-"""How long a cluster may be without workers, s."""
+"""Longest time that a cluster may be without workers, s."""
 _HEARTBEAT_S = 1.0
 _LOCK_WAIT_S = 3600.0
 _LEAST_MEMORY, _PLENTY = 32 << 20, 1 << 30
 _BYTES_OF_IMPORTS = 200 << 20
-"""What a worker holds before it does anything, bytes."""
+"""Memory of a worker before its first task, bytes."""
 
 
 def cluster_executor(client: Client, *, no_workers_limit: float = NO_WORKERS_LIMIT_S) -> Executor:
-    """Return the way to do jobs on a cluster, for `reduce_nights`.
+    """Return the executor of jobs on a cluster, for `reduce_nights`.
 
     Parameters
     ----------
-    client : of dask.distributed. Its workers see the same files by the same names, and have this
-        version of arrayred.
-    no_workers_limit : how long the cluster may be without workers, s.
+    client : of dask.distributed. Its workers must see the same files under the same names, and have
+        this version of arrayred.
+    no_workers_limit : longest time that the cluster may be without workers, s.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def cluster_executor(client: Client, *, no_workers_limit: float = NO_WORKERS_LIM
         Raises
         ------
         ResourceError
-            The scheduler has gone, or there was no worker for too long.
+            The scheduler is gone, or there was no worker for too long.
         """
         deaths: dict[str, int] = {}
         suspects: list[Job] = []
@@ -97,14 +97,14 @@ def cluster_executor(client: Client, *, no_workers_limit: float = NO_WORKERS_LIM
 
 @dataclass(frozen=True)
 class _WorkerDeath:
-    """What became of a night of which workers died, or which was beside one: how many they were."""
+    """Deaths of workers that had a night, which may or may not be the cause."""
 
     n_workers: int
     error: ResourceError
 
 
 def _run_alone(client: Client, job: Job, n_deaths: int, no_workers_limit: float) -> Report:
-    """Return the report of a night that nothing else runs beside; it fails if workers die of it."""
+    """Return the report of a night run alone on the cluster; failed if too many workers died."""
     while True:
         _, done = next(iter(_completed_jobs(client, [job], no_workers_limit)))
         if isinstance(done, Report):
@@ -126,7 +126,7 @@ def _with_file_sizes(error: ResourceError, job: Job) -> ResourceError:
 def _completed_jobs(
     client: Client, jobs: Sequence[Job], no_workers_limit: float
 ) -> Iterator[tuple[Job, Report | _WorkerDeath]]:
-    """Yield what became of each job; those that nobody waits for any more are cancelled."""
+    """Yield each job with its report or worker deaths; on early exit the rest is cancelled."""
     if not jobs:
         return
     batch = f"reduce-{uuid.uuid4().hex[:12]}"  # a name of its own: nothing old is taken for it
@@ -152,14 +152,14 @@ def _completed_jobs(
 
 
 class _ClusterHealth:
-    """Whether a cluster is alive: its scheduler answers, and has had workers of late."""
+    """Check of a cluster: its scheduler answers, and has had workers recently."""
 
     def __init__(self, client: Client, no_workers_limit: float) -> None:
         self._client, self._patience = client, no_workers_limit
         self.note_alive()
 
     def note_alive(self) -> None:
-        """Note that a worker has given a sign of life."""
+        """Record that a worker was seen alive now."""
         self._last_seen = time.monotonic()
 
     def check(self) -> None:
@@ -182,7 +182,7 @@ class _ClusterHealth:
 
 
 def _next_completed(ended: SimpleQueue[Future[Report]], pulse: _ClusterHealth) -> Future[Report]:
-    """Return the next task that has ended, as long as the cluster is alive."""
+    """Return the next task that has ended; raise ResourceError if the cluster is not alive."""
     while True:
         try:
             future = ended.get(timeout=_HEARTBEAT_S)
@@ -196,7 +196,7 @@ def _next_completed(ended: SimpleQueue[Future[Report]], pulse: _ClusterHealth) -
 def _result_or_error(
     future: Future[Report], pulse: _ClusterHealth
 ) -> Report | _WorkerDeath | ArrayredError:
-    """Return the report of a night, the death of its workers, or why it could not be done there."""
+    """Return the report of a night, the death of its workers, or the error of the cluster."""
     from distributed import CancelledError, KilledWorker
 
     while True:
@@ -219,12 +219,12 @@ def _result_or_error(
 
 
 def reduce_on_worker(job: Job, version: str) -> Report:
-    """Reduce one night on a worker; whatever goes wrong is in the report.
+    """Reduce one night on a worker; errors are in the report.
 
     Parameters
     ----------
     job : the night.
-    version : of arrayred, where the run was started.
+    version : of arrayred on the machine that started the run.
     """
     try:
         if version != __version__:
@@ -241,7 +241,7 @@ def reduce_on_worker(job: Job, version: str) -> Report:
 
 
 def require_paths_visible(paths: Sequence[Path]) -> None:
-    """Raise InputError, naming this machine, unless it sees all paths."""
+    """Raise InputError, naming this machine, unless all paths exist on it."""
     for path in paths:
         if not isinstance(path, Address) and not path.exists():
             raise InputError(
@@ -252,12 +252,13 @@ def require_paths_visible(paths: Sequence[Path]) -> None:
 
 
 def require_frames_visible(client: Client, plan: Plan, memory: int | None) -> None:
-    """Raise InputError, naming worker and path, unless all workers see what they are to read.
+    """Raise InputError, naming worker and path, unless all workers see the files they will read.
 
     Parameters
     ----------
-    client : whose workers read the groups of frames that are too large to be read at once.
-    plan, memory : of the one night that is reduced, and what its bands may take.
+    client : its workers read the groups of frames that are too large to be read at once.
+    plan : of the night being reduced.
+    memory : bytes that its bands may take, or None.
     """
     lamps = (target.lamps for target in plan.targets if target.lamps)
     groups = [*plan.masters_to_make, *(flat.frames for flat in plan.flats.values()), *lamps]
@@ -269,7 +270,7 @@ def require_frames_visible(client: Client, plan: Plan, memory: int | None) -> No
 
 
 def _with_free_memory(job: Job) -> Job:
-    """Return a job that holds no more at once than is free in this worker, if that is bounded."""
+    """Return a job whose bands fit into the free memory of this worker, if that is limited."""
     from distributed import get_worker
 
     worker = get_worker()
@@ -291,10 +292,10 @@ _before: Any = None
 
 @contextmanager
 def _dask_synchronous() -> Iterator[None]:
-    """Let dask work without threads and without the cluster as long as any night is done here.
+    """Run dask without threads and without the cluster while any night is reduced here.
 
-    dask's settings are the process's, and a worker may do several nights at once: the first sets
-    them and the last sets them back.
+    The settings of dask belong to the process, and a worker may reduce several nights at once: the
+    first sets them and the last resets them.
     """
     global _nights_here, _before
     import dask.config
@@ -312,18 +313,18 @@ def _dask_synchronous() -> Iterator[None]:
                 _before.__exit__(None, None, None)
 
 
-# The client of a cluster: one that is there, `connect_client`, or one begun here, `local_cluster`.
+# The client of a cluster: an existing one, `connect_client`, or a new one, `local_cluster`.
 #
-# Whoever can talk to a scheduler of dask can run code as the one who started it, so a cluster that
-# is begun here listens on 127.0.0.1 only and speaks TLS with a certificate that lives as long as
-# it: other users of the machine are refused. It has no dashboard unless one is asked for, since
-# that speaks plain HTTP; the HTTP server that dask starts all the same then has no pages.
+# Anyone who can connect to a dask scheduler can run code as the user who started it, so a cluster
+# started here listens on 127.0.0.1 only and uses TLS with a temporary certificate, valid as long as
+# the cluster: other users of the machine are refused. It has no dashboard unless requested, since
+# that uses plain HTTP; the HTTP server that dask starts anyway then has no pages.
 #
-# Nothing here is done silently: no cluster begins unless it was asked for.
+# No cluster is started unless requested.
 
 _INSTALL = "pip install 'arrayred[cluster]'"
 CONNECT_S = 10.0
-"""How long a scheduler has to answer, s."""
+"""Time that a scheduler has to answer, s."""
 _DASHBOARD_PORT = 8787
 _ALLOWED_FAILURES = 0
 _CLUSTER_CONFIG = {
@@ -342,12 +343,12 @@ _NO_HTTP_PAGES: dict[str, Any] = {
 
 @contextmanager
 def local_cluster(n_workers: int, *, dashboard: bool = False) -> Iterator[Client]:
-    """Begin a cluster on this machine that nobody else can use, and end it on leaving.
+    """Start a cluster on this machine that no other user can use, and stop it on leaving.
 
     Parameters
     ----------
-    n_workers : processes, of one thread each.
-    dashboard : serve dask's dashboard, on 127.0.0.1 too, to every user of this machine.
+    n_workers : number of processes, of one thread each.
+    dashboard : serve dask's dashboard on 127.0.0.1, open to every user of this machine.
 
     Yields
     ------
@@ -356,7 +357,7 @@ def local_cluster(n_workers: int, *, dashboard: bool = False) -> Iterator[Client
     Raises
     ------
     UsageError
-        What it needs is not installed.
+        A required package is not installed.
     ResourceError
         The workers do not start.
     """
@@ -397,22 +398,22 @@ def local_cluster(n_workers: int, *, dashboard: bool = False) -> Iterator[Client
 
 @contextmanager
 def connect_client(where: str) -> Iterator[Client]:
-    """Connect to a scheduler that is there.
+    """Connect to a running scheduler.
 
     Parameters
     ----------
-    where : its address, as ``tls://host:8786``, or the path of its scheduler file.
+    where : its address, such as ``tls://host:8786``, or the path of its scheduler file.
 
     Yields
     ------
-    client : the active one; the keys of TLS are those of dask's configuration.
+    client : the active one; its TLS keys are those of dask's configuration.
 
     Raises
     ------
     UsageError
-        The file is none, or `distributed` is not installed.
+        The file is not a scheduler file, or `distributed` is not installed.
     ResourceError
-        Nobody answers there.
+        No scheduler answers there.
     """
     _require_package("distributed", "A cluster")
     address = scheduler_address(where)
@@ -436,7 +437,7 @@ def connect_client(where: str) -> Iterator[Client]:
 
 @contextmanager
 def _without_tracebacks() -> Iterator[None]:
-    """Let a client not print the traceback of a connection that is lost: it is told as an error."""
+    """Keep a client from printing the traceback of a lost connection: it is raised as an error."""
     logger = logging.getLogger("distributed.client")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -447,12 +448,12 @@ def _without_tracebacks() -> Iterator[None]:
 
 
 def scheduler_address(where: str) -> str:
-    """Return a scheduler's address, read from its file if it is one.
+    """Return a scheduler's address, read from its scheduler file if one is given.
 
     Raises
     ------
     UsageError
-        The file cannot be read, or names no address.
+        The file cannot be read, or has no address.
 
     Examples
     --------
@@ -473,7 +474,7 @@ def scheduler_address(where: str) -> str:
 
 
 def is_open_to_others(address: str) -> bool:
-    """Tell whether others on the way to a scheduler can listen or pretend to be it.
+    """Return whether the connection to a scheduler is neither encrypted nor authenticated.
 
     Examples
     --------
@@ -494,7 +495,7 @@ def _require_package(package: str, what: str, install: str = _INSTALL) -> None:
 
 
 def _dashboard_port() -> int:
-    """Return the dashboard's usual port, or if that is taken another one."""
+    """Return the dashboard's usual port, or a free one if that is in use."""
     for port in (_DASHBOARD_PORT, 0):
         with socket.socket() as trial:
             try:
@@ -506,6 +507,6 @@ def _dashboard_port() -> int:
 
 
 def _dashboard_origins(port: int) -> dict[str, Any]:
-    """Return the setting that lets no page of another site talk to the dashboard."""
+    """Return the setting that keeps pages of other sites from connecting to the dashboard."""
     names = [f"{host}:{port}" for host in ("127.0.0.1", "localhost")]
     return {"distributed.scheduler.dashboard.bokeh-application.allow_websocket_origin": names}

@@ -1,8 +1,8 @@
-"""Reduce many nights, each by itself: `reduce_nights`.
+"""Reduce many nights, each independently of the others: `reduce_nights`.
 
-What a night lacks, the others lend: nights that fail for want of a bias, dark or flat are reduced
-once more with the calibration frames of all the others. That comes last, so that what a night can
-do by itself depends on that night alone, and none waits for the headers of a thousand others.
+Nights that fail for lack of calibration frames are reduced once more, with the calibration frames
+of all the others. That comes last, so that a night with all its own calibration frames depends on
+that night alone, and none waits for the headers of a thousand others.
 """
 
 from __future__ import annotations
@@ -53,22 +53,22 @@ from arrayred.report import VERSION
 
 @dataclass(frozen=True)
 class Job:
-    """One night to be reduced; it travels to other processes and machines.
+    """One night to be reduced; it can be sent to other processes and machines.
 
     Parameters
     ----------
-    label : tells the night from the others.
-    folder : where its frames lie.
+    label : unique name of the night.
+    folder : of its frames.
     output : what to write, and where.
-    file : what is known of it.
-    recipe : what to do.
-    depth : how many folders deep its frames may lie.
-    allow_missing : leave required cards blank if nobody gives them.
+    file : its night file.
+    recipe : settings of the reduction.
+    depth : how many levels of folders are searched for frames.
+    allow_missing : leave required cards blank if they are not given.
     break_lock : write although another run holds the lock.
-    scheduler : how dask works, or "" for its own choice.
-    wait : for so many seconds, if another run writes to the same folder.
-    caching : the library into which a night behind a URL goes before it is reduced; None: its
-        frames are copied each time.
+    scheduler : the scheduler of dask, or "" for its default.
+    wait : time to wait if another run is writing to the same folder, s.
+    caching : where a night behind a URL is cached before it is reduced; None: its frames are copied
+        each time.
     """
 
     label: str
@@ -86,18 +86,18 @@ class Job:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of one night.
+    """The result of reducing one night.
 
     Parameters
     ----------
     label : the night's.
     lines : one for each target, or one for the night if it failed as a whole.
-    warnings : what is odd about it.
-    exit_code : of the first thing that failed; 0 if nothing did.
-    lacks : it failed for want of calibration frames.
+    warnings : about the night.
+    exit_code : of the first failure; 0 if there was none.
+    lacks : it failed for lack of calibration frames.
     lends : it has calibration frames.
-    bug : the traceback, if what failed was the program.
-    seconds : the time it took.
+    bug : the traceback of an internal error, or "".
+    seconds : the time it took, s.
     """
 
     label: str
@@ -111,7 +111,7 @@ class Report:
 
 
 def with_absolute_paths(job: Job) -> Job:
-    """Return a job that means the same to a process in another folder."""
+    """Return a job with absolute paths, for a process with another working folder."""
     return dataclasses.replace(
         job,
         folder=job.folder.absolute(),
@@ -144,7 +144,7 @@ _EXIT_BUG = 1
 
 
 def reduce_one(job: Job) -> Report:
-    """Reduce one night; whatever goes wrong is in the report."""
+    """Reduce one night; errors are in the report."""
     started = time.perf_counter()
     try:
         saved_cards = load_saved_cards(job.output.out)
@@ -165,7 +165,7 @@ def reduce_one(job: Job) -> Report:
 
 
 def _finished_report(job: Job) -> Report | None:
-    """Return the report of a night that is known to be finished."""
+    """Return the report of a night that was finished before; None of any other."""
     if job.output.force or not has_saved_report(job.output.out):
         return None
     with output_lock(job.output.out, break_lock=job.break_lock, wait=job.wait):
@@ -199,7 +199,7 @@ def _reduce_night_of(job: Job) -> Report:
 
 
 def _run_plan(job: Job, night: Night, plan: Plan, log: OutcomeLog) -> Report:
-    """Return what became of each target; warnings are of products lost before, and of the page."""
+    """Return the report on each target, with warnings about damaged products and the page."""
     lines: list[SummaryLine] = []
     codes: list[int] = []
     damage: list[str] = []
@@ -243,16 +243,16 @@ def failed_report(job: Job, error: ArrayredError) -> Report:
 
 
 Executor = Callable[[Sequence[Job]], Iterator[Report]]
-"""How jobs are done: in this process, in several, on a cluster; each report as it comes."""
+"""Runs jobs in this process, in several or on a cluster; yields each report when it is done."""
 
 
 def serial_executor(jobs: Sequence[Job]) -> Iterator[Report]:
-    """Do jobs in this process."""
+    """Run jobs in this process."""
     return map(reduce_one, jobs)
 
 
 def process_executor(n_processes: int) -> Executor:
-    """Return the way to do jobs in so many processes; one that dies fails its night alone."""
+    """Return the executor of jobs in several processes; one that dies fails only its night."""
 
     def way(jobs: Sequence[Job]) -> Iterator[Report]:
         """Yield the report of each job as it is done."""
@@ -265,7 +265,7 @@ def process_executor(n_processes: int) -> Executor:
 
 
 def dask_scheduler(name: str) -> AbstractContextManager[object]:
-    """Let dask work in a certain way for a while; "" leaves it its choice."""
+    """Return a context manager that sets dask's scheduler; "" keeps the default."""
     if not name:
         return nullcontext()
     import dask.config
@@ -277,12 +277,12 @@ def dask_scheduler(name: str) -> AbstractContextManager[object]:
 def reduce_nights(
     jobs: Sequence[Job], way: Executor = serial_executor
 ) -> Generator[tuple[Report, bool], None, None]:
-    """Reduce many nights, and once more those that others can help.
+    """Reduce many nights, and again those that lack calibration frames, with the others' frames.
 
     Parameters
     ----------
     jobs : the nights.
-    way : how they are done.
+    way : the executor of the jobs.
 
     Yields
     ------
@@ -314,7 +314,7 @@ def _with_lent_frames(job: Job, lenders: Mapping[str, Path]) -> Job:
 
 
 def night_labels(folders: Sequence[Path]) -> list[str]:
-    """Return a label for each night: what tells its path from the others', safe as a file name.
+    """Return a label for each night: the distinct part of its path, safe as a file name.
 
     Examples
     --------
@@ -337,7 +337,7 @@ def night_labels(folders: Sequence[Path]) -> list[str]:
 
 
 def _n_shared_parts(sequences: Sequence[Sequence[str]]) -> int:
-    """Return how many of their first items all sequences have in common."""
+    """Return the number of first items that all sequences have in common."""
     n = 0
     for items in zip(*sequences, strict=False):
         if len(set(items)) > 1:
@@ -346,23 +346,21 @@ def _n_shared_parts(sequences: Sequence[Sequence[str]]) -> int:
     return n
 
 
-# A night that is finished, known for such without opening it: `load_finished_report`,
-# `save_finished_report`.
+# Recognise a finished night without opening it: `load_finished_report`, `save_finished_report`.
 #
-# A rerun over many nights should cost what it takes to look, not what it takes to understand:
-# opening a night of 8 frames takes some 20 ms, asking the system about its files less than one. So
-# a night of which every target was finished leaves a note: what was asked for, the sha256 of every
-# file in its folders, and which entries of the ledger are its own. If all of that is as it was,
-# the night is.
+# A rerun over many nights should cost a check of their files, not reading their headers: opening a
+# night of 8 frames takes some 20 ms, asking the system about its files less than one. So a night of
+# which every target is finished saves its options, the SHA-256 of every file in its folders, and
+# the names of its entries in the ledger. If all of these are unchanged, the night is finished.
 #
-# The note is a hint. A night without one, or with one that does not fit, is opened; which of its
-# targets are finished is then decided by the ledger.
+# This record is only a shortcut. A night without one, or with one that does not match, is opened;
+# the ledger then decides which of its targets are finished.
 
 _REPORT_FILE = "night.json"
 
 
 def has_saved_report(out: Path) -> bool:
-    """Tell whether a night was noted in its output folder."""
+    """Return whether an output folder has the record of a finished night."""
     return (out / STATE_FOLDER / _REPORT_FILE).is_file()
 
 
@@ -371,7 +369,7 @@ def load_finished_report(job: Job) -> Report | None:
 
     Parameters
     ----------
-    job : the night; if its order says so, every file is hashed, else those whose stamp changed.
+    job : the night; with `verify` every file is hashed, else those whose stamp changed.
     """
     ledger = Ledger(job.output.out, verify=job.output.verify)
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, ArrayredError):
@@ -397,12 +395,12 @@ def _summary_line_of_entry(night: str, target: str, entry: Entry) -> SummaryLine
 
 
 def save_finished_report(job: Job, report: Report, masters: Iterable[str]) -> None:
-    """Note a night of which every target is finished.
+    """Save the record of a night of which every target is finished.
 
     Parameters
     ----------
-    job, report : the night, and what became of it.
-    masters : the names of its masters' entries.
+    job, report : the night, and its report.
+    masters : the names of its masters' entries in the ledger.
     """
     ledger = Ledger(job.output.out)
     with suppress(OSError):  # of a file that cannot be read, and so cannot be told unchanged
@@ -422,7 +420,7 @@ def save_finished_report(job: Job, report: Report, masters: Iterable[str]) -> No
 
 
 def _input_checksums(job: Job, ledger: Ledger) -> dict[str, str]:
-    """Return the sha256 of every file that opening the night would look at."""
+    """Return the SHA-256 of every file that opening the night would read."""
     return {str(path): ledger.hashes.of(path) for path in _input_paths(job)}
 
 
@@ -433,7 +431,7 @@ def _input_paths(job: Job) -> Iterator[Path]:
 
 
 def _job_fingerprint(job: Job) -> str:
-    """Return the key of all that is asked for."""
+    """Return the key of a job's options, versions and paths."""
     output, file = job.output, job.file
     masks = (job.recipe.bad_pixels, *(t.recipe.get("bad_pixels") for t in file.targets.values()))
     settings: dict[str, Any] = {
@@ -455,14 +453,14 @@ def _night_file_as_dict(file: NightFile) -> dict[str, Any]:
     return {field.name: getattr(file, field.name) for field in dataclasses.fields(file)}
 
 
-# The log of a night that is reduced, `night_log`, and of many, `logged_reports`.
+# The log of one night, `night_log`, and of many, `logged_reports`.
 
 OutcomeLog = Callable[[Outcome], None]
 
 
 @contextmanager
 def night_log(night: Night, plan: Plan, output: OutputOptions) -> Iterator[OutcomeLog]:
-    """Log what happens within, beside the products: the folder's lock must be held.
+    """Write the log of a run, beside the products; the folder's lock must be held.
 
     Parameters
     ----------
@@ -486,7 +484,7 @@ def night_log(night: Night, plan: Plan, output: OutputOptions) -> Iterator[Outco
     codes: list[int] = []
 
     def log(outcome: Outcome) -> None:
-        """Note what became of a target."""
+        """Log the outcome of a target."""
         journal.note("target", _outcome_record(outcome))
         codes.extend([outcome.error.exit_code] if outcome.error else [])
         with suppress(StorageError):  # the last attempt will tell
@@ -509,8 +507,8 @@ def logged_reports(
 
     Parameters
     ----------
-    reports : of `reduce_nights`; closed with this.
-    out : the folder that holds those of the nights; its lock must be held.
+    reports : of `reduce_nights`; closed with this generator.
+    out : the folder with the output folders of the nights; its lock must be held.
 
     Raises
     ------
@@ -534,7 +532,7 @@ def logged_reports(
 
 
 def _night_record(report: Report) -> dict[str, Any]:
-    """Return what a line tells of a night."""
+    """Return the log record of a night."""
     counts = Counter(line.status for line in report.lines)
     reasons = [line.reason for line in report.lines if line.reason]
     told: dict[str, Any] = {"night": report.label}
@@ -550,7 +548,7 @@ def _night_warnings(night: Night, plan: Plan, output: OutputOptions) -> Iterator
 
 
 def _outcome_record(outcome: Outcome) -> dict[str, Any]:
-    """Return what a line tells of a target."""
+    """Return the log record of a target."""
     status = "failed" if outcome.error else "kept" if outcome.kept else "reduced"
     told: dict[str, Any] = {"target": outcome.name, "status": status, "files": len(outcome.files)}
     if outcome.damage:
@@ -563,6 +561,6 @@ def _outcome_record(outcome: Outcome) -> dict[str, Any]:
 
 
 def _error_text(error: BaseException) -> str:
-    """Return what an error says: its kind too where it is none of ours."""
+    """Return the text of an error, with its type unless it is an ArrayredError."""
     is_ours = isinstance(error, ArrayredError)
     return str(error) if is_ours else ": ".join(filter(None, (type(error).__name__, str(error))))

@@ -1,10 +1,10 @@
-"""Work done in processes of their own, one piece at a time each: `in_processes`.
+"""Run pieces of work in separate processes, each one piece at a time: `in_processes`.
 
-Why not an executor of the standard library: there a process that is killed breaks the whole pool,
-and nobody knows over which piece it died. Here each process has one piece and a pipe of its own, so
-that a death has a name, is tried again, and leaves the others alone. Processes are spawned, not
-forked: a fork would inherit locks and threads. No port is opened. When the caller dies, however it
-dies, its processes end at once.
+Why not an executor of the standard library: there a killed process breaks the whole pool, and the
+piece that it died on is unknown. Here each process has one piece and its own pipe, so that the
+piece is known and tried again, and the others are unaffected. Processes are spawned, not forked: a
+fork would inherit locks and threads. No port is opened. When the caller dies, however it dies, its
+processes end at once.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ if TYPE_CHECKING:
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 MAX_DEATHS = 3
-"""How often a piece may kill its process before it is given up."""
+"""Processes or workers that may die of a piece of work before it is given up; more where the
+scheduler of a cluster has a higher limit."""
 _STOP_TIMEOUT_S = 3.0
 
 
 @dataclass
 class _Worker:
-    """One process, the end of its pipe, and the piece it has."""
+    """One process, our end of its pipe, and the index of its piece."""
 
     process: SpawnProcess
     pipe: connection.Connection
@@ -46,18 +47,18 @@ class _Worker:
 def in_processes(
     work: Callable[[Piece], Result], pieces: Sequence[Piece], n_processes: int
 ) -> Iterator[tuple[int, Result | ResourceError]]:
-    """Do pieces of work in processes of their own.
+    """Run pieces of work in separate processes.
 
     Parameters
     ----------
-    work : a function of a module, which returns what went wrong rather than raising it.
-    pieces : what it is given, picklable.
-    n_processes : how many work at once.
+    work : a module-level function that returns its errors rather than raising them.
+    pieces : its arguments, picklable.
+    n_processes : number of processes at once.
 
     Yields
     ------
     index, result : of each piece as it is done; a ResourceError for one whose process died each
-        time it was tried. What `work` raises all the same is raised here.
+        time it was tried. An error that `work` raises nevertheless is raised here.
     """
     waiting = deque(range(len(pieces)))
     deaths = dict.fromkeys(waiting, 0)
@@ -101,7 +102,7 @@ def _start_worker(work: Callable[[Any], Any]) -> _Worker:
 
 
 def _run_worker(pipe: connection.Connection, work: Callable[[Any], Any]) -> None:
-    """Do what comes through the pipe until it is closed."""
+    """Work on the pieces received through the pipe until it is closed."""
     make_process_own()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller gets it too, and ends this process
     signal.signal(signal.SIGTERM, _exit_quietly)
@@ -122,7 +123,7 @@ def _exit_quietly(_number: int, _frame: object) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it has ended."""
+    """End this process when its parent has ended."""
     caller = parent_process()
     if caller is not None:
         caller.join()
@@ -137,7 +138,7 @@ def _received_result(worker: _Worker) -> Any:
 
 
 def _cause_of_death(worker: _Worker) -> str:
-    """Return what ended a process."""
+    """Return how a process ended, as text."""
     worker.pipe.close()
     worker.process.join(_STOP_TIMEOUT_S)
     code = worker.process.exitcode
@@ -154,7 +155,7 @@ def _abandoned_error(cause: str) -> ResourceError:
 
 
 def _stop_workers(workers: Sequence[_Worker]) -> None:
-    """End all processes: those that work are told to stop, and killed if they do not."""
+    """End all processes: busy ones are terminated, and killed if they do not stop."""
     for worker in workers:
         worker.pipe.close()
         if worker.piece is not None:

@@ -1,6 +1,7 @@
 """Reduce one night from disk to disk, target by target: `reduce_to`.
 
-This is the only place that catches errors: one target's failure is not another's.
+Errors of the reduction become outcomes here, one per target, so a failed target does not stop the
+others.
 """
 
 from __future__ import annotations
@@ -87,18 +88,18 @@ _CARD_OF = {"bias": "ARBIAS", "dark": "ARDARK", "flat": "ARFLAT"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one target.
+    """The result of reducing one target.
 
     Parameters
     ----------
     name : the target's.
     files : its products.
-    spectrum : what was made now; None of what failed or was kept.
-    error : what stopped it, or None.
-    facts : what is known of its spectrum, made now or kept, and of each further one
+    spectrum : the spectrum, if made now; None if the target failed or was finished before.
+    error : the error that stopped it, or None.
+    facts : values describing its spectrum, made now or before, and each further one
         (`each_spectrum`); empty if it failed.
-    kept : it was finished already, and nothing was done.
-    damage : its products that had been lost or changed since it was finished.
+    kept : it was finished before, and nothing was done.
+    damage : its products that were lost or changed since it was finished.
     """
 
     name: str
@@ -117,9 +118,9 @@ def reduce_to(
 
     Parameters
     ----------
-    night, plan : the frames, and what `check_night` returned for them. Required cards that are
-        missing still are written blank.
-    recipe : what to do.
+    night, plan : the frames, and their plan from `check_night`. Required cards that are still
+        missing are written blank.
+    recipe : settings of the reduction.
     output : what to write, and where.
     chunks : as in `reduce_night`.
 
@@ -164,7 +165,7 @@ def reduce_to(
 
 @contextmanager
 def _in_background(work: Callable[[Event], Examined]) -> Iterator[Future[Examined]]:
-    """Do work in a thread; it is told to stop when nobody waits for it any more."""
+    """Run work in a thread; on leaving, its stop event is set."""
     stop = Event()
     with ThreadPoolExecutor(1) as pool:
         try:
@@ -175,7 +176,7 @@ def _in_background(work: Callable[[Event], Examined]) -> Iterator[Future[Examine
 
 @dataclass(frozen=True)
 class _NightRun:
-    """What all products of one night have in common, and the making of them."""
+    """The settings shared by all products of one night, and the methods that make them."""
 
     recipe: Recipe
     output: OutputOptions
@@ -185,7 +186,7 @@ class _NightRun:
     masters: _WrittenMasters
 
     def make_products(self, target: Target, found: Mapping[str, RowRange]) -> Outcome:
-        """Reduce and write one target, or find it finished."""
+        """Reduce and write one target, unless it is finished."""
         try:
             own = with_rows(target, found)
             entry = self.folder.finished(_target_entry_name(own), lambda: self._key(own))
@@ -208,7 +209,7 @@ class _NightRun:
         )
 
     def write_target(self, target: Target) -> Outcome:
-        """Reduce and write one target; an error becomes its outcome, what was made is written."""
+        """Reduce and write one target; on an error write what was made, and return the error."""
         files: dict[str, Content] = {}
         written: list[Path] = []
         told: list[dict[str, Any]] = []
@@ -252,7 +253,7 @@ class _NightRun:
         return Outcome(target.name, tuple(written), spectrum, facts=facts, damage=damage)
 
     def _remove_stale(self, target: Target, files: Mapping[str, Content]) -> None:
-        """With overwrite, remove products of an earlier run that this one does not make."""
+        """With overwrite, remove products of an earlier run that this one did not make."""
         if self.output.overwrite:
             folder = self.output.out / _target_entry_name(target)
             for path in folder.iterdir() if folder.is_dir() else ():
@@ -285,7 +286,7 @@ def _target_entry_name(target: Target) -> str:
 
 
 def _product_stem(name: str, target: Target) -> str:
-    """Return the stem of the files of a product, such as ``star_2`` of "spectrum_2"."""
+    """Return the stem of the files of a product, such as ``star_2`` for "spectrum_2"."""
     return "_".join([target.name, *name.split("_")[1:]])
 
 
@@ -308,7 +309,7 @@ def _product_files(
 def _calibrated_file(
     name: str, frame: xr.Dataset, provenance: Provenance, recipe: Recipe
 ) -> dict[str, Content]:
-    """Return the file of one calibrated frame, computed now, so that only one is held."""
+    """Return the file of one calibrated frame, computed here, so that only one is in memory."""
     label = name.removeprefix("calibrated/")
     own = dataclasses.replace(
         provenance, frames=[one for one in provenance.frames if one.label == label]
@@ -323,7 +324,7 @@ def _quick_look_png(
     title: str,
     error: NoSpectrumError | None = None,
 ) -> bytes:
-    """Return the picture of a target, or, without a spectrum, of what was searched."""
+    """Return the figure of a target, or, without a spectrum, of the rows that were searched."""
     from arrayred.plots import png, quick_look, search_look
 
     if spectrum is None:
@@ -332,7 +333,7 @@ def _quick_look_png(
     return png(quick_look(transpose_to_x(combined), spectrum, title))
 
 
-# The masters of a night, each written once, when it is made.
+# Masters, each written when it is made.
 
 
 class _WrittenMasters(Masters):
@@ -340,10 +341,10 @@ class _WrittenMasters(Masters):
 
     Parameters
     ----------
-    recipe : how they are made.
+    recipe : settings by which they are made.
     reading : how frames are read.
-    folder : where they are written.
-    wanted : the keys of those that are products; the others only serve to make these.
+    shelf : the output folder.
+    wanted : the keys of those that are products; the others are only used to make these.
     """
 
     def __init__(
@@ -353,7 +354,7 @@ class _WrittenMasters(Masters):
         self._recipe, self._folder, self._wanted = recipe, shelf, wanted
 
     def ensure(self, group: Group | Flat) -> None:
-        """Make a master that is not finished; what goes wrong is raised to who needs it."""
+        """Make a master unless it is finished; an error is raised later, on access to it."""
         if (
             is_ready_master(group)
             or self._folder.finished(master_entry_name(group), self._key(group)) is not None
@@ -363,7 +364,7 @@ class _WrittenMasters(Masters):
             self.of(group)
 
     def make(self, group: Group | Flat) -> xr.Dataset:
-        """Make a master, and write it if it is a product and did not come as a file."""
+        """Make a master, and write it if it is a product and not an input file."""
         master = super().make(group)
         checksums = required_checksums(self._folder.examined, group.inputs)
         if is_ready_master(group):
@@ -392,24 +393,24 @@ def master_entry_name(group: Group | Flat) -> str:
 
 
 def is_ready_master(group: Group | Flat) -> bool:
-    """Tell whether a master came as a file and is not made."""
+    """Return whether a master is an input file that need not be made."""
     return group.is_finished if isinstance(group, Flat) else group.is_master
 
 
-# The output folder of a night: what is put there, and what is finished: `OutputFolder`.
+# The output folder of a night: written products and finished entries: `OutputFolder`.
 
 
 class OutputFolder:
-    """Where products are put.
+    """The folder that products are written to.
 
     Parameters
     ----------
     output : the folder, and whether products of other content are replaced.
     ledger : its ledger.
-    checksums : the sha256 of all inputs, on their way.
+    checksums : future of the SHA-256 of all inputs.
 
-    Products of one name, such as ``targets/star``, are put one after the other and become finished
-    together. Those that were finished and are damaged since are replaced without asking.
+    Products of one name, such as ``targets/star``, are written one after the other and become
+    finished together. Finished products that were damaged since are replaced without asking.
     """
 
     def __init__(self, output: OutputOptions, ledger: Ledger, checksums: Future[Examined]) -> None:
@@ -419,16 +420,16 @@ class OutputFolder:
 
     @property
     def examined(self) -> Examined:
-        """Return the sha256 of all inputs, when they are there."""
+        """Return the SHA-256 of all inputs; waits until they are computed."""
         return self._checksums.result()
 
     def finished(self, name: str, key: Callable[[], str]) -> Entry | None:
-        """Return the entry of what is finished and intact.
+        """Return the entry of a master or target if it is finished and intact, else None.
 
         Parameters
         ----------
         name : of the master or target.
-        key : tells its key; asked only if there is an entry, since it waits for the checksums.
+        key : returns its key; called only if there is an entry, since it waits for the checksums.
         """
         entry = None if self._order.force else self._ledger.read(name)
         if entry is None or entry.key != key():
@@ -437,12 +438,12 @@ class OutputFolder:
         return None if self._damaged[name] else entry
 
     def damage(self, name: str) -> Mapping[str, str]:
-        """Return the products that were finished, and what has happened to them since."""
+        """Return the finished products that were lost or changed since, with what happened."""
         return self._damaged.get(name, {})
 
     @stage("write")
     def put(self, folder: str, files: Mapping[str, Content]) -> list[Path]:
-        """Publish files in a folder; they count when their name is finished."""
+        """Publish files in a folder; they enter the ledger when their name is finished."""
         where = self._order.out / folder
         paths = {where / name: content for name, content in files.items()}
         may_replace = self._order.overwrite or self._order.force or self._is_ours(paths)
@@ -451,7 +452,7 @@ class OutputFolder:
         return list(paths)
 
     def _is_ours(self, paths: Mapping[Path, Content]) -> bool:
-        """Tell whether files are put again that were damaged since they were finished."""
+        """Return whether any of the files replaces one that was damaged since it was finished."""
         names = {path.relative_to(self._order.out).as_posix() for path in paths}
         return any(names & found.keys() for found in self._damaged.values())
 
@@ -462,14 +463,14 @@ class OutputFolder:
         inputs: Mapping[Path, str],
         facts: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write the entry of what was put since the last one."""
+        """Write the entry of the files put since the last entry."""
         told = {str(path.absolute()): sha256 for path, sha256 in inputs.items()}
         entry = Entry(name, key, told, self._put, facts or {})
         publish(self._ledger.file_of(entry), overwrite=True)
         self._put = {}
 
     def drop(self) -> None:
-        """Forget what was put and will not be finished."""
+        """Forget the files put since the last entry: they will not be finished."""
         self._put = {}
 
     def remove(self, folder: str, name: str) -> None:
@@ -477,17 +478,17 @@ class OutputFolder:
         remove(self._order.out / folder / name)
 
 
-# How masters came to be, as their headers tell it: `master_provenance`, `flat_provenance`.
+# Provenance of masters, for their headers: `master_provenance`, `flat_provenance`.
 
 
 def master_provenance(group: Group, method: Method, checksums: Mapping[Path, str]) -> Provenance:
-    """Return the story of a master dark or bias.
+    """Return the provenance of a master dark or bias.
 
     Parameters
     ----------
-    group : its frames, or what it was made of.
-    method : how they became one image.
-    checksums : sha256 of every input.
+    group : its frames, or the groups it was made from.
+    method : how they were combined.
+    checksums : SHA-256 of every input.
     """
     others = group.inputs[len(group.frames) :]
     facts = _synthetic_dark_cards(group) if isinstance(group, SyntheticDark) else []
@@ -495,14 +496,14 @@ def master_provenance(group: Group, method: Method, checksums: Mapping[Path, str
 
 
 def _synthetic_dark_cards(group: SyntheticDark) -> list[tuple[str, Value, str]]:
-    """Return the cards in which a dark that was made of others differs from their headers."""
+    """Return the cards in which a synthetic dark differs from the headers of its darks."""
     exposure = "[s] exposure" if group.factor == 1 else f"[s] scaled from {group.dark.exptime:g} s"
     state = "" if group.keep_bias else "B"
     return [("EXPTIME", group.wanted, exposure), ("CALSTAT", state, "corrections applied")]
 
 
 def flat_provenance(flat: Flat, checksums: Mapping[Path, str]) -> Provenance:
-    """Return the story of a master flat: a relative response, which has no unit."""
+    """Return the provenance of a master flat: a relative response, without unit."""
     return Provenance(
         flat.frames.frames,
         flat.inputs[len(flat.frames.frames) :],
@@ -513,12 +514,12 @@ def flat_provenance(flat: Flat, checksums: Mapping[Path, str]) -> Provenance:
     )
 
 
-# What a master or a target depends on, as a key: `master_fingerprint`, `flat_fingerprint`,
+# Keys of all that a master or target depends on: `master_fingerprint`, `flat_fingerprint`,
 # `target_fingerprint`.
 #
-# A frame counts by its content and by what we understood of it: a night file or an instrument file
-# that changes the meaning of a header changes the key, one that does not leaves it. So do
-# settings.
+# A frame enters by its content and by its interpreted header: a night file or an instrument file
+# that changes the meaning of a header changes the key, one that does not leaves it unchanged. So
+# do settings.
 
 _FINGERPRINT_FIELDS = (
     "label",
@@ -543,9 +544,9 @@ def master_fingerprint(group: Group, recipe: Recipe, examined: Examined) -> str:
 
     Parameters
     ----------
-    group : its frames, or what it is made of.
-    recipe : some of its settings count.
-    examined : the sha256 of each input, or what is wrong with it.
+    group : its frames, or the groups it is made from.
+    recipe : only the settings that masters depend on are used (`OF_MASTERS`).
+    examined : the SHA-256 of each input, or its error.
     """
     return _fingerprint_of(
         {"frames": _group_fingerprint(group)}, _settings_of_masters(recipe), [group], examined
@@ -571,15 +572,15 @@ def target_fingerprint(
     dark_method: str,
     figures: bool,
 ) -> str:
-    """Return the key of a target, its rows being settled.
+    """Return the key of a target whose rows are filled in (`with_rows`).
 
     Parameters
     ----------
     target : as planned.
-    examined : the sha256 of each input, or what is wrong with it.
-    cards : that it is given.
-    dark_method : how its masters are made.
-    figures : whether a picture is drawn of it.
+    examined : the SHA-256 of each input, or its error.
+    cards : the cards given for it.
+    dark_method : how its masters are combined.
+    figures : whether its figure is drawn.
     """
     flat = target.flat
     roles = {
@@ -621,13 +622,13 @@ def _settings_of_masters(recipe: Recipe) -> dict[str, Any]:
 
 
 def _sha256(examined: Examined, path: Path) -> str:
-    """Return the sha256 of an input; of one that must not be used, why."""
+    """Return the SHA-256 of an input, or the error of an unusable one as text."""
     found = examined[path]
     return str(found) if isinstance(found, ArrayredError) else found
 
 
 def _group_fingerprint(group: Group | None) -> Any:
-    """Return what a group's frames mean."""
+    """Return the interpreted headers of a group's frames, for the key."""
     if group is None:
         return None
     frames = [[frame.path.name, _frame_fingerprint(frame)] for frame in group.inputs]
@@ -642,38 +643,38 @@ def _frame_fingerprint(frame: Frame) -> list[str]:
 
 
 def mask_checksum(bad_pixels: str) -> str:
-    """Return the sha256 of a file of bad pixels; of what is no file, its name."""
+    """Return the SHA-256 of a bad-pixel mask; the setting itself if it is not a file."""
     path = Path(bad_pixels)
     if not bad_pixels or not path.is_file():
         return bad_pixels
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-# What is wanted of a night beside its numbers, and whether it can be had: `check_night`.
+# Output options, and the checks before a night is reduced: `OutputOptions`, `check_night`.
 
 _FLAG_BYTES = 2  # MASK and DQ
 _MASK_CHOICES = ", ".join(BETRAYED_BY)
 OPTIONS = {card: f"--{key.replace('_', '-')}" for key, card in CARDS.items()}
-"""The options of the command line that give a card of its own."""
+"""The command-line options that give one card each, by card."""
 
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What to write beside the numbers, and where.
+    """What to write, and where.
 
     Parameters
     ----------
     out : the output folder.
-    cards : cards given by the user, over those of the instrument file and the frames.
+    cards : cards given by the user, which override those of the instrument file and the frames.
     overwrite : replace products that have other content.
     saved_cards : cards given at a prompt, now or before.
-    figures : draw a picture of each target.
+    figures : draw a figure of each target, and write a report.
     targets : reduce only the targets of these names.
-    memory : bytes that bands of frames may take beside the results, if there is a bound.
-    limit : bytes that the whole process may take, if there is a bound; it comes before `memory`.
-    force : do everything anew, even what is finished.
-    verify : hash every file, instead of taking unchanged ones for what they were.
-    command : that makes it again, for the report.
+    memory : bytes that bands of frames may take beyond the results, if limited.
+    limit : bytes that the whole process may take, if limited; it takes precedence over `memory`.
+    force : redo everything, finished products too.
+    verify : hash every file, instead of trusting the saved checksums of unchanged ones.
+    command : the command line that repeats the run, for the report.
     """
 
     out: Path
@@ -691,15 +692,15 @@ class OutputOptions:
 
 @stage("plan")
 def check_night(night: Night, recipe: Recipe, output: OutputOptions) -> Plan:
-    """Return the plan of a night that can be reduced as ordered, but for missing cards.
+    """Return the plan of a night, after checking all but missing cards.
 
     Raises
     ------
     NightError
-        The plan has problems: all of them.
+        The plan has problems; the error lists all of them.
     UsageError
-        The order does not fit the night: one card or row range is given for several targets, or the
-        output lies inside the input.
+        The options do not fit the night: one OBJECT or row range is given for several targets, or
+        the output is inside the input.
     ResourceError
         The images and a row of all frames do not fit into the limit.
     StorageError
@@ -764,7 +765,7 @@ def _require_rows(target: Target) -> None:
 
 
 def _require_frames(target: Target) -> None:
-    """Raise UsageError if a target has too few frames for what is to be left out of them."""
+    """Raise UsageError if a target has too few frames for the number that minmax rejects."""
     recipe, n_frames = target.recipe, len(target.lights.frames)
     if recipe.combine == "minmax" and recipe.minmax_low + recipe.minmax_high >= n_frames:
         raise UsageError(
@@ -777,7 +778,7 @@ def _require_frames(target: Target) -> None:
 
 
 def _require_mask(target: Target) -> None:
-    """Raise UsageError unless the mask of bad pixels, if any, is that of the target's frames."""
+    """Raise UsageError unless the bad-pixel mask, if any, has the shape of the target's frames."""
     path = target.recipe.bad_pixels
     if path in ("", *BETRAYED_BY):
         return
@@ -801,7 +802,7 @@ def _require_mask(target: Target) -> None:
 
 
 def _bytes_to_write(plan: Plan, recipe: Recipe) -> int:
-    """Return how large the images will be at most: masters, and targets with noise and flags."""
+    """Return the largest size of all images, bytes: masters, and targets with noise and flags."""
     n_bytes = 0
     for group in plan.masters:
         n_bytes += 2 * _n_pixels(group) * _bytes_per_value(recipe) * (not group.is_master)
@@ -826,7 +827,7 @@ def _bytes_per_value(recipe: Recipe) -> int:
 def missing_target_cards(
     night: Night, plan: Plan, output: OutputOptions
 ) -> dict[str, dict[str, Value]]:
-    """Return for each target the required cards that nobody gives, with what some frames say."""
+    """Return, by target, the required cards without a value, with that of some frames or None."""
     missing = {
         target.name: missing_cards(
             target.lights.frames, night.instrument.required, target_cards(target, night, output)
@@ -837,7 +838,7 @@ def missing_target_cards(
 
 
 def require_cards(missing: Mapping[str, Mapping[str, Value]]) -> None:
-    """Raise MissingCardsError, naming every option that gives one, if cards are missing."""
+    """Raise MissingCardsError, naming the options that give them, if cards are missing."""
     keywords = list(dict.fromkeys(k for cards in missing.values() for k in cards))
     if keywords:
         raise MissingCardsError(
@@ -848,7 +849,7 @@ def require_cards(missing: Mapping[str, Mapping[str, Value]]) -> None:
 
 
 def target_cards(target: Target, night: Night, output: OutputOptions) -> dict[str, Value]:
-    """Return the cards given for a target: the order's, over its file's, answers, instrument's."""
+    """Return the cards of a target, later overriding: instrument, prompt, night file, options."""
     with errors_name(night.file.path):
         own = checked_cards({**night.file.cards, **target.cards})
     return {
@@ -863,47 +864,48 @@ def _card_option(keyword: str) -> str:
     return f"{OPTIONS[keyword]} ..." if keyword in OPTIONS else f"--card {keyword}=..."
 
 
-# How much of a bound on memory is left for bands of frames: `band_memory`.
+# The part of a memory limit that is left for bands of frames: `band_memory`.
 #
-# The bound is that of the whole process, which is what whoever shares a machine asks for. What
-# does not shrink with the bands comes first: the program with its libraries, what is known of each
-# frame, the masters that wait for their targets, and the images of the one target that is worked
-# on. The rest goes to the bands, and where that holds no row, the plan refuses, rather than that
-# the night takes more than it may.
+# The limit is that of the whole process, as users of a shared machine need it. First comes what
+# does not shrink with the bands: the program with its libraries, the records of the frames, the
+# masters held for their targets, and the images of the one target being reduced. The rest goes to
+# the bands; if it does not hold one row, the plan is refused rather than the limit exceeded.
 #
-# Bytes a pixel were counted, stage by stage, and held against what processes took: 400 frames of
-# 2048 x 2048 peak at 481 MiB of 512, where they took 1658 when the bound was that of the bands.
+# Bytes per pixel were counted stage by stage and compared with the memory of real processes: 400
+# frames of 2048 x 2048 peak at 481 MiB of 512, and at 1658 when the limit was only that of the
+# bands.
 
 _MIB = 1 << 20
 _PROGRAM, _FIGURES = 160 << 20, 48 << 20
 _OF_A_FRAME, _OF_VALUES = 24 << 10, 16
-"""Bytes of what is known of a frame; of how many values of a target's frames one is for the list of
-those that stand out, when bands are no longer worked on: 40 bytes each of the 0.15 % that cosmic
-rays strike in 600 s."""
+"""`_OF_A_FRAME`: bytes of a frame's record. `_OF_VALUES`: one byte per this many values of a
+target's frames, for the list of outliers after the bands are finished: 40 bytes for each of the
+0.15 % of values that cosmic rays hit in 600 s."""
 _MASTER, _FLAT = 8, 26
 _TARGET, _CLEANED, _CALIBRATED, _DIVIDED, _ELECTRONS = 50, 24, 60, 20, 20
 _DOUBLE, _DRAWN, _LATER = 16, 54, 12
-"""Bytes a pixel, beside the bands: of masters that are kept, of a target, more where its best
-estimate is made apart, single frames are written, it is divided, it is in electrons, written in
-float64, or drawn; and of what comes when bands are no longer worked on."""
+"""Bytes per pixel, in addition to the bands: of masters in memory (`_MASTER`, `_FLAT`), of a target
+(`_TARGET`), more if its best estimate is made separately, single frames are written, it is divided
+by a flat, converted to electrons, written in float64, or drawn; and of the steps after the bands
+(`_LATER`)."""
 
 _MOST_BANDS = 128
-"""More would cost more than they save: each opens all files."""
+"""More bands would cost more than they save: each opens all files."""
 
 
 def band_memory(plan: Plan, output: OutputOptions) -> int | None:
-    """Return how many bytes bands of frames may take; None: there is no bound.
+    """Return the bytes that bands of frames may take; None: no limit.
 
     Parameters
     ----------
-    plan, output : what is to be done.
+    plan, output : of the night.
 
     Raises
     ------
     ResourceError
-        The limit holds not even the images and a row of all frames.
+        The limit is too small for the images and low bands of all frames.
     UsageError
-        The memory holds no row of all frames.
+        The memory is too small for one row of all frames.
     """
     if output.limit is None:
         for group in _groups_read_in_bands(plan):
@@ -926,19 +928,19 @@ def band_memory(plan: Plan, output: OutputOptions) -> int | None:
 
 
 def _least_bytes(group: Group, widened: bool) -> int:
-    """Return how many bytes a group needs beside its images: for bands, or for what comes later."""
+    """Return the bytes that a group needs beyond its images: for bands, or for later steps."""
     n_rows = group.frames[0].shape[0]
     lowest = -(-n_rows // _MOST_BANDS) * group.least_memory(widened=widened)
     return max(lowest, _n_pixels(group) * max(len(group.frames) // _OF_VALUES, _LATER))
 
 
 def needs_float64_bands(plan: Plan) -> bool:
-    """Tell whether frames are clipped or scaled, so that bands are held in float64."""
+    """Return whether frames are clipped or scaled, so that bands are held in float64."""
     return not all(combine_settings(target.recipe).is_plain for target in plan.targets)
 
 
 def memory_beside_bands(plan: Plan, output: OutputOptions) -> int:
-    """Return how many bytes a night takes at most, but for its bands of frames."""
+    """Return the largest memory of a night without its bands of frames, bytes."""
     n_frames = sum(len(group.inputs) for group in _groups_read_in_bands(plan))
     program = _PROGRAM + output.figures * _FIGURES + n_frames * _OF_A_FRAME
     masters = sum(_MASTER * _n_pixels(group) for group in plan.masters_to_make)
@@ -952,7 +954,7 @@ def memory_beside_bands(plan: Plan, output: OutputOptions) -> int:
 
 
 def _image_bytes_per_pixel(target: Target) -> int:
-    """Return how many bytes a pixel the images of a target take at most."""
+    """Return the largest memory of a target's images, bytes per pixel."""
     recipe = target.recipe
     return (
         _TARGET
@@ -976,31 +978,31 @@ def _in_mib(n_bytes: int) -> int:
     return -(-n_bytes // _MIB)
 
 
-# The page of a night behind its reduction: `write_night_report`.
+# The report of a night, written after its reduction: `write_night_report`.
 #
-# By then all products are published. What keeps a page from being made is said and no failure of
-# the reduction, unless it is the disk, which would keep the next product away as well. A bug of
-# ours is said as a warning of Python's, which is an error wherever we test.
+# All products are published by then. An error in the report is a warning and not a failure of the
+# reduction, unless it is the disk, which would stop the next product too. An internal error is
+# issued as a Python warning, which is an error in our tests.
 
 
 def write_night_report(
     night: Night, plan: Plan, recipe: Recipe, output: OutputOptions, outcomes: Iterable[Outcome]
 ) -> tuple[str, ...]:
-    """Keep an account of a night and make its page, unless it is there.
+    """Write the account of a night's run and its report, unless they exist.
 
     Parameters
     ----------
-    night, plan, recipe, output : as they were carried out; without figures there is no page.
-    outcomes : what became of the targets.
+    night, plan, recipe, output : of the run; without figures there is no report.
+    outcomes : of the targets.
 
     Returns
     -------
-    warnings : why there is no page.
+    warnings : why there is no report.
 
     Raises
     ------
     StorageError
-        The disk is full or refuses.
+        The disk is full or not writable.
     """
     from arrayred.report.run import account_of, forget_report, write_account
 
@@ -1023,16 +1025,16 @@ def write_night_report(
     return ()
 
 
-# A cache left behind by a reduction: `cache_quietly`.
+# Cache a night after its reduction: `cache_quietly`.
 
 
 def cache_quietly(night: Night, caching: CachePolicy) -> None:
-    """Put a night into the library; what keeps it out is said, but the products are there.
+    """Put a night into the cache folder; an error is only a warning, since products are written.
 
     Parameters
     ----------
     night : opened from its files.
-    caching : with the library, and whom to tell.
+    caching : the cache folder, and where warnings go.
     """
     try:
         cache_night(night, caching.cache_folder)
@@ -1040,11 +1042,11 @@ def cache_quietly(night: Night, caching: CachePolicy) -> None:
         caching.say(f"no cache was made: {error}")
 
 
-# What became of many nights, a line for each target: `SummaryLine`, `as_ecsv`, `spectrum_values`.
+# The summary of many nights, a line for each target: `SummaryLine`, `as_ecsv`, `spectrum_values`.
 #
-# The file holds what is true of the nights and their products, not of the run that wrote it:
-# whether a target was reduced now or kept from an earlier run, and the seconds it took, are in the
-# logs and on the terminal. So the same nights give the same bytes, however often they are reduced.
+# The file describes the nights and their products, not the run that wrote it: whether a target was
+# reduced now or in an earlier run, and the seconds it took, are in the logs and on the terminal. So
+# the same nights give the same bytes, however often they are reduced.
 
 Status = Literal["reduced", "kept", "failed", "interrupted"]
 _SUMMARY_COLUMNS = {
@@ -1065,14 +1067,15 @@ _STATUS_IN_SUMMARY = {"reduced": "done", "kept": "done"}
 
 @dataclass(frozen=True)
 class SummaryLine:
-    """What became of one target; None is unknown.
+    """The summary of one target.
 
     Parameters
     ----------
-    night, target : where and what.
+    night : label of the night.
+    target : its name, or "" if the night failed as a whole.
     status : "reduced", "kept" from an earlier run, "failed", or "interrupted" before it was done.
-    facts : of `spectrum_values`.
-    seconds : the time it took.
+    facts : of `spectrum_values`; None for unknown values.
+    seconds : the time it took, s.
     reason : why it failed, or "".
     """
 
@@ -1084,23 +1087,23 @@ class SummaryLine:
     reason: str = ""
 
     def cells(self) -> dict[str, Any]:
-        """Return what is known of the target by name: the columns of the summary, and seconds."""
+        """Return the values of the target by name: the columns of the summary, and seconds."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "facts"}
         return {**{name: self.facts.get(name) for name in _SUMMARY_COLUMNS}, **own}
 
 
 def spectrum_values(spectrum: xr.Dataset, target: Target) -> dict[str, Any]:
-    """Return what is to be told of a spectrum again, without reading it.
+    """Return the values that describe a spectrum, saved so that it need not be read again.
 
     Parameters
     ----------
-    spectrum : flux, and variance and dq where known (x).
-    target : whose it is.
+    spectrum : flux, and variance and dq if known (x).
+    target : of the spectrum.
 
     Returns
     -------
-    facts : its attributes but for its history, and `snr`, `n_saturated`, `n_cosmic_rays`,
-        `dark_age` (days) where known; plain numbers and texts.
+    facts : its attributes except its history, and `snr`, `n_saturated`, `n_cosmic_rays`,
+        `dark_age` (days) if known; plain numbers and strings.
     """
     facts = {name: value for name, value in spectrum.attrs.items() if name != "history"}
     if VARIANCE in spectrum:
@@ -1117,7 +1120,7 @@ _OTHER_SPECTRA = "further"
 
 
 def with_other_spectra(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the facts of a target's first spectrum, those of each other one within."""
+    """Return the facts of a target's first spectrum, with a list of those of the others."""
     if len(told) < 2:
         return {name: value for facts in told for name, value in facts.items()}
     return {**told[0], _OTHER_SPECTRA: [dict(facts) for facts in told[1:]]}
@@ -1136,7 +1139,7 @@ def each_spectrum(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _json_value(value: Any) -> Any:
-    """Return a value as JSON can hold it, other than NaN."""
+    """Return a value as plain JSON data; None for NaN."""
     plain = value.item() if isinstance(value, np.generic) else value
     if isinstance(plain, float) and plain != plain:
         return None
@@ -1144,7 +1147,7 @@ def _json_value(value: Any) -> Any:
 
 
 def as_ecsv(lines: Iterable[SummaryLine]) -> bytes:
-    """Return a summary as ECSV 1.0; what is unknown is an empty cell.
+    """Return a summary as ECSV 1.0; unknown values are empty cells.
 
     Examples
     --------

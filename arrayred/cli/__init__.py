@@ -1,7 +1,8 @@
-"""The command line: one module a command, nothing heavy imported before it is needed.
+"""Run the command line; the module of a command is imported only when it is run.
 
-Errors of ours become one line on stderr and an exit code (see `arrayred.errors`); anything else is
-a bug of arrayred and says so with a traceback. Only this package exits.
+An `ArrayredError` is printed as one line on stderr and gives an exit code (see `arrayred.errors`);
+any other exception is a bug of arrayred and is printed as such with a traceback. Only this package
+exits.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ COMMANDS = {
 _MODULES = {"demo": "simulate", "completion": "options"} | dict.fromkeys(
     ("report", "verify", "cache", "explore"), "products"
 )
-"""The modules of commands that do not lie in one of their name; each is imported only to be run."""
+"""Modules of the commands whose module does not have their name."""
 
 
 class _Commands(click.Group):
-    """A group of commands that are imported when they are run, not to be listed."""
+    """A group of commands that are imported when they are run, but not to be listed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands' names."""
@@ -59,7 +60,7 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that is named first; what is none is told the nearest one."""
+        """Return the command that is named first; the error for an unknown one suggests a name."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -71,7 +72,7 @@ class _Commands(click.Group):
             raise click.UsageError(f"{error.message} Did you mean '{near[0]}'?", ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write what each command does."""
+        """Write the list of commands with their descriptions."""
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -127,7 +128,7 @@ def main() -> None:
 
 
 def _exit_output_full(error: OSError) -> NoReturn:
-    """Say that what is told cannot be written, and exit; nothing more is tried to be told."""
+    """Print that the output cannot be written (disk full), and exit without further output."""
     click.echo(f"arrayred: error: What is told cannot be written ({error.strerror})", err=True)
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -135,8 +136,8 @@ def _exit_output_full(error: OSError) -> NoReturn:
 
 
 def _exit_with_traceback() -> NoReturn:
-    """Print what happened, and exit."""
-    import traceback  # takes 5 ms, and only a bug wants it
+    """Print the traceback of a bug, and exit."""
+    import traceback  # takes 5 ms, and only a bug needs it
 
     traceback.print_exc()
     click.echo(

@@ -1,4 +1,4 @@
-"""``arrayred combine FILES... -o OUT``."""
+"""``arrayred combine FILES... -o OUT``: combine frames of one type into one image."""
 
 from __future__ import annotations
 

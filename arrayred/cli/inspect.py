@@ -1,4 +1,4 @@
-"""``arrayred inspect NIGHT``: what the headers of a night say, as a table."""
+"""``arrayred inspect NIGHT``: list the frames of a night with their header values, or its plan."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _print_frames(night: Night, form: str) -> None:
 
 
 def _print_plan_and_exit(night: Night, recipe: Recipe, options: Options) -> None:
-    """Print the plan; exit as `reduce` would if it cannot be carried out."""
+    """Print the plan; exit with the code of `reduce` if it cannot be carried out."""
     from arrayred.batch import band_memory
     from arrayred.errors import NightError, printable
     from arrayred.night import explain_plan, make_plan
@@ -115,7 +115,7 @@ def _print_plan_and_exit(night: Night, recipe: Recipe, options: Options) -> None
 
 
 def _write_night_file(night: Night, recipe: Recipe, path: Path) -> None:
-    """Write a night file that says what arrayred understood by itself."""
+    """Write a night file with the plan that arrayred made of the headers."""
     from arrayred.io.publish import publish
     from arrayred.night import make_plan, night_file_text
 
@@ -125,7 +125,7 @@ def _write_night_file(night: Night, recipe: Recipe, path: Path) -> None:
 
 
 def _frame_row(frame: Frame, night: Night) -> dict[str, Any]:
-    """Return the facts of one frame, JSON-ready."""
+    """Return the header values of one frame, ready for JSON."""
     n_rows, n_columns = frame.shape
     return {
         "file": Path(os.path.relpath(frame.path, night.folder)).as_posix(),
@@ -141,7 +141,7 @@ def _frame_row(frame: Frame, night: Night) -> dict[str, Any]:
 
 
 def _problems(night: Night) -> list[str]:
-    """Return a line for everything that is wrong or left out."""
+    """Return a line for each problem, each warning and each file that is not used."""
     from arrayred.errors import printable
     from arrayred.night import problems_of, warnings_of
 
@@ -192,7 +192,7 @@ def _print_frame_table(rows: list[dict[str, Any]], night: Night) -> None:
 
 
 def _shown_value(name: str, value: Any) -> str:
-    """Return a fact as it is shown, short enough for a terminal of 80 columns."""
+    """Return a header value as text, short enough for a terminal of 80 columns."""
     if name == "date":
         return str(value).replace("T", " ")[2:16]
     if name == "temperature":

@@ -1,6 +1,6 @@
-"""Options of the commands: what they are, what excludes what, and what they amount to.
+"""Define the options of the commands, check their combinations, and turn them into settings.
 
-A command with twenty options would have a function with twenty parameters; here each option leaves
+A command with twenty options would have a function with twenty parameters; here each option stores
 its value, if it was given, in the context's `Options`, and the function reads them by name.
 """
 
@@ -51,7 +51,7 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 option: Callable[..., Callable[[Any], Any]] = partial(
     click.option, expose_value=False, callback=_remember
 )
-"""A `click.option` whose value goes to the `Options`, if it was given."""
+"""A `click.option` whose value is stored in the `Options`, if it was given."""
 
 
 def options_of(ctx: click.Context) -> Options:
@@ -118,20 +118,19 @@ def _value(text: str) -> str | int | float:
     return int(text) if text.lstrip("+-").isdecimal() else float(text)
 
 
-# Options that cannot both be meant: `require_compatible`.
+# Options that exclude each other: `require_compatible`.
 #
-# One of two options that contradict each other would win in silence, and an option that decides
-# nothing looks as if it did. Either is a mistake of the one who typed it, who is told so before a
-# header is read.
+# One of two contradicting options would be ignored silently, and an option without effect looks as
+# if it had one. Both are mistakes of the user, reported before a header is read.
 
 
 def require_compatible(options: Options, recipe: Recipe, file: NightFile) -> None:
-    """Raise UsageError if options exclude each other, or one decides nothing.
+    """Raise UsageError if options exclude each other, or one has no effect.
 
     Parameters
     ----------
     options : the options.
-    recipe, file : what they amount to; a target of the night file may combine its own way.
+    recipe, file : the settings they result in; a target of the night file may have its own.
     """
     excludes = {"quiet": ("verbose",)} | {name: s.excludes for name, s in SETTINGS.items()}
     for name, others in excludes.items():
@@ -154,7 +153,7 @@ def require_compatible(options: Options, recipe: Recipe, file: NightFile) -> Non
 
 
 def spelled(name: str) -> str:
-    """Return an option as it is typed.
+    """Return an option as typed on the command line.
 
     Examples
     --------
@@ -164,7 +163,7 @@ def spelled(name: str) -> str:
     return SETTINGS[name].option if name in SETTINGS else f"--{name.replace('_', '-')}"
 
 
-# Options about where the work is done, and what they amount to: threads, processes, a cluster.
+# Options of the executor: threads, processes, a cluster.
 
 _ADDRESS = "DASK_SCHEDULER_ADDRESS"
 _DASK = ("threads", "synchronous", "processes")
@@ -172,12 +171,12 @@ _PATIENCE_S = 60.0
 
 
 class Scheduler(click.ParamType[str]):
-    """A way in which dask works by itself, a scheduler's address, or its file."""
+    """A local scheduler of dask, the address of a cluster's scheduler, or its file."""
 
     name = "HOW"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return it, if it is one of these."""
+        """Return the value, if it is one of these."""
         text = str(value)
         host, colon, port = text.partition("://")[-1].rpartition(":")
         if "://" not in text:
@@ -205,19 +204,19 @@ _CLUSTER_OPTIONS = (
 
 
 def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options about where its work is done."""
+    """Add the options of the executor to a command."""
     return _with_options(command, _CLUSTER_OPTIONS)
 
 
 def dask_way(options: Options) -> str:
-    """Return how dask works by itself, "" for its own choice."""
+    """Return the local scheduler of dask, "" for its default."""
     scheduler: str = options.get("scheduler", "")
     return scheduler if scheduler in _DASK else ""
 
 
 @contextmanager
 def cluster_client(options: Options) -> Iterator[Client | None]:
-    """Yield the client of the cluster that was asked for, begun here or there; None of none.
+    """Yield a client of the requested cluster, local or remote; None if none is requested.
 
     Raises
     ------
@@ -252,7 +251,7 @@ def cluster_client(options: Options) -> Iterator[Client | None]:
 
 
 def _cluster_of(options: Options) -> str:
-    """Return the address of the cluster that was asked for, or ""."""
+    """Return the address of the requested cluster, or ""."""
     scheduler: str = options.get("scheduler", "")
     is_address = scheduler not in ("", *_DASK)
     asked = [f"--{name}" for name in ("jobs", "workers") if name in options]
@@ -267,7 +266,7 @@ def _cluster_of(options: Options) -> str:
 
 
 def executor_of(client: Client | None, options: Options) -> Executor:
-    """Return the way to do many nights."""
+    """Return the executor of many nights: serial, processes or a cluster."""
     from arrayred.batch import process_executor, serial_executor
 
     if client is not None:
@@ -277,8 +276,6 @@ def executor_of(client: Client | None, options: Options) -> Executor:
     n_jobs = options.get("jobs", 1)
     return serial_executor if n_jobs == 1 else process_executor(n_jobs)
 
-
-# The options about caches, and what they amount to.
 
 _CACHE_DIR = option(
     "--cache-dir",
@@ -303,7 +300,7 @@ _CACHE_OPTIONS = (
 
 
 def cache_folder_of(options: Options) -> CacheFolder:
-    """Return the library of caches that the options choose."""
+    """Return the cache folder chosen by the options."""
     from arrayred.io.caching import DEFAULT_CACHE_BYTES, CacheFolder, default_cache_folder
 
     return CacheFolder(
@@ -313,7 +310,7 @@ def cache_folder_of(options: Options) -> CacheFolder:
 
 
 def cache_policy_of(options: Options) -> CachePolicy | None:
-    """Return when caches are used, or None where they are not."""
+    """Return the cache policy chosen by the options, or None if no cache is used."""
     from arrayred.errors import UsageError
 
     always = options.get("cache", False)
@@ -332,7 +329,7 @@ def cache_policy_of(options: Options) -> CachePolicy | None:
 
 
 def cache_if_wanted(night: Night, options: Options) -> None:
-    """Leave a cache of a night that was reduced from its files, where one is wanted."""
+    """Write a cache of a night that was reduced from local files, if the options ask for one."""
     from arrayred.batch import cache_quietly
 
     caching = cache_policy_of(options)
@@ -341,7 +338,7 @@ def cache_if_wanted(night: Night, options: Options) -> None:
 
 
 def with_pixels_at_hand(night: Night, options: Options) -> Night:
-    """Return a night whose pixels are at hand: one behind a URL goes into a cache first."""
+    """Return a night with local pixels: a remote one is cached first, if caches are used."""
     caching = cache_policy_of(options)
     if caching is None or not is_remote(night.folder):
         return night
@@ -351,7 +348,7 @@ def with_pixels_at_hand(night: Night, options: Options) -> Night:
 
 
 def is_remote(folder: Path) -> bool:
-    """Tell whether a folder lies behind a URL."""
+    """Return whether a folder is a URL."""
     from arrayred.io.remote import Address
 
     return isinstance(folder, Address)
@@ -364,10 +361,10 @@ def warn(text: str) -> None:
     click.echo(f"arrayred: warning: {printable(text)}", err=True)
 
 
-# Help pages whose options stand under headings: `Sectioned`.
+# Help pages with options under headings: `Sectioned`.
 #
-# Sixty options in one list are read by nobody. Settings of the recipe have their heading where they
-# are declared, other options here, for all commands alike; what has none stands under "Running".
+# Nobody reads sixty options in one list. Settings of the recipe have their heading where they are
+# declared, other options here, for all commands; an option without heading is under "Running".
 
 REST = "Running"
 _OTHERS = {
@@ -386,26 +383,26 @@ _OTHERS = {
     "Caches": "cache no_cache cache_dir cache_size info clear",
     "Where the work is done": "jobs workers dashboard scheduler worker_timeout",
 }
-"""Headings in their order, each with the options that are no settings of the recipe."""
+"""Headings in their order, each with the options that are not settings of the recipe."""
 SECTIONS = {
     title: " ".join(
         [others, *(n for n, known in SETTINGS.items() if known.option and known.section == title)]
     )
     for title, others in _OTHERS.items()
 }
-"""Headings, each with its options by name."""
+"""Headings, each with the names of its options."""
 
 
 class Sectioned(click.Command):
-    """A command whose help has its options under headings.
+    """A command whose help lists its options under headings.
 
-    Headings, each with the names of its options: those of nights, or a subclass's own.
+    `headings` gives the names of the options of each: by default those of nights.
     """
 
     headings: ClassVar[Mapping[str, str]] = SECTIONS
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, section by section."""
+        """Write the options under their headings."""
         heading_of = {
             name: title for title, names in self.headings.items() for name in names.split()
         }
@@ -421,9 +418,9 @@ class Sectioned(click.Command):
                     formatter.write_dl(records)
 
 
-# ``arrayred completion SHELL``: what makes a shell complete commands, options and choices.
+# ``arrayred completion SHELL``: shell completion of commands, options and choices.
 #
-# The script asks `arrayred` itself on each tab, so it knows the options of the version that is
+# The script calls `arrayred` itself on each tab, so it completes the options of the version that is
 # installed; an answer takes 0.1 s, since no command imports numpy before it runs.
 
 _SHELLS = ("bash", "zsh", "fish")
@@ -450,28 +447,27 @@ def completion(shell: str) -> None:
 
 
 def folders(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Let the shell complete folders."""
+    """Return a request to the shell to complete folders."""
     return [CompletionItem(incomplete, type="dir")]
 
 
 def files(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Let the shell complete files."""
+    """Return a request to the shell to complete files."""
     return [CompletionItem(incomplete, type="file")]
 
 
 def instruments(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Complete the names of instruments; where none begins so, files."""
+    """Return the matching names of instruments; if there are none, complete files."""
     from arrayred.config.instrument import builtin_instruments
 
     names = [name for name in builtin_instruments() if name.startswith(incomplete)]
     return [CompletionItem(name) for name in names] or files(ctx, param, incomplete)
 
 
-# Options about the night itself, which `inspect` and `reduce` share, and what they amount to.
-#
-# What an option says comes before the night file, and that before the headers.
+# Options of the night, shared by `inspect` and `reduce`. An option has precedence over the night
+# file, and the night file over the headers.
 
 BESIDE = "night.toml"
 _PATH = click.Path(path_type=Path)
@@ -502,7 +498,7 @@ _NIGHT_OPTIONS = (
 
 
 def _option_of(name: str) -> Callable[[Any], Any]:
-    """Return the option of a field of the recipe, as `Setting` describes it."""
+    """Return the option of a field of the recipe, as described by its `Setting`."""
     known, (kind, choices) = SETTINGS[name], type_of(name)
     if known.sets is not None:
 
@@ -528,7 +524,7 @@ def _option_of(name: str) -> Callable[[Any], Any]:
 
 
 def _text_of(value: Any) -> str:
-    """Return a default as the help shows it; "" of none."""
+    """Return a default as shown in the help; "" for None."""
     if isinstance(value, tuple):
         return ":".join(map(str, value))
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
@@ -545,22 +541,22 @@ _RECIPE_OPTIONS = (
 
 
 def night_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options about its night."""
+    """Add the options of the night to a command."""
     return _with_options(command, _NIGHT_OPTIONS)
 
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options about what is done with a night."""
+    """Add the options of the recipe to a command."""
     return _with_options(command, _RECIPE_OPTIONS)
 
 
 def night_file_of(options: Options, out: Path | None = None) -> NightFile:
-    """Return what is known of the night: the night file, and the options over it.
+    """Return the night file, with the values that the options override.
 
     Parameters
     ----------
     options : the options.
-    out : the output folder; its night.toml counts where no other file is named.
+    out : the output folder; its night.toml is used if no other file is named.
     """
     from arrayred.config import NightFile
     from arrayred.config.night_file import read_night_file
@@ -585,7 +581,7 @@ def night_file_of(options: Options, out: Path | None = None) -> NightFile:
 
 
 def settle_settings(options: Options, file: NightFile) -> tuple[Recipe, NightFile]:
-    """Return the recipe, and the night file without what the options decide."""
+    """Return the recipe, and the night file without the settings that the options override."""
     from arrayred.config import Recipe
 
     if "recipe" in options and "reference" in options:
@@ -603,7 +599,7 @@ def settle_settings(options: Options, file: NightFile) -> tuple[Recipe, NightFil
 
 
 def given_cards(options: Options) -> dict[str, Any]:
-    """Return the cards that the options give, checked."""
+    """Return the header cards given by options, checked."""
     from arrayred.config.night_file import CARDS
     from arrayred.io.products import checked_cards
 
@@ -612,7 +608,7 @@ def given_cards(options: Options) -> dict[str, Any]:
 
 
 def output_options_of(options: Options, out: Path) -> OutputOptions:
-    """Return what is to be written to an output folder; what was answered before is not read."""
+    """Return the output options for a folder; its saved cards are not read here."""
     from arrayred.batch import OutputOptions
 
     return OutputOptions(
@@ -628,7 +624,7 @@ def output_options_of(options: Options, out: Path) -> OutputOptions:
 
 
 def open_with_progress(folder: Path, file: NightFile, options: Options) -> Night:
-    """Open a night, counting on a terminal."""
+    """Open a night, with a progress bar on a terminal."""
     from arrayred.night import open_night
 
     depth, caching = options.get("depth", 3), cache_policy_of(options)
@@ -636,7 +632,7 @@ def open_with_progress(folder: Path, file: NightFile, options: Options) -> Night
 
 
 def one_of(nights: Sequence[Path]) -> Path:
-    """Return the only night; raise UsageError of several, or of frames instead of their folder."""
+    """Return the only night; raise UsageError for several, or for frames instead of a folder."""
     require_folders(nights)
     if len(nights) > 1:
         raise UsageError(f"{len(nights)} nights were named", hint="Name one at a time.")
@@ -644,7 +640,7 @@ def one_of(nights: Sequence[Path]) -> Path:
 
 
 def require_folders(nights: Sequence[Path]) -> None:
-    """Raise UsageError if frames are named, as by a glob, instead of their folder."""
+    """Raise UsageError if frames are named, for example by a glob, instead of their folder."""
     if len(nights) > 1 and all(path.is_file() for path in nights):
         raise UsageError(
             f"{len(nights)} files were named, but a night is a folder of frames",
@@ -653,20 +649,19 @@ def require_folders(nights: Sequence[Path]) -> None:
         )
 
 
-# A command told again: `command_of`, which a report shows so that a night can be made again.
-
 _OF_THE_RUN = frozenset(
     {"allow_missing", "break_lock", "cache", "cache_dir", "cache_size", "force", "jobs", "memory",
      "no_cache", "no_figures", "no_input", "overwrite", "quiet", "scheduler", "verbose", "verify"}
 )  # fmt: skip
-"""Options that change how a run goes and no number of it."""
+"""Options that change how a run proceeds, but none of its numbers."""
 _SECRET = re.compile(r"(?<=://)[^/\s]*@|(?<=\w)\?\S*")
 
 
 def command_of(options: Options) -> str:
     """Return the command that reduces NIGHT to OUT with these options; "" outside of a command.
 
-    The folders' own names are nobody's business, and the same night gives the same page anywhere.
+    The report shows it, so that the reduction can be repeated. The names of the folders are not
+    given: they are private, and the same night gives the same page anywhere.
     """
     context = click.get_current_context(silent=True)
     if context is None:
@@ -697,11 +692,11 @@ def _text(param: click.Parameter, value: Any) -> str:
 
 
 def _public(text: str) -> str:
-    """Return a text without the user, password and signature that a URL may hold."""
+    """Return a text without the user, password and signature that a URL may contain."""
     return _SECRET.sub("", text) if "://" in text else text
 
 
-# Ask for required cards that nobody gave, on a terminal and nowhere else.
+# Prompts for missing required cards, on a terminal only.
 
 QUESTIONS = {
     "OBJECT": "What does {target} show (OBJECT)",
@@ -711,17 +706,17 @@ QUESTIONS = {
 
 
 def may_ask(*, no_input: bool) -> bool:
-    """Tell whether somebody is there to answer: a terminal, and neither CI nor --no-input."""
+    """Return whether prompts are allowed: on a terminal, and neither in CI nor with --no-input."""
     return not no_input and not os.environ.get("CI") and sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def ask(missing: dict[str, dict[str, Value]], saved_cards: SavedCards, out: Path) -> SavedCards:
-    """Ask for each missing card once and save what was answered.
+    """Ask for each missing card once and save the answers.
 
     Parameters
     ----------
-    missing : for each target the keywords, each with what some of its frames say, or None.
-    saved_cards : what was answered before.
+    missing : for each target the keywords, each with the value in some of its frames, or None.
+    saved_cards : cards saved from earlier answers.
     out : the output folder.
     """
     from arrayred.io.ledger import write_saved_cards

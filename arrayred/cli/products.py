@@ -72,7 +72,7 @@ def _write_pages(out: Path, *, overwrite: bool) -> Iterator[Path]:
         yield write_index(out, overwrite=overwrite)
 
 
-# ``arrayred verify OUT...``: whether products and inputs are as they were, and of what each is.
+# ``arrayred verify OUT...``: check that products and inputs are unchanged, and show provenance.
 
 EXIT_CHANGED = 3
 _SHORT_HASH = 12
@@ -120,7 +120,7 @@ def _print_provenance(place: Path) -> None:
 
 
 def _verification_lines(verification: Verification, *, quiet: bool) -> Iterator[str]:
-    """Yield what is to be said of an output folder, line by line."""
+    """Yield the report of an output folder, line by line."""
     if not quiet:
         yield f"{verification.out}"
     for verdict in verification.verdicts:
@@ -139,7 +139,7 @@ def _verification_lines(verification: Verification, *, quiet: bool) -> Iterator[
 
 
 def _entry_lines(verdict: EntryCheck) -> Iterator[str]:
-    """Yield the products of an entry, and the inputs that they came from."""
+    """Yield the products of a ledger entry, and the inputs that they were made of."""
     entry = verdict.entry
     yield f"  {entry.name}"
     for kind, files in (("product", entry.products), ("from", entry.inputs)):
@@ -248,7 +248,7 @@ def _clear_caches(options: Options) -> None:
 
 
 def _cache_size_text(place: Path) -> str:
-    """Return what a cache holds, in words."""
+    """Return number of frames and size of a cache, as text."""
     from arrayred.io.cache import open_cache
 
     contents = open_cache(place)
@@ -259,7 +259,7 @@ def _cache_size_text(place: Path) -> str:
     return f"{frames}, {packed / 1e6:.1f} MB for {plain / 1e6:.1f} MB of pixels"
 
 
-# ``arrayred explore NIGHT``: a page in the browser on which one looks through a night.
+# ``arrayred explore NIGHT``: view a night in the browser.
 
 
 @click.command()
@@ -307,9 +307,9 @@ def explore(ctx: click.Context, night: Path, port: int | None, no_browser: bool)
 
 
 def _open_browser(address: str, folder: Path) -> None:
-    """Open a browser by a file in the user's own folder that leads it to an address.
+    """Open a browser with a file in a private folder that redirects to an address.
 
-    Whoever lists the processes of this machine would see the address itself.
+    The address itself would be visible to other users of the machine in its list of processes.
     """
     import webbrowser
 

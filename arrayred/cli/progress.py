@@ -1,7 +1,7 @@
-"""What is seen of the work while it goes on: bars on a terminal, lines for --verbose.
+"""Show the progress of a command: bars on a terminal, lines for --verbose.
 
-A bar appears when a stage has taken a second, and goes when its stage has ended: what is printed in
-between stands alone. Where nobody watches, in a pipe or with --quiet, nothing is shown at all.
+A bar appears when a stage has taken a second, and is removed when the stage has ended, so that only
+the printed lines remain. In a pipe or with --quiet nothing is shown.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Announce = Callable[[str], None]
 _BAR_DELAY_S = 1.0
 _STAGE_DEPTH = 2
 _READING = ("read", "combine")
-"""Stages of which the speed is told; others do much besides reading."""
+"""Stages whose reading speed is given; others do much besides reading."""
 _MEGABYTE = 1e6
 
 
@@ -50,22 +50,22 @@ def shown_stages(*, quiet: bool = False, verbose: bool = False) -> Iterator[None
 
 
 class StageLines:
-    """Writes a line for each stage that has ended: how long it took, what was read, how fast."""
+    """Write a line for each stage that has ended: seconds, MB read and MB/s."""
 
     def begins(self, stage: Stage) -> None:
-        """Say nothing yet."""
+        """Write nothing."""
 
     def advances(self, done: int, total: int) -> None:
-        """Say nothing yet."""
+        """Write nothing."""
 
     def ends(self, stage: Stage) -> None:
-        """Write the line, unless the stage is a detail of a detail."""
+        """Write the line, unless the stage is nested more than two deep."""
         if len(stage.within) < _STAGE_DEPTH:
             click.echo(f"  {stage_line(stage)}", err=True)
 
 
 def stage_line(stage: Stage) -> str:
-    """Return what a stage took as a line.
+    """Return a line with the time of a stage, s, and the bytes that it read.
 
     Examples
     --------
@@ -81,7 +81,7 @@ def stage_line(stage: Stage) -> str:
 
 
 class ProgressBar:
-    """One bar on the terminal for whatever takes longer than a second."""
+    """Bar on the terminal for work that takes longer than a second."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -91,7 +91,7 @@ class ProgressBar:
         self._bar: Progress | None = None
 
     def begins(self, stage: Stage) -> None:
-        """Wait a second before anything is shown."""
+        """Start the timer of the outermost stage: the bar appears after a second."""
         with self._lock:
             self._open.append(stage)
             self._done = None
@@ -102,13 +102,13 @@ class ProgressBar:
             self._draw()
 
     def advances(self, done: int, total: int) -> None:
-        """Move the bar."""
+        """Update the bar."""
         with self._lock:
             self._done = done, total
             self._draw()
 
     def ends(self, stage: Stage) -> None:
-        """Show what goes on around the stage; behind the outermost one, nothing."""
+        """Show the enclosing stage; remove the bar after the outermost one."""
         del stage
         with self._lock:
             self._open.pop()
@@ -141,7 +141,7 @@ class ProgressBar:
             bar.start()
 
     def _draw(self) -> None:
-        """Bring the bar up to date, if it is there; the lock is held."""
+        """Update the bar, if it is shown; the lock must be held."""
         if self._bar is None or not self._open:
             return
         done, total = self._done or (None, None)
@@ -155,11 +155,11 @@ class ProgressBar:
 
 
 def countdown() -> Advance | None:
-    """Return a function to be called with the number of things left; None where nobody watches."""
+    """Return a function to be called with the number of items left; None without a watcher."""
     numbers = itertools.count(1)
 
     def advance(left: int) -> None:
-        """Tell that one more is done."""
+        """Report that one more item is done."""
         done = next(numbers)
         progressed(done, done + left)
 
@@ -168,12 +168,12 @@ def countdown() -> Advance | None:
 
 @contextmanager
 def night_counter(total: int, *, quiet: bool) -> Iterator[Announce]:
-    """Yield a function to be called with what became of each night that is done.
+    """Yield a function to be called with a line of text for each finished night.
 
     Parameters
     ----------
-    total : how many nights there are.
-    quiet : say nothing; else a terminal shows a bar, and anything else gets a line a night.
+    total : number of nights.
+    quiet : show nothing; else a terminal shows a bar, and anything else gets a line a night.
     """
     if quiet:
         yield lambda _text: None
@@ -189,7 +189,7 @@ def night_counter(total: int, *, quiet: bool) -> Iterator[Announce]:
             task = bar.add_task("nights", total=total)
 
             def advance(text: str) -> None:
-                """Tell of a night above the bar."""
+                """Print the line of a night above the bar."""
                 bar.console.print(Text(text))
                 bar.advance(task)
 
@@ -201,7 +201,7 @@ def _numbered_lines(total: int) -> Announce:
     numbers = itertools.count(1)
 
     def tell(text: str) -> None:
-        """Tell of a night in a line."""
+        """Print the line of a night."""
         click.echo(f"[{next(numbers)}/{total}] {text}", err=True)
 
     return tell

@@ -123,7 +123,7 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
 
 
 def reduce_one_night(folder: Path, out: Path, options: Options) -> list[Outcome]:
-    """Reduce a night with these options and print what is found."""
+    """Reduce a night with these options and print the results of its targets."""
     from arrayred.batch import check_night, dask_scheduler, night_log, reduce_to, write_night_report
     from arrayred.io.ledger import load_saved_cards, require_single_night
     from arrayred.io.publish import output_lock
@@ -175,7 +175,7 @@ def reduce_one_night(folder: Path, out: Path, options: Options) -> list[Outcome]
 def _with_missing_cards(
     night: Night, plan: Plan, output: OutputOptions, options: Options
 ) -> OutputOptions:
-    """Return the order with missing cards asked for, or left blank if that was allowed."""
+    """Return the output options with missing cards asked for, or left blank if allowed."""
     from arrayred.batch import missing_target_cards, require_cards
 
     missing = missing_target_cards(night, plan, output)
@@ -197,7 +197,7 @@ def _print_night_and_masters(night: Night, plan: Plan) -> None:
 
 
 def _print_report_path(output: OutputOptions, warnings: Sequence[str], *, quiet: bool) -> None:
-    """Tell where the page of the night is, or why there is none."""
+    """Print the path of the report, or warnings why there is none."""
     from arrayred.io.ledger import PAGE
 
     for warning in warnings:
@@ -207,7 +207,7 @@ def _print_report_path(output: OutputOptions, warnings: Sequence[str], *, quiet:
 
 
 def print_outcome(outcome: Outcome, *, verbose: bool = False) -> None:
-    """Print what was found on a target, in the procedure's own terms."""
+    """Print the results of a target, in the terms of the published procedure."""
     from arrayred.batch import each_spectrum
 
     state = " (finished before, and intact)" if outcome.kept else " (failed)"
@@ -229,7 +229,7 @@ def print_outcome(outcome: Outcome, *, verbose: bool = False) -> None:
 
 
 def _print_spectrum(facts: Mapping[str, Any]) -> None:
-    """Print what is known of one spectrum."""
+    """Print the results of one spectrum."""
     n_sigma = facts["n_sigma"]
     sigma = facts["background_std"] * n_sigma
     click.echo(f"  The average pixel value of the sky sample is {facts['background_mean']}")
@@ -244,11 +244,11 @@ def _print_spectrum(facts: Mapping[str, Any]) -> None:
 
 
 def spectrum_lines(facts: Mapping[str, Any]) -> list[str]:
-    """Return what is told of the spectrum itself: how it was extracted, and how good it is.
+    """Return lines on extraction, sky and quality of a spectrum.
 
     Parameters
     ----------
-    facts : the attributes of a spectrum; without `extraction` it is the procedure's.
+    facts : the attributes of a spectrum; without `extraction` (published procedure) no lines.
 
     Examples
     --------
@@ -283,14 +283,14 @@ def spectrum_lines(facts: Mapping[str, Any]) -> list[str]:
 
 
 def is_known(value: float | None) -> bool:
-    """Tell whether a number is there and finite."""
+    """Return whether a number is given and finite."""
     return value is not None and math.isfinite(value)
 
 
-# ``arrayred reduce`` of many nights: which they are, how they fare, what became of each target.
+# ``arrayred reduce`` of many nights: folders, progress, and a summary of the targets.
 #
-# Nobody is asked anything, and one night's failure is not another's. What became of all is in
-# ``OUT/summary.ecsv``, also of a run that was interrupted.
+# There are no prompts, and the failure of one night does not affect another. The results of all are
+# written to ``OUT/summary.ecsv``, also if the run is interrupted.
 
 EXIT_PARTIAL = 3
 _SUMMARY_HEADINGS = {
@@ -311,7 +311,7 @@ _STATUS_STYLES = {"failed": "red", "interrupted": "yellow", "kept": "dim"}
 
 
 def night_folders(arguments: Iterable[str]) -> list[Path]:
-    """Return the nights that folders, globs and ``@lists`` name, each once.
+    """Return the folders of nights named by folders, globs and ``@lists``, each once.
 
     Raises
     ------
@@ -333,7 +333,7 @@ def night_folders(arguments: Iterable[str]) -> list[Path]:
 
 
 def _matching_folders(name: str) -> list[Path]:
-    """Return the folders that a glob means; what is there, or is no glob, means itself."""
+    """Return the folders that match a glob; a path that exists or is not a glob as it is."""
     from arrayred.io.remote import Address, matches, path_or_address
 
     path = path_or_address(name)
@@ -349,7 +349,7 @@ def _matching_folders(name: str) -> list[Path]:
 
 
 def run_many(folders: Sequence[Path], out: Path, options: Options) -> int:
-    """Reduce nights, print what became of them, and return the exit code."""
+    """Reduce nights, print their results, and return the exit code."""
     from arrayred.batch import logged_reports, reduce_nights
     from arrayred.io.ledger import INDEX, require_many_nights
     from arrayred.io.publish import output_lock
@@ -387,14 +387,14 @@ def run_many(folders: Sequence[Path], out: Path, options: Options) -> int:
 
 
 def warn_unless_locked(is_locked: bool, out: Path, *, quiet: bool) -> None:
-    """Say so if nothing keeps a second run from writing to the same folder."""
+    """Print a warning if a second run could write to the same folder."""
     if not is_locked and not quiet:
         told = f"{printable(str(out))}: nothing can be locked here; start no second run"
         click.echo(f"arrayred: warning: {told}", err=True)
 
 
 def _jobs_for(folders: Sequence[Path], out: Path, options: Options) -> list[Job]:
-    """Return the nights to be reduced, all settings read and understood."""
+    """Return the jobs of the nights to be reduced, with all settings read and checked."""
     from arrayred.batch import Job, night_labels
     from arrayred.io.remote import Address
 
@@ -427,7 +427,7 @@ def _jobs_for(folders: Sequence[Path], out: Path, options: Options) -> list[Job]
 
 
 def _all_summary_lines(jobs: Iterable[Job], reports: Mapping[str, Report]) -> list[SummaryLine]:
-    """Return what became of each target, nights in their order; of a night not done, that."""
+    """Return the summary lines of the targets, by night; "interrupted" for a night not done."""
     from arrayred.batch import SummaryLine
 
     lines: list[SummaryLine] = []
@@ -448,7 +448,7 @@ def _save_summary(out: Path, lines: Iterable[SummaryLine]) -> None:
 
 
 def _write_index_page(out: Path) -> None:
-    """Make the index of the nights; what keeps it away is said, but the nights are there."""
+    """Write the index of the nights; if that fails, print a warning only."""
     from arrayred.report.pages import write_index
 
     try:
@@ -458,13 +458,13 @@ def _write_index_page(out: Path) -> None:
 
 
 def _print_warnings(report: Report, *, quiet: bool) -> None:
-    """Tell what is wrong with a night, and, unless that is unwanted, what is odd about it."""
+    """Print the errors of a night, and its warnings unless `quiet`."""
     for warning in () if quiet else report.warnings:
         click.echo(f"arrayred: warning: {report.label}: {printable(warning)}", err=True)
     for line in report.lines:
         if line.status == "failed":
             where = f"{report.label}: {line.target}" if line.target else report.label
-            is_told = line.reason.startswith(f"{where}: ")  # the folder that is named by itself
+            is_told = line.reason.startswith(f"{where}: ")  # a reason that names the folder
             told = line.reason if is_told else f"{where}: {line.reason}"
             click.echo(f"arrayred: error: {told}", err=True)
     if report.bug:
@@ -481,7 +481,7 @@ def _status_counts(lines: Iterable[SummaryLine]) -> str:
 
 
 def _exit_code(reports: Sequence[Report]) -> int:
-    """Return 0 if all went well, 1 if a bug was met, PARTIAL if some of it did not go well."""
+    """Return 0 if no night failed, 1 for a bug, 3 if some targets failed, else the first code."""
     codes = [report.exit_code for report in reports if report.exit_code]
     if any(report.bug for report in reports) or not codes:
         return 1 if codes else 0
@@ -522,7 +522,7 @@ def _print_summary_table(
 
 
 def _summary_cells(line: SummaryLine) -> dict[str, str]:
-    """Return what is shown of a target, "" where it is unknown."""
+    """Return the texts of a summary line, by column; "" where a value is unknown."""
     facts = line.cells()
     rows = (facts["first_row"], facts["last_row"])
     facts["rows"] = None if None in rows else f"{rows[0]}:{rows[1]}"

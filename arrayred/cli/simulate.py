@@ -29,7 +29,7 @@ _LARGEST_NUMBER = 1e9
 
 
 class FiniteRange(click.FloatRange):
-    """A number from a range that is no nan and not so large that physics ends."""
+    """A number from a range, not NaN and not above 1e9."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -42,7 +42,7 @@ class FiniteRange(click.FloatRange):
 
 
 class Number(click.ParamType[float]):
-    """A number of either sign, no nan and not so large that physics ends."""
+    """A number of either sign, not NaN and not above 1e9."""
 
     name = "NUMBER"
 
@@ -72,7 +72,7 @@ class Shape(click.ParamType[tuple[int, int]]):
 
 
 class _Simulate(Sectioned):
-    """Its options are about frames, a detector, a star and the sky."""
+    """The command with its headings: frames, detector, star and sky."""
 
     headings: ClassVar[Mapping[str, str]] = {
         "Frames": (
@@ -218,7 +218,7 @@ def simulate(ctx: click.Context, folder: Path) -> None:
 
 
 def _require_names(options: Options) -> None:
-    """Raise UsageError if the star's or the files' names cannot be."""
+    """Raise UsageError if the name of the star or the prefix of the files is invalid."""
     from arrayred.errors import UsageError
     from arrayred.io.products import checked_cards
 
@@ -229,7 +229,7 @@ def _require_names(options: Options) -> None:
 
 
 def simulated_night(options: Options) -> SimulatedNight:
-    """Return the night that the options describe."""
+    """Return the night described by the options."""
     from arrayred.simulate import Detector, SimulatedNight, Sky, Star
 
     detector = {name: options[name] for name in _DETECTOR_OPTIONS if name in options}
@@ -276,7 +276,7 @@ def demo(out: Path, no_figures: bool) -> None:
 
 
 def _print_flux_comparison(spectrum: xr.Dataset, truth: xr.Dataset) -> None:
-    """Print the flux found beside the true one, at some columns and altogether."""
+    """Print the extracted and the true flux, adu, at some columns and in total."""
     found, true = spectrum["flux"].values, truth["flux"].values
     sigma = spectrum["variance"].values ** 0.5
     click.echo("\ncolumn   flux found, adu   true flux   sigma")

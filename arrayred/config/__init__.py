@@ -1,4 +1,4 @@
-"""Settings: what I want done, what headers mean, and what is known of one night.
+"""Read settings: recipes, instrument files and night files.
 
 All are frozen dataclasses read from TOML; an unknown key is an error that names the nearest valid
 one. Rows are FITS row numbers, both ends included, everywhere in settings.

@@ -1,4 +1,4 @@
-"""What headers and the detector mean, and which cards a product must have: `Instrument`."""
+"""Instrument files: header keywords, detector, required cards: `Instrument`."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ from arrayred.model import FRAME_TYPES, UNITS, Section, Unit
 
 @dataclass(frozen=True)
 class Instrument:
-    """What headers mean and which cards a product must have.
+    """The meaning of header keywords, the detector, and the cards that a product must have.
 
     Parameters
     ----------
     name : the instrument file's name.
-    keywords : for each fact (frame_type, exptime, time, ...) the keywords that may hold it, in
-        order.
+    keywords : for each header value (frame_type, exptime, time, ...) the keywords that may hold it,
+        in order.
     types : for each frame type the spellings that mean it, lower case.
-    words : for each frame type the words in a file's name or OBJECT that betray it.
+    words : for each frame type the words in a file's name or OBJECT that indicate it.
     units : for each unit of pixels the spellings that mean it, lower case.
-    elements : names of lamps' elements, which propose an arc.
+    elements : names of lamps' elements, which suggest an arc.
     cards : cards that every product gets.
-    required : cards that every product must have, whether from the frames or from the user.
-    detector : what headers do not say of it: gain (electron/adu), read_noise (electron),
-        saturation (the lowest raw count that means nothing any more, adu), and the sections
-        `overscan` and `trim`, such as ``[1:50,1:4200]``.
+    required : cards that every product must have, from the frames or from the user.
+    detector : values missing from the headers: gain (electron/adu), read_noise (electron),
+        saturation (the raw count from which pixels are saturated, adu).
+    sections : `overscan` and `trim` of the detector, such as ``[1:50,1:4200]``, from the same table
+        of the instrument file.
     """
 
     name: str
@@ -76,7 +77,7 @@ class Instrument:
 
     @cached_property
     def _by_spelling(self) -> dict[str, str]:
-        """Return which type each spelling means."""
+        """Return the frame types by their normalised spellings."""
         return {
             _normalised_spelling(word): frame_type
             for frame_type, words in reversed(tuple(self.types.items()))
@@ -85,14 +86,15 @@ class Instrument:
 
     @classmethod
     def load(cls, name: str | Path) -> Self:
-        """Return an instrument by the name of a file that comes with arrayred, or from a TOML file.
+        """Return a built-in instrument by name, or one from a TOML file.
 
-        What the file says comes before what `generic` says; nothing generic is lost.
+        The file's entries come before those of `generic`, which stay unless the file gives a
+        spelling another meaning or replaces `elements`.
 
         Raises
         ------
         UsageError
-            No such instrument, or the file has a key that means nothing.
+            There is no such instrument, or the file has an unknown key.
         """
         path = Path(name)
         if path.suffix == ".toml":
@@ -144,7 +146,7 @@ _SECTIONS = {"overscan", "trim"}
 
 
 def _require_detector(table: object) -> None:
-    """Raise UsageError unless a value is a table of what a detector is like."""
+    """Raise UsageError unless a value is a valid table of detector values."""
     require_table("detector", table, of_lists=False)
     for name, value in cast(Mapping[str, object], table).items():
         require_known(name, _DETECTOR_KEYS | _SECTIONS, "fact of a detector")
@@ -161,7 +163,7 @@ def _require_detector(table: object) -> None:
 
 
 def _require_section(name: str, value: object) -> None:
-    """Raise UsageError unless a value is a part of a detector."""
+    """Raise UsageError unless a value is a section of a detector."""
     if Section.parse(str(value)) is None:
         raise UsageError(
             f"{name} of the detector must be a section such as '[1:50,1:4200]', not {value!r}",
@@ -183,14 +185,14 @@ def _builtin(name: str) -> dict[str, Any]:
 
 
 def _normalised_spelling(text: str) -> str:
-    """Return a spelling as it is compared: lower case, underscores and blanks alike."""
+    """Return a spelling in lower case, with single blanks for underscores and runs of blanks."""
     return " ".join(text.lower().replace("_", " ").split())
 
 
 def _with_own_spellings(
     own: Mapping[str, Any], generic: Mapping[str, Any]
 ) -> dict[str, tuple[str, ...]]:
-    """Return spellings by meaning: one that an instrument claims means nothing else any more."""
+    """Return spellings by meaning; an instrument's own spelling loses its generic meaning."""
     claimed = {_normalised_spelling(word) for words in own.values() for word in words}
     others = {
         meaning: [word for word in words if _normalised_spelling(word) not in claimed]

@@ -1,8 +1,8 @@
-"""What an observer knows of one night: `NightFile`, from TOML or an observing log.
+"""Night files, information missing from the headers: `NightFile`, from TOML or an observing log.
 
-One row for each range of frames. A row of lights becomes a target; a row that says another type
-tells the type of its frames. Columns are found by their usual headings; a column may also be called
-like a field of the recipe.
+A log has one row for each range of frames. A row of light frames becomes a target; a row of another
+type gives the type of its frames. Columns are found by their usual headings; a column may also have
+the name of a field of the recipe.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def read_night_file(path: Path) -> NightFile:
     Raises
     ------
     UsageError
-        It cannot be read, or a key, heading or value means nothing; the error names the nearest.
+        It cannot be read, or a key, heading or value is invalid; the error names the nearest.
     """
     if path.suffix.lower() not in (".csv", ".ecsv"):
         return NightFile.from_toml(path)
@@ -54,7 +54,7 @@ def read_night_file(path: Path) -> NightFile:
 
 
 def _log_rows(path: Path) -> list[LogRow]:
-    """Return the rows of a log, every value as text."""
+    """Return the rows of a log, all values as strings."""
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -69,7 +69,7 @@ def _log_rows(path: Path) -> list[LogRow]:
 
 
 def _delimiter(lines: Sequence[str]) -> str:
-    """Return what parts the headings: a comma, or what spreadsheets write where that is a point."""
+    """Return the delimiter of the headings: comma, or semicolon or tab as spreadsheets write."""
     return next((mark for mark in (",", ";", "\t") if lines and mark in lines[0]), ",")
 
 
@@ -114,7 +114,7 @@ def _log_as_tables(rows: Sequence[LogRow]) -> dict[str, Any]:
 
 
 def _add_row(targets: dict[str, dict[str, Any]], name: str, target: dict[str, Any]) -> None:
-    """Add a row to the targets: of two rows alike but for their frames the frames are joined."""
+    """Add a row to the targets; rows that differ only in their frames become one target."""
     other = targets.get(name)
     if other is not None and other | {"frames": []} == target | {"frames": []}:
         other["frames"] += target["frames"]
@@ -124,7 +124,7 @@ def _add_row(targets: dict[str, dict[str, Any]], name: str, target: dict[str, An
 
 
 def _column_meaning(heading: str) -> str:
-    """Return what a column holds; "" for one that nobody needs."""
+    """Return the meaning of a column; "" for one that is not used."""
     plain = " ".join(re.sub(r"[(\[].*", "", heading).lower().replace("_", " ").split())
     for meaning, spellings in _LOG_HEADINGS.items():
         if plain in spellings:
@@ -138,7 +138,7 @@ def _column_meaning(heading: str) -> str:
 
 
 def _logged_frame_type(text: str) -> str:
-    """Return the frame type that a log's word means; light where it says nothing."""
+    """Return the frame type of a word in a log; light if it is empty."""
     generic = Instrument.load("generic")
     found = generic.frame_type_of(text) if text else "light"
     if found is None:
@@ -147,7 +147,7 @@ def _logged_frame_type(text: str) -> str:
 
 
 def _parsed_cell(key: str, text: str) -> Any:
-    """Return a value as its key wants it: cards as text, rows as a pair, numbers as numbers."""
+    """Return a value as its key needs it: cards as strings, rows as a pair, numbers as numbers."""
     if key in CARDS or key == "rows_from":
         return text
     if match := _ROW_RANGE.match(text):
@@ -160,14 +160,15 @@ def _parsed_cell(key: str, text: str) -> Any:
         return text
 
 
-# What an observer knows of one night: `NightFile`.
+# The night file: `NightFile`.
 #
-# A night file says what no header does: which frames belong to which target, what a lamp typed as
-# a light is, where the darks lie, and how one target differs from the others. Everything in it can
-# be left out; what it says comes before the headers and after the options of a command.
+# A night file gives information missing from the headers: which frames belong to which target, the
+# type of a lamp typed as a light, the folders of the darks, and how the settings of one target
+# differ from the others. All entries are optional; they override the headers, and the options of a
+# command override them.
 
 CARDS = {"object": "OBJECT", "grating": "GRATING", "grating_angle": "GRATANG"}
-"""Keys that stand for a card of the products."""
+"""Keys for cards of the products."""
 MASTERS = ("bias", "dark", "flat")
 
 CardValue = str | int | float
@@ -175,16 +176,16 @@ CardValue = str | int | float
 
 @dataclass(frozen=True)
 class TargetFile:
-    """What is known of one target.
+    """The settings of one target in a night file.
 
     Parameters
     ----------
-    frames : its lights: labels, file names, globs, or ranges such as ``hr8047-10..12``; none: those
-        that arrayred groups under this name.
-    lamps : the frames of comparison lamps that belong to it: an arc is cut through its rows.
-    rows_from : the target whose rows are taken for this one, or "".
+    frames : its lights: labels, file names, globs, or ranges such as ``hr8047-10..12``; if empty,
+        those that arrayred groups under this name.
+    lamps : its arc (comparison lamp) frames, extracted with its rows.
+    rows_from : the target whose rows are used for this one, or "".
     cards : cards of its products.
-    recipe : how it differs from the recipe of the night.
+    recipe : its differences from the recipe of the night.
     """
 
     frames: tuple[str, ...] = ()
@@ -196,22 +197,21 @@ class TargetFile:
 
 @dataclass(frozen=True)
 class NightFile:
-    """What is known of one night.
+    """The settings of one night.
 
     Parameters
     ----------
-    instrument : what headers mean: a name or the path of a TOML file.
+    instrument : the name or the path (TOML) of its instrument file.
     frames : a glob that the names of lights must match.
-    exclude : names, globs or ranges of files that take no part.
+    exclude : names, globs or ranges of files that are not used.
     calibrations : further folders, of raw or master biases, darks and flats.
     masters : by frame type, the one master to use.
-    unsigned : "auto", or for cameras about which no dark decides: "wrapped", the counts of raw
-        frames with BZERO 0 are unsigned; "as-declared", they are what the files say.
-    types : for each frame type names, globs or ranges of the files that are of it, whatever their
-        headers say.
-    recipe : settings for all targets, over those of the recipe.
+    unsigned : "auto", or for cameras that no dark decides on: "wrapped", the counts of raw frames
+        with BZERO 0 are unsigned; "as-declared", they are as the headers declare.
+    types : for each frame type the names, globs or ranges of its files, which override the headers.
+    recipe : settings for all targets, which override those of the recipe.
     cards : cards of all products.
-    targets : what is known of single targets, by name.
+    targets : settings of single targets, by name.
     path : the file that it was read from; paths in it are relative to that file's folder.
 
     Examples
@@ -239,7 +239,7 @@ class NightFile:
         Raises
         ------
         UsageError
-            It cannot be read, or a key or value means nothing; the error names the nearest key.
+            It cannot be read, or a key or value is invalid; the error names the nearest key.
         """
         tables = read_toml(path)
         with errors_name(path):
@@ -247,7 +247,7 @@ class NightFile:
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, Any], path: Path | None = None) -> Self:
-        """Return the night file that tables, as of TOML, describe."""
+        """Return the night file described by tables, as read from TOML."""
         for key in tables:
             require_known(key, {f.name for f in dataclasses.fields(cls)} - {"path"}, "key")
         for key in ("masters", "recipe", "cards", "types", "targets"):
@@ -282,7 +282,7 @@ class NightFile:
         )
 
     def without(self, settings: Collection[str]) -> Self:
-        """Return the file without some settings of the recipe, which something else decides."""
+        """Return the file without some settings of the recipe, which are decided elsewhere."""
 
         def rest(recipe: Mapping[str, Any]) -> dict[str, Any]:
             return {key: value for key, value in recipe.items() if key not in settings}
@@ -295,7 +295,7 @@ class NightFile:
 
 
 def _target_from_table(name: str, table: object, path: Path | None) -> TargetFile:
-    """Return what a table says of one target."""
+    """Return the settings of one target from its table."""
     _require_a_table(f"targets.{name}", table)
     keys: dict[str, Any] = dict(table)  # type: ignore[call-overload]
     own = {"frames", "lamps", "rows_from", "cards", *CARDS}
@@ -330,12 +330,12 @@ def _target_from_table(name: str, table: object, path: Path | None) -> TargetFil
 
 
 def _instrument_or_path(path: Path | None, name: str) -> str:
-    """Return an instrument's name, or the path of its file as seen from here."""
+    """Return an instrument's name, or the path of its file resolved against the night file."""
     return str(_path_beside(path, name)) if name.endswith(".toml") else name
 
 
 def _path_beside(path: Path | None, name: str) -> Path:
-    """Return a path that stands in a file as seen from here."""
+    """Return a path written in a file, resolved against that file's folder."""
     return Path(name).expanduser() if path is None else path.parent / Path(name).expanduser()
 
 

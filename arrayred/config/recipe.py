@@ -1,12 +1,12 @@
-"""What I want done with a night: `Recipe`.
+"""The settings of a reduction: `Recipe`.
 
 Each field is declared once, by `setting`: its type and default, and in a `Setting` its help, its
-section, the option of the command line, and what it goes with. The options of the commands, the
-keys of settings files, the keys by which finished work is known, ``help(Recipe)`` and the table of
-all settings in the documentation are made from that. So a new field is declared here, and used by
-the pipeline and by the step that it is for.
+section, its command-line option, and the options that it excludes or needs. The options of the
+commands, the keys of settings files, the keys that identify finished products, ``help(Recipe)`` and
+the table of all settings in the documentation are made from that. So a new field is declared here,
+and used by the pipeline and by its step.
 
-This module imports neither click nor numpy: the help of a command reads it.
+This module imports neither click nor numpy, since the help of a command reads it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Combination = Literal["average", "median", "clip", "minmax"]
 Overscan = Literal["mean", "median", "off"]
 RowRange = tuple[int, int]
 BETRAYED_BY = {"dark": ("dark",), "flat": ("flat",), "dark+flat": ("dark", "flat")}
-"""What `bad_pixels` may be instead of a file: the masters in which bad pixels stand out."""
+"""Values of `bad_pixels` other than a file: the masters in which bad pixels are detected."""
 HelpSection = Literal[
     "Which frames",
     "Calibration",
@@ -42,22 +42,22 @@ HelpSection = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What is known of a field of `Recipe` beside its type and its default.
+    """The description of a field of `Recipe`, in addition to its type and default.
 
     Parameters
     ----------
-    section : the heading under which it stands.
+    section : its heading in the help and in the documentation.
     help : one sentence: the help of its option, and the first of its entry in the documentation.
-    more : further sentences for the documentation, such as what each choice means.
+    more : further sentences for the documentation, such as the meaning of each choice.
     unit : of a number.
-    at_least : the least number allowed.
-    option : how its option is typed; "": there is none, settings files and Python have it.
-    sets : the value that its option stands for, where that is a flag; None: it takes a value.
-    option_help : what the help says instead of `help`, where a flag sets something else.
-    metavar : how the help calls the value; by default its type or choices.
-    default_help : what the help says of the default; by default its value.
-    excludes : options that say nothing beside this one, by name.
-    only_with : a field and the value that it must have for this option to count.
+    at_least : the smallest number allowed.
+    option : its command-line option; "": none, it is set in settings files and Python only.
+    sets : the value that its option sets, if that is a flag; None: it takes a value.
+    option_help : replaces `help` in the help of a flag that sets something else.
+    metavar : the name of the value in the help; by default its type or choices.
+    default_help : the default as shown in the help; by default its value.
+    excludes : options that cannot be used together with this one, by name.
+    only_with : a field and the value that it must have for this option to have an effect.
     per_night : whether it cannot differ between the targets of a night.
     of_masters : whether master biases, darks and flats depend on it.
     """
@@ -82,7 +82,7 @@ P = ParamSpec("P")
 
 
 def _declared_with(make: Callable[P, Setting]) -> Callable[Concatenate[Any, P], Any]:
-    """Return what makes a field from its default and the parameters of a `Setting`."""
+    """Return the function that makes a field from its default and the parameters of a `Setting`."""
 
     def declare(default: Any, /, *args: P.args, **known: P.kwargs) -> Any:
         return field(default=default, metadata={"setting": make(*args, **known)})
@@ -392,7 +392,7 @@ class Recipe:
     )
 
     def __post_init__(self) -> None:
-        """Check every field by its annotation, and those of the combination together."""
+        """Check every field by its annotation, and the fields that exclude each other."""
         for name in SETTINGS:
             check_value(name, getattr(self, name))
         if self.weights != "none" and self.combine in ("median", "minmax"):
@@ -441,13 +441,13 @@ class Recipe:
 
     @classmethod
     def reference(cls) -> Self:
-        """Return the published procedure to the letter.
+        """Return the recipe that reproduces the published procedure exactly.
 
-        Its quirks: a frame that is there twice counts twice; the background sample leaves out the
-        last column; the spectrum spans the lowest to the highest bright row; the sky band is cut
-        at the image's edge unsaid; the sky-subtracted sum is divided by the number of bright rows.
-        It knows neither flats nor overscans nor cosmic rays, one straight band of rows and their
-        sum. Images are float64.
+        Its peculiarities: a frame that is there twice counts twice; the background sample excludes
+        the last column; the spectrum spans the lowest to the highest bright row; the sky band is
+        cut silently at the image's edge; the sky-subtracted sum is divided by the number of bright
+        rows. It has no flat-field, overscan or cosmic-ray correction, and sums one straight band of
+        rows. Images are float64.
         """
         return cls(
             keep_duplicates=True,
@@ -467,7 +467,7 @@ class Recipe:
 
     @classmethod
     def from_toml(cls, path: Path) -> Self:
-        """Read a recipe from a TOML file; what it leaves out keeps its default."""
+        """Read a recipe from a TOML file; missing fields have their defaults."""
         settings = read_toml(path)
         with errors_name(path):
             if "recipe" in settings:
@@ -484,7 +484,7 @@ class Recipe:
         Raises
         ------
         UsageError
-            A field does not exist, or its value is none of the choices or no valid range.
+            A field does not exist, or its value is not one of the choices or not in range.
         """
         if not changes:
             return self
@@ -498,7 +498,7 @@ class Recipe:
 SETTINGS: Mapping[str, Setting] = {
     declared.name: declared.metadata["setting"] for declared in dataclasses.fields(Recipe)
 }
-"""What is known of each field of `Recipe`, by name."""
+"""The description of each field of `Recipe`, by name."""
 PER_NIGHT = frozenset(name for name, known in SETTINGS.items() if known.per_night)
 """Settings that cannot differ between the targets of a night."""
 OF_MASTERS = tuple(name for name, known in SETTINGS.items() if known.of_masters)
@@ -506,7 +506,7 @@ OF_MASTERS = tuple(name for name, known in SETTINGS.items() if known.of_masters)
 
 
 def default_of(name: str) -> Any:
-    """Return the default of a field of `Recipe`, which is its attribute of the class."""
+    """Return the default of a field of `Recipe`, which is an attribute of the class."""
     return getattr(Recipe, name)
 
 
@@ -516,7 +516,7 @@ def _annotations() -> dict[str, Any]:
 
 
 def type_of(name: str) -> tuple[Any, tuple[Any, ...]]:
-    """Return what a field of `Recipe` holds when it is not None, and its choices, if any.
+    """Return the type of a field of `Recipe` when it is not None, and its choices, if any.
 
     Examples
     --------
@@ -530,7 +530,7 @@ def type_of(name: str) -> tuple[Any, tuple[Any, ...]]:
 
 
 def value_name(name: str) -> str:
-    """Return how the value of an option is called; "" of a flag.
+    """Return the name of an option's value in the help; "" for a flag.
 
     Examples
     --------
@@ -544,12 +544,12 @@ def value_name(name: str) -> str:
 
 
 def is_optional(name: str) -> bool:
-    """Tell whether a field of `Recipe` may be None."""
+    """Return whether a field of `Recipe` may be None."""
     return type(None) in get_args(_annotations()[name])
 
 
 def paths_beside(path: Path | None, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings that stand in a file, paths in them as seen from here."""
+    """Return settings from a file, their paths resolved against that file's folder."""
     named = settings.get("bad_pixels", "")
     if path is None or not isinstance(named, str) or named in ("", *BETRAYED_BY):
         return dict(settings)
@@ -588,7 +588,7 @@ def _is_range(value: object) -> bool:
     return type(first) is type(last) is int and 1 <= first <= last
 
 
-# What the fields mean, for readers: `settings_table` for the documentation, and the parameters of
+# The meaning of the fields: `settings_table` for the documentation, the parameters of
 # ``help(Recipe)``.
 
 
@@ -609,7 +609,7 @@ def settings_table() -> str:
 
 
 def _meaning(name: str) -> str:
-    """Return what a field is for, with the choices that its option does not show."""
+    """Return the description of a field, with the choices that its option does not show."""
     known, (_, choices) = SETTINGS[name], type_of(name)
     sentences = [known.help, known.more]
     if choices and (not known.option or known.sets is not None):

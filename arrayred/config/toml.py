@@ -1,4 +1,4 @@
-"""Settings from TOML files: an unknown key is an error that names the nearest valid one."""
+"""Read and check TOML settings; an unknown key is an error that names the nearest valid one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from arrayred.errors import UsageError
 
 @contextmanager
 def errors_name(path: Path | None) -> Iterator[None]:
-    """Let errors about settings name the file, if any, that they stand in."""
+    """Add the file of the settings, if any, to errors about them."""
     try:
         yield
     except UsageError as error:
@@ -35,7 +35,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def require_known(name: str, known: set[str], what: str) -> None:
-    """Raise UsageError, naming the nearest known one, unless a name is known."""
+    """Raise UsageError, with the nearest known name, unless a name is known."""
     if name not in known:
         import difflib  # wanted for a mistake only
 
@@ -45,7 +45,7 @@ def require_known(name: str, known: set[str], what: str) -> None:
 
 
 def require_table(name: str, table: object, *, of_lists: bool) -> None:
-    """Raise UsageError unless a value is a table of lists of texts, or of texts and numbers."""
+    """Raise UsageError unless a value is a table of lists of strings, or of strings and numbers."""
     if not isinstance(table, dict):
         raise UsageError(f"{name} must be a table, not {table!r}", keyword=name, value=table)
     for key, value in table.items():
@@ -56,7 +56,7 @@ def require_table(name: str, table: object, *, of_lists: bool) -> None:
 
 
 def require_texts(name: str, value: object) -> None:
-    """Raise UsageError unless a value is a list of texts."""
+    """Raise UsageError unless a value is a list of strings."""
     if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
         raise UsageError(f"{name} must be a list of texts, not {value!r}", keyword=name)
 

@@ -1,9 +1,10 @@
-"""A page in the browser on which one looks through a night and settles its rows.
+"""A page in the browser for viewing the frames of a night and choosing the rows of its spectra.
 
-What is computed knows no browser: what is looked at is a frozen `Look`, which bytes that needs is
-`rolls`, which image and which spectrum `study`, which colours `display`, and what of it goes into
-a night file `entry`. `page` and what it is made of (`figures`, `controls`) put that on a page, and
-`server` serves the page on the loopback. Panel and Bokeh are imported by these alone.
+What is computed does not depend on a browser: `data` holds the current view (a frozen `View`),
+reads the bytes that it needs (`GroupReader`), and makes its image and spectrum (`ExplorerModel`).
+`figures` draws them, and reduces an image to the brightness levels of its visible part; `app` is
+the page with its controls, the entry for a night file, and the server on the loopback. Panel and
+Bokeh are imported by `app` and `figures` alone.
 """
 
 import lazy_loader

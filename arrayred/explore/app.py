@@ -1,4 +1,4 @@
-"""Serve the explorer: its page, controls and tasks."""
+"""Show the explorer in a browser: its page, controls, background tasks and server."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ _MOUSE_MS = 40
 
 
 class ExplorerPage:
-    """One window on a night.
+    """The page of one browser window.
 
     Parameters
     ----------
-    model : the night.
+    model : the night that is shown.
     """
 
     def __init__(self, model: ExplorerModel) -> None:
@@ -93,7 +93,7 @@ class ExplorerPage:
         self._put_image(self.view, model.image(self.view))
 
     def layout(self) -> Any:
-        """Return everything on the page."""
+        """Return the layout of the whole page."""
         cuts = pn.Column(
             self.image_view.figure, self.image_view.row_cut.figure, sizing_mode="stretch_width"
         )
@@ -107,7 +107,7 @@ class ExplorerPage:
         return pn.Row(self.controls.layout(self.model.title), main, sizing_mode="stretch_width")
 
     def _connect(self) -> None:
-        """Let widgets and figures say what people do."""
+        """Connect the events of widgets and figures to their actions."""
         c, view = self.controls, self.image_view.figure
         self._watch(c.group, lambda name: self._turn_to(self.view.on(name), new_group=True))
         self._watch(c.player, lambda number: self._go(frame=number - 1))
@@ -128,7 +128,7 @@ class ExplorerPage:
         view.on_event(RangesUpdate, lambda _: self._draw())
 
     def _watch(self, widget: Any, act: Callable[[Any], None]) -> None:
-        """Call with a widget's new value, unless it follows what was done elsewhere."""
+        """Call a function with a widget's new value, unless the page itself set that value."""
 
         def changed(event: Any) -> None:
             if not self._is_following and event.new is not None:
@@ -137,14 +137,14 @@ class ExplorerPage:
         widget.param.watch(changed, "value")
 
     def _go(self, **changes: Any) -> None:
-        """Look at another frame or stage of the group."""
+        """Show another frame or stage of the group."""
         self._turn_to(replace(self.view, **changes))
         self._want_image()
         if changes.get("stage") == "combined" and self.model.can_combine(self.view):
             self._errands.request("spectrum")
 
     def _turn_to(self, view: View, *, new_group: bool = False) -> None:
-        """Look at something else, all widgets following."""
+        """Change the view and update all widgets."""
         self.view, self._is_following = view, True
         n_frames = len(self.model.groups[view.group].frames)
         self.controls.follow(view, n_frames, self.model.stages(view))
@@ -160,7 +160,7 @@ class ExplorerPage:
             self.begin()
 
     def begin(self) -> None:
-        """Take the spectrum of the group that is looked at, where its frames are few enough."""
+        """Extract the spectrum of the group in view, if its frames are few enough."""
         if not self.model.can_combine(self.view):
             self.about.object = message_html("No spectrum is taken from frames of this kind.")
         elif self.model.groups[self.view.group].n_bytes <= _MOST_LIGHT_BYTES:
@@ -172,7 +172,7 @@ class ExplorerPage:
             )
 
     def _redraw(self, *, new_limits: bool = False, **changes: Any) -> None:
-        """Show the same image in another way."""
+        """Show the same image with other display settings."""
         self.view = replace(self.view, **changes)
         self._stretch = None if new_limits else self._stretch
         self._draw()
@@ -193,7 +193,7 @@ class ExplorerPage:
             self._tell(str(error), is_error=True)
 
     def _set_rows(self, kind: str, rows: RowRange | None) -> None:
-        """Take other rows for the spectrum or the sky."""
+        """Set the rows of the spectrum or the sky."""
         self._tell("")
         view = self.view
         is_star = kind == "rows"
@@ -210,7 +210,7 @@ class ExplorerPage:
         self.said.object = message_html(text, is_error=is_error) if text else ""
 
     def _want_image(self) -> None:
-        """Want what is looked at; a frame as it is need not wait until others are combined."""
+        """Request the image in view; a raw frame does not wait until others are combined."""
         self._errands.request("raw" if self.view.stage == "raw" else "made")
 
     def _image(self, view: View, *, is_raw: bool) -> ShownImage | None:
@@ -221,7 +221,7 @@ class ExplorerPage:
             self._tell(f"making the {view.stage} image ...")
 
     def _put_image(self, view: View, image: ShownImage | ArrayredError | None) -> None:
-        """Show an image, unless something else is looked at by now."""
+        """Show an image, unless the group or stage in view has changed."""
         if image is None or (view.group, view.stage) != (self.view.group, self.view.stage):
             return
         if isinstance(image, ArrayredError):
@@ -272,7 +272,7 @@ class ExplorerPage:
         self._is_following = False
 
     def _through(self, view: View) -> Any:
-        """Return one pixel through all frames, if that is what is looked at."""
+        """Return one pixel through all frames, if its tab is open."""
         if self.tabs.active != 1 or view.row is None or view.column is None:
             return None
         return self.model.through_frames(view, view.row, view.column)
@@ -290,7 +290,7 @@ class ExplorerPage:
             self.about.object = message_html(f"combining {self.model.groups[view.group].size} ...")
 
     def _put_spectrum(self, view: View, spectrum: Any) -> None:
-        """Show a spectrum and where it comes from, or why there is none."""
+        """Show a spectrum with its rows, or the reason why there is none."""
         if view.group != self.view.group:
             return
         if isinstance(spectrum, ArrayredError):
@@ -310,14 +310,14 @@ class ExplorerPage:
         self.image_view.mark(self._bands, is_turned=self.model.is_turned(self.view))
 
     def _point(self, event: Any) -> None:
-        """Note where the mouse is, and tell the pixel there a moment later."""
+        """Note the position of the mouse, and show the pixel there 40 ms later."""
         waiting, self._mouse = self._mouse is not None, (event.x, event.y)
         document = pn.state.curdoc
         if not waiting and document is not None:
             document.add_timeout_callback(self._tell_pointed, _MOUSE_MS)
 
     def _tell_pointed(self) -> None:
-        """Tell the pixel under the mouse, or else that of the cuts."""
+        """Show the value of the pixel under the mouse, or else of that of the cuts."""
         if self._mouse is not None:
             column, row = (round(number) for number in self._mouse)
             self._mouse = None
@@ -332,10 +332,10 @@ class ExplorerPage:
 
 
 def _no_announcement(_look: View) -> None:
-    """Announce nothing: it takes no time."""
+    """Announce nothing, for a task that takes no time."""
 
 
-# What stands beside the image: choosers, numbers to type, and the entry for the night file.
+# The controls beside the image: choices, numbers, and the entry for the night file.
 
 CONTROLS_WIDTH = 300
 _COPY = """
@@ -348,8 +348,8 @@ class Controls:
 
     Parameters
     ----------
-    groups : what can be looked at, by name.
-    view : what is looked at first.
+    groups : the groups of frames that can be shown, by name.
+    view : the first view.
     """
 
     def __init__(self, groups: Mapping[str, Group], view: View) -> None:
@@ -415,7 +415,7 @@ class Controls:
         )
 
     def follow(self, view: View, n_frames: int, stages: Sequence[CalibrationStage]) -> None:
-        """Show what is looked at, among so many frames and such stages."""
+        """Set the widgets to a view, of a group with so many frames and these stages."""
         self.player.param.update(end=max(n_frames, 2), value=view.frame + 1, disabled=n_frames < 2)
         self.number.param.update(end=n_frames, value=view.frame + 1, name=f"Frame of {n_frames}")
         self.stage.param.update(options=list(stages), value=view.stage)
@@ -428,25 +428,25 @@ def _number_input(name: str, value: float) -> Any:
     return pn.widgets.FloatInput(name=name, value=value, start=0, end=100, step=0.5, width=90)
 
 
-# The page, served on the loopback to whoever knows its address: `serve_page`.
+# Server of the page, on the loopback: `serve_page`.
 #
-# Other users of the machine can reach the loopback too, so that the page lies under a path nobody
-# can guess, and nothing lists it; a page from elsewhere in the same browser cannot open its
-# socket, whose origin must be this host and port. Everything comes from here: it works without a
-# network.
+# Other users of the machine can reach the loopback too, so the page has a path that cannot be
+# guessed and that no index lists; a page from elsewhere in the same browser cannot open its
+# socket, whose origin must be this host and port. All its files are served from here: it works
+# without a network.
 
 HOST = "127.0.0.1"
 _TRIES = 5
 
 
 def serve_page(model: ExplorerModel, port: int = 0, *, announce: Callable[[str], None]) -> None:
-    """Serve the page until it is interrupted.
+    """Serve the page until interrupted.
 
     Parameters
     ----------
-    model : what is looked at.
-    port : on which; 0: any that is free.
-    announce : is called with the address of the page once it can be opened.
+    model : the night that is shown.
+    port : the port to listen on; 0: any that is free.
+    announce : called with the address of the page once it can be opened.
 
     Raises
     ------
@@ -464,7 +464,7 @@ def serve_page(model: ExplorerModel, port: int = 0, *, announce: Callable[[str],
 
 
 def _open_server(model: ExplorerModel, port: int, token: str) -> Any:
-    """Return a server on a port; where any will do, one that is free."""
+    """Return a server on a port, or on any free one for port 0."""
     for left in reversed(range(_TRIES)):
         try:
             return _server_on_port(model, port or _any_free_port(), token)
@@ -508,22 +508,22 @@ def _any_free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-# What is to be made while people go on clicking: `TaskQueue`.
+# Background tasks of the page: `TaskQueue`.
 #
-# Each is run in a thread, so that the page stays awake: frames can be looked through while others
-# are combined. One that is wanted again while it runs is run once more afterwards, for what is
-# looked at by then: a slider that is dragged over a thousand frames shows those that there is time
-# for, and always the last one.
+# Each runs in a thread, so that the page stays responsive: frames can be browsed while others are
+# combined. A task that is requested again while it runs is run once more afterwards, for the view
+# of that moment: a slider dragged over a thousand frames shows as many as there is time for, and
+# always the last one.
 
 
 class Task(NamedTuple):
-    """How something is made, and what becomes of it.
+    """A task: how its result is announced, made and shown.
 
     Parameters
     ----------
-    announce : is called before it is made.
-    make : makes it, in a thread.
-    put : puts it in its place on the page; an error of ours comes in the place of what failed.
+    announce : called before the result is made.
+    make : makes the result, in a thread.
+    put : shows the result on the page; if `make` failed, it is given the `ArrayredError` instead.
     """
 
     announce: Callable[[View], None]
@@ -532,12 +532,12 @@ class Task(NamedTuple):
 
 
 class TaskQueue:
-    """The errands of one page.
+    """The background tasks of one page.
 
     Parameters
     ----------
-    known : by name.
-    view : tells what is looked at now.
+    known : tasks, by name.
+    view : returns the current view.
     """
 
     def __init__(self, known: Mapping[str, Task], view: Callable[[], View]) -> None:
@@ -546,7 +546,7 @@ class TaskQueue:
         self._running: set[str] = set()
 
     def request(self, *names: str) -> None:
-        """Note errands; each begins when it does not run already."""
+        """Request tasks by name; one that is running already is run again afterwards."""
         document = pn.state.curdoc
         for name in names if document is not None else ():
             self._wanted.add(name)
@@ -569,10 +569,10 @@ class TaskQueue:
 
 
 async def _in_thread(make: Callable[[], Any]) -> Any:
-    """Return what is made in a thread, or an error of ours.
+    """Return the result of a function that runs in a thread, or its `ArrayredError`.
 
-    The thread is one that does not keep the process alive: whoever ends it need not wait until two
-    thousand frames are combined.
+    It is a daemon thread, which does not keep the process alive: to end the program, one need not
+    wait until two thousand frames are combined.
     """
     loop = asyncio.get_running_loop()
     done = loop.create_future()
@@ -592,7 +592,7 @@ async def _in_thread(make: Callable[[], Any]) -> Any:
 
 
 async def _in_place(document: Any, act: Callable[[], None]) -> None:
-    """Let something change a page, and wait until it has."""
+    """Change a page in its own event loop, and wait until that is done."""
     done = asyncio.get_running_loop().create_future()
 
     def change() -> None:
@@ -606,16 +606,16 @@ async def _in_place(document: Any, act: Callable[[], None]) -> None:
     await done
 
 
-# What was settled on the page, as a night file takes it: `entry_text`.
+# The rows chosen on the page, in the format of a night file: `entry_text`.
 
 
 def entry_text(name: str, rows: RowRange | None, sky_rows: RowRange | None) -> str:
-    r"""Return the part of a night file that gives a target its rows.
+    r"""Return the section of a night file that sets the rows of a target.
 
     Parameters
     ----------
-    name : the target's.
-    rows, sky_rows : what was settled; None: it is left to arrayred, and only a comment.
+    name : name of the target.
+    rows, sky_rows : chosen rows (first, last); None: arrayred chooses, and a comment says so.
 
     Examples
     --------
@@ -631,7 +631,7 @@ def entry_text(name: str, rows: RowRange | None, sky_rows: RowRange | None) -> s
     return "\n".join(lines) + "\n"
 
 
-# What the page says in words, safe to show: headers and file names may hold anything.
+# Texts of the page as HTML, escaped: headers and file names may hold anything.
 #
 # Every text from a file goes through `html.escape` here; the page shows no other HTML.
 
@@ -640,7 +640,7 @@ _GREY = "color: #555; font-size: 12px;"
 
 
 def safe(text: str) -> str:
-    """Return a text as HTML that shows it, whatever is in it.
+    """Return a text escaped for HTML, control characters made visible.
 
     Examples
     --------
@@ -657,12 +657,12 @@ def block_heading(title: str) -> Any:
 
 
 def page_heading(title: str) -> str:
-    """Return the title of the page."""
+    """Return the title of the page as HTML."""
     return f"<div style='font-size: 18px; font-weight: 600'>{safe(title)}</div>"
 
 
 def header_table(frame: Frame) -> str:
-    """Return what a header says of a frame, as a small table."""
+    """Return the header values of a frame as a small HTML table."""
     time = "" if frame.time is None else f"{frame.time:%Y-%m-%d %H:%M:%S}"
     degrees = "" if frame.ccd_temp is None else f"{frame.ccd_temp:.1f} deg C"
     exposure = "" if frame.exptime is None else f"{frame.exptime:g} s"
@@ -684,7 +684,7 @@ def header_table(frame: Frame) -> str:
 
 
 def rows_line(spectrum: xr.Dataset) -> str:
-    """Return in a line what a spectrum is made of.
+    """Return aperture and sky rows, S/N and enclosed fraction of a spectrum, in one line.
 
     Examples
     --------
@@ -706,7 +706,7 @@ def rows_line(spectrum: xr.Dataset) -> str:
 
 
 def message_html(text: str, *, is_error: bool = False) -> str:
-    """Return a line of the page."""
+    """Return a message as a line of HTML."""
     colour = "#b42318" if is_error else "#333"
     return f"<div style='color: {colour}; font-size: 13px'>{safe(text)}</div>"
 
@@ -714,7 +714,7 @@ def message_html(text: str, *, is_error: bool = False) -> str:
 def pixel_text(
     column: int, row: int, value: float, unit: str, between: tuple[float, float] | None
 ) -> str:
-    """Return where a pixel is, FITS numbers, and what it holds, as HTML.
+    """Return the position of a pixel, FITS numbers, and its value, as HTML.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
-"""Compute what the explorer shows of a night.
+"""Compute the images and spectra that the explorer shows of a night.
 
-A page may be looked at in several windows, so that what takes long is kept here and made once: the
-plan, the masters, and the combined images looked at last. All of it is made when it is first
-wanted: to open a page of 2,000 frames reads one, while their plan, which looks at rows of each,
-takes half a minute.
+A page may be open in several windows, so what takes long is cached here and made once: the plan,
+the masters, and the last combined images. All of it is made when it is first requested: to open a
+page of 2,000 frames reads one of them, while their plan, which reads rows of each, takes half a
+minute.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _N_CACHED = 2
-"""Images that are kept, of each kind."""
+"""Images that are cached, of each kind."""
 
 
 class ShownImage(NamedTuple):
@@ -73,13 +73,13 @@ class ShownImage(NamedTuple):
 
 
 class ExplorerModel:
-    """A night to be looked at.
+    """A night as the explorer shows it: plan, masters, images and spectra, cached.
 
     Parameters
     ----------
     night : its frames.
-    recipe : what is done with them.
-    memory : bytes that may be held while frames are combined, if there is a bound.
+    recipe : settings of the reduction; None: the default ones.
+    memory : most memory for combining frames, bytes; None: no limit.
     """
 
     def __init__(self, night: Night, recipe: Recipe | None = None, memory: int | None = None):
@@ -99,16 +99,16 @@ class ExplorerModel:
 
     @property
     def title(self) -> str:
-        """Return what the night is called: its folder, and that folder's if it is but "raw"."""
+        """Return the title of the night: the last two parts of its folder's path."""
         return "/".join(self.night.folder.resolve().parts[-2:])
 
     def target(self, view: View) -> Target | None:
-        """Return the target whose lights are looked at; None of frames that are no lights.
+        """Return the target whose light frames are in view; None for frames of another type.
 
         Raises
         ------
         ArrayredError
-            They cannot be reduced.
+            The target cannot be reduced.
         """
         if not self._is_light(view):
             return None
@@ -127,7 +127,7 @@ class ExplorerModel:
         return found
 
     def stages(self, view: View) -> tuple[CalibrationStage, ...]:
-        """Return what can be shown of a group."""
+        """Return the calibration stages that can be shown of the group in view."""
         group = self.groups[view.group]
         if self._is_light(view):
             return "raw", "calibrated", "combined"
@@ -135,7 +135,7 @@ class ExplorerModel:
         return ("raw", "combined") if kind in ("bias", "dark") and not group.is_master else ("raw",)
 
     def corrected(self, view: View) -> str:
-        """Return in words what is taken off the frames that are looked at."""
+        """Return the calibration of the image in view in words; for darks and biases the number."""
         target = self.target(view)
         if target is None or view.stage == "raw":
             return "as in the file" if view.stage == "raw" else self.groups[view.group].size
@@ -144,11 +144,11 @@ class ExplorerModel:
         return ", ".join(less) or "nothing subtracted"
 
     def frame(self, view: View) -> Frame:
-        """Return what is known of the frame that is looked at."""
+        """Return the frame in view, with its header values."""
         return self.groups[view.group].frames[view.frame]
 
     def image(self, view: View) -> ShownImage:
-        """Return the image that is looked at.
+        """Return the image in view.
 
         Raises
         ------
@@ -158,12 +158,12 @@ class ExplorerModel:
         if view.stage == "combined":
             return _as_image(self.combined(view))
         if view.stage == "calibrated":
-            self._calibrations(view)  # now: a frame as it is need not wait for masters
+            self._calibrations(view)  # before the lock: a raw frame does not wait for masters
         key = view.group, view.frame, view.stage
         return self._images.get(key, lambda: self._one_frame(view))
 
     def through_frames(self, view: View, row: int, column: int) -> NDArray[np.float64]:
-        """Return one pixel in every frame of the group, as it is in the files."""
+        """Return the raw values (frame) of one pixel in all frames of the group."""
         return self._reader(view).through(row, column).astype(np.float64)
 
     def combined(self, view: View) -> xr.Dataset:
@@ -171,33 +171,33 @@ class ExplorerModel:
         return self._combined.get(view.group, lambda: self._combine(view))
 
     def can_combine(self, view: View) -> bool:
-        """Tell whether a spectrum can be taken from what is looked at."""
+        """Return whether a spectrum can be extracted from the group in view."""
         return self._is_light(view) or self._combined_product(view).image is not None
 
     def is_combined(self, view: View) -> bool:
-        """Tell whether the combined image is there already."""
+        """Return whether the combined image is cached."""
         return view.group in self._combined
 
     def spectrum(self, view: View) -> xr.Dataset:
-        """Return the spectrum of the combined image through the rows that are looked at.
+        """Return the spectrum of the combined image, extracted with the rows of the view.
 
-        Rows that are not given are found, and so is the sky: it is what `reduce` writes with these
-        rows.
+        Rows that are not given are found, and sky rows are chosen: the spectrum is the one that
+        `reduce` writes with these rows.
 
         Raises
         ------
         NoSpectrumError, SkyBandError
-            There is none, or no room for its sky.
+            No spectrum is found, or there is no room for its sky.
         """
         recipe = self._recipe(view)
         return in_wanted_units(extract_spectrum(self.combined(view), recipe), recipe)
 
     def name(self, view: View) -> str:
-        """Return the name that a night file knows the group by."""
+        """Return the name of the group as used in a night file."""
         return self.groups[view.group].name
 
     def is_turned(self, view: View) -> bool:
-        """Tell whether the rows of the spectrum are the file's columns."""
+        """Return whether the rows of the spectrum are columns of the file."""
         return self.frame(view).dispersion_axis == 2
 
     def _is_light(self, view: View) -> bool:
@@ -212,7 +212,7 @@ class ExplorerModel:
         return recipe if view.sky_rows is None else recipe.replace(sky_rows=view.sky_rows)
 
     def _rows_from_elsewhere(self, view: View, target: Target | None) -> RowRange | None:
-        """Return the rows that the night file or a product's spectrum gives, if any does."""
+        """Return the rows set by the night file or by a product's spectrum, or None."""
         if target is not None and target.rows_from:
             return row_range_of(self.spectrum(View(f"light/{target.rows_from}")))
         return None if target is not None else self._combined_product(view).rows
@@ -229,7 +229,7 @@ class ExplorerModel:
         return _as_image(compute(cube.isel({FRAME: 0})))
 
     def _calibrations(self, view: View) -> tuple[xr.Dataset | None, xr.Dataset | None]:
-        """Return the master dark or bias of the frames that are looked at, and their flat."""
+        """Return the master dark or bias of the frames in view, and their master flat."""
         target = self.target(view)
         if target is None:
             return None, None
@@ -243,7 +243,7 @@ class ExplorerModel:
         return self._masters[self.groups[view.group]] if product is None else product
 
     def _combined_product(self, view: View) -> CombinedProduct:
-        """Return the combined image that the group is, if it is a product."""
+        """Return the combined image of a group that is a product; empty for other groups."""
         path: Path = self.frame(view).path
         return self._products.get(path, lambda: read_combined_product(path))
 
@@ -253,23 +253,23 @@ def _as_image(image: xr.Dataset) -> ShownImage:
     return ShownImage(image[COUNTS].values, first, str(image[COUNTS].attrs.get("units", "adu")))
 
 
-# What there is to look at: the groups of a night, or the products of one: `groups_by_path`.
+# Groups that can be shown, of raw frames or of products: `groups_by_path`.
 #
-# A folder without raw frames is looked at for its products: masters, combined images, calibrated
+# Of a folder without raw frames the products are shown: masters, combined images, calibrated
 # frames. They are FITS images like any other and read in the same way.
 
 _COMBINED, _SPECTRUM, _CALIBRATED = "_combined", "_spectrum.fits", "calibrated"
 
 
 class CombinedProduct(NamedTuple):
-    """A combined image that is a product, and the rows of the spectrum beside it, if they are."""
+    """A combined image read from a product, and the rows of its spectrum; None if missing."""
 
     image: xr.Dataset | None = None
     rows: RowRange | None = None
 
 
 def groups_by_path(night: Night) -> dict[str, Group]:
-    """Return the groups of a night under ``<type>/<name>``; of a folder of products, those."""
+    """Return the groups of a night, or of a folder of products, by ``<type>/<name>``."""
     if night.groups:
         lights_first = sorted(night.groups, key=lambda name: not name.startswith("light/"))
         return {name: night.groups[name] for name in lights_first}
@@ -282,7 +282,7 @@ def groups_by_path(night: Night) -> dict[str, Group]:
 
 
 def read_combined_product(path: Path) -> CombinedProduct:
-    """Return the combined image of a file, with the rows of its spectrum; nothing of others."""
+    """Return a combined image with the rows of its spectrum; empty for any other file."""
     name = path.stem
     if not name.endswith(_COMBINED):
         return CombinedProduct()
@@ -298,7 +298,7 @@ def read_combined_product(path: Path) -> CombinedProduct:
 
 
 def _product_group(frame: Frame) -> str:
-    """Return the group of a product: calibrated frames are one, any other stands by itself."""
+    """Return the group of a product: calibrated frames share one, any other has its own."""
     folder, name = frame.path.parent, frame.path.stem
     if folder.name == _CALIBRATED:
         return f"calibrated/{folder.parent.name}"
@@ -307,19 +307,17 @@ def _product_group(frame: Frame) -> str:
     return f"{frame.frame_type or 'product'}/{name}"
 
 
-# What was made and may be wanted again: `RecentCache`.
-
 T = TypeVar("T")
 
 
 class RecentCache(Generic[T]):
-    """Things of one kind by key, each made once, the ones used last being kept.
+    """Cache of the values used last, by key, each made once.
 
-    Whoever wants one while another thread makes it waits for that.
+    A thread that requests a value while another thread makes one waits for that.
 
     Parameters
     ----------
-    most : how many are kept; None: all.
+    most : number of values that are cached; None: all.
 
     Examples
     --------
@@ -336,11 +334,11 @@ class RecentCache(Generic[T]):
         self._lock = RLock()
 
     def __contains__(self, key: Hashable) -> bool:
-        """Tell whether something is kept under a key."""
+        """Return whether a value is cached under a key."""
         return key in self._things
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what is kept under a key; it is made if nothing is."""
+        """Return the value cached under a key, made first if there is none."""
         with self._lock:
             if key not in self._things:
                 self._things[key] = make()
@@ -350,7 +348,7 @@ class RecentCache(Generic[T]):
             return self._things[key]
 
 
-# What is looked at: `View`, and rows as people type them: `parse_rows`, `format_rows`.
+# The current view: `View`; rows as typed: `parse_rows`, `format_rows`.
 
 CalibrationStage = Literal["raw", "calibrated", "combined"]
 BlockStatistic = Literal["mean", "peak"]
@@ -358,17 +356,17 @@ BlockStatistic = Literal["mean", "peak"]
 
 @dataclass(frozen=True)
 class View:
-    """What is looked at, and how.
+    """The image in view and its display settings.
 
     Parameters
     ----------
     group : the group of frames, ``<type>/<name>``.
     frame : the number of the frame in its group, from 0.
-    stage : what is shown: the frame as it is in the file, less its dark, or all frames combined.
+    stage : the frame as it is in the file, the calibrated frame, or all frames combined.
     row, column : the position of the cuts, FITS numbers; None: the middle.
     low, high : the percentiles of the pixels that are shown darkest and brightest.
-    stretch : how brightness goes with the pixel values in between.
-    blocks : what is shown of pixels that share a dot on the screen.
+    stretch : scale of brightness against pixel values in between.
+    blocks : statistic shown of pixels that share a dot on the screen.
     rows : the rows of the spectrum; None: they are found.
     sky_rows : the rows of the sky; None: they are chosen.
 
@@ -391,11 +389,11 @@ class View:
     sky_rows: RowRange | None = None
 
     def on(self, group: str) -> Self:
-        """Return the same look at another group: its first frame, its own rows."""
+        """Return the view of another group: its first frame, raw, rows not given."""
         return replace(self, group=group, frame=0, stage="raw", rows=None, sky_rows=None)
 
     def at(self, row: int, column: int, shape: tuple[int, int], first: tuple[int, int]) -> Self:
-        """Return the look with its cuts at a pixel, or at the nearest one that exists.
+        """Return the view with its cuts at a pixel, or at the nearest one that exists.
 
         Parameters
         ----------
@@ -412,12 +410,12 @@ class View:
 
 
 def parse_rows(text: str) -> RowRange | None:
-    """Return the rows that a text names; None of an empty one.
+    """Return the rows (first, last) given as "A:B"; None for an empty text.
 
     Raises
     ------
     UsageError
-        It is not A:B with A from 1 on and not above B.
+        The text is not A:B with 1 <= A <= B.
 
     Examples
     --------
@@ -435,7 +433,7 @@ def parse_rows(text: str) -> RowRange | None:
 
 
 def format_rows(rows: RowRange | None) -> str:
-    """Return rows as people type them.
+    """Return rows as "A:B", the format of `parse_rows`.
 
     Examples
     --------
@@ -445,17 +443,17 @@ def format_rows(rows: RowRange | None) -> str:
     return "" if rows is None else f"{rows[0]}:{rows[1]}"
 
 
-# Which bytes a look at a group needs: `GroupReader`.
+# Reader of the pixels that a view needs: `GroupReader`.
 #
-# A frame costs its own bytes, read from start to end; one pixel through all frames costs as many
-# bytes as it has in each, not a row of every frame: of 2,000 frames of 1024 x 1536 that is 4 kB
-# instead of 6 MB. From a cache whole chunks are inflated, compressed frames are unpacked once.
+# One frame costs its own bytes, read from start to end; one pixel through all frames costs the
+# bytes of that pixel in each, not a row of every frame: of 2,000 frames of 1024 x 1536 that is
+# 4 kB instead of 6 MB. From a cache whole chunks are inflated, compressed frames are unpacked once.
 
 Pixels = NDArray[Any]
 
 
 class GroupReader:
-    """The frames of a group, to be read one by one or pixel by pixel.
+    """Reader of the frames of a group, one by one or one pixel through all.
 
     Parameters
     ----------
@@ -464,7 +462,7 @@ class GroupReader:
     Raises
     ------
     MismatchError
-        They are not.
+        Their shapes or units differ.
     """
 
     def __init__(self, group: Group) -> None:
@@ -488,7 +486,7 @@ class GroupReader:
         return self._stack[i, :, :]
 
     def through(self, row: int, column: int) -> Pixels:
-        """Return one pixel in every frame (frame).
+        """Return the values (frame) of one pixel in all frames.
 
         Parameters
         ----------

@@ -1,9 +1,9 @@
-"""Draw panels in the explorer: the image with its cuts and bands, and lines below it.
+"""Draw the panels of the explorer: the image with its cuts and bands of rows, and curves below.
 
-What they show is described in `arrayred.plots`; here it can be zoomed, dragged and changed.
+The content of panels is described by `arrayred.plots`; here it can be zoomed, dragged and changed.
 
-Axes count FITS pixels, so that a pixel's middle is a whole number. Nothing that a header says
-stands in a figure, where Bokeh would take some of it for mathematics.
+Axes count FITS pixels, so that the centre of a pixel is a whole number. No header text is put in a
+figure, where Bokeh would interpret some of it as mathematics.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ PALETTES = {
 }
 _NO_DATA = "#9ecae9"
 _DRAGGED = {"aperture": "rows", "sky": "sky"}
-"""What people drag is called, by role."""
+"""Names of the bands that can be dragged, by role."""
 _AT_FIRST = {"aperture": 1, "sky": 2}
 _IMAGES = Pixels | Flags
 _LEFT, _RIGHT = 64, 12
@@ -69,7 +69,7 @@ class ImageView:
 
     Parameters
     ----------
-    on_drag : is called with "rows" or "sky" and the rows to which a band was dragged.
+    on_drag : called with "rows" or "sky" and the rows to which a band was dragged.
     """
 
     def __init__(self, on_drag: Callable[[str, RowRange], None]) -> None:
@@ -96,7 +96,7 @@ class ImageView:
         self.column_cut.figure.min_border_left = 12
 
     def fit(self, extent: Extent) -> None:
-        """Let the axes span an image by the edges of its outer pixels."""
+        """Set the axes to an image, given the edges of its outer pixels, FITS numbers."""
         for shown, axis in zip((self._x, self._y), image_axes(extent), strict=True):
             ends = {"start": axis.low, "end": axis.high, "bounds": (axis.low, axis.high)}
             shown.update(reset_start=axis.low, reset_end=axis.high, **ends)
@@ -110,7 +110,7 @@ class ImageView:
     def show(
         self, dots: NDArray[np.uint8], window: Window, first: tuple[int, int], factor: int
     ) -> None:
-        """Show levels (y, x), each a block of so many pixels a side, of a window of an image."""
+        """Show a window of an image as levels (y, x) of blocks of `factor` pixels a side."""
         n_rows, n_columns = dots.shape
         self._pixels.data = {
             "image": [dots],
@@ -121,7 +121,7 @@ class ImageView:
         }
 
     def colour(self, name: str) -> None:
-        """Show levels in the colours of a name of `PALETTES`."""
+        """Set the palette, by its name in `PALETTES`."""
         self._mapper.palette = _palette(name)
 
     def cut(self, pixels: NDArray[Any], extent: Extent, row: int, column: int, unit: str) -> None:
@@ -132,7 +132,7 @@ class ImageView:
         self._cross[0].location, self._cross[1].location = row, column
 
     def mark(self, spans: Sequence[Span], *, is_turned: bool) -> None:
-        """Mark bands of rows; of columns in an image whose spectrum runs along its columns."""
+        """Mark bands of rows, or of columns where the spectrum runs along the columns."""
         self._is_turned, self._is_applying = is_turned, True
         for role in {*self._bands, *(span.role for span in spans)}:
             boxes, own = self._bands.setdefault(role, []), [s for s in spans if s.role == role]
@@ -152,7 +152,7 @@ class ImageView:
         box.update(**dict(zip((*edges, *others), (low, high, *free), strict=True)))
 
     def _band(self, role: str) -> BoxAnnotation:
-        """Return a band; that of the spectrum and of its sky can be dragged, and made wider."""
+        """Return a band; those of the spectrum and its sky can be dragged and resized."""
         colour, kind = COLOURS[role], _DRAGGED.get(role, "")
         box = BoxAnnotation(
             name=kind or role,
@@ -184,7 +184,7 @@ class ImageView:
 
 
 class _Drawn(NamedTuple):
-    """A mark on the screen: its kind and role, its values, its glyphs."""
+    """A mark that is drawn: its type and role, its values, its glyphs."""
 
     kind: tuple[type, str]
     source: ColumnDataSource
@@ -192,14 +192,14 @@ class _Drawn(NamedTuple):
 
 
 class PanelView:
-    """A panel that is drawn anew as its description changes, with a legend that hides its marks.
+    """A panel that is redrawn when its description changes, with a legend that can hide marks.
 
     Parameters
     ----------
-    height : of its frame, in pixels of the screen.
-    x, y : ranges of an image beside it, or None: the limits that the description gives.
-    tools : of Bokeh, parted by commas.
-    width : in pixels, or None: as wide as there is room.
+    height : of its frame, screen pixels.
+    x, y : ranges shared with an image beside it; None: the limits given by the description.
+    tools : names of Bokeh tools, separated by commas.
+    width : of its frame, screen pixels; None: as wide as there is room.
     """
 
     def __init__(
@@ -221,7 +221,7 @@ class PanelView:
         self._drawn: list[_Drawn] = []
 
     def show(self, panel: Panel | None) -> None:
-        """Show a panel; its first marks keep their glyphs while they are of the same kinds."""
+        """Show a panel; its first marks keep their glyphs while types and roles are the same."""
         if panel is not None:
             for own, axis in zip(self._own, (panel.x, panel.y), strict=True):
                 if own is not None and (own.reset_start, own.reset_end) != (axis.low, axis.high):
@@ -283,7 +283,7 @@ class PanelView:
 
 
 def _columns(mark: Mark, panel: Panel) -> dict[str, Any]:
-    """Return where the glyphs of a mark are; what runs across a panel ends at its limits."""
+    """Return the coordinates of the glyphs of a mark; lines across a panel end at its limits."""
     x, y = panel.x, panel.y
     if isinstance(mark, Curve):
         return {"x": days(mark.x), "y": days(mark.y)}
@@ -318,7 +318,7 @@ def _palette(name: str) -> list[str]:
 def _figure(
     x: Range1d | None, y: Range1d | None, height: int, tools: str = "", width: int | None = None
 ) -> Any:
-    """Return a figure with a frame of some height; without a width it takes the room there is."""
+    """Return a figure with a frame of a height; without a width it fills the space available."""
     ranges = {name: value for name, value in (("x_range", x), ("y_range", y)) if value is not None}
     made = figure(
         frame_height=height,
@@ -339,21 +339,21 @@ def _figure(
     return made
 
 
-# From pixel values to the levels of a screen: `picture`, `levels`.
+# Brightness levels of the pixels that are sent to the browser: `picture`, `levels`.
 #
-# What goes to the browser is one byte for each dot, at most a million of them, whatever the
-# detector: 4096 x 4096 pixels of 8 bytes would be 134 MB a step. The window that is zoomed into is
-# made smaller by itself, so that single pixels are seen as soon as they have room.
+# The browser receives one byte for each dot, at most a million of them, whatever the detector:
+# 4096 x 4096 pixels of 8 bytes would be 134 MB a step. Only the window that is zoomed into is
+# binned, so that single pixels are seen as soon as there is room for them.
 
 MOST_DOTS = 1_000_000
-"""Dots that are sent for one image, at most."""
+"""Maximum number of dots sent for one image."""
 N_LEVELS = 255
-"""Levels of brightness, 1 to 255; 0 means no data."""
+"""Number of brightness levels, 1 to 255; 0 means no data."""
 _BLOCKS = {"mean": block_mean, "peak": block_peak}
 
 
 class Window(NamedTuple):
-    """A part of an image, in array numbers: rows and columns, the second of each left out."""
+    """A part of an image, in array numbers: rows and columns, stops excluded."""
 
     row: int
     row_stop: int
@@ -362,12 +362,12 @@ class Window(NamedTuple):
 
     @classmethod
     def whole(cls, shape: tuple[int, int]) -> Window:
-        """Return the window that shows all of an image."""
+        """Return the window of a whole image."""
         return cls(0, shape[0], 0, shape[1])
 
     @classmethod
     def around(cls, y: tuple[float, float], x: tuple[float, float], shape: Any) -> Window:
-        """Return the window of all pixels that lie between two edges along y and x.
+        """Return the window of all pixels between two edges along y and x.
 
         Parameters
         ----------
@@ -387,7 +387,7 @@ class Window(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A window of an image made small enough: its values (y, x), and the side of a block."""
+    """A window of an image, binned: its values (y, x), and the side of a block, pixels."""
 
     values: NDArray[np.float64]
     factor: int
@@ -396,14 +396,14 @@ class Picture(NamedTuple):
 def picture(
     pixels: NDArray[Any], window: Window, blocks: BlockStatistic = "mean", most: int = MOST_DOTS
 ) -> Picture:
-    """Return a window of an image, in blocks where it has too many pixels.
+    """Return a window of an image, binned into blocks where it has too many pixels.
 
     Parameters
     ----------
     pixels : (y, x), any real dtype.
     window : the part that is shown.
-    blocks : what is shown of a block.
-    most : dots it may have.
+    blocks : statistic of the pixels of a block.
+    most : maximum number of dots.
     """
     part = pixels[window.row : window.row_stop, window.column : window.column_stop]
     factor = block_factor((part.shape[0], part.shape[1]), most)
@@ -412,7 +412,7 @@ def picture(
 
 
 def levels(values: NDArray[Any], stretch: Stretch) -> NDArray[np.uint8]:
-    """Return brightness, 1 to 255, of values of any shape; 0 where there is no number.
+    """Return brightness levels, 1 to 255, of values of any shape; 0 where not finite.
 
     Examples
     --------

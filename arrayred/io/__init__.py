@@ -1,4 +1,4 @@
-"""The only door to disk: frames in, products out.
+"""Read frames and write products; all FITS input and output is here.
 
 FITS keywords appear here and in instrument files only.
 """

@@ -1,11 +1,11 @@
 """The xarray entry point: ``xr.open_dataset(file_or_folder, engine="arrayred", chunks={})``.
 
 One file opens as (y, x); a folder, a pattern or a list of them as (frame, y, x). Pixels
-stay on disk until they are asked for; with `chunks={}` the chunks are bands of rows across all
+stay on disk until they are needed; with `chunks={}` the chunks are bands of rows across all
 frames. Values and dtype are those of `open_frames`. The adapters of `xarray.core.indexing` used
-here are the documented way to write a lazy backend; a contract test watches them.
+here are the documented way to write a lazy backend; a contract test checks them.
 
-It stands alone since it must import xarray, which takes longer than planning a night.
+It is a module of its own since it must import xarray, which takes longer than planning a night.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class FrameArray(BackendArray):  # type: ignore[misc, unused-ignore]
         self.dtype = stack.dtype
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        """Read what an index asks for."""
+        """Return the pixels of an index."""
         return indexing.explicit_indexing_adapter(
             key, self.shape, indexing.IndexingSupport.BASIC, self.stack.__getitem__
         )
@@ -51,7 +51,7 @@ class FrameArray(BackendArray):  # type: ignore[misc, unused-ignore]
 
 
 class ArrayredBackend(BackendEntrypoint):  # type: ignore[misc, unused-ignore]
-    """Opens FITS frames for xarray."""
+    """xarray backend for FITS frames."""
 
     description = "FITS frames of a detector, lazily, in bands of rows"
     open_dataset_parameters = ("filename_or_obj", "drop_variables", "instrument", "unsigned")
@@ -69,7 +69,7 @@ class ArrayredBackend(BackendEntrypoint):  # type: ignore[misc, unused-ignore]
         Parameters
         ----------
         filename_or_obj : a FITS file, a folder, a pattern, or a list of these.
-        drop_variables : variables and coordinates to leave out.
+        drop_variables : variables and coordinates to drop.
         instrument, unsigned : as in `open_frames`.
         """
         frames = frames_at(filename_or_obj, instrument, unsigned)
@@ -90,7 +90,7 @@ class ArrayredBackend(BackendEntrypoint):  # type: ignore[misc, unused-ignore]
         return opened.drop_vars(unwanted, errors="ignore")
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
-        """Tell whether this is a FITS file, or a folder of FITS files that is no zarr store."""
+        """Return whether this is a FITS file, or a folder of FITS files and not a Zarr store."""
         if not isinstance(filename_or_obj, str | os.PathLike):
             return False
         path = Path(filename_or_obj)
@@ -109,7 +109,7 @@ def _starts_like_fits(path: Path) -> bool:
 
 
 def _one_frame(cube: xr.Dataset) -> xr.Dataset:
-    """Return the only frame as (y, x), the chunks that suit it with it."""
+    """Return the only frame as (y, x), with its preferred chunks."""
     preferred = dict(cube[COUNTS].encoding.get("preferred_chunks", {}))
     image = cube.isel({FRAME: 0})
     image[COUNTS].encoding["preferred_chunks"] = {dim: preferred[dim] for dim in (Y, X)}

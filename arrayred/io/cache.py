@@ -1,4 +1,4 @@
-"""Read a cache of a night: check it, list its frames, read their pixels, here or behind a URL.
+"""Read the cache of a night, local or remote: check it, list its frames, read their pixels.
 
 ::
 
@@ -9,16 +9,16 @@
     CACHE.zarr/records.json                          each frame's file, SHA-256, cards, encoding
     CACHE.zarr/COMPLETE.json                         every file above with its size and SHA-256
 
-`layout` says how an array is cut, `build` writes a store (through zarr), `check` decides whether
-one is whole and harmless, `records` and `contents` make frames of it again, `shelf` reads pixels,
-`library` keeps the caches of many nights below a size.
+`ShardGrid` is the chunking of an array, `check_cache` decides whether a cache is complete and safe,
+`FrameRecord` and `CachedFrames` describe its frames, `CachedFrameReader` reads pixels. `io.caching`
+writes caches (through zarr) and limits the total size of the caches of many nights.
 
-A cache is disposable, never a source of truth. It is worth its room where pixels cost something to
-get at: compressed frames, slow disks. Plain frames on a local disk are read as fast as they can be.
+A cache is disposable, never a source of truth. It is worth its disk space where pixels are slow to
+read: compressed frames, slow disks. Plain frames on a local disk are read as fast without it.
 
-Frames of ``CACHE.zarr`` go by the paths ``CACHE.zarr/<name>``, which no file has: whoever lists a
-folder gets them (`folders.list_files`), whoever scans one gets its image (`headers.scan`). A plain
-night meets none of this but one question of a folder.
+Frames of ``CACHE.zarr`` have the paths ``CACHE.zarr/<name>``, at which there is no file: listing a
+folder gives them (`io.files.list_files`), and so does finding an image (`io.files.find_image`). A
+plain night costs only one look for a cache in its folder.
 """
 
 from __future__ import annotations
@@ -67,21 +67,21 @@ from arrayred.io.scan import (
 )
 
 _open_caches: dict[Path, CachedFrames] = {}
-"""Caches behind URLs, as they were when last asked for: frames in them are found without asking."""
+"""Remote caches as last opened: frames in them are found without a request."""
 
 
 @dataclass(frozen=True)
 class CachedFrames:
-    """What a cache holds.
+    """Contents of a cache.
 
     Parameters
     ----------
     cache : its folder.
-    marker : what changes with it.
-    key : what it was made from.
-    images : its frames by name, each on its shelf.
-    foreign : files of the night that are no frames, by name, each with the reason.
-    n_bytes : of all its files.
+    marker : SHA-256 of its COMPLETE.json, which changes with its content.
+    key : hash of its inputs; see `io.caching.cache_key`.
+    images : its frames by name, each with its reader.
+    foreign : files of the night that are not frames, by name, each with the reason.
+    n_bytes : size of all its files.
     """
 
     cache: Path
@@ -92,7 +92,7 @@ class CachedFrames:
     n_bytes: int
 
     def names(self, below: Path) -> list[Path]:
-        """Return the paths by which its files go, of those below a folder."""
+        """Return the paths of its files that lie below a folder, as if they were on disk."""
         paths = [self.cache / name for name in (*self.images, *self.foreign)]
         return [path for path in paths if below in path.parents]
 
@@ -104,12 +104,12 @@ class CachedFrames:
 
 
 def open_cache(cache: Path, *, wholly: bool = False) -> CachedFrames:
-    """Return what a cache holds, once it was checked.
+    """Return the contents of a cache after checking it.
 
     Parameters
     ----------
     cache : the folder.
-    wholly : compare the sums of pixels too.
+    wholly : compare the checksums of pixels too.
 
     Raises
     ------
@@ -132,26 +132,26 @@ def open_cache(cache: Path, *, wholly: bool = False) -> CachedFrames:
 
 
 def cached_checksums(cache: Path) -> dict[Path, str]:
-    """Return the SHA-256 of each frame's file, for which a cache vouches if it is whole.
+    """Return the SHA-256 of each frame's file by path, after comparing all of the cache.
 
     Raises
     ------
     FrameError
-        A file of the cache, pixels included, is not as it was written.
+        A file of the cache, pixels included, has changed since it was written.
     """
     sources = (image.source for image in open_cache(cache, wholly=True).images.values())
     return {source.path: source.cached.sha256 for source in sources if source.cached}
 
 
 def cache_of_frame(shelf: FrameReader) -> Path:
-    """Return the cache in which a frame lies."""
+    """Return the cache that holds a frame."""
     if shelf.remote is not None:
         return shelf.remote.cache
     return next((folder for folder in shelf.array.parents if is_cache(folder)), shelf.array)
 
 
 def _marker_checksum(cache: Path) -> str:
-    """Return what changes with a cache behind a URL: the sum of its mark, fetched anew."""
+    """Return the SHA-256 of a remote cache's COMPLETE.json, fetched now."""
     return marker_of(cache).sha256
 
 
@@ -210,7 +210,7 @@ def _image_in_cache(
 
 
 def enclosing_cache(path: Path) -> Path | None:
-    """Return the cache that a path is, or in which it lies where no file has it; or None."""
+    """Return the cache that a path is, or that holds it if there is no such file; or None."""
     if isinstance(path, Address):
         return _enclosing_remote_cache(path)
     if is_cache(path):
@@ -219,7 +219,7 @@ def enclosing_cache(path: Path) -> Path | None:
 
 
 def _enclosing_remote_cache(address: Address) -> Address | None:
-    """Return the cache behind a URL that an address is or lies in; asked only of likely folders."""
+    """Return the remote cache that an address is or lies in; only ``.zarr`` folders are queried."""
     around = [address, *address.parents]
     known = next((folder for folder in around if folder in _open_caches), None)
     if known is None:
@@ -229,23 +229,23 @@ def _enclosing_remote_cache(address: Address) -> Address | None:
 
 
 def cached_files(cache: Path, folder: Path, depth: int) -> list[Path]:
-    """Return the paths of the files that a cache holds below a folder, at most so deep, sorted."""
+    """Return the sorted paths of the files in a cache, below a folder and up to a depth."""
     paths = sorted(open_cache(cache).names(folder))
     return [path for path in paths if len(path.relative_to(folder).parts) <= depth]
 
 
 def forget_cache(cache: Path) -> None:
-    """Forget what was behind a URL, so that it is asked again."""
+    """Forget a remote cache, so that it is queried again."""
     _open_caches.pop(cache, None)
 
 
 def cached_image(path: Path) -> ImageHDU | None:
-    """Return the frame that goes by a path that no file has, or None.
+    """Return the cached frame with the path of no existing file, or None.
 
     Raises
     ------
     ForeignFileError
-        The file was no frame when the cache was built.
+        The file was not a frame when the cache was built.
     """
     cache = enclosing_cache(path)
     if cache is None:
@@ -257,13 +257,13 @@ def cached_image(path: Path) -> ImageHDU | None:
     return contents.images.get(name)
 
 
-# Chunks of a cache behind a URL: only those that are wanted travel, all at once: `RemoteShards`.
+# Chunks of a remote cache, only those needed, in one request: `RemoteShards`.
 #
-# A row through 400 frames lies in 400 chunks of one shard. Asked for one after the other they would
-# take as many round trips; `RemoteShards.fetched` asks for all of them together, once the table of
-# the shard is known, which is read once. What comes is held against the sums that each chunk
-# carries, and against the cache's mark: a cache that was replaced meanwhile has another one, and
-# none of its pixels are mixed with those before.
+# A row through 400 frames lies in 400 chunks of one shard. Requested one after the other they would
+# take as many round trips; `RemoteShards.fetch` requests all of them together, once the table of
+# the shard is known, which is read once. The data are compared with the checksum of each chunk and
+# with the cache's COMPLETE.json: a cache that was replaced meanwhile has another one, and its
+# pixels are never mixed with those read before.
 
 _MOST_TABLES = 256
 _shard_tables: dict[tuple[Path, str], NDArray[np.uint64]] = {}
@@ -272,14 +272,14 @@ _tables_lock = Lock()
 
 @dataclass(frozen=True, eq=False)
 class RemoteShards:
-    """How shards of one cache behind a URL are read.
+    """Reader of the shards of one remote cache.
 
     Parameters
     ----------
     cache : its address.
     mark : the SHA-256 of its COMPLETE.json.
-    n_mark : the bytes of that.
-    sizes : of its files, by name.
+    n_mark : the size of that, bytes.
+    sizes : of its files, by name, bytes.
     """
 
     cache: Address
@@ -293,7 +293,7 @@ class RemoteShards:
         Raises
         ------
         FrameError
-            The cache is damaged, has changed since it was opened, or is not given.
+            The cache is damaged, has changed since it was opened, or cannot be fetched.
         """
         tables = self._tables({(path, n_chunks) for path, n_chunks, _ in wanted})
         parts = []
@@ -307,7 +307,7 @@ class RemoteShards:
         return {(path, slot): raw for (path, _, slot), raw in zip(wanted, found, strict=True)}
 
     def _tables(self, shards: set[tuple[Path, int]]) -> dict[Path, NDArray[np.uint64]]:
-        """Return the tables of shards, each with its number of chunks, read once."""
+        """Return the tables of shards, given with their number of chunks; each is read once."""
         with _tables_lock:
             known = {path: _shard_tables.get((path, self.mark)) for path, _ in shards}
         new = [(path, n) for path, n in sorted(shards) if known[path] is None]
@@ -339,7 +339,7 @@ class RemoteShards:
 
 
 def remote_shards_of(cache: Address, marker: Marker) -> RemoteShards:
-    """Return how the shards of a cache behind a URL are read."""
+    """Return the reader of the shards of a remote cache."""
     sizes = {name: size for name, (size, _) in marker.files.items()}
     return RemoteShards(cache, marker.sha256, marker.n_bytes, sizes)
 
@@ -348,14 +348,14 @@ def _remote_address_of(path: Path) -> Address:
     return path if isinstance(path, Address) else remote_address(str(path))
 
 
-# How a cube is cut into shards and chunks, and the metadata that say so: `ShardGrid`.
+# Shards and chunks of a cube, and their zarr metadata: `ShardGrid`.
 #
-# A shard is all frames x as many rows as stay under 128 MB, so that a band is one file; in it lie
-# chunks of one frame x 64 rows, so that a single frame costs no more than itself; of many frames
-# they are lower, down to 16 rows, so that a shard has four rows of chunks at least, and a row of
-# pixels through all frames costs a part of one shard, not all of it. Each chunk is shuffled by
-# bytes, compressed (zstd, level 1: 0.33 of the size on frames of pure noise), and guarded by a
-# CRC-32C, since 52 of 60 flipped bits came back as wrong pixels without one.
+# A shard is all frames x as many rows as stay under 128 MB, so that a band is one file; it holds
+# chunks of one frame x 64 rows, so that reading a single frame reads no other; with many frames
+# chunks have fewer rows, down to 16, so that a shard has at least four rows of chunks, and reading
+# a row of pixels through all frames reads a part of one shard, not all of it. Each chunk is
+# shuffled by bytes, compressed (zstd, level 1: 0.33 of the size on frames of pure noise), and
+# protected by a CRC-32C, since 52 of 60 flipped bits came back as wrong pixels without one.
 
 SHARD_BYTES = 128 << 20
 CHUNK_ROWS = 64
@@ -365,22 +365,22 @@ _ROWS_OF_CHUNKS = 4
 _MAX_ARRAY_PIXELS = 2**40
 DTYPES = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 DTYPES += ("float32", "float64")
-"""The types that pixels may have."""
+"""The dtypes that pixels may have."""
 _LITTLE_ENDIAN: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
 _CRC_CODEC: dict[str, Any] = {"name": "crc32c"}
 
 
 @dataclass(frozen=True, slots=True)
 class ShardGrid:
-    """An array (frame, y, x) cut into shards (frame, row) of chunks of one frame.
+    """An array (frame, y, x) divided into shards (frame, row) of chunks of one frame.
 
     Parameters
     ----------
     shape : (n_frames, n_rows, n_columns).
     dtype : the name of one of `DTYPES`.
-    frames : of a shard.
-    rows : of a shard.
-    chunk_rows : of a chunk; a shard has a whole number of chunks.
+    frames : frames of a shard.
+    rows : rows of a shard.
+    chunk_rows : rows of a chunk; a shard has a whole number of chunks.
     """
 
     shape: tuple[int, int, int]
@@ -410,22 +410,22 @@ class ShardGrid:
 
     @property
     def chunk_pixels(self) -> int:
-        """Return the pixels of one chunk."""
+        """Return the number of pixels of one chunk."""
         return self.chunk_rows * self.shape[2]
 
     @property
     def chunk_bytes(self) -> int:
-        """Return the bytes of one chunk, plain."""
+        """Return the uncompressed size of one chunk, bytes."""
         return self.chunk_pixels * np.dtype(self.dtype).itemsize
 
     @property
     def chunks_per_shard(self) -> tuple[int, int]:
-        """Return how many chunks a shard has along frames and rows."""
+        """Return the number of chunks of a shard along frames and rows."""
         return self.frames, self.rows // self.chunk_rows
 
     @property
     def n_shards(self) -> tuple[int, int]:
-        """Return how many shards there are along frames and rows."""
+        """Return the number of shards along frames and rows."""
         return -(-self.shape[0] // self.frames), -(-self.shape[1] // self.rows)
 
     def shard_names(self) -> Iterator[str]:
@@ -434,7 +434,7 @@ class ShardGrid:
         yield from (f"c/{i}/{j}/0" for i in range(frames) for j in range(rows))
 
     def metadata(self) -> dict[str, Any]:
-        """Return the part of the array's zarr.json that says how pixels lie."""
+        """Return the part of the array's zarr.json that describes shape, dtype and chunking."""
         size = np.dtype(self.dtype).itemsize
         blosc = {
             "typesize": size, "cname": "zstd", "clevel": 1, "shuffle": "shuffle", "blocksize": 0,
@@ -469,7 +469,7 @@ class ShardGrid:
         Raises
         ------
         UsageError
-            It is not of the one kind that arrayred writes, or its size makes no sense.
+            It is not an array as arrayred writes it, or its size is invalid.
         """
         try:
             shape = found["shape"]
@@ -490,7 +490,7 @@ class ShardGrid:
 
 
 def _is_tall(n_bytes: int, chunk_rows: int) -> bool:
-    """Tell whether chunks of so many bytes over all frames are too tall for their shard."""
+    """Return whether chunks have too many rows, given the size of a chunk row of all frames."""
     return n_bytes > SHARD_BYTES or (
         chunk_rows > _LOW_ROWS and n_bytes * _ROWS_OF_CHUNKS > SHARD_BYTES
     )
@@ -503,28 +503,27 @@ def _require_counts(numbers: list[Any]) -> None:
             raise ValueError(number)
 
 
-# Whether a cache is whole and harmless, before anything in it is used: `check_cache`.
+# Check that a cache is complete and safe before anything in it is used: `check_cache`.
 #
-# A cache may come from anybody, as frames may. What is not exactly what arrayred writes is
-# refused: every file must be a regular one that COMPLETE.json lists with its size, metadata must
-# have the SHA-256 that stands there, and arrays must have the types, codecs and shards of
-# `layout`. Nothing is inflated, allocated by a promise, or imported by a name that stands in a
-# file.
+# A cache may come from anybody, as frames may. Anything that is not exactly what arrayred writes
+# is refused: every file must be a regular one that COMPLETE.json lists with its size, metadata must
+# have the SHA-256 listed there, and arrays must have the dtypes, codecs and shards of `ShardGrid`.
+# Nothing is inflated, allocated by a stated size, or imported by a name from a file.
 #
-# What was damaged by accident is found in the same way: a file that is absent, cut, zeroed or has
-# one bit flipped differs in size or sum. The sums of shards are compared on request, since that
-# reads them all; without it a damaged chunk is an error when it is read, by its own CRC-32C.
+# Accidental damage is found in the same way: a file that is missing, truncated, zeroed or has one
+# bit flipped differs in size or checksum. The checksums of shards are compared on request, since
+# that reads them all; without it a damaged chunk is an error when it is read, by its own CRC-32C.
 #
-# Of a cache behind a URL metadata alone are fetched, and shards are believed to be there and of
-# their size until a chunk is read.
+# For a remote cache only metadata are fetched, and shards are assumed to exist with the listed size
+# until a chunk is read.
 
 COMPLETE = "COMPLETE.json"
 RECORDS = "records.json"
 METADATA = "zarr.json"
 SCHEMA = 2
-"""To be raised whenever a cache is written or read in another way."""
+"""Version of the format, to be raised whenever a cache is written or read in another way."""
 MOST_METADATA = 256 << 20
-"""Bytes of one file of metadata, at most."""
+"""Largest metadata file, bytes."""
 _WRONG_CHECKSUM = "has not the checksum that it had when it was written"
 _MOST_FILES = 10**6
 _MOST_DEEP = 16
@@ -537,14 +536,14 @@ _PIXEL_CODINGS = ("counts", "stored")
 
 @dataclass(frozen=True)
 class Marker:
-    """What a cache says of itself in COMPLETE.json.
+    """Content of a cache's COMPLETE.json.
 
     Parameters
     ----------
-    key : what it was made from; see `library.key_of`.
+    key : hash of its inputs; see `io.caching.cache_key`.
     files : size and SHA-256 of every file, by its name relative to the cache.
     sha256 : of COMPLETE.json.
-    n_bytes : of COMPLETE.json.
+    n_bytes : size of COMPLETE.json.
     """
 
     key: str
@@ -554,23 +553,23 @@ class Marker:
 
 
 def is_cache(folder: Path) -> bool:
-    """Tell whether a folder looks like a cache, whole or not."""
+    """Return whether a folder looks like a cache, complete or not."""
     return (folder / COMPLETE).is_file()
 
 
 def marker_of(cache: Path) -> Marker:
-    """Return what a cache says of itself.
+    """Return the content of a cache's COMPLETE.json.
 
     Raises
     ------
     FrameError
-        It says nothing that makes sense, or was written by another version.
+        It is invalid, or was written by another version.
     """
     return marker_in(_read_metadata(cache / COMPLETE), cache)
 
 
 def marker_in(raw: bytes, cache: Path) -> Marker:
-    """Return what the content of a COMPLETE.json says; see `marker_of`."""
+    """Return the marker in the bytes of a COMPLETE.json; see `marker_of`."""
     try:
         told = json.loads(raw)
         if told["schema"] != SCHEMA:
@@ -586,12 +585,12 @@ def marker_in(raw: bytes, cache: Path) -> Marker:
 
 
 def check_cache(cache: Path, *, wholly: bool = False) -> tuple[Marker, dict[str, ShardGrid]]:
-    """Return a cache's marker, and how its arrays of pixels are cut, if it is whole and harmless.
+    """Return a cache's marker, and the grids of its pixel arrays by name, if complete and safe.
 
     Parameters
     ----------
     cache : the folder.
-    wholly : compare the sums of pixels too.
+    wholly : compare the checksums of pixels too.
 
     Raises
     ------
@@ -608,7 +607,7 @@ def check_cache(cache: Path, *, wholly: bool = False) -> tuple[Marker, dict[str,
 
 
 def _check_local_files(cache: Path, marker: Marker, wholly: bool) -> dict[str, bytes]:
-    """Return the metadata of a cache whose files are those that are listed."""
+    """Return the metadata of a local cache by name, if its files are exactly the listed ones."""
     found = dict(_cache_files(cache))
     if odd := sorted(found.keys() ^ marker.files.keys()):
         what = "is there, but not listed" if odd[0] in found else "is missing"
@@ -624,7 +623,7 @@ def _check_local_files(cache: Path, marker: Marker, wholly: bool) -> dict[str, b
 
 
 def _check_remote_files(cache: Path, marker: Marker, wholly: bool) -> dict[str, bytes]:
-    """Return the metadata of a cache behind a URL, all fetched at once."""
+    """Return the metadata of a remote cache by name, fetched in one request."""
     for name in marker.files:
         require_safe(name, cache)
     told = {name: size for name, (size, _) in marker.files.items() if Path(name).name == METADATA}
@@ -666,7 +665,7 @@ def _cache_files(cache: Path, below: str = "", depth: int = 0) -> Iterator[tuple
 
 
 def require_safe(name: str, cache: Path) -> None:
-    """Raise FrameError unless a file's name is one that arrayred gives, and leads nowhere else."""
+    """Raise FrameError unless a file's name is one that arrayred gives, inside the cache."""
     parts = name.split("/")
     if len(parts) > _MOST_DEEP + 1 or not all(map(_SAFE_NAME.fullmatch, parts)):
         raise refused_cache_error(cache / COMPLETE, f"lists the name {name!r}")
@@ -693,7 +692,7 @@ def _grid_in_metadata(cache: Path, node: str, marker: Marker, raw: bytes) -> dic
 
 
 def _nodes_in_metadata(told: Any) -> Iterator[Any]:
-    """Yield metadata, and those that are consolidated in them under safe names."""
+    """Yield metadata, and the consolidated metadata in them, whose names must be safe."""
     yield told
     inside = (told.get("consolidated_metadata") or {}).get("metadata", {})
     for name, inner in inside.items():
@@ -703,7 +702,7 @@ def _nodes_in_metadata(told: Any) -> Iterator[Any]:
 
 
 def _require_harmless(told: Any) -> None:
-    """Raise ValueError unless a node is a group, or an array of a type and codecs of ours."""
+    """Raise ValueError unless a node is a group, or an array with a dtype and codecs of ours."""
     if told["node_type"] == "group":
         return
     if told["node_type"] != "array" or told["zarr_format"] != 3 or told["storage_transformers"]:
@@ -718,7 +717,7 @@ def _require_harmless(told: Any) -> None:
 
 
 def read_records(cache: Path, marker: Marker) -> bytes:
-    """Return the file of a cache's records."""
+    """Return the bytes of a cache's records.json."""
     if RECORDS not in marker.files:
         raise refused_cache_error(cache / COMPLETE, "lists no records")
     raw = _read_metadata(cache / RECORDS)
@@ -751,7 +750,7 @@ def _sha256_of_file(path: Path) -> str:
 
 
 def refused_cache_error(path: Path, what: str) -> FrameError:
-    """Return the error of a cache that is damaged, or not of our making."""
+    """Return the error for a cache that is damaged, or not written by arrayred."""
     return FrameError(
         f"The cache is damaged or not arrayred's: this {what}",
         path=path,
@@ -759,10 +758,10 @@ def refused_cache_error(path: Path, what: str) -> FrameError:
     )
 
 
-# What a cache knows of each frame beside its pixels, as JSON: `FrameRecord`.
+# Records of a cache: cards, encoding and checksum of each frame, as JSON: `FrameRecord`.
 #
-# The cards stand there as they came, byte for byte (Latin-1), so that a frame from a cache is
-# described by the same code as one from a file, under any instrument and with any option.
+# The cards are stored byte for byte (Latin-1), so that a frame from a cache is described by the
+# same code as one from a file, under any instrument and with any option.
 
 ForeignFiles = tuple[tuple[str, str], ...]
 _MOST_FRAMES = 10**6
@@ -777,12 +776,13 @@ class FrameRecord:
     ----------
     name : of its file, relative to the night's folder.
     sha256 : of its file.
-    image : where its pixels lay in that file, and its cards.
+    image : position of its pixels in that file, and its cards.
     array : the array that holds its pixels, relative to the cache.
     index : its number in that array, from 0.
-    coding : the encoding by which stored bits became the array's values; None: it holds the bits.
-    proof : what other frames, not in the cache, showed about its sign; "" where none were needed.
-    sample : the stored pixels by which it is judged (`io.probes.sample`), little-endian.
+    coding : the encoding with which stored bits were decoded to the array's values; None: the array
+        holds the bits.
+    proof : evidence from frames outside the cache about its sign; "" where none was needed.
+    sample : its sampled stored pixels (`io.pixel_checks.sample_bytes`), little-endian.
     """
 
     name: str
@@ -795,7 +795,7 @@ class FrameRecord:
     sample: bytes = b""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record, JSON-ready."""
+        """Return the record as JSON-ready values."""
         source = self.image.source
         return {
             "name": self.name,
@@ -816,7 +816,7 @@ class FrameRecord:
 
     @classmethod
     def from_json(cls, entry: Any) -> Self:
-        """Return a record; raise ValueError, KeyError or TypeError if it is none."""
+        """Return a record; raise ValueError, KeyError or TypeError if the entry is invalid."""
         cards = _require_string(entry["cards"])
         header = Header(cards[i : i + CARD] for i in range(0, len(cards), CARD))
         n_rows, n_columns = map(_require_whole_number, entry["shape"])
@@ -842,13 +842,13 @@ class FrameRecord:
 
 
 def records_to_json(records: Iterable[FrameRecord], foreign: ForeignFiles) -> bytes:
-    """Return the records of a cache, and the files that are no frames, as a file."""
+    """Return the records of a cache, and the files that are not frames, as the bytes of a file."""
     table = {"frames": [r.to_json() for r in records], "foreign": foreign}
     return json.dumps(table, indent=0, sort_keys=True).encode("ascii")
 
 
 def records_from_json(raw: bytes) -> tuple[list[FrameRecord], ForeignFiles]:
-    """Return the records in a file, and the files that are no frames.
+    """Return the records in a file, and the files that are not frames.
 
     Raises
     ------
@@ -908,19 +908,19 @@ def _safe_name(value: Any) -> str:
     return str(value)
 
 
-# What stands in a shard beside its chunks: the table at its end, and sums: `parse_shard_table`.
+# Table and checksums of a shard: `parse_shard_table`.
 #
-# Each chunk ends with the CRC-32C of what stands before it; so does the table, which tells offset
-# and size of every chunk. Both are compared before anything is believed.
+# Each chunk ends with the CRC-32C of its bytes; so does the table at the end of the shard, which
+# gives offset and size of every chunk. Both are compared before any value is used.
 
 CRC_BYTES = 4
 LEAST_BYTES = 16 + CRC_BYTES
-"""Of a chunk: what tells its sizes, and its sum."""
+"""Smallest chunk, bytes: the Blosc header with its sizes, and the checksum."""
 _ENTRY_BYTES = 16
 
 
 def shard_table_bytes(n_chunks: int) -> int:
-    """Return how long the table of a shard is.
+    """Return the size of the table of a shard, bytes.
 
     Examples
     --------
@@ -931,12 +931,12 @@ def shard_table_bytes(n_chunks: int) -> int:
 
 
 def parse_shard_table(raw: bytes, path: Path, n_chunks: int) -> NDArray[np.uint64]:
-    """Return offset and size of each chunk (chunk, 2) as the last bytes of a shard tell them.
+    """Return offset and size of each chunk (chunk, 2) from the table at the end of a shard.
 
     Raises
     ------
     FrameError
-        They are not as they were written.
+        The table is damaged.
     """
     if len(raw) != shard_table_bytes(n_chunks) or not has_valid_crc(raw):
         raise damaged_cache_error(path, "the checksum of its table is wrong")
@@ -945,14 +945,14 @@ def parse_shard_table(raw: bytes, path: Path, n_chunks: int) -> NDArray[np.uint6
 
 
 def has_valid_crc(raw: bytes) -> bool:
-    """Tell whether bytes end with the CRC-32C of what stands before it."""
+    """Return whether bytes end with the CRC-32C of those before it."""
     from google_crc32c import value as crc32c
 
     return bool(crc32c(raw[:-CRC_BYTES]) == int.from_bytes(raw[-CRC_BYTES:], "little"))
 
 
 def damaged_cache_error(path: Path, what: str) -> FrameError:
-    """Return the error of a part of a cache that is not what was written."""
+    """Return the error for a damaged part of a cache."""
     return FrameError(
         f"The cache is damaged: {what}",
         path=path,
@@ -963,11 +963,10 @@ def damaged_cache_error(path: Path, what: str) -> FrameError:
 # Pixels of one frame, read from a shard: `CachedFrameReader`.
 #
 # A shard is read here and not by zarr: it ends with a table of offsets and a CRC-32C, each chunk
-# with a CRC-32C of its own, and that is all there is to know. Bytes are bounded by the grid before
-# they are inflated, a chunk that is absent is an error instead of zeros, threads work beside each
-# other, and nothing has to be imported but the decompressor: 100 frames 1024 x 1024 take 0.38 s on
-# one thread, 1.0 s through zarr 3.1, which takes 0.3 s to import as well. Tests hold both to the
-# same pixels.
+# with a CRC-32C of its own, and nothing else is needed. Sizes are limited by the grid before chunks
+# are inflated, a missing chunk is an error instead of zeros, threads run in parallel, and only the
+# decompressor has to be imported: 100 frames 1024 x 1024 take 0.38 s on one thread, 1.0 s through
+# zarr 3.1, which takes 0.3 s to import as well. Tests compare the pixels of both.
 
 Pixels = NDArray[Any]
 _thread_scratch = local()
@@ -976,19 +975,20 @@ _SHARD_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_
 
 @dataclass(frozen=True, slots=True)
 class CachedFrameReader:
-    """Where one frame lies in an array of a cache.
+    """Reader of the pixels of one frame in an array of a cache.
 
     Parameters
     ----------
     array : the folder of the array.
-    grid : how it is cut.
+    grid : its chunking.
     index : the frame's number in it, from 0.
-    coding : the encoding by which stored bits became the array's values; None: it holds the bits.
+    coding : the encoding with which stored bits were decoded to the array's values; None: the array
+        holds the bits.
     sha256 : of the frame's file.
-    marker : of the cache, changing with it.
-    proof : what frames that are not in the cache showed about its sign, or "".
-    sample : the stored pixels by which the frame is judged, little-endian; b"": not known.
-    remote : how its shards are read if the cache lies behind a URL.
+    marker : SHA-256 of the cache's COMPLETE.json.
+    proof : evidence from frames outside the cache about its sign, or "".
+    sample : its sampled stored pixels, little-endian; b"" if unknown.
+    remote : reader of the shards of a remote cache, or None.
     """
 
     array: Path
@@ -1004,12 +1004,12 @@ class CachedFrameReader:
     def fill(
         self, target: Pixels, first: int, pixels: PixelFormat, near: ChunkBytes | None = None
     ) -> None:
-        """Fill target with pixels from number first on, in reading order, as an encoding says.
+        """Fill target with pixels from number first on, in reading order, decoded as `pixels`.
 
         Parameters
         ----------
-        target, first, pixels : where to, from where, and the encoding.
-        near : chunks of a cache behind a URL that were fetched before.
+        target, first, pixels : output, number of the first pixel, and the encoding.
+        near : chunks of a remote cache that were fetched before.
 
         Raises
         ------
@@ -1033,7 +1033,7 @@ class CachedFrameReader:
             target[...] = whole.reshape(target.shape)
 
     def _chunk(self, chunk: int, near: ChunkBytes | None) -> Pixels:
-        """Return the values of a chunk; the last one stays, for whoever reads row by row."""
+        """Return the values of a chunk; the last one stays in memory for reading row by row."""
         if getattr(_thread_scratch, "what", None) != (self, chunk):
             values = np.empty(self.grid.chunk_pixels, np.dtype(self.grid.dtype))
             self._inflate(chunk, values, near)
@@ -1045,7 +1045,7 @@ class CachedFrameReader:
         return self.coding == pixels and target.dtype == np.dtype(self.grid.dtype)
 
     def _put(self, values: Pixels, target: Pixels, pixels: PixelFormat) -> None:
-        """Write values into a target, read anew if an encoding other than theirs is wanted."""
+        """Write values into a target, decoded again if the encoding differs from theirs."""
         if self.coding == pixels:
             target[...] = values
         elif self.coding is None:
@@ -1054,7 +1054,7 @@ class CachedFrameReader:
             decode(encode(values, self.coding).view(stored_dtype(pixels)), target, pixels)
 
     def wanted(self, first: int, n_pixels: int) -> list[ChunkPlace]:
-        """Return the chunks that hold so many pixels from number first on."""
+        """Return the chunks that hold n_pixels pixels from number first on."""
         size = self.grid.chunk_pixels
         return [
             self._chunk_place(chunk)
@@ -1062,14 +1062,14 @@ class CachedFrameReader:
         ]
 
     def _chunk_place(self, chunk: int) -> ChunkPlace:
-        """Return in which shard one of the frame's chunks lies, and as which of its chunks."""
+        """Return the shard of one of the frame's chunks, its number of chunks, and the chunk's."""
         frames, rows = self.grid.chunks_per_shard
         shard, row = divmod(chunk, rows)
         path = self.array / "c" / str(self.index // frames) / str(shard) / "0"
         return path, frames * rows, self.index % frames * rows + row
 
     def _inflate(self, chunk: int, out: Pixels, near: ChunkBytes | None) -> None:
-        """Write the plain values of one of the frame's chunks into out."""
+        """Write the decompressed values of one of the frame's chunks into out."""
         path, n_chunks, slot = lies = self._chunk_place(chunk)
         if self.remote is not None:
             raw = (self.remote.fetch([lies]) if near is None else near)[path, slot]
@@ -1096,10 +1096,10 @@ def _read_bytes_at(handle: int, offset: int, size: int) -> bytes:
 
 
 def _decompress(path: Path, raw: bytes, size: int, out: Pixels) -> None:
-    """Write the values of a compressed chunk into out, if it is as it was written."""
+    """Write the values of a compressed chunk into out, after checking its CRC-32C and sizes."""
     from numcodecs import blosc
 
-    blosc.use_threads = False  # as zarr does: threads belong to whoever visits the bands
+    blosc.use_threads = False  # as zarr does: the bands are already read in threads
     if len(raw) != size or not has_valid_crc(raw):
         raise damaged_cache_error(path, "the checksum of a chunk is wrong")
     packed = memoryview(raw)[:-CRC_BYTES]

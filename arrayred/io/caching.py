@@ -1,11 +1,11 @@
-"""Write the cache of a night, upload and fetch caches, and expire the least used ones.
+"""Write the cache of a night, upload and fetch caches, and remove the least recently used.
 
-A store grows in a hidden folder beside its place, gets COMPLETE.json last, is checked by the very
-code that will open it, and only then takes its name. A run that is killed leaves a folder that
-nobody takes for a cache. Nothing is synced: what a failing disk tears does not pass the check.
+A store is written in a hidden folder beside its destination, gets COMPLETE.json last, is checked by
+the same code that will open it, and is then renamed. A killed run leaves a folder that is not a
+cache. Nothing is synced: what a failing disk damages does not pass the check.
 
-Values are stored as they are read, since that is what analysts slice; the stored bits can be had
-back from them, unless scaling or BLANK made them: then an array ``stored`` has the bits beside.
+Decoded values are stored, since those are what analysts slice; the stored bits can be recovered
+from them, unless scaling or BLANK was applied: then the array ``stored`` has the bits too.
 """
 
 from __future__ import annotations
@@ -77,15 +77,15 @@ _AT_BEST = 4  # frames of pure noise take a third of their plain bytes
 
 @dataclass(frozen=True)
 class CacheInput:
-    """What a cache is made from.
+    """Inputs of a cache.
 
     Parameters
     ----------
-    groups : frames that are one array, by the node of the tree that they become.
-    names : how each frame's file is called in the cache, by its path.
+    groups : frames of one array, by its node in the tree.
+    names : name of each frame's file in the cache, by its path.
     checksums : the SHA-256 of each frame's file.
-    foreign : files that are no frames, by the name they would have, with the reason.
-    key : what is made from what; see `library.key_of`.
+    foreign : files that are not frames, by the name they would have, with the reason.
+    key : hash of the inputs; see `cache_key`.
     """
 
     groups: Mapping[str, Sequence[Frame]]
@@ -114,19 +114,19 @@ def build_cache(
 
     Parameters
     ----------
-    night : its frames, and what is known of them.
-    place : the folder that it becomes.
-    overwrite : replace what is there.
-    threads : how many compressed files are unpacked at once.
+    night : its frames, with names and checksums.
+    place : folder of the cache.
+    overwrite : replace an existing file or folder.
+    threads : number of compressed files unpacked at once.
 
     Raises
     ------
     UsageError
-        Something is there already, or zarr is not installed.
+        The folder exists already, or zarr is not installed.
     FrameError
         A frame cannot be read, or not be stored without loss.
     StorageError
-        The disk is full or refuses.
+        The disk is full or cannot be written.
     """
     require_zarr()
     if os.path.lexists(place) and not overwrite:
@@ -139,7 +139,7 @@ def build_cache(
     try:
         partial.mkdir(parents=True)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of zarr, about strings and consolidated metadata
+            warnings.simplefilter("ignore")  # zarr's, about strings and consolidated metadata
             _write_store(night, partial, threads)
         check_cache(partial)
         _rename_into_place(partial, place, overwrite=overwrite)
@@ -163,7 +163,7 @@ def _remove_unfinished(partial: Path) -> None:
 
 
 def _rename_into_place(partial: Path, place: Path, *, overwrite: bool) -> None:
-    """Rename a complete store to its place; what another run has put there meanwhile stays."""
+    """Rename a complete store to its destination; a cache put there by another run is kept."""
     if overwrite and os.path.lexists(place):
         old = partial.with_suffix(".old")
         place.rename(old)
@@ -181,7 +181,7 @@ def _rename_into_place(partial: Path, place: Path, *, overwrite: bool) -> None:
 
 
 def _write_store(night: CacheInput, store: Path, threads: int) -> None:
-    """Write groups, records and the mark of completeness."""
+    """Write groups, records and COMPLETE.json."""
     import zarr
 
     zarr.create_group(store, zarr_format=3)
@@ -241,7 +241,7 @@ def _write_group(
 
 
 def _holds_all(stack: FrameStack) -> bool:
-    """Tell whether the type of a stack holds the values of every frame exactly."""
+    """Return whether the dtype of a stack holds the values of every frame exactly."""
     kinds = [dtype_of(source.pixels) for source in stack.sources]
     rounded = stack.dtype.kind == "f" and any(k.kind in "iu" and k.itemsize == 8 for k in kinds)
     return not rounded and all(np.can_cast(kind, stack.dtype) for kind in kinds)
@@ -255,7 +255,7 @@ def _compressors(itemsize: int) -> list[Any]:
 
 
 def _write_labels(store: Path, node: str, cube: xr.Dataset) -> None:
-    """Write the coordinates of a cube, texts as such."""
+    """Write the coordinates of a cube, strings as UTF-8."""
     spoken = cube.assign_coords(
         {
             name: (variable.dims, _utf8_texts(variable.values))
@@ -273,7 +273,7 @@ def _write_labels(store: Path, node: str, cube: xr.Dataset) -> None:
 
 
 def _utf8_texts(texts: NDArray[Any]) -> NDArray[Any]:
-    """Return texts as objects, without what UTF-8 cannot say (undecodable bytes of a name)."""
+    """Return strings as objects, with undecodable bytes (of a file name) escaped for UTF-8."""
     spoken = np.empty(texts.shape, object)
     for where in np.ndindex(texts.shape):
         spoken[where] = str(texts[where]).encode("utf-8", "backslashreplace").decode("utf-8")
@@ -309,20 +309,20 @@ def _write_pixels(store: Path, node: str, stack: FrameStack, attributes: dict[st
             progressed(start * n_rows + part.shape[0] * stop, n_frames * n_rows)
 
 
-# Caches of many nights in one folder, the least used going first: `CacheFolder`.
+# Folder of the caches of many nights, limited in size: `CacheFolder`.
 #
-# The folder must be the user's own: whoever can write into it could put other pixels there. A
-# cache goes by the SHA-256 of what it was made from, so that two runs that make the same one make
-# the same bytes, and whichever comes second finds the first one's in its place.
+# The folder must be the user's own: others who can write into it could replace pixels. A cache is
+# named by the SHA-256 of its inputs, so that two runs that make the same cache write the same
+# bytes, and the second finds that of the first.
 
 DEFAULT_CACHE_BYTES = 20 << 30
-"""What the caches of a library may take together, unless something else is said."""
+"""Default limit of the total size of the caches in a folder, bytes."""
 _DAY_IN_SECONDS = 86400.0
 _SUFFIX = ".zarr"
 
 
 class CacheEntry(NamedTuple):
-    """One cache of a library: its folder, its size in bytes, and when it was last used."""
+    """One cache of a cache folder: its path, its size in bytes, and the time of its last use."""
 
     place: Path
     n_bytes: int
@@ -330,19 +330,19 @@ class CacheEntry(NamedTuple):
 
 
 def cache_key(files: Iterable[tuple[str, str]], options: str) -> str:
-    """Return the key of a cache: what it is made from, by which version, in which layout.
+    """Return the key of a cache: a hash of its inputs, arrayred's version and the layout.
 
     Parameters
     ----------
     files : name and SHA-256 of every frame.
-    options : what else decides what a cache holds.
+    options : other settings that its content depends on.
     """
     parts = [SCHEMA, __version__, SHARD_BYTES, CHUNK_ROWS, options, sorted(files)]
     return hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()
 
 
 def default_cache_folder() -> Path:
-    """Return where caches lie: ``arrayred`` in $XDG_CACHE_HOME, else in ~/.cache."""
+    """Return the default folder of caches: ``arrayred`` in $XDG_CACHE_HOME, else in ~/.cache."""
     told = os.environ.get("XDG_CACHE_HOME", "")
     home = Path(told) if told and Path(told).is_absolute() else Path.home() / ".cache"
     return home / "arrayred"
@@ -355,21 +355,21 @@ class CacheFolder:
     Parameters
     ----------
     folder : made, readable by its owner alone, when the first cache is added.
-    most_bytes : what they may take together.
+    most_bytes : limit of their total size.
     """
 
     folder: Path
     most_bytes: int = DEFAULT_CACHE_BYTES
 
     def find(self, key: str) -> CachedFrames | None:
-        """Return the cache of a key, every file of which is as it was written; None if none is.
+        """Return the cache of a key after comparing all its checksums; None if there is none.
 
         Raises
         ------
         FrameError
             There is one, but it is damaged.
         UsageError
-            The library is not the user's own.
+            The folder is not the user's own.
         """
         place = self.place_of(key)
         if not os.path.lexists(self.folder):
@@ -385,12 +385,12 @@ class CacheFolder:
         return contents
 
     def is_empty(self) -> bool:
-        """Tell whether there is no cache at all, so that no frame need be known by its sum.
+        """Return whether there is no cache at all, so that no frame needs to be hashed.
 
         Raises
         ------
         UsageError
-            The library is not the user's own.
+            The folder is not the user's own.
         """
         if not os.path.lexists(self.folder):
             return True
@@ -398,14 +398,14 @@ class CacheFolder:
         return next(self.folder.glob(f"*{_SUFFIX}"), None) is None
 
     def add(self, night: CacheInput, threads: int = 2) -> Path:
-        """Write the cache of a night, make room for it, and return its place.
+        """Write the cache of a night, remove old ones above the limit, and return its path.
 
         Raises
         ------
         UsageError
-            The library is not the user's own.
+            The folder is not the user's own.
         StorageError
-            The disk is full or refuses.
+            The disk is full or cannot be written.
         """
         self.prepare()
         place = self.place_of(night.key)
@@ -415,12 +415,12 @@ class CacheFolder:
         return place
 
     def prepare(self) -> None:
-        """Make the folder if it is not there, and sweep out what killed runs left.
+        """Make the folder if it is missing, and remove incomplete caches of killed runs.
 
         Raises
         ------
         UsageError
-            The library is not the user's own.
+            The folder is not the user's own.
         StorageError
             It cannot be made.
         """
@@ -436,12 +436,12 @@ class CacheFolder:
         self._sweep()
 
     def drop(self, key: str) -> None:
-        """Remove the cache of a key, whatever is in its place."""
+        """Remove the cache of a key, or whatever is at its path."""
         self._require_own()
         _remove_cache(self.place_of(key))
 
     def clear(self) -> list[CacheEntry]:
-        """Remove every cache, and return what there was."""
+        """Remove every cache, and return the removed ones."""
         there = self.entries()
         for entry in there:
             _remove_cache(entry.place)
@@ -452,7 +452,7 @@ class CacheFolder:
         return there
 
     def entries(self) -> list[CacheEntry]:
-        """Return the caches, the least used first."""
+        """Return the caches, the least recently used first."""
         if not self.folder.is_dir():
             return []
         self._require_own()
@@ -461,7 +461,7 @@ class CacheFolder:
         return sorted(sized, key=lambda entry: entry.used)
 
     def place_of(self, key: str) -> Path:
-        """Return where the cache of a key lies."""
+        """Return the path of the cache of a key."""
         return self.folder / f"{key}{_SUFFIX}"
 
     def _require_own(self) -> None:
@@ -481,14 +481,14 @@ class CacheFolder:
             )
 
     def _sweep(self, age: float = _DAY_IN_SECONDS) -> None:
-        """Remove what runs left behind that were killed, if it is old enough not to be alive."""
+        """Remove incomplete caches of killed runs, if too old to be in use."""
         for partial in [*self.folder.glob(".*.partial"), *self.folder.glob(".*.old")]:
             with contextlib.suppress(OSError):
                 if time.time() - partial.lstat().st_mtime > age:
                     _remove_cache(partial)
 
     def _trim(self, newest: Path) -> None:
-        """Remove the least used caches until the rest is small enough; the newest stays."""
+        """Remove the least recently used caches until within the limit; the newest is kept."""
         there = self.entries()
         total = sum(entry.n_bytes for entry in there)
         for entry in there:
@@ -502,7 +502,7 @@ def _size_of(place: Path) -> int:
 
 
 def _remove_cache(place: Path) -> None:
-    """Remove a cache: its mark of completeness first, so that no half of it is taken for whole."""
+    """Remove a cache, COMPLETE.json first, so that a partial one never counts as complete."""
     if place.is_symlink() or not place.is_dir():
         place.unlink(missing_ok=True)
         return
@@ -512,24 +512,24 @@ def _remove_cache(place: Path) -> None:
 
 # Caches in object stores and on servers: `upload_cache`, `fetch_cache`.
 #
-# Wherever fsspec gets (``s3://``, ``gs://``, ``https://``, ``memory://``) a cache may lie. A store
-# of objects knows no renaming, so COMPLETE.json is written last and removed first. Whoever slices
-# a cache there gets the chunks that are asked for (`io.cache.far`); whoever reduces it reads all
-# of it several times, so it is fetched once, whole, into the library, where it is checked like any
-# other: 0.4 of the plain bytes, and every later run reads from the disk.
+# A cache may be at any URL that fsspec opens (``s3://``, ``gs://``, ``https://``, ``memory://``).
+# Object stores cannot rename, so COMPLETE.json is written last and removed first. Slicing a remote
+# cache fetches only the chunks needed (`io.cache.RemoteShards`); reducing reads all of it several
+# times, so it is fetched once, whole, into the cache folder, where it is checked like any other:
+# 0.4 of the plain bytes, and every later run reads from the disk.
 
 _BATCH_BYTES = 32 << 20
 
 
 def upload_cache(cache: Path, url: Address, *, overwrite: bool = False) -> None:
-    """Copy a cache to a URL; it is complete there when the last of its files is.
+    """Copy a cache to a URL; it counts as complete there only when all files are.
 
     Raises
     ------
     UsageError
-        There is one already and `overwrite` is not given, or nothing opens such URLs.
+        There is one already and `overwrite` is not given, or such URLs cannot be opened.
     StorageError
-        The store refuses.
+        The store cannot be written.
     """
     system, root = file_system_of(url)
     names = sorted(p.relative_to(cache).as_posix() for p in cache.rglob("*") if p.is_file())
@@ -556,7 +556,7 @@ def upload_cache(cache: Path, url: Address, *, overwrite: bool = False) -> None:
 
 
 def fetch_cache(url: Address, library: CacheFolder | None = None) -> Path:
-    """Return the copy of a URL's cache in the library, made if need be.
+    """Return the copy of a remote cache in the cache folder, made if missing.
 
     Raises
     ------
@@ -565,9 +565,10 @@ def fetch_cache(url: Address, library: CacheFolder | None = None) -> Path:
     FrameError
         It is damaged, or not what arrayred writes.
     UsageError
-        Nothing opens such URLs, or the library is not the user's own, or too small.
+        Such URLs cannot be opened, or the cache folder is not the user's own, or its limit is too
+        small.
     StorageError
-        There is no room for it.
+        There is not enough disk space for it.
     """
     library = library or CacheFolder(default_cache_folder())
     try:
@@ -587,7 +588,7 @@ def fetch_cache(url: Address, library: CacheFolder | None = None) -> Path:
 
 
 def _fetch_files(url: Address, complete: bytes, place: Path, most_bytes: int) -> None:
-    """Copy the files that a mark of completeness lists, and take the name when all are right."""
+    """Copy the files listed in a COMPLETE.json, and rename the copy when all are correct."""
     partial = place.parent / f".{place.name}.{os.getpid()}-{os.urandom(4).hex()}.partial"
     marker = marker_in(complete, url)
     n_bytes = sum(size for size, _ in marker.files.values())
@@ -620,7 +621,7 @@ def _fetch_files(url: Address, complete: bytes, place: Path, most_bytes: int) ->
 
 
 def _download_batches(url: Address, marker: Marker) -> list[Sequence[ByteRange]]:
-    """Return all of a cache's files in parts, as many together as may be held at once."""
+    """Return byte ranges of all files of a cache, in batches that fit into memory."""
     portions: list[list[ByteRange]] = [[]]
     held = 0
     for name, (size, _) in sorted(marker.files.items()):

@@ -1,12 +1,12 @@
 """Convert to astropy's containers and back: `to_ccddata`, `from_ccddata`, `to_spectrum`.
 
-Each gives copies in plain numpy, with a mask and a standard deviation where they are known and
-nothing where they are not: the neighbours write into what they are given, lose the mask of a
-DataArray, and take an uncertainty of zero for a perfect pixel.
+Each returns copies in plain numpy, with a mask and a standard deviation only where they are known:
+related packages write into their input, lose the mask of a DataArray, and take an uncertainty of
+zero for a perfect pixel.
 
 One image becomes one CCDData. A cube is refused rather than turned into a list: a list would hold
 every frame of a lazy cube in memory, which is what the bands avoid, and ``[to_ccddata(cube.isel(
-frame=i)) for i in ...]`` says the same where that is wanted.
+frame=i)) for i in ...]`` does the same where that is wanted.
 """
 
 from __future__ import annotations
@@ -51,26 +51,27 @@ if TYPE_CHECKING:
 
 
 def to_ccddata(image: xr.Dataset, header: astropy.io.fits.Header | None = None) -> CCDData:
-    """Return an image as a CCDData, such as ccdproc and specreduce take.
+    """Return an image as a CCDData, as used by ccdproc and specreduce.
 
     Parameters
     ----------
-    image : counts (y, x) in adu or electron, settled; `variance` and `dq` where known.
-    header : the cards to begin with; by default those that the image came with, or those of the
+    image : counts (y, x) in adu or electron, computed (not chunked); `variance` and `dq` where
+        known.
+    header : the cards to begin with; by default those in the image's attributes, or those of the
         file that it was read from.
 
     Returns
     -------
-    ccd : counts as they are, integers as float64, since differences of unsigned integers wrap;
+    ccd : counts unchanged, integers as float64, since differences of unsigned integers wrap;
         the standard deviation from `variance`; a mask where `dq` is not 0, and the bits as flags;
         the header as meta, completed by the scalar coordinates and the history. All are copies.
 
     Raises
     ------
     MismatchError
-        It is a cube, or chunked, or its pixels are no neighbours in their file.
+        It is a cube, or chunked, or its pixels are not adjacent in their file.
     FrameError
-        The file that its header would come from is gone.
+        The file that its header would come from is missing.
 
     Examples
     --------
@@ -108,7 +109,7 @@ def _refuse_cube(image: xr.Dataset) -> None:
 
 
 def _header_for(image: xr.Dataset, header: astropy.io.fits.Header | None) -> Header:
-    """Return the given cards, or those that came along, completed."""
+    """Return the given cards, or those of the image or its file, completed."""
     cards = header_of(image.attrs) if header is None else from_astropy(header)
     cards = _header_of_file(image) if cards is None else cards
     complete_header(cards, image)
@@ -116,7 +117,7 @@ def _header_for(image: xr.Dataset, header: astropy.io.fits.Header | None) -> Hea
 
 
 def _header_of_file(image: xr.Dataset) -> Header:
-    """Return the header of the file of a frame; an empty one if the image is no frame of a file."""
+    """Return the header of a frame's file; an empty one if the image is not a frame of a file."""
     if "path" not in image.coords or image["path"].dims:
         return Header()
     cards = find_image(Path(image["path"].item())).header.copy()
@@ -129,20 +130,20 @@ def from_ccddata(ccd: CCDData) -> xr.Dataset:
 
     Parameters
     ----------
-    ccd : in adu or electron; its uncertainty of any kind that is a variance in other words, its
+    ccd : in adu or electron; its uncertainty of any type that can be converted to a variance, its
         flags the bits of `dq` (uint8) or none.
 
     Returns
     -------
-    image : `counts` (y, x) as they are; `variance` and `dq` (y, x) where there are an uncertainty
+    image : `counts` (y, x) unchanged; `variance` and `dq` (y, x) where there are an uncertainty
         and a mask. A pixel that is masked without a flag is a bad_pixel; one that is not masked
-        has no flag. What the header tells becomes scalar coordinates and history; the header itself
-        and a world coordinate system's cards are kept in the attribute `header`. A PSF is not.
+        has no flag. Header values become scalar coordinates and history; the header itself and a
+        world coordinate system's cards are kept in the attribute `header`. A PSF is dropped.
 
     Raises
     ------
     MismatchError
-        Its unit, shape, uncertainty or flags are none that an image can have.
+        Its unit, shape, uncertainty or flags are not possible for an image.
 
     Examples
     --------
@@ -198,7 +199,7 @@ def _sigma_of_ccd(ccd: CCDData) -> NDArray[Any] | None:
 
 
 def _flags_of_ccd(ccd: CCDData, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """Return the bits of `dq`: flags where they are, bad_pixel where only a mask is, or None."""
+    """Return the bits of `dq`: flags where present, bad_pixel where only a mask is, or None."""
     flags, mask = ccd.flags, ccd.mask
     if flags is None and mask is None:
         return None
@@ -216,7 +217,7 @@ def _flags_of_ccd(ccd: CCDData, shape: tuple[int, ...]) -> NDArray[np.uint8] | N
 
 
 def to_spectrum(spectrum: xr.Dataset) -> Spectrum:
-    """Return a spectrum as one of specutils.
+    """Return a spectrum as a specutils `Spectrum`.
 
     Parameters
     ----------
@@ -225,8 +226,8 @@ def to_spectrum(spectrum: xr.Dataset) -> Spectrum:
     Returns
     -------
     spectrum : flux, standard deviation and mask as copies; the spectral axis is x, the columns of
-        the image in pixels; the header is ``meta["header"]``. `Spectrum.read` gives the same of
-        TARGET_spectrum.fits, but for the mask.
+        the image in pixels; the header is ``meta["header"]``. `Spectrum.read` of
+        TARGET_spectrum.fits gives the same, except for the mask.
 
     Raises
     ------
@@ -278,23 +279,23 @@ def _specutils_container() -> Any:
     return Spectrum
 
 
-# Our headers as astropy's, and astropy's or any mapping as ours: card by card, to the byte.
+# Headers to and from astropy, card by card, to the byte: `to_astropy`, `from_astropy`.
 
 
 def to_astropy(header: Header) -> astropy.io.fits.Header:
-    """Return a header as one of astropy."""
+    """Return a header as an astropy Header."""
     from astropy.io import fits
 
     return fits.Header.fromstring(header.to_bytes())
 
 
 def from_astropy(meta: Any) -> Header:
-    """Return the meta of a CCDData, a header of astropy or a mapping, as a header.
+    """Return the meta of a CCDData, an astropy Header or a mapping, as a header.
 
     Raises
     ------
     MismatchError
-        A key or value of a mapping cannot stand in a header.
+        A key or value of a mapping is not allowed in a header.
 
     Examples
     --------

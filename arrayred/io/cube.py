@@ -47,24 +47,24 @@ def open_frames(
         as URLs. All frames are of one shape and one unit.
     chunks : None reads the pixels now; a number makes dask chunks of all frames x that many rows,
         "auto" of as many rows as fit into 64 MB.
-    instrument : what headers mean: a name or the path of a TOML file.
-    unsigned : "auto" recognises unsigned counts that were written as signed (`io.probes.unsigned`);
-        "wrapped" takes all raw frames with BZERO 0 for such, "as-declared" every file by its word.
-    depth : how many folders deep a folder is searched.
-    memory : bytes that the threads of dask may hold together while the cube is combined; makes
-        the bands of "auto" as low as that needs.
+    instrument : meaning of the header keywords: a name or the path of a TOML file.
+    unsigned : "auto" recognises unsigned counts stored as signed (`unwrap_unsigned`); "wrapped"
+        reads all raw frames with BZERO 0 so, "as-declared" every file as its header declares.
+    depth : number of folder levels that are searched.
+    memory : bytes that the threads of dask may use together while the cube is combined; limits
+        the rows of the bands of "auto".
 
     Returns
     -------
     cube : `counts` (frame, y, x) in adu or electron, native dtype, with the coordinates of the data
-        model, among them `night`, the evening each frame belongs to; frames in canonical order
-        (time, then name). Labels are relative to the folder, over several folders to the one that
-        holds them all.
+        model, among them `night`, the evening date of each frame's night; frames in canonical
+        order (time, then name). Labels are relative to the folder, or to the common parent of
+        several folders.
 
     Raises
     ------
     InputError
-        There is no frame, one cannot be read, or nothing tells whether its counts wrapped.
+        There is no frame, one cannot be read, or whether its counts wrapped cannot be decided.
     MismatchError
         Frames differ in shape or unit.
     UsageError
@@ -106,9 +106,9 @@ def frames_at(paths: Paths, instrument: str, unsigned: Unsigned, depth: int = 3)
 
 
 def resolve_paths(paths: Paths) -> list[Path]:
-    """Return the files and folders that are meant, in order; patterns are resolved.
+    """Return the files and folders of paths and patterns, in order.
 
-    A path that exists is taken by its word, whatever brackets its name has.
+    A path that exists is taken literally, even if its name has brackets.
     """
     several = [paths] if isinstance(paths, str | PathLike) else paths
     return [place for path in several for place in _matching_paths(path)]
@@ -157,7 +157,7 @@ def make_cube(
 
 
 def make_stack(frames: Sequence[Frame], *, lazy: bool) -> FrameStack | PackedStack:
-    """Return the frames' pixels as a stack; compressed ones are unpacked now, or when first read.
+    """Return the frames' pixels as a stack; compressed ones are unpacked now or (lazy) when read.
 
     Raises
     ------
@@ -196,9 +196,9 @@ def rows_of_bands(
     *,
     widened: bool = True,
 ) -> int:
-    """Return the height of a stack's bands: 64 MB, or what lets dask's threads stay in memory.
+    """Return the number of rows of a stack's bands: 64 MB, or fewer if `memory` is limited.
 
-    It is a multiple of the rows that are read at the cost of one, where it is larger.
+    It is a multiple of `step`, the rows that are read at the cost of one, where it is larger.
 
     Raises
     ------
@@ -224,7 +224,7 @@ def rows_of_bands(
 def bytes_of_a_row(
     shape: tuple[int, int, int], dtype: np.dtype[Any], *, widened: bool = True
 ) -> int:
-    """Return what one row of all frames takes while each of dask's threads works on one."""
+    """Return the memory for one row of all frames per dask thread, bytes."""
     threads = os.cpu_count() or 1
     return threads * shape[2] * bytes_per_pixel(shape[0], dtype, widened=widened)
 
@@ -232,7 +232,7 @@ def bytes_of_a_row(
 def labelled_cube(
     stack: FrameStack | PackedStack, frames: Sequence[Frame], pixels: Any
 ) -> xr.Dataset:
-    """Return pixels (frame, y, x) with the coordinates that the frames' headers give."""
+    """Return pixels (frame, y, x) as a Dataset with the coordinates from the frames' headers."""
     import xarray as xr
 
     _, n_rows, n_columns = stack.shape
@@ -279,7 +279,7 @@ def _time_coord(frames: Sequence[Frame]) -> Any:
 
 
 def _common_setup(frames: Sequence[Frame]) -> dict[str, str | float]:
-    """Return the settings in which all frames agree, as scalar coordinates."""
+    """Return the settings that all frames have in common, as scalar coordinates."""
     told = [(frame.gain, frame.read_noise, frame.saturation) for frame in frames]
     shared: dict[str, str | float] = {
         name: values[0]
@@ -301,7 +301,7 @@ def headers(cube: xr.Dataset) -> dict[str, astropy.io.fits.Header]:
 
     Parameters
     ----------
-    cube : what `open_frames` returned, or a selection of it.
+    cube : from `open_frames`, or a selection of it.
     """
     from astropy.io import fits
 
@@ -314,16 +314,13 @@ def headers(cube: xr.Dataset) -> dict[str, astropy.io.fits.Header]:
     }
 
 
-# Bad pixels from a file: `read_mask`.
-
-
 def read_mask(path: str | PathLike[str]) -> NDArray[np.bool_]:
-    """Return which pixels (y, x) of a FITS image are not 0; NaN counts as bad.
+    """Return the bad-pixel mask (y, x) of a FITS image: True where it is not 0 (NaN is bad).
 
     Raises
     ------
     FrameError, HeaderError
-        The file is not there, or holds no image that can be read.
+        The file is missing, or holds no readable image.
     """
     image = find_image(Path(path))
     return np.asarray(FrameStack([plain_pixels(image)])[0, :, :] != 0)

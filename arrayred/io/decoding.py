@@ -1,10 +1,10 @@
-"""Decoders of compressed frames: each writes plain pixels into a file, and no more than promised.
+"""Decode compressed frames into files of plain pixels, no larger than their headers state.
 
-gzip is inflated by the megabyte. Tile-compressed images go through astropy, some rows of tiles at a
-time; HCOMPRESS, whose decoder a damaged stream can bring down and which is not safe in threads, in
-a process of its own. The other decoders are safe, so several files may be decoded at once.
+gzip is inflated a megabyte at a time. Tile-compressed images are decoded by astropy, some rows of
+tiles at a time; HCOMPRESS, whose decoder is not thread-safe and can crash on a damaged stream, in a
+process of its own. The other decoders are safe, so several files may be decoded at once.
 
-Imported only where a frame is compressed: a night of plain frames needs none of this.
+Imported only where a frame is compressed: a night of plain frames does not need it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def decode_into(target: IO[bytes], image: ImageHDU) -> None:
     Raises
     ------
     FrameError
-        The compressed data are damaged, or not as the header says.
+        The compressed data are damaged, or disagree with the header.
     """
     try:
         if image.packing == "gzip":
@@ -52,7 +52,7 @@ def decode_into(target: IO[bytes], image: ImageHDU) -> None:
 
 
 def inflate(image: PixelSource, target: IO[bytes]) -> None:
-    """Copy the pixels of a gzip file, then read on to its end so that its checksum is verified."""
+    """Copy the pixels of a gzip file, then read to its end so that its checksum is verified."""
     with gzip.open(image.path, "rb") as source:
         source.seek(image.offset)
         left = image.n_bytes
@@ -77,7 +77,7 @@ def inflate(image: PixelSource, target: IO[bytes]) -> None:
 
 
 def decode_in_child(image: ImageHDU, target: str) -> None:
-    """Decode in a process of its own, so that a crafted stream can bring down only that."""
+    """Decode in a process of its own, so that a crafted stream can crash only that."""
     path = image.source.path
     command = [sys.executable, "-m", "arrayred.io.decoding", os.fspath(path), target]
     try:

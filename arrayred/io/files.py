@@ -1,8 +1,7 @@
-"""Which FITS files lie in a folder, and in which deeper ones: `list_files`, `folders_too_deep`.
+"""List the FITS files of folders and caches, and scan them: `list_files`, `find_image`.
 
-Where a path is that of no file, a cache may hold the frame: `find_image` asks both.
-
-A list of files or folders is a text file: `paths_in`.
+`find_image` looks for a path on disk and then in a cache. `folders_too_deep` finds folders with
+FITS files below the depth that is searched. `paths_in` reads a text file of paths.
 """
 
 from __future__ import annotations
@@ -29,18 +28,18 @@ _UNREADABLE = {
 def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
     """Return the FITS files of a folder and its subfolders, sorted; links to folders not followed.
 
-    Of a cache, or a folder in one, those that it was made from, under it.
+    For a cache, or a folder in one, these are the paths of the cached files.
 
     Parameters
     ----------
-    folder : where they lie; a night's cache may be one, and either may be behind a URL.
-    pattern : what their names must match.
-    depth : how many folders deep, the folder itself being the first.
+    folder : a folder or a night's cache, either also as a URL.
+    pattern : glob that their names must match.
+    depth : number of folder levels, the folder itself being the first.
 
     Raises
     ------
     InputError
-        The folder does not exist, is no folder, or cannot be read.
+        The folder does not exist, is not a folder, or cannot be read.
     """
     folder = path_or_address(folder)
     try:
@@ -58,7 +57,7 @@ def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
 
 
 def files_at(place: Path, depth: int = 3) -> list[Path]:
-    """Return a file itself, or the FITS files of a folder; as `list_files`."""
+    """Return a file itself, or the FITS files of a folder; see `list_files`."""
     if place.is_dir():
         return list_files(place, depth=depth)
     if isinstance(place, Address) and enclosing_cache(place) is None:
@@ -85,7 +84,7 @@ def _remote_files(folder: Address, depth: int) -> list[Path]:
 
 
 def _files_in_cache(folder: Path, depth: int) -> list[Path]:
-    """Return the files of a cache, or of a folder in one; none where there is no cache."""
+    """Return the files of a cache, or of a folder in one; none if there is no cache."""
     if folder.is_dir() and not (folder / "COMPLETE.json").exists():
         return []
     cache = enclosing_cache(folder)
@@ -120,8 +119,8 @@ def folders_too_deep(folder: Path, depth: int = 3) -> list[Path]:
 
     Parameters
     ----------
-    folder, depth : as for `list_files`, which passes these folders by. One look is taken at each
-        of the first hundred; what cannot be read is no concern of anybody who does not want it.
+    folder, depth : as for `list_files`, which skips these folders. Only the first hundred are
+        searched; unreadable ones are ignored, since they were not requested.
     """
     folder = path_or_address(folder)
     if isinstance(folder, Address):
@@ -131,7 +130,7 @@ def folders_too_deep(folder: Path, depth: int = 3) -> list[Path]:
 
 
 def _remote_folders_too_deep(folder: Address, depth: int) -> list[Path]:
-    """Return the folders just below a depth that hold FITS files, of one listing."""
+    """Return the remote folders just below a depth that hold FITS files, from one listing."""
     with suppress(InputError):
         there = list_remote(folder, depth + 1)
         if folder / "COMPLETE.json" in there:
@@ -142,7 +141,7 @@ def _remote_folders_too_deep(folder: Address, depth: int) -> list[Path]:
 
 
 def _folders_at(folder: Path, depth: int) -> Iterator[Path]:
-    """Yield the folders that lie below a folder by a number of steps."""
+    """Yield the folders that are a number of levels below a folder."""
     if depth == 0:
         yield folder
         return
@@ -161,7 +160,7 @@ def _holds_fits(folder: Path) -> bool:
 def scan_all(
     paths: Iterable[Path], threads: int = 8
 ) -> Iterator[ImageHDU | FrameError | HeaderError]:
-    """Scan many files at once, in order; a file that cannot be read gives its error instead."""
+    """Yield the first image of each file, in order, or the error of an unreadable one."""
     paths = list(paths)
     if len(paths) < 32 and not any(isinstance(path, Address) for path in paths):
         yield from map(_scan_or_error, paths)
@@ -173,7 +172,7 @@ def scan_all(
 
 
 def find_image(path: Path) -> ImageHDU:
-    """Return the first image of a file, or the frame of a cache that goes by a path of no file.
+    """Return the first image of a file, or the cached frame with that path if there is no file.
 
     Raises
     ------
@@ -201,7 +200,7 @@ def _scan_or_error(path: Path) -> ImageHDU | FrameError | HeaderError:
 
 
 def paths_in(path: Path) -> list[Path]:
-    """Return the paths in a text file, one a line; blank lines and those after # do not count.
+    """Return the paths in a text file, one a line; blank lines and # comments are skipped.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Read the frames of a night from their headers: `Frame`, `read_frames`.
 
-Every fact that is missing or makes no sense is kept as a problem beside the others, not raised: a
-night reports all its problems at once, and a frame nobody needs may be as odd as it likes.
+A value that is missing or invalid is recorded as a problem of the frame, not raised: a night
+reports all its problems at once, and a frame that is not needed may have any.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from arrayred.model import Section, Sections, Unit
 
 
 class PixelDecision(NamedTuple):
-    """What was decided about a frame's pixels, and by what: its header, a probe, or an option."""
+    """A decision about a frame's pixels, and its source: header, pixels (probe) or option."""
 
     source: Literal["header", "probe", "option"]
     text: str
@@ -34,37 +34,38 @@ class PixelDecision(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame: its image, and what its header says in our words.
+    """One frame: its image, and the values of its header under one set of names.
 
     Parameters
     ----------
     label : path relative to the opened folder, without suffix; unique among the frames read.
-    image : where the pixels lie, and the header.
+    image : position and encoding of the pixels, and the header.
     type_found : the frame type as spelt in the header, or "".
     frame_type : bias, dark, flat, arc or light; None where the spelling is unknown.
-    exptime : exposure in s; None where no card gives it.
+    exptime : exposure time in s; None where no card gives it.
     time : start of the exposure, UTC; None where no card gives it.
     target : the OBJECT card, stripped, or "".
     ccd_temp : temperature of the detector, deg C, or None.
     gain : electrons per unit of the pixels, or None.
-    calstat : letters of the corrections already applied, as the header tells them or the pixels
-        prove them, or ""; see `state`.
+    calstat : letters of the corrections already applied, from the header or shown by the pixels,
+        or ""; see `state`.
     unit : of the pixel values.
     setup : binning, origin, readout, gain_setting, where known.
     dispersion_axis : 1 along the rows, 2 along the columns.
     optics : grating, angle, filter, slit as found.
-    problems : what is missing or makes no sense.
-    warnings : what is odd but could be understood.
-    maybe_arc : the name of an element that proposes an arc, or "".
-    flip : how the camera program flipped the image, "" being not at all; None if unknown.
-    refusals : why the frame must not be used, though it can be read.
-    verdicts : what was decided about its pixels.
-    night : the evening of the night it belongs to, as ``2020-11-02``, or "" (`io.evenings`).
-    named_master : the user says that it is a master.
+    problems : header values that are missing or invalid.
+    warnings : header values that are odd but could be interpreted.
+    maybe_arc : name of a lamp's element that suggests an arc, or "".
+    flip : flip that the camera program applied to the image, "" for none; None if unknown.
+    refusals : reasons why the frame must not be used, though it can be read.
+    verdicts : decisions about its pixels.
+    night : evening date of its observing night, as ``2020-11-02``, or ""
+        (`with_observing_nights`).
+    named_master : declared as a master by the user.
     read_noise : electrons, or None.
-    saturation : the lowest raw count that means nothing any more, adu; None where nobody says.
-    sections : the overscan to be subtracted and the part to be kept, or None.
-    keeps_bias : its level shows that only the dark current was subtracted, not the bias.
+    saturation : raw count from which pixels are saturated, adu; None if unknown.
+    sections : the overscan to subtract and the section to keep, or None.
+    keeps_bias : whether its level shows that only the dark current was subtracted, not the bias.
     """
 
     label: str
@@ -95,7 +96,7 @@ class Frame:
     keeps_bias: bool = False
 
     def __repr__(self) -> str:
-        """Return what tells the frame from others, in a line."""
+        """Return label, type, exposure, target, size and start in one line."""
         exposure = "? s" if self.exptime is None else f"{self.exptime:g} s"
         shows = [self.target] if self.target else []
         began = [] if self.time is None else [f"{self.time:%Y-%m-%d %H:%M}"]
@@ -105,10 +106,10 @@ class Frame:
 
     @property
     def state(self) -> str:
-        """Return what is gone: "B" the bias, "D" the dark, "F" the response to light.
+        """Return the corrections that the pixels have: "B" bias, "D" dark, "F" flat field.
 
-        Letters are not what was done, one after the other, but what is left: MaxIm's "D" alone has
-        taken the bias away with the dark, unless the level shows otherwise, and "M" says nothing.
+        The letters describe the pixels, not the steps taken: MaxIm's "D" alone includes the bias,
+        which was subtracted with the dark, unless the level shows otherwise; "M" is ignored.
         """
         gone = set(self.calstat)
         if "D" in gone and not self.keeps_bias:
@@ -127,35 +128,35 @@ class Frame:
 
     @property
     def first_pixel(self) -> tuple[int, int]:
-        """Return the row and column that the first pixel has, or had before it was trimmed."""
+        """Return the row and column, from 1, of the first pixel (of products before trimming)."""
         return first_pixel(self.image.header) if self.is_own else (1, 1)
 
     @property
     def window(self) -> tuple[int, int, int, int]:
-        """Return first row, first column, n_rows, n_columns of what is kept of the frame."""
+        """Return first row, first column, n_rows, n_columns of the section that is kept."""
         if self.sections is None or self.sections.trim is None:
             return *self.first_pixel, *self.shape
         return self.sections.trim.window
 
     @property
     def loses_overscan(self) -> bool:
-        """Tell whether the level of the overscan is, or will be, subtracted."""
+        """Return whether the overscan level has been, or will be, subtracted."""
         to_do = self.sections is not None and self.sections.overscan is not None
         return to_do or (self.is_own and OVERSCAN_CARD in self.image.header)
 
     @property
     def is_own(self) -> bool:
-        """Tell whether arrayred made this file."""
+        """Return whether arrayred made this file."""
         return PRODUCT_CARD in self.image.header
 
     @property
     def is_product(self) -> bool:
-        """Tell whether this file was made from frames, by arrayred or another program."""
+        """Return whether this file was made from other frames, by arrayred or another program."""
         return self.is_own or self.image.header.readable("COMBINED") is True
 
     @property
     def is_master(self) -> bool:
-        """Tell whether this is a bias, dark or flat that was made from several frames."""
+        """Return whether this is a master: a bias, dark or flat made from several frames."""
         if self.frame_type not in ("bias", "dark", "flat"):
             return False
         n_combined = self.image.header.readable("NCOMBINE")
@@ -174,12 +175,12 @@ ROUNDING_SLACK = 1e-9
 
 
 def exposure_tolerance(exptime: float) -> float:
-    """Return by how much exposures may differ and still be one, s: 0.01 s or 0.1 %."""
+    """Return the difference up to which exposures count as equal, s: 0.01 s or 0.1 %."""
     return max(0.01, 0.001 * exptime)
 
 
 def require_same_unit(frames: Sequence[Frame], hint: str) -> None:
-    """Raise MismatchError, with a hint of what to do, unless all pixels are in one unit."""
+    """Raise MismatchError, with the hint, unless all frames have the same unit."""
     first = frames[0]
     for frame in frames:
         if frame.unit != first.unit:
@@ -198,12 +199,12 @@ def read_frames(
     root: Path | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> tuple[list[Frame], list[FrameError | HeaderError]]:
-    """Read the headers of files: the frames in canonical order, and what could not be read.
+    """Return the frames of files, from their headers, in canonical order, and the read errors.
 
     Parameters
     ----------
     paths : the files.
-    instrument : what headers mean.
+    instrument : meaning of the header keywords.
     root : the folder that labels are relative to; by default the files' common one.
     advance : is called after each file with the number of files left.
     """
@@ -222,7 +223,7 @@ def read_frames(
 
 
 def _frame_labels(paths: Sequence[Path], root: Path) -> list[str]:
-    """Return relative paths without suffix; with it where two files would share a label."""
+    """Return relative paths without suffix, or with it where two files would share a label."""
     whole = [os.path.relpath(path, root) for path in paths]
     short = [without_suffix(name) for name in whole]
     taken = Counter([*short, *whole])
@@ -236,7 +237,7 @@ def without_suffix(name: str) -> str:
 
 
 def frame_from_header(label: str, image: ImageHDU, instrument: Instrument) -> Frame:
-    """Return what a header says, in our words."""
+    """Return the frame described by an image's header."""
     facts = HeaderValues(image, instrument)
     found, unit = facts.frame_type(instrument), facts.unit(instrument)
     target = facts.text("object")
@@ -276,9 +277,9 @@ def frame_from_header(label: str, image: ImageHDU, instrument: Instrument) -> Fr
     )
 
 
-# Facts of a header under whatever keywords they stand, and what is wrong with them.
+# Header values by our names, whatever their keywords, and the problems with them.
 #
-# A fact that is missing or makes no sense is kept as a problem, not raised.
+# A value that is missing or invalid is recorded as a problem, not raised.
 
 _SECONDS = re.compile(r"(?<!')\bs(ec|econds?)?\b", re.IGNORECASE)
 _AUTO_DARK = re.compile(r"auto-?dark", re.IGNORECASE)
@@ -287,7 +288,7 @@ _SETUP_FIELDS = ("x_binning", "y_binning", "x_origin", "y_origin", "gain_setting
 
 
 class HeaderValues:
-    """Looks facts up under their keywords and collects what is wrong with them."""
+    """Values of a header, found under the instrument's keywords, and the problems with them."""
 
     def __init__(self, image: ImageHDU, instrument: Instrument) -> None:
         self._header: Header = image.header
@@ -314,7 +315,7 @@ class HeaderValues:
         return "", None
 
     def text(self, fact: str) -> str:
-        """Return a fact as text, stripped, or ""."""
+        """Return a header value as text, stripped, or ""."""
         return self._text(self._keywords[fact])
 
     def text_of(self, keyword: str) -> str:
@@ -326,12 +327,12 @@ class HeaderValues:
         return "" if value is None else str(value).strip()
 
     def number(self, fact: str) -> float | None:
-        """Return a fact as a number, or None; a number written as text counts."""
+        """Return a header value as a number, or None; a number written as text is accepted."""
         value = self._first(self._keywords[fact])[1]
         return None if isinstance(value, bool) else _as_number(value)
 
     def frame_type(self, instrument: Instrument) -> str:
-        """Return the frame type as spelt; a refusal where two cards mean different ones."""
+        """Return the frame type as spelt; cards that contradict each other are a refusal."""
         keyword, value = self._first(self._keywords["frame_type"])
         cards = self._header.all(keyword) if keyword else []
         spelt = ["" if found is None else str(found) for found in cards]
@@ -350,20 +351,23 @@ class HeaderValues:
         )
 
     def calstat(self) -> str:
-        """Return the letters of the corrections applied; a program may only say so in HISTORY."""
+        """Return the letters of the corrections applied, from CALSTAT, else HISTORY (auto-dark)."""
         found = self.text("calstat").upper()
         letters = found if set(found) <= set("BDFM") else ""
         told = any(_AUTO_DARK.search(line) for line in self._header.lines("HISTORY"))
         return letters if letters or not told else "D"
 
     def flip(self) -> str | None:
-        """Return how the camera program flipped the image, "" being not at all; None if unknown."""
+        """Return the flip that the camera program applied, "" for none; None if unknown."""
         known = (k for k in self._keywords["flip"] if k in self._header)
         value = next((self._header.readable(k) for k in known), None)
         return None if value is None else str(value).strip()
 
     def gain(self) -> float | None:
-        """Return electrons per adu: where GAIN alone stands it may be the camera's setting."""
+        """Return the gain, electrons per adu, or None.
+
+        A GAIN card alone may be the camera's gain setting; it counts beside a read noise only.
+        """
         told = self.number("gain") or self._detector.get("gain")
         if told is None and self.number("read_noise") is not None:
             told = self.number("gain_setting")
@@ -375,7 +379,7 @@ class HeaderValues:
         return told if told is not None and told > 0 else None
 
     def exptime(self) -> float | None:
-        """Return the exposure in s; None, with a problem, where no card gives it."""
+        """Return the exposure time in s; None, with a problem, where no card gives it."""
         n_before = len(self.problems)
         keyword, value = self._first(self._keywords["exptime"])
         if value is None and len(self.problems) > n_before:
@@ -392,7 +396,7 @@ class HeaderValues:
         return None
 
     def _no_exposure(self, keyword: str, value: object) -> HeaderError:
-        """Return the error of a card that is no exposure, or of none at all."""
+        """Return the error for an invalid or missing exposure card."""
         if keyword == "":
             what = "No card gives the exposure"
             hint = "Mend EXPTIME in the header, name its card in an instrument file"
@@ -408,7 +412,7 @@ class HeaderValues:
         )
 
     def _compare_exposures(self, keyword: str, value: Value, seconds: float) -> None:
-        """Warn of an exposure that is text, or that another card contradicts."""
+        """Warn of an exposure that is text, or that the EXPOSURE card contradicts."""
         if isinstance(value, str):
             self.warnings.append(f"{keyword} is the text {value!r}, taken as a number")
         other = _as_number(self._first(["EXPOSURE"])[1]) if keyword != "EXPOSURE" else None
@@ -416,20 +420,20 @@ class HeaderValues:
             self.warnings.append(f"{keyword} is {seconds:g}, but EXPOSURE is {other:g}")
 
     def _is_in_seconds(self, keyword: str) -> bool:
-        """EXPOSURE is milliseconds with some programs: it counts only where its comment says s."""
+        """Return whether a card is in s; EXPOSURE (ms in some programs) only if so commented."""
         comment = self._header.card(keyword).partition("/")[2]
         if keyword == "EXPOSURE":
             return _SECONDS.search(comment) is not None
         return _MILLISECONDS.search(comment) is None
 
     def time(self) -> datetime | None:
-        """Return the start in UTC, date and clock possibly on two cards; both are needed."""
+        """Return the start in UTC, or None; date and time of day may be on two cards."""
         dates = filter(None, map(self.text_of, self._keywords["time"]))
         starts = (start_of(date) or start_of(date, self.text("clock")) for date in dates)
         return next(filter(None, starts), None)
 
     def unit(self, instrument: Instrument) -> Unit:
-        """Return the unit of the pixels; adu, with a warning, where it is unknown."""
+        """Return the unit of the pixels; adu where none is given, with a warning where unknown."""
         spelt = self.text("unit")
         unit = instrument.unit_of(spelt) if spelt else "adu"
         if unit is None:
@@ -437,12 +441,12 @@ class HeaderValues:
         return unit or "adu"
 
     def _plain(self, fact: str) -> str:
-        """Return a fact as text, numbers in their shortest form: 1.0 and 1 are the same binning."""
+        """Return a value as text, numbers in shortest form: 1.0 and 1 are the same binning."""
         number = self.number(fact)
         return self.text(fact) if number is None else f"{number:g}"
 
     def setup(self) -> tuple[tuple[str, str], ...]:
-        """Return what must agree between frames and their calibrations, where known."""
+        """Return the settings that must agree between frames and calibrations, where known."""
         plain = {fact: self._plain(fact) for fact in _SETUP_FIELDS}
         pairs = {
             "binning": f"{plain['x_binning']}x{plain['y_binning']}".strip("x"),
@@ -465,11 +469,11 @@ def _as_number(value: Value) -> float | None:
     return number if number is not None and abs(number) < float("inf") else None
 
 
-# When an exposure began, however its cards spell it: `start_of`.
+# Start of an exposure from its date and time cards: `start_of`.
 #
-# Camera programs write a date with its clock in one card (``2020-11-03T01:02:03Z``), or only the
-# day there and the clock in another one, in sexagesimal or decimal hours. Frames older than the
-# year 2000 say ``dd/mm/yy``, which the FITS Standard (4.0, 4.4.2.1) reads as 19yy; some programs
+# Camera programs write date and time in one card (``2020-11-03T01:02:03Z``), or only the day there
+# and the time of day in another one, in sexagesimal or decimal hours. Frames older than the year
+# 2000 have ``dd/mm/yy``, which the FITS Standard (4.0, 4.4.2.1) reads as 19yy; some programs
 # went on writing it, and there was no CCD before 1970, so that years below 70 are taken as 20yy.
 
 _CLOCK_PATTERN = r"(\d\d?)[: ](\d\d?)(?:[: ](\d\d?(?:\.\d*)?))?"
@@ -482,12 +486,12 @@ _FIRST_YEAR_OF_CCDS = 70
 
 
 def start_of(date: str, clock: str = "") -> datetime | None:
-    """Return a moment in UTC, or None where date and clock do not give one together.
+    """Return a time in UTC, or None where date and clock together do not give one.
 
     Parameters
     ----------
-    date : a day, with or without its clock.
-    clock : what another card says; it counts only where the date has no clock of its own.
+    date : a day, with or without the time of day.
+    clock : time of day from another card; used only where the date has none of its own.
 
     Examples
     --------
@@ -507,7 +511,7 @@ def start_of(date: str, clock: str = "") -> datetime | None:
 
 
 def _split_date(date: str) -> tuple[tuple[int, int, int] | None, tuple[str | None, ...]]:
-    """Return year, month and day, and the parts of the clock, if there is one."""
+    """Return year, month and day, and the parts of the time of day, if there is one."""
     if match := _DATE.match(date):
         return (int(match[1]), int(match[2]), int(match[3])), match.groups()[3:]
     if match := _OLD_DATE.match(date):
@@ -532,14 +536,15 @@ def _since_midnight(*clock: str | None) -> timedelta | None:
     return timedelta(hours=hours, minutes=minutes, seconds=seconds)
 
 
-# What kind of frame this is, when its type card does not tell the whole truth.
+# Frame type where the type card is missing or incomplete: `find_frame_type`.
 #
-# Camera programs know lights, darks, flats and biases; a comparison lamp is typed as a light, and
-# only its OBJECT, its file name or a card of its own gives it away. A *role* word (arc, lamp,
-# flat, sci, star, ...) decides; the first one counts, so that ``sci-hg-240`` is science in a
-# wavelength setting named after mercury. The name of a lamp's *element* alone only proposes an
-# arc, which the pixels must confirm (`io.probes.lamps`). What a card declares to be bias, dark,
-# flat or arc is believed. Where no card declares a type, only the file's name is asked.
+# Camera programs know light frames, darks, flats and biases; an arc frame (comparison lamp) is
+# typed as a light frame, and only its OBJECT, its file name or a lamp card identifies it. A *role*
+# word (arc, lamp, flat, sci, star, ...) decides; the first one counts, so that ``sci-hg-240`` is
+# science in a wavelength setting named after mercury. The name of a lamp's *element* alone only
+# suggests an arc, which the pixels must confirm (`io.pixel_checks.confirm_arcs`). A card that
+# declares bias, dark, flat or arc is believed. Where no card declares a type, only the file's name
+# is used.
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _OFF_WORDS = ("", "off", "none", "no", "f", "false", "0")
@@ -547,13 +552,13 @@ _OFF_WORDS = ("", "off", "none", "no", "f", "false", "0")
 
 @dataclass(frozen=True, slots=True)
 class TypeFound:
-    """A frame's type and where it is known from.
+    """A frame's type and its source.
 
     Parameters
     ----------
-    frame_type : bias, dark, flat, arc or light; None where nothing tells.
-    known_from : what told, if not the type card; else "".
-    maybe_arc : the name of an element that proposes an arc, or "".
+    frame_type : bias, dark, flat, arc or light; None if unknown.
+    known_from : source of the type, if not the type card; else "".
+    maybe_arc : name of a lamp's element that suggests an arc, or "".
     """
 
     frame_type: str | None
@@ -564,15 +569,15 @@ class TypeFound:
 def find_frame_type(
     declared: str, name: str, target: str, lamps: str, instrument: Instrument
 ) -> TypeFound:
-    """Return the kind of a frame.
+    """Return the type of a frame from its type card, lamp card, file name and target.
 
     Parameters
     ----------
-    declared : what the type card says, or "".
+    declared : value of the type card, or "".
     name : the file's name without suffix.
     target : the OBJECT card, or "".
-    lamps : what the card of the comparison lamps says, or "".
-    instrument : what spellings and words mean.
+    lamps : value of the card of the comparison lamps, or "".
+    instrument : meaning of spellings and words.
 
     Examples
     --------
@@ -598,7 +603,7 @@ def find_frame_type(
 
 
 def words_of(text: str) -> list[str]:
-    """Return the words of a name, lower case, parted by anything but letters and by capitals.
+    """Return the words of a name in lower case, split at non-letters and at capitals.
 
     Examples
     --------
@@ -608,19 +613,19 @@ def words_of(text: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(text)]
 
 
-# Which part of a frame is overscan and which is image: `sections_of`, `correct_section_cards`.
+# Overscan and image sections of a frame: `sections_of`, `correct_section_cards`.
 #
-# An instrument file is believed, and a frame that does not have its sections is refused by name.
-# Headers are believed only where they give both, BIASSEC and TRIMSEC (or DATASEC), and both make
-# sense together: they lie on the frame, apart from each other, and the overscan runs along the
-# whole image. Then they are used by default, since an observatory that writes both means them to
-# be: the level of the electronics drifts within a night, and pixels that see no sky are no
-# background. A header with one of the two is left alone, for half a truth moves rows or levels
-# without the other. Where they are odd, in unbinned pixels say, a warning tells that they were not
-# used.
+# An instrument file is believed, and a frame that its sections do not fit is refused by name.
+# Headers are believed only where they give both BIASSEC and TRIMSEC (or DATASEC), and both are
+# consistent: they lie on the frame, apart from each other, and the overscan runs along the whole
+# image. Then they are used by default, since an observatory that writes both intends it: the level
+# of the electronics drifts within a night, and pixels that see no sky are not background. A header
+# with only one of the two is ignored, since one alone would shift rows or levels without the
+# other. Where they are inconsistent (given in unbinned pixels, for example), a warning says that
+# they were not used.
 
 PRODUCT_CARD = "ARVERSN"
-"""What every product has, and no raw frame."""
+"""The card that every product has, and no raw frame."""
 OVERSCAN_CARD = "AROVSCAN"
 _SECTION_CARDS = ("BIASSEC", "TRIMSEC", "DATASEC")
 _FIRST_PIXEL = (("LTV2", "CRPIX2"), ("LTV1", "CRPIX1"))
@@ -629,12 +634,12 @@ SectionsFound = tuple[Sections | None, tuple[str, ...], tuple[MismatchError, ...
 
 
 def sections_of(image: ImageHDU, instrument: Instrument) -> SectionsFound:
-    """Return the sections of a frame, what is odd about them, and why they cannot be.
+    """Return the sections of a frame, warnings about the header's, and refusals.
 
     Parameters
     ----------
     image : its header, and the shape of its pixels.
-    instrument : where its `sections` are empty the header's count.
+    instrument : its `sections`; where they are empty the header's are used.
     """
     if image.header.readable(PRODUCT_CARD) is not None:
         return None, (), ()
@@ -655,7 +660,7 @@ def sections_of(image: ImageHDU, instrument: Instrument) -> SectionsFound:
 
 
 def _by_instrument(image: ImageHDU, texts: dict[str, str]) -> SectionsFound:
-    """Return the sections that an instrument file gives, or why the frame cannot have them."""
+    """Return the sections given in an instrument file, or a refusal where they do not fit."""
     parsed = {key: Section.parse(text) for key, text in texts.items()}
     sections, why = _consistent_sections(parsed.get("overscan"), parsed.get("trim"), image)
     if sections is not None:
@@ -674,7 +679,7 @@ def _by_instrument(image: ImageHDU, texts: dict[str, str]) -> SectionsFound:
 def _consistent_sections(
     overscan: Section | None, trim: Section | None, image: ImageHDU
 ) -> tuple[Sections | None, str]:
-    """Return sections that make sense together on a frame, or None and what does not."""
+    """Return sections that are consistent on a frame, or None and the reason."""
     shape = n_rows, n_columns = image.source.shape
     if overscan is None and trim is None:
         return None, "neither can be understood"
@@ -701,16 +706,16 @@ def _section_covers(one: tuple[int, int], other: tuple[int, int]) -> bool:
 
 
 def first_pixel(header: Header) -> tuple[int, int]:
-    """Return the row and column that the first pixel of a product had in the raw frames."""
+    """Return the raw row and column, from 1, of the first pixel of a product."""
     told = [header.readable(ltv) for ltv, _ in _FIRST_PIXEL]
     row, column = (1 - round(v) if isinstance(v, int | float) else 1 for v in told)
     return row, column
 
 
 def correct_section_cards(header: Header, sections: Sections | None) -> None:
-    """Mend the header of a product whose frames lost their overscan or were trimmed.
+    """Correct the header of a product made from overscan-subtracted or trimmed frames.
 
-    LTV1 and LTV2 are IRAF's: what to add to the number of a raw pixel to get that of the product.
+    LTV1 and LTV2 are IRAF's: the offset from a raw pixel's number to that of the product.
     """
     if sections is None:
         return
@@ -727,18 +732,18 @@ def correct_section_cards(header: Header, sections: Sections | None) -> None:
         header.set(ltv, 1 - first, "number here less that in the raw frame")
 
 
-# Which night a frame belongs to, and what that night is called.
+# Observing nights and their names: `with_observing_nights`.
 #
-# A night is a run of lights with no gap of more than six hours, and is called after the evening it
-# began in: the date of its middle less twelve hours, in UTC. The longitude of the observatory is
-# not asked, since its sign differs between camera programs (SITELONG is 89 53 30 in Illinois and
-# 5.7 in France); with a run whose middle lies h hours from the local midnight the date is right to
-# within 12 - h hours of longitude, so a whole night is called right anywhere, and the few frames
-# of one morning in Hawaii or one evening in New Zealand may be called after the neighbouring day.
+# A night is a run of light frames with no gap of more than six hours, and is named by its evening
+# date: the date of its middle less twelve hours, in UTC. The longitude of the observatory is not
+# used, since its sign differs between camera programs (SITELONG is 89 53 30 in Illinois and 5.7 in
+# France); with a run whose middle lies h hours from the local midnight the date is right to within
+# 12 - h hours of longitude, so a whole night is named correctly anywhere, and the few frames of
+# one morning in Hawaii or one evening in New Zealand may be named after the neighbouring day.
 #
 # Frames of other types, which may be taken by day, belong to the nearest night within twelve hours
-# of them; what is farther off (a library of darks, a cloudy night) forms nights of its own by the
-# same rule. A run that lasts a day or more, such as darks taken round the clock, is no one night:
+# of them; those farther off (a library of darks, a cloudy night) form nights of their own by the
+# same rule. A run that lasts a day or more, such as darks taken round the clock, is not one night:
 # each of its frames has its own date less twelve hours.
 
 TimeSpan = tuple[datetime, datetime]
@@ -749,7 +754,7 @@ _ONE_DAY = timedelta(hours=24)
 
 
 def with_observing_nights(frames: Iterable[Frame]) -> list[Frame]:
-    """Return the frames in their order, each told its night; "" where it has no time."""
+    """Return the frames in their order, each with its observing night; "" where it has no time."""
     there = list(frames)
     dated = sorted((frame for frame in there if _is_dated(frame)), key=lambda f: f.order)
     nights = observing_runs(frame for frame in dated if frame.frame_type == "light")
@@ -767,7 +772,7 @@ def _is_dated(frame: Frame) -> bool:
 
 
 def observing_runs(frames: Iterable[Frame]) -> list[list[Frame]]:
-    """Part frames, which are in order of time, where more than six hours lie between two."""
+    """Return runs of frames (in order of time), split at gaps of more than six hours."""
     runs: list[list[Frame]] = []
     for frame in frames:
         if runs and not _hours_lie_between(runs[-1][-1], frame):
@@ -788,13 +793,13 @@ def _exposure_length(frame: Frame) -> timedelta:
 
 
 def _time_span(run: Sequence[Frame]) -> TimeSpan:
-    """Return when the first exposure of a run of dated frames began, and when the last ended."""
+    """Return the start of the first and the end of the last exposure of a run of dated frames."""
     starts = [frame.time for frame in run if frame.time is not None]
     return starts[0], starts[-1] + _exposure_length(run[-1])
 
 
 def _nights_of_runs(runs: Sequence[Sequence[Frame]]) -> dict[str, str]:
-    """Return the evening of each frame of some runs, by label."""
+    """Return the evening date of each frame of some runs, by label."""
     spans = [_time_span(run) for run in runs]
     return {
         frame.label: _observing_night(span, frame)
@@ -804,13 +809,13 @@ def _nights_of_runs(runs: Sequence[Sequence[Frame]]) -> dict[str, str]:
 
 
 def _observing_night(run: TimeSpan, frame: Frame) -> str:
-    """Return what a frame's night is called; a run of days has no one evening."""
+    """Return the evening date of a frame's night; in a run of days or more, the frame's own."""
     start, end = run if run[1] - run[0] < _ONE_DAY else _time_span([frame])
     return f"{start + (end - start) / 2 - _HALF_A_DAY:%Y-%m-%d}"
 
 
 def _nearest_nights(frames: Sequence[Frame], nights: Sequence[TimeSpan]) -> dict[str, str]:
-    """Return the evening of the nearest night for frames that have one within half a day."""
+    """Return the evening date of the nearest night, for frames with one within half a day."""
     starts = [start for start, _ in nights]
     evenings = {}
     for frame in frames:

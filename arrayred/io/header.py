@@ -1,7 +1,7 @@
-"""FITS headers and HDUs: cards kept to the byte, and what is written: `Header`.
+"""Read and write FITS headers, images, tables and checksums: `Header`, `image_bytes`.
 
-FITS Standard 4.0, sections 4.1 and 4.2, with long texts on CONTINUE cards. The tests hold every
-card read and written against astropy.
+FITS Standard 4.0, sections 4.1 and 4.2, with long strings on CONTINUE cards. The tests compare
+every card read and written with astropy.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def parse_card(card: str) -> tuple[Value, str]:
     Raises
     ------
     HeaderError
-        The value is of no FITS type.
+        The value is not of a FITS type.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def card_images(keyword: str, value: Value, comment: str = "") -> list[str]:
 
 
 def _with_comment(card: str, comment: str) -> str:
-    """Return a card image with as much of the comment as has meaning: all of it or none."""
+    """Return a card image with its comment, or without it where the whole does not fit."""
     whole = f"{card} / {ascii_of(comment)}"
     return (whole if comment and len(whole) <= CARD else card).ljust(CARD)
 
@@ -157,16 +157,16 @@ def _pieces(quoted: str, size: int) -> list[str]:
 
 
 def ascii_of(text: str) -> str:
-    """Return text with what a header cannot hold replaced by question marks."""
+    """Return text with characters that FITS headers do not allow replaced by question marks."""
     if _PRINTABLE.match(text):
         return text
     return "".join(c if " " <= c <= "~" else "?" for c in text)
 
 
-# FITS headers: cards kept as they came, parsed only when asked for and copied verbatim otherwise.
+# Headers: cards are stored as read, parsed only when their value is needed, copied verbatim.
 #
-# An unparsable card hurts nobody who does not need it, and a copied card is the same 80 bytes in
-# the product.
+# An unparsable card is an error only where its value is needed, and a copied card is the same
+# 80 bytes in the product.
 #
 # Why not astropy.io.fits.Header: it takes 0.44 s to import, half of a small night; here a scan of
 # one header takes 0.02 ms.
@@ -210,7 +210,7 @@ class Header:
         return ascii_of(text).encode("ascii").ljust(-(-len(text) // BLOCK) * BLOCK)
 
     def __contains__(self, keyword: str) -> bool:
-        """Tell whether a card with the keyword exists."""
+        """Return whether a card with the keyword exists."""
         return keyword in self._where
 
     def __iter__(self) -> Iterator[str]:
@@ -250,7 +250,7 @@ class Header:
         return self._cards[self._where[keyword]]
 
     def all(self, keyword: str) -> list[Value]:
-        """Return the values of every card of a keyword, in order; None where not understood."""
+        """Return the values of every card of a keyword, in order; None where unreadable."""
         values: list[Value] = []
         for card in self._cards:
             if card.startswith(keyword) and keyword_of(card) == keyword:
@@ -272,14 +272,14 @@ class Header:
         )
 
     def readable(self, keyword: str) -> Value:
-        """Return the value of a card, or None where it is missing or cannot be understood."""
+        """Return the value of a card, or None where it is missing or unreadable."""
         try:
             return self.get(keyword)
         except HeaderError:
             return None
 
     def agrees(self, other: Header, keyword: str) -> bool:
-        """Tell whether a card says the same in another header: to the byte, or in its value."""
+        """Return whether a card is the same in another header: its bytes, or its value."""
         if keyword not in other:
             return False
         if self._images_of(keyword) == other._images_of(keyword):
@@ -331,7 +331,7 @@ class Header:
         return list(self._cards)
 
     def values(self) -> dict[str, Value]:
-        """Return the values of all readable cards; those of commentary joined by line breaks."""
+        """Return the values of all readable cards; commentary cards joined by line breaks."""
         table: dict[str, Value] = {}
         for keyword in dict.fromkeys(k for k in self if k != "CONTINUE"):
             if keyword in _COMMENTARY_KEYWORDS:
@@ -346,9 +346,9 @@ class Header:
         return Header(self._cards)
 
     def inherit(self, primary: Header) -> Header:
-        """Return this extension's header with the primary's other cards behind it.
+        """Return this extension's header followed by the primary header's other cards.
 
-        INHERIT=F in the extension says that the primary's cards are not meant for it.
+        INHERIT=F in the extension means that the primary's cards do not apply to it.
         """
         if self.readable("INHERIT") is False:
             return self
@@ -357,18 +357,18 @@ class Header:
         return Header([*self._cards, *other._cards])
 
     def _index(self) -> dict[str, int]:
-        """Return where the first card of each keyword stands."""
+        """Return the position of the first card of each keyword."""
         return {keyword_of(self._cards[i]): i for i in range(len(self._cards) - 1, -1, -1)}
 
     def _length_at(self, position: int) -> int:
-        """Return how many cards the value at a position takes."""
+        """Return the number of cards that the value at a position takes."""
         stop = position + 1
         while stop < len(self._cards) and keyword_of(self._cards[stop]) == "CONTINUE":
             stop += 1
         return stop - position
 
 
-# FITS bytes from arrays and headers: images, extensions, binary tables, checksums included.
+# HDUs as bytes: images, image extensions and binary tables, with checksums.
 #
 # FITS Standard 4.0: 4.4 (headers), 7.3 (binary tables), appendix J (checksums). The bytes depend
 # on the content alone: astropy would put the time of writing into the checksum's comment. astropy
@@ -384,14 +384,14 @@ _STRUCTURE = re.compile(
 
 DType = np.dtype[Any]
 COLUMN_FORMS = {"int64": "K", "float64": "D", "uint8": "B"}
-"""TFORM of the types that a column of numbers may have; one of bytes is text."""
+"""TFORM of each dtype of a numeric column; a column of bytes is text (nA)."""
 TABLE_UNITS = {"electron": "ct"}
-"""Units that FITS tables spell otherwise: the standard knows no electron, so that astropy warns of
-each column and specutils finds no flux; a count (FITS Standard 4.0, table 5) is what it reads."""
+"""Units spelt differently in FITS tables: the standard has no electron, so that astropy warns of
+each column and specutils finds no flux; a count (FITS Standard 4.0, table 5) is accepted."""
 
 
 class Column(NamedTuple):
-    """One column of a table: name, unit as everywhere, what it is, and its values."""
+    """One column of a table: name, unit (as in arrayred), description and values."""
 
     name: str
     unit: str
@@ -400,9 +400,9 @@ class Column(NamedTuple):
 
 
 class Plane(NamedTuple):
-    """One image extension: EXTNAME, cards, values (y, x), and the type in which they are written.
+    """One image extension: EXTNAME, cards, values (y, x), and the dtype in which they are written.
 
-    The type is uint8, float32 or float64: one that needs no BZERO.
+    The dtype is uint8, float32 or float64, none of which needs BZERO.
     """
 
     name: str
@@ -412,7 +412,7 @@ class Plane(NamedTuple):
 
 
 def is_structural(keyword: str) -> bool:
-    """Tell whether a card describes the layout of its own file.
+    """Return whether a card describes the layout of its own file.
 
     Examples
     --------
@@ -425,15 +425,15 @@ def is_structural(keyword: str) -> bool:
 def image_bytes(
     header: Header, counts: NDArray[Any], dtype: str, planes: Sequence[Plane] = ()
 ) -> bytearray:
-    """Return a file with one primary image, and an extension for each plane.
+    """Return the bytes of a file with one primary image and an extension for each plane.
 
     Parameters
     ----------
     header : the cards that follow the structural ones.
     counts : image (y, x).
-    dtype : the type in which it is written; integers of a sign that FITS has no BITPIX for get
-        the BZERO that stands for it.
-    planes : what is known of the same pixels beside their counts.
+    dtype : the dtype in which it is written; integers whose sign has no BITPIX in FITS are written
+        with BZERO.
+    planes : image extensions (uncertainty, mask, ...) of the same pixels.
     """
     kind = np.dtype(dtype)
     structure = _image_structure(counts.shape, kind)
@@ -464,15 +464,15 @@ def _extension(plane: Plane) -> _HDUToWrite:
 
 
 def image_head(header: Header, shape: tuple[int, int], dtype: str, data_sum: int) -> bytes:
-    """Return the head of a file with one primary image whose pixels are written by themselves.
+    """Return the header bytes of a file with one primary image, whose pixels are written later.
 
-    Its length does not depend on the checksums.
+    Their length does not depend on the checksums.
 
     Parameters
     ----------
     header : the cards that follow the structural ones.
     shape : (n_rows, n_columns).
-    dtype : the type of the pixels, "float32" or "float64".
+    dtype : dtype of the pixels, "float32" or "float64".
     data_sum : the ones' complement sum of the padded pixels.
     """
     cards = _with_room_for_sums(_image_structure(shape, np.dtype(dtype)), header)
@@ -490,14 +490,14 @@ def _image_structure(shape: tuple[int, ...], kind: DType) -> list[tuple[str, Val
 
 
 def fits_table_bytes(header: Header, name: str, columns: Sequence[Column]) -> bytearray:
-    """Return a file with an empty primary HDU that carries the header, and one binary table.
+    """Return the bytes of a file with an empty primary HDU (header only) and one binary table.
 
     Parameters
     ----------
     header : the cards of the primary header.
     name : EXTNAME of the table.
-    columns : of equal length, int64, float64, uint8 or bytes; one of two dimensions has a row of
-        numbers in each cell.
+    columns : of equal length, int64, float64, uint8 or bytes; a two-dimensional one has a vector
+        in each cell.
     """
     primary = _hdu_to_write(
         [
@@ -557,9 +557,9 @@ class _HDUToWrite(NamedTuple):
 
     Parameters
     ----------
-    cards : the whole header, with room for the checksums, on which its length does not depend.
+    cards : the whole header with placeholder checksums, so that its length is already final.
     values : any shape.
-    stored : the type, big-endian, in which they are written.
+    stored : the big-endian dtype in which they are written.
     """
 
     cards: Header
@@ -573,15 +573,15 @@ def _hdu_to_write(
     values: NDArray[Any],
     kind: DType | None = None,
 ) -> _HDUToWrite:
-    """Return one HDU: structural cards, header, and the values, to be written as kind."""
+    """Return one HDU: structural cards, header and values, to be written as dtype `kind`."""
     cards = _with_room_for_sums(structure, header)
     return _HDUToWrite(cards, values, (kind or values.dtype).newbyteorder(">"))
 
 
 def _joined_hdus(units: Sequence[_HDUToWrite]) -> bytearray:
-    """Return HDUs one after the other, each with its checksums and padded.
+    """Return the bytes of HDUs one after the other, each padded and with its checksums.
 
-    The values are cast straight into their place in the only buffer of the file's size.
+    The values are cast directly into the output, so only one buffer of the file's size exists.
     """
     starts = [len(unit.cards.to_bytes()) for unit in units]
     sizes = [-(-unit.values.size * unit.stored.itemsize // BLOCK) * BLOCK for unit in units]

@@ -1,11 +1,11 @@
-"""The log beside the products: what was run, what was odd, what failed, how long it took.
+"""Write the log beside the products: commands, warnings, failures and times of each run.
 
-`RunLog` keeps a JSON object a line, in ASCII, so that no name of a file or star can steer a
-terminal. Each run adds its lines to those of the runs before; of more than a megabyte the oldest
-lines go. It is written through the one write path like any product, whole each time: that costs a
-millisecond a run, a reader never meets half a line, and a full disk leaves the old log. It is no
-product: it tells times and differs from run to run, no key depends on it, and `arrayred verify`
-passes it by.
+`RunLog` writes a JSON object a line, in ASCII, so that no name of a file or star can contain
+terminal control codes. Each run appends its lines to those of earlier runs; above a megabyte the
+oldest lines are dropped. It is published like any product (`io.publish`), whole each time: that
+costs a millisecond a run, a reader never sees half a line, and a full disk leaves the old log. It
+is not a product: it contains times and differs from run to run, no key depends on it, and
+`arrayred verify` ignores it.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _BYTES_PER_MB = 1e6
 
 
 class RunLog:
-    """What a run tells of itself.
+    """The log of one run.
 
     Parameters
     ----------
-    out : the output folder, which this run alone writes to.
+    out : the output folder, which only this run writes to.
     """
 
     def __init__(self, out: Path) -> None:
@@ -48,45 +48,45 @@ class RunLog:
         self.note("run", {**facts, "pid": os.getpid(), "command": shlex.join(sys.argv)})
 
     def note(self, event: str, facts: Mapping[str, Any]) -> None:
-        """Add a line: when, what, and facts that JSON can hold or `str` can tell."""
+        """Add a line: time, event, and facts as JSON (others as `str`)."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         told = {"time": now, "event": event, **facts}
         self._lines.append(json.dumps(told, default=str).encode("ascii") + b"\n")
 
     def begins(self, stage: Stage) -> None:
-        """Hear that a stage begins: it is told when it has ended."""
+        """Do nothing when a stage begins: it is logged when it ends."""
 
     def advances(self, done: int, total: int) -> None:
-        """Hear how much of a stage is done: nobody will want to read it."""
+        """Do nothing while a stage advances: progress is not logged."""
 
     def ends(self, stage: Stage) -> None:
-        """Add the time that a stage took, and what was read."""
+        """Add the time that a stage took, s, and the data read, MB."""
         read = {"mb_read": round(stage.n_read / _BYTES_PER_MB, 3)} if stage.n_read else {}
         self.note("stage", {"stage": stage.path, "seconds": round(stage.seconds, 4), **read})
 
     def save_now_and_then(self) -> None:
-        """Write the log if that was long ago, so that a run that is killed has one."""
+        """Write the log if that was over 10 s ago, so that a killed run has one."""
         if time.monotonic() - self._saved > _SAVE_INTERVAL_S:
             self.save()
 
     def finish(self, facts: Mapping[str, Any]) -> None:
-        """Add how the run ended, and write the log.
+        """Add the outcome of the run, and write the log.
 
         Raises
         ------
         StorageError
-            The disk is full or refuses.
+            The disk is full or cannot be written.
         """
         self.note("end", {**facts, "seconds": round(time.monotonic() - self._begun, 3)})
         self.save()
 
     def save(self) -> None:
-        """Write the lines behind those of earlier runs.
+        """Write the lines after those of earlier runs.
 
         Raises
         ------
         StorageError
-            The disk is full or refuses.
+            The disk is full or cannot be written.
         """
         whole = last_lines(_read_log(self._path) + b"".join(self._lines), MAX_LOG_BYTES)
         publish({self._path: whole}, overwrite=True, durable=False)
@@ -94,7 +94,7 @@ class RunLog:
 
 
 def last_lines(text: bytes, n_bytes: int) -> bytes:
-    r"""Return the last lines of a text that have so many bytes at most, each one whole.
+    r"""Return the last complete lines of a text, at most n_bytes long.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def last_lines(text: bytes, n_bytes: int) -> bytes:
 
 
 def _read_log(path: Path) -> bytes:
-    """Return the end of a log; nothing where it is no file of its own or cannot be read."""
+    """Return the end of a log; b"" if it is not a regular file or cannot be read."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         handle = os.open(path, flags)

@@ -1,10 +1,10 @@
-"""Record what was finished in an output folder, from which inputs: `Ledger`, `verify_outputs`.
+"""Record the finished products of an output folder and their inputs: `Ledger`, `verify_outputs`.
 
 Each master and each target has an entry, a small JSON file. It is published with the products it
-names and is the last of them to appear: a product without its entry does not count. An entry names
-the key of the work (of its inputs' content, its settings, and the version of the algorithm) and
-each product's sha256; work is done if its key is the same and its products are intact. So a run
-that was killed anywhere goes on where it stopped, and one that was not does nothing.
+names and appears last: a product without its entry does not count. An entry holds the key of the
+work (of its inputs' content, its settings, and the version of the algorithm) and each product's
+sha256; work is up to date if its key is the same and its products are intact. So a run that was
+killed anywhere resumes where it stopped, and repeating a complete run does nothing.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from arrayred.io.scan import FrameReader, ImageHDU, retry, unreadable
 from arrayred.progress import progressed, stage
 
 ALGORITHM = 1
-"""Raised by hand whenever the numbers of any product can change."""
+"""Version of the algorithm, raised by hand whenever the numbers of any product can change."""
 _ENTRY_SCHEMA = 1
 DONE = "done"
-"""The folder of the entries, in that of the state."""
+"""The folder of the entries, in the state folder."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ class Entry:
 
     Parameters
     ----------
-    name : where its products lie, as ``masters/dark_600s`` or ``targets/hr8047``.
-    key : of what it was made; see `fingerprint`.
+    name : folder of its products, as ``masters/dark_600s`` or ``targets/hr8047``.
+    key : hash of inputs, settings and algorithm; see `fingerprint`.
     inputs : sha256 of each input, by path.
     products : sha256 of each product, by path relative to the output folder.
-    facts : what is known of it and is to be told again without reading a product.
+    facts : further values, to be reported again without reading a product.
     """
 
     name: str
@@ -77,12 +77,12 @@ def products_of(out: Path, files: Mapping[Path, Content]) -> dict[str, str]:
 
 
 def fingerprint(inputs: Mapping[str, list[str]], settings: Mapping[str, Any]) -> str:
-    """Return the key of a piece of work: it changes if anything of this does.
+    """Return the key of a master or target, which changes with inputs, settings and algorithm.
 
     Parameters
     ----------
     inputs : sha256 of the files in each role.
-    settings : whatever the numbers and products depend on; numbers, texts, lists, mappings.
+    settings : everything else that the products depend on; numbers, strings, lists, mappings.
     """
     work = {"algorithm": ALGORITHM, "inputs": inputs, "settings": settings}
     text = json.dumps(work, sort_keys=True, default=str, separators=(",", ":"))
@@ -95,7 +95,7 @@ class Ledger:
     Parameters
     ----------
     out : the output folder.
-    verify : hash each product before it is taken for intact, whatever its stamp says.
+    verify : hash each product before it counts as intact, even if its stamp is unchanged.
     """
 
     def __init__(self, out: Path, *, verify: bool = False) -> None:
@@ -103,7 +103,7 @@ class Ledger:
         self.hashes = Hashes(out / STATE_FOLDER, trust=not verify)
 
     def read(self, name: str) -> Entry | None:
-        """Return the entry of a name; None where there is none that can be read."""
+        """Return the entry of a name; None if missing or unreadable."""
         return _read_entry(self._path(name))
 
     def entries(self) -> Iterator[Entry]:
@@ -118,11 +118,11 @@ class Ledger:
         return sorted((self.out / STATE_FOLDER / DONE).glob("*/*.json"))
 
     def path_of(self, entry: Entry) -> Path:
-        """Return where an entry is kept."""
+        """Return the path of an entry's file."""
         return self._path(entry.name)
 
     def damaged(self, entry: Entry) -> dict[str, str]:
-        """Return the products of an entry that are missing or changed, and which they are."""
+        """Return the products of an entry that are missing or changed, each with its state."""
         found = {}
         for name, sha256 in entry.products.items():
             try:
@@ -133,13 +133,13 @@ class Ledger:
         return found
 
     def file_of(self, entry: Entry) -> dict[Path, Content]:
-        """Return an entry as a file, by path: to be published behind the products it names."""
+        """Return an entry as a file (content by path), to be published after its products."""
         whole = {"schema": _ENTRY_SCHEMA, **{name: getattr(entry, name) for name in _ENTRY_FIELDS}}
         text = json.dumps(whole, indent=1, sort_keys=True, default=_python_number)
         return {self.path_of(entry): (text + "\n").encode("utf-8", "backslashreplace")}
 
     def forget(self, name: str) -> None:
-        """Remove the entry of a name, so that its work is done anew."""
+        """Remove the entry of a name, so that its products are made again."""
         remove(self._path(name))
 
     def _path(self, name: str) -> Path:
@@ -172,26 +172,25 @@ def _python_number(value: Any) -> Any:
     raise TypeError(f"{value!r} cannot be written as JSON")
 
 
-# The sha256 of files that were hashed before and have not changed since: `Hashes`.
+# Saved sha256 of files that have not changed since they were hashed: `Hashes`.
 #
-# A file is taken for unchanged by its stamp: size, times of change, inode. The time of the inode's
-# own change is among them, which nobody can set back: a copy that keeps the times, or ``touch
-# -r``, is found out. And a file is only trusted if it was hashed more than two seconds after its
-# last change (git's rule for racily clean files): clocks tick coarsely, and a second change within
-# one tick would leave the same stamp. Hints are hints: without them, or on request, files are
-# hashed.
+# A file counts as unchanged by its stamp: size, times of change, inode. This includes the change
+# time of the inode, which cannot be set back: a copy that preserves the times, or ``touch -r``, is
+# detected. And a file is only trusted if it was hashed more than two seconds after its last change
+# (git's rule for racily clean files): clocks tick coarsely, and a second change within one tick
+# would leave the same stamp. Where no sha256 is saved, or on request, files are hashed.
 
 HASHES_FILE = "hashes.json"
 _COARSE_NS = 2_000_000_000
 
 
 class Hashes:
-    """The known sha256 of files, kept in a folder.
+    """The known sha256 of files, saved in a folder.
 
     Parameters
     ----------
-    folder : where they are kept; read at once if there.
-    trust : take what is known of unchanged files; else every file is hashed once more.
+    folder : where they are saved; read at once if it exists.
+    trust : use the saved values of unchanged files; else every file is hashed once more.
     """
 
     def __init__(self, folder: Path, *, trust: bool = True) -> None:
@@ -219,14 +218,14 @@ class Hashes:
         return None
 
     def note(self, path: Path, sha256: str, status: os.stat_result | None = None) -> None:
-        """Keep the sha256 of a file.
+        """Record the sha256 of a file.
 
         Parameters
         ----------
         path : the file.
         sha256 : of its content.
-        status : of the file, from before it was read; None of a file behind a URL, which is known
-            by what its store tells: one that tells neither a time nor a tag is not kept.
+        status : of the file, from before it was read; None for a file behind a URL, which is
+            identified by its store: without a time or tag from there it is not recorded.
         """
         if isinstance(path, Address):
             self._note_remote(path, sha256)
@@ -245,14 +244,14 @@ class Hashes:
             self._is_new = True
 
     def of(self, path: Path) -> str:
-        """Return the sha256 of a file, known or computed and kept.
+        """Return the sha256 of a file, known or else computed and recorded.
 
         Raises
         ------
         OSError
             The file cannot be read.
         FrameError
-            The file is behind a URL, and its store does not give it.
+            The file is behind a URL, and its store does not return it.
         """
         path = path_or_address(path)
         known = self.known(path)
@@ -269,7 +268,7 @@ class Hashes:
         return sha256
 
     def save(self) -> None:
-        """Write what is known, if there is anything new."""
+        """Write the known sha256, if any are new."""
         if self._is_new:
             publish({self._path: _as_json(self._known)}, overwrite=True, durable=False)
             self._is_new = False
@@ -281,7 +280,7 @@ def sha256_of(path: Path) -> tuple[str, os.stat_result]:
     Raises
     ------
     OSError
-        It cannot be read, or is no regular file.
+        It cannot be read, or is not a regular file.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would keep us waiting
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
@@ -291,7 +290,7 @@ def sha256_of(path: Path) -> tuple[str, os.stat_result]:
 
 
 def _remote_stamp(address: Address) -> list[Any]:
-    """Return what tells that a file behind a URL has changed; nothing where its store does not."""
+    """Return the stamp of a file behind a URL; [] where its store gives neither time nor tag."""
     from arrayred.io.remote import is_identified, stamp_of
 
     stamp = stamp_of(address)
@@ -307,18 +306,18 @@ def _as_json(known: Mapping[str, list[Any]]) -> bytes:
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
-# The sha256 of every input, and from the same read its DATASUM, where the header has one.
+# SHA-256 of every input, with its DATASUM (if any) verified in the same read: `examine`.
 #
 # Every product names its inputs' sha256, so each file is read whole anyway, beside the reduction.
-# The 32-bit sum of the image's data (FITS Standard 4.0, 4.4.2.7) is added up on the way: a flipped
-# bit is then an error with the file's name. Of a tile-compressed image it is the sum of the
-# compressed table; what is inside a gzip file is guarded by gzip's own checksum.
+# The 32-bit sum of the image's data (FITS Standard 4.0, 4.4.2.7) is computed on the way: a flipped
+# bit is then an error with the file's name. For a tile-compressed image it is the sum of the
+# compressed table; the content of a gzip file is protected by gzip's own checksum.
 #
-# CHECKSUM, the sum of header and data, is not compared: whoever mends a card with an editor leaves
-# it wrong, and such a frame is as good as before.
+# CHECKSUM, the sum of header and data, is not compared: correcting a card with an editor leaves it
+# wrong, and such a frame is as good as before.
 
 Examined = Mapping[Path, str | ArrayredError]
-"""By path a file's sha256, or why it must not be used."""
+"""The sha256 of files by path, or the error why a file must not be used."""
 
 _HASHED_PIECE = 1 << 18
 
@@ -326,14 +325,14 @@ _HASHED_PIECE = 1 << 18
 def examine(
     frames: Iterable[Frame], hashes: Hashes | None = None, stop: Event | None = None
 ) -> Examined:
-    """Return the sha256 of every frame's file, or the error of one whose data are damaged.
+    """Return the sha256 of every frame's file, or the error where its data are damaged.
 
     Parameters
     ----------
     frames : whose files are read.
-    hashes : what is known already of files that have not changed since; they are not read. If
-        it is not to be trusted, a cache is not either: all of it is compared with its sums.
-    stop : once it is set, the rest is left out.
+    hashes : known sha256 of unchanged files, which are not read. Without `trust` a cache is not
+        trusted either: all of it is compared with its checksums.
+    stop : once it is set, the remaining frames are skipped.
     """
     images = {frame.path: frame.image for frame in frames}
     is_trusted = hashes is None or hashes.trust
@@ -346,7 +345,7 @@ def examine(
 
 
 def _damaged_caches(images: Iterable[ImageHDU]) -> dict[FrameReader | None, ArrayredError]:
-    """Return the frames that lie in caches some file of which is not as it was written."""
+    """Return the errors of frames in damaged caches, by the frame's reader."""
     from arrayred.io.cache import cache_of_frame, cached_checksums
 
     caches: dict[Path, list[FrameReader]] = {}
@@ -400,7 +399,7 @@ def _sha256_or_error(image: ImageHDU, hashes: Hashes | None) -> str | ArrayredEr
 
 
 def _sha256_of_copy(image: ImageHDU, hashes: Hashes | None) -> str:
-    """Return the sha256 of a file behind a URL, its copy held against DATASUM."""
+    """Return the sha256 of a file behind a URL, after comparing its copy with DATASUM."""
     path, sha256 = copied_file(image)
     near = replace(image.source, path=path, stamp=Stamp.of(path.stat()))
     try:
@@ -414,7 +413,7 @@ def _sha256_of_copy(image: ImageHDU, hashes: Hashes | None) -> str:
 
 
 def _verified_sha256(image: ImageHDU, hashes: Hashes | None) -> str:
-    """Return the sha256 of a file; raise FrameError if its DATASUM is not that of its data."""
+    """Return the sha256 of a file; raise FrameError if its data do not agree with DATASUM."""
     told, path, first = datasum_of(image), image.source.path, image.source.offset
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
@@ -430,7 +429,7 @@ def _verified_sha256(image: ImageHDU, hashes: Hashes | None) -> str:
 
 
 def _hash_and_datasum(file: IO[bytes], first: int, stop: int) -> tuple[str, int]:
-    """Return the sha256 of a file, and the sum of its bytes first..stop, missing ones being 0."""
+    """Return the sha256 of a file, and the 32-bit sum of its bytes first..stop (missing ones 0)."""
     digest, total, position = hashlib.sha256(), 0, 0
     while piece := file.read(_HASHED_PIECE):
         digest.update(piece)
@@ -441,14 +440,14 @@ def _hash_and_datasum(file: IO[bytes], first: int, stop: int) -> tuple[str, int]
 
 
 def datasum_of(image: ImageHDU) -> int | None:
-    """Return what the header says the sum of the data is; None where it says nothing usable."""
+    """Return the DATASUM from the header; None where missing or not usable (gzip)."""
     value = str(image.header.readable("DATASUM") or "").strip()
     is_told = value.isdecimal() and image.packing != "gzip"
     return int(value) if is_told else None
 
 
 def _data_bytes(image: ImageHDU) -> int:
-    """Return how long the data of an image's HDU are, padding included."""
+    """Return the size of the data of an image's HDU, bytes, padding included."""
     size = image.source.n_bytes
     if image.packing == "tiles":
         facts = [image.header.readable(keyword) for keyword in ("NAXIS1", "NAXIS2", "PCOUNT")]
@@ -457,10 +456,10 @@ def _data_bytes(image: ImageHDU) -> int:
     return -(-size // BLOCK) * BLOCK
 
 
-# Whether what lies in an output folder is what was finished there, and of what: `verify_outputs`.
+# Verification of the products and inputs of an output folder: `verify_outputs`.
 #
-# Every entry of the ledger names the sha256 of its inputs and of its products. Here each of those
-# files is hashed anew, whatever its stamp says, each once even if many entries name it. Nothing is
+# Every entry of the ledger has the sha256 of its inputs and of its products. Here each of those
+# files is hashed again, regardless of its stamp, each once even if many entries name it. Nothing is
 # written.
 
 _OUTPUT_BRANCHES = ("masters", "targets")
@@ -468,13 +467,13 @@ _OUTPUT_BRANCHES = ("masters", "targets")
 
 @dataclass(frozen=True)
 class EntryCheck:
-    """What became of one finished master or target.
+    """Verification of one finished master or target.
 
     Parameters
     ----------
-    entry : what was noted when it was finished.
-    products, inputs : those that are not as they were, each with what they are: "missing",
-        "changed", or why they cannot be read.
+    entry : its ledger entry.
+    products, inputs : files that are not unchanged, each with its state: "missing", "changed", or
+        the reason why it cannot be read.
     """
 
     entry: Entry
@@ -484,14 +483,14 @@ class EntryCheck:
 
 @dataclass(frozen=True)
 class Verification:
-    """What is known of one output folder.
+    """Verification of one output folder.
 
     Parameters
     ----------
     out : the folder.
-    verdicts : of each entry, in the order of their names.
-    unreadable : files of the ledger that make no sense.
-    unknown : files among the products that no entry knows.
+    verdicts : the check of each entry, in the order of their names.
+    unreadable : invalid files of the ledger.
+    unknown : files among the products that are in no entry.
     """
 
     out: Path
@@ -501,25 +500,25 @@ class Verification:
 
     @property
     def is_intact(self) -> bool:
-        """Whether every input and product is as it was."""
+        """Return whether every input and product is unchanged."""
         return not self.unreadable and not any(v.products or v.inputs for v in self.verdicts)
 
 
 def verify_outputs(path: Path) -> Iterator[Verification]:
-    """Hash everything that was finished in a folder, or what belongs to one product.
+    """Hash all products and inputs of a folder, or those of one product's entry.
 
     Parameters
     ----------
-    path : an output folder, one of many nights', or a product.
+    path : an output folder, of one or many nights, or a product.
 
     Yields
     ------
-    verification : of each output folder; of a product, of the entry that knows it alone.
+    verification : of each output folder; for a product, of its entry only.
 
     Raises
     ------
     UsageError
-        There is no such file or folder, nothing was finished there, or no entry knows the product.
+        There is no such file or folder, nothing was finished there, or the product is in no entry.
     """
     if path.is_dir():
         folders = list(_output_folders(path))
@@ -615,7 +614,7 @@ def _check_entry(entry: Entry, out: Path, hashed: dict[Path, str]) -> EntryCheck
 
 
 def _checksums_at(path: Path) -> dict[Path, str]:
-    """Return the sha256 of a file; of a frame in a cache, what the whole cache vouches for.
+    """Return the sha256 of a file by path; for a frame in a cache, those of all its frames.
 
     Raises
     ------
@@ -634,7 +633,7 @@ def _checksums_at(path: Path) -> dict[Path, str]:
 
 
 def _state_of_file(path: Path, sha256: str, hashed: dict[Path, str]) -> str:
-    """Return what has happened to a file, or ""."""
+    """Return the state of a file: "missing", "changed" or an error; "" if unchanged."""
     try:
         if path not in hashed:
             hashed |= _checksums_at(path)
@@ -647,20 +646,19 @@ def _state_of_file(path: Path, sha256: str, hashed: dict[Path, str]) -> str:
     return "" if hashed[path] == sha256 else "changed"
 
 
-# Whether an output folder is one night's or many nights': `require_single_night`,
-# `require_many_nights`.
+# Output folders of one night or of many: `require_single_night`, `require_many_nights`.
 #
 # One night's products lie in its folder itself, those of many in a folder each. Mixed in one
-# folder they would look like one night's, and a summary that knows half of them like the whole.
+# folder they would look like one night's, and a summary of half of them like a complete one.
 
 SUMMARY = "summary.ecsv"
-"""What became of many nights, beside their folders."""
+"""The summary of many nights, beside their folders."""
 PAGE, PAGE_ENTRY = "report.html", "report/night"
-"""The page of a night, in its folder, and the name under which the ledger keeps it."""
+"""The report of a night, in its folder, and the name of its ledger entry."""
 INDEX, INDEX_ENTRY = "index.html", "report/index"
-"""The page of many nights, beside their folders, and its name in the ledger."""
+"""The report of many nights, beside their folders, and the name of its ledger entry."""
 _SINGLE_NIGHT_FILES = ("masters", "targets", f"{PAGE_ENTRY}.json")
-"""What the ledger of one night has; that of many nights knows their index."""
+"""Entries that only the ledger of one night has; that of many nights has their index."""
 
 
 def require_single_night(out: Path) -> None:
@@ -684,22 +682,22 @@ def require_many_nights(out: Path) -> None:
 
 
 def holds_single_night(out: Path) -> bool:
-    """Tell whether something of a single night was finished in a folder."""
+    """Return whether products of a single night were finished in a folder."""
     return any((out / STATE_FOLDER / DONE / name).exists() for name in _SINGLE_NIGHT_FILES)
 
 
 def holds_many_nights(out: Path) -> bool:
-    """Tell whether many nights were reduced to a folder."""
+    """Return whether many nights were reduced to a folder."""
     return (out / STATE_FOLDER).is_dir() and (out / SUMMARY).is_file()
 
 
 def _first_night_folder(out: Path) -> str:
-    """Return the first folder of a night, or what one is called."""
+    """Return the first folder of a night, or a placeholder, for the hint of an error."""
     nights = sorted(path for path in out.iterdir() if holds_single_night(path))
     return printable(str(nights[0] if nights else out / "NIGHT"))
 
 
-# Cards that were given at a prompt, kept beside the products so that a rerun asks nothing.
+# Header cards given at a prompt, saved beside the products so that a rerun does not ask again.
 #
 # ``OUT/cards.toml`` is meant to be read and edited: ``[cards]`` for all targets,
 # ``[targets.NAME]`` for one.
@@ -713,7 +711,7 @@ _PER_TARGET = ("OBJECT",)
 
 @dataclass(frozen=True)
 class SavedCards:
-    """Cards for all targets, and further ones by target."""
+    """Saved cards for all targets, and further ones by target."""
 
     cards: Mapping[str, Value] = field(default_factory=dict)
     targets: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
@@ -723,7 +721,7 @@ class SavedCards:
         return {**self.cards, **self.targets.get(target, {})}
 
     def with_cards(self, target: str, keyword: str, value: Value) -> SavedCards:
-        """Return the answers with one more: an OBJECT for its target, other cards for all."""
+        """Return the cards with one more: an OBJECT for its target, other cards for all."""
         if keyword in _PER_TARGET:
             own = {**self.targets.get(target, {}), keyword: value}
             return SavedCards(self.cards, {**self.targets, target: own})
@@ -731,12 +729,12 @@ class SavedCards:
 
 
 def load_saved_cards(out: Path) -> SavedCards:
-    """Return what was answered before, or nothing.
+    """Return the saved cards of an output folder; none if there is no file.
 
     Raises
     ------
     UsageError
-        The file cannot be understood.
+        The file is invalid.
     """
     path = out / CARDS_FILE
     if not path.is_file():
@@ -757,7 +755,7 @@ def load_saved_cards(out: Path) -> SavedCards:
 
 
 def write_saved_cards(out: Path, answers: SavedCards) -> None:
-    """Write the answers beside the products."""
+    """Write the cards beside the products."""
     lines = [_CARDS_FILE_HEAD, "[cards]", *toml_lines(answers.cards.items())]
     for name, cards in answers.targets.items():
         lines += ["", f"[targets.{toml_text(name)}]", *toml_lines(cards.items())]

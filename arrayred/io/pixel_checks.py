@@ -1,14 +1,15 @@
-"""Check a few pixels of each frame for what its header cannot tell.
+"""Check frames by a few of their pixels for errors that headers do not show.
 
-Two stars exposed alike look the same to every header. Of each frame whose trace stands out clearly
-three things are measured: where the trace lies, how much light it holds, and the structure of its
-spectrum, that is the spectrum in bins of eight columns over its own smooth course, less one. A
-frame is told to be unlike the one before it if the trace has moved by more than its width and three
-rows, if the light differs by more than a factor of three, or if the structures, both well above
-their noise, correlate by less than 0.3 at any shift of up to two bins.
+Target changes (`target_change_warnings`): two stars exposed alike cannot be told apart by their
+headers. In each frame with a clear trace three quantities are measured: the row of the trace, its
+flux, and the structure of its spectrum, that is the spectrum in bins of eight columns divided by
+its own smooth continuum, minus one. A frame is reported as unlike the one before it if the trace
+has moved by more than its width and three rows, if the flux differs by more than a factor of
+three, or if the structures, both well above their noise, correlate by less than 0.3 at any shift
+of up to two bins.
 
-Each frame is compared with the next, not all with the first, so that slow drifts add up to nothing.
-Exposures of one star on real nights differ by one row and 20 % in light and correlate above 0.9;
+Each frame is compared with the next, not all with the first, so that slow drifts do not add up.
+Exposures of one star on real nights differ by one row and 20 % in flux and correlate above 0.9;
 two stars that were once mixed up lay seven rows apart and correlated at -0.50.
 """
 
@@ -57,17 +58,17 @@ _SHIFTS = 2
 
 @dataclass(frozen=True)
 class TraceProbe:
-    """What one frame shows of a spectrum.
+    """Measurements of the brightest trace of one frame.
 
     Parameters
     ----------
-    stands_out : a trace is seen clearly.
-    peak : its highest row, median over the columns, adu; else how high one could be and hide.
-    row : where its light is centred, from 1.
-    width : rows above half of its peak.
-    light : its sum over the rows, mean over the columns, adu.
-    structure : of the spectrum, by bins; without dimension.
-    reliability : which share of the structure's variance is no noise.
+    stands_out : whether a trace is clearly detected.
+    peak : median over the columns of its brightest row, adu; without a trace the detection limit.
+    row : its centroid, from 1.
+    width : full width at half maximum, rows.
+    light : its flux, the profile (median over the columns) summed over the width, adu.
+    structure : of the spectrum, by bins; dimensionless.
+    reliability : fraction of the structure's variance that is not noise.
     """
 
     stands_out: bool
@@ -80,12 +81,12 @@ class TraceProbe:
 
 
 def target_change_warnings(frames: Sequence[Frame]) -> list[str]:
-    """Return a line for every light that seems to show another target than the one before it.
+    """Return a line for every light frame that seems to show another target than the one before.
 
     Parameters
     ----------
-    frames : lights of one group, in canonical order. Of a group above 64 MB only some rows of each
-        frame are read.
+    frames : light frames of one group, in canonical order. In a group above 64 MB only some rows
+        of each frame are read.
     """
     if len(frames) < 2:
         return []
@@ -113,7 +114,7 @@ def _length(frame: Frame) -> int:
 
 
 def _target_difference(one: TraceProbe, other: TraceProbe, step: int) -> str:
-    """Return in what two frames differ as two targets do, with all numbers; "" if they do not."""
+    """Return the differences that indicate two targets, with all numbers; "" if there are none."""
     if not (one.stands_out and other.stands_out):
         return _missing_trace(one, other)
     moved, ratio = abs(one.row - other.row), other.light / one.light
@@ -131,7 +132,7 @@ def _target_difference(one: TraceProbe, other: TraceProbe, step: int) -> str:
 
 
 def _missing_trace(one: TraceProbe, other: TraceProbe) -> str:
-    """Return that one frame lacks a trace that in the other is thrice as bright as could hide."""
+    """Return text if only one frame has a trace, three times above the other's limit; else ""."""
     if one.stands_out == other.stands_out:
         return ""
     seen, hidden = (one.peak, other.peak) if one.stands_out else (other.peak, one.peak)
@@ -186,7 +187,7 @@ def _measured_trace(pixels: NDArray[Any], step: int) -> TraceProbe | None:
 
 
 def _sky_beside(pixels: NDArray[Any], first: int, stop: int) -> NDArray[Any]:
-    """Return some rows on both sides of a trace, twice its width away."""
+    """Return rows on both sides of a trace, twice its width away."""
     width = stop - first
     below = pixels[max(first - 3 * width, 0) : max(first - 2 * width, 0)]
     above = pixels[stop + 2 * width : stop + 3 * width]
@@ -195,7 +196,7 @@ def _sky_beside(pixels: NDArray[Any], first: int, stop: int) -> NDArray[Any]:
 
 
 def _structure_of(spectrum: Values) -> tuple[Values, float]:
-    """Return a spectrum over its smooth course, less one, in bins; and how much is no noise."""
+    """Return the binned spectrum over its continuum, minus one, and its non-noise fraction."""
     n_bins = spectrum.size // _BIN
     binned = spectrum[: n_bins * _BIN].reshape(n_bins, _BIN).mean(axis=1)
     course = _running_means(binned, max(n_bins // 6, 3))
@@ -209,7 +210,7 @@ def _structure_of(spectrum: Values) -> tuple[Values, float]:
 
 
 def _is_saturated(spectrum: Values) -> bool:
-    """Tell whether the brightest value stands in many columns: they say nothing but that."""
+    """Return whether more than 1 % of the columns have the brightest value: no structure known."""
     return float(np.mean(spectrum == spectrum.max())) > _SATURATED
 
 
@@ -233,22 +234,22 @@ def _correlated(a: Values, b: Values) -> float:
     return float(np.sum(a * b)) / size if size > 0 else 0.0
 
 
-# Pixels that a program marked as missing without saying so (BLANK): a block of the lowest value.
+# Blocks of missing pixels not declared by BLANK: `warn_of_blocks`.
 #
 # Such a block is -32768 throughout in signed files, and 32768 where counts wrapped. One pixel may
-# have that value by chance; where more than 0.2 % of a frame's probed pixels have it, and hardly
-# any the value beside it, the frame is warned of. Its pixels stay as they are.
+# have that value by chance; where more than 0.2 % of a frame's sampled pixels have it, and at most
+# half as many the next value, a warning is given. The pixels are not changed.
 
 _BLOCK_FRACTION = 0.002
 
 
 def warn_of_blocks(frames: Iterable[Frame]) -> list[Frame]:
-    """Return the frames, with a warning where many pixels have the lowest value of their type."""
+    """Return the frames, with a warning where many pixels have the lowest value of their dtype."""
     return [_with_block_warning(f) if _may_hold_a_block(f) else f for f in frames]
 
 
 def _may_hold_a_block(frame: Frame) -> bool:
-    """Tell whether a frame is plain signed integers without a value that means missing."""
+    """Return whether a frame is an uncompressed raw one of signed integers without BLANK."""
     pixels = frame.image.source.pixels
     is_signed = pixels.bitpix in (16, 32) and (pixels.bzero, pixels.bscale) == (0.0, 1.0)
     return (
@@ -274,18 +275,18 @@ def _with_block_warning(frame: Frame) -> Frame:
     return replace(frame, warnings=(*frame.warnings, told))
 
 
-# Frames that are in a folder twice: a copy under another name, a compressed twin.
+# Duplicate frames: a copy under another name, or a compressed copy.
 #
-# Two frames of one type, exposure, start and shape are compared pixel by pixel; only such pairs
-# are read. The camera cannot have taken both.
+# Frames of one type, exposure, start and shape are compared by a hash of their pixels; only such
+# frames are read. The camera cannot have taken both.
 
 
 def repeated_frames(frames: Sequence[Frame]) -> dict[str, str]:
-    """Return the labels of frames that repeat an earlier one, each with the earlier one's label.
+    """Return the labels of frames that duplicate an earlier one, each with the earlier label.
 
     Parameters
     ----------
-    frames : in canonical order. Those without a start, and large ones, are taken to be unique.
+    frames : in canonical order. Those without a start, or above 256 MB, are assumed to be unique.
     """
     alike: dict[tuple[object, ...], list[Frame]] = defaultdict(list)
     for frame in frames:
@@ -302,7 +303,7 @@ def repeated_frames(frames: Sequence[Frame]) -> dict[str, str]:
 
 
 def _digest(frame: Frame) -> str:
-    """Return the sha256 of a frame's pixels; of its label where they cannot be read."""
+    """Return the sha256 of a frame's pixels, or its label where they cannot be read."""
     try:
         stack = FrameStack([plain_pixels(frame.image)])
         pixels = stack[0, slice(None), slice(None)]
@@ -311,13 +312,13 @@ def _digest(frame: Frame) -> str:
     return hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
-# Can a flat correct anything? `why_flat_unusable` judges some of its pixels.
+# Unusable flats: saturated, too faint, or not illuminated (`why_flat_unusable`).
 #
-# A flat is refused where one bright pixel in a hundred stands at the highest value that occurs,
-# more than chance brings together: the converter or the pixels were full, and their response
-# cannot be seen. It is refused where what one pixel in twenty exceeds lies within three times the
-# noise of its dark above it: such a lamp was off. And it is refused where less than a tenth of the
-# pixels get a tenth of the brightest light: that is a star which was called a flat, not a slit.
+# A flat is refused where one bright pixel in a hundred is at the highest value that occurs, more
+# than by chance: the converter or the pixels were saturated, and their response is unknown. It is
+# refused where the level that one pixel in twenty exceeds is within three times the noise of its
+# dark above it: the lamp was off. And it is refused where less than a tenth of the pixels reach a
+# tenth of the brightest signal: that is a star labelled as a flat, not an illuminated slit.
 
 _PLATEAU_FRACTION = 0.01
 _MIN_FULL_PIXELS = 5
@@ -328,12 +329,12 @@ _TENTH = 0.1
 
 
 def why_flat_unusable(flat: Frame, dark: Frame | None) -> str:
-    """Return why a flat cannot be used, or "".
+    """Return the reason why a flat cannot be used, or "".
 
     Parameters
     ----------
     flat : the frame.
-    dark : one of those that are subtracted from it, or None: it was corrected already.
+    dark : one of the darks that are subtracted from it, or None if already subtracted.
     """
     sample = sample_frame(flat)
     if sample is None:
@@ -358,21 +359,21 @@ def why_flat_unusable(flat: Frame, dark: Frame | None) -> str:
 
 
 def _is_plateau(bright: np.ndarray[tuple[int], np.dtype[np.float64]], n_full: int) -> bool:
-    """Tell whether the highest value is far more frequent than those below it."""
+    """Return whether the highest value is far more frequent than those below it."""
     _, counts = np.unique(bright, return_counts=True)
     return counts.size == 1 or n_full > 3 * int(counts[:-1].max())
 
 
-# Do the pixels show a lamp? `confirm_arcs` asks those of frames whose name proposes one.
+# Arc frames confirmed from their pixels, where the name suggests one: `confirm_arcs`.
 #
-# A lamp fills the slit: its lines stand at the same columns in every row, so the median over rows
-# keeps them and the median over columns shows no trace. A star is the other way round.
+# A lamp fills the slit: its lines are at the same columns in every row, so the median over rows
+# keeps them and the median over columns shows no trace. For a star it is the other way round.
 
 _PROBED_ROWS = 128
 
 
 def confirm_arcs(frames: Sequence[Frame]) -> list[Frame]:
-    """Return the frames, those that an element's name and their pixels call arcs typed so."""
+    """Return the frames, typed as arcs where an element's name and the pixels indicate a lamp."""
     return [_retyped_as_arc(f) if f.maybe_arc and _has_lamp_lines(f) else f for f in frames]
 
 
@@ -394,29 +395,30 @@ def _has_lamp_lines(frame: Frame) -> bool:
 
 
 def _peak_contrast(profile: NDArray[np.float64]) -> float:
-    """Return how far the peaks of a profile stand out from its smooth course."""
+    """Return the highest peak of a profile above its running median."""
     width = max(profile.size // 10, 3)
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(profile, width // 2, "edge"), width)
     return float(np.max(profile[: len(windows)] - np.median(windows, axis=-1)[: profile.size]))
 
 
-# Does a frame's level agree with what its header says was subtracted? `compare_levels`.
+# Frame levels compared with the corrections stated in the header: `compare_levels`.
 #
-# The dark current and light only ever add, so no raw frame lies below a raw dark or bias of the
+# Dark current and signal only add counts, so no raw frame lies below a raw dark or bias of the
 # same or a shorter exposure. With D the level and s the noise of those raw frames (D > 10 s, else
-# levels tell nothing), and comparing where the lowest 5 % of the pixels end, which a star does not
-# move:
+# levels are not conclusive), and comparing the 5 % quantiles of the pixels, which a star does not
+# change:
 #
 # - Without letters, but below D by more than 10 s: a dark has been subtracted though no card says
 #   so, if the frame lies under D / 2 (at Stony Brook such frames lie at 0.06 to 0.37 D); else
 #   refused.
 # - CALSTAT with B or D, yet from 3 s below D to 10 s above, where raw frames of a dark sky lie:
 #   the letters are wrong, refused. Subtracting or not would both be a guess.
-# - CALSTAT with D but not B, below D but not below a raw bias: the dark that was subtracted had
-#   lost its bias, and the frame still has its own. It keeps it until a bias is subtracted. With
-#   both letters there it is refused. A frame that tells of a PEDESTAL may lie anywhere.
-# - A dark below D has lost its bias, so has one whose noise straddles zero where no other raw
-#   frame lies far from it: it gets the letter B, and serves only lights that have lost it too.
+# - CALSTAT with D but not B, below D but not below a raw bias: the dark that was subtracted was
+#   bias-subtracted, and the frame still has its own bias, until a bias is subtracted. With both
+#   letters the frame is then refused. A frame with a PEDESTAL card may lie anywhere.
+# - A dark below D is bias-subtracted, and so is one whose noise straddles zero where no other raw
+#   frame lies far from it: it gets the letter B, and is used only for light frames that are
+#   bias-subtracted too.
 
 _PROBED_FRAMES = 3
 _SAME_EXPOSURE = 0.5  # s
@@ -428,14 +430,14 @@ CameraSetup = tuple[object, ...]
 
 @dataclass(frozen=True)
 class _Reference:
-    """A raw dark or bias far from zero."""
+    """A raw dark or bias whose level is far from zero, with which others are compared."""
 
     frame: Frame
     sample: PixelSample
 
     @property
     def exptime(self) -> float:
-        """Return its exposure, s."""
+        """Return its exposure time, s."""
         return self.frame.exptime or 0.0
 
     @property
@@ -445,12 +447,12 @@ class _Reference:
 
 
 def compare_levels(frames: Sequence[Frame]) -> list[Frame]:
-    """Return the frames, with the letters that their pixels prove, or refused by name.
+    """Return the frames, with the CALSTAT letters that their levels show, or refused.
 
     Parameters
     ----------
-    frames : of a night, wrapped counts unwrapped. Lights, flats and darks are compared with the raw
-        darks and biases among them of the same shape, setup and temperature.
+    frames : of a night, wrapped counts unwrapped. Light frames, flats, darks and biases are
+        compared with the raw darks and biases of the same shape, setup and temperature.
     """
     probed = list(
         frames_to_probe(f for f in frames if f.frame_type in _COMPARED_TYPES and _is_known(f))
@@ -482,7 +484,7 @@ _COMPARED_TYPES = ("bias", "dark", "flat", "light")
 
 
 def _is_known(frame: Frame) -> bool:
-    """Tell whether a frame is a raw one, or a master of raw ones."""
+    """Return whether a frame is raw, or a master."""
     return frame.is_master or not frame.is_product
 
 
@@ -491,7 +493,7 @@ def _camera_setup(frame: Frame) -> CameraSetup:
 
 
 def _level_references(calibrations: Sequence[Frame]) -> list[_Reference]:
-    """Return the raw frames far from zero, with some noise, up to three of each exposure."""
+    """Return the raw frames with noise whose level is far from zero, up to three per exposure."""
     by_exposure: dict[tuple[str | None, float], list[_Reference]] = defaultdict(list)
     for frame in calibrations:
         found = by_exposure[frame.frame_type, frame.exptime or 0.0]
@@ -504,7 +506,7 @@ def _level_references(calibrations: Sequence[Frame]) -> list[_Reference]:
 
 
 def _not_below_the_biases(references: Sequence[_Reference]) -> list[_Reference]:
-    """Return the judges without darks that lie below the biases: those have lost theirs."""
+    """Return the references without darks below the biases: those are bias-subtracted."""
     biases = _bias_references(references)
     if not biases:
         return list(references)
@@ -518,16 +520,16 @@ def _bias_references(references: Sequence[_Reference]) -> list[_Reference]:
 
 
 def _straddles_zero(frame: Frame) -> bool:
-    """Tell whether noise reaches below zero: a raw frame's never does."""
+    """Return whether noise reaches below zero, as it never does in a raw frame."""
     sample = sample_frame(frame)
     return sample is not None and sample.straddles_zero and sample.low < 0
 
 
 def _reference_below(frame: Frame, references: Sequence[_Reference]) -> _Reference | None:
-    """Return the raw frame of the longest exposure that is not longer than this frame's.
+    """Return the reference of the longest exposure that is not longer than this frame's, or None.
 
-    Of several of that exposure it is the one in the middle. Where all are longer, it is one of the
-    shortest, if no dark current shows in exposures of twice that.
+    Of several of that exposure it is the one of median level. Where all are longer, it is one of
+    the shortest, if exposures at least twice as long show no dark current.
     """
     as_warm = [reference for reference in references if _is_as_warm(reference.frame, frame)]
     if not as_warm:
@@ -543,7 +545,7 @@ def _reference_below(frame: Frame, references: Sequence[_Reference]) -> _Referen
 
 
 def _median_reference(references: Sequence[_Reference], exptime: float) -> _Reference:
-    """Return of the judges of an exposure the one whose level lies in the middle."""
+    """Return the reference of median level among those of an exposure."""
     alike = [reference for reference in references if reference.exptime == exptime]
     return sorted(alike, key=lambda reference: reference.sample.low)[(len(alike) - 1) // 2]
 
@@ -555,7 +557,7 @@ def _is_as_warm(one: Frame, other: Frame) -> bool:
 
 
 def _checked_level(frame: Frame, references: Sequence[_Reference]) -> Frame:
-    """Return a frame with the letter its level proves, or refused; else as it is."""
+    """Return a frame with the letter its level shows, or refused, or unchanged."""
     floor = _reference_below(frame, references)
     sample = sample_frame(frame) if floor is not None else None
     if floor is None or sample is None:
@@ -589,7 +591,7 @@ _TOO_LOW = "says nothing, but the pixels lie below those of any raw frame"
 
 
 def _with_its_bias(frame: Frame, sample: PixelSample, references: Sequence[_Reference]) -> Frame:
-    """Return a frame that lost its dark as one that has its bias, or refused, where it is there."""
+    """Return a dark-subtracted frame, marked or refused if its level still includes the bias."""
     biases = _bias_references(references)
     if not biases or frame.image.header.readable("PEDESTAL"):
         return frame
@@ -626,7 +628,7 @@ def _with_calstat_letter(frame: Frame, letter: str, why: str) -> Frame:
 
 
 def _bias_gone_with_the_darks(frame: Frame) -> Frame:
-    """Return a frame of a camera whose darks have lost their bias, with B if it has lost it too."""
+    """Return a frame with the letter B if it is bias-subtracted like its camera's darks."""
     if set(frame.calstat) & set("BD"):
         return frame
     sample = sample_frame(frame)
@@ -635,23 +637,24 @@ def _bias_gone_with_the_darks(frame: Frame) -> Frame:
     return _with_calstat_letter(frame, "B", f"{sample}, and the darks' noise straddles zero")
 
 
-# The constant that a camera program added to keep dark-subtracted values positive: taken off.
+# Pedestals: a constant that a camera program added to keep dark-subtracted values positive.
 #
 # MaxIm DL writes PEDESTAL=-100 ("add this to get the true values") where others write 100, so the
-# sign says nothing and its size is subtracted. It is believed only of frames that say that a dark
-# was subtracted, and whose pixels agree: their median must reach the pedestal less three times
-# their noise. The shift is part of how the pixels are decoded (BZERO), so every reader sees it.
+# sign is ignored and the absolute value subtracted. It is believed only for frames whose header
+# says that a dark was subtracted, and whose pixels agree: their median must reach the pedestal
+# minus three times their noise. The shift is part of the decoding (BZERO), so it applies to every
+# reader.
 
 
 def subtract_pedestals(frames: Iterable[Frame]) -> list[Frame]:
-    """Return the frames, the dark-subtracted ones less their pedestal where the pixels hold it."""
+    """Return the frames, with pedestals subtracted from dark-subtracted ones that contain them."""
     frames = list(frames)
     concerned = {f.label for f in frames_to_probe(f for f in frames if _pedestal_of(f))}
     return [_without_pedestal(f) if f.label in concerned else f for f in frames]
 
 
 def _pedestal_of(frame: Frame) -> float:
-    """Return the size of the pedestal of a dark-subtracted frame, or 0."""
+    """Return the pedestal (absolute value) of a dark-subtracted frame, adu, or 0."""
     value = frame.image.header.readable("PEDESTAL")
     if isinstance(value, bool) or not isinstance(value, int | float) or "D" not in frame.calstat:
         return 0.0
@@ -677,12 +680,12 @@ def _without_pedestal(frame: Frame) -> Frame:
     )
 
 
-# A few pixels of a frame, sorted: what the probes judge its level by.
+# Pixel samples: a few sorted pixels that give a frame's level and noise.
 #
-# Twelve rows across the frame, every so-manieth column, about 1024 pixels: the median is then
-# known to 0.04 of the noise, and a frame costs 0.3 ms whatever its size. A compressed frame must
-# be unpacked for it, so of those only as many are probed as 256 MB hold. Behind a URL the twelve
-# rows are all that is fetched of a plain frame.
+# Twelve rows across the frame, every n-th pixel of them, about 1024 pixels: the median is then
+# known to 0.04 of the noise, and a frame takes 0.3 ms whatever its size. A compressed frame must
+# be unpacked for it, so those are sampled only up to 256 MB together. Of an uncompressed frame
+# behind a URL only the twelve rows are fetched.
 
 _N_SAMPLED_ROWS = 12
 _N_SAMPLED_VALUES = 1024
@@ -692,14 +695,14 @@ _BAND_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class PixelSample:
-    """Some pixels of a frame, and what they say.
+    """Some pixels of a frame, with their level and noise.
 
     Parameters
     ----------
     values : finite pixels in adu, sorted, float64.
-    level : their median.
-    low : below which 5 % of them lie; in a star's frame this is still the background.
-    noise : their robust standard deviation.
+    level : their median, adu.
+    low : their 5 % quantile, adu; in a star's frame this is still the background.
+    noise : their robust standard deviation, adu.
     """
 
     values: NDArray[np.float64]
@@ -708,18 +711,18 @@ class PixelSample:
     noise: float
 
     def share(self, first: float, stop: float) -> float:
-        """Return which share of the pixels lies in [first, stop)."""
+        """Return the fraction of the pixels in [first, stop)."""
         start, end = np.searchsorted(self.values, [first, stop])
         return float(end - start) / self.values.size
 
     @property
     def is_far_from_zero(self) -> bool:
-        """Tell whether the level exceeds ten times the noise, so that noise never reaches zero."""
+        """Return whether the level exceeds ten times the noise: noise then never reaches zero."""
         return self.level > 0 and self.level > 10.0 * self.noise
 
     @property
     def straddles_zero(self) -> bool:
-        """Tell whether the level is within three times the noise of zero, or below it."""
+        """Return whether the level is within three times the noise of zero, or below it."""
         return self.level <= 3.0 * self.noise
 
     def __str__(self) -> str:
@@ -728,7 +731,7 @@ class PixelSample:
 
 
 def sample_frame(frame: Frame) -> PixelSample | None:
-    """Return some pixels of a frame; None where it cannot be read (the full read will say why)."""
+    """Return a sample of a frame's pixels; None if unreadable (the full read gives the error)."""
     if not may_be_probed(frame):
         return None
     try:
@@ -738,7 +741,7 @@ def sample_frame(frame: Frame) -> PixelSample | None:
 
 
 def frames_to_probe(frames: Iterable[Frame]) -> Iterator[Frame]:
-    """Yield the frames that may be probed: all plain ones, packed ones up to 256 MB together."""
+    """Yield the frames that may be sampled: all plain ones, packed ones up to 256 MB together."""
     unpacked = 0
     for frame in frames:
         if frame.image.packing != "plain":
@@ -748,14 +751,14 @@ def frames_to_probe(frames: Iterable[Frame]) -> Iterator[Frame]:
 
 
 def may_be_probed(frame: Frame) -> bool:
-    """Tell whether a frame may be probed by itself: plain, or packed and not above 256 MB."""
+    """Return whether a single frame may be sampled: plain, or packed and not above 256 MB."""
     return frame.image.packing == "plain" or frame.image.source.n_bytes <= MOST_PROBED
 
 
 def holds_negative(frame: Frame) -> bool:
-    """Tell whether any pixel of a frame is negative, reading all of it in bands of 4 MB.
+    """Return whether any pixel of a frame is negative, reading all of it in bands of 4 MB.
 
-    Of a packed frame that is too large to be unpacked for this nothing is known.
+    False also for a packed frame above 256 MB, and for one that cannot be read.
     """
     if not may_be_probed(frame):
         return False
@@ -788,7 +791,7 @@ def _sample_image(image: ImageHDU) -> PixelSample | None:
 
 
 def sample_bytes(image: ImageHDU) -> bytes:
-    """Return the stored pixels by which a frame is judged, little-endian, for a cache to keep.
+    """Return the sampled stored pixels of an image, little-endian, to be saved in a cache.
 
     Raises
     ------
@@ -800,7 +803,7 @@ def sample_bytes(image: ImageHDU) -> bytes:
 
 
 def _stored_sample(image: ImageHDU) -> NDArray[Any]:
-    """Return the stored pixels by which a frame is judged, native, in reading order."""
+    """Return the sampled stored pixels of an image, native byte order, in reading order."""
     shelf, pixels = image.source.cached, PixelFormat(image.source.pixels.bitpix)
     if shelf is not None and shelf.sample:
         kept = np.frombuffer(shelf.sample, stored_dtype(pixels).newbyteorder("<"))
@@ -810,13 +813,13 @@ def _stored_sample(image: ImageHDU) -> NDArray[Any]:
 
 
 def _blank_of(pixels: PixelFormat) -> float:
-    """Return the value of pixels that are missing; NaN where none is marked so."""
+    """Return the decoded value of missing pixels (BLANK), or NaN."""
     return np.nan if pixels.blank is None else pixels.blank * pixels.bscale + pixels.bzero
 
 
 @lru_cache(maxsize=4096)
 def _stored_pixels(source: PixelSource) -> NDArray[Any]:
-    """Return some stored pixels; the file is opened once, which is most of the cost."""
+    """Return the sampled stored pixels; the file is opened once, which is most of the cost."""
     n_rows, n_columns = source.shape
     step = max(n_rows // _N_SAMPLED_ROWS, 1)
     rows = range(step // 2, n_rows, step)
@@ -840,7 +843,7 @@ def _stored_pixels(source: PixelSource) -> NDArray[Any]:
 
 
 def _fetched_rows(source: PixelSource, address: Address, rows: range) -> NDArray[Any]:
-    """Return some rows of a plain frame behind a URL."""
+    """Return some rows of an uncompressed frame behind a URL."""
     from arrayred.io.remote import ByteRange, read_ranges
 
     stored = stored_dtype(source.pixels)
@@ -853,43 +856,44 @@ def _fetched_rows(source: PixelSource, address: Address, rows: range) -> NDArray
 
 
 def _every_nth_pixel(rows: NDArray[Any]) -> NDArray[Any]:
-    """Return every so-manieth pixel of rows, in native order."""
+    """Return every n-th pixel of rows, about 1024, in native byte order."""
     return rows.ravel()[:: max(rows.size // _N_SAMPLED_VALUES, 1)].astype(
         rows.dtype.newbyteorder("=")
     )
 
 
-# Unsigned counts that a camera program wrote as if they were signed: recognised and unwrapped.
+# Unsigned counts stored as signed integers: `unwrap_unsigned`.
 #
-# Such a file says BITPIX=16 (or 32), BZERO=0, and its brightest pixels are negative: -1 stands for
-# 65535. The verdict needs pixels, so a few rows of the camera's raw darks and biases are probed: a
+# Such a file has BITPIX=16 (or 32), BZERO=0, and its brightest pixels are negative: -1 stands for
+# 65535. Deciding needs pixels, so a few rows of the camera's raw darks and biases are sampled: a
 # camera adds an offset so that noise never reaches zero. If their level B exceeds ten times their
 # noise s, no true count lies between 0 and B - 10 s, and every negative value of the camera's raw
-# frames is a wrapped one. On the night that taught this no pixel lies between 0 and B - 6 s.
+# frames is a wrapped one. On the night where this was first found no pixel lies between 0 and
+# B - 6 s.
 #
-# A frame with many pixels in that gap has lost its bias, whatever its header says: if its level is
-# near zero it is signed data and left alone. Frames that were already corrected (CALSTAT), floats
-# and frames with their own BZERO are never touched. Where nothing decides and a frame does hold
-# negative pixels, it is refused by name: `unsigned="wrapped"` or `"as-declared"` says what they
-# are.
+# A frame with many pixels in that gap is bias-subtracted, whatever its header says: if its level
+# is near zero it is signed data and not changed. Frames that were already corrected (CALSTAT),
+# floats and frames with their own BZERO are never changed. Where the references do not decide and
+# a frame does have negative pixels, it is refused by name: `unsigned="wrapped"` or `"as-declared"`
+# then decides.
 
 _REFERENCE_TYPES = ("bias", "dark")
 _MOST_WORDS = 3
-"""A longer name of a folder may speak of darks without holding them."""
+"""A folder with a longer name may mention darks without containing them."""
 _STRAY_FRACTION = 0.01
-"""The share of pixels that dead columns may leave in the gap below a raw frame's level."""
+"""The fraction of pixels, from dead columns, allowed in the gap below a raw frame's level."""
 _PROVEN = "hold unsigned counts written as signed"
 
 
 @dataclass(frozen=True)
 class _WrapEvidence:
-    """What the judges of a camera say.
+    """Evidence from the reference frames of a camera.
 
     Parameters
     ----------
     counts : "wrapped", "signed", or "undecided".
-    why : what they showed.
-    floor : below which no raw pixel lies, adu, where counts are wrapped.
+    why : their levels and noise, or why they do not decide.
+    floor : lower limit of raw pixels, adu, where counts are wrapped.
     """
 
     counts: Literal["wrapped", "signed", "undecided"]
@@ -904,16 +908,16 @@ def unwrap_unsigned(
 
     Parameters
     ----------
-    frames : raw frames of any cameras. Each camera is judged by its own raw biases and darks, else
-        by all of its BITPIX; where none is among the frames, by those in the same folders, else
-        in folders beside them that are named after biases or darks.
-    instrument : what headers mean.
-    unsigned : "auto" probes; "wrapped" takes every raw frame with BZERO 0 for unsigned;
-        "as-declared" takes every file by its word.
+    frames : raw frames of any cameras. The references of each camera are its own raw biases and
+        darks, else all of its BITPIX; where none is among the frames, those in the same folders,
+        else in folders beside them that are named after biases or darks.
+    instrument : meaning of the header keywords.
+    unsigned : "auto" samples pixels; "wrapped" reads every raw frame with BZERO 0 as unsigned;
+        "as-declared" reads every file as its header declares.
 
     Returns
     -------
-    frames : those about which nothing decides, and which do hold negative pixels, with a refusal.
+    frames : with a refusal where nothing decides and the frame has negative pixels.
     """
     if unsigned == "as-declared":
         return list(frames)
@@ -957,7 +961,7 @@ def _unsigned_references(frames: Iterable[Frame]) -> Iterator[Frame]:
 
 
 def _references_nearby(frames: Iterable[Frame], instrument: Instrument) -> list[Frame]:
-    """Return the first raw biases and darks of each BITPIX in the frames' folders, or beside."""
+    """Return the first raw biases and darks of each BITPIX in the frames' folders, or siblings."""
     wanted: dict[int, set[Path]] = defaultdict(set)
     for frame in frames:
         wanted[_bitpix(frame)].add(frame.path.parent)
@@ -975,7 +979,7 @@ def _references_nearby(frames: Iterable[Frame], instrument: Instrument) -> list[
 
 
 def _calibration_siblings(folder: Path, instrument: Instrument) -> list[Path]:
-    """Return the folders beside one whose names' words mean bias or dark."""
+    """Return the sibling folders of a folder that are named after biases or darks."""
     meant = {
         word
         for kind in _REFERENCE_TYPES
@@ -1003,7 +1007,7 @@ def _references_in(folder: Path, instrument: Instrument) -> Iterator[Frame]:
 
 
 def _wrap_evidence(camera: tuple[int, str], references: Sequence[Frame]) -> _WrapEvidence:
-    """Return what a camera's own judges say; where it has none, all of its BITPIX."""
+    """Return the evidence of a camera's own references; where it has none, of all of its BITPIX."""
     own = [reference for reference in references if _writer_of(reference) == camera]
     others = [reference for reference in references if _bitpix(reference) == camera[0]]
     samples = ((reference.path.name, sample_frame(reference)) for reference in own or others)
@@ -1021,7 +1025,7 @@ def _wrap_evidence(camera: tuple[int, str], references: Sequence[Frame]) -> _Wra
 
 
 def _unwrapped_if_proven(frame: Frame, ruling: _WrapEvidence, *, probe: bool) -> Frame:
-    """Return a frame marked, left alone, or refused, as its camera's judges and pixels say."""
+    """Return a frame marked as wrapped, unchanged, or refused, by the evidence and its pixels."""
     if ruling.counts == "signed":
         return frame
     shelf = frame.image.source.cached
@@ -1064,28 +1068,28 @@ def _as_unsigned(frame: Frame, verdict: PixelDecision) -> Frame:
     return replace(frame, image=image, verdicts=(*frame.verdicts, verdict))
 
 
-# All that a few pixels tell about single frames, in order: what their numbers mean, what is gone.
+# All checks of single frames by their pixels, in order: `check_night_pixels`.
 #
 # First whether counts wrapped, since every level depends on it; then which corrections the levels
-# prove, since only dark-subtracted frames have a pedestal; then pedestals, and marks of missing
+# show, since only dark-subtracted frames have a pedestal; then pedestals, and blocks of missing
 # data.
 
 
 def check_night_pixels(
     frames: Sequence[Frame], instrument: Instrument, unsigned: Unsigned = "auto"
 ) -> list[Frame]:
-    """Return a night's raw frames as their pixels show them to be.
+    """Return a night's raw frames, corrected by what their pixels show.
 
     Parameters
     ----------
     frames : raw frames of any cameras.
-    instrument : what headers mean.
-    unsigned : whether counts may be unsigned ones written as signed; see `unsigned.unwrap`.
+    instrument : meaning of the header keywords.
+    unsigned : reading of counts that may be unsigned stored as signed; see `unwrap_unsigned`.
 
     Returns
     -------
-    frames : with the encoding that their pixels have, the letters that they prove, and a refusal
-        where header and pixels contradict each other.
+    frames : with the encoding and the CALSTAT letters that their pixels show, and a refusal where
+        header and pixels contradict each other.
     """
     unwrapped = unwrap_unsigned(frames, instrument, unsigned)
     return warn_of_blocks(subtract_pedestals(compare_levels(unwrapped)))

@@ -1,7 +1,7 @@
-"""Read bands of pixels from any number of equal frames: `FrameStack`.
+"""Read bands of rows from any number of frames of one shape: `FrameStack`.
 
-Frames are uncompressed images (`io.spool` makes them so). No handle stays open: a stack pickles as
-paths and offsets. `io.reading.Pass` holds files open for the length of one pass.
+Frames are uncompressed images (`plain_pixels` decodes others first). No file handle stays open: a
+stack pickles as paths and offsets. A `Pass` keeps files open for the length of one pass.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ Index = int | slice | NDArray[np.integer]
 
 
 class FrameStack:
-    """Equal frames, readable by bands of rows.
+    """Frames of one shape, read by bands of rows.
 
     Parameters
     ----------
-    sources : where the pixels of each frame lie, all of one shape.
+    sources : position and encoding of the pixels of each frame, all of one shape.
 
     Raises
     ------
@@ -85,7 +85,7 @@ class FrameStack:
         return f"FrameStack({self.shape}, {self.dtype}, {self.sources[0].path.name} ...)"
 
     def __getitem__(self, key: tuple[Index, Index, Index]) -> Pixels:
-        """Return pixels as numpy would, reading whole rows only, from the first to the last wanted.
+        """Return pixels as numpy would; all rows from the first to the last requested are read.
 
         Parameters
         ----------
@@ -114,14 +114,14 @@ class FrameStack:
         read_band(self.sources, first * self.shape[2], out[:, : stop - first])
 
     def rows(self, frame: int, wanted: Sequence[int]) -> Pixels:
-        """Return single rows (row, x) of a frame, in any order; what lies between is not read."""
+        """Return single rows (row, x) of a frame, in any order; rows between them are not read."""
         out = np.empty((len(wanted), self.shape[2]), self.dtype)
         read_rows(self.sources[frame], wanted, out)
         return out
 
     @property
     def token(self) -> str:
-        """Return a name that changes when a file does: paths, stamps, offsets and encodings."""
+        """Return a hash of paths, stamps, offsets and encodings, which changes when a file does."""
         text = repr(
             [(str(i.path), i.stamp, i.offset, i.shape, i.pixels, i.cached) for i in self.sources]
         )
@@ -134,22 +134,22 @@ class FrameStack:
 
 # Reading runs of pixels: `read_band` for a band, `Pass` for all bands of a stack, once each.
 #
-# A piece of a frame is read into a scratch that stays in the processor's cache; there, in a pass,
-# it is added to the file's SHA-256, and decoded into the caller's band. Every read's count is
-# checked and the file's stamp compared with the scan's, so that a frame that was cut or rewritten
-# in between is an error, never wrong numbers.
+# A piece of a frame is read into a scratch buffer that stays in the processor's cache; there, in a
+# pass, it is added to the file's SHA-256, and decoded into the caller's band. The byte count of
+# every read is checked and the file's stamp compared with the scan's, so that a frame that was
+# truncated or rewritten in between is an error, never wrong numbers.
 #
 # A pass keeps its files open: opening them again for every band takes twice as long as reading
-# them, and makes the system forget that it was reading ahead. It is told that files are read in
-# order, which took a fifth of the time off 100 cold frames of 3 MB; asking for all of a file at
-# once took nothing off, nor is a thread needed that reads ahead, since one works while another
+# them, and loses the system's read-ahead. The system is advised that files are read in order,
+# which took a fifth of the time off 100 cold frames of 3 MB; advising that all of a file will be
+# needed gained nothing, nor is a read-ahead thread needed, since one thread computes while another
 # reads.
 
 DatasumByPath = Mapping[Path, int | None]
 READ_PIECE = 256 << 10
-"""Bytes of one frame that are read at a time."""
+"""Bytes of one frame read at a time."""
 FETCHED_BYTES = 64 << 20
-"""Bytes of plain pixels, of several frames, that are fetched at once of a cache behind a URL."""
+"""Bytes of uncompressed pixels, of several frames, fetched at once from a remote cache."""
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _SPARE_HANDLES = 64
 _NO_HANDLE = -1
@@ -160,9 +160,9 @@ def read_band(sources: Sequence[PixelSource], first: int, band: Pixels) -> None:
 
     Parameters
     ----------
-    sources : where the pixels lie.
+    sources : position and encoding of the pixels of each frame.
     first : the number of the first pixel in reading order, from 0.
-    band : (frame, ...); as many pixels as it has are read of each frame.
+    band : (frame, ...); filled entirely.
 
     Raises
     ------
@@ -182,13 +182,13 @@ def read_band(sources: Sequence[PixelSource], first: int, band: Pixels) -> None:
 def _read_frame(
     source: PixelSource, first: int, target: Pixels, scratch: Pixels, near: ChunkBytes | None
 ) -> None:
-    """Fill target with pixels of one frame, whose file is open that long."""
+    """Fill target with pixels of one frame, opening and closing its file."""
     with _opened_source(source) as handle:
         _OpenFile(source, handle).fill(first, target, scratch, near)
 
 
 def read_rows(source: PixelSource, rows: Sequence[int], out: Pixels) -> None:
-    """Fill out (row, x) with single rows of a frame, from 0, its file being opened once.
+    """Fill out (row, x) with single rows of a frame, numbered from 0; its file is opened once.
 
     Raises
     ------
@@ -208,7 +208,7 @@ def read_rows(source: PixelSource, rows: Sequence[int], out: Pixels) -> None:
 def _fetched_chunks(
     sources: Sequence[PixelSource], first: int, n_pixels: int
 ) -> dict[RemoteChunks | None, ChunkBytes]:
-    """Return the chunks of caches behind URLs that hold some pixels of frames, by their cache."""
+    """Return the chunks of remote caches that hold the given pixels of frames, by cache."""
     wanted: dict[RemoteChunks, list[ChunkPlace]] = {}
     for source in sources:
         if source.cached is not None and source.cached.remote is not None:
@@ -225,15 +225,15 @@ def _remote_chunks_of(source: PixelSource) -> RemoteChunks | None:
 class Pass:
     """One pass over frames, as a stack (frame, pixel, 1) whose bands may end anywhere.
 
-    Files stay open from entering to leaving, unless they are more than the system lets a process
-    open.
+    Files stay open from entering to leaving, unless they exceed the number of files that a process
+    may open.
 
     Parameters
     ----------
-    sources : where the pixels of each frame lie, all of one shape.
-    dtype : of the pixels handed out.
-    summed : files whose SHA-256 is taken on the way, each with its DATASUM, to be compared, or
-        None. Every band must then be read, each after the one before it was begun.
+    sources : position and encoding of the pixels of each frame, all of one shape.
+    dtype : of the returned pixels.
+    summed : files whose SHA-256 is computed on the way, each with the DATASUM to be compared, or
+        None. Every band must then be read, each after the previous one was begun.
     """
 
     def __init__(
@@ -252,7 +252,7 @@ class Pass:
         self._mine = local()
 
     def __enter__(self) -> Self:
-        """Open the files, and sum what stands before their pixels."""
+        """Open the files, and add the bytes before their pixels to the checksums."""
         pairs = list(zip(self._sources, self._sums, strict=True))
         with ExitStack() as kept:
             if len(pairs) <= _most_handles():
@@ -272,7 +272,7 @@ class Pass:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close the files; each must still be what it was."""
+        """Close the files; each must be unchanged since the scan."""
         self._kept.__exit__(kind, error, trace)
 
     def read(self, first: int, stop: int, out: Pixels) -> None:
@@ -282,18 +282,18 @@ class Pass:
             file.fill(first, target[: stop - first], scratch)
 
     def give_up(self) -> None:
-        """Let no thread wait any more: the band it waits for will not be read."""
+        """Release waiting threads: the band they wait for will not be read."""
         for total in self._sums:
             if total is not None:
                 total.give_up()
 
     def checksums(self) -> dict[Path, str]:
-        """Return the SHA-256 of the files that were summed; every band must have been read.
+        """Return the SHA-256 of the summed files by path; every band must have been read.
 
         Raises
         ------
         FrameError
-            The data of a file do not add up to its DATASUM.
+            The data of a file do not agree with its DATASUM.
         """
         found = {}
         for file in self._each():
@@ -306,7 +306,7 @@ class Pass:
         return found
 
     def _each(self) -> Iterator[_OpenFile]:
-        """Yield each frame's file, open until the next is asked for."""
+        """Yield each frame's file, open until the next is requested."""
         if self._files:
             yield from self._files
             return
@@ -315,7 +315,7 @@ class Pass:
                 yield _OpenFile(source, handle, total)
 
     def _scratch(self) -> Pixels:
-        """Return the scratch of this thread."""
+        """Return this thread's scratch buffer."""
         if not hasattr(self._mine, "scratch"):
             self._mine.scratch = np.empty(READ_PIECE, np.uint8)
         scratch: Pixels = self._mine.scratch
@@ -323,7 +323,7 @@ class Pass:
 
 
 class PassImage:
-    """The only frame of a pass as an image (pixel, 1) that is read when it is sliced: float64.
+    """The only frame of a pass as a float64 image (pixel, 1) that is read when it is sliced.
 
     Parameters
     ----------
@@ -342,7 +342,7 @@ class PassImage:
 
 
 class _OpenFile(NamedTuple):
-    """An open file: the frame in it, the handle, and the sum of what was read if it is taken."""
+    """An open file: its frame, the handle, and the checksum of the bytes read, if computed."""
 
     source: PixelSource
     handle: int
@@ -369,12 +369,12 @@ class _OpenFile(NamedTuple):
             target[...] = whole.reshape(target.shape)
 
     def sum_up_to(self, offset: int, scratch: Pixels) -> None:
-        """Add to the sum, if one is taken, what stands before an offset and is not in it."""
+        """Add the bytes up to an offset to the checksum, if one is computed."""
         while self.sum is not None and self.sum.position < offset:
             self._read(scratch[: offset - self.sum.position], self.sum.position)
 
     def _read(self, raw: Pixels, offset: int) -> None:
-        """Fill raw from an offset, looping over short reads, and add it to the sum."""
+        """Fill raw from an offset, repeating short reads, and add it to the checksum."""
         done, view = 0, raw.data
         while done < len(view):
             at = view[done:], offset + done
@@ -390,7 +390,7 @@ class _OpenFile(NamedTuple):
 
 
 def _running_checksum(source: PixelSource, told: DatasumByPath) -> RunningChecksum | None:
-    """Return the sum to be taken of a file, if one is, of its data too where DATASUM is told."""
+    """Return the checksum to compute for a file, with a data sum if DATASUM is given; or None."""
     if source.path not in told:
         return None
     stop = source.offset + -(-source.n_bytes // BLOCK) * BLOCK
@@ -399,7 +399,7 @@ def _running_checksum(source: PixelSource, told: DatasumByPath) -> RunningChecks
 
 @contextmanager
 def _opened_source(source: PixelSource) -> Iterator[int]:
-    """Open a frame's file; it must be, before and after, what it was at the scan."""
+    """Open a frame's file; before and after, it must be unchanged since the scan."""
     if source.cached is not None:  # reads from its cache by itself
         yield _NO_HANDLE
         return
@@ -416,7 +416,7 @@ def _opened_source(source: PixelSource) -> Iterator[int]:
 
 
 def _advise_sequential(handle: int) -> None:
-    """Tell the system, where it listens, that a file will be read from start to end."""
+    """Advise the system, where supported, that a file will be read from start to end."""
     if handle != _NO_HANDLE and hasattr(os, "posix_fadvise"):
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
@@ -432,7 +432,7 @@ def _read_at(handle: int, view: memoryview, offset: int) -> int:
 
 
 def _most_handles() -> int:
-    """Return how many files one pass may hold open."""
+    """Return the number of files that one pass may keep open."""
     if sys.platform == "win32":
         return 512 - _SPARE_HANDLES
     from resource import RLIMIT_NOFILE, getrlimit
@@ -440,18 +440,18 @@ def _most_handles() -> int:
     return int(getrlimit(RLIMIT_NOFILE)[0]) - _SPARE_HANDLES
 
 
-# Compressed frames as a stack that costs nothing until it is read: `PackedStack`.
+# Compressed frames as a lazy stack: `PackedStack`.
 #
-# A night of compressed frames is opened, looked at and sliced like any other; a frame is unpacked
-# (`io.spool`) when one of its pixels is wanted for the first time, in the process that wants it.
+# A night of compressed frames is opened, viewed and sliced like any other; a frame is unpacked
+# (`plain_pixels`) when one of its pixels is first needed, in the process that needs it.
 
 
 class PackedStack:
-    """Equal frames, some of them compressed, unpacked when first read.
+    """Frames of one shape, some of them compressed, unpacked when first read.
 
     Parameters
     ----------
-    images : where the pixels of each frame lie, all of one shape.
+    images : the frames' images, all of one shape.
 
     Raises
     ------
@@ -472,7 +472,7 @@ class PackedStack:
         return f"PackedStack({self.shape}, {self.dtype}, {self.images[0].source.path.name} ...)"
 
     def __getitem__(self, key: tuple[Index, Index, Index]) -> Pixels:
-        """Return pixels as numpy would, unpacking the frames that are asked for.
+        """Return pixels as numpy would, unpacking the requested frames.
 
         Parameters
         ----------
@@ -491,16 +491,16 @@ class PackedStack:
         return self.token
 
 
-# Make frames plain and near: each is copied or decoded once into a file of raw pixels.
+# Spool: compressed and remote frames are decoded or copied once into local files of raw pixels.
 #
 # Reading a band of a gzip file inflates all of it, every time; so a frame that is not plain is
-# decoded once to the spool, a folder of this process that goes when it ends, and from then on is
-# read like any other. A frame behind a URL is copied there first. What is written is bounded by
-# what the header promises: a crafted file cannot fill the disk. Several files are decoded at once,
-# since zlib works without the interpreter's lock.
+# decoded once to the spool, a folder that is removed when this process ends, and from then on is
+# read like any other. A frame behind a URL is copied there first. The bytes written are limited to
+# the size that the header states: a crafted file cannot fill the disk. Several files are decoded at
+# once, since zlib works without the interpreter's lock.
 
 MOST_PROBED = 256 << 20
-"""Bytes of a frame that is unpacked merely to look at a few of its rows, at most."""
+"""Largest frame, bytes, that is unpacked only to sample a few of its rows."""
 _COPIED_AT_ONCE = 8
 _copy_locks: dict[_SpoolKey, Lock] = {}
 _locks_lock = Lock()
@@ -508,7 +508,7 @@ _copies: dict[_SpoolKey, LocalCopy] = {}
 
 
 class _SpoolFolder:
-    """A temporary folder that is removed when the process that made it ends."""
+    """A temporary folder, removed when the process that made it ends."""
 
     def __init__(self) -> None:
         import tempfile  # takes longer to import than all of a plain frame's reading
@@ -531,7 +531,7 @@ def _spool_folder(_pid: int) -> _SpoolFolder:
 
 @dataclass(frozen=True)
 class _SpoolKey:
-    """An image known by its file and HDU, so that one content is decoded once in a process."""
+    """An image identified by file, stamp and process, so that a process decodes it once."""
 
     image: ImageHDU = field(compare=False)
     path: Path
@@ -540,14 +540,14 @@ class _SpoolKey:
 
 
 def plain_pixels(image: ImageHDU) -> PixelSource:
-    """Return where the plain pixels of an image lie: in its own file, a cache, else the spool.
+    """Return the source of an image's uncompressed pixels: its own file, a cache, or the spool.
 
-    Of a file behind a URL this is a copy.
+    For a file behind a URL the source is a local copy.
 
     Raises
     ------
     FrameError
-        The compressed data are damaged, or of a kind that is refused.
+        The compressed data are damaged, or of an unsupported type.
     """
     source = image.source
     if image.is_local:
@@ -564,14 +564,14 @@ def plain_pixels(image: ImageHDU) -> PixelSource:
 
 
 def copied_file(image: ImageHDU) -> LocalCopy:
-    """Return the copy of an image's file, which lies behind a URL, made once in a process.
+    """Return the local copy of an image's remote file, made once in a process.
 
     Raises
     ------
     FrameError
-        The file has changed since its header was read, or cannot be had.
+        The file has changed since its header was read, or cannot be fetched.
     StorageError
-        There is no room for it.
+        There is not enough disk space for it.
     """
     key = _SpoolKey(image, image.source.path, image.source.stamp, os.getpid())
     with _locks_lock:
@@ -583,7 +583,7 @@ def copied_file(image: ImageHDU) -> LocalCopy:
 
 
 def release_copies(images: Iterable[ImageHDU]) -> None:
-    """Remove the copies of images' files, which are at hand elsewhere by now."""
+    """Remove the copies of images' remote files, which are no longer needed."""
     for image in images:
         key = _SpoolKey(image, image.source.path, image.source.stamp, os.getpid())
         if copy := _copies.pop(key, None):
@@ -591,12 +591,12 @@ def release_copies(images: Iterable[ImageHDU]) -> None:
 
 
 def local_file_of(image: ImageHDU) -> Path:
-    """Return the file of an image, or its copy where it lies behind a URL; as `copied_file`."""
+    """Return the file of an image, or the local copy of a remote one; see `copied_file`."""
     return copied_file(image).path if image.is_remote else image.source.path
 
 
 def _plain_pixels_of_copy(image: ImageHDU, address: Address) -> PixelSource:
-    """Return where the plain pixels of an image behind a URL lie: in a copy, or made from one."""
+    """Return the source of a remote image's uncompressed pixels: its copy, or decoded from it."""
     path = copied_file(image).path
     near = replace(image.source, path=path, stamp=Stamp.of(path.stat()))
     try:
@@ -607,17 +607,17 @@ def _plain_pixels_of_copy(image: ImageHDU, address: Address) -> PixelSource:
 
 
 def all_plain_pixels(images: Sequence[ImageHDU], threads: int = 1) -> list[PixelSource]:
-    """Return where the uncompressed pixels of images lie, decoding several files at once.
+    """Return the sources of the uncompressed pixels of images, decoding several files at once.
 
     Parameters
     ----------
     images : of any packing.
-    threads : how many files are decoded at once; each takes some megabytes.
+    threads : number of files decoded at once; each takes some megabytes.
 
     Raises
     ------
     FrameError
-        The compressed data of one are damaged, or of a kind that is refused.
+        The compressed data of one are damaged, or of an unsupported type.
     """
     packed = [image for image in images if not image.is_local]
     left = iter(packed)
@@ -669,7 +669,7 @@ def _copy_in_spool(key: _SpoolKey) -> LocalCopy:
 
 @contextmanager
 def _new_spool_file(key: _SpoolKey, done: str) -> Iterator[Path]:
-    """Make an empty file in the spool; it goes again if it cannot be filled."""
+    """Make an empty file in the spool; it is removed if it cannot be filled."""
     import tempfile
 
     with _locks_lock:  # a second folder would be dropped by the cache, and removed
@@ -689,17 +689,16 @@ def _new_spool_file(key: _SpoolKey, done: str) -> Iterator[Path]:
         raise
 
 
-# The SHA-256 of a file whose pieces are read by several threads, and its DATASUM:
-# `RunningChecksum`.
+# SHA-256 and DATASUM of a file whose pieces are read by several threads: `RunningChecksum`.
 #
-# A hash sees a file in order, so a thread that holds a later piece waits for the one that reads
-# the piece before. In a pass over bands that one is ahead, and the wait short. The alternative,
-# reading every file a second time, doubles the time of a stack that does not fit into the page
-# cache.
+# A hash needs the bytes in order, so a thread that holds a later piece waits for the one that
+# reads the piece before. In a pass over bands that one is ahead, and the wait short. The
+# alternative, reading every file a second time, doubles the time of a stack that does not fit into
+# the page cache.
 
 
 def require_datasum(path: Path, total: int, told: int) -> None:
-    """Raise FrameError if the sum of a file's data is not what its DATASUM says."""
+    """Raise FrameError if the sum of a file's data differs from its DATASUM."""
     if total != told:
         raise FrameError(
             f"The checksum of the pixels is {total}, but DATASUM says {told}",
@@ -711,11 +710,11 @@ def require_datasum(path: Path, total: int, told: int) -> None:
 
 
 class RunningChecksum:
-    """The SHA-256 of the bytes seen so far, and the sum of those that are data.
+    """The SHA-256 of the bytes added so far, and the 32-bit sum of those that are data.
 
     Parameters
     ----------
-    data : where the bytes lie whose 32-bit sum is taken, as DATASUM has it; None: it is not.
+    data : range of bytes whose 32-bit sum is computed as for DATASUM; None: no sum.
 
     Examples
     --------
@@ -734,7 +733,7 @@ class RunningChecksum:
         self._given_up = False
 
     def add(self, raw: NDArray[Any], offset: int) -> None:
-        """Add the bytes that stand at an offset, as soon as those before it were added."""
+        """Add the bytes at an offset, waiting until all bytes before it were added."""
         if self.position != offset:
             with self._turn:
                 self._turn.wait_for(lambda: self.position == offset or self._given_up)
@@ -748,18 +747,18 @@ class RunningChecksum:
             self._turn.notify_all()
 
     def give_up(self) -> None:
-        """Let nobody wait any more, since bytes are missing that will not be read."""
+        """Release waiting threads, since the missing bytes will not be read."""
         with self._turn:
             self._given_up = True
             self._turn.notify_all()
 
     def hexdigest(self) -> str:
-        """Return the sum in hexadecimal digits."""
+        """Return the SHA-256 in hexadecimal digits."""
         return self._hash.hexdigest()
 
 
 def _sum_within(data: range, raw: NDArray[Any], offset: int, start: int) -> int:
-    """Add to a 32-bit sum the bytes of a piece that are data, at their places within words."""
+    """Return a 32-bit sum with a piece's data bytes added at their positions within words."""
     inside = raw[max(data.start - offset, 0) : max(data.stop - offset, 0)]
     before = max(offset - data.start, 0) % 4
     after = -(before + inside.nbytes) % 4

@@ -1,4 +1,4 @@
-"""Write products, and read them back: images, spectra, tables and their headers."""
+"""Write products and read them back: images, spectra, tables and their headers."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def product_names(
     Parameters
     ----------
     target : its name.
-    sky, arc, frames : with the table less the sky, with that of lamps, with the frames' spectra.
+    sky, arc, frames : include the sky-subtracted table, that of the arc, and the frames' spectra.
     """
     tables = [f"{target}_{name}.txt" for name in TABLES.values() if sky or "sky" not in name]
     tables += [f"{target}_arc.txt"] if arc else []
@@ -109,7 +109,7 @@ def product_names(
 
 
 def is_product(name: str, target: str) -> bool:
-    """Tell whether a file's name is one that a target's folder may have, of any of its spectra.
+    """Return whether a file name is that of a product of a target, of any of its spectra.
 
     Examples
     --------
@@ -123,7 +123,7 @@ def is_product(name: str, target: str) -> bool:
 def image_file(
     image: xr.Dataset, provenance: Provenance, name: str, dtype: str
 ) -> dict[str, Content]:
-    """Return an image (y, x) as a FITS file, its variance and flags as extensions: by name."""
+    """Return an image (y, x) as a FITS file with variance and flag extensions: content by name."""
     facts = [*provenance.facts, *own_cards(image), *noise_cards(image)]
     header = product_header(
         replace(provenance, steps=image.attrs["history"], facts=facts), name.rpartition("/")[2]
@@ -134,7 +134,7 @@ def image_file(
 def calibrated_files(
     cube: xr.Dataset, provenance: Provenance, dtype: str
 ) -> Iterator[tuple[str, Content]]:
-    """Yield each frame of a calibrated cube as a FITS file, in folders as the raw ones lie."""
+    """Yield each frame of a calibrated cube as a FITS file, in folders as the raw frames."""
     for i, frame in enumerate(provenance.frames):
         own = replace(provenance, frames=[frame])
         name = f"{cube[FRAME].values[i]}_calibrated.fits"
@@ -142,7 +142,7 @@ def calibrated_files(
 
 
 def arc_file(arc: xr.Dataset, stem: str) -> dict[str, Content]:
-    """Return the spectrum of a lamp as a text table: content by name."""
+    """Return the spectrum of an arc (comparison lamp) as a text table: content by name."""
     return {f"{stem}_arc.txt": text_table(arc["counts_mean"].values, int(arc[X][0]))}
 
 
@@ -169,8 +169,8 @@ def spectrum_files(
     Parameters
     ----------
     spectrum : in adu or electron.
-    provenance : how it came to be.
-    stem : begins each file's name.
+    provenance : its origin, for the header.
+    stem : first part of each file's name.
     counts : the same in adu, for the text tables, if the spectrum is in electron.
     """
     tables = spectrum if counts is None else counts
@@ -193,12 +193,12 @@ def spectrum_files(
     }
 
 
-# The header of a product: copied from the first science frame, then mended.
+# Headers of products: copied from the first light frame, then corrected (`product_header`).
 #
-# A card whose value differs between the inputs never survives as the first frame's:
-# `_WHEN_DIFFERENT` says what becomes of it, and what has no rule is dropped and listed in HISTORY.
-# Times are those of the whole exposure. Cards that describe the raw file's own layout, its
-# display, or its owner's licence go.
+# A card whose value differs between the inputs is never copied from the first frame:
+# `_WHEN_DIFFERENT` gives the rule for it, and cards without a rule are dropped and listed in
+# HISTORY. Times are those of the whole exposure. Cards that describe the raw file's own layout, its
+# display, or its owner's licence are removed.
 
 _UNMERGED_KEYWORDS = ("HISTORY", "COMMENT", "", "CONTINUE")
 _WHEN_DIFFERENT: Mapping[str, Literal["mean"]] = {"AIRMASS": "mean", "CCD-TEMP": "mean"}
@@ -209,19 +209,19 @@ _EPOCH_OF_MJD = datetime(1858, 11, 17, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Provenance:
-    """How a product came to be, as its header tells it.
+    """Inputs and processing history of a product, written to its header.
 
     Parameters
     ----------
-    frames : the frames whose header it continues, in canonical order.
-    calibrations : further frames that went into it.
-    steps : what was done, one line a step.
-    remarks : what a user of the product should know.
-    method : how the frames were combined, "average" or "median".
+    frames : the frames from whose headers its own is made, in canonical order.
+    calibrations : further input frames.
+    steps : processing steps, one line each, for HISTORY.
+    remarks : notes for users of the product, for COMMENT.
+    method : method by which the frames were combined, "average" or "median".
     calstat : the letters of the corrections applied, or "".
     cards : cards given by the instrument file and the user.
     facts : further cards: keyword, value, comment.
-    checksums : sha256 by path of the frames where it is known.
+    checksums : sha256 of the frames by path, where known.
     unit : of the pixel values, where it is not that of the frames.
     """
 
@@ -242,7 +242,7 @@ def product_header(provenance: Provenance, filename: str) -> Header:
 
     Parameters
     ----------
-    provenance : where it comes from.
+    provenance : its inputs and processing history.
     filename : the product's own name.
     """
     first = provenance.frames[0].image.header
@@ -285,7 +285,7 @@ def product_header(provenance: Provenance, filename: str) -> Header:
 
 
 def _merge_differing_cards(header: Header, frames: Sequence[Frame]) -> list[str]:
-    """Apply the rules to cards that differ; return the keywords that were dropped."""
+    """Apply the rules for cards that differ; return the keywords that were dropped."""
     others = [frame.image.header for frame in frames[1:]]
     dropped = []
     for keyword in dict.fromkeys(k for k in header if k not in _UNMERGED_KEYWORDS):
@@ -307,7 +307,7 @@ def _merge_differing_cards(header: Header, frames: Sequence[Frame]) -> list[str]
 
 
 def _set_times(header: Header, frames: Sequence[Frame]) -> None:
-    """Write start, end and middle of the whole exposure, where every frame has a time."""
+    """Write start, end and middle of the whole exposure, if every frame has a time."""
     spans = [
         (f.time, f.time + timedelta(seconds=f.exptime or 0.0)) for f in frames if f.time is not None
     ]
@@ -340,7 +340,7 @@ def _set_exposure(header: Header, frames: Sequence[Frame]) -> None:
 
 
 def _set_noise(header: Header, n_frames: int, unit: Unit) -> None:
-    """Write the gain and read noise of an average, where those of a frame are known."""
+    """Write the effective gain and read noise of an average, where those of a frame are known."""
     gain = ("EGAIN",) if unit == "adu" else ()
     for keyword, source, factor, comment in (
         ("GAINEFF", gain, n_frames, "[electron/adu] of the average"),
@@ -352,7 +352,7 @@ def _set_noise(header: Header, n_frames: int, unit: Unit) -> None:
 
 
 def _set_cards(header: Header, cards: Mapping[str, Value]) -> list[str]:
-    """Write the given cards; return what they replaced, the camera's own name also in DETECTOR."""
+    """Write the given cards; return the replaced values (a replaced INSTRUME goes to DETECTOR)."""
     replaced = []
     for keyword, value in cards.items():
         old = header.readable(keyword)
@@ -374,12 +374,12 @@ def _name_inputs(header: Header, frames: Sequence[Frame], checksums: Mapping[Pat
 
 
 def checked_cards(cards: Mapping[str, Value]) -> dict[str, Value]:
-    """Return cards fit for a header, the grating's angle as a number of degrees.
+    """Return cards validated for a header, the grating angle as a number, degrees.
 
     Raises
     ------
     UsageError
-        A keyword or value cannot stand in a header, or the angle is no number of degrees.
+        A keyword or value is not allowed in a header, or the angle is not a number of degrees.
 
     Examples
     --------
@@ -413,7 +413,7 @@ def missing_cards(
 
     Returns
     -------
-    missing : keywords, each with what the first frame that has it says, or None.
+    missing : keywords, each with the value of the first frame that has it, or None.
     """
     found = {k: [f.image.header.get(k) for f in frames] for k in required if k not in given}
     return {
@@ -438,31 +438,31 @@ def _degrees(text: str) -> float:
         ) from None
 
 
-# Variance and flags of an image as the neighbours keep them: a standard deviation and a mask.
+# Image extensions: variance and flags as a standard deviation and a mask, as related packages do.
 #
 # In FITS they are the extensions UNCERT, MASK and DQ, which `astropy.nddata.CCDData.read`
-# understands (DQ with ``hdu_flags="DQ"``). MASK says whether to use a pixel, DQ why not.
+# reads (DQ with ``hdu_flags="DQ"``). MASK says whether to use a pixel, DQ why not.
 #
-# Where an image has a best estimate beside the procedure's own, CLEAN holds it, and UNCERT is of
-# that one; NREJECT counts the frames that were left out of a pixel.
+# Where an image has a best estimate beside the procedure's own, CLEAN holds it, and UNCERT applies
+# to that one; NREJECT counts the frames rejected in a pixel.
 #
-# A standard deviation loses nothing here: the square root of a rounded square is the number itself
-# (IEEE 754, barring over- and underflow), so that what was read as sigma is written as the same
-# sigma; and a float32 variance, whose root is kept in float64, comes back as itself.
+# Standard deviations are stored without loss: the square root of a rounded square is the number
+# itself (IEEE 754, barring over- and underflow), so that a sigma read is written as the same
+# sigma; and a float32 variance, whose root is stored in float64, is recovered exactly.
 
 ImageVariables = dict[str, tuple[Any, NDArray[Any], dict[str, Any]]]
-"""What a Dataset is made of: by name dims, values and attributes."""
+"""Variables of a Dataset: dims, values and attributes by name."""
 UNCERT, MASK, FLAGS, BEST, LEFT_OUT = "UNCERT", "MASK", "DQ", "CLEAN", "NREJECT"
 REJECTED_ATTRS = {"units": "", "long_name": "frames left out of a pixel"}
 
 
 def planes_of(image: xr.Dataset, dtype: str) -> list[Plane]:
-    """Return the extensions of an image (y, x): none where nothing is known beside its counts.
+    """Return the extensions of an image (y, x); none if only its counts are known.
 
     Parameters
     ----------
     image : counts, and `clean`, `variance`, `dq` and `n_rejected` where known.
-    dtype : the type of the standard deviations and of the best estimate.
+    dtype : dtype of the standard deviations and of the best estimate.
     """
     planes = []
     best = "CLEAN" if CLEAN in image else "the image"
@@ -487,14 +487,14 @@ def planes_of(image: xr.Dataset, dtype: str) -> list[Plane]:
 
 
 def _unit_of_sigma(image: xr.Dataset) -> str:
-    """Return the root of the unit of an image's variance, "" for a response; else its own unit."""
+    """Return the unit of sigma: that of the variance without "2" ("" for a response), or counts."""
     told = image[VARIANCE].attrs.get("units")
     own = image[COUNTS].attrs.get("units", "adu")
     return str(own if told is None else told.removesuffix("2"))
 
 
 def sigma_of(variance: NDArray[Any], dtype: str = "float64") -> NDArray[Any]:
-    """Return standard deviations; NaN where the variance is no square.
+    """Return standard deviations; NaN where the variance is negative or NaN.
 
     Parameters
     ----------
@@ -509,7 +509,7 @@ def sigma_of(variance: NDArray[Any], dtype: str = "float64") -> NDArray[Any]:
 
 
 def variance_of(sigma: NDArray[Any]) -> NDArray[Any]:
-    """Return the variances whose `sigma_of` is the given one to the bit: float32 where that serves.
+    """Return the variances whose `sigma_of` is the given one to the bit, float32 if sufficient.
 
     Examples
     --------
@@ -540,14 +540,14 @@ def labelled_planes(
     return variables
 
 
-# A spectrum as files: the procedure's two text tables, ECSV, and a FITS binary table.
+# Spectra as files: the procedure's two text tables, ECSV, and a FITS binary table.
 #
 # The text tables are the published procedure's to the byte: a line ``x y``, then column number and
 # value as the shortest decimal that reads back as the same float64. ECSV is astropy's text format
 # with units; both it and the FITS table are read by astropy and by `Spectrum.read` of specutils.
 
 TABLES = {"counts_mean": "raw_extraction", "counts_mean_sky_subtracted": "skysubtracted"}
-"""Which variable of a spectrum is which text table of the procedure."""
+"""Text table of the procedure for each variable of a spectrum."""
 SPECTRUM_EXTENSION = "SPECTRUM"
 """EXTNAME of the FITS table."""
 FRAMES_EXTENSION = "FRAMES"
@@ -557,7 +557,7 @@ NOISE_CARDS = {
     "noise_effective": ("RDNEFF", "[electron] noise of the combination without light"),
     "noise_level": ("NOISELEV", "[{units}] light that RDNEFF holds already"),
 }
-"""Which attribute of a combined image, and of its spectrum, is which card."""
+"""Card and comment for each attribute of a combined image and of its spectrum."""
 SPECTRUM_CARDS = {
     "rule": ("SPRULE", "what found the rows: threshold, robust, given"),
     "n_sigma": ("NSIGMA", "standard deviations from BKGMEAN to THRESH"),
@@ -588,18 +588,18 @@ SPECTRUM_CARDS = {
     "sky_lean": ("SKYLEAN", "[pix] columns per row by which its lines lean"),
     "sky_scatter": ("SKYSCAT", "noise of the sky over that predicted"),
 }
-"""Which attribute of a spectrum is which card; its comment names the flux's unit."""
+"""Card and comment for each attribute of a spectrum; the comment names the unit of the flux."""
 RANGE_CARDS = {
     "sky_below": (("SKYBEL1", "SKYBEL2"), "sky below the spectrum"),
     "sky_above": (("SKYABV1", "SKYABV2"), "sky above the spectrum"),
 }
-"""Which attribute of a spectrum, two rows, is which pair of cards."""
+"""Pair of cards for each attribute of a spectrum that is a range of rows."""
 _COLUMN_ORDER = ("sky", "dq", "trace")
-"""Columns that stand before the procedure's."""
+"""Columns that come before the procedure's."""
 
 
 def text_table(values: Any, first: int = 1) -> bytes:
-    """Return values (x) as the procedure's text table, its columns numbered from `first` on.
+    """Return values (x) as the procedure's text table, detector columns numbered from `first`.
 
     Examples
     --------
@@ -613,8 +613,8 @@ def text_table(values: Any, first: int = 1) -> bytes:
 def spectrum_columns(spectrum: xr.Dataset) -> list[Column]:
     """Return the columns of a spectrum: x, flux, uncertainty, then the rest.
 
-    The uncertainty stands third even where it is unknown, as NaN: specutils takes the next column
-    of the flux's unit for it, whatever its name.
+    The uncertainty is third even where it is unknown (NaN): specutils takes the next column with
+    the unit of the flux for it, whatever its name.
     """
     values = {name: spectrum[name] for name in _COLUMN_ORDER if name in spectrum.data_vars}
     values |= {str(name): variable for name, variable in spectrum.data_vars.items()}
@@ -640,8 +640,8 @@ def spectrum_columns(spectrum: xr.Dataset) -> list[Column]:
 def frame_columns(frames: xr.Dataset) -> list[Column]:
     """Return the spectra of frames as columns: one row for each frame, its spectrum in a cell.
 
-    When and how stand first, so that a light curve is one column against another. Of the middle of
-    an exposure there is the date, and the MJD in UTC; both are blank where it is unknown.
+    Time and settings come first, so that a light curve is one column against another. The middle of
+    an exposure is given as date and as MJD in UTC; both are blank where it is unknown.
     """
     n = frames.sizes[FRAME]
     middles = frames.coords.get("time_mid")
@@ -677,7 +677,7 @@ def frame_columns(frames: xr.Dataset) -> list[Column]:
 
 
 def _per_frame(frames: xr.Dataset, name: str) -> Any:
-    """Return a coordinate of the frames as numbers, NaN where it is unknown."""
+    """Return a coordinate of the frames as numbers (frame), NaN where unknown."""
     n = frames.sizes[FRAME]
     return np.asarray(frames[name].values, np.float64) if name in frames else np.full(n, np.nan)
 
@@ -687,7 +687,7 @@ def _string_column(values: Any) -> Any:
 
 
 def _column_description(variable: xr.DataArray) -> str:
-    """Return what a column is; of flags, what each bit means."""
+    """Return the description of a column; for flags with the meaning of each bit."""
     masks = variable.attrs.get("flag_masks", ())
     meanings = variable.attrs.get("flag_meanings", "").split()
     bits = ", ".join(f"{mask} {name}" for mask, name in zip(masks, meanings, strict=True))
@@ -695,7 +695,7 @@ def _column_description(variable: xr.DataArray) -> str:
 
 
 def spectrum_cards(spectrum: xr.Dataset) -> list[tuple[str, Value, str]]:
-    """Return the rows, the numbers that found them, trace, sky and noise as cards."""
+    """Return aperture rows, detection parameters, trace, sky and noise of a spectrum as cards."""
     pairs = [
         (keyword, int(spectrum.attrs[name][i]), f"{('first', 'last')[i]} row of the {what}")
         for name, (keywords, what) in RANGE_CARDS.items()
@@ -710,7 +710,7 @@ def spectrum_cards(spectrum: xr.Dataset) -> list[tuple[str, Value, str]]:
 
 
 def spectrum_attrs_of(header: Header) -> dict[str, Any]:
-    """Return the attributes of a spectrum that `spectrum_cards` made cards of."""
+    """Return the attributes of a spectrum from its cards: inverse of `spectrum_cards`."""
     told: dict[str, Any] = {
         name: header.get(keyword)
         for name, (keyword, _) in SPECTRUM_CARDS.items()
@@ -726,7 +726,7 @@ def spectrum_attrs_of(header: Header) -> dict[str, Any]:
 
 
 def noise_cards(image: xr.Dataset, variable: str = COUNTS) -> list[tuple[str, Value, str]]:
-    """Return gain and noise of a combination as cards, where they are known."""
+    """Return gain and noise of a combined image as cards, where known."""
     return _cards_from_attrs(image, NOISE_CARDS, variable)
 
 
@@ -742,12 +742,12 @@ def _cards_from_attrs(
 
 
 def _fits_in_card(value: Value) -> bool:
-    """Tell whether a card can hold a value: there is none for what is not finite."""
+    """Return whether a card can hold a value: not for NaN and infinity."""
     return not isinstance(value, float) or math.isfinite(value)
 
 
 def frames_table(frames: xr.Dataset, header: Header) -> bytearray:
-    """Return the spectra of frames as a FITS file: header first, one row a frame in the table."""
+    """Return the spectra of frames as a FITS file: primary header, and a table row per frame."""
     return fits_table_bytes(header, FRAMES_EXTENSION, frame_columns(frames))
 
 
@@ -757,7 +757,7 @@ def fits_table(spectrum: xr.Dataset, header: Header) -> bytearray:
 
 
 def _yaml_value(value: Value) -> str:
-    """Return a value as YAML 1.1, whose floats have a point."""
+    """Return a value as YAML 1.1, where floats need a decimal point."""
     text = json.dumps(value)
     return text.replace("e", ".0e") if isinstance(value, float) and "." not in text else text
 
@@ -768,7 +768,7 @@ def ecsv_table(spectrum: xr.Dataset, meta: Mapping[str, Value]) -> bytes:
     Parameters
     ----------
     spectrum : its columns.
-    meta : what stands in the head beside them.
+    meta : metadata for the ECSV header.
     """
     columns = spectrum_columns(spectrum)
     head = ["%ECSV 1.0", "---", "datatype:"]
@@ -793,29 +793,27 @@ def ecsv_table(spectrum: xr.Dataset, meta: Mapping[str, Value]) -> bytes:
     return "\n".join([*(f"# {line}" for line in head), *body, ""]).encode()
 
 
-# A FITS image that is written band by band and appears whole or not at all.
+# Images written band by band, complete or not at all: `open_image_writer`.
 #
-# An image larger than memory cannot be published as bytes, so its pixels go straight into a
-# temporary beside its place. The head holds the checksums, and DATASUM is a sum that grows with
-# every band, so the head is written last, into the room that was left for it.
-#
-# Beside `io.publish`, whose temporaries and renaming it shares, this is the only module that
-# writes.
+# An image larger than memory cannot be published as bytes, so its pixels are written directly to a
+# temporary file beside the destination. The header holds the checksums, and DATASUM is accumulated
+# over the bands, so the header is written last, into the space reserved for it. Temporaries and
+# renaming are those of `io.publish`.
 
 _COMPARED_PIECE = 1 << 20
 _CHECKSUM_KEYWORDS = (b"DATASUM ", b"CHECKSUM", b"ARSH")
-"""Cards whose values are known only when all is read and written."""
+"""Cards whose values are known only after everything is read and written."""
 
 
 class ImageWriter:
-    """The pixels of an image being written, addressed by their number in reading order.
+    """Writer of an image's pixels, addressed by their number in reading order.
 
     Assigning to ``sink[first:stop]`` writes those pixels: each once, in any order, by any thread.
 
     Parameters
     ----------
-    path : where the image will be.
-    handle : the temporary, open for reading and writing.
+    path : destination of the image.
+    handle : the temporary file, open for reading and writing.
     header : cards without the structural ones, of the length that the final header will have.
     shape : (n_rows, n_columns).
     dtype : in which the pixels are written, "float32" or "float64".
@@ -844,7 +842,7 @@ class ImageWriter:
             self._sum = fold_sum(self._sum + words)
 
     def finish(self, header: Header) -> None:
-        """Write the head with the checksums of what was written, and make the file last."""
+        """Write the header with the checksums of the written data, and sync the file."""
         head = image_head(header, self._shape, self._dtype.name, self._sum)
         if len(head) != len(self.head):
             raise ValueError(f"the header grew from {len(self.head)} to {len(head)} bytes")
@@ -855,7 +853,7 @@ class ImageWriter:
 
     @property
     def is_finished(self) -> bool:
-        """Tell whether the head was written."""
+        """Return whether the header was written."""
         return self._finished
 
     def _write(self, values: NDArray[Any], offset: int) -> None:
@@ -866,7 +864,7 @@ class ImageWriter:
                 left, offset = left[count:], offset + count
 
     def _write_some(self, view: memoryview, offset: int) -> int:
-        """Write at an offset; where the system has no pwrite, seek and write."""
+        """Write at an offset; seek and write where the system has no pwrite."""
         if sys.platform != "win32":
             return os.pwrite(self._handle, view, offset)
         with self._lock:
@@ -878,11 +876,11 @@ class ImageWriter:
 def open_image_writer(
     path: Path, header: Header, shape: tuple[int, int], dtype: str, *, overwrite: bool = False
 ) -> Iterator[ImageWriter]:
-    """Open an image for writing; when the block ends it is in its place, if it was finished.
+    """Open an image for writing; if finished, it is renamed to its path when the block ends.
 
     Parameters
     ----------
-    path : where it will be; its folder is made.
+    path : its destination; the folder is made.
     header : cards without the structural ones, of the length that the final header will have.
     shape : (n_rows, n_columns).
     dtype : in which the pixels are written, "float32" or "float64".
@@ -893,7 +891,7 @@ def open_image_writer(
     UsageError
         A file with other content is there and `overwrite` is not given.
     StorageError
-        The disk is full or refuses. What was there is as it was.
+        The disk is full or cannot be written. An existing file is unchanged.
     """
     if path.is_dir():
         raise StorageError("A folder has the product's name", path=path, hint="Move it away.")
@@ -918,7 +916,7 @@ def open_image_writer(
 
 @contextmanager
 def _disk_errors_name(path: Path, n_bytes: int) -> Iterator[None]:
-    """Let errors of the disk name the product that they prevent."""
+    """Turn disk errors into StorageErrors that name the product."""
     try:
         yield
     except OSError as error:
@@ -926,7 +924,7 @@ def _disk_errors_name(path: Path, n_bytes: int) -> Iterator[None]:
 
 
 def _is_other_image(path: Path, sink: ImageWriter) -> bool:
-    """Tell whether a file is there whose size or head shows that its content is another."""
+    """Return whether a file exists whose size or header shows that it has other content."""
     if not os.path.lexists(path):
         return False
     if path.is_symlink() or path.stat().st_size != sink.n_bytes:
@@ -941,7 +939,7 @@ def _is_other_image(path: Path, sink: ImageWriter) -> bool:
 
 
 def _put_in_place(handle: int, temporary: Path, path: Path, *, overwrite: bool) -> None:
-    """Rename a finished temporary over its place, unless the same bytes are there already."""
+    """Rename a finished temporary to its path, unless that has the same bytes already."""
     if os.path.lexists(path):
         if _has_content_of(path, handle):
             return
@@ -952,7 +950,7 @@ def _put_in_place(handle: int, temporary: Path, path: Path, *, overwrite: bool) 
 
 
 def _has_content_of(path: Path, handle: int) -> bool:
-    """Tell whether a regular file has the same bytes as an open one."""
+    """Return whether a regular file has the same bytes as an open one."""
     try:
         if path.is_symlink() or path.stat().st_size != os.fstat(handle).st_size:
             return False
@@ -966,18 +964,18 @@ def _has_content_of(path: Path, handle: int) -> bool:
     return True
 
 
-# An image's scalar coordinates, history and pixel numbers as header cards, and back again.
+# Scalar coordinates, history and pixel numbers of an image as header cards, and back.
 #
-# A product is a Dataset again only if its header tells what its coordinates told; the same cards
-# carry them through a CCDData. What the camera's own cards say already is read from them
-# (`Frame`), and no card is written twice: ARMETHOD (how frames were combined), ARCLEAN (how the
-# best estimate beside that was made) and ARPIXELS (which columns and rows of the file an image
-# holds, where they do not begin at 1) are all that is added.
+# A product can be read as a Dataset only if its header has the values of its coordinates; the same
+# cards carry them through a CCDData. Values in the camera's own cards are read from them (`Frame`),
+# and no card is written twice: only ARMETHOD (method of combining frames), ARCLEAN (method of the
+# best estimate beside that) and ARPIXELS (columns and rows of the file that an image holds, where
+# they do not begin at 1) are added.
 
 PIXELS_CARD, METHOD_CARD, CLEAN_CARD = "ARPIXELS", "ARMETHOD", "ARCLEAN"
 _PREFIX = "arrayred: "
 _NOTE_LENGTH = 71
-"""A note's card that is full but for one blank goes on in the next one."""
+"""A note continues on the next card if its card is full but for one blank."""
 _BIN_SECTION = re.compile(r"\[(\d+):(\d+),(\d+):(\d+)\]")
 _COORD_CARDS = {
     "exptime": ("EXPTIME", "[s] exposure of a frame"),
@@ -1002,7 +1000,7 @@ _PAIRED_CARDS = {
 
 
 def own_cards(image: xr.Dataset) -> list[tuple[str, Value, str]]:
-    """Return the cards that only arrayred writes: the methods, and the pixels' numbers."""
+    """Return the cards that only arrayred writes: the methods, and the pixel numbers."""
     known = [name for name in (METHOD, CLEAN_METHOD) if name in image.coords]
     cards: list[tuple[str, Value, str]] = [
         (_COORD_CARDS[name][0], str(image[name].item()), _COORD_CARDS[name][1]) for name in known
@@ -1031,7 +1029,7 @@ def pixel_numbers_of(header: Header, shape: tuple[int, int]) -> dict[str, Any]:
     Raises
     ------
     MismatchError
-        ARPIXELS tells of an image of another shape: it was cut by somebody who did not say so.
+        ARPIXELS states another shape: the image was cut without changing the card.
     """
     told = header.readable(PIXELS_CARD)
     match = _BIN_SECTION.fullmatch(told) if isinstance(told, str) else None
@@ -1048,12 +1046,12 @@ def pixel_numbers_of(header: Header, shape: tuple[int, int]) -> dict[str, Any]:
 
 
 def coords_of(header: Header, instrument: Instrument, path: Path = Path()) -> dict[str, Any]:
-    """Return the scalar coordinates that a header tells, under the names of the data model.
+    """Return the scalar coordinates from a header, under the names of the data model.
 
     Parameters
     ----------
     header : of a product, or of anything made from a frame.
-    instrument : what its cards mean.
+    instrument : meaning of its keywords.
     path : the file, for errors.
     """
     frame = _frame_of_header(header, instrument, path)
@@ -1075,7 +1073,7 @@ def coords_of(header: Header, instrument: Instrument, path: Path = Path()) -> di
 
 
 def _frame_of_header(header: Header, instrument: Instrument, path: Path = Path()) -> Frame:
-    """Return what a header says, as if it were that of a frame."""
+    """Return a header's values as a `Frame` without pixels."""
     source = PixelSource(path, 0, (0, 0), PixelFormat(8), Stamp(0, 0, 0))
     return frame_from_header("", ImageHDU(source, header, 0, "plain"), instrument)
 
@@ -1093,7 +1091,7 @@ def _utc_datetime64(time: datetime) -> np.datetime64:
 def complete_header(header: Header, image: xr.Dataset) -> None:
     """Set the cards of an image's or spectrum's coordinates and history that a header lacks.
 
-    What it tells already stays as it is, to the byte.
+    Existing cards are unchanged, to the byte.
     """
     told = _coords_of_header(header, image)
     for name, (keyword, comment) in _COORD_CARDS.items():
@@ -1121,7 +1119,7 @@ def complete_header(header: Header, image: xr.Dataset) -> None:
 
 
 def _coords_of_header(header: Header, image: xr.Dataset) -> dict[str, Any]:
-    """Return the coordinates that a header tells of pixels in an image's unit."""
+    """Return the coordinates from a header, for pixels in the unit of an image."""
     known = header.copy()
     values = image[COUNTS if COUNTS in image else FLUX]
     known.set("BUNIT", values.attrs.get("units", "adu"))
@@ -1132,7 +1130,7 @@ def _coords_of_header(header: Header, image: xr.Dataset) -> dict[str, Any]:
 
 
 def _coord_card_value(image: xr.Dataset, name: str) -> Value:
-    """Return a scalar coordinate as the value of a card, None where there is none."""
+    """Return a scalar coordinate as the value of a card, or None."""
     is_there = name in image.coords and not image[name].dims
     return _as_card_value(image[name].values[()]) if is_there else None
 
@@ -1146,7 +1144,7 @@ def _as_card_value(found: Any) -> Value:
 
 
 def attrs_of(header: Header) -> dict[str, Any]:
-    """Return the attributes that a header tells: history, remarks, and the cards themselves."""
+    """Return the attributes from a header: history, remarks, and the cards themselves."""
     remarks = read_notes(header, "COMMENT")
     return {
         "history": read_notes(header, "HISTORY"),
@@ -1158,19 +1156,19 @@ def attrs_of(header: Header) -> dict[str, Any]:
 
 
 def _noise_attrs_of(header: Header) -> dict[str, float]:
-    """Return the gain and noise of a combination, where they are told."""
+    """Return the gain and noise of a combined image from its header, where given."""
     told = {name: _card_number(header, keyword) for name, (keyword, _) in NOISE_CARDS.items()}
     return {name: value for name, value in told.items() if value is not None}
 
 
 def header_of(attrs: Mapping[Any, Any]) -> Header | None:
-    """Return the header that `attrs_of` kept, or None."""
+    """Return the header stored in the attributes by `attrs_of`, or None."""
     text = attrs.get("header")
     return None if text is None else Header(str(text).split("\n") if text else ())
 
 
 def read_notes(header: Header, keyword: str) -> list[str]:
-    """Return what arrayred noted on commentary cards, long notes put together again.
+    """Return arrayred's notes from commentary cards, with split notes rejoined.
 
     Examples
     --------
@@ -1190,15 +1188,14 @@ def read_notes(header: Header, keyword: str) -> list[str]:
     return [note.rstrip() for note in found]
 
 
-# Products read back: `open_product` gives the Dataset that was written.
+# Products read back as the Dataset that was written: `open_product`.
 #
-# The bytes are read as they were written, by a dozen lines instead of astropy's 0.4 s: images of
-# floats and flags, tables of three types. Every HDU is held against its DATASUM, as raw frames
-# are.
+# A dozen lines read the images of floats and flags and the tables of three dtypes, instead of
+# astropy's 0.4 s. Every HDU is compared with its DATASUM, as for raw frames.
 
 _PRODUCT_DTYPES = {8: "u1", -32: ">f4", -64: ">f8"}
 _FLAG_COLUMNS = {DQ: "flags of the pixels summed", "sky_dq": "flags of the pixels of the sky band"}
-"""What the columns of flags are; with the names of the bits that is too long for a card."""
+"""Descriptions of the flag columns; with the names of the bits they are too long for a card."""
 _DAMAGED_HINT = "Copy it again, or reduce the night again."
 
 
@@ -1213,20 +1210,20 @@ def open_product(path: str | os.PathLike[str], *, instrument: str = "generic") -
     Parameters
     ----------
     path : such as TARGET_combined.fits, a master, a calibrated frame, or TARGET_spectrum.fits.
-    instrument : what the camera's cards mean: a name or the path of a TOML file.
+    instrument : meaning of the camera's keywords: a name or the path of a TOML file.
 
     Returns
     -------
     product : an image with `counts` (y, x), or a spectrum with `flux` (x) and the rest; `clean`,
         `variance`, `dq` and `n_rejected` where they were written. Scalar coordinates, history,
-        remarks and the rows of a spectrum are those that the header tells; all its cards are the
-        attribute `header`. Counts are float64, so that an image goes on as `settle` left it; those
-        of a float32 file are rounded to that (``output_dtype="float64"`` writes them whole).
+        remarks and the rows of a spectrum are those of the header; all its cards are the attribute
+        `header`. Counts are float64, so that processing continues as after `compute`; those of a
+        float32 file are rounded to that (``output_dtype="float64"`` writes them unrounded).
 
     Raises
     ------
     FrameError
-        The file is no product of arrayred, was cut short, or its data are not those of DATASUM.
+        The file is not a product of arrayred, is truncated, or its data do not agree with DATASUM.
 
     Examples
     --------
@@ -1265,7 +1262,7 @@ def open_product(path: str | os.PathLike[str], *, instrument: str = "generic") -
 
 
 def header_of_product(path: Path) -> Header:
-    """Return the header of a product, every HDU of it being held against its DATASUM.
+    """Return the header of a product, after comparing every HDU with its DATASUM.
 
     Raises
     ------
@@ -1357,12 +1354,12 @@ def _hdu_pixels(hdu: _HDU, path: Path) -> NDArray[Any]:
 
 
 def _spectrum_variables(hdu: _HDU, path: Path, *, along: bool) -> ImageVariables:
-    """Return the columns of a table as variables along x; `x` itself among them.
+    """Return the columns of a table as variables along x, including `x` itself.
 
     Parameters
     ----------
-    hdu, path : the table, and where it is from.
-    along : the spectrum was extracted along a trace, not summed by rows.
+    hdu, path : the table, and its file.
+    along : whether the spectrum was extracted along a trace, not summed by rows.
     """
     columns = _table_columns(hdu, path)
     sigma = columns.pop("uncertainty", None)
@@ -1401,7 +1398,7 @@ def _table_columns(hdu: _HDU, path: Path) -> ImageVariables:
     return variables
 
 
-# Write frames that were made, not taken: a simulated night becomes a folder of FITS files.
+# Simulated frames written as a folder of FITS files: `write_frames`, `write_truth`.
 
 
 class RawFrame(Protocol):
@@ -1423,12 +1420,12 @@ class RawFrame(Protocol):
 def write_truth(
     truth: xr.Dataset, facts: Mapping[str, Any], folder: Path, *, overwrite: bool = False
 ) -> list[Path]:
-    """Write what a simulated night was made of beside its frames, and return the paths.
+    """Write the true values of a simulated night beside its frames, and return the paths.
 
     Parameters
     ----------
-    truth : its variables along x become ``truth.ecsv``.
-    facts : everything else, JSON-ready, becomes ``truth.json``.
+    truth : variables along x, written to ``truth.ecsv``.
+    facts : all other true values, JSON-ready, written to ``truth.json``.
     folder : that of the frames.
     overwrite : replace files that have other content.
     """
@@ -1449,11 +1446,11 @@ def write_frames(
     overwrite: bool = False,
     written: Callable[[], None] | None = None,
 ) -> list[Path]:
-    """Write frames that were made, not taken, into a folder, one at a time.
+    """Write simulated frames into a folder, one at a time.
 
     Parameters
     ----------
-    frames : any iterable of what has a `name`, the file's; `cards`, values by keyword; and
+    frames : iterable of objects with a `name`, the file's; `cards`, values by keyword; and
         `pixels` (y, x), such as `SimulatedNight.frames` yields. Each frame may be dropped once it
         is written.
     folder : made if it does not exist.
@@ -1469,7 +1466,7 @@ def write_frames(
     UsageError
         A file with other content is there and `overwrite` is not given.
     StorageError
-        The disk is full or refuses.
+        The disk is full or cannot be written.
 
     Examples
     --------
@@ -1494,7 +1491,7 @@ def write_frames(
     return paths
 
 
-# How a product came to be, as its own header tells it: `explain`.
+# Provenance of a product from its own header: `explain`.
 
 _SUBJECT_CARDS = ("OBJECT", "IMAGETYP", "DATE-OBS", "DATE-END", "EXPTOTAL", "NCOMBINE", METHOD_CARD)
 _CALIBRATION_CARDS = ("CALSTAT", "ARBIAS", "ARDARK", "ARFLAT", "ARUNSIGN", "BUNIT", "ARVERSN")
@@ -1503,19 +1500,19 @@ _PROVENANCE_SUFFIXES = ("_spectrum.fits", "_combined.fits")
 
 
 def explain(path: Path) -> str:
-    """Return the story of a product: what it shows, its steps, numbers and inputs.
+    """Return the provenance of a product as text: subject, steps, remarks, numbers and inputs.
 
     Parameters
     ----------
-    path : an image or a spectrum; a table or picture of a target is told by the FITS file beside
-        it that has its name.
+    path : an image or a spectrum; for a table or picture of a target the FITS file of that name
+        beside it is used.
 
     Raises
     ------
     UsageError
         There is no such file.
     FrameError
-        The file is no product of arrayred, or is damaged.
+        The file is not a product of arrayred, or is damaged.
     """
     if not path.exists():
         raise UsageError("There is no such file", path=path, hint="Name a product of arrayred.")
@@ -1531,7 +1528,7 @@ def explain(path: Path) -> str:
 
 
 def _file_with_provenance(path: Path) -> Path:
-    """Return the FITS file that tells how a file came to be: itself, or one beside it."""
+    """Return the FITS file with the provenance of a file: itself, or one beside it."""
     if path.suffix == ".fits":
         return path
     for suffix in _PROVENANCE_SUFFIXES:
@@ -1551,7 +1548,7 @@ def _text_section(title: str, lines: list[str]) -> list[str]:
 
 
 def _card_lines(header: Header, keywords: tuple[str, ...] | list[str]) -> list[str]:
-    """Return cards as text, those that are there and not blank."""
+    """Return cards as text lines, those that exist and are not blank."""
     lines = []
     for keyword in keywords:
         value = header.readable(keyword)

@@ -1,9 +1,9 @@
-"""Publish files: whole or not at all, and one writer per output folder.
+"""Publish files atomically (complete or not at all), with one writer per output folder.
 
-Each file is written to a temporary beside its place, synced, then renamed over it; the folders are
-synced last. Several files are published together: all temporaries are complete before the first
-rename, so a full disk leaves every old file as it was. A file that already has the same bytes is
-left alone; one with other bytes is not replaced unless that was asked for.
+Each file is written to a temporary file beside its destination, synced, then renamed; the folders
+are synced last. Several files are published together: all temporaries are complete before the first
+rename, so a full disk leaves every old file unchanged. A file that already has the same bytes is
+not rewritten; one with other bytes is replaced only on request.
 
 A run that is killed leaves its temporaries behind; `remove_temporaries` removes them.
 """
@@ -36,21 +36,21 @@ _TEMPORARY = re.compile(r"\..+\.(\d+)\.[0-9a-f]{8}\.tmp")
 def publish(
     files: Mapping[Path, Content], *, overwrite: bool = False, durable: bool = True
 ) -> None:
-    """Write files; none is touched before all are safely on the disk beside their places.
+    """Write files; none is replaced before all are on disk as temporaries.
 
     Parameters
     ----------
     files : content by path; folders are made.
     overwrite : replace files that have other content.
-    durable : wait until the disk has them. Without it they appear whole or not at all as long as
-        the machine runs; for what can be done without.
+    durable : sync to disk. Without it files are complete or absent only as long as the machine
+        runs; for files that can be made again.
 
     Raises
     ------
     UsageError
-        A file with other content is there and `overwrite` is not given. Nothing was written.
+        A file with other content exists and `overwrite` is not given. Nothing was written.
     StorageError
-        The disk is full or refuses. Every file of that name is whole, as it was or new.
+        The disk is full or cannot be written. Every file is complete, either old or new.
     """
     for path in files:
         if path.is_dir():
@@ -89,14 +89,14 @@ def remove(path: Path) -> None:
 
 
 def remove_temporaries(folders: Iterable[Path]) -> None:
-    """Remove the temporaries that runs on this machine left in folders when they were killed.
+    """Remove the temporaries that killed runs on this machine left in folders.
 
-    A process that is being killed lets go of its locks before it is gone, so one that still seems
-    to live is given a moment to end.
+    A process that is being killed releases its locks before it ends, so one that still seems to be
+    alive is given a moment to end.
 
     Parameters
     ----------
-    folders : looked into, not below; those that are not there are passed by.
+    folders : searched, but not their subfolders; missing ones are skipped.
     """
     for folder in folders:
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
@@ -113,7 +113,7 @@ def _is_ours(entry: os.DirEntry[str]) -> bool:
 
 
 def _has_ended(pid: int) -> bool:
-    """Tell whether a process has ended, or does so in a moment; of this one it is known."""
+    """Return whether a process has ended, waiting a moment for it (not for this process)."""
     until = time.monotonic() + _EXIT_WAIT_S * (pid != os.getpid())
     while is_there := _is_alive(pid):
         if time.monotonic() >= until:
@@ -123,10 +123,10 @@ def _has_ended(pid: int) -> bool:
 
 
 def _is_alive(pid: int) -> bool:
-    """Tell whether a process is there; where it cannot be asked, it is.
+    """Return whether a process exists; True where the system cannot tell.
 
-    What has ended and only waits for its parent to hear of it (a zombie, where the system tells
-    of those) is not: in a container that may be for ever.
+    A process that has ended but was not yet collected by its parent (a zombie, where the system
+    reports those) does not count: in a container it may stay for ever.
     """
     if os.name != "posix":
         return True
@@ -156,7 +156,7 @@ def require_room(folder: Path, n_bytes: int, what: str = "the products need") ->
 
 
 def _is_already(path: Path, content: Content) -> bool:
-    """Tell whether a regular file of this content is there."""
+    """Return whether a regular file with this content exists."""
     try:
         return (
             not path.is_symlink()
@@ -168,7 +168,7 @@ def _is_already(path: Path, content: Content) -> bool:
 
 
 def place_taken_error(path: Path, n_more: int = 0) -> UsageError:
-    """Return the error of a product whose place another file holds."""
+    """Return the error for a product whose path has a file with other content."""
     more = f" (and {n_more} more)" if n_more else ""
     return UsageError(
         f"A file with other content is already there{more}",
@@ -193,11 +193,11 @@ def _write_temporary(path: Path, content: Content, durable: bool) -> Path:
 
 
 def open_temporary(path: Path) -> tuple[int, Path]:
-    """Return a handle to read and write a new hidden file beside a product's place, and its path.
+    """Return a read-write handle of a new hidden file beside a product's path, and its path.
 
     Parameters
     ----------
-    path : the product's place; its folder exists.
+    path : the product's; its folder exists.
     """
     temporary = path.parent / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
     flags = (
@@ -211,7 +211,7 @@ def open_temporary(path: Path) -> tuple[int, Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder last."""
+    """Sync the names in a folder to disk."""
     if hasattr(os, "O_DIRECTORY"):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -221,7 +221,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def storage_error(error: OSError, path: Path, n_bytes: int) -> StorageError:
-    """Return the error of a product that the disk refuses."""
+    """Return the error for a product that cannot be written."""
     return StorageError(
         f"The product cannot be written ({error.strerror}; {n_bytes} bytes are needed)",
         path=path,
@@ -231,16 +231,15 @@ def storage_error(error: OSError, path: Path, n_bytes: int) -> StorageError:
 
 # One writer per output folder: `output_lock`.
 #
-# The lock is the kernel's (flock) and dies with its holder, however that dies. What the file says
-# of the holder is for people alone. It is never deleted: deleting a lock is a race. A library
-# would not be safer: each of the popular ones had to mend links followed and stale locks broken
-# wrongly.
+# The lock is the kernel's (flock) and ends with its holder, however that ends. The holder named in
+# the file is only for people. The file is never deleted: deleting a lock is a race. A library would
+# not be safer: each of the popular ones had to fix followed links and stale locks wrongly broken.
 #
-# Where the kernel cannot lock (some network folders, Windows) the run goes on without: products
-# appear whole or not at all and depend on their inputs alone, so that two writers cost work, not
+# Where the kernel cannot lock (some network folders, Windows) the run continues without: products
+# are complete or absent and depend on their inputs alone, so that two writers cost work, not
 # products.
 #
-# Whoever may wait asks again and again: a wait inside the kernel could not be interrupted.
+# A run that may wait polls the lock: a wait inside the kernel could not be interrupted.
 
 try:
     import fcntl
@@ -248,7 +247,7 @@ except ImportError:  # Windows has none
     fcntl = None  # type: ignore[assignment]
 
 STATE_FOLDER = ".arrayred"
-"""The folder, inside an output folder, of what is known about its products."""
+"""The folder, inside an output folder, of the ledger, the lock and the checksums."""
 _LOCK_FILE = "lock"
 _LOCK_UNSUPPORTED = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 _MAX_LOCK_BYTES = 4096
@@ -257,15 +256,15 @@ _LOCK_POLL_S = 0.1
 
 @contextmanager
 def output_lock(out: Path, *, break_lock: bool = False, wait: float = 0.0) -> Iterator[bool]:
-    """Hold the lock of an output folder, which is made if need be, and tidy it up.
+    """Hold the lock of an output folder, which is made if missing, and remove old temporaries.
 
-    What runs that were killed left half written is removed: nobody else writes there now.
+    Files that killed runs left incomplete are removed, since no other run writes there now.
 
     Parameters
     ----------
     out : the output folder.
-    break_lock : begin a new lock, whoever holds the old one; for a holder on a host that is gone.
-    wait : for so many seconds, if another run holds it.
+    break_lock : begin a new lock even if the old one is held; for a holder on a host that is gone.
+    wait : time to wait if another run holds it, s.
 
     Yields
     ------
@@ -274,7 +273,7 @@ def output_lock(out: Path, *, break_lock: bool = False, wait: float = 0.0) -> It
     Raises
     ------
     LockedError
-        Another run holds it, and still does after the wait.
+        Another run holds it, also after the wait.
     StorageError
         The folder cannot be written.
     """
@@ -296,7 +295,7 @@ def output_lock(out: Path, *, break_lock: bool = False, wait: float = 0.0) -> It
 
 
 def _folders_of(out: Path) -> Iterator[Path]:
-    """Yield the folders of a night's products, and those of what is known about them."""
+    """Yield the folders of a night's products, and those of its ledger."""
     yield from (out, out / STATE_FOLDER)
     for branch in (out / "masters", out / "targets", out / STATE_FOLDER / "done"):
         for folder, _, _ in os.walk(branch):
@@ -309,7 +308,7 @@ def _acquired_lock(path: Path, until: float) -> tuple[int, bool]:
     Parameters
     ----------
     path : of the lock.
-    until : how long it is asked for, as of `time.monotonic`.
+    until : time at which waiting ends, on the clock of `time.monotonic`, s.
     """
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     while True:
@@ -325,7 +324,7 @@ def _acquired_lock(path: Path, until: float) -> tuple[int, bool]:
             continue
         if not locked or _is_at(handle, path):
             return handle, locked
-        os.close(handle)  # somebody began a new one meanwhile
+        os.close(handle)  # another run began a new one meanwhile
 
 
 def _lock_handle(handle: int) -> bool:
@@ -351,7 +350,7 @@ def _is_at(handle: int, path: Path) -> bool:
 
 
 def _write_lock_owner(handle: int) -> None:
-    """Write into the lock who holds it."""
+    """Write the holder (process, host, start, command) into the lock."""
     facts = {
         "pid": os.getpid(),
         "host": platform.node(),
@@ -363,7 +362,7 @@ def _write_lock_owner(handle: int) -> None:
 
 
 def _locked_error(path: Path, handle: int) -> LockedError:
-    """Return the error that names who holds the lock."""
+    """Return the error that names the holder of the lock."""
     try:
         facts = json.loads(os.pread(handle, _MAX_LOCK_BYTES, 0))
         who = f"process {facts['pid']} on {facts['host']}, since {facts['started']}"

@@ -1,15 +1,15 @@
 """Read files behind URLs: addresses, listings, byte ranges and copies.
 
-Whatever fsspec opens is meant: object stores, servers, its memory. Three rules hold for all of it.
-What is there is asked once, by listing the folder; of a file only the bytes that are wanted travel;
-and a file is held against what the listing said of it before anything in it is believed.
+Everything that fsspec opens is supported: object stores, servers, its memory. Three rules apply to
+all: a folder is listed once; of a file only the bytes needed are transferred; and a file is
+compared with the listing (size, time, ETag) before any of its content is used.
 
-Names, parents, labels and globs of a night mean the same whether it lies in a folder or behind a
-URL, so a URL is a path whose text has two slashes. Whoever asks the system for such a file hears
-that there is none; `io.remote.store` asks the store.
+Names, parents, labels and globs of a night are the same for a local folder and a URL, so a URL is
+a path whose text has two slashes. `exists` of such a path is False, since there is no local file;
+`stamp_of` and `list_remote` query the store.
 
-What stands before an ``@`` in a URL opens it and is nobody else's business: an address never shows
-it, in products, logs or errors. It travels with the address when that is pickled.
+The credentials before an ``@`` in a URL are secret: an address never shows them in products, logs
+or errors. They are pickled with the address.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ _secrets: dict[str, str] = {}
 
 
 def is_fits_name(name: str) -> bool:
-    """Tell whether a file's name ends as FITS files do, in any case."""
+    """Return whether a file name has a FITS suffix, in upper or lower case."""
     return name.lower().endswith(FITS_SUFFIXES)
 
 
 class Address(_Base):
-    """A URL as a path: parents, names and globs mean what they do of paths.
+    """A URL as a path, with parents, names and globs as for paths.
 
     Examples
     --------
@@ -61,7 +61,7 @@ class Address(_Base):
     """
 
     def __str__(self) -> str:
-        """Return the URL, without what opens it; of a part of one, that part."""
+        """Return the URL without credentials; of a part of a URL, that part."""
         text = super().__str__()
         match = _URL.match(text)
         return f"{match[1]}://{text[match.end() :]}" if match else text
@@ -71,35 +71,35 @@ class Address(_Base):
         return f"Address({str(self)!r})"
 
     def __reduce__(self) -> tuple[Callable[[str], Path], tuple[str]]:
-        """Return how it is made again elsewhere, what opens it included."""
+        """Return constructor and URL for pickling, credentials included."""
         return remote_address, (self.whole,)
 
     @property
     def whole(self) -> str:
-        """Return the URL with what opens it: to be given to a store, never to be shown."""
+        """Return the URL with its credentials, for the store only, never to be shown."""
         start, rest = _split_url(str(self))
         return start + _secrets.get(_scheme_and_host(self), "") + rest
 
     def absolute(self) -> Self:
-        """Return the address, which is absolute."""
+        """Return the address itself, which is always absolute."""
         return self
 
     def resolve(self, strict: bool = False) -> Self:
-        """Return the address: links are the store's business."""
+        """Return the address itself: links are resolved by the store."""
         del strict
         return self
 
     def is_dir(self, *, follow_symlinks: bool = True) -> bool:
-        """Tell whether it is meant as a folder: its name is none of a frame."""
+        """Return whether it is meant as a folder: its name is not that of a FITS file."""
         return not self.is_file(follow_symlinks=follow_symlinks)
 
     def is_file(self, *, follow_symlinks: bool = True) -> bool:
-        """Tell whether it is meant as a frame, by its name; its store tells whether it is there."""
+        """Return whether it is meant as a FITS file, by its name; the store is not queried."""
         del follow_symlinks
         return is_fits_name(self.name)
 
     def exists(self, *, follow_symlinks: bool = True) -> bool:
-        """Tell that the system knows no such file."""
+        """Return False: there is no such local file."""
         del follow_symlinks
         return False
 
@@ -115,7 +115,7 @@ def _scheme_and_host(address: Path) -> str:
 
 
 def remote_address(url: str) -> Address:
-    """Return a URL as a path; what opens it is remembered and not shown."""
+    """Return a URL as a path; its credentials are stored and not shown."""
     secret = _CREDENTIALS.match(url)
     address = Address(_CREDENTIALS.sub(r"\1", url, count=1) if secret else url)
     if secret:
@@ -124,7 +124,7 @@ def remote_address(url: str) -> Address:
 
 
 def path_or_address(path: str | os.PathLike[str]) -> Path:
-    """Return a path, or the address that it spells, also with its slashes folded.
+    """Return a path, or an address if its text is a URL, also one with the slashes folded.
 
     Examples
     --------
@@ -149,61 +149,61 @@ def path_or_address(path: str | os.PathLike[str]) -> Path:
 
 
 def without_secrets(text: str) -> str:
-    """Return text, such as a store's own error, without what opens any address."""
+    """Return text, such as a store's own error, without the credentials of any address."""
     for secret in _secrets.values():
         text = text.replace(secret, "").replace(secret.rstrip("@"), "...")
     return text
 
 
-# Files behind addresses, read in parts or copied: `RangedFile`, `copy_remote`, `sha256_of_remote`.
+# Remote files, read in parts or copied: `RangedFile`, `copy_remote`, `sha256_of_remote`.
 #
-# A header is read by asking for five blocks of it, which hold nearly every camera's; a file that
-# is needed whole is copied to a folder of this process that goes when it ends, eight megabytes at
-# a time, hashed on the way, and must then be what it was when it was listed.
+# A header is read by requesting five blocks, enough for nearly every camera; a file that is needed
+# whole is copied to a folder that is removed when this process ends, eight megabytes at a time,
+# hashed on the way, and must then be unchanged since it was listed.
 
 _HEAD_BYTES = 5 * 2880
 _COPIED_PIECE = 8 << 20
 
 
 class LocalCopy(NamedTuple):
-    """A copy on this machine, and the SHA-256 of its content."""
+    """A local copy of a remote file, and the SHA-256 of its content."""
 
     path: Path
     sha256: str
 
 
 class RangedFile(io.RawIOBase):
-    """A file of which only what is read travels.
+    """A remote file of which only the bytes read are transferred.
 
     Parameters
     ----------
-    address : where it is.
-    size : its bytes.
+    address : of the file.
+    size : of the file, bytes.
     """
 
     def __init__(self, address: Address, size: int) -> None:
         self._address, self._size, self._position = address, size, 0
 
     def readable(self) -> bool:
-        """Tell that it can be read."""
+        """Return True: it can be read."""
         return True
 
     def seekable(self) -> bool:
-        """Tell that it can be read from anywhere."""
+        """Return True: it can be read from any position."""
         return True
 
     def tell(self) -> int:
-        """Return where the next read begins."""
+        """Return the position of the next read."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Let the next read begin elsewhere."""
+        """Set the position of the next read."""
         starts = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}
         self._position = starts[whence] + offset
         return self._position
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        """Read as many bytes as fit and are there."""
+        """Read as many bytes as fit into the buffer and remain in the file."""
         target = memoryview(buffer).cast("B")
         stop = min(self._position + len(target), self._size)
         raw = read_range(self._address, self._position, stop) if stop > self._position else b""
@@ -213,24 +213,24 @@ class RangedFile(io.RawIOBase):
 
 
 def open_remote(address: Address) -> tuple[IO[bytes], Stamp]:
-    """Open a file to be read in parts, and return what it is known by.
+    """Open a remote file for reading in parts, and return it with its stamp.
 
     Raises
     ------
     FrameError
-        There is no such file, or the store does not give it.
+        There is no such file, or the store does not return it.
     """
     stamp = stamp_of(address)
     return io.BufferedReader(RangedFile(address, stamp.size), _HEAD_BYTES), stamp
 
 
 def copy_remote(address: Address, stamp: Stamp, place: Path) -> LocalCopy:
-    """Copy a file that is still what it is known by.
+    """Copy a remote file that still has the given stamp.
 
     Raises
     ------
     FrameError
-        The store does not give it, or it has changed since it was listed.
+        The store does not return it, or it has changed since it was listed.
     OSError
         The copy cannot be written.
     """
@@ -239,12 +239,12 @@ def copy_remote(address: Address, stamp: Stamp, place: Path) -> LocalCopy:
 
 
 def sha256_of_remote(address: Address) -> str:
-    """Return the SHA-256 of a file, every byte of it read; as `copy_remote`."""
+    """Return the SHA-256 of a remote file, reading all of it; raises as `copy_remote`."""
     return _stream_file(address, stamp_of(address, anew=True), lambda _: 0)
 
 
 def _stream_file(address: Address, stamp: Stamp, take: Callable[[bytes], int]) -> str:
-    """Read a file to its end, hand over its pieces, and return its SHA-256."""
+    """Read a remote file to its end, pass each piece to `take`, and return its SHA-256."""
     digest, done = hashlib.sha256(), 0
     while done < stamp.size:
         piece = read_range(address, done, min(done + _COPIED_PIECE, stamp.size))
@@ -268,15 +268,15 @@ def _changed_error(address: Address) -> FrameError:
     )
 
 
-# What is behind an address: `list_remote`, `stamp_of`, `read_range`, `read_ranges`.
+# Requests to a store: `list_remote`, `stamp_of`, `read_range`, `read_ranges`.
 #
-# A file is known by size, time and, where the store tells one, ETag; they come with the listing of
-# its folder, so that a night costs one question. What may pass, a broken connection, a time-out, a
-# busy server, is tried three times; what will not, an absent bucket, a refused key, is said at
-# once.
+# A file is identified by size, time and, where the store gives one, ETag; they come with the
+# listing of its folder, so that a night needs one request. Transient failures (a broken connection,
+# a time-out, a busy server) are tried three times; permanent ones (a missing bucket, a refused key)
+# are reported at once.
 
 REMOTE_RETRY_DELAYS_S = (0.2, 1.0)
-"""What is waited before the second and the third try."""
+"""Delays before the second and the third try, s."""
 _TRANSIENT_ERRNOS = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ENETDOWN,
             errno.ENETUNREACH, errno.EBUSY)  # fmt: skip
 _NETWORK = ("aiohttp", "botocore", "requests", "urllib3", "gcsfs")
@@ -295,7 +295,7 @@ _stamps: dict[Address, Stamp] = {}
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What tells that a file has changed: size, time of change in ns, inode."""
+    """Identity of a file's content, by which changes are detected: size, mtime in ns, inode."""
 
     size: int
     mtime_ns: int
@@ -308,7 +308,7 @@ class Stamp:
 
 
 class ByteRange(NamedTuple):
-    """Some bytes of a file: first..stop, half-open."""
+    """Bytes first..stop (half-open) of a remote file."""
 
     address: Address
     first: int
@@ -321,7 +321,7 @@ def file_system_of(address: Address) -> tuple[Any, str]:
     Raises
     ------
     UsageError
-        Nothing opens such URLs.
+        Such URLs cannot be opened.
     """
     system = _open_file_system(address.whole, address)
     return system, str(system._strip_protocol(address.whole)).rstrip("/")
@@ -341,12 +341,12 @@ def _open_file_system(whole: str, address: Address) -> Any:
 
 
 def list_remote(folder: Address, depth: int) -> dict[Address, Stamp]:
-    """Return the files of a folder and of those below it, and what each is known by.
+    """Return the files of a remote folder and its subfolders, each with its stamp.
 
     Parameters
     ----------
-    folder : where to look; names that begin with a dot are passed by.
-    depth : how many folders deep, the folder itself being the first.
+    folder : the folder; names that begin with a dot are skipped.
+    depth : number of folder levels, the folder itself being the first.
 
     Raises
     ------
@@ -387,12 +387,12 @@ def matches(pattern: Address) -> list[Address]:
 
 
 def is_listed(address: Address) -> bool:
-    """Tell whether a file was listed, or asked for by itself, before."""
+    """Return whether a file was listed, or queried by itself, before."""
     return address in _stamps
 
 
 def remote_folders_in(folder: Address) -> list[Address]:
-    """Return the folders in a folder, sorted; none where the store tells of none."""
+    """Return the folders in a remote folder, sorted; none where the store lists none."""
     system, root = file_system_of(folder)
     found = retry_remote(lambda: system.ls(root or "/", detail=True), folder)
     names = (str(facts["name"]).rstrip("/") for facts in found if facts["type"] == "directory")
@@ -400,12 +400,12 @@ def remote_folders_in(folder: Address) -> list[Address]:
 
 
 def stamp_of(address: Address, *, anew: bool = False) -> Stamp:
-    """Return what a file is known by: as listed, or asked now.
+    """Return the stamp of a remote file, as listed or (`anew`) queried now.
 
     Raises
     ------
     FrameError
-        There is no such file, or the store does not tell its size.
+        There is no such file, or the store does not give its size.
     """
     if anew or address not in _stamps:
         system, path = file_system_of(address)
@@ -422,7 +422,7 @@ def stamp_of(address: Address, *, anew: bool = False) -> Stamp:
 
 
 def is_there(address: Address) -> bool:
-    """Tell whether there is such a file, asked now."""
+    """Return whether there is such a remote file, queried now."""
     system, path = file_system_of(address)
 
     def look() -> Any:
@@ -433,24 +433,24 @@ def is_there(address: Address) -> bool:
 
 
 def is_identified(stamp: Stamp) -> bool:
-    """Tell whether a stamp changes with the file's content: the store tells a time or a tag."""
+    """Return whether a stamp changes with the file's content: the store gives a time or a tag."""
     return bool(stamp.inode or stamp.mtime_ns)
 
 
 def _stamp_from_store(facts: Any) -> Stamp:
-    """Return what a store tells of a file as a stamp; the size is -1 where it tells none."""
+    """Return a store's description of a file as a stamp; the size is -1 where none is given."""
     size = facts.get("size")
     tag = next((facts[name] for name in _TAGS if facts.get(name)), None)
     moment = _parsed_time(next((facts[name] for name in _TIMES if facts.get(name)), None))
     told = tag if tag is not None else moment if isinstance(moment, str) else None
     known = str(told).strip('"').encode()
     number = 0 if told is None else int(hashlib.sha256(known).hexdigest()[:15], 16)
-    changed = 0 if tag is not None else _nanoseconds(moment)  # coarser when asked singly
+    changed = 0 if tag is not None else _nanoseconds(moment)  # coarser in a query of one file
     return Stamp(-1 if size is None else int(size), changed, number)
 
 
 def _parsed_time(told: Any) -> Any:
-    """Return a time as it is told; of one told in text, as file systems do in listings, itself."""
+    """Return a time as given, with text (as file systems give in listings) parsed if possible."""
     if isinstance(told, str):
         with suppress(ValueError):
             return datetime.fromisoformat(told)
@@ -464,18 +464,18 @@ def _nanoseconds(moment: Any) -> int:
 
 
 def read_range(address: Address, first: int = 0, stop: int | None = None) -> bytes:
-    """Return the bytes first..stop of a file, fewer where it ends before.
+    """Return the bytes first..stop of a remote file, fewer where it ends before.
 
     Raises
     ------
     FrameError
-        They cannot be had.
+        They cannot be read.
     """
     return read_ranges([ByteRange(address, first, stop or stamp_of(address).size)])[0]
 
 
 def read_ranges(parts: Sequence[ByteRange]) -> list[bytes]:
-    """Return parts of files, all asked for at once; as `read_range`, in their order."""
+    """Return parts of remote files, in order, requested together; raises as `read_range`."""
     found: list[bytes] = [b""] * len(parts)
     by_place: dict[str, list[int]] = {}
     for i, part in enumerate(parts):
@@ -489,7 +489,7 @@ def read_ranges(parts: Sequence[ByteRange]) -> list[bytes]:
 
 
 def _fetched_ranges(parts: Sequence[ByteRange]) -> list[bytes]:
-    """Return parts of files of one store; those that fail in passing are asked for again."""
+    """Return parts of files of one store; transient failures are requested again."""
     system, _ = file_system_of(parts[0].address)
     paths = [file_system_of(part.address)[1] for part in parts]
     found: list[Any] = [None] * len(parts)
@@ -514,12 +514,12 @@ def _fetched_ranges(parts: Sequence[ByteRange]) -> list[bytes]:
 
 
 def _cut_to_range(raw: bytes, part: ByteRange) -> bytes:
-    """Return what was asked for, also of a server that sends all of a file whatever is asked."""
+    """Return the requested bytes, also if the server sent the whole file instead."""
     return raw[part.first : part.stop] if len(raw) > part.stop - part.first else raw
 
 
 def retry_remote(look: Any, address: Address) -> Any:
-    """Return what a question is answered, asked up to three times.
+    """Return the result of a request, tried up to three times.
 
     Raises
     ------
@@ -537,7 +537,7 @@ def retry_remote(look: Any, address: Address) -> Any:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Tell whether an error may be gone when the same is asked again."""
+    """Return whether an error may be gone when the request is repeated."""
     if isinstance(error, FileNotFoundError | PermissionError | NotImplementedError):
         return False
     if isinstance(error, TimeoutError | ConnectionError):
@@ -549,7 +549,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def unreachable_error(address: Address, error: BaseException) -> FrameError:
-    """Return the error of a file or folder that a store does not give."""
+    """Return the error for a file or folder that a store does not return."""
     absent = isinstance(error, FileNotFoundError)
     return FrameError(
         "There is no such file"
@@ -561,6 +561,6 @@ def unreachable_error(address: Address, error: BaseException) -> FrameError:
 
 
 def store_message(error: BaseException) -> str:
-    """Return what a store says is wrong, in a line, without what opens it."""
+    """Return a store's error message in one line, without credentials."""
     text = " ".join(str(error).split()) or type(error).__name__
     return without_secrets(text)[:300]

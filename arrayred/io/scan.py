@@ -1,10 +1,10 @@
-"""Scan a FITS file: what lies where and how its pixels are encoded, from its headers alone.
+"""Scan the headers of a FITS file for the position and encoding of its image, reading no pixels.
 
 Headers are read in blocks of 2880 bytes up to END, never a pixel; a file's size is compared with
-what its header promises, so that a truncated frame is found before anything is computed. The image
-is the first HDU that holds one; the cards of the primary header stand behind its own.
+the size its header states, so that a truncated frame is found before anything is computed. The
+image is the first HDU that holds one; the cards of the primary header follow its own.
 
-gzip is seen by its magic number, whatever the file is called, and only its headers are inflated.
+gzip is recognised by its magic number, whatever the file's name, and only its headers are inflated.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY
 
 
 def scan(path: Path) -> ImageHDU:
-    """Return where the first image of a file lies, reading its headers only.
+    """Return the first image of a file: position, encoding and header, from its headers only.
 
     Raises
     ------
     FrameError
-        The file is no regular file, no FITS, holds no image, or is shorter than its header says.
+        The file is not a regular file, not FITS, holds no image, or is shorter than its header
+        states.
     HeaderError
-        A card that describes the pixels is missing or makes no sense.
+        A card that describes the pixels is missing or invalid.
     """
     path = path_or_address(path)
     if isinstance(path, Address):
@@ -53,7 +54,7 @@ def scan(path: Path) -> ImageHDU:
 
 
 def _scan_local(path: Path) -> ImageHDU:
-    """Return where the first image of a local file lies."""
+    """Return the first image of a local file."""
     try:
         with open_regular(path) as file:
             return _scan_open_file(path, file, Stamp.of(os.fstat(file.fileno())))
@@ -68,7 +69,7 @@ def _scan_local(path: Path) -> ImageHDU:
 
 
 def _scan_remote(address: Address) -> ImageHDU:
-    """Return the frame behind an address, its headers read once as long as it stays the same."""
+    """Return the first image of a remote file; headers are read again only if the file changed."""
     return _scan_remote_once(address, stamp_of(address))
 
 
@@ -79,7 +80,7 @@ def _scan_remote_once(address: Address, _stamp: Stamp) -> ImageHDU:
 
 
 def _scan_open_file(path: Path, file: IO[bytes], stamp: Stamp) -> ImageHDU:
-    """Return where the first image of an open file lies."""
+    """Return the first image of an open file."""
     zipped = file.read(2) == b"\x1f\x8b"
     file.seek(0)
     stream = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if zipped else file
@@ -100,7 +101,7 @@ def _scan_open_file(path: Path, file: IO[bytes], stamp: Stamp) -> ImageHDU:
 
 
 def open_regular(path: Path) -> IO[bytes]:
-    """Open a regular file; a pipe, folder or device is refused without blocking on it."""
+    """Open a regular file; pipes, folders and devices are refused without blocking."""
     handle = os.open(path, _OPEN_FLAGS)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
@@ -245,7 +246,7 @@ def _number_of(header: Header, keyword: str, default: float) -> float:
 
 
 def data_size(header: Header) -> int:
-    """Return the bytes of an HDU's data, padded to whole blocks (FITS Standard 4.0, 4.4.1.2)."""
+    """Return the size of an HDU's data in bytes, whole blocks (FITS Standard 4.0, 4.4.1.2)."""
     axes = _axes(header, "")
     bits = header["BITPIX"]
     if not axes or not isinstance(bits, int):
@@ -256,17 +257,17 @@ def data_size(header: Header) -> int:
     return -(-size // BLOCK) * BLOCK
 
 
-# Where the pixels of a frame lie and how they are encoded: what a header scan finds out.
+# The result of a scan: position and encoding of a frame's pixels.
 
 Packing = Literal["plain", "gzip", "tiles"]
 
 
 @dataclass(frozen=True, slots=True)
 class PixelFormat:
-    """How the pixels of an image are encoded: BITPIX, BZERO, BSCALE, BLANK.
+    """Encoding of the pixels of an image: BITPIX, BZERO, BSCALE, BLANK.
 
-    `wrapped` says that the camera wrote unsigned counts as if they were signed, so that the top
-    half of the range appears negative; the bits are then read as unsigned.
+    `wrapped` means unsigned counts stored as signed, so that the top half of the range appears
+    negative; the bits are then read as unsigned.
     """
 
     bitpix: int
@@ -277,85 +278,85 @@ class PixelFormat:
 
 
 ChunkPlace = tuple[Path, int, int]
-"""A shard of a cache, how many chunks it has, and the number of the one that is wanted."""
+"""A shard of a cache, its number of chunks, and the number of the requested chunk."""
 ChunkBytes = Mapping[tuple[Path, int], bytes]
 """Chunks of a cache as they are stored, by shard and number."""
 
 
 class RemoteChunks(Protocol):
-    """Chunks of one cache behind a URL."""
+    """Chunks of one remote cache."""
 
     @property
     def cache(self) -> Address:
-        """The cache's address."""
+        """Return the cache's address."""
 
     def fetch(self, wanted: Sequence[ChunkPlace]) -> ChunkBytes:
         """Return chunks as they are stored."""
 
 
 class ChunkGrid(Protocol):
-    """How an array of a cache is cut."""
+    """Chunking of an array of a cache."""
 
     @property
     def chunk_rows(self) -> int:
-        """Rows of one frame in a chunk."""
+        """Return the number of rows of one frame in a chunk."""
 
     @property
     def chunk_bytes(self) -> int:
-        """Bytes of the plain pixels of a chunk."""
+        """Return the uncompressed size of a chunk, bytes."""
 
 
 class FrameReader(Protocol):
-    """What reads the pixels of one frame from elsewhere than its file: a cache.
+    """Reader of the pixels of one frame from a cache instead of its file.
 
-    Readers of pixels know this much of caches and no more; `io.cache` implements it.
+    The only interface that pixel readers have to caches; `io.cache` implements it.
     """
 
     @property
     def array(self) -> Path:
-        """The folder of the array in which the frame lies."""
+        """Return the folder of the array that holds the frame."""
 
     @property
     def grid(self) -> ChunkGrid:
-        """How that array is cut."""
+        """Return the chunking of that array."""
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of the frame's file."""
+        """Return the SHA-256 of the frame's file."""
 
     @property
     def proof(self) -> str:
-        """What frames that are not in the cache showed about its sign, or ""."""
+        """Return the evidence from frames outside the cache about its sign, or ""."""
 
     @property
     def sample(self) -> bytes:
-        """The stored pixels by which the frame is judged, little-endian; b"": not known."""
+        """Return the stored pixels sampled for the pixel checks, little-endian; b"" if unknown."""
 
     @property
     def remote(self) -> RemoteChunks | None:
-        """How chunks are read if the cache lies behind a URL."""
+        """Return the reader of chunks if the cache is remote, or None."""
 
     def fill(
         self, target: NDArray[Any], first: int, pixels: PixelFormat, near: ChunkBytes | None = None
     ) -> None:
-        """Fill target with pixels from number first on, in reading order, as an encoding says."""
+        """Fill target with pixels from number first on, in reading order, decoded as `pixels`."""
 
     def wanted(self, first: int, n_pixels: int) -> list[ChunkPlace]:
-        """Return the chunks that hold so many pixels from number first on."""
+        """Return the chunks that hold n_pixels pixels from number first on."""
 
 
 @dataclass(frozen=True, slots=True)
 class PixelSource:
-    """Where the pixels of one frame lie.
+    """Position and encoding of the pixels of one frame.
 
     Parameters
     ----------
     path : the file.
-    offset : where its pixels begin, in bytes (of the inflated file).
+    offset : first byte of its pixels (in the inflated file).
     shape : (n_rows, n_columns).
     pixels : their encoding.
     stamp : the file's size, time and inode at the scan.
-    cached : where they lie in a cache; None: they are read from the file.
+    cached : reader of a cache that holds them; None: they are read from the file.
     """
 
     path: Path
@@ -374,7 +375,7 @@ class PixelSource:
 
     @property
     def step(self) -> int:
-        """Return how many rows are read at the cost of one: 1, or those of a cache's chunk."""
+        """Return the number of rows read at the cost of one: 1, or the rows of a cache's chunk."""
         return 1 if self.cached is None else self.cached.grid.chunk_rows
 
     @property
@@ -389,9 +390,9 @@ class ImageHDU:
 
     Parameters
     ----------
-    source : where its pixels lie.
-    header : its cards, the primary header's behind the extension's.
-    hdu : which HDU holds the image, from 0.
+    source : position and encoding of its pixels.
+    header : its cards, the extension's first, then the primary header's.
+    hdu : number of the HDU that holds the image, from 0.
     packing : "plain", "gzip" (the whole file) or "tiles" (a tile-compressed HDU).
     """
 
@@ -402,17 +403,17 @@ class ImageHDU:
 
     @property
     def is_local(self) -> bool:
-        """Tell whether pixels can be read where they are: in a plain file here, or in a cache."""
+        """Return whether pixels can be read in place: from a plain local file or a cache."""
         return self.source.cached is not None or (self.packing == "plain" and not self.is_remote)
 
     @property
     def is_remote(self) -> bool:
-        """Tell whether the file lies behind a URL."""
+        """Return whether the file is remote (behind a URL)."""
         return isinstance(self.source.path, Address)
 
 
 def unreadable(path: Path, error: OSError) -> FrameError:
-    """Return the error of a frame that was there when it was scanned and cannot be read now."""
+    """Return the error for a frame that could be scanned but cannot be read now."""
     return FrameError(
         f"The file cannot be read ({error.strerror})",
         path=path,
@@ -420,36 +421,34 @@ def unreadable(path: Path, error: OSError) -> FrameError:
     )
 
 
-# Reads that a network folder fails for a moment are tried again: `retry`.
+# Retries of reads that fail briefly on a network folder: `retry`.
 #
-# Which errors pass by themselves is a short list: a server that restarts (EIO, ETIMEDOUT,
-# ENETDOWN), a file that was moved to another one (ESTALE), a lease that another machine gives back
-# (EAGAIN). All others last, and are raised at once: waiting for a file that is not there helps
-# nobody.
+# Few errors are transient: a server restarts (EIO, ETIMEDOUT, ENETDOWN), a file was moved to
+# another server (ESTALE), another machine gives back a lease (EAGAIN). All others are permanent
+# and raised at once: waiting for a missing file is of no use.
 #
-# Waiting happens here, where a file is read, and not where a night is: what was done of the night
-# already is then not done again.
+# Single reads are retried, not the whole night, so that nothing already done is repeated.
 
 Result = TypeVar("Result")
 TRANSIENT = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ENETDOWN})
-"""What may be gone a moment later."""
+"""Errors that may be gone a moment later."""
 TRANSIENT_OPEN_FILE = TRANSIENT - {errno.ESTALE}
-"""The same, of a file that is open: a stale handle stays stale, and the file is opened again."""
+"""The same for an open file: a stale handle stays stale, and the file must be opened again."""
 RETRY_DELAYS_S = (0.2, 1.0, 5.0)
 
 
 def retry(call: Callable[[], Result], errnos: Collection[int] = TRANSIENT) -> Result:
-    """Call until it succeeds, a few times at most, as long as what it meets may pass by itself.
+    """Return the result of a call, repeated up to three times after transient errors.
 
     Parameters
     ----------
     call : reads something; it may be called again after it failed.
-    errnos : of the system's errors after which it is; an error of ours counts as its cause.
+    errnos : system errors after which it is; for an ArrayredError its cause counts.
 
     Raises
     ------
     OSError, ArrayredError
-        What the call met at last, or at once if that does not pass.
+        The call's last error, or its first that is not transient.
 
     Examples
     --------
@@ -467,13 +466,13 @@ def retry(call: Callable[[], Result], errnos: Collection[int] = TRANSIENT) -> Re
     return call()
 
 
-# How stored bits become pixel values: types and decoding.
+# Decoding of stored bits into pixel values, and their dtypes.
 #
 # Values are those of the FITS Standard (4.0, 4.4.2.5): BZERO + BSCALE * stored, BLANK as NaN;
 # integers stay native integers wherever BZERO is 0 or the offset that means unsigned.
 #
-# Byte order is turned in a copy, which costs no more than a plain copy (0.05 ns a pixel of 16
-# bits); `numpy.ndarray.byteswap` in place takes six times that, and holds the interpreter's lock.
+# Byte order is swapped in a copy, which costs no more than a plain copy (0.05 ns per 16-bit
+# pixel); `numpy.ndarray.byteswap` in place takes six times that, and holds the interpreter's lock.
 
 Pixels = NDArray[Any]
 DType = np.dtype[Any]
@@ -481,7 +480,7 @@ DType = np.dtype[Any]
 
 @cache
 def dtype_of(pixels: PixelFormat) -> DType:
-    """Return the native dtype in which an encoding is read.
+    """Return the native dtype of the decoded values of an encoding.
 
     Examples
     --------
@@ -509,19 +508,19 @@ def stored_dtype(pixels: PixelFormat) -> DType:
 
 
 def _flip_of(pixels: PixelFormat) -> float:
-    """Return the BZERO that turns signed into unsigned, or for bytes unsigned into signed."""
+    """Return the BZERO that makes signed integers unsigned, or unsigned bytes signed."""
     return -128.0 if pixels.bitpix == 8 else 2.0 ** (pixels.bitpix - 1)
 
 
 def _is_scaled(pixels: PixelFormat) -> bool:
-    """Tell whether values are not stored as they are, nor merely as unsigned."""
+    """Return whether values need BZERO and BSCALE beyond the offset that means unsigned."""
     if pixels.bscale != 1.0 or pixels.bitpix < 0:
         return (pixels.bzero, pixels.bscale) != (0.0, 1.0)
     return pixels.bzero not in (0.0, _flip_of(pixels)) or (pixels.wrapped and pixels.bzero != 0.0)
 
 
 def _needs_arithmetic(pixels: PixelFormat) -> bool:
-    """Tell whether values are more than the stored bits in another order."""
+    """Return whether values must be computed, not merely reordered from the stored bits."""
     return _is_scaled(pixels) or pixels.blank is not None
 
 
@@ -556,17 +555,17 @@ def decode(raw: Pixels, target: Pixels, pixels: PixelFormat) -> None:
 
 
 def is_exact(pixels: PixelFormat) -> bool:
-    """Tell whether the stored bits can be had back from the values: no arithmetic made them."""
+    """Return whether the stored bits can be recovered from the values (no arithmetic applied)."""
     return not _needs_arithmetic(pixels)
 
 
 def encode(values: Pixels, pixels: PixelFormat) -> Pixels:
-    """Return the stored bits of values, in the dtype `stored_dtype` returns: undo `decode`.
+    """Return the stored bits of values, in the dtype `stored_dtype` returns: inverse of `decode`.
 
     Parameters
     ----------
     values : of any dtype that holds those of the encoding.
-    pixels : the encoding; `is_exact` of it is True.
+    pixels : the encoding, for which `is_exact` must be True.
 
     Examples
     --------
@@ -582,7 +581,7 @@ def encode(values: Pixels, pixels: PixelFormat) -> Pixels:
 
 @cache
 def _decoding_types(pixels: PixelFormat) -> tuple[DType | None, DType, Any]:
-    """Return the type of the values, that of their bits, and the bit to be flipped or None.
+    """Return the dtype of the values, that of their bits, and the bit to be flipped or None.
 
     The first is None where values must be computed.
     """

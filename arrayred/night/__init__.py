@@ -1,7 +1,8 @@
-"""A night: its frames, which of them belong together, and which dark serves which lights.
+"""Organise a night: its frames, their groups, and the calibration frames of each target.
 
-Headers decide here, nothing is computed. `records` reads a folder's headers, `groups` says which
-frames are of one kind and what they are called, `planning` what will be done with them.
+Decisions are made from headers, and where these are silent or wrong from samples of pixels; no
+image is computed. `night` reads the headers of a folder, `groups` groups and names the frames,
+`match` chooses the biases, darks and flats that calibrate them, `plan` decides what will be done.
 """
 
 import lazy_loader

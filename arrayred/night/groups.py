@@ -1,9 +1,9 @@
 """Group frames of the same type that become one image, and name and select them: `Group`.
 
-Frames of one type form a group when they share target, exposure, shape, detector setup, optics and
-calibration state, and lights lie less than six hours apart. Where OBJECT is blank the file names
-and the lamps speak: another stem, a gap in the numbering, or a lamp taken in between begins another
-target, since two stars exposed alike look the same to every header.
+Frames of one type form a group if they share target, exposure, shape, detector setup, optics and
+calibration state, and if light frames lie less than six hours apart. If OBJECT is blank, file names
+and arc frames separate the targets: another stem, a gap in the numbering, or an arc taken in
+between begins another target, since headers cannot distinguish two stars of the same exposure.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ def lights_of(
     targets: Mapping[str, TargetFile] | None = None,
     arcs: Sequence[Frame] = (),
 ) -> list[Group]:
-    """Return groups of lights, one for each target, named by it.
+    """Return groups of light frames, one for each target, named by it.
 
     Parameters
     ----------
     frames : the lights.
-    targets : frames that are known to belong together, by the target's name; the rest is grouped
-        by what headers and file names say. A target whose frames take no part is none.
-    arcs : the lamps of the night.
+    targets : frames given as one target, by its name; the rest is grouped by headers and file
+        names. A target of which no frame is used gives no group.
+    arcs : the arc frames of the night.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def lights_of(
 
 
 def require_one_kind(who: str, frames: Sequence[Frame]) -> None:
-    """Raise UsageError if frames that are to become one image differ in more than time."""
+    """Raise UsageError if frames that should become one image differ in more than time."""
     for frame in frames:
         if not _belongs(frame, frames[0]):
             raise UsageError(
@@ -128,12 +128,12 @@ def _belongs(frame: Frame, first: Frame) -> bool:
 
 
 def state_of(frame: Frame) -> tuple[object, ...]:
-    """Return what frames must share to be one array of numbers that mean the same."""
+    """Return the properties that frames must share to form one cube."""
     return frame.shape, frame.setup, frame.state, frame.unit, frame.sections
 
 
 def _same_epoch(dark: Frame, first: Frame) -> bool:
-    """Tell whether two darks were taken in one night, at one temperature."""
+    """Return whether two darks or biases were taken in one night, at one temperature."""
     if dark.time is not None and first.time is not None and dark.night != first.night:
         return False
     if dark.ccd_temp is None or first.ccd_temp is None:
@@ -142,7 +142,7 @@ def _same_epoch(dark: Frame, first: Frame) -> bool:
 
 
 def split_by_target(lights: Iterable[Frame], arcs: Sequence[Frame]) -> list[list[Frame]]:
-    """Return the lights of each target: by OBJECT, else by stem, unbroken numbering and lamps."""
+    """Return the lights of each target: by OBJECT, else by stem, unbroken numbering and arcs."""
     by_object: dict[str, list[Frame]] = defaultdict(list)
     for frame in lights:
         by_object[frame.target].append(frame)
@@ -155,7 +155,7 @@ def split_by_target(lights: Iterable[Frame], arcs: Sequence[Frame]) -> list[list
 
 
 def _sequences(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Part frames where the stem of the name changes or the numbering has a gap."""
+    """Split frames where the stem of the name changes or the numbering has a gap."""
     by_name = sorted(frames, key=lambda frame: stem_and_number(frame.label))
     runs: list[list[Frame]] = []
     for frame in by_name:
@@ -168,7 +168,7 @@ def _sequences(frames: Sequence[Frame]) -> list[list[Frame]]:
 
 
 def _between_lamps(frames: Sequence[Frame], arcs: Sequence[Frame]) -> list[list[Frame]]:
-    """Part frames, in order of time, where a lamp was taken between two of them."""
+    """Split frames, in order of time, where an arc was taken between two of them."""
     lamps = [arc.time for arc in arcs if arc.time is not None]
     runs: list[list[Frame]] = []
     for frame in frames:
@@ -183,7 +183,7 @@ def _between_lamps(frames: Sequence[Frame], arcs: Sequence[Frame]) -> list[list[
 def with_unique_names(
     groups: Sequence[tuple[str, Sequence[Frame]]], others: Sequence[Group] = ()
 ) -> list[Group]:
-    """Return groups under names that are unique, also among others, lengthened where needed."""
+    """Return groups with unique names, also among others, lengthened where needed."""
     facets: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for name, frames in groups:
         facets[name.lower()].append(_distinguishing_facts(frames))
@@ -204,7 +204,7 @@ def with_unique_names(
 
 
 def _distinguishing_facts(frames: Sequence[Frame]) -> tuple[str, str, str, str, str]:
-    """Return what may tell groups of one name apart: exposure, binning, unit, deg C, evening."""
+    """Return what may distinguish groups of one name: exposure, binning, unit, deg C, evening."""
     first = frames[0]
     temperature = "" if first.ccd_temp is None else f"{first.ccd_temp:.0f}C"
     binning = dict(first.setup).get("binning", "")
@@ -213,7 +213,7 @@ def _distinguishing_facts(frames: Sequence[Frame]) -> tuple[str, str, str, str, 
     return exposure_label(first), binning, first.unit, "", first.night
 
 
-# Frames by what people write in notes: labels, file names, globs, ranges: `select_frames`.
+# Select frames by label, file name, glob or range, as in observing notes: `select_frames`.
 
 _NUMBERED = re.compile(r"(.*?)(\d+)$", re.DOTALL)
 _TAIL = re.compile(
@@ -223,9 +223,9 @@ _RANGE = re.compile(r"(.*?)(\d+)\s*(?:\.\.|-|:|–)\s*(\d+)$", re.DOTALL)
 
 
 def stem_and_digits(label: str) -> tuple[str, str]:
-    """Return what stands before the running number of a label, and its digits or "".
+    """Return the part of a label before its running number, and the number's digits or "".
 
-    An exposure, temperature or binning behind the number does not count.
+    An exposure, temperature or binning after the number is ignored.
 
     Examples
     --------
@@ -237,7 +237,7 @@ def stem_and_digits(label: str) -> tuple[str, str]:
 
 
 def stem_and_number(label: str) -> tuple[str, int]:
-    """Return what stands before the running number of a label, and the number; -1: there is none.
+    """Return the part of a label before its running number, and the number; -1 if there is none.
 
     Examples
     --------
@@ -253,10 +253,10 @@ def select_frames(frames: Iterable[Frame], pattern: str) -> list[Frame]:
 
     Parameters
     ----------
-    frames : where to choose from.
+    frames : the frames to choose from.
     pattern : a label, a file's name, a glob of either, or a range: ``hr8047-10..12`` or
         ``hr8047-10-12`` names the files whose stem is ``hr8047-`` and whose number is 10 to 12,
-        with or without leading zeros. What is called exactly so goes before all others.
+        with or without leading zeros. An exact label or name takes precedence.
     """
     frames = list(frames)
     exact = [frame for frame in frames if frame.label == pattern] or [
@@ -266,7 +266,7 @@ def select_frames(frames: Iterable[Frame], pattern: str) -> list[Frame]:
 
 
 def is_named(label: str, path: Path, pattern: str) -> bool:
-    """Tell whether a pattern names a file of this label; see `select_frames`.
+    """Return whether a pattern names the file of a label; see `select_frames`.
 
     Examples
     --------
@@ -283,7 +283,7 @@ def is_named(label: str, path: Path, pattern: str) -> bool:
 
 
 def select_by_any(frames: Sequence[Frame], patterns: Iterable[str]) -> list[Frame]:
-    """Return the frames that any of the patterns names, in the order of the frames."""
+    """Return the frames that any of the patterns names, in their own order."""
     chosen = {frame.label for pattern in patterns for frame in select_frames(frames, pattern)}
     return [frame for frame in frames if frame.label in chosen]
 
@@ -296,9 +296,9 @@ def require_named(
     Parameters
     ----------
     frames : the frames.
-    others : label and path of files that cannot be read, or take no part.
+    others : label and path of files that cannot be read or are not used.
     patterns : see `select_frames`.
-    what : whose patterns these are, for the error.
+    what : the setting that the patterns are from, for the error.
     """
     out = list(others)
     for pattern in patterns:
@@ -315,7 +315,7 @@ def require_named(
         )
 
 
-# What targets are called: `target_name`, and `slug`, which makes any text safe as a file name.
+# Names of targets, safe as file names: `target_name`, `slug`.
 
 _LONGEST = 60
 _MOST_LISTED = 3
@@ -347,7 +347,7 @@ def slug(text: str) -> str:
 
 
 def lengthened(name: str, more: str) -> str:
-    """Return a slug with more at its end, cut before that where it grows too long.
+    """Return a slug with a suffix, the slug being cut if the name grows too long.
 
     Examples
     --------
@@ -358,7 +358,7 @@ def lengthened(name: str, more: str) -> str:
 
 
 def list_of_names(names: Sequence[str]) -> str:
-    """Return names as text: all of a few, of many the first, the last and their number.
+    """Return names as text: up to three in full, of more the first, the last and their number.
 
     Examples
     --------
@@ -369,18 +369,18 @@ def list_of_names(names: Sequence[str]) -> str:
     return ", ".join(names) if few else f"{names[0]} to {names[-1]} ({len(names)})"
 
 
-# Frames of one kind that become one image: `Group`.
+# Groups of frames: `Group`.
 
 _EAGER_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
 class Group:
-    """Frames of one kind that become one image.
+    """Frames of one type that become one image.
 
     Parameters
     ----------
-    name : unique among the plan's groups of its kind, safe as a file name.
+    name : unique among the groups of its type, safe as a file name.
     frames : its frames, in canonical order.
     """
 
@@ -388,7 +388,7 @@ class Group:
     frames: tuple[Frame, ...]
 
     def __repr__(self) -> str:
-        """Return name, number and kind of frames, in a line."""
+        """Return name, number, type, exposure and shape of the frames, in a line."""
         rows, columns = self.frames[0].shape
         kind, exposure = self.frames[0].frame_type or "unknown", exposure_label(self.frames[0])
         return f"Group({self.name}: {self.size}, {kind}, {exposure}, {columns} x {rows})"
@@ -400,17 +400,17 @@ class Group:
 
     @property
     def key(self) -> str:
-        """Return what tells the group from all others of a night: type and name."""
+        """Return the key of the group, unique in a night: type and name."""
         return f"{self.kind}/{self.name}"
 
     @property
     def title(self) -> str:
-        """Return what the group is called in a text: "dark 600s", "bias"."""
+        """Return the name of the group in a text: "dark 600s", "bias"."""
         return self.name if self.kind == self.name.partition("_")[0] else f"{self.kind} {self.name}"
 
     @property
     def is_master(self) -> bool:
-        """Tell whether this is one image that was made from frames already."""
+        """Return whether the group is a single master, already made from frames."""
         return self.frames[0].is_master
 
     @property
@@ -427,7 +427,7 @@ class Group:
 
     @property
     def parts(self) -> tuple[Group, ...]:
-        """Return the groups whose images it is made of; none: it is made of its own frames."""
+        """Return the groups whose masters it is made from; none if made from its own frames."""
         return ()
 
     @property
@@ -437,32 +437,32 @@ class Group:
 
     @property
     def size(self) -> str:
-        """Return how many frames, in words."""
+        """Return the number of frames, in words."""
         return "1 frame" if len(self.frames) == 1 else f"{len(self.frames)} frames"
 
     @property
     def temperature(self) -> float | None:
-        """Return the mean temperature of the detector, deg C, where every frame knows it."""
+        """Return the mean temperature of the detector, deg C; None unless all frames have one."""
         known = [frame.ccd_temp for frame in self.frames if frame.ccd_temp is not None]
         return sum(known) / len(known) if len(known) == len(self.frames) else None
 
     @property
     def state(self) -> str:
-        """Return what is gone from every frame: letters of "BDF" (`Frame.state`)."""
+        """Return the corrections applied to every frame: letters of "BDF" (`Frame.state`)."""
         return self.frames[0].state
 
     @property
     def is_dark_subtracted(self) -> bool:
-        """Tell whether the camera program has already subtracted a dark."""
+        """Return whether the camera program has already subtracted a dark."""
         return "D" in self.state
 
     @property
     def n_bytes(self) -> int:
-        """Return the size of all pixels on disk, inflated."""
+        """Return the size of all pixels as stored, uncompressed, bytes."""
         return sum(frame.image.source.n_bytes for frame in self.frames)
 
     def least_memory(self, *, widened: bool = True) -> int:
-        """Return how many bytes the lowest bands take: one row of all frames for every thread."""
+        """Return the bytes of the lowest bands: one row of all frames for every thread."""
         shape = (len(self.frames), *self.frames[0].shape)
         return bytes_of_a_row(shape, self._dtype, widened=widened)
 
@@ -471,12 +471,12 @@ class Group:
         return np.result_type(*{dtype_of(frame.image.source.pixels) for frame in self.frames})
 
     def band_rows(self, memory: int | None = None, *, widened: bool = True) -> int:
-        """Return how many rows are read at a time: all of a small group.
+        """Return the number of rows read at a time; all rows of a small group.
 
         Parameters
         ----------
-        memory : bytes that may be held, beyond the results; None: 256 MB at once, or bands of 64 MB
-            a thread.
+        memory : bytes that may be held, beyond the results; None: up to 256 MB at once, else bands
+            of 64 MB per thread.
         widened : as in `bands.bytes_per_pixel`.
 
         Raises
@@ -497,7 +497,7 @@ class Group:
     def cube(
         self, chunks: Chunks = "auto", memory: int | None = None, *, widened: bool = True
     ) -> xr.Dataset:
-        """Open the frames as a cube; "auto" reads at once what is small and chunks the rest."""
+        """Open the frames as a cube; "auto" reads a small group at once and chunks a large one."""
         if chunks != "auto":
             return make_cube(self.frames, chunks)
         rows = self.band_rows(memory, widened=widened)

@@ -1,9 +1,10 @@
 """Match biases, darks and flats to the frames that they calibrate.
 
-A dark must show the same pixels read in the same way, still hold (or lack) the bias as the lights
-do, and agree in exposure and temperature. Of those that do, the nearest exposure wins, of those of
-one exposure an equal temperature, then the nearest time. The name of the instrument and the date
-are no criterion: darks may come from a library, written months ago by another program.
+A dark must have the same pixels, read out with the same settings, contain (or lack) the bias as the
+light frames do, and agree in exposure and temperature. Of the darks that fit, the nearest exposure
+is taken; among equal exposures, a dark of equal temperature, then the nearest in time. The name of
+the instrument and the date are not criteria: darks may come from a library, written months ago by
+another program.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from arrayred.night.groups import (
 )
 
 EQUAL_TEMPERATURE = 1.0
-"""deg C: a smaller difference between a light and its dark is not worth a word."""
+"""deg C: smaller differences between the lights and their dark are not reported."""
 _FRESH_DAYS = 2.0
 
 
 def match_dark(
     lights: Group, darks: Sequence[Group], tolerance: float, temperature_tolerance: float = 3.0
 ) -> Group:
-    """Return the darks that fit best; on a tie the first.
+    """Return the best matching darks; on a tie the first.
 
     Parameters
     ----------
@@ -44,12 +45,12 @@ def match_dark(
     darks : the groups to choose from.
     tolerance : largest difference of exposures, s, inclusive.
     temperature_tolerance : largest difference of the detector's temperatures, deg C; unknown
-        temperatures fit any.
+        temperatures match any.
 
     Raises
     ------
     NoDarkError
-        None fits; the error says of each why not.
+        None fits; the error gives the reason for each.
     """
     reasons = [why_dark_unfit(lights, dark, tolerance, temperature_tolerance) for dark in darks]
     fitting = [dark for dark, reason in zip(darks, reasons, strict=True) if not reason]
@@ -74,13 +75,13 @@ def match_dark(
 def match_bias(
     lights: Group, biases: Sequence[Group], temperature_tolerance: float = 3.0
 ) -> Group | None:
-    """Return the biases that fit best, or None; see `match_dark`."""
+    """Return the best matching biases, or None; see `match_dark`."""
     fitting = [b for b in biases if not why_dark_unfit(lights, b, None, temperature_tolerance)]
     return min(fitting, key=lambda bias: match_distance(lights, bias), default=None)
 
 
 def dark_remarks(lights: Group, dark: Group) -> tuple[str, ...]:
-    """Return what a user should know about a match that is not ideal."""
+    """Return the remarks for the user on a match that is not ideal."""
     remarks = []
     kind = dark.frames[0].frame_type
     difference = warmer(lights, dark)
@@ -103,15 +104,15 @@ def dark_remarks(lights: Group, dark: Group) -> tuple[str, ...]:
 
 
 def pixel_remarks(lights: Group) -> tuple[str, ...]:
-    """Return what a look at the pixels of a target's lights shows to be odd."""
+    """Return the oddities found in the pixels of a target's lights."""
     return tuple(target_change_warnings(lights.frames))
 
 
 class Misfit(NamedTuple):
-    """In what a calibration frame does not fit a frame that it is to be subtracted from.
+    """The reason why a calibration frame cannot be subtracted from a frame.
 
-    `reason` says it in a few words, for a list; `keyword` is the header's; `ours` and `theirs` are
-    what the frame and the calibration frame have.
+    `reason` is a few words, for a list; `keyword` is the header keyword; `ours` and `theirs` are
+    the values of the frame and of the calibration frame.
     """
 
     reason: str
@@ -129,18 +130,18 @@ def misfit(
     any_unit: bool = False,
     whole: bool = False,
 ) -> Misfit | None:
-    """Return in what a calibration frame does not fit a frame, or None.
+    """Return why a calibration frame does not fit a frame, or None if it fits.
 
-    This is the one judge of it: for the plan of a night, for each frame of a flat, and for
-    `arrayred combine --minus`.
+    This is the only place that decides it: for the plan of a night, for each frame of a flat, and
+    for `arrayred combine --minus`.
 
     Parameters
     ----------
     frame, master : as their headers describe them.
-    tolerance : largest difference of exposures, s; None: any exposure does.
-    any_bias : what was subtracted from them may differ: a dark is made of another one.
+    tolerance : largest difference of exposures, s; None: any exposure is accepted.
+    any_bias : the corrections applied to them may differ, as for the parts of a synthetic dark.
     any_unit : they may differ in unit.
-    whole : frames are taken as they are stored: nothing is trimmed, no overscan subtracted.
+    whole : frames are used as stored: not trimmed, no overscan subtracted.
     """
     if whole and frame.shape != master.shape:
         return Misfit("other shape", "NAXIS", f"{frame.shape} pixels", f"{master.shape}")
@@ -167,7 +168,7 @@ def misfit(
 
 
 def _unlike_states(frame: Frame, master: Frame) -> Misfit | None:
-    """Return what keeps a master from taking away just what is in a frame, by CALSTAT."""
+    """Return the misfit of corrections (CALSTAT) between a frame and a master, or None."""
     taken, reason = letters_taken_by(master), ""
     if master.frame_type == "dark" and "D" in master.state:
         reason = "a dark from which a dark was subtracted"
@@ -181,7 +182,7 @@ def _unlike_states(frame: Frame, master: Frame) -> Misfit | None:
 
 
 def letters_taken_by(master: Frame) -> str:
-    """Return the letters of CALSTAT that an image takes away: a raw dark holds the bias as well."""
+    """Return the CALSTAT letters that subtracting an image adds: a raw dark contains the bias."""
     if master.frame_type == "bias":
         return "B"
     if master.frame_type == "dark":
@@ -198,14 +199,14 @@ def why_dark_unfit(
     any_bias: bool = False,
     any_unit: bool = False,
 ) -> str:
-    """Return what keeps a dark from serving the lights, or "".
+    """Return why a dark cannot be used for the lights, or "".
 
     Parameters
     ----------
     lights, dark : the frames.
-    tolerance : largest difference of exposures, s; None: any exposure does.
+    tolerance : largest difference of exposures, s; None: any exposure is accepted.
     temperature_tolerance : largest difference of temperatures, deg C.
-    any_bias : the bias may be gone from one of them only.
+    any_bias : the bias may be subtracted from one of them only.
     any_unit : they may differ in unit.
     """
     light, other = lights.frames[0], dark.frames[0]
@@ -219,65 +220,66 @@ def why_dark_unfit(
 
 
 def match_distance(lights: Group, dark: Group) -> tuple[bool, float]:
-    """Return how far apart two groups are: whether in temperature, then in time, days."""
+    """Return the distance of two groups: whether temperatures differ, then the time, days."""
     difference, age = warmer(lights, dark), age_in_days(lights, dark)
     unlike = difference is not None and abs(difference) > EQUAL_TEMPERATURE
     return unlike, float("inf") if age is None else age
 
 
 def warmer(lights: Group, dark: Group) -> float | None:
-    """Return by how many deg C the darks are warmer, on the mean; None where unknown."""
+    """Return the mean temperature of the darks minus that of the lights, deg C; None if unknown."""
     ours, theirs = lights.temperature, dark.temperature
     return None if ours is None or theirs is None else theirs - ours
 
 
 def age_in_days(lights: Group, dark: Group) -> float | None:
-    """Return how many days lights and darks were taken apart; None where unknown."""
+    """Return the time between lights and darks, days; None if unknown."""
     ours, theirs = lights.frames[0].time, dark.frames[0].time
     return None if ours is None or theirs is None else abs(ours - theirs) / timedelta(days=1)
 
 
 def _requirements_of(group: Group) -> str:
-    """Return what must fit: number and exposure of frames, pixels, detector setup."""
+    """Return the properties to match as text: number, exposure, pixels, detector setup."""
     rows, columns = group.frames[0].shape
     setup = "".join(f", {name} {value}" for name, value in group.frames[0].setup)
     count = "master" if group.is_master else str(len(group.frames))
     return f"{count} x {group.exptime:g} s of {columns} x {rows} pixels{setup}"
 
 
-# Darks that are made of others: with a bias added or taken off, or of another exposure.
+# Synthetic darks: with a bias added or subtracted, or scaled from another exposure.
 #
-# The state of a frame is whether its bias is gone, and whether its dark is. A dark serves lights
-# in the same state; where none does, one is made:
+# The state of a frame is whether its bias and its dark have been subtracted. A dark is used for
+# lights in the same state; if there is none, a synthetic one is made:
 #
-# =============  ================  ==========================================
-# lights         darks             what is subtracted from the lights
-# =============  ================  ==========================================
-# raw            raw               the dark
-# raw            bias gone         dark + bias
-# bias gone      raw               dark - bias
-# bias gone      bias gone         the dark
-# raw            raw, longer       bias + (dark - bias) * t / T, on request
-# =============  ================  ==========================================
+# ================  ================  ==========================================
+# lights            darks             what is subtracted from the lights
+# ================  ================  ==========================================
+# raw               raw               the dark
+# raw               bias subtracted   dark + bias
+# bias subtracted   raw               dark - bias
+# bias subtracted   bias subtracted   the dark
+# raw               raw, longer       bias + (dark - bias) * t / T, on request
+# ================  ================  ==========================================
 #
-# Scaling is for dark current alone: without the bias nothing is scaled. From a longer exposure it
-# is harmless; from a shorter one the noise grows with the factor, so that it must be asked for by
-# name.
+# Only dark current is scaled: without a bias nothing is scaled. Scaling from a longer exposure is
+# harmless; from a shorter one the noise grows with the factor, so it has an option of its own
+# (`scale_dark = "both"`).
 
 Calibrations = Mapping[str, Sequence[Group]]
 
 
 @dataclass(frozen=True)
 class SyntheticDark(Group):
-    """A master dark that is made of another one and a bias.
+    """A master dark made from another dark and a bias.
 
     Parameters
     ----------
-    name, frames : of the darks it is made of, the name being its own.
+    name : its own.
+    frames : of the darks it is made from.
     dark : the darks.
-    bias : the biases; None: neither the darks nor the lights have one.
+    bias : the biases; None: neither the darks nor the lights contain the bias.
     wanted : the exposure that it is made for, s.
-    keep_bias : the bias is in what it serves.
+    keep_bias : whether the lights contain the bias, so that it is subtracted with the dark.
     """
 
     dark: Group
@@ -286,28 +288,28 @@ class SyntheticDark(Group):
     keep_bias: bool
 
     def __repr__(self) -> str:
-        """Return what it is, in a line."""
+        """Return name, darks and biases, in a line."""
         return f"Made({self.name}: {self.dark!r}, {self.bias!r})"
 
     @property
     def is_master(self) -> bool:
-        """It has to be made, even of masters."""
+        """Return False: it has to be made, even from masters."""
         return False
 
     @property
     def has_bias(self) -> bool:
-        """Tell whether the darks that it is made of have their bias."""
+        """Return whether the darks that it is made from contain the bias."""
         return "B" not in self.state
 
     @property
     def factor(self) -> float:
-        """Return by what the dark current is multiplied."""
+        """Return the factor by which the dark current is scaled."""
         same = self.wanted == self.dark.exptime
         return 1.0 if same else self.wanted / self.dark.exptime
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Return what a user should know of it: that it was scaled, and whether its noise grew."""
+        """Return a remark for the user if it was scaled, and whether its noise grew."""
         if self.factor == 1.0:
             return ()
         grown = ", and its noise grew as much" if self.factor > 1 else ""
@@ -325,18 +327,18 @@ class SyntheticDark(Group):
 
 
 def dark_for(lights: Group, calibrations: Calibrations, recipe: Recipe) -> Group:
-    """Return the darks that serve frames as they are, or one made for them.
+    """Return the darks that match frames, or a synthetic dark made for them.
 
     Parameters
     ----------
     lights : the frames that need a dark.
     calibrations : the groups of biases and darks.
-    recipe : its `dark_tolerance`, `temperature_tolerance` and `scale_dark` decide.
+    recipe : `dark_tolerance`, `temperature_tolerance` and `scale_dark` are used.
 
     Raises
     ------
     NoDarkError
-        None fits; the error says of each why not.
+        None fits; the error gives the reason for each.
     """
     degrees = recipe.temperature_tolerance
     try:
@@ -351,7 +353,7 @@ def dark_for(lights: Group, calibrations: Calibrations, recipe: Recipe) -> Group
 def _make_synthetic_dark(
     lights: Group, calibrations: Calibrations, recipe: Recipe
 ) -> SyntheticDark | None:
-    """Return a dark made for lights, one that need not be scaled before one that must."""
+    """Return a synthetic dark for lights, an unscaled one if possible."""
     for tolerance in [recipe.dark_tolerance, *([None] if recipe.scale_dark != "no" else [])]:
         fitting = [
             dark
@@ -382,7 +384,7 @@ def _may_scale(dark: Group, lights: Group, recipe: Recipe) -> bool:
 def _synthetic_dark_from(
     dark: Group, lights: Group, biases: Sequence[Group], *, scaled: bool
 ) -> SyntheticDark | None:
-    """Return the dark made of one, with the nearest bias that fits it, where one is needed."""
+    """Return the synthetic dark from one dark and the nearest matching bias, if it needs one."""
     has_bias, keep_bias = "B" not in dark.state, "B" not in lights.state
     fitting = [
         bias
@@ -400,24 +402,24 @@ def _synthetic_dark_from(
     return SyntheticDark(f"{name}{change}", dark.frames, dark, needed, wanted, keep_bias)
 
 
-# Flats: which are of one kind, what corrects them, and which targets they serve.
+# Flats: group them, calibrate them, match them to targets.
 #
-# Flats whose headers tell the grating become one master flat for each setup of detector and optics
-# (GRATING, GRATANG, FILTER, SLIT) and each run of nights, whatever their exposures. Others are
-# grouped like lights, by OBJECT or by the names of their files, since flats through two gratings
-# must not be mixed; where they are of several kinds none is taken, since nothing tells which one
-# fits. A filter alone tells nothing: at Stony Brook the flats of both gratings say "Clear". Every
-# flat needs the dark of its own exposure, or one made for it, or at least a bias.
+# Flats whose headers give the grating become one master flat for each setup of detector and optics
+# (GRATING, GRATANG, FILTER, SLIT) and each observing run, whatever their exposures. Others are
+# grouped like lights, by OBJECT or file name, since flats through two gratings must not be mixed;
+# if there are several such groups none is used, since nothing shows which one fits. A filter alone
+# decides nothing: at Stony Brook the flats of both gratings have "Clear". Every flat needs the dark
+# of its own exposure, or a synthetic one, or at least a bias.
 
 
 @dataclass(frozen=True)
 class Flat:
-    """The frames of a master flat, and what is subtracted from each of them.
+    """The frames of a master flat, and the darks or biases subtracted from each of them.
 
     Parameters
     ----------
-    frames : flats of one kind, or one that is a master already.
-    darks : the darks or biases of the master that each frame needs, or None.
+    frames : flats of one setup, or a single master flat.
+    darks : for each frame, the darks or biases whose master is subtracted from it, or None.
     """
 
     frames: Group
@@ -425,7 +427,7 @@ class Flat:
 
     @property
     def key(self) -> str:
-        """Return what tells the flat from all other masters of a night."""
+        """Return the key of the flat, unique among the masters of a night."""
         return self.frames.key
 
     @property
@@ -442,7 +444,7 @@ class Flat:
 
     @property
     def is_finished(self) -> bool:
-        """Tell whether this is a master flat that arrayred made: taken as it is."""
+        """Return whether this is a master flat made by arrayred, which is used unchanged."""
         return self.frames.frames[0].is_own
 
     @property
@@ -452,12 +454,12 @@ class Flat:
 
     @property
     def inputs(self) -> tuple[Frame, ...]:
-        """Return all frames that go into it."""
+        """Return all frames used to make it."""
         return (*self.frames.inputs, *(f for group in self.masters for f in group.inputs))
 
     @property
     def calstat(self) -> str:
-        """Return the letters of what was corrected in every frame of it."""
+        """Return the CALSTAT letters of the corrections applied to all of its frames."""
         states = []
         for frame, master in zip(self.frames.frames, self.darks, strict=True):
             here = "" if master is None else "B" if master.kind == "bias" else "BD"
@@ -468,7 +470,7 @@ class Flat:
 def flats_of(frames: Sequence[Frame]) -> list[Group]:
     """Return groups of flats, one for each setup and optics, whatever their exposures.
 
-    Those whose headers do not tell the optics are grouped like lights.
+    Flats whose headers do not give the grating are grouped like lights.
     """
     known: dict[tuple[object, ...], list[Frame]] = defaultdict(list)
     for frame in frames:
@@ -513,7 +515,7 @@ def plan_flats(
 
 
 def _flat_calibration(frame: Frame, calibrations: Calibrations, recipe: Recipe) -> Group | None:
-    """Return what is subtracted from a flat: a dark, else a bias, else None."""
+    """Return the group whose master is subtracted from a flat: darks, else biases, else None."""
     if frame.is_own or {"B", "D"} <= {*frame.state}:
         return None
     alone = Group(frame.label, (frame,))
@@ -538,12 +540,12 @@ def _why_flat_unusable(frame: Frame, master: Group | None) -> str:
 
 
 def match_flat(lights: Group, flats: Sequence[Flat]) -> tuple[Flat | None, tuple[str, ...]]:
-    """Return the flat that serves lights, the nearest in time, and what should be known of it.
+    """Return the flat for lights, the nearest in time, and remarks on the match.
 
     Parameters
     ----------
     lights : the frames.
-    flats : those to choose from.
+    flats : the flats to choose from.
     """
     reasons = {flat.name: _why_flat_unfit(lights, flat) for flat in flats}
     fitting = [flat for flat in flats if not reasons[flat.name]]
@@ -571,13 +573,13 @@ def match_flat(lights: Group, flats: Sequence[Flat]) -> tuple[Flat | None, tuple
 
 
 def _same_optics(lights: Group, flat: Flat) -> bool:
-    """Tell whether lights and a flat tell their optics, and the same."""
+    """Return whether the headers of lights and of a flat give the grating and the same optics."""
     own = lights.frames[0]
     return _tells_grating(own) and own.optics == flat.frames.frames[0].optics
 
 
 def _tells_grating(frame: Frame) -> bool:
-    """Tell whether a header says more of the optics than the last two facts, FILTER and SLIT."""
+    """Return whether a header gives more of the optics than FILTER and SLIT, the last two."""
     return any(frame.optics[:-2])
 
 
@@ -587,7 +589,7 @@ def _flat_age(lights: Group, flat: Flat) -> float:
 
 
 def _why_flat_unfit(lights: Group, flat: Flat) -> str:
-    """Return what keeps a flat from serving lights, or ""."""
+    """Return why a flat cannot be used for lights, or ""."""
     if "F" in lights.state:
         return "the lights were divided by one already"
     own, theirs = lights.frames[0].optics, flat.frames.frames[0].optics

@@ -56,22 +56,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Night:
-    """The frames of one folder, headers read, pixels not.
+    """The frames of one folder, with headers read but not pixels.
 
-    Printing it tells what is there, `make_plan` what each frame is used for;
+    Printing it shows a summary, `make_plan` decides what each frame is used for;
     ``night["light/<target>"]`` is the lazy cube of a group.
 
     Parameters
     ----------
-    folder : where they lie.
-    instrument : what their headers mean.
-    file : what else is known of the night.
+    folder : of the frames.
+    instrument : the meaning of their headers.
+    file : the night file.
     frames : raw frames, and masters from elsewhere, in canonical order (time, then name).
-    left_out : frames that take no part, each with the reason.
-    foreign : files that are no frames, and folders not reached, each with the reason.
+    left_out : frames that are not used, each with the reason.
+    foreign : files that are not frames, and folders not reached, each with the reason.
     problems : files that should be frames but cannot be read.
     duplicates : labels of frames that repeat another, with that one's label.
-    scanned : all frames that were read, those left out included.
+    scanned : all frames whose headers were read, unused ones included.
     """
 
     folder: Path
@@ -85,11 +85,11 @@ class Night:
     scanned: tuple[Frame, ...] = ()
 
     def __repr__(self) -> str:
-        """Return the night at a glance."""
+        """Return a summary of the night."""
         return summary_text(self)
 
     def _repr_html_(self) -> str:
-        """Return the night at a glance, for notebooks."""
+        """Return a summary of the night as HTML, for notebooks."""
         return summary_html(self)
 
     @cached_property
@@ -124,24 +124,24 @@ def open_night(
     advance: Callable[[int], None] | None = None,
     caching: CachePolicy | None = None,
 ) -> Night:
-    """Read the headers of a night, and as many pixels as tell what headers do not.
+    """Read the headers of a night, and samples of pixels where headers do not suffice.
 
     Parameters
     ----------
-    folder : where the frames lie; a cache of a night does as well, or the URL of either.
-    file : what is known of the night beside its headers; by default nothing.
-    unsigned : over what the file says of it: "auto" recognises unsigned counts that were written
-        as signed; "wrapped" takes all raw counts with BZERO 0 for such, "as-declared" none.
-    depth : how many folders deep they may lie, the folder itself being the first.
-    advance : is called after each file with the number of files left.
-    caching : whether pixels may be read from a cache of these frames; by default they are not.
+    folder : of the frames, or a cache of a night, or the URL of either.
+    file : the night file, with information missing from the headers; by default empty.
+    unsigned : overrides the file: "auto" recognises unsigned integers stored as signed; "wrapped"
+        reads all raw counts with BZERO 0 as unsigned, "as-declared" none.
+    depth : how many levels of folders are searched, the folder itself being the first.
+    advance : called after each file with the number of files left.
+    caching : when pixels may be read from a cache of these frames; by default never.
 
     Raises
     ------
     InputError
-        A folder does not exist or holds no FITS file.
+        A folder does not exist or has no FITS file.
     UsageError
-        The night file names a frame that is not there, or what is to be excluded is not.
+        The night file names or excludes a frame that does not exist.
 
     Examples
     --------
@@ -196,7 +196,7 @@ def open_night(
 
 
 def _excluded_files(listed: Sequence[Path], folder: Path, patterns: Iterable[str]) -> set[Path]:
-    """Return the files that take no part; raise UsageError if a pattern names none."""
+    """Return the excluded files; raise UsageError if a pattern names none."""
     labels = {path: _label_in_folder(path, folder) for path in listed}
     excluded: set[Path] = set()
     for name in patterns:
@@ -208,7 +208,7 @@ def _excluded_files(listed: Sequence[Path], folder: Path, patterns: Iterable[str
 
 
 def _folders_beyond_depth(folders: Iterable[Path], depth: int) -> list[tuple[str, str]]:
-    """Return the folders with FITS files that lie too deep, each with the reason."""
+    """Return the folders with FITS files that are too deep, each with the reason."""
     reason = f"lies deeper than {depth} folder{'s' * (depth != 1)}"
     return [(str(path), reason) for folder in folders for path in folders_too_deep(folder, depth)]
 
@@ -220,10 +220,10 @@ def _label_in_folder(path: Path, folder: Path) -> str:
 def _with_named_calibrations(
     file: NightFile, own: Sequence[Path], depth: int
 ) -> tuple[NightFile, set[Path]]:
-    """Return the file, paths spelt as the night spells them, and the calibrations it names.
+    """Return the night file with paths spelt as the night spells them, and the calibration files.
 
-    A file of the night that lies in a folder of calibrations too, or is reached by a link, is the
-    night's own and read once.
+    A file of the night that is also in a folder of calibrations, or is reached by a link, counts as
+    the night's own and is read once.
     """
     file = replace(
         file, masters={kind: path_or_address(path) for kind, path in file.masters.items()}
@@ -243,7 +243,7 @@ def _with_named_calibrations(
 def _require_all_named(
     frames: Sequence[Frame], others: Sequence[tuple[str, Path]], file: NightFile
 ) -> None:
-    """Raise UsageError if the night file names a frame that is not there."""
+    """Raise UsageError if the night file names a frame that does not exist."""
     for frame_type, names in file.types.items():
         require_named(frames, others, names, f"types.{frame_type}")
     for name, target in file.targets.items():
@@ -252,7 +252,7 @@ def _require_all_named(
 
 
 def retyped(frames: Sequence[Frame], file: NightFile) -> list[Frame]:
-    """Return the frames, those of the types that the night file says, whatever headers say.
+    """Return the frames with the types that the night file gives, which override the headers.
 
     The frames of its targets are lights, those of their lamps are arcs.
     """
@@ -269,13 +269,13 @@ def retyped(frames: Sequence[Frame], file: NightFile) -> list[Frame]:
 
 
 def _with_frame_type(frame: Frame, frame_type: str) -> Frame:
-    """Return a frame as of a type that is known for certain: no name makes it an arc."""
+    """Return a frame with a type given by the user: its name cannot make it an arc."""
     told = tuple(text for text in frame.warnings if not text.startswith("taken for"))
     return replace(frame, frame_type=frame_type, warnings=told, maybe_arc="")
 
 
 def _why_excluded(frame: Frame, file: NightFile, library: set[Path]) -> str:
-    """Return why a frame takes no part, or ""."""
+    """Return why a frame is not used, or ""."""
     if frame.path in library:
         is_calibration = frame.frame_type in MASTERS
         return "" if is_calibration else "in a folder of calibrations, but no calibration"
@@ -287,18 +287,17 @@ def _why_excluded(frame: Frame, file: NightFile, library: set[Path]) -> str:
 
 
 def pattern_mismatch(pattern: str) -> str:
-    """Return why a light is left out whose name does not match a pattern."""
+    """Return the reason for a light that is not used since its name does not match a pattern."""
     return f"its name is not {pattern!r}"
 
 
-# A night's pixels under the names of its groups: `raw_groups`, `tree_of`, `cube_at`.
+# The groups of a night as a tree of cubes: `raw_groups`, `tree_of`, `cube_at`.
 #
-# ``/raw/<type>/<group>`` is the cube of one group: lights under the names that the plan gives
-# their targets, darks under their exposures, everything else by what it shows. Frames that are not
-# one array (other shapes, settings or units) are groups of their own by the rules of
-# `night.groups`, and what repeats another frame is left out, so that every cube can be combined as
-# it stands. Masters that came with the frames are cubes of one frame under
-# ``/masters/<type>/<group>``. Nothing is read before it is asked for, compressed frames included.
+# ``/raw/<type>/<group>`` is the cube of one group: lights by the names of their targets in the
+# plan, darks by exposure, others by what they show. Frames of other shapes, settings or units form
+# groups of their own by the rules of `night.groups`, and repeated frames are not used, so every
+# cube can be combined unchanged. Masters that came with the frames are cubes of one frame under
+# ``/masters/<type>/<group>``. Pixels are read on demand, those of compressed frames too.
 
 
 def raw_groups(night: Night) -> dict[str, Group]:
@@ -307,7 +306,7 @@ def raw_groups(night: Night) -> dict[str, Group]:
     Raises
     ------
     UsageError
-        The night file says something of targets that cannot be.
+        The night file contradicts itself or the frames.
     """
     by_type: dict[str, list[Frame]] = defaultdict(list)
     for frame in night.frames:
@@ -332,7 +331,7 @@ def tree_of(groups: Mapping[str, Group], chunks: Chunks = "auto") -> xr.DataTree
 
     Parameters
     ----------
-    groups : what `raw_groups` returned.
+    groups : of `raw_groups`.
     chunks : rows of a dask chunk; "auto": as many as fit into 64 MB.
     """
     import xarray as xr
@@ -350,7 +349,7 @@ def cube_at(groups: Mapping[str, Group], name: str, chunks: Chunks = "auto") -> 
     Raises
     ------
     KeyError
-        There is no such group; the error names what there is.
+        There is no such group; the error names similar ones.
     """
     if name not in groups:
         near = get_close_matches(name, groups, n=3, cutoff=0.3) or list(groups)[:3]
@@ -359,10 +358,10 @@ def cube_at(groups: Mapping[str, Group], name: str, chunks: Chunks = "auto") -> 
     return make_cube(groups[name].frames, chunks)
 
 
-# A night at a glance, as text and as HTML: what is there, and what is left out.
+# The summary of a night, as text and as HTML: its groups, and the frames that are not used.
 #
-# One row a group. The HTML is a table and a few lines, without style sheet or script, every text
-# from a header or a file name escaped; a night of a thousand groups shows the first of them.
+# One row per group. The HTML is a table and a few lines, without style sheet or script, every text
+# from a header or a file name escaped; of a night of a thousand groups the first 40 are shown.
 
 _TABLE_HEADING = ("type", "group", "frames", "exposure", "size", "deg C", "night")
 _MOST_ROWS = 40
@@ -371,13 +370,13 @@ _MOST_LINES = 5
 
 @dataclass(frozen=True)
 class NightSummary:
-    """What is shown of a night.
+    """The contents of a night's summary.
 
     Parameters
     ----------
-    title : its folder and how many frames it has.
+    title : its folder, number of frames and dates.
     rows : a row of texts for each group, under `_TABLE_HEADING`.
-    remarks : lines on what is left out, odd or wrong.
+    remarks : lines on frames that are not used, repeated or unreadable.
     """
 
     title: str
@@ -386,7 +385,7 @@ class NightSummary:
 
 
 def summary_text(night: Night) -> str:
-    """Return a night at a glance as lines of text."""
+    """Return the summary of a night as lines of text."""
     seen = summarise_night(night)
     table = [_TABLE_HEADING, *seen.rows] if seen.rows else []
     columns = [i for i in range(len(_TABLE_HEADING)) if any(row[i] for row in seen.rows)]
@@ -396,7 +395,7 @@ def summary_text(night: Night) -> str:
 
 
 def summary_html(night: Night) -> str:
-    """Return a night at a glance as a piece of HTML."""
+    """Return the summary of a night as a piece of HTML."""
     seen = summarise_night(night)
     head = "".join(f"<th>{name}</th>" for name in _TABLE_HEADING)
     rows = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in seen.rows]
@@ -410,7 +409,7 @@ def summary_html(night: Night) -> str:
 
 
 def summarise_night(night: Night) -> NightSummary:
-    """Return what is shown of a night."""
+    """Return the contents of a night's summary."""
     rows = [_group_row(name, group) for name, group in night.groups.items()]
     more = f"... and {len(rows) - _MOST_ROWS} more groups"
     cut = [(more, *[""] * (len(_TABLE_HEADING) - 1))] if len(rows) > _MOST_ROWS else []
@@ -446,7 +445,7 @@ def _night_range(frames: Iterable[Frame]) -> str:
 
 
 def _remarks(night: Night) -> Iterator[str]:
-    """Yield how much is left out, is there twice or cannot be read, and the first of each."""
+    """Yield the numbers of unused, repeated and unreadable files, and the first of each."""
     yield from _counted_reasons("left out", Counter(why for _, why in night.left_out).items())
     yield from _first_of_each(
         "there twice", [f"{one} is {other}" for one, other in night.duplicates.items()]
@@ -473,34 +472,33 @@ def _first_of_each(what: str, lines: Iterable[str]) -> Iterator[str]:
         yield f"  ... and {len(told) - _MOST_LINES} more"
 
 
-# A night's pixels from a cache, and into one: `CachePolicy`, `cache_night`.
+# Read a night's pixels from a cache, and write one: `CachePolicy`, `cache_night`.
 #
-# A compressed night is unpacked once: the run that reduces it first leaves a cache in the library,
-# later ones read from there what they would otherwise inflate again. Files are known by their
-# SHA-256, taken anew each time: a file that was changed behind its date is another file. Whatever
-# was decided about a frame is decided again, from the same header and the same bits, so that
-# results do not depend on where pixels come from.
+# A compressed night is decompressed once: the run that reduces it first leaves a cache in the cache
+# folder, and later runs read from it what they would otherwise decompress again. Files are
+# identified by their SHA-256, computed each time: a file changed without a change of its date is
+# another file. Every decision about a frame is made again, from the same header and the same bits,
+# so results do not depend on where pixels come from.
 #
-# A night behind a URL goes the same way, before it is reduced (`with_local_pixels`): its frames are
-# copied, hashed on the way, and put into a cache. What tells a file there apart is what its store
-# says of it, size and ETag or time; the SHA-256 that belongs to it is kept beside the caches, so
-# that a later run finds the cache without fetching a frame. A store that tells neither is not
-# believed, and its files are fetched anew.
+# A night behind a URL is cached before it is reduced (`with_local_pixels`): its frames are copied,
+# hashed while copying, and put into a cache. A remote file is identified by what its store reports,
+# size and ETag or time; its SHA-256 is saved beside the caches, so that a later run finds the cache
+# without fetching a frame. If a store reports neither ETag nor time, its files are fetched again.
 
 
 def ignore_warning(_warning: str) -> None:
-    """Pass a warning by."""
+    """Ignore a warning."""
 
 
 @dataclass(frozen=True)
 class CachePolicy:
-    """When pixels are read from the library of caches.
+    """When pixels are read from caches.
 
     Parameters
     ----------
-    cache_folder : the caches.
-    always : for plain nights too, not only for those with compressed frames.
-    say : is called with what is odd about a cache.
+    cache_folder : the folder of the caches.
+    always : for uncompressed nights too, not only for those with compressed frames.
+    say : called with each warning about a cache.
     """
 
     cache_folder: CacheFolder
@@ -508,7 +506,7 @@ class CachePolicy:
     say: Callable[[str], None] = ignore_warning
 
     def is_for(self, frames: Iterable[Frame]) -> bool:
-        """Tell whether frames would be read from a cache if there were one."""
+        """Return whether frames would be read from a cache if there were one."""
         frames = list(frames)
         from_files = [frame for frame in frames if frame.image.source.cached is None]
         packed = any(not frame.image.is_local for frame in from_files)
@@ -517,13 +515,13 @@ class CachePolicy:
     def with_cached_pixels(
         self, frames: Sequence[Frame], folder: Path, file: NightFile, instrument: Instrument
     ) -> list[Frame]:
-        """Return frames, to be read from their cache if there is a whole one.
+        """Return frames that read their pixels from their cache, if there is a complete one.
 
         Parameters
         ----------
         frames : as their headers describe them.
         folder : of the night.
-        file, instrument : what else decides what their cache holds.
+        file, instrument : the settings that the content of a cache depends on.
         """
         if not self.is_for(frames) or self.cache_folder.is_empty():
             return list(frames)
@@ -547,7 +545,7 @@ class CachePolicy:
         ]
 
     def _checksums(self, frames: Sequence[Frame]) -> dict[Path, str] | None:
-        """Return the sha256 of frames' files; None where one is damaged, or not known from afar."""
+        """Return the SHA-256 of frames' files; None if one is damaged, or remote and unknown."""
         try:
             if not any(frame.image.is_remote for frame in frames):
                 return required_checksums(examine(frames), frames)
@@ -560,7 +558,7 @@ class CachePolicy:
 
     @property
     def hashes(self) -> Hashes:
-        """Return what is known of files behind URLs."""
+        """Return the saved checksums of files behind URLs."""
         return Hashes(self.cache_folder.folder)
 
 
@@ -569,9 +567,9 @@ def with_local_pixels(night: Night, caching: CachePolicy) -> Night:
 
     Parameters
     ----------
-    night : one that does not lie behind a URL is returned as it is, as is one that cannot be
-        cached: then its frames are copied when they are read, and what was wrong is said.
-    caching : the library, and whom to tell.
+    night : returned unchanged if it is not behind a URL, or cannot be cached: then its frames are
+        copied when they are read, and a warning says why.
+    caching : the cache folder, and where warnings go.
     """
     sources = [frame.image.source for frame in night.scanned]
     far = next((s.cached.remote for s in sources if s.cached is not None and s.cached.remote), None)
@@ -600,7 +598,7 @@ def with_local_pixels(night: Night, caching: CachePolicy) -> Night:
 def _with_cached_frames(
     shelves: Mapping[Path, FrameReader | None], frames: Iterable[Frame]
 ) -> tuple[Frame, ...]:
-    """Return frames, to be read from the shelves that have them."""
+    """Return frames that read their pixels from a cache, if `shelves` has a reader for them."""
     return tuple(
         replace(f, image=replace(f.image, source=replace(f.image.source, cached=shelf)))
         if (shelf := shelves.get(f.path)) is not None
@@ -610,13 +608,13 @@ def _with_cached_frames(
 
 
 def cache_night(night: Night, place: str | Path | CacheFolder, *, overwrite: bool = False) -> Path:
-    """Write the cache of a night, and return where it lies.
+    """Write the cache of a night, and return its path.
 
     Parameters
     ----------
-    night : all of its frames are cached, those that take no part included.
-    place : the folder or the URL that it becomes, or the library that it is put into.
-    overwrite : replace a folder that is there.
+    night : all of its frames are cached, unused ones included.
+    place : the folder or the URL of the cache, or the cache folder to add it to.
+    overwrite : replace an existing folder.
 
     Raises
     ------
@@ -625,9 +623,9 @@ def cache_night(night: Night, place: str | Path | CacheFolder, *, overwrite: boo
     FrameError
         A frame is damaged, or cannot be stored without loss.
     UsageError
-        zarr is not installed, a folder is there already, or lies inside the night.
+        zarr is not installed, the folder exists already, or is inside the night.
     StorageError
-        The disk is full or refuses.
+        The disk is full or not writable.
     """
     from tempfile import TemporaryDirectory
 
@@ -678,7 +676,7 @@ def _cache_input(night: Night, hashes: Hashes | None = None) -> Content:
 
 
 def _frames_by_node(night: Night) -> dict[str, Sequence[Frame]]:
-    """Return all frames by the node of the tree that they become, those of no group last."""
+    """Return all frames by their node in the cache's tree, those of no group last."""
     nodes: dict[str, Sequence[Frame]] = {
         f"{'masters' if group.is_master else 'raw'}/{name}": group.frames
         for name, group in night.groups.items()
@@ -693,7 +691,7 @@ def _frames_by_node(night: Night) -> dict[str, Sequence[Frame]]:
 
 
 def _cache_options(file: NightFile, instrument: Instrument) -> str:
-    """Return what beside the frames decides what a cache holds, as text."""
+    """Return the settings that the content of a cache depends on, as text."""
     return repr((file.unsigned, file.types, file.targets, instrument))
 
 
@@ -705,7 +703,7 @@ def _key_of_frames(
 
 
 def _names_in_cache(frames: Iterable[Frame], folder: Path) -> dict[Path, str]:
-    """Return how the files of frames are called in a cache: as in the folder, or by number."""
+    """Return the names of frames' files in a cache: as in the folder, or numbered if outside."""
     paths = [frame.path for frame in frames]
     outside = [path for path in paths if not path.is_relative_to(folder)]
     names = {path: _relative(path, folder) for path in paths if path.is_relative_to(folder)}

@@ -1,4 +1,4 @@
-"""Plan what will be done with a night: `make_plan`, `Plan`, `Target`."""
+"""Plan the reduction of a night, and print the plan: `make_plan`, `Plan`, `Target`."""
 
 from __future__ import annotations
 
@@ -57,20 +57,20 @@ from arrayred.night.night import Night, pattern_mismatch
 
 @dataclass(frozen=True)
 class Target:
-    """The lights of one target, what serves them, and what is wanted of them.
+    """The light (science) frames of one target, their calibration frames and their recipe.
 
     Parameters
     ----------
     lights : the frames.
-    recipe : what to do with them.
+    recipe : settings of their reduction.
     dark : the frames of the master dark; None: none is subtracted.
-    bias : the frames of the master bias, where there is no dark; None: none is subtracted.
-    flat : what becomes the master flat that it is divided by; None: it is not.
-    lamps : frames of comparison lamps, cut through the target's rows; None: there are none.
-    lamp_master : the frames of the master that is subtracted from the lamps, or None.
-    rows_from : the name of the target whose rows are taken, or "".
+    bias : the frames of the master bias, if there is no dark; None: none is subtracted.
+    flat : the frames of the master flat; None: no flat-field correction.
+    lamps : arc (comparison lamp) frames, extracted with the target's rows; None: there are none.
+    lamp_master : the frames of the master that is subtracted from the arcs, or None.
+    rows_from : the name of the target whose rows are used, or "".
     cards : cards of the products that the night file gives.
-    remarks : what is not ideal.
+    remarks : notes on what is not ideal.
     """
 
     lights: Group
@@ -85,7 +85,7 @@ class Target:
     remarks: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        """Return name, lights, what serves them, and what of the recipe is not usual."""
+        """Return name, lights, calibration, changed settings and number of remarks, in a line."""
         told = [f"{self.lights.size} of {self.lights.exptime:g} s", calibration_summary(self)]
         if self.lamps is not None:
             told.append(f"lamps {self.lamps.name}")
@@ -113,22 +113,22 @@ class Target:
 
     @property
     def calstat(self) -> str:
-        """Return the letters of what is corrected when the target is reduced."""
+        """Return the CALSTAT letters of the reduced target."""
         here = ("BD" if self.dark else "B" if self.bias else "") + ("F" if self.flat else "")
         return "".join(letter for letter in "BDF" if letter in self.lights.state + here)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done, what is left out, and what stands in the way.
+    """The masters and targets to be made, the unused frames, and the problems of a night.
 
     Parameters
     ----------
     masters : the groups that become master darks and biases.
-    targets : what will be reduced, in this order.
-    left_out : frames that take no part, each with the reason.
-    problems : what keeps the whole night from being reduced.
-    odd : what is odd about the night, but no obstacle.
+    targets : the targets that will be reduced, in this order.
+    left_out : frames that are not used, each with the reason.
+    problems : errors that prevent the reduction of the whole night.
+    odd : warnings about the night.
     failed : targets that cannot be reduced while others can, each with the reason.
     """
 
@@ -145,7 +145,7 @@ class Plan:
         return {target.flat.key: target.flat for target in self.targets if target.flat}
 
     def __repr__(self) -> str:
-        """Return the plan as text, how much it comprises first."""
+        """Return the plan as text, the numbers of masters, targets and problems first."""
         sizes = {"master": self.masters, "target": self.targets, "problem": self.problems}
         counts = [f"{len(some)} {what}{'s' * (len(some) != 1)}" for what, some in sizes.items()]
         return "\n  ".join([f"Plan: {', '.join(counts)}", *map(printable, str(self).splitlines())])
@@ -167,35 +167,35 @@ class Plan:
 
     @property
     def masters_in_order(self) -> tuple[Group | Flat, ...]:
-        """Return what becomes a master that is a product: biases and darks, then flats."""
+        """Return the groups whose masters are products: biases and darks, then flats."""
         return (*self.masters, *self.flats.values())
 
     @property
     def masters_to_make(self) -> tuple[Group, ...]:
-        """Return the masters, each once and behind those that it is made of."""
+        """Return the master biases and darks, each once and after those that it is made from."""
         in_order = [group for master in self.masters for group in (*master.parts, master)]
         return tuple({group.key: group for group in in_order}.values())
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Return what is odd about the night, and what is not ideal about its targets."""
+        """Return the warnings about the night, and the remarks on its targets."""
         own = (f"{target.name}: {r}" for target in self.targets for r in target.remarks)
         return (*self.odd, *own)
 
     def left_out_lines(self) -> list[str]:
-        """Return what is left out, a line for each reason."""
+        """Return the frames that are not used, a line for each reason."""
         names: dict[str, list[str]] = defaultdict(list)
         for name, reason in self.left_out:
             names[reason].append(name)
         return [f"{list_of_names(who)}: {why}" for why, who in names.items()]
 
     def only(self, names: Collection[str]) -> Plan:
-        """Return the plan for some targets, and those whose rows they take.
+        """Return the plan for some targets, and those whose rows they use.
 
         Raises
         ------
         UsageError
-            There is no target of such a name.
+            There is no target of that name.
         """
         known = {target.name for target in self.targets} | {name for name, _ in self.failed}
         asked = [name if name in known else slug(name) for name in names]
@@ -223,7 +223,7 @@ class Plan:
 
 
 def calibration_summary(target: Target) -> str:
-    """Return what calibrates a target, in a few words."""
+    """Return the calibrations of a target, in a few words."""
     flat = f", {target.flat.frames.title}" if target.flat else ""
     if target.master is None:
         gone = target.lights.is_dark_subtracted
@@ -234,10 +234,10 @@ def calibration_summary(target: Target) -> str:
     return f"{target.dark.title}{flat}"
 
 
-# What will be done with a night, decided from its frames' records: `make_plan`.
+# Decide from the records of frames what will be done with a night: `make_plan`.
 #
-# Every problem is collected instead of stopping at the first, and a frame that is not used stands
-# in `left_out` with the reason.
+# All problems are collected instead of stopping at the first, and every unused frame is listed in
+# `left_out` with the reason.
 
 
 def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
@@ -245,20 +245,20 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
 
     Parameters
     ----------
-    night : the frames, and what its night file says of targets.
-    recipe : what to do; by default what the night file says. Its `dark_tolerance` and
-        `temperature_tolerance` say how far a light and its dark may differ, its `max_frame_mb` how
-        large a frame may be.
+    night : the frames, and the targets of its night file.
+    recipe : settings of the reduction; by default those of the night file. `dark_tolerance` and
+        `temperature_tolerance` limit the differences between a light and its dark, `max_frame_mb`
+        the size of a frame.
 
     Returns
     -------
-    plan : with every problem found, not only the first. It can be carried out if there is none.
-        A target without a dark fails alone, unless no other is left.
+    plan : with all problems, not only the first. It can be carried out if there is none. A target
+        without a dark fails alone, unless no other is left.
 
     Raises
     ------
     UsageError
-        The night file says something of targets or frames that cannot be.
+        The night file contradicts itself or the frames.
     """
     recipe = Recipe().replace(**night.file.recipe) if recipe is None else recipe
     usable, left_out, problems = sort_frames(
@@ -298,7 +298,7 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
 
 
 def _calibrations(usable: Mapping[str, list[Frame]], file: NightFile) -> dict[str, list[Group]]:
-    """Return the groups of biases and darks; where a master was named, that one alone."""
+    """Return the groups of biases and darks; if a master is named, only that one."""
     chosen = {
         kind: [f for f in usable[kind] if f.path == file.masters.get(kind, f.path)]
         for kind in ("bias", "dark")
@@ -307,13 +307,13 @@ def _calibrations(usable: Mapping[str, list[Frame]], file: NightFile) -> dict[st
 
 
 def _flat_frames(usable: Mapping[str, list[Frame]], file: NightFile) -> list[Frame]:
-    """Return the flats; where a master was named, that one alone."""
+    """Return the flats; if a master is named, only that one."""
     named = file.masters.get("flat")
     return [frame for frame in usable["flat"] if named is None or frame.path == named]
 
 
 def _settings_by_target(file: NightFile, lights: Sequence[Group]) -> dict[str, TargetFile]:
-    """Return what the night file says of each target, by the target's name."""
+    """Return the night file's settings for each target, by the target's name."""
     given = {slug(name) for name, file_settings in file.targets.items() if file_settings.frames}
     names = {group.name for group in lights} | given
     by_slug = {slug(name): file_settings for name, file_settings in file.targets.items()}
@@ -364,7 +364,7 @@ def _plan_target(
 
 
 def _require_correctable(lights: Group, bias: Group | None, recipe: Recipe) -> None:
-    """Raise an error if what is still in lights cannot be subtracted from them any more."""
+    """Raise an error if the bias or dark still in the lights can no longer be subtracted."""
     frame = lights.frames[0]
     if "F" in lights.state and (recipe.dark or bias is not None):
         raise MismatchError(
@@ -388,9 +388,9 @@ def _require_correctable(lights: Group, bias: Group | None, recipe: Recipe) -> N
 
 
 def _for_window(recipe: Recipe, lights: Group) -> Recipe:
-    """Return a recipe whose background sample is the first rows that are left of trimmed frames.
+    """Return a recipe whose default background sample starts at the first row left by trimming.
 
-    Rows that were given count as they stand.
+    Rows given by the user are unchanged.
     """
     light, (first, last) = lights.frames[0], Recipe().background_rows
     lowest = light.window[0 if light.dispersion_axis == 1 else 1]
@@ -400,7 +400,7 @@ def _for_window(recipe: Recipe, lights: Group) -> Recipe:
 
 
 def _with_matching_flat(target: Target, flats: Sequence[Flat]) -> Target:
-    """Return a target with the flat that serves it, or with why none does and what that means."""
+    """Return a target with its matching flat, or with remarks on why there is none."""
     own = target.recipe
     if own.units == "electron":
         for frame in target.lights.frames:
@@ -420,7 +420,7 @@ def _with_lamps(
     calibrations: Mapping[str, list[Group]],
     by_target: Mapping[str, TargetFile],
 ) -> Target:
-    """Return a target with the lamps that the night file gives it, and what serves them."""
+    """Return a target with the arc frames of the night file, and the master for them."""
     names = by_target[target.name].lamps if target.name in by_target else ()
     lamps = Group(target.name, tuple(select_by_any(arcs, names)))
     if not lamps.frames:
@@ -451,7 +451,7 @@ def _used_and_left_out(
     unfit: Mapping[str, str],
     left_out: Sequence[tuple[str, str]],
 ) -> tuple[tuple[Group, ...], list[tuple[str, str]]]:
-    """Return the masters that targets need, and all that is left out, each with the reason."""
+    """Return the masters that targets need, and all frames not used, each with the reason."""
     needed = {group.key: group for target in targets for group in target.masters}
     in_order = {g.key: g for g in (*calibrations["bias"], *calibrations["dark"])} | needed
     used = {frame.label for group in needed.values() for frame in group.inputs}
@@ -469,7 +469,7 @@ def _used_and_left_out(
 
 
 def _in_dependency_order(targets: Sequence[Target]) -> list[Target]:
-    """Return the targets, each behind the one whose rows it takes."""
+    """Return the targets, each after the one whose rows it uses."""
     waiting, ordered, done = list(targets), list[Target](), set[str]()
     missing = {t.rows_from for t in targets} - {t.name for t in targets}
     while waiting:
@@ -487,7 +487,7 @@ def _in_dependency_order(targets: Sequence[Target]) -> list[Target]:
     return ordered
 
 
-# Which frames of a night can be used, and what is wrong with the others.
+# Sort frames into usable and unusable ones: `sort_frames`, `problems_of`, `warnings_of`.
 
 _USED_TYPES = ("arc", "bias", "dark", "flat", "light")
 
@@ -495,12 +495,12 @@ _USED_TYPES = ("arc", "bias", "dark", "flat", "light")
 def sort_frames(
     night: Night, duplicates: Mapping[str, str]
 ) -> tuple[dict[str, list[Frame]], list[tuple[str, str]], list[ArrayredError]]:
-    """Return the usable frames by type, what is left out and why, and what is wrong.
+    """Return the usable frames by type, the unused ones with reasons, and the problems.
 
     Parameters
     ----------
     night : the frames.
-    duplicates : labels of frames that are not to be used, with the frame that they repeat.
+    duplicates : labels of frames that are not used, with the label of the frame that they repeat.
     """
     usable: dict[str, list[Frame]] = defaultdict(list)
     left_out, problems = [*night.left_out, *night.foreign], list(night.problems)
@@ -518,7 +518,7 @@ def sort_frames(
 
 
 def problems_of(frame: Frame) -> list[ArrayredError]:
-    """Return what keeps a frame from being used though it should be."""
+    """Return the errors that prevent the use of a frame that should be used."""
     if frame.frame_type is None and not frame.type_found:
         return [_untyped_error(frame), *frame.problems]
     if any(isinstance(refusal, HeaderError) for refusal in frame.refusals):
@@ -531,7 +531,7 @@ def problems_of(frame: Frame) -> list[ArrayredError]:
 
 
 def _is_spoilt_dark(frame: Frame) -> bool:
-    """Tell whether a dark was subtracted from this dark: it serves nothing any more."""
+    """Return whether a dark was subtracted from this dark, which makes it useless."""
     return frame.frame_type == "dark" and "D" in frame.calstat
 
 
@@ -544,9 +544,9 @@ def _why_left_out(frame: Frame) -> str:
 
 
 def warnings_of(night: Night) -> tuple[str, ...]:
-    """Return a line for everything that is odd about a night, but no obstacle.
+    """Return the warnings about a night, a line each.
 
-    What many frames share is one line that names the first and the last.
+    A warning shared by many frames is one line that names the first and the last.
     """
     odd: dict[str, list[str]] = defaultdict(list)
     for frame in night.frames:
@@ -559,7 +559,7 @@ def warnings_of(night: Night) -> tuple[str, ...]:
 
 
 def too_large_errors(night: Night, max_frame_mb: float) -> list[ArrayredError]:
-    """Return an error for every frame of more megabytes."""
+    """Return an error for every frame larger than a limit, MB."""
     return [
         InputError(
             f"The frame has {frame.image.source.n_bytes / 1e6:.0f} MB",
@@ -582,12 +582,12 @@ def _unexposed_error(frame: Frame) -> InputError:
 
 
 def no_lights_error(night: Night, problems: Iterable[ArrayredError]) -> list[ArrayredError]:
-    """Return the error of a night without lights; none if another tells where they are.
+    """Return the error of a night without light frames; none if a problem explains it.
 
     Parameters
     ----------
     night : the frames.
-    problems : what is wrong with it otherwise: what cannot be read may be a light.
+    problems : the other problems: a file that cannot be read may be a light frame.
     """
     if any(frame.frame_type == "light" for frame in night.frames):
         return []
@@ -621,7 +621,7 @@ def _untyped_error(frame: Frame) -> InputError:
     )
 
 
-# A plan told at length, before anything is reduced: `explain_plan`.
+# The detailed plan, for `arrayred inspect --plan`: `explain_plan`.
 
 
 def explain_plan(night: Night, plan: Plan, memory: int | None = None) -> str:
@@ -630,13 +630,13 @@ def explain_plan(night: Night, plan: Plan, memory: int | None = None) -> str:
     Parameters
     ----------
     night : the frames.
-    plan : what `make_plan` made of them.
-    memory : bytes that bands of frames may take, if there is a bound.
+    plan : of `make_plan`.
+    memory : bytes that bands of frames may take, if limited.
 
     Returns
     -------
-    text : masters, targets and what calibrates them, passes over the pixels with bytes and memory,
-        products, what is left out and why, warnings and problems.
+    text : masters, targets and their calibrations, passes over the pixels with bytes and memory,
+        products, unused frames with reasons, warnings and problems.
     """
     sections = {
         "masters": [
@@ -667,7 +667,7 @@ def _group_line(group: Group) -> str:
 
 
 def _overscan_text(sections: Sections | None) -> str:
-    """Return what is done with the overscan of frames, or ""."""
+    """Return the overscan correction and trimming of frames as text, or ""."""
     if sections is None:
         return ""
     overscan = f", overscan {sections.overscan} subtracted" if sections.overscan else ""
@@ -675,13 +675,13 @@ def _overscan_text(sections: Sections | None) -> str:
 
 
 def _flat_line(flat: Flat) -> str:
-    """Return a flat and what is subtracted from its frames."""
+    """Return a line on a flat and what is subtracted from its frames."""
     darks = ", ".join(f"{group.kind} {group.name}" for group in flat.masters)
     return f"{flat.frames.title}: {_group_line(flat.frames)}; {darks or 'nothing subtracted'}"
 
 
 def _plan_target_line(target: Target) -> str:
-    """Return a target and what serves it, with age and temperature."""
+    """Return a line on a target and its calibrations, with age and temperature."""
     master, what = (
         target.master,
         f"{target.name}: {_group_line(target.lights)}; {calibration_summary(target)}",
@@ -698,7 +698,7 @@ def _plan_target_line(target: Target) -> str:
 
 
 def _read_pass_lines(night: Night, plan: Plan, memory: int | None) -> Iterator[str]:
-    """Yield the passes over the files, each with why and how much is read."""
+    """Yield the passes over the files, each with its purpose and the amount of data read."""
     yield f"headers: {len(night.frames)} files, no pixels"
     yield from _pixel_decision_lines(night)
     asked = sum(bool(frame.maybe_arc) for frame in night.frames)
@@ -718,7 +718,7 @@ def _read_pass_lines(night: Night, plan: Plan, memory: int | None) -> Iterator[s
 
 
 def _pixel_decision_lines(night: Night) -> Iterator[str]:
-    """Yield what was decided about frames' pixels, each with what it was decided by."""
+    """Yield the decisions about frames' pixels, each with its source."""
     told = Counter(verdict for frame in night.frames for verdict in frame.verdicts)
     by = {"probe": "probe of some rows", "header": "header", "option": "option"}
     for verdict, n_frames in told.items():
@@ -726,7 +726,7 @@ def _pixel_decision_lines(night: Night) -> Iterator[str]:
 
 
 def _product_lines(plan: Plan) -> Iterator[str]:
-    """Yield the files to come."""
+    """Yield the files that will be written."""
     for group in plan.masters:
         if not group.is_master:
             yield f"masters/{group.master_name}"
@@ -746,9 +746,9 @@ def _product_lines(plan: Plan) -> Iterator[str]:
         yield PAGE
 
 
-# A night file from what was understood of a night: `night_file_text`.
+# Write a night file from a plan: `night_file_text`.
 #
-# Read back unchanged it leads to the same plan; a comment stands where something may be added.
+# Read back unchanged it gives the same plan; comments show where something may be added.
 
 _LAMP_WINDOW = timedelta(hours=6)
 _NIGHT_FILE_HEAD = """\
@@ -766,14 +766,14 @@ _NIGHT_FILE_SETTINGS = """\
 
 
 def night_file_text(night: Night, plan: Plan, recipe: Recipe, path: Path) -> str:
-    """Return a night file that says what arrayred understood by itself.
+    """Return a night file with the automatic decisions of a plan.
 
     Parameters
     ----------
     night : the frames.
-    plan : what was made of them.
-    recipe : what is to be done with all targets.
-    path : where the file will lie; paths in it are relative to its folder.
+    plan : of the night.
+    recipe : settings for all targets.
+    path : of the file to be written; paths in it are relative to its folder.
 
     Returns
     -------
@@ -813,7 +813,7 @@ def _night_file_top(night: Night, path: Path) -> Iterator[str]:
 
 
 def _night_file_types(night: Night) -> Iterator[str]:
-    """Yield the types that headers alone did not tell, those that a file told before included."""
+    """Yield the types that are not from headers alone, those of an earlier night file included."""
     given = {name for names in night.file.types.values() for name in names}
     for kind in ("bias", "dark", "flat", "arc", "light"):
         known = list(night.file.types.get(kind, ()))
@@ -862,7 +862,7 @@ def _settings_beside(recipe: Recipe, from_other: Recipe) -> dict[str, object]:
 
 
 def _lamps_near(target: Target, night: Night) -> list[str]:
-    """Return the arcs of the same pixels and optics that were taken within hours of a target."""
+    """Return the arcs of the same shape and optics, taken within six hours of a target."""
     light = target.lights.frames[0]
     return [
         frame.label
@@ -876,7 +876,7 @@ def _lamps_near(target: Target, night: Night) -> list[str]:
 
 
 def _cards_to_edit(target: Target) -> dict[str, object]:
-    """Return what the first frame's header says of the cards that people most often mend."""
+    """Return the first frame's values of the cards that are most often corrected."""
     header = target.lights.frames[0].image.header
     found = {card: header.readable(card) for card in CARDS.values()}
     return {card: value for card, value in found.items() if value is not None}

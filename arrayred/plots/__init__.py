@@ -1,22 +1,22 @@
-"""Figures of frames, images, spectra and nights: each function gives a matplotlib `Figure`.
+"""Draw figures of frames, images, spectra and nights; each function returns a matplotlib `Figure`.
 
-They take what `open_product`, `reduce_night`, `open_night` and the steps give, draw it as a paper
-would, and leave the state of matplotlib alone: no pyplot, whatever a user has set does not count,
-and the bytes of a figure depend on its numbers alone. `png` and `svg` make files of them;
-`thumbnail` and `sparkline` are so small and fast that an index shows thousands of them, and need no
-matplotlib. Importing this package does not import it either.
+They take the results of `open_product`, `reduce_night`, `open_night` and the steps, draw them in
+the style of a paper, and leave the state of matplotlib alone: no pyplot, settings of the user are
+ignored, and the bytes of a figure depend on its numbers alone. `png` and `svg` return a figure as
+the content of a file; `thumbnail` and `sparkline` are so small and fast that an index shows
+thousands of them, and need no matplotlib. Importing this package does not import it either.
 
 =============================  ==================================================================
 `image`, `frame`, `cube`       pixels, with aperture, sky and flags where a spectrum is given
-`profile`, `rows`              the means of the rows, and what was found among them
-`trace`                        the row of the star's light, and what the fit leaves
+`profile`, `rows`              the spatial profile with the detection; statistics of the rows
+`trace`                        the centres of the star along the columns, and the fit residuals
 `spectrum`, `compare`          one spectrum with its noise, several beside each other
 `noise`, `frames`              signal to noise; spectra frame by frame, and their light curve
 `night`, `drift`               the frames of a night in time; quantities in time
 `pixel_history`                one pixel through all frames
-`quick_look`, `search_look`    the picture of a target, in which a spectrum was found, or none
+`quick_look`, `search_look`    a target on one sheet, with a spectrum, or with none found
 `png`, `svg`                   a figure as bytes, or as text for a page
-`thumbnail`, `sparkline`       tiny ones, as PNG bytes and SVG text
+`thumbnail`, `sparkline`       tiny images and spectra, as PNG bytes and SVG text
 =============================  ==================================================================
 """
 

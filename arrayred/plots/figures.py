@@ -2,8 +2,8 @@
 
 Each function returns the description of a figure (`panels.Sheet`). `arrayred.plots` draws it with
 matplotlib under the same name; the report and the explorer draw the same descriptions, so that a
-limit, a stretch, a shaded row or a label is decided here and nowhere else. A spectrum that knows
-its wavelengths is drawn over them, and the columns stand above.
+limit, a stretch, a shaded row or a label is decided here and nowhere else. A spectrum with
+wavelengths is drawn over them, with the columns on a second scale above.
 """
 
 from __future__ import annotations
@@ -69,14 +69,11 @@ if TYPE_CHECKING:
     from arrayred.plots.given import Given
 
 SIGMAS = 3.0
-"""How many standard deviations the band of a spectrum's noise reaches."""
-
-
-# What a spectrum knows of its image: aperture, sky, threshold, what else is bright.
+"""Half width of the noise band of a spectrum, standard deviations."""
 
 
 def aperture(spectrum: xr.Dataset) -> list[Values]:
-    """Return the lower and the upper edge of the aperture (x), in FITS rows; none if unknown."""
+    """Return the lower and the upper edge of the aperture (x), FITS rows; empty if unknown."""
     facts = spectrum.attrs
     if "trace" in spectrum.data_vars and "half_height" in facts:
         center, half = spectrum["trace"].values, facts["half_height"]
@@ -88,7 +85,7 @@ def aperture(spectrum: xr.Dataset) -> list[Values]:
 
 
 def sky_bands(spectrum: xr.Dataset) -> list[tuple[int, int]]:
-    """Return first and last row of each band of sky: the spectrum's, else the procedure's."""
+    """Return first and last row of each sky region, else of the published procedure's region."""
     facts = spectrum.attrs
     found = [facts[name] for name in ("sky_below", "sky_above") if name in facts]
     if not found and facts.get("sky_first_row", 1) <= facts.get("sky_last_row", 0):
@@ -97,7 +94,7 @@ def sky_bands(spectrum: xr.Dataset) -> list[tuple[int, int]]:
 
 
 def row_marks(spectrum: xr.Dataset | Rows, along: Along) -> tuple[Span, ...]:
-    """Return the rows of the spectrum, of its sky, and of what else is bright, across a panel."""
+    """Return the rows of the spectrum, its sky, and other bright rows, as bands across a panel."""
     if isinstance(spectrum, Rows):
         first, last, sky = spectrum.first, spectrum.last, []
         others = [(run.first, run.last, run.snr, str(run.state)) for run in spectrum.others]
@@ -121,19 +118,16 @@ def _other_label(first: int, last: int, snr: float | None, state: str) -> str:
 
 
 def span_of(rows: tuple[int, int], along: Along, role: str, label: str = "") -> Span:
-    """Return a band of rows, both included, from edge to edge of their pixels."""
+    """Return a band of rows (first, last), from edge to edge of their pixels."""
     return Span(rows[0] - 0.5, rows[1] + 0.5, along, role, label)
 
 
 def _threshold_of(found: xr.Dataset | Rows | None) -> float | None:
-    """Return what the mean of a row had to exceed; None where it is unknown."""
+    """Return the detection threshold of the row means; None where it is unknown."""
     if found is None:
         return None
     level = found.threshold if isinstance(found, Rows) else found.attrs.get("threshold")
     return level if isinstance(level, int | float) and math.isfinite(level) else None
-
-
-# Images.
 
 
 def image(
@@ -144,13 +138,13 @@ def image(
     stretch: tuple[float, float] = USUAL,
     flags: bool = True,
 ) -> Sheet:
-    """Draw an image with the aperture and the bands of sky of its spectrum, and flagged pixels.
+    """Draw an image with the aperture and the sky regions of its spectrum, and flagged pixels.
 
     Parameters
     ----------
     image : counts (y, x) in adu or electron; `dq` where it has flags. With a spectrum along the
-        columns it is turned: its rows then are the file's columns.
-    spectrum : what was extracted from it, or None.
+        columns it is transposed: its rows then are the file's columns.
+    spectrum : the spectrum extracted from it, or None.
     title : written over the figure.
     stretch : the percentiles of the counts that are black and white.
     flags : whether flagged pixels are coloured.
@@ -158,7 +152,7 @@ def image(
     Raises
     ------
     UsageError
-        The image is none, such as a cube; or the stretch makes no sense.
+        It is not an image but, for example, a cube; or the stretch is invalid.
 
     Examples
     --------
@@ -184,7 +178,7 @@ def image(
 def _image_panel(
     shown: xr.Dataset, stretch: Stretch, spectrum: xr.Dataset | None, title: str = ""
 ) -> Panel:
-    """Return counts under FITS pixel numbers, the aperture along its trace and the sky on them."""
+    """Return an image with FITS pixel numbers, the aperture along its trace, and the sky."""
     extent = extent_of(shown)
     marks: list[Mark] = [Pixels(shown[COUNTS].values, extent, stretch)]
     if spectrum is not None:
@@ -199,14 +193,14 @@ def _image_panel(
 
 
 def image_axes(extent: Extent) -> tuple[Axis, Axis]:
-    """Return the axes of an image: its columns and its rows, FITS numbers."""
+    """Return the axes of an image: columns and rows, FITS numbers."""
     return Axis("column", *extent[:2]), Axis("row", *extent[2:], n_ticks=5)
 
 
 def cuts(
     pixels: NDArray[Any], extent: Extent, row: int, column: int, unit: str
 ) -> tuple[Panel, Panel]:
-    """Describe the row and the column through a pixel, below an image and beside it.
+    """Describe the cuts through a pixel: its row below an image, its column beside it.
 
     Parameters
     ----------
@@ -231,13 +225,13 @@ def cuts(
 
 
 def extent_of(shown: xr.Dataset) -> Extent:
-    """Return the edges of the outer pixels in FITS numbers: left, right, bottom, top."""
+    """Return the edges of the outer pixels, FITS numbers: left, right, bottom, top."""
     x, y = shown[X].values, shown[Y].values
     return float(x[0]) - 0.5, float(x[-1]) + 0.5, float(y[0]) - 0.5, float(y[-1]) + 0.5
 
 
 def _flag_marks(shown: xr.Dataset, extent: Extent) -> list[Mark]:
-    """Return the flagged pixels, each flag with how many pixels have it."""
+    """Return the flagged pixels, each flag labelled with its number of pixels."""
     flags = shown[DQ].values
     masks = tuple(
         (flag_role(bit), hit, f"{name.replace('_', ' ')}: {counted(int(hit.sum()), 'pixel')}")
@@ -252,21 +246,21 @@ def frame(image2d: Given, *, title: str = "", stretch: tuple[float, float] = USU
 
     Parameters
     ----------
-    image2d : counts (y, x) in adu; a cube of a single frame does as well.
+    image2d : counts (y, x) in adu; a cube of a single frame is accepted.
     title : written over the figure; by default the frame's name and type, where it has them.
     stretch : the percentiles of the counts that are black and white.
 
     Raises
     ------
     UsageError
-        It is no image.
+        It is not an image.
     """
     shown = image_of(image2d)
     return image(shown, title=title or _name_of(shown), stretch=stretch)
 
 
 def _name_of(shown: xr.Dataset) -> str:
-    """Return the name, type and exposure of a frame by its scalar coordinates, or nothing."""
+    """Return name, type and exposure time of a frame from its scalar coordinates, or ""."""
     parts = [str(shown[name].item()) for name in (FRAME, "frame_type") if name in shown.coords]
     if "exptime" in shown.coords:
         parts.append(f"{shown['exptime'].item():g} s")
@@ -276,19 +270,19 @@ def _name_of(shown: xr.Dataset) -> str:
 def cube(
     cube: Given, *, n: int = 12, title: str = "", stretch: tuple[float, float] = USUAL
 ) -> Sheet:
-    """Draw a sheet of a cube's frames, all with the same greys.
+    """Draw a contact sheet of the frames of a cube, all with the same stretch.
 
     Parameters
     ----------
     cube : counts (frame, y, x), eager or lazy; one frame is read at a time.
-    n : how many frames, evenly spread, the first and the last among them.
+    n : number of frames, evenly spread, including the first and the last.
     title : written over the figure.
     stretch : the percentiles of the counts of all frames shown that are black and white.
 
     Raises
     ------
     UsageError
-        It is no cube, or `n` is less than 1.
+        It is not a cube, or `n` is less than 1.
     """
     frames = cube_of(cube)
     if n < 1:
@@ -310,12 +304,12 @@ def cube(
 
 
 def _shape(shown: xr.Dataset, least: float, most: float) -> float:
-    """Return how high an image is by its width, within limits."""
+    """Return the ratio of height to width of an image, within limits."""
     return min(max(shown.sizes[Y] / shown.sizes[X], least), most)
 
 
 def _shortened(text: str, most: int) -> str:
-    """Return a text, its middle left out where it is too long.
+    """Return a text, its middle replaced by an ellipsis where it is too long.
 
     Examples
     --------
@@ -326,7 +320,7 @@ def _shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 
 
-# The rows of an image as curves: `profile` with what was found, `rows` with their statistics.
+# The rows of an image as curves: `profile` with the detection, `rows` with their statistics.
 
 _RULES = {
     "threshold": "found by the threshold",
@@ -342,21 +336,22 @@ def profile(
     title: str = "",
     threshold: float | None = None,
 ) -> Sheet:
-    """Draw the mean of each row of an image, the threshold, and the candidates among the rows.
+    """Draw the spatial profile (row means) of an image, the threshold, and the detected rows.
 
     Parameters
     ----------
-    image : counts (y, x) in adu or electron; turned where its dispersion runs along the columns.
-    spectrum : what was extracted from it, or the rows that `find_rows` found, which tell the signal
-        to noise of every candidate; or None.
+    image : counts (y, x) in adu or electron; transposed where its dispersion runs along the
+        columns.
+    spectrum : the spectrum extracted from it, or the rows found by `find_rows`, which give the
+        signal to noise of every candidate; or None.
     title : written over the figure.
-    threshold : what the mean of a row must exceed, in the unit of the counts; by default that of
+    threshold : detection threshold of the row means, in the unit of the counts; by default that of
         the spectrum.
 
     Raises
     ------
     UsageError
-        The image or the spectrum is none.
+        `image` is not an image, or `spectrum` is not a spectrum.
 
     Examples
     --------
@@ -385,7 +380,7 @@ def profile(
 
 
 def _rule_of(found: xr.Dataset | Rows) -> str:
-    """Return what found the rows, and how far they stand out."""
+    """Return the detection method of the rows, and the S/N of the brightest row."""
     if isinstance(found, Rows):
         rule, snr = str(found.rule), found.snr
     else:
@@ -401,7 +396,10 @@ def _threshold_marks(level: object, along: Along) -> list[Mark]:
 
 
 def _means_axis(means: Values, level: float | None, unit: str) -> Axis:
-    """Show what lies below twice the threshold linearly, and what is far above it as well."""
+    """Return an axis of row means, linear up to twice the threshold and logarithmic beyond.
+
+    It is linear throughout where no row exceeds a threshold above 0.
+    """
     label = f"mean of a row ({unit})"
     finite = means[np.isfinite(means)]
     low = min(float(finite.min(initial=0.0)), 0.0)
@@ -419,7 +417,7 @@ def rows(statistics: xr.Dataset, *, title: str = "") -> Sheet:
 
     Parameters
     ----------
-    statistics : `mean`, `median`, `std` (y), or (frame, y), as `row_statistics` gives them.
+    statistics : `mean`, `median`, `std` (y), or (frame, y), from `row_statistics`.
     title : written over the figure.
 
     Raises
@@ -461,7 +459,7 @@ def rows(statistics: xr.Dataset, *, title: str = "") -> Sheet:
 
 
 def _of_each_frame(seen: xr.Dataset, y: NDArray[Any]) -> tuple[list[Curve], list[Curve]]:
-    """Return the median and the scatter of each frame, from blue over to yellow."""
+    """Return the row medians and scatter of each frame, coloured from blue to yellow."""
     flat = seen.stack(each=[dim for dim in seen["mean"].dims if dim != Y]).transpose("each", Y)
     n = flat.sizes["each"]
     names = flat[FRAME].values if FRAME in flat.coords else [str(i + 1) for i in range(n)]
@@ -473,11 +471,8 @@ def _of_each_frame(seen: xr.Dataset, y: NDArray[Any]) -> tuple[list[Curve], list
 
 
 def _holding(label: str, curves: list[Curve]) -> Axis:
-    """Return an axis that holds all curves."""
+    """Return an axis whose limits include all curves."""
     return Axis(label, *around(*(curve.y for curve in curves)))
-
-
-# Spectra.
 
 
 def spectrum(spectrum: Given, *, title: str = "") -> Sheet:
@@ -492,7 +487,7 @@ def spectrum(spectrum: Given, *, title: str = "") -> Sheet:
     Raises
     ------
     UsageError
-        It is no spectrum.
+        It is not a spectrum.
 
     Examples
     --------
@@ -513,7 +508,7 @@ def spectrum(spectrum: Given, *, title: str = "") -> Sheet:
 
 
 def _flux_panel(shown: xr.Dataset, x: Axis, title: str = "") -> Panel:
-    """Return the flux with its noise about it, and the flagged columns, a line for each flag."""
+    """Return the flux with its noise band, and the flagged columns, one line for each flag."""
     columns, flux = _along(shown), shown[FLUX].values
     marks: list[Mark] = []
     ends = [flux]
@@ -533,16 +528,17 @@ def _flux_panel(shown: xr.Dataset, x: Axis, title: str = "") -> Panel:
 
 
 SUMS = ("sum of the rows", "less the sky", "as reduce extracts it")
-"""What shows an extraction: two plain sums, and its flux."""
+"""Curves of `extraction`: two plain sums of the rows, and the extracted flux."""
 
 
 def extraction(spectrum: xr.Dataset, along: str = "column") -> Panel:
-    """Describe a flux beside the plain sums of its rows, with and without their sky.
+    """Describe a flux together with the plain sums of its rows, with and without their sky.
 
     Parameters
     ----------
     spectrum : flux (x), and `counts_mean` and `counts_mean_sky_subtracted` where it has them.
-    along : what runs along the dispersion in the file: "column", or "row" of a turned image.
+    along : what the x axis counts: "column", or "row" where the dispersion runs along the columns
+        of the file.
     """
     x, n_rows = spectrum[X].values, spectrum.attrs["n_rows"]
     means = zip(SUMS, ("counts_mean", "counts_mean_sky_subtracted"), strict=False)
@@ -568,13 +564,13 @@ def compare(
     ----------
     spectra : flux (x) by name, in the order in which they are drawn.
     title : written over the figure.
-    stacked : draw each above the one before, apart by the range most of its flux lies in.
+    stacked : draw each above the one before, offset by 1.1 times the 2-98 % range of its flux.
     normalised : divide each by the median of its flux.
 
     Raises
     ------
     UsageError
-        There is none, one is no spectrum, or they differ in unit and are not normalised.
+        There is none, one is not a spectrum, or they differ in unit and are not normalised.
 
     Examples
     --------
@@ -608,13 +604,13 @@ def compare(
 
 
 def median_of(values: Values) -> float:
-    """Return the median of what is finite, 1 where there is none to divide by."""
+    """Return the median of the finite values, 1 where it is 0 or there are none."""
     middle = finite_median(values)
     return middle if np.isfinite(middle) and middle != 0 else 1.0
 
 
 def range_of(flux: Values) -> float:
-    """Return the range in which most of a flux lies, 0 where nothing is finite."""
+    """Return the range from the 2nd to the 98th percentile of a flux, 0 if nothing is finite."""
     finite = flux[np.isfinite(flux)]
     return float(np.subtract(*np.percentile(finite, (98, 2)))) if finite.size else 0.0
 
@@ -630,7 +626,7 @@ def noise(spectrum: Given, *, title: str = "") -> Sheet:
     Raises
     ------
     UsageError
-        It is no spectrum, or its noise is unknown.
+        It is not a spectrum, or its noise is unknown.
 
     Examples
     --------
@@ -662,19 +658,19 @@ def noise(spectrum: Given, *, title: str = "") -> Sheet:
 
 
 def _free_place(shown: xr.Dataset) -> Place:
-    """Return where a legend has room: above the axes, unless columns stand there."""
+    """Return the place of the legend: above the axes, unless the scale of columns is there."""
     return "best" if "wavelength" in shown else "above"
 
 
 def _along(shown: xr.Dataset) -> Any:
-    """Return the wavelength of each column where it is known, else the column's number."""
+    """Return the wavelengths of the columns where they are known, else the column numbers."""
     return shown["wavelength"].values if "wavelength" in shown else shown[X].values
 
 
 def _dispersion(
     shown: xr.Dataset, *, has_scale: bool = True
 ) -> tuple[Axis, tuple[Values, Values, str] | None]:
-    """Return the axis of columns; or that of wavelengths, and the columns to stand above it."""
+    """Return the axis of columns; or that of wavelengths, with the scale of columns above it."""
     x = shown[X].values
     if "wavelength" not in shown or not has_scale:
         return Axis("column", *ends_of(x), n_ticks=8), None
@@ -689,22 +685,19 @@ def _dispersion(
     return axis, above if known.sum() > 1 else None
 
 
-# Where the light of a star lies, and how well its trace follows it.
-
-
 def trace(image: Given, spectrum: Given, *, title: str = "") -> Sheet:
-    """Draw the centres of a star's light along the columns, its trace, and what the fit leaves.
+    """Draw the centres of a star along the columns, its trace, and the residuals of the fit.
 
     Parameters
     ----------
-    image : counts (y, x), the spectrum was extracted from; the centres are measured anew in it.
+    image : counts (y, x) from which the spectrum was extracted; the centres are measured again.
     spectrum : with `trace` (x), FITS rows.
     title : written over the figure.
 
     Raises
     ------
     UsageError
-        The image or the spectrum is none, or the spectrum has no trace.
+        `image` is not an image, `spectrum` is not a spectrum, or it has no trace.
     """
     shown, cut = transpose_to_x(image_of(image)), spectrum_of(spectrum)
     if "trace" not in cut:
@@ -742,13 +735,13 @@ def trace(image: Given, spectrum: Given, *, title: str = "") -> Sheet:
 def quick_look(combined: xr.Dataset, spectrum: xr.Dataset, title: str) -> Sheet:
     """Draw a combined image with its aperture and sky bands, the row profile, and the spectrum.
 
-    The aperture follows the trace where the spectrum has one; rows that stand out as well but were
-    not taken are shaded grey beside the profile.
+    The aperture follows the trace where the spectrum has one; other rows that were detected but not
+    extracted are shaded grey in the profile.
 
     Parameters
     ----------
-    combined : counts (y, x) in adu or electron, settled.
-    spectrum : what was extracted from it, in the same unit.
+    combined : counts (y, x) in adu or electron, computed.
+    spectrum : the spectrum extracted from it, in the same unit.
     title : the target's name.
     """
     facts = spectrum.attrs
@@ -783,7 +776,7 @@ def quick_look(combined: xr.Dataset, spectrum: xr.Dataset, title: str) -> Sheet:
 
 
 def _stretch_about_the_sky(combined: xr.Dataset, facts: Mapping[Any, Any]) -> Stretch:
-    """Return the stretch that shows the sky's noise and the star at once."""
+    """Return the stretch that shows both the noise of the sky and the star."""
     counts = combined[COUNTS].values
     finite = counts[np.isfinite(counts)]
     mean, std = (facts.get(f"background_{name}", math.nan) for name in ("mean", "std"))
@@ -802,7 +795,7 @@ def _rows_panel(
     threshold: float | None,
     spans: tuple[Span, ...] = (),
 ) -> Panel:
-    """Return the mean of each row beside the image, with the threshold."""
+    """Return the spatial profile (row means) beside the image, with the threshold."""
     x = _means_axis(means, threshold, units_of(combined, COUNTS))
     curve = Curve(means, combined[Y].values, "means")
     marks = (curve, *_threshold_marks(threshold, "x"), *spans)
@@ -810,13 +803,14 @@ def _rows_panel(
 
 
 def search_look(combined: xr.Dataset, title: str, *, threshold: object = None) -> Sheet:
-    """Draw a combined image in which no spectrum was found, and the means of its rows.
+    """Draw a combined image in which no spectrum was found, and its spatial profile (row means).
 
     Parameters
     ----------
-    combined : counts (y, x) in adu or electron, settled.
+    combined : counts (y, x) in adu or electron, computed.
     title : the target's name.
-    threshold : what no row's mean exceeds, in the same unit; drawn where it is a number.
+    threshold : detection threshold that no row mean exceeds, in the same unit; drawn where it is a
+        number.
     """
     counts = combined[COUNTS].values
     finite = counts[np.isfinite(counts)]

@@ -1,7 +1,7 @@
-"""Check what a figure was given: an image, a cube, a spectrum; or say what it is instead.
+"""Check the input of a figure: an image, a cube or a spectrum; the error says what it is instead.
 
-A node of a reduced night's tree and a bare array with labels do as well as a Dataset. Labels
-that are missing are counted from 1, as FITS does.
+A node of a reduced night's tree or a labelled DataArray is accepted as well as a Dataset. Labels
+that are missing are counted from 1, as in FITS.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _KINDS = {
 
 
 def image_of(given: Given) -> xr.Dataset:
-    """Return an image: counts (y, x), in memory; a cube of a single frame is one.
+    """Return an image: counts (y, x), in memory; a cube of a single frame is accepted.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def spectra_of(given: Given) -> xr.Dataset:
 
 
 def units_of(found: xr.Dataset, name: str) -> str:
-    """Return the unit of a variable, "adu" where nothing tells it."""
+    """Return the unit of a variable, "adu" where it has none."""
     return str(found[name].attrs.get("units", "adu"))
 
 
@@ -105,7 +105,7 @@ def _kind(given: Any) -> str:
 
 
 def _expected(found: xr.Dataset, name: str, dims: tuple[str, ...]) -> xr.Dataset:
-    """Return what has a variable of some dims, of numbers and not empty; else say what it is."""
+    """Return a Dataset with a non-empty numeric variable of these dims; else raise UsageError."""
     if name in found and found[name].dims == dims:
         if found[name].size and np.issubdtype(found[name].dtype, np.number):
             return found
@@ -121,7 +121,7 @@ def _expected(found: xr.Dataset, name: str, dims: tuple[str, ...]) -> xr.Dataset
 
 
 def _found(found: xr.Dataset) -> tuple[str, str]:
-    """Return what a Dataset is in our words, and what draws it."""
+    """Return a description of a Dataset, and the function that draws it."""
     for name in (COUNTS, FLUX):
         if name in found:
             dims = tuple(map(str, found[name].dims))
@@ -132,6 +132,6 @@ def _found(found: xr.Dataset) -> tuple[str, str]:
 
 
 def _labelled(found: xr.Dataset) -> xr.Dataset:
-    """Return it with labels along y and x, from 1 where it has none."""
+    """Return a Dataset with labels along y and x, from 1 where it has none."""
     missing = [dim for dim in (Y, X) if dim in found.sizes and dim not in found.coords]
     return found.assign_coords({dim: np.arange(1, found.sizes[dim] + 1) for dim in missing})

@@ -1,4 +1,4 @@
-"""Write small pictures: thumbnails, sparklines, the bytes of a PNG, compact SVG."""
+"""Write small images and figures: thumbnails, sparklines, the bytes of a PNG, compact SVG."""
 
 from __future__ import annotations
 
@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from arrayred.plots.given import Given
 
 
-# Pictures so small and fast that an index shows thousands: `thumbnail` and `sparkline`.
-#
-# Both are numpy alone, since matplotlib takes 40 ms for the smallest figure.
+# `thumbnail` and `sparkline` are so small and fast that an index can show thousands of them. Both
+# need numpy alone, since matplotlib takes 40 ms for the smallest figure.
 
 
 def thumbnail(image2d: Given, *, width: int = 160, stretch: tuple[float, float] = USUAL) -> bytes:
@@ -41,13 +40,13 @@ def thumbnail(image2d: Given, *, width: int = 160, stretch: tuple[float, float] 
     Parameters
     ----------
     image2d : counts (y, x).
-    width : columns of the picture at most; a high image is no higher than wide.
+    width : most columns, and most rows, of the PNG.
     stretch : the percentiles of the counts that are black and white.
 
     Raises
     ------
     UsageError
-        It is no image, or the width is less than 1.
+        It is not an image, or the width is less than 1.
 
     Examples
     --------
@@ -68,11 +67,11 @@ def grey_png(counts: Counts, stretch: Stretch, most: tuple[int, int], n_greys: i
 
     Parameters
     ----------
-    counts : of any size; what is finer than the picture is averaged in blocks.
-    stretch : how counts become grey.
-    most : rows and columns of the picture.
-    n_greys : noise does not compress: 24 greys take half the bytes of 256, and look the same
-        beside a letter of text.
+    counts : of any size; averaged in blocks where they have more pixels than the PNG.
+    stretch : scale of greys against counts.
+    most : most rows and columns of the PNG.
+    n_greys : number of grey levels. Noise does not compress: 24 greys take half the bytes of 256,
+        and look the same beside a letter of text.
     """
     grey = np.round(stretch.grey(reduced(counts, *most))[::-1] * (n_greys - 1))
     return encode_png(np.round(grey * (255 / (n_greys - 1))).astype(np.uint8))
@@ -81,19 +80,19 @@ def grey_png(counts: Counts, stretch: Stretch, most: tuple[int, int], n_greys: i
 def sparkline(
     spectrum: Given, *, width: int = 160, height: int = 36, colour: str = VERMILION, label: str = ""
 ) -> str:
-    """Return the shape of a spectrum as a small SVG text that needs nothing else.
+    """Return a spectrum as a small, self-contained SVG text.
 
     Parameters
     ----------
     spectrum : flux (x).
     width, height : in pixels.
-    colour : of the line, as CSS writes it.
-    label : for those who cannot see it.
+    colour : of the line, in CSS notation.
+    label : alternative text.
 
     Raises
     ------
     UsageError
-        It is no spectrum, or a size is less than 1.
+        It is not a spectrum, or a size is less than 1.
 
     Examples
     --------
@@ -125,7 +124,7 @@ def _require_size(name: str, size: int) -> None:
 
 
 def _sparkline_path(flux: NDArray[np.float64], width: int, height: int) -> str:
-    """Return the line of a flux (x): the lowest and the highest of each pixel, gaps left open."""
+    """Return the path of a flux (x): lowest and highest value of each pixel, broken at gaps."""
     finite = np.flatnonzero(np.isfinite(flux))
     if not finite.size:
         return ""
@@ -144,22 +143,22 @@ def _sparkline_path(flux: NDArray[np.float64], width: int, height: int) -> str:
     return "".join(f"{word}{a:g} {b:g}" for word, a, b in places)
 
 
-# Pixels as the bytes of a PNG, written by numpy and zlib: `encode_png`.
+# PNG encoding with numpy and zlib: `encode_png`.
 #
-# A dozen lines, a tenth of the time that a library takes to be imported, and the same bytes
-# wherever zlib is the same.
+# A dozen lines, a tenth of the time that the import of a library takes, and the same bytes wherever
+# zlib is the same.
 
 _GREY, _PALETTE = 0, 3
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def encode_png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8] | None = None) -> bytes:
-    r"""Return greys, or numbers of colours, as a PNG.
+    r"""Return greys, or indices of a palette, as a PNG.
 
     Parameters
     ----------
-    pixels : (row, column), the first row above; greys from 0 to 255, or places in the palette.
-    palette : (n, 4), red, green, blue and how opaque, n being 256 at most; None: greys.
+    pixels : (row, column), the first row on top; greys from 0 to 255, or indices of the palette.
+    palette : (n, 4), red, green, blue and opacity, n <= 256; None: greys.
 
     Examples
     --------
@@ -184,26 +183,25 @@ def _chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", check)
 
 
-# A figure as SVG text to be put into a page: `svg`.
+# A figure as SVG text for an HTML page: `svg`.
 #
-# matplotlib writes the text, `compact` makes it small and harmless for the page around it.
+# matplotlib writes the text, `compacted` makes it small and harmless for the page around it.
 
 _NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _DPI = 76
-"""Dots an inch of the pictures within: 640 columns in a figure of 9 inches."""
+"""Dots an inch of the images in an SVG: 640 columns in a figure of 9 inches."""
 
 
 def svg(figure: Figure, *, label: str = "") -> str:
-    """Return a figure as SVG text, the same for the same figure, that needs nothing else.
+    """Return a figure as self-contained SVG text, the same for the same figure.
 
-    Lines are thinned to what can be seen, pictures have 32 greys, texts stay texts. Several may
-    stand in one HTML page: no style leaks out of them, and what they refer to within has names of
-    its own.
+    Curves are thinned to the visible points, images have 32 greys, texts stay texts. Several may be
+    put into one HTML page: their styles do not affect the page, and their ids are unique.
 
     Parameters
     ----------
-    figure : as a function of this package gives it.
-    label : for those who cannot see it.
+    figure : from a function of this package.
+    label : alternative text.
 
     Examples
     --------
@@ -221,23 +219,23 @@ def svg(figure: Figure, *, label: str = "") -> str:
     return compacted(buffer.getvalue(), label)
 
 
-# SVG texts of matplotlib made small, and harmless for the page they stand in: `compacted`.
+# Compact SVG text, harmless for the page around it: `compacted`.
 #
-# A page of a night shows a dozen figures, and matplotlib spends 173 kB on a spectrum of 1536
-# columns with its noise, 640 kB on a frame. Here a line keeps, in each 0.75 points along it, its
-# lowest and its highest place; places are told from one to the next, to a tenth of a point; marks
-# of one kind are one path; greys are 32 and pictures have palettes: 40 kB and 140 kB. What remains
-# is free of styles, which in a page would count for all of it, and of names but those that are
-# referred to, made unlike those of other figures by a checksum.
+# A page of a night shows a dozen figures, and matplotlib needs 173 kB for a spectrum of 1536
+# columns with its noise, 640 kB for a frame. Here a curve keeps, in each 0.75 points of x, its
+# lowest and its highest point; coordinates are relative, to a tenth of a point; identical marks are
+# one path; there are 32 greys and images have palettes: 40 kB and 140 kB. The result has no style
+# elements, which would apply to the whole page, and no ids except those that are referred to, which
+# a checksum makes different from those of other figures.
 
 _XLINK = "{http://www.w3.org/1999/xlink}href"
 _FONTS = "font-family=\"'DejaVu Sans',Verdana,Arial,sans-serif\""
 _STEP = 0.75
-"""Points: how finely a line is resolved along its way."""
+"""Resolution of a curve along x, points (1/72 inch)."""
 _MANY = 60
-"""Places: lines of fewer are told to a hundredth of a point, and all of them."""
+"""Vertices: a curve of no more keeps all of them, to a hundredth of a point."""
 _GREYS, _VEILS = 32, 8
-"""How many greys, and how many degrees of what shines through: 256 together."""
+"""Number of greys and of opacity levels: 256 together."""
 _NUMBER = re.compile(r"-?\d+\.\d+")
 _STROKE = re.compile(r"\s*M(\s+[-.\d]+){2}\s+L(\s+[-.\d]+){2}\s*")
 _ROUNDED = ("x", "y", "width", "height", "transform", "viewBox")
@@ -245,12 +243,12 @@ _DROPPED = ("metadata", "style", "title", "desc")
 
 
 def compacted(text: str, label: str = "") -> str:
-    """Return an SVG text of matplotlib as a smaller one that looks alike.
+    """Return an SVG text of matplotlib as a smaller one that looks the same.
 
     Parameters
     ----------
-    text : as matplotlib writes it with ``svg.fonttype: none``.
-    label : for those who cannot see it.
+    text : SVG written by matplotlib with ``svg.fonttype: none``.
+    label : alternative text.
 
     Examples
     --------
@@ -273,14 +271,14 @@ def compacted(text: str, label: str = "") -> str:
 
 
 class _Known(NamedTuple):
-    """New names by old ones, and the paths that have one."""
+    """New ids by old ones, and the paths that have an id."""
 
     names: dict[str, str]
     shapes: dict[str, str]
 
 
 def _names_of(root: Element, prefix: str) -> dict[str, str]:
-    """Return a new name for each that something refers to."""
+    """Return a new id for each id that is referred to."""
     used: dict[str, str] = {}
     for node in root.iter():
         told = node.get(_XLINK, "") + " " + node.get("clip-path", "")
@@ -290,7 +288,7 @@ def _names_of(root: Element, prefix: str) -> dict[str, str]:
 
 
 def _written(node: Element, known: _Known) -> Iterator[str]:
-    """Yield an element and what it holds, groups that say nothing left away."""
+    """Yield an element with its content, without groups that have no attributes or no content."""
     tag = node.tag.rpartition("}")[2]
     if tag in _DROPPED:
         return
@@ -306,7 +304,7 @@ def _written(node: Element, known: _Known) -> Iterator[str]:
 
 
 def _children(node: Element, known: _Known) -> Iterator[str]:
-    """Yield what an element holds, marks of one kind and look together."""
+    """Yield the content of an element, consecutive marks of one shape and style together."""
     is_text = node.tag.endswith(("text", "tspan"))
     if is_text and node.text:
         yield escape_text(node.text)
@@ -330,7 +328,7 @@ def _is_alike(mark: Element, marks: list[Element]) -> bool:
 
 
 def _marked(marks: list[Element], known: _Known) -> Iterator[str]:
-    """Yield marks that share form and look, each place once."""
+    """Yield marks of one shape and style, each position once."""
     if len(marks) < 3:
         for mark in marks:
             yield from _written(mark, known)
@@ -350,13 +348,13 @@ def _marked(marks: list[Element], known: _Known) -> Iterator[str]:
 
 
 def _stroke(ends: list[float]) -> str:
-    """Return a straight stroke from one place to another."""
+    """Return a straight stroke from one point to another."""
     x, y, to_x, to_y = (round(10 * end) for end in ends)
     return f"M{_joined([x, y], 1)}l{_joined([to_x - x, to_y - y], 1)}"
 
 
 def _attributes(node: Element, known: _Known) -> Iterator[tuple[str, str]]:
-    """Yield the attributes that count, numbers shortened."""
+    """Yield the attributes that are needed, numbers shortened."""
     for name, value in node.attrib.items():
         if name == "id":
             if value in known.names:
@@ -383,7 +381,7 @@ def _link(value: str, known: _Known) -> str:
 
 
 def _style(text: str) -> str:
-    """Return a style without spaces and without the fonts, which are those of the whole.
+    """Return a style without spaces and without fonts, which are set for the whole figure.
 
     Examples
     --------
@@ -395,7 +393,7 @@ def _style(text: str) -> str:
 
 
 def _rounded(text: str) -> str:
-    """Return text with its numbers to a hundredth.
+    """Return text with its numbers rounded to a hundredth.
 
     Examples
     --------
@@ -406,7 +404,7 @@ def _rounded(text: str) -> str:
 
 
 def _short(number: float, digits: int) -> str:
-    """Return a number as short as it can be told.
+    """Return a number in its shortest notation.
 
     Examples
     --------
@@ -422,14 +420,14 @@ def _short(number: float, digits: int) -> str:
 
 
 def _compact_path(text: str) -> str:
-    """Return a path of straight lines, thinned and told from place to place; others rounded."""
+    """Return a path of straight lines, thinned and in relative steps; any other path rounded."""
     if "C" in text or "Q" in text:
         return " ".join(_rounded(text).split())
     return "".join(_line(part) for part in text.split("M") if part.strip())
 
 
 def _line(text: str) -> str:
-    """Return one line of a path."""
+    """Return one polyline of a path."""
     end = "z" if "z" in text else ""
     places = np.array(text.replace("L", " ").replace("z", " ").split(), np.float64).reshape(-1, 2)
     is_long = len(places) > _MANY
@@ -443,7 +441,7 @@ def _line(text: str) -> str:
 
 
 def _joined(numbers: list[int], digits: int) -> str:
-    """Return numbers, given in units of their last digit, with no more space than it needs.
+    """Return numbers, given in units of their last digit, joined with the fewest spaces.
 
     Examples
     --------
@@ -460,7 +458,7 @@ def _joined(numbers: list[int], digits: int) -> str:
 
 
 def _picture(content: bytes) -> bytes:
-    """Return a PNG with fewer greys and a palette; one of many colours as it is."""
+    """Return a PNG with fewer greys and a palette; one of more than 256 colours unchanged."""
     from matplotlib.image import imread
 
     pixels = np.round(np.asarray(imread(io.BytesIO(content)), np.float64) * 255).astype(np.uint8)
@@ -478,6 +476,6 @@ def _picture(content: bytes) -> bytes:
 
 
 def _coarse(n: int) -> NDArray[np.uint8]:
-    """Return what each value from 0 to 255 becomes where there are only so many."""
+    """Return each value from 0 to 255 rounded to one of n levels."""
     steps = np.round(np.arange(256) * ((n - 1) / 255))
     return np.round(steps * (255 / (n - 1))).astype(np.uint8)

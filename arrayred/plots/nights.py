@@ -1,8 +1,9 @@
-"""Describe the figures of what changes through a night: frames in time, light curves, drifts.
+"""Describe the figures of quantities in time: frames of a night, light curves, drifts.
 
-A lane for each group, a bar for each exposure; below it what drifts: the temperature of the
-detector, as headers tell it, and the level, the median of a few rows (0.3 ms a frame). Where
-nothing was exposed for hours the time axis is cut, so that a month of nights shows its exposures.
+A lane for each group, a bar for each exposure; below them the quantities that drift: the
+temperature of the detector, from the headers, and the level, the median of a few rows (0.3 ms a
+frame). Where nothing was exposed for 5 hours the time axis is cut, so that a month of nights shows
+its exposures.
 """
 
 from __future__ import annotations
@@ -48,13 +49,13 @@ if TYPE_CHECKING:
     from arrayred.plots.given import Given
 
     class _Group(Protocol):
-        """What is drawn of a group: its frames."""
+        """A group as drawn: its frames."""
 
         @property
         def frames(self) -> tuple[Frame, ...]: ...
 
     class _Night(Protocol):
-        """What is drawn of a night: its folder, and its groups by name."""
+        """A night as drawn: its folder, and its groups by name."""
 
         @property
         def folder(self) -> Path: ...
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
         def groups(self) -> Mapping[str, _Group]: ...
 
     class _Timed(Protocol):
-        """What is drawn of a frame in time: its type, its temperature, when it began (ISO)."""
+        """A frame as drawn in time: its type, its temperature, deg C, and its start (ISO)."""
 
         @property
         def label(self) -> str: ...
@@ -85,11 +86,11 @@ _CCD, _LEVEL = "CCD (deg C)", "level (adu)"
 _MOST_LANES = 40
 _MOST_PARTS = 6
 _PAUSE = timedelta(hours=5)
-"""What is longer without an exposure is cut out."""
+"""Longer times without an exposure are cut out of the axis."""
 
 
 class _Bar(NamedTuple):
-    """An exposure: its frame, when it began and ended, its lane."""
+    """An exposure: its frame, start, end and lane."""
 
     frame: Frame
     start: datetime
@@ -108,14 +109,14 @@ def night(night: _Night, *, title: str = "", levels: bool = True) -> Sheet:
 
     Parameters
     ----------
-    night : as `open_night` gives it.
+    night : from `open_night`.
     title : written over the figure.
     levels : whether a few rows of each frame are read for its level.
 
     Raises
     ------
     UsageError
-        It is no night, or no frame tells when it was taken.
+        It is not a night, or no frame has a time in its header.
 
     Examples
     --------
@@ -154,7 +155,7 @@ def night(night: _Night, *, title: str = "", levels: bool = True) -> Sheet:
 
 
 def _bars_of(night: Any) -> Iterator[_Bar]:
-    """Yield the exposures that tell their time, by group, the earliest group first."""
+    """Yield the exposures with a known time, by group, the earliest group first."""
     if not isinstance(getattr(night, "groups", None), Mapping):
         raise UsageError(
             f"This figure is drawn of a night, not of {type(night).__name__}",
@@ -180,7 +181,7 @@ def _bars_of(night: Any) -> Iterator[_Bar]:
 
 
 def _parts_of(bars: list[_Bar]) -> list[list[_Bar]]:
-    """Return the exposures in parts between long pauses; all at once where they are too many."""
+    """Return the exposures in parts between long pauses; one part if there are more than six."""
     parts: list[list[_Bar]] = []
     latest = None
     for bar in sorted(bars, key=lambda bar: (bar.start, bar.lane)):
@@ -192,7 +193,7 @@ def _parts_of(bars: list[_Bar]) -> list[list[_Bar]]:
 
 
 def _quantities(bars: list[_Bar], *, levels: bool) -> dict[str, dict[str, float]]:
-    """Return what is known of the frames, by label, under the name of its axis."""
+    """Return temperature and level of the frames, by axis label and frame label."""
     frames = [bar.frame for bar in bars]
     found = {_CCD: {f.label: f.ccd_temp for f in frames if f.ccd_temp is not None}}
     if levels:
@@ -202,13 +203,13 @@ def _quantities(bars: list[_Bar], *, levels: bool) -> dict[str, dict[str, float]
 
 
 def _length_of(part: list[_Bar]) -> timedelta:
-    """Return how long a part lasts, ten minutes at least."""
+    """Return the duration of a part, at least ten minutes."""
     whole = max(bar.end for bar in part) - part[0].start
     return max(whole, timedelta(minutes=10))
 
 
 def _widths_of(parts: list[list[_Bar]]) -> list[float]:
-    """Return how wide the parts are drawn: as long as they last, but not too narrow for a date."""
+    """Return the relative widths of the parts: their durations, at least 1/4 of the longest."""
     hours = [_length_of(part) / timedelta(hours=1) for part in parts]
     return [max(each, 0.25 * max(hours)) for each in hours]
 
@@ -230,7 +231,7 @@ def _exposures(part: list[_Bar], x: Axis, names: Axis, hidden: str) -> Panel:
 
 
 def _quantity_axis(label: str, values: Values) -> Axis:
-    """Return the axis of a quantity of the frames, logarithmic where the values are far apart."""
+    """Return the axis of a quantity of the frames, logarithmic over more than a factor of 20."""
     if values.min() > 0 and values.max() > 20 * values.min():
         low, high = around(np.log10(values), margin=0.15)
         return Axis(label, 10**low, 10**high, "log")
@@ -249,7 +250,7 @@ def _in_time(part: list[_Bar], values: Mapping[str, float], x: Axis, y: Axis, hi
 def _dots(
     when: NDArray[Any], values: Values, series: Sequence[tuple[str, str]]
 ) -> tuple[Points, ...]:
-    """Return values in time, those of one role and label together."""
+    """Return values in time as dots, grouped by role and label."""
     marks = []
     for role, label in dict.fromkeys(series):
         own = [i for i, one in enumerate(series) if one == (role, label)]
@@ -258,12 +259,12 @@ def _dots(
 
 
 def _beside(panel: Panel) -> Panel:
-    """Return a panel whose y axis its neighbour has numbered."""
+    """Return a panel whose y axis is numbered by its neighbour."""
     return replace(panel, unnumbered="xy" if panel.unnumbered else "y")
 
 
 def detector(frames: Sequence[_Timed], levels: Mapping[str, float]) -> Sheet | None:
-    """Describe temperature and dark level of the detector in time; None where neither changes.
+    """Describe temperature and dark level of the detector in time; None without two times.
 
     Parameters
     ----------
@@ -315,20 +316,20 @@ def _drift_panel(
     return Panel(time_axis(when, most=4), y, marks, title, name="drift", summary=summary)
 
 
-# What changes from frame to frame: `frames` of a star, `drift` of levels, `pixel_history`.
+# Changes from frame to frame: `frames` of a star, `drift` of quantities, `pixel_history`.
 
 _FAR = 5.0
-"""Standard deviations: what lies further off is marked."""
+"""Values further from the median are marked, standard deviations."""
 _FEW = 12
-"""Spectra that have room above each other."""
+"""Most spectra that are drawn a full step above each other."""
 
 
 def frames(spectra: Given, *, title: str = "") -> Sheet:
-    """Draw spectra of frames: the light of each in time, and their shapes above each other.
+    """Draw spectra of frames: the light curve, and the normalised spectra above each other.
 
     Parameters
     ----------
-    spectra : flux (frame, x) in adu or electron, as `reduce_night` gives with ``per_frame``;
+    spectra : flux (frame, x) in adu or electron, from `reduce_night` with ``per_frame``;
         `variance` and the coordinates `time_mid` and `exptime` (frame) where they are known.
     title : written over the figure.
 
@@ -354,7 +355,7 @@ def frames(spectra: Given, *, title: str = "") -> Sheet:
 
 
 def _light_curve(shown: xr.Dataset, flux: Values) -> Panel:
-    """Return the light of each frame in time, as long as it was exposed, with its noise."""
+    """Return the summed flux of each frame / median in time, with noise and exposure as bars."""
     sums, when = np.nansum(flux, axis=1), times_of(shown, "time_mid")
     scale = abs(median_of(sums))
     error, half = None, None
@@ -387,7 +388,7 @@ def _shapes(shown: xr.Dataset, flux: Values) -> Panel:
 
 
 def times_of(found: xr.Dataset, name: str) -> NDArray[Any]:
-    """Return the times of frames, or their numbers from 1 where not all are known."""
+    """Return the times of frames, or the frame numbers from 1 where a time is unknown."""
     if name in found.coords and found[name].dims == (FRAME,):
         when = found[name].values
         if np.issubdtype(when.dtype, np.datetime64) and not np.isnat(when).any():
@@ -438,18 +439,18 @@ def drift(times: ArrayLike, quantities: Mapping[str, ArrayLike], *, title: str =
 
 
 def pixel_history(cube: Given, y: int, x: int, *, title: str = "") -> Sheet:
-    """Draw one pixel through the frames of a cube, with its robust scatter and what is far off.
+    """Draw one pixel through the frames of a cube, with its robust scatter and its outliers.
 
     Parameters
     ----------
     cube : counts (frame, y, x), eager or lazy; of a lazy one only that pixel's rows are read.
     y, x : FITS numbers of its row and column.
-    title : written over the figure; by default which pixel it is.
+    title : written over the figure; by default the row and column of the pixel.
 
     Raises
     ------
     UsageError
-        It is no cube, or the pixel lies off it.
+        It is not a cube, or the pixel is not in it.
 
     Examples
     --------

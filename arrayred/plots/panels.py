@@ -1,12 +1,11 @@
-"""Describe a figure: panels with axes, curves, bands of rows and images, and no renderer.
+"""Describe a figure without a renderer: panels with axes, curves, bands of rows and images.
 
 A figure is described once, by `figures` and `nights`, and drawn on paper (`plots.paper`), on the
-report's page (`report.charts`) and in the explorer (`explore.figures`). Everything that a reader
-could disagree about stands in the description: the limits, the stretch, which rows are shaded, what
-a label says. A renderer chooses what belongs to its medium: fonts, widths of strokes, the round
-numbers along an axis, how many dots an image is worth, and the colour of a *role*: what a mark is,
-such as "flux", "aperture" or "sky" (`style.COLOURS` lists them; the page's colours follow its
-theme).
+report's page (`report.charts`) and in the explorer (`explore.figures`). The description holds
+everything that affects the reading of a figure: the limits, the stretch, the shaded rows, the
+labels. A renderer chooses what belongs to its medium: fonts, line widths, round tick values, the
+number of dots of an image, and the colour of a *role*: the meaning of a mark, such as "flux",
+"aperture" or "sky" (`style.COLOURS` lists them; the page's colours follow its theme).
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ class Axis:
     Parameters
     ----------
     label : quantity and unit.
-    low, high : its ends; rows of names run downwards, from the higher end to the lower one. Time
-        is counted in days since 1970.
+    low, high : its limits; an axis of names runs downwards, from the higher limit to the lower one.
+        Time is in days since 1970.
     scale : "symlog" is linear within `width` of zero and logarithmic beyond.
     width : of the linear part.
-    ticks : values and what stands there; None: round numbers, which the renderer chooses.
-    kind : what is counted: numbers, whole numbers, time, or names at 0, 1, 2 ...
-    n_ticks : how many round numbers there is room for.
+    ticks : values and their labels; None: round numbers, chosen by the renderer.
+    kind : type of the values: numbers, whole numbers, time, or names at 0, 1, 2 ...
+    n_ticks : number of round numbers there is room for.
     """
 
     label: str = ""
@@ -52,7 +51,7 @@ class Axis:
     n_ticks: int = 6
 
     def place(self, values: Any) -> Values:
-        """Return where values lie: 0 at the low end, 1 at the high one."""
+        """Return the positions of values along the axis: 0 at `low`, 1 at `high`."""
         low, high = self._bent(self.low), self._bent(self.high)
         return np.asarray((self._bent(values) - low) / (high - low), np.float64)
 
@@ -68,7 +67,7 @@ class Axis:
 
 
 def days(values: Any) -> Values:
-    """Return times as days since 1970; numbers as they are.
+    """Return times as days since 1970; numbers unchanged.
 
     Examples
     --------
@@ -82,7 +81,7 @@ def days(values: Any) -> Values:
 
 
 def around(*values: Any, margin: float = 0.05) -> tuple[float, float]:
-    """Return limits that hold all finite values, with some room about them.
+    """Return limits that include all finite values, with a margin.
 
     Examples
     --------
@@ -92,7 +91,7 @@ def around(*values: Any, margin: float = 0.05) -> tuple[float, float]:
     found = np.concatenate([days(one).reshape(-1) for one in values])
     found = found[np.isfinite(found)]
     low, high = (float(found.min()), float(found.max())) if found.size else (0.0, 1.0)
-    if max(-low, high) > 1e307:  # a range that no number is wide enough for
+    if max(-low, high) > 1e307:  # high - low may overflow
         return 0.0, 1.0
     if not high - low > max(1e-13 * max(abs(low), abs(high)), _CLOSE):
         room = max(0.05 * abs(high), 0.05)
@@ -102,11 +101,11 @@ def around(*values: Any, margin: float = 0.05) -> tuple[float, float]:
 
 
 _CLOSE = 1e-290
-"""What lies closer together than this is one: of less there are no round parts."""
+"""Values closer together than this count as equal: the range has no round divisions."""
 
 
 def ends_of(values: Any) -> tuple[float, float]:
-    """Return the first and the last of values, half a step beyond if they are one.
+    """Return the first and the last of values, 0.5 beyond them if they are the same.
 
     Examples
     --------
@@ -117,12 +116,12 @@ def ends_of(values: Any) -> tuple[float, float]:
     return (first, last) if last > first else (first - 0.5, last + 0.5)
 
 
-# Marks, in the order in which they are drawn; those with a label are explained in the legend.
+# Marks of a panel; those with a label are in the legend.
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A line through points, broken where one is not finite."""
+    """A line through points, broken where a value is not finite."""
 
     x: Any
     y: Any
@@ -132,7 +131,7 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Dots, each with one standard deviation along y, and half a length along x."""
+    """Dots, with error bars: one standard deviation along y, half a length along x."""
 
     x: Any
     y: Any
@@ -156,7 +155,7 @@ class Area:
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """A band across the whole panel: of rows, along the axis that counts them."""
+    """A band across the whole panel, between two values of the axis `along`."""
 
     low: float
     high: float
@@ -177,18 +176,18 @@ class Level:
 
 @dataclass(frozen=True, eq=False)
 class Strokes:
-    """Short upright strokes at some x, near the lower edge: flagged columns."""
+    """Short vertical strokes at values of x, near the lower edge: flagged columns."""
 
     x: Any
     role: str
     label: str
     height: float
-    """Of their middle, as a part of the panel's."""
+    """Of their middle, as a fraction of the panel's height."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bars:
-    """Exposures: bars from one time to another in lanes, numbered like the names of the axis."""
+    """Exposures: bars from start to end in lanes, numbered like the names of the y axis."""
 
     start: Values
     end: Values
@@ -198,9 +197,9 @@ class Bars:
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """An image: counts (y, x), the edges of its outer pixels, how they are shown.
+    """An image: counts (y, x), the edges of its outer pixels, and its stretch.
 
-    A unit adds the scale of greys.
+    If a unit is given, a colour bar is drawn.
     """
 
     counts: Counts
@@ -228,14 +227,15 @@ class Panel:
     Parameters
     ----------
     x, y : its axes.
-    marks : what is drawn, the last on top.
+    marks : in the order of drawing, the last on top.
     title : written above.
-    name : what kind of panel it is; the page gives each kind a height.
-    summary : what it shows, for those who cannot see it.
-    legend : where the labels of the marks have room on paper; "": a neighbour has them.
-    unnumbered : axes whose numbers a neighbour shows: "", "x", "y" or "xy".
-    grid : axes at whose ticks faint lines stand.
-    above : values of x and what they are also called, such as wavelengths and columns.
+    name : type of the panel; the page gives each type a height.
+    summary : alternative text.
+    legend : place of the legend on paper; "": no legend.
+    unnumbered : axes without tick labels, which a neighbour has: "", "x", "y" or "xy".
+    grid : axes at whose ticks grid lines are drawn.
+    above : values of x, their values on a second scale above, and its label, such as wavelengths,
+        columns and "column".
     """
 
     x: Axis
@@ -256,11 +256,11 @@ class Sheet:
 
     Parameters
     ----------
-    rows : from the top; the panel of a row of one is as wide as the sheet.
-    size : width and height in inches on paper.
+    rows : from the top; a single panel in a row is as wide as the sheet.
+    size : width and height on paper, inches.
     title : written over it.
-    widths, heights : of columns and rows, relative to each other; empty: all alike.
-    x_label : what all x axes are, where they share one label.
+    widths, heights : of columns and rows, relative to each other; empty: all equal.
+    x_label : label shared by all x axes, or "".
     """
 
     rows: tuple[tuple[Panel, ...], ...]
@@ -271,9 +271,9 @@ class Sheet:
     x_label: str = ""
 
 
-# Time along the axis: dates as ISO writes them, in UTC; numbers of frames where no time is known.
+# Time axes: ISO dates, UTC; frame numbers where the times are unknown.
 #
-# Months by name would depend on the language of the machine, and what matplotlib chooses on its
+# Names of months would depend on the language of the machine, and the choice of matplotlib on its
 # version: ticks are whole steps of the clock, as many as there is room for.
 
 _STEPS: tuple[tuple[Literal["m", "D", "M", "Y"], int], ...] = (
@@ -282,19 +282,19 @@ _STEPS: tuple[tuple[Literal["m", "D", "M", "Y"], int], ...] = (
     *(("M", step) for step in (1, 2, 3, 6)),
     *(("Y", step) for step in (1, 2, 5, 10, 20, 50)),
 )
-"""From one tick to the next: minutes, days, months, years."""
+"""Steps between ticks: minutes, days, months, years."""
 _LEAST = np.timedelta64(600, "s")
-"""The shortest time that is drawn."""
+"""Shortest range of a time axis."""
 
 
 def time_axis(when: NDArray[Any], *, label: str = "time (UTC)", most: int = 8) -> Axis:
-    """Return an axis of time in UTC, or of the numbers of frames.
+    """Return an axis of time in UTC, or of frame numbers.
 
     Parameters
     ----------
-    when : datetime64, or numbers of frames; the axis reaches from the first to the last.
+    when : datetime64, or frame numbers; the axis spans the first to the last, with a margin.
     label : of an axis of time.
-    most : ticks there is room for.
+    most : maximum number of ticks.
     """
     if not np.issubdtype(when.dtype, np.datetime64):
         low, high = around(when)
@@ -310,7 +310,7 @@ def time_axis(when: NDArray[Any], *, label: str = "time (UTC)", most: int = 8) -
 
 
 def _ticks(first: np.datetime64, last: np.datetime64, most: int) -> tuple[str, NDArray[Any]]:
-    """Return at most so many round times between two, but one at least; and what they count.
+    """Return the unit of the ticks, and at most `most` (at least one) round times between two.
 
     Examples
     --------
@@ -335,7 +335,7 @@ def _ticks(first: np.datetime64, last: np.datetime64, most: int) -> tuple[str, N
 
 
 def _names(ticks: NDArray[Any], unit: str) -> list[str]:
-    r"""Return what stands at ticks: the part that changes, and below it the rest where it does.
+    r"""Return labels of ticks: time of day, or month and day; below it the rest where it changes.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""Draw descriptions of figures with matplotlib: on paper, as PNG and SVG, in notebooks.
+"""Draw descriptions of figures with matplotlib: for paper, PNG, SVG and notebooks.
 
-A figure is made under the style of this module and of no user, so that the same numbers give the
-same bytes everywhere. Texts of headers and files are drawn letter by letter: a dollar in the name
-of a target is no formula, and what cannot be printed is escaped.
+A figure is drawn in the style of this module, whatever the user's settings, so that the same
+numbers give the same bytes everywhere. Texts of headers and files are drawn literally: a dollar in
+the name of a target does not start a formula, and unprintable characters are escaped.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 DPI = 110
 _MOST_ROWS, _MOST_COLUMNS = 600, 1200
-"""Pixels of a picture: what is finer is averaged in blocks."""
+"""Most pixels of an image; one with more is averaged in blocks."""
 _LINE = 110
 """Letters of a legend that fit above the axes."""
 _LINES: dict[tuple[type, str], dict[str, Any]] = {
@@ -52,7 +52,7 @@ _LINES: dict[tuple[type, str], dict[str, Any]] = {
     (Level, "threshold"): {"linewidth": 1, "linestyle": ":"},
     (Level, "median"): {"linewidth": 1, "linestyle": ":"},
 }
-"""Strokes that are not plain lines of 0.8 points."""
+"""Styles of lines other than the plain one of 0.8 points."""
 _STYLE: dict[str, object] = {
     "axes.axisbelow": True,
     "axes.formatter.limits": (-4, 5),
@@ -76,7 +76,7 @@ P = ParamSpec("P")
 
 
 def drawn(describe: Callable[P, Sheet]) -> Callable[P, Figure]:
-    """Return a function that draws what another one describes, with its name and parameters."""
+    """Return a function that draws the figures of another, with its name and parameters."""
 
     @wraps(describe)
     def draw_described(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -88,14 +88,14 @@ def drawn(describe: Callable[P, Sheet]) -> Callable[P, Figure]:
 
 
 def styled() -> AbstractContextManager[None]:
-    """Return the style of all figures, whatever a user has set."""
+    """Return a context with the style of all figures, whatever the user's settings."""
     from matplotlib import style
 
     return style.context(["default", _STYLE])
 
 
 def draw(sheet: Sheet) -> Figure:
-    """Draw a figure; panels that share an axis are zoomed together."""
+    """Draw a figure; panels with the same axis object share that axis."""
     from matplotlib.figure import Figure
 
     n_columns = max(map(len, sheet.rows))
@@ -174,7 +174,7 @@ def _draw_mark(axes: Axes, mark: Mark, panel: Panel) -> None:
 
 
 def _colour(role: str) -> Any:
-    """Return the colour of a role; "ramp-0" to "ramp-100" run from blue over to yellow."""
+    """Return the colour of a role; "ramp-0" to "ramp-100" run from blue to yellow."""
     if role.startswith("ramp-"):
         from matplotlib import colormaps
 
@@ -183,7 +183,7 @@ def _colour(role: str) -> Any:
 
 
 def _draw_pixels(axes: Axes, image: Pixels) -> None:
-    """Draw an image, in blocks where it is finer than paper, and its scale of greys."""
+    """Draw an image, averaged in blocks if it is large, and a colour bar if it has a unit."""
     from matplotlib.colors import FuncNorm
 
     stretch = image.stretch
@@ -205,7 +205,7 @@ def _draw_pixels(axes: Axes, image: Pixels) -> None:
 
 
 def _draw_flags(axes: Axes, flags: Flags) -> None:
-    """Colour flagged pixels; those that fall onto one dot of the picture are one."""
+    """Colour flagged pixels; a block with a flagged pixel is one coloured dot."""
     from matplotlib.colors import to_rgba
 
     layers = [reduced(mask, _MOST_ROWS, _MOST_COLUMNS) > 0 for _, mask, _ in flags.masks]
@@ -230,7 +230,7 @@ def _draw_points(axes: Axes, points: Points, label: str | None, colour: Any) -> 
 
 
 def _draw_bars(axes: Axes, bars: Bars, colour: Any, least: float) -> None:
-    """Draw bars, white between them where they are long enough to part."""
+    """Draw bars, with white edges where they are longer than `least`, days."""
     lengths = days(bars.end) - days(bars.start)
     for start, length, lane in zip(days(bars.start), lengths, bars.lane, strict=True):
         axes.broken_barh(
@@ -287,7 +287,7 @@ def _draw_above(axes: Axes, values: Any, names: Any, label: str) -> None:
 
 
 def _draw_legend(axes: Axes, place: Any) -> None:
-    """Explain what is labelled, above the right end of the axes or where matplotlib says."""
+    """Draw the legend of labelled marks, above the right end of the axes or in the given place."""
     handles, names = axes.get_legend_handles_labels()
     if not handles:
         return
@@ -310,7 +310,7 @@ def png(figure: Figure, *, dpi: float = DPI) -> bytes:
 
     Parameters
     ----------
-    figure : as a function of this package gives it.
+    figure : from a function of this package.
     dpi : pixels an inch.
 
     Examples
@@ -331,9 +331,10 @@ def png(figure: Figure, *, dpi: float = DPI) -> bytes:
 
 @contextmanager
 def painting(figure: Figure, dpi: float) -> Iterator[None]:
-    """Let a figure be drawn at a resolution, laid out once for all of them; then all is as before.
+    """Set a figure up for drawing at a resolution; canvas and resolution are restored afterwards.
 
-    What matplotlib's own `savefig` does beside that, drawing it once in vain, takes a third of it.
+    The layout is computed at the default resolution, so that it is the same at all resolutions.
+    matplotlib's own `savefig` also draws the figure once in vain, which takes a third of its time.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 

@@ -1,6 +1,6 @@
-"""Choose the colours and greys of figures, and what of an image or a line is to be seen.
+"""Choose the colours and grey levels of figures, and reduce images and curves to visible detail.
 
-Numpy alone: an index of a thousand thumbnails, the report and the explorer need no matplotlib.
+With numpy alone: an index of a thousand thumbnails, the report and the explorer need no matplotlib.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from arrayred.model import BAD_PIXEL, COSMIC_RAY, DQ_MEANINGS, NO_DATA, SATURATE
 Values = NDArray[np.float64]
 BLACK, BLUE, SKY_BLUE, GREEN = "#000000", "#0072B2", "#56B4E9", "#009E73"
 ORANGE, VERMILION, PURPLE, GREY = "#E69F00", "#D55E00", "#CC79A7", "#666666"
-"""From the palette of Okabe and Ito, which the colour-blind tell apart."""
+"""From the palette of Okabe and Ito, which colour-blind readers can distinguish."""
 SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY_BLUE, BLACK)
-"""The colours of several things in one panel, in order."""
+"""The colours of several curves in one panel, in order."""
 FLAG_COLOURS = {BAD_PIXEL: BLACK, SATURATED: PURPLE, COSMIC_RAY: BLUE, NO_DATA: GREEN}
 
 
 def flag_role(bit: int) -> str:
-    """Return the role of what a flag is drawn by.
+    """Return the role of the mark of a flag.
 
     Examples
     --------
@@ -46,7 +46,7 @@ COLOURS: dict[str, str] = {
 
 
 def counted(n: int, what: str) -> str:
-    """Return how many of something there are.
+    """Return a number with its noun, singular or plural.
 
     Examples
     --------
@@ -56,11 +56,12 @@ def counted(n: int, what: str) -> str:
     return f"{n} {what}{'s' * (n != 1)}"
 
 
-# How counts become grey: `stretch_of` shows the noise of the sky and a bright star at once.
+# From counts to grey: `stretch_of` shows the noise of the sky and a bright star at once.
 #
-# Between two percentiles, linear within twice the noise about the sky and logarithmic beyond: the
-# inverse hyperbolic sine (Lupton, Gunn and Szalay 1999). What is finer than the paper is averaged
-# in blocks first (`reduced`), so that a picture costs what its size does.
+# Between two percentiles, linear within twice the noise about the median and logarithmic beyond:
+# the inverse hyperbolic sine (Lupton, Gunn and Szalay 1999). Images of more pixels than the paper
+# shows are averaged in blocks first (`reduced`), so that the cost of a figure depends on its own
+# size.
 
 Counts = NDArray[np.floating[Any]] | NDArray[np.bool_]
 Scale = Literal["asinh", "linear", "log"]
@@ -68,11 +69,11 @@ _SAMPLE = 1 << 17
 USUAL = (1.0, 99.7)
 """The percentiles that are black and white."""
 _SOFTENING = 500.0
-"""How much steeper a logarithmic scale begins than it would end if it were linear."""
+"""Steepness of the "log" scale: grey goes as ln(1 + 500 s), s from 0 to 1 between the limits."""
 
 
 class Stretch(NamedTuple):
-    """The grey of counts: black and white, and the level and width about which it is linear."""
+    """Scale of greys: counts that are black and white; level and width of the linear part."""
 
     low: float
     high: float
@@ -81,7 +82,7 @@ class Stretch(NamedTuple):
     scale: Scale = "asinh"
 
     def bend(self, counts: Any) -> Any:
-        """Return counts on a scale along which greys are even."""
+        """Return counts on the scale on which grey is linear."""
         if self.scale == "linear":
             return counts
         if self.scale == "log":
@@ -90,7 +91,7 @@ class Stretch(NamedTuple):
         return np.arcsinh((counts - self.level) / self.width)
 
     def straighten(self, bent: Any) -> Any:
-        """Return counts by their places on the scale of `bend`."""
+        """Return counts from their values on the scale of `bend` (its inverse)."""
         if self.scale == "linear":
             return bent
         if self.scale == "log":
@@ -98,13 +99,13 @@ class Stretch(NamedTuple):
         return self.level + self.width * np.sinh(bent)
 
     def grey(self, counts: Counts) -> NDArray[np.float64]:
-        """Return greys from 0 to 1; what is not finite is 0."""
+        """Return grey values from 0 to 1; 0 where counts are not finite."""
         low, high = float(self.bend(self.low)), float(self.bend(self.high))
         grey = (self.bend(counts) - low) / (high - low)
         return np.where(np.isfinite(grey), np.clip(grey, 0.0, 1.0), 0.0)
 
     def ticks(self, n: int = 5) -> list[float]:
-        """Return counts evenly spread over the greys, as round as their distances allow."""
+        """Return n counts evenly spaced in grey, rounded as far as their distances allow."""
         low, high = float(self.bend(self.low)), float(self.bend(self.high))
         counts = self.straighten(np.linspace(low, high, 2 * n + 1)[1::2])
         gaps = np.minimum(np.gradient(counts), np.diff(counts, append=np.inf))
@@ -115,7 +116,7 @@ class Stretch(NamedTuple):
 def stretch_of(
     counts: Counts, percentiles: tuple[float, float] = USUAL, scale: Scale = "asinh"
 ) -> Stretch:
-    """Return how to show counts (y, x), any dtype; an even or empty image has a stretch too.
+    """Return the stretch of counts (y, x), any dtype; also for a constant or empty image.
 
     Raises
     ------
@@ -149,9 +150,9 @@ def stretch_of(
 
 
 def reduced(counts: Counts, most_rows: int, most_columns: int) -> NDArray[np.float64]:
-    """Return an image (y, x) averaged in blocks, the finite pixels of each, so that it fits.
+    """Return an image (y, x) of at most so many rows and columns, averaged in blocks.
 
-    Rows and columns that fill no block at the end are a smaller block.
+    Pixels that are not finite are not used. The last block may be smaller.
 
     Examples
     --------
@@ -183,17 +184,14 @@ def _summed(values: NDArray[np.float64], rows: Any, columns: Any) -> NDArray[np.
     return np.asarray(np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1))
 
 
-# Which points of a line are to be seen: `thinned`.
-
-
 def thinned(x: Values, y: Values, step: float) -> NDArray[np.intp]:
-    """Return which points of a line suffice: the lowest and the highest within each step of x.
+    """Return the indices of the lowest and the highest point of a curve within each step of x.
 
-    Neighbours on the line within one step are one run; the first and the last point stay.
+    Consecutive points within one step are one run; the first and the last point are included.
 
     Parameters
     ----------
-    x, y : where the points are, in the order of the line, which may turn back.
+    x, y : the points, in the order of the curve, which may turn back.
     step : of x.
 
     Examples

@@ -1,11 +1,11 @@
-"""Draw figures on the report's pages as SVG and HTML, and write the markup around them.
+"""Draw the figures of the report's pages as SVG and HTML, and write the markup around them.
 
-What a figure shows is described in `arrayred.plots`; here it is drawn for a screen, light or dark.
-A drawing is stretched to its box, and the box to the screen; strokes keep their width and labels
-their size, since those are HTML at so many percent of the box. The role of a mark is a class of the
-style sheet. Coordinates are whole numbers of a grid of 2000 x 1000, each line one path of steps:
-some 5 bytes a point. A line of more points than a screen has columns is drawn by the lowest and the
-highest of each run, so that no narrow line of a spectrum is lost.
+The content of a figure is described by `arrayred.plots`; here it is drawn for a screen, light or
+dark. A drawing is stretched to its box, and the box to the screen; strokes keep their width and
+labels their size, since labels are HTML placed at a percentage of the box. The role of a mark is a
+class of the style sheet. Coordinates are whole numbers of a grid of 2000 x 1000, each curve one
+path of steps: some 5 bytes a point. A curve of more points than a screen has columns is drawn by
+the lowest and the highest of each run, so that no narrow line of a spectrum is lost.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ from arrayred.plots.style import COLOURS, Values, reduced, stretch_of
 
 _WIDTH, _HEIGHT = 2000, 1000
 _MOST_RUNS = 400
-"""Runs of points that a line is drawn by."""
+"""Runs of points of a curve, at most; two points of each are drawn."""
 _SPARK_RUNS = 48
 _DOTS, _SMALL = (220, 480), (72, 96)
-"""Rows and columns of the picture of an image, and of a raw frame."""
+"""Rows and columns of the PNG of an image, and of the thumbnail of a raw frame."""
 _GREYS = 24
 
 
 def figure(sheet: Sheet) -> Markup:
-    """Return a figure: its rows of panels, each panel under its title and the meaning of colours.
+    """Return a figure: its rows of panels, each panel under its title and legend.
 
-    Panels of a row stand beside each other, or below where the screen is narrow.
+    Panels of a row are side by side, or one below the other where the screen is narrow.
     """
     rows = []
     for row in sheet.rows:
@@ -74,7 +74,7 @@ def _titled(panel: Panel) -> Markup:
 
 
 def _keys(mark: Mark) -> list[Markup]:
-    """Return the colour of a mark beside its label; nothing where it has none."""
+    """Return the legend entries of a mark; none for a mark without label."""
     if isinstance(mark, Flags):
         return [tag("span.key", tag(f"i.{role}"), label) for role, _, label in mark.masks]
     if isinstance(mark, Bars | Pixels) or not mark.label:
@@ -105,7 +105,7 @@ def chart(panel: Panel) -> Markup:
 
 
 def _labels(axis: Axis, named: Sequence[tuple[float, str]], side: str) -> list[Markup]:
-    """Return the numbers and the name of an axis; those of a day stand below the time."""
+    """Return the tick labels and the name of an axis; a date is put below the time."""
     places = axis.place([value for value, _ in named]) * 100
     where = "left" if side == "x" else "bottom"
     texts = [text.partition("\n") for _, text in named]
@@ -119,7 +119,7 @@ def _labels(axis: Axis, named: Sequence[tuple[float, str]], side: str) -> list[M
 
 
 def _grid(across: Values, upright: Values) -> Markup:
-    """Return faint lines at the ticks."""
+    """Return grid lines at the ticks."""
     level = (f"M0 {round((1 - p) * _HEIGHT)}h{_WIDTH}" for p in upright)
     return _path("grid", "".join((*level, *(f"M{round(p * _WIDTH)} 0v{_HEIGHT}" for p in across))))
 
@@ -129,7 +129,7 @@ def _path(role: str, steps: str) -> Markup:
 
 
 def path(mark: Mark, x: Axis, y: Axis) -> Markup:
-    """Return a mark between two axes as a path, its role the class; "" of an image."""
+    """Return a mark between two axes as a path, its role the class; "" for an image."""
     if isinstance(mark, Curve):
         return _path(mark.role, _steps(*_on_grid(x, y, *_thinned(days(mark.x), days(mark.y)))))
     if isinstance(mark, Points):
@@ -191,7 +191,7 @@ def _lanes(x: Axis, y: Axis, bars: Bars) -> str:
 
 
 def dots(image: Pixels | Flags) -> bytes:
-    """Return an image as a PNG, or its flagged pixels to be laid over it."""
+    """Return an image as a PNG, or its flagged pixels as a transparent overlay."""
     if isinstance(image, Pixels):
         return grey_png(image.counts, image.stretch, _DOTS, _GREYS)
     palette = np.zeros((len(image.masks) + 1, 4), np.uint8)
@@ -210,7 +210,7 @@ def thumbnail(counts: NDArray[Any]) -> bytes:
 
 
 def _on_grid(x: Axis, y: Axis, points: Values, values: Values) -> tuple[Values, Values]:
-    """Return points and values on the grid, whole numbers, somewhat beyond the box at most."""
+    """Return points and values in whole grid units, clipped to 10 % beyond the box."""
     known = np.isfinite(points) & np.isfinite(values)
     across = np.clip(x.place(points), -0.1, 1.1) * _WIDTH
     down = (1 - np.clip(y.place(values), -0.1, 1.1)) * _HEIGHT
@@ -218,7 +218,7 @@ def _on_grid(x: Axis, y: Axis, points: Values, values: Values) -> tuple[Values, 
 
 
 def spark_path(values: Values) -> str:
-    """Return the shape of a spectrum as a path in a box of 120 x 30: some 400 bytes.
+    """Return a spectrum as a sparkline path in a box of 120 x 30: some 400 bytes.
 
     Examples
     --------
@@ -235,7 +235,7 @@ def spark_path(values: Values) -> str:
 
 
 def spark(path: str, told: str) -> Markup:
-    """Return a path of `spark_path` as a drawing of a line's height."""
+    """Return a path of `spark_path` as a drawing as high as a line of text."""
     return tag(
         "svg.spark",
         _path("flux", path),
@@ -249,7 +249,7 @@ def spark(path: str, told: str) -> Markup:
 
 
 def _steps(across: Values, down: Values) -> str:
-    """Return a path as steps from point to point, anew behind each gap."""
+    """Return a path as steps from point to point, restarted after each gap."""
     known = np.isfinite(across) & np.isfinite(down)
     pieces = []
     for first, stop in _runs(known):
@@ -266,12 +266,12 @@ def _runs(known: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 
 def _starts(size: int, most: int = _MOST_RUNS) -> NDArray[np.intp]:
-    """Return where runs of a line begin."""
+    """Return the indices at which the runs of a curve begin."""
     return np.unique(np.linspace(0, size, min(size, most) + 1)[:-1].astype(np.intp))
 
 
 def _thinned(points: Values, values: Values, most: int = _MOST_RUNS) -> tuple[Values, Values]:
-    """Return a line by the lowest and the highest value of each run, in their order."""
+    """Return the points of a curve with the lowest and the highest value of each run, in order."""
     if points.size <= 2 * most:
         return points, values
     chosen: list[int] = []
@@ -286,11 +286,8 @@ def _thinned(points: Values, values: Values, most: int = _MOST_RUNS) -> tuple[Va
     return points[chosen], values[chosen]
 
 
-# Round numbers along an axis.
-
-
 def ticks(axis: Axis) -> Sequence[tuple[float, str]]:
-    """Return where an axis is labelled, and the labels.
+    """Return the ticks of an axis: values, rounded unless the axis gives them, and labels.
 
     Examples
     --------
@@ -315,13 +312,13 @@ def ticks(axis: Axis) -> Sequence[tuple[float, str]]:
 
 
 def _round_step(rough: float) -> float:
-    """Return 1, 2 or 5 times a power of ten, not less than a rough step."""
+    """Return the least 1, 2 or 5 times a power of ten that is not below a rough step."""
     power = 10.0 ** math.floor(math.log10(rough))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
 
 
 def _named(values: Sequence[float], step: float) -> list[str]:
-    """Return ticks as text, as many decimals as their step needs."""
+    """Return tick labels with as many decimals as the step needs."""
     largest = max(map(abs, values), default=0.0)
     for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if largest >= 100 * factor or largest >= factor > 1e3:
@@ -344,12 +341,12 @@ def short(value: float) -> str:
     return f"{value:g}"
 
 
-# HTML as text: `tag` is the one place where texts of headers and files become markup.
+# HTML: `tag` is the one place where texts of headers and files become markup.
 #
 # A text is escaped unless it is `Markup`, which only this module makes. Names of elements and
-# attributes are ours; what an attribute may hold is narrowed further: a link leads into the page
+# attributes are ours; the values of attributes are restricted further: a link leads into the page
 # or to a path below it, a picture is part of the page. So no name of a target, however it is
-# spelt, can become an element, an attribute, a script or a visit to another host.
+# spelt, can become an element, an attribute, a script or a request to another host.
 
 _VOID = frozenset({"img", "input", "link", "meta"})
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -365,11 +362,11 @@ class Markup(str):
 
 
 Node = str | Iterable["Markup"]
-"""What may stand in an element: a text, which is escaped, or pieces of markup."""
+"""Content of an element: a text, which is escaped, or pieces of markup."""
 
 
 def tag(name: str, *children: Node, attributes: Mapping[str, str] = _NOTHING) -> Markup:
-    """Return an element.
+    """Return an HTML element.
 
     Parameters
     ----------
@@ -401,7 +398,7 @@ def tag(name: str, *children: Node, attributes: Mapping[str, str] = _NOTHING) ->
 
 
 def joined(*nodes: Node) -> Markup:
-    """Return nodes one behind the other, texts escaped."""
+    """Return nodes joined, texts escaped."""
     return Markup("".join(map(_text, nodes)))
 
 
@@ -412,12 +409,12 @@ def _text(node: Node) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return a text that is nothing but text, whatever it was."""
+    """Return a text escaped for HTML, control characters made visible."""
     return escape(text if text.isprintable() else printable(text), quote=True)
 
 
 def anchor(name: str) -> str:
-    """Return a link to the element of an id in this page.
+    """Return a link to the element with an id on the same page.
 
     Examples
     --------
@@ -428,7 +425,7 @@ def anchor(name: str) -> str:
 
 
 def path_below(*names: str) -> str:
-    """Return a link to a file in a folder below that of the page, given by the names of its parts.
+    """Return a link to a file below the folder of the page, given the names of its path.
 
     Examples
     --------
@@ -439,13 +436,13 @@ def path_below(*names: str) -> str:
 
 
 def picture(png: bytes, told: str, name: str = "img") -> Markup:
-    """Return a picture as part of the page.
+    """Return a PNG embedded in the page.
 
     Parameters
     ----------
     png : its bytes.
-    told : what it shows, for who does not see it.
-    name : the element with its classes.
+    told : alternative text.
+    name : of the element, with its classes.
     """
     source = _PICTURE + base64.b64encode(png).decode("ascii")
     return tag(name, attributes={"src": source, "alt": told})
@@ -457,8 +454,8 @@ def page(title: str, body: Node, *, script: str = "") -> bytes:
     Parameters
     ----------
     title : of the page.
-    body : all of it.
-    script : the file of this package with the only script that may run, or "".
+    body : content of its body.
+    script : file of this package with the only script that is allowed to run, or "".
     """
     style, code = read("style.css"), read(script) if script else ""
     allowed = f"; script-src '{_hash_of(code)}'" if code else ""
@@ -481,7 +478,7 @@ def page(title: str, body: Node, *, script: str = "") -> bytes:
 
 @cache
 def read(name: str) -> str:
-    """Return a file of this package: the style sheet, or the script of the index."""
+    """Return the text of a file of this package: the style sheet or the script of the index."""
     return Path(__file__).with_name(name).read_text("utf-8")
 
 
@@ -490,13 +487,13 @@ def _hash_of(code: str) -> str:
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"
 
 
-# Numbers, times and counts as the page tells them.
+# Numbers, times and counts as text.
 
 UNKNOWN = "unknown"
 
 
 def number(value: Any, decimals: int = 0, unit: str = "") -> str:
-    """Return a number with so many decimals and its unit; "unknown" for none.
+    """Return a number with its decimals and unit; "unknown" if it is not a finite number.
 
     Examples
     --------
@@ -511,12 +508,12 @@ def number(value: Any, decimals: int = 0, unit: str = "") -> str:
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Tell whether a value is a finite number."""
+    """Return whether a value is a finite number."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 
 def share(value: Any) -> str:
-    """Return a share in percent.
+    """Return a fraction in percent.
 
     Examples
     --------
@@ -527,7 +524,7 @@ def share(value: Any) -> str:
 
 
 def span(pair: Any) -> str:
-    """Return first and last row.
+    """Return the first and the last row as text.
 
     Examples
     --------
@@ -538,7 +535,7 @@ def span(pair: Any) -> str:
 
 
 def counted(n: int, what: str, many: str = "") -> str:
-    """Return a number of things.
+    """Return a number with its noun, singular or plural.
 
     Examples
     --------
@@ -549,12 +546,12 @@ def counted(n: int, what: str, many: str = "") -> str:
 
 
 def seconds(value: float | None) -> str:
-    """Return an exposure."""
+    """Return an exposure time, s, as text; "unknown" if it is None."""
     return "unknown" if value is None else f"{value:g} s"
 
 
 def setting(value: Any) -> str:
-    """Return the value of a setting as a recipe would write it."""
+    """Return the value of a setting as written in a recipe."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple):
@@ -563,7 +560,7 @@ def setting(value: Any) -> str:
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> Markup:
-    """Return names and values as a list; those without a value are left out."""
+    """Return names and values as a list, without those whose value is empty."""
     return tag(
         "dl.facts",
         [tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs if value],
@@ -581,9 +578,9 @@ def table(name: str, heads: Iterable[str], body: Iterable[Markup], caption: str)
     Parameters
     ----------
     name : of the element, with its classes.
-    heads : of the columns; one that begins with "#" is of numbers.
+    heads : of the columns; "#" marks a column of numbers.
     body : its rows.
-    caption : what it tells.
+    caption : its title.
     """
     cells = [
         tag(f"th{'.n' * head.startswith('#')}", head.removeprefix("#"), attributes={"scope": "col"})

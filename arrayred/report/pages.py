@@ -1,8 +1,9 @@
-"""Write the pages of a night and the index of many: `write_report`, `write_index`.
+"""Write the page of a night and the index of many nights: `write_report`, `write_index`.
 
-Each frame has a line, and a picture where there are few. Of more than 300 frames those of one kind
-share a line, with a picture of the first; what was left out is told by its reason and names. So
-the page of 10,000 frames stays a page, and says of what it shows only a part.
+Each frame has a line, and a thumbnail where there are few (32). Of more than 300 frames those of
+the same type and use share a line, with a thumbnail of one of them; frames that are not used are
+listed with the reason. So the page of 10,000 frames stays short, and states where it shows only a
+part.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ _GROUP_HEADS = (
 
 
 def frames_section(finished: Finished) -> Markup:
-    """Return what the page shows of the frames."""
+    """Return the section of the frames."""
     lines: Sequence[FrameLine] = finished.account.frames
     if not lines:
         told = "The run left no account of its frames: reduce the night once more to have one."
@@ -122,7 +123,7 @@ def frames_section(finished: Finished) -> Markup:
 
 
 def _without_shared(lines: Sequence[FrameLine]) -> tuple[list[FrameLine], dict[str, str]]:
-    """Return frames without the remarks that more than three share, and these, each with whose."""
+    """Return frames without the remarks that more than three share, and those with the frames."""
     whose: dict[str, list[str]] = defaultdict(list)
     for line in lines:
         for remark in line.remarks:
@@ -136,13 +137,13 @@ def _without_shared(lines: Sequence[FrameLine]) -> tuple[list[FrameLine], dict[s
 
 
 def _thumbnails(finished: Finished) -> dict[str, bytes]:
-    """Return pictures of the frames that are shown, by label."""
+    """Return thumbnails of the frames that have one, by label."""
     found: dict[str, bytes] = {}
     shown = [line.label for line in pictured(finished.account.frames)]
     for frame in frames_to_probe(
         [finished.frames[name] for name in shown if name in finished.frames]
     ):
-        with suppress(FrameError):  # what cannot be read has no picture
+        with suppress(FrameError):  # a frame that cannot be read has no thumbnail
             found[frame.label] = _small(frame)
     return found
 
@@ -152,7 +153,7 @@ def _small(frame: Frame) -> bytes:
 
 
 def _levels(finished: Finished) -> dict[str, float]:
-    """Return the median count of a few rows of frames, adu, by label."""
+    """Return the median count of a few rows of each frame, adu, by label."""
     levels = {}
     for line in levelled(finished.account.frames):
         frame = finished.frames.get(line.label)
@@ -163,7 +164,7 @@ def _levels(finished: Finished) -> dict[str, float]:
 
 
 def _notes(finished: Finished, small: Mapping[str, bytes]) -> Markup:
-    """Return what is not shown, and why."""
+    """Return notes on thumbnails and levels that are missing, with the reason."""
     lines = finished.account.frames
     notes = []
     gone = [line.label for line in pictured(lines) if finished.raw.get(line.path) == "gone"]
@@ -181,7 +182,7 @@ def _notes(finished: Finished, small: Mapping[str, bytes]) -> Markup:
 
 
 def _in_order(lines: Sequence[FrameLine]) -> list[FrameLine]:
-    """Return frames in the order of time, those that took no part last."""
+    """Return frames in their order, those that were not used last."""
     return sorted(lines, key=lambda line: not line.use)
 
 
@@ -258,7 +259,7 @@ def _range(values: Sequence[float | None], decimals: int) -> str:
 
 
 def _foreign(left_out: Sequence[tuple[str, str]]) -> Markup:
-    """Return the files that are no frames of the night."""
+    """Return the list of files that are not frames of the night, by reason."""
     if not left_out:
         return joined()
     names: dict[str, list[str]] = defaultdict(list)
@@ -268,10 +269,10 @@ def _foreign(left_out: Sequence[tuple[str, str]]) -> Markup:
     return joined(tag("h3", "Not frames of this night"), tag("ul", items))
 
 
-# The page of many nights: `index_page`, a line for each target, what failed first.
+# The index of many nights: `index_page`, a line for each target, failed ones first.
 #
-# Whatever the last run said of a night stands in ``summary.ecsv``; what its own page shows, in the
-# ledger of its folder. Nights of earlier runs are shown as long as their pages are there.
+# The results of the last run are read from ``summary.ecsv``; what the page of a night shows, from
+# the ledger of its folder. Nights of earlier runs are shown as long as their pages exist.
 
 _RANK = {"failed": 0, "interrupted": 0, "attention": 1, "good": 2}
 _NAMES = {"failed": "failed", "interrupted": "interrupted", "attention": "needs a look",
@@ -292,12 +293,12 @@ class Row:
     Parameters
     ----------
     label : the night's folder.
-    name : what the night is called.
+    name : name of the night, its evening, or "" where it has no page.
     target : its name, or "" where the night failed as a whole.
     state : failed, interrupted, attention, good.
-    told : what is to be known of it: why it failed, remarks.
+    told : reason of the failure, or remarks.
     has_page : whether the night has a page.
-    facts : what its own page tells of it.
+    facts : values of the target on the night's page.
     """
 
     label: str
@@ -310,12 +311,12 @@ class Row:
 
     @property
     def order(self) -> tuple[int, str, str]:
-        """What is wrong comes first, then the nights by name."""
+        """Sort key: failed targets first, then nights by name."""
         return _RANK.get(self.state, 1), self.label, self.target
 
 
 def index_page(out: Path) -> bytes:
-    """Return the index of the nights in a folder.
+    """Return the index page of the nights in a folder.
 
     Parameters
     ----------
@@ -354,7 +355,7 @@ _FOOT = "Made by arrayred. What is wrong comes first; a heading sorts; the page 
 
 
 def _filter() -> Markup:
-    """Return the field to look for nights and targets; hidden where no script can run."""
+    """Return the field to search nights and targets; hidden where no script can run."""
     field = tag("input", attributes={"id": "filter", "type": "search", "autocomplete": "off",
                                      "placeholder": "night, target, reason …"})  # fmt: skip
     return tag(
@@ -410,7 +411,7 @@ def _night_link(text: str, label: str, target: str) -> Markup:
 
 
 def _rows(out: Path) -> Iterator[Row]:
-    """Yield the lines of all nights that the last run names, and of all that have a page."""
+    """Yield the lines of all nights in the summary of the last run, and of all that have a page."""
     summary = _summary(out / SUMMARY)
     pages = dict(_pages(out))
     for label in sorted({*summary, *pages}):
@@ -437,7 +438,7 @@ def _of_page(label: str, facts: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _summary(path: Path) -> dict[str, list[dict[str, str]]]:
-    """Return the lines of the last run's summary by night; none where there is none."""
+    """Return the lines of the last run's summary by night; empty where there is no summary."""
     found: dict[str, list[dict[str, str]]] = defaultdict(list)
     try:
         text = path.read_text("utf-8")
@@ -465,18 +466,18 @@ def _pages(out: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 class Page(NamedTuple):
-    """A page, and what an index tells of it."""
+    """A page, and the facts that the index shows of it."""
 
     content: bytes
     facts: dict[str, Any]
 
 
 def night_page(finished: Finished) -> Page:
-    """Return the page of a finished night, and what an index tells of it.
+    """Return the page of a finished night, and the facts that the index shows of it.
 
     Parameters
     ----------
-    finished : what `gathered` found.
+    finished : the night, from `gathered`.
     """
     targets = [shown(finished, target) for target in finished.targets]
     sparks = {one.target.name: _spark(one) for one in targets}
@@ -507,12 +508,12 @@ def night_page(finished: Finished) -> Page:
 
 
 def _name(finished: Finished) -> str:
-    """Return what the night is called: its evening. Its folder may be called anything."""
+    """Return the name of the night: its evening, since its folder may be called anything."""
     return evening_of(finished.account.frames) or "a night without a date"
 
 
 def _verdict(finished: Finished, targets: Sequence[Shown]) -> str:
-    """Return the worst that is to be said of the night."""
+    """Return the state of the night: "good", "attention", or "failed" if all targets failed."""
     states = {one.state for one in targets}
     if states == {"failed"}:
         return "failed"
@@ -548,7 +549,7 @@ def _titled(name: str) -> str:
 
 
 def _best(targets: Sequence[Shown]) -> list[tuple[str, str]]:
-    """Return the range of the spectra's signal to noise."""
+    """Return the range of the S/N of the spectra, as a tile."""
     known = [f.spectrum.attrs.get("snr") for one in targets for f in one.found]
     found = [float(snr) for snr in known if is_number(snr)]
     ends = dict.fromkeys(number(f(found)) for f in (min, max)) if found else {}
@@ -570,7 +571,7 @@ def _part(title: str, part: Markup) -> Markup:
 
 
 def _attention(finished: Finished, targets: Sequence[Shown]) -> Markup:
-    """Return what went wrong, then what is odd; nothing where all is well."""
+    """Return failed targets with the reasons, then warnings; empty where there are none."""
     failed = [one for one in targets if one.state == "failed"]
     told = [
         tag(
@@ -596,7 +597,7 @@ def _target_link(one: Shown) -> Markup:
 
 
 def _glance(targets: Sequence[Shown], sparks: dict[str, str]) -> Markup:
-    """Return a card for each target, where there are several."""
+    """Return a summary box for each target, where there are several."""
     if len(targets) < 2:
         return joined()
     return tag("ul.cards", [tag("li", _card(one, sparks[one.target.name])) for one in targets])
@@ -616,12 +617,12 @@ def _card(one: Shown, path: str) -> Markup:
 
 
 def _spark(one: Shown) -> str:
-    """Return the shape of a target's first spectrum, "" where there is none."""
+    """Return the sparkline path of a target's first spectrum, "" where there is none."""
     return charts.spark_path(one.found[0].spectrum["flux"].values) if one.found else ""
 
 
 def _told(one: Shown, path: str) -> dict[str, Any]:
-    """Return what an index tells of a target."""
+    """Return the facts that the index shows of a target."""
     told = one.found[0].spectrum.attrs if one.found else {}
     rows = [told[name] for name in ("first_row", "last_row") if name in told]
     snr = told.get("snr")
@@ -646,14 +647,14 @@ def _foot(finished: Finished) -> Markup:
     return tag("footer", told)
 
 
-# Where everything comes from: masters and what they serve, inputs and products, the command.
+# Sections of the page: calibration and provenance (inputs, products, the command).
 
 _MOST_OPEN = 24
-"""A list of more lines is folded."""
+"""Longest list that is shown open; a longer one is folded."""
 
 
 def calibrations(finished: Finished) -> Markup:
-    """Return which masters serve which targets, how far apart in time and temperature."""
+    """Return the masters used for each target, with differences in time and temperature."""
     rows = [_served(target, master) for target in finished.targets for master in target.masters]
     without = [t.name for t in finished.targets if not t.masters and not t.error and t.n_frames]
     bare = [tag("p.muted", f"Nothing was subtracted from {', '.join(without)}.")] if without else []
@@ -679,7 +680,7 @@ def _served(target: TargetLine, master: Served) -> Markup:
 
 
 def provenance_section(finished: Finished) -> Markup:
-    """Return inputs, products, settings, versions, and the command to make it again."""
+    """Return the command to repeat the reduction, versions, settings, inputs and products."""
     account = finished.account
     versions = [f"{name} {version}" for name, version in account.versions.items()]
     versions += [f"algorithm {ALGORITHM}"]
@@ -694,14 +695,14 @@ def provenance_section(finished: Finished) -> Markup:
 
 
 def _settings_list(settings: Mapping[str, object]) -> Markup:
-    """Return the settings that are not the default ones."""
+    """Return the settings that differ from the default ones, as a list."""
     if not settings:
         return tag("p", "All as they are by default.")
     return bullets([f"{name} = {setting(value)}" for name, value in settings.items()])
 
 
 def _inputs(finished: Finished) -> Markup:
-    """Return each input, what it went into, and its sha256."""
+    """Return each input, the products made of it, and its SHA-256."""
     used: dict[str, list[str]] = defaultdict(list)
     for name, entry in finished.entries.items():
         for path in entry.inputs:
@@ -723,7 +724,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _products(finished: Finished) -> Markup:
-    """Return each product with its sha256."""
+    """Return each product with its SHA-256."""
     sums: dict[str, str] = {}
     for entry in finished.entries.values():
         sums |= entry.products
@@ -752,7 +753,7 @@ def _folded(title: str, what: str, rows: Sequence[Markup], heads: Iterable[str])
     return joined(name, tag("details", tag("summary", told), listed, attributes=attributes))
 
 
-# What the page shows of one target: its image, its rows, its spectrum, its numbers: `section`.
+# The section of one target: image, rows, spectrum and numbers: `target_section`.
 
 _STATES = {"good": "good", "attention": "needs a look", "failed": "failed"}
 
@@ -763,7 +764,7 @@ class Found:
 
     Parameters
     ----------
-    stem : begins the names of its files.
+    stem : first part of the names of its files.
     spectrum : flux (x).
     """
 
@@ -772,7 +773,7 @@ class Found:
 
     @property
     def n_saturated(self) -> int:
-        """How many of its columns hold a saturated pixel."""
+        """Number of columns with a saturated pixel."""
         return flagged(self.spectrum, SATURATED)
 
 
@@ -782,9 +783,9 @@ class Shown:
 
     Parameters
     ----------
-    target : what the run knew of it.
+    target : its line in the account.
     folder : of its products, relative to the page.
-    image : the combined image, upright as it was cut, or None.
+    image : the combined image, dispersion along x as it was extracted, or None.
     found : its spectra.
     damage : why a product could not be read, or "".
     """
@@ -797,12 +798,12 @@ class Shown:
 
     @property
     def id(self) -> str:
-        """What it is called in links."""
+        """Id of its section, used in links."""
         return f"target-{self.target.name}"
 
     @property
     def state(self) -> str:
-        """Whether it is "failed", needs "attention", or is "good"."""
+        """State of the target: "failed", "attention" or "good"."""
         if self.target.error or self.damage or not self.found:
             return "failed"
         odd = self.remarks or any(found.n_saturated for found in self.found)
@@ -810,7 +811,7 @@ class Shown:
 
     @property
     def remarks(self) -> list[str]:
-        """What a user should know of it."""
+        """Remarks on the target and its spectra, without duplicates."""
         told = [line for one in self.found for line in one.spectrum.attrs.get("remarks", ())]
         return list(dict.fromkeys((*self.target.remarks, *map(str, told))))
 
@@ -835,7 +836,7 @@ def shown(finished: Finished, target: TargetLine) -> Shown:
 
 
 def target_section(one: Shown) -> Markup:
-    """Return what the page shows of a target."""
+    """Return the section of a target."""
     target = one.target
     told = [counted(target.n_frames, "frame")] if target.n_frames else []
     told += [f"of {seconds(target.exptime)}"] if target.exptime is not None else []
@@ -866,14 +867,14 @@ def target_section(one: Shown) -> Markup:
 
 
 def _of_what(one: Shown) -> Markup:
-    """Return the object as the image's header calls it, where the target's name does not."""
+    """Return OBJECT of the image's header, where it differs from the target's name."""
     header = None if one.image is None else header_of(one.image.attrs)
     name = "" if header is None else str(header.get("OBJECT") or "").strip()
     return tag("p.object", name) if slug(name) != one.target.name and name else joined([])
 
 
 def _target_shows(one: Shown) -> list[str]:
-    """Return what the frames show and when they were taken, as the image's header tells it."""
+    """Return the start time and the method of combination, from the combined image."""
     if one.image is None:
         return []
     told = one.image.coords
@@ -888,12 +889,12 @@ def _moment(value: Any) -> str:
 
 
 def flagged(spectrum: xr.Dataset, bit: int) -> int:
-    """Return how many columns of a spectrum have a flag."""
+    """Return the number of columns of a spectrum with a flag."""
     return int(np.count_nonzero(spectrum[DQ].values & bit)) if DQ in spectrum else 0
 
 
 def _about(one: Shown, found: Found) -> Markup:
-    """Return the numbers of a spectrum, what was done, and where its files are."""
+    """Return the numbers of a spectrum, its settings, its processing steps and its files."""
     spectrum, told = found.spectrum, found.spectrum.attrs
     sides = [span(told[name]) for name in ("sky_below", "sky_above") if name in told]
     rows = f"{told.get('first_row')} to {told.get('last_row')} ({told.get('rule', 'threshold')})"
@@ -919,7 +920,7 @@ def _about(one: Shown, found: Found) -> Markup:
 
 
 def _gain(spectrum: xr.Dataset) -> str:
-    """Return the gain of the combination, where there is one to tell."""
+    """Return the effective gain, electrons/adu, of a spectrum in adu; else ""."""
     in_adu = spectrum["flux"].attrs.get("units", "adu") == "adu"
     told = spectrum.attrs.get("gain_effective")
     return _optional(told, 2, "electrons/adu, combined") if in_adu else ""
@@ -959,20 +960,20 @@ def _files(one: Shown, found: Found) -> Markup:
     return tag("p.files", "Files: ", [joined(link, " ") for link in links])
 
 
-# Pages written to output folders: `write_report`, `write_index`, `write_account`.
+# Pages written to output folders: `write_report`, `write_index`.
 #
-# A page is a product: it appears whole or not at all, the ledger knows its sha256, and one that is
-# there already for the same night, by the same version of this package, is not made again.
+# A page is a product: it appears whole or not at all, the ledger holds its sha256, and a page that
+# exists for the same night and the same version of the pages is not made again.
 
 
 def write_report(out: Path, *, overwrite: bool = False, verify: bool = False) -> Path:
-    """Make the page of a finished night, unless it is there.
+    """Write the page of a finished night, unless it is up to date.
 
     Parameters
     ----------
     out : the output folder.
     overwrite : replace a file of the page's name that is not ours, and make the page in any case.
-    verify : hash the page that is there, and raw frames, whatever their stamps say.
+    verify : hash the existing page and raw frames even if size and time are unchanged.
 
     Returns
     -------
@@ -981,7 +982,7 @@ def write_report(out: Path, *, overwrite: bool = False, verify: bool = False) ->
     Raises
     ------
     UsageError
-        Nothing was finished there, or a file of somebody else has the page's name.
+        No reduction was finished there, or a file not written by arrayred has the page's name.
     StorageError
         It cannot be written.
     """
@@ -1010,7 +1011,7 @@ def _publish(ledger: Ledger, name: str, content: bytes, entry: Entry, may_replac
 
 
 def write_index(out: Path, *, overwrite: bool = False) -> Path:
-    """Make the index of the nights in a folder.
+    """Write the index of the nights in a folder.
 
     Parameters
     ----------
@@ -1024,7 +1025,7 @@ def write_index(out: Path, *, overwrite: bool = False) -> Path:
     Raises
     ------
     UsageError
-        There is no night, or a file of somebody else has the index's name.
+        There is no night, or a file not written by arrayred has the index's name.
     StorageError
         It cannot be written.
     """
@@ -1035,7 +1036,7 @@ def write_index(out: Path, *, overwrite: bool = False) -> Path:
 
 
 def is_night(out: Path) -> bool:
-    """Tell whether a folder is the output folder of a night, of which all may have failed."""
+    """Return whether a folder is the output folder of a night, even one that failed entirely."""
     return holds_single_night(out) or (out / STATE_FOLDER / ACCOUNT).is_file()
 
 

@@ -1,9 +1,9 @@
-"""Gather what a report shows of a night: its account and its products.
+"""Collect the content of a report: the account of a run, the ledger and the products.
 
-Products tell what they were made of; nothing else tells which frames were left out and why, which
-targets failed, and what was asked for. An account holds that as JSON: no time of the run, so that
-the same night gives the same bytes, and of the headers only what is named here, so that no licence
-and no owner's name gets into it.
+Products record what they were made of, but not which frames were not used and why, which targets
+failed, and which settings were requested. An account holds that as JSON: without the time of the
+run, so that the same night gives the same bytes, and of the headers only the values named here, so
+that no licence and no owner's name gets into it.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ class FrameLine:
     Parameters
     ----------
     label : its name.
-    path : where it lay, absolute.
-    kind : bias, dark, flat, arc, light, or what its header says where that is unknown.
+    path : of its file, absolute.
+    kind : bias, dark, flat, arc, light, or the type as in its header where that is unknown.
     exptime : s, or None.
     time : start of the exposure, UTC, ISO 8601, or "".
     evening : the night it belongs to, or "".
     temperature : of the detector, deg C, or None.
     shows : OBJECT.
     shape : n_rows, n_columns.
-    use : what it became part of, or "".
-    out : why it took no part, or "".
-    remarks : what was decided about its pixels, and what is odd.
-    wrapped : its unsigned counts were written as signed.
+    use : the target or master it was used for, or "".
+    out : why it was not used, or "".
+    remarks : decisions about its pixels, and warnings.
+    wrapped : whether its unsigned integers were stored as signed.
     """
 
     label: str
@@ -71,14 +71,14 @@ class FrameLine:
 
 @dataclass(frozen=True)
 class Served:
-    """A master that served a target.
+    """A master that was used for a target.
 
     Parameters
     ----------
-    kind, title, file : bias, dark or flat; what it is called; the file of its image.
-    n_frames : how many frames it is made of.
-    age : days between it and the lights, or None.
-    warmer : deg C by which it was warmer than the lights, or None.
+    kind, title, file : bias, dark or flat; its name; the file of its image.
+    n_frames : number of frames it is made of.
+    age : days between it and the light frames, or None.
+    warmer : deg C by which it was warmer than the light frames, or None.
     """
 
     kind: str
@@ -95,12 +95,12 @@ class TargetLine:
 
     Parameters
     ----------
-    name : the target's.
-    n_frames, exptime : its lights, and their exposure, s.
-    masters : that served it.
-    remarks : what is not ideal.
+    name : of the target.
+    n_frames, exptime : number of its light frames, and their exposure time, s.
+    masters : those used for it.
+    remarks : remarks of the plan.
     error : why it failed, or "".
-    threshold : what no row's mean exceeded, if that is why.
+    threshold : detection threshold that no row mean exceeded, if it failed for that; else None.
     settings : those of its recipe that are not the default ones.
     """
 
@@ -116,17 +116,17 @@ class TargetLine:
 
 @dataclass(frozen=True)
 class Account:
-    """What a run knew of its night.
+    """Account of a run: frames, targets, settings and warnings of its night.
 
     Parameters
     ----------
     frames : all that were read.
     targets : all that were to be reduced, failed ones included.
-    left_out : files that are no frames of it, each with the reason.
-    warnings : what is odd.
-    command : what makes it again.
+    left_out : files that are not frames of the night, each with the reason.
+    warnings : of the plan.
+    command : command that repeats the reduction.
     settings : those of the recipe that are not the default ones.
-    versions : of the programs.
+    versions : of the programs, by name.
     """
 
     frames: tuple[FrameLine, ...]
@@ -146,7 +146,7 @@ def as_json(account: Account) -> Content:
 
 
 def read_account(path: Path) -> Account | None:
-    """Read an account; None where there is none, or of another version.
+    """Read an account; None if there is none, or one of another version.
 
     Raises
     ------
@@ -188,12 +188,12 @@ def _target_line(line: Mapping[str, Any]) -> TargetLine:
 
 
 def _tupled(line: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Return a mapping with the lists of some names as tuples, which JSON does not know."""
+    """Return a mapping with the lists of some names as tuples, which JSON does not have."""
     return {**line, **{name: tuple(line[name]) for name in names}}
 
 
 def evening_of(lines: Iterable[FrameLine]) -> str:
-    """Return the night of the lights that took part, or of all frames; the first and last of many.
+    """Return the night of the light frames used, else of all frames; first and last of several.
 
     Examples
     --------
@@ -206,9 +206,6 @@ def evening_of(lines: Iterable[FrameLine]) -> str:
     return " to ".join(dict.fromkeys((evenings[0], evenings[-1]))) if evenings else ""
 
 
-# A run's account of its night: `account_of`.
-
-
 def account_of(
     night: Night,
     plan: Plan,
@@ -216,13 +213,13 @@ def account_of(
     errors: Mapping[str, ArrayredError],
     command: str = "",
 ) -> Account:
-    """Return the account of a night.
+    """Return the account of a run.
 
     Parameters
     ----------
-    night, plan, recipe : what was to be done.
-    errors : what stopped targets, by their names.
-    command : what makes it again.
+    night, plan, recipe : the night, its plan and the settings.
+    errors : the errors of failed targets, by target name.
+    command : command that repeats the reduction.
     """
     uses, out = _uses(plan), dict(plan.left_out)
     frames = night.scanned or night.frames
@@ -241,7 +238,7 @@ def account_of(
 
 
 def _uses(plan: Plan) -> dict[str, str]:
-    """Return what each frame became part of, by label."""
+    """Return the target or master that each frame is used for, by label."""
     masters: list[Group | Flat] = [*plan.masters_to_make, *plan.flats.values()]
     uses = {
         frame.label: f"master {_title(master)}"
@@ -301,7 +298,7 @@ def _target(target: Target, errors: Mapping[str, ArrayredError]) -> TargetLine:
 
 
 def _threshold(error: ArrayredError | None) -> float | None:
-    """Return what the mean of a row had to exceed, where none did."""
+    """Return the detection threshold, if no row mean exceeded it."""
     found = error.value if isinstance(error, NoSpectrumError) else None
     return found if isinstance(found, float) and np.isfinite(found) else None
 
@@ -319,28 +316,28 @@ def _served(lights: Group, master: Group | Flat) -> Served:
 
 
 def write_account(out: Path, account: Account) -> None:
-    """Keep what a run knew of its night, for the page of it now or later."""
+    """Write the account of a run to its output folder, for the report now or later."""
     publish({out / STATE_FOLDER / ACCOUNT: as_json(account)}, overwrite=True, durable=False)
 
 
 def forget_report(out: Path) -> None:
-    """Remove the page of a night whose products were made anew without one."""
+    """Remove the page of a night whose products were remade without a report."""
     ledger = Ledger(out)
     if ledger.read(PAGE_ENTRY) is not None:
         remove(out / PAGE)
         ledger.forget(PAGE_ENTRY)
 
 
-# What a finished night is made of, read from its output folder: `Finished`, `gathered`.
+# A finished night, read from its output folder: `Finished`, `gathered`.
 #
-# Only an output folder is asked: its account, its ledger, its products; and the raw frames, where
-# they lie as they lay. So the page that a reduction leaves and the one made of it a year later are
-# the same as long as the frames are there, and the second says so if they are not.
+# Only the output folder is read: its account, its ledger, its products; and the raw frames, if
+# they are still in their place. So the page that a reduction writes and one made a year later are
+# the same as long as the raw frames exist; if they do not, the later page says so.
 
 ACCOUNT = "account.json"
-"""The account of a night, in the folder of its state."""
+"""File of the account of a night, in the state folder."""
 MOST_ROWS = 300
-"""Frames that are listed one by one; more are listed by groups."""
+"""Maximum number of frames listed one by one; more are listed by groups."""
 MOST_PICTURES = 32
 _MOST_LEVELS = 200
 
@@ -352,9 +349,9 @@ class Finished:
     Parameters
     ----------
     out : its output folder.
-    account : what the run knew of it.
+    account : the account of its run.
     entries : of its masters and targets in the ledger, by name.
-    raw : what has become of the frames to be looked at again, by path: "there", "gone", "changed".
+    raw : state of the raw frames that are read again, by path: "there", "gone", "changed".
     """
 
     out: Path
@@ -378,7 +375,7 @@ class Finished:
 
     @cached_property
     def frames(self) -> dict[str, Frame]:
-        """The raw frames that are there to be looked at, by label, as the run understood them."""
+        """The raw frames that can be read again, by label, their counts read as the run did."""
         lines = {path: line for path, line in _looked_at(self.account.frames).items()
                  if self.raw.get(path) == "there"}  # fmt: skip
         if not lines:
@@ -390,12 +387,12 @@ class Finished:
         }
 
     def entry_of(self, target: TargetLine) -> Entry | None:
-        """Return what the ledger knows of a target; None of one that failed."""
+        """Return the ledger entry of a target; None if it failed."""
         return self.entries.get(f"targets/{target.name}")
 
     @cached_property
     def key(self) -> str:
-        """What the page depends on: if it is the same, so is the page."""
+        """Hash of everything that the page depends on: if it is the same, so is the page."""
         told = {
             "version": VERSION,
             "account": hashlib.sha256(repr(self.account).encode("utf-8", "replace")).hexdigest(),
@@ -416,7 +413,7 @@ def gathered(out: Path, ledger: Ledger) -> Finished:
     Raises
     ------
     UsageError
-        Nothing was finished there, or what was noted of it makes no sense.
+        No reduction was finished there, or its account is unreadable.
     """
     entries = {entry.name: entry for entry in ledger.entries() if entry.name != PAGE_ENTRY}
     account = read_account(out / STATE_FOLDER / ACCOUNT)
@@ -431,15 +428,15 @@ def gathered(out: Path, ledger: Ledger) -> Finished:
 
 
 def _looked_at(lines: Sequence[FrameLine]) -> dict[str, FrameLine]:
-    """Return the frames whose pixels the page shows or whose level it tells, by path."""
+    """Return the frames that have a thumbnail or a median level on the page, by path."""
     chosen = [*pictured(lines), *levelled(lines)]
     return {line.path: line for line in chosen}
 
 
 def pictured(lines: Sequence[FrameLine]) -> list[FrameLine]:
-    """Return the frames that are shown as pictures: all of a few, of many the first of each kind.
+    """Return the frames that have a thumbnail: all of a few, of many the first of each group.
 
-    Frames that took no part come last, since they are less likely to be looked for.
+    Frames that were not used come last, since they are less likely to be searched for.
     """
     if len(lines) <= MOST_PICTURES:
         return list(lines)
@@ -450,12 +447,15 @@ def pictured(lines: Sequence[FrameLine]) -> list[FrameLine]:
 
 
 def group_of(line: FrameLine) -> tuple[str, str, str, float | None]:
-    """Return what frames that are listed together have in common."""
+    """Return type, use, reason and exposure time, the same for frames listed together."""
     return line.kind, line.use, line.out, line.exptime
 
 
 def levelled(lines: Sequence[FrameLine]) -> list[FrameLine]:
-    """Return the frames whose level is told: all of a few, of many evenly chosen biases, darks."""
+    """Return the frames with a median level: all of a few, of many an even choice of biases, darks.
+
+    Of more than 300 frames every n-th bias or dark is chosen, at most 200 of them.
+    """
     if len(lines) <= MOST_ROWS:
         return list(lines)
     dark = [line for line in lines if line.kind in ("bias", "dark") and line.time]
@@ -464,7 +464,7 @@ def levelled(lines: Sequence[FrameLine]) -> list[FrameLine]:
 
 
 def _state(path: str, inputs: Mapping[str, str], ledger: Ledger) -> str:
-    """Return what has become of a raw frame since the night was reduced."""
+    """Return the state of a raw frame since the reduction: "there", "gone" or "changed"."""
     with suppress(OSError, ValueError):
         file = Path(path)
         if not file.is_file():
@@ -484,7 +484,7 @@ def _is_in_cache(path: Path) -> bool:
 
 
 def _as_understood(frame: Frame, line: FrameLine) -> Frame:
-    """Return a frame whose counts are read as the run read them."""
+    """Return a frame whose counts are read as in the run (unsigned or signed)."""
     source = frame.image.source
     pixels = replace(source.pixels, wrapped=line.wrapped)
     image = replace(frame.image, source=replace(source, pixels=pixels))
