@@ -1,7 +1,7 @@
-"""Images made smaller, to be shown: `block_mean`, `block_peak`.
+"""Downsample images for display: `block_mean`, `block_peak`.
 
-A mean shows what is faint, a peak what is small: of a hot pixel or a cosmic ray a mean over 4 x 4
-leaves a sixteenth. What is left over at the far edges forms blocks of its own, which are smaller.
+A mean shows faint features, a peak small ones: of a hot pixel or a cosmic ray a mean over 4 x 4
+leaves a sixteenth. The pixels left over at the far edges form smaller blocks of their own.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from arrayred.kernels.combine import Image
 
 
 def block_factor(shape: tuple[int, int], most: int) -> int:
-    """Return the side of the smallest square blocks that make an image small enough.
+    """Return the side of the smallest square blocks that make an image small enough, pixels.
 
     Parameters
     ----------
     shape : (n_rows, n_columns).
-    most : pixels that the small image may have.
+    most : largest number of pixels of the small image.
 
     Examples
     --------
@@ -72,5 +72,5 @@ def block_peak(image: NDArray[Any], factor: int) -> Image:
 
 
 def _starts(shape: tuple[int, ...], factor: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return where the blocks begin, along rows and columns."""
+    """Return the first pixel of the blocks, along rows and columns."""
     return np.arange(0, shape[0], factor), np.arange(0, shape[1], factor)

@@ -1,7 +1,7 @@
 """Combine a block of frames: the median, the mean, and the mean without extremes of each pixel.
 
-Both give what numpy gives on float64 frames, missing values (NaN or masked) left out, and the same
-bits whatever the number of rows in the block, since nothing is ever added across pixels.
+Median and mean equal those of numpy on float64 frames, missing values (NaN or masked) ignored, bit
+for bit for any number of rows in the block, since nothing is ever added across pixels.
 
 `minus` is subtracted inside. For a median it may be subtracted after the selection, because
 rounding keeps order. For a mean, (S - n*d)/n equals the mean of the differences bit for bit when S
@@ -30,7 +30,7 @@ def median(block: Block, minus: Image | None = None, *, mask: Flags | None = Non
     ----------
     block : counts (frame, y, x), any real dtype; NaN is missing. Not changed.
     minus : image (y, x) to subtract from every frame.
-    mask : flags (frame, y, x), True where a value is to be left out.
+    mask : flags (frame, y, x), True where a value is not used.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def mean(block: Block, minus: Image | None = None, *, mask: Flags | None = None)
     ----------
     block : counts (frame, y, x), any real dtype; NaN is missing. Not changed.
     minus : image (y, x) to subtract from every frame.
-    mask : flags (frame, y, x), True where a value is to be left out.
+    mask : flags (frame, y, x), True where a value is not used.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def mean(block: Block, minus: Image | None = None, *, mask: Flags | None = None)
 
 
 def difference(block: Block, minus: Image) -> Block:
-    """Return every frame of a block less an image, in float64: integers never wrap.
+    """Subtract an image from every frame of a block, in float64: integers never wrap.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def corrected(frame: Block, minus: Image | None) -> Image:
 
 
 def median_of_strip(frames: Block, minus: Image | None) -> Image:
-    """Return the median of frames in which nothing is missing."""
+    """Return the median of frames without missing values."""
     low, high = middle_values(frames)
     if low is high:
         return corrected(low, minus)
@@ -103,12 +103,12 @@ def median_of_strip(frames: Block, minus: Image | None) -> Image:
 
 
 def mean_of_strip(frames: Block, minus: Image | None) -> Image:
-    """Return the mean of frames in which nothing is missing."""
+    """Return the mean of frames without missing values."""
     return mean_of(frames, frames.shape[0], frames.dtype, minus)
 
 
 def mean_of(frames: Iterable[Block], n: int, dtype: DType, minus: Image | None) -> Image:
-    """Return the mean of n frames (y, x) as they come, added in order, less an image."""
+    """Return the mean of an iterable of n frames (y, x), added in order, less an image."""
     sum_dtype = _sum_dtype(dtype, n)
     if sum_dtype is not None and (minus is None or _exact_in(minus, n)):
         return _integer_mean(frames, n, sum_dtype, minus)
@@ -119,7 +119,7 @@ def mean_of(frames: Iterable[Block], n: int, dtype: DType, minus: Image | None) 
 
 
 def _sum_dtype(dtype: DType, n: int) -> DType | None:
-    """Return the integer type in which n values add up without loss, or None."""
+    """Return the integer type that holds the sum of n values without overflow, or None."""
     if dtype.kind not in "iub" or dtype.itemsize > 4:
         return None
     if dtype.itemsize <= 2 and n <= 1 << 15:
@@ -128,7 +128,7 @@ def _sum_dtype(dtype: DType, n: int) -> DType | None:
 
 
 def _exact_in(dark: Image, n: int) -> bool:
-    """Tell whether n times a dark is exact beside integer sums: multiples of a half, not huge."""
+    """Return whether n times a dark is exact beside integer sums: multiples of a half, not huge."""
     doubled = dark * 2
     return bool(
         np.all(doubled == np.rint(doubled)) and np.all(np.abs(dark) < _LARGEST_EXACT / n / 2)
@@ -154,16 +154,16 @@ def _integer_mean(frames: Iterable[Block], n: int, dtype: DType, minus: Image | 
 # A sorting network compares positions, not values, so each comparator is one `numpy.minimum` and
 # one `numpy.maximum` of whole strips of pixels: no gather, no branch, the native dtype. Batcher's
 # odd-even merge network (Knuth, The Art of Computer Programming 3, 5.3.4) is pruned from the
-# outputs backwards to what the middle needs: 8 comparators for 5 frames, 31 for 11, 113 for 25,
+# outputs backwards to the comparators that the middle needs: 8 for 5 frames, 31 for 11, 113 for 25,
 # 905 for 101.
 #
-# The comparators stand depth first: one half is sorted to its end before the other is begun, so
-# that the frames at work stay in the cache. For 200 uint16 frames that takes 2.1 ns a value;
+# The comparators are ordered depth first: one half is sorted completely before the other is begun,
+# so that the frames in use stay in the cache. For 200 uint16 frames that takes 2.1 ns a value;
 # sorting all pairs first, then all fours, and so on, takes 3.8.
 
 
 class Exchange(NamedTuple):
-    """One comparator: which positions meet, and which of its two results anybody reads."""
+    """One comparator: the positions it compares, and which of its two results are used."""
 
     low: int
     high: int
@@ -173,7 +173,7 @@ class Exchange(NamedTuple):
 
 @cache
 def median_network(n: int) -> tuple[Exchange, ...]:
-    """Return the comparators that bring the middle of n values to its sorted place.
+    """Return the comparators that move the middle of n values to its sorted position.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def median_network(n: int) -> tuple[Exchange, ...]:
     Returns
     -------
     The comparators in order. Afterwards position ``n // 2`` holds the upper middle value and, for
-    an even n, position ``n // 2 - 1`` the lower one; other positions hold nothing of use.
+    an even n, position ``n // 2 - 1`` the lower one; other positions are undefined.
 
     Examples
     --------
@@ -199,7 +199,7 @@ def median_network(n: int) -> tuple[Exchange, ...]:
 
 
 def _sort(start: int, size: int, n: int) -> Iterator[tuple[int, int]]:
-    """Yield the comparators that sort size positions (a power of two), those from n on left out."""
+    """Yield the comparators that sort size positions (a power of two), without those from n on."""
     half = size // 2
     if half:
         yield from _sort(start, half, n)
@@ -209,7 +209,7 @@ def _sort(start: int, size: int, n: int) -> Iterator[tuple[int, int]]:
 
 
 def _merge(start: int, half: int, n: int) -> Iterator[tuple[int, int]]:
-    """Yield the comparators that merge two sorted halves that follow one another."""
+    """Yield the comparators that merge two consecutive sorted halves."""
     apart = half
     while apart:
         for first in range(start + apart % half, start + 2 * half - apart, 2 * apart):
@@ -218,10 +218,10 @@ def _merge(start: int, half: int, n: int) -> Iterator[tuple[int, int]]:
         apart //= 2
 
 
-# The middle values of each pixel of a stack of frames: by a network, or by sorting.
+# Middle values of each pixel of a stack of frames, by a selection network or by sorting.
 #
-# Numpy's calls on strips are bound by the cache: a minimum of two strips costs what its bytes
-# cost, 70 to 100 GB/s, whatever the dtype. So what counts is how often each byte is touched.
+# Numpy's calls on strips are limited by memory bandwidth: a minimum of two strips runs at 70 to 100
+# GB/s, whatever the dtype, so that the cost is the number of times each byte is touched.
 # Nanoseconds a value, one thread of a busy machine (AVX-512), Gaussian noise of 20 counts:
 #
 #     frames             5    25    50   101   200   400   800
@@ -242,11 +242,11 @@ def _merge(start: int, half: int, n: int) -> Iterator[tuple[int, int]]:
 # greatest median of groups of five frames; it depends on the noise. *numpy*: `numpy.median`.
 # Batching the network's comparators into few calls takes 1.5 times as long as strips one by one.
 #
-# Hence the network up to the number of frames below, and sorting from there. Integers of 16 bits
-# wait longest: only the newest processors sort those with vector instructions, others take 10 ns.
-# Numba's version of the network takes 1.2 ns at 25 and 1.3 at 100 frames of uint16, after half a
-# second of import and half of loading what it has compiled: no gain below some 1000 frames of 1024
-# x 1536.
+# Hence the network up to the number of frames below, and sorting from there. The limit for 16-bit
+# integers is high: only the newest processors sort those with vector instructions, others take 10
+# ns. Numba's version of the network takes 1.2 ns at 25 and 1.3 at 100 frames of uint16, after half
+# a second of import and half a second of loading the compiled code: no gain below some 1000 frames
+# of 1024 x 1536.
 
 _SORT_FROM = {1: 4096, 2: 1024, 4: 192, 8: 64}  # frames, by the bytes of a value
 _PIECE_BYTES = 256 << 10
@@ -271,10 +271,10 @@ def middle_values(frames: Block) -> tuple[Block, Block]:
 
 
 def _by_network(frames: Block) -> tuple[Block, Block]:
-    """Run the selection network; NaN spoils every comparator it meets, and so reaches the middle.
+    """Run the selection network; NaN propagates through every comparator to the middle.
 
-    The comparators that come first read the frames where they lie; strips of our own hold results,
-    and the one let go last, which the cache still holds, is written next.
+    The first comparators read the frames in place; results go to strips of our own, and the strip
+    released last, which is still in the cache, is written next.
     """
     n = frames.shape[0]
     lanes = list(frames if frames[0].flags.c_contiguous else np.ascontiguousarray(frames))
@@ -301,7 +301,7 @@ def _by_network(frames: Block) -> tuple[Block, Block]:
 
 
 def _by_sorting(frames: Block) -> tuple[Block, Block]:
-    """Sort each pixel's values, piece by piece; NaN come last, and one spoils its pixel."""
+    """Sort each pixel's values, piece by piece; NaN sort last, and a pixel with one is NaN."""
     n = frames.shape[0]
     places = (n - 1) // 2, n // 2
     pixels = frames.reshape(n, -1)
@@ -317,13 +317,13 @@ def _by_sorting(frames: Block) -> tuple[Block, Block]:
     return (low, high) if n % 2 == 0 else (low, low)
 
 
-# How a kernel walks through a block: strip by strip, then once more where pixels are missing.
+# Iteration of a kernel over a block: strip by strip, then again for pixels with missing values.
 #
-# A kernel proper sees a *strip*, all frames x some rows, in which nothing is missing. `by_strips`
-# hands it one strip after the other, so that its working set stays in the cache and no copy is
-# ever larger than a strip. Pixels that lack some frames, NaN or masked, are gathered, sorted by
-# how many frames they have, and handed to the same kernel as stacks of just those frames: missing
-# means "as if never taken", in one place for every kernel.
+# A kernel receives a *strip*, all frames x some rows, without missing values. `by_strips` passes it
+# one strip after the other, so that its working set stays in the cache and no copy is ever larger
+# than a strip. Pixels that lack some frames, NaN or masked, are gathered, sorted by the number of
+# their frames, and passed to the same kernel as stacks of just those frames: a missing value is
+# treated as if its frame had not been taken, in one place for every kernel.
 #
 # Why strips of 128 KB a frame: one call on whole frames is 3 times slower, and each call of numpy
 # costs half a microsecond, as much as the work on 16 KB; the more so where two threads take turns.
@@ -339,12 +339,12 @@ STRIP_BYTES = 16 << 20
 
 
 def not_nan(values: Block) -> Flags:
-    """Tell which values are there; infinite ones are."""
+    """Return which values are present; infinite ones are."""
     return np.asarray(~np.isnan(values))
 
 
 def count(flags: Flags) -> NDArray[np.integer[Any]]:
-    """Return how many flags (frame, ...) of each pixel are set; bytes are added as bytes."""
+    """Return the number of flags (frame, ...) set in each pixel; bytes are added as bytes."""
     dtype = np.uint8 if flags.shape[0] < 256 else np.uint32
     return np.asarray(np.add.reduce(flags.view(np.uint8), axis=0, dtype=dtype))
 
@@ -358,22 +358,22 @@ def by_strips(
     present: Callable[[Block], Flags] = not_nan,
     pixels: int | None = None,
 ) -> Image:
-    """Reduce a block over its frames, strip by strip; missing pixels are left out.
+    """Reduce a block over its frames, strip by strip; missing values are not used.
 
     Parameters
     ----------
     block : counts (frame, y, x), any real dtype.
     minus : image (y, x) to subtract from every frame, or None.
-    mask : flags (frame, y, x), True where a value is to be left out, or None.
-    kernel : turns frames in which nothing is missing, and the same rows of `minus`, into an image.
-        What is missing must spoil its pixel: there the kernel returns what `present` refuses.
-    present : tells which values of a floating dtype count.
-    pixels : how many pixels make a strip; by default 128 KB of each frame. All frames together make
+    mask : flags (frame, y, x), True where a value is not used, or None.
+    kernel : reduces frames without missing values, and the same rows of `minus`, to an image. A
+        missing value must propagate: there the kernel returns a value that `present` rejects.
+    present : returns which values of a floating dtype are used.
+    pixels : number of pixels of a strip; by default 128 KB of each frame. All frames together make
         16 MB at most.
 
     Returns
     -------
-    image (y, x), float64; NaN where nothing is left.
+    image (y, x), float64; NaN where no value is present.
     """
     if mask is not None and mask.shape != block.shape:
         raise ValueError(
@@ -424,7 +424,7 @@ def strips(block: Block, pixels: int | None = None) -> Iterator[slice]:
 def _present_in_strip(
     strip: Block, hidden: Flags | None, where: Indices, present: Callable[[Block], Flags]
 ) -> Flags:
-    """Tell which values (frame, pixel) of some pixels are there."""
+    """Return which values (frame, pixel) of some pixels are present."""
     shown = None if hidden is None else ~columns(hidden, where)
     if strip.dtype.kind != "f":
         return np.ones((len(strip), where.size), bool) if shown is None else shown
@@ -435,10 +435,10 @@ def _present_in_strip(
 def _combine_present(
     strip: Block, there: Flags, where: Indices, minus: Image | None, kernel: StripKernel
 ) -> Image:
-    """Reduce some pixels of a strip over the frames that are there, pixels of like number at once.
+    """Reduce some pixels of a strip over their present frames, pixels of equal number at once.
 
-    Sorted by number, the values of all pixels stand one behind the other, frames in order; those of
-    m pixels with n frames each are then m x n of them.
+    Sorted by number, the values of all pixels are contiguous, frames in order; those of m pixels
+    with n frames each are then m x n of them.
     """
     counts = count(there)
     order = np.argsort(counts, kind="stable")
@@ -457,10 +457,10 @@ def _combine_present(
 
 # Mean of a block (frame, y, x) without the lowest and highest values of each pixel.
 #
-# Each value passes by the lowest and the highest ones held so far and takes the place of one of
-# them where it is more extreme; what falls out at the end of the line is added. So nothing is
-# added that is taken off again: integers are exact, and floating sums lose nothing to an outlier
-# of 1e30.
+# Each value is compared with the lowest and the highest ones held so far and replaces one of them
+# where it is more extreme; the value left over at the end is added to the sum. So nothing is added
+# that is subtracted again: integers are exact, and floating sums lose no precision to an outlier of
+# 1e30.
 
 
 def minmax_mean(
@@ -477,8 +477,8 @@ def minmax_mean(
     ----------
     block : counts (frame, y, x), any real dtype; NaN is missing. Not changed.
     minus : image (y, x) to subtract from every frame.
-    mask : flags (frame, y, x), True where a value is to be left out beforehand.
-    low, high : how many of the lowest and of the highest values of a pixel are left out. Missing
+    mask : flags (frame, y, x), True where a value is not used.
+    low, high : how many of the lowest and of the highest values of a pixel are rejected. Missing
         values are not counted among them.
 
     Returns
@@ -527,14 +527,14 @@ def _neither_low_nor_high(frames: Block, low: int, high: int) -> Iterator[Block]
             yield value
 
 
-# The highest value of each pixel in the same visit as the combination: `with_peak`.
+# Highest raw value of each pixel, in the same pass as the combination: `with_peak`.
 #
-# Saturation is judged on raw values, and the combination is the one moment when all of them are at
-# hand: the files are not read again. The second plane adds 1.3 ms to 3 frames of 1024 x 1536, 10
-# ms to the median of 25 (30 ms).
+# Saturation is determined from raw values, which are all in memory only during the combination: the
+# files are not read again. The second plane adds 1.3 ms to 3 frames of 1024 x 1536, 10 ms to the
+# median of 25 (30 ms).
 
 LARGEST_COUNT = 2.0**32
-"""No converter has more bits: what is beyond is no count."""
+"""Limit of valid counts: no converter has more bits."""
 
 _PEAK_STRIP_PIXELS = 1 << 18
 
@@ -546,7 +546,7 @@ def with_peak(block: Block, minus: Image | None = None, *, kernel: StripKernel) 
     ----------
     block : counts (frame, y, x), any real dtype.
     minus : image (y, x) to subtract from every frame of the combination.
-    kernel : makes the combination.
+    kernel : computes the combination.
 
     Returns
     -------
@@ -567,7 +567,7 @@ def with_peak(block: Block, minus: Image | None = None, *, kernel: StripKernel) 
 
 
 def without_impossible(block: Block) -> Block:
-    """Return a block of floats whose values beyond any count, and infinite ones, are NaN.
+    """Set values of a block of floats beyond any valid count, and infinite ones, to NaN.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""How much pixels scatter: of one frame, and with the light.
+"""Measure the noise of pixels: of a frame, and as a function of the signal.
 
-The scatter of counts is the standard deviation of what lies within three of itself, corrected for
-the tails that were cut. Why not the median absolute deviation: of whole numbers it is a whole
-number, 4 % off or more at a noise of 14 counts, and hot pixels are cut as well this way.
+The scatter of counts is the standard deviation clipped at three sigma, corrected for the clipped
+tails. Why not the median absolute deviation: that of integers is an integer, 4 % off or more at a
+noise of 14 counts, and hot pixels are clipped this way as well.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Values = NDArray[np.float64]
 _ROUNDING = 1 / 12
 _CLIP_SIGMA = 3.0
 _STD_WITHIN_CUT = 0.986577866
-"""The standard deviation of a normal distribution cut at 3 of them."""
+"""The standard deviation of a normal distribution truncated at 3 sigma."""
 _N_CLIP_ROUNDS = 8
 _N_FRAME_PAIRS = 4
 _N_LIGHT_BINS = 12
@@ -36,14 +36,14 @@ _NOISE_STRIP_PIXELS = 1 << 15
 
 
 class PhotonTransfer(NamedTuple):
-    """A gain measured from how noise grows with light, and how well: electrons per count."""
+    """A gain measured from the growth of noise with signal, and its error: electrons per count."""
 
     gain: float
     error: float
 
 
 def clipped_std(values: Pixels) -> float:
-    """Return the standard deviation of what is not far from the centre; NaN is left out.
+    """Return the sigma-clipped standard deviation of values; NaN is ignored.
 
     Parameters
     ----------
@@ -101,11 +101,11 @@ def finite_medians(rows: Values) -> Values:
 
 
 def common_slope(counts: Values, variance: Values) -> float:
-    """Return by how much variances grow with counts; 0 where they do not go together.
+    """Return the slope of variance against counts; 0 where they are not correlated.
 
     Parameters
     ----------
-    counts, variance : of the same pixels, finite.
+    counts, variance : those of the same pixels, finite.
 
     Examples
     --------
@@ -128,8 +128,8 @@ def light_variance(
     Parameters
     ----------
     counts : (y, x).
-    level : of the light whose noise is in the floor already.
-    per_count : variance that a count brings.
+    level : signal whose noise the floor already contains.
+    per_count : variance per count.
     floor : variance without light.
 
     Examples
@@ -154,7 +154,7 @@ def frame_variances(
 
     Parameters
     ----------
-    block : counts (frame, y, x), any real dtype; what is missing (NaN) has no variance.
+    block : counts (frame, y, x), any real dtype; the variance of missing values (NaN) is NaN.
     floor : variance of a pixel without light (y, x).
     level, per_count : as in `light_variance`.
 
@@ -177,8 +177,9 @@ def frame_variances(
 def frame_variance(frames: Pixels) -> float:
     """Return the variance of a pixel of one frame, from differences of frames.
 
-    Whatever all frames share, as hot pixels and steps of the bias, drops out; so does a change of
-    level from frame to frame. At most four pairs of neighbours are looked at, spread over all.
+    Structure common to all frames, as hot pixels and steps of the bias, cancels; so does a change
+    of level from frame to frame. At most four pairs of successive frames, spread over all, are
+    used.
 
     Parameters
     ----------
@@ -199,19 +200,20 @@ def frame_variance(frames: Pixels) -> float:
 
 
 def photon_transfer(frames: Pixels, minus: Values | float = 0.0) -> PhotonTransfer | None:
-    """Return the gain that the growth of the noise with the light tells, or None if it does not.
+    """Measure the gain from the growth of the noise with the signal; None if not constrained.
 
-    Of each pair of frames the difference is taken, and of that the difference between neighbours
-    along x: light that changes from frame to frame but is smooth drops out. Its variance, in bins
-    of the light, is fitted by a straight line, whose slope is 1/gain (Janesick, Photon Transfer,
-    2007). It counts only if photons are most of the noise of the brightest bin, the slope is ten
-    times its error, and a line does fit: what moves or flickers grows with the square of the light.
-    Sky alone tells nothing: 1.5 million pixels of it gave 3.5 where the gain was 1.6.
+    For each pair of frames the difference is taken, and of that the difference between neighbours
+    along x: smooth changes of the signal from frame to frame cancel. Its variance, in bins of the
+    signal, is fitted by a straight line, whose slope is 1/gain (Janesick, Photon Transfer, 2007).
+    The gain is accepted only if photon noise dominates the brightest bin, the slope is ten times
+    its error, and a line fits: the variance of moving or flickering sources grows with the square
+    of the signal. Sky alone does not constrain it: 1.5 million pixels of it gave 3.5 where the gain
+    was 1.6.
 
     Parameters
     ----------
     frames : counts (frame, y, x), at least two frames.
-    minus : what is not light (y, x).
+    minus : dark or bias level to subtract (y, x).
 
     Examples
     --------

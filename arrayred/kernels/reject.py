@@ -1,14 +1,15 @@
 """Reject outliers in a block of frames: sigma clipping, a noise model, cosmic-ray comparison.
 
-The definition is that of `astropy.stats.sigma_clip` along the frames, followed by the mean of what
-is left, in the same operations of float64 in the same order: the results are equal bit for bit
-(to the last few ulp where the centre is the median, since astropy then adds in another order).
+Sigma clipping (`clipped_mean`) is that of `astropy.stats.sigma_clip` along the frames, followed by
+the mean of the remaining values, in the same operations of float64 in the same order: the results
+are equal bit for bit (to the last few ulp where the centre is the median, since astropy then adds
+in another order).
 
 Why it is fast: one pass over a strip gives mean and bounds, and the least and the greatest value of
-a pixel tell whether anything lies outside. Only such pixels (3 % of them at 25 frames of Gaussian
-noise and 3 sigma, 22 % at 100) are gathered and looked at again. Exact integer sums of squares
-would be no faster than float64: numpy adds uint32 to uint64 at 0.37 ns a value, as long as it takes
-to square and add float64.
+a pixel show whether any value lies outside. Only such pixels (3 % of them at 25 frames of Gaussian
+noise and 3 sigma, 22 % at 100) are gathered and iterated. Exact integer sums of squares would be no
+faster than float64: numpy adds uint32 to uint64 at 0.37 ns a value, as long as it takes to square
+and add float64.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _CLIP_STRIP_PIXELS = 1 << 14  # five float64 strips of these fill half a second-
 
 
 class _ClipRule(NamedTuple):
-    """How far from which centre, and how often."""
+    """Threshold, number of iterations and centre of sigma clipping."""
 
     n_sigma: float
     iterations: int | None
@@ -58,33 +59,33 @@ def clipped_mean(
     iterations: int | None = 1,
     centre: Centre = "mean",
 ) -> Image:
-    r"""Return the mean over frames without the values far from the others, less an image.
+    r"""Return the sigma-clipped mean over frames, less an image.
 
-    Of the values of a pixel the centre c and the standard deviation s about their mean (divided by
-    their number) are taken; those outside ``c - n_sigma*s .. c + n_sigma*s`` are left out. This is
-    repeated with the rest until nothing more is left out or the iterations are used up. The result
-    is the mean of the values within the last bounds.
+    With the centre c of the values of a pixel and their population standard deviation s about the
+    mean, values outside ``c - n_sigma*s .. c + n_sigma*s`` are rejected. This is repeated with the
+    remaining values until no more are rejected or the iterations are used up. The result is the
+    mean of the values within the last bounds.
 
-    Among n values none lies farther from their mean than ``sqrt(n - 1)`` of this s: 3 sigma clip
+    Among n values none lies farther from their mean than ``sqrt(n - 1)`` of this s: 3 sigma reject
     nothing below 11 frames.
 
     Parameters
     ----------
     block : counts (frame, y, x), any real dtype; NaN and infinite values are missing. Not changed.
     minus : image (y, x) to subtract from every frame.
-    mask : flags (frame, y, x), True where a value is to be left out beforehand.
-    n_sigma : half the width of what is kept, in standard deviations.
-    iterations : how often to clip, at least once; None until nothing changes.
+    mask : flags (frame, y, x), True where a value is not used.
+    n_sigma : rejection threshold, in standard deviations.
+    iterations : number of iterations, at least 1; None: until nothing changes.
     centre : "mean" or "median".
 
     Returns
     -------
-    image (y, x), float64; NaN where nothing is left.
+    image (y, x), float64; NaN where no value remains.
 
     Raises
     ------
     ValueError
-        `n_sigma` is not positive, or there is nothing to iterate.
+        `n_sigma` is not positive, or `iterations` is below 1.
 
     Examples
     --------
@@ -102,7 +103,7 @@ def clipped_mean(
 
 
 def _clipped_strip_mean(frames: Block, minus: Image | None, rule: _ClipRule) -> Image:
-    """Return the clipped mean of frames in which nothing is missing."""
+    """Return the clipped mean of frames without missing values."""
     with np.errstate(invalid="ignore", over="ignore"):
         average = mean_of_strip(frames, minus)
         centre = average if rule.centre == "mean" else median_of_strip(frames, minus)
@@ -174,8 +175,8 @@ def _bounds(values: Image, kept: Flags, rule: _ClipRule) -> tuple[Image, Image]:
 def _mean_where(values: Image, kept: Flags) -> Image:
     """Return the mean of the values kept, added in order.
 
-    The others, finite as all are here, are multiplied by 0: 0.6 ns a value however they lie, where
-    adding under a mask takes 1 to 5.
+    The others, finite as all are here, are multiplied by 0: 0.6 ns a value whatever their pattern,
+    where adding under a mask takes 1 to 5.
     """
     total, value = np.zeros(values.shape[1]), np.empty(values.shape[1])
     for frame, there in zip(values, kept, strict=True):
@@ -191,39 +192,37 @@ def _median_where(values: Image, kept: Flags) -> Image:
     return np.asarray((middle[0] + middle[1]) * 0.5)
 
 
-# Mean of a block (frame, y, x) without what its noise does not explain: `noise_clipped_mean`.
+# Mean of a block (frame, y, x), clipped by a noise model: `noise_clipped_mean`.
 #
-# Of few values none lies far from their mean in terms of their own scatter: at most (n -
-# 1)/sqrt(n) standard deviations, 1.15 for three. So the scatter is not asked. What a value may
-# differ by is known beforehand: the noise of a pixel without light, and that of its photons; its
-# place is the median of the frames at one level.
+# Few values never lie far from their mean in units of their own scatter: at most (n - 1)/sqrt(n)
+# standard deviations, 1.15 for three. So the scatter is not used. The expected deviation is known
+# beforehand, from dark-frame noise and photon noise; the centre is the median of the scaled frames.
 #
-# No model of the noise knows how the air moves a star's light. Where a whole line along the
-# dispersion repeats worse from frame to frame than its noise allows, because trace or seeing
-# changed, its values are judged by how well it does repeat. That width is the median, over the
-# pixels of the line, of the variance between frames in terms of the known one, which few cosmic
-# rays cannot move; the median of a chi squared variable is that of Wilson & Hilferty (1931, PNAS
-# 17, 684).
+# The noise model does not include changes of seeing and trace. Where a whole line along the
+# dispersion varies more from frame to frame than its noise allows, its values are compared with
+# that measured variation. It is the median, over the pixels of the line, of the variance between
+# frames relative to the known one, which a few cosmic rays cannot change; the median of a chi
+# squared variable is that of Wilson & Hilferty (1931, PNAS 17, 684).
 #
-# What is kept is added up and divided by the sum of the frames' fluxes. So a pixel that lost no
-# value has the average of its frames, to the rounding, and bright frames count by their light.
+# The remaining values are summed and divided by the sum of the frames' fluxes. So a pixel without
+# rejected values has the average of its frames, to the rounding, and frames are weighted by flux.
 
 Values = NDArray[np.float64]
 
 _MIN_VALUES = 3
-"""Two values cannot tell which of them is wrong."""
+"""Least number of values for clipping: of two, the outlier cannot be identified."""
 _SHORTEST_LINE = 16
-"""A line of fewer pixels does not tell how well it repeats."""
+"""Least number of pixels in a line for its variation between frames to be measured."""
 
 
 class NoiseClip(NamedTuple):
-    """The noise of a pixel of one frame, and what it allows.
+    """The noise of a pixel of one frame, and the rejection threshold.
 
     Parameters
     ----------
-    n_sigma : how many standard deviations a value may lie off.
+    n_sigma : rejection threshold in standard deviations.
     floor : variance without light.
-    per_photon : variance that a count of light brings.
+    per_photon : variance per count of signal.
     """
 
     n_sigma: float
@@ -241,23 +240,23 @@ def noise_clipped_mean(
     noise: NoiseClip | None,
     widths: Values | None = None,
 ) -> Values:
-    """Return the mean of the values that their noise explains, and how many it does not.
+    """Return the mean of the values consistent with their noise, and the number of the others.
 
     Parameters
     ----------
     block : counts (frame, y, x), any real dtype; NaN is missing.
     minus : image (y, x) to subtract from every frame.
-    charge : what else brings noise (y, x), in counts: dark charge of hot pixels, light that is in
-        `minus`.
-    scales : of the frames.
-    weights : of the frames; all 1 where they count by their light.
-    noise : of a frame; None: every value is kept.
-    widths : how much worse than its noise a column (x) repeats; None: that of each row is found.
+    charge : further charge that adds noise (y, x), counts: the dark charge of hot pixels, and the
+        sky in `minus`.
+    scales : scales of the frames.
+    weights : weights of the frames; all 1 to weight by flux.
+    noise : noise of a frame; None: no value is rejected.
+    widths : variation of each column (x) over its noise; None: measured for each row.
 
     Returns
     -------
-    planes (2, y, x), float64: the mean, NaN where every frame is missing, and the number of values
-    left out.
+    planes (2, y, x), float64: the mean, NaN where every frame is missing, and the number of
+    rejected values.
 
     Examples
     --------
@@ -290,7 +289,7 @@ def noise_clipped_mean(
 
 
 def _sum_in_order(frames: Values) -> Values:
-    """Return the sum of frames, one by one in order."""
+    """Return the sum of frames, added one by one in order."""
     total = np.zeros(frames.shape[1:])
     for frame in frames:
         total += frame
@@ -300,7 +299,7 @@ def _sum_in_order(frames: Values) -> Values:
 def _within_noise(
     frames: Values, charge: Image | None, scales: Scales, noise: NoiseClip, widths: Values | None
 ) -> Flags:
-    """Tell which values the noise explains; where hardly any are present, all of them."""
+    """Return which values are consistent with the noise; all where fewer than three are present."""
     centre = median(to_one_level(frames, None, scales))
     off = noise_distances(frames, centre, charge, scales, noise)
     found = line_widths(off, axis=1)[:, np.newaxis] if widths is None else widths
@@ -314,10 +313,11 @@ def _within_noise(
 
 
 def _scale_leeway(flux: tuple[float, ...]) -> Values:
-    """Return how much farther from the centre frames (frame, 1, 1) may lie that are not equal.
+    """Return the factor of the threshold for frames of unequal flux (frame, 1, 1), at least 1.
 
-    The centre is scaled to each frame and brings its noise along, of which a faint frame's is most:
-    a bright one lies off by the sum. It is reckoned as that of a mean, in terms of equal frames.
+    The centre is scaled to each frame together with its noise, most of which is that of the faint
+    frames: a bright frame deviates by the sum. That noise is computed as that of a mean, relative
+    to equal frames.
     """
     n = len(flux)
     if n < _MIN_VALUES:
@@ -336,7 +336,7 @@ def _keep_lower_middle(
     noise: NoiseClip,
     reach: Values,
 ) -> None:
-    """Judge pixels that agree with no centre by their lower middle value: stray light adds."""
+    """Clip pixels without a value near the centre about their lower middle value instead."""
     n_frames = frames.shape[0]
     own = frames.reshape(n_frames, 1, -1)[:, :, where]
     in_order = np.sort(to_one_level(own, None, scales), axis=0)
@@ -351,12 +351,12 @@ def _keep_lower_middle(
 def noise_distances(
     frames: Values, centre: Image, charge: Image | None, scales: Scales, noise: NoiseClip
 ) -> Values:
-    """Return how many standard deviations values lie from what a centre lets expect.
+    """Return the deviations of values from a common centre, in standard deviations.
 
     Parameters
     ----------
     frames : counts (frame, y, x), float64, less the master.
-    centre : (y, x), of the frames at one level.
+    centre : (y, x), centre of the scaled frames.
     charge, scales, noise : as in `noise_clipped_mean`.
 
     Examples
@@ -379,16 +379,16 @@ def noise_distances(
 
 
 def line_widths(off: Values, axis: int) -> Values:
-    """Return how much worse than their noise lines repeat from frame to frame.
+    """Return the variation of lines from frame to frame, relative to their noise.
 
     Parameters
     ----------
-    off : distances (frame, y, x) of values from a common centre, in standard deviations.
-    axis : along which a line runs, of (y, x): 0 or 1.
+    off : deviations (frame, y, x) of values from a common centre, in standard deviations.
+    axis : axis of (y, x) along which the lines run: 0 or 1.
 
     Returns
     -------
-    widths : of every line, about 1 where the noise explains all; 1 where nothing tells.
+    widths : one of every line, about 1 where the noise explains all; 1 where undetermined.
 
     Examples
     --------
@@ -411,25 +411,24 @@ def line_widths(off: Values, axis: int) -> Values:
     return np.where(n_there >= _SHORTEST_LINE, np.sqrt(found / typical), 1.0)
 
 
-# How bright each frame shows the same light: slopes of rows, and the one slope they agree on.
+# Relative flux of frames: the slope of each row, and their weighted median.
 #
-# A frame is thought to be ``flux * light + level``. Of every row that the light crosses the ratio
-# of frame and reference is taken, the median of its pixels weighted by their light, which is the
-# regression through the sky that makes the sum of absolute residuals least; then the median of the
-# rows, weighted likewise. Medians, because one cosmic ray of 30,000 counts moves the slope of a
-# sum of squares by as much as a night's haze; and they need no sums that would depend on the
-# bands.
+# The model of a frame is ``flux * light + level``. For every row with flux the ratio of frame and
+# reference is the median over its pixels weighted by flux, which is the regression through the sky
+# of least absolute residuals; the flux of a frame is the median over the rows, weighted likewise.
+# Medians, because one cosmic ray of 30,000 counts changes the slope of a least-squares fit by as
+# much as a night's haze does; and they need no sums that would depend on the bands.
 
 _VALUES_AT_ONCE = 1 << 16
 
 
 class Scales(NamedTuple):
-    """What brings frames to one level: a frame is ``flux * light + level``.
+    """Scales that normalise frames: a frame is ``flux * light + level``.
 
     Parameters
     ----------
-    flux : of every frame, 1 on average.
-    level : of every frame, in its own counts, 0 on average.
+    flux : flux of every frame, 1 on average.
+    level : level of every frame, in its own counts, 0 on average.
     """
 
     flux: tuple[float, ...]
@@ -437,12 +436,12 @@ class Scales(NamedTuple):
 
     @classmethod
     def none(cls, n_frames: int) -> Scales:
-        """Return the scales of frames that are alike."""
+        """Return the scales of equal frames."""
         return cls((1.0,) * n_frames, (0.0,) * n_frames)
 
 
 def weighted_median(values: Values, weights: Values) -> Values:
-    """Return the median along the last axis, each value counting by its weight.
+    """Return the weighted median along the last axis.
 
     Parameters
     ----------
@@ -451,7 +450,7 @@ def weighted_median(values: Values, weights: Values) -> Values:
 
     Returns
     -------
-    medians (...): the least value that has half the weight at or below it; NaN without any weight.
+    medians (...): the least value with half the weight at or below it; NaN without any weight.
 
     Examples
     --------
@@ -476,22 +475,22 @@ def row_slopes(
     skies: tuple[float, ...],
     least: float,
 ) -> Values:
-    """Return of each row how bright every frame shows the light, and how much light there is.
+    """Return the relative flux of every frame in each row, and the flux of the row.
 
-    The reference is the median of the frames, of two their mean.
+    The reference is the median of the frames; for two frames, their mean.
 
     Parameters
     ----------
     block : counts (frame, y, x), any real dtype.
     minus : image (y, x) to subtract from every frame, or None.
-    usable : (y, x), False where a pixel is not to be looked at.
-    skies : what each frame shows where there is no light, less `minus`.
-    least : light of the reference above its sky from which on a pixel is looked at.
+    usable : (y, x), False where a pixel is not used.
+    skies : sky of each frame, less `minus`.
+    least : counts of the reference above its sky from which on a pixel is used.
 
     Returns
     -------
-    slopes (frame + 2, y), float64: of the frames, NaN where no pixel is bright enough; then the sum
-    of the light of such pixels, and the sum of its squares.
+    slopes (frame + 2, y), float64: the slopes of the frames, NaN where no pixel is bright enough;
+    then the sum of the flux of the pixels used, and the sum of its squares.
 
     Examples
     --------
@@ -518,7 +517,7 @@ def row_slopes(
 
 
 def to_one_level(frames: Block, minus: Image | None, scales: Scales) -> Values:
-    """Return frames (frame, y, x) less an image, brought to one level, in float64."""
+    """Return frames (frame, y, x) less an image, normalised by their scales, in float64."""
     values = np.asarray(corrected(frames, minus))
     shape = (-1, *[1] * (values.ndim - 1))
     values -= np.reshape(scales.level, shape)
@@ -527,21 +526,21 @@ def to_one_level(frames: Block, minus: Image | None, scales: Scales) -> Values:
 
 
 def pixels_at_once(block: Block) -> int:
-    """Return how many pixels of a block are worked on at once: half a megabyte in float64."""
+    """Return the number of pixels of a block processed at once: half a megabyte in float64."""
     return int(max(1, _VALUES_AT_ONCE // max(block.shape[0], 1)))
 
 
 def combine_scaled(
     block: Block, minus: Image | None = None, *, kernel: StripKernel, scales: Scales
 ) -> Image:
-    """Return the combination of frames that are brought to one level first.
+    """Return the combination of frames normalised by their scales.
 
     Parameters
     ----------
     block : counts (frame, y, x), any real dtype; NaN is missing.
     minus : image (y, x) to subtract from every frame.
-    kernel : makes the combination.
-    scales : of the frames.
+    kernel : computes the combination.
+    scales : scales of the frames.
 
     Returns
     -------
@@ -561,27 +560,26 @@ def combine_scaled(
     return image
 
 
-# What leaving values out costs: the variance of a median, a trimmed and a clipped mean.
+# Variance of a median, a trimmed and a clipped mean, relative to the average.
 #
-# All are exact for normal noise, in terms of the variance of the average of as many frames, and
-# come from the same thought (David & Nagaraja, Order Statistics, 2.1 and 8.2): given one or two of
-# the values in order, those between or beyond them are independent draws from a normal
-# distribution that is cut there, whose mean and variance are known; what is left is an integral
-# over the one or two.
+# All are exact for normal noise, relative to the variance of the average of as many frames, by the
+# same method (David & Nagaraja, Order Statistics, 2.1 and 8.2): given one or two of the order
+# statistics, the values between or beyond them are independent draws from a truncated normal
+# distribution, whose mean and variance are known; what remains is an integral over the one or two.
 #
 # A median of n frames: 1.435 for 5, 1.195 for 4, pi/2 only in the limit. A mean without the lowest
-# and the highest: 1.346 for 3, where it is the median, 1.135 for 5, 1.047 for 11. A mean of what
-# lies within 3 sigma of the median: 1.073 for 3, 1.055 for 5, 1.040 for 11.
+# and the highest: 1.346 for 3, where it is the median, 1.135 for 5, 1.047 for 11. A mean of the
+# values within 3 sigma of the median: 1.073 for 3, 1.055 for 5, 1.040 for 11.
 
 _MOST_CLIPPED = 41
-"""Beyond so many frames the cost of clipping changes no more, and the sums would be long."""
+"""Number of frames beyond which the factor of clipping is constant, and the sums would be long."""
 _INTEGRATION_LIMIT = 12.0
 _NEGLIGIBLE = 40.0
 _POINTS = 241
 
 
 class _TruncatedNormal(NamedTuple):
-    """Draws from a normal distribution cut at both ends: how likely, their mean and variance."""
+    """A normal distribution truncated at both ends: probability, mean and variance."""
 
     chance: Values
     mean: Values
@@ -612,13 +610,13 @@ def median_factor(n: int) -> float:
 def clip_factor(n: int, n_sigma: float) -> float:
     """Return the variance of a clipped mean of n frames over that of their average.
 
-    What lies farther than some known standard deviations from the median is left out; of fewer than
-    three frames nothing is.
+    Values farther than `n_sigma` known standard deviations from the median are rejected; of fewer
+    than three frames none is.
 
     Parameters
     ----------
     n : the number of frames, at least 1.
-    n_sigma : half the width of what is kept, in standard deviations of a value.
+    n_sigma : rejection threshold, in standard deviations of a value.
 
     Examples
     --------
@@ -660,7 +658,7 @@ def minmax_factor(n: int, low: int = 1, high: int = 1) -> float:
     Parameters
     ----------
     n : the number of frames.
-    low, high : how many of the lowest and the highest values are left out, fewer than n.
+    low, high : how many of the lowest and the highest values are rejected, in total fewer than n.
 
     Examples
     --------
@@ -687,7 +685,7 @@ def minmax_factor(n: int, low: int = 1, high: int = 1) -> float:
 
 
 def _order_statistic(n: int, place: int) -> Values:
-    """Return evenly where the value at a place, counted from 1, of n in order may lie."""
+    """Return an even grid of values of an order statistic: the place, from 1, of n in order."""
     if place in (0, n + 1):
         return np.array([-_INTEGRATION_LIMIT if place == 0 else _INTEGRATION_LIMIT])
     z = np.linspace(-_INTEGRATION_LIMIT, _INTEGRATION_LIMIT, 4801)
@@ -697,7 +695,7 @@ def _order_statistic(n: int, place: int) -> Values:
 
 
 def _truncated_normal(low: Values, high: Values) -> _TruncatedNormal:
-    """Return what draws below `high` that exceed `low` are like; their chance is of those below."""
+    """Return the normal distribution between `low` and `high`; its chance is of values < `high`."""
     below_high = np.exp(_log_below(high))
     chance = np.maximum(below_high - np.exp(_log_below(low)), 0.0)
     there = chance > 1e-200
@@ -717,7 +715,7 @@ def _binomial(n: int, k: int, chance: Values) -> Values:
 
 
 def _median_nodes(n: int) -> tuple[Values, Values, Values]:
-    """Return where the middle of n values may lie, the gap between the two middle ones, weights."""
+    """Return grids of the middle of n values and of the gap between the middle two, and weights."""
     reach = 15.0 / math.sqrt(n)
     middle = np.linspace(-reach, reach, 161)
     if n % 2:
@@ -745,31 +743,32 @@ def _log_below(z: Values) -> Values:
     return np.asarray(np.log(_erfc(-z / math.sqrt(2)) / 2))
 
 
-# Which values of a pixel are higher than the other frames allow: what cosmic rays leave behind.
+# Cosmic rays: values of a pixel that are too high against the other frames (`compare_tiles`).
 #
-# Exposures of one star differ by a fifth in flux, the seeing changes and the trace moves, so
-# frames cannot be compared as they are: clipping by their noise takes a third of a star's core
-# away. But along the dispersion all of this changes slowly. So *cells* are compared, pieces of a
-# row some 48 columns long: in each a frame is a slow polynomial of the column times what the
-# frames have in common (`kernels.slow`).
+# Exposures of one star differ by a fifth in flux, the seeing changes and the trace moves, so frames
+# cannot be compared directly: clipping by their noise rejects a third of a star's core. But along
+# the dispersion all of this changes slowly. So *tiles* are compared, pieces of a row some 48
+# columns long: in each a frame is modelled as a slow polynomial of the column times the common
+# signal of the frames (`smooth_scales`).
 #
-# A value is judged by its noise and that of what it is compared with; where a cell scatters more
-# than that, by its scatter. Sharp lines may be shifted by a fifth of a pixel. Only upwards:
-# nothing takes charge away.
+# The excess of a value is measured in units of its noise and that of the reference; where a tile
+# scatters more than that, in units of its scatter. Sharp lines may be shifted by a fifth of a
+# pixel. Only high values are flagged: no hit removes charge.
 #
 # A parabola over 48 columns follows even a star 2 rows wide whose trace rises by 8 rows within 400
-# columns: at a signal to noise ratio of 300, 0.09 % of its core is taken for hits.
+# columns: at a S/N of 300, 0.09 % of its core is flagged as hits.
 #
-# Every cell is worked on by itself, so that no number depends on which ones come together.
+# Every tile is processed by itself, so that no number depends on the tiles processed with it.
 
 Indices = NDArray[np.intp]
 
 _BRIGHT_PIXEL_SNR = 4.0
-"""Standard deviations of light in a pixel beyond which its cell is scaled."""
+"""S/N of a pixel above which its tile is scaled."""
 _BRIGHT_HALF_SNR = 1.0
-"""The same of half the pixels of a cell in any frame."""
+"""The same for half the pixels of a tile in any frame."""
 _SCATTER_QUANTILE = 0.75
-"""The quantile of the distances from a median that is 1 for normal noise: 0.92 of 3, 1.04 of 5."""
+"""Quantile of the distances from a median that is about 1 for normal noise: 0.92 for 3 frames, 1.04
+for 5."""
 _SHIFT_TOLERANCE = 0.2
 _SCALE_TOLERANCE = 0.01
 _COMPARED_STRIP_PIXELS = 1 << 16
@@ -781,7 +780,7 @@ class PixelNoise(NamedTuple):
     Parameters
     ----------
     floor : variance without light, adu^2.
-    level : of the light whose noise is in the floor already, adu.
+    level : signal whose noise the floor already contains, adu.
     per_photon : adu per electron; 0: unknown.
     """
 
@@ -790,18 +789,18 @@ class PixelNoise(NamedTuple):
     per_photon: float
 
     def variance(self, light: Values, more: Values | float = 0.0) -> Values:
-        """Return the variance at some light, with what else there is to add."""
+        """Return the variance at some signal, plus further variance, adu^2."""
         photons = np.maximum(light - self.level, 0.0)
         return np.asarray(photons * self.per_photon + (self.floor + more))
 
 
 class TileComparison(NamedTuple):
-    """What the comparison of the frames of some cells found.
+    """Result of the comparison of the frames of some tiles.
 
     Parameters
     ----------
-    scale : (frame, cell, x), of each frame to what they have in common.
-    excess : (frame, cell, x), by how many standard deviations a value is above the others.
+    scale : (frame, tile, x), scale of each frame relative to their common signal.
+    excess : (frame, tile, x), excess of a value over the others, in standard deviations.
     """
 
     scale: Values
@@ -809,7 +808,7 @@ class TileComparison(NamedTuple):
 
 
 def highest_excess(block: NDArray[Any], offsets: Values | None = None) -> NDArray[np.float32]:
-    """Return how far the highest value of a pixel is above the mean of all.
+    """Return the excess of the highest value of each pixel over the mean of all frames.
 
     Parameters
     ----------
@@ -818,7 +817,7 @@ def highest_excess(block: NDArray[Any], offsets: Values | None = None) -> NDArra
 
     Returns
     -------
-    excess (y, x); NaN or -inf where nothing is there.
+    excess (y, x); NaN or -inf where no value is present.
 
     Examples
     --------
@@ -835,7 +834,7 @@ def highest_excess(block: NDArray[Any], offsets: Values | None = None) -> NDArra
 def _highest_excess(
     strip: NDArray[Any], offsets: NDArray[np.float32] | None
 ) -> NDArray[np.float32]:
-    """Return the same of a strip that stays in the cache."""
+    """Return the same for a strip small enough for the CPU cache."""
     floating = strip.dtype.kind == "f"
     highest = np.full(strip.shape[1:], -np.inf, np.float32)
     total, value = np.zeros_like(highest), np.empty_like(highest)
@@ -854,14 +853,14 @@ def _highest_excess(
 def candidate_outliers(
     excess: NDArray[np.float32], counts: Values, n_frames: int, noise: PixelNoise, n_sigma: float
 ) -> Indices:
-    """Return the flat indices of pixels whose highest value may be too high, frames being alike.
+    """Return the flat indices of pixels whose highest value may be too high, for equal frames.
 
     Parameters
     ----------
     excess : (y, x), of `highest_excess`.
-    counts : (y, x), of the frames combined, less the dark.
-    n_frames, noise : of the frames.
-    n_sigma : by how many standard deviations above the mean of the others.
+    counts : (y, x), combined frames, dark-subtracted.
+    n_frames, noise : number and noise of the frames.
+    n_sigma : threshold in standard deviations above the mean of the others.
     """
     share = n_sigma * (n_frames - 1) / n_frames
     found = np.flatnonzero(excess > share * np.sqrt(noise.floor))
@@ -871,14 +870,14 @@ def candidate_outliers(
 
 
 def compare_tiles(values: Values, sky: Values, noise: PixelNoise, more: Values) -> TileComparison:
-    """Compare the frames of cells with each other.
+    """Compare the frames of tiles with each other.
 
     Parameters
     ----------
-    values : (frame, cell, x), at least two frames, less dark and sky; NaN is missing.
-    sky : (frame, cell, x), what was subtracted, whose photons make noise.
-    noise : of a frame.
-    more : (cell, x), further variance, as of hot pixels.
+    values : (frame, tile, x), at least two frames, less dark and sky; NaN is missing.
+    sky : (frame, tile, x), the subtracted sky, for its photon noise.
+    noise : noise of a frame.
+    more : (tile, x), further variance, as of hot pixels.
     """
     scale, reference, bright = _scaled_tiles(values, sky, noise, more)
     reference[bright] = _median_frame(values[:, bright] / scale[:, bright])
@@ -892,14 +891,14 @@ def compare_tiles(values: Values, sky: Values, noise: PixelNoise, more: Values) 
 
 
 def tile_scales(values: Values, sky: Values, noise: PixelNoise, more: Values) -> Values:
-    """Return the scale of `compare_tiles` (frame, cell, x) alone, in half the time; as there."""
+    """Return only the scale (frame, tile, x) of `compare_tiles`, in half the time."""
     return _scaled_tiles(values, sky, noise, more)[0]
 
 
 def _scaled_tiles(
     values: Values, sky: Values, noise: PixelNoise, more: Values
 ) -> tuple[Values, Values, Indices]:
-    """Return scales (frame, cell, x), what the frames have in common, and the cells with light."""
+    """Return scales (frame, tile, x), the common signal (tile, x), and the bright tiles."""
     there = ~np.isnan(values)
     known = np.where(there, values, 0.0)
     reference = _median_frame(values)
@@ -912,18 +911,18 @@ def _scaled_tiles(
 
 
 def _tile_scatter(excess: Values) -> Values:
-    """Return the width (..., 1) of the scatter in a cell, about 1 if the noise explains it.
+    """Return the width (..., 1) of the scatter in a tile, about 1 if the noise explains it.
 
-    That of both sides, or of the lower one where it is less: a long track makes the upper wide.
+    That of both sides, or of the lower one where it is less: a long track widens the upper one.
     """
     both = quantile(np.abs(excess), _SCATTER_QUANTILE)
     return np.minimum(both, -quantile(excess, (1.0 - _SCATTER_QUANTILE) / 2))
 
 
 def _has_light(known: Values, common: Values, root: Values) -> Flags:
-    """Tell which cells have light, by its brightest pixel or by half of those of any frame.
+    """Return which tiles are bright, by their brightest pixel or half the pixels of any frame.
 
-    Half of the pixels reach a median, so only where half reach the level is it looked for.
+    The median is at the threshold only where half of the pixels are, so it is computed only there.
     """
     shines = np.asarray((common * root.max(axis=0)).max(axis=-1) > _BRIGHT_PIXEL_SNR)
     light = known * root
@@ -934,9 +933,9 @@ def _has_light(known: Values, common: Values, root: Values) -> Flags:
 
 
 def _excess_in_sigma(above: Values, expected: Values, variance: Values, scale: Values) -> Values:
-    """Return by how many standard deviations values are above what is expected.
+    """Return the excess of values over the expected ones, in standard deviations.
 
-    The noise of what a frame is compared with is more than usual where the others are faint.
+    The noise of the reference of a frame is larger than usual where the other frames are faint.
     """
     tolerance = _SHIFT_TOLERANCE * _steepest_slope(expected) + _SCALE_TOLERANCE * np.maximum(
         expected, 0.0
@@ -949,7 +948,7 @@ def _excess_in_sigma(above: Values, expected: Values, variance: Values, scale: V
 
 
 def _steepest_slope(light: Values) -> Values:
-    """Return by how much light differs from that of the neighbours along x, at most."""
+    """Return the largest difference of the signal from its neighbours along x."""
     steps = np.abs(np.diff(light, axis=-1))
     slope = np.zeros_like(light)
     slope[..., 1:] = steps
@@ -958,27 +957,27 @@ def _steepest_slope(light: Values) -> Values:
 
 
 def _median_frame(scaled: Values) -> Values:
-    """Return the median of frames, the lower one where there are but two."""
+    """Return the median of frames; of two, the lower one; NaN of fewer."""
     n = np.count_nonzero(~np.isnan(scaled), axis=0)
     middle = np.where(n == 2, np.fmin.reduce(scaled, axis=0), median(scaled))
     return np.where(n < 2, np.nan, middle)
 
 
 def mean_without(values: Values, offsets: Values, scale: Values, flagged: Flags) -> Values:
-    """Return the mean of frames at some pixels as it were without what is flagged.
+    """Return the mean of frames at some pixels without the flagged values, adu.
 
     Parameters
     ----------
     values : (frame, pixel), less dark and sky; NaN is missing.
     offsets : (frame, pixel), the sky that was subtracted.
     scale : (frame, pixel).
-    flagged : (frame, pixel), what is left out.
+    flagged : (frame, pixel), values to reject.
 
     Returns
     -------
-    counts (pixel): what the frames have in common, scaled to all that are there, and the mean
-    distance of those that are left from it, so that leaving out the brightest frame makes nothing
-    darker; NaN where none is left.
+    counts (pixel): the common signal, scaled to all frames present, plus the mean residual of the
+    remaining ones, so that rejecting the brightest frame does not lower the flux; NaN where none
+    remains.
 
     Examples
     --------
@@ -995,36 +994,36 @@ def mean_without(values: Values, offsets: Values, scale: Values, flagged: Flags)
     return np.asarray(expected + rest)
 
 
-# How a frame's light runs beside that of the others: slowly along the columns, `smooth_scales`.
+# Scale of a frame against the others, slow along the columns: `smooth_scales`.
 #
-# In each short piece of a row, a cell, a frame is a polynomial of the column times what the frames
-# have in common, found by weighted least squares in which what stands out counts little (Holland &
-# Welsch 1977, Communications in Statistics 6, 813). Where there is hardly any light, a prior holds
-# the scale at 1.
+# In each tile, a short piece of a row, a frame is a polynomial of the column times the common
+# signal of the frames, fitted by weighted least squares in which outliers have little weight
+# (Holland & Welsch 1977, Communications in Statistics 6, 813). Where there is hardly any signal, a
+# prior keeps the scale at 1.
 
 _SCALE_PRIOR = 32.0
-"""What the scale 1 weighs, in squares of the signal to noise ratio of a cell."""
+"""Weight of the prior scale 1, in squares of the S/N of a tile."""
 _SCALE_ORDER = 3
 _SCALE_PARTS = 8
 _SCALE_ROUNDS = ((0.85, 1.44), (0.7, 1.036), (0.5, 0.6745))
-"""Which quantile of the distances tells their width, and what it is of a normal distribution: first
-one beyond all parts of the cell that have a scale of their own, at last the median."""
+"""Quantile of the distances that measures their width, and its value for a normal distribution, per
+round: first one beyond all parts of the tile that have a scale of their own, last the median."""
 _TUNING = 3.0
 _LEAST_SCALE = 0.05
 
 
 def smooth_scales(known: Values, common: Values, weight: Values) -> Values:
-    """Return the scale of each frame to what they have in common: slow, and 1 without light.
+    """Return the scale of each frame relative to their common signal: slow, and 1 without signal.
 
     Parameters
     ----------
-    known : (frame, cell, x), less dark and sky; what is missing weighs nothing.
-    common : (cell, x), what the frames have in common.
-    weight : (frame, cell, x), the inverse of the variance.
+    known : (frame, tile, x), less dark and sky; missing values have weight 0.
+    common : (tile, x), the common signal of the frames.
+    weight : (frame, tile, x), the inverse of the variance.
 
     Returns
     -------
-    scale (frame, cell, x).
+    scale (frame, tile, x).
 
     Examples
     --------
@@ -1046,13 +1045,13 @@ def smooth_scales(known: Values, common: Values, weight: Values) -> Values:
 
 
 def quantile(values: Values, share: float) -> Values:
-    """Return the value (..., 1) below which a share of the values along x lies."""
+    """Return the value (..., 1) below which a fraction of the values along x lies."""
     which = min(int(values.shape[-1] * share), values.shape[-1] - 1)
     return np.partition(values, which, axis=-1)[..., which : which + 1]
 
 
 def _first_scale(known: Values, common: Values, weight: Values) -> Values:
-    """Return one scale for each frame and cell: the weighted median of those of its parts."""
+    """Return one scale for each frame and tile: the weighted median of those of its parts."""
     edges = np.unique(np.linspace(0, common.shape[-1], _SCALE_PARTS + 1)[:-1].astype(np.intp))
     squares = np.add.reduceat(weight * common**2, edges, axis=-1)
     products = np.add.reduceat(weight * known * common, edges, axis=-1)
@@ -1065,7 +1064,7 @@ def _first_scale(known: Values, common: Values, weight: Values) -> Values:
 
 
 def _fit_scale(squares: Values, products: Values, xi: Values) -> Values:
-    """Return the polynomial (frame, cell, x) of least squares about a prior of 1."""
+    """Return the least-squares polynomial (frame, tile, x) with a prior of 1."""
     moments = [np.add.reduce(squares * xi**i, axis=-1) for i in range(2 * _SCALE_ORDER - 1)]
     matrix = np.stack(
         [np.stack(moments[i : i + _SCALE_ORDER], -1) for i in range(_SCALE_ORDER)], -2

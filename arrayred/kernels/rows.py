@@ -1,4 +1,4 @@
-"""Rows of an image: their statistics, bright runs, hot rows and faint light.
+"""Reduce the rows of an image: statistics, bright runs, hot rows and faint spectra.
 
 Each row is reduced by itself in float64 from contiguous memory, so that a row's numbers do not
 depend on its neighbours in the block.
@@ -84,7 +84,7 @@ def background(sample: Values) -> Background:
 def robust_std(sample: Values) -> float:
     """Return the standard deviation of a sample from its median absolute deviation.
 
-    Hot pixels and cosmic rays do not count; 1.4826 makes it that of a normal distribution.
+    Robust against hot pixels and cosmic rays; 1.4826 scales it to that of a normal distribution.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def robust_std(sample: Values) -> float:
 
 
 def line_levels(band: Values) -> Values:
-    """Return by how much each column (x) of a band (y, x) is brighter than the whole, from 0.
+    """Return the excess of each column's median (x) over that of a band (y, x), at least 0.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def bright_runs(bright: NDArray[np.bool_], *, max_gap: int = 0) -> list[tuple[in
     Parameters
     ----------
     bright : flags (y).
-    max_gap : how many False in a row do not part a run.
+    max_gap : largest number of consecutive False within a run.
 
     Examples
     --------
@@ -138,14 +138,14 @@ def sum_of_rows(band: Values) -> Values:
     return np.asarray(np.add.reduce(np.ascontiguousarray(band), axis=0))
 
 
-# Where the light of each spectrum begins and ends: `runs_of_light`.
+# Extent of each spectrum: `runs_of_light`.
 #
-# A spectrum reaches as far as its rows stand out by 4 standard deviations of a row's mean, or by 2
-# % of its brightest: a bright star does not bring its wings along. Two real nebulae, whose rows
-# were read off by eye, end within 2 rows of that.
+# A spectrum extends over the rows above 4 standard deviations of a row's mean, or above 2 % of its
+# brightest row, so that the wings of a bright star are not included. For two real nebulae whose
+# rows were determined by eye the limits agree within 2 rows.
 
 SURE_SNR = 5.0
-"""The score from which on light is believed in."""
+"""The score from which on a spectrum is accepted."""
 _EDGE_SNR = 4.0
 _FAINTEST_PART = 0.02
 _DIP = 0.2
@@ -154,15 +154,16 @@ _MAX_RUNS = 8
 
 
 def runs_of_light(light: MatchedRows, max_gap: int) -> Iterator[tuple[int, int]]:
-    """Yield start and stop of each run of rows that surely hold light, by falling S/N.
+    """Yield start and stop of each run of rows with significant signal, by decreasing S/N.
 
-    Near a bright spectrum every width that reaches it sees light. So a further one must stand out
-    in a row by itself, and be a hundredth of the brightest, or it is scattered light.
+    Near a bright spectrum every filter width that reaches it has a high score. A further spectrum
+    must therefore be separate in the S/N of single rows, and reach a hundredth of the brightest;
+    otherwise it is taken for scattered light.
 
     Parameters
     ----------
-    light : what each row shows.
-    max_gap : dark rows that do not part a spectrum.
+    light : S/N, score and width of each row.
+    max_gap : largest number of dark rows within a spectrum.
 
     Examples
     --------
@@ -192,7 +193,7 @@ def runs_of_light(light: MatchedRows, max_gap: int) -> Iterator[tuple[int, int]]
 
 
 def _stands_apart(snr: NDArray[np.float64], peak: int, taken: list[tuple[int, int]]) -> bool:
-    """Tell whether a peak is no wing of a run: between them it is darker by 4, and by a fifth."""
+    """Return whether a peak is separated from all runs by a dip of 4 sigma and of a fifth."""
     for start, stop in taken:
         between = snr[stop : peak + 1] if stop <= peak else snr[peak:start]
         if snr[peak] - float(np.min(between, initial=snr[peak])) < max(_EDGE_SNR, _DIP * snr[peak]):
@@ -201,9 +202,9 @@ def _stands_apart(snr: NDArray[np.float64], peak: int, taken: list[tuple[int, in
 
 
 def _run_about_peak(light: MatchedRows, peak: int, max_gap: int, *, widen: bool) -> tuple[int, int]:
-    """Return start and stop of the rows about a peak that hold its light.
+    """Return start and stop of the rows of a peak.
 
-    At least as many as the width that matches it, if it is to be widened to that.
+    With `widen`, at least as many rows as the filter width of best match.
     """
     level = max(_EDGE_SNR, _FAINTEST_PART * float(light.snr[peak]))
     start, stop = peak, peak + 1
@@ -217,17 +218,17 @@ def _run_about_peak(light: MatchedRows, peak: int, max_gap: int, *, widen: bool)
     return start, stop
 
 
-# The slow course of a series of rows, and how much the rows scatter about it.
+# Baseline of a series of rows, and the scatter about it.
 #
-# A cubic follows a gradient, and what a bias or a glow drifts along the rows; it is too stiff for
-# a spectrum: one of 67 of 255 rows stays as it is, where a running median would swallow it.
+# A cubic follows a gradient and the drift of a bias or a glow along the rows; it is too stiff to
+# follow a spectrum: one of 67 of 255 rows is preserved, where a running median would remove it.
 
 
 def fit_baseline(series: Values) -> tuple[Values, NDArray[np.bool_]]:
-    """Return the smooth level of a series of rows (y), and which rows follow it.
+    """Fit the smooth level of a series of rows (y); return it, and which rows follow it.
 
-    A cubic (of a short series a straight line), fitted to what is not brighter than it: rows that
-    stand out by 2.5 of their scatter, or lie 4 below, are left out, and that is repeated.
+    A cubic (a straight line for a short series), fitted with asymmetric clipping: rows more than
+    2.5 sigma above or 4 sigma below are rejected, iteratively.
 
     Examples
     --------
@@ -253,7 +254,7 @@ def fit_baseline(series: Values) -> tuple[Values, NDArray[np.bool_]]:
 
 
 def baseline_basis(n_rows: int) -> Values:
-    """Return the polynomials (y, degree) of which the level of rows is made.
+    """Return the polynomials (y, degree) of the baseline.
 
     Examples
     --------
@@ -266,7 +267,7 @@ def baseline_basis(n_rows: int) -> Values:
 
 
 def baseline_coefficients(basis: Values, values: Values) -> Values:
-    """Return the coefficients that fit values (y, ...) best; the polynomials are near orthogonal.
+    """Return the least-squares coefficients of values (y, ...) in a nearly orthogonal basis.
 
     Examples
     --------
@@ -277,7 +278,7 @@ def baseline_coefficients(basis: Values, values: Values) -> Values:
 
 
 def step_noise(series: Values) -> float:
-    """Return the standard deviation of a series by its steps, which slow changes do not enter.
+    """Return the standard deviation of a series from its steps, unaffected by slow changes.
 
     Examples
     --------
@@ -288,11 +289,11 @@ def step_noise(series: Values) -> float:
     return robust_std(np.diff(series)) / math.sqrt(2.0) if series.size > 1 else 0.0
 
 
-# What is too sharp to be light that optics have blurred: `without_hot_rows`, `blurred_means`.
+# Rejection of features sharper than the optics allow: `without_hot_rows`, `blurred_means`.
 #
-# A star of a full width of 2 rows, the sharpest there is, is at most 4 times as bright as the
-# middle of five neighbours, and no brighter than both neighbours together. A hot pixel, a hot row
-# and the track of a cosmic ray are.
+# The peak of a star of a FWHM of 2 rows, the narrowest possible, is at most 4 times the median of
+# five neighbours, and not brighter than its two neighbours together. A hot pixel, a hot row and the
+# track of a cosmic ray are.
 
 Units = NDArray[np.float32]
 
@@ -322,7 +323,7 @@ def middle_of_five(values: NDArray[np.floating], axis: int) -> NDArray[np.floati
 
 
 def limit_hot_pixels(units: Units) -> Units:
-    """Return pixels (y, x), none brighter than light of its neighbourhood can make it.
+    """Limit pixels (y, x) to the brightness that their neighbours allow for blurred light.
 
     Parameters
     ----------
@@ -344,14 +345,14 @@ def limit_hot_pixels(units: Units) -> Units:
 
 
 def without_hot_rows(series: Values, noise: float) -> Values:
-    """Return a series of rows (y), in which what is sharper than any star is no light.
+    """Replace rows of a series (y) that are sharper than any star by the mean of their neighbours.
 
-    A star of a full width of 2 rows gives its two neighbours together at least its peak. A row that
-    stands out by 3 standard deviations more than 1.1 times their sum becomes their mean.
+    The two rows beside the peak of a star of a FWHM of 2 rows have together at least its peak. A
+    row that exceeds 1.1 times their sum by 3 standard deviations is replaced by their mean.
 
     Parameters
     ----------
-    series : the light of each row, background 0.
+    series : the signal of each row, background 0.
     noise : its standard deviation.
 
     Examples
@@ -367,7 +368,7 @@ def without_hot_rows(series: Values, noise: float) -> Values:
 
 
 def blurred_means(rows: Values, sample: Values) -> Values:
-    """Return the mean of each row (y) of a few, as far as optics can have made its light.
+    """Return the mean of each row (y) without features sharper than the optics allow, adu.
 
     Parameters
     ----------
@@ -389,30 +390,29 @@ def blurred_means(rows: Values, sample: Values) -> Values:
     return level + noise * without_hot_rows(means, 1.0 / math.sqrt(rows.shape[1]))
 
 
-# Light too faint for a threshold on row means, or all in a few lines: `matched_filter`.
+# Matched filter for faint and emission-line spectra: `matched_filter`.
 #
-# A row's mean is the right measure of a continuum, and the wrong one where hot pixels and cosmic
-# rays are. A median would throw out both of these and the lines of a nebula. What tells them apart
-# is coherence: light of a slit spreads over neighbouring rows *and*, being blurred by the optics,
-# over neighbouring columns; a hot pixel or the thin track of a cosmic ray does not. So
+# A row's mean is the right statistic for a continuum, but not in the presence of hot pixels and
+# cosmic rays. A median would reject both of these and the lines of a nebula. They differ in
+# coherence: light from the slit is blurred by the optics over neighbouring rows *and* neighbouring
+# columns; a hot pixel or the thin track of a cosmic ray is not. Therefore
 #
-# 1. each column loses its level, the rows their common slow drift, and the column's noise becomes
-#    1;
-# 2. a pixel counts up to 3 beyond 4.5 times what the middle of five neighbours along its column,
-#    and of five along its row, shows; a row far above both its neighbours counts nothing
-#    (`sharp`);
+# 1. the level of each column and the common slow drift of the rows are subtracted, and the noise of
+#    each column is scaled to 1;
+# 2. a pixel is limited to 3 above 4.5 times the median of five neighbours along its column, and of
+#    five along its row; a row far above both its neighbours is replaced (`without_hot_rows`);
 # 3. blocks of columns are summed, and each is matched along y with triangles of several widths;
-# 4. light is there where many blocks agree, none counting more than 4 (a continuum); or where it
-#    stays when the strongest block and its neighbours are left out, and still shows when the next
-#    strongest are too (at least three lines; two cosmic rays on one row are no such thing).
+# 4. a spectrum is detected where many blocks agree, each limited to 4 (a continuum); or where the
+#    signal remains without the strongest block and its neighbours, and is still seen without the
+#    next strongest (at least three lines, not two cosmic rays on one row).
 #
-# The noise is never less than white noise, nor than what the rows themselves scatter by at that
-# width below their middle, where no star adds to it: drifts of the bias raise the bar by
-# themselves.
+# The noise is at least white noise, and at least the scatter of the rows themselves at that width
+# below their middle, where no star adds to it: drifts of the bias raise the threshold.
 #
 # Of 2,000 simulated blank frames of 160 x 240 with hot pixels, cosmic rays, drift, gradient, sky
-# lines and a hot row 0.5 % score above 5; of 2,000 stars whose brightest row stands out 5 to 8
-# standard deviations of a row's mean 99.8 % do, of as many spectra of three lines alone 84 %.
+# lines and a hot row 0.5 % score above 5; of 2,000 stars whose brightest row exceeds the background
+# by 5 to 8 standard deviations of a row's mean 99.8 % do, of as many spectra of three lines alone
+# 84 %.
 
 _MIN_ROWS = 8
 _BLOCK_COLUMNS = 10
@@ -425,14 +425,14 @@ _MAD = 1.4826
 
 
 class MatchedRows(NamedTuple):
-    """What each row (y) shows: how bright it is, and how sure it is that light is there.
+    """Result of the matched filter for each row (y).
 
     Parameters
     ----------
-    snr : the mean of the row, outliers left out, over the standard deviation of such a mean.
-    score : standard deviations by which light, spread over some rows, is there; the largest of
-        those of all widths.
-    width : the rows over which it is spread, full width at half maximum.
+    snr : the mean of the row without outliers, over the standard deviation of such a mean.
+    score : significance of a signal spread over some rows, in standard deviations; the largest of
+        all filter widths.
+    width : FWHM of the filter of largest score, rows.
     """
 
     snr: Values
@@ -441,11 +441,11 @@ class MatchedRows(NamedTuple):
 
 
 def matched_filter(image: Values) -> MatchedRows:
-    """Return how much light each row of an image holds, whatever else is bright in it.
+    """Return the S/N and significance of the signal in each row of an image.
 
     Parameters
     ----------
-    image : counts (y, x); what is not finite is left out.
+    image : counts (y, x); values that are not finite are masked.
 
     Examples
     --------
@@ -481,8 +481,8 @@ def matched_filter(image: Values) -> MatchedRows:
 def _pixels_in_sigma(image: Values) -> tuple[Units, Values]:
     """Return pixels less their column's level and the rows' drift, in units of their noise.
 
-    With them, 1 / noise of each column. The levels come from at most 256 rows, as they are common
-    to all rows and drop out with the drift.
+    And 1 / noise of each column. The levels are measured in some 256 rows (fewer than 512), as they
+    are common to all rows and cancel with the drift.
     """
     missing = ~np.isfinite(image)
     if missing.any():
@@ -505,14 +505,14 @@ def _pixels_in_sigma(image: Values) -> tuple[Units, Values]:
 
 
 def _block_baselines(blocks: Values, dark: NDArray[np.bool_]) -> Values:
-    """Return the smooth level of every block (y, block), by the rows without light."""
+    """Return the smooth level of every block (y, block), from the dark rows."""
     basis = baseline_basis(len(blocks))
     calm = np.clip(blocks[dark], -_BLOCK_COUNTS, _BLOCK_COUNTS)
     return np.asarray(basis @ baseline_coefficients(basis[dark], calm))
 
 
 def _block_light(units: Units, weights: Values) -> Values:
-    """Return the light of blocks of columns (y, block), in units of their noise."""
+    """Return the signal of blocks of columns (y, block), in units of their noise."""
     n_columns = units.shape[1]
     n_blocks = min(max(n_columns // _BLOCK_COLUMNS, 1), _MAX_BLOCKS)
     parts = [
@@ -525,7 +525,7 @@ def _block_light(units: Units, weights: Values) -> Values:
 
 
 def _detection_score(blocks: Values, light: Values, width: int) -> Values:
-    """Return by how much light of one width is there (y), judged by many blocks or by lines."""
+    """Return the significance of a signal of one width (y), from many blocks or from lines."""
     scale = math.sqrt(blocks.shape[1])
     total = _filtered_series(light[:, np.newaxis], width)[:, 0]
     total /= np.maximum(_noise_below(total), 1.0)
@@ -543,7 +543,7 @@ def _detection_score(blocks: Values, light: Values, width: int) -> Values:
 
 
 def _filtered_series(series: Values, width: int) -> Values:
-    """Return series (y, ...) matched with a triangle of a full width, their noise staying 1."""
+    """Return series (y, ...) filtered with a triangle of a FWHM, normalised to unit noise."""
     n = len(series)
     sums = np.zeros((n + 2 * width - 1, series.shape[1]))
     np.cumsum(series, axis=0, out=sums[width : width + n])
@@ -557,7 +557,7 @@ def _filtered_series(series: Values, width: int) -> Values:
 
 
 def _noise_below(series: Values) -> Values:
-    """Return the standard deviation of what lies below 0 (y, ...), where no light adds to it."""
+    """Return the standard deviation of the values below 0 (...), where no signal adds to it."""
     ordered = np.sort(series, axis=0)
     n_below = np.count_nonzero(ordered < 0.0, axis=0)
     middle = np.take_along_axis(ordered, np.expand_dims(n_below // 2, 0), axis=0)[0]
@@ -565,7 +565,7 @@ def _noise_below(series: Values) -> Values:
 
 
 def _without_strongest(blocks: Values) -> Values:
-    """Return blocks (y, block), in each row the strongest and its neighbours being 0."""
+    """Return blocks (y, block) with the strongest of each row and its neighbours set to 0."""
     rest, strongest = blocks.copy(), np.argmax(blocks, axis=1)
     everywhere = np.arange(len(blocks))
     for offset in (-1, 0, 1):

@@ -1,7 +1,7 @@
-"""The verbs of the reduction: a Dataset in, a new Dataset out, one verb a file.
+"""The steps of the reduction: a Dataset in, a new Dataset out, one step a file.
 
 A step takes plain values, never a Recipe, and knows nothing of files. Steps on cubes are lazy where
-the cube is; steps on images want settled ones.
+the cube is; steps on images need computed ones.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Calibrate frames: overscan, bias, dark, flat and units."""
+"""Calibrate frames: overscan, bias, dark, flat field and units."""
 
 from __future__ import annotations
 
@@ -70,21 +70,21 @@ def adapt_dark(
     keep_bias: bool = True,
     factor: float = 1.0,
 ) -> xr.Dataset:
-    """Return a dark of another exposure, or one that has its bias or has lost it.
+    """Return a dark scaled to another exposure, with its bias added or subtracted.
 
     Parameters
     ----------
-    dark : counts (y, x), settled.
-    bias : counts (y, x), settled; not needed if the dark has none and is to get none.
-    has_bias : the bias is still in the dark.
-    keep_bias : the bias is in the result.
-    factor : wanted exposure over that of the dark: the dark current grows with time, the bias does
-        not, so that the result is bias + (dark - bias) * factor.
+    dark : counts (y, x), computed.
+    bias : counts (y, x), computed; not needed if neither the dark nor the result contains a bias.
+    has_bias : the dark still contains the bias.
+    keep_bias : the result contains the bias.
+    factor : requested exposure over that of the dark: the dark current grows with time, the bias
+        does not, so that the result is bias + (dark - bias) * factor.
 
     Raises
     ------
     UsageError
-        The bias is needed and there is none.
+        The bias is needed and is not given.
     MismatchError
         The two do not hold the same pixels of a detector.
     """
@@ -107,7 +107,7 @@ def adapt_dark(
 def _adapted_noise(
     dark: xr.Dataset, bias: xr.Dataset | None, factor: float, share: float
 ) -> dict[str, float]:
-    """Return the noise, a frame of the dark, of factor x dark + share x bias, where known."""
+    """Return the noise per dark frame of factor x dark + share x bias, where known."""
     masters = [dark] if bias is None or share == 0.0 else [dark, bias]
     if any("noise" not in one.attrs or "n_frames" not in one.coords for one in masters):
         return {}
@@ -120,12 +120,12 @@ def _adapted_noise(
     return {"noise": float(np.sqrt(variance))}
 
 
-# Levels of overscan strips: one number a row or column of each frame, and frames less it.
+# Overscan levels: one level per row or column of each frame, and its subtraction.
 #
-# The mean leaves out the tenth of the pixels at either end: a cosmic ray or a hot column does not
-# count, and of normal noise it keeps 97 % of the information of all pixels, where a median keeps
-# 65 % (the level of 50 pixels is then known to 0.144 instead of 0.176 of the noise of one). It is
-# found row by row, so that no number depends on where a band of rows ends.
+# The mean excludes the lowest and the highest tenth of the pixels, so that a cosmic ray or a hot
+# column has no effect. Of normal noise it keeps 97 % of the information of all pixels, where a
+# median keeps 65 % (the level of 50 pixels is then known to 0.144 instead of 0.176 of the noise of
+# one). It is computed row by row, so that no number depends on where a band of rows ends.
 
 Block = NDArray[Any]
 Levels = NDArray[np.float64]
@@ -134,16 +134,16 @@ _LEFT_OUT = 0.1
 
 
 def overscan_levels(strip: Block, method: str = "mean") -> Levels:
-    """Return the level along the last axis of an overscan strip.
+    """Return the level along the last axis of an overscan strip, adu.
 
     Parameters
     ----------
     strip : counts (..., n), any real dtype; NaN is missing.
-    method : "mean", without the tenth of the values at either end, or "median".
+    method : "mean", without the lowest and the highest tenth of the values, or "median".
 
     Returns
     -------
-    levels (...), float64; NaN where all is missing.
+    levels (...), float64; NaN where all values are missing.
 
     Examples
     --------
@@ -159,14 +159,14 @@ def overscan_levels(strip: Block, method: str = "mean") -> Levels:
 
 
 def _trimmed_mean(ordered: Block, method: str) -> Levels:
-    """Return the mean of sorted values (..., n) without those at either end."""
+    """Return the mean of sorted values (..., n) without the lowest and highest ones."""
     n = ordered.shape[-1]
     cut = (n - 1) // 2 if method == "median" else int(_LEFT_OUT * n)
     return np.asarray(np.mean(np.ascontiguousarray(ordered[..., cut : n - cut]), axis=-1))
 
 
 def subtract_row_levels(block: Block, *, first: int, stop: int, method: str) -> Levels:
-    """Return frames, each row less the level of some of its columns.
+    """Subtract from each row of frames the level of its overscan columns.
 
     Parameters
     ----------
@@ -192,10 +192,10 @@ def column_levels(strip: Block, *, method: str) -> Levels:
     return overscan_levels(np.swapaxes(strip, -1, -2), method)[..., np.newaxis, :]
 
 
-# Flat fields: frames of a lamp scaled to each other, the lamp's colour, the division.
+# Flat field: scaled frames, spectrum of the lamp, division.
 #
-# The colour of the lamp is a cubic spline through the logarithms of the columns' levels, of
-# sixteen pieces, refitted without what lies off by more than four of its robust standard
+# The spectrum of the lamp (its colour) is a cubic spline of sixteen pieces through the logarithms
+# of the column levels, refitted without columns that deviate by more than four robust standard
 # deviations. Sixteen pieces follow a lamp that falls to a twentieth, or a filter's edge over an
 # eighth of the columns, to 0.25 %, where twelve are off by 0.6 %; thirty-two would follow the
 # pixels' own scatter as well.
@@ -213,9 +213,10 @@ _STRIP_BYTES = 4 << 20
 
 
 def illuminated_level(image: Image) -> float:
-    """Return the level of the illuminated part of an image: the median of what is bright.
+    """Return the level of the illuminated part of an image: the median of its bright pixels.
 
-    Bright is more than half of what one pixel in twenty exceeds, so that unlit rows do not count.
+    A pixel is bright above half of the value that one pixel in twenty exceeds, so that unlit rows
+    do not count.
 
     Examples
     --------
@@ -233,7 +234,7 @@ def illuminated_level(image: Image) -> float:
 
 
 def _high_quantile(values: NDArray[np.float64]) -> float:
-    """Return what one value in twenty reaches."""
+    """Return the 95th percentile of values."""
     position = int(0.95 * (values.size - 1))
     return float(np.partition(values, position)[position])
 
@@ -241,14 +242,14 @@ def _high_quantile(values: NDArray[np.float64]) -> float:
 def scaled_median(
     block: Block, *darks: Image, levels: tuple[float, ...], which: tuple[int, ...]
 ) -> Image:
-    """Return the median of frames, each less a dark and divided by its level.
+    """Return the median of frames, each dark-subtracted and divided by its level.
 
     Parameters
     ----------
     block : counts (frame, y, x), any real dtype; NaN is missing.
     darks : images (y, x).
-    levels : of each frame less its dark.
-    which : the dark of each frame, its position among `darks`, or -1 for none.
+    levels : the level of each frame after its dark is subtracted.
+    which : the position among `darks` of the dark of each frame, or -1 for none.
 
     Returns
     -------
@@ -275,7 +276,7 @@ def scaled_median(
 
 
 def lamp_colour(image: Image) -> LampColour:
-    """Return the smooth change of a flat along its columns (x): the colour of the lamp.
+    """Return the smooth variation of a flat along its columns (x): the spectrum of the lamp.
 
     Parameters
     ----------
@@ -283,9 +284,9 @@ def lamp_colour(image: Image) -> LampColour:
 
     Returns
     -------
-    curve (x), positive. It goes through the medians of the columns within the illuminated rows, so
+    curve (x), positive. It is fitted to the medians of the columns within the illuminated rows, so
     that a flat divided by it is 1 in the middle of the slit in every column. NaN in columns whose
-    pixels scatter by more than three tenths of their level: there is no light.
+    pixels scatter by more than three tenths of their level: they are not illuminated.
 
     Examples
     --------
@@ -308,7 +309,7 @@ def lamp_colour(image: Image) -> LampColour:
 
 
 def _fit_spline(x: NDArray[Any], values: LampColour) -> LampColour:
-    """Return the spline through values at positions x that few outliers do not move."""
+    """Return the spline fitted to values at positions x, robust to a few outliers."""
     basis, kept = _b_splines(x), np.ones(x.size, bool)
     fitted = values
     for _ in range(_N_SPLINE_FITS):
@@ -322,7 +323,7 @@ def _fit_spline(x: NDArray[Any], values: LampColour) -> LampColour:
 
 
 def _b_splines(x: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the cubic B-splines on even knots at positions x: (x, spline). De Boor (1978)."""
+    """Return the cubic B-splines on equidistant knots at positions x: (x, spline), de Boor 1978."""
     pieces = int(min(_N_SPLINE_PIECES, max((np.ptp(x) + 1) // 4, 1)))
     u = (x - x.min()) / max(np.ptp(x), 1) * pieces
     knots = np.arange(-_DEGREE, pieces + _DEGREE + 1, dtype=np.float64)
@@ -337,7 +338,7 @@ def _b_splines(x: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def divide_by_flat(block: Block, flat: Image) -> Block:
-    """Return counts (..., y, x) divided by a flat (y, x), in float64.
+    """Divide counts (..., y, x) by a flat (y, x), in float64.
 
     Examples
     --------
@@ -354,10 +355,10 @@ def quotient_variance(
 
     Parameters
     ----------
-    variance : of the counts (..., y, x).
+    variance : variance of the counts (..., y, x).
     quotient : counts / flat (..., y, x).
-    flat : what they were divided by (y, x).
-    of_flat : the flat's own variance (y, x); None: it is taken for certain.
+    flat : the divisor (y, x).
+    of_flat : variance of the flat (y, x); None: the flat is taken as exact.
 
     Examples
     --------
@@ -370,11 +371,11 @@ def quotient_variance(
         return (total / flat**2).astype(np.float32)
 
 
-# Take out the level of the electronics, and what is no image: `subtract_overscan`, `trim`.
+# Overscan steps: `subtract_overscan`, `trim`.
 #
-# An overscan is read without a pixel behind it: its level is that of the electronics in that
-# moment, which drifts between frames and, row by row, within one. Both steps keep the numbers that
-# pixels have in the file, so that a row keeps its name whether or not its frame was trimmed.
+# An overscan is read without a pixel behind it: its level is that of the electronics at that
+# moment, which drifts between frames and, row by row, within one. Both steps keep the pixel numbers
+# of the file, so that a row keeps its number whether or not its frame was trimmed.
 
 Statistic = Literal["mean", "median"]
 
@@ -388,17 +389,17 @@ def subtract_overscan(
     ----------
     cube : counts (frame, y, x) in adu or electron, eager or chunked.
     section : the overscan.
-    by_row : each row has its level; else each column has one, from overscan rows.
-    method : "mean", a tenth of the pixels at either end left out, or "median".
+    by_row : one level per row, from overscan columns; else one per column, from overscan rows.
+    method : "mean", without the lowest and the highest tenth of the pixels, or "median".
 
     Returns
     -------
-    The cube with counts (frame, y, x) less their levels, float64, as lazy as it came.
+    The cube with overscan-subtracted counts (frame, y, x), float64, as lazy as it came.
 
     Raises
     ------
     MismatchError
-        The frames do not have the section.
+        The section lies outside the frames.
 
     Examples
     --------
@@ -439,17 +440,17 @@ def _column_levels(strip: Any, method: Statistic) -> Any:
 
 
 def trim(cube: xr.Dataset, section: Section) -> xr.Dataset:
-    """Return the part of a cube that is image, under its numbers in the file.
+    """Trim a cube to its image section; rows and columns keep their numbers in the file.
 
     Parameters
     ----------
     cube : counts (frame, y, x).
-    section : what is kept.
+    section : the part to keep.
 
     Raises
     ------
     MismatchError
-        The frames do not have the section.
+        The section lies outside the frames.
 
     Examples
     --------
@@ -477,32 +478,32 @@ def _require_section_on_cube(cube: xr.Dataset, section: Section) -> None:
         )
 
 
-# Take out that pixels differ in their response to light: `combine_flats`, `divide_flat`.
+# Flat-field steps, which correct the response of the pixels: `combine_flats`, `divide_flat`.
 #
-# Each flat is scaled to its own level first, since lamps drift. The colour of the lamp along the
-# dispersion is taken out: a star divided by a flat that held it would be redder by as much as the
-# lamp is bluer. What the flat then holds is the response of single pixels, and the light that is
-# lost along the slit. Vignetting along the dispersion goes with the colour, since nothing can tell
-# the two apart; it stays in the star's spectrum as in one without a flat.
+# Each flat is first scaled to its own level, since lamps drift. The spectrum of the lamp along the
+# dispersion is removed: a star divided by a flat that contained it would be redder by as much as
+# the lamp is bluer. The flat then holds the response of single pixels and the losses along the
+# slit. Vignetting along the dispersion is removed with the lamp spectrum, since the two cannot be
+# separated; it stays in the star's spectrum as in one without a flat.
 #
-# One flat serves all lights of a target, so that the combined image is divided, once: the same as
-# dividing every frame, for averages and medians alike.
+# One flat calibrates all light frames of a target, so that the combined image is divided, once: the
+# same as dividing every frame, for averages and medians alike.
 
 LOWEST_RESPONSE = 0.05
-"""The response below which a pixel is bad, 1 being that in the middle of the slit."""
+"""The response below which a pixel is bad, relative to the middle of the slit."""
 
 
 def flat_level(image: xr.Dataset) -> float:
-    """Return the level of the illuminated part of a flat less its dark.
+    """Return the level of the illuminated part of a dark-subtracted flat.
 
     Parameters
     ----------
-    image : counts (y, x), settled.
+    image : counts (y, x), computed.
 
     Raises
     ------
     InputError
-        It has no light.
+        The level is not positive: the flat is not illuminated.
     """
     check_image(image)
     level = illuminated_level(np.asarray(image[COUNTS].values, np.float64))
@@ -519,13 +520,13 @@ def flat_level(image: xr.Dataset) -> float:
 def combine_flats(
     cube: xr.Dataset, levels: Sequence[float], darks: Sequence[xr.Dataset | None] = ()
 ) -> xr.Dataset:
-    """Return the median of flats, each less its dark and divided by its level.
+    """Return the median of flats, each dark-subtracted and divided by its level.
 
     Parameters
     ----------
     cube : counts (frame, y, x), eager or chunked.
-    levels : of each frame less its dark (`flat_level`).
-    darks : image (y, x) to subtract from each frame, or None; none at all: they are corrected.
+    levels : the level of each frame after its dark is subtracted (`flat_level`).
+    darks : image (y, x) to subtract from each frame, or None; empty: all are dark-subtracted.
 
     Returns
     -------
@@ -566,22 +567,22 @@ def combine_flats(
 
 
 def normalise_flat(image: xr.Dataset) -> xr.Dataset:
-    """Return a flat without the colour of its lamp: a master flat.
+    """Divide a flat by the spectrum of its lamp, to make a master flat.
 
     Parameters
     ----------
-    image : a flat (y, x), settled; its coordinate `dispersion_axis`, if there, says 1 or 2. A
-        `variance` is divided by the square of the colour, which is taken for certain.
+    image : a flat (y, x), computed; its coordinate `dispersion_axis`, where present, is 1 or 2. A
+        `variance` is divided by the square of the lamp spectrum, which is taken as exact.
 
     Returns
     -------
     flat : counts (y, x), 1 in the middle of the slit, with the coordinate `bad`
-        (`with_bad_pixels`); NaN where the lamp gave no light.
+        (`with_bad_pixels`); NaN where the lamp gave no signal.
 
     Raises
     ------
     InputError
-        It has no light at all.
+        No column is illuminated.
     """
     check_image(image)
     pixels = np.asarray(image[COUNTS].values, np.float64)
@@ -598,11 +599,11 @@ def normalise_flat(image: xr.Dataset) -> xr.Dataset:
 
 
 def with_bad_pixels(flat: xr.Dataset) -> xr.Dataset:
-    """Return a master flat whose pixels that get less than 5 % of the light are marked `bad`.
+    """Mark the pixels of a master flat with a response below 5 % as `bad`.
 
     Parameters
     ----------
-    flat : counts (y, x), 1 in the middle of the slit; a unit they may have means nothing.
+    flat : counts (y, x), 1 in the middle of the slit; their unit, if any, is dropped.
     """
     bad = ~(flat[COUNTS].values >= LOWEST_RESPONSE)
     attrs = {name: value for name, value in flat[COUNTS].attrs.items() if name != "units"}
@@ -611,19 +612,19 @@ def with_bad_pixels(flat: xr.Dataset) -> xr.Dataset:
 
 
 def divide_flat(ds: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
-    """Divide an image or every frame of a cube by a master flat, bad pixels left as they are.
+    """Divide an image or every frame of a cube by a master flat, except at bad pixels.
 
     Parameters
     ----------
     ds : counts (..., y, x) in adu or electron, eager or chunked.
-    flat : a master flat (y, x) with the coordinate `bad`, settled; where it has a `variance`, that
-        counts.
+    flat : a master flat (y, x) with the coordinate `bad`, computed; its `variance`, where present,
+        is propagated.
 
     Returns
     -------
-    The same with counts divided, float64, as lazy as it came, and with `bad` (y, x); a variance is
-    divided by the square, once the flat's own part is in it, and `dq` flags the bad pixels. An
-    image of which nothing is flagged gets a `dq` where there are some.
+    The same with counts divided, float64, as lazy as it came, and with `bad` (y, x). A variance
+    receives the flat's contribution and is divided by the square of the flat; `dq` flags the bad
+    pixels. An image without `dq` gets one if there are bad pixels.
 
     Raises
     ------
@@ -660,9 +661,9 @@ def divide_flat(ds: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
 def _with_divided_planes(
     ds: xr.Dataset, divisor: NDArray[np.float64], flat: xr.Dataset
 ) -> xr.Dataset:
-    """Return what was divided with a variance that follows, and flags that tell bad pixels.
+    """Return a divided Dataset with its `clean` and variance divided, and bad pixels flagged.
 
-    Where there is a best estimate, `clean`, it is divided as well, and the variance is that one's.
+    Where there is a best estimate, `clean`, the variance is that of `clean`.
     """
     if CLEAN in ds:
         ds = ds.assign({CLEAN: ds[CLEAN].copy(data=divide_by_flat(ds[CLEAN].data, divisor))})
@@ -680,18 +681,16 @@ def _with_divided_planes(
     return ds.assign({DQ: ((Y, X), flags, dq_attrs("flags of the pixels"))})
 
 
-# From the converter's units to electrons: `to_electrons`.
-
 _ATTRS_IN_ADU = ("background_mean", "background_std", "threshold", "noise_level")
 
 
 def to_electrons(ds: xr.Dataset) -> xr.Dataset:
-    """Return an image, a cube or a spectrum in electrons instead of adu.
+    """Convert an image, a cube or a spectrum from adu to electrons.
 
     Parameters
     ----------
-    ds : variables in adu or adu2, and the scalar coordinate `gain`, electrons per adu. What is in
-        electrons already, or has no such unit, stays.
+    ds : variables in adu or adu2, and the scalar coordinate `gain`, electrons per adu. Variables in
+        electrons or other units are unchanged.
 
     Returns
     -------
@@ -700,7 +699,7 @@ def to_electrons(ds: xr.Dataset) -> xr.Dataset:
     Raises
     ------
     UnknownGainError
-        Something is in adu, and the gain is unknown.
+        A variable is in adu, and the gain is unknown.
 
     Examples
     --------

@@ -1,8 +1,9 @@
-"""Combine the frames of a cube into one image, and make its best estimate.
+"""Combine the frames of a cube into one image, and compute its best estimate.
 
-Which method for which frames: the average has the least noise and no defence; the median holds
-against anything, at 1.5 times the variance; the clipped mean comes close to both from 11 frames on,
-below which 3 sigma can reject nothing; the mean without extremes is its stand-in for 4 to 10.
+Which method for which frames: the average has the least noise but rejects no outliers; the median
+is robust against any outlier, at 1.5 times the variance; the clipped mean comes close to both from
+11 frames on, below which 3 sigma can reject nothing; the mean without extremes replaces it for 4 to
+10 frames.
 """
 
 from __future__ import annotations
@@ -75,31 +76,31 @@ def combine(
     low: int = 1,
     high: int = 1,
 ) -> xr.Dataset:
-    """Combine the frames of a cube into one image, optionally each less an image.
+    """Combine the frames of a cube into one image, optionally subtracting an image from each.
 
     Parameters
     ----------
-    cube : counts (frame, y, x), eager or chunked; missing values (NaN) are left out.
+    cube : counts (frame, y, x), eager or chunked; missing values (NaN) are not used.
     method : "average"; "median"; "clip", the mean of the values near the mean of their pixel; or
         "minmax", the mean without the extremes of each pixel.
     minus : image (y, x), such as a master dark, subtracted from every frame inside the kernel. The
         result equals that of subtracting first, bit for bit.
-    n_sigma, iterations : of "clip": how many standard deviations away a value is left out, and how
-        often this is looked at again; None until nothing changes.
-    low, high : of "minmax": how many of the lowest and the highest values of a pixel are left out.
+    n_sigma, iterations : for "clip": the rejection threshold in standard deviations, and the number
+        of iterations; None: until nothing changes.
+    low, high : for "minmax": how many of the lowest and the highest values of a pixel are rejected.
 
     Returns
     -------
     image : counts (y, x), float64, as lazy as the cube came. Per-frame coordinates become the
         scalar ones n_frames, exptime (of one frame), exptime_total, time (first start), ccd_temp
-        (mean). Of "minmax" the attribute `left_out` tells (low, high).
+        (mean). For "minmax" the attribute `left_out` is (low, high).
 
     Raises
     ------
     MismatchError
         `minus` does not hold the same pixels.
     UsageError
-        There is no such method, or it leaves none of these frames.
+        The method is unknown, or rejects all of these frames.
     """
     check_cube(cube)
     kernel, line = _method_kernel(
@@ -115,7 +116,7 @@ def combine_with_peak(
 ) -> xr.Dataset:
     """Combine frames as `combine` does, and keep the highest raw value of each pixel.
 
-    Both come out of one visit: the frames are read once.
+    Both are computed in one pass: the frames are read once.
 
     Parameters
     ----------
@@ -123,8 +124,8 @@ def combine_with_peak(
 
     Returns
     -------
-    image : what `combine` returns, and `peak` (y, x), the highest value before anything was
-        subtracted, float64, NaN where a frame has no value. `flag` makes flags of it.
+    image : the image of `combine` with `peak` (y, x), the highest value before subtraction,
+        float64, NaN where a frame has no value. `flag` derives flags from it.
 
     Raises
     ------
@@ -146,7 +147,7 @@ def _visit_cube(
     minus: xr.Dataset | None,
     n_planes: int | None = None,
 ) -> Any:
-    """Return what a kernel makes of the frames, each less an image."""
+    """Apply a kernel to the frames, `minus` being subtracted from each."""
     if minus is not None:
         require_same_pixels(cube, minus)
     images = () if minus is None else (minus[COUNTS].data,)
@@ -160,7 +161,7 @@ def _subtracted(minus: xr.Dataset | None) -> list[str]:
 def _combined_image(
     cube: xr.Dataset, planes: dict[str, Any], method: str, lines: list[str]
 ) -> xr.Dataset:
-    """Return planes (y, x) of a cube with what remains of its coordinates."""
+    """Return planes (y, x) of a cube as a Dataset, with the coordinates common to its frames."""
     import xarray as xr
 
     return xr.Dataset(
@@ -179,7 +180,7 @@ def _method_kernel(
     low: int,
     high: int,
 ) -> tuple[Callable[..., Any], str]:
-    """Return the kernel of a method with its settings, and what the history says of it."""
+    """Return the kernel of a method with its settings, and its HISTORY line."""
     if n_frames == 0:
         raise UsageError(f"0 frames cannot be combined by {method!r}", hint="Take at least one.")
     if method == "average":
@@ -219,7 +220,7 @@ def _minmax_kernel(n_frames: int, low: int, high: int) -> tuple[Callable[..., An
 
 
 def _common_coords(cube: xr.Dataset) -> dict[str, Any]:
-    """Return what remains of the per-frame coordinates."""
+    """Return the scalar coordinates of a combination, from those of its frames."""
     scalars: dict[str, Any] = {"n_frames": cube.sizes[FRAME]}
     scalars |= {
         name: cube[name]
@@ -237,24 +238,25 @@ def _common_coords(cube: xr.Dataset) -> dict[str, Any]:
     return scalars
 
 
-# The best estimate of a combined image beside the procedure's own: `clean`.
+# Best estimate of a combined image: `clean`.
 #
-# The procedure averages the lights, or takes their median, as they are: `counts`, of which its two
-# tables are made. `add_clean` gives the image a second one, `clean` (y, x), made of the same
-# frames brought to one level first (`steps.scale`); the variance is that of `clean`.
+# The published procedure averages the light (science) frames, or takes their median, unscaled:
+# `counts`, from which its two tables are made. `add_clean` adds a second plane, `clean` (y, x),
+# from the same frames scaled to a common flux first (`find_scales`); the variance is that of
+# `clean`.
 #
 # - median: of the scaled frames. Unscaled, a median of three frames whose star differs by 10 % is
 #   the middle frame, whose noise is that of one: pulls in the core are 1.2 wide instead of 1.0.
-# - clip: the mean of what the noise explains (`kernels.likely`), for any number of frames from
-#   three; what is left out is counted in `n_rejected` (y, x).
+# - clip: the mean of the values that the noise explains (`noise_clipped_mean`), for three frames
+#   or more; the rejected values are counted in `n_rejected` (y, x).
 # - minmax: the mean without the extremes of each pixel.
-# - average: only with weights is there anything to be made better.
+# - average: `clean` differs from `counts` only with weights.
 #
-# Weights: a plain mean counts frames by their light, which is best where photons are most of the
-# noise. "noise" weighs by flux over the variance of the frame's sky, which is best for a faint
-# star. They are of frames, never of pixels: a sum that weighs star and sky differently cannot be
-# freed of its sky. Weights by exposure would say nothing, for the lights of a target have one
-# exposure.
+# Weights: a plain mean weights frames by their flux, which is best where photon noise dominates.
+# "noise" weights by flux over the variance of the frame's sky, which is best for a faint star.
+# Weights are per frame, never per pixel: the sky cannot be subtracted from a sum that weights star
+# and sky differently. Weights by exposure would have no effect, since the light frames of a target
+# have the same exposure.
 
 FrameWeighting = Literal["none", "noise"]
 Values = NDArray[np.float64]
@@ -266,15 +268,15 @@ _FEWEST_TO_CLIP = 3
 
 @dataclass(frozen=True)
 class Cleaning:
-    """How lights become the best estimate of one image.
+    """Options for combining light frames into the best estimate of an image.
 
     Parameters
     ----------
     method : as in `combine`.
-    n_sigma : of "clip": how many standard deviations of the known noise a value may lie off.
-    low, high : of "minmax": how many of the lowest and of the highest values are left out.
-    scale : how frames are brought to one level: by "flux", by "level", or "none".
-    weights : of frames in a mean: "none", or "noise", the inverse variance.
+    n_sigma : for "clip": the rejection threshold in standard deviations of the known noise.
+    low, high : for "minmax": how many of the lowest and of the highest values are rejected.
+    scale : how frames are normalised: by "flux", by "level", or "none".
+    weights : weights of frames in a mean: "none", or "noise", the inverse variance.
     """
 
     method: CombineMethod = "average"
@@ -286,18 +288,18 @@ class Cleaning:
 
     @property
     def is_plain(self) -> bool:
-        """Tell whether the procedure's own image is all that is wanted."""
+        """Return whether the best estimate equals the procedure's own image."""
         if self.method == "average":
             return self.weights == "none"
         return self.method == "median" and self.scale == "none"
 
     @property
     def plain(self) -> Literal["average", "median"]:
-        """Return how the procedure's own image is made."""
+        """Return the combination method of the procedure's own image."""
         return "median" if self.method == "median" else "average"
 
     def check(self, n_frames: int) -> None:
-        """Raise UsageError where so many frames cannot be combined in this way."""
+        """Raise UsageError where this number of frames cannot be combined in this way."""
         if self.method == "minmax" and self.low + self.high >= n_frames:
             raise UsageError(
                 f"{self.low} lowest and {self.high} highest of {n_frames} frames cannot be left "
@@ -311,26 +313,25 @@ class Cleaning:
 def add_clean(
     image: xr.Dataset, lights: xr.Dataset, how: Cleaning, *, minus: xr.Dataset | None = None
 ) -> xr.Dataset:
-    """Give a combined image its best estimate, `clean`, unless the image is that itself.
+    """Add the best estimate, `clean`, to a combined image, unless the image already is the best.
 
     Parameters
     ----------
-    image : counts (y, x), settled, of `combine` by ``how.plain``, and `dq` where known.
-    lights : the frames it was made of, counts (frame, y, x); read once or twice, band by band.
-    how : as to method, scale and weights.
+    image : counts (y, x), computed, of `combine` by ``how.plain``, and `dq` where known.
+    lights : its light frames, counts (frame, y, x); read once or twice, band by band.
+    how : method, scale and weights.
     minus : the master (y, x) that was subtracted, of `measure_noise`.
 
     Returns
     -------
     image : with `clean` (y, x), float64, in the unit of the counts, the coordinate `clean_method`,
-        and for "clip" `n_rejected`
-        (y, x), uint8, the number of frames left out; the attribute `clean_share` tells
-        `estimate_noise` what remains of the variance of a frame.
+        and for "clip" `n_rejected` (y, x), uint8, the number of rejected frames; the attribute
+        `clean_share` gives `estimate_noise` the variance of `clean` relative to that of a frame.
 
     Raises
     ------
     UsageError
-        The frames are too few, or clipping is wanted and nothing tells their noise.
+        The frames are too few, or a mean needs their noise and it is unknown.
     MismatchError
         `minus` does not hold the same pixels.
     """
@@ -359,7 +360,7 @@ def _order_statistic_image(
     found: FrameScales,
     minus: xr.Dataset | None,
 ) -> xr.Dataset:
-    """Return an image with the median of its scaled frames, or their mean without extremes."""
+    """Add to an image the median of its scaled frames, or their mean without extremes."""
     own: Callable[..., Any] = median
     line, left_out = f"median of frames {found.told}", (0, 0)
     if how.method == "minmax":
@@ -383,7 +384,7 @@ def _mean_image(
     floor: ReadNoise | None,
     gain: float | None,
 ) -> xr.Dataset:
-    """Return an image with the mean of its frames, weighted, clipped, or both."""
+    """Add to an image the mean of its frames, weighted, clipped, or both."""
     if floor is None:
         raise UsageError(
             "Nothing tells the noise of the frames, which clipping and weights go by",
@@ -437,12 +438,12 @@ def _visit_lights(
     *images: NDArray[Any],
     n_planes: int | None = None,
 ) -> Any:
-    """Return what a kernel makes of the lights and images."""
+    """Apply a kernel to the light frames and images."""
     return map_frames(lights[COUNTS].data, kernel, *images, n_planes=n_planes)
 
 
 def _level_below_star(found: FrameScales, minus: xr.Dataset | None) -> Values:
-    """Return what lies below the star (y, x): the master and the sky."""
+    """Return the background of the star (y, x): the master and the sky, adu."""
     return found.sky + (0.0 if minus is None else minus[COUNTS].values)
 
 
@@ -460,9 +461,9 @@ def _frame_weights(
 
 
 def _charge_beside_star(found: FrameScales, minus: xr.Dataset | None, floor: ReadNoise) -> Values:
-    """Return what brings noise beside the star (y, x): the sky, and the dark charge of hot pixels.
+    """Return the background charge that adds noise (y, x), adu: the sky and that of hot pixels.
 
-    What the floor holds already is not counted again.
+    Charge that the read-noise floor already contains is not counted again.
     """
     charge = np.maximum(found.sky - floor.level, 0.0)
     if minus is not None and kind_of_master(minus) != "bias":
@@ -478,9 +479,9 @@ def _line_widths_of(
     scales: Scales,
     noise: NoiseClip,
 ) -> Values | None:
-    """Return how much worse than its noise each column repeats, where a star runs along them.
+    """Return the scatter of each column over its noise, for a spectrum dispersed along y.
 
-    Of one along the rows each row tells by itself, and None is returned.
+    For one dispersed along x the kernel measures it row by row, and None is returned.
     """
     if "dispersion_axis" not in image.coords or image["dispersion_axis"].item() != 2:
         return None
@@ -494,22 +495,21 @@ def _line_widths_of(
     return line_widths(noise_distances(frames, centre, charge, scales, noise), axis=0)
 
 
-# How bright each light shows its star, and what sky lies beneath: `find_scales`.
+# Flux scale and sky level of each light frame: `find_scales`.
 #
-# Exposures of one star differ by 20 % in flux where its light misses the slit or haze passes by,
-# and unscaled their median is no median: on the night that taught this 61 % of the medians of a
-# star's core are one and the same frame. What is scaled is the light above the sky; the sky and
-# the level of the electronics are added, and come by themselves.
+# Exposures of one star differ by 20 % in flux through slit losses or thin cloud, and the median of
+# unscaled frames is no longer a median: on the night where this was found, 61 % of the medians in
+# the star's core come from one and the same frame. Only the flux above the sky is scaled; the sky
+# and the level of the electronics are additive and are measured separately.
 #
-# The sky is that of each column, or row where the star runs along the columns: a line of the sky
-# lies on all rows, together outshines a faint star, and would be stretched with it. One number a
-# frame: how the light lies across the trace may change too, and with the wavelength, and neither
-# is taken up here.
+# The sky is measured per column, or per row where the star runs along the columns: a sky line
+# covers all rows, is brighter than a faint star in total, and would be scaled with it. One factor
+# per frame: changes of the spatial profile, and with the wavelength, are not modelled here.
 
 Scale = Literal["flux", "level", "none"]
 
 _BRIGHT_ROW_SNR = 5.0
-"""How many sigma of the combined image a pixel's light must reach to tell the flux."""
+"""Signal of a pixel, in sigma of the combined image, from which on it is used for the flux."""
 _LARGEST_ERROR = 0.02
 _L1 = math.sqrt(math.pi / 2)
 """The standard deviation of a slope of least absolute residuals over that of least squares."""
@@ -517,7 +517,7 @@ _FAINTEST_FRAME = 0.05
 
 
 class FrameScales(NamedTuple):
-    """What brings frames to one level, what sky each shows, and what is to be said of it.
+    """Scales that normalise frames, their sky, and the text for HISTORY.
 
     A frame less the master is ``flux * (light - sky) + sky + level``.
 
@@ -525,8 +525,8 @@ class FrameScales(NamedTuple):
     ----------
     scales : flux and level of every frame.
     sky : (y, x), which is not scaled, adu.
-    skies : what every frame shows where there is no star, less the master, adu.
-    told : "scaled by flux: 0.912, 1.088".
+    skies : the level of every frame beside the star, less the master, adu.
+    told : the text, such as "scaled by flux: 0.912, 1.088".
     """
 
     scales: Scales
@@ -543,20 +543,20 @@ def find_scales(
     minus: xr.Dataset | None = None,
     variance: float = 0.0,
 ) -> FrameScales:
-    """Find what brings the lights of one star to one level.
+    """Measure the scales that normalise the light frames of one star.
 
     Parameters
     ----------
     lights : counts (frame, y, x), eager or chunked. All are read once, band by band, for "flux".
-    image : their combination (y, x), settled; pixels with a flag in `dq` are not looked at.
-    scale : "flux": by the star's light, with the sky apart; "level": by a constant alone; "none".
+    image : their combination (y, x), computed; pixels with a flag in `dq` are not used.
+    scale : "flux": by the star's flux, the sky apart; "level": by a constant alone; "none".
     minus : the master (y, x) that was subtracted.
-    variance : of a pixel of a frame without light, adu^2: it tells which pixels are bright.
+    variance : variance of an unexposed pixel of a frame, adu^2: it sets which pixels are bright.
 
     Returns
     -------
-    found : fluxes are 1 where the star is too faint to tell them to 2 %. The numbers depend neither
-        on chunks nor on the order of the frames.
+    found : fluxes are 1 where the star is too faint to measure them to 2 %. The numbers depend
+        neither on chunks nor on the order of the frames.
     """
     check_cube(lights)
     check_image(image)
@@ -589,7 +589,7 @@ def sky_of_lines(image: xr.Dataset) -> Values:
 def _frame_sky_levels(
     lights: xr.Dataset, image: xr.Dataset, minus: xr.Dataset | None, least: float
 ) -> tuple[float, tuple[float, ...]]:
-    """Return the sky of the combined image, and by how much that of every frame lies above it."""
+    """Return the sky of the combined image, and the excess of every frame's sky over it, adu."""
     pixels = np.asarray(sample_pixels(image), np.float64)
     sky = finite_median(pixels)
     if not math.isfinite(sky):
@@ -608,7 +608,7 @@ def _frame_fluxes(
     least: float,
     variance: float,
 ) -> tuple[tuple[float, ...], str]:
-    """Return the flux of every frame, 1 on average, and what is to be said of it."""
+    """Return the flux of every frame, 1 on average, and the text for HISTORY."""
     n_frames = len(above)
     equal = (1.0,) * n_frames
     usable = np.isfinite(image[COUNTS].values)
@@ -636,7 +636,7 @@ def _frame_fluxes(
 def _row_slopes_of(
     lights: xr.Dataset, base: Values, usable: NDArray[np.bool_], kernel: Any
 ) -> NDArray[np.float64]:
-    """Return what a kernel finds in each row of the lights, (frame + 2, y)."""
+    """Apply a kernel to each row of the light frames: (frame + 2, y)."""
     frames = lights[COUNTS].data
     if isinstance(frames, np.ndarray):
         return np.asarray(kernel(frames, base, usable))

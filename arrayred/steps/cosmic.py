@@ -1,15 +1,16 @@
-"""Find cosmic rays by comparing the frames of a target, or with L.A.Cosmic: `find_cosmic_rays`.
+"""Detect cosmic rays by comparing the frames of a target, or with L.A.Cosmic.
 
-The frames of a target are compared with each other (`steps.comparison`). Of three frames one is
-right about the other two; of two that differ the lower one is believed where that is asked for.
+The frames of a target are compared with each other (`compare_frames`). With three frames the
+outlier is identified by the other two; with two that differ the lower value is used, on request
+only.
 
-A single frame has but the sharp edges of hits to go by, which is what L.A.Cosmic does (van Dokkum
-2001, PASP 113, 1420; `ccdproc.cosmicray_lacosmic`). It is not done unasked: of stars 2 rows wide it
-takes 1 to 6 % of the core for hits where the comparison takes less than 0.1 %, of bright ones it
-finds half as many, and importing it takes a second.
+In a single frame only the sharp edges of hits identify them, which is what L.A.Cosmic uses (van
+Dokkum 2001, PASP 113, 1420; `ccdproc.cosmicray_lacosmic`). It is not the default: for stars 2 rows
+wide it flags 1 to 6 % of the core as hits where the comparison flags less than 0.1 %, on bright
+ones it finds half as many, and importing it takes a second.
 
-The procedure's image `counts` stays as it is, and with it the text tables; `clean` is the image of
-which the spectrum is made.
+The procedure's image `counts`, and with it the text tables, is unchanged; `clean` is the image from
+which the spectrum is extracted.
 """
 
 from __future__ import annotations
@@ -75,19 +76,19 @@ _SHARP, _CONTRAST = 5.0, 10.0
 
 
 class FrameOutliers(NamedTuple):
-    """What was left out of each frame.
+    """Values rejected from each frame.
 
     Parameters
     ----------
-    frames : their labels.
-    outliers : the values, one by one.
+    frames : labels of the frames.
+    outliers : the rejected values.
     """
 
     frames: tuple[str, ...]
     outliers: PixelOutliers
 
     def of(self, labels: Iterable[str]) -> tuple[Indices, Flags]:
-        """Return the pixels that are left out of some frames, and of which (frame, pixel)."""
+        """Return the pixels rejected from some frames, and their flags (frame, pixel)."""
         frames = [self.frames.index(label) for label in labels]
         row = np.full(len(self.frames), -1)
         row[frames] = np.arange(len(frames))
@@ -104,28 +105,28 @@ def flag_cosmic_rays(
     minus: xr.Dataset | None = None,
     search: Search = "auto",
 ) -> xr.Dataset:
-    """Give a combined image a best estimate without cosmic rays.
+    """Add a best estimate without cosmic rays to a combined image.
 
     Parameters
     ----------
-    image : counts (y, x), settled, before any flat; `variance` and `dq` where it has them, and
-        `clean`, where that is another image already.
-    lights : the frames it was made of, counts (frame, y, x), eager or chunked.
+    image : counts (y, x), computed, not flat-fielded; `variance`, `dq` and `clean`, where it has
+        them.
+    lights : its light frames, counts (frame, y, x), eager or chunked.
     minus : the master (y, x) that was subtracted.
     search : "compare" the frames, two at least; "lacosmic", each by itself; "auto" compares three
         or more unless they were clipped already (`n_rejected`); "off".
 
     Returns
     -------
-    image : where anything was found, with `clean` (y, x), float64, in which the other frames stand
-        in for it, NaN where there is none; `n_rejected` (y, x), uint8, how many frames are left
-        out; `dq` with the bit cosmic_ray, and no_data where no frame is left; `variance` of what is
-        left. `counts` is as it was. The history says what was found.
+    image : where hits were found, with `clean` (y, x), float64, from the remaining frames, NaN
+        where there is none; `n_rejected` (y, x), uint8, the number of rejected frames; `dq` with
+        the bit cosmic_ray, and no_data where no frame remains; `variance` of the remaining frames.
+        `counts` is unchanged. HISTORY records the number of pixels.
 
     Raises
     ------
     UsageError
-        There is no such search, or ccdproc is not installed, which L.A.Cosmic needs.
+        The search is unknown, or ccdproc, which L.A.Cosmic needs, is not installed.
     MismatchError
         `minus` does not hold the same pixels.
 
@@ -152,9 +153,9 @@ def find_cosmic_rays(
     minus: xr.Dataset | None = None,
     search: Search = "auto",
 ) -> tuple[xr.Dataset, FrameOutliers | None]:
-    """Return the image of `flag_cosmic_rays`, and which pixels of which frame it leaves out.
+    """Return the image of `flag_cosmic_rays`, and the values rejected from each frame.
 
-    Parameters, errors : as there. None: nothing was searched or found.
+    Parameters and errors are those of `flag_cosmic_rays`. None: nothing was searched or found.
     """
     check_image(image)
     check_cube(lights)
@@ -184,14 +185,14 @@ def find_cosmic_rays(
 
 
 def _is_search_wanted(search: Search, image: xr.Dataset, n_frames: int) -> bool:
-    """Tell whether to look; unasked not at frames that were clipped already."""
+    """Return whether to search; "auto" skips frames that were clipped already."""
     if search == "auto":
         return n_frames >= _MIN_FRAMES and N_REJECTED not in image
     return search != "off" and n_frames >= (2 if search == "compare" else 1)
 
 
 def _compared_outliers(scene: ComparisonInput) -> tuple[PixelOutliers, str]:
-    """Return what stands out of the other frames; without a gain, what does so by far."""
+    """Return the values above the other frames by 5 sigma; by 8 where the gain is unknown."""
     known = scene.noise.per_photon > 0
     n_sigma = _N_SIGMA if known else _WITHOUT_GAIN
     told = f"flagged by comparison at {n_sigma:g} sigma"
@@ -200,7 +201,7 @@ def _compared_outliers(scene: ComparisonInput) -> tuple[PixelOutliers, str]:
 
 
 def _lacosmic_outliers(scene: ComparisonInput) -> tuple[PixelOutliers, str]:
-    """Return what has sharp edges in its own frame."""
+    """Return the pixels with sharp edges in each frame."""
     found = [np.flatnonzero(_lacosmic_mask(scene, i)) for i in range(scene.lights.sizes[FRAME])]
     frame = np.repeat(np.arange(len(found)), [where.size for where in found])
     outliers = PixelOutliers.of(frame, np.concatenate(found))
@@ -208,10 +209,10 @@ def _lacosmic_outliers(scene: ComparisonInput) -> tuple[PixelOutliers, str]:
 
 
 def _lacosmic_mask(scene: ComparisonInput, i: int) -> Flags:
-    """Return what L.A.Cosmic finds in a frame, in electrons.
+    """Return the pixels (y, x) that L.A.Cosmic, working in electrons, flags in a frame.
 
-    Its contrast to fine structure, 10 where 5 is usual, spares a quarter of what it takes of narrow
-    stars; it finds as much off the star, and up to a fifth less on it.
+    Its contrast to fine structure, 10 where 5 is usual, spares a quarter of the pixels that it
+    flags on narrow stars; it finds as many hits off the star, and up to a fifth fewer on it.
     """
     ccdproc = import_ccdproc("L.A.Cosmic")
     frame = scene.lights[COUNTS].isel({FRAME: i}).values.astype(np.float64)
@@ -230,7 +231,7 @@ def _lacosmic_mask(scene: ComparisonInput, i: int) -> Flags:
 
 
 def _without_outliers(scene: ComparisonInput, outliers: PixelOutliers, told: str) -> xr.Dataset:
-    """Return the image with what it is without the hits."""
+    """Return the image with its planes computed without the hits."""
     image, where = scene.image, np.unique(outliers.where).astype(np.intp)
     n = scene.lights.sizes[FRAME]
     n_frames = f"{n} frame{'s' * (n > 1)}"
@@ -253,7 +254,7 @@ def _without_outliers(scene: ComparisonInput, outliers: PixelOutliers, told: str
 def _replace_pixels(
     scene: ComparisonInput, pixels: ComparedPixels, flagged: Flags, planes: Mapping[str, _Plane]
 ) -> None:
-    """Give some pixels of the planes what they are without the hits."""
+    """Replace some pixels of the planes by their values without the hits, in place."""
     values = mean_without(pixels.values, pixels.sky, pixels.scale, flagged)
     if VARIANCE in planes:
         change = _variance_change(scene, pixels, flagged, values)
@@ -267,13 +268,13 @@ def _replace_pixels(
 
 
 def _cleaned_method(image: xr.Dataset) -> str:
-    """Return how the best estimate without cosmic rays was made, as far as that is known."""
+    """Return the text for `clean_method`: the earlier method, where known, and cosmic rays."""
     known = [str(image[name].item()) for name in (CLEAN_METHOD, METHOD) if name in image.coords]
     return ", ".join([*known[:1], "cosmic rays left out"])
 
 
 def _copied_plane(image: xr.Dataset, name: str, base: str, attrs: dict[str, object]) -> _Plane:
-    """Return a copy of a plane of the image, or of another where it has none of this name."""
+    """Return a copy of a plane of the image, or of a base plane where it has none of this name."""
     known = image[name] if name in image else image[base]
     return (Y, X), known.values.copy(), dict(known.attrs) if name in image else attrs
 
@@ -285,7 +286,7 @@ def _best_estimate_plane(image: xr.Dataset) -> _Plane:
 
 
 def _n_rejected_plane(image: xr.Dataset) -> _Plane:
-    """Return a copy of how many frames are left out of each pixel (y, x)."""
+    """Return a copy of the number of frames rejected in each pixel (y, x)."""
     attrs: dict[str, object] = {"units": "", "long_name": "frames left out of a pixel"}
     plane = np.zeros(image[COUNTS].shape, np.uint8)
     if N_REJECTED in image:
@@ -310,10 +311,10 @@ def _variance_plane(image: xr.Dataset) -> _Plane:
 def _variance_change(
     scene: ComparisonInput, pixels: ComparedPixels, flagged: Flags, values: Values
 ) -> Values:
-    """Return by how much the variance of pixels grows: that of the frames, and the light, left.
+    """Return the change in variance of pixels, from the number and the flux of frames left.
 
-    What the dark adds is common to all frames and stays. The variance of the combination in terms
-    of a frame's is read from the effective gain where there is one.
+    The variance of the dark is common to all frames and unchanged. The variance of the combination
+    relative to that of a frame is taken from the effective gain where there is one.
     """
     image, noise, n_frames = scene.image, scene.noise, len(flagged)
     share = 1.0 / n_frames
@@ -328,40 +329,40 @@ def _variance_change(
     return np.where(np.isfinite(change), change, np.nan)
 
 
-# Which values of a target's frames are too high beside the other frames: `compare_frames`.
+# Comparison of the frames of a target, value by value: `compare_frames`.
 #
-# The arithmetic is that of `kernels.cosmic`; here it is decided where to look. Two things are
-# looked at closely: cells in which something stands out of the mean of the frames by itself, and
-# cells that a star lights up, since stars differ from frame to frame. On a real night they are a
-# fourteenth of the image.
+# The arithmetic is in `kernels.reject`; this section chooses where to apply it. Two kinds of tiles
+# are compared closely: tiles with a value well above the mean of the frames, and tiles that a star
+# illuminates, since its flux differs from frame to frame. On a real night they are a fourteenth of
+# the image.
 #
-# The sky of each frame is taken off first, by column, because its lines do not grow with the
-# star's light: it is the median of a few dozen of the darker rows.
+# The sky of each frame is subtracted first, by column, because its lines do not scale with the
+# star's flux: it is the median of a few dozen of the darker rows.
 
 _TileData = tuple[Values, Values, PixelNoise, Values]
-"""What `kernels.cosmic.compare` takes."""
+"""The arguments of `kernels.reject.compare_tiles`."""
 
 _NEIGHBOUR_SIGMA = 3.5
-"""By how many sigma the neighbour of a hit must stand out."""
+"""Excess from which on the neighbour of a hit is rejected too, sigma."""
 _LIT_TILE_SIGMA = 2.0
-"""Sigma of light in the mean of a cell from which on frames that differ by a fifth matter."""
+"""Signal in the mean of a tile, sigma, from which on flux differences of a fifth matter."""
 _ROWS_OF_SKY = 64
 _TILE_VALUES_AT_ONCE = 1 << 17
 _LAZY_FACTOR = 16
-"""How many times as many values are gathered from all bands where cells lie across them."""
+"""Factor by which more values are read at once from all bands where tiles lie across them."""
 
 
 class ComparisonInput(NamedTuple):
-    """What the comparison has to know.
+    """Input of the comparison.
 
     Parameters
     ----------
-    image, lights : counts (y, x), settled, and (frame, y, x).
-    dark : what was subtracted (y, x), or None.
-    level : of the dark, above which it holds charge that makes noise; infinite where it has none.
-    grid : the cells.
-    sky : (frame, place along the dispersion), of each frame.
-    noise : of a frame.
+    image, lights : counts (y, x), computed, and (frame, y, x).
+    dark : the subtracted master (y, x), or None.
+    level : median of the dark, above which its charge adds noise; infinite for none or a bias.
+    grid : the tiles.
+    sky : (frame, position along the dispersion), sky of each frame.
+    noise : noise of a frame.
     """
 
     image: xr.Dataset
@@ -374,12 +375,12 @@ class ComparisonInput(NamedTuple):
 
 
 class ComparedPixels(NamedTuple):
-    """What is known of some pixels, each one once.
+    """Values, sky and scale of some pixels, each pixel once.
 
     Parameters
     ----------
     where : flat indices (pixel) of (y, x).
-    values, sky, scale : (frame, pixel), as in `kernels.cosmic`.
+    values, sky, scale : (frame, pixel), as in `kernels.reject`.
     """
 
     where: Indices
@@ -391,7 +392,7 @@ class ComparedPixels(NamedTuple):
 def comparison_input(
     image: xr.Dataset, lights: xr.Dataset, minus: xr.Dataset | None, noise: PixelNoise
 ) -> ComparisonInput:
-    """Return what is to be compared, with the sky of each frame."""
+    """Return the input of the comparison, with the sky of each frame."""
     upright = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
     n_rows, n_columns = image[COUNTS].shape
     grid = TileGrid((n_rows, n_columns), upright)
@@ -406,7 +407,7 @@ def comparison_input(
 
 
 def _sky_of_frames(image: xr.Dataset, lights: xr.Dataset, grid: TileGrid) -> Values:
-    """Return the sky (frame, place along the dispersion) of each frame less its dark."""
+    """Return the sky (frame, position along the dispersion) of each dark-subtracted frame."""
     combined, frames = _sampled_rows(image, grid), _sampled_rows(lights, grid)
     levels = finite_medians(combined)
     darker = np.sort(np.argsort(levels, kind="stable")[: max(len(levels) // 2, 1)])
@@ -419,7 +420,7 @@ def _sky_of_frames(image: xr.Dataset, lights: xr.Dataset, grid: TileGrid) -> Val
 
 
 def _sampled_rows(ds: xr.Dataset, grid: TileGrid) -> NDArray[Any]:
-    """Return some rows (..., row, x) of frames whose dispersion is made to run along x."""
+    """Return a sample of rows (..., row, x) of frames, transposed where dispersed along y."""
     if grid.upright:
         frames = [dim for dim in ds[COUNTS].dims if dim == FRAME]
         plain = ds[[COUNTS]].drop_vars([Y, X], errors="ignore")
@@ -428,12 +429,12 @@ def _sampled_rows(ds: xr.Dataset, grid: TileGrid) -> NDArray[Any]:
 
 
 def compare_frames(scene: ComparisonInput, n_sigma: float) -> PixelOutliers:
-    """Return what stands out of the other frames.
+    """Return the values that lie above those of the other frames.
 
     Parameters
     ----------
     scene : at least two frames.
-    n_sigma : how far a value must stand out; a neighbour of one that does, by 3.5.
+    n_sigma : rejection threshold; for a neighbour of a rejected value it is 3.5.
     """
     tiles = _candidate_tiles(scene, n_sigma)
     blocks = merge_outliers(_outliers_in_tiles(scene, tiles, n_sigma))
@@ -446,7 +447,7 @@ def compare_frames(scene: ComparisonInput, n_sigma: float) -> PixelOutliers:
 
 
 def _candidate_tiles(scene: ComparisonInput, n_sigma: float) -> Indices:
-    """Return the cells that are to be looked at closely."""
+    """Return the tiles to compare closely."""
     grid, counts = scene.grid, scene.image[COUNTS].values
     n_frames = scene.lights.sizes[FRAME]
     margin = 0.0 if n_frames <= 3 else 1.0
@@ -457,7 +458,7 @@ def _candidate_tiles(scene: ComparisonInput, n_sigma: float) -> Indices:
 
 
 def _excess_plane(scene: ComparisonInput) -> Any:
-    """Return by how much the highest value of a pixel is above the mean (y, x), a lazy plane."""
+    """Return the excess of the highest value of each pixel over the mean (y, x), a lazy plane."""
     counts, sky = scene.lights[COUNTS], scene.sky
     kind = np.dtype(np.float32)
     if not scene.grid.upright:
@@ -473,7 +474,7 @@ def _along_y(sky: NDArray[np.float32]) -> xr.DataArray:
 
 
 def _lit_tiles(scene: ComparisonInput) -> Indices:
-    """Return the cells that shine, or lack a pixel."""
+    """Return the tiles that are illuminated, or lack a pixel."""
     grid, sky = scene.grid, np.add.reduce(scene.sky, axis=0) / len(scene.sky)
     counts, first = grid.along(scene.image[COUNTS].values), grid.edges[:-1]
     light = np.add.reduceat(counts, first, axis=1) - np.add.reduceat(sky, first)
@@ -482,11 +483,11 @@ def _lit_tiles(scene: ComparisonInput) -> Indices:
 
 
 def compared_pixels(scene: ComparisonInput, wanted: Indices) -> Iterator[ComparedPixels]:
-    """Yield what is known of some pixels, few at once, each part ascending.
+    """Yield values, sky and scale of some pixels, few at once, each part ascending.
 
     Parameters
     ----------
-    scene : what is compared.
+    scene : input of the comparison.
     wanted : flat indices of (y, x), ascending.
     """
     is_wanted = np.zeros(scene.image[COUNTS].size, np.bool_)
@@ -502,7 +503,7 @@ def compared_pixels(scene: ComparisonInput, wanted: Indices) -> Iterator[Compare
 def _outliers_in_tiles(
     scene: ComparisonInput, tiles: Indices, n_sigma: float
 ) -> Iterator[OutlierRecords]:
-    """Yield the values of cells that stand out enough to be the neighbour of a hit."""
+    """Yield the values of tiles that are high enough to be the neighbour of a hit."""
     for some, raw in _tiles_with_values(scene, tiles):
         where, given = _tile_data(scene, some, raw)
         excess = kernel.compare_tiles(*given).excess
@@ -520,9 +521,9 @@ def _outliers_in_tiles(
 def _tiles_with_values(
     scene: ComparisonInput, tiles: Indices
 ) -> Iterator[tuple[Indices, NDArray[Any]]]:
-    """Yield cells, few at once, with their raw values (frame, cell, x); each band is read once.
+    """Yield tiles, few at once, with their raw values (frame, tile, x); each band is read once.
 
-    A cell along a row lies in one band; one along a column does not, and is looked for in all.
+    A tile along a row lies in one band; one along a column does not, and is read from all.
     """
     grid, counts = scene.grid, scene.lights[COUNTS]
     n_once = max(_TILE_VALUES_AT_ONCE // (counts.sizes[FRAME] * grid.width), 1)
@@ -541,7 +542,7 @@ def _tiles_with_values(
 def _bands_with_tiles(
     scene: ComparisonInput, tiles: Indices
 ) -> Iterator[tuple[int, NDArray[Any], Indices]]:
-    """Yield of each band that holds cells its first pixel, its values (frame, pixel), and them."""
+    """Yield the first pixel, values (frame, pixel) and tiles of each band that holds tiles."""
     counts, n_columns = scene.lights[COUNTS], scene.lights.sizes[X]
     heights = (counts.sizes[Y],) if counts.chunks is None else counts.chunksizes[Y]
     stops = np.cumsum(heights)
@@ -560,7 +561,7 @@ def _split_tiles(tiles: Indices, n: int) -> Iterator[Indices]:
 def _tile_data(
     scene: ComparisonInput, tiles: Indices, raw: NDArray[Any]
 ) -> tuple[Indices, _TileData]:
-    """Return the pixels (cell, x) of few cells, which stay in the cache, and what is compared."""
+    """Return the pixels (tile, x) of tiles, few enough for the CPU cache, and their data."""
     where, (_, place) = scene.grid.pixels(tiles), scene.grid.places(tiles)
     sky = scene.sky[:, place]
     values = np.subtract(raw, sky, dtype=np.float64)
@@ -573,7 +574,7 @@ def _tile_data(
 
 
 def _with_neighbours(scene: ComparisonInput, blocks: list[OutlierRecords]) -> PixelOutliers:
-    """Return the hits with their neighbours, without light that has moved; blocks are let go."""
+    """Return the hits with their neighbours, without guiding shifts; `blocks` is emptied."""
     found = np.concatenate([np.empty(0, OUTLIER_DTYPE), *blocks])
     blocks.clear()
     order = np.lexsort((found["where"], found["frame"])).astype(np.uint32)
@@ -591,7 +592,7 @@ def _with_neighbours(scene: ComparisonInput, blocks: list[OutlierRecords]) -> Pi
 
 
 def _common_light(scene: ComparisonInput, pixels: Indices) -> tuple[Values, float]:
-    """Return what the frames have in common at pixels (...), and what is nothing."""
+    """Return the median of the frames at pixels (...), and 3 sigma of the noise floor, adu."""
     values = values_at(scene.lights, pixels)
     common = median(values.reshape(len(values), 1, -1)).reshape(pixels.shape)
     if scene.dark is not None:
@@ -599,22 +600,22 @@ def _common_light(scene: ComparisonInput, pixels: Indices) -> tuple[Values, floa
     return common, 3.0 * float(np.sqrt(scene.noise.floor))
 
 
-# Short pieces of an image along its dispersion: `TileGrid`, and what the frames hold in them.
+# Tiles, short pieces of an image along its dispersion: `TileGrid`.
 #
-# A cell is one row, or one column where the spectrum stands upright, x some 48 pixels. Cells are
-# fixed by the shape of the image alone, so that what is found in one depends on no chunks or
+# A tile is one row, or one column where the dispersion runs along y, by some 48 pixels. Tiles are
+# fixed by the shape of the image alone, so that the result in a tile does not depend on chunks or
 # bands.
 
 Indices = NDArray[np.intp]
 Flags = NDArray[np.bool_]
 
 TILE_WIDTH = 48
-"""Pixels of a cell along the dispersion, about: ten times what a cosmic ray covers, and little of
-the way on which a trace crosses a row."""
+"""Approximate length of a tile along the dispersion, pixels: ten times that of a cosmic ray, and
+short against the distance in which a trace crosses a row."""
 
 
 class TileGrid(NamedTuple):
-    """The cells of an image.
+    """The tiles of an image.
 
     Parameters
     ----------
@@ -638,17 +639,17 @@ class TileGrid(NamedTuple):
 
     @property
     def n_blocks(self) -> int:
-        """Return the number of cells along the dispersion."""
+        """Return the number of tiles along the dispersion."""
         return max(round(self.length / TILE_WIDTH), 1)
 
     @property
     def edges(self) -> Indices:
-        """Return where cells begin, and the end of the last one."""
+        """Return the first pixel of each tile, and the end of the last one."""
         return np.asarray(np.linspace(0, self.length, self.n_blocks + 1).astype(np.intp))
 
     @property
     def width(self) -> int:
-        """Return the pixels of a cell; where they do not fit evenly, neighbours share one."""
+        """Return the length of a tile, pixels; where they do not fit evenly, tiles overlap."""
         return int(np.diff(self.edges).max())
 
     def along(self, plane: NDArray[Any]) -> NDArray[Any]:
@@ -656,25 +657,25 @@ class TileGrid(NamedTuple):
         return plane.T if self.upright else plane
 
     def places(self, tiles: Indices) -> tuple[Indices, Indices]:
-        """Return the row (cell, 1) and the column (cell, x) of the pixels, dispersion along x."""
+        """Return the row (tile, 1) and the column (tile, x) of the pixels, dispersion along x."""
         row, block = np.divmod(tiles, self.n_blocks)
         start = np.minimum(self.edges[:-1], self.length - self.width)[block]
         return row[:, np.newaxis], start[:, np.newaxis] + np.arange(self.width)
 
     def pixels(self, tiles: Indices) -> Indices:
-        """Return the flat indices (cell, x) of the pixels of cells in the image (y, x)."""
+        """Return the flat indices (tile, x) of the pixels of tiles in the image (y, x)."""
         row, column = self.places(tiles)
         return column * self.shape[1] + row if self.upright else row * self.shape[1] + column
 
     def own(self, tiles: Indices) -> Flags:
-        """Tell which pixels (cell, x) no other cell has before."""
+        """Return which pixels (tile, x) belong to the tile itself, not to the one before."""
         _, column = self.places(tiles)
         block = tiles[:, np.newaxis] % self.n_blocks
         return np.asarray((column >= self.edges[block]) & (column < self.edges[block + 1]))
 
     @property
     def steps(self) -> tuple[int, int]:
-        """Return how far neighbours across and along the dispersion lie apart in flat indices."""
+        """Return the steps of flat indices across and along the dispersion."""
         return (1, self.shape[1]) if self.upright else (self.shape[1], 1)
 
     def around(self, pixels: Indices) -> Indices:
@@ -686,7 +687,7 @@ class TileGrid(NamedTuple):
         return np.unique(near[inside[0][:, np.newaxis] & inside[1]])
 
     def holding(self, pixels: Indices) -> Indices:
-        """Return the cells that hold some pixels, given by their flat indices, ascending."""
+        """Return the tiles that hold some pixels, given by their flat indices, ascending."""
         row, column = np.divmod(pixels, self.shape[1])
         if self.upright:
             row, column = column, row
@@ -702,17 +703,16 @@ def values_at(cube: xr.Dataset, pixels: Indices) -> NDArray[np.float64]:
     return values.reshape(-1, *pixels.shape)
 
 
-# Light that has moved along the slit between two frames, which is no cosmic ray:
-# `guiding_shift_pixels`.
+# Guiding shifts, lines moved along the slit between frames, are not hits: `guiding_shift_pixels`.
 #
-# The lines of a nebula, or of a star that is guided badly, stand many rows away from where they
-# stood in the other frames; a real night moved by 30. Where all frames but one are dark nothing
-# can be scaled, and a whole line would be taken for a hit. It betrays itself: it is some rows high
-# and columns wide, and in the same columns, a few rows on, the other frames have a line of like
-# strength.
+# The lines of a nebula, or of a badly guided star, can lie many rows from their position in the
+# other frames; on a real night by 30. Where all frames but one are dark nothing can be scaled, and
+# a whole line would be flagged as a hit. It is recognised by its extent, several rows by several
+# columns, and by a line of similar strength in the other frames, in the same columns and a few rows
+# away.
 
 _EXTENDED_PIXELS = 9
-"""Of five rows x three columns, how many pixels make something that is high and wide."""
+"""Number of pixels, of five rows x three columns, from which on a feature is extended."""
 _N_NEIGHBOUR_STEPS = 3
 _MIN_CONTRAST = 0.3
 _CONTRAST_ROWS = np.arange(-24, 25, 4)
@@ -725,14 +725,14 @@ def guiding_shift_pixels(
     light_at: Callable[[Indices], tuple[Values, float]],
     grid: TileGrid,
 ) -> Indices:
-    """Return which pixels of one frame that stand out of the others are light that has moved.
+    """Return the outlying pixels of one frame that are due to a guiding shift.
 
     Parameters
     ----------
     where : flat indices (pixel) of (y, x), ascending.
-    above : (pixel), by how much they stand out, adu.
-    light_at : gives the light that the frames have in common at pixels, and what is not yet any.
-    grid : of the image.
+    above : (pixel), excess over the other frames, adu.
+    light_at : returns the signal common to the frames at pixels, and the least significant signal.
+    grid : tiles of the image.
     """
     if where.size < _EXTENDED_PIXELS:
         return where[:0]
@@ -748,7 +748,7 @@ def guiding_shift_pixels(
 
 
 def _neighbour_counts(where: Indices, values: Values, grid: TileGrid) -> tuple[Indices, Values]:
-    """Return how many neighbours each pixel has, and the highest value among them and it."""
+    """Return the number of neighbours of each pixel, and the highest value among them and it."""
     across, along = grid.steps
     full, highest = np.zeros(where.size, np.intp), values
     for i in range(-2, 3):
@@ -764,7 +764,7 @@ def _neighbour_counts(where: Indices, values: Values, grid: TileGrid) -> tuple[I
 def _column_contrast(
     where: Indices, light_at: Callable[[Indices], tuple[Values, float]], grid: TileGrid
 ) -> tuple[Values, float]:
-    """Return how far a line in the columns of pixels stands out of what is left and right of it."""
+    """Return the contrast of a line in the columns of pixels to the columns left and right."""
     y, x = np.divmod(where, grid.shape[1])
     row, column = (x, y) if grid.upright else (y, x)
     rows = np.clip(row[:, np.newaxis] + _CONTRAST_ROWS, 0, grid.shape[1 if grid.upright else 0] - 1)
@@ -776,7 +776,7 @@ def _column_contrast(
 
 
 def _connected_pixels(where: Indices, some: Indices, grid: TileGrid) -> Indices:
-    """Return the pixels that hang together with some of them, over gaps of one pixel."""
+    """Return the pixels connected with some of them, over gaps of one pixel."""
     before = -1
     while some.size != before:
         before = some.size
@@ -784,29 +784,29 @@ def _connected_pixels(where: Indices, some: Indices, grid: TileGrid) -> Indices:
     return some
 
 
-# What stands out of single frames, value by value: `PixelOutliers`, and what they are chosen from.
+# Storage of outliers of single frames: `PixelOutliers`.
 #
-# A night of 320 lights of 2048 x 2048 has two million values that stand out. They come cell by
-# cell, a few hundred at a time, and are gathered in large blocks: as many small arrays would, when
-# they are let go, leave 60 MiB of memory in pieces that nothing else fits into.
+# A night of 320 light frames of 2048 x 2048 has two million outliers. They are found tile by tile,
+# a few hundred at a time, and are collected in large blocks: as many small arrays would, once
+# freed, leave 60 MiB of fragmented memory that nothing else fits into.
 
 OUTLIER_DTYPE = np.dtype([("frame", "u4"), ("where", "u4"), ("above", "f8"), ("hit", "?")])
-"""A value that stands out enough to be the neighbour of a hit: of which frame and pixel it is, by
-how much it is above the median of its pixel, adu, and whether it is one by itself."""
+"""A value high enough to be the neighbour of a hit: its frame and pixel, its excess over the median
+of its pixel, adu, and whether it is a hit by itself."""
 _MERGED_OUTLIERS = 1 << 19
 OutlierRecords = NDArray[np.void]
 
 
 class PixelOutliers(NamedTuple):
-    """Single values that are left out, one by one, by pixel and then by frame.
+    """Rejected values, sorted by pixel and then by frame.
 
-    Of 320 frames a pixel in fifteen has a value that stands out, and then hardly a second one: as
-    planes (frame, pixel) what is known of them took 1.2 GiB, and as a list 17 bytes each.
+    In 320 frames one pixel in fifteen has an outlier, and hardly ever a second one: as planes
+    (frame, pixel) they took 1.2 GiB, and as a list 17 bytes each.
 
     Parameters
     ----------
-    frame : of each value.
-    where : its flat index in (y, x), ascending.
+    frame : frame of each value.
+    where : flat index of each value in (y, x), ascending.
     """
 
     frame: NDArray[np.integer[Any]]
@@ -814,12 +814,12 @@ class PixelOutliers(NamedTuple):
 
     @classmethod
     def of(cls, frame: NDArray[np.integer[Any]], where: NDArray[np.integer[Any]]) -> PixelOutliers:
-        """Return values, given in any order, by pixel and then by frame."""
+        """Sort values, given in any order, by pixel and then by frame."""
         order = np.lexsort((frame, where))
         return cls(frame[order], where[order])
 
     def flags(self, n_frames: int, pixels: Indices) -> Flags:
-        """Tell which pixels, ascending, are left out of which frame (frame, pixel)."""
+        """Return whether each pixel, ascending, is rejected in each frame (frame, pixel)."""
         flagged = np.zeros((n_frames, pixels.size), np.bool_)
         if pixels.size:
             ends = np.array([pixels[0], pixels[-1] + 1], self.where.dtype)
@@ -832,7 +832,7 @@ class PixelOutliers(NamedTuple):
 
 
 def merge_outliers(parts: Iterable[OutlierRecords]) -> list[OutlierRecords]:
-    """Return parts in few large blocks: small ones, let go, would leave memory in pieces."""
+    """Merge parts into few large blocks: freed small ones would fragment the memory."""
     blocks: list[OutlierRecords] = []
     n_used = _MERGED_OUTLIERS
     for part in parts:
@@ -850,22 +850,22 @@ def merge_outliers(parts: Iterable[OutlierRecords]) -> list[OutlierRecords]:
 
 # Noise and flags of single calibrated frames: `find_frame_planes`, `with_frame_planes`.
 #
-# What is the same for all frames of a target, the noise without light, bad pixels, where
-# saturation begins, is found once, with all of them at hand; the rest is pixel by pixel, and as
-# lazy as the frames. The flags of all frames together are those of their combination.
+# Properties common to all frames of a target (dark-frame noise, bad pixels, saturation level) are
+# measured once, from all of them; the rest is pixel by pixel, and as lazy as the frames. The flags
+# of all frames together are those of their combination.
 
 _DIMS = (FRAME, Y, X)
 
 
 class FrameNoise(NamedTuple):
-    """What the variance of each frame of a target is made of.
+    """Noise model of each frame of a target.
 
     Parameters
     ----------
-    floor : of a pixel without light (y, x), the master's own and that of hot pixels included.
-    level : the light that is in it already.
-    per_photon : counts per electron; 0 where photon noise is left out.
-    note : who says so.
+    floor : variance of an unexposed pixel (y, x), including the master's and that of hot pixels.
+    level : the signal whose noise the floor already contains.
+    per_photon : counts per electron; 0 where photon noise is not modelled.
+    note : source of the numbers, for HISTORY.
     """
 
     floor: NDArray[np.float32]
@@ -875,14 +875,14 @@ class FrameNoise(NamedTuple):
 
 
 class FramePlanes(NamedTuple):
-    """What the planes of single frames are made of.
+    """Noise and flags common to the frames of a target, and their cosmic rays.
 
     Parameters
     ----------
     noise : None: it is unknown, and no frame has a variance.
     flags : the bits (y, x) that every frame has.
-    saturated_from : the raw count at which saturation begins; infinity where nothing tells.
-    outliers : what cosmic rays struck; None: nothing, or nobody looked.
+    saturated_from : the raw count at which saturation begins; infinity where unknown.
+    outliers : values hit by cosmic rays; None: none found, or not searched.
     """
 
     noise: FrameNoise | None
@@ -897,14 +897,14 @@ def find_frame_planes(
     combined: xr.Dataset,
     outliers: FrameOutliers | None = None,
 ) -> FramePlanes:
-    """Return what noise and flags of single frames are made of, once for all frames of a target.
+    """Measure the noise and flags common to all frames of a target.
 
     Parameters
     ----------
     lights : counts (frame, y, x), eager or chunked.
     dark : the master (y, x) that is subtracted from them, of `measure_noise`, or None.
-    combined : their combination (y, x), of `flag`: it tells bad pixels and where saturation begins.
-    outliers : what cosmic rays struck, of `find_cosmic_rays`, or None.
+    combined : their combination (y, x), of `flag`: source of bad pixels and saturation level.
+    outliers : values hit by cosmic rays, of `find_cosmic_rays`, or None.
     """
     check_image(combined)
     cube = lights if dark is None else subtract_dark(lights, dark)
@@ -916,10 +916,10 @@ def find_frame_planes(
 def _noise_of_frames(
     cube: xr.Dataset, lights: xr.Dataset, minus: xr.Dataset | None
 ) -> FrameNoise | None:
-    """Return what the variance of calibrated frames is made of; None where nothing tells it.
+    """Return the noise model of calibrated frames; None where the noise is unknown.
 
     A frame has its own noise and that of the master. The master's is the same in all frames, so
-    that combining them by these variances would count it as often as there are frames.
+    that combining them by these variances would treat it as independent in each frame.
 
     Parameters
     ----------
@@ -944,19 +944,19 @@ def _noise_of_frames(
 
 
 def with_frame_planes(cube: xr.Dataset, lights: xr.Dataset, planes: FramePlanes) -> xr.Dataset:
-    """Return calibrated frames with their noise and flags, as lazy as they came.
+    """Add noise and flags to calibrated frames, as lazy as they came.
 
     Parameters
     ----------
     cube : counts (frame, y, x), not yet divided by a flat.
-    lights : the same frames raw, missing pixels NaN (`drop_absurd`).
-    planes : what is common to the frames of their target.
+    lights : the same frames raw, missing pixels NaN (`drop_impossible`).
+    planes : noise and flags common to the frames of their target.
 
     Returns
     -------
     cube : with `dq` (frame, y, x), uint8, and, where the noise is known, `variance` (frame, y, x),
-        float32, in the square of the cube's unit: the frame's own and the master's, which all
-        frames have in common.
+        float32, in the square of the cube's unit: that of the frame and that of the master, which
+        is common to all frames.
     """
     check_cube(cube)
     check_cube(lights)
@@ -1000,15 +1000,15 @@ def frame_flags(
     saturated_from: float,
     struck: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
-    """Return the flags of each frame: those of all, saturated, missing and struck pixels.
+    """Return the flags of each frame: common ones, saturation, missing values and cosmic rays.
 
     Parameters
     ----------
     block : raw counts (frame, y, x).
     flags : the bits (y, x) that every frame has.
-    place : which of the pixels of `struck` each pixel (y, x) is, or -1; None: there are none.
+    place : the position in `struck` of each pixel (y, x), or -1; None: there are none.
     saturated_from : the count at which saturation begins.
-    struck : which pixels of which frame were hit by a cosmic ray (frame, pixel).
+    struck : whether a pixel of a frame was hit by a cosmic ray (frame, pixel).
 
     Examples
     --------

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 RowSelection = slice | NDArray[np.int64]
-"""Labels of rows: all from a first to a last one, or each by its number."""
+"""Labels of rows: a range, both ends included, or an array of row numbers."""
 
 
 def extract(image: xr.Dataset, rows: Rows) -> xr.Dataset:
@@ -42,13 +42,13 @@ def extract(image: xr.Dataset, rows: Rows) -> xr.Dataset:
 
     Parameters
     ----------
-    image : counts (y, x) in adu or electron, settled, dispersed along x.
-    rows : which rows.
+    image : counts (y, x) in adu or electron, computed, dispersed along x.
+    rows : the rows of the spectrum.
 
     Returns
     -------
     spectrum : `flux` (x), the sum over the rows, and `counts_mean` (x), the procedure's mean of a
-        row, both float64 in the image's unit; the rows and the numbers that found them as
+        row, both float64 in the image's unit; the rows and the numbers of their detection as
         attributes. Where the image has them, `variance` (x) of the flux, the sum over the rows, and
         `dq` (x), the flags of any of their pixels.
     """
@@ -82,11 +82,11 @@ def with_errors(image: xr.Dataset, span: RowSelection, units: str) -> dict[str, 
     ----------
     image : `variance` and `dq` (y, x), or one of them, or none.
     span : labels of the rows.
-    units : of the variance.
+    units : unit of the variance.
 
     Returns
     -------
-    variables (x) by name: pixels are independent, so their variances add up; flags are joined.
+    variables (x) by name: pixels are independent, so their variances are summed; flags are ORed.
     """
     found: dict[str, Any] = {}
     if VARIANCE in image:
@@ -116,18 +116,18 @@ def _row_attrs(rows: Rows) -> dict[str, Any]:
     }
 
 
-# The profile of a trace: what part of a column's light falls on a pixel, by its distance.
+# Spatial profile of a trace: the fraction of a column's flux on a pixel, by its distance.
 #
-# It is a bell curve (`kernels.shape`) and cubic splines on top, which change along the columns as
-# slowly as a polynomial of second order; both are functions of the distance from the trace, so
-# that a leaning trace shows them at all phases of the pixels, and one that does not needs no
-# others. Rows of an image would not do: where a star two rows wide crosses from one to the next,
-# the light of a row changes within a few columns, and no smooth function of the column follows
+# The profile is a Moffat curve (`Moffat`) plus cubic splines, which change along the columns as
+# slowly as a polynomial of second order. Both are functions of the distance from the trace, so that
+# a tilted trace samples them at all phases of the pixels, and a straight one needs no others.
+# Functions of the row would not do: where a star two rows wide crosses from one row to the next,
+# the flux of a row changes within a few columns, and no smooth function of the column follows
 # (Marsh 1989, PASP 101, 1032).
 #
-# How much the splines may do is told by the light itself: their size is that of highest evidence
-# (MacKay 1992, Neural Computation 4, 415), so that a faint star gets a bell and no noise, and a
-# bright one whatever its telescope makes of it.
+# The prior size of the splines is that of highest evidence (MacKay 1992, Neural Computation 4,
+# 415), so that the profile of a faint star is a Moffat curve without noise, and that of a bright
+# one follows the data.
 
 Values = NDArray[np.float64]
 
@@ -135,9 +135,9 @@ _N_PROFILE_BINS = 32
 _PER_ROW = 8
 _FINEST, _COARSEST = 0.5, 2.0
 _PRIOR_SIZES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-"""Of what the splines add, in units of the bell."""
+"""Prior sizes of the splines, in units of the Moffat curve."""
 _PRIOR_CHANGES = (0.03, 0.1, 0.3, 1.0)
-"""Of how it changes along the columns, in units of the same."""
+"""Prior sizes of the splines' change along the columns, in the same units."""
 _QUICK_PRIOR_SIZE = 0.1
 _WING_FRACTION = 0.03
 _PROFILE_ORDER = 2
@@ -145,14 +145,14 @@ _KNOTS_PER_BLOCK = 3
 
 
 class Knots(NamedTuple):
-    """Cubic B-splines on gathered pixels.
+    """Cubic B-splines on aperture pixels.
 
     Parameters
     ----------
-    away : (row, x), of the pixels: rows from the trace.
-    interval : (row, x), between which knots they lie.
+    away : (row, x), distance of the pixels from the trace, rows.
+    interval : (row, x), the interval between knots that holds each pixel.
     basis : (4, row, x), the four splines that are not 0 there.
-    middles : (knot), rows from the trace to the middle of each spline.
+    middles : (knot), distance of the middle of each spline from the trace, rows.
     """
 
     away: Values
@@ -162,13 +162,13 @@ class Knots(NamedTuple):
 
 
 class TracePixels(NamedTuple):
-    """Gathered pixels of a trace.
+    """Sky-subtracted pixels of a trace, with their weights.
 
     Parameters
     ----------
-    counts : (row, x), less the sky.
-    weight : (row, x), the inverse of their variance; 0 where a pixel does not count.
-    flux : (x), about what a column has.
+    counts : (row, x), sky-subtracted.
+    weight : (row, x), the inverse of their variance; 0 where a pixel is masked.
+    flux : (x), approximate flux of each column.
     """
 
     counts: Values
@@ -177,19 +177,19 @@ class TracePixels(NamedTuple):
 
 
 class SpatialProfile(NamedTuple):
-    """A bell and splines.
+    """A spatial profile: a Moffat curve plus splines.
 
     Parameters
     ----------
-    moffat : the curve beneath.
-    coefficients : (order, knot) of the splines, by Legendre orders along the columns; or none.
+    moffat : the Moffat curve.
+    coefficients : (order, knot) of the splines, by Legendre orders along the columns; or None.
     """
 
     moffat: Moffat
     coefficients: Values | None = None
 
     def on_pixels(self, knots: Knots) -> Values:
-        """Return the part of a column's light on gathered pixels (row, x): none below 0."""
+        """Return the fraction of a column's flux on aperture pixels (row, x), never below 0."""
         n_rows, n_columns = knots.away.shape
         light = self.moffat.on_rows(knots.away[0], n_rows)
         if self.coefficients is not None and self.coefficients.any():
@@ -204,10 +204,10 @@ class SpatialProfile(NamedTuple):
 
 
 def without_negative(light: Values) -> Values:
-    """Return profiles (row, x) without what is below 0, taken from the wings to keep their sum.
+    """Set negative values of profiles (row, x) to 0 and scale the wings to keep the sum.
 
-    Noise in the wings would otherwise count where it is positive alone: 0.05 % of the light of a
-    star with a signal to noise of 50, which its core would miss.
+    Otherwise only the positive noise in the wings would count: 0.05 % of the flux of a star with a
+    S/N of 50, which its core would miss.
 
     Examples
     --------
@@ -225,12 +225,12 @@ def without_negative(light: Values) -> Values:
 
 
 def knots_of(away: Values, fwhm: float) -> Knots:
-    """Return splines a fifth of a width apart, but from half a row to two.
+    """Return splines a fifth of the FWHM apart, but at least half a row and at most two rows.
 
     Parameters
     ----------
-    away : (row, x), rows from the trace; each a row above the one before.
-    fwhm : about how wide the light is, rows.
+    away : (row, x), distance from the trace, rows; each a row above the one before.
+    fwhm : approximate spatial FWHM, rows.
     """
     step = float(np.clip(fwhm / 5, _FINEST, _COARSEST))
     first = float(np.floor(away.min()))
@@ -252,15 +252,15 @@ def knots_of(away: Values, fwhm: float) -> Knots:
 def fit_profile(
     light: TracePixels, knots: Knots, fwhm: float, *, quick: bool = False
 ) -> SpatialProfile:
-    """Return the profile of a trace.
+    """Fit the spatial profile of a trace.
 
     Parameters
     ----------
     light : its pixels.
     knots : the splines on them.
-    fwhm : a guess of its width, rows.
-    quick : a bell without wings and splines of one size, the same for all columns: good enough to
-        tell what does not belong to it.
+    fwhm : initial guess of the spatial FWHM, rows.
+    quick : fit a Gaussian and splines of one prior size, the same for all columns: good enough to
+        find outliers.
 
     Examples
     --------
@@ -285,10 +285,10 @@ def fit_profile(
 
 
 def stack_columns(light: TracePixels, away: Values) -> ColumnStack:
-    """Return the light of all columns in fine bins of the distance (row, x) from the trace.
+    """Return the profile of all columns in fine bins of the distance (row, x) from the trace.
 
-    Bins broaden the bell by a twelfth of their width's square: of half a row they cost 0.1 % of the
-    flux at a seeing of 5 rows, of an eighth nothing that can be measured.
+    Bins broaden the profile by a twelfth of the square of their width: bins of half a row cost
+    0.1 % of the flux at a FWHM of 5 rows, bins of an eighth of a row nothing measurable.
     """
     lowest = float(np.floor(away.min()))
     number = ((away - lowest) * _PER_ROW).astype(np.intp).ravel()
@@ -301,12 +301,12 @@ def stack_columns(light: TracePixels, away: Values) -> ColumnStack:
 
 
 def _sums_by_number(values: Values, number: NDArray[np.intp], size: int = 0) -> Values:
-    """Return the sums of the values of each number."""
+    """Return the sums of the values with the same bin number."""
     return np.asarray(np.bincount(number, values.ravel(), size), np.float64)
 
 
 def _bell_height(stack: ColumnStack, moffat: Moffat) -> float:
-    """Return by what a bell is to be multiplied to be as high as a stack."""
+    """Return the factor that scales a Moffat curve to a stack."""
     shape = moffat.on_pixels(stack.away)
     height = float(np.add.reduce(stack.weight * stack.light * shape))
     power = float(np.add.reduce(stack.weight * shape**2))
@@ -316,12 +316,13 @@ def _bell_height(stack: ColumnStack, moffat: Moffat) -> float:
 def _normal_equations(
     light: TracePixels, knots: Knots, moffat: Moffat
 ) -> tuple[Values, Values, Values]:
-    """Return the normal equations of the splines in each of some bins of columns.
+    """Return the normal equations of the splines in bins of columns.
 
     Returns
     -------
     normal, right, places : (bin, knot, 4), the products of a knot with itself and the next three;
-        (bin, knot), with what the bell leaves; and (bin), the bins' middles from -1 to 1.
+        (bin, knot), those with the residuals of the Moffat curve; and (bin), the middles of the
+        bins from -1 to 1.
     """
     (n_rows, n_columns), n_knots = knots.away.shape, knots.middles.size
     n_bins = min(_N_PROFILE_BINS, n_columns)
@@ -361,10 +362,10 @@ def _highest_evidence(normal: Values, right: Values, places: Values, size: Value
 def _solve_splines(
     normal: Values, right: Values, places: Values, sizes: Values
 ) -> tuple[Values, float]:
-    """Return coefficients (order, knot) of given prior sizes, and the log of their evidence.
+    """Return coefficients (order, knot) for given prior sizes, and the log of their evidence.
 
-    The unknowns of three neighbouring knots are a block, and only neighbouring blocks touch. The
-    sizes have one ratio between the orders at all knots.
+    The unknowns of three neighbouring knots form a block, and only neighbouring blocks are coupled.
+    The ratio of the sizes between the orders is the same at all knots.
     """
     n_orders, n_knots = sizes.shape
     along = np.polynomial.legendre.legvander(places, n_orders - 1)
@@ -399,51 +400,53 @@ def _solve_splines(
     return (found.reshape(n_knots, n_orders) * scale).T, evidence
 
 
-# A column's flux from the pixels of its aperture: by their sum, or with optimal weights.
+# Flux of a column from the pixels of its aperture: their sum, or with optimal weights.
 #
-# Horne (1986, PASP 98, 609): with P the part of the light that falls on a pixel and V its
-# variance, ``F = sum(P D / V) / sum(P^2 / V)`` has the least noise of all that are unbiased. Two
-# things decide whether it is: V must come from a model of the light, for where it follows the
-# noise of the counts, low counts weigh more and the flux is low by one electron a pixel; and P
-# must not hold the noise of the column that it weighs, which is why P is fitted to all columns
-# with a flux that is smooth where the light is faint (`profile_template`).
+# Horne (1986, PASP 98, 609): with P the fraction of the flux on a pixel, D its sky-subtracted
+# counts and V its variance, ``F = sum(P D / V) / sum(P^2 / V)`` has the least noise of all unbiased
+# estimates. Two conditions keep it unbiased. V must come from a model of the flux: where it follows
+# the noise of the counts, low counts weigh more and the flux is low by one electron a pixel. And P
+# must not contain the noise of the column that it weights, which is why P is fitted to all columns
+# with a flux that is smooth where the spectrum is faint (`profile_template`).
 #
-# Both fluxes are those of the aperture: P sums to 1 over the pixels inside, those at the edges
-# counted by their part. Pixels that do not count change what is known, not what is meant.
+# Both fluxes are those of the aperture: P sums to 1 over the pixels inside, edge pixels counted by
+# their fraction inside. Masked pixels raise the uncertainty; they do not change the quantity
+# measured.
 
 Flags = NDArray[np.bool_]
 
 _STEADY_ROUNDS = 2
-"""Rounds in which the variance follows the flux of a column that lost a pixel."""
+"""Iterations of variance and flux in a column that lost a pixel."""
 _REJECTION_SIGMA = 5.0
-"""Standard deviations from the model beyond which a pixel does not count."""
+"""Standard deviations from the model beyond which a pixel is rejected."""
 _MODEL_ERROR, _PEAK_ERROR = 0.05, 0.01
-"""By how much of itself, and of the column's brightest pixel, a model may be wrong: lines lean."""
+"""Allowed error of the model, as a fraction of itself and of the column's brightest pixel: lines
+are tilted."""
 _MOST_ROUNDS = 12
 _SUSPECT, _CORE = 3.0, 0.3
 _TEMPLATE_WIDTH = 200.0
-"""Columns that a profile's flux is smoothed over, times their signal to noise: a flux that holds
-the noise of its own pixels widens the profile, by 0.04 % of the light at 50, else by 0.01 %."""
+"""Columns over which a profile's flux is smoothed, times their S/N: a flux that contains the noise
+of its own pixels widens the profile, by 0.04 % of the flux at a S/N of 50, else by 0.01 %."""
 _LINE_SIGMA = 4.0
 _MOST_HIT_COLUMNS = 2
-"""Columns that a cosmic ray may take for a line."""
+"""Columns in which cosmic rays may be mistaken for lines."""
 _LEAST_VARIANCE_RATIO = 0.5
 _LEAST_PROFILE_PART = 0.05
-"""What part of the profile must be left for a flux to be told."""
+"""The fraction of the profile that must remain for a flux to be measured."""
 
 
 class AperturePixels(NamedTuple):
-    """Gathered pixels (row, x) of an aperture.
+    """Pixels (row, x) of an aperture.
 
     Parameters
     ----------
-    counts : less the sky.
-    sky : what was subtracted.
-    floor : variance without light.
-    per_count : variance that a count brings.
-    level : of the light that the floor holds already.
-    part : of the pixel that lies inside.
-    good : whether it counts.
+    counts : sky-subtracted.
+    sky : the sky that was subtracted.
+    floor : variance without signal.
+    per_count : variance per count.
+    level : signal whose noise the floor already contains.
+    part : fraction of the pixel inside the aperture.
+    good : whether the pixel is used.
     """
 
     counts: Values
@@ -455,13 +458,13 @@ class AperturePixels(NamedTuple):
     good: Flags
 
     def variance(self, light: Values) -> Values:
-        """Return the variance of pixels that get some light of the star (row, x)."""
+        """Return the variance of pixels that receive some flux of the star (row, x)."""
         received = light + (self.sky - self.level)
         return self.floor + self.per_count * np.maximum(received, 0.0)
 
 
 class ExtractedFlux(NamedTuple):
-    """What was extracted: flux and its variance (x), the sum of the weights (x), pixels used."""
+    """Extracted flux and its variance (x), the sum of the weights (x), and the pixels used."""
 
     flux: Values
     variance: Values
@@ -472,14 +475,14 @@ class ExtractedFlux(NamedTuple):
 def read_noise_variance(
     variance: Values, counts: Values, per_count: float, level: float, good: Flags
 ) -> Values:
-    """Return the variance that pixels would have without light.
+    """Return the variance that pixels would have without signal.
 
     Parameters
     ----------
-    variance, counts : of the pixels, the variance being that of these counts.
+    variance, counts : those of the pixels, the variance being that of these counts.
     per_count, level : as in `AperturePixels`.
-    good : which pixels count. The floor is no lower than half of their median's: a flat makes
-        bright pixels a little more or less certain than their counts tell.
+    good : the pixels that are used. The floor is at least half of the median floor: a flat makes
+        the variance of bright pixels differ slightly from that of their counts.
 
     Examples
     --------
@@ -498,18 +501,18 @@ def read_noise_variance(
 
 
 def sum_flux(pixels: AperturePixels, profile: Values, variance: Values) -> ExtractedFlux:
-    """Return the sum over the aperture; what does not count is filled by the profile.
+    """Sum the aperture, corrected for masked pixels by the profile.
 
     Parameters
     ----------
-    pixels : of the aperture.
-    profile : the part of the light on each pixel (row, x), 1 in all inside the aperture.
-    variance : of the pixels (row, x).
+    pixels : pixels of the aperture.
+    profile : the fraction of the flux on each pixel (row, x), summing to 1 inside the aperture.
+    variance : variance of the pixels (row, x).
 
     Returns
     -------
-    The flux: the sum of the good pixels, divided by the part of the light that they get, where
-    others are missing; NaN where next to nothing is left.
+    The flux: the sum of the good pixels, divided by their fraction of the profile where others are
+    missing; NaN where less than 5 % of the profile remains.
     """
     weight = np.where(pixels.good, pixels.part, 0.0)
     total = np.add.reduce(weight * np.where(pixels.good, pixels.counts, 0.0), axis=0)
@@ -524,14 +527,14 @@ def sum_flux(pixels: AperturePixels, profile: Values, variance: Values) -> Extra
 def optimal_flux(
     pixels: AperturePixels, profile: Values, model: Values, *, reject: bool = True
 ) -> ExtractedFlux:
-    """Return the flux with optimal weights; outliers are left out one at a time in each column.
+    """Return the flux with optimal weights; outliers are rejected one at a time in each column.
 
     Parameters
     ----------
-    pixels, profile : as in `summed`.
-    model : about what the flux is (x): the variance is made of it. Where it is a
+    pixels, profile : as in `sum_flux`.
+    model : approximate flux (x), from which the variance is computed. Where it is a
         `profile_template`, the uncertainty of a faint flux does not follow its noise.
-    reject : leave out what lies 5 standard deviations from the model, the worst first.
+    reject : reject pixels more than 5 standard deviations from the model, the worst first.
 
     Examples
     --------
@@ -581,7 +584,7 @@ def _select_columns(pixels: AperturePixels, columns: NDArray[np.intp]) -> Apertu
 
 
 def _optimal_flux_once(pixels: AperturePixels, profile: Values, flux: Values) -> ExtractedFlux:
-    """Return the flux with weights from the variance that a flux makes."""
+    """Return the flux with weights from the variance of a given flux."""
     variance = pixels.variance(np.maximum(flux, 0.0) * profile)
     weight = np.where(pixels.good, profile / variance, 0.0)
     power = np.add.reduce(weight * profile, axis=0)
@@ -594,10 +597,10 @@ def _optimal_flux_once(pixels: AperturePixels, profile: Values, flux: Values) ->
 
 
 def _flux_without_hits(pixels: AperturePixels, profile: Values, found: ExtractedFlux) -> Values:
-    """Return fluxes (x) to compare pixels with, which hits on a star's core do not raise.
+    """Return reference fluxes (x) for outlier rejection, robust to hits on a star's core.
 
-    Two bright pixels in the core raise the flux until neither stands out; the median of what the
-    pixels of the core tell, each by itself, does not follow them. It counts where it is far off.
+    Two bright pixels in the core raise the flux until neither is an outlier; the median of the
+    fluxes from single pixels of the core is not affected. It is used where it differs by far.
     """
     own = np.where(np.isfinite(found.flux), found.flux, 0.0)
     columns = np.flatnonzero(_squared_residuals(pixels, profile, own).max(axis=0) > _SUSPECT**2)
@@ -613,7 +616,7 @@ def _flux_without_hits(pixels: AperturePixels, profile: Values, found: Extracted
 
 
 def _squared_residuals(pixels: AperturePixels, profile: Values, flux: Values) -> Values:
-    """Return how far pixels are from the model, in squares of what is to be expected."""
+    """Return the squared residuals of pixels, in units of their expected variance."""
     light = np.maximum(flux, 0.0) * profile
     error = _MODEL_ERROR * light + _PEAK_ERROR * np.max(light, axis=0)
     left = np.where(pixels.good, pixels.counts - flux * profile, 0.0)
@@ -630,10 +633,10 @@ def _worst_outliers(pixels: AperturePixels, profile: Values, flux: Values) -> ND
 
 
 def profile_template(flux: Values, variance: Values) -> Values:
-    """Return a flux (x) to fit profiles with: smooth where it is noise, as it is in lines.
+    """Return a flux (x) for fitting profiles: smoothed, but unchanged in lines.
 
-    A running mean over the more columns the fainter they are; where a column lies 4 standard
-    deviations from it, the column itself.
+    A running mean over more columns the fainter they are; where a column lies 4 standard deviations
+    from it, the column itself.
 
     Examples
     --------
@@ -655,7 +658,7 @@ def profile_template(flux: Values, variance: Values) -> Values:
 
 
 def running_mean(values: Values, known: Flags, half: int) -> Values:
-    """Return the mean of known values (x) up to half a window away, cut at the ends.
+    """Return the running mean of known values (x), the window truncated at the ends.
 
     Examples
     --------
@@ -670,7 +673,7 @@ def running_mean(values: Values, known: Flags, half: int) -> Values:
 
 
 def total_snr(found: ExtractedFlux) -> float:
-    """Return the signal to noise of all light of a spectrum: evenly spread, or in lines.
+    """Return the S/N of a spectrum in total: of all columns, or of its lines if that is higher.
 
     Examples
     --------
@@ -689,23 +692,23 @@ def total_snr(found: ExtractedFlux) -> float:
     return max(spread, in_lines)
 
 
-# An aperture that follows a trace: its pixels gathered, with what part of each lies inside.
+# Aperture along a trace: its pixels, with the fraction of each inside.
 #
-# A pixel is a row high, so an aperture whose edges lie between rows takes part of the two pixels
-# at its ends. Gathered pixels are (row, x), row 0 being the lowest that has a part in its column.
+# A pixel is a row high, so an aperture whose edges lie between rows includes a fraction of the two
+# pixels at its ends. Aperture pixels are (row, x), row 0 being the lowest inside in its column.
 
 Indices = NDArray[np.intp]
 
 
 class Aperture(NamedTuple):
-    """Where the pixels of an aperture are.
+    """Positions of the pixels of an aperture.
 
     Parameters
     ----------
-    position : (row, x), of rows in the image; where it is off the image, of its nearest row.
-    away : (row, x), rows from the trace to the middle of the pixel.
-    part : (row, x), of the pixel that lies inside, 0 to 1.
-    on_image : (row, x).
+    position : (row, x), position of the row in the image; off the image, that of the nearest row.
+    away : (row, x), distance from the trace to the middle of the pixel, rows.
+    part : (row, x), fraction of the pixel inside the aperture, 0 to 1.
+    on_image : (row, x), whether the pixel is on the image.
     """
 
     position: Indices
@@ -719,9 +722,9 @@ def aperture_pixels(center: Values, half_height: float, n_rows: int) -> Aperture
 
     Parameters
     ----------
-    center : (x), of the trace, as positions of rows from 0.
-    half_height : rows from the trace to either edge.
-    n_rows : of the image.
+    center : (x), centre of the trace, as positions of rows from 0.
+    half_height : half-width of the aperture, rows from the trace to either edge.
+    n_rows : number of rows of the image.
 
     Examples
     --------
@@ -746,10 +749,8 @@ def gather_pixels(plane: NDArray[Any], found: Aperture) -> NDArray[Any]:
     return np.take_along_axis(plane, found.position, axis=0)
 
 
-# Equations whose unknowns touch only their neighbours, block by block: `solve_block_tridiagonal`.
-#
-# Gaussian elimination by blocks: the work grows with the number of blocks, and the determinant,
-# which tells how probable the data are, comes with it.
+# Block-tridiagonal solver, Gaussian elimination by blocks: the cost grows with the number of
+# blocks, and the elimination yields the determinant as well, which the evidence needs.
 
 
 def solve_block_tridiagonal(diagonal: Values, upper: Values, right: Values) -> tuple[Values, float]:
@@ -758,7 +759,7 @@ def solve_block_tridiagonal(diagonal: Values, upper: Values, right: Values) -> t
     Parameters
     ----------
     diagonal, upper : (block, row, column), the blocks on the diagonal, and right of it; the last of
-        `upper` counts for nothing.
+        `upper` is not used.
     right : (block, row).
 
     Examples
@@ -787,45 +788,45 @@ def solve_block_tridiagonal(diagonal: Values, upper: Values, right: Values) -> t
     return found.ravel(), log_det
 
 
-# How a star's light is spread over rows, as a bell curve with wings: Moffat's, or the normal one.
+# Analytic profile of a star along the slit: Moffat or Gaussian.
 #
-# All curves are integrated over pixels: what a pixel gets is the mean of the light over its
-# height, which for a star two rows wide is 6 % less than the light at its middle. Moffat (1969,
-# A&A 3, 455): ``(1 + (r/w)^2) ** -b``; b to infinity is the normal curve.
+# All curves are integrated over pixels: the flux of a pixel is the mean over its height, which for
+# a star two rows wide is 6 % less than the value at its middle. Moffat (1969, A&A 3, 455):
+# ``(1 + (r/w)^2) ** -b``; b to infinity is the Gaussian.
 
 _TABLE_STEP = 0.02
-"""Of the table, in widths of the curve."""
+"""Step of the table, in FWHM of the curve."""
 _TABLE_EXTENT = 40.0
-"""Widths from the middle at which the table ends: 0.1 % of the widest wings lie beyond 20."""
+"""Extent of the table from the middle, in FWHM: 0.1 % of the widest wings lie beyond 20."""
 MOFFAT_EXPONENTS = (np.inf, 6.0, 3.5, 2.5, 2.0)
 _CHI2_GAIN = 9.0
-"""By how much chi-square must fall for wings to be believed."""
+"""Decrease of chi-square required to accept wings."""
 _ROUNDS, _NET = 6, 7
 
 
 class Moffat(NamedTuple):
-    """A bell curve: its full width at half maximum and its middle, rows, and its exponent."""
+    """A Moffat curve: full width at half maximum and middle, rows, and exponent."""
 
     fwhm: float
     middle: float
     exponent: float
 
     def below(self, away: Values) -> Values:
-        """Return which part of the light lies below a distance from the trace."""
+        """Return the fraction of the flux below a distance from the trace, rows."""
         distance, part = _moffat_table(self.exponent)
         return np.asarray(np.interp((away - self.middle) / self.fwhm, distance, part))
 
     def within(self, half_height: float) -> float:
-        """Return which part of the light lies within a distance from the trace."""
+        """Return the fraction of the flux within a distance from the trace, rows."""
         low, high = self.below(np.array([-half_height, half_height]))
         return float(high - low)
 
     def on_pixels(self, away: Values) -> Values:
-        """Return which part of the light falls on pixels whose middles are at a distance."""
+        """Return the fraction of the flux on pixels whose middles are at a distance, rows."""
         return self.below(away + 0.5) - self.below(away - 0.5)
 
     def on_rows(self, lowest: Values, n_rows: int) -> Values:
-        """Return the same (row, x) for rows one above the other, the lowest at a distance (x)."""
+        """Return the same (row, x) for consecutive rows, the lowest at a distance (x)."""
         edges = lowest - 0.5 + np.arange(n_rows + 1)[:, np.newaxis]
         return np.diff(self.below(edges), axis=0)
 
@@ -834,7 +835,7 @@ _MOFFAT_TABLES: dict[float, tuple[Values, Values]] = {}
 
 
 def _moffat_table(exponent: float) -> tuple[Values, Values]:
-    """Return distances in widths, and which part of the light lies below each."""
+    """Return distances in FWHM, and the fraction of the flux below each."""
     if exponent not in _MOFFAT_TABLES:
         distance = np.arange(-_TABLE_EXTENT, _TABLE_EXTENT + _TABLE_STEP / 2, _TABLE_STEP)
         if np.isinf(exponent):
@@ -847,12 +848,12 @@ def _moffat_table(exponent: float) -> tuple[Values, Values]:
 
 
 class ColumnStack(NamedTuple):
-    """The light of all columns by the distance from the trace, in units of a column's flux.
+    """Stacked profile of all columns by distance from the trace, in units of a column's flux.
 
     Parameters
     ----------
-    away : (bin), rows, the weighted mean of the pixels.
-    light : (bin), per pixel.
+    away : (bin), weighted mean distance of the pixels, rows.
+    light : (bin), flux per pixel.
     weight : (bin), the inverse of its variance.
     """
 
@@ -862,14 +863,14 @@ class ColumnStack(NamedTuple):
 
 
 def fit_moffat(stack: ColumnStack, fwhm: float, *, wings: bool = True) -> Moffat:
-    """Return the bell curve that is most like a stack.
+    """Fit a Moffat curve to a stacked profile.
 
     Parameters
     ----------
-    stack : the light.
-    fwhm : a guess of its width, rows. Widths from a third to three times of it are tried, and the
-        wings of several exponents; those only where they make a difference.
-    wings : try any but the normal curve.
+    stack : the stacked profile.
+    fwhm : initial guess of the FWHM, rows. Widths from a third to three times of it are tried, and
+        several exponents; wings are accepted only where chi-square falls by 9.
+    wings : try finite exponents besides the Gaussian.
 
     Examples
     --------
@@ -888,7 +889,7 @@ def fit_moffat(stack: ColumnStack, fwhm: float, *, wings: bool = True) -> Moffat
 
 
 def _refine_moffat(stack: ColumnStack, moffat: Moffat, guess: float) -> tuple[Moffat, float]:
-    """Return a bell of best width and middle, and its chi-square: ever finer nets of both."""
+    """Return the curve of best width and middle, and its chi-square, by ever finer grids."""
     chi2, wide, aside = np.inf, np.log(3.0), guess / 2
     for _ in range(_ROUNDS):
         widths = np.clip(moffat.fwhm * np.exp(np.linspace(-wide, wide, _NET)), guess / 3, guess * 3)
@@ -902,7 +903,7 @@ def _refine_moffat(stack: ColumnStack, moffat: Moffat, guess: float) -> tuple[Mo
 
 
 def _moffat_chi2(stack: ColumnStack, fwhm: Values, middle: Values, exponent: float) -> Values:
-    """Return the weighted squares that bells (net) of the best height leave of a stack."""
+    """Return the chi-square (net) of curves of best height against a stack."""
     distance, part = _moffat_table(exponent)
     low = (stack.away - 0.5 - middle[:, np.newaxis]) / fwhm[:, np.newaxis]
     high = low + 1.0 / fwhm[:, np.newaxis]
@@ -917,25 +918,25 @@ def _moffat_chi2(stack: ColumnStack, fwhm: Values, middle: Values, exponent: flo
     return float(np.add.reduce(stack.weight * stack.light**2)) - gain
 
 
-# Light along a trace becomes a spectrum: `extract_along`.
+# Extraction along a trace: `extract_along`.
 #
 # The flux is that of the aperture, whatever the weights: a sum and an optimal extraction of a
-# bright star agree. What of the light lies beyond the aperture is told as `enclosed_fraction`,
-# from the bell curve fitted to what lies inside.
+# bright star agree. The fraction of the star's flux inside the aperture is reported as
+# `enclosed_fraction`, from the Moffat curve fitted to the pixels inside.
 #
-# Which pixels count: all with a number, unless the detector is known to be bad or full there. A
-# pixel that a cosmic ray hit in some frames, or that some frames lack, holds what the others saw.
+# All finite pixels are used, unless flagged bad or saturated. A pixel that a cosmic ray hit in some
+# frames, or that some frames lack, holds the value of the other frames and is used.
 
 ExtractWeights = Literal["optimal", "sum", "mean"]
 
 _MIN_PROFILE_SNR = 5.0
-"""The signal to noise of all columns together below which there is no profile."""
+"""S/N of all columns together below which no profile is fitted."""
 _MOST_REJECTED = 0.05
-"""Of the pixels: more than that no cosmic rays hit, and it is the profile that is wrong."""
+"""Fraction of rejected pixels above which the profile, not cosmic rays, must be the cause."""
 
 
 class _ApertureScene(NamedTuple):
-    """An aperture: its place, distances from the star, pixels, flags, and if noise is known."""
+    """An aperture: its place, distances from the star, pixels, flags, whether noise is known."""
 
     place: Aperture
     from_star: Values
@@ -945,7 +946,7 @@ class _ApertureScene(NamedTuple):
 
 
 class _Extraction(NamedTuple):
-    """What was extracted, the weights used, the profile and its signal to noise, why none."""
+    """Extracted flux, profile, weights used, S/N, and why there is no profile."""
 
     flux: ExtractedFlux
     profile: SpatialProfile
@@ -962,36 +963,36 @@ def extract_along(
     half_height: float,
     weights: ExtractWeights = "optimal",
 ) -> xr.Dataset:
-    """Return the spectrum within an aperture that follows a trace.
+    """Extract the spectrum within an aperture that follows a trace.
 
     Parameters
     ----------
-    image : counts (y, x) in adu or electron, settled, dispersed along x; `variance` and `dq`
+    image : counts (y, x) in adu or electron, computed, dispersed along x; `variance` and `dq`
         where it has them. With the attribute `gain_effective` the variance is known to follow the
-        counts, and is made anew from the model of the light.
-    trace : `center` (x), FITS row numbers, and the attribute `fwhm`, rows; where the light does
-        not follow it, `star` (x).
+        counts, and is recomputed from the model of the flux.
+    trace : `center` (x), FITS row numbers, and the attribute `fwhm`, rows; where the star is not
+        centred on it, `star` (x).
     sky : `level` (x) of a row at the trace, `slope` (x) per row, `variance` (x) of the level; None:
-        there is none.
-    half_height : rows from the trace to either edge of the aperture; pixels are taken by the part
-        that lies inside.
-    weights : "optimal" (Horne 1986, PASP 98, 609); "sum"; "mean", the sum divided by the height.
+        no sky is subtracted.
+    half_height : half-width of the aperture, rows from the trace to either edge; pixels are
+        weighted by their fraction inside.
+    weights : "optimal" (Horne 1986, PASP 98, 609); "sum"; "mean", the sum divided by the width.
 
     Returns
     -------
-    spectrum : (x), float64: `flux`, less the sky, in the image's unit; `variance` of it, unless
-        nothing tells the noise; `sky`, the sky's sum in the aperture (its mean for "mean"); `dq`,
-        uint8, the flags of its pixels, with cosmic_ray for those that were found not to fit the
-        profile. Attributes: `extraction`, the weights really used; `enclosed_fraction` of the
-        star's light; `masked_fraction` of the aperture's pixels that did not count; `profile_snr`,
-        the signal to noise of all columns together.
+    spectrum : (x), float64: `flux`, sky-subtracted, in the image's unit; its `variance`, where the
+        noise is known; `sky`, the sum of the sky in the aperture (its mean for "mean"); `dq`,
+        uint8, the flags of its pixels, with cosmic_ray for those rejected by the profile fit.
+        Attributes: `extraction`, the weights actually used; `enclosed_fraction`, the fraction of
+        the star's flux in the aperture; `masked_fraction` of the aperture's pixels; `profile_snr`,
+        the S/N of all columns together.
 
     Raises
     ------
     MismatchError
         The image is chunked.
     UsageError
-        There are no such weights, or the aperture has no height.
+        The weights are unknown, or the aperture has no width.
 
     Examples
     --------
@@ -1035,7 +1036,7 @@ def extract_along(
 def _aperture_scene(
     image: xr.Dataset, trace: xr.Dataset, sky: xr.Dataset | None, half_height: float
 ) -> _ApertureScene:
-    """Return the pixels of an aperture, less the sky."""
+    """Return the sky-subtracted pixels of an aperture."""
     rows = image[Y].values
     center = trace["center"].values - float(rows[0])
     place = aperture_pixels(center, half_height, rows.size)
@@ -1069,7 +1070,7 @@ def _aperture_scene(
 def _variance_per_count(
     image: xr.Dataset, counts: Values, variance: Values, good: NDArray[np.bool_]
 ) -> float:
-    """Return the variance that a count brings: told, or seen where variance and counts agree."""
+    """Return the variance per count, from `gain_effective` or fitted to variance and counts."""
     if "gain_effective" in image.attrs:
         return 1.0 / float(image.attrs["gain_effective"])
     return common_slope(counts[good], variance[good])
@@ -1078,7 +1079,7 @@ def _variance_per_count(
 def _extract_scene(
     scene: _ApertureScene, trace: xr.Dataset, weights: ExtractWeights
 ) -> _Extraction:
-    """Return the flux, with the weights that were asked for where there is a profile."""
+    """Return the flux, with the requested weights where there is a profile."""
     pixels, away = scene.pixels, scene.from_star
     fwhm = float(trace.attrs.get("fwhm", np.ptp(away) / 4))
     profile, knots = SpatialProfile(Moffat(fwhm, 0.0, np.inf)), knots_of(away, fwhm)
@@ -1102,9 +1103,9 @@ def _extract_scene(
 def _fit_and_extract(
     pixels: AperturePixels, knots: Knots, fwhm: float, found: ExtractedFlux
 ) -> tuple[ExtractedFlux, SpatialProfile, Values]:
-    """Return the flux with optimal weights, the profile, and its share on each pixel.
+    """Return the flux with optimal weights, the profile, and its fraction on each pixel.
 
-    Twice: what the first profile shows to be no part of the light does not enter the second.
+    The profile is fitted twice: pixels rejected by the first fit are not used in the second.
     """
     profile = SpatialProfile(Moffat(fwhm, 0.0, np.inf))
     shape, good = _profile_within(profile, knots, pixels), pixels.good
@@ -1121,7 +1122,7 @@ def _fit_and_extract(
 
 
 def _why_no_profile(scene: _ApertureScene, found: ExtractedFlux, snr: float) -> str:
-    """Return why a profile cannot be relied on; "" where it can."""
+    """Return the reason why the profile is unreliable; "" where it is reliable."""
     if not scene.noise_known:
         return "nothing tells the noise"
     if snr < _MIN_PROFILE_SNR:
@@ -1134,24 +1135,24 @@ def _why_no_profile(scene: _ApertureScene, found: ExtractedFlux, snr: float) -> 
 
 
 def _profile_within(profile: SpatialProfile, knots: Knots, pixels: AperturePixels) -> Values:
-    """Return the profile on the pixels (row, x), 1 in all inside the aperture of each column."""
+    """Return the profile on the pixels (row, x), summing to 1 inside the aperture per column."""
     light = profile.on_pixels(knots)
     total = np.add.reduce(light * pixels.part, axis=0)
     return light / np.where(total > 0, total, 1.0)
 
 
 def _enclosed_flux(place: Aperture, moffat: Moffat) -> float:
-    """Return which part of a bell's light the pixels of an aperture get, edge ones by their part.
+    """Return the fraction of a Moffat curve in an aperture, edge pixels by their fraction inside.
 
-    Why not the integral between the edges: within a pixel the light is not spread evenly, which at
-    a seeing of 2 rows is worth 0.06 % of it.
+    Not the integral between the edges: the flux is not uniform within a pixel, which makes a
+    difference of 0.06 % at a FWHM of 2 rows.
     """
     held = np.add.reduce(place.part * moffat.on_pixels(place.away), axis=0)
     return float(np.add.reduce(held) / held.size)
 
 
 def _masked_fraction(scene: _ApertureScene, found: ExtractedFlux) -> float:
-    """Return which part of the aperture's pixels did not count."""
+    """Return the fraction of the aperture's pixels that were not used."""
     inside = scene.place.part > 0
     lost = np.count_nonzero(inside & ~found.good)
     return float(lost) / max(int(np.count_nonzero(inside)), 1)
@@ -1163,7 +1164,7 @@ def _as_spectrum(
     sky: xr.Dataset | None,
     outcome: _Extraction,
 ) -> xr.Dataset:
-    """Return what was extracted as a Dataset."""
+    """Return an extraction as a Dataset."""
     import xarray as xr
 
     place, found, units = scene.place, outcome.flux, image[COUNTS].attrs.get("units", "adu")
@@ -1193,13 +1194,13 @@ def _as_spectrum(
     return xr.Dataset(variables, {X: image[X], **scalars}, dict(image.attrs))
 
 
-# A star's spectrum frame by frame, through one aperture: `extract_frames`, for light curves.
+# Extraction frame by frame through one aperture, for light curves: `extract_frames`.
 #
-# Every frame has the aperture of the combined image, since a height of its own would follow the
-# seeing and make the star vary with it; but the star drifts along the slit from frame to frame,
-# and the aperture with it. The drift is that of the whole trace, a single number for each frame:
-# the median of the difference between the frame's own trace and the common one. A frame in which
-# the star is too faint to be followed keeps the common trace.
+# Every frame has the aperture width of the combined image, since a width per frame would follow the
+# seeing and make the flux vary with it. The star drifts along the slit from frame to frame, and the
+# aperture follows it. The drift is that of the whole trace, a single number for each frame: the
+# median of the difference between the frame's own trace and the common one. A frame in which the
+# star is too faint to trace keeps the common trace.
 
 Extract = Callable[["xr.Dataset", "xr.Dataset"], "xr.Dataset"]
 TIME_MID, OFFSET, EXTRACTION = "time_mid", "offset", "extraction"
@@ -1207,7 +1208,7 @@ _ALONG_X = ("flux", VARIANCE, "sky", DQ)
 
 
 class _FrameSpectrum(NamedTuple):
-    """The spectrum of a frame, and by how many rows its star lies beside the common trace."""
+    """The spectrum of a frame, and the offset of its star from the common trace, rows."""
 
     spectrum: xr.Dataset
     offset: float
@@ -1222,23 +1223,23 @@ def extract_frames(
     *,
     follow: bool = True,
 ) -> xr.Dataset:
-    """Extract each frame of a target along the trace of all.
+    """Extract each frame of a target along the common trace.
 
     Parameters
     ----------
-    images : each light as a calibrated image, counts (y, x), settled, dispersed along x, in the
-        order of the cube. Only one is held at a time.
-    lights : the cube they are from; its coordinates `time` and `exptime` (frame) tell when.
+    images : each light frame as a calibrated image, counts (y, x), computed, dispersed along x, in
+        the order of the cube. Only one is held in memory at a time.
+    lights : the cube of the frames; its coordinates `time` and `exptime` (frame) give the times.
     trace : `center` (x) in the combined image.
-    rows : of the spectrum there.
-    extract : makes the spectrum (x) of an image and a trace.
-    follow : the aperture goes with the star; else it stays.
+    rows : rows of the spectrum in the combined image.
+    extract : function that extracts the spectrum (x) of an image along a trace.
+    follow : the aperture follows the drift of the star; else it is fixed.
 
     Returns
     -------
     frames : `flux`, `variance`, `sky` and `dq` (frame, x), as far as the spectra have them.
         Coordinates along `frame`: `time_mid`, the middle of the exposure in UTC, `exptime` in s,
-        `offset`, rows from the common trace, and `extraction`, what was done.
+        `offset`, rows from the common trace, and `extraction`, the weights used.
     """
     import xarray as xr
 
@@ -1277,7 +1278,7 @@ def extract_frames(
 def _extract_frame(
     image: xr.Dataset, trace: xr.Dataset, offset: float, extract: Extract
 ) -> _FrameSpectrum:
-    """Return the spectrum of a frame along the common trace, moved to where its star is."""
+    """Return the spectrum of a frame along the common trace, shifted to its star."""
     center = trace["center"]
     moved = trace.assign(center=center + (0.0 if np.isnan(offset) else offset))
     moved["center"].attrs = dict(center.attrs)
@@ -1285,13 +1286,13 @@ def _extract_frame(
 
 
 def trace_offset(image: xr.Dataset, trace: xr.Dataset, rows: Rows) -> float:
-    """Return by how many rows a star lies above a trace; NaN where it is too faint to tell.
+    """Return the offset of a star above a trace, rows; NaN where it is too faint to measure.
 
     Parameters
     ----------
-    image : counts (y, x), settled.
+    image : counts (y, x), computed.
     trace : `center` (x), of another image of the same star.
-    rows : where it was found there.
+    rows : the rows of the star in that image.
     """
     own = fit_trace(image, rows)
     if own.attrs["trace"] != "fit":
@@ -1315,7 +1316,7 @@ def _exposure_times(lights: xr.Dataset) -> dict[str, Any]:
 
 
 def _exposure_middles(starts: NDArray[Any], exptime: NDArray[np.float64]) -> NDArray[Any]:
-    """Return the middle of exposures, to the nanosecond; NaT where start or length is unknown."""
+    """Return the middle of each exposure, to the nanosecond; NaT where its times are unknown."""
     begun = np.broadcast_to(np.asarray(starts, "datetime64[ns]"), exptime.shape)
     half = np.nan_to_num(exptime) * 0.5e9
     middles = begun + half.round().astype("timedelta64[ns]")

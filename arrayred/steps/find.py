@@ -1,27 +1,26 @@
-"""Find the rows of spectra on a combined image, and measure row statistics.
+"""Detect the rows of spectra on a combined image, and measure row statistics.
 
-The rule is the published procedure's: a row is bright if its mean exceeds the mean of the
-background sample by n_sigma standard deviations of the sample's *pixels*. That is a high bar (a
-row mean of 1536 pixels scatters 39 times less), which is why it rarely takes sky for spectrum.
+The published procedure's rule comes first (`detect_rows`): a row is bright if its mean exceeds the
+mean of the background sample by n_sigma standard deviations of the sample's *pixels*. That is a
+high threshold (a row mean of 1536 pixels scatters 39 times less), which is why it rarely takes sky
+for a spectrum.
 
 Why the run that holds the brightest row, not all bright rows: one hot row far away would otherwise
 widen the aperture to itself and cost up to 91 % of the flux.
 
-`steps.find` asks this rule first, and another where it finds nothing.
+The threshold has two limits. It compares row means with the scatter of *pixels*, 130 to 160
+standard deviations of a row's mean on real nights, so that faint spectra stay below it; and a hot
+row or a few cosmic rays exceed it. Therefore `find_rows`
 
-The procedure's threshold comes first (`steps.detect`): it rarely takes sky for a spectrum. Two
-things it cannot do. It compares row means with the scatter of *pixels*, 130 to 160 standard
-deviations of a row's mean on real nights, so weak spectra stay below it; and a hot row or a few
-cosmic rays pass it. So here
+- excludes runs narrower than any star, and reports them (the rows beside a star of a FWHM of 2 rows
+  reach half its peak, those beside a hot row nothing);
+- where nothing is left, or the background sample holds the spectrum itself, uses the robust rule
+  (`kernels.rows.matched_filter`): signal that many columns, or at least three lines, share over
+  neighbouring rows.
 
-- what is sharper than any star is set aside, and said (a star of a full width of 2 rows gives its
-  neighbours half its peak, a hot row nothing);
-- where nothing is left, or the background sample holds the spectrum itself, the robust rule looks
-  (`kernels.faint`): light that many columns, or at least three lines, share over neighbouring rows.
-
-Its bar is 5 standard deviations: of 2,000 blank frames 0.5 % pass it by chance. A spectrum then
-reaches as far as rows stand out by 4 standard deviations of a row's mean, or by 2 % of its peak, so
-that a bright star does not bring its wings along.
+The robust rule's threshold is 5 standard deviations: of 2,000 blank frames 0.5 % exceed it by
+chance. A spectrum then extends over the rows above 4 standard deviations of a row's mean, or above
+2 % of its peak, so that the rows of a bright star do not include its wings.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ _MIN_STD_EXCESS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """How the procedure's threshold is set, and which bright rows make a spectrum.
+    """Options of the procedure's threshold, and of the choice among bright rows.
 
     Parameters
     ----------
@@ -81,17 +80,17 @@ def detect_rows(
     whole_span: bool = False,
     rows: RowRange | None = None,
 ) -> Rows:
-    """Return the rows whose mean stands out from the background.
+    """Return the rows whose mean exceeds the background by the procedure's threshold.
 
     Parameters
     ----------
-    image : counts (y, x) in adu or electron, settled.
-    n_sigma : standard deviations of the background's pixels that a row's mean must exceed.
+    image : counts (y, x) in adu or electron, computed.
+    n_sigma : threshold for a row's mean, in standard deviations of the background's pixels.
     background_rows : rows of the background sample, FITS numbers, both included.
-    skip_last_column : leave the last column out of the sample.
-    max_gap : dark rows that do not part a spectrum.
-    whole_span : take all from the lowest to the highest bright row, not one run of them.
-    rows : take these rows and measure only the background.
+    skip_last_column : exclude the last column from the sample.
+    max_gap : largest number of dark rows within a spectrum.
+    whole_span : use all rows from the lowest to the highest bright one, not one run of them.
+    rows : use these rows and measure only the background.
 
     Raises
     ------
@@ -136,15 +135,15 @@ def detect_rows(
 def background_sample(
     image: xr.Dataset, span: RowRange, *, skip_last_column: bool = False
 ) -> NDArray[np.float64]:
-    """Return the pixels (y, x) of a background sample, as far as the image goes."""
+    """Return the pixels (y, x) of a background sample, cut at the edge of the image."""
     counts: NDArray[np.float64] = image[COUNTS].values
     return counts[_rows_on_image(image, span), : counts.shape[1] - skip_last_column]
 
 
 def snr_of_rows(row_means: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Return by how many standard deviations of a row's mean each row (y) stands out.
+    """Return the S/N of each row (y): its excess in standard deviations of a row's mean.
 
-    None where nothing scatters.
+    None where there is no scatter.
     """
     finite = np.isfinite(row_means)
     if np.count_nonzero(finite) < 5:
@@ -160,10 +159,10 @@ def peak_snr(snr: NDArray[np.float64] | None, start: int, stop: int) -> float | 
 
 
 def holds_light(sample: NDArray[np.float64], row_means: NDArray[np.float64]) -> bool:
-    """Tell whether a background sample holds a spectrum: brighter and wider than its pixels are.
+    """Return whether a background sample holds a spectrum, from its mean and scatter.
 
-    Its mean is ten standard deviations of a row's mean above the typical row, and its pixels'
-    deviation twice what most of them scatter.
+    Its mean is then ten standard deviations of a row's mean above the typical row, and the standard
+    deviation of its pixels twice their robust one.
     """
     mean, std = kernel.background(sample)
     finite = row_means[np.isfinite(row_means)]
@@ -188,14 +187,14 @@ def _gap_remark(bright: NDArray[np.bool_], max_gap: int, low: int) -> tuple[str,
 
 
 def _rows_on_image(image: xr.Dataset, span: RowRange) -> slice:
-    """Return rows first..last, or as far as the image goes, as positions."""
+    """Return rows first..last as positions, cut at the top of the image."""
     first, last = span
     top = int(image[Y][-1])
     return rows_slice(image, (first, min(last, top) if first <= top else last))
 
 
 def rows_slice(image: xr.Dataset, span: RowRange) -> slice:
-    """Return rows first..last as positions; off the image is an error."""
+    """Return rows first..last as positions; raise UsageError off the image."""
     low, high = int(image[Y][0]), int(image[Y][-1])
     first, last = span
     if not low <= first <= last <= high:
@@ -210,7 +209,7 @@ def rows_slice(image: xr.Dataset, span: RowRange) -> slice:
 def _choose_run(
     bright: NDArray[np.bool_], row_means: NDArray[np.float64], max_gap: int, whole_span: bool
 ) -> tuple[int, int, list[tuple[int, int]]]:
-    """Return start and stop of the spectrum, 0 and 0 for none, and the runs left out."""
+    """Return start and stop of the spectrum, 0 and 0 for none, and the other runs."""
     found = kernel.bright_runs(bright, max_gap=max_gap)
     if not found:
         return 0, 0, []
@@ -224,7 +223,7 @@ def _choose_run(
 def _threshold_error(
     row_means: NDArray[np.float64], rule: Rows, low: int, sample: NDArray[np.float64]
 ) -> NoSpectrumError:
-    """Return the error that tells the rule, the brightest rows, and a sample that holds light."""
+    """Return the error with the rule, the brightest rows, and whether the sample holds signal."""
     finite = np.flatnonzero(np.isfinite(row_means))
     order = finite[np.argsort(-row_means[finite], kind="stable")][:3]
     told = [f"row {row + low} with {row_means[row]:.2f}" for row in order] or ["none"]
@@ -263,23 +262,23 @@ def find_rows(
 
     Parameters
     ----------
-    image : counts (y, x) in adu or electron, settled, dispersed along x; the robust rule looks at
-        `clean` where there is one, and leaves out the bad pixels of `dq`.
+    image : counts (y, x) in adu or electron, computed, dispersed along x; the robust rule uses
+        `clean` where there is one, and masks the bad pixels of `dq`.
     threshold : the procedure's rule.
-    method : "threshold", that rule to the letter; "robust", which also finds what is weak or all
-        lines; "auto": the threshold, less what is too sharp for a star, and if that finds nothing,
-        or its background sample holds the spectrum, the robust rule.
-    near_row : of several spectra take the one nearest to this row; None: the brightest.
-    rows : take these rows and measure only the background.
+    method : "threshold", exactly that rule; "robust", which also finds faint and emission-line
+        spectra; "auto": the threshold, without runs too narrow for a star; if none is left, or the
+        background sample holds the spectrum, the robust rule.
+    near_row : of several spectra choose the one nearest to this row; None: the brightest.
+    rows : use these rows and measure only the background.
 
     Returns
     -------
-    rows : `rule` says what found them, `others` what else is bright, `remarks` what to know.
+    rows : `rule` is the method that found them, `others` the other bright runs, `remarks` warnings.
 
     Raises
     ------
     NoSpectrumError
-        Nothing stands out, or nothing within 50 rows of `near_row`.
+        No spectrum is found, or none within 50 rows of `near_row`.
     UsageError
         The background sample, the rows or `near_row` lie off the image.
 
@@ -305,9 +304,9 @@ def find_all_rows(
     near_row: int | None = None,
     rows: RowRange | None = None,
 ) -> tuple[Rows, ...]:
-    """Return the rows of every spectrum of an image: the chosen first, then by falling S/N.
+    """Return the rows of every spectrum of an image: the chosen first, then by decreasing S/N.
 
-    Parameters, errors : as in `find_rows`. What of `others` is a spectrum here too is "taken".
+    Parameters and errors are those of `find_rows`. Spectra among `others` have the state "taken".
     """
     every = _rows_of_each(image, threshold, method, near_row, rows)
     return tuple(replace(rows, others=tuple(map(_marked_as_taken, rows.others))) for rows in every)
@@ -352,7 +351,7 @@ def _require_row_on_image(image: xr.Dataset, row: int) -> None:
 def _detected_runs(
     image: xr.Dataset, threshold: Threshold, method: Detect
 ) -> tuple[Rows, list[Run]]:
-    """Return what was measured, and the runs by falling S/N, at least one a spectrum."""
+    """Return the detection, and the runs by decreasing S/N, at least one of them a spectrum."""
     if method == "robust":
         return _detect_robustly(image, threshold, "")
     try:
@@ -374,7 +373,7 @@ def _detected_runs(
 
 
 def _by_snr(runs: list[Run]) -> list[Run]:
-    """Return runs, the first still first, the others by falling S/N."""
+    """Return runs, the first unchanged, the others by decreasing S/N."""
     return [runs[0], *sorted(runs[1:], key=lambda run: -(run.snr or 0.0))]
 
 
@@ -393,7 +392,7 @@ def _detect_by_threshold(
 
 
 def _checked_for_light(image: xr.Dataset, rule: Threshold, run: Run, threshold: float) -> Run:
-    """Return a run of bright rows, "sharp" if no light blurred by optics passes the threshold."""
+    """Return a run of bright rows, marked "sharp" if its blurred rows fail the threshold."""
     low, counts = int(image[Y][0]), image[COUNTS].values
     start, stop = run.first - low, run.last - low + 1
     first = max(start - 4, 0)
@@ -404,7 +403,7 @@ def _checked_for_light(image: xr.Dataset, rule: Threshold, run: Run, threshold: 
 
 
 def _why_robust(image: xr.Dataset, rule: Threshold, runs: list[Run] | None = None) -> str:
-    """Return why the robust rule was asked: of nothing, or of runs none of which will do."""
+    """Return the reason for the robust rule: signal in the sample, no spectrum, or no row."""
     sample = background_sample(image, rule.background_rows, skip_last_column=rule.skip_last_column)
     if holds_light(sample, kernel.row_means(image[COUNTS].values)):
         return f"{_sample_text(Run(*rule.background_rows))} holds light"
@@ -422,13 +421,13 @@ def _detect_robustly(
     error: NoSpectrumError | None = None,
     sharp: list[Run] | None = None,
 ) -> tuple[Rows, list[Run]]:
-    """Return what the robust rule finds, and the background beside it; or raise.
+    """Return the background, and the runs found by the robust rule; or raise.
 
     Parameters
     ----------
     why : the reason for a remark; "" for none.
-    error : of the threshold, which found nothing either.
-    sharp : what the threshold found, to be kept where it is no spectrum.
+    error : error of the threshold, where it found nothing either.
+    sharp : runs found by the threshold; those that are no spectrum are returned as well.
     """
     light, low = matched_filter(_best_counts(image)), int(image[Y][0])
     runs = [
@@ -461,9 +460,9 @@ def _best_counts(image: xr.Dataset) -> NDArray[np.float64]:
 
 
 def _background_rows(image: xr.Dataset, rule: Threshold, taken: NDArray[np.bool_]) -> Rows:
-    """Return the numbers of the background sample without the spectra in it.
+    """Return the statistics of the background sample without the spectra in it.
 
-    Where nothing of the sample is left, all rows without light serve.
+    Where no row of the sample is left, all rows off the spectra are used.
     """
     low, counts = int(image[Y][0]), image[COUNTS].values
     first, last = rule.background_rows
@@ -511,30 +510,30 @@ def _rows_of_run(image: xr.Dataset, found: Rows, run: Run, runs: list[Run]) -> R
     )
 
 
-# Which of several spectra is meant by a row near it: `by_distance`.
+# Choice of one of several spectra by a row near it: `by_distance`.
 #
-# A row is read off an image viewer, in some column of a tilted trace, so that it is rarely right
-# to the row. Yet the nearest spectrum is not what is meant wherever it lies: a row that was
-# mistyped, or one of another night, would silently yield another star.
+# A row is read off an image viewer, in some column of a tilted trace, so that it is rarely exact.
+# Yet the nearest spectrum is not accepted at any distance: a mistyped row, or one of another night,
+# would silently yield another star.
 
 FARTHEST = 50
-"""Rows from `near_row` to its spectrum at most."""
+"""Largest distance from `near_row` to its spectrum, rows."""
 
 
 def by_distance(
     spectra: Iterable[Run], row: int, threshold: float
 ) -> tuple[list[Run], tuple[str, ...]]:
-    """Return spectra by their distance from a row, and what to say of the first.
+    """Return spectra by their distance from a row, and a remark on the first.
 
     Parameters
     ----------
     spectra : runs of rows, at least one.
     row : FITS number.
-    threshold : what the mean of a row had to exceed; it goes with the error.
+    threshold : threshold of the detection, for the error.
 
     Returns
     -------
-    spectra, remarks : the nearest first; how far off it is, unless the row is one of its own.
+    spectra, remarks : the nearest first; its distance, unless the row is one of its own.
 
     Raises
     ------
@@ -548,7 +547,7 @@ def by_distance(
     """
 
     def away(run: Run) -> int:
-        """Return how many rows lie between."""
+        """Return the distance from the row, rows."""
         return max(run.first - row, row - run.last, 0)
 
     ordered = sorted(spectra, key=away)
@@ -566,8 +565,6 @@ def by_distance(
     return ordered, (off,) if n else ()
 
 
-# Statistics of each row of each frame: `row_statistics`.
-
 _STATISTICS = ("mean", "std", "median")
 
 
@@ -581,7 +578,7 @@ def row_statistics(cube: xr.Dataset) -> xr.Dataset:
     Returns
     -------
     statistics : `mean`, `std` (population) and `median` (..., y), float64, as lazy as the cube
-        came. The same bits for any chunks.
+        came. Bit-identical for any chunks.
     """
     import xarray as xr
 

@@ -1,25 +1,26 @@
 """Estimate the variance of images, masters and flats, and flag pixels: `estimate_noise`, `flag`.
 
-Calibration is linear and the same for all frames of a target, so the variance is made once, for the
-combined image, and not carried along the cube::
+Calibration is linear and the same for all frames of a target, so the variance is computed once, for
+the combined image, and not carried along the cube::
 
     of a frame    v = r^2 + (max(light - level, 0) + hot) / gain
     combined      k(n)/n v + k(m)/m (r_dark^2 + hot / gain)
 
-r is the noise of a pixel without light, `light` what is left when the master is subtracted, `hot`
-what the master holds above its own median, k the factor of a median (`kernels.noise`). The master's
-own noise is common to all n frames and comes once, after the combination: on the night that taught
-this the sky scatters by 11.2 counts, 9.2 if it is taken for independent.
+r is the noise of a pixel without light (read-out and dark current), `light` the signal after the
+master is subtracted, `hot` the excess of the master over its own median, k the factor of a median
+(`kernels.reject.median_factor`), for n light frames and m frames of the master. The master's own
+noise is common to all n frames and is added once, after the combination: on the night where this
+was found the sky scatters by 11.2 counts, but by 9.2 if that noise is taken as independent.
 
-`steps.floor` tells where r comes from; `level` is the light that r holds already. A flat divides
-the combined image last, and its variance by its square; the flat's own noise, common to all frames
-as well (`steps.flat_noise`), is added then, once.
+`find_read_noise` measures r; `level` is the signal whose noise r already contains. The combined
+image is divided by the flat last, and its variance by the flat's square; the flat's own noise, also
+common to all frames (`estimate_flat_noise`), is added then, once.
 
-Where the image has a best estimate of its own, `clean`, the variance is that one's, with its share
-of the frames' (`steps.share`) in place of k(n)/n; a pixel that lost frames has those that are left.
+Where the image has a best estimate, `clean`, the variance is that of `clean`, with its
+`VarianceFactor` in place of k(n)/n; in a pixel that lost frames only the remaining ones count.
 
-The estimate follows the count it belongs to, so low counts are thought a little too certain: means
-weighted by it come out low by half a sigma divided by the noise in electrons, 0.01 sigma at 50.
+The estimate follows the counts themselves, so the variance of low counts is slightly too small:
+means weighted by it are low by half a sigma divided by the noise in electrons, 0.01 sigma at 50.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _HOT_PIXEL_SIGMA = 5.0
-"""How many sigma of the master a pixel must stand out to be hot: its own noise is no light."""
+"""Threshold of a hot pixel, in sigma of the master, so that noise is not taken for charge."""
 
 
 Indices = NDArray[np.intp]
@@ -77,14 +78,14 @@ Values = NDArray[np.float64]
 
 
 class MasterNoise(NamedTuple):
-    """What the master adds: its share of the variance of one of its frames, and hot pixels.
+    """Noise of a master: its variance relative to one of its frames, and its hot pixels.
 
     Parameters
     ----------
-    share : of the variance of a frame; 0 where it is unknown or there is no master.
-    variance : of a pixel of one of its frames without light, adu^2.
-    where, charge : flat indices of the hot pixels, and what they hold above the rest, adu.
-    note : what is to be said of it.
+    share : variance of the master over that of a frame; 0 where unknown or without a master.
+    variance : variance of a pixel of one of its frames, unexposed, adu^2.
+    where, charge : flat indices of the hot pixels, and their excess over the median, adu.
+    note : text for HISTORY.
     """
 
     share: float
@@ -95,29 +96,29 @@ class MasterNoise(NamedTuple):
 
 
 class _NoiseScale(NamedTuple):
-    """What a combination makes of a frame's variance, and the gain, electrons per count or None."""
+    """Variance factor of a combination, and the gain, electrons per count or None."""
 
     share: VarianceFactor
     gain: float | None
 
     @property
     def per_photon(self) -> float:
-        """Return counts per electron; 0 where photon noise is left out."""
+        """Return the counts per electron; 0 where photon noise is not modelled."""
         return 0.0 if self.gain is None else 1.0 / self.gain
 
 
 def measure_noise(master: xr.Dataset, cube: xr.Dataset) -> xr.Dataset:
-    """Note on a master how much a pixel of the frames that made it scatters.
+    """Measure the noise of a pixel in the frames of a master, and record it on the master.
 
     Parameters
     ----------
-    master : settled (y, x).
-    cube : its frames, counts (frame, y, x) in adu or electron; some rows of them are looked at.
+    master : computed (y, x).
+    cube : its frames, counts (frame, y, x) in adu or electron; a sample of their rows is read.
 
     Returns
     -------
     master : with the coordinate `frame_type`, and the attribute `noise`, standard deviation in the
-        master's unit, unless there is but one frame.
+        master's unit, unless there is only one frame.
     """
     check_cube(cube)
     kinds = set(np.atleast_1d(cube["frame_type"].values)) if "frame_type" in cube.coords else set()
@@ -135,28 +136,28 @@ def estimate_noise(
     minus: xr.Dataset | None = None,
     flat: xr.Dataset | None = None,
 ) -> xr.Dataset:
-    """Give a combined image the variance of its pixels.
+    """Add the variance of its pixels to a combined image.
 
     Parameters
     ----------
-    image : counts (y, x), settled, of `combine`, perhaps with the `clean` of `add_clean`; its
-        coordinates `gain` (electron/adu) and `read_noise` (electron) are believed.
-    lights : the frames it was made of, counts (frame, y, x), eager or chunked; looked at only where
-        the master does not tell their noise.
+    image : counts (y, x), computed, of `combine`, perhaps with the `clean` of `add_clean`; its
+        coordinates `gain` (electron/adu) and `read_noise` (electron) are used where present.
+    lights : its light frames, counts (frame, y, x), eager or chunked; read only where the master
+        does not give their noise.
     minus : the master (y, x) that was subtracted, of `measure_noise`.
-    flat : the response (y, x) by which the combined image was divided afterwards; where it has a
-        `variance` of its own, that counts.
+    flat : the response (y, x) by which the combined image was divided afterwards; its `variance`,
+        where present, is propagated.
 
     Returns
     -------
-    image : with `variance` (y, x), float32, in the square of its unit. Without it where nothing
-        tells the noise; the history says so, and what was used otherwise. Where some frames lack
-        a pixel (`dq`), or were left out of it (`n_rejected`), the rest of them counts.
+    image : with `variance` (y, x), float32, in the square of its unit, unless the noise is unknown;
+        HISTORY records that, or the numbers used. Where some frames lack a pixel (`dq`), or were
+        rejected in it (`n_rejected`), the variance is that of the remaining frames.
 
     Raises
     ------
     UsageError
-        The noise of frames that were combined in this way is not known.
+        The variance of the combination method is unknown.
     """
     check_image(image)
     if minus is not None:
@@ -185,7 +186,7 @@ def estimate_noise(
 
 
 def _before_flat_division(image: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
-    """Return an image as it was before it was divided by a flat."""
+    """Return an image multiplied by the flat it was divided by."""
     response = flat[COUNTS].values
     names = [name for name in (COUNTS, CLEAN) if name in image]
     return image.assign(
@@ -194,7 +195,7 @@ def _before_flat_division(image: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
 
 
 def _variance_factor_of(image: xr.Dataset) -> VarianceFactor:
-    """Return what the combination of an image, or of its best estimate, makes of the variance."""
+    """Return the variance factor of the combination of an image, or of its best estimate."""
     if "clean_share" in image.attrs:
         return VarianceFactor(*image.attrs["clean_share"])
     left_out = image.attrs.get("left_out", (0, 0))
@@ -202,7 +203,7 @@ def _variance_factor_of(image: xr.Dataset) -> VarianceFactor:
 
 
 def _best_estimate_of(image: xr.Dataset) -> NDArray[np.float64]:
-    """Return the pixels (y, x) whose variance is wanted."""
+    """Return `clean` (y, x) where there is one, else `counts`."""
     return np.asarray(image[CLEAN if CLEAN in image else COUNTS].values)
 
 
@@ -228,7 +229,7 @@ def _combined_variance(
 
 
 def master_noise(minus: xr.Dataset | None, floor: ReadNoise) -> MasterNoise:
-    """Return what a master adds; that of a bias has a pattern, but no charge."""
+    """Return the noise of a master; a bias has a pattern, but no hot charge."""
     nowhere, nothing = np.empty(0, np.intp), np.empty(0, np.float64)
     if minus is None:
         return MasterNoise(0.0, 0.0, nowhere, nothing)
@@ -268,7 +269,7 @@ def _pixels_lacking_frames(
 
 
 def _values_at(where: Indices, places: Indices, values: Values) -> Values:
-    """Return the values that stand at some places, as seen from others; 0 where none does."""
+    """Return the values given at `places` for the indices `where`; 0 where there is none."""
     position = np.minimum(np.searchsorted(places, where), max(places.size - 1, 0))
     if not places.size:
         return np.zeros(where.size)
@@ -278,9 +279,9 @@ def _values_at(where: Indices, places: Indices, values: Values) -> Values:
 def _effective_gain_noise(
     floor: ReadNoise, gain: float | None, share: VarianceFactor
 ) -> dict[str, float]:
-    """Return what gain and noise a single frame would have to have, where they are known.
+    """Return the gain and noise of an equivalent single frame, where they are known.
 
-    And the light that the noise holds already, where there is such.
+    And the signal whose noise is already contained, where it is not 0.
     """
     if gain is None:
         return {}
@@ -289,18 +290,16 @@ def _effective_gain_noise(
     return {"gain_effective": gain / share.photons, "noise_effective": noise, **level}
 
 
-# What is borrowed from ccdproc, L.A.Cosmic and the mask of bad pixels: `import_ccdproc`.
-#
-# It comes with an extra, since it brings scipy and scikit-image along and takes a second to
-# import.
+# ccdproc, for L.A.Cosmic and the bad-pixel mask, is an optional extra, since it depends on scipy
+# and scikit-image and takes a second to import.
 
 
 def import_ccdproc(what: str) -> Any:
-    """Return the module ccdproc, imported now.
+    """Import and return the module ccdproc.
 
     Parameters
     ----------
-    what : what needs it, as the beginning of a sentence.
+    what : the feature that needs it, as the beginning of a sentence.
 
     Raises
     ------
@@ -317,17 +316,17 @@ def import_ccdproc(what: str) -> Any:
     return ccdproc
 
 
-# What is wrong with a pixel of a combined image: `flag`.
+# Flags of the pixels of a combined image: `flag`.
 #
-# Flags are made for the combined image, not for the cube: calibration is the same for all frames
-# of a target, so what the cube's flags would tell is told by the highest raw value of each pixel,
-# which comes out of the same visit as the combination (`combine_with_peak`). **A combined pixel
-# carries a bit if any of its frames does**: an average holds a part of every frame.
+# Flags are set for the combined image, not for the cube: calibration is the same for all frames of
+# a target, so the highest raw value of each pixel, computed in the same pass as the combination
+# (`combine_with_peak`), gives the same flags. **A combined pixel carries a bit if any of its frames
+# does**: an average contains every frame.
 #
-# Saturation is judged on raw values. A level that is told (an instrument file's ``[detector]
-# saturation``) counts; else the top of the integers that the file can hold; or, below it, a
-# plateau, where a converter with fewer bits ends: ten pixels or more of exactly the highest value,
-# and hardly any just below it.
+# Saturation is determined from raw values, from the given level (an instrument file's ``[detector]
+# saturation``); else from the largest integer that the file can hold; or, below it, from a plateau
+# at the limit of a converter with fewer bits: ten pixels or more of exactly the highest value, and
+# hardly any just below it.
 
 Mask = NDArray[np.bool_]
 
@@ -337,18 +336,18 @@ _PLATEAU_CONTRAST = 4
 
 
 class Saturation(NamedTuple):
-    """The lowest raw count that means nothing any more, adu, and who says so."""
+    """The lowest saturated raw count, adu, and its source."""
 
     level: float
     source: str
 
 
 def drop_impossible(cube: xr.Dataset) -> xr.Dataset:
-    """Make missing what no converter writes: infinite values, and those beyond 2^32.
+    """Set values that no converter writes to NaN: infinite ones, and those beyond 2^32.
 
     Parameters
     ----------
-    cube : counts (frame, y, x), eager or chunked. Integers are returned as they are.
+    cube : counts (frame, y, x), eager or chunked. Integers are returned unchanged.
 
     Returns
     -------
@@ -363,12 +362,12 @@ def drop_impossible(cube: xr.Dataset) -> xr.Dataset:
 
 
 def flag(image: xr.Dataset, cube: xr.Dataset, *, bad: Mask | None = None) -> xr.Dataset:
-    """Give a combined image the flags of its pixels.
+    """Add the flags of its pixels to a combined image.
 
     Parameters
     ----------
-    image : settled, of `combine_with_peak`; where it has the coordinate `bad` (y, x), as of a flat
-        that could not correct a pixel, that counts as well.
+    image : computed, of `combine_with_peak`; its coordinate `bad` (y, x), where present, as of a
+        flat that could not correct a pixel, is flagged as well.
     cube : its raw frames, counts (frame, y, x). Only the pixels that lack a value are read again,
         to count them; missing ones are NaN (`drop_impossible`).
     bad : (y, x), True where the detector is known to be bad.
@@ -376,8 +375,8 @@ def flag(image: xr.Dataset, cube: xr.Dataset, *, bad: Mask | None = None) -> xr.
     Returns
     -------
     image : with `dq` (y, x), uint8, in place of `peak`: bad_pixel 1, saturated 2, no_data 8, of any
-        frame, and with the attribute `saturated_from`, where saturation begins, if it is known.
-        Frames that lack pixels are remarked on.
+        frame, and with the attribute `saturated_from`, the saturation level, where known. A remark
+        names the frames that lack pixels.
 
     Raises
     ------
@@ -410,7 +409,7 @@ def flag(image: xr.Dataset, cube: xr.Dataset, *, bad: Mask | None = None) -> xr.
 def _flag_missing(
     dq: NDArray[np.uint8], image: xr.Dataset, cube: xr.Dataset, top: Saturation | None
 ) -> xr.Dataset:
-    """Flag the pixels that some frames lack, by what the others say; remark on those frames."""
+    """Flag the pixels that some frames lack, from the other frames; remark on those frames."""
     where = np.flatnonzero(np.isnan(image[PEAK].values))
     if not where.size:
         return image
@@ -438,7 +437,7 @@ def _require_shape(bad: Mask, dq: NDArray[np.uint8]) -> None:
 
 
 def _flag_counts(dq: NDArray[np.uint8], top: Saturation | None) -> str:
-    """Return how many pixels carry which flag, or ""."""
+    """Return the text with the number of pixels per flag, or ""."""
     by = "" if top is None else f" (from {top.level:g}, {top.source})"
     names = {BAD_PIXEL: "known to be bad", SATURATED: f"saturated{by}", NO_DATA: "lack data"}
     counts = {bit: int(np.count_nonzero(dq & bit)) for bit in names}
@@ -447,12 +446,12 @@ def _flag_counts(dq: NDArray[np.uint8], top: Saturation | None) -> str:
 
 
 def saturation_of(peak: NDArray[Any], cube: xr.Dataset) -> Saturation | None:
-    """Return the level from which raw counts mean nothing, or None where nothing tells.
+    """Return the saturation level of raw counts, adu, or None where it is unknown.
 
     Parameters
     ----------
     peak : (y, x), the highest raw value of each pixel.
-    cube : the frames, counts (frame, y, x); their coordinate `saturation` is believed.
+    cube : the frames, counts (frame, y, x); their coordinate `saturation` is used where present.
     """
     if "saturation" in cube.coords:
         return Saturation(float(cube["saturation"].item()), "as told")
@@ -466,7 +465,7 @@ def saturation_of(peak: NDArray[Any], cube: xr.Dataset) -> Saturation | None:
 
 
 def plateau_level(peak: NDArray[Any]) -> float | None:
-    """Return the highest value if many pixels have exactly it, and few nearly; else None.
+    """Return the highest value if many pixels have exactly it and few are close to it; else None.
 
     Examples
     --------
@@ -489,8 +488,8 @@ def require_light(cube: xr.Dataset, top: Saturation | None) -> None:
 
     Parameters
     ----------
-    cube : counts (frame, y, x). A frame whose sample is suspect is looked at as a whole.
-    top : the level of saturation, or None.
+    cube : counts (frame, y, x). A frame whose sample is suspect is checked as a whole.
+    top : the saturation level, or None.
     """
     for i, sample in enumerate(sample_pixels(cube)):
         if _why_no_exposure(sample, top):
@@ -504,7 +503,7 @@ def require_light(cube: xr.Dataset, top: Saturation | None) -> None:
 
 
 def _why_no_exposure(pixels: NDArray[Any], top: Saturation | None) -> str:
-    """Return why pixels are no exposure, or ""."""
+    """Return the reason why pixels are not a valid exposure, or ""."""
     present = pixels[np.isfinite(pixels)] if pixels.dtype.kind == "f" else pixels
     if not present.size:
         return "no pixel holds a number"
@@ -515,16 +514,16 @@ def _why_no_exposure(pixels: NDArray[Any], top: Saturation | None) -> str:
 
 
 def find_bad_pixels(image: xr.Dataset) -> Mask:
-    """Return which pixels of a master behave unlike their neighbours, by `ccdproc.ccdmask`.
+    """Return the mask of pixels of a master that deviate from their neighbours (`ccdmask`).
 
     Parameters
     ----------
-    image : counts (y, x) of a master dark or flat, settled. What is no number, as where a lamp gave
-        no light, is not judged.
+    image : counts (y, x) of a master dark or flat, computed. Pixels that are not finite, as where a
+        lamp gave no signal, are not tested.
 
     Returns
     -------
-    bad : (y, x), True where a pixel or column stands out.
+    bad : (y, x), True where a pixel or column deviates.
 
     Raises
     ------
@@ -540,24 +539,25 @@ def find_bad_pixels(image: xr.Dataset) -> Mask:
     return np.asarray(ccdproc.ccdmask(values) & judged, np.bool_)
 
 
-# The noise of a pixel where there is no light, and the gain: measured where possible, else told.
+# Dark-frame noise (read-out and dark current) and gain: `find_read_noise`, `find_gain`.
 #
-# From the frames that made the master wherever there are two, since header and manual know neither
-# dark current nor interference. Else a read noise that is told counts; else the lights themselves
-# are compared in the darker half of the rows, and of a single light neighbouring pixels.
+# The noise is measured from the frames of the master where there are at least two, since header and
+# manual include neither dark current nor interference. Else the given read noise is used; else the
+# light frames are compared in the darker half of the rows, or, for a single light frame,
+# neighbouring pixels.
 
 _MASTER_PLURALS = {"bias": "biases", "dark": "darks"}
 _PIXELS_OF_GAIN = 1 << 18
 
 
 class ReadNoise(NamedTuple):
-    """The noise of a pixel of one frame where there is no light, and who says so.
+    """The noise of an unexposed pixel of one frame, and its source.
 
     Parameters
     ----------
     variance : adu^2.
-    level : the light that is in it already, adu.
-    source : "measured from 5 darks".
+    level : the signal whose noise it already contains, adu.
+    source : the text for HISTORY, such as "measured from 5 darks".
     """
 
     variance: float
@@ -568,12 +568,12 @@ class ReadNoise(NamedTuple):
 def find_gain(
     image: xr.Dataset, lights: xr.Dataset, minus: xr.Dataset | None
 ) -> tuple[float | None, str]:
-    """Return electrons per count, or None, and what is to be said of it.
+    """Return the gain, electrons per count, or None, and its source for HISTORY.
 
     Parameters
     ----------
-    image, lights, minus : as in `estimate_noise`. Where nobody tells the gain and there are two
-        lights, it is measured if they tell it well.
+    image, lights, minus : as in `estimate_noise`. Where the gain is not given and there are two
+        light frames or more, it is measured if they constrain it well.
     """
     units = image[COUNTS].attrs.get("units", "adu")
     if "gain" in image.coords:
@@ -591,7 +591,9 @@ def find_gain(
 def find_read_noise(
     image: xr.Dataset, lights: xr.Dataset, minus: xr.Dataset | None, gain: float | None
 ) -> ReadNoise | None:
-    """Return the noise without light: of the master's frames, told, or of the lights; else None.
+    """Return the noise without light, from the master's frames, as given, or from light frames.
+
+    None where it is unknown.
 
     Parameters
     ----------
@@ -617,7 +619,7 @@ def find_read_noise(
 
 
 def _darker_rows(image: xr.Dataset) -> tuple[Indices, float]:
-    """Return the darker half of the sample's rows, by position in it, and their median."""
+    """Return the darker half of the sample's rows, as positions in it, and their median."""
     pixels = sample_pixels(image)
     order = np.argsort(finite_medians(pixels), kind="stable")
     rows = np.sort(order[: max(len(order) // 2, 1)])
@@ -629,19 +631,16 @@ def kind_of_master(minus: xr.Dataset) -> str:
     return str(minus["frame_type"].item()) if "frame_type" in minus.coords else ""
 
 
-# What a combination makes of the variance of its frames: `variance_factor`, `VarianceFactor`.
-
-
 class VarianceFactor(NamedTuple):
-    """The variance of a combination in terms of that of one of its frames.
+    """The variance of a combination relative to that of one of its frames.
 
     Parameters
     ----------
-    floor : of the noise without light, which is the same in all frames.
-    photons : of the noise of the light, of which bright frames have more.
-    method : whose share it is where a pixel has fewer frames: as in `variance_factor`.
+    floor : factor of the noise without light, which is the same in all frames.
+    photons : factor of the photon noise, which is larger in bright frames.
+    method : method that scales the variance where a pixel has fewer frames (`variance_factor`).
     left_out : as in `variance_factor`.
-    common : of the noise that all frames share, the master's: 1 but for weighted frames.
+    common : factor of the noise common to all frames, the master's: 1 except for weighted frames.
     """
 
     floor: float
@@ -654,29 +653,29 @@ class VarianceFactor(NamedTuple):
     def of_equal(
         cls, method: str, n_frames: int, left_out: tuple[int, int] = (0, 0)
     ) -> VarianceFactor:
-        """Return the share of a combination of equal frames."""
+        """Return the variance factor of a combination of equal frames."""
         share = variance_factor(method, n_frames, left_out)
         return cls(share, share, method, left_out)
 
     def of_fewer(self, n_frames: int) -> list[float]:
-        """Return by how much the variance grows where 0 ... n_frames frames are left of all."""
+        """Return the growth of the variance where 0 ... n_frames of the frames remain."""
         own = [variance_factor(self.method, n, self.left_out) for n in range(1, n_frames + 1)]
         return [math.nan, *(share / own[-1] for share in own)]
 
 
 def variance_factor(method: str, n_frames: int, left_out: Sequence[int] = (0, 0)) -> float:
-    """Return the variance of a combination of equal frames in terms of that of one of them.
+    """Return the variance of a combination of equal frames relative to that of one of them.
 
     Parameters
     ----------
-    method : "average" or "clip", which leaves out too little to matter; "median"; "minmax".
-    n_frames : how many frames.
-    left_out : of "minmax": how many of the lowest and of the highest values.
+    method : "average" or "clip", which rejects too few values to matter; "median"; "minmax".
+    n_frames : number of frames.
+    left_out : for "minmax": how many of the lowest and of the highest values are rejected.
 
     Raises
     ------
     UsageError
-        The noise of frames that were combined in this way is not known.
+        The variance of this method is unknown.
 
     Examples
     --------
@@ -701,14 +700,14 @@ def variance_factor(method: str, n_frames: int, left_out: Sequence[int] = (0, 0)
 def variance_factor_of_mean(
     weights: Sequence[float], flux: Sequence[float], n_sigma: float | None
 ) -> VarianceFactor:
-    """Return the share of a mean of frames of different brightness, weighted and perhaps clipped.
+    """Return the variance factor of a weighted mean of frames of different flux.
 
     The mean is ``sum(w (frame - level)) / sum(w flux)``.
 
     Parameters
     ----------
-    weights, flux : of the frames.
-    n_sigma : where values were clipped by their known noise; None: nowhere.
+    weights, flux : those of the frames.
+    n_sigma : clipping threshold in sigma of the known noise; None: not clipped.
 
     Examples
     --------
@@ -727,17 +726,17 @@ def variance_factor_of_mean(
 def variance_factor_of_order(
     method: str, flux: Sequence[float], left_out: tuple[int, int] = (0, 0)
 ) -> VarianceFactor:
-    """Return the share of a median or of a mean without extremes of frames scaled to each other.
+    """Return the variance factor of a median, or mean without extremes, of scaled frames.
 
-    Scaling up a faint frame scales its noise. A mean pays for that with the mean of the squares; a
-    median holds to the quieter frames and pays nothing in the first order; what leaves extremes out
-    lies between, by how much it keeps. Against random numbers of up to 20 % scatter the variance
-    holds to 4 %.
+    Scaling up a faint frame scales its noise. In a mean this enters with the mean of the squares; a
+    median follows the less noisy frames and is unaffected to first order; a mean without extremes
+    lies between, by the number of values it keeps. In simulations with a flux scatter of up to 20 %
+    the variance is accurate to 4 %.
 
     Parameters
     ----------
     method : "median" or "minmax".
-    flux : of the frames, 1 on average.
+    flux : flux of the frames, 1 on average.
     left_out : as in `variance_factor`.
 
     Examples
@@ -756,30 +755,30 @@ def variance_factor_of_order(
     return VarianceFactor(share * of_floor, share * of_photons, method, left_out)
 
 
-# How well a master bias or dark is known: `with_own_noise`.
+# Variance of a master bias or dark: `with_own_noise`.
 #
-# The frames of a master scatter by what `measure_noise` notes on it; of their combination a share
-# of that is left, and in hot pixels the same share of their charge's photon noise::
+# `measure_noise` records the noise of a master's frames; in their combination a fraction k(m)/m of
+# that variance remains, and in hot pixels the same fraction of the photon noise of their charge::
 #
 #     variance = k(m)/m (r_dark^2 + hot / gain)
 #
-# It is what `estimate_noise` counts once in each combined image that the master is subtracted
-# from, so it is computed anew there, and serves here for those who use the master elsewhere.
+# `estimate_noise` recomputes it once for each combined image that the master is subtracted from;
+# the variance stored here is for other uses of the master.
 
 
 def with_own_noise(master: xr.Dataset) -> xr.Dataset:
-    """Give a master bias or dark the variance of its pixels.
+    """Add the variance of its pixels to a master bias or dark.
 
     Parameters
     ----------
-    master : counts (y, x), settled, of `measure_noise`: its attribute `noise` and its coordinates
-        `n_frames`, `method` and `gain` are believed.
+    master : counts (y, x), computed, of `measure_noise`: its attribute `noise` and its coordinates
+        `n_frames`, `method` and `gain` are used.
 
     Returns
     -------
-    master : with `variance` (y, x), float32, in the square of its unit; as it was where a single
-        frame, or one from elsewhere, does not tell its noise. Without a gain that of the charge in
-        hot pixels is left out.
+    master : with `variance` (y, x), float32, in the square of its unit; unchanged where its noise
+        is unknown, as for a single frame or an external master. Without a gain the photon noise of
+        hot pixels is not included.
 
     Examples
     --------
@@ -805,24 +804,25 @@ def with_own_noise(master: xr.Dataset) -> xr.Dataset:
     return add_history(master.assign({VARIANCE: ((Y, X), variance, attrs)}), line)
 
 
-# How well a master flat is known: `estimate_flat_noise`.
+# Variance of a master flat: `estimate_flat_noise`.
 #
-# A flat is a median of n frames, each less its dark and divided by its level L. A pixel that
-# receives the part f of that level has the variance::
+# A flat is a median of n frames, each dark-subtracted and divided by its level L. A pixel that
+# receives the fraction f of that level has the variance::
 #
 #     of a frame    (r^2 + f L / gain) / L^2
 #     of the flat   k(n)/n (r^2 / <L>^2 + f / (gain <sqrt L>^2)) + k(m)/m r_dark^2 / <L>^2
 #
-# A median follows its sharpest values: of frames of unequal sigma it has the variance of equal
-# ones whose 1/sigma is the mean of theirs, which goes with L where r decides and with its root
-# where photons do. Of three frames at 1000 : 1000 : 2000 and 1000 : 2000 : 4000 adu that is 4 %
+# A median follows its most precise values: for frames of unequal sigma it has the variance of equal
+# ones whose 1/sigma is the mean of theirs, which scales with L where r dominates and with its root
+# where photons do. For three frames at 1000 : 1000 : 2000 and 1000 : 2000 : 4000 adu that is 4 %
 # and 8 % too small; the mean of the variances, right for two frames, would be 6 % and 21 % too
-# large or more. The dark's part is common to all frames. That it may be common with the lights too
-# is left out: of the dark's own variance it takes 2 x light / <L>.
+# large or more. The dark's contribution is common to all frames. Its correlation with the light
+# frames, where they use the same dark, is neglected: of the dark's own variance it takes
+# 2 x light / <L>.
 #
-# The colour of the lamp is a smooth curve through the medians of whole columns, so that dividing
-# by it adds nothing worth counting. Without a gain, told or measured, the variance is unknown:
-# photons are nearly all of it.
+# The spectrum of the lamp is a smooth curve through the medians of whole columns, so that dividing
+# by it adds negligible noise. Without a gain, given or measured, the variance is unknown: it is
+# nearly all photon noise.
 
 
 def estimate_flat_noise(
@@ -831,26 +831,26 @@ def estimate_flat_noise(
     levels: Sequence[float],
     darks: Sequence[xr.Dataset | None] = (),
 ) -> xr.Dataset:
-    """Give a combined flat the variance of its pixels.
+    """Add the variance of its pixels to a combined flat.
 
     Parameters
     ----------
-    image : counts (y, x), about 1, settled, of `combine_flats`; its coordinates `gain`
-        (electron/adu) and `read_noise` (electron) are believed.
-    cube : the frames it was made of, counts (frame, y, x) in adu or electron, eager or chunked;
-        looked at only where nothing tells the gain.
-    levels : of each frame less its dark, in the unit of the cube.
-    darks : what was subtracted from each frame, of `measure_noise`, or None; or none at all.
+    image : counts (y, x), about 1, computed, of `combine_flats`; its coordinates `gain`
+        (electron/adu) and `read_noise` (electron) are used where present.
+    cube : its frames, counts (frame, y, x) in adu or electron, eager or chunked; read only where
+        the gain is not given.
+    levels : the level of each frame after its dark is subtracted, in the unit of the cube.
+    darks : the dark subtracted from each frame, of `measure_noise`, or None; or empty.
 
     Returns
     -------
-    image : with `variance` (y, x), float32, without a unit. Without it where the gain is unknown;
-        the history says so, and what was used otherwise.
+    image : with `variance` (y, x), float32, without a unit, unless the gain is unknown; HISTORY
+        records that, or the numbers used.
 
     Raises
     ------
     UsageError
-        There is not one level for each frame.
+        The number of levels differs from the number of frames.
 
     Examples
     --------
@@ -887,14 +887,14 @@ def estimate_flat_noise(
 
 
 def _mean_inverse_level(levels: Sequence[float], power: int) -> float:
-    """Return what 1/L^power is in the variance of the median of frames of several levels."""
+    """Return the effective 1/L^power in the variance of the median of frames of several levels."""
     if len(levels) < 3:
         return math.fsum(level**-power for level in levels) / len(levels)
     return (math.fsum(math.sqrt(level**power) for level in levels) / len(levels)) ** -2
 
 
 def _variance_without_light(image: xr.Dataset, darks: Sequence[xr.Dataset], gain: float) -> float:
-    """Return the variance of a pixel of one frame without light: as measured, else as told."""
+    """Return the variance of an unexposed pixel of one frame: measured, else as given."""
     noises = [dark.attrs["noise"] for dark in darks if "noise" in dark.attrs]
     if noises:
         return float(sum(noise**2 for noise in noises) / len(noises))
@@ -903,7 +903,7 @@ def _variance_without_light(image: xr.Dataset, darks: Sequence[xr.Dataset], gain
 
 
 def _mean_master_variance(darks: Sequence[xr.Dataset]) -> float:
-    """Return the mean variance of the masters that were subtracted, where it is known."""
+    """Return the mean variance of the subtracted masters, 0 where unknown."""
     known = [dark for dark in darks if "noise" in dark.attrs and "n_frames" in dark.coords]
     shares = [
         variance_factor(_dark_method_of(dark), int(dark["n_frames"].item())) for dark in known
@@ -916,18 +916,18 @@ def _dark_method_of(dark: xr.Dataset) -> str:
     return str(dark["method"].item()) if "method" in dark.coords else "median"
 
 
-# Some pixels of every frame of a cube: what noise and dead frames are judged by.
+# Sample of the pixels of every frame, for noise estimates and the check for empty frames.
 #
-# Sixteen stripes of rows, evenly over the frame, 16,000 pixels of each: noise is then known to 0.6
-# % from one pair of frames, for a hundredth of what all pixels cost. Which rows they are depends
-# on the frame's shape alone, never on chunks.
+# Sixteen stripes of rows, evenly over the frame, 16,000 pixels per frame: noise is then known to
+# 0.6 % from one pair of frames, at a hundredth of the cost of all pixels. The rows depend on the
+# frame's shape alone, never on chunks.
 
 _STRIPES = 16
 _SAMPLE_PIXELS = 1 << 14
 
 
 def sample_rows(n_rows: int, n_columns: int, n_pixels: int = _SAMPLE_PIXELS) -> list[slice]:
-    """Return the stripes of rows that make a sample, all rows of a small image.
+    """Return the stripes of rows of a sample; all rows of a small image.
 
     Examples
     --------
@@ -947,7 +947,7 @@ def sample_pixels(cube: xr.Dataset, n_pixels: int = _SAMPLE_PIXELS) -> NDArray[A
     Parameters
     ----------
     cube : counts (frame, y, x), or an image (y, x); of a lazy one only these rows are read.
-    n_pixels : about how many pixels of each frame.
+    n_pixels : approximate number of pixels of each frame.
     """
     counts = cube[COUNTS]
     rows = sample_rows(counts.sizes[Y], counts.sizes[X], n_pixels)

@@ -1,21 +1,20 @@
 """Fit and subtract the sky of a spectrum.
 
-What does not belong is left out by the noise, which is known, and to both sides alike: a value more
-than four of its standard deviations from the line through the medians of the sides, and a row whose
-mean stands out from those of the other rows, as a faint neighbour's or a hot one's does. Cutting at
-four costs 0.006 % of good pixels, and moves the mean by less than 0.01 of a pixel's standard
-deviation even where ten photons make a pixel; cutting by the estimated noise of each *pixel* would
-not do: that follows the pixel's own counts, so what is low would be cut sooner than what is high.
-
-Lines that lean are put upright first (`kernels.lean`), where there are any.
+`fit_sky` fits the sky under a spectrum from bands on both sides. Outliers are rejected by the known
+noise, symmetrically: a value more than four of its standard deviations from the line through the
+medians of the sides, and a row whose mean deviates from those of the other rows, as that of a faint
+nearby spectrum or a hot row does. Clipping at four rejects 0.006 % of good pixels, and shifts the
+mean by less than 0.01 of a pixel's standard deviation even at ten photons per pixel. The estimated
+noise of each *pixel* cannot be used: it follows the pixel's own counts, so low values would be
+rejected sooner than high ones. Tilted sky lines are straightened first (`line_tilt`).
 
 Medians are taken from columns sorted in contiguous memory: 0.8 ms for 100 rows of 1536 columns,
 where `np.median` takes 3.5.
 
-The band is the procedure's: as many rows as the spectrum has, beginning `offset` rows above its
-last row. Off the image the procedure would subtract half a sky, or none, and say nothing; here the
-band below is taken instead, or nothing is subtracted and an error says why (`why_no_band` tells it
-beforehand). The sky under the spectrum itself is the matter of `steps.background`.
+`subtract_sky` subtracts the band of the published procedure: as many rows as the spectrum has,
+beginning `offset` rows above its last row. Off the image the procedure would silently subtract part
+of a sky, or none; here the band below is used instead, or nothing is subtracted and an error gives
+the reason (`why_no_band` returns it beforehand).
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ SkyModel = Literal["mean", "median", "linear"]
 _SKY_CLIP_SIGMA = 4.0
 _SKY_CLIP_ROUNDS = 2
 _MIN_ROWS_FOR_TILT = 8
-"""Rows of a side, for its lines to be told from its noise."""
+"""Rows of a side required to measure the tilt of its lines."""
 _MAD_TO_STD = 1.4826
 """The standard deviation of a normal distribution over its median absolute deviation."""
 
@@ -65,12 +64,12 @@ class SkyFit(NamedTuple):
 
     Parameters
     ----------
-    level : at distance 0.
-    slope : per row.
-    variance : of the level.
-    n_rows : how many rows were used at all.
-    scatter : what the pixels scatter by, in units of the noise that was told; NaN if none was.
-    lean : by how many columns per row its lines lean.
+    level : sky at distance 0.
+    slope : change of the sky per row.
+    variance : variance of the level.
+    n_rows : number of rows used.
+    scatter : scatter of the pixels in units of the given noise; NaN without one.
+    lean : tilt of the sky lines, columns per row.
     """
 
     level: Values
@@ -82,14 +81,14 @@ class SkyFit(NamedTuple):
 
 
 class SkyPixels(NamedTuple):
-    """Pixels of sky: their values (y, x), which of them are good, and where they are.
+    """Pixels of sky: their values, which of them are good, and their positions.
 
     Parameters
     ----------
-    pixels : (y, x).
-    good : which to look at (y, x).
-    distance : from where the level is wanted, rows (y, x).
-    n_below : how many of the rows, the first ones, lie on the one side; the others on the other.
+    pixels : (y, x), values.
+    good : (y, x), whether a pixel is used.
+    distance : (y, x), rows from the position at which the level is fitted.
+    n_below : number of rows below it, which come first; the others are above.
     """
 
     pixels: Values
@@ -99,23 +98,23 @@ class SkyPixels(NamedTuple):
 
     @property
     def sides(self) -> list[slice]:
-        """Return the rows of each side that there is."""
+        """Return the rows of each side that is not empty."""
         sides = [slice(0, self.n_below), slice(self.n_below, len(self.pixels))]
         return [side for side in sides if side.stop > side.start]
 
 
 def fit_columns(band: SkyPixels, noise: Values | None, model: SkyModel) -> SkyFit:
-    """Return the sky of each column from bands beside a star.
+    """Fit the sky of each column from bands beside a star.
 
     Parameters
     ----------
     band : the pixels, of one side or two.
-    noise : standard deviation of a pixel of sky in each column (x); None: that of the pixels.
-    model : what is fitted along the rows of a column; a line needs two sides.
+    noise : standard deviation of a pixel of sky in each column (x); None: measured from the pixels.
+    model : model along the rows of a column; a line needs two sides.
 
     Returns
     -------
-    fit : a column without a good pixel has the sky of its neighbours; NaN where none has any.
+    fit : a column without a good pixel gets the sky of its neighbours; NaN without any good pixel.
 
     Examples
     --------
@@ -143,7 +142,7 @@ def fit_columns(band: SkyPixels, noise: Values | None, model: SkyModel) -> SkyFi
 
 
 def _tilt_of_lines(band: SkyPixels, noise: Values | None) -> float:
-    """Return by how many columns per row the lines of a band lean; 0 where nothing tells."""
+    """Return the tilt of the sky lines of a band, columns per row; 0 where undetermined."""
     parts = band.sides
     if len(parts) == 1:
         middle = len(band.pixels) // 2
@@ -162,7 +161,7 @@ def _tilt_of_lines(band: SkyPixels, noise: Values | None) -> float:
 
 
 def _clipped_sky_fit(band: SkyPixels, noise: Values | None, model: SkyModel) -> SkyFit:
-    """Return the fit to what belongs to the sky."""
+    """Return the fit to the sky after rejection of outliers."""
     level, slope = _through_medians(band)
     rest = _without_fit(band, level, slope)
     spread = _MAD_TO_STD * column_medians(np.abs(rest), band.good)
@@ -180,9 +179,9 @@ def _clipped_sky_fit(band: SkyPixels, noise: Values | None, model: SkyModel) -> 
 
 
 def _with_gaps_filled(fit: SkyFit) -> SkyFit:
-    """Return a fit whose columns without a good pixel have the sky of their neighbours.
+    """Interpolate a fit over columns without a good pixel.
 
-    Its variance there is that of the levels of all columns: that much may lie between neighbours.
+    The variance there is that of the levels of all columns, the possible difference of neighbours.
     """
     known = np.isfinite(fit.level) & np.isfinite(fit.variance)
     if known.all() or not known.any():
@@ -217,12 +216,12 @@ def column_medians(values: Values, good: Flags) -> Values:
 
 
 def typical_rows(rest: Values, kept: Flags) -> Flags:
-    """Return which rows (y) of what is left of the sky have a mean like the others'.
+    """Return which rows (y) of the residuals have a mean like that of the others.
 
     Parameters
     ----------
-    rest : pixels less the sky (y, x).
-    kept : which of them count.
+    rest : sky-subtracted pixels (y, x).
+    kept : which of them are used (y, x).
     """
     n = np.count_nonzero(kept, axis=1)
     total = np.where(kept, rest, 0.0).sum(axis=1)
@@ -233,7 +232,7 @@ def typical_rows(rest: Values, kept: Flags) -> Flags:
 
 
 def _scatter(rest: Values, kept: Flags, n_fitted: int) -> float:
-    """Return the standard deviation of the pixels kept about what was fitted to their column."""
+    """Return the standard deviation of the pixels kept about the fit to their column."""
     n = np.count_nonzero(kept, axis=0)
     free = int(np.maximum(n - n_fitted, 0).sum())
     squares = np.where(kept & (n > n_fitted), rest, 0.0) ** 2
@@ -251,14 +250,14 @@ def _without_fit(band: SkyPixels, level: Values, slope: Values) -> Values:
 
 
 def _through_medians(band: SkyPixels) -> tuple[Values, Values]:
-    """Return level and slope of the line through the medians of the sides; none from one side."""
+    """Return level and slope of the line through the medians of the sides; slope 0 for one side."""
     medians = [column_medians(band.pixels[side], band.good[side]) for side in band.sides]
     distances = [band.distance[side].mean(axis=0) for side in band.sides]
     return _line_through(medians, distances)
 
 
 def _through_means(band: SkyPixels, kept: Flags) -> Values:
-    """Return the slope of the line through the means of the sides: what a cut must go along."""
+    """Return the slope of the line through the means of the sides, the reference for clipping."""
     means = [_means_of_kept(band.pixels[side], kept[side]) for side in band.sides]
     distances = [band.distance[side].mean(axis=0) for side in band.sides]
     return _line_through(means, distances)[1]
@@ -313,27 +312,27 @@ def subtract_sky(
     per_bright_row: bool = False,
     band: tuple[int, int] | None = None,
 ) -> xr.Dataset:
-    """Subtract the sum of an equally high band of sky.
+    """Subtract the sum of a sky band with as many rows as the spectrum.
 
     Parameters
     ----------
-    spectrum : what `extract` made of the image.
-    image : counts (y, x) in adu or electron, settled.
+    spectrum : the spectrum of `extract`.
+    image : counts (y, x) in adu or electron, computed.
     rows : the rows of the spectrum.
-    offset : rows from the spectrum's last row to the band's first (or, below, the other way
-        round).
-    side : "above"; "below"; "auto": above, or below where above is off the image; "clipped":
-        above, cut at the image's edge.
+    offset : rows from the spectrum's last row to the band's first (below: from its first row to
+        the band's last).
+    side : "above"; "below"; "auto": above, or below where above is off the image or on another
+        spectrum; "clipped": above, cut at the image's edge.
     per_bright_row : divide by the number of bright rows, not by the number of rows summed.
-    band : the first and last row of the band, where it is not to be chosen; its sum counts as if
-        it were as high as the spectrum, whose own rows are left out of it.
+    band : the first and last row of a given band; its sum is scaled to the number of rows of the
+        spectrum, whose own rows are excluded from it.
 
     Returns
     -------
-    spectrum : `flux` less the sky, `sky` (x) the sum subtracted, `counts_mean_sky_subtracted` (x)
-        the procedure's mean of a row; the band as attributes sky_first_row and sky_last_row. Where
-        the image has them, `variance` (x) is that of the difference, and `sky_dq` (x) joins the
-        flags of the band.
+    spectrum : `flux`, sky-subtracted, `sky` (x), the sum subtracted, `counts_mean_sky_subtracted`
+        (x), the procedure's mean of a row; the band as attributes sky_first_row and sky_last_row.
+        Where the image has them, `variance` (x) of the difference, and `sky_dq` (x), the flags of
+        the band.
 
     Raises
     ------
@@ -381,7 +380,7 @@ def subtract_sky(
 
 
 def _checked_band(band: tuple[int, int], image: xr.Dataset) -> tuple[int, int]:
-    """Return a band of rows that was given; raise SkyBandError if it is not on the image."""
+    """Return a given band of rows; raise SkyBandError if it is not on the image."""
     low, high = int(image[Y][0]), int(image[Y][-1])
     if low <= band[0] <= band[1] <= high:
         return band
@@ -393,7 +392,7 @@ def _checked_band(band: tuple[int, int], image: xr.Dataset) -> tuple[int, int]:
 
 
 def _band_beside_rows(band: tuple[int, int], image: xr.Dataset, rows: Rows) -> RowSelection:
-    """Return a given band's rows but for those of the spectrum; raise if none are left."""
+    """Return a given band's rows without those of the spectrum; raise if none are left."""
     numbers = image[Y].values
     inside = numbers[(numbers >= band[0]) & (numbers <= band[1])]
     kept = inside[(inside < rows.first) | (inside > rows.last)]
@@ -403,7 +402,7 @@ def _band_beside_rows(band: tuple[int, int], image: xr.Dataset, rows: Rows) -> R
 
 
 def within_spectrum(band: tuple[int, int], own: tuple[int, int]) -> SkyBandError:
-    """Return the error of a given band of sky that lies on the spectrum, whose rows are its own."""
+    """Return the error of a given sky band that lies on the rows of the spectrum itself."""
     return SkyBandError(
         f"The sky rows {band[0]}:{band[1]} lie on the spectrum itself, rows {own[0]}:{own[1]}",
         keyword="sky_rows",
@@ -415,7 +414,7 @@ def within_spectrum(band: tuple[int, int], own: tuple[int, int]) -> SkyBandError
 def _sky_errors(
     spectrum: xr.Dataset, image: xr.Dataset, span: RowSelection, weight: float
 ) -> dict[str, Any]:
-    """Return the variance of flux less sky, and the flags of the sky band, where known."""
+    """Return the variance of the sky-subtracted flux, and the flags of the band, where known."""
     of_sky = with_errors(image, span, "")
     found: dict[str, Any] = {}
     if VARIANCE in of_sky and VARIANCE in spectrum:
@@ -432,7 +431,7 @@ def sky_band(image: xr.Dataset, rows: Rows, offset: int, side: SkySide) -> tuple
     Raises
     ------
     SkyBandError
-        The band lies off the image, or, where the side is free, on something bright.
+        The band lies off the image, or, with side "auto", on bright rows.
     """
     found = _band_or_error(image, rows, offset, side)
     if isinstance(found, SkyBandError):
@@ -443,14 +442,14 @@ def sky_band(image: xr.Dataset, rows: Rows, offset: int, side: SkySide) -> tuple
 def why_no_band(
     image: xr.Dataset, rows: Rows, *, offset: int = 50, side: SkySide = "auto"
 ) -> SkyBandError | None:
-    """Return what `subtract_sky` would raise where it chooses its band, or None.
+    """Return the error that `subtract_sky` would raise for a band of its own choice, or None.
 
-    The procedure's band is one of many that a sky can be taken from: what cannot be subtracted its
-    way may still be a spectrum.
+    The procedure's band is only one of the possible sky regions: a spectrum without it can still be
+    extracted.
 
     Parameters
     ----------
-    image : counts (y, x), settled.
+    image : counts (y, x), computed.
     rows : the rows of the spectrum.
     offset, side : as for `subtract_sky`.
     """
@@ -481,39 +480,38 @@ def _band_or_error(
 
 
 def _bright_in(band: tuple[int, int], rows: Rows, *, own: bool = True) -> list[tuple[int, int]]:
-    """Return the bright rows that a band lies on: the spectrum's `own`, or those of another run."""
+    """Return the bright rows that a band overlaps: the spectrum's `own`, or those of other runs."""
     runs = [(rows.first, rows.last)] if own else []
     runs += [(run.first, run.last) for run in rows.others]
     return [(first, last) for first, last in runs if first <= band[1] and band[0] <= last]
 
 
-# Lines of the sky that lean: how much, and a band of sky put upright.
+# Tilt of sky lines: its measurement and correction.
 #
-# A line of a spectrograph crosses the chip at an angle: on the night of the reference tables neon
-# moves by three columns in 300 rows. Between two bands 117 rows off a star the mean of a line 1.5
-# columns wide then is a quarter too low at its peak. The lean is told by the two sides together:
-# their structure along the columns is correlated at the shift between them. It counts only if that
-# correlation beats the one without a shift by five times its noise, so that a sky without lines is
-# left as it is, to the bit.
+# The lines of a spectrograph cross the chip at an angle: on the night of the reference tables neon
+# shifts by three columns in 300 rows. Between two bands 117 rows off a star the mean of a line 1.5
+# columns wide then is a quarter too low at its peak. The tilt is measured by correlating the
+# structure of the two sides along the columns. It is corrected only if that correlation exceeds the
+# one without a shift by five times its noise, so that a sky without lines is unchanged, to the bit.
 #
-# Rows are shifted by cubic interpolation (Keys 1981, IEEE ASSP 29, 1153), which leaves the shape
+# Rows are shifted by cubic interpolation (Keys 1981, IEEE ASSP 29, 1153), which preserves the shape
 # of a line two columns wide and lowers the noise of a pixel by a known factor.
 
 _STEEPEST = 0.03
-"""Columns per row."""
+"""Largest tilt, columns per row."""
 _TILT_STEP = 0.25
 _MIN_TILT_SNR = 5.0
 _CONTINUUM_WIDTH = 31
-"""Columns; what changes more slowly is no line."""
+"""Width of the running mean that removes the continuum, columns."""
 
 
 def line_tilt(below: Values, above: Values, n_rows: float, noise: float) -> float:
-    """Return by how many columns per row lines lean, 0 where nothing tells.
+    """Return the tilt of sky lines, columns per row; 0 where undetermined.
 
     Parameters
     ----------
     below, above : the sky (x) of two bands.
-    n_rows : from one to the other.
+    n_rows : distance between the bands, rows.
     noise : standard deviation of their columns.
 
     Examples
@@ -546,17 +544,17 @@ def line_tilt(below: Values, above: Values, n_rows: float, noise: float) -> floa
 
 
 def without_line_tilt(pixels: Values, good: Flags, shifts: Values) -> tuple[Values, Flags, Values]:
-    """Return rows moved to where their lines would be without a lean.
+    """Shift rows to correct the tilt of their lines.
 
     Parameters
     ----------
     pixels, good : (y, x).
-    shifts : of each row (y), columns by which its lines lie too far along x.
+    shifts : (y), displacement of each row's lines along x, columns.
 
     Returns
     -------
-    pixels, good : (y, x); what takes part in a bad one is bad, and so are the ends.
-    factors : (y), the variance of a moved pixel over that of one that was not.
+    pixels, good : (y, x); pixels interpolated from a bad one are bad, and so are the ends.
+    factors : (y), the variance of a shifted pixel over that of an unshifted one.
 
     Examples
     --------
@@ -575,7 +573,7 @@ def without_line_tilt(pixels: Values, good: Flags, shifts: Values) -> tuple[Valu
 
 
 def _fine_structure(sky: Values) -> Values:
-    """Return what of a sky (x) changes within few columns."""
+    """Return a sky (x) less its running mean over 31 columns: its lines."""
     half = _CONTINUUM_WIDTH // 2
     padded = np.concatenate((np.repeat(sky[:1], half), sky, np.repeat(sky[-1:], half)))
     return np.asarray(
@@ -584,7 +582,7 @@ def _fine_structure(sky: Values) -> Values:
 
 
 def _interpolation_weights(part: float) -> Values:
-    """Return the weights of the pixels at -1, 0, 1, 2 for the value at a part of a pixel."""
+    """Return the weights of the pixels at -1, 0, 1, 2 for the value at a fraction of a pixel."""
     p = part
     return np.array(
         [
@@ -603,8 +601,8 @@ def _shifted_row(row: Values, shift: float, *, bad_ends: bool = False) -> Values
     ----------
     row : (x).
     shift : columns.
-    bad_ends : the row counts what is bad: weights count as they are, whatever their sign, and
-        beyond the ends all is.
+    bad_ends : the row flags bad pixels: weights enter with their absolute values, and pixels beyond
+        the ends are bad.
     """
     whole = int(np.floor(shift))
     weights: Any = _interpolation_weights(shift - whole)
@@ -623,29 +621,28 @@ def _shifted_row(row: Values, shift: float, *, bad_ends: bool = False) -> Values
     return total
 
 
-# The sky beside a star, and what of it lies under the star: `fit_sky`, `sky_at`.
+# Sky bands beside a star, and the sky under it: `fit_sky`, `sky_at`.
 #
-# The bands are whole rows of the image, the same for all columns, clear of the trace wherever it
-# goes. They do not follow a tilted trace: the sky is a matter of the slit, not of the star. Rows
-# that are the same everywhere can be named in a card, leave the pattern of a detector's rows the
-# same in all columns, and cost nothing: of a trace that tilts by 8 rows the bands keep 4 rows more
-# distance, and a gradient is fitted at the distance that each pixel has from the trace of its
-# column.
+# The bands are whole rows of the image, the same for all columns, clear of the trace everywhere.
+# They do not follow a tilted trace: the sky depends on the slit, not on the star. Rows that are the
+# same everywhere can be recorded in a header keyword, keep the row pattern of a detector the same
+# in all columns, and cost little: for a trace tilted by 8 rows the bands are 4 rows farther away,
+# and a gradient is fitted at the distance of each pixel from the trace of its column.
 #
 # They begin `offset` rows beyond the aperture, which on both sides of a bright star is where its
 # wings are below a thousandth of a per cent. An image with no room for that gets nearer bands, not
-# lower ones, down to twice the seeing (of a Moffat's light 0.03 % is taken for sky then). A band
-# of 100 rows on each side, four times as many as most apertures have, leaves 2 % of the best S/N
-# to the noise of the sky; higher ones would gain less than the curvature of slit and lines costs.
+# narrower ones, down to twice the FWHM (0.03 % of a Moffat's flux is then taken for sky). With a
+# band of 100 rows on each side, four times the width of most apertures, the noise of the sky costs
+# 2 % of the best S/N; wider bands would gain less than the curvature of slit and lines costs.
 
 Labels = NDArray[np.int64]
 RowRange = tuple[int, int]
 
 _TIMES_APERTURE = 4
 _FEWEST, _LOWEST, _HIGHEST = 8, 40, 100
-"""Rows of a side: fewer make no side; what a low aperture gets; what suffices for any."""
+"""Rows of a side: the minimum, the number for a narrow aperture, and the maximum."""
 _WIDTHS_AWAY = 2.0
-"""How many widths of the star its sky keeps from any star, at least."""
+"""Least distance of the sky from any star, in FWHM of the star."""
 _WINGS_AWAY = 5.0
 """The same in widths of the star's edge, from half its peak to a tenth."""
 
@@ -671,29 +668,28 @@ def fit_sky(
 
     Parameters
     ----------
-    image : counts (y, x) in adu or electron, settled, dispersed along x; `variance` and `dq` where
-        it has them: what is bad, saturated or not finite is left out.
-    trace : `center` (x), the star's row; its attribute `fwhm`, rows, tells how far the wings reach.
-    rows : the rows of the spectrum, and the other spectra on the image, which are kept clear of.
+    image : counts (y, x) in adu or electron, computed, dispersed along x; `variance` and `dq` where
+        it has them: bad, saturated and non-finite pixels are masked.
+    trace : `center` (x), the star's row; its attribute `fwhm`, rows, sets the distance of the sky.
+    rows : the rows of the spectrum, and the other spectra on the image, which the bands avoid.
     method : the clipped "mean", the "median", or a "linear" fit along the rows of a column.
     offset : rows from the edge of the aperture to the band; fewer where the image has no room.
-    band : first and last row of the sky, where it is not to be chosen. If it holds the spectrum
-        too, what is beside that counts.
-    half_height : how far from the trace the aperture reaches, rows.
+    band : first and last row of a given sky band; rows of the spectrum are excluded from it.
+    half_height : half-width of the aperture about the trace, rows.
 
     Returns
     -------
     sky : `level` (x) and `slope` (x, per row) about the trace, `variance` (x) of the level, in the
         image's unit or its square; a column without a good pixel has the sky of its neighbours and
         the variance of all levels. Attributes: `sky_below` and `sky_above`, first and last row of
-        each side that there is; `sky_rows_used`, how many rows counted; `sky_model`, the method
-        really used (one side alone tells no slope); `sky_scatter`, what the pixels scatter by over
-        what the variance predicts; `sky_lean`, by how many columns per row its lines lean.
+        each side that is used; `sky_rows_used`, the number of rows used; `sky_model`, the method
+        actually used (one side alone gives no slope); `sky_scatter`, the scatter of the pixels over
+        that predicted by the variance; `sky_lean`, the tilt of the sky lines, columns per row.
 
     Raises
     ------
     SkyBandError
-        There is no room for a band, no good pixel in it, or the given one lies off the image or
+        There is no room for a band, it has no good pixel, or the given one lies off the image or
         wholly on the spectrum.
 
     Examples
@@ -740,7 +736,7 @@ def sky_at(sky: xr.Dataset, trace: xr.Dataset, y: Labels) -> NDArray[np.float64]
 
     Parameters
     ----------
-    sky : what `fit_sky` found.
+    sky : the sky of `fit_sky`.
     trace : `center` (x).
     y : FITS numbers of rows.
 
@@ -761,11 +757,11 @@ def aperture_edges(trace: xr.Dataset, rows: Rows, half_height: float) -> RowRang
 
 
 def clearance(trace: xr.Dataset, rows: Rows) -> int:
-    """Return how many rows the sky keeps from the edge of a star, at least.
+    """Return the least distance of the sky from the edge of a star, rows.
 
-    Light that ends within few rows, as that of a slit filled by a lamp or a nebula does, needs less
-    than its width tells: five times the rows from half its peak to a tenth, where the trace tells
-    them as `reach`, are twice the width of a bell curve.
+    A profile with sharp edges, as of a slit filled by a lamp or a nebula, needs less than twice its
+    FWHM: five times the rows from half its peak to a tenth, where the trace gives them as `reach`;
+    for a Gaussian the two are nearly equal.
     """
     fwhm = trace.attrs.get("fwhm", math.nan)
     width = float(fwhm) if fwhm is not None and math.isfinite(fwhm) else rows.n_rows / 3
@@ -778,7 +774,7 @@ def clearance(trace: xr.Dataset, rows: Rows) -> int:
 def _choose_bands(
     image: xr.Dataset, trace: xr.Dataset, rows: Rows, offset: int, half_height: float
 ) -> SkyBands:
-    """Return bands on both sides, or on that which has room."""
+    """Return bands on both sides, or on the side that has room."""
     low, high = aperture_edges(trace, rows, half_height)
     near = clearance(trace, rows)
     numbers = image[Y].values
@@ -807,13 +803,13 @@ def _near_others(numbers: Labels, rows: Rows, near: int) -> NDArray[np.bool_]:
 
 
 def _band_on_side(away: Labels, near: int, offset: int, wanted: int) -> Labels:
-    """Return which distances from the aperture make a band, ascending; none if too few.
+    """Return the distances from the aperture that make a band, ascending; empty if too few.
 
     Parameters
     ----------
     away : distances of the dark rows of one side, ascending.
-    near, offset : rows must be so far away, and should be.
-    wanted : how many are enough.
+    near, offset : required and preferred distance, rows.
+    wanted : number of rows that suffices.
 
     Examples
     --------
@@ -849,7 +845,7 @@ def _given_bands(
 def _sky_pixels(
     image: xr.Dataset, trace: xr.Dataset, bands: SkyBands
 ) -> tuple[SkyPixels, NDArray[np.float64] | None]:
-    """Return the pixels of the bands, and the noise of one of each column where it is known."""
+    """Return the pixels of the bands, and the noise of a pixel per column where it is known."""
     numbers = np.concatenate(bands)
     where = numbers - int(image[Y][0])
     pixels = np.ascontiguousarray(image[COUNTS].values[where], np.float64)
@@ -877,7 +873,7 @@ def _sky_attrs(bands: SkyBands, fit: SkyFit, used: SkyModel) -> dict[str, Any]:
 def _with_remarks_on_bands(
     sky: xr.Dataset, bands: SkyBands, method: SkyModel, used: SkyModel
 ) -> xr.Dataset:
-    """Return the sky with what its user should know of its bands."""
+    """Return the sky with remarks and HISTORY on its bands."""
     spans = [f"{side[0]} to {side[-1]}" for side in bands if side.size]
     if len(spans) == 1:
         model = "" if used == method else f": a {used}, since one side tells no slope"

@@ -1,17 +1,17 @@
-"""Fit the trace of a star along the columns.
+"""Fit the trace of a star along the dispersion axis.
 
-Columns are binned, since one of them rarely has light enough. The lean of the trace is found
-first, for all bins at once, by shifting them against each other until the rows stand out most; each
-bin's centre is then measured near that line, and a polynomial of as low an order as does is laid
-through the centres.
+Columns are binned, since a single column rarely has enough flux. The tilt of the trace is measured
+first, for all bins at once, by shifting them against each other until the profile is sharpest; each
+bin's centroid is then measured near that line, and a polynomial of the lowest sufficient order is
+fitted to the centroids.
 
-A centre is the mean of the light under a bell curve that follows it and is as wide as the light
-(the windowed centre of SExtractor): least squares reach 1.0 times, a plain mean over ten rows 2
-times its scatter, and other light a few widths away does not pull it.
+A centroid is the mean of the flux under a Gaussian window that follows it and is as wide as the
+star (the windowed centroid of SExtractor): least squares have 1.0 times its scatter, a plain mean
+over ten rows 2 times, and other sources a few widths away do not shift it.
 
-A spectrograph's spectra lean and bend by some rows: a straight band of rows then is either too
-narrow at both ends or holds more sky than it needs. Where the light is too faint to be followed,
-the trace is straight, through the middle of the light, and a remark says so.
+The spectra of a spectrograph are tilted and curved by some rows: a straight band of rows is then
+either too narrow at both ends or includes more sky than necessary. Where the star is too faint to
+trace, the trace is straight, through the centre of the flux, and a remark reports it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ FWHM_PER_SIGMA = 2.3548200450309493
 _CENTROID_ROUNDS = 12
 _N_TILTS = 61
 _CENTROID_ERROR = 0.02
-"""Rows: how well a centre is known at best; pixels do not answer all alike."""
+"""Least uncertainty of a centroid, rows: the response of pixels differs."""
 _CLIP = 4.0
 _CLIP_ROUNDS = 5
 
@@ -60,8 +60,8 @@ class ColumnBins(NamedTuple):
     Parameters
     ----------
     light : (bin, y), means of the good pixels less the background beside the star.
-    variance : (bin, y) of it.
-    middle : (bin), the columns' mean, from -1 at the first column to 1 at the last.
+    variance : (bin, y), variance of `light`.
+    middle : (bin), mean position of the columns, from -1 at the first column to 1 at the last.
     """
 
     light: Values
@@ -70,7 +70,7 @@ class ColumnBins(NamedTuple):
 
 
 class Centroids(NamedTuple):
-    """The centre of the light in each bin (bin): position in rows, variance, signal to noise."""
+    """Centroids (bin): position in rows, variance, S/N."""
 
     position: Values
     variance: Values
@@ -78,7 +78,7 @@ class Centroids(NamedTuple):
 
 
 class TracePolynomial(NamedTuple):
-    """A polynomial through centres: Legendre coefficients, the scatter about it, the bins used."""
+    """A polynomial fitted to centroids: Legendre coefficients, rms in rows, bins used."""
 
     coefficients: Values
     rms: float
@@ -88,16 +88,16 @@ class TracePolynomial(NamedTuple):
 def bin_columns(
     counts: Values, variance: Values | None, good: Flags, n_bins: int, beside: tuple[int, int]
 ) -> ColumnBins:
-    """Return columns in bins, less a line through the rows at both ends.
+    """Bin columns, and subtract a linear background through the rows at both ends.
 
     Parameters
     ----------
     counts : (y, x), the rows about a star.
-    variance : (y, x) of them, or None: it is taken from the rows at the ends.
-    good : (y, x), which pixels count.
-    n_bins : how many bins.
-    beside : how many rows hold the background, below the star and above it; with none on one side
-        the other's counts for both.
+    variance : (y, x), variance of the counts; None: measured from the rows at the ends.
+    good : (y, x), whether a pixel is used.
+    n_bins : number of bins.
+    beside : number of background rows below the star and above it; with none on one side the other
+        is used for both.
 
     Examples
     --------
@@ -148,7 +148,7 @@ def _background_line(sides: list[Values], n_rows: int, beside: tuple[int, int]) 
 
 
 def shift_rows(light: Values, shift: Values) -> Values:
-    """Return rows (bin, y) moved down by some rows (bin) each, in between by straight lines.
+    """Return bins (bin, y) shifted down by some rows (bin) each, with linear interpolation.
 
     Examples
     --------
@@ -164,16 +164,16 @@ def shift_rows(light: Values, shift: Values) -> Values:
 
 
 def trace_tilt(bins: ColumnBins, most: float) -> tuple[float, Values]:
-    """Return how far the trace rises from the middle to the last column, and its rows set upright.
+    """Return the tilt of the trace, from the middle to the last column, and its mean profile.
 
     Parameters
     ----------
     bins : binned columns.
-    most : the steepest lean looked for, rows.
+    most : the largest tilt searched, rows.
 
     Returns
     -------
-    lean, upright : rows; and the mean of the bins (y) when each is moved back by the lean.
+    lean, upright : the tilt, rows; and the mean of the bins (y) with the tilt removed.
     """
     best, energy, upright = 0.0, -np.inf, np.zeros(bins.light.shape[1])
     leans = np.linspace(-most, most, _N_TILTS)
@@ -186,12 +186,12 @@ def trace_tilt(bins: ColumnBins, most: float) -> tuple[float, Values]:
 
 
 def peak_of(light: Values, sigma: float = 1.0) -> tuple[float, float]:
-    """Return centre and width (standard deviation) of the brightest light on rows (y).
+    """Return centre and width (standard deviation) of the brightest source on rows (y), rows.
 
     Parameters
     ----------
-    light : (y), less the background.
-    sigma : a guess of the width.
+    light : (y), background-subtracted.
+    sigma : initial guess of the width, rows.
 
     Examples
     --------
@@ -217,13 +217,13 @@ def peak_of(light: Values, sigma: float = 1.0) -> tuple[float, float]:
 
 
 def width_of(bins: ColumnBins, position: Values, sigma: float) -> float:
-    """Return the width (standard deviation) of the light about its centres (bin), all together.
+    """Return the common width (standard deviation) of the flux about its centroids (bin), rows.
 
     Parameters
     ----------
     bins : binned columns.
-    position : rows of the centres.
-    sigma : a guess.
+    position : rows of the centroids.
+    sigma : initial guess, rows.
     """
     away = np.arange(bins.light.shape[1], dtype=np.float64) - position[:, np.newaxis]
     for _ in range(_CENTROID_ROUNDS):
@@ -237,7 +237,7 @@ def width_of(bins: ColumnBins, position: Values, sigma: float) -> float:
 
 
 def find_centroids(bins: ColumnBins, guess: Values, sigma: float) -> Centroids:
-    """Return the centre of each bin's light near a guess (bin), under a bell of width sigma."""
+    """Return the centroid of each bin near a guess (bin), in a Gaussian window of width sigma."""
     rows = np.arange(bins.light.shape[1], dtype=np.float64)
     position = np.asarray(guess, np.float64).copy()
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -260,16 +260,16 @@ def find_centroids(bins: ColumnBins, guess: Values, sigma: float) -> Centroids:
 def fit_polynomial(
     middle: Values, found: Centroids, least_snr: float, most_order: int
 ) -> TracePolynomial | None:
-    """Return a polynomial through centres, outliers left out; None where too few have light.
+    """Fit a polynomial to centroids, rejecting outliers; None where too few bins have flux.
 
     Parameters
     ----------
-    middle : (bin), where the bins are, from -1 to 1.
-    found : their centres.
-    least_snr : of a bin that counts.
-    most_order : the highest order tried. The lowest counts beyond which chi-square falls by less
-        than the logarithm of the number of bins each time (Schwarz 1978), in units of what the
-        highest leaves.
+    middle : (bin), positions of the bins, from -1 to 1.
+    found : their centroids.
+    least_snr : lowest S/N of a bin that is used.
+    most_order : the highest order tried. The order of least Bayesian information criterion is used:
+        an order more must lower chi-square, scaled by that of the highest order, by at least the
+        logarithm of the number of bins (Schwarz 1978).
     """
     lit = found.snr >= least_snr
     if np.count_nonzero(lit) < 4:
@@ -293,13 +293,13 @@ def fit_polynomial(
 def _residual_chi2(
     middle: Values, found: Centroids, used: Flags, weight: Values, fit: TracePolynomial
 ) -> float:
-    """Return the weighted sum of squares of what a fit leaves of the bins used."""
+    """Return the chi-square of a fit over the bins used."""
     left = found.position[used] - evaluate_trace(fit.coefficients, middle[used])
     return float(np.add.reduce(weight * left**2))
 
 
 def _clipped_fit(middle: Values, found: Centroids, lit: Flags, order: int) -> TracePolynomial:
-    """Return the polynomial of an order through lit bins, leaving out what is far from it."""
+    """Return the polynomial of an order fitted to lit bins, rejecting outliers."""
     used, sigma2 = lit.copy(), found.variance + _CENTROID_ERROR**2
     coefficients, rms = np.zeros(order + 1), 0.0
     for _ in range(_CLIP_ROUNDS):
@@ -319,7 +319,7 @@ def _clipped_fit(middle: Values, found: Centroids, lit: Flags, order: int) -> Tr
 
 
 def evaluate_trace(coefficients: Values, place: Values) -> Values:
-    """Return a Legendre polynomial at places from -1 to 1.
+    """Return a Legendre polynomial at positions from -1 to 1.
 
     Examples
     --------
@@ -333,20 +333,20 @@ CENTER, STAR = "center", "star"
 _MOST_ORDER = 3
 _LEAST_SNR = 3.0
 _BIN_COUNTS = (32, 16, 8)
-"""How many bins are tried: fewer have more light each."""
+"""Numbers of bins tried: fewer bins have more flux each."""
 _STEEPEST_TILT = 12.0
-"""The steepest lean that is looked for, rows from the middle to the last column."""
+"""Largest tilt searched, rows from the middle to the last column."""
 _APERTURE_WIDTHS = 1.5
-"""How many widths an aperture reaches at least: all but 0.04 % of a bell curve."""
+"""Least half-width of an aperture, in FWHM: all but 0.04 % of a Gaussian."""
 _EDGE_NOISE_LIMIT = 0.05
-"""Of the peak: with more noise than that, the light's edge is not to be seen."""
+"""Noise, as a fraction of the peak, above which the edge of the profile cannot be measured."""
 _EDGE_FRACTION = 0.1
 _BACKGROUND_ROWS = 12
-"""Rows of background on each side of the star, at most."""
+"""Largest number of background rows on each side of the star."""
 
 
 class _TraceFound(NamedTuple):
-    """A trace on a window: its centre (x) by position, the bins used, rms, order, width, reach."""
+    """A trace on a window: centre (x) as row position, bins used, rms, order, width, reach."""
 
     center: Values
     n_bins: int
@@ -359,24 +359,24 @@ class _TraceFound(NamedTuple):
 def fit_trace(
     image: xr.Dataset, rows: Rows, *, straight: bool = False, order: int | None = None
 ) -> xr.Dataset:
-    """Return the row of a star's light as a smooth function of the column.
+    """Fit the row of a star as a smooth function of the column.
 
     Parameters
     ----------
-    image : counts (y, x) in adu or electron, settled, dispersed along x; `variance` and `dq` count
-        where it has them.
-    rows : where the star was found.
-    straight : do not follow it: the centre is the middle of the rows.
-    order : of the polynomial; None: as low as does, 3 at most.
+    image : counts (y, x) in adu or electron, computed, dispersed along x; `variance` and `dq` are
+        used where it has them.
+    rows : the rows of the star.
+    straight : use a straight trace: the centre is the middle of the rows.
+    order : highest order of the polynomial tried; None: 3.
 
     Returns
     -------
     trace : `center` (x), float64, FITS row numbers. Attributes: `trace`, "fit" or "straight";
-        `tilt`, by how many rows it rises from the first column to the last; `fwhm` of the light
-        across it, rows; `reach`, rows to where the light falls to a tenth of its peak, if that is
-        to be seen; `trace_rms`, the scatter of the bins about it, rows; `trace_order`; `n_bins`,
-        how many bins of columns had light enough. A remark where the star is too faint. A straight
-        trace has `star` (x) as well: where the light is, for the profile.
+        `tilt`, rows, first to last column; `fwhm`, spatial FWHM, rows; `reach`, distance at which
+        the profile falls to a tenth of its peak, rows, where measurable; `trace_rms`, the scatter
+        of the bins about it, rows; `trace_order`; `n_bins`, the number of bins of columns used. A
+        remark where the star is too faint. A straight trace has `star` (x) as well: the measured
+        position of the star, for the profile.
 
     Raises
     ------
@@ -424,16 +424,16 @@ def fit_trace(
 
 
 def half_height_of(rows: Rows, trace: xr.Dataset) -> float:
-    """Return how far from the trace an aperture reaches, rows.
+    """Return the half-width of an aperture about the trace, rows.
 
-    As far as the rows do that were found, less what they owe to the lean of the trace; at least 1.5
-    widths of the light, but not where it ends earlier, as that of a slit does, nor nearer to
-    another spectrum than to the star's own rows. Rows that were given are not left.
+    Half of the detected rows less the tilt of the trace; at least 1.5 FWHM, but less where the
+    profile ends earlier, as that of a filled slit, or where another spectrum would be nearer than
+    the star's own rows. The aperture stays within rows that were given.
 
     Parameters
     ----------
-    rows : what was found or given.
-    trace : of `fit_trace`.
+    rows : the detected or given rows.
+    trace : the trace of `fit_trace`.
 
     Examples
     --------
@@ -461,7 +461,7 @@ def half_height_of(rows: Rows, trace: xr.Dataset) -> float:
 
 
 def _rows_about_star(image: xr.Dataset, rows: Rows) -> slice:
-    """Return where a star and the background beside it lie, as positions of rows."""
+    """Return the rows of a star and of the background beside it, as positions."""
     low, high = int(image[Y][0]), int(image[Y][-1])
     margin = max(12, rows.n_rows)
     first, last = max(rows.first - margin, low), min(rows.last + margin, high)
@@ -474,7 +474,7 @@ def _rows_about_star(image: xr.Dataset, rows: Rows) -> slice:
 
 
 def _find_trace(image: xr.Dataset, rows: Rows, span: slice, most_order: int) -> _TraceFound:
-    """Return the trace on a window, measured in as many bins of columns as have light."""
+    """Return the trace on a window, with the largest number of bins that have enough flux."""
     counts = image[COUNTS].values[span]
     variance = image[VARIANCE].values[span] if VARIANCE in image else None
     good = np.isfinite(counts)
@@ -508,7 +508,7 @@ def _find_trace(image: xr.Dataset, rows: Rows, span: slice, most_order: int) -> 
 
 
 def _light_extent(upright: Values, middle: float, beside: tuple[int, int]) -> float:
-    """Return how far from its middle light falls to a tenth; infinity where noise hides it."""
+    """Return the distance at which a profile falls to a tenth, rows; infinity where too noisy."""
     below, above = beside
     ends = np.concatenate((upright[:below], upright[upright.size - above :]))
     peak = float(upright[min(max(round(middle), 0), upright.size - 1)])
@@ -518,24 +518,24 @@ def _light_extent(upright: Values, middle: float, beside: tuple[int, int]) -> fl
     return max(abs(float(bright[0]) - middle), abs(float(bright[-1]) - middle)) + 0.5
 
 
-# The centres of a star's light beside its trace, for who wants to see it: `measure_centres`.
+# Centroids for display beside the trace: `measure_centres`.
 
 _N_BINS = 32
 
 
 def measure_centres(image: xr.Dataset, spectrum: xr.Dataset) -> xr.Dataset:
-    """Return the centres of a star's light in bins of columns, near the trace of its spectrum.
+    """Measure the centroids of a star in bins of columns, near the trace of its spectrum.
 
     Parameters
     ----------
-    image : counts (y, x) in adu or electron, settled, dispersed along x; `clean`, `variance` and
-        `dq` count where it has them.
+    image : counts (y, x) in adu or electron, computed, dispersed along x; `clean`, `variance` and
+        `dq` are used where it has them.
     spectrum : `trace` (x) with the attributes `fwhm` and `half_height`, rows.
 
     Returns
     -------
     centres : `row`, its standard deviation `error`, and `trace` there, rows; `x` are the middles
-        of the bins. Bins without light enough are left out.
+        of the bins. Bins without enough flux are not included.
 
     Raises
     ------
@@ -581,13 +581,13 @@ def measure_centres(image: xr.Dataset, spectrum: xr.Dataset) -> xr.Dataset:
 
 
 def _bins_about(image: xr.Dataset, center: Values, half_height: float) -> tuple[ColumnBins, int]:
-    """Return the columns about a trace in bins, less the background beside it; and the first row.
+    """Return background-subtracted bins of the columns about a trace, and the first row.
 
     Parameters
     ----------
     image : counts (y, x).
     center : rows of the trace (x).
-    half_height : of the aperture.
+    half_height : half-width of the aperture, rows.
     """
     reach, lowest = half_height + _BACKGROUND_ROWS, int(image[Y][0])
     first = max(int(np.floor(center.min() - reach)) - lowest, 0)
@@ -602,6 +602,6 @@ def _bins_about(image: xr.Dataset, center: Values, half_height: float) -> tuple[
 
 
 def _width_of(spectrum: xr.Dataset) -> float:
-    """Return the width (standard deviation) of the light, rows."""
+    """Return the width (standard deviation) of the star, rows."""
     half = float(spectrum.attrs.get("half_height", 6.0))
     return float(spectrum.attrs.get("fwhm", half * 2 / 3)) / FWHM_PER_SIGMA
