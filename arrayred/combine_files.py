@@ -17,13 +17,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.bands import bytes_per_pixel, rows_within, visit_into
-from arrayred.config import Recipe
+from arrayred.config import Combination, Recipe
 from arrayred.config.instrument import Instrument
 from arrayred.errors import (
     ArrayredError,
@@ -179,8 +179,7 @@ def calstat_after(frames: Sequence[Frame], master: Frame) -> str:
 
 # The method of combination, its limits and its kernel: `CombineOptions`.
 
-FileMethod = Literal["median", "average", "clip", "minmax"]
-METHODS: tuple[FileMethod, ...] = get_args(FileMethod)
+METHODS: tuple[Combination, ...] = get_args(Combination)
 Kernel = Callable[..., NDArray[Any]]
 
 
@@ -205,7 +204,7 @@ class CombineOptions:
     'clipped mean (2.5 sigma, 1 iteration)'
     """
 
-    method: FileMethod = "median"
+    method: Combination = "median"
     n_sigma: float = 3.0
     iterations: int = 1
     dtype: str = "float32"
@@ -225,7 +224,7 @@ class CombineOptions:
     def kernel(self) -> Kernel:
         """Return the kernel that combines a band into rows of the image."""
         clip = partial(clipped_mean, n_sigma=self.n_sigma, iterations=self.iterations)
-        kernels: dict[FileMethod, Kernel] = {
+        kernels: dict[Combination, Kernel] = {
             "median": median,
             "average": mean,
             "clip": clip,

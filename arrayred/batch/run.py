@@ -726,7 +726,8 @@ def check_night(night: Night, recipe: Recipe, output: OutputOptions) -> Plan:
             )
     for target in plan.targets:
         _require_rows(target)
-        _require_frames(target)
+        settings = combine_settings(target.recipe)
+        settings.require_enough(len(target.lights.frames), target.name)
         _require_mask(target)
     band_memory(plan, output)
     require_room(output.out, _bytes_to_write(plan, recipe))
@@ -762,19 +763,6 @@ def _require_rows(target: Target) -> None:
                 value=(first, last),
                 hint="Give rows that exist, both ends included.",
             )
-
-
-def _require_frames(target: Target) -> None:
-    """Raise UsageError if a target has too few frames for the number that minmax rejects."""
-    recipe, n_frames = target.recipe, len(target.lights.frames)
-    if recipe.combine == "minmax" and recipe.minmax_low + recipe.minmax_high >= n_frames:
-        raise UsageError(
-            f"{recipe.minmax_low} lowest and {recipe.minmax_high} highest frames were to be left "
-            f"out, but {target.name} has {n_frames}",
-            keyword="combine",
-            value="minmax",
-            hint="Lower minmax_low or minmax_high, or combine by clip or median.",
-        )
 
 
 def _require_mask(target: Target) -> None:

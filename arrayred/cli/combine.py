@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from arrayred.cli.options import Options, SizeParam, option, options_of
 from arrayred.cli.options import files as complete_files
 from arrayred.cli.progress import shown_stages
+from arrayred.config import Combination
 
 if TYPE_CHECKING:
     from arrayred.combine_files import CombineOptions
-
-_METHODS = ("median", "average", "clip", "minmax")
 
 
 @click.command()
@@ -26,7 +25,9 @@ _METHODS = ("median", "average", "clip", "minmax")
     "--minus", metavar="FILE", type=click.Path(path_type=Path), help="Subtract this image first."
 )
 @option(
-    "--method", type=click.Choice(_METHODS), help="How frames become one image. [default: median]"
+    "--method",
+    type=click.Choice(get_args(Combination)),
+    help="How frames become one image. [default: median]",
 )
 @option(
     "--n-sigma",

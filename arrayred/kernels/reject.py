@@ -15,6 +15,7 @@ and add float64.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any, Literal, NamedTuple
 
@@ -584,6 +585,31 @@ class _TruncatedNormal(NamedTuple):
     chance: Values
     mean: Values
     variance: Values
+
+
+def variance_by_method(
+    method: str, n_frames: int, left_out: Sequence[int] = (0, 0)
+) -> float | None:
+    """Return the variance of a combination of equal frames relative to that of one of them.
+
+    Parameters
+    ----------
+    method : "average" or "clip", which rejects too few values to matter; "median"; "minmax".
+    n_frames : number of frames.
+    left_out : for "minmax": how many of the lowest and of the highest values are rejected.
+
+    Returns
+    -------
+    float; None for a method whose variance is unknown.
+    """
+    if method in ("average", "clip"):
+        return 1.0 / n_frames
+    if method == "median":
+        return median_factor(n_frames) / n_frames
+    if method == "minmax":
+        low, high = left_out
+        return minmax_factor(n_frames, low, high) / n_frames if low + high < n_frames else math.nan
+    return None
 
 
 @cache

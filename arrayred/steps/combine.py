@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.bands import map_frames
+from arrayred.config import Combination
 from arrayred.errors import UsageError
 from arrayred.kernels.combine import corrected, mean, median, minmax_mean, with_peak
 from arrayred.kernels.noise import finite_median
@@ -63,12 +64,10 @@ from arrayred.steps.noise import (
 if TYPE_CHECKING:
     import xarray as xr
 
-CombineMethod = Literal["average", "median", "clip", "minmax"]
-
 
 def combine(
     cube: xr.Dataset,
-    method: CombineMethod = "average",
+    method: Combination = "average",
     *,
     minus: xr.Dataset | None = None,
     n_sigma: float = 3.0,
@@ -112,7 +111,7 @@ def combine(
 
 
 def combine_with_peak(
-    cube: xr.Dataset, method: CombineMethod = "average", *, minus: xr.Dataset | None = None
+    cube: xr.Dataset, method: Combination = "average", *, minus: xr.Dataset | None = None
 ) -> xr.Dataset:
     """Combine frames as `combine` does, and keep the highest raw value of each pixel.
 
@@ -172,7 +171,7 @@ def _combined_image(
 
 
 def _method_kernel(
-    method: CombineMethod,
+    method: Combination,
     n_frames: int,
     *,
     n_sigma: float,
@@ -279,7 +278,7 @@ class Cleaning:
     weights : weights of frames in a mean: "none", or "noise", the inverse variance.
     """
 
-    method: CombineMethod = "average"
+    method: Combination = "average"
     n_sigma: float = 3.0
     low: int = 1
     high: int = 1
@@ -298,12 +297,12 @@ class Cleaning:
         """Return the combination method of the procedure's own image."""
         return "median" if self.method == "median" else "average"
 
-    def check(self, n_frames: int) -> None:
-        """Raise UsageError where this number of frames cannot be combined in this way."""
+    def require_enough(self, n_frames: int, name: str = "the cube") -> None:
+        """Raise UsageError where this number of frames, of what is named, is too small."""
         if self.method == "minmax" and self.low + self.high >= n_frames:
             raise UsageError(
-                f"{self.low} lowest and {self.high} highest of {n_frames} frames cannot be left "
-                "out",
+                f"{self.low} lowest and {self.high} highest frames were to be left out, but "
+                f"{name} has {n_frames}",
                 keyword="combine",
                 value="minmax",
                 hint="Lower minmax_low or minmax_high, or combine by clip or median.",
@@ -343,7 +342,7 @@ def add_clean(
     check_cube(lights)
     if minus is not None:
         require_same_pixels(image, minus)
-    how.check(lights.sizes[FRAME])
+    how.require_enough(lights.sizes[FRAME])
     gain, _ = find_gain(image, lights, minus)
     floor = find_read_noise(image, lights, minus, gain)
     variance = 0.0 if floor is None else floor.variance

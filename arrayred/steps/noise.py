@@ -27,12 +27,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.bands import map_frames
+from arrayred.config import Combination
 from arrayred.errors import FrameError, MismatchError, UsageError
 from arrayred.kernels.combine import LARGEST_COUNT, without_impossible
 from arrayred.kernels.noise import (
@@ -43,7 +44,7 @@ from arrayred.kernels.noise import (
     light_variance,
     photon_transfer,
 )
-from arrayred.kernels.reject import clip_factor, median_factor, minmax_factor
+from arrayred.kernels.reject import clip_factor, variance_by_method
 from arrayred.model import (
     BAD_PIXEL,
     CLEAN,
@@ -668,9 +669,7 @@ def variance_factor(method: str, n_frames: int, left_out: Sequence[int] = (0, 0)
 
     Parameters
     ----------
-    method : "average" or "clip", which rejects too few values to matter; "median"; "minmax".
-    n_frames : number of frames.
-    left_out : for "minmax": how many of the lowest and of the highest values are rejected.
+    method, n_frames, left_out : as in `variance_by_method`.
 
     Raises
     ------
@@ -682,19 +681,15 @@ def variance_factor(method: str, n_frames: int, left_out: Sequence[int] = (0, 0)
     >>> round(variance_factor("median", 5), 3), round(variance_factor("minmax", 5, (1, 1)), 3)
     (0.287, 0.227)
     """
-    if method in ("average", "clip"):
-        return 1.0 / n_frames
-    if method == "median":
-        return median_factor(n_frames) / n_frames
-    if method == "minmax":
-        low, high = left_out
-        return minmax_factor(n_frames, low, high) / n_frames if low + high < n_frames else math.nan
-    raise UsageError(
-        f"The noise of frames combined by {method!r} is not known",
-        keyword="method",
-        value=method,
-        hint="Combine by average, median, clip or minmax.",
-    )
+    variance = variance_by_method(method, n_frames, left_out)
+    if variance is None:
+        raise UsageError(
+            f"The noise of frames combined by {method!r} is not known",
+            keyword="method",
+            value=method,
+            hint=f"Combine by {', '.join(get_args(Combination))}.",
+        )
+    return variance
 
 
 def variance_factor_of_mean(

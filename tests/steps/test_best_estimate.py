@@ -236,7 +236,7 @@ def test_missing_pixels_are_as_if_never_taken() -> None:
 
 
 def test_too_few_frames_for_extremes_are_refused() -> None:
-    with pytest.raises(UsageError, match="2 lowest and 1 highest of 3 frames"):
+    with pytest.raises(UsageError, match="2 lowest and 1 highest frames were to be left out"):
         scene(3).cleaned(ar.Cleaning("minmax", low=2))
 
 
