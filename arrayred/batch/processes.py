@@ -5,6 +5,8 @@ piece that it died on is unknown. Here each process has one piece and its own pi
 piece is known and tried again, and the others are unaffected. Processes are spawned, not forked: a
 fork would inherit locks and threads. No port is opened. When the caller dies, however it dies, its
 processes end at once.
+
+It stands apart from `nights` since its import takes 15 ms, and one night needs no process.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A mean shows faint features, a peak small ones: of a hot pixel or a cosmic ray a mean over 4 x 4
 leaves a sixteenth. The pixels left over at the far edges form smaller blocks of their own.
+
+Only screens need them; they stand apart from the kernels whose numbers reach a product.
 """
 
 from __future__ import annotations
