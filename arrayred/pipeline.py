@@ -245,11 +245,11 @@ def target(one: Target, masters: Masters, reading: ReadOptions) -> Iterator[tupl
         A master cannot be made, frames cannot be read, or there is no spectrum.
     """
     dark, flat = masters.of(one.master), masters.of(one.flat)
-    lamp_dark = masters.of(one.lamp_master)
     with cluster_errors():
         for name, product in _from_lights(reading.open(one.lights), dark, one.recipe, flat):
             yield name, product
             if one.lamps and name.startswith("spectrum"):
+                lamp_dark = masters.of(one.lamp_master)
                 arc = extract_arc(reading.open(one.lamps), lamp_dark, product, one.recipe)
                 yield name.replace("spectrum", "arc"), arc
 
