@@ -69,7 +69,7 @@ def test_without_counts_the_variables_found_are_named(check: Callable[[xr.Datase
 
 
 def test_an_image_must_lie_in_memory() -> None:
-    with pytest.raises(MismatchError, match="settle"):
+    with pytest.raises(MismatchError, match="compute"):
         check_image(dataset("y", "x").chunk({"y": 1}))
     check_cube(dataset("frame", "y", "x").chunk({"y": 1}))
 

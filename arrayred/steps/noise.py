@@ -683,11 +683,12 @@ def variance_factor(method: str, n_frames: int, left_out: Sequence[int] = (0, 0)
     """
     variance = variance_by_method(method, n_frames, left_out)
     if variance is None:
+        *others, last = get_args(Combination)
         raise UsageError(
             f"The noise of frames combined by {method!r} is not known",
             keyword="method",
             value=method,
-            hint=f"Combine by {', '.join(get_args(Combination))}.",
+            hint=f"Combine by {', '.join(others)} or {last}.",
         )
     return variance
 
