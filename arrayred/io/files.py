@@ -14,7 +14,6 @@ from pathlib import Path
 
 from arrayred.errors import ForeignFileError, FrameError, HeaderError, InputError, UsageError
 from arrayred.io import remote
-from arrayred.io.cache import cached_files, cached_image, enclosing_cache, forget_cache
 from arrayred.io.remote import Address, is_fits_name, list_remote, path_or_address, stamp_of
 from arrayred.io.scan import ImageHDU, scan
 
@@ -60,13 +59,18 @@ def files_at(place: Path, depth: int = 3) -> list[Path]:
     """Return a file itself, or the FITS files of a folder; see `list_files`."""
     if place.is_dir():
         return list_files(place, depth=depth)
-    if isinstance(place, Address) and enclosing_cache(place) is None:
-        stamp_of(place, anew=True)  # a listing may be old
+    if isinstance(place, Address):
+        from arrayred.io.cache import enclosing_cache
+
+        if enclosing_cache(place) is None:
+            stamp_of(place, anew=True)  # a listing may be old
     return [place]
 
 
 def _remote_files(folder: Address, depth: int) -> list[Path]:
     """Return the files of a folder behind a URL, or of a cache there."""
+    from arrayred.io.cache import cached_files, enclosing_cache, forget_cache
+
     forget_cache(folder)
     if (cache := enclosing_cache(folder)) is not None:
         return cached_files(cache, folder, depth)
@@ -87,6 +91,8 @@ def _files_in_cache(folder: Path, depth: int) -> list[Path]:
     """Return the files of a cache, or of a folder in one; none if there is no cache."""
     if folder.is_dir() and not (folder / "COMPLETE.json").exists():
         return []
+    from arrayred.io.cache import cached_files, enclosing_cache
+
     cache = enclosing_cache(folder)
     return [] if cache is None else cached_files(cache, folder, depth)
 
@@ -181,15 +187,22 @@ def find_image(path: Path) -> ImageHDU:
     """
     path = path_or_address(path)
     if isinstance(path, Address):
-        cached = cached_image(path)
+        cached = _image_in_cache(path)
         return scan(path) if cached is None else cached
     try:
         return scan(path)
     except ForeignFileError as error:
         is_missing = isinstance(error.__cause__, FileNotFoundError)
-        if is_missing and (cached := cached_image(path)) is not None:
+        if is_missing and (cached := _image_in_cache(path)) is not None:
             return cached
         raise
+
+
+def _image_in_cache(path: Path) -> ImageHDU | None:
+    """Return the frame of a cache at a path that no file has, or None."""
+    from arrayred.io.cache import cached_image  # 26 ms, which a plain night need not wait for
+
+    return cached_image(path)
 
 
 def _scan_or_error(path: Path) -> ImageHDU | FrameError | HeaderError:

@@ -27,7 +27,6 @@ from typing import IO, Any
 
 from arrayred.config.toml import toml_lines, toml_text
 from arrayred.errors import ArrayredError, FrameError, UsageError, printable
-from arrayred.io.cache import cached_checksums, enclosing_cache
 from arrayred.io.frames import Frame
 from arrayred.io.header import BLOCK, Value, ones_complement_sum
 from arrayred.io.journal import LOG_FILE
@@ -623,6 +622,8 @@ def _checksums_at(path: Path) -> dict[Path, str]:
     FrameError
         The cache is damaged.
     """
+    from arrayred.io.cache import cached_checksums, enclosing_cache
+
     cache = enclosing_cache(path)
     if cache is None:
         return {path: sha256_of_remote(path) if isinstance(path, Address) else sha256_of(path)[0]}
