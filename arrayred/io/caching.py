@@ -10,6 +10,7 @@ from them, unless scaling or BLANK was applied: then the array ``stored`` has th
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -154,12 +155,23 @@ def build_cache(
 
 
 def _remove_unfinished(partial: Path) -> None:
-    """Remove an unfinished store; threads of zarr may still write to it for a moment."""
-    for delay in (0.02, 0.1, 0.5, 0.0):
-        shutil.rmtree(partial, ignore_errors=True)
-        if not partial.exists():
-            return
-        time.sleep(delay)
+    """Remove an unfinished store, after the writes of zarr that an error left under way.
+
+    Of several files written at once, zarr raises the first error and lets the others go on; one
+    that came after the removal would make the folder again.
+    """
+    if not partial.exists():
+        return
+    from zarr.core.sync import sync
+
+    sync(_end_of_writes())
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+async def _end_of_writes() -> None:
+    """Wait for all other tasks of the event loop, whatever comes of them."""
+    others = asyncio.all_tasks() - {task for task in [asyncio.current_task()] if task}
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 def _rename_into_place(partial: Path, place: Path, *, overwrite: bool) -> None:

@@ -24,9 +24,9 @@ SLOW = pytest.mark.slow
     [
         ("ENOSPC", "lasting", 1, 45),
         ("EIO", "once", 2, 45),
-        pytest.param("ENOSPC", "lasting", 1, 3, marks=SLOW),
-        pytest.param("EIO", "once", 1, 3, marks=SLOW),
-        pytest.param("EDQUOT", "once", 2, 3, marks=SLOW),
+        pytest.param("ENOSPC", "lasting", 1, 13, marks=SLOW),
+        pytest.param("EIO", "once", 1, 12, marks=SLOW),
+        pytest.param("EDQUOT", "once", 2, 11, marks=SLOW),
     ],
 )
 def test_wherever_the_disk_refuses_a_cache_is_complete_or_absent(
