@@ -1,8 +1,9 @@
 """Reduce many nights, each independently of the others: `reduce_nights`.
 
-Nights that fail for lack of calibration frames are reduced once more, with the calibration frames
-of all the others. That comes last, so that a night with all its own calibration frames depends on
-that night alone, and none waits for the headers of a thousand others.
+Nights that lack calibration frames are reduced last, with those of all the others. So a night with
+all its own calibration frames depends on that night alone, none waits for the headers of a thousand
+others, and none is reduced twice: what a first pass had written without the others' frames would
+differ from what a second pass makes with them.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class Job:
     wait : time to wait if another run is writing to the same folder, s.
     caching : where a night behind a URL is cached before it is reduced; None: its frames are copied
         each time.
+    waits : if it lacks calibration frames, nothing is made of it yet.
     """
 
     label: str
@@ -82,6 +84,7 @@ class Job:
     scheduler: str = ""
     wait: float = 0.0
     caching: CachePolicy | None = None
+    waits: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,8 @@ def _reduce_night_of(job: Job) -> Report:
     lends = any(frame.frame_type in ("bias", "dark", "flat") for frame in night.frames)
     try:
         plan = check_night(night, job.recipe, job.output)
+        if job.waits:
+            _require_calibrations(plan)
         missing = missing_target_cards(night, plan, job.output)
         if not job.allow_missing:
             require_cards(missing)
@@ -196,6 +201,13 @@ def _reduce_night_of(job: Job) -> Report:
                 job, whole, [*names, *([PAGE_ENTRY] if job.output.figures else [])]
             )
     return dataclasses.replace(whole, warnings=(*warnings, *report.warnings))
+
+
+def _require_calibrations(plan: Plan) -> None:
+    """Raise NoDarkError if a target of a plan has no calibration frames."""
+    for _, error in plan.failed:
+        if isinstance(error, NoDarkError):
+            raise error
 
 
 def _run_plan(job: Job, night: Night, plan: Plan, log: OutcomeLog) -> Report:
@@ -277,7 +289,7 @@ def dask_scheduler(name: str) -> AbstractContextManager[object]:
 def reduce_nights(
     jobs: Sequence[Job], way: Executor = serial_executor
 ) -> Generator[tuple[Report, bool], None, None]:
-    """Reduce many nights, and again those that lack calibration frames, with the others' frames.
+    """Reduce many nights; those that lack calibration frames last, with the others' frames.
 
     Parameters
     ----------
@@ -286,18 +298,20 @@ def reduce_nights(
 
     Yields
     ------
-    report, is_final : of each night as it is done; not final if the night is tried once more.
+    report, is_final : of each night as it is done; not final if the night is still to be reduced.
     """
     by_label = {job.label: job for job in jobs}
     needy: list[Job] = []
     lenders: dict[str, Path] = {}
-    for report in way(jobs):
+    together = len(jobs) > 1
+    for report in way([dataclasses.replace(job, waits=together) for job in jobs]):
         job = by_label[report.label]
         if report.lends:
             lenders[report.label] = job.folder
-        if report.lacks:
+        waits = report.lacks and together
+        if waits:
             needy.append(job)
-        yield report, not report.lacks
+        yield report, not waits
     for report in way([_with_lent_frames(job, lenders) for job in needy]):
         yield report, True
 
@@ -314,19 +328,25 @@ def _with_lent_frames(job: Job, lenders: Mapping[str, Path]) -> Job:
 
 
 def night_labels(folders: Sequence[Path]) -> list[str]:
-    """Return a label for each night: the distinct part of its path, safe as a file name.
+    """Return a label for each night: the shortest end of its path that no other has, as a slug.
+
+    Folders below the nights that all of them have, such as ``raw``, are left out. A label does not
+    change when another night of another name is added.
 
     Examples
     --------
     >>> night_labels([Path("/data/2020-11-03/raw"), Path("/data/2020-11-04/raw")])
     ['2020-11-03', '2020-11-04']
+    >>> night_labels([Path("/a/n1"), Path("/b/n1"), Path("/b/n2")])
+    ['a_n1', 'b_n1', 'n2']
     """
     paths = [folder.resolve().parts for folder in folders]
     if len(paths) == 1:
         return [slug(paths[0][-1])]
-    start = _n_shared_parts(paths)
-    stop = _n_shared_parts([tuple(reversed(parts[start:])) for parts in paths])
-    labels = [slug("_".join(parts[start : len(parts) - stop]) or parts[-1]) for parts in paths]
+    shared = _n_shared_parts([tuple(reversed(parts)) for parts in paths])
+    ends = [_ends_of(parts[1 : len(parts) - shared]) or [slug(parts[-1])] for parts in paths]
+    taken = Counter(label for own in ends for label in set(own))
+    labels = [next((label for label in own if taken[label] == 1), own[-1]) for own in ends]
     if len(set(labels)) < len(labels):
         raise UsageError(
             "Two of the nights would have the same name",
@@ -334,6 +354,11 @@ def night_labels(folders: Sequence[Path]) -> list[str]:
             hint="Give each folder once.",
         )
     return labels
+
+
+def _ends_of(parts: Sequence[str]) -> list[str]:
+    """Return the ends of a path as slugs, the shortest first."""
+    return [slug("_".join(parts[i:])) for i in range(len(parts) - 1, -1, -1)]
 
 
 def _n_shared_parts(sequences: Sequence[Sequence[str]]) -> int:

@@ -13,6 +13,7 @@ import io
 import json
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -691,6 +692,37 @@ class OutputOptions:
 
 
 @stage("plan")
+def _require_own_output(night: Night, out: Path) -> None:
+    """Raise UsageError if an output folder holds the products of another night.
+
+    A night that was moved is known by a frame of the same name and content.
+    """
+    ledger = Ledger(out)
+    entries = [entry for entry in ledger.entries() if entry.name.startswith("targets/")]
+    if not entries or any(_is_made_of(night, entry, ledger) for entry in entries):
+        return
+    folders = Counter(str(Path(path).parent) for entry in entries for path in entry.inputs)
+    whose = f" ({folders.most_common(1)[0][0]})" if folders else ""
+    raise UsageError(
+        f"The folder holds the products of another night{whose}",
+        path=out,
+        hint="Choose another with -o, or name both nights in one command: each gets its own.",
+    )
+
+
+def _is_made_of(night: Night, entry: Entry, ledger: Ledger) -> bool:
+    """Return whether a frame of a night itself is among the inputs of a target."""
+    own = {str(frame.path.absolute()): frame for frame in night.scanned if not frame.library}
+    if not own.keys().isdisjoint(entry.inputs):
+        return True
+    names = {Path(path).name: sha256 for path, sha256 in entry.inputs.items()}
+    return any(
+        names.get(frame.path.name) == ledger.hashes.of(frame.path)
+        for frame in own.values()
+        if frame.path.name in names and not frame.image.is_remote
+    )
+
+
 def check_night(night: Night, recipe: Recipe, output: OutputOptions) -> Plan:
     """Return the plan of a night, after checking all but missing cards.
 
@@ -714,6 +746,7 @@ def check_night(night: Night, recipe: Recipe, output: OutputOptions) -> Plan:
     plan = make_plan(night, recipe)
     if plan.problems:
         raise NightError(plan.problems)
+    _require_own_output(night, output.out)
     if output.targets:
         plan = plan.only(output.targets)
     names = [target.name for target in plan.targets]

@@ -486,7 +486,7 @@ _NIGHT_OPTIONS = (
     option("--depth", type=click.IntRange(min=1), metavar="N",
            help="How many folders deep frames may lie. [default: 3]"),
     option("--calibrations", type=_PATH, metavar="DIR", multiple=True,
-           help="A further folder of raw or master darks, biases and flats."),
+           help="A folder of darks, biases and flats, used where the night has none."),
     option("--master-dark", type=_PATH, metavar="FILE",
            help="The one dark to use, already combined."),
     option("--master-bias", type=_PATH, metavar="FILE",

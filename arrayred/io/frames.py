@@ -66,6 +66,7 @@ class Frame:
     saturation : raw count from which pixels are saturated, adu; None if unknown.
     sections : the overscan to subtract and the section to keep, or None.
     keeps_bias : whether its level shows that only the dark current was subtracted, not the bias.
+    library : the folder of calibrations that it is from; "" for a frame of the night itself.
     """
 
     label: str
@@ -94,6 +95,7 @@ class Frame:
     saturation: float | None = None
     sections: Sections | None = None
     keeps_bias: bool = False
+    library: str = ""
 
     def __repr__(self) -> str:
         """Return label, type, exposure, target, size and start in one line."""

@@ -295,11 +295,15 @@ def repeated_frames(frames: Sequence[Frame]) -> dict[str, str]:
     repeated: dict[str, str] = {}
     for suspects in alike.values():
         first_of: dict[str, str] = {}
-        for frame in suspects if len(suspects) > 1 else []:
+        for frame in sorted(suspects, key=_is_from_library) if len(suspects) > 1 else []:
             first = first_of.setdefault(_digest(frame), frame.label)
             if first != frame.label:
                 repeated[frame.label] = first
     return repeated
+
+
+def _is_from_library(frame: Frame) -> bool:
+    return bool(frame.library)
 
 
 def _digest(frame: Frame) -> str:
@@ -457,10 +461,11 @@ def compare_levels(frames: Sequence[Frame]) -> list[Frame]:
     probed = list(
         frames_to_probe(f for f in frames if f.frame_type in _COMPARED_TYPES and _is_known(f))
     )
-    calibrations: dict[CameraSetup, list[Frame]] = defaultdict(list)
+    found: dict[CameraSetup, list[Frame]] = defaultdict(list)
     for frame in probed:
         if frame.frame_type in ("bias", "dark") and not set(frame.calstat) & set("BD"):
-            calibrations[_camera_setup(frame)].append(frame)
+            found[_camera_setup(frame)].append(frame)
+    calibrations = {camera: _own_first(members) for camera, members in found.items()}
     references = {camera: _level_references(members) for camera, members in calibrations.items()}
     straddling = {
         camera: not references[camera]
@@ -481,6 +486,11 @@ def compare_levels(frames: Sequence[Frame]) -> list[Frame]:
 
 
 _COMPARED_TYPES = ("bias", "dark", "flat", "light")
+
+
+def _own_first(frames: Sequence[Frame]) -> Sequence[Frame]:
+    """Return the frames of the night itself; those of libraries only where it has none."""
+    return [frame for frame in frames if not frame.library] or frames
 
 
 def _is_known(frame: Frame) -> bool:
@@ -1010,7 +1020,8 @@ def _wrap_evidence(camera: tuple[int, str], references: Sequence[Frame]) -> _Wra
     """Return the evidence of a camera's own references; where it has none, of all of its BITPIX."""
     own = [reference for reference in references if _writer_of(reference) == camera]
     others = [reference for reference in references if _bitpix(reference) == camera[0]]
-    samples = ((reference.path.name, sample_frame(reference)) for reference in own or others)
+    judges = _own_first(own or others)
+    samples = ((reference.path.name, sample_frame(reference)) for reference in judges)
     told = list(islice(((name, s) for name, s in samples if s is not None), _PROBED_FRAMES))
     if not told:
         return _WrapEvidence("undecided", "there is no raw dark or bias to judge by")

@@ -39,12 +39,19 @@ _SPREAD_OF_ONE_MASTER = 1.5  # deg C, from its first dark
 
 def darks_of(frames: Iterable[Frame]) -> list[Group]:
     """Return groups of darks, one for each exposure and setup, named by their exposure."""
-    return with_unique_names([(exposure_label(group[0]), group) for group in _same_setup(frames)])
+    return _own_then_others([(exposure_label(group[0]), group) for group in _same_setup(frames)])
 
 
 def biases_of(frames: Iterable[Frame]) -> list[Group]:
     """Return groups of biases, one for each setup."""
-    return with_unique_names([("bias", group) for group in _same_setup(frames)])
+    return _own_then_others([("bias", group) for group in _same_setup(frames)])
+
+
+def _own_then_others(groups: Sequence[tuple[str, Sequence[Frame]]]) -> list[Group]:
+    """Return named groups: those of libraries do not change the names of the night's own."""
+    own = with_unique_names([(name, frames) for name, frames in groups if not frames[0].library])
+    others = [(name, frames) for name, frames in groups if frames[0].library]
+    return [*own, *with_unique_names(others, own)]
 
 
 def lights_of(
@@ -128,8 +135,12 @@ def _belongs(frame: Frame, first: Frame) -> bool:
 
 
 def state_of(frame: Frame) -> tuple[object, ...]:
-    """Return the properties that frames must share to form one cube."""
-    return frame.shape, frame.setup, frame.state, frame.unit, frame.sections
+    """Return the properties that frames must share to form one cube.
+
+    Frames of the night and of a library, or of two libraries, never form one: what else is at hand
+    would change the masters of the night itself.
+    """
+    return frame.shape, frame.setup, frame.state, frame.unit, frame.sections, frame.library
 
 
 def _same_epoch(dark: Frame, first: Frame) -> bool:
@@ -412,6 +423,11 @@ class Group:
     def is_master(self) -> bool:
         """Return whether the group is a single master, already made from frames."""
         return self.frames[0].is_master
+
+    @property
+    def is_own(self) -> bool:
+        """Return whether the frames are the night's own, not those of a folder of calibrations."""
+        return not self.frames[0].library
 
     @property
     def master_name(self) -> str:

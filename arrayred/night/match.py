@@ -4,13 +4,15 @@ A dark must have the same pixels, read out with the same settings, contain (or l
 light frames do, and agree in exposure and temperature. Of the darks that fit, the nearest exposure
 is taken; among equal exposures, a dark of equal temperature, then the nearest in time. The name of
 the instrument and the date are not criteria: darks may come from a library, written months ago by
-another program.
+another program. Those of a library (``--calibrations``, or other nights) are used only where none
+of the night itself fits: what else is at hand never changes the result of a complete night.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
@@ -77,7 +79,12 @@ def match_bias(
 ) -> Group | None:
     """Return the best matching biases, or None; see `match_dark`."""
     fitting = [b for b in biases if not why_dark_unfit(lights, b, None, temperature_tolerance)]
-    return min(fitting, key=lambda bias: match_distance(lights, bias), default=None)
+    return min(own_first(fitting), key=lambda bias: match_distance(lights, bias), default=None)
+
+
+def own_first(groups: Sequence[Group]) -> Sequence[Group]:
+    """Return the groups of the night's own frames; all where there is none."""
+    return [group for group in groups if group.is_own] or groups
 
 
 def dark_remarks(lights: Group, dark: Group) -> tuple[str, ...]:
@@ -341,13 +348,14 @@ def dark_for(lights: Group, calibrations: Calibrations, recipe: Recipe) -> Group
         None fits; the error gives the reason for each.
     """
     degrees = recipe.temperature_tolerance
-    try:
-        return match_dark(lights, calibrations["dark"], recipe.dark_tolerance, degrees)
-    except NoDarkError:
-        made = _make_synthetic_dark(lights, calibrations, recipe)
-        if made is None:
-            raise
-        return made
+    own = {kind: [g for g in groups if g.is_own] for kind, groups in calibrations.items()}
+    for known in (own, calibrations):
+        with suppress(NoDarkError):
+            return match_dark(lights, known["dark"], recipe.dark_tolerance, degrees)
+        made = _make_synthetic_dark(lights, known, recipe)
+        if made is not None:
+            return made
+    return match_dark(lights, calibrations["dark"], recipe.dark_tolerance, degrees)
 
 
 def _make_synthetic_dark(
@@ -392,7 +400,7 @@ def _synthetic_dark_from(
         if "B" not in bias.state
         and not why_dark_unfit(lights, bias, None, float("inf"), any_bias=True)
     ]
-    bias = min(fitting, key=lambda bias: match_distance(dark, bias), default=None)
+    bias = min(own_first(fitting), key=lambda bias: match_distance(dark, bias), default=None)
     if bias is None and (has_bias or keep_bias):
         return None
     change = "" if has_bias == keep_bias else "_with_bias" if keep_bias else "_less_bias"
@@ -470,18 +478,29 @@ class Flat:
 def flats_of(frames: Sequence[Frame]) -> list[Group]:
     """Return groups of flats, one for each setup and optics, whatever their exposures.
 
-    Flats whose headers do not give the grating are grouped like lights.
+    Flats whose headers do not give the grating are grouped like lights. Those of libraries come
+    last, and do not change the names of the night's own.
     """
+    own = _named_flats([frame for frame in frames if not frame.library], ())
+    return [*own, *_named_flats([frame for frame in frames if frame.library], own)]
+
+
+def _named_flats(frames: Sequence[Frame], others: Sequence[Group]) -> list[Group]:
+    """Return groups of flats, their names unique also among others."""
     known: dict[tuple[object, ...], list[Frame]] = defaultdict(list)
     for frame in frames:
         if _tells_grating(frame) and not frame.is_master:
             known[frame.optics, state_of(frame)].append(frame)
     runs = [run for group in known.values() for run in observing_runs(group)]
-    told = with_unique_names([(slug("_".join(filter(None, run[0].optics))), run) for run in runs])
+    told = with_unique_names(
+        [(slug("_".join(filter(None, run[0].optics))), run) for run in runs], others
+    )
     rest = [frame for frame in frames if frame.is_master or not _tells_grating(frame)]
     return [
         *told,
-        *with_unique_names([(target_name(g), g) for g in split_by_target(rest, ())], told),
+        *with_unique_names(
+            [(target_name(g), g) for g in split_by_target(rest, ())], [*others, *told]
+        ),
     ]
 
 
@@ -552,6 +571,7 @@ def match_flat(lights: Group, flats: Sequence[Flat]) -> tuple[Flat | None, tuple
     if not fitting:
         told = "; ".join(f"{name} ({why})" for name, why in reasons.items())
         return None, ((f"not divided by a flat: none fits: {told}",) if told else ())
+    fitting = [flat for flat in fitting if flat.frames.is_own] or fitting
     untold = [flat for flat in fitting if not _same_optics(lights, flat)]
     best = min(
         [f for f in fitting if f not in untold] or fitting, key=lambda f: _flat_age(lights, f)

@@ -171,17 +171,19 @@ def open_night(
         )
         raise InputError("There is no FITS file", path=where, hint=hint)
     found, failures = read_frames(files, meaning, where, advance)
+    found = [replace(f, library=library[f.path]) if f.path in library else f for f in found]
     if caching is not None:
         found = caching.with_cached_pixels(found, where, file, meaning)
     out = [*excluded, *(Path(error.path) for error in failures if error.path)]
     with errors_name(file.path):
         _require_all_named(found, [(_label_in_folder(path, where), path) for path in out], file)
         frames = confirm_arcs(check_night_pixels(retyped(found, file), meaning, file.unsigned))
-    reasons = {frame.label: _why_excluded(frame, file, library) for frame in frames}
+    reasons = {frame.label: _why_excluded(frame, file) for frame in frames}
     chosen = [frame for frame in frames if not reasons[frame.label]]
     left_out = [(path.name, "excluded") for path in listed if path in excluded]
     left_out += [(label, reason) for label, reason in reasons.items() if reason]
-    foreign = [error for error in failures if isinstance(error, ForeignFileError)]
+    lent = {str(path) for path in library}
+    foreign = [e for e in failures if isinstance(e, ForeignFileError) or e.path in lent]
     return Night(
         folder=where,
         instrument=meaning,
@@ -219,11 +221,12 @@ def _label_in_folder(path: Path, folder: Path) -> str:
 
 def _with_named_calibrations(
     file: NightFile, own: Sequence[Path], depth: int
-) -> tuple[NightFile, set[Path]]:
+) -> tuple[NightFile, dict[Path, str]]:
     """Return the night file with paths spelt as the night spells them, and the calibration files.
 
-    A file of the night that is also in a folder of calibrations, or is reached by a link, counts as
-    the night's own and is read once.
+    The second value is the folder of calibrations of each file, "" for a named master. A file of
+    the night that is also in a folder of calibrations, or is reached by a link, counts as the
+    night's own and is read once.
     """
     file = replace(
         file, masters={kind: path_or_address(path) for kind, path in file.masters.items()}
@@ -231,13 +234,18 @@ def _with_named_calibrations(
     for path in file.masters.values():
         if not path.is_file() or not files_at(path):
             raise UsageError("There is no such master", path=path, hint="Name a FITS file.")
-    listed = [path for folder in file.calibrations for path in list_files(folder, depth=depth)]
+    listed = {
+        path: str(folder)
+        for folder in reversed(file.calibrations)
+        for path in list_files(folder, depth=depth)
+    }
     if not listed and not file.masters:
-        return file, set()
+        return file, {}
     spelt = {os.path.realpath(path): path for path in [*reversed(listed), *own]}
     masters = {k: spelt.get(os.path.realpath(path), path) for k, path in file.masters.items()}
-    elsewhere = {spelt[os.path.realpath(path)] for path in listed} - set(own)
-    return replace(file, masters=masters), elsewhere | set(masters.values())
+    elsewhere = {spelt[os.path.realpath(path)]: folder for path, folder in listed.items()}
+    elsewhere = {path: folder for path, folder in elsewhere.items() if path not in set(own)}
+    return replace(file, masters=masters), elsewhere | dict.fromkeys(masters.values(), "")
 
 
 def _require_all_named(
@@ -274,9 +282,9 @@ def _with_frame_type(frame: Frame, frame_type: str) -> Frame:
     return replace(frame, frame_type=frame_type, warnings=told, maybe_arc="")
 
 
-def _why_excluded(frame: Frame, file: NightFile, library: set[Path]) -> str:
+def _why_excluded(frame: Frame, file: NightFile) -> str:
     """Return why a frame is not used, or ""."""
-    if frame.path in library:
+    if frame.library or frame.path in file.masters.values():
         is_calibration = frame.frame_type in MASTERS
         return "" if is_calibration else "in a folder of calibrations, but no calibration"
     if frame.is_product:

@@ -352,8 +352,8 @@ def _plan_target(
     _require_correctable(lights, bias, own)
     if lights.is_dark_subtracted:
         return replace(target, bias=bias)
-    if own.dark and (calibrations["dark"] or bias is None):
-        dark = dark_for(lights, calibrations, own)
+    dark = _dark_of(lights, bias, calibrations, own) if own.dark else None
+    if dark is not None:
         made = dark.remarks if isinstance(dark, SyntheticDark) else ()
         return replace(target, dark=dark, remarks=(*made, *dark_remarks(lights, dark)))
     if bias is None:
@@ -361,6 +361,24 @@ def _plan_target(
     why = "there is no dark" if own.dark else "no dark was subtracted, as asked"
     told = (f"{why}: only the bias was subtracted", *dark_remarks(lights, bias))
     return replace(target, bias=bias, remarks=told)
+
+
+def _dark_of(
+    lights: Group, bias: Group | None, calibrations: Mapping[str, list[Group]], recipe: Recipe
+) -> Group | None:
+    """Return the darks for lights; None for a night without darks that has a fitting bias.
+
+    Raises
+    ------
+    NoDarkError
+        The night has darks, but none fits; or there is no bias either.
+    """
+    try:
+        return dark_for(lights, calibrations, recipe)
+    except NoDarkError:
+        if bias is None or any(group.is_own for group in calibrations["dark"]):
+            raise
+        return None
 
 
 def _require_correctable(lights: Group, bias: Group | None, recipe: Recipe) -> None:
@@ -506,7 +524,9 @@ def sort_frames(
     left_out, problems = [*night.left_out, *night.foreign], list(night.problems)
     for frame in night.frames:
         wrong = problems_of(frame)
-        if wrong:
+        if wrong and frame.library:
+            left_out.append((frame.label, str(wrong[0].args[0])))
+        elif wrong:
             problems += wrong
         elif frame.label in duplicates:
             left_out.append((frame.label, f"the same frame as {duplicates[frame.label]}"))
@@ -567,7 +587,7 @@ def too_large_errors(night: Night, max_frame_mb: float) -> list[ArrayredError]:
             hint="If that is right, raise max_frame_mb in the recipe.",
         )
         for frame in night.frames
-        if frame.image.source.n_bytes / 1e6 > max_frame_mb
+        if frame.image.source.n_bytes / 1e6 > max_frame_mb and not frame.library
     ]
 
 

@@ -118,9 +118,10 @@ def test_a_run_killed_at_a_file_operation_is_completed(three: Path, tmp_path: Pa
 @posix
 @pytest.mark.slow
 def test_a_run_killed_at_any_file_operation_is_completed(three: Path, tmp_path: Path) -> None:
-    last, kept = killing(three, tmp_path, 1, 1)
+    # A third of the steps: the nights do the same ones, each begun at another phase.
+    last, kept = killing(three, tmp_path, 1, 3)
     assert last > 100
-    assert kept > last
+    assert kept > last / 3
 
 
 def reducing(nights: Path, out: Path, *options: str) -> subprocess.Popen[str]:
@@ -153,7 +154,7 @@ def test_a_run_killed_at_any_moment_is_completed(tmp_path: Path, jobs: str) -> N
     seconds = time.monotonic() - started
     truth = products(tmp_path / "undisturbed")
     moments = random.Random(int(jobs))
-    for i in range(25):
+    for i in range(12):
         out = tmp_path / str(i)
         process = reducing(tmp_path / "nights", out, "--jobs", jobs)
         time.sleep(moments.uniform(0, seconds))

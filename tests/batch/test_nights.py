@@ -19,8 +19,8 @@ from tests.batch.disturbed import job_of
     ("folders", "labels"),
     [
         (["/data/2020-11-03/raw", "/data/2020-11-04/raw"], ["2020-11-03", "2020-11-04"]),
-        (["/a/x/raw", "/b/y/raw"], ["a_x", "b_y"]),
-        (["/a/n1", "/a/n2", "/a/deep/n1"], ["n1", "n2", "deep_n1"]),
+        (["/a/x/raw", "/b/y/raw"], ["x", "y"]),
+        (["/a/n1", "/a/n2", "/a/deep/n1"], ["a_n1", "n2", "deep_n1"]),
         (["/a/only"], ["only"]),
         (["/a", "/a/b"], ["a", "b"]),
     ],

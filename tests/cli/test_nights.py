@@ -87,8 +87,34 @@ def summary() -> Table:
 def test_each_night_goes_to_its_folder_as_if_it_were_alone(arrayred: Call) -> None:
     reduced(arrayred)
     for name in NIGHTS:
-        assert arrayred("reduce", name, "-o", "alone", "--no-figures", "--overwrite").code == 0
-        assert products(Path("out", Path(name).name)) == products(Path("alone"))
+        alone = Path("alone", Path(name).name)
+        assert arrayred("reduce", name, "-o", alone, "--no-figures").code == 0
+        assert products(Path("out", alone.name)) == products(alone)
+
+
+@pytest.mark.usefixtures("three")
+def test_a_second_night_into_the_folder_of_another_is_refused(arrayred: Call) -> None:
+    assert arrayred("reduce", NIGHTS[0], "-o", "alone", "--no-figures").code == 0
+    before = products(Path("alone"))
+    for more in ((), ("--overwrite",)):
+        told = arrayred("reduce", NIGHTS[1], "-o", "alone", "--no-figures", *more)
+        assert told.code == 2
+        assert re.search(r"another night \(\S+/night-0\).*Choose another with -o", told.err, re.S)
+    assert products(Path("alone")) == before
+    Path(NIGHTS[0]).rename("nights/moved")
+    assert arrayred("reduce", "nights/moved", "-o", "alone", "--no-figures").code == 0
+
+
+@pytest.mark.usefixtures("three")
+def test_a_night_without_darks_is_made_once_with_those_of_another(arrayred: Call) -> None:
+    for path in Path(NIGHTS[1]).glob("dark*"):
+        path.unlink()
+    told = reduced(arrayred)
+    before = products(Path("out"))
+    assert any(name.startswith("night-1/targets/Vega") for name in before)
+    assert "3 reduced" in told.out
+    assert "3 kept" in reduced(arrayred).out
+    assert products(Path("out")) == before
 
 
 @pytest.mark.usefixtures("three")
