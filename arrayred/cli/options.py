@@ -589,6 +589,10 @@ def settle_settings(options: Options, file: NightFile) -> tuple[Recipe, NightFil
     recipe = Recipe.from_toml(options["recipe"]) if "recipe" in options else Recipe()
     decided = {name: options[name] for name in SETTINGS if name in options}
     if options.get("reference"):
+        given = {*file.recipe, *(name for t in file.targets.values() for name in t.recipe)}
+        if ignored := sorted(given - decided.keys()):
+            whose = file.path or "the night file"
+            warn(f"{whose}: not used with --reference: {', '.join(ignored)}")
         recipe, file = Recipe.reference(), file.without(dataclasses.asdict(recipe))
     else:
         file = file.without(decided)

@@ -46,11 +46,13 @@ def report(out: Path, overwrite: bool, quiet: bool) -> None:
     arrayred report reduced
     """
     from arrayred.io.publish import output_lock
+    from arrayred.report.pages import is_night, nights_in
 
+    hint = "Name an output folder of arrayred."
     if not out.is_dir():
-        raise UsageError(
-            "There is no such folder", path=out, hint="Name an output folder of arrayred."
-        )
+        raise UsageError("There is no such folder", path=out, hint=hint)
+    if not is_night(out) and not nights_in(out):
+        raise UsageError("Nothing was finished here", path=out, hint=hint)
     with output_lock(out):
         for page in _write_pages(out, overwrite=overwrite):
             if not quiet:

@@ -632,7 +632,8 @@ def _with_refusal(frame: Frame, sample: PixelSample, floor: _Reference, finding:
 
 def _with_calstat_letter(frame: Frame, letter: str, why: str) -> Frame:
     lost = {"D": "a dark has been subtracted", "B": "the bias has been subtracted"}[letter]
-    told = f"{lost}, though no card says so: {why}"
+    made = "a processed frame of floating-point pixels: " if _bitpix(frame) < 0 else ""
+    told = f"{made}{lost}, though no card says so: {why}"
     letters = "".join(known for known in "BDFM" if known in frame.calstat + letter)
     return replace(frame, calstat=letters, warnings=(*frame.warnings, told))
 

@@ -10,8 +10,9 @@ of the night itself fits: what else is at hand never changes the result of a com
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -34,6 +35,9 @@ from arrayred.night.groups import (
 EQUAL_TEMPERATURE = 1.0
 """deg C: smaller differences between the lights and their dark are not reported."""
 _FRESH_DAYS = 2.0
+OTHER_EXPOSURE = "other exposure"
+_NEAR_ENOUGH = 0.2
+"""Part of the exposure by which a dark may differ for the user to be told how to accept it."""
 
 
 def match_dark(
@@ -60,18 +64,40 @@ def match_dark(
         nearest = min(fitting, key=lambda dark: abs(dark.exptime - lights.exptime))
         alike = [dark for dark in fitting if dark.exptime == nearest.exptime]
         return min(alike, key=lambda dark: match_distance(lights, dark))
+    if not darks:
+        raise NoDarkError(
+            "There is no dark",
+            hint="Name a folder of darks (--calibrations DIR), or reduce without one (--no-dark).",
+        )
     found = "; ".join(
         f"{_requirements_of(dark)} ({reason})" for dark, reason in zip(darks, reasons, strict=True)
     )
     raise NoDarkError(
         f"No dark within {tolerance:g} s fits {lights.name}: {_requirements_of(lights)} "
-        f"(darks: {found or 'none'})",
+        f"(darks: {found})",
         path=lights.frames[0].path,
         keyword="EXPTIME",
         value=lights.exptime,
-        hint="Take a matching dark, name a folder of darks with --calibrations, raise "
-        "dark_tolerance in the recipe, exclude the frame, or give --no-dark.",
+        hint=" ".join(_ways_to_a_dark(lights, darks, reasons)),
     )
+
+
+def _ways_to_a_dark(lights: Group, darks: Sequence[Group], reasons: Sequence[str]) -> Iterator[str]:
+    """Yield what can be done where no dark fits, in sentences.
+
+    Parameters
+    ----------
+    lights, darks : the frames.
+    reasons : why each of the darks does not fit.
+    """
+    yield "Name a folder of matching darks (--calibrations DIR), exclude the frame,"
+    yield "or reduce without a dark (--no-dark)."
+    others = [d for d, why in zip(darks, reasons, strict=True) if why == OTHER_EXPOSURE]
+    nearest = min((abs(dark.exptime - lights.exptime) for dark in others), default=math.inf)
+    if nearest <= _NEAR_ENOUGH * lights.exptime:
+        yield f"To accept the nearest exposure: dark_tolerance = {nearest:.3g} in the recipe."
+    if any(dark.exptime > lights.exptime for dark in others):
+        yield "With a bias the longer dark can be scaled (--scale-dark)."
 
 
 def match_bias(
@@ -170,7 +196,7 @@ def misfit(
     if tolerance is None or frame.exptime is None or master.exptime is None:
         return None
     if abs(master.exptime - frame.exptime) > tolerance + ROUNDING_SLACK:
-        return Misfit("other exposure", "EXPTIME", f"{frame.exptime:g} s", f"{master.exptime:g} s")
+        return Misfit(OTHER_EXPOSURE, "EXPTIME", f"{frame.exptime:g} s", f"{master.exptime:g} s")
     return None
 
 
@@ -355,7 +381,19 @@ def dark_for(lights: Group, calibrations: Calibrations, recipe: Recipe) -> Group
         made = _make_synthetic_dark(lights, known, recipe)
         if made is not None:
             return made
-    return match_dark(lights, calibrations["dark"], recipe.dark_tolerance, degrees)
+    try:
+        return match_dark(lights, calibrations["dark"], recipe.dark_tolerance, degrees)
+    except NoDarkError as error:
+        if recipe.scale_dark == "no" or not calibrations["dark"]:
+            raise
+        lacking = "there is no bias" if not calibrations["bias"] else "no dark and bias fit"
+        raise NoDarkError(
+            f"{error.args[0]}; none could be scaled: {lacking}",
+            path=error.path,
+            keyword=error.keyword,
+            value=error.value,
+            hint=error.hint,
+        ) from error
 
 
 def _make_synthetic_dark(

@@ -54,6 +54,10 @@ if TYPE_CHECKING:
     from arrayred.io.scan import FrameReader
 
 
+PRODUCT = "made from frames, not raw"
+"""The reason for a product that is not used."""
+
+
 @dataclass(frozen=True)
 class Night:
     """The frames of one folder, with headers read but not pixels.
@@ -288,7 +292,7 @@ def _why_excluded(frame: Frame, file: NightFile) -> str:
         is_calibration = frame.frame_type in MASTERS
         return "" if is_calibration else "in a folder of calibrations, but no calibration"
     if frame.is_product:
-        return "made from frames, not raw"
+        return PRODUCT
     if frame.frame_type == "light" and not frame.path.match(file.frames):
         return pattern_mismatch(file.frames)
     return ""

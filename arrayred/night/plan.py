@@ -25,7 +25,7 @@ from arrayred.errors import (
     UsageError,
     printable,
 )
-from arrayred.io.frames import Frame
+from arrayred.io.frames import Frame, without_suffix
 from arrayred.io.header import Value
 from arrayred.io.ledger import PAGE
 from arrayred.io.products import product_names
@@ -39,6 +39,7 @@ from arrayred.night.groups import (
     require_one_kind,
     select_by_any,
     slug,
+    stem_and_number,
 )
 from arrayred.night.match import (
     Flat,
@@ -52,7 +53,7 @@ from arrayred.night.match import (
     plan_flats,
     warmer,
 )
-from arrayred.night.night import Night, pattern_mismatch
+from arrayred.night.night import PRODUCT, Night, pattern_mismatch
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,13 @@ class Target:
         """Return the frames of all master darks and biases that are needed."""
         own = tuple(group for group in (self.master, self.lamp_master) if group is not None)
         return own + (self.flat.masters if self.flat else ())
+
+    @property
+    def inputs(self) -> tuple[Frame, ...]:
+        """Return all frames that are used for it."""
+        groups = [self.lights, *self.masters, *([self.lamps] if self.lamps else [])]
+        flats = self.flat.frames.inputs if self.flat else ()
+        return (*(frame for group in groups for frame in group.inputs), *flats)
 
     @property
     def calstat(self) -> str:
@@ -198,7 +206,8 @@ class Plan:
             There is no target of that name.
         """
         known = {target.name for target in self.targets} | {name for name, _ in self.failed}
-        asked = [name if name in known else slug(name) for name in names]
+        spelt = {name.lower(): name for name in known}
+        asked = [spelt.get(name.lower()) or spelt.get(slug(name).lower(), name) for name in names]
         for name in asked:
             require_known(name, known, "target of this night")
         wanted = set(asked)
@@ -274,7 +283,8 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
     with errors_name(night.file.path):
         lights = lights_of(usable["light"], night.file.targets, usable["arc"])
         by_target = _settings_by_target(night.file, lights)
-        targets, failed = [], []
+        targets: list[Target] = []
+        failed: list[tuple[str, ArrayredError]] = []
         for group in lights:
             try:
                 target = _plan_target(group, calibrations, recipe, by_target.get(group.name))
@@ -284,8 +294,10 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
             except (MismatchError, NoDarkError, UnknownGainError) as error:
                 failed.append((group.name, error))
         targets = _in_dependency_order(targets)
-    problems += no_lights_error(night, problems)
-    problems += [] if targets else [error for _, error in failed]
+    targets, spoilt = _without_spoilt(targets, problems, night)
+    failed += spoilt
+    problems = no_lights_error(night, problems)
+    problems += [] if targets else list({str(error): error for _, error in failed}.values())
     masters, left_out = _used_and_left_out(targets, calibrations, usable, unfit, left_out)
     return Plan(
         masters,
@@ -295,6 +307,32 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
         warnings_of(night),
         tuple(failed if targets else ()),
     )
+
+
+def _without_spoilt(
+    targets: Sequence[Target], errors: Iterable[ArrayredError], night: Night
+) -> tuple[list[Target], list[tuple[str, ArrayredError]]]:
+    """Return the targets that no bad file belongs to, and the others with the error of the file.
+
+    A file that cannot be used belongs to the targets of its OBJECT, and to those for which a frame
+    is used whose name differs from its own by the running number alone. One of no target, or of
+    targets that failed already, fails under its own name.
+    """
+    failed: dict[str, ArrayredError] = {}
+    objects = {str(frame.path): frame.target for frame in night.frames}
+    for error in errors:
+        name, shown = Path(error.path or "").name, objects.get(str(error.path), "")
+        stem = stem_and_number(without_suffix(name))[0]
+        hit = [
+            target.name
+            for target in targets
+            if (shown and shown in {frame.target for frame in target.lights.frames})
+            or stem in {stem_and_number(Path(f.label).name)[0] for f in target.inputs}
+        ]
+        fresh = [one for one in hit if one not in failed]
+        for one in fresh or [name]:
+            failed.setdefault(one, error)
+    return [target for target in targets if target.name not in failed], list(failed.items())
 
 
 def _calibrations(usable: Mapping[str, list[Frame]], file: NightFile) -> dict[str, list[Group]]:
@@ -611,6 +649,11 @@ def no_lights_error(night: Night, problems: Iterable[ArrayredError]) -> list[Arr
     """
     if any(frame.frame_type == "light" for frame in night.frames):
         return []
+    made = [label for label, why in night.left_out if why == PRODUCT]
+    if made and not night.frames:
+        hint = "Name the folder of the raw frames."
+        told = f"These are products of a reduction ({list_of_names(made)}), not raw frames"
+        return [InputError(told, path=night.folder, hint=hint)]
     others = {str(frame.path) for frame in night.frames if frame.frame_type is not None}
     if any(problem.path is not None and problem.path not in others for problem in problems):
         return []

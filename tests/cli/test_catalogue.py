@@ -745,7 +745,7 @@ def test_a_dark_serves_lights_within_the_tolerance_of_the_recipe(
     Path("mine.toml").write_text(f"dark_tolerance = {tolerance}\n")
     told = arrayred(*REDUCE, "--recipe", "mine.toml")
     assert told.code == code
-    finding = f"No dark within {tolerance:g} s .*{exptime:g} s.*5 x 600 s.*dark_tolerance"
+    finding = f"No dark within {tolerance:g} s .*{exptime:g} s.*5 x 600 s.*dark_tolerance = "
     assert_each_is_named(told.err, {"light-001.fit": finding} if code else {})
     assert Path("out").exists() == (code == 0)
 

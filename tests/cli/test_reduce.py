@@ -422,10 +422,13 @@ def odd_exposure(night: Path) -> None:
 
 BAD_NIGHTS = [
     (without_files, r"night: There is no FITS file\. Name the folder"),
-    (without_darks, r"light-001\.fit: No dark within 0\.5 s fits.*none\)\. Take a matching"),
+    (without_darks, r"There is no dark\. Name a folder of darks \(--calibrations DIR\), or"),
     (without_lights, r"night: There is no light frame\. Check the frame types"),
-    (other_exposure, r"light-001\.fit: No dark within 0\.5 s fits.*300 s.*5 x 600 s.*\. Take a"),
-    (other_binning, r"light-001\.fit: No dark.*binning.*\. Take a matching"),
+    (
+        other_exposure,
+        r"light-001\.fit: No dark within 0\.5 s fits.*300 s.*5 x 600 s.*\. Name a",
+    ),
+    (other_binning, r"light-001\.fit: No dark.*binning.*\. Name a folder of matching"),
     (cut_short, r"light-002\.fit: The file has 30000 bytes, .* promises \d+\. It was cut short: c"),
     (cut_in_the_header, r"light-002\.fit: The file ends within its header\. It was cut short"),
     (emptied, r"light-002\.fit: The file is empty\. Copy it again"),
@@ -658,7 +661,7 @@ def test_a_frame_of_another_shape_is_no_part_of_the_group(night: Path, arrayred:
     other_shape(night)
     told = arrayred("reduce", night, "-o", "out", *QUIET)
     assert told.code == 3
-    message = r"light-002\.fit: No dark .* 120 x 100 pixels.*120 x 160 pixels.*\. Take a matching"
+    message = r"light-002\.fit: No dark .* 120 x 100 pixels.*120 x 160 pixels.*\. Name a folder"
     assert re.search(message, told.err)
     assert [fits.getval(path, "NCOMBINE") for path in Path("out").rglob("*combined.fits")] == [2]
 

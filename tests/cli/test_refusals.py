@@ -1,0 +1,143 @@
+"""What is refused says what can be done about it, and doing it works."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from tests.cli.conftest import Call
+
+QUIET = ("--no-figures", "-q")
+
+
+@pytest.fixture
+def two(night: Path) -> Path:
+    """Return a night of two targets, Simulated star and Deneb."""
+    for path in sorted(night.glob("light*")):
+        other = night / path.name.replace("light", "deneb")
+        shutil.copy(path, other)
+        with fits.open(other, mode="update") as hdus:
+            hdus[0].header["OBJECT"] = "Deneb"
+            hdus[0].header["DATE-OBS"] = hdus[0].header["DATE-OBS"].replace("T2", "T1")
+    return night
+
+
+def test_no_dark_at_all_is_said_once_for_all_targets(two: Path, arrayred: Call) -> None:
+    for path in two.glob("dark*"):
+        path.rename(path.with_suffix(".away"))
+    told = arrayred("reduce", two, "-o", "out", *QUIET)
+    assert (told.code, told.err.count("There is no dark."), told.err.count("\n")) == (4, 1, 1)
+    assert "--calibrations DIR" in told.err
+    assert arrayred("reduce", two, "-o", "out", *QUIET, "--no-dark").code == 0
+
+
+@pytest.mark.parametrize(("exptime", "scaled"), [(590.0, False), (660.0, True), (5.0, False)])
+def test_a_dark_of_another_exposure_is_offered_only_where_that_makes_sense(
+    night: Path, arrayred: Call, exptime: float, scaled: bool
+) -> None:
+    for path in night.glob("dark*"):
+        fits.setval(path, "EXPTIME", value=exptime)
+    told = arrayred("reduce", night, "-o", "out", *QUIET)
+    assert told.code == 4
+    offered = re.search(r"dark_tolerance = (\d+) in the recipe", told.err)
+    assert ("--scale-dark" in told.err) == scaled
+    assert (offered is not None) == (exptime > 500)
+    if offered:
+        Path("mine.toml").write_text(f"dark_tolerance = {offered[1]}\n")
+        assert arrayred("reduce", night, "-o", "out", *QUIET, "--recipe", "mine.toml").code == 0
+
+
+def test_a_dark_that_cannot_be_scaled_says_what_is_lacking(night: Path, arrayred: Call) -> None:
+    for path in night.glob("dark*"):
+        fits.setval(path, "EXPTIME", value=900.0)
+    told = arrayred("reduce", night, "-o", "out", *QUIET, "--scale-dark")
+    assert (told.code, "none could be scaled: there is no bias" in told.err) == (4, True)
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:30_000])
+
+
+def untype(path: Path) -> None:
+    fits.delval(path, "IMAGETYP")
+
+
+@pytest.mark.parametrize("spoil", [cut_short, untype])
+def test_a_bad_file_fails_its_target_and_not_the_others(
+    two: Path, arrayred: Call, spoil: object
+) -> None:
+    spoil(two / "light-002.fit")  # type: ignore[operator]
+    told = arrayred("reduce", two, "-o", "out", *QUIET)
+    assert told.code == 3
+    assert re.search(r"error: Simulated_star: \S*light-002\.fit: ", told.err)
+    assert [path.name for path in Path("out/targets").iterdir()] == ["Deneb"]
+
+
+def test_every_bad_file_is_named(two: Path, arrayred: Call) -> None:
+    for number in (1, 3):
+        cut_short(two / f"light-00{number}.fit")
+    told = arrayred("reduce", two, "-o", "out", *QUIET)
+    assert all(f"light-00{number}.fit: " in told.err for number in (1, 3))
+    assert Path("out/targets/Deneb").is_dir()
+
+
+def test_a_bad_dark_fails_every_target_that_needs_it(two: Path, arrayred: Call) -> None:
+    cut_short(two / "dark-002.fit")
+    told = arrayred("reduce", two, "-o", "out", *QUIET)
+    assert (told.code, Path("out/targets").exists()) == (4, False)
+    assert told.err.count("dark-002.fit: The file has") == 1
+
+
+def test_a_bad_file_of_no_target_fails_alone(two: Path, arrayred: Call) -> None:
+    (two / "stray.fit").write_bytes((two / "light-001.fit").read_bytes()[:30_000])
+    told = arrayred("reduce", two, "-o", "out", *QUIET)
+    assert (told.code, "stray.fit: The file has" in told.err) == (3, True)
+    assert sorted(p.name for p in Path("out/targets").iterdir()) == ["Deneb", "Simulated_star"]
+
+
+def test_products_given_as_a_night_are_called_that(night: Path, arrayred: Call) -> None:
+    assert arrayred("reduce", night, "-o", "out", *QUIET).code == 0
+    told = arrayred("reduce", "out", "-o", "again", *QUIET)
+    assert told.code == 4
+    assert re.search(r"products of a reduction .*Name the folder of the raw frames", told.err)
+
+
+@pytest.mark.parametrize("name", ["SIMULATED_STAR", "simulated star"])
+def test_a_target_is_found_without_regard_to_case(night: Path, arrayred: Call, name: str) -> None:
+    assert arrayred("reduce", night, "-o", "out", *QUIET, "--target", name).code == 0
+
+
+def test_settings_that_reference_overrides_are_named(night: Path, arrayred: Call) -> None:
+    Path("mine.toml").write_text("[recipe]\nn_sigma = 5.0\n")
+    options = (*QUIET, "--night-file", "mine.toml", "--reference")
+    told = arrayred("reduce", night, "-o", "out", *options)
+    assert "mine.toml: not used with --reference: n_sigma" in told.err
+    told = arrayred("reduce", night, "-o", "other", *QUIET, "--night-file", "mine.toml")
+    assert "not used" not in told.err
+
+
+@pytest.mark.parametrize("command", ["report", "verify"])
+def test_a_folder_that_is_no_output_is_left_as_it_is(
+    night: Path, arrayred: Call, command: str
+) -> None:
+    before = sorted(night.iterdir())
+    told = arrayred(command, night)
+    assert (told.code, "Nothing was finished here" in told.err) == (2, True)
+    assert sorted(night.iterdir()) == before
+
+
+def test_a_processed_light_is_called_that(night: Path, arrayred: Call) -> None:
+    for path in night.glob("light*"):
+        pixels, header = fits.getdata(path).astype(np.float32), fits.getheader(path)
+        for card in ("BZERO", "BSCALE", "CHECKSUM", "DATASUM"):
+            header.remove(card, ignore_missing=True)
+        pixels -= 1000
+        pixels[:2] = np.nan
+        fits.writeto(path, pixels * 1.37, header, overwrite=True)
+    told = arrayred("reduce", night, "-o", "out", "--no-figures")
+    assert "a processed frame of floating-point pixels: a dark has been subtracted" in told.err
