@@ -206,8 +206,8 @@ def column_levels(strip: Block, *, method: str) -> Levels:
 # and off by more than the columns' own response. That response is what a median filter of a piece's
 # length takes off: fringes and scatter stand beside it, edges pass it unchanged. Dips that are
 # narrower than a piece are response (dust, dull columns), since no lamp has a line in absorption.
-# Of 5 % fringes of 30 columns nothing is lost in other pieces; within the halved ones they are
-# followed in part, and those columns are doubtful.
+# Pieces short enough to follow fringes of more than 3 % take them for lamp: their columns are
+# doubtful, and those of the pieces beside them. Elsewhere 5 % fringes of 30 columns stay.
 
 Image = NDArray[np.float64]
 LampColour = NDArray[np.float64]
@@ -220,11 +220,12 @@ _N_SPLINE_FITS = 5
 _EXACT = 1e-9
 _MISSED = 0.03
 _MISSED_BESIDE_AN_EDGE = 0.01
-_BESIDE_AN_EDGE = 0.75
-_RINGING = 3
 _FOLLOWED = 0.6
+"""The length of a piece, in periods of the fringes, below which it takes them for lamp."""
 _MEDIAN_JUMP_TO_STD = 1.4826 / 2**0.5
 _MAX_COLUMN_SCATTER = 0.3
+_MAX_SCATTER_IN_DOUBT = 0.1
+"""Scatter of a column's pixels, of its level, above which a faint one tells no pixel's response."""
 _FAINT = 0.01
 """The level of a column, of that of the lamp, below which its response is doubtful: of 20,000 adu
 a charge that trails behind an arm's end gave 190."""
@@ -352,7 +353,8 @@ def _spectrum_of_lamp(image: Image) -> _Lamp:
     if not lit.size:
         return _Lamp(level, doubtful)
     doubtful[within] = True
-    level[measured & within] = columns[measured & within]
+    own = within & (columns > 0) & (scatter < _MAX_SCATTER_IN_DOUBT * columns)
+    level[own] = columns[own]
     fitted, known = _fit_lamp(lit, np.log(columns[lit]))
     level[lit[known]] = np.exp(fitted[known])
     doubtful[lit[known]] = False
@@ -390,14 +392,12 @@ def _fit_lamp(x: NDArray[Any], values: LampColour) -> tuple[LampColour, Mask]:
         return fitted, ~beside
     response, period = _response_of_columns(values, whole)
     far = np.maximum(response, _MISSED)
-    near = np.maximum(_BESIDE_AN_EDGE * response, _MISSED_BESIDE_AN_EDGE)
+    near = np.maximum(response, _MISSED_BESIDE_AN_EDGE)
     kept = ~_dips(values, far, max(u.size // n_pieces // 2, 1))
     while True:
         missed = _missed_together(values - fitted, np.where(beside, near, far)) & kept
         off = np.where(missed, np.abs(values - fitted), 0.0)
-        most = np.zeros(n_pieces)
-        np.maximum.at(most, whole, off)
-        at_edge = missed & (off >= 0.5 * _moving_extremes(most, _RINGING, np.max)[whole])
+        at_edge = missed & (off >= 0.5 * off.max())
         edges = whole[at_edge & (off > far)]
         beside |= np.isin(whole, [edges + i for i in (-1, 0, 1)])
         worst = np.unique(piece[at_edge])
@@ -411,7 +411,8 @@ def _fit_lamp(x: NDArray[Any], values: LampColour) -> tuple[LampColour, Mask]:
     fitted = _fit_spline(_b_splines(u, breaks), values, kept & (length < 1))
     missed = _missed_together(values - fitted, np.where(beside, near, far)) & kept
     followed = (length < 1) & (length < _FOLLOWED * period * column) & (response > _MISSED)
-    return fitted, ~missed & ~followed
+    in_doubt = np.isin(piece, [piece[followed] + i for i in (-1, 0, 1)])
+    return fitted, ~missed & ~in_doubt
 
 
 def _missed_together(off: LampColour, allowed: LampColour) -> Mask:
@@ -795,7 +796,7 @@ def _fill_from_nearest_columns(response: Image, faint: Mask) -> None:
     known = np.flatnonzero(~faint & np.isfinite(response).any(axis=0))
     for first, stop in bright_runs(faint) if known.size else ():
         away = np.abs(known - (first + stop - 1) / 2)
-        nearest = known[np.argsort(away, kind="stable")[: -(-known.size // _N_SPLINE_PIECES)]]
+        nearest = known[np.argsort(away, kind="stable")[: -(-known.size // 4)]]
         response[:, first:stop] = np.median(response[:, nearest], axis=1)[:, np.newaxis]
 
 
