@@ -61,11 +61,14 @@ Unsigned = Literal["auto", "wrapped", "as-declared"]
 reads them as unsigned, "as-declared" as signed."""
 BAD_PIXEL, SATURATED, COSMIC_RAY, NO_DATA = 1, 2, 4, 8
 """The bits of `dq`, the flags of a pixel."""
+DOUBTFUL_FLAT = 32
+"""The bit of `dq` where the flat tells the response along the slit, but not that of the column."""
 DQ_MEANINGS = {
     BAD_PIXEL: "bad_pixel",
     SATURATED: "saturated",
     COSMIC_RAY: "cosmic_ray",
     NO_DATA: "no_data",
+    DOUBTFUL_FLAT: "doubtful_flat",
 }
 SETUP_COORDS = ("binning", "origin", "readout", "gain_setting")
 """Scalar coordinates that must agree if two images hold the same pixels of a detector."""

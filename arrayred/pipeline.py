@@ -387,7 +387,7 @@ def make_flat(
     """
     cube = (reading or ReadOptions()).open(flat.frames)
     if flat.is_finished:
-        return with_bad_pixels(_with_own_noise(compute(cube.isel({FRAME: 0})), flat.frames))
+        return with_bad_pixels(_with_own_planes(compute(cube.isel({FRAME: 0})), flat.frames))
     darks = [None if group is None else masters[group.key] for group in flat.darks]
     singles = [calibrate(cube.isel({FRAME: [i]}), dark) for i, dark in enumerate(darks)]
     levels = [flat_level(compute(single.isel({FRAME: 0}))) for single in singles]
@@ -397,15 +397,17 @@ def make_flat(
     return normalise_flat(image).assign_attrs(kind="flat")
 
 
-def _with_own_noise(master: xr.Dataset, frames: Group) -> xr.Dataset:
-    """Return a master made by arrayred with the variance from its file, if the file has one."""
+def _with_own_planes(master: xr.Dataset, frames: Group) -> xr.Dataset:
+    """Return a master made by arrayred with the variance and flags of its file, if it has any."""
     image = frames.frames[0].image
     if image.packing != "plain":
         return master
     product = open_product(local_file_of(image))
-    if VARIANCE not in product or product[VARIANCE].shape != master[COUNTS].shape:
-        return master
-    return master.assign({VARIANCE: product[VARIANCE].variable})
+    same = (name for name in (VARIANCE, DQ) if name in product)
+    planes = {name: product[name].variable for name in same}
+    return master.assign(
+        {name: plane for name, plane in planes.items() if plane.shape == master[COUNTS].shape}
+    )
 
 
 # Calibrate and combine the frames of a target: `calibrate`, `combine_frames`.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from arrayred.bands import map_frames
 from arrayred.errors import InputError, MismatchError, UnknownGainError, UsageError
 from arrayred.kernels.combine import difference, median
-from arrayred.kernels.rows import robust_std
+from arrayred.kernels.rows import bright_runs, robust_std
 from arrayred.model import (
     BAD,
     BAD_PIXEL,
     CLEAN,
     COUNTS,
+    DOUBTFUL_FLAT,
     DQ,
     FRAME,
     VARIANCE,
@@ -199,17 +200,40 @@ def column_levels(strip: Block, *, method: str) -> Levels:
 # deviations. Sixteen pieces follow a lamp that falls to a twentieth, or a filter's edge over an
 # eighth of the columns, to 0.25 %, where twelve are off by 0.6 %; thirty-two would follow the
 # pixels' own scatter as well.
+#
+# A sharper edge and a line of the lamp are followed by more pieces, at their place alone: a piece
+# is halved where two columns or more lie 3 % off on one side of the curve (beside an edge, 1 %),
+# and off by more than the columns' own response. That response is what a median filter of a piece's
+# length takes off: fringes and scatter stand beside it, edges pass it unchanged. Dips that are
+# narrower than a piece are response (dust, dull columns), since no lamp has a line in absorption.
+# Pieces short enough to follow fringes of more than 3 % take them for lamp: their columns are
+# doubtful, and those of the pieces beside them. Elsewhere 5 % fringes of 30 columns stay.
 
 Image = NDArray[np.float64]
 LampColour = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 _N_SPLINE_PIECES = 16
 _DEGREE = 3
 _SPLINE_CLIP_SIGMA = 4.0
 _N_SPLINE_FITS = 5
 _EXACT = 1e-9
+_MISSED = 0.03
+_MISSED_BESIDE_AN_EDGE = 0.01
+_FOLLOWED = 0.6
+"""The length of a piece, in periods of the fringes, below which it takes them for lamp."""
+_MEDIAN_JUMP_TO_STD = 1.4826 / 2**0.5
 _MAX_COLUMN_SCATTER = 0.3
+_MAX_SCATTER_IN_DOUBT = 0.1
+"""Scatter of a column's pixels, of its level, above which a faint one tells no pixel's response."""
+_FAINT = 0.01
+"""The level of a column, of that of the lamp, below which its response is doubtful: of 20,000 adu
+a charge that trails behind an arm's end gave 190."""
+_ABRUPT = 10.0
+"""The ratio of neighbouring columns at an end of the lit ones: overscan, a stop, a dead column."""
 _STRIP_BYTES = 4 << 20
+LOWEST_RESPONSE, HIGHEST_RESPONSE = 0.05, 3.0
+"""The response below and above which a pixel is bad, relative to the middle of the slit."""
 
 
 def illuminated_level(image: Image) -> float:
@@ -285,8 +309,8 @@ def lamp_colour(image: Image) -> LampColour:
     Returns
     -------
     curve (x), positive. It is fitted to the medians of the columns within the illuminated rows, so
-    that a flat divided by it is 1 in the middle of the slit in every column. NaN in columns whose
-    pixels scatter by more than three tenths of their level: they are not illuminated.
+    that a flat divided by it is 1 in the middle of the slit in every column. NaN in columns that
+    are not illuminated, or of which it is not known what is lamp and what is response.
 
     Examples
     --------
@@ -294,45 +318,205 @@ def lamp_colour(image: Image) -> LampColour:
     >>> bool(np.allclose(lamp_colour(np.tile(lamp, (5, 1))), lamp, rtol=1e-4))
     True
     """
+    lamp = _spectrum_of_lamp(image)
+    return np.where(lamp.doubtful, np.nan, lamp.level)
+
+
+class _Lamp(NamedTuple):
+    """The spectrum of a lamp.
+
+    Parameters
+    ----------
+    level : the lamp in each column (x), where it is measured; else NaN.
+    doubtful : the columns (x) whose own response is not known: the lamp gives less than 1 % of its
+        light, or changes too fast for a curve. Columns with neither light nor doubt are unlit.
+    """
+
+    level: LampColour
+    doubtful: Mask
+
+
+def _spectrum_of_lamp(image: Image) -> _Lamp:
+    """Return the spectrum of the lamp of a flat (y, x)."""
     finite = np.where(np.isfinite(image), image, 0.0)
     rows = np.median(finite, axis=1)
     slit = finite[(rows > 0.5 * _high_quantile(rows)) & (rows > 0)]
+    level, doubtful = np.full(image.shape[1], np.nan), np.zeros(image.shape[1], bool)
     if slit.size == 0:
-        return np.full(image.shape[1], np.nan)
+        return _Lamp(level, doubtful)
     columns = np.median(slit, axis=0)
     scatter = 1.4826 * np.median(np.abs(slit - columns), axis=0)
-    lit = np.flatnonzero((columns > 0) & (scatter < _MAX_COLUMN_SCATTER * columns))
-    curve = np.full(columns.size, np.nan)
-    if lit.size:
-        curve[lit] = np.exp(_fit_spline(lit, np.log(columns[lit])))
-    return curve
+    usual = illuminated_level(columns)
+    measured = (columns > 0) & (scatter < _MAX_COLUMN_SCATTER * columns)
+    within = ~_columns_beyond_an_end(columns, usual)
+    lit = np.flatnonzero(measured & within & (columns > _FAINT * usual))
+    if not lit.size:
+        return _Lamp(level, doubtful)
+    doubtful[within] = True
+    own = within & (columns > 0) & (scatter < _MAX_SCATTER_IN_DOUBT * columns)
+    level[own] = columns[own]
+    fitted, known = _fit_lamp(lit, np.log(columns[lit]))
+    level[lit[known]] = np.exp(fitted[known])
+    doubtful[lit[known]] = False
+    return _Lamp(level, doubtful)
 
 
-def _fit_spline(x: NDArray[Any], values: LampColour) -> LampColour:
-    """Return the spline fitted to values at positions x, robust to a few outliers."""
-    basis, kept = _b_splines(x), np.ones(x.size, bool)
+def _columns_beyond_an_end(columns: LampColour, usual: float) -> Mask:
+    """Return the dark columns at whose borders the light ends abruptly (x).
+
+    What they hold is charge that trails and scattered light. Where a lamp fades away, its darkness
+    has no such border.
+    """
+    dark = ~(columns > LOWEST_RESPONSE * usual)
+    beyond = np.zeros(columns.size, bool)
+    for first, stop in bright_runs(dark):
+        borders = [(first - 1, columns[first:stop][:2])] if first else []
+        borders += [(stop, columns[first:stop][-2:])] if stop < columns.size else []
+        beyond[first:stop] = all(columns[lit] > _ABRUPT * np.min(near) for lit, near in borders)
+    return beyond
+
+
+def _fit_lamp(x: NDArray[Any], values: LampColour) -> tuple[LampColour, Mask]:
+    """Return the curve through the logarithms of a lamp at positions x, and where it is right.
+
+    Pieces of the spline are halved until they follow, or hold a single column.
+    """
+    n_pieces = int(min(_N_SPLINE_PIECES, max((np.ptp(x) + 1) // 4, 1)))
+    column = n_pieces / max(np.ptp(x), 1)
+    u = (x - x.min()) * column
+    piece = whole = np.minimum(u.astype(np.intp), n_pieces - 1)
+    breaks = np.arange(n_pieces + 1, dtype=np.float64)
+    beside = np.zeros(u.size, bool)
+    fitted = _fit_spline(_b_splines(u, breaks), values, beside)
+    if not _missed_together(values - fitted, np.full(u.size, _MISSED)).any():
+        return fitted, ~beside
+    response, period = _response_of_columns(values, whole)
+    far = np.maximum(response, _MISSED)
+    near = np.maximum(response, _MISSED_BESIDE_AN_EDGE)
+    kept = ~_dips(values, far, max(u.size // n_pieces // 2, 1))
+    while True:
+        missed = _missed_together(values - fitted, np.where(beside, near, far)) & kept
+        off = np.where(missed, np.abs(values - fitted), 0.0)
+        at_edge = missed & (off >= 0.5 * off.max())
+        edges = whole[at_edge & (off > far)]
+        beside |= np.isin(whole, [edges + i for i in (-1, 0, 1)])
+        worst = np.unique(piece[at_edge])
+        worst = worst[np.diff(breaks)[worst] >= 2 * column]
+        if not worst.size:
+            break
+        breaks = np.sort(np.concatenate([breaks, (breaks[worst] + breaks[worst + 1]) / 2]))
+        piece = np.minimum(np.searchsorted(breaks, u, side="right"), breaks.size - 1) - 1
+        fitted = _least_squares(_b_splines(u, breaks), values, kept)
+    length = np.diff(breaks)[piece]
+    fitted = _fit_spline(_b_splines(u, breaks), values, kept & (length < 1))
+    missed = _missed_together(values - fitted, np.where(beside, near, far)) & kept
+    followed = (length < 1) & (length < _FOLLOWED * period * column) & (response > _MISSED)
+    in_doubt = np.isin(piece, [piece[followed] + i for i in (-1, 0, 1)])
+    return fitted, ~missed & ~in_doubt
+
+
+def _missed_together(off: LampColour, allowed: LampColour) -> Mask:
+    """Return where two neighbours or more are off by more than is allowed, on the same side."""
+    missed = np.zeros(off.size, bool)
+    for beyond in (off > allowed, off < -allowed):
+        pairs = beyond[1:] & beyond[:-1]
+        missed[1:] |= pairs
+        missed[:-1] |= pairs
+    return missed
+
+
+def _response_of_columns(
+    values: LampColour, whole: NDArray[np.intp]
+) -> tuple[LampColour, LampColour]:
+    """Return how far the columns' own response lies off the lamp, at most, and its period.
+
+    Parameters
+    ----------
+    values : logarithms of the columns (x).
+    whole : the piece of the spline, before any was halved, that each column lies in (x).
+
+    Returns
+    -------
+    size (x) : of the seven pieces around, so that an edge of one piece does not count: 1.6 times
+        the amplitude of fringes, or four standard deviations of the scatter between neighbours.
+    period (x) : columns from one fringe to the next.
+    """
+    n_pieces = int(whole[-1]) + 1
+    reach = max(values.size // n_pieces // 2, 1)
+    size, period = np.zeros(n_pieces), np.zeros(n_pieces)
+    for i in range(n_pieces):
+        part = values[(whole >= i - 3) & (whole <= i + 3)]
+        if part.size <= 2 * reach:
+            continue
+        slope = float(np.median(part[2 * reach :] - part[: -2 * reach])) / (2 * reach)
+        level = part - slope * np.arange(part.size)
+        windows = np.lib.stride_tricks.sliding_window_view(level, 2 * reach + 1)
+        thinned = slice(None, None, max(reach // 8, 1))
+        off = level[reach:-reach][thinned] - np.median(windows[thinned], axis=-1)
+        scatter = _MEDIAN_JUMP_TO_STD * float(np.median(np.abs(np.diff(level))))
+        usual = float(np.percentile(np.abs(off), 60))
+        size[i] = max(2 * usual, _SPLINE_CLIP_SIGMA * scatter)
+        n_crossings = np.count_nonzero(np.diff(off > 0))
+        period[i] = 2.0 * part.size / max(int(n_crossings), 1)
+    return size[whole], period[whole]
+
+
+def _dips(values: LampColour, depth: LampColour, reach: int) -> Mask:
+    """Return the dips that are deeper than `depth` and narrower than 2 reach + 1 positions.
+
+    By a morphological opening, which takes off the lines of the lamp, and a closing of what is left
+    (Serra 1982, Image Analysis and Mathematical Morphology); both leave edges where they are.
+    """
+    opened = _moving_extremes(values, reach, np.min, np.max)
+    return np.asarray(_moving_extremes(opened, reach, np.max, np.min) - values > depth)
+
+
+def _moving_extremes(
+    values: LampColour, reach: int, *extremes: Callable[..., LampColour]
+) -> LampColour:
+    """Return the extremes of the 2 reach + 1 positions around each, one after the other."""
+    values = np.pad(values, len(extremes) * reach, mode="edge")
+    for extreme in extremes:
+        windows = np.lib.stride_tricks.sliding_window_view(values, 2 * reach + 1)
+        values = extreme(windows, axis=-1)
+    return values
+
+
+def _fit_spline(basis: Image, values: LampColour, trusted: Mask) -> LampColour:
+    """Return the spline fitted to values, robust to a few outliers except where trusted."""
+    kept = np.ones(values.size, bool)
     fitted = values
     for _ in range(_N_SPLINE_FITS):
-        fitted = basis @ np.linalg.lstsq(basis[kept], values[kept], rcond=None)[0]
+        fitted = _least_squares(basis, values, kept)
         off = values - fitted
-        still = np.abs(off) <= max(_SPLINE_CLIP_SIGMA * robust_std(off[kept]), _EXACT)
+        still = trusted | (np.abs(off) <= max(_SPLINE_CLIP_SIGMA * robust_std(off[kept]), _EXACT))
         if np.array_equal(still, kept):
             break
         kept = still
     return np.asarray(fitted)
 
 
-def _b_splines(x: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the cubic B-splines on equidistant knots at positions x: (x, spline), de Boor 1978."""
-    pieces = int(min(_N_SPLINE_PIECES, max((np.ptp(x) + 1) // 4, 1)))
-    u = (x - x.min()) / max(np.ptp(x), 1) * pieces
-    knots = np.arange(-_DEGREE, pieces + _DEGREE + 1, dtype=np.float64)
-    within = np.minimum(np.floor(u), pieces - 1)[:, np.newaxis]
-    basis = (knots[:-1] == within).astype(np.float64)
+def _least_squares(basis: Image, values: LampColour, kept: Mask) -> LampColour:
+    """Return the least-squares fit to the values kept, by the normal equations.
+
+    The B-splines of a cubic are so nearly orthogonal that nothing is lost by squaring them.
+    """
+    of_kept = basis[kept]
+    normal = of_kept.T @ of_kept, of_kept.T @ values[kept]
+    return np.asarray(basis @ np.linalg.lstsq(*normal, rcond=None)[0])
+
+
+def _b_splines(u: LampColour, breaks: LampColour) -> NDArray[np.float64]:
+    """Return the cubic B-splines between breaks at positions u: (u, spline), de Boor 1978."""
+    outer = np.arange(1.0, _DEGREE + 1)
+    knots = np.concatenate([breaks[0] - outer[::-1], breaks, breaks[-1] + outer])
+    within = np.clip(np.searchsorted(breaks, u, side="right") - 1, 0, breaks.size - 2) + _DEGREE
+    basis = (np.arange(knots.size - 1) == within[:, np.newaxis]).astype(np.float64)
     for degree in range(1, _DEGREE + 1):
         n = basis.shape[1] - 1
-        rising = (u[:, np.newaxis] - knots[:n]) / degree
-        falling = (knots[degree + 1 : degree + 1 + n] - u[:, np.newaxis]) / degree
+        first, last = knots[:n], knots[degree + 1 : degree + 1 + n]
+        rising = (u[:, np.newaxis] - first) / (knots[degree : degree + n] - first)
+        falling = (last - u[:, np.newaxis]) / (last - knots[1 : 1 + n])
         basis = rising * basis[:, :-1] + falling * basis[:, 1:]
     return np.asarray(basis, np.float64)
 
@@ -489,9 +673,6 @@ def _require_section_on_cube(cube: xr.Dataset, section: Section) -> None:
 # One flat calibrates all light frames of a target, so that the combined image is divided, once: the
 # same as dividing every frame, for averages and medians alike.
 
-LOWEST_RESPONSE = 0.05
-"""The response below which a pixel is bad, relative to the middle of the slit."""
-
 
 def flat_level(image: xr.Dataset) -> float:
     """Return the level of the illuminated part of a dark-subtracted flat.
@@ -577,7 +758,9 @@ def normalise_flat(image: xr.Dataset) -> xr.Dataset:
     Returns
     -------
     flat : counts (y, x), 1 in the middle of the slit, with the coordinate `bad`
-        (`with_bad_pixels`); NaN where the lamp gave no signal.
+        (`with_bad_pixels`); NaN where the lamp gave no signal. Columns in which the lamp is not
+        known are divided by their own level, so that only the response along the slit is left, and
+        where it is too faint, that of the nearest columns stands in; `dq` flags both doubtful_flat.
 
     Raises
     ------
@@ -587,27 +770,51 @@ def normalise_flat(image: xr.Dataset) -> xr.Dataset:
     check_image(image)
     pixels = np.asarray(image[COUNTS].values, np.float64)
     along_y = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
-    curve = lamp_colour(np.ascontiguousarray(pixels.T) if along_y else pixels)
-    if np.isnan(curve).all():
+    lamp = _spectrum_of_lamp(np.ascontiguousarray(pixels.T) if along_y else pixels)
+    if np.isnan(lamp.level).all():
         raise InputError("The flats have no light", hint="Exclude them, or give --no-flat.")
-    lamp = curve[:, np.newaxis] if along_y else curve
-    flat = image.assign({COUNTS: image[COUNTS].copy(data=pixels / lamp)})
+    level = lamp.level[:, np.newaxis] if along_y else lamp.level
+    response = pixels / level
+    faint = lamp.doubtful & np.isnan(lamp.level)
+    _fill_from_nearest_columns(response.T if along_y else response, faint)
+    flat = image.assign({COUNTS: image[COUNTS].copy(data=response)})
     if VARIANCE in image:
-        variance = np.asarray(image[VARIANCE].values / lamp**2, np.float32)
+        variance = np.asarray(image[VARIANCE].values / level**2, np.float32)
+        (variance.T if along_y else variance)[:, faint] = 0.0
         flat = flat.assign({VARIANCE: image[VARIANCE].copy(data=variance)})
-    return with_bad_pixels(add_history(flat, "colour taken out"))
+    flat = with_bad_pixels(add_history(flat, "colour taken out"))
+    if not lamp.doubtful.any():
+        return flat
+    doubtful = lamp.doubtful[:, np.newaxis] if along_y else lamp.doubtful
+    flags = np.where(doubtful & ~flat[BAD].values, np.uint8(DOUBTFUL_FLAT), np.uint8(0))
+    told = f"the lamp is not known in {np.count_nonzero(lamp.doubtful)} columns, flagged"
+    return add_history(flat.assign({DQ: ((Y, X), flags, dq_attrs("flags of a pixel"))}), told)
+
+
+def _fill_from_nearest_columns(response: Image, faint: Mask) -> None:
+    """Write into faint columns of a response (y, x) the median of the nearest measured ones."""
+    known = np.flatnonzero(~faint & np.isfinite(response).any(axis=0))
+    for first, stop in bright_runs(faint) if known.size else ():
+        away = np.abs(known - (first + stop - 1) / 2)
+        nearest = known[np.argsort(away, kind="stable")[: -(-known.size // 4)]]
+        response[:, first:stop] = np.median(response[:, nearest], axis=1)[:, np.newaxis]
 
 
 def with_bad_pixels(flat: xr.Dataset) -> xr.Dataset:
-    """Mark the pixels of a master flat with a response below 5 % as `bad`.
+    """Mark the pixels of a master flat with a response below 5 % or above 300 % as `bad`.
 
     Parameters
     ----------
-    flat : counts (y, x), 1 in the middle of the slit; their unit, if any, is dropped.
+    flat : counts (y, x), 1 in the middle of the slit; their unit, if any, is dropped. Where one is
+        scaled otherwise, its largest response is that of its illuminated part, tripled.
     """
-    bad = ~(flat[COUNTS].values >= LOWEST_RESPONSE)
+    values = flat[COUNTS].values
+    highest = HIGHEST_RESPONSE
+    if (values > highest).any():
+        highest *= max(illuminated_level(np.asarray(values, np.float64)), 1.0)
+    bad = ~((values >= LOWEST_RESPONSE) & (values <= highest))
     attrs = {name: value for name, value in flat[COUNTS].attrs.items() if name != "units"}
-    flat = flat.assign({COUNTS: (flat[COUNTS].dims, flat[COUNTS].values, attrs)})
+    flat = flat.assign({COUNTS: (flat[COUNTS].dims, values, attrs)})
     return flat.assign_coords({BAD: ((Y, X), bad, {"long_name": "no response to correct by"})})
 
 
@@ -617,14 +824,14 @@ def divide_flat(ds: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
     Parameters
     ----------
     ds : counts (..., y, x) in adu or electron, eager or chunked.
-    flat : a master flat (y, x) with the coordinate `bad`, computed; its `variance`, where present,
-        is propagated.
+    flat : a master flat (y, x) with the coordinate `bad`, computed; its `variance` and `dq`, where
+        present, are propagated.
 
     Returns
     -------
     The same with counts divided, float64, as lazy as it came, and with `bad` (y, x). A variance
     receives the flat's contribution and is divided by the square of the flat; `dq` flags the bad
-    pixels. An image without `dq` gets one if there are bad pixels.
+    and the doubtful pixels. An image without `dq` gets one if there are any.
 
     Raises
     ------
@@ -674,6 +881,8 @@ def _with_divided_planes(
         variance = quotient_variance(ds[VARIANCE].data, best, divisor, of_flat)
         ds = ds.assign({VARIANCE: ds[VARIANCE].copy(data=variance)})
     flags = np.where(ds[BAD].values, np.uint8(BAD_PIXEL), np.uint8(0))
+    if DQ in flat:
+        flags |= flat[DQ].values
     if DQ in ds:
         return ds.assign({DQ: ds[DQ].copy(data=ds[DQ].data | flags)})
     if FRAME in ds[COUNTS].dims or not flags.any():

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import arrayred as ar
-from benchmarks.truth.independent import Camera, IndependentNight, Source, Values
+from benchmarks.truth.independent import Camera, IndependentNight, Sky, Source, Values
 
 _MAD = 1.482602218505602
 _FAR = 6.0
@@ -168,10 +168,61 @@ def _hot(seed: int) -> IndependentNight:
     return IndependentNight((Source(60.6, 5_000.0),), Camera(hot=0.01), tracks=15, seed=seed)
 
 
+def _flat(seed: int, lamp: Values, fringes: float = 0.0, trail: float = 0.0) -> IndependentNight:
+    """Return a night with flats of a lamp, relative to its level; the star has the lamp's light.
+
+    Pixels scatter by 2 %, and the columns have fringes of 30 columns. Behind the lit columns a
+    charge trails in the flats.
+    """
+    n, rng = lamp.size, np.random.default_rng(seed + 1)
+    column = np.arange(n)
+    response = 1 + 0.02 * rng.standard_normal((200, n))
+    response *= 1 + fringes * np.sin(2 * np.pi * column / 30)
+    unlit = np.flatnonzero(lamp == 0)
+    behind = np.exp(-(column[unlit] - column[unlit[:1]]) / 8.0)
+    flat = 30_000.0 * lamp
+    flat[unlit] = trail * behind
+    camera = Camera((200, n), gain=1.0, response=response)
+    sky = Sky(np.tile(30.0 * lamp, (200, 1)))
+    source = Source(101.3, 12_000.0 * lamp, tilt=2.0)
+    return IndependentNight((source,), camera, sky, n_flats=7, flat=flat, seed=seed)
+
+
+def _edge(width: float, low: float = 0.1, at: float = 0.4, n: int = 600) -> Values:
+    """Return a lamp (x) with an edge over a part of the columns, of 10 to 90 % of its height."""
+    along = np.arange(n) / n
+    return np.asarray(low + (1 - low) / (1 + np.exp(-(along - at) / width * 4.4)))
+
+
+def _lamp_lines(n: int = 600) -> Values:
+    """Return a lamp (x) with emission lines on a continuum."""
+    column = np.arange(n)
+    lines = ((0.3, 1.0, 1.5), (0.55, 0.5, 2.5), (0.8, 0.25, 1.5))
+    bells = [h * np.exp(-0.5 * ((column - at * n) / sigma) ** 2) for at, h, sigma in lines]
+    return np.asarray((1 - 0.3 * (column / n - 0.5) ** 2) * (1 + sum(bells)))
+
+
+def _arm_end(n: int = 600) -> Values:
+    """Return a lamp (x) that ends 16 columns before the detector does."""
+    return np.where(np.arange(n) < n - 16, 1.0, 0.0)
+
+
 KINDS = {
     "plain": Kind(_plain),
     "faint": Kind(_faint),
     "hot pixels and cosmic rays": Kind(_hot),
+    "flat, dichroic over 1 %": Kind(lambda seed: _flat(seed, _edge(0.01))),
+    "flat, dichroic over 3 %": Kind(lambda seed: _flat(seed, _edge(0.03))),
+    "flat, dichroic over 10 %": Kind(lambda seed: _flat(seed, _edge(0.1))),
+    "flat, arm's end over 5 %": Kind(lambda seed: _flat(seed, _edge(0.05, 0.002, 0.08))),
+    "flat, lamp lines": Kind(lambda seed: _flat(seed, _lamp_lines())),
+    "flat, fringes": Kind(lambda seed: _flat(seed, np.ones(600), 0.05), columns=(10, 590)),
+    "flat, fringes and dichroic": Kind(
+        lambda seed: _flat(seed, _edge(0.03), 0.05), columns=(10, 590)
+    ),
+    "flat, overscan and trails": Kind(
+        lambda seed: _flat(seed, _arm_end(), trail=190.0), columns=(0, 584)
+    ),
 }
 """Every kind by name; a test or a command picks one by it."""
 

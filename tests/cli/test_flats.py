@@ -93,6 +93,31 @@ def test_a_master_flat_from_elsewhere_gives_the_same(
     assert not list(Path("out/masters").glob("*flat*"))
 
 
+def test_a_column_that_the_lamp_leaves_in_doubt_is_flagged_of_a_ready_flat_too(
+    frames: Path, arrayred: Call, tmp_path: Path
+) -> None:
+    fades = np.minimum(np.exp(0.5 * (np.arange(70.0) - 25)), 1.0)
+    for path in frames.glob("flat*"):
+        with fits.open(path, mode="update") as hdus:
+            level = np.median(fits.getdata(next(frames.glob("bias*"))))
+            hdus[0].data[:] = np.rint(level + (hdus[0].data - level) * fades)
+    for path in frames.glob("flat*"):
+        for card in ("CHECKSUM", "DATASUM"):
+            fits.delval(path, card)
+    own, _ = reduced(arrayred)
+    with fits.open(f"{STAR}spectrum.fits") as hdus:
+        table = hdus[1].data.copy()
+    assert (table["dq"][:12] & 32).all()
+    assert not (table["dq"][36:] & 32).any()
+    assert np.isfinite(table["flux"][:12]).any()
+    (tmp_path / "lib").mkdir()
+    master = Path("out/masters/master_flat_Flat_lamp.fits").rename(tmp_path / "lib" / "mine.fits")
+    again, _ = reduced(arrayred, "--master-flat", master)
+    np.testing.assert_allclose(again, own, rtol=3e-7)
+    with fits.open(f"{STAR}spectrum.fits") as hdus:
+        assert np.array_equal(hdus[1].data["dq"], table["dq"])
+
+
 def test_a_ready_flat_brings_its_noise_only_where_its_file_tells_it(
     frames: Path, arrayred: Call, tmp_path: Path
 ) -> None:

@@ -79,6 +79,52 @@ def test_bad_pixels_are_flagged_beside_other_flags_and_a_variance_follows() -> N
     assert (found.variance[0, 0], found.variance[1, 1]) == (3, 12)
 
 
+def fading(steepness: float) -> xr.Dataset:
+    """Return a flat whose lamp fades towards the first column, and a slit vignetted to 0.8."""
+    lamp = np.exp(-steepness * (1 - np.arange(400) / 400))
+    slit = 1 - 0.2 * np.linspace(-1, 1, 60)[:, None] ** 2
+    rng = np.random.default_rng(2)
+    pixels = 20_000 * lamp * slit * (1 + 0.01 * rng.standard_normal((60, 400)))
+    return image_of(pixels + rng.normal(0, 5, pixels.shape))
+
+
+@pytest.mark.parametrize("steepness", [7.0, 25.0])
+def test_faint_columns_are_flagged_and_the_slit_is_divided_out_all_the_same(
+    steepness: float,
+) -> None:
+    image = fading(steepness)
+    flat = normalise_flat(image)
+    slit = 1 - 0.2 * np.linspace(-1, 1, 60) ** 2
+    flags = flat.dq.values
+    assert not flat.bad.values.any()
+    assert (flags[:, :100] == 32).all()
+    assert (flags[:, 350:] == 0).all()
+    for part in (slice(0, 20), slice(20, 100), slice(350, 400)):
+        along = np.median(flat.counts.values[:, part], axis=1)
+        assert along == pytest.approx(slit / np.median(slit), rel=0.03)
+    divided = divide_flat(image_of(np.ones((60, 400))), flat)
+    assert np.array_equal(divided.dq.values, flags)
+
+
+def test_columns_in_doubt_are_the_same_of_a_vertical_flat() -> None:
+    image = fading(25.0)
+    flat = normalise_flat(image.assign(variance=image.counts))
+    upright = image_of(np.ascontiguousarray(image.counts.values.T))
+    upright = upright.assign(variance=upright.counts).assign_coords(dispersion_axis=2)
+    turned = normalise_flat(upright)
+    for name in ("counts", "dq", "variance"):
+        assert np.array_equal(turned[name].values.T, flat[name].values)
+    assert np.isfinite(flat.variance.values).all()
+
+
+def test_pixels_with_too_much_light_are_bad_whatever_the_flat_is_scaled_to() -> None:
+    response = np.ones((60, 80))
+    response[5, 5], response[6, 6], response[7, 7] = 2.0, 3.5, 40.0
+    for scale in (1.0, 500.0):
+        bad = with_bad_pixels(image_of(scale * response)).bad.values
+        assert set(zip(*np.nonzero(bad), strict=True)) == {(6, 6), (7, 7)}
+
+
 def test_one_division_of_the_combined_image_is_that_of_every_frame(flats: xr.Dataset) -> None:
     flat = with_bad_pixels(image_of(RESPONSE))
     for method in ("average", "median"):

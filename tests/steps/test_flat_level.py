@@ -68,6 +68,78 @@ def test_dark_columns_do_not_draw_the_colour_towards_them() -> None:
     assert np.delete(lamp_colour(flat), range(195, 203)) == pytest.approx(1000, rel=0.002)
 
 
+COLUMN = np.arange(600)
+FRINGES = 1 + 0.05 * np.sin(2 * np.pi * COLUMN / 30)
+
+
+def edge(at: float, width: float, low: float) -> np.ndarray:
+    """Return a lamp that falls to a part over a part of the columns, 10 to 90 % of its height."""
+    away = (COLUMN / COLUMN.size - at) / width * 4.4
+    return np.asarray(low + (1 - low) / (1 + np.exp(-away)))
+
+
+def line(at: float, height: float, sigma: float) -> np.ndarray:
+    return np.asarray(1 + height * np.exp(-0.5 * ((COLUMN - at * COLUMN.size) / sigma) ** 2))
+
+
+SHARP = {
+    "dichroic of 1 %": edge(0.4, 0.01, 0.1),
+    "dichroic of 3 %": edge(0.4, 0.03, 0.1),
+    "dichroic of 10 %": edge(0.4, 0.1, 0.1),
+    "shallow edge": edge(0.6, -0.02, 0.6),
+    "arm's end": edge(0.95, -0.05, 0.0),
+    "arm's sharp end": edge(0.95, -0.01, 0.0),
+    "lines": line(0.3, 1.0, 1.5) * line(0.62, 0.3, 3.0) * line(0.8, 0.1, 1.5),
+    "close lines": line(0.3, 1.0, 1.5) * line(0.3 + 10 / 600, 0.7, 1.5),
+}
+
+
+def measured_flat(lamp: np.ndarray) -> np.ndarray:
+    """Return a flat (y, x) with the scatter of its pixels and of the read-out."""
+    rng = np.random.default_rng(0)
+    response = 1 + 0.02 * rng.standard_normal((100, lamp.size))
+    return np.asarray(20_000 * lamp * response + rng.normal(0, 5, response.shape))
+
+
+@pytest.mark.parametrize("lamp", SHARP.values(), ids=SHARP.keys())
+def test_edges_and_lines_of_the_lamp_are_followed(lamp: np.ndarray) -> None:
+    found = lamp_colour(measured_flat(lamp)) / (20_000 * lamp)
+    lit = lamp > 0.05
+    assert np.isfinite(found[lit]).all()
+    assert found[lit] == pytest.approx(1, abs=0.02)
+    assert np.isnan(found[lamp < 0.008]).all()
+
+
+@pytest.mark.parametrize("lamp", SHARP.values(), ids=SHARP.keys())
+def test_fringes_stay_in_the_flat_or_the_columns_are_doubtful(lamp: np.ndarray) -> None:
+    found = lamp_colour(measured_flat(lamp * FRINGES)) / (20_000 * lamp)
+    known = np.isfinite(found[15:-15])
+    assert known.mean() > 0.6
+    assert np.abs(found[15:-15][known] - 1).max() < 0.1
+    assert np.percentile(np.abs(found[15:-15][known] - 1), 90) < 0.02
+
+
+def test_fringes_alone_leave_no_column_in_doubt() -> None:
+    found = lamp_colour(measured_flat(FRINGES))
+    assert np.isfinite(found).all()
+    assert found[15:-15] == pytest.approx(20_000, rel=0.01)
+
+
+def test_columns_that_are_bright_or_dull_alone_are_no_lines() -> None:
+    lamp = np.ones(600)
+    lamp[200], lamp[400:406], lamp[500] = 1.5, 0.7, 0.2
+    assert lamp_colour(measured_flat(lamp)) == pytest.approx(20_000, rel=0.005)
+
+
+def test_a_charge_that_trails_behind_the_last_lit_column_is_no_light() -> None:
+    for strength in (190, 900):
+        flat = measured_flat(np.where(COLUMN < 584, 1.0, 0.0))
+        flat[:, 584:] += strength * np.exp(-np.arange(16) / 8)
+        found = lamp_colour(flat)
+        assert found[:584] == pytest.approx(20_000, rel=0.005)
+        assert np.isnan(found[584:]).all()
+
+
 def test_unlit_rows_and_columns_do_not_count() -> None:
     flat = np.random.default_rng(2).normal(0, 1, (90, 400))
     flat[20:60, 50:350] += 1000 * LAMPS["curved"][50:350]
