@@ -440,9 +440,10 @@ class HeaderValues:
 
     def time(self) -> datetime | None:
         """Return the start in UTC, or None; date and time of day may be on two cards."""
-        dates = filter(None, map(self.text_of, self._keywords["time"]))
-        starts = (start_of(date) or start_of(date, self.text("clock")) for date in dates)
-        return next(filter(None, starts), None)
+        dates = list(filter(None, map(self.text_of, self._keywords["time"])))
+        clocks = list(filter(None, map(self.text_of, self._keywords["clock"])))
+        pairs = ((date, clock) for date in dates for clock in ("", *clocks))
+        return next(filter(None, (start_of(date, clock) for date, clock in pairs)), None)
 
     def unit(self, instrument: Instrument) -> Unit:
         """Return the unit of the pixels; adu where none is given, with a warning where unknown."""
