@@ -43,7 +43,7 @@ from arrayred.io.scan import (
     stored_dtype,
     unreadable,
 )
-from arrayred.kernels.combine import median
+from arrayred.kernels.combine import median, without_impossible
 from arrayred.kernels.rows import bright_runs, robust_std
 from arrayred.model import Unsigned
 
@@ -163,6 +163,8 @@ def _trace_in_image(image: ImageHDU, is_vertical: bool, step: int) -> TraceProbe
 
 
 def _measured_trace(pixels: NDArray[Any], step: int) -> TraceProbe | None:
+    if pixels.dtype.kind == "f":
+        pixels = without_impossible(pixels)
     every = max(pixels.shape[1] // _TRACE_COLUMNS, 1)
     some = np.ascontiguousarray(pixels[:, every // 2 :: every])
     middle = some.shape[1] // 2
@@ -330,6 +332,7 @@ def _digest(frame: Frame) -> str:
 _PLATEAU_FRACTION = 0.01
 _MIN_FULL_PIXELS = 5
 _MIN_FLAT_SNR = 3.0
+_MOST_LIGHT = 1e12
 _BRIGHT_QUANTILE = 0.95
 _BRIGHTEST_QUANTILE = 0.995
 _TENTH = 0.1
@@ -358,6 +361,8 @@ def why_flat_unusable(flat: Frame, dark: Frame | None) -> str:
     noise = below.noise if below is not None else sample.noise
     lights = sample.values - level
     light = float(lights[int(_BRIGHT_QUANTILE * (lights.size - 1))])
+    if light > 0 and not 1 / _MOST_LIGHT < light < _MOST_LIGHT:
+        return f"no flat: {light:g} above its dark cannot be counts, nor counts over their mean"
     if light <= (_MIN_FLAT_SNR * noise if below is not None else 0.0):
         return f"too faint: {light:g} above its dark, whose noise is {noise:.3g}"
     brightest = float(lights[int(_BRIGHTEST_QUANTILE * (lights.size - 1))])

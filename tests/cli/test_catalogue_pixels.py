@@ -406,7 +406,9 @@ def test_frames_of_0_to_1_are_read_as_counts_and_said(
     line = rf"arrayred: warning: {named}: written as fractions, 0 to 1: multiplied by 65535\n"
     assert re.fullmatch(line, told.err), told.err
     for found, expected in zip(tables(), plain_tables, strict=True):
-        assert np.allclose(*(np.loadtxt(text.splitlines(), skiprows=1) for text in (found, expected)), atol=0.1)
+        assert np.allclose(
+            *(np.loadtxt(text.splitlines(), skiprows=1) for text in (found, expected)), atol=0.1
+        )
 
 
 def test_a_combination_of_fractions_and_counts_is_one_of_counts(
