@@ -10,6 +10,7 @@ applied twice. Differences that may be intended give a warning.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,12 +46,13 @@ from arrayred.io.frames import (
 )
 from arrayred.io.header import Value
 from arrayred.io.ledger import datasum_of, examine, required_checksums
-from arrayred.io.pixel_checks import subtract_pedestals, unwrap_unsigned
+from arrayred.io.pixel_checks import read_alike, repeated_frames
 from arrayred.io.pixels import READ_PIECE, FrameStack, Pass, PassImage, all_plain_pixels
 from arrayred.io.products import ImageWriter, Provenance, open_image_writer, product_header
 from arrayred.io.publish import require_room
 from arrayred.io.remote import Stamp, path_or_address
-from arrayred.kernels.combine import mean, median, minmax_mean
+from arrayred.io.scan import ImageHDU, dtype_of
+from arrayred.kernels.combine import mean, median, minmax_mean, without_impossible
 from arrayred.kernels.reject import clipped_mean
 from arrayred.progress import stage
 
@@ -193,7 +195,8 @@ class CombineOptions:
         without the lowest and the highest value.
     n_sigma : rejection threshold of "clip", in standard deviations from the mean.
     iterations : number of iterations of "clip".
-    dtype : of the image that is written, "float32" or "float64".
+    dtype : of the image that is written, "float32" or "float64"; "": float32, or float64 for
+        integers of more than 16 bits, whose digits it may not hold.
     memory : bytes that may be held at once.
     threads : number of bands processed at once; None: the number of usable cores, at most 8.
     checksums : write the SHA-256 of every input to the header; it takes a third of the time.
@@ -207,7 +210,7 @@ class CombineOptions:
     method: Combination = "median"
     n_sigma: float = 3.0
     iterations: int = 1
-    dtype: str = "float32"
+    dtype: Literal["", "float32", "float64"] = ""
     memory: int = 512 << 20
     threads: int | None = None
     checksums: bool = True
@@ -264,7 +267,9 @@ class InputFrames:
     warnings: tuple[str, ...] = ()
 
 
-def input_frames(arguments: Sequence[str], instrument: Instrument) -> InputFrames:
+def input_frames(
+    arguments: Sequence[str], instrument: Instrument, extension: str = ""
+) -> InputFrames:
     """Return the frames that files, folders and ``@lists`` name.
 
     A file that is named must be a frame. A file in a named folder is skipped, with a warning, if it
@@ -274,6 +279,7 @@ def input_frames(arguments: Sequence[str], instrument: Instrument) -> InputFrame
     ----------
     arguments : paths of files and folders; ``@path`` is a text file with one path per line.
     instrument : the meaning of headers.
+    extension : number or EXTNAME of the image of each file; see `find_image`.
 
     Raises
     ------
@@ -293,7 +299,7 @@ def input_frames(arguments: Sequence[str], instrument: Instrument) -> InputFrame
         raise InputError(
             f"There is no frame in {' '.join(arguments)}", hint="Name files or their folder."
         )
-    frames, failures = read_frames(list(named), instrument)
+    frames, failures = read_frames(list(named), instrument, extension=extension)
     foreign = [e for e in failures if isinstance(e, ForeignFileError) and not _was_named(e, named)]
     if grave := [error for error in failures if error not in foreign]:
         raise NightError(tuple(grave)) if len(grave) > 1 else grave[0]
@@ -304,7 +310,12 @@ def input_frames(arguments: Sequence[str], instrument: Instrument) -> InputFrame
     warnings = [f"{error.path}: {error.args[0].rstrip('.')}; left out" for error in foreign]
     warnings += [f"{f.path}: made from frames, not raw; left out" for f in frames if f not in raw]
     warnings += [f"{f.path}: named twice, used once" for f in raw if f not in once]
-    return InputFrames(tuple(once), tuple(warnings))
+    repeated = repeated_frames(once)
+    warnings += [
+        f"{label}: the same frame as {first}; used once" for label, first in repeated.items()
+    ]
+    used = tuple(frame for frame in once if frame.label not in repeated)
+    return InputFrames(used, tuple(warnings))
 
 
 def _expanded_paths(arguments: Iterable[str]) -> Iterator[Path]:
@@ -341,6 +352,8 @@ _BYTES_OF_A_CARD = 320
 _BYTES_OF_A_FRAME = 8 << 10
 _BYTES_AT_LEAST = 4 << 20
 _BYTES_OF_INFLATING = 4 << 20
+_BYTES_OF_XZ = 72 << 20
+"""The largest dictionary of its presets is 64 MB."""
 _BYTES_OF_TILES = 48 << 20
 
 
@@ -391,13 +404,18 @@ def band_layout(
 
 def _bytes_to_decode(frames: Sequence[Frame]) -> int:
     """Return the largest memory for decoding one file, bytes."""
-    takes = {"plain": 0, "gzip": _BYTES_OF_INFLATING}
-    tiled = [frame.image.source.n_bytes for frame in frames if frame.image.packing == "tiles"]
-    return max(
-        *(takes.get(frame.image.packing, 0) for frame in frames),
-        *(_BYTES_OF_TILES + n_bytes for n_bytes in tiled),
-        0,
-    )
+    return max((_bytes_to_decode_one(frame.image) for frame in frames), default=0)
+
+
+def _bytes_to_decode_one(image: ImageHDU) -> int:
+    if image.packing == "tiles":
+        return _BYTES_OF_TILES + image.source.n_bytes
+    if image.packing == "parts":  # the largest part is held twice in float64, and sorted overscan
+        decoding = max(_bytes_to_decode_one(part.image) for part in image.parts)
+        held = [math.prod(part.image.source.shape) for part in image.parts]
+        return decoding + 3 * 8 * max(held)
+    takes = {"gzip": _BYTES_OF_INFLATING, "bzip2": _BYTES_OF_INFLATING, "xz": _BYTES_OF_XZ}
+    return takes.get(image.packing, 0 if image.packing == "plain" else _BYTES_OF_INFLATING)
 
 
 def _bytes_of_a_chunk(frames: Sequence[Frame]) -> int:
@@ -471,6 +489,7 @@ def prepare_combination(
     *,
     minus: Path | None = None,
     rules: CombineChecks | None = None,
+    extension: str = "",
 ) -> CombineJob:
     """Read headers, and return the job if all frames fit together.
 
@@ -481,6 +500,7 @@ def prepare_combination(
     how : the method and its limits.
     minus : an image to be subtracted from every frame.
     rules : the relaxed checks.
+    extension : number or EXTNAME of the image of each file; see `find_image`.
 
     Raises
     ------
@@ -493,10 +513,14 @@ def prepare_combination(
     """
     rules = rules or CombineChecks()
     instrument = Instrument.load("generic")
-    inputs = input_frames(files, instrument)
-    found = [] if minus is None else [frame_from_header(minus.name, find_image(minus), instrument)]
+    inputs = input_frames(files, instrument, extension)
+    found = (
+        []
+        if minus is None
+        else [frame_from_header(minus.name, find_image(minus, extension), instrument)]
+    )
     n_frames = len(inputs.frames)
-    told = subtract_pedestals(unwrap_unsigned([*inputs.frames, *found], instrument))
+    told = read_alike([*inputs.frames, *found], instrument)
     if refused := [refusal for frame in told for refusal in frame.refusals]:
         raise NightError(tuple(refused))
     frames, master = tuple(told[:n_frames]), told[n_frames] if found else None
@@ -507,13 +531,33 @@ def prepare_combination(
         require_same_exposure(frames)
     if master is not None:
         require_fitting_master(master, frames, rules)
-    combination = CombineJob(
-        frames, master, out, how, (*inputs.warnings, *difference_warnings(frames))
-    )
+    how = replace(how, dtype=how.dtype or _dtype_that_holds(frames))
+    warnings = [*inputs.warnings, *_pixel_warnings(told)]
+    warnings += difference_warnings(frames)
+    combination = CombineJob(frames, master, out, how, tuple(warnings))
     _require_no_input(out, combination.inputs)
     n_rows, n_columns = combination.shape
     require_room(out.parent, n_rows * n_columns * int(how.dtype.removeprefix("float")) // 8)
     return combination
+
+
+def _dtype_that_holds(frames: Sequence[Frame]) -> Literal["float32", "float64"]:
+    """Return the dtype that holds the counts of frames: float32 has 24 bits for their digits."""
+    kinds = [dtype_of(frame.image.source.pixels) for frame in frames]
+    return "float64" if any(k.kind in "iu" and k.itemsize > 2 for k in kinds) else "float32"
+
+
+def _pixel_warnings(frames: Sequence[Frame]) -> list[str]:
+    """Return the warnings about how the pixels of frames are read, each with its frames."""
+    odd: dict[str, list[str]] = {}
+    for frame in frames:
+        for warning in frame.pixel_warnings:
+            odd.setdefault(warning, []).append(frame.label)
+    if not odd:
+        return []
+    from arrayred.night.groups import list_of_names
+
+    return [f"{list_of_names(labels)}: {warning}" for warning, labels in odd.items()]
 
 
 def _require_no_input(out: Path, inputs: Sequence[Frame]) -> None:
@@ -550,11 +594,17 @@ def write_combination(combination: CombineJob, *, overwrite: bool = False) -> No
     share = band_layout(combination.inputs, stack.shape, stack.dtype, how)
     header = product_header(provenance, out.name)
     with open_image_writer(out, header, combination.shape, how.dtype, overwrite=overwrite) as sink:
-        sums = _read_once(_read_passes(combination, share.threads), sink, how.kernel, share)
+        kernel = how.kernel if stack.dtype.kind != "f" else partial(_without_missing, how.kernel)
+        sums = _read_once(_read_passes(combination, share.threads), sink, kernel, share)
         packed = [frame for frame in combination.inputs if frame.path not in sums]
         if how.checksums:
             sums |= required_checksums(examine(packed), packed)
         sink.finish(product_header(replace(provenance, checksums=sums), out.name))
+
+
+def _without_missing(kernel: Kernel, band: NDArray[Any], *images: NDArray[Any]) -> NDArray[Any]:
+    """Combine a band whose infinite and impossible values count as missing."""
+    return kernel(without_impossible(band), *images)
 
 
 def _read_once(

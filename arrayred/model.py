@@ -77,6 +77,21 @@ BAD = "bad"
 _IRAF_SECTION = re.compile(r"\s*\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]\s*")
 
 
+def section_numbers(text: str) -> tuple[int, int, int, int] | None:
+    """Return the numbers of a section ``[x0:x1,y0:y1]``, in any order; None if there are none.
+
+    Examples
+    --------
+    >>> section_numbers("[1024:1,1:4096]")
+    (1024, 1, 1, 4096)
+    """
+    found = _IRAF_SECTION.fullmatch(text)
+    if found is None:
+        return None
+    x0, x1, y0, y1 = map(int, found.groups())
+    return x0, x1, y0, y1
+
+
 @dataclass(frozen=True, slots=True)
 class Section:
     """A section of a detector, as IRAF writes it: FITS columns and rows, both ends included.
@@ -95,10 +110,10 @@ class Section:
     @classmethod
     def parse(cls, text: str) -> Section | None:
         """Return the section that a text describes; None if it is not a valid section."""
-        found = _IRAF_SECTION.fullmatch(text)
+        found = section_numbers(text)
         if found is None:
             return None
-        x0, x1, y0, y1 = map(int, found.groups())
+        x0, x1, y0, y1 = found
         return cls((x0, x1), (y0, y1)) if 1 <= x0 <= x1 and 1 <= y0 <= y1 else None
 
     def __str__(self) -> str:
@@ -132,6 +147,63 @@ class Sections:
     overscan: Section | None = None
     trim: Section | None = None
     by_row: bool = True
+
+    def upside_down(self, n_rows: int) -> Sections:
+        """Return the sections of a frame whose rows are in the opposite order."""
+
+        def turned(part: Section | None) -> Section | None:
+            if part is None:
+                return None
+            first, last = part.rows
+            return Section(part.columns, (n_rows + 1 - last, n_rows + 1 - first))
+
+        return Sections(turned(self.overscan), turned(self.trim), self.by_row)
+
+
+def consistent_sections(
+    overscan: Section | None, trim: Section | None, shape: tuple[int, int]
+) -> tuple[Sections | None, str]:
+    """Return sections if they are consistent on a frame, or None and the reason.
+
+    They must lie on the frame and apart from each other, and the overscan must run along the whole
+    image that is kept.
+
+    Parameters
+    ----------
+    overscan, trim : the sections; None: not given, or not understood.
+    shape : (n_rows, n_columns) of the frame.
+
+    Examples
+    --------
+    >>> level, kept = Section((1, 50), (1, 100)), Section((51, 900), (1, 100))
+    >>> consistent_sections(level, kept, (100, 900))[0].by_row
+    True
+    >>> consistent_sections(level, kept, (100, 800))
+    (None, 'the frame has 800 columns and 100 rows')
+    """
+    n_rows, n_columns = shape
+    if overscan is None and trim is None:
+        return None, "neither can be understood"
+    if any(part is not None and not part.lies_in(shape) for part in (overscan, trim)):
+        return None, f"the frame has {n_columns} columns and {n_rows} rows"
+    if overscan is None:
+        return Sections(None, trim), ""
+    kept = trim or Section((1, n_columns), (1, n_rows))
+    beside = trim is None or not _spans_meet(overscan.columns, kept.columns)
+    if beside and _span_covers(overscan.rows, kept.rows):
+        return Sections(overscan, trim, by_row=True), ""
+    above = trim is None or not _spans_meet(overscan.rows, kept.rows)
+    if above and _span_covers(overscan.columns, kept.columns):
+        return Sections(overscan, trim, by_row=False), ""
+    return None, "the overscan does not run along the whole image beside it"
+
+
+def _spans_meet(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return one[0] <= other[1] and other[0] <= one[1]
+
+
+def _span_covers(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return one[0] <= other[0] and other[1] <= one[1]
 
 
 @dataclass(frozen=True, slots=True)

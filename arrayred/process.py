@@ -13,6 +13,9 @@ process; this saves 0.3 s and 0.04 s of that:
   collected at all: everything is garbage then, and the system frees it anyway.
 * BLAS has no threads. The systems solved here have a few dozen unknowns; its threads would only
   wait busily for work, and its sums would depend on their number.
+
+Warnings of libraries are not printed: they name lines of programs, not frames. What is odd about a
+frame is told by arrayred; in the tests every warning is an error. ``python -W`` shows them.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import atexit
 import gc
 import os
 import sys
+import warnings
 
 _BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -41,6 +45,12 @@ def make_process_own() -> None:
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)
     _set_up_memory((_M_MMAP_THRESHOLD, _MMAP), (_M_TRIM_THRESHOLD, _TRIM))
+    if not sys.warnoptions:
+        warnings.showwarning = _show_no_warning
+
+
+def _show_no_warning(*_args: object, **_kwargs: object) -> None:
+    """Print no warning, in the place of `warnings.showwarning`."""
 
 
 def release_freed_memory() -> None:

@@ -64,3 +64,17 @@ def test_a_process_of_a_crew_is_arrayreds_own() -> None:
     ((_, (thresholds, n_threads)),) = in_processes(settings, [0], 1)
     assert thresholds == (100_000, 50, 50)
     assert n_threads == os.environ.get("OPENBLAS_NUM_THREADS", "1")
+
+
+@pytest.mark.parametrize(("options", "is_shown"), [([], False), (["-W", "default"], True)])
+def test_warnings_of_libraries_are_printed_on_request_alone(
+    options: list[str], is_shown: bool
+) -> None:
+    script = (
+        "from arrayred.process import make_process_own; make_process_own()\n"
+        "import numpy; numpy.float32(3e38) * numpy.float32(10)"
+    )
+    command = [sys.executable, *options, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ("overflow" in done.stderr) is is_shown
+    assert is_shown or not done.stderr

@@ -639,8 +639,10 @@ def _group_fingerprint(group: Group | None) -> Any:
 
 
 def _frame_fingerprint(frame: Frame) -> list[str]:
-    pixels = repr(frame.image.source.pixels)
-    return [pixels, *(repr(getattr(frame, name)) for name in _FINGERPRINT_FIELDS)]
+    image = frame.image
+    pixels = [repr(image.source.pixels)]
+    pixels += [image.note, f"{len(image.parts)} parts"] if image.note or image.parts else []
+    return [*pixels, *(repr(getattr(frame, name)) for name in _FINGERPRINT_FIELDS)]
 
 
 def mask_checksum(bad_pixels: str) -> str:

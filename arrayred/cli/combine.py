@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from arrayred.cli.options import Options, SizeParam, option, options_of
+from arrayred.cli.options import EXTENSION, Options, SizeParam, option, options_of
 from arrayred.cli.options import files as complete_files
 from arrayred.cli.progress import shown_stages
 from arrayred.config import Combination
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 1000),
     help="How often clip looks again. [default: 1]",
 )
+@EXTENSION
 @option("--any-exposure", is_flag=True, help="Let frames differ in exposure.")
 @option("--memory", type=SizeParam(), help="What may be held at once. [default: 512M]")
 @option(
@@ -50,7 +51,9 @@ if TYPE_CHECKING:
     help="Bands at once. [default: what suits the machine]",
 )
 @option(
-    "--dtype", type=click.Choice(["float32", "float64"]), help="Of the image. [default: float32]"
+    "--dtype",
+    type=click.Choice(["float32", "float64"]),
+    help="Of the image. [default: float32; float64 for integers of more than 16 bits]",
 )
 @option("--no-checksums", is_flag=True, help="Leave out the SHA-256 of the inputs: faster.")
 @option("--overwrite", is_flag=True, help="Replace a file that has other content.")
@@ -69,9 +72,13 @@ def combine(ctx: click.Context, files: tuple[str, ...], out: Path) -> None:
     from arrayred.errors import printable
 
     options = options_of(ctx)
-    rules = CombineChecks(any_exposure=options.get("any_exposure", False))
     combination = prepare_combination(
-        files, out, _combine_options(options), minus=options.get("minus"), rules=rules
+        files,
+        out,
+        _combine_options(options),
+        minus=options.get("minus"),
+        rules=CombineChecks(any_exposure=options.get("any_exposure", False)),
+        extension=options.get("extension", ""),
     )
     if not options.get("quiet"):
         for warning in combination.warnings:

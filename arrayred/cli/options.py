@@ -369,7 +369,7 @@ def warn(text: str) -> None:
 REST = "Running"
 _OTHERS = {
     "Which frames": (
-        "night_file instrument frames exclude targets depth unsigned calibrations "
+        "night_file instrument frames exclude targets depth unsigned extension calibrations "
         "master_dark master_bias master_flat"
     ),
     "Calibration": "",
@@ -471,6 +471,12 @@ def instruments(
 
 BESIDE = "night.toml"
 _PATH = click.Path(path_type=Path)
+EXTENSION = option(
+    "--extension",
+    metavar="N|NAME",
+    help="The image that is read from each file: number of its HDU (0 is the primary) or EXTNAME. "
+    "[default: all, put together as DETSEC says; else the first]",
+)
 _NIGHT_OPTIONS = (
     option("--night-file", type=_PATH, metavar="FILE", help="What is known of the night: TOML, or "
            "an observing log in CSV or ECSV. [default: night.toml in the output folder]"),
@@ -483,6 +489,7 @@ _NIGHT_OPTIONS = (
     option("--unsigned", type=click.Choice(["auto", "wrapped", "as-declared"]),
          help="Whether raw counts with BZERO 0 are unsigned ones, written as signed. "
          "[default: auto, what the pixels betray]"),
+    EXTENSION,
     option("--depth", type=click.IntRange(min=1), metavar="N",
            help="How many folders deep frames may lie. [default: 3]"),
     option("--calibrations", type=_PATH, metavar="DIR", multiple=True,
@@ -577,6 +584,7 @@ def night_file_of(options: Options, out: Path | None = None) -> NightFile:
         calibrations=(*file.calibrations, *options.get("calibrations", ())),
         masters={**file.masters, **masters},
         unsigned=options.get("unsigned", file.unsigned),
+        extension=options.get("extension", file.extension),
     )
 
 

@@ -208,6 +208,8 @@ class NightFile:
     masters : by frame type, the one master to use.
     unsigned : "auto", or for cameras that no dark decides on: "wrapped", the counts of raw frames
         with BZERO 0 are unsigned; "as-declared", they are as the headers declare.
+    extension : number (0 is the primary) or EXTNAME of the image that is read from each file; "":
+        the first, or the frame that all of its images are parts of.
     types : for each frame type the names, globs or ranges of its files, which override the headers.
     recipe : settings for all targets, which override those of the recipe.
     cards : cards of all products.
@@ -226,6 +228,7 @@ class NightFile:
     calibrations: tuple[Path, ...] = ()
     masters: Mapping[str, Path] = field(default_factory=dict)
     unsigned: Unsigned = "auto"
+    extension: str = ""
     types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     cards: Mapping[str, CardValue] = field(default_factory=dict)
@@ -254,6 +257,8 @@ class NightFile:
             _require_a_table(key, tables.get(key, {}))
         for key in ("instrument", "frames", "unsigned"):
             _require_a_text(key, tables.get(key, ""))
+        extension = tables.get("extension", "")
+        _require_a_text("extension", str(extension) if type(extension) is int else extension)
         require_known(tables.get("unsigned", "auto"), set(get_args(Unsigned)), "way to read counts")
         for key in ("exclude", "calibrations"):
             require_texts(key, tables.get(key, []))
@@ -272,6 +277,7 @@ class NightFile:
             calibrations=tuple(_path_beside(path, name) for name in tables.get("calibrations", ())),
             masters={k: _path_beside(path, name) for k, name in tables.get("masters", {}).items()},
             unsigned=tables.get("unsigned", "auto"),
+            extension=str(extension),
             types={key: tuple(names) for key, names in tables.get("types", {}).items()},
             recipe=paths_beside(path, tables.get("recipe", {})),
             cards=tables.get("cards", {}),

@@ -23,6 +23,7 @@ from arrayred.bands import band_rows
 from arrayred.io.cube import Paths, frames_at, labelled_cube, make_stack
 from arrayred.io.pixels import FrameStack, PackedStack
 from arrayred.io.remote import is_fits_name, path_or_address
+from arrayred.io.scan import MAGIC
 from arrayred.model import COUNTS, FRAME, Unsigned, X, Y
 
 
@@ -105,7 +106,7 @@ class ArrayredBackend(BackendEntrypoint):  # type: ignore[misc, unused-ignore]
 def _starts_like_fits(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(9)
-    return start == b"SIMPLE  =" or start.startswith(b"\x1f\x8b")
+    return start == b"SIMPLE  =" or start.startswith(tuple(MAGIC))
 
 
 def _one_frame(cube: xr.Dataset) -> xr.Dataset:

@@ -17,10 +17,10 @@ from arrayred.config import Instrument
 from arrayred.errors import InputError, NightError, UsageError
 from arrayred.io.files import files_at, find_image
 from arrayred.io.frames import Frame, read_frames, require_same_unit
-from arrayred.io.pixel_checks import subtract_pedestals, unwrap_unsigned
+from arrayred.io.pixel_checks import read_alike, repeated_frames
 from arrayred.io.pixels import FrameStack, PackedStack, plain_pixels
 from arrayred.io.remote import Address, is_fits_name, path_or_address
-from arrayred.model import COUNTS, FRAME, SETUP_COORDS, Chunks, Unsigned, X, Y
+from arrayred.model import COUNTS, FRAME, SETUP_COORDS, Chunks, Unsigned, X, Y, add_remark
 
 if TYPE_CHECKING:
     import astropy.io.fits
@@ -38,6 +38,7 @@ def open_frames(
     unsigned: Unsigned = "auto",
     depth: int = 3,
     memory: int | None = None,
+    extension: str = "",
 ) -> xr.Dataset:
     """Open frames as a labelled cube.
 
@@ -53,13 +54,16 @@ def open_frames(
     depth : number of folder levels that are searched.
     memory : bytes that the threads of dask may use together while the cube is combined; limits
         the rows of the bands of "auto".
+    extension : number of the HDU (0 is the primary) or EXTNAME of the image of each file; "": the
+        first, or the frame that all images of a file are parts of.
 
     Returns
     -------
     cube : `counts` (frame, y, x) in adu or electron, native dtype, with the coordinates of the data
         model, among them `night`, the evening date of each frame's night; frames in canonical
         order (time, then name). Labels are relative to the folder, or to the common parent of
-        several folders.
+        several folders. The attribute `remarks` tells of frames that are there twice, and of what
+        was done to pixels that were turned, scaled or left out.
 
     Raises
     ------
@@ -82,10 +86,19 @@ def open_frames(
     >>> pixels.shape, cube.frame.values[0], cube.night.values[0]
     ((8, 3), np.str_('dark-001'), np.str_('2024-03-09'))
     """
-    return make_cube(frames_at(paths, instrument, unsigned, depth), chunks, memory)
+    frames = frames_at(paths, instrument, unsigned, depth, extension)
+    cube = make_cube(frames, chunks, memory)
+    for repeated, first in repeated_frames(frames).items():
+        cube = add_remark(cube, f"{repeated} is the same frame as {first}")
+    for told in dict.fromkeys(text for frame in frames for text in frame.pixel_warnings):
+        labels = [frame.label for frame in frames if told in frame.pixel_warnings]
+        cube = add_remark(cube, f"{', '.join(labels)}: {told}")
+    return cube
 
 
-def frames_at(paths: Paths, instrument: str, unsigned: Unsigned, depth: int = 3) -> list[Frame]:
+def frames_at(
+    paths: Paths, instrument: str, unsigned: Unsigned, depth: int = 3, extension: str = ""
+) -> list[Frame]:
     """Return the raw frames of folders, files and patterns; see `open_frames`."""
     meaning = Instrument.load(instrument)
     places = resolve_paths(paths)
@@ -94,11 +107,13 @@ def frames_at(paths: Paths, instrument: str, unsigned: Unsigned, depth: int = 3)
     if not files:
         raise InputError(f"There is no frame in {paths}", hint="Name a folder with FITS files.")
     tops = [_absolute(place if place.is_dir() else place.parent) for place in places]
-    frames, failures = read_frames(files, meaning, Path(os.path.commonpath(tops)))
+    frames, failures = read_frames(
+        files, meaning, Path(os.path.commonpath(tops)), extension=extension
+    )
     if failures:
         raise NightError(tuple(failures))
     frames = [frame for frame in frames if not frame.is_product] or frames
-    read = subtract_pedestals(unwrap_unsigned(frames, meaning, unsigned))
+    read = read_alike(frames, meaning, unsigned)
     undecided = [new.refusals[len(old.refusals) :] for old, new in zip(frames, read, strict=True)]
     if any(undecided):
         raise NightError(tuple(refusal for refusals in undecided for refusal in refusals))

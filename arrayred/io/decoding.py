@@ -1,26 +1,25 @@
 """Decode compressed frames into files of plain pixels, no larger than their headers state.
 
-gzip is inflated a megabyte at a time. Tile-compressed images are decoded by astropy, some rows of
-tiles at a time; HCOMPRESS, whose decoder is not thread-safe and can crash on a damaged stream, in a
-process of its own. The other decoders are safe, so several files may be decoded at once.
+Files compressed as a whole are inflated a megabyte at a time. Tile-compressed images are decoded by
+astropy, some rows of tiles at a time; HCOMPRESS, whose decoder is not thread-safe and can crash on
+a damaged stream, in a process of its own. The other decoders are safe, so several files may be
+decoded at once.
 
 Imported only where a frame is compressed: a night of plain frames does not need it.
 """
 
 from __future__ import annotations
 
-import gzip
 import os
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from arrayred.errors import FrameError
-from arrayred.io.scan import ImageHDU, PixelSource, scan, stored_dtype
+from arrayred.io.scan import ImageHDU, damage_told, scan, stored_dtype, unpacked_stream
 
 _INFLATED_PIECE = 1 << 20
 _TILES_PIECE = 8 << 20
@@ -36,33 +35,29 @@ def decode_into(target: IO[bytes], image: ImageHDU) -> None:
     FrameError
         The compressed data are damaged, or disagree with the header.
     """
-    try:
-        if image.packing == "gzip":
-            inflate(image.source, target)
-        elif image.header.get("ZCMPTYPE") == "HCOMPRESS_1":
-            decode_in_child(image, os.fspath(target.name))
-        else:
-            decode_tiles(image, target)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise FrameError(
-            f"The compressed file is damaged ({error})",
-            path=image.source.path,
-            hint="Copy it again.",
-        ) from error
+    if image.packing != "tiles":
+        inflate(image, target)
+    elif image.header.get("ZCMPTYPE") == "HCOMPRESS_1":
+        decode_in_child(image, os.fspath(target.name))
+    else:
+        decode_tiles(image, target)
 
 
-def inflate(image: PixelSource, target: IO[bytes]) -> None:
-    """Copy the pixels of a gzip file, then read to its end so that its checksum is verified."""
-    with gzip.open(image.path, "rb") as source:
-        source.seek(image.offset)
-        left = image.n_bytes
+def inflate(image: ImageHDU, target: IO[bytes]) -> None:
+    """Copy the pixels of a compressed file, then read to its end to verify its checksum."""
+    path = image.source.path
+    with (
+        damage_told(path),
+        path.open("rb") as file,
+        unpacked_stream(path, file, image.packing) as source,
+    ):
+        source.seek(image.source.offset)
+        left = image.source.n_bytes
         while left:
             piece = source.read(min(_INFLATED_PIECE, left))
             if not piece:
                 raise FrameError(
-                    "The compressed file ends within its pixels",
-                    path=image.path,
-                    hint="Copy it again.",
+                    "The compressed file ends within its pixels", path=path, hint="Copy it again."
                 )
             target.write(piece)
             left -= len(piece)
@@ -71,7 +66,7 @@ def inflate(image: PixelSource, target: IO[bytes]) -> None:
             if left < -_DRAIN_LIMIT:
                 raise FrameError(
                     "Far more follows than the header promises",
-                    path=image.path,
+                    path=path,
                     hint="Decompress it by hand.",
                 )
 
@@ -79,7 +74,8 @@ def inflate(image: PixelSource, target: IO[bytes]) -> None:
 def decode_in_child(image: ImageHDU, target: str) -> None:
     """Decode in a process of its own, so that a crafted stream can crash only that."""
     path = image.source.path
-    command = [sys.executable, "-m", "arrayred.io.decoding", os.fspath(path), target]
+    where = [os.fspath(path), str(image.hdu), target]
+    command = [sys.executable, "-m", "arrayred.io.decoding", *where]
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=_CHILD_SECONDS)
     except subprocess.TimeoutExpired as error:
@@ -125,5 +121,5 @@ def _damaged_file_error(path: Path, error: Exception) -> FrameError:
 
 
 if __name__ == "__main__":
-    with Path(sys.argv[2]).open("wb") as file:
-        decode_tiles(scan(Path(sys.argv[1])), file)
+    with Path(sys.argv[3]).open("wb") as file:
+        decode_tiles(scan(Path(sys.argv[1]), sys.argv[2]), file)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from arrayred.errors import ForeignFileError, FrameError, HeaderError, InputError, UsageError
 from arrayred.io import remote
 from arrayred.io.remote import Address, is_fits_name, list_remote, path_or_address, stamp_of
-from arrayred.io.scan import ImageHDU, scan
+from arrayred.io.scan import PRODUCT_CARD, ImageHDU, scan
 
 _MOST_LOOKED_INTO = 100
 _UNREADABLE = {
@@ -164,21 +165,27 @@ def _holds_fits(folder: Path) -> bool:
 
 
 def scan_all(
-    paths: Iterable[Path], threads: int = 8
+    paths: Iterable[Path], threads: int = 8, extension: str = ""
 ) -> Iterator[ImageHDU | FrameError | HeaderError]:
-    """Yield the first image of each file, in order, or the error of an unreadable one."""
-    paths = list(paths)
+    """Yield the image of each file, in order, or the error of an unreadable one."""
+    paths, find = list(paths), partial(_scan_or_error, extension=extension)
     if len(paths) < 32 and not any(isinstance(path, Address) for path in paths):
-        yield from map(_scan_or_error, paths)
+        yield from map(find, paths)
         return
     from concurrent.futures import ThreadPoolExecutor  # takes as long as 30 headers
 
     with ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(_scan_or_error, paths)
+        yield from pool.map(find, paths)
 
 
-def find_image(path: Path) -> ImageHDU:
-    """Return the first image of a file, or the cached frame with that path if there is no file.
+def find_image(path: Path, extension: str = "") -> ImageHDU:
+    """Return the image of a file, or the cached frame with that path if there is no file.
+
+    Parameters
+    ----------
+    path : the file.
+    extension : number of the HDU or EXTNAME of the image; "": the first one, or the frame that all
+        of them are parts of (`io.mosaic`).
 
     Raises
     ------
@@ -187,27 +194,43 @@ def find_image(path: Path) -> ImageHDU:
     """
     path = path_or_address(path)
     if isinstance(path, Address):
-        cached = _image_in_cache(path)
-        return scan(path) if cached is None else cached
+        cached = _image_in_cache(path, extension)
+        return _whole_frame(path, extension) if cached is None else cached
     try:
-        return scan(path)
+        return _whole_frame(path, extension)
     except ForeignFileError as error:
         is_missing = isinstance(error.__cause__, FileNotFoundError)
-        if is_missing and (cached := _image_in_cache(path)) is not None:
+        if is_missing and (cached := _image_in_cache(path, extension)) is not None:
             return cached
         raise
 
 
-def _image_in_cache(path: Path) -> ImageHDU | None:
+def _whole_frame(path: Path, extension: str) -> ImageHDU:
+    image = scan(path, extension)
+    if not (image.further or extension) or PRODUCT_CARD in image.header:
+        return image
+    from arrayred.io.mosaic import with_all_images  # few files have several images
+
+    return with_all_images(image, extension)
+
+
+def _image_in_cache(path: Path, extension: str) -> ImageHDU | None:
     """Return the frame of a cache at a path that no file has, or None."""
     from arrayred.io.cache import cached_image  # 26 ms, which a plain night need not wait for
 
-    return cached_image(path)
+    image = cached_image(path)
+    if image is not None and extension and extension.upper() not in (str(image.hdu), image.name):
+        raise FrameError(
+            f"The cache holds image {image.title} of the file, not {extension}",
+            path=path,
+            hint="Name the folder of the files themselves.",
+        )
+    return image
 
 
-def _scan_or_error(path: Path) -> ImageHDU | FrameError | HeaderError:
+def _scan_or_error(path: Path, extension: str) -> ImageHDU | FrameError | HeaderError:
     try:
-        return find_image(path)
+        return find_image(path, extension)
     except (FrameError, HeaderError) as error:
         return error
 

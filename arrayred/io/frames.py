@@ -21,8 +21,8 @@ from arrayred.errors import ArrayredError, FrameError, HeaderError, MismatchErro
 from arrayred.io.files import scan_all
 from arrayred.io.header import Header, Value
 from arrayred.io.remote import FITS_SUFFIXES
-from arrayred.io.scan import ImageHDU
-from arrayred.model import Section, Sections, Unit
+from arrayred.io.scan import OVERSCAN_CARD, PRODUCT_CARD, ImageHDU
+from arrayred.model import Section, Sections, Unit, consistent_sections
 
 
 class PixelDecision(NamedTuple):
@@ -144,7 +144,7 @@ class Frame:
     def loses_overscan(self) -> bool:
         """Return whether the overscan level has been, or will be, subtracted."""
         to_do = self.sections is not None and self.sections.overscan is not None
-        return to_do or (self.is_own and OVERSCAN_CARD in self.image.header)
+        return to_do or OVERSCAN_CARD in self.image.header
 
     @property
     def is_own(self) -> bool:
@@ -165,6 +165,12 @@ class Frame:
         told = "M" in self.calstat or "master" in words_of(f"{self.type_found} {self.path.name}")
         many = isinstance(n_combined, int) and n_combined > 1
         return self.named_master or self.is_product or told or many
+
+    @property
+    def pixel_warnings(self) -> tuple[str, ...]:
+        """Return the warnings about pixels that were scaled, turned or left in the file."""
+        decided = [verdict.text for verdict in self.verdicts if verdict.text in self.warnings]
+        return tuple(filter(None, (self.image.warning, *decided)))
 
     @property
     def order(self) -> tuple[datetime, str]:
@@ -200,6 +206,7 @@ def read_frames(
     instrument: Instrument,
     root: Path | None = None,
     advance: Callable[[int], None] | None = None,
+    extension: str = "",
 ) -> tuple[list[Frame], list[FrameError | HeaderError]]:
     """Return the frames of files, from their headers, in canonical order, and the read errors.
 
@@ -209,11 +216,13 @@ def read_frames(
     instrument : meaning of the header keywords.
     root : the folder that labels are relative to; by default the files' common one.
     advance : is called after each file with the number of files left.
+    extension : number or EXTNAME of the image of a file; see `find_image`.
     """
     root = root or Path(os.path.commonpath([path.parent.absolute() for path in paths]))
     frames, failures = [], []
+    images = scan_all(paths, extension=extension)
     for left, label, image in zip(
-        range(len(paths) - 1, -1, -1), _frame_labels(paths, root), scan_all(paths), strict=True
+        range(len(paths) - 1, -1, -1), _frame_labels(paths, root), images, strict=True
     ):
         if isinstance(image, ImageHDU):
             frames.append(frame_from_header(label, image, instrument))
@@ -253,6 +262,8 @@ def frame_from_header(label: str, image: ImageHDU, instrument: Instrument) -> Fr
     sections, odd, wrong = sections_of(image, instrument)
     if image.hdu > 0 and image.header.readable("INHERIT") is False:
         remarks.append("INHERIT=F: the cards of the primary header are not used")
+    if image.warning:
+        remarks.append(image.warning)
     return Frame(
         label=label,
         image=image,
@@ -273,6 +284,7 @@ def frame_from_header(label: str, image: ImageHDU, instrument: Instrument) -> Fr
         maybe_arc=kind.maybe_arc,
         flip=facts.flip(),
         refusals=(*facts.refusals, *wrong),
+        verdicts=(PixelDecision("header", image.note),) if image.note else (),
         read_noise=facts.read_noise(),
         saturation=instrument.detector.get("saturation") if unit == "adu" else None,
         sections=sections,
@@ -430,9 +442,10 @@ class HeaderValues:
 
     def time(self) -> datetime | None:
         """Return the start in UTC, or None; date and time of day may be on two cards."""
-        dates = filter(None, map(self.text_of, self._keywords["time"]))
-        starts = (start_of(date) or start_of(date, self.text("clock")) for date in dates)
-        return next(filter(None, starts), None)
+        dates = list(filter(None, map(self.text_of, self._keywords["time"])))
+        clocks = list(filter(None, map(self.text_of, self._keywords["clock"])))
+        pairs = ((date, clock) for date in dates for clock in ("", *clocks))
+        return next(filter(None, (start_of(date, clock) for date, clock in pairs)), None)
 
     def unit(self, instrument: Instrument) -> Unit:
         """Return the unit of the pixels; adu where none is given, with a warning where unknown."""
@@ -626,9 +639,6 @@ def words_of(text: str) -> list[str]:
 # other. Where they are inconsistent (given in unbinned pixels, for example), a warning says that
 # they were not used.
 
-PRODUCT_CARD = "ARVERSN"
-"""The card that every product has, and no raw frame."""
-OVERSCAN_CARD = "AROVSCAN"
 _SECTION_CARDS = ("BIASSEC", "TRIMSEC", "DATASEC")
 _FIRST_PIXEL = (("LTV2", "CRPIX2"), ("LTV1", "CRPIX1"))
 
@@ -652,8 +662,8 @@ def sections_of(image: ImageHDU, instrument: Instrument) -> SectionsFound:
     kept = "TRIMSEC" if texts["TRIMSEC"].strip() else "DATASEC"
     if not (texts["BIASSEC"].strip() and texts[kept].strip()):
         return None, (), ()
-    sections, why = _consistent_sections(
-        Section.parse(texts["BIASSEC"]), Section.parse(texts[kept]), image
+    sections, why = consistent_sections(
+        Section.parse(texts["BIASSEC"]), Section.parse(texts[kept]), image.source.shape
     )
     if sections is not None:
         return sections, (), ()
@@ -664,7 +674,8 @@ def sections_of(image: ImageHDU, instrument: Instrument) -> SectionsFound:
 def _by_instrument(image: ImageHDU, texts: dict[str, str]) -> SectionsFound:
     """Return the sections given in an instrument file, or a refusal where they do not fit."""
     parsed = {key: Section.parse(text) for key, text in texts.items()}
-    sections, why = _consistent_sections(parsed.get("overscan"), parsed.get("trim"), image)
+    overscan, kept = parsed.get("overscan"), parsed.get("trim")
+    sections, why = consistent_sections(overscan, kept, image.source.shape)
     if sections is not None:
         return sections, (), ()
     told = " and ".join(f"{key} {text}" for key, text in texts.items())
@@ -676,35 +687,6 @@ def _by_instrument(image: ImageHDU, texts: dict[str, str]) -> SectionsFound:
         hint="Mend the instrument file, exclude the frame, or do without (--no-overscan).",
     )
     return None, (), (refusal,)
-
-
-def _consistent_sections(
-    overscan: Section | None, trim: Section | None, image: ImageHDU
-) -> tuple[Sections | None, str]:
-    """Return sections that are consistent on a frame, or None and the reason."""
-    shape = n_rows, n_columns = image.source.shape
-    if overscan is None and trim is None:
-        return None, "neither can be understood"
-    if any(part is not None and not part.lies_in(shape) for part in (overscan, trim)):
-        return None, f"the frame has {n_columns} columns and {n_rows} rows"
-    if overscan is None:
-        return Sections(None, trim), ""
-    kept = trim or Section((1, n_columns), (1, n_rows))
-    beside = trim is None or not _sections_meet(overscan.columns, kept.columns)
-    if beside and _section_covers(overscan.rows, kept.rows):
-        return Sections(overscan, trim, by_row=True), ""
-    above = trim is None or not _sections_meet(overscan.rows, kept.rows)
-    if above and _section_covers(overscan.columns, kept.columns):
-        return Sections(overscan, trim, by_row=False), ""
-    return None, "the overscan does not run along the whole image beside it"
-
-
-def _sections_meet(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    return one[0] <= other[1] and other[0] <= one[1]
-
-
-def _section_covers(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    return one[0] <= other[0] and other[1] <= one[1]
 
 
 def first_pixel(header: Header) -> tuple[int, int]:

@@ -439,9 +439,9 @@ def _hash_and_datasum(file: IO[bytes], first: int, stop: int) -> tuple[str, int]
 
 
 def datasum_of(image: ImageHDU) -> int | None:
-    """Return the DATASUM from the header; None where missing or not usable (gzip)."""
+    """Return the DATASUM from the header; None where missing or not usable (a packed file)."""
     value = str(image.header.readable("DATASUM") or "").strip()
-    is_told = value.isdecimal() and image.packing != "gzip"
+    is_told = value.isdecimal() and image.packing in ("plain", "tiles")
     return int(value) if is_told else None
 
 

@@ -19,7 +19,7 @@ import contextlib
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice, pairwise
@@ -35,8 +35,15 @@ from arrayred.io.files import find_image, folders_in, list_files
 from arrayred.io.frames import Frame, PixelDecision, frame_from_header, words_of
 from arrayred.io.pixels import MOST_PROBED, FrameStack, plain_pixels
 from arrayred.io.remote import Address
-from arrayred.io.scan import ImageHDU, PixelFormat, PixelSource, stored_dtype, unreadable
-from arrayred.kernels.combine import median
+from arrayred.io.scan import (
+    OVERSCAN_CARD,
+    ImageHDU,
+    PixelFormat,
+    PixelSource,
+    stored_dtype,
+    unreadable,
+)
+from arrayred.kernels.combine import median, without_impossible
 from arrayred.kernels.rows import bright_runs, robust_std
 from arrayred.model import Unsigned
 
@@ -156,6 +163,8 @@ def _trace_in_image(image: ImageHDU, is_vertical: bool, step: int) -> TraceProbe
 
 
 def _measured_trace(pixels: NDArray[Any], step: int) -> TraceProbe | None:
+    if pixels.dtype.kind == "f":
+        pixels = without_impossible(pixels)
     every = max(pixels.shape[1] // _TRACE_COLUMNS, 1)
     some = np.ascontiguousarray(pixels[:, every // 2 :: every])
     middle = some.shape[1] // 2
@@ -327,6 +336,7 @@ def _digest(frame: Frame) -> str:
 _PLATEAU_FRACTION = 0.01
 _MIN_FULL_PIXELS = 5
 _MIN_FLAT_SNR = 3.0
+_MOST_LIGHT = 1e12
 _BRIGHT_QUANTILE = 0.95
 _BRIGHTEST_QUANTILE = 0.995
 _TENTH = 0.1
@@ -355,6 +365,8 @@ def why_flat_unusable(flat: Frame, dark: Frame | None) -> str:
     noise = below.noise if below is not None else sample.noise
     lights = sample.values - level
     light = float(lights[int(_BRIGHT_QUANTILE * (lights.size - 1))])
+    if light > 0 and not 1 / _MOST_LIGHT < light < _MOST_LIGHT:
+        return f"no flat: {light:g} above its dark cannot be counts, nor counts over their mean"
     if light <= (_MIN_FLAT_SNR * noise if below is not None else 0.0):
         return f"too faint: {light:g} above its dark, whose noise is {noise:.3g}"
     brightest = float(lights[int(_BRIGHTEST_QUANTILE * (lights.size - 1))])
@@ -494,8 +506,9 @@ def _own_first(frames: Sequence[Frame]) -> Sequence[Frame]:
 
 
 def _is_known(frame: Frame) -> bool:
-    """Return whether a frame is raw, or a master."""
-    return frame.is_master or not frame.is_product
+    """Return whether a frame is raw, or a master; one less its overscan has a level of its own."""
+    is_levelled = OVERSCAN_CARD in frame.image.header and not frame.is_own
+    return (frame.is_master or not frame.is_product) and not is_levelled
 
 
 def _camera_setup(frame: Frame) -> CameraSetup:
@@ -771,6 +784,11 @@ def holds_negative(frame: Frame) -> bool:
 
     False also for a packed frame above 256 MB, and for one that cannot be read.
     """
+    return _any_pixel(frame, lambda pixels: pixels < 0)
+
+
+def _any_pixel(frame: Frame, test: Callable[[NDArray[Any]], NDArray[np.bool_]]) -> bool:
+    """Return whether any pixel of a frame passes a test; see `holds_negative`."""
     if not may_be_probed(frame):
         return False
     try:
@@ -778,7 +796,7 @@ def holds_negative(frame: Frame) -> bool:
         _, n_rows, n_columns = stack.shape
         height = max(_BAND_BYTES // (n_columns * stack.dtype.itemsize), 1)
         return any(
-            bool((stack[0, first : first + height, :] < 0).any())
+            bool(test(stack[0, first : first + height, :]).any())
             for first in range(0, n_rows, height)
         )
     except FrameError:
@@ -1080,11 +1098,101 @@ def _as_unsigned(frame: Frame, verdict: PixelDecision) -> Frame:
     return replace(frame, image=image, verdicts=(*frame.verdicts, verdict))
 
 
+# Frames written as fractions, 0 to 1: `scale_fractions`.
+#
+# Siril and PixInsight write counts divided by 65535 as floats by default. A raw frame has an offset
+# and a noise of counts, so one of floats whose pixels all lie within 0 and 1 is such a frame (where
+# the bias was subtracted, some pixels are negative or above 1), and is multiplied by 65535 in
+# decoding (BSCALE). A flat may have been normalised to 1, which is as good for a flat: flats are
+# scaled with other frames of the night only.
+
+_FULL_SCALE = 65535.0
+_AS_FRACTIONS = "written as fractions, 0 to 1: multiplied by 65535"
+
+
+def scale_fractions(frames: Sequence[Frame]) -> list[Frame]:
+    """Return the frames, those written as fractions of the full scale multiplied by it."""
+    suspects = [frame for frame in frames_to_probe(frames) if _may_be_fractions(frame)]
+    fractions = {frame.label for frame in suspects if _lies_within_one(frame)}
+    if all(frame.frame_type == "flat" for frame in suspects if frame.label in fractions):
+        return list(frames)
+    return [_as_counts(frame) if frame.label in fractions else frame for frame in frames]
+
+
+def _may_be_fractions(frame: Frame) -> bool:
+    source = frame.image.source
+    is_raw = not frame.is_own and not frame.calstat and "BUNIT" not in frame.image.header
+    return is_raw and source.pixels.bitpix < 0 and source.pixels.bscale == 1.0
+
+
+def _lies_within_one(frame: Frame) -> bool:
+    """Return whether all pixels lie within 0 and 1, and not all are equal."""
+    sample = sample_frame(frame)
+    if sample is None or sample.values[0] < 0 or not 0 < sample.values[-1] <= 1:
+        return False
+    return sample.values[0] < sample.values[-1] and not _any_pixel(
+        frame, lambda pixels: (pixels < 0) | (pixels > 1)
+    )
+
+
+def _as_counts(frame: Frame) -> Frame:
+    source = frame.image.source
+    scale = source.pixels.bscale * _FULL_SCALE
+    offset = source.pixels.bzero * _FULL_SCALE
+    pixels = replace(source.pixels, bscale=scale, bzero=offset)
+    return replace(
+        frame,
+        image=replace(frame.image, source=replace(source, pixels=pixels)),
+        verdicts=(*frame.verdicts, PixelDecision("header", _AS_FRACTIONS)),
+        warnings=(*frame.warnings, _AS_FRACTIONS),
+    )
+
+
+# Frames whose rows were written in opposite orders: `in_one_row_order`.
+#
+# ROWORDER is TOP-DOWN or BOTTOM-UP. Where all frames have the same, or only some have the card,
+# nothing is turned, and row numbers are those of the files.
+
+_ROW_ORDERS = ("TOP-DOWN", "BOTTOM-UP")
+
+
+def in_one_row_order(frames: Sequence[Frame]) -> list[Frame]:
+    """Return the frames, those turned whose ROWORDER is not that of most lights."""
+    orders = {frame.label: _row_order(frame) for frame in frames}
+    if len(set(filter(None, orders.values()))) < 2:
+        return list(frames)
+    lights = [orders[frame.label] for frame in frames if frame.frame_type == "light"]
+    known = [order for order in lights if order] or [o for o in orders.values() if o]
+    common = max(_ROW_ORDERS, key=known.count)
+    others = {label: order for label, order in orders.items() if order not in ("", common)}
+    return [_turned(f, others[f.label], common) if f.label in others else f for f in frames]
+
+
+def _row_order(frame: Frame) -> str:
+    """Return ROWORDER, or "" where it is not known."""
+    value = str(frame.image.header.readable("ROWORDER") or "").strip().upper()
+    return value if value in _ROW_ORDERS else ""
+
+
+def _turned(frame: Frame, order: str, common: str) -> Frame:
+    from arrayred.io.mosaic import turned  # few nights need it
+
+    told = f"upside down (ROWORDER is {order}, elsewhere {common}): turned"
+    sections = frame.sections
+    return replace(
+        frame,
+        image=turned(frame.image),
+        sections=None if sections is None else sections.upside_down(frame.shape[0]),
+        verdicts=(*frame.verdicts, PixelDecision("header", told)),
+        warnings=(*frame.warnings, told),
+    )
+
+
 # All checks of single frames by their pixels, in order: `check_night_pixels`.
 #
-# First whether counts wrapped, since every level depends on it; then which corrections the levels
-# show, since only dark-subtracted frames have a pedestal; then pedestals, and blocks of missing
-# data.
+# First the order of rows and the scale, then whether counts wrapped, since every level depends on
+# them; then which corrections the levels show, since only dark-subtracted frames have a pedestal;
+# then pedestals, and blocks of missing data.
 
 
 def check_night_pixels(
@@ -1103,5 +1211,13 @@ def check_night_pixels(
     frames : with the encoding and the CALSTAT letters that their pixels show, and a refusal where
         header and pixels contradict each other.
     """
-    unwrapped = unwrap_unsigned(frames, instrument, unsigned)
+    unwrapped = unwrap_unsigned(scale_fractions(in_one_row_order(frames)), instrument, unsigned)
     return warn_of_blocks(subtract_pedestals(compare_levels(unwrapped)))
+
+
+def read_alike(
+    frames: Sequence[Frame], instrument: Instrument, unsigned: Unsigned = "auto"
+) -> list[Frame]:
+    """Return frames as `check_night_pixels` reads them, without a comparison of their levels."""
+    unwrapped = unwrap_unsigned(scale_fractions(in_one_row_order(frames)), instrument, unsigned)
+    return subtract_pedestals(unwrapped)

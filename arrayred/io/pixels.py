@@ -464,8 +464,9 @@ class PackedStack:
     def __init__(self, images: Sequence[ImageHDU]) -> None:
         self.images = tuple(images)
         packed = FrameStack([image.source for image in images])
-        self.shape, self.dtype, self.token = packed.shape, packed.dtype, packed.token
-        self.step = packed.step
+        self.shape, self.dtype, self.step = packed.shape, packed.dtype, packed.step
+        parts = [len(image.parts) for image in images]
+        self.token = hashlib.sha256(f"{packed.token} {parts}".encode()).hexdigest()
 
     def __repr__(self) -> str:
         """Return shape, dtype and the first file's name."""
@@ -531,12 +532,24 @@ def _spool_folder(_pid: int) -> _SpoolFolder:
 
 @dataclass(frozen=True)
 class _SpoolKey:
-    """An image identified by file, stamp and process, so that a process decodes it once."""
+    """An image or its file, identified by stamp and process, so that it is decoded once."""
 
     image: ImageHDU = field(compare=False)
     path: Path
     stamp: Stamp
     pid: int
+    which: tuple[object, ...] = ()
+
+    @classmethod
+    def of_file(cls, image: ImageHDU) -> Self:
+        """Return the key of the copy of an image's whole file."""
+        return cls(image, image.source.path, image.source.stamp, os.getpid())
+
+    @classmethod
+    def of_pixels(cls, image: ImageHDU) -> Self:
+        """Return the key of an image's plain pixels."""
+        which = image.packing, image.hdu, len(image.parts)
+        return replace(cls.of_file(image), which=which)
 
 
 def plain_pixels(image: ImageHDU) -> PixelSource:
@@ -552,10 +565,11 @@ def plain_pixels(image: ImageHDU) -> PixelSource:
     source = image.source
     if image.is_local:
         return source
-    if isinstance(source.path, Address):
-        return _plain_pixels_of_copy(image, source.path)
-    _require_unchanged(source)
-    key = _SpoolKey(image, source.path, source.stamp, os.getpid())
+    if not image.parts:
+        if isinstance(source.path, Address):
+            return _plain_pixels_of_copy(image, source.path)
+        _require_unchanged(source)
+    key = _SpoolKey.of_pixels(image)
     with _locks_lock:
         decoding = _copy_locks.setdefault(key, Lock())
     with decoding:
@@ -573,7 +587,7 @@ def copied_file(image: ImageHDU) -> LocalCopy:
     StorageError
         There is not enough disk space for it.
     """
-    key = _SpoolKey(image, image.source.path, image.source.stamp, os.getpid())
+    key = _SpoolKey.of_file(image)
     with _locks_lock:
         copying = _copy_locks.setdefault(key, Lock())
     with copying:
@@ -585,7 +599,7 @@ def copied_file(image: ImageHDU) -> LocalCopy:
 def release_copies(images: Iterable[ImageHDU]) -> None:
     """Remove the copies of images' remote files, which are no longer needed."""
     for image in images:
-        key = _SpoolKey(image, image.source.path, image.source.stamp, os.getpid())
+        key = _SpoolKey.of_file(image)
         if copy := _copies.pop(key, None):
             copy.path.unlink(missing_ok=True)
 
@@ -652,11 +666,23 @@ def _require_unchanged(source: PixelSource) -> None:
 
 @cache
 def _spooled_pixels(key: _SpoolKey) -> Path:
-    from arrayred.io.decoding import decode_into
-
+    image = key.image
     with _new_spool_file(key, "unpacked") as path:
         with path.open("wb") as target:
-            decode_into(target, key.image)
+            if image.parts:
+                from arrayred.io.mosaic import put_together
+
+                sources = (plain_pixels(part.image) for part in image.parts)
+                put_together(
+                    target,
+                    image,
+                    sources,
+                    lambda one: FrameStack([one])[0, slice(None), slice(None)],
+                )
+            else:
+                from arrayred.io.decoding import decode_into
+
+                decode_into(target, image)
         return path
 
 

@@ -30,7 +30,7 @@ from arrayred.errors import (
     UsageError,
     printable,
 )
-from arrayred.io.frames import PRODUCT_CARD, Frame, correct_section_cards, frame_from_header
+from arrayred.io.frames import Frame, correct_section_cards, frame_from_header
 from arrayred.io.header import (
     BLOCK,
     CARD,
@@ -61,6 +61,7 @@ from arrayred.io.publish import (
 )
 from arrayred.io.remote import Stamp
 from arrayred.io.scan import (
+    PRODUCT_CARD,
     ImageHDU,
     PixelFormat,
     PixelSource,

@@ -38,7 +38,12 @@ if TYPE_CHECKING:
 else:
     _Base = type(Path())
 
-FITS_SUFFIXES = (".fit", ".fits", ".fts", ".fit.gz", ".fits.gz", ".fts.gz", ".fits.fz", ".fit.fz")
+_READ = ("", ".gz", ".fz", ".bz2", ".xz", ".zip")
+_NAMED = (".z", ".zst", ".lz4", ".7z")
+"""Compressions that are not read: their files are told instead of passed over."""
+FITS_SUFFIXES = tuple(
+    f"{suffix}{packed}" for packed in (*_READ, *_NAMED) for suffix in (".fit", ".fits", ".fts")
+)
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}(?=[^/])")
 _LOCAL = re.compile(r"(?:file|local):/{1,3}(?=[^/])")
 _CREDENTIALS = re.compile(r"([a-z][a-z0-9+.-]+:/{1,2})([^/]*@)")

@@ -2,9 +2,12 @@
 
 Headers are read in blocks of 2880 bytes up to END, never a pixel; a file's size is compared with
 the size its header states, so that a truncated frame is found before anything is computed. The
-image is the first HDU that holds one; the cards of the primary header follow its own.
+image is the first HDU that holds one, or the one that is asked for; the cards of the primary header
+follow its own. Further images of the file are `ImageHDU.further`: a frame is never a part of its
+file without a word (`io.mosaic`).
 
-gzip is recognised by its magic number, whatever the file's name, and only its headers are inflated.
+Compressed files are recognised by their first bytes, whatever their names; only headers are
+inflated, and what lies before them.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ import os
 import stat
 import time
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol, TypeVar, cast
@@ -28,6 +32,7 @@ from numpy.typing import NDArray
 from arrayred.errors import ArrayredError, ForeignFileError, FrameError, HeaderError
 from arrayred.io.header import BLOCK, CARD, Header
 from arrayred.io.remote import Address, Stamp, open_remote, path_or_address, stamp_of
+from arrayred.model import Sections
 
 _MAX_HEADER_BLOCKS = 1000
 _MAX_IMAGE_PIXELS = 2**40
@@ -36,28 +41,34 @@ _BITPIX = (8, 16, 32, 64, -32, -64)
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
-def scan(path: Path) -> ImageHDU:
-    """Return the first image of a file: position, encoding and header, from its headers only.
+def scan(path: Path, extension: str = "") -> ImageHDU:
+    """Return an image of a file: position, encoding and header, from headers only.
+
+    Parameters
+    ----------
+    path : the file.
+    extension : number of the HDU (0 is the primary) or EXTNAME of the image; "": the first one. The
+        image of a product of arrayred is its first, whatever is asked for.
 
     Raises
     ------
     FrameError
-        The file is not a regular file, not FITS, holds no image, or is shorter than its header
+        The file is not a regular file, not FITS, holds no such image, or is shorter than its header
         states.
     HeaderError
         A card that describes the pixels is missing or invalid.
     """
     path = path_or_address(path)
     if isinstance(path, Address):
-        return _scan_remote(path)
-    return retry(partial(_scan_local, path))
+        return _scan_remote(path, stamp_of(path), extension)
+    return retry(partial(_scan_local, path, extension))
 
 
-def _scan_local(path: Path) -> ImageHDU:
-    """Return the first image of a local file."""
+def _scan_local(path: Path, extension: str) -> ImageHDU:
+    """Return the image of a local file."""
     try:
         with open_regular(path) as file:
-            return _scan_open_file(path, file, Stamp.of(os.fstat(file.fileno())))
+            return _scan_open_file(path, file, Stamp.of(os.fstat(file.fileno())), extension)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ELOOP):
             raise ForeignFileError("There is no such file", path=path) from error
@@ -68,36 +79,160 @@ def _scan_local(path: Path) -> ImageHDU:
         ) from error
 
 
-def _scan_remote(address: Address) -> ImageHDU:
-    """Return the first image of a remote file; headers are read again only if the file changed."""
-    return _scan_remote_once(address, stamp_of(address))
-
-
 @lru_cache(maxsize=4096)
-def _scan_remote_once(address: Address, _stamp: Stamp) -> ImageHDU:
+def _scan_remote(address: Address, _stamp: Stamp, extension: str) -> ImageHDU:
+    """Return the image of a remote file; headers are read again only if the file changed."""
     file, stamp = open_remote(address)
-    return _scan_open_file(address, file, stamp)
+    return _scan_open_file(address, file, stamp, extension)
 
 
-def _scan_open_file(path: Path, file: IO[bytes], stamp: Stamp) -> ImageHDU:
-    """Return the first image of an open file."""
-    zipped = file.read(2) == b"\x1f\x8b"
-    file.seek(0)
-    stream = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if zipped else file
-    try:
-        image = _first_image(path, stream, stamp, "gzip" if zipped else "plain")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise FrameError(
-            f"The compressed file is damaged ({error})", path=path, hint="Copy it again."
-        ) from error
-    promised = image.source.offset + image.source.n_bytes
-    if image.packing == "plain" and stamp.size < promised:
-        raise FrameError(
-            f"The file has {stamp.size} bytes, but its header promises {promised}",
-            path=path,
-            hint="It was cut short: copy it again or move it away.",
-        )
+def _scan_open_file(path: Path, file: IO[bytes], stamp: Stamp, extension: str) -> ImageHDU:
+    """Return the image of an open file."""
+    packing = _packing_of(path, file)
+    with damage_told(path), unpacked_stream(path, file, packing) as stream:
+        size = stamp.size if packing == "plain" else _unpacked_size(file, packing)
+        found = _images(path, stream, stamp, packing, size)
+        image = _chosen(path, found, extension) if extension else next(found)
+        if PRODUCT_CARD not in image.header and not extension:
+            image = replace(image, further=tuple(i for i in found if i.is_frame))
+    for one in (image, *image.further):
+        promised = one.source.offset + one.source.n_bytes
+        if one.packing == "plain" and stamp.size < promised:
+            raise FrameError(
+                f"The file has {stamp.size} bytes, but its header promises {promised}",
+                path=path,
+                hint="It was cut short: copy it again or move it away.",
+            )
     return image
+
+
+def _chosen(path: Path, found: Iterator[ImageHDU], extension: str) -> ImageHDU:
+    """Return the image with a number or a name; the first of a product of arrayred."""
+    names: list[str] = []
+    for image in found:
+        is_it = extension.upper() in (str(image.hdu), image.name.upper())
+        if is_it or (not names and PRODUCT_CARD in image.header):
+            return image
+        names.append(image.title)
+    raise FrameError(
+        f"The file has no image {extension}, but {', '.join(names)}",
+        path=path,
+        hint="Give --extension another number or name, or exclude the file.",
+    )
+
+
+# Files that are compressed as a whole: which ways are known, and the stream of their content.
+
+MAGIC: dict[bytes, Packing] = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"PK\x03\x04": "zip",
+}
+_UNREADABLE_MAGIC = {
+    b"\x1f\x9d": "compress (.Z)",
+    b"\x1f\xa0": "pack (.z)",
+    b"\x28\xb5\x2f\xfd": "zstd (.zst)",
+    b"\x04\x22\x4d\x18": "lz4 (.lz4)",
+    b"7z\xbc\xaf\x27\x1c": "7-Zip (.7z)",
+}
+
+
+def _packing_of(path: Path, file: IO[bytes]) -> Packing:
+    """Return how a whole file is compressed, by its first bytes."""
+    start = file.read(6)
+    file.seek(0)
+    for magic, name in _UNREADABLE_MAGIC.items():
+        if start.startswith(magic):
+            raise ForeignFileError(
+                f"It is compressed by {name}, which cannot be read: unpack it",
+                path=path,
+                hint="Unpack it, and run again.",
+            )
+    return next((how for magic, how in MAGIC.items() if start.startswith(magic)), "plain")
+
+
+@contextmanager
+def unpacked_stream(path: Path, file: IO[bytes], packing: Packing) -> Iterator[IO[bytes]]:
+    """Yield the content of a file, unpacked if it is compressed as a whole.
+
+    Raises
+    ------
+    ForeignFileError
+        It is an archive of several files.
+    """
+    if packing == "gzip":
+        yield cast(IO[bytes], gzip.GzipFile(fileobj=file))
+    elif packing == "bzip2":
+        import bz2  # like lzma and zipfile: few nights need it
+
+        yield cast(IO[bytes], bz2.BZ2File(file))
+    elif packing == "xz":
+        import lzma
+
+        with lzma.LZMAFile(file) as stream:
+            yield cast(IO[bytes], stream)
+    elif packing == "zip":
+        import zipfile
+
+        with zipfile.ZipFile(file) as archive:
+            names = [info.filename for info in archive.infolist() if not info.is_dir()]
+            if len(names) != 1:
+                raise ForeignFileError(
+                    f"It is an archive of {len(names)} files, not a frame: unpack it",
+                    path=path,
+                    hint="Unpack it, and run again.",
+                )
+            with archive.open(names[0]) as member:
+                yield member
+    else:
+        yield file
+
+
+@contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """Raise FrameError where the decoder of a compressed file fails."""
+    try:
+        yield
+    except ArrayredError:
+        raise
+    except OSError as error:
+        if error.errno is not None:  # the disk's, not the decoder's
+            raise
+        raise _damaged(path, error) from error
+    except (EOFError, zlib.error) as error:
+        raise _damaged(path, error) from error
+    except Exception as error:
+        # Of modules that are imported only where such a file is read; zipfile raises the last two
+        # for passwords and methods that it does not know.
+        known = ("LZMAError", "BadZipFile", "RuntimeError", "NotImplementedError")
+        if type(error).__name__ not in known:
+            raise
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> FrameError:
+    return FrameError(f"The compressed file is damaged ({error})", path=path, hint="Copy it again.")
+
+
+def _unpacked_size(file: IO[bytes], packing: Packing) -> int | None:
+    """Return the size of the content of a compressed file, bytes; None where only its end tells.
+
+    A gzip file ends with its size modulo 2^32 (RFC 1952), so that the headers behind the pixels
+    need not be looked for, which would inflate all of them.
+    """
+    if packing != "gzip":
+        return None
+    here = file.tell()
+    size = int.from_bytes(_tail(file, 4), "little")
+    file.seek(here)
+    return size
+
+
+def _tail(file: IO[bytes], n_bytes: int) -> bytes:
+    file.seek(0, os.SEEK_END)
+    file.seek(max(file.tell() - n_bytes, 0))
+    return file.read(n_bytes)
 
 
 def open_regular(path: Path) -> IO[bytes]:
@@ -109,9 +244,26 @@ def open_regular(path: Path) -> IO[bytes]:
     return open(handle, "rb")
 
 
-def _first_image(path: Path, stream: IO[bytes], stamp: Stamp, packing: Packing) -> ImageHDU:
+def _images(
+    path: Path, stream: IO[bytes], stamp: Stamp, packing: Packing, size: int | None
+) -> Iterator[ImageHDU]:
+    """Yield the images of a file, in order.
+
+    Parameters
+    ----------
+    path : the file.
+    stream : its content, unpacked.
+    stamp : the file's size, time and inode.
+    packing : how the whole file is compressed.
+    size : of the content, bytes; None if unknown.
+
+    Raises
+    ------
+    FrameError, HeaderError
+        There is no image, or the first one cannot be read.
+    """
     primary: Header | None = None
-    offset = 0
+    offset = n_images = 0
     for hdu in range(1000):
         raw = header_bytes(path, stream, first=hdu == 0)
         if raw is None:
@@ -119,32 +271,35 @@ def _first_image(path: Path, stream: IO[bytes], stamp: Stamp, packing: Packing) 
         header = Header.from_bytes(raw)
         offset += len(raw)
         try:
-            tiled = header.get("ZIMAGE") is True
-            if tiled or _holds_image(header):
-                prefix = "Z" if tiled else ""
-                source = PixelSource(
-                    path,
-                    offset,
-                    _shape_of_axes(header, prefix),
-                    _pixel_format(header, prefix),
-                    stamp,
-                )
-                whole = header if primary is None else header.inherit(primary)
-                return ImageHDU(source, whole, hdu, "tiles" if tiled else packing)
-            size = data_size(header)
+            image = _image_of(path, stamp, header, offset)
         except HeaderError as error:
-            error.path = str(path)
-            error.hint = error.hint or f"Mend {error.keyword} in the header, or move the file away."
-            raise
+            if not n_images:
+                raise _named(error, path) from error
+            image = None  # a cube or a spectrum behind the image is no frame
+        if image is not None:
+            whole = header if primary is None else header.inherit(primary)
+            packed: Packing = image.packing if image.packing == "tiles" else packing
+            yield replace(image, header=whole, hdu=hdu, packing=packed)
+            n_images += 1
+        try:
+            n_bytes = data_size(header)
+        except HeaderError as error:
+            if not n_images:
+                raise _named(error, path) from error
+            return
         primary = header if primary is None else primary
-        offset += size
-        if packing == "gzip" and offset > _MOST_INFLATED:
+        offset += n_bytes
+        if size is not None and offset >= size:
+            break
+        if packing != "plain" and not n_images and offset > _MOST_INFLATED:
             raise FrameError(
                 f"The compressed file holds {offset} bytes before its image",
                 path=path,
                 hint="Decompress it by hand.",
             )
         stream.seek(offset)
+    if n_images:
+        return
     if primary is not None and hdu <= 1 and "IMAGETYP" in primary:
         raise HeaderError(
             "NAXIS says that the frame has no pixels",
@@ -155,6 +310,24 @@ def _first_image(path: Path, stream: IO[bytes], stamp: Stamp, packing: Packing) 
     raise ForeignFileError(
         "The file holds no image", path=path, hint="Move it away, or exclude it."
     )
+
+
+def _named(error: HeaderError, path: Path) -> HeaderError:
+    """Return an error with the file's path, and a remedy."""
+    error.path = str(path)
+    error.hint = error.hint or f"Mend {error.keyword} in the header, or move the file away."
+    return error
+
+
+def _image_of(path: Path, stamp: Stamp, header: Header, offset: int) -> ImageHDU | None:
+    """Return the image that an HDU holds, or None."""
+    tiled = header.get("ZIMAGE") is True
+    if not tiled and not _holds_image(header):
+        return None
+    prefix = "Z" if tiled else ""
+    pixels = _pixel_format(header, prefix)
+    source = PixelSource(path, offset, _shape_of_axes(header, prefix), pixels, stamp)
+    return ImageHDU(source, header, 0, "tiles" if tiled else "plain")
 
 
 def header_bytes(path: Path, stream: IO[bytes], *, first: bool) -> bytes | None:
@@ -259,7 +432,18 @@ def data_size(header: Header) -> int:
 
 # The result of a scan: position and encoding of a frame's pixels.
 
-Packing = Literal["plain", "gzip", "tiles"]
+Packing = Literal["plain", "gzip", "bzip2", "xz", "zip", "tiles", "parts"]
+PRODUCT_CARD = "ARVERSN"
+"""The card that every product has, and no raw frame."""
+OVERSCAN_CARD = "AROVSCAN"
+"""The card of images whose overscan was subtracted."""
+_BESIDE_AN_IMAGE = {
+    "MASK", "BPM", "DQ", "FLAGS", "QUALITY",
+    "UNCERT", "ERR", "ERROR", "SIGMA", "STDDEV", "STD", "NOISE", "RMS", "VAR", "VARIANCE", "IVAR",
+    "WHT", "WEIGHT", "WEIGHTS", "EXPMAP", "CTX", "CLEAN", "SKY", "BACKGROUND", "BKG", "MODEL",
+    "PREVIEW", "THUMBNAIL", "THUMB",
+}  # fmt: skip
+"""Names of extensions that belong to the image before them, and are no frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,21 +569,67 @@ class PixelSource:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """An image of a frame that is assembled: what of it is kept, and where it lies in the frame.
+
+    Parameters
+    ----------
+    image : the image.
+    sections : its overscan, which is subtracted from it first, and the section that is kept.
+    first_row, first_column : of the frame, from 0, where the section begins.
+    rows_reversed, columns_reversed : whether the section is turned before.
+    factor : by which its counts are multiplied, so that all parts have one gain.
+    """
+
+    image: ImageHDU
+    sections: Sections
+    first_row: int = 0
+    first_column: int = 0
+    rows_reversed: bool = False
+    columns_reversed: bool = False
+    factor: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class ImageHDU:
-    """The first image of one file.
+    """One image of one file.
 
     Parameters
     ----------
     source : position and encoding of its pixels.
     header : its cards, the extension's first, then the primary header's.
     hdu : number of the HDU that holds the image, from 0.
-    packing : "plain", "gzip" (the whole file) or "tiles" (a tile-compressed HDU).
+    packing : "plain", a way in which the whole file is compressed, "tiles" (a tile-compressed HDU),
+        or "parts": the pixels are put together from several images, or turned.
+    parts : the images that it is put together from.
+    further : other images of the file, which may be frames or parts of this one.
+    note : what was decided about the images of the file, for the user; "" if it has only one.
+    warning : which images of the file are not read, and the remedy; "" if there are none.
     """
 
     source: PixelSource
     header: Header
     hdu: int
     packing: Packing
+    parts: tuple[Part, ...] = ()
+    further: tuple[ImageHDU, ...] = ()
+    note: str = ""
+    warning: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return its EXTNAME, or ""."""
+        return str(self.header.readable("EXTNAME") or "").strip()
+
+    @property
+    def title(self) -> str:
+        """Return its EXTNAME, or else the number of its HDU."""
+        return self.name or str(self.hdu)
+
+    @property
+    def is_frame(self) -> bool:
+        """Return whether it may be a frame by itself: no mask, noise or preview of another."""
+        return self.name.upper() not in _BESIDE_AN_IMAGE
 
     @property
     def is_local(self) -> bool:
@@ -410,6 +640,11 @@ class ImageHDU:
     def is_remote(self) -> bool:
         """Return whether the file is remote (behind a URL)."""
         return isinstance(self.source.path, Address)
+
+
+def as_in_file(image: ImageHDU) -> ImageHDU:
+    """Return an image as it lies in its file, if it was turned."""
+    return image.parts[0].image if len(image.parts) == 1 else image
 
 
 def unreadable(path: Path, error: OSError) -> FrameError:

@@ -43,6 +43,7 @@ from .rows import bright_runs as bright_runs
 from .rows import fit_baseline as fit_baseline
 from .rows import matched_filter as matched_filter
 from .rows import middle_of_five as middle_of_five
+from .rows import overscan_levels as overscan_levels
 from .rows import robust_std as robust_std
 from .rows import row_means as row_means
 from .rows import statistics_of_rows as statistics_of_rows

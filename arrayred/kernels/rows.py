@@ -571,3 +571,45 @@ def _without_strongest(blocks: Values) -> Values:
     for offset in (-1, 0, 1):
         rest[everywhere, np.clip(strongest + offset, 0, blocks.shape[1] - 1)] = 0.0
     return rest
+
+
+# Overscan levels: `overscan_levels`.
+#
+# The mean excludes the lowest and the highest tenth of the pixels, so that a cosmic ray or a hot
+# column has no effect. Of normal noise it keeps 97 % of the information of all pixels, where a
+# median keeps 65 % (the level of 50 pixels is then known to 0.144 instead of 0.176 of the noise of
+# one). It is computed row by row, so that no number depends on where a band of rows ends.
+
+_LEFT_OUT = 0.1
+
+
+def overscan_levels(strip: Pixels, method: str = "mean") -> Values:
+    """Return the level along the last axis of an overscan strip, adu.
+
+    Parameters
+    ----------
+    strip : counts (..., n), any real dtype; NaN is missing.
+    method : "mean", without the lowest and the highest tenth of the values, or "median".
+
+    Returns
+    -------
+    levels (...), float64; NaN where all values are missing.
+
+    Examples
+    --------
+    >>> overscan_levels(np.array([[10, 11, 10, 11, 10, 11, 10, 11, 10, 900]], dtype=np.uint16))
+    array([10.5])
+    """
+    ordered = np.sort(np.asarray(strip, np.float64), axis=-1)
+    found = _trimmed_mean(ordered, method)
+    for spoilt in zip(*np.nonzero(np.isnan(found)), strict=True):
+        present = ordered[spoilt][~np.isnan(ordered[spoilt])]
+        found[spoilt] = _trimmed_mean(present[np.newaxis], method)[0] if present.size else np.nan
+    return found
+
+
+def _trimmed_mean(ordered: Pixels, method: str) -> Values:
+    """Return the mean of sorted values (..., n) without the lowest and highest ones."""
+    n = ordered.shape[-1]
+    cut = (n - 1) // 2 if method == "median" else int(_LEFT_OUT * n)
+    return np.asarray(np.mean(np.ascontiguousarray(ordered[..., cut : n - cut]), axis=-1))

@@ -33,6 +33,7 @@ from arrayred.io.ledger import Hashes, examine, required_checksums
 from arrayred.io.pixel_checks import check_night_pixels, confirm_arcs, repeated_frames
 from arrayred.io.pixels import release_copies
 from arrayred.io.remote import Address, is_fits_name, path_or_address
+from arrayred.io.scan import as_in_file
 from arrayred.model import FRAME_TYPES, Chunks, Unsigned
 from arrayred.night.groups import (
     Group,
@@ -174,7 +175,7 @@ def open_night(
             else "Name the folder of the raw frames."
         )
         raise InputError("There is no FITS file", path=where, hint=hint)
-    found, failures = read_frames(files, meaning, where, advance)
+    found, failures = read_frames(files, meaning, where, advance, file.extension)
     found = [replace(f, library=library[f.path]) if f.path in library else f for f in found]
     if caching is not None:
         found = caching.with_cached_pixels(found, where, file, meaning)
@@ -688,7 +689,10 @@ def _cache_input(night: Night, hashes: Hashes | None = None) -> Content:
 
 
 def _frames_by_node(night: Night) -> dict[str, Sequence[Frame]]:
-    """Return all frames by their node in the cache's tree, those of no group last."""
+    """Return all frames by their node in the cache's tree, those of no group last.
+
+    They are as in their files: whether to turn one is decided anew whenever they are read.
+    """
     nodes: dict[str, Sequence[Frame]] = {
         f"{'masters' if group.is_master else 'raw'}/{name}": group.frames
         for name, group in night.groups.items()
@@ -699,12 +703,16 @@ def _frames_by_node(night: Night) -> dict[str, Sequence[Frame]]:
         if frame.label not in grouped:
             others[state_of(frame), frame.image.source.pixels].append(frame)
     left_out = {f"left_out/{i}": frames for i, frames in enumerate(others.values(), 1)}
-    return nodes | left_out
+    return {
+        node: [replace(frame, image=as_in_file(frame.image)) for frame in frames]
+        for node, frames in (nodes | left_out).items()
+    }
 
 
 def _cache_options(file: NightFile, instrument: Instrument) -> str:
     """Return the settings that the content of a cache depends on, as text."""
-    return repr((file.unsigned, file.types, file.targets, instrument))
+    image = (file.extension,) if file.extension else ()
+    return repr((file.unsigned, *image, file.types, file.targets, instrument))
 
 
 def _key_of_frames(

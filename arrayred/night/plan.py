@@ -868,6 +868,8 @@ def _night_file_top(night: Night, path: Path) -> Iterator[str]:
     yield f"calibrations = {toml_text(calibrations)}  # {more}"
     if file.unsigned != "auto":
         yield f"unsigned = {toml_text(file.unsigned)}"
+    if file.extension:
+        yield f"extension = {toml_text(file.extension)}"
     if file.masters:
         yield "\n[masters]"
         yield from toml_lines(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from inspect import signature
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -91,7 +91,16 @@ def styled() -> AbstractContextManager[None]:
     """Return a context with the style of all figures, whatever the user's settings."""
     from matplotlib import style
 
+    _keep_log_off_terminal()
     return style.context(["default", _STYLE])
+
+
+@cache
+def _keep_log_off_terminal() -> None:
+    """Keep the log of matplotlib, about ticks or fonts, off a terminal where no log is set up."""
+    import logging
+
+    logging.getLogger("matplotlib").addHandler(logging.NullHandler())
 
 
 def draw(sheet: Sheet) -> Figure:

@@ -276,7 +276,7 @@ def _frame(frame: Frame, uses: Mapping[str, str], out: Mapping[str, str]) -> Fra
         shape=frame.shape,
         use=use,
         out=reason if use or reason else "not needed",
-        remarks=(*decided, *frame.warnings),
+        remarks=tuple(dict.fromkeys((*decided, *frame.warnings))),
         wrapped=frame.image.source.pixels.wrapped,
     )
 

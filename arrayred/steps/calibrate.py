@@ -13,6 +13,7 @@ from arrayred.bands import map_frames
 from arrayred.errors import InputError, MismatchError, UnknownGainError, UsageError
 from arrayred.kernels.combine import difference, median
 from arrayred.kernels.rows import bright_runs, robust_std
+from arrayred.kernels.rows import overscan_levels as overscan_levels
 from arrayred.model import (
     BAD,
     BAD_PIXEL,
@@ -122,48 +123,9 @@ def _adapted_noise(
 
 
 # Overscan levels: one level per row or column of each frame, and its subtraction.
-#
-# The mean excludes the lowest and the highest tenth of the pixels, so that a cosmic ray or a hot
-# column has no effect. Of normal noise it keeps 97 % of the information of all pixels, where a
-# median keeps 65 % (the level of 50 pixels is then known to 0.144 instead of 0.176 of the noise of
-# one). It is computed row by row, so that no number depends on where a band of rows ends.
 
 Block = NDArray[Any]
 Levels = NDArray[np.float64]
-
-_LEFT_OUT = 0.1
-
-
-def overscan_levels(strip: Block, method: str = "mean") -> Levels:
-    """Return the level along the last axis of an overscan strip, adu.
-
-    Parameters
-    ----------
-    strip : counts (..., n), any real dtype; NaN is missing.
-    method : "mean", without the lowest and the highest tenth of the values, or "median".
-
-    Returns
-    -------
-    levels (...), float64; NaN where all values are missing.
-
-    Examples
-    --------
-    >>> overscan_levels(np.array([[10, 11, 10, 11, 10, 11, 10, 11, 10, 900]], dtype=np.uint16))
-    array([10.5])
-    """
-    ordered = np.sort(np.asarray(strip, np.float64), axis=-1)
-    found = _trimmed_mean(ordered, method)
-    for spoilt in zip(*np.nonzero(np.isnan(found)), strict=True):
-        present = ordered[spoilt][~np.isnan(ordered[spoilt])]
-        found[spoilt] = _trimmed_mean(present[np.newaxis], method)[0] if present.size else np.nan
-    return found
-
-
-def _trimmed_mean(ordered: Block, method: str) -> Levels:
-    """Return the mean of sorted values (..., n) without the lowest and highest ones."""
-    n = ordered.shape[-1]
-    cut = (n - 1) // 2 if method == "median" else int(_LEFT_OUT * n)
-    return np.asarray(np.mean(np.ascontiguousarray(ordered[..., cut : n - cut]), axis=-1))
 
 
 def subtract_row_levels(block: Block, *, first: int, stop: int, method: str) -> Levels:

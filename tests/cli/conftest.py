@@ -38,7 +38,10 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 @pytest.fixture
 def arrayred(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> Iterator[Call]:
     """Return a function that runs a command; whatever it says, it must leave the night alone."""
     handler, thresholds = signal.getsignal(signal.SIGTERM), gc.get_threshold()
@@ -54,6 +57,7 @@ def arrayred(
         assert contents(tmp_path / "night") == before
         assert not list(tmp_path.rglob("*.tmp"))
         assert "Traceback" not in said.err
+        assert not [record for record in caplog.records if record.name.startswith("matplotlib")]
         return Told(int(exited.value.code or 0), said.out, said.err)
 
     yield call

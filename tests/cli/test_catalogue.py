@@ -5,14 +5,18 @@ What the camera program spelt oddly, and what only looks like a frame, hurts nob
 
 from __future__ import annotations
 
+import bz2
 import errno
 import gzip
+import io
+import lzma
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from itertools import count
@@ -1018,3 +1022,67 @@ def test_a_process_that_is_told_to_stop_leaves_neither_temporaries_nor_a_spool(
     assert whole("out") == {}
     assert arrayred(*REDUCE).code == 0
     assert tables() == tables("undisturbed")
+
+
+# Frames that are compressed
+
+
+def _as_zip(raw: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("light.fit", raw)
+    return packed.getvalue()
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".ZIP": _as_zip,
+    ".GZ": gzip.compress,
+}
+
+
+def packed_as(path: Path, suffix: str, pack: Callable[[bytes], bytes]) -> None:
+    path.with_name(f"{path.name}{suffix}").write_bytes(pack(path.read_bytes()))
+    path.unlink()
+
+
+@pytest.mark.parametrize("suffix", PACKED)
+def test_a_packed_frame_is_read_whatever_packed_it(
+    night: Path, arrayred: Call, undisturbed: dict[str, bytes], suffix: str
+) -> None:
+    packed_as(night / "light-002.fit", suffix, PACKED[suffix])
+    told = arrayred("reduce", "night", "-o", "out", "--no-figures")
+    assert (told.code, told.err) == (0, "")
+    assert combined_counts() == {MASTER: 5, COMBINED: 3}
+    assert tables() == tables("undisturbed")
+    told = arrayred("combine", *sorted(night.glob("light-*")), "-o", "m.fits", "-q")
+    assert (told.code, fits.getval("m.fits", "NCOMBINE")) == (0, 3)
+
+
+@pytest.mark.parametrize("suffix", [".bz2", ".xz", ".ZIP"])
+def test_a_packed_frame_that_is_damaged_is_named(night: Path, arrayred: Call, suffix: str) -> None:
+    packed_as(night / "light-002.fit", suffix, lambda raw: PACKED[suffix](raw)[:-9000])
+    assert_each_is_named(
+        arrayred(*REDUCE).err, {f"light-002.fit{suffix}": "The compressed file is damaged"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("suffix", "magic", "name"),
+    [
+        (".Z", b"\x1f\x9d\x90", r"compress \(\.Z\)"),
+        (".zst", b"\x28\xb5\x2f\xfd", r"zstd \(\.zst\)"),
+        (".7z", b"7z\xbc\xaf\x27\x1c", r"7-Zip \(\.7z\)"),
+    ],
+)
+def test_a_frame_packed_in_a_way_that_cannot_be_read_is_told(
+    night: Path, arrayred: Call, suffix: str, magic: bytes, name: str
+) -> None:
+    packed_as(night / "light-002.fit", suffix, lambda raw: magic + raw[6:])
+    told = arrayred("reduce", "night", "-o", "out", "--no-figures")
+    line = rf"arrayred: warning: \S*light-002\.fit{suffix}: It is compressed by {name}, .*"
+    assert re.fullmatch(rf"{line}: unpack it; left out\n", told.err), told.err
+    told = arrayred("combine", night / f"light-002.fit{suffix}", "-o", "m.fits")
+    assert told.code > 1
+    assert "which cannot be read: unpack it" in told.err

@@ -379,3 +379,97 @@ def test_two_stars_taken_for_one_are_warned_of(night: Path, arrayred: Call) -> N
     (line,) = warned(told)
     assert re.search(r"light-003 seems to show another target than light-002: trace at row", line)
     assert "seems to show another target" in str(fits.getheader(Path("out") / COMBINED)["COMMENT"])
+
+
+# Scale and row order of other programs' frames
+
+
+def as_fractions(pixels: NDArray[Any]) -> NDArray[Any]:
+    return (pixels / 65535).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "named"),
+    [
+        ("dark-*", r"dark-001 to dark-005 \(5\)"),
+        ("light-*", r"light-001, light-002, light-003"),
+        ("*", r"dark-001 to light-003 \(8\)"),
+    ],
+)
+def test_frames_of_0_to_1_are_read_as_counts_and_said(
+    night: Path, arrayred: Call, plain_tables: list[bytes], pattern: str, named: str
+) -> None:
+    for path in night.glob(pattern):
+        rewrite(path, as_fractions)
+    told = arrayred(*LOUD)
+    assert told.code == 0
+    line = rf"arrayred: warning: {named}: written as fractions, 0 to 1: multiplied by 65535\n"
+    assert re.fullmatch(line, told.err), told.err
+    for found, expected in zip(tables(), plain_tables, strict=True):
+        assert np.allclose(
+            *(np.loadtxt(text.splitlines(), skiprows=1) for text in (found, expected)), atol=0.1
+        )
+
+
+def test_a_combination_of_fractions_and_counts_is_one_of_counts(
+    night: Path, arrayred: Call
+) -> None:
+    rewrite(night / "dark-002.fit", as_fractions)
+    expected = np.median([fits.getdata(p).astype(float) for p in sorted(night.glob("dark-0*"))], 0)
+    assert expected.max() > 100
+    told = arrayred("combine", *sorted(night.glob("dark-*")), "-o", "m.fits")
+    assert told.err.startswith("arrayred: warning: dark-002: written as fractions")
+    others = [fits.getdata(p) for p in sorted(night.glob("dark-*")) if p.name != "dark-002.fit"]
+    assert abs(np.median(fits.getdata("m.fits")) - np.median(others)) < 2
+
+
+def test_a_float_dark_less_its_bias_is_no_fraction(night: Path, arrayred: Call) -> None:
+    bias = int(np.median(fits.getdata(night / "dark-001.fit")))
+    for path in night.iterdir():
+        rewrite(path, lambda pixels: (pixels.astype(float) - bias).astype(np.float32), CALSTAT="B")
+    assert arrayred(*LOUD).err == ""
+
+
+def upside_down(pixels: NDArray[Any]) -> NDArray[Any]:
+    return pixels[::-1]
+
+
+def test_darks_in_the_other_row_order_are_turned_and_said(
+    night: Path, arrayred: Call, plain_tables: list[bytes]
+) -> None:
+    for path in night.iterdir():
+        is_dark = path.name.startswith("dark")
+        order = "BOTTOM-UP" if is_dark else "TOP-DOWN"
+        rewrite(path, upside_down if is_dark else np.asarray, ROWORDER=order)
+    told = arrayred(*LOUD)
+    assert told.err == (
+        "arrayred: warning: dark-001 to dark-005 (5): upside down (ROWORDER is BOTTOM-UP, "
+        "elsewhere TOP-DOWN): turned\n"
+    )
+    assert (told.code, tables()) == (0, plain_tables)
+    cached = ("reduce", "night", "-o", "cached", "--no-figures", "--cache")
+    for _ in range(2):  # makes the cache, and reads it
+        assert arrayred(*cached, "--force", "--overwrite").err == told.err
+        assert tables("cached") == plain_tables
+
+
+def test_rows_of_a_night_in_one_order_keep_their_numbers(
+    night: Path, arrayred: Call, plain_tables: list[bytes]
+) -> None:
+    for path in night.iterdir():
+        rewrite(path, np.asarray, ROWORDER="BOTTOM-UP")
+    assert arrayred(*LOUD).err == ""
+    assert tables() == plain_tables
+
+
+@pytest.mark.parametrize("clock", ["TIME-OBS", "UT", "UTC"])
+def test_the_time_of_a_day_is_taken_from_its_own_card(
+    night: Path, arrayred: Call, clock: str
+) -> None:
+    for path in night.iterdir():
+        day, _, time = fits.getval(path, "DATE-OBS").partition("T")
+        rewrite(path, np.asarray, **{"DATE-OBS": day, clock: time})
+    first = fits.getheader(night / "light-001.fit")
+    assert arrayred(*LOUD).code == 0
+    began = fits.getval(Path("out") / COMBINED, "DATE-OBS")
+    assert began.startswith(f"{first['DATE-OBS']}T{first[clock]}")

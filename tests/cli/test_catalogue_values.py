@@ -17,7 +17,7 @@ STAR = Path("targets/Simulated_star")
 QUIET = ("--no-figures",)
 
 
-def change(path: Path, where: Any, value: float, dtype: str = "f4") -> None:
+def change(path: Path, where: Any, value: Any, dtype: str = "f4") -> None:
     """Write a frame again, some of its pixels changed."""
     pixels, header = fits.getdata(path, header=True)
     for keyword in ("BZERO", "BSCALE", "DATASUM", "CHECKSUM"):
@@ -152,3 +152,40 @@ def test_an_instrument_file_tells_what_headers_do_not(night: Path, arrayred: Cal
     header = fits.getheader(Path("out") / STAR / "Simulated_star_combined.fits")
     assert header["GAINEFF"] == 6.0
     assert "gain 2, as told" in " ".join(map(str, header["HISTORY"]))
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ((slice(None), slice(20, 50)), np.inf),
+        ((slice(None), slice(20, 50)), np.nan),
+        ((slice(20, 60), slice(None)), np.nan),
+        ((slice(None), slice(20, 22)), 1e36),
+    ],
+    ids=["columns inf", "columns NaN", "rows NaN", "columns 1e36"],
+)
+def test_pixels_that_are_no_counts_raise_no_warning_of_a_library(
+    night: Path, arrayred: Call, where: Any, value: float
+) -> None:
+    for path in night.glob("light-*"):
+        change(path, where, value)
+    told = arrayred("reduce", "night", "-o", "out")
+    assert (told.code, "Warning" in told.err) == (0, False)
+
+
+@pytest.mark.parametrize("scale", [1e300, 1e-40])
+def test_a_flat_of_impossible_counts_is_left_out_and_said(
+    night: Path, arrayred: Call, scale: float
+) -> None:
+    for n, path in enumerate(sorted(night.glob("dark-*"))[:2], 1):
+        flat = night / f"flat-{n}.fit"
+        flat.write_bytes(path.read_bytes())
+        fits.setval(flat, "IMAGETYP", value="Flat Frame")
+        light = np.random.default_rng(n).normal(20000, 140, fits.getdata(path).shape)
+        change(flat, slice(None), light * scale, "f8")
+    told = arrayred("inspect", "night", "--plan")
+    assert told.code == 0
+    assert "Warning" not in told.err
+    left_out = [line for line in told.out.splitlines() if line.lstrip().startswith("flat-")]
+    assert sum("cannot be counts" in line for line in left_out) == 2
+    assert arrayred("reduce", "night", "-o", "out", *QUIET).code == 0

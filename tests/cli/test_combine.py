@@ -18,6 +18,7 @@ from arrayred.cli.combine import combine
 from arrayred.cli.options import SizeParam
 from arrayred.combine_files import METHODS
 from tests.cli.conftest import Call
+from tests.cli.test_catalogue_pixels import rewrite
 
 Array = NDArray[Any]
 
@@ -198,3 +199,41 @@ def test_a_combination_that_is_stopped_leaves_nothing(
     assert done.returncode == code, done.stderr
     assert ("interrupted" if code == 130 else "arrayred: terminated") in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["night"]
+
+
+def test_integers_of_32_bits_keep_their_digits(arrayred: Call, night: Path) -> None:
+    counts = np.array([[2**24 + 1, 2**32 - 3, 7]], np.int64)
+    for n, path in enumerate(darks(night)):
+        rewrite(path, lambda _, shift=n - 2: (counts + shift).astype(np.uint32))
+    assert arrayred("combine", *darks(night), "-o", "m.fits").code == 0
+    assert np.array_equal(fits.getdata("m.fits"), np.array([[2**24 + 1, 2**32 - 3, 7]]))
+    assert arrayred("combine", *darks(night), "-o", "s.fits", "--dtype", "float32").code == 0
+    assert fits.getval("s.fits", "BITPIX") == -32
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_infinite_values_are_missing(arrayred: Call, night: Path, method: str) -> None:
+    for path in darks(night):
+        rewrite(path, lambda pixels: pixels.astype("f4"))
+    assert arrayred("combine", *darks(night), "-o", "a.fits", "--method", method).code == 0
+
+    def with_infinities(pixels: Array) -> Array:
+        pixels[3, 4], pixels[5, 6] = np.inf, -np.inf
+        return pixels
+
+    rewrite(darks(night)[0], with_infinities)
+    told = arrayred("combine", *darks(night), "-o", "b.fits", "--method", method)
+    assert (told.code, told.err) == (0, "")
+    whole, rest = fits.getdata("a.fits"), fits.getdata("b.fits")
+    assert np.isfinite(rest).all()
+    changed = whole != rest
+    changed[3, 4] = changed[5, 6] = False
+    assert not changed.any()
+
+
+def test_a_copy_under_another_name_is_used_once_and_said(arrayred: Call, night: Path) -> None:
+    first = darks(night)[0]
+    (night / "dark-copy.fit").write_bytes(first.read_bytes())
+    told = arrayred("combine", *darks(night), "-o", "m.fits")
+    assert told.err == "arrayred: warning: dark-copy: the same frame as dark-001; used once\n"
+    assert fits.getval("m.fits", "NCOMBINE") == 5

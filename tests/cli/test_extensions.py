@@ -1,14 +1,19 @@
-"""Products with noise, mask and flags beside their image, through the command line."""
+"""Files of several images: masks beside a product, amplifiers of one frame, packed or not."""
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import re
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.nddata import CCDData
 
+from tests.cli.conftest import Call
 from tests.conftest import Run
 
 TABLES = ("raw_extraction.txt", "skysubtracted.txt")
@@ -67,3 +72,150 @@ def test_masters_know_their_noise_and_nothing_else_does_by_it(
     again = run("reduce", night, "-o", tmp_path / "b", "--no-figures", "-q", "--master-dark", path)
     assert again.returncode == 0, again.stderr
     assert tables_of(tmp_path / "b") == tables_of(tmp_path / "a") != []
+
+
+# Frames whose pixels are in several image extensions: amplifiers, detectors
+
+QUIET = ("--no-figures", "-q")
+SPECTRUM = "out/targets/Simulated_star/Simulated_star_spectrum.fits"
+
+
+class Amplifier(NamedTuple):
+    """Half of the columns of a frame, as one amplifier writes them."""
+
+    left: bool
+    level: float = 0.0
+    gain: float = 1.0
+    backwards: bool = False
+
+
+def amplifiers(path: Path, *amps: Amplifier, place: str = "DETSEC", overscan: int = 0) -> None:
+    """Write a frame anew as the amplifiers would, each in an extension with its overscan."""
+    image, header = fits.getdata(path).astype(float), fits.getheader(path)
+    n_rows, n_columns = image.shape
+    half = n_columns // 2
+    hdus = fits.HDUList([fits.PrimaryHDU(header=header)])
+    rng = np.random.default_rng(len(path.name))
+    for k, amp in enumerate(amps, 1):
+        first = 0 if amp.left else half
+        part = image[:, first : first + half] / amp.gain + amp.level
+        strip = amp.level + rng.normal(0, 2, (n_rows, overscan))
+        cards = {"EXTNAME": f"AMP{k}"}
+        ends = (first + half, first + 1) if amp.backwards else (first + 1, first + half)
+        if place:
+            cards[place] = f"[{ends[0]}:{ends[1]},1:{n_rows}]"
+        if overscan:
+            cards["DATASEC"] = f"[{overscan + 1}:{overscan + half},1:{n_rows}]"
+            cards["BIASSEC"] = f"[1:{overscan},1:{n_rows}]"
+            part = np.hstack([strip, part[:, ::-1] if amp.backwards else part])
+        hdu = fits.ImageHDU(np.clip(np.rint(part), 0, 65535).astype(np.uint16), name=f"AMP{k}")
+        hdu.header.update(cards)
+        if amp.gain != 1.0:
+            hdu.header["GAIN"] = amp.gain
+        hdus.append(hdu)
+    path.unlink()
+    hdus.writeto(path)
+
+
+def flux(out: str = "out") -> Any:
+    path = Path(out, "targets", "Simulated_star", "Simulated_star_spectrum.fits")
+    return fits.getdata(path)["flux"]
+
+
+@pytest.fixture
+def whole_flux(arrayred: Call, night: Path) -> Any:
+    """Return the flux of the night while each frame is one image."""
+    assert arrayred("reduce", night, "-o", "undivided", *QUIET).code == 0
+    return flux("undivided")
+
+
+def test_amplifiers_side_by_side_make_the_frame_they_were_cut_from(
+    arrayred: Call, night: Path, whole_flux: Any
+) -> None:
+    for path in night.iterdir():
+        amplifiers(path, Amplifier(left=True), Amplifier(left=False))
+    told = arrayred("reduce", "night", "-o", "out", "--no-figures")
+    assert (told.code, told.err) == (0, "")
+    assert np.array_equal(flux(), whole_flux)
+    history = "".join(fits.getheader(SPECTRUM)["HISTORY"])
+    assert "frames put together from 2 images (AMP1, AMP2)" in history
+    planned = arrayred("inspect", "night", "--plan")
+    assert "header: 8 frames put together from 2 images (AMP1, AMP2)" in planned.out
+
+
+def test_each_amplifier_loses_its_own_overscan_and_gain(
+    arrayred: Call, night: Path, whole_flux: Any
+) -> None:
+    for path in night.iterdir():
+        amplifiers(
+            path,
+            Amplifier(left=True, level=300.0, gain=1.0001),
+            Amplifier(left=False, level=900.0, gain=1.3, backwards=True),
+            overscan=20,
+        )
+    told = arrayred("reduce", "night", "-o", "out", "--no-figures")
+    assert (told.code, told.err) == (0, "")
+    assert flux() == pytest.approx(whole_flux, rel=0.01, abs=0.01 * np.max(whole_flux))
+    combined = fits.getheader(SPECTRUM.replace("_spectrum", "_combined"))
+    assert combined["AROVSCAN"] == "of each amplifier"
+    assert {"DETSEC", "BIASSEC", "DATASEC"}.isdisjoint(combined)
+    assert "less the overscan of each, in the adu of the first" in "".join(combined["HISTORY"])
+
+
+def test_images_that_nothing_places_are_told_and_each_can_be_had(
+    arrayred: Call, night: Path, whole_flux: Any
+) -> None:
+    for path in night.iterdir():
+        amplifiers(path, Amplifier(left=True), Amplifier(left=False), place="")
+    told = arrayred("reduce", "night", "-o", "out", "--no-figures")
+    assert told.code == 0
+    lines = [line for line in told.err.splitlines() if "2 images a file" in line]
+    (line,) = lines
+    assert re.search(r"dark-001 to light-003 \(8\): .* only the first, AMP1, is read", line)
+    assert line.endswith("no DETSEC says how they lie; --extension NAME reads another")
+    assert np.size(flux()) == 60
+    for named, first in (("2", 60), ("amp2", 60), ("AMP1", 0)):
+        told = arrayred(
+            "reduce", "night", "-o", "out", "--no-figures", "--overwrite", "--extension", named
+        )
+        assert (told.code, told.err) == (0, "")
+        part = whole_flux[first : first + 60]
+        assert flux() == pytest.approx(part, rel=0.02, abs=0.02 * np.max(whole_flux))
+    told = arrayred("reduce", "night", "-o", "out2", *QUIET, "--extension", "AMP7")
+    assert told.code > 1
+    assert "The file has no image AMP7, but AMP1, AMP2" in told.err
+    told = arrayred("combine", night / "dark-001.fit", "-o", "m.fits", "--extension", "AMP2")
+    assert (told.code, fits.getdata("m.fits").shape) == (0, (160, 60))
+    told = arrayred("combine", night / "dark-001.fit", "-o", "m1.fits")
+    assert "only the first, AMP1, is read" in told.err
+
+
+def test_images_that_overlap_are_not_put_together(arrayred: Call, night: Path) -> None:
+    for path in night.iterdir():
+        amplifiers(path, Amplifier(left=True), Amplifier(left=True))
+    told = arrayred("reduce", "night", "-o", "out", "--no-figures")
+    assert told.code == 0
+    assert "is read, since their DETSEC overlap or leave gaps; --extension" in told.err
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".fz", ".bz2"])
+def test_amplifiers_of_packed_files_are_put_together_too(
+    arrayred: Call, night: Path, whole_flux: Any, suffix: str
+) -> None:
+    for path in sorted(night.iterdir()):
+        amplifiers(path, Amplifier(left=True), Amplifier(left=False))
+        packed = path.with_name(f"{path.name}{suffix}")
+        if suffix == ".fz":
+            with fits.open(path) as hdus:
+                tiles = [fits.CompImageHDU(h.data, h.header, name=h.name) for h in hdus[1:]]
+                fits.HDUList([fits.PrimaryHDU(header=hdus[0].header), *tiles]).writeto(packed)
+        else:
+            squeeze = {".gz": gzip.compress, ".bz2": bz2.compress}[suffix]
+            packed.write_bytes(squeeze(path.read_bytes()))
+        path.unlink()
+    told = arrayred("reduce", "night", "-o", "out", "--no-figures")
+    assert (told.code, told.err) == (0, "")
+    assert np.array_equal(flux(), whole_flux)
+    again = arrayred("reduce", "night", "-o", "again", "--no-figures")  # from the cache
+    assert (again.code, again.err) == (0, "")
+    assert np.array_equal(flux("again"), whole_flux)

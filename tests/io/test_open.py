@@ -369,3 +369,15 @@ def test_memory_for_less_than_a_row_is_refused_with_what_is_needed(night: Path) 
         ar.open_frames(night, "auto", memory=1000)
     needed = int(caught.value.hint.split()[1])
     assert ar.open_frames(night, "auto", memory=needed).chunks["y"][0] == 1
+
+
+def test_frames_that_are_there_twice_are_remarked(folder: Path) -> None:
+    first = sorted(folder.glob("dark-*"))[0]
+    copy = first.with_name("dark-copy.fit")
+    copy.write_bytes(first.read_bytes())
+    try:
+        cube = ar.open_frames(folder)
+        assert cube.attrs["remarks"] == [f"dark-copy is the same frame as {first.stem}"]
+    finally:
+        copy.unlink()
+    assert "remarks" not in ar.open_frames(folder).attrs
