@@ -25,7 +25,7 @@ from arrayred.errors import (
     UsageError,
     printable,
 )
-from arrayred.io.frames import Frame
+from arrayred.io.frames import Frame, is_taken_for_another
 from arrayred.io.header import Value
 from arrayred.io.ledger import PAGE
 from arrayred.io.products import product_names
@@ -572,12 +572,14 @@ def too_large_errors(night: Night, max_frame_mb: float) -> list[ArrayredError]:
 
 
 def _unexposed_error(frame: Frame) -> InputError:
+    name = frame.path.name
     return InputError(
         f"A {frame.frame_type} of 0 s cannot be",
         path=frame.path,
         keyword="EXPTIME",
         value=0.0,
-        hint="Mend EXPTIME in the header, or exclude the frame.",
+        hint=f'Tell its exposure ([exptime] "{name}" = SECONDS) or that it is a bias '
+        f'([types] bias = ["{name}"]) in a night file, or exclude the frame.',
     )
 
 
@@ -701,7 +703,7 @@ def _read_pass_lines(night: Night, plan: Plan, memory: int | None) -> Iterator[s
     """Yield the passes over the files, each with its purpose and the amount of data read."""
     yield f"headers: {len(night.frames)} files, no pixels"
     yield from _pixel_decision_lines(night)
-    asked = sum(bool(frame.maybe_arc) for frame in night.frames)
+    asked = sum(frame.doubt is not None for frame in night.frames)
     if asked:
         yield f"probe of some rows: {asked} frames may show a lamp"
     flats = [flat.frames for flat in plan.flats.values()]
@@ -782,6 +784,7 @@ def night_file_text(night: Night, plan: Plan, recipe: Recipe, path: Path) -> str
     sections = [
         [_NIGHT_FILE_HEAD.rstrip(), *_night_file_top(night, path)],
         ["# Files that are not what their headers say.", "[types]", *_night_file_types(night)],
+        *_night_file_exposures(night),
         _NIGHT_FILE_SETTINGS.rstrip().splitlines()
         + toml_lines(_settings_beside(recipe, Recipe()).items()),
         ["# Cards of all products.", "[cards]", *toml_lines(night.file.cards.items())],
@@ -805,6 +808,8 @@ def _night_file_top(night: Night, path: Path) -> Iterator[str]:
     yield f"calibrations = {toml_text(calibrations)}  # {more}"
     if file.unsigned != "auto":
         yield f"unsigned = {toml_text(file.unsigned)}"
+    if file.dispersion_axis != "auto":
+        yield f"dispersion_axis = {toml_text(file.dispersion_axis)}"
     if file.masters:
         yield "\n[masters]"
         yield from toml_lines(
@@ -820,14 +825,25 @@ def _night_file_types(night: Night) -> Iterator[str]:
         found = [
             frame.label
             for frame in night.frames
-            if frame.frame_type == kind
-            and frame.label not in given
-            and any(text.startswith("taken for") for text in frame.warnings)
+            if frame.frame_type == kind and frame.label not in given and is_taken_for_another(frame)
         ]
         if known or found:
             yield f"{kind} = {toml_text([*known, *found])}"
     if not any(frame.frame_type == "arc" for frame in night.frames):
         yield '# arc = ["*neon*"]'
+
+
+def _night_file_exposures(night: Night) -> Iterator[list[str]]:
+    """Yield the exposures that no header gives, as a table, if there are any."""
+    keywords = night.instrument.keywords["exptime"]
+    found = {
+        frame.label: frame.exptime
+        for frame in night.frames
+        if frame.exptime is not None and any(error.keyword in keywords for error in frame.problems)
+    }
+    if told := {**found, **night.file.exptime}:
+        lines = [f"{toml_text(name)} = {toml_text(seconds)}" for name, seconds in told.items()]
+        yield ["# Exposures in s.", "[exptime]", *lines]
 
 
 def _target_table(target: Target, recipe: Recipe, night: Night) -> Iterator[str]:
