@@ -145,7 +145,9 @@ class Instrument:
             detector={name: float(v) for name, v in detector.items() if name in _DETECTOR_KEYS},
             sections={name: str(v) for name, v in detector.items() if name in _SECTIONS},
             dispersion_axis=DISPERSION_AXES.get(detector.get(_AXIS)),
-            in_seconds=tuple(settings.get("keywords", {}).get("exptime", ())),
+            in_seconds=tuple(
+                () if settings is generic else settings.get("keywords", {}).get("exptime", ())
+            ),
         )
 
 

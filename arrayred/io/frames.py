@@ -414,7 +414,7 @@ class HeaderValues:
         return instrument.dispersion_axis or (int(found) if found in (1, 2) else None)
 
     def _contradiction(self, keyword: str, values: Sequence[Value]) -> HeaderError:
-        told = f", or tell its {_told_as(keyword in self._keywords['exptime'], self._path.name)}"
+        told = f", or tell its {_told_as(keyword in self._keywords['exptime'], self._path)}"
         return HeaderError(
             f"{keyword} stands {len(values)} times in the header, and says "
             f"{_listed_values(values)}",
@@ -457,6 +457,8 @@ class HeaderValues:
         n_before = len(self.problems)
         keyword, value = self._first(self._keywords["exptime"])
         if value is None and len(self.problems) > n_before:
+            for error in self.problems[n_before:]:
+                error.hint = self._ways_to_tell_exposure("")
             return None
         cards = self._header.all(keyword) if keyword else []
         if len(set(map(_as_number, cards))) > 1:
@@ -477,15 +479,21 @@ class HeaderValues:
         what = f"{keyword} is {value!r}, which is not an exposure in seconds"
         if keyword == "":
             what = "No card gives the exposure"
-        card = f'["{keyword}"]' if keyword not in ("", "EXPTIME") else '["KEYWORD"]'
         return HeaderError(
             what,
             path=self._path,
             keyword=keyword or "EXPTIME",
             value=value,
-            hint="Use --card EXPTIME=SECONDS for the whole night, tell its "
-            f"{_told_as(True, self._path.name)}, name a card in seconds in an instrument file "
-            f"([keywords] exptime = {card}), or exclude the frame.",
+            hint=self._ways_to_tell_exposure(keyword),
+        )
+
+    def _ways_to_tell_exposure(self, keyword: str) -> str:
+        """Return the ways to tell an exposure; a keyword with another unit may be in seconds."""
+        named = keyword if keyword not in ("", "EXPTIME") else "KEYWORD"
+        return (
+            f"Correct EXPTIME, use --card EXPTIME=SECONDS, tell its {_told_as(True, self._path)}, "
+            f'name its card in an instrument file ([keywords] exptime = ["{named}"]), '
+            "or exclude the frame."
         )
 
     def _compare_exposures(self, keyword: str, value: Value, seconds: float) -> None:
@@ -544,8 +552,9 @@ class HeaderValues:
         return tuple((name, value) for name, value in pairs.items() if value)
 
 
-def _told_as(is_exposure: bool, name: str) -> str:
+def _told_as(is_exposure: bool, path: Path) -> str:
     """Return how a night file tells the exposure or the type of a file, as a phrase."""
+    name = without_suffix(path.name)
     if is_exposure:
         return f'exposure in a night file ([exptime] "{name}" = SECONDS)'
     return f'type in a night file ([types] TYPE = ["{name}"])'

@@ -25,7 +25,12 @@ from arrayred.errors import (
     UsageError,
     printable,
 )
-from arrayred.io.frames import Frame, is_taken_for_another
+from arrayred.io.frames import (
+    Frame,
+    is_taken_for_another,
+    without_suffix,
+    without_type_warnings,
+)
 from arrayred.io.header import Value
 from arrayred.io.ledger import PAGE
 from arrayred.io.products import product_names
@@ -261,6 +266,7 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
         The night file contradicts itself or the frames.
     """
     recipe = Recipe().replace(**night.file.recipe) if recipe is None else recipe
+    night = _with_literal_types(night) if recipe.literal_types else night
     usable, left_out, problems = sort_frames(
         night, {} if recipe.keep_duplicates else night.duplicates
     )
@@ -295,6 +301,19 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
         warnings_of(night),
         tuple(failed if targets else ()),
     )
+
+
+def _with_literal_types(night: Night) -> Night:
+    """Return a night whose darks and biases that are typed as lights are lights."""
+    frames = tuple(
+        replace(frame, frame_type="light", warnings=without_type_warnings(frame))
+        if frame.frame_type in ("bias", "dark")
+        and is_taken_for_another(frame)
+        and night.instrument.frame_type_of(frame.type_found) == "light"
+        else frame
+        for frame in night.frames
+    )
+    return replace(night, frames=frames)
 
 
 def _calibrations(usable: Mapping[str, list[Frame]], file: NightFile) -> dict[str, list[Group]]:
@@ -572,7 +591,7 @@ def too_large_errors(night: Night, max_frame_mb: float) -> list[ArrayredError]:
 
 
 def _unexposed_error(frame: Frame) -> InputError:
-    name = frame.path.name
+    name = without_suffix(frame.path.name)
     return InputError(
         f"A {frame.frame_type} of 0 s cannot be",
         path=frame.path,
