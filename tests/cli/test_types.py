@@ -100,7 +100,7 @@ def test_types_that_the_user_tells_settle_a_doubled_card(tmp_path: Path, arrayre
     make_night(tmp_path / "night", contradicted, contradicted)
     refused = arrayred(*REDUCE)
     assert refused.code == 4
-    assert '([types] TYPE = ["dark-001.fits"])' in refused.err.splitlines()[0]
+    assert '([types] TYPE = ["dark-001"])' in refused.err.splitlines()[0]
     file = tmp_path / "types.toml"
     file.write_text('[types]\ndark = ["dark-*"]\nlight = ["star-*"]\n')
     assert_right(arrayred, "--night-file", str(file))
@@ -138,6 +138,10 @@ def test_darks_of_0_s_are_biases_and_said_so(tmp_path: Path, arrayred: Call) -> 
     assert "dark-001 to dark-005 (5): taken for a frame of type bias: a dark of 0 s" in told.err
     assert "target Vega: 3 frames of 60 s, no dark, only bias" in told.out
     assert median_flux() == pytest.approx(FLUX, rel=0.01)
+    for path in (tmp_path / "night").glob("dark*"):
+        path.unlink()
+    again = arrayred("reduce", "night", "-o", "again", "-q", "--calibrations", "out/masters")
+    assert again.code == 0, again.err
 
 
 # Exposures
@@ -260,5 +264,5 @@ def test_where_no_dark_shows_that_the_column_is_good_there_is_a_hint(
     assert told.code != 0
     assert "a peak of star-001 runs along column 111" in told.err
     assert "use --dispersion-axis y" in told.err
-    again = arrayred(*REDUCE, "--no-dark", "--dispersion-axis", "y")
+    again = arrayred(*REDUCE, "--no-dark", "--dispersion-axis", "y", "--overwrite")
     assert again.code == 0, again.err
