@@ -483,23 +483,26 @@ def _highest(peaks: Sequence[Peak]) -> float:
 #
 # Raw frames hardly ever have DISPAXIS, which is IRAF's. One decision holds for all frames of one
 # shape: what the card of any of them says, else what the pixels of the lights, arcs and flats show.
-# A light shows a spectrum along an axis if the profile across it has peaks, and that along it none
-# or such of a third of their height; or if the profile across has one or two, and that along it
-# many: the lines of the sky. Frames are turned only if nothing shows the rows, and what shows the
-# columns has one or two traces at most (a nebula or lamp has many lines). A frame that shows the
-# rows ends the search, so that of an ordinary night one is read (4.5 ms for 1024 x 1536 pixels).
+# A light shows a spectrum along an axis if the profile across it has one or two peaks, and that
+# along it many: the lines of the sky; else if the profile across has peaks, and that along it none
+# or such of a third of their height. Frames are turned only if nothing shows the rows, and what
+# shows the columns has one or two traces at most (a nebula or lamp has many lines). A frame that
+# shows the rows ends the search, so that of an ordinary night one is read (4.5 ms for 1024 x 1536
+# pixels).
 #
-# A bad column, and one line of the sky that fills the slit of a target too faint to be seen, look
-# like the only trace along the columns. A trace without lines is believed only where a dark or bias
-# has no such column and no arc or flat shows the rows; else there is a hint.
+# A bad column, and one line of the sky that fills the slit of targets too faint to be seen, look
+# like the only trace along the columns. So a trace without lines is believed only where a dark or
+# bias has no such column, other targets have not the same counts per second there, and no arc or
+# flat shows the rows; else there is a hint.
 
 _MOST_LIGHTS = 8
 _MOST_LAMPS = 3
 _RATIO_OF_PEAKS = 3.0
 _MOST_TRACES = 2
-_LINES_OF_SKY = {1: 3, 2: 4}  # along an axis: more evidence is asked of the columns
+_LINES_OF_SKY = {1: 3, 2: 5}  # along an axis: more evidence is asked of the columns
 _BORDER = 0.02  # of the length: overscan and edges
 _SAME_COLUMN = 2  # pixels
+_SAME_RATE = 0.15
 
 
 def find_dispersion_axis(
@@ -539,24 +542,26 @@ def _with_axis(frame: Frame, axis: int, told: str) -> Frame:
 def _axis_of_pixels(frames: Sequence[Frame]) -> tuple[int, str]:
     """Return the dispersion axis that frames of one shape show, 1 if none, and a warning or ""."""
     lights = [f for f in frames if f.frame_type == "light" and f.doubt is None]
-    found: tuple[Frame, PeaksProbe] | None = None
+    found: list[tuple[Frame, PeaksProbe]] = []
     for frame, peaks in _probed(lights[:: max(len(lights) // _MOST_LIGHTS, 1)][:_MOST_LIGHTS]):
         axis = _axis_of_light(peaks, frame.shape)
         if axis == 1:
             return 1, ""
-        found = (frame, peaks) if axis == 2 and found is None else found
+        found += [(frame, peaks)] if axis == 2 else []
     lamps = [f for f in frames if f.frame_type == "arc"][:_MOST_LAMPS] if lights else []
     shown = {_axis_of_arc(peaks) for _, peaks in _probed(lamps)}
-    if found is None:
+    if not found:
         is_seen = 2 in shown and 1 not in shown
         return (2, _TURNED.format("the lines of the arcs run")) if is_seen else (1, "")
-    frame, peaks = found
-    column = _inner(peaks.traces(2), frame.shape[1])[0].place
     flats = [f for f in frames if f.frame_type == "flat"][:_MOST_LAMPS]
     shown |= {_axis_of_light(p, f.shape) for f, p in _probed(flats)} & {1}
-    is_bad = _is_bad_column(column, frames)
-    where = f"of {frame.label} runs along column {column + 1}"
-    if 1 not in shown and (not is_bad if is_bad is not None else len(peaks.lines(2)) > 0):
+    traces = [(f, _inner(peaks.traces(2), f.shape[1])[0]) for f, peaks in found]
+    is_bad = _is_bad_column(traces[0][1].place, frames)
+    frame = found[0][0]
+    where = f"of {frame.label} runs along column {traces[0][1].place + 1}"
+    is_crossed = any(peaks.lines(2) for _, peaks in found)
+    is_clear = is_crossed or (is_bad is False and not _is_line_of_sky(traces))
+    if 1 not in shown and not is_bad and (is_clear or 2 in shown):
         return 2, _TURNED.format(f"the trace {where}")
     return 1, "" if is_bad else _MAY_BE_TURNED.format(where)
 
@@ -586,16 +591,16 @@ def _inner(peaks: Iterable[Peak], length: int) -> tuple[Peak, ...]:
 
 def _axis_of_light(peaks: PeaksProbe, shape: tuple[int, int]) -> int:
     """Return the axis along which a frame shows a spectrum, or 0."""
-    for axis in (1, 2):
+    alone = 0
+    for axis in (2, 1):
         traces = _inner(peaks.traces(axis), shape[axis - 1])
         lines = _inner(peaks.lines(axis), shape[2 - axis])
         are_few = 0 < len(traces) <= _MOST_TRACES
-        is_alone = _highest(traces) > _RATIO_OF_PEAKS * _highest(lines)
         if are_few and len(lines) >= _LINES_OF_SKY[axis]:
             return axis
-        if is_alone and (are_few or axis == 1):
-            return axis
-    return 0
+        is_alone = _highest(traces) > _RATIO_OF_PEAKS * _highest(lines)
+        alone = axis if is_alone and (are_few or axis == 1) else alone
+    return alone
 
 
 def _axis_of_arc(peaks: PeaksProbe) -> int:
@@ -605,6 +610,18 @@ def _axis_of_arc(peaks: PeaksProbe) -> int:
         if n_lines >= _MANY_LINES and n_lines >= _RATIO_OF_PEAKS * len(peaks.traces(axis)):
             return axis
     return 0
+
+
+def _is_line_of_sky(traces: Sequence[tuple[Frame, Peak]]) -> bool:
+    """Return whether another target has the first one's peak, with the same counts per second."""
+    (first, peak), *others = traces
+    return any(
+        other.target != first.target
+        and abs(same.place - peak.place) <= _SAME_COLUMN
+        and abs(same.height / (other.exptime or 1.0) - peak.height / (first.exptime or 1.0))
+        <= _SAME_RATE * peak.height / (first.exptime or 1.0)
+        for other, same in others
+    )
 
 
 def _is_bad_column(column: int, frames: Sequence[Frame]) -> bool | None:
@@ -650,7 +667,8 @@ def _confirmed(frame: Frame, short: float) -> Frame:
     if peaks is None:
         return frame
     traces, lines = peaks.traces(frame.dispersion_axis), peaks.lines(frame.dispersion_axis)
-    has_trace = _highest(traces) > _highest(lines)
+    is_other_axis = _axis_of_arc(peaks) not in (0, frame.dispersion_axis)
+    has_trace = _highest(traces) > _highest(lines) and not is_other_axis
     has_lines = _highest(lines) > _highest(traces)
     if doubt is None:
         seems_an_arc = len(lines) >= _MANY_LINES and not traces
