@@ -285,8 +285,13 @@ def test_a_frame_without_a_type_is_a_problem(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("exptime", [None, "long", -1.0, True, 0.0])
-@pytest.mark.parametrize("kind", ["Light Frame", "Dark Frame"])
+@pytest.mark.parametrize(
+    ("kind", "exptime"),
+    [
+        *(("Light Frame", wrong) for wrong in (None, "long", -1.0, True, 0.0)),
+        *(("Dark Frame", wrong) for wrong in (None, "long", -1.0, True)),
+    ],
+)
 def test_a_needed_frame_without_an_exposure_is_a_problem(
     tmp_path: Path, kind: str, exptime: Any
 ) -> None:
@@ -450,7 +455,7 @@ def test_a_plan_reads_as_text(tmp_path: Path) -> None:
         dark("d2", 600.0, 1),
         light("s-1", 600.0, OBJECT="59 Cyg"),
         light("r", 600.0, 40, OBJECT="done", CALSTAT="D"),
-        light("ne-13", 60.0, 50, OBJECT="neon"),
+        light("n-13", 60.0, 50, OBJECT="Nunki"),
         frame("odd", "Tricolor Image"),
     )
     lines = str(plan).splitlines()
@@ -458,10 +463,10 @@ def test_a_plan_reads_as_text(tmp_path: Path) -> None:
         "master dark 600s: 2 frames of 600 s",
         "target 59_Cyg: 1 frame of 600 s, dark 600s",
         "target done: 1 frame of 600 s, dark already subtracted",
-        "target neon cannot be reduced",
+        "target Nunki cannot be reduced",
     ]
     assert lines[4:] == ["left out odd: the frame type 'Tricolor Image' is unknown"]
-    assert "1 x 60 s" in str(dict(plan.failed)["neon"])
+    assert "1 x 60 s" in str(dict(plan.failed)["Nunki"])
 
 
 def test_the_plan_does_not_depend_on_the_order_of_writing(

@@ -119,7 +119,13 @@ def test_less_than_the_least_is_refused(name: str, least: float) -> None:
 
 
 def test_settings_of_a_night_and_of_its_masters_are_those_declared() -> None:
-    assert {"dark_method", "keep_duplicates", "max_frame_mb", "overscan"} == PER_NIGHT
+    assert {
+        "dark_method",
+        "keep_duplicates",
+        "literal_types",
+        "max_frame_mb",
+        "overscan",
+    } == PER_NIGHT
     assert set(OF_MASTERS) == {"dark_method", "overscan", "output_dtype"}
 
 

@@ -490,6 +490,9 @@ _NIGHT_OPTIONS = (
          help="Whether raw counts with BZERO 0 are unsigned ones, written as signed. "
          "[default: auto, what the pixels betray]"),
     EXTENSION,
+    option("--dispersion-axis", type=click.Choice(["x", "y"]),
+         help="Axis of the dispersion: x along the rows, y along the columns. "
+         "[default: from DISPAXIS or, without it, from the pixels]"),
     option("--depth", type=click.IntRange(min=1), metavar="N",
            help="How many folders deep frames may lie. [default: 3]"),
     option("--calibrations", type=_PATH, metavar="DIR", multiple=True,
@@ -585,7 +588,14 @@ def night_file_of(options: Options, out: Path | None = None) -> NightFile:
         masters={**file.masters, **masters},
         unsigned=options.get("unsigned", file.unsigned),
         extension=options.get("extension", file.extension),
+        dispersion_axis=options.get("dispersion_axis", file.dispersion_axis),
+        cards={**file.cards, **_exposure_of(options)},
     )
+
+
+def _exposure_of(options: Options) -> dict[str, Any]:
+    """Return the card EXPTIME if it is given: frames without an exposure have this one."""
+    return {key: value for key, value in options.get("cards", ()) if key == "EXPTIME"}
 
 
 def settle_settings(options: Options, file: NightFile) -> tuple[Recipe, NightFile]:

@@ -32,13 +32,18 @@ class Instrument:
     types : for each frame type the spellings that mean it, lower case.
     words : for each frame type the words in a file's name or OBJECT that indicate it.
     units : for each unit of pixels the spellings that mean it, lower case.
-    elements : names of lamps' elements, which suggest an arc.
+    elements : symbols of lamps' elements, which suggest an arc if the pixels agree.
+    gases : names of lamps' gases, which suggest an arc if the pixels agree, or if the exposure is
+        short.
     cards : cards that every product gets.
     required : cards that every product must have, from the frames or from the user.
     detector : values missing from the headers: gain (electron/adu), read_noise (electron),
         saturation (the raw count from which pixels are saturated, adu).
     sections : `overscan` and `trim` of the detector, such as ``[1:50,1:4200]``, from the same table
         of the instrument file.
+    dispersion_axis : 1 along the rows, 2 along the columns, from the same table; None: not given.
+    in_seconds : the keywords of exposures that the instrument file itself names: they are in
+        seconds unless their comments say milliseconds.
     """
 
     name: str
@@ -47,10 +52,13 @@ class Instrument:
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     units: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     elements: tuple[str, ...] = ()
+    gases: tuple[str, ...] = ()
     cards: Mapping[str, str | int | float] = field(default_factory=dict)
     required: tuple[str, ...] = ()
     detector: Mapping[str, float] = field(default_factory=dict)
     sections: Mapping[str, str] = field(default_factory=dict)
+    dispersion_axis: int | None = None
+    in_seconds: tuple[str, ...] = ()
 
     def frame_type_of(self, spelling: str) -> str | None:
         """Return the frame type that a spelling means, or None.
@@ -89,7 +97,7 @@ class Instrument:
         """Return a built-in instrument by name, or one from a TOML file.
 
         The file's entries come before those of `generic`, which stay unless the file gives a
-        spelling another meaning or replaces `elements`.
+        spelling another meaning or replaces `elements` or `gases`.
 
         Raises
         ------
@@ -131,25 +139,36 @@ class Instrument:
             words=_merged(settings.get("words", {}), generic["words"]),
             units=_with_own_spellings(settings.get("units", {}), generic["units"]),
             elements=tuple(settings.get("elements", generic["elements"])),
+            gases=tuple(settings.get("gases", generic["gases"])),
             cards=settings.get("cards", {}),
             required=tuple(settings.get("required", ())),
             detector={name: float(v) for name, v in detector.items() if name in _DETECTOR_KEYS},
             sections={name: str(v) for name, v in detector.items() if name in _SECTIONS},
+            dispersion_axis=DISPERSION_AXES.get(detector.get(_AXIS)),
+            in_seconds=tuple(
+                () if settings is generic else settings.get("keywords", {}).get("exptime", ())
+            ),
         )
 
 
 _FOLDER = Path(__file__).parents[1] / "instruments"
 _INSTRUMENT_TABLES = ("keywords", "types", "words", "units", "cards", "detector")
-_INSTRUMENT_LISTS = {"required", "elements"}
+_INSTRUMENT_LISTS = {"required", "elements", "gases"}
 _DETECTOR_KEYS = {"gain", "read_noise", "saturation"}
 _SECTIONS = {"overscan", "trim"}
+_AXIS = "dispersion_axis"
+DISPERSION_AXES: Mapping[object, int] = {"x": 1, "y": 2, 1: 1, 2: 2}
+"""The axis (as DISPAXIS counts: 1 along the rows, 2 along the columns) of each way to say it."""
 
 
 def _require_detector(table: object) -> None:
     """Raise UsageError unless a value is a valid table of detector values."""
     require_table("detector", table, of_lists=False)
     for name, value in cast(Mapping[str, object], table).items():
-        require_known(name, _DETECTOR_KEYS | _SECTIONS, "fact of a detector")
+        require_known(name, {*_DETECTOR_KEYS, *_SECTIONS, _AXIS}, "fact of a detector")
+        if name == _AXIS:
+            require_axis(value)
+            continue
         if name in _SECTIONS:
             _require_section(name, value)
             continue
@@ -160,6 +179,17 @@ def _require_detector(table: object) -> None:
                 keyword=name,
                 value=value,
             )
+
+
+def require_axis(value: object) -> None:
+    """Raise UsageError unless a value is a dispersion axis: x or 1, y or 2."""
+    if type(value) not in (str, int) or value not in DISPERSION_AXES:
+        raise UsageError(
+            f'dispersion_axis must be "x" (along the rows) or "y" (along the columns), '
+            f"not {value!r}",
+            keyword=_AXIS,
+            value=value,
+        )
 
 
 def _require_section(name: str, value: object) -> None:
@@ -185,8 +215,8 @@ def _builtin(name: str) -> dict[str, Any]:
 
 
 def _normalised_spelling(text: str) -> str:
-    """Return a spelling in lower case, with single blanks for underscores and runs of blanks."""
-    return " ".join(text.lower().replace("_", " ").split())
+    """Return a spelling in lower case, with single blanks for underscores, commas and blanks."""
+    return " ".join(text.lower().replace("_", " ").replace(",", " ").split())
 
 
 def _with_own_spellings(

@@ -13,9 +13,9 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Literal, Self, get_args
 
-from arrayred.config.instrument import Instrument
+from arrayred.config.instrument import DISPERSION_AXES, Instrument, require_axis
 from arrayred.config.recipe import PER_NIGHT, SETTINGS, Recipe, paths_beside
 from arrayred.config.toml import errors_name, read_toml, require_known, require_table, require_texts
 from arrayred.errors import UsageError
@@ -29,10 +29,12 @@ _LOG_HEADINGS = {
     "grating": ("grating", "grism"),
     "grating_angle": ("grating angle", "angle", "gratang"),
     "rows_from": ("rows from",),
+    "exptime": ("exptime", "exposure", "exposure time", "exp time", "itime"),
     "": ("", "notes", "note", "comment", "comments", "remarks", "time", "ut", "utc", "date",
-         "exptime", "exposure", "airmass", "seeing", "weather", "observer", "filter", "slit", "n",
+         "airmass", "seeing", "weather", "observer", "filter", "slit", "n",
          "number"),
 }  # fmt: skip
+_SECONDS = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(?:s|sec|seconds?)?$", re.IGNORECASE)
 _ROW_RANGE = re.compile(r"(\d+)\s*[:,-]\s*(\d+)$")
 LogRow = Mapping[str, str]
 
@@ -48,8 +50,9 @@ def read_night_file(path: Path) -> NightFile:
     if path.suffix.lower() not in (".csv", ".ecsv"):
         return NightFile.from_toml(path)
     with errors_name(path):
+        tables, exposures = _log_as_tables(_log_rows(path))
         return dataclasses.replace(
-            NightFile.from_tables(_log_as_tables(_log_rows(path))), path=path
+            NightFile.from_tables(tables), path=path, logged_exptime=exposures
         )
 
 
@@ -86,8 +89,8 @@ def _ecsv_rows(path: Path) -> list[LogRow]:
     ]
 
 
-def _log_as_tables(rows: Sequence[LogRow]) -> dict[str, Any]:
-    """Return a log as the tables of a night file."""
+def _log_as_tables(rows: Sequence[LogRow]) -> tuple[dict[str, Any], dict[str, float]]:
+    """Return a log as the tables of a night file, and the exposures of its frames, s."""
     headings = {heading: _column_meaning(heading) for heading in (rows[0] if rows else ())}
     if rows and "frames" not in headings.values():
         raise UsageError(
@@ -97,10 +100,13 @@ def _log_as_tables(rows: Sequence[LogRow]) -> dict[str, Any]:
         )
     types: dict[str, list[str]] = {}
     targets: dict[str, dict[str, Any]] = {}
+    exposures: dict[str, float] = {}
     for row in rows:
         known = {m: row[h].strip() for h, m in headings.items() if m and row[h].strip()}
         frames = [part.strip() for part in known.pop("frames", "").split(";") if part.strip()]
         kind = _logged_frame_type(known.pop("type", ""))
+        seconds = _SECONDS.match(known.pop("exptime", ""))
+        exposures |= {name: float(seconds[1]) for name in frames} if seconds else {}
         if not frames:
             raise UsageError(f"A row names no frames: {', '.join(row.values())}", keyword="frames")
         if kind != "light":
@@ -110,7 +116,7 @@ def _log_as_tables(rows: Sequence[LogRow]) -> dict[str, Any]:
         _add_row(
             targets, name, {"frames": frames, **{k: _parsed_cell(k, v) for k, v in known.items()}}
         )
-    return {"types": types, "targets": targets}
+    return {"types": types, "targets": targets}, exposures
 
 
 def _add_row(targets: dict[str, dict[str, Any]], name: str, target: dict[str, Any]) -> None:
@@ -172,6 +178,7 @@ CARDS = {"object": "OBJECT", "grating": "GRATING", "grating_angle": "GRATANG"}
 MASTERS = ("bias", "dark", "flat")
 
 CardValue = str | int | float
+DispersionAxis = Literal["auto", "x", "y"]
 
 
 @dataclass(frozen=True)
@@ -211,10 +218,14 @@ class NightFile:
     extension : number (0 is the primary) or EXTNAME of the image that is read from each file; "":
         the first, or the frame that all of its images are parts of.
     types : for each frame type the names, globs or ranges of its files, which override the headers.
+    exptime : exposures in s, by the names, globs or ranges of files, which override the headers.
+    dispersion_axis : "x", along the rows, or "y", along the columns; "auto": from the headers, else
+        from the pixels.
     recipe : settings for all targets, which override those of the recipe.
     cards : cards of all products.
     targets : settings of single targets, by name.
     path : the file that it was read from; paths in it are relative to that file's folder.
+    logged_exptime : exposures in s of an observing log, used where the header gives none.
 
     Examples
     --------
@@ -230,10 +241,13 @@ class NightFile:
     unsigned: Unsigned = "auto"
     extension: str = ""
     types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    exptime: Mapping[str, float] = field(default_factory=dict)
+    dispersion_axis: DispersionAxis = "auto"
     recipe: Mapping[str, Any] = field(default_factory=dict)
     cards: Mapping[str, CardValue] = field(default_factory=dict)
     targets: Mapping[str, TargetFile] = field(default_factory=dict)
     path: Path | None = None
+    logged_exptime: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_toml(cls, path: Path) -> Self:
@@ -252,14 +266,17 @@ class NightFile:
     def from_tables(cls, tables: Mapping[str, Any], path: Path | None = None) -> Self:
         """Return the night file described by tables, as read from TOML."""
         for key in tables:
-            require_known(key, {f.name for f in dataclasses.fields(cls)} - {"path"}, "key")
-        for key in ("masters", "recipe", "cards", "types", "targets"):
+            require_known(key, {f.name for f in dataclasses.fields(cls)} - _NO_KEYS, "key")
+        for key in ("masters", "recipe", "cards", "types", "exptime", "targets"):
             _require_a_table(key, tables.get(key, {}))
         for key in ("instrument", "frames", "unsigned"):
             _require_a_text(key, tables.get(key, ""))
         extension = tables.get("extension", "")
         _require_a_text("extension", str(extension) if type(extension) is int else extension)
         require_known(tables.get("unsigned", "auto"), set(get_args(Unsigned)), "way to read counts")
+        axis = _axis_name(tables.get("dispersion_axis", "auto"))
+        for name, seconds in tables.get("exptime", {}).items():
+            _require_seconds(name, seconds)
         for key in ("exclude", "calibrations"):
             require_texts(key, tables.get(key, []))
         for key in tables.get("types", {}):
@@ -279,6 +296,8 @@ class NightFile:
             unsigned=tables.get("unsigned", "auto"),
             extension=str(extension),
             types={key: tuple(names) for key, names in tables.get("types", {}).items()},
+            exptime={name: float(seconds) for name, seconds in tables.get("exptime", {}).items()},
+            dispersion_axis=axis,
             recipe=paths_beside(path, tables.get("recipe", {})),
             cards=tables.get("cards", {}),
             targets={
@@ -298,6 +317,28 @@ class NightFile:
             for name, target in self.targets.items()
         }
         return dataclasses.replace(self, recipe=rest(self.recipe), targets=targets)
+
+
+_NO_KEYS = {"path", "logged_exptime"}
+_MOST_SECONDS = 1e7
+
+
+def _axis_name(value: object) -> DispersionAxis:
+    """Return the dispersion axis of a night file, where DISPAXIS' numbers are allowed too."""
+    if value == "auto":
+        return "auto"
+    require_axis(value)
+    return "x" if DISPERSION_AXES[value] == 1 else "y"
+
+
+def _require_seconds(name: str, value: object) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= float(str(value)) < _MOST_SECONDS:
+        raise UsageError(
+            f"exptime of {name!r} must be an exposure in seconds, not {value!r}",
+            keyword="exptime",
+            value=value,
+        )
 
 
 def _target_from_table(name: str, table: object, path: Path | None) -> TargetFile:

@@ -119,6 +119,13 @@ class Recipe:
         help="Use a frame as often as it is in the folder, instead of once.",
         per_night=True,
     )
+    literal_types: bool = setting(
+        False,
+        section="Which frames",
+        help="Take frames that are typed as lights for lights, even where other cards, OBJECT or "
+        "the name say that they are darks or biases.",
+        per_night=True,
+    )
 
     dark_method: Method = setting(
         "median",
@@ -443,7 +450,8 @@ class Recipe:
     def reference(cls) -> Self:
         """Return the recipe that reproduces the published procedure exactly.
 
-        Its peculiarities: a frame that is there twice counts twice; the background sample excludes
+        Its peculiarities: a frame that is there twice counts twice; one that is typed as a light is
+        one; the background sample excludes
         the last column; the spectrum spans the lowest to the highest bright row; the sky band is
         cut silently at the image's edge; the sky-subtracted sum is divided by the number of bright
         rows. It has no flat-field, overscan or cosmic-ray correction, and sums one straight band of
@@ -451,6 +459,7 @@ class Recipe:
         """
         return cls(
             keep_duplicates=True,
+            literal_types=True,
             overscan="off",
             flat=False,
             cosmic_rays="off",

@@ -54,7 +54,8 @@ from .ledger import products_of as products_of
 from .ledger import required_checksums as required_checksums
 from .ledger import verify_outputs as verify_outputs
 from .ledger import write_saved_cards as write_saved_cards
-from .pixel_checks import confirm_arcs as confirm_arcs
+from .pixel_checks import confirm_types as confirm_types
+from .pixel_checks import find_dispersion_axis as find_dispersion_axis
 from .pixel_checks import probe_trace as probe_trace
 from .pixel_checks import repeated_frames as repeated_frames
 from .pixel_checks import sample_frame as sample_frame

@@ -10,7 +10,7 @@ import os
 import re
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +30,22 @@ class PixelDecision(NamedTuple):
 
     source: Literal["header", "probe", "option"]
     text: str
+
+
+class TypeDoubt(NamedTuple):
+    """Another type that a frame may be of; its pixels decide (`io.pixel_checks.confirm_types`).
+
+    Parameters
+    ----------
+    other : the type that it then is of.
+    where : what decides for the other type: "lines" that fill the slit; "lines or short", these or
+        a short exposure; "trace", the trace of a star.
+    witness : what made the doubt, such as "the word 'neon'".
+    """
+
+    other: str
+    where: Literal["lines", "lines or short", "trace"]
+    witness: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +71,7 @@ class Frame:
     optics : grating, angle, filter, slit as found.
     problems : header values that are missing or invalid.
     warnings : header values that are odd but could be interpreted.
-    maybe_arc : name of a lamp's element that suggests an arc, or "".
+    doubt : the other type that the frame may be of, which the pixels decide; None: no doubt.
     flip : flip that the camera program applied to the image, "" for none; None if unknown.
     refusals : reasons why the frame must not be used, though it can be read.
     verdicts : decisions about its pixels.
@@ -85,7 +101,7 @@ class Frame:
     optics: tuple[str, ...]
     problems: tuple[ArrayredError, ...]
     warnings: tuple[str, ...] = ()
-    maybe_arc: str = ""
+    doubt: TypeDoubt | None = None
     flip: str | None = None
     refusals: tuple[ArrayredError, ...] = ()
     verdicts: tuple[PixelDecision, ...] = ()
@@ -250,26 +266,22 @@ def without_suffix(name: str) -> str:
 def frame_from_header(label: str, image: ImageHDU, instrument: Instrument) -> Frame:
     """Return the frame described by an image's header."""
     facts = HeaderValues(image, instrument)
-    found, unit = facts.frame_type(instrument), facts.unit(instrument)
-    target = facts.text("object")
+    (found, *others), unit = facts.frame_types(instrument), facts.unit(instrument)
+    target, exptime = facts.text("object"), facts.exptime()
     name = os.path.basename(label)
-    kind = find_frame_type(found, name, target, facts.text("lamps"), instrument)
-    remarks = (
-        [f"taken for a frame of type {kind.frame_type}: {kind.known_from}"]
-        if kind.known_from
-        else []
-    )
+    kind = find_frame_type(found, name, target, facts.text("lamps"), instrument, others)
+    remarks = [taken_for(kind.frame_type, kind.known_from)] if kind.known_from else []
     sections, odd, wrong = sections_of(image, instrument)
     if image.hdu > 0 and image.header.readable("INHERIT") is False:
         remarks.append("INHERIT=F: the cards of the primary header are not used")
     if image.warning:
         remarks.append(image.warning)
-    return Frame(
+    frame = Frame(
         label=label,
         image=image,
-        type_found=found,
+        type_found=found.spelling,
         frame_type=kind.frame_type,
-        exptime=facts.exptime(),
+        exptime=exptime,
         time=facts.time(),
         target=target,
         ccd_temp=facts.number("ccd_temp"),
@@ -277,11 +289,11 @@ def frame_from_header(label: str, image: ImageHDU, instrument: Instrument) -> Fr
         calstat=facts.calstat(),
         unit=unit,
         setup=facts.setup(),
-        dispersion_axis=2 if facts.number("dispersion_axis") == 2 else 1,
+        dispersion_axis=facts.dispersion_axis(instrument) or 1,
         optics=tuple(facts.text_of(keyword) for keyword in instrument.keywords["optics"]),
         problems=tuple(facts.problems),
         warnings=(*facts.warnings, *remarks, *odd),
-        maybe_arc=kind.maybe_arc,
+        doubt=kind.doubt,
         flip=facts.flip(),
         refusals=(*facts.refusals, *wrong),
         verdicts=(PixelDecision("header", image.note),) if image.note else (),
@@ -289,6 +301,28 @@ def frame_from_header(label: str, image: ImageHDU, instrument: Instrument) -> Fr
         saturation=instrument.detector.get("saturation") if unit == "adu" else None,
         sections=sections,
     )
+    if frame.frame_type == "dark" and frame.exptime == 0 and not frame.is_master:
+        told = taken_for("bias", "a dark of 0 s")
+        return replace(frame, frame_type="bias", warnings=(*frame.warnings, told))
+    return frame
+
+
+_TAKEN_FOR = "taken for a frame of type"
+
+
+def taken_for(frame_type: str | None, witness: str) -> str:
+    """Return the warning that a frame's type is not the one of its type card, and why."""
+    return f"{_TAKEN_FOR} {frame_type}: {witness}"
+
+
+def without_type_warnings(frame: Frame) -> tuple[str, ...]:
+    """Return the warnings of a frame but those of `taken_for`."""
+    return tuple(text for text in frame.warnings if not text.startswith(_TAKEN_FOR))
+
+
+def is_taken_for_another(frame: Frame) -> bool:
+    """Return whether a frame is of another type than its type card says, as a warning says."""
+    return any(text.startswith(_TAKEN_FOR) for text in frame.warnings)
 
 
 # Header values by our names, whatever their keywords, and the problems with them.
@@ -301,6 +335,13 @@ _MILLISECONDS = re.compile(r"\bm(illi)?s(ec|econds?)?\b", re.IGNORECASE)
 _SETUP_FIELDS = ("x_binning", "y_binning", "x_origin", "y_origin", "gain_setting")
 
 
+class TypeCard(NamedTuple):
+    """A type card: its keyword, and the frame type as spelt there; both "" where there is none."""
+
+    keyword: str
+    spelling: str
+
+
 class HeaderValues:
     """Values of a header, found under the instrument's keywords, and the problems with them."""
 
@@ -309,6 +350,7 @@ class HeaderValues:
         self._path = image.source.path
         self._keywords = instrument.keywords
         self._detector = instrument.detector
+        self._in_seconds = instrument.in_seconds
         self.problems: list[ArrayredError] = []
         self.refusals: list[ArrayredError] = []
         self.warnings: list[str] = []
@@ -345,23 +387,55 @@ class HeaderValues:
         value = self._first(self._keywords[fact])[1]
         return None if isinstance(value, bool) else _as_number(value)
 
-    def frame_type(self, instrument: Instrument) -> str:
-        """Return the frame type as spelt; cards that contradict each other are a refusal."""
-        keyword, value = self._first(self._keywords["frame_type"])
-        cards = self._header.all(keyword) if keyword else []
-        spelt = ["" if found is None else str(found) for found in cards]
-        if len({instrument.frame_type_of(found) or found for found in spelt}) > 1:
-            self.refusals.append(self._contradiction(keyword, spelt))
-        return "" if value is None else str(value).strip()
+    def frame_types(self, instrument: Instrument) -> list[TypeCard]:
+        """Return the type cards with their spellings: first the one that counts.
+
+        That is the first of which the instrument knows the meaning, else the first, else an empty
+        one. Two meanings under one keyword are a refusal.
+        """
+        first, value = self._first(self._keywords["frame_type"])
+        if value is None:
+            return [TypeCard("", "")]
+        keywords = [k for k in self._keywords["frame_type"] if k in self._header]
+        cards = [
+            TypeCard(keyword, str(found).strip())
+            for keyword in keywords
+            for found in self._header.all(keyword)
+            if found is not None and str(found).strip()
+        ]
+        known = [card for card in cards if instrument.frame_type_of(card.spelling)]
+        if not known:
+            return [TypeCard(first, str(value).strip())]
+        rivals = [card.spelling for card in cards if card.keyword == known[0].keyword]
+        meant = {instrument.frame_type_of(spelling) for spelling in rivals}
+        if len(meant - {None}) > 1:
+            self.refusals.append(self._contradiction(known[0].keyword, rivals))
+        elif len(meant) > 1:
+            self.warnings.append(
+                f"{known[0].keyword} stands {len(rivals)} times in the header: "
+                "the value that is a frame type counts"
+            )
+        if known[0].keyword != first:
+            self.warnings.append(
+                f"{first} is {str(value).strip()!r}, which is not a frame type: "
+                f"{known[0].keyword} counts"
+            )
+        return known
+
+    def dispersion_axis(self, instrument: Instrument) -> int | None:
+        """Return the dispersion axis, 1 or 2, from the instrument file or the header, or None."""
+        found = self.number("dispersion_axis")
+        return instrument.dispersion_axis or (int(found) if found in (1, 2) else None)
 
     def _contradiction(self, keyword: str, values: Sequence[Value]) -> HeaderError:
+        told = f", or tell its {_told_as(keyword in self._keywords['exptime'], self._path)}"
         return HeaderError(
             f"{keyword} stands {len(values)} times in the header, and says "
             f"{_listed_values(values)}",
             path=self._path,
             keyword=keyword,
             value=tuple(values),
-            hint="Leave one of the cards, or exclude the frame.",
+            hint=f"Remove one of the cards, or exclude the frame{told}.",
         )
 
     def calstat(self) -> str:
@@ -397,12 +471,17 @@ class HeaderValues:
         n_before = len(self.problems)
         keyword, value = self._first(self._keywords["exptime"])
         if value is None and len(self.problems) > n_before:
+            for error in self.problems[n_before:]:
+                error.hint = self._ways_to_tell_exposure("")
             return None
         cards = self._header.all(keyword) if keyword else []
         if len(set(map(_as_number, cards))) > 1:
             self.problems.append(self._contradiction(keyword, cards))
             return None
         seconds = None if isinstance(value, bool) else _as_number(value)
+        is_told = keyword in self._in_seconds
+        if seconds is not None and is_told and self._is_in_milliseconds(keyword):
+            seconds /= 1000.0
         if seconds is not None and 0 <= seconds < 1e7 and self._is_in_seconds(keyword):
             self._compare_exposures(keyword, value, seconds)
             return seconds
@@ -410,19 +489,25 @@ class HeaderValues:
         return None
 
     def _no_exposure(self, keyword: str, value: object) -> HeaderError:
-        """Return the error for an invalid or missing exposure card."""
+        """Return the error for an invalid or missing exposure card, with the ways to tell it."""
+        what = f"{keyword} is {value!r}, which is not an exposure in seconds"
         if keyword == "":
             what = "No card gives the exposure"
-            hint = "Mend EXPTIME in the header, name its card in an instrument file"
-        else:
-            what = f"{keyword} is {value!r}, which is no exposure in seconds"
-            hint = "Mend EXPTIME in the header"
         return HeaderError(
             what,
             path=self._path,
             keyword=keyword or "EXPTIME",
             value=value,
-            hint=f"{hint}, or exclude the frame.",
+            hint=self._ways_to_tell_exposure(keyword),
+        )
+
+    def _ways_to_tell_exposure(self, keyword: str) -> str:
+        """Return the ways to tell an exposure; a keyword with another unit may be in seconds."""
+        named = keyword if keyword not in ("", "EXPTIME") else "KEYWORD"
+        return (
+            f"Correct EXPTIME, use --card EXPTIME=SECONDS, tell its {_told_as(True, self._path)}, "
+            f'name its card in an instrument file ([keywords] exptime = ["{named}"]), '
+            "or exclude the frame."
         )
 
     def _compare_exposures(self, keyword: str, value: Value, seconds: float) -> None:
@@ -434,11 +519,21 @@ class HeaderValues:
             self.warnings.append(f"{keyword} is {seconds:g}, but EXPOSURE is {other:g}")
 
     def _is_in_seconds(self, keyword: str) -> bool:
-        """Return whether a card is in s; EXPOSURE (ms in some programs) only if so commented."""
-        comment = self._header.card(keyword).partition("/")[2]
+        """Return whether a card is in s: EXPOSURE (ms in some programs) only if so commented.
+
+        One that the instrument file names is (or was divided by 1000).
+        """
+        if keyword in self._in_seconds:
+            return True
         if keyword == "EXPOSURE":
-            return _SECONDS.search(comment) is not None
-        return _MILLISECONDS.search(comment) is None
+            return _SECONDS.search(self._comment(keyword)) is not None
+        return not self._is_in_milliseconds(keyword)
+
+    def _is_in_milliseconds(self, keyword: str) -> bool:
+        return _MILLISECONDS.search(self._comment(keyword)) is not None
+
+    def _comment(self, keyword: str) -> str:
+        return self._header.card(keyword).partition("/")[2]
 
     def time(self) -> datetime | None:
         """Return the start in UTC, or None; date and time of day may be on two cards."""
@@ -470,6 +565,14 @@ class HeaderValues:
             "gain_setting": plain["gain_setting"],
         }
         return tuple((name, value) for name, value in pairs.items() if value)
+
+
+def _told_as(is_exposure: bool, path: Path) -> str:
+    """Return how a night file tells the exposure or the type of a file, as a phrase."""
+    name = without_suffix(path.name)
+    if is_exposure:
+        return f'exposure in a night file ([exptime] "{name}" = SECONDS)'
+    return f'type in a night file ([types] TYPE = ["{name}"])'
 
 
 def _listed_values(values: Sequence[Value]) -> str:
@@ -551,18 +654,30 @@ def _since_midnight(*clock: str | None) -> timedelta | None:
     return timedelta(hours=hours, minutes=minutes, seconds=seconds)
 
 
-# Frame type where the type card is missing or incomplete: `find_frame_type`.
+# Frame type where the type card is missing, incomplete or contradicted: `find_frame_type`.
 #
 # Camera programs know light frames, darks, flats and biases; an arc frame (comparison lamp) is
-# typed as a light frame, and only its OBJECT, its file name or a lamp card identifies it. A *role*
-# word (arc, lamp, flat, sci, star, ...) decides; the first one counts, so that ``sci-hg-240`` is
-# science in a wavelength setting named after mercury. The name of a lamp's *element* alone only
-# suggests an arc, which the pixels must confirm (`io.pixel_checks.confirm_arcs`). A card that
-# declares bias, dark, flat or arc is believed. Where no card declares a type, only the file's name
-# is used.
+# typed as a light frame, and only its OBJECT, its file name or a lamp card identifies it. Some type
+# darks as lights. A card that declares bias, dark, flat or arc is believed. Of a light frame the
+# witnesses are, in this order: the user (the night file), the pixels, the lamp card, the type
+# cards, OBJECT, the file's name. The words propose and the pixels decide
+# (`io.pixel_checks.confirm_types`):
+#
+# - Another type card that means another type, an OBJECT that is the spelling of one, a file's name
+#   that consists of the word for darks or biases, and a *role* word (arc, lamp, flat, ...) are
+#   believed unless the pixels show the trace of a star (of a flat they are not asked: the image of
+#   a short slit is one).
+# - A word for a lamp beside one for a star ("comparison star") and the symbol of an element are
+#   believed only if lines fill the slit, the name of a lamp's gas also if the exposure is short.
+#
+# In each text a role beats an element, so that ``sci-hg-240`` is science in a wavelength setting
+# named after mercury. Where no card declares a type, only OBJECT as a whole and the words of the
+# file's name are used.
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _OFF_WORDS = ("", "off", "none", "no", "f", "false", "0")
+_BESIDE_A_TYPE = ("frame", "frames", "master", "image", "calibration", "exposure")
+_LONGEST_ABBREVIATION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -573,48 +688,105 @@ class TypeFound:
     ----------
     frame_type : bias, dark, flat, arc or light; None if unknown.
     known_from : source of the type, if not the type card; else "".
-    maybe_arc : name of a lamp's element that suggests an arc, or "".
+    doubt : another type that the pixels may decide for, or None.
     """
 
     frame_type: str | None
     known_from: str = ""
-    maybe_arc: str = ""
+    doubt: TypeDoubt | None = None
 
 
 def find_frame_type(
-    declared: str, name: str, target: str, lamps: str, instrument: Instrument
+    declared: TypeCard | str,
+    name: str,
+    target: str,
+    lamps: str,
+    instrument: Instrument,
+    others: Sequence[TypeCard] = (),
 ) -> TypeFound:
-    """Return the type of a frame from its type card, lamp card, file name and target.
+    """Return the type of a frame from its type cards, lamp card, target and file name.
 
     Parameters
     ----------
-    declared : value of the type card, or "".
+    declared : the type card that counts, or its value; or "".
     name : the file's name without suffix.
     target : the OBJECT card, or "".
     lamps : value of the card of the comparison lamps, or "".
     instrument : meaning of spellings and words.
+    others : further type cards with a meaning.
 
     Examples
     --------
     >>> generic = Instrument.load("generic")
-    >>> find_frame_type("Light Frame", "L2-arc-hg-10", "", "", generic)
-    TypeFound(frame_type='arc', known_from="the word 'arc'", maybe_arc='')
-    >>> find_frame_type("Light Frame", "L2-sci-hg-240", "", "", generic).frame_type
-    'light'
+    >>> find_frame_type("Light Frame", "L2-arc-hg-10", "", "", generic).known_from
+    "the word 'arc'"
+    >>> find_frame_type("Light Frame", "L2-sci-hg-240", "", "", generic)
+    TypeFound(frame_type='light', known_from='', doubt=None)
     """
-    told = instrument.frame_type_of(declared) if declared else None
-    if declared and told != "light":
+    spelling = declared if isinstance(declared, str) else declared.spelling
+    told = instrument.frame_type_of(spelling) if spelling else None
+    if spelling and told != "light":
         return TypeFound(told)
     if lamps.strip().lower() not in _OFF_WORDS:
         return TypeFound("arc", f"the lamps {lamps.strip()!r}")
-    words = words_of(name) + (words_of(target) if told else [])
-    roles = ("flat", "arc", "light") if told else tuple(instrument.words)
-    for word in words:
+    meant = instrument.frame_type_of(target) if target else None
+    if told is None:
+        found = next(_roles_of(name, instrument, tuple(instrument.words)), None)
+        if meant is not None:
+            return TypeFound(meant, f"OBJECT is {target!r}")
+        return TypeFound(None) if found is None else TypeFound(found[0], f"the word {found[1]!r}")
+    for card in others:
+        if (other := instrument.frame_type_of(card.spelling)) not in (None, told):
+            return _unless_a_star(str(other), f"{card.keyword} is {card.spelling!r}")
+    if meant not in (None, told):
+        return _unless_a_star(str(meant), f"OBJECT is {target!r}")
+    if unlit := _named_as_unlit(name, instrument):
+        return _unless_a_star(*unlit)
+    for text in (target, name):
+        if (said := _said_by(text, instrument)) is not None:
+            return said
+    return TypeFound(told)
+
+
+def _unless_a_star(frame_type: str, witness: str) -> TypeFound:
+    """Return a type of a frame typed as a light, which the trace of a star contradicts."""
+    doubt = TypeDoubt("light", "trace", witness) if frame_type != "flat" else None
+    return TypeFound(frame_type, witness, doubt)
+
+
+def _named_as_unlit(name: str, instrument: Instrument) -> tuple[str, str] | None:
+    """Return bias or dark and its word where a name has no other word that means something."""
+    words = [word for word in words_of(name) if len(word) > _LONGEST_ABBREVIATION]
+    rest = [word for word in words if word not in _BESIDE_A_TYPE]
+    for frame_type in ("bias", "dark"):
+        if rest and all(word in instrument.words.get(frame_type, ()) for word in rest):
+            return frame_type, f"the word {rest[0]!r}"
+    return None
+
+
+def _roles_of(text: str, instrument: Instrument, roles: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield the frame types that the words of a text mean, each with the word."""
+    for word in words_of(text):
         for role in roles:
             if word in instrument.words.get(role, ()):
-                return TypeFound(role, "" if role == told else f"the word {word!r}")
-    element = next((word for word in words if word in instrument.elements), "")
-    return TypeFound(told, maybe_arc=element if told else "")
+                yield role, word
+
+
+def _said_by(text: str, instrument: Instrument) -> TypeFound | None:
+    """Return another type that OBJECT or a name gives a frame that is typed as a light, or None."""
+    roles = list(_roles_of(text, instrument, ("flat", "arc", "light")))
+    if roles and (roles[0][0] == "flat" or all(role != "light" for role, _ in roles)):
+        return _unless_a_star(roles[0][0], f"the word {roles[0][1]!r}")
+    lamps = [word for role, word in roles if role == "arc"]
+    names: tuple[tuple[Collection[str], Literal["lines", "lines or short"]], ...] = (
+        (lamps, "lines"),
+        (instrument.gases if not roles else (), "lines or short"),
+        (instrument.elements if not roles else (), "lines"),
+    )
+    for known, where in names:
+        if word := next((word for word in words_of(text) if word in known), ""):
+            return TypeFound("light", doubt=TypeDoubt("arc", where, f"the word {word!r}"))
+    return None
 
 
 def words_of(text: str) -> list[str]:

@@ -174,6 +174,7 @@ def ascii_of(text: str) -> str:
 BLOCK = 2880
 _COMMENTARY_KEYWORDS = ("COMMENT", "HISTORY", "")
 _OF_ONE_HDU = ("CHECKSUM", "DATASUM")
+_HIERARCH = "HIERARCH "
 
 
 class Header:
@@ -252,8 +253,9 @@ class Header:
     def all(self, keyword: str) -> list[Value]:
         """Return the values of every card of a keyword, in order; None where unreadable."""
         values: list[Value] = []
+        names = (keyword, _HIERARCH + keyword)
         for card in self._cards:
-            if card.startswith(keyword) and keyword_of(card) == keyword:
+            if card.startswith(names) and keyword_of(card) in names:
                 try:
                     values.append(parse_card(card)[0])
                 except HeaderError:
@@ -357,8 +359,10 @@ class Header:
         return Header([*self._cards, *other._cards])
 
     def _index(self) -> dict[str, int]:
-        """Return the position of the first card of each keyword."""
-        return {keyword_of(self._cards[i]): i for i in range(len(self._cards) - 1, -1, -1)}
+        """Return the position of the first card of each keyword, HIERARCH ones under both names."""
+        where = {keyword_of(self._cards[i]): i for i in range(len(self._cards) - 1, -1, -1)}
+        long = [keyword for keyword in where if keyword.startswith(_HIERARCH)]
+        return where | {keyword.removeprefix(_HIERARCH): where[keyword] for keyword in long}
 
     def _length_at(self, position: int) -> int:
         """Return the number of cards that the value at a position takes."""

@@ -252,6 +252,7 @@ def product_header(provenance: Provenance, filename: str) -> Header:
         [k for k in header if is_structural(k) or k in _DISPLAY_CARDS or k in _PRIVATE_CARDS]
     )
     dropped = _merge_differing_cards(header, provenance.frames)
+    _set_decisions(header, provenance.frames[0])
     _set_times(header, provenance.frames)
     _set_exposure(header, provenance.frames)
     if provenance.method == "average":
@@ -305,6 +306,19 @@ def _merge_differing_cards(header: Header, frames: Sequence[Frame]) -> list[str]
     ]
     header.drop(dropped)
     return sorted(filter(None, set(dropped)))
+
+
+def _set_decisions(header: Header, frame: Frame) -> None:
+    """Write type and dispersion axis where a card does not say what was decided.
+
+    A product that is read again is then what it was made as.
+    """
+    found = Instrument.load("generic").frame_type_of(frame.type_found)
+    if frame.frame_type is not None and found != frame.frame_type:
+        header.set("IMAGETYP", frame.frame_type, "type of frame, as it was used")
+    keyword, comment = _COORD_CARDS["dispersion_axis"]
+    if (header.readable(keyword) or 1) != frame.dispersion_axis:
+        header.set(keyword, frame.dispersion_axis, comment)
 
 
 def _set_times(header: Header, frames: Sequence[Frame]) -> None:

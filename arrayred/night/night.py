@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arrayred.config import Instrument, NightFile
+from arrayred.config.instrument import DISPERSION_AXES
 from arrayred.config.night_file import MASTERS
 from arrayred.config.toml import errors_name
 from arrayred.errors import (
@@ -28,9 +29,14 @@ from arrayred.io.cache import open_cache
 from arrayred.io.caching import CacheFolder, cache_key, fetch_cache, upload_cache
 from arrayred.io.cube import make_cube
 from arrayred.io.files import files_at, folders_too_deep, list_files
-from arrayred.io.frames import Frame, read_frames, without_suffix
+from arrayred.io.frames import Frame, read_frames, without_suffix, without_type_warnings
 from arrayred.io.ledger import Hashes, examine, required_checksums
-from arrayred.io.pixel_checks import check_night_pixels, confirm_arcs, repeated_frames
+from arrayred.io.pixel_checks import (
+    check_night_pixels,
+    confirm_types,
+    find_dispersion_axis,
+    repeated_frames,
+)
 from arrayred.io.pixels import release_copies
 from arrayred.io.remote import Address, is_fits_name, path_or_address
 from arrayred.io.scan import as_in_file
@@ -43,6 +49,7 @@ from arrayred.night.groups import (
     lights_of,
     require_named,
     select_by_any,
+    select_frames,
     state_of,
 )
 from arrayred.night.match import flats_of
@@ -182,7 +189,11 @@ def open_night(
     out = [*excluded, *(Path(error.path) for error in failures if error.path)]
     with errors_name(file.path):
         _require_all_named(found, [(_label_in_folder(path, where), path) for path in out], file)
-        frames = confirm_arcs(check_night_pixels(retyped(found, file), meaning, file.unsigned))
+        told = types_told(found, file)
+        frames = with_told_exposures(retyped(found, file, meaning), file)
+        frames = check_night_pixels(frames, meaning, file.unsigned)
+        frames = find_dispersion_axis(frames, meaning, DISPERSION_AXES.get(file.dispersion_axis))
+        frames = confirm_types(frames, told)
     reasons = {frame.label: _why_excluded(frame, file) for frame in frames}
     chosen = [frame for frame in frames if not reasons[frame.label]]
     left_out = [(path.name, "excluded") for path in listed if path in excluded]
@@ -259,13 +270,14 @@ def _require_all_named(
     """Raise UsageError if the night file names a frame that does not exist."""
     for frame_type, names in file.types.items():
         require_named(frames, others, names, f"types.{frame_type}")
+    require_named(frames, others, file.exptime, "exptime")
     for name, target in file.targets.items():
         require_named(frames, others, target.frames, f"target {name!r}")
         require_named(frames, others, target.lamps, f"lamps of {name!r}")
 
 
-def retyped(frames: Sequence[Frame], file: NightFile) -> list[Frame]:
-    """Return the frames with the types that the night file gives, which override the headers.
+def types_told(frames: Sequence[Frame], file: NightFile) -> dict[str, str]:
+    """Return the types that the night file gives, by the labels of the frames.
 
     The frames of its targets are lights, those of their lamps are arcs.
     """
@@ -276,15 +288,44 @@ def retyped(frames: Sequence[Frame], file: NightFile) -> list[Frame]:
     ]
     types = {f.label: kind for kind, names in told for f in select_by_any(frames, names)}
     masters = {path: frame_type for frame_type, path in file.masters.items()}
-    types |= {f.label: masters[f.path] for f in frames if f.path in masters}
-    typed = [_with_frame_type(f, types[f.label]) if f.label in types else f for f in frames]
+    return types | {f.label: masters[f.path] for f in frames if f.path in masters}
+
+
+def retyped(frames: Sequence[Frame], file: NightFile, instrument: Instrument) -> list[Frame]:
+    """Return the frames with the types that the night file gives, which override the headers."""
+    types, cards = types_told(frames, file), instrument.keywords["frame_type"]
+    masters = set(file.masters.values())
+    typed = [_with_frame_type(f, types[f.label], cards) if f.label in types else f for f in frames]
     return [replace(f, named_master=True) if f.path in masters else f for f in typed]
 
 
-def _with_frame_type(frame: Frame, frame_type: str) -> Frame:
-    """Return a frame with a type given by the user: its name cannot make it an arc."""
-    told = tuple(text for text in frame.warnings if not text.startswith("taken for"))
-    return replace(frame, frame_type=frame_type, warnings=told, maybe_arc="")
+def _with_frame_type(frame: Frame, frame_type: str, cards: Collection[str]) -> Frame:
+    """Return a frame with a type given by the user, whatever its cards, name and pixels say."""
+    return replace(
+        frame,
+        frame_type=frame_type,
+        warnings=without_type_warnings(frame),
+        doubt=None,
+        refusals=tuple(error for error in frame.refusals if error.keyword not in cards),
+    )
+
+
+def with_told_exposures(frames: Sequence[Frame], file: NightFile) -> list[Frame]:
+    """Return the frames with the exposures that the user gives.
+
+    Those of ``[exptime]`` override the headers. An observing log may round them or give sums, and
+    the card EXPTIME of products holds for all of them, so that these two are used only where the
+    header gives no exposure, or 0 s.
+    """
+    cards = [(("*",), file.cards)] + [(t.frames, t.cards) for t in file.targets.values()]
+    spare = {name: c["EXPTIME"] for names, c in cards for name in names if "EXPTIME" in c}
+    told: dict[str, float] = {}
+    for patterns, is_spare in ((spare | dict(file.logged_exptime), True), (file.exptime, False)):
+        asked = [f for f in frames if not (is_spare and f.exptime)] if patterns else []
+        for name, seconds in patterns.items():
+            if isinstance(seconds, int | float) and seconds >= 0:
+                told |= {f.label: float(seconds) for f in select_frames(asked, name)}
+    return [replace(f, exptime=told[f.label]) if f.label in told else f for f in frames]
 
 
 def _why_excluded(frame: Frame, file: NightFile) -> str:
@@ -712,7 +753,7 @@ def _frames_by_node(night: Night) -> dict[str, Sequence[Frame]]:
 def _cache_options(file: NightFile, instrument: Instrument) -> str:
     """Return the settings that the content of a cache depends on, as text."""
     image = (file.extension,) if file.extension else ()
-    return repr((file.unsigned, *image, file.types, file.targets, instrument))
+    return repr((file.unsigned, *image, file.types, file.exptime, file.targets, instrument))
 
 
 def _key_of_frames(

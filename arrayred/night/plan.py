@@ -25,7 +25,12 @@ from arrayred.errors import (
     UsageError,
     printable,
 )
-from arrayred.io.frames import Frame, without_suffix
+from arrayred.io.frames import (
+    Frame,
+    is_taken_for_another,
+    without_suffix,
+    without_type_warnings,
+)
 from arrayred.io.header import Value
 from arrayred.io.ledger import PAGE
 from arrayred.io.products import product_names
@@ -270,6 +275,7 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
         The night file contradicts itself or the frames.
     """
     recipe = Recipe().replace(**night.file.recipe) if recipe is None else recipe
+    night = _with_literal_types(night) if recipe.literal_types else night
     usable, left_out, problems = sort_frames(
         night, {} if recipe.keep_duplicates else night.duplicates
     )
@@ -333,6 +339,19 @@ def _without_spoilt(
         for one in fresh or [name]:
             failed.setdefault(one, error)
     return [target for target in targets if target.name not in failed], list(failed.items())
+
+
+def _with_literal_types(night: Night) -> Night:
+    """Return a night whose darks and biases that are typed as lights are lights."""
+    frames = tuple(
+        replace(frame, frame_type="light", warnings=without_type_warnings(frame))
+        if frame.frame_type in ("bias", "dark")
+        and is_taken_for_another(frame)
+        and night.instrument.frame_type_of(frame.type_found) == "light"
+        else frame
+        for frame in night.frames
+    )
+    return replace(night, frames=frames)
 
 
 def _calibrations(usable: Mapping[str, list[Frame]], file: NightFile) -> dict[str, list[Group]]:
@@ -630,12 +649,14 @@ def too_large_errors(night: Night, max_frame_mb: float) -> list[ArrayredError]:
 
 
 def _unexposed_error(frame: Frame) -> InputError:
+    name = without_suffix(frame.path.name)
     return InputError(
         f"A {frame.frame_type} of 0 s cannot be",
         path=frame.path,
         keyword="EXPTIME",
         value=0.0,
-        hint="Mend EXPTIME in the header, or exclude the frame.",
+        hint=f'Tell its exposure ([exptime] "{name}" = SECONDS) or that it is a bias '
+        f'([types] bias = ["{name}"]) in a night file, or exclude the frame.',
     )
 
 
@@ -764,7 +785,7 @@ def _read_pass_lines(night: Night, plan: Plan, memory: int | None) -> Iterator[s
     """Yield the passes over the files, each with its purpose and the amount of data read."""
     yield f"headers: {len(night.frames)} files, no pixels"
     yield from _pixel_decision_lines(night)
-    asked = sum(bool(frame.maybe_arc) for frame in night.frames)
+    asked = sum(frame.doubt is not None for frame in night.frames)
     if asked:
         yield f"probe of some rows: {asked} frames may show a lamp"
     flats = [flat.frames for flat in plan.flats.values()]
@@ -845,6 +866,7 @@ def night_file_text(night: Night, plan: Plan, recipe: Recipe, path: Path) -> str
     sections = [
         [_NIGHT_FILE_HEAD.rstrip(), *_night_file_top(night, path)],
         ["# Files that are not what their headers say.", "[types]", *_night_file_types(night)],
+        *_night_file_exposures(night),
         _NIGHT_FILE_SETTINGS.rstrip().splitlines()
         + toml_lines(_settings_beside(recipe, Recipe()).items()),
         ["# Cards of all products.", "[cards]", *toml_lines(night.file.cards.items())],
@@ -870,6 +892,8 @@ def _night_file_top(night: Night, path: Path) -> Iterator[str]:
         yield f"unsigned = {toml_text(file.unsigned)}"
     if file.extension:
         yield f"extension = {toml_text(file.extension)}"
+    if file.dispersion_axis != "auto":
+        yield f"dispersion_axis = {toml_text(file.dispersion_axis)}"
     if file.masters:
         yield "\n[masters]"
         yield from toml_lines(
@@ -885,14 +909,25 @@ def _night_file_types(night: Night) -> Iterator[str]:
         found = [
             frame.label
             for frame in night.frames
-            if frame.frame_type == kind
-            and frame.label not in given
-            and any(text.startswith("taken for") for text in frame.warnings)
+            if frame.frame_type == kind and frame.label not in given and is_taken_for_another(frame)
         ]
         if known or found:
             yield f"{kind} = {toml_text([*known, *found])}"
     if not any(frame.frame_type == "arc" for frame in night.frames):
         yield '# arc = ["*neon*"]'
+
+
+def _night_file_exposures(night: Night) -> Iterator[list[str]]:
+    """Yield the exposures that no header gives, as a table, if there are any."""
+    keywords = night.instrument.keywords["exptime"]
+    found = {
+        frame.label: frame.exptime
+        for frame in night.frames
+        if frame.exptime is not None and any(error.keyword in keywords for error in frame.problems)
+    }
+    if told := {**found, **night.file.exptime}:
+        lines = [f"{toml_text(name)} = {toml_text(seconds)}" for name, seconds in told.items()]
+        yield ["# Exposures in s.", "[exptime]", *lines]
 
 
 def _target_table(target: Target, recipe: Recipe, night: Night) -> Iterator[str]:

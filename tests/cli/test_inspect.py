@@ -200,10 +200,10 @@ def product(night: Path) -> None:
 PROBLEMS: list[tuple[Callable[[Path], None], bool, str]] = [
     (unknown_type, True, r"light-002: the frame type 'Quux' is unknown$"),
     (no_type, True, r".*odd-002\.fit: No card says what kind of frame this is\. Add IMAGETYP"),
-    (no_exposure, True, r".*light-002\.fit: No card gives the exposure\. Mend EXPTIME"),
-    (odd_exposure, True, r".*light-002\.fit: EXPTIME is '600,0'.*\. Mend EXPTIME"),
+    (no_exposure, True, r".*light-002\.fit: No card gives the exposure\. Correct EXPTIME"),
+    (odd_exposure, True, r".*light-002\.fit: EXPTIME is '600,0'.*\. Correct EXPTIME"),
     (exposure_as_text, True, r"light-002: EXPTIME is the text '600\.0', taken as a number$"),
-    (unexposed, True, r".*light-002\.fit: A light of 0 s cannot be\. Mend EXPTIME"),
+    (unexposed, True, r".*light-002\.fit: A light of 0 s cannot be\. Tell its exposure"),
     (cut_short, False, r".*light-002\.fit: The file has 30000 bytes, .*\. It was cut short"),
     (emptied, False, r".*light-002\.fit: The file is empty\. Copy it again"),
     (no_fits, False, r".*light-002\.fit: This is no FITS file; left out$"),

@@ -433,8 +433,8 @@ BAD_NIGHTS = [
     (cut_in_the_header, r"light-002\.fit: The file ends within its header\. It was cut short"),
     (emptied, r"light-002\.fit: The file is empty\. Copy it again"),
     (untyped, r"light-002\.fit: No card says what kind of frame.*\. Add IMAGETYP"),
-    (without_exposure, r"light-002\.fit: No card gives the exposure\. Mend EXPTIME"),
-    (odd_exposure, r"light-002\.fit: EXPTIME is '600,0'.*\. Mend EXPTIME"),
+    (without_exposure, r"light-002\.fit: No card gives the exposure\. Correct EXPTIME"),
+    (odd_exposure, r"light-002\.fit: EXPTIME is '600,0'.*\. Correct EXPTIME"),
 ]
 
 

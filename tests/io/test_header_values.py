@@ -38,14 +38,21 @@ def test_types_that_mean_the_same_agree(image: ImageHDU) -> None:
     assert (frame.frame_type, frame.refusals) == ("dark", ())
 
 
-@pytest.mark.parametrize("second", ["'Light Frame'", "'Quux'"])
-def test_types_that_contradict_each_other_are_refused(second: str, image: ImageHDU) -> None:
-    frame = told(image, "IMAGETYP= 'Dark Frame'", f"IMAGETYP= {second}")
+def test_types_that_contradict_each_other_are_refused(image: ImageHDU) -> None:
+    frame = told(image, "IMAGETYP= 'Dark Frame'", "IMAGETYP= 'Light Frame'")
     (refusal,) = frame.refusals
     assert (refusal.keyword, refusal.hint) == (
         "IMAGETYP",
-        "Leave one of the cards, or exclude the frame.",
+        "Remove one of the cards, or exclude the frame, "
+        'or tell its type in a night file ([types] TYPE = ["x"]).',
     )
+
+
+def test_of_types_one_of_which_means_nothing_the_other_counts(image: ImageHDU) -> None:
+    frame = told(image, "IMAGETYP= 'Quux'", "IMAGETYP= 'Dark Frame'")
+    assert (frame.frame_type, frame.refusals) == ("dark", ())
+    (warning,) = frame.warnings
+    assert "IMAGETYP stands 2 times" in warning
 
 
 def test_types_under_different_keywords_are_tried_in_order(image: ImageHDU) -> None:
