@@ -118,6 +118,22 @@ class SkyFit(NamedTuple):
     shift: LineShift = LineShift()
     leaning: LeaningSky | None = None
 
+    def on_rows(self, distance: Values, trace: xr.Dataset) -> Values:
+        """Return the sky (y, x) at distances (y, x) from a trace."""
+        if self.leaning is None:
+            return np.asarray(self.level + self.slope * distance)
+        center = trace["center"].values
+        return self.leaning.on_rows(distance + (center - center.mean()))
+
+    def raised(self, added: Values, variance: Values) -> SkyFit:
+        """Return a sky brighter by some counts (x), known to some variance."""
+        leaning = self.leaning
+        if leaning is not None:
+            leaning = leaning._replace(added=leaning.added + added)
+        return self._replace(
+            level=self.level + added, variance=self.variance + variance, leaning=leaning
+        )
+
 
 class SkyPixels(NamedTuple):
     """Pixels of sky: their values, which of them are good, and their positions.
@@ -515,7 +531,7 @@ _STEEPEST = 0.2
 """Largest tilt, columns per row."""
 _GROUP = 4
 """Rows whose medians are taken together to find the tilt: hot pixels and tracks drop out."""
-_MIN_TILT_SNR = 5.0
+_MIN_SNR = 5.0
 _LEAST_SHIFT = 0.05
 """Smallest shift within the bands that matters, columns: 3 % of the peak of a line."""
 _HIGHEST_FREQUENCY = 0.3
@@ -550,6 +566,7 @@ class LeaningSky(NamedTuple):
     first : upright column of the first knot.
     scale : rows over which the second order changes by 1.
     n_columns : of the image.
+    added : (x), counts by which the sky is brighter than the spline.
     """
 
     shift: LineShift
@@ -558,12 +575,13 @@ class LeaningSky(NamedTuple):
     first: float
     scale: float
     n_columns: int
+    added: Values | float = 0.0
 
     def on_rows(self, away: Values) -> Values:
         """Return the sky (y, x) at some rows (y, x) from the mean of the trace."""
         parts = self.at(self._upright(away))
         level = parts[0] if len(parts) == 1 else parts[0] + parts[1] * (away / self.scale)
-        return np.asarray(level)
+        return np.asarray(level + self.added)
 
     def at(self, upright: Values) -> list[Values]:
         """Return the spline of each order at upright columns."""
@@ -675,7 +693,7 @@ def _angle_of_lines(
 
     n_steps = max(int(np.ceil(steepest * height / 0.75)), 1)
     tilts = np.linspace(-steepest, steepest, 2 * n_steps + 1)
-    doubt = _MIN_TILT_SNR * unit * np.sqrt(2.0 * sum(n**2 for n in n_of_sides))
+    doubt = _MIN_SNR * unit * np.sqrt(2.0 * sum(n**2 for n in n_of_sides))
     power = stacked(sides, tilts)
     best = int(np.argmax(power))
     start = float(tilts[best]) if power[best] - power[n_steps] > doubt else 0.0
@@ -685,7 +703,7 @@ def _angle_of_lines(
     near = np.asarray(start + step * np.arange(-n_near, n_near + 1))
     power = stacked([(padded, away)], near)
     best = int(np.argmax(power))
-    doubt = _MIN_TILT_SNR * unit * np.sqrt(2.0) * len(away)
+    doubt = _MIN_SNR * unit * np.sqrt(2.0) * len(away)
     if power[best] - power[n_near] > doubt:
         start = float(near[best])
     return start, at_border
@@ -750,7 +768,7 @@ class _Equations(NamedTuple):
         for term in range(4):
             found, error = self.solve([*used, term])
             n = len(used)
-            if abs(change[term] + found[n]) > max(_MIN_TILT_SNR * error[n], _LEAST_SHIFT):
+            if abs(change[term] + found[n]) > max(_MIN_SNR * error[n], _LEAST_SHIFT):
                 used.append(term)
         return used
 
@@ -1001,6 +1019,7 @@ def fit_sky(
     method: SkyModel = "linear",
     offset: int = 50,
     band: RowRange | None = None,
+    nearest: bool | None = None,
     half_height: float,
 ) -> xr.Dataset:
     """Fit the sky of each column from bands of rows on both sides of a spectrum.
@@ -1014,6 +1033,8 @@ def fit_sky(
     method : the clipped "mean", the "median", or a "linear" fit along the rows of a column.
     offset : rows from the edge of the aperture to the band; fewer where the image has no room.
     band : first and last row of a given sky band; rows of the spectrum are excluded from it.
+    nearest : take the rows nearest to the spectrum, and let the sky be curved between them; None:
+        where the light beside the spectrum is not that of the bands, by 0.5 % of its flux.
     half_height : half-width of the aperture about the trace, rows.
 
     Returns
@@ -1021,10 +1042,11 @@ def fit_sky(
     sky : `level` (x) and `slope` (x, per row) about the trace, `variance` (x) of the level, in the
         image's unit or its square; a column without a good pixel has the sky of its neighbours and
         the variance of all levels. Where its lines lean, `on_rows` (y, x) on the rows of the
-        aperture. Attributes: `sky_below` and `sky_above`, first and last row of
-        each side that is used; `sky_rows_used`, the number of rows used; `sky_model`, the method
-        actually used (one side alone gives no slope); `sky_scatter`, the scatter of the pixels over
-        that predicted by the variance; `sky_lean`, the tilt of the sky lines, columns per row.
+        aperture. Attributes: `sky_below` and `sky_above`, first and last row of each side that is
+        used; `sky_rows_used`, the number of rows used; `sky_nearest`, where they are the nearest;
+        `sky_model`, the method actually used (one side alone gives no slope); `sky_scatter`, the
+        scatter of the pixels over that predicted by the variance; `sky_lean`, the tilt of the sky
+        lines, columns per row.
 
     Raises
     ------
@@ -1047,17 +1069,16 @@ def fit_sky(
     import xarray as xr
 
     check_image(image)
-    chosen = _choose_bands(image, trace, rows, offset, half_height) if band is None else None
-    bands = chosen or _given_bands(image, trace, rows, band or (0, 0), half_height)
-    used: SkyModel = method if min(map(len, bands)) > 0 or method != "linear" else "mean"
-    pixels, noise = _sky_pixels(image, trace, bands)
-    fit = fit_columns(pixels, noise, used)
-    if not np.isfinite(fit.level).all():
-        raise SkyBandError(
-            f"None of the {len(pixels.pixels)} rows of sky has a good pixel",
-            value=band,
-            hint="Give other --sky-rows A:B, or --no-sky.",
-        )
+    star = _SkyStar(image, trace, rows, half_height)
+    bands = star.bands(offset) if band is None else _given_bands(star, band)
+    used, fit = _fit_bands(star, bands, method)
+    why = ""
+    if band is None and nearest is None and (part := _other_light_beside(star, bands, fit, offset)):
+        nearest, why = True, f"{part:.1%} of the flux"
+    if band is None and nearest:
+        bands = star.bands(offset, nearest=True)
+        used, fit = _fit_bands(star, bands, method)
+        fit = _with_curvature(star, bands, fit)
     units = image[COUNTS].attrs.get("units", "adu")
     sky = xr.Dataset(
         {
@@ -1066,16 +1087,15 @@ def fit_sky(
             VARIANCE: (X, fit.variance, {"units": f"{units}2", "long_name": "variance of level"}),
         },
         coords={X: image[X]},
-        attrs=_sky_attrs(bands, fit, used),
+        attrs=_sky_attrs(bands, fit, used) | ({"sky_nearest": True} if nearest else {}),
     )
     if fit.leaning is not None:
-        low, high = aperture_edges(trace, rows, half_height)
-        y = np.arange(low, high + 1)
+        y = np.arange(star.low, star.high + 1)
         away = np.asarray(y[:, np.newaxis] - float(trace["center"].values.mean()))
         told = {"units": units, "long_name": "sky on the rows of the aperture"}
         plane = fit.leaning.on_rows(away)
         sky = sky.assign(on_rows=((Y, X), plane, told)).assign_coords({Y: y})
-    return _with_remarks_on_bands(sky, bands, method, used)
+    return _with_remarks_on_sky(sky, bands, method, fit, why)
 
 
 def sky_at(sky: xr.Dataset, trace: xr.Dataset, y: Labels) -> NDArray[np.float64]:
@@ -1120,27 +1140,74 @@ def clearance(trace: xr.Dataset, rows: Rows) -> int:
     return max(math.ceil(away), 3)
 
 
-def _choose_bands(
-    image: xr.Dataset, trace: xr.Dataset, rows: Rows, offset: int, half_height: float
-) -> SkyBands:
-    """Return bands on both sides, or on the side that has room."""
-    low, high = aperture_edges(trace, rows, half_height)
-    near = clearance(trace, rows)
-    numbers = image[Y].values
-    dark = numbers[~_near_others(numbers, rows, near)]
-    height = round(_TIMES_APERTURE * min(high - low + 1, 2 * half_height + 1))
-    wanted = min(max(height, _LOWEST), _HIGHEST)
-    below = _band_on_side(low - dark[dark < low][::-1], min(near, offset), offset, wanted)
-    above = _band_on_side(dark[dark > high] - high, min(near, offset), offset, wanted)
-    if max(below.size, above.size) == 0:
+class _SkyStar(NamedTuple):
+    """A star and the image on which it lies; arguments of `fit_sky`."""
+
+    image: xr.Dataset
+    trace: xr.Dataset
+    rows: Rows
+    half_height: float
+
+    @property
+    def low(self) -> int:
+        """Return the lowest row of the aperture."""
+        return aperture_edges(self.trace, self.rows, self.half_height)[0]
+
+    @property
+    def high(self) -> int:
+        """Return the highest row of the aperture."""
+        return aperture_edges(self.trace, self.rows, self.half_height)[1]
+
+    @property
+    def height(self) -> float:
+        """Return the rows of the aperture that a column holds."""
+        return min(self.high - self.low + 1, 2 * self.half_height + 1)
+
+    def dark(self) -> Labels:
+        """Return the rows away from other spectra."""
+        numbers = self.image[Y].values
+        near = clearance(self.trace, self.rows)
+        return np.asarray(numbers[~_near_others(numbers, self.rows, near)])
+
+    def bands(self, offset: int, *, nearest: bool = False) -> SkyBands:
+        """Return bands on both sides, or on the side that has room; the nearest are lower."""
+        low, high, dark = self.low, self.high, self.dark()
+        near = clearance(self.trace, self.rows)
+        offset = near if nearest else offset
+        wanted = min(max(round(_TIMES_APERTURE * self.height), _LOWEST), _HIGHEST)
+        if nearest:
+            wanted = min(max(round(_TIMES_APERTURE * self.height / 2), _FEWEST), _LOWEST)
+        below = _band_on_side(low - dark[dark < low][::-1], min(near, offset), offset, wanted)
+        above = _band_on_side(dark[dark > high] - high, min(near, offset), offset, wanted)
+        if max(below.size, above.size) == 0:
+            numbers = self.image[Y].values
+            raise SkyBandError(
+                f"There is no room for a sky band beside the spectrum of rows {low}:{high}: "
+                f"{_FEWEST} rows are needed, {min(near, offset)} rows or more away from it and "
+                f"from other spectra (the image has rows {numbers[0]}:{numbers[-1]})",
+                value=offset,
+                hint="Give --sky-rows A:B, or --no-sky.",
+            )
+        return SkyBands((low - below)[::-1], high + above)
+
+    def sides(self, nearest: int, farthest: int) -> list[Labels]:
+        """Return the dark rows of each side at some distances from the aperture."""
+        dark = self.dark()
+        away = [self.low - dark, dark - self.high]
+        return [dark[(rows >= nearest) & (rows < farthest)] for rows in away]
+
+
+def _fit_bands(star: _SkyStar, bands: SkyBands, method: SkyModel) -> tuple[SkyModel, SkyFit]:
+    """Return the model that bands allow, and its fit."""
+    used: SkyModel = method if min(map(len, bands)) > 0 or method != "linear" else "mean"
+    pixels, noise = _sky_pixels(star.image, star.trace, bands)
+    fit = fit_columns(pixels, noise, used)
+    if not np.isfinite(fit.level).all():
         raise SkyBandError(
-            f"There is no room for a sky band beside the spectrum of rows {low}:{high}: "
-            f"{_FEWEST} rows are needed, {min(near, offset)} rows or more away from it and from "
-            f"other spectra (the image has rows {numbers[0]}:{numbers[-1]})",
-            value=offset,
-            hint="Give --sky-rows A:B, or --no-sky.",
+            f"None of the {len(pixels.pixels)} rows of sky has a good pixel",
+            hint="Give other --sky-rows A:B, or --no-sky.",
         )
-    return SkyBands((low - below)[::-1], high + above)
+    return used, fit
 
 
 def _near_others(numbers: Labels, rows: Rows, near: int) -> NDArray[np.bool_]:
@@ -1171,11 +1238,9 @@ def _band_on_side(away: Labels, near: int, offset: int, wanted: int) -> Labels:
     return found if found.size >= _FEWEST else found[:0]
 
 
-def _given_bands(
-    image: xr.Dataset, trace: xr.Dataset, rows: Rows, band: RowRange, half_height: float
-) -> SkyBands:
+def _given_bands(star: _SkyStar, band: RowRange) -> SkyBands:
     """Return the parts of a given band beside the spectrum."""
-    numbers = image[Y].values
+    numbers = star.image[Y].values
     if not numbers[0] <= band[0] <= band[1] <= numbers[-1]:
         raise SkyBandError(
             f"The sky rows {band[0]}:{band[1]} are off the image "
@@ -1183,11 +1248,10 @@ def _given_bands(
             value=band,
             hint="Give rows that exist, both ends included.",
         )
-    low, high = aperture_edges(trace, rows, half_height)
     inside = numbers[(numbers >= band[0]) & (numbers <= band[1])]
-    bands = SkyBands(inside[inside < low], inside[inside > high])
+    bands = SkyBands(inside[inside < star.low], inside[inside > star.high])
     if max(map(len, bands)) == 0:
-        raise within_spectrum(band, (low, high))
+        raise within_spectrum(band, (star.low, star.high))
     return bands
 
 
@@ -1219,12 +1283,165 @@ def _sky_attrs(bands: SkyBands, fit: SkyFit, used: SkyModel) -> dict[str, Any]:
     return facts | ({"sky_scatter": fit.scatter} if math.isfinite(fit.scatter) else {})
 
 
-def _with_remarks_on_bands(
-    sky: xr.Dataset, bands: SkyBands, method: SkyModel, used: SkyModel
+def _with_remarks_on_sky(
+    sky: xr.Dataset, bands: SkyBands, method: SkyModel, fit: SkyFit, why: str
 ) -> xr.Dataset:
-    """Return the sky with remarks and HISTORY on its bands."""
+    """Return the sky with remarks and HISTORY on its bands and lines.
+
+    Parameters
+    ----------
+    why : how large the light beside the star is, where it made nearer bands necessary.
+    """
     spans = [f"{side[0]} to {side[-1]}" for side in bands if side.size]
+    used = sky.attrs["sky_model"]
+    if why:
+        sky = add_remark(
+            sky,
+            f"the sky beside the spectrum differs from that of rows farther away by {why}: "
+            f"rows {' and '.join(spans)} are used (--sky-rows A:B chooses others)",
+        )
     if len(spans) == 1:
         model = "" if used == method else f": a {used}, since one side tells no slope"
         sky = add_remark(sky, f"the spectrum's sky is from one side, rows {spans[0]}{model}")
+    if fit.shift.at_border:
+        sky = add_remark(
+            sky,
+            f"sky lines lean by {_STEEPEST:g} columns per row or more and are not followed: "
+            "they are smeared (--sky-rows A:B chooses rows closer to the spectrum)",
+        )
+    if fit.scatter > _MOST_SCATTER:
+        sky = add_remark(
+            sky,
+            f"the sky scatters by {fit.scatter:.1f} times its expected noise: its rows hold other "
+            "light, or the noise is too small (--sky-rows A:B chooses others)",
+        )
     return add_history(sky, f"sky under the spectrum: {used} of rows {' and '.join(spans)}")
+
+
+# Light beside the star that the bands do not see: a halo, a nebula, a reflection in the optics.
+#
+# Between the bands and the star lie rows that are used by neither. Where they differ from the fit
+# of the bands, so does the sky under the star. They are compared in the half next to the bands,
+# where the star's own wings are faint. Wings of scattered light reach even there, by 0.3 to 1.1 %
+# of the flux on real nights: they have the colour of the star, and other light has not.
+#
+# Where the light differs the nearest rows are used. Half an aperture of a halo as wide as 30
+# apertures still curves by 2 % of a faint star between them, so that the level is corrected by a
+# polynomial of the rows beside the star, the same for many columns.
+
+_N_COLUMN_BLOCKS = 8
+_FEWEST_NEAR = 4
+"""Rows between star and band that are compared, of each side."""
+_MOST_OTHER_LIGHT, _MOST_IN_BLOCK = 0.005, 0.01
+"""Light in the aperture that the bands do not see, over the flux: of all columns, and of one block
+of them; smaller differences are left to the wings of the star."""
+_MOST_IN_WINGS = 0.02
+"""The largest part that wings are taken to have there."""
+_COLOUR_OF_STAR = 0.5
+"""Squared residuals of an excess as proportional to the star over those of an even one."""
+_CURVED_ROWS, _CURVE_ORDER = 2, 4
+"""Rows over those of a band, and degree, of the polynomial along the slit."""
+_MOST_SCATTER = 1.3
+
+
+class _Excess(NamedTuple):
+    """Light beside a star without the sky of its bands.
+
+    Parameters
+    ----------
+    rest : (row, block), medians over blocks of columns.
+    error : (row, block), their standard deviations.
+    """
+
+    rest: Values
+    error: Values
+
+
+def _column_blocks(n_columns: int) -> list[NDArray[np.intp]]:
+    return np.array_split(np.arange(n_columns), min(_N_COLUMN_BLOCKS, n_columns))
+
+
+def _excess_on_rows(star: _SkyStar, fit: SkyFit, y: Labels) -> _Excess:
+    """Return the light of some rows that a fit of the sky leaves."""
+    pixels, _ = _sky_pixels(star.image, star.trace, SkyBands(y, y[:0]))
+    rest = pixels.pixels - fit.on_rows(pixels.distance, star.trace)
+    medians, errors = [], []
+    for block in _column_blocks(rest.shape[1]):
+        part, good = rest[:, block].T, pixels.good[:, block].T
+        middle = column_medians(part, good)
+        spread = _MAD_TO_STD * _median_or_nan(column_medians(np.abs(part - middle), good))
+        number = np.maximum(np.count_nonzero(good, axis=0), 1)
+        medians.append(middle)
+        errors.append(spread * np.sqrt(np.pi / 2 / number))
+    return _Excess(np.stack(medians, axis=1), np.stack(errors, axis=1))
+
+
+def _flux_of_blocks(star: _SkyStar, fit: SkyFit) -> Values:
+    """Return the median flux in the aperture of blocks of columns."""
+    y = np.arange(max(star.low, int(star.image[Y][0])), min(star.high, int(star.image[Y][-1])) + 1)
+    pixels, _ = _sky_pixels(star.image, star.trace, SkyBands(y, y[:0]))
+    rest = pixels.pixels - fit.on_rows(pixels.distance, star.trace)
+    flux = np.where(pixels.good, rest, 0.0).sum(axis=0)
+    return np.array([np.median(flux[block]) for block in _column_blocks(flux.size)])
+
+
+def _other_light_beside(star: _SkyStar, bands: SkyBands, fit: SkyFit, offset: int) -> float:
+    """Return the part of the flux by which light beside a star differs from its bands; 0: none."""
+    near = clearance(star.trace, star.rows)
+    flux: Values | None = None
+    found = 0.0
+    starts = [star.low - band[-1:] for band in bands[:1]] + [bands.above[:1] - star.high]
+    for side, start in enumerate(starts):
+        farthest = int(start[0]) if start.size else offset
+        y = star.sides((near + farthest + 1) // 2, farthest)[side]
+        if y.size < _FEWEST_NEAR:
+            continue
+        excess = _excess_on_rows(star, fit, y)
+        if not np.isfinite(excess.rest).all():
+            continue
+        flux = _flux_of_blocks(star, fit) if flux is None else flux
+        found = max(found, _part_of_other_light(excess, fit, flux, star.height))
+    return found
+
+
+def _part_of_other_light(excess: _Excess, fit: SkyFit, flux: Values, height: float) -> float:
+    """Return the part of the flux (block) that an excess makes, if it is not that of the star."""
+    blocks = excess.rest.mean(axis=0)
+    columns = _column_blocks(fit.level.size)
+    of_level = [np.mean(fit.variance[block]) / block.size for block in columns]
+    errors = np.sqrt((excess.error**2).mean(axis=0) / len(excess.error) + of_level)
+    mean, error = float(blocks.mean()), float(np.sqrt(np.mean(errors**2) / errors.size))
+    whole = float(np.mean(flux))
+    if not whole > 0:
+        return 0.0
+    part, light = height * abs(mean) / whole, height * np.abs(blocks)
+    seen = (np.abs(blocks) > _MIN_SNR * errors) & (light > _MOST_IN_BLOCK * np.abs(flux))
+    found = [float(one) / whole for one in light[seen]]
+    if abs(mean) > _MIN_SNR * error and part > _MOST_OTHER_LIGHT:
+        found.append(part)
+    like_star = flux * (blocks @ flux) / (flux @ flux)
+    from_star, from_even = (np.square(blocks - one).sum() for one in (like_star, mean))
+    if mean > 0 and part < _MOST_IN_WINGS and from_star < _COLOUR_OF_STAR * from_even:
+        return 0.0
+    return max(found, default=0.0)
+
+
+def _with_curvature(star: _SkyStar, bands: SkyBands, fit: SkyFit) -> SkyFit:
+    """Return a fit with the level that a polynomial through the rows beside the star has at it."""
+    near = clearance(star.trace, star.rows)
+    farthest = near + _CURVED_ROWS * max(map(len, bands))
+    y = np.concatenate(star.sides(near, farthest))
+    excess = _excess_on_rows(star, fit, y)
+    if min(map(len, star.sides(near, farthest))) == 0 or not np.isfinite(excess.rest).all():
+        return fit
+    away = (y - float(star.trace["center"].values.mean())) / farthest
+    design = away[:, np.newaxis] ** np.arange(_CURVE_ORDER + 1)
+    weight = 1.0 / np.mean(excess.error, axis=1)
+    inverse = np.linalg.pinv(design * weight[:, np.newaxis])[0] * weight
+    levels = inverse @ excess.rest
+    errors = np.sqrt(inverse**2 @ excess.error**2)
+    middles = np.array([block.mean() for block in _column_blocks(fit.level.size)])
+    columns = np.arange(fit.level.size)
+    added = np.interp(columns, middles, levels)
+    doubt = np.interp(columns, middles, errors**2)
+    return fit.raised(added, doubt)

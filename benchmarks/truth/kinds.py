@@ -183,6 +183,9 @@ def _leaning(lean: float, width: float, flux: float = 12_000.0) -> Callable[[int
     return made
 
 
+_OTHER_LIGHT = "differs from that of rows farther away"
+
+
 def _halo(level: float, fwhm: float, row: float = 101.3) -> Callable[[int], Any]:
     """Return nights with light that falls off along the slit, from the star or from elsewhere."""
 
@@ -204,8 +207,8 @@ KINDS = {
         for lean in (0.01, -0.03, 0.06, 0.1)
     },
     "a faint star under leaning sky lines": Kind(_leaning(0.06, 1.0, 900.0)),
-    "a halo about the star, 60 rows": Kind(_halo(60.0, 60.0)),
-    "a halo about the star, 120 rows": Kind(_halo(60.0, 120.0)),
+    "a halo about the star, 60 rows": Kind(_halo(10.0, 60.0), told=_OTHER_LIGHT),
+    "a halo about the star, 120 rows": Kind(_halo(60.0, 120.0), told=_OTHER_LIGHT),
     "a nebula in the upper sky": Kind(_halo(60.0, 40.0, 165.0)),
     "a narrow nebula in the upper sky": Kind(_halo(60.0, 15.0, 175.0)),
 }
