@@ -676,7 +676,8 @@ def sky_under_trace(
     image : the best counts (y, x).
     trace, rows : of the star.
     recipe : the sky model, and the sky rows if they are given.
-    tables : the procedure's spectrum, whose sky band is used by the model "band".
+    tables : the procedure's spectrum, whose sky band is used by the model "band"; or, for a single
+        frame, the spectrum of all, whose choice of the nearest rows is kept.
     """
     half_height = tables.attrs.get("half_height", half_height_of(rows, trace))
     band = recipe.sky_rows
@@ -689,6 +690,7 @@ def sky_under_trace(
         method="mean" if recipe.sky_model == "band" else recipe.sky_model,
         offset=recipe.sky_offset,
         band=band,
+        nearest=tables.attrs.get("sky_nearest", False) if "sky_model" in tables.attrs else None,
         half_height=half_height,
     )
     return sky.assign_attrs(sky_model="band") if recipe.sky_model == "band" else sky

@@ -57,6 +57,7 @@ from .noise import variance_factor as variance_factor
 from .noise import variance_factor_of_mean as variance_factor_of_mean
 from .noise import variance_factor_of_order as variance_factor_of_order
 from .noise import with_own_noise as with_own_noise
+from .sky import LineShift as LineShift
 from .sky import SkyModel as SkyModel
 from .sky import SkyPixels as SkyPixels
 from .sky import aperture_edges as aperture_edges
@@ -64,10 +65,9 @@ from .sky import clearance as clearance
 from .sky import column_medians as column_medians
 from .sky import fit_columns as fit_columns
 from .sky import fit_sky as fit_sky
-from .sky import line_tilt as line_tilt
+from .sky import lean_of_lines as lean_of_lines
 from .sky import sky_at as sky_at
 from .sky import typical_rows as typical_rows
-from .sky import without_line_tilt as without_line_tilt
 from .trace import Centroids as Centroids
 from .trace import bin_columns as bin_columns
 from .trace import evaluate_trace as evaluate_trace

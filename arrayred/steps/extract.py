@@ -238,15 +238,26 @@ def knots_of(away: Values, fwhm: float) -> Knots:
     n_knots += -n_knots % _KNOTS_PER_BLOCK
     place = (away - first) / step
     interval = np.clip(place.astype(np.intp), 0, n_knots - 4)
-    t = place - interval
-    ahead, square = 1 - t, t * t
-    basis = np.empty((4, *away.shape), np.float64)
-    basis[3] = square * t / 6
-    basis[2] = (1 + 3 * (t + square)) / 6 - 3 * basis[3]
-    basis[0] = ahead * ahead * ahead / 6
-    basis[1] = 1.0 - basis[0] - basis[2] - basis[3]
+    basis = cubic_splines(place - interval)
     middles = np.asarray(first + step * (np.arange(n_knots) - 1.0), np.float64)
     return Knots(away, interval, basis, middles)
+
+
+def cubic_splines(part: Values) -> Values:
+    """Return the four uniform cubic B-splines (4, ...) that are not 0 at a part of an interval.
+
+    Examples
+    --------
+    >>> (6 * cubic_splines(np.array([0.0]))).ravel().round(9).tolist()
+    [1.0, 4.0, 1.0, 0.0]
+    """
+    ahead, square = 1 - part, part * part
+    basis = np.empty((4, *part.shape), np.float64)
+    basis[3] = square * part / 6
+    basis[2] = (1 + 3 * (part + square)) / 6 - 3 * basis[3]
+    basis[0] = ahead * ahead * ahead / 6
+    basis[1] = 1.0 - basis[0] - basis[2] - basis[3]
+    return basis
 
 
 def fit_profile(
@@ -1054,7 +1065,7 @@ def _aperture_scene(
     good &= variance > 0
     glow = np.zeros_like(counts)
     if sky is not None:
-        glow = sky["level"].values + sky["slope"].values * place.away
+        glow = _sky_on_pixels(sky, place, int(rows[0]))
     per_count = _variance_per_count(image, counts, variance, good) if noise_known else 0.0
     level = float(image.attrs.get("noise_level", 0.0))
     floor = read_noise_variance(variance, counts, per_count, level, good)
@@ -1065,6 +1076,15 @@ def _aperture_scene(
     if "star" in trace:
         from_star = place.away + (trace["center"].values - trace["star"].values)
     return _ApertureScene(place, from_star, pixels, flags, noise_known)
+
+
+def _sky_on_pixels(sky: xr.Dataset, place: Aperture, first_row: int) -> Values:
+    """Return the sky (row, x) on the pixels of an aperture, by row where its lines lean."""
+    if "on_rows" not in sky:
+        return np.asarray(sky["level"].values + sky["slope"].values * place.away)
+    plane = sky["on_rows"].values
+    number = place.position + first_row - int(sky[Y][0])
+    return np.take_along_axis(plane, np.clip(number, 0, len(plane) - 1), axis=0)
 
 
 def _variance_per_count(

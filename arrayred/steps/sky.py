@@ -42,7 +42,7 @@ from arrayred.model import (
     check_image,
     dq_attrs,
 )
-from arrayred.steps.extract import RowSelection, with_errors
+from arrayred.steps.extract import RowSelection, cubic_splines, with_errors
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -59,6 +59,43 @@ _MAD_TO_STD = 1.4826
 """The standard deviation of a normal distribution over its median absolute deviation."""
 
 
+class LineShift(NamedTuple):
+    """Shift of the sky's lines, columns, by rows from the trace; all 0 where they stand upright.
+
+    Parameters
+    ----------
+    lean : columns per row, in the middle column.
+    bend : columns per squared row, in the middle column.
+    change, change_of_bend : of both, from the middle column to either end.
+    error : standard deviation of the lines' place at the trace, columns.
+    at_border : whether lines lean more than is searched for.
+    """
+
+    lean: float = 0.0
+    bend: float = 0.0
+    change: float = 0.0
+    change_of_bend: float = 0.0
+    error: float = 0.0
+    at_border: bool = False
+
+    @property
+    def upright(self) -> bool:
+        """Return whether the lines stand upright."""
+        return not any(self[:4])
+
+    def on_rows(self, away: Values, n_columns: int) -> Values:
+        """Return the shift (y, x) at some rows, (y, 1) or (y, x), from the mean of the trace.
+
+        Examples
+        --------
+        >>> LineShift(0.1).on_rows(np.array([[-10.0], [20.0]]), 2).tolist()
+        [[-1.0, -1.0], [2.0, 2.0]]
+        """
+        along = np.linspace(-1.0, 1.0, n_columns)
+        bend = self.bend + self.change_of_bend * along
+        return np.asarray(away * (self.lean + self.change * along + away * bend))
+
+
 class SkyFit(NamedTuple):
     """The sky of each column (x).
 
@@ -69,7 +106,8 @@ class SkyFit(NamedTuple):
     variance : variance of the level.
     n_rows : number of rows used.
     scatter : scatter of the pixels in units of the given noise; NaN without one.
-    lean : tilt of the sky lines, columns per row.
+    shift : of the sky's lines.
+    leaning : where lines lean, the sky as a function of column and row.
     """
 
     level: Values
@@ -77,7 +115,24 @@ class SkyFit(NamedTuple):
     variance: Values
     n_rows: int
     scatter: float
-    lean: float = 0.0
+    shift: LineShift = LineShift()
+    leaning: LeaningSky | None = None
+
+    def on_rows(self, distance: Values, trace: xr.Dataset) -> Values:
+        """Return the sky (y, x) at distances (y, x) from a trace."""
+        if self.leaning is None:
+            return np.asarray(self.level + self.slope * distance)
+        center = trace["center"].values
+        return self.leaning.on_rows(distance + (center - center.mean()))
+
+    def raised(self, added: Values, variance: Values) -> SkyFit:
+        """Return a sky brighter by some counts (x), known to some variance."""
+        leaning = self.leaning
+        if leaning is not None:
+            leaning = leaning._replace(added=leaning.added + added)
+        return self._replace(
+            level=self.level + added, variance=self.variance + variance, leaning=leaning
+        )
 
 
 class SkyPixels(NamedTuple):
@@ -89,12 +144,14 @@ class SkyPixels(NamedTuple):
     good : (y, x), whether a pixel is used.
     distance : (y, x), rows from the position at which the level is fitted.
     n_below : number of rows below it, which come first; the others are above.
+    variance : (y, x), of the pixels; None: that of their column is used.
     """
 
     pixels: Values
     good: Flags
     distance: Values
     n_below: int
+    variance: Values | None = None
 
     @property
     def sides(self) -> list[slice]:
@@ -124,40 +181,10 @@ def fit_columns(band: SkyPixels, noise: Values | None, model: SkyModel) -> SkyFi
     >>> fit.level, fit.slope, fit.variance
     (array([10.]), array([1.]), array([0.25]))
     """
-    lean = _tilt_of_lines(band, noise)
-    if lean == 0:
-        return _with_gaps_filled(_clipped_sky_fit(band, noise, model))
-    away = band.distance.mean(axis=1)
-    pixels, good, factors = without_line_tilt(band.pixels, band.good, lean * away)
-    fit = _with_gaps_filled(_clipped_sky_fit(band._replace(pixels=pixels, good=good), noise, model))
-    leaning = -lean * np.gradient(fit.level)
-    to_trace = away[0] - band.distance[0]
-    return fit._replace(
-        level=fit.level + leaning * to_trace,
-        slope=fit.slope + leaning,
-        variance=fit.variance * np.mean(factors),
-        scatter=fit.scatter / float(np.sqrt(np.mean(factors))),
-        lean=lean,
-    )
-
-
-def _tilt_of_lines(band: SkyPixels, noise: Values | None) -> float:
-    """Return the tilt of the sky lines of a band, columns per row; 0 where undetermined."""
-    parts = band.sides
-    if len(parts) == 1:
-        middle = len(band.pixels) // 2
-        parts = [slice(0, middle), slice(middle, len(band.pixels))]
-    if min(part.stop - part.start for part in parts) < _MIN_ROWS_FOR_TILT:
-        return 0.0
-    one, other = (column_medians(band.pixels[part], band.good[part]) for part in parts)
-    n_rows = float(np.mean(band.distance[parts[1]]) - np.mean(band.distance[parts[0]]))
-    if noise is None:
-        rest = np.abs(band.pixels[parts[0]] - one)
-        noise = _MAD_TO_STD * column_medians(rest, band.good[parts[0]])
-    fewest = min(part.stop - part.start for part in parts)
-    of_median = _median_or_nan(noise) * np.sqrt(np.pi / 2 / fewest)
-    known = np.isfinite(one) & np.isfinite(other)
-    return line_tilt(np.where(known, one, 0), np.where(known, other, 0), n_rows, of_median)
+    shift = lean_of_lines(band)
+    if not shift.upright:
+        return _leaning_sky_fit(band, noise, model, shift)
+    return _with_gaps_filled(_clipped_sky_fit(band, noise, model))._replace(shift=shift)
 
 
 def _clipped_sky_fit(band: SkyPixels, noise: Values | None, model: SkyModel) -> SkyFit:
@@ -486,139 +513,469 @@ def _bright_in(band: tuple[int, int], rows: Rows, *, own: bool = True) -> list[t
     return [(first, last) for first, last in runs if first <= band[1] and band[0] <= last]
 
 
-# Tilt of sky lines: its measurement and correction.
+# Sky lines that lean: their measurement, and the sky between them.
 #
 # The lines of a spectrograph cross the chip at an angle: on the night of the reference tables neon
-# shifts by three columns in 300 rows. Between two bands 117 rows off a star the mean of a line 1.5
-# columns wide then is a quarter too low at its peak. The tilt is measured by correlating the
-# structure of the two sides along the columns. It is corrected only if that correlation exceeds the
-# one without a shift by five times its noise, so that a sky without lines is unchanged, to the bit.
+# shifts by three columns in 300 rows, in others by ten in a hundred, and often along a curve. The
+# shift of the lines is a polynomial of the row, which may change along the columns. It is found by
+# stacking the structure of small groups of rows at many angles, and made exact by least squares. It
+# is corrected only where it is significant, so that a sky without lines is unchanged, to the bit.
 #
-# Rows are shifted by cubic interpolation (Keys 1981, IEEE ASSP 29, 1153), which preserves the shape
-# of a line two columns wide and lowers the noise of a pixel by a known factor.
+# Rows are not shifted: lines as sharp as 0.8 columns are undersampled, and interpolation would
+# spread a tenth of their peak. The pixels of all rows together sample the lines at every phase, and
+# a spline of the upright column is fitted to them where they are (Kelson 2003, PASP 115, 688). Its
+# knots are half a column apart; second differences of its coefficients are held to what the
+# structure of the sky nearby allows, so that noise is not fitted where there are no lines.
 
-_STEEPEST = 0.03
+_STEEPEST = 0.2
 """Largest tilt, columns per row."""
-_TILT_STEP = 0.25
-_MIN_TILT_SNR = 5.0
+_GROUP = 4
+"""Rows whose medians are taken together to find the tilt: hot pixels and tracks drop out."""
+_MIN_SNR = 5.0
+_LEAST_SHIFT = 0.05
+"""Smallest shift within the bands that matters, columns: 3 % of the peak of a line."""
+_HIGHEST_FREQUENCY = 0.3
+"""Cycles per column up to which structure is stacked: a line of 0.8 columns has no more."""
 _CONTINUUM_WIDTH = 31
 """Width of the running mean that removes the continuum, columns."""
+_KNOTS_PER_COLUMN = 2
+_KNOTS_PER_SKY_BLOCK = 8
+_TILT_ROUNDS, _SHIFT_PRECISION = 8, 0.005
+_STEEP_SIGMA, _FEWEST_STEEP = 2.0, 50
+"""Slope of the sky's structure, in its error, from which a pixel tells where lines are; and how
+many of them are needed."""
+_CURVATURE = 0.5
+"""Prior of second differences of coefficients, over the range of the sky within two columns: 0.4
+of the peak for a line of 0.8 columns."""
+_SECOND_DIFFERENCE = (1.0, -2.0, 1.0)
+_SMOOTH = 0.3
+"""The same where there are no lines, over the noise of the sky."""
+_RANGE_OF_FIVE = 2.33
+"""Mean range of five values of a normal distribution, in its standard deviations."""
 
 
-def line_tilt(below: Values, above: Values, n_rows: float, noise: float) -> float:
-    """Return the tilt of sky lines, columns per row; 0 where undetermined.
-
-    Parameters
-    ----------
-    below, above : the sky (x) of two bands.
-    n_rows : distance between the bands, rows.
-    noise : standard deviation of their columns.
-
-    Examples
-    --------
-    >>> x = np.arange(200.0)
-    >>> line = lambda at: 100 * np.exp(-0.5 * ((x - at) / 1.5) ** 2)
-    >>> round(line_tilt(line(90.0), line(92.0), 200.0, 1.0), 3)
-    0.01
-    >>> line_tilt(line(90.0), line(90.0), 200.0, 1.0)
-    0.0
-    """
-    one, other = _fine_structure(below), _fine_structure(above)
-    reach = int(min(_STEEPEST * n_rows, one.size / 8) / _TILT_STEP)
-    if reach < 1 or not (np.isfinite(one).all() and np.isfinite(other).all()):
-        return 0.0
-    shifts = _TILT_STEP * np.arange(-reach, reach + 1)
-    alike = np.array(
-        [np.add.reduce(_shifted_row(one, -t / 2) * _shifted_row(other, t / 2)) for t in shifts]
-    )
-    best = int(np.argmax(alike))
-    doubt = _MIN_TILT_SNR * np.sqrt(2.0 * one.size) * noise**2
-    if not 0 < best < shifts.size - 1 or alike[best] - alike[reach] < doubt:
-        return 0.0
-    before, at, after = alike[best - 1 : best + 2]
-    curvature = before - 2 * at + after
-    shift = shifts[best] + (
-        _TILT_STEP * (before - after) / (2 * curvature) if curvature < 0 else 0.0
-    )
-    return float(shift / n_rows)
-
-
-def without_line_tilt(pixels: Values, good: Flags, shifts: Values) -> tuple[Values, Flags, Values]:
-    """Shift rows to correct the tilt of their lines.
+class LeaningSky(NamedTuple):
+    """A sky whose lines lean, as a spline of the upright column.
 
     Parameters
     ----------
-    pixels, good : (y, x).
-    shifts : (y), displacement of each row's lines along x, columns.
+    shift : of the lines, by rows from the mean of the trace.
+    coefficients : (knot, order) of the sky at the mean of the trace, and of its change with the
+        row.
+    covariance : (knot, 4, order, order), of each knot with itself and the next three.
+    first : upright column of the first knot.
+    scale : rows over which the second order changes by 1.
+    n_columns : of the image.
+    added : (x), counts by which the sky is brighter than the spline.
+    """
 
-    Returns
-    -------
-    pixels, good : (y, x); pixels interpolated from a bad one are bad, and so are the ends.
-    factors : (y), the variance of a shifted pixel over that of an unshifted one.
+    shift: LineShift
+    coefficients: Values
+    covariance: Values
+    first: float
+    scale: float
+    n_columns: int
+    added: Values | float = 0.0
+
+    def on_rows(self, away: Values) -> Values:
+        """Return the sky (y, x) at some rows (y, x) from the mean of the trace."""
+        parts = self.at(self._upright(away))
+        level = parts[0] if len(parts) == 1 else parts[0] + parts[1] * (away / self.scale)
+        return np.asarray(level + self.added)
+
+    def at(self, upright: Values) -> list[Values]:
+        """Return the spline of each order at upright columns."""
+        interval, basis = _splines_at(upright, self.first, len(self.coefficients))
+        return [
+            np.add.reduce([one[interval + i] * basis[i] for i in range(4)])
+            for one in self.coefficients.T
+        ]
+
+    def variance_at(self, away: Values) -> Values:
+        """Return the variance of the sky at a row of each column (x)."""
+        upright = self._upright(away[np.newaxis])
+        interval, basis = _splines_at(upright, self.first, len(self.coefficients))
+        n_orders = self.coefficients.shape[1]
+        orders = (away / self.scale) ** np.arange(n_orders)[:, np.newaxis]
+        parts = [orders * basis[i, 0] for i in range(4)]
+        total = np.zeros(away.size)
+        for i in range(4):
+            for j in range(i, 4):
+                both = self.covariance[interval[0] + i, j - i]
+                product = np.einsum("ax,xab,bx->x", parts[i], both, parts[j])
+                total += product * (1 if i == j else 2)
+        return total
+
+    def _upright(self, away: Values) -> Values:
+        return np.arange(self.n_columns) - self.shift.on_rows(away, self.n_columns)
+
+
+def _splines_at(upright: Values, first: float, n_knots: int) -> tuple[NDArray[np.intp], Values]:
+    """Return the first of the four splines at upright columns, and the values of all four."""
+    place = (upright - first) * _KNOTS_PER_COLUMN
+    interval = np.clip(np.floor(place).astype(np.intp), 0, n_knots - 4)
+    return interval, cubic_splines(np.clip(place - interval, 0.0, 1.0))
+
+
+def lean_of_lines(band: SkyPixels) -> LineShift:
+    """Return the shift of the sky's lines from row to row, as far as it is significant.
+
+    Parameters
+    ----------
+    band : pixels beside a star.
 
     Examples
     --------
-    >>> sky, good = np.eye(3, 9) + 1, np.full((3, 9), True)
-    >>> moved, good, factors = without_line_tilt(sky, good, np.arange(3.0))
-    >>> moved[:, :3].tolist(), factors.tolist()
-    ([[2.0, 1.0, 1.0], [2.0, 1.0, 1.0], [2.0, 1.0, 1.0]], [1.0, 1.0, 1.0])
+    >>> away = np.arange(-40.0, 40.0)[:, np.newaxis] * np.ones(200)
+    >>> sky = 100 * np.exp(-0.5 * ((np.arange(200) - 90 - 0.08 * away) / 1.5) ** 2)
+    >>> sky += np.random.default_rng(0).normal(0, 1.0, sky.shape)
+    >>> round(lean_of_lines(SkyPixels(sky, sky == sky, away, 40)).lean, 3)
+    0.08
     """
-    moved, usable, factors = np.empty_like(pixels), np.empty_like(good), np.empty(len(pixels))
-    filled = np.where(good, pixels, 0.0)
-    for i, shift in enumerate(shifts):
-        moved[i] = _shifted_row(filled[i], shift)
-        usable[i] = _shifted_row(1.0 * ~good[i], shift, bad_ends=True) == 0
-        factors[i] = float(np.add.reduce(_interpolation_weights(shift - np.floor(shift)) ** 2))
-    return moved, usable, factors
+    sides = [side for side in band.sides if side.stop - side.start >= 2 * _GROUP]
+    if not sides or band.pixels.shape[1] <= _CONTINUUM_WIDTH:
+        return LineShift()
+    parts = [_structure_of_groups(band, side) for side in sides]
+    lines, away = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    noise = _MAD_TO_STD * float(np.median(np.abs(lines)))
+    if not noise > 0:
+        return LineShift()
+    start, at_border = _angle_of_lines(lines, away, [len(part[1]) for part in parts], noise)
+    return LineShift(at_border=True) if at_border else _exact_shift(lines, away, start, noise)
+
+
+def _structure_of_groups(band: SkyPixels, side: slice) -> tuple[Values, Values]:
+    """Return the lines (group, x) in the medians of groups of rows, and the groups' distances."""
+    n_groups = (side.stop - side.start) // _GROUP
+    whole = slice(side.start, side.start + n_groups * _GROUP)
+    shape = (n_groups, _GROUP, band.pixels.shape[1])
+    pixels, good = band.pixels[whole].reshape(shape), band.good[whole].reshape(shape)
+    away = band.distance[whole].mean(axis=1).reshape(n_groups, _GROUP).mean(axis=1)
+    if not good.all():
+        number = np.count_nonzero(good, axis=1)
+        sums = np.where(good, pixels, 0.0).sum(axis=1)
+        mean = np.divide(sums, number, out=np.full(sums.shape, np.nan), where=number > 0)
+        pixels = np.where(good, pixels, mean[:, np.newaxis])
+    middle = (pixels.sum(axis=1) - pixels.max(axis=1) - pixels.min(axis=1)) / (_GROUP - 2)
+    lines = _fine_structure(middle)
+    return np.where(np.isfinite(lines), lines, 0.0), away
+
+
+def _angle_of_lines(
+    lines: Values, away: Values, n_of_sides: list[int], noise: float
+) -> tuple[float, bool]:
+    """Return the tilt at which lines (group, x) stack best, and whether it ends the search.
+
+    Each side is stacked by itself, which tells the angle to 0.75 columns in its height; then all
+    rows together, near that angle and near 0.
+    """
+    n_columns = lines.shape[1]
+    padded = np.fft.rfft(lines, n_columns + n_columns // 4, axis=1)
+    padded = padded[:, 1 : int(_HIGHEST_FREQUENCY * (n_columns + n_columns // 4))]
+    frequency = np.arange(1, padded.shape[1] + 1) * 2 * np.pi / (n_columns + n_columns // 4)
+    cuts = np.cumsum(n_of_sides)[:-1]
+    sides = list(zip(np.split(padded, cuts), np.split(away, cuts), strict=True))
+    height = max(float(np.ptp(rows)) for _, rows in sides)
+    steepest = min(_STEEPEST, n_columns / 8 / max(height, 1.0))
+    # The sum over frequencies of |sum over rows|^2 less the rows' own: products of two rows each.
+    unit = noise**2 * np.sqrt(padded.shape[1]) * n_columns
+
+    def stacked(parts: list[tuple[NDArray[Any], Values]], tilts: Values) -> Values:
+        total = np.zeros(tilts.size)
+        for light, rows in parts:
+            step = np.exp(1j * np.outer(rows, frequency) * (tilts[1] - tilts[0]))
+            turned = light * np.exp(1j * np.outer(rows, frequency) * tilts[0])
+            for n in range(tilts.size):
+                total[n] += float(np.sum(np.abs(turned.sum(axis=0)) ** 2))
+                turned *= step
+            total -= float(np.sum(np.abs(light) ** 2))
+        return total
+
+    n_steps = max(int(np.ceil(steepest * height / 0.75)), 1)
+    tilts = np.linspace(-steepest, steepest, 2 * n_steps + 1)
+    doubt = _MIN_SNR * unit * np.sqrt(2.0 * sum(n**2 for n in n_of_sides))
+    power = stacked(sides, tilts)
+    best = int(np.argmax(power))
+    start = float(tilts[best]) if power[best] - power[n_steps] > doubt else 0.0
+    at_border = start != 0.0 and best in (0, 2 * n_steps)
+    step = 0.75 / max(float(np.ptp(away)), 1.0)
+    n_near = int(np.ceil(steepest / n_steps / step)) + 1
+    near = np.asarray(start + step * np.arange(-n_near, n_near + 1))
+    power = stacked([(padded, away)], near)
+    best = int(np.argmax(power))
+    doubt = _MIN_SNR * unit * np.sqrt(2.0) * len(away)
+    if power[best] - power[n_near] > doubt:
+        start = float(near[best])
+    return start, at_border
+
+
+def _exact_shift(lines: Values, away: Values, start: float, noise: float) -> LineShift:
+    """Return the shift of lines (group, x) by least squares.
+
+    The lines of all rows are fitted with a spline, and the rest of each row with its derivative
+    times a change of the shift. A term is used where it is significant; what shifts all rows alike
+    is fitted beside it.
+    """
+    along, scale = np.linspace(-1.0, 1.0, lines.shape[1]), float(np.max(np.abs(away)))
+    change, used = np.array([start * scale, 0.0, 0.0, 0.0]), [0] if start else []
+    for _ in range(_TILT_ROUNDS):
+        model, slope = _stacked_lines(lines, away, _shift_in_rows(change, scale), noise)
+        rest = lines - model
+        limit = np.maximum(noise, _MAD_TO_STD * np.median(np.abs(rest), axis=0))
+        rest = np.clip(rest / limit, -_SKY_CLIP_SIGMA, _SKY_CLIP_SIGMA)
+        y, x = np.nonzero(np.abs(slope) > _STEEP_SIGMA * noise / np.sqrt(len(lines)))
+        if y.size < _FEWEST_STEEP:
+            return LineShift()
+        rows, at = away[y] / scale, along[x]
+        terms = np.stack([rows, rows**2, rows * at, rows**2 * at, np.ones(y.size), at])
+        design = np.concatenate((terms * -slope[y, x], [rows * model[y, x]])) / limit[x]
+        equations = _Equations(design, rest[y, x])
+        used = equations.significant_terms(change) or used[:1]
+        if not used:
+            return LineShift()
+        found, error = equations.solve(used)
+        step = np.clip(found[: len(used)], -1.0, 1.0)
+        change = np.where(np.isin(np.arange(4), used), change, 0.0)
+        change[used] += step
+        if np.abs(step).max() < _SHIFT_PRECISION:
+            break
+    return _shift_in_rows(change, scale)._replace(error=float(error[len(used)]))
+
+
+class _Equations(NamedTuple):
+    """Least squares for a shift: products of its terms (term, pixel) with the rest (pixel)."""
+
+    design: Values
+    rest: Values
+
+    def solve(self, used: list[int]) -> tuple[Values, Values]:
+        """Return the size of some terms and its error, from the rest itself (White 1980).
+
+        What shifts or brightens all lines alike is fitted beside them, and returned after them: its
+        first is the place of the lines at the trace.
+        """
+        design = self.design[[*used, *range(4, len(self.design))]]
+        normal = design @ design.T
+        inverse = np.linalg.inv(normal + 1e-9 * np.trace(normal) * np.eye(len(normal)))
+        each = inverse @ design
+        found = each @ self.rest
+        error = np.sqrt(np.square(each * (self.rest - found @ design)).sum(axis=1))
+        return found, error
+
+    def significant_terms(self, change: Values) -> list[int]:
+        """Return the significant terms, one after the other: lean, bend, and their changes."""
+        used: list[int] = []
+        for term in range(4):
+            found, error = self.solve([*used, term])
+            n = len(used)
+            if abs(change[term] + found[n]) > max(_MIN_SNR * error[n], _LEAST_SHIFT):
+                used.append(term)
+        return used
+
+
+def _shift_in_rows(change: Values, scale: float) -> LineShift:
+    """Return a shift by rows from one by rows over a scale."""
+    lean, bend, change_of_lean, change_of_bend = map(float, change)
+    return LineShift(
+        lean / scale, bend / scale**2, change_of_lean / scale, change_of_bend / scale**2
+    )
+
+
+def _stacked_lines(
+    lines: Values, away: Values, shift: LineShift, noise: float
+) -> tuple[Values, Values]:
+    """Return a spline fitted to the lines of all rows (group, x), and its slope along x."""
+    if shift.upright:
+        mean = np.broadcast_to(lines.mean(axis=0), lines.shape)
+        return mean, np.broadcast_to(np.gradient(mean[0]), lines.shape)
+    rows = away[:, np.newaxis] * np.ones(lines.shape[1])
+    known = np.full(lines.shape, noise**-2)
+    typical = _upright_medians(lines, known > 0, shift, rows)
+    prior = _prior_of_sky(typical, noise / np.sqrt(len(lines)))
+    sky = _fit_spline(lines, known, rows, shift, 1, prior)
+    upright = np.arange(lines.shape[1]) - shift.on_rows(rows, lines.shape[1])
+    step = 0.1
+    ahead, behind = sky.at(upright + step)[0], sky.at(upright - step)[0]
+    return (ahead + behind) / 2, (ahead - behind) / (2 * step)
+
+
+def _upright_medians(values: Values, good: Flags, shift: LineShift, away: Values) -> Values:
+    """Return the median (x) of the pixels (y, x) nearest to each upright column."""
+    n_columns = values.shape[1]
+    place = np.arange(n_columns) + shift.on_rows(away, n_columns)
+    nearest = np.rint(place).astype(np.intp)
+    inside = (nearest >= 0) & (nearest < n_columns)
+    nearest = np.clip(nearest, 0, n_columns - 1)
+    usable = np.take_along_axis(good, nearest, axis=1) & inside
+    return column_medians(np.take_along_axis(values, nearest, axis=1), usable)
+
+
+def _prior_of_sky(typical: Values, noise: Values | float) -> Values:
+    """Return the prior size of second differences (x) of a sky: of its range in five columns."""
+    edged = np.pad(typical, 2, mode="edge")
+    near = np.lib.stride_tricks.sliding_window_view(edged, 5)
+    span = np.maximum(near.max(axis=1) - near.min(axis=1) - _RANGE_OF_FIVE * noise, 0.0)
+    return np.asarray(_CURVATURE * span + _SMOOTH * noise)
+
+
+def _leaning_sky_fit(
+    band: SkyPixels, noise: Values | None, model: SkyModel, shift: LineShift
+) -> SkyFit:
+    """Return the fit to a sky whose lines lean, after rejection of outliers.
+
+    A median cannot be taken of pixels at different places of a line: all models but the line are
+    the mean of what is left after rejection.
+    """
+    n_columns, n_orders = band.pixels.shape[1], 1 + (model == "linear" and len(band.sides) == 2)
+    away = band.distance.mean(axis=1)[:, np.newaxis] * np.ones(n_columns)
+    upright = np.arange(n_columns) - shift.on_rows(away, n_columns)
+    nearest = np.clip(np.rint(upright), 0, n_columns - 1).astype(np.intp)
+
+    def typical(plane: Values) -> Values:
+        return _filled(_upright_medians(plane, band.good, shift, away))
+
+    level = typical(band.pixels)
+    known = None if noise is None else np.broadcast_to(noise, band.pixels.shape)
+    if band.variance is not None:
+        known = np.sqrt(typical(band.variance))[nearest]
+    rest = band.pixels - np.interp(upright, np.arange(n_columns), level)
+    for n_round in range(_SKY_CLIP_ROUNDS):
+        spread = _MAD_TO_STD * typical(np.abs(rest))[nearest]
+        told = spread if known is None else known
+        if n_round == 0:
+            of_level = np.median(told, axis=0) / np.sqrt(len(band.pixels))
+            prior = _prior_of_sky(level, of_level)
+        kept = band.good & (np.abs(rest) <= _SKY_CLIP_SIGMA * np.maximum(spread, told))
+        kept &= typical_rows(rest, kept)[:, np.newaxis]
+        weight = np.divide(1.0, told**2, out=np.zeros_like(rest), where=kept & (told > 0))
+        sky = _fit_spline(band.pixels, weight, away, shift, n_orders, prior)
+        rest = band.pixels - sky.on_rows(away)
+    free = max(int(np.count_nonzero(kept)) - n_columns * n_orders, 1)
+    squares = np.where(kept, rest / np.where(told > 0, told, np.inf), 0.0) ** 2
+    at_trace = away[0] - band.distance[0]
+    level, above, below = (sky.on_rows((at_trace + step)[np.newaxis])[0] for step in (0, 1, -1))
+    of_place = (np.gradient(level) * shift.error) ** 2
+    return SkyFit(
+        level,
+        (above - below) / 2,
+        sky.variance_at(at_trace) + of_place,
+        int(np.count_nonzero(kept.any(axis=1))),
+        np.nan if known is None else float(np.sqrt(squares.sum() / free)),
+        shift,
+        sky,
+    )
+
+
+def _filled(values: Values) -> Values:
+    """Return values (x) with those that are missing interpolated."""
+    known, columns = np.isfinite(values), np.arange(values.size)
+    if known.all() or not known.any():
+        return values
+    return np.interp(columns, columns[known], values[known])
+
+
+def _fit_spline(
+    pixels: Values, weight: Values, away: Values, shift: LineShift, n_orders: int, prior: Values
+) -> LeaningSky:
+    """Fit a spline of the upright column, and of its change with the row, to pixels.
+
+    Parameters
+    ----------
+    pixels, weight : (y, x), and the inverse of their variance, 0 where they are not used.
+    away : (y, x), rows from the mean of the trace.
+    shift : of the lines.
+    n_orders : 1: the sky is the same on all rows; 2: it changes linearly.
+    prior : (x), standard deviation of second differences of the coefficients.
+    """
+    n_columns = pixels.shape[1]
+    margin = 8.0
+    n_knots = int(_KNOTS_PER_COLUMN * (n_columns + 2 * margin)) + 3
+    n_knots += -n_knots % _KNOTS_PER_SKY_BLOCK
+    scale = float(np.max(np.abs(away))) or 1.0
+    place = np.arange(n_columns) - shift.on_rows(away, n_columns)
+    last = -margin + (n_knots - 3) / _KNOTS_PER_COLUMN
+    used = (weight > 0) & (place > -margin) & (place < last)
+    interval, basis = _splines_at(place[used], -margin, n_knots)
+    values, weights, rows = pixels[used], weight[used], away[used] / scale
+    normal = np.zeros((n_knots, 4, n_orders, n_orders))
+    right = np.zeros((n_knots, n_orders))
+    powers = [rows**order for order in range(2 * n_orders - 1)]
+    for i in range(4):
+        weighted = weights * basis[i]
+        for order in range(n_orders):
+            right[:, order] += np.bincount(interval + i, weighted * values * powers[order], n_knots)
+        for j in range(i, 4):
+            both = weighted * basis[j]
+            moments = [np.bincount(interval + i, both * power, n_knots) for power in powers]
+            for one in range(n_orders):
+                for other in range(n_orders):
+                    normal[:, j - i, one, other] += moments[one + other]
+    columns = np.clip(np.rint(-margin + (np.arange(n_knots) - 1) / _KNOTS_PER_COLUMN), 0, None)
+    size = prior[np.minimum(columns.astype(np.intp), n_columns - 1)]
+    stiff = np.divide(1.0, size[1:-1] ** 2, out=np.zeros(n_knots - 2), where=size[1:-1] > 0)
+    for order in range(n_orders):
+        for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)):
+            product = _SECOND_DIFFERENCE[i] * _SECOND_DIFFERENCE[j] * stiff
+            normal[i : n_knots - 2 + i, j - i, order, order] += product
+        normal[:, 0, order, order] += 1e-9 * np.max(stiff)
+    coefficients, covariance = _solve_with_covariance(normal, right)
+    return LeaningSky(shift, coefficients, covariance, -margin, scale, n_columns)
+
+
+def _solve_with_covariance(normal: Values, right: Values) -> tuple[Values, Values]:
+    """Return the solution (knot, order), and the covariance of each knot with the next three.
+
+    Elimination by blocks of knots; the covariance comes back the other way, since only neighbouring
+    blocks are needed of the inverse (Takahashi 1973).
+
+    Parameters
+    ----------
+    normal : (knot, 4, order, order), of each knot with itself and the next three.
+    right : (knot, order).
+    """
+    n_knots, _, n_orders, _ = normal.shape
+    height = _KNOTS_PER_SKY_BLOCK
+    n_blocks, width = n_knots // height, height * n_orders
+    both = np.zeros((n_blocks, height, n_orders, 2 * height, n_orders))
+    of_block = normal.reshape(n_blocks, height, 4, n_orders, n_orders)
+    for i in range(height):
+        for gap in range(4):
+            both[:, i, :, i + gap] = of_block[:, i, gap]
+            if gap and i + gap < height:
+                both[:, i + gap, :, i] = of_block[:, i, gap].swapaxes(1, 2)
+    both = both.reshape(n_blocks, width, 2 * width)
+    inverse, side = np.empty((n_blocks, width, width)), right.reshape(n_blocks, width).copy()
+    ahead = np.zeros((n_blocks, width, width))
+    pivot = both[0, :, :width]
+    for n in range(n_blocks):
+        inverse[n] = np.linalg.inv(pivot)
+        if n + 1 < n_blocks:
+            ahead[n] = inverse[n] @ both[n, :, width:]
+            pivot = both[n + 1, :, :width] - both[n, :, width:].T @ ahead[n]
+            side[n + 1] -= ahead[n].T @ side[n]
+    found, joint = np.empty_like(side), np.zeros((n_blocks, width, 2 * width))
+    found[-1], joint[-1, :, :width] = inverse[-1] @ side[-1], inverse[-1]
+    for n in range(n_blocks - 2, -1, -1):
+        found[n] = inverse[n] @ side[n] - ahead[n] @ found[n + 1]
+        joint[n, :, width:] = -ahead[n] @ joint[n + 1, :, :width]
+        joint[n, :, :width] = inverse[n] - joint[n, :, width:] @ ahead[n].T
+    joint = joint.reshape(n_blocks, height, n_orders, 2 * height, n_orders)
+    covariance = np.empty((n_blocks, height, 4, n_orders, n_orders))
+    for i in range(height):
+        for gap in range(4):
+            covariance[:, i, gap] = joint[:, i, :, i + gap]
+    return found.reshape(n_knots, n_orders), covariance.reshape(n_knots, 4, n_orders, n_orders)
 
 
 def _fine_structure(sky: Values) -> Values:
-    """Return a sky (x) less its running mean over 31 columns: its lines."""
+    """Return a sky (y, x) less its running mean over 31 columns: its lines; gaps are filled."""
     half = _CONTINUUM_WIDTH // 2
-    padded = np.concatenate((np.repeat(sky[:1], half), sky, np.repeat(sky[-1:], half)))
-    return np.asarray(
-        sky - np.convolve(padded, np.full(_CONTINUUM_WIDTH, 1.0 / _CONTINUUM_WIDTH), "valid")
-    )
-
-
-def _interpolation_weights(part: float) -> Values:
-    """Return the weights of the pixels at -1, 0, 1, 2 for the value at a fraction of a pixel."""
-    p = part
-    return np.array(
-        [
-            -0.5 * p + p**2 - 0.5 * p**3,
-            1 - 2.5 * p**2 + 1.5 * p**3,
-            0.5 * p + 2 * p**2 - 1.5 * p**3,
-            -0.5 * p**2 + 0.5 * p**3,
-        ]
-    )
-
-
-def _shifted_row(row: Values, shift: float, *, bad_ends: bool = False) -> Values:
-    """Return the values (x) of a row `shift` columns further on; ends are repeated.
-
-    Parameters
-    ----------
-    row : (x).
-    shift : columns.
-    bad_ends : the row flags bad pixels: weights enter with their absolute values, and pixels beyond
-        the ends are bad.
-    """
-    whole = int(np.floor(shift))
-    weights: Any = _interpolation_weights(shift - whole)
-    n, margin = row.size, abs(whole) + 3
-    ends = (np.ones(margin), np.ones(margin))
-    if bad_ends:
-        weights = np.abs(weights)
-    else:
-        ends = (np.repeat(row[:1], margin), np.repeat(row[-1:], margin))
-    padded = np.concatenate((ends[0], row, ends[1]))
-    start = margin + whole - 1
-    total = np.zeros(n)
-    for k, weight in enumerate(weights):
-        if weight != 0:
-            total += weight * padded[start + k : start + k + n]
-    return total
+    known = np.isfinite(sky)
+    if not known.all():
+        sky = np.stack([_filled(row) for row in np.where(known, sky, np.nan)])
+    padded = np.pad(sky, ((0, 0), (half + 1, half)), mode="edge")
+    sums = np.cumsum(padded, axis=1)
+    return sky - (sums[:, _CONTINUUM_WIDTH:] - sums[:, :-_CONTINUUM_WIDTH]) / _CONTINUUM_WIDTH
 
 
 # Sky bands beside a star, and the sky under it: `fit_sky`, `sky_at`.
@@ -662,6 +1019,7 @@ def fit_sky(
     method: SkyModel = "linear",
     offset: int = 50,
     band: RowRange | None = None,
+    nearest: bool | None = None,
     half_height: float,
 ) -> xr.Dataset:
     """Fit the sky of each column from bands of rows on both sides of a spectrum.
@@ -675,16 +1033,20 @@ def fit_sky(
     method : the clipped "mean", the "median", or a "linear" fit along the rows of a column.
     offset : rows from the edge of the aperture to the band; fewer where the image has no room.
     band : first and last row of a given sky band; rows of the spectrum are excluded from it.
+    nearest : take the rows nearest to the spectrum, and let the sky be curved between them; None:
+        where the light beside the spectrum is not that of the bands, by 0.5 % of its flux.
     half_height : half-width of the aperture about the trace, rows.
 
     Returns
     -------
     sky : `level` (x) and `slope` (x, per row) about the trace, `variance` (x) of the level, in the
         image's unit or its square; a column without a good pixel has the sky of its neighbours and
-        the variance of all levels. Attributes: `sky_below` and `sky_above`, first and last row of
-        each side that is used; `sky_rows_used`, the number of rows used; `sky_model`, the method
-        actually used (one side alone gives no slope); `sky_scatter`, the scatter of the pixels over
-        that predicted by the variance; `sky_lean`, the tilt of the sky lines, columns per row.
+        the variance of all levels. Where its lines lean, `on_rows` (y, x) on the rows of the
+        aperture. Attributes: `sky_below` and `sky_above`, first and last row of each side that is
+        used; `sky_rows_used`, the number of rows used; `sky_nearest`, where they are the nearest;
+        `sky_model`, the method actually used (one side alone gives no slope); `sky_scatter`, the
+        scatter of the pixels over that predicted by the variance; `sky_lean`, the tilt of the sky
+        lines, columns per row.
 
     Raises
     ------
@@ -707,17 +1069,16 @@ def fit_sky(
     import xarray as xr
 
     check_image(image)
-    chosen = _choose_bands(image, trace, rows, offset, half_height) if band is None else None
-    bands = chosen or _given_bands(image, trace, rows, band or (0, 0), half_height)
-    used: SkyModel = method if min(map(len, bands)) > 0 or method != "linear" else "mean"
-    pixels, noise = _sky_pixels(image, trace, bands)
-    fit = fit_columns(pixels, noise, used)
-    if not np.isfinite(fit.level).all():
-        raise SkyBandError(
-            f"None of the {len(pixels.pixels)} rows of sky has a good pixel",
-            value=band,
-            hint="Give other --sky-rows A:B, or --no-sky.",
-        )
+    star = _SkyStar(image, trace, rows, half_height)
+    bands = star.bands(offset) if band is None else _given_bands(star, band)
+    used, fit = _fit_bands(star, bands, method)
+    why = ""
+    if band is None and nearest is None and (part := _other_light_beside(star, bands, fit, offset)):
+        nearest, why = True, f"{part:.1%} of the flux"
+    if band is None and nearest:
+        bands = star.bands(offset, nearest=True)
+        used, fit = _fit_bands(star, bands, method)
+        fit = _with_curvature(star, bands, fit)
     units = image[COUNTS].attrs.get("units", "adu")
     sky = xr.Dataset(
         {
@@ -726,9 +1087,16 @@ def fit_sky(
             VARIANCE: (X, fit.variance, {"units": f"{units}2", "long_name": "variance of level"}),
         },
         coords={X: image[X]},
-        attrs=_sky_attrs(bands, fit, used),
+        attrs=_sky_attrs(bands, fit, used) | ({"sky_nearest": True} if nearest else {}),
     )
-    return _with_remarks_on_bands(sky, bands, method, used)
+    if fit.leaning is not None:
+        y = np.arange(star.low, star.high + 1)
+        center = trace["center"].values
+        away = np.asarray(y[:, np.newaxis] - float(np.add.reduce(center)) / center.size)
+        told = {"units": units, "long_name": "sky on the rows of the aperture"}
+        plane = fit.leaning.on_rows(away)
+        sky = sky.assign(on_rows=((Y, X), plane, told)).assign_coords({Y: y})
+    return _with_remarks_on_sky(sky, bands, method, fit, why)
 
 
 def sky_at(sky: xr.Dataset, trace: xr.Dataset, y: Labels) -> NDArray[np.float64]:
@@ -744,6 +1112,8 @@ def sky_at(sky: xr.Dataset, trace: xr.Dataset, y: Labels) -> NDArray[np.float64]
     -------
     values (y, x), in the unit of the sky's level.
     """
+    if "on_rows" in sky:
+        return np.asarray(sky["on_rows"].sel({Y: y}).values)
     distance = np.asarray(y)[:, np.newaxis] - trace["center"].values
     return np.asarray(sky["level"].values + sky["slope"].values * distance)
 
@@ -771,27 +1141,74 @@ def clearance(trace: xr.Dataset, rows: Rows) -> int:
     return max(math.ceil(away), 3)
 
 
-def _choose_bands(
-    image: xr.Dataset, trace: xr.Dataset, rows: Rows, offset: int, half_height: float
-) -> SkyBands:
-    """Return bands on both sides, or on the side that has room."""
-    low, high = aperture_edges(trace, rows, half_height)
-    near = clearance(trace, rows)
-    numbers = image[Y].values
-    dark = numbers[~_near_others(numbers, rows, near)]
-    height = round(_TIMES_APERTURE * min(high - low + 1, 2 * half_height + 1))
-    wanted = min(max(height, _LOWEST), _HIGHEST)
-    below = _band_on_side(low - dark[dark < low][::-1], min(near, offset), offset, wanted)
-    above = _band_on_side(dark[dark > high] - high, min(near, offset), offset, wanted)
-    if max(below.size, above.size) == 0:
+class _SkyStar(NamedTuple):
+    """A star and the image on which it lies; arguments of `fit_sky`."""
+
+    image: xr.Dataset
+    trace: xr.Dataset
+    rows: Rows
+    half_height: float
+
+    @property
+    def low(self) -> int:
+        """Return the lowest row of the aperture."""
+        return aperture_edges(self.trace, self.rows, self.half_height)[0]
+
+    @property
+    def high(self) -> int:
+        """Return the highest row of the aperture."""
+        return aperture_edges(self.trace, self.rows, self.half_height)[1]
+
+    @property
+    def height(self) -> float:
+        """Return the rows of the aperture that a column holds."""
+        return min(self.high - self.low + 1, 2 * self.half_height + 1)
+
+    def dark(self) -> Labels:
+        """Return the rows away from other spectra."""
+        numbers = self.image[Y].values
+        near = clearance(self.trace, self.rows)
+        return np.asarray(numbers[~_near_others(numbers, self.rows, near)])
+
+    def bands(self, offset: int, *, nearest: bool = False) -> SkyBands:
+        """Return bands on both sides, or on the side that has room; the nearest are lower."""
+        low, high, dark = self.low, self.high, self.dark()
+        near = clearance(self.trace, self.rows)
+        offset = near if nearest else offset
+        wanted = min(max(round(_TIMES_APERTURE * self.height), _LOWEST), _HIGHEST)
+        if nearest:
+            wanted = min(max(round(_TIMES_APERTURE * self.height / 2), _FEWEST), _LOWEST)
+        below = _band_on_side(low - dark[dark < low][::-1], min(near, offset), offset, wanted)
+        above = _band_on_side(dark[dark > high] - high, min(near, offset), offset, wanted)
+        if max(below.size, above.size) == 0:
+            numbers = self.image[Y].values
+            raise SkyBandError(
+                f"There is no room for a sky band beside the spectrum of rows {low}:{high}: "
+                f"{_FEWEST} rows are needed, {min(near, offset)} rows or more away from it and "
+                f"from other spectra (the image has rows {numbers[0]}:{numbers[-1]})",
+                value=offset,
+                hint="Give --sky-rows A:B, or --no-sky.",
+            )
+        return SkyBands((low - below)[::-1], high + above)
+
+    def sides(self, nearest: int, farthest: int) -> list[Labels]:
+        """Return the dark rows of each side at some distances from the aperture."""
+        dark = self.dark()
+        away = [self.low - dark, dark - self.high]
+        return [dark[(rows >= nearest) & (rows < farthest)] for rows in away]
+
+
+def _fit_bands(star: _SkyStar, bands: SkyBands, method: SkyModel) -> tuple[SkyModel, SkyFit]:
+    """Return the model that bands allow, and its fit."""
+    used: SkyModel = method if min(map(len, bands)) > 0 or method != "linear" else "mean"
+    pixels, noise = _sky_pixels(star.image, star.trace, bands)
+    fit = fit_columns(pixels, noise, used)
+    if not np.isfinite(fit.level).all():
         raise SkyBandError(
-            f"There is no room for a sky band beside the spectrum of rows {low}:{high}: "
-            f"{_FEWEST} rows are needed, {min(near, offset)} rows or more away from it and from "
-            f"other spectra (the image has rows {numbers[0]}:{numbers[-1]})",
-            value=offset,
-            hint="Give --sky-rows A:B, or --no-sky.",
+            f"None of the {len(pixels.pixels)} rows of sky has a good pixel",
+            hint="Give other --sky-rows A:B, or --no-sky.",
         )
-    return SkyBands((low - below)[::-1], high + above)
+    return used, fit
 
 
 def _near_others(numbers: Labels, rows: Rows, near: int) -> NDArray[np.bool_]:
@@ -822,11 +1239,9 @@ def _band_on_side(away: Labels, near: int, offset: int, wanted: int) -> Labels:
     return found if found.size >= _FEWEST else found[:0]
 
 
-def _given_bands(
-    image: xr.Dataset, trace: xr.Dataset, rows: Rows, band: RowRange, half_height: float
-) -> SkyBands:
+def _given_bands(star: _SkyStar, band: RowRange) -> SkyBands:
     """Return the parts of a given band beside the spectrum."""
-    numbers = image[Y].values
+    numbers = star.image[Y].values
     if not numbers[0] <= band[0] <= band[1] <= numbers[-1]:
         raise SkyBandError(
             f"The sky rows {band[0]}:{band[1]} are off the image "
@@ -834,11 +1249,10 @@ def _given_bands(
             value=band,
             hint="Give rows that exist, both ends included.",
         )
-    low, high = aperture_edges(trace, rows, half_height)
     inside = numbers[(numbers >= band[0]) & (numbers <= band[1])]
-    bands = SkyBands(inside[inside < low], inside[inside > high])
+    bands = SkyBands(inside[inside < star.low], inside[inside > star.high])
     if max(map(len, bands)) == 0:
-        raise within_spectrum(band, (low, high))
+        raise within_spectrum(band, (star.low, star.high))
     return bands
 
 
@@ -852,13 +1266,13 @@ def _sky_pixels(
     good = np.isfinite(pixels)
     if DQ in image:
         good &= (image[DQ].values[where] & (BAD_PIXEL | SATURATED)) == 0
-    noise = None
+    noise, variance = None, None
     if VARIANCE in image:
         variance = image[VARIANCE].values[where].astype(np.float64)
         good &= np.isfinite(variance)
         noise = np.sqrt(column_medians(variance, good))
     distance = numbers[:, np.newaxis] - trace["center"].values
-    return SkyPixels(pixels, good, distance, len(bands.below)), noise
+    return SkyPixels(pixels, good, distance, len(bands.below), variance), noise
 
 
 def _sky_attrs(bands: SkyBands, fit: SkyFit, used: SkyModel) -> dict[str, Any]:
@@ -866,16 +1280,169 @@ def _sky_attrs(bands: SkyBands, fit: SkyFit, used: SkyModel) -> dict[str, Any]:
     facts: dict[str, Any] = {
         name: (int(side[0]), int(side[-1])) for name, side in sides.items() if side.size
     }
-    facts |= {"sky_rows_used": fit.n_rows, "sky_model": used, "sky_lean": fit.lean}
+    facts |= {"sky_rows_used": fit.n_rows, "sky_model": used, "sky_lean": fit.shift.lean}
     return facts | ({"sky_scatter": fit.scatter} if math.isfinite(fit.scatter) else {})
 
 
-def _with_remarks_on_bands(
-    sky: xr.Dataset, bands: SkyBands, method: SkyModel, used: SkyModel
+def _with_remarks_on_sky(
+    sky: xr.Dataset, bands: SkyBands, method: SkyModel, fit: SkyFit, why: str
 ) -> xr.Dataset:
-    """Return the sky with remarks and HISTORY on its bands."""
+    """Return the sky with remarks and HISTORY on its bands and lines.
+
+    Parameters
+    ----------
+    why : how large the light beside the star is, where it made nearer bands necessary.
+    """
     spans = [f"{side[0]} to {side[-1]}" for side in bands if side.size]
+    used = sky.attrs["sky_model"]
+    if why:
+        sky = add_remark(
+            sky,
+            f"the sky beside the spectrum differs from that of rows farther away by {why}: "
+            f"rows {' and '.join(spans)} are used (--sky-rows A:B chooses others)",
+        )
     if len(spans) == 1:
         model = "" if used == method else f": a {used}, since one side tells no slope"
         sky = add_remark(sky, f"the spectrum's sky is from one side, rows {spans[0]}{model}")
+    if fit.shift.at_border:
+        sky = add_remark(
+            sky,
+            f"sky lines lean by {_STEEPEST:g} columns per row or more and are not followed: "
+            "they are smeared (--sky-rows A:B chooses rows closer to the spectrum)",
+        )
+    if fit.scatter > _MOST_SCATTER:
+        sky = add_remark(
+            sky,
+            f"the sky scatters by {fit.scatter:.1f} times its expected noise: its rows hold other "
+            "light, or the noise is too small (--sky-rows A:B chooses others)",
+        )
     return add_history(sky, f"sky under the spectrum: {used} of rows {' and '.join(spans)}")
+
+
+# Light beside the star that the bands do not see: a halo, a nebula, a reflection in the optics.
+#
+# Between the bands and the star lie rows that are used by neither. Where they differ from the fit
+# of the bands, so does the sky under the star. They are compared in the half next to the bands,
+# where the star's own wings are faint. Wings of scattered light reach even there, by 0.3 to 1.1 %
+# of the flux on real nights: they have the colour of the star, and other light has not.
+#
+# Where the light differs the nearest rows are used. Half an aperture of a halo as wide as 30
+# apertures still curves by 2 % of a faint star between them, so that the level is corrected by a
+# polynomial of the rows beside the star, the same for many columns.
+
+_N_COLUMN_BLOCKS = 8
+_FEWEST_NEAR = 4
+"""Rows between star and band that are compared, of each side."""
+_MOST_OTHER_LIGHT, _MOST_IN_BLOCK = 0.005, 0.01
+"""Light in the aperture that the bands do not see, over the flux: of all columns, and of one block
+of them; smaller differences are left to the wings of the star."""
+_MOST_IN_WINGS = 0.02
+"""The largest part that wings are taken to have there."""
+_COLOUR_OF_STAR = 0.5
+"""Squared residuals of an excess as proportional to the star over those of an even one."""
+_CURVED_ROWS, _CURVE_ORDER = 2, 4
+"""Rows over those of a band, and degree, of the polynomial along the slit."""
+_MOST_SCATTER = 1.3
+
+
+class _Excess(NamedTuple):
+    """Light beside a star without the sky of its bands.
+
+    Parameters
+    ----------
+    rest : (row, block), medians over blocks of columns.
+    error : (row, block), their standard deviations.
+    """
+
+    rest: Values
+    error: Values
+
+
+def _column_blocks(n_columns: int) -> list[NDArray[np.intp]]:
+    return np.array_split(np.arange(n_columns), min(_N_COLUMN_BLOCKS, n_columns))
+
+
+def _excess_on_rows(star: _SkyStar, fit: SkyFit, y: Labels) -> _Excess:
+    """Return the light of some rows that a fit of the sky leaves."""
+    pixels, _ = _sky_pixels(star.image, star.trace, SkyBands(y, y[:0]))
+    rest = pixels.pixels - fit.on_rows(pixels.distance, star.trace)
+    medians, errors = [], []
+    for block in _column_blocks(rest.shape[1]):
+        part, good = rest[:, block].T, pixels.good[:, block].T
+        middle = column_medians(part, good)
+        spread = _MAD_TO_STD * _median_or_nan(column_medians(np.abs(part - middle), good))
+        number = np.maximum(np.count_nonzero(good, axis=0), 1)
+        medians.append(middle)
+        errors.append(spread * np.sqrt(np.pi / 2 / number))
+    return _Excess(np.stack(medians, axis=1), np.stack(errors, axis=1))
+
+
+def _flux_of_blocks(star: _SkyStar, fit: SkyFit) -> Values:
+    """Return the median flux in the aperture of blocks of columns."""
+    y = np.arange(max(star.low, int(star.image[Y][0])), min(star.high, int(star.image[Y][-1])) + 1)
+    pixels, _ = _sky_pixels(star.image, star.trace, SkyBands(y, y[:0]))
+    rest = pixels.pixels - fit.on_rows(pixels.distance, star.trace)
+    flux = np.where(pixels.good, rest, 0.0).sum(axis=0)
+    return np.array([np.median(flux[block]) for block in _column_blocks(flux.size)])
+
+
+def _other_light_beside(star: _SkyStar, bands: SkyBands, fit: SkyFit, offset: int) -> float:
+    """Return the part of the flux by which light beside a star differs from its bands; 0: none."""
+    near = clearance(star.trace, star.rows)
+    flux: Values | None = None
+    found = 0.0
+    starts = [star.low - band[-1:] for band in bands[:1]] + [bands.above[:1] - star.high]
+    for side, start in enumerate(starts):
+        farthest = int(start[0]) if start.size else offset
+        y = star.sides((near + farthest + 1) // 2, farthest)[side]
+        if y.size < _FEWEST_NEAR:
+            continue
+        excess = _excess_on_rows(star, fit, y)
+        if not np.isfinite(excess.rest).all():
+            continue
+        flux = _flux_of_blocks(star, fit) if flux is None else flux
+        found = max(found, _part_of_other_light(excess, fit, flux, star.height))
+    return found
+
+
+def _part_of_other_light(excess: _Excess, fit: SkyFit, flux: Values, height: float) -> float:
+    """Return the part of the flux (block) that an excess makes, if it is not that of the star."""
+    blocks = excess.rest.mean(axis=0)
+    columns = _column_blocks(fit.level.size)
+    of_level = [np.mean(fit.variance[block]) / block.size for block in columns]
+    errors = np.sqrt((excess.error**2).mean(axis=0) / len(excess.error) + of_level)
+    mean, error = float(blocks.mean()), float(np.sqrt(np.mean(errors**2) / errors.size))
+    whole = float(np.mean(flux))
+    if not whole > 0:
+        return 0.0
+    part, light = height * abs(mean) / whole, height * np.abs(blocks)
+    seen = (np.abs(blocks) > _MIN_SNR * errors) & (light > _MOST_IN_BLOCK * np.abs(flux))
+    found = [float(one) / whole for one in light[seen]]
+    if abs(mean) > _MIN_SNR * error and part > _MOST_OTHER_LIGHT:
+        found.append(part)
+    like_star = flux * (blocks @ flux) / (flux @ flux)
+    from_star, from_even = (np.square(blocks - one).sum() for one in (like_star, mean))
+    if mean > 0 and part < _MOST_IN_WINGS and from_star < _COLOUR_OF_STAR * from_even:
+        return 0.0
+    return max(found, default=0.0)
+
+
+def _with_curvature(star: _SkyStar, bands: SkyBands, fit: SkyFit) -> SkyFit:
+    """Return a fit with the level that a polynomial through the rows beside the star has at it."""
+    near = clearance(star.trace, star.rows)
+    farthest = near + _CURVED_ROWS * max(map(len, bands))
+    y = np.concatenate(star.sides(near, farthest))
+    excess = _excess_on_rows(star, fit, y)
+    if min(map(len, star.sides(near, farthest))) == 0 or not np.isfinite(excess.rest).all():
+        return fit
+    away = (y - float(star.trace["center"].values.mean())) / farthest
+    design = away[:, np.newaxis] ** np.arange(_CURVE_ORDER + 1)
+    weight = 1.0 / np.mean(excess.error, axis=1)
+    inverse = np.linalg.pinv(design * weight[:, np.newaxis])[0] * weight
+    levels = inverse @ excess.rest
+    errors = np.sqrt(inverse**2 @ excess.error**2)
+    middles = np.array([block.mean() for block in _column_blocks(fit.level.size)])
+    columns = np.arange(fit.level.size)
+    added = np.interp(columns, middles, levels)
+    doubt = np.interp(columns, middles, errors**2)
+    return fit.raised(added, doubt)

@@ -207,6 +207,35 @@ def _arm_end(n: int = 600) -> Values:
     return np.where(np.arange(n) < n - 16, 1.0, 0.0)
 
 
+_LINES = ((60.3, 300.0), (118.7, 150.0), (171.2, 1500.0), (240.5, 60.0), (301.9, 600.0))
+"""Columns of the sky's lines in the middle row, and their peaks: 2 to 50 times the sky."""
+
+
+def _leaning(lean: float, width: float, flux: float = 12_000.0) -> Callable[[int], Any]:
+    """Return nights whose sky lines lean, of a standard deviation of some columns."""
+
+    def made(seed: int) -> IndependentNight:
+        lines = tuple((column + 0.37 * seed, peak, width) for column, peak in _LINES)
+        sky = Sky(30.0, lines, lean)
+        return IndependentNight((Source(101.3, flux, tilt=2.0),), sky=sky, seed=seed)
+
+    return made
+
+
+_OTHER_LIGHT = "differs from that of rows farther away"
+
+
+def _halo(level: float, fwhm: float, row: float = 101.3) -> Callable[[int], Any]:
+    """Return nights with light that falls off along the slit, from the star or from elsewhere."""
+
+    def made(seed: int) -> IndependentNight:
+        y = np.arange(1.0, 201)[:, np.newaxis]
+        light = level * np.exp(-4 * np.log(2) * ((y - row) / fwhm) ** 2) * np.ones(400)
+        return IndependentNight((Source(101.3, 3_000.0),), sky=Sky(30.0 + light), seed=seed)
+
+    return made
+
+
 KINDS = {
     "plain": Kind(_plain),
     "faint": Kind(_faint),
@@ -223,6 +252,16 @@ KINDS = {
     "flat, overscan and trails": Kind(
         lambda seed: _flat(seed, _arm_end(), trail=190.0), columns=(0, 584)
     ),
+    **{
+        f"sky lines {width} columns wide, lean {lean}": Kind(_leaning(lean, width))
+        for width in (0.8, 1.5)
+        for lean in (0.01, -0.03, 0.06, 0.1)
+    },
+    "a faint star under leaning sky lines": Kind(_leaning(0.06, 1.0, 900.0)),
+    "a halo about the star, 60 rows": Kind(_halo(10.0, 60.0), told=_OTHER_LIGHT),
+    "a halo about the star, 120 rows": Kind(_halo(60.0, 120.0), told=_OTHER_LIGHT),
+    "a nebula in the upper sky": Kind(_halo(60.0, 40.0, 165.0)),
+    "a narrow nebula in the upper sky": Kind(_halo(60.0, 15.0, 175.0)),
 }
 """Every kind by name; a test or a command picks one by it."""
 

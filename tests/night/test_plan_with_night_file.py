@@ -215,7 +215,7 @@ def test_a_named_frame_that_cannot_be_read_hides_no_problem(
     targets = {"a": {"frames": ["v-1"]}, "b": {"frames": ["d-1"]}}
     (tmp_path / "d-1.fit").unlink()
     plan = planned(tmp_path, [bad], {"targets": targets})
-    assert {Path(problem.path or "").name for problem in plan.problems} == {"v-1.fit", "d-1.fit"}
+    assert {Path(error.path or "").name for _, error in plan.failed} == {"v-1.fit", "d-1.fit"}
 
 
 def test_lamps_that_are_excluded_are_missed_aloud(

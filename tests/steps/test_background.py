@@ -239,3 +239,74 @@ def test_units_history_and_input() -> None:
     ]
     with pytest.raises(MismatchError, match="chunked"):
         fit_sky(image.chunk({"y": 50}), trace, rows_at(195, 205), half_height=7.0)
+
+
+N = 240
+FLUX = 4000.0
+
+
+def star_in(glow: Any, flux: Any = FLUX, seed: int = 0) -> xr.Dataset:
+    """Return a star of a FWHM of 4 rows on row 200 in light (y, x) that fills the slit."""
+    y = np.arange(1.0, 401)[:, np.newaxis]
+    profile = np.exp(-4 * np.log(2) * ((y - 200) / 4.0) ** 2)
+    level = 100.0 + glow + flux * profile / profile.sum() * np.ones(N)
+    return noisy(level.shape, level, seed)
+
+
+def bell(peak: float, fwhm: float, row: float = 200.0) -> Array:
+    y = np.arange(1.0, 401)[:, np.newaxis]
+    return np.asarray(peak * np.exp(-4 * np.log(2) * ((y - row) / fwhm) ** 2))
+
+
+@pytest.mark.parametrize(
+    ("glow", "at_star"),
+    [(bell(60.0, 100.0), 60.0), (bell(20.0, 60.0), 20.0), (bell(40.0, 100.0, 290.0), 4.23)],
+)
+def test_light_that_only_rows_beside_the_star_see_moves_the_bands_there(
+    glow: Array, at_star: float
+) -> None:
+    sky = fit_sky(star_in(glow), trace_at(200.0, N), rows_at(195, 205), half_height=6.0)
+    assert bands(sky) == ((161, 186), (214, 239))
+    (remark,) = (text for text in sky.attrs["remarks"] if "farther away" in text)
+    assert "161 to 186 and 214 to 239" in remark
+    missed = (sky.level.values - 100 - at_star) / np.sqrt(sky.variance.values)
+    assert abs(np.mean(sky.level) - 100 - at_star) * 12 < 0.01 * FLUX
+    assert np.std(missed) < 1.15
+
+
+@pytest.mark.parametrize(
+    ("glow", "flux"),
+    [
+        (0.0, FLUX),
+        (bell(1.0, 100.0), FLUX),  # 0.3 % of the flux
+        (bell(8.0, 100.0) * np.linspace(0.2, 2.0, N), FLUX * np.linspace(0.2, 2.0, N)),  # wings
+    ],
+)
+def test_the_bands_stay_where_the_light_is_little_or_the_stars_own(glow: Any, flux: Any) -> None:
+    image, rows = star_in(glow, flux), rows_at(195, 205)
+    sky = fit_sky(image, trace_at(200.0, N), rows, half_height=6.0)
+    assert bands(sky) == ((93, 144), (256, 307))
+    assert not {"sky_nearest", "remarks"} & sky.attrs.keys()
+    near = fit_sky(image, trace_at(200.0, N), rows, half_height=6.0, nearest=True)
+    assert near.attrs["sky_nearest"]
+    assert bands(near) == ((161, 186), (214, 239))
+
+
+def test_a_sky_that_scatters_more_than_its_noise_is_told() -> None:
+    image = star_in(0.0)
+    image["variance"] /= 2.0
+    sky = fit_sky(image, trace_at(200.0, N), rows_at(195, 205), half_height=6.0)
+    assert "1.4 times its expected noise" in sky.attrs["remarks"][0]
+
+
+@pytest.mark.parametrize(("lean", "said"), [(0.1, False), (0.3, True)])
+def test_lines_that_lean_are_followed_or_told(lean: float, said: bool) -> None:
+    y, x = np.arange(1.0, 401)[:, np.newaxis], np.arange(1.0, N + 1)
+    lines = sum(800 * np.exp(-0.5 * ((x - at - lean * (y - 200)) / 1.0) ** 2) for at in (80, 150))
+    sky = fit_sky(star_in(lines), trace_at(200.0, N), rows_at(195, 205), half_height=6.0)
+    told = [text for text in sky.attrs.get("remarks", ()) if "sky lines lean" in text]
+    assert bool(told) is said
+    if not said:
+        rows = np.arange(194, 207)
+        missed = sky_at(sky, trace_at(200.0, N), rows) - 100 - lines[rows - 1]
+        assert np.abs(missed).max() < 6
