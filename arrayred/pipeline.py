@@ -85,6 +85,7 @@ from arrayred.steps.noise import (
     find_bad_pixels,
     flag,
     measure_noise,
+    saturation_of,
 )
 from arrayred.steps.sky import fit_sky, subtract_sky, why_no_band
 from arrayred.steps.trace import fit_trace, half_height_of
@@ -389,12 +390,32 @@ def make_flat(
     if flat.is_finished:
         return with_bad_pixels(_with_own_planes(compute(cube.isel({FRAME: 0})), flat.frames))
     darks = [None if group is None else masters[group.key] for group in flat.darks]
-    singles = [calibrate(cube.isel({FRAME: [i]}), dark) for i, dark in enumerate(darks)]
-    levels = [flat_level(compute(single.isel({FRAME: 0}))) for single in singles]
-    image = compute(combine_flats(cube, levels, darks))
+    levels, saturated_from = _levels_of_flats(cube, darks)
+    image = compute(combine_flats(cube, levels, darks, saturated_from=saturated_from))
     if not flat.frames.is_master:
         image = estimate_flat_noise(image, cube, levels, darks)
     return normalise_flat(image).assign_attrs(kind="flat")
+
+
+def _levels_of_flats(
+    cube: xr.Dataset, darks: Sequence[xr.Dataset | None]
+) -> tuple[list[float], float]:
+    """Return the level of each flat less its dark, and the counts from which they are saturated.
+
+    Pixels that any of them saturates count in none.
+    """
+    peak, levels = np.full(cube[COUNTS].shape[1:], -np.inf), []
+    for i, dark in enumerate(darks):
+        single = compute(cube.isel({FRAME: [i]}))
+        np.fmax(peak, single[COUNTS].values[0], out=peak)
+        levels.append(flat_level(compute(calibrate(single, dark).isel({FRAME: 0}))))
+    top = saturation_of(peak, cube)
+    if top is None or not (peak >= top.level).any():
+        return levels, np.inf
+    for i, dark in enumerate(darks):
+        single = calibrate(cube.isel({FRAME: [i]}), dark).isel({FRAME: 0})
+        levels[i] = flat_level(compute(single), peak >= top.level)
+    return levels, top.level
 
 
 def _with_own_planes(master: xr.Dataset, frames: Group) -> xr.Dataset:

@@ -164,10 +164,10 @@ def column_levels(strip: Block, *, method: str) -> Levels:
 # pixels' own scatter as well.
 #
 # A sharper edge and a line of the lamp are followed by more pieces, at their place alone: a piece
-# is halved where two columns or more lie 3 % off on one side of the curve (beside an edge, 1 %),
-# and off by more than the columns' own response. That response is what a median filter of a piece's
-# length takes off: fringes and scatter stand beside it, edges pass it unchanged. Dips that are
-# narrower than a piece are response (dust, dull columns), since no lamp has a line in absorption.
+# is halved where two columns or more lie 3 % off on one side of the curve, or beside such a place
+# one column 1 %, and off by more than the columns' own response. That response is what a median
+# filter of a piece's length takes off: fringes and scatter are left beside it, edges pass it. Dips
+# that are narrower than a piece are response (dust, dull columns): no lamp has lines in absorption.
 # Pieces short enough to follow fringes of more than 3 % take them for lamp: their columns are
 # doubtful, and those of the pieces beside them. Elsewhere 5 % fringes of 30 columns stay.
 
@@ -188,6 +188,8 @@ _MEDIAN_JUMP_TO_STD = 1.4826 / 2**0.5
 _MAX_COLUMN_SCATTER = 0.3
 _MAX_SCATTER_IN_DOUBT = 0.1
 """Scatter of a column's pixels, of its level, above which a faint one tells no pixel's response."""
+_MAX_MISSING = 0.05
+"""The part of a column that may be saturated before its median is too low."""
 _FAINT = 0.01
 """The level of a column, of that of the lamp, below which its response is doubtful: of 20,000 adu
 a charge that trails behind an arm's end gave 190."""
@@ -226,7 +228,11 @@ def _high_quantile(values: NDArray[np.float64]) -> float:
 
 
 def scaled_median(
-    block: Block, *darks: Image, levels: tuple[float, ...], which: tuple[int, ...]
+    block: Block,
+    *darks: Image,
+    levels: tuple[float, ...],
+    which: tuple[int, ...],
+    saturated_from: float = np.inf,
 ) -> Image:
     """Return the median of frames, each dark-subtracted and divided by its level.
 
@@ -236,6 +242,7 @@ def scaled_median(
     darks : images (y, x).
     levels : the level of each frame after its dark is subtracted.
     which : the position among `darks` of the dark of each frame, or -1 for none.
+    saturated_from : counts of the block from which they are missing.
 
     Returns
     -------
@@ -253,6 +260,7 @@ def scaled_median(
     for first in range(0, n_rows, step):
         rows = slice(first, first + step)
         strip = block[:, rows].astype(np.float64)
+        strip[strip >= saturated_from] = np.nan
         for frame, dark, level in zip(strip, which, levels, strict=True):
             if dark >= 0:
                 frame -= darks[dark][rows]
@@ -291,7 +299,8 @@ class _Lamp(NamedTuple):
     ----------
     level : the lamp in each column (x), where it is measured; else NaN.
     doubtful : the columns (x) whose own response is not known: the lamp gives less than 1 % of its
-        light, or changes too fast for a curve. Columns with neither light nor doubt are unlit.
+        light, saturates them, or changes too fast for a curve. Columns with neither light nor doubt
+        are unlit.
     """
 
     level: LampColour
@@ -300,26 +309,30 @@ class _Lamp(NamedTuple):
 
 def _spectrum_of_lamp(image: Image) -> _Lamp:
     """Return the spectrum of the lamp of a flat (y, x)."""
-    finite = np.where(np.isfinite(image), image, 0.0)
+    present = np.isfinite(image)
+    finite = np.where(present, image, 0.0)
     rows = np.median(finite, axis=1)
-    slit = finite[(rows > 0.5 * _high_quantile(rows)) & (rows > 0)]
+    bright = (rows > 0.5 * _high_quantile(rows)) & (rows > 0)
     level, doubtful = np.full(image.shape[1], np.nan), np.zeros(image.shape[1], bool)
-    if slit.size == 0:
+    if not bright.any():
         return _Lamp(level, doubtful)
+    slit = finite[bright]
     columns = np.median(slit, axis=0)
     scatter = 1.4826 * np.median(np.abs(slit - columns), axis=0)
     usual = illuminated_level(columns)
-    measured = (columns > 0) & (scatter < _MAX_COLUMN_SCATTER * columns)
-    within = ~_columns_beyond_an_end(columns, usual)
-    lit = np.flatnonzero(measured & within & (columns > _FAINT * usual))
-    if not lit.size:
+    overexposed = np.mean(present[bright], axis=0) < 1 - _MAX_MISSING
+    within = ~_columns_beyond_an_end(np.where(overexposed, usual, columns), usual)
+    measured = within & ~overexposed & (columns > 0)
+    known = measured & (scatter < _MAX_COLUMN_SCATTER * columns) & (columns > _FAINT * usual)
+    if not known.any():
         return _Lamp(level, doubtful)
     doubtful[within] = True
-    own = within & (columns > 0) & (scatter < _MAX_SCATTER_IN_DOUBT * columns)
+    own = measured & (scatter < _MAX_SCATTER_IN_DOUBT * columns)
     level[own] = columns[own]
-    fitted, known = _fit_lamp(lit, np.log(columns[lit]))
-    level[lit[known]] = np.exp(fitted[known])
-    doubtful[lit[known]] = False
+    lit = np.flatnonzero(known)
+    fitted, right = _fit_lamp(lit, np.log(columns[lit]))
+    level[lit[right]] = np.exp(fitted[right])
+    doubtful[lit[right]] = False
     return _Lamp(level, doubtful)
 
 
@@ -357,9 +370,11 @@ def _fit_lamp(x: NDArray[Any], values: LampColour) -> tuple[LampColour, Mask]:
     near = np.maximum(response, _MISSED_BESIDE_AN_EDGE)
     kept = ~_dips(values, far, max(u.size // n_pieces // 2, 1))
     while True:
-        missed = _missed_together(values - fitted, np.where(beside, near, far)) & kept
-        off = np.where(missed, np.abs(values - fitted), 0.0)
-        at_edge = missed & (off >= 0.5 * off.max())
+        missed = _missed_together(values - fitted, far) | (
+            beside & (np.abs(values - fitted) > near)
+        )
+        off = np.where(missed & kept, np.abs(values - fitted), 0.0)
+        at_edge = (off > 0) & (off >= 0.5 * off.max())
         edges = whole[at_edge & (off > far)]
         beside |= np.isin(whole, [edges + i for i in (-1, 0, 1)])
         worst = np.unique(piece[at_edge])
@@ -371,10 +386,10 @@ def _fit_lamp(x: NDArray[Any], values: LampColour) -> tuple[LampColour, Mask]:
         fitted = _least_squares(_b_splines(u, breaks), values, kept)
     length = np.diff(breaks)[piece]
     fitted = _fit_spline(_b_splines(u, breaks), values, kept & (length < 1))
-    missed = _missed_together(values - fitted, np.where(beside, near, far)) & kept
+    missed = _missed_together(values - fitted, far) | (beside & (np.abs(values - fitted) > near))
     followed = (length < 1) & (length < _FOLLOWED * period * column) & (response > _MISSED)
     in_doubt = np.isin(piece, [piece[followed] + i for i in (-1, 0, 1)])
-    return fitted, ~missed & ~in_doubt
+    return fitted, ~(missed & kept) & ~in_doubt
 
 
 def _missed_together(off: LampColour, allowed: LampColour) -> Mask:
@@ -636,32 +651,52 @@ def _require_section_on_cube(cube: xr.Dataset, section: Section) -> None:
 # same as dividing every frame, for averages and medians alike.
 
 
-def flat_level(image: xr.Dataset) -> float:
+def flat_level(image: xr.Dataset, saturated: Mask | None = None) -> float:
     """Return the level of the illuminated part of a dark-subtracted flat.
 
     Parameters
     ----------
     image : counts (y, x), computed.
+    saturated : the pixels (y, x) to leave out: those that any of the flats saturates, so that the
+        levels of all are those of the same pixels.
 
     Raises
     ------
     InputError
-        The level is not positive: the flat is not illuminated.
+        The level is not positive, since the flat is not illuminated; or most of its light lies in
+        saturated pixels.
     """
     check_image(image)
-    level = illuminated_level(np.asarray(image[COUNTS].values, np.float64))
+    counts = np.asarray(image[COUNTS].values, np.float64)
+    name = str(image[FRAME].item()) if FRAME in image.coords else "a flat"
+    level = illuminated_level(counts)
     if not level > 0:
-        name = str(image[FRAME].item()) if FRAME in image.coords else "a flat"
         raise InputError(
             f"There is no light in {name}: its level less its dark is {level:g}",
             value=level,
             hint="Exclude the frame.",
         )
-    return level
+    if saturated is None:
+        return level
+    lost = float(np.mean(saturated[counts > 0.5 * level]))
+    if lost > _MAX_SATURATED:
+        raise InputError(
+            f"{lost:.0%} of the light in {name} lies in pixels that a flat of its group saturates",
+            value=lost,
+            hint="Exclude the overexposed flats, or give --no-flat.",
+        )
+    return illuminated_level(np.where(saturated, np.nan, counts))
+
+
+_MAX_SATURATED = 0.5
 
 
 def combine_flats(
-    cube: xr.Dataset, levels: Sequence[float], darks: Sequence[xr.Dataset | None] = ()
+    cube: xr.Dataset,
+    levels: Sequence[float],
+    darks: Sequence[xr.Dataset | None] = (),
+    *,
+    saturated_from: float = np.inf,
 ) -> xr.Dataset:
     """Return the median of flats, each dark-subtracted and divided by its level.
 
@@ -670,10 +705,12 @@ def combine_flats(
     cube : counts (frame, y, x), eager or chunked.
     levels : the level of each frame after its dark is subtracted (`flat_level`).
     darks : image (y, x) to subtract from each frame, or None; empty: all are dark-subtracted.
+    saturated_from : counts from which a pixel of a frame is saturated, and left out.
 
     Returns
     -------
-    image : counts (y, x), float64, about 1, without a unit, as lazy as the cube came.
+    image : counts (y, x), float64, about 1, without a unit, as lazy as the cube came; NaN where
+        every frame is saturated.
 
     Raises
     ------
@@ -695,8 +732,10 @@ def combine_flats(
     which = tuple(
         next((i for i, other in enumerate(different) if other is dark), -1) for dark in each
     )
-    median = partial(scaled_median, levels=tuple(levels), which=which)
-    counts = map_frames(cube[COUNTS].data, median, *(dark[COUNTS].data for dark in different))
+    scaled = partial(
+        scaled_median, levels=tuple(levels), which=which, saturated_from=saturated_from
+    )
+    counts = map_frames(cube[COUNTS].data, scaled, *(dark[COUNTS].data for dark in different))
     scalars = {name: coord for name, coord in cube.coords.items() if not coord.dims}
     image = xr.Dataset(
         {COUNTS: ((Y, X), counts, {"long_name": "response relative to the middle of the slit"})},
@@ -759,7 +798,8 @@ def _fill_from_nearest_columns(response: Image, faint: Mask) -> None:
     for first, stop in bright_runs(faint) if known.size else ():
         away = np.abs(known - (first + stop - 1) / 2)
         nearest = known[np.argsort(away, kind="stable")[: -(-known.size // 4)]]
-        response[:, first:stop] = np.median(response[:, nearest], axis=1)[:, np.newaxis]
+        along_slit = median(np.ascontiguousarray(response[:, nearest].T[:, np.newaxis]))[0]
+        response[:, first:stop] = along_slit[:, np.newaxis]
 
 
 def with_bad_pixels(flat: xr.Dataset) -> xr.Dataset:

@@ -119,6 +119,7 @@ class IndependentNight:
     cards : header cards of all frames, over the usual ones.
     n_flats : flats; 0: none.
     flat : electrons of a flat's pixel, a number or an array (y, x).
+    lamp : brightness of the lamp in each flat, cycled.
     """
 
     sources: Sequence[Source]
@@ -131,6 +132,7 @@ class IndependentNight:
     cards: Mapping[str, Any] = field(default_factory=dict)
     n_flats: int = 0
     flat: float | Values = 20_000.0
+    lamp: Sequence[float] = (1.0,)
     exptime: float = 60.0
     seed: int = 0
 
@@ -209,7 +211,8 @@ class IndependentNight:
         for n in range(self.n_darks):
             add(f"dark-{n + 1:03d}", "Dark Frame", 0.0)
         for n in range(self.n_flats):
-            add(f"flat-{n + 1:03d}", "Flat Field", np.asarray(self.flat, np.float64))
+            lamp = self.lamp[n % len(self.lamp)]
+            add(f"flat-{n + 1:03d}", "Flat Field", lamp * np.asarray(self.flat, np.float64))
         sky = self.sky_light()
         for n, exposure in enumerate(self.exposures):
             light = sky + sum(self.light_of(i, exposure) for i in range(len(self.sources)))

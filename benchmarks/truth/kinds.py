@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -188,6 +188,20 @@ def _flat(seed: int, lamp: Values, fringes: float = 0.0, trail: float = 0.0) -> 
     return IndependentNight((source,), camera, sky, n_flats=7, flat=flat, seed=seed)
 
 
+def _saturated_line(seed: int, *lamps: float) -> IndependentNight:
+    """Return a night with a line of the lamp that saturates in flats of twice the brightness.
+
+    The slit is vignetted, and 1 in its middle as the reduction means it: at the median of its rows.
+    The star has the continuum of the lamp.
+    """
+    bell = np.exp(-0.5 * ((np.arange(600) - 300) / 1.0) ** 2)
+    slit = 1.075 - 0.3 * np.linspace(-1, 1, 200)[:, np.newaxis] ** 2
+    night = _flat(seed, 1 + 1.5 * bell)
+    camera = replace(night.camera, response=night.camera.response * slit)
+    source = Source(40.3, 12_000.0, tilt=2.0)
+    return replace(night, sources=(source,), sky=Sky(), camera=camera, lamp=lamps, n_flats=3)
+
+
 def _edge(width: float, low: float = 0.1, at: float = 0.4, n: int = 600) -> Values:
     """Return a lamp (x) with an edge over a part of the columns, of 10 to 90 % of its height."""
     along = np.arange(n) / n
@@ -249,6 +263,8 @@ KINDS = {
     "flat, fringes and dichroic": Kind(
         lambda seed: _flat(seed, _edge(0.03), 0.05), columns=(10, 590)
     ),
+    "flat, a line saturates in one": Kind(lambda seed: _saturated_line(seed, 0.5, 0.5, 1.0)),
+    "flat, a line saturates in all": Kind(lambda seed: _saturated_line(seed, 1.0)),
     "flat, overscan and trails": Kind(
         lambda seed: _flat(seed, _arm_end(), trail=190.0), columns=(0, 584)
     ),

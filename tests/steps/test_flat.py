@@ -166,6 +166,39 @@ def test_a_dark_lamp_is_refused_by_name() -> None:
         flat_level(dark)
 
 
+def test_saturated_pixels_count_neither_in_levels_nor_in_the_flat() -> None:
+    lamp = np.where((np.arange(80) > 38) & (np.arange(80) < 42), 3.0, 1.0)
+    cube = cube_of(np.minimum(np.rint(brightness(lamp)), 65535).astype(np.uint16))
+    saturated = (cube.counts.values == 65535).any(axis=0)
+    assert saturated.any()
+    levels = [flat_level(image_of(one), saturated) for one in cube.counts.values.astype(float)]
+    assert np.divide(levels, levels[0]) == pytest.approx([1, 2, 3], rel=1e-4)
+    image = combine_flats(cube, levels, saturated_from=65535)
+    expected = brightness(lamp)[0] / levels[0]
+    assert image.counts.values == pytest.approx(expected, rel=1e-3)
+
+
+def brightness(lamp: np.ndarray) -> np.ndarray:
+    return np.asarray(np.array([10_000.0, 20_000.0, 30_000.0])[:, None, None] * lamp * RESPONSE)
+
+
+def test_a_column_that_every_flat_saturates_is_in_doubt_and_the_slit_is_divided_out() -> None:
+    slit = 1 - 0.2 * np.linspace(-1, 1, 60)[:, None] ** 2
+    pixels = np.array(slit * LAMP)
+    pixels[:, 40:42] = np.nan
+    flat = normalise_flat(image_of(pixels))
+    assert set(np.flatnonzero(flat.dq.values.all(axis=0))) == {40, 41}
+    assert not flat.bad.values.any()
+    assert flat.counts.values[:, 40] == pytest.approx(slit[:, 0] / np.median(slit), rel=1e-3)
+
+
+def test_flats_of_which_most_of_the_light_is_saturated_are_refused() -> None:
+    image = image_of(np.full((60, 80), 900.0))
+    saturated = np.arange(80) < 50
+    with pytest.raises(InputError, match="62% of the light in a flat"):
+        flat_level(image, np.broadcast_to(saturated, (60, 80)))
+
+
 def test_levels_and_darks_are_one_for_each_frame(flats: xr.Dataset) -> None:
     with pytest.raises(UsageError, match="3 flats meet 2 levels"):
         combine_flats(flats, [1.0, 2.0])
