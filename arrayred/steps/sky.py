@@ -122,8 +122,7 @@ class SkyFit(NamedTuple):
         """Return the sky (y, x) at distances (y, x) from a trace."""
         if self.leaning is None:
             return np.asarray(self.level + self.slope * distance)
-        center = trace["center"].values
-        return self.leaning.on_rows(distance + (center - center.mean()))
+        return self.leaning.on_rows(distance + (trace["center"].values - _middle_row(trace)))
 
     def raised(self, added: Values, variance: Values) -> SkyFit:
         """Return a sky brighter by some counts (x), known to some variance."""
@@ -1091,8 +1090,7 @@ def fit_sky(
     )
     if fit.leaning is not None:
         y = np.arange(star.low, star.high + 1)
-        center = trace["center"].values
-        away = np.asarray(y[:, np.newaxis] - float(np.add.reduce(center)) / center.size)
+        away = np.asarray(y[:, np.newaxis] - _middle_row(trace))
         told = {"units": units, "long_name": "sky on the rows of the aperture"}
         plane = fit.leaning.on_rows(away)
         sky = sky.assign(on_rows=((Y, X), plane, told)).assign_coords({Y: y})
@@ -1273,6 +1271,12 @@ def _sky_pixels(
         noise = np.sqrt(column_medians(variance, good))
     distance = numbers[:, np.newaxis] - trace["center"].values
     return SkyPixels(pixels, good, distance, len(bands.below), variance), noise
+
+
+def _middle_row(trace: xr.Dataset) -> float:
+    """Return the mean row of a trace."""
+    center = trace["center"].values
+    return float(np.add.reduce(center)) / center.size
 
 
 def _sky_attrs(bands: SkyBands, fit: SkyFit, used: SkyModel) -> dict[str, Any]:
