@@ -679,7 +679,7 @@ def flat_level(image: xr.Dataset, saturated: Mask | None = None) -> float:
     if saturated is None:
         return level
     lit = counts > 0.5 * level
-    lost = np.count_nonzero(saturated & lit) / max(np.count_nonzero(lit), 1)
+    lost = int(np.count_nonzero(saturated & lit)) / max(int(np.count_nonzero(lit)), 1)
     if lost > _MAX_SATURATED:
         raise InputError(
             f"{lost:.0%} of the light in {name} lies in pixels that a flat of its group saturates",
