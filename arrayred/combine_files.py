@@ -310,7 +310,7 @@ def input_frames(
     warnings = [f"{error.path}: {error.args[0].rstrip('.')}; left out" for error in foreign]
     warnings += [f"{f.path}: made from frames, not raw; left out" for f in frames if f not in raw]
     warnings += [f"{f.path}: named twice, used once" for f in raw if f not in once]
-    repeated = repeated_frames(once)
+    repeated = repeated_frames([frame for frame in once if not frame.is_product])
     warnings += [
         f"{label}: the same frame as {first}; used once" for label, first in repeated.items()
     ]
