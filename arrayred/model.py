@@ -67,6 +67,9 @@ DQ_MEANINGS = {
     COSMIC_RAY: "cosmic_ray",
     NO_DATA: "no_data",
 }
+GUESSED_GAIN = "GAIN, whose unit is not stated"
+INSTRUMENT_FILE = "the instrument file"
+"""Sources of a gain, in the coordinate `gain_from`; without it a card of the header stated it."""
 SETUP_COORDS = ("binning", "origin", "readout", "gain_setting")
 """Scalar coordinates that must agree if two images hold the same pixels of a detector."""
 BAD = "bad"

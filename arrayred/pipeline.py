@@ -85,6 +85,8 @@ from arrayred.steps.noise import (
     find_bad_pixels,
     flag,
     measure_noise,
+    with_gain,
+    with_gain_of,
 )
 from arrayred.steps.sky import fit_sky, subtract_sky, why_no_band
 from arrayred.steps.trace import fit_trace, half_height_of
@@ -447,6 +449,7 @@ def combine_frames(
     with stage("combine"), dask_progress(lights):
         lights, how = drop_impossible(lights), combine_settings(recipe)
         image = compute(combine_with_peak(lights, how.plain, minus=dark))
+        image = with_gain(image, lights, minus=dark, flat=flat)
         image = flag(image, lights, bad=bad_pixels(recipe.bad_pixels, dark, flat))
         image = add_clean(image, lights, how, minus=dark)
         image = estimate_noise(image, lights, minus=dark)
@@ -555,6 +558,7 @@ def extract_each(
     spectrum : of the combined lights; its aperture is used for each frame.
     """
     alone = recipe.replace(combine="average", scale="none", weights="none", cosmic_rays="off")
+    lights = with_gain_of(lights, spectrum)
     images = (
         transpose_to_x(combine_frames(lights.isel({FRAME: [i]}), dark, alone, flat)[0])
         for i in range(lights.sizes[FRAME])

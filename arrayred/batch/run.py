@@ -528,6 +528,7 @@ _FINGERPRINT_FIELDS = (
     "time",
     "ccd_temp",
     "gain",
+    "gain_from",
     "read_noise",
     "saturation",
     "calstat",

@@ -51,6 +51,8 @@ from arrayred.model import (
     COUNTS,
     DQ,
     FRAME,
+    GUESSED_GAIN,
+    INSTRUMENT_FILE,
     N_REJECTED,
     NO_DATA,
     PEAK,
@@ -548,7 +550,16 @@ def find_bad_pixels(image: xr.Dataset) -> Mask:
 # neighbouring pixels.
 
 _MASTER_PLURALS = {"bias": "biases", "dark": "darks"}
-_PIXELS_OF_GAIN = 1 << 18
+_PIXELS_OF_GAIN, _PIXELS_OF_CHECK = 1 << 17, 1 << 14
+_FRAMES_OF_GAIN = 5
+_ROWS_OF_GAIN = 32
+_DISAGREE = 2.0
+_USUAL_NOISE = (0.4, 8.0)
+"""Noise of a dark frame over the read noise, with hot detectors and coarse converters."""
+_FLATS_ALIKE = 0.2
+_EVERY_COLUMN = 4
+_GAIN_REMEDY = "Set gain under [detector] in an instrument file (--instrument)"
+_NO_GAIN = "gain unknown, read noise only"
 
 
 class ReadNoise(NamedTuple):
@@ -566,6 +577,156 @@ class ReadNoise(NamedTuple):
     source: str
 
 
+class MeasuredGain(NamedTuple):
+    """A measured gain and its error, electrons per adu, and the frames it was measured from."""
+
+    gain: float
+    error: float
+    source: str
+
+    def __str__(self) -> str:
+        """Return the gain, its error and the frames."""
+        return f"{self.gain:.3g} +- {self.error:.1g}, measured from {self.source}"
+
+
+class ChosenGain(NamedTuple):
+    """The gain that is used, electrons per adu or None; its source for HISTORY; a remark or ""."""
+
+    gain: float | None
+    told: str
+    remark: str = ""
+
+
+def with_gain(
+    image: xr.Dataset,
+    lights: xr.Dataset,
+    *,
+    minus: xr.Dataset | None = None,
+    flat: xr.Dataset | None = None,
+) -> xr.Dataset:
+    """Choose the gain of a combined image: the stated one, unless the pixels contradict it.
+
+    Parameters
+    ----------
+    image, lights, minus : as in `estimate_noise`. The gain is measured from two light frames or
+        more where they constrain it.
+    flat : the master flat of `estimate_flat_noise`; the gain that was measured from its frames
+        comes before that of the lights.
+
+    Returns
+    -------
+    image : with the coordinate `gain`, electron/adu, if it is known; the attribute `gain_told`, its
+        value and source, which `find_gain` returns from then on; and a remark if the gain is
+        unknown, or the header's is far from the measured one. Unchanged in electrons.
+    """
+    if "gain_told" in image.attrs or image[COUNTS].attrs.get("units", "adu") == "electron":
+        return image
+    if "gain_told" in lights.attrs:
+        return with_gain_of(image, lights)
+    found = None if flat is None else flat.attrs.get("gain_measured")
+    if found is None:
+        found = _gain_of_lights(image, lights, minus)
+    chosen = choose_gain(image, minus, found)
+    image = image.drop_vars(["gain", "gain_from"], errors="ignore")
+    image = image.assign_attrs(gain_told=chosen.told)
+    if chosen.gain is None:
+        image = image.assign_attrs(snr_note=_NO_GAIN)
+    else:
+        image = image.assign_coords(gain=chosen.gain)
+    return add_remark(image, chosen.remark) if chosen.remark else image
+
+
+def with_gain_of(frames: xr.Dataset, image: xr.Dataset) -> xr.Dataset:
+    """Return frames with the gain that was chosen for an image of them (`with_gain`)."""
+    told = {name: image.attrs[name] for name in ("gain_told", "snr_note") if name in image.attrs}
+    frames = frames.drop_vars(["gain", "gain_from"], errors="ignore").assign_attrs(told)
+    return frames.assign_coords(gain=image["gain"]) if "gain" in image.coords else frames
+
+
+def choose_gain(
+    image: xr.Dataset, minus: xr.Dataset | None, found: MeasuredGain | None
+) -> ChosenGain:
+    """Return the gain to use: the stated one, unless it is not half to twice the measured one.
+
+    Within that factor the stated one is more precise. Beyond it the header's is wrong: a default,
+    that of another mode, or that of 12 bits where the pixels have 16; but an instrument file is
+    believed. A GAIN without a unit counts only as far as the pixels do not contradict it.
+
+    Parameters
+    ----------
+    image : its coordinates `gain`, electron/adu, and `gain_from`.
+    minus : the master dark or bias, whose noise contradicts a camera's setting.
+    found : the measured gain, or None.
+    """
+    stated = float(image["gain"].item()) if "gain" in image.coords else None
+    source = str(image["gain_from"].item()) if "gain_from" in image.coords else "the header"
+    if stated is not None and source == GUESSED_GAIN and _noise_contradicts(stated, image, minus):
+        stated = None
+    if stated is None:
+        if found is not None:
+            return ChosenGain(found.gain, str(found))
+        text = f"S/N: {_NO_GAIN}; photon noise is not included. {_GAIN_REMEDY}"
+        return ChosenGain(None, "unknown, photon noise left out", text)
+    told = f"{stated:.4g}, as told" + ("" if source == "the header" else f" by {source}")
+    if found is None or 1 / _DISAGREE < found.gain / stated < _DISAGREE:
+        return ChosenGain(stated, told)
+    apart = f"the gain is {stated:.4g} electron/adu by {source}, but {found}"
+    if source == INSTRUMENT_FILE:
+        return ChosenGain(stated, told, f"{apart}; the instrument file's is used")
+    text = f"{apart}; the measured one is used. {_GAIN_REMEDY} to use another"
+    return ChosenGain(found.gain, str(found), "" if source == GUESSED_GAIN else text)
+
+
+def _noise_contradicts(gain: float, image: xr.Dataset, minus: xr.Dataset | None) -> bool:
+    """Return whether the dark frames' noise and the read noise contradict a gain."""
+    if minus is None or "noise" not in minus.attrs or "read_noise" not in image.coords:
+        return False
+    ratio = float(minus.attrs["noise"]) * gain / float(image["read_noise"].item())
+    return not _USUAL_NOISE[0] <= ratio <= _USUAL_NOISE[1]
+
+
+def _gain_of_lights(
+    image: xr.Dataset, lights: xr.Dataset, minus: xr.Dataset | None
+) -> MeasuredGain | None:
+    """Return the gain measured from light frames; None where they do not constrain it."""
+    n_frames = lights.sizes[FRAME]
+    if n_frames < 2:
+        return None
+    part = _section_of_gain(image, _PIXELS_OF_CHECK if "gain" in image.coords else _PIXELS_OF_GAIN)
+    frames = _pixels_of_gain(lights, part)
+    level = 0.0 if minus is None else _pixels_of_gain(minus, part)
+    unlit = None if minus is None else minus.attrs.get("noise")
+    found = photon_transfer(frames, level, None if unlit is None else float(unlit) ** 2)
+    return None if found is None else MeasuredGain(*found, f"{n_frames} lights")
+
+
+def _section_of_gain(image: xr.Dataset, n_pixels: int) -> dict[str, slice]:
+    """Return a band of rows around the brightest, as positions along both dimensions of an image.
+
+    A star that lights five rows of a thousand is missed by rows spread over the image. The
+    brightest row has the highest 90 % quantile, which hot pixels and cosmic rays do not change.
+    """
+    is_vertical = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
+    across, along = (X, Y) if is_vertical else (Y, X)
+    counts = np.nan_to_num(image[COUNTS].transpose(across, along).values[:, ::_EVERY_COLUMN])
+    quantile = int(0.9 * (counts.shape[1] - 1))
+    brightest = int(np.argmax(np.partition(counts, quantile, axis=1)[:, quantile]))
+    n_columns = min(image.sizes[along], n_pixels // _ROWS_OF_GAIN)
+    n_rows = min(image.sizes[across], max(_ROWS_OF_GAIN, n_pixels // n_columns))
+    first = min(max(brightest - n_rows // 2, 0), image.sizes[across] - n_rows)
+    left = (image.sizes[along] - n_columns) // 2
+    return {across: slice(first, first + n_rows), along: slice(left, left + n_columns)}
+
+
+def _pixels_of_gain(cube: xr.Dataset, part: dict[str, slice]) -> NDArray[Any]:
+    """Return a section of at most five of the frames (frame, across, along), or of an image."""
+    counts = cube[COUNTS].isel(part)
+    if FRAME in counts.dims:
+        last, n = counts.sizes[FRAME] - 1, min(counts.sizes[FRAME], _FRAMES_OF_GAIN)
+        counts = counts.isel({FRAME: [i * last // (n - 1) for i in range(n)]})
+    return np.asarray(counts.transpose(..., *part).values)
+
+
 def find_gain(
     image: xr.Dataset, lights: xr.Dataset, minus: xr.Dataset | None
 ) -> tuple[float | None, str]:
@@ -573,20 +734,13 @@ def find_gain(
 
     Parameters
     ----------
-    image, lights, minus : as in `estimate_noise`. Where the gain is not given and there are two
-        light frames or more, it is measured if they constrain it well.
+    image, lights, minus : as in `with_gain`, whose choice is used where it was made.
     """
-    units = image[COUNTS].attrs.get("units", "adu")
-    if "gain" in image.coords:
-        gain = float(image["gain"].item())
-        return gain, "1, counts are electrons" if units == "electron" else f"{gain:.4g}, as told"
-    if lights.sizes[FRAME] > 1:
-        dark = 0.0 if minus is None else sample_pixels(minus, _PIXELS_OF_GAIN)
-        found = photon_transfer(sample_pixels(lights, _PIXELS_OF_GAIN), dark)
-        if found is not None:
-            told = f"{found.gain:.3g} +- {found.error:.1g}, measured from the lights"
-            return found.gain, told
-    return None, "unknown, photon noise left out"
+    if image[COUNTS].attrs.get("units", "adu") == "electron":
+        return 1.0, "1, counts are electrons"
+    image = with_gain(image, lights, minus=minus)
+    gain = float(image["gain"].item()) if "gain" in image.coords else None
+    return gain, str(image.attrs["gain_told"])
 
 
 def find_read_noise(
@@ -866,7 +1020,10 @@ def estimate_flat_noise(
             f"{n_frames} flats meet {len(levels)} levels", hint="Give one for every frame."
         )
     used = list({id(dark): dark for dark in darks if dark is not None}.values())
-    gain, gain_by = find_gain(image, cube, used[0] if used else None)
+    found = _gain_of_flats(image, cube, levels, darks)
+    gain, gain_by, _ = choose_gain(image, used[0] if used else None, found)
+    if found is not None:
+        image = image.assign_attrs(gain_measured=found)
     if gain is None:
         return add_history(image, "variance of the flat unknown: nothing tells the gain")
     share = variance_factor("median", n_frames)
@@ -880,6 +1037,35 @@ def estimate_flat_noise(
     line = f"variance of the flat: from levels of {min(levels):.4g} to {max(levels):.4g}"
     told = add_history(image, f"{line}; gain {gain_by}")
     return told.assign({VARIANCE: ((Y, X), variance, attrs)})
+
+
+def _gain_of_flats(
+    image: xr.Dataset,
+    cube: xr.Dataset,
+    levels: Sequence[float],
+    darks: Sequence[xr.Dataset | None],
+) -> MeasuredGain | None:
+    """Return the gain measured from flats of about the same level; None where not constrained.
+
+    They are scaled to that level: a lamp that drifts by 5 % would else leave 0.05 of the structure
+    of fringes and edges in their differences.
+    """
+    middle = finite_median(np.array(levels))
+    alike = [i for i, level in enumerate(levels) if abs(level / middle - 1) < _FLATS_ALIKE]
+    if len(alike) < 2:
+        return None
+    part, frames, noises = _section_of_gain(image, _PIXELS_OF_GAIN), [], []
+    for i in alike[:: -(-len(alike) // _FRAMES_OF_GAIN)]:
+        dark = darks[i] if darks else None
+        frame = _pixels_of_gain(cube.isel({FRAME: i}), part).astype(np.float64)
+        frames.append(
+            (frame - (0.0 if dark is None else _pixels_of_gain(dark, part))) * (middle / levels[i])
+        )
+        noises.append(None if dark is None else dark.attrs.get("noise"))
+    known = [noise**2 for noise in noises if noise is not None]
+    unlit = sum(known) / len(known) if len(known) == len(noises) else None
+    found = photon_transfer(np.array(frames), 0.0, unlit)
+    return None if found is None else MeasuredGain(*found, f"{len(cube[FRAME])} flats")
 
 
 def _mean_inverse_level(levels: Sequence[float], power: int) -> float:

@@ -131,7 +131,7 @@ def test_a_gain_that_nobody_tells_is_measured_where_the_light_suffices() -> None
     slope = np.linspace(100, 40_000, 250)[:, np.newaxis]
     lights, darks = cubes(4, 5, slope)
     image = reduced(lights.drop_vars("gain"), darks)
-    assert "measured from the lights" in image.attrs["history"][-1]
+    assert "measured from 4 lights" in image.attrs["history"][-1]
     assert image.attrs["gain_effective"] == pytest.approx(4 * GAIN, rel=0.1)
     assert abs(pulls(image, slope / GAIN).std() - 1) < 0.05
 
