@@ -330,12 +330,32 @@ def import_ccdproc(what: str) -> Any:
 # saturation``); else from the largest integer that the file can hold; or, below it, from a plateau
 # at the limit of a converter with fewer bits: ten pixels or more of exactly the highest value, and
 # hardly any just below it.
+#
+# Where the wells of the pixels are full before the converter is, no two pixels end at the same
+# value: wells differ by a percent or more. But a full pixel has the same value in every frame, with
+# the read noise in place of the photons' (`full_well_of_frames`); and a star whose core is full is
+# flat-topped where it is bright, and not where it is faint (`full_well_of_image`), which tells a
+# single frame. A broad star, a smooth continuum, and light that fills the slit do neither.
 
 Mask = NDArray[np.bool_]
 
 _MIN_PLATEAU_PIXELS = 10
 _NEAR_PLATEAU = 0.02
 _PLATEAU_CONTRAST = 4
+_BRIGHT_PART = 0.75
+_MOST_BRIGHT_PIXELS = 1 << 16
+_STILL = 0.05
+"""A pixel whose variance is below this part of that of its photons may be full."""
+_LEAST_STILL = 0.3
+_WELL_BINS = 25
+_WELL_SIGMA = 4.0
+_LEAST_WELL_SCATTER = 0.005
+_HIGH, _HALF, _PLATEAU = 0.93, 0.5, 0.85
+_FLAT_TOP, _PEAKED = 0.55, 0.45
+"""Width at 93 % over that at 50 % of the height: 0.32 of a Gaussian, less of a Moffat profile,
+0.59 of a Gaussian that is cut off 23 % below its peak."""
+_MIN_FLAT_COLUMNS, _MOST_FLAT_COLUMNS = 10, 64
+_SAME_TOP = 0.05
 
 
 class Saturation(NamedTuple):
@@ -391,6 +411,7 @@ def flag(image: xr.Dataset, cube: xr.Dataset, *, bad: Mask | None = None) -> xr.
     check_image(image)
     peak = image[PEAK].values
     top = saturation_of(peak, cube)
+    top = full_well_of(image, cube, top) or top
     require_light(cube, top)
     dq = np.zeros(peak.shape, np.uint8)
     if top is not None:
@@ -484,6 +505,158 @@ def plateau_level(peak: NDArray[Any]) -> float | None:
         return None
     near = int(np.count_nonzero(peak >= highest - max(8.0, _NEAR_PLATEAU * highest))) - at_top
     return float(highest) if near * _PLATEAU_CONTRAST <= at_top else None
+
+
+def full_well_of(image: xr.Dataset, cube: xr.Dataset, top: Saturation | None) -> Saturation | None:
+    """Return the level of full wells below the end of the converter; None where there is none.
+
+    Parameters
+    ----------
+    image : `peak` (y, x), the highest raw value of each pixel, and the coordinate `gain`,
+        electron/adu, without which frames are not compared.
+    cube : the raw frames, counts (frame, y, x); bands that hold bright pixels are read.
+    top : the saturation that is known from elsewhere; that of an instrument file is kept.
+    """
+    if "saturation" in cube.coords:
+        return None
+    peak = image[PEAK].values
+    dark = finite_median(sample_pixels(image[[PEAK]].rename({PEAK: COUNTS})))
+    end = np.inf if top is None else top.level
+    highest = _highest_of_many(peak, dark, end)
+    if highest is None:
+        return None
+    level = None
+    if cube.sizes[FRAME] > 1:
+        if "gain" not in image.coords:
+            return None
+        where = np.flatnonzero((peak > dark + 0.3 * (highest - dark)) & (peak < end))
+        values = pixels_at(cube, where[:: 1 + where.size // _MOST_BRIGHT_PIXELS])
+        level = full_well_of_frames(values - dark, float(image["gain"].item()))
+    else:
+        along_y = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
+        level = full_well_of_image((peak.T if along_y else peak) - dark)
+    return None if level is None else Saturation(dark + level, "where the wells are full")
+
+
+def _highest_of_many(peak: NDArray[Any], dark: float, end: float) -> float | None:
+    """Return the value that the brightest pixels below an end have, but for a few odd ones."""
+    highest = min(float(np.fmax.reduce(peak, axis=None, initial=dark)), end) - dark
+    light = peak[peak > dark + highest / 8] - dark
+    light = light[light < end - dark]
+    while light.size >= _MIN_PLATEAU_PIXELS:
+        highest = float(light.max())
+        if np.count_nonzero(light > _BRIGHT_PART * highest) >= _MIN_PLATEAU_PIXELS:
+            return dark + highest
+        light = light[light <= _BRIGHT_PART * highest]
+    return None
+
+
+def full_well_of_frames(light: NDArray[Any], gain: float) -> float | None:
+    """Return the level above which pixels do not change from frame to frame; None for none.
+
+    Parameters
+    ----------
+    light : signal (frame, pixel) of pixels from a third of the brightest on, adu, two frames or
+        more. Pixels of less light show that the others could change.
+    gain : electrons per adu.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> light = rng.poisson(rng.uniform(9000, 40_000, 2000), (3, 2000))
+    >>> wells = rng.normal(30_000, 300, 2000)
+    >>> level = full_well_of_frames(np.minimum(light, wells) + rng.normal(0, 5, (3, 2000)), 1.0)
+    >>> 28_500 < level < 29_500, full_well_of_frames(light, 1.0) is None
+    (True, True)
+    """
+    light = light[:, np.isfinite(light).all(axis=0)]
+    if light.shape[1] < _MIN_PLATEAU_PIXELS:
+        return None
+    mean, freedom = light.mean(axis=0), len(light) - 1
+    still = light.var(axis=0, ddof=1) < _STILL * mean / gain
+    highest = float(np.sort(mean)[-_MIN_PLATEAU_PIXELS // 2])
+    below = mean < 0.6 * highest
+    chance = 0.2 if freedom == 1 else 0.05
+    if np.count_nonzero(below) >= _MIN_PLATEAU_PIXELS:
+        chance = max(chance, float(np.mean(still[below])))
+    edges = np.linspace(_BRIGHT_PART, 1.05, _WELL_BINS + 1) * highest
+    n_still = np.histogram(mean[still], edges)[0]
+    n_all = np.histogram(mean, edges)[0]
+    full = (n_still >= _MIN_PLATEAU_PIXELS // 2) & (
+        n_still > np.maximum(_LEAST_STILL, 3 * chance) * n_all
+    )
+    if not full.any():
+        return None
+    least = edges[np.argmax(full)]
+    kept = mean[still & (mean >= least)]
+    n_bright = np.count_nonzero(mean >= least)
+    by_chance = chance * n_bright
+    if kept.size < _MIN_PLATEAU_PIXELS + by_chance + 5 * math.sqrt(by_chance):
+        return None
+    return _lowest_well(kept)
+
+
+def full_well_of_image(light: NDArray[Any]) -> float | None:
+    """Return the level at which the bright columns of a star are cut off; None for none.
+
+    Parameters
+    ----------
+    light : signal (y, x) of one frame, adu, the dispersion along x.
+
+    Examples
+    --------
+    >>> rows = np.exp(-0.5 * ((np.arange(60) - 30.3) / 2) ** 2)[:, np.newaxis]
+    >>> star = rows * np.linspace(1000, 9000, 300)
+    >>> wells = np.random.default_rng(0).normal(5000, 50, star.shape)
+    >>> level = full_well_of_image(np.minimum(star, wells))
+    >>> 4500 < level < 4950, full_well_of_image(star) is None
+    (True, True)
+    """
+    light = np.nan_to_num(light)
+    tops = light.max(axis=0)
+    highest = float(np.sort(tops)[-min(_MIN_FLAT_COLUMNS, tops.size) // 2])
+    same = np.flatnonzero(np.abs(tops - highest) < _SAME_TOP * highest)
+    fainter = np.flatnonzero((tops > 0.1 * highest) & (tops < _BRIGHT_PART * highest))
+    n_bright = np.count_nonzero(tops > _PLATEAU * highest)
+    if min(same.size, fainter.size) < _MIN_FLAT_COLUMNS or same.size < n_bright / 2:
+        return None
+    bright, faint = (
+        light[:, where[:: 1 + where.size // _MOST_FLAT_COLUMNS]].T for where in (same, fainter)
+    )
+    flat = np.array([_flatness(column) > _FLAT_TOP for column in bright])
+    n_flat = same.size * float(np.mean(flat))
+    if n_flat < max(_MIN_FLAT_COLUMNS, n_bright / 2):
+        return None
+    if np.median([_flatness(column) for column in faint]) > _PEAKED:
+        return None
+    return _lowest_well(bright[flat][bright[flat] > _PLATEAU * highest])
+
+
+def _flatness(column: NDArray[Any]) -> float:
+    """Return the width of the peak at 93 % of its height over that at half of it; 0 where none."""
+    peak = int(np.argmax(column))
+    top = float(np.mean(column[column >= _PLATEAU * column[peak]]))
+    if not top > 0:
+        return 0.0
+    widths = []
+    for part in (_HIGH, _HALF):
+        width = -1.0
+        for side in (column[peak:], column[peak::-1]):
+            below = np.flatnonzero(side < part * top)
+            if not below.size:
+                return 0.0
+            i = int(below[0])
+            before, after = (float(side[i - 1]), float(side[i])) if i else (top, float(side[0]))
+            width += i + (1.0 if before == after else (before - part * top) / (before - after))
+        widths.append(width - 1.0)
+    return max(widths[0], 0.0) / widths[1] if widths[1] > 1.0 else 0.0
+
+
+def _lowest_well(full: NDArray[Any]) -> float:
+    """Return the level of the smallest wells, from the values of full pixels."""
+    middle = float(np.median(full))
+    scatter = 1.4826 * float(np.median(np.abs(full - middle)))
+    return middle - _WELL_SIGMA * max(scatter, _LEAST_WELL_SCATTER * middle)
 
 
 def require_light(cube: xr.Dataset, top: Saturation | None) -> None:
