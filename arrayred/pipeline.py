@@ -85,8 +85,10 @@ from arrayred.steps.noise import (
     find_bad_pixels,
     flag,
     measure_noise,
+    unrounded,
     with_gain,
     with_gain_of,
+    with_unrounded_dark,
 )
 from arrayred.steps.sky import fit_sky, subtract_sky, why_no_band
 from arrayred.steps.trace import fit_trace, half_height_of
@@ -451,6 +453,8 @@ def combine_frames(
         image = compute(combine_with_peak(lights, how.plain, minus=dark))
         image = with_gain(image, lights, minus=dark, flat=flat)
         image = flag(image, lights, bad=bad_pixels(recipe.bad_pixels, dark, flat))
+        if dark is not None and CLEAN in dark and not wants_procedure(recipe):
+            image, dark = with_unrounded_dark(image, dark), unrounded(dark)
         image = add_clean(image, lights, how, minus=dark)
         image = estimate_noise(image, lights, minus=dark)
         image, hits = find_cosmic_rays(image, lights, minus=dark, search=recipe.cosmic_rays)

@@ -19,6 +19,7 @@ Pixels = NDArray[Any]
 Values = NDArray[np.float64]
 
 _ROUNDING = 1 / 12
+_ROUNDED_SAMPLE = 1 << 12
 _CLIP_SIGMA = 3.0
 _STD_WITHIN_CUT = 0.986577866
 """The standard deviation of a normal distribution truncated at 3 sigma."""
@@ -191,8 +192,8 @@ def frame_variance(frames: Pixels) -> float:
 
     Parameters
     ----------
-    frames : counts (frame, ...), at least two frames. The noise of integers is at least that of
-        their rounding.
+    frames : counts (frame, ...), at least two frames. The noise is at least that of their
+        rounding, without which frames that are alike, of 8 bits or cut off at 0, have none.
 
     Examples
     --------
@@ -204,7 +205,33 @@ def frame_variance(frames: Pixels) -> float:
     firsts = sorted({i * n_pairs // _N_FRAME_PAIRS for i in range(_N_FRAME_PAIRS)})
     stds = [clipped_std(np.subtract(frames[i], frames[i + 1], dtype=np.float64)) for i in firsts]
     variance = sum(std**2 for std in stds) / len(stds) / 2
-    return max(variance, _ROUNDING) if frames.dtype.kind in "iu" else variance
+    return float(max(variance, rounding_variance(frames)))
+
+
+def rounding_variance(values: Pixels) -> float:
+    """Return the variance of the rounding of whole numbers, step^2 / 12; 0 of fractions.
+
+    The step is that of the converter: 16 where 12 bits were shifted to 16.
+
+    Parameters
+    ----------
+    values : any shape and real dtype; NaN is ignored.
+
+    Examples
+    --------
+    >>> rounding_variance(np.array([48, 16, 32])) * 12, rounding_variance(np.array([7.0, 7.0])) * 12
+    (256.0, 1.0)
+    >>> rounding_variance(np.array([0.5, 0.7]))
+    0.0
+    """
+    sample = values.ravel()[:: 1 + values.size // _ROUNDED_SAMPLE]
+    if sample.dtype.kind == "f":
+        sample = sample[np.isfinite(sample) & (np.abs(sample) < 2.0**53)]
+        if not np.array_equal(sample, np.rint(sample)):
+            return 0.0
+    whole = sample.astype(np.int64)
+    step = int(np.gcd.reduce(whole - whole[0])) if whole.size else 0
+    return max(step, 1) ** 2 * _ROUNDING
 
 
 def photon_transfer(

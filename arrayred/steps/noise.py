@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from arrayred.bands import map_frames
 from arrayred.config import Combination
 from arrayred.errors import FrameError, MismatchError, UsageError
-from arrayred.kernels.combine import LARGEST_COUNT, without_impossible
+from arrayred.kernels.combine import LARGEST_COUNT, mean_near, without_impossible
 from arrayred.kernels.noise import (
     clipped_std,
     finite_median,
@@ -43,6 +43,7 @@ from arrayred.kernels.noise import (
     frame_variance,
     light_variance,
     photon_transfer,
+    rounding_variance,
 )
 from arrayred.kernels.reject import clip_factor, variance_by_method
 from arrayred.model import (
@@ -129,7 +130,43 @@ def measure_noise(master: xr.Dataset, cube: xr.Dataset) -> xr.Dataset:
         master = master.assign_coords(frame_type=str(kinds.pop()))
     if cube.sizes[FRAME] < 2:
         return master
-    return master.assign_attrs(noise=math.sqrt(frame_variance(sample_pixels(cube))))
+    sample = sample_pixels(cube)
+    noise = math.sqrt(frame_variance(sample))
+    master = master.assign_attrs(noise=noise)
+    if noise**2 > 12 * rounding_variance(sample) or cube.sizes[FRAME] < 3:
+        return master
+    return _with_unrounded_mean(master, cube)
+
+
+def _with_unrounded_mean(master: xr.Dataset, cube: xr.Dataset) -> xr.Dataset:
+    """Add `clean` to a master median: the mean of its frames without outliers.
+
+    Where the noise is less than a step of the converter, a median of whole numbers is one of them,
+    up to half a step beside the level. With a noise of 0.3 adu the flux of a star of 100 adu a
+    column was off by up to 1.2 %; that of the mean, by 0.1 %.
+    """
+    if "method" not in master.coords or master["method"].item() != "median":
+        return master
+    counts = master[COUNTS].values
+    excess = np.maximum(counts - finite_median(counts), 0.0)
+    reach = _HOT_PIXEL_SIGMA * master.attrs["noise"] + 1.0 + np.sqrt(excess)
+    mean = np.asarray(map_frames(cube[COUNTS].data, mean_near, counts, reach), np.float64)
+    attrs = {**master[COUNTS].attrs, "long_name": "mean of the frames without outliers"}
+    return master.assign({CLEAN: ((Y, X), mean, attrs)})
+
+
+def unrounded(master: xr.Dataset) -> xr.Dataset:
+    """Return a master whose counts are its best estimate, `clean`."""
+    best = master.assign({COUNTS: master[COUNTS].copy(data=master[CLEAN].values)})
+    return best.drop_vars(CLEAN).assign_coords(method="average")
+
+
+def with_unrounded_dark(image: xr.Dataset, dark: xr.Dataset) -> xr.Dataset:
+    """Return a combined image with `clean`, from which a dark's best estimate is subtracted."""
+    counts, rounded = image[COUNTS], dark[COUNTS].values - dark[CLEAN].values
+    attrs = {**counts.attrs, "long_name": "best estimate of the pixel values"}
+    image = image.assign({CLEAN: ((Y, X), counts.values + rounded, attrs)})
+    return add_history(image, "clean: less the mean of the darks: their median is rounded")
 
 
 def estimate_noise(
@@ -342,6 +379,7 @@ Mask = NDArray[np.bool_]
 _MIN_PLATEAU_PIXELS = 10
 _NEAR_PLATEAU = 0.02
 _PLATEAU_CONTRAST = 4
+_LEAST_CUT_OFF = 0.02
 _BRIGHT_PART = 0.75
 _MOST_BRIGHT_PIXELS = 1 << 16
 _STILL = 0.05
@@ -412,7 +450,14 @@ def flag(image: xr.Dataset, cube: xr.Dataset, *, bad: Mask | None = None) -> xr.
     peak = image[PEAK].values
     top = saturation_of(peak, cube)
     top = full_well_of(image, cube, top) or top
-    require_light(cube, top)
+    samples = sample_pixels(cube)
+    require_light(cube, samples, top)
+    share = share_cut_off(samples)
+    if share:
+        text = (
+            f"{share:.0%} of the pixels are cut off at 0, so that the sky and faint light are wrong"
+        )
+        image = add_remark(image, f"{text}. Raise the offset of the camera")
     dq = np.zeros(peak.shape, np.uint8)
     if top is not None:
         dq[peak >= top.level] = SATURATED
@@ -659,15 +704,32 @@ def _lowest_well(full: NDArray[Any]) -> float:
     return middle - _WELL_SIGMA * max(scatter, _LEAST_WELL_SCATTER * middle)
 
 
-def require_light(cube: xr.Dataset, top: Saturation | None) -> None:
+def share_cut_off(pixels: NDArray[Any]) -> float:
+    """Return the share of pixels at 0 if most are, or the noise goes on above it; else 0.0.
+
+    Examples
+    --------
+    >>> sky = np.random.default_rng(0).normal(2, 4, 10_000).round()
+    >>> round(share_cut_off(np.maximum(sky, 0)), 1), share_cut_off(sky + 20)
+    (0.4, 0.0)
+    """
+    if not pixels.size or pixels.min() < 0:
+        return 0.0
+    share = np.count_nonzero(pixels == 0) / pixels.size
+    above = np.count_nonzero((pixels > 2) & (pixels <= 10)) / pixels.size
+    return share if share > _LEAST_CUT_OFF and (share > 0.5 or above > share / 5) else 0.0
+
+
+def require_light(cube: xr.Dataset, samples: NDArray[Any], top: Saturation | None) -> None:
     """Raise FrameError for a frame without data, saturated everywhere, or of a single value.
 
     Parameters
     ----------
     cube : counts (frame, y, x). A frame whose sample is suspect is checked as a whole.
+    samples : its `sample_pixels`.
     top : the saturation level, or None.
     """
-    for i, sample in enumerate(sample_pixels(cube)):
+    for i, sample in enumerate(samples):
         if _why_no_exposure(sample, top):
             wrong = _why_no_exposure(cube[COUNTS].isel({FRAME: i}).values, top)
             if wrong:
@@ -933,7 +995,8 @@ def find_read_noise(
         told = f"measured from {int(minus['n_frames'].item())} {kinds}"
         return ReadNoise(minus.attrs["noise"] ** 2, 0.0, told)
     if "read_noise" in image.coords and gain is not None:
-        return ReadNoise((float(image["read_noise"].item()) / gain) ** 2, 0.0, "as told")
+        stated = (float(image["read_noise"].item()) / gain) ** 2
+        return ReadNoise(max(stated, rounding_variance(sample_pixels(lights))), 0.0, "as told")
     rows, level = _darker_rows(image)
     frames = sample_pixels(lights)[:, rows]
     if frames.shape[0] > 1:
@@ -941,6 +1004,7 @@ def find_read_noise(
         return ReadNoise(frame_variance(frames), level, told)
     pixels = np.asarray(frames[0], np.float64)
     variance = clipped_std(pixels[:, 1:] - pixels[:, :-1]) ** 2 / 2
+    variance = max(variance, rounding_variance(pixels))
     if not math.isfinite(variance):
         return None
     return ReadNoise(variance, level, "measured from neighbouring pixels off the spectrum")

@@ -199,6 +199,17 @@ def _full_well(n_lights: int, scatter: float) -> Callable[[int], IndependentNigh
     )
 
 
+def _coarse(
+    flux: float, gain: float, slope: float, **camera: Any
+) -> Callable[[int], IndependentNight]:
+    """Return nights whose dark current rises by a tenth of `slope` electrons a row."""
+    dark = slope * np.arange(200.0)[:, np.newaxis] / 10 * np.ones(400)
+    kept = {"gain": gain, "dark": dark, **camera}
+    return lambda seed: IndependentNight(
+        (Source(101.3, flux, tilt=2.0),), Camera(**kept), exposures=(Exposure(),) * 5, seed=seed
+    )
+
+
 KINDS = {
     "plain": Kind(_plain),
     "faint": Kind(_faint),
@@ -212,6 +223,16 @@ KINDS = {
     "a gain of 12 bits": Kind(_card(EGAIN=24.0), told="the measured one is used"),
     "no gain, one light": Kind(
         _one_light(**_NO_CARDS), width=None, told="gain unknown, read noise only"
+    ),
+    "coarse converter": Kind(_coarse(2_000.0, 20.0, 1.0)),
+    "coarse converter, dark in steps": Kind(_coarse(2_000.0, 20.0, 10.0)),
+    "a converter of 12 bits in 16": Kind(_coarse(12_000.0, 0.5, 1.0, step=16)),
+    "8 bits": Kind(_coarse(12_000.0, 20.0, 1.0, largest=255, bias=20.0)),
+    "cut off below": Kind(
+        lambda seed: IndependentNight(_STAR, Camera(bias=-100.0), seed=seed),
+        bias=100.0,
+        width=None,
+        told="cut off at 0",
     ),
     "full wells": Kind(_full_well(3, 0.01), told="saturated"),
     "full wells that differ": Kind(_full_well(3, 0.03), told="saturated"),

@@ -17,6 +17,7 @@ from arrayred.kernels import (
     finite_medians,
     frame_variance,
     photon_transfer,
+    rounding_variance,
 )
 
 
@@ -50,7 +51,16 @@ def test_pairs_tell_the_noise_of_a_frame_whatever_they_share(n: int, dtype: str)
 
 def test_integers_scatter_at_least_by_their_rounding() -> None:
     assert frame_variance(np.full((2, 5, 5), 7, "u2")) == 1 / 12
-    assert frame_variance(np.full((2, 5, 5), 7.0)) == 0.0
+    assert frame_variance(np.full((2, 5, 5), 7.0)) == 1 / 12
+    assert frame_variance(np.full((2, 5, 5), 7.5)) == 0.0
+
+
+@pytest.mark.parametrize("step", [1, 4, 16, 64])
+@pytest.mark.parametrize("dtype", ["u2", "i4", "f4"])
+def test_the_step_of_a_converter_is_found(step: int, dtype: str) -> None:
+    counts = np.random.default_rng(0).normal(500, 3, (2, 50, 60)).round() * step
+    assert rounding_variance(counts.astype(dtype)) == step**2 / 12
+    assert rounding_variance(counts / 7) == 0.0
 
 
 def lit(gain: float, n: int, top: float = 4000.0, flicker: float = 0.0) -> np.ndarray:

@@ -204,6 +204,19 @@ def test_pixels_without_a_number_are_not_judged_and_mislead_nobody() -> None:
     assert not find_bad_pixels(cube_of(flat[np.newaxis] * np.nan).isel(frame=0)).any()
 
 
+def test_frames_that_are_cut_off_below_say_so() -> None:
+    sky = np.random.default_rng(3).normal(2, 5, (3, 60, 80)).round()
+    told = flagged(np.maximum(sky, 0).astype("u2")).attrs["remarks"]
+    assert told[0].startswith("3")
+    assert told[0].endswith("Raise the offset of the camera")
+    assert "remarks" not in flagged((sky + 30).astype("u2")).attrs
+    framed = sky + 30
+    framed[:, :, :10] = 0
+    assert "remarks" not in flagged(framed.astype("u2")).attrs
+    dark = flagged(np.maximum(sky - 20, 0).astype("u1") + (sky == 2).astype("u1"))
+    assert "cut off at 0" in dark.attrs["remarks"][0]
+
+
 def night_of(n_lights: int, fwhm: float, well: float | None, **changes: Any) -> IndependentNight:
     """Return a night whose star is 30 times as bright at one end of the columns as at the other."""
     star = Source(60.3, np.linspace(1_000, 30_000, 300) * fwhm / 4, fwhm=fwhm, tilt=2.0)
