@@ -717,7 +717,8 @@ def share_cut_off(pixels: NDArray[Any]) -> float:
         return 0.0
     share = np.count_nonzero(pixels == 0) / pixels.size
     above = np.count_nonzero((pixels > 2) & (pixels <= 10)) / pixels.size
-    return share if share > _LEAST_CUT_OFF and (share > 0.5 or above > share / 5) else 0.0
+    is_cut = share > 0.5 or above > share / 5
+    return float(share) if share > _LEAST_CUT_OFF and is_cut else 0.0
 
 
 def require_light(cube: xr.Dataset, samples: NDArray[Any], top: Saturation | None) -> None:
