@@ -70,6 +70,9 @@ DQ_MEANINGS = {
     NO_DATA: "no_data",
     DOUBTFUL_FLAT: "doubtful_flat",
 }
+GUESSED_GAIN = "GAIN, whose unit is not stated"
+INSTRUMENT_FILE = "the instrument file"
+"""Sources of a gain, in the coordinate `gain_from`; without it a card of the header stated it."""
 SETUP_COORDS = ("binning", "origin", "readout", "gain_setting")
 """Scalar coordinates that must agree if two images hold the same pixels of a detector."""
 BAD = "bad"

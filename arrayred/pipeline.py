@@ -86,6 +86,10 @@ from arrayred.steps.noise import (
     flag,
     measure_noise,
     saturation_of,
+    unrounded,
+    with_gain,
+    with_gain_of,
+    with_unrounded_dark,
 )
 from arrayred.steps.sky import fit_sky, subtract_sky, why_no_band
 from arrayred.steps.trace import fit_trace, half_height_of
@@ -470,7 +474,10 @@ def combine_frames(
     with stage("combine"), dask_progress(lights):
         lights, how = drop_impossible(lights), combine_settings(recipe)
         image = compute(combine_with_peak(lights, how.plain, minus=dark))
+        image = with_gain(image, lights, minus=dark, flat=flat)
         image = flag(image, lights, bad=bad_pixels(recipe.bad_pixels, dark, flat))
+        if dark is not None and CLEAN in dark and not wants_procedure(recipe):
+            image, dark = with_unrounded_dark(image, dark), unrounded(dark)
         image = add_clean(image, lights, how, minus=dark)
         image = estimate_noise(image, lights, minus=dark)
         image, hits = find_cosmic_rays(image, lights, minus=dark, search=recipe.cosmic_rays)
@@ -578,6 +585,7 @@ def extract_each(
     spectrum : of the combined lights; its aperture is used for each frame.
     """
     alone = recipe.replace(combine="average", scale="none", weights="none", cosmic_rays="off")
+    lights = with_gain_of(lights, spectrum)
     images = (
         transpose_to_x(combine_frames(lights.isel({FRAME: [i]}), dark, alone, flat)[0])
         for i in range(lights.sizes[FRAME])

@@ -529,6 +529,7 @@ _FINGERPRINT_FIELDS = (
     "time",
     "ccd_temp",
     "gain",
+    "gain_from",
     "read_noise",
     "saturation",
     "calstat",
@@ -1079,7 +1080,8 @@ _SUMMARY_COLUMNS = {
     "first_row": ("int64", "", "first row of the spectrum"),
     "last_row": ("int64", "", "last row of the spectrum"),
     "rule": ("string", "", "what found the rows"),
-    "snr": ("float64", "", "median over the central half of flux / sigma"),
+    "snr": ("float64", "", "S/N per column, median over the central half of flux / sigma"),
+    "snr_note": ("string", "", "noise that the S/N does not contain"),
     "n_saturated": ("int64", "", "columns with saturated pixels"),
     "n_cosmic_rays": ("int64", "", "columns with pixels hit by cosmic rays"),
     "dark_age": ("float64", "d", "days between the lights and their dark"),
@@ -1176,7 +1178,7 @@ def as_ecsv(lines: Iterable[SummaryLine]) -> bytes:
     --------
     >>> text = as_ecsv([SummaryLine("2020-11-03", "hr8047", "failed", {}, 0.5, "no dark")]).decode()
     >>> print(text.splitlines()[-1])
-    2020-11-03,hr8047,failed,,,,,,,,no dark
+    2020-11-03,hr8047,failed,,,,,,,,,no dark
     """
     head = ["%ECSV 1.0", "---", "delimiter: ','", "datatype:"]
     for name, (datatype, unit, description) in _SUMMARY_COLUMNS.items():

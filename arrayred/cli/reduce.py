@@ -260,7 +260,7 @@ def spectrum_lines(facts: Mapping[str, Any]) -> list[str]:
     ...     print(line)
     Spectrum: optimal, rows 478.2 to 512.8 along a trace tilted by 1.3 rows, seeing 5.1 rows
     Sky: linear, rows 420:460 and 540:580
-    Signal to noise 87 (median of the central half), 99.2 % of the light enclosed
+    Signal to noise 87 per column (median of the central half), 99.2 % of the light enclosed
     """
     if "extraction" not in facts:
         return []
@@ -276,7 +276,9 @@ def spectrum_lines(facts: Mapping[str, Any]) -> list[str]:
         lines.append(f"Sky: {facts.get('sky_model', 'band')}, rows {bands}")
     quality = []
     if is_known(facts.get("snr")):
-        quality.append(f"signal to noise {facts['snr']:.0f} (median of the central half)")
+        note = f"; {facts['snr_note']}" if "snr_note" in facts else ""
+        median = f"median of the central half{note}"
+        quality.append(f"signal to noise {facts['snr']:.0f} per column ({median})")
     if is_known(facts.get("enclosed_fraction")):
         quality.append(f"{facts['enclosed_fraction']:.1%} of the light enclosed".replace("%", " %"))
     return [*lines, ", ".join(quality).capitalize()] if quality else lines
@@ -299,7 +301,8 @@ _SUMMARY_HEADINGS = {
     "status": "status",
     "rows": "rows",
     "rule": "found by",
-    "snr": "S/N",
+    "snr": "S/N per column",
+    "snr_note": "S/N note",
     "n_saturated": "saturated",
     "n_cosmic_rays": "cosmic rays",
     "dark_age": "dark, d",

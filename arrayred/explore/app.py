@@ -691,7 +691,7 @@ def rows_line(spectrum: xr.Dataset) -> str:
     >>> import xarray as xr
     >>> facts = {"first_row": 484, "last_row": 518, "sky_below": (334, 433), "snr": 387.2}
     >>> rows_line(xr.Dataset(attrs=facts))
-    'rows 484:518, sky 334:433, signal to noise 387'
+    'rows 484:518, sky 334:433, signal to noise 387 per column'
     """
     facts = spectrum.attrs
     words = [f"rows {facts['first_row']}:{facts['last_row']}"]
@@ -699,7 +699,8 @@ def rows_line(spectrum: xr.Dataset) -> str:
     if sides:
         words.append("sky " + " and ".join(f"{first}:{last}" for first, last in sides))
     if facts.get("snr", 0) > 0:
-        words.append(f"signal to noise {facts['snr']:.0f}")
+        note = f" ({facts['snr_note']})" if "snr_note" in facts else ""
+        words.append(f"signal to noise {facts['snr']:.0f} per column{note}")
     if facts.get("enclosed_fraction", 0) > 0:
         words.append(f"{facts['enclosed_fraction'] * 100:.1f} % of the light enclosed")
     return ", ".join(words)

@@ -20,7 +20,18 @@ from arrayred.io.frames import Frame, read_frames, require_same_unit
 from arrayred.io.pixel_checks import read_alike, repeated_frames
 from arrayred.io.pixels import FrameStack, PackedStack, plain_pixels
 from arrayred.io.remote import Address, is_fits_name, path_or_address
-from arrayred.model import COUNTS, FRAME, SETUP_COORDS, Chunks, Unsigned, X, Y, add_remark
+from arrayred.model import (
+    COUNTS,
+    FRAME,
+    GUESSED_GAIN,
+    INSTRUMENT_FILE,
+    SETUP_COORDS,
+    Chunks,
+    Unsigned,
+    X,
+    Y,
+    add_remark,
+)
 
 if TYPE_CHECKING:
     import astropy.io.fits
@@ -301,6 +312,8 @@ def _common_setup(frames: Sequence[Frame]) -> dict[str, str | float]:
         for name, values in zip(_DETECTOR_COORDS, zip(*told, strict=True), strict=True)
         if values[0] is not None and all(value == values[0] for value in values)
     }
+    if "gain" in shared and frames[0].gain_from in (INSTRUMENT_FILE, GUESSED_GAIN):
+        shared["gain_from"] = frames[0].gain_from
     setups = [dict(frame.setup) for frame in frames]
     if all(frame.dispersion_axis == 2 for frame in frames):
         shared["dispersion_axis"] = 2

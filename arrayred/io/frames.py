@@ -19,10 +19,21 @@ from typing import Literal, NamedTuple
 from arrayred.config import Instrument
 from arrayred.errors import ArrayredError, FrameError, HeaderError, MismatchError, printable
 from arrayred.io.files import scan_all
-from arrayred.io.header import Header, Value
+from arrayred.io.header import Header, Value, parse_card
 from arrayred.io.remote import FITS_SUFFIXES
-from arrayred.io.scan import OVERSCAN_CARD, PRODUCT_CARD, ImageHDU
-from arrayred.model import Section, Sections, Unit, consistent_sections
+from arrayred.io.scan import (
+    OVERSCAN_CARD,
+    PRODUCT_CARD,
+    ImageHDU,
+)
+from arrayred.model import (
+    GUESSED_GAIN,
+    INSTRUMENT_FILE,
+    Section,
+    Sections,
+    Unit,
+    consistent_sections,
+)
 
 
 class PixelDecision(NamedTuple):
@@ -83,6 +94,7 @@ class Frame:
     sections : the overscan to subtract and the section to keep, or None.
     keeps_bias : whether its level shows that only the dark current was subtracted, not the bias.
     library : the folder of calibrations that it is from; "" for a frame of the night itself.
+    gain_from : source of the gain: a keyword, `GUESSED_GAIN`, `INSTRUMENT_FILE`, or "".
     """
 
     label: str
@@ -112,6 +124,7 @@ class Frame:
     sections: Sections | None = None
     keeps_bias: bool = False
     library: str = ""
+    gain_from: str = ""
 
     def __repr__(self) -> str:
         """Return label, type, exposure, target, size and start in one line."""
@@ -269,6 +282,7 @@ def frame_from_header(label: str, image: ImageHDU, instrument: Instrument) -> Fr
     (found, *others), unit = facts.frame_types(instrument), facts.unit(instrument)
     target, exptime = facts.text("object"), facts.exptime()
     name = os.path.basename(label)
+    gain, gain_from = facts.gain() if unit == "adu" else (1.0, "")
     kind = find_frame_type(found, name, target, facts.text("lamps"), instrument, others)
     remarks = [taken_for(kind.frame_type, kind.known_from)] if kind.known_from else []
     sections, odd, wrong = sections_of(image, instrument)
@@ -285,7 +299,8 @@ def frame_from_header(label: str, image: ImageHDU, instrument: Instrument) -> Fr
         time=facts.time(),
         target=target,
         ccd_temp=facts.number("ccd_temp"),
-        gain=facts.gain() if unit == "adu" else 1.0,
+        gain=gain,
+        gain_from=gain_from,
         calstat=facts.calstat(),
         unit=unit,
         setup=facts.setup(),
@@ -332,6 +347,16 @@ def is_taken_for_another(frame: Frame) -> bool:
 _SECONDS = re.compile(r"(?<!')\bs(ec|econds?)?\b", re.IGNORECASE)
 _AUTO_DARK = re.compile(r"auto-?dark", re.IGNORECASE)
 _MILLISECONDS = re.compile(r"\bm(illi)?s(ec|econds?)?\b", re.IGNORECASE)
+_ELECTRONS = r"\b(?:photo-?)?e(?:l(?:ec(?:tron)?s?)?)?-?"
+_ADU = r"\b(?:adu|count|ct|dn)s?\b"
+_ELECTRONS_PER_ADU = re.compile(
+    rf"{_ELECTRONS}\s*(?:/|per)\s*{_ADU}|{_ADU}\s*to\s*{_ELECTRONS}", re.IGNORECASE
+)
+_ADU_PER_ELECTRON = re.compile(
+    rf"{_ADU}\s*(?:/|per)\s*{_ELECTRONS}|{_ELECTRONS}\s*to\s*{_ADU}", re.IGNORECASE
+)
+_USUAL_GAINS = (0.02, 30.0)
+"""Electrons per adu of real cameras, beyond which a GAIN without a unit is a setting."""
 _SETUP_FIELDS = ("x_binning", "y_binning", "x_origin", "y_origin", "gain_setting")
 
 
@@ -451,15 +476,31 @@ class HeaderValues:
         value = next((self._header.readable(k) for k in known), None)
         return None if value is None else str(value).strip()
 
-    def gain(self) -> float | None:
-        """Return the gain, electrons per adu, or None.
+    def gain(self) -> tuple[float | None, str]:
+        """Return the gain, electrons per adu, and its source; None and "" where it is unknown.
 
-        A GAIN card alone may be the camera's gain setting; it counts beside a read noise only.
+        The instrument file, which the user wrote, comes first, then EGAIN and ESO's CONAD. GAIN is
+        electrons per adu at observatories, adu per electron in ESO's archive (beside CONAD), and
+        the camera's setting in the programs of amateurs: its comment decides. Without a unit it is
+        a guess where it is a fraction or stands beside a read noise, which no setting does, and has
+        the size of a gain; else it is not understood.
         """
-        told = self.number("gain") or self._detector.get("gain")
-        if told is None and self.number("read_noise") is not None:
-            told = self.number("gain_setting")
-        return told if told is not None and told > 0 else None
+        if "gain" in self._detector:
+            return self._detector["gain"], INSTRUMENT_FILE
+        for fact in ("gain", "gain_setting"):
+            keyword, value = self._first(self._keywords[fact])
+            gain = None if isinstance(value, bool) else _as_number(value)
+            if gain is None or gain <= 0:
+                continue
+            comment = parse_card(self._header.card(keyword))[1]
+            if _ADU_PER_ELECTRON.search(comment):
+                return 1.0 / gain, keyword
+            if fact == "gain" or _ELECTRONS_PER_ADU.search(comment):
+                return gain, keyword
+            is_usual = _USUAL_GAINS[0] <= gain <= _USUAL_GAINS[1]
+            if is_usual and (gain % 1 or self.number("read_noise") is not None):
+                return gain, GUESSED_GAIN
+        return None, ""
 
     def read_noise(self) -> float | None:
         """Return the read noise in electrons, from the header or else the instrument file."""

@@ -597,7 +597,8 @@ SPECTRUM_CARDS = {
     "enclosed_fraction": ("ENCLOSED", "part of the light within the aperture"),
     "masked_fraction": ("MASKFRAC", "part of the aperture's pixels left out"),
     "profile_snr": ("PROFSNR", "signal to noise ratio of the profile"),
-    "snr": ("SNR", "median signal to noise, central half"),
+    "snr": ("SNR", "median S/N per column, central half"),
+    "snr_note": ("SNRNOTE", "noise that SNR and uncertainty lack"),
     "sky_model": ("SKYMODEL", "what was fitted to the sky of a column"),
     "sky_rows_used": ("SKYROWS", "rows of sky that counted"),
     "sky_lean": ("SKYLEAN", "[pix] columns per row by which its lines lean"),
@@ -741,8 +742,15 @@ def spectrum_attrs_of(header: Header) -> dict[str, Any]:
 
 
 def noise_cards(image: xr.Dataset, variable: str = COUNTS) -> list[tuple[str, Value, str]]:
-    """Return gain and noise of a combined image as cards, where known."""
-    return _cards_from_attrs(image, NOISE_CARDS, variable)
+    """Return gain and noise of a combined image as cards, where known.
+
+    With EGAIN, unless it is that of the frames' own header.
+    """
+    cards = _cards_from_attrs(image, NOISE_CARDS, variable)
+    is_own = str(image.attrs.get("gain_told", "as told")).endswith("as told")
+    if is_own or "gain" not in image.coords or image[variable].attrs.get("units") != "adu":
+        return cards
+    return [("EGAIN", float(image["gain"].item()), "[electron/adu] of a frame"), *cards]
 
 
 def _cards_from_attrs(

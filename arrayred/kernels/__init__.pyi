@@ -8,6 +8,7 @@ from .combine import STRIP_BYTES as STRIP_BYTES
 from .combine import count as count
 from .combine import difference as difference
 from .combine import mean as mean
+from .combine import mean_near as mean_near
 from .combine import median as median
 from .combine import median_network as median_network
 from .combine import middle_values as middle_values
@@ -18,6 +19,7 @@ from .noise import finite_median as finite_median
 from .noise import finite_medians as finite_medians
 from .noise import frame_variance as frame_variance
 from .noise import photon_transfer as photon_transfer
+from .noise import rounding_variance as rounding_variance
 from .reject import NoiseClip as NoiseClip
 from .reject import PixelNoise as PixelNoise
 from .reject import Scales as Scales

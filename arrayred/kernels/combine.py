@@ -67,6 +67,28 @@ def mean(block: Block, minus: Image | None = None, *, mask: Flags | None = None)
     return by_strips(block, minus, mask, mean_of_strip)
 
 
+def mean_near(block: Block, centre: Image, reach: Image) -> Image:
+    """Return the mean over frames of the values near an image; the image where none is.
+
+    Parameters
+    ----------
+    block : counts (frame, y, x), any real dtype; NaN is missing.
+    centre, reach : (y, x), the values are used from `centre - reach` to `centre + reach`.
+
+    Examples
+    --------
+    >>> mean_near(np.array([[[1]], [[9]], [[2]]]), np.array([[2.0]]), np.array([[1.0]]))
+    array([[1.5]])
+    """
+    total, n_near = np.zeros(centre.shape), np.zeros(centre.shape)
+    for frame in block:
+        offset = np.subtract(frame, centre, dtype=np.float64)
+        near = np.abs(offset) <= reach
+        total += np.where(near, offset, 0.0)
+        n_near += near
+    return centre + total / np.maximum(n_near, 1.0)
+
+
 def difference(block: Block, minus: Image) -> Block:
     """Subtract an image from every frame of a block, in float64: integers never wrap.
 

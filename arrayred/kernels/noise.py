@@ -19,14 +19,23 @@ Pixels = NDArray[Any]
 Values = NDArray[np.float64]
 
 _ROUNDING = 1 / 12
+_ROUNDED_SAMPLE = 1 << 12
 _CLIP_SIGMA = 3.0
 _STD_WITHIN_CUT = 0.986577866
 """The standard deviation of a normal distribution truncated at 3 sigma."""
 _N_CLIP_ROUNDS = 8
 _N_FRAME_PAIRS = 4
 _N_LIGHT_BINS = 12
-_FEWEST_IN_A_BIN = 400
+_FEWEST_IN_A_BIN = 50
+_WIDTH_OF_LOWEST_BIN = 5.0
+_MEDIAN_OF_SQUARES = 0.454936423119573
+"""The median of the square of a standard normal variable."""
+_N_LINE_ROUNDS = 12
+_SAME_SLOPE = 1e-3
+_LEAST_PART = 0.1
+_COLLAPSED = 0.8
 _LEAST_SLOPE = 10.0
+_WORST_PART = 0.1
 _WORST_FIT = 3.0
 _MIN_CORRELATION = 0.9
 """The correlation from which on a variance is taken to follow the counts."""
@@ -183,8 +192,8 @@ def frame_variance(frames: Pixels) -> float:
 
     Parameters
     ----------
-    frames : counts (frame, ...), at least two frames. The noise of integers is at least that of
-        their rounding.
+    frames : counts (frame, ...), at least two frames. The noise is at least that of their
+        rounding, without which frames that are alike, of 8 bits or cut off at 0, have none.
 
     Examples
     --------
@@ -196,24 +205,58 @@ def frame_variance(frames: Pixels) -> float:
     firsts = sorted({i * n_pairs // _N_FRAME_PAIRS for i in range(_N_FRAME_PAIRS)})
     stds = [clipped_std(np.subtract(frames[i], frames[i + 1], dtype=np.float64)) for i in firsts]
     variance = sum(std**2 for std in stds) / len(stds) / 2
-    return max(variance, _ROUNDING) if frames.dtype.kind in "iu" else variance
+    return float(max(variance, rounding_variance(frames)))
 
 
-def photon_transfer(frames: Pixels, minus: Values | float = 0.0) -> PhotonTransfer | None:
+def rounding_variance(values: Pixels) -> float:
+    """Return the variance of the rounding of whole numbers, step^2 / 12; 0 of fractions.
+
+    The step is that of the converter: 16 where 12 bits were shifted to 16.
+
+    Parameters
+    ----------
+    values : any shape and real dtype; NaN is ignored.
+
+    Examples
+    --------
+    >>> rounding_variance(np.array([48, 16, 32])) * 12, rounding_variance(np.array([7.0, 7.0])) * 12
+    (256.0, 1.0)
+    >>> rounding_variance(np.array([0.5, 0.7]))
+    0.0
+    """
+    sample = values.ravel()[:: 1 + values.size // _ROUNDED_SAMPLE]
+    if sample.dtype.kind == "f":
+        sample = sample[np.isfinite(sample) & (np.abs(sample) < 2.0**53)]
+        if not np.array_equal(sample, np.rint(sample)):
+            return 0.0
+    whole = sample.astype(np.int64)
+    step = int(np.gcd.reduce(whole - whole[0])) if whole.size else 0
+    return max(step, 1) ** 2 * _ROUNDING
+
+
+def photon_transfer(
+    frames: Pixels, minus: Values | float = 0.0, unlit: float | None = None
+) -> PhotonTransfer | None:
     """Measure the gain from the growth of the noise with the signal; None if not constrained.
 
-    For each pair of frames the difference is taken, and of that the difference between neighbours
-    along x: smooth changes of the signal from frame to frame cancel. Its variance, in bins of the
-    signal, is fitted by a straight line, whose slope is 1/gain (Janesick, Photon Transfer, 2007).
+    Of frames of the same scene the contrasts are taken, and of those the differences between
+    neighbours along x: what the frames have in common cancels, and so do smooth changes of the
+    signal from frame to frame. Their variance, in bins of the signal, is fitted by a straight
+    line, whose slope is 1/gain (Janesick, Photon Transfer, 2007). Contrasts are clipped in units
+    of the noise that the line predicts, until the line no longer changes: a bin with few lit
+    pixels among many unlit ones, clipped by its own scatter, loses the lit ones, and where a star
+    lights 3 % of the pixels the gain came out twice too high.
+
     The gain is accepted only if photon noise dominates the brightest bin, the slope is ten times
-    its error, and a line fits: the variance of moving or flickering sources grows with the square
-    of the signal. Sky alone does not constrain it: 1.5 million pixels of it gave 3.5 where the gain
-    was 1.6.
+    its error, and a line fits within a tenth: the variance of moving or flickering sources grows
+    with the square of the signal. Bins above that of the largest variance whose noise has
+    collapsed, as that of saturated pixels does, are left out.
 
     Parameters
     ----------
     frames : counts (frame, y, x), at least two frames.
     minus : dark or bias level to subtract (y, x).
+    unlit : variance of a pixel where the signal above `minus` is 0, adu^2; None: not known.
 
     Examples
     --------
@@ -222,39 +265,127 @@ def photon_transfer(frames: Pixels, minus: Values | float = 0.0) -> PhotonTransf
     >>> round(found.gain, 1)
     2.0
     """
-    levels, variances, errors = _binned_transfer(frames, minus)
-    if levels.size < _N_LIGHT_BINS // 2 or not 0 < 2 * variances.min() < variances.max():
+    if len(frames) < 2:
         return None
-    weight = 1.0 / errors**2
-    centre = np.sum(weight * levels) / np.sum(weight)
-    spread = float(np.sum(weight * (levels - centre) ** 2))
-    if spread <= 0:
+    signal, squares = _signal_and_squares(frames, minus)
+    if signal.size * len(squares) < _FEWEST_IN_A_BIN:
         return None
-    slope = float(np.sum(weight * (levels - centre) * variances)) / spread
-    floor = np.sum(weight * variances) / np.sum(weight)
-    misfit = np.sum(weight * (variances - floor - slope * (levels - centre)) ** 2)
-    slope_error = spread**-0.5
-    if slope < _LEAST_SLOPE * slope_error or misfit > _WORST_FIT * (levels.size - 2):
+    inner = _bin_edges(signal, squares, len(frames))
+    which, n_bins = np.searchsorted(inner, signal), inner.size + 1
+    sizes = np.bincount(which, minlength=n_bins) * len(squares)
+    levels = np.bincount(which, signal, n_bins) * len(squares) / np.maximum(sizes, 1)
+    used = sizes >= _FEWEST_IN_A_BIN
+    medians = [np.median(squares[:, which == i]) if used[i] else 0.0 for i in range(n_bins)]
+    variances = np.array(medians) / _MEDIAN_OF_SQUARES
+    line, expected = None, variances
+    for _ in range(_N_LINE_ROUNDS):
+        bins = _Bins(levels[used], variances[used], expected[used], sizes[used])
+        before, line = line, _fitted_line(bins, unlit)
+        if line is None:
+            return None
+        if before is not None and abs(line.slope - before.slope) <= _SAME_SLOPE * line.slope:
+            break
+        expected, relative = line.variance(levels), squares / line.variance(signal)
+        inside = relative.max(axis=0) <= _CLIP_SIGMA**2
+        counts = np.bincount(which[inside], minlength=n_bins) * len(squares)
+        totals = np.bincount(which[inside], relative[:, inside].sum(axis=0), n_bins)
+        used = counts >= np.maximum(sizes / 2, _FEWEST_IN_A_BIN)
+        scale = totals / np.maximum(counts, 1.0) / _STD_WITHIN_CUT**2
+        variances = expected * scale
+    if line is None or not line.fits or line.slope < _LEAST_SLOPE * line.error:
         return None
-    return PhotonTransfer(1.0 / slope, slope_error / slope**2)
+    return PhotonTransfer(1.0 / line.slope, line.error / line.slope**2)
 
 
-def _binned_transfer(frames: Pixels, minus: Values | float) -> tuple[Values, Values, Values]:
-    """Return level, variance of a pixel, and its error, in bins of equally many pixels."""
+def _signal_and_squares(frames: Pixels, minus: Values | float) -> tuple[Values, Values]:
+    """Return the signal of pairs of neighbours (pair), and squared contrasts (contrast, pair).
+
+    The contrasts of n frames are the n - 1 differences between a frame and the mean of those
+    before it, scaled so that the expectation of their square is the variance of a pixel.
+
+    The signal is the median of the frames, of two the lower: a cosmic ray that hits both neighbours
+    alike leaves no contrast, and would pass for a signal without noise. It is made of the sum of
+    the neighbours, the contrasts of their difference, so that the noise of the one is independent
+    of that of the other.
+    """
     even = frames.shape[-1] // 2 * 2
-    light, change = [], []
-    for one, other in zip(frames[:-1:2], frames[1::2], strict=False):
-        half = np.add(one, other, dtype=np.float64) / 2 - minus
-        steps = np.subtract(one, other, dtype=np.float64)
-        light.append((half[..., :even:2] + half[..., 1:even:2]) / 2)
-        change.append(steps[..., :even:2] - steps[..., 1:even:2])
-    lights, changes = np.concatenate(light).ravel(), np.concatenate(change).ravel()
-    finite = np.isfinite(lights) & np.isfinite(changes)
-    order = np.argsort(lights[finite], kind="stable")
-    n_bins = min(_N_LIGHT_BINS, order.size // _FEWEST_IN_A_BIN)
-    parts = np.array_split(order, n_bins) if n_bins else []
-    kept = [(lights[finite][part], changes[finite][part]) for part in parts]
-    levels = np.array([np.mean(level) for level, _ in kept])
-    variances = np.array([clipped_std(step) ** 2 / 4 for _, step in kept])
-    errors = variances * np.array([math.sqrt(2.2 / level.size) for level, _ in kept])
-    return levels, variances, errors
+    one, other = (np.asarray(frames[..., i:even:2], np.float64) for i in (0, 1))
+    sums, differences, squares = (one + other) / 2, one - other, []
+    for k in range(1, len(frames)):
+        contrast = np.sum(differences[:k], axis=0) - k * differences[k]
+        squares.append((contrast**2 / (2.0 * k * (k + 1))).ravel())
+    signal = np.median(sums, axis=0) if len(frames) > 2 else sums.min(axis=0)
+    if not isinstance(minus, float):
+        minus = (minus[..., :even:2] + minus[..., 1:even:2]) / 2
+    signal, square = (signal - minus).ravel(), np.array(squares)
+    finite = np.isfinite(signal) & np.isfinite(square).all(axis=0)
+    return signal[finite], square[:, finite]
+
+
+def _bin_edges(signal: Values, squares: Values, n_frames: int) -> Values:
+    """Return the edges between bins of the signal, equally apart in its root.
+
+    So photon noise is the same part of each bin. The lowest bin is wider than the noise of the
+    signal in it; the highest begins where enough pixels lie above it that hot ones and cosmic rays
+    do not fill it.
+    """
+    n_top = min(max(signal.size // 1000, 50), signal.size // 2)
+    ordered = np.partition(signal, (signal.size // 20, signal.size - n_top))
+    bottom, top = float(ordered[signal.size // 20]), float(ordered[signal.size - n_top])
+    unlit = np.median(squares[:, signal <= np.median(signal)]) / _MEDIAN_OF_SQUARES
+    edges = bottom + (top - bottom) * (np.arange(1, _N_LIGHT_BINS) / _N_LIGHT_BINS) ** 2
+    return edges[edges > bottom + _WIDTH_OF_LOWEST_BIN * math.sqrt(unlit / n_frames / 2)]
+
+
+class _Bins(NamedTuple):
+    """Signal, variance, expected variance and number of squared contrasts of each bin."""
+
+    level: Values
+    variance: Values
+    expected: Values
+    size: NDArray[np.intp]
+
+
+class _TransferLine(NamedTuple):
+    """A line of variance over signal, the error of its slope, and whether the bins lie on it."""
+
+    floor: float
+    slope: float
+    error: float
+    least: float
+    fits: bool
+
+    def variance(self, signal: Values) -> Values:
+        """Return the variance at a signal; above 0 where the line is not."""
+        return np.maximum(self.floor + self.slope * signal, self.least)
+
+
+def _fitted_line(bins: _Bins, unlit: float | None) -> _TransferLine | None:
+    """Return the line through the bins whose noise has not collapsed; None where none rises.
+
+    Bins are weighted by the variance that is expected of them: by their own, those that came out
+    too low would weigh most.
+    """
+    error = bins.expected * np.sqrt(2.2 / np.maximum(bins.size, 1))
+    kept = error > 0
+    if kept.any():
+        brightest = int(np.argmax(bins.variance - error))
+        lost = bins.variance + 3 * error < _COLLAPSED * bins.variance[brightest]
+        kept &= ~(lost & (bins.level > bins.level[brightest]))
+    x, y, error = bins.level[kept], bins.variance[kept], error[kept]
+    if unlit:
+        x, y, error = (
+            np.append(x, 0.0),
+            np.append(y, unlit),
+            np.append(error, 0.03 * unlit + 0.5 * _ROUNDING),
+        )
+    weight = 1.0 / error**2
+    centre = np.sum(weight * x) / np.sum(weight) if x.size else 0.0
+    spread = float(np.sum(weight * (x - centre) ** 2))
+    slope = float(np.sum(weight * (x - centre) * y)) / spread if spread > 0 else 0.0
+    if not slope > 0:
+        return None
+    floor = float(np.sum(weight * y) / np.sum(weight)) - slope * centre
+    misfit = np.sum((y - floor - slope * x) ** 2 / (error**2 + (_WORST_PART * y) ** 2))
+    fits = y.max() > 2 * y.min() and misfit <= _WORST_FIT * max(x.size - 2, 1)
+    return _TransferLine(floor, slope, spread**-0.5, _LEAST_PART * float(y.min()), bool(fits))

@@ -770,7 +770,7 @@ def quick_look(combined: xr.Dataset, spectrum: xr.Dataset, title: str) -> Sheet:
     quality = f"{snr:.0f}" if isinstance(snr, int | float) and math.isfinite(snr) else "unknown"
     flux = replace(
         flux,
-        summary=f"Spectrum of {title}: {x.size} columns, median signal to noise {quality}",
+        summary=f"Spectrum of {title}: {x.size} columns, median S/N per column {quality}",
     )
     return Sheet(((shown, profile), (flux,)), (11, 8), title, (3, 1), (1.2, 1))
 

@@ -280,7 +280,7 @@ _NAMES = {"failed": "failed", "interrupted": "interrupted", "attention": "needs 
 _OF_MANY = {**_NAMES, "attention": "need a look"}
 _COLUMNS = (
     ("state", "text"), ("night", "text"), ("target", "text"), ("spectrum", ""),
-    ("S/N", "number"), ("rows", "number"), ("frames", "number"), ("exposure", "number"),
+    ("S/N per column", "number"), ("rows", "number"), ("frames", "number"), ("exposure", "number"),
     ("saturated", "number"), ("what to know", "text"),
 )  # fmt: skip
 _SCRIPT = "index.js"
@@ -553,7 +553,7 @@ def _best(targets: Sequence[Shown]) -> list[tuple[str, str]]:
     known = [f.spectrum.attrs.get("snr") for one in targets for f in one.found]
     found = [float(snr) for snr in known if is_number(snr)]
     ends = dict.fromkeys(number(f(found)) for f in (min, max)) if found else {}
-    return [("–".join(ends), "signal to noise")] if ends else []
+    return [("–".join(ends), "S/N per column")] if ends else []
 
 
 def _contents(titles: Sequence[str]) -> Markup:
@@ -605,7 +605,8 @@ def _glance(targets: Sequence[Shown], sparks: dict[str, str]) -> Markup:
 
 def _card(one: Shown, path: str) -> Markup:
     snr = one.found[0].spectrum.attrs.get("snr") if one.found else None
-    told = f"S/N {number(snr)}" if is_number(snr) else "failed" if one.state == "failed" else ""
+    known = f"S/N {number(snr)} per column" if is_number(snr) else ""
+    told = known or ("failed" if one.state == "failed" else "")
     drawn = [charts.spark(path, f"Spectrum of {one.target.name}")] if path else []
     return tag(
         f"a.card.{one.state}",
@@ -899,7 +900,7 @@ def _about(one: Shown, found: Found) -> Markup:
     sides = [span(told[name]) for name in ("sky_below", "sky_above") if name in told]
     rows = f"{told.get('first_row')} to {told.get('last_row')} ({told.get('rule', 'threshold')})"
     pairs = [
-        ("Signal to noise", number(told.get("snr"))),
+        ("S/N per column", _snr(told)),
         ("Light enclosed", share(told.get("enclosed_fraction"))),
         ("Rows", rows),
         ("Seeing", number(told.get("fwhm"), 1, "rows")),
@@ -917,6 +918,12 @@ def _about(one: Shown, found: Found) -> Markup:
     done = tag("details", tag("summary", "What was done"), bullets(steps, "ol"))
     asked = [tag("p.muted", "Settings: ", _settings_line(own))] if own else []
     return joined(tag("div.numbers", facts(pairs)), asked, done, _files(one, found))
+
+
+def _snr(told: Mapping[Any, Any]) -> str:
+    """Return the S/N of a spectrum, and the noise that it lacks."""
+    note = f" ({told['snr_note']})" if "snr_note" in told else ""
+    return f"{number(told.get('snr'))}{note}"
 
 
 def _gain(spectrum: xr.Dataset) -> str:

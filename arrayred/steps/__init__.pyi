@@ -56,6 +56,7 @@ from .noise import saturation_of as saturation_of
 from .noise import variance_factor as variance_factor
 from .noise import variance_factor_of_mean as variance_factor_of_mean
 from .noise import variance_factor_of_order as variance_factor_of_order
+from .noise import with_gain as with_gain
 from .noise import with_own_noise as with_own_noise
 from .sky import LineShift as LineShift
 from .sky import SkyModel as SkyModel

@@ -93,14 +93,18 @@ def adapt_dark(
     check_image(dark)
     if bias is None and (has_bias or keep_bias):
         raise UsageError("A dark with a bias cannot be scaled without it", hint="Give the bias.")
-    current = dark[COUNTS].values
-    level = np.zeros_like(current) if bias is None else bias[COUNTS].values
     if bias is not None:
         require_same_pixels(dark, bias)
-    current = (current - level if has_bias else current) * factor
-    counts = dark[COUNTS].copy(data=current + level if keep_bias else current)
+    planes = {}
+    for name in (COUNTS, CLEAN):
+        if name in dark:
+            current, level = dark[name].values, np.zeros(1)
+            if bias is not None:
+                level = bias[name if name in bias else COUNTS].values
+            current = (current - level if has_bias else current) * factor
+            planes[name] = dark[name].copy(data=current + level if keep_bias else current)
     share = float(keep_bias) - factor * float(has_bias)
-    told = dark.assign({COUNTS: counts}).assign_attrs(_adapted_noise(dark, bias, factor, share))
+    told = dark.assign(planes).assign_attrs(_adapted_noise(dark, bias, factor, share))
     if has_bias != keep_bias:
         told = add_history(told, "bias added" if keep_bias else "bias subtracted")
     return told if factor == 1.0 else add_history(told, f"dark current scaled by {factor:g}")

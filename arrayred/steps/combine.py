@@ -223,7 +223,14 @@ def _common_coords(cube: xr.Dataset) -> dict[str, Any]:
     scalars: dict[str, Any] = {"n_frames": cube.sizes[FRAME]}
     scalars |= {
         name: cube[name]
-        for name in (*SETUP_COORDS, "gain", "read_noise", "saturation", "dispersion_axis")
+        for name in (
+            *SETUP_COORDS,
+            "gain",
+            "gain_from",
+            "read_noise",
+            "saturation",
+            "dispersion_axis",
+        )
         if name in cube.coords
     }
     if "exptime" in cube.coords:

@@ -61,6 +61,7 @@ from arrayred.steps.noise import (
     master_noise,
     pixels_at,
     sample_pixels,
+    with_gain_of,
 )
 
 if TYPE_CHECKING:
@@ -909,7 +910,7 @@ def find_frame_planes(
     check_image(combined)
     cube = lights if dark is None else subtract_dark(lights, dark)
     flags = combined[DQ].values & np.uint8(BAD_PIXEL)
-    noise = _noise_of_frames(cube, lights, dark)
+    noise = _noise_of_frames(cube, with_gain_of(lights, combined), dark)
     return FramePlanes(noise, flags, combined.attrs.get("saturated_from", np.inf), outliers)
 
 

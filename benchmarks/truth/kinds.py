@@ -21,7 +21,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import arrayred as ar
-from benchmarks.truth.independent import Camera, IndependentNight, Sky, Source, Values
+from benchmarks.truth.independent import (
+    Camera,
+    Exposure,
+    IndependentNight,
+    Sky,
+    Source,
+    Values,
+)
 
 _MAD = 1.482602218505602
 _FAR = 6.0
@@ -36,7 +43,7 @@ class Kind:
     make : the night of a seed.
     recipe : options of the reduction, where not the defaults.
     bias : largest offset of the flux, %.
-    width : range of the width of the pulls.
+    width : range of the width of the pulls; None: the noise is not known, and pulls tell nothing.
     told : words that a remark of the spectrum, or the error, must hold; "": none.
     refused : whether the program must refuse instead.
     columns : columns (start, stop) that are compared; None: all.
@@ -45,7 +52,7 @@ class Kind:
     make: Callable[[int], IndependentNight]
     recipe: dict[str, Any] = field(default_factory=dict)
     bias: float = 1.0
-    width: tuple[float, float] = (0.9, 1.2)
+    width: tuple[float, float] | None = (0.9, 1.2)
     told: str = ""
     refused: bool = False
     columns: tuple[int, int] | None = None
@@ -136,6 +143,8 @@ def misses(kind: Kind, outcomes: Sequence[Outcome]) -> Iterator[str]:
     error = float(biases.std(ddof=1)) / len(biases) ** 0.5 if len(biases) > 1 else 0.0
     if abs(biases.mean()) > kind.bias + 3 * error:
         yield f"flux off by {biases.mean():+.2f} %"
+    if kind.width is None:
+        return
     width = _MAD * float(np.median(np.abs(pulls - np.median(pulls))))
     slack = 3 * 1.17 / len(pulls) ** 0.5
     if not kind.width[0] - slack <= width <= kind.width[1] + slack:
@@ -250,6 +259,46 @@ def _halo(level: float, fwhm: float, row: float = 101.3) -> Callable[[int], Any]
     return made
 
 
+_NO_CARDS = {"EGAIN": None, "RDNOISE": None}
+_STAR = (Source(101.3, 12_000.0, tilt=2.0),)
+_RAMP = (Source(101.3, np.linspace(2_000, 30_000, 400), tilt=2.0),)
+_CLOUDS = (Exposure(1.0), Exposure(0.8), Exposure(1.1))
+
+
+def _no_gain(gain: float, n_flats: int = 0, tracks: int = 0) -> Callable[[int], IndependentNight]:
+    return lambda seed: IndependentNight(
+        _STAR, Camera(gain=gain), cards=_NO_CARDS, n_flats=n_flats, tracks=tracks, seed=seed
+    )
+
+
+def _card(**cards: Any) -> Callable[[int], IndependentNight]:
+    return lambda seed: IndependentNight(_STAR, cards={"EGAIN": None, **cards}, seed=seed)
+
+
+def _one_light(**cards: Any) -> Callable[[int], IndependentNight]:
+    return lambda seed: IndependentNight(_STAR, exposures=_CLOUDS[:1], cards=cards, seed=seed)
+
+
+def _full_well(n_lights: int, scatter: float) -> Callable[[int], IndependentNight]:
+    return lambda seed: IndependentNight(
+        _RAMP,
+        Camera(full_well=3_000.0, well_scatter=scatter),
+        exposures=_CLOUDS[:n_lights],
+        seed=seed,
+    )
+
+
+def _coarse(
+    flux: float, gain: float, slope: float, **camera: Any
+) -> Callable[[int], IndependentNight]:
+    """Return nights whose dark current rises by a tenth of `slope` electrons a row."""
+    dark = slope * np.arange(200.0)[:, np.newaxis] / 10 * np.ones(400)
+    kept = {"gain": gain, "dark": dark, **camera}
+    return lambda seed: IndependentNight(
+        (Source(101.3, flux, tilt=2.0),), Camera(**kept), exposures=(Exposure(),) * 5, seed=seed
+    )
+
+
 KINDS = {
     "plain": Kind(_plain),
     "faint": Kind(_faint),
@@ -278,6 +327,30 @@ KINDS = {
     "a halo about the star, 120 rows": Kind(_halo(60.0, 120.0), told=_OTHER_LIGHT),
     "a nebula in the upper sky": Kind(_halo(60.0, 40.0, 165.0)),
     "a narrow nebula in the upper sky": Kind(_halo(60.0, 15.0, 175.0)),
+    "no gain, 1.5": Kind(_no_gain(1.5)),
+    "no gain, 4": Kind(_no_gain(4.0)),
+    "no gain, 10": Kind(_no_gain(10.0)),
+    "no gain, flats": Kind(_no_gain(1.5, n_flats=5)),
+    "no gain, cosmic rays": Kind(_no_gain(1.5, tracks=15)),
+    "a camera's setting beside a read noise": Kind(_card(GAIN=120)),
+    "a gain of 12 bits": Kind(_card(EGAIN=24.0), told="the measured one is used"),
+    "no gain, one light": Kind(
+        _one_light(**_NO_CARDS), width=None, told="gain unknown, read noise only"
+    ),
+    "coarse converter": Kind(_coarse(2_000.0, 20.0, 1.0)),
+    "coarse converter, dark in steps": Kind(_coarse(2_000.0, 20.0, 10.0)),
+    "a converter of 12 bits in 16": Kind(_coarse(12_000.0, 0.5, 1.0, step=16)),
+    "8 bits": Kind(_coarse(12_000.0, 20.0, 1.0, largest=255, bias=20.0)),
+    "cut off below": Kind(
+        lambda seed: IndependentNight(_STAR, Camera(bias=-100.0), seed=seed),
+        bias=100.0,
+        width=None,
+        told="cut off at 0",
+    ),
+    "full wells": Kind(_full_well(3, 0.01), told="saturated"),
+    "full wells that differ": Kind(_full_well(3, 0.03), told="saturated"),
+    "full wells, two lights": Kind(_full_well(2, 0.01), told="saturated"),
+    "full wells, one light": Kind(_full_well(1, 0.01), told="saturated"),
 }
 """Every kind by name; a test or a command picks one by it."""
 

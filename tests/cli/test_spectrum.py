@@ -13,6 +13,7 @@ from astropy.table import Table
 import arrayred as ar
 from arrayred.cli.reduce import spectrum_lines
 from arrayred.io import header_of_product, read_notes
+from benchmarks.truth.independent import Camera, Exposure, IndependentNight, Source
 from tests.cli.conftest import Call
 
 STAR = Path("out/targets/Simulated_star/Simulated_star")
@@ -33,8 +34,9 @@ def test_the_spectrum_is_told_after_the_procedures_lines(night: Path, arrayred: 
         spectrum,
     )
     assert re.fullmatch(r"Sky: linear, rows \d+:\d+ and \d+:\d+", sky)
-    told = r"Signal to noise \d+ \(median of the central half\), \d+\.\d % of the light enclosed"
-    assert re.fullmatch(told, quality)
+    snr, enclosed = quality.split(", ")
+    assert re.fullmatch(r"Signal to noise \d+ per column \(median of the central half\)", snr)
+    assert re.fullmatch(r"\d+\.\d % of the light enclosed", enclosed)
 
 
 def test_what_is_told_stands_in_the_header(night: Path, arrayred: Call) -> None:
@@ -124,3 +126,42 @@ def test_the_frames_table_tells_the_story_of_all_frames_and_its_own(
     own = read_notes(header_of_product(Path(f"{STAR}_spectrum.fits")), "HISTORY")
     assert story[:-1] == [f"of all frames: {line}" for line in own]
     assert story[-1].startswith("each frame extracted along the trace")
+
+
+def test_an_unknown_gain_is_said_beside_every_signal_to_noise(
+    tmp_path: Path, arrayred: Call
+) -> None:
+    cards = {"EGAIN": None, "RDNOISE": None, "GAIN": 120}
+    star, camera = Source(60.0, 12_000.0), Camera((120, 200))
+    once = IndependentNight((star,), camera, exposures=(Exposure(),), cards=cards)
+    told = arrayred("reduce", once.write(tmp_path / "raw"), "-o", "out").out
+    note = "gain unknown, read noise only"
+    assert re.search(rf"Signal to noise \d+ per column \(median .*; {note}\)", told)
+    assert "Note: S/N: gain unknown" in told
+    assert "Set gain under [detector]" in told
+    header = header_of_product(Path("out/targets/Star/Star_spectrum.fits"))
+    assert header["SNRNOTE"] == note
+    assert any(note in line for line in read_notes(header, "COMMENT"))
+    assert note in Path("out/report.html").read_text("utf-8")
+    arrayred("reduce", tmp_path / "raw", once.write(tmp_path / "raw2"), "-o", "many", *QUIET)
+    assert list(Table.read("many/summary.ecsv")["snr_note"]) == [note, note]
+
+
+def test_a_gain_that_the_pixels_contradict_is_replaced_and_told(
+    tmp_path: Path, arrayred: Call
+) -> None:
+    night = IndependentNight((Source(60.0, 12_000.0),), Camera((120, 200)), cards={"EGAIN": 24.0})
+    raw = night.write(tmp_path / "raw")
+    told = arrayred("reduce", raw, "-o", "out", "--no-figures").out
+    assert re.search(
+        r"Note: the gain is 24 electron/adu by the header, but 1\.[3-7]\d* \+- 0\.\d+, "
+        r"measured from 3 lights; the measured one is used\. Set gain under \[detector\]",
+        told,
+    )
+    header = fits.getheader("out/targets/Star/Star_spectrum.fits")
+    assert header["EGAIN"] == pytest.approx(1.5, rel=0.1)
+    assert header["GAINEFF"] == pytest.approx(4.5, rel=0.1)
+    Path("camera.toml").write_text("[detector]\ngain = 1.5\n")
+    told = arrayred("reduce", raw, "-o", "own", "--no-figures", "--instrument", "camera.toml").out
+    assert "the gain is" not in told
+    assert fits.getheader("own/targets/Star/Star_spectrum.fits")["EGAIN"] == 1.5

@@ -17,6 +17,7 @@ from arrayred.config import Instrument
 from arrayred.errors import HeaderError, InputError
 from arrayred.io import Frame, Header, ImageHDU, frame_from_header, list_files, read_frames
 from arrayred.io.scan import scan
+from arrayred.model import INSTRUMENT_FILE
 
 GENERIC = Instrument.load("generic")
 PRINTABLE = "".join(map(chr, range(32, 127)))
@@ -237,6 +238,18 @@ def test_a_temperature_is_a_number_or_nothing(
         (["EGAIN   = '1.5'", "GAIN    = 100"], 1.5),
         (["GAIN    = 1.5", "RDNOISE = 4.0"], 1.5),
         (["GAIN    = 100"], None),
+        (["GAIN    = 2.3 / [electrons/count] Pixel gain"], 2.3),
+        (["GAIN    = 2 / Nominal Photo-electrons per ADU."], 2.0),
+        (["GAIN    = 2 / gain, e-/ADU"], 2.0),
+        (["GAIN    = 0.5 / [ADU/e-]"], 2.0),
+        (["GAIN    = 0.5 / Conversion from electrons to ADU"], 2.0),
+        (["GAIN    = 0.5", "CONAD   = 2.0"], 2.0),
+        (["HIERARCH ESO DET OUT1 GAIN = 0.5", "HIERARCH ESO DET OUT1 CONAD = 2.0"], 2.0),
+        (["GAIN    = 1.7"], 1.7),
+        (["GAIN    = 2"], None),
+        (["GAIN    = 1 / DCS GAIN INDEX"], None),
+        (["GAIN    = 120 / Sensor gain", "RDNOISE = 3.0"], None),
+        (["GAIN    = 120", "EGAIN   = 0.9"], 0.9),
         (["EGAIN   = 0"], None),
         (["EGAIN   = -1.5"], None),
         (["EGAIN   = 'high'"], None),
@@ -247,6 +260,15 @@ def test_a_gain_is_electrons_per_adu_not_a_setting(
     cards: list[str], gain: float | None, plain_image: ImageHDU
 ) -> None:
     assert frame_with(plain_image, *cards).gain == gain
+
+
+def test_the_gain_of_an_instrument_file_comes_before_the_header(
+    plain_image: ImageHDU, tmp_path: Path
+) -> None:
+    (tmp_path / "camera.toml").write_text("[detector]\ngain = 0.8\n")
+    image = replace(plain_image, header=Header(["EGAIN   = 1.5"]))
+    frame = frame_from_header("a", image, Instrument.load(tmp_path / "camera.toml"))
+    assert (frame.gain, frame.gain_from) == (0.8, INSTRUMENT_FILE)
 
 
 @settings(deadline=None, max_examples=300)

@@ -17,6 +17,7 @@ from arrayred.kernels import (
     finite_medians,
     frame_variance,
     photon_transfer,
+    rounding_variance,
 )
 
 
@@ -50,7 +51,16 @@ def test_pairs_tell_the_noise_of_a_frame_whatever_they_share(n: int, dtype: str)
 
 def test_integers_scatter_at_least_by_their_rounding() -> None:
     assert frame_variance(np.full((2, 5, 5), 7, "u2")) == 1 / 12
-    assert frame_variance(np.full((2, 5, 5), 7.0)) == 0.0
+    assert frame_variance(np.full((2, 5, 5), 7.0)) == 1 / 12
+    assert frame_variance(np.full((2, 5, 5), 7.5)) == 0.0
+
+
+@pytest.mark.parametrize("step", [1, 4, 16, 64])
+@pytest.mark.parametrize("dtype", ["u2", "i4", "f4"])
+def test_the_step_of_a_converter_is_found(step: int, dtype: str) -> None:
+    counts = np.random.default_rng(0).normal(500, 3, (2, 50, 60)).round() * step
+    assert rounding_variance(counts.astype(dtype)) == step**2 / 12
+    assert rounding_variance(counts / 7) == 0.0
 
 
 def lit(gain: float, n: int, top: float = 4000.0, flicker: float = 0.0) -> np.ndarray:
@@ -67,6 +77,44 @@ def test_the_gain_is_measured_within_its_error(gain: float, n: int) -> None:
     found = photon_transfer(lit(gain, n))
     assert found is not None
     assert abs(found.gain - gain) < 4 * found.error < 0.2 * gain
+
+
+def night_of_a_star(gain: float, n: int, hits: int) -> np.ndarray:
+    """Return frames of a star that lights 3 % of the pixels, with cosmic rays two pixels wide."""
+    rng = np.random.default_rng(int(10 * gain))
+    profile = np.exp(-0.5 * ((np.arange(200) - 100.3) / 1.7) ** 2)[:, np.newaxis]
+    frames = rng.poisson(50 + 2800 * profile * np.ones(400), (n, 200, 400)).astype(float)
+    frames += rng.normal(0, 5, frames.shape)
+    for y, x in rng.integers(0, (200, 398), (hits, 2)):
+        frames[rng.integers(n), y, x : x + 2] += rng.uniform(600, 3000)
+    return (frames / gain + 1000).round().astype("u2")
+
+
+@pytest.mark.parametrize("gain", [0.4, 1.5, 4.0, 10.0])
+@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("hits", [0, 300])
+def test_the_gain_is_measured_from_a_star_on_a_dark_sky(gain: float, n: int, hits: int) -> None:
+    found = photon_transfer(night_of_a_star(gain, n, hits))
+    assert found is not None
+    assert found.gain == pytest.approx(gain, rel=0.1)
+
+
+@pytest.mark.parametrize("gain", [1.5, 10.0])
+def test_the_gain_is_measured_from_flats_of_one_level_above_the_noise_of_darks(gain: float) -> None:
+    rng = np.random.default_rng(3)
+    response = rng.normal(1, 0.01, (60, 400))
+    frames = rng.poisson(20_000 * response, (3, 60, 400)) + rng.normal(0, 5, (3, 60, 400))
+    found = photon_transfer(frames / gain, 0.0, (5 / gain) ** 2)
+    assert found is not None
+    assert found.gain == pytest.approx(gain, rel=0.03)
+    assert photon_transfer(frames / gain) is None
+
+
+def test_saturated_pixels_do_not_change_the_gain() -> None:
+    frames = np.minimum(lit(1.5, 3), 3000.0 + np.random.default_rng(1).normal(0, 30, (256, 400)))
+    found = photon_transfer(frames)
+    assert found is not None
+    assert found.gain == pytest.approx(1.5, rel=0.1)
 
 
 def test_a_star_that_flickers_tells_no_gain() -> None:

@@ -12,6 +12,7 @@ import arrayred as ar
 from arrayred.errors import FrameError, MismatchError
 from arrayred.model import BAD_PIXEL, NO_DATA, SATURATED
 from arrayred.steps import drop_impossible, find_bad_pixels, plateau_level, saturation_of
+from benchmarks.truth.independent import Camera, Exposure, IndependentNight, Source
 from tests.steps import Array, cube_of
 
 LABELS = ["light-1", "light-2", "light-3"]
@@ -201,3 +202,68 @@ def test_pixels_without_a_number_are_not_judged_and_mislead_nobody() -> None:
     assert not found[:, 70:].any()
     assert np.array_equal(found[:, :50], plain[:, :50])
     assert not find_bad_pixels(cube_of(flat[np.newaxis] * np.nan).isel(frame=0)).any()
+
+
+def test_frames_that_are_cut_off_below_say_so() -> None:
+    sky = np.random.default_rng(3).normal(2, 5, (3, 60, 80)).round()
+    told = flagged(np.maximum(sky, 0).astype("u2")).attrs["remarks"]
+    assert told[0].startswith("3")
+    assert told[0].endswith("Raise the offset of the camera")
+    assert "remarks" not in flagged((sky + 30).astype("u2")).attrs
+    framed = sky + 30
+    framed[:, :, :10] = 0
+    assert "remarks" not in flagged(framed.astype("u2")).attrs
+    dark = flagged(np.maximum(sky - 20, 0).astype("u1") + (sky == 2).astype("u1"))
+    assert "cut off at 0" in dark.attrs["remarks"][0]
+
+
+def night_of(n_lights: int, fwhm: float, well: float | None, **changes: Any) -> IndependentNight:
+    """Return a night whose star is 30 times as bright at one end of the columns as at the other."""
+    star = Source(60.3, np.linspace(1_000, 30_000, 300) * fwhm / 4, fwhm=fwhm, tilt=2.0)
+    lights = [Exposure(flux) for flux in (1.0, 0.8, 1.1)][:n_lights]
+    camera = Camera((120, 300), full_well=well)
+    return IndependentNight((star,), camera, exposures=lights, **changes)
+
+
+@pytest.mark.parametrize("n_lights", [1, 2, 3])
+@pytest.mark.parametrize("fwhm", [4.0, 9.0])
+def test_full_wells_that_differ_by_a_percent_are_saturated(n_lights: int, fwhm: float) -> None:
+    night = night_of(n_lights, fwhm, 3000.0)
+    pixels = np.stack([light for name, (light, _) in night.frames().items() if "star" in name])
+    image = flagged(pixels, gain=1.5)
+    light = np.max([night.light_of(exposure=one) for one in night.exposures], axis=0)
+    found = (image.dq.values & SATURATED) > 0
+    assert found[light > 3300].mean() > 0.995
+    assert found[light < 2700].mean() < 0.001
+    assert 1000 + 2700 / 1.5 < image.attrs["saturated_from"] < 1000 + 3000 / 1.5
+    assert "where the wells are full" in image.attrs["history"][-1]
+
+
+@pytest.mark.parametrize("n_lights", [1, 2, 3])
+@pytest.mark.parametrize("fwhm", [3.0, 12.0, 40.0])
+def test_smooth_and_broad_stars_are_not_saturated(n_lights: int, fwhm: float) -> None:
+    night = night_of(n_lights, fwhm, None)
+    pixels = np.stack([light for name, (light, _) in night.frames().items() if "star" in name])
+    assert not (flagged(pixels, gain=1.5).dq.values & SATURATED).any()
+
+
+@pytest.mark.parametrize("n_lights", [1, 2, 3])
+@pytest.mark.parametrize("filled", ["slit", "slit of one colour", "frame", "lines and a star"])
+def test_light_that_fills_the_slit_is_not_saturated(n_lights: int, filled: str) -> None:
+    slit = np.zeros((120, 300))
+    slit[30:90] = 20_000 if filled == "slit of one colour" else np.linspace(2000, 30_000, 300)
+    if filled == "frame":
+        slit = np.full((120, 300), 20_000.0)
+    if filled == "lines and a star":
+        slit = 9000 * np.exp(-0.5 * ((np.arange(300) % 60 - 30) / 3) ** 2) * (slit > 0)
+        slit += 3000 * np.exp(-0.5 * ((np.arange(120) - 60.2) / 1.7) ** 2)[:, np.newaxis]
+    rng = np.random.default_rng(n_lights)
+    pixels = rng.poisson(slit, (n_lights, 120, 300)) / 1.5 + rng.normal(1000, 3, slit.shape)
+    assert not (flagged(pixels.round().astype("u2"), gain=1.5).dq.values & SATURATED).any()
+
+
+def test_frames_that_are_copies_and_gains_that_are_wrong_saturate_nothing() -> None:
+    night = night_of(3, 4.0, None)
+    pixels = np.stack([light for name, (light, _) in night.frames().items() if "star" in name])
+    assert not flagged(pixels[[0, 0, 0]], gain=1.5).dq.values.any()
+    assert not flagged(pixels, gain=0.05).dq.values.any()

@@ -17,6 +17,7 @@ from arrayred.steps import (
     estimate_flat_noise,
     normalise_flat,
     with_bad_pixels,
+    with_gain,
 )
 from tests.steps import Array, cube_of, image_of
 
@@ -167,3 +168,16 @@ def test_noise_estimated_after_the_division_is_that_of_before() -> None:
     divided = image.assign(counts=image.counts / flat.counts)
     after = ar.estimate_noise(divided, cube, minus=dark, flat=flat)
     np.testing.assert_allclose(before.variance, after.variance, rtol=1e-5)
+
+
+def test_the_gain_of_the_flats_comes_before_that_of_the_lights() -> None:
+    levels = [8000.0, 7500.0, 8200.0]
+    cube, darks = flats(levels).drop_vars("gain"), [bias()] * 3
+    flat = estimate_flat_noise(combine_flats(cube, levels, darks), cube, levels, darks)
+    assert flat.attrs["gain_measured"].gain == pytest.approx(GAIN, rel=0.05)
+    assert "measured from 3 flats" in flat.attrs["history"][-1]
+    light = cube.isel(frame=[0])
+    image = with_gain(ar.settle(ar.combine(light)), light, flat=flat)
+    assert image.gain.item() == flat.attrs["gain_measured"].gain
+    assert "remarks" not in image.attrs
+    assert "S/N" in with_gain(ar.settle(ar.combine(light)), light).attrs["remarks"][0]

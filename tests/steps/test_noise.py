@@ -131,7 +131,7 @@ def test_a_gain_that_nobody_tells_is_measured_where_the_light_suffices() -> None
     slope = np.linspace(100, 40_000, 250)[:, np.newaxis]
     lights, darks = cubes(4, 5, slope)
     image = reduced(lights.drop_vars("gain"), darks)
-    assert "measured from the lights" in image.attrs["history"][-1]
+    assert "measured from 4 lights" in image.attrs["history"][-1]
     assert image.attrs["gain_effective"] == pytest.approx(4 * GAIN, rel=0.1)
     assert abs(pulls(image, slope / GAIN).std() - 1) < 0.05
 
@@ -142,6 +142,43 @@ def test_without_a_gain_photon_noise_is_left_out_and_said() -> None:
     assert np.ptp(image.variance.values) == 0
     assert "photon noise left out" in image.attrs["history"][-1]
     assert "gain_effective" not in image.attrs
+
+
+@pytest.mark.parametrize("n_lights", [1, 3])
+@pytest.mark.parametrize("dtype", ["u1", "f4"])
+def test_frames_without_any_scatter_have_the_noise_of_their_rounding(
+    n_lights: int, dtype: str
+) -> None:
+    frames = np.zeros((n_lights, 60, 80))
+    frames[:, 30] = 100
+    lights = cube_of(frames.astype(dtype), gain=20.0)
+    image = ar.estimate_noise(ar.combine(lights), lights)
+    assert image.variance.values[0] == pytest.approx(1 / 12 / n_lights, rel=1e-5)
+
+
+def test_steps_of_many_counts_are_the_least_noise() -> None:
+    frames = np.full((3, 60, 80), 640)
+    frames[:, 20:30] = 704
+    lights = cube_of(frames.astype("u2"), gain=1.5, read_noise=1.0)
+    image = ar.estimate_noise(ar.combine(lights), lights)
+    assert float(image.variance.min()) == pytest.approx(64**2 / 12 / 3 + 640 / 1.5 / 3, rel=1e-5)
+
+
+def test_the_mean_of_coarse_darks_is_their_best_estimate_and_their_median_stays() -> None:
+    rng = np.random.default_rng(1)
+    level = 1000 + np.linspace(0, 1, 200)[:, np.newaxis] * np.ones(300)
+    level[50, 60] += 400
+    frames = (level + rng.normal(0, 0.3, (5, 200, 300))).round().astype("u2")
+    frames[2, 100, 100] += 90
+    darks = cube_of(frames)
+    master = ar.measure_noise(ar.settle(ar.combine(darks, "median")), darks)
+    assert np.array_equal(master.counts.values, np.median(frames, axis=0))
+    error = master.clean.values - level
+    assert abs(error.mean(axis=1)).max() < 0.1
+    assert abs((master.counts.values - level).mean(axis=1)).max() > 0.2
+    assert abs(error[[50, 100], [60, 100]]).max() < 1
+    fine = cube_of(frames + rng.normal(0, 3, frames.shape).round().astype("u2"))
+    assert "clean" not in ar.measure_noise(ar.settle(ar.combine(fine, "median")), fine)
 
 
 def test_a_ready_master_whose_frames_nobody_counts_adds_nothing_and_that_is_said() -> None:
