@@ -616,7 +616,12 @@ def spectrum_at_rows(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Datase
     sky = sky_under_trace(best, trace, rows, recipe, tables) if recipe.sky else None
     found = extract_along(best, trace, sky, half_height=half_height, weights=recipe.extraction)
     return with_best_flux(tables, found, trace, sky).assign_attrs(
-        rule=rows.rule, half_height=half_height, snr=median_snr(found)
+        rule=rows.rule,
+        first_row=rows.first,
+        last_row=rows.last,
+        n_rows=rows.n_rows,
+        half_height=half_height,
+        snr=median_snr(found),
     )
 
 
@@ -644,9 +649,14 @@ def procedure_spectrum(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Data
     """Return the procedure's spectrum of an image's counts, minus its sky band.
 
     If the sky is modelled otherwise and there is no room for the band, only the table of the
-    sky-subtracted means is missing; a remark says so.
+    sky-subtracted means is missing; a remark says so. Rows that were parted between two stars are
+    the procedure's as a whole.
     """
+    own, rows = rows, rows.of_procedure
     spectrum = extract(image, rows)
+    if own.procedure is not None:
+        told = f"{rows.first} to {rows.last}, two stars that the procedure takes for one"
+        spectrum = add_remark(spectrum, f"the text tables are of rows {told}")
     if not recipe.sky:
         return spectrum
     where: dict[str, Any] = {"offset": recipe.sky_offset, "side": recipe.sky_side}

@@ -230,7 +230,7 @@ def test_a_spectrum_at_the_edge_is_said_to_be_truncated(row: int, name: str) -> 
 def test_a_gap_of_five_rows_is_bridged_and_counts() -> None:
     counts = field()
     counts[[100, 101, 102, 108, 109, 110]] += 900
-    rows = find_rows(image_of(counts))
+    rows = find_rows(image_of(counts), method="threshold")
     assert (rows.first, rows.last, rows.n_rows, rows.n_bright) == (101, 111, 11, 6)
 
 
