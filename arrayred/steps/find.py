@@ -410,11 +410,29 @@ def _detected_runs(
     runs = [_checked_for_light(seen, threshold, run, found.threshold) for run in _by_snr(runs)]
     runs = _checked_for_columns(seen, runs)
     spectra = [run for run in runs if run.state == "left"]
-    if not spectra or _touches(sample, spectra[:1]):
+    if not spectra or _touches(sample, spectra[:1]) or _is_torn(seen, spectra):
         return _detect_robustly(image, threshold, _why_robust(seen, threshold, runs), sharp=runs)
     if near_row is not None and _distance(near_row, spectra) > threshold.max_gap:
         spectra = _with_faint_runs(image, threshold, spectra)
     return found, [*_parted(image, spectra), *(run for run in runs if run.state != "left")]
+
+
+def _is_torn(image: xr.Dataset, runs: list[Run]) -> bool:
+    """Return whether the threshold tears the first of some runs from another.
+
+    The rows between them, by the height of their mean, are no darker than half of the fainter one.
+    """
+    snr, low = snr_of_rows(kernel.row_means(image[COUNTS].values)), int(image[Y][0])
+    chosen, others = runs[0], runs[1:]
+    if snr is None or not others:
+        return False
+    heights = [float(np.max(snr[run.first - low : run.last - low + 1])) for run in runs]
+    for run, height in zip(others, heights[1:], strict=True):
+        first, last = sorted((chosen, run), key=lambda one: one.first)
+        between = snr[first.last - low + 1 : last.first - low]
+        if float(np.min(between, initial=np.inf)) > max(0.5 * min(height, heights[0]), SURE_SNR):
+            return True
+    return False
 
 
 def _without_saturated(image: xr.Dataset) -> xr.Dataset:
@@ -516,7 +534,8 @@ def _detect_by_threshold(
 
 _MARGIN = 12
 """Rows beside a run from which its background is taken."""
-_LIT_SIGMA, _REST_SIGMA = 5.0, 3.0
+_LIT_SIGMA, _LIT_PART = 5.0, 0.1
+_REST_SIGMA, _REST_PART = 3.0, 0.05
 _LIT_BLOCKS = 64
 _LEAST_DARK, _MOST_DARK = 5, 30
 _LEAST_LINES = 3
@@ -536,11 +555,11 @@ def _checked_for_columns(image: xr.Dataset, runs: list[Run]) -> list[Run]:
 def _is_patch(image: xr.Dataset, run: Run, runs: list[Run]) -> bool:
     """Return whether the light of a run is one patch, less than twice as long as high.
 
-    Nothing is left of a patch beyond its own length on both sides.
+    Nothing is left of a patch beyond its own length on both sides, or less than a twentieth.
     """
     light, noise, starts = light_of_blocks(image, run, runs)
-    with np.errstate(invalid="ignore"):
-        groups = kernel.bright_runs(light > _LIT_SIGMA * noise)
+    bright = light > np.maximum(_LIT_SIGMA * noise, _LIT_PART * float(light.max()))
+    groups = kernel.bright_runs(bright)
     if not groups or len(groups) >= _LEAST_LINES:
         return False
     edges = np.append(starts, image.sizes[X])
@@ -550,7 +569,8 @@ def _is_patch(image: xr.Dataset, run: Run, runs: list[Run]) -> bool:
         rest[max(2 * start - stop, 0) : 2 * stop - start] = False
     left = float(np.add.reduce(light[rest]))
     spread = float(np.sqrt(np.add.reduce(noise[rest] ** 2)))
-    return n_lit < 2 * (run.last - run.first + 1) and left <= _REST_SIGMA * spread
+    little = max(_REST_SIGMA * spread, _REST_PART * float(np.add.reduce(light)))
+    return n_lit < 2 * (run.last - run.first + 1) and left <= little
 
 
 def light_of_blocks(
@@ -611,6 +631,8 @@ def _why_robust(image: xr.Dataset, rule: Threshold, runs: list[Run] | None = Non
     sample = background_sample(image, rule.background_rows, skip_last_column=rule.skip_last_column)
     if holds_light(sample, kernel.row_means(image[COUNTS].values)):
         return f"{_sample_text(Run(*rule.background_rows))} holds light"
+    if runs and any(run.state == "left" for run in runs):
+        return "the threshold tears the spectrum into parts"
     return "what is above the threshold is no spectrum" if runs else "no row is above the threshold"
 
 

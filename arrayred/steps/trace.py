@@ -351,6 +351,8 @@ _LEAST_MARGIN = 12
 """Rows beside a star that are looked at, where no other spectrum is nearer."""
 _BINS_SEEN = 8
 """Bins in which a tilted pair of stars is still seen apart."""
+_BINS_OF_TRACKS = 2
+"""Brightest bins of a row that may hold cosmic rays: stars must lie apart in the others."""
 _PEAK_SNR = 4.0
 """Height of a star's light within given rows over the rows beside it, standard deviations."""
 _BACKGROUND_ROWS = 12
@@ -592,7 +594,11 @@ def stars_in_rows(image: xr.Dataset, span: slice, own: tuple[int, int]) -> list[
     if fit is not None:
         trace = evaluate_trace(fit.coefficients, bins.middle)
         center = float(evaluate_trace(fit.coefficients, np.zeros(1))[0])
-        light, _ = _mean_of_bins(bins._replace(light=shift_rows(bins.light, trace - center)))
+        upright = np.sort(shift_rows(bins.light, trace - center), axis=0)
+    else:
+        upright = np.sort(shift_rows(bins.light, lean * bins.middle), axis=0)
+    n = max(len(upright) - _BINS_OF_TRACKS, 1)
+    light = np.add.reduce(upright[:n], axis=0) / n
     return [StarInRows(*part, float(light[part[0]])) for part in parts_at_dips(light, noise)]
 
 
