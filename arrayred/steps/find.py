@@ -65,6 +65,8 @@ if TYPE_CHECKING:
 RowRange = tuple[int, int]
 _MIN_LIGHT_EXCESS = 10.0
 _MIN_STD_EXCESS = 2.0
+_LEAST_ROWS, _DARK_PART, _BETWEEN_PART = 20, 0.03, 0.15
+"""Of light that fills the slit: rows of an image, part of them that is dark, part in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -665,7 +667,7 @@ def _detect_robustly(
     patches = [run for run in (*(sharp or ()), *runs) if run.state == "patch"]
     runs = [run for run in runs if run.state == "left"]
     if not runs:
-        raise _robust_error(light, low, error, patches)
+        raise _robust_error(light, seen, error, patches)
     runs = _parted(image, runs)
     taken = np.zeros(len(light.snr), np.bool_)
     for run in runs:
@@ -714,9 +716,19 @@ def _background_rows(image: xr.Dataset, rule: Threshold, taken: NDArray[np.bool_
 
 
 def _robust_error(
-    light: MatchedRows, low: int, error: NoSpectrumError | None, patches: list[Run]
+    light: MatchedRows, image: xr.Dataset, error: NoSpectrumError | None, patches: list[Run]
 ) -> NoSpectrumError:
     """Return the error of the robust rule, after that of the threshold."""
+    low, n_rows = int(image[Y][0]), image.sizes[Y]
+    filled = _filled_rows(kernel.row_means(image[COUNTS].values))
+    if filled is not None:
+        start, stop = filled
+        return NoSpectrumError(
+            f"Light fills rows {start + low} to {stop - 1 + low}, {(stop - start) / n_rows:.0%} of "
+            f"the image, and nothing stands out of it",
+            value=float("nan") if error is None else error.value,
+            hint="Give --rows A:B to extract some of them, with --sky-rows C:D or --no-sky.",
+        )
     if patches:
         run = patches[0]
         return NoSpectrumError(
@@ -737,6 +749,26 @@ def _robust_error(
             hint="Give --rows A:B.",
         )
     return NoSpectrumError(f"{error.args[0]}; {told}", value=error.value, hint=error.hint)
+
+
+def _filled_rows(means: NDArray[np.float64]) -> tuple[int, int] | None:
+    """Return start and stop of light with sharp ends that fills half of the rows (y) or more.
+
+    Its level and that of the dark rows beyond it are ten standard deviations of a row's mean apart,
+    and few rows lie between them, as they would on a gradient.
+    """
+    known = np.isfinite(means)
+    if np.count_nonzero(known) < _LEAST_ROWS:
+        return None
+    means = np.where(known, means, finite_median(means))
+    dark, level = np.quantile(means, (_DARK_PART, 0.5))
+    part = (means - dark) / max(float(level - dark), 1e-12)
+    lit = np.flatnonzero(part > 0.5)
+    between = np.count_nonzero((part > 0.2) & (part < 0.8))
+    sharp = between <= _BETWEEN_PART * means.size and 2 * lit.size >= means.size
+    if not sharp or level - dark < _MIN_LIGHT_EXCESS * step_noise(means):
+        return None
+    return int(lit[0]), int(lit[-1]) + 1
 
 
 def _rows_of_run(image: xr.Dataset, found: Rows, run: Run, runs: list[Run]) -> Rows:
