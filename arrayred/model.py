@@ -31,7 +31,7 @@ labels must not pay 0.8 s for it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from arrayred.errors import MismatchError
@@ -217,8 +217,10 @@ class Run:
     ----------
     first, last : the lowest and the highest row, FITS numbers, both included.
     snr : height of the brightest row's mean above the background, in standard deviations, if known.
-    state : "left": not extracted; "taken": extracted as a spectrum of its own; or "sharp": sharper
-        than any star, as hot rows and cosmic rays are, and so not a spectrum.
+    state : "left": not extracted; "taken": extracted as a spectrum of its own; "sharp": sharper
+        than any star, as hot rows and cosmic rays are, or "patch": bright in few columns only, as a
+        glow or a reflection is, and so not a spectrum.
+    row : its brightest row, in the middle column where the spectrum is tilted, if known.
 
     Examples
     --------
@@ -229,7 +231,8 @@ class Run:
     first: int
     last: int
     snr: float | None = None
-    state: Literal["left", "taken", "sharp"] = "left"
+    state: Literal["left", "taken", "sharp", "patch"] = "left"
+    row: float | None = None
 
     def __str__(self) -> str:
         """Return the run as a sentence for the user."""
@@ -237,9 +240,13 @@ class Run:
         if self.first == self.last:
             where, are, were = f"row {self.first}", "is", "was"
         known = "" if self.snr is None else f" (S/N {self.snr:.0f})"
-        end = {"left": f", and {were} not taken", "taken": " and a spectrum of their own"}
-        sharp = ", but sharper than any star: hot pixels or cosmic rays, not taken"
-        return f"{where} {are} bright too{known}{end.get(self.state, sharp)}"
+        end = {
+            "left": f", and {were} not taken",
+            "taken": " and a spectrum of their own",
+            "sharp": ", but sharper than any star: hot pixels or cosmic rays, not taken",
+            "patch": ", but in few columns only: a glow or a reflection, not taken",
+        }
+        return f"{where} {are} bright too{known}{end[self.state]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +264,8 @@ class Rows:
     rule : how they were found: by the procedure's threshold, the robust rule, or the user.
     snr : height of the brightest row's mean above the background, in standard deviations, if known.
     remarks : notes for the user about the detection.
+    procedure : first and last row of the procedure's text tables, where they are not the
+        spectrum's: its run of bright rows may hold two stars.
     """
 
     first: int
@@ -270,6 +279,7 @@ class Rows:
     rule: Rule = "threshold"
     snr: float | None = None
     remarks: tuple[str, ...] = ()
+    procedure: tuple[int, int] | None = None
 
     def __repr__(self) -> str:
         """Return the rows and how they were found, in a line.
@@ -289,6 +299,14 @@ class Rows:
     def n_rows(self) -> int:
         """Return the number of rows of the spectrum."""
         return self.last - self.first + 1
+
+    @property
+    def of_procedure(self) -> Rows:
+        """Return the same with the rows of the procedure's text tables."""
+        if self.procedure is None:
+            return self
+        first, last = self.procedure
+        return replace(self, first=first, last=last, procedure=None)
 
     @property
     def span(self) -> slice:

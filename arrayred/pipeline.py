@@ -36,13 +36,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.config import BETRAYED_BY, Method, Overscan, Recipe, RowRange
-from arrayred.errors import ArrayredError, InputError, NightError, ResourceError
+from arrayred.errors import ArrayredError, InputError, NightError, NoSpectrumError, ResourceError
 from arrayred.io.cube import read_mask
 from arrayred.io.pixels import local_file_of
 from arrayred.io.products import open_product
 from arrayred.kernels.noise import finite_median
+from arrayred.kernels.rows import bright_runs
 from arrayred.model import (
+    BAD_PIXEL,
     CLEAN,
+    COSMIC_RAY,
     COUNTS,
     DQ,
     FRAME,
@@ -51,6 +54,7 @@ from arrayred.model import (
     Rows,
     Run,
     X,
+    Y,
     add_remark,
     transpose_to_x,
 )
@@ -270,8 +274,15 @@ def _from_lights(
         for i, label in enumerate(lights[FRAME].values):
             alone = lights.isel({FRAME: [i]})
             yield f"calibrated/{label}", calibrate(alone, dark, flat, judged)
-    for i, rows in enumerate(rows_to_extract(combined, recipe)):
-        spectrum = extract_spectrum(combined, recipe, rows)
+    i = -1
+    for rows in rows_to_extract(combined, recipe):
+        try:
+            spectrum = extract_spectrum(combined, recipe, rows)
+        except NoSpectrumError:
+            if i < 0:
+                raise
+            continue
+        i += 1
         yield numbered("spectrum", i), spectrum
         if recipe.per_frame:
             yield numbered("frames", i), extract_each(lights, dark, recipe, flat, spectrum)
@@ -637,6 +648,8 @@ def spectrum_at_rows(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Datase
     ------
     SkyBandError
         There is no room for the sky.
+    NoSpectrumError
+        Rows that were found, not given, hold no signal.
     """
     tables, best = procedure_spectrum(image, rows, recipe), best_estimate(image)
     if wants_procedure(recipe):
@@ -646,9 +659,15 @@ def spectrum_at_rows(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Datase
     half_height = half_height_of(rows, trace)
     sky = sky_under_trace(best, trace, rows, recipe, tables) if recipe.sky else None
     found = extract_along(best, trace, sky, half_height=half_height, weights=recipe.extraction)
-    return with_best_flux(tables, found, trace, sky).assign_attrs(
-        rule=rows.rule, half_height=half_height, snr=median_snr(found)
+    spectrum = with_best_flux(tables, found, trace, sky).assign_attrs(
+        rule=rows.rule,
+        first_row=rows.first,
+        last_row=rows.last,
+        n_rows=rows.n_rows,
+        half_height=half_height,
+        snr=median_snr(found),
     )
+    return spectrum if rows.rule == "given" else checked_for_signal(spectrum, rows, image.sizes[Y])
 
 
 def wants_procedure(recipe: Recipe) -> bool:
@@ -675,9 +694,14 @@ def procedure_spectrum(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Data
     """Return the procedure's spectrum of an image's counts, minus its sky band.
 
     If the sky is modelled otherwise and there is no room for the band, only the table of the
-    sky-subtracted means is missing; a remark says so.
+    sky-subtracted means is missing; a remark says so. Rows that were parted between two stars are
+    the procedure's as a whole.
     """
+    own, rows = rows, rows.of_procedure
     spectrum = extract(image, rows)
+    if own.procedure is not None:
+        told = f"{rows.first} to {rows.last}, two stars that the procedure takes for one"
+        spectrum = add_remark(spectrum, f"the text tables are of rows {told}")
     if not recipe.sky:
         return spectrum
     where: dict[str, Any] = {"offset": recipe.sky_offset, "side": recipe.sky_side}
@@ -759,6 +783,75 @@ def _merged_lines(name: str, tables: xr.Dataset, sources: tuple[xr.Dataset, ...]
     for source in sources:
         lines += [line for line in source.attrs.get(name, []) if line not in lines]
     return lines
+
+
+_LEAST_SNR, _LINE_SNR = 1.0, 5.0
+_LEAST_LINES = 3
+_SNR_BLOCKS, _FEWEST_COLUMNS = 16, 16
+_LARGEST_PART, _LARGEST_APERTURE = 0.2, 60.0
+
+
+def checked_for_signal(spectrum: xr.Dataset, rows: Rows, n_rows: int) -> xr.Dataset:
+    """Return a spectrum of rows that were found, with remarks where they may be no star's.
+
+    Parameters
+    ----------
+    spectrum : (x), `flux`, and `variance` and `dq` if it has them.
+    rows : as they were found.
+    n_rows : number of rows of the image.
+
+    Raises
+    ------
+    NoSpectrumError
+        The S/N of a column is under 1 everywhere and there is no line: none of S/N 5, and none but
+        two for the robust rule, which needs three where there is no continuum.
+    """
+    if VARIANCE not in spectrum:
+        return spectrum
+    levels, n_lines = signal_of(spectrum)
+    lines = n_lines >= (_LEAST_LINES if rows.rule == "robust" else 1)
+    if levels.size and levels.max() < _LEAST_SNR and not lines:
+        raise NoSpectrumError(
+            f"What was found in rows {rows.first} to {rows.last} has a signal to noise of "
+            f"{max(float(levels.max()), 0.0):.1f} per column at best, and no lines",
+            value=rows.threshold,
+            hint="Give --rows A:B to extract rows all the same.",
+        )
+    height = 2 * float(spectrum.attrs["half_height"])
+    lit = levels >= _LEAST_SNR
+    if height > max(_LARGEST_PART * n_rows, _LARGEST_APERTURE) and n_lines < _LEAST_LINES:
+        spectrum = add_remark(
+            spectrum,
+            f"the aperture is {height:.0f} rows high, {height / n_rows:.0%} of the slit: check it, "
+            f"or give --rows A:B",
+        )
+    at_edge = lit.size > 1 and bool(lit[0]) != bool(lit[-1])
+    if at_edge and 2 * np.count_nonzero(lit) < lit.size and n_lines < _LEAST_LINES:
+        spectrum = add_remark(
+            spectrum,
+            f"{1 - np.count_nonzero(lit) / lit.size:.0%} of the columns, up to one end, have a "
+            f"signal to noise under 1: check the spectrum, or give --rows A:B",
+        )
+    return spectrum
+
+
+def signal_of(spectrum: xr.Dataset) -> tuple[NDArray[np.float64], int]:
+    """Return the median S/N of a column in up to 16 blocks of columns, and the number of lines.
+
+    A line is two columns or more of S/N 5 without a cosmic ray. A block without a good column has
+    the S/N 0.
+    """
+    flux, variance = spectrum["flux"].values, spectrum[VARIANCE].values
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = flux / np.sqrt(variance)
+    flags = spectrum[DQ].values if DQ in spectrum else np.zeros(ratio.size, np.uint8)
+    good = np.isfinite(ratio) & ((flags & BAD_PIXEL) == 0)
+    n_blocks = min(_SNR_BLOCKS, max(ratio.size // _FEWEST_COLUMNS, 1))
+    edges = np.arange(n_blocks + 1) * ratio.size // n_blocks
+    parts = [slice(edges[i], edges[i + 1]) for i in range(n_blocks)]
+    levels = [np.median(ratio[p][good[p]]) if good[p].any() else 0.0 for p in parts]
+    groups = bright_runs(good & ((flags & COSMIC_RAY) == 0) & (ratio > _LINE_SNR))
+    return np.array(levels), sum(stop - start > 1 for start, stop in groups)
 
 
 def median_snr(spectrum: xr.Dataset) -> float:

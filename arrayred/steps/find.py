@@ -25,7 +25,7 @@ chance. A spectrum then extends over the rows above 4 standard deviations of a r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,7 +44,20 @@ from arrayred.kernels.rows import (
     runs_of_light,
     step_noise,
 )
-from arrayred.model import BAD_PIXEL, CLEAN, COUNTS, DQ, Rows, Run, X, Y, check_image
+from arrayred.model import (
+    BAD_PIXEL,
+    CLEAN,
+    COUNTS,
+    DQ,
+    SATURATED,
+    Rows,
+    Run,
+    X,
+    Y,
+    check_image,
+)
+from arrayred.steps.sky import column_medians
+from arrayred.steps.trace import StarInRows, stars_in_rows, touching_rows
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -52,6 +65,8 @@ if TYPE_CHECKING:
 RowRange = tuple[int, int]
 _MIN_LIGHT_EXCESS = 10.0
 _MIN_STD_EXCESS = 2.0
+_LEAST_ROWS, _DARK_PART, _BETWEEN_PART = 20, 0.03, 0.15
+"""Of light that fills the slit: rows of an image, part of them that is dark, part in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,13 +343,40 @@ def _rows_of_each(
     if near_row is not None:
         _require_row_on_image(image, near_row)
     if rows is not None:
-        return (_detect_by_threshold(image, threshold, rows),)
-    found, runs = _detected_runs(image, threshold, method)
-    spectra = [run for run in runs if run.state != "sharp"]
+        return (_given_rows(image, threshold, method, rows),)
+    found, runs = _detected_runs(image, threshold, method, near_row)
+    spectra = [run for run in runs if run.state == "left"]
     if near_row is not None:
         spectra, told = by_distance(spectra, near_row, found.threshold)
         found = replace(found, remarks=(*found.remarks, *told))
     return tuple(_rows_of_run(image, found, run, runs) for run in spectra)
+
+
+def _given_rows(image: xr.Dataset, threshold: Threshold, method: Detect, rows: RowRange) -> Rows:
+    """Return rows that were given, and the spectra beside them, if there are any.
+
+    A run that peaks outside the rows is another star's, even where it reaches into them. The whole
+    span of the procedure knows no other spectra.
+    """
+    given = _detect_by_threshold(image, threshold, rows)
+    if threshold.whole_span:
+        return given
+    try:
+        _, runs = _detected_runs(image, threshold, method, None)
+    except NoSpectrumError:
+        return given
+    return replace(given, others=tuple(_beside(runs, rows)))
+
+
+def _beside(runs: list[Run], rows: RowRange) -> Iterator[Run]:
+    """Yield the runs that peak outside of some rows, as far as they lie outside."""
+    first, last = rows
+    for run in runs:
+        row = (run.first + run.last) / 2 if run.row is None else run.row
+        if row < first and run.first < first:
+            yield replace(run, last=min(run.last, first - 1))
+        elif row > last and run.last > last:
+            yield replace(run, first=max(run.first, last + 1))
 
 
 def _require_row_on_image(image: xr.Dataset, row: int) -> None:
@@ -349,27 +391,128 @@ def _require_row_on_image(image: xr.Dataset, row: int) -> None:
 
 
 def _detected_runs(
-    image: xr.Dataset, threshold: Threshold, method: Detect
+    image: xr.Dataset, threshold: Threshold, method: Detect, near_row: int | None
 ) -> tuple[Rows, list[Run]]:
     """Return the detection, and the runs by decreasing S/N, at least one of them a spectrum."""
     if method == "robust":
         return _detect_robustly(image, threshold, "")
+    seen = image if method == "threshold" else _without_saturated(image)
     try:
-        found = _detect_by_threshold(image, threshold)
+        found = _detect_by_threshold(seen, threshold)
     except NoSpectrumError as error:
         if method == "threshold":
             raise
-        return _detect_robustly(image, threshold, _why_robust(image, threshold), error)
+        return _detect_robustly(image, threshold, _why_robust(seen, threshold), error)
     runs = [Run(found.first, found.last, found.snr), *found.others]
     sample = Run(*threshold.background_rows)
     held = _touches(sample, runs[:1])
     if method == "threshold" or threshold.whole_span:
         text = f"{_sample_text(sample)} holds rows of the spectrum: choose --background-rows off it"
         return replace(found, remarks=(*found.remarks, text) if held else found.remarks), runs
-    runs = [_checked_for_light(image, threshold, run, found.threshold) for run in _by_snr(runs)]
-    if all(run.state == "sharp" for run in runs) or held:
-        return _detect_robustly(image, threshold, _why_robust(image, threshold, runs), sharp=runs)
-    return found, runs
+    runs = [_checked_for_light(seen, threshold, run, found.threshold) for run in _by_snr(runs)]
+    runs = _checked_for_columns(seen, runs)
+    spectra = [run for run in runs if run.state == "left"]
+    if not spectra or _touches(sample, spectra[:1]) or _is_torn(seen, spectra):
+        return _detect_robustly(image, threshold, _why_robust(seen, threshold, runs), sharp=runs)
+    if near_row is not None and _distance(near_row, spectra) > threshold.max_gap:
+        spectra = _with_faint_runs(image, threshold, spectra)
+    return found, [*_parted(image, spectra), *(run for run in runs if run.state != "left")]
+
+
+def _is_torn(image: xr.Dataset, runs: list[Run]) -> bool:
+    """Return whether the threshold tears the first of some runs from another.
+
+    The rows between them, by the height of their mean, are no darker than half of the fainter one.
+    """
+    snr, low = snr_of_rows(kernel.row_means(image[COUNTS].values)), int(image[Y][0])
+    chosen, others = runs[0], runs[1:]
+    if snr is None or not others:
+        return False
+    heights = [float(np.max(snr[run.first - low : run.last - low + 1])) for run in runs]
+    for run, height in zip(others, heights[1:], strict=True):
+        first, last = sorted((chosen, run), key=lambda one: one.first)
+        between = snr[first.last - low + 1 : last.first - low]
+        if float(np.min(between, initial=np.inf)) > max(0.5 * min(height, heights[0]), SURE_SNR):
+            return True
+    return False
+
+
+def _without_saturated(image: xr.Dataset) -> xr.Dataset:
+    """Return an image whose saturated pixels are NaN, in rows that have them in few columns.
+
+    A glow or a corner that is saturated is no spectrum; a star saturates in many columns.
+    """
+    if DQ not in image:
+        return image
+    saturated = (image[DQ].values & SATURATED) != 0
+    rows = np.flatnonzero(saturated.any(axis=1))
+    rows = rows[2 * np.count_nonzero(saturated[rows], axis=1) < saturated.shape[1]]
+    if not rows.size:
+        return image
+    counts = image[COUNTS].values.copy()
+    counts[rows] = np.where(saturated[rows], np.nan, counts[rows])
+    return image.assign({COUNTS: image[COUNTS].copy(data=counts)})
+
+
+def _with_faint_runs(image: xr.Dataset, threshold: Threshold, runs: list[Run]) -> list[Run]:
+    """Return runs with those added that the robust rule alone finds, for a row far from all."""
+    try:
+        _, faint = _detect_robustly(image, threshold, "")
+    except NoSpectrumError:
+        return runs
+    return [*runs, *(run for run in faint if run.state == "left" and not _touches(run, runs))]
+
+
+def _parted(image: xr.Dataset, runs: list[Run]) -> list[Run]:
+    """Return runs with those of two or more stars parted at the dips between them.
+
+    Stars beside a run, too faint for it, become runs of their own. The parts of the first run come
+    first, each run's by decreasing height.
+    """
+    best = image.assign({COUNTS: (image[COUNTS].dims, _best_counts(image))})
+    low, high = int(image[Y][0]), int(image[Y][-1])
+    parted: list[Run] = []
+    for run in runs:
+        ends = [other.last + 1 for other in runs if other.last < run.first]
+        bottom = max([low, run.first - _MARGIN, *ends])
+        ends = [other.first - 1 for other in runs if other.first > run.last]
+        top = min([high, run.last + _MARGIN, *ends])
+        own = run.first - bottom, run.last - bottom
+        stars = stars_in_rows(best, slice(bottom - low, top - low + 1), own)
+        parted += _parts_of_run(run, stars, bottom, top)
+    return parted
+
+
+def _parts_of_run(run: Run, stars: list[StarInRows], bottom: int, top: int) -> list[Run]:
+    """Return the part of a run for each of its stars, by decreasing height.
+
+    Parameters
+    ----------
+    run : the run.
+    stars : the stars in its rows and beside them.
+    bottom, top : the first and the last row searched.
+    """
+    own = [star for star in stars if run.first <= star.peak + bottom <= run.last]
+    if not own:
+        return [run]
+    tallest = max(star.height for star in own)
+    parts: list[tuple[float, Run]] = []
+    lowest = bottom
+    for star in stars:
+        row, highest = star.peak + bottom, min(star.dip + bottom, top)
+        if star in own:
+            first = run.first if star == own[0] else lowest
+            last = run.last if star == own[-1] else highest
+        elif row < run.first:
+            first, last = max(lowest, 2 * row - highest), min(highest, run.first - 2)
+        else:
+            first, last = max(lowest, run.last + 2), min(highest, 2 * row - lowest + 1)
+        lowest = highest + 1
+        if star in own or (first <= last and star.height < tallest):
+            snr = None if run.snr is None else round(run.snr * star.height / tallest, 1)
+            part = replace(run, first=first, last=last, snr=snr, row=float(row))
+            parts.append((star.height, part))
+    return [part for _, part in sorted(parts, key=lambda part: -part[0])]
 
 
 def _by_snr(runs: list[Run]) -> list[Run]:
@@ -391,6 +534,89 @@ def _detect_by_threshold(
     )
 
 
+_MARGIN = 12
+"""Rows beside a run from which its background is taken."""
+_LIT_SIGMA, _LIT_PART = 5.0, 0.1
+_REST_SIGMA, _REST_PART = 3.0, 0.05
+_LIT_BLOCKS = 64
+_LEAST_DARK, _MOST_DARK = 5, 30
+_LEAST_LINES = 3
+
+
+def _checked_for_columns(image: xr.Dataset, runs: list[Run]) -> list[Run]:
+    """Return runs, marked "patch" where their light stands in few columns only.
+
+    A spectrum is longer than high, or it has several lines. A glow or a reflection is neither.
+    """
+    return [
+        replace(run, state="patch") if run.state == "left" and _is_patch(image, run, runs) else run
+        for run in runs
+    ]
+
+
+def _is_patch(image: xr.Dataset, run: Run, runs: list[Run]) -> bool:
+    """Return whether the light of a run is one patch, less than twice as long as high.
+
+    Nothing is left of a patch beyond its own length on both sides, or less than a twentieth.
+    """
+    light, noise, starts = light_of_blocks(image, run, runs)
+    bright = light > np.maximum(_LIT_SIGMA * noise, _LIT_PART * float(light.max()))
+    groups = kernel.bright_runs(bright)
+    if not groups or len(groups) >= _LEAST_LINES:
+        return False
+    edges = np.append(starts, image.sizes[X])
+    n_lit = sum(int(edges[stop] - edges[start]) for start, stop in groups)
+    rest = noise > 0
+    for start, stop in groups:
+        rest[max(2 * start - stop, 0) : 2 * stop - start] = False
+    left = float(np.add.reduce(light[rest]))
+    spread = float(np.sqrt(np.add.reduce(noise[rest] ** 2)))
+    little = max(_REST_SIGMA * spread, _REST_PART * float(np.add.reduce(light)))
+    return n_lit < 2 * (run.last - run.first + 1) and left <= little
+
+
+def light_of_blocks(
+    image: xr.Dataset, run: Run, runs: list[Run]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
+    """Return the light of a run of rows in at most 64 blocks of columns, and its noise.
+
+    Parameters
+    ----------
+    image : counts (y, x), computed.
+    run : the rows.
+    runs : all bright runs of the image: the background is that of rows beyond them.
+
+    Returns
+    -------
+    light, noise, starts (block) : sum over the columns of a block of the mean of the rows, its
+        standard deviation from the scatter of the dark rows, 0 where there is none; and the first
+        column, as a position.
+    """
+    low, counts = int(image[Y][0]), image[COUNTS].values
+    n_columns = counts.shape[1]
+    n_blocks = min(_LIT_BLOCKS, n_columns)
+    starts = np.arange(n_blocks) * n_columns // n_blocks
+    dark = np.ones(len(counts), np.bool_)
+    for other in runs:
+        dark[max(other.first - low - 2, 0) : other.last - low + 3] = False
+    rows = np.flatnonzero(dark)
+    if rows.size < _LEAST_DARK:
+        return np.zeros(n_blocks), np.zeros(n_blocks), starts
+    away = np.abs(rows + low - (run.first + run.last) / 2)
+    rows = np.sort(rows[np.argsort(away, kind="stable")[:_MOST_DARK]])
+    beside, own = counts[rows], counts[run.first - low : run.last - low + 1]
+    there = np.isfinite(beside)
+    level = column_medians(beside, there)
+    noise = 1.4826 * column_medians(np.abs(beside - level), there)
+    present = np.isfinite(own)
+    n = np.count_nonzero(present, axis=0)
+    known = (n > 0) & np.isfinite(noise)
+    light = np.add.reduce(np.where(present, own, 0.0), axis=0) / np.maximum(n, 1) - level
+    variance = noise**2 * (1.0 / np.maximum(n, 1) + 1.6 / rows.size)
+    total = np.add.reduceat(np.where(known, light, 0.0), starts)
+    return total, np.sqrt(np.add.reduceat(np.where(known, variance, 0.0), starts)), starts
+
+
 def _checked_for_light(image: xr.Dataset, rule: Threshold, run: Run, threshold: float) -> Run:
     """Return a run of bright rows, marked "sharp" if its blurred rows fail the threshold."""
     low, counts = int(image[Y][0]), image[COUNTS].values
@@ -407,6 +633,8 @@ def _why_robust(image: xr.Dataset, rule: Threshold, runs: list[Run] | None = Non
     sample = background_sample(image, rule.background_rows, skip_last_column=rule.skip_last_column)
     if holds_light(sample, kernel.row_means(image[COUNTS].values)):
         return f"{_sample_text(Run(*rule.background_rows))} holds light"
+    if runs and any(run.state == "left" for run in runs):
+        return "the threshold tears the spectrum into parts"
     return "what is above the threshold is no spectrum" if runs else "no row is above the threshold"
 
 
@@ -429,13 +657,18 @@ def _detect_robustly(
     error : error of the threshold, where it found nothing either.
     sharp : runs found by the threshold; those that are no spectrum are returned as well.
     """
-    light, low = matched_filter(_best_counts(image)), int(image[Y][0])
+    seen = _without_saturated(image.assign({COUNTS: (image[COUNTS].dims, _best_counts(image))}))
+    light, low = matched_filter(seen[COUNTS].values), int(image[Y][0])
     runs = [
         Run(start + low, stop - 1 + low, round(float(np.max(light.snr[start:stop])), 1))
         for start, stop in runs_of_light(light, threshold.max_gap)
     ]
+    runs = _checked_for_columns(seen, runs)
+    patches = [run for run in (*(sharp or ()), *runs) if run.state == "patch"]
+    runs = [run for run in runs if run.state == "left"]
     if not runs:
-        raise _robust_error(light, low, error)
+        raise _robust_error(light, seen, error, patches)
+    runs = _parted(image, runs)
     taken = np.zeros(len(light.snr), np.bool_)
     for run in runs:
         taken[run.first - low : run.last - low + 1] = True
@@ -444,7 +677,16 @@ def _detect_robustly(
         why = f"{_sample_text(sample)} holds rows of a spectrum, now left out of it"
     remarks = (f"{why}: the rows were found by the robust rule",) if why else ()
     left = [run for run in sharp or () if run.state == "sharp" and not _touches(run, runs)]
+    left += [run for run in _distinct(patches) if not _touches(run, runs)]
     return replace(_background_rows(image, threshold, taken), remarks=remarks), [*runs, *left]
+
+
+def _distinct(runs: list[Run]) -> list[Run]:
+    """Return runs without those that touch an earlier one."""
+    kept: list[Run] = []
+    for run in runs:
+        kept += [] if _touches(run, kept) else [run]
+    return kept
 
 
 def _touches(run: Run, runs: list[Run]) -> bool:
@@ -473,8 +715,28 @@ def _background_rows(image: xr.Dataset, rule: Threshold, taken: NDArray[np.bool_
     return Rows(0, 0, 0, mean, std, rule.n_sigma, mean + std * rule.n_sigma, rule="robust")
 
 
-def _robust_error(light: MatchedRows, low: int, error: NoSpectrumError | None) -> NoSpectrumError:
+def _robust_error(
+    light: MatchedRows, image: xr.Dataset, error: NoSpectrumError | None, patches: list[Run]
+) -> NoSpectrumError:
     """Return the error of the robust rule, after that of the threshold."""
+    low, n_rows = int(image[Y][0]), image.sizes[Y]
+    filled = _filled_rows(kernel.row_means(image[COUNTS].values))
+    if filled is not None:
+        start, stop = filled
+        return NoSpectrumError(
+            f"Light fills rows {start + low} to {stop - 1 + low}, {(stop - start) / n_rows:.0%} of "
+            f"the image, and nothing stands out of it",
+            value=float("nan") if error is None else error.value,
+            hint="Give --rows A:B to extract some of them, with --sky-rows C:D or --no-sky.",
+        )
+    if patches:
+        run = patches[0]
+        return NoSpectrumError(
+            f"The only light is in rows {run.first} to {run.last}, and in few columns: a glow, a "
+            f"reflection or a single line, and not the spectrum of a star",
+            value=float("nan") if error is None else error.value,
+            hint="Give --rows A:B if it is the spectrum.",
+        )
     peak = int(np.argmax(light.score))
     told = (
         f"nor does the robust rule find light: it is most likely at row {peak + low}, with "
@@ -489,6 +751,26 @@ def _robust_error(light: MatchedRows, low: int, error: NoSpectrumError | None) -
     return NoSpectrumError(f"{error.args[0]}; {told}", value=error.value, hint=error.hint)
 
 
+def _filled_rows(means: NDArray[np.float64]) -> tuple[int, int] | None:
+    """Return start and stop of light with sharp ends that fills half of the rows (y) or more.
+
+    Its level and that of the dark rows beyond it are ten standard deviations of a row's mean apart,
+    and few rows lie between them, as they would on a gradient.
+    """
+    known = np.isfinite(means)
+    if np.count_nonzero(known) < _LEAST_ROWS:
+        return None
+    means = np.where(known, means, finite_median(means))
+    dark, level = np.quantile(means, (_DARK_PART, 0.5))
+    part = (means - dark) / max(float(level - dark), 1e-12)
+    lit = np.flatnonzero(part > 0.5)
+    between = np.count_nonzero((part > 0.2) & (part < 0.8))
+    sharp = between <= _BETWEEN_PART * means.size and 2 * lit.size >= means.size
+    if not sharp or level - dark < _MIN_LIGHT_EXCESS * step_noise(means):
+        return None
+    return int(lit[0]), int(lit[-1]) + 1
+
+
 def _rows_of_run(image: xr.Dataset, found: Rows, run: Run, runs: list[Run]) -> Rows:
     """Return the rows of one run, with the others beside it."""
     low, high = int(image[Y][0]), int(image[Y][-1])
@@ -499,7 +781,7 @@ def _rows_of_run(image: xr.Dataset, found: Rows, run: Run, runs: list[Run]) -> R
         for touches, name in ends
         if touches
     ]
-    return replace(
+    rows = replace(
         found,
         first=run.first,
         last=run.last,
@@ -508,6 +790,20 @@ def _rows_of_run(image: xr.Dataset, found: Rows, run: Run, runs: list[Run]) -> R
         others=tuple(other for other in runs if other != run),
         remarks=(*found.remarks, *cut),
     )
+    whole = touching_rows(rows)
+    if whole != (run.first, run.last):
+        told = "light of a neighbour overlaps: the aperture ends at the dip between them"
+        rows = replace(rows, remarks=(*rows.remarks, told))
+    tallest = all(
+        (other.snr or 0.0) <= (run.snr or 0.0) for other in runs if _lies_in(other, whole)
+    )
+    if whole == (run.first, run.last) or found.rule != "threshold" or not tallest:
+        return rows
+    return replace(rows, procedure=whole)
+
+
+def _lies_in(run: Run, rows: RowRange) -> bool:
+    return rows[0] <= run.first and run.last <= rows[1]
 
 
 # Choice of one of several spectra by a row near it: `by_distance`.
@@ -545,14 +841,9 @@ def by_distance(
     >>> by_distance([Run(3, 5), Run(40, 48)], 38, 0.0)[1]
     ('the spectrum nearest to row 38 is that of rows 40 to 48, 2 rows away',)
     """
-
-    def away(run: Run) -> int:
-        """Return the distance from the row, rows."""
-        return max(run.first - row, row - run.last, 0)
-
-    ordered = sorted(spectra, key=away)
+    ordered = sorted(spectra, key=lambda run: _distance(row, [run]))
     taken = ordered[0]
-    n = away(taken)
+    n = _distance(row, [taken])
     which = f"the spectrum nearest to row {row} is that of rows {taken.first} to {taken.last}"
     off = f"{which}, {n} row{'s' * (n != 1)} away"
     if n > FARTHEST:
@@ -563,6 +854,11 @@ def by_distance(
             hint="Mend --near-row, or leave it out and take the brightest.",
         )
     return ordered, (off,) if n else ()
+
+
+def _distance(row: int, runs: list[Run]) -> int:
+    """Return the distance of a row from the nearest of some runs, rows."""
+    return min(max(run.first - row, row - run.last, 0) for run in runs)
 
 
 _STATISTICS = ("mean", "std", "median")

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from arrayred.errors import UsageError
 from arrayred.kernels.noise import finite_median
-from arrayred.kernels.rows import robust_std
+from arrayred.kernels.rows import parts_at_dips, robust_std, smoothed
 from arrayred.model import (
     BAD_PIXEL,
     CLEAN,
@@ -179,19 +179,22 @@ def trace_tilt(bins: ColumnBins, most: float) -> tuple[float, Values]:
     leans = np.linspace(-most, most, _N_TILTS)
     for lean in leans[np.argsort(np.abs(leans), kind="stable")]:
         rows = np.add.reduce(shift_rows(bins.light, lean * bins.middle), axis=0) / len(bins.light)
-        smooth = (rows[:-2] + rows[1:-1] + rows[2:]) / 3
+        smooth = smoothed(rows)
         if (power := float(np.add.reduce(np.maximum(smooth, 0.0) ** 2))) > energy:
             best, energy, upright = float(lean), power, rows
     return best, upright
 
 
-def peak_of(light: Values, sigma: float = 1.0) -> tuple[float, float]:
+def peak_of(
+    light: Values, sigma: float = 1.0, within: tuple[int, int] | None = None
+) -> tuple[float, float]:
     """Return centre and width (standard deviation) of the brightest source on rows (y), rows.
 
     Parameters
     ----------
     light : (y), background-subtracted.
     sigma : initial guess of the width, rows.
+    within : first and last position at which the source is searched; None: all.
 
     Examples
     --------
@@ -201,8 +204,11 @@ def peak_of(light: Values, sigma: float = 1.0) -> tuple[float, float]:
     (31.3, 2.0)
     """
     rows = np.arange(light.size, dtype=np.float64)
-    smooth = (light[:-2] + light[1:-1] + light[2:]) / 3
-    centre = float(np.argmax(smooth)) + 1.0
+    first, last = (0, light.size - 1) if within is None else within
+    start = min(max(first - 1, 0), light.size - 3)
+    smooth = smoothed(light)[start : max(last, start + 1)]
+    centre = float(np.argmax(smooth)) + start + 1.0
+    low, high = max(first - 0.5, 0.0), min(last + 0.5, light.size - 1.0)
     for _ in range(4 * _CENTROID_ROUNDS):
         weight = np.exp(-0.5 * ((rows - centre) / sigma) ** 2)
         total = float(np.add.reduce(weight * light))
@@ -211,7 +217,7 @@ def peak_of(light: Values, sigma: float = 1.0) -> tuple[float, float]:
         away = rows - centre
         centre += 2 * float(np.add.reduce(weight * light * away)) / total
         spread = 2 * float(np.add.reduce(weight * light * away**2)) / total
-        centre = min(max(centre, 0.0), light.size - 1.0)
+        centre = min(max(centre, low), high)
         sigma = min(max(spread, 0.25) ** 0.5, light.size / 4)
     return centre, sigma
 
@@ -341,6 +347,14 @@ _APERTURE_WIDTHS = 1.5
 _EDGE_NOISE_LIMIT = 0.05
 """Noise, as a fraction of the peak, above which the edge of the profile cannot be measured."""
 _EDGE_FRACTION = 0.1
+_LEAST_MARGIN = 12
+"""Rows beside a star that are looked at, where no other spectrum is nearer."""
+_BINS_SEEN = 8
+"""Bins in which a tilted pair of stars is still seen apart."""
+_BINS_OF_TRACKS = 2
+"""Brightest bins of a row that may hold cosmic rays: stars must lie apart in the others."""
+_PEAK_SNR = 4.0
+"""Height of a star's light within given rows over the rows beside it, standard deviations."""
 _BACKGROUND_ROWS = 12
 """Largest number of background rows on each side of the star."""
 
@@ -415,6 +429,9 @@ def fit_trace(
         trace.attrs["reach"] = found.reach
     if straight:
         trace = trace.assign({STAR: (X, star, attrs)})
+    if not straight and rows.rule == "given" and not found.n_bins:
+        where = f"rows {rows.first} to {rows.last}"
+        return add_remark(trace, f"no star peaks within {where}: extracted straight")
     if straight or found.n_bins:
         told = f"traced in {found.n_bins} bins: order {found.order}, rms {found.rms:.3f} rows"
         return add_history(trace, "rows taken to be straight" if straight else told)
@@ -428,7 +445,9 @@ def half_height_of(rows: Rows, trace: xr.Dataset) -> float:
 
     Half of the detected rows less the tilt of the trace; at least 1.5 FWHM, but less where the
     profile ends earlier, as that of a filled slit, or where another spectrum would be nearer than
-    the star's own rows. The aperture stays within rows that were given.
+    the star's own rows. It ends at the dip between two spectra that touch. About a star in given
+    rows it stays within these, but where the star is within half its FWHM of their edge it keeps
+    their height, up to 1.5 FWHM to either side.
 
     Parameters
     ----------
@@ -447,34 +466,158 @@ def half_height_of(rows: Rows, trace: xr.Dataset) -> float:
     middle, lean = finite_median(center), float(np.ptp(center))
     if lean == 0 and middle == (rows.first + rows.last) / 2:
         return rows.n_rows / 2
+    fwhm = float(trace.attrs["fwhm"])
     low, high = rows.first - 0.5, rows.last + 0.5
+    bottom, top = touching_rows(rows)
+    free = [middle - (run.last + rows.first) / 2 for run in rows.others if run.last < bottom]
+    free += [(run.first + rows.last) / 2 - middle for run in rows.others if run.first > top]
+    space = min((one - lean / 2 for one in free), default=math.inf)
     if rows.rule == "given":
-        inside = min(middle - low, high - middle)
-        return inside if inside >= float(trace.attrs["fwhm"]) / 2 else rows.n_rows / 2
+        own = min(middle - low, high - middle)
+        if own >= fwhm / 2:
+            return own
+        return max(own, min(_APERTURE_WIDTHS * fwhm, rows.n_rows / 2, space), 0.5)
     own = max((rows.n_rows - lean) / 2, 1.0)
-    wished = _APERTURE_WIDTHS * float(trace.attrs["fwhm"])
+    wished = _APERTURE_WIDTHS * fwhm
     if "reach" in trace.attrs:
         wished = min(wished, _APERTURE_WIDTHS * float(trace.attrs["reach"]))
-    free = [middle - (run.last + rows.first) / 2 for run in rows.others if run.last < rows.first]
-    free += [(run.first + rows.last) / 2 - middle for run in rows.others if run.first > rows.last]
-    return max(own, min([wished, *(space - lean / 2 for space in free)]))
+    dips = [middle - low] * (bottom < rows.first) + [high - middle] * (top > rows.last)
+    return min([max(own, min(wished, space)), *(max(dip, 1.0) for dip in dips)])
 
 
 def _rows_about_star(image: xr.Dataset, rows: Rows) -> slice:
-    """Return the rows of a star and of the background beside it, as positions."""
+    """Return the rows of a star and of the background beside it, as positions.
+
+    Spectra that touch the star's rows are inside, since the background lies beyond them.
+    """
     low, high = int(image[Y][0]), int(image[Y][-1])
-    margin = max(12, rows.n_rows)
-    first, last = max(rows.first - margin, low), min(rows.last + margin, high)
+    margin = max(_LEAST_MARGIN, rows.n_rows)
+    bottom, top = touching_rows(rows)
+    first, last = max(bottom - margin, low), min(top + margin, high)
     for run in rows.others:
-        if run.last < rows.first:
-            first = max(first, min((run.last + rows.first) // 2 + 1, rows.first))
-        elif run.first > rows.last:
-            last = min(last, max((run.first + rows.last) // 2, rows.last))
+        if run.last < bottom:
+            first = max(first, min((run.last + bottom) // 2 + 1, bottom))
+        elif run.first > top:
+            last = min(last, max((run.first + top) // 2, top))
     return slice(first - low, last - low + 1)
+
+
+def touching_rows(rows: Rows) -> tuple[int, int]:
+    """Return first and last row of a spectrum and of those that touch it without a dark row.
+
+    Examples
+    --------
+    >>> from arrayred.model import Run
+    >>> touching_rows(Rows(20, 25, 6, 0.0, 1.0, 4.0, 4.0, (Run(26, 30), Run(31, 33), Run(40, 44))))
+    (20, 33)
+    """
+    first, last = rows.first, rows.last
+    for run in sorted(rows.others, key=lambda run: run.first):
+        last = max(last, run.last) if run.first == last + 1 else last
+    for run in sorted(rows.others, key=lambda run: -run.last):
+        first = min(first, run.first) if run.last == first - 1 else first
+    return first, last
 
 
 def _find_trace(image: xr.Dataset, rows: Rows, span: slice, most_order: int) -> _TraceFound:
     """Return the trace on a window, with the largest number of bins that have enough flux."""
+    counts, variance, good = pixels_of_rows(image, span)
+    first = rows.first - int(image[Y][0]) - span.start
+    own = first, first + rows.n_rows - 1
+    bottom, top = (row - int(image[Y][0]) - span.start for row in touching_rows(rows))
+    beside = background_rows_beside((bottom, top), counts.shape[0])
+    place = np.linspace(-1.0, 1.0, counts.shape[1])
+    bins = bin_columns(counts, variance, good, _BIN_COUNTS[0], beside)
+    lean, upright = trace_tilt(bins, min(_STEEPEST_TILT, counts.shape[0] / 2))
+    limits = (own[0] if bottom < own[0] else 0, own[1] if top > own[1] else len(upright) - 1)
+    light = _light_between(upright[np.newaxis], limits, np.zeros(1))[0]
+    given = rows.rule == "given"
+    if given and not _has_peak(upright, bins, own):
+        return _straight_trace(own, place.size)
+    middle, sigma = peak_of(light, within=own if given or bottom < top - rows.n_rows + 1 else None)
+    reach = _light_extent(light, middle, beside)
+    for n_bins in _BIN_COUNTS:
+        if n_bins != _BIN_COUNTS[0]:
+            bins = bin_columns(counts, variance, good, n_bins, beside)
+        bins = bins._replace(light=_light_between(bins.light, limits, lean * bins.middle))
+        found = find_centroids(bins, middle + lean * bins.middle, sigma)
+        fit = fit_polynomial(bins.middle, found, _LEAST_SNR, most_order)
+        if fit is None:
+            continue
+        found = find_centroids(bins, evaluate_trace(fit.coefficients, bins.middle), sigma)
+        fit = fit_polynomial(bins.middle, found, _LEAST_SNR, most_order) or fit
+        center, n_used = evaluate_trace(fit.coefficients, place), int(np.count_nonzero(fit.used))
+        if given and not own[0] - 0.5 <= finite_median(center) <= own[1] + 0.5:
+            continue
+        sigma = width_of(bins, evaluate_trace(fit.coefficients, bins.middle), sigma)
+        return _TraceFound(center, n_used, fit.rms, fit.coefficients.size - 1, sigma, reach)
+    if given:
+        return _straight_trace(own, place.size)
+    flat = np.add.reduce(bins.light, axis=0) / len(bins.light)
+    middle, sigma = peak_of(flat)
+    return _TraceFound(np.full(place.size, middle), 0, 0.0, 0, sigma, math.inf)
+
+
+class StarInRows(NamedTuple):
+    """A star among touching ones: its peak, the row of the dip above it, its height."""
+
+    peak: int
+    dip: int
+    height: float
+
+
+def stars_in_rows(image: xr.Dataset, span: slice, own: tuple[int, int]) -> list[StarInRows]:
+    """Return the stars in a run of rows, parted at the dips of its upright profile, from below.
+
+    Parameters
+    ----------
+    image : counts (y, x), computed; `variance` and `dq` are used where it has them.
+    span : the rows and some beside them, as positions.
+    own : first and last position in the span that hold light; the background is beyond.
+
+    Returns
+    -------
+    stars : at least one, with positions in the span, in the middle column where they are tilted.
+    """
+    counts, variance, good = pixels_of_rows(image, span)
+    beside = background_rows_beside(own, len(counts))
+    bins = bin_columns(counts, variance, good, _BIN_COUNTS[0], beside)
+    parts = [slice(i, i + _BINS_SEEN) for i in range(0, len(bins.middle), _BINS_SEEN)]
+    light, noise = _mean_of_bins(bins)
+    if all(len(parts_at_dips(*_mean_of_bins(bins, part))) < 2 for part in (slice(None), *parts)):
+        peak = int(np.argmax(light))
+        return [StarInRows(peak, len(light), float(light[peak]))]
+    lean, light = trace_tilt(bins, min(_STEEPEST_TILT, len(counts) / 2))
+    middle, sigma = peak_of(light, within=own)
+    found = find_centroids(bins, middle + lean * bins.middle, sigma)
+    fit = fit_polynomial(bins.middle, found, _LEAST_SNR, _MOST_ORDER)
+    if fit is not None:
+        trace = evaluate_trace(fit.coefficients, bins.middle)
+        center = float(evaluate_trace(fit.coefficients, np.zeros(1))[0])
+        upright = np.sort(shift_rows(bins.light, trace - center), axis=0)
+    else:
+        upright = np.sort(shift_rows(bins.light, lean * bins.middle), axis=0)
+    n = max(len(upright) - _BINS_OF_TRACKS, 1)
+    light = np.add.reduce(upright[:n], axis=0) / n
+    return [StarInRows(*part, float(light[part[0]])) for part in parts_at_dips(light, noise)]
+
+
+def _mean_of_bins(bins: ColumnBins, part: slice = slice(None)) -> tuple[Values, Values]:
+    """Return the mean of some bins (y) and its standard deviation."""
+    light, variance = bins.light[part], bins.variance[part]
+    known = np.where(np.isfinite(variance), variance, 0.0)
+    noise = np.sqrt(np.add.reduce(known, axis=0)) / len(light)
+    return np.add.reduce(light, axis=0) / len(light), noise
+
+
+def _straight_trace(own: tuple[int, int], n_columns: int) -> _TraceFound:
+    """Return a trace along the middle of rows (first, last) that show no star of their own."""
+    sigma = (own[1] - own[0] + 1) / 3 / FWHM_PER_SIGMA
+    return _TraceFound(np.full(n_columns, (own[0] + own[1]) / 2), 0, 0.0, 0, sigma, math.inf)
+
+
+def pixels_of_rows(image: xr.Dataset, span: slice) -> tuple[Values, Values | None, Flags]:
+    """Return counts, variance where known, and which pixels are good, of rows as positions."""
     counts = image[COUNTS].values[span]
     variance = image[VARIANCE].values[span] if VARIANCE in image else None
     good = np.isfinite(counts)
@@ -482,29 +625,42 @@ def _find_trace(image: xr.Dataset, rows: Rows, span: slice, most_order: int) -> 
         good &= (image[DQ].values[span] & BAD_PIXEL) == 0
     if variance is not None:
         good &= np.isfinite(variance)
-    below = rows.first - int(image[Y][0]) - span.start
-    above = counts.shape[0] - below - rows.n_rows
-    beside = min(below // 2, _BACKGROUND_ROWS), min(above // 2, _BACKGROUND_ROWS)
-    place = np.linspace(-1.0, 1.0, counts.shape[1])
-    bins = bin_columns(counts, variance, good, _BIN_COUNTS[0], beside)
-    lean, upright = trace_tilt(bins, min(_STEEPEST_TILT, counts.shape[0] / 2))
-    middle, sigma = peak_of(upright)
-    reach = _light_extent(upright, middle, beside)
-    for n_bins in _BIN_COUNTS:
-        if n_bins != _BIN_COUNTS[0]:
-            bins = bin_columns(counts, variance, good, n_bins, beside)
-        found = find_centroids(bins, middle + lean * bins.middle, sigma)
-        fit = fit_polynomial(bins.middle, found, _LEAST_SNR, most_order)
-        if fit is None:
-            continue
-        found = find_centroids(bins, evaluate_trace(fit.coefficients, bins.middle), sigma)
-        fit = fit_polynomial(bins.middle, found, _LEAST_SNR, most_order) or fit
-        sigma = width_of(bins, evaluate_trace(fit.coefficients, bins.middle), sigma)
-        center, n_used = evaluate_trace(fit.coefficients, place), int(np.count_nonzero(fit.used))
-        return _TraceFound(center, n_used, fit.rms, fit.coefficients.size - 1, sigma, reach)
-    flat = np.add.reduce(bins.light, axis=0) / len(bins.light)
-    middle, sigma = peak_of(flat)
-    return _TraceFound(np.full(place.size, middle), 0, 0.0, 0, sigma, math.inf)
+    return counts, variance, good
+
+
+def background_rows_beside(own: tuple[int, int], n_rows: int) -> tuple[int, int]:
+    """Return the numbers of background rows at both ends of a window about rows (first, last)."""
+    below, above = own[0], n_rows - own[1] - 1
+    return min(below // 2, _BACKGROUND_ROWS), min(above // 2, _BACKGROUND_ROWS)
+
+
+def _light_between(light: Values, limits: tuple[int, int], shift: Values) -> Values:
+    """Return bins (bin, y) without the light beyond two rows that shift with the bin (bin)."""
+    n_rows = light.shape[1]
+    if limits == (0, n_rows - 1):
+        return light
+    away = np.arange(n_rows) - shift[:, np.newaxis]
+    low = limits[0] - 0.5 if limits[0] > 0 else -np.inf
+    high = limits[1] + 0.5 if limits[1] < n_rows - 1 else np.inf
+    return np.where((away >= low) & (away <= high), light, 0.0)
+
+
+def _has_peak(upright: Values, bins: ColumnBins, own: tuple[int, int]) -> bool:
+    """Return whether light has a maximum within rows, not only the wing of a neighbour.
+
+    It must exceed the lowest rows on both sides by 4 standard deviations, up to one row beyond.
+    """
+    noise, last = _mean_of_bins(bins)[1], upright.size - 1
+    first, stop = max(own[0] - 1, 1), min(own[1] + 1, last - 1) + 1
+    seen, spread = smoothed(upright)[first - 1 : stop - 1], smoothed(noise**2)[first - 1 : stop - 1]
+    if seen.size < 3:
+        return False
+    peak = int(np.argmax(seen[1:-1])) + 1
+    dips = (int(np.argmin(seen[:peak])), peak + 1 + int(np.argmin(seen[peak + 1 :])))
+    return all(
+        seen[peak] - seen[dip] > _PEAK_SNR * math.sqrt((spread[peak] + spread[dip]) / 3)
+        for dip in dips
+    )
 
 
 def _light_extent(upright: Values, middle: float, beside: tuple[int, int]) -> float:

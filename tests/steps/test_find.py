@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import xarray as xr
 from arrayred.errors import NoSpectrumError, UsageError
 from arrayred.model import Rows, Run
 from arrayred.steps import Threshold, detect_rows, find_all_rows, find_rows
+from benchmarks.truth.independent import Exposure, IndependentNight, Source
 from tests.faint_fields import blank_field, star_field
 from tests.steps import Array, image_of
 
@@ -230,7 +232,7 @@ def test_a_spectrum_at_the_edge_is_said_to_be_truncated(row: int, name: str) -> 
 def test_a_gap_of_five_rows_is_bridged_and_counts() -> None:
     counts = field()
     counts[[100, 101, 102, 108, 109, 110]] += 900
-    rows = find_rows(image_of(counts))
+    rows = find_rows(image_of(counts), method="threshold")
     assert (rows.first, rows.last, rows.n_rows, rows.n_bright) == (101, 111, 11, 6)
 
 
@@ -248,6 +250,141 @@ def test_the_robust_rule_looks_at_the_best_estimate_without_bad_pixels() -> None
 def test_given_rows_are_taken_as_they_are() -> None:
     (rows,) = find_all_rows(image_of(field((120, 900))), rows=(10, 20))
     assert (rows.first, rows.last, rows.rule) == (10, 20, "given")
+
+
+@pytest.mark.parametrize("method", ["auto", "robust", "threshold"])
+@pytest.mark.parametrize("given", [(130, 150), (121, 150), (60, 100)])
+def test_the_spectra_beside_given_rows_are_known(method: Any, given: tuple[int, int]) -> None:
+    rows = find_rows(image_of(field((80, 400), (120, 900))), method=method, rows=given)
+    beside = [run for run in rows.others if run.first < 120 < run.last + 2]
+    assert len(beside) == 1
+    assert beside[0].last < given[0] or beside[0].first > given[1]
+    own = given[0] <= 80 <= given[1]
+    assert any(run.first < 80 < run.last for run in rows.others) != own
+
+
+def test_no_spectrum_beside_given_rows_is_no_failure() -> None:
+    assert find_rows(image_of(field()), rows=(10, 20)).others == ()
+    assert (
+        find_rows(image_of(field((120, 900))), Threshold(whole_span=True), rows=(9, 20)).others
+        == ()
+    )
+
+
+@pytest.mark.parametrize("apart", [8, 10, 14])
+@pytest.mark.parametrize("ratio", [1.01, 0.3, 0.1])
+@pytest.mark.parametrize(
+    ("peak", "lean"), [(900.0, 0.0), (900.0, 9.0), (20000.0, -4.0), (200.0, 2.0)]
+)
+def test_two_stars_are_parted_at_the_dip(
+    apart: int, ratio: float, peak: float, lean: float
+) -> None:
+    y, x = np.arange(1, 201)[:, None], np.linspace(-0.5, 0.5, 240)
+    counts = np.random.default_rng(1).normal(20, 5, (200, 240))
+    for row, height in ((100, 1.0), (100 + apart, ratio)):
+        counts += peak * height * np.exp(-0.5 * ((y - row - lean * x) / (4.0 / 2.355)) ** 2)
+    first, second = find_all_rows(image_of(counts))
+    assert {round(run.row or 0) for one in (first, second) for run in one.others} == {
+        100,
+        100 + apart,
+    }
+    low, high = sorted((first, second), key=lambda rows: rows.first)
+    assert low.first < 100 < low.last < high.first < 100 + apart < high.last
+    assert (first is low) == (ratio < 1)
+
+
+def test_the_tables_of_parted_stars_are_of_the_rows_of_the_procedure() -> None:
+    image = image_of(field((100, 900), (110, 300), seeing=4.0))
+    first, second = find_all_rows(image)
+    whole = detect_rows(image)
+    assert first.procedure == (whole.first, whole.last) == (first.first, second.last)
+    assert (first.of_procedure.first, first.of_procedure.last) == first.procedure
+    assert second.procedure is None
+    assert "overlaps" in first.remarks[0]
+
+
+@pytest.mark.parametrize("bend", [0.0, 6.0])
+def test_a_star_out_of_focus_or_bent_is_one(bend: float) -> None:
+    y, x = np.arange(1, 201)[:, None], np.linspace(-1, 1, 240)
+    center = 100 + bend * (4 * x**3 - 3 * x)
+    ring = sum(np.exp(-0.5 * ((y - center - off) / 3.0) ** 2) for off in (-3.4, 3.4) if not bend)
+    light = ring if not bend else np.exp(-0.5 * ((y - center) / 1.5) ** 2)
+    counts = np.random.default_rng(1).normal(20, 5, (200, 240)) + 2000 * light
+    assert find_rows(image_of(counts)).others == ()
+
+
+@pytest.mark.parametrize("n_lights", [1, 2])
+def test_the_tracks_of_cosmic_rays_are_no_spectrum(n_lights: int) -> None:
+    taken = 0
+    for seed in range(8):
+        lights = (Exposure(),) * n_lights
+        night = IndependentNight((Source(100.0),), exposures=lights, tracks=20, seed=seed)
+        frames = [(name, pixels.astype(float)) for name, (pixels, _) in night.frames().items()]
+        dark = np.median([pixels for name, pixels in frames if "dark" in name], axis=0)
+        light = np.mean([pixels for name, pixels in frames if "star" in name], axis=0)
+        with suppress(NoSpectrumError):
+            find_rows(image_of(light - dark))
+            taken += 1
+    assert taken == 0
+
+
+GLOW = np.hypot(np.arange(200)[:, None] - 160.0, np.arange(240) - 239.0)
+
+
+@pytest.mark.parametrize("near", [None, 60, 90])
+@pytest.mark.parametrize("peak", [900.0, 9.0])
+@pytest.mark.parametrize("glow", ["edge", "spot", "saturated"])
+def test_a_glow_does_not_take_the_find(glow: str, peak: float, near: int | None) -> None:
+    counts, dq = field((60, peak)), np.zeros((200, 240), np.uint8)
+    if glow == "edge":
+        counts += 8000 * np.exp(-GLOW / 12)
+    elif glow == "spot":
+        counts[110:150, 100:130] += 3000
+    else:
+        counts[120:190, -5:], dq[120:190, -5:] = 65535, 2
+    rows = find_rows(image_of(counts).assign(dq=(("y", "x"), dq)), near_row=near)
+    assert 50 < rows.first < 60 < rows.last < 70
+    assert {run.state for run in rows.others} <= {"patch"}
+
+
+def test_a_glow_alone_is_no_spectrum() -> None:
+    with pytest.raises(NoSpectrumError, match="in few columns: a glow"):
+        find_rows(image_of(field() + 8000 * np.exp(-GLOW / 12)))
+
+
+def test_lines_of_a_slit_are_no_patch() -> None:
+    counts, columns = field(), np.arange(240)
+    for column in (40, 120, 190):
+        counts[80:130] += 2000 * np.exp(-0.5 * ((columns - column) / 2) ** 2)
+    rows = find_rows(image_of(counts))
+    assert abs(rows.first - 81) <= 1
+    assert abs(rows.last - 130) <= 1
+
+
+def test_a_row_near_a_faint_star_is_not_that_of_a_bright_one() -> None:
+    image = image_of(field((60, 15), (100, 900)))
+    assert find_rows(image).first > 90
+    assert find_rows(image, near_row=60).last < 70
+
+
+@pytest.mark.parametrize("part", [0.6, 0.8])
+def test_light_that_fills_the_slit_is_the_reason(part: float) -> None:
+    counts = field()
+    low, high = round(100 - 100 * part), round(100 + 100 * part)
+    counts[low:high] += 300
+    with pytest.raises(NoSpectrumError, match=rf"Light fills rows {low + 1} to {high}") as caught:
+        find_rows(image_of(counts))
+    assert "--rows A:B" in caught.value.hint
+
+
+def test_a_spectrum_that_the_threshold_tears_is_one() -> None:
+    counts = field()
+    counts[80:130] += 25
+    counts[[82, 90, 101, 110, 120, 128]] -= 8
+    counts[:, 30:40] += 1.0
+    rows = find_rows(image_of(counts), Threshold(n_sigma=4.0, max_gap=0))
+    assert abs(rows.first - 81) <= 2
+    assert abs(rows.last - 130) <= 2
 
 
 def test_the_error_names_the_numbers_and_three_rows() -> None:

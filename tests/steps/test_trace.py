@@ -80,6 +80,33 @@ def test_a_neighbour_does_not_pull_the_trace(away: int, run: Run) -> None:
     assert np.abs(fit_trace(image, rows).center - star.center).max() < 0.2
 
 
+@pytest.mark.parametrize("given", [(56, 75), (51, 75), (62, 70)])
+def test_given_rows_beside_a_star_are_not_its(given: tuple[int, int]) -> None:
+    star = draw(300.0, tilt=2.0)
+    others = (Run(45, min(56, given[0] - 1), row=50.0),)
+    rows = Rows(*given, 1, 0.0, 1.0, 4.0, 4.0, others=others, rule="given")
+    trace = fit_trace(star.image, rows)
+    assert (trace.center == sum(given) / 2).all()
+    assert "no star peaks within rows" in trace.attrs["remarks"][0]
+    assert half_height_of(rows, trace) == rows.n_rows / 2
+
+
+@pytest.mark.parametrize("tilt", [0.0, 6.0])
+@pytest.mark.parametrize("known", [True, False])
+def test_the_star_of_given_rows_is_traced_beside_a_brighter_one(tilt: float, known: bool) -> None:
+    star, other = draw(30.0, tilt=tilt), draw(300.0, tilt=tilt, seed=None)
+    brighter = np.roll(other.image.counts.values - 20, 22, axis=0)
+    image = image_of(star.image.counts.values + brighter)
+    others = (Run(65, 80, row=72.0),) * known
+    rows = Rows(38, 63, 1, 0.0, 1.0, 4.0, 4.0, others=others, rule="given")
+    assert np.abs(fit_trace(image, rows).center - star.center).max() < 0.4
+
+
+def test_an_aperture_ends_at_the_dip_however_the_trace_is_tilted() -> None:
+    rows = rows_of(41, 54, Run(55, 66))
+    assert half_height_of(rows, trace_at(50.2, tilt=6.0)) == pytest.approx(4.3)
+
+
 def test_bad_pixels_and_missing_ones_do_not_move_it() -> None:
     star = draw(50.0, tilt=2.0)
     whole = fit_trace(star.image, star.rows).center
