@@ -176,3 +176,16 @@ def test_darks_less_a_dark_hold_no_spectrum(nights: Path, night: str, exposure: 
         alone = pixels[i] - np.median(np.delete(pixels, i, axis=0), axis=0)
         with pytest.raises(NoSpectrumError):
             find_rows(image_of(alone))
+
+
+def test_a_night_of_doubled_type_cards_and_biases_of_0_s_needs_no_option(nights: Path) -> None:
+    night = ar.open_night(nights / "kast-red", ar.NightFile(frames="r136*"))
+    spectrum = ar.reduce_night(night, ar.Recipe(flat=False))["targets/G191b2b/spectrum"]
+    frames = {f.label: fits.getdata(f.path).astype(float) for f in night.scanned}
+    bias = np.median([frames[name] for name in ("r112", "r113", "r114")], axis=0)
+    lit = slice(20, 1180)
+    light, trace = (frames["r136"] - bias)[:, lit], spectrum["trace"].values[lit]
+    away = np.abs(np.arange(1, 251)[:, np.newaxis] - trace)
+    sky = np.nanmedian(np.where((away > 20) & (away < 45), light, np.nan), axis=0)
+    plain = np.sum(np.where(away <= 6, light - sky, 0.0), axis=0)
+    assert np.nanmedian(spectrum["flux"].values[lit] / plain) == pytest.approx(1.0, abs=0.01)

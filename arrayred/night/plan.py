@@ -787,7 +787,7 @@ def _read_pass_lines(night: Night, plan: Plan, memory: int | None) -> Iterator[s
     yield from _pixel_decision_lines(night)
     asked = sum(frame.doubt is not None for frame in night.frames)
     if asked:
-        yield f"probe of some rows: {asked} frames may show a lamp"
+        yield f"probe of some rows: {asked} frames may be of another type"
     flats = [flat.frames for flat in plan.flats.values()]
     for group in [*plan.masters, *flats, *(target.lights for target in plan.targets)]:
         n_bands = len(list(band_edges(group.frames[0].shape[0], group.band_rows(memory))))
@@ -892,8 +892,9 @@ def _night_file_top(night: Night, path: Path) -> Iterator[str]:
         yield f"unsigned = {toml_text(file.unsigned)}"
     if file.extension:
         yield f"extension = {toml_text(file.extension)}"
-    if file.dispersion_axis != "auto":
-        yield f"dispersion_axis = {toml_text(file.dispersion_axis)}"
+    turned = {f.dispersion_axis for f in night.frames if f.frame_type == "light"} == {2}
+    if turned or file.dispersion_axis != "auto":
+        yield f"dispersion_axis = {toml_text('y' if turned else file.dispersion_axis)}"
     if file.masters:
         yield "\n[masters]"
         yield from toml_lines(
