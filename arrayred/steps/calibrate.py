@@ -184,6 +184,7 @@ _DEGREE = 3
 _SPLINE_CLIP_SIGMA = 4.0
 _N_SPLINE_FITS = 5
 _EXACT = 1e-9
+_ROWS_OF_A_BLOCK, _MIN_BLOCKS, _N_SHIFT_FITS = 12, 4, 5
 _MISSED = 0.03
 _MISSED_BESIDE_AN_EDGE = 0.01
 _FOLLOWED = 0.6
@@ -305,10 +306,12 @@ class _Lamp(NamedTuple):
     doubtful : the columns (x) whose own response is not known: the lamp gives less than 1 % of its
         light, saturates them, or changes too fast for a curve. Columns with neither light nor doubt
         are unlit.
+    sharp : the columns (x) at edges and lines, where the curve has more pieces.
     """
 
     level: LampColour
     doubtful: Mask
+    sharp: Mask
 
 
 def _spectrum_of_lamp(image: Image) -> _Lamp:
@@ -317,9 +320,9 @@ def _spectrum_of_lamp(image: Image) -> _Lamp:
     finite = np.where(present, image, 0.0)
     rows = np.median(finite, axis=1)
     bright = (rows > 0.5 * _high_quantile(rows)) & (rows > 0)
-    level, doubtful = np.full(image.shape[1], np.nan), np.zeros(image.shape[1], bool)
+    level, (doubtful, sharp) = np.full(image.shape[1], np.nan), np.zeros((2, image.shape[1]), bool)
     if not bright.any():
-        return _Lamp(level, doubtful)
+        return _Lamp(level, doubtful, sharp)
     slit = finite[bright]
     columns = np.median(slit, axis=0)
     scatter = 1.4826 * np.median(np.abs(slit - columns), axis=0)
@@ -329,15 +332,15 @@ def _spectrum_of_lamp(image: Image) -> _Lamp:
     measured = within & ~overexposed & (columns > 0)
     known = measured & (scatter < _MAX_COLUMN_SCATTER * columns) & (columns > _FAINT * usual)
     if not known.any():
-        return _Lamp(level, doubtful)
+        return _Lamp(level, doubtful, sharp)
     doubtful[within] = True
     own = measured & (scatter < _MAX_SCATTER_IN_DOUBT * columns)
     level[own] = columns[own]
     lit = np.flatnonzero(known)
-    fitted, right = _fit_lamp(lit, np.log(columns[lit]))
+    fitted, right, sharp[lit] = _fit_lamp(lit, np.log(columns[lit]))
     level[lit[right]] = np.exp(fitted[right])
     doubtful[lit[right]] = False
-    return _Lamp(level, doubtful)
+    return _Lamp(level, doubtful, sharp)
 
 
 def _columns_beyond_an_end(columns: LampColour, usual: float) -> Mask:
@@ -355,8 +358,8 @@ def _columns_beyond_an_end(columns: LampColour, usual: float) -> Mask:
     return beyond
 
 
-def _fit_lamp(x: NDArray[Any], values: LampColour) -> tuple[LampColour, Mask]:
-    """Return the curve through the logarithms of a lamp at positions x, and where it is right.
+def _fit_lamp(x: NDArray[Any], values: LampColour) -> tuple[LampColour, Mask, Mask]:
+    """Return the curve through the logarithms of a lamp, where it is right, and where it is sharp.
 
     Pieces of the spline are halved until they follow, or hold a single column.
     """
@@ -368,7 +371,7 @@ def _fit_lamp(x: NDArray[Any], values: LampColour) -> tuple[LampColour, Mask]:
     beside = np.zeros(u.size, bool)
     fitted = _fit_spline(_b_splines(u, breaks), values, beside)
     if not _missed_together(values - fitted, np.full(u.size, _MISSED)).any():
-        return fitted, ~beside
+        return fitted, ~beside, beside
     response, period = _response_of_columns(values, whole)
     far = np.maximum(response, _MISSED)
     near = np.maximum(response, _MISSED_BESIDE_AN_EDGE)
@@ -393,7 +396,7 @@ def _fit_lamp(x: NDArray[Any], values: LampColour) -> tuple[LampColour, Mask]:
     missed = _missed_together(values - fitted, far) | (beside & (np.abs(values - fitted) > near))
     followed = (length < 1) & (length < _FOLLOWED * period * column) & (response > _MISSED)
     in_doubt = np.isin(piece, [piece[followed] + i for i in (-1, 0, 1)])
-    return fitted, ~(missed & kept) & ~in_doubt
+    return fitted, ~(missed & kept) & ~in_doubt, beside
 
 
 def _missed_together(off: LampColour, allowed: LampColour) -> Mask:
@@ -781,20 +784,83 @@ def normalise_flat(image: xr.Dataset) -> xr.Dataset:
         raise InputError("The flats have no light", hint="Exclude them, or give --no-flat.")
     level = lamp.level[:, np.newaxis] if along_y else lamp.level
     response = pixels / level
+    upright = response.T if along_y else response
     faint = lamp.doubtful & np.isnan(lamp.level)
-    _fill_from_nearest_columns(response.T if along_y else response, faint)
+    _fill_from_nearest_columns(upright, faint)
+    doubtful = _correct_leaning_lamp(upright, lamp) | lamp.doubtful
     flat = image.assign({COUNTS: image[COUNTS].copy(data=response)})
     if VARIANCE in image:
         variance = np.asarray(image[VARIANCE].values / level**2, np.float32)
         (variance.T if along_y else variance)[:, faint] = 0.0
         flat = flat.assign({VARIANCE: image[VARIANCE].copy(data=variance)})
     flat = with_bad_pixels(add_history(flat, "colour taken out"))
-    if not lamp.doubtful.any():
+    if not doubtful.any():
         return flat
-    doubtful = lamp.doubtful[:, np.newaxis] if along_y else lamp.doubtful
-    flags = np.where(doubtful & ~flat[BAD].values, np.uint8(DOUBTFUL_FLAT), np.uint8(0))
-    told = f"the lamp is not known in {np.count_nonzero(lamp.doubtful)} columns, flagged"
+    flags = np.where(doubtful.T if along_y else doubtful, np.uint8(DOUBTFUL_FLAT), np.uint8(0))
+    flags[flat[BAD].values] = 0
+    told = f"the lamp is not known in {np.count_nonzero(doubtful.any(axis=0))} columns, flagged"
     return add_history(flat.assign({DQ: ((Y, X), flags, dq_attrs("flags of a pixel"))}), told)
+
+
+def _correct_leaning_lamp(response: Image, lamp: _Lamp) -> Mask:
+    """Divide a response (y, x) by what sharp features of the lamp left in it off the slit's middle.
+
+    Edges and lines lean or bend along the slit: the lamp of other rows is that of the middle, moved
+    by s = a y + b y^2 columns (y from -1 to 1). Both are fitted to the medians of a dozen rows
+    each, by Gauss and Newton. Fringes do not move with the lamp: where the fit leaves more than
+    half of the variance, nothing is changed. Columns (x) changed by more than 3 % anywhere are
+    doubtful, as pixels (y, x); they are scaled to 1 too, since the median of rows has blurred them.
+    """
+    doubtful = np.zeros(response.shape, bool)
+    if not lamp.sharp.any():
+        return doubtful
+    starts = range(0, len(response), _ROWS_OF_A_BLOCK)
+    blocks = [response[i : i + _ROWS_OF_A_BLOCK] for i in starts]
+    along = np.array([median(np.ascontiguousarray(one)[:, np.newaxis])[0] for one in blocks])
+    slit = np.array([illuminated_level(one) for one in along])
+    known = np.flatnonzero(np.isfinite(lamp.level) & ~lamp.doubtful)
+    sharp = lamp.sharp[known]
+    lit = (slit > LOWEST_RESPONSE) & (along[:, known] > LOWEST_RESPONSE * slit[:, np.newaxis]).all(
+        1
+    )
+    if not sharp.any() or np.count_nonzero(lit) < _MIN_BLOCKS:
+        return doubtful
+    reach = max(known.size // (2 * _N_SPLINE_PIECES), 1)
+    off = np.log(along[lit][:, known])
+    off = np.array([one - _moving_median(one, reach) for one in off])[:, sharp]
+    off -= np.median(off, axis=0)
+    level = np.log(lamp.level[known])
+
+    def moved(shifts: LampColour) -> Image:
+        return np.array([np.interp(known - s, known, level) for s in shifts]) - level
+
+    y = 2 * (np.array(starts)[lit] + _ROWS_OF_A_BLOCK / 2) / len(response) - 1
+    terms, found = np.stack([y, y**2]), np.zeros(2)
+    for _ in range(_N_SHIFT_FITS):
+        here = moved(found @ terms)[:, sharp]
+        slope = (moved(found @ terms + 0.5) - moved(found @ terms - 0.5))[:, sharp]
+        basis = np.stack([(term[:, np.newaxis] * slope).ravel() for term in terms], axis=1)
+        found = found + np.linalg.lstsq(basis, (off - here).ravel(), rcond=None)[0]
+    left = off - moved(found @ terms)[:, sharp]
+    if np.var(left) > 0.5 * np.var(off):
+        return doubtful
+    every = 2 * (np.arange(len(response)) + 0.5) / len(response) - 1
+    change = moved(found @ np.stack([every, every**2]))
+    response[:, known] /= np.exp(change)
+    leaning = known[(np.abs(change) > _MISSED).any(axis=0)]
+    middle = np.flatnonzero(np.repeat(slit > 0.5, _ROWS_OF_A_BLOCK)[: len(response)])
+    blurred = median(np.ascontiguousarray(response[np.ix_(middle, leaning)])[:, np.newaxis])[0]
+    response[:, leaning] /= blurred
+    doubtful[:, leaning] = True
+    return doubtful
+
+
+def _moving_median(values: LampColour, reach: int) -> LampColour:
+    """Return the medians of 2 reach + 1 positions, between every eighth of them interpolated."""
+    padded = np.pad(values, reach, mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1)
+    at = np.arange(0, values.size, max(reach // 4, 1))
+    return np.asarray(np.interp(np.arange(values.size), at, np.median(windows[at], axis=-1)))
 
 
 def _fill_from_nearest_columns(response: Image, faint: Mask) -> None:

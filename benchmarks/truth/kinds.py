@@ -211,6 +211,16 @@ def _saturated_line(seed: int, *lamps: float) -> IndependentNight:
     return replace(night, sources=(source,), sky=Sky(), camera=camera, lamp=lamps, n_flats=3)
 
 
+def _leaning(seed: int, lamp: Values, lean: float, *, row: float = 40.3) -> IndependentNight:
+    """Return a night whose lamp's features move by columns from row to row, as the star's do."""
+    night, column = _flat(seed, lamp), np.arange(lamp.size)
+    row_of = np.arange(1, 201) - 100.5
+    flat = [30_000.0 * np.interp(column - lean * away, column, lamp) for away in row_of]
+    seen = np.interp(column - lean * (row - 100.5), column, lamp)
+    source, sky = Source(row, 12_000.0 * seen), Sky(30.0 * np.asarray(flat) / 30_000.0)
+    return replace(night, sources=(source,), sky=sky, flat=np.asarray(flat))
+
+
 def _edge(width: float, low: float = 0.1, at: float = 0.4, n: int = 600) -> Values:
     """Return a lamp (x) with an edge over a part of the columns, of 10 to 90 % of its height."""
     along = np.arange(n) / n
@@ -314,6 +324,8 @@ KINDS = {
     ),
     "flat, a line saturates in one": Kind(lambda seed: _saturated_line(seed, 0.5, 0.5, 1.0)),
     "flat, a line saturates in all": Kind(lambda seed: _saturated_line(seed, 1.0)),
+    "flat, leaning dichroic": Kind(lambda seed: _leaning(seed, _edge(0.03), 0.03)),
+    "flat, leaning lines": Kind(lambda seed: _leaning(seed, _lamp_lines(), 0.03)),
     "flat, overscan and trails": Kind(
         lambda seed: _flat(seed, _arm_end(), trail=190.0), columns=(0, 584)
     ),

@@ -199,6 +199,26 @@ def test_flats_of_which_most_of_the_light_is_saturated_are_refused() -> None:
         flat_level(image, np.broadcast_to(saturated, (60, 80)))
 
 
+def test_lines_that_lean_are_taken_out_in_every_row_and_flagged() -> None:
+    column, away = np.arange(600), np.arange(120)[:, None] - 59.5
+    lamp = 1 + np.exp(-0.5 * ((column - 300 - 0.05 * away) / 2.0) ** 2)
+    pixels = 20_000 * lamp * (1 + 0.01 * np.random.default_rng(3).standard_normal(lamp.shape))
+    flat = normalise_flat(image_of(pixels))
+    for rows in np.split(np.arange(120), 10):
+        assert np.abs(flat.counts.values[rows].mean(axis=0) - 1).max() < 0.1
+    assert (flat.dq.values[:, 296:304] == 32).all()
+    assert not flat.dq.values[:, np.r_[0:280, 320:600]].any()
+
+
+def test_fringes_that_lean_where_the_lamp_does_not_stay_in_the_flat() -> None:
+    column, away = np.arange(600), np.arange(120)[:, None] - 59.5
+    lamp = 0.1 + 0.9 / (1 + np.exp(-(column - 240) / 4.0))
+    fringes = 1 + 0.03 * np.sin(2 * np.pi * (column + 0.3 * away) / 30)
+    flat = normalise_flat(image_of(20_000 * lamp * fringes))
+    left = flat.counts.values / fringes
+    assert np.abs(left / np.median(left, axis=0) - 1).max() < 0.01
+
+
 def test_levels_and_darks_are_one_for_each_frame(flats: xr.Dataset) -> None:
     with pytest.raises(UsageError, match="3 flats meet 2 levels"):
         combine_flats(flats, [1.0, 2.0])
