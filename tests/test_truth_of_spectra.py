@@ -22,6 +22,7 @@ FEW = [
     Cell(300.0, 12.0, 0.0),
     Cell(30.0, hot=True, rays=True, flux_scatter=0.2),
     Cell(100.0, surprise="all of them"),
+    Cell(30.0, surprise="bright tilted sky lines"),
 ]
 
 

@@ -34,9 +34,6 @@ KNOWN = (
 """Where the night is as the model has it."""
 SURPRISED = (Aim("bias", -1.0, 1.0), Aim("width", 0.9, 1.2), Aim("robust_width", 0.9, 1.2))
 """Where it has effects that the model does not know."""
-LIMITS = {"bright tilted sky lines": ("bias", "robust_width")}
-"""What is asked at most of some: a straight line between two bands of sky cannot follow how a
-bright line leans in between, and the few columns at its edges are off by several sigma."""
 EFFICIENT = Aim("efficiency", 0.97, 1.1)
 """At S/N 50 in a seeing of 5 rows; asked of S/N 30 and 100."""
 BRIGHT = Aim("bias", -0.2, 0.2)
@@ -46,8 +43,7 @@ BRIGHT = Aim("bias", -0.2, 0.2)
 def aims_of(cell: Cell) -> Iterator[Aim]:
     """Yield what is asked of a cell."""
     if cell.surprise:
-        asked = LIMITS.get(cell.surprise, [aim.measure for aim in SURPRISED])
-        yield from (aim for aim in SURPRISED if aim.measure in asked)
+        yield from SURPRISED
         return
     yield from KNOWN
     if cell.seeing == 5 and cell.snr in (30, 100) and not (cell.hot or cell.rays):

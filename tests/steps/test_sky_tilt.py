@@ -68,6 +68,13 @@ def test_columns_that_are_hot_do_not_lean() -> None:
     assert lean_of_lines(band_of(hot)) == LineShift()
 
 
+def test_rows_off_the_slit_and_bad_columns_do_not_hide_a_lean() -> None:
+    band = band_of(100 + lines(0.02 * away(), 400.0))
+    band.pixels[:30] -= 100 + lines(0.02 * away(), 400.0)[:30]
+    band.pixels[:, 300:303] += 600.0
+    assert lean_of_lines(band).lean == pytest.approx(0.02, abs=1e-3)
+
+
 @pytest.mark.parametrize("lean", [0.25, -0.4])
 def test_lines_that_lean_more_than_is_searched_for_are_told(lean: float) -> None:
     assert lean_of_lines(band_of(lines(lean * away()))) == LineShift(at_border=True)
