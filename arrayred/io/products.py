@@ -587,6 +587,8 @@ SPECTRUM_CARDS = {
     "sky_rows_used": ("SKYROWS", "rows of sky that counted"),
     "sky_lean": ("SKYLEAN", "[pix] columns per row by which its lines lean"),
     "sky_scatter": ("SKYSCAT", "noise of the sky over that predicted"),
+    "drift_rows": ("DRIFTROW", "[pix] range of the star's rows between frames"),
+    "drift_columns": ("DRIFTCOL", "[pix] range along the dispersion"),
 }
 """Card and comment for each attribute of a spectrum; the comment names the unit of the flux."""
 RANGE_CARDS = {

@@ -89,13 +89,29 @@ class FrameOutliers(NamedTuple):
 
     def of(self, labels: Iterable[str]) -> tuple[Indices, Flags]:
         """Return the pixels rejected from some frames, and their flags (frame, pixel)."""
-        frames = [self.frames.index(label) for label in labels]
+        frames = [self.frames.index(label) for label in labels if label in self.frames]
         row = np.full(len(self.frames), -1)
         row[frames] = np.arange(len(frames))
         own = row[self.outliers.frame] >= 0
         outliers = PixelOutliers(row[self.outliers.frame[own]], self.outliers.where[own])
         where = np.unique(outliers.where).astype(np.intp)
         return where, outliers.flags(len(frames), where)
+
+    def moved(self, shifts: NDArray[np.intp], grid: TileGrid) -> FrameOutliers:
+        """Return the same at the pixels from which frames were moved.
+
+        Parameters
+        ----------
+        shifts : (frame, 2), by which frames were moved back across and along the dispersion.
+        grid : tiles of the image.
+        """
+        frame = self.outliers.frame.astype(np.intp)
+        y, x = np.divmod(self.outliers.where.astype(np.intp), grid.shape[1])
+        across, along = shifts[frame].T
+        y, x = (y + along, x + across) if grid.upright else (y + across, x + along)
+        inside = (y >= 0) & (y < grid.shape[0]) & (x >= 0) & (x < grid.shape[1])
+        where = (y * grid.shape[1] + x)[inside]
+        return FrameOutliers(self.frames, PixelOutliers.of(frame[inside], where))
 
 
 def flag_cosmic_rays(
@@ -152,10 +168,12 @@ def find_cosmic_rays(
     *,
     minus: xr.Dataset | None = None,
     search: Search = "auto",
+    noise: PixelNoise | None = None,
 ) -> tuple[xr.Dataset, FrameOutliers | None]:
     """Return the image of `flag_cosmic_rays`, and the values rejected from each frame.
 
-    Parameters and errors are those of `flag_cosmic_rays`. None: nothing was searched or found.
+    Parameters and errors are those of `flag_cosmic_rays`; `noise` is that of a frame, measured
+    where it is not given. None: nothing was searched or found.
     """
     check_image(image)
     check_cube(lights)
@@ -172,16 +190,32 @@ def find_cosmic_rays(
         return add_remark(image, why) if alone else image, None
     if minus is not None:
         require_same_pixels(image, minus)
-    gain, _ = find_gain(image, lights, minus)
-    floor = find_read_noise(image, lights, minus, gain)
-    if floor is None:
-        return add_history(image, "cosmic rays not searched: nothing tells the noise"), None
-    noise = PixelNoise(floor.variance, floor.level, 0.0 if gain is None else 1.0 / gain)
+    if noise is None:
+        gain, _ = find_gain(image, lights, minus)
+        floor = find_read_noise(image, lights, minus, gain)
+        if floor is None:
+            return add_history(image, "cosmic rays not searched: nothing tells the noise"), None
+        noise = PixelNoise(floor.variance, floor.level, 0.0 if gain is None else 1.0 / gain)
     scene = comparison_input(image, lights, minus, noise)
     outliers, told = (_lacosmic_outliers if search == "lacosmic" else _compared_outliers)(scene)
     image = _without_outliers(scene, outliers, told)
     frames = tuple(map(str, lights[FRAME].values))
     return image, FrameOutliers(frames, outliers) if outliers.where.size else None
+
+
+def without_hits(image: xr.Dataset, where: Indices, struck: Flags) -> xr.Dataset:
+    """Return the image (y, x) of one frame without its cosmic rays: NaN there, and flagged.
+
+    Parameters
+    ----------
+    image : counts (y, x), computed, with `dq` where known.
+    where, struck : pixels and their flags (frame, pixel), of `FrameOutliers.of` for this frame.
+    """
+    own = where[struck[0]]
+    counts, flags = image[COUNTS].values.copy(), _flag_plane(image)
+    counts.flat[own] = np.nan
+    flags[1].flat[own] |= np.uint8(COSMIC_RAY)
+    return image.assign({COUNTS: image[COUNTS].copy(data=counts), DQ: flags})
 
 
 def _is_search_wanted(search: Search, image: xr.Dataset, n_frames: int) -> bool:
@@ -393,9 +427,7 @@ def comparison_input(
     image: xr.Dataset, lights: xr.Dataset, minus: xr.Dataset | None, noise: PixelNoise
 ) -> ComparisonInput:
     """Return the input of the comparison, with the sky of each frame."""
-    upright = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
-    n_rows, n_columns = image[COUNTS].shape
-    grid = TileGrid((n_rows, n_columns), upright)
+    grid = grid_of(image)
     dark, level = None, np.inf
     if minus is not None:
         dark = minus[COUNTS].values
@@ -404,6 +436,13 @@ def comparison_input(
     return ComparisonInput(
         image, lights, dark, level, grid, _sky_of_frames(image, lights, grid), noise
     )
+
+
+def grid_of(image: xr.Dataset) -> TileGrid:
+    """Return the tiles of an image."""
+    upright = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
+    n_rows, n_columns = image[COUNTS].shape
+    return TileGrid((n_rows, n_columns), upright)
 
 
 def _sky_of_frames(image: xr.Dataset, lights: xr.Dataset, grid: TileGrid) -> Values:
@@ -866,12 +905,19 @@ class FrameNoise(NamedTuple):
     level : the signal whose noise the floor already contains.
     per_photon : counts per electron; 0 where photon noise is not modelled.
     note : source of the numbers, for HISTORY.
+    common : the part of the floor (y, x) that all frames share, the master's.
     """
 
     floor: NDArray[np.float32]
     level: float
     per_photon: float
     note: str
+    common: NDArray[np.float32]
+
+    @property
+    def of_pixel(self) -> PixelNoise:
+        """Return the noise of a pixel of one frame that is not hot."""
+        return PixelNoise(finite_median(self.floor), self.level, self.per_photon)
 
 
 class FramePlanes(NamedTuple):
@@ -937,10 +983,12 @@ def _noise_of_frames(
     plane = np.full(first[COUNTS].shape, without_light, np.float32)
     per_photon = 0.0 if gain is None else 1.0 / gain
     plane.flat[master.where] += (1.0 + master.share) * per_photon * master.charge
+    common = np.full(plane.shape, master.share * master.variance, np.float32)
+    common.flat[master.where] += master.share * per_photon * master.charge
     units = cube[COUNTS].attrs.get("units", "adu")
     sigma = f"{math.sqrt(floor.variance):.4g} {units}, {floor.source}"
     note = f"variance of a frame: without light {sigma}; gain {gain_by}{master.note}"
-    return FrameNoise(plane, floor.level, per_photon, note)
+    return FrameNoise(plane, floor.level, per_photon, note, common)
 
 
 def with_frame_planes(cube: xr.Dataset, lights: xr.Dataset, planes: FramePlanes) -> xr.Dataset:
@@ -965,7 +1013,7 @@ def with_frame_planes(cube: xr.Dataset, lights: xr.Dataset, planes: FramePlanes)
     )
     if planes.noise is None:
         return cube
-    floor, level, per_photon, note = planes.noise
+    floor, level, per_photon, note, _ = planes.noise
     variance = map_frames(
         cube[COUNTS].data,
         partial(frame_variances, level=level, per_count=per_photon),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -64,7 +65,7 @@ def extract(image: xr.Dataset, rows: Rows) -> xr.Dataset:
             "counts_mean": (X, total / rows.n_rows, {"units": units, "long_name": "mean of a row"}),
         },
         coords={X: image[X], **scalars},
-        attrs={**image.attrs, **_row_attrs(rows)},
+        attrs={**image.attrs, **row_attrs(rows)},
     )
     spectrum = spectrum.assign(with_errors(image, rows.span, f"{units}2"))
     if DQ in spectrum and (n := int(np.count_nonzero(spectrum[DQ].values & SATURATED))):
@@ -99,7 +100,8 @@ def with_errors(image: xr.Dataset, span: RowSelection, units: str) -> dict[str, 
     return found
 
 
-def _row_attrs(rows: Rows) -> dict[str, Any]:
+def row_attrs(rows: Rows) -> dict[str, Any]:
+    """Return rows and the numbers of their detection as attributes of a spectrum."""
     others = [(run.first, run.last) for run in rows.others]
     return {
         **({} if rows.snr is None else {"row_snr": rows.snr}),
@@ -1222,6 +1224,7 @@ def extract_frames(
     extract: Extract,
     *,
     follow: bool = True,
+    known: Values | None = None,
 ) -> xr.Dataset:
     """Extract each frame of a target along the common trace.
 
@@ -1234,6 +1237,7 @@ def extract_frames(
     rows : rows of the spectrum in the combined image.
     extract : function that extracts the spectrum (x) of an image along a trace.
     follow : the aperture follows the drift of the star; else it is fixed.
+    known : approximate offset of the star in each frame, rows, where it is large; NaN: not seen.
 
     Returns
     -------
@@ -1243,10 +1247,14 @@ def extract_frames(
     """
     import xarray as xr
 
-    found = [
-        _extract_frame(image, trace, trace_offset(image, trace, rows) if follow else 0.0, extract)
-        for image in images
-    ]
+    near = np.zeros(lights.sizes[FRAME]) if known is None else np.nan_to_num(known)
+    found = []
+    for image, by in zip(images, near, strict=True):
+        offset = by
+        if follow:
+            around = trace.assign(center=trace["center"] + by)
+            offset = by + trace_offset(image, around, moved_rows(rows, round(by)))
+        found.append(_extract_frame(image, trace, offset, extract))
     first = found[0].spectrum
     variables = {
         name: (
@@ -1273,6 +1281,12 @@ def extract_frames(
         what = "1 frame is" if lost == 1 else f"{lost} frames are"
         frames = add_remark(frames, f"{what} too faint to be traced, and kept the common trace")
     return frames
+
+
+def moved_rows(rows: Rows, by: int) -> Rows:
+    """Return the rows of a star that moved along the slit, with those of its neighbours."""
+    others = tuple(replace(one, first=one.first + by, last=one.last + by) for one in rows.others)
+    return replace(rows, first=rows.first + by, last=rows.last + by, others=others)
 
 
 def _extract_frame(
