@@ -59,13 +59,17 @@ Chunks = int | Literal["auto"] | None
 Unsigned = Literal["auto", "wrapped", "as-declared"]
 """How to read raw counts of signed type with BZERO 0: "auto" decides from the pixels, "wrapped"
 reads them as unsigned, "as-declared" as signed."""
-BAD_PIXEL, SATURATED, COSMIC_RAY, NO_DATA = 1, 2, 4, 8
-"""The bits of `dq`, the flags of a pixel."""
+BAD_PIXEL, SATURATED, COSMIC_RAY, NO_DATA, REPAIRED = 1, 2, 4, 8, 16
+"""The bits of `dq`, the flags of a pixel. A repaired one was hit by a cosmic ray and holds the
+value of the other frames, or of the spatial profile: it may be used. The others may not."""
+SPOILT = BAD_PIXEL | SATURATED | COSMIC_RAY | NO_DATA
+"""The bits of values that may not be used."""
 DQ_MEANINGS = {
     BAD_PIXEL: "bad_pixel",
     SATURATED: "saturated",
     COSMIC_RAY: "cosmic_ray",
     NO_DATA: "no_data",
+    REPAIRED: "repaired",
 }
 SETUP_COORDS = ("binning", "origin", "readout", "gain_setting")
 """Scalar coordinates that must agree if two images hold the same pixels of a detector."""
@@ -311,7 +315,7 @@ def dq_attrs(what: str) -> dict[str, object]:
     Examples
     --------
     >>> dq_attrs("flags of a pixel")["flag_meanings"]
-    'bad_pixel saturated cosmic_ray no_data'
+    'bad_pixel saturated cosmic_ray no_data repaired'
     """
     return {
         "units": "",

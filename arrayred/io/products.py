@@ -79,6 +79,7 @@ from arrayred.model import (
     FRAME,
     METHOD,
     N_REJECTED,
+    SPOILT,
     VARIANCE,
     Unit,
     X,
@@ -479,7 +480,7 @@ def planes_of(image: xr.Dataset, dtype: str) -> list[Plane]:
     if DQ in image:
         flags = image[DQ].values
         named = [(f"FLAG{bit}", name, f"what bit {bit} says") for bit, name in DQ_MEANINGS.items()]
-        planes.append(Plane(MASK, [], flags != 0, "uint8"))
+        planes.append(Plane(MASK, [], flags & SPOILT != 0, "uint8"))
         planes.append(Plane(FLAGS, named, flags, "uint8"))
     if N_REJECTED in image:
         planes.append(Plane(LEFT_OUT, [], image[N_REJECTED].values, "uint8"))

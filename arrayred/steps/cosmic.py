@@ -1,8 +1,7 @@
 """Detect cosmic rays by comparing the frames of a target, or with L.A.Cosmic.
 
 The frames of a target are compared with each other (`compare_frames`). With three frames the
-outlier is identified by the other two; with two that differ the lower value is used, on request
-only.
+outlier is identified by the other two; with two that differ the lower value is used.
 
 In a single frame only the sharp edges of hits identify them, which is what L.A.Cosmic uses (van
 Dokkum 2001, PASP 113, 1420; `ccdproc.cosmicray_lacosmic`). It is not the default: for stars 2 rows
@@ -41,6 +40,7 @@ from arrayred.model import (
     METHOD,
     N_REJECTED,
     NO_DATA,
+    REPAIRED,
     SATURATED,
     VARIANCE,
     X,
@@ -70,7 +70,7 @@ Search = Literal["auto", "compare", "lacosmic", "off"]
 Values = NDArray[np.float64]
 _Plane = tuple[tuple[str, str], NDArray[Any], dict[str, object]]
 
-_MIN_FRAMES = 3
+_MIN_FRAMES = 2
 _N_SIGMA, _WITHOUT_GAIN = 5.0, 8.0
 _SHARP, _CONTRAST = 5.0, 10.0
 
@@ -129,15 +129,15 @@ def flag_cosmic_rays(
         them.
     lights : its light frames, counts (frame, y, x), eager or chunked.
     minus : the master (y, x) that was subtracted.
-    search : "compare" the frames, two at least; "lacosmic", each by itself; "auto" compares three
+    search : "compare" the frames, two at least; "lacosmic", each by itself; "auto" compares two
         or more unless they were clipped already (`n_rejected`); "off".
 
     Returns
     -------
     image : where hits were found, with `clean` (y, x), float64, from the remaining frames, NaN
         where there is none; `n_rejected` (y, x), uint8, the number of rejected frames; `dq` with
-        the bit cosmic_ray, and no_data where no frame remains; `variance` of the remaining frames.
-        `counts` is unchanged. HISTORY records the number of pixels.
+        the bit repaired, and cosmic_ray and no_data where no frame remains; `variance`
+        of the remaining frames. `counts` is unchanged. HISTORY records the number of pixels.
 
     Raises
     ------
@@ -185,6 +185,9 @@ def find_cosmic_rays(
             hint="Take auto, compare, lacosmic or off.",
         )
     if not _is_search_wanted(search, image, lights.sizes[FRAME]):
+        if search == "auto" and lights.sizes[FRAME] == 1:
+            line = "cosmic rays: one frame, searched by the profile of the spectrum alone"
+            return add_history(image, line), None
         alone = search == "compare" and lights.sizes[FRAME] < 2
         why = "cosmic rays were not searched: a frame by itself has nothing to be compared with"
         return add_remark(image, why) if alone else image, None
@@ -226,9 +229,12 @@ def _is_search_wanted(search: Search, image: xr.Dataset, n_frames: int) -> bool:
 
 
 def _compared_outliers(scene: ComparisonInput) -> tuple[PixelOutliers, str]:
-    """Return the values above the other frames by 5 sigma; by 8 where the gain is unknown."""
-    known = scene.noise.per_photon > 0
-    n_sigma = _N_SIGMA if known else _WITHOUT_GAIN
+    """Return the values above the other frames by 5 sigma; by 8 where the gain is unknown.
+
+    By 8 of two frames too: the lower of two values is lower by the noise of both.
+    """
+    known, several = scene.noise.per_photon > 0, scene.lights.sizes[FRAME] > 2
+    n_sigma = _N_SIGMA if known and several else _WITHOUT_GAIN
     told = f"flagged by comparison at {n_sigma:g} sigma"
     outliers = compare_frames(scene, n_sigma)
     return outliers, told if known else f"{told}, the gain being unknown"
@@ -297,7 +303,7 @@ def _replace_pixels(
     n_flagged = np.minimum(np.count_nonzero(flagged, axis=0), 255).astype(np.uint8)
     rejected = planes[N_REJECTED][1].flat
     rejected[pixels.where] = np.maximum(rejected[pixels.where], n_flagged)
-    bits = np.where(np.isnan(values), COSMIC_RAY | NO_DATA, COSMIC_RAY).astype(np.uint8)
+    bits = np.where(np.isnan(values), COSMIC_RAY | NO_DATA, REPAIRED).astype(np.uint8)
     planes[DQ][1].flat[pixels.where] |= bits
 
 
@@ -625,7 +631,8 @@ def _with_neighbours(scene: ComparisonInput, blocks: list[OutlierRecords]) -> Pi
         own = own[own["hit"] | np.isin(own["where"], near)]
         where, light = own["where"].astype(np.intp), own["above"].copy()
         moved = guiding_shift_pixels(where, light, partial(_common_light, scene), scene.grid)
-        kept.append(own[["frame", "where"]][~np.isin(where, moved)])
+        is_hit = ~np.isin(where, moved) & ~moved_star_pixels(where, scene.grid)
+        kept.append(own[["frame", "where"]][is_hit])
     outliers = np.concatenate(kept)
     return PixelOutliers.of(outliers["frame"], outliers["where"])
 
@@ -727,11 +734,15 @@ class TileGrid(NamedTuple):
 
     def holding(self, pixels: Indices) -> Indices:
         """Return the tiles that hold some pixels, given by their flat indices, ascending."""
+        return np.unique(self.tile_of(pixels))
+
+    def tile_of(self, pixels: Indices) -> Indices:
+        """Return the tile of each of some pixels, given by their flat indices."""
         row, column = np.divmod(pixels, self.shape[1])
         if self.upright:
             row, column = column, row
         block = np.searchsorted(self.edges, column, side="right") - 1
-        return np.unique(row * self.n_blocks + block)
+        return np.asarray(row * self.n_blocks + block, np.intp)
 
 
 def values_at(cube: xr.Dataset, pixels: Indices) -> NDArray[np.float64]:
@@ -748,12 +759,16 @@ def values_at(cube: xr.Dataset, pixels: Indices) -> NDArray[np.float64]:
 # other frames; on a real night by 30. Where all frames but one are dark nothing can be scaled, and
 # a whole line would be flagged as a hit. It is recognised by its extent, several rows by several
 # columns, and by a line of similar strength in the other frames, in the same columns and a few rows
-# away.
+# away; at the place itself the other frames are dark.
 
 _EXTENDED_PIXELS = 9
 """Number of pixels, of five rows x three columns, from which on a feature is extended."""
 _N_NEIGHBOUR_STEPS = 3
+_FULL_TILE, _STAR_TILE, _FEWEST_FULL = 0.5, 0.2, 3
 _MIN_CONTRAST = 0.3
+_MOST_OWN_LIGHT = 0.5
+"""Light of the other frames at the place itself, in units of the excess, above which it is no moved
+line: else a track on a star is taken for the star's own lines, and kept."""
 _CONTRAST_ROWS = np.arange(-24, 25, 4)
 _CONTRAST_COLUMNS = np.array([0, -8, 8])
 
@@ -782,8 +797,30 @@ def guiding_shift_pixels(
     if not core.size:
         return where[:0]
     contrast, nothing = _column_contrast(where[core], light_at, grid)
-    found = where[core[contrast > np.maximum(_MIN_CONTRAST * strongest[core], nothing)]]
+    own, _ = light_at(where[core])
+    moved = contrast > np.maximum(_MIN_CONTRAST * strongest[core], nothing)
+    moved &= own < np.maximum(_MOST_OWN_LIGHT * strongest[core], nothing)
+    found = where[core[moved]]
     return _connected_pixels(where, found, grid)
+
+
+def moved_star_pixels(where: Indices, grid: TileGrid) -> Flags:
+    """Return which outlying pixels of one frame are a star that lies elsewhere in the others.
+
+    They fill its tiles, all along the dispersion: those of a frame's tiles of which a fifth are
+    outlying, where in half of the columns one is outlying to the half.
+
+    Parameters
+    ----------
+    where : flat indices (pixel) of (y, x), ascending.
+    grid : tiles of the image.
+    """
+    tile = grid.tile_of(where)
+    tiles, number, count = np.unique(tile, return_inverse=True, return_counts=True)
+    full = tiles[count > _FULL_TILE * grid.width]
+    if 2 * np.unique(full % grid.n_blocks).size < max(grid.n_blocks, 2 * _FEWEST_FULL):
+        return np.zeros(where.size, np.bool_)
+    return np.asarray(count[number] > _STAR_TILE * grid.width)
 
 
 def _neighbour_counts(where: Indices, values: Values, grid: TileGrid) -> tuple[Indices, Values]:

@@ -19,7 +19,9 @@ from arrayred.model import (
     DQ,
     FRAME,
     NO_DATA,
+    REPAIRED,
     SATURATED,
+    SPOILT,
     VARIANCE,
     Rows,
     X,
@@ -933,6 +935,8 @@ ExtractWeights = Literal["optimal", "sum", "mean"]
 
 _MIN_PROFILE_SNR = 5.0
 """S/N of all columns together below which no profile is fitted."""
+_MOST_PROFILE_LOST = 0.2
+"""Fraction of its profile that a column may lose to bad pixels and cosmic rays."""
 _MOST_REJECTED = 0.05
 """Fraction of rejected pixels above which the profile, not cosmic rays, must be the cause."""
 
@@ -948,10 +952,11 @@ class _ApertureScene(NamedTuple):
 
 
 class _Extraction(NamedTuple):
-    """Extracted flux, profile, weights used, S/N, and why there is no profile."""
+    """Extracted flux, profile, its part on each pixel, weights used, S/N, why it is no use."""
 
     flux: ExtractedFlux
     profile: SpatialProfile
+    shape: Values
     used: ExtractWeights
     snr: float
     why: str
@@ -1094,12 +1099,12 @@ def _extract_scene(
         snr = total_snr(found)
     why = _why_no_profile(scene, found, snr)
     if weights == "optimal" and not why:
-        return _Extraction(found, profile, "optimal", snr, "")
+        return _Extraction(found, profile, shape, "optimal", snr, "")
     left = pixels if why else pixels._replace(good=found.good)
     flux = profile_template(found.flux, found.variance)
     summed = sum_flux(left, shape, pixels.variance(flux * shape))
     used: ExtractWeights = "sum" if weights == "optimal" else weights
-    return _Extraction(summed, profile, used, snr, why)
+    return _Extraction(summed, profile, shape, used, snr, why)
 
 
 def _fit_and_extract(
@@ -1172,11 +1177,7 @@ def _as_spectrum(
     place, found, units = scene.place, outcome.flux, image[COUNTS].attrs.get("units", "adu")
     height = np.add.reduce(place.part, axis=0)
     share = 1.0 / height if outcome.used == "mean" else np.ones_like(height)
-    inside = place.part > 0
-    flags = np.where(inside, scene.flags, np.uint8(0))
-    flags[inside & scene.pixels.good & ~found.good] |= np.uint8(COSMIC_RAY)
-    joined = np.bitwise_or.reduce(flags, axis=0)
-    joined[~np.isfinite(found.flux)] |= np.uint8(NO_DATA)
+    joined = _column_flags(scene, outcome)
     glow = np.add.reduce(scene.pixels.sky * place.part, axis=0)
     what = "light, sky included" if sky is None else "light less the sky"
     variables: dict[str, Any] = {
@@ -1194,6 +1195,29 @@ def _as_spectrum(
     variables[DQ] = (X, joined, dq_attrs("flags of the pixels in the aperture"))
     scalars = {name: coord for name, coord in image.coords.items() if not coord.dims}
     return xr.Dataset(variables, {X: image[X], **scalars}, dict(image.attrs))
+
+
+def _column_flags(scene: _ApertureScene, outcome: _Extraction) -> NDArray[np.uint8]:
+    """Return the flags of columns (x): spoilt where a fifth of the profile is lost, or repaired.
+
+    The profile replaces what little of it is lost: such columns are as good as the others, and
+    among 15 frames every third is one. An aperture that leaves the image is always said to.
+    """
+    part, found = scene.place.part, outcome.flux
+    inside = part > 0
+    lost = inside & ~found.good
+    flags = scene.flags.copy()
+    flags[lost & scene.pixels.good] |= np.uint8(COSMIC_RAY)
+    weight = outcome.shape * part
+    of_lost = np.add.reduce(np.where(lost, weight, 0.0), axis=0)
+    spoilt = of_lost > _MOST_PROFILE_LOST * np.add.reduce(weight, axis=0)
+    spoilt |= (inside & ~scene.place.on_image).any(axis=0)
+    struck = np.where(inside, flags & (COSMIC_RAY | REPAIRED), 0).any(axis=0)
+    bits = np.bitwise_or.reduce(np.where(lost, flags & np.uint8(SPOILT), np.uint8(0)), axis=0)
+    joined = np.where(spoilt, bits, np.uint8(0))
+    joined[struck & (joined & COSMIC_RAY == 0)] |= np.uint8(REPAIRED)
+    joined[~np.isfinite(found.flux)] |= np.uint8(NO_DATA)
+    return joined
 
 
 # Extraction frame by frame through one aperture, for light curves: `extract_frames`.
