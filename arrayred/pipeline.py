@@ -69,7 +69,13 @@ from arrayred.steps.calibrate import (
     trim,
     with_bad_pixels,
 )
-from arrayred.steps.combine import Cleaning, add_clean, combine, combine_with_peak
+from arrayred.steps.combine import (
+    Cleaning,
+    add_clean,
+    combine,
+    combine_with_peak,
+    widen_variance,
+)
 from arrayred.steps.cosmic import (
     FrameOutliers,
     FramePlanes,
@@ -591,7 +597,7 @@ def combine_frames(
         image = compute(combine_with_peak(lights, how.plain, minus=dark))
         image = flag(image, lights, bad=bad_pixels(recipe.bad_pixels, dark, flat))
         image = add_clean(image, lights, how, minus=dark)
-        image = estimate_noise(image, lights, minus=dark)
+        image = widen_variance(estimate_noise(image, lights, minus=dark))
         image, hits = find_cosmic_rays(image, lights, minus=dark, search=recipe.cosmic_rays)
         return image if flat is None else divide_flat(image, flat), hits
 

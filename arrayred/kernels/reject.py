@@ -1026,8 +1026,8 @@ def mean_without(values: Values, offsets: Values, scale: Values, flagged: Flags)
 # signal of the frames, fitted by weighted least squares in which outliers have little weight
 # (Holland & Welsch 1977, Communications in Statistics 6, 813). Where there is hardly any signal, a
 # prior keeps the scale at 1. Where a star shines in half of the pixels of a tile, and one scale for
-# all fits half of them as well, it is taken: a polynomial follows a cosmic ray along the row at an end of its tile, and kept 6 % of
-# the hits on a star's core.
+# all fits half of them as well, it is taken: a polynomial follows a cosmic ray along the row at an
+# end of its tile, and kept 6 % of the hits on a star's core.
 
 _SCALE_PRIOR = 32.0
 """Weight of the prior scale 1, in squares of the S/N of a tile."""

@@ -252,9 +252,13 @@ KINDS = {
     "two stars of one name": Kind(_two_of_one_name, told="another star"),
     "drift along the dispersion": Kind(_drifted_along_columns, told="along the dispersion"),
     "clouds and seeing, mean": Kind(_unsteady),
-    "clouds and seeing, median": Kind(_unsteady, {"combine": "median"}, bias=3.0, told="average"),
-    "clouds and seeing, minmax": Kind(_unsteady, {"combine": "minmax"}, bias=3.0, told="average"),
-    "clouds and seeing, clip": Kind(_unsteady, {"combine": "clip"}, bias=3.0, told="average"),
+    "clouds and seeing, median": Kind(
+        _unsteady, {"combine": "median"}, bias=3.0, width=(0.4, 1.2), told="combine average"
+    ),
+    "clouds and seeing, minmax": Kind(
+        _unsteady, {"combine": "minmax"}, bias=3.0, width=(0.4, 1.2), told="combine average"
+    ),
+    "clouds and seeing, clip": Kind(_unsteady, {"combine": "clip"}),
     "tracks on the star": Kind(_struck(5), flagged=0.1),
     "tracks on a faint star": Kind(_struck(5, 1_500.0), flagged=0.1),
     "tracks in fifteen lights": Kind(_struck(15), flagged=0.1),
