@@ -467,7 +467,7 @@ def _with_departure(
         plane[:, first:stop] = (np.abs(middle) / (size or 1.0) * of_column)[:, np.newaxis]
         if float(np.add.reduce(shining)) > 0:
             shares.append(total / float(np.add.reduce(shining)))
-    share = float(np.median(shares)) if len(shares) > n_blocks // 2 else 0.0
+    share = finite_median(np.array(shares)) if len(shares) > n_blocks // 2 else 0.0
     if abs(share) < _LARGEST_DEPARTURE:
         return image
     told = {"units": "", "long_name": "variance by differences of the frames"}

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from arrayred.bands import map_frames
 from arrayred.kernels.combine import mean, median
+from arrayred.kernels.noise import finite_median
 from arrayred.model import (
     BAD_PIXEL,
     COUNTS,
@@ -171,7 +172,7 @@ def measure_motion(
     core = slice(middle - round(fwhm / 2), middle + round(fwhm / 2) + 1)
     reference = _brightest(light.profiles)
     near = np.array([_shift_of(one, light.profiles[reference])[0] for one in light.profiles])
-    rows = near - float(np.median(near))
+    rows = near - finite_median(near)
     flux = np.add.reduce(light.profiles[:, core], axis=1)
     settled = np.ptp(near) <= _QUICK_FWHM * fwhm and flux.min() > _MISSING_LIGHT * flux.max()
     if not settled:
@@ -311,8 +312,8 @@ def _motion_in_slit(
     trace = spectrum["trace"].values
     blocks = _slit_blocks(lights, minus)
     edges = np.linspace(0, trace.size, blocks.shape[2] + 1).astype(np.intp)
-    lean = [float(np.mean(trace[first:stop])) for first, stop in pairwise(edges)]
-    level = float(np.median(lean))
+    lean = [finite_median(trace[first:stop]) for first, stop in pairwise(edges)]
+    level = finite_median(np.array(lean))
     upright = [_moved_rows(blocks[:, :, i], -round(at - level)) for i, at in enumerate(lean)]
     step = max(_BACKGROUND_ROWS, 8 * math.ceil(float(spectrum.attrs["fwhm"])))
     profiles = _without_background(_trimmed(np.stack(upright, axis=-1)), step)
