@@ -59,15 +59,19 @@ Chunks = int | Literal["auto"] | None
 Unsigned = Literal["auto", "wrapped", "as-declared"]
 """How to read raw counts of signed type with BZERO 0: "auto" decides from the pixels, "wrapped"
 reads them as unsigned, "as-declared" as signed."""
-BAD_PIXEL, SATURATED, COSMIC_RAY, NO_DATA = 1, 2, 4, 8
-"""The bits of `dq`, the flags of a pixel."""
+BAD_PIXEL, SATURATED, COSMIC_RAY, NO_DATA, REPAIRED = 1, 2, 4, 8, 16
+"""The bits of `dq`, the flags of a pixel. A repaired one was hit by a cosmic ray and holds the
+value of the other frames, or of the spatial profile: it may be used. The others may not."""
 DOUBTFUL_FLAT = 32
 """The bit of `dq` where the flat tells the response along the slit, but not that of the column."""
+SPOILT = BAD_PIXEL | SATURATED | COSMIC_RAY | NO_DATA | DOUBTFUL_FLAT
+"""The bits of values that may not be used."""
 DQ_MEANINGS = {
     BAD_PIXEL: "bad_pixel",
     SATURATED: "saturated",
     COSMIC_RAY: "cosmic_ray",
     NO_DATA: "no_data",
+    REPAIRED: "repaired",
     DOUBTFUL_FLAT: "doubtful_flat",
 }
 GUESSED_GAIN = "GAIN, whose unit is not stated"
@@ -407,7 +411,7 @@ def dq_attrs(what: str) -> dict[str, object]:
     Examples
     --------
     >>> dq_attrs("flags of a pixel")["flag_meanings"]
-    'bad_pixel saturated cosmic_ray no_data'
+    'bad_pixel saturated cosmic_ray no_data repaired'
     """
     return {
         "units": "",

@@ -55,6 +55,7 @@ from arrayred.model import (
     Run,
     X,
     Y,
+    add_history,
     add_remark,
     transpose_to_x,
 )
@@ -72,16 +73,41 @@ from arrayred.steps.calibrate import (
     trim,
     with_bad_pixels,
 )
-from arrayred.steps.combine import Cleaning, add_clean, combine, combine_with_peak
+from arrayred.steps.combine import (
+    Cleaning,
+    add_clean,
+    combine,
+    combine_with_peak,
+    widen_variance,
+)
 from arrayred.steps.cosmic import (
     FrameOutliers,
     FramePlanes,
     find_cosmic_rays,
     find_frame_planes,
+    grid_of,
     with_frame_planes,
+    without_hits,
 )
-from arrayred.steps.extract import extract, extract_along, extract_frames
+from arrayred.steps.extract import (
+    extract,
+    extract_along,
+    extract_frames,
+    moved_rows,
+    row_attrs,
+)
 from arrayred.steps.find import Threshold, detect_rows, find_all_rows, find_rows
+from arrayred.steps.motion import (
+    LARGEST_DRIFT,
+    MOVED_FWHM,
+    StarMotion,
+    align_frames,
+    along_dispersion,
+    combine_aligned,
+    light_about,
+    measure_motion,
+    other_stars,
+)
 from arrayred.steps.noise import (
     drop_impossible,
     estimate_flat_noise,
@@ -274,18 +300,140 @@ def _from_lights(
         for i, label in enumerate(lights[FRAME].values):
             alone = lights.isel({FRAME: [i]})
             yield f"calibrated/{label}", calibrate(alone, dark, flat, judged)
-    i = -1
-    for rows in rows_to_extract(combined, recipe):
+    found = rows_to_extract(combined, recipe)
+    first = extract_spectrum(combined, recipe, found[0])
+    motion = motion_of(lights, dark, combined, first)
+    aligned, of_tables = None, found
+    if motion is not None and motion.moved:
+        aligned, motion, hits = align_lights(lights, dark, recipe, flat, (combined, first, motion))
+        near = None if recipe.rows else round(float(first.attrs["center_middle"]))
+        found = rows_to_extract(aligned, recipe.replace(near_row=near))
+        of_tables = of_tables[:1] + found[1:]
+    i = 0
+    for rows, own in zip(found, of_tables, strict=True):
         try:
-            spectrum = extract_spectrum(combined, recipe, rows)
+            if aligned is not None:
+                spectrum = extract_spectrum(combined, recipe, own, (aligned, rows))
+            else:
+                spectrum = first if i == 0 else extract_spectrum(combined, recipe, rows)
         except NoSpectrumError:
-            if i < 0:
+            if i == 0:
                 raise
             continue
-        i += 1
+        spectrum = spectrum if motion is None else with_motion(spectrum, motion)
         yield numbered("spectrum", i), spectrum
         if recipe.per_frame:
-            yield numbered("frames", i), extract_each(lights, dark, recipe, flat, spectrum)
+            each = extract_each(lights, dark, recipe, flat, spectrum, hits=hits, motion=motion)
+            yield numbered("frames", i), each
+        i += 1
+
+
+def motion_of(
+    lights: xr.Dataset, dark: xr.Dataset | None, combined: xr.Dataset, spectrum: xr.Dataset
+) -> StarMotion | None:
+    """Return where the star is in each light; None for one light, or without a trace."""
+    if lights.sizes[FRAME] < 2 or "trace" not in spectrum:
+        return None
+    with stage("compare frames"):
+        return measure_motion(lights, combined, spectrum, dark)
+
+
+def align_lights(
+    lights: xr.Dataset,
+    dark: xr.Dataset | None,
+    recipe: Recipe,
+    flat: xr.Dataset | None,
+    known: tuple[xr.Dataset, xr.Dataset, StarMotion],
+) -> tuple[xr.Dataset, StarMotion, FrameOutliers | None]:
+    """Return the average of the lights of a star that moved, aligned by whole pixels.
+
+    Parameters
+    ----------
+    lights, dark, recipe, flat : as in `reduce_target`.
+    known : their plain combination, the spectrum extracted from it, and the motion of the star.
+
+    Returns
+    -------
+    image : counts (y, x), computed, with `variance`, `dq`, and `clean` where cosmic rays were
+        found; remarks name the frames that are not used.
+    motion : with shifts along the columns too.
+    hits : the cosmic rays found, at their pixels in the lights.
+    """
+    combined, spectrum, motion = known
+    planes = find_frame_planes(lights, dark, combined)
+    cube = calibrate(lights, dark, flat, planes)
+    used = np.isfinite(motion.rows)
+    own = motion._replace(rows=motion.rows[used])
+    cube = align_frames(cube.isel({FRAME: used}), own.rows, np.zeros(own.rows.size))
+    light = light_about(cube[[COUNTS]], combined[[COUNTS]], spectrum)
+    other = other_stars(light, own)
+    told = unused_frames(lights, ~used, np.flatnonzero(used)[other])
+    used[used] = ~other
+    cube, light = cube.isel({FRAME: ~other}), light.of(~other)
+    own = along_dispersion(own._replace(rows=own.rows[~other]), light)
+    own = own._replace(columns=own.columns - own.columns[int(np.argmin(np.abs(own.rows)))])
+    if (np.abs(own.columns) > 0.5).any():
+        cube = align_frames(cube, np.zeros(own.rows.size), own.columns)
+    rows, columns = np.full((2, used.size), np.nan)
+    rows[used], columns[used] = own.rows, own.columns
+    motion, shifts = own._replace(rows=rows, columns=columns), own.whole
+    noise, common = planes.noise, None
+    if noise is not None:
+        response = 1.0 if flat is None else flat[COUNTS].values
+        common = noise.common / response**2
+    image = compute(combine_aligned(cube, common, shifts))
+    if noise is not None and noise.per_photon:
+        image = image.assign_attrs(gain_effective=len(shifts) / noise.per_photon)
+        if noise.level and np.isfinite(noise.level):
+            image = image.assign_attrs(noise_level=noise.level)
+    image = image.assign_attrs(remarks=told)
+    if noise is None:
+        return image, motion, None
+    image, hits = find_cosmic_rays(image, cube, search=recipe.cosmic_rays, noise=noise.of_pixel)
+    return image, motion, None if hits is None else hits.moved(shifts, grid_of(image))
+
+
+def unused_frames(
+    lights: xr.Dataset, unseen: NDArray[np.bool_], other: NDArray[np.intp]
+) -> list[str]:
+    """Return remarks on the lights that do not show the star, or show another one."""
+    names = np.atleast_1d(lights[FRAME].values)
+    told = []
+    if unseen.any():
+        told.append(f"not used, the star is not seen: {', '.join(map(str, names[unseen]))}")
+    if other.size:
+        told.append(
+            f"another star, by its spectrum, in {', '.join(map(str, names[other]))}: not used; "
+            "give these frames another OBJECT in the night file"
+        )
+    return told
+
+
+def with_motion(spectrum: xr.Dataset, motion: StarMotion) -> xr.Dataset:
+    """Return a spectrum with the motion of its star, and a remark where it was large."""
+    facts = {"drift_rows": motion.drift_rows, "drift_columns": motion.drift_columns}
+    known = {name: value for name, value in facts.items() if np.isfinite(value)}
+    spectrum = spectrum.assign_attrs(known)
+    if motion.moved and motion.drift_rows > MOVED_FWHM * motion.fwhm:
+        text = (
+            f"the star moves along the slit by {motion.drift_rows:.1f} rows between light frames: "
+            "they were aligned before they were averaged; the text tables are of the unaligned "
+            "frames"
+        )
+        spectrum = add_remark(spectrum, text)
+    left = motion.drift_columns_left
+    if np.isfinite(left) and left > LARGEST_DRIFT:
+        text = (
+            f"the light frames drift by {left:.2f} pixels along the dispersion (by {motion.by}), "
+            "which widens lines: --per-frame gives the spectrum of each frame"
+        )
+        spectrum = add_remark(spectrum, text)
+    if not known:
+        return spectrum
+    words = [f"{facts['drift_rows']:.2f} rows along the slit"]
+    if "drift_columns" in known:
+        words.append(f"{facts['drift_columns']:.2f} pixels along the dispersion by {motion.by}")
+    return add_history(spectrum, f"drift between frames: {', '.join(words)}")
 
 
 def _collect_products(
@@ -490,7 +638,7 @@ def combine_frames(
         if dark is not None and CLEAN in dark and not wants_procedure(recipe):
             image, dark = with_unrounded_dark(image, dark), unrounded(dark)
         image = add_clean(image, lights, how, minus=dark)
-        image = estimate_noise(image, lights, minus=dark)
+        image = widen_variance(estimate_noise(image, lights, minus=dark))
         image, hits = find_cosmic_rays(image, lights, minus=dark, search=recipe.cosmic_rays)
         return image if flat is None else divide_flat(image, flat), hits
 
@@ -566,7 +714,12 @@ def rows_to_extract(image: xr.Dataset, recipe: Recipe) -> tuple[Rows, ...]:
 
 
 @stage("extract")
-def extract_spectrum(image: xr.Dataset, recipe: Recipe, rows: Rows | None = None) -> xr.Dataset:
+def extract_spectrum(
+    image: xr.Dataset,
+    recipe: Recipe,
+    rows: Rows | None = None,
+    aligned: tuple[xr.Dataset, Rows] | None = None,
+) -> xr.Dataset:
     """Return a spectrum of a combined image: find its rows, then extract it.
 
     Parameters
@@ -574,10 +727,13 @@ def extract_spectrum(image: xr.Dataset, recipe: Recipe, rows: Rows | None = None
     image : counts (y, x), computed; `clean`, `variance`, `dq` if it has them.
     recipe : settings of the reduction.
     rows : the rows, one of `rows_to_extract`; by default the first of them.
+    aligned : the image of `align_lights` and the rows of the star in it, for the best flux.
     """
     image = transpose_to_x(image)
     rows = rows_to_extract(image, recipe)[0] if rows is None else rows
-    return spectrum_at_rows(image, rows, recipe)
+    if aligned is None:
+        return spectrum_at_rows(image, rows, recipe)
+    return spectrum_at_rows(image, rows, recipe, (transpose_to_x(aligned[0]), aligned[1]))
 
 
 @stage("extract frames")
@@ -587,6 +743,9 @@ def extract_each(
     recipe: Recipe,
     flat: xr.Dataset | None,
     spectrum: xr.Dataset,
+    *,
+    hits: FrameOutliers | None = None,
+    motion: StarMotion | None = None,
 ) -> xr.Dataset:
     """Return the spectrum of each light frame of a target (frame, x), for its light curve.
 
@@ -594,14 +753,21 @@ def extract_each(
     ----------
     lights, dark, recipe, flat : as for `reduce_target`.
     spectrum : of the combined lights; its aperture is used for each frame.
+    hits : the cosmic rays found in the frames, which are left out of them.
+    motion : of the star; where it moved far, the aperture follows it.
     """
     alone = recipe.replace(combine="average", scale="none", weights="none", cosmic_rays="off")
     lights = with_gain_of(lights, spectrum)
-    images = (
-        transpose_to_x(combine_frames(lights.isel({FRAME: [i]}), dark, alone, flat)[0])
-        for i in range(lights.sizes[FRAME])
-    )
-    return spectra_of_frames(images, lights, spectrum, recipe)
+
+    def image_of(i: int) -> xr.Dataset:
+        image = combine_frames(lights.isel({FRAME: [i]}), dark, alone, flat)[0]
+        if hits is not None:
+            image = without_hits(image, *hits.of([str(lights[FRAME].values[i])]))
+        return transpose_to_x(image)
+
+    images = map(image_of, range(lights.sizes[FRAME]))
+    known = motion.rows if motion is not None and motion.moved else None
+    return spectra_of_frames(images, lights, spectrum, recipe, known)
 
 
 def extract_arc(
@@ -629,7 +795,12 @@ _PROCEDURE_TABLES = ("counts_mean", "counts_mean_sky_subtracted")
 _TRACE_ATTRS = ("trace", "tilt", "fwhm", "trace_rms", "trace_order", "n_bins")
 
 
-def spectrum_at_rows(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Dataset:
+def spectrum_at_rows(
+    image: xr.Dataset,
+    rows: Rows,
+    recipe: Recipe,
+    aligned: tuple[xr.Dataset, Rows] | None = None,
+) -> xr.Dataset:
     """Return the spectrum of a combined image whose rows are known.
 
     Parameters
@@ -637,6 +808,7 @@ def spectrum_at_rows(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Datase
     image : counts (y, x), computed, dispersed along x; `clean`, `variance`, `dq` if it has them.
     rows : of the star.
     recipe : settings of the reduction.
+    aligned : another image, and the rows of the star in it, from which the best flux is made.
 
     Returns
     -------
@@ -652,6 +824,14 @@ def spectrum_at_rows(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Datase
         Rows that were found, not given, hold no signal.
     """
     tables, best = procedure_spectrum(image, rows, recipe), best_estimate(image)
+    if aligned is not None:
+        bright = [str(run) for run in rows.others]
+        told = [line for line in tables.attrs.get("remarks", ()) if line not in bright]
+        best, rows = best_estimate(aligned[0]), aligned[1]
+        told += [line for line in map(str, rows.others) if line not in told]
+        kept = {name: value for name, value in tables.attrs.items() if name != "other_rows"}
+        tables = tables.drop_attrs(deep=False)
+        tables = tables.assign_attrs({**kept, **row_attrs(rows), "remarks": told})
     if wants_procedure(recipe):
         found = tables if CLEAN not in image else procedure_spectrum(best, rows, recipe)
         return found.assign({name: tables[name] for name in _PROCEDURE_TABLES if name in tables})
@@ -871,7 +1051,11 @@ def median_snr(spectrum: xr.Dataset) -> float:
 
 
 def spectra_of_frames(
-    images: Iterable[xr.Dataset], lights: xr.Dataset, spectrum: xr.Dataset, recipe: Recipe
+    images: Iterable[xr.Dataset],
+    lights: xr.Dataset,
+    spectrum: xr.Dataset,
+    recipe: Recipe,
+    known: NDArray[np.float64] | None = None,
 ) -> xr.Dataset:
     """Return the spectrum of each frame of a target, with the aperture of its combined spectrum.
 
@@ -881,6 +1065,7 @@ def spectra_of_frames(
     lights : the cube they are from.
     spectrum : of the combined lights, from `spectrum_at_rows`.
     recipe : settings of the reduction.
+    known : offsets of a star that moved far, rows (`extract_frames`).
 
     Returns
     -------
@@ -890,12 +1075,16 @@ def spectra_of_frames(
     half_height = spectrum.attrs.get("half_height", rows.n_rows / 2)
 
     def extracted(image: xr.Dataset, moved: xr.Dataset) -> xr.Dataset:
-        sky = sky_under_trace(image, moved, rows, recipe, spectrum) if recipe.sky else None
+        by = 0
+        if known is not None:
+            by = round(float(moved["center"].values[0] - trace["center"].values[0]))
+        beside = moved_rows(rows, by)
+        sky = sky_under_trace(image, moved, beside, recipe, spectrum) if recipe.sky else None
         return extract_along(image, moved, sky, half_height=half_height, weights=recipe.extraction)
 
     follow = recipe.trace == "fit"
     frames = extract_frames(
-        map(best_estimate, images), lights, trace, rows, extracted, follow=follow
+        map(best_estimate, images), lights, trace, rows, extracted, follow=follow, known=known
     )
     common = [f"of all frames: {line}" for line in spectrum.attrs.get("history", ())]
     return frames.assign_attrs(history=[*common, *frames.attrs["history"]])

@@ -64,7 +64,15 @@ from arrayred.io.products import (
     spectrum_files,
 )
 from arrayred.io.publish import Content, publish, remove, require_room
-from arrayred.model import COSMIC_RAY, DQ, SATURATED, VARIANCE, Chunks, transpose_to_x
+from arrayred.model import (
+    COSMIC_RAY,
+    DQ,
+    REPAIRED,
+    SATURATED,
+    VARIANCE,
+    Chunks,
+    transpose_to_x,
+)
 from arrayred.night import Flat, Group, Night, Plan, SyntheticDark, Target, make_plan
 from arrayred.night.match import age_in_days
 from arrayred.night.night import CachePolicy, cache_night
@@ -1134,7 +1142,7 @@ def spectrum_values(spectrum: xr.Dataset, target: Target) -> dict[str, Any]:
     if VARIANCE in spectrum:
         facts.setdefault("snr", median_snr(spectrum))
     if DQ in spectrum:
-        for name, bit in (("n_saturated", SATURATED), ("n_cosmic_rays", COSMIC_RAY)):
+        for name, bit in (("n_saturated", SATURATED), ("n_cosmic_rays", COSMIC_RAY | REPAIRED)):
             facts[name] = int(np.count_nonzero(spectrum[DQ].values & bit))
     if target.master is not None:
         facts["dark_age"] = age_in_days(target.lights, target.master)

@@ -246,10 +246,10 @@ class Recipe:
         section="Combination and cosmic rays",
         help="Detect cosmic rays by comparing frames, by edges in each (L.A.Cosmic), or not at "
         "all.",
-        more='"auto" compares from three frames on. Cosmic rays are excluded from the spectrum, '
+        more='"auto" compares from two frames on. Cosmic rays are excluded from the spectrum, '
         "never from the procedure's text tables.",
         option="--cosmic-rays",
-        default_help="auto, compare from three frames on",
+        default_help="auto, compare from two frames on",
     )
 
     n_sigma: float = setting(

@@ -37,6 +37,8 @@ from arrayred.model import (
     DQ,
     DQ_MEANINGS,
     FRAME,
+    REPAIRED,
+    SPOILT,
     UNITS,
     VARIANCE,
     X,
@@ -63,8 +65,9 @@ def to_ccddata(image: xr.Dataset, header: astropy.io.fits.Header | None = None) 
     Returns
     -------
     ccd : counts unchanged, integers as float64, since differences of unsigned integers wrap;
-        the standard deviation from `variance`; a mask where `dq` is not 0, and the bits as flags;
-        the header as meta, completed by the scalar coordinates and the history. All are copies.
+        the standard deviation from `variance`; a mask where `dq` says that a value may not be used,
+        and the bits as flags; the header as meta, completed by the scalar coordinates and the
+        history. All are copies.
 
     Raises
     ------
@@ -94,7 +97,7 @@ def to_ccddata(image: xr.Dataset, header: astropy.io.fits.Header | None = None) 
         counts.astype(np.float64 if counts.dtype.kind in "iu" else counts.dtype),
         unit=image[COUNTS].attrs.get("units", "adu"),
         uncertainty=None if variance is None else StdDevUncertainty(sigma_of(variance)),
-        mask=None if flags is None else flags != 0,
+        mask=None if flags is None else flags & SPOILT != 0,
         flags=flags,
         meta=to_astropy(cards),
     )
@@ -212,8 +215,8 @@ def _flags_of_ccd(ccd: CCDData, shape: tuple[int, ...]) -> NDArray[np.uint8] | N
         )
     if mask is None:
         return bits
-    unnamed = np.where(bits == 0, np.uint8(BAD_PIXEL), bits)
-    return np.where(mask, unnamed, np.uint8(0))
+    unnamed = np.where(bits & SPOILT == 0, bits | np.uint8(BAD_PIXEL), bits)
+    return np.where(mask, unnamed, bits & np.uint8(REPAIRED))
 
 
 def to_spectrum(spectrum: xr.Dataset) -> Spectrum:
@@ -264,7 +267,7 @@ def to_spectrum(spectrum: xr.Dataset) -> Spectrum:
         flux=units.Quantity(flux.values, flux.attrs.get("units", "adu"), copy=True),
         spectral_axis=units.Quantity(spectrum[X].values.astype(np.float64), units.pix),
         uncertainty=None if variance is None else StdDevUncertainty(sigma_of(variance.values)),
-        mask=spectrum[DQ].values != 0 if DQ in spectrum else None,
+        mask=spectrum[DQ].values & SPOILT != 0 if DQ in spectrum else None,
         meta={"header": to_astropy(header)},
     )
 

@@ -80,6 +80,7 @@ from arrayred.model import (
     FRAME,
     METHOD,
     N_REJECTED,
+    SPOILT,
     VARIANCE,
     Unit,
     X,
@@ -494,7 +495,7 @@ def planes_of(image: xr.Dataset, dtype: str) -> list[Plane]:
     if DQ in image:
         flags = image[DQ].values
         named = [(f"FLAG{bit}", name, f"what bit {bit} says") for bit, name in DQ_MEANINGS.items()]
-        planes.append(Plane(MASK, [], flags != 0, "uint8"))
+        planes.append(Plane(MASK, [], flags & SPOILT != 0, "uint8"))
         planes.append(Plane(FLAGS, named, flags, "uint8"))
     if N_REJECTED in image:
         planes.append(Plane(LEFT_OUT, [], image[N_REJECTED].values, "uint8"))
@@ -603,6 +604,8 @@ SPECTRUM_CARDS = {
     "sky_rows_used": ("SKYROWS", "rows of sky that counted"),
     "sky_lean": ("SKYLEAN", "[pix] columns per row by which its lines lean"),
     "sky_scatter": ("SKYSCAT", "noise of the sky over that predicted"),
+    "drift_rows": ("DRIFTROW", "[pix] range of the star's rows between frames"),
+    "drift_columns": ("DRIFTCOL", "[pix] range along the dispersion"),
 }
 """Card and comment for each attribute of a spectrum; the comment names the unit of the flux."""
 RANGE_CARDS = {

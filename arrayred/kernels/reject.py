@@ -1025,7 +1025,9 @@ def mean_without(values: Values, offsets: Values, scale: Values, flagged: Flags)
 # In each tile, a short piece of a row, a frame is a polynomial of the column times the common
 # signal of the frames, fitted by weighted least squares in which outliers have little weight
 # (Holland & Welsch 1977, Communications in Statistics 6, 813). Where there is hardly any signal, a
-# prior keeps the scale at 1.
+# prior keeps the scale at 1. Where a star shines in half of the pixels of a tile, and one scale for
+# all fits half of them as well, it is taken: a polynomial follows a cosmic ray along the row at an
+# end of its tile, and kept 6 % of the hits on a star's core.
 
 _SCALE_PRIOR = 32.0
 """Weight of the prior scale 1, in squares of the S/N of a tile."""
@@ -1035,6 +1037,8 @@ _SCALE_ROUNDS = ((0.85, 1.44), (0.7, 1.036), (0.5, 0.6745))
 """Quantile of the distances that measures their width, and its value for a normal distribution, per
 round: first one beyond all parts of the tile that have a scale of their own, last the median."""
 _TUNING = 3.0
+_NORMAL_MEDIAN = 0.6745
+_EVEN_TOLERANCE, _EVEN_SNR = 1.15, 3.0
 _LEAST_SCALE = 0.05
 
 
@@ -1059,15 +1063,31 @@ def smooth_scales(known: Values, common: Values, weight: Values) -> Values:
     array([1., 2.])
     """
     xi = np.linspace(-1.0, 1.0, common.shape[-1])
-    scale = np.broadcast_to(_first_scale(known, common, weight), known.shape)
+    first = _first_scale(known, common, weight)
+    scale = np.broadcast_to(first, known.shape)
     root = np.sqrt(weight)
+    constant = _even_scale(known, common, weight, first)
+    in_even = quantile(np.abs(known - constant * common) * root, 0.5)
     for share, normal in _SCALE_ROUNDS:
         distance = np.abs(known - scale * common) * root
         spread = quantile(distance, share) / normal
         distance /= _TUNING * np.maximum(spread, 1.0)
         trust = weight * common / (1.0 + distance * distance) ** 2
         scale = _fit_scale(trust * common, trust * known, xi)
-    return np.maximum(scale, _LEAST_SCALE)
+    in_slow = quantile(np.abs(known - scale * common) * root, 0.5)
+    is_even = in_even <= _EVEN_TOLERANCE * np.maximum(in_slow, _NORMAL_MEDIAN)
+    is_even &= quantile(common * root, 0.5) > _EVEN_SNR
+    return np.maximum(np.where(is_even, constant, scale), _LEAST_SCALE)
+
+
+def _even_scale(known: Values, common: Values, weight: Values, first: Values) -> Values:
+    """Return one scale for each frame and tile (frame, tile, 1): least squares near a first one."""
+    distance = np.abs(known - first * common) * np.sqrt(weight)
+    distance /= _TUNING * np.maximum(quantile(distance, 0.5) / _NORMAL_MEDIAN, 1.0)
+    trust = weight * common / (1.0 + distance * distance) ** 2
+    squares = np.add.reduce(trust * common, axis=-1, keepdims=True) + _SCALE_PRIOR
+    products = np.add.reduce(trust * known, axis=-1, keepdims=True) + _SCALE_PRIOR
+    return np.asarray(products / squares)
 
 
 def quantile(values: Values, share: float) -> Values:

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from arrayred.errors import UsageError
 from arrayred.kernels.rows import robust_std
-from arrayred.model import BAD_PIXEL, COSMIC_RAY, DOUBTFUL_FLAT, DQ_MEANINGS, NO_DATA, SATURATED
+from arrayred.model import (
+    BAD_PIXEL,
+    COSMIC_RAY,
+    DOUBTFUL_FLAT,
+    DQ_MEANINGS,
+    NO_DATA,
+    REPAIRED,
+    SATURATED,
+)
 
 Values = NDArray[np.float64]
 BLACK, BLUE, SKY_BLUE, GREEN = "#000000", "#0072B2", "#56B4E9", "#009E73"
@@ -21,8 +29,13 @@ ORANGE, VERMILION, PURPLE, GREY = "#E69F00", "#D55E00", "#CC79A7", "#666666"
 SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY_BLUE, BLACK)
 """The colours of several curves in one panel, in order."""
 FLAG_COLOURS = {
-    BAD_PIXEL: BLACK, SATURATED: PURPLE, COSMIC_RAY: BLUE, NO_DATA: GREEN, DOUBTFUL_FLAT: ORANGE,
-}  # fmt: skip
+    BAD_PIXEL: BLACK,
+    SATURATED: PURPLE,
+    COSMIC_RAY: BLUE,
+    NO_DATA: GREEN,
+    REPAIRED: SKY_BLUE,
+    DOUBTFUL_FLAT: ORANGE,
+}
 
 
 def flag_role(bit: int) -> str:

@@ -39,7 +39,7 @@ from arrayred.io.pixel_checks import frames_to_probe, sample_frame
 from arrayred.io.pixels import FrameStack, plain_pixels
 from arrayred.io.products import header_of, open_product
 from arrayred.io.publish import STATE_FOLDER, publish
-from arrayred.model import COSMIC_RAY, DQ, N_REJECTED, SATURATED, transpose_to_x
+from arrayred.model import COSMIC_RAY, DQ, N_REJECTED, REPAIRED, SATURATED, transpose_to_x
 from arrayred.night.groups import list_of_names, slug
 from arrayred.plots.figures import quick_look, search_look
 from arrayred.plots.nights import detector
@@ -944,7 +944,7 @@ def _settings_line(settings: Mapping[str, Any]) -> Markup:
 def _cosmic_rays(one: Shown, spectrum: xr.Dataset) -> str:
     if DQ not in spectrum:
         return ""
-    told = counted(flagged(spectrum, COSMIC_RAY), "column")
+    told = counted(flagged(spectrum, COSMIC_RAY | REPAIRED), "column")
     if one.image is not None and N_REJECTED in one.image:
         n = int(np.count_nonzero(one.image[N_REJECTED].values))
         told += f"; {n} pixels of the image"

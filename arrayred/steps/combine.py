@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -42,6 +43,7 @@ from arrayred.model import (
     N_REJECTED,
     PEAK,
     SETUP_COORDS,
+    VARIANCE,
     X,
     Y,
     add_history,
@@ -270,6 +272,10 @@ Values = NDArray[np.float64]
 _HOT_CHARGE_SIGMA = 5.0
 _SAMPLED_PIXELS = 1 << 18
 _FEWEST_TO_CLIP = 3
+DEPARTURE = "departure"
+_DEPARTURE_COLUMNS, _DEPARTURE_SIGMA, _LARGEST_DEPARTURE = 16, 4.0, 0.005
+"""Columns of a block, significance of a departure in it, and the part of the flux from which on it
+is said: half a percent is what flats leave."""
 
 
 @dataclass(frozen=True)
@@ -355,8 +361,10 @@ def add_clean(
     variance = 0.0 if floor is None else floor.variance
     found = find_scales(lights, image, how.scale, minus=minus, variance=variance)
     if how.method in ("median", "minmax"):
-        return _order_statistic_image(image, lights, how, found, minus)
-    return _mean_image(image, lights, how, found, minus, floor, gain)
+        image = _order_statistic_image(image, lights, how, found, minus)
+    else:
+        image = _mean_image(image, lights, how, found, minus, floor, gain)
+    return image if how.method == "average" else _with_departure(image, lights, found, minus)
 
 
 def _order_statistic_image(
@@ -427,6 +435,67 @@ def _mean_image(
     attrs = {"units": "", "long_name": "frames left out of a pixel"}
     counted = np.minimum(rejected, 255).astype(np.uint8)
     return image.assign({N_REJECTED: ((Y, X), counted, attrs)})
+
+
+# What changes of seeing, position and transparency do to a median, or to a mean without extremes.
+#
+# Where frames differ by more than their noise the middle value of a pixel is not their mean: on a
+# night of clouds and drift a median lost 14 % of a star's flux, and its pulls were 14 wide. The
+# mean of the scaled frames has all the flux. How far `clean` departs from it, along blocks of
+# columns, in which single cosmic rays do not count, is added to the variance; the rows of a column
+# depart together, so that their sum does too.
+
+
+def _with_departure(
+    image: xr.Dataset, lights: xr.Dataset, found: FrameScales, minus: xr.Dataset | None
+) -> xr.Dataset:
+    """Add how far `clean` departs from the mean of the frames, as a variance (y, x), where it does.
+
+    The plane `departure` is moved into `variance` by `widen_variance`.
+    """
+    kernel = partial(combine_scaled, kernel=mean, scales=found.scales)
+    level = np.asarray(_visit_lights(lights, kernel, _level_below_star(found, minus)))
+    upright = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
+    off, light = image[CLEAN].values - (level + found.sky), level
+    off, light = (off.T, light.T) if upright else (off, light)
+    n_blocks = max(off.shape[1] // _DEPARTURE_COLUMNS, 1)
+    edges = np.linspace(0, off.shape[1], n_blocks + 1).astype(np.intp)
+    plane = np.zeros(off.shape, np.float32)
+    shares = []
+    for first, stop in pairwise(edges):
+        some = off[:, first:stop].T[:, np.newaxis]
+        middle = median(some)[0]
+        scatter = 1.4826 * median(np.abs(some - middle))[0]
+        far = np.abs(middle) > _DEPARTURE_SIGMA * scatter / math.sqrt(stop - first)
+        middle = np.where(far & np.isfinite(middle), middle, 0.0)
+        shining = np.where(middle != 0, median(light[:, first:stop].T[:, np.newaxis])[0], 0.0)
+        total, size = float(np.add.reduce(middle)), float(np.add.reduce(np.abs(middle)))
+        of_column = max(total**2, float(np.add.reduce(middle**2)))
+        plane[:, first:stop] = (np.abs(middle) / (size or 1.0) * of_column)[:, np.newaxis]
+        if float(np.add.reduce(shining)) > 0:
+            shares.append(total / float(np.add.reduce(shining)))
+    share = finite_median(np.array(shares)) if len(shares) > n_blocks // 2 else 0.0
+    if abs(share) < _LARGEST_DEPARTURE:
+        return image
+    told = {"units": "", "long_name": "variance by differences of the frames"}
+    image = image.assign({DEPARTURE: ((Y, X), plane.T.copy() if upright else plane, told)})
+    text = (
+        f"the frames differ by more than their noise, and their {image[CLEAN_METHOD].item()} is "
+        f"{abs(100 * share):.1f} % {'below' if share < 0 else 'above'} their average: its variance "
+        "was widened; take --combine average"
+    )
+    return add_remark(image, text)
+
+
+def widen_variance(image: xr.Dataset) -> xr.Dataset:
+    """Return an image with the departure of its `clean` from the mean, if any, in its variance."""
+    if DEPARTURE not in image:
+        return image
+    departure = image[DEPARTURE].values
+    image = image.drop_vars(DEPARTURE)
+    if VARIANCE not in image:
+        return image
+    return image.assign({VARIANCE: image[VARIANCE].copy(data=image[VARIANCE].values + departure)})
 
 
 def _with_best_estimate(

@@ -1,8 +1,7 @@
 """Detect cosmic rays by comparing the frames of a target, or with L.A.Cosmic.
 
 The frames of a target are compared with each other (`compare_frames`). With three frames the
-outlier is identified by the other two; with two that differ the lower value is used, on request
-only.
+outlier is identified by the other two; with two that differ the lower value is used.
 
 In a single frame only the sharp edges of hits identify them, which is what L.A.Cosmic uses (van
 Dokkum 2001, PASP 113, 1420; `ccdproc.cosmicray_lacosmic`). It is not the default: for stars 2 rows
@@ -41,6 +40,7 @@ from arrayred.model import (
     METHOD,
     N_REJECTED,
     NO_DATA,
+    REPAIRED,
     SATURATED,
     VARIANCE,
     X,
@@ -71,7 +71,7 @@ Search = Literal["auto", "compare", "lacosmic", "off"]
 Values = NDArray[np.float64]
 _Plane = tuple[tuple[str, str], NDArray[Any], dict[str, object]]
 
-_MIN_FRAMES = 3
+_MIN_FRAMES = 2
 _N_SIGMA, _WITHOUT_GAIN = 5.0, 8.0
 _SHARP, _CONTRAST = 5.0, 10.0
 
@@ -90,13 +90,29 @@ class FrameOutliers(NamedTuple):
 
     def of(self, labels: Iterable[str]) -> tuple[Indices, Flags]:
         """Return the pixels rejected from some frames, and their flags (frame, pixel)."""
-        frames = [self.frames.index(label) for label in labels]
+        frames = [self.frames.index(label) for label in labels if label in self.frames]
         row = np.full(len(self.frames), -1)
         row[frames] = np.arange(len(frames))
         own = row[self.outliers.frame] >= 0
         outliers = PixelOutliers(row[self.outliers.frame[own]], self.outliers.where[own])
         where = np.unique(outliers.where).astype(np.intp)
         return where, outliers.flags(len(frames), where)
+
+    def moved(self, shifts: NDArray[np.intp], grid: TileGrid) -> FrameOutliers:
+        """Return the same at the pixels from which frames were moved.
+
+        Parameters
+        ----------
+        shifts : (frame, 2), by which frames were moved back across and along the dispersion.
+        grid : tiles of the image.
+        """
+        frame = self.outliers.frame.astype(np.intp)
+        y, x = np.divmod(self.outliers.where.astype(np.intp), grid.shape[1])
+        across, along = shifts[frame].T
+        y, x = (y + along, x + across) if grid.upright else (y + across, x + along)
+        inside = (y >= 0) & (y < grid.shape[0]) & (x >= 0) & (x < grid.shape[1])
+        where = (y * grid.shape[1] + x)[inside]
+        return FrameOutliers(self.frames, PixelOutliers.of(frame[inside], where))
 
 
 def flag_cosmic_rays(
@@ -114,15 +130,15 @@ def flag_cosmic_rays(
         them.
     lights : its light frames, counts (frame, y, x), eager or chunked.
     minus : the master (y, x) that was subtracted.
-    search : "compare" the frames, two at least; "lacosmic", each by itself; "auto" compares three
+    search : "compare" the frames, two at least; "lacosmic", each by itself; "auto" compares two
         or more unless they were clipped already (`n_rejected`); "off".
 
     Returns
     -------
     image : where hits were found, with `clean` (y, x), float64, from the remaining frames, NaN
         where there is none; `n_rejected` (y, x), uint8, the number of rejected frames; `dq` with
-        the bit cosmic_ray, and no_data where no frame remains; `variance` of the remaining frames.
-        `counts` is unchanged. HISTORY records the number of pixels.
+        the bit repaired, and cosmic_ray and no_data where no frame remains; `variance`
+        of the remaining frames. `counts` is unchanged. HISTORY records the number of pixels.
 
     Raises
     ------
@@ -153,10 +169,12 @@ def find_cosmic_rays(
     *,
     minus: xr.Dataset | None = None,
     search: Search = "auto",
+    noise: PixelNoise | None = None,
 ) -> tuple[xr.Dataset, FrameOutliers | None]:
     """Return the image of `flag_cosmic_rays`, and the values rejected from each frame.
 
-    Parameters and errors are those of `flag_cosmic_rays`. None: nothing was searched or found.
+    Parameters and errors are those of `flag_cosmic_rays`; `noise` is that of a frame, measured
+    where it is not given. None: nothing was searched or found.
     """
     check_image(image)
     check_cube(lights)
@@ -168,21 +186,40 @@ def find_cosmic_rays(
             hint="Take auto, compare, lacosmic or off.",
         )
     if not _is_search_wanted(search, image, lights.sizes[FRAME]):
+        if search == "auto" and lights.sizes[FRAME] == 1:
+            line = "cosmic rays: one frame, searched by the profile of the spectrum alone"
+            return add_history(image, line), None
         alone = search == "compare" and lights.sizes[FRAME] < 2
         why = "cosmic rays were not searched: a frame by itself has nothing to be compared with"
         return add_remark(image, why) if alone else image, None
     if minus is not None:
         require_same_pixels(image, minus)
-    gain, _ = find_gain(image, lights, minus)
-    floor = find_read_noise(image, lights, minus, gain)
-    if floor is None:
-        return add_history(image, "cosmic rays not searched: nothing tells the noise"), None
-    noise = PixelNoise(floor.variance, floor.level, 0.0 if gain is None else 1.0 / gain)
+    if noise is None:
+        gain, _ = find_gain(image, lights, minus)
+        floor = find_read_noise(image, lights, minus, gain)
+        if floor is None:
+            return add_history(image, "cosmic rays not searched: nothing tells the noise"), None
+        noise = PixelNoise(floor.variance, floor.level, 0.0 if gain is None else 1.0 / gain)
     scene = comparison_input(image, lights, minus, noise)
     outliers, told = (_lacosmic_outliers if search == "lacosmic" else _compared_outliers)(scene)
     image = _without_outliers(scene, outliers, told)
     frames = tuple(map(str, lights[FRAME].values))
     return image, FrameOutliers(frames, outliers) if outliers.where.size else None
+
+
+def without_hits(image: xr.Dataset, where: Indices, struck: Flags) -> xr.Dataset:
+    """Return the image (y, x) of one frame without its cosmic rays: NaN there, and flagged.
+
+    Parameters
+    ----------
+    image : counts (y, x), computed, with `dq` where known.
+    where, struck : pixels and their flags (frame, pixel), of `FrameOutliers.of` for this frame.
+    """
+    own = where[struck[0]]
+    counts, flags = image[COUNTS].values.copy(), _flag_plane(image)
+    counts.flat[own] = np.nan
+    flags[1].flat[own] |= np.uint8(COSMIC_RAY)
+    return image.assign({COUNTS: image[COUNTS].copy(data=counts), DQ: flags})
 
 
 def _is_search_wanted(search: Search, image: xr.Dataset, n_frames: int) -> bool:
@@ -193,9 +230,12 @@ def _is_search_wanted(search: Search, image: xr.Dataset, n_frames: int) -> bool:
 
 
 def _compared_outliers(scene: ComparisonInput) -> tuple[PixelOutliers, str]:
-    """Return the values above the other frames by 5 sigma; by 8 where the gain is unknown."""
-    known = scene.noise.per_photon > 0
-    n_sigma = _N_SIGMA if known else _WITHOUT_GAIN
+    """Return the values above the other frames by 5 sigma; by 8 where the gain is unknown.
+
+    By 8 of two frames too: the lower of two values is lower by the noise of both.
+    """
+    known, several = scene.noise.per_photon > 0, scene.lights.sizes[FRAME] > 2
+    n_sigma = _N_SIGMA if known and several else _WITHOUT_GAIN
     told = f"flagged by comparison at {n_sigma:g} sigma"
     outliers = compare_frames(scene, n_sigma)
     return outliers, told if known else f"{told}, the gain being unknown"
@@ -264,7 +304,7 @@ def _replace_pixels(
     n_flagged = np.minimum(np.count_nonzero(flagged, axis=0), 255).astype(np.uint8)
     rejected = planes[N_REJECTED][1].flat
     rejected[pixels.where] = np.maximum(rejected[pixels.where], n_flagged)
-    bits = np.where(np.isnan(values), COSMIC_RAY | NO_DATA, COSMIC_RAY).astype(np.uint8)
+    bits = np.where(np.isnan(values), COSMIC_RAY | NO_DATA, REPAIRED).astype(np.uint8)
     planes[DQ][1].flat[pixels.where] |= bits
 
 
@@ -394,9 +434,7 @@ def comparison_input(
     image: xr.Dataset, lights: xr.Dataset, minus: xr.Dataset | None, noise: PixelNoise
 ) -> ComparisonInput:
     """Return the input of the comparison, with the sky of each frame."""
-    upright = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
-    n_rows, n_columns = image[COUNTS].shape
-    grid = TileGrid((n_rows, n_columns), upright)
+    grid = grid_of(image)
     dark, level = None, np.inf
     if minus is not None:
         dark = minus[COUNTS].values
@@ -405,6 +443,13 @@ def comparison_input(
     return ComparisonInput(
         image, lights, dark, level, grid, _sky_of_frames(image, lights, grid), noise
     )
+
+
+def grid_of(image: xr.Dataset) -> TileGrid:
+    """Return the tiles of an image."""
+    upright = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
+    n_rows, n_columns = image[COUNTS].shape
+    return TileGrid((n_rows, n_columns), upright)
 
 
 def _sky_of_frames(image: xr.Dataset, lights: xr.Dataset, grid: TileGrid) -> Values:
@@ -587,7 +632,8 @@ def _with_neighbours(scene: ComparisonInput, blocks: list[OutlierRecords]) -> Pi
         own = own[own["hit"] | np.isin(own["where"], near)]
         where, light = own["where"].astype(np.intp), own["above"].copy()
         moved = guiding_shift_pixels(where, light, partial(_common_light, scene), scene.grid)
-        kept.append(own[["frame", "where"]][~np.isin(where, moved)])
+        is_hit = ~np.isin(where, moved) & ~moved_star_pixels(where, scene.grid)
+        kept.append(own[["frame", "where"]][is_hit])
     outliers = np.concatenate(kept)
     return PixelOutliers.of(outliers["frame"], outliers["where"])
 
@@ -689,11 +735,15 @@ class TileGrid(NamedTuple):
 
     def holding(self, pixels: Indices) -> Indices:
         """Return the tiles that hold some pixels, given by their flat indices, ascending."""
+        return np.unique(self.tile_of(pixels))
+
+    def tile_of(self, pixels: Indices) -> Indices:
+        """Return the tile of each of some pixels, given by their flat indices."""
         row, column = np.divmod(pixels, self.shape[1])
         if self.upright:
             row, column = column, row
         block = np.searchsorted(self.edges, column, side="right") - 1
-        return np.unique(row * self.n_blocks + block)
+        return np.asarray(row * self.n_blocks + block, np.intp)
 
 
 def values_at(cube: xr.Dataset, pixels: Indices) -> NDArray[np.float64]:
@@ -710,12 +760,16 @@ def values_at(cube: xr.Dataset, pixels: Indices) -> NDArray[np.float64]:
 # other frames; on a real night by 30. Where all frames but one are dark nothing can be scaled, and
 # a whole line would be flagged as a hit. It is recognised by its extent, several rows by several
 # columns, and by a line of similar strength in the other frames, in the same columns and a few rows
-# away.
+# away; at the place itself the other frames are dark.
 
 _EXTENDED_PIXELS = 9
 """Number of pixels, of five rows x three columns, from which on a feature is extended."""
 _N_NEIGHBOUR_STEPS = 3
+_FULL_TILE, _STAR_TILE, _FEWEST_FULL = 0.5, 0.2, 3
 _MIN_CONTRAST = 0.3
+_MOST_OWN_LIGHT = 0.5
+"""Light of the other frames at the place itself, in units of the excess, above which it is no moved
+line: else a track on a star is taken for the star's own lines, and kept."""
 _CONTRAST_ROWS = np.arange(-24, 25, 4)
 _CONTRAST_COLUMNS = np.array([0, -8, 8])
 
@@ -744,8 +798,30 @@ def guiding_shift_pixels(
     if not core.size:
         return where[:0]
     contrast, nothing = _column_contrast(where[core], light_at, grid)
-    found = where[core[contrast > np.maximum(_MIN_CONTRAST * strongest[core], nothing)]]
+    own, _ = light_at(where[core])
+    moved = contrast > np.maximum(_MIN_CONTRAST * strongest[core], nothing)
+    moved &= own < np.maximum(_MOST_OWN_LIGHT * strongest[core], nothing)
+    found = where[core[moved]]
     return _connected_pixels(where, found, grid)
+
+
+def moved_star_pixels(where: Indices, grid: TileGrid) -> Flags:
+    """Return which outlying pixels of one frame are a star that lies elsewhere in the others.
+
+    They fill its tiles, all along the dispersion: those of a frame's tiles of which a fifth are
+    outlying, where in half of the columns one is outlying to the half.
+
+    Parameters
+    ----------
+    where : flat indices (pixel) of (y, x), ascending.
+    grid : tiles of the image.
+    """
+    tile = grid.tile_of(where)
+    tiles, number, count = np.unique(tile, return_inverse=True, return_counts=True)
+    full = tiles[count > _FULL_TILE * grid.width]
+    if 2 * np.unique(full % grid.n_blocks).size < max(grid.n_blocks, 2 * _FEWEST_FULL):
+        return np.zeros(where.size, np.bool_)
+    return np.asarray(count[number] > _STAR_TILE * grid.width)
 
 
 def _neighbour_counts(where: Indices, values: Values, grid: TileGrid) -> tuple[Indices, Values]:
@@ -867,12 +943,19 @@ class FrameNoise(NamedTuple):
     level : the signal whose noise the floor already contains.
     per_photon : counts per electron; 0 where photon noise is not modelled.
     note : source of the numbers, for HISTORY.
+    common : the part of the floor (y, x) that all frames share, the master's.
     """
 
     floor: NDArray[np.float32]
     level: float
     per_photon: float
     note: str
+    common: NDArray[np.float32]
+
+    @property
+    def of_pixel(self) -> PixelNoise:
+        """Return the noise of a pixel of one frame that is not hot."""
+        return PixelNoise(finite_median(self.floor), self.level, self.per_photon)
 
 
 class FramePlanes(NamedTuple):
@@ -938,10 +1021,12 @@ def _noise_of_frames(
     plane = np.full(first[COUNTS].shape, without_light, np.float32)
     per_photon = 0.0 if gain is None else 1.0 / gain
     plane.flat[master.where] += (1.0 + master.share) * per_photon * master.charge
+    common = np.full(plane.shape, master.share * master.variance, np.float32)
+    common.flat[master.where] += master.share * per_photon * master.charge
     units = cube[COUNTS].attrs.get("units", "adu")
     sigma = f"{math.sqrt(floor.variance):.4g} {units}, {floor.source}"
     note = f"variance of a frame: without light {sigma}; gain {gain_by}{master.note}"
-    return FrameNoise(plane, floor.level, per_photon, note)
+    return FrameNoise(plane, floor.level, per_photon, note, common)
 
 
 def with_frame_planes(cube: xr.Dataset, lights: xr.Dataset, planes: FramePlanes) -> xr.Dataset:
@@ -966,7 +1051,7 @@ def with_frame_planes(cube: xr.Dataset, lights: xr.Dataset, planes: FramePlanes)
     )
     if planes.noise is None:
         return cube
-    floor, level, per_photon, note = planes.noise
+    floor, level, per_photon, note, _ = planes.noise
     variance = map_frames(
         cube[COUNTS].data,
         partial(frame_variances, level=level, per_count=per_photon),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,10 +16,13 @@ from arrayred.model import (
     BAD_PIXEL,
     COSMIC_RAY,
     COUNTS,
+    DOUBTFUL_FLAT,
     DQ,
     FRAME,
     NO_DATA,
+    REPAIRED,
     SATURATED,
+    SPOILT,
     VARIANCE,
     Rows,
     X,
@@ -64,7 +68,7 @@ def extract(image: xr.Dataset, rows: Rows) -> xr.Dataset:
             "counts_mean": (X, total / rows.n_rows, {"units": units, "long_name": "mean of a row"}),
         },
         coords={X: image[X], **scalars},
-        attrs={**image.attrs, **_row_attrs(rows)},
+        attrs={**image.attrs, **row_attrs(rows)},
     )
     spectrum = spectrum.assign(with_errors(image, rows.span, f"{units}2"))
     if DQ in spectrum and (n := int(np.count_nonzero(spectrum[DQ].values & SATURATED))):
@@ -99,7 +103,8 @@ def with_errors(image: xr.Dataset, span: RowSelection, units: str) -> dict[str, 
     return found
 
 
-def _row_attrs(rows: Rows) -> dict[str, Any]:
+def row_attrs(rows: Rows) -> dict[str, Any]:
+    """Return rows and the numbers of their detection as attributes of a spectrum."""
     others = [(run.first, run.last) for run in rows.others]
     return {
         **({} if rows.snr is None else {"row_snr": rows.snr}),
@@ -942,6 +947,8 @@ ExtractWeights = Literal["optimal", "sum", "mean"]
 
 _MIN_PROFILE_SNR = 5.0
 """S/N of all columns together below which no profile is fitted."""
+_MOST_PROFILE_LOST = 0.2
+"""Fraction of its profile that a column may lose to bad pixels and cosmic rays."""
 _MOST_REJECTED = 0.05
 """Fraction of rejected pixels above which the profile, not cosmic rays, must be the cause."""
 
@@ -957,10 +964,11 @@ class _ApertureScene(NamedTuple):
 
 
 class _Extraction(NamedTuple):
-    """Extracted flux, profile, weights used, S/N, and why there is no profile."""
+    """Extracted flux, profile, its part on each pixel, weights used, S/N, why it is no use."""
 
     flux: ExtractedFlux
     profile: SpatialProfile
+    shape: Values
     used: ExtractWeights
     snr: float
     why: str
@@ -1112,12 +1120,12 @@ def _extract_scene(
         snr = total_snr(found)
     why = _why_no_profile(scene, found, snr)
     if weights == "optimal" and not why:
-        return _Extraction(found, profile, "optimal", snr, "")
+        return _Extraction(found, profile, shape, "optimal", snr, "")
     left = pixels if why else pixels._replace(good=found.good)
     flux = profile_template(found.flux, found.variance)
     summed = sum_flux(left, shape, pixels.variance(flux * shape))
     used: ExtractWeights = "sum" if weights == "optimal" else weights
-    return _Extraction(summed, profile, used, snr, why)
+    return _Extraction(summed, profile, shape, used, snr, why)
 
 
 def _fit_and_extract(
@@ -1190,11 +1198,7 @@ def _as_spectrum(
     place, found, units = scene.place, outcome.flux, image[COUNTS].attrs.get("units", "adu")
     height = np.add.reduce(place.part, axis=0)
     share = 1.0 / height if outcome.used == "mean" else np.ones_like(height)
-    inside = place.part > 0
-    flags = np.where(inside, scene.flags, np.uint8(0))
-    flags[inside & scene.pixels.good & ~found.good] |= np.uint8(COSMIC_RAY)
-    joined = np.bitwise_or.reduce(flags, axis=0)
-    joined[~np.isfinite(found.flux)] |= np.uint8(NO_DATA)
+    joined = _column_flags(scene, outcome)
     glow = np.add.reduce(scene.pixels.sky * place.part, axis=0)
     what = "light, sky included" if sky is None else "light less the sky"
     variables: dict[str, Any] = {
@@ -1212,6 +1216,30 @@ def _as_spectrum(
     variables[DQ] = (X, joined, dq_attrs("flags of the pixels in the aperture"))
     scalars = {name: coord for name, coord in image.coords.items() if not coord.dims}
     return xr.Dataset(variables, {X: image[X], **scalars}, dict(image.attrs))
+
+
+def _column_flags(scene: _ApertureScene, outcome: _Extraction) -> NDArray[np.uint8]:
+    """Return the flags of columns (x): spoilt where a fifth of the profile is lost, or repaired.
+
+    The profile replaces what little of it is lost: such columns are as good as the others, and
+    among 15 frames every third is one. An aperture that leaves the image is always said to.
+    """
+    part, found = scene.place.part, outcome.flux
+    inside = part > 0
+    lost = inside & ~found.good
+    flags = scene.flags.copy()
+    flags[lost & scene.pixels.good] |= np.uint8(COSMIC_RAY)
+    weight = outcome.shape * part
+    of_lost = np.add.reduce(np.where(lost, weight, 0.0), axis=0)
+    spoilt = of_lost > _MOST_PROFILE_LOST * np.add.reduce(weight, axis=0)
+    spoilt |= (inside & ~scene.place.on_image).any(axis=0)
+    struck = np.where(inside, flags & (COSMIC_RAY | REPAIRED), 0).any(axis=0)
+    bits = np.bitwise_or.reduce(np.where(lost, flags & np.uint8(SPOILT), np.uint8(0)), axis=0)
+    joined = np.where(spoilt, bits, np.uint8(0))
+    joined |= np.bitwise_or.reduce(np.where(inside, flags & np.uint8(DOUBTFUL_FLAT), 0), axis=0)
+    joined[struck & (joined & COSMIC_RAY == 0)] |= np.uint8(REPAIRED)
+    joined[~np.isfinite(found.flux)] |= np.uint8(NO_DATA)
+    return joined
 
 
 # Extraction frame by frame through one aperture, for light curves: `extract_frames`.
@@ -1242,6 +1270,7 @@ def extract_frames(
     extract: Extract,
     *,
     follow: bool = True,
+    known: Values | None = None,
 ) -> xr.Dataset:
     """Extract each frame of a target along the common trace.
 
@@ -1254,6 +1283,7 @@ def extract_frames(
     rows : rows of the spectrum in the combined image.
     extract : function that extracts the spectrum (x) of an image along a trace.
     follow : the aperture follows the drift of the star; else it is fixed.
+    known : approximate offset of the star in each frame, rows, where it is large; NaN: not seen.
 
     Returns
     -------
@@ -1263,10 +1293,14 @@ def extract_frames(
     """
     import xarray as xr
 
-    found = [
-        _extract_frame(image, trace, trace_offset(image, trace, rows) if follow else 0.0, extract)
-        for image in images
-    ]
+    near = np.zeros(lights.sizes[FRAME]) if known is None else np.nan_to_num(known)
+    found = []
+    for image, by in zip(images, near, strict=True):
+        offset = by
+        if follow:
+            around = trace.assign(center=trace["center"] + by)
+            offset = by + trace_offset(image, around, moved_rows(rows, round(by)))
+        found.append(_extract_frame(image, trace, offset, extract))
     first = found[0].spectrum
     variables = {
         name: (
@@ -1293,6 +1327,12 @@ def extract_frames(
         what = "1 frame is" if lost == 1 else f"{lost} frames are"
         frames = add_remark(frames, f"{what} too faint to be traced, and kept the common trace")
     return frames
+
+
+def moved_rows(rows: Rows, by: int) -> Rows:
+    """Return the rows of a star that moved along the slit, with those of its neighbours."""
+    others = tuple(replace(one, first=one.first + by, last=one.last + by) for one in rows.others)
+    return replace(rows, first=rows.first + by, last=rows.last + by, others=others)
 
 
 def _extract_frame(

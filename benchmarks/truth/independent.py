@@ -9,7 +9,7 @@ them. Rows and columns are FITS numbers, from 1.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,21 @@ class Source:
 
 @dataclass(frozen=True)
 class Exposure:
-    """What differs from light to light: transparency, seeing, and where the star fell."""
+    """What differs from light to light: transparency, seeing, and where the star fell.
+
+    Parameters
+    ----------
+    transparency, seeing : factors of the light and of its width.
+    rows : by which all sources moved along the slit; its lean moves their light along the columns.
+    columns : by which their light moved along the dispersion.
+    shining : the sources that are in the slit; None: all.
+    """
 
     transparency: float = 1.0
     seeing: float = 1.0
     rows: float = 0.0
     columns: float = 0.0
+    shining: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -156,7 +165,8 @@ class IndependentNight:
             radius = width / 2 / np.sqrt(2 ** (1 / source.beta) - 1)
             shape = (1 + (away / radius) ** 2) ** -source.beta
         shape = shape.reshape(ny, _FINE, nx).sum(axis=1) / shape.sum(axis=0)
-        return np.asarray(shape * self.spectrum_of(which, exposure))
+        leant = replace(exposure, columns=exposure.columns + self.sky.lean * exposure.rows)
+        return np.asarray(shape * self.spectrum_of(which, leant))
 
     def spectrum_of(self, which: int = 0, exposure: Exposure | None = None) -> Values:
         """Return the electrons (x) that a source sends into each column in one exposure."""
@@ -172,8 +182,9 @@ class IndependentNight:
         return np.asarray(flux * exposure.transparency)
 
     def true_flux(self, which: int = 0) -> Values:
-        """Return the mean over the lights of a source's light in each column (x), adu."""
-        each = [self.spectrum_of(which, exposure) for exposure in self.exposures]
+        """Return the mean over its lights of a source's light in each column (x), adu."""
+        own = [one for one in self.exposures if one.shining is None or which in one.shining]
+        each = [self.spectrum_of(which, exposure) for exposure in own]
         return np.asarray(np.mean(each, axis=0) / self.camera.gain)
 
     def sky_light(self) -> Values:
@@ -197,10 +208,16 @@ class IndependentNight:
             wells = camera.full_well * rng.normal(1.0, camera.well_scatter, shape)
         made: dict[str, tuple[NDArray[Any], fits.Header]] = {}
 
-        def add(name: str, kind: str, light: Values | float, **cards: Any) -> None:
+        def add(
+            name: str,
+            kind: str,
+            light: Values | float,
+            exposure: Exposure | None = None,
+            **cards: Any,
+        ) -> None:
             electrons = rng.poisson(np.maximum(camera.response * light + dark, 0.0)).astype(float)
             if "light" in kind.lower():
-                electrons += self._rays(rng)
+                electrons += self._rays(rng, exposure)
             if wells is not None:
                 electrons = np.minimum(electrons, wells)
             electrons += rng.normal(0.0, camera.read_noise, shape)
@@ -215,8 +232,9 @@ class IndependentNight:
             add(f"flat-{n + 1:03d}", "Flat Field", lamp * np.asarray(self.flat, np.float64))
         sky = self.sky_light()
         for n, exposure in enumerate(self.exposures):
-            light = sky + sum(self.light_of(i, exposure) for i in range(len(self.sources)))
-            add(f"star-{n + 1:03d}", "Light Frame", light, OBJECT="Star")
+            shining = exposure.shining or range(len(self.sources))
+            light = sky + sum(self.light_of(i, exposure) for i in shining)
+            add(f"star-{n + 1:03d}", "Light Frame", light, exposure, OBJECT="Star")
         return made
 
     def write(self, folder: Path) -> Path:
@@ -240,14 +258,14 @@ class IndependentNight:
                 header[name] = value
         return header
 
-    def _rays(self, rng: np.random.Generator) -> Values:
+    def _rays(self, rng: np.random.Generator, exposure: Exposure | None) -> Values:
         """Return the electrons (y, x) of the cosmic rays of one frame."""
         (ny, nx), hit = self.camera.shape, np.zeros(self.camera.shape)
         for n in range(self.tracks + self.on_star):
             column = float(rng.uniform(0, nx - 1))
             row = float(rng.uniform(0, ny - 1))
             if n >= self.tracks:
-                row = float(self.center()[int(column)] - 1 + rng.uniform(-2, 2))
+                row = float(self.center(0, exposure)[int(column)] - 1 + rng.uniform(-2, 2))
             angle, length = rng.uniform(0, np.pi), rng.uniform(4, 15)
             strength = rng.uniform(600, 3000)
             for step in np.arange(-length / 2, length / 2, 0.5):

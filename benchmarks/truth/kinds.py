@@ -32,6 +32,8 @@ from benchmarks.truth.independent import (
 
 _MAD = 1.482602218505602
 _FAR = 6.0
+_REPAIRED = 16
+"""The flag of a column that holds all its light, from pixels without their cosmic rays."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Kind:
     told : words that a remark of the spectrum, or the error, must hold; "": none.
     refused : whether the program must refuse instead.
     columns : columns (start, stop) that are compared; None: all.
+    flagged : the largest part of the columns that may have a flag.
     """
 
     make: Callable[[int], IndependentNight]
@@ -56,6 +59,7 @@ class Kind:
     told: str = ""
     refused: bool = False
     columns: tuple[int, int] | None = None
+    flagged: float = 1.0
 
 
 class Outcome(NamedTuple):
@@ -113,12 +117,14 @@ def compared(
     unit = spectrum["flux"].attrs.get("units", "adu")
     truth = truth * (night.camera.gain if unit == "electron" else 1.0)
     sigma = np.sqrt(spectrum["variance"].values[span])
-    good = (spectrum["dq"].values[span] == 0) & np.isfinite(flux) & (sigma > 0)
+    spoilt = spectrum["dq"].values[span] & ~np.uint8(_REPAIRED)
+    good = (spoilt == 0) & np.isfinite(flux) & (sigma > 0)
     pulls = (flux - truth)[good] / sigma[good]
     told = tuple(map(str, spectrum.attrs.get("remarks", ())))
     total = float(truth[good].sum())
     bias = 100.0 * float((flux - truth)[good].sum()) / total if total else float("nan")
-    found = rows[0] - 1 <= center <= rows[1] + 1
+    moves = [one.rows for one in night.exposures]
+    found = rows[0] - 1 <= center + max(moves) and center + min(moves) <= rows[1] + 1
     return Outcome(found, "", told, bias, tuple(map(float, pulls)), 1.0 - float(good.mean()))
 
 
@@ -149,6 +155,8 @@ def misses(kind: Kind, outcomes: Sequence[Outcome]) -> Iterator[str]:
     slack = 3 * 1.17 / len(pulls) ** 0.5
     if not kind.width[0] - slack <= width <= kind.width[1] + slack:
         yield f"pulls {width:.2f} wide"
+    if (flagged := float(np.mean([one.flagged for one in made]))) > kind.flagged:
+        yield f"{flagged:.1%} of the columns flagged"
     if far := int(np.count_nonzero(np.abs(pulls) > _FAR)):
         yield f"{far} of {len(pulls)} columns off by more than {_FAR:g} sigma, unflagged"
 
@@ -211,7 +219,7 @@ def _saturated_line(seed: int, *lamps: float) -> IndependentNight:
     return replace(night, sources=(source,), sky=Sky(), camera=camera, lamp=lamps, n_flats=3)
 
 
-def _leaning(seed: int, lamp: Values, lean: float, *, row: float = 40.3) -> IndependentNight:
+def _leaning_flat(seed: int, lamp: Values, lean: float, *, row: float = 40.3) -> IndependentNight:
     """Return a night whose lamp's features move by columns from row to row, as the star's do."""
     night, column = _flat(seed, lamp), np.arange(lamp.size)
     row_of = np.arange(1, 201) - 100.5
@@ -298,6 +306,53 @@ def _full_well(n_lights: int, scatter: float) -> Callable[[int], IndependentNigh
     )
 
 
+def _lined(row: float = 60.6, flux: float = 12_000.0) -> Source:
+    lines = tuple((15.0 + 24 * i, flux * (0.4 + 0.2 * (i % 3)), 1.6) for i in range(16))
+    return Source(row, flux, tilt=2.0, lines=lines)
+
+
+def _moved(*rows: float, star: Source | None = None, **more: Any) -> Any:
+    exposures = tuple(Exposure(rows=row) for row in rows)
+    return lambda seed: IndependentNight(
+        (star or _lined(),), exposures=exposures, seed=seed, **more
+    )
+
+
+def _two_of_one_name(seed: int) -> IndependentNight:
+    column = np.arange(1.0, 401)
+    red = Source(100.6, 9_000.0 * (0.3 + 1.4 * column / 400))
+    seen = [Exposure(shining=(which,)) for which in (0, 1, 0, 1, 0)]
+    return IndependentNight((_lined(), red), exposures=seen, seed=seed)
+
+
+def _drifted_along_columns(seed: int) -> IndependentNight:
+    exposures = [Exposure(columns=0.3 * n) for n in range(3)]
+    return IndependentNight((_lined(),), exposures=exposures, seed=seed)
+
+
+def _unsteady(seed: int) -> IndependentNight:
+    exposures = [
+        Exposure(transparency, seeing, rows)
+        for transparency, seeing, rows in zip(
+            (1.0, 0.6, 0.9, 0.5, 0.8),
+            (1.0, 1.3, 0.9, 1.2, 1.0),
+            (-0.6, 0, 0.7, 0.3, -0.4),
+            strict=True,
+        )
+    ]
+    return IndependentNight((Source(101.3, 12_000.0, tilt=2.0),), exposures=exposures, seed=seed)
+
+
+def _struck(n_lights: int, flux: float = 12_000.0) -> Any:
+    return lambda seed: IndependentNight(
+        (Source(101.3, flux, tilt=2.0),),
+        exposures=(Exposure(),) * n_lights,
+        tracks=10,
+        on_star=5,
+        seed=seed,
+    )
+
+
 def _coarse(
     flux: float, gain: float, slope: float, **camera: Any
 ) -> Callable[[int], IndependentNight]:
@@ -308,6 +363,9 @@ def _coarse(
         (Source(101.3, flux, tilt=2.0),), Camera(**kept), exposures=(Exposure(),) * 5, seed=seed
     )
 
+
+_NODS = 0.0, 20.0, 0.0, 20.0, 0.0
+_LEANING = Sky(lines=((90.0, 300.0, 1.6), (250.0, 200.0, 1.6)), lean=0.027)
 
 KINDS = {
     "plain": Kind(_plain),
@@ -324,8 +382,8 @@ KINDS = {
     ),
     "flat, a line saturates in one": Kind(lambda seed: _saturated_line(seed, 0.5, 0.5, 1.0)),
     "flat, a line saturates in all": Kind(lambda seed: _saturated_line(seed, 1.0)),
-    "flat, leaning dichroic": Kind(lambda seed: _leaning(seed, _edge(0.03), 0.03)),
-    "flat, leaning lines": Kind(lambda seed: _leaning(seed, _lamp_lines(), 0.03)),
+    "flat, leaning dichroic": Kind(lambda seed: _leaning_flat(seed, _edge(0.03), 0.03)),
+    "flat, leaning lines": Kind(lambda seed: _leaning_flat(seed, _lamp_lines(), 0.03)),
     "flat, overscan and trails": Kind(
         lambda seed: _flat(seed, _arm_end(), trail=190.0), columns=(0, 584)
     ),
@@ -363,6 +421,32 @@ KINDS = {
     "full wells that differ": Kind(_full_well(3, 0.03), told="saturated"),
     "full wells, two lights": Kind(_full_well(2, 0.01), told="saturated"),
     "full wells, one light": Kind(_full_well(1, 0.01), told="saturated"),
+    "nod along the slit": Kind(_moved(*_NODS), told="moves along the slit"),
+    "nod in a leaning slit": Kind(
+        _moved(0, 50, 0, 50, 0, sky=_LEANING), width=(0.9, 1.35), told="moves along the slit"
+    ),
+    "nod with cosmic rays": Kind(
+        _moved(*_NODS, tracks=10, on_star=4), told="moves along the slit", flagged=0.1
+    ),
+    "nod of two lights": Kind(_moved(0, 15), told="moves along the slit"),
+    "nod of a faint star": Kind(
+        _moved(*_NODS, star=Source(60.6, 900.0)), told="moves along the slit"
+    ),
+    "drift along the slit": Kind(_moved(*(2.5 * n for n in range(9))), told="moves along the slit"),
+    "two stars of one name": Kind(_two_of_one_name, told="another star"),
+    "drift along the dispersion": Kind(_drifted_along_columns, told="along the dispersion"),
+    "clouds and seeing, mean": Kind(_unsteady),
+    "clouds and seeing, median": Kind(
+        _unsteady, {"combine": "median"}, bias=3.0, width=(0.4, 1.2), told="combine average"
+    ),
+    "clouds and seeing, minmax": Kind(
+        _unsteady, {"combine": "minmax"}, bias=3.0, width=(0.4, 1.2), told="combine average"
+    ),
+    "clouds and seeing, clip": Kind(_unsteady, {"combine": "clip"}),
+    "tracks on the star": Kind(_struck(5), flagged=0.1),
+    "tracks on a faint star": Kind(_struck(5, 1_500.0), flagged=0.1),
+    "tracks in fifteen lights": Kind(_struck(15), flagged=0.1),
+    "tracks in two lights": Kind(_struck(2), flagged=0.1),
 }
 """Every kind by name; a test or a command picks one by it."""
 

@@ -15,6 +15,7 @@ from arrayred.errors import UsageError
 from arrayred.model import X, Y
 from arrayred.simulate import Detector, SimulatedNight, Sky, Star
 from arrayred.steps import find_scales
+from benchmarks.truth.kinds import KINDS, misses, outcome
 from tests.steps import Array, cube_of
 
 DETECTOR = Detector(shape=(120, 1000), hot_fraction=0.0)
@@ -249,3 +250,9 @@ def test_a_flat_divides_the_best_estimate_too() -> None:
     divided = ar.divide_flat(image, flat)
     assert np.array_equal(divided.clean, 2 * image.clean)
     assert np.allclose(divided.variance, 4 * image.variance)
+
+
+@pytest.mark.parametrize("method", ["median", "minmax", "clip"])
+def test_frames_that_differ_by_more_than_noise_widen_the_variance(method: str) -> None:
+    kind = KINDS[f"clouds and seeing, {method}"]
+    assert list(misses(kind, [outcome(kind, 0)])) == []

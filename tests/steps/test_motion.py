@@ -1,0 +1,103 @@
+"""Stars that move between light frames: along the slit, and along the dispersion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+import arrayred as ar
+from benchmarks.truth.independent import Exposure, IndependentNight, Sky, Source
+from benchmarks.truth.kinds import KINDS, misses, outcome
+
+RIGHT = [
+    "nod along the slit",
+    "nod of two lights",
+    "nod of a faint star",
+    "drift along the slit",
+    "two stars of one name",
+    "drift along the dispersion",
+]
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_moving_star_keeps_its_flux_and_is_said_to_move(name: str) -> None:
+    assert list(misses(KINDS[name], [outcome(KINDS[name], 0)])) == []
+
+
+LINES = tuple((15.0 + 24 * i, 5000.0, 1.6) for i in range(16))
+
+
+def spectrum_of(folder: Path, exposures: list[Exposure], **more: Any) -> Any:
+    star = Source(60.6, 12_000.0, tilt=2.0, lines=LINES)
+    night = IndependentNight((star,), exposures=exposures, **more).write(folder)
+    tree = ar.reduce_night(night, ar.Recipe(per_frame=True))
+    return tree["targets"].children["Star"]
+
+
+def test_each_frame_of_a_nod_is_extracted_at_its_star(tmp_path: Path) -> None:
+    nod = [Exposure(rows=row) for row in (0.0, 20.0, 0.0)]
+    products = spectrum_of(tmp_path, nod)
+    frames = products["frames"].to_dataset()
+    assert np.abs(frames["offset"].values - [0, 20, 0]).max() < 0.1
+    flux = frames["flux"].values.sum(axis=1)
+    assert np.ptp(flux) < 0.01 * flux.mean()
+
+
+def test_light_that_leans_across_the_slit_is_put_upright(tmp_path: Path) -> None:
+    nod = [Exposure(rows=row) for row in (0.0, 50.0, 0.0)]
+    spectrum = spectrum_of(tmp_path, nod, sky=Sky(lean=0.027))["spectrum"].to_dataset()
+    assert abs(spectrum.attrs["drift_rows"] - 50) < 0.1
+    assert abs(spectrum.attrs["drift_columns"] - 1.35) < 0.15
+    peaks = spectrum["flux"].values[[int(at) - 1 for at, _, _ in LINES[1:-1]]]
+    assert peaks.mean() > 8000 + 0.96 * 831
+
+
+def test_an_ordinary_drift_is_measured_and_no_remark(tmp_path: Path) -> None:
+    drift = [Exposure(rows=0.3 * n) for n in range(3)]
+    spectrum = spectrum_of(tmp_path, drift)["spectrum"].to_dataset()
+    assert abs(spectrum.attrs["drift_rows"] - 0.6) < 0.05
+    assert "remarks" not in spectrum.attrs
+
+
+def test_the_order_of_the_frames_does_not_matter(tmp_path: Path) -> None:
+    nod = [Exposure(rows=row) for row in (0.0, 20.0, 0.0, 20.0)]
+    night = IndependentNight((Source(60.6, 12_000.0, lines=LINES),), exposures=nod)
+    opened = ar.open_night(night.write(tmp_path))
+    (target,) = ar.make_plan(opened).targets
+    lights = target.lights.cube()
+    forth = ar.reduce_target(lights, None, ar.Recipe())["spectrum"]
+    back = ar.reduce_target(lights.isel(frame=[3, 1, 2, 0]), None, ar.Recipe())["spectrum"]
+    np.testing.assert_allclose(forth["flux"].values, back["flux"].values, rtol=1e-6)
+
+
+def test_chunks_do_not_matter_to_a_nod(tmp_path: Path) -> None:
+    nod = [Exposure(rows=row) for row in (0.0, 20.0, 0.0)]
+    night = IndependentNight((Source(60.6, 12_000.0, lines=LINES),), exposures=nod)
+    folder = night.write(tmp_path)
+    whole, banded = (
+        ar.reduce_night(folder, chunks=chunks)["targets/Star/spectrum"].to_dataset()
+        for chunks in (None, 37)
+    )
+    for name in ("flux", "variance", "dq"):
+        np.testing.assert_array_equal(whole[name].values, banded[name].values)
+
+
+def test_a_night_dispersed_along_columns_moves_alike(tmp_path: Path) -> None:
+    nod = [Exposure(rows=row) for row in (0.0, 20.0, 0.0)]
+    star = (Source(60.6, 12_000.0, tilt=2.0, lines=LINES),)
+    along = IndependentNight(star, exposures=nod, cards={"DISPAXIS": 1})
+    flux = []
+    for upright in (False, True):
+        frames = along.frames()
+        folder = tmp_path / str(upright)
+        folder.mkdir()
+        for name, (pixels, header) in frames.items():
+            header["DISPAXIS"] = 2 if upright else 1
+            data = pixels.T.copy() if upright else pixels
+            fits.PrimaryHDU(data, header).writeto(folder / name)
+        flux.append(ar.reduce_night(folder)["targets/Star/spectrum"].to_dataset()["flux"].values)
+    np.testing.assert_allclose(flux[0], flux[1], rtol=2e-3)
