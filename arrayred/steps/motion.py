@@ -219,23 +219,23 @@ def light_about(
     if DQ in image:
         usable = usable & (cut(image, DQ)[place, column] & (BAD_PIXEL | SATURATED) == 0)
     dark = 0.0 if minus is None else cut(minus, COUNTS)[place, column]
-    is_star, is_sky = np.abs(away) <= half, np.abs(away) > half
+    below, star, above = slice(0, _SKY_ROWS), slice(_SKY_ROWS, -_SKY_ROWS), slice(-_SKY_ROWS, None)
+    where = place * center.size + column
     profiles, stars, skies = [], [], []
     for frame in cut(lights, COUNTS):
-        values = frame[place, column].astype(np.float64) - dark
+        values = np.subtract(np.take(frame, where), dark, dtype=np.float64)
         good = usable & np.isfinite(values)
-        values = np.where(good, values, 0.0)
-        sky = _mean_of(values, good & is_sky)
-        stars.append(np.add.reduce(np.where(good & is_star, values - sky, 0.0), axis=0))
+        values[~good] = 0.0
+        n_sky, n_star = (
+            np.add.reduce([np.count_nonzero(good[part], axis=0) for part in parts])
+            for parts in ((below, above), (star,))
+        )
+        sky = np.add.reduce(values[below], axis=0) + np.add.reduce(values[above], axis=0)
+        sky /= np.maximum(n_sky, 1)
+        stars.append(np.add.reduce(values[star], axis=0) - n_star * sky)
         skies.append(sky)
         profiles.append(_trimmed(_block_means(values, good)))
     return FrameLight(_without_background(np.array(profiles)), np.array(stars), np.array(skies))
-
-
-def _mean_of(values: Values, good: Flags) -> Values:
-    """Return the mean of the good values of each column (x); 0 where there is none."""
-    total = np.add.reduce(np.where(good, values, 0.0), axis=0)
-    return np.asarray(total / np.maximum(np.count_nonzero(good, axis=0), 1))
 
 
 def _block_means(values: Values, good: Flags) -> Values:
