@@ -411,7 +411,7 @@ def dq_attrs(what: str) -> dict[str, object]:
     Examples
     --------
     >>> dq_attrs("flags of a pixel")["flag_meanings"]
-    'bad_pixel saturated cosmic_ray no_data repaired'
+    'bad_pixel saturated cosmic_ray no_data repaired doubtful_flat'
     """
     return {
         "units": "",

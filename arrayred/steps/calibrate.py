@@ -193,6 +193,7 @@ _MEDIAN_JUMP_TO_STD = 1.4826 / 2**0.5
 _MAX_COLUMN_SCATTER = 0.3
 _MAX_SCATTER_IN_DOUBT = 0.1
 """Scatter of a column's pixels, of its level, above which a faint one tells no pixel's response."""
+_MAX_SATURATED = 0.5
 _MAX_MISSING = 0.05
 """The part of a column that may be saturated before its median is too low."""
 _FAINT = 0.01
@@ -685,8 +686,8 @@ def flat_level(image: xr.Dataset, saturated: Mask | None = None) -> float:
         )
     if saturated is None:
         return level
-    lit = counts > 0.5 * level
-    lost = int(np.count_nonzero(saturated & lit)) / max(int(np.count_nonzero(lit)), 1)
+    of_lit = saturated[counts > 0.5 * level]
+    lost = np.count_nonzero(of_lit) / of_lit.size
     if lost > _MAX_SATURATED:
         raise InputError(
             f"{lost:.0%} of the light in {name} lies in pixels that a flat of its group saturates",
@@ -694,9 +695,6 @@ def flat_level(image: xr.Dataset, saturated: Mask | None = None) -> float:
             hint="Exclude the overexposed flats, or give --no-flat.",
         )
     return illuminated_level(np.where(saturated, np.nan, counts))
-
-
-_MAX_SATURATED = 0.5
 
 
 def combine_flats(

@@ -176,8 +176,9 @@ def test_flags_without_a_mask_are_the_flags() -> None:
 
 def test_the_bits_are_named_as_cf_does() -> None:
     attrs = ar.from_ccddata(ccd()).dq.attrs
-    assert list(attrs["flag_masks"]) == [1, 2, 4, 8, 16]
-    assert attrs["flag_meanings"].split() == ["bad_pixel", "saturated", "cosmic_ray", "no_data"]
+    assert list(attrs["flag_masks"]) == [1, 2, 4, 8, 16, 32]
+    meanings = "bad_pixel saturated cosmic_ray no_data repaired doubtful_flat"
+    assert attrs["flag_meanings"] == meanings
 
 
 def test_a_cut_image_keeps_the_numbers_of_its_pixels() -> None:
