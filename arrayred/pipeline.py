@@ -816,7 +816,7 @@ def signal_of(spectrum: xr.Dataset) -> tuple[NDArray[np.float64], int]:
     n_blocks = min(_SNR_BLOCKS, max(ratio.size // _FEWEST_COLUMNS, 1))
     edges = np.arange(n_blocks + 1) * ratio.size // n_blocks
     parts = [slice(edges[i], edges[i + 1]) for i in range(n_blocks)]
-    levels = [np.median(ratio[p][good[p]]) if good[p].any() else 0.0 for p in parts]
+    levels = [finite_median(ratio[p][good[p]]) if good[p].any() else 0.0 for p in parts]
     groups = bright_runs(good & ((flags & COSMIC_RAY) == 0) & (ratio > _LINE_SNR))
     return np.array(levels), sum(stop - start > 1 for start, stop in groups)
 

@@ -902,6 +902,7 @@ def _about(one: Shown, found: Found) -> Markup:
         ("Signal to noise", number(told.get("snr"))),
         ("Light enclosed", share(told.get("enclosed_fraction"))),
         ("Rows", rows),
+        ("Aperture", _aperture(told)),
         ("Seeing", number(told.get("fwhm"), 1, "rows")),
         ("Tilt", number(told.get("tilt"), 1, "rows") if "tilt" in told else ""),
         ("Extraction", str(told.get("extraction", "sum"))),
@@ -917,6 +918,14 @@ def _about(one: Shown, found: Found) -> Markup:
     done = tag("details", tag("summary", "What was done"), bullets(steps, "ol"))
     asked = [tag("p.muted", "Settings: ", _settings_line(own))] if own else []
     return joined(tag("div.numbers", facts(pairs)), asked, done, _files(one, found))
+
+
+def _aperture(told: Mapping[str, Any]) -> str:
+    """Return the rows of the aperture in the middle column, "" if they are not known."""
+    middle, half = told.get("center_middle"), told.get("half_height")
+    if not is_number(middle) or not is_number(half):
+        return ""
+    return f"{middle - half:.1f} to {middle + half:.1f}"
 
 
 def _gain(spectrum: xr.Dataset) -> str:
