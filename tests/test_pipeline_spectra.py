@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import xarray as xr
 
 import arrayred as ar
-from arrayred.pipeline import spectrum_at_rows
-from tests.stars import Drawn, draw
+from arrayred.errors import NoSpectrumError
+from arrayred.model import Rows
+from arrayred.pipeline import extract_spectrum, spectrum_at_rows
+from tests.stars import Drawn, draw, image_of
 
 TABLES = ("counts_mean", "counts_mean_sky_subtracted")
 STAR = draw(100.0, tilt=3.0, shape=(220, 500))
@@ -120,3 +124,37 @@ def test_the_image_is_not_changed() -> None:
     before = image.copy(deep=True)
     spectrum_at_rows(image, STAR.rows, ar.Recipe())
     assert image.identical(before)
+
+
+@pytest.fixture(scope="module")
+def demo_image() -> xr.Dataset:
+    """Return the combined image of the demo night, its star in rows 121 to 136."""
+    night = ar.SimulatedNight()
+    frames = {
+        kind: [f.pixels for f in night.frames() if kind in f.name] for kind in ("dark", "light")
+    }
+    return image_of(np.mean(frames["light"], axis=0) - np.median(frames["dark"], axis=0))
+
+
+def test_given_rows_are_those_extracted(demo_image: xr.Dataset) -> None:
+    rows = (145, 160)
+    spectrum = extract_spectrum(demo_image, ar.Recipe(rows=rows))
+    center, half = spectrum.trace.values, spectrum.attrs["half_height"]
+    assert (center - half >= 144).all()
+    assert (center + half <= 161).all()
+    assert abs(float(spectrum.flux.mean())) < 100
+    recipe = ar.Recipe(rows=rows, trace="straight", extraction="sum")
+    exact = extract_spectrum(demo_image, recipe)
+    summed = demo_image.counts.sel(y=slice(*rows)).values.sum(axis=0)
+    kept = exact.dq.values == 0
+    assert kept.mean() > 0.99
+    assert np.allclose((exact.flux + exact.sky)[kept], summed[kept], rtol=1e-12)
+
+
+def test_a_find_without_signal_is_refused_but_not_given_rows(demo_image: xr.Dataset) -> None:
+    recipe = ar.Recipe()
+    given = Rows(40, 52, 0, 0.0, 1.0, 4.0, 4.0, rule="given")
+    assert spectrum_at_rows(demo_image, given, recipe).attrs["snr"] < 1
+    with pytest.raises(NoSpectrumError, match="per column at best, and no lines") as caught:
+        spectrum_at_rows(demo_image, dataclasses.replace(given, rule="robust"), recipe)
+    assert "--rows A:B" in caught.value.hint

@@ -270,6 +270,8 @@ def spectrum_lines(facts: Mapping[str, Any]) -> list[str]:
     how = tilted if facts.get("trace") == "fit" else ", straight"
     seeing = f", seeing {facts['fwhm']:.1f} rows" if is_known(facts.get("fwhm")) else ""
     lines = [f"Spectrum: {facts['extraction']}{where}{how}{seeing}"]
+    if facts.get("rule") == "given" and facts.get("trace") == "fit":
+        lines.append(f"Text tables: rows {facts['first_row']} to {facts['last_row']}, as given")
     sides = [facts[name] for name in ("sky_below", "sky_above") if name in facts]
     if sides:
         bands = " and ".join(f"{first}:{last}" for first, last in sides)

@@ -903,6 +903,7 @@ def _about(one: Shown, found: Found) -> Markup:
         ("S/N per column", _snr(told)),
         ("Light enclosed", share(told.get("enclosed_fraction"))),
         ("Rows", rows),
+        ("Aperture", _aperture(told)),
         ("Seeing", number(told.get("fwhm"), 1, "rows")),
         ("Tilt", number(told.get("tilt"), 1, "rows") if "tilt" in told else ""),
         ("Extraction", str(told.get("extraction", "sum"))),
@@ -924,6 +925,14 @@ def _snr(told: Mapping[Any, Any]) -> str:
     """Return the S/N of a spectrum, and the noise that it lacks."""
     note = f" ({told['snr_note']})" if "snr_note" in told else ""
     return f"{number(told.get('snr'))}{note}"
+
+
+def _aperture(told: Mapping[str, Any]) -> str:
+    """Return the rows of the aperture in the middle column, "" if they are not known."""
+    middle, half = told.get("center_middle"), told.get("half_height")
+    if not is_number(middle) or not is_number(half):
+        return ""
+    return f"{middle - half:.1f} to {middle + half:.1f}"
 
 
 def _gain(spectrum: xr.Dataset) -> str:

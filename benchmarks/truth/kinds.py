@@ -260,6 +260,33 @@ def _leaning(lean: float, width: float, flux: float = 12_000.0) -> Callable[[int
         sky = Sky(30.0, lines, lean)
         return IndependentNight((Source(101.3, flux, tilt=2.0),), sky=sky, seed=seed)
 
+
+def _pair(seed: int) -> IndependentNight:
+    sources = Source(100.3, 12_000.0, tilt=2.0), Source(112.3, 12_000.0, tilt=2.0)
+    return IndependentNight(sources, seed=seed)
+
+
+def _fainter_neighbour(seed: int) -> IndependentNight:
+    sources = Source(100.3, 12_000.0, tilt=6.0), Source(110.3, 3_600.0, tilt=6.0)
+    return IndependentNight(sources, seed=seed)
+
+
+def _beside_a_brighter(seed: int) -> IndependentNight:
+    sources = Source(130.3, 3_000.0, tilt=2.0), Source(100.3, 30_000.0, tilt=2.0)
+    return IndependentNight(sources, seed=seed)
+
+
+def _glow(seed: int) -> IndependentNight:
+    row, column = np.arange(200.0)[:, np.newaxis], np.arange(400.0)
+    glow = 30.0 + 20_000.0 * np.exp(-np.hypot(row - 199.0, column - 399.0) / 20.0)
+    return IndependentNight((Source(61.3, 1_500.0, tilt=2.0),), sky=Sky(glow), seed=seed)
+
+
+def _tracks(n_lights: int) -> Callable[[int], IndependentNight]:
+    def made(seed: int) -> IndependentNight:
+        lights = (Exposure(),) * n_lights
+        return IndependentNight((Source(100.0),), exposures=lights, tracks=20, seed=seed)
+
     return made
 
 
@@ -367,6 +394,13 @@ def _coarse(
 _NODS = 0.0, 20.0, 0.0, 20.0, 0.0
 _LEANING = Sky(lines=((90.0, 300.0, 1.6), (250.0, 200.0, 1.6)), lean=0.027)
 
+
+def _filled(seed: int) -> IndependentNight:
+    level = np.full((200, 400), 5.0)
+    level[20:180] = 300.0
+    return IndependentNight((Source(100.0),), sky=Sky(level), seed=seed)
+
+
 KINDS = {
     "plain": Kind(_plain),
     "faint": Kind(_faint),
@@ -447,6 +481,13 @@ KINDS = {
     "tracks on a faint star": Kind(_struck(5, 1_500.0), flagged=0.1),
     "tracks in fifteen lights": Kind(_struck(15), flagged=0.1),
     "tracks in two lights": Kind(_struck(2), flagged=0.1),
+    "equal pair 12 rows apart": Kind(_pair, {"near_row": 101}, told="overlaps"),
+    "fainter neighbour 10 rows away": Kind(_fainter_neighbour, told="overlaps"),
+    "rows beside a brighter star": Kind(_beside_a_brighter, {"rows": (112, 145)}),
+    "glow of a corner": Kind(_glow, told="in few columns only", columns=(0, 300)),
+    "blank with tracks, one light": Kind(_tracks(1), refused=True),
+    "blank with tracks, two lights": Kind(_tracks(2), refused=True),
+    "light fills the slit": Kind(_filled, told="Light fills rows 21 to 180", refused=True),
 }
 """Every kind by name; a test or a command picks one by it."""
 
