@@ -613,10 +613,10 @@ def spectrum_at_rows(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Datase
         return found.assign({name: tables[name] for name in _PROCEDURE_TABLES if name in tables})
     trace = fit_trace(best, rows, straight=recipe.trace == "straight")
     half_height = half_height_of(rows, trace)
-    sky = sky_under_trace(best, trace, rows, recipe, tables) if recipe.sky else None
+    sky = sky_under_trace(best, trace, rows, recipe, tables, half_height) if recipe.sky else None
     found = extract_along(best, trace, sky, half_height=half_height, weights=recipe.extraction)
     return with_best_flux(tables, found, trace, sky).assign_attrs(
-        rule=rows.rule, half_height=half_height, snr=median_snr(found)
+        rule=rows.rule, half_height=float(np.median(half_height)), snr=median_snr(found)
     )
 
 
@@ -665,7 +665,12 @@ def procedure_spectrum(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Data
 
 
 def sky_under_trace(
-    image: xr.Dataset, trace: xr.Dataset, rows: Rows, recipe: Recipe, tables: xr.Dataset
+    image: xr.Dataset,
+    trace: xr.Dataset,
+    rows: Rows,
+    recipe: Recipe,
+    tables: xr.Dataset,
+    half_height: float | NDArray[np.float64],
 ) -> xr.Dataset:
     """Return the sky under a trace, from both sides of it or from a band of rows.
 
@@ -675,8 +680,8 @@ def sky_under_trace(
     trace, rows : of the star.
     recipe : the sky model, and the sky rows if they are given.
     tables : the procedure's spectrum, whose sky band is used by the model "band".
+    half_height : half-width of the aperture, rows, a number or (x).
     """
-    half_height = tables.attrs.get("half_height", half_height_of(rows, trace))
     band = recipe.sky_rows
     if recipe.sky_model == "band":
         band = tables.attrs["sky_first_row"], tables.attrs["sky_last_row"]
@@ -706,6 +711,8 @@ def with_best_flux(
     own = {name: tables[name] for name in _PROCEDURE_TABLES if name in tables}
     center = trace["center"]
     spectrum = found.assign({**own, "trace": center})
+    if "fwhm" in trace:
+        spectrum = spectrum.assign(fwhm=trace["fwhm"])
     sources = (trace, *([] if sky is None else [sky]), found)
     facts = {name: trace.attrs[name] for name in _TRACE_ATTRS if name in trace.attrs}
     if sky is not None:
@@ -762,9 +769,13 @@ def spectra_of_frames(
     """
     rows, trace = _rows_in_attrs(spectrum), _trace_of(spectrum)
     half_height = spectrum.attrs.get("half_height", rows.n_rows / 2)
+    if "half_height" in spectrum:
+        half_height = spectrum["half_height"].values
 
     def extracted(image: xr.Dataset, moved: xr.Dataset) -> xr.Dataset:
-        sky = sky_under_trace(image, moved, rows, recipe, spectrum) if recipe.sky else None
+        sky = None
+        if recipe.sky:
+            sky = sky_under_trace(image, moved, rows, recipe, spectrum, half_height)
         return extract_along(image, moved, sky, half_height=half_height, weights=recipe.extraction)
 
     follow = recipe.trace == "fit"
@@ -796,7 +807,9 @@ def _trace_of(spectrum: xr.Dataset) -> xr.Dataset:
     facts = spectrum.attrs
     own = {name: facts[name] for name in _TRACE_ATTRS if name in facts}
     if "trace" in spectrum:
-        return spectrum["trace"].rename("center").to_dataset().assign_attrs(own)
+        along = {"center": spectrum["trace"]}
+        along |= {name: spectrum[name] for name in ("fwhm",) if name in spectrum}
+        return spectrum[[]].assign(along).assign_attrs(own)
     middle = np.full(spectrum.sizes[X], (facts["first_row"] + facts["last_row"]) / 2)
     rows = facts["last_row"] - facts["first_row"] + 1
     return spectrum[[]].assign(center=(X, middle)).assign_attrs(own | {"fwhm": rows / 3})

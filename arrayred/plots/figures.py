@@ -77,6 +77,8 @@ def aperture(spectrum: xr.Dataset) -> list[Values]:
     facts = spectrum.attrs
     if "trace" in spectrum.data_vars and "half_height" in facts:
         center, half = spectrum["trace"].values, facts["half_height"]
+        if "half_height" in spectrum.data_vars:
+            half = spectrum["half_height"].values
         return [center - half, center + half]
     if "first_row" not in facts:
         return []

@@ -28,7 +28,7 @@ from arrayred.model import (
     check_image,
     dq_attrs,
 )
-from arrayred.steps.trace import fit_trace
+from arrayred.steps.trace import fit_trace, relative_width
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -120,7 +120,8 @@ def _row_attrs(rows: Rows) -> dict[str, Any]:
 #
 # The profile is a Moffat curve (`Moffat`) plus cubic splines, which change along the columns as
 # slowly as a polynomial of second order. Both are functions of the distance from the trace, so that
-# a tilted trace samples them at all phases of the pixels, and a straight one needs no others.
+# a tilted trace samples them at all phases of the pixels, and a straight one needs no others. Where
+# the width of the star changes along the columns (`widths_along`), distances are divided by it.
 # Functions of the row would not do: where a star two rows wide crosses from one row to the next,
 # the flux of a row changes within a few columns, and no smooth function of the column follows
 # (Marsh 1989, PASP 101, 1032).
@@ -153,12 +154,15 @@ class Knots(NamedTuple):
     interval : (row, x), the interval between knots that holds each pixel.
     basis : (4, row, x), the four splines that are not 0 there.
     middles : (knot), distance of the middle of each spline from the trace, rows.
+    pixel : (x), height of a pixel, rows: all distances are divided by the width of the star over
+        its common width, and so is it; 1 where the width is constant.
     """
 
     away: Values
     interval: NDArray[np.intp]
     basis: Values
     middles: Values
+    pixel: Values
 
 
 class TracePixels(NamedTuple):
@@ -191,7 +195,7 @@ class SpatialProfile(NamedTuple):
     def on_pixels(self, knots: Knots) -> Values:
         """Return the fraction of a column's flux on aperture pixels (row, x), never below 0."""
         n_rows, n_columns = knots.away.shape
-        light = self.moffat.on_rows(knots.away[0], n_rows)
+        light = self.moffat.on_rows(knots.away[0], n_rows, knots.pixel)
         if self.coefficients is not None and self.coefficients.any():
             along = np.linspace(-1.0, 1.0, n_columns)
             orders = np.polynomial.legendre.legvander(along, len(self.coefficients) - 1).T
@@ -199,7 +203,7 @@ class SpatialProfile(NamedTuple):
                 added = coefficients[knots.interval] * knots.basis[0]
                 for i in range(1, 4):
                     added += coefficients[knots.interval + i] * knots.basis[i]
-                light += added * order
+                light += added * (order * knots.pixel)
         return without_negative(light)
 
 
@@ -224,14 +228,17 @@ def without_negative(light: Values) -> Values:
     return np.asarray(np.where(wings, above * kept, above))
 
 
-def knots_of(away: Values, fwhm: float) -> Knots:
+def knots_of(away: Values, fwhm: float, width: Values | None = None) -> Knots:
     """Return splines a fifth of the FWHM apart, but at least half a row and at most two rows.
 
     Parameters
     ----------
     away : (row, x), distance from the trace, rows; each a row above the one before.
     fwhm : approximate spatial FWHM, rows.
+    width : (x), width of the star over its common width; None: 1.
     """
+    pixel = 1.0 / (np.ones(away.shape[1]) if width is None else width)
+    away = away * pixel
     step = float(np.clip(fwhm / 5, _FINEST, _COARSEST))
     first = float(np.floor(away.min()))
     n_knots = int(np.ceil((away.max() - first) / step)) + 3
@@ -246,7 +253,7 @@ def knots_of(away: Values, fwhm: float) -> Knots:
     basis[0] = ahead * ahead * ahead / 6
     basis[1] = 1.0 - basis[0] - basis[2] - basis[3]
     middles = np.asarray(first + step * (np.arange(n_knots) - 1.0), np.float64)
-    return Knots(away, interval, basis, middles)
+    return Knots(away, interval, basis, middles, pixel)
 
 
 def fit_profile(
@@ -271,7 +278,7 @@ def fit_profile(
     >>> bool(np.abs(fit_profile(light, knots, 3.5).on_pixels(knots) - truth).max() < 1e-3)
     True
     """
-    stack = stack_columns(light, knots.away)
+    stack = stack_columns(light._replace(flux=light.flux * knots.pixel), knots.away)
     moffat = fit_moffat(stack, fwhm, wings=not quick)
     light = light._replace(flux=light.flux * _bell_height(stack, moffat))
     normal, right, places = _normal_equations(light, knots, moffat)
@@ -328,9 +335,11 @@ def _normal_equations(
     n_bins = min(_N_PROFILE_BINS, n_columns)
     bins = np.arange(n_columns) * n_bins // n_columns
     number = (bins * n_knots + knots.interval).ravel()
-    weight = light.weight * light.flux
-    power = weight * light.flux
-    left = weight * (light.counts - light.flux * moffat.on_rows(knots.away[0], n_rows))
+    flux = light.flux * knots.pixel
+    weight = light.weight * flux
+    power = weight * flux
+    smooth = moffat.on_rows(knots.away[0], n_rows, knots.pixel)
+    left = weight * (light.counts - light.flux * smooth)
     normal, right = np.zeros((n_bins * n_knots, 4)), np.zeros(n_bins * n_knots)
     for i in range(4):
         sums = _sums_by_number(left * knots.basis[i], number, right.size)
@@ -717,13 +726,13 @@ class Aperture(NamedTuple):
     on_image: Flags
 
 
-def aperture_pixels(center: Values, half_height: float, n_rows: int) -> Aperture:
+def aperture_pixels(center: Values, half_height: float | Values, n_rows: int) -> Aperture:
     """Return the pixels within a distance of a trace.
 
     Parameters
     ----------
     center : (x), centre of the trace, as positions of rows from 0.
-    half_height : half-width of the aperture, rows from the trace to either edge.
+    half_height : half-width of the aperture, rows from the trace to either edge; a number or (x).
     n_rows : number of rows of the image.
 
     Examples
@@ -733,7 +742,7 @@ def aperture_pixels(center: Values, half_height: float, n_rows: int) -> Aperture
     ([[4, 5, 6, 7], [4, 5, 6, 7]], [[1.0, 1.0, 1.0, 0.0], [0.75, 1.0, 1.0, 0.25]])
     """
     lowest = np.floor(center - half_height + 0.5)
-    height = int(np.floor(2 * half_height)) + 2
+    height = int(np.floor(2 * np.max(half_height))) + 2
     place = lowest + np.arange(height)[:, np.newaxis]
     away = place - center
     inside = np.minimum(away + 0.5, half_height) - np.maximum(away - 0.5, -half_height)
@@ -821,13 +830,13 @@ class Moffat(NamedTuple):
         low, high = self.below(np.array([-half_height, half_height]))
         return float(high - low)
 
-    def on_pixels(self, away: Values) -> Values:
-        """Return the fraction of the flux on pixels whose middles are at a distance, rows."""
-        return self.below(away + 0.5) - self.below(away - 0.5)
+    def on_pixels(self, away: Values, pixel: float | Values = 1.0) -> Values:
+        """Return the fraction of the flux on pixels of a height at a distance, rows."""
+        return self.below(away + 0.5 * pixel) - self.below(away - 0.5 * pixel)
 
-    def on_rows(self, lowest: Values, n_rows: int) -> Values:
+    def on_rows(self, lowest: Values, n_rows: int, pixel: float | Values = 1.0) -> Values:
         """Return the same (row, x) for consecutive rows, the lowest at a distance (x)."""
-        edges = lowest - 0.5 + np.arange(n_rows + 1)[:, np.newaxis]
+        edges = lowest - 0.5 * pixel + np.arange(n_rows + 1)[:, np.newaxis] * pixel
         return np.diff(self.below(edges), axis=0)
 
 
@@ -931,15 +940,25 @@ ExtractWeights = Literal["optimal", "sum", "mean"]
 
 _MIN_PROFILE_SNR = 5.0
 """S/N of all columns together below which no profile is fitted."""
+_LEAST_ENCLOSED_CHANGE = 0.002
+"""Change of the enclosed fraction along the columns above which it is given for each."""
+_MOST_DIFFERENCE = 0.01
+"""Largest difference of optimal and summed flux, as a fraction of the flux."""
+_FAINT_PART = 0.3
+"""The same fraction of this part of the typical flux, where the flux is fainter: there the sky that
+is left counts more."""
+_LEAST_COLUMNS_COMPARED, _FEWEST_COLUMNS_COMPARED = 12, 3
+"""Least columns of a bin, and of a continuum or lines in it, in which the two are compared."""
+_MAD_TO_STD = 1.482602218505602
 _MOST_REJECTED = 0.05
 """Fraction of rejected pixels above which the profile, not cosmic rays, must be the cause."""
 
 
 class _ApertureScene(NamedTuple):
-    """An aperture: its place, distances from the star, pixels, flags, whether noise is known."""
+    """An aperture: its place, splines about the star, pixels, flags, whether noise is known."""
 
     place: Aperture
-    from_star: Values
+    knots: Knots
     pixels: AperturePixels
     flags: NDArray[np.uint8]
     noise_known: bool
@@ -960,7 +979,7 @@ def extract_along(
     trace: xr.Dataset,
     sky: xr.Dataset | None = None,
     *,
-    half_height: float,
+    half_height: float | Values,
     weights: ExtractWeights = "optimal",
 ) -> xr.Dataset:
     """Extract the spectrum within an aperture that follows a trace.
@@ -971,11 +990,11 @@ def extract_along(
         where it has them. With the attribute `gain_effective` the variance is known to follow the
         counts, and is recomputed from the model of the flux.
     trace : `center` (x), FITS row numbers, and the attribute `fwhm`, rows; where the star is not
-        centred on it, `star` (x).
+        centred on it, `star` (x), and where its width changes, `fwhm` (x).
     sky : `level` (x) of a row at the trace, `slope` (x) per row, `variance` (x) of the level; None:
         no sky is subtracted.
-    half_height : half-width of the aperture, rows from the trace to either edge; pixels are
-        weighted by their fraction inside.
+    half_height : half-width of the aperture, rows from the trace to either edge, a number or (x);
+        pixels are weighted by their fraction inside.
     weights : "optimal" (Horne 1986, PASP 98, 609); "sum"; "mean", the sum divided by the width.
 
     Returns
@@ -983,8 +1002,10 @@ def extract_along(
     spectrum : (x), float64: `flux`, sky-subtracted, in the image's unit; its `variance`, where the
         noise is known; `sky`, the sum of the sky in the aperture (its mean for "mean"); `dq`,
         uint8, the flags of its pixels, with cosmic_ray for those rejected by the profile fit.
-        Attributes: `extraction`, the weights actually used; `enclosed_fraction`, the fraction of
-        the star's flux in the aperture; `masked_fraction` of the aperture's pixels; `profile_snr`,
+        Where they change along the columns, `enclosed` (x), the fraction of the star's flux in the
+        aperture, and `half_height` (x).
+        Attributes: `extraction`, the weights actually used; `enclosed_fraction`, the mean of
+        `enclosed`; `masked_fraction` of the aperture's pixels; `profile_snr`,
         the S/N of all columns together.
 
     Raises
@@ -1010,7 +1031,7 @@ def extract_along(
     True
     """
     check_image(image)
-    if weights not in ("optimal", "sum", "mean") or not half_height > 0:
+    if weights not in ("optimal", "sum", "mean") or not np.all(np.asarray(half_height) > 0):
         raise UsageError(
             f"An extraction by {weights!r} over {half_height} rows is none",
             keyword="extraction",
@@ -1019,14 +1040,21 @@ def extract_along(
         )
     scene = _aperture_scene(image, trace, sky, half_height)
     found = _extract_scene(scene, trace, weights)
+    enclosed = _enclosed_flux(scene, found.profile.moffat)
     facts = {
         "extraction": found.used,
-        "enclosed_fraction": _enclosed_flux(scene.place, found.profile.moffat),
+        "enclosed_fraction": float(np.add.reduce(enclosed) / enclosed.size),
         "masked_fraction": _masked_fraction(scene, found.flux),
         "profile_snr": found.snr,
     }
     spectrum = _as_spectrum(image, scene, sky, found).assign_attrs(facts)
-    told = f"{found.used} over {2 * half_height:.2f} rows along a trace"
+    if np.ptp(enclosed) > _LEAST_ENCLOSED_CHANGE:
+        attrs = {"units": "", "long_name": "fraction of the star's flux in the aperture"}
+        spectrum = spectrum.assign(enclosed=(X, enclosed, attrs))
+    if np.ndim(half_height):
+        attrs = {"units": "pix", "long_name": "from the trace to the aperture's edge"}
+        spectrum = spectrum.assign(half_height=(X, half_height, attrs))
+    told = f"{found.used} over {2 * float(np.median(half_height)):.2f} rows along a trace"
     spectrum = add_history(spectrum, told)
     if weights != "optimal" or not found.why:
         return spectrum
@@ -1034,7 +1062,7 @@ def extract_along(
 
 
 def _aperture_scene(
-    image: xr.Dataset, trace: xr.Dataset, sky: xr.Dataset | None, half_height: float
+    image: xr.Dataset, trace: xr.Dataset, sky: xr.Dataset | None, half_height: float | Values
 ) -> _ApertureScene:
     """Return the sky-subtracted pixels of an aperture."""
     rows = image[Y].values
@@ -1064,7 +1092,9 @@ def _aperture_scene(
     from_star = place.away
     if "star" in trace:
         from_star = place.away + (trace["center"].values - trace["star"].values)
-    return _ApertureScene(place, from_star, pixels, flags, noise_known)
+    fwhm = float(trace.attrs.get("fwhm", np.ptp(from_star) / 4))
+    knots = knots_of(from_star, fwhm, relative_width(trace))
+    return _ApertureScene(place, knots, pixels, flags, noise_known)
 
 
 def _variance_per_count(
@@ -1080,17 +1110,17 @@ def _extract_scene(
     scene: _ApertureScene, trace: xr.Dataset, weights: ExtractWeights
 ) -> _Extraction:
     """Return the flux, with the requested weights where there is a profile."""
-    pixels, away = scene.pixels, scene.from_star
-    fwhm = float(trace.attrs.get("fwhm", np.ptp(away) / 4))
-    profile, knots = SpatialProfile(Moffat(fwhm, 0.0, np.inf)), knots_of(away, fwhm)
+    pixels, knots = scene.pixels, scene.knots
+    fwhm = float(trace.attrs.get("fwhm", np.ptp(knots.away) / 4))
+    profile = SpatialProfile(Moffat(fwhm, 0.0, np.inf))
     shape = _profile_within(profile, knots, pixels)
-    found = sum_flux(pixels, shape, pixels.variance(np.zeros_like(away)))
+    found = sum_flux(pixels, shape, pixels.variance(np.zeros_like(shape)))
     found = sum_flux(pixels, shape, pixels.variance(shape * np.maximum(found.flux, 0.0)))
     snr = total_snr(found) if scene.noise_known else 0.0
     if snr >= _MIN_PROFILE_SNR:
         found, profile, shape = _fit_and_extract(pixels, knots, fwhm, found)
         snr = total_snr(found)
-    why = _why_no_profile(scene, found, snr)
+    why = _why_no_profile(scene, found, snr) or _why_no_weights(scene, shape, found)
     if weights == "optimal" and not why:
         return _Extraction(found, profile, "optimal", snr, "")
     left = pixels if why else pixels._replace(good=found.good)
@@ -1134,6 +1164,44 @@ def _why_no_profile(scene: _ApertureScene, found: ExtractedFlux, snr: float) -> 
     return ""
 
 
+def _why_no_weights(scene: _ApertureScene, shape: Values, found: ExtractedFlux) -> str:
+    """Return where the flux with optimal weights differs from the sum; "" where they agree.
+
+    They agree if the profile is right. Its difference from the sum is compared in bins of columns,
+    and in the emission lines of each bin, by medians, which cosmic rays do not move: both fluxes
+    are of the same pixels, so that the variance of the difference is the difference of theirs.
+    """
+    pixels, flux = scene.pixels, np.nan_to_num(found.flux)
+    summed = sum_flux(pixels, shape, pixels.variance(shape * np.maximum(flux, 0.0)))
+    off = summed.flux - flux
+    known = np.isfinite(off) & (found.variance > 0)
+    noise = np.where(known, np.maximum(summed.variance - found.variance, 0.0), 0.0)
+    power = float(np.add.reduce(np.where(known, flux, 0.0) ** 2))
+    typical = power / max(float(np.add.reduce(np.abs(np.where(known, flux, 0.0)))), 1e-30)
+    worst, place = 0.0, (0, 0)
+    n_bins = max(min(_N_PROFILE_BINS, flux.size // _LEAST_COLUMNS_COMPARED), 1)
+    for columns in np.array_split(np.arange(flux.size), n_bins):
+        columns = columns[known[columns]]
+        if not columns.size:
+            continue
+        line = flux[columns] > 2 * max(float(np.median(flux[columns])), _FAINT_PART * typical)
+        for part in (columns[~line], columns[line]):
+            if part.size < _FEWEST_COLUMNS_COMPARED:
+                continue
+            difference, level = float(np.median(off[part])), float(np.median(flux[part]))
+            scatter = _MAD_TO_STD * float(np.median(np.abs(off[part] - difference)))
+            variance = max(float(np.median(noise[part])), scatter**2)
+            error = np.sqrt(np.pi / 2 * variance / part.size)
+            share = difference / max(level, _FAINT_PART * typical, 1e-30)
+            if abs(share) > max(_MOST_DIFFERENCE, abs(worst)) and (
+                abs(difference) > _REJECTION_SIGMA * error
+            ):
+                worst, place = share, (int(part[0]), int(part[-1]))
+    if not worst:
+        return ""
+    return f"weights would change the flux near column {place[0] + 1} by {-100 * worst:+.1f} %"
+
+
 def _profile_within(profile: SpatialProfile, knots: Knots, pixels: AperturePixels) -> Values:
     """Return the profile on the pixels (row, x), summing to 1 inside the aperture per column."""
     light = profile.on_pixels(knots)
@@ -1141,14 +1209,14 @@ def _profile_within(profile: SpatialProfile, knots: Knots, pixels: AperturePixel
     return light / np.where(total > 0, total, 1.0)
 
 
-def _enclosed_flux(place: Aperture, moffat: Moffat) -> float:
-    """Return the fraction of a Moffat curve in an aperture, edge pixels by their fraction inside.
+def _enclosed_flux(scene: _ApertureScene, moffat: Moffat) -> Values:
+    """Return the fraction (x) of a Moffat curve in an aperture, edge pixels by their part inside.
 
     Not the integral between the edges: the flux is not uniform within a pixel, which makes a
     difference of 0.06 % at a FWHM of 2 rows.
     """
-    held = np.add.reduce(place.part * moffat.on_pixels(place.away), axis=0)
-    return float(np.add.reduce(held) / held.size)
+    light = moffat.on_pixels(scene.knots.away, scene.knots.pixel)
+    return np.asarray(np.add.reduce(scene.place.part * light, axis=0))
 
 
 def _masked_fraction(scene: _ApertureScene, found: ExtractedFlux) -> float:

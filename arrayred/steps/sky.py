@@ -662,7 +662,7 @@ def fit_sky(
     method: SkyModel = "linear",
     offset: int = 50,
     band: RowRange | None = None,
-    half_height: float,
+    half_height: float | NDArray[np.float64],
 ) -> xr.Dataset:
     """Fit the sky of each column from bands of rows on both sides of a spectrum.
 
@@ -675,7 +675,7 @@ def fit_sky(
     method : the clipped "mean", the "median", or a "linear" fit along the rows of a column.
     offset : rows from the edge of the aperture to the band; fewer where the image has no room.
     band : first and last row of a given sky band; rows of the spectrum are excluded from it.
-    half_height : half-width of the aperture about the trace, rows.
+    half_height : half-width of the aperture about the trace, rows, a number or (x).
 
     Returns
     -------
@@ -748,11 +748,13 @@ def sky_at(sky: xr.Dataset, trace: xr.Dataset, y: Labels) -> NDArray[np.float64]
     return np.asarray(sky["level"].values + sky["slope"].values * distance)
 
 
-def aperture_edges(trace: xr.Dataset, rows: Rows, half_height: float) -> RowRange:
+def aperture_edges(
+    trace: xr.Dataset, rows: Rows, half_height: float | NDArray[np.float64]
+) -> RowRange:
     """Return the lowest and the highest row that the aperture reaches in any column."""
     center = trace["center"].values
-    low = math.floor(float(np.min(center)) - half_height + 0.5)
-    high = math.ceil(float(np.max(center)) + half_height - 0.5)
+    low = math.floor(float(np.min(center - half_height)) + 0.5)
+    high = math.ceil(float(np.max(center + half_height)) - 0.5)
     return min(low, rows.first), max(high, rows.last)
 
 
@@ -768,18 +770,24 @@ def clearance(trace: xr.Dataset, rows: Rows) -> int:
     away = _WIDTHS_AWAY * width
     if "reach" in trace.attrs:
         away = min(away, _WINGS_AWAY * (float(trace.attrs["reach"]) - width / 2))
+    if "fwhm" in trace:
+        away *= float(trace["fwhm"].max()) / width
     return max(math.ceil(away), 3)
 
 
 def _choose_bands(
-    image: xr.Dataset, trace: xr.Dataset, rows: Rows, offset: int, half_height: float
+    image: xr.Dataset,
+    trace: xr.Dataset,
+    rows: Rows,
+    offset: int,
+    half_height: float | NDArray[np.float64],
 ) -> SkyBands:
     """Return bands on both sides, or on the side that has room."""
     low, high = aperture_edges(trace, rows, half_height)
     near = clearance(trace, rows)
     numbers = image[Y].values
     dark = numbers[~_near_others(numbers, rows, near)]
-    height = round(_TIMES_APERTURE * min(high - low + 1, 2 * half_height + 1))
+    height = round(_TIMES_APERTURE * min(high - low + 1, 2 * float(np.max(half_height)) + 1))
     wanted = min(max(height, _LOWEST), _HIGHEST)
     below = _band_on_side(low - dark[dark < low][::-1], min(near, offset), offset, wanted)
     above = _band_on_side(dark[dark > high] - high, min(near, offset), offset, wanted)
@@ -823,7 +831,11 @@ def _band_on_side(away: Labels, near: int, offset: int, wanted: int) -> Labels:
 
 
 def _given_bands(
-    image: xr.Dataset, trace: xr.Dataset, rows: Rows, band: RowRange, half_height: float
+    image: xr.Dataset,
+    trace: xr.Dataset,
+    rows: Rows,
+    band: RowRange,
+    half_height: float | NDArray[np.float64],
 ) -> SkyBands:
     """Return the parts of a given band beside the spectrum."""
     numbers = image[Y].values
