@@ -76,7 +76,13 @@ from arrayred.steps.cosmic import (
     find_frame_planes,
     with_frame_planes,
 )
-from arrayred.steps.extract import extract, extract_along, extract_frames
+from arrayred.steps.extract import (
+    extract,
+    extract_along,
+    extract_frames,
+    part_neighbours,
+    sky_along,
+)
 from arrayred.steps.find import Threshold, detect_rows, find_all_rows, find_rows
 from arrayred.steps.noise import (
     drop_impossible,
@@ -87,7 +93,7 @@ from arrayred.steps.noise import (
     measure_noise,
 )
 from arrayred.steps.sky import fit_sky, subtract_sky, why_no_band
-from arrayred.steps.trace import fit_trace, half_height_of
+from arrayred.steps.trace import Neighbour, fit_trace, half_height_of, neighbours_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -614,7 +620,20 @@ def spectrum_at_rows(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Datase
     trace = fit_trace(best, rows, straight=recipe.trace == "straight")
     half_height = half_height_of(rows, trace)
     sky = sky_under_trace(best, trace, rows, recipe, tables, half_height) if recipe.sky else None
-    found = extract_along(best, trace, sky, half_height=half_height, weights=recipe.extraction)
+    others = list(neighbours_of(best, rows, trace))
+    if others and recipe.trace == "fit":
+        alone = Neighbour(rows, trace, half_height)
+        alone, *others = part_neighbours(best, alone, others, sky)
+        sky = None if sky is None else sky_along(sky, trace, alone.trace)
+        trace, half_height = alone.trace, alone.half_height
+    found = extract_along(
+        best,
+        trace,
+        sky,
+        half_height=half_height,
+        weights=recipe.extraction,
+        others=others,
+    )
     return with_best_flux(tables, found, trace, sky).assign_attrs(
         rule=rows.rule, half_height=float(np.median(half_height)), snr=median_snr(found)
     )
@@ -768,6 +787,8 @@ def spectra_of_frames(
     frames : (frame, x), see `extract_frames`; the history is that of the spectrum, then their own.
     """
     rows, trace = _rows_in_attrs(spectrum), _trace_of(spectrum)
+    near = tuple(Run(first, last) for first, last in spectrum.attrs.get("neighbour_rows", ()))
+    beside = replace(rows, others=near)
     half_height = spectrum.attrs.get("half_height", rows.n_rows / 2)
     if "half_height" in spectrum:
         half_height = spectrum["half_height"].values
@@ -776,7 +797,20 @@ def spectra_of_frames(
         sky = None
         if recipe.sky:
             sky = sky_under_trace(image, moved, rows, recipe, spectrum, half_height)
-        return extract_along(image, moved, sky, half_height=half_height, weights=recipe.extraction)
+        others = list(neighbours_of(image, beside, moved))
+        if others:
+            alone = Neighbour(beside, moved, half_height)
+            alone, *others = part_neighbours(image, alone, others, sky)
+            sky = None if sky is None else sky_along(sky, moved, alone.trace)
+            moved = alone.trace
+        return extract_along(
+            image,
+            moved,
+            sky,
+            half_height=half_height,
+            weights=recipe.extraction,
+            others=others,
+        )
 
     follow = recipe.trace == "fit"
     frames = extract_frames(

@@ -76,6 +76,7 @@ from .trace import fit_polynomial as fit_polynomial
 from .trace import fit_trace as fit_trace
 from .trace import half_height_of as half_height_of
 from .trace import measure_centres as measure_centres
+from .trace import neighbours_of as neighbours_of
 from .trace import peak_of as peak_of
 from .trace import shift_rows as shift_rows
 from .trace import trace_tilt as trace_tilt

@@ -21,6 +21,7 @@ trace, the trace is straight, through the centre of the flux, and a remark repor
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -36,6 +37,7 @@ from arrayred.model import (
     DQ,
     VARIANCE,
     Rows,
+    Run,
     X,
     Y,
     add_history,
@@ -419,6 +421,8 @@ _STEEPEST_TILT = 12.0
 """Largest tilt searched, rows from the middle to the last column."""
 _APERTURE_WIDTHS = 1.5
 """Least half-width of an aperture, in FWHM: all but 0.04 % of a Gaussian."""
+_WINGS_REACH = 3.0
+"""Distance from the rows of a star, in FWHM, within which other spectra may reach its aperture."""
 _EDGE_NOISE_LIMIT = 0.05
 """Noise, as a fraction of the peak, above which the edge of the profile cannot be measured."""
 _EDGE_FRACTION = 0.1
@@ -562,6 +566,47 @@ def half_height_of(rows: Rows, trace: xr.Dataset) -> float | Values:
         return max(own, min(wished, space))
     wide = wished * trace[FWHM].values / float(trace.attrs[FWHM])
     return np.asarray(np.maximum(own, np.minimum(wide, space)))
+
+
+class Neighbour(NamedTuple):
+    """Another spectrum whose light may reach into an aperture.
+
+    Parameters
+    ----------
+    rows : its rows.
+    trace : its trace, of `fit_trace`.
+    half_height : half-width of its own aperture, rows, a number or (x).
+    """
+
+    rows: Rows
+    trace: xr.Dataset
+    half_height: float | Values
+
+
+def neighbours_of(image: xr.Dataset, rows: Rows, trace: xr.Dataset) -> tuple[Neighbour, ...]:
+    """Return the other spectra near enough for their wings to reach the aperture of a star.
+
+    Parameters
+    ----------
+    image : counts (y, x), computed, as for `fit_trace`.
+    rows : the rows of the star, and the others.
+    trace : of the star. A neighbour too faint to be traced is taken to be parallel to it.
+    """
+    reach = _WINGS_REACH * float(trace.attrs[FWHM])
+    star = trace[STAR if STAR in trace else CENTER]
+    low, high = rows.first - reach, rows.last + reach
+    found = []
+    for run in rows.others:
+        if run.state == "sharp" or run.last < low or run.first > high:
+            continue
+        rest = (Run(rows.first, rows.last), *(other for other in rows.others if other is not run))
+        own = replace(rows, first=run.first, last=run.last, others=rest, rule="robust")
+        line = fit_trace(image, own)
+        if line.attrs["trace"] != "fit":
+            line = line.assign({CENTER: line[CENTER] + star - finite_median(star.values)})
+            line.attrs[FWHM] = trace.attrs[FWHM]
+        found.append(Neighbour(own, line, half_height_of(own, line)))
+    return tuple(found)
 
 
 def _rows_about_star(image: xr.Dataset, rows: Rows) -> slice:
