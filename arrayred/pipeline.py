@@ -635,7 +635,7 @@ def spectrum_at_rows(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Datase
         others=others,
     )
     return with_best_flux(tables, found, trace, sky).assign_attrs(
-        rule=rows.rule, half_height=float(np.median(half_height)), snr=median_snr(found)
+        rule=rows.rule, half_height=finite_median(np.asarray(half_height)), **snr_of(found)
     )
 
 
@@ -752,6 +752,31 @@ def _merged_lines(name: str, tables: xr.Dataset, sources: tuple[xr.Dataset, ...]
     for source in sources:
         lines += [line for line in source.attrs.get(name, []) if line not in lines]
     return lines
+
+
+_LINE_SNR, _FAINTEST_CONTINUUM, _LINE_COLUMNS = 5.0, 3.0, 3
+
+
+def snr_of(spectrum: xr.Dataset) -> dict[str, Any]:
+    """Return the median S/N per column of a spectrum as attributes.
+
+    It is that of the central half, or, where this is below 3, of the emission lines: three columns
+    or more with a S/N above 5 each. The attribute `snr_columns` then says so: the continuum of a
+    nebula or a lamp has no flux, and its median S/N says nothing of the spectrum.
+    """
+    snr = median_snr(spectrum)
+    if not snr < _FAINTEST_CONTINUUM:
+        return {"snr": snr}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = spectrum["flux"].values / np.sqrt(spectrum[VARIANCE].values)
+    high = np.pad(ratio > _LINE_SNR, _LINE_COLUMNS)
+    runs = [np.roll(high, shift) for shift in range(_LINE_COLUMNS)]
+    core = np.logical_and.reduce(runs)
+    lit = np.logical_or.reduce([np.roll(core, -shift) for shift in range(_LINE_COLUMNS)])
+    lines = lit[_LINE_COLUMNS:-_LINE_COLUMNS]
+    if not lines.any():
+        return {"snr": snr}
+    return {"snr": finite_median(ratio[lines]), "snr_columns": "emission lines"}
 
 
 def median_snr(spectrum: xr.Dataset) -> float:

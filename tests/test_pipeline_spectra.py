@@ -183,3 +183,54 @@ def test_light_of_a_neighbour_that_no_profile_parts_is_flagged_and_said(level: f
     found = spectrum_at_rows(image, rows, ar.Recipe())
     assert (found.dq.values & 1).all()
     assert any("rows 56 to 74, which no profile parts" in text for text in found.attrs["remarks"])
+
+
+@pytest.mark.parametrize("exponent", [2.0, 2.5])
+def test_the_enclosed_fraction_is_less_the_light_in_the_sky(exponent: float) -> None:
+    from arrayred.steps import Moffat
+
+    star = draw(300.0, seeing=16.0, shape=(160, 400), seed=None)
+    y = star.image.y.values[:, np.newaxis]
+    shape = Moffat(16.0, 0.0, exponent).on_pixels(y - star.center - 30)
+    light = star.flux * shape * 20
+    counts = np.random.default_rng(0).poisson((light + 20) * 4.5) / 4.5
+    rows = Rows(66, 95, 30, 20.0, 6.0, 4.0, 44.0)
+    found = spectrum_at_rows(stars.image_of(counts), rows, ar.Recipe())
+    held = found.attrs["enclosed_fraction"]
+    assert held < 0.98
+    assert float(found.flux.sum() / (20 * star.flux.sum())) == pytest.approx(held, abs=4e-3)
+
+
+def test_the_signal_to_noise_of_an_emission_spectrum_is_that_of_its_lines() -> None:
+    star = draw(30.0, seed=None)
+    x = np.arange(star.flux.size)
+    lines = np.add.reduce([np.exp(-0.5 * ((x - at) / 2.0) ** 2) for at in (60, 290, 520)])
+    light = 5000.0 * lines * star.profile
+    rng = np.random.default_rng(0)
+    counts = rng.poisson((light + 20) * 4.5) / 4.5 + rng.normal(0, 5.0, light.shape)
+    found = spectrum_at_rows(stars.image_of(counts), star.rows, ar.Recipe())
+    assert found.attrs["snr_columns"] == "emission lines"
+    ratio = (found.flux / np.sqrt(found.variance)).values
+    assert found.attrs["snr"] == pytest.approx(np.median(ratio[lines > 0.02]), rel=0.25)
+    assert "snr_columns" not in spectrum_at_rows(STAR.image, STAR.rows, ar.Recipe()).attrs
+
+
+@pytest.mark.parametrize("columns", [[0], [-1], [-2, -1]])
+def test_columns_at_the_edge_of_the_detector_that_differ_are_flagged(columns: list[int]) -> None:
+    star = draw(100.0, tilt=3.0)
+    assert not spectrum_at_rows(star.image, star.rows, ar.Recipe()).dq.values[[0, -1]].any()
+    counts = star.image.counts.values.copy()
+    counts[:, columns] = 20 + (counts[:, columns] - 20) * 1.85
+    found = spectrum_at_rows(stars.image_of(counts), star.rows, ar.Recipe())
+    assert (found.dq.values[columns] & 1).all()
+    assert np.count_nonzero(found.dq.values & 1) == len(columns)
+
+
+def test_a_line_at_the_edge_is_no_bad_column() -> None:
+    star = draw(100.0, seed=None)
+    x = np.arange(star.flux.size)
+    light = star.flux * (1 + 4 * np.exp(-0.5 * (x / 1.7) ** 2)) * star.profile
+    rng = np.random.default_rng(0)
+    counts = rng.poisson((light + 20) * 4.5) / 4.5 + rng.normal(0, 5.0, light.shape)
+    found = spectrum_at_rows(stars.image_of(counts), star.rows, ar.Recipe())
+    assert not (found.dq.values & 1).any()

@@ -583,6 +583,7 @@ SPECTRUM_CARDS = {
     "masked_fraction": ("MASKFRAC", "part of the aperture's pixels left out"),
     "profile_snr": ("PROFSNR", "signal to noise ratio of the profile"),
     "snr": ("SNR", "median signal to noise, central half"),
+    "snr_columns": ("SNRCOLS", "columns of SNR instead of the central half"),
     "sky_model": ("SKYMODEL", "what was fitted to the sky of a column"),
     "sky_rows_used": ("SKYROWS", "rows of sky that counted"),
     "sky_lean": ("SKYLEAN", "[pix] columns per row by which its lines lean"),

@@ -34,6 +34,7 @@ from .extract import ExtractWeights as ExtractWeights
 from .extract import Moffat as Moffat
 from .extract import TracePixels as TracePixels
 from .extract import aperture_pixels as aperture_pixels
+from .extract import bad_edges as bad_edges
 from .extract import extract_along as extract_along
 from .extract import extract_frames as extract_frames
 from .extract import fit_moffat as fit_moffat

@@ -952,6 +952,8 @@ _MIN_PROFILE_SNR = 5.0
 """S/N of all columns together below which no profile is fitted."""
 _LEAST_ENCLOSED_CHANGE = 0.002
 """Change of the enclosed fraction along the columns above which it is given for each."""
+_MOST_EDGE_COLUMNS, _COLUMNS_BESIDE_EDGE = 3, 8
+_EDGE_CHANGE, _EDGE_SIGMA = 0.2, 6.0
 _SHARED_ROUNDS, _PARTING_ROUNDS = 4, 3
 _LEAST_SHARED = 0.001
 """Fraction of the flux below which the light of a neighbour is left where it is."""
@@ -1028,7 +1030,7 @@ def extract_along(
         noise is known; `sky`, the sum of the sky in the aperture (its mean for "mean"); `dq`,
         uint8, the flags of its pixels, with cosmic_ray for those rejected by the profile fit.
         Where they change along the columns, `enclosed` (x), the fraction of the star's flux in the
-        aperture, and `half_height` (x).
+        aperture, less that in the bands of the sky, and `half_height` (x).
         Attributes: `neighbour_rows`, where light of others was subtracted; `extraction`, the
         weights actually used; `enclosed_fraction`, the mean of
         `enclosed`; `masked_fraction` of the aperture's pixels; `profile_snr`,
@@ -1068,6 +1070,8 @@ def extract_along(
     star = _Source(scene, trace, _extract_scene(scene, trace, weights), scene.pixels.sky)
     found, told_of_others, spoilt = _without_neighbours(image, sky, star, others, weights)
     enclosed = _enclosed_flux(scene, found.profile.moffat)
+    if sky is not None:
+        enclosed = enclosed - _light_in_sky(scene, trace, sky, found.profile.moffat)
     facts = {
         "extraction": found.used,
         "enclosed_fraction": float(np.add.reduce(enclosed) / enclosed.size),
@@ -1075,7 +1079,8 @@ def extract_along(
         "profile_snr": found.snr,
     }
     spectrum = _as_spectrum(image, scene, sky, found)
-    spectrum[DQ].values[spoilt] |= np.uint8(BAD_PIXEL)
+    spoilt_edge = bad_edges(found.flux.flux, found.flux.variance if scene.noise_known else None)
+    spectrum[DQ].values[spoilt | spoilt_edge] |= np.uint8(BAD_PIXEL)
     spectrum = spectrum.assign_attrs(facts)
     if np.ptp(enclosed) > _LEAST_ENCLOSED_CHANGE:
         attrs = {"units": "", "long_name": "fraction of the star's flux in the aperture"}
@@ -1083,7 +1088,7 @@ def extract_along(
     if np.ndim(half_height):
         attrs = {"units": "pix", "long_name": "from the trace to the aperture's edge"}
         spectrum = spectrum.assign(half_height=(X, half_height, attrs))
-    told = f"{found.used} over {2 * float(np.median(half_height)):.2f} rows along a trace"
+    told = f"{found.used} over {2 * finite_median(np.asarray(half_height)):.2f} rows along a trace"
     spectrum = add_history(spectrum, told)
     for text in told_of_others:
         spectrum = add_remark(spectrum, text) if spoilt.any() else add_history(spectrum, text)
@@ -1093,6 +1098,44 @@ def extract_along(
     if weights != "optimal" or not found.why:
         return spectrum
     return add_remark(spectrum, f"the aperture was summed without weights: {found.why}")
+
+
+def bad_edges(flux: Values, variance: Values | None) -> Flags:
+    """Return which of the first and last three columns do not continue the flux of the others.
+
+    The outermost columns of a detector may be lit in part, or hold charge of its edge. The flux of
+    the eight columns next to them is continued by a line; the columns are bad if all deviate from
+    it by a fifth and by six standard deviations, to which the scatter about the line counts: a line
+    of the spectrum at the edge reaches into these columns, and so does not.
+
+    Parameters
+    ----------
+    flux, variance : (x); None: the scatter alone tells.
+
+    Examples
+    --------
+    >>> flux = np.array([185.0, 101, 100, 99, 100, 101, 100, 99, 100, 101, 99, 100])
+    >>> np.flatnonzero(bad_edges(flux, np.ones(12))).tolist()
+    [0]
+    """
+    found = np.zeros(flux.size, np.bool_)
+    noise = np.zeros(flux.size) if variance is None else np.nan_to_num(variance)
+    if flux.size < _MOST_EDGE_COLUMNS + _COLUMNS_BESIDE_EDGE:
+        return found
+    for side in (slice(None), slice(None, None, -1)):
+        values, spread, flags = flux[side], noise[side], found[side]
+        for n in range(1, _MOST_EDGE_COLUMNS + 1):
+            beside, place = values[n : n + _COLUMNS_BESIDE_EDGE], np.arange(_COLUMNS_BESIDE_EDGE)
+            if not np.isfinite(values[: n + _COLUMNS_BESIDE_EDGE]).all():
+                break
+            slope, start = np.polynomial.polynomial.polyfit(place, beside, 1)[::-1]
+            left = beside - (start + slope * place)
+            scatter = float(np.add.reduce(left**2)) / (_COLUMNS_BESIDE_EDGE - 2)
+            off = np.abs(values[:n] - (start - slope * np.arange(n, 0, -1)))
+            error = np.sqrt(spread[:n] + 2 * scatter)
+            far = (off > _EDGE_CHANGE * np.abs(start)) & (off > _EDGE_SIGMA * error)
+            flags[:n] |= far.all()
+    return found
 
 
 def _aperture_scene(
@@ -1606,6 +1649,25 @@ def _enclosed_flux(scene: _ApertureScene, moffat: Moffat) -> Values:
     """
     light = moffat.on_pixels(scene.knots.away, scene.knots.pixel)
     return np.asarray(np.add.reduce(scene.place.part * light, axis=0))
+
+
+def _light_in_sky(
+    scene: _ApertureScene, trace: xr.Dataset, sky: xr.Dataset, moffat: Moffat
+) -> Values:
+    """Return the fraction (x) of a Moffat curve that was subtracted with the sky.
+
+    It is the light on the rows of the sky bands, of which a line through both sides takes the mean
+    at about the middle between them.
+    """
+    sides = [sky.attrs[name] for name in ("sky_below", "sky_above") if name in sky.attrs]
+    center = trace["star" if "star" in trace else "center"].values
+    levels = np.zeros((max(len(sides), 1), center.size))
+    for level, (first, last) in zip(levels, sides, strict=False):
+        edges = (np.array([[first - 0.5], [last + 0.5]]) - center) * scene.knots.pixel
+        low, high = moffat.below(edges)
+        level += (high - low) / (last - first + 1)
+    height = np.add.reduce(scene.place.part, axis=0)
+    return np.asarray(height * np.add.reduce(levels, axis=0) / len(levels))
 
 
 def _masked_fraction(scene: _ApertureScene, found: ExtractedFlux) -> float:
