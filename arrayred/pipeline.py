@@ -94,7 +94,9 @@ from arrayred.steps.extract import (
     extract_along,
     extract_frames,
     moved_rows,
+    part_neighbours,
     row_attrs,
+    sky_along,
 )
 from arrayred.steps.find import Threshold, detect_rows, find_all_rows, find_rows
 from arrayred.steps.motion import (
@@ -122,7 +124,7 @@ from arrayred.steps.noise import (
     with_unrounded_dark,
 )
 from arrayred.steps.sky import fit_sky, subtract_sky, why_no_band
-from arrayred.steps.trace import fit_trace, half_height_of
+from arrayred.steps.trace import Neighbour, fit_trace, half_height_of, neighbours_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -837,15 +839,22 @@ def spectrum_at_rows(
         return found.assign({name: tables[name] for name in _PROCEDURE_TABLES if name in tables})
     trace = fit_trace(best, rows, straight=recipe.trace == "straight")
     half_height = half_height_of(rows, trace)
-    sky = sky_under_trace(best, trace, rows, recipe, tables) if recipe.sky else None
-    found = extract_along(best, trace, sky, half_height=half_height, weights=recipe.extraction)
+    sky = sky_under_trace(best, trace, rows, recipe, tables, half_height) if recipe.sky else None
+    others = list(neighbours_of(best, rows, trace))
+    if others and recipe.trace == "fit":
+        alone = Neighbour(rows, trace, half_height)
+        alone, *others = part_neighbours(best, alone, others, sky)
+        sky = None if sky is None else sky_along(sky, trace, alone.trace)
+        trace, half_height = alone.trace, alone.half_height
+    weights = recipe.extraction
+    found = extract_along(best, trace, sky, half_height=half_height, weights=weights, others=others)
     spectrum = with_best_flux(tables, found, trace, sky).assign_attrs(
         rule=rows.rule,
         first_row=rows.first,
         last_row=rows.last,
         n_rows=rows.n_rows,
-        half_height=half_height,
-        snr=median_snr(found),
+        half_height=finite_median(np.asarray(half_height)),
+        **snr_of(found),
     )
     return spectrum if rows.rule == "given" else checked_for_signal(spectrum, rows, image.sizes[Y])
 
@@ -900,7 +909,12 @@ def procedure_spectrum(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Data
 
 
 def sky_under_trace(
-    image: xr.Dataset, trace: xr.Dataset, rows: Rows, recipe: Recipe, tables: xr.Dataset
+    image: xr.Dataset,
+    trace: xr.Dataset,
+    rows: Rows,
+    recipe: Recipe,
+    tables: xr.Dataset,
+    half_height: float | NDArray[np.float64],
 ) -> xr.Dataset:
     """Return the sky under a trace, from both sides of it or from a band of rows.
 
@@ -911,8 +925,8 @@ def sky_under_trace(
     recipe : the sky model, and the sky rows if they are given.
     tables : the procedure's spectrum, whose sky band is used by the model "band"; or, for a single
         frame, the spectrum of all, whose choice of the nearest rows is kept.
+    half_height : half-width of the aperture, rows, a number or (x).
     """
-    half_height = tables.attrs.get("half_height", half_height_of(rows, trace))
     band = recipe.sky_rows
     if recipe.sky_model == "band":
         band = tables.attrs["sky_first_row"], tables.attrs["sky_last_row"]
@@ -943,6 +957,8 @@ def with_best_flux(
     own = {name: tables[name] for name in _PROCEDURE_TABLES if name in tables}
     center = trace["center"]
     spectrum = found.assign({**own, "trace": center})
+    if "fwhm" in trace:
+        spectrum = spectrum.assign(fwhm=trace["fwhm"])
     sources = (trace, *([] if sky is None else [sky]), found)
     facts = {name: trace.attrs[name] for name in _TRACE_ATTRS if name in trace.attrs}
     if sky is not None:
@@ -1034,6 +1050,31 @@ def signal_of(spectrum: xr.Dataset) -> tuple[NDArray[np.float64], int]:
     return np.array(levels), sum(stop - start > 1 for start, stop in groups)
 
 
+_FAINTEST_CONTINUUM, _LINE_COLUMNS = 3.0, 3
+
+
+def snr_of(spectrum: xr.Dataset) -> dict[str, Any]:
+    """Return the median S/N per column of a spectrum as attributes.
+
+    It is that of the central half, or, where this is below 3, of the emission lines: three columns
+    or more with a S/N above 5 each. The attribute `snr_columns` then says so: the continuum of a
+    nebula or a lamp has no flux, and its median S/N says nothing of the spectrum.
+    """
+    snr = median_snr(spectrum)
+    if not snr < _FAINTEST_CONTINUUM:
+        return {"snr": snr}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = spectrum["flux"].values / np.sqrt(spectrum[VARIANCE].values)
+    high = np.pad(ratio > _LINE_SNR, _LINE_COLUMNS)
+    runs = [np.roll(high, shift) for shift in range(_LINE_COLUMNS)]
+    core = np.logical_and.reduce(runs)
+    lit = np.logical_or.reduce([np.roll(core, -shift) for shift in range(_LINE_COLUMNS)])
+    lines = lit[_LINE_COLUMNS:-_LINE_COLUMNS]
+    if not lines.any():
+        return {"snr": snr}
+    return {"snr": finite_median(ratio[lines]), "snr_columns": "emission lines"}
+
+
 def median_snr(spectrum: xr.Dataset) -> float:
     """Return the median S/N per column of a spectrum, over the central half of its columns.
 
@@ -1072,15 +1113,30 @@ def spectra_of_frames(
     frames : (frame, x), see `extract_frames`; the history is that of the spectrum, then their own.
     """
     rows, trace = _rows_in_attrs(spectrum), _trace_of(spectrum)
+    near = tuple(Run(first, last) for first, last in spectrum.attrs.get("neighbour_rows", ()))
+    beside = replace(rows, others=near)
     half_height = spectrum.attrs.get("half_height", rows.n_rows / 2)
+    if "half_height" in spectrum:
+        half_height = spectrum["half_height"].values
 
     def extracted(image: xr.Dataset, moved: xr.Dataset) -> xr.Dataset:
         by = 0
         if known is not None:
             by = round(float(moved["center"].values[0] - trace["center"].values[0]))
-        beside = moved_rows(rows, by)
-        sky = sky_under_trace(image, moved, beside, recipe, spectrum) if recipe.sky else None
-        return extract_along(image, moved, sky, half_height=half_height, weights=recipe.extraction)
+        own, there = moved_rows(rows, by), moved_rows(beside, by)
+        sky = None
+        if recipe.sky:
+            sky = sky_under_trace(image, moved, own, recipe, spectrum, half_height)
+        others = list(neighbours_of(image, there, moved))
+        if others:
+            alone = Neighbour(there, moved, half_height)
+            alone, *others = part_neighbours(image, alone, others, sky)
+            sky = None if sky is None else sky_along(sky, moved, alone.trace)
+            moved = alone.trace
+        weights = recipe.extraction
+        return extract_along(
+            image, moved, sky, half_height=half_height, weights=weights, others=others
+        )
 
     follow = recipe.trace == "fit"
     frames = extract_frames(
@@ -1111,7 +1167,9 @@ def _trace_of(spectrum: xr.Dataset) -> xr.Dataset:
     facts = spectrum.attrs
     own = {name: facts[name] for name in _TRACE_ATTRS if name in facts}
     if "trace" in spectrum:
-        return spectrum["trace"].rename("center").to_dataset().assign_attrs(own)
+        along = {"center": spectrum["trace"]}
+        along |= {name: spectrum[name] for name in ("fwhm",) if name in spectrum}
+        return spectrum[[]].assign(along).assign_attrs(own)
     middle = np.full(spectrum.sizes[X], (facts["first_row"] + facts["last_row"]) / 2)
     rows = facts["last_row"] - facts["first_row"] + 1
     return spectrum[[]].assign(center=(X, middle)).assign_attrs(own | {"fwhm": rows / 3})

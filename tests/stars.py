@@ -36,13 +36,16 @@ class Drawn:
 def draw(
     snr: float = 50.0,
     *,
-    seeing: float = 5.0,
+    seeing: float | Array = 5.0,
     tilt: float = 0.0,
     sky: float = 20.0,
     seed: int | None = 0,
     shape: tuple[int, int] = (100, 600),
 ) -> Drawn:
-    """Return a star of about a signal to noise in each column; seed None: without noise."""
+    """Return a star of about a signal to noise in each column; seed None: without noise.
+
+    The seeing is a number, or that of each column.
+    """
     y, x = np.arange(1.0, shape[0] + 1)[:, np.newaxis], np.linspace(-0.5, 0.5, shape[1])
     center = 50.3 + tilt * x
     sigma = seeing / 2.3548
@@ -57,7 +60,7 @@ def draw(
     if seed is not None:
         rng = np.random.default_rng(seed)
         counts = rng.poisson(light * GAIN) / GAIN + rng.normal(0, np.sqrt(FLOOR), shape)
-    reach = seeing + abs(tilt) / 2
+    reach = float(np.max(seeing)) + abs(tilt) / 2
     first, last = round(50.3 - reach), round(50.3 + reach)
     rows = Rows(first, last, last - first + 1, sky, 6.0, 4.0, sky + 24)
     return Drawn(image_of(counts), flux, center, profile, rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import xarray as xr
 
 import arrayred as ar
 from arrayred.errors import NoSpectrumError
-from arrayred.model import Rows
+from arrayred.model import Rows, Run
 from arrayred.pipeline import extract_spectrum, spectrum_at_rows
+from tests import stars
 from tests.stars import Drawn, draw, image_of
 
 TABLES = ("counts_mean", "counts_mean_sky_subtracted")
@@ -158,3 +160,112 @@ def test_a_find_without_signal_is_refused_but_not_given_rows(demo_image: xr.Data
     with pytest.raises(NoSpectrumError, match="per column at best, and no lines") as caught:
         spectrum_at_rows(demo_image, dataclasses.replace(given, rule="robust"), recipe)
     assert "--rows A:B" in caught.value.hint
+
+
+def pair(
+    apart: float, ratio: float, *, width: float = 4.0, seed: int = 0
+) -> tuple[xr.Dataset, Rows, np.ndarray]:
+    """Return an image of two stars, the rows of the first parted at the dip, and its flux."""
+    y, x = np.arange(1.0, 101)[:, np.newaxis], np.linspace(-0.5, 0.5, 500)
+    flux = 8000 * (1 + 0.5 * np.sin(8 * x))
+    second = ratio * 8000 * (1 - 0.4 * np.cos(11 * x))
+    light = np.full((100, 500), 20.0)
+    for total, row in ((flux, 50.3), (second, 50.3 + apart)):
+        bell = np.exp(-4 * np.log(2) * ((y - row - 2 * x) / width) ** 2)
+        light += total * bell / bell.sum(axis=0)
+    rng = np.random.default_rng(seed)
+    counts = rng.poisson(light * 4.5) / 4.5 + rng.normal(0, 5.0, light.shape)
+    means = light.mean(axis=1)
+    dip = 50 + int(np.argmin(means[49 : int(50 + apart)]))
+    bright = np.flatnonzero(means > 50) + 1
+    run = Run(dip + 1, int(bright[-1]))
+    rows = Rows(int(bright[0]), dip, dip + 1 - int(bright[0]), 20.0, 6.0, 4.0, 44.0, (run,))
+    return stars.image_of(counts), rows, flux
+
+
+@pytest.mark.parametrize("way", ["optimal", "sum"])
+@pytest.mark.parametrize(("apart", "ratio"), [(6, 0.5), (8, 3.0), (11, 1.0)])
+def test_light_of_a_neighbour_is_subtracted(apart: float, ratio: float, way: Any) -> None:
+    image, rows, flux = pair(apart, ratio)
+    found = spectrum_at_rows(image, rows, ar.Recipe(extraction=way))
+    assert found.attrs["extraction"] == way
+    truth = flux * found.attrs["enclosed_fraction"]
+    pulls = (found.flux.values - truth) / np.sqrt(found.variance.values)
+    assert abs(pulls.mean()) < 0.2
+    assert pulls.std() == pytest.approx(1, abs=0.12)
+    assert found.flux.values.sum() == pytest.approx(truth.sum(), rel=2e-3)
+    assert not (found.dq.values & 1).any()
+    if apart < 11:
+        assert any("joint fit" in line for line in found.attrs["history"])
+
+
+def test_a_neighbour_without_light_changes_nothing() -> None:
+    rows = dataclasses.replace(STAR.rows, others=(Run(66, 72),))
+    found = spectrum_at_rows(STAR.image, rows, ar.Recipe())
+    assert "neighbour_rows" not in found.attrs
+    assert not found.dq.any()
+    alone = spectrum_at_rows(STAR.image, STAR.rows, ar.Recipe())
+    assert found.flux.values == pytest.approx(alone.flux.values, rel=0.01)
+
+
+@pytest.mark.parametrize("level", [40.0, 1500.0])
+def test_light_of_a_neighbour_that_no_profile_parts_is_flagged_and_said(level: float) -> None:
+    image, rows, _ = pair(14, 0.0)
+    y = image.y.values[:, np.newaxis]
+    lamp = np.where(np.abs(y - 64) < 9, level, 0.0) * (1 + np.sin(y))
+    image = stars.image_of(image.counts.values + lamp)
+    rows = dataclasses.replace(rows, others=(Run(56, 74),))
+    found = spectrum_at_rows(image, rows, ar.Recipe())
+    assert (found.dq.values & 1).all()
+    assert any("rows 56 to 74, which no profile parts" in text for text in found.attrs["remarks"])
+
+
+@pytest.mark.parametrize("exponent", [2.0, 2.5])
+def test_the_enclosed_fraction_is_less_the_light_in_the_sky(exponent: float) -> None:
+    from arrayred.steps import Moffat
+
+    star = draw(300.0, seeing=16.0, shape=(160, 400), seed=None)
+    y = star.image.y.values[:, np.newaxis]
+    shape = Moffat(16.0, 0.0, exponent).on_pixels(y - star.center - 30)
+    light = star.flux * shape * 20
+    counts = np.random.default_rng(0).poisson((light + 20) * 4.5) / 4.5
+    rows = Rows(66, 95, 30, 20.0, 6.0, 4.0, 44.0)
+    found = spectrum_at_rows(stars.image_of(counts), rows, ar.Recipe())
+    held = found.attrs["enclosed_fraction"]
+    assert held < 0.98
+    assert float(found.flux.sum() / (20 * star.flux.sum())) == pytest.approx(held, abs=4e-3)
+
+
+def test_the_signal_to_noise_of_an_emission_spectrum_is_that_of_its_lines() -> None:
+    star = draw(30.0, seed=None)
+    x = np.arange(star.flux.size)
+    lines = np.add.reduce([np.exp(-0.5 * ((x - at) / 2.0) ** 2) for at in (60, 290, 520)])
+    light = 5000.0 * lines * star.profile
+    rng = np.random.default_rng(0)
+    counts = rng.poisson((light + 20) * 4.5) / 4.5 + rng.normal(0, 5.0, light.shape)
+    found = spectrum_at_rows(stars.image_of(counts), star.rows, ar.Recipe())
+    assert found.attrs["snr_columns"] == "emission lines"
+    ratio = (found.flux / np.sqrt(found.variance)).values
+    assert found.attrs["snr"] == pytest.approx(np.median(ratio[lines > 0.02]), rel=0.25)
+    assert "snr_columns" not in spectrum_at_rows(STAR.image, STAR.rows, ar.Recipe()).attrs
+
+
+@pytest.mark.parametrize("columns", [[0], [-1], [-2, -1]])
+def test_columns_at_the_edge_of_the_detector_that_differ_are_flagged(columns: list[int]) -> None:
+    star = draw(100.0, tilt=3.0)
+    assert not spectrum_at_rows(star.image, star.rows, ar.Recipe()).dq.values[[0, -1]].any()
+    counts = star.image.counts.values.copy()
+    counts[:, columns] = 20 + (counts[:, columns] - 20) * 1.85
+    found = spectrum_at_rows(stars.image_of(counts), star.rows, ar.Recipe())
+    assert (found.dq.values[columns] & 1).all()
+    assert np.count_nonzero(found.dq.values & 1) == len(columns)
+
+
+def test_a_line_at_the_edge_is_no_bad_column() -> None:
+    star = draw(100.0, seed=None)
+    x = np.arange(star.flux.size)
+    light = star.flux * (1 + 4 * np.exp(-0.5 * (x / 1.7) ** 2)) * star.profile
+    rng = np.random.default_rng(0)
+    counts = rng.poisson((light + 20) * 4.5) / 4.5 + rng.normal(0, 5.0, light.shape)
+    found = spectrum_at_rows(stars.image_of(counts), star.rows, ar.Recipe())
+    assert not (found.dq.values & 1).any()

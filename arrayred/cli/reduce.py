@@ -277,9 +277,10 @@ def spectrum_lines(facts: Mapping[str, Any]) -> list[str]:
         bands = " and ".join(f"{first}:{last}" for first, last in sides)
         lines.append(f"Sky: {facts.get('sky_model', 'band')}, rows {bands}")
     quality = []
+    of = facts.get("snr_columns", "central half")
     if is_known(facts.get("snr")):
         note = f"; {facts['snr_note']}" if "snr_note" in facts else ""
-        median = f"median of the central half{note}"
+        median = f"median of the {of}{note}"
         quality.append(f"signal to noise {facts['snr']:.0f} per column ({median})")
     if is_known(facts.get("enclosed_fraction")):
         quality.append(f"{facts['enclosed_fraction']:.1%} of the light enclosed".replace("%", " %"))

@@ -600,6 +600,7 @@ SPECTRUM_CARDS = {
     "profile_snr": ("PROFSNR", "signal to noise ratio of the profile"),
     "snr": ("SNR", "median S/N per column, central half"),
     "snr_note": ("SNRNOTE", "noise that SNR and uncertainty lack"),
+    "snr_columns": ("SNRCOLS", "columns of SNR instead of the central half"),
     "sky_model": ("SKYMODEL", "what was fitted to the sky of a column"),
     "sky_rows_used": ("SKYROWS", "rows of sky that counted"),
     "sky_lean": ("SKYLEAN", "[pix] columns per row by which its lines lean"),

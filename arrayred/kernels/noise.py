@@ -99,9 +99,14 @@ def finite_medians(rows: Values) -> Values:
     >>> finite_medians(np.array([[1.0, 2.0, 4.0, 9.0], [1.0, np.nan, 3.0, 8.0]])).tolist()
     [3.0, 3.0]
     """
-    half = rows.shape[-1] // 2
-    if not half or not np.isfinite(rows).all():
+    half, finite = rows.shape[-1] // 2, np.isfinite(rows)
+    if not half:
         return np.array([finite_median(row) for row in rows])
+    if not finite.all():
+        number = np.count_nonzero(finite, axis=-1)
+        middle = np.stack([np.maximum(number - 1, 0) // 2, number // 2], axis=-1)
+        ordered = np.sort(np.where(finite, rows, np.inf), axis=-1)
+        return np.asarray(np.take_along_axis(ordered, middle, axis=-1).sum(axis=-1) / 2)
     ordered = np.partition(rows, half, axis=-1)
     upper = ordered[:, half]
     if rows.shape[-1] % 2:

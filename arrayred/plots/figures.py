@@ -77,6 +77,8 @@ def aperture(spectrum: xr.Dataset) -> list[Values]:
     facts = spectrum.attrs
     if "trace" in spectrum.data_vars and "half_height" in facts:
         center, half = spectrum["trace"].values, facts["half_height"]
+        if "half_height" in spectrum.data_vars:
+            half = spectrum["half_height"].values
         return [center - half, center + half]
     if "first_row" not in facts:
         return []
@@ -648,7 +650,8 @@ def noise(spectrum: Given, *, title: str = "") -> Sheet:
     marks: list[Mark] = [Curve(_along(shown), snr, "series-0")]
     middle = float(shown.attrs.get("snr", finite_median(snr)))
     if np.isfinite(middle):
-        of_what = "median of the central half" if "snr" in shown.attrs else "median"
+        of = shown.attrs.get("snr_columns", "central half")
+        of_what = f"median of the {of}" if "snr" in shown.attrs else "median"
         marks.append(Level(middle, "y", "median", f"{of_what} {middle:.0f}"))
     x, above = _dispersion(shown)
     y = Axis("signal to noise of a column", *around(snr, middle))

@@ -35,6 +35,7 @@ from .extract import ExtractWeights as ExtractWeights
 from .extract import Moffat as Moffat
 from .extract import TracePixels as TracePixels
 from .extract import aperture_pixels as aperture_pixels
+from .extract import bad_edges as bad_edges
 from .extract import extract_along as extract_along
 from .extract import extract_frames as extract_frames
 from .extract import fit_moffat as fit_moffat
@@ -78,6 +79,7 @@ from .trace import fit_polynomial as fit_polynomial
 from .trace import fit_trace as fit_trace
 from .trace import half_height_of as half_height_of
 from .trace import measure_centres as measure_centres
+from .trace import neighbours_of as neighbours_of
 from .trace import peak_of as peak_of
 from .trace import shift_rows as shift_rows
 from .trace import trace_tilt as trace_tilt

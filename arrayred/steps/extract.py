@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.errors import UsageError
-from arrayred.kernels.noise import common_slope, finite_median
+from arrayred.kernels.noise import common_slope, finite_median, finite_medians
 from arrayred.kernels.rows import sum_of_rows
 from arrayred.model import (
     BAD_PIXEL,
@@ -32,7 +32,7 @@ from arrayred.model import (
     check_image,
     dq_attrs,
 )
-from arrayred.steps.trace import fit_trace
+from arrayred.steps.trace import Neighbour, fit_trace, half_height_of, relative_width
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -125,7 +125,8 @@ def row_attrs(rows: Rows) -> dict[str, Any]:
 #
 # The profile is a Moffat curve (`Moffat`) plus cubic splines, which change along the columns as
 # slowly as a polynomial of second order. Both are functions of the distance from the trace, so that
-# a tilted trace samples them at all phases of the pixels, and a straight one needs no others.
+# a tilted trace samples them at all phases of the pixels, and a straight one needs no others. Where
+# the width of the star changes along the columns (`widths_along`), distances are divided by it.
 # Functions of the row would not do: where a star two rows wide crosses from one row to the next,
 # the flux of a row changes within a few columns, and no smooth function of the column follows
 # (Marsh 1989, PASP 101, 1032).
@@ -156,14 +157,17 @@ class Knots(NamedTuple):
     ----------
     away : (row, x), distance of the pixels from the trace, rows.
     interval : (row, x), the interval between knots that holds each pixel.
-    basis : (4, row, x), the four splines that are not 0 there.
+    basis : (4, row, x), the four splines that are not 0 there; beyond all knots all are 0.
     middles : (knot), distance of the middle of each spline from the trace, rows.
+    pixel : (x), height of a pixel, rows: all distances are divided by the width of the star over
+        its common width, and so is it; 1 where the width is constant.
     """
 
     away: Values
     interval: NDArray[np.intp]
     basis: Values
     middles: Values
+    pixel: Values
 
 
 class TracePixels(NamedTuple):
@@ -173,7 +177,7 @@ class TracePixels(NamedTuple):
     ----------
     counts : (row, x), sky-subtracted.
     weight : (row, x), the inverse of their variance; 0 where a pixel is masked.
-    flux : (x), approximate flux of each column.
+    flux : (x) or (row, x), approximate flux of the star in each column.
     """
 
     counts: Values
@@ -196,7 +200,7 @@ class SpatialProfile(NamedTuple):
     def on_pixels(self, knots: Knots) -> Values:
         """Return the fraction of a column's flux on aperture pixels (row, x), never below 0."""
         n_rows, n_columns = knots.away.shape
-        light = self.moffat.on_rows(knots.away[0], n_rows)
+        light = self.moffat.on_rows(knots.away[0], n_rows, knots.pixel)
         if self.coefficients is not None and self.coefficients.any():
             along = np.linspace(-1.0, 1.0, n_columns)
             orders = np.polynomial.legendre.legvander(along, len(self.coefficients) - 1).T
@@ -204,7 +208,7 @@ class SpatialProfile(NamedTuple):
                 added = coefficients[knots.interval] * knots.basis[0]
                 for i in range(1, 4):
                     added += coefficients[knots.interval + i] * knots.basis[i]
-                light += added * order
+                light += added * (order * knots.pixel)
         return without_negative(light)
 
 
@@ -229,23 +233,36 @@ def without_negative(light: Values) -> Values:
     return np.asarray(np.where(wings, above * kept, above))
 
 
-def knots_of(away: Values, fwhm: float) -> Knots:
+def knots_of(
+    away: Values,
+    fwhm: float,
+    width: Values | None = None,
+    span: tuple[float, float] | None = None,
+) -> Knots:
     """Return splines a fifth of the FWHM apart, but at least half a row and at most two rows.
 
     Parameters
     ----------
     away : (row, x), distance from the trace, rows; each a row above the one before.
     fwhm : approximate spatial FWHM, rows.
+    width : (x), width of the star over its common width; None: 1.
+    span : lowest and highest distance that the splines cover; None: that of the pixels.
     """
+    pixel = 1.0 / (np.ones(away.shape[1]) if width is None else width)
+    away = away * pixel
     step = float(np.clip(fwhm / 5, _FINEST, _COARSEST))
-    first = float(np.floor(away.min()))
-    n_knots = int(np.ceil((away.max() - first) / step)) + 3
+    lowest, highest = (float(away.min()), float(away.max())) if span is None else span
+    first = float(np.floor(lowest))
+    n_knots = int(np.ceil((highest - first) / step)) + 3
     n_knots += -n_knots % _KNOTS_PER_BLOCK
     place = (away - first) / step
     interval = np.clip(place.astype(np.intp), 0, n_knots - 4)
     basis = cubic_splines(place - interval)
+    if span is not None:
+        t = place - interval
+        basis *= (t >= 0) & (t <= 1)
     middles = np.asarray(first + step * (np.arange(n_knots) - 1.0), np.float64)
-    return Knots(away, interval, basis, middles)
+    return Knots(away, interval, basis, middles, pixel)
 
 
 def cubic_splines(part: Values) -> Values:
@@ -287,7 +304,7 @@ def fit_profile(
     >>> bool(np.abs(fit_profile(light, knots, 3.5).on_pixels(knots) - truth).max() < 1e-3)
     True
     """
-    stack = stack_columns(light, knots.away)
+    stack = stack_columns(light._replace(flux=light.flux * knots.pixel), knots.away)
     moffat = fit_moffat(stack, fwhm, wings=not quick)
     light = light._replace(flux=light.flux * _bell_height(stack, moffat))
     normal, right, places = _normal_equations(light, knots, moffat)
@@ -340,13 +357,15 @@ def _normal_equations(
         (bin, knot), those with the residuals of the Moffat curve; and (bin), the middles of the
         bins from -1 to 1.
     """
-    (n_rows, n_columns), n_knots = knots.away.shape, knots.middles.size
+    n_columns, n_knots = knots.away.shape[1], knots.middles.size
     n_bins = min(_N_PROFILE_BINS, n_columns)
     bins = np.arange(n_columns) * n_bins // n_columns
     number = (bins * n_knots + knots.interval).ravel()
-    weight = light.weight * light.flux
-    power = weight * light.flux
-    left = weight * (light.counts - light.flux * moffat.on_rows(knots.away[0], n_rows))
+    flux = light.flux * knots.pixel
+    weight = light.weight * flux
+    power = weight * flux
+    smooth = moffat.on_pixels(knots.away, knots.pixel)
+    left = weight * (light.counts - light.flux * smooth)
     normal, right = np.zeros((n_bins * n_knots, 4)), np.zeros(n_bins * n_knots)
     for i in range(4):
         sums = _sums_by_number(left * knots.basis[i], number, right.size)
@@ -733,13 +752,13 @@ class Aperture(NamedTuple):
     on_image: Flags
 
 
-def aperture_pixels(center: Values, half_height: float, n_rows: int) -> Aperture:
+def aperture_pixels(center: Values, half_height: float | Values, n_rows: int) -> Aperture:
     """Return the pixels within a distance of a trace.
 
     Parameters
     ----------
     center : (x), centre of the trace, as positions of rows from 0.
-    half_height : half-width of the aperture, rows from the trace to either edge.
+    half_height : half-width of the aperture, rows from the trace to either edge; a number or (x).
     n_rows : number of rows of the image.
 
     Examples
@@ -749,7 +768,7 @@ def aperture_pixels(center: Values, half_height: float, n_rows: int) -> Aperture
     ([[4, 5, 6, 7], [4, 5, 6, 7]], [[1.0, 1.0, 1.0, 0.0], [0.75, 1.0, 1.0, 0.25]])
     """
     lowest = np.floor(center - half_height + 0.5)
-    height = int(np.floor(2 * half_height)) + 2
+    height = int(np.floor(2 * np.max(half_height))) + 2
     place = lowest + np.arange(height)[:, np.newaxis]
     away = place - center
     inside = np.minimum(away + 0.5, half_height) - np.maximum(away - 0.5, -half_height)
@@ -837,13 +856,13 @@ class Moffat(NamedTuple):
         low, high = self.below(np.array([-half_height, half_height]))
         return float(high - low)
 
-    def on_pixels(self, away: Values) -> Values:
-        """Return the fraction of the flux on pixels whose middles are at a distance, rows."""
-        return self.below(away + 0.5) - self.below(away - 0.5)
+    def on_pixels(self, away: Values, pixel: float | Values = 1.0) -> Values:
+        """Return the fraction of the flux on pixels of a height at a distance, rows."""
+        return self.below(away + 0.5 * pixel) - self.below(away - 0.5 * pixel)
 
-    def on_rows(self, lowest: Values, n_rows: int) -> Values:
+    def on_rows(self, lowest: Values, n_rows: int, pixel: float | Values = 1.0) -> Values:
         """Return the same (row, x) for consecutive rows, the lowest at a distance (x)."""
-        edges = lowest - 0.5 + np.arange(n_rows + 1)[:, np.newaxis]
+        edges = lowest - 0.5 * pixel + np.arange(n_rows + 1)[:, np.newaxis] * pixel
         return np.diff(self.below(edges), axis=0)
 
 
@@ -949,22 +968,45 @@ _MIN_PROFILE_SNR = 5.0
 """S/N of all columns together below which no profile is fitted."""
 _MOST_PROFILE_LOST = 0.2
 """Fraction of its profile that a column may lose to bad pixels and cosmic rays."""
+_LEAST_ENCLOSED_CHANGE = 0.002
+"""Change of the enclosed fraction along the columns above which it is given for each."""
+_MOST_EDGE_COLUMNS, _COLUMNS_BESIDE_EDGE = 3, 8
+_EDGE_CHANGE, _EDGE_SIGMA = 0.2, 6.0
+_SHARED_ROUNDS, _PARTING_ROUNDS = 4, 3
+_LEAST_SHARED = 0.001
+"""Fraction of the flux below which the light of a neighbour is left where it is."""
+_MOST_MIXED = 0.25
+"""Largest product of the parts of two fluxes that are extracted as each other's; 0.25 is reached by
+stars about a FWHM apart."""
+_MOST_WIDTH_RATIO = 1.7
+"""Largest ratio of the widths of stars with one profile: stars 1.5 FWHM apart, which cut each
+other's rows, seem to differ by 1.4."""
+_MOST_OF_DISTANCE = 0.8
+"""Largest half-width of an aperture, in units of the distance to the neighbour."""
+_MOST_DIFFERENCE = 0.01
+"""Largest difference of optimal and summed flux, as a fraction of the flux."""
+_FAINT_PART = 0.3
+"""The same fraction of this part of the typical flux, where the flux is fainter: there the sky that
+is left counts more."""
+_LEAST_COLUMNS_COMPARED, _FEWEST_COLUMNS_COMPARED = 12, 3
+"""Least columns of a bin, and of a continuum or lines in it, in which the two are compared."""
+_MAD_TO_STD = 1.482602218505602
 _MOST_REJECTED = 0.05
 """Fraction of rejected pixels above which the profile, not cosmic rays, must be the cause."""
 
 
 class _ApertureScene(NamedTuple):
-    """An aperture: its place, distances from the star, pixels, flags, whether noise is known."""
+    """An aperture: its place, splines about the star, pixels, flags, whether noise is known."""
 
     place: Aperture
-    from_star: Values
+    knots: Knots
     pixels: AperturePixels
     flags: NDArray[np.uint8]
     noise_known: bool
 
 
 class _Extraction(NamedTuple):
-    """Extracted flux, profile, its part on each pixel, weights used, S/N, why it is no use."""
+    """Flux, profile, its part on each pixel, weights used, S/N, why it is not used, its error."""
 
     flux: ExtractedFlux
     profile: SpatialProfile
@@ -972,6 +1014,7 @@ class _Extraction(NamedTuple):
     used: ExtractWeights
     snr: float
     why: str
+    misfit: float = 0.0
 
 
 def extract_along(
@@ -979,8 +1022,9 @@ def extract_along(
     trace: xr.Dataset,
     sky: xr.Dataset | None = None,
     *,
-    half_height: float,
+    half_height: float | Values,
     weights: ExtractWeights = "optimal",
+    others: Sequence[Neighbour] = (),
 ) -> xr.Dataset:
     """Extract the spectrum within an aperture that follows a trace.
 
@@ -990,20 +1034,25 @@ def extract_along(
         where it has them. With the attribute `gain_effective` the variance is known to follow the
         counts, and is recomputed from the model of the flux.
     trace : `center` (x), FITS row numbers, and the attribute `fwhm`, rows; where the star is not
-        centred on it, `star` (x).
+        centred on it, `star` (x), and where its width changes, `fwhm` (x).
     sky : `level` (x) of a row at the trace, `slope` (x) per row, `variance` (x) of the level; None:
         no sky is subtracted.
-    half_height : half-width of the aperture, rows from the trace to either edge; pixels are
-        weighted by their fraction inside.
+    half_height : half-width of the aperture, rows from the trace to either edge, a number or (x);
+        pixels are weighted by their fraction inside.
     weights : "optimal" (Horne 1986, PASP 98, 609); "sum"; "mean", the sum divided by the width.
+    others : spectra nearby: the light that they send into the aperture is subtracted, by a joint
+        fit of all profiles and fluxes.
 
     Returns
     -------
     spectrum : (x), float64: `flux`, sky-subtracted, in the image's unit; its `variance`, where the
         noise is known; `sky`, the sum of the sky in the aperture (its mean for "mean"); `dq`,
         uint8, the flags of its pixels, with cosmic_ray for those rejected by the profile fit.
-        Attributes: `extraction`, the weights actually used; `enclosed_fraction`, the fraction of
-        the star's flux in the aperture; `masked_fraction` of the aperture's pixels; `profile_snr`,
+        Where they change along the columns, `enclosed` (x), the fraction of the star's flux in the
+        aperture, less that in the bands of the sky, and `half_height` (x).
+        Attributes: `neighbour_rows`, where light of others was subtracted; `extraction`, the
+        weights actually used; `enclosed_fraction`, the mean of
+        `enclosed`; `masked_fraction` of the aperture's pixels; `profile_snr`,
         the S/N of all columns together.
 
     Raises
@@ -1029,7 +1078,7 @@ def extract_along(
     True
     """
     check_image(image)
-    if weights not in ("optimal", "sum", "mean") or not half_height > 0:
+    if weights not in ("optimal", "sum", "mean") or not np.all(np.asarray(half_height) > 0):
         raise UsageError(
             f"An extraction by {weights!r} over {half_height} rows is none",
             keyword="extraction",
@@ -1037,23 +1086,79 @@ def extract_along(
             hint="Choose optimal, sum or mean, and a height above 0.",
         )
     scene = _aperture_scene(image, trace, sky, half_height)
-    found = _extract_scene(scene, trace, weights)
+    star = _Source(scene, trace, _extract_scene(scene, trace, weights), scene.pixels.sky)
+    found, told_of_others, spoilt = _without_neighbours(image, sky, star, others, weights)
+    enclosed = _enclosed_flux(scene, found.profile.moffat)
+    if sky is not None:
+        enclosed = enclosed - _light_in_sky(scene, trace, sky, found.profile.moffat)
     facts = {
         "extraction": found.used,
-        "enclosed_fraction": _enclosed_flux(scene.place, found.profile.moffat),
+        "enclosed_fraction": float(np.add.reduce(enclosed) / enclosed.size),
         "masked_fraction": _masked_fraction(scene, found.flux),
         "profile_snr": found.snr,
     }
-    spectrum = _as_spectrum(image, scene, sky, found).assign_attrs(facts)
-    told = f"{found.used} over {2 * half_height:.2f} rows along a trace"
+    spectrum = _as_spectrum(image, scene, sky, found)
+    spoilt_edge = bad_edges(found.flux.flux, found.flux.variance if scene.noise_known else None)
+    spectrum[DQ].values[spoilt | spoilt_edge] |= np.uint8(BAD_PIXEL)
+    spectrum = spectrum.assign_attrs(facts)
+    if np.ptp(enclosed) > _LEAST_ENCLOSED_CHANGE:
+        attrs = {"units": "", "long_name": "fraction of the star's flux in the aperture"}
+        spectrum = spectrum.assign(enclosed=(X, enclosed, attrs))
+    if np.ndim(half_height):
+        attrs = {"units": "pix", "long_name": "from the trace to the aperture's edge"}
+        spectrum = spectrum.assign(half_height=(X, half_height, attrs))
+    told = f"{found.used} over {2 * finite_median(np.asarray(half_height)):.2f} rows along a trace"
     spectrum = add_history(spectrum, told)
+    for text in told_of_others:
+        spectrum = add_remark(spectrum, text) if spoilt.any() else add_history(spectrum, text)
+    if told_of_others and not spoilt.any():
+        near = [(other.rows.first, other.rows.last) for other in others]
+        spectrum = spectrum.assign_attrs(neighbour_rows=near)
     if weights != "optimal" or not found.why:
         return spectrum
     return add_remark(spectrum, f"the aperture was summed without weights: {found.why}")
 
 
+def bad_edges(flux: Values, variance: Values | None) -> Flags:
+    """Return which of the first and last three columns do not continue the flux of the others.
+
+    The outermost columns of a detector may be lit in part, or hold charge of its edge. The flux of
+    the eight columns next to them is continued by a line; the columns are bad if all deviate from
+    it by a fifth and by six standard deviations, to which the scatter about the line counts: a line
+    of the spectrum at the edge reaches into these columns, and so does not.
+
+    Parameters
+    ----------
+    flux, variance : (x); None: the scatter alone tells.
+
+    Examples
+    --------
+    >>> flux = np.array([185.0, 101, 100, 99, 100, 101, 100, 99, 100, 101, 99, 100])
+    >>> np.flatnonzero(bad_edges(flux, np.ones(12))).tolist()
+    [0]
+    """
+    found = np.zeros(flux.size, np.bool_)
+    noise = np.zeros(flux.size) if variance is None else np.nan_to_num(variance)
+    if flux.size < _MOST_EDGE_COLUMNS + _COLUMNS_BESIDE_EDGE:
+        return found
+    for side in (slice(None), slice(None, None, -1)):
+        values, spread, flags = flux[side], noise[side], found[side]
+        for n in range(1, _MOST_EDGE_COLUMNS + 1):
+            beside, place = values[n : n + _COLUMNS_BESIDE_EDGE], np.arange(_COLUMNS_BESIDE_EDGE)
+            if not np.isfinite(values[: n + _COLUMNS_BESIDE_EDGE]).all():
+                break
+            slope, start = np.polynomial.polynomial.polyfit(place, beside, 1)[::-1]
+            left = beside - (start + slope * place)
+            scatter = float(np.add.reduce(left**2)) / (_COLUMNS_BESIDE_EDGE - 2)
+            off = np.abs(values[:n] - (start - slope * np.arange(n, 0, -1)))
+            error = np.sqrt(spread[:n] + 2 * scatter)
+            far = (off > _EDGE_CHANGE * np.abs(start)) & (off > _EDGE_SIGMA * error)
+            flags[:n] |= far.all()
+    return found
+
+
 def _aperture_scene(
-    image: xr.Dataset, trace: xr.Dataset, sky: xr.Dataset | None, half_height: float
+    image: xr.Dataset, trace: xr.Dataset, sky: xr.Dataset | None, half_height: float | Values
 ) -> _ApertureScene:
     """Return the sky-subtracted pixels of an aperture."""
     rows = image[Y].values
@@ -1083,7 +1188,9 @@ def _aperture_scene(
     from_star = place.away
     if "star" in trace:
         from_star = place.away + (trace["center"].values - trace["star"].values)
-    return _ApertureScene(place, from_star, pixels, flags, noise_known)
+    fwhm = float(trace.attrs.get("fwhm", np.ptp(from_star) / 4))
+    knots = knots_of(from_star, fwhm, relative_width(trace))
+    return _ApertureScene(place, knots, pixels, flags, noise_known)
 
 
 def _sky_on_pixels(sky: xr.Dataset, place: Aperture, first_row: int) -> Values:
@@ -1108,24 +1215,366 @@ def _extract_scene(
     scene: _ApertureScene, trace: xr.Dataset, weights: ExtractWeights
 ) -> _Extraction:
     """Return the flux, with the requested weights where there is a profile."""
-    pixels, away = scene.pixels, scene.from_star
-    fwhm = float(trace.attrs.get("fwhm", np.ptp(away) / 4))
-    profile, knots = SpatialProfile(Moffat(fwhm, 0.0, np.inf)), knots_of(away, fwhm)
+    pixels, knots = scene.pixels, scene.knots
+    fwhm = float(trace.attrs.get("fwhm", np.ptp(knots.away) / 4))
+    profile = SpatialProfile(Moffat(fwhm, 0.0, np.inf))
     shape = _profile_within(profile, knots, pixels)
-    found = sum_flux(pixels, shape, pixels.variance(np.zeros_like(away)))
+    found = sum_flux(pixels, shape, pixels.variance(np.zeros_like(shape)))
     found = sum_flux(pixels, shape, pixels.variance(shape * np.maximum(found.flux, 0.0)))
     snr = total_snr(found) if scene.noise_known else 0.0
     if snr >= _MIN_PROFILE_SNR:
         found, profile, shape = _fit_and_extract(pixels, knots, fwhm, found)
-        snr = total_snr(found)
-    why = _why_no_profile(scene, found, snr)
+    return _with_weights(scene, profile, shape, found, weights)
+
+
+def _with_weights(
+    scene: _ApertureScene,
+    profile: SpatialProfile,
+    shape: Values,
+    found: ExtractedFlux,
+    weights: ExtractWeights,
+) -> _Extraction:
+    """Return the flux with the requested weights, or summed where the profile is unreliable."""
+    pixels, snr = scene.pixels, total_snr(found) if scene.noise_known else 0.0
+    why, misfit = _why_no_profile(scene, found, snr), 1.0
+    if not why:
+        why, misfit = _why_no_weights(scene, shape, found)
     if weights == "optimal" and not why:
         return _Extraction(found, profile, shape, "optimal", snr, "")
     left = pixels if why else pixels._replace(good=found.good)
     flux = profile_template(found.flux, found.variance)
     summed = sum_flux(left, shape, pixels.variance(flux * shape))
     used: ExtractWeights = "sum" if weights == "optimal" else weights
-    return _Extraction(summed, profile, shape, used, snr, why)
+    return _Extraction(summed, profile, shape, used, snr, why, misfit)
+
+
+class _Source(NamedTuple):
+    """A star of a joint fit: its aperture, trace, extraction, and the sky without neighbours."""
+
+    scene: _ApertureScene
+    trace: xr.Dataset
+    found: _Extraction
+    bare_sky: Values
+
+    @property
+    def center(self) -> Values:
+        """Return the position of its light (x), FITS row numbers."""
+        return np.asarray(self.trace["star" if "star" in self.trace else "center"].values)
+
+    def knots_on(self, other: _Source, fwhm: float, span: tuple[float, float]) -> Knots:
+        """Return splines about it on the pixels of another aperture."""
+        away = other.scene.place.away + (other.trace["center"].values - self.center)
+        return knots_of(away, fwhm, relative_width(self.trace), span)
+
+    def light_in(self, other: _Source) -> Values:
+        """Return the fraction of its extracted flux on the pixels (row, x) of another aperture."""
+        moffat, knots = self.found.profile.moffat, self.scene.knots
+        row = other.scene.place.away + other.trace["center"].values
+        light = moffat.on_pixels((row - self.center) * knots.pixel, knots.pixel)
+        return np.asarray(light / np.maximum(_enclosed_flux(self.scene, moffat), 0.1))
+
+    def weights_of(self) -> tuple[Values, Values]:
+        """Return the weights of its pixels (row, x) in its flux, and their variance."""
+        pixels, flux = self.scene.pixels, self.found.flux
+        shape = _profile_within(self.found.profile, self.scene.knots, pixels)
+        variance = pixels.variance(shape * np.maximum(np.nan_to_num(flux.flux), 0.0))
+        weight = np.where(flux.good, pixels.part, 0.0)
+        if self.found.used == "optimal":
+            weight = np.where(flux.good & (pixels.part > 0), shape / variance, 0.0)
+            power = np.add.reduce(weight * shape, axis=0)
+            weight = weight / np.where(power > 0, power, 1.0)
+        return weight, variance
+
+    def extracted_of(self, light: Values) -> Values:
+        """Return the flux (x) that its extraction makes of some light (row, x)."""
+        return np.asarray(np.add.reduce(self.weights_of()[0] * light, axis=0))
+
+    def covariance(self, other: _Source, n_rows: int) -> Values:
+        """Return the covariance (x) of both fluxes, before any light is subtracted."""
+        weight, variance = self.weights_of()
+        place = other.scene.place
+        plane = np.zeros((n_rows, weight.shape[1]))
+        theirs = np.where(place.on_image, other.weights_of()[0], 0.0)
+        np.put_along_axis(plane, place.position[::-1], theirs[::-1], axis=0)
+        own = np.where(self.scene.place.on_image, weight, 0.0)
+        return np.asarray(
+            np.add.reduce(own * gather_pixels(plane, self.scene.place) * variance, axis=0)
+        )
+
+
+def _without_neighbours(
+    image: xr.Dataset,
+    sky: xr.Dataset | None,
+    star: _Source,
+    others: Sequence[Neighbour],
+    weights: ExtractWeights,
+) -> tuple[_Extraction, list[str], Flags]:
+    """Return the extraction of a star without the light of its neighbours.
+
+    With ``a`` and ``b`` the parts of two fluxes that are extracted as each other's, and ``c`` their
+    covariance, the variance becomes ``(v1 + a^2 v2 - 2 a c) / (1 - a b)^2``.
+
+    Returns
+    -------
+    found, told, spoilt : the extraction, what was done in words, and the columns (x) whose flux
+        holds the light of a neighbour that could not be subtracted.
+    """
+    near: list[_Source] = []
+    spoilt = np.zeros(image.sizes[X], np.bool_)
+    told: list[str] = []
+    for other in others:
+        source = _source_of(image, sky, star.trace, other, weights)
+        if _light_of_neighbour(star, source)[1] > _LEAST_SHARED:
+            near.append(source)
+            told.append(f"rows {other.rows.first} to {other.rows.last}")
+    if not near:
+        return star.found, [], spoilt
+    own, *rest = _share_light([star, *near], weights)
+    mixed, added = np.zeros(spoilt.size), np.zeros(spoilt.size)
+    for source in rest:
+        part = own.extracted_of(source.light_in(own))
+        mixed += part * source.extracted_of(own.light_in(source))
+        added += part**2 * np.nan_to_num(source.found.flux.variance)
+        added -= 2 * part * own.covariance(source, image.sizes[Y])
+    if finite_median(mixed) > _MOST_MIXED or _unreliable(own, rest):
+        text = (
+            f"the flux holds light of the spectrum at {' and '.join(told)}, which no profile parts"
+        )
+        text += ": choose rows farther from it with --rows A:B"
+        return star.found, [text], np.ones_like(spoilt)
+    what = " and ".join(
+        f"{rows} ({_light_of_neighbour(own, source)[1]:.1%})"
+        for rows, source in zip(told, rest, strict=True)
+    )
+    found = own.found.flux
+    variance = (found.variance + added) / np.maximum(1.0 - mixed, 1.0 - _MOST_MIXED) ** 2
+    text = f"light of the spectrum at {what} of the flux subtracted by a joint fit of the profiles"
+    return own.found._replace(flux=found._replace(variance=variance)), [text], spoilt
+
+
+def _unreliable(star: _Source, others: Sequence[_Source]) -> bool:
+    """Return whether the errors of neighbours' profiles change a star's flux by a hundredth.
+
+    Stars of different widths, as a star and a galaxy, have no profile in common.
+    """
+    if not _have_one_width([star.trace, *(one.trace for one in others)]):
+        return True
+    errors = [one.found.misfit * _light_of_neighbour(star, one)[1] for one in others]
+    return max(errors) > _MOST_DIFFERENCE
+
+
+def _source_of(
+    image: xr.Dataset,
+    sky: xr.Dataset | None,
+    trace: xr.Dataset,
+    other: Neighbour,
+    weights: ExtractWeights,
+) -> _Source:
+    """Return a neighbour as a star of a joint fit; the sky is that about a given trace."""
+    below = None if sky is None else sky_along(sky, trace, other.trace)
+    scene = _aperture_scene(image, other.trace, below, other.half_height)
+    found = _extract_scene(scene, other.trace, weights)
+    return _Source(scene, other.trace, found, scene.pixels.sky)
+
+
+def _have_one_width(traces: Sequence[xr.Dataset]) -> bool:
+    """Return whether stars may have one profile, from their widths."""
+    widths = [float(trace.attrs["fwhm"]) for trace in traces]
+    return max(widths) <= _MOST_WIDTH_RATIO * min(widths)
+
+
+def sky_along(sky: xr.Dataset, trace: xr.Dataset, other: xr.Dataset) -> xr.Dataset:
+    """Return a sky fitted along one trace as that along another."""
+    apart = other["center"].values - trace["center"].values
+    return sky.assign(level=sky["level"] + sky["slope"] * apart)
+
+
+def part_neighbours(
+    image: xr.Dataset, star: Neighbour, others: Sequence[Neighbour], sky: xr.Dataset | None
+) -> tuple[Neighbour, ...]:
+    """Return a star and its neighbours with traces and apertures as if each were alone.
+
+    The traces are parallel to that of the brightest but for a line, which the residuals of the
+    joint fit of all profiles tell; the width is that of the brightest. Centroids would be wrong by
+    a quarter of a row for stars two FWHM apart: they are measured in rows up to the middle between
+    the two. Apertures, which end there too, where 2 % of a star's flux may be lost, reach as far as
+    that of a single star, but not over the middle of a neighbour.
+
+    Parameters
+    ----------
+    image : counts (y, x), computed, as for `extract_along`.
+    star : the star, its trace and aperture.
+    others : its neighbours, of `neighbours_of`.
+    sky : as in `extract_along`; or None.
+
+    Returns
+    -------
+    The star and its neighbours, in the order given; unchanged where none sends light to it, one
+    that does is not fitted by the profile, or two are less than about half a FWHM apart.
+    """
+    every = [star, *others]
+    sources = [_source_of(image, sky, star.trace, one, "optimal") for one in every]
+    near = [_light_of_neighbour(sources[0], other)[1] > _LEAST_SHARED for other in sources[1:]]
+    if not any(near) or not _have_one_width([one.trace for one in every]):
+        return tuple(every)
+    brightest = int(np.argmax([finite_median(one.found.flux.flux) for one in sources]))
+    every = _parallel(every, every[brightest].trace.drop_vars("fwhm", errors="ignore"), brightest)
+    for n in range(_PARTING_ROUNDS):
+        every = _with_apertures(every)
+        if min(float(np.min(one.half_height / one.trace.attrs["fwhm"])) for one in every) < 0.5:
+            return (star, *others)
+        sources = [_source_of(image, sky, star.trace, one, "optimal") for one in every]
+        sources = _share_light(sources, "optimal")
+        every = [
+            one._replace(trace=one.trace.assign(center=one.trace["center"] + _off_trace(source)))
+            for one, source in zip(every, sources, strict=True)
+        ]
+        if n == 0:
+            others_light = [one for k, one in enumerate(sources) if k != brightest]
+            alone = _without_light(image, others_light)
+            line = fit_trace(alone, replace(every[brightest].rows, others=()))
+            every = _parallel(every, line, brightest)
+    if _unreliable(sources[0], sources[1:]):
+        return (star, *others)
+    return tuple(_with_apertures(every))
+
+
+def _parallel(stars: Sequence[Neighbour], line: xr.Dataset, brightest: int) -> list[Neighbour]:
+    """Return stars whose traces are parallel to a new trace of the brightest."""
+    old = stars[brightest].trace["center"].values
+    aparts = [finite_median(one.trace["center"].values - old) for one in stars]
+    return [
+        one._replace(trace=line.assign(center=line["center"] + apart))
+        for one, apart in zip(stars, aparts, strict=True)
+    ]
+
+
+def _without_light(image: xr.Dataset, sources: Sequence[_Source]) -> xr.Dataset:
+    """Return an image without the light of some stars."""
+    rows, left = image[Y].values[:, np.newaxis].astype(np.float64), image[COUNTS].values.copy()
+    for one in sources:
+        moffat, pixel = one.found.profile.moffat, one.scene.knots.pixel
+        total = np.nan_to_num(one.found.flux.flux) / _enclosed_flux(one.scene, moffat)
+        left -= total * moffat.on_pixels((rows - one.center) * pixel, pixel)
+    return image.assign({COUNTS: image[COUNTS].copy(data=left)})
+
+
+def _with_apertures(stars: Sequence[Neighbour]) -> list[Neighbour]:
+    """Return stars with apertures that do not reach over the middle of another."""
+    found = []
+    for k, (rows, trace, _) in enumerate(stars):
+        wanted = half_height_of(replace(rows, others=()), trace)
+        others = [one.trace["center"].values for j, one in enumerate(stars) if j != k]
+        apart = np.minimum.reduce([np.abs(center - trace["center"].values) for center in others])
+        limit = _MOST_OF_DISTANCE * apart
+        half_height = np.minimum(wanted, limit if np.ndim(wanted) else float(limit.min()))
+        alone = half_height if np.ndim(wanted) else float(half_height)
+        found.append(Neighbour(rows, trace, alone))
+    return found
+
+
+def _off_trace(source: _Source) -> Values:
+    """Return the distance (x) of a star from its trace, rows, a line fitted to the residuals."""
+    pixels, found = source.scene.pixels, source.found.flux
+    shape = _profile_within(source.found.profile, source.scene.knots, pixels)
+    flux = profile_template(found.flux, found.variance)
+    used = found.good & (pixels.part > 0)
+    weight = np.where(used, 1.0 / pixels.variance(flux * shape), 0.0)
+    change = -flux * np.gradient(shape, axis=0)
+    left = pixels.counts - np.nan_to_num(found.flux) * shape
+    power = np.add.reduce(weight * change**2, axis=0)
+    side = np.add.reduce(weight * change * left, axis=0)
+    along = np.polynomial.legendre.legvander(np.linspace(-1.0, 1.0, flux.size), 1)
+    normal = (along * power[:, np.newaxis]).T @ along
+    if np.linalg.matrix_rank(normal) < along.shape[1]:
+        return np.zeros(flux.size)
+    off = along @ np.linalg.solve(normal, along.T @ side)
+    return np.asarray(np.clip(off, -0.5, 0.5))
+
+
+def _light_of_neighbour(star: _Source, other: _Source) -> tuple[Values, float]:
+    """Return the light (x) of a neighbour in a star's flux, and its fraction of all the flux."""
+    light = np.nan_to_num(other.found.flux.flux) * star.extracted_of(other.light_in(star))
+    flux = np.nan_to_num(star.found.flux.flux)
+    return light, float(np.add.reduce(light)) / max(float(np.add.reduce(flux)), 1e-30)
+
+
+def _share_light(sources: Sequence[_Source], weights: ExtractWeights) -> list[_Source]:
+    """Return stars of which each is extracted without the light of the others.
+
+    All have one profile, that of the slit: it is fitted to the pixels of every aperture at once, of
+    each star those where its own light prevails, so that the light of one cannot be taken for a
+    wing of the other. The fluxes of a column solve the equations of all stars: the light of the
+    others is subtracted from each aperture in turn, the brightest first, until nothing changes
+    (Gauss and Seidel).
+    """
+    order = np.argsort([-finite_median(one.found.flux.flux) for one in sources], kind="stable")
+    brightest = sources[order[0]]
+    fwhm = float(brightest.trace.attrs["fwhm"])
+    stars = range(len(sources))
+    span = (
+        min(float(one.scene.knots.away.min()) for one in sources),
+        max(float(one.scene.knots.away.max()) for one in sources),
+    )
+    knots = [[one.knots_on(other, fwhm, span) for other in sources] for one in sources]
+    sources = [
+        one._replace(scene=one.scene._replace(knots=knots[k][k])) for k, one in enumerate(sources)
+    ]
+    bare = [one.scene.pixels for one in sources]
+    found = [one.found.flux for one in sources]
+    profile = SpatialProfile(Moffat(fwhm, 0.0, np.inf))
+    for quick in (True, False, None):
+        light = [[profile.on_pixels(knots[j][k]) for k in stars] for j in stars]
+        whole = [np.add.reduce(light[k][k] * bare[k].part, axis=0) for k in stars]
+        shapes = [light[k][k] / np.maximum(whole[k], 0.1) for k in stars]
+        for _ in range(_SHARED_ROUNDS):
+            for k in order:
+                theirs = np.zeros_like(shapes[k])
+                for j in stars:
+                    if j != k:
+                        theirs += (
+                            np.nan_to_num(found[j].flux) / np.maximum(whole[j], 0.1) * light[j][k]
+                        )
+                counts = np.where(bare[k].good, bare[k].counts - theirs, 0.0)
+                pixels = bare[k]._replace(counts=counts, sky=bare[k].sky + np.maximum(theirs, 0.0))
+                sources[k] = sources[k]._replace(scene=sources[k].scene._replace(pixels=pixels))
+                start = profile_template(found[k].flux, found[k].variance)
+                found[k] = optimal_flux(pixels, shapes[k], start, reject=quick is not True)
+        if quick is not None:
+            profile = fit_profile(*_joined_pixels(sources, found, shapes, whole), fwhm, quick=quick)
+    return [
+        one._replace(found=_with_weights(one.scene, profile, shapes[k], found[k], weights))
+        for k, one in enumerate(sources)
+    ]
+
+
+def _joined_pixels(
+    sources: Sequence[_Source],
+    found: Sequence[ExtractedFlux],
+    shapes: Sequence[Values],
+    whole: Sequence[Values],
+) -> tuple[TracePixels, Knots]:
+    """Return the pixels of several apertures, one above the other, and the splines on them."""
+    parts = []
+    for one, flux, shape, inside in zip(sources, found, shapes, whole, strict=True):
+        pixels = one.scene.pixels
+        level = profile_template(flux.flux, flux.variance)
+        own = level * shape
+        others = pixels.sky - one.bare_sky
+        used = flux.good & (pixels.part > 0) & (own >= others)
+        weight = np.where(used, 1.0 / pixels.variance(own), 0.0)
+        total = np.broadcast_to(level / np.maximum(inside, 0.1), shape.shape)
+        parts.append((pixels.counts, weight, total))
+    light = TracePixels(*(np.concatenate(planes) for planes in zip(*parts, strict=True)))
+    knots = [one.scene.knots for one in sources]
+    heights = [np.broadcast_to(one.pixel, one.away.shape) for one in knots]
+    return light, Knots(
+        np.concatenate([one.away for one in knots]),
+        np.concatenate([one.interval for one in knots]),
+        np.concatenate([one.basis for one in knots], axis=1),
+        knots[0].middles,
+        np.concatenate(heights),
+    )
 
 
 def _fit_and_extract(
@@ -1162,6 +1611,57 @@ def _why_no_profile(scene: _ApertureScene, found: ExtractedFlux, snr: float) -> 
     return ""
 
 
+def _why_no_weights(
+    scene: _ApertureScene, shape: Values, found: ExtractedFlux
+) -> tuple[str, float]:
+    """Return where the flux with optimal weights differs from the sum, and by which fraction.
+
+    Both are empty where the two agree, as they do if the profile is right. The difference is
+    compared in bins of columns, and in the emission lines of each bin, by medians, which cosmic
+    rays do not move. Both fluxes are of the same pixels, so that the variance of the difference is
+    the difference of theirs.
+    """
+    pixels, flux = scene.pixels, np.nan_to_num(found.flux)
+    summed = sum_flux(pixels, shape, pixels.variance(shape * np.maximum(flux, 0.0)))
+    off = summed.flux - flux
+    known = np.isfinite(off) & (found.variance > 0)
+    noise = np.where(known, np.maximum(summed.variance - found.variance, 0.0), 0.0)
+    power = float(np.add.reduce(np.where(known, flux, 0.0) ** 2))
+    typical = power / max(float(np.add.reduce(np.abs(np.where(known, flux, 0.0)))), 1e-30)
+    n_bins = max(min(_N_PROFILE_BINS, flux.size // _LEAST_COLUMNS_COMPARED), 1)
+    size = -(-flux.size // n_bins)
+
+    def binned(values: NDArray[Any]) -> NDArray[Any]:
+        """Return values (x) in bins (bin, column), 0 beyond the last column."""
+        return np.pad(values, (0, n_bins * size - flux.size)).reshape(n_bins, size)
+
+    def medians(values: Values, part: Flags) -> Values:
+        return finite_medians(np.where(part, values, np.nan))
+
+    level, difference, known, variance = map(binned, (flux, off, known, noise))
+    least = max(_FAINT_PART * typical, 1e-30)
+    line = level > 2 * np.maximum(medians(level, known), least)[:, np.newaxis]
+    worst, place = 0.0, 0
+    for part in (known & ~line, known & line):
+        number = np.count_nonzero(part, axis=1)
+        bins = np.flatnonzero(number >= _FEWEST_COLUMNS_COMPARED)
+        if not bins.size:
+            continue
+        part, apart = part[bins], difference[bins]
+        middle = medians(apart, part)
+        scatter = _MAD_TO_STD * medians(np.abs(apart - middle[:, np.newaxis]), part)
+        spread = np.maximum(medians(variance[bins], part), scatter**2)
+        share = middle / np.maximum(medians(level[bins], part), least)
+        sure = middle**2 > _REJECTION_SIGMA**2 * np.pi / 2 * spread / number[bins]
+        at = int(np.argmax(np.where(sure, np.abs(share), 0.0)))
+        if sure[at] and abs(share[at]) > max(_MOST_DIFFERENCE, abs(worst)):
+            worst, place = float(share[at]), int(bins[at]) * size + int(np.argmax(part[at]))
+    if not worst:
+        return "", 0.0
+    text = f"weights would change the flux near column {place + 1} by {-100 * worst:+.1f} %"
+    return text, abs(worst)
+
+
 def _profile_within(profile: SpatialProfile, knots: Knots, pixels: AperturePixels) -> Values:
     """Return the profile on the pixels (row, x), summing to 1 inside the aperture per column."""
     light = profile.on_pixels(knots)
@@ -1169,14 +1669,33 @@ def _profile_within(profile: SpatialProfile, knots: Knots, pixels: AperturePixel
     return light / np.where(total > 0, total, 1.0)
 
 
-def _enclosed_flux(place: Aperture, moffat: Moffat) -> float:
-    """Return the fraction of a Moffat curve in an aperture, edge pixels by their fraction inside.
+def _enclosed_flux(scene: _ApertureScene, moffat: Moffat) -> Values:
+    """Return the fraction (x) of a Moffat curve in an aperture, edge pixels by their part inside.
 
     Not the integral between the edges: the flux is not uniform within a pixel, which makes a
     difference of 0.06 % at a FWHM of 2 rows.
     """
-    held = np.add.reduce(place.part * moffat.on_pixels(place.away), axis=0)
-    return float(np.add.reduce(held) / held.size)
+    light = moffat.on_pixels(scene.knots.away, scene.knots.pixel)
+    return np.asarray(np.add.reduce(scene.place.part * light, axis=0))
+
+
+def _light_in_sky(
+    scene: _ApertureScene, trace: xr.Dataset, sky: xr.Dataset, moffat: Moffat
+) -> Values:
+    """Return the fraction (x) of a Moffat curve that was subtracted with the sky.
+
+    It is the light on the rows of the sky bands, of which a line through both sides takes the mean
+    at about the middle between them.
+    """
+    sides = [sky.attrs[name] for name in ("sky_below", "sky_above") if name in sky.attrs]
+    center = trace["star" if "star" in trace else "center"].values
+    levels = np.zeros((max(len(sides), 1), center.size))
+    for level, (first, last) in zip(levels, sides, strict=False):
+        edges = (np.array([[first - 0.5], [last + 0.5]]) - center) * scene.knots.pixel
+        low, high = moffat.below(edges)
+        level += (high - low) / (last - first + 1)
+    height = np.add.reduce(scene.place.part, axis=0)
+    return np.asarray(height * np.add.reduce(levels, axis=0) / len(levels))
 
 
 def _masked_fraction(scene: _ApertureScene, found: ExtractedFlux) -> float:

@@ -1035,7 +1035,7 @@ def fit_sky(
     offset: int = 50,
     band: RowRange | None = None,
     nearest: bool | None = None,
-    half_height: float,
+    half_height: float | NDArray[np.float64],
 ) -> xr.Dataset:
     """Fit the sky of each column from bands of rows on both sides of a spectrum.
 
@@ -1050,7 +1050,7 @@ def fit_sky(
     band : first and last row of a given sky band; rows of the spectrum are excluded from it.
     nearest : take the rows nearest to the spectrum, and let the sky be curved between them; None:
         where the light beside the spectrum is not that of the bands, by 0.5 % of its flux.
-    half_height : half-width of the aperture about the trace, rows.
+    half_height : half-width of the aperture about the trace, rows, a number or (x).
 
     Returns
     -------
@@ -1132,11 +1132,13 @@ def sky_at(sky: xr.Dataset, trace: xr.Dataset, y: Labels) -> NDArray[np.float64]
     return np.asarray(sky["level"].values + sky["slope"].values * distance)
 
 
-def aperture_edges(trace: xr.Dataset, rows: Rows, half_height: float) -> RowRange:
+def aperture_edges(
+    trace: xr.Dataset, rows: Rows, half_height: float | NDArray[np.float64]
+) -> RowRange:
     """Return the lowest and the highest row that the aperture reaches in any column."""
     center = trace["center"].values
-    low = math.floor(float(np.min(center)) - half_height + 0.5)
-    high = math.ceil(float(np.max(center)) + half_height - 0.5)
+    low = math.floor(float(np.min(center - half_height)) + 0.5)
+    high = math.ceil(float(np.max(center + half_height)) - 0.5)
     return min(low, rows.first), max(high, rows.last)
 
 
@@ -1152,6 +1154,8 @@ def clearance(trace: xr.Dataset, rows: Rows) -> int:
     away = _WIDTHS_AWAY * width
     if "reach" in trace.attrs:
         away = min(away, _WINGS_AWAY * (float(trace.attrs["reach"]) - width / 2))
+    if "fwhm" in trace:
+        away *= float(trace["fwhm"].max()) / width
     return max(math.ceil(away), 3)
 
 
@@ -1161,7 +1165,7 @@ class _SkyStar(NamedTuple):
     image: xr.Dataset
     trace: xr.Dataset
     rows: Rows
-    half_height: float
+    half_height: float | NDArray[np.float64]
 
     @property
     def middle(self) -> float:
@@ -1181,7 +1185,7 @@ class _SkyStar(NamedTuple):
     @property
     def height(self) -> float:
         """Return the rows of the aperture that a column holds."""
-        return min(self.high - self.low + 1, 2 * self.half_height + 1)
+        return min(self.high - self.low + 1, 2 * float(np.max(self.half_height)) + 1)
 
     def dark(self) -> Labels:
         """Return the rows away from other spectra."""

@@ -9,6 +9,10 @@ A centroid is the mean of the flux under a Gaussian window that follows it and i
 star (the windowed centroid of SExtractor): least squares have 1.0 times its scatter, a plain mean
 over ten rows 2 times, and other sources a few widths away do not shift it.
 
+The width of the star is measured in the same bins and with the same window. It is one number for
+all columns unless the bins differ by more than a tenth: spectrographs with lenses are in focus in a
+part of the spectrum only, and the width may then double towards its ends.
+
 The spectra of a spectrograph are tilted and curved by some rows: a straight band of rows is then
 either too narrow at both ends or includes more sky than necessary. Where the star is too faint to
 trace, the trace is straight, through the centre of the flux, and a remark reports it.
@@ -17,6 +21,7 @@ trace, the trace is straight, through the centre of the flux, and a remark repor
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -32,6 +37,7 @@ from arrayred.model import (
     DQ,
     VARIANCE,
     Rows,
+    Run,
     X,
     Y,
     add_history,
@@ -75,6 +81,19 @@ class Centroids(NamedTuple):
     position: Values
     variance: Values
     snr: Values
+
+
+class Widths(NamedTuple):
+    """Widths of a star along the slit.
+
+    Parameters
+    ----------
+    sigma : common width of all columns (standard deviation), rows.
+    relative : (x), the width in each column over the common one; None: the same in all columns.
+    """
+
+    sigma: float
+    relative: Values | None = None
 
 
 class TracePolynomial(NamedTuple):
@@ -242,6 +261,61 @@ def width_of(bins: ColumnBins, position: Values, sigma: float) -> float:
     return sigma
 
 
+def widths_along(bins: ColumnBins, position: Values, sigma: float, n_columns: int) -> Widths:
+    """Return the widths of a star in all columns, from those in bins of columns.
+
+    Parameters
+    ----------
+    bins : binned columns.
+    position : rows of the centroids (bin).
+    sigma : common width (standard deviation), rows.
+    n_columns : number of columns.
+
+    Returns
+    -------
+    widths : a polynomial of the lowest sufficient order, where it changes by more than a tenth over
+        the bins with enough flux; constant beyond the first and last of these.
+
+    Examples
+    --------
+    >>> middle, rows = np.linspace(-0.97, 0.97, 32), np.arange(80.0)
+    >>> sigma = (3.0 + middle)[:, np.newaxis]
+    >>> light = 1e4 * np.exp(-0.5 * ((rows - 40) / sigma) ** 2) / sigma
+    >>> bins = ColumnBins(light, np.full(light.shape, 100.0), middle)
+    >>> found = widths_along(bins, np.full(32, 40.0), 3.0, 201).relative
+    >>> found[[10, 100, 190]].round(2).tolist()
+    [0.7, 1.0, 1.3]
+    """
+    rows = np.arange(bins.light.shape[1], dtype=np.float64)
+    away = rows - position[:, np.newaxis]
+    square = np.full(len(position), sigma**2)
+    noise = np.where(np.isfinite(bins.variance), bins.variance, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for _ in range(_CENTROID_ROUNDS):
+            weight = np.exp(-0.5 * away**2 / square[:, np.newaxis])
+            total = np.add.reduce(weight * bins.light, axis=1)
+            spread = 2 * np.add.reduce(weight * bins.light * away**2, axis=1) / total
+            spread = np.where(np.isfinite(spread), spread, sigma**2)
+            square = np.clip(spread, 0.25, (bins.light.shape[1] / 4) ** 2)
+        snr = total / np.sqrt(np.add.reduce(weight**2 * noise, axis=1))
+        off = weight * (away**2 - square[:, np.newaxis] / 2)
+        error = 4 * np.add.reduce(off**2 * noise, axis=1) / (total**2 * square * sigma**2)
+    known = np.isfinite(snr) & np.isfinite(error)
+    width = Centroids(
+        np.sqrt(square) / sigma, np.where(known, error, np.inf), np.where(known, snr, 0.0)
+    )
+    fit = fit_polynomial(bins.middle, width, _LEAST_WIDTH_SNR, _MOST_WIDTH_ORDER)
+    if fit is None:
+        return Widths(sigma)
+    measured = bins.middle[fit.used]
+    place = np.clip(np.linspace(-1.0, 1.0, n_columns), measured[0], measured[-1])
+    relative = evaluate_trace(fit.coefficients, place)
+    lowest, highest = float(relative.min()), float(relative.max())
+    varies = lowest > 0.1 and highest > _LEAST_WIDTH_CHANGE * lowest
+    varies = varies and highest - lowest > _LEAST_WIDTH_CHANGE_SNR * fit.rms
+    return Widths(sigma, relative if varies else None)
+
+
 def find_centroids(bins: ColumnBins, guess: Values, sigma: float) -> Centroids:
     """Return the centroid of each bin near a guess (bin), in a Gaussian window of width sigma."""
     rows = np.arange(bins.light.shape[1], dtype=np.float64)
@@ -281,7 +355,7 @@ def fit_polynomial(
     if np.count_nonzero(lit) < 4:
         return None
     reach = float(np.ptp(middle[lit]))
-    most_order = min(most_order, int(np.count_nonzero(lit)) // 3, 3 if reach > 1.0 else 1)
+    most_order = min(most_order, int(np.count_nonzero(lit)) // 3, most_order if reach > 1.0 else 1)
     fits = [_clipped_fit(middle, found, lit, order) for order in range(most_order, -1, -1)]
     used = fits[0].used
     n = int(np.count_nonzero(used))
@@ -335,15 +409,26 @@ def evaluate_trace(coefficients: Values, place: Values) -> Values:
     return np.asarray(np.polynomial.legendre.legval(place, coefficients), np.float64)
 
 
-CENTER, STAR = "center", "star"
+CENTER, STAR, FWHM = "center", "star", "fwhm"
 _MOST_ORDER = 3
 _LEAST_SNR = 3.0
+_LEAST_WIDTH_SNR = 10.0
+"""Least S/N of a bin whose width is measured."""
+_MOST_WIDTH_ORDER = 5
+_LEAST_WIDTH_CHANGE = 1.1
+"""Least ratio of the largest width to the smallest that is followed; the splines of the profile
+follow smaller changes."""
+_LEAST_WIDTH_CHANGE_SNR = 20.0
+"""Least range of the widths in units of their scatter about the polynomial: 60 to 800 where the
+focus changes, 6 for a nebula whose lines and continuum fill the slit differently."""
 _BIN_COUNTS = (32, 16, 8)
 """Numbers of bins tried: fewer bins have more flux each."""
 _STEEPEST_TILT = 12.0
 """Largest tilt searched, rows from the middle to the last column."""
 _APERTURE_WIDTHS = 1.5
 """Least half-width of an aperture, in FWHM: all but 0.04 % of a Gaussian."""
+_WINGS_REACH = 3.0
+"""Distance from the rows of a star, in FWHM, within which other spectra may reach its aperture."""
 _EDGE_NOISE_LIMIT = 0.05
 """Noise, as a fraction of the peak, above which the edge of the profile cannot be measured."""
 _EDGE_FRACTION = 0.1
@@ -360,13 +445,13 @@ _BACKGROUND_ROWS = 12
 
 
 class _TraceFound(NamedTuple):
-    """A trace on a window: centre (x) as row position, bins used, rms, order, width, reach."""
+    """A trace on a window: centre (x) as row position, bins used, rms, order, widths, reach."""
 
     center: Values
     n_bins: int
     rms: float
     order: int
-    sigma: float
+    widths: Widths
     reach: float
 
 
@@ -390,7 +475,8 @@ def fit_trace(
         the profile falls to a tenth of its peak, rows, where measurable; `trace_rms`, the scatter
         of the bins about it, rows; `trace_order`; `n_bins`, the number of bins of columns used. A
         remark where the star is too faint. A straight trace has `star` (x) as well: the measured
-        position of the star, for the profile.
+        position of the star, for the profile. Where the width changes by more than a tenth along
+        the columns, `fwhm` (x), rows.
 
     Raises
     ------
@@ -419,7 +505,7 @@ def fit_trace(
     trace = xr.Dataset({CENTER: (X, center, attrs)}, {X: image[X]}).assign_attrs(
         trace="fit" if found.n_bins and not straight else "straight",
         tilt=float(center[-1] - center[0]),
-        fwhm=FWHM_PER_SIGMA * found.sigma,
+        fwhm=FWHM_PER_SIGMA * found.widths.sigma,
         trace_order=0 if straight else found.order,
         n_bins=0 if straight else found.n_bins,
     )
@@ -432,6 +518,11 @@ def fit_trace(
     if not straight and rows.rule == "given" and not found.n_bins:
         where = f"rows {rows.first} to {rows.last}"
         return add_remark(trace, f"no star peaks within {where}: extracted straight")
+    if found.widths.relative is not None:
+        told_width = {"units": "pix", "long_name": "spatial FWHM"}
+        trace = trace.assign({FWHM: (X, trace.attrs[FWHM] * found.widths.relative, told_width)})
+        span_of = f"{float(trace[FWHM].min()):.1f} to {float(trace[FWHM].max()):.1f}"
+        trace = add_history(trace, f"the spatial FWHM follows the columns: {span_of} rows")
     if straight or found.n_bins:
         told = f"traced in {found.n_bins} bins: order {found.order}, rms {found.rms:.3f} rows"
         return add_history(trace, "rows taken to be straight" if straight else told)
@@ -440,8 +531,21 @@ def fit_trace(
     )
 
 
-def half_height_of(rows: Rows, trace: xr.Dataset) -> float:
-    """Return the half-width of an aperture about the trace, rows.
+def relative_width(trace: xr.Dataset) -> Values:
+    """Return the width of a star in each column (x) over its common width; 1 where it is constant.
+
+    Both are those before the light is averaged over the height of a pixel, which adds a twelfth of
+    a square row to the square of the standard deviation.
+    """
+    if FWHM not in trace:
+        return np.ones(trace.sizes[X])
+    pixel = FWHM_PER_SIGMA**2 / 12
+    of_column = np.maximum(trace[FWHM].values ** 2 - pixel, pixel)
+    return np.asarray(np.sqrt(of_column / max(float(trace.attrs[FWHM]) ** 2 - pixel, pixel)))
+
+
+def half_height_of(rows: Rows, trace: xr.Dataset) -> float | Values:
+    """Return the half-width of an aperture about the trace, rows; (x) where the width changes.
 
     Half of the detected rows less the tilt of the trace; at least 1.5 FWHM, but less where the
     profile ends earlier, as that of a filled slit, or where another spectrum would be nearer than
@@ -482,7 +586,52 @@ def half_height_of(rows: Rows, trace: xr.Dataset) -> float:
     if "reach" in trace.attrs:
         wished = min(wished, _APERTURE_WIDTHS * float(trace.attrs["reach"]))
     dips = [middle - low] * (bottom < rows.first) + [high - middle] * (top > rows.last)
-    return min([max(own, min(wished, space)), *(max(dip, 1.0) for dip in dips)])
+    most = min((max(dip, 1.0) for dip in dips), default=math.inf)
+    if FWHM not in trace:
+        return min(max(own, min(wished, space)), most)
+    wide = wished * trace[FWHM].values / float(trace.attrs[FWHM])
+    return np.asarray(np.minimum(np.maximum(own, np.minimum(wide, space)), most))
+
+
+class Neighbour(NamedTuple):
+    """Another spectrum whose light may reach into an aperture.
+
+    Parameters
+    ----------
+    rows : its rows.
+    trace : its trace, of `fit_trace`.
+    half_height : half-width of its own aperture, rows, a number or (x).
+    """
+
+    rows: Rows
+    trace: xr.Dataset
+    half_height: float | Values
+
+
+def neighbours_of(image: xr.Dataset, rows: Rows, trace: xr.Dataset) -> tuple[Neighbour, ...]:
+    """Return the other spectra near enough for their wings to reach the aperture of a star.
+
+    Parameters
+    ----------
+    image : counts (y, x), computed, as for `fit_trace`.
+    rows : the rows of the star, and the others.
+    trace : of the star. A neighbour too faint to be traced is taken to be parallel to it.
+    """
+    reach = _WINGS_REACH * float(trace.attrs[FWHM])
+    star = trace[STAR if STAR in trace else CENTER]
+    low, high = rows.first - reach, rows.last + reach
+    found = []
+    for run in rows.others:
+        if run.state == "sharp" or run.last < low or run.first > high:
+            continue
+        rest = (Run(rows.first, rows.last), *(other for other in rows.others if other is not run))
+        own = replace(rows, first=run.first, last=run.last, others=rest, rule="robust")
+        line = fit_trace(image, own)
+        if line.attrs["trace"] != "fit":
+            line = line.assign({CENTER: line[CENTER] + star - finite_median(star.values)})
+            line.attrs[FWHM] = trace.attrs[FWHM]
+        found.append(Neighbour(own, line, half_height_of(own, line)))
+    return tuple(found)
 
 
 def _rows_about_star(image: xr.Dataset, rows: Rows) -> slice:
@@ -549,13 +698,14 @@ def _find_trace(image: xr.Dataset, rows: Rows, span: slice, most_order: int) -> 
         center, n_used = evaluate_trace(fit.coefficients, place), int(np.count_nonzero(fit.used))
         if given and not own[0] - 0.5 <= finite_median(center) <= own[1] + 0.5:
             continue
-        sigma = width_of(bins, evaluate_trace(fit.coefficients, bins.middle), sigma)
-        return _TraceFound(center, n_used, fit.rms, fit.coefficients.size - 1, sigma, reach)
+        position = evaluate_trace(fit.coefficients, bins.middle)
+        widths = widths_along(bins, position, width_of(bins, position, sigma), place.size)
+        return _TraceFound(center, n_used, fit.rms, fit.coefficients.size - 1, widths, reach)
     if given:
         return _straight_trace(own, place.size)
     flat = np.add.reduce(bins.light, axis=0) / len(bins.light)
     middle, sigma = peak_of(flat)
-    return _TraceFound(np.full(place.size, middle), 0, 0.0, 0, sigma, math.inf)
+    return _TraceFound(np.full(place.size, middle), 0, 0.0, 0, Widths(sigma), math.inf)
 
 
 class StarInRows(NamedTuple):
@@ -613,7 +763,9 @@ def _mean_of_bins(bins: ColumnBins, part: slice = slice(None)) -> tuple[Values, 
 def _straight_trace(own: tuple[int, int], n_columns: int) -> _TraceFound:
     """Return a trace along the middle of rows (first, last) that show no star of their own."""
     sigma = (own[1] - own[0] + 1) / 3 / FWHM_PER_SIGMA
-    return _TraceFound(np.full(n_columns, (own[0] + own[1]) / 2), 0, 0.0, 0, sigma, math.inf)
+    return _TraceFound(
+        np.full(n_columns, (own[0] + own[1]) / 2), 0, 0.0, 0, Widths(sigma), math.inf
+    )
 
 
 def pixels_of_rows(image: xr.Dataset, span: slice) -> tuple[Values, Values | None, Flags]:

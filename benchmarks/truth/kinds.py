@@ -181,6 +181,28 @@ def _faint(seed: int) -> IndependentNight:
     return IndependentNight((Source(101.3, 900.0, tilt=2.0),), seed=seed)
 
 
+_ALONG = np.linspace(-1.0, 1.0, 400)
+
+
+def _changing_width(seed: int) -> IndependentNight:
+    return IndependentNight(
+        (Source(101.3, 12_000.0, fwhm=4.0 * (1 + 0.4 * _ALONG), tilt=2.0),), seed=seed
+    )
+
+
+def _focus_in_a_part(seed: int) -> IndependentNight:
+    width = 3.0 + 5.0 * (_ALONG - 0.3) ** 2
+    return IndependentNight((Source(101.3, 12_000.0, fwhm=width, tilt=2.0),), seed=seed)
+
+
+def _wide_lines(seed: int) -> IndependentNight:
+    lines = ((60.0, 40_000.0, 2.5), (200.0, 80_000.0, 2.5), (330.0, 30_000.0, 2.5))
+    column = np.arange(1.0, 401)
+    near = np.min([np.abs(column - middle) for middle, _, _ in lines], axis=0) < 10
+    width = np.where(near, 9.0, 6.0)
+    return IndependentNight((Source(101.3, 2_000.0, fwhm=width, tilt=2.0, lines=lines),), seed=seed)
+
+
 def _hot(seed: int) -> IndependentNight:
     return IndependentNight((Source(60.6, 5_000.0),), Camera(hot=0.01), tracks=15, seed=seed)
 
@@ -488,6 +510,9 @@ KINDS = {
     "blank with tracks, one light": Kind(_tracks(1), refused=True),
     "blank with tracks, two lights": Kind(_tracks(2), refused=True),
     "light fills the slit": Kind(_filled, told="Light fills rows 21 to 180", refused=True),
+    "width of the profile changes by 40 % to both ends": Kind(_changing_width),
+    "width of the profile: focus in a part of the spectrum": Kind(_focus_in_a_part),
+    "width of the profile differs in lines": Kind(_wide_lines, told="summed without weights"),
 }
 """Every kind by name; a test or a command picks one by it."""
 

@@ -103,6 +103,8 @@ def outcome_of(spectrum: xr.Dataset, truth: xr.Dataset, night: SimulatedNight) -
 
 def enclosed_by(spectrum: xr.Dataset, truth: xr.Dataset) -> Values:
     """Return the part of the light that a flux holds (x): as it says, or as its rows truly do."""
+    if "enclosed" in spectrum:
+        return np.asarray(spectrum["enclosed"].values)
     told = spectrum.attrs.get("enclosed_fraction")
     if told is not None:
         return np.full(spectrum.sizes[X], float(told))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -11,6 +13,10 @@ from arrayred.steps import ExtractWeights, extract_along, fit_trace, half_height
 from tests.stars import Drawn, draw, flat_sky, image_of
 
 ALL: tuple[ExtractWeights, ...] = ("optimal", "sum", "mean")
+
+
+OUT_OF_FOCUS = 3.0 + 5.0 * (np.linspace(-1, 1, 600) - 0.3) ** 2
+"""Seeing of a spectrograph that is in focus in a part of the spectrum, rows."""
 
 
 def extracted(star: Drawn, weights: ExtractWeights = "optimal") -> tuple[xr.Dataset, np.ndarray]:
@@ -59,6 +65,47 @@ def test_many_pulls_are_normal(snr: float, seeing: float, tilt: float) -> None:
     values = np.concatenate(pulls)
     assert abs(values.mean()) < 0.02
     assert values.std() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("snr", [20.0, 300.0])
+@pytest.mark.parametrize("seeing", [5.0 + 2.0 * np.linspace(-1, 1, 600), OUT_OF_FOCUS])
+def test_a_width_that_changes_along_the_columns_is_followed(snr: float, seeing: np.ndarray) -> None:
+    star = draw(snr, seeing=seeing, tilt=2.0)
+    spectrum, truth = extracted(star)
+    trace = fit_trace(star.image, star.rows)
+    assert trace.fwhm.values == pytest.approx(seeing, rel=0.1)
+    assert spectrum.attrs["extraction"] == "optimal"
+    assert np.count_nonzero(spectrum.dq) <= 1
+    pulls = (spectrum.flux.values - truth) / np.sqrt(spectrum.variance.values)
+    assert abs(pulls.mean()) < 0.15
+    assert pulls.std() == pytest.approx(1, abs=0.1)
+    for third in (pulls[:200], pulls[200:400], pulls[400:]):
+        assert abs(third.mean()) < 0.35
+    summed, _ = extracted(star, "sum")
+    assert float(spectrum.flux.sum() / summed.flux.sum()) == pytest.approx(1, abs=5e-3)
+    enclosed = spectrum.get("enclosed", spectrum.attrs["enclosed_fraction"])
+    assert np.abs(enclosed - truth / star.flux).max() < 5e-3
+
+
+def test_a_constant_width_is_one_number() -> None:
+    star = draw(300.0)
+    trace = fit_trace(star.image, star.rows)
+    assert "fwhm" not in trace
+    assert isinstance(half_height_of(star.rows, trace), float)
+    assert not {"enclosed", "half_height"} & set(extracted(star)[0])
+
+
+def test_lines_of_another_width_are_summed_and_that_is_said() -> None:
+    columns = np.arange(600)
+    near = np.min([np.abs(columns - middle) for middle in (90, 300, 500)], axis=0) < 10
+    star = draw(100.0, seeing=np.where(near, 9.0, 6.0), tilt=2.0)
+    light = star.flux * np.where(near, 6.0, 1.0)
+    counts = np.random.default_rng(0).poisson((light * star.profile + 20) * 4.5) / 4.5
+    star = dataclasses.replace(star, image=image_of(counts), flux=light)
+    spectrum, truth = extracted(star)
+    assert spectrum.attrs["extraction"] == "sum"
+    assert "weights would change the flux near column" in spectrum.attrs["remarks"][-1]
+    assert spectrum.flux.values == pytest.approx(truth, rel=0.1)
 
 
 def test_optimal_weights_reach_the_least_noise_there_is() -> None:
