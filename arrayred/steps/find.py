@@ -424,10 +424,11 @@ def _is_torn(image: xr.Dataset, runs: list[Run]) -> bool:
 
     The rows between them, by the height of their mean, are no darker than half of the fainter one.
     """
-    snr, low = snr_of_rows(kernel.row_means(image[COUNTS].values)), int(image[Y][0])
     chosen, others = runs[0], runs[1:]
-    if snr is None or not others:
+    snr = snr_of_rows(kernel.row_means(image[COUNTS].values)) if others else None
+    if snr is None:
         return False
+    low = int(image[Y][0])
     heights = [float(np.max(snr[run.first - low : run.last - low + 1])) for run in runs]
     for run, height in zip(others, heights[1:], strict=True):
         first, last = sorted((chosen, run), key=lambda one: one.first)
@@ -469,7 +470,7 @@ def _parted(image: xr.Dataset, runs: list[Run]) -> list[Run]:
     Stars beside a run, too faint for it, become runs of their own. The parts of the first run come
     first, each run's by decreasing height.
     """
-    best = image.assign({COUNTS: (image[COUNTS].dims, _best_counts(image))})
+    best = image.assign({COUNTS: image[CLEAN if CLEAN in image else COUNTS]})
     low, high = int(image[Y][0]), int(image[Y][-1])
     parted: list[Run] = []
     for run in runs:
