@@ -1041,7 +1041,9 @@ def signal_of(spectrum: xr.Dataset) -> tuple[NDArray[np.float64], int]:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = flux / np.sqrt(variance)
     flags = spectrum[DQ].values if DQ in spectrum else np.zeros(ratio.size, np.uint8)
-    good = np.isfinite(ratio) & ((flags & BAD_PIXEL) == 0)
+    known = np.isfinite(ratio)
+    good = known & ((flags & BAD_PIXEL) == 0)
+    good = good if good.any() else known
     n_blocks = min(_SNR_BLOCKS, max(ratio.size // _FEWEST_COLUMNS, 1))
     edges = np.arange(n_blocks + 1) * ratio.size // n_blocks
     parts = [slice(edges[i], edges[i + 1]) for i in range(n_blocks)]
