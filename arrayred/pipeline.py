@@ -106,6 +106,7 @@ from arrayred.steps.motion import (
     align_frames,
     along_dispersion,
     combine_aligned,
+    frames_as_cube,
     light_about,
     measure_motion,
     other_stars,
@@ -450,23 +451,7 @@ def _collect_products(
             frames.append(wanted)
         else:
             found[name] = wanted
-    return {"calibrated": _frames_as_cube(frames), **found} if frames else found
-
-
-def _frames_as_cube(frames: Sequence[xr.Dataset]) -> xr.Dataset:
-    """Return single frames (frame, y, x) as one cube."""
-    import xarray as xr
-
-    cube: xr.Dataset = xr.concat(
-        frames,
-        FRAME,
-        data_vars="minimal",
-        coords="minimal",
-        compat="override",
-        join="exact",
-        combine_attrs="override",
-    )
-    return cube
+    return {"calibrated": frames_as_cube(frames), **found} if frames else found
 
 
 def with_rows(one: Target, found: Mapping[str, RowRange]) -> Target:

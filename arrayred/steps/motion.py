@@ -17,6 +17,7 @@ motion, or lack the star in a frame, is the whole slit looked at.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -609,8 +610,6 @@ def align_frames(cube: xr.Dataset, rows: Values, columns: Values) -> xr.Dataset:
     cube : of the same shape. Counts are NaN where a pixel is bad or saturated, or comes from
         outside the frame.
     """
-    import xarray as xr
-
     across, along = (X, Y) if _is_upright(cube) else (Y, X)
     spoilt = (cube[DQ] & (BAD_PIXEL | SATURATED | NO_DATA)) != 0
     good = cube.assign({COUNTS: cube[COUNTS].where(~spoilt).assign_attrs(cube[COUNTS].attrs)})
@@ -624,8 +623,15 @@ def align_frames(cube: xr.Dataset, rows: Values, columns: Values) -> xr.Dataset:
             if name in one
         }
         moved.append(one.assign(planes))
-    aligned: xr.Dataset = xr.concat(
-        moved,
+    return frames_as_cube(moved)
+
+
+def frames_as_cube(frames: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Return single frames (frame, y, x) as one cube."""
+    import xarray as xr
+
+    cube: xr.Dataset = xr.concat(
+        frames,
         FRAME,
         data_vars="minimal",
         coords="minimal",
@@ -633,7 +639,7 @@ def align_frames(cube: xr.Dataset, rows: Values, columns: Values) -> xr.Dataset:
         join="exact",
         combine_attrs="override",
     )
-    return aligned
+    return cube
 
 
 def combine_aligned(
