@@ -33,6 +33,7 @@ from arrayred.io.products import (
 )
 from arrayred.model import (
     BAD_PIXEL,
+    CLEAN,
     COUNTS,
     DQ,
     DQ_MEANINGS,
@@ -64,7 +65,8 @@ def to_ccddata(image: xr.Dataset, header: astropy.io.fits.Header | None = None) 
 
     Returns
     -------
-    ccd : counts unchanged, integers as float64, since differences of unsigned integers wrap;
+    ccd : counts unchanged, integers as float64, since differences of unsigned integers wrap; of a
+        combined image its best estimate `clean`, to which variance and flags belong;
         the standard deviation from `variance`; a mask where `dq` says that a value may not be used,
         and the bits as flags; the header as meta, completed by the scalar coordinates and the
         history. All are copies.
@@ -89,7 +91,7 @@ def to_ccddata(image: xr.Dataset, header: astropy.io.fits.Header | None = None) 
 
     _refuse_cube(image)
     check_image(image)
-    counts = image[COUNTS].values
+    counts = image[CLEAN if CLEAN in image else COUNTS].values
     flags = image[DQ].values.copy() if DQ in image else None
     variance = image[VARIANCE].values if VARIANCE in image else None
     cards = _header_for(image, header)

@@ -89,6 +89,37 @@ def mean_near(block: Block, centre: Image, reach: Image) -> Image:
     return centre + total / np.maximum(n_near, 1.0)
 
 
+def variance_of_mean(block: Block) -> Image:
+    """Return the variance (y, x) of the mean of frames, from theirs (frame, y, x); NaN is missing.
+
+    Examples
+    --------
+    >>> variance_of_mean(np.array([[[4.0]], [[8.0]], [[np.nan]]]))
+    array([[3.]])
+    """
+    known = np.isfinite(block)
+    number = np.add.reduce(known, axis=0, dtype=np.float64)
+    total = np.add.reduce(np.where(known, block, 0.0), axis=0, dtype=np.float64)
+    return np.asarray(np.where(number > 0, total, np.nan) / np.maximum(number, 1.0) ** 2)
+
+
+def flags_of_all(block: Block, spoilt: int) -> Image:
+    """Return the flags (y, x) of pixels that no frame (frame, y, x) knows; 0 where one does.
+
+    Parameters
+    ----------
+    block : the bits of each frame.
+    spoilt : the bits of values that are not used.
+
+    Examples
+    --------
+    >>> flags_of_all(np.array([[[1, 1]], [[4, 0]]], dtype=np.uint8), spoilt=15)
+    array([[5, 0]], dtype=uint8)
+    """
+    lost = np.logical_and.reduce((block & spoilt) != 0, axis=0)
+    return np.where(lost, np.bitwise_or.reduce(block, axis=0), np.uint8(0))
+
+
 def difference(block: Block, minus: Image) -> Block:
     """Subtract an image from every frame of a block, in float64: integers never wrap.
 

@@ -47,7 +47,8 @@ def subtract_dark(cube: xr.Dataset, dark: xr.Dataset) -> xr.Dataset:
 
     Returns
     -------
-    The cube with calibrated counts (frame, y, x), float64, as lazy as it came.
+    The cube with calibrated counts (frame, y, x), float64, as lazy as it came. Where both have a
+    `variance`, it is the sum; the flags `dq` are those of either.
 
     Raises
     ------
@@ -56,6 +57,12 @@ def subtract_dark(cube: xr.Dataset, dark: xr.Dataset) -> xr.Dataset:
     """
     check_cube(cube)
     require_same_pixels(cube, dark)
+    if VARIANCE in cube and VARIANCE in dark:
+        total = (cube[VARIANCE] + dark[VARIANCE].data).assign_attrs(cube[VARIANCE].attrs)
+        cube = cube.assign({VARIANCE: total})
+    if DQ in dark:
+        flags = cube[DQ] | dark[DQ].data if DQ in cube else dark[DQ]
+        cube = cube.assign({DQ: flags.assign_attrs(dark[DQ].attrs)})
     counts = cube[COUNTS].copy(
         data=map_frames(cube[COUNTS].data, difference, dark[COUNTS].data, keeps_frames=True)
     )

@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 from arrayred.bands import map_frames
 from arrayred.config import Combination
 from arrayred.errors import UsageError
-from arrayred.kernels.combine import corrected, mean, median, minmax_mean, with_peak
+from arrayred.kernels.combine import (
+    corrected,
+    flags_of_all,
+    mean,
+    median,
+    minmax_mean,
+    variance_of_mean,
+    with_peak,
+)
 from arrayred.kernels.noise import finite_median
 from arrayred.kernels.reject import (
     NoiseClip,
@@ -32,6 +40,7 @@ from arrayred.kernels.reject import (
     noise_clipped_mean,
     noise_distances,
     row_slopes,
+    variance_by_method,
     weighted_median,
 )
 from arrayred.model import (
@@ -43,6 +52,7 @@ from arrayred.model import (
     N_REJECTED,
     PEAK,
     SETUP_COORDS,
+    SPOILT,
     VARIANCE,
     X,
     Y,
@@ -50,6 +60,7 @@ from arrayred.model import (
     add_remark,
     check_cube,
     check_image,
+    dq_attrs,
     require_same_pixels,
 )
 from arrayred.steps.noise import (
@@ -81,7 +92,8 @@ def combine(
 
     Parameters
     ----------
-    cube : counts (frame, y, x), eager or chunked; missing values (NaN) are not used.
+    cube : counts (frame, y, x), eager or chunked; missing values (NaN) are not used, nor those
+        that its flags `dq` (frame, y, x) say are spoilt.
     method : "average"; "median"; "clip", the mean of the values near the mean of their pixel; or
         "minmax", the mean without the extremes of each pixel.
     minus : image (y, x), such as a master dark, subtracted from every frame inside the kernel. The
@@ -94,7 +106,9 @@ def combine(
     -------
     image : counts (y, x), float64, as lazy as the cube came. Per-frame coordinates become the
         scalar ones n_frames, exptime (of one frame), exptime_total, time (first start), ccd_temp
-        (mean). For "minmax" the attribute `left_out` is (low, high).
+        (mean). For "minmax" the attribute `left_out` is (low, high). Where the frames have them,
+        `variance` (y, x), that of the combination of their variances and of `minus`, and `dq`
+        (y, x), the flags of pixels that no frame knows, and those of `minus`.
 
     Raises
     ------
@@ -102,6 +116,18 @@ def combine(
         `minus` does not hold the same pixels.
     UsageError
         The method is unknown, or rejects all of these frames.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> cube = xr.Dataset(
+    ...     {
+    ...         "counts": (("frame", "y", "x"), np.array([[[1.0]], [[2.0]], [[1e5]]])),
+    ...         "dq": (("frame", "y", "x"), np.array([[[0]], [[0]], [[4]]], np.uint8)),
+    ...     },
+    ...     {"y": [1], "x": [1]})
+    >>> combine(cube).counts.item()
+    1.5
     """
     check_cube(cube)
     kernel, line = _method_kernel(
@@ -109,6 +135,7 @@ def combine(
     )
     planes = _visit_cube(cube, kernel, minus)
     image = _combined_image(cube, {COUNTS: planes}, method, [*_subtracted(minus), line])
+    image = image.assign(_combined_errors(cube, method, minus, (low, high)))
     return image.assign_attrs(left_out=(low, high)) if method == "minmax" else image
 
 
@@ -152,7 +179,39 @@ def _visit_cube(
     if minus is not None:
         require_same_pixels(cube, minus)
     images = () if minus is None else (minus[COUNTS].data,)
-    return map_frames(cube[COUNTS].data, kernel, *images, n_planes=n_planes)
+    return map_frames(_without_spoilt(cube, COUNTS), kernel, *images, n_planes=n_planes)
+
+
+def _without_spoilt(cube: xr.Dataset, name: str) -> Any:
+    """Return counts or variance (frame, y, x), NaN where a pixel is spoilt or has no count."""
+    plane = cube[name] if name == COUNTS else cube[name].where(cube[COUNTS].notnull())
+    if DQ not in cube or FRAME not in cube[DQ].dims:
+        return plane.data
+    return plane.where((cube[DQ] & SPOILT) == 0).data
+
+
+def _combined_errors(
+    cube: xr.Dataset, method: Combination, minus: xr.Dataset | None, left_out: tuple[int, int]
+) -> dict[str, Any]:
+    """Return the variance and the flags (y, x) of a combination, as far as they are known."""
+    found: dict[str, Any] = {}
+    n_frames, units = cube.sizes[FRAME], cube[COUNTS].attrs.get("units", "adu")
+    if VARIANCE in cube and FRAME in cube[VARIANCE].dims:
+        share = variance_by_method(method, n_frames, left_out)
+        plane = map_frames(_without_spoilt(cube, VARIANCE), variance_of_mean)
+        plane = plane * (1.0 if share is None else share * n_frames)
+        if minus is not None and VARIANCE in minus:
+            plane = plane + minus[VARIANCE].data
+        found[VARIANCE] = ((Y, X), plane, {"units": f"{units}2", "long_name": "variance"})
+    flags = cube[DQ].data if DQ in cube else None
+    if DQ in cube and FRAME in cube[DQ].dims:
+        kernel = partial(flags_of_all, spoilt=SPOILT)
+        flags = map_frames(cube[DQ].data, kernel, dtype=np.dtype(np.uint8))
+    if minus is not None and DQ in minus:
+        flags = minus[DQ].data if flags is None else flags | minus[DQ].data
+    if flags is not None:
+        found[DQ] = ((Y, X), flags, dq_attrs("flags of the combination"))
+    return found
 
 
 def _subtracted(minus: xr.Dataset | None) -> list[str]:

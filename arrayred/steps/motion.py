@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.bands import map_frames
-from arrayred.kernels.combine import mean, median
+from arrayred.kernels.combine import median
 from arrayred.kernels.noise import finite_median
 from arrayred.model import (
     BAD_PIXEL,
@@ -38,7 +37,6 @@ from arrayred.model import (
     X,
     Y,
     add_history,
-    dq_attrs,
 )
 from arrayred.steps.combine import combine
 from arrayred.steps.extract import running_mean
@@ -660,28 +658,14 @@ def combine_aligned(
         no frame has a good value.
     """
     image = combine(cube)
-    frames = cube[COUNTS].data
-    n_good = map_frames(frames, _count_finite)
-    bits = map_frames(cube[DQ].data, _join_flags, dtype=np.dtype(np.uint8))
-    flags = np.where(n_good > 0, np.uint8(0), bits | np.uint8(NO_DATA))
-    planes: dict[str, Any] = {DQ: ((Y, X), flags, dq_attrs("flags of a pixel"))}
-    if VARIANCE in cube:
-        variance = cube[VARIANCE].where(np.isfinite(cube[COUNTS]))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            plane: Any = map_frames(variance.data, mean) / n_good
+    if VARIANCE in image:
+        plane = image[VARIANCE]
         if common is not None:
             plane = plane + _shared_variance(common, shifts, _is_upright(cube))
-        attrs = cube[VARIANCE].attrs
-        planes[VARIANCE] = ((Y, X), plane.astype(np.float32), attrs)
-    return add_history(image.assign(planes), f"average of {len(shifts)} frames, aligned")
-
-
-def _count_finite(block: Values) -> Values:
-    return np.asarray(np.count_nonzero(np.isfinite(block), axis=0), np.float64)
-
-
-def _join_flags(block: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.asarray(np.bitwise_or.reduce(block, axis=0))
+        image = image.assign(
+            {VARIANCE: plane.astype(np.float32).assign_attrs(cube[VARIANCE].attrs)}
+        )
+    return add_history(image, f"average of {len(shifts)} frames, aligned")
 
 
 def _shared_variance(common: Values, shifts: NDArray[np.intp], upright: bool) -> Values:

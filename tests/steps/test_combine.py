@@ -198,3 +198,57 @@ def test_optional_accelerators_of_xarray_change_nothing(method: Method) -> None:
         with xr.set_options(use_bottleneck=use, use_numbagg=use):
             images.append(ar.combine(cube, method))
     assert images[0].identical(images[1])
+
+
+def with_errors(pixels: list[float], flags: list[int], variances: list[float]) -> xr.Dataset:
+    """Return frames of one pixel, with flags and variances."""
+    return xr.Dataset(
+        {
+            "counts": (("frame", "y", "x"), np.reshape(pixels, (-1, 1, 1))),
+            "dq": (("frame", "y", "x"), np.reshape(flags, (-1, 1, 1)).astype(np.uint8)),
+            "variance": (("frame", "y", "x"), np.reshape(variances, (-1, 1, 1))),
+        },
+        {"y": [1], "x": [1]},
+    )
+
+
+@pytest.mark.parametrize("chunks", [None, 1])
+@pytest.mark.parametrize("method", ["average", "median", "clip", "minmax"])
+def test_a_flagged_value_is_no_part_of_a_combination(method: Any, chunks: int | None) -> None:
+    cube = with_errors([1.0, 2.0, 3.0, 1e5], [0, 0, 0, 4], [1.0, 1.0, 1.0, 1e9])
+    cube = cube if chunks is None else cube.chunk(y=chunks)
+    image = ar.combine(cube, method).compute()
+    assert image.counts.item() == 2.0
+    assert image.dq.item() == 0
+    assert 0.3 < image.variance.item() < 1.0
+
+
+def test_flags_and_variance_are_those_of_ccdproc() -> None:
+    ccdproc = pytest.importorskip("ccdproc")
+    rng = np.random.default_rng(3)
+    counts, variance = rng.normal(100, 3, (5, 8, 9)), rng.uniform(4, 9, (5, 8, 9))
+    flags = (rng.random((5, 8, 9)) < 0.2).astype(np.uint8)
+    flags[:, 2, 3] = 4
+    planes = {"counts": counts, "variance": variance, "dq": flags}
+    cube = xr.Dataset(
+        {name: (("frame", "y", "x"), plane) for name, plane in planes.items()},
+        {"y": np.arange(1, 9), "x": np.arange(1, 10)},
+    )
+    image = ar.combine(cube)
+    frames = [ar.to_ccddata(cube.isel(frame=i)) for i in range(5)]
+    theirs = ccdproc.Combiner(frames).average_combine()
+    assert np.array_equal(image.dq.values != 0, theirs.mask)
+    known = ~theirs.mask
+    np.testing.assert_allclose(image.counts.values[known], theirs.data[known], rtol=1e-12)
+    number = (flags == 0).sum(axis=0)[known]
+    of_mean = np.where(flags == 0, variance, 0.0).sum(axis=0)[known] / number**2
+    np.testing.assert_allclose(image.variance.values[known], of_mean, rtol=1e-12)
+
+
+def test_what_is_subtracted_brings_its_noise_and_its_flags() -> None:
+    cube = with_errors([10.0, 12.0], [0, 0], [4.0, 4.0])
+    dark = with_errors([3.0], [1], [0.5]).isel(frame=0)
+    for image in (ar.combine(cube, minus=dark), ar.combine(ar.subtract_dark(cube, dark))):
+        assert image.dq.item() & 1
+    assert ar.combine(cube, minus=dark).variance.item() == 2.5
+    assert ar.subtract_dark(cube, dark).variance.values.ravel().tolist() == [4.5, 4.5]
