@@ -95,7 +95,8 @@ def test_verbose_tells_stages_on_stderr(arrayred: Call) -> None:
     told = arrayred("reduce", "night", "-o", "out", "--no-figures", "-v")
     assert told.code == 0
     stages = re.findall(r"^  (.+?) +\d+\.\d{3} s", told.err, re.M)
-    star = [f"Simulated_star: {name}" for name in ("read", "combine", "extract", "write")]
+    stages_of_star = ("read", "combine", "extract", "compare frames", "write")
+    star = [f"Simulated_star: {name}" for name in stages_of_star]
     dark = [f"master_dark_600s: {name}" for name in ("read", "combine", "write")]
     expected = ["reading headers", "plan", *dark, "master_dark_600s", *star, "Simulated_star"]
     assert [name for name in stages if not re.search("draw|load", name)] == expected
