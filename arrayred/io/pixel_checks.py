@@ -442,6 +442,7 @@ def probe_peaks(frame: Frame) -> PeaksProbe | None:
 @lru_cache(maxsize=256)
 def _peaks_in_image(image: ImageHDU) -> PeaksProbe:
     pixels = FrameStack([plain_pixels(image)])[0, :, :]
+    pixels = without_impossible(pixels) if pixels.dtype.kind == "f" else pixels
     every, step = (max(n // _PROBED_LINES, 1) for n in reversed(pixels.shape))
     rows = np.ascontiguousarray(pixels[:, every // 2 :: every])
     columns = np.ascontiguousarray(pixels[step // 2 :: step].T)
@@ -556,7 +557,11 @@ def _with_axis(frame: Frame, axis: int, told: str) -> Frame:
 
 
 def _axis_of_pixels(frames: Sequence[Frame]) -> tuple[int, str]:
-    """Return the dispersion axis that frames of one shape show, 1 if none, and a warning or ""."""
+    """Return the dispersion axis that frames of one shape show, 1 if none, and a warning or "".
+
+    Frames behind a URL are looked at when they are here: whole ones would be fetched.
+    """
+    frames = [frame for frame in frames if not frame.image.is_far]
     lights = [f for f in frames if f.frame_type == "light" and f.doubt is None]
     found: list[tuple[Frame, PeaksProbe]] = []
     for frame, peaks in _probed(lights[:: max(len(lights) // _MOST_LIGHTS, 1)][:_MOST_LIGHTS]):

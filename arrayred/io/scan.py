@@ -300,7 +300,8 @@ def _images(
         stream.seek(offset)
     if n_images:
         return
-    if primary is not None and hdu <= 1 and "IMAGETYP" in primary:
+    is_frame = primary is not None and "IMAGETYP" in primary and PRODUCT_CARD not in primary
+    if primary is not None and hdu <= 1 and is_frame:
         raise HeaderError(
             "NAXIS says that the frame has no pixels",
             path=path,
@@ -640,6 +641,12 @@ class ImageHDU:
     def is_remote(self) -> bool:
         """Return whether the file is remote (behind a URL)."""
         return isinstance(self.source.path, Address)
+
+    @property
+    def is_far(self) -> bool:
+        """Return whether its pixels are fetched when they are read."""
+        cached = self.source.cached
+        return self.is_remote if cached is None else cached.remote is not None
 
 
 def as_in_file(image: ImageHDU) -> ImageHDU:

@@ -90,14 +90,14 @@ def _ways_to_a_dark(lights: Group, darks: Sequence[Group], reasons: Sequence[str
     lights, darks : the frames.
     reasons : why each of the darks does not fit.
     """
-    yield "Name a folder of matching darks (--calibrations DIR), exclude the frame,"
-    yield "or reduce without a dark (--no-dark)."
     others = [d for d, why in zip(darks, reasons, strict=True) if why == OTHER_EXPOSURE]
     nearest = min((abs(dark.exptime - lights.exptime) for dark in others), default=math.inf)
     if nearest <= _NEAR_ENOUGH * lights.exptime:
         yield f"To accept the nearest exposure: dark_tolerance = {nearest:.3g} in the recipe."
     if any(dark.exptime > lights.exptime for dark in others):
         yield "With a bias the longer dark can be scaled (--scale-dark)."
+    yield "Name a folder of matching darks (--calibrations DIR), exclude the frame,"
+    yield "or reduce without a dark (--no-dark)."
 
 
 def match_bias(

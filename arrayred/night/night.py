@@ -646,6 +646,10 @@ def with_local_pixels(night: Night, caching: CachePolicy) -> Night:
     frames, scanned = (
         _with_cached_frames(shelves, frames) for frames in (night.frames, night.scanned)
     )
+    told = DISPERSION_AXES.get(night.file.dispersion_axis)
+    frames, scanned = (
+        tuple(find_dispersion_axis(some, night.instrument, told)) for some in (frames, scanned)
+    )
     return replace(night, frames=frames, scanned=scanned)
 
 

@@ -879,7 +879,9 @@ def with_gain_of(frames: xr.Dataset, image: xr.Dataset) -> xr.Dataset:
     """Return frames with the gain that was chosen for an image of them (`with_gain`)."""
     told = {name: image.attrs[name] for name in ("gain_told", "snr_note") if name in image.attrs}
     frames = frames.drop_vars(["gain", "gain_from"], errors="ignore").assign_attrs(told)
-    return frames.assign_coords(gain=image["gain"]) if "gain" in image.coords else frames
+    if "gain" not in image.coords:
+        return frames
+    return frames.assign_coords(gain=image["gain"].variable)
 
 
 def choose_gain(

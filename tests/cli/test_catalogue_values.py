@@ -45,8 +45,7 @@ def test_a_pixel_that_is_no_count_spoils_nothing(
     assert one.meta["SPFIRST"] == other.meta["SPFIRST"]
     assert one.meta["SPLAST"] == other.meta["SPLAST"]
     assert np.all(np.abs(one["flux"] - other["flux"]) < 4 * one["uncertainty"])
-    flagged = list(np.flatnonzero(other["dq"]))
-    assert flagged == ([60] if name.startswith("light") else [])
+    assert not other["dq"].any()
     assert ("light-002: 1 pixel has no data" in told.out) == name.startswith("light")
 
 
@@ -90,7 +89,7 @@ def test_a_light_saturated_everywhere_is_named(night: Path, arrayred: Call) -> N
 
 
 def test_a_saturated_star_is_flagged_and_told(night: Path, arrayred: Call) -> None:
-    change(night / "light-001.fit", (84, slice(60, 63)), 65535, "u2")
+    change(night / "light-001.fit", (slice(82, 87), slice(60, 63)), 65535, "u2")
     told = arrayred("reduce", "night", "-o", "out", *QUIET)
     assert told.code == 0, told.err
     assert list(np.flatnonzero(table_of("out")["dq"] & 2)) == [60, 61, 62]
@@ -99,7 +98,7 @@ def test_a_saturated_star_is_flagged_and_told(night: Path, arrayred: Call) -> No
 
 def mask(shape: tuple[int, int], name: str = "bad.fits") -> str:
     pixels = np.zeros(shape, "u1")
-    pixels[84 % shape[0], 30] = 1
+    pixels[82 % shape[0] : 87 % shape[0], 30] = 1
     fits.writeto(name, pixels)
     return name
 

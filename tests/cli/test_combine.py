@@ -129,6 +129,13 @@ def test_what_is_no_size_is_refused(text: str) -> None:
         SizeParam().convert(text, None, None)
 
 
+def test_an_extension_that_is_not_there_is_refused(arrayred: Call, night: Path) -> None:
+    told = arrayred("combine", *darks(night), "-o", "x.fits", "--extension", "7")
+    assert told.code in (2, 4)
+    assert "extension" in told.err.lower()
+    assert arrayred("combine", *darks(night), "-o", "x.fits", "--extension", "0").code == 0
+
+
 def test_every_option_is_tried_here() -> None:
     text = Path(__file__).read_text("utf-8")
     for option in combine.params:

@@ -37,7 +37,7 @@ def test_reduce_warns_of_what_it_does_not_reach_and_reaches_it_with_depth(
 ) -> None:
     shallow = run("reduce", buried, "-o", tmp_path / "a", "--no-figures")
     assert shallow.returncode == 4
-    assert "No dark" in shallow.stderr
+    assert "There is no dark" in shallow.stderr
     deep = run("reduce", buried, "-o", tmp_path / "b", "--no-figures", "--depth", 4)
     assert (deep.returncode, deep.stderr) == (0, "")
     one = run("reduce", buried / "2024" / "03", "-o", tmp_path / "c", "--no-figures", "--depth", 1)

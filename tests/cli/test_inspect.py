@@ -245,16 +245,16 @@ def test_frames_of_no_known_type_are_counted_as_unknown(night: Path, arrayred: C
     assert found == [("", None), ("Quux", None)]
 
 
-def test_a_name_that_betrays_a_lamp_goes_before_a_type_of_light(
+def test_a_name_that_betrays_a_lamp_does_not_go_before_the_pixels_of_a_star(
     night: Path, arrayred: Call
 ) -> None:
     (night / "light-002.fit").rename(night / "arc-002.fit")
     told = arrayred("inspect", night)
-    assert "8 frames: 5 dark, 2 light, 1 arc" in told.out
-    assert re.match("arc-002: taken for .*arc.*'arc'", *problems(told))
+    assert "8 frames: 5 dark, 3 light" in told.out
+    assert re.match("arc-002: the word 'arc', but the pixels show a star", *problems(told))
     rows = from_json(arrayred("inspect", night, "--format", "json"))
     (row,) = [row for row in rows if row["file"] == "arc-002.fit"]
-    assert (row["type_found"], row["type"]) == ("Light Frame", "arc")
+    assert (row["type_found"], row["type"]) == ("Light Frame", "light")
 
 
 WRONG: list[tuple[list[str], int, str]] = [
