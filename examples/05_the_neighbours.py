@@ -54,7 +54,7 @@ print(f"rows {spectrum.attrs['first_row']} to {spectrum.attrs['last_row']}")
 # %%
 ccd = ar.to_ccddata(image)
 print(ccd.unit, ccd.shape, type(ccd.uncertainty).__name__, ccd.header["OBJECT"])
-assert np.array_equal(ar.from_ccddata(ccd).counts, image.counts)
+assert np.array_equal(ar.from_ccddata(ccd).counts, image.get("clean", image.counts))
 
 # %% [markdown]
 # ## specutils

@@ -98,7 +98,7 @@ def test_a_missing_dark_is_said_with_what_is_there(tmp_path: Path) -> None:
     (problem,) = plan.problems
     assert problem.path == str(tmp_path / "ne-13.fit")
     assert problem.value == 60.0
-    for words in ("0.5 s", "60 s", "2 x 600 s", "dark_tolerance"):
+    for words in ("0.5 s", "60 s", "2 x 600 s", "--scale-dark"):
         assert words in str(problem)
 
 
@@ -279,7 +279,7 @@ def test_lights_already_dark_subtracted_need_no_dark(tmp_path: Path) -> None:
 
 def test_a_frame_without_a_type_is_a_problem(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, dark("d"), light("l"), frame("what", None), frame("blank", "  "))
-    assert sorted((p.keyword, p.path) for p in plan.problems) == [
+    assert sorted((error.keyword, error.path) for _, error in plan.failed) == [
         ("IMAGETYP", str(tmp_path / "blank.fit")),
         ("IMAGETYP", str(tmp_path / "what.fit")),
     ]
@@ -296,7 +296,7 @@ def test_a_needed_frame_without_an_exposure_is_a_problem(
     tmp_path: Path, kind: str, exptime: Any
 ) -> None:
     plan = plan_of(tmp_path, dark("d"), light("l"), frame("odd", kind, exptime, OBJECT="o"))
-    (problem,) = plan.problems
+    ((_, problem),) = plan.failed
     assert isinstance(problem, InputError)
     assert (problem.keyword, problem.path) == ("EXPTIME", str(tmp_path / "odd.fit"))
     assert [target.name for target in plan.targets] == ["star"]

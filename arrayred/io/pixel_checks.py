@@ -51,7 +51,7 @@ from arrayred.io.scan import (
     unreadable,
 )
 from arrayred.kernels.combine import median, without_impossible
-from arrayred.kernels.rows import bright_runs, robust_std
+from arrayred.kernels.rows import bright_runs, matched_filter, robust_std, runs_of_light
 from arrayred.model import Unsigned
 
 Values = NDArray[np.float64]
@@ -509,8 +509,9 @@ def _highest(peaks: Sequence[Peak]) -> float:
 #
 # A bad column, and one line of the sky that fills the slit of targets too faint to be seen, look
 # like the only trace along the columns. So a trace without lines is believed only where a dark or
-# bias has no such column, other targets have not the same counts per second there, and no arc or
-# flat shows the rows; else there is a hint.
+# bias has no such column, other targets have not the same counts per second there, no arc or flat
+# shows the rows, and the robust rule finds no star too faint for a profile along the rows; else
+# there is a hint.
 
 _MOST_LIGHTS = 8
 _MOST_LAMPS = 3
@@ -519,6 +520,8 @@ _MOST_TRACES = 2
 _LINES_OF_SKY = {1: 3, 2: 5}  # along an axis: more evidence is asked of the columns
 _BORDER = 0.02  # of the length: overscan and edges
 _SAME_COLUMN = 2  # pixels
+_MOST_GAP = 5  # dark rows within a spectrum
+_BESIDE_PEAK = 12  # pixels
 _SAME_RATE = 0.15
 
 
@@ -580,8 +583,9 @@ def _axis_of_pixels(frames: Sequence[Frame]) -> tuple[int, str]:
     is_bad = _is_bad_column(traces[0][1].place, frames)
     frame = found[0][0]
     where = f"of {frame.label} runs along column {traces[0][1].place + 1}"
-    is_crossed = any(peaks.lines(2) for _, peaks in found)
-    is_clear = is_crossed or (is_bad is False and not _is_line_of_sky(traces))
+    is_crossed = any(len(peaks.lines(2)) >= _LINES_OF_SKY[2] for _, peaks in found)
+    is_alone = is_bad is False and not _is_line_of_sky(traces)
+    is_clear = is_crossed or (is_alone and not _rows_hold_light(frame, frames, traces[0][1].place))
     if 1 not in shown and not is_bad and (is_clear or 2 in shown):
         return 2, _TURNED.format(f"the trace {where}")
     return 1, "" if is_bad else _MAY_BE_TURNED.format(where)
@@ -643,6 +647,22 @@ def _is_line_of_sky(traces: Sequence[tuple[Frame, Peak]]) -> bool:
         <= _SAME_RATE * peak.height / (first.exptime or 1.0)
         for other, same in others
     )
+
+
+def _rows_hold_light(light: Frame, frames: Sequence[Frame], column: int) -> bool:
+    """Return whether a faint spectrum lies along the rows of a light, less a dark if there is one.
+
+    A peak along the columns about `column`, from 0, is left out.
+    """
+    try:
+        stack = FrameStack([plain_pixels(light.image)])
+        counts = stack[0, :, :].astype(np.float64)
+        for dark in [f for f in frames if f.frame_type in ("dark", "bias")][:1]:
+            counts -= FrameStack([plain_pixels(dark.image)])[0, :, :]
+    except FrameError:
+        return False
+    counts[:, max(column - _BESIDE_PEAK, 0) : column + _BESIDE_PEAK + 1] = np.nan
+    return any(True for _ in runs_of_light(matched_filter(without_impossible(counts)), _MOST_GAP))
 
 
 def _is_bad_column(column: int, frames: Sequence[Frame]) -> bool | None:

@@ -302,8 +302,8 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
         targets = _in_dependency_order(targets)
     targets, spoilt = _without_spoilt(targets, problems, night)
     failed += spoilt
-    problems = no_lights_error(night, problems)
-    problems += [] if targets else list({str(error): error for _, error in failed}.values())
+    spoilt_alone = [] if targets else list({str(error): error for _, error in failed}.values())
+    problems = [*spoilt_alone, *no_lights_error(night, problems)]
     masters, left_out = _used_and_left_out(targets, calibrations, usable, unfit, left_out)
     return Plan(
         masters,

@@ -13,6 +13,7 @@ import pytest
 from astropy.io import fits
 
 import arrayred as ar
+from arrayred.config import NightFile
 from arrayred.io import Frame, pixel_checks, probe_trace, target_change_warnings, write_frames
 from arrayred.simulate import Detector, SimulatedNight, Star
 
@@ -24,7 +25,8 @@ def lights(folder: Path, star: Star = TWO_LINES, seed: int = 1, **night: float) 
     """Return the lights of a simulated night, in order."""
     simulated = SimulatedNight(Detector(shape=SHAPE), star, seed=seed, n_darks=1)
     write_frames(replace(simulated, **night).frames(), folder)  # type: ignore[arg-type]
-    return [frame for frame in ar.open_night(folder).frames if frame.frame_type == "light"]
+    opened = ar.open_night(folder, NightFile(dispersion_axis="x"))
+    return [frame for frame in opened.frames if frame.frame_type == "light"]
 
 
 @pytest.mark.parametrize("drift", [0.0, 1.5])
