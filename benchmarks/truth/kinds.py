@@ -283,6 +283,8 @@ def _leaning(lean: float, width: float, flux: float = 12_000.0) -> Callable[[int
         sky = Sky(30.0, lines, lean)
         return IndependentNight((Source(101.3, flux, tilt=2.0),), sky=sky, seed=seed)
 
+    return made
+
 
 def _pair(seed: int) -> IndependentNight:
     sources = Source(100.3, 12_000.0, tilt=2.0), Source(112.3, 12_000.0, tilt=2.0)
