@@ -274,7 +274,7 @@ def _images(
             image = _image_of(path, stamp, header, offset)
         except HeaderError as error:
             if not n_images:
-                raise _named(error, path) from error
+                raise _named(error, path) from None
             image = None  # a cube or a spectrum behind the image is no frame
         if image is not None:
             whole = header if primary is None else header.inherit(primary)
@@ -285,7 +285,7 @@ def _images(
             n_bytes = data_size(header)
         except HeaderError as error:
             if not n_images:
-                raise _named(error, path) from error
+                raise _named(error, path) from None
             return
         primary = header if primary is None else primary
         offset += n_bytes
