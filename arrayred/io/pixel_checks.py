@@ -431,7 +431,7 @@ class PeaksProbe:
 
 def probe_peaks(frame: Frame) -> PeaksProbe | None:
     """Return the peaks of a frame's profiles; None where it is not to be read, or cannot be."""
-    if not may_be_probed(frame):
+    if frame.image.source.n_bytes > MOST_PROBED:
         return None
     try:
         return _peaks_in_image(frame.image)
@@ -654,6 +654,8 @@ def _rows_hold_light(light: Frame, frames: Sequence[Frame], column: int) -> bool
 
     A peak along the columns about `column`, from 0, is left out.
     """
+    if light.image.source.n_bytes > MOST_PROBED:
+        return False
     try:
         stack = FrameStack([plain_pixels(light.image)])
         counts = stack[0, :, :].astype(np.float64)

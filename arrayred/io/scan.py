@@ -289,7 +289,7 @@ def _images(
             return
         primary = header if primary is None else primary
         offset += n_bytes
-        if size is not None and offset >= size:
+        if n_images and size is not None and offset >= size:
             break
         if packing != "plain" and not n_images and offset > _MOST_INFLATED:
             raise FrameError(

@@ -279,7 +279,11 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
     usable, left_out, problems = sort_frames(
         night, {} if recipe.keep_duplicates else night.duplicates
     )
-    problems += too_large_errors(night, recipe.max_frame_mb)
+    too_large = too_large_errors(night, recipe.max_frame_mb)
+    paths = {error.path for error in too_large}
+    for kind, frames in usable.items():
+        usable[kind] = [frame for frame in frames if str(frame.path) not in paths]
+    problems += too_large
     if recipe.overscan == "off":
         for kind, frames in usable.items():
             usable[kind] = [replace(frame, sections=None) for frame in frames]

@@ -558,10 +558,11 @@ def test_a_bomb_is_refused_with_little_memory_time_and_disk(
     before = {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in night.iterdir()}
     command = [sys.executable, "-c", LIMITED, *REDUCE]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 4, done.stderr
+    alone = name.startswith("neon")  # of no target: the star is published
+    assert done.returncode == (3 if alone else 4), done.stderr
     assert_each_is_named(done.stderr, {name: finding})
     assert int(done.stdout) < 400_000
-    assert not (tmp_path / "out" / "targets").exists()
+    assert (tmp_path / "out" / "targets").exists() == alone
     assert {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in before} == before
 
 
