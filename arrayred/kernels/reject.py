@@ -1038,7 +1038,11 @@ _SCALE_ROUNDS = ((0.85, 1.44), (0.7, 1.036), (0.5, 0.6745))
 round: first one beyond all parts of the tile that have a scale of their own, last the median."""
 _TUNING = 3.0
 _NORMAL_MEDIAN = 0.6745
-_EVEN_TOLERANCE, _EVEN_SNR = 1.15, 3.0
+_EVEN_TOLERANCE = 1.15
+_LEAST_SNR_OF_EVEN, _MOST_SNR_OF_EVEN, _LEAST_EVEN = 3.0, 100.0, 0.5
+"""S/N of a pixel, and faintest to brightest light, of a tile with one scale. A star two rows wide
+that crosses a row within the tile, and moves from frame to frame, has no one scale: where it is
+bright, 3 % of its core was taken for hits."""
 _LEAST_SCALE = 0.05
 
 
@@ -1076,7 +1080,9 @@ def smooth_scales(known: Values, common: Values, weight: Values) -> Values:
         scale = _fit_scale(trust * common, trust * known, xi)
     in_slow = quantile(np.abs(known - scale * common) * root, 0.5)
     is_even = in_even <= _EVEN_TOLERANCE * np.maximum(in_slow, _NORMAL_MEDIAN)
-    is_even &= quantile(common * root, 0.5) > _EVEN_SNR
+    snr = quantile(common * root, 0.5)
+    is_even &= (snr > _LEAST_SNR_OF_EVEN) & (snr < _MOST_SNR_OF_EVEN)
+    is_even &= quantile(common, 0.1) > _LEAST_EVEN * quantile(common, 0.9)
     return np.maximum(np.where(is_even, constant, scale), _LEAST_SCALE)
 
 
