@@ -876,7 +876,8 @@ def with_gain_of(frames: xr.Dataset, image: xr.Dataset) -> xr.Dataset:
     """Return frames with the gain that was chosen for an image of them (`with_gain`)."""
     told = {name: image.attrs[name] for name in ("gain_told", "snr_note") if name in image.attrs}
     frames = frames.drop_vars(["gain", "gain_from"], errors="ignore").assign_attrs(told)
-    return frames.assign_coords(gain=image["gain"]) if "gain" in image.coords else frames
+    gain = image.coords.get("gain")
+    return frames if gain is None else frames.assign_coords(gain=float(gain.item()))
 
 
 def choose_gain(
