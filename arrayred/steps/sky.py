@@ -533,8 +533,8 @@ _GROUP = 4
 _MIN_SNR = 5.0
 _LEAST_SHIFT = 0.05
 """Smallest shift within the bands that matters, columns: 3 % of the peak of a line."""
-_HIGHEST_FREQUENCY = 0.3
-"""Cycles per column up to which structure is stacked: a line of 0.8 columns has no more."""
+_HIGHEST_FREQUENCY = 0.2
+"""Cycles per column up to which lines are stacked: two thirds of a line of 0.8 columns."""
 _MOST_OF_LINE = 10.0
 """Height at which lines are cut where they are stacked, in their noise."""
 _CONTINUUM_WIDTH = 31
@@ -685,25 +685,27 @@ def _angle_of_lines(
     that angle.
     """
     n_columns, most = lines.shape[1], _MOST_OF_LINE * noise
-    padded = np.fft.rfft(np.clip(lines, -most, most), n_columns + n_columns // 4, axis=1)
-    padded = padded[:, 1 : int(_HIGHEST_FREQUENCY * (n_columns + n_columns // 4))]
-    frequency = np.arange(1, padded.shape[1] + 1) * 2 * np.pi / (n_columns + n_columns // 4)
+    waves = np.fft.rfft(np.clip(lines, -most, most), axis=1).astype(np.complex64)
+    waves = waves[:, 1 : int(_HIGHEST_FREQUENCY * n_columns)]
+    frequency = np.arange(1, waves.shape[1] + 1) * 2 * np.pi / n_columns
     cuts = np.cumsum(n_of_sides)[:-1]
-    sides = list(zip(np.split(padded, cuts), np.split(away, cuts), strict=True))
+    sides = list(zip(np.split(waves, cuts), np.split(away, cuts), strict=True))
     height = max(float(np.ptp(rows)) for _, rows in sides)
     steepest = min(_STEEPEST, n_columns / 8 / max(height, 1.0))
     # The sum over frequencies of |sum over rows|^2 less the rows' own: products of two rows each.
-    unit = noise**2 * np.sqrt(padded.shape[1]) * n_columns
+    unit = noise**2 * np.sqrt(waves.shape[1]) * n_columns
 
     def stacked(parts: list[tuple[NDArray[Any], Values]], tilts: Values) -> Values:
         total = np.zeros(tilts.size)
         for light, rows in parts:
-            step = np.exp(1j * np.outer(rows, frequency) * (tilts[1] - tilts[0]))
-            turned = light * np.exp(1j * np.outer(rows, frequency) * tilts[0])
+            phase = 1j * np.outer(rows, frequency)
+            step = np.exp(phase * (tilts[1] - tilts[0])).astype(np.complex64)
+            turned = light * np.exp(phase * tilts[0]).astype(np.complex64)
             for n in range(tilts.size):
-                total[n] += float(np.sum(np.abs(turned.sum(axis=0)) ** 2))
+                stack = turned.sum(axis=0)
+                total[n] += float(np.vdot(stack, stack).real)
                 turned *= step
-            total -= float(np.sum(np.abs(light) ** 2))
+            total -= float(np.vdot(light, light).real)
         return total
 
     n_steps = max(int(np.ceil(steepest * height / 0.75)), 1)
@@ -716,7 +718,7 @@ def _angle_of_lines(
     step = 0.75 / max(float(np.ptp(away)), 1.0)
     n_near = int(np.ceil(steepest / n_steps / step)) + 1
     near = np.asarray(start + step * np.arange(-n_near, n_near + 1))
-    power = stacked([(padded, away)], near)
+    power = stacked([(waves, away)], near)
     best = int(np.argmax(power))
     doubt = _MIN_SNR * unit * np.sqrt(2.0) * len(away)
     if power[best] - power[n_near] > doubt:
@@ -1224,7 +1226,9 @@ class _SkyStar(NamedTuple):
 def _fit_bands(star: _SkyStar, bands: SkyBands, method: SkyModel) -> tuple[SkyModel, SkyFit]:
     """Return the model that bands allow, and its fit."""
     used: SkyModel = method if min(map(len, bands)) > 0 or method != "linear" else "mean"
-    pixels, noise = _sky_pixels(star.image, star.trace, bands)
+    pixels, noise = _sky_pixels(star.image, star.trace, bands), None
+    if pixels.variance is not None:
+        noise = np.sqrt(column_medians(pixels.variance, pixels.good))
     fit = fit_columns(pixels, noise, used)
     if not np.isfinite(fit.level).all():
         raise SkyBandError(
@@ -1279,23 +1283,20 @@ def _given_bands(star: _SkyStar, band: RowRange) -> SkyBands:
     return bands
 
 
-def _sky_pixels(
-    image: xr.Dataset, trace: xr.Dataset, bands: SkyBands
-) -> tuple[SkyPixels, NDArray[np.float64] | None]:
-    """Return the pixels of the bands, and the noise of a pixel per column where it is known."""
+def _sky_pixels(image: xr.Dataset, trace: xr.Dataset, bands: SkyBands) -> SkyPixels:
+    """Return the pixels of the bands."""
     numbers = np.concatenate(bands)
     where = numbers - int(image[Y][0])
     pixels = np.ascontiguousarray(image[COUNTS].values[where], np.float64)
     good = np.isfinite(pixels)
     if DQ in image:
         good &= (image[DQ].values[where] & (BAD_PIXEL | SATURATED)) == 0
-    noise, variance = None, None
+    variance = None
     if VARIANCE in image:
         variance = image[VARIANCE].values[where].astype(np.float64)
         good &= np.isfinite(variance)
-        noise = np.sqrt(column_medians(variance, good))
     distance = numbers[:, np.newaxis] - trace["center"].values
-    return SkyPixels(pixels, good, distance, len(bands.below), variance), noise
+    return SkyPixels(pixels, good, distance, len(bands.below), variance)
 
 
 def _sky_attrs(bands: SkyBands, fit: SkyFit, used: SkyModel) -> dict[str, Any]:
@@ -1392,7 +1393,7 @@ def _column_blocks(n_columns: int) -> list[NDArray[np.intp]]:
 
 def _excess_on_rows(star: _SkyStar, fit: SkyFit, y: Labels) -> _Excess:
     """Return the light of some rows that a fit of the sky leaves."""
-    pixels, _ = _sky_pixels(star.image, star.trace, SkyBands(y, y[:0]))
+    pixels = _sky_pixels(star.image, star.trace, SkyBands(y, y[:0]))
     rest = pixels.pixels - fit.on_rows(pixels.distance, star.trace)
     medians, errors = [], []
     for block in _column_blocks(rest.shape[1]):
@@ -1408,7 +1409,7 @@ def _excess_on_rows(star: _SkyStar, fit: SkyFit, y: Labels) -> _Excess:
 def _flux_of_blocks(star: _SkyStar, fit: SkyFit) -> Values:
     """Return the median flux in the aperture of blocks of columns."""
     y = np.arange(max(star.low, int(star.image[Y][0])), min(star.high, int(star.image[Y][-1])) + 1)
-    pixels, _ = _sky_pixels(star.image, star.trace, SkyBands(y, y[:0]))
+    pixels = _sky_pixels(star.image, star.trace, SkyBands(y, y[:0]))
     rest = pixels.pixels - fit.on_rows(pixels.distance, star.trace)
     flux = np.where(pixels.good, rest, 0.0).sum(axis=0)
     return np.array([np.median(flux[block]) for block in _column_blocks(flux.size)])
