@@ -317,6 +317,11 @@ def repeated_frames(frames: Sequence[Frame]) -> dict[str, str]:
     return repeated
 
 
+def _whole_image(image: ImageHDU) -> NDArray[Any]:
+    """Return all pixels (y, x) of an image, as stored."""
+    return np.asarray(FrameStack([plain_pixels(image)])[0, slice(None), slice(None)])
+
+
 def _is_from_library(frame: Frame) -> bool:
     return bool(frame.library)
 
@@ -324,8 +329,7 @@ def _is_from_library(frame: Frame) -> bool:
 def _digest(frame: Frame) -> str:
     """Return the sha256 of a frame's pixels, or its label where they cannot be read."""
     try:
-        stack = FrameStack([plain_pixels(frame.image)])
-        pixels = stack[0, slice(None), slice(None)]
+        pixels = _whole_image(frame.image)
     except FrameError:
         return frame.label
     return hashlib.sha256(pixels.tobytes()).hexdigest()
@@ -441,7 +445,7 @@ def probe_peaks(frame: Frame) -> PeaksProbe | None:
 
 @lru_cache(maxsize=256)
 def _peaks_in_image(image: ImageHDU) -> PeaksProbe:
-    pixels = FrameStack([plain_pixels(image)])[0, :, :]
+    pixels = _whole_image(image)
     pixels = without_impossible(pixels) if pixels.dtype.kind == "f" else pixels
     every, step = (max(n // _PROBED_LINES, 1) for n in reversed(pixels.shape))
     rows = np.ascontiguousarray(pixels[:, every // 2 :: every])
@@ -657,10 +661,9 @@ def _rows_hold_light(light: Frame, frames: Sequence[Frame], column: int) -> bool
     if light.image.source.n_bytes > MOST_PROBED:
         return False
     try:
-        stack = FrameStack([plain_pixels(light.image)])
-        counts = stack[0, :, :].astype(np.float64)
+        counts = _whole_image(light.image).astype(np.float64)
         for dark in [f for f in frames if f.frame_type in ("dark", "bias")][:1]:
-            counts -= FrameStack([plain_pixels(dark.image)])[0, :, :]
+            counts -= _whole_image(dark.image)
     except FrameError:
         return False
     counts[:, max(column - _BESIDE_PEAK, 0) : column + _BESIDE_PEAK + 1] = np.nan

@@ -179,10 +179,10 @@ def _visit_cube(
     if minus is not None:
         require_same_pixels(cube, minus)
     images = () if minus is None else (minus[COUNTS].data,)
-    return map_frames(_without_spoilt(cube, COUNTS), kernel, *images, n_planes=n_planes)
+    return map_frames(_unspoilt(cube, COUNTS), kernel, *images, n_planes=n_planes)
 
 
-def _without_spoilt(cube: xr.Dataset, name: str) -> Any:
+def _unspoilt(cube: xr.Dataset, name: str) -> Any:
     """Return counts or variance (frame, y, x), NaN where a pixel is spoilt or has no count."""
     plane = cube[name] if name == COUNTS else cube[name].where(cube[COUNTS].notnull())
     if DQ not in cube or FRAME not in cube[DQ].dims:
@@ -198,7 +198,7 @@ def _combined_errors(
     n_frames, units = cube.sizes[FRAME], cube[COUNTS].attrs.get("units", "adu")
     if VARIANCE in cube and FRAME in cube[VARIANCE].dims:
         share = variance_by_method(method, n_frames, left_out)
-        plane = map_frames(_without_spoilt(cube, VARIANCE), variance_of_mean)
+        plane = map_frames(_unspoilt(cube, VARIANCE), variance_of_mean)
         plane = plane * (1.0 if share is None else share * n_frames)
         if minus is not None and VARIANCE in minus:
             plane = plane + minus[VARIANCE].data

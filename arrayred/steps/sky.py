@@ -53,8 +53,6 @@ SkyModel = Literal["mean", "median", "linear"]
 
 _SKY_CLIP_SIGMA = 4.0
 _SKY_CLIP_ROUNDS = 2
-_MIN_ROWS_FOR_TILT = 8
-"""Rows of a side required to measure the tilt of its lines."""
 _MAD_TO_STD = 1.4826
 """The standard deviation of a normal distribution over its median absolute deviation."""
 
