@@ -37,6 +37,8 @@ from arrayred.model import Sections
 _MAX_HEADER_BLOCKS = 1000
 _MAX_IMAGE_PIXELS = 2**40
 _MOST_INFLATED = 256 << 20
+_MOST_SOUGHT = 1 << 40
+_MOST_FIELDS = 999  # TFIELDS: FITS Standard 4.0, 7.2.1
 _BITPIX = (8, 16, 32, 64, -32, -64)
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
@@ -95,14 +97,6 @@ def _scan_open_file(path: Path, file: IO[bytes], stamp: Stamp, extension: str) -
         image = _chosen(path, found, extension) if extension else next(found)
         if PRODUCT_CARD not in image.header and not extension:
             image = replace(image, further=tuple(i for i in found if i.is_frame))
-    for one in (image, *image.further):
-        promised = one.source.offset + one.source.n_bytes
-        if one.packing == "plain" and stamp.size < promised:
-            raise FrameError(
-                f"The file has {stamp.size} bytes, but its header promises {promised}",
-                path=path,
-                hint="It was cut short: copy it again or move it away.",
-            )
     return image
 
 
@@ -276,20 +270,22 @@ def _images(
             if not n_images:
                 raise _named(error, path) from None
             image = None  # a cube or a spectrum behind the image is no frame
+        try:
+            n_bytes = _data_bytes(header)
+        except HeaderError as error:
+            if not n_images:
+                raise _named(error, path) from None
+            return
+        if packing == "plain" and (image is not None or not n_images):
+            _require_whole(path, stamp.size, offset + n_bytes)
         if image is not None:
             whole = header if primary is None else header.inherit(primary)
             packed: Packing = image.packing if image.packing == "tiles" else packing
             yield replace(image, header=whole, hdu=hdu, packing=packed)
             n_images += 1
-        try:
-            n_bytes = data_size(header)
-        except HeaderError as error:
-            if not n_images:
-                raise _named(error, path) from None
-            return
         primary = header if primary is None else primary
-        offset += n_bytes
-        if n_images and size is not None and offset >= size:
+        offset += -(-n_bytes // BLOCK) * BLOCK
+        if n_images and offset >= (_MOST_SOUGHT if size is None else size):
             break
         if packing != "plain" and not n_images and offset > _MOST_INFLATED:
             raise FrameError(
@@ -313,6 +309,16 @@ def _images(
     )
 
 
+def _require_whole(path: Path, size: int, promised: int) -> None:
+    """Raise FrameError where a file is smaller than a header of it states."""
+    if size < promised:
+        raise FrameError(
+            f"The file has {size} bytes, but its header promises {promised}",
+            path=path,
+            hint="It was cut short: copy it again or move it away.",
+        )
+
+
 def _named(error: HeaderError, path: Path) -> HeaderError:
     """Return an error with the file's path, and a remedy."""
     error.path = str(path)
@@ -326,9 +332,57 @@ def _image_of(path: Path, stamp: Stamp, header: Header, offset: int) -> ImageHDU
     if not tiled and not _holds_image(header):
         return None
     prefix = "Z" if tiled else ""
+    _require_one_value(header, prefix)
     pixels = _pixel_format(header, prefix)
-    source = PixelSource(path, offset, _shape_of_axes(header, prefix), pixels, stamp)
+    shape = _shape_of_axes(header, prefix)
+    if tiled:
+        _require_bounded_tiles(header, shape)
+    source = PixelSource(path, offset, shape, pixels, stamp)
     return ImageHDU(source, header, 0, "tiles" if tiled else "plain")
+
+
+def _require_one_value(header: Header, prefix: str) -> None:
+    """Raise HeaderError where two cards of one keyword describe the pixels differently.
+
+    Readers differ in which of them they believe.
+    """
+    layout = [f"{prefix}{keyword}" for keyword in ("BITPIX", "NAXIS", "NAXIS1", "NAXIS2")]
+    for keyword in (*layout, "BZERO", "BSCALE", "BLANK"):
+        values = header.all(keyword)
+        if any(value != values[0] for value in values):
+            raise HeaderError(
+                f"{keyword} is {' and '.join(str(value) for value in values)}",
+                keyword=keyword,
+                value=values[0],
+                hint=f"Remove the wrong card of {keyword}, or move the file away.",
+            )
+
+
+def _require_bounded_tiles(header: Header, shape: tuple[int, int]) -> None:
+    """Raise HeaderError where the table of a tile-compressed image cannot hold its tiles.
+
+    Its decoder believes TFIELDS, and makes room for what ZTILEn says. A table has a row for each
+    tile (FITS Standard 4.0, 10.1).
+    """
+    n_fields = _whole_number_of(header, "TFIELDS")
+    if n_fields > _MOST_FIELDS:
+        raise HeaderError(
+            f"TFIELDS is {n_fields}, more than FITS knows", keyword="TFIELDS", value=n_fields
+        )
+    n_tiles = 1
+    for axis, (n_pixels, default) in enumerate(zip(shape[::-1], (shape[1], 1), strict=True), 1):
+        keyword = f"ZTILE{axis}"
+        n_along = _whole_number_of(header, keyword) if keyword in header else default
+        if not 1 <= n_along:
+            raise HeaderError(f"{keyword} is {n_along}", keyword=keyword, value=n_along)
+        n_tiles *= -(-n_pixels // n_along)
+    n_rows = _whole_number_of(header, "NAXIS2")
+    if n_tiles != n_rows:
+        raise HeaderError(
+            f"The image has {n_tiles} tiles, but its table {n_rows} rows",
+            keyword="NAXIS2",
+            value=n_rows,
+        )
 
 
 def header_bytes(path: Path, stream: IO[bytes], *, first: bool) -> bytes | None:
@@ -421,14 +475,18 @@ def _number_of(header: Header, keyword: str, default: float) -> float:
 
 def data_size(header: Header) -> int:
     """Return the size of an HDU's data in bytes, whole blocks (FITS Standard 4.0, 4.4.1.2)."""
+    return -(-_data_bytes(header) // BLOCK) * BLOCK
+
+
+def _data_bytes(header: Header) -> int:
+    """Return the size of an HDU's data, bytes, without the padding behind it."""
     axes = _axes(header, "")
     bits = header["BITPIX"]
     if not axes or not isinstance(bits, int):
         return 0
     extra = _whole_number_of(header, "PCOUNT") if "PCOUNT" in header else 0
     groups = _whole_number_of(header, "GCOUNT") if "GCOUNT" in header else 1
-    size = abs(bits) // 8 * groups * (extra + math.prod(axes))
-    return -(-size // BLOCK) * BLOCK
+    return abs(bits) // 8 * groups * (extra + math.prod(axes))
 
 
 # The result of a scan: position and encoding of a frame's pixels.

@@ -236,6 +236,77 @@ def test_a_damaged_frame_is_an_error_with_its_name(kind: str, tmp_path: Path) ->
     assert not isinstance(caught.value, ForeignFileError)
 
 
+TILES_THAT_LIE = {
+    "columns without number": ("TFIELDS", 2**63 - 1, "TFIELDS is 9223372036854775807"),
+    "more columns than FITS knows": ("TFIELDS", 1000, "TFIELDS is 1000"),
+    "tiles of no pixels": ("ZTILE1", 0, "ZTILE1 is 0"),
+    "one tile for all": ("ZTILE2", 40, "1 tiles, but its table 40 rows"),
+    "pixels without number": ("ZNAXIS2", 2**30, "1073741824 tiles, but its table 40 rows"),
+}
+
+
+@pytest.mark.parametrize("lie", TILES_THAT_LIE)
+def test_tiles_that_the_table_cannot_hold_are_refused_before_they_are_decoded(
+    lie: str, tmp_path: Path
+) -> None:
+    keyword, value, said = TILES_THAT_LIE[lie]
+    path = tmp_path / "x.fits.fz"
+    fits.CompImageHDU(PIXELS, compression_type="RICE_1").writeto(path)
+    raw = path.read_bytes()
+    start = raw.index(f"{keyword:8}=".encode())
+    path.write_bytes(raw[:start] + f"{keyword:8}= {value:20}".ljust(80).encode() + raw[start + 80 :])
+    with pytest.raises(HeaderError, match=said) as caught:
+        scan(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("behind", [0, 1])
+def test_a_cut_tile_compressed_image_is_found_from_its_headers(behind: int, tmp_path: Path) -> None:
+    path = tmp_path / "x.fits.fz"
+    noise = np.random.default_rng(1).integers(0, 30000, (40, 50), dtype=np.int16)
+    more = [fits.ImageHDU(PIXELS) for _ in range(behind)]
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(noise), *more]).writeto(path)
+    os.truncate(path, path.stat().st_size - 2880 * (1 + 3 * behind))
+    with pytest.raises(FrameError, match="but its header promises"):
+        scan(path)
+
+
+@pytest.mark.parametrize("lie", [{"PCOUNT": 2**40 - 1, "GCOUNT": 2**40 - 1}, {"NAXIS2": 2**40 - 1}])
+def test_a_table_larger_than_any_file_is_a_damaged_file(
+    lie: dict[str, int], tmp_path: Path
+) -> None:
+    path = tmp_path / "x.fit"
+    only_a_table(path)
+    raw = path.read_bytes()
+    for keyword, value in lie.items():
+        start = raw.index(f"{keyword:8}=".encode(), 2880)
+        card = f"{keyword:8}= {value:20}".ljust(80).encode()
+        raw = raw[:start] + card + raw[start + 80 :]
+    path.write_bytes(raw)
+    with pytest.raises(FrameError, match=f"has {len(raw)} bytes, but its header promises"):
+        scan(path)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "first", "second"),
+    [("BZERO", 32768, 0), ("BSCALE", 1.0, 2.0), ("BLANK", -1, -32768), ("NAXIS1", 50, 25)],
+)
+def test_two_cards_that_describe_the_pixels_differently_are_refused(
+    keyword: str, first: float, second: float, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.fit"
+    raw = raw_image(**({} if keyword == "NAXIS1" else {keyword: first}))
+    end = raw.index(b"END".ljust(80))
+    for value, is_same in ((first, True), (second, False)):
+        card = f"{keyword:8}= {value:20}".ljust(80).encode()
+        path.write_bytes(raw[:end] + card + b"END".ljust(80) + raw[end + 160 :])
+        if is_same:
+            scan(path)
+        else:
+            with pytest.raises(HeaderError, match=f"{keyword} is {first} and {second}"):
+                scan(path)
+
+
 def test_both_sizes_of_a_cut_file_are_told(tmp_path: Path) -> None:
     (tmp_path / "x.fit").write_bytes(raw_image()[:6000])
     with pytest.raises(FrameError, match=r"6000 bytes.* 6880"):
