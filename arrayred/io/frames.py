@@ -581,7 +581,11 @@ class HeaderValues:
         dates = list(filter(None, map(self.text_of, self._keywords["time"])))
         clocks = list(filter(None, map(self.text_of, self._keywords["clock"])))
         pairs = ((date, clock) for date in dates for clock in ("", *clocks))
-        return next(filter(None, (start_of(date, clock) for date, clock in pairs)), None)
+        start = next(filter(None, (start_of(date, clock) for date, clock in pairs)), None)
+        if start is None and any(clocks or not _DAY.match(date) for date in dates):
+            spelt = " ".join([dates[0], *clocks[:1]])
+            self.warnings.append(f"{spelt!r} is no time in UTC: its start is taken as unknown")
+        return start
 
     def unit(self, instrument: Instrument) -> Unit:
         """Return the unit of the pixels; adu where none is given, with a warning where unknown."""
@@ -639,9 +643,11 @@ _CLOCK_PATTERN = r"(\d\d?)[: ](\d\d?)(?:[: ](\d\d?(?:\.\d*)?))?"
 _ZONE = r"(?:Z|[+-]00:?00)?$"
 _DATE = re.compile(rf"(\d{{4}})-(\d\d?)-(\d\d?)(?:[T ]{_CLOCK_PATTERN})?{_ZONE}")
 _OLD_DATE = re.compile(r"(\d\d)/(\d\d)/(\d\d)$")
+_DAY = re.compile(rf"(\d{{4}}-\d\d?-\d\d?|{_OLD_DATE.pattern})$")
 _SEXAGESIMAL = re.compile(_CLOCK_PATTERN + _ZONE)
 _DECIMAL = re.compile(r"\d\d?(?:\.\d*)?$")
 _FIRST_YEAR_OF_CCDS = 70
+_YEARS = range(1900, 2200)  # others are those of a clock that was never set, or mean "unknown"
 
 
 def start_of(date: str, clock: str = "") -> datetime | None:
@@ -660,7 +666,7 @@ def start_of(date: str, clock: str = "") -> datetime | None:
     datetime.datetime(1998, 11, 3, 22, 30, tzinfo=datetime.timezone.utc)
     """
     day, parts = _split_date(date)
-    if day is None:
+    if day is None or day[0] not in _YEARS:
         return None
     time_of_day = _since_midnight(*parts) if parts[0] else _time_of_day(clock)
     try:
@@ -944,7 +950,6 @@ def correct_section_cards(header: Header, sections: Sections | None) -> None:
 # each of its frames has its own date less twelve hours.
 
 TimeSpan = tuple[datetime, datetime]
-_YEARS = range(1900, 2200)
 _DAYTIME = timedelta(hours=6)
 _HALF_A_DAY = timedelta(hours=12)
 _ONE_DAY = timedelta(hours=24)
@@ -953,7 +958,7 @@ _ONE_DAY = timedelta(hours=24)
 def with_observing_nights(frames: Iterable[Frame]) -> list[Frame]:
     """Return the frames in their order, each with its observing night; "" where it has no time."""
     there = list(frames)
-    dated = sorted((frame for frame in there if _is_dated(frame)), key=lambda f: f.order)
+    dated = sorted((frame for frame in there if frame.time is not None), key=lambda f: f.order)
     nights = observing_runs(frame for frame in dated if frame.frame_type == "light")
     evenings = _nights_of_runs(nights)
     others = [frame for frame in dated if frame.frame_type != "light"]
@@ -962,10 +967,6 @@ def with_observing_nights(frames: Iterable[Frame]) -> list[Frame]:
         observing_runs(frame for frame in others if frame.label not in evenings)
     )
     return [replace(frame, night=evenings.get(frame.label, "")) for frame in there]
-
-
-def _is_dated(frame: Frame) -> bool:
-    return frame.time is not None and frame.time.year in _YEARS
 
 
 def observing_runs(frames: Iterable[Frame]) -> list[list[Frame]]:

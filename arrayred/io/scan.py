@@ -373,7 +373,7 @@ def _require_bounded_tiles(header: Header, shape: tuple[int, int]) -> None:
     for axis, (n_pixels, default) in enumerate(zip(shape[::-1], (shape[1], 1), strict=True), 1):
         keyword = f"ZTILE{axis}"
         n_along = _whole_number_of(header, keyword) if keyword in header else default
-        if not 1 <= n_along:
+        if n_along < 1:
             raise HeaderError(f"{keyword} is {n_along}", keyword=keyword, value=n_along)
         n_tiles *= -(-n_pixels // n_along)
     n_rows = _whole_number_of(header, "NAXIS2")

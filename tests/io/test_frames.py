@@ -196,11 +196,15 @@ def test_a_start_is_read_in_utc(
     [
         *("", "yesterday", "2020", "2020-13-03", "2020-02-30T00:00:00", "0000-01-01", "11/03/2020"),
         *("2020-11-03T", "2020-11-03 at 1", "2020-11-03T01:02:03 local", "9999-12-31T99:99:99"),
-        *("2020-11-03T25:00:00", "2020-11-03T01:60:00", "2020-11-03T01:02:61"),
+        *("2020-11-03T25:00:00", "2020-11-03T01:60:00", "2020-11-03T01:02:61", "2020-11-03"),
+        *("9999-12-31T23:59:59", "2020-11-03T01:02:03-05:00"),
     ],
 )
-def test_what_is_no_date_is_no_time(text: str, plain_image: ImageHDU) -> None:
-    assert frame_with(plain_image, f"DATE-OBS= '{text}'").time is None
+def test_what_is_no_date_is_no_time_and_said(text: str, plain_image: ImageHDU) -> None:
+    frame = frame_with(plain_image, f"DATE-OBS= '{text}'")
+    said = [line for line in frame.warnings if f"'{text}' is no time in UTC" in line]
+    is_day = text in ("", "2020-11-03", "2020-13-03", "0000-01-01")
+    assert (frame.time, len(said)) == (None, 0 if is_day else 1)
 
 
 def test_other_facts_are_read_by_their_keywords(plain_image: ImageHDU) -> None:

@@ -254,7 +254,9 @@ def test_tiles_that_the_table_cannot_hold_are_refused_before_they_are_decoded(
     fits.CompImageHDU(PIXELS, compression_type="RICE_1").writeto(path)
     raw = path.read_bytes()
     start = raw.index(f"{keyword:8}=".encode())
-    path.write_bytes(raw[:start] + f"{keyword:8}= {value:20}".ljust(80).encode() + raw[start + 80 :])
+    path.write_bytes(
+        raw[:start] + f"{keyword:8}= {value:20}".ljust(80).encode() + raw[start + 80 :]
+    )
     with pytest.raises(HeaderError, match=said) as caught:
         scan(path)
     assert str(path) in str(caught.value)
