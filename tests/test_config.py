@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import arrayred as ar
-from arrayred.config import builtin_instruments
+from arrayred.config import NightFile, builtin_instruments
 from arrayred.errors import UsageError
+from arrayred.io.files import paths_in
 from arrayred.model import FRAME_TYPES
 
 
@@ -50,7 +53,7 @@ def test_a_setting_that_resembles_none_lists_all() -> None:
         ar.Recipe().replace(zzzzzzzz=1)
 
 
-@pytest.mark.parametrize("content", [b"n_sigma = ", b"[recipe", b"n_sigma = '\xff'\n"])
+@pytest.mark.parametrize("content", [b"n_sigma = ", b"[recipe"])
 def test_what_is_no_toml_is_said_with_the_path(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.toml"
     path.write_bytes(content)
@@ -59,11 +62,28 @@ def test_what_is_no_toml_is_said_with_the_path(tmp_path: Path, content: bytes) -
     assert caught.value.path == str(path)
 
 
-@pytest.mark.parametrize("name", ["missing.toml", "."])
-def test_settings_that_cannot_be_read_are_said_with_the_path(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="cannot be read") as caught:
-        ar.Recipe.from_toml(tmp_path / name)
-    assert caught.value.path == str(tmp_path / name)
+UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (lambda path: None, "No such file"),
+    "a folder": (lambda path: path.mkdir(), "no regular file|directory"),
+    "a pipe that nobody writes": (lambda path: os.mkfifo(path), "no regular file"),
+    "a device without end": (lambda path: path.symlink_to("/dev/zero"), "no regular file"),
+    "larger than any list": (lambda path: (path.touch(), os.truncate(path, 1 << 40)), "1099511627"),
+    "UTF-16": (lambda path: path.write_text("n_sigma = 4\n", "utf-16"), "it is UTF-16"),
+    "NUL bytes": (lambda path: path.write_bytes(b"n_sigma\0= 4\n"), "NUL bytes"),
+    "latin": (lambda path: path.write_bytes(b"n_sigma = '\xff'\n"), "byte 11 is no UTF-8"),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_a_text_that_cannot_be_read_is_refused_with_its_path(tmp_path: Path, kind: str) -> None:
+    make, why = UNREADABLE[kind]
+    make(tmp_path / "x")
+    for read in (ar.Recipe.from_toml, NightFile.from_toml, paths_in):
+        if kind == "latin" and read is paths_in:
+            continue  # a path may have any bytes
+        with pytest.raises(UsageError, match=f"cannot be read .*({why})") as caught:
+            read(tmp_path / "x")
+        assert caught.value.path == str(tmp_path / "x")
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,19 @@ exits.
 
 from __future__ import annotations
 
+import io
 import os
+import select
 import signal
 import sys
-from contextlib import suppress
 from importlib import import_module
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 
 from arrayred._version import __version__
-from arrayred.errors import DISK_FULL_ERRNOS, ArrayredError, StorageError
+from arrayred.errors import ArrayredError, StorageError
 from arrayred.process import make_process_own
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -38,6 +39,8 @@ _MODULES = {"demo": "simulate", "completion": "options"} | dict.fromkeys(
     ("report", "verify", "cache", "explore"), "products"
 )
 """Modules of the commands whose module does not have their name."""
+_PRINTING = frozenset({"inspect", "verify", "completion"})
+"""Commands of which nothing is left but what they print."""
 
 
 class _Commands(click.Group):
@@ -102,9 +105,13 @@ def cli() -> None:
 def main() -> None:
     """Run the command line and exit with its code."""
     make_process_own()
+    _guard_streams()
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        sys.exit(cli.main(standalone_mode=False) or 0)
+        code = cli.main(standalone_mode=False) or 0
+        if not code and _PRINTING.intersection(sys.argv[1:2]):
+            _require_printed()
+        sys.exit(code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -119,20 +126,8 @@ def main() -> None:
         for line in str(error).splitlines():
             click.echo(f"arrayred: error: {line}", err=True)
         sys.exit(error.exit_code)
-    except OSError as error:
-        if error.filename is not None or error.errno not in DISK_FULL_ERRNOS:
-            _exit_with_traceback()
-        _exit_output_full(error)
     except Exception:
         _exit_with_traceback()
-
-
-def _exit_output_full(error: OSError) -> NoReturn:
-    """Print that the output cannot be written (disk full), and exit without further output."""
-    click.echo(f"arrayred: error: What is told cannot be written ({error.strerror})", err=True)
-    with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(StorageError.exit_code)
 
 
 def _exit_with_traceback() -> NoReturn:
@@ -150,3 +145,80 @@ def _exit_with_traceback() -> NoReturn:
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
     sys.exit(TERMINATED)
+
+
+# Output for as long as somebody reads it. What a run makes is on the disk: that a terminal was
+# closed, a reader has gone, or the disk that takes the output is full, is no reason to end it. Only
+# where the output is all that was asked for is its loss a failure.
+
+
+class _Printed(io.RawIOBase):
+    """A descriptor that takes bytes until the first error, and drops all after it."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self.error: OSError | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data)
+        while self.error is None:
+            try:
+                return os.write(self._descriptor, view)
+            except BlockingIOError:  # a slow terminal
+                select.select([], [self._descriptor], [])
+            except OSError as error:
+                self.error = error
+        return view.nbytes
+
+
+def _guard_streams() -> None:
+    """Make stdout and stderr writable whatever becomes of those who read them.
+
+    Closed descriptors are opened on the null device first: the next file to be opened would take
+    their numbers, and what is printed would be written into a product.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is getattr(sys, f"__{name}__"):
+            setattr(sys, name, _guarded(getattr(sys, name), descriptor))
+
+
+def _guarded(stream: TextIO | None, descriptor: int) -> TextIO:
+    """Return a stream like another one that never fails."""
+    raw = _Printed(descriptor)
+    is_unbuffered = getattr(stream, "write_through", False)  # python -u
+    buffer: Any = raw if is_unbuffered else io.BufferedWriter(raw)
+    return io.TextIOWrapper(
+        buffer,
+        encoding="utf-8" if stream is None else stream.encoding,
+        errors="backslashreplace" if stream is None else stream.errors,
+        line_buffering=descriptor == 2 or raw.isatty(),
+        write_through=is_unbuffered,
+    )
+
+
+def _require_printed() -> None:
+    """Raise StorageError unless stdout took all that was printed.
+
+    A reader that has gone, such as ``head``, has seen what it wanted.
+    """
+    sys.stdout.flush()
+    buffer = getattr(sys.stdout, "buffer", None)
+    raw = getattr(buffer, "raw", buffer)
+    error = raw.error if isinstance(raw, _Printed) else None
+    if error is not None and not isinstance(error, BrokenPipeError):
+        raise StorageError(f"The output cannot be written ({error.strerror})", hint="Make room.")

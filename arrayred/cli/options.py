@@ -575,7 +575,7 @@ def night_file_of(options: Options, out: Path | None = None) -> NightFile:
     file = NightFile()
     if "night_file" in options:
         file = read_night_file(options["night_file"])
-    elif beside is not None and beside.is_file():
+    elif beside is not None and os.path.lexists(beside):
         file = read_night_file(beside)
     masters = {kind: options[f"master_{kind}"] for kind in ("bias", "dark", "flat")
                if f"master_{kind}" in options}  # fmt: skip

@@ -17,7 +17,14 @@ from typing import Any, Literal, Self, get_args
 
 from arrayred.config.instrument import DISPERSION_AXES, Instrument, require_axis
 from arrayred.config.recipe import PER_NIGHT, SETTINGS, Recipe, paths_beside
-from arrayred.config.toml import errors_name, read_toml, require_known, require_table, require_texts
+from arrayred.config.toml import (
+    errors_name,
+    read_text_file,
+    read_toml,
+    require_known,
+    require_table,
+    require_texts,
+)
 from arrayred.errors import UsageError
 from arrayred.model import FRAME_TYPES, Unsigned
 
@@ -58,12 +65,9 @@ def read_night_file(path: Path) -> NightFile:
 
 def _log_rows(path: Path) -> list[LogRow]:
     """Return the rows of a log, all values as strings."""
-    try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"The log cannot be read ({error})", path=path) from error
+    text = read_text_file(path, "The log")
     if path.suffix.lower() == ".ecsv":
-        return _ecsv_rows(path)
+        return _ecsv_rows(text)
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     rows = list[LogRow](csv.DictReader(lines, skipinitialspace=True, delimiter=_delimiter(lines)))
     if any(None in row or None in row.values() for row in rows):
@@ -76,11 +80,11 @@ def _delimiter(lines: Sequence[str]) -> str:
     return next((mark for mark in (",", ";", "\t") if lines and mark in lines[0]), ",")
 
 
-def _ecsv_rows(path: Path) -> list[LogRow]:
-    from astropy.table import Table
+def _ecsv_rows(text: str) -> list[LogRow]:
+    from astropy.io import ascii as tables
 
     try:
-        table = Table.read(path, format="ascii.ecsv")
+        table = tables.read(text.splitlines(), format="ecsv")
     except Exception as error:
         raise UsageError(f"This is no ECSV: {error}", hint="Mend it, or write CSV.") from error
     return [

@@ -1,8 +1,14 @@
-"""Read and check TOML settings; an unknown key is an error that names the nearest valid one."""
+"""Read text files of the user, and check TOML settings.
+
+An unknown key is an error that names the nearest valid one.
+"""
 
 from __future__ import annotations
 
+import codecs
 import json
+import os
+import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,15 +28,55 @@ def errors_name(path: Path | None) -> Iterator[None]:
         raise
 
 
+_MOST_BYTES = 64 << 20
+"""A list of 200,000 paths of 100 characters has 20 MB."""
+_WITHOUT_WAITING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+def read_text_file(path: Path, what: str, *, errors: str = "strict") -> str:
+    """Return the text of a file that a user wrote, in UTF-8.
+
+    Parameters
+    ----------
+    path : a regular file; a pipe could keep one waiting for ever, and a device has no end.
+    what : is to be read, for messages: "The list of files".
+    errors : how bytes that are no UTF-8 are decoded.
+
+    Raises
+    ------
+    UsageError
+        It cannot be read, is no regular file, is larger than 64 MiB, or is no text in UTF-8.
+    """
+
+    def refused(why: str, hint: str) -> UsageError:
+        return UsageError(f"{what} cannot be read ({why})", path=path, hint=hint)
+
+    try:
+        with open(os.open(path, _WITHOUT_WAITING), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise refused("no regular file", "Name a file of text.")
+            raw = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise refused(error.strerror or str(error), "Name a file of text.") from error
+    if len(raw) > _MOST_BYTES:
+        raise refused(f"{status.st_size} bytes", "Name a file of text of at most 64 MiB.")
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise refused("it is UTF-16", "Save it as UTF-8.")
+    if b"\0" in raw:
+        raise refused("NUL bytes: it is no text", "Name a file of text, saved as UTF-8.")
+    try:
+        return raw.decode("utf-8-sig", errors)
+    except UnicodeDecodeError as error:
+        raise refused(f"byte {error.start} is no UTF-8", "Save it as UTF-8.") from error
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Return the tables of a TOML file; raise UsageError if it cannot be read."""
+    text = read_text_file(path, "The settings")
     try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UsageError(
-            f"The settings cannot be read ({error.strerror})", path=path, hint="Name a TOML file."
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise UsageError(f"This is not TOML: {error}", path=path, hint="Mend it.") from error
 
 

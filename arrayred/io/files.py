@@ -13,7 +13,8 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from arrayred.errors import ForeignFileError, FrameError, HeaderError, InputError, UsageError
+from arrayred.config.toml import read_text_file
+from arrayred.errors import ForeignFileError, FrameError, HeaderError, InputError
 from arrayred.io import remote
 from arrayred.io.remote import Address, is_fits_name, list_remote, path_or_address, stamp_of
 from arrayred.io.scan import PRODUCT_CARD, ImageHDU, scan
@@ -243,13 +244,6 @@ def paths_in(path: Path) -> list[Path]:
     UsageError
         The file cannot be read.
     """
-    try:
-        lines = path.read_text("utf-8", "surrogateescape").splitlines()
-    except OSError as error:
-        raise UsageError(
-            f"The list of files cannot be read ({error.strerror})",
-            path=path,
-            hint="Name a text file with a path a line.",
-        ) from error
-    names = [line.strip() for line in lines]
+    text = read_text_file(path, "The list of files", errors="surrogateescape")
+    names = [line.strip() for line in text.splitlines()]
     return [Path(name) for name in names if name and not name.startswith("#")]

@@ -98,19 +98,32 @@ def test_a_limit_of_the_system_leaves_whole_products(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
-@pytest.mark.parametrize("command", [("inspect",), ("reduce", "-o", "out", *PLAINLY)])
-def test_what_cannot_be_told_is_no_bug(
-    command: tuple[str, ...], night: Path, tmp_path: Path
+def test_output_that_cannot_be_written_is_a_failure_where_nothing_else_was_asked_for(
+    night: Path,
 ) -> None:
-    call = [sys.executable, "-m", "arrayred", command[0], str(night), *command[1:]]
+    call = [sys.executable, "-m", "arrayred", "inspect", str(night)]
     with Path("/dev/full").open("w") as full:
-        told = subprocess.run(
-            call, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False
-        )
-    assert told.returncode == 5
-    assert told.stderr == (
-        "arrayred: error: What is told cannot be written (No space left on device)\n"
+        said = subprocess.run(call, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (said.returncode, said.stderr) == (
+        5,
+        "arrayred: error: The output cannot be written (No space left on device). Make room.\n",
     )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
+@pytest.mark.parametrize("streams", [">&- 2>&- <&-", "2>&-", ">/dev/full 2>/dev/full", "| true"])
+def test_a_run_to_which_nobody_listens_makes_the_same(
+    streams: str, night: Path, tmp_path: Path, arrayred: Call
+) -> None:
+    assert arrayred("reduce", night, "-o", "quiet", *PLAINLY).code == 0
+    command = f"{sys.executable} -m arrayred reduce {night} -o out {' '.join(PLAINLY)} {streams}"
+    ended = f"set -o pipefail; {command.replace('-q', '')}"
+    assert subprocess.run(["bash", "-c", ended], cwd=tmp_path, check=False).returncode == 0
+    quiet, out = (
+        {p.name: p.read_bytes() for p in (tmp_path / name / "targets").rglob("*") if p.is_file()}
+        for name in ("quiet", "out")
+    )
+    assert out == quiet
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
