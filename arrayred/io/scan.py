@@ -364,6 +364,8 @@ def _require_bounded_tiles(header: Header, shape: tuple[int, int]) -> None:
     Its decoder believes TFIELDS, and makes room for what ZTILEn says. A table has a row for each
     tile (FITS Standard 4.0, 10.1).
     """
+    if not isinstance(header["ZCMPTYPE"], str):
+        raise HeaderError("ZCMPTYPE names no compression", keyword="ZCMPTYPE")
     n_fields = _whole_number_of(header, "TFIELDS")
     if n_fields > _MOST_FIELDS:
         raise HeaderError(

@@ -49,7 +49,7 @@ def originals() -> list[bytes]:
         [fits.PrimaryHDU(counts.astype(np.uint16), header)],
         [fits.PrimaryHDU(counts.astype(np.float32), header)],
         [fits.PrimaryHDU(counts.astype(np.int32), header)],
-        [fits.PrimaryHDU(header=header), fits.ImageHDU(counts), fits.ImageHDU(counts[::-1])],
+        [fits.PrimaryHDU(header=header), fits.ImageHDU(counts)],
         *(
             [fits.PrimaryHDU(), fits.CompImageHDU(counts, header, compression_type=kind)]
             for kind in ("RICE_1", "GZIP_1", "GZIP_2")
@@ -224,8 +224,7 @@ def read_beside_astropy(path: Path) -> dict[str, Any]:
             theirs = next(np.asarray(hdu.data, np.float64) for hdu in hdus if _is_image(hdu))
     except Exception:
         return {"outcome": "read by us alone", "fault": None}
-    same = ours.shape == theirs.shape and np.array_equal(ours, theirs, equal_nan=True)
-    if same or _is_wrapped(ours, theirs):
+    if ours.shape == theirs.shape and (_is_same(ours, theirs) or _is_wrapped(ours, theirs)):
         return {"outcome": "read as by astropy", "fault": None}
     return {"outcome": "other pixels", "fault": "other pixels than astropy's"}
 
@@ -234,10 +233,15 @@ def _is_image(hdu: Any) -> bool:
     return bool(hdu.is_image) and hdu.data is not None and hdu.data.size > 0
 
 
+def _is_same(ours: Any, theirs: Any) -> bool:
+    """Return whether pixels are the same; astropy scales floating-point ones in single precision."""
+    with np.errstate(over="ignore"):
+        ours, theirs = ours.astype(np.float32), theirs.astype(np.float32)
+    return bool(np.allclose(ours, theirs, rtol=1e-6, atol=0, equal_nan=True))
+
+
 def _is_wrapped(ours: Any, theirs: Any) -> bool:
     """Return whether negative counts were taken for large ones, as the pixel checks do."""
-    if ours.shape != theirs.shape:
-        return False
     return bool(np.array_equal(ours, np.where(theirs < 0, theirs + 65536, theirs), equal_nan=True))
 
 
