@@ -234,10 +234,12 @@ def _is_image(hdu: Any) -> bool:
 
 
 def _is_same(ours: Any, theirs: Any) -> bool:
-    """Return whether pixels are the same; astropy scales floating-point ones in single precision."""
+    """Return whether pixels are the same; astropy scales real ones in single precision."""
     with np.errstate(over="ignore"):
         ours, theirs = ours.astype(np.float32), theirs.astype(np.float32)
-    return bool(np.allclose(ours, theirs, rtol=1e-6, atol=0, equal_nan=True))
+    finite = np.abs(theirs[np.isfinite(theirs)], dtype=np.float64)
+    atol = 1e-6 * float(finite.max(initial=0.0))
+    return bool(np.allclose(ours, theirs, rtol=1e-6, atol=atol, equal_nan=True))
 
 
 def _is_wrapped(ours: Any, theirs: Any) -> bool:
