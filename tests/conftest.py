@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -19,11 +20,22 @@ REAL_NIGHTS = Path(
 )
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
+# Modules are compiled once, whatever the environment says: without their bytecode each process that
+# a test starts takes 0.5 s longer, and collecting the tests twice the time (35 s for 17 s).
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
+@pytest.fixture(scope="session")
+def _numbered_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("caches")
+    return (folder / str(number) for number in itertools.count())
+
 
 @pytest.fixture(autouse=True)
-def _caches_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _caches_of_its_own(_numbered_caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test find or leave anything among the user's caches."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.with_name(f"{tmp_path.name}-caches")))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(next(_numbered_caches)))
 
 
 @pytest.fixture(scope="session")
