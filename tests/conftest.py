@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from arrayred.io import write_frames
 from arrayred.simulate import Detector, SimulatedNight, Star
@@ -24,6 +25,16 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 # a test starts takes 0.5 s longer, and collecting the tests twice the time (35 s for 17 s).
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+
+# How long an example takes is no claim: on a busy machine it takes ten times as long.
+settings.register_profile("arrayred", deadline=None)
+settings.load_profile("arrayred")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slow tests, so that no process waits for one of them at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")
