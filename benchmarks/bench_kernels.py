@@ -1,6 +1,6 @@
 """Kernels beside numpy; once as tests; timed: ``pytest benchmarks -n0 --benchmark-enable``.
 
-Small frames and no rivals as a test; ``ROWS=1024`` takes the frames of the table in
+Small frames, few of them, and no rivals as a test; ``ROWS=1024`` takes the frames of the table in
 `arrayred.kernels.combine`, and times the rivals as well.
 """
 
@@ -22,7 +22,9 @@ from arrayred.kernels import clipped_mean, mean, median, minmax_mean
 Array = NDArray[Any]
 Kernel = Callable[[Array], Array]
 ROWS = int(os.environ.get("ROWS", "4"))
-WHO = ("arrayred", "rival") if "ROWS" in os.environ else ("arrayred",)
+TIMED = "ROWS" in os.environ
+WHO = ("arrayred", "rival") if TIMED else ("arrayred",)
+FRAMES = [5, 11, 25, 50, 101, 200, 400] if TIMED else [5, 25, 101]
 
 
 def numpy_mean(block: Array) -> Array:
@@ -70,7 +72,7 @@ def block_of(n: int, dtype: str) -> Array:
 
 @pytest.mark.parametrize("who", WHO)
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n", [5, 11, 25, 50, 101, 200, 400])
+@pytest.mark.parametrize("n", FRAMES)
 @pytest.mark.parametrize("name", KERNELS)
 def test_kernel(benchmark: Any, name: str, n: int, dtype: str, who: str) -> None:
     ours, theirs = KERNELS[name]

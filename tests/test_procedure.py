@@ -23,6 +23,8 @@ from arrayred.simulate import Detector, SimulatedFrame, SimulatedNight, Star
 from tests.procedure import Tables, run_procedure
 
 SEEDS = range(50)
+FEW = range(25)
+CASES = [pytest.param(seed, marks=() if seed in FEW else pytest.mark.slow) for seed in SEEDS]
 DTYPES = ("uint16", "int16", "int32", "float32", "float64")
 
 
@@ -108,7 +110,7 @@ def read(path: Path) -> tuple[dict[str, Any], NDArray[Any]]:
         return dict(hdus[0].header), np.array(hdus[0].data)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", CASES)
 def test_both_tables_are_those_of_the_procedure(seed: int, tmp_path: Path) -> None:
     frames, recipe, chunks = case_of(seed)
     paths = write_frames(frames, tmp_path)
@@ -126,7 +128,7 @@ def test_both_tables_are_those_of_the_procedure(seed: int, tmp_path: Path) -> No
 
 def test_most_nights_show_a_spectrum_and_every_kind_of_night_occurs() -> None:
     kinds: Counter[str] = Counter()
-    for case in map(case_of, SEEDS):
+    for case in map(case_of, FEW):
         try:
             tables = tables_of([(f.cards, f.pixels) for f in case.frames], case.recipe)
         except ValueError:
@@ -136,6 +138,6 @@ def test_most_nights_show_a_spectrum_and_every_kind_of_night_occurs() -> None:
         band = "whole" if n_sky == height else "cut" if n_sky else "off the image"
         span = "unbroken" if n_bright == height else "with a gap"
         kinds.update([band, span, case.recipe.combine, case.frames[0].pixels.dtype.name, "found"])
-    assert kinds["found"] >= 35
+    assert kinds["found"] >= 17
     assert set(kinds) >= {"whole", "cut", "off the image", "unbroken", "with a gap"}
     assert set(kinds) >= {"average", "median", *DTYPES}

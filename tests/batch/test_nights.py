@@ -42,9 +42,7 @@ def test_pictures_do_not_pile_up_in_memory(three: Path, tmp_path: Path) -> None:
     gc.collect()
     gc.disable()
     try:
-        for i in range(2):
-            job = job_of(three / f"night-{i}", tmp_path / str(i), figures=True)
-            assert reduce_one(job).exit_code == 0
+        assert reduce_one(job_of(three / "night-0", tmp_path / "0", figures=True)).exit_code == 0
         assert not [one for one in gc.get_objects() if isinstance(one, figure)]
     finally:
         gc.enable()

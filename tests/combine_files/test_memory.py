@@ -101,7 +101,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 @linux
-@pytest.mark.parametrize("n_frames", [25, 100, 400])
+@pytest.mark.parametrize("n_frames", [25, 400])
 def test_no_more_is_held_than_the_bound_whatever_the_number_of_frames(
     n_frames: int, tmp_path: Path
 ) -> None:
@@ -129,11 +129,8 @@ def test_the_bound_holds_where_files_are_decoded(tmp_path: Path) -> None:
 
 @linux
 @pytest.mark.slow
-@pytest.mark.parametrize("memory", [16, 64])
 @pytest.mark.parametrize("n_frames", [25, 100])
-@pytest.mark.parametrize("method", ["median", "average", "clip"])
-def test_the_bound_holds_for_large_frames(
-    method: str, n_frames: int, memory: int, tmp_path: Path
-) -> None:
+def test_the_bound_holds_for_large_frames(n_frames: int, tmp_path: Path) -> None:
     folder = written(tmp_path / "frames", n_frames, (1024, 1536))
-    assert peak(folder, method, memory * MB) <= memory * MB
+    for method, memory in (("median", 16), ("average", 16), ("clip", 16), ("median", 64)):
+        assert peak(folder, method, memory * MB) <= memory * MB, (method, memory)

@@ -22,11 +22,11 @@ SLOW = pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "how", "first", "step"),
     [
-        ("ENOSPC", "lasting", 1, 45),
-        ("EIO", "once", 2, 45),
-        pytest.param("ENOSPC", "lasting", 1, 13, marks=SLOW),
-        pytest.param("EIO", "once", 1, 12, marks=SLOW),
-        pytest.param("EDQUOT", "once", 2, 11, marks=SLOW),
+        ("ENOSPC", "lasting", 1, 80),
+        ("EIO", "once", 2, 60),
+        pytest.param("ENOSPC", "lasting", 3, 31, marks=SLOW),
+        pytest.param("EIO", "once", 5, 29, marks=SLOW),
+        pytest.param("EDQUOT", "once", 7, 37, marks=SLOW),
     ],
 )
 def test_wherever_the_disk_refuses_a_cache_is_complete_or_absent(

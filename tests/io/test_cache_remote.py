@@ -29,9 +29,9 @@ SHARD = "night.zarr/raw/dark/600s/counts/c/0/0/0"
 
 
 @pytest.fixture
-def uploaded(frames: Path, bucket: Store) -> Store:
+def uploaded(_store: Path, bucket: Store) -> Store:
     """Return a bucket with the cache of the night, nothing of which is known."""
-    cache_night(ar.open_night(frames), URL)
+    bucket.put(_store, "night.zarr")
     cache._shard_tables.clear()
     forget()
     bucket.asked.clear()

@@ -275,7 +275,7 @@ def test_the_gain_of_an_instrument_file_comes_before_the_header(
     assert (frame.gain, frame.gain_from) == (0.8, INSTRUMENT_FILE)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(
     st.dictionaries(
         st.sampled_from([word for words in GENERIC.keywords.values() for word in words]),

@@ -153,7 +153,7 @@ def test_a_night_of_three_frames_is_compared_in_milliseconds(barber: Path) -> No
     times = []
     for _ in range(7):
         pixel_checks._trace_in_image.cache_clear()
-        started = time.perf_counter()
+        started = time.process_time()
         assert target_change_warnings(frames) == []
-        times.append(time.perf_counter() - started)
+        times.append(time.process_time() - started)
     assert min(times) < 0.05

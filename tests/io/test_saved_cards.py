@@ -25,7 +25,7 @@ def typed(cards: dict[str, Value]) -> list[tuple[str, str, str]]:
     return [(keyword, type(value).__name__, repr(value)) for keyword, value in cards.items()]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(cards=CARDS, targets=TARGETS)
 def test_every_answer_comes_back_as_it_was(
     cards: dict[str, Value], targets: dict[str, dict[str, Value]]
@@ -40,7 +40,7 @@ def test_every_answer_comes_back_as_it_was(
     ]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(cards=CARDS, targets=TARGETS)
 def test_the_file_is_toml_with_a_table_for_all_and_one_for_each_target(
     cards: dict[str, Value], targets: dict[str, dict[str, Value]]

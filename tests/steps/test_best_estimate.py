@@ -66,7 +66,7 @@ def scene(n_lights: int = 3, **changes: Any) -> Scene:
     return Scene(replace(NIGHT, n_lights=n_lights, **changes))
 
 
-@pytest.mark.parametrize("n", [3, 4, 5, 9])
+@pytest.mark.parametrize("n", [3, 4, 9])
 @pytest.mark.parametrize("how", [ar.Cleaning("median"), ar.Cleaning("minmax")])
 def test_scaled_lights_scatter_as_their_variance_says(how: ar.Cleaning, n: int) -> None:
     night = scene(n)
@@ -77,7 +77,7 @@ def test_scaled_lights_scatter_as_their_variance_says(how: ar.Cleaning, n: int) 
     assert abs(pulls.std() - 1) < 0.03
 
 
-@pytest.mark.parametrize("n", [3, 5])
+@pytest.mark.parametrize("n", [3, 9])
 def test_unscaled_their_median_does_not(n: int) -> None:
     night = scene(n)
     pulls = night.pulls(ar.Cleaning("median", scale="none"))
@@ -95,7 +95,7 @@ def test_clipped_lights_scatter_as_their_variance_says(n: int, weights: Any) -> 
     assert abs(pulls[~night.core].std() - 1) < 0.03
 
 
-@pytest.mark.parametrize("n", [3, 4, 5, 9])
+@pytest.mark.parametrize("n", [3, 4, 9])
 def test_clipping_finds_the_cosmic_rays_and_leaves_the_core(n: int) -> None:
     night = scene(n, cosmic_rays=1000.0)
     image = night.cleaned(ar.Cleaning("clip"))
@@ -171,8 +171,7 @@ def test_lines_of_the_sky_are_no_star() -> None:
     assert abs(night.pulls(ar.Cleaning("median"))[:40, 295:306].std() - 1) < 0.06
 
 
-@pytest.mark.parametrize("method", ["median", "clip", "minmax"])
-@pytest.mark.parametrize("rows", [1, 33])
+@pytest.mark.parametrize(("method", "rows"), [("median", 33), ("clip", 7), ("minmax", 33)])
 def test_no_bit_depends_on_chunks(method: Any, rows: int) -> None:
     night, how = scene(3, cosmic_rays=1000.0), ar.Cleaning(method)
     lazy = night.lights.chunk({"frame": 2, "y": rows, "x": 400})

@@ -27,8 +27,8 @@ def frames_of(dtype: str, n: int) -> Array:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("dtype", ["u2", "i2", "u4", "f4", "f8"])
-@pytest.mark.parametrize("step", [1.0, 0.5, 0.1])
-@pytest.mark.parametrize("n", [3, 4, 5, 10, 20])
+@pytest.mark.parametrize("step", [1.0, 0.1])
+@pytest.mark.parametrize("n", [3, 4, 20])
 def test_minus_equals_subtracting_first(method: Method, dtype: str, step: float, n: int) -> None:
     cube = cube_of(frames_of(dtype, n))
     dark = image_of(np.random.default_rng(1).integers(0, 20_000, (7, 5)) * step)

@@ -59,7 +59,7 @@ def test_a_pixel_that_the_dark_lacks_keeps_no_other_from_being_searched(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("snr", [10, 100, 300])
+@pytest.mark.parametrize("snr", [10, 300])
 @pytest.mark.parametrize("seeing", [2.0, 5.0, 12.0])
 @pytest.mark.parametrize("tilt", [0.0, 8.0])
 def test_hits_are_found_over_all_seeings_and_brightnesses(
@@ -72,7 +72,7 @@ def test_hits_are_found_over_all_seeings_and_brightnesses(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n_frames", [2, 4, 5, 9])
+@pytest.mark.parametrize("n_frames", [2, 4, 9])
 def test_more_frames_or_two_find_them_as_well(n_frames: int) -> None:
     found = score(4, n_frames=n_frames)
     assert found.off_star > 0.95
@@ -163,7 +163,7 @@ def test_the_noise_is_that_of_the_frames_that_are_left(hit: Struck, cleaned: xr.
     assert np.median(cleaned.variance.values[dark_sky]) == pytest.approx(expected, rel=0.05)
 
 
-@pytest.mark.parametrize("rows", [1, 7, 96])
+@pytest.mark.parametrize("rows", [2, 96])
 def test_the_result_does_not_depend_on_chunks(hit: Struck, cleaned: xr.Dataset, rows: int) -> None:
     lazy = hit.lights.chunk({"frame": 2, "y": rows, "x": -1})
     image = ar.flag_cosmic_rays(hit.image, lazy, minus=hit.dark)

@@ -49,25 +49,25 @@ def is_taken_for_a_star(seed: int) -> bool:
 
 
 def test_faint_stars_are_found() -> None:
-    assert sum(map(is_found, range(60))) >= 59
+    assert sum(map(is_found, range(30))) >= 29
 
 
 def test_blank_frames_hold_no_star() -> None:
-    assert sum(map(is_taken_for_a_star, range(60))) <= 1
+    assert sum(map(is_taken_for_a_star, range(40))) <= 1
 
 
 @pytest.mark.slow
-def test_of_600_faint_stars_at_most_one_in_a_hundred_is_missed() -> None:
-    assert sum(is_found(seed, snr=5.0 + seed % 4) for seed in range(600)) >= 594
+def test_of_300_faint_stars_at_most_one_in_a_hundred_is_missed() -> None:
+    assert sum(is_found(seed, snr=5.0 + seed % 4) for seed in range(300)) >= 297
 
 
 @pytest.mark.slow
-def test_of_1000_blank_frames_at_most_one_in_a_hundred_holds_a_star() -> None:
-    assert sum(map(is_taken_for_a_star, range(1000))) <= 10
+def test_of_500_blank_frames_at_most_one_in_a_hundred_holds_a_star() -> None:
+    assert sum(map(is_taken_for_a_star, range(500))) <= 5
 
 
 def test_three_lines_alone_are_found_where_they_are_plain() -> None:
-    assert sum(is_found(seed, snr=15.0, lines=True) for seed in range(40)) >= 38
+    assert sum(is_found(seed, snr=15.0, lines=True) for seed in range(20)) >= 19
 
 
 @pytest.mark.parametrize("method", ["auto", "threshold"])
@@ -316,7 +316,7 @@ def test_a_star_out_of_focus_or_bent_is_one(bend: float) -> None:
 @pytest.mark.parametrize("n_lights", [1, 2])
 def test_the_tracks_of_cosmic_rays_are_no_spectrum(n_lights: int) -> None:
     taken = 0
-    for seed in range(8):
+    for seed in range(5):
         lights = (Exposure(),) * n_lights
         night = IndependentNight((Source(100.0),), exposures=lights, tracks=20, seed=seed)
         frames = [(name, pixels.astype(float)) for name, (pixels, _) in night.frames().items()]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from astropy.io import fits
 
 import arrayred as ar
@@ -31,16 +32,28 @@ def test_a_moving_star_keeps_its_flux_and_is_said_to_move(name: str) -> None:
 LINES = tuple((15.0 + 24 * i, 5000.0, 1.6) for i in range(16))
 
 
+STAR = Source(60.6, 12_000.0, tilt=2.0, lines=LINES)
+NOD = IndependentNight((STAR,), exposures=[Exposure(rows=row) for row in (0.0, 20.0, 0.0)])
+
+
 def spectrum_of(folder: Path, exposures: list[Exposure], **more: Any) -> Any:
-    star = Source(60.6, 12_000.0, tilt=2.0, lines=LINES)
-    night = IndependentNight((star,), exposures=exposures, **more).write(folder)
-    tree = ar.reduce_night(night, ar.Recipe(per_frame=True))
-    return tree["targets"].children["Star"]
+    night = IndependentNight((STAR,), exposures=exposures, **more).write(folder)
+    return ar.reduce_night(night)["targets/Star/spectrum"].to_dataset()
 
 
-def test_each_frame_of_a_nod_is_extracted_at_its_star(tmp_path: Path) -> None:
-    nod = [Exposure(rows=row) for row in (0.0, 20.0, 0.0)]
-    products = spectrum_of(tmp_path, nod)
+@pytest.fixture(scope="module")
+def nod(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the frames of a nod by 20 rows."""
+    return NOD.write(tmp_path_factory.mktemp("nod"))
+
+
+@pytest.fixture(scope="module")
+def products(nod: Path) -> xr.DataTree:
+    """Return what the nod is reduced to."""
+    return ar.reduce_night(nod, ar.Recipe(per_frame=True), chunks=None)["targets/Star"]
+
+
+def test_each_frame_of_a_nod_is_extracted_at_its_star(products: xr.DataTree) -> None:
     frames = products["frames"].to_dataset()
     assert np.abs(frames["offset"].values - [0, 20, 0]).max() < 0.1
     flux = frames["flux"].values.sum(axis=1)
@@ -49,7 +62,7 @@ def test_each_frame_of_a_nod_is_extracted_at_its_star(tmp_path: Path) -> None:
 
 def test_light_that_leans_across_the_slit_is_put_upright(tmp_path: Path) -> None:
     nod = [Exposure(rows=row) for row in (0.0, 50.0, 0.0)]
-    spectrum = spectrum_of(tmp_path, nod, sky=Sky(lean=0.027))["spectrum"].to_dataset()
+    spectrum = spectrum_of(tmp_path, nod, sky=Sky(lean=0.027))
     assert abs(spectrum.attrs["drift_rows"] - 50) < 0.1
     assert abs(spectrum.attrs["drift_columns"] - 1.35) < 0.15
     peaks = spectrum["flux"].values[[int(at) - 1 for at, _, _ in LINES[1:-1]]]
@@ -58,7 +71,7 @@ def test_light_that_leans_across_the_slit_is_put_upright(tmp_path: Path) -> None
 
 def test_an_ordinary_drift_is_measured_and_no_remark(tmp_path: Path) -> None:
     drift = [Exposure(rows=0.3 * n) for n in range(3)]
-    spectrum = spectrum_of(tmp_path, drift)["spectrum"].to_dataset()
+    spectrum = spectrum_of(tmp_path, drift)
     assert abs(spectrum.attrs["drift_rows"] - 0.6) < 0.05
     assert "remarks" not in spectrum.attrs
 
@@ -74,30 +87,15 @@ def test_the_order_of_the_frames_does_not_matter(tmp_path: Path) -> None:
     np.testing.assert_allclose(forth["flux"].values, back["flux"].values, rtol=1e-6)
 
 
-def test_chunks_do_not_matter_to_a_nod(tmp_path: Path) -> None:
-    nod = [Exposure(rows=row) for row in (0.0, 20.0, 0.0)]
-    night = IndependentNight((Source(60.6, 12_000.0, lines=LINES),), exposures=nod)
-    folder = night.write(tmp_path)
-    whole, banded = (
-        ar.reduce_night(folder, chunks=chunks)["targets/Star/spectrum"].to_dataset()
-        for chunks in (None, 37)
-    )
+def test_chunks_do_not_matter_to_a_nod(nod: Path, products: xr.DataTree) -> None:
+    banded = ar.reduce_night(nod, chunks=61)["targets/Star/spectrum"]
     for name in ("flux", "variance", "dq"):
-        np.testing.assert_array_equal(whole[name].values, banded[name].values)
+        np.testing.assert_array_equal(products["spectrum"][name].values, banded[name].values)
 
 
-def test_a_night_dispersed_along_columns_moves_alike(tmp_path: Path) -> None:
-    nod = [Exposure(rows=row) for row in (0.0, 20.0, 0.0)]
-    star = (Source(60.6, 12_000.0, tilt=2.0, lines=LINES),)
-    along = IndependentNight(star, exposures=nod, cards={"DISPAXIS": 1})
-    flux = []
-    for upright in (False, True):
-        frames = along.frames()
-        folder = tmp_path / str(upright)
-        folder.mkdir()
-        for name, (pixels, header) in frames.items():
-            header["DISPAXIS"] = 2 if upright else 1
-            data = pixels.T.copy() if upright else pixels
-            fits.PrimaryHDU(data, header).writeto(folder / name)
-        flux.append(ar.reduce_night(folder)["targets/Star/spectrum"].to_dataset()["flux"].values)
-    np.testing.assert_allclose(flux[0], flux[1], rtol=2e-3)
+def test_a_night_dispersed_along_columns_moves_alike(products: xr.DataTree, tmp_path: Path) -> None:
+    for name, (pixels, header) in NOD.frames().items():
+        header["DISPAXIS"] = 2
+        fits.PrimaryHDU(pixels.T.copy(), header).writeto(tmp_path / name)
+    upright = ar.reduce_night(tmp_path)["targets/Star/spectrum"].flux.values
+    np.testing.assert_allclose(products["spectrum"].flux.values, upright, rtol=2e-3)
