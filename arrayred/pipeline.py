@@ -384,7 +384,7 @@ def align_lights(
     if noise is not None:
         response = 1.0 if flat is None else flat[COUNTS].values
         common = noise.common / response**2
-    image = compute(combine_aligned(cube, common, shifts))
+    image = compute(combine_aligned(cube, common, shifts, own.fwhm))
     if noise is not None and noise.per_photon:
         image = image.assign_attrs(gain_effective=len(shifts) / noise.per_photon)
         if noise.level and np.isfinite(noise.level):
