@@ -102,6 +102,7 @@ from arrayred.steps.find import Threshold, detect_rows, find_all_rows, find_rows
 from arrayred.steps.motion import (
     LARGEST_DRIFT,
     MOVED_FWHM,
+    SMALLEST_SHIFT,
     StarMotion,
     align_frames,
     along_dispersion,
@@ -375,7 +376,7 @@ def align_lights(
     cube, light = cube.isel({FRAME: ~other}), light.of(~other)
     own = along_dispersion(own._replace(rows=own.rows[~other]), light)
     own = own._replace(columns=own.columns - own.columns[int(np.argmin(np.abs(own.rows)))])
-    if (np.abs(own.columns) > 0.5).any():
+    if (np.abs(own.columns) > SMALLEST_SHIFT).any():
         cube = align_frames(cube, np.zeros(own.rows.size), own.columns)
     rows, columns = np.full((2, used.size), np.nan)
     rows[used], columns[used] = own.rows, own.columns

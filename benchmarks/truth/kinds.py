@@ -482,7 +482,7 @@ KINDS = {
     "full wells, one light": Kind(_full_well(1, 0.01), told="saturated"),
     "nod along the slit": Kind(_moved(*_NODS), told="moves along the slit"),
     "nod in a leaning slit": Kind(
-        _moved(0, 50, 0, 50, 0, sky=_LEANING), width=(0.9, 1.35), told="moves along the slit"
+        _moved(0, 50, 0, 50, 0, sky=_LEANING), told="moves along the slit"
     ),
     "nod with cosmic rays": Kind(
         _moved(*_NODS, tracks=10, on_star=4), told="moves along the slit", flagged=0.1
