@@ -102,6 +102,7 @@ from arrayred.steps.find import Threshold, detect_rows, find_all_rows, find_rows
 from arrayred.steps.motion import (
     LARGEST_DRIFT,
     MOVED_FWHM,
+    SMALLEST_SHIFT,
     StarMotion,
     align_frames,
     along_dispersion,
@@ -375,7 +376,7 @@ def align_lights(
     cube, light = cube.isel({FRAME: ~other}), light.of(~other)
     own = along_dispersion(own._replace(rows=own.rows[~other]), light)
     own = own._replace(columns=own.columns - own.columns[int(np.argmin(np.abs(own.rows)))])
-    if (np.abs(own.columns) > 0.5).any():
+    if (np.abs(own.columns) > SMALLEST_SHIFT).any():
         cube = align_frames(cube, np.zeros(own.rows.size), own.columns)
     rows, columns = np.full((2, used.size), np.nan)
     rows[used], columns[used] = own.rows, own.columns
@@ -384,7 +385,7 @@ def align_lights(
     if noise is not None:
         response = 1.0 if flat is None else flat[COUNTS].values
         common = noise.common / response**2
-    image = compute(combine_aligned(cube, common, shifts))
+    image = compute(combine_aligned(cube, common, shifts, own.fwhm))
     if noise is not None and noise.per_photon:
         image = image.assign_attrs(gain_effective=len(shifts) / noise.per_photon)
         if noise.level and np.isfinite(noise.level):

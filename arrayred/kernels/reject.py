@@ -895,7 +895,9 @@ def candidate_outliers(
     return found[~(above <= share * np.sqrt(noise.variance(others)))]
 
 
-def compare_tiles(values: Values, sky: Values, noise: PixelNoise, more: Values) -> TileComparison:
+def compare_tiles(
+    values: Values, sky: Values, noise: PixelNoise, more: Values, struck: Flags | None = None
+) -> TileComparison:
     """Compare the frames of tiles with each other.
 
     Parameters
@@ -904,8 +906,10 @@ def compare_tiles(values: Values, sky: Values, noise: PixelNoise, more: Values) 
     sky : (frame, tile, x), the subtracted sky, for its photon noise.
     noise : noise of a frame.
     more : (tile, x), further variance, as of hot pixels.
+    struck : (frame, tile, x), values that are known to be hits, or lie beside one: they are
+        compared, but have no part in the scale, unless they fill half of their tile.
     """
-    scale, reference, bright = _scaled_tiles(values, sky, noise, more)
+    scale, reference, bright = _scaled_tiles(values, sky, noise, more, struck)
     reference[bright] = _median_frame(values[:, bright] / scale[:, bright])
     expected = scale * reference
     known = np.where(np.isnan(values), 0.0, values)
@@ -916,16 +920,21 @@ def compare_tiles(values: Values, sky: Values, noise: PixelNoise, more: Values) 
     return TileComparison(scale, excess / np.maximum(_tile_scatter(excess), 1.0))
 
 
-def tile_scales(values: Values, sky: Values, noise: PixelNoise, more: Values) -> Values:
+def tile_scales(
+    values: Values, sky: Values, noise: PixelNoise, more: Values, struck: Flags | None = None
+) -> Values:
     """Return only the scale (frame, tile, x) of `compare_tiles`, in half the time."""
-    return _scaled_tiles(values, sky, noise, more)[0]
+    return _scaled_tiles(values, sky, noise, more, struck)[0]
 
 
 def _scaled_tiles(
-    values: Values, sky: Values, noise: PixelNoise, more: Values
+    values: Values, sky: Values, noise: PixelNoise, more: Values, struck: Flags | None
 ) -> tuple[Values, Values, Indices]:
     """Return scales (frame, tile, x), the common signal (tile, x), and the bright tiles."""
     there = ~np.isnan(values)
+    if struck is not None:
+        few = 2 * np.count_nonzero(struck, axis=-1, keepdims=True) < struck.shape[-1]
+        there &= ~(struck & few)
     known = np.where(there, values, 0.0)
     reference = _median_frame(values)
     common = np.nan_to_num(reference)

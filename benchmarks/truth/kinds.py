@@ -482,7 +482,7 @@ KINDS = {
     "full wells, one light": Kind(_full_well(1, 0.01), told="saturated"),
     "nod along the slit": Kind(_moved(*_NODS), told="moves along the slit"),
     "nod in a leaning slit": Kind(
-        _moved(0, 50, 0, 50, 0, sky=_LEANING), width=(0.9, 1.35), told="moves along the slit"
+        _moved(0, 50, 0, 50, 0, sky=_LEANING), told="moves along the slit"
     ),
     "nod with cosmic rays": Kind(
         _moved(*_NODS, tracks=10, on_star=4), told="moves along the slit", flagged=0.1
@@ -492,6 +492,12 @@ KINDS = {
         _moved(*_NODS, star=Source(60.6, 900.0)), told="moves along the slit"
     ),
     "drift along the slit": Kind(_moved(*(2.5 * n for n in range(9))), told="moves along the slit"),
+    "drift by less than a FWHM, tracks": Kind(
+        _moved(*(0.75 * n for n in range(-2, 3)), star=_lined(101.3), tracks=10, on_star=3)
+    ),
+    "tracks on a star with lines": Kind(
+        _moved(0, 0, 0, 0, 0, star=_lined(101.3), tracks=10, on_star=3)
+    ),
     "two stars of one name": Kind(_two_of_one_name, told="another star"),
     "drift along the dispersion": Kind(_drifted_along_columns, told="along the dispersion"),
     "clouds and seeing, mean": Kind(_unsteady),
