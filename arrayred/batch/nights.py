@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import json
 import shlex
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,16 @@ from arrayred.config.recipe import paths_beside
 from arrayred.errors import ArrayredError, NightError, NoDarkError, StorageError, UsageError
 from arrayred.io.files import list_files
 from arrayred.io.journal import RunLog
-from arrayred.io.ledger import PAGE_ENTRY, Entry, Ledger, fingerprint, load_saved_cards
-from arrayred.io.publish import STATE_FOLDER, output_lock, publish
+from arrayred.io.ledger import (
+    PAGE_ENTRY,
+    Entry,
+    Hashes,
+    Ledger,
+    fingerprint,
+    has_manifest,
+    load_saved_cards,
+)
+from arrayred.io.publish import output_lock
 from arrayred.night import Flat, Group, Night, Plan, open_night
 from arrayred.night.groups import slug
 from arrayred.night.night import CachePolicy, with_local_pixels
@@ -169,7 +177,7 @@ def reduce_one(job: Job) -> Report:
 
 def _finished_report(job: Job) -> Report | None:
     """Return the report of a night that was finished before; None of any other."""
-    if job.output.force or not has_saved_report(job.output.out):
+    if job.output.force or not has_manifest(job.output.out):
         return None
     with output_lock(job.output.out, break_lock=job.break_lock, wait=job.wait):
         return load_finished_report(job)
@@ -190,17 +198,13 @@ def _reduce_night_of(job: Job) -> Report:
     except ArrayredError as error:
         return dataclasses.replace(failed_report(job, error), lends=lends)
     warnings = (*plan.warnings, *(f"left blank in {t}: {', '.join(c)}" for t, c in missing.items()))
-    with output_lock(job.output.out, break_lock=job.break_lock, wait=job.wait):
-        with night_log(night, plan, job.output) as log:
-            report = dataclasses.replace(_run_plan(job, night, plan, log), lends=lends)
-        whole = dataclasses.replace(report, warnings=warnings)
-        if not report.exit_code:
-            masters: list[Group | Flat] = [*plan.masters, *plan.flats.values()]
-            names = [master_entry_name(group) for group in masters if not is_ready_master(group)]
-            save_finished_report(
-                job, whole, [*names, *([PAGE_ENTRY] if job.output.figures else [])]
-            )
-    return dataclasses.replace(whole, warnings=(*warnings, *report.warnings))
+    with (
+        output_lock(job.output.out, break_lock=job.break_lock, wait=job.wait),
+        night_log(night, plan, job.output) as log,
+    ):
+        finished = partial(_finished_state, job, plan, warnings, lends)
+        report = _run_plan(job, night, plan, log, finished)
+    return dataclasses.replace(report, lends=lends, warnings=(*warnings, *report.warnings))
 
 
 def _require_calibrations(plan: Plan) -> None:
@@ -210,7 +214,13 @@ def _require_calibrations(plan: Plan) -> None:
             raise error
 
 
-def _run_plan(job: Job, night: Night, plan: Plan, log: OutcomeLog) -> Report:
+def _run_plan(
+    job: Job,
+    night: Night,
+    plan: Plan,
+    log: OutcomeLog,
+    finished: Callable[[Hashes], Mapping[str, Any]],
+) -> Report:
     """Return the report on each target, with warnings about damaged products and the page."""
     lines: list[SummaryLine] = []
     codes: list[int] = []
@@ -232,7 +242,9 @@ def _run_plan(job: Job, night: Night, plan: Plan, log: OutcomeLog) -> Report:
             codes.append(outcome.error.exit_code)
             lacks |= isinstance(outcome.error, NoDarkError)
     try:
-        damage += write_night_report(night, plan, job.recipe, job.output, outcomes)
+        damage += write_night_report(
+            night, plan, job.recipe, job.output, outcomes, None if codes else finished
+        )
     except StorageError as error:
         damage.append(f"no report was made: {error}")
         codes.append(error.exit_code)
@@ -371,22 +383,16 @@ def _n_shared_parts(sequences: Sequence[Sequence[str]]) -> int:
     return n
 
 
-# Recognise a finished night without opening it: `load_finished_report`, `save_finished_report`.
+# Recognise a finished night without opening it: `load_finished_report`.
 #
 # A rerun over many nights should cost a check of their files, not reading their headers: opening a
-# night of 8 frames takes some 20 ms, asking the system about its files less than one. So a night of
-# which every target is finished saves its options, the SHA-256 of every file in its folders, and
-# the names of its entries in the ledger. If all of these are unchanged, the night is finished.
+# night of 8 frames takes some 20 ms, asking the system about its files less than one. So a run of
+# which every target is finished leaves in the manifest its options, the SHA-256 of every file in
+# the night's folders, and the names of its entries (`_finished_state`). If all of these are
+# unchanged, the night is finished.
 #
-# This record is only a shortcut. A night without one, or with one that does not match, is opened;
-# the ledger then decides which of its targets are finished.
-
-_REPORT_FILE = "night.json"
-
-
-def has_saved_report(out: Path) -> bool:
-    """Return whether an output folder has the record of a finished night."""
-    return (out / STATE_FOLDER / _REPORT_FILE).is_file()
+# This is only a shortcut. A night without it, or with one that does not match, is opened; the
+# entries then decide which of its targets are finished.
 
 
 def load_finished_report(job: Job) -> Report | None:
@@ -397,15 +403,17 @@ def load_finished_report(job: Job) -> Report | None:
     job : the night; with `verify` every file is hashed, else those whose stamp changed.
     """
     ledger = Ledger(job.output.out, verify=job.output.verify)
+    told = ledger.finished
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, ArrayredError):
-        told = json.loads((job.output.out / STATE_FOLDER / _REPORT_FILE).read_bytes())
-        if told["key"] != _job_fingerprint(job) or told["files"] != _input_checksums(job, ledger):
+        if told["key"] != _job_fingerprint(job):
+            return None
+        if told["files"] != _input_checksums(job, ledger.hashes):
             return None
         entries = {name: ledger.read(f"targets/{name}") for name in told["targets"]}
-        masters = (ledger.read(name) for name in told["masters"])
-        if any(entry is None or ledger.damaged(entry) for entry in [*entries.values(), *masters]):
+        others = (ledger.read(name) for name in told["others"])
+        if any(entry is None or ledger.damaged(entry) for entry in [*entries.values(), *others]):
             return None
-        ledger.hashes.save()
+        ledger.save()
         lines = tuple(
             _summary_line_of_entry(job.label, name, entry)
             for name, entry in entries.items()
@@ -419,34 +427,35 @@ def _summary_line_of_entry(night: str, target: str, entry: Entry) -> SummaryLine
     return SummaryLine(night, target, "kept", entry.facts, 0.0)
 
 
-def save_finished_report(job: Job, report: Report, masters: Iterable[str]) -> None:
-    """Save the record of a night of which every target is finished.
+def _finished_state(
+    job: Job, plan: Plan, warnings: Sequence[str], lends: bool, hashes: Hashes
+) -> dict[str, Any]:
+    """Return what tells that a night whose every target is finished need not be opened again.
 
     Parameters
     ----------
-    job, report : the night, and its report.
-    masters : the names of its masters' entries in the ledger.
+    job, plan, warnings, lends : the night, its plan, and what its report says.
+    hashes : the known sha256 of files.
     """
-    ledger = Ledger(job.output.out)
-    with suppress(OSError):  # of a file that cannot be read, and so cannot be told unchanged
-        told = {
-            "key": _job_fingerprint(job),
-            "files": _input_checksums(job, ledger),
-            "targets": [line.target for line in report.lines],
-            "masters": sorted(masters),
-            "warnings": report.warnings,
-            "lends": report.lends,
-        }
-        ledger.hashes.save()
-        content = (json.dumps(told, indent=1) + "\n").encode("utf-8", "backslashreplace")
-        publish(
-            {job.output.out / STATE_FOLDER / _REPORT_FILE: content}, overwrite=True, durable=False
-        )
+    masters: list[Group | Flat] = [*plan.masters, *plan.flats.values()]
+    names = [master_entry_name(group) for group in masters if not is_ready_master(group)]
+    try:
+        files = _input_checksums(job, hashes)
+    except OSError:  # of a file that cannot be read, and so cannot be told unchanged
+        return {}
+    return {
+        "key": _job_fingerprint(job),
+        "files": files,
+        "targets": [target.name for target in plan.targets],
+        "others": sorted([*names, *([PAGE_ENTRY] if job.output.figures else [])]),
+        "warnings": list(warnings),
+        "lends": lends,
+    }
 
 
-def _input_checksums(job: Job, ledger: Ledger) -> dict[str, str]:
+def _input_checksums(job: Job, hashes: Hashes) -> dict[str, str]:
     """Return the SHA-256 of every file that opening the night would read."""
-    return {str(path): ledger.hashes.of(path) for path in _input_paths(job)}
+    return {str(path): hashes.of(path) for path in _input_paths(job)}
 
 
 def _input_paths(job: Job) -> Iterator[Path]:

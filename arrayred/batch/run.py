@@ -45,6 +45,7 @@ from arrayred.io.header import Value
 from arrayred.io.ledger import (
     Entry,
     Examined,
+    Hashes,
     Ledger,
     SavedCards,
     examine,
@@ -169,7 +170,7 @@ def reduce_to(
                 found[target.name] = (facts["first_row"], facts["last_row"])
             yield outcome
         checksums.result()
-        ledger.hashes.save()
+        ledger.save()
 
 
 @contextmanager
@@ -475,7 +476,7 @@ class OutputFolder:
         """Write the entry of the files put since the last entry."""
         told = {str(path.absolute()): sha256 for path, sha256 in inputs.items()}
         entry = Entry(name, key, told, self._put, facts or {})
-        publish(self._ledger.file_of(entry), overwrite=True)
+        self._ledger.finish(entry)
         self._put = {}
 
     def drop(self) -> None:
@@ -1018,7 +1019,12 @@ def _in_mib(n_bytes: int) -> int:
 
 
 def write_night_report(
-    night: Night, plan: Plan, recipe: Recipe, output: OutputOptions, outcomes: Iterable[Outcome]
+    night: Night,
+    plan: Plan,
+    recipe: Recipe,
+    output: OutputOptions,
+    outcomes: Iterable[Outcome],
+    finished: Callable[[Hashes], Mapping[str, Any]] | None = None,
 ) -> tuple[str, ...]:
     """Write the account of a night's run and its report, unless they exist.
 
@@ -1026,6 +1032,8 @@ def write_night_report(
     ----------
     night, plan, recipe, output : of the run; without figures there is no report.
     outcomes : of the targets.
+    finished : returns what tells that the night need not be opened again (`Ledger.finished`), from
+        the known sha256 of files.
 
     Returns
     -------
@@ -1036,12 +1044,16 @@ def write_night_report(
     StorageError
         The disk is full or not writable.
     """
-    from arrayred.report.run import account_of, forget_report, write_account
+    from arrayred.report.run import account_of, forget_report
 
     errors = {outcome.name: outcome.error for outcome in outcomes if outcome.error is not None}
     replaced = output.overwrite or output.force
     try:
-        write_account(output.out, account_of(night, plan, recipe, errors, output.command))
+        ledger = Ledger(output.out)
+        account = account_of(night, plan, recipe, errors, output.command)
+        ledger.close_run(
+            dataclasses.asdict(account), {} if finished is None else finished(ledger.hashes)
+        )
         if output.figures:
             from arrayred.report.pages import write_report
 

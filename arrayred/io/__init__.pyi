@@ -38,9 +38,9 @@ from .journal import LOG_FILE as LOG_FILE
 from .journal import RunLog as RunLog
 from .journal import last_lines as last_lines
 from .ledger import CARDS_FILE as CARDS_FILE
-from .ledger import DONE as DONE
 from .ledger import HASHES_FILE as HASHES_FILE
 from .ledger import INDEX as INDEX
+from .ledger import MANIFEST as MANIFEST
 from .ledger import PAGE as PAGE
 from .ledger import PAGE_ENTRY as PAGE_ENTRY
 from .ledger import Entry as Entry
