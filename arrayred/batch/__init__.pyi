@@ -15,6 +15,7 @@ from .nights import night_log as night_log
 from .nights import process_executor as process_executor
 from .nights import reduce_nights as reduce_nights
 from .nights import reduce_one as reduce_one
+from .nights import run_records as run_records
 from .nights import serial_executor as serial_executor
 from .nights import with_absolute_paths as with_absolute_paths
 from .processes import MAX_DEATHS as MAX_DEATHS

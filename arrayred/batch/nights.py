@@ -10,16 +10,24 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import io
+import json
+import logging
+import os
+import platform
 import shlex
+import stat
+import sys
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -42,8 +50,8 @@ from arrayred.config import Instrument, NightFile, Recipe
 from arrayred.config.recipe import paths_beside
 from arrayred.errors import ArrayredError, NightError, NoDarkError, StorageError, UsageError
 from arrayred.io.files import list_files
-from arrayred.io.journal import RunLog
 from arrayred.io.ledger import (
+    LOG_FILE,
     PAGE_ENTRY,
     Entry,
     Hashes,
@@ -52,12 +60,15 @@ from arrayred.io.ledger import (
     has_manifest,
     load_saved_cards,
 )
-from arrayred.io.publish import output_lock
+from arrayred.io.publish import output_lock, publish, storage_error
 from arrayred.night import Flat, Group, Night, Plan, open_night
 from arrayred.night.groups import slug
 from arrayred.night.night import CachePolicy, with_local_pixels
-from arrayred.progress import ended, watched
+from arrayred.progress import handled, note
 from arrayred.report import VERSION
+
+if TYPE_CHECKING:
+    from logging.handlers import MemoryHandler
 
 
 @dataclass(frozen=True)
@@ -162,8 +173,8 @@ def reduce_one(job: Job) -> Report:
         job = dataclasses.replace(
             job, output=dataclasses.replace(job.output, saved_cards=saved_cards)
         )
-        with watched(), dask_scheduler(job.scheduler):
-            report = _finished_report(job) or _reduce_night_of(job)
+        with run_records() as records, dask_scheduler(job.scheduler):
+            report = _finished_report(job) or _reduce_night_of(job, records)
     except ArrayredError as error:
         report = failed_report(job, error)
     except Exception:  # one night's bug is not the others'
@@ -183,7 +194,7 @@ def _finished_report(job: Job) -> Report | None:
         return load_finished_report(job)
 
 
-def _reduce_night_of(job: Job) -> Report:
+def _reduce_night_of(job: Job, records: MemoryHandler) -> Report:
     night = open_night(job.folder, job.file, depth=job.depth, caching=job.caching)
     lends = any(frame.frame_type in ("bias", "dark", "flat") for frame in night.frames)
     try:
@@ -200,7 +211,7 @@ def _reduce_night_of(job: Job) -> Report:
     warnings = (*plan.warnings, *(f"left blank in {t}: {', '.join(c)}" for t, c in missing.items()))
     with (
         output_lock(job.output.out, break_lock=job.break_lock, wait=job.wait),
-        night_log(night, plan, job.output) as log,
+        night_log(night, plan, job.output, records) as log,
     ):
         finished = partial(_finished_state, job, plan, warnings, lends)
         report = _run_plan(job, night, plan, log, finished)
@@ -487,18 +498,139 @@ def _night_file_as_dict(file: NightFile) -> dict[str, Any]:
     return {field.name: getattr(file, field.name) for field in dataclasses.fields(file)}
 
 
-# The log of one night, `night_log`, and of many, `logged_reports`.
+# The log beside the products: of one night, `night_log`, and of many, `logged_reports`.
+#
+# A JSON object a line, in ASCII, so that no name of a file or star can contain terminal control
+# codes. Each run appends its lines to those of earlier runs. It is no product: it contains times
+# and differs from run to run, no key depends on it, and `arrayred verify` ignores it. It is opened
+# when the lock of the folder is held; what came before is kept until then (`run_records`).
 
 OutcomeLog = Callable[[Outcome], None]
+_MAX_LOG_BYTES = 1 << 20
+"""A log that is longer when a run begins loses its oldest lines."""
+
+
+class _LogFile(logging.Handler):
+    """The log of an output folder, which only this run writes to.
+
+    A `FileHandler` of the standard library prints an error of writing and goes on; this one keeps
+    the first, which the end of the run raises: a full disk is exit code 5.
+    """
+
+    def __init__(self, out: Path) -> None:
+        super().__init__(logging.INFO)
+        self._path = out / LOG_FILE
+        self._error: StorageError | None = None
+        try:
+            self._file = _opened_log(self._path)
+        except OSError as error:
+            raise storage_error(error, self._path, 0) from error
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line: time, event, and facts as JSON (others as `str`)."""
+        now = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        event = {"event": getattr(record, "event", record.levelname.lower())}
+        facts = getattr(record, "facts", None) or {"text": record.getMessage()}
+        line = json.dumps({"time": now, **event, **facts}, default=str).encode("ascii") + b"\n"
+        if self._error is None:
+            try:
+                left = memoryview(line)
+                while left:
+                    left = left[self._file.write(left) :]
+            except OSError as error:
+                self._error = storage_error(error, self._path, len(line))
+
+    def close(self) -> None:
+        """Close the file.
+
+        Raises
+        ------
+        StorageError
+            A line could not be written.
+        """
+        super().close()
+        self._file.close()
+        if self._error is not None:
+            raise self._error
+
+
+def _opened_log(path: Path) -> io.FileIO:
+    """Return the file of a log, to append lines to; a link of its name is replaced."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            path.unlink()
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    file = io.FileIO(os.open(path, flags, 0o666), "rb+")
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - _MAX_LOG_BYTES, 0))
+    if size > _MAX_LOG_BYTES:
+        last = file.read()
+        file.close()
+        publish({path: last[last.find(b"\n") + 1 :]}, overwrite=True, durable=False)
+        return _opened_log(path)
+    if not file.read().endswith((b"\n", b"")[: 1 if size else 2]):  # a line cut by others
+        file.write(b"\n")
+    return file
 
 
 @contextmanager
-def night_log(night: Night, plan: Plan, output: OutputOptions) -> Iterator[OutcomeLog]:
+def run_records(*, apart: bool = True) -> Iterator[MemoryHandler]:
+    """Keep the records of the run within, until `night_log` writes them.
+
+    Parameters
+    ----------
+    apart : as in `progress.handled`.
+    """
+    from logging.handlers import MemoryHandler
+
+    records = MemoryHandler(capacity=1, flushOnClose=False)
+    records.setLevel(logging.INFO)
+    facts = {"arrayred": __version__, "python": platform.python_version()}
+    with handled(records, apart=apart):
+        note("run", {**facts, "pid": os.getpid(), "command": shlex.join(sys.argv)})
+        yield records
+
+
+@contextmanager
+def _written(records: MemoryHandler, out: Path) -> Iterator[dict[str, Any]]:
+    """Write the records of a run to the log of a folder; its lock must be held.
+
+    Yields
+    ------
+    facts : to be filled with what the last line says of the end.
+
+    Raises
+    ------
+    StorageError
+        The log cannot be written.
+    """
+    begun = records.buffer[0].created
+    file = _LogFile(out)
+    records.setTarget(file)
+    records.flush()
+    facts: dict[str, Any] = {"status": "done"}
+    try:
+        yield facts
+    except BaseException as error:
+        facts = {"status": "broken off", "error": _error_text(error)}
+        raise
+    finally:
+        note("end", {**facts, "seconds": round(time.time() - begun, 3)})
+        records.setTarget(None)
+        with suppress(StorageError) if facts["status"] != "done" else nullcontext():
+            file.close()
+
+
+@contextmanager
+def night_log(
+    night: Night, plan: Plan, output: OutputOptions, records: MemoryHandler
+) -> Iterator[OutcomeLog]:
     """Write the log of a run, beside the products; the folder's lock must be held.
 
     Parameters
     ----------
     night, plan, output : as for `reduce_to`.
+    records : those of the run, from `run_records`.
 
     Yields
     ------
@@ -509,29 +641,19 @@ def night_log(night: Night, plan: Plan, output: OutputOptions) -> Iterator[Outco
     StorageError
         The log cannot be written.
     """
-    journal = RunLog(output.out)
-    journal.note("night", {"folder": str(night.folder), "frames": len(night.frames)})
-    for stage in ended():
-        journal.ends(stage)
-    for text in _night_warnings(night, plan, output):
-        journal.note("warning", {"text": text})
-    codes: list[int] = []
+    with _written(records, output.out) as end:
+        note("night", {"folder": str(night.folder), "frames": len(night.frames)})
+        for text in _night_warnings(night, plan, output):
+            note("warning", {"text": text}, logging.WARNING)
+        end["failed"] = 0
 
-    def log(outcome: Outcome) -> None:
-        """Log the outcome of a target."""
-        journal.note("target", _outcome_record(outcome))
-        codes.extend([outcome.error.exit_code] if outcome.error else [])
-        with suppress(StorageError):  # the last attempt will tell
-            journal.save_now_and_then()
+        def log(outcome: Outcome) -> None:
+            """Log the outcome of a target."""
+            end["failed"] += outcome.error is not None
+            level = logging.INFO if outcome.error is None else logging.ERROR
+            note("target", _outcome_record(outcome), level)
 
-    try:
-        with watched(journal):
-            yield log
-    except BaseException as error:
-        with suppress(StorageError):
-            journal.finish({"status": "broken off", "error": _error_text(error)})
-        raise
-    journal.finish({"status": "done", "failed": len(codes)})
+        yield log
 
 
 def logged_reports(
@@ -549,20 +671,11 @@ def logged_reports(
     StorageError
         The log cannot be written.
     """
-    journal = RunLog(out)
-    with closing(reports):
-        try:
-            for report, is_final in reports:
-                if is_final:
-                    journal.note("night", _night_record(report))
-                    with suppress(StorageError):
-                        journal.save_now_and_then()
-                yield report, is_final
-        except BaseException as error:
-            with suppress(StorageError):
-                journal.finish({"status": "broken off", "error": _error_text(error)})
-            raise
-    journal.finish({"status": "done"})
+    with closing(reports), run_records() as records, _written(records, out):
+        for report, is_final in reports:
+            if is_final:
+                note("night", _night_record(report))
+            yield report, is_final
 
 
 def _night_record(report: Report) -> dict[str, Any]:

@@ -37,7 +37,6 @@ from arrayred.config.toml import toml_lines, toml_text
 from arrayred.errors import ArrayredError, FrameError, UsageError, printable
 from arrayred.io.frames import Frame
 from arrayred.io.header import BLOCK, Value, ones_complement_sum
-from arrayred.io.journal import LOG_FILE
 from arrayred.io.pixels import copied_file, require_datasum
 from arrayred.io.products import checked_cards
 from arrayred.io.publish import STATE_FOLDER, Content, publish
@@ -47,6 +46,8 @@ from arrayred.progress import progressed, stage
 
 ALGORITHM = 1
 """Version of the algorithm, raised by hand whenever the numbers of any product can change."""
+LOG_FILE = "arrayred.log"
+"""The log of what was run, beside the products."""
 MANIFEST = "manifest.json"
 """The record of a night, in the state folder."""
 _SCHEMA = 2
