@@ -6,9 +6,11 @@ from .cluster import local_cluster as local_cluster
 from .cluster import reduce_on_worker as reduce_on_worker
 from .cluster import require_frames_visible as require_frames_visible
 from .cluster import require_paths_visible as require_paths_visible
+from .nights import MAX_DEATHS as MAX_DEATHS
 from .nights import Job as Job
 from .nights import Report as Report
 from .nights import dask_scheduler as dask_scheduler
+from .nights import in_processes as in_processes
 from .nights import logged_reports as logged_reports
 from .nights import night_labels as night_labels
 from .nights import night_log as night_log
@@ -18,8 +20,6 @@ from .nights import reduce_one as reduce_one
 from .nights import run_records as run_records
 from .nights import serial_executor as serial_executor
 from .nights import with_absolute_paths as with_absolute_paths
-from .processes import MAX_DEATHS as MAX_DEATHS
-from .processes import in_processes as in_processes
 from .run import OPTIONS as OPTIONS
 from .run import Outcome as Outcome
 from .run import OutputOptions as OutputOptions

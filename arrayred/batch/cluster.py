@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from arrayred._version import __version__
 from arrayred.batch.nights import (
+    MAX_DEATHS,
     Executor,
     Job,
     Report,
@@ -38,7 +39,6 @@ from arrayred.batch.nights import (
     reduce_one,
     with_absolute_paths,
 )
-from arrayred.batch.processes import MAX_DEATHS
 from arrayred.errors import ArrayredError, InputError, ResourceError, UsageError
 from arrayred.io.files import list_files
 from arrayred.io.remote import Address
