@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.errors import MismatchError
-from arrayred.kernels.combine import LANE_BYTES, STRIP_BYTES
 from arrayred.progress import progressed
 
 BAND_BYTES = 64 << 20
@@ -64,52 +63,6 @@ def band_rows(shape: tuple[int, ...], dtype: np.dtype[Any], memory: int = BAND_B
     """
     row = shape[0] * shape[2] * dtype.itemsize
     return int(min(max(memory // max(row, 1), 1), max(shape[1], 1)))
-
-
-def bytes_per_pixel(n_frames: int, dtype: np.dtype[Any], *, widened: bool = False) -> int:
-    """Return the bytes per pixel of a band a few strips high, while a kernel works on it.
-
-    They are the values of all frames, the kernel's copies of them (one of integers, which have no
-    missing values; five of floats), and eight images of float64.
-
-    Parameters
-    ----------
-    widened : the kernel holds the values three times in float64, as clipping does.
-    """
-    copied = dtype.itemsize * (5 if dtype.kind == "f" else 1)
-    return n_frames * (dtype.itemsize + max(copied, 24 if widened else 0)) + 64
-
-
-def rows_within(
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    memory: int,
-    *,
-    threads: int = 1,
-    widened: bool = False,
-    enough: int | None = None,
-) -> int:
-    """Return the largest height of a band, rows, for all threads to fit in memory; 0 if none does.
-
-    Parameters
-    ----------
-    shape, dtype : of the stack (frame, y, x).
-    memory : bytes that all threads may hold together.
-    threads : number of bands processed at once.
-    widened : as in `bytes_per_pixel`.
-    enough : bytes beyond which a larger band gains nothing; by default one strip, which is
-        processed while it is in the processor's cache.
-
-    Examples
-    --------
-    >>> rows_within((25, 2048, 4096), np.dtype("u2"), 4 << 20, threads=2)
-    3
-    >>> rows_within((400, 2048, 4096), np.dtype("u2"), 4 << 20)
-    0
-    """
-    of_a_row = shape[2] * bytes_per_pixel(shape[0], dtype, widened=widened)
-    most = min(STRIP_BYTES, shape[0] * LANE_BYTES) if enough is None else enough
-    return min(band_rows(shape, dtype, most), memory // max(of_a_row * threads, 1))
 
 
 def band_edges(n_rows: int, rows: int) -> Iterator[tuple[int, int]]:

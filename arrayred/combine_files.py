@@ -18,12 +18,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.bands import bytes_per_pixel, rows_within, visit_into
+from arrayred.bands import visit_into
 from arrayred.config import Combination, Recipe
 from arrayred.config.instrument import Instrument
 from arrayred.errors import (
@@ -54,6 +54,7 @@ from arrayred.io.remote import Stamp, path_or_address
 from arrayred.io.scan import ImageHDU, dtype_of
 from arrayred.kernels.combine import mean, median, minmax_mean, without_impossible
 from arrayred.kernels.reject import clipped_mean
+from arrayred.memory import BandLayout, band_layout
 from arrayred.progress import stage
 
 
@@ -339,12 +340,10 @@ def _without_repeats(frames: Sequence[Frame]) -> list[Frame]:
     return list(by_file.values())
 
 
-# The size of a band and the number of threads within a memory limit: `band_layout`.
+# What a combination holds beside its bands: `layout_of`.
 #
-# Everything that a combination holds beside its imports is counted: headers, the pieces being read,
-# and for each thread a band with the kernel's copies. What remains of the limit sets the size of a
-# band, a run of pixels that may be shorter than a row. The number of threads is reduced before a
-# limit is refused.
+# Everything beside the imports is counted: headers, the pieces being read, and what decoding a file
+# takes.
 
 _FEWEST_PIXELS = 1024
 _MOST_THREADS = 8
@@ -357,19 +356,10 @@ _BYTES_OF_XZ = 72 << 20
 _BYTES_OF_TILES = 48 << 20
 
 
-class BandLayout(NamedTuple):
-    """The number of pixels of a band, and the number of threads."""
-
-    pixels: int
-    threads: int
-
-
-def band_layout(
+def layout_of(
     frames: Sequence[Frame], shape: tuple[int, ...], dtype: np.dtype[Any], how: CombineOptions
 ) -> BandLayout:
-    """Return the pixels of a band and the number of threads within a memory limit.
-
-    Decoding comes before combining, so only the larger of the two counts.
+    """Return the pixels of a band and the number of threads within the memory of a combination.
 
     Parameters
     ----------
@@ -382,23 +372,17 @@ def band_layout(
     UsageError
         The limit is too small for one short band.
     """
-    fixed = _BYTES_AT_LEAST + sum(
-        _BYTES_OF_A_FRAME + _BYTES_OF_A_CARD * len(frame.image.header) for frame in frames
-    )
-    pixels_of = (shape[0], shape[1] * shape[2], 1)
-    fewest = min(_FEWEST_PIXELS, pixels_of[1])
-    decoding, reading = _bytes_to_decode(frames), 2 * max(READ_PIECE, _bytes_of_a_chunk(frames))
-    for threads in range(how.threads or min(_usable_cores(), _MOST_THREADS), 0, -1):
-        left = how.memory - fixed - threads * reading
-        pixels = rows_within(pixels_of, dtype, left, threads=threads, widened=how.is_widening)
-        if pixels >= fewest and threads * decoding <= how.memory - fixed:
-            return BandLayout(pixels, threads)
-    band = fewest * bytes_per_pixel(shape[0], dtype, widened=how.is_widening)
-    needed = fixed + max(reading + band, decoding)
-    raise UsageError(
-        f"{how.memory} bytes of memory are too few for {shape[0]} frames",
-        value=how.memory,
-        hint=f"Give --memory {-(-needed >> 20)}M or more.",
+    headers = (_BYTES_OF_A_FRAME + _BYTES_OF_A_CARD * len(frame.image.header) for frame in frames)
+    return band_layout(
+        (shape[0], shape[1] * shape[2]),
+        dtype,
+        how.memory,
+        fixed=_BYTES_AT_LEAST + sum(headers),
+        reading=2 * max(READ_PIECE, _bytes_of_a_chunk(frames)),
+        decoding=_bytes_to_decode(frames),
+        fewest=_FEWEST_PIXELS,
+        threads=how.threads or min(_usable_cores(), _MOST_THREADS),
+        widened=how.is_widening,
     )
 
 
@@ -591,7 +575,7 @@ def write_combination(combination: CombineJob, *, overwrite: bool = False) -> No
     """
     how, provenance, out = combination.how, combination.provenance(), combination.out
     stack = FrameStack([frame.image.source for frame in combination.frames])
-    share = band_layout(combination.inputs, stack.shape, stack.dtype, how)
+    share = layout_of(combination.inputs, stack.shape, stack.dtype, how)
     header = product_header(provenance, out.name)
     with open_image_writer(out, header, combination.shape, how.dtype, overwrite=overwrite) as sink:
         kernel = how.kernel if stack.dtype.kind != "f" else partial(_without_missing, how.kernel)

@@ -1,23 +1,32 @@
-"""Report the stages of the work, their progress and their times to watchers: `stage`.
+"""Log the stages of the work, their progress and their times: `stage`, `note`, `handled`.
 
-The library prints nothing. It reports where a stage of the work begins and ends; the caller makes a
-bar on a terminal, lines for ``--verbose`` or the log of a run of that. Without a watcher a stage
-costs less than a microsecond.
+What arrayred tells of its work goes to one logger of the standard library, `arrayred`: at level
+INFO what has happened (a stage that has ended, a target, the begin and the end of a run), at DEBUG
+the begin and the progress of stages. The library prints nothing: the logger has no handler but
+those that a program gives it, as by ``logging.basicConfig(level="INFO")``. The command line shows
+bars and lines (`cli.progress`), and a run writes a log beside its products (`batch.nights`): these
+are handlers for the records of one piece of work (`handled`). Without any a stage costs less than a
+microsecond.
 
-The watchers are in a context variable, not a parameter: the reduction is functions within
-functions, and none of them is about progress. Threads that are started within have no watcher; the
+The open stages are in a context variable, not a parameter: the reduction is functions within
+functions, and none of them is about progress. Threads that are started within know of none; the
 bytes that they read are counted for the whole process (`count_read`), as the system does it.
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Lock
-from typing import Protocol
+from typing import Any
+
+LOGGER = logging.getLogger("arrayred")
+LOGGER.addHandler(logging.NullHandler())
+_BYTES_PER_MB = 1e6
 
 
 @dataclass
@@ -43,104 +52,105 @@ class Stage:
         return ": ".join((*self.within, self.name))
 
 
-class Watcher(Protocol):
-    """A receiver of the reports of stages, called in the thread that does the work."""
-
-    def begins(self, stage: Stage) -> None:
-        """Receive the begin of a stage."""
-
-    def advances(self, done: int, total: int) -> None:
-        """Receive the progress of the innermost stage."""
-
-    def ends(self, stage: Stage) -> None:
-        """Receive the end of a stage, successful or not."""
-
-
-@dataclass
-class _WatchState:
-    """The watchers, the open stages (outermost first) and the ended ones."""
-
-    watchers: list[Watcher]
-    open: list[Stage] = field(default_factory=list)
-    ended: list[Stage] = field(default_factory=list)
-
-
-_WATCH_STATE: ContextVar[_WatchState | None] = ContextVar("arrayred_watching", default=None)
-_COUNT_LOCK = Lock()
+_OPEN: ContextVar[tuple[Stage, ...]] = ContextVar("arrayred_open_stages", default=())
+_RUN: ContextVar[object] = ContextVar("arrayred_run", default=None)
+_LOCK = Lock()
+_levels: list[int] = []
+_level_before = logging.NOTSET
 _read_so_far = 0
 
 
 def count_read(n_bytes: int) -> None:
     """Count bytes of pixels that were read, in any thread."""
     global _read_so_far
-    with _COUNT_LOCK:
+    with _LOCK:
         _read_so_far += n_bytes
 
 
-@contextmanager
-def watched(*watchers: Watcher) -> Iterator[None]:
-    """Report the stages within to these watchers, in addition to present ones.
+def note(event: str, facts: Mapping[str, Any], level: int = logging.INFO) -> None:
+    """Log an event, with the facts that a log in JSON has of it.
 
     Examples
     --------
-    >>> with watched():
-    ...     with stage("combine"):
-    ...         pass
-    ...     [stage.path for stage in ended()]
-    ['combine']
+    >>> note("target", {"target": "Vega", "status": "reduced"})
     """
-    scene = _WATCH_STATE.get()
-    token = _WATCH_STATE.set(_WatchState([])) if scene is None else None
-    present = _WATCH_STATE.get()
-    assert present is not None
-    present.watchers += watchers
+    if LOGGER.isEnabledFor(level):
+        told = ", ".join(f"{name} {value}" for name, value in facts.items())
+        LOGGER.log(level, "%s: %s", event, told, extra={"event": event, "facts": facts})
+
+
+@contextmanager
+def handled(*handlers: logging.Handler, apart: bool = False) -> Iterator[None]:
+    """Give the records of the work within to these handlers, in addition to present ones.
+
+    They get no record of other threads: a worker of a cluster may reduce several nights at once.
+
+    Parameters
+    ----------
+    handlers : their levels decide which records are made.
+    apart : the work is a run of its own, and handlers given further out get none of its records.
+    """
+    outer = _RUN.get()
+    run = object() if outer is None or apart else outer
+    _RUN.set(run)
+    for handler in handlers:
+        handler.addFilter(lambda _record: _RUN.get() is run)
+        LOGGER.addHandler(handler)
+    levels = [handler.level for handler in handlers]
+    _change_levels(added=levels)
     try:
         yield
     finally:
-        for watcher in watchers:
-            present.watchers.remove(watcher)
-        if token is not None:
-            _WATCH_STATE.reset(token)
+        for handler in handlers:
+            LOGGER.removeHandler(handler)
+        _change_levels(gone=levels)
+        _RUN.set(outer)
 
 
-def ended() -> Sequence[Stage]:
-    """Return the stages that have ended since the outermost `watched` began."""
-    scene = _WATCH_STATE.get()
-    return () if scene is None else tuple(scene.ended)
+def _change_levels(added: list[int] | None = None, gone: list[int] | None = None) -> None:
+    """Let the logger make the records that any handler wants, and else those it made before."""
+    global _level_before
+    with _LOCK:
+        if not _levels:
+            _level_before = LOGGER.level
+        _levels.extend(added or ())
+        for level in gone or ():
+            _levels.remove(level)
+        wanted = [*_levels, *([_level_before] if _level_before or not _levels else [])]
+        LOGGER.setLevel(min(wanted))
 
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Report the begin and end of a piece of work; also usable as a decorator."""
-    scene = _WATCH_STATE.get()
-    if scene is None:
+    """Log the begin and end of a piece of work; also usable as a decorator."""
+    if not LOGGER.isEnabledFor(logging.INFO):
         yield
         return
-    this = Stage(name, tuple(outer.name for outer in scene.open))
+    outer = _OPEN.get()
+    this = Stage(name, tuple(one.name for one in outer))
     begun, read_before = time.perf_counter(), _read_so_far
-    scene.open.append(this)
-    for watcher in tuple(scene.watchers):
-        watcher.begins(this)
+    _OPEN.set((*outer, this))
+    LOGGER.debug("%s begins", this.path, extra={"begun": this})
     try:
         yield
     finally:
-        scene.open.pop()
-        scene.ended.append(this)
+        _OPEN.set(outer)
         this.seconds = time.perf_counter() - begun
         this.n_read = _read_so_far - read_before
-        for watcher in tuple(scene.watchers):
-            watcher.ends(this)
+        facts: dict[str, Any] = {"stage": this.path, "seconds": round(this.seconds, 4)}
+        if this.n_read:
+            facts["mb_read"] = round(this.n_read / _BYTES_PER_MB, 3)
+        extra = {"event": "stage", "facts": facts, "ended": this}
+        LOGGER.info("%s: %.3f s", this.path, this.seconds, extra=extra)
 
 
 def is_watched() -> bool:
-    """Return whether there is a watcher."""
-    scene = _WATCH_STATE.get()
-    return scene is not None and bool(scene.watchers)
+    """Return whether anybody wants to know the progress of stages."""
+    return LOGGER.isEnabledFor(logging.DEBUG)
 
 
 def progressed(done: int, total: int) -> None:
-    """Report the progress of the innermost stage."""
-    scene = _WATCH_STATE.get()
-    if scene is not None and scene.open:
-        for watcher in tuple(scene.watchers):
-            watcher.advances(done, total)
+    """Log the progress of the innermost stage."""
+    if is_watched() and (stages := _OPEN.get()):
+        extra = {"progress": (done, total)}
+        LOGGER.debug("%s: %d of %d", stages[-1].path, done, total, extra=extra)

@@ -196,17 +196,16 @@ def without_run(content: bytes) -> bytes:
 
 
 _KEY = _less(rb'"key": "[0-9a-f]{64}"', b'"key": ""')
+_STAMPS = _less(rb'(?m)": \[(\d+), [\d, ]+, ("[0-9a-f]{64}")\]', rb'": [\1, \2]')
 EXCLUDED = (
     Excluded("arrayred.log", "all", "times, seconds, process, command line", lambda _: b""),
     Excluded(".arrayred/lock", "all", "process and time of the last run", lambda _: b""),
     Excluded(
-        ".arrayred/hashes.json",
-        "times and inode of each file, time of its note",
-        "of the disk, not of the content: path, size and sha256 are compared",
-        _less(rb'(?m): \[(\d+), .*, ("[0-9a-f]{64}")\]', rb": [\1, \2]"),
+        ".arrayred/manifest.json",
+        "keys; times and inode of each file, time of its note",
+        "hash the number of the algorithm; of the disk: path, size and sha256 are compared",
+        lambda content: _KEY(_STAMPS(content)),
     ),
-    Excluded(".arrayred/done/*/*.json", "key", "hashes the number of the algorithm", _KEY),
-    Excluded(".arrayred/night.json", "key", "hashes the number of the algorithm", _KEY),
     Excluded("said-*.txt", "seconds of each night", "times of the run", without_seconds),
     Excluded(
         "summary.ecsv",

@@ -6,7 +6,7 @@ written. Then its masters are made and its targets, one after the other (`reduce
 are not made again (the fingerprints and `OutputFolder` in `run`). A line summarises each target
 (`SummaryLine`), a report each night (`write_night_report`).
 
-`nights` reduces many nights, each a `Job`, one by one or in processes (`processes`); a finished
+`nights` reduces many nights, each a `Job`, one by one or in processes (`in_processes`); a finished
 night is not even opened (`load_finished_report`). On a dask cluster a night is one task
 (`cluster`). `cluster` is not imported here, since most runs do not need it.
 """

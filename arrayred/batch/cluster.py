@@ -17,20 +17,19 @@ from __future__ import annotations
 import json
 import logging
 import platform
-import socket
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from arrayred._version import __version__
 from arrayred.batch.nights import (
+    MAX_DEATHS,
     Executor,
     Job,
     Report,
@@ -38,7 +37,6 @@ from arrayred.batch.nights import (
     reduce_one,
     with_absolute_paths,
 )
-from arrayred.batch.processes import MAX_DEATHS
 from arrayred.errors import ArrayredError, InputError, ResourceError, UsageError
 from arrayred.io.files import list_files
 from arrayred.io.remote import Address
@@ -46,11 +44,11 @@ from arrayred.night import Plan
 from arrayred.pipeline import cluster_error, scheduler_lost_error
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client, KilledWorker
 
 NO_WORKERS_LIMIT_S = 60.0
 """Longest time that a cluster may be without workers, s."""
-_HEARTBEAT_S = 1.0
+_HEARTBEAT_S, _POLL_S = 1.0, 0.02
 _LOCK_WAIT_S = 3600.0
 _LEAST_MEMORY, _PLENTY = 32 << 20, 1 << 30
 _BYTES_OF_IMPORTS = 200 << 20
@@ -81,37 +79,29 @@ def cluster_executor(client: Client, *, no_workers_limit: float = NO_WORKERS_LIM
         ResourceError
             The scheduler is gone, or there was no worker for too long.
         """
-        deaths: dict[str, int] = {}
-        suspects: list[Job] = []
-        for job, done in _completed_jobs(client, jobs, no_workers_limit):
-            if isinstance(done, _WorkerDeath):
-                deaths[job.label] = done.n_workers
-                suspects.append(job)
-            else:
+        suspects: list[tuple[Job, KilledWorker]] = []
+        for job, done in _completed(client, jobs, no_workers_limit):
+            if isinstance(done, Report):
                 yield done
-        for job in suspects:
-            yield _run_alone(client, job, deaths[job.label], no_workers_limit)
+            else:
+                suspects.append((job, done))
+        for job, death in suspects:
+            yield _run_alone(client, job, death, no_workers_limit)
 
     return way
 
 
-@dataclass(frozen=True)
-class _WorkerDeath:
-    """Deaths of workers that had a night, which may or may not be the cause."""
-
-    n_workers: int
-    error: ResourceError
-
-
-def _run_alone(client: Client, job: Job, n_deaths: int, no_workers_limit: float) -> Report:
+def _run_alone(client: Client, job: Job, death: KilledWorker, no_workers_limit: float) -> Report:
     """Return the report of a night run alone on the cluster; failed if too many workers died."""
-    while True:
-        _, done = next(iter(_completed_jobs(client, [job], no_workers_limit)))
+    n_deaths = death.allowed_failures + 1
+    while n_deaths < MAX_DEATHS:
+        ((_, done),) = _completed(client, [job], no_workers_limit)
         if isinstance(done, Report):
             return done
-        n_deaths += done.n_workers
-        if n_deaths >= MAX_DEATHS:
-            return failed_report(job, _with_file_sizes(done.error, job))
+        death = done
+        n_deaths += death.allowed_failures + 1
+    error = cluster_error(death) or ResourceError(str(death))
+    return failed_report(job, _with_file_sizes(error, job))
 
 
 def _with_file_sizes(error: ResourceError, job: Job) -> ResourceError:
@@ -123,99 +113,86 @@ def _with_file_sizes(error: ResourceError, job: Job) -> ResourceError:
     return ResourceError(told, path=job.folder, hint=error.hint)
 
 
-def _completed_jobs(
+def _completed(
     client: Client, jobs: Sequence[Job], no_workers_limit: float
-) -> Iterator[tuple[Job, Report | _WorkerDeath]]:
-    """Yield each job with its report or worker deaths; on early exit the rest is cancelled."""
-    if not jobs:
-        return
+) -> Iterator[tuple[Job, Report | KilledWorker]]:
+    """Yield each job with its report or its workers' death; on early exit the rest is cancelled."""
+    from distributed import as_completed
+
     batch = f"reduce-{uuid.uuid4().hex[:12]}"  # a name of its own: nothing old is taken for it
-    job_of = {(batch, job.label): job for job in jobs}
-    pulse = _ClusterHealth(client, no_workers_limit)
-    ended: SimpleQueue[Future[Report]] = SimpleQueue()
-    sent = [replace(with_absolute_paths(job), scheduler="", wait=_LOCK_WAIT_S) for job in jobs]
-    versions = [__version__] * len(jobs)
-    futures = client.map(reduce_on_worker, sent, versions, key=list(job_of), pure=False)
-    left = {future.key: future for future in futures}
-    del futures
+    left = {}
+    for job in jobs:
+        sent = replace(with_absolute_paths(job), scheduler="", wait=_LOCK_WAIT_S)
+        key = (batch, job.label)
+        left[key] = client.submit(reduce_on_worker, sent, __version__, key=key, pure=False), job
+    ended = as_completed([future for future, _ in left.values()], with_results=True)
+    last_seen = last_check = time.monotonic()
     try:
-        for future in left.values():
-            future.add_done_callback(ended.put)
         while left:
-            future = _next_completed(ended, pulse)
-            job, done = job_of[future.key], _result_or_error(future, pulse)
-            yield job, done if isinstance(done, Report | _WorkerDeath) else failed_report(job, done)
-            del left[future.key], future
+            done = ended.next_batch(block=False)  # blocking, it would not end with the cluster
+            for future, result in done:
+                _, job = left.pop(future.key)
+                yield job, _report_or_death(job, result)
+            if done:
+                last_seen = last_check = time.monotonic()
+            elif time.monotonic() - last_check > _HEARTBEAT_S:
+                last_seen = _last_seen(client, last_seen, no_workers_limit)
+                last_check = time.monotonic()
+            else:
+                time.sleep(_POLL_S)
     finally:
         with suppress(Exception):  # a cluster that has gone cancels nothing
-            client.cancel(list(left.values()), force=True)
+            client.cancel([future for future, _ in left.values()], force=True)
 
 
-class _ClusterHealth:
-    """Check of a cluster: its scheduler answers, and has had workers recently."""
+def _last_seen(client: Client, last_seen: float, limit: float) -> float:
+    """Return when a worker was last seen, on the clock of `time.monotonic`, s: now if there is one.
 
-    def __init__(self, client: Client, no_workers_limit: float) -> None:
-        self._client, self._patience = client, no_workers_limit
-        self.note_alive()
-
-    def note_alive(self) -> None:
-        """Record that a worker was seen alive now."""
-        self._last_seen = time.monotonic()
-
-    def check(self) -> None:
-        """Raise ResourceError if the cluster is not alive."""
-        if self._client.status != "running":
-            raise scheduler_lost_error("")
-        try:
-            workers = self._client.sync(
-                self._client.scheduler.ncores, callback_timeout=NO_WORKERS_LIMIT_S
-            )
-        except (OSError, TimeoutError) as error:
-            raise scheduler_lost_error(str(error)) from error
-        if workers:
-            self.note_alive()
-        elif time.monotonic() - self._last_seen > self._patience:
-            raise ResourceError(
-                f"The cluster has had no worker for {self._patience:g} s",
-                hint="Start workers, or wait longer for them with --worker-timeout.",
-            )
+    Raises
+    ------
+    ResourceError
+        The scheduler is gone, or there was no worker for longer than the limit, s.
+    """
+    if client.status != "running":
+        raise scheduler_lost_error("")
+    try:
+        workers = client.sync(client.scheduler.ncores, callback_timeout=NO_WORKERS_LIMIT_S)
+    except (OSError, TimeoutError) as error:
+        raise scheduler_lost_error(str(error)) from error
+    if workers:
+        return time.monotonic()
+    if time.monotonic() - last_seen > limit:
+        raise ResourceError(
+            f"The cluster has had no worker for {limit:g} s",
+            hint="Start workers, or wait longer for them with --worker-timeout.",
+        )
+    return last_seen
 
 
-def _next_completed(ended: SimpleQueue[Future[Report]], pulse: _ClusterHealth) -> Future[Report]:
-    """Return the next task that has ended; raise ResourceError if the cluster is not alive."""
-    while True:
-        try:
-            future = ended.get(timeout=_HEARTBEAT_S)
-        except Empty:
-            pulse.check()
-        else:
-            pulse.note_alive()
-            return future
+def _report_or_death(job: Job, result: Any) -> Report | KilledWorker:
+    """Return the report of a night, a failed one where no worker could begin, or a death.
 
+    Parameters
+    ----------
+    result : of the task: a report, or the type, value and traceback of its error.
 
-def _result_or_error(
-    future: Future[Report], pulse: _ClusterHealth
-) -> Report | _WorkerDeath | ArrayredError:
-    """Return the report of a night, the death of its workers, or the error of the cluster."""
+    Raises
+    ------
+    ResourceError
+        The scheduler is gone.
+    """
     from distributed import CancelledError, KilledWorker
 
-    while True:
-        try:
-            report: Report = future.result(timeout=_HEARTBEAT_S)
-            return report
-        except TimeoutError:  # the worker that had the report has gone: it is done again
-            pulse.check()
-        except KilledWorker as error:
-            told = cluster_error(error)
-            return _WorkerDeath(error.allowed_failures + 1, told or ResourceError(str(error)))
-        except CancelledError as error:
-            raise scheduler_lost_error(getattr(error, "reason", "")) from error
-        except Exception as error:  # of a worker that cannot even begin
-            told = cluster_error(error)
-            return told or ResourceError(
-                f"The cluster cannot do it ({type(error).__name__}: {error})",
-                hint=f"Install arrayred {__version__} and what it needs on every worker.",
-            )
+    error = result[1] if isinstance(result, tuple) else result
+    if isinstance(error, Report | KilledWorker):
+        return error
+    if isinstance(error, CancelledError):
+        raise scheduler_lost_error(getattr(error, "reason", "")) from error
+    told = cluster_error(error) or ResourceError(
+        f"The cluster cannot do it ({type(error).__name__}: {error})",
+        hint=f"Install arrayred {__version__} and what it needs on every worker.",
+    )
+    return failed_report(job, told)
 
 
 def reduce_on_worker(job: Job, version: str) -> Report:
@@ -325,7 +302,6 @@ def _dask_synchronous() -> Iterator[None]:
 _INSTALL = "pip install 'arrayred[cluster]'"
 CONNECT_S = 10.0
 """Time that a scheduler has to answer, s."""
-_DASHBOARD_PORT = 8787
 _ALLOWED_FAILURES = 0
 _CLUSTER_CONFIG = {
     "distributed.scheduler.allowed-failures": _ALLOWED_FAILURES,  # `cluster` tries again, alone
@@ -334,6 +310,11 @@ _CLUSTER_CONFIG = {
     "distributed.deploy.lost-worker-timeout": "1 hour",  # or two deaths in a row end a worker
     "distributed.worker.multiprocessing-method": "spawn",
     "distributed.admin.large-graph-warning-threshold": "1GB",  # masters travel with their bands
+}
+_DASHBOARD: dict[str, Any] = {
+    # Without other origins bokeh accepts pages from localhost and its own port alone.
+    "distributed.scheduler.dashboard.bokeh-application.allow_websocket_origin": [],
+    "distributed.dashboard.link": "{scheme}://localhost:{port}/status",
 }
 _NO_HTTP_PAGES: dict[str, Any] = {
     "distributed.scheduler.http.routes": [],
@@ -370,8 +351,7 @@ def local_cluster(n_workers: int, *, dashboard: bool = False) -> Iterator[Client
     import dask.config
     from distributed import Client, LocalCluster, Security
 
-    port = _dashboard_port() if dashboard else 0
-    pages = _dashboard_origins(port) if dashboard else _NO_HTTP_PAGES
+    pages = _DASHBOARD if dashboard else _NO_HTTP_PAGES
     with ExitStack() as stack:
         stack.enter_context(dask.config.set({**_CLUSTER_CONFIG, **pages}))
         stack.enter_context(_without_tracebacks())
@@ -382,7 +362,7 @@ def local_cluster(n_workers: int, *, dashboard: bool = False) -> Iterator[Client
                 host="127.0.0.1",
                 protocol="tls",
                 security=Security.temporary(),
-                dashboard_address=f"127.0.0.1:{port}",
+                dashboard_address="127.0.0.1:0",
                 scheduler_kwargs={"dashboard": dashboard},
                 silence_logs=logging.CRITICAL,
             )
@@ -492,21 +472,3 @@ def _require_package(package: str, what: str, install: str = _INSTALL) -> None:
             keyword=package,
             hint=f"{install}, or use --jobs, which opens no port.",
         )
-
-
-def _dashboard_port() -> int:
-    """Return the dashboard's usual port, or a free one if that is in use."""
-    for port in (_DASHBOARD_PORT, 0):
-        with socket.socket() as trial:
-            try:
-                trial.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(trial.getsockname()[1])
-    return 0
-
-
-def _dashboard_origins(port: int) -> dict[str, Any]:
-    """Return the setting that keeps pages of other sites from connecting to the dashboard."""
-    names = [f"{host}:{port}" for host in ("127.0.0.1", "localhost")]
-    return {"distributed.scheduler.dashboard.bokeh-application.allow_websocket_origin": names}

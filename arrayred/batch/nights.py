@@ -10,16 +10,26 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import io
 import json
+import logging
+import os
+import platform
 import shlex
+import signal
+import stat
+import sys
+import threading
 import time
 import traceback
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -40,16 +50,37 @@ from arrayred.batch.run import (
 )
 from arrayred.config import Instrument, NightFile, Recipe
 from arrayred.config.recipe import paths_beside
-from arrayred.errors import ArrayredError, NightError, NoDarkError, StorageError, UsageError
+from arrayred.errors import (
+    ArrayredError,
+    NightError,
+    NoDarkError,
+    ResourceError,
+    StorageError,
+    UsageError,
+)
 from arrayred.io.files import list_files
-from arrayred.io.journal import RunLog
-from arrayred.io.ledger import PAGE_ENTRY, Entry, Ledger, fingerprint, load_saved_cards
-from arrayred.io.publish import STATE_FOLDER, output_lock, publish
+from arrayred.io.ledger import (
+    LOG_FILE,
+    PAGE_ENTRY,
+    Entry,
+    Hashes,
+    Ledger,
+    fingerprint,
+    has_manifest,
+    load_saved_cards,
+)
+from arrayred.io.publish import output_lock, publish, storage_error
 from arrayred.night import Flat, Group, Night, Plan, open_night
 from arrayred.night.groups import slug
 from arrayred.night.night import CachePolicy, with_local_pixels
-from arrayred.progress import ended, watched
+from arrayred.process import make_process_own
+from arrayred.progress import handled, note
 from arrayred.report import VERSION
+
+if TYPE_CHECKING:
+    from logging.handlers import MemoryHandler
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import SpawnProcess
 
 
 @dataclass(frozen=True)
@@ -154,8 +185,8 @@ def reduce_one(job: Job) -> Report:
         job = dataclasses.replace(
             job, output=dataclasses.replace(job.output, saved_cards=saved_cards)
         )
-        with watched(), dask_scheduler(job.scheduler):
-            report = _finished_report(job) or _reduce_night_of(job)
+        with run_records() as records, dask_scheduler(job.scheduler):
+            report = _finished_report(job) or _reduce_night_of(job, records)
     except ArrayredError as error:
         report = failed_report(job, error)
     except Exception:  # one night's bug is not the others'
@@ -169,13 +200,13 @@ def reduce_one(job: Job) -> Report:
 
 def _finished_report(job: Job) -> Report | None:
     """Return the report of a night that was finished before; None of any other."""
-    if job.output.force or not has_saved_report(job.output.out):
+    if job.output.force or not has_manifest(job.output.out):
         return None
     with output_lock(job.output.out, break_lock=job.break_lock, wait=job.wait):
         return load_finished_report(job)
 
 
-def _reduce_night_of(job: Job) -> Report:
+def _reduce_night_of(job: Job, records: MemoryHandler) -> Report:
     night = open_night(job.folder, job.file, depth=job.depth, caching=job.caching)
     lends = any(frame.frame_type in ("bias", "dark", "flat") for frame in night.frames)
     try:
@@ -190,17 +221,13 @@ def _reduce_night_of(job: Job) -> Report:
     except ArrayredError as error:
         return dataclasses.replace(failed_report(job, error), lends=lends)
     warnings = (*plan.warnings, *(f"left blank in {t}: {', '.join(c)}" for t, c in missing.items()))
-    with output_lock(job.output.out, break_lock=job.break_lock, wait=job.wait):
-        with night_log(night, plan, job.output) as log:
-            report = dataclasses.replace(_run_plan(job, night, plan, log), lends=lends)
-        whole = dataclasses.replace(report, warnings=warnings)
-        if not report.exit_code:
-            masters: list[Group | Flat] = [*plan.masters, *plan.flats.values()]
-            names = [master_entry_name(group) for group in masters if not is_ready_master(group)]
-            save_finished_report(
-                job, whole, [*names, *([PAGE_ENTRY] if job.output.figures else [])]
-            )
-    return dataclasses.replace(whole, warnings=(*warnings, *report.warnings))
+    with (
+        output_lock(job.output.out, break_lock=job.break_lock, wait=job.wait),
+        night_log(night, plan, job.output, records) as log,
+    ):
+        finished = partial(_finished_state, job, plan, warnings, lends)
+        report = _run_plan(job, night, plan, log, finished)
+    return dataclasses.replace(report, lends=lends, warnings=(*warnings, *report.warnings))
 
 
 def _require_calibrations(plan: Plan) -> None:
@@ -210,7 +237,13 @@ def _require_calibrations(plan: Plan) -> None:
             raise error
 
 
-def _run_plan(job: Job, night: Night, plan: Plan, log: OutcomeLog) -> Report:
+def _run_plan(
+    job: Job,
+    night: Night,
+    plan: Plan,
+    log: OutcomeLog,
+    finished: Callable[[Hashes], Mapping[str, Any]],
+) -> Report:
     """Return the report on each target, with warnings about damaged products and the page."""
     lines: list[SummaryLine] = []
     codes: list[int] = []
@@ -232,7 +265,9 @@ def _run_plan(job: Job, night: Night, plan: Plan, log: OutcomeLog) -> Report:
             codes.append(outcome.error.exit_code)
             lacks |= isinstance(outcome.error, NoDarkError)
     try:
-        damage += write_night_report(night, plan, job.recipe, job.output, outcomes)
+        damage += write_night_report(
+            night, plan, job.recipe, job.output, outcomes, None if codes else finished
+        )
     except StorageError as error:
         damage.append(f"no report was made: {error}")
         codes.append(error.exit_code)
@@ -254,6 +289,16 @@ def failed_report(job: Job, error: ArrayredError) -> Report:
     return Report(job.label, (line,), exit_code=error.exit_code, lacks=lacks)
 
 
+def dask_scheduler(name: str) -> AbstractContextManager[object]:
+    """Return a context manager that sets dask's scheduler; "" keeps the default."""
+    if not name:
+        return nullcontext()
+    import dask.config
+
+    chosen: AbstractContextManager[object] = dask.config.set(scheduler=name)
+    return chosen
+
+
 Executor = Callable[[Sequence[Job]], Iterator[Report]]
 """Runs jobs in this process, in several or on a cluster; yields each report when it is done."""
 
@@ -268,22 +313,10 @@ def process_executor(n_processes: int) -> Executor:
 
     def way(jobs: Sequence[Job]) -> Iterator[Report]:
         """Yield the report of each job as it is done."""
-        from arrayred.batch.processes import in_processes  # 15 ms, and one night needs none
-
         for i, done in in_processes(reduce_one, jobs, n_processes):
             yield done if isinstance(done, Report) else failed_report(jobs[i], done)
 
     return way
-
-
-def dask_scheduler(name: str) -> AbstractContextManager[object]:
-    """Return a context manager that sets dask's scheduler; "" keeps the default."""
-    if not name:
-        return nullcontext()
-    import dask.config
-
-    chosen: AbstractContextManager[object] = dask.config.set(scheduler=name)
-    return chosen
 
 
 def reduce_nights(
@@ -371,22 +404,172 @@ def _n_shared_parts(sequences: Sequence[Sequence[str]]) -> int:
     return n
 
 
-# Recognise a finished night without opening it: `load_finished_report`, `save_finished_report`.
+# Nights in separate processes, each one night at a time: `in_processes`.
+#
+# Why not an executor of the standard library: there a killed process breaks the whole pool, and the
+# piece that it died on is unknown. Here each process has one piece and its own pipe, so that the
+# piece is known and tried again, and the others are unaffected. Processes are spawned, not forked:
+# a fork would inherit locks and threads. No port is opened. When the caller dies, however it dies,
+# its processes end at once. `multiprocessing` is imported late: that takes 15 ms, and one night
+# needs no process.
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+MAX_DEATHS = 3
+"""Processes or workers that may die of a piece of work before it is given up; more where the
+scheduler of a cluster has a higher limit."""
+_STOP_TIMEOUT_S = 3.0
+
+
+@dataclass
+class _Worker:
+    """One process, our end of its pipe, and the index of its piece."""
+
+    process: SpawnProcess
+    pipe: Connection
+    piece: int | None = None
+
+
+def in_processes(
+    work: Callable[[Piece], Result], pieces: Sequence[Piece], n_processes: int
+) -> Iterator[tuple[int, Result | ResourceError]]:
+    """Run pieces of work in separate processes.
+
+    Parameters
+    ----------
+    work : a module-level function that returns its errors rather than raising them.
+    pieces : its arguments, picklable.
+    n_processes : number of processes at once.
+
+    Yields
+    ------
+    index, result : of each piece as it is done; a ResourceError for one whose process died each
+        time it was tried. An error that `work` raises nevertheless is raised here.
+    """
+    from multiprocessing import connection
+
+    waiting = deque(range(len(pieces)))
+    deaths = dict.fromkeys(waiting, 0)
+    workers = [_start_worker(work) for _ in range(min(n_processes, len(pieces)))]
+    try:
+        while waiting or any(worker.piece is not None for worker in workers):
+            for worker in workers:
+                if worker.piece is None and waiting:
+                    worker.piece = waiting.popleft()
+                    with suppress(OSError):  # of a process that died idle: seen below
+                        worker.pipe.send(pieces[worker.piece])
+            ready = connection.wait([worker.pipe for worker in workers if worker.piece is not None])
+            for worker in [worker for worker in workers if worker.pipe in ready]:
+                piece = worker.piece
+                if piece is None:
+                    continue
+                try:
+                    done = _received_result(worker)
+                except (EOFError, OSError):
+                    workers[workers.index(worker)] = _start_worker(work)
+                    deaths[piece] += 1
+                    cause = _cause_of_death(worker)
+                    if deaths[piece] < MAX_DEATHS:
+                        waiting.appendleft(piece)
+                    else:
+                        yield piece, _abandoned_error(cause)
+                else:
+                    worker.piece = None
+                    yield piece, done
+    finally:
+        _stop_workers(workers)
+
+
+def _start_worker(work: Callable[[Any], Any]) -> _Worker:
+    from multiprocessing import get_context
+
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_run_worker, args=(theirs, work), daemon=True)
+    process.start()
+    theirs.close()
+    return _Worker(process, ours)
+
+
+def _run_worker(pipe: Connection, work: Callable[[Any], Any]) -> None:
+    """Work on the pieces received through the pipe until it is closed."""
+    make_process_own()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller gets it too, and ends this process
+    signal.signal(signal.SIGTERM, _exit_quietly)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with suppress(EOFError):
+        while True:
+            piece = pipe.recv()
+            try:
+                answer = work(piece)
+            except Exception as error:  # a bug, to be told where somebody listens
+                pipe.send((False, error))
+            else:
+                pipe.send((True, answer))
+
+
+def _exit_quietly(_number: int, _frame: object) -> None:
+    sys.exit(143)  # so that what is half written is taken away
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent has ended."""
+    from multiprocessing import parent_process
+
+    caller = parent_process()
+    if caller is not None:
+        caller.join()
+        os._exit(1)
+
+
+def _received_result(worker: _Worker) -> Any:
+    is_done, answer = worker.pipe.recv()
+    if not is_done:
+        raise answer
+    return answer
+
+
+def _cause_of_death(worker: _Worker) -> str:
+    """Return how a process ended, as text."""
+    worker.pipe.close()
+    worker.process.join(_STOP_TIMEOUT_S)
+    code = worker.process.exitcode
+    if code is not None and code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
+def _abandoned_error(cause: str) -> ResourceError:
+    return ResourceError(
+        f"The process that worked on it {cause}, {MAX_DEATHS} times",
+        hint="Give it more memory, or less to hold with --memory.",
+    )
+
+
+def _stop_workers(workers: Sequence[_Worker]) -> None:
+    """End all processes: busy ones are terminated, and killed if they do not stop."""
+    for worker in workers:
+        worker.pipe.close()
+        if worker.piece is not None:
+            worker.process.terminate()
+    until = time.monotonic() + _STOP_TIMEOUT_S
+    for worker in workers:
+        worker.process.join(max(until - time.monotonic(), 0.0))
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+
+
+# Recognise a finished night without opening it: `load_finished_report`.
 #
 # A rerun over many nights should cost a check of their files, not reading their headers: opening a
-# night of 8 frames takes some 20 ms, asking the system about its files less than one. So a night of
-# which every target is finished saves its options, the SHA-256 of every file in its folders, and
-# the names of its entries in the ledger. If all of these are unchanged, the night is finished.
+# night of 8 frames takes some 20 ms, asking the system about its files less than one. So a run of
+# which every target is finished leaves in the manifest its options, the SHA-256 of every file in
+# the night's folders, and the names of its entries (`_finished_state`). If all of these are
+# unchanged, the night is finished.
 #
-# This record is only a shortcut. A night without one, or with one that does not match, is opened;
-# the ledger then decides which of its targets are finished.
-
-_REPORT_FILE = "night.json"
-
-
-def has_saved_report(out: Path) -> bool:
-    """Return whether an output folder has the record of a finished night."""
-    return (out / STATE_FOLDER / _REPORT_FILE).is_file()
+# This is only a shortcut. A night without it, or with one that does not match, is opened; the
+# entries then decide which of its targets are finished.
 
 
 def load_finished_report(job: Job) -> Report | None:
@@ -397,15 +580,17 @@ def load_finished_report(job: Job) -> Report | None:
     job : the night; with `verify` every file is hashed, else those whose stamp changed.
     """
     ledger = Ledger(job.output.out, verify=job.output.verify)
+    told = ledger.finished
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, ArrayredError):
-        told = json.loads((job.output.out / STATE_FOLDER / _REPORT_FILE).read_bytes())
-        if told["key"] != _job_fingerprint(job) or told["files"] != _input_checksums(job, ledger):
+        if told["key"] != _job_fingerprint(job):
+            return None
+        if told["files"] != _input_checksums(job, ledger.hashes):
             return None
         entries = {name: ledger.read(f"targets/{name}") for name in told["targets"]}
-        masters = (ledger.read(name) for name in told["masters"])
-        if any(entry is None or ledger.damaged(entry) for entry in [*entries.values(), *masters]):
+        others = (ledger.read(name) for name in told["others"])
+        if any(entry is None or ledger.damaged(entry) for entry in [*entries.values(), *others]):
             return None
-        ledger.hashes.save()
+        ledger.save()
         lines = tuple(
             _summary_line_of_entry(job.label, name, entry)
             for name, entry in entries.items()
@@ -419,34 +604,35 @@ def _summary_line_of_entry(night: str, target: str, entry: Entry) -> SummaryLine
     return SummaryLine(night, target, "kept", entry.facts, 0.0)
 
 
-def save_finished_report(job: Job, report: Report, masters: Iterable[str]) -> None:
-    """Save the record of a night of which every target is finished.
+def _finished_state(
+    job: Job, plan: Plan, warnings: Sequence[str], lends: bool, hashes: Hashes
+) -> dict[str, Any]:
+    """Return what tells that a night whose every target is finished need not be opened again.
 
     Parameters
     ----------
-    job, report : the night, and its report.
-    masters : the names of its masters' entries in the ledger.
+    job, plan, warnings, lends : the night, its plan, and what its report says.
+    hashes : the known sha256 of files.
     """
-    ledger = Ledger(job.output.out)
-    with suppress(OSError):  # of a file that cannot be read, and so cannot be told unchanged
-        told = {
-            "key": _job_fingerprint(job),
-            "files": _input_checksums(job, ledger),
-            "targets": [line.target for line in report.lines],
-            "masters": sorted(masters),
-            "warnings": report.warnings,
-            "lends": report.lends,
-        }
-        ledger.hashes.save()
-        content = (json.dumps(told, indent=1) + "\n").encode("utf-8", "backslashreplace")
-        publish(
-            {job.output.out / STATE_FOLDER / _REPORT_FILE: content}, overwrite=True, durable=False
-        )
+    masters: list[Group | Flat] = [*plan.masters, *plan.flats.values()]
+    names = [master_entry_name(group) for group in masters if not is_ready_master(group)]
+    try:
+        files = _input_checksums(job, hashes)
+    except OSError:  # of a file that cannot be read, and so cannot be told unchanged
+        return {}
+    return {
+        "key": _job_fingerprint(job),
+        "files": files,
+        "targets": [target.name for target in plan.targets],
+        "others": sorted([*names, *([PAGE_ENTRY] if job.output.figures else [])]),
+        "warnings": list(warnings),
+        "lends": lends,
+    }
 
 
-def _input_checksums(job: Job, ledger: Ledger) -> dict[str, str]:
+def _input_checksums(job: Job, hashes: Hashes) -> dict[str, str]:
     """Return the SHA-256 of every file that opening the night would read."""
-    return {str(path): ledger.hashes.of(path) for path in _input_paths(job)}
+    return {str(path): hashes.of(path) for path in _input_paths(job)}
 
 
 def _input_paths(job: Job) -> Iterator[Path]:
@@ -478,18 +664,139 @@ def _night_file_as_dict(file: NightFile) -> dict[str, Any]:
     return {field.name: getattr(file, field.name) for field in dataclasses.fields(file)}
 
 
-# The log of one night, `night_log`, and of many, `logged_reports`.
+# The log beside the products: of one night, `night_log`, and of many, `logged_reports`.
+#
+# A JSON object a line, in ASCII, so that no name of a file or star can contain terminal control
+# codes. Each run appends its lines to those of earlier runs. It is no product: it contains times
+# and differs from run to run, no key depends on it, and `arrayred verify` ignores it. It is opened
+# when the lock of the folder is held; what came before is kept until then (`run_records`).
 
 OutcomeLog = Callable[[Outcome], None]
+_MAX_LOG_BYTES = 1 << 20
+"""A log that is longer when a run begins loses its oldest lines."""
+
+
+class _LogFile(logging.Handler):
+    """The log of an output folder, which only this run writes to.
+
+    A `FileHandler` of the standard library prints an error of writing and goes on; this one keeps
+    the first, which the end of the run raises: a full disk is exit code 5.
+    """
+
+    def __init__(self, out: Path) -> None:
+        super().__init__(logging.INFO)
+        self._path = out / LOG_FILE
+        self._error: StorageError | None = None
+        try:
+            self._file = _opened_log(self._path)
+        except OSError as error:
+            raise storage_error(error, self._path, 0) from error
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line: time, event, and facts as JSON (others as `str`)."""
+        now = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        event = {"event": getattr(record, "event", record.levelname.lower())}
+        facts = getattr(record, "facts", None) or {"text": record.getMessage()}
+        line = json.dumps({"time": now, **event, **facts}, default=str).encode("ascii") + b"\n"
+        if self._error is None:
+            try:
+                left = memoryview(line)
+                while left:
+                    left = left[self._file.write(left) :]
+            except OSError as error:
+                self._error = storage_error(error, self._path, len(line))
+
+    def close(self) -> None:
+        """Close the file.
+
+        Raises
+        ------
+        StorageError
+            A line could not be written.
+        """
+        super().close()
+        self._file.close()
+        if self._error is not None:
+            raise self._error
+
+
+def _opened_log(path: Path) -> io.FileIO:
+    """Return the file of a log, to append lines to; a link of its name is replaced."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            path.unlink()
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    file = io.FileIO(os.open(path, flags, 0o666), "rb+")
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - _MAX_LOG_BYTES, 0))
+    if size > _MAX_LOG_BYTES:
+        last = file.read()
+        file.close()
+        publish({path: last[last.find(b"\n") + 1 :]}, overwrite=True, durable=False)
+        return _opened_log(path)
+    if not file.read().endswith((b"\n", b"")[: 1 if size else 2]):  # a line cut by others
+        file.write(b"\n")
+    return file
 
 
 @contextmanager
-def night_log(night: Night, plan: Plan, output: OutputOptions) -> Iterator[OutcomeLog]:
+def run_records(*, apart: bool = True) -> Iterator[MemoryHandler]:
+    """Keep the records of the run within, until `night_log` writes them.
+
+    Parameters
+    ----------
+    apart : as in `progress.handled`.
+    """
+    from logging.handlers import MemoryHandler
+
+    records = MemoryHandler(capacity=1, flushOnClose=False)
+    records.setLevel(logging.INFO)
+    facts = {"arrayred": __version__, "python": platform.python_version()}
+    with handled(records, apart=apart):
+        note("run", {**facts, "pid": os.getpid(), "command": shlex.join(sys.argv)})
+        yield records
+
+
+@contextmanager
+def _written(records: MemoryHandler, out: Path) -> Iterator[dict[str, Any]]:
+    """Write the records of a run to the log of a folder; its lock must be held.
+
+    Yields
+    ------
+    facts : to be filled with what the last line says of the end.
+
+    Raises
+    ------
+    StorageError
+        The log cannot be written.
+    """
+    begun = records.buffer[0].created
+    file = _LogFile(out)
+    records.setTarget(file)
+    records.flush()
+    facts: dict[str, Any] = {"status": "done"}
+    try:
+        yield facts
+    except BaseException as error:
+        facts = {"status": "broken off", "error": _error_text(error)}
+        raise
+    finally:
+        note("end", {**facts, "seconds": round(time.time() - begun, 3)})
+        records.setTarget(None)
+        with suppress(StorageError) if facts["status"] != "done" else nullcontext():
+            file.close()
+
+
+@contextmanager
+def night_log(
+    night: Night, plan: Plan, output: OutputOptions, records: MemoryHandler
+) -> Iterator[OutcomeLog]:
     """Write the log of a run, beside the products; the folder's lock must be held.
 
     Parameters
     ----------
     night, plan, output : as for `reduce_to`.
+    records : those of the run, from `run_records`.
 
     Yields
     ------
@@ -500,29 +807,19 @@ def night_log(night: Night, plan: Plan, output: OutputOptions) -> Iterator[Outco
     StorageError
         The log cannot be written.
     """
-    journal = RunLog(output.out)
-    journal.note("night", {"folder": str(night.folder), "frames": len(night.frames)})
-    for stage in ended():
-        journal.ends(stage)
-    for text in _night_warnings(night, plan, output):
-        journal.note("warning", {"text": text})
-    codes: list[int] = []
+    with _written(records, output.out) as end:
+        note("night", {"folder": str(night.folder), "frames": len(night.frames)})
+        for text in _night_warnings(night, plan, output):
+            note("warning", {"text": text}, logging.WARNING)
+        end["failed"] = 0
 
-    def log(outcome: Outcome) -> None:
-        """Log the outcome of a target."""
-        journal.note("target", _outcome_record(outcome))
-        codes.extend([outcome.error.exit_code] if outcome.error else [])
-        with suppress(StorageError):  # the last attempt will tell
-            journal.save_now_and_then()
+        def log(outcome: Outcome) -> None:
+            """Log the outcome of a target."""
+            end["failed"] += outcome.error is not None
+            level = logging.INFO if outcome.error is None else logging.ERROR
+            note("target", _outcome_record(outcome), level)
 
-    try:
-        with watched(journal):
-            yield log
-    except BaseException as error:
-        with suppress(StorageError):
-            journal.finish({"status": "broken off", "error": _error_text(error)})
-        raise
-    journal.finish({"status": "done", "failed": len(codes)})
+        yield log
 
 
 def logged_reports(
@@ -540,20 +837,11 @@ def logged_reports(
     StorageError
         The log cannot be written.
     """
-    journal = RunLog(out)
-    with closing(reports):
-        try:
-            for report, is_final in reports:
-                if is_final:
-                    journal.note("night", _night_record(report))
-                    with suppress(StorageError):
-                        journal.save_now_and_then()
-                yield report, is_final
-        except BaseException as error:
-            with suppress(StorageError):
-                journal.finish({"status": "broken off", "error": _error_text(error)})
-            raise
-    journal.finish({"status": "done"})
+    with closing(reports), run_records() as records, _written(records, out):
+        for report, is_final in reports:
+            if is_final:
+                note("night", _night_record(report))
+            yield report, is_final
 
 
 def _night_record(report: Report) -> dict[str, Any]:

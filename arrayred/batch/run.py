@@ -34,7 +34,6 @@ from arrayred.errors import (
     MissingCardsError,
     NightError,
     NoSpectrumError,
-    ResourceError,
     StorageError,
     UsageError,
     printable,
@@ -45,6 +44,7 @@ from arrayred.io.header import Value
 from arrayred.io.ledger import (
     Entry,
     Examined,
+    Hashes,
     Ledger,
     SavedCards,
     examine,
@@ -64,6 +64,15 @@ from arrayred.io.products import (
     spectrum_files,
 )
 from arrayred.io.publish import Content, publish, remove, require_room
+from arrayred.memory import (
+    FLAT,
+    MASTER,
+    OF_LATER_STEPS,
+    VALUES_OF_A_HIT,
+    image_bytes,
+    left_for_bands,
+    program_bytes,
+)
 from arrayred.model import (
     COSMIC_RAY,
     DQ,
@@ -169,7 +178,7 @@ def reduce_to(
                 found[target.name] = (facts["first_row"], facts["last_row"])
             yield outcome
         checksums.result()
-        ledger.hashes.save()
+        ledger.save()
 
 
 @contextmanager
@@ -475,7 +484,7 @@ class OutputFolder:
         """Write the entry of the files put since the last entry."""
         told = {str(path.absolute()): sha256 for path, sha256 in inputs.items()}
         entry = Entry(name, key, told, self._put, facts or {})
-        publish(self._ledger.file_of(entry), overwrite=True)
+        self._ledger.finish(entry)
         self._put = {}
 
     def drop(self) -> None:
@@ -900,26 +909,8 @@ def _card_option(keyword: str) -> str:
 #
 # The limit is that of the whole process, as users of a shared machine need it. First comes what
 # does not shrink with the bands: the program with its libraries, the records of the frames, the
-# masters held for their targets, and the images of the one target being reduced. The rest goes to
-# the bands; if it does not hold one row, the plan is refused rather than the limit exceeded.
-#
-# Bytes per pixel were counted stage by stage and compared with the memory of real processes: 400
-# frames of 2048 x 2048 peak at 481 MiB of 512, and at 1658 when the limit was only that of the
-# bands.
-
-_MIB = 1 << 20
-_PROGRAM, _FIGURES = 160 << 20, 48 << 20
-_OF_A_FRAME, _OF_VALUES = 24 << 10, 16
-"""`_OF_A_FRAME`: bytes of a frame's record. `_OF_VALUES`: one byte per this many values of a
-target's frames, for the list of outliers after the bands are finished: 40 bytes for each of the
-0.15 % of values that cosmic rays hit in 600 s."""
-_MASTER, _FLAT = 8, 26
-_TARGET, _CLEANED, _CALIBRATED, _DIVIDED, _ELECTRONS = 50, 24, 60, 20, 20
-_DOUBLE, _DRAWN, _LATER = 16, 54, 12
-"""Bytes per pixel, in addition to the bands: of masters in memory (`_MASTER`, `_FLAT`), of a target
-(`_TARGET`), more if its best estimate is made separately, single frames are written, it is divided
-by a flat, converted to electrons, written in float64, or drawn; and of the steps after the bands
-(`_LATER`)."""
+# masters held for their targets, and the images of the one target being reduced. Their sizes are in
+# `arrayred.memory`.
 
 _MOST_BANDS = 128
 """More bands would cost more than they save: each opens all files."""
@@ -939,31 +930,21 @@ def band_memory(plan: Plan, output: OutputOptions) -> int | None:
     UsageError
         The memory is too small for one row of all frames.
     """
+    widened, groups = needs_float64_bands(plan), _groups_read_in_bands(plan)
     if output.limit is None:
-        for group in _groups_read_in_bands(plan):
-            group.band_rows(output.memory, widened=needs_float64_bands(plan))
+        for group in groups:
+            group.band_rows(output.memory, widened=widened)
         return output.memory
-    beside = memory_beside_bands(plan, output)
-    needed = beside + max(
-        (_least_bytes(group, needs_float64_bands(plan)) for group in _groups_read_in_bands(plan)),
-        default=0,
-    )
-    if needed > output.limit:
-        raise ResourceError(
-            "The program, the images of a target and low bands of its frames need "
-            f"{_in_mib(needed)} MiB, but --memory allows {output.limit / _MIB:.0f} MiB",
-            keyword="memory",
-            value=output.limit,
-            hint=f"Give --memory {_in_mib(needed)}M or more.",
-        )
-    return output.limit - beside
+    least = max((_least_bytes(group, widened) for group in groups), default=0)
+    return left_for_bands(output.limit, memory_beside_bands(plan, output), least)
 
 
 def _least_bytes(group: Group, widened: bool) -> int:
     """Return the bytes that a group needs beyond its images: for bands, or for later steps."""
     n_rows = group.frames[0].shape[0]
     lowest = -(-n_rows // _MOST_BANDS) * group.least_memory(widened=widened)
-    return max(lowest, _n_pixels(group) * max(len(group.frames) // _OF_VALUES, _LATER))
+    later = max(len(group.frames) // VALUES_OF_A_HIT, OF_LATER_STEPS)
+    return max(lowest, _n_pixels(group) * later)
 
 
 def needs_float64_bands(plan: Plan) -> bool:
@@ -973,28 +954,24 @@ def needs_float64_bands(plan: Plan) -> bool:
 
 def memory_beside_bands(plan: Plan, output: OutputOptions) -> int:
     """Return the largest memory of a night without its bands of frames, bytes."""
-    n_frames = sum(len(group.inputs) for group in _groups_read_in_bands(plan))
-    program = _PROGRAM + output.figures * _FIGURES + n_frames * _OF_A_FRAME
-    masters = sum(_MASTER * _n_pixels(group) for group in plan.masters_to_make)
-    flats = sum(_FLAT * _n_pixels(flat.frames) for flat in plan.flats.values())
-    made = (_TARGET * _n_pixels(group) for group in _groups_read_in_bands(plan))
-    drawn = output.figures * _DRAWN
-    worked_on = (
-        (_image_bytes_per_pixel(one) + drawn) * _n_pixels(one.lights) for one in plan.targets
-    )
-    return program + masters + flats + max([*made, *worked_on], default=0)
+    groups = _groups_read_in_bands(plan)
+    held = program_bytes(sum(len(group.inputs) for group in groups), figures=output.figures)
+    held += sum(MASTER * _n_pixels(group) for group in plan.masters_to_make)
+    held += sum(FLAT * _n_pixels(flat.frames) for flat in plan.flats.values())
+    made = (image_bytes() * _n_pixels(group) for group in groups)
+    reduced = (_image_bytes(target, output) * _n_pixels(target.lights) for target in plan.targets)
+    return held + max([*made, *reduced], default=0)
 
 
-def _image_bytes_per_pixel(target: Target) -> int:
-    """Return the largest memory of a target's images, bytes per pixel."""
+def _image_bytes(target: Target, output: OutputOptions) -> int:
     recipe = target.recipe
-    return (
-        _TARGET
-        + _CLEANED * (not combine_settings(recipe).is_plain)
-        + _CALIBRATED * recipe.calibrated
-        + _DIVIDED * (target.flat is not None)
-        + _ELECTRONS * (recipe.units == "electron")
-        + _DOUBLE * (recipe.output_dtype == "float64")
+    return image_bytes(
+        itemsize=_bytes_per_value(recipe),
+        best=not combine_settings(recipe).is_plain,
+        frames_too=recipe.calibrated,
+        divided=target.flat is not None,
+        electrons=recipe.units == "electron",
+        drawn=output.figures,
     )
 
 
@@ -1006,10 +983,6 @@ def _groups_read_in_bands(plan: Plan) -> list[Group]:
     return groups
 
 
-def _in_mib(n_bytes: int) -> int:
-    return -(-n_bytes // _MIB)
-
-
 # The report of a night, written after its reduction: `write_night_report`.
 #
 # All products are published by then. An error in the report is a warning and not a failure of the
@@ -1018,7 +991,12 @@ def _in_mib(n_bytes: int) -> int:
 
 
 def write_night_report(
-    night: Night, plan: Plan, recipe: Recipe, output: OutputOptions, outcomes: Iterable[Outcome]
+    night: Night,
+    plan: Plan,
+    recipe: Recipe,
+    output: OutputOptions,
+    outcomes: Iterable[Outcome],
+    finished: Callable[[Hashes], Mapping[str, Any]] | None = None,
 ) -> tuple[str, ...]:
     """Write the account of a night's run and its report, unless they exist.
 
@@ -1026,6 +1004,8 @@ def write_night_report(
     ----------
     night, plan, recipe, output : of the run; without figures there is no report.
     outcomes : of the targets.
+    finished : returns what tells that the night need not be opened again (`Ledger.finished`), from
+        the known sha256 of files.
 
     Returns
     -------
@@ -1036,12 +1016,16 @@ def write_night_report(
     StorageError
         The disk is full or not writable.
     """
-    from arrayred.report.run import account_of, forget_report, write_account
+    from arrayred.report.run import account_of, forget_report
 
     errors = {outcome.name: outcome.error for outcome in outcomes if outcome.error is not None}
     replaced = output.overwrite or output.force
     try:
-        write_account(output.out, account_of(night, plan, recipe, errors, output.command))
+        ledger = Ledger(output.out)
+        account = account_of(night, plan, recipe, errors, output.command)
+        ledger.close_run(
+            dataclasses.asdict(account), {} if finished is None else finished(ledger.hashes)
+        )
         if output.figures:
             from arrayred.report.pages import write_report
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
+from click.shell_completion import CompletionItem, shell_complete
 
 from arrayred.cli.progress import countdown
 from arrayred.config.recipe import SETTINGS, default_of, type_of, value_name
@@ -132,14 +132,9 @@ def require_compatible(options: Options, recipe: Recipe, file: NightFile) -> Non
     options : the options.
     recipe, file : the settings they result in; a target of the night file may have its own.
     """
-    excludes = {"quiet": ("verbose",)} | {name: s.excludes for name, s in SETTINGS.items()}
-    for name, others in excludes.items():
-        for other in others:
-            if name in options and other in options:
-                raise UsageError(
-                    f"{spelled(name)} and {spelled(other)} exclude each other",
-                    hint="Give one of them.",
-                )
+    for name, setting in SETTINGS.items():
+        for other in setting.excludes:
+            require_one_of(options, name, other)
     for name, known in SETTINGS.items():
         if name in options and known.only_with is not None:
             field, value = known.only_with
@@ -150,6 +145,13 @@ def require_compatible(options: Options, recipe: Recipe, file: NightFile) -> Non
                     value=options[name],
                     hint=f"Give {spelled(field)} {value} as well, or leave it out.",
                 )
+
+
+def require_one_of(options: Options, *names: str) -> None:
+    """Raise UsageError if several of these options are given."""
+    given = [spelled(name) for name in names if name in options]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} exclude each other", hint="Give one of them.")
 
 
 def spelled(name: str) -> str:
@@ -254,13 +256,11 @@ def _cluster_of(options: Options) -> str:
     """Return the address of the requested cluster, or ""."""
     scheduler: str = options.get("scheduler", "")
     is_address = scheduler not in ("", *_DASK)
-    asked = [f"--{name}" for name in ("jobs", "workers") if name in options]
-    asked += ["--scheduler"] if is_address or (asked and "workers" in options and scheduler) else []
-    if len(asked) > 1:
-        raise UsageError(f"{' and '.join(asked)} exclude each other", hint="Give one of them.")
+    require_one_of(options, "jobs", "workers", *(["scheduler"] if is_address else []))
+    require_one_of(options, "workers", "scheduler")
     if "dashboard" in options and "workers" not in options:
         raise UsageError("--dashboard is of --workers", hint="Give --workers N too.")
-    if asked or scheduler:
+    if scheduler or "jobs" in options or "workers" in options:
         return scheduler if is_address else ""
     return os.environ.get(_ADDRESS, "")
 
@@ -311,11 +311,8 @@ def cache_folder_of(options: Options) -> CacheFolder:
 
 def cache_policy_of(options: Options) -> CachePolicy | None:
     """Return the cache policy chosen by the options, or None if no cache is used."""
-    from arrayred.errors import UsageError
-
+    require_one_of(options, "cache", "no_cache")
     always = options.get("cache", False)
-    if always and options.get("no_cache"):
-        raise UsageError("--cache and --no-cache exclude each other", hint="Give one of them.")
     if options.get("no_cache") or (not always and find_spec("zarr") is None):
         return None
     if always:
@@ -441,9 +438,7 @@ def completion(shell: str) -> None:
     """
     from arrayred.cli import cli
 
-    found = get_completion_class(shell)
-    assert found is not None
-    click.echo(found(cli, {}, "arrayred", _VARIABLE).source())
+    shell_complete(cli, {}, "arrayred", _VARIABLE, f"{shell}_source")
 
 
 def folders(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -602,8 +597,8 @@ def settle_settings(options: Options, file: NightFile) -> tuple[Recipe, NightFil
     """Return the recipe, and the night file without the settings that the options override."""
     from arrayred.config import Recipe
 
-    if "recipe" in options and "reference" in options:
-        raise UsageError("--recipe and --reference exclude each other", hint="Give one of them.")
+    require_one_of(options, "recipe", "reference")
+    require_one_of(options, "quiet", "verbose")
     recipe = Recipe.from_toml(options["recipe"]) if "recipe" in options else Recipe()
     decided = {name: options[name] for name in SETTINGS if name in options}
     if options.get("reference"):

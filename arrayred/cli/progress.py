@@ -1,12 +1,14 @@
 """Show the progress of a command: bars on a terminal, lines for --verbose.
 
-A bar appears when a stage has taken a second, and is removed when the stage has ended, so that only
-the printed lines remain. In a pipe or with --quiet nothing is shown.
+Both are handlers of the logger `arrayred`, for the records of stages (`arrayred.progress`). A bar
+appears when a stage has taken a second, and is removed when the stage has ended, so that only the
+printed lines remain. In a pipe or with --quiet nothing is shown.
 """
 
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING
 import click
 
 from arrayred.errors import printable
-from arrayred.progress import Stage, Watcher, is_watched, progressed, watched
+from arrayred.progress import Stage, handled, is_watched, progressed
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -40,27 +42,29 @@ def shown_stages(*, quiet: bool = False, verbose: bool = False) -> Iterator[None
     quiet : show nothing.
     verbose : write a line to stderr for each stage that has ended.
     """
-    watchers: list[Watcher] = []
+    handlers: list[logging.Handler] = []
     if not quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        watchers.append(ProgressBar())
+        handlers.append(ProgressBar())
     if verbose:
-        watchers.append(StageLines())
-    with watched(*watchers):
+        handlers.append(StageLines())
+    with handled(*handlers):
         yield
 
 
-class StageLines:
-    """Write a line for each stage that has ended: seconds, MB read and MB/s."""
+class StageLines(logging.Handler):
+    """Write a line for each stage that has ended: seconds, MB read and MB/s.
 
-    def begins(self, stage: Stage) -> None:
-        """Write nothing."""
+    An error of writing is not caught, unlike by the handlers of the standard library: it ends the
+    run, as that of any other line.
+    """
 
-    def advances(self, done: int, total: int) -> None:
-        """Write nothing."""
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
 
-    def ends(self, stage: Stage) -> None:
+    def emit(self, record: logging.LogRecord) -> None:
         """Write the line, unless the stage is nested more than two deep."""
-        if len(stage.within) < _STAGE_DEPTH:
+        stage: Stage | None = getattr(record, "ended", None)
+        if stage is not None and len(stage.within) < _STAGE_DEPTH:
             click.echo(f"  {stage_line(stage)}", err=True)
 
 
@@ -80,17 +84,29 @@ def stage_line(stage: Stage) -> str:
     return f"{line}, {rate:5.0f} MB/s" if stage.name in _READING else line
 
 
-class ProgressBar:
+class ProgressBar(logging.Handler):
     """Bar on the terminal for work that takes longer than a second."""
 
     def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
         self._lock = Lock()
         self._open: list[Stage] = []
         self._done: tuple[int, int] | None = None
         self._timer: Timer | None = None
         self._bar: Progress | None = None
 
-    def begins(self, stage: Stage) -> None:
+    def emit(self, record: logging.LogRecord) -> None:
+        """Change the bar as a stage begins, advances or ends."""
+        if hasattr(record, "begun"):
+            self._begin(record.begun)
+        elif hasattr(record, "progress"):
+            with self._lock:
+                self._done = record.progress
+                self._draw()
+        elif hasattr(record, "ended"):
+            self._end()
+
+    def _begin(self, stage: Stage) -> None:
         """Start the timer of the outermost stage: the bar appears after a second."""
         with self._lock:
             self._open.append(stage)
@@ -101,15 +117,8 @@ class ProgressBar:
                 self._timer.start()
             self._draw()
 
-    def advances(self, done: int, total: int) -> None:
-        """Update the bar."""
-        with self._lock:
-            self._done = done, total
-            self._draw()
-
-    def ends(self, stage: Stage) -> None:
+    def _end(self) -> None:
         """Show the enclosing stage; remove the bar after the outermost one."""
-        del stage
         with self._lock:
             self._open.pop()
             self._done = None

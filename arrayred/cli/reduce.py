@@ -45,6 +45,8 @@ from arrayred.cli.progress import night_counter, shown_stages
 from arrayred.errors import ArrayredError, StorageError, UsageError, printable
 
 if TYPE_CHECKING:
+    from logging.handlers import MemoryHandler
+
     from arrayred.batch import Job, Outcome, OutputOptions, Report, SummaryLine
     from arrayred.night import Night, Plan
 
@@ -105,8 +107,7 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
     try:
         if len(folders) > 1:
             sys.exit(run_many(folders, out, options))
-        with shown_stages(quiet=options.get("quiet", False), verbose=options.get("verbose", False)):
-            outcomes = reduce_one_night(folders[0], out, options)
+        outcomes = reduce_one_night(folders[0], out, options)
     except KeyboardInterrupt:
         click.echo("What is finished stays; the same command goes on.", err=True)
         raise
@@ -124,6 +125,17 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
 
 def reduce_one_night(folder: Path, out: Path, options: Options) -> list[Outcome]:
     """Reduce a night with these options and print the results of its targets."""
+    from arrayred.batch import run_records
+
+    quiet, verbose = options.get("quiet", False), options.get("verbose", False)
+    with shown_stages(quiet=quiet, verbose=verbose), run_records(apart=False) as records:
+        return _reduce_logged(folder, out, options, records)
+
+
+def _reduce_logged(
+    folder: Path, out: Path, options: Options, records: MemoryHandler
+) -> list[Outcome]:
+    """Reduce a night and print its results; its log begins with the records of before."""
     from arrayred.batch import check_night, dask_scheduler, night_log, reduce_to, write_night_report
     from arrayred.io.ledger import load_saved_cards, require_single_night
     from arrayred.io.publish import output_lock
@@ -151,7 +163,7 @@ def reduce_one_night(folder: Path, out: Path, options: Options) -> list[Outcome]
         output_lock(out, break_lock=options.get("break_lock", False)) as is_locked,
         dask_scheduler(dask_way(options)),
         cluster_client(options) as client,
-        night_log(night, plan, output) as log,
+        night_log(night, plan, output, records) as log,
     ):
         warn_unless_locked(is_locked, out, quiet=quiet)
         if client is not None:

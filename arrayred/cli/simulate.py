@@ -264,8 +264,7 @@ def demo(out: Path, no_figures: bool) -> None:
         paths = write_frames(night.frames(), out / "night", overwrite=True)
     click.echo(f"Simulated {len(paths)} frames in {out / 'night'}\n")
     options = {"force": True, "overwrite": True, "no_figures": no_figures}
-    with shown_stages():
-        (outcome,) = reduce_one_night(out / "night", out / "reduced", options)
+    (outcome,) = reduce_one_night(out / "night", out / "reduced", options)
     if outcome.error is not None or outcome.spectrum is None:
         raise outcome.error or RuntimeError("a target without error has no spectrum")
     _print_flux_comparison(outcome.spectrum, night.truth())

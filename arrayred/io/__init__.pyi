@@ -34,13 +34,11 @@ from .header import fits_table_bytes as fits_table_bytes
 from .header import image_bytes as image_bytes
 from .header import ones_complement_sum as ones_complement_sum
 from .header import parse_card as parse_card
-from .journal import LOG_FILE as LOG_FILE
-from .journal import RunLog as RunLog
-from .journal import last_lines as last_lines
 from .ledger import CARDS_FILE as CARDS_FILE
-from .ledger import DONE as DONE
 from .ledger import HASHES_FILE as HASHES_FILE
 from .ledger import INDEX as INDEX
+from .ledger import LOG_FILE as LOG_FILE
+from .ledger import MANIFEST as MANIFEST
 from .ledger import PAGE as PAGE
 from .ledger import PAGE_ENTRY as PAGE_ENTRY
 from .ledger import Entry as Entry

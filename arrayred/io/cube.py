@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.bands import BAND_BYTES, band_rows, bytes_per_pixel, rows_within
 from arrayred.config import Instrument
-from arrayred.errors import InputError, NightError, UsageError
+from arrayred.errors import InputError, NightError
 from arrayred.io.files import files_at, find_image
 from arrayred.io.frames import Frame, read_frames, require_same_unit
 from arrayred.io.pixel_checks import read_alike, repeated_frames
 from arrayred.io.pixels import FrameStack, PackedStack, plain_pixels
 from arrayred.io.remote import Address, is_fits_name, path_or_address
+from arrayred.memory import rows_of_bands
 from arrayred.model import (
     COUNTS,
     FRAME,
@@ -212,47 +212,6 @@ def stack_pixels(stack: FrameStack | PackedStack, chunks: Chunks, memory: int | 
         inline_array=True,
         meta=np.empty((0, 0, 0), stack.dtype),
     )
-
-
-def rows_of_bands(
-    shape: tuple[int, int, int],
-    dtype: np.dtype[Any],
-    memory: int | None = None,
-    step: int = 1,
-    *,
-    widened: bool = True,
-) -> int:
-    """Return the number of rows of a stack's bands: 64 MB, or fewer if `memory` is limited.
-
-    It is a multiple of `step`, the rows that are read at the cost of one, where it is larger.
-
-    Raises
-    ------
-    UsageError
-        The memory does not hold one row of all frames for every thread.
-    """
-    if memory is None:
-        rows = band_rows(shape, dtype)
-        return rows - rows % min(step, rows)
-    threads = os.cpu_count() or 1
-    rows = rows_within(shape, dtype, memory, threads=threads, widened=widened, enough=BAND_BYTES)
-    if rows == 0:
-        needed = bytes_of_a_row(shape, dtype, widened=widened)
-        raise UsageError(
-            f"{memory} bytes of memory are too few for one row of {shape[0]} frames a thread",
-            keyword="memory",
-            value=memory,
-            hint=f"Give {needed} or more, or let dask use fewer threads.",
-        )
-    return rows - rows % min(step, rows)
-
-
-def bytes_of_a_row(
-    shape: tuple[int, int, int], dtype: np.dtype[Any], *, widened: bool = True
-) -> int:
-    """Return the memory for one row of all frames per dask thread, bytes."""
-    threads = os.cpu_count() or 1
-    return threads * shape[2] * bytes_per_pixel(shape[0], dtype, widened=widened)
 
 
 def labelled_cube(

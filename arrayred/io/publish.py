@@ -247,7 +247,7 @@ except ImportError:  # Windows has none
     fcntl = None  # type: ignore[assignment]
 
 STATE_FOLDER = ".arrayred"
-"""The folder, inside an output folder, of the ledger, the lock and the checksums."""
+"""The folder, inside an output folder, of the manifest and the lock."""
 _LOCK_FILE = "lock"
 _LOCK_UNSUPPORTED = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 _MAX_LOCK_BYTES = 4096
@@ -295,9 +295,9 @@ def output_lock(out: Path, *, break_lock: bool = False, wait: float = 0.0) -> It
 
 
 def _folders_of(out: Path) -> Iterator[Path]:
-    """Yield the folders of a night's products, and those of its ledger."""
+    """Yield the folders of a night's products, and that of its manifest."""
     yield from (out, out / STATE_FOLDER)
-    for branch in (out / "masters", out / "targets", out / STATE_FOLDER / "done"):
+    for branch in (out / "masters", out / "targets"):
         for folder, _, _ in os.walk(branch):
             yield Path(folder)
 

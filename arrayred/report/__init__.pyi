@@ -12,13 +12,11 @@ from .pages import index_page as index_page
 from .pages import night_page as night_page
 from .pages import write_index as write_index
 from .pages import write_report as write_report
-from .run import ACCOUNT as ACCOUNT
 from .run import MOST_PICTURES as MOST_PICTURES
 from .run import Account as Account
 from .run import Finished as Finished
 from .run import FrameLine as FrameLine
 from .run import TargetLine as TargetLine
-from .run import as_json as as_json
 from .run import gathered as gathered
 from .run import levelled as levelled
 from .run import pictured as pictured

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -24,7 +23,6 @@ from arrayred.errors import ArrayredError, FrameError, UsageError
 from arrayred.io.frames import Frame
 from arrayred.io.ledger import (
     ALGORITHM,
-    DONE,
     INDEX,
     INDEX_ENTRY,
     PAGE,
@@ -38,7 +36,7 @@ from arrayred.io.ledger import (
 from arrayred.io.pixel_checks import frames_to_probe, sample_frame
 from arrayred.io.pixels import FrameStack, plain_pixels
 from arrayred.io.products import header_of, open_product
-from arrayred.io.publish import STATE_FOLDER, publish
+from arrayred.io.publish import publish
 from arrayred.model import COSMIC_RAY, DQ, N_REJECTED, REPAIRED, SATURATED, transpose_to_x
 from arrayred.night.groups import list_of_names, slug
 from arrayred.plots.figures import quick_look, search_look
@@ -66,7 +64,6 @@ from arrayred.report.charts import (
     thumbnail,
 )
 from arrayred.report.run import (
-    ACCOUNT,
     MOST_ROWS,
     Finished,
     FrameLine,
@@ -455,11 +452,10 @@ def _summary(path: Path) -> dict[str, list[dict[str, str]]]:
 def _pages(out: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the folder and the facts of each night that has a page."""
     for folder in sorted(path for path in out.iterdir() if path.is_dir()):
-        place = folder / STATE_FOLDER / DONE / f"{PAGE_ENTRY}.json"
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            facts = json.loads(place.read_bytes())["facts"]
-            if (folder / PAGE).is_file() and isinstance(facts["targets"], list):
-                yield folder.name, facts
+        with suppress(OSError, KeyError, TypeError, UsageError):
+            entry = Ledger(folder).read(PAGE_ENTRY) if (folder / PAGE).is_file() else None
+            if entry is not None and isinstance(entry.facts["targets"], list):
+                yield folder.name, dict(entry.facts)
 
 
 # The page of one night: `night_page`.
@@ -1007,7 +1003,7 @@ def write_report(out: Path, *, overwrite: bool = False, verify: bool = False) ->
     entry = ledger.read(PAGE_ENTRY)
     if overwrite or entry is None or entry.key != finished.key or ledger.damaged(entry):
         _write(finished, ledger, may_replace=overwrite or entry is not None)
-    ledger.hashes.save()
+    ledger.save()
     return out / PAGE
 
 
@@ -1023,7 +1019,7 @@ def _publish(ledger: Ledger, name: str, content: bytes, entry: Entry, may_replac
     files: dict[Path, Any] = {ledger.out / name: content}
     publish(files, overwrite=may_replace)
     whole = Entry(entry.name, entry.key, {}, products_of(ledger.out, files), entry.facts)
-    publish(ledger.file_of(whole), overwrite=True)
+    ledger.finish(whole)
 
 
 def write_index(out: Path, *, overwrite: bool = False) -> Path:
@@ -1053,7 +1049,8 @@ def write_index(out: Path, *, overwrite: bool = False) -> Path:
 
 def is_night(out: Path) -> bool:
     """Return whether a folder is the output folder of a night, even one that failed entirely."""
-    return holds_single_night(out) or (out / STATE_FOLDER / ACCOUNT).is_file()
+    ledger = Ledger(out)
+    return bool(ledger.account) or ledger.is_damaged or holds_single_night(out)
 
 
 def nights_in(out: Path) -> list[Path]:

@@ -8,7 +8,6 @@ that no licence and no owner's name gets into it.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,13 +23,11 @@ from arrayred._version import __version__
 from arrayred.config import Instrument, Recipe
 from arrayred.errors import ArrayredError, NoSpectrumError, UsageError
 from arrayred.io.frames import Frame, read_frames
-from arrayred.io.ledger import PAGE, PAGE_ENTRY, Entry, Ledger
-from arrayred.io.publish import STATE_FOLDER, Content, publish, remove
+from arrayred.io.ledger import MANIFEST, PAGE, PAGE_ENTRY, Entry, Ledger
+from arrayred.io.publish import STATE_FOLDER, remove
 from arrayred.night import Flat, Group, Night, Plan, Target, problems_of
 from arrayred.night.match import age_in_days, warmer
 from arrayred.report import VERSION
-
-_SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -138,36 +135,28 @@ class Account:
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
-def as_json(account: Account) -> Content:
-    """Return an account as the bytes of its file."""
-    whole = {"schema": _SCHEMA, **dataclasses.asdict(account)}
-    text = json.dumps(whole, sort_keys=True, separators=(",", ":"), default=str)
-    return (text + "\n").encode("utf-8", "backslashreplace")
-
-
-def read_account(path: Path) -> Account | None:
-    """Read an account; None if there is none, or one of another version.
+def read_account(ledger: Ledger) -> Account | None:
+    """Return the account of the last run of a folder; None if there is none.
 
     Raises
     ------
     UsageError
         It is damaged.
     """
-    with suppress(FileNotFoundError, NotADirectoryError):
-        try:
-            whole = json.loads(path.read_bytes())
-            return _account(whole) if whole["schema"] == _SCHEMA else None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UsageError(
-                "What was noted of the night makes no sense",
-                path=path,
-                hint="Reduce the night once more, which notes it anew.",
-            ) from error
-    return None
+    try:
+        if ledger.is_damaged:
+            raise ValueError("the manifest is damaged")
+        return _account(ledger.account) if ledger.account else None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            "What was noted of the night makes no sense",
+            path=ledger.out / STATE_FOLDER / MANIFEST,
+            hint="Reduce the night once more, which notes it anew.",
+        ) from error
 
 
 def _account(whole: Mapping[str, Any]) -> Account:
-    told = {name: value for name, value in whole.items() if name != "schema"}
+    told = dict(whole)
     frames = (FrameLine(**_tupled(line, "shape", "remarks")) for line in told.pop("frames"))
     targets = (_target_line(line) for line in told.pop("targets"))
     left_out = tuple((str(who), str(why)) for who, why in told.pop("left_out"))
@@ -315,11 +304,6 @@ def _served(lights: Group, master: Group | Flat) -> Served:
     )
 
 
-def write_account(out: Path, account: Account) -> None:
-    """Write the account of a run to its output folder, for the report now or later."""
-    publish({out / STATE_FOLDER / ACCOUNT: as_json(account)}, overwrite=True, durable=False)
-
-
 def forget_report(out: Path) -> None:
     """Remove the page of a night whose products were remade without a report."""
     ledger = Ledger(out)
@@ -334,8 +318,6 @@ def forget_report(out: Path) -> None:
 # they are still in their place. So the page that a reduction writes and one made a year later are
 # the same as long as the raw frames exist; if they do not, the later page says so.
 
-ACCOUNT = "account.json"
-"""File of the account of a night, in the state folder."""
 MOST_ROWS = 300
 """Maximum number of frames listed one by one; more are listed by groups."""
 MOST_PICTURES = 32
@@ -416,7 +398,7 @@ def gathered(out: Path, ledger: Ledger) -> Finished:
         No reduction was finished there, or its account is unreadable.
     """
     entries = {entry.name: entry for entry in ledger.entries() if entry.name != PAGE_ENTRY}
-    account = read_account(out / STATE_FOLDER / ACCOUNT)
+    account = read_account(ledger)
     if account is None and not entries:
         raise UsageError(
             "Nothing was finished here", path=out, hint="Name an output folder of arrayred."

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from arrayred.batch import Job, OutputOptions
-from arrayred.io import LOG_FILE, STATE_FOLDER, write_frames
+from arrayred.io import LOG_FILE, MANIFEST, STATE_FOLDER, write_frames
 from arrayred.simulate import Detector, SimulatedNight, Star
 
 OPERATIONS = ("open", "write", "fsync", "replace")
@@ -63,6 +65,15 @@ def inodes(out: Path, names: Iterable[str]) -> dict[str, tuple[int, int]]:
     """Return what changes when a file is replaced."""
     there = {name: (out / name).stat() for name in names}
     return {name: (status.st_ino, status.st_mtime_ns) for name, status in there.items()}
+
+
+@contextmanager
+def changed_manifest(out: Path) -> Iterator[dict[str, Any]]:
+    """Yield the content of a manifest, and write it as it was left."""
+    path = out / STATE_FOLDER / MANIFEST
+    whole = json.loads(path.read_bytes())
+    yield whole
+    path.write_text(json.dumps(whole))
 
 
 class Watched:

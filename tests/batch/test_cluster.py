@@ -233,6 +233,32 @@ def test_a_cluster_listens_on_the_loopback_only_and_has_no_pages(client: Client)
             urllib.request.urlopen(f"{client.dashboard_link.removesuffix('status')}{page}")
 
 
+def test_a_dashboard_is_for_pages_of_this_machine_alone() -> None:
+    import urllib.error
+    import urllib.request
+
+    pytest.importorskip("bokeh")
+    with cluster.local_cluster(1, dashboard=True) as client:
+        address, port = client.dashboard_link, int(client.dashboard_link.split(":")[2][:-7])
+        assert address == f"http://localhost:{port}/status"
+        assert urllib.request.urlopen(f"http://127.0.0.1:{port}/status").status == 200
+        for origin, code in ((f"http://localhost:{port}", 101), ("http://evil.example", 403)):
+            assert answer_to_websocket(port, origin) == code
+
+
+def answer_to_websocket(port: int, origin: str) -> int:
+    """Return the status with which the dashboard answers a page of some origin."""
+    import http.client
+
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Origin": origin}
+    headers |= {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
+    connection.request("GET", "/status/ws", headers=headers)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
 def test_nobody_without_its_key_can_use_a_cluster(client: Client) -> None:
     address = client.scheduler.address
     assert address.startswith("tls://127.0.0.1:")
@@ -252,18 +278,17 @@ def test_a_cluster_is_given_up_after_its_patience_and_not_before(
     answering = SimpleNamespace(
         status="running", scheduler=SimpleNamespace(ncores=None), sync=lambda *_a, **_o: workers
     )
-    pulse = cluster._ClusterHealth(answering, 60.0)  # type: ignore[arg-type]
+    seen = 0.0
     for now[0], worker in ((100.0, "tcp://a"), (150.0, ""), (160.0, "")):
         workers = {worker: 1} if worker else {}
-        pulse.check()
+        seen = cluster._last_seen(answering, seen, 60.0)  # type: ignore[arg-type]
+        assert seen == 100.0
     now[0] = 161.0
     with pytest.raises(ResourceError, match="no worker for 60 s"):
-        pulse.check()
-    pulse.note_alive()  # a result that was on its way
-    pulse.check()
+        cluster._last_seen(answering, seen, 60.0)  # type: ignore[arg-type]
     answering.status = "connecting"
     with pytest.raises(ResourceError, match="has gone"):
-        pulse.check()
+        cluster._last_seen(answering, now[0], 60.0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

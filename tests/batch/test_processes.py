@@ -76,7 +76,7 @@ def test_processes_end_with_their_caller(tmp_path: Path, number: signal.Signals)
     code = textwrap.dedent(f"""
         from pathlib import Path
         from tests.batch.test_processes import linger
-        from arrayred.batch.processes import in_processes
+        from arrayred.batch import in_processes
         if __name__ == "__main__":
             list(in_processes(linger, [Path({str(tmp_path)!r})] * 2, 2))
     """)
@@ -86,7 +86,7 @@ def test_processes_end_with_their_caller(tmp_path: Path, number: signal.Signals)
     caller = subprocess.Popen(
         [sys.executable, script], env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL
     )
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while len(pids := [int(p.name) for p in tmp_path.glob("[0-9]*")]) < 2:
         assert time.monotonic() < until
         time.sleep(0.05)

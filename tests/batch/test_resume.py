@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 import time
@@ -15,8 +14,8 @@ import pytest
 
 from arrayred.batch import Job, SummaryLine, nights, reduce_one
 from arrayred.config import NightFile, Recipe, TargetFile
-from arrayred.io import STATE_FOLDER, SavedCards, write_saved_cards
-from tests.batch.disturbed import inodes, job_of, products
+from arrayred.io import MANIFEST, STATE_FOLDER, Ledger, SavedCards, write_saved_cards
+from tests.batch.disturbed import changed_manifest, inodes, job_of, products
 
 
 @pytest.fixture
@@ -130,21 +129,19 @@ def test_a_night_with_other_frames_is_reduced_anew(
 
 def age(job: Job) -> None:
     """Let it be long ago that files were hashed, so that only their stamps count."""
-    path = job.output.out / STATE_FOLDER / "hashes.json"
-    known = json.loads(path.read_text())
-    later = {name: [*stamp[:-2], stamp[-2] + 10**10, stamp[-1]] for name, stamp in known.items()}
-    path.write_text(json.dumps(later))
+    with changed_manifest(job.output.out) as whole:
+        for stamp in whole["stamps"].values():
+            stamp[-2] += 10**10
 
 
 def test_a_changed_frame_is_seen_even_where_the_stamp_lies(done: Job, opened: list[Path]) -> None:
     age(done)
     path = done.folder / "light-001.fit"
     edited(path)
-    hints = done.output.out / STATE_FOLDER / "hashes.json"
-    known = json.loads(hints.read_text())
     status = path.stat()
-    known[str(path)][:4] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-    hints.write_text(json.dumps(known))
+    with changed_manifest(done.output.out) as whole:
+        stamp = whole["stamps"][str(path)]
+        stamp[:4] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
     order = dataclasses.replace(done.output, verify=True, overwrite=True)
     assert reduce_one(dataclasses.replace(done, output=order)).lines[0].status == "reduced"
     assert opened == [done.folder]
@@ -154,7 +151,7 @@ def test_a_changed_frame_is_seen_even_where_the_stamp_lies(done: Job, opened: li
 def test_a_night_without_an_entry_is_completed(done: Job, opened: list[Path], name: str) -> None:
     whole = products(done.output.out)
     before = inodes(done.output.out, whole)
-    (done.output.out / STATE_FOLDER / "done" / f"{name}.json").unlink()
+    Ledger(done.output.out).forget(name)
     assert reduce_one(done).exit_code == 0
     assert opened == [done.folder]
     assert inodes(done.output.out, whole) == before
@@ -162,12 +159,37 @@ def test_a_night_without_an_entry_is_completed(done: Job, opened: list[Path], na
     assert opened == [done.folder]
 
 
-@pytest.mark.parametrize("damage", ["", "{}", "[]", "null", '{"key": 1}', "\udcff"])
-def test_a_damaged_note_is_none(done: Job, opened: list[Path], damage: str) -> None:
-    note = done.output.out / STATE_FOLDER / "night.json"
-    note.write_bytes(damage.encode("utf-8", "surrogateescape"))
+@pytest.mark.parametrize("damage", [{}, {"key": 1}, {"key": 0, "files": 3}, [], None])
+def test_a_damaged_state_is_none(done: Job, opened: list[Path], damage: object) -> None:
+    with changed_manifest(done.output.out) as whole:
+        key = whole["finished"]["key"]
+        whole["finished"] = damage
+        if isinstance(damage, dict) and "key" in damage:
+            damage["key"] = key
     assert reduce_one(done).lines[0].status == "kept"
     assert opened == [done.folder]
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff"])
+def test_a_night_with_a_damaged_manifest_is_made_again_to_the_byte(
+    done: Job, opened: list[Path], damage: bytes
+) -> None:
+    whole = products(done.output.out)
+    before = inodes(done.output.out, whole)
+    (done.output.out / STATE_FOLDER / MANIFEST).write_bytes(damage)
+    assert [reduce_one(done).lines[0].status for _ in range(2)] == ["reduced", "kept"]
+    assert inodes(done.output.out, whole) == before
+    assert opened == [done.folder]
+
+
+def test_a_night_recorded_by_another_version_is_refused_by_name(done: Job) -> None:
+    with changed_manifest(done.output.out) as whole:
+        whole["schema"] = 1
+    report = reduce_one(done)
+    assert report.exit_code == 2
+    assert (
+        f"{done.output.out}: What was made here was recorded by another" in report.lines[0].reason
+    )
 
 
 def test_a_night_with_a_failed_target_is_opened_again(

@@ -84,4 +84,4 @@ def stars(_two_stars: Path, tmp_path: Path) -> Path:
 def bands_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let --memory bound the bands of frames alone, so that a small night has several."""
     monkeypatch.setattr("arrayred.batch.run.memory_beside_bands", lambda *_: 0)
-    monkeypatch.setattr("arrayred.batch.run._LATER", 0)
+    monkeypatch.setattr("arrayred.batch.run.OF_LATER_STEPS", 0)

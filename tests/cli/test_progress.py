@@ -14,7 +14,7 @@ import pytest
 
 from arrayred.cli import progress
 from arrayred.cli.progress import ProgressBar, shown_stages
-from arrayred.progress import progressed, stage, watched
+from arrayred.progress import handled, progressed, stage
 from tests.cli.conftest import Call
 from tests.cli.test_prompts import Terminal
 
@@ -65,7 +65,7 @@ def test_a_stage_that_takes_no_time_has_none(
 
 
 def test_bars_come_and_go_one_after_the_other(screen: Screen) -> None:
-    with redirect_stderr(screen), watched(ProgressBar()):
+    with redirect_stderr(screen), handled(ProgressBar()):
         for name in ("Vega", "Deneb"):
             with stage(name):
                 until(screen, name)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from arrayred.io import MANIFEST, STATE_FOLDER
 from tests.cli.conftest import Call
 from tests.cli.test_combine import HEAVY, modules_of
 
@@ -59,10 +60,10 @@ def test_what_no_entry_knows_and_what_makes_no_sense_is_named(out: Path, arrayre
     (STAR / "notes.txt").write_text("mine")
     assert arrayred("verify", "out").code == 0
     assert f"{STAR / 'notes.txt'}: no finished work knows it" in arrayred("verify", "out").out
-    (entry,) = out.rglob("done/targets/*.json")
-    entry.write_text("{")
+    manifest = out / STATE_FOLDER / MANIFEST
+    manifest.write_text("{")
     told = arrayred("verify", "out")
-    assert (told.code, f"{entry}: makes no sense" in told.out) == (3, True)
+    assert (told.code, f"{manifest}: makes no sense" in told.out) == (3, True)
 
 
 @pytest.mark.usefixtures("out")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from arrayred.combine_files import CombineOptions, band_layout
+from arrayred.combine_files import CombineOptions, layout_of
 from arrayred.config import Instrument
 from arrayred.errors import UsageError
 from arrayred.io import frame_from_header
@@ -48,7 +48,7 @@ def frame(folder: Path, **cards: Any) -> Any:
 def test_more_memory_never_means_shorter_bands(n_frames: int, method: Any, tmp_path: Path) -> None:
     frames, shape = [frame(tmp_path)] * n_frames, (n_frames, 2048, 4096)
     sizes = [
-        band_layout(
+        layout_of(
             frames, shape, np.dtype("u2"), CombineOptions(method, memory=m * MB, threads=1)
         ).pixels
         for m in (32, 64, 128, 512, 4096)
@@ -60,7 +60,7 @@ def test_more_memory_never_means_shorter_bands(n_frames: int, method: Any, tmp_p
 def test_threads_are_given_up_before_a_bound_is_refused(tmp_path: Path) -> None:
     frames, shape, dtype = [frame(tmp_path)] * 400, (400, 2048, 4096), np.dtype("u2")
     shares = {
-        memory: band_layout(frames, shape, dtype, CombineOptions(memory=memory * MB, threads=8))
+        memory: layout_of(frames, shape, dtype, CombineOptions(memory=memory * MB, threads=8))
         for memory in (12, 512)
     }
     assert shares[512].threads == 8
@@ -70,11 +70,11 @@ def test_threads_are_given_up_before_a_bound_is_refused(tmp_path: Path) -> None:
 def test_a_bound_that_is_too_small_says_what_is_needed(tmp_path: Path) -> None:
     frames, shape, dtype = [frame(tmp_path)] * 400, (400, 2048, 4096), np.dtype("u2")
     with pytest.raises(UsageError, match="1048576 bytes") as caught:
-        band_layout(frames, shape, dtype, CombineOptions(memory=MB))
+        layout_of(frames, shape, dtype, CombineOptions(memory=MB))
     needed = int(caught.value.hint.partition("--memory ")[2].partition("M")[0])
-    assert band_layout(frames, shape, dtype, CombineOptions(memory=needed * MB)).threads >= 1
+    assert layout_of(frames, shape, dtype, CombineOptions(memory=needed * MB)).threads >= 1
     with pytest.raises(UsageError):
-        band_layout(frames, shape, dtype, CombineOptions(memory=(needed - 1) * MB))
+        layout_of(frames, shape, dtype, CombineOptions(memory=(needed - 1) * MB))
 
 
 def peak(folder: Path, method: str, memory: int, threads: int = 2) -> int:

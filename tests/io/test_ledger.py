@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrayred.io import HASHES_FILE, STATE_FOLDER, Entry, Hashes, Ledger, fingerprint, products_of
+from arrayred.errors import UsageError
+from arrayred.io import (
+    HASHES_FILE,
+    MANIFEST,
+    STATE_FOLDER,
+    Entry,
+    Hashes,
+    Ledger,
+    fingerprint,
+    products_of,
+    verify_outputs,
+)
 from arrayred.io.publish import publish
 
 NAME, KEY = "targets/star", "k" * 64
@@ -22,7 +34,8 @@ def write(out: Path, content: bytes = b"flux") -> Path:
     product = out / NAME / "star_spectrum.txt"
     products = products_of(out, {product: content})
     entry = Entry(NAME, KEY, {"light": "abc"}, products, {"rows": np.int64(7)})
-    publish({product: content, **Ledger(out).file_of(entry)}, overwrite=True)
+    publish({product: content}, overwrite=True)
+    Ledger(out).finish(entry)
     return product
 
 
@@ -60,19 +73,66 @@ def test_a_product_of_other_content_is_not_intact(tmp_path: Path) -> None:
     assert finished(tmp_path) is None
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"schema": 1}', b"\xff"])
-def test_a_damaged_entry_is_none(tmp_path: Path, damage: bytes) -> None:
+def manifest_of(out: Path) -> Path:
+    return out / STATE_FOLDER / MANIFEST
+
+
+DAMAGES = [b"", b"{", b"[]", b"null", b'{"schema": "2"}', b'{"schema": 2}', b"\xff"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_manifest_holds_nothing_and_verify_names_it(
+    tmp_path: Path, damage: bytes
+) -> None:
     write(tmp_path)
-    (tmp_path / STATE_FOLDER / "done" / f"{NAME}.json").write_bytes(damage)
+    manifest_of(tmp_path).write_bytes(damage)
     assert finished(tmp_path) is None
     assert list(Ledger(tmp_path).entries()) == []
+    (found,) = verify_outputs(tmp_path)
+    assert (found.unreadable, found.is_intact) == ((manifest_of(tmp_path),), False)
+    write(tmp_path)
+    assert finished(tmp_path) is not None
 
 
 def test_an_entry_may_not_lead_out_of_its_folder(tmp_path: Path) -> None:
     write(tmp_path)
-    path = tmp_path / STATE_FOLDER / "done" / f"{NAME}.json"
+    path = manifest_of(tmp_path)
     path.write_text(path.read_text().replace('"targets/star/', '"../targets/star/'))
     assert Ledger(tmp_path).read(NAME) is None
+    assert Ledger(tmp_path).is_damaged
+
+
+def of_entries_apart(out: Path) -> None:
+    """Leave a record as it was when each entry was a file."""
+    (out / STATE_FOLDER / "done" / "targets").mkdir(parents=True)
+
+
+def of_the_future(out: Path) -> None:
+    write(out)
+    path = manifest_of(out)
+    path.write_text(path.read_text().replace('"schema": 2', '"schema": 3'))
+
+
+@pytest.mark.parametrize("record", [of_entries_apart, of_the_future])
+def test_a_record_of_another_version_is_refused_by_name(
+    tmp_path: Path, record: Callable[[Path], None]
+) -> None:
+    record(tmp_path)
+    for read in (Ledger, lambda out: list(verify_outputs(out))):
+        with pytest.raises(UsageError, match=r"another version of arrayred.*--overwrite") as told:
+            read(tmp_path)
+        assert told.value.path == str(tmp_path)
+
+
+def test_a_change_by_another_ledger_is_kept(tmp_path: Path) -> None:
+    one, other = Ledger(tmp_path), Ledger(tmp_path)
+    one.finish(Entry("targets/a", KEY))
+    other.finish(Entry("targets/b", KEY))
+    one.close_run({"frames": []}, {})
+    other.forget("targets/a")
+    ledger = Ledger(tmp_path)
+    assert [entry.name for entry in ledger.entries()] == ["targets/b"]
+    assert ledger.account == {"frames": []}
 
 
 def test_what_is_forgotten_is_not_finished(tmp_path: Path) -> None:
@@ -96,7 +156,7 @@ def known(tmp_path: Path) -> tuple[Path, Hashes]:
     path.write_bytes(b"pixels")
     hashes = Hashes(tmp_path / STATE_FOLDER)
     hashes.of(path)
-    entry = hashes._known[str(path)]
+    entry = hashes.stamps[str(path)]
     entry[-2] = time.time_ns() + 10**10
     hashes.save()
     return path, Hashes(tmp_path / STATE_FOLDER)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from arrayred.errors import UsageError
-from arrayred.io import Entry, Ledger, products_of, verify_outputs
+from arrayred.io import MANIFEST, STATE_FOLDER, Entry, Ledger, products_of, verify_outputs
 from arrayred.io import ledger as module
 from arrayred.io.publish import publish
+from tests.batch.disturbed import changed_manifest
 
 
 def finish(out: Path, name: str, source: Path) -> Path:
@@ -18,7 +19,8 @@ def finish(out: Path, name: str, source: Path) -> Path:
     made = products_of(out, {product: b"flux"})
     sha256 = products_of(source.parent, {source: source.read_bytes()})[source.name]
     entry = Entry(name, "key", {str(source): sha256}, made)
-    publish({product: b"flux", **Ledger(out).file_of(entry)})
+    publish({product: b"flux"})
+    Ledger(out).finish(entry)
     return product
 
 
@@ -70,13 +72,17 @@ def test_a_folder_in_a_products_place_is_no_product(tmp_path: Path, source: Path
     assert one.verdicts[0].products == {"masters/dark/product.txt": "it is no regular file"}
 
 
-def test_an_entry_under_anothers_name_makes_no_sense(tmp_path: Path, source: Path) -> None:
-    finish(tmp_path / "out", "targets/star", source)
-    (path,) = Ledger(tmp_path / "out").files()
-    other = path.rename(path.with_stem("other"))
-    (one,) = verify_outputs(tmp_path / "out")
-    assert (one.unreadable, one.verdicts) == ((other,), ())
-    assert one.unknown == (tmp_path / "out/targets/star/product.txt",)
+def test_an_entry_that_makes_no_sense_is_told_and_the_others_are_verified(
+    tmp_path: Path, source: Path
+) -> None:
+    out = tmp_path / "out"
+    for name in ("targets/star", "targets/other"):
+        finish(out, name, source)
+    with changed_manifest(out) as whole:
+        whole["made"]["targets/star"]["products"] = {"../star.txt": "12"}
+    (found,) = verify_outputs(out)
+    assert (found.unreadable, found.is_intact) == ((out / STATE_FOLDER / MANIFEST,), False)
+    assert [check.entry.name for check in found.verdicts] == ["targets/other"]
 
 
 def test_one_product_is_verified_by_the_entry_that_knows_it(tmp_path: Path, source: Path) -> None:

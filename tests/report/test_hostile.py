@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from arrayred.errors import UsageError
-from arrayred.io import PAGE, write_frames
+from arrayred.io import PAGE, Ledger, write_frames
 from arrayred.night import slug
 from arrayred.report import (
     Account,
@@ -19,7 +18,6 @@ from arrayred.report import (
     Markup,
     TargetLine,
     anchor,
-    as_json,
     night_page,
     page,
     path_below,
@@ -73,8 +71,8 @@ def test_a_hostile_text_is_text_wherever_it_stands(tmp_path: Path, text: str) ->
 @pytest.mark.parametrize("text", HOSTILE)
 def test_an_account_gives_hostile_texts_back_or_escaped(tmp_path: Path, text: str) -> None:
     account = Account((), (TargetLine("a", remarks=(text,)),), warnings=(text,))
-    (tmp_path / "account.json").write_bytes(as_json(account))
-    assert read_account(tmp_path / "account.json") == account
+    Ledger(tmp_path).close_run(asdict(account), {})
+    assert read_account(Ledger(tmp_path)) == account
 
 
 @pytest.mark.parametrize("name", HOSTILE[:6:2])
@@ -115,11 +113,11 @@ def test_a_picture_from_elsewhere_is_refused() -> None:
 def test_an_account_whose_target_is_no_folder_of_ours_is_refused(
     tmp_path: Path, name: object
 ) -> None:
-    told = json.loads(as_json(Account((), (TargetLine("good"),))))
+    told = asdict(Account((), (TargetLine("good"),)))
     told["targets"][0]["name"] = name
-    (tmp_path / "account.json").write_text(json.dumps(told))
+    Ledger(tmp_path).close_run(told, {})
     with pytest.raises(UsageError, match="makes no sense"):
-        read_account(tmp_path / "account.json")
+        read_account(Ledger(tmp_path))
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from pathlib import Path
 
 import pytest
 
 from arrayred.batch import SummaryLine, as_ecsv
 from arrayred.errors import UsageError
-from arrayred.io import DONE, INDEX, PAGE, PAGE_ENTRY, STATE_FOLDER, verify_outputs
+from arrayred.io import INDEX, MANIFEST, PAGE, PAGE_ENTRY, STATE_FOLDER, Ledger, verify_outputs
 from arrayred.report import index_page, write_index
 from arrayred.report import read as read_file
+from tests.batch.disturbed import changed_manifest
 from tests.report.pages import (
     all_of,
     policy_of,
@@ -59,12 +59,10 @@ def test_what_is_wrong_comes_first_and_every_target_is_there(many: Path) -> None
 
 
 def test_targets_that_need_a_look_are_counted(many: Path) -> None:
-    place = many / "night-b" / STATE_FOLDER / DONE / f"{PAGE_ENTRY}.json"
-    entry = json.loads(place.read_bytes())
     for n_seen, said in ((1, "1 target needs a look"), (2, "2 targets need a look")):
-        for target in entry["facts"]["targets"][:n_seen]:
-            target["state"] = "attention"
-        place.write_text(json.dumps(entry))
+        with changed_manifest(many / "night-b") as whole:
+            for target in whole["made"][PAGE_ENTRY]["facts"]["targets"][:n_seen]:
+                target["state"] = "attention"
         assert said in text_of(read(write_index(many)))
 
 
@@ -89,7 +87,7 @@ def test_only_the_script_of_the_page_may_run(many: Path) -> None:
 def test_each_spectrum_has_its_shape_and_its_numbers(many: Path) -> None:
     page = write_index(many)
     line = next(line for line in rows(page) if line[2] == "Deneb")
-    facts = json.loads((many / "night-b/.arrayred/done/targets/Deneb.json").read_bytes())["facts"]
+    facts = Ledger(many / "night-b").read("targets/Deneb").facts
     assert line[4:6] == [f"{facts['snr']:.0f}", f"{facts['first_row']}:{facts['last_row']}"]
     assert line[6:8] == ["3", "600 s"]
     assert len(all_of(read(page), "svg", "spark")) == 1
@@ -129,9 +127,9 @@ def test_an_index_is_known_to_verify_and_one_of_somebody_else_stays(many: Path) 
 
 
 def test_a_line_of_the_index_takes_less_than_a_kilobyte(many: Path) -> None:
-    told = (many / f"night-b/.arrayred/done/{PAGE_ENTRY}.json").read_bytes()
+    told = (many / "night-b" / STATE_FOLDER / MANIFEST).read_bytes()
     for i in range(500):
-        place = many / f"n{i:04d}" / f".arrayred/done/{PAGE_ENTRY}.json"
+        place = many / f"n{i:04d}" / STATE_FOLDER / MANIFEST
         place.parent.mkdir(parents=True)
         place.write_bytes(told)
         (many / f"n{i:04d}" / PAGE).touch()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from arrayred.errors import UsageError
-from arrayred.io import PAGE, PAGE_ENTRY, Ledger, verify_outputs
-from arrayred.report import ACCOUNT, FrameLine, as_json, read_account, write_report
-from tests.batch.disturbed import write_night
+from arrayred.io import MANIFEST, PAGE, PAGE_ENTRY, Ledger, verify_outputs
+from arrayred.report import FrameLine, read_account, write_report
+from tests.batch.disturbed import changed_manifest, write_night
 from tests.report.conftest import reduced
 from tests.report.pages import (
     all_of,
@@ -108,8 +108,8 @@ def test_a_page_of_another_version_or_night_is_made_anew(
     if change == "version":
         monkeypatch.setattr("arrayred.report.run.VERSION", 99)
     elif change == "account":
-        told = out / ".arrayred" / ACCOUNT
-        told.write_text(told.read_text().replace("NIGHT", "NACHT"))
+        with changed_manifest(out) as whole:
+            whole["account"]["command"] = whole["account"]["command"].replace("NIGHT", "NACHT")
     else:
         (out / PAGE).write_bytes(b"<p>mine")
     write_report(out)
@@ -148,15 +148,17 @@ def test_a_damaged_product_is_said_and_the_page_is_made(out: Path) -> None:
 
 
 def test_a_page_without_an_account_says_so_and_shows_the_targets(out: Path) -> None:
-    (out / ".arrayred" / ACCOUNT).unlink()
+    with changed_manifest(out) as whole:
+        whole["account"] = {}
     told = text_of(read(write_report(out)))
     assert "The run left no account of its frames" in told
     assert "Deneb" in told
 
 
 def test_an_account_that_makes_no_sense_is_an_error_with_its_path(out: Path) -> None:
-    (out / ".arrayred" / ACCOUNT).write_text('{"schema": 1, "frames": 3}')
-    with pytest.raises(UsageError, match=r"account.json: What was noted .* makes no sense"):
+    with changed_manifest(out) as whole:
+        whole["account"] = {"frames": 3}
+    with pytest.raises(UsageError, match=r"manifest.json: What was noted .* makes no sense"):
         write_report(out)
 
 
@@ -187,21 +189,19 @@ def test_what_is_private_in_headers_is_on_no_page(tmp_path: Path) -> None:
         end = blank.index(b"END" + b" " * 77)
         path.write_bytes(blank[:end] + card + owner + blank[end : -len(card + owner)])
     out = reduced(night, tmp_path / "out")
-    for file in (out / PAGE, out / ".arrayred" / ACCOUNT):
+    for file in (out / PAGE, out / ".arrayred" / MANIFEST):
         assert b"ABCDE" not in file.read_bytes()
         assert b"Jane" not in file.read_bytes()
 
 
 def test_a_night_of_10000_frames_is_a_page_that_hides_nothing(out: Path) -> None:
-    place = out / ".arrayred" / ACCOUNT
-    account = read_account(place)
+    account = read_account(Ledger(out))
     assert account is not None
     many = [_numbered(account.frames[i % 11], i) for i in range(10_000)]
-    place.write_bytes(as_json(account.__class__(tuple(many), account.targets)))
-    entry = out / ".arrayred" / "done" / "targets" / "Deneb.json"
-    told = json.loads(entry.read_bytes())
-    told["inputs"] = {line.path: f"{i:064x}" for i, line in enumerate(many)}
-    entry.write_text(json.dumps(told))
+    with changed_manifest(out) as whole:
+        whole["account"]["frames"] = [asdict(line) for line in many]
+        inputs = {line.path: f"{i:064x}" for i, line in enumerate(many)}
+        whole["made"]["targets/Deneb"]["inputs"] = inputs
     page = write_report(out).read_text("utf-8")
     assert len(page) < 5_000_000
     assert "10000 frames, a line for those of one kind" in page

@@ -1,0 +1,262 @@
+"""Bound memory by the sizes of arrays: of bands (`rows_within`), images (`image_bytes`), nights.
+
+A limit is shared out in this order: what does not shrink with the bands (headers, images, what is
+being read and decoded), then the bands, each with the copies that a kernel makes of it. Where not
+even the lowest bands have room, the limit is refused with what is needed, rather than exceeded.
+
+The sizes are those of the arrays, by dtype: a plane that is added to an image is counted by adding
+it here to `IMAGE`. They were compared with the memory of real processes: 400 frames of 2048 x 2048
+peak at 481 MiB of 512, and at 1658 when the limit was only that of the bands.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from arrayred.bands import BAND_BYTES, band_rows
+from arrayred.errors import ResourceError, UsageError
+from arrayred.kernels.combine import LANE_BYTES, STRIP_BYTES
+from arrayred.model import CLEAN, COUNTS, DQ, N_REJECTED, VARIANCE
+
+MIB = 1 << 20
+_PROGRAM, _PLOTTING = 160 * MIB, 48 * MIB
+"""The program with its libraries, and with matplotlib more: alone not sizes of arrays."""
+_OF_A_FRAME = 24 << 10
+"""The record of a frame, with the cards of its header."""
+
+
+def bytes_per_pixel(n_frames: int, dtype: np.dtype[Any], *, widened: bool = False) -> int:
+    """Return the bytes per pixel of a band a few strips high, while a kernel works on it.
+
+    They are the values of all frames, the kernel's copies of them (one of integers, which have no
+    missing values; five of floats), and eight images of float64.
+
+    Parameters
+    ----------
+    widened : the kernel holds the values three times in float64, as clipping does.
+    """
+    copied = dtype.itemsize * (5 if dtype.kind == "f" else 1)
+    return n_frames * (dtype.itemsize + max(copied, 24 if widened else 0)) + 64
+
+
+def rows_within(
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    memory: int,
+    *,
+    threads: int = 1,
+    widened: bool = False,
+    enough: int | None = None,
+) -> int:
+    """Return the largest height of a band, rows, for all threads to fit in memory; 0 if none does.
+
+    Parameters
+    ----------
+    shape, dtype : of the stack (frame, y, x).
+    memory : bytes that all threads may hold together.
+    threads : number of bands processed at once.
+    widened : as in `bytes_per_pixel`.
+    enough : bytes beyond which a larger band gains nothing; by default one strip, which is
+        processed while it is in the processor's cache.
+
+    Examples
+    --------
+    >>> rows_within((25, 2048, 4096), np.dtype("u2"), 4 << 20, threads=2)
+    3
+    >>> rows_within((400, 2048, 4096), np.dtype("u2"), 4 << 20)
+    0
+    """
+    of_a_row = shape[2] * bytes_per_pixel(shape[0], dtype, widened=widened)
+    most = min(STRIP_BYTES, shape[0] * LANE_BYTES) if enough is None else enough
+    return min(band_rows(shape, dtype, most), memory // max(of_a_row * threads, 1))
+
+
+def rows_of_bands(
+    shape: tuple[int, int, int],
+    dtype: np.dtype[Any],
+    memory: int | None = None,
+    step: int = 1,
+    *,
+    widened: bool = True,
+) -> int:
+    """Return the number of rows of a stack's bands: 64 MB, or fewer if `memory` is limited.
+
+    It is a multiple of `step`, the rows that are read at the cost of one, where it is larger.
+
+    Raises
+    ------
+    UsageError
+        The memory does not hold one row of all frames for every thread.
+    """
+    if memory is None:
+        rows = band_rows(shape, dtype)
+        return rows - rows % min(step, rows)
+    threads = os.cpu_count() or 1
+    rows = rows_within(shape, dtype, memory, threads=threads, widened=widened, enough=BAND_BYTES)
+    if rows == 0:
+        needed = bytes_of_a_row(shape, dtype, widened=widened)
+        raise UsageError(
+            f"{memory} bytes of memory are too few for one row of {shape[0]} frames a thread",
+            keyword="memory",
+            value=memory,
+            hint=f"Give {needed} or more, or let dask use fewer threads.",
+        )
+    return rows - rows % min(step, rows)
+
+
+def bytes_of_a_row(
+    shape: tuple[int, int, int], dtype: np.dtype[Any], *, widened: bool = True
+) -> int:
+    """Return the memory for one row of all frames per dask thread, bytes."""
+    threads = os.cpu_count() or 1
+    return threads * shape[2] * bytes_per_pixel(shape[0], dtype, widened=widened)
+
+
+class BandLayout(NamedTuple):
+    """The number of pixels of a band, and the number of threads."""
+
+    pixels: int
+    threads: int
+
+
+def band_layout(
+    shape: tuple[int, int],
+    dtype: np.dtype[Any],
+    memory: int,
+    *,
+    fixed: int,
+    reading: int,
+    decoding: int,
+    fewest: int,
+    threads: int,
+    widened: bool,
+) -> BandLayout:
+    """Return the pixels of a band, which may be shorter than a row, and the number of threads.
+
+    The number of threads is reduced before a limit is refused. Decoding comes before combining, so
+    only the larger of the two counts.
+
+    Parameters
+    ----------
+    shape, dtype : of the stack (frame, pixel).
+    memory : bytes that may be held.
+    fixed : bytes held in any case.
+    reading, decoding : bytes that each thread takes to read a piece, and to decode a file.
+    fewest : pixels of the shortest band.
+    threads : the most.
+    widened : as in `bytes_per_pixel`.
+
+    Raises
+    ------
+    UsageError
+        The limit is too small for one short band.
+    """
+    fewest = min(fewest, shape[1])
+    for n_threads in range(threads, 0, -1):
+        left = memory - fixed - n_threads * reading
+        pixels = rows_within((*shape, 1), dtype, left, threads=n_threads, widened=widened)
+        if pixels >= fewest and n_threads * decoding <= memory - fixed:
+            return BandLayout(pixels, n_threads)
+    band = fewest * bytes_per_pixel(shape[0], dtype, widened=widened)
+    needed = fixed + max(reading + band, decoding)
+    raise UsageError(
+        f"{memory} bytes of memory are too few for {shape[0]} frames",
+        value=memory,
+        hint=f"Give --memory {_in_mib(needed)}M or more.",
+    )
+
+
+# The images of a night, bytes per pixel: of their planes, their files, and the steps' copies.
+
+_FLOAT64, _FLOAT32, _FLAG = (np.dtype(kind).itemsize for kind in ("f8", "f4", "u1"))
+IMAGE = {COUNTS: _FLOAT64, VARIANCE: _FLOAT32, DQ: _FLAG}
+"""The planes of an image in memory."""
+BEST = {CLEAN: _FLOAT64, N_REJECTED: _FLAG}
+"""The further planes of one whose best estimate is made separately."""
+MASTER = IMAGE[COUNTS]
+FLAT = 2 * sum(IMAGE.values())
+"""A flat, and the same as it is adapted to a target."""
+OF_LATER_STEPS = _FLOAT64 + _FLOAT32
+"""What is compared of a target's frames after its bands are finished."""
+VALUES_OF_A_HIT = 16
+"""One byte per this many values of a target's frames, for the list of outliers: 40 bytes for each
+of the 0.15 % of values that cosmic rays hit in 600 s."""
+_WORKING = 3 * _FLOAT64
+"""The copies that a step makes of an image: what it subtracts, the difference, its noise."""
+_LARGEST_OF_FRAMES = _FLOAT32
+_DRAWN = 6 * _FLOAT64 + 4 * _FLAG + 2 * _FLAG
+"""What matplotlib makes of an image: scaled, masked and as colours."""
+
+
+def image_bytes(
+    *,
+    itemsize: int = _FLOAT32,
+    best: bool = False,
+    frames_too: bool = False,
+    divided: bool = False,
+    electrons: bool = False,
+    drawn: bool = False,
+) -> int:
+    """Return the largest memory of the images of one target, bytes per pixel.
+
+    Parameters
+    ----------
+    itemsize : of the values in its files, bytes.
+    best : its best estimate is made separately.
+    frames_too : its single frames are written.
+    divided : by a flat.
+    electrons : it is converted to electrons.
+    drawn : there is a figure.
+    """
+    of_file = 2 * _FLOAT32 + 2 * _FLAG  # counts, sigma, mask, flags
+    image = sum(IMAGE.values()) + _LARGEST_OF_FRAMES
+    n_bytes = image + of_file + _WORKING
+    if best:
+        n_bytes += sum(BEST.values()) + _FLOAT32 + _FLAG + _FLOAT64 + 2 * _FLAG
+    if frames_too:
+        n_bytes += sum(IMAGE.values()) + of_file + _WORKING + 2 * _FLOAT64
+    if divided:
+        n_bytes += _FLOAT64 + _FLOAT32 + _FLOAT64
+    if electrons:
+        n_bytes += 2 * _FLOAT64 + _FLOAT32
+    if itemsize > _FLOAT32:
+        n_bytes += 4 * (itemsize - _FLOAT32)  # counts, sigma twice, the best estimate
+    return n_bytes + drawn * _DRAWN
+
+
+def program_bytes(n_frames: int, *, figures: bool) -> int:
+    """Return the memory of the program and of the records of frames."""
+    return _PROGRAM + figures * _PLOTTING + n_frames * _OF_A_FRAME
+
+
+def left_for_bands(limit: int, beside: int, least: int) -> int:
+    """Return what a limit leaves for bands, bytes.
+
+    Parameters
+    ----------
+    limit : bytes that the process may take.
+    beside : bytes that it takes without bands.
+    least : bytes of the lowest bands.
+
+    Raises
+    ------
+    ResourceError
+        The limit is too small.
+    """
+    if beside + least > limit:
+        needed = _in_mib(beside + least)
+        raise ResourceError(
+            "The program, the images of a target and low bands of its frames need "
+            f"{needed} MiB, but --memory allows {limit / MIB:.0f} MiB",
+            keyword="memory",
+            value=limit,
+            hint=f"Give --memory {needed}M or more.",
+        )
+    return limit - beside
+
+
+def _in_mib(n_bytes: int) -> int:
+    return -(-n_bytes // MIB)
