@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +38,29 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
     }
 
 
+def whole(folder: Path | str) -> dict[str, bytes]:
+    """Return the content of every file of a folder but its state and log."""
+    return {name: content for name, (content, _) in contents(Path(folder)).items()}
+
+
+@contextmanager
+def as_a_process(folder: Path) -> Iterator[pytest.MonkeyPatch]:
+    """Let the command line run here as in a process of its own, from a folder.
+
+    No file waits for the disk: what a power failure leaves is a claim of the tests of `publish`.
+    """
+    handler, thresholds = signal.getsignal(signal.SIGTERM), gc.get_threshold()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        patched.setenv("CI", "1")
+        patched.setattr(os, "fsync", lambda _: None)
+        yield patched
+    signal.signal(signal.SIGTERM, handler)
+    gc.set_threshold(*thresholds)
+    gc.unfreeze()
+    gc.enable()
+
+
 @pytest.fixture
 def arrayred(
     tmp_path: Path,
@@ -44,9 +69,6 @@ def arrayred(
     caplog: pytest.LogCaptureFixture,
 ) -> Iterator[Call]:
     """Return a function that runs a command; whatever it says, it must leave the night alone."""
-    handler, thresholds = signal.getsignal(signal.SIGTERM), gc.get_threshold()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CI", "1")
 
     def call(*args: object) -> Told:
         monkeypatch.setattr(sys, "argv", ["arrayred", *map(str, args)])
@@ -60,11 +82,27 @@ def arrayred(
         assert not [record for record in caplog.records if record.name.startswith("matplotlib")]
         return Told(int(exited.value.code or 0), said.out, said.err)
 
-    yield call
-    signal.signal(signal.SIGTERM, handler)
-    gc.set_threshold(*thresholds)
-    gc.unfreeze()
-    gc.enable()
+    with as_a_process(tmp_path):
+        yield call
+
+
+@pytest.fixture(scope="session")
+def _undisturbed(_written_night: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with as_a_process(folder) as patched:
+        patched.setenv("XDG_CACHE_HOME", str(folder / "caches"))
+        command = ["reduce", str(_written_night), "-o", "out", "--no-figures", "-q"]
+        patched.setattr(sys, "argv", ["arrayred", *command])
+        with pytest.raises(SystemExit) as exited:
+            main()
+    assert not exited.value.code
+    return folder / "out"
+
+
+@pytest.fixture
+def undisturbed(_undisturbed: Path, tmp_path: Path) -> dict[str, bytes]:
+    """Return the products of the night as it is; they lie in a folder of this name, too."""
+    return whole(shutil.copytree(_undisturbed, tmp_path / "undisturbed"))
 
 
 @pytest.fixture(scope="session")
