@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import shutil
@@ -16,6 +17,8 @@ import pytest
 
 from arrayred.cli import main
 from arrayred.io import LOG_FILE, STATE_FOLDER
+from tests.cli import forked
+from tests.conftest import Run
 
 
 class Told(NamedTuple):
@@ -86,12 +89,11 @@ def arrayred(
         yield call
 
 
-@pytest.fixture(scope="session")
-def _undisturbed(_written_night: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
+def reduced_once(night: Path, folder: Path, *options: str) -> Path:
+    """Return the products of a night, without figures, for several tests to read."""
     with as_a_process(folder) as patched:
         patched.setenv("XDG_CACHE_HOME", str(folder / "caches"))
-        command = ["reduce", str(_written_night), "-o", "out", "--no-figures", "-q"]
+        command = ["reduce", str(night), "-o", "out", "--no-figures", "-q", *options]
         patched.setattr(sys, "argv", ["arrayred", *command])
         with pytest.raises(SystemExit) as exited:
             main()
@@ -99,10 +101,24 @@ def _undisturbed(_written_night: Path, tmp_path_factory: pytest.TempPathFactory)
     return folder / "out"
 
 
+@pytest.fixture(scope="session")
+def _undisturbed(_written_night: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return reduced_once(_written_night, tmp_path_factory.mktemp("undisturbed"))
+
+
 @pytest.fixture
-def undisturbed(_undisturbed: Path, tmp_path: Path) -> dict[str, bytes]:
+def undisturbed(
+    _undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, bytes]:
     """Return the products of the night as it is; they lie in a folder of this name, too."""
+    monkeypatch.chdir(tmp_path)
     return whole(shutil.copytree(_undisturbed, tmp_path / "undisturbed"))
+
+
+@pytest.fixture
+def fork(tmp_path: Path) -> Run:
+    """Return a function that runs the command line in a fork, which has its own streams."""
+    return functools.partial(forked.run, cwd=tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -116,6 +132,18 @@ def _two_stars(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stars(_two_stars: Path, tmp_path: Path) -> Path:
     """Return a folder with the frames of two stars, to be changed at will."""
     return Path(shutil.copytree(_two_stars, tmp_path / "night"))
+
+
+@pytest.fixture(scope="session")
+def _plain_stars(_two_stars: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return reduced_once(_two_stars, tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture
+def plain(_plain_stars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """Return the products of the two stars as they are; they lie in a folder of this name, too."""
+    monkeypatch.chdir(tmp_path)
+    return whole(shutil.copytree(_plain_stars, tmp_path / "plain"))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ needed for its terminal, its signals or its end.
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import multiprocessing.reduction
 import os
@@ -14,6 +15,9 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+
+from arrayred.cli import main
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
@@ -50,11 +54,19 @@ def _received(copy: multiprocessing.reduction.DupFd) -> int:  # type: ignore[nam
 
 
 def start(
-    args: Sequence[str], streams: Sequence[int], cwd: Path, env: Mapping[str, str]
+    args: Sequence[str],
+    streams: Sequence[int],
+    cwd: Path,
+    env: Mapping[str, str],
+    patches: Mapping[str, object] = MappingProxyType({}),
 ) -> multiprocessing.process.BaseProcess:
-    """Start a command line, its standard streams being copies of three descriptors."""
+    """Start a command line, its standard streams being copies of three descriptors.
+
+    Patches are values by the names of what they stand for there.
+    """
     handed = [_Handed(number) for number in streams]
-    process = _FORKS.Process(target=_command, args=(list(args), handed, str(cwd), dict(env)))
+    given = (list(args), handed, str(cwd), dict(env), dict(patches))
+    process = _FORKS.Process(target=_command, args=given)
     process.start()
     return process
 
@@ -77,16 +89,19 @@ def run(*args: object, cwd: Path, timeout: float = 120.0) -> subprocess.Complete
     return subprocess.CompletedProcess(words, int(process.exitcode), *said)
 
 
-def _command(args: list[str], streams: list[int], cwd: str, env: dict[str, str]) -> None:
+def _command(
+    args: list[str], streams: list[int], cwd: str, env: dict[str, str], patches: dict[str, object]
+) -> None:
     for standard, number in enumerate(streams):
         os.dup2(number, standard)
         os.close(number)
-    sys.stdin, sys.stdout, sys.stderr = (open(i, "r" if i == 0 else "w") for i in range(3))
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(i, "r" if i == 0 else "w") for i in range(3))
     sys.stdout.reconfigure(line_buffering=sys.stdout.isatty())
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
     sys.argv = ["arrayred", *args]
-    from arrayred.cli import main
-
+    for name, value in patches.items():
+        module, _, attribute = name.rpartition(".")
+        setattr(importlib.import_module(module), attribute, value)
     main()

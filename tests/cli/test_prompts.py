@@ -11,7 +11,7 @@ import signal
 import struct
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -35,6 +35,7 @@ class Terminal:
         columns: int = 200,
         stdin: IO[bytes] | None = None,
         stdout: IO[bytes] | None = None,
+        patches: Mapping[str, object] | None = None,
         **env: str,
     ) -> None:
         termios = pytest.importorskip("termios")
@@ -44,7 +45,9 @@ class Terminal:
         unwanted = {"CI", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"}
         kept = {name: value for name, value in os.environ.items() if name not in unwanted}
         streams = [stdin.fileno() if stdin else theirs, stdout.fileno() if stdout else theirs]
-        self.process = forked.start(args, [*streams, theirs], cwd, {**kept, "TERM": "xterm", **env})
+        self.process = forked.start(
+            args, [*streams, theirs], cwd, {**kept, "TERM": "xterm", **env}, patches or {}
+        )
         os.close(theirs)
         self.raw = ""
 
