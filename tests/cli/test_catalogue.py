@@ -31,7 +31,7 @@ from astropy.io import fits
 from arrayred import batch
 from arrayred.cli import main
 from arrayred.io import decoding
-from tests.cli.conftest import Call, contents
+from tests.cli.conftest import Call, contents, whole
 from tests.conftest import Run
 
 STAR = Path("out/targets/Simulated_star")
@@ -58,21 +58,10 @@ def tables(out: str = "out") -> list[bytes]:
     return [(folder / f"Simulated_star_{name}.txt").read_bytes() for name in TABLES]
 
 
-def whole(out: Path | str) -> dict[str, bytes]:
-    return {name: content for name, (content, _) in contents(Path(out)).items()}
-
-
 def combined_counts() -> dict[str, int]:
     """Return NCOMBINE of the master and of the combined image."""
     paths = [*Path("out").glob("masters/*.fits"), *Path("out").glob("targets/*/*_combined.fits")]
     return {path.name: fits.getval(path, "NCOMBINE") for path in paths}
-
-
-@pytest.fixture
-def undisturbed(night: Path, arrayred: Call) -> dict[str, bytes]:
-    """Return the products of the night before anything happens to it."""
-    assert arrayred("reduce", night, "-o", "undisturbed", *QUIET).code == 0
-    return whole("undisturbed")
 
 
 # Frames that cannot be read as such

@@ -13,14 +13,13 @@ import pytest
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from tests.cli.conftest import Call
+from tests.cli.conftest import Call, whole
 from tests.cli.test_catalogue import (
     QUIET,
     REDUCE,
     assert_each_is_named,
     combined_counts,
     tables,
-    whole,
     write_card,
 )
 
@@ -30,10 +29,10 @@ Change = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 @pytest.fixture
-def plain_tables(night: Path, arrayred: Call) -> list[bytes]:
+def plain_tables(arrayred: Call, undisturbed: dict[str, bytes]) -> list[bytes]:
     """Return the tables of the night as it is."""
-    assert arrayred("reduce", night, "-o", "before", *QUIET).code == 0
-    return tables("before")
+    assert undisturbed
+    return tables("undisturbed")
 
 
 def rewrite(path: Path, change: Change, **cards: Any) -> None:

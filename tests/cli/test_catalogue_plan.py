@@ -136,10 +136,10 @@ def test_a_dark_of_another_shape_is_refused_with_both_named(
         (-24.0, 4, False),
     ],
 )
-@pytest.mark.parametrize("keyword", ["CCD-TEMP", "SET-TEMP"])
 def test_a_dark_of_another_temperature_is_silent_said_or_refused(
-    night: Path, arrayred: Call, degrees: float, code: int, said: bool, keyword: str
+    night: Path, arrayred: Call, degrees: float, code: int, said: bool
 ) -> None:
+    keyword = "CCD-TEMP" if degrees > -20 else "SET-TEMP"
     set_cards(night, "light*", {"CCD-TEMP": None, keyword: -20.0})
     set_cards(night, "dark*", {"CCD-TEMP": None, keyword: degrees})
     told = arrayred("reduce", "night", "-o", "out", "--no-figures")
@@ -230,7 +230,7 @@ def test_two_nights_in_one_folder_have_darks_and_targets_of_their_own(
 # What was corrected already (39)
 
 
-@pytest.mark.parametrize("calstat", ["BDF", "bdf", " BD ", "D", "d", "DM"])
+@pytest.mark.parametrize("calstat", ["BDF", " bd ", "d", "DM"])
 def test_a_dark_is_never_subtracted_twice(night: Path, arrayred: Call, calstat: str) -> None:
     subtract(night, "light*", calstat)
     told = arrayred("reduce", "night", "-o", "out", "--no-figures")
@@ -242,7 +242,7 @@ def test_a_dark_is_never_subtracted_twice(night: Path, arrayred: Call, calstat: 
     assert "ARDARK" not in header
 
 
-@pytest.mark.parametrize("calstat", ["", "   ", "M", "none"])
+@pytest.mark.parametrize("calstat", ["   ", "M", "none"])
 def test_a_calstat_that_says_nothing_is_a_raw_frame(
     night: Path, arrayred: Call, calstat: str
 ) -> None:
@@ -285,8 +285,10 @@ def test_darks_from_which_a_dark_was_subtracted_serve_nothing(night: Path, array
 # Mixed shapes (52)
 
 
-@pytest.mark.parametrize("shape", [(150, 110), (150, 120), (160, 110), (170, 130), (160, 130)])
-@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize(
+    ("shape", "number"),
+    [((150, 110), 1), ((150, 120), 3), ((160, 110), 1), ((170, 130), 3), ((160, 130), 1)],
+)
 def test_a_light_of_another_shape_fails_by_name_and_crops_nobody(
     night: Path, arrayred: Call, shape: tuple[int, int], number: int
 ) -> None:

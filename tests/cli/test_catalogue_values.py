@@ -32,16 +32,24 @@ def table_of(out: str) -> Table:
     return Table.read(io.BytesIO(content), format="ascii.ecsv")
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
-@pytest.mark.parametrize("name", ["light-002.fit", "dark-003.fit"])
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (np.nan, "light-002.fit"),
+        (np.inf, "dark-003.fit"),
+        (-np.inf, "light-002.fit"),
+        (3e38, "light-002.fit"),
+        (3e38, "dark-003.fit"),
+    ],
+)
 def test_a_pixel_that_is_no_count_spoils_nothing(
-    night: Path, arrayred: Call, value: float, name: str
+    night: Path, arrayred: Call, undisturbed: dict[str, bytes], value: float, name: str
 ) -> None:
-    assert arrayred("reduce", "night", "-o", "whole", *QUIET).code == 0
+    assert undisturbed
     change(night / name, (84, 60), value)
     told = arrayred("reduce", "night", "-o", "holed", *QUIET)
     assert told.code == 0, told.err
-    one, other = table_of("whole"), table_of("holed")
+    one, other = table_of("undisturbed"), table_of("holed")
     assert one.meta["SPFIRST"] == other.meta["SPFIRST"]
     assert one.meta["SPLAST"] == other.meta["SPLAST"]
     assert np.all(np.abs(one["flux"] - other["flux"]) < 4 * one["uncertainty"])

@@ -21,12 +21,6 @@ cluster_extra = pytest.mark.skipif(
     reason="the extra 'cluster' is not installed",
 )
 NIGHTS = [f"nights/night-{i}" for i in range(3)]
-WATCHED = """
-import sys
-sys.addaudithook(lambda event, _: event in ("socket.bind", "socket.listen") and print(event))
-from arrayred.cli import main
-main()
-"""
 
 
 @pytest.fixture
@@ -51,18 +45,6 @@ def test_workers_change_no_byte_of_many_nights_and_of_one(arrayred: Call) -> Non
     large = ("--workers", "1", "--memory", "300K", "--no-figures")
     assert arrayred("reduce", NIGHTS[0], "-o", "large", *large).code == 0
     assert products(Path("large")) == products(Path("alone/night-0"))
-
-
-@pytest.mark.usefixtures("three")
-def test_a_run_by_itself_opens_no_socket(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", WATCHED, "reduce", *NIGHTS, "-o", "out", "-q", "--no-figures"]
-    root = str(Path(__file__).parents[2])
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)])}
-    for options in (("--memory", "400M"), ("--jobs", "2", "--force")):
-        done = subprocess.run(
-            [*command, *options], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
-        )
-        assert (done.stdout, done.stderr) == ("", "")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import itertools
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +15,9 @@ from astropy.io import fits
 from astropy.nddata import CCDData
 
 from tests.cli.conftest import Call
-from tests.conftest import Run
 
 TABLES = ("raw_extraction.txt", "skysubtracted.txt")
+QUIET = ("--no-figures", "-q")
 
 
 def tables_of(out: Path) -> list[bytes]:
@@ -33,35 +34,36 @@ def with_extensions(path: Path) -> None:
 
 @pytest.mark.parametrize("option", ["--master-dark", "--calibrations"])
 def test_a_master_with_extensions_serves_as_one_without(
-    run: Run, night: Path, tmp_path: Path, option: str
+    arrayred: Call, night: Path, undisturbed: dict[str, bytes], option: str
 ) -> None:
-    plain = run("reduce", night, "-o", tmp_path / "a", "--no-figures", "-q")
-    assert plain.returncode == 0, plain.stderr
-    (master,) = (tmp_path / "a" / "masters").iterdir()
+    assert undisturbed
+    (master,) = Path("undisturbed/masters").iterdir()
     with_extensions(master)
     for dark in night.glob("dark*"):
         dark.unlink()
     given = master if option == "--master-dark" else master.parent
-    again = run("reduce", night, "-o", tmp_path / "b", "--no-figures", "-q", option, given)
-    assert again.returncode == 0, again.stderr
-    assert tables_of(tmp_path / "b") == tables_of(tmp_path / "a") != []
+    again = arrayred("reduce", night, "-o", "b", *QUIET, option, given)
+    assert again.code == 0, again.err
+    assert tables_of(Path("b")) == tables_of(Path("undisturbed")) != []
 
 
-def test_a_product_with_extensions_among_the_frames_is_left_out(run: Run, night: Path) -> None:
-    assert run("reduce", night, "-o", f"{night}-a", "--no-figures", "-q").returncode == 0
-    (combined,) = Path(f"{night}-a").rglob("*_combined.fits")
+def test_a_product_with_extensions_among_the_frames_is_left_out(
+    arrayred: Call, night: Path, undisturbed: dict[str, bytes]
+) -> None:
+    assert undisturbed
+    (combined,) = Path("undisturbed").rglob("*_combined.fits")
     with_extensions(combined)
     (night / combined.name).write_bytes(combined.read_bytes())
-    again = run("reduce", night, "-o", f"{night}-b", "--no-figures", "-q")
-    assert again.returncode == 0, again.stderr
-    assert tables_of(Path(f"{night}-b")) == tables_of(Path(f"{night}-a")) != []
+    again = arrayred("reduce", night, "-o", "b", *QUIET)
+    assert again.code == 0, again.err
+    assert tables_of(Path("b")) == tables_of(Path("undisturbed")) != []
 
 
 def test_masters_know_their_noise_and_nothing_else_does_by_it(
-    run: Run, night: Path, tmp_path: Path
+    arrayred: Call, night: Path, undisturbed: dict[str, bytes]
 ) -> None:
-    assert run("reduce", night, "-o", tmp_path / "a", "--no-figures", "-q").returncode == 0
-    (path,) = (tmp_path / "a" / "masters").iterdir()
+    assert undisturbed
+    (path,) = Path("undisturbed/masters").iterdir()
     master = CCDData.read(path)
     one, two = (fits.getdata(dark).astype(float) for dark in sorted(night.glob("dark*"))[:2])
     noise = np.median(np.abs(one - two)) / 0.6745 / np.sqrt(2)
@@ -69,14 +71,13 @@ def test_masters_know_their_noise_and_nothing_else_does_by_it(
     assert np.median(master.uncertainty.array) == pytest.approx(left * noise, rel=0.05)
     with fits.open(path, mode="update") as hdus:
         del hdus["UNCERT"]
-    again = run("reduce", night, "-o", tmp_path / "b", "--no-figures", "-q", "--master-dark", path)
-    assert again.returncode == 0, again.stderr
-    assert tables_of(tmp_path / "b") == tables_of(tmp_path / "a") != []
+    again = arrayred("reduce", night, "-o", "b", *QUIET, "--master-dark", path)
+    assert again.code == 0, again.err
+    assert tables_of(Path("b")) == tables_of(Path("undisturbed")) != []
 
 
 # Frames whose pixels are in several image extensions: amplifiers, detectors
 
-QUIET = ("--no-figures", "-q")
 SPECTRUM = "out/targets/Simulated_star/Simulated_star_spectrum.fits"
 
 
@@ -123,10 +124,10 @@ def flux(out: str = "out") -> Any:
 
 
 @pytest.fixture
-def whole_flux(arrayred: Call, night: Path) -> Any:
+def whole_flux(undisturbed: dict[str, bytes]) -> Any:
     """Return the flux of the night while each frame is one image."""
-    assert arrayred("reduce", night, "-o", "undivided", *QUIET).code == 0
-    return flux("undivided")
+    assert undisturbed
+    return flux("undisturbed")
 
 
 def test_amplifiers_side_by_side_make_the_frame_they_were_cut_from(
@@ -198,11 +199,11 @@ def test_images_that_overlap_are_not_put_together(arrayred: Call, night: Path) -
     assert "is read, since their DETSEC overlap or leave gaps; --extension" in told.err
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".fz", ".bz2"])
 def test_amplifiers_of_packed_files_are_put_together_too(
-    arrayred: Call, night: Path, whole_flux: Any, suffix: str
+    arrayred: Call, night: Path, whole_flux: Any
 ) -> None:
-    for path in sorted(night.iterdir()):
+    suffixes = itertools.cycle([".gz", ".fz", ".bz2"])
+    for path, suffix in zip(sorted(night.iterdir()), suffixes, strict=False):
         amplifiers(path, Amplifier(left=True), Amplifier(left=False))
         packed = path.with_name(f"{path.name}{suffix}")
         if suffix == ".fz":

@@ -9,17 +9,16 @@ import select
 import shutil
 import signal
 import struct
-import subprocess
-import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
 import pytest
 from astropy.io import fits
 
+from tests.cli import forked
 from tests.cli.conftest import contents
 
 DEADLINE = 30.0
@@ -36,6 +35,7 @@ class Terminal:
         columns: int = 200,
         stdin: IO[bytes] | None = None,
         stdout: IO[bytes] | None = None,
+        patches: Mapping[str, object] | None = None,
         **env: str,
     ) -> None:
         termios = pytest.importorskip("termios")
@@ -44,13 +44,9 @@ class Terminal:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, columns, 0, 0))
         unwanted = {"CI", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"}
         kept = {name: value for name, value in os.environ.items() if name not in unwanted}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "arrayred", *args],
-            cwd=cwd,
-            env={**kept, "TERM": "xterm", **env},
-            stdin=stdin or theirs,
-            stdout=stdout or theirs,
-            stderr=theirs,
+        streams = [stdin.fileno() if stdin else theirs, stdout.fileno() if stdout else theirs]
+        self.process = forked.start(
+            args, [*streams, theirs], cwd, {**kept, "TERM": "xterm", **env}, patches or {}
         )
         os.close(theirs)
         self.raw = ""
@@ -60,7 +56,7 @@ class Terminal:
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
-        self.process.wait()
+        self.process.join()
         os.close(self._ours)
 
     @property
@@ -85,7 +81,7 @@ class Terminal:
     def interrupted(self) -> int:
         """Send interrupts until one is heard, since none is before the command reads."""
         for _ in range(10):
-            self.process.send_signal(signal.SIGINT)
+            os.kill(self.process.pid, signal.SIGINT)
             if self._read(2.0):
                 break
         return self.ended()
@@ -95,7 +91,8 @@ class Terminal:
         ends = time.monotonic() + DEADLINE
         while self._read(max(ends - time.monotonic(), 0.0)):
             pass
-        return self.process.wait(10.0)
+        self.process.join(10.0)
+        return int(self.process.exitcode)
 
     def _read(self, seconds: float) -> bool:
         if not select.select([self._ours], [], [], seconds)[0]:
