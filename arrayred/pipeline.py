@@ -112,6 +112,7 @@ from arrayred.steps.motion import (
     other_stars,
 )
 from arrayred.steps.noise import (
+    drop_flagged,
     drop_impossible,
     estimate_flat_noise,
     estimate_noise,
@@ -1194,6 +1195,9 @@ class ReadOptions:
 
     def _cube(self, frames: Group) -> xr.Dataset:
         cube = frames.cube(self.chunks, self.memory, widened=self.widened)
+        # The flags of a master are taken from its own file, those of a flat alone.
+        cube = cube.drop_vars([DQ, VARIANCE], errors="ignore") if frames.is_master else cube
+        cube = drop_flagged(cube)
         sections = frames.frames[0].sections
         if sections is None or self.overscan == "off":
             return cube

@@ -58,6 +58,7 @@ from arrayred.model import (
     NO_DATA,
     PEAK,
     SATURATED,
+    SPOILT,
     VARIANCE,
     X,
     Y,
@@ -420,6 +421,23 @@ def drop_impossible(cube: xr.Dataset) -> xr.Dataset:
         return cube
     kept = map_frames(counts.data, without_impossible, keeps_frames=True, dtype=counts.dtype)
     return cube.assign({COUNTS: counts.copy(data=kept)})
+
+
+def drop_flagged(cube: xr.Dataset) -> xr.Dataset:
+    """Set values to NaN of which the flags `dq` (frame, y, x) of their files say that they are bad.
+
+    Parameters
+    ----------
+    cube : counts (frame, y, x), eager or chunked.
+
+    Returns
+    -------
+    cube : without `dq`, and without the `variance` of the files: noise is measured.
+    """
+    if DQ in cube:
+        counts = cube[COUNTS].where((cube[DQ] & SPOILT) == 0).assign_attrs(cube[COUNTS].attrs)
+        cube = cube.assign({COUNTS: counts})
+    return cube.drop_vars([DQ, VARIANCE], errors="ignore")
 
 
 def flag(image: xr.Dataset, cube: xr.Dataset, *, bad: Mask | None = None) -> xr.Dataset:
