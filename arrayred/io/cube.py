@@ -74,7 +74,8 @@ def open_frames(
     Returns
     -------
     cube : `counts` (frame, y, x) in adu or electron, native dtype, with the coordinates of the data
-        model, among them `night`, the evening date of each frame's night; frames in canonical
+        model, among them `night`, the evening date of each frame's night, and `gain`, a number or
+        one of each frame; frames in canonical
         order (time, then name). Labels are relative to the folder, or to the common parent of
         several folders. `dq` and `variance` (frame, y, x) where any file has them beside its image
         (MASK, DQ, UNCERT and the like: `io.planes`). The attribute `remarks` tells of frames that
@@ -103,6 +104,9 @@ def open_frames(
     """
     frames = frames_at(paths, instrument, unsigned, depth, extension)
     cube = make_cube(frames, chunks, memory)
+    gains = [frame.gain for frame in frames]
+    if "gain" not in cube.coords and None not in gains:
+        cube = cube.assign_coords(gain=(FRAME, _number_coord(gains)))
     for repeated, first in repeated_frames(frames).items():
         cube = add_remark(cube, f"{repeated} is the same frame as {first}")
     for told in dict.fromkeys(text for frame in frames for text in frame.pixel_warnings):

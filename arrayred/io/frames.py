@@ -920,13 +920,30 @@ def correct_section_cards(header: Header, sections: Sections | None) -> None:
         header.set(OVERSCAN_CARD, str(sections.overscan), "overscan that was subtracted")
     if sections.trim is None:
         return
+    header.drop([ltv for ltv, _ in _FIRST_PIXEL])
+    move_pixel_cards(header, sections.trim.rows[0] - 1, sections.trim.columns[0] - 1)
+
+
+def move_pixel_cards(header: Header, rows: int, columns: int) -> None:
+    """Correct the cards that give positions in an image of which a part is kept.
+
+    CRPIXi and CRPIXia of every world coordinate system, so that a pixel keeps its place in the sky
+    or in the spectrum, and LTVi; the sections of the whole frame are dropped.
+
+    Parameters
+    ----------
+    header : of the image before.
+    rows, columns : number of those left out before the first that is kept.
+    """
     header.drop(_SECTION_CARDS)
-    firsts = (sections.trim.rows[0], sections.trim.columns[0])
-    for (ltv, reference), first in zip(_FIRST_PIXEL, firsts, strict=True):
-        at: Value = header.readable(reference)
-        if isinstance(at, int | float) and not isinstance(at, bool):
-            header.set(reference, at + 1 - first, "moved, as the image was trimmed")
-        header.set(ltv, 1 - first, "number here less that in the raw frame")
+    for (ltv, reference), left_out in zip(_FIRST_PIXEL, (rows, columns), strict=True):
+        for keyword in [k for k in header if re.fullmatch(f"{reference}[A-Z]?", k)]:
+            at: Value = header.readable(keyword)
+            if isinstance(at, int | float) and not isinstance(at, bool):
+                header.set(keyword, at - left_out, "moved, as the image was trimmed")
+        before = header.readable(ltv)
+        known = before if isinstance(before, int | float) else 0
+        header.set(ltv, known - left_out, "number here less that in the raw frame")
 
 
 # Observing nights and their names: `with_observing_nights`.
