@@ -23,6 +23,7 @@ from .night import Plan as Plan
 from .night import make_plan as make_plan
 from .night import open_night as open_night
 from .pipeline import compute as compute
+from .pipeline import make_flat as make_flat
 from .pipeline import reduce_night as reduce_night
 from .pipeline import reduce_target as reduce_target
 from .pipeline import settle as settle

@@ -47,14 +47,23 @@ from arrayred.io.frames import (
 from arrayred.io.header import Value
 from arrayred.io.ledger import datasum_of, examine, required_checksums
 from arrayred.io.pixel_checks import read_alike, repeated_frames
-from arrayred.io.pixels import READ_PIECE, FrameStack, Pass, PassImage, all_plain_pixels
+from arrayred.io.pixels import (
+    READ_PIECE,
+    DatasumByPath,
+    FrameStack,
+    Pass,
+    PassImage,
+    all_plain_pixels,
+    read_plane,
+)
 from arrayred.io.products import ImageWriter, Provenance, open_image_writer, product_header
 from arrayred.io.publish import require_room
 from arrayred.io.remote import Stamp, path_or_address
-from arrayred.io.scan import ImageHDU, dtype_of
+from arrayred.io.scan import ImageHDU, PixelSource, dtype_of
 from arrayred.kernels.combine import mean, median, minmax_mean, without_impossible
 from arrayred.kernels.reject import clipped_mean
 from arrayred.memory import BandLayout, band_layout
+from arrayred.model import DQ, SPOILT
 from arrayred.progress import stage
 
 
@@ -454,6 +463,8 @@ class CombineJob:
         """Return the provenance for the product's header; checksums are still blank."""
         master, method = self.master, self.how.method
         steps = [f"{master.path.name} subtracted"] if master else []
+        if any(frame.image.planes_of(DQ) for frame in self.inputs):
+            steps.append("pixels that the masks of the files flag left out")
         facts: list[tuple[str, Value, str]] = [("ARMETHOD", method, "how frames were combined")]
         return Provenance(
             self.frames,
@@ -575,10 +586,11 @@ def write_combination(combination: CombineJob, *, overwrite: bool = False) -> No
     """
     how, provenance, out = combination.how, combination.provenance(), combination.out
     stack = FrameStack([frame.image.source for frame in combination.frames])
-    share = layout_of(combination.inputs, stack.shape, stack.dtype, how)
+    dtype = _dtype_with_missing(stack.dtype, combination.frames)
+    share = layout_of(combination.inputs, stack.shape, dtype, how)
     header = product_header(provenance, out.name)
     with open_image_writer(out, header, combination.shape, how.dtype, overwrite=overwrite) as sink:
-        kernel = how.kernel if stack.dtype.kind != "f" else partial(_without_missing, how.kernel)
+        kernel = how.kernel if dtype.kind != "f" else partial(_without_missing, how.kernel)
         sums = _read_once(_read_passes(combination, share.threads), sink, kernel, share)
         packed = [frame for frame in combination.inputs if frame.path not in sums]
         if how.checksums:
@@ -592,7 +604,7 @@ def _without_missing(kernel: Kernel, band: NDArray[Any], *images: NDArray[Any]) 
 
 
 def _read_once(
-    passes: Sequence[Pass], sink: ImageWriter, kernel: Kernel, share: BandLayout
+    passes: Sequence[_MaskedPass], sink: ImageWriter, kernel: Kernel, share: BandLayout
 ) -> FileChecksums:
     """Combine the frames of the first pass minus the master of the second; return SHA-256 sums."""
 
@@ -614,7 +626,42 @@ def _read_once(
         return {path: total for each in passes for path, total in each.checksums().items()}
 
 
-def _read_passes(combination: CombineJob, threads: int) -> list[Pass]:
+class _MaskedPass(Pass):
+    """A pass over frames whose flagged pixels are missing, NaN.
+
+    Parameters
+    ----------
+    frames : whose masks count.
+    sources, dtype, summed : as of `Pass`.
+    """
+
+    def __init__(
+        self,
+        frames: Sequence[Frame],
+        sources: Sequence[PixelSource],
+        dtype: np.dtype[Any],
+        summed: DatasumByPath,
+    ) -> None:
+        super().__init__(sources, _dtype_with_missing(dtype, frames), summed)
+        images = [frame.image for frame in frames]
+        self._masked = {i: one for i, one in enumerate(images) if one.planes_of(DQ)}
+
+    def read(self, first: int, stop: int, out: NDArray[Any]) -> None:
+        """Read pixels first..stop of every frame into out (frame, pixel, 1)."""
+        super().read(first, stop, out)
+        for i, image in self._masked.items():
+            spoilt = read_plane(image, DQ, first, stop - first) & SPOILT != 0
+            out[i, : stop - first, 0][spoilt] = np.nan
+
+
+def _dtype_with_missing(dtype: np.dtype[Any], frames: Sequence[Frame]) -> np.dtype[Any]:
+    """Return the dtype that holds the values of frames, and NaN if any of them has a mask."""
+    if dtype.kind == "f" or not any(frame.image.planes_of(DQ) for frame in frames):
+        return dtype
+    return np.result_type(dtype, np.float32)
+
+
+def _read_passes(combination: CombineJob, threads: int) -> list[_MaskedPass]:
     """Return the passes over the frames and over the master, if there is one."""
     groups = [combination.frames, *([(combination.master,)] if combination.master else [])]
     passes = []
@@ -623,5 +670,5 @@ def _read_passes(combination: CombineJob, threads: int) -> list[Pass]:
         plain = [f for f in group if f.image.packing == "plain" and f.image.source.cached is None]
         known = {frame.path: datasum_of(frame.image) for frame in plain}
         summed = known if combination.how.checksums else {}
-        passes.append(Pass(stack.sources, stack.dtype, summed))
+        passes.append(_MaskedPass(group, stack.sources, stack.dtype, summed))
     return passes

@@ -32,9 +32,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from arrayred.errors import MismatchError
+from arrayred.errors import MismatchError, UsageError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -319,12 +319,20 @@ class Rows:
 
 
 def check_cube(cube: xr.Dataset) -> None:
-    """Raise MismatchError unless `counts` has the dims (frame, y, x)."""
+    """Raise unless `counts` is a cube of numbers (frame, y, x) with one pixel at least.
+
+    Raises
+    ------
+    UsageError
+        It is not a Dataset.
+    MismatchError
+        Its dims, labels or dtype are others, or it is empty.
+    """
     _check_dims(cube, (FRAME, Y, X), "a cube")
 
 
 def check_image(image: xr.Dataset) -> None:
-    """Raise MismatchError unless `counts` has the dims (y, x) and is in memory."""
+    """Raise unless `counts` is an image of numbers (y, x) in memory; see `check_cube`."""
     _check_dims(image, (Y, X), "an image")
     if image[COUNTS].chunks is not None:
         raise MismatchError(
@@ -333,28 +341,109 @@ def check_image(image: xr.Dataset) -> None:
         )
 
 
-def _check_dims(ds: xr.Dataset, dims: tuple[str, ...], what: str) -> None:
-    found = ds[COUNTS].dims if COUNTS in ds else tuple(ds.data_vars)
-    if found != dims:
-        raise MismatchError(
-            f"{what.capitalize()} has the variable 'counts' with dims {dims}, but this has {found}",
-            hint="Select or transpose first.",
+def check_dataset(ds: xr.Dataset, what: str = "an image or a cube") -> None:
+    """Raise UsageError unless something is a Dataset."""
+    if not hasattr(ds, "data_vars"):
+        raise UsageError(
+            f"{what[0].upper()}{what[1:]} is an xarray.Dataset, but this is "
+            f"{type(ds).__module__}.{type(ds).__name__}",
+            value=type(ds).__name__,
+            hint="Take what open_frames returned, or give the pixels as its variable 'counts'.",
         )
 
 
-def require_same_pixels(one: xr.Dataset, other: xr.Dataset) -> None:
-    """Raise MismatchError unless both hold the same pixels of a detector.
-
-    Labels alone do not distinguish two subframes, so binning, origin, readout mode and gain setting
-    are compared if both Datasets have them; so are the units.
-    """
+def _check_dims(ds: xr.Dataset, dims: tuple[str, ...], what: str) -> None:
+    check_dataset(ds, what)
+    found = ds[COUNTS].dims if COUNTS in ds else tuple(ds.data_vars)
+    if found != dims:
+        raise MismatchError(
+            f"{what[0].upper()}{what[1:]} has the variable 'counts' with dims {dims}, but this has "
+            f"{found}",
+            hint="Select or transpose first.",
+        )
+    if ds[COUNTS].dtype.kind not in "iuf":
+        raise MismatchError(
+            f"The counts are of the dtype {ds[COUNTS].dtype}, not numbers",
+            keyword="dtype",
+            value=str(ds[COUNTS].dtype),
+            hint="Convert them, cube.assign(counts=cube.counts.astype(float)).",
+        )
+    if 0 in ds[COUNTS].shape[-2:]:
+        sizes = ", ".join(f"{n} along {dim}" for dim, n in ds[COUNTS].sizes.items())
+        raise MismatchError(f"There are no pixels: {sizes}", hint="Select some of them.")
     for dim in (Y, X):
-        if not one.indexes[dim].equals(other.indexes[dim]):
+        if dim in ds.indexes:
+            _pixel_numbers(ds, dim)
+
+
+def _pixel_numbers(ds: xr.Dataset, dim: str) -> Any:
+    """Return the pixel numbers along a dim, each of which must be there once."""
+    if dim not in ds.indexes:
+        raise MismatchError(
+            f"The pixels have no numbers {dim}",
+            keyword=dim,
+            hint=f"Give them, .assign_coords({dim}=range(1, n + 1)), as the file counts them.",
+        )
+    numbers = ds.indexes[dim]
+    if not numbers.is_unique:
+        raise MismatchError(
+            f"The pixel number {numbers[numbers.duplicated()][0]} stands twice along {dim}",
+            keyword=dim,
+            hint="Number the pixels as the file counts them.",
+        )
+    return numbers
+
+
+def with_pixels_of(image: xr.Dataset, other: xr.Dataset) -> xr.Dataset:
+    """Return another image or cube at the pixels of an image, found by their numbers.
+
+    A dark of the whole detector is cut to a trimmed light, exactly; pixels are never matched by
+    their positions, filled in or left out. Labels alone do not distinguish two subframes, so
+    binning, origin, readout mode and gain setting must agree where both have them; so must the
+    units.
+
+    Parameters
+    ----------
+    image : counts (..., y, x).
+    other : counts (..., y, x), such as a master dark; it has all pixels of the image.
+
+    Raises
+    ------
+    MismatchError
+        The other lacks some of the pixels, or was made with another setting or unit.
+    """
+    check_dataset(image)
+    check_dataset(other)
+    where = {}
+    for dim in (Y, X):
+        wanted, there = _pixel_numbers(image, dim), _pixel_numbers(other, dim)
+        if wanted.equals(there):
+            continue
+        at = there.get_indexer(wanted)
+        if not at.size or (at < 0).any():
             raise MismatchError(
-                f"{dim} runs over {_pixel_range(one, dim)} here and over "
+                f"{dim} runs over {_pixel_range(image, dim)} here and over "
                 f"{_pixel_range(other, dim)} there",
-                hint="Combine frames of one shape and one subframe only.",
+                keyword=dim,
+                hint=_way_to_common_pixels(image, other, dim),
             )
+        adjacent = bool((at[1:] - at[:-1] == 1).all())
+        where[dim] = slice(int(at[0]), int(at[-1]) + 1) if adjacent else at
+    _require_same_setup(image, other)
+    return other.isel(where) if where else other
+
+
+def _way_to_common_pixels(image: xr.Dataset, other: xr.Dataset, dim: str) -> str:
+    """Return how the pixels that both have are selected, or that there are none."""
+    common = image.indexes[dim].intersection(other.indexes[dim])
+    if not common.size:
+        return "Take a calibration of the same part of the detector."
+    both = f"{dim}=slice({common.min()}, {common.max()})"
+    return f"Trim the first to what both have, .sel({both}), or take one that has all its pixels."
+
+
+def _require_same_setup(one: xr.Dataset, other: xr.Dataset) -> None:
+    """Raise MismatchError unless units and settings agree where both are known."""
     _require_same_units(one, other)
     for name in SETUP_COORDS:
         if name in one.coords and name in other.coords:

@@ -36,7 +36,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.config import BETRAYED_BY, Method, Overscan, Recipe, RowRange
-from arrayred.errors import ArrayredError, InputError, NightError, NoSpectrumError, ResourceError
+from arrayred.errors import (
+    ArrayredError,
+    InputError,
+    NightError,
+    NoSpectrumError,
+    ResourceError,
+    UsageError,
+)
 from arrayred.io.cube import read_mask
 from arrayred.io.pixels import local_file_of
 from arrayred.io.products import open_product
@@ -57,6 +64,7 @@ from arrayred.model import (
     Y,
     add_history,
     add_remark,
+    check_cube,
     transpose_to_x,
 )
 from arrayred.night import Flat, Group, Night, SyntheticDark, Target, make_plan, open_night
@@ -113,6 +121,7 @@ from arrayred.steps.motion import (
     other_stars,
 )
 from arrayred.steps.noise import (
+    drop_flagged,
     drop_impossible,
     estimate_flat_noise,
     estimate_noise,
@@ -252,7 +261,9 @@ class Masters:
     def make(self, group: Group | Flat) -> xr.Dataset:
         """Make a master from its frames and the masters that they need."""
         if isinstance(group, Flat):
-            return make_flat(group, {part.key: self[part] for part in group.masters}, self.reading)
+            return master_flat(
+                group, {part.key: self[part] for part in group.masters}, self.reading
+            )
         ready = {part.key: self[part] for part in group.parts}
         return make_master(group, self.method, self.reading, ready)
 
@@ -481,7 +492,7 @@ def with_rows(one: Target, found: Mapping[str, RowRange]) -> Target:
     return replace(one, recipe=recipe)
 
 
-# Masters: `make_master`, `make_flat`.
+# Masters: `make_master`, `make_flat`, `master_flat`.
 
 
 def make_master(
@@ -525,15 +536,77 @@ def _with_number(master: xr.Dataset, frames: Group) -> xr.Dataset:
 
 
 def make_flat(
-    flat: Flat, masters: Mapping[str, xr.Dataset], reading: ReadOptions | None = None
+    flats: xr.Dataset,
+    darks: xr.Dataset | Sequence[xr.Dataset | None] | None = None,
+    *,
+    is_master: bool = False,
 ) -> xr.Dataset:
-    """Return the computed master flat (y, x), about 1, with `variance` and the coordinate `bad`.
+    """Make the master flat of frames of a lamp, for `divide_flat`.
 
-    Its own noise is known if its frames are available or its file has it (UNCERT).
+    The median of the frames, each less its dark and scaled to its level, is divided by the spectrum
+    of the lamp.
 
     Parameters
     ----------
-    flat : its frames, or a single master flat.
+    flats : counts (frame, y, x) in adu or electron, eager or chunked; its coordinates `gain`
+        (electron/adu), `read_noise` (electron) and `dispersion_axis` (1 or 2) are used where
+        present.
+    darks : master dark or bias (y, x) of all frames; or one of each frame, or None where it is
+        subtracted already; None: of none.
+    is_master : the frames are masters themselves, whose noise is not known from their counts.
+
+    Returns
+    -------
+    flat : counts (y, x), computed, 1 in the middle of the slit, without a unit; `variance` (y, x)
+        where the gain is known or can be measured; the coordinate `bad` (y, x), True where the
+        response cannot be corrected; `dq` where that of a column is doubtful.
+
+    Raises
+    ------
+    InputError
+        A flat has no light, or is saturated.
+    MismatchError
+        A dark lacks pixels of the flats, or was made with another setting.
+    UsageError
+        The number of darks is not that of the flats.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> rng, response = np.random.default_rng(1), np.ones((40, 200))
+    >>> response[20, 100] = 0.8
+    >>> lamp = 20_000.0 + 50.0 * np.arange(200)
+    >>> labels = {"y": np.arange(1, 41), "x": np.arange(1, 201), "gain": 1.0}
+    >>> frames = rng.poisson(lamp * response, (5, 40, 200)) + 300
+    >>> flats = xr.Dataset({"counts": (("frame", "y", "x"), frames, {"units": "adu"})}, labels)
+    >>> bias = xr.Dataset({"counts": (("y", "x"), np.full((40, 200), 300.0))}, labels)
+    >>> flat = make_flat(flats, bias)
+    >>> [round(float(flat.counts.sel(y=y, x=101)), 2) for y in (20, 21)]
+    [1.0, 0.8]
+    """
+    check_cube(flats)
+    n_frames = flats.sizes[FRAME]
+    each = list(darks) if isinstance(darks, Sequence) else [darks] * n_frames
+    if len(each) != n_frames or not n_frames:
+        raise UsageError(
+            f"{n_frames} flats meet {len(each)} darks",
+            hint="Give flats, and one dark of all, or one of each.",
+        )
+    levels, saturated_from = _levels_of_flats(flats, each)
+    image = compute(combine_flats(flats, levels, each, saturated_from=saturated_from))
+    if not is_master:
+        image = estimate_flat_noise(image, flats, levels, each)
+    return normalise_flat(image).assign_attrs(kind="flat")
+
+
+def master_flat(
+    flat: Flat, masters: Mapping[str, xr.Dataset], reading: ReadOptions | None = None
+) -> xr.Dataset:
+    """Return the master flat (y, x) that a night plans; see `make_flat`.
+
+    Parameters
+    ----------
+    flat : its frames, or a single master flat, whose noise is that of its file (UNCERT).
     masters : the master darks and biases that it needs, by key.
     reading : how frames are read.
     """
@@ -541,11 +614,7 @@ def make_flat(
     if flat.is_finished:
         return with_bad_pixels(_with_own_planes(compute(cube.isel({FRAME: 0})), flat.frames))
     darks = [None if group is None else masters[group.key] for group in flat.darks]
-    levels, saturated_from = _levels_of_flats(cube, darks)
-    image = compute(combine_flats(cube, levels, darks, saturated_from=saturated_from))
-    if not flat.frames.is_master:
-        image = estimate_flat_noise(image, cube, levels, darks)
-    return normalise_flat(image).assign_attrs(kind="flat")
+    return make_flat(cube, darks, is_master=flat.frames.is_master)
 
 
 def _levels_of_flats(
@@ -1195,6 +1264,9 @@ class ReadOptions:
 
     def _cube(self, frames: Group) -> xr.Dataset:
         cube = frames.cube(self.chunks, self.memory, widened=self.widened)
+        # The flags of a master are taken from its own file, those of a flat alone.
+        cube = cube.drop_vars([DQ, VARIANCE], errors="ignore") if frames.is_master else cube
+        cube = drop_flagged(cube)
         sections = frames.frames[0].sections
         if sections is None or self.overscan == "off":
             return cube

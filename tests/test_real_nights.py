@@ -183,6 +183,8 @@ def test_a_night_of_doubled_type_cards_and_biases_of_0_s_needs_no_option(nights:
     spectrum = ar.reduce_night(night, ar.Recipe(flat=False))["targets/G191b2b/spectrum"]
     frames = {f.label: fits.getdata(f.path).astype(float) for f in night.scanned}
     bias = np.median([frames[name] for name in ("r112", "r113", "r114")], axis=0)
+    assert {str(f.sections.overscan) for f in night.frames if f.sections} == {"[1222:1232,1:250]"}
+    assert spectrum.sizes["x"] == 1200
     lit = slice(20, 1180)
     light, trace = (frames["r136"] - bias)[:, lit], spectrum["trace"].values[lit]
     away = np.abs(np.arange(1, 251)[:, np.newaxis] - trace)

@@ -20,22 +20,29 @@ from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
 
 from arrayred.bands import band_rows
-from arrayred.io.cube import Paths, frames_at, labelled_cube, make_stack
-from arrayred.io.pixels import FrameStack, PackedStack
+from arrayred.io.cube import (
+    Paths,
+    frames_at,
+    labelled_cube,
+    make_stack,
+    plane_stacks,
+    with_planes,
+)
+from arrayred.io.pixels import FrameStack, PackedStack, PlaneStack
 from arrayred.io.remote import is_fits_name, path_or_address
 from arrayred.io.scan import MAGIC
-from arrayred.model import COUNTS, FRAME, Unsigned, X, Y
+from arrayred.model import FRAME, Unsigned, X, Y
 
 
 class FrameArray(BackendArray):  # type: ignore[misc, unused-ignore]
-    """A FrameStack that xarray indexes lazily.
+    """Frames, their flags or variance, that xarray indexes lazily.
 
     Parameters
     ----------
     stack : the frames.
     """
 
-    def __init__(self, stack: FrameStack | PackedStack) -> None:
+    def __init__(self, stack: FrameStack | PackedStack | PlaneStack) -> None:
         self.stack = stack
         self.shape = stack.shape
         self.dtype = stack.dtype
@@ -77,11 +84,17 @@ class ArrayredBackend(BackendEntrypoint):  # type: ignore[misc, unused-ignore]
         stack = make_stack(frames, lazy=True)
         pixels = indexing.LazilyIndexedArray(FrameArray(stack))
         cube = labelled_cube(stack, frames, xr.Variable((FRAME, Y, X), pixels))
-        rows = band_rows(stack.shape, stack.dtype)
-        cube[COUNTS].encoding = {
-            "preferred_chunks": {FRAME: stack.shape[0], Y: rows, X: stack.shape[2]},
-            "source": str(filename_or_obj),
+        planes = {
+            name: xr.Variable((FRAME, Y, X), indexing.LazilyIndexedArray(FrameArray(plane)))
+            for name, plane in plane_stacks(frames).items()
         }
+        cube = with_planes(cube, planes)
+        rows = band_rows(stack.shape, stack.dtype)
+        for variable in cube.data_vars.values():
+            variable.encoding = {
+                "preferred_chunks": {FRAME: stack.shape[0], Y: rows, X: stack.shape[2]},
+                "source": str(filename_or_obj),
+            }
         is_one = (
             isinstance(filename_or_obj, str | os.PathLike)
             and path_or_address(filename_or_obj).is_file()
@@ -111,7 +124,8 @@ def _starts_like_fits(path: Path) -> bool:
 
 def _one_frame(cube: xr.Dataset) -> xr.Dataset:
     """Return the only frame as (y, x), with its preferred chunks."""
-    preferred = dict(cube[COUNTS].encoding.get("preferred_chunks", {}))
     image = cube.isel({FRAME: 0})
-    image[COUNTS].encoding["preferred_chunks"] = {dim: preferred[dim] for dim in (Y, X)}
+    for pixels in image.data_vars.values():
+        preferred = pixels.encoding["preferred_chunks"]
+        pixels.encoding["preferred_chunks"] = {dim: preferred[dim] for dim in (Y, X)}
     return image

@@ -65,7 +65,7 @@ from arrayred.io.remote import (
     retry_remote,
 )
 from arrayred.io.scan import PixelFormat, dtype_of, is_exact
-from arrayred.model import COUNTS, FRAME, X, Y
+from arrayred.model import COUNTS, DQ, FRAME, X, Y
 from arrayred.progress import progressed, stage
 
 if TYPE_CHECKING:
@@ -216,6 +216,14 @@ def _write_group(
 ) -> Iterator[FrameRecord]:
     """Write the cube of one group, and yield the records of its frames."""
     require_same_unit(frames, "Cache frames of one unit together.")
+    for frame in frames:
+        if frame.image.planes_of(DQ) and not frame.is_own:
+            masks = ", ".join(plane.title for plane in frame.image.planes_of(DQ))
+            raise FrameError(
+                f"The frame has a mask ({masks}), which a cache does not hold",
+                path=frame.path,
+                hint="Reduce the night without a cache.",
+            )
     stack = FrameStack(all_plain_pixels([frame.image for frame in frames], threads))
     cube = labelled_cube(stack, frames, np.broadcast_to(stack.dtype.type(0), stack.shape))
     texts = {

@@ -21,6 +21,7 @@ from arrayred.config import Instrument
 from arrayred.errors import MismatchError, UsageError
 from arrayred.io.files import find_image
 from arrayred.io.header import Header, is_structural
+from arrayred.io.planes import UNCERTAINTIES, flags_of
 from arrayred.io.products import (
     attrs_of,
     complete_header,
@@ -32,13 +33,11 @@ from arrayred.io.products import (
     spectrum_cards,
 )
 from arrayred.model import (
-    BAD_PIXEL,
     CLEAN,
     COUNTS,
     DQ,
     DQ_MEANINGS,
     FRAME,
-    REPAIRED,
     SPOILT,
     UNITS,
     VARIANCE,
@@ -191,8 +190,8 @@ def _sigma_of_ccd(ccd: CCDData) -> NDArray[Any] | None:
     found = ccd.uncertainty
     if found is None:
         return None
-    powers = {"std": 1, "var": 2, "ivar": -2}
     kind = found.uncertainty_type
+    powers = dict(UNCERTAINTIES.values())
     if kind not in powers or found.unit != ccd.unit ** powers[kind]:
         raise MismatchError(
             f"The uncertainty is of the kind {kind!r} in {found.unit}, the image in {ccd.unit}",
@@ -215,10 +214,7 @@ def _flags_of_ccd(ccd: CCDData, shape: tuple[int, ...]) -> NDArray[np.uint8] | N
             keyword="flags",
             hint=f"Give the bits {DQ_MEANINGS}, or set ccd.flags = None.",
         )
-    if mask is None:
-        return bits
-    unnamed = np.where(bits & SPOILT == 0, bits | np.uint8(BAD_PIXEL), bits)
-    return np.where(mask, unnamed, bits & np.uint8(REPAIRED))
+    return flags_of(None if mask is None else np.broadcast_to(mask, shape), bits)
 
 
 def to_spectrum(spectrum: xr.Dataset) -> Spectrum:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,20 +17,23 @@ from arrayred.errors import InputError, NightError
 from arrayred.io.files import files_at, find_image
 from arrayred.io.frames import Frame, read_frames, require_same_unit
 from arrayred.io.pixel_checks import read_alike, repeated_frames
-from arrayred.io.pixels import FrameStack, PackedStack, plain_pixels
+from arrayred.io.pixels import FrameStack, PackedStack, PlaneStack, plain_pixels
 from arrayred.io.remote import Address, is_fits_name, path_or_address
 from arrayred.memory import rows_of_bands
 from arrayred.model import (
     COUNTS,
+    DQ,
     FRAME,
     GUESSED_GAIN,
     INSTRUMENT_FILE,
     SETUP_COORDS,
+    VARIANCE,
     Chunks,
     Unsigned,
     X,
     Y,
     add_remark,
+    dq_attrs,
 )
 
 if TYPE_CHECKING:
@@ -71,10 +74,12 @@ def open_frames(
     Returns
     -------
     cube : `counts` (frame, y, x) in adu or electron, native dtype, with the coordinates of the data
-        model, among them `night`, the evening date of each frame's night; frames in canonical
+        model, among them `night`, the evening date of each frame's night, and `gain`, a number or
+        one of each frame; frames in canonical
         order (time, then name). Labels are relative to the folder, or to the common parent of
-        several folders. The attribute `remarks` tells of frames that are there twice, and of what
-        was done to pixels that were turned, scaled or left out.
+        several folders. `dq` and `variance` (frame, y, x) where any file has them beside its image
+        (MASK, DQ, UNCERT and the like: `io.planes`). The attribute `remarks` tells of frames that
+        are there twice, and of what was done to pixels that were turned, scaled or left out.
 
     Raises
     ------
@@ -99,6 +104,9 @@ def open_frames(
     """
     frames = frames_at(paths, instrument, unsigned, depth, extension)
     cube = make_cube(frames, chunks, memory)
+    gains = [frame.gain for frame in frames]
+    if "gain" not in cube.coords and None not in gains:
+        cube = cube.assign_coords(gain=(FRAME, _number_coord(gains)))
     for repeated, first in repeated_frames(frames).items():
         cube = add_remark(cube, f"{repeated} is the same frame as {first}")
     for told in dict.fromkeys(text for frame in frames for text in frame.pixel_warnings):
@@ -179,7 +187,30 @@ def make_cube(
 ) -> xr.Dataset:
     """Return frames as a cube; see `open_frames`."""
     stack = make_stack(frames, lazy=chunks is not None)
-    return labelled_cube(stack, frames, stack_pixels(stack, chunks, memory))
+    pixels = stack_pixels(stack, chunks, memory)
+    cube = labelled_cube(stack, frames, pixels)
+    rows = None if chunks is None else pixels.chunksize[1]
+    planes = {name: stack_pixels(plane, rows) for name, plane in plane_stacks(frames).items()}
+    return with_planes(cube, planes)
+
+
+def plane_stacks(frames: Sequence[Frame]) -> dict[str, PlaneStack]:
+    """Return the stacks of flags and variance of frames, those that any of their files tells."""
+    images = [frame.image for frame in frames]
+    told = [name for name in (VARIANCE, DQ) if any(one.planes_of(name) for one in images)]
+    return {name: PlaneStack(images, name) for name in told}
+
+
+def with_planes(cube: xr.Dataset, planes: Mapping[str, Any]) -> xr.Dataset:
+    """Return a cube with `variance` and `dq` (frame, y, x) from their pixels, where known."""
+    unit = cube[COUNTS].attrs["units"]
+    attrs = {
+        VARIANCE: {"units": f"{unit}2", "long_name": "variance of a pixel"},
+        DQ: dq_attrs("flags of a pixel"),
+    }
+    return cube.assign(
+        {name: ((FRAME, Y, X), plane, attrs[name]) for name, plane in planes.items()}
+    )
 
 
 def make_stack(frames: Sequence[Frame], *, lazy: bool) -> FrameStack | PackedStack:
@@ -196,7 +227,9 @@ def make_stack(frames: Sequence[Frame], *, lazy: bool) -> FrameStack | PackedSta
     return FrameStack([plain_pixels(frame.image) for frame in frames])
 
 
-def stack_pixels(stack: FrameStack | PackedStack, chunks: Chunks, memory: int | None = None) -> Any:
+def stack_pixels(
+    stack: FrameStack | PackedStack | PlaneStack, chunks: Chunks, memory: int | None = None
+) -> Any:
     """Return a stack's pixels: a numpy array, or a dask array of whole bands."""
     if chunks is None:
         return stack[:, :, :]

@@ -850,13 +850,14 @@ def words_of(text: str) -> list[str]:
 # Overscan and image sections of a frame: `sections_of`, `correct_section_cards`.
 #
 # An instrument file is believed, and a frame that its sections do not fit is refused by name.
-# Headers are believed only where they give both BIASSEC and TRIMSEC (or DATASEC), and both are
+# Headers are believed where they give both BIASSEC and TRIMSEC (or DATASEC), and both are
 # consistent: they lie on the frame, apart from each other, and the overscan runs along the whole
 # image. Then they are used by default, since an observatory that writes both intends it: the level
-# of the electronics drifts within a night, and pixels that see no sky are not background. A header
-# with only one of the two is ignored, since one alone would shift rows or levels without the
-# other. Where they are inconsistent (given in unbinned pixels, for example), a warning says that
-# they were not used.
+# of the electronics drifts within a night, and pixels that see no sky are not background. To a
+# TRIMSEC or DATASEC alone that is smaller than the frame it is trimmed; whether what lies outside
+# is overscan the pixels decide (`io.pixel_checks.find_overscan`). A BIASSEC alone is ignored. Where
+# they are inconsistent (given in unbinned pixels, for example), a warning says that they were not
+# used.
 
 _SECTION_CARDS = ("BIASSEC", "TRIMSEC", "DATASEC")
 _FIRST_PIXEL = (("LTV2", "CRPIX2"), ("LTV1", "CRPIX1"))
@@ -879,11 +880,14 @@ def sections_of(image: ImageHDU, instrument: Instrument) -> SectionsFound:
         return _by_instrument(image, {key: str(text) for key, text in given.items() if text})
     texts = {card: str(image.header.readable(card) or "") for card in _SECTION_CARDS}
     kept = "TRIMSEC" if texts["TRIMSEC"].strip() else "DATASEC"
-    if not (texts["BIASSEC"].strip() and texts[kept].strip()):
+    if not texts[kept].strip():
         return None, (), ()
-    sections, why = consistent_sections(
-        Section.parse(texts["BIASSEC"]), Section.parse(texts[kept]), image.source.shape
-    )
+    overscan, trim = Section.parse(texts["BIASSEC"]), Section.parse(texts[kept])
+    if not texts["BIASSEC"].strip():
+        shape = image.source.shape
+        is_part = trim is not None and trim.lies_in(shape) and trim.window != (1, 1, *shape)
+        return Sections(None, trim) if is_part else None, (), ()
+    sections, why = consistent_sections(overscan, trim, image.source.shape)
     if sections is not None:
         return sections, (), ()
     what = f"BIASSEC {texts['BIASSEC'].strip()} and {kept} {texts[kept].strip()}"
@@ -926,13 +930,30 @@ def correct_section_cards(header: Header, sections: Sections | None) -> None:
         header.set(OVERSCAN_CARD, str(sections.overscan), "overscan that was subtracted")
     if sections.trim is None:
         return
+    header.drop([ltv for ltv, _ in _FIRST_PIXEL])
+    move_pixel_cards(header, sections.trim.rows[0] - 1, sections.trim.columns[0] - 1)
+
+
+def move_pixel_cards(header: Header, rows: int, columns: int) -> None:
+    """Correct the cards that give positions in an image of which a part is kept.
+
+    CRPIXi and CRPIXia of every world coordinate system, so that a pixel keeps its place in the sky
+    or in the spectrum, and LTVi; the sections of the whole frame are dropped.
+
+    Parameters
+    ----------
+    header : of the image before.
+    rows, columns : number of those left out before the first that is kept.
+    """
     header.drop(_SECTION_CARDS)
-    firsts = (sections.trim.rows[0], sections.trim.columns[0])
-    for (ltv, reference), first in zip(_FIRST_PIXEL, firsts, strict=True):
-        at: Value = header.readable(reference)
-        if isinstance(at, int | float) and not isinstance(at, bool):
-            header.set(reference, at + 1 - first, "moved, as the image was trimmed")
-        header.set(ltv, 1 - first, "number here less that in the raw frame")
+    for (ltv, reference), left_out in zip(_FIRST_PIXEL, (rows, columns), strict=True):
+        for keyword in [k for k in header if re.fullmatch(f"{reference}[A-Z]?", k)]:
+            at: Value = header.readable(keyword)
+            if isinstance(at, int | float) and not isinstance(at, bool):
+                header.set(keyword, at - left_out, "moved, as the image was trimmed")
+        before = header.readable(ltv)
+        known = before if isinstance(before, int | float) else 0
+        header.set(ltv, known - left_out, "number here less that in the raw frame")
 
 
 # Observing nights and their names: `with_observing_nights`.

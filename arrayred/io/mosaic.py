@@ -94,6 +94,7 @@ def turned(image: ImageHDU) -> ImageHDU:
         header=header,
         packing="parts",
         parts=(Part(image, whole, rows_reversed=True),),
+        planes=tuple(map(turned, image.planes)),
     )
 
 

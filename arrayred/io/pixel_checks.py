@@ -52,7 +52,7 @@ from arrayred.io.scan import (
 )
 from arrayred.kernels.combine import median, without_impossible
 from arrayred.kernels.rows import bright_runs, matched_filter, robust_std, runs_of_light
-from arrayred.model import Unsigned
+from arrayred.model import Section, Sections, Unsigned
 
 Values = NDArray[np.float64]
 
@@ -1519,6 +1519,83 @@ def _turned(frame: Frame, order: str, common: str) -> Frame:
     )
 
 
+# Overscan that no card names: `find_overscan`.
+#
+# Pixels outside of DATASEC may be overscan, masked columns or the end of the slit. They are taken
+# for overscan if the brightest frames of the night, flats or else lights, do not reach them: light
+# of 100 times their noise raises them by less than 0.5 %. The charge that trails behind the last
+# lit column decays over some columns of a flat (158 adu of 14,000 in the first, 1 in the 20th),
+# and the first of them settle (22 adu too low): those that lie off the outermost by 0.1 % of the
+# light, or by three errors in a frame without light, are not used.
+
+_OUTERMOST = 0.25
+_LEAST_LIGHT, _LARGEST_RISE, _LARGEST_TRAIL = 100.0, 0.005, 0.001
+_FEWEST_OVERSCAN, _MOST_LOOKED_AT = 4, 3
+
+
+def find_overscan(frames: Sequence[Frame]) -> list[Frame]:
+    """Return frames with the overscan columns beside their image section, if they look like some.
+
+    Parameters
+    ----------
+    frames : raw frames of any cameras. Those of one shape and one image section get the same.
+    """
+    groups: dict[object, list[Frame]] = {}
+    for frame in frames:
+        if frame.sections is not None and frame.sections.overscan is None:
+            groups.setdefault((frame.shape, frame.sections, frame.setup), []).append(frame)
+    found = dict(frame for group in groups.values() for frame in _with_overscan(group))
+    return [found.get(frame.label, frame) for frame in frames]
+
+
+def _with_overscan(group: Sequence[Frame]) -> Iterator[tuple[str, Frame]]:
+    """Yield the frames of a group by label, with its overscan."""
+    trim = group[0].sections.trim if group[0].sections is not None else None
+    columns = None if trim is None else _overscan_beside(trim, group)
+    for frame in group:
+        if columns is not None and trim is not None:
+            overscan = Section(columns, trim.rows)
+            told = f"have the overscan {overscan}, which no card names: light does not reach it"
+            verdicts = (*frame.verdicts, PixelDecision("header", told))
+            frame = replace(frame, sections=Sections(overscan, trim), verdicts=verdicts)
+        yield frame.label, frame
+
+
+def _overscan_beside(trim: Section, group: Sequence[Frame]) -> tuple[int, int] | None:
+    """Return the first and last of the overscan columns beside an image section, or None."""
+    (first, last), n_columns = trim.columns, group[0].shape[1]
+    right = n_columns - last >= first - 1
+    beside = slice(last, n_columns) if right else slice(0, first - 1)
+    biases, darks, flats, lights = (
+        [frame for frame in group if frame.frame_type == kind][:_MOST_LOOKED_AT]
+        for kind in ("bias", "dark", "flat", "light")
+    )
+    unlit, lit = biases or darks, flats or lights
+    if not (unlit and lit and all(map(may_be_probed, (*unlit, *lit)))):
+        return None
+    size = beside.stop - beside.start
+    outermost = slice(-max(int(_OUTERMOST * size), 1), None)
+    usable, levels = np.ones(size, bool), []
+    for i, frame in enumerate((*unlit, *lit)):
+        image = _whole_image(frame.image)[trim.rows[0] - 1 : trim.rows[1]].astype(np.float64)
+        strip = image[:, beside] if right else image[:, beside][:, ::-1]
+        columns, outer = np.median(strip, axis=0), float(np.median(strip[:, outermost]))
+        noise = robust_std(strip[:, outermost].ravel())
+        light = float(np.median(image[:, first - 1 : last])) - outer
+        allowed = 3 * 1.25 * noise / len(strip) ** 0.5 + 0.5
+        levels.append(outer)
+        if i >= len(unlit):
+            allowed = _LARGEST_TRAIL * light
+            dark = float(np.median(levels[: len(unlit)]))
+            if light < _LEAST_LIGHT * noise or outer - dark > _LARGEST_RISE * light:
+                return None
+        usable &= np.abs(columns - outer) <= allowed
+    n = size - int(np.max(np.flatnonzero(~usable), initial=-1)) - 1
+    if n < _FEWEST_OVERSCAN:
+        return None
+    return (n_columns - n + 1, n_columns) if right else (1, n)
+
+
 # All checks of single frames by their pixels, in order: `check_night_pixels`.
 #
 # First the order of rows and the scale, then whether counts wrapped, since every level depends on
@@ -1543,6 +1620,8 @@ def check_night_pixels(
         header and pixels contradict each other.
     """
     unwrapped = unwrap_unsigned(scale_fractions(in_one_row_order(frames)), instrument, unsigned)
+    if not instrument.sections:
+        unwrapped = find_overscan(unwrapped)
     return warn_of_blocks(subtract_pedestals(compare_levels(unwrapped)))
 
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from arrayred.bands import run_in_threads
 from arrayred.errors import DISK_FULL_ERRNOS, ArrayredError, FrameError, MismatchError, StorageError
 from arrayred.io.header import BLOCK, ones_complement_sum
+from arrayred.io.planes import Kind, pixels_of_planes
 from arrayred.io.remote import Address, Stamp, remote_address
 from arrayred.io.scan import (
     TRANSIENT_OPEN_FILE,
@@ -486,6 +487,64 @@ class PackedStack:
         stack = FrameStack([plain_pixels(self.images[i]) for i in np.atleast_1d(picked)])
         pixels = stack[:, rows, columns].astype(self.dtype, copy=False)
         return pixels if picked.ndim else pixels[0]
+
+    def __dask_tokenize__(self) -> str:
+        """Return the token, for dask's deterministic names."""
+        return self.token
+
+
+# Flags and variance of frames, from the extensions beside their images: `PlaneStack`.
+
+
+def read_plane(image: ImageHDU, variable: str, first: int, n_pixels: int) -> Pixels:
+    """Return `dq` or `variance` of a frame, as its file tells them (`io.planes`).
+
+    Parameters
+    ----------
+    image : the frame, with its planes.
+    variable : which of the two.
+    first, n_pixels : the run of pixels, in reading order.
+    """
+    stored: dict[Kind, Pixels] = {}
+    for plane in image.planes_of(variable):
+        source = plain_pixels(plane)
+        band = np.empty((1, n_pixels), dtype_of(source.pixels))
+        read_band([source], first, band)
+        if plane.kind is not None:
+            stored[plane.kind] = band[0]
+    return pixels_of_planes(variable, stored, (n_pixels,))
+
+
+class PlaneStack:
+    """Flags or variance of frames of one shape, read like the frames.
+
+    Parameters
+    ----------
+    images : the frames' images. One without planes has no flags, and an unknown variance.
+    variable : `dq` or `variance`.
+    """
+
+    ndim = 3
+
+    def __init__(self, images: Sequence[ImageHDU], variable: str) -> None:
+        self.images, self.variable = tuple(images), variable
+        self.shape = (len(self.images), *self.images[0].source.shape)
+        self.dtype = pixels_of_planes(variable, {}, (0,)).dtype
+        self.step = 1
+        planes = [PackedStack([p]).token for one in images for p in one.planes_of(variable)]
+        self.token = hashlib.sha256(f"{variable} {self.shape} {planes}".encode()).hexdigest()
+
+    def __getitem__(self, key: tuple[Index, Index, Index]) -> Pixels:
+        """Return flags or variance as numpy would; see `FrameStack`."""
+        frames, rows, columns = key
+        picked, wanted = np.arange(self.shape[0])[frames], np.arange(self.shape[1])[rows]
+        first, stop = (int(wanted.min()), int(wanted.max()) + 1) if wanted.size else (0, 0)
+        n_columns = self.shape[2]
+        band = np.empty((picked.size, stop - first, n_columns), self.dtype)
+        for i, target in zip(np.atleast_1d(picked), band, strict=True):
+            run = read_plane(self.images[i], self.variable, first * n_columns, target.size)
+            target[...] = run.reshape(target.shape)
+        return (band if picked.ndim else band[0])[..., wanted - first, :][..., columns]
 
     def __dask_tokenize__(self) -> str:
         """Return the token, for dask's deterministic names."""

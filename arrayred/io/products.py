@@ -30,7 +30,13 @@ from arrayred.errors import (
     UsageError,
     printable,
 )
-from arrayred.io.frames import Frame, correct_section_cards, frame_from_header
+from arrayred.io.frames import (
+    Frame,
+    HeaderValues,
+    correct_section_cards,
+    frame_from_header,
+    move_pixel_cards,
+)
 from arrayred.io.header import (
     BLOCK,
     CARD,
@@ -78,6 +84,7 @@ from arrayred.model import (
     DQ_MEANINGS,
     FLUX,
     FRAME,
+    GUESSED_GAIN,
     METHOD,
     N_REJECTED,
     SPOILT,
@@ -264,6 +271,8 @@ def product_header(provenance: Provenance, filename: str) -> Header:
     correct_section_cards(header, provenance.frames[0].sections)
     header.set("FILENAME", filename, "name of this file")
     header.set("BUNIT", provenance.unit or provenance.frames[0].unit, "unit of the pixel values")
+    if header.readable("BUNIT") == "electron":
+        set_gain_of_electrons(header)
     header.set(PRODUCT_CARD, __version__, "arrayred version")
     for keyword, value, comment in provenance.facts:
         header.set(keyword, value, comment)
@@ -285,6 +294,20 @@ def product_header(provenance: Provenance, filename: str) -> Header:
             "HISTORY", "arrayred: dropped the licence and the name of the camera program's owner"
         )
     return header
+
+
+def set_gain_of_electrons(header: Header) -> list[str]:
+    """Write 1 into the cards that give electrons per adu, of pixels in electrons; return which.
+
+    A GAIN that is a setting of the camera stays (`HeaderValues.gain`).
+    """
+    generic, told, changed = Instrument.load("generic"), header.copy(), []
+    while source := HeaderValues(_without_pixels(told), generic).gain()[1]:
+        settings = (k for k in generic.keywords["gain_setting"] if k in told)
+        changed.append(next(settings) if source == GUESSED_GAIN else source)
+        header.set(changed[-1], 1.0, "[electron/adu] of pixels in electrons")
+        told.drop(changed)
+    return changed
 
 
 def _merge_differing_cards(header: Header, frames: Sequence[Frame]) -> list[str]:
@@ -1101,8 +1124,12 @@ def coords_of(header: Header, instrument: Instrument, path: Path = Path()) -> di
 
 def _frame_of_header(header: Header, instrument: Instrument, path: Path = Path()) -> Frame:
     """Return a header's values as a `Frame` without pixels."""
+    return frame_from_header("", _without_pixels(header, path), instrument)
+
+
+def _without_pixels(header: Header, path: Path = Path()) -> ImageHDU:
     source = PixelSource(path, 0, (0, 0), PixelFormat(8), Stamp(0, 0, 0))
-    return frame_from_header("", ImageHDU(source, header, 0, "plain"), instrument)
+    return ImageHDU(source, header, 0, "plain")
 
 
 def _card_number(header: Header, keyword: str) -> float | int | None:
@@ -1118,11 +1145,16 @@ def _utc_datetime64(time: datetime) -> np.datetime64:
 def complete_header(header: Header, image: xr.Dataset) -> None:
     """Set the cards of an image's or spectrum's coordinates and history that a header lacks.
 
-    Existing cards are unchanged, to the byte.
+    Existing cards are unchanged, to the byte, but those of pixel positions, where the image is a
+    part of the one that they describe.
     """
+    _follow_selection(header, image)
+    values = image[COUNTS if COUNTS in image else FLUX]
+    in_electrons = values.attrs.get("units") == "electron"
+    ones = set_gain_of_electrons(header) if in_electrons else []
     told = _coords_of_header(header, image)
     for name, (keyword, comment) in _COORD_CARDS.items():
-        value = _coord_card_value(image, name)
+        value = _coord_card_value(image, name) if keyword not in ones else None
         if value is not None and _as_card_value(told.get(name)) != value:
             header.set(keyword, value, comment)
     for name, (keywords, separator) in _PAIRED_CARDS.items():
@@ -1143,6 +1175,21 @@ def complete_header(header: Header, image: xr.Dataset) -> None:
         for line in image.attrs.get(attr, ()):
             if line not in known:
                 header.note(commentary, f"{_PREFIX}{line}")
+
+
+def _follow_selection(header: Header, image: xr.Dataset) -> None:
+    """Move the cards of pixel positions to the first pixel of an image (y, x), as it is labelled.
+
+    A header without ARPIXELS describes an image whose pixels are numbered from 1.
+    """
+    if not {Y, X} <= {*image.dims} or not {Y, X} <= {*image.coords}:
+        return
+    told = header.readable(PIXELS_CARD)
+    match = _BIN_SECTION.fullmatch(told) if isinstance(told, str) else None
+    column, row = (int(match[1]), int(match[3])) if match else (1, 1)
+    rows, columns = (_first_and_last(image, dim)[0] for dim in (Y, X))
+    if (rows, columns) != (row, column):
+        move_pixel_cards(header, rows - row, columns - column)
 
 
 def _coords_of_header(header: Header, image: xr.Dataset) -> dict[str, Any]:

@@ -4,7 +4,8 @@ Headers are read in blocks of 2880 bytes up to END, never a pixel; a file's size
 the size its header states, so that a truncated frame is found before anything is computed. The
 image is the first HDU that holds one, or the one that is asked for; the cards of the primary header
 follow its own. Further images of the file are `ImageHDU.further`: a frame is never a part of its
-file without a word (`io.mosaic`).
+file without a word (`io.mosaic`). Masks, flags and noise of an image are its `ImageHDU.planes`
+(`io.planes`).
 
 Compressed files are recognised by their first bytes, whatever their names; only headers are
 inflated, and what lies before them.
@@ -19,7 +20,7 @@ import os
 import stat
 import time
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
@@ -31,8 +32,9 @@ from numpy.typing import NDArray
 
 from arrayred.errors import ArrayredError, ForeignFileError, FrameError, HeaderError
 from arrayred.io.header import BLOCK, CARD, Header
+from arrayred.io.planes import BESIDE_AN_IMAGE, BEST_NAME, Kind, kind_of, variable_of
 from arrayred.io.remote import Address, Stamp, open_remote, path_or_address, stamp_of
-from arrayred.model import Sections
+from arrayred.model import VARIANCE, Sections
 
 _MAX_HEADER_BLOCKS = 1000
 _MAX_IMAGE_PIXELS = 2**40
@@ -95,9 +97,39 @@ def _scan_open_file(path: Path, file: IO[bytes], stamp: Stamp, extension: str) -
         size = stamp.size if packing == "plain" else _unpacked_size(file, packing)
         found = _images(path, stream, stamp, packing, size)
         image = _chosen(path, found, extension) if extension else next(found)
+        image, *further = _with_planes(image, found)
         if PRODUCT_CARD not in image.header and not extension:
-            image = replace(image, further=tuple(i for i in found if i.is_frame))
+            image = replace(image, further=tuple(further))
     return image
+
+
+def _with_planes(first: ImageHDU, found: Iterable[ImageHDU]) -> list[ImageHDU]:
+    """Return the images that may be frames, each with the extensions that belong to it."""
+    groups = [[first]]
+    for one in found:
+        if one.is_frame:
+            groups.append([one])
+        else:
+            groups[-1].append(one)
+    return [_keeping_planes(image, beside) for image, *beside in groups]
+
+
+def _keeping_planes(image: ImageHDU, beside: Sequence[ImageHDU]) -> ImageHDU:
+    """Return an image with those of the extensions behind it that tell its mask, flags or noise."""
+    has_best = any(one.name.upper() == BEST_NAME for one in beside)
+    planes = [
+        one
+        for one in beside
+        if image.is_frame
+        and one.kind is not None
+        and not (has_best and variable_of(one.kind) == VARIANCE)
+    ]
+    if not planes:
+        return image
+    same = tuple(one for one in planes if one.source.shape == image.source.shape)
+    other = [one.title for one in planes if one not in same]
+    told = f"{', '.join(other)} was not used: its shape is not the image's" if other else ""
+    return replace(image, planes=same, warning=told)
 
 
 def _chosen(path: Path, found: Iterator[ImageHDU], extension: str) -> ImageHDU:
@@ -498,13 +530,6 @@ PRODUCT_CARD = "ARVERSN"
 """The card that every product has, and no raw frame."""
 OVERSCAN_CARD = "AROVSCAN"
 """The card of images whose overscan was subtracted."""
-_BESIDE_AN_IMAGE = {
-    "MASK", "BPM", "DQ", "FLAGS", "QUALITY",
-    "UNCERT", "ERR", "ERROR", "SIGMA", "STDDEV", "STD", "NOISE", "RMS", "VAR", "VARIANCE", "IVAR",
-    "WHT", "WEIGHT", "WEIGHTS", "EXPMAP", "CTX", "CLEAN", "SKY", "BACKGROUND", "BKG", "MODEL",
-    "PREVIEW", "THUMBNAIL", "THUMB",
-}  # fmt: skip
-"""Names of extensions that belong to the image before them, and are no frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -664,6 +689,7 @@ class ImageHDU:
         or "parts": the pixels are put together from several images, or turned.
     parts : the images that it is put together from.
     further : other images of the file, which may be frames or parts of this one.
+    planes : extensions that tell mask, flags or noise of its pixels (`io.planes`).
     note : what was decided about the images of the file, for the user; "" if it has only one.
     warning : which images of the file are not read, and the remedy; "" if there are none.
     """
@@ -674,6 +700,7 @@ class ImageHDU:
     packing: Packing
     parts: tuple[Part, ...] = ()
     further: tuple[ImageHDU, ...] = ()
+    planes: tuple[ImageHDU, ...] = ()
     note: str = ""
     warning: str = ""
 
@@ -690,7 +717,16 @@ class ImageHDU:
     @property
     def is_frame(self) -> bool:
         """Return whether it may be a frame by itself: no mask, noise or preview of another."""
-        return self.name.upper() not in _BESIDE_AN_IMAGE
+        return self.name.upper() not in BESIDE_AN_IMAGE
+
+    @property
+    def kind(self) -> Kind | None:
+        """Return what it tells of the pixels of the image before it; None: nothing."""
+        return kind_of(self.name, self.header, PRODUCT_CARD)
+
+    def planes_of(self, variable: str) -> list[ImageHDU]:
+        """Return its planes from which `dq` or `variance` is made."""
+        return [one for one in self.planes if one.kind and variable_of(one.kind) == variable]
 
     @property
     def is_local(self) -> bool:

@@ -28,9 +28,10 @@ from arrayred.model import (
     Y,
     add_history,
     check_cube,
+    check_dataset,
     check_image,
     dq_attrs,
-    require_same_pixels,
+    with_pixels_of,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def subtract_dark(cube: xr.Dataset, dark: xr.Dataset) -> xr.Dataset:
     Parameters
     ----------
     cube : counts (frame, y, x) in adu or electron, eager or chunked.
-    dark : counts (y, x) in adu or electron; the exposures have been matched before.
+    dark : counts (y, x) in adu or electron, of the pixels of the cube or more; the exposures have
+        been matched before.
 
     Returns
     -------
@@ -53,10 +55,10 @@ def subtract_dark(cube: xr.Dataset, dark: xr.Dataset) -> xr.Dataset:
     Raises
     ------
     MismatchError
-        The two do not hold the same pixels of a detector.
+        The dark lacks pixels of the cube, or was made with another setting.
     """
     check_cube(cube)
-    require_same_pixels(cube, dark)
+    dark = with_pixels_of(cube, dark)
     if VARIANCE in cube and VARIANCE in dark:
         total = (cube[VARIANCE] + dark[VARIANCE].data).assign_attrs(cube[VARIANCE].attrs)
         cube = cube.assign({VARIANCE: total})
@@ -101,7 +103,7 @@ def adapt_dark(
     if bias is None and (has_bias or keep_bias):
         raise UsageError("A dark with a bias cannot be scaled without it", hint="Give the bias.")
     if bias is not None:
-        require_same_pixels(dark, bias)
+        bias = with_pixels_of(dark, bias)
     planes = {}
     for name in (COUNTS, CLEAN):
         if name in dark:
@@ -740,11 +742,10 @@ def combine_flats(
             hint="Give one of each for every frame.",
         )
     different = list({id(dark): dark for dark in each if dark is not None}.values())
-    for dark in different:
-        require_same_pixels(cube, dark)
     which = tuple(
         next((i for i, other in enumerate(different) if other is dark), -1) for dark in each
     )
+    different = [with_pixels_of(cube, dark) for dark in different]
     scaled = partial(
         scaled_median, levels=tuple(levels), which=which, saturated_from=saturated_from
     )
@@ -926,7 +927,7 @@ def divide_flat(ds: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
     >>> divide_flat(image, flat).counts.values
     array([[100., 100.,   2.]])
     """
-    require_same_pixels(ds, flat)
+    flat = with_pixels_of(ds, flat)
     bad = flat[BAD]
     divisor = np.where(bad.values, 1.0, flat[COUNTS].values)
     pixels = ds[COUNTS].data
@@ -976,8 +977,8 @@ def to_electrons(ds: xr.Dataset) -> xr.Dataset:
 
     Parameters
     ----------
-    ds : variables in adu or adu2, and the scalar coordinate `gain`, electrons per adu. Variables in
-        electrons or other units are unchanged.
+    ds : variables in adu or adu2, and the coordinate `gain`, electrons per adu, a number or one of
+        each frame (frame). Variables in electrons or other units are unchanged.
 
     Returns
     -------
@@ -987,6 +988,8 @@ def to_electrons(ds: xr.Dataset) -> xr.Dataset:
     ------
     UnknownGainError
         A variable is in adu, and the gain is unknown.
+    MismatchError
+        Frames have gains of their own, but a variable is common to all.
 
     Examples
     --------
@@ -995,22 +998,33 @@ def to_electrons(ds: xr.Dataset) -> xr.Dataset:
     >>> to_electrons(flux).flux.values.tolist()
     [15.0, 30.0]
     """
+    check_dataset(ds, "an image, a cube or a spectrum")
     powers = {"adu": 1, "adu2": 2}
     found = {name: powers.get(v.attrs.get("units", ""), 0) for name, v in ds.data_vars.items()}
     if not any(found.values()):
         return ds
-    if "gain" not in ds.coords:
+    gain = ds.coords.get("gain")
+    if gain is None or not np.all(np.asarray(gain.values, np.float64) > 0):
         raise UnknownGainError.of()
-    gain = float(ds["gain"].item())
-    changed = {
-        name: (ds[name] * gain**power).assign_attrs(
-            {**ds[name].attrs, "units": "electron" if power == 1 else "electron2"}
+    in_adu = [name for name, power in found.items() if power]
+    common = [str(name) for name in in_adu if not {*gain.dims} <= {*ds[name].dims}]
+    if common:
+        raise MismatchError(
+            f"The gain is one of each frame, but {', '.join(common)} is common to all frames",
+            keyword="gain",
+            hint="Convert the frames first, and combine them then.",
         )
-        for name, power in found.items()
-        if power
+    factor = gain.variable if gain.dims else float(gain.item())
+    changed = {
+        name: (ds[name] * factor ** found[name]).assign_attrs(
+            {**ds[name].attrs, "units": "electron" if found[name] == 1 else "electron2"}
+        )
+        for name in in_adu
     }
-    facts = {name: ds.attrs[name] * gain for name in _ATTRS_IN_ADU if name in ds.attrs}
+    one = np.nan if gain.dims else float(gain.item())
+    facts = {name: ds.attrs[name] * one for name in _ATTRS_IN_ADU if name in ds.attrs}
     if "gain_effective" in ds.attrs:
-        facts["gain_effective"] = ds.attrs["gain_effective"] / gain
-    converted = ds.assign(changed).assign_attrs(facts).assign_coords(gain=1.0)
-    return add_history(converted, f"multiplied by {gain:g} electrons per adu")
+        facts["gain_effective"] = ds.attrs["gain_effective"] / one
+    converted = ds.assign(changed).drop_vars("gain").assign_attrs(facts).assign_coords(gain=1.0)
+    told = ", ".join(f"{number:g}" for number in np.unique(gain.values))
+    return add_history(converted, f"multiplied by {told} electrons per adu")

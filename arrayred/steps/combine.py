@@ -61,7 +61,7 @@ from arrayred.model import (
     check_cube,
     check_image,
     dq_attrs,
-    require_same_pixels,
+    with_pixels_of,
 )
 from arrayred.steps.noise import (
     ReadNoise,
@@ -113,7 +113,7 @@ def combine(
     Raises
     ------
     MismatchError
-        `minus` does not hold the same pixels.
+        `minus` lacks pixels of the cube, or was made with another setting.
     UsageError
         The method is unknown, or rejects all of these frames.
 
@@ -133,6 +133,7 @@ def combine(
     kernel, line = _method_kernel(
         method, cube.sizes[FRAME], n_sigma=n_sigma, iterations=iterations, low=low, high=high
     )
+    minus = None if minus is None else with_pixels_of(cube, minus)
     planes = _visit_cube(cube, kernel, minus)
     image = _combined_image(cube, {COUNTS: planes}, method, [*_subtracted(minus), line])
     image = image.assign(_combined_errors(cube, method, minus, (low, high)))
@@ -164,6 +165,7 @@ def combine_with_peak(
     kernel, line = _method_kernel(
         method, cube.sizes[FRAME], n_sigma=3.0, iterations=1, low=1, high=1
     )
+    minus = None if minus is None else with_pixels_of(cube, minus)
     planes = _visit_cube(cube, partial(with_peak, kernel=kernel), minus, n_planes=2)
     image = {COUNTS: planes[0], PEAK: planes[1]}
     return _combined_image(cube, image, method, [*_subtracted(minus), line])
@@ -176,8 +178,6 @@ def _visit_cube(
     n_planes: int | None = None,
 ) -> Any:
     """Apply a kernel to the frames, `minus` being subtracted from each."""
-    if minus is not None:
-        require_same_pixels(cube, minus)
     images = () if minus is None else (minus[COUNTS].data,)
     return map_frames(_unspoilt(cube, COUNTS), kernel, *images, n_planes=n_planes)
 
@@ -292,11 +292,13 @@ def _common_coords(cube: xr.Dataset) -> dict[str, Any]:
             "saturation",
             "dispersion_axis",
         )
-        if name in cube.coords
+        if name in cube.coords and not cube[name].dims
     }
     if "exptime" in cube.coords:
-        exposures = np.atleast_1d(cube["exptime"].values)
-        scalars |= {"exptime": float(exposures[0]), "exptime_total": float(sum(exposures))}
+        total = cube["exptime_total" if "exptime_total" in cube.coords else "exptime"].values
+        scalars["exptime"] = float(np.atleast_1d(cube["exptime"].values)[0])
+        # One number is the exposure of each frame: what concat makes of equal ones.
+        scalars["exptime_total"] = float(sum(np.broadcast_to(total, cube.sizes[FRAME])))
     if "ccd_temp" in cube.coords:
         temperatures = np.atleast_1d(cube["ccd_temp"].values)
         scalars["ccd_temp"] = float(sum(temperatures) / len(temperatures))
@@ -404,7 +406,7 @@ def add_clean(
     UsageError
         The frames are too few, or a mean needs their noise and it is unknown.
     MismatchError
-        `minus` does not hold the same pixels.
+        `minus` or the lights lack pixels of the image.
     """
     if how.is_plain:
         return image
@@ -412,8 +414,8 @@ def add_clean(
     image = image.assign_coords({CLEAN_METHOD: told})
     check_image(image)
     check_cube(lights)
-    if minus is not None:
-        require_same_pixels(image, minus)
+    lights = with_pixels_of(image, lights)
+    minus = None if minus is None else with_pixels_of(image, minus)
     how.require_enough(lights.sizes[FRAME])
     gain, _ = find_gain(image, lights, minus)
     floor = find_read_noise(image, lights, minus, gain)

@@ -50,7 +50,7 @@ from arrayred.model import (
     check_cube,
     check_image,
     dq_attrs,
-    require_same_pixels,
+    with_pixels_of,
 )
 from arrayred.steps.calibrate import subtract_dark
 from arrayred.steps.noise import (
@@ -145,7 +145,7 @@ def flag_cosmic_rays(
     UsageError
         The search is unknown, or ccdproc, which L.A.Cosmic needs, is not installed.
     MismatchError
-        `minus` does not hold the same pixels.
+        `minus` or the lights lack pixels of the image.
 
     Examples
     --------
@@ -192,8 +192,8 @@ def find_cosmic_rays(
         alone = search == "compare" and lights.sizes[FRAME] < 2
         why = "cosmic rays were not searched: a frame by itself has nothing to be compared with"
         return add_remark(image, why) if alone else image, None
-    if minus is not None:
-        require_same_pixels(image, minus)
+    lights = with_pixels_of(image, lights)
+    minus = None if minus is None else with_pixels_of(image, minus)
     if noise is None:
         gain, _ = find_gain(image, lights, minus)
         floor = find_read_noise(image, lights, minus, gain)

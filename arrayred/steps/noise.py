@@ -58,6 +58,7 @@ from arrayred.model import (
     NO_DATA,
     PEAK,
     SATURATED,
+    SPOILT,
     VARIANCE,
     X,
     Y,
@@ -66,7 +67,7 @@ from arrayred.model import (
     check_cube,
     check_image,
     dq_attrs,
-    require_same_pixels,
+    with_pixels_of,
 )
 from arrayred.steps.calibrate import quotient_variance
 
@@ -125,6 +126,7 @@ def measure_noise(master: xr.Dataset, cube: xr.Dataset) -> xr.Dataset:
         master's unit, unless there is only one frame.
     """
     check_cube(cube)
+    cube = with_pixels_of(master, cube)
     kinds = set(np.atleast_1d(cube["frame_type"].values)) if "frame_type" in cube.coords else set()
     if len(kinds) == 1:
         master = master.assign_coords(frame_type=str(kinds.pop()))
@@ -198,10 +200,13 @@ def estimate_noise(
     ------
     UsageError
         The variance of the combination method is unknown.
+    MismatchError
+        The lights, the master or the flat lack pixels of the image.
     """
     check_image(image)
-    if minus is not None:
-        require_same_pixels(image, minus)
+    lights = with_pixels_of(image, lights)
+    minus = None if minus is None else with_pixels_of(image, minus)
+    flat = None if flat is None else with_pixels_of(image, flat)
     share = _variance_factor_of(image)
     kept = {name: told for name, told in image.attrs.items() if name != "clean_share"}
     image = image.drop_attrs(deep=False).assign_attrs(kept)
@@ -422,6 +427,23 @@ def drop_impossible(cube: xr.Dataset) -> xr.Dataset:
     return cube.assign({COUNTS: counts.copy(data=kept)})
 
 
+def drop_flagged(cube: xr.Dataset) -> xr.Dataset:
+    """Set values to NaN of which the flags `dq` (frame, y, x) of their files say that they are bad.
+
+    Parameters
+    ----------
+    cube : counts (frame, y, x), eager or chunked.
+
+    Returns
+    -------
+    cube : without `dq`, and without the `variance` of the files: noise is measured.
+    """
+    if DQ in cube:
+        counts = cube[COUNTS].where((cube[DQ] & SPOILT) == 0).assign_attrs(cube[COUNTS].attrs)
+        cube = cube.assign({COUNTS: counts})
+    return cube.drop_vars([DQ, VARIANCE], errors="ignore")
+
+
 def flag(image: xr.Dataset, cube: xr.Dataset, *, bad: Mask | None = None) -> xr.Dataset:
     """Add the flags of its pixels to a combined image.
 
@@ -447,6 +469,7 @@ def flag(image: xr.Dataset, cube: xr.Dataset, *, bad: Mask | None = None) -> xr.
         The bad pixels are those of an image of another shape.
     """
     check_image(image)
+    cube = with_pixels_of(image, cube)
     peak = image[PEAK].values
     top = saturation_of(peak, cube)
     top = full_well_of(image, cube, top) or top

@@ -220,3 +220,27 @@ def test_amplifiers_of_packed_files_are_put_together_too(
     again = arrayred("reduce", "night", "-o", "again", "--no-figures")  # from the cache
     assert (again.code, again.err) == (0, "")
     assert np.array_equal(flux("again"), whole_flux)
+
+
+# Masks of the frames of a night
+
+
+def test_masked_pixels_of_lights_are_missing(arrayred: Call, night: Path) -> None:
+    for light in night.glob("light*"):
+        mask = np.zeros(fits.getdata(light).shape, np.uint8)
+        mask[:, 50] = 1
+        fits.append(light, mask, fits.Header({"EXTNAME": "MASK"}))
+    found = arrayred("reduce", night, "-o", "out", *QUIET)
+    assert found.code == 0, found.err
+    (combined,) = Path("out").rglob("*_combined.fits")
+    assert np.isnan(fits.getdata(combined)[:, 50]).all()
+    assert np.isfinite(fits.getdata(combined)[:, 51]).all()
+
+
+def test_a_night_with_masks_is_not_cached_without_them(arrayred: Call, night: Path) -> None:
+    light = next(night.glob("light*"))
+    mask = np.zeros(fits.getdata(light).shape, np.uint8)
+    fits.append(light, mask, fits.Header({"EXTNAME": "MASK"}))
+    refused = arrayred("cache", night, "--to", "cached")
+    assert refused.code == 4, refused.err
+    assert "which a cache does not hold" in refused.err

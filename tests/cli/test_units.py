@@ -57,3 +57,14 @@ def test_lights_in_electrons_do_not_take_darks_in_adu(
     assert result.returncode == 4
     assert "in adu, the light in electron" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_images_in_electrons_have_a_gain_of_one(arrayred: Call, night: Path) -> None:
+    gain = fits.getval(next(night.glob("light*")), "EGAIN")
+    assert gain != 1.0
+    assert arrayred("reduce", night, "-o", "out", "--electrons", "--no-figures").code == 0
+    for path in Path("out/targets").rglob("*.fits"):
+        header = fits.getheader(path)
+        assert (header["BUNIT"], header["EGAIN"]) == ("electron", 1.0)
+    for path in Path("out/masters").rglob("*.fits"):
+        assert (fits.getval(path, "BUNIT"), fits.getval(path, "EGAIN")) == ("adu", gain)

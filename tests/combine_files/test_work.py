@@ -274,3 +274,40 @@ def test_any_exposure_lets_exposures_differ(cube: Array, write: Write, tmp_path:
         prepare_combination(files, tmp_path / "out.fits", CombineOptions())
     out = combined(files, tmp_path / "out.fits", rules=CombineChecks(any_exposure=True))
     assert fits.getheader(out)["EXPTIME"] == pytest.approx(195.0)
+
+
+# Masks of the files
+
+METHODS = {"median": 150.0, "average": 150.0, "clip": 150.0}
+
+
+def masked_files(folder: Path, kind: str, values: list[float]) -> list[str]:
+    """Write frames of one value each; the last is masked but for its first pixel."""
+    mask = np.ones((3, 4), np.uint8)
+    mask[0, 0] = 0
+    files = [
+        write_frame(folder / f"f{i}.fits", np.full((3, 4), v, kind)) for i, v in enumerate(values)
+    ]
+    fits.append(files[-1], mask, fits.Header({"EXTNAME": "MASK"}))
+    return files
+
+
+@pytest.mark.parametrize("kind", ["u2", "i4", "f4"])
+@pytest.mark.parametrize("method", METHODS)
+def test_masked_pixels_are_left_out(kind: str, method: Any, tmp_path: Path) -> None:
+    files = masked_files(tmp_path, kind, [100.0, 200.0, 60_000.0])
+    found = pixels_of(combined(files, tmp_path / "out.fits", CombineOptions(method)))
+    expected = np.full((3, 4), METHODS[method])
+    expected[0, 0] = 200.0 if method == "median" else 60_300 / 3
+    assert np.allclose(found, expected, rtol=1e-6)
+    history = str(fits.getheader(tmp_path / "out.fits")["HISTORY"])
+    assert "the masks of the files flag left out" in history
+
+
+def test_pixels_that_the_master_flags_are_unknown(tmp_path: Path) -> None:
+    (tmp_path / "dark").mkdir()
+    master = masked_files(tmp_path / "dark", "u2", [100.0])[0]
+    files = [write_frame(tmp_path / f"f{i}.fits", np.full((3, 4), 300, "u2")) for i in range(2)]
+    found = pixels_of(combined(files, tmp_path / "out.fits", minus=Path(master)))
+    assert found[0, 0] == 200
+    assert np.isnan(found).sum() == 11

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+import arrayred as ar
 from arrayred.config import Instrument
 from arrayred.errors import UsageError
 from arrayred.io import Frame, Header, correct_section_cards, first_pixel, read_frames
@@ -40,10 +41,70 @@ def test_datasec_stands_for_a_missing_trimsec(tmp_path: Path) -> None:
     assert str(sections.trim) == "[6:30,1:20]"
 
 
-@pytest.mark.parametrize("name", ["BIASSEC", "TRIMSEC"])
-def test_one_card_alone_is_half_a_truth(tmp_path: Path, name: str) -> None:
-    frame = frame_of(tmp_path, **{name: BESIDE[name]})
+def test_an_overscan_card_alone_is_half_a_truth(tmp_path: Path) -> None:
+    frame = frame_of(tmp_path, BIASSEC=BESIDE["BIASSEC"])
     assert (frame.sections, frame.warnings, frame.refusals) == (None, (), ())
+
+
+@pytest.mark.parametrize("name", ["DATASEC", "TRIMSEC"])
+def test_a_part_of_the_frame_alone_is_what_it_is_trimmed_to(tmp_path: Path, name: str) -> None:
+    frame = frame_of(tmp_path, **{name: "[6:30,1:20]"})
+    assert frame.sections == Sections(None, Section((6, 30), (1, 20)))
+    assert frame.window == (1, 6, 20, 25)
+
+
+@pytest.mark.parametrize("text", ["[1:30,1:20]", "[6:40,1:20]", "all"])
+def test_the_whole_frame_or_no_part_of_it_trims_nothing(tmp_path: Path, text: str) -> None:
+    assert frame_of(tmp_path, DATASEC=text).sections is None
+
+
+# Overscan that no card names
+
+
+def night_of(folder: Path, strip: float, *, trail: float = 0.0, left: bool = False) -> ar.Night:
+    """Write biases, flats and lights with twenty columns beside DATASEC, and open the night.
+
+    Parameters
+    ----------
+    strip : the part of the light that reaches those columns.
+    trail : the part of the light that trails into the first of them, and decays by e in each.
+    """
+    rng, columns = np.random.default_rng(3), np.arange(60.0)
+    reach = np.where(columns < 40, 1.0, strip + trail * np.exp(40 - columns))
+    section = "[21:60,1:50]" if left else "[1:40,1:50]"
+    for name, level, kind in (
+        ("b", 0, "Bias Frame"),
+        ("f", 20_000, "Flat Field"),
+        ("l", 300, "Light Frame"),
+    ):
+        for i in range(2):
+            frame = 1000 + rng.normal(0, 5, (50, 60)) + level * reach
+            cards = {"IMAGETYP": kind, "EXPTIME": float(level > 0), "DATASEC": section}
+            cards["DATE-OBS"] = f"2026-01-02T03:0{i}:00"
+            pixels = np.rint(frame[:, ::-1] if left else frame).astype(np.uint16)
+            fits.writeto(folder / f"{kind[0]}{i}.fits", pixels, fits.Header(list(cards.items())))
+    return ar.open_night(folder)
+
+
+@pytest.mark.parametrize(
+    ("strip", "trail", "columns"),
+    [(0.0, 0.0, (41, 60)), (0.0, 0.05, (45, 60)), (0.02, 0.0, None), (1.0, 0.0, None)],
+)
+def test_columns_that_light_does_not_reach_are_overscan(
+    tmp_path: Path, strip: float, trail: float, columns: tuple[int, int] | None
+) -> None:
+    night = night_of(tmp_path, strip, trail=trail)
+    found = {frame.sections for frame in night.frames}
+    overscan = None if columns is None else Section(columns, (1, 50))
+    assert found == {Sections(overscan, Section((1, 40), (1, 50)))}
+    said = [v.text for frame in night.frames for v in frame.verdicts if "overscan" in v.text]
+    assert len(said) == (6 if columns else 0)
+    assert all(str(overscan) in text for text in said)
+
+
+def test_overscan_at_the_left_is_found_too(tmp_path: Path) -> None:
+    (sections,) = {frame.sections for frame in night_of(tmp_path, 0.0, left=True).frames}
+    assert sections == Sections(Section((1, 20), (1, 50)), Section((21, 60), (1, 50)))
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import xarray as xr
 
+import arrayred as ar
 from arrayred.errors import InputError, MismatchError, UsageError
+from arrayred.simulate import Detector, SimulatedNight
 from arrayred.steps import combine_flats, divide_flat, flat_level, normalise_flat, with_bad_pixels
 from arrayred.steps.combine import combine
 from tests.steps import cube_of, image_of
@@ -222,3 +226,28 @@ def test_fringes_that_lean_where_the_lamp_does_not_stay_in_the_flat() -> None:
 def test_levels_and_darks_are_one_for_each_frame(flats: xr.Dataset) -> None:
     with pytest.raises(UsageError, match="3 flats meet 2 levels"):
         combine_flats(flats, [1.0, 2.0])
+
+
+# The master flat of frames at hand
+
+
+def test_a_flat_of_frames_at_hand_is_that_of_a_reduced_night(tmp_path: Path) -> None:
+    night = SimulatedNight(Detector(shape=(120, 300)), n_darks=3, n_lights=2, n_biases=3, n_flats=4)
+    ar.write_frames(night.frames(), tmp_path)
+    cube = ar.open_frames(tmp_path, chunks=7)
+    kinds = {kind: cube.isel(frame=cube.frame_type.values == kind) for kind in ("bias", "flat")}
+    bias = ar.compute(ar.combine(kinds["bias"], "median"))
+    tree = ar.reduce_night(tmp_path, ar.Recipe())
+    (reduced,) = tree["masters/flat"].children.values()
+    flat = ar.make_flat(kinds["flat"], bias)
+    assert np.array_equal(flat.counts, reduced.ds.counts)
+    assert flat.bad.dims == ("y", "x")
+    middle = ar.divide_flat(kinds["flat"].isel(frame=0), flat).counts
+    assert abs(float(middle.mean() / kinds["flat"].isel(frame=0).counts.mean()) - 1) < 0.01
+
+
+@pytest.mark.parametrize("darks", [[None], [None] * 4])
+def test_flats_and_darks_of_other_numbers_are_refused(darks: list[None]) -> None:
+    cube = cube_of(np.full((3, 4, 5), 1000, "u2"))
+    with pytest.raises(UsageError, match=f"3 flats meet {len(darks)} darks"):
+        ar.make_flat(cube, darks)
