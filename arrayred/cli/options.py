@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -316,12 +315,8 @@ def cache_policy_of(options: Options) -> CachePolicy | None:
     always = options.get("cache", False)
     if always and options.get("no_cache"):
         raise UsageError("--cache and --no-cache exclude each other", hint="Give one of them.")
-    if options.get("no_cache") or (not always and find_spec("zarr") is None):
+    if options.get("no_cache"):
         return None
-    if always:
-        from arrayred.io.caching import require_zarr
-
-        require_zarr()
     from arrayred.night.night import CachePolicy, ignore_warning
 
     quiet = options.get("quiet", False)

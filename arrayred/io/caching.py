@@ -96,17 +96,6 @@ class CacheInput:
     key: str
 
 
-def require_zarr() -> None:
-    """Raise UsageError if zarr is not installed."""
-    try:
-        import zarr  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            "Caches need zarr, which is not installed",
-            hint="Install it: pip install 'arrayred[zarr]'.",
-        ) from error
-
-
 @stage("writing the cache")
 def build_cache(
     night: CacheInput, place: Path, *, overwrite: bool = False, threads: int = 2
@@ -123,13 +112,12 @@ def build_cache(
     Raises
     ------
     UsageError
-        The folder exists already, or zarr is not installed.
+        The folder exists already.
     FrameError
         A frame cannot be read, or not be stored without loss.
     StorageError
         The disk is full or cannot be written.
     """
-    require_zarr()
     if os.path.lexists(place) and not overwrite:
         raise UsageError(
             "There is something already", path=place, hint="Give --overwrite to replace it."
@@ -354,10 +342,10 @@ def cache_key(files: Iterable[tuple[str, str]], options: str) -> str:
 
 
 def default_cache_folder() -> Path:
-    """Return the default folder of caches: ``arrayred`` in $XDG_CACHE_HOME, else in ~/.cache."""
-    told = os.environ.get("XDG_CACHE_HOME", "")
-    home = Path(told) if told and Path(told).is_absolute() else Path.home() / ".cache"
-    return home / "arrayred"
+    """Return the default folder of caches, such as ``~/.cache/arrayred`` on Linux."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("arrayred")
 
 
 @dataclass(frozen=True)

@@ -341,7 +341,7 @@ def _open_file_system(whole: str, address: Address) -> Any:
         raise UsageError(
             f"Nothing opens such URLs ({store_message(error)})",
             path=address,
-            hint="Nights behind s3:// and https:// need pip install 'arrayred[s3]'.",
+            hint="s3:// needs pip install 'arrayred[s3]', https:// 'arrayred[remote]'.",
         ) from error
 
 

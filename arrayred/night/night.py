@@ -681,15 +681,14 @@ def cache_night(night: Night, place: str | Path | CacheFolder, *, overwrite: boo
     FrameError
         A frame is damaged, or cannot be stored without loss.
     UsageError
-        zarr is not installed, the folder exists already, or is inside the night.
+        The folder exists already, or is inside the night.
     StorageError
         The disk is full or not writable.
     """
     from tempfile import TemporaryDirectory
 
-    from arrayred.io.caching import build_cache, require_zarr
+    from arrayred.io.caching import build_cache
 
-    require_zarr()
     if night.problems:
         raise NightError(night.problems)
     if isinstance(place, CacheFolder):
