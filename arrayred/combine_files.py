@@ -414,7 +414,7 @@ def _bytes_to_decode_one(image: ImageHDU) -> int:
 def _bytes_of_a_chunk(frames: Sequence[Frame]) -> int:
     """Return the largest part of a cached frame that is decompressed at a time, bytes."""
     shelves = (frame.image.source.cached for frame in frames)
-    return max((shelf.grid.chunk_bytes for shelf in shelves if shelf is not None), default=0)
+    return max((shelf.array.chunk_bytes for shelf in shelves if shelf is not None), default=0)
 
 
 def _usable_cores() -> int:

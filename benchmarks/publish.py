@@ -23,7 +23,7 @@ _HEAD = """# Benchmarks
 
 Rivals that are not installed are named and left out; these bring them all:
 
-    pip install '.[ccdproc]' bottleneck reducers
+    pip install . bottleneck reducers
     apt-get install gnuastro siril iraf iraf-noao gcc libcpl-dev
 
 Every contender combines the same FITS files (uint16, BZERO 32768: bias level, dark current, hot

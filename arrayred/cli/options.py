@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -313,12 +312,8 @@ def cache_policy_of(options: Options) -> CachePolicy | None:
     """Return the cache policy chosen by the options, or None if no cache is used."""
     require_one_of(options, "cache", "no_cache")
     always = options.get("cache", False)
-    if options.get("no_cache") or (not always and find_spec("zarr") is None):
+    if options.get("no_cache"):
         return None
-    if always:
-        from arrayred.io.caching import require_zarr
-
-        require_zarr()
     from arrayred.night.night import CachePolicy, ignore_warning
 
     quiet = options.get("quiet", False)

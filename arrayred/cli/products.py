@@ -198,12 +198,10 @@ def cache(ctx: click.Context, night: Path | None) -> None:
 
 def _build_cache(night: Path | None, options: Options) -> None:
     from arrayred.errors import UsageError, printable
-    from arrayred.io.caching import require_zarr
     from arrayred.night.night import cache_night
 
     if night is None:
         raise UsageError("No night is named", hint="Name a folder of frames, --info or --clear.")
-    require_zarr()
     started = time.perf_counter()
     with shown_stages(quiet=options.get("quiet", False)):
         there = open_with_progress(night, night_file_of(options), {**options, "no_cache": True})

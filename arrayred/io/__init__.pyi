@@ -2,8 +2,8 @@
 
 from .cache import DTYPES as DTYPES
 from .cache import SHARD_BYTES as SHARD_BYTES
-from .cache import CachedFrameReader as CachedFrameReader
-from .cache import ShardGrid as ShardGrid
+from .cache import CachedArray as CachedArray
+from .cache import chunks_of as chunks_of
 from .cache import is_cache as is_cache
 from .cache import open_cache as open_cache
 from .caching import CacheFolder as CacheFolder

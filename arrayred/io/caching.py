@@ -1,6 +1,6 @@
 """Write the cache of a night, upload and fetch caches, and remove the least recently used.
 
-A store is written in a hidden folder beside its destination, gets COMPLETE.json last, is checked by
+A store is written in a hidden folder beside its destination, gets its mark last, is checked by
 the same code that will open it, and is then renamed. A killed run leaves a folder that is not a
 cache. Nothing is synced: what a failing disk damages does not pass the check.
 
@@ -30,8 +30,9 @@ from numpy.typing import NDArray
 from arrayred._version import __version__
 from arrayred.errors import ArrayredError, FrameError, InputError, StorageError, UsageError
 from arrayred.io.cache import (
-    CHUNK_ROWS,
-    COMPLETE,
+    CHUNK_BYTES,
+    MARK,
+    METADATA,
     MOST_METADATA,
     RECORDS,
     SCHEMA,
@@ -39,29 +40,27 @@ from arrayred.io.cache import (
     CachedFrames,
     ForeignFiles,
     FrameRecord,
-    Marker,
-    ShardGrid,
     check_cache,
+    chunks_of,
+    is_cache,
     marker_in,
     open_cache,
     records_to_json,
     require_safe,
-    sum_and_size,
+    size_and_sum,
+    sum_of_mark,
 )
 from arrayred.io.cube import labelled_cube
 from arrayred.io.frames import Frame, require_same_unit
 from arrayred.io.ledger import HASHES_FILE
 from arrayred.io.pixel_checks import sample_bytes
 from arrayred.io.pixels import FrameStack, all_plain_pixels
-from arrayred.io.publish import publish, require_room
+from arrayred.io.publish import require_room
 from arrayred.io.remote import (
     Address,
-    ByteRange,
     file_system_of,
     is_there,
     read_range,
-    read_ranges,
-    remote_address,
     retry_remote,
 )
 from arrayred.io.scan import PixelFormat, dtype_of, is_exact
@@ -96,17 +95,6 @@ class CacheInput:
     key: str
 
 
-def require_zarr() -> None:
-    """Raise UsageError if zarr is not installed."""
-    try:
-        import zarr  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            "Caches need zarr, which is not installed",
-            hint="Install it: pip install 'arrayred[zarr]'.",
-        ) from error
-
-
 @stage("writing the cache")
 def build_cache(
     night: CacheInput, place: Path, *, overwrite: bool = False, threads: int = 2
@@ -123,13 +111,12 @@ def build_cache(
     Raises
     ------
     UsageError
-        The folder exists already, or zarr is not installed.
+        The folder exists already.
     FrameError
         A frame cannot be read, or not be stored without loss.
     StorageError
         The disk is full or cannot be written.
     """
-    require_zarr()
     if os.path.lexists(place) and not overwrite:
         raise UsageError(
             "There is something already", path=place, hint="Give --overwrite to replace it."
@@ -188,27 +175,39 @@ def _rename_into_place(partial: Path, place: Path, *, overwrite: bool) -> None:
     try:
         partial.rename(place)
     except OSError:
-        if not (place / COMPLETE).is_file():
+        if not is_cache(place):
             raise
 
 
 def _write_store(night: CacheInput, store: Path, threads: int) -> None:
-    """Write groups, records and COMPLETE.json."""
+    """Write groups and records, and mark the root."""
     import zarr
+
+    from arrayred.io.zarr_store import compressors
 
     zarr.create_group(store, zarr_format=3)
     records: list[FrameRecord] = []
     for node, frames in night.groups.items():
         records += _write_group(night, store, node, frames, threads)
-    zarr.consolidate_metadata(store)
-    publish({store / RECORDS: records_to_json(records, night.foreign)})
+    raw = np.frombuffer(records_to_json(records, night.foreign), np.uint8)
+    zarr.create_array(
+        store,
+        name=RECORDS,
+        data=raw,
+        chunks=raw.shape,
+        compressors=compressors(1),
+        dimension_names=("byte",),
+        attributes={"long_name": "headers and positions of the frames, JSON"},
+    )
+    root = zarr.consolidate_metadata(store)
     files = {
-        path.relative_to(store).as_posix(): sum_and_size(path)
+        path.relative_to(store).as_posix(): size_and_sum(path)
         for path in sorted(store.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path != store / METADATA
     }
-    table = {"schema": SCHEMA, "arrayred": __version__, "key": night.key, "files": files}
-    publish({store / COMPLETE: json.dumps(table, indent=0, sort_keys=True).encode("ascii")})
+    mark = {"schema": SCHEMA, "version": __version__, "key": night.key, "files": files}
+    told = json.loads((store / METADATA).read_bytes()) | {"attributes": {MARK: mark}}
+    root.update_attributes({MARK: mark | {"sha256": sum_of_mark(told)}})
 
 
 def _write_group(
@@ -267,15 +266,10 @@ def _holds_all(stack: FrameStack) -> bool:
     return not rounded and all(np.can_cast(kind, stack.dtype) for kind in kinds)
 
 
-def _compressors(itemsize: int) -> list[Any]:
-    from zarr.codecs import BloscCodec, Crc32cCodec
-
-    blosc = BloscCodec(typesize=itemsize, cname="zstd", clevel=1, shuffle="shuffle")
-    return [blosc, Crc32cCodec()]
-
-
 def _write_labels(store: Path, node: str, cube: xr.Dataset) -> None:
     """Write the coordinates of a cube, strings as UTF-8."""
+    from arrayred.io.zarr_store import compressors
+
     spoken = cube.assign_coords(
         {
             name: (variable.dims, _utf8_texts(variable.values))
@@ -284,7 +278,7 @@ def _write_labels(store: Path, node: str, cube: xr.Dataset) -> None:
         }
     )
     encoding = {
-        name: {"compressors": _compressors(max(spoken[name].dtype.itemsize, 1))}
+        name: {"compressors": compressors(max(spoken[name].dtype.itemsize, 1))}
         for name in spoken.variables
     }
     spoken.to_zarr(
@@ -304,25 +298,27 @@ def _write_pixels(store: Path, node: str, stack: FrameStack, attributes: dict[st
     """Write the pixels of a stack, shard by shard."""
     import zarr
 
-    grid = ShardGrid.of(stack.shape, stack.dtype.name)
-    n_frames, n_rows, n_columns = grid.shape
+    from arrayred.io.zarr_store import compressors
+
+    n_frames, n_rows, n_columns = stack.shape
+    chunk, shard = chunks_of(stack.shape, stack.dtype.name)
     array = zarr.create_array(
         store,
         name=node,
-        shape=grid.shape,
-        dtype=grid.dtype,
-        chunks=(1, grid.chunk_rows, n_columns),
-        shards=(grid.frames, grid.rows, n_columns),
-        compressors=_compressors(stack.dtype.itemsize),
+        shape=stack.shape,
+        dtype=stack.dtype.name,
+        chunks=chunk,
+        shards=shard,
+        compressors=compressors(stack.dtype.itemsize),
         dimension_names=(FRAME, Y, X),
         attributes=attributes,
         fill_value=0,
         config={"write_empty_chunks": True},
     )
-    for start in range(0, n_frames, grid.frames):
-        part = FrameStack(stack.sources[start : start + grid.frames])
-        for first in range(0, n_rows, grid.rows):
-            stop = min(first + grid.rows, n_rows)
+    for start in range(0, n_frames, shard[0]):
+        part = FrameStack(stack.sources[start : start + shard[0]])
+        for first in range(0, n_rows, shard[1]):
+            stop = min(first + shard[1], n_rows)
             block = np.empty((part.shape[0], stop - first, n_columns), stack.dtype)
             part.read(first, stop, block)
             array[start : start + part.shape[0], first:stop] = block
@@ -357,15 +353,15 @@ def cache_key(files: Iterable[tuple[str, str]], options: str) -> str:
     files : name and SHA-256 of every frame.
     options : other settings that its content depends on.
     """
-    parts = [SCHEMA, __version__, SHARD_BYTES, CHUNK_ROWS, options, sorted(files)]
+    parts = [SCHEMA, __version__, SHARD_BYTES, CHUNK_BYTES, options, sorted(files)]
     return hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()
 
 
 def default_cache_folder() -> Path:
-    """Return the default folder of caches: ``arrayred`` in $XDG_CACHE_HOME, else in ~/.cache."""
-    told = os.environ.get("XDG_CACHE_HOME", "")
-    home = Path(told) if told and Path(told).is_absolute() else Path.home() / ".cache"
-    return home / "arrayred"
+    """Return the default folder of caches, such as ``~/.cache/arrayred`` on Linux."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("arrayred")
 
 
 @dataclass(frozen=True)
@@ -522,23 +518,21 @@ def _size_of(place: Path) -> int:
 
 
 def _remove_cache(place: Path) -> None:
-    """Remove a cache, COMPLETE.json first, so that a partial one never counts as complete."""
+    """Remove a cache, its mark first, so that a partial one never counts as complete."""
     if place.is_symlink() or not place.is_dir():
         place.unlink(missing_ok=True)
         return
-    (place / COMPLETE).unlink(missing_ok=True)
+    (place / METADATA).unlink(missing_ok=True)
     shutil.rmtree(place, ignore_errors=True)
 
 
 # Caches in object stores and on servers: `upload_cache`, `fetch_cache`.
 #
 # A cache may be at any URL that fsspec opens (``s3://``, ``gs://``, ``https://``, ``memory://``).
-# Object stores cannot rename, so COMPLETE.json is written last and removed first. Slicing a remote
-# cache fetches only the chunks needed (`io.cache.RemoteShards`); reducing reads all of it several
+# Object stores cannot rename, so the root's zarr.json, with the mark, is written last and removed
+# first. Slicing a remote cache fetches only the chunks needed; reducing reads all of it several
 # times, so it is fetched once, whole, into the cache folder, where it is checked like any other:
 # 0.4 of the plain bytes, and every later run reads from the disk.
-
-_BATCH_BYTES = 32 << 20
 
 
 def upload_cache(cache: Path, url: Address, *, overwrite: bool = False) -> None:
@@ -553,18 +547,19 @@ def upload_cache(cache: Path, url: Address, *, overwrite: bool = False) -> None:
     """
     system, root = file_system_of(url)
     names = sorted(p.relative_to(cache).as_posix() for p in cache.rglob("*") if p.is_file())
+    names = [*(name for name in names if name != METADATA), METADATA]
     try:
         if retry_remote(lambda: system.exists(root), url):
             if not overwrite:
                 raise UsageError(
                     "There is something already", path=url, hint="Give --overwrite to replace it."
                 )
-            if is_there(url / COMPLETE):
-                retry_remote(lambda: system.rm(f"{root}/{COMPLETE}"), url)
+            if is_there(url / METADATA):
+                retry_remote(lambda: system.rm(f"{root}/{METADATA}"), url)
             retry_remote(lambda: system.rm(root, recursive=True), url)
-        for name in (*(name for name in names if name != COMPLETE), COMPLETE):
-            content = (cache / name).read_bytes()
-            retry_remote(lambda to=f"{root}/{name}", raw=content: system.pipe_file(to, raw), url)
+        for some in (names[:-1], names[-1:]):  # the mark last
+            here, there = [str(cache / name) for name in some], [f"{root}/{name}" for name in some]
+            retry_remote(lambda here=here, there=there: system.put(here, there), url)
     except UsageError:
         raise
     except ArrayredError as error:
@@ -592,10 +587,10 @@ def fetch_cache(url: Address, library: CacheFolder | None = None) -> Path:
     """
     library = library or CacheFolder(default_cache_folder())
     try:
-        raw = read_range(url / COMPLETE, 0, MOST_METADATA)
+        raw = read_range(url / METADATA, 0, MOST_METADATA)
     except ArrayredError as error:
         raise InputError(
-            f"There is no cache that can be read ({COMPLETE}: {error.args[0]})",
+            f"There is no cache that can be read ({METADATA}: {error.args[0]})",
             path=url,
             hint=error.hint,
         ) from error
@@ -607,10 +602,10 @@ def fetch_cache(url: Address, library: CacheFolder | None = None) -> Path:
     return place
 
 
-def _fetch_files(url: Address, complete: bytes, place: Path, most_bytes: int) -> None:
-    """Copy the files listed in a COMPLETE.json, and rename the copy when all are correct."""
+def _fetch_files(url: Address, root: bytes, place: Path, most_bytes: int) -> None:
+    """Copy the files that the mark of a root lists, and rename the copy when all are correct."""
     partial = place.parent / f".{place.name}.{os.getpid()}-{os.urandom(4).hex()}.partial"
-    marker = marker_in(complete, url)
+    marker = marker_in(root, url)
     n_bytes = sum(size for size, _ in marker.files.values())
     if n_bytes > most_bytes:
         raise UsageError(
@@ -619,14 +614,14 @@ def _fetch_files(url: Address, complete: bytes, place: Path, most_bytes: int) ->
     for name in marker.files:
         require_safe(name, url)
     require_room(place.parent, n_bytes, "the cache needs")
+    system, top = file_system_of(url)
     try:
-        for parts in _download_batches(url, marker):
-            for part, raw in zip(parts, read_ranges(parts), strict=True):
-                target = partial / part.address.relative_to(url).as_posix()
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with target.open("ab") as file:
-                    file.write(raw)
-        (partial / COMPLETE).write_bytes(complete)
+        for folder in {(partial / name).parent for name in marker.files}:
+            folder.mkdir(parents=True, exist_ok=True)
+        there = [f"{top}/{name}" for name in marker.files]
+        here = [str(partial / name) for name in marker.files]
+        retry_remote(lambda: system.get(there, here), url)
+        (partial / METADATA).write_bytes(root)
         open_cache(partial, wholly=True)
         if not os.path.lexists(place):
             partial.rename(place)
@@ -638,20 +633,3 @@ def _fetch_files(url: Address, complete: bytes, place: Path, most_bytes: int) ->
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _download_batches(url: Address, marker: Marker) -> list[Sequence[ByteRange]]:
-    """Return byte ranges of all files of a cache, in batches that fit into memory."""
-    portions: list[list[ByteRange]] = [[]]
-    held = 0
-    for name, (size, _) in sorted(marker.files.items()):
-        for first in range(0, max(size, 1), _BATCH_BYTES):
-            part = ByteRange(
-                remote_address(str(url / name)), first, min(first + _BATCH_BYTES, size)
-            )
-            if held + part.stop - first > _BATCH_BYTES and portions[-1]:
-                portions.append([])
-                held = 0
-            portions[-1].append(part)
-            held += part.stop - first
-    return list(portions)

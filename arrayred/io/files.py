@@ -77,21 +77,18 @@ def _remote_files(folder: Address, depth: int) -> list[Path]:
     if (cache := enclosing_cache(folder)) is not None:
         return cached_files(cache, folder, depth)
     there = list_remote(folder, depth)
-    if folder / "COMPLETE.json" in there:
-        return cached_files(folder, folder, depth)
     names = [path.name for path in there]
-    if "zarr.json" in names and not any(map(is_fits_name, names)):
-        raise InputError(
-            "There is no cache that can be read: its COMPLETE.json is missing",
-            path=folder,
-            hint="Build it again with `arrayred cache NIGHT --to URL`.",
-        )
+    if folder / "COMPLETE.json" in there or (
+        folder / "zarr.json" in there and not any(map(is_fits_name, names))
+    ):
+        return cached_files(folder, folder, depth)
     return sorted(there)
 
 
 def _files_in_cache(folder: Path, depth: int) -> list[Path]:
     """Return the files of a cache, or of a folder in one; none if there is no cache."""
-    if folder.is_dir() and not (folder / "COMPLETE.json").exists():
+    marks = (folder / "zarr.json", folder / "COMPLETE.json")  # of this and of earlier versions
+    if folder.is_dir() and not any(mark.exists() for mark in marks):
         return []
     from arrayred.io.cache import cached_files, enclosing_cache
 
@@ -141,7 +138,7 @@ def _remote_folders_too_deep(folder: Address, depth: int) -> list[Path]:
     """Return the remote folders just below a depth that hold FITS files, from one listing."""
     with suppress(InputError):
         there = list_remote(folder, depth + 1)
-        if folder / "COMPLETE.json" in there:
+        if folder / "zarr.json" in there:
             return []
         deep = (p for p in there if len(p.relative_to(folder).parts) > depth)
         return sorted({path.parent for path in deep if is_fits_name(path.name)})

@@ -41,7 +41,7 @@ from arrayred.io.pixels import copied_file, require_datasum
 from arrayred.io.products import checked_cards
 from arrayred.io.publish import STATE_FOLDER, Content, publish
 from arrayred.io.remote import Address, Stamp, path_or_address, sha256_of_remote
-from arrayred.io.scan import FrameReader, ImageHDU, retry, unreadable
+from arrayred.io.scan import CachedPixels, ImageHDU, retry, unreadable
 from arrayred.progress import progressed, stage
 
 ALGORITHM = 1
@@ -460,20 +460,20 @@ def examine(
     }
 
 
-def _damaged_caches(images: Iterable[ImageHDU]) -> dict[FrameReader | None, ArrayredError]:
+def _damaged_caches(images: Iterable[ImageHDU]) -> dict[CachedPixels | None, ArrayredError]:
     """Return the errors of frames in damaged caches, by the frame's reader."""
-    from arrayred.io.cache import cache_of_frame, cached_checksums
+    from arrayred.io.cache import cached_checksums
 
-    caches: dict[Path, list[FrameReader]] = {}
-    for shelf in (image.source.cached for image in images):
-        if shelf is not None:
-            caches.setdefault(cache_of_frame(shelf), []).append(shelf)
-    found: dict[FrameReader | None, ArrayredError] = {}
-    for cache, shelves in caches.items():
+    caches: dict[Path, list[CachedPixels]] = {}
+    for cached in (image.source.cached for image in images):
+        if cached is not None:
+            caches.setdefault(cached.array.cache, []).append(cached)
+    found: dict[CachedPixels | None, ArrayredError] = {}
+    for cache, frames in caches.items():
         try:
             cached_checksums(cache)
         except ArrayredError as error:
-            found |= dict.fromkeys(shelves, error)
+            found |= dict.fromkeys(frames, error)
     return found
 
 

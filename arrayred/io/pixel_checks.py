@@ -40,7 +40,7 @@ from arrayred.io.frames import (
     without_type_warnings,
     words_of,
 )
-from arrayred.io.pixels import MOST_PROBED, FrameStack, plain_pixels
+from arrayred.io.pixels import MOST_PROBED, FrameStack, plain_pixels, read_rows
 from arrayred.io.remote import Address
 from arrayred.io.scan import (
     OVERSCAN_CARD,
@@ -1185,8 +1185,7 @@ def _stored_pixels(source: PixelSource) -> NDArray[Any]:
     rows = range(step // 2, n_rows, step)
     taken = np.empty((len(rows), n_columns), stored_dtype(source.pixels))
     if source.cached is not None:
-        for row, y in zip(taken, rows, strict=True):
-            source.cached.fill(row, y * n_columns, source.pixels)
+        read_rows(source, rows, taken)
         return _every_nth_pixel(taken)
     if isinstance(source.path, Address):
         return _every_nth_pixel(_fetched_rows(source, source.path, rows))

@@ -30,11 +30,9 @@ from arrayred.io.planes import Kind, pixels_of_planes
 from arrayred.io.remote import Address, Stamp, remote_address
 from arrayred.io.scan import (
     TRANSIENT_OPEN_FILE,
-    ChunkBytes,
-    ChunkPlace,
     ImageHDU,
+    PixelArray,
     PixelSource,
-    RemoteChunks,
     decode,
     dtype_of,
     retry,
@@ -149,10 +147,11 @@ class FrameStack:
 DatasumByPath = Mapping[Path, int | None]
 READ_PIECE = 256 << 10
 """Bytes of one frame read at a time."""
-FETCHED_BYTES = 64 << 20
-"""Bytes of uncompressed pixels, of several frames, fetched at once from a remote cache."""
+ARRAY_BYTES = 8 << 20
+"""Bytes of pixels, of several frames, read at once from a cache."""
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _SPARE_HANDLES = 64
+_CHUNK_FRAMES = 3  # of a cache
 _NO_HANDLE = -1
 
 
@@ -170,26 +169,42 @@ def read_band(sources: Sequence[PixelSource], first: int, band: Pixels) -> None:
     FrameError
         A file has changed since the scan, has ended early, or cannot be read.
     """
+    read_cached(sources, first, band)
     scratch = np.empty(READ_PIECE, np.uint8)
-    step = max(FETCHED_BYTES // max(band[:1].nbytes, 1), 1) if len(band) else 1
-    for start in range(0, len(sources), step):
-        some = sources[start : start + step]
-        near = _fetched_chunks(some, first, band[0].size)
-        for source, target in zip(some, band[start : start + step], strict=True):
-            chunks = near.get(_remote_chunks_of(source))
-            retry(partial(_read_frame, source, first, target, scratch, chunks), {errno.ESTALE})
+    for source, target in zip(sources, band, strict=True):
+        if source.cached is None:
+            retry(partial(_read_frame, source, first, target, scratch), {errno.ESTALE})
 
 
-def _read_frame(
-    source: PixelSource, first: int, target: Pixels, scratch: Pixels, near: ChunkBytes | None
-) -> None:
+def read_cached(sources: Sequence[PixelSource], first: int, band: Pixels) -> None:
+    """Fill those frames of a band that lie in caches; parameters as in `read_band`.
+
+    Frames of one array are read together, some megabytes at a time: chunks hold several frames.
+    """
+    numbers: dict[PixelArray, list[int]] = {}
+    for i, source in enumerate(sources):
+        if source.cached is not None:
+            numbers.setdefault(source.cached.array, []).append(i)
+    for array, all_of_it in numbers.items():
+        step = max(ARRAY_BYTES // max(band[0].nbytes, 1) // _CHUNK_FRAMES, 1) * _CHUNK_FRAMES
+        for start in range(0, len(all_of_it), step):
+            part = [(i, sources[i], cached) for i in all_of_it[start : start + step]
+                    if (cached := sources[i].cached) is not None]  # fmt: skip
+            found = array.read([cached.index for _, _, cached in part], first, band[0].size)
+            for values, (i, source, cached) in zip(found, part, strict=True):
+                cached.decode(values.reshape(band[i].shape), band[i], source.pixels)
+
+
+def _read_frame(source: PixelSource, first: int, target: Pixels, scratch: Pixels) -> None:
     """Fill target with pixels of one frame, opening and closing its file."""
     with _opened_source(source) as handle:
-        _OpenFile(source, handle).fill(first, target, scratch, near)
+        _OpenFile(source, handle).fill(first, target, scratch)
 
 
 def read_rows(source: PixelSource, rows: Sequence[int], out: Pixels) -> None:
     """Fill out (row, x) with single rows of a frame, numbered from 0; its file is opened once.
+
+    From a cache all rows between the first and the last one are read, in as few chunks.
 
     Raises
     ------
@@ -197,30 +212,17 @@ def read_rows(source: PixelSource, rows: Sequence[int], out: Pixels) -> None:
         As in `read_band`.
     """
     n_columns = source.shape[1]
+    if source.cached is not None:
+        top = min(rows)
+        band = np.empty((1, max(rows) + 1 - top, n_columns), out.dtype)
+        read_cached([source], top * n_columns, band)
+        out[...] = band[0, [row - top for row in rows]]
+        return
     scratch = np.empty(min(READ_PIECE, n_columns * stored_dtype(source.pixels).itemsize), np.uint8)
     with _opened_source(source) as handle:
         file = _OpenFile(source, handle)
         for row, target in zip(rows, out, strict=True):
-            first = row * n_columns
-            near = _fetched_chunks([source], first, n_columns)
-            file.fill(first, target, scratch, near.get(_remote_chunks_of(source)))
-
-
-def _fetched_chunks(
-    sources: Sequence[PixelSource], first: int, n_pixels: int
-) -> dict[RemoteChunks | None, ChunkBytes]:
-    """Return the chunks of remote caches that hold the given pixels of frames, by cache."""
-    wanted: dict[RemoteChunks, list[ChunkPlace]] = {}
-    for source in sources:
-        if source.cached is not None and source.cached.remote is not None:
-            wanted.setdefault(source.cached.remote, []).extend(
-                source.cached.wanted(first, n_pixels)
-            )
-    return {far: far.fetch(chunks) for far, chunks in wanted.items()}
-
-
-def _remote_chunks_of(source: PixelSource) -> RemoteChunks | None:
-    return None if source.cached is None else source.cached.remote
+            file.fill(row * n_columns, target, scratch)
 
 
 class Pass:
@@ -279,8 +281,10 @@ class Pass:
     def read(self, first: int, stop: int, out: Pixels) -> None:
         """Read pixels first..stop of every frame into out (frame, pixel, 1)."""
         scratch = self._scratch()
+        read_cached(self._sources, first, out[:, : stop - first])
         for file, target in zip(self._each(), out, strict=True):
-            file.fill(first, target[: stop - first], scratch)
+            if file.source.cached is None:
+                file.fill(first, target[: stop - first], scratch)
 
     def give_up(self) -> None:
         """Release waiting threads: the band they wait for will not be read."""
@@ -349,13 +353,8 @@ class _OpenFile(NamedTuple):
     handle: int
     sum: RunningChecksum | None = None
 
-    def fill(
-        self, first: int, target: Pixels, scratch: Pixels, near: ChunkBytes | None = None
-    ) -> None:
+    def fill(self, first: int, target: Pixels, scratch: Pixels) -> None:
         """Fill target with pixels from number first on, in reading order."""
-        if self.source.cached is not None:
-            self.source.cached.fill(target, first, self.source.pixels, near)
-            return
         stored = stored_dtype(self.source.pixels)
         step = len(scratch) // stored.itemsize
         whole = (
@@ -401,7 +400,7 @@ def _running_checksum(source: PixelSource, told: DatasumByPath) -> RunningChecks
 @contextmanager
 def _opened_source(source: PixelSource) -> Iterator[int]:
     """Open a frame's file; before and after, it must be unchanged since the scan."""
-    if source.cached is not None:  # reads from its cache by itself
+    if source.cached is not None:  # no file is read
         yield _NO_HANDLE
         return
     try:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import unquote
 
-from arrayred.errors import FrameError, InputError, UsageError
+from arrayred.errors import ArrayredError, FrameError, InputError, UsageError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -341,7 +341,7 @@ def _open_file_system(whole: str, address: Address) -> Any:
         raise UsageError(
             f"Nothing opens such URLs ({store_message(error)})",
             path=address,
-            hint="Nights behind s3:// and https:// need pip install 'arrayred[s3]'.",
+            hint="s3:// needs pip install 'arrayred[s3]', https:// 'arrayred[remote]'.",
         ) from error
 
 
@@ -534,6 +534,8 @@ def retry_remote(look: Any, address: Address) -> Any:
     for delay in (*REMOTE_RETRY_DELAYS_S, None):
         try:
             return look()
+        except ArrayredError:
+            raise
         except Exception as error:  # each of fsspec's file systems has errors of its own
             if delay is None or not is_transient(error):
                 raise unreachable_error(address, error) from error

@@ -20,9 +20,9 @@ import os
 import stat
 import time
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol, TypeVar, cast
@@ -547,72 +547,62 @@ class PixelFormat:
     wrapped: bool = False
 
 
-ChunkPlace = tuple[Path, int, int]
-"""A shard of a cache, its number of chunks, and the number of the requested chunk."""
-ChunkBytes = Mapping[tuple[Path, int], bytes]
-"""Chunks of a cache as they are stored, by shard and number."""
-
-
-class RemoteChunks(Protocol):
-    """Chunks of one remote cache."""
-
-    @property
-    def cache(self) -> Address:
-        """Return the cache's address."""
-
-    def fetch(self, wanted: Sequence[ChunkPlace]) -> ChunkBytes:
-        """Return chunks as they are stored."""
-
-
-class ChunkGrid(Protocol):
-    """Chunking of an array of a cache."""
-
-    @property
-    def chunk_rows(self) -> int:
-        """Return the number of rows of one frame in a chunk."""
-
-    @property
-    def chunk_bytes(self) -> int:
-        """Return the uncompressed size of a chunk, bytes."""
-
-
-class FrameReader(Protocol):
-    """Reader of the pixels of one frame from a cache instead of its file.
+class PixelArray(Protocol):
+    """Frames of one shape that lie in one array instead of in their files.
 
     The only interface that pixel readers have to caches; `io.cache` implements it.
     """
 
     @property
-    def array(self) -> Path:
-        """Return the folder of the array that holds the frame."""
+    def cache(self) -> Path:
+        """Return the folder or address of the cache that holds the array."""
 
     @property
-    def grid(self) -> ChunkGrid:
-        """Return the chunking of that array."""
+    def chunk_rows(self) -> int:
+        """Return the number of rows that are read at the cost of one."""
 
     @property
-    def sha256(self) -> str:
-        """Return the SHA-256 of the frame's file."""
+    def chunk_bytes(self) -> int:
+        """Return the size of what is decompressed at a time, bytes."""
 
     @property
-    def proof(self) -> str:
-        """Return the evidence from frames outside the cache about its sign, or ""."""
+    def is_remote(self) -> bool:
+        """Return whether pixels are fetched when they are read."""
 
-    @property
-    def sample(self) -> bytes:
-        """Return the stored pixels sampled for the pixel checks, little-endian; b"" if unknown."""
+    def read(self, frames: Sequence[int], first: int, n_pixels: int) -> NDArray[Any]:
+        """Return pixels (frame, pixel) from number first on, in reading order."""
 
-    @property
-    def remote(self) -> RemoteChunks | None:
-        """Return the reader of chunks if the cache is remote, or None."""
 
-    def fill(
-        self, target: NDArray[Any], first: int, pixels: PixelFormat, near: ChunkBytes | None = None
-    ) -> None:
-        """Fill target with pixels from number first on, in reading order, decoded as `pixels`."""
+@dataclass(frozen=True, slots=True)
+class CachedPixels:
+    """The pixels of one frame in an array of a cache.
 
-    def wanted(self, first: int, n_pixels: int) -> list[ChunkPlace]:
-        """Return the chunks that hold n_pixels pixels from number first on."""
+    Parameters
+    ----------
+    array : the array.
+    index : the frame's number in it, from 0.
+    coding : the encoding with which stored bits were decoded to the array's values; None: the array
+        holds the bits.
+    sha256 : of the frame's file.
+    proof : evidence from frames outside the cache about its sign, or "".
+    sample : its sampled stored pixels, little-endian; b"" if unknown.
+    """
+
+    array: PixelArray
+    index: int
+    coding: PixelFormat | None
+    sha256: str
+    proof: str = ""
+    sample: bytes = field(default=b"", repr=False)
+
+    def decode(self, values: NDArray[Any], target: NDArray[Any], pixels: PixelFormat) -> None:
+        """Write values of the array into a target of the same shape, decoded as `pixels`."""
+        if self.coding == pixels:
+            target[...] = values
+        elif self.coding is None:
+            decode(values.astype(stored_dtype(pixels)), target, pixels)
+        else:
+            decode(encode(values, self.coding).view(stored_dtype(pixels)), target, pixels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -626,7 +616,7 @@ class PixelSource:
     shape : (n_rows, n_columns).
     pixels : their encoding.
     stamp : the file's size, time and inode at the scan.
-    cached : reader of a cache that holds them; None: they are read from the file.
+    cached : their place in a cache; None: they are read from the file.
     """
 
     path: Path
@@ -634,7 +624,7 @@ class PixelSource:
     shape: tuple[int, int]
     pixels: PixelFormat
     stamp: Stamp
-    cached: FrameReader | None = None
+    cached: CachedPixels | None = None
 
     def require_unchanged(self, status: os.stat_result) -> None:
         """Raise FrameError if the file's status is no longer that of the scan."""
@@ -646,7 +636,7 @@ class PixelSource:
     @property
     def step(self) -> int:
         """Return the number of rows read at the cost of one: 1, or the rows of a cache's chunk."""
-        return 1 if self.cached is None else self.cached.grid.chunk_rows
+        return 1 if self.cached is None else self.cached.array.chunk_rows
 
     @property
     def n_bytes(self) -> int:
@@ -742,7 +732,7 @@ class ImageHDU:
     def is_far(self) -> bool:
         """Return whether its pixels are fetched when they are read."""
         cached = self.source.cached
-        return self.is_remote if cached is None else cached.remote is not None
+        return self.is_remote if cached is None else cached.array.is_remote
 
 
 def as_in_file(image: ImageHDU) -> ImageHDU:

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from arrayred.io.caching import CacheInput as Content
-    from arrayred.io.scan import FrameReader
+    from arrayred.io.scan import CachedPixels
 
 
 PRODUCT = "made from frames, not raw"
@@ -626,7 +626,8 @@ def with_local_pixels(night: Night, caching: CachePolicy) -> Night:
     caching : the cache folder, and where warnings go.
     """
     sources = [frame.image.source for frame in night.scanned]
-    far = next((s.cached.remote for s in sources if s.cached is not None and s.cached.remote), None)
+    caches = (s.cached.array for s in sources if s.cached is not None)
+    far = next((array.cache for array in caches if isinstance(array.cache, Address)), None)
     is_far = any(
         frame.image.is_remote and frame.image.source.cached is None for frame in night.scanned
     )
@@ -634,7 +635,7 @@ def with_local_pixels(night: Night, caching: CachePolicy) -> Night:
         return night
     try:
         if far is not None:
-            images = open_cache(fetch_cache(far.cache, caching.cache_folder)).images
+            images = open_cache(fetch_cache(far, caching.cache_folder)).images
         else:
             images = open_cache(cache_night(night, caching.cache_folder)).images
             release_copies([frame.image for frame in night.scanned])
@@ -654,7 +655,7 @@ def with_local_pixels(night: Night, caching: CachePolicy) -> Night:
 
 
 def _with_cached_frames(
-    shelves: Mapping[Path, FrameReader | None], frames: Iterable[Frame]
+    shelves: Mapping[Path, CachedPixels | None], frames: Iterable[Frame]
 ) -> tuple[Frame, ...]:
     """Return frames that read their pixels from a cache, if `shelves` has a reader for them."""
     return tuple(
@@ -681,15 +682,14 @@ def cache_night(night: Night, place: str | Path | CacheFolder, *, overwrite: boo
     FrameError
         A frame is damaged, or cannot be stored without loss.
     UsageError
-        zarr is not installed, the folder exists already, or is inside the night.
+        The folder exists already, or is inside the night.
     StorageError
         The disk is full or not writable.
     """
     from tempfile import TemporaryDirectory
 
-    from arrayred.io.caching import build_cache, require_zarr
+    from arrayred.io.caching import build_cache
 
-    require_zarr()
     if night.problems:
         raise NightError(night.problems)
     if isinstance(place, CacheFolder):

@@ -52,7 +52,6 @@ from .noise import VarianceFactor as VarianceFactor
 from .noise import drop_impossible as drop_impossible
 from .noise import estimate_flat_noise as estimate_flat_noise
 from .noise import find_bad_pixels as find_bad_pixels
-from .noise import import_ccdproc as import_ccdproc
 from .noise import plateau_level as plateau_level
 from .noise import saturation_of as saturation_of
 from .noise import variance_factor as variance_factor

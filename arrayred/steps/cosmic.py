@@ -56,7 +56,6 @@ from arrayred.steps.calibrate import subtract_dark
 from arrayred.steps.noise import (
     find_gain,
     find_read_noise,
-    import_ccdproc,
     kind_of_master,
     master_noise,
     pixels_at,
@@ -143,7 +142,7 @@ def flag_cosmic_rays(
     Raises
     ------
     UsageError
-        The search is unknown, or ccdproc, which L.A.Cosmic needs, is not installed.
+        The search is unknown.
     MismatchError
         `minus` or the lights lack pixels of the image.
 
@@ -255,7 +254,8 @@ def _lacosmic_mask(scene: ComparisonInput, i: int) -> Flags:
     Its contrast to fine structure, 10 where 5 is usual, spares a quarter of the pixels that it
     flags on narrow stars; it finds as many hits off the star, and up to a fifth fewer on it.
     """
-    ccdproc = import_ccdproc("L.A.Cosmic")
+    import ccdproc  # takes a second, which few reductions need
+
     frame = scene.lights[COUNTS].isel({FRAME: i}).values.astype(np.float64)
     if scene.dark is not None:
         frame -= scene.dark

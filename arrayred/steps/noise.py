@@ -335,32 +335,6 @@ def _effective_gain_noise(
     return {"gain_effective": gain / share.photons, "noise_effective": noise, **level}
 
 
-# ccdproc, for L.A.Cosmic and the bad-pixel mask, is an optional extra, since it depends on scipy
-# and scikit-image and takes a second to import.
-
-
-def import_ccdproc(what: str) -> Any:
-    """Import and return the module ccdproc.
-
-    Parameters
-    ----------
-    what : the feature that needs it, as the beginning of a sentence.
-
-    Raises
-    ------
-    UsageError
-        It is not installed.
-    """
-    try:
-        import ccdproc
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"{what} needs {error.name}, which is not installed",
-            hint="pip install 'arrayred[ccdproc]', or do without.",
-        ) from error
-    return ccdproc
-
-
 # Flags of the pixels of a combined image: `flag`.
 #
 # Flags are set for the combined image, not for the cube: calibration is the same for all frames of
@@ -786,13 +760,9 @@ def find_bad_pixels(image: xr.Dataset) -> Mask:
     Returns
     -------
     bad : (y, x), True where a pixel or column deviates.
-
-    Raises
-    ------
-    UsageError
-        ccdproc is not installed.
     """
-    ccdproc = import_ccdproc("Finding bad pixels in the masters")
+    import ccdproc  # takes a second, which few reductions need
+
     check_image(image)
     values = image[COUNTS].values
     judged = np.isfinite(values)

@@ -204,24 +204,6 @@ def test_a_night_with_a_broken_frame_is_not_cached(stars: Path, arrayred: Call) 
     assert not Path("night.zarr").exists()
 
 
-@pytest.mark.parametrize("what", [("cache",), ("reduce", "-o", "out", "--cache")])
-def test_without_zarr_it_is_said_what_to_install(
-    what: tuple[str, ...], stars: Path, arrayred: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "zarr", None)
-    told = arrayred(what[0], stars, *what[1:])
-    assert (told.code, "pip install 'arrayred[zarr]'" in told.err) == (2, True)
-
-
-def test_without_zarr_a_compressed_night_is_reduced_as_ever(
-    stars: Path, arrayred: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "zarr", None)
-    told = arrayred("reduce", zipped(stars), "-o", "out", "--no-figures", "--allow-missing", "-q")
-    assert (told.code, told.err) == (0, "")
-    assert not library().exists()
-
-
 def test_a_plain_night_never_imports_zarr(night: Path, tmp_path: Path) -> None:
     code = """
 import atexit, sys

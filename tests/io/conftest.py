@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import zarr
 
 import arrayred as ar
-from arrayred.io import cache, write_frames
+from arrayred.io import cache, write_frames, zarr_store
 from arrayred.night import cache_night
 from arrayred.simulate import Detector, SimulatedNight
 
@@ -26,11 +28,10 @@ def cached(folder: Path, place: Path) -> Path:
 
 def forget() -> None:
     """Forget what was read of caches, as another process would not know it."""
-    cache._open_local_once.cache_clear()
-    cache._open_remote_once.cache_clear()
+    cache._open_once.cache_clear()
+    cache._is_marked.cache_clear()
     cache._open_caches.clear()
-    cache._read_shard_table.cache_clear()
-    vars(cache._thread_scratch).clear()
+    zarr_store.open_pixels.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -56,29 +57,43 @@ def store(_store: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def forge(store: Path) -> Edit:
-    """Return a function that changes a JSON file of the store and makes all sums right again."""
+    """Return a function that changes the JSON of a node, or records, and makes all sums right."""
 
     def edit(name: str, change: Callable[[Any], None]) -> None:
-        path = store / name
-        told = json.loads(path.read_bytes())
-        change(told)
-        path.write_text(json.dumps(told))
+        if name == "records":
+            records = zarr.open_array(store / "records", mode="r+")
+            told = json.loads(bytes(records[...]))
+            change(told)
+            raw = np.frombuffer(json.dumps(told).encode(), np.uint8)
+            options: dict[str, Any] = {"compressors": list(records.compressors), "overwrite": True}
+            zarr.create_array(store, name="records", data=raw, chunks=raw.shape, **options)
+        else:
+            path = store / name
+            told = json.loads(path.read_bytes())
+            change(told)
+            path.write_text(json.dumps(told))
         sign(store)
 
     return edit
 
 
 def sign(store: Path) -> None:
-    """Make COMPLETE.json list what is there."""
-    complete = store / "COMPLETE.json"
-    told = json.loads(complete.read_bytes())
-    told["files"] = {
+    """Make the mark list what is there, and the consolidated metadata tell it."""
+    root = store / "zarr.json"
+    told = json.loads(root.read_bytes())
+    nodes = told["consolidated_metadata"]["metadata"]
+    for name in nodes:
+        if (store / name / "zarr.json").exists():
+            nodes[name] = json.loads((store / name / "zarr.json").read_bytes())
+    mark = told["attributes"]["arrayred"]
+    mark["files"] = {
         path.relative_to(store).as_posix(): (
             path.stat().st_size,
             hashlib.sha256(path.read_bytes()).hexdigest(),
         )
         for path in store.rglob("*")
-        if path.is_file() and path != complete
+        if path.is_file() and path != root
     }
-    complete.write_text(json.dumps(told))
+    mark["sha256"] = cache.sum_of_mark(told)
+    root.write_text(json.dumps(told))
     forget()

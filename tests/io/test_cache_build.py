@@ -89,10 +89,10 @@ def test_frames_in_folders_keep_their_names_and_depth(night: Path, tmp_path: Pat
 
 
 def test_what_is_there_is_replaced_only_on_request(frames: Path, store: Path) -> None:
-    before = (store / "COMPLETE.json").read_bytes()
+    before = (store / "zarr.json").read_bytes()
     with pytest.raises(UsageError, match="something already"):
         cached(frames, store)
-    assert (store / "COMPLETE.json").read_bytes() == before
+    assert (store / "zarr.json").read_bytes() == before
     (store / "zarr.json").unlink()
     cache_night(ar.open_night(frames), store, overwrite=True)
     assert open_cache(store, wholly=True).images
@@ -176,9 +176,9 @@ def test_a_finished_cache_of_another_run_stays(frames: Path, store: Path) -> Non
     partial = store.parent / ".partial"
     partial.mkdir()
     (partial / "x").touch()
-    before = (store / "COMPLETE.json").stat().st_ino
+    before = (store / "zarr.json").stat().st_ino
     caching._rename_into_place(partial, store, overwrite=False)
-    assert (store / "COMPLETE.json").stat().st_ino == before
+    assert (store / "zarr.json").stat().st_ino == before
 
 
 def test_large_cubes_are_written_in_several_shards(
@@ -186,7 +186,8 @@ def test_large_cubes_are_written_in_several_shards(
 ) -> None:
     from arrayred.io import cache
 
-    monkeypatch.setattr(cache, "SHARD_BYTES", 2 * 16 * 40 * 2)
+    for name in ("SHARD_BYTES", "CHUNK_BYTES"):
+        monkeypatch.setattr(cache, name, 3 * 16 * 40 * 2)
     detector = Detector(shape=(100, 40))
     write_frames(SimulatedNight(detector, n_darks=5, n_lights=3).frames(), tmp_path / "night")
     store = cached(tmp_path / "night", tmp_path / "x.zarr")

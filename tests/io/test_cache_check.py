@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tracemalloc
 from collections.abc import Callable
@@ -96,7 +97,7 @@ def test_a_shard_whose_chunks_are_marked_absent_is_no_zeros(store: Path) -> None
 
     path = store / SHARD
     raw = path.read_bytes()
-    table = b"\xff" * (16 * 2 * 2)
+    table = b"\xff" * 16
     path.write_bytes(raw[: -len(table) - 4] + table + crc32c(table).to_bytes(4, "little"))
     sign(store)
     with pytest.raises(FrameError, match="a chunk is missing"):
@@ -108,7 +109,7 @@ def test_a_chunk_that_promises_gigabytes_is_refused_unallocated(store: Path) -> 
 
     path = store / SHARD
     raw = bytearray(path.read_bytes())
-    offset, size = np.frombuffer(raw[-4 - 16 * 4 :], "<u8", 2)
+    offset, size = np.frombuffer(raw[-4 - 16 :], "<u8", 2)
     chunk = raw[offset : offset + size - 4]
     chunk[4:8] = (2**31 - 1).to_bytes(4, "little")
     raw[offset : offset + size] = chunk + crc32c(bytes(chunk)).to_bytes(4, "little")
@@ -202,7 +203,7 @@ def test_consolidated_nodes_of_strange_names_are_refused(
         nodes[name] = next(iter(nodes.values()))
 
     forge("zarr.json", add)
-    with pytest.raises(FrameError, match="node name"):
+    with pytest.raises(FrameError, match="lists the name"):
         open_cache(store)
 
 
@@ -210,7 +211,7 @@ def test_consolidated_nodes_of_strange_names_are_refused(
     "name", ["../x.fit", "/etc/x.fit", "a/../../x.fit", "a\0.fit", "x.txt", "./x.fit", "", 7]
 )
 def test_frames_of_strange_names_are_refused(name: object, store: Path, forge: Edit) -> None:
-    forge("records.json", lambda told: told["frames"][0].update(name=name))
+    forge("records", lambda told: told["frames"][0].update(name=name))
     with pytest.raises(FrameError, match="make no sense"):
         open_cache(store)
 
@@ -227,7 +228,7 @@ def test_frames_of_strange_names_are_refused(name: object, store: Path, forge: E
 def test_records_that_make_no_sense_are_refused(
     key: str, value: object, store: Path, forge: Edit
 ) -> None:
-    forge("records.json", lambda told: told["frames"][0].update({key: value}))
+    forge("records", lambda told: told["frames"][0].update({key: value}))
     with pytest.raises(FrameError):
         open_cache(store)
 
@@ -249,7 +250,7 @@ def as_a_folder(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [as_a_link, as_a_pipe, as_a_folder])
-@pytest.mark.parametrize("name", [SHARD, f"{COUNTS}/zarr.json", "records.json"])
+@pytest.mark.parametrize("name", [SHARD, f"{COUNTS}/zarr.json", "records/c/0"])
 def test_what_is_no_regular_file_is_refused(
     change: Callable[[Path], None], name: str, store: Path
 ) -> None:
@@ -271,23 +272,51 @@ def test_a_file_that_is_not_listed_is_refused(store: Path) -> None:
         open_cache(store)
 
 
-@pytest.mark.parametrize("told", ["", "[]", "{", '{"schema": 2}', '{"schema": 2, "files": 3}'])
+MARKS = ['{"schema": 3}', '{"schema": 3, "key": "", "files": 3}']
+
+
+@pytest.mark.parametrize(
+    "told", ["", "[]", "{", *(f'{{"attributes": {{"arrayred": {mark}}}}}' for mark in MARKS)]
+)
 def test_a_mark_that_makes_no_sense_is_refused(told: str, store: Path) -> None:
-    (store / "COMPLETE.json").write_text(told)
+    (store / "zarr.json").write_text(told)
     forget()
-    with pytest.raises(FrameError, match=r"COMPLETE\.json"):
+    with pytest.raises(FrameError, match=r"zarr\.json"):
         open_cache(store)
 
 
+def test_a_mark_or_metadata_that_were_changed_are_refused(store: Path) -> None:
+    path = store / "zarr.json"
+    raw = path.read_bytes()
+    for old, new in ((b'"key": "', b'"key": "0'), (b'"units": "adu"', b'"units": "ADU"')):
+        path.write_bytes(raw.replace(old, new, 1))
+        forget()
+        with pytest.raises(FrameError, match="checksum"):
+            open_cache(store)
+
+
 def test_the_cache_of_another_version_is_refused(store: Path, forge: Edit) -> None:
-    forge("COMPLETE.json", lambda told: told.update(schema=99))
-    (store / "COMPLETE.json").write_text('{"schema": 99}')
-    forget()
+    forge("zarr.json", lambda told: told["attributes"]["arrayred"].update(schema=99))
     with pytest.raises(FrameError, match="another version"):
         open_cache(store)
 
 
-def test_a_cache_without_its_mark_holds_no_frames(store: Path) -> None:
-    (store / "COMPLETE.json").unlink()
+def test_the_cache_of_an_earlier_version_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    store = tmp_path / "night.zarr"
+    store.mkdir()
+    (store / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}')
+    (store / "COMPLETE.json").write_text('{"schema": 2, "key": "", "files": {}}')
+    with pytest.raises(FrameError, match="another version") as caught:
+        ar.open_night(store)
+    assert "arrayred cache NIGHT" in caught.value.hint
+
+
+@pytest.mark.parametrize("how", ["gone", "unmarked"])
+def test_a_cache_without_its_mark_holds_no_frames(how: str, store: Path) -> None:
+    root = store / "zarr.json"
+    told = json.loads(root.read_bytes())
+    root.unlink()
+    if how == "unmarked":
+        root.write_text(json.dumps(told | {"attributes": {}}))
     with pytest.raises(ar.InputError, match="no FITS file"):
         ar.open_night(store)

@@ -33,7 +33,7 @@ def test_the_key_changes_with_everything_that_counts(monkeypatch: pytest.MonkeyP
     keys = {cache_key(FILES, "x"), cache_key(FILES, "y"), cache_key(FILES[:1], "x")}
     keys |= {cache_key([("a.fit", "0" * 64), ("c.fit", "1" * 64)], "x")}
     keys |= {cache_key([("a.fit", "0" * 64), ("b.fit", "2" * 64)], "x")}
-    for name, other in (("__version__", "9.9"), ("SCHEMA", 99), ("CHUNK_ROWS", 32)):
+    for name, other in (("__version__", "9.9"), ("SCHEMA", 99), ("CHUNK_BYTES", 32)):
         monkeypatch.setattr(module, name, other)
         keys.add(cache_key(FILES, "x"))
     assert len(keys) == 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import ccdproc
 import numpy as np
 import pytest
 import xarray as xr
@@ -13,8 +14,6 @@ from astropy.nddata import CCDData
 
 import arrayred as ar
 from arrayred.io import Provenance, spectrum_files, write_frames
-
-ccdproc = pytest.importorskip("ccdproc")
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +94,8 @@ def test_what_ccddata_writes_and_reads_comes_back(cube: xr.Dataset, tmp_path: Pa
 
 
 def test_specreduce_sums_the_rows_that_we_sum(cube: xr.Dataset) -> None:
-    extract = pytest.importorskip("specreduce.extract")
-    tracing = pytest.importorskip("specreduce.tracing")
+    from specreduce import extract, tracing
+
     image = image_of(cube)
     kept, ccd = image.copy(deep=True), ar.to_ccddata(image)
     trace = tracing.FlatTrace(ccd, 84)

@@ -11,8 +11,6 @@ import pytest
 from arrayred.steps import extract_along, fit_trace
 from tests.stars import Drawn, draw, flat_sky
 
-specreduce = pytest.importorskip("specreduce")
-
 
 def theirs(star: Drawn, center: np.ndarray, width: float, way: str) -> Any:
     """Return the flux (x) that specreduce finds, the sky being known."""
