@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -50,6 +51,7 @@ from arrayred.io.header import (
     keyword_of,
     ones_complement_sum,
     parse_card,
+    quiet_fits,
 )
 from arrayred.io.publish import (
     Content,
@@ -783,12 +785,6 @@ def fits_table(spectrum: xr.Dataset, header: Header) -> bytearray:
     return fits_table_bytes(header, SPECTRUM_EXTENSION, spectrum_columns(spectrum))
 
 
-def _yaml_value(value: Value) -> str:
-    """Return a value as YAML 1.1, where floats need a decimal point."""
-    text = json.dumps(value)
-    return text.replace("e", ".0e") if isinstance(value, float) and "." not in text else text
-
-
 def ecsv_table(spectrum: xr.Dataset, meta: Mapping[str, Value]) -> bytes:
     """Return a spectrum as ECSV 1.0.
 
@@ -797,27 +793,17 @@ def ecsv_table(spectrum: xr.Dataset, meta: Mapping[str, Value]) -> bytes:
     spectrum : its columns.
     meta : metadata for the ECSV header.
     """
-    columns = spectrum_columns(spectrum)
-    head = ["%ECSV 1.0", "---", "datatype:"]
-    for column in columns:
-        pairs = {
-            "name": column.name,
-            "unit": column.unit,
-            "datatype": column.values.dtype.name,
-            "description": column.description,
-        }
-        known = {key: value for key, value in pairs.items() if value}
-        head.append(
-            "- {" + ", ".join(f"{key}: {json.dumps(value)}" for key, value in known.items()) + "}"
+    import astropy.io.ascii
+    import astropy.table
+
+    table = astropy.table.Table(meta=dict(meta))
+    for column in spectrum_columns(spectrum):
+        table[column.name] = astropy.table.Column(
+            column.values, unit=column.unit or None, description=column.description or None
         )
-    head += [
-        *(["meta: !!omap"] if meta else []),
-        *(f"- {{{json.dumps(key)}: {_yaml_value(value)}}}" for key, value in meta.items()),
-    ]
-    head.append("schema: astropy-2.0")
-    texts = (map(repr, column.values.tolist()) for column in columns)
-    body = map(" ".join, [[column.name for column in columns], *zip(*texts, strict=True)])
-    return "\n".join([*(f"# {line}" for line in head), *body, ""]).encode()
+    text = io.StringIO()
+    astropy.io.ascii.write(table, text, format="ecsv")
+    return text.getvalue().encode("ascii")
 
 
 # Images written band by band, complete or not at all: `open_image_writer`.
@@ -1217,8 +1203,8 @@ def read_notes(header: Header, keyword: str) -> list[str]:
 
 # Products read back as the Dataset that was written: `open_product`.
 #
-# A dozen lines read the images of floats and flags and the tables of three dtypes, instead of
-# astropy's 0.4 s. Every HDU is compared with its DATASUM, as for raw frames.
+# Images of floats and flags are read as raw frames are, tables by astropy. Every HDU is compared
+# with its DATASUM, as for raw frames.
 
 _PRODUCT_DTYPES = {8: "u1", -32: ">f4", -64: ">f8"}
 _FLAG_COLUMNS = {DQ: "flags of the pixels summed", "sky_dq": "flags of the pixels of the sky band"}
@@ -1400,28 +1386,31 @@ def _spectrum_variables(hdu: _HDU, path: Path, *, along: bool) -> ImageVariables
 
 
 def _table_columns(hdu: _HDU, path: Path) -> ImageVariables:
-    types = {form: f">{np.dtype(name).str[1:]}" for name, form in COLUMN_FORMS.items()}
-    header, numbers = hdu.header, range(1, int(str(hdu.header["TFIELDS"])) + 1)
-    forms = [header.readable(f"TFORM{i}") for i in numbers]
-    if not set(forms) <= set(types):
+    header = hdu.header
+    n_columns = int(str(header["TFIELDS"]))
+    forms = [header.readable(f"TFORM{i}") for i in range(1, n_columns + 1)]
+    if not set(forms) <= set(COLUMN_FORMS.values()):
         raise FrameError(
             f"The columns are of the forms {forms}, which arrayred does not write",
             path=path,
             keyword="TFORM1",
             hint="Read it with astropy.table.Table.",
         )
-    fields = [(str(header[f"TTYPE{i}"]), types[str(form)]) for i, form in enumerate(forms, 1)]
-    records = np.frombuffer(hdu.raw, np.dtype(fields), int(str(header["NAXIS2"])))
-    units: dict[Any, str] = {spelled: unit for unit, spelled in TABLE_UNITS.items()}
+    arrayred_units = {spelled: unit for unit, spelled in TABLE_UNITS.items()}
     variables: ImageVariables = {}
-    for i, (name, kind) in enumerate(fields, 1):
-        values = records[name].astype(np.dtype(kind).newbyteorder("="))
-        unit = header.get(f"TUNIT{i}")
-        told = {
-            "units": units.get(unit, unit),
-            "long_name": parse_card(header.card(f"TTYPE{i}"))[1],
-        }
-        variables[name] = (X, values, {key: value for key, value in told.items() if value})
+    with quiet_fits("table", path) as fits:
+        table = fits.BinTableHDU.fromstring(header.to_bytes() + hdu.raw)
+        for i, column in enumerate(table.columns, 1):
+            told = {
+                "units": arrayred_units.get(column.unit, column.unit),
+                "long_name": table.header.comments[f"TTYPE{i}"],
+            }
+            values = table.data[column.name]
+            variables[column.name] = (
+                X,
+                values.astype(values.dtype.newbyteorder("=")),
+                {key: value for key, value in told.items() if value},
+            )
     return variables
 
 
