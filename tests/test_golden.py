@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,62 @@ def test_one_changed_byte_of_an_image_is_told_by_pixel_or_card(sides: tuple[Path
     assert "first difference at byte 2927" in report
     path.write_bytes(b"no FITS")
     assert "cannot be compared as FITS" in compare(*sides).reports[0]
+
+
+def write_image(path: Path, header: fits.Header, when: str) -> None:
+    hdu = fits.PrimaryHDU(np.arange(12.0).reshape(3, 4), header)
+    hdu.add_datasum(when="of the data")
+    hdu.add_checksum(when=when, override_datasum=True)
+    hdu.writeto(path, overwrite=True)
+
+
+def rewritten(sides: tuple[Path, Path], change: Callable[[fits.Header], None]) -> None:
+    """Write both sides' images with the same cards, but for a change and the checksum."""
+    header = fits.Header([("OBJECT", "Vega", "what it shows"), ("EXPTIME", 1.5)])
+    header.add_history("by hand")
+    write_image(sides[0] / IMAGE, header, "of BASE")
+    change(header)
+    write_image(sides[1] / IMAGE, header, "of this tree")
+
+
+def moved(header: fits.Header) -> None:
+    header.remove("OBJECT")
+    header["OBJECT"] = ("Vega", "what it shows")
+
+
+def test_the_place_of_a_card_and_the_checksum_may_differ(sides: tuple[Path, Path]) -> None:
+    rewritten(sides, moved)
+    found = compare(*sides)
+    assert found.reports == []
+    assert list(found.excused.values()) == [1]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda header: header.set("OBJECT", "vega"), "OBJECT"),
+        (lambda header: header.set("OBJECT", "Vega", "other"), "OBJECT"),
+        (lambda header: header.add_history("more"), "HISTORY"),
+        (lambda header: header.add_comment("more"), "COMMENT"),
+        (lambda header: header.remove("OBJECT"), "OBJECT"),
+    ],
+)
+def test_a_changed_card_of_an_image_is_a_difference(
+    sides: tuple[Path, Path], change: Callable[[fits.Header], None], told: str
+) -> None:
+    rewritten(sides, change)
+    (report,) = compare(*sides).reports
+    assert told in report
+
+
+def test_a_wrong_checksum_is_a_difference(sides: tuple[Path, Path]) -> None:
+    rewritten(sides, moved)
+    content = (sides[1] / IMAGE).read_bytes()
+    with fits.open(sides[1] / IMAGE) as hdus:
+        told = hdus[0].header["CHECKSUM"].encode()
+    (sides[1] / IMAGE).write_bytes(content.replace(told, told[::-1]))
+    (report,) = compare(*sides).reports
+    assert "CHECKSUM is wrong in PRIMARY" in report
 
 
 def test_what_is_listed_may_differ_and_is_counted(sides: tuple[Path, Path]) -> None:

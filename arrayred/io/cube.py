@@ -16,6 +16,7 @@ from arrayred.config import Instrument
 from arrayred.errors import InputError, NightError
 from arrayred.io.files import files_at, find_image
 from arrayred.io.frames import Frame, read_frames, require_same_unit
+from arrayred.io.header import to_astropy
 from arrayred.io.pixel_checks import read_alike, repeated_frames
 from arrayred.io.pixels import FrameStack, PackedStack, PlaneStack, plain_pixels
 from arrayred.io.remote import Address, is_fits_name, path_or_address
@@ -323,13 +324,9 @@ def headers(cube: xr.Dataset) -> dict[str, astropy.io.fits.Header]:
     ----------
     cube : from `open_frames`, or a selection of it.
     """
-    from astropy.io import fits
-
-    from arrayred.io.files import find_image
-
     labels, paths = np.atleast_1d(cube[FRAME].values), np.atleast_1d(cube["path"].values)
     return {
-        str(label): fits.Header.fromstring(find_image(Path(path)).header.to_bytes())
+        str(label): to_astropy(find_image(Path(path)).header)
         for label, path in zip(labels, paths, strict=True)
     }
 

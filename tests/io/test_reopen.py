@@ -13,7 +13,7 @@ import xarray as xr
 from astropy.io import fits
 
 import arrayred as ar
-from arrayred.errors import ForeignFileError, FrameError
+from arrayred.errors import ForeignFileError, FrameError, HeaderError, InputError
 from arrayred.io import (
     REJECTED_ATTRS,
     Provenance,
@@ -232,7 +232,13 @@ def complex_table() -> fits.BinTableHDU:
     return fits.BinTableHDU.from_columns([column], name="SPECTRUM")
 
 
-NO_PRODUCTS: dict[str, tuple[Any, type[FrameError], str]] = {
+def nameless_table(path: Path) -> None:
+    column = fits.Column("flux", "D", array=np.ones(3))
+    product(path, None, fits.BinTableHDU.from_columns([column], name="SPECTRUM"))
+    path.write_bytes(path.read_bytes().replace(b"TTYPE1  =", b"TTYPEX  ="))
+
+
+NO_PRODUCTS: dict[str, tuple[Any, type[InputError], str]] = {
     "nothing": (lambda path: None, ForeignFileError, "no such file"),
     "a folder": (lambda path: path.mkdir(), ForeignFileError, "no regular file"),
     "text": (lambda path: path.write_text("x y\n" * 2000), ForeignFileError, "no FITS file"),
@@ -247,6 +253,7 @@ NO_PRODUCTS: dict[str, tuple[Any, type[FrameError], str]] = {
     "a table of others": (
         lambda path: product(path, None, complex_table()), FrameError, r"forms \['C'\]",
     ),
+    "a table without names": (nameless_table, HeaderError, "astropy refuses the table.*TTYPE1"),
 }  # fmt: skip
 
 
