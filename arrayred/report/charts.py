@@ -479,7 +479,7 @@ def page(title: str, body: Node, *, script: str = "") -> bytes:
 @cache
 def read(name: str) -> str:
     """Return the text of a file of this package: the style sheet or the script of the index."""
-    return Path(__file__).with_name(name).read_text("utf-8")
+    return Path(__file__).with_name("templates").joinpath(name).read_text("utf-8")
 
 
 def _hash_of(code: str) -> str:
