@@ -23,6 +23,7 @@ LAYERS = {
 }  # fmt: skip
 ONLY_IN = {"astropy": {"io", "config"}, "zarr": {"io"}, "matplotlib": {"plots"}, "click": {"cli"}}
 ONLY_IN |= {"rich": {"cli"}, "panel": {"explore"}, "bokeh": {"explore"}}
+ONLY_IN |= {"jinja2": {"report"}}
 ONLY_IN |= {"distributed": {"batch", "pipeline", "cli"}}
 ROOT = Path(arrayred.__file__).parent
 FILES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]

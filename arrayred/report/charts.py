@@ -1,6 +1,6 @@
-"""Draw the figures of the report's pages as SVG and HTML, and write the markup around them.
+"""Lay out figures for the pages: the paths, labels and images that the templates draw as SVG.
 
-The content of a figure is described by `arrayred.plots`; here it is drawn for a screen, light or
+The content of a figure is described by `arrayred.plots`; here it is laid out for a screen, light or
 dark. A drawing is stretched to its box, and the box to the screen; strokes keep their width and
 labels their size, since labels are HTML placed at a percentage of the box. The role of a mark is a
 class of the style sheet. Coordinates are whole numbers of a grid of 2000 x 1000, each curve one
@@ -10,23 +10,15 @@ the lowest and the highest of each run, so that no narrow line of a spectrum is 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
-from html import escape
-from pathlib import Path
-from types import MappingProxyType
-from typing import Any, TypeGuard
-from urllib.parse import quote
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.errors import printable
-from arrayred.plots.images import encode_png, grey_png
 from arrayred.plots.panels import (
     Area,
     Axis,
@@ -43,119 +35,167 @@ from arrayred.plots.panels import (
     Strokes,
     days,
 )
-from arrayred.plots.style import COLOURS, Values, reduced, stretch_of
+from arrayred.plots.style import COLOURS, Counts, Stretch, Values, reduced, stretch_of
 
 _WIDTH, _HEIGHT = 2000, 1000
+_SPARK_WIDTH, _SPARK_HEIGHT = 120, 30
 _MOST_RUNS = 400
 """Runs of points of a curve, at most; two points of each are drawn."""
 _SPARK_RUNS = 48
 _DOTS, _SMALL = (220, 480), (72, 96)
 """Rows and columns of the PNG of an image, and of the thumbnail of a raw frame."""
 _GREYS = 24
+"""Grey levels of a PNG. Noise does not compress: 24 take half the bytes of 256, and look the same
+beside a letter of text."""
 
 
-def figure(sheet: Sheet) -> Markup:
-    """Return a figure: its rows of panels, each panel under its title and legend.
+class Key(NamedTuple):
+    """An entry of a legend: the classes of its sign, and its text."""
 
-    Panels of a row are side by side, or one below the other where the screen is narrow.
+    role: str
+    label: str
+
+
+class Stroke(NamedTuple):
+    """A path: its classes, and its steps in the notation of SVG."""
+
+    role: str
+    steps: str
+
+
+class Label(NamedTuple):
+    """A tick label: its side ("x" or "y"), its place along it, percent, its text and its date."""
+
+    side: str
+    place: float
+    text: str
+    day: str
+
+
+class Chart(NamedTuple):
+    """A panel laid out for a template.
+
+    Parameters
+    ----------
+    name : type of the panel, a class of the style sheet.
+    title, summary : written above; alternative text.
+    keys : its legend.
+    view : width and height of the drawing.
+    images : PNGs below the strokes, the lowest first.
+    strokes : the grid and the marks, the lowest first.
+    labels : of the ticks.
+    x_label, y_label : of the axes; "" where an axis has none.
     """
-    rows = []
-    for row in sheet.rows:
-        panels = [_titled(panel) for panel in row]
-        alike = "div.halves" if len(set(sheet.widths)) < 2 else "div.pair"
-        rows.append(tag(alike, panels) if len(panels) > 1 else panels[0])
-    return joined(rows)
+
+    name: str
+    title: str
+    summary: str
+    keys: list[Key]
+    view: tuple[int, int]
+    images: list[bytes]
+    strokes: list[Stroke]
+    labels: list[Label]
+    x_label: str
+    y_label: str
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether a tick label of the x axis has a date below it."""
+        return any(label.day for label in self.labels)
 
 
-def _titled(panel: Panel) -> Markup:
-    keys = [key for mark in panel.marks for key in _keys(mark)]
-    title = panel.title[:1].upper() + panel.title[1:]
-    return tag("figure", tag("figcaption", tag("b", title), keys), chart(panel))
+class ChartRow(NamedTuple):
+    """Charts side by side: "alone", "halves" of equal widths, or a "pair" of unequal ones."""
+
+    form: str
+    charts: list[Chart]
 
 
-def _keys(mark: Mark) -> list[Markup]:
-    """Return the legend entries of a mark; none for a mark without label."""
-    if isinstance(mark, Flags):
-        return [tag("span.key", tag(f"i.{role}"), label) for role, _, label in mark.masks]
-    if isinstance(mark, Bars | Pixels) or not mark.label:
-        return []
-    form = {Points: ".dots", Span: ".span", Area: ".span"}.get(type(mark), "")
-    return [tag("span.key", tag(f"i.{mark.role}{form}"), mark.label)]
+def figure(sheet: Sheet) -> list[ChartRow]:
+    """Return a figure as rows of charts."""
+    form = "halves" if len(set(sheet.widths)) < 2 else "pair"
+    return [
+        ChartRow(form if len(row) > 1 else "alone", [chart(panel) for panel in row])
+        for row in sheet.rows
+    ]
 
 
-def chart(panel: Panel) -> Markup:
-    """Return a panel without its title."""
+def chart(panel: Panel) -> Chart:
+    """Return a panel laid out."""
     x, y = panel.x, panel.y
     at_x, at_y = ticks(x), ticks(y)
-    drawing = tag(
-        "svg",
-        _grid(x.place([t for t, _ in at_x]), y.place([t for t, _ in at_y])),
-        [path(mark, x, y) for mark in panel.marks if not isinstance(mark, Pixels | Flags)],
-        attributes={
-            "viewBox": f"0 0 {_WIDTH} {_HEIGHT}",
-            "preserveAspectRatio": "none",
-            "role": "img",
-            "aria-label": panel.summary or panel.title,
-        },
+    has_x, has_y = "x" not in panel.unnumbered, "y" not in panel.unnumbered
+    labels = _labels(x, at_x, "x") if has_x else []
+    labels += _labels(y, at_y, "y") if has_y else []
+    return Chart(
+        name=panel.name,
+        title=panel.title[:1].upper() + panel.title[1:],
+        summary=panel.summary or panel.title,
+        keys=[key for mark in panel.marks for key in _keys(mark)],
+        view=(_WIDTH, _HEIGHT),
+        images=[dots(mark) for mark in panel.marks if isinstance(mark, Pixels | Flags)],
+        strokes=[
+            _grid(x.place([value for value, _ in at_x]), y.place([value for value, _ in at_y])),
+            *(stroke(mark, x, y) for mark in panel.marks if not isinstance(mark, Pixels | Flags)),
+        ],
+        labels=labels,
+        x_label=x.label if has_x else "",
+        y_label=y.label if has_y else "",
     )
-    under = [picture(dots(mark), "") for mark in panel.marks if isinstance(mark, Pixels | Flags)]
-    labels = [] if "x" in panel.unnumbered else _labels(x, at_x, "x")
-    labels += [] if "y" in panel.unnumbered else _labels(y, at_y, "y")
-    return tag(f"div.chart.{panel.name}", tag("div.box", under, drawing, labels))
 
 
-def _labels(axis: Axis, named: Sequence[tuple[float, str]], side: str) -> list[Markup]:
-    """Return the tick labels and the name of an axis; a date is put below the time."""
+def _keys(mark: Mark) -> list[Key]:
+    """Return the legend entries of a mark; none for a mark without label."""
+    if isinstance(mark, Flags):
+        return [Key(role, label) for role, _, label in mark.masks]
+    if isinstance(mark, Bars | Pixels) or not mark.label:
+        return []
+    form = {Points: " dots", Span: " span", Area: " span"}.get(type(mark), "")
+    return [Key(mark.role + form, mark.label)]
+
+
+def _labels(axis: Axis, named: Sequence[tuple[float, str]], side: str) -> list[Label]:
+    """Return the tick labels of an axis; a date is put below the time."""
     places = axis.place([value for value, _ in named]) * 100
-    where = "left" if side == "x" else "bottom"
-    texts = [text.partition("\n") for _, text in named]
-    numbers = [
-        tag(f"span.{side}", clock, [tag("small", day)] if day else [],
-            attributes={"style": f"{where}:{place:.4g}%"})
-        for (clock, _, day), place in zip(texts, places, strict=True)
-    ]  # fmt: skip
-    name = f"span.{side}-name" + ".below" * any(day for *_, day in texts)
-    return [*numbers, tag(name, axis.label)] if axis.label else numbers
+    found = []
+    for (_, text), place in zip(named, places, strict=True):
+        clock, _, day = text.partition("\n")
+        found.append(Label(side, float(f"{place:.4g}"), clock, day))
+    return found
 
 
-def _grid(across: Values, upright: Values) -> Markup:
+def _grid(across: Values, upright: Values) -> Stroke:
     """Return grid lines at the ticks."""
     level = (f"M0 {round((1 - p) * _HEIGHT)}h{_WIDTH}" for p in upright)
-    return _path("grid", "".join((*level, *(f"M{round(p * _WIDTH)} 0v{_HEIGHT}" for p in across))))
+    return Stroke("grid", "".join((*level, *(f"M{round(p * _WIDTH)} 0v{_HEIGHT}" for p in across))))
 
 
-def _path(role: str, steps: str) -> Markup:
-    return tag(f"path.{role}", attributes={"d": steps})
-
-
-def path(mark: Mark, x: Axis, y: Axis) -> Markup:
-    """Return a mark between two axes as a path, its role the class; "" for an image."""
+def stroke(mark: Curve | Points | Area | Span | Level | Strokes | Bars, x: Axis, y: Axis) -> Stroke:
+    """Return a mark between two axes as a path; its first class is its role."""
     if isinstance(mark, Curve):
-        return _path(mark.role, _steps(*_on_grid(x, y, *_thinned(days(mark.x), days(mark.y)))))
+        return Stroke(mark.role, _steps(*_on_grid(x, y, *_thinned(days(mark.x), days(mark.y)))))
     if isinstance(mark, Points):
-        return _path(f"{mark.role}.dots", _dotted(x, y, mark))
+        return Stroke(f"{mark.role} dots", _dotted(x, y, mark))
     if isinstance(mark, Area):
-        return _path(mark.role, _surrounded(x, y, mark))
+        return Stroke(mark.role, _surrounded(x, y, mark))
     if isinstance(mark, Span):
         axis = x if mark.along == "x" else y
         low, high = (float(place) for place in np.clip(axis.place([mark.low, mark.high]), 0, 1))
         if mark.along == "x":
             left, width = round(low * _WIDTH, 1), round((high - low) * _WIDTH, 1)
-            return _path(f"{mark.role}.span", f"M{left:g} 0h{width:g}v{_HEIGHT}h-{width:g}z")
+            return Stroke(f"{mark.role} span", f"M{left:g} 0h{width:g}v{_HEIGHT}h-{width:g}z")
         top, height = round((1 - high) * _HEIGHT, 1), round((high - low) * _HEIGHT, 1)
-        return _path(f"{mark.role}.span", f"M0 {top:g}h{_WIDTH}v{height:g}H0z")
+        return Stroke(f"{mark.role} span", f"M0 {top:g}h{_WIDTH}v{height:g}H0z")
     if isinstance(mark, Level):
         place = float((x if mark.along == "x" else y).place(mark.at))
         if mark.along == "x":
-            return _path(mark.role, f"M{round(place * _WIDTH, 1):g} 0v{_HEIGHT}")
-        return _path(mark.role, f"M0 {round((1 - place) * _HEIGHT, 1):g}h{_WIDTH}")
+            return Stroke(mark.role, f"M{round(place * _WIDTH, 1):g} 0v{_HEIGHT}")
+        return Stroke(mark.role, f"M0 {round((1 - place) * _HEIGHT, 1):g}h{_WIDTH}")
     if isinstance(mark, Strokes):
         places = sorted({round(float(p) * _WIDTH) for p in x.place(mark.x)})
         bottom = round((1 - mark.height) * _HEIGHT) + 13
-        return _path(mark.role, "".join(f"M{p} {bottom}v-26" for p in places))
-    if isinstance(mark, Bars):
-        return _path(f"{mark.role}.span", _lanes(x, y, mark))
-    return joined()
+        return Stroke(mark.role, "".join(f"M{p} {bottom}v-26" for p in places))
+    return Stroke(f"{mark.role} span", _lanes(x, y, mark))
 
 
 def _dotted(x: Axis, y: Axis, points: Points) -> str:
@@ -193,7 +233,7 @@ def _lanes(x: Axis, y: Axis, bars: Bars) -> str:
 def dots(image: Pixels | Flags) -> bytes:
     """Return an image as a PNG, or its flagged pixels as a transparent overlay."""
     if isinstance(image, Pixels):
-        return grey_png(image.counts, image.stretch, _DOTS, _GREYS)
+        return _grey_png(image.counts, image.stretch, _DOTS)
     palette = np.zeros((len(image.masks) + 1, 4), np.uint8)
     layers = [reduced(mask, *_DOTS) > 0 for _, mask, _ in image.masks]
     dots = np.zeros(layers[0].shape, np.uint8)
@@ -206,7 +246,7 @@ def dots(image: Pixels | Flags) -> bytes:
 def thumbnail(counts: NDArray[Any]) -> bytes:
     """Return a frame (y, x) as a PNG of at most 72 x 96 pixels, row 1 at the bottom."""
     small = reduced(counts, *_SMALL)
-    return grey_png(small, stretch_of(small), _SMALL, _GREYS)
+    return _grey_png(small, stretch_of(small), _SMALL)
 
 
 def _on_grid(x: Axis, y: Axis, points: Values, values: Values) -> tuple[Values, Values]:
@@ -217,35 +257,22 @@ def _on_grid(x: Axis, y: Axis, points: Values, values: Values) -> tuple[Values, 
     return np.where(known, np.rint(across), np.nan), np.where(known, np.rint(down), np.nan)
 
 
-def spark_path(values: Values) -> str:
-    """Return a spectrum as a sparkline path in a box of 120 x 30: some 400 bytes.
+def spark(values: Values) -> str:
+    """Return a spectrum as the path of a sparkline in a box of 120 x 30: some 400 bytes.
 
     Examples
     --------
-    >>> spark_path(np.array([0.0, 2.0, 1.0]))
+    >>> spark(np.array([0.0, 2.0, 1.0]))
     'M0 29l60-28 60 14'
     """
     finite = values[np.isfinite(values)]
     if not finite.size or values.size < 2:
         return ""
     low, high = float(finite.min()), float(finite.max())
-    places, thin = _thinned(np.linspace(0, 120, values.size), values, _SPARK_RUNS)
-    down = 29 - 28 * (thin - low) / ((high - low) or 1.0)
+    across = np.linspace(0, _SPARK_WIDTH, values.size)
+    places, thin = _thinned(across, values, _SPARK_RUNS)
+    down = (_SPARK_HEIGHT - 1) - (_SPARK_HEIGHT - 2) * (thin - low) / ((high - low) or 1.0)
     return _steps(np.rint(places), np.rint(down))
-
-
-def spark(path: str, told: str) -> Markup:
-    """Return a path of `spark_path` as a drawing as high as a line of text."""
-    return tag(
-        "svg.spark",
-        _path("flux", path),
-        attributes={
-            "viewBox": "0 0 120 30",
-            "preserveAspectRatio": "none",
-            "role": "img",
-            "aria-label": told,
-        },
-    )
 
 
 def _steps(across: Values, down: Values) -> str:
@@ -341,258 +368,50 @@ def short(value: float) -> str:
     return f"{value:g}"
 
 
-# HTML: `tag` is the one place where texts of headers and files become markup.
+# PNG with numpy and zlib: `encode_png`.
 #
-# A text is escaped unless it is `Markup`, which only this module makes. Names of elements and
-# attributes are ours; the values of attributes are restricted further: a link leads into the page
-# or to a path below it, a picture is part of the page. So no name of a target, however it is
-# spelt, can become an element, an attribute, a script or a request to another host.
+# A dozen lines, a tenth of the time that the import of a library takes, and the same bytes wherever
+# zlib is the same.
 
-_VOID = frozenset({"img", "input", "link", "meta"})
-_NOTHING: Mapping[str, str] = MappingProxyType({})
-_LINK = re.compile(r"(?!/)[\w./+%-]*(#[\w.+%-]+)?")
-_PICTURE = "data:image/png;base64,"
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_GREY, _PALETTE = 0, 3
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-class Markup(str):
-    """Text that is markup already."""
-
-    __slots__ = ()
-
-
-Node = str | Iterable["Markup"]
-"""Content of an element: a text, which is escaped, or pieces of markup."""
-
-
-def tag(name: str, *children: Node, attributes: Mapping[str, str] = _NOTHING) -> Markup:
-    """Return an HTML element.
+def encode_png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8] | None = None) -> bytes:
+    r"""Return greys, or indices of a palette, as a PNG.
 
     Parameters
     ----------
-    name : of the element, its classes behind dots.
-    children : texts, which are escaped, and pieces of markup, which are not.
-    attributes : by name; their values are escaped.
-
-    Raises
-    ------
-    ValueError
-        A link or a picture would lead out of the page and the folders below it: our own mistake.
+    pixels : (row, column), the first row on top; greys from 0 to 255, or indices of the palette.
+    palette : (n, 4), red, green, blue and opacity, n <= 256; None: greys.
 
     Examples
     --------
-    >>> tag("p.note", "a < b", tag("b", "!"), attributes={"id": "x"})
-    '<p class="note" id="x">a &lt; b<b>!</b></p>'
+    >>> encode_png(np.zeros((2, 3), np.uint8))[:8]
+    b'\x89PNG\r\n\x1a\n'
     """
-    name, *classes = name.split(".")
-    told = {"class": " ".join(classes)} if classes else {}
-    told.update(attributes)
-    if "href" in told and not _LINK.fullmatch(told["href"]):
-        raise ValueError(f"{told['href']!r} leads out of the page")
-    if not told.get("src", _PICTURE).startswith(_PICTURE):
-        raise ValueError("a picture must be part of the page")
-    head = "".join(f' {key}="{_escaped(value)}"' for key, value in told.items())
-    if name in _VOID:
-        return Markup(f"<{name}{head}>")
-    return Markup(f"<{name}{head}>{joined(*children)}</{name}>")
+    n_rows, n_columns = pixels.shape
+    kind = _GREY if palette is None else _PALETTE
+    lines = np.zeros((n_rows, n_columns + 1), np.uint8)
+    lines[:, 1:] = pixels
+    parts = [_chunk(b"IHDR", struct.pack(">IIBBBBB", n_columns, n_rows, 8, kind, 0, 0, 0))]
+    if palette is not None:
+        parts.append(_chunk(b"PLTE", palette[:, :3].tobytes()))
+        if (palette[:, 3] < 255).any():
+            parts.append(_chunk(b"tRNS", palette[:, 3].tobytes()))
+    parts += [_chunk(b"IDAT", zlib.compress(lines.tobytes(), 6)), _chunk(b"IEND", b"")]
+    return _SIGNATURE + b"".join(parts)
 
 
-def joined(*nodes: Node) -> Markup:
-    """Return nodes joined, texts escaped."""
-    return Markup("".join(map(_text, nodes)))
+def _chunk(name: bytes, content: bytes) -> bytes:
+    check = zlib.crc32(content, zlib.crc32(name))
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", check)
 
 
-def _text(node: Node) -> str:
-    if isinstance(node, Markup):
-        return node
-    return _escaped(node) if isinstance(node, str) else joined(*node)
+def _grey_png(counts: Counts, stretch: Stretch, most: tuple[int, int]) -> bytes:
+    """Return counts (y, x) as a grey PNG of at most so many rows and columns, row 1 at the bottom.
 
-
-def _escaped(text: str) -> str:
-    """Return a text escaped for HTML, control characters made visible."""
-    return escape(text if text.isprintable() else printable(text), quote=True)
-
-
-def anchor(name: str) -> str:
-    """Return a link to the element with an id on the same page.
-
-    Examples
-    --------
-    >>> anchor("target-59_Cyg")
-    '#target-59_Cyg'
+    Counts of more pixels are averaged in blocks.
     """
-    return f"#{quote(name, safe='', errors='replace')}"
-
-
-def path_below(*names: str) -> str:
-    """Return a link to a file below the folder of the page, given the names of its path.
-
-    Examples
-    --------
-    >>> path_below("2020-11-03", "report.html")
-    '2020-11-03/report.html'
-    """
-    return "/".join(quote(name, safe="+", errors="replace") for name in names)
-
-
-def picture(png: bytes, told: str, name: str = "img") -> Markup:
-    """Return a PNG embedded in the page.
-
-    Parameters
-    ----------
-    png : its bytes.
-    told : alternative text.
-    name : of the element, with its classes.
-    """
-    source = _PICTURE + base64.b64encode(png).decode("ascii")
-    return tag(name, attributes={"src": source, "alt": told})
-
-
-def page(title: str, body: Node, *, script: str = "") -> bytes:
-    """Return a whole page, in UTF-8.
-
-    Parameters
-    ----------
-    title : of the page.
-    body : content of its body.
-    script : file of this package with the only script that is allowed to run, or "".
-    """
-    style, code = read("style.css"), read(script) if script else ""
-    allowed = f"; script-src '{_hash_of(code)}'" if code else ""
-    head = tag(
-        "head",
-        tag("meta", attributes={"charset": "utf-8"}),
-        tag("meta", attributes={"http-equiv": "Content-Security-Policy",
-                                "content": f"{_POLICY}{allowed}"}),
-        tag("meta", attributes={"name": "viewport",
-                                "content": "width=device-width, initial-scale=1"}),
-        tag("meta", attributes={"name": "color-scheme", "content": "light dark"}),
-        tag("meta", attributes={"name": "referrer", "content": "no-referrer"}),
-        tag("title", title),
-        Markup(f"<style>\n{style}</style>"),
-    )  # fmt: skip
-    run = [Markup(f"<script>{code}</script>")] if code else []
-    whole = tag("html", head, tag("body", body, run), attributes={"lang": "en"})
-    return f"<!DOCTYPE html>\n{whole}\n".encode()
-
-
-@cache
-def read(name: str) -> str:
-    """Return the text of a file of this package: the style sheet or the script of the index."""
-    return Path(__file__).with_name(name).read_text("utf-8")
-
-
-def _hash_of(code: str) -> str:
-    digest = hashlib.sha256(code.encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
-
-
-# Numbers, times and counts as text.
-
-UNKNOWN = "unknown"
-
-
-def number(value: Any, decimals: int = 0, unit: str = "") -> str:
-    """Return a number with its decimals and unit; "unknown" if it is not a finite number.
-
-    Examples
-    --------
-    >>> number(387.4), number(-40.04, 1, "°C"), number(None)
-    ('387', '-40.0 °C', 'unknown')
-    """
-    if not is_number(value):
-        return UNKNOWN
-    text = f"{value:.{decimals}f}"
-    text = text.removeprefix("-") if float(text) == 0 else text
-    return f"{text} {unit}" if unit else text
-
-
-def is_number(value: Any) -> TypeGuard[float]:
-    """Return whether a value is a finite number."""
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-def share(value: Any) -> str:
-    """Return a fraction in percent.
-
-    Examples
-    --------
-    >>> share(0.9921)
-    '99.2 %'
-    """
-    return f"{value:.1%}".replace("%", " %") if is_number(value) else UNKNOWN
-
-
-def span(pair: Any) -> str:
-    """Return the first and the last row as text.
-
-    Examples
-    --------
-    >>> span((484, 518))
-    '484 to 518'
-    """
-    return f"{pair[0]} to {pair[1]}"
-
-
-def counted(n: int, what: str, many: str = "") -> str:
-    """Return a number with its noun, singular or plural.
-
-    Examples
-    --------
-    >>> counted(1, "frame"), counted(3, "frame"), counted(0, "bias", "biases")
-    ('1 frame', '3 frames', '0 biases')
-    """
-    return f"{n} {what if n == 1 else many or what + 's'}"
-
-
-def seconds(value: float | None) -> str:
-    """Return an exposure time, s, as text; "unknown" if it is None."""
-    return "unknown" if value is None else f"{value:g} s"
-
-
-def setting(value: Any) -> str:
-    """Return the value of a setting as written in a recipe."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(setting, value)) + "]"
-    return f'"{value}"' if isinstance(value, str) else str(value)
-
-
-def facts(pairs: Iterable[tuple[str, str]]) -> Markup:
-    """Return names and values as a list, without those whose value is empty."""
-    return tag(
-        "dl.facts",
-        [tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs if value],
-    )
-
-
-def bullets(lines: Iterable[str], name: str = "ul") -> Markup:
-    """Return lines as a list."""
-    return tag(name, [tag("li", line) for line in lines])
-
-
-def table(name: str, heads: Iterable[str], body: Iterable[Markup], caption: str) -> Markup:
-    """Return a table that scrolls by itself where the screen is narrow.
-
-    Parameters
-    ----------
-    name : of the element, with its classes.
-    heads : of the columns; "#" marks a column of numbers.
-    body : its rows.
-    caption : its title.
-    """
-    cells = [
-        tag(f"th{'.n' * head.startswith('#')}", head.removeprefix("#"), attributes={"scope": "col"})
-        for head in heads
-    ]
-    return tag(
-        "div.scroll",
-        tag(
-            name,
-            tag("caption", caption),
-            tag("thead", tag("tr", cells)),
-            tag("tbody", body),
-        ),
-        attributes={"tabindex": "0", "role": "region", "aria-label": caption},
-    )
+    grey = np.round(stretch.grey(reduced(counts, *most))[::-1] * (_GREYS - 1))
+    return encode_png(np.round(grey * (255 / (_GREYS - 1))).astype(np.uint8))

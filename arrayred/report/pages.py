@@ -1,9 +1,10 @@
-"""Write the page of a night and the index of many nights: `write_report`, `write_index`.
+"""Make the page of a night and the index of many nights: `write_report`, `write_index`.
 
-Each frame has a line, and a thumbnail where there are few (32). Of more than 300 frames those of
-the same type and use share a line, with a thumbnail of one of them; frames that are not used are
-listed with the reason. So the page of 10,000 frames stays short, and states where it shows only a
-part.
+What a page shows is decided here, its HTML is written by the templates (`render`), its figures are
+laid out by `charts`. Each frame has a line, and a thumbnail where there are few (32). Of more than
+300 frames those of the same type and use share a line, with a thumbnail of one of them; frames that
+are not used are listed with the reason. So the page of 10,000 frames stays short, and states where
+it shows only a part.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ from __future__ import annotations
 import csv
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from arrayred.errors import ArrayredError, FrameError, UsageError
-from arrayred.io.frames import Frame
 from arrayred.io.ledger import (
     ALGORITHM,
     INDEX,
@@ -42,26 +43,16 @@ from arrayred.night.groups import list_of_names, slug
 from arrayred.plots.figures import quick_look, search_look
 from arrayred.plots.nights import detector
 from arrayred.report import charts
-from arrayred.report.charts import (
+from arrayred.report.charts import ChartRow
+from arrayred.report.render import (
     UNKNOWN,
-    Markup,
-    anchor,
-    bullets,
     counted,
-    facts,
+    difference,
     is_number,
-    joined,
     number,
     page,
-    path_below,
-    picture,
     seconds,
     setting,
-    share,
-    span,
-    table,
-    tag,
-    thumbnail,
 )
 from arrayred.report.run import (
     MOST_ROWS,
@@ -80,46 +71,197 @@ from arrayred.report.run import (
 if TYPE_CHECKING:
     import xarray as xr
 
-_HEADS = ("", "frame", "type", "#exposure", "start, UTC", "#°C", "#level, adu", "used for")
-_GROUP_HEADS = (
-    "",
-    "frames",
-    "type",
-    "#exposure",
-    "from, to, UTC",
-    "#°C",
-    "#level, adu",
-    "used for",
-)
+_STATES = {"good": "good", "attention": "needs a look", "failed": "failed",
+           "interrupted": "interrupted"}  # fmt: skip
+"""The states of targets and nights, as they are written."""
 
 
-def frames_section(finished: Finished) -> Markup:
-    """Return the section of the frames."""
-    lines: Sequence[FrameLine] = finished.account.frames
-    if not lines:
-        told = "The run left no account of its frames: reduce the night once more to have one."
-        return tag("p.muted", told)
-    lines, shared = _without_shared(lines)
+# The page of one night: `night_page`.
+
+_MOST_OPEN = 24
+"""Longest list of files that is shown open; a longer one is folded."""
+
+
+class Page(NamedTuple):
+    """A page, and the facts that the index shows of it."""
+
+    content: bytes
+    facts: dict[str, Any]
+
+
+def night_page(finished: Finished) -> Page:
+    """Return the page of a finished night, and the facts that the index shows of it.
+
+    Parameters
+    ----------
+    finished : the night, from `gathered`.
+    """
+    account = finished.account
+    targets = [shown(finished, target) for target in finished.targets]
+    failed = [one for one in targets if one.state == "failed"]
+    verdict = _verdict(finished, targets)
+    name = evening_of(account.frames) or "a night without a date"
+    sections = {
+        "Attention": failed or account.warnings,
+        "At a glance": len(targets) > 1,
+        "Targets": targets,
+        "Calibration": True,
+        "Frames": True,
+        "Provenance": True,
+    }
+    content = page(
+        "night.html",
+        title=f"{name}: arrayred report",
+        heading=f"Night of {name}" if name[:1].isdecimal() else name.capitalize(),
+        verdict=verdict,
+        verdict_name=_STATES[verdict].capitalize(),
+        tiles=_tiles(finished, targets),
+        sections=[title for title, is_there in sections.items() if is_there],
+        account=account,
+        targets=targets,
+        failed=failed,
+        state_names=_STATES,
+        versions=", ".join(
+            [*(f"{what} {version}" for what, version in account.versions.items()),
+             f"algorithm {ALGORITHM}"]
+        ),
+        version=account.versions.get("arrayred", ""),
+        inputs=_inputs(finished),
+        products=sorted(
+            {path: sha for one in finished.entries.values() for path, sha in one.products.items()}
+            .items()
+        ),
+        most_open=_MOST_OPEN,
+        **_calibrations(finished),
+        **_frames(finished),
+    )  # fmt: skip
+    facts = {
+        "night": name,
+        "verdict": verdict,
+        "frames": len(account.frames),
+        "targets": [one.facts for one in targets],
+    }
+    return Page(content, facts)
+
+
+def _verdict(finished: Finished, targets: Sequence[Shown]) -> str:
+    """Return the state of the night: "good", "attention", or "failed" if all targets failed."""
+    states = {one.state for one in targets}
+    if states == {"failed"}:
+        return "failed"
+    return "attention" if states != {"good"} or finished.account.warnings else "good"
+
+
+def _tiles(finished: Finished, targets: Sequence[Shown]) -> list[tuple[str, str]]:
+    """Return the numbers at the top of the page, each with what it counts."""
+    lines = finished.account.frames
+    n_reduced = sum(one.state != "failed" for one in targets)
+    n_used = sum(bool(line.use) for line in lines)
+    tiles = [(str(n_reduced), f"of {counted(len(targets), 'target')} reduced")]
+    if lines:
+        tiles.append((str(n_used), f"of {counted(len(lines), 'frame')} used"))
+        tiles.append((str(len(lines) - n_used), "frames not used"))
+    known = [found.spectrum.attrs.get("snr") for one in targets for found in one.spectra]
+    found = [float(snr) for snr in known if is_number(snr)]
+    if found:
+        ends = dict.fromkeys(number(end(found)) for end in (min, max))
+        tiles.append(("–".join(ends), "S/N per column"))
+    return tiles
+
+
+def _calibrations(finished: Finished) -> dict[str, Any]:
+    """Return the masters used for each target, and which targets have none."""
+    served = [(target.name, master) for target in finished.targets for master in target.masters]
+    without = [t.name for t in finished.targets if not t.masters and not t.error and t.n_frames]
+    notes = [f"Nothing was subtracted from {', '.join(without)}."] if without else []
+    if not served and not notes:
+        notes = ["No calibration is known."]
+    return {"calibrations": served, "calibration_notes": notes}
+
+
+def _inputs(finished: Finished) -> list[tuple[str, str, str]]:
+    """Return the name of each input, the products it was used for, and its SHA-256."""
+    used: dict[str, list[str]] = defaultdict(list)
+    for name, entry in finished.entries.items():
+        for path in entry.inputs:
+            used[path].append(name.rpartition("/")[2])
+    labels = {line.path: line.label for line in finished.account.frames}
+    sums = finished.inputs
+    names = {path: labels.get(path) or PurePath(path).name for path in used}
+    return [
+        (names[path], _few(used[path]), sums[path]) for path in sorted(used, key=names.__getitem__)
+    ]
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+# The section of the frames.
+
+
+class FrameRow(NamedTuple):
+    """A line of the table of frames: one frame, or frames of one type and use.
+
+    Parameters
+    ----------
+    names, object : of the frames; OBJECT, of a single frame.
+    kind, exptime : their type and exposure time, s.
+    times, temperatures, levels : the first and the last start, UTC; the range of the temperatures
+        of the detector, deg C, and of their median counts, adu.
+    use, reason : what they were used for, or why they were not.
+    remarks : on their pixels and headers.
+    picture, pictured : a thumbnail, PNG, or None; the frame it shows.
+    """
+
+    names: str
+    object: str
+    kind: str
+    exptime: float | None
+    times: str
+    temperatures: str
+    levels: str
+    use: str
+    reason: str
+    remarks: Sequence[str]
+    picture: bytes | None
+    pictured: str
+
+
+_MOST_REMARKS = 5
+
+
+def _frames(finished: Finished) -> dict[str, Any]:
+    """Return the lines of the frames, notes on them, and the drift of the detector."""
+    account = finished.account
+    if not account.frames:
+        note = "The run recorded no frames. Reduce the night again to list them."
+        nothing: dict[str, Any] = {"frames": [], "drift": [], "foreign": []}
+        return nothing | {"frame_notes": [note], "frames_caption": "", "frame_heads": []}
+    lines, shared = _without_shared(account.frames)
     small, levels = _thumbnails(finished), _levels(finished)
-    drift = detector(lines, levels)
-    one_by_one = len(lines) <= MOST_ROWS
-    rows = (
-        [_line(line, small, levels) for line in _in_order(lines)]
-        if one_by_one
-        else [_group(group, small, levels) for group in _groups(lines)]
-    )
-    heads = _HEADS if one_by_one else _GROUP_HEADS
-    caption = "Each frame" if one_by_one else f"{len(lines)} frames, a line for those of one kind"
-    return joined(
-        _notes(finished, small),
-        [tag("p.muted", f"{who}: {what}.") for what, who in shared.items()],
-        table("table.frames", heads, rows, caption),
-        _foreign(finished.account.left_out),
-        [] if drift is None else charts.figure(drift),
-    )
+    lines.sort(key=lambda line: not line.use)
+    groups: dict[object, list[FrameLine]] = defaultdict(list)
+    is_short = len(lines) <= MOST_ROWS
+    for line in lines:
+        groups[line.label if is_short else group_of(line)].append(line)
+    drift = detector(account.frames, levels)
+    many = "" if is_short else "s"
+    notes = [*_notes(finished, small), *(f"{labels}: {remark}." for remark, labels in shared)]
+    return {
+        "frames": [_frame_row(group, small, levels) for group in groups.values()],
+        "frame_notes": notes,
+        "frames_caption": "Each frame" if is_short
+        else f"{len(lines)} frames, a line for those of one kind",
+        "frame_heads": ("", f"frame{many}", "type", "#exposure", "start, UTC", "#°C",
+                        "#median, ADU", "used for"),
+        "foreign": _foreign(account.left_out),
+        "drift": [] if drift is None else charts.figure(drift),
+    }  # fmt: skip
 
 
-def _without_shared(lines: Sequence[FrameLine]) -> tuple[list[FrameLine], dict[str, str]]:
+def _without_shared(lines: Sequence[FrameLine]) -> tuple[list[FrameLine], list[tuple[str, str]]]:
     """Return frames without the remarks that more than three share, and those with the frames."""
     whose: dict[str, list[str]] = defaultdict(list)
     for line in lines:
@@ -130,23 +272,20 @@ def _without_shared(lines: Sequence[FrameLine]) -> tuple[list[FrameLine], dict[s
         dataclasses.replace(line, remarks=tuple(r for r in line.remarks if r not in shared))
         for line in lines
     ]
-    return own, shared
+    return own, list(shared.items())
 
 
 def _thumbnails(finished: Finished) -> dict[str, bytes]:
     """Return thumbnails of the frames that have one, by label."""
     found: dict[str, bytes] = {}
-    shown = [line.label for line in pictured(finished.account.frames)]
+    labels = [line.label for line in pictured(finished.account.frames)]
     for frame in frames_to_probe(
-        [finished.frames[name] for name in shown if name in finished.frames]
+        [finished.frames[name] for name in labels if name in finished.frames]
     ):
         with suppress(FrameError):  # a frame that cannot be read has no thumbnail
-            found[frame.label] = _small(frame)
+            pixels = FrameStack([plain_pixels(frame.image)])[0, :, :]
+            found[frame.label] = charts.thumbnail(pixels)
     return found
-
-
-def _small(frame: Frame) -> bytes:
-    return thumbnail(FrameStack([plain_pixels(frame.image)])[0, :, :])
 
 
 def _levels(finished: Finished) -> dict[str, float]:
@@ -160,110 +299,331 @@ def _levels(finished: Finished) -> dict[str, float]:
     return levels
 
 
-def _notes(finished: Finished, small: Mapping[str, bytes]) -> Markup:
+def _notes(finished: Finished, small: Mapping[str, bytes]) -> list[str]:
     """Return notes on thumbnails and levels that are missing, with the reason."""
     lines = finished.account.frames
+    chosen = pictured(lines)
     notes = []
-    gone = [line.label for line in pictured(lines) if finished.raw.get(line.path) == "gone"]
-    changed = [line.label for line in pictured(lines) if finished.raw.get(line.path) == "changed"]
-    if gone:
-        notes.append(f"No longer where they were, and so without a picture: {list_of_names(gone)}.")
-    if changed:
-        notes.append(f"Changed since, and so without a picture: {list_of_names(changed)}.")
-    if len(pictured(lines)) < len(lines):
-        notes.append(f"Pictures are of {len(small)} of {len(lines)} frames, the first of a kind.")
+    for state, reason in (("gone", "are no longer there"), ("changed", "have changed")):
+        labels = [line.label for line in chosen if finished.raw.get(line.path) == state]
+        if labels:
+            notes.append(f"Not shown because the files {reason}: {list_of_names(labels)}.")
+    if len(chosen) < len(lines):
+        notes.append(
+            f"Thumbnails are of {len(small)} of {len(lines)} frames, the first of each kind."
+        )
     if len(lines) > MOST_ROWS:
         n = len(levelled(lines))
-        notes.append(f"Levels are of {counted(n, 'bias or dark', 'biases and darks')} among them.")
-    return joined([tag("p.muted", note) for note in notes])
+        notes.append(f"Median counts are of {counted(n, 'bias or dark', 'biases and darks')}.")
+    return notes
 
 
-def _in_order(lines: Sequence[FrameLine]) -> list[FrameLine]:
-    """Return frames in their order, those that were not used last."""
-    return sorted(lines, key=lambda line: not line.use)
-
-
-def _line(line: FrameLine, small: Mapping[str, bytes], levels: Mapping[str, float]) -> Markup:
-    return tag(
-        "tr" if line.use else "tr.out",
-        tag("td.thumb", _picture(line, small)),
-        tag("th", line.label, _frame_shows(line), attributes={"scope": "row"}),
-        tag("td", line.kind),
-        tag("td.n", seconds(line.exptime)),
-        tag("td.time", _clock(line.time)),
-        tag("td.n", _maybe(line.temperature, 1)),
-        tag("td.n", _maybe(levels.get(line.label), 0)),
-        tag("td", _use(line), [tag("small", remark) for remark in line.remarks]),
+def _frame_row(
+    lines: Sequence[FrameLine], small: Mapping[str, bytes], levels: Mapping[str, float]
+) -> FrameRow:
+    """Return the line of a frame, or of frames of one type and use."""
+    first = lines[0]
+    seen = next((line for line in lines if line.label in small), first)
+    times = sorted(line.time[:19].replace("T", " ") for line in lines if line.time)
+    remarks = list(dict.fromkeys(remark for line in lines for remark in line.remarks))
+    n_more = len(remarks) - _MOST_REMARKS
+    if n_more > 0 and len(lines) > 1:
+        remarks[_MOST_REMARKS:] = [f"and {n_more} more remarks"]
+    return FrameRow(
+        names=list_of_names([line.label for line in lines]),
+        object=first.shows if len(lines) == 1 else "",
+        kind=first.kind,
+        exptime=first.exptime,
+        times=" to ".join(dict.fromkeys((times[0], times[-1]))) if times else "",
+        temperatures=_range([line.temperature for line in lines], 1),
+        levels=_range([levels.get(line.label) for line in lines], 0),
+        use=first.use,
+        reason=first.out,
+        remarks=remarks,
+        picture=small.get(seen.label),
+        pictured=seen.label,
     )
 
 
-def _frame_shows(line: FrameLine) -> list[Markup]:
-    return [tag("small", line.shows)] if line.shows else []
-
-
-def _picture(line: FrameLine, small: Mapping[str, bytes]) -> list[Markup]:
-    shown = small.get(line.label)
-    return [] if shown is None else [picture(shown, f"{line.kind} frame {line.label}")]
-
-
-def _use(line: FrameLine) -> Markup:
-    if line.use:
-        return joined(line.use)
-    return joined(tag("b", "left out: "), line.out or "not needed")
-
-
-def _clock(time: str) -> str:
-    return time[:19].replace("T", " ")
-
-
-def _maybe(value: float | None, decimals: int) -> str:
-    return "" if value is None else number(value, decimals)
-
-
-def _groups(lines: Sequence[FrameLine]) -> list[list[FrameLine]]:
-    groups: dict[object, list[FrameLine]] = defaultdict(list)
-    for line in _in_order(lines):
-        groups[group_of(line)].append(line)
-    return list(groups.values())
-
-
-def _group(
-    lines: Sequence[FrameLine], small: Mapping[str, bytes], levels: Mapping[str, float]
-) -> Markup:
-    first = lines[0]
-    shown = next((line for line in lines if line.label in small), first)
-    known = sorted(line.time for line in lines if line.time)
-    ends = dict.fromkeys(_clock(time) for time in (known[0], known[-1])) if known else {}
-    remarks = dict.fromkeys(remark for line in lines for remark in line.remarks)
-    return tag(
-        "tr" if first.use else "tr.out",
-        tag("td.thumb", _picture(shown, small)),
-        tag("th", list_of_names([line.label for line in lines]), attributes={"scope": "row"}),
-        tag("td", first.kind),
-        tag("td.n", seconds(first.exptime)),
-        tag("td.time", " to ".join(ends)),
-        tag("td.n", _range([line.temperature for line in lines], 1)),
-        tag("td.n", _range([levels.get(line.label) for line in lines], 0)),
-        tag("td", _use(first), [tag("small", remark) for remark in list(remarks)[:5]],
-            [tag("small", f"and {len(remarks) - 5} more remarks")] if len(remarks) > 5 else []),
-    )  # fmt: skip
-
-
 def _range(values: Sequence[float | None], decimals: int) -> str:
+    """Return the lowest and the highest of the known values, or the only one."""
     known = [value for value in values if value is not None]
-    ends = dict.fromkeys(number(f(known), decimals) for f in (min, max)) if known else {}
+    ends = dict.fromkeys(number(end(known), decimals) for end in (min, max)) if known else {}
     return " to ".join(ends)
 
 
-def _foreign(left_out: Sequence[tuple[str, str]]) -> Markup:
-    """Return the list of files that are not frames of the night, by reason."""
-    if not left_out:
-        return joined()
+def _foreign(left_out: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the files that are not frames of the night, by reason."""
     names: dict[str, list[str]] = defaultdict(list)
     for name, reason in left_out:
         names[reason].append(name.rpartition("/")[2])
-    items = [tag("li", f"{list_of_names(who)}: {why}") for why, who in names.items()]
-    return joined(tag("h3", "Not frames of this night"), tag("ul", items))
+    return [f"{list_of_names(files)}: {reason}" for reason, files in names.items()]
+
+
+# The section of one target: image, rows, spectrum and numbers: `Shown`.
+
+
+@dataclass(frozen=True)
+class Found:
+    """One spectrum of a target, read back.
+
+    Parameters
+    ----------
+    stem : first part of the names of its files.
+    spectrum : flux (x).
+    target : its target's line in the account.
+    image : the combined image it was extracted from.
+    n_spectra : number of spectra of the target.
+    """
+
+    stem: str
+    spectrum: xr.Dataset
+    target: TargetLine
+    image: xr.Dataset
+    n_spectra: int
+
+    @property
+    def n_saturated(self) -> int:
+        """Number of columns with a saturated pixel."""
+        return self._n_flagged(SATURATED)
+
+    @cached_property
+    def figure(self) -> list[ChartRow]:
+        """The figure of the image, its rows and the spectrum."""
+        name = self.stem if self.n_spectra > 1 else self.target.name
+        return charts.figure(quick_look(self.image, self.spectrum, name))
+
+    @property
+    def history(self) -> list[str]:
+        """Its processing steps."""
+        return [str(line) for line in self.spectrum.attrs.get("history", ())]
+
+    @property
+    def files(self) -> list[str]:
+        """Names of its files and of that of the image."""
+        tables = [f"{self.stem}_spectrum.{ending}" for ending in ("fits", "ecsv")]
+        return [*tables, f"{self.target.name}_combined.fits"]
+
+    @property
+    def facts(self) -> list[tuple[str, str]]:
+        """The names and values of its numbers that are known."""
+        facts = self.spectrum.attrs
+        rows = f"{facts.get('first_row')}:{facts.get('last_row')}"
+        sides = [facts[name] for name in ("sky_below", "sky_above") if name in facts]
+        enclosed = facts.get("enclosed_fraction")
+        pairs = [
+            ("S/N per column", self._snr()),
+            ("Enclosed flux", f"{enclosed:.1%}".replace("%", " %") if is_number(enclosed)
+             else UNKNOWN),
+            ("Rows", f"{rows} ({facts.get('rule', 'threshold')})"),
+            ("Aperture", self._aperture()),
+            ("Spatial FWHM", number(facts.get("fwhm"), 1, "rows")),
+            ("Trace tilt", number(facts["tilt"], 1, "rows") if "tilt" in facts else ""),
+            ("Extraction", str(facts.get("extraction", "sum"))),
+            ("Sky rows", " and ".join(f"{first}:{last}" for first, last in sides)),
+            ("Sky noise / predicted", _if_known(facts.get("sky_scatter"), 2)),
+            ("Cosmic rays", self._cosmic_rays()),
+            ("Saturated", counted(self.n_saturated, "column") if DQ in self.spectrum else ""),
+            ("Effective gain", self._gain()),
+            *((master.kind.capitalize(), _master(master)) for master in self.target.masters),
+        ]  # fmt: skip
+        return [(name, value) for name, value in pairs if value]
+
+    def _n_flagged(self, bits: int) -> int:
+        """Return the number of columns with any of the flags."""
+        has_flags = DQ in self.spectrum
+        return int(np.count_nonzero(self.spectrum[DQ].values & bits)) if has_flags else 0
+
+    def _snr(self) -> str:
+        """Return the S/N, and the noise that it lacks."""
+        facts = self.spectrum.attrs
+        note = f" ({facts['snr_note']})" if "snr_note" in facts else ""
+        return f"{number(facts.get('snr'))}{note}"
+
+    def _aperture(self) -> str:
+        """Return the edges of the aperture in the middle column, "" if they are not known."""
+        middle, half = (self.spectrum.attrs.get(name) for name in ("center_middle", "half_height"))
+        if not is_number(middle) or not is_number(half):
+            return ""
+        return f"{middle - half:.1f} to {middle + half:.1f}"
+
+    def _cosmic_rays(self) -> str:
+        if DQ not in self.spectrum:
+            return ""
+        text = counted(self._n_flagged(COSMIC_RAY | REPAIRED), "column")
+        if N_REJECTED in self.image:
+            n = int(np.count_nonzero(self.image[N_REJECTED].values))
+            text += f"; {counted(n, 'pixel')} of the image"
+        return text
+
+    def _gain(self) -> str:
+        """Return the effective gain of a spectrum in adu; else ""."""
+        in_adu = self.spectrum["flux"].attrs.get("units", "adu") == "adu"
+        gain = self.spectrum.attrs.get("gain_effective")
+        return _if_known(gain, 2, "electrons/ADU") if in_adu else ""
+
+
+def _if_known(value: Any, decimals: int, unit: str = "") -> str:
+    return number(value, decimals, unit) if is_number(value) else ""
+
+
+def _master(master: Served) -> str:
+    age = "" if master.age is None else f", {number(master.age, 1, 'd')} apart"
+    warmer = "" if master.warmer is None else f", {difference(master.warmer)} °C"
+    return f"{counted(master.n_frames, 'frame')}{age}{warmer}"
+
+
+class Search(NamedTuple):
+    """The figure of an image in which no spectrum was found."""
+
+    title: str
+    rows: list[ChartRow]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One target, its products read back.
+
+    Parameters
+    ----------
+    line : its line in the account.
+    image : the combined image, dispersion along x as it was extracted, or None.
+    spectra : its spectra.
+    damage : why a product could not be read, or "".
+    """
+
+    line: TargetLine
+    image: xr.Dataset | None = None
+    spectra: tuple[Found, ...] = ()
+    damage: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.line.name
+
+    @property
+    def id(self) -> str:
+        """Id of its section, used in links."""
+        return f"target-{self.name}"
+
+    @property
+    def folder(self) -> str:
+        """Folder of its products, relative to the page."""
+        return f"targets/{self.name}"
+
+    @property
+    def state(self) -> str:
+        """State of the target: "failed", "attention" or "good"."""
+        if self.line.error or self.damage or not self.spectra:
+            return "failed"
+        odd = self.remarks or any(found.n_saturated for found in self.spectra)
+        return "attention" if odd else "good"
+
+    @property
+    def failure(self) -> str:
+        """Why it failed."""
+        return self.line.error or self.damage or "No product of it is known."
+
+    @property
+    def remarks(self) -> list[str]:
+        """Remarks on the target and its spectra, without duplicates."""
+        own = [line for one in self.spectra for line in one.spectrum.attrs.get("remarks", ())]
+        return list(dict.fromkeys((*self.line.remarks, *map(str, own))))
+
+    @property
+    def settings(self) -> str:
+        """The settings of its recipe that are not the default ones."""
+        return "; ".join(f"{name} = {setting(v)}" for name, v in self.line.settings.items())
+
+    @property
+    def object(self) -> str:
+        """OBJECT of the image's header, where it differs from the target's name."""
+        header = None if self.image is None else header_of(self.image.attrs)
+        name = "" if header is None else str(header.get("OBJECT") or "").strip()
+        return name if slug(name) != self.name else ""
+
+    @property
+    def summary(self) -> str:
+        """The number of its frames, their exposure time and start, and the combination method."""
+        line, coords = self.line, {} if self.image is None else self.image.coords
+        frames = [counted(line.n_frames, "frame")] if line.n_frames else []
+        frames += [f"of {seconds(line.exptime)}"] if line.exptime is not None else []
+        made = [f"from {_moment(coords['time'].values)} UTC"] if "time" in coords else []
+        if line.n_frames > 1 and "method" in coords:
+            made.append(f"combined by {coords['method'].item()}")
+        return " · ".join(filter(None, (" ".join(frames), ", ".join(made))))
+
+    @property
+    def search(self) -> Search | None:
+        """The figure of its image if no spectrum was found."""
+        if self.image is None or self.spectra:
+            return None
+        sheet = search_look(self.image, self.name, threshold=self.line.threshold)
+        return Search(sheet.title, charts.figure(sheet))
+
+    @property
+    def snr(self) -> float | None:
+        """S/N per column of its first spectrum, if that is known."""
+        snr = self.spectra[0].spectrum.attrs.get("snr") if self.spectra else None
+        return float(snr) if is_number(snr) else None
+
+    @property
+    def quality(self) -> str:
+        """Its S/N in words, or that it failed."""
+        if self.snr is not None:
+            return f"S/N {number(self.snr)}"
+        return "failed" if self.state == "failed" else ""
+
+    @cached_property
+    def spark(self) -> str:
+        """The sparkline of its first spectrum, "" where there is none."""
+        return charts.spark(self.spectra[0].spectrum["flux"].values) if self.spectra else ""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The facts that the index shows of it."""
+        facts = self.spectra[0].spectrum.attrs if self.spectra else {}
+        rows = [int(facts[name]) for name in ("first_row", "last_row") if name in facts]
+        return {
+            "name": self.name,
+            "state": self.state,
+            "error": self.line.error or self.damage,
+            "remarks": self.remarks,
+            "snr": self.snr,
+            "rows": rows,
+            "rule": str(facts.get("rule", "")),
+            "saturated": sum(found.n_saturated for found in self.spectra),
+            "frames": self.line.n_frames,
+            "exptime": self.line.exptime,
+            "spark": self.spark,
+        }
+
+
+def _moment(value: Any) -> str:
+    return UNKNOWN if np.isnat(value) else str(value.astype("datetime64[s]")).replace("T", " ")
+
+
+def shown(finished: Finished, target: TargetLine) -> Shown:
+    """Return a target with its products read back."""
+    place = finished.out / "targets" / target.name / f"{target.name}_combined.fits"
+    entry = None if target.error else finished.entry_of(target)
+    image = None
+    if entry is None:
+        with suppress(ArrayredError):  # of a target without spectrum the image may be there
+            image = transpose_to_x(open_product(place))
+        return Shown(target, image)
+    try:
+        image = transpose_to_x(open_product(place))
+        stems = stems_of(entry.products)
+        spectra = [open_product(place.with_name(f"{stem}_spectrum.fits")) for stem in stems]
+    except ArrayredError as error:
+        return Shown(target, image, damage=str(error))
+    found = (
+        Found(stem, spectrum, target, image, len(stems))
+        for stem, spectrum in zip(stems, spectra, strict=True)
+    )
+    return Shown(target, image, tuple(found))
 
 
 # The index of many nights: `index_page`, a line for each target, failed ones first.
@@ -272,15 +632,12 @@ def _foreign(left_out: Sequence[tuple[str, str]]) -> Markup:
 # the ledger of its folder. Nights of earlier runs are shown as long as their pages exist.
 
 _RANK = {"failed": 0, "interrupted": 0, "attention": 1, "good": 2}
-_NAMES = {"failed": "failed", "interrupted": "interrupted", "attention": "needs a look",
-          "good": "good"}  # fmt: skip
-_OF_MANY = {**_NAMES, "attention": "need a look"}
 _COLUMNS = (
     ("state", "text"), ("night", "text"), ("target", "text"), ("spectrum", ""),
     ("S/N per column", "number"), ("rows", "number"), ("frames", "number"), ("exposure", "number"),
-    ("saturated", "number"), ("what to know", "text"),
+    ("saturated", "number"), ("remarks", "text"),
 )  # fmt: skip
-_SCRIPT = "index.js"
+"""The columns of the index, and how each is sorted."""
 
 
 @dataclass(frozen=True)
@@ -290,19 +647,17 @@ class Row:
     Parameters
     ----------
     label : the night's folder.
-    name : name of the night, its evening, or "" where it has no page.
     target : its name, or "" where the night failed as a whole.
     state : failed, interrupted, attention, good.
-    told : reason of the failure, or remarks.
+    remark : reason of the failure, or remarks.
     has_page : whether the night has a page.
     facts : values of the target on the night's page.
     """
 
     label: str
-    name: str
     target: str
     state: str
-    told: str
+    remark: str
     has_page: bool
     facts: Mapping[str, Any]
 
@@ -310,6 +665,46 @@ class Row:
     def order(self) -> tuple[int, str, str]:
         """Sort key: failed targets first, then nights by name."""
         return _RANK.get(self.state, 1), self.label, self.target
+
+    @property
+    def state_name(self) -> str:
+        """Its state as it is written."""
+        return _STATES.get(self.state, self.state)
+
+    @property
+    def spark(self) -> str:
+        """The sparkline of its spectrum, or ""."""
+        return str(self.facts.get("spark", ""))
+
+    @property
+    def snr(self) -> str:
+        """S/N per column."""
+        return _if_known(self.facts.get("snr"), 0)
+
+    @property
+    def rows(self) -> str:
+        """Rows of its spectrum."""
+        rows = self.facts.get("rows")
+        return f"{rows[0]}:{rows[1]}" if rows else ""
+
+    @property
+    def n_frames(self) -> str:
+        """Number of its light frames, if the target was reduced."""
+        return str(self.facts["frames"]) if self._has_frames else ""
+
+    @property
+    def exposure(self) -> str:
+        """Their exposure time, if the target was reduced."""
+        return seconds(self.facts["exptime"]) if self._has_frames else ""
+
+    @property
+    def saturated(self) -> str:
+        """Number of saturated columns, if there are any."""
+        return str(self.facts.get("saturated") or "")
+
+    @property
+    def _has_frames(self) -> bool:
+        return bool(_RANK.get(self.state, 1)) and is_number(self.facts.get("exptime"))
 
 
 def index_page(out: Path) -> bytes:
@@ -329,82 +724,26 @@ def index_page(out: Path) -> bytes:
         raise UsageError(
             "No night was reduced here", path=out, hint="Name an output folder of arrayred."
         )
-    nights = {row.label for row in rows}
     counts = Counter(row.state for row in rows if row.target)
-    n_failed = len({row.label for row in rows if not row.target})
+    of_many = _STATES | {"attention": "need a look"}
     tiles = [
-        (str(n), f"target {_NAMES[state]}" if n == 1 else f"targets {_OF_MANY[state]}")
+        (str(n), f"target {_STATES[state]}" if n == 1 else f"targets {of_many[state]}")
         for state, n in sorted(counts.items(), key=lambda count: _RANK[count[0]])
     ]
-    whole = "night without any target" if n_failed == 1 else "nights without any target"
-    tiles += [(str(n_failed), whole)] if n_failed else []
-    head = tag(
-        "header.page",
-        tag("p.kicker", "arrayred · nights"),
-        tag("h1", counted(len(nights), "night")),
-        tag("ul.tiles", [tag("li", tag("b", n), " ", tag("span", what)) for n, what in tiles]),
+    n_failed = len({row.label for row in rows if not row.target})
+    if n_failed:
+        whole = "night without any target" if n_failed == 1 else "nights without any target"
+        tiles.append((str(n_failed), whole))
+    return page(
+        "index.html",
+        script="index.js",
+        title="arrayred: nights",
+        n_nights=len({row.label for row in rows}),
+        tiles=tiles,
+        columns=_COLUMNS,
+        rows=rows,
+        page_name=PAGE,
     )
-    body = tag("div.wide", head, tag("main", _filter(), _table(rows)), tag("footer", _FOOT))
-    return page("arrayred: nights", body, script=_SCRIPT)
-
-
-_FOOT = "Made by arrayred. What is wrong comes first; a heading sorts; the page needs no network."
-
-
-def _filter() -> Markup:
-    """Return the field to search nights and targets; hidden where no script can run."""
-    field = tag("input", attributes={"id": "filter", "type": "search", "autocomplete": "off",
-                                     "placeholder": "night, target, reason …"})  # fmt: skip
-    return tag(
-        "p.filter",
-        tag("label", "Show only ", [field], attributes={"for": "filter"}),
-        tag("output", "", attributes={"id": "shown", "for": "filter"}),
-        attributes={"hidden": ""},
-    )
-
-
-def _table(rows: Iterable[Row]) -> Markup:
-    heads = [
-        tag("th" + ".n" * (kind == "number"), name,
-            attributes={"scope": "col", **({"data-sort": kind} if kind else {})})
-        for name, kind in _COLUMNS
-    ]  # fmt: skip
-    return tag(
-        "table.nights",
-        tag("caption", "Each target of each night"),
-        tag("thead", tag("tr", heads)),
-        tag("tbody", [_row(row) for row in rows]),
-        attributes={"id": "nights"},
-    )
-
-
-def _row(row: Row) -> Markup:
-    facts = row.facts
-    night = _night_link(row.label, row.label, "") if row.has_page else joined(row.label)
-    has_section = row.has_page and row.target
-    target = _night_link(row.target, row.label, row.target) if has_section else joined(row.target)
-    shown, rows = facts.get("spark", ""), facts.get("rows")
-    spark = [charts.spark(shown, "")] if shown else []
-    is_told = _RANK.get(row.state, 1) and is_number(facts.get("exptime"))
-    exposure = seconds(facts["exptime"]) if is_told else ""
-    return tag(
-        f"tr.{row.state}",
-        tag("td", tag(f"span.state.{row.state}", _NAMES.get(row.state, row.state))),
-        tag("th", night, attributes={"scope": "row"}),
-        tag("td", target),
-        tag("td", spark),
-        tag("td.n", number(facts["snr"]) if is_number(facts.get("snr")) else ""),
-        tag("td.n", f"{rows[0]}:{rows[1]}" if rows else ""),
-        tag("td.n", str(facts["frames"]) if is_told else ""),
-        tag("td.n", exposure),
-        tag("td.n", str(facts.get("saturated") or "")),
-        tag("td.told", row.told),
-    )
-
-
-def _night_link(text: str, label: str, target: str) -> Markup:
-    place = path_below(label, PAGE) + (anchor(f"target-{target}") if target else "")
-    return tag("a", text, attributes={"href": place})
 
 
 def _rows(out: Path) -> Iterator[Row]:
@@ -423,15 +762,16 @@ def _rows(out: Path) -> Iterator[Row]:
 def _of_summary(label: str, line: Mapping[str, str], facts: Mapping[str, Any] | None) -> Row:
     state = line["status"] if line["status"] in ("failed", "interrupted") else "good"
     rows = [line["first_row"], line["last_row"]]
-    told = {"snr": float(line["snr"]) if line["snr"] else None, "rows": rows if all(rows) else []}
+    snr = float(line["snr"]) if line["snr"] else None
+    facts_of_run = {"snr": snr, "rows": rows if all(rows) else []}
     has_page = facts is not None
-    return Row(label, "", line["target"], state, line["reason"], has_page, told)
+    return Row(label, line["target"], state, line["reason"], has_page, facts_of_run)
 
 
 def _of_page(label: str, facts: Mapping[str, Any]) -> Iterator[Row]:
-    for told in facts["targets"]:
-        note = told["error"] or "; ".join(told["remarks"])
-        yield Row(label, facts["night"], told["name"], told["state"], note, True, told)
+    for target in facts["targets"]:
+        remark = target["error"] or "; ".join(target["remarks"])
+        yield Row(label, target["name"], target["state"], remark, True, target)
 
 
 def _summary(path: Path) -> dict[str, list[dict[str, str]]]:
@@ -456,520 +796,6 @@ def _pages(out: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             entry = Ledger(folder).read(PAGE_ENTRY) if (folder / PAGE).is_file() else None
             if entry is not None and isinstance(entry.facts["targets"], list):
                 yield folder.name, dict(entry.facts)
-
-
-# The page of one night: `night_page`.
-
-
-class Page(NamedTuple):
-    """A page, and the facts that the index shows of it."""
-
-    content: bytes
-    facts: dict[str, Any]
-
-
-def night_page(finished: Finished) -> Page:
-    """Return the page of a finished night, and the facts that the index shows of it.
-
-    Parameters
-    ----------
-    finished : the night, from `gathered`.
-    """
-    targets = [shown(finished, target) for target in finished.targets]
-    sparks = {one.target.name: _spark(one) for one in targets}
-    verdict = _verdict(finished, targets)
-    name = _name(finished)
-    parts = {
-        "Attention": _attention(finished, targets),
-        "At a glance": _glance(targets, sparks),
-        "Targets": joined([target_section(one) for one in targets]),
-        "Calibration": calibrations(finished),
-        "Frames": frames_section(finished),
-        "Provenance": provenance_section(finished),
-    }
-    shown_parts = {title: part for title, part in parts.items() if part}
-    body = joined(
-        _head(name, verdict, finished, targets),
-        _contents(list(shown_parts)),
-        tag("main", [_part(title, part) for title, part in shown_parts.items()]),
-        _foot(finished),
-    )
-    facts = {
-        "night": name,
-        "verdict": verdict,
-        "frames": len(finished.account.frames),
-        "targets": [_told(one, sparks[one.target.name]) for one in targets],
-    }
-    return Page(page(f"{name}: arrayred report", body), facts)
-
-
-def _name(finished: Finished) -> str:
-    """Return the name of the night: its evening, since its folder may be called anything."""
-    return evening_of(finished.account.frames) or "a night without a date"
-
-
-def _verdict(finished: Finished, targets: Sequence[Shown]) -> str:
-    """Return the state of the night: "good", "attention", or "failed" if all targets failed."""
-    states = {one.state for one in targets}
-    if states == {"failed"}:
-        return "failed"
-    return "attention" if states != {"good"} or finished.account.warnings else "good"
-
-
-_VERDICTS = {"good": "Good", "attention": "Needs a look", "failed": "Failed"}
-
-
-def _head(name: str, verdict: str, finished: Finished, targets: Sequence[Shown]) -> Markup:
-    lines = finished.account.frames
-    n_failed = sum(one.state == "failed" for one in targets)
-    n_used = sum(bool(line.use) for line in lines)
-    tiles = [
-        (str(len(targets) - n_failed), f"of {counted(len(targets), 'target')} reduced"),
-        (str(n_used), f"of {counted(len(lines), 'frame')} used"),
-        (str(len(lines) - n_used), "frames left out"),
-        *_best(targets),
-    ]
-    known = tiles if lines else [tiles[0], *tiles[3:]]
-    return tag(
-        "header.page",
-        tag("p.kicker", "arrayred · night report"),
-        tag("h1", _titled(name), " ", tag(f"span.state.{verdict}", _VERDICTS[verdict])),
-        tag("ul.tiles", [tag("li", tag("b", value), " ", tag("span", what))
-                         for value, what in known]),
-    )  # fmt: skip
-
-
-def _titled(name: str) -> str:
-    """Return the heading of a night."""
-    return f"Night of {name}" if name[:1].isdecimal() else name.capitalize()
-
-
-def _best(targets: Sequence[Shown]) -> list[tuple[str, str]]:
-    """Return the range of the S/N of the spectra, as a tile."""
-    known = [f.spectrum.attrs.get("snr") for one in targets for f in one.found]
-    found = [float(snr) for snr in known if is_number(snr)]
-    ends = dict.fromkeys(number(f(found)) for f in (min, max)) if found else {}
-    return [("–".join(ends), "S/N per column")] if ends else []
-
-
-def _contents(titles: Sequence[str]) -> Markup:
-    links = [tag("a", title, attributes={"href": anchor(_id(title))}) for title in titles]
-    items = tag("ul", [tag("li", [link]) for link in links])
-    return tag("nav", [items], attributes={"aria-label": "Contents"})
-
-
-def _id(title: str) -> str:
-    return title.lower().replace(" ", "-")
-
-
-def _part(title: str, part: Markup) -> Markup:
-    return tag("section", tag("h2", title), part, attributes={"id": _id(title)})
-
-
-def _attention(finished: Finished, targets: Sequence[Shown]) -> Markup:
-    """Return failed targets with the reasons, then warnings; empty where there are none."""
-    failed = [one for one in targets if one.state == "failed"]
-    told = [
-        tag(
-            "li",
-            _target_link(one),
-            ": ",
-            one.target.error or one.damage or "no product of it is known",
-        )
-        for one in failed
-    ]
-    blocks = [tag("div.callout.failed", tag("strong", _failed(len(failed))), tag("ul", told))]
-    warnings = finished.account.warnings
-    notes = [tag("div.callout.attention", bullets(warnings))]
-    return joined(blocks if failed else [], notes if warnings else [])
-
-
-def _failed(n: int) -> str:
-    return f"{counted(n, 'target')} failed"
-
-
-def _target_link(one: Shown) -> Markup:
-    return tag("a", one.target.name, attributes={"href": anchor(one.id)})
-
-
-def _glance(targets: Sequence[Shown], sparks: dict[str, str]) -> Markup:
-    """Return a summary box for each target, where there are several."""
-    if len(targets) < 2:
-        return joined()
-    return tag("ul.cards", [tag("li", _card(one, sparks[one.target.name])) for one in targets])
-
-
-def _card(one: Shown, path: str) -> Markup:
-    snr = one.found[0].spectrum.attrs.get("snr") if one.found else None
-    known = f"S/N {number(snr)} per column" if is_number(snr) else ""
-    told = known or ("failed" if one.state == "failed" else "")
-    drawn = [charts.spark(path, f"Spectrum of {one.target.name}")] if path else []
-    return tag(
-        f"a.card.{one.state}",
-        tag("b", one.target.name),
-        tag("span", told),
-        drawn,
-        attributes={"href": anchor(one.id)},
-    )
-
-
-def _spark(one: Shown) -> str:
-    """Return the sparkline path of a target's first spectrum, "" where there is none."""
-    return charts.spark_path(one.found[0].spectrum["flux"].values) if one.found else ""
-
-
-def _told(one: Shown, path: str) -> dict[str, Any]:
-    """Return the facts that the index shows of a target."""
-    told = one.found[0].spectrum.attrs if one.found else {}
-    rows = [told[name] for name in ("first_row", "last_row") if name in told]
-    snr = told.get("snr")
-    return {
-        "name": one.target.name,
-        "state": one.state,
-        "error": one.target.error or one.damage,
-        "remarks": one.remarks,
-        "snr": float(snr) if is_number(snr) else None,
-        "rows": [int(row) for row in rows],
-        "rule": str(told.get("rule", "")),
-        "saturated": sum(found.n_saturated for found in one.found),
-        "frames": one.target.n_frames,
-        "exptime": one.target.exptime,
-        "spark": path,
-    }
-
-
-def _foot(finished: Finished) -> Markup:
-    version = finished.account.versions.get("arrayred", "")
-    told = f"Made by arrayred {version} from what it wrote; it needs no network."
-    return tag("footer", told)
-
-
-# Sections of the page: calibration and provenance (inputs, products, the command).
-
-_MOST_OPEN = 24
-"""Longest list that is shown open; a longer one is folded."""
-
-
-def calibrations(finished: Finished) -> Markup:
-    """Return the masters used for each target, with differences in time and temperature."""
-    rows = [_served(target, master) for target in finished.targets for master in target.masters]
-    without = [t.name for t in finished.targets if not t.masters and not t.error and t.n_frames]
-    bare = [tag("p.muted", f"Nothing was subtracted from {', '.join(without)}.")] if without else []
-    if not rows:
-        return joined(bare or [tag("p.muted", "No calibration is known.")])
-    heads = ("target", "master", "#frames", "#days apart", "#master warmer, °C")
-    return joined(
-        table("table.calibrations", heads, rows, "What calibrates what"),
-        bare,
-    )
-
-
-def _served(target: TargetLine, master: Served) -> Markup:
-    link = tag("a", target.name, attributes={"href": anchor(f"target-{target.name}")})
-    return tag(
-        "tr",
-        tag("th", [link], attributes={"scope": "row"}),
-        tag("td", master.title, tag("small", master.file)),
-        tag("td.n", str(master.n_frames)),
-        tag("td.n", "unknown" if master.age is None else f"{master.age:.2f}"),
-        tag("td.n", "unknown" if master.warmer is None else f"{master.warmer:+.1f}"),
-    )
-
-
-def provenance_section(finished: Finished) -> Markup:
-    """Return the command to repeat the reduction, versions, settings, inputs and products."""
-    account = finished.account
-    versions = [f"{name} {version}" for name, version in account.versions.items()]
-    versions += [f"algorithm {ALGORITHM}"]
-    told = [
-        tag("h3", "To make it again"),
-        tag("pre", tag("code", account.command or "The command was not noted.")),
-        tag("p.muted", f"NIGHT holds the inputs below. {', '.join(versions)}."),
-        tag("h3", "Settings"),
-        _settings_list(account.settings),
-    ]
-    return joined(told, _inputs(finished), _products(finished))
-
-
-def _settings_list(settings: Mapping[str, object]) -> Markup:
-    """Return the settings that differ from the default ones, as a list."""
-    if not settings:
-        return tag("p", "All as they are by default.")
-    return bullets([f"{name} = {setting(value)}" for name, value in settings.items()])
-
-
-def _inputs(finished: Finished) -> Markup:
-    """Return each input, the products made of it, and its SHA-256."""
-    used: dict[str, list[str]] = defaultdict(list)
-    for name, entry in finished.entries.items():
-        for path in entry.inputs:
-            used[path].append(name.rpartition("/")[2])
-    labels = {line.path: line.label for line in finished.account.frames}
-    sums = finished.inputs
-    names = {path: labels.get(path) or PurePath(path).name for path in used}
-    rows = [
-        tag("tr", tag("th", names[path], attributes={"scope": "row"}),
-            tag("td", _few(used[path])), _sum(sums[path]))
-        for path in sorted(used, key=names.__getitem__)
-    ]  # fmt: skip
-    return _folded("Inputs", "input", rows, ("file", "went into", "SHA-256"))
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
-
-
-def _products(finished: Finished) -> Markup:
-    """Return each product with its SHA-256."""
-    sums: dict[str, str] = {}
-    for entry in finished.entries.values():
-        sums |= entry.products
-    rows = [
-        tag("tr", tag("th", [_product_link(name)], attributes={"scope": "row"}), _sum(sums[name]))
-        for name in sorted(sums)
-    ]
-    return _folded("Products", "product", rows, ("file", "SHA-256"))
-
-
-def _product_link(name: str) -> Markup:
-    parts = name.split("/")
-    return tag("a", parts[-1], attributes={"href": path_below(*parts)})
-
-
-def _sum(sha256: str) -> Markup:
-    return tag("td.sum", sha256)
-
-
-def _folded(title: str, what: str, rows: Sequence[Markup], heads: Iterable[str]) -> Markup:
-    """Return a table under its title; a long one is folded."""
-    told = f"{title} ({counted(len(rows), 'file')}, each with its SHA-256)"
-    name = tag("h3", title)
-    listed = table(f"table.sums.{what}s", heads, rows, f"Each {what} and its SHA-256")
-    attributes = {"open": ""} if len(rows) <= _MOST_OPEN else {}
-    return joined(name, tag("details", tag("summary", told), listed, attributes=attributes))
-
-
-# The section of one target: image, rows, spectrum and numbers: `target_section`.
-
-_STATES = {"good": "good", "attention": "needs a look", "failed": "failed"}
-
-
-@dataclass(frozen=True)
-class Found:
-    """One spectrum of a target, read back.
-
-    Parameters
-    ----------
-    stem : first part of the names of its files.
-    spectrum : flux (x).
-    """
-
-    stem: str
-    spectrum: xr.Dataset
-
-    @property
-    def n_saturated(self) -> int:
-        """Number of columns with a saturated pixel."""
-        return flagged(self.spectrum, SATURATED)
-
-
-@dataclass(frozen=True)
-class Shown:
-    """One target, its products read back.
-
-    Parameters
-    ----------
-    target : its line in the account.
-    folder : of its products, relative to the page.
-    image : the combined image, dispersion along x as it was extracted, or None.
-    found : its spectra.
-    damage : why a product could not be read, or "".
-    """
-
-    target: TargetLine
-    folder: str
-    image: xr.Dataset | None = None
-    found: tuple[Found, ...] = ()
-    damage: str = ""
-
-    @property
-    def id(self) -> str:
-        """Id of its section, used in links."""
-        return f"target-{self.target.name}"
-
-    @property
-    def state(self) -> str:
-        """State of the target: "failed", "attention" or "good"."""
-        if self.target.error or self.damage or not self.found:
-            return "failed"
-        odd = self.remarks or any(found.n_saturated for found in self.found)
-        return "attention" if odd else "good"
-
-    @property
-    def remarks(self) -> list[str]:
-        """Remarks on the target and its spectra, without duplicates."""
-        told = [line for one in self.found for line in one.spectrum.attrs.get("remarks", ())]
-        return list(dict.fromkeys((*self.target.remarks, *map(str, told))))
-
-
-def shown(finished: Finished, target: TargetLine) -> Shown:
-    """Return a target with its products read back."""
-    where = f"targets/{target.name}"
-    place = finished.out / where / f"{target.name}_combined.fits"
-    entry = None if target.error else finished.entry_of(target)
-    image = None
-    if entry is None:
-        with suppress(ArrayredError):  # of a target without spectrum the image may be there
-            image = transpose_to_x(open_product(place))
-        return Shown(target, where, image)
-    try:
-        image = transpose_to_x(open_product(place))
-        stems = stems_of(entry.products)
-        found = [Found(s, open_product(place.with_name(f"{s}_spectrum.fits"))) for s in stems]
-    except ArrayredError as error:
-        return Shown(target, where, image, damage=str(error))
-    return Shown(target, where, image, tuple(found))
-
-
-def target_section(one: Shown) -> Markup:
-    """Return the section of a target."""
-    target = one.target
-    told = [counted(target.n_frames, "frame")] if target.n_frames else []
-    told += [f"of {seconds(target.exptime)}"] if target.exptime is not None else []
-    body: list[Markup] = []
-    if one.state == "failed":
-        why = target.error or one.damage or "No product of it is known."
-        body.append(tag("p.callout.failed", tag("strong", "Failed. "), why))
-    if one.remarks:
-        body.append(tag("div.callout.attention", bullets(one.remarks)))
-    if one.image is not None and not one.found:
-        searched = search_look(one.image, target.name, threshold=target.threshold)
-        body += [tag("p", tag("strong", searched.title)), charts.figure(searched)]
-    for found in one.found:
-        if one.image is not None:
-            name = found.stem if len(one.found) > 1 else target.name
-            body += [tag("p", tag("strong", name))] if len(one.found) > 1 else []
-            body.append(charts.figure(quick_look(one.image, found.spectrum, name)))
-        body.append(_about(one, found))
-    heading = tag("h3", target.name, " ", tag(f"span.state.{one.state}", _STATES[one.state]))
-    return tag(
-        "article.target",
-        tag(
-            "header", heading, _of_what(one), tag("p.muted", " ".join([*told, *_target_shows(one)]))
-        ),
-        body,
-        attributes={"id": one.id},
-    )
-
-
-def _of_what(one: Shown) -> Markup:
-    """Return OBJECT of the image's header, where it differs from the target's name."""
-    header = None if one.image is None else header_of(one.image.attrs)
-    name = "" if header is None else str(header.get("OBJECT") or "").strip()
-    return tag("p.object", name) if slug(name) != one.target.name and name else joined([])
-
-
-def _target_shows(one: Shown) -> list[str]:
-    """Return the start time and the method of combination, from the combined image."""
-    if one.image is None:
-        return []
-    told = one.image.coords
-    when = [f"from {_moment(told['time'].values)} UTC"] if "time" in told else []
-    several = one.target.n_frames > 1 and "method" in told
-    how = [f"combined by {told['method'].item()}"] if several else []
-    return [" · " * bool(when or how) + ", ".join([*when, *how])]
-
-
-def _moment(value: Any) -> str:
-    return UNKNOWN if np.isnat(value) else str(value.astype("datetime64[s]")).replace("T", " ")
-
-
-def flagged(spectrum: xr.Dataset, bit: int) -> int:
-    """Return the number of columns of a spectrum with a flag."""
-    return int(np.count_nonzero(spectrum[DQ].values & bit)) if DQ in spectrum else 0
-
-
-def _about(one: Shown, found: Found) -> Markup:
-    """Return the numbers of a spectrum, its settings, its processing steps and its files."""
-    spectrum, told = found.spectrum, found.spectrum.attrs
-    sides = [span(told[name]) for name in ("sky_below", "sky_above") if name in told]
-    rows = f"{told.get('first_row')} to {told.get('last_row')} ({told.get('rule', 'threshold')})"
-    pairs = [
-        ("S/N per column", _snr(told)),
-        ("Light enclosed", share(told.get("enclosed_fraction"))),
-        ("Rows", rows),
-        ("Aperture", _aperture(told)),
-        ("Seeing", number(told.get("fwhm"), 1, "rows")),
-        ("Tilt", number(told.get("tilt"), 1, "rows") if "tilt" in told else ""),
-        ("Extraction", str(told.get("extraction", "sum"))),
-        ("Sky rows", " and ".join(sides)),
-        ("Sky noise / predicted", _optional(told.get("sky_scatter"), 2)),
-        ("Cosmic rays", _cosmic_rays(one, spectrum)),
-        ("Saturated", counted(found.n_saturated, "column") if DQ in spectrum else ""),
-        ("Gain", _gain(spectrum)),
-        *((f"{m.kind.capitalize()}", _master(m)) for m in one.target.masters),
-    ]
-    steps = [str(line) for line in told.get("history", ())]
-    own = one.target.settings
-    done = tag("details", tag("summary", "What was done"), bullets(steps, "ol"))
-    asked = [tag("p.muted", "Settings: ", _settings_line(own))] if own else []
-    return joined(tag("div.numbers", facts(pairs)), asked, done, _files(one, found))
-
-
-def _snr(told: Mapping[Any, Any]) -> str:
-    """Return the S/N of a spectrum, and the noise that it lacks."""
-    note = f" ({told['snr_note']})" if "snr_note" in told else ""
-    return f"{number(told.get('snr'))}{note}"
-
-
-def _aperture(told: Mapping[str, Any]) -> str:
-    """Return the rows of the aperture in the middle column, "" if they are not known."""
-    middle, half = told.get("center_middle"), told.get("half_height")
-    if not is_number(middle) or not is_number(half):
-        return ""
-    return f"{middle - half:.1f} to {middle + half:.1f}"
-
-
-def _gain(spectrum: xr.Dataset) -> str:
-    """Return the effective gain, electrons/adu, of a spectrum in adu; else ""."""
-    in_adu = spectrum["flux"].attrs.get("units", "adu") == "adu"
-    told = spectrum.attrs.get("gain_effective")
-    return _optional(told, 2, "electrons/adu, combined") if in_adu else ""
-
-
-def _optional(value: Any, decimals: int, unit: str = "") -> str:
-    return number(value, decimals, unit) if is_number(value) else ""
-
-
-def _settings_line(settings: Mapping[str, Any]) -> Markup:
-    return tag("code", "; ".join(f"{name} = {setting(v)}" for name, v in settings.items()))
-
-
-def _cosmic_rays(one: Shown, spectrum: xr.Dataset) -> str:
-    if DQ not in spectrum:
-        return ""
-    told = counted(flagged(spectrum, COSMIC_RAY | REPAIRED), "column")
-    if one.image is not None and N_REJECTED in one.image:
-        n = int(np.count_nonzero(one.image[N_REJECTED].values))
-        told += f"; {n} pixels of the image"
-    return told
-
-
-def _master(master: Served) -> str:
-    age = "" if master.age is None else f", {master.age:.1f} d apart"
-    warmer = "" if master.warmer is None else f", {master.warmer:+.1f} °C"
-    return f"{counted(master.n_frames, 'frame')}{age}{warmer}"
-
-
-def _files(one: Shown, found: Found) -> Markup:
-    names = [f"{found.stem}_spectrum.fits", f"{found.stem}_spectrum.ecsv"]
-    names += [f"{one.target.name}_combined.fits"]
-    links = [
-        tag("a", name, attributes={"href": path_below(*Path(one.folder).parts, name)})
-        for name in names
-    ]
-    return tag("p.files", "Files: ", [joined(link, " ") for link in links])
 
 
 # Pages written to output folders: `write_report`, `write_index`.
@@ -1008,7 +834,6 @@ def write_report(out: Path, *, overwrite: bool = False, verify: bool = False) ->
 
 
 def _write(finished: Finished, ledger: Ledger, *, may_replace: bool) -> None:
-
     made = night_page(finished)
     entry = Entry(PAGE_ENTRY, finished.key, facts=made.facts)
     _publish(ledger, PAGE, made.content, entry, may_replace)

@@ -35,9 +35,9 @@ def test_a_page_tells_the_numbers_of_the_ledger(out: Path) -> None:
     facts = Ledger(out).read("targets/Deneb").facts
     told = text_of(read(out / PAGE))
     assert f"S/N per column {facts['snr']:.0f} " in told
-    assert f"Rows {facts['first_row']} to {facts['last_row']} (threshold)" in told
-    assert f"Light enclosed {facts['enclosed_fraction']:.1%}".replace("%", " %") in told
-    assert f"Seeing {facts['fwhm']:.1f} rows Tilt {facts['tilt']:.1f} rows" in told
+    assert f"Rows {facts['first_row']}:{facts['last_row']} (threshold)" in told
+    assert f"Enclosed flux {facts['enclosed_fraction']:.1%}".replace("%", " %") in told
+    assert f"Spatial FWHM {facts['fwhm']:.1f} rows Trace tilt {facts['tilt']:.1f} rows" in told
 
 
 def test_failed_targets_come_first_with_their_error_and_what_was_searched(out: Path) -> None:
@@ -57,7 +57,7 @@ def test_every_frame_has_a_line_and_says_what_became_of_it(two: Path) -> None:
              for row in all_of(all_of(tree, "table", "frames")[0], "tr")[1:]}  # fmt: skip
     assert set(lines) == {path.stem for path in (two / "night").iterdir()}
     assert lines["dark-001"].endswith("master dark 600s")
-    assert lines["n-arc-001"].endswith("left out: of type arc, not used")
+    assert lines["n-arc-001"].endswith("skipped: of type arc, not used")
     assert len(all_of(all_of(tree, "table", "frames")[0], "img")) == len(lines)
 
 
@@ -133,8 +133,8 @@ def test_of_frames_that_are_gone_or_changed_the_page_says_so(tmp_path: Path) -> 
     first.unlink()
     second.write_bytes(second.read_bytes()[:-1] + b"x")
     told = text_of(read(write_report(out)))
-    assert f"No longer where they were, and so without a picture: {first.stem}." in told
-    assert f"Changed since, and so without a picture: {second.stem}." in told
+    assert f"Not shown because the files are no longer there: {first.stem}." in told
+    assert f"Not shown because the files have changed: {second.stem}." in told
     assert len(re.findall("<td class=.thumb.><img", (out / PAGE).read_text())) == 2
 
 
@@ -151,7 +151,7 @@ def test_a_page_without_an_account_says_so_and_shows_the_targets(out: Path) -> N
     with changed_manifest(out) as whole:
         whole["account"] = {}
     told = text_of(read(write_report(out)))
-    assert "The run left no account of its frames" in told
+    assert "The run recorded no frames" in told
     assert "Deneb" in told
 
 
@@ -205,7 +205,7 @@ def test_a_night_of_10000_frames_is_a_page_that_hides_nothing(out: Path) -> None
     page = write_report(out).read_text("utf-8")
     assert len(page) < 5_000_000
     assert "10000 frames, a line for those of one kind" in page
-    assert "<b>left out: </b>of type arc, not used" in page
+    assert "<b>skipped: </b>of type arc, not used" in page
     assert all(f"{i:064x}" in page for i in range(0, 10_000, 100))
 
 
