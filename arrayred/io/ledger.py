@@ -44,7 +44,7 @@ from arrayred.io.remote import Address, Stamp, path_or_address, sha256_of_remote
 from arrayred.io.scan import CachedPixels, ImageHDU, retry, unreadable
 from arrayred.progress import progressed, stage
 
-ALGORITHM = 1
+ALGORITHM = 2
 """Version of the algorithm, raised by hand whenever the numbers of any product can change."""
 LOG_FILE = "arrayred.log"
 """The log of what was run, beside the products."""

@@ -69,7 +69,7 @@ _LEAST_SHARPENING, _OF_POINTS = 1.2, 1.02
 """How much sharper alignment must make the profile, and that of a point source: by 1.02, which a
 drift by a third of the FWHM reaches, it adds 1 % to the S/N of a faint star."""
 _LARGEST_LOSS = 0.15
-"""Light of a frame outside the aperture above which alignment need not make the profile so sharp."""
+"""Light of a frame outside the aperture above which any sharper profile is reason to align."""
 _SAME_PROFILE = 0.1
 """Part of the differences between the profiles of the frames that alignment may leave of a point
 source: it left 0.06 at most of stars, and 0.2 to 0.4 of nebulae, which show another part of
@@ -644,7 +644,7 @@ def align_frames(cube: xr.Dataset, rows: Values, columns: Values) -> xr.Dataset:
     names = [name for name in (COUNTS, VARIANCE, DQ) if name in good]
     moved = []
     for i, (row, column) in enumerate(zip(rows, columns, strict=True)):
-        one, part = good.isel({FRAME: [i]}), float(np.nan_to_num(column)) - _whole(column)
+        one, part = good.isel({FRAME: [i]}), float(np.nan_to_num(column) - _whole(column))
         by = {across: -int(_whole(row)), along: -int(_whole(column))}
         planes = {name: _shifted(one[name], by) for name in names}
         if abs(part) > SMALLEST_SHIFT:

@@ -204,6 +204,24 @@ def _wide_lines(seed: int) -> IndependentNight:
     return IndependentNight((Source(101.3, 2_000.0, fwhm=width, tilt=2.0, lines=lines),), seed=seed)
 
 
+def _wider_lines(factor: float, part: float) -> Callable[[int], IndependentNight]:
+    """Return nights whose star has lines from a wider place, in parts of `_wide_lines`.
+
+    The truth is that of its continuum: it says nothing of the columns of the lines.
+    """
+
+    def made(seed: int) -> IndependentNight:
+        heights = ((60.0, 40_000.0), (200.0, 80_000.0), (330.0, 30_000.0))
+        lines = tuple((column, part * height, 2.5) for column, height in heights)
+        around = Source(101.3, 0.0, fwhm=6.0 * factor, tilt=2.0, lines=lines)
+        return IndependentNight((Source(101.3, 2_000.0, 6.0, tilt=2.0), around), seed=seed)
+
+    return made
+
+
+_WIDE = {"bias": 2.0, "columns": (220, 310), "told": "wider along the slit than the continuum"}
+
+
 def _hot(seed: int) -> IndependentNight:
     return IndependentNight((Source(60.6, 5_000.0),), Camera(hot=0.01), tracks=15, seed=seed)
 
@@ -521,6 +539,8 @@ KINDS = {
     "light fills the slit": Kind(_filled, told="Light fills rows 21 to 180", refused=True),
     "width of the profile changes by 40 % to both ends": Kind(_changing_width),
     "width of the profile: focus in a part of the spectrum": Kind(_focus_in_a_part),
+    "lines 1.5 times as wide as the continuum": Kind(_wider_lines(1.5, 0.2), **_WIDE),
+    "lines twice as wide as the continuum": Kind(_wider_lines(2.0, 1.0), **_WIDE),
     "width of the profile differs in lines": Kind(_wide_lines, told="summed without weights"),
 }
 """Every kind by name; a test or a command picks one by it."""
