@@ -1,4 +1,4 @@
-"""Bound memory by the sizes of arrays: of bands (`rows_within`), images (`image_bytes`), nights.
+"""Bound memory by the sizes of arrays: of bands (`rows_within`) and of images (`TARGET`).
 
 A limit is shared out in this order: what does not shrink with the bands (headers, images, what is
 being read and decoded), then the bands, each with the copies that a kernel makes of it. Where not
@@ -186,45 +186,21 @@ VALUES_OF_A_HIT = 16
 of the 0.15 % of values that cosmic rays hit in 600 s."""
 _WORKING = 3 * _FLOAT64
 """The copies that a step makes of an image: what it subtracts, the difference, its noise."""
-_LARGEST_OF_FRAMES = _FLOAT32
-_DRAWN = 6 * _FLOAT64 + 4 * _FLAG + 2 * _FLAG
-"""What matplotlib makes of an image: scaled, masked and as colours."""
-
-
-def image_bytes(
-    *,
-    itemsize: int = _FLOAT32,
-    best: bool = False,
-    frames_too: bool = False,
-    divided: bool = False,
-    electrons: bool = False,
-    drawn: bool = False,
-) -> int:
-    """Return the largest memory of the images of one target, bytes per pixel.
-
-    Parameters
-    ----------
-    itemsize : of the values in its files, bytes.
-    best : its best estimate is made separately.
-    frames_too : its single frames are written.
-    divided : by a flat.
-    electrons : it is converted to electrons.
-    drawn : there is a figure.
-    """
-    of_file = 2 * _FLOAT32 + 2 * _FLAG  # counts, sigma, mask, flags
-    image = sum(IMAGE.values()) + _LARGEST_OF_FRAMES
-    n_bytes = image + of_file + _WORKING
-    if best:
-        n_bytes += sum(BEST.values()) + _FLOAT32 + _FLAG + _FLOAT64 + 2 * _FLAG
-    if frames_too:
-        n_bytes += sum(IMAGE.values()) + of_file + _WORKING + 2 * _FLOAT64
-    if divided:
-        n_bytes += _FLOAT64 + _FLOAT32 + _FLOAT64
-    if electrons:
-        n_bytes += 2 * _FLOAT64 + _FLOAT32
-    if itemsize > _FLOAT32:
-        n_bytes += 4 * (itemsize - _FLOAT32)  # counts, sigma twice, the best estimate
-    return n_bytes + drawn * _DRAWN
+_FILE = 2 * _FLOAT32 + 2 * _FLAG
+"""Counts, sigma, mask and flags of an image, as they are written."""
+TARGET = sum(IMAGE.values()) + _FLOAT32 + _FILE + _WORKING
+"""An image, the largest value of its frames at each pixel, its file, and a step at work."""
+FURTHER = {
+    "best": sum(BEST.values()) + _FLOAT32 + _FLAG + _FLOAT64 + 2 * _FLAG,
+    "calibrated": sum(IMAGE.values()) + _FILE + _WORKING + 2 * _FLOAT64,
+    "divided": 2 * _FLOAT64 + _FLOAT32,
+    "electrons": 2 * _FLOAT64 + _FLOAT32,
+    "float64": 4 * (_FLOAT64 - _FLOAT32),
+    "drawn": 6 * _FLOAT64 + 6 * _FLAG,
+}
+"""What a target takes beyond that: a best estimate made separately, single frames to be written, a
+flat, a unit of electrons, files in float64 (counts, sigma twice, the best estimate), and what
+matplotlib makes of it: scaled, masked and as colours."""
 
 
 def program_bytes(n_frames: int, *, figures: bool) -> int:

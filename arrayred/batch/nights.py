@@ -185,8 +185,10 @@ def reduce_one(job: Job) -> Report:
         job = dataclasses.replace(
             job, output=dataclasses.replace(job.output, saved_cards=saved_cards)
         )
-        with run_records() as records, dask_scheduler(job.scheduler):
-            report = _finished_report(job) or _reduce_night_of(job, records)
+        report = _finished_report(job)
+        if report is None:
+            with run_records() as records, dask_scheduler(job.scheduler):
+                report = _reduce_night_of(job, records)
     except ArrayredError as error:
         report = failed_report(job, error)
     except Exception:  # one night's bug is not the others'

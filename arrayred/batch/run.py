@@ -67,10 +67,11 @@ from arrayred.io.products import (
 from arrayred.io.publish import Content, publish, remove, require_room
 from arrayred.memory import (
     FLAT,
+    FURTHER,
     MASTER,
     OF_LATER_STEPS,
+    TARGET,
     VALUES_OF_A_HIT,
-    image_bytes,
     left_for_bands,
     program_bytes,
 )
@@ -961,21 +962,23 @@ def memory_beside_bands(plan: Plan, output: OutputOptions) -> int:
     held = program_bytes(sum(len(group.inputs) for group in groups), figures=output.figures)
     held += sum(MASTER * _n_pixels(group) for group in plan.masters_to_make)
     held += sum(FLAT * _n_pixels(flat.frames) for flat in plan.flats.values())
-    made = (image_bytes() * _n_pixels(group) for group in groups)
+    made = (TARGET * _n_pixels(group) for group in groups)
     reduced = (_image_bytes(target, output) * _n_pixels(target.lights) for target in plan.targets)
     return held + max([*made, *reduced], default=0)
 
 
 def _image_bytes(target: Target, output: OutputOptions) -> int:
+    """Return the largest memory of the images of a target, bytes per pixel."""
     recipe = target.recipe
-    return image_bytes(
-        itemsize=_bytes_per_value(recipe),
-        best=not combine_settings(recipe).is_plain,
-        frames_too=recipe.calibrated,
-        divided=target.flat is not None,
-        electrons=recipe.units == "electron",
-        drawn=output.figures,
-    )
+    wanted = {
+        "best": not combine_settings(recipe).is_plain,
+        "calibrated": recipe.calibrated,
+        "divided": target.flat is not None,
+        "electrons": recipe.units == "electron",
+        "float64": recipe.output_dtype == "float64",
+        "drawn": output.figures,
+    }
+    return TARGET + sum(FURTHER[name] for name, is_wanted in wanted.items() if is_wanted)
 
 
 def _groups_read_in_bands(plan: Plan) -> list[Group]:
