@@ -11,7 +11,14 @@ import pytest
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("[0-9]*.py"))
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        # Workers and processes are claims of tests/cli, too; here they take as long as all others.
+        pytest.param(path, marks=pytest.mark.slow if "cluster" in path.stem else (), id=path.stem)
+        for path in EXAMPLES
+    ],
+)
 def test_example_runs(
     path: Path,
     capsys: pytest.CaptureFixture[str],

@@ -47,9 +47,9 @@ def test_a_night_reduces_from_its_cache_to_the_same_bytes(stars: Path, arrayred:
 @pytest.mark.parametrize(
     "options",
     [
-        ("--exclude", "dark-00[12]*"), ("--frames", "v-*"), ("--combine", "median"), ("--no-dark",),
-        ("--target", "Vega", "--rows", "80:90"), ("--unsigned", "as-declared"), ("--electrons",),
-        ("--memory", "12M"),
+        ("--exclude", "dark-00[12]*"), ("--frames", "v-*", "--electrons"), ("--no-dark",),
+        ("--target", "Vega", "--rows", "80:90"), ("--unsigned", "as-declared"),
+        ("--memory", "12M", "--combine", "median"),
     ],
 )  # fmt: skip
 def test_options_mean_the_same_for_a_cache(
@@ -64,13 +64,11 @@ def test_options_mean_the_same_for_a_cache(
     assert products("1") == products("2") != {}
 
 
-@pytest.mark.parametrize("form", [("--format", "csv"), ("--format", "json"), ("--plan",)])
-def test_inspect_tells_the_same_of_a_cache(
-    form: tuple[str, ...], stars: Path, arrayred: Call
-) -> None:
+def test_inspect_tells_the_same_of_a_cache(stars: Path, arrayred: Call) -> None:
     arrayred("cache", stars, "--to", "night.zarr", "-q")
-    told = [arrayred("inspect", place, *form).out for place in (stars, "night.zarr")]
-    assert told[0] == told[1] != ""
+    for form in (("--format", "csv"), ("--format", "json"), ("--plan",)):
+        told = [arrayred("inspect", place, *form).out for place in (stars, "night.zarr")]
+        assert told[0] == told[1] != "", form
 
 
 def test_frames_of_a_cache_combine_to_the_same_bytes(stars: Path, arrayred: Call) -> None:
@@ -83,9 +81,8 @@ def test_frames_of_a_cache_combine_to_the_same_bytes(stars: Path, arrayred: Call
     assert Path("1/image.fits").read_bytes() == Path("2/image.fits").read_bytes()
 
 
-def test_darks_may_come_from_a_cache(stars: Path, arrayred: Call) -> None:
+def test_darks_may_come_from_a_cache(stars: Path, arrayred: Call, plain: dict[str, bytes]) -> None:
     arrayred("cache", stars, "--to", "night.zarr", "-q")
-    arrayred("reduce", stars, "-o", "one", "--no-figures", "-q", "--allow-missing")
     for path in stars.glob("dark*"):
         path.unlink()
     told = arrayred(
@@ -93,7 +90,7 @@ def test_darks_may_come_from_a_cache(stars: Path, arrayred: Call) -> None:
         "--calibrations", "night.zarr",
     )  # fmt: skip
     assert told.code == 0, told.err
-    assert products("one") == products("two")
+    assert products("two") == plain
 
 
 def test_a_compressed_night_is_unpacked_once(
@@ -118,8 +115,7 @@ def test_without_a_cache_a_compressed_night_gives_the_same(stars: Path, arrayred
     arrayred("reduce", stars, "-o", "one", "--no-cache", *tail)
     assert not library().exists()
     arrayred("reduce", stars, "-o", "two", *tail)
-    arrayred("reduce", stars, "-o", "three", *tail)
-    assert products("one") == products("two") == products("three")
+    assert products("one") == products("two")
 
 
 def test_a_plain_night_leaves_no_cache_unless_asked(stars: Path, arrayred: Call) -> None:
@@ -212,6 +208,7 @@ from arrayred.cli import main
 main()
 """
     command = [sys.executable, "-c", code, "reduce", str(night), "-o", str(tmp_path / "out"), "-q"]
+    command.append("--no-figures")
     told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert not {"zarr", "numcodecs", "google_crc32c"} & set(told.stdout.split())
 

@@ -94,9 +94,7 @@ def test_a_dark_subtracted_frame_with_a_pedestal_is_a_target_of_its_own(
     assert ("ARDARK" in header, "PEDESTAL" in header, header["CALSTAT"]) == (False, False, "BD")
 
 
-@pytest.mark.parametrize(
-    ("found", "written"), [("BDF", "BDF"), ("bdf", "BDF"), (" bd ", "BD"), ("D", "BD")]
-)
+@pytest.mark.parametrize(("found", "written"), [("bdf", "BDF"), (" bd ", "BD"), ("D", "BD")])
 def test_letters_of_frames_that_were_corrected_are_believed_in_any_case(
     night: Path, arrayred: Call, found: str, written: str
 ) -> None:
@@ -164,25 +162,27 @@ def test_cards_that_contradict_each_other_are_refused_by_name(
     assert not Path("out").exists()
 
 
-@pytest.mark.parametrize(
-    "card", ["EXPTIME =                  600", "EXPTIME = '600.0'", "IMAGETYP= 'LIGHT'"]
-)
 def test_cards_that_say_the_same_twice_hurt_nobody(
-    night: Path, arrayred: Call, plain_tables: list[bytes], card: str
+    night: Path, arrayred: Call, plain_tables: list[bytes]
 ) -> None:
-    second_card(night / "light-002.fit", card)
-    assert arrayred(*REDUCE).code == 0
+    cards = ["EXPTIME =                  600", "EXPTIME = '600.0'", "IMAGETYP= 'LIGHT'"]
+    for path, card in zip(lights(night), cards, strict=True):
+        second_card(path, card)
+    told = arrayred(*REDUCE)
+    assert (told.code, combined_counts()) == (0, {"master_dark_600s.fits": 5, COMBINED.name: 3})
     assert tables() == plain_tables
 
 
-@pytest.mark.parametrize("text", ["b\xe9ta", "a\x1b[31mred", "nul\0inside"])
+ODD_BYTES = "b\xe9ta a\x1b[31mred nul\0inside"
+
+
 def test_bytes_that_no_header_may_hold_are_told_and_escaped(
-    night: Path, arrayred: Call, plain_tables: list[bytes], text: str
+    night: Path, arrayred: Call, plain_tables: list[bytes]
 ) -> None:
     for path in night.iterdir():
         second_card(path, "OBSERVER= 'x'")
         raw = path.read_bytes()
-        card = f"OBSERVER= '{text}'".ljust(80).encode("latin-1")
+        card = f"OBSERVER= '{ODD_BYTES}'".ljust(80).encode("latin-1")
         path.write_bytes(raw.replace(b"OBSERVER= 'x'".ljust(80), card))
     told = arrayred(*LOUD)
     assert (told.code, tables()) == (0, plain_tables)

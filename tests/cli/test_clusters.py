@@ -36,6 +36,7 @@ def reduced(arrayred: Call, out: str, *options: object, code: int = 0) -> Told:
 
 
 @cluster_extra
+@pytest.mark.slow
 @pytest.mark.usefixtures("three", "bands_alone")
 def test_workers_change_no_byte_of_many_nights_and_of_one(arrayred: Call) -> None:
     reduced(arrayred, "alone")

@@ -22,30 +22,30 @@ def buried(night: Path, tmp_path: Path) -> Path:
 
 
 def test_inspect_tells_what_it_does_not_reach_and_reaches_it_with_depth(
-    buried: Path, run: Run
+    buried: Path, fork: Run
 ) -> None:
-    shallow = json.loads(run("inspect", buried, "--format", "json").stdout)
+    shallow = json.loads(fork("inspect", buried, "--format", "json").stdout)
     assert [frame["type"] for frame in shallow["frames"]] == ["light"] * 3
     deeper = f"{buried / '2024' / '03' / 'darks'}: lies deeper than 3 folders; left out"
     assert deeper in shallow["problems"]
-    deep = json.loads(run("inspect", buried, "--format", "json", "--depth", 4).stdout)
+    deep = json.loads(fork("inspect", buried, "--format", "json", "--depth", 4).stdout)
     assert (len(deep["frames"]), deep["problems"]) == (8, [])
 
 
 def test_reduce_warns_of_what_it_does_not_reach_and_reaches_it_with_depth(
-    buried: Path, run: Run, tmp_path: Path
+    buried: Path, fork: Run, tmp_path: Path
 ) -> None:
-    shallow = run("reduce", buried, "-o", tmp_path / "a", "--no-figures")
+    shallow = fork("reduce", buried, "-o", tmp_path / "a", "--no-figures")
     assert shallow.returncode == 4
     assert "There is no dark" in shallow.stderr
-    deep = run("reduce", buried, "-o", tmp_path / "b", "--no-figures", "--depth", 4)
+    deep = fork("reduce", buried, "-o", tmp_path / "b", "--no-figures", "--depth", 4)
     assert (deep.returncode, deep.stderr) == (0, "")
-    one = run("reduce", buried / "2024" / "03", "-o", tmp_path / "c", "--no-figures", "--depth", 1)
+    one = fork("reduce", buried / "2024" / "03", "-o", tmp_path / "c", "--no-figures", "--depth", 1)
     assert one.returncode == 4
 
 
 @pytest.mark.parametrize("depth", ["0", "-1", "deep"])
-def test_a_depth_that_makes_no_sense_is_a_usage_error(depth: str, night: Path, run: Run) -> None:
-    result = run("inspect", night, "--depth", depth)
+def test_a_depth_that_makes_no_sense_is_a_usage_error(depth: str, night: Path, fork: Run) -> None:
+    result = fork("inspect", night, "--depth", depth)
     assert result.returncode == 2
     assert "--depth" in result.stderr

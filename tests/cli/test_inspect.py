@@ -311,14 +311,14 @@ def test_control_characters_of_a_header_never_reach_a_terminal(night: Path) -> N
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("name", [b"a\x1b[31mb", b"a\xffb", b"a\nb", "a\u202eb".encode()])
 def test_odd_characters_of_a_name_are_escaped(
-    night: Path, run: Run, form: str, name: bytes
+    night: Path, fork: Run, form: str, name: bytes
 ) -> None:
     folder = night / os.fsdecode(name)
     folder.mkdir()
     (night / "light-001.fit").rename(folder / os.fsdecode(name + b"-light.fit"))
     emptied(night)
     (night / "light-002.fit").rename(folder / os.fsdecode(name + b"-empty.fit"))
-    told = run("inspect", folder, "--format", form)
+    told = fork("inspect", folder, "--format", form)
     assert (told.returncode, "Traceback" in told.stderr) == (0, False), told.stderr
     assert not re.search("\x1b|\u202e|a\nb", told.stdout + told.stderr)
     assert re.search(r"a\\.*b-light\.fit", told.stdout)
@@ -413,10 +413,10 @@ def test_control_characters_never_reach_the_plan(night: Path, arrayred: Call) ->
 # Pipes and terminals
 
 
-def test_a_pipe_gets_no_colours_and_no_cut_cells(night: Path, run: Run) -> None:
+def test_a_pipe_gets_no_colours_and_no_cut_cells(night: Path, fork: Run) -> None:
     long = "a star with a name as long as a header card can hold, which is a lot"
     fits.setval(night / "light-001.fit", "OBJECT", value=long)
-    told = run("inspect", night.name)
+    told = fork("inspect", night.name)
     assert (told.returncode, told.stderr) == (0, "")
     assert "\x1b" not in told.stdout
     assert long in told.stdout
@@ -454,9 +454,11 @@ def test_no_progress_is_shown_where_there_is_little_to_read(tmp_path: Path) -> N
     assert "20 frames: " in terminal.screen
 
 
-def test_hundreds_of_frames_are_listed_in_a_pipe_without_progress(tmp_path: Path, run: Run) -> None:
+def test_hundreds_of_frames_are_listed_in_a_pipe_without_progress(
+    tmp_path: Path, fork: Run
+) -> None:
     many(tmp_path / "night", 300)
-    told = run("inspect", "night", "--format", "json")
+    told = fork("inspect", "night", "--format", "json")
     assert (told.returncode, told.stderr) == (0, "")
     rows = json.loads(told.stdout)["frames"]
     assert [row["file"] for row in rows] == [f"frame-{i:03}.fit" for i in range(300)]

@@ -316,13 +316,15 @@ def test_every_dialect_holds_the_same_pixels_and_reduces_to_the_same_spectrum(
 # The terminal, and start-up
 
 
-@pytest.mark.parametrize(("shape", "shown"), [("2000x3000", True), ("2x3", False)])
+@pytest.mark.parametrize(("shape", "delay"), [("400x600", 0.02), ("2x3", 10.0)])
 def test_progress_is_shown_on_a_terminal_where_there_is_much_to_write(
-    tmp_path: Path, shape: str, shown: bool
+    tmp_path: Path, shape: str, delay: float
 ) -> None:
-    with Terminal("simulate", "made", "--shape", shape, cwd=tmp_path) as terminal:
+    patience = {"arrayred.cli.progress._BAR_DELAY_S": delay}
+    command = ("simulate", "made", "--shape", shape)
+    with Terminal(*command, cwd=tmp_path, patches=patience) as terminal:
         assert terminal.ended() == 0
-    assert ("writing frames" in terminal.screen) is shown
+    assert ("writing frames" in terminal.screen) is (delay < 1)
     assert "the truth is in truth.ecsv and truth.json" in terminal.screen
 
 

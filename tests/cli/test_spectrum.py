@@ -14,7 +14,7 @@ import arrayred as ar
 from arrayred.cli.reduce import spectrum_lines
 from arrayred.io import header_of_product, read_notes
 from benchmarks.truth.independent import Camera, Exposure, IndependentNight, Source
-from tests.cli.conftest import Call
+from tests.cli.conftest import Call, reduced_once
 
 STAR = Path("out/targets/Simulated_star/Simulated_star")
 QUIET = ("--no-figures", "-q")
@@ -25,7 +25,9 @@ def lines_after(out: str, mark: str) -> list[str]:
     return [line.strip() for line in out[out.index(mark) :].splitlines()][1:]
 
 
-def test_the_spectrum_is_told_after_the_procedures_lines(night: Path, arrayred: Call) -> None:
+def test_the_spectrum_is_told_after_the_procedures_lines_and_in_the_header(
+    night: Path, arrayred: Call
+) -> None:
     told = arrayred("reduce", night, "-o", "out", "--no-figures").out
     spectrum, sky, quality, *_ = lines_after(told, "Number of spectrum rows selected")
     assert re.fullmatch(
@@ -37,10 +39,6 @@ def test_the_spectrum_is_told_after_the_procedures_lines(night: Path, arrayred: 
     snr, enclosed = quality.split(", ")
     assert re.fullmatch(r"Signal to noise \d+ per column \(median of the central half\)", snr)
     assert re.fullmatch(r"\d+\.\d % of the light enclosed", enclosed)
-
-
-def test_what_is_told_stands_in_the_header(night: Path, arrayred: Call) -> None:
-    told = arrayred("reduce", night, "-o", "out", "--no-figures").out
     header = fits.getheader(f"{STAR}_spectrum.fits")
     assert f"tilted by {header['TRTILT']:.1f} rows" in told
     assert f"{header['ENCLOSED']:.1%}".replace("%", " %") in told
@@ -74,19 +72,31 @@ def test_given_sky_rows_are_those_of_the_spectrum_too(night: Path, arrayred: Cal
     assert "SKYBEL1" not in header
 
 
-def test_a_product_opened_again_knows_trace_and_sky(night: Path, arrayred: Call) -> None:
-    assert arrayred("reduce", night, "-o", "out", *QUIET).code == 0
+def test_a_product_opened_again_knows_trace_and_sky(
+    night: Path, undisturbed: dict[str, bytes]
+) -> None:
+    assert undisturbed
     made = ar.reduce_night(night)["targets/Simulated_star/spectrum"].to_dataset()
-    read = ar.open_product(f"{STAR}_spectrum.fits")
+    read = ar.open_product("undisturbed/targets/Simulated_star/Simulated_star_spectrum.fits")
     names = ("trace", "tilt", "half_height", "extraction", "enclosed_fraction", "snr", "rule")
     names += ("sky_model", "sky_below", "sky_above", "sky_rows_used", "fwhm")
     assert {name: read.attrs[name] for name in names} == {name: made.attrs[name] for name in names}
     assert np.array_equal(read["trace"], made["trace"])
 
 
-def test_frames_are_a_table_of_spectra_beside_the_combined_one(night: Path, arrayred: Call) -> None:
-    assert arrayred("reduce", night, "-o", "out", *QUIET, "--per-frame").code == 0
-    table, spectrum = Table.read(f"{STAR}_frames.fits"), Table.read(f"{STAR}_spectrum.fits")
+@pytest.fixture(scope="module")
+def framed(_written_night: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a star that was extracted frame by frame, too."""
+    out = reduced_once(_written_night, tmp_path_factory.mktemp("framed"), "--per-frame")
+    return out / "targets" / "Simulated_star"
+
+
+def of(star: Path, name: str) -> Path:
+    return star / f"{star.name}_{name}.fits"
+
+
+def test_frames_are_a_table_of_spectra_beside_the_combined_one(framed: Path) -> None:
+    table, spectrum = (Table.read(of(framed, name)) for name in ("frames", "spectrum"))
     assert table["flux"].shape == (3, 120)
     assert list(table["frame"]) == ["light-001", "light-002", "light-003"]
     assert np.all(np.diff(table["mjd_mid"]) > 0)
@@ -97,11 +107,10 @@ def test_frames_are_a_table_of_spectra_beside_the_combined_one(night: Path, arra
     assert np.abs(table["offset"]).max() < 0.1
 
 
-def test_the_tree_of_a_night_has_the_frames_too(night: Path, arrayred: Call) -> None:
-    assert arrayred("reduce", night, "-o", "out", *QUIET, "--per-frame").code == 0
+def test_the_tree_of_a_night_has_the_frames_too(night: Path, framed: Path) -> None:
     frames = ar.reduce_night(night, ar.Recipe(per_frame=True))["targets/Simulated_star/frames"]
     assert frames["flux"].dims == ("frame", "x")
-    assert np.array_equal(frames["flux"], Table.read(f"{STAR}_frames.fits")["flux"])
+    assert np.array_equal(frames["flux"], Table.read(of(framed, "frames"))["flux"])
     assert frames["time_mid"].dims == ("frame",)
     straight = ar.Recipe(per_frame=True, trace="straight")
     still = ar.reduce_night(night, straight)["targets/Simulated_star/frames"]
@@ -118,12 +127,11 @@ def test_chunks_do_not_matter_to_the_frames(night: Path) -> None:
     assert np.array_equal(whole["variance"], cut["variance"])
 
 
-def test_the_frames_table_tells_the_story_of_all_frames_and_its_own(
-    night: Path, arrayred: Call
-) -> None:
-    assert arrayred("reduce", night, "-o", "out", *QUIET, "--per-frame").code == 0
-    story = read_notes(header_of_product(Path(f"{STAR}_frames.fits")), "HISTORY")
-    own = read_notes(header_of_product(Path(f"{STAR}_spectrum.fits")), "HISTORY")
+def test_the_frames_table_tells_the_story_of_all_frames_and_its_own(framed: Path) -> None:
+    story, own = (
+        read_notes(header_of_product(of(framed, name)), "HISTORY")
+        for name in ("frames", "spectrum")
+    )
     assert story[:-1] == [f"of all frames: {line}" for line in own]
     assert story[-1].startswith("each frame extracted along the trace")
 

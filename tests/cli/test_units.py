@@ -17,10 +17,10 @@ from tests.conftest import Run
 TABLES = ("spectrum", "frames")
 
 
-def test_products_are_in_the_unit_of_the_frames(night: Path, run: Run, tmp_path: Path) -> None:
+def test_products_are_in_the_unit_of_the_frames(night: Path, fork: Run, tmp_path: Path) -> None:
     for path in night.iterdir():
         fits.setval(path, "BUNIT", value="ELECTRONS")
-    result = run("reduce", night, "-o", tmp_path / "out", "--no-figures")
+    result = fork("reduce", night, "-o", tmp_path / "out", "--no-figures")
     assert (result.returncode, result.stderr) == (0, "")
     products = sorted((tmp_path / "out").rglob("*.fits"))
     assert len(products) == 3
@@ -49,11 +49,11 @@ def test_tables_in_electrons_are_read_by_the_neighbours(
 
 
 def test_lights_in_electrons_do_not_take_darks_in_adu(
-    night: Path, run: Run, tmp_path: Path
+    night: Path, fork: Run, tmp_path: Path
 ) -> None:
     for path in night.glob("light*"):
         fits.setval(path, "BUNIT", value="electron")
-    result = run("reduce", night, "-o", tmp_path / "out")
+    result = fork("reduce", night, "-o", tmp_path / "out")
     assert result.returncode == 4
     assert "in adu, the light in electron" in result.stderr
     assert not (tmp_path / "out").exists()
