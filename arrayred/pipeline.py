@@ -65,6 +65,7 @@ from arrayred.model import (
     add_history,
     add_remark,
     check_cube,
+    check_pixels,
     transpose_to_x,
 )
 from arrayred.night import Flat, Group, Night, SyntheticDark, Target, make_plan, open_night
@@ -212,6 +213,7 @@ def reduce_target(
     SkyBandError
         The sky band lies outside the image.
     """
+    check_cube(lights)
     with cluster_errors():
         return _collect_products(_from_lights(lights, dark, recipe, flat), recipe)
 
@@ -586,7 +588,7 @@ def make_flat(
     check_cube(flats)
     n_frames = flats.sizes[FRAME]
     each = list(darks) if isinstance(darks, Sequence) else [darks] * n_frames
-    if len(each) != n_frames or not n_frames:
+    if len(each) != n_frames:
         raise UsageError(
             f"{n_frames} flats meet {len(each)} darks",
             hint="Give flats, and one dark of all, or one of each.",
@@ -1298,6 +1300,7 @@ def compute(image: xr.Dataset) -> xr.Dataset:
     ResourceError
         The cluster's workers died while computing it, or its scheduler is gone.
     """
+    check_pixels(image)
     with cluster_errors():
         computed = image if isinstance(image[COUNTS].data, np.ndarray) else image.compute()
     counts = computed[COUNTS]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from arrayred.bands import BAND_BYTES, band_rows, bytes_per_pixel, rows_within
 from arrayred.config import Instrument
-from arrayred.errors import InputError, NightError, UsageError
+from arrayred.errors import InputError, MismatchError, NightError, UsageError
 from arrayred.io.files import files_at, find_image
 from arrayred.io.frames import Frame, read_frames, require_same_unit
 from arrayred.io.pixel_checks import read_alike, repeated_frames
@@ -33,6 +33,7 @@ from arrayred.model import (
     X,
     Y,
     add_remark,
+    check_dataset,
     dq_attrs,
 )
 
@@ -363,7 +364,19 @@ def headers(cube: xr.Dataset) -> dict[str, astropy.io.fits.Header]:
     Parameters
     ----------
     cube : from `open_frames`, or a selection of it.
+
+    Raises
+    ------
+    UsageError, MismatchError
+        It is not a Dataset, or does not name its files.
     """
+    check_dataset(cube, "a cube")
+    if not {FRAME, "path"} <= {*cube.coords}:
+        raise MismatchError(
+            "The cube does not name the files of its frames: it has no coordinates frame and path",
+            keyword="path",
+            hint="Take what open_frames returned.",
+        )
     from astropy.io import fits
 
     from arrayred.io.files import find_image
