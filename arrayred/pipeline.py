@@ -1104,11 +1104,25 @@ def signal_of(spectrum: xr.Dataset) -> tuple[NDArray[np.float64], int]:
     edges = np.arange(n_blocks + 1) * ratio.size // n_blocks
     parts = [slice(edges[i], edges[i + 1]) for i in range(n_blocks)]
     levels = [finite_median(ratio[p][good[p]]) if good[p].any() else 0.0 for p in parts]
-    groups = bright_runs(good & ((flags & COSMIC_RAY) == 0) & (ratio > _LINE_SNR))
-    return np.array(levels), sum(stop - start > 1 for start, stop in groups)
+    return np.array(levels), len(lines_of(ratio, good & ((flags & COSMIC_RAY) == 0), columns=2))
 
 
-_FAINTEST_CONTINUUM, _LINE_COLUMNS = 3.0, 3
+def lines_of(
+    ratio: NDArray[np.float64], usable: NDArray[np.bool_], *, columns: int
+) -> list[tuple[int, int]]:
+    """Return the first and one past the last column of each line of a spectrum.
+
+    Parameters
+    ----------
+    ratio : S/N of each column (x), above 5 in each of those of a line.
+    usable : the columns (x) that may be part of one.
+    columns : the fewest that make a line.
+    """
+    runs = bright_runs(usable & (ratio > _LINE_SNR))
+    return [(first, stop) for first, stop in runs if stop - first >= columns]
+
+
+_FAINTEST_CONTINUUM = 3.0
 
 
 def snr_of(spectrum: xr.Dataset) -> dict[str, Any]:
@@ -1123,14 +1137,11 @@ def snr_of(spectrum: xr.Dataset) -> dict[str, Any]:
         return {"snr": snr}
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = spectrum["flux"].values / np.sqrt(spectrum[VARIANCE].values)
-    high = np.pad(ratio > _LINE_SNR, _LINE_COLUMNS)
-    runs = [np.roll(high, shift) for shift in range(_LINE_COLUMNS)]
-    core = np.logical_and.reduce(runs)
-    lit = np.logical_or.reduce([np.roll(core, -shift) for shift in range(_LINE_COLUMNS)])
-    lines = lit[_LINE_COLUMNS:-_LINE_COLUMNS]
-    if not lines.any():
+    lines = lines_of(ratio, np.ones(ratio.size, bool), columns=3)
+    if not lines:
         return {"snr": snr}
-    return {"snr": finite_median(ratio[lines]), "snr_columns": "emission lines"}
+    lit = np.concatenate([ratio[first:stop] for first, stop in lines])
+    return {"snr": finite_median(lit), "snr_columns": "emission lines"}
 
 
 def median_snr(spectrum: xr.Dataset) -> float:
