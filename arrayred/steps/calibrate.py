@@ -379,7 +379,7 @@ def _fit_lamp(x: NDArray[Any], values: LampColour) -> tuple[LampColour, Mask, Ma
     piece = whole = np.minimum(u.astype(np.intp), n_pieces - 1)
     breaks = np.arange(n_pieces + 1, dtype=np.float64)
     beside = np.zeros(u.size, bool)
-    fitted = _fit_spline(_b_splines(u, breaks), values, beside)
+    fitted = _fit_colour(_b_splines(u, breaks), values, beside)
     if not _missed_together(values - fitted, np.full(u.size, _MISSED)).any():
         return fitted, ~beside, beside
     response, period = _response_of_columns(values, whole)
@@ -402,7 +402,7 @@ def _fit_lamp(x: NDArray[Any], values: LampColour) -> tuple[LampColour, Mask, Ma
         piece = np.minimum(np.searchsorted(breaks, u, side="right"), breaks.size - 1) - 1
         fitted = _least_squares(_b_splines(u, breaks), values, kept)
     length = np.diff(breaks)[piece]
-    fitted = _fit_spline(_b_splines(u, breaks), values, kept & (length < 1))
+    fitted = _fit_colour(_b_splines(u, breaks), values, kept & (length < 1))
     missed = _missed_together(values - fitted, far) | (beside & (np.abs(values - fitted) > near))
     followed = (length < 1) & (length < _FOLLOWED * period * column) & (response > _MISSED)
     in_doubt = np.isin(piece, [piece[followed] + i for i in (-1, 0, 1)])
@@ -476,7 +476,7 @@ def _moving_extremes(
     return values
 
 
-def _fit_spline(basis: Image, values: LampColour, trusted: Mask) -> LampColour:
+def _fit_colour(basis: Image, values: LampColour, trusted: Mask) -> LampColour:
     """Return the spline fitted to values, robust to a few outliers except where trusted."""
     kept = np.ones(values.size, bool)
     fitted = values

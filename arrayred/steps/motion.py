@@ -313,7 +313,7 @@ def _motion_in_slit(
     edges = np.linspace(0, trace.size, blocks.shape[2] + 1).astype(np.intp)
     lean = [finite_median(trace[first:stop]) for first, stop in pairwise(edges)]
     level = finite_median(np.array(lean))
-    upright = [_moved_rows(blocks[:, :, i], -round(at - level)) for i, at in enumerate(lean)]
+    upright = [_moved_values(blocks[:, :, i], -round(at - level)) for i, at in enumerate(lean)]
     step = max(_BACKGROUND_ROWS, 8 * math.ceil(float(spectrum.attrs["fwhm"])))
     profiles = _without_background(_trimmed(np.stack(upright, axis=-1)), step)
     reference = _brightest(profiles)
@@ -378,12 +378,12 @@ def _blocks_of_band(frames: NDArray[Any], dark: Values) -> Values:
     return np.array(means)
 
 
-def _moved_rows(values: Values, by: int) -> Values:
+def _moved_values(values: Values, by: int) -> Values:
     """Return values (..., row) moved up by some rows; 0 where none come from.
 
     Examples
     --------
-    >>> _moved_rows(np.array([1.0, 2.0, 3.0]), 1).tolist()
+    >>> _moved_values(np.array([1.0, 2.0, 3.0]), 1).tolist()
     [0.0, 1.0, 2.0]
     """
     moved = np.zeros_like(values)
@@ -407,7 +407,7 @@ def _needs_alignment(profiles: Values, rows: Values, inside: slice) -> bool:
     ----------
     inside : the rows of the aperture.
     """
-    aligned = [_moved_rows(one, -by) for one, by in zip(profiles, _whole(rows), strict=True)]
+    aligned = [_moved_values(one, -by) for one, by in zip(profiles, _whole(rows), strict=True)]
     before, after = (np.add.reduce(some, axis=0) for some in (profiles, np.array(aligned)))
     sharper = float(np.add.reduce(after**2) / np.add.reduce(before**2))
     held = np.add.reduce(profiles[:, inside], axis=1) / np.add.reduce(
@@ -569,7 +569,7 @@ def differ(one: Values, other: Values) -> bool:
         if scatter > _DIFFERENT_COLOUR:
             return True
     by = round(_shift_of(fine[1], fine[0], _FARTHEST_SHIFT)[0])
-    fine[1] = _moved_rows(fine[1], -by)
+    fine[1] = _moved_values(fine[1], -by)
     lines = [np.abs(f) > _LINE_SIGMA * noise for f, noise in zip(fine, noises, strict=True)]
     if min(map(np.count_nonzero, lines)) < _LEAST_COLUMNS:
         return False
@@ -676,6 +676,6 @@ def _shared_variance(common: Values, shifts: NDArray[np.intp], upright: bool) ->
     for shift in np.unique(shifts, axis=0):
         number = int(np.count_nonzero((shifts == shift).all(axis=1)))
         across, along = -int(shift[0]), -int(shift[1])
-        moved = _moved_rows(_moved_rows(plane.T, across).T, along)
+        moved = _moved_values(_moved_values(plane.T, across).T, along)
         total += moved * ((number**2 - number) / n**2)
     return total.T if upright else total
