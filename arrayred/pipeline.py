@@ -112,13 +112,10 @@ from arrayred.steps.motion import (
     LARGEST_DRIFT,
     MOVED_FWHM,
     StarMotion,
-    align_frames,
-    along_dispersion,
+    align_star,
     combine_aligned,
     frames_as_cube,
-    light_about,
     measure_motion,
-    other_stars,
 )
 from arrayred.steps.noise import (
     drop_flagged,
@@ -378,21 +375,7 @@ def align_lights(
     combined, spectrum, motion = known
     planes = find_frame_planes(lights, dark, combined)
     cube = calibrate(lights, dark, flat, planes)
-    used = np.isfinite(motion.rows)
-    own = motion._replace(rows=motion.rows[used])
-    cube = align_frames(cube.isel({FRAME: used}), own.rows, np.zeros(own.rows.size))
-    light = light_about(cube[[COUNTS]], combined[[COUNTS]], spectrum)
-    other = other_stars(light, own)
-    told = unused_frames(lights, ~used, np.flatnonzero(used)[other])
-    used[used] = ~other
-    cube, light = cube.isel({FRAME: ~other}), light.of(~other)
-    own = along_dispersion(own._replace(rows=own.rows[~other]), light)
-    own = own._replace(columns=own.columns - own.columns[int(np.argmin(np.abs(own.rows)))])
-    if (np.abs(own.columns) > 0.5).any():
-        cube = align_frames(cube, np.zeros(own.rows.size), own.columns)
-    rows, columns = np.full((2, used.size), np.nan)
-    rows[used], columns[used] = own.rows, own.columns
-    motion, shifts = own._replace(rows=rows, columns=columns), own.whole
+    cube, motion, shifts, told = align_star(cube, combined, spectrum, motion)
     noise, common = planes.noise, None
     if noise is not None:
         response = 1.0 if flat is None else flat[COUNTS].values
@@ -407,22 +390,6 @@ def align_lights(
         return image, motion, None
     image, hits = find_cosmic_rays(image, cube, search=recipe.cosmic_rays, noise=noise.of_pixel)
     return image, motion, None if hits is None else hits.moved(shifts, grid_of(image))
-
-
-def unused_frames(
-    lights: xr.Dataset, unseen: NDArray[np.bool_], other: NDArray[np.intp]
-) -> list[str]:
-    """Return remarks on the lights that do not show the star, or show another one."""
-    names = np.atleast_1d(lights[FRAME].values)
-    told = []
-    if unseen.any():
-        told.append(f"not used, the star is not seen: {', '.join(map(str, names[unseen]))}")
-    if other.size:
-        told.append(
-            f"another star, by its spectrum, in {', '.join(map(str, names[other]))}: not used; "
-            "give these frames another OBJECT in the night file"
-        )
-    return told
 
 
 def with_motion(spectrum: xr.Dataset, motion: StarMotion) -> xr.Dataset:

@@ -592,7 +592,59 @@ def _common_spectrum(spectra: Values) -> Values:
     return np.asarray(common * float(np.add.reduce(flux)))
 
 
-# Aligned frames and their combination: `align_frames`, `combine_aligned`.
+# Aligned frames and their combination: `align_star`, `align_frames`, `combine_aligned`.
+
+
+def align_star(
+    cube: xr.Dataset, combined: xr.Dataset, spectrum: xr.Dataset, motion: StarMotion
+) -> tuple[xr.Dataset, StarMotion, NDArray[np.intp], list[str]]:
+    """Return the calibrated frames that show a star that moved, aligned by whole pixels.
+
+    Parameters
+    ----------
+    cube : counts and `dq` (frame, y, x), and `variance` where known.
+    combined : the plain combination (y, x) of all frames.
+    spectrum : extracted from it.
+    motion : of the star, along the slit.
+
+    Returns
+    -------
+    cube : the frames that are used, as lazy as they came.
+    motion : of all frames, along the dispersion too.
+    shifts : (frame, 2) of those used, whole pixels.
+    remarks : on the frames that are not used.
+    """
+    used = np.isfinite(motion.rows)
+    own = motion._replace(rows=motion.rows[used])
+    names = np.atleast_1d(cube[FRAME].values)
+    cube = align_frames(cube.isel({FRAME: used}), own.rows, np.zeros(own.rows.size))
+    light = light_about(cube[[COUNTS]], combined[[COUNTS]], spectrum)
+    other = other_stars(light, own)
+    told = _unused_frames(names, ~used, np.flatnonzero(used)[other])
+    used[used] = ~other
+    cube, light = cube.isel({FRAME: ~other}), light.of(~other)
+    own = along_dispersion(own._replace(rows=own.rows[~other]), light)
+    own = own._replace(columns=own.columns - own.columns[int(np.argmin(np.abs(own.rows)))])
+    if (np.abs(own.columns) > 0.5).any():
+        cube = align_frames(cube, np.zeros(own.rows.size), own.columns)
+    rows, columns = np.full((2, used.size), np.nan)
+    rows[used], columns[used] = own.rows, own.columns
+    return cube, own._replace(rows=rows, columns=columns), own.whole, told
+
+
+def _unused_frames(
+    names: NDArray[Any], unseen: NDArray[np.bool_], other: NDArray[np.intp]
+) -> list[str]:
+    """Return remarks on the lights that do not show the star, or show another one."""
+    told = []
+    if unseen.any():
+        told.append(f"not used, the star is not seen: {', '.join(map(str, names[unseen]))}")
+    if other.size:
+        told.append(
+            f"another star, by its spectrum, in {', '.join(map(str, names[other]))}: not used; "
+            "give these frames another OBJECT in the night file"
+        )
+    return told
 
 
 def align_frames(cube: xr.Dataset, rows: Values, columns: Values) -> xr.Dataset:
