@@ -319,21 +319,13 @@ class Rows:
 
 
 def check_cube(cube: xr.Dataset) -> None:
-    """Raise unless `counts` is a cube of numbers (frame, y, x) with one pixel at least.
-
-    Raises
-    ------
-    UsageError
-        It is not a Dataset.
-    MismatchError
-        Its dims, labels or dtype are others, or it is empty.
-    """
-    _check_dims(cube, (FRAME, Y, X), "a cube")
+    """Raise unless `counts` is a cube of numbers (frame, y, x); see `check_pixels`."""
+    check_pixels(cube, _CUBE)
 
 
 def check_image(image: xr.Dataset) -> None:
-    """Raise unless `counts` is an image of numbers (y, x) in memory; see `check_cube`."""
-    _check_dims(image, (Y, X), "an image")
+    """Raise unless `counts` is an image of numbers (y, x) in memory; see `check_pixels`."""
+    check_pixels(image, _IMAGE)
     if image[COUNTS].chunks is not None:
         raise MismatchError(
             "The image is chunked, and its last bits would depend on the chunks",
@@ -341,36 +333,58 @@ def check_image(image: xr.Dataset) -> None:
         )
 
 
-def check_dataset(ds: xr.Dataset, what: str = "an image or a cube") -> None:
-    """Raise UsageError unless something is a Dataset."""
+def check_dataset(ds: xr.Dataset, what: str) -> None:
+    """Raise UsageError unless something, named as it should be, is a Dataset."""
     if not hasattr(ds, "data_vars"):
         raise UsageError(
             f"{what[0].upper()}{what[1:]} is an xarray.Dataset, but this is "
             f"{type(ds).__module__}.{type(ds).__name__}",
             value=type(ds).__name__,
-            hint="Take what open_frames returned, or give the pixels as its variable 'counts'.",
+            hint="Take what open_frames or a step returned.",
         )
 
 
-def _check_dims(ds: xr.Dataset, dims: tuple[str, ...], what: str) -> None:
+_CUBE, _IMAGE = (FRAME, Y, X), (Y, X)
+_NAMES = {_CUBE: "a cube", _IMAGE: "an image"}
+
+
+def check_pixels(ds: xr.Dataset, *dims: tuple[str, ...]) -> None:
+    """Raise unless `counts` are numbers of a cube (frame, y, x) or of an image (y, x).
+
+    Parameters
+    ----------
+    ds : the Dataset.
+    dims : those that are allowed; by default either.
+
+    Raises
+    ------
+    UsageError
+        It is not a Dataset, or has no pixels.
+    MismatchError
+        Its dims or its dtype are others, or a pixel number stands twice.
+    """
+    allowed = dims or (_IMAGE, _CUBE)
+    what = " or ".join(_NAMES[one] for one in allowed)
     check_dataset(ds, what)
     found = ds[COUNTS].dims if COUNTS in ds else tuple(ds.data_vars)
-    if found != dims:
+    if found not in allowed:
+        wanted = " or ".join(map(str, allowed))
         raise MismatchError(
-            f"{what[0].upper()}{what[1:]} has the variable 'counts' with dims {dims}, but this has "
-            f"{found}",
+            f"{what[0].upper()}{what[1:]} has the variable 'counts' with dims {wanted}, but this "
+            f"has {found}",
             hint="Select or transpose first.",
         )
-    if ds[COUNTS].dtype.kind not in "iuf":
+    counts = ds[COUNTS]
+    if counts.dtype.kind not in "iuf":
         raise MismatchError(
-            f"The counts are of the dtype {ds[COUNTS].dtype}, not numbers",
+            f"The counts are of the dtype {counts.dtype}, not numbers",
             keyword="dtype",
-            value=str(ds[COUNTS].dtype),
+            value=str(counts.dtype),
             hint="Convert them, cube.assign(counts=cube.counts.astype(float)).",
         )
-    if 0 in ds[COUNTS].shape[-2:]:
-        sizes = ", ".join(f"{n} along {dim}" for dim, n in ds[COUNTS].sizes.items())
-        raise MismatchError(f"There are no pixels: {sizes}", hint="Select some of them.")
+    if 0 in counts.shape:
+        sizes = ", ".join(f"{n} along {dim}" for dim, n in counts.sizes.items())
+        raise UsageError(f"There are no pixels: {sizes}", hint="Select at least one.")
     for dim in (Y, X):
         if dim in ds.indexes:
             _pixel_numbers(ds, dim)
@@ -394,7 +408,9 @@ def _pixel_numbers(ds: xr.Dataset, dim: str) -> Any:
     return numbers
 
 
-def with_pixels_of(image: xr.Dataset, other: xr.Dataset) -> xr.Dataset:
+def with_pixels_of(
+    image: xr.Dataset, other: xr.Dataset, dims: tuple[str, ...] = _IMAGE
+) -> xr.Dataset:
     """Return another image or cube at the pixels of an image, found by their numbers.
 
     A dark of the whole detector is cut to a trimmed light, exactly; pixels are never matched by
@@ -405,15 +421,18 @@ def with_pixels_of(image: xr.Dataset, other: xr.Dataset) -> xr.Dataset:
     Parameters
     ----------
     image : counts (..., y, x).
-    other : counts (..., y, x), such as a master dark; it has all pixels of the image.
+    other : counts (y, x), such as a master dark, or of other dims; it has all pixels of the image.
+    dims : those of the other.
 
     Raises
     ------
     MismatchError
         The other lacks some of the pixels, or was made with another setting or unit.
+    UsageError, MismatchError
+        As `check_pixels` for either.
     """
-    check_dataset(image)
-    check_dataset(other)
+    check_pixels(image)
+    check_pixels(other, dims)
     where = {}
     for dim in (Y, X):
         wanted, there = _pixel_numbers(image, dim), _pixel_numbers(other, dim)
@@ -469,8 +488,47 @@ def _require_same_units(one: xr.Dataset, other: xr.Dataset) -> None:
 
 
 def _pixel_range(ds: xr.Dataset, dim: str) -> str:
-    index = ds.indexes[dim]
-    return f"{index[0]}:{index[-1]} ({index.size})" if index.size else "nothing"
+    numbers = ds[dim].values
+    return f"{numbers[0]}:{numbers[-1]} ({numbers.size})" if numbers.size else "nothing"
+
+
+def with_columns_of(image: xr.Dataset, curve: xr.Dataset, what: str, *names: str) -> xr.Dataset:
+    """Return curves along the columns (x) of an image, found by their numbers.
+
+    Parameters
+    ----------
+    image : counts (y, x).
+    curve : such as a trace, which has all columns of the image.
+    what : its name for errors, such as "a trace".
+    names : variables (x) that it must have.
+
+    Raises
+    ------
+    UsageError
+        It is not a Dataset.
+    MismatchError
+        It lacks a variable or a column.
+    """
+    check_dataset(curve, what)
+    lacking = [name for name in names if name not in curve or curve[name].dims != (X,)]
+    if lacking:
+        raise MismatchError(
+            f"{what[0].upper()}{what[1:]} has the variables {', '.join(names)} (x), but this has "
+            f"{', '.join(f'{n} {v.dims}' for n, v in curve.data_vars.items()) or 'none'}",
+            hint="Take what fit_trace or fit_sky returned.",
+        )
+    n_columns = image.sizes[X]
+    at = list(range(n_columns))
+    if X in image.indexes and X in curve.indexes:
+        at = curve.indexes[X].get_indexer(image.indexes[X]).tolist()
+    if min(at, default=0) < 0 or max(at, default=0) >= curve.sizes[X]:
+        raise MismatchError(
+            f"x runs over {_pixel_range(image, X)} in the image and over {_pixel_range(curve, X)} "
+            f"in {what}",
+            keyword=X,
+            hint="Take one of the same image, or select the columns that both have.",
+        )
+    return curve if at == list(range(curve.sizes[X])) else curve.isel({X: at})
 
 
 def transpose_to_x(image: xr.Dataset) -> xr.Dataset:

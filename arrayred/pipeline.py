@@ -65,6 +65,7 @@ from arrayred.model import (
     add_history,
     add_remark,
     check_cube,
+    check_pixels,
     transpose_to_x,
 )
 from arrayred.night import Flat, Group, Night, SyntheticDark, Target, make_plan, open_night
@@ -110,15 +111,11 @@ from arrayred.steps.find import Threshold, detect_rows, find_all_rows, find_rows
 from arrayred.steps.motion import (
     LARGEST_DRIFT,
     MOVED_FWHM,
-    SMALLEST_SHIFT,
     StarMotion,
-    align_frames,
-    along_dispersion,
+    align_star,
     combine_aligned,
     frames_as_cube,
-    light_about,
     measure_motion,
-    other_stars,
 )
 from arrayred.steps.noise import (
     drop_flagged,
@@ -213,6 +210,7 @@ def reduce_target(
     SkyBandError
         The sky band lies outside the image.
     """
+    check_cube(lights)
     with cluster_errors():
         return _collect_products(_from_lights(lights, dark, recipe, flat), recipe)
 
@@ -377,26 +375,12 @@ def align_lights(
     combined, spectrum, motion = known
     planes = find_frame_planes(lights, dark, combined)
     cube = calibrate(lights, dark, flat, planes)
-    used = np.isfinite(motion.rows)
-    own = motion._replace(rows=motion.rows[used])
-    cube = align_frames(cube.isel({FRAME: used}), own.rows, np.zeros(own.rows.size))
-    light = light_about(cube[[COUNTS]], combined[[COUNTS]], spectrum)
-    other = other_stars(light, own)
-    told = unused_frames(lights, ~used, np.flatnonzero(used)[other])
-    used[used] = ~other
-    cube, light = cube.isel({FRAME: ~other}), light.of(~other)
-    own = along_dispersion(own._replace(rows=own.rows[~other]), light)
-    own = own._replace(columns=own.columns - own.columns[int(np.argmin(np.abs(own.rows)))])
-    if (np.abs(own.columns) > SMALLEST_SHIFT).any():
-        cube = align_frames(cube, np.zeros(own.rows.size), own.columns)
-    rows, columns = np.full((2, used.size), np.nan)
-    rows[used], columns[used] = own.rows, own.columns
-    motion, shifts = own._replace(rows=rows, columns=columns), own.whole
+    cube, motion, shifts, told = align_star(cube, combined, spectrum, motion)
     noise, common = planes.noise, None
     if noise is not None:
         response = 1.0 if flat is None else flat[COUNTS].values
         common = noise.common / response**2
-    image = compute(combine_aligned(cube, common, shifts, own.fwhm))
+    image = compute(combine_aligned(cube, common, shifts, motion.fwhm))
     if noise is not None and noise.per_photon:
         image = image.assign_attrs(gain_effective=len(shifts) / noise.per_photon)
         if noise.level and np.isfinite(noise.level):
@@ -406,22 +390,6 @@ def align_lights(
         return image, motion, None
     image, hits = find_cosmic_rays(image, cube, search=recipe.cosmic_rays, noise=noise.of_pixel)
     return image, motion, None if hits is None else hits.moved(shifts, grid_of(image))
-
-
-def unused_frames(
-    lights: xr.Dataset, unseen: NDArray[np.bool_], other: NDArray[np.intp]
-) -> list[str]:
-    """Return remarks on the lights that do not show the star, or show another one."""
-    names = np.atleast_1d(lights[FRAME].values)
-    told = []
-    if unseen.any():
-        told.append(f"not used, the star is not seen: {', '.join(map(str, names[unseen]))}")
-    if other.size:
-        told.append(
-            f"another star, by its spectrum, in {', '.join(map(str, names[other]))}: not used; "
-            "give these frames another OBJECT in the night file"
-        )
-    return told
 
 
 def with_motion(spectrum: xr.Dataset, motion: StarMotion) -> xr.Dataset:
@@ -587,7 +555,7 @@ def make_flat(
     check_cube(flats)
     n_frames = flats.sizes[FRAME]
     each = list(darks) if isinstance(darks, Sequence) else [darks] * n_frames
-    if len(each) != n_frames or not n_frames:
+    if len(each) != n_frames:
         raise UsageError(
             f"{n_frames} flats meet {len(each)} darks",
             hint="Give flats, and one dark of all, or one of each.",
@@ -1103,11 +1071,25 @@ def signal_of(spectrum: xr.Dataset) -> tuple[NDArray[np.float64], int]:
     edges = np.arange(n_blocks + 1) * ratio.size // n_blocks
     parts = [slice(edges[i], edges[i + 1]) for i in range(n_blocks)]
     levels = [finite_median(ratio[p][good[p]]) if good[p].any() else 0.0 for p in parts]
-    groups = bright_runs(good & ((flags & COSMIC_RAY) == 0) & (ratio > _LINE_SNR))
-    return np.array(levels), sum(stop - start > 1 for start, stop in groups)
+    return np.array(levels), len(lines_of(ratio, good & ((flags & COSMIC_RAY) == 0), columns=2))
 
 
-_FAINTEST_CONTINUUM, _LINE_COLUMNS = 3.0, 3
+def lines_of(
+    ratio: NDArray[np.float64], usable: NDArray[np.bool_], *, columns: int
+) -> list[tuple[int, int]]:
+    """Return the first and one past the last column of each line of a spectrum.
+
+    Parameters
+    ----------
+    ratio : S/N of each column (x), above 5 in each of those of a line.
+    usable : the columns (x) that may be part of one.
+    columns : the fewest that make a line.
+    """
+    runs = bright_runs(usable & (ratio > _LINE_SNR))
+    return [(first, stop) for first, stop in runs if stop - first >= columns]
+
+
+_FAINTEST_CONTINUUM = 3.0
 
 
 def snr_of(spectrum: xr.Dataset) -> dict[str, Any]:
@@ -1122,14 +1104,11 @@ def snr_of(spectrum: xr.Dataset) -> dict[str, Any]:
         return {"snr": snr}
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = spectrum["flux"].values / np.sqrt(spectrum[VARIANCE].values)
-    high = np.pad(ratio > _LINE_SNR, _LINE_COLUMNS)
-    runs = [np.roll(high, shift) for shift in range(_LINE_COLUMNS)]
-    core = np.logical_and.reduce(runs)
-    lit = np.logical_or.reduce([np.roll(core, -shift) for shift in range(_LINE_COLUMNS)])
-    lines = lit[_LINE_COLUMNS:-_LINE_COLUMNS]
-    if not lines.any():
+    lines = lines_of(ratio, np.ones(ratio.size, bool), columns=3)
+    if not lines:
         return {"snr": snr}
-    return {"snr": finite_median(ratio[lines]), "snr_columns": "emission lines"}
+    lit = np.concatenate([ratio[first:stop] for first, stop in lines])
+    return {"snr": finite_median(lit), "snr_columns": "emission lines"}
 
 
 def median_snr(spectrum: xr.Dataset) -> float:
@@ -1299,6 +1278,7 @@ def compute(image: xr.Dataset) -> xr.Dataset:
     ResourceError
         The cluster's workers died while computing it, or its scheduler is gone.
     """
+    check_pixels(image)
     with cluster_errors():
         computed = image if isinstance(image[COUNTS].data, np.ndarray) else image.compute()
     counts = computed[COUNTS]

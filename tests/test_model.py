@@ -104,7 +104,7 @@ def test_an_image_that_has_all_pixels_is_cut_to_them_by_their_numbers(part: Any)
 
 
 def test_nothing_at_all_is_other_pixels() -> None:
-    with pytest.raises(MismatchError, match="nothing"):
+    with pytest.raises(ArrayredError, match="0 along y"):
         with_pixels_of(dataset("y", "x"), dataset("y", "x").isel(y=slice(0, 0)))
 
 
@@ -131,6 +131,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "nothing": (None, "is an xarray.Dataset"),
     "objects": (dataset("frame", "y", "x").astype(object), "dtype object"),
     "truth": (dataset("frame", "y", "x").astype(bool), "dtype bool"),
+    "no frame": (dataset("frame", "y", "x").isel(frame=slice(0)), "0 along frame"),
     "no rows": (dataset("frame", "y", "x").isel(y=slice(0)), "0 along y"),
     "a number twice": (dataset("frame", "y", "x").isel(x=[0, 1, 1]), "number 2 stands twice"),
 }

@@ -42,6 +42,7 @@ from arrayred.model import (
     UNITS,
     VARIANCE,
     X,
+    check_dataset,
     check_image,
 )
 
@@ -88,6 +89,7 @@ def to_ccddata(image: xr.Dataset, header: astropy.io.fits.Header | None = None) 
     """
     from astropy.nddata import CCDData, StdDevUncertainty
 
+    check_dataset(image, "an image")
     _refuse_cube(image)
     check_image(image)
     counts = image[CLEAN if CLEAN in image else COUNTS].values
@@ -148,6 +150,8 @@ def from_ccddata(ccd: CCDData) -> xr.Dataset:
     ------
     MismatchError
         Its unit, shape, uncertainty or flags are not possible for an image.
+    UsageError
+        It is no CCDData.
 
     Examples
     --------
@@ -158,6 +162,12 @@ def from_ccddata(ccd: CCDData) -> xr.Dataset:
     """
     import xarray as xr
 
+    if not hasattr(ccd, "uncertainty"):
+        raise UsageError(
+            f"This is {type(ccd).__module__}.{type(ccd).__name__}, not a CCDData",
+            value=type(ccd).__name__,
+            hint="Take an astropy.nddata.CCDData, or open the file with open_frames.",
+        )
     unit = str(ccd.unit)
     counts = np.array(ccd.data, dtype=np.asarray(ccd.data).dtype.newbyteorder("="))
     if unit not in UNITS or counts.ndim != 2:
@@ -248,6 +258,7 @@ def to_spectrum(spectrum: xr.Dataset) -> Spectrum:
     from astropy import units
     from astropy.nddata import StdDevUncertainty
 
+    check_dataset(spectrum, "a spectrum")
     flux = spectrum.get("flux")
     if flux is None or flux.dims != (X,) or flux.chunks is not None:
         found = {name: variable.dims for name, variable in spectrum.data_vars.items()}

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.config import Instrument
-from arrayred.errors import InputError, NightError
+from arrayred.errors import InputError, MismatchError, NightError
 from arrayred.io.files import files_at, find_image
 from arrayred.io.frames import Frame, read_frames, require_same_unit
 from arrayred.io.header import to_astropy
@@ -34,6 +34,7 @@ from arrayred.model import (
     X,
     Y,
     add_remark,
+    check_dataset,
     dq_attrs,
 )
 
@@ -323,7 +324,19 @@ def headers(cube: xr.Dataset) -> dict[str, astropy.io.fits.Header]:
     Parameters
     ----------
     cube : from `open_frames`, or a selection of it.
+
+    Raises
+    ------
+    UsageError, MismatchError
+        It is not a Dataset, or does not name its files.
     """
+    check_dataset(cube, "a cube")
+    if not {FRAME, "path"} <= {*cube.coords}:
+        raise MismatchError(
+            "The cube does not name the files of its frames: it has no coordinates frame and path",
+            keyword="path",
+            hint="Take what open_frames returned.",
+        )
     labels, paths = np.atleast_1d(cube[FRAME].values), np.atleast_1d(cube["path"].values)
     return {
         str(label): to_astropy(find_image(Path(path)).header)

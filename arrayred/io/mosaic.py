@@ -57,7 +57,7 @@ def with_all_images(image: ImageHDU, given: str = "") -> ImageHDU:
         return replace(image, note=f"read from image {image.title} of their files, as asked for")
     images = (replace(image, further=()), *image.further)
     names = ", ".join(one.title for one in images)
-    parts, why = _parts_of(images)
+    parts, why = _placed_parts(images)
     if why:
         told = (
             f"{len(images)} images a file ({names}): only the first, {image.title}, is read, since "
@@ -72,7 +72,7 @@ def with_all_images(image: ImageHDU, given: str = "") -> ImageHDU:
         replace(
             image.source,
             shape=_frame_shape(parts),
-            pixels=_pixel_format(parts),
+            pixels=_frame_format(parts),
         ),
         _frame_header(images, levelled=levelled),
         image.hdu,
@@ -112,7 +112,7 @@ class _Span(NamedTuple):
         return abs(self.last - self.first) + 1
 
 
-def _parts_of(images: Sequence[ImageHDU]) -> tuple[tuple[Part, ...], str]:
+def _placed_parts(images: Sequence[ImageHDU]) -> tuple[tuple[Part, ...], str]:
     """Return the parts of a frame, or none and the reason."""
     keyword = next((k for k in _PLACES if all(k in image.header for image in images)), None)
     if keyword is None:
@@ -224,7 +224,7 @@ def _positive(header: Header, keywords: Sequence[str]) -> float | None:
     return next((float(number) for number in numbers if number > 0), None)
 
 
-def _pixel_format(parts: Sequence[Part]) -> PixelFormat:
+def _frame_format(parts: Sequence[Part]) -> PixelFormat:
     """Return the encoding of a frame: that of all images, or single or double floats."""
     formats = [part.image.source.pixels for part in parts]
     if not _is_computed(parts):

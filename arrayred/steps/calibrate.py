@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -379,7 +379,7 @@ def _fit_lamp(x: NDArray[Any], values: LampColour) -> tuple[LampColour, Mask, Ma
     piece = whole = np.minimum(u.astype(np.intp), n_pieces - 1)
     breaks = np.arange(n_pieces + 1, dtype=np.float64)
     beside = np.zeros(u.size, bool)
-    fitted = _fit_spline(_b_splines(u, breaks), values, beside)
+    fitted = _fit_colour(_b_splines(u, breaks), values, beside)
     if not _missed_together(values - fitted, np.full(u.size, _MISSED)).any():
         return fitted, ~beside, beside
     response, period = _response_of_columns(values, whole)
@@ -402,7 +402,7 @@ def _fit_lamp(x: NDArray[Any], values: LampColour) -> tuple[LampColour, Mask, Ma
         piece = np.minimum(np.searchsorted(breaks, u, side="right"), breaks.size - 1) - 1
         fitted = _least_squares(_b_splines(u, breaks), values, kept)
     length = np.diff(breaks)[piece]
-    fitted = _fit_spline(_b_splines(u, breaks), values, kept & (length < 1))
+    fitted = _fit_colour(_b_splines(u, breaks), values, kept & (length < 1))
     missed = _missed_together(values - fitted, far) | (beside & (np.abs(values - fitted) > near))
     followed = (length < 1) & (length < _FOLLOWED * period * column) & (response > _MISSED)
     in_doubt = np.isin(piece, [piece[followed] + i for i in (-1, 0, 1)])
@@ -476,7 +476,7 @@ def _moving_extremes(
     return values
 
 
-def _fit_spline(basis: Image, values: LampColour, trusted: Mask) -> LampColour:
+def _fit_colour(basis: Image, values: LampColour, trusted: Mask) -> LampColour:
     """Return the spline fitted to values, robust to a few outliers except where trusted."""
     kept = np.ones(values.size, bool)
     fitted = values
@@ -592,6 +592,13 @@ def subtract_overscan(
     """
     check_cube(cube)
     _require_section_on_cube(cube, section)
+    if method not in get_args(Statistic):
+        raise UsageError(
+            f"An overscan level cannot be the {method!r} of its pixels",
+            keyword="overscan",
+            value=method,
+            hint=f"Take {' or '.join(get_args(Statistic))}.",
+        )
     first, last = section.columns if by_row else section.rows
     start = first - int(cube[X if by_row else Y][0])
     stop = start + last - first + 1
@@ -645,6 +652,12 @@ def trim(cube: xr.Dataset, section: Section) -> xr.Dataset:
 
 
 def _require_section_on_cube(cube: xr.Dataset, section: Section) -> None:
+    if not isinstance(section, Section):
+        raise UsageError(
+            f"A section is a Section, but this is {section!r}",
+            value=section,
+            hint="Give Section(columns=(1, 50), rows=(1, 4200)), for example.",
+        )
     rows, columns = cube[Y].values[[0, -1]], cube[X].values[[0, -1]]
     inside = rows[0] <= section.rows[0] and section.rows[1] <= rows[1]
     if not (inside and columns[0] <= section.columns[0] and section.columns[1] <= columns[1]):
@@ -915,7 +928,7 @@ def divide_flat(ds: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
     Raises
     ------
     MismatchError
-        The two do not hold the same pixels of a detector.
+        The flat is none, lacks pixels of the image, or was made with another setting.
 
     Examples
     --------
@@ -928,6 +941,12 @@ def divide_flat(ds: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
     array([[100., 100.,   2.]])
     """
     flat = with_pixels_of(ds, flat)
+    if BAD not in flat.coords:
+        raise MismatchError(
+            "A master flat has the coordinate 'bad', but this has none",
+            keyword=BAD,
+            hint="Take what make_flat returned, or a flat opened by open_product.",
+        )
     bad = flat[BAD]
     divisor = np.where(bad.values, 1.0, flat[COUNTS].values)
     pixels = ds[COUNTS].data

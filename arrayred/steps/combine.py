@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -241,8 +242,6 @@ def _method_kernel(
     high: int,
 ) -> tuple[Callable[..., Any], str]:
     """Return the kernel of a method with its settings, and its HISTORY line."""
-    if n_frames == 0:
-        raise UsageError(f"0 frames cannot be combined by {method!r}", hint="Take at least one.")
     if method == "average":
         return mean, f"average of {n_frames} frames"
     if method == "median":
@@ -259,9 +258,10 @@ def _method_kernel(
 def _clip_kernel(
     n_frames: int, n_sigma: float, iterations: int | None
 ) -> tuple[Callable[..., Any], str]:
-    if not n_sigma > 0 or (iterations is not None and iterations < 1):
+    is_number = isinstance(n_sigma, Real) and n_sigma > 0
+    if not is_number or not (iterations is None or _is_count(iterations, 1)):
         raise UsageError(
-            f"Frames cannot be clipped at {n_sigma} sigma {iterations} times",
+            f"Frames cannot be clipped at {n_sigma!r} sigma {iterations!r} times",
             hint="Give n_sigma above 0, and iterations from 1 or None.",
         )
     often = {None: "until nothing changes", 1: "once"}.get(iterations, f"{iterations} times")
@@ -269,10 +269,15 @@ def _clip_kernel(
     return partial(clipped_mean, n_sigma=n_sigma, iterations=iterations), line
 
 
+def _is_count(number: object, least: int) -> bool:
+    """Return whether something is a whole number, of at least some size."""
+    return isinstance(number, Integral) and int(number) >= least
+
+
 def _minmax_kernel(n_frames: int, low: int, high: int) -> tuple[Callable[..., Any], str]:
-    if low < 0 or high < 0 or low + high >= n_frames:
+    if not (_is_count(low, 0) and _is_count(high, 0)) or low + high >= n_frames:
         raise UsageError(
-            f"{low} lowest and {high} highest of {n_frames} values cannot be left out",
+            f"{low!r} lowest and {high!r} highest of {n_frames} values cannot be left out",
             hint=f"Give low and high from 0, together at most {n_frames - 1}.",
         )
     line = f"mean of {n_frames} frames without the {low} lowest and {high} highest of each pixel"
@@ -408,13 +413,18 @@ def add_clean(
     MismatchError
         `minus` or the lights lack pixels of the image.
     """
+    check_image(image)
+    if not isinstance(how, Cleaning):
+        raise UsageError(
+            f"How to combine is a Cleaning, but this is {how!r}",
+            value=how,
+            hint='Give Cleaning("clip"), for example.',
+        )
     if how.is_plain:
         return image
     told = how.method if how.weights == "none" else f"{how.method}, weighted by noise"
     image = image.assign_coords({CLEAN_METHOD: told})
-    check_image(image)
-    check_cube(lights)
-    lights = with_pixels_of(image, lights)
+    lights = with_pixels_of(image, lights, (FRAME, Y, X))
     minus = None if minus is None else with_pixels_of(image, minus)
     how.require_enough(lights.sizes[FRAME])
     gain, _ = find_gain(image, lights, minus)

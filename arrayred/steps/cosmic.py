@@ -176,7 +176,8 @@ def find_cosmic_rays(
     where it is not given. None: nothing was searched or found.
     """
     check_image(image)
-    check_cube(lights)
+    lights = with_pixels_of(image, lights, (FRAME, Y, X))
+    minus = None if minus is None else with_pixels_of(image, minus)
     if search not in ("auto", "compare", "lacosmic", "off"):
         raise UsageError(
             f"Cosmic rays cannot be searched by {search!r}",
@@ -191,8 +192,6 @@ def find_cosmic_rays(
         alone = search == "compare" and lights.sizes[FRAME] < 2
         why = "cosmic rays were not searched: a frame by itself has nothing to be compared with"
         return add_remark(image, why) if alone else image, None
-    lights = with_pixels_of(image, lights)
-    minus = None if minus is None else with_pixels_of(image, minus)
     if noise is None:
         gain, _ = find_gain(image, lights, minus)
         floor = find_read_noise(image, lights, minus, gain)

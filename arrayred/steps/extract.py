@@ -31,6 +31,7 @@ from arrayred.model import (
     add_remark,
     check_image,
     dq_attrs,
+    with_columns_of,
 )
 from arrayred.steps.trace import Neighbour, fit_trace, half_height_of, relative_width
 
@@ -1094,6 +1095,9 @@ def extract_along(
             value=weights,
             hint="Choose optimal, sum or mean, and a height above 0.",
         )
+    trace = with_columns_of(image, trace, "a trace", "center")
+    if sky is not None:
+        sky = with_columns_of(image, sky, "a sky", "level", "slope", "variance")
     scene = _aperture_scene(image, trace, sky, half_height)
     star = _Source(scene, trace, _extract_scene(scene, trace, weights), scene.pixels.sky)
     found, told_of_others, spoilt = _without_neighbours(image, sky, star, others, weights)

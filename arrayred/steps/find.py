@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.errors import MismatchError, NoSpectrumError, UsageError
+from arrayred.errors import NoSpectrumError, UsageError
 from arrayred.kernels import rows as kernel
 from arrayred.kernels.noise import finite_median
 from arrayred.kernels.rows import (
@@ -55,6 +55,7 @@ from arrayred.model import (
     X,
     Y,
     check_image,
+    check_pixels,
 )
 from arrayred.steps.sky import column_medians
 from arrayred.steps.trace import StarInRows, stars_in_rows, touching_rows
@@ -879,12 +880,8 @@ def row_statistics(cube: xr.Dataset) -> xr.Dataset:
     """
     import xarray as xr
 
+    check_pixels(cube)
     counts = cube[COUNTS]
-    if counts.dims[-1] != X:
-        raise MismatchError(
-            f"The last dimension is {counts.dims[-1]!r}, but rows run along {X!r}",
-            hint="Transpose first.",
-        )
     statistics = _statistics_lazily(counts.data)
     coords = {name: coord for name, coord in cube.coords.items() if X not in coord.dims}
     attrs = {"units": counts.attrs.get("units", "adu")}

@@ -62,7 +62,7 @@ _SAMPLED_ROWS = 4
 _SKY_ROWS = 12
 _BACKGROUND_ROWS = 32
 _LEAST_SIGNIFICANCE = 8.0
-SMALLEST_SHIFT = 0.1
+_SMALLEST_SHIFT = 0.1
 """Shift along the dispersion, pixels, that is left as it is by alignment: an interpolation widens
 lines of 2.5 pixels by 2 % at most, and shares noise between columns."""
 _LEAST_SHARPENING, _OF_POINTS = 1.2, 1.02
@@ -323,7 +323,7 @@ def _motion_in_slit(
     edges = np.linspace(0, trace.size, blocks.shape[2] + 1).astype(np.intp)
     lean = [finite_median(trace[first:stop]) for first, stop in pairwise(edges)]
     level = finite_median(np.array(lean))
-    upright = [_moved_rows(blocks[:, :, i], -round(at - level)) for i, at in enumerate(lean)]
+    upright = [_moved_values(blocks[:, :, i], -round(at - level)) for i, at in enumerate(lean)]
     step = max(_BACKGROUND_ROWS, 8 * math.ceil(float(spectrum.attrs["fwhm"])))
     profiles = _without_background(_trimmed(np.stack(upright, axis=-1)), step)
     reference = _brightest(profiles)
@@ -388,12 +388,12 @@ def _blocks_of_band(frames: NDArray[Any], dark: Values) -> Values:
     return np.array(means)
 
 
-def _moved_rows(values: Values, by: int) -> Values:
+def _moved_values(values: Values, by: int) -> Values:
     """Return values (..., row) moved up by some rows; 0 where none come from.
 
     Examples
     --------
-    >>> _moved_rows(np.array([1.0, 2.0, 3.0]), 1).tolist()
+    >>> _moved_values(np.array([1.0, 2.0, 3.0]), 1).tolist()
     [0.0, 1.0, 2.0]
     """
     moved = np.zeros_like(values)
@@ -417,7 +417,7 @@ def _needs_alignment(profiles: Values, rows: Values, inside: slice) -> bool:
     ----------
     inside : the rows of the aperture.
     """
-    aligned = [_moved_rows(one, -by) for one, by in zip(profiles, _whole(rows), strict=True)]
+    aligned = [_moved_values(one, -by) for one, by in zip(profiles, _whole(rows), strict=True)]
     before, after = (np.add.reduce(some, axis=0) for some in (profiles, np.array(aligned)))
     sharper = float(np.add.reduce(after**2) / np.add.reduce(before**2))
     row = np.arange(profiles.shape[1], dtype=np.float64)
@@ -596,7 +596,7 @@ def differ(one: Values, other: Values) -> bool:
         if scatter > _DIFFERENT_COLOUR:
             return True
     by = round(_shift_of(fine[1], fine[0], _FARTHEST_SHIFT)[0])
-    fine[1] = _moved_rows(fine[1], -by)
+    fine[1] = _moved_values(fine[1], -by)
     lines = [np.abs(f) > _LINE_SIGMA * noise for f, noise in zip(fine, noises, strict=True)]
     if min(map(np.count_nonzero, lines)) < _LEAST_COLUMNS:
         return False
@@ -619,7 +619,59 @@ def _common_spectrum(spectra: Values) -> Values:
     return np.asarray(common * float(np.add.reduce(flux)))
 
 
-# Aligned frames and their combination: `align_frames`, `combine_aligned`.
+# Aligned frames and their combination: `align_star`, `align_frames`, `combine_aligned`.
+
+
+def align_star(
+    cube: xr.Dataset, combined: xr.Dataset, spectrum: xr.Dataset, motion: StarMotion
+) -> tuple[xr.Dataset, StarMotion, NDArray[np.intp], list[str]]:
+    """Return the calibrated frames that show a star that moved, aligned by whole pixels.
+
+    Parameters
+    ----------
+    cube : counts and `dq` (frame, y, x), and `variance` where known.
+    combined : the plain combination (y, x) of all frames.
+    spectrum : extracted from it.
+    motion : of the star, along the slit.
+
+    Returns
+    -------
+    cube : the frames that are used, as lazy as they came.
+    motion : of all frames, along the dispersion too.
+    shifts : (frame, 2) of those used, whole pixels.
+    remarks : on the frames that are not used.
+    """
+    used = np.isfinite(motion.rows)
+    own = motion._replace(rows=motion.rows[used])
+    names = np.atleast_1d(cube[FRAME].values)
+    cube = align_frames(cube.isel({FRAME: used}), own.rows, np.zeros(own.rows.size))
+    light = light_about(cube[[COUNTS]], combined[[COUNTS]], spectrum)
+    other = other_stars(light, own)
+    told = _unused_frames(names, ~used, np.flatnonzero(used)[other])
+    used[used] = ~other
+    cube, light = cube.isel({FRAME: ~other}), light.of(~other)
+    own = along_dispersion(own._replace(rows=own.rows[~other]), light)
+    own = own._replace(columns=own.columns - own.columns[int(np.argmin(np.abs(own.rows)))])
+    if (np.abs(own.columns) > _SMALLEST_SHIFT).any():
+        cube = align_frames(cube, np.zeros(own.rows.size), own.columns)
+    rows, columns = np.full((2, used.size), np.nan)
+    rows[used], columns[used] = own.rows, own.columns
+    return cube, own._replace(rows=rows, columns=columns), own.whole, told
+
+
+def _unused_frames(
+    names: NDArray[Any], unseen: NDArray[np.bool_], other: NDArray[np.intp]
+) -> list[str]:
+    """Return remarks on the lights that do not show the star, or show another one."""
+    told = []
+    if unseen.any():
+        told.append(f"not used, the star is not seen: {', '.join(map(str, names[unseen]))}")
+    if other.size:
+        told.append(
+            f"another star, by its spectrum, in {', '.join(map(str, names[other]))}: not used; "
+            "give these frames another OBJECT in the night file"
+        )
+    return told
 
 
 def align_frames(cube: xr.Dataset, rows: Values, columns: Values) -> xr.Dataset:
@@ -647,7 +699,7 @@ def align_frames(cube: xr.Dataset, rows: Values, columns: Values) -> xr.Dataset:
         one, part = good.isel({FRAME: [i]}), float(np.nan_to_num(column) - _whole(column))
         by = {across: -int(_whole(row)), along: -int(_whole(column))}
         planes = {name: _shifted(one[name], by) for name in names}
-        if abs(part) > SMALLEST_SHIFT:
+        if abs(part) > _SMALLEST_SHIFT:
             by[along] -= int(np.sign(part))
             planes = {
                 name: _interpolated(plane, _shifted(one[name], by), abs(part))
@@ -733,6 +785,6 @@ def _shared_variance(
         overlap = np.where(along == 0, 4.0 ** -((across / fwhm) ** 2), 0.0)
         here = np.count_nonzero((across == 0) & (along == 0))
         others = float(np.add.reduce(overlap)) - 1.0
-        moved = _moved_rows(_moved_rows(plane.T, -int(shift[0])).T, -int(shift[1]))
+        moved = _moved_values(_moved_values(plane.T, -int(shift[0])).T, -int(shift[1]))
         total += moved * (here * others / n**2)
     return total.T if upright else total

@@ -125,8 +125,8 @@ def measure_noise(master: xr.Dataset, cube: xr.Dataset) -> xr.Dataset:
     master : with the coordinate `frame_type`, and the attribute `noise`, standard deviation in the
         master's unit, unless there is only one frame.
     """
-    check_cube(cube)
-    cube = with_pixels_of(master, cube)
+    check_image(master)
+    cube = with_pixels_of(master, cube, (FRAME, Y, X))
     kinds = set(np.atleast_1d(cube["frame_type"].values)) if "frame_type" in cube.coords else set()
     if len(kinds) == 1:
         master = master.assign_coords(frame_type=str(kinds.pop()))
@@ -204,7 +204,7 @@ def estimate_noise(
         The lights, the master or the flat lack pixels of the image.
     """
     check_image(image)
-    lights = with_pixels_of(image, lights)
+    lights = with_pixels_of(image, lights, (FRAME, Y, X))
     minus = None if minus is None else with_pixels_of(image, minus)
     flat = None if flat is None else with_pixels_of(image, flat)
     share = _variance_factor_of(image)
@@ -443,7 +443,13 @@ def flag(image: xr.Dataset, cube: xr.Dataset, *, bad: Mask | None = None) -> xr.
         The bad pixels are those of an image of another shape.
     """
     check_image(image)
-    cube = with_pixels_of(image, cube)
+    cube = with_pixels_of(image, cube, (FRAME, Y, X))
+    if PEAK not in image:
+        raise MismatchError(
+            "The image has no variable 'peak'",
+            keyword=PEAK,
+            hint="Take what combine_with_peak returned.",
+        )
     peak = image[PEAK].values
     top = saturation_of(peak, cube)
     top = full_well_of(image, cube, top) or top

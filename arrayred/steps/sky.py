@@ -41,6 +41,7 @@ from arrayred.model import (
     add_remark,
     check_image,
     dq_attrs,
+    with_columns_of,
 )
 from arrayred.steps.extract import RowSelection, cubic_splines, with_errors
 
@@ -364,6 +365,7 @@ def subtract_sky(
         The band lies off the image, or a given one wholly on the spectrum.
     """
     check_image(image)
+    spectrum = with_columns_of(image, spectrum, "a spectrum", "counts_mean")
     first, last = (
         sky_band(image, rows, offset, side) if band is None else _checked_band(band, image)
     )
@@ -1084,6 +1086,7 @@ def fit_sky(
     import xarray as xr
 
     check_image(image)
+    trace = with_columns_of(image, trace, "a trace", "center")
     star = _SkyStar(image, trace, rows, half_height)
     bands = star.bands(offset) if band is None else _given_bands(star, band)
     used, fit = _fit_bands(star, bands, method)

@@ -72,11 +72,7 @@ def night_of(folder: Path, strip: float, *, trail: float = 0.0, left: bool = Fal
     rng, columns = np.random.default_rng(3), np.arange(60.0)
     reach = np.where(columns < 40, 1.0, strip + trail * np.exp(40 - columns))
     section = "[21:60,1:50]" if left else "[1:40,1:50]"
-    for name, level, kind in (
-        ("b", 0, "Bias Frame"),
-        ("f", 20_000, "Flat Field"),
-        ("l", 300, "Light Frame"),
-    ):
+    for kind, level in (("Bias Frame", 0), ("Flat Field", 20_000), ("Light Frame", 300)):
         for i in range(2):
             frame = 1000 + rng.normal(0, 5, (50, 60)) + level * reach
             cards = {"IMAGETYP": kind, "EXPTIME": float(level > 0), "DATASEC": section}
