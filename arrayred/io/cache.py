@@ -90,6 +90,14 @@ class CachedFrames:
         return [path for path in paths if below in path.parents]
 
     @property
+    def band_rows(self) -> int:
+        """Return the rows of a shard of its largest array: bands in which it is read fastest."""
+        cached = (image.source.cached for image in self.images.values())
+        arrays = (one.array for one in cached if one and isinstance(one.array, CachedArray))
+        largest = max(arrays, key=lambda array: math.prod(array.shape))
+        return chunks_of(largest.shape, largest.dtype)[1][1]
+
+    @property
     def by_sha256(self) -> dict[str, ImageHDU]:
         """Return its frames by the SHA-256 of their files."""
         shelves = [(image.source.cached, image) for image in self.images.values()]

@@ -24,6 +24,7 @@ from typing import Any
 
 from arrayred._version import __version__
 from arrayred.io.publish import publish
+from arrayred.io.remote import without_secrets
 from arrayred.progress import Stage
 
 LOG_FILE = "arrayred.log"
@@ -44,8 +45,9 @@ class RunLog:
         self._path = out / LOG_FILE
         self._lines: list[bytes] = []
         self._begun = self._saved = time.monotonic()
+        command = without_secrets(shlex.join(sys.argv))
         facts = {"arrayred": __version__, "python": platform.python_version()}
-        self.note("run", {**facts, "pid": os.getpid(), "command": shlex.join(sys.argv)})
+        self.note("run", {**facts, "pid": os.getpid(), "command": command})
 
     def note(self, event: str, facts: Mapping[str, Any]) -> None:
         """Add a line: time, event, and facts as JSON (others as `str`)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,17 @@ def test_each_run_adds_its_lines(tmp_path: Path) -> None:
     assert [line["event"] for line in found] == ["run", "warning", "end"] * 2
     assert [line["text"] for line in found if "text" in line] == ["one", "two"]
     assert all(line["time"].endswith("+00:00") for line in found)
+
+
+def test_the_secrets_of_a_url_on_the_command_line_are_not_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = ["https://me:hush@host/night", "https://host/star.fit?Signature=hush"]
+    monkeypatch.setattr(sys, "argv", ["arrayred", "reduce", *places])
+    logged(tmp_path)
+    (run, _) = lines(tmp_path)
+    assert run["command"].count("https://host/") == 2
+    assert "hush" not in (tmp_path / LOG_FILE).read_text()
 
 
 @pytest.mark.parametrize("text", ["a\x1b[31mb", "two\nlines", "\u202egnp", "caf\u00e9", "\udcff"])
