@@ -47,7 +47,14 @@ from arrayred.io.frames import (
 from arrayred.io.header import Value
 from arrayred.io.ledger import datasum_of, examine, required_checksums
 from arrayred.io.pixel_checks import read_alike, repeated_frames
-from arrayred.io.pixels import READ_PIECE, FrameStack, Pass, PassImage, all_plain_pixels
+from arrayred.io.pixels import (
+    ARRAY_BYTES,
+    READ_PIECE,
+    FrameStack,
+    Pass,
+    PassImage,
+    all_plain_pixels,
+)
 from arrayred.io.products import ImageWriter, Provenance, open_image_writer, product_header
 from arrayred.io.publish import require_room
 from arrayred.io.remote import Stamp, path_or_address
@@ -355,6 +362,7 @@ _BYTES_OF_INFLATING = 4 << 20
 _BYTES_OF_XZ = 72 << 20
 """The largest dictionary of its presets is 64 MB."""
 _BYTES_OF_TILES = 48 << 20
+_CHUNKS_AT_ONCE = 10
 
 
 class BandLayout(NamedTuple):
@@ -387,7 +395,7 @@ def band_layout(
     )
     pixels_of = (shape[0], shape[1] * shape[2], 1)
     fewest = min(_FEWEST_PIXELS, pixels_of[1])
-    decoding, reading = _bytes_to_decode(frames), 2 * max(READ_PIECE, _bytes_of_a_chunk(frames))
+    decoding, reading = _bytes_to_decode(frames), max(2 * READ_PIECE, _bytes_to_decompress(frames))
     for threads in range(how.threads or min(_usable_cores(), _MOST_THREADS), 0, -1):
         left = how.memory - fixed - threads * reading
         pixels = rows_within(pixels_of, dtype, left, threads=threads, widened=how.is_widening)
@@ -418,10 +426,14 @@ def _bytes_to_decode_one(image: ImageHDU) -> int:
     return takes.get(image.packing, 0 if image.packing == "plain" else _BYTES_OF_INFLATING)
 
 
-def _bytes_of_a_chunk(frames: Sequence[Frame]) -> int:
-    """Return the largest part of a cached frame that is decompressed at a time, bytes."""
-    shelves = (frame.image.source.cached for frame in frames)
-    return max((shelf.array.chunk_bytes for shelf in shelves if shelf is not None), default=0)
+def _bytes_to_decompress(frames: Sequence[Frame]) -> int:
+    """Return the memory of a thread for reading cached frames, bytes; 0 if there are none.
+
+    That is what is read at once, and the ten chunks that zarr decompresses meanwhile.
+    """
+    cached = (frame.image.source.cached for frame in frames)
+    chunks = [one.array.chunk_bytes for one in cached if one is not None]
+    return ARRAY_BYTES + _CHUNKS_AT_ONCE * max(chunks) if chunks else 0
 
 
 def _usable_cores() -> int:

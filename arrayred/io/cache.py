@@ -158,16 +158,14 @@ def _load_cached_frames(cache: Path, stamp: Stamp, *, wholly: bool) -> CachedFra
     marker, arrays = check_cache(cache, stamp, wholly=wholly)
     try:
         records, foreign = records_from_json(_read_records(cache, marker))
-        images = {record.name: _image_in_cache(cache, record, arrays) for record in records}
+        images = {record.name: _cached_frame(cache, record, arrays) for record in records}
     except UsageError as error:
         raise refused_cache_error(cache, f"is refused: {error.args[0]}") from error
     n_bytes = sum(size for size, _ in marker.files.values())
     return CachedFrames(cache, marker.sha256, marker.key, images, dict(foreign), n_bytes)
 
 
-def _image_in_cache(
-    cache: Path, record: FrameRecord, arrays: Mapping[str, CachedArray]
-) -> ImageHDU:
+def _cached_frame(cache: Path, record: FrameRecord, arrays: Mapping[str, CachedArray]) -> ImageHDU:
     """Return a frame whose pixels are read from the cache."""
     array, source = arrays.get(record.array), record.image.source
     if array is None or record.index >= array.shape[0] or source.shape != array.shape[1:]:
