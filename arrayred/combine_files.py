@@ -48,6 +48,7 @@ from arrayred.io.header import Value
 from arrayred.io.ledger import datasum_of, examine, required_checksums
 from arrayred.io.pixel_checks import read_alike, repeated_frames
 from arrayred.io.pixels import (
+    ARRAY_BYTES,
     READ_PIECE,
     DatasumByPath,
     FrameStack,
@@ -363,6 +364,7 @@ _BYTES_OF_INFLATING = 4 << 20
 _BYTES_OF_XZ = 72 << 20
 """The largest dictionary of its presets is 64 MB."""
 _BYTES_OF_TILES = 48 << 20
+_CHUNKS_AT_ONCE = 10
 
 
 def layout_of(
@@ -387,7 +389,7 @@ def layout_of(
         dtype,
         how.memory,
         fixed=_BYTES_AT_LEAST + sum(headers),
-        reading=2 * max(READ_PIECE, _bytes_of_a_chunk(frames)),
+        reading=max(2 * READ_PIECE, _bytes_to_decompress(frames)),
         decoding=_bytes_to_decode(frames),
         fewest=_FEWEST_PIXELS,
         threads=how.threads or min(_usable_cores(), _MOST_THREADS),
@@ -411,10 +413,14 @@ def _bytes_to_decode_one(image: ImageHDU) -> int:
     return takes.get(image.packing, 0 if image.packing == "plain" else _BYTES_OF_INFLATING)
 
 
-def _bytes_of_a_chunk(frames: Sequence[Frame]) -> int:
-    """Return the largest part of a cached frame that is decompressed at a time, bytes."""
-    shelves = (frame.image.source.cached for frame in frames)
-    return max((shelf.array.chunk_bytes for shelf in shelves if shelf is not None), default=0)
+def _bytes_to_decompress(frames: Sequence[Frame]) -> int:
+    """Return the memory of a thread for reading cached frames, bytes; 0 if there are none.
+
+    That is what is read at once, and the ten chunks that zarr decompresses meanwhile.
+    """
+    cached = (frame.image.source.cached for frame in frames)
+    chunks = [one.array.chunk_bytes for one in cached if one is not None]
+    return ARRAY_BYTES + _CHUNKS_AT_ONCE * max(chunks) if chunks else 0
 
 
 def _usable_cores() -> int:

@@ -70,6 +70,7 @@ from arrayred.io.ledger import (
     load_saved_cards,
 )
 from arrayred.io.publish import output_lock, publish, storage_error
+from arrayred.io.remote import without_secrets
 from arrayred.night import Flat, Group, Night, Plan, open_night
 from arrayred.night.groups import slug
 from arrayred.night.night import CachePolicy, with_local_pixels
@@ -699,7 +700,8 @@ class _LogFile(logging.Handler):
         now = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         event = {"event": getattr(record, "event", record.levelname.lower())}
         facts = getattr(record, "facts", None) or {"text": record.getMessage()}
-        line = json.dumps({"time": now, **event, **facts}, default=str).encode("ascii") + b"\n"
+        told = without_secrets(json.dumps({"time": now, **event, **facts}, default=str))
+        line = told.encode("ascii") + b"\n"
         if self._error is None:
             try:
                 left = memoryview(line)

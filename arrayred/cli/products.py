@@ -15,7 +15,6 @@ from arrayred.cli.options import (
     Options,
     Sectioned,
     cache_folder_of,
-    is_remote,
     night_file_of,
     night_options,
     open_with_progress,
@@ -198,6 +197,7 @@ def cache(ctx: click.Context, night: Path | None) -> None:
 
 def _build_cache(night: Path | None, options: Options) -> None:
     from arrayred.errors import UsageError, printable
+    from arrayred.io.cache import open_cache
     from arrayred.night.night import cache_night
 
     if night is None:
@@ -210,8 +210,10 @@ def _build_cache(night: Path | None, options: Options) -> None:
         place = cache_night(there, target, overwrite=options.get("overwrite", False))
     if not options.get("quiet"):
         seconds = time.perf_counter() - started
-        size = f"{len(there.scanned)} frames" if is_remote(place) else _cache_size_text(place)
-        click.echo(f"{printable(str(place))}: {size}, {seconds:.1f} s")
+        click.echo(f"{printable(str(place))}: {_cache_size_text(place)}, {seconds:.1f} s")
+        rows = open_cache(place).band_rows
+        chunks = f'{{"frame": -1, "y": {rows}}}'
+        click.echo(f'xarray.open_datatree({str(place)!r}, engine="zarr", chunks={chunks})')
 
 
 def _print_cache(cache: Path | None, options: Options) -> None:

@@ -90,6 +90,14 @@ class CachedFrames:
         return [path for path in paths if below in path.parents]
 
     @property
+    def band_rows(self) -> int:
+        """Return the rows of a shard of its largest array: bands in which it is read fastest."""
+        cached = (image.source.cached for image in self.images.values())
+        arrays = (one.array for one in cached if one and isinstance(one.array, CachedArray))
+        largest = max(arrays, key=lambda array: math.prod(array.shape))
+        return chunks_of(largest.shape, largest.dtype)[1][1]
+
+    @property
     def by_sha256(self) -> dict[str, ImageHDU]:
         """Return its frames by the SHA-256 of their files."""
         shelves = [(image.source.cached, image) for image in self.images.values()]
@@ -150,16 +158,14 @@ def _load_cached_frames(cache: Path, stamp: Stamp, *, wholly: bool) -> CachedFra
     marker, arrays = check_cache(cache, stamp, wholly=wholly)
     try:
         records, foreign = records_from_json(_read_records(cache, marker))
-        images = {record.name: _image_in_cache(cache, record, arrays) for record in records}
+        images = {record.name: _cached_frame(cache, record, arrays) for record in records}
     except UsageError as error:
         raise refused_cache_error(cache, f"is refused: {error.args[0]}") from error
     n_bytes = sum(size for size, _ in marker.files.values())
     return CachedFrames(cache, marker.sha256, marker.key, images, dict(foreign), n_bytes)
 
 
-def _image_in_cache(
-    cache: Path, record: FrameRecord, arrays: Mapping[str, CachedArray]
-) -> ImageHDU:
+def _cached_frame(cache: Path, record: FrameRecord, arrays: Mapping[str, CachedArray]) -> ImageHDU:
     """Return a frame whose pixels are read from the cache."""
     array, source = arrays.get(record.array), record.image.source
     if array is None or record.index >= array.shape[0] or source.shape != array.shape[1:]:

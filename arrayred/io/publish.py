@@ -27,6 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from arrayred.errors import LockedError, StorageError, UsageError, printable
+from arrayred.io.remote import without_secrets
 
 Content = bytes | bytearray
 _EXIT_WAIT_S = 0.5
@@ -355,7 +356,7 @@ def _write_lock_owner(handle: int) -> None:
         "pid": os.getpid(),
         "host": platform.node(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(sys.argv),
+        "command": without_secrets(shlex.join(sys.argv)),
     }
     os.ftruncate(handle, 0)
     os.pwrite(handle, (json.dumps(facts) + "\n").encode(), 0)

@@ -8,8 +8,9 @@ Names, parents, labels and globs of a night are the same for a local folder and 
 a path whose text has two slashes. `exists` of such a path is False, since there is no local file;
 `stamp_of` and `list_remote` query the store.
 
-The credentials before an ``@`` in a URL are secret: an address never shows them in products, logs
-or errors. They are pickled with the address.
+The credentials before an ``@`` in a URL, and what follows the ``?`` of an http address (a
+signature), are secret: an address never shows them in products, logs or errors. They are pickled
+with the address.
 """
 
 from __future__ import annotations
@@ -47,7 +48,11 @@ FITS_SUFFIXES = tuple(
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}(?=[^/])")
 _LOCAL = re.compile(r"(?:file|local):/{1,3}(?=[^/])")
 _CREDENTIALS = re.compile(r"([a-z][a-z0-9+.-]+:/{1,2})([^/]*@)")
+_SIGNED = re.compile(r"(https?:/{1,2}[^?]+)(\?.+)")
+_LOGIN = re.compile(r"([a-z][a-z0-9+.-]+:/{1,2})[^/\s'\"]*@")
+_SIGNATURE = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\")]*")
 _secrets: dict[str, str] = {}
+"""Credentials by scheme and host, signatures by address."""
 
 
 def is_fits_name(name: str) -> bool:
@@ -66,7 +71,7 @@ class Address(_Base):
     """
 
     def __str__(self) -> str:
-        """Return the URL without credentials; of a part of a URL, that part."""
+        """Return the URL without secrets; of a part of a URL, that part."""
         text = super().__str__()
         match = _URL.match(text)
         return f"{match[1]}://{text[match.end() :]}" if match else text
@@ -81,9 +86,10 @@ class Address(_Base):
 
     @property
     def whole(self) -> str:
-        """Return the URL with its credentials, for the store only, never to be shown."""
+        """Return the URL with its secrets, for the store only, never to be shown."""
         start, rest = _split_url(str(self))
-        return start + _secrets.get(_scheme_and_host(self), "") + rest
+        secret = _secrets.get(_scheme_and_host(self), "")
+        return start + secret + rest + _secrets.get(str(self), "")
 
     def absolute(self) -> Self:
         """Return the address itself, which is always absolute."""
@@ -120,11 +126,15 @@ def _scheme_and_host(address: Path) -> str:
 
 
 def remote_address(url: str) -> Address:
-    """Return a URL as a path; its credentials are stored and not shown."""
+    """Return a URL as a path; its credentials and signature are stored and not shown."""
+    signed = _SIGNED.fullmatch(url)
+    url = signed[1] if signed else url
     secret = _CREDENTIALS.match(url)
     address = Address(_CREDENTIALS.sub(r"\1", url, count=1) if secret else url)
     if secret:
         _secrets[_scheme_and_host(address)] = secret[2]
+    if signed:
+        _secrets[str(address)] = signed[2]
     return address
 
 
@@ -154,10 +164,10 @@ def path_or_address(path: str | os.PathLike[str]) -> Path:
 
 
 def without_secrets(text: str) -> str:
-    """Return text, such as a store's own error, without the credentials of any address."""
+    """Return text, such as a store's own error or a command line, without secrets of addresses."""
     for secret in _secrets.values():
         text = text.replace(secret, "").replace(secret.rstrip("@"), "...")
-    return text
+    return _SIGNATURE.sub(r"\1", _LOGIN.sub(r"\1", text))  # of addresses that are not known yet
 
 
 # Remote files, read in parts or copied: `RangedFile`, `copy_remote`, `sha256_of_remote`.

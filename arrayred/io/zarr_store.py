@@ -102,11 +102,11 @@ class CheckedStore(WrapperStore[Any]):
         raw = memoryview(value.as_buffer_like()).cast("B")
         n_bytes = math.prod(self._array.chunks) * self._array.dtype.itemsize
         if isinstance(byte_range, RangeByteRequest) or self._array.shards is None:
-            _require_size(path, raw, n_bytes)
+            _require_chunk_size(path, raw, n_bytes)
             return value
         table = self._table(path, raw, [int(part) for part in chunk.split("/")])
         for offset, size in table if byte_range is None else ():
-            _require_size(path, raw[int(offset) : int(offset + size)], n_bytes)
+            _require_chunk_size(path, raw[int(offset) : int(offset + size)], n_bytes)
         return value
 
     def _table(self, path: Path, raw: memoryview, shard: Sequence[int]) -> NDArray[np.uint64]:
@@ -137,7 +137,7 @@ class CheckedStore(WrapperStore[Any]):
         return inside
 
 
-def _require_size(path: Path, chunk: memoryview, n_bytes: int) -> None:
+def _require_chunk_size(path: Path, chunk: memoryview, n_bytes: int) -> None:
     """Raise FrameError unless the header of a Blosc chunk states the sizes that it must have."""
     stated = int.from_bytes(chunk[4:8], "little"), int.from_bytes(chunk[12:16], "little")
     if len(chunk) < _BLOSC_HEADER + _CRC_BYTES or stated != (n_bytes, len(chunk) - _CRC_BYTES):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,18 @@ def logged(out: Path, *texts: str) -> None:
         yield from ()
 
     assert not list(logged_reports(reports(), out))
+
+
+def test_the_secrets_of_urls_are_not_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = ["https://me:hush@host/night", "https://host/star.fit?Signature=hush"]
+    monkeypatch.setattr(sys, "argv", ["arrayred", "reduce", *places])
+    logged(tmp_path, f"{places[0]} cannot be read")
+    (run,) = of_kind(tmp_path, "run")
+    assert run["command"].count("https://host/") == 2
+    assert of_kind(tmp_path, "warning")[0]["text"] == "https://host/night cannot be read"
+    assert "hush" not in (tmp_path / LOG_FILE).read_text()
 
 
 @pytest.fixture

@@ -73,13 +73,13 @@ def test_a_cache_shows_the_same_and_inflates_three_frames_at_most(
     cache_night(open_night(night), store)
     files, cache = lights_of(night), lights_of(store)
     inflated: list[int] = []
-    real = zarr_store._require_size
+    real = zarr_store._require_chunk_size
 
     def counted(path: Path, chunk: memoryview, n_bytes: int) -> None:
         inflated.append(n_bytes)
         real(path, chunk, n_bytes)
 
-    monkeypatch.setattr(zarr_store, "_require_size", counted)
+    monkeypatch.setattr(zarr_store, "_require_chunk_size", counted)
     np.testing.assert_array_equal(cache.frame(2), files.frame(2))
     assert sum(inflated) <= 3 * N_BYTES  # of whole chunks of three frames
     np.testing.assert_array_equal(cache.through(85, 33), files.through(85, 33))

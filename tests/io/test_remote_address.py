@@ -61,3 +61,14 @@ def test_what_opens_an_address_travels_unseen() -> None:
     assert "hush" not in f"{star} {star!r} {star.parts} {os.fspath(star)}"
     assert "hush" not in without_secrets("no route to sftp://me:hush@host/night for me:hush")
     assert remote_address("sftp://other/night").whole == "sftp://other/night"
+
+
+def test_the_signature_of_an_address_travels_unseen() -> None:
+    url = "https://host/night/star.fit?X-Amz-Signature=hush%2Fhush&X-Amz-Expires=60"
+    star = pickle.loads(pickle.dumps(path_or_address(url)))
+    assert star.whole == url
+    assert star.is_file()
+    assert "hush" not in f"{star} {star!r} {star.parts} {os.fspath(star)}"
+    for spelt in (url, url.replace("%2F", "/"), "https://me:hush@host/other?sig=hush"):
+        assert "hush" not in without_secrets(f"403, message='', url=URL('{spelt}')")
+    assert (star.parent / "dark.fit").whole == "https://host/night/dark.fit"
