@@ -911,7 +911,7 @@ def _card_option(keyword: str) -> str:
 # bands.
 
 _MIB = 1 << 20
-_PROGRAM, _FIGURES = 160 << 20, 48 << 20
+_PROGRAM, _FIGURES = 160 << 20, 56 << 20
 _OF_A_FRAME, _OF_VALUES = 24 << 10, 16
 """`_OF_A_FRAME`: bytes of a frame's record. `_OF_VALUES`: one byte per this many values of a
 target's frames, for the list of outliers after the bands are finished: 40 bytes for each of the
