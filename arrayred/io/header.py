@@ -3,9 +3,9 @@
 Extensions, tables and their checksums are astropy's (`quiet_fits`). Cards and the primary header
 (FITS Standard 4.0: 4.1, 4.2, 4.4, appendix J) are read and written here:
 
-- ``import astropy.io.fits`` takes 0.22 s, half of all that `arrayred combine` needs for 25 frames
-  of 3 MB; headers come before the first pixel, so nothing could hide the import: begun in a thread
-  before the first band, it still made that command a third slower.
+- ``import astropy.io.fits`` takes half as long as all of `arrayred combine` of 25 frames of 3 MB.
+  Headers come before the first pixel, so nothing hides the import: begun in a thread before the
+  first band, it still made that command slower by half.
 - astropy 8.0 reads no text with characters outside ASCII, takes ``- 600`` and ``6 E 2`` for
   numbers, parts a doubled quote between two CONTINUE cards, and rewrites cards of raw frames that
   break the standard, which are copied here to the byte.
