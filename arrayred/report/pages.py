@@ -44,11 +44,11 @@ from arrayred.model import COSMIC_RAY, DQ, N_REJECTED, REPAIRED, SATURATED, tran
 from arrayred.night.groups import list_of_names, slug
 from arrayred.plots.figures import quick_look, search_look
 from arrayred.plots.nights import detector
+from arrayred.plots.style import counted
 from arrayred.report import charts
 from arrayred.report.charts import ChartRow
 from arrayred.report.render import (
     UNKNOWN,
-    counted,
     difference,
     is_number,
     number,
