@@ -637,7 +637,7 @@ def shown(finished: Finished, target: TargetLine) -> Shown:
 _RANK = {"failed": 0, "interrupted": 0, "attention": 1, "good": 2}
 _COLUMNS = (
     ("state", "text"), ("night", "text"), ("target", "text"), ("spectrum", ""),
-    ("S/N per column", "number"), ("rows", "number"), ("frames", "number"), ("exposure", "number"),
+    ("S/N", "number"), ("rows", "number"), ("frames", "number"), ("exposure", "number"),
     ("saturated", "number"), ("remarks", "text"),
 )  # fmt: skip
 """The columns of the index, and how each is sorted."""
