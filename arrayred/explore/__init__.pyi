@@ -2,8 +2,8 @@
 
 from .app import entry_text as entry_text
 from .app import header_table as header_table
+from .app import make_result as make_result
 from .app import message_html as message_html
-from .app import page_heading as page_heading
 from .app import pixel_text as pixel_text
 from .app import rows_line as rows_line
 from .data import BlockStatistic as BlockStatistic

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import html
 import secrets
 import socket
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from threading import Thread
+from threading import Event
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
@@ -21,7 +20,7 @@ from panel.io.server import get_server
 
 from arrayred.config.recipe import RowRange
 from arrayred.config.toml import toml_text
-from arrayred.errors import ArrayredError, ResourceError, UsageError, printable
+from arrayred.errors import ArrayredError, ResourceError, UsageError
 from arrayred.explore.data import (
     BlockStatistic,
     CalibrationStage,
@@ -45,6 +44,8 @@ from arrayred.plots.figures import extraction, row_marks, sky_bands, span_of
 from arrayred.plots.nights import history_panel
 from arrayred.plots.panels import Span
 from arrayred.plots.style import Scale, Stretch, stretch_of
+from arrayred.progress import Stage, watched
+from arrayred.report.render import fragment
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -78,15 +79,14 @@ class ExplorerPage:
         self._bands: tuple[Span, ...] = ()
         self._is_following = False
         raw, made = (partial(self._image, is_raw=is_raw) for is_raw in (True, False))
-        self._errands = TaskQueue(
-            {
-                "raw": Task(_no_announcement, raw, self._put_image),
-                "made": Task(self._announce_image, made, self._put_image),
-                "through": Task(_no_announcement, self._through, self._put_through),
-                "spectrum": Task(self._announce_spectrum, model.spectrum, self._put_spectrum),
-            },
-            lambda: self.view,
-        )
+        self._tasks = {
+            "raw": Task(_no_announcement, raw, self._put_image),
+            "made": Task(self._announce_image, made, self._put_image),
+            "through": Task(_no_announcement, self._through, self._put_through),
+            "spectrum": Task(self._announce_spectrum, model.spectrum, self._put_spectrum),
+        }
+        self._requested: set[str] = set()
+        self._running: set[str] = set()
         self._mouse: tuple[float, float] | None = None
         self._connect()
         self._turn_to(self.view)
@@ -122,7 +122,7 @@ class ExplorerPage:
         self._watch(c.column, lambda column: self._cut(c.row.value, column))
         self._watch(c.rows, lambda text: self._typed("rows", text))
         self._watch(c.sky, lambda text: self._typed("sky", text))
-        self.tabs.param.watch(lambda _: self._errands.request("through"), "active")
+        self.tabs.param.watch(lambda _: self._request("through"), "active")
         view.on_event(Tap, lambda event: self._cut(round(event.y), round(event.x)))
         view.on_event(MouseMove, self._point)
         view.on_event(RangesUpdate, lambda _: self._draw())
@@ -141,7 +141,7 @@ class ExplorerPage:
         self._turn_to(replace(self.view, **changes))
         self._want_image()
         if changes.get("stage") == "combined" and self.model.can_combine(self.view):
-            self._errands.request("spectrum")
+            self._request("spectrum")
 
     def _turn_to(self, view: View, *, new_group: bool = False) -> None:
         """Change the view and update all widgets."""
@@ -156,7 +156,7 @@ class ExplorerPage:
             self._mark()
             self.lines.show(None)
             self._want_image()
-            self._errands.request("through")
+            self._request("through")
             self.begin()
 
     def begin(self) -> None:
@@ -164,7 +164,7 @@ class ExplorerPage:
         if not self.model.can_combine(self.view):
             self.about.object = message_html("No spectrum is taken from frames of this kind.")
         elif self.model.groups[self.view.group].n_bytes <= _MOST_LIGHT_BYTES:
-            self._errands.request("spectrum")
+            self._request("spectrum")
         else:
             size = self.model.groups[self.view.group].size
             self.about.object = message_html(
@@ -184,7 +184,7 @@ class ExplorerPage:
         self.view = self.view.at(row, column, self._shown.shape, self._shown.first)
         self._turn_to(self.view)
         self._put_cuts(self._shown)
-        self._errands.request("through")
+        self._request("through")
 
     def _typed(self, kind: str, text: str) -> None:
         try:
@@ -199,7 +199,7 @@ class ExplorerPage:
         is_star = kind == "rows"
         self._turn_to(replace(view, rows=rows) if is_star else replace(view, sky_rows=rows))
         if self.model.can_combine(self.view):
-            self._errands.request("spectrum")
+            self._request("spectrum")
 
     def _tell_entry(self) -> None:
         name = self.model.name(self.view)
@@ -209,9 +209,43 @@ class ExplorerPage:
     def _tell(self, text: str, *, is_error: bool = False) -> None:
         self.said.object = message_html(text, is_error=is_error) if text else ""
 
+    def _request(self, name: str) -> None:
+        """Request a task; one that is running already is run again afterwards, for the view then.
+
+        A slider dragged over a thousand frames shows as many as there is time for, and always the
+        last one.
+        """
+        document = pn.state.curdoc
+        if document is None:
+            return
+        self._requested.add(name)
+        if name not in self._running:
+            self._running.add(name)
+            run = partial(self._run, self._tasks[name], name, document)
+            document.add_next_tick_callback(without_document_lock(run))
+
+    async def _run(self, task: Task, name: str, document: Any) -> None:
+        """Run a task as long as it is requested; other events are handled meanwhile."""
+
+        def on_page(act: Callable[..., None], *values: Any) -> None:
+            def change() -> None:
+                with pn.io.hold(document):  # all of it in one message: the page is laid out once
+                    act(*values)
+
+            document.add_next_tick_callback(change)
+
+        try:
+            while name in self._requested:
+                self._requested.discard(name)
+                view = self.view
+                on_page(task.announce, view)
+                on_page(task.put, view, await asyncio.to_thread(make_result, task.make, view))
+        finally:
+            self._running.discard(name)
+
     def _want_image(self) -> None:
         """Request the image in view; a raw frame does not wait until others are combined."""
-        self._errands.request("raw" if self.view.stage == "raw" else "made")
+        self._request("raw" if self.view.stage == "raw" else "made")
 
     def _image(self, view: View, *, is_raw: bool) -> ShownImage | None:
         return self.model.image(view) if (view.stage == "raw") is is_raw else None
@@ -304,7 +338,8 @@ class ExplorerPage:
             self._bands = row_marks(spectrum, "y")
             note = " (rows are the columns of the file)" if along == "row" else ""
             self.about.object = message_html(rows_line(spectrum) + note)
-        self._mark()
+        if (view.rows, view.sky_rows) == (self.view.rows, self.view.sky_rows):
+            self._mark()  # else a band is being dragged on, and would jump back
 
     def _mark(self) -> None:
         self.image_view.mark(self._bands, is_turned=self.model.is_turned(self.view))
@@ -329,10 +364,6 @@ class ExplorerPage:
         if self._shown is not None and value is not None:
             between = None if self._stretch is None else self._stretch[:2]
             self.pointed.object = pixel_text(column, row, value, self._shown.unit, between)
-
-
-def _no_announcement(_look: View) -> None:
-    """Announce nothing, for a task that takes no time."""
 
 
 # The controls beside the image: choices, numbers, and the entry for the night file.
@@ -395,19 +426,19 @@ class Controls:
     def layout(self, title: str) -> Any:
         """Return the widgets, one below the other, under a title."""
         return pn.Column(
-            pn.pane.HTML(page_heading(title), sizing_mode="stretch_width"),
+            pn.pane.HTML(_said("title", title), sizing_mode="stretch_width"),
             self.group,
             self.stage,
             pn.Row(self.number, self.player),
             self.facts,
-            block_heading("Display"),
+            _heading("Display"),
             self.stretch,
             pn.Row(self.low, self.high),
             self.hold,
             pn.Row(self.colour, self.blocks),
-            block_heading("Cuts"),
+            _heading("Cuts"),
             pn.Row(self.column, self.row),
-            block_heading("Spectrum"),
+            _heading("Spectrum"),
             pn.Row(self.rows, self.sky),
             self.entry,
             pn.Row(self.copy, self.copied),
@@ -422,6 +453,11 @@ class Controls:
         self.rows.value, self.sky.value = format_rows(view.rows), format_rows(view.sky_rows)
         if view.row is not None and view.column is not None:
             self.row.value, self.column.value = view.row, view.column
+
+
+def _heading(text: str) -> Any:
+    """Return the heading of a block of widgets."""
+    return pn.pane.HTML(_said("heading", text), sizing_mode="stretch_width")
 
 
 def _number_input(name: str, value: float) -> Any:
@@ -460,6 +496,7 @@ def serve_page(model: ExplorerModel, port: int = 0, *, announce: Callable[[str],
         announce(f"http://{HOST}:{server.port}/{token}")
         server.io_loop.start()
     finally:
+        _stopping.stopped.set()
         server.stop()
 
 
@@ -508,16 +545,11 @@ def _any_free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-# Background tasks of the page: `TaskQueue`.
-#
-# Each runs in a thread, so that the page stays responsive: frames can be browsed while others are
-# combined. A task that is requested again while it runs is run once more afterwards, for the view
-# of that moment: a slider dragged over a thousand frames shows as many as there is time for, and
-# always the last one.
+# What takes long: `Task`, made in a thread, so that the page stays responsive.
 
 
 class Task(NamedTuple):
-    """A task: how its result is announced, made and shown.
+    """What is made of a view in a thread, and shown.
 
     Parameters
     ----------
@@ -531,79 +563,52 @@ class Task(NamedTuple):
     put: Callable[[View, Any], None]
 
 
-class TaskQueue:
-    """The background tasks of one page.
+class ServerStoppedError(Exception):
+    """The server has stopped, and nobody waits for the result any more."""
 
-    Parameters
-    ----------
-    known : tasks, by name.
-    view : returns the current view.
+
+class _Stopping:
+    """A watcher that ends the work of threads once the server has stopped.
+
+    The interpreter waits for threads: without it, to end the program one would have to wait until
+    two thousand frames are combined. It ends with the band that is at work.
     """
 
-    def __init__(self, known: Mapping[str, Task], view: Callable[[], View]) -> None:
-        self._known, self._look = known, view
-        self._wanted: set[str] = set()
-        self._running: set[str] = set()
+    def __init__(self) -> None:
+        self.stopped = Event()
 
-    def request(self, *names: str) -> None:
-        """Request tasks by name; one that is running already is run again afterwards."""
-        document = pn.state.curdoc
-        for name in names if document is not None else ():
-            self._wanted.add(name)
-            if name not in self._running:
-                self._running.add(name)
-                run = partial(self._run, name, document)
-                document.add_next_tick_callback(without_document_lock(run))
+    def begins(self, _stage: Stage) -> None:
+        """End the work where a stage begins."""
+        self._check()
 
-    async def _run(self, name: str, document: Any) -> None:
-        errand = self._known[name]
-        try:
-            while name in self._wanted:
-                self._wanted.discard(name)
-                view = self._look()
-                await _in_place(document, partial(errand.announce, view))
-                made = await _in_thread(partial(errand.make, view))
-                await _in_place(document, partial(errand.put, view, made))
-        finally:
-            self._running.discard(name)
+    def advances(self, _done: int, _total: int) -> None:
+        """End the work after a band."""
+        self._check()
+
+    def ends(self, _stage: Stage) -> None:
+        """Let a stage end."""
+
+    def _check(self) -> None:
+        if self.stopped.is_set():
+            raise ServerStoppedError
 
 
-async def _in_thread(make: Callable[[], Any]) -> Any:
-    """Return the result of a function that runs in a thread, or its `ArrayredError`.
-
-    It is a daemon thread, which does not keep the process alive: to end the program, one need not
-    wait until two thousand frames are combined.
-    """
-    loop = asyncio.get_running_loop()
-    done = loop.create_future()
-
-    def work() -> None:
-        try:
-            made = make()
-        except ArrayredError as error:
-            made = error
-        except Exception as bug:
-            loop.call_soon_threadsafe(done.set_exception, bug)
-            return
-        loop.call_soon_threadsafe(done.set_result, made)
-
-    Thread(target=work, daemon=True).start()
-    return await done
+_stopping = _Stopping()
 
 
-async def _in_place(document: Any, act: Callable[[], None]) -> None:
-    """Change a page in its own event loop, and wait until that is done."""
-    done = asyncio.get_running_loop().create_future()
+def make_result(make: Callable[[View], Any], view: View) -> Any:
+    """Return what is made of a view, or its `ArrayredError`; None once the server has stopped."""
+    try:
+        with watched(_stopping):
+            return make(view)
+    except ArrayredError as error:
+        return error
+    except ServerStoppedError:
+        return None
 
-    def change() -> None:
-        try:
-            with pn.io.hold(document):  # all of it in one message: the page is laid out once
-                act()
-        finally:
-            done.set_result(None)
 
-    document.add_next_tick_callback(change)
-    await done
+def _no_announcement(_view: View) -> None:
+    """Announce nothing, for a task that takes no time."""
 
 
 # The rows chosen on the page, in the format of a night file: `entry_text`.
@@ -631,56 +636,23 @@ def entry_text(name: str, rows: RowRange | None, sky_rows: RowRange | None) -> s
     return "\n".join(lines) + "\n"
 
 
-# Texts of the page as HTML, escaped: headers and file names may hold anything.
-#
-# Every text from a file goes through `html.escape` here; the page shows no other HTML.
+# Texts of the page as HTML: headers and file names may hold anything, a template escapes them.
 
 COPIED = "copied"
-_GREY = "color: #555; font-size: 12px;"
-
-
-def safe(text: str) -> str:
-    """Return a text escaped for HTML, control characters made visible.
-
-    Examples
-    --------
-    >>> safe("<b>59 Cyg")
-    '&lt;b&gt;59 Cyg'
-    """
-    return html.escape(printable(text))
-
-
-def block_heading(title: str) -> Any:
-    """Return the heading of a block of widgets."""
-    style = "font-weight: 600; border-top: 1px solid #ddd; padding-top: 8px;"
-    return pn.pane.HTML(f"<div style='{style}'>{safe(title)}</div>", sizing_mode="stretch_width")
-
-
-def page_heading(title: str) -> str:
-    """Return the title of the page as HTML."""
-    return f"<div style='font-size: 18px; font-weight: 600'>{safe(title)}</div>"
+_said = partial(fragment, "explorer.html")
 
 
 def header_table(frame: Frame) -> str:
     """Return the header values of a frame as a small HTML table."""
-    time = "" if frame.time is None else f"{frame.time:%Y-%m-%d %H:%M:%S}"
-    degrees = "" if frame.ccd_temp is None else f"{frame.ccd_temp:.1f} deg C"
-    exposure = "" if frame.exptime is None else f"{frame.exptime:g} s"
-    told = {
+    values = {
         "file": frame.label,
         "object": frame.target,
         "type": frame.frame_type or "unknown",
-        "exposure": exposure,
-        "begun": time,
-        "detector": degrees,
+        "exposure": "" if frame.exptime is None else f"{frame.exptime:g} s",
+        "begun": "" if frame.time is None else f"{frame.time:%Y-%m-%d %H:%M:%S}",
+        "detector": "" if frame.ccd_temp is None else f"{frame.ccd_temp:.1f} deg C",
     }
-    rows = (
-        f"<tr><td style='{_GREY} padding-right: 8px'>{name}</td>"
-        f"<td style='font-size: 12px; overflow-wrap: anywhere'>{safe(value)}</td></tr>"
-        for name, value in told.items()
-        if value
-    )
-    return f"<table>{''.join(rows)}</table>"
+    return _said("header", [(name, value) for name, value in values.items() if value])
 
 
 def rows_line(spectrum: xr.Dataset) -> str:
@@ -708,8 +680,7 @@ def rows_line(spectrum: xr.Dataset) -> str:
 
 def message_html(text: str, *, is_error: bool = False) -> str:
     """Return a message as a line of HTML."""
-    colour = "#b42318" if is_error else "#333"
-    return f"<div style='color: {colour}; font-size: 13px'>{safe(text)}</div>"
+    return _said("message", text, is_error=is_error)
 
 
 def pixel_text(
@@ -722,7 +693,5 @@ def pixel_text(
     column, row, value, unit : of the pixel.
     between : the values that are shown darkest and brightest.
     """
-    lines = [f"column {column}, row {row}", f"<b>{value:.7g} {safe(unit)}</b>"]
-    if between is not None:
-        lines.append(f"<span style='{_GREY}'>shown {between[0]:.4g} to {between[1]:.4g}</span>")
-    return f"<div style='font-size: 13px; padding-left: 12px'>{'<br>'.join(lines)}</div>"
+    limits = "" if between is None else f"{between[0]:.4g} to {between[1]:.4g}"
+    return _said("pixel", column, row, f"{value:.7g} {unit}", limits)

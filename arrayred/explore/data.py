@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +43,8 @@ from arrayred.plots.style import USUAL, Scale
 if TYPE_CHECKING:
     import xarray as xr
 
-_N_CACHED = 2
-"""Images that are cached, of each kind."""
+_MOST_CACHED = 512 << 20
+"""Bytes of images that are cached, for all windows together."""
 
 
 class ShownImage(NamedTuple):
@@ -60,6 +60,11 @@ class ShownImage(NamedTuple):
         return self.pixels.shape[0], self.pixels.shape[1]
 
     @property
+    def nbytes(self) -> int:
+        """Return the bytes of its pixels."""
+        return self.pixels.nbytes
+
+    @property
     def extent(self) -> Extent:
         """Return the edges of the outer pixels, FITS numbers: left, right, bottom, top."""
         (y, x), (n_rows, n_columns) = self.first, self.shape
@@ -70,6 +75,9 @@ class ShownImage(NamedTuple):
         y, x = row - self.first[0], column - self.first[1]
         inside = 0 <= y < self.shape[0] and 0 <= x < self.shape[1]
         return float(self.pixels[y, x]) if inside else None
+
+
+T = TypeVar("T")
 
 
 class ExplorerModel:
@@ -90,11 +98,9 @@ class ExplorerModel:
                 "There is nothing to look at", path=night.folder, hint="Name a folder of frames."
             )
         self._reading = ReadOptions("auto", memory, self.recipe.overscan)
-        self._plan: RecentCache[Plan] = RecentCache()
-        self._readers: RecentCache[GroupReader] = RecentCache(_N_CACHED)
-        self._images: RecentCache[ShownImage] = RecentCache(_N_CACHED)
-        self._combined: RecentCache[xr.Dataset] = RecentCache(_N_CACHED)
-        self._products: RecentCache[CombinedProduct] = RecentCache(_N_CACHED)
+        self._cache = RecentCache(_MOST_CACHED)
+        self._plan: Plan | None = None
+        self._planning = RLock()
         self._masters = Masters(self.recipe.dark_method, self._reading)
 
     @property
@@ -112,7 +118,7 @@ class ExplorerModel:
         """
         if not self._is_light(view):
             return None
-        plan = self._plan.get(None, lambda: make_plan(self.night, self.recipe))
+        plan = self.plan()
         name = self.name(view)
         found = next((target for target in plan.targets if target.name == name), None)
         if found is None:
@@ -125,6 +131,13 @@ class ExplorerModel:
                 )
             )
         return found
+
+    def plan(self) -> Plan:
+        """Return the plan of the night, made when it is first needed."""
+        with self._planning:
+            if self._plan is None:
+                self._plan = make_plan(self.night, self.recipe)
+            return self._plan
 
     def stages(self, view: View) -> tuple[CalibrationStage, ...]:
         """Return the calibration stages that can be shown of the group in view."""
@@ -159,8 +172,8 @@ class ExplorerModel:
             return _as_image(self.combined(view))
         if view.stage == "calibrated":
             self._calibrations(view)  # before the lock: a raw frame does not wait for masters
-        key = view.group, view.frame, view.stage
-        return self._images.get(key, lambda: self._one_frame(view))
+        key = view.stage, view.group, view.frame
+        return self._cache.get(key, lambda: self._one_frame(view))
 
     def through_frames(self, view: View, row: int, column: int) -> NDArray[np.float64]:
         """Return the raw values (frame) of one pixel in all frames of the group."""
@@ -168,7 +181,7 @@ class ExplorerModel:
 
     def combined(self, view: View) -> xr.Dataset:
         """Return all frames of the group as one image (y, x), as `reduce` combines them."""
-        return self._combined.get(view.group, lambda: self._combine(view))
+        return self._cache.get(("combined", view.group), lambda: self._combine(view))
 
     def can_combine(self, view: View) -> bool:
         """Return whether a spectrum can be extracted from the group in view."""
@@ -176,7 +189,7 @@ class ExplorerModel:
 
     def is_combined(self, view: View) -> bool:
         """Return whether the combined image is cached."""
-        return view.group in self._combined
+        return ("combined", view.group) in self._cache
 
     def spectrum(self, view: View) -> xr.Dataset:
         """Return the spectrum of the combined image, extracted with the rows of the view.
@@ -218,7 +231,8 @@ class ExplorerModel:
         return None if target is not None else self._combined_product(view).rows
 
     def _reader(self, view: View) -> GroupReader:
-        return self._readers.get(view.group, lambda: GroupReader(self.groups[view.group]))
+        group = view.group
+        return self._cache.get(("reader", group), lambda: GroupReader(self.groups[group]))
 
     def _one_frame(self, view: View) -> ShownImage:
         if view.stage == "raw":
@@ -245,7 +259,7 @@ class ExplorerModel:
     def _combined_product(self, view: View) -> CombinedProduct:
         """Return the combined image of a group that is a product; empty for other groups."""
         path: Path = self.frame(view).path
-        return self._products.get(path, lambda: read_combined_product(path))
+        return self._cache.get(("product", path), lambda: read_combined_product(path))
 
 
 def _as_image(image: xr.Dataset) -> ShownImage:
@@ -266,6 +280,11 @@ class CombinedProduct(NamedTuple):
 
     image: xr.Dataset | None = None
     rows: RowRange | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of the image."""
+        return 0 if self.image is None else self.image.nbytes
 
 
 def groups_by_path(night: Night) -> dict[str, Group]:
@@ -307,45 +326,61 @@ def _product_group(frame: Frame) -> str:
     return f"{frame.frame_type or 'product'}/{name}"
 
 
-T = TypeVar("T")
+class RecentCache:
+    """Cache of the values used last, each made once, until they take too many bytes.
 
-
-class RecentCache(Generic[T]):
-    """Cache of the values used last, by key, each made once.
-
-    A thread that requests a value while another thread makes one waits for that.
+    The first part of a key is the kind of its value. A thread that requests a value while another
+    makes one of its kind waits for that; so raw frames do not wait until others are combined.
 
     Parameters
     ----------
-    most : number of values that are cached; None: all.
+    most_bytes : of all values together; the one used last is cached whatever its size.
 
     Examples
     --------
-    >>> kept = RecentCache[str](most=1)
-    >>> kept.get("a", lambda: "made"), kept.get("a", lambda: "made again"), "a" in kept
-    ('made', 'made', True)
-    >>> kept.get("b", lambda: "other"), "a" in kept
-    ('other', False)
+    >>> cached = RecentCache(most_bytes=100)
+    >>> first = cached.get(("image", 1), lambda: np.zeros(10))
+    >>> cached.get(("image", 1), lambda: np.ones(10)) is first
+    True
+    >>> _ = cached.get(("image", 2), lambda: np.zeros(10))
+    >>> ("image", 1) in cached, ("image", 2) in cached
+    (False, True)
     """
 
-    def __init__(self, most: int | None = None) -> None:
-        self._most = most
-        self._things: OrderedDict[Hashable, T] = OrderedDict()
-        self._lock = RLock()
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._values: OrderedDict[tuple[Hashable, ...], Any] = OrderedDict()
+        self._making: defaultdict[Hashable, RLock] = defaultdict(RLock)
+        self._changing = RLock()
 
-    def __contains__(self, key: Hashable) -> bool:
+    def __contains__(self, key: tuple[Hashable, ...]) -> bool:
         """Return whether a value is cached under a key."""
-        return key in self._things
+        return key in self._values
 
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+    def get(self, key: tuple[Hashable, ...], make: Callable[[], T]) -> T:
         """Return the value cached under a key, made first if there is none."""
-        with self._lock:
-            if key not in self._things:
-                self._things[key] = make()
-                while self._most is not None and len(self._things) > self._most:
-                    self._things.popitem(last=False)
-            self._things.move_to_end(key)
-            return self._things[key]
+        with self._changing:
+            making = self._making[key[0]]
+        with making:
+            with self._changing:
+                if key in self._values:
+                    self._values.move_to_end(key)
+                    found: T = self._values[key]
+                    return found
+            made = make()
+            with self._changing:
+                self._values[key] = made
+                self._drop_oldest()
+            return made
+
+    def _drop_oldest(self) -> None:
+        sizes = {key: int(value.nbytes) for key, value in self._values.items()}
+        taken = sum(sizes.values())
+        for key in list(sizes)[:-1]:
+            if taken <= self._most:
+                return
+            taken -= sizes[key]
+            del self._values[key]
 
 
 # The current view: `View`; rows as typed: `parse_rows`, `format_rows`.
@@ -474,6 +509,11 @@ class GroupReader:
     def shape(self) -> tuple[int, int]:
         """Return (n_rows, n_columns) of a frame."""
         return self._stack.shape[1], self._stack.shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of a frame, for which it counts in a cache."""
+        return self.shape[0] * self.shape[1] * self._stack.dtype.itemsize
 
     def frame(self, i: int) -> Pixels:
         """Return the pixels (y, x) of the i-th frame, from 0, as they are on disk.

@@ -3,8 +3,7 @@
 They take the results of `open_product`, `reduce_night`, `open_night` and the steps, draw them in
 the style of a paper, and leave the state of matplotlib alone: no pyplot, settings of the user are
 ignored, and the bytes of a figure depend on its numbers alone. `png` and `svg` return a figure as
-the content of a file; `thumbnail` and `sparkline` are so small and fast that an index shows
-thousands of them, and need no matplotlib. Importing this package does not import it either.
+the content of a file. Importing this package does not import matplotlib.
 
 =============================  ==================================================================
 `image`, `frame`, `cube`       pixels, with aperture, sky and flags where a spectrum is given
@@ -15,14 +14,12 @@ thousands of them, and need no matplotlib. Importing this package does not impor
 `night`, `drift`               the frames of a night in time; quantities in time
 `pixel_history`                one pixel through all frames
 `quick_look`, `search_look`    a target on one sheet, with a spectrum, or with none found
-`png`, `svg`                   a figure as bytes, or as text for a page
-`thumbnail`, `sparkline`       tiny images and spectra, as PNG bytes and SVG text
+`png`, `svg`                   a figure as the content of a file
 =============================  ==================================================================
 """
 
 from arrayred.plots import figures, nights
-from arrayred.plots.images import sparkline, svg, thumbnail
-from arrayred.plots.paper import drawn, png
+from arrayred.plots.paper import drawn, png, svg
 
 compare = drawn(figures.compare)
 cube = drawn(figures.cube)
@@ -55,9 +52,7 @@ __all__ = [
     "quick_look",
     "rows",
     "search_look",
-    "sparkline",
     "spectrum",
     "svg",
-    "thumbnail",
     "trace",
 ]

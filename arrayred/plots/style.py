@@ -1,6 +1,6 @@
-"""Choose the colours and grey levels of figures, and reduce images and curves to visible detail.
+"""Choose the colours and grey levels of figures, and reduce images to visible detail.
 
-With numpy alone: an index of a thousand thumbnails, the report and the explorer need no matplotlib.
+With numpy alone: the report and the explorer need no matplotlib.
 """
 
 from __future__ import annotations
@@ -60,15 +60,15 @@ COLOURS: dict[str, str] = {
 """The colour of each role on white paper; `report/style.css` has those of the page's themes."""
 
 
-def counted(n: int, what: str) -> str:
+def counted(n: int, what: str, many: str = "") -> str:
     """Return a number with its noun, singular or plural.
 
     Examples
     --------
-    >>> counted(1, "pixel"), counted(1493, "pixel")
-    ('1 pixel', '1493 pixels')
+    >>> counted(1, "pixel"), counted(1493, "pixel"), counted(0, "bias", "biases")
+    ('1 pixel', '1493 pixels', '0 biases')
     """
-    return f"{n} {what}{'s' * (n != 1)}"
+    return f"{n} {what if n == 1 else many or what + 's'}"
 
 
 # From counts to grey: `stretch_of` shows the noise of the sky and a bright star at once.
@@ -197,27 +197,3 @@ def reduced(counts: Counts, most_rows: int, most_columns: int) -> NDArray[np.flo
 def _summed(values: NDArray[np.float64], rows: Any, columns: Any) -> NDArray[np.float64]:
     """Return the sums of blocks that begin at some rows and columns."""
     return np.asarray(np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1))
-
-
-def thinned(x: Values, y: Values, step: float) -> NDArray[np.intp]:
-    """Return the indices of the lowest and the highest point of a curve within each step of x.
-
-    Consecutive points within one step are one run; the first and the last point are included.
-
-    Parameters
-    ----------
-    x, y : the points, in the order of the curve, which may turn back.
-    step : of x.
-
-    Examples
-    --------
-    >>> thinned(np.array([0.0, 0.2, 0.4, 0.6, 1.1]), np.array([1.0, 3.0, 0.0, 2.0, 5.0]), 1.0)
-    array([0, 1, 2, 4])
-    """
-    if x.size < 3:
-        return np.arange(x.size)
-    starts = np.concatenate(([0], np.flatnonzero(np.diff(np.floor(x / step))) + 1))
-    run = np.repeat(np.arange(starts.size), np.diff(np.append(starts, x.size)))
-    order = np.lexsort((y, run))
-    stops = np.append(starts[1:], x.size) - 1
-    return np.unique(np.concatenate((order[starts], order[stops], [0, x.size - 1])))

@@ -10,7 +10,6 @@ from .pages import write_report as write_report
 from .render import anchor as anchor
 from .render import below as below
 from .render import read as read
-from .render import render as render
 from .run import MOST_PICTURES as MOST_PICTURES
 from .run import Account as Account
 from .run import Finished as Finished

@@ -42,11 +42,11 @@ from arrayred.model import COSMIC_RAY, DQ, N_REJECTED, REPAIRED, SATURATED, tran
 from arrayred.night.groups import list_of_names, slug
 from arrayred.plots.figures import quick_look, search_look
 from arrayred.plots.nights import detector
+from arrayred.plots.style import counted
 from arrayred.report import charts
 from arrayred.report.charts import ChartRow
 from arrayred.report.render import (
     UNKNOWN,
-    counted,
     difference,
     is_number,
     number,
@@ -634,7 +634,7 @@ def shown(finished: Finished, target: TargetLine) -> Shown:
 _RANK = {"failed": 0, "interrupted": 0, "attention": 1, "good": 2}
 _COLUMNS = (
     ("state", "text"), ("night", "text"), ("target", "text"), ("spectrum", ""),
-    ("S/N per column", "number"), ("rows", "number"), ("frames", "number"), ("exposure", "number"),
+    ("S/N", "number"), ("rows", "number"), ("frames", "number"), ("exposure", "number"),
     ("saturated", "number"), ("remarks", "text"),
 )  # fmt: skip
 """The columns of the index, and how each is sorted."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import quote
 
 from arrayred.errors import printable
+from arrayred.plots.style import counted
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -35,6 +36,11 @@ def render(template: str, **values: Any) -> str:
     values : by the names that the template gives them.
     """
     return _environment().get_template(template).render(values)
+
+
+def fragment(template: str, macro: str, *values: Any, **named: Any) -> str:
+    """Return what a macro of a template makes of values, every text escaped."""
+    return str(getattr(_environment().get_template(template).module, macro)(*values, **named))
 
 
 def page(template: str, *, script: str = "", **values: Any) -> bytes:
@@ -156,17 +162,6 @@ def difference(value: float | None) -> str:
 def is_number(value: Any) -> TypeGuard[float]:
     """Return whether a value is a finite number."""
     return isinstance(value, int | float) and math.isfinite(value)
-
-
-def counted(n: int, what: str, many: str = "") -> str:
-    """Return a number with its noun, singular or plural.
-
-    Examples
-    --------
-    >>> counted(1, "frame"), counted(3, "frame"), counted(0, "bias", "biases")
-    ('1 frame', '3 frames', '0 biases')
-    """
-    return f"{n} {what if n == 1 else many or what + 's'}"
 
 
 def seconds(value: float | None) -> str:

@@ -16,9 +16,10 @@ from tests.explore.conftest import NAME, served
 
 pytestmark = pytest.mark.slow
 DATA = "name => Array.from(Bokeh.documents[0].get_model_by_name(name).data.y)"
+IS_THERE = "name => Bokeh.documents[0].get_model_by_name(name) !== null"
 IS_MARKED = """() => {
     const of = name => Bokeh.documents[0].get_model_by_name(name);
-    return of("less the sky").data.y.length > 0 && of("rows").visible;
+    return of("less the sky")?.data.y.length > 0 && of("rows")?.visible;
 }"""
 LESS_SKY = "less the sky"
 
@@ -55,7 +56,8 @@ class Watched:
         return found
 
     def data(self, name: str) -> np.ndarray:
-        """Return the values of a line."""
+        """Return the values of a line, once it is there."""
+        self.page.wait_for_function(IS_THERE, arg=name, timeout=20_000)
         return np.array(self.page.evaluate(DATA, name), float)
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import arrayred as ar
 from arrayred.cli import cli
 from arrayred.config import read_night_file
 from arrayred.errors import ArrayredError, InputError, SkyBandError
-from arrayred.explore import ExplorerModel, View, entry_text
+from arrayred.explore import ExplorerModel, View, app, entry_text
+from arrayred.explore.data import RecentCache
 from arrayred.night import open_night
 from arrayred.plots.figures import SUMS, extraction, sky_bands
 from arrayred.plots.panels import Curve
@@ -163,3 +167,41 @@ def test_a_spectrum_along_the_columns_is_taken_through_columns(nights: Path) -> 
     assert model.is_turned(view)
     assert model.image(view).shape == (4200, 966)
     assert model.spectrum(view).sizes["x"] == 4096
+
+
+def test_what_was_seen_last_is_cached_until_it_takes_too_many_bytes() -> None:
+    cached = RecentCache(most_bytes=250)
+    for i in (1, 2, 1, 3):
+        cached.get(("image", i), lambda: np.zeros(10))
+    cached.get(("combined", "a"), lambda: np.zeros(1000))
+    assert [("image", i) in cached for i in (1, 2, 3)] == [False] * 3
+    assert ("combined", "a") in cached
+    cached.get(("image", 4), lambda: np.zeros(10))
+    assert ("combined", "a") not in cached
+
+
+def test_a_raw_frame_does_not_wait_until_others_are_combined() -> None:
+    cached, combining, shown = RecentCache(1000), Event(), Event()
+
+    def combine() -> np.ndarray:
+        combining.set()
+        assert shown.wait(10)
+        return np.zeros(1)
+
+    with ThreadPoolExecutor(2) as pool:
+        twice = [pool.submit(cached.get, ("combined", "a"), combine) for _ in range(2)]
+        assert combining.wait(10)
+        cached.get(("raw", 0), lambda: np.zeros(1))
+        shown.set()
+        assert twice[0].result() is twice[1].result()
+
+
+def test_work_for_a_server_that_has_stopped_ends_with_the_band_at_work(
+    model: ExplorerModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(app.make_result(model.combined, STAR), xr.Dataset)
+    monkeypatch.setattr(app, "_stopping", app._Stopping())
+    app._stopping.stopped.set()
+    other = ExplorerModel(model.night)
+    assert app.make_result(other.combined, STAR) is None
+    assert not other.is_combined(STAR)

@@ -12,19 +12,18 @@ from arrayred.explore import (
     ExplorerModel,
     View,
     header_table,
-    message_html,
-    page_heading,
     pixel_text,
     rows_line,
 )
 from arrayred.night import open_night
+from arrayred.report.render import fragment
 
 MARKUP = "<img src=x onerror=alert(1)>&\x1b[31m"
 
 
-@pytest.mark.parametrize("say", [page_heading, message_html], ids=["heading", "told"])
-def test_no_markup_gets_through(say: object) -> None:
-    said = say(MARKUP)  # type: ignore[operator]
+@pytest.mark.parametrize("macro", ["title", "heading", "message"])
+def test_no_markup_gets_through(macro: str) -> None:
+    said = fragment("explorer.html", macro, MARKUP)
     assert "<img" not in said
     assert "\x1b" not in said
     assert "&lt;img src=x onerror=alert(1)&gt;&amp;" in said

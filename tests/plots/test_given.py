@@ -28,8 +28,8 @@ def given(target: xr.DataTree, folder: Path) -> dict[str, Any]:
 
 
 WANTED = {
-    "image": "image", "frame": "image", "profile": "image", "thumbnail": "image",
-    "cube": "cube", "spectrum": "spectrum", "noise": "spectrum", "sparkline": "spectrum",
+    "image": "image", "frame": "image", "profile": "image",
+    "cube": "cube", "spectrum": "spectrum", "noise": "spectrum",
     "frames": "spectra", "rows": "statistics",
 }  # fmt: skip
 OURS = {

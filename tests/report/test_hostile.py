@@ -22,9 +22,8 @@ from arrayred.report import (
     below,
     night_page,
     read_account,
-    render,
 )
-from arrayred.report.render import TEMPLATES
+from arrayred.report.render import TEMPLATES, render
 from arrayred.simulate import SimulatedNight, Star
 from tests.batch.disturbed import DETECTOR, write_night
 from tests.report.conftest import reduced
