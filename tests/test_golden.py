@@ -138,14 +138,14 @@ def test_the_sha256_of_an_image_that_may_differ_may_differ_elsewhere(
     rewritten(sides, moved)
     for side in sides:
         digest = hashlib.sha256((side / IMAGE).read_bytes()).hexdigest()
-        (side / ENTRY).write_text(f'{{"key": "{"a" * 64}", "image": "{digest}"}}')
+        (side / MANIFEST).write_text(f'{{"key": "{"a" * 64}", "image": "{digest}"}}')
         (side / "said-1.txt").write_text(f"product  {digest[:12]}  {IMAGE}")
     found = compare(*sides)
     assert found.reports == []
     assert sum(found.excused.values()) == 3
     (sides[1] / TEXT).write_bytes(b"1 20.5\n")
-    (sides[1] / ENTRY).write_text(f'{{"key": "{"a" * 64}", "image": "{"b" * 64}"}}')
-    assert [report.partition(":")[0] for report in compare(*sides).reports] == [ENTRY, TEXT]
+    (sides[1] / MANIFEST).write_text(f'{{"key": "{"a" * 64}", "image": "{"b" * 64}"}}')
+    assert [report.partition(":")[0] for report in compare(*sides).reports] == [MANIFEST, TEXT]
 
 
 @pytest.mark.parametrize(

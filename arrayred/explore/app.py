@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import socket
 from collections import defaultdict
@@ -44,7 +45,7 @@ from arrayred.plots.figures import extraction, row_marks, sky_bands, span_of
 from arrayred.plots.nights import history_panel
 from arrayred.plots.panels import Span
 from arrayred.plots.style import Scale, Stretch, stretch_of
-from arrayred.progress import Stage, watched
+from arrayred.progress import handled
 from arrayred.report.render import fragment
 
 if TYPE_CHECKING:
@@ -496,7 +497,7 @@ def serve_page(model: ExplorerModel, port: int = 0, *, announce: Callable[[str],
         announce(f"http://{HOST}:{server.port}/{token}")
         server.io_loop.start()
     finally:
-        _stopping.stopped.set()
+        _server_has_stopped.set()
         server.stop()
 
 
@@ -567,39 +568,29 @@ class ServerStoppedError(Exception):
     """The server has stopped, and nobody waits for the result any more."""
 
 
-class _Stopping:
-    """A watcher that ends the work of threads once the server has stopped.
+_server_has_stopped = Event()
+
+
+class _Stopping(logging.Handler):
+    """Ends the work of a thread, at its next record, once the server has stopped.
 
     The interpreter waits for threads: without it, to end the program one would have to wait until
     two thousand frames are combined. It ends with the band that is at work.
     """
 
     def __init__(self) -> None:
-        self.stopped = Event()
+        super().__init__(logging.DEBUG)
 
-    def begins(self, _stage: Stage) -> None:
-        """End the work where a stage begins."""
-        self._check()
-
-    def advances(self, _done: int, _total: int) -> None:
-        """End the work after a band."""
-        self._check()
-
-    def ends(self, _stage: Stage) -> None:
-        """Let a stage end."""
-
-    def _check(self) -> None:
-        if self.stopped.is_set():
+    def emit(self, record: logging.LogRecord) -> None:
+        """Raise ServerStoppedError where a stage begins or has made progress."""
+        if _server_has_stopped.is_set() and not hasattr(record, "ended"):
             raise ServerStoppedError
-
-
-_stopping = _Stopping()
 
 
 def make_result(make: Callable[[View], Any], view: View) -> Any:
     """Return what is made of a view, or its `ArrayredError`; None once the server has stopped."""
     try:
-        with watched(_stopping):
+        with handled(_Stopping()):
             return make(view)
     except ArrayredError as error:
         return error

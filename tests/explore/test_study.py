@@ -200,8 +200,8 @@ def test_work_for_a_server_that_has_stopped_ends_with_the_band_at_work(
     model: ExplorerModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert isinstance(app.make_result(model.combined, STAR), xr.Dataset)
-    monkeypatch.setattr(app, "_stopping", app._Stopping())
-    app._stopping.stopped.set()
+    monkeypatch.setattr(app, "_server_has_stopped", Event())
+    app._server_has_stopped.set()
     other = ExplorerModel(model.night)
     assert app.make_result(other.combined, STAR) is None
     assert not other.is_combined(STAR)
