@@ -130,8 +130,8 @@ def stage(name: str) -> Iterator[None]:
     this = Stage(name, tuple(one.name for one in outer))
     begun, read_before = time.perf_counter(), _read_so_far
     _OPEN.set((*outer, this))
-    LOGGER.debug("%s begins", this.path, extra={"begun": this})
     try:
+        LOGGER.debug("%s begins", this.path, extra={"begun": this})
         yield
     finally:
         _OPEN.set(outer)
