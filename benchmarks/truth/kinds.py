@@ -511,7 +511,8 @@ KINDS = {
     ),
     "drift along the slit": Kind(_moved(*(2.5 * n for n in range(9))), told="moves along the slit"),
     "drift by less than a FWHM, tracks": Kind(
-        _moved(*(0.75 * n for n in range(-2, 3)), star=_lined(101.3), tracks=10, on_star=3)
+        _moved(*(0.75 * n for n in range(-2, 3)), star=_lined(101.3), tracks=10, on_star=3),
+        told="moves along the slit",
     ),
     "tracks on a star with lines": Kind(
         _moved(0, 0, 0, 0, 0, star=_lined(101.3), tracks=10, on_star=3)

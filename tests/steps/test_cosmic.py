@@ -110,7 +110,9 @@ def test_the_best_image_has_neither_hits_nor_bias() -> None:
     assert abs(1.4826 * np.median(np.abs(found - np.median(found))) - 1) < 0.12
 
 
-@pytest.mark.parametrize("name", ["tracks on the star", "tracks in two lights"])
+@pytest.mark.parametrize(
+    "name", ["tracks on the star", "tracks in two lights", "tracks on a star with lines"]
+)
 def test_tracks_on_a_star_are_found_and_its_columns_given_back(name: str) -> None:
     assert list(misses(KINDS[name], [outcome(KINDS[name], 0)])) == []
 

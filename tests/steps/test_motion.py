@@ -18,7 +18,9 @@ RIGHT = [
     "nod along the slit",
     "nod of two lights",
     "nod of a faint star",
+    "nod in a leaning slit",
     "drift along the slit",
+    "drift by less than a FWHM, tracks",
     "two stars of one name",
     "drift along the dispersion",
 ]

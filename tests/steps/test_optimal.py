@@ -10,6 +10,7 @@ import xarray as xr
 
 from arrayred.errors import MismatchError, UsageError
 from arrayred.steps import ExtractWeights, extract_along, fit_trace, half_height_of
+from benchmarks.truth.kinds import KINDS, misses, outcome
 from tests.stars import Drawn, draw, flat_sky, image_of
 
 ALL: tuple[ExtractWeights, ...] = ("optimal", "sum", "mean")
@@ -112,6 +113,23 @@ def test_lines_of_another_width_are_summed_and_that_is_said() -> None:
     assert spectrum.attrs["extraction"] == "sum"
     assert "weights would change the flux near column" in spectrum.attrs["remarks"][-1]
     assert spectrum.flux.values == pytest.approx(truth, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["lines 1.5 times", "lines twice"])
+def test_lines_wider_than_the_continuum_are_said_to_be(name: str) -> None:
+    kind = KINDS[f"{name} as wide as the continuum"]
+    assert list(misses(kind, [outcome(kind, 0)])) == []
+
+
+def test_lines_of_the_continuums_width_are_not() -> None:
+    columns = np.arange(600)
+    near = np.min([np.abs(columns - middle) for middle in (90, 300, 500)], axis=0)
+    star = draw(100.0, seeing=6.0, tilt=2.0)
+    light = star.flux * (1 + 2 * np.exp(-0.5 * (near / 2.5) ** 2))
+    counts = np.random.default_rng(0).poisson((light * star.profile + 20) * 4.5) / 4.5
+    spectrum, _ = extracted(dataclasses.replace(star, image=image_of(counts), flux=light))
+    assert spectrum.attrs["extraction"] == "optimal"
+    assert "remarks" not in spectrum.attrs
 
 
 def test_optimal_weights_reach_the_least_noise_there_is() -> None:
