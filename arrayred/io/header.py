@@ -19,6 +19,7 @@ import contextlib
 import io
 import math
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -174,10 +175,21 @@ def _pieces(quoted: str, size: int) -> list[str]:
 
 
 def ascii_of(text: str) -> str:
-    """Return text with characters that FITS headers do not allow replaced by question marks."""
+    """Return text of the same length with letters without accents, and ? for other characters.
+
+    Examples
+    --------
+    >>> ascii_of("Véga, ½ night")
+    'Vega, ? night'
+    """
     if _PRINTABLE.match(text):
         return text
-    return "".join(c if " " <= c <= "~" else "?" for c in text)
+    return "".join(c if " " <= c <= "~" else _without_accent(c) for c in text)
+
+
+def _without_accent(character: str) -> str:
+    letter = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    return letter if len(letter) == 1 and " " <= letter <= "~" else "?"
 
 
 # Headers: cards are stored as read, parsed only when their value is needed, copied verbatim.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -148,8 +150,21 @@ def calibrated_files(
     """Yield each frame of a calibrated cube as a FITS file, in folders as the raw frames."""
     for i, frame in enumerate(provenance.frames):
         own = replace(provenance, frames=[frame])
-        name = f"{cube[FRAME].values[i]}_calibrated.fits"
+        name = _name_that_fits(str(cube[FRAME].values[i]), "_calibrated.fits")
         yield from image_file(cube.isel({FRAME: i}), own, name, dtype).items()
+
+
+def _name_that_fits(label: str, suffix: str) -> str:
+    """Return the name of a product of a frame; file systems take 255 bytes, temporary names 30.
+
+    A label that is too long is cut, and told from others by the beginning of its SHA-256.
+    """
+    folder, _, stem = label.rpartition("/")
+    if len(os.fsencode(stem + suffix)) > _LONGEST_NAME:
+        mark = f"~{hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]}"
+        n_bytes = _LONGEST_NAME - len(suffix) - len(mark)
+        stem = os.fsencode(stem)[:n_bytes].decode(errors="ignore") + mark
+    return f"{folder}/{stem}{suffix}" if folder else f"{stem}{suffix}"
 
 
 def arc_file(arc: xr.Dataset, stem: str) -> dict[str, Content]:
@@ -271,7 +286,8 @@ def product_header(provenance: Provenance, filename: str) -> Header:
         header.set("CALSTAT", provenance.calstat, "corrections applied")
     replaced = _set_cards(header, provenance.cards)
     correct_section_cards(header, provenance.frames[0].sections)
-    header.set("FILENAME", filename, "name of this file")
+    plain = ascii_of(unicodedata.normalize("NFC", filename))
+    header.set("FILENAME", plain, "name of this file")
     header.set("BUNIT", provenance.unit or provenance.frames[0].unit, "unit of the pixel values")
     if header.readable("BUNIT") == "electron":
         set_gain_of_electrons(header)
@@ -1039,6 +1055,7 @@ def _has_content_of(path: Path, handle: int) -> bool:
 # they do not begin at 1) are added.
 
 PIXELS_CARD, METHOD_CARD, CLEAN_CARD = "ARPIXELS", "ARMETHOD", "ARCLEAN"
+_LONGEST_NAME = 200
 _PREFIX = "arrayred: "
 _NOTE_LENGTH = 71
 """A note continues on the next card if its card is full but for one blank."""

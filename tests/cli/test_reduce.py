@@ -730,3 +730,22 @@ def test_an_error_in_a_process_of_its_own_is_one_line(night: Path, run: Run) -> 
     done = run("reduce", night, "-o", "out")
     assert (done.returncode, done.stdout) == (4, "")
     assert re.fullmatch(r"arrayred: error: .*light-002\.fit: .*\n", done.stderr)
+
+
+@pytest.mark.parametrize("stem", ["Véga", "x" * 230 + "é", "глаз", "a b", "e\u0301toile"])
+def test_frames_of_any_name_are_calibrated_and_named_in_headers(
+    stem: str, night: Path, arrayred: Call
+) -> None:
+    for path in sorted(night.glob("light*")):
+        path.rename(night / f"{stem}-{path.stem[-1]}.fit")
+    reduced = arrayred("reduce", night, "-o", "out", "--save-calibrated", *QUIET, "--allow-missing")
+    assert (reduced.code, reduced.err) == (0, "")
+    written = sorted(Path("out").rglob("*_calibrated.fits"))
+    n_lights = len(list(night.glob("*.fit"))) - len(list(night.glob("dark*")))
+    assert len(written) == len({path.name for path in written}) == n_lights
+    assert all(fits.getval(path, "FILENAME").isascii() for path in written)
+    lights = sorted(night.glob(f"{stem[:5]}*"))
+    assert arrayred("combine", *lights, "-o", f"{stem[:20]}.fits").code == 0
+    named = fits.getval(f"{stem[:20]}.fits", "FILENAME")
+    assert named == ("Vega.fits" if stem == "Véga" else named)
+    assert named.isascii()
