@@ -33,7 +33,7 @@ from arrayred.io.scan import (
     stored_dtype,
 )
 from arrayred.kernels.rows import overscan_levels
-from arrayred.model import Section, Sections, consistent_sections, section_numbers
+from arrayred.model import DQ, Section, Sections, consistent_sections, section_numbers
 
 _PLACES = ("DETSEC", "CCDSEC")
 _GAINS = ("EGAIN", "GAIN")
@@ -79,6 +79,37 @@ def with_all_images(image: ImageHDU, given: str = "") -> ImageHDU:
         "parts",
         parts,
         note=", ".join([told, *corrected]),
+        planes=(planes := _planes_of(parts)),
+        warning=_planes_left_out(parts, planes),
+    )
+
+
+def _planes_of(parts: Sequence[Part]) -> tuple[ImageHDU, ...]:
+    """Return the masks and flags of a frame, put together as its pixels are."""
+    planes = []
+    for kind in dict.fromkeys(plane.kind for plane in parts[0].image.planes_of(DQ)):
+        found = [next((p for p in q.image.planes if p.kind == kind), None) for q in parts]
+        own = tuple(
+            replace(part, image=plane, sections=replace(part.sections, overscan=None), factor=1.0)
+            for part, plane in zip(parts, found, strict=True)
+            if plane is not None
+        )
+        if len(own) == len(parts):
+            shape, pixels = _frame_shape(own), _frame_format(own)
+            source = replace(own[0].image.source, shape=shape, pixels=pixels)
+            planes.append(replace(own[0].image, source=source, packing="parts", parts=own))
+    return tuple(planes)
+
+
+def _planes_left_out(parts: Sequence[Part], planes: Sequence[ImageHDU]) -> str:
+    """Return which extensions of the parts are not used, as a warning."""
+    kinds = {plane.kind for plane in planes}
+    unused = [p.title for part in parts for p in part.image.planes if p.kind not in kinds]
+    if not unused:
+        return ""
+    return (
+        f"{', '.join(unused)} not used: noise of parts is not put together, and masks only where "
+        "each part has one"
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import random
 import re
 import signal
 import subprocess
@@ -94,42 +93,9 @@ def failing(
     return calls
 
 
-def killing(three: Path, tmp_path: Path, first: int, step: int) -> tuple[int, int]:
-    """Run the batch that is killed at steps, and return the last and what had been finished."""
-    command = [sys.executable, "-m", "tests.batch.killing", three, tmp_path, first, step]
-    done = subprocess.run(
-        [*map(str, command)],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    last, kept = done.stdout.split()
-    return int(last), int(kept)
-
-
 def environment() -> dict[str, str]:
     paths = [str(ROOT), *filter(None, sys.path)]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "CI": "1"}
-
-
-@posix
-def test_a_run_killed_at_a_file_operation_is_completed(three: Path, tmp_path: Path) -> None:
-    last, kept = killing(three, tmp_path, 7, 60)
-    assert last > 100
-    assert kept > 0
-
-
-@posix
-@pytest.mark.slow
-def test_a_run_killed_at_any_file_operation_is_completed(three: Path, tmp_path: Path) -> None:
-    # Every eleventh step: the nights do the same ones, each begun at another phase. All of them:
-    # python -m tests.batch.killing NIGHTS WORK 1 1
-    last, kept = killing(three, tmp_path, 1, 11)
-    assert last > 100
-    assert kept > last / 3
 
 
 def reducing(nights: Path, out: Path, *options: str) -> subprocess.Popen[str]:
@@ -150,27 +116,6 @@ def reducing(nights: Path, out: Path, *options: str) -> subprocess.Popen[str]:
 def completed(process: subprocess.Popen[str]) -> int:
     process.communicate()
     return process.returncode
-
-
-@posix
-@pytest.mark.slow
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_a_run_killed_at_any_moment_is_completed(tmp_path: Path, jobs: str) -> None:
-    write_nights(tmp_path / "nights", 6)
-    started = time.monotonic()
-    assert completed(reducing(tmp_path / "nights", tmp_path / "undisturbed")) == 0
-    seconds = time.monotonic() - started
-    truth = products(tmp_path / "undisturbed")
-    moments = random.Random(int(jobs))
-    for i in range(5):
-        out = tmp_path / str(i)
-        process = reducing(tmp_path / "nights", out, "--jobs", jobs)
-        time.sleep(seconds * (i + moments.random()) / 5)
-        process.kill()
-        process.communicate()
-        assert completed(reducing(tmp_path / "nights", out, "--jobs", jobs)) == 0
-        assert products(out) == truth
-        assert not temporaries(out)
 
 
 @posix

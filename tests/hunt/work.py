@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from tests.batch.disturbed import products, temporaries, write_night
+from arrayred.io import Ledger
+from tests.batch.disturbed import inodes, products, temporaries, write_night
 from tests.hunt import shim
 
 QUIET = ("--no-figures", "--allow-missing", "--no-input")
@@ -141,6 +142,18 @@ def import_all(task: Task, out: Path) -> None:
     shutil.rmtree(out)
 
 
+def finished(out: Path) -> list[str]:
+    """Return the products of everything that is finished in an output folder."""
+    nights = [out, *(path for path in out.iterdir() if path.is_dir())]
+    return [
+        (night / name).relative_to(out).as_posix()
+        for night in nights
+        for entry in Ledger(night).entries()
+        for name in entry.products
+        if (night / name).exists()
+    ]
+
+
 def made(out: Path) -> dict[str, bytes]:
     """Return the products in an output folder, by path."""
     return {
@@ -172,8 +185,12 @@ def faults_of(task: Task, out: Path, code: int, said: str, *, allowed: Sequence[
 
 def faults_after(task: Task, out: Path, said: Path) -> list[str]:
     """Return what is wrong after the same command has run again, undisturbed."""
+    done = finished(out)
+    before = inodes(out, done)
     code = task.run(out, said)
     faults = [f"again: exit code {code}: {said.read_text(errors='replace')[-300:]}"] if code else []
+    if all((out / name).exists() for name in done) and inodes(out, done) != before:
+        faults.append("again: what was finished was done again")
     if made(out) != task.truth:
         faults.append("again: other products")
     if temporaries(out):

@@ -142,3 +142,26 @@ def test_a_file_that_ends_within_its_mask_is_named(tmp_path: Path) -> None:
 def test_a_frame_without_extensions_has_no_flags(tmp_path: Path) -> None:
     assert set(ar.open_frames(ccd_file(tmp_path / "a.fits", 5.0))) == {"counts"}
     assert CCDData.read(tmp_path / "a.fits").unit == u.adu
+
+
+@pytest.mark.parametrize("n_masks", [1, 2])
+def test_masks_of_amplifiers_are_put_together_as_their_pixels_are(
+    n_masks: int, tmp_path: Path
+) -> None:
+    hdus = fits.HDUList([fits.PrimaryHDU(header=fits.Header({"IMAGETYP": "Light", "EXPTIME": 9}))])
+    for number, place in enumerate(("[1:8,1:6]", "[16:9,1:6]")):
+        pixels = np.full((6, 10), 100 * (number + 1), np.int16)
+        cards = fits.Header({"DETSEC": place, "DATASEC": "[3:10,1:6]"})
+        hdus.append(fits.ImageHDU(pixels, cards, name=f"AMP{number}"))
+        mask = np.zeros((6, 10), np.uint8)
+        mask[4, 2] = 1
+        if number < n_masks:
+            hdus.append(fits.ImageHDU(mask, name="MASK"))
+    hdus.writeto(tmp_path / "x.fits")
+    cube = ar.open_frames([tmp_path / "x.fits"])
+    assert np.array_equal(cube.counts.values[0], np.repeat([[100] * 8 + [200] * 8], 6, axis=0))
+    if n_masks == 1:
+        assert "MASK not used" in str(cube.attrs["remarks"])
+        assert "dq" not in cube
+    else:
+        assert np.argwhere(cube.dq.values[0]).tolist() == [[4, 0], [4, 15]]
