@@ -6,14 +6,17 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
+from benchmarks.publish import ROOT, between_markers
 from tests.hunt import shim
 from tests.hunt.findings import Hunt
 from tests.hunt.fuzz import hunt_lies
 from tests.hunt.storage import hunt_errors, hunt_kills
 from tests.hunt.surroundings import hunt_surroundings
 
+PAGE = ROOT / "docs" / "promises.md"
 HUNTS: dict[str, Callable[[Hunt], None]] = {
     "kills": hunt_kills,
     "faults": hunt_errors,
@@ -30,6 +33,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--trials", type=int, default=1 << 40, help="at most")
     parser.add_argument("--seed", type=int, default=1, help="of the random numbers")
     parser.add_argument("--cases", type=Path, default=Path("cases"), help="folder for findings")
+    parser.add_argument("--publish", action="store_true", help=f"write the counts to {PAGE.name}")
     options = parser.parse_args(arguments)
     if not shim.is_loaded() and shim.library() is not None:
         return shim.with_library([sys.executable, "-m", "tests.hunt", *arguments])
@@ -44,6 +48,9 @@ def main(arguments: list[str]) -> int:
         )
         HUNTS[options.kind](hunt)
     print("\n".join(hunt.lines()))
+    if options.publish:
+        text = between_markers(PAGE.read_text("utf-8"), hunt.section(date.today()), hunt.kind)
+        PAGE.write_text(text, encoding="utf-8")
     return 1 if hunt.found else 0
 
 

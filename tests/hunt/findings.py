@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,22 @@ class Hunt:
         for file in files:
             if file.is_file():
                 shutil.copy(file, home)
+
+    def section(self, day: date) -> str:
+        """Return what the page of promises says of it."""
+        minutes = (time.monotonic() - self.begun) / 60
+        tried = [f"| {what} | {n:,} |" for what, n in sorted(self.tried.items())]
+        ended = ", ".join(f"{n:,} {how}" for how, n in sorted(self.outcomes.items()))
+        return "\n".join(
+            [
+                f"| {self.kind}, {day}, seed {self.seed}, {minutes:.0f} minutes | tried |",
+                "| --- | --: |",
+                *tried,
+                f"| **faults found** | **{len(self.found)}** |",
+                "",
+                f"They ended with: {ended}.",
+            ]
+        )
 
     def lines(self) -> list[str]:
         """Return what was tried and found."""
