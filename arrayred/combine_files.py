@@ -45,7 +45,7 @@ from arrayred.io.frames import (
     require_same_unit,
 )
 from arrayred.io.header import Value
-from arrayred.io.ledger import datasum_of, examine, required_checksums
+from arrayred.io.ledger import examine, required_checksums
 from arrayred.io.pixel_checks import read_alike, repeated_frames
 from arrayred.io.pixels import (
     ARRAY_BYTES,
@@ -60,7 +60,7 @@ from arrayred.io.pixels import (
 from arrayred.io.products import ImageWriter, Provenance, open_image_writer, product_header
 from arrayred.io.publish import require_room
 from arrayred.io.remote import Stamp, path_or_address
-from arrayred.io.scan import ImageHDU, PixelSource, dtype_of
+from arrayred.io.scan import ImageHDU, PixelSource, datasum_of, dtype_of
 from arrayred.kernels.combine import mean, median, minmax_mean, without_impossible
 from arrayred.kernels.reject import clipped_mean
 from arrayred.memory import BandLayout, band_layout

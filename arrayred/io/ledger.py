@@ -36,12 +36,20 @@ from typing import IO, Any
 from arrayred.config.toml import toml_lines, toml_text
 from arrayred.errors import ArrayredError, FrameError, UsageError, printable
 from arrayred.io.frames import Frame
-from arrayred.io.header import BLOCK, Value, ones_complement_sum
-from arrayred.io.pixels import copied_file, require_datasum
+from arrayred.io.header import Value, ones_complement_sum
+from arrayred.io.pixels import copied_file
 from arrayred.io.products import checked_cards
 from arrayred.io.publish import STATE_FOLDER, Content, publish
 from arrayred.io.remote import Address, Stamp, path_or_address, sha256_of_remote
-from arrayred.io.scan import CachedPixels, ImageHDU, retry, unreadable
+from arrayred.io.scan import (
+    CachedPixels,
+    ImageHDU,
+    data_size,
+    datasum_of,
+    require_datasum,
+    retry,
+    unreadable,
+)
 from arrayred.progress import progressed, stage
 
 ALGORITHM = 2
@@ -537,7 +545,7 @@ def _verified_sha256(image: ImageHDU, hashes: Hashes | None) -> str:
         if told is None:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         else:
-            digest, total = _hash_and_datasum(file, first, first + _data_bytes(image))
+            digest, total = _hash_and_datasum(file, first, first + data_size(image.header))
             require_datasum(path, total, told)
     if hashes is not None:
         hashes.note(path, digest, status)
@@ -553,23 +561,6 @@ def _hash_and_datasum(file: IO[bytes], first: int, stop: int) -> tuple[str, int]
         total = ones_complement_sum(inside + bytes(-len(inside) % 4), total)
         position += len(piece)
     return digest.hexdigest(), total
-
-
-def datasum_of(image: ImageHDU) -> int | None:
-    """Return the DATASUM from the header; None where missing or not usable (a packed file)."""
-    value = str(image.header.readable("DATASUM") or "").strip()
-    is_told = value.isdecimal() and image.packing in ("plain", "tiles")
-    return int(value) if is_told else None
-
-
-def _data_bytes(image: ImageHDU) -> int:
-    """Return the size of the data of an image's HDU, bytes, padding included."""
-    size = image.source.n_bytes
-    if image.packing == "tiles":
-        facts = [image.header.readable(keyword) for keyword in ("NAXIS1", "NAXIS2", "PCOUNT")]
-        width, rows, heap = (value if isinstance(value, int) else 0 for value in facts)
-        size = width * rows + heap
-    return -(-size // BLOCK) * BLOCK
 
 
 # Verification of the products and inputs of an output folder: `verify_outputs`.

@@ -35,6 +35,7 @@ from arrayred.io.scan import (
     PixelSource,
     decode,
     dtype_of,
+    require_datasum,
     retry,
     stored_dtype,
     unreadable,
@@ -779,18 +780,6 @@ def _new_spool_file(key: _SpoolKey, done: str) -> Iterator[Path]:
 # reads the piece before. In a pass over bands that one is ahead, and the wait short. The
 # alternative, reading every file a second time, doubles the time of a stack that does not fit into
 # the page cache.
-
-
-def require_datasum(path: Path, total: int, told: int) -> None:
-    """Raise FrameError if the sum of a file's data differs from its DATASUM."""
-    if total != told:
-        raise FrameError(
-            f"The checksum of the pixels is {total}, but DATASUM says {told}",
-            path=path,
-            keyword="DATASUM",
-            value=told,
-            hint="Copy it again; if the pixels were changed on purpose, remove DATASUM.",
-        )
 
 
 class RunningChecksum:

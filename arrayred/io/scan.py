@@ -523,6 +523,25 @@ def _data_bytes(header: Header) -> int:
     return abs(bits) // 8 * groups * (extra + math.prod(axes))
 
 
+def datasum_of(image: ImageHDU) -> int | None:
+    """Return the DATASUM from the header; None where missing or not usable (a packed file)."""
+    value = str(image.header.readable("DATASUM") or "").strip()
+    is_told = value.isdecimal() and image.packing in ("plain", "tiles")
+    return int(value) if is_told else None
+
+
+def require_datasum(path: Path, total: int, told: int) -> None:
+    """Raise FrameError if the sum of a file's data differs from its DATASUM."""
+    if total != told:
+        raise FrameError(
+            f"The checksum of the pixels is {total}, but DATASUM says {told}",
+            path=path,
+            keyword="DATASUM",
+            value=told,
+            hint="Copy it again; if the pixels were changed on purpose, remove DATASUM.",
+        )
+
+
 # The result of a scan: position and encoding of a frame's pixels.
 
 Packing = Literal["plain", "gzip", "bzip2", "xz", "zip", "tiles", "parts"]

@@ -330,6 +330,8 @@ def header_in_the_primary(path: Path) -> None:
 def tiled(kind: str, dtype: str = "int32") -> Spoil:
     def rewrite(path: Path) -> None:
         image, header = fits.getdata(path, header=True)
+        for keyword in ("CHECKSUM", "DATASUM"):  # of the pixels in their old type
+            header.remove(keyword, ignore_missing=True)
         hdu = fits.CompImageHDU(image.astype(dtype), header, compression_type=kind)
         hdu.writeto(path.with_suffix(".fits.fz"))
         path.unlink()

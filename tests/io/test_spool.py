@@ -56,7 +56,7 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, name: str) -> list[object]:
 def test_one_content_is_decoded_once(
     packing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = count_calls(monkeypatch, {"gzip": "inflate", "tiles": "decode_tiles"}[packing])
+    calls = count_calls(monkeypatch, {"gzip": "inflate", "tiles": "decode_in_child"}[packing])
     path = packed(tmp_path / "x.fits", packing)
     with ThreadPoolExecutor(4) as pool:
         images = list(pool.map(read, [path] * 8))
@@ -68,7 +68,7 @@ def test_one_content_is_decoded_once(
 def test_other_content_is_decoded_again(
     packing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = count_calls(monkeypatch, {"gzip": "inflate", "tiles": "decode_tiles"}[packing])
+    calls = count_calls(monkeypatch, {"gzip": "inflate", "tiles": "decode_in_child"}[packing])
     path = tmp_path / "x.fits"
     for pixels in (PIXELS, PIXELS[::-1]):
         assert np.array_equal(read(packed(path, packing, pixels)), pixels)
@@ -244,25 +244,69 @@ def test_a_huge_promise_writes_no_more_than_the_file_holds(tmp_path: Path) -> No
         read(path)
 
 
-def hcompressed(path: Path) -> Path:
+KINDS = ("RICE_1", "GZIP_1", "HCOMPRESS_1")
+
+
+def tiled(path: Path, kind: str) -> Path:
     pixels = PIXELS.astype(np.int32)
-    fits.CompImageHDU(pixels, compression_type="HCOMPRESS_1").writeto(path)
+    fits.CompImageHDU(pixels, compression_type=kind).writeto(path)
     return path
 
 
-def test_hcompress_is_decoded_in_a_child_once(
+def test_tiles_are_decoded_in_one_process_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = hcompressed(tmp_path / "x.fits.fz")
+    decoding._end_children()
+    started = count_calls(monkeypatch, "_Child")
     in_this_process = count_calls(monkeypatch, "decode_tiles")
-    in_children = count_calls(monkeypatch, "decode_in_child")
-    for _ in range(2):
-        assert np.array_equal(read(path), PIXELS)
-    assert (len(in_this_process), len(in_children)) == (0, 1)
+    for kind in KINDS * 2:
+        path = tmp_path / f"{kind}.fits.fz"
+        assert np.array_equal(read(path if path.exists() else tiled(path, kind)), PIXELS)
+    assert (len(started), len(in_this_process)) == (1, 0)
+
+
+@pytest.mark.parametrize("kind", ["RICE_1", "GZIP_1"])
+def test_a_flipped_bit_is_seen_by_the_sum_of_the_pixels(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.fits"
+    noise = np.random.default_rng(3).integers(0, 9999, PIXELS.shape).astype(np.int16)
+    fits.PrimaryHDU(noise).writeto(path, checksum=True)
+    with fits.open(path) as hdus:
+        packed = fits.CompImageHDU(hdus[0].data, hdus[0].header, compression_type=kind)
+        packed.writeto(tmp_path / "x.fits.fz")
+    good = (tmp_path / "x.fits.fz").read_bytes()
+    assert b"ZDATASUM" in good
+    assert np.array_equal(read(tmp_path / "x.fits.fz"), noise)
+    seen = set()
+    for at in range(good.index(b"ZDATASUM") + 2880, len(good), 233):
+        (tmp_path / "y.fits.fz").write_bytes(good[:at] + bytes([good[at] ^ 16]) + good[at + 1 :])
+        try:
+            assert np.array_equal(read(tmp_path / "y.fits.fz"), noise)
+            seen.add("unharmed")
+        except FrameError as error:
+            seen.add(error.keyword or "damaged")
+        (tmp_path / "y.fits.fz").unlink()
+    assert ("ZDATASUM" if kind == "RICE_1" else "damaged") in seen
+
+
+def test_a_decoder_that_does_not_end_or_dies_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tiled(tmp_path / "x.fits.fz", "RICE_1")
+    decoding._end_children()
+    monkeypatch.setattr(decoding, "_CHILD_SECONDS", 0.01)
+    with pytest.raises(FrameError, match="does not come to an end") as caught:
+        read(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    monkeypatch.undo()
+    assert np.array_equal(read(path), PIXELS)
+    decoding._idle[0]._process.kill()
+    with pytest.raises(FrameError, match=r"does not come to an end|failed"):
+        read(tiled(tmp_path / "y.fits.fz", "RICE_1"))
+    assert np.array_equal(read(tiled(tmp_path / "z.fits.fz", "RICE_1")), PIXELS)
 
 
 def test_a_cut_hcompress_frame_is_an_error_with_its_name(tmp_path: Path) -> None:
-    path = hcompressed(tmp_path / "x.fits.fz")
+    path = tiled(tmp_path / "x.fits.fz", "HCOMPRESS_1")
     path.write_bytes(path.read_bytes()[:9000])
     with pytest.raises(FrameError) as caught:
         read(path)
@@ -272,9 +316,10 @@ def test_a_cut_hcompress_frame_is_an_error_with_its_name(tmp_path: Path) -> None
 def test_a_decoder_that_crashes_is_an_error_with_the_frames_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, crash = hcompressed(tmp_path / "x.fits.fz"), tmp_path / "crash"
+    path, crash = tiled(tmp_path / "x.fits.fz", "HCOMPRESS_1"), tmp_path / "crash"
     crash.write_text("#!/bin/sh\nkill -SEGV $$\n")
     crash.chmod(0o755)
+    decoding._end_children()
     monkeypatch.setattr(sys, "executable", str(crash))
     with pytest.raises(FrameError) as caught:
         read(path)
