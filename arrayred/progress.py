@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
+from arrayred.errors import printable
+
 LOGGER = logging.getLogger("arrayred")
 LOGGER.addHandler(logging.NullHandler())
 _BYTES_PER_MB = 1e6
@@ -75,7 +77,7 @@ def note(event: str, facts: Mapping[str, Any], level: int = logging.INFO) -> Non
     >>> note("target", {"target": "Vega", "status": "reduced"})
     """
     if LOGGER.isEnabledFor(level):
-        told = ", ".join(f"{name} {value}" for name, value in facts.items())
+        told = printable(", ".join(f"{name} {value}" for name, value in facts.items()))
         LOGGER.log(level, "%s: %s", event, told, extra={"event": event, "facts": facts})
 
 
@@ -131,7 +133,7 @@ def stage(name: str) -> Iterator[None]:
     begun, read_before = time.perf_counter(), _read_so_far
     _OPEN.set((*outer, this))
     try:
-        LOGGER.debug("%s begins", this.path, extra={"begun": this})
+        LOGGER.debug("%s begins", printable(this.path), extra={"begun": this})
         yield
     finally:
         _OPEN.set(outer)
@@ -141,7 +143,7 @@ def stage(name: str) -> Iterator[None]:
         if this.n_read:
             facts["mb_read"] = round(this.n_read / _BYTES_PER_MB, 3)
         extra = {"event": "stage", "facts": facts, "ended": this}
-        LOGGER.info("%s: %.3f s", this.path, this.seconds, extra=extra)
+        LOGGER.info("%s: %.3f s", printable(this.path), this.seconds, extra=extra)
 
 
 def is_watched() -> bool:
@@ -153,4 +155,4 @@ def progressed(done: int, total: int) -> None:
     """Log the progress of the innermost stage."""
     if is_watched() and (stages := _OPEN.get()):
         extra = {"progress": (done, total)}
-        LOGGER.debug("%s: %d of %d", stages[-1].path, done, total, extra=extra)
+        LOGGER.debug("%s: %d of %d", printable(stages[-1].path), done, total, extra=extra)
