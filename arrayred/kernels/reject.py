@@ -793,6 +793,7 @@ _BRIGHT_PIXEL_SNR = 4.0
 _BRIGHT_HALF_SNR = 1.0
 """The same for half the pixels of a tile in any frame."""
 _SCATTER_QUANTILE = 0.75
+_NOISE_ALONE = 1.2
 """Quantile of the distances from a median that is about 1 for normal noise: 0.92 for 3 frames, 1.04
 for 5."""
 _SHIFT_TOLERANCE = 0.2
@@ -907,7 +908,9 @@ def compare_tiles(
     noise : noise of a frame.
     more : (tile, x), further variance, as of hot pixels.
     struck : (frame, tile, x), values that are known to be hits, or lie beside one: they are
-        compared, but have no part in the scale, unless they fill half of their tile.
+        compared, but have no part in the scale, unless they fill half of their tile. A tile that
+        scatters more than by noise is then left alone: without its core, the scale of a narrow
+        bright star follows its flanks.
     """
     scale, reference, bright = _scaled_tiles(values, sky, noise, more, struck)
     reference[bright] = _median_frame(values[:, bright] / scale[:, bright])
@@ -917,7 +920,10 @@ def compare_tiles(
         known - expected, expected, noise.variance(expected + sky, more), scale
     )
     excess[np.isnan(values) | ~np.isfinite(excess)] = 0.0
-    return TileComparison(scale, excess / np.maximum(_tile_scatter(excess), 1.0))
+    scatter = _tile_scatter(excess)
+    if struck is not None:
+        excess[np.broadcast_to(scatter > _NOISE_ALONE, excess.shape)] = 0.0
+    return TileComparison(scale, excess / np.maximum(scatter, 1.0))
 
 
 def tile_scales(
