@@ -22,7 +22,7 @@ from arrayred.kernels.combine import LANE_BYTES, STRIP_BYTES
 from arrayred.model import CLEAN, COUNTS, DQ, N_REJECTED, VARIANCE
 
 MIB = 1 << 20
-_PROGRAM, _PLOTTING = 160 * MIB, 56 * MIB
+_PROGRAM, _PLOTTING = 160 * MIB, 48 * MIB
 """The program with its libraries, and with matplotlib more: alone not sizes of arrays."""
 _OF_A_FRAME = 24 << 10
 """The record of a frame, with the cards of its header."""

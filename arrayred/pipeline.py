@@ -545,7 +545,7 @@ def make_flat(
     >>> response[20, 100] = 0.8
     >>> lamp = 20_000.0 + 50.0 * np.arange(200)
     >>> labels = {"y": np.arange(1, 41), "x": np.arange(1, 201), "gain": 1.0}
-    >>> frames = rng.poisson(lamp * response, (5, 40, 200)) + 300
+    >>> frames = rng.poisson(lamp * response, (9, 40, 200)) + 300
     >>> flats = xr.Dataset({"counts": (("frame", "y", "x"), frames, {"units": "adu"})}, labels)
     >>> bias = xr.Dataset({"counts": (("y", "x"), np.full((40, 200), 300.0))}, labels)
     >>> flat = make_flat(flats, bias)

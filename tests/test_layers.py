@@ -12,7 +12,8 @@ import pytest
 import arrayred
 
 LAYERS = {
-    "errors": 1, "kernels": 1, "process": 1, "_version": 1, "progress": 1,
+    "errors": 0,
+    "kernels": 1, "process": 1, "_version": 1, "progress": 1,
     "model": 2, "bands": 2,
     "config": 3, "memory": 3,
     "io": 4, "steps": 4, "simulate": 4,

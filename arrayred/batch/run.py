@@ -59,7 +59,6 @@ from arrayred.io.products import (
     checked_cards,
     frames_file,
     image_file,
-    import_ahead,
     is_product,
     missing_cards,
     spectrum_files,
@@ -230,7 +229,6 @@ class _NightRun:
 
     def write_target(self, target: Target) -> Outcome:
         """Reduce and write one target; on an error write what was made, and return the error."""
-        import_ahead()
         files: dict[str, Content] = {}
         written: list[Path] = []
         told: list[dict[str, Any]] = []
@@ -381,7 +379,6 @@ class _WrittenMasters(Masters):
             or self._folder.finished(master_entry_name(group), self._key(group)) is not None
         ):
             return
-        import_ahead()
         with suppress(ArrayredError):
             self.of(group)
 

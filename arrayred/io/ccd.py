@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from arrayred.config import Instrument
 from arrayred.errors import MismatchError, UsageError
 from arrayred.io.files import find_image
-from arrayred.io.header import Header, is_structural, to_astropy
+from arrayred.io.header import Header, is_structural
 from arrayred.io.planes import UNCERTAINTIES, flags_of
 from arrayred.io.products import (
     attrs_of,
@@ -289,6 +289,16 @@ def _specutils_container() -> Any:
             "specutils is not installed", hint="Install it: pip install specutils."
         ) from error
     return Spectrum
+
+
+# Headers to and from astropy, card by card, to the byte: `to_astropy`, `from_astropy`.
+
+
+def to_astropy(header: Header) -> astropy.io.fits.Header:
+    """Return a header as an astropy Header."""
+    from astropy.io import fits
+
+    return fits.Header.fromstring(header.to_bytes())
 
 
 def from_astropy(meta: Any) -> Header:

@@ -16,7 +16,6 @@ from arrayred.config import Instrument
 from arrayred.errors import InputError, MismatchError, NightError
 from arrayred.io.files import files_at, find_image
 from arrayred.io.frames import Frame, read_frames, require_same_unit
-from arrayred.io.header import to_astropy
 from arrayred.io.pixel_checks import read_alike, repeated_frames
 from arrayred.io.pixels import FrameStack, PackedStack, PlaneStack, plain_pixels
 from arrayred.io.remote import Address, is_fits_name, path_or_address
@@ -337,9 +336,11 @@ def headers(cube: xr.Dataset) -> dict[str, astropy.io.fits.Header]:
             keyword="path",
             hint="Take what open_frames returned.",
         )
+    from astropy.io import fits
+
     labels, paths = np.atleast_1d(cube[FRAME].values), np.atleast_1d(cube["path"].values)
     return {
-        str(label): to_astropy(find_image(Path(path)).header)
+        str(label): fits.Header.fromstring(find_image(Path(path)).header.to_bytes())
         for label, path in zip(labels, paths, strict=True)
     }
 

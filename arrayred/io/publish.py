@@ -288,7 +288,7 @@ def output_lock(out: Path, *, break_lock: bool = False, wait: float = 0.0) -> It
         raise storage_error(error, path, 0) from error
     try:
         if locked:
-            _write_lock_owner(handle)
+            _write_lock_owner(handle, path)
             remove_temporaries(_folders_of(out))
         yield locked
     finally:
@@ -350,16 +350,26 @@ def _is_at(handle: int, path: Path) -> bool:
         return False
 
 
-def _write_lock_owner(handle: int) -> None:
-    """Write the holder (process, host, start, command) into the lock."""
+def _write_lock_owner(handle: int, path: Path) -> None:
+    """Write the holder (process, host, start, command) into the lock.
+
+    Raises
+    ------
+    StorageError
+        It cannot be written: a run that begins so would end no better.
+    """
     facts = {
         "pid": os.getpid(),
         "host": platform.node(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": without_secrets(shlex.join(sys.argv)),
     }
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, (json.dumps(facts) + "\n").encode(), 0)
+    content = (json.dumps(facts) + "\n").encode()
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, content, 0)
+    except OSError as error:
+        raise storage_error(error, path, len(content)) from error
 
 
 def _locked_error(path: Path, handle: int) -> LockedError:

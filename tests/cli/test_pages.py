@@ -34,6 +34,7 @@ SPARED = {
         "it is a drawing",
     ],
     "many-nights.md": ["an example does it", "it needs an object store"],
+    "promises.md": ["it takes minutes"],
 }
 """The blocks that are not run, and why: a page spares no other."""
 INSTALLED = ["pip", "install", "."]

@@ -23,6 +23,7 @@ PLAINLY = ("--no-figures", "--allow-missing")
 LIMITED = """
 import resource, sys
 from arrayred.cli import main
+sys.dont_write_bytecode = True  # it would be cut, and used by later tests
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
 sys.argv[1:] = sys.argv[2:]
 main()

@@ -125,6 +125,7 @@ def run_in(odd: list[Oddity], task: Task, place: Path, out: Path) -> tuple[int, 
     """Run a task in odd surroundings, and return its exit code and what it printed."""
     environment: dict[str, str] = {**os.environ, "PYTHONPATH": str(ROOT), "OUT": str(out)}
     environment["XDG_CACHE_HOME"] = str(place / "cache")
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # a limit on files would cut it, for later runs
     if library := shim.library():
         environment["LD_PRELOAD"] = str(library)
     for one in odd:

@@ -61,6 +61,7 @@ from pathlib import Path
 import arrayred as ar
 from arrayred.night.night import cache_night
 night = ar.open_night(sys.argv[1])
+sys.dont_write_bytecode = True  # it would be cut, and used by later tests
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
     cache_night(night, Path(sys.argv[2]))

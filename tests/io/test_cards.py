@@ -173,7 +173,7 @@ def test_a_missing_card_is_named() -> None:
 def test_bytes_outside_ascii_are_read_as_latin_1_and_never_written() -> None:
     header = card("OBSERVER= 'J\xf6rg \xb0C'")
     assert header["OBSERVER"] == "J\xf6rg \xb0C"
-    assert by_astropy(header)["OBSERVER"] == "J?rg ?C"
+    assert by_astropy(header)["OBSERVER"] == "Jorg ?C"
 
 
 @pytest.mark.parametrize("padding", [0, 79, 160, 2720])
@@ -243,7 +243,7 @@ def test_what_a_header_cannot_hold_is_marked_in_notes_and_comments() -> None:
     header = Header()
     header.note("HISTORY", "naïve\nline")
     header.set("EXPTIME", 1, "µs\t")
-    assert header.lines("HISTORY") == ["na?ve?line"]
+    assert header.lines("HISTORY") == ["naive?line"]
     assert by_astropy(header).comments["EXPTIME"] == "?s?"
 
 

@@ -221,6 +221,7 @@ def test_a_file_size_limit_of_the_system_spares_the_old_files(tmp_path: Path) ->
     code = (
         "import resource, sys; from pathlib import Path\n"
         "from arrayred.errors import StorageError; from arrayred.io.publish import publish\n"
+        "sys.dont_write_bytecode = True\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "files = {Path('small.txt'): b'new', Path('large.fits'): bytes(8000)}\n"
         "try: publish(files, overwrite=True)\n"

@@ -109,6 +109,7 @@ def test_threads_that_come_at_once_share_one_spool(
         return make(**options)
 
     spool._spool_folder.cache_clear()
+    spool._spooled_pixels.cache_clear()  # files of other tests, which are gone with the folder
     monkeypatch.setattr(tempfile, "mkdtemp", slow)
     images = [scan(packed(tmp_path / f"{i}.fits", "gzip")) for i in range(4)]
     sources = all_plain_pixels(images, 4)
