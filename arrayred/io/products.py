@@ -61,9 +61,11 @@ from arrayred.io.header import (
 )
 from arrayred.io.publish import (
     Content,
+    drop_temporary,
     open_temporary,
     place_taken_error,
     publish,
+    remove_temporaries,
     storage_error,
     sync_folder,
 )
@@ -965,6 +967,7 @@ def open_image_writer(
     try:
         with _disk_errors_name(path, shape[0] * shape[1] * np.dtype(dtype).itemsize):
             path.parent.mkdir(parents=True, exist_ok=True)
+            remove_temporaries([path.parent], path.name)
             handle, temporary = open_temporary(path)
             sink = ImageWriter(path, handle, header, shape, dtype)
         if not overwrite and _is_other_image(path, sink):
@@ -977,7 +980,7 @@ def open_image_writer(
         if handle >= 0:
             os.close(handle)
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            drop_temporary(temporary)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from arrayred.io.remote import without_secrets
 
 Content = bytes | bytearray
 _EXIT_WAIT_S = 0.5
-_TEMPORARY = re.compile(r"\..+\.(\d+)\.[0-9a-f]{8}\.tmp")
+_TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.[0-9a-f]{8}\.tmp")
 
 
 def publish(
@@ -77,8 +77,13 @@ def publish(
         raise storage_error(error, where, sum(map(len, fresh.values()))) from error
     finally:
         for temporary in temporaries.values():
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+            drop_temporary(temporary)
+
+
+def drop_temporary(path: Path) -> None:
+    """Remove a temporary file, if it is there and can be: the product does not depend on it."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def remove(path: Path) -> None:
@@ -89,7 +94,7 @@ def remove(path: Path) -> None:
         raise storage_error(error, path, 0) from error
 
 
-def remove_temporaries(folders: Iterable[Path]) -> None:
+def remove_temporaries(folders: Iterable[Path], product: str = "") -> None:
     """Remove the temporaries that killed runs on this machine left in folders.
 
     A process that is being killed releases its locks before it ends, so one that still seems to be
@@ -98,12 +103,18 @@ def remove_temporaries(folders: Iterable[Path]) -> None:
     Parameters
     ----------
     folders : searched, but not their subfolders; missing ones are skipped.
+    product : only temporaries of a product of this name.
     """
     for folder in folders:
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
                 made = _TEMPORARY.fullmatch(entry.name)
-                if made and _is_ours(entry) and _has_ended(int(made[1])):
+                if (
+                    made
+                    and product in ("", made[1])
+                    and _is_ours(entry)
+                    and _has_ended(int(made[2]))
+                ):
                     os.unlink(entry.path)
 
 
@@ -188,7 +199,7 @@ def _write_temporary(path: Path, content: Content, durable: bool) -> Path:
             if durable:
                 os.fsync(file.fileno())
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        drop_temporary(temporary)
         raise
     return temporary
 
