@@ -720,8 +720,9 @@ class _LogFile(logging.Handler):
         """
         super().close()
         self._file.close()
-        if self._error is not None:
-            raise self._error
+        error, self._error = self._error, None  # the interpreter closes handlers again
+        if error is not None:
+            raise error
 
 
 def _opened_log(path: Path) -> io.FileIO:
