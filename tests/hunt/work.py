@@ -143,14 +143,17 @@ def import_all(task: Task, out: Path) -> None:
 
 
 def finished(out: Path) -> list[str]:
-    """Return the products of everything that is finished in an output folder."""
+    """Return the products of everything that is finished in an output folder.
+
+    Pages are not: they tell of the last run, and are made again where it went otherwise.
+    """
     nights = [out, *(path for path in out.iterdir() if path.is_dir())]
     return [
         (night / name).relative_to(out).as_posix()
         for night in nights
         for entry in Ledger(night).entries()
         for name in entry.products
-        if (night / name).exists()
+        if (night / name).exists() and not name.endswith(".html")
     ]
 
 
