@@ -378,8 +378,12 @@ def _require_one_value(header: Header, prefix: str) -> None:
 
     Readers differ in which of them they believe.
     """
-    layout = [f"{prefix}{keyword}" for keyword in ("BITPIX", "NAXIS", "NAXIS1", "NAXIS2")]
-    for keyword in (*layout, "BZERO", "BSCALE", "BLANK"):
+    axes = [f"{prefix}{keyword}" for keyword in ("BITPIX", "NAXIS", "NAXIS1", "NAXIS2")]
+    layout = (*axes, "BZERO", "BSCALE", "BLANK")
+    there = [name for card in header if (name := card.removeprefix("HIERARCH ")) in layout]
+    if len(there) == len(set(there)):
+        return
+    for keyword in layout:
         values = header.all(keyword)
         if any(value != values[0] for value in values):
             raise HeaderError(
