@@ -11,6 +11,7 @@ import xarray as xr
 from astropy.io import fits
 
 import arrayred as ar
+from arrayred.steps.motion import Values, spectral_shifts
 from benchmarks.truth.independent import Exposure, IndependentNight, Sky, Source
 from benchmarks.truth.kinds import KINDS, misses, outcome
 
@@ -101,3 +102,31 @@ def test_a_night_dispersed_along_columns_moves_alike(products: xr.DataTree, tmp_
         fits.PrimaryHDU(pixels.T.copy(), header).writeto(tmp_path / name)
     upright = ar.reduce_night(tmp_path)["targets/Star/spectrum"].flux.values
     np.testing.assert_allclose(products["spectrum"].flux.values, upright, rtol=2e-3)
+
+
+def lights_of(depth: float, n_frames: int, tracks: int) -> tuple[Values, Values]:
+    """Return spectra (frame, x) with 20 lines and noise of 4 % each, and their shifts, pixels."""
+    rng = np.random.default_rng(5)
+    x, shifts = np.arange(600.0), rng.normal(0.0, 0.3, n_frames)
+    places = rng.uniform(30, 570, 20)[:, np.newaxis]
+    spectra = []
+    for by in shifts:
+        lines = np.add.reduce(np.exp(-((x - places - by) ** 2) / 8))
+        one = 100 * (1 - depth * lines) + rng.normal(0, 4, x.size)
+        one[rng.integers(0, x.size, tracks)] += rng.uniform(50, 800, tracks)
+        spectra.append(one)
+    return np.array(spectra), shifts - shifts.mean()
+
+
+@pytest.mark.parametrize("n_frames", [2, 3, 4, 10])
+def test_a_star_without_lines_is_not_said_to_drift(n_frames: int) -> None:
+    rng = np.random.default_rng(n_frames)
+    told = [spectral_shifts(100 + rng.normal(0, 8, (n_frames, 600)))[0] for _ in range(20)]
+    assert not np.isfinite(told).any()
+
+
+@pytest.mark.parametrize("n_frames", [2, 3, 4, 10])
+def test_tracks_of_cosmic_rays_are_no_lines_that_moved(n_frames: int) -> None:
+    spectra, shifts = lights_of(0.5, n_frames, tracks=3)
+    assert np.abs(spectral_shifts(spectra)[0] - shifts).max() < 0.1
+    assert not np.isfinite(spectral_shifts(lights_of(0.0, n_frames, tracks=2)[0])[0]).any()
