@@ -29,16 +29,12 @@ from .cosmic import merge_outliers as merge_outliers
 from .cosmic import moved_star_pixels as moved_star_pixels
 from .cosmic import values_at as values_at
 from .extract import AperturePixels as AperturePixels
-from .extract import ColumnStack as ColumnStack
 from .extract import ExtractedFlux as ExtractedFlux
 from .extract import ExtractWeights as ExtractWeights
-from .extract import Moffat as Moffat
-from .extract import TracePixels as TracePixels
 from .extract import aperture_pixels as aperture_pixels
 from .extract import bad_edges as bad_edges
 from .extract import extract_along as extract_along
 from .extract import extract_frames as extract_frames
-from .extract import fit_moffat as fit_moffat
 from .extract import fit_profile as fit_profile
 from .extract import gather_pixels as gather_pixels
 from .extract import knots_of as knots_of
@@ -48,6 +44,10 @@ from .find import Threshold as Threshold
 from .find import detect_rows as detect_rows
 from .find import find_all_rows as find_all_rows
 from .find import find_rows as find_rows
+from .moffat import ColumnStack as ColumnStack
+from .moffat import Moffat as Moffat
+from .moffat import TracePixels as TracePixels
+from .moffat import fit_moffat as fit_moffat
 from .noise import VarianceFactor as VarianceFactor
 from .noise import drop_impossible as drop_impossible
 from .noise import estimate_flat_noise as estimate_flat_noise
