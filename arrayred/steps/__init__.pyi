@@ -48,6 +48,7 @@ from .moffat import ColumnStack as ColumnStack
 from .moffat import Moffat as Moffat
 from .moffat import TracePixels as TracePixels
 from .moffat import fit_moffat as fit_moffat
+from .moffat import fit_pair as fit_pair
 from .noise import VarianceFactor as VarianceFactor
 from .noise import drop_impossible as drop_impossible
 from .noise import estimate_flat_noise as estimate_flat_noise
