@@ -474,16 +474,17 @@ def _with_faint_runs(image: xr.Dataset, threshold: Threshold, runs: list[Run]) -
 def _parted(image: xr.Dataset, runs: list[Run]) -> list[Run]:
     """Return runs with those of two or more stars parted at the dips between them.
 
-    Stars beside a run, too faint for it, become runs of their own. The parts of the first run come
+    Stars beside a run, too faint for it, become runs of their own; nearer to another run they would
+    be its wing. The parts of the first run come
     first, each run's by decreasing height.
     """
     best = image.assign({COUNTS: image[CLEAN if CLEAN in image else COUNTS]})
     low, high = int(image[Y][0]), int(image[Y][-1])
     parted: list[Run] = []
     for run in runs:
-        ends = [other.last + 1 for other in runs if other.last < run.first]
+        ends = [(other.last + run.first) // 2 + 1 for other in runs if other.last < run.first]
         bottom = max([low, run.first - _MARGIN, *ends])
-        ends = [other.first - 1 for other in runs if other.first > run.last]
+        ends = [(other.first + run.last) // 2 for other in runs if other.first > run.last]
         top = min([high, run.last + _MARGIN, *ends])
         own = run.first - bottom, run.last - bottom
         stars = stars_in_rows(best, slice(bottom - low, top - low + 1), own)

@@ -252,62 +252,69 @@ def fit_pair(stack: ColumnStack, fwhm: float) -> Pair | None:
     one = fit_moffat(stack, fwhm)
     near = np.abs(stack.away - one.middle) < _REACH_OF_PAIR * one.fwhm
     stack = ColumnStack(stack.away[near], stack.light[near], stack.weight[near])
-    most = _LARGEST_CHI2 * stack.away.size
-    width, middle = np.array([[one.fwhm], [one.middle]])
-    alone = float(_moffat_chi2(stack, width, middle, one.exponent)[0])
-    if alone <= _PAIR_GAIN or not stack.away.size:
+    if not stack.away.size:
         return None
-    start = _best_of_net(stack, one)
-    fits = [_refined_pair(stack, start, exponent) for exponent in MOFFAT_EXPONENTS]
-    chi2, pair = min(fits, key=lambda fit: fit[0])
+    alone = _refined_curves(stack, one.fwhm, [one.middle], one.exponent)[0]
+    if alone <= _PAIR_GAIN:
+        return None
+    fwhm, middles = _best_of_net(stack, one)
+    fits = [_refined_curves(stack, fwhm, middles, exponent) for exponent in MOFFAT_EXPONENTS]
+    chi2, fwhm, middles, heights = min(fits, key=lambda fit: fit[0])
+    faint, bright = np.argsort(heights).tolist()
+    if not heights[bright] > 0:
+        return None
+    pair = Pair(fwhm, middles[bright], middles[faint], float(heights[faint] / heights[bright]))
+    most = _LARGEST_CHI2 * stack.away.size
     fits_better = chi2 <= most and alone - chi2 >= _PAIR_GAIN
     if not fits_better or pair.ratio < _FAINTEST or pair.apart < _LEAST_APART:
         return None
     return pair
 
 
-def _best_of_net(stack: ColumnStack, one: Moffat) -> Pair:
-    """Return the best two Gaussians of a net of widths and middles, in units of a single curve's.
+def _best_of_net(stack: ColumnStack, one: Moffat) -> tuple[float, list[float]]:
+    """Return FWHM and middles of the best two Gaussians of a net in units of a single curve's.
 
     The heights of each two solve their normal equations; both must be positive.
     """
     middles = one.middle + one.fwhm * _PLACES_OF_PAIR
-    most, best = 0.0, Pair(one.fwhm, one.middle, one.middle, 0.0)
+    most, best = 0.0, (one.fwhm, [one.middle, one.middle + one.fwhm])
     for fwhm in one.fwhm * _WIDTHS_OF_PAIR:
         away = (stack.away - middles[:, np.newaxis]) / fwhm
         curves = np.exp(-4 * np.log(2) * away**2)
         weighted = curves * stack.weight
         side, cross = weighted @ stack.light, weighted @ curves.T
         power = np.diagonal(cross)
-        first, second = power[:, np.newaxis], power
-        size = first * second - cross**2
-        size = np.where(size > 1e-9 * first * second, size, np.inf)
-        low = (side[:, np.newaxis] * second - side * cross) / size
+        size = power[:, np.newaxis] * power - cross**2
+        size = np.where(size > 1e-9 * power[:, np.newaxis] * power, size, np.inf)
+        low = (side[:, np.newaxis] * power - side * cross) / size
         gain = np.where((low > 0) & (low.T > 0), low * side[:, np.newaxis] + low.T * side, 0.0)
         i, j = divmod(int(np.argmax(gain)), len(middles))
         if gain[i, j] > most:
-            most = float(gain[i, j])
-            best = Pair(float(fwhm), float(middles[i]), float(middles[j]), 1.0)
+            most, best = float(gain[i, j]), (float(fwhm), middles[[i, j]].tolist())
     return best
 
 
-def _refined_pair(stack: ColumnStack, start: Pair, exponent: float) -> tuple[float, Pair]:
-    """Return chi-square and the two curves of an exponent, by Levenberg and Marquardt.
+def _refined_curves(
+    stack: ColumnStack, fwhm: float, middles: list[float], exponent: float
+) -> tuple[float, float, list[float], Values]:
+    """Return chi-square, FWHM, middles and heights of curves, by Levenberg and Marquardt.
 
-    The heights are solved for at every width and middles.
+    The heights are solved for at every width and middles, and with them a line below all curves:
+    the background is subtracted beside a star, where another may shine.
     """
-    root = np.sqrt(stack.weight)
+    root, n = np.sqrt(stack.weight), len(middles)
+    line = np.stack((np.ones_like(stack.away), stack.away), axis=1)
 
     def fitted(place: Values) -> tuple[Values, Values]:
-        """Return residuals and heights at the logarithm of a FWHM and two middles."""
+        """Return residuals and heights at the logarithm of a FWHM and some middles."""
         curves = [Moffat(float(np.exp(place[0])), m, exponent) for m in place[1:].tolist()]
-        design = np.stack([curve.on_pixels(stack.away) for curve in curves], axis=1)
-        design *= root[:, np.newaxis]
+        shapes = [curve.on_pixels(stack.away) for curve in curves]
+        design = np.column_stack((*shapes, line)) * root[:, np.newaxis]
         heights = np.linalg.lstsq(design, stack.light * root, rcond=None)[0]
-        return np.asarray(stack.light * root - design @ heights), np.asarray(heights)
+        return np.asarray(stack.light * root - design @ heights), np.asarray(heights[:n])
 
-    place = np.array([np.log(start.fwhm), start.brighter, start.fainter])
-    steps = np.diag([_PAIR_STEP, *[_PAIR_STEP * start.fwhm] * 2])
+    place = np.array([np.log(fwhm), *middles])
+    steps = np.diag([_PAIR_STEP, *[_PAIR_STEP * fwhm] * n])
     left, heights = fitted(place)
     chi2, damping = float(left @ left), 1e-3
     for _ in range(_PAIR_ROUNDS):
@@ -323,7 +330,4 @@ def _refined_pair(stack: ColumnStack, start: Pair, exponent: float) -> tuple[flo
             place, left, heights, chi2 = near, left_there, heights_there, there
             if done:
                 break
-    faint, bright = np.argsort(heights)
-    ratio = float(heights[faint] / heights[bright]) if heights[bright] > 0 else 0.0
-    middles = place[1:].tolist()
-    return chi2, Pair(float(np.exp(place[0])), middles[bright], middles[faint], ratio)
+    return chi2, float(np.exp(place[0])), place[1:].tolist(), heights

@@ -725,10 +725,11 @@ class StarInRows(NamedTuple):
     pair: Pair | None = None
 
 
-_LEAST_PARTED, _LEAST_PARTED_TWINS, _TWINS = 0.75, 1.2, 0.85
+_LEAST_PARTED, _LEAST_PARTED_TWINS, _TWINS = 0.9, 1.2, 0.85
 """Distance from which two stars are parted, FWHM: below 0.7 a joint fit of their fluxes is unsure
-by more than a factor of two. From 1.2 if one has 0.85 of the flux of the other or more: a star that
-trailed or is out of focus looks like two equal ones up to a FWHM apart."""
+by more than a factor of two, and a skewed star looks like two. From 1.2 where one has 0.85 of the
+flux of the other or more: a star that trailed or is out of focus looks like two equal ones up to a
+FWHM apart."""
 
 
 def stars_in_rows(image: xr.Dataset, span: slice, own: tuple[int, int]) -> list[StarInRows]:
