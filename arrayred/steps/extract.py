@@ -41,7 +41,7 @@ from arrayred.steps.moffat import (
     stack_columns,
     sums_by_number,
 )
-from arrayred.steps.trace import Neighbour, fit_trace, half_height_of, relative_width
+from arrayred.steps.trace import Neighbour, fit_trace, half_height_of, relative_width, touching_rows
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -823,6 +823,7 @@ stars about a FWHM apart."""
 _MOST_WIDTH_RATIO = 1.7
 """Largest ratio of the widths of stars with one profile: stars 1.5 FWHM apart, which cut each
 other's rows, seem to differ by 1.4."""
+_LEAST_ROWS_OF_WIDTH = 2.0
 _MOST_OF_DISTANCE = 0.8
 """Largest half-width of an aperture, in units of the distance to the neighbour."""
 _MOST_DIFFERENCE = 0.01
@@ -1272,7 +1273,7 @@ def part_neighbours(
     every = [star, *others]
     sources = [_source_of(image, sky, star.trace, one, "optimal") for one in every]
     near = [_light_of_neighbour(sources[0], other)[1] > _LEAST_SHARED for other in sources[1:]]
-    if not any(near) or not _have_one_width([one.trace for one in every]):
+    if not any(near) or not _have_one_width([one.trace for one in _whole(every)]):
         return tuple(every)
     brightest = int(np.argmax([finite_median(one.found.flux.flux) for one in sources]))
     every = _parallel(every, every[brightest].trace.drop_vars("fwhm", errors="ignore"), brightest)
@@ -1294,6 +1295,18 @@ def part_neighbours(
     if _unreliable(sources[0], sources[1:]):
         return (star, *others)
     return tuple(_with_apertures(every))
+
+
+def _whole(stars: Sequence[Neighbour]) -> list[Neighbour]:
+    """Return the stars whose width is known: none cuts the rows of another to under two FWHM."""
+    fwhm = max(float(one.trace.attrs["fwhm"]) for one in stars)
+    return [
+        one
+        for one in stars
+        if touching_rows(one.rows) == (one.rows.first, one.rows.last)
+        or one.rows.n_rows >= _LEAST_ROWS_OF_WIDTH * fwhm
+        or float(one.trace.attrs["fwhm"]) == fwhm
+    ]
 
 
 def _parallel(stars: Sequence[Neighbour], line: xr.Dataset, brightest: int) -> list[Neighbour]:
