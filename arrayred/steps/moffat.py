@@ -191,11 +191,11 @@ _PAIR_GAIN = 100.0
 """Decrease of chi-square required to accept a second star."""
 _LEAST_APART, _FAINTEST = 0.6, 0.05
 """Least distance of two stars, FWHM, and least flux of the fainter, in units of the brighter's."""
-_REACH_OF_PAIR = 2.0
+_REACH_OF_PAIR = 3.0
 """Distance from the middle up to which the profile is compared, FWHM of the single curve."""
 _WIDTHS_OF_PAIR = np.geomspace(0.35, 1.0, 12)
 """Widths tried, in units of that of the single curve."""
-_PLACES_OF_PAIR = np.linspace(-1.5, 1.5, 31)
+_PLACES_OF_PAIR = np.linspace(-2.5, 2.5, 51)
 """Middles tried, in the same units."""
 _PAIR_ROUNDS, _PAIR_STEP, _PAIR_DONE = 20, 0.01, 0.1
 """Largest number of rounds, step of the derivatives in FWHM, change of chi-square at the end."""

@@ -550,7 +550,7 @@ KINDS = {
     ),
     "fainter neighbour 10 rows away": Kind(_fainter_neighbour, told="overlaps"),
     "rows beside a brighter star": Kind(_beside_a_brighter, {"rows": (112, 145)}),
-    "glow of a corner": Kind(_glow, told="in few columns only", columns=(0, 300)),
+    "glow of a corner": Kind(_glow, told=_OTHER_LIGHT),
     "blank with tracks, one light": Kind(_tracks(1), refused=True),
     "blank with tracks, two lights": Kind(_tracks(2), refused=True),
     "light fills the slit": Kind(_filled, told="Light fills rows 21 to 180", refused=True),
