@@ -225,6 +225,8 @@ class Run:
         than any star, as hot rows and cosmic rays are, or "patch": bright in few columns only, as a
         glow or a reflection is, and so not a spectrum.
     row : its brightest row, in the middle column where the spectrum is tilted, if known.
+    second : of two stars that its light is of, too near to each other to be parted, the rows from
+        the brighter to the fainter, and the fainter one's part of the flux.
 
     Examples
     --------
@@ -237,6 +239,7 @@ class Run:
     snr: float | None = None
     state: Literal["left", "taken", "sharp", "patch"] = "left"
     row: float | None = None
+    second: tuple[float, float] | None = None
 
     def __str__(self) -> str:
         """Return the run as a sentence for the user."""

@@ -366,7 +366,13 @@ def _given_rows(image: xr.Dataset, threshold: Threshold, method: Detect, rows: R
         _, runs = _detected_runs(image, threshold, method, None)
     except NoSpectrumError:
         return given
-    return replace(given, others=tuple(_beside(runs, rows)))
+    told = [
+        _second_star_text(*run.second)
+        for run in runs
+        if run.second is not None and rows[0] <= run.first and run.last <= rows[1]
+    ]
+    remarks = (*given.remarks, *told)
+    return replace(given, others=tuple(_beside(runs, rows)), remarks=remarks)
 
 
 def _beside(runs: list[Run], rows: RowRange) -> Iterator[Run]:
@@ -468,16 +474,17 @@ def _with_faint_runs(image: xr.Dataset, threshold: Threshold, runs: list[Run]) -
 def _parted(image: xr.Dataset, runs: list[Run]) -> list[Run]:
     """Return runs with those of two or more stars parted at the dips between them.
 
-    Stars beside a run, too faint for it, become runs of their own. The parts of the first run come
+    Stars beside a run, too faint for it, become runs of their own; nearer to another run they would
+    be its wing. The parts of the first run come
     first, each run's by decreasing height.
     """
     best = image.assign({COUNTS: image[CLEAN if CLEAN in image else COUNTS]})
     low, high = int(image[Y][0]), int(image[Y][-1])
     parted: list[Run] = []
     for run in runs:
-        ends = [other.last + 1 for other in runs if other.last < run.first]
+        ends = [(other.last + run.first) // 2 + 1 for other in runs if other.last < run.first]
         bottom = max([low, run.first - _MARGIN, *ends])
-        ends = [other.first - 1 for other in runs if other.first > run.last]
+        ends = [(other.first + run.last) // 2 for other in runs if other.first > run.last]
         top = min([high, run.last + _MARGIN, *ends])
         own = run.first - bottom, run.last - bottom
         stars = stars_in_rows(best, slice(bottom - low, top - low + 1), own)
@@ -513,6 +520,9 @@ def _parts_of_run(run: Run, stars: list[StarInRows], bottom: int, top: int) -> l
         if star in own or (first <= last and star.height < tallest):
             snr = None if run.snr is None else round(run.snr * star.height / tallest, 1)
             part = replace(run, first=first, last=last, snr=snr, row=float(row))
+            if star.pair is not None:
+                apart, ratio = star.pair.fainter - star.pair.brighter, star.pair.ratio
+                part = replace(part, second=(round(apart, 1), ratio / (1 + ratio)))
             parts.append((star.height, part))
     return [part for _, part in sorted(parts, key=lambda part: -part[0])]
 
@@ -796,12 +806,24 @@ def _rows_of_run(image: xr.Dataset, found: Rows, run: Run, runs: list[Run]) -> R
     if whole != (run.first, run.last):
         told = "light of a neighbour overlaps: the aperture ends at the dip between them"
         rows = replace(rows, remarks=(*rows.remarks, told))
+    if run.second is not None:
+        rows = replace(rows, remarks=(*rows.remarks, _second_star_text(*run.second)))
     tallest = all(
         (other.snr or 0.0) <= (run.snr or 0.0) for other in runs if _lies_in(other, whole)
     )
     if whole == (run.first, run.last) or found.rule != "threshold" or not tallest:
         return rows
     return replace(rows, procedure=whole)
+
+
+def _second_star_text(apart: float, part: float) -> str:
+    """Return a remark on two stars that are not parted, by their distance in rows."""
+    side = "above" if apart > 0 else "below"
+    return (
+        f"light of a second star {abs(apart):.1f} rows {side} the first is in the aperture, about "
+        f"{part:.0%} of the flux, or the star trailed or is out of focus: check the profile, and "
+        f"give --rows A:B {'below' if apart > 0 else 'above'} their middle to leave most of it out"
+    )
 
 
 def _lies_in(run: Run, rows: RowRange) -> bool:

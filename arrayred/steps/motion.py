@@ -589,7 +589,7 @@ def _shift_left(spectrum: Values, template: Values, n_frames: int) -> tuple[floa
         sigma = 1.4826 * _middle_of(np.abs(left))
         weight = 1.0 / (1.0 + (left / (3.0 * max(sigma, least))) ** 2) ** 2
         shift = float(product / height) if height > 0 else math.inf
-    power = float(np.add.reduce(slope**2))
+    power = float(np.add.reduce(weight * slope**2))
     by_noise = slope.size * sigma**2 / (2 * n_frames)
     if power < _LEAST_POWER * by_noise or not abs(shift) < _FARTHEST_SHIFT:
         return 0.0, math.inf

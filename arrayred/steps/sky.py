@@ -1432,7 +1432,28 @@ def _other_light_beside(star: _SkyStar, bands: SkyBands, fit: SkyFit, offset: in
             continue
         flux = _flux_of_blocks(star, fit) if flux is None else flux
         found = max(found, _part_of_other_light(excess, fit, flux, star.height))
-    return found
+    curved = _curve_between(star, bands, fit)
+    if curved is None:
+        return found
+    flux = _flux_of_blocks(star, fit) if flux is None else flux
+    return max(found, _part_of_other_light(curved, fit, flux, star.height))
+
+
+def _curve_between(star: _SkyStar, bands: SkyBands, fit: SkyFit) -> _Excess | None:
+    """Return the light at a star (1, block) that a parabola through its bands has over their line.
+
+    A glow rises so steeply towards its corner that a line through both bands is far off between.
+    """
+    if not min(map(len, bands)):
+        return None
+    y = np.concatenate(bands)
+    excess = _excess_on_rows(star, fit, y)
+    if not np.isfinite(excess.rest).all():
+        return None
+    away = (y - star.middle) / float(np.ptp(y))
+    inverse = np.linalg.pinv(away[:, np.newaxis] ** np.arange(3))[0]
+    error = np.sqrt(inverse**2 @ excess.error**2)
+    return _Excess((inverse @ excess.rest)[np.newaxis], error[np.newaxis])
 
 
 def _part_of_other_light(excess: _Excess, fit: SkyFit, flux: Values, height: float) -> float:

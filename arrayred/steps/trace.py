@@ -44,6 +44,7 @@ from arrayred.model import (
     add_remark,
     check_image,
 )
+from arrayred.steps.moffat import ColumnStack, Pair, TracePixels, fit_pair, stack_columns
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -709,11 +710,26 @@ def _find_trace(image: xr.Dataset, rows: Rows, span: slice, most_order: int) -> 
 
 
 class StarInRows(NamedTuple):
-    """A star among touching ones: its peak, the row of the dip above it, its height."""
+    """A star among touching ones.
+
+    Parameters
+    ----------
+    peak, dip : position of its peak, and of the dip above it.
+    height : of its peak.
+    pair : two stars that its light is of, too near to each other to be parted.
+    """
 
     peak: int
     dip: int
     height: float
+    pair: Pair | None = None
+
+
+_LEAST_PARTED, _LEAST_PARTED_TWINS, _TWINS = 0.9, 1.2, 0.85
+"""Distance from which two stars are parted, FWHM: below 0.7 a joint fit of their fluxes is unsure
+by more than a factor of two, and a skewed star looks like two. From 1.2 where one has 0.85 of the
+flux of the other or more: a star that trailed or is out of focus looks like two equal ones up to a
+FWHM apart."""
 
 
 def stars_in_rows(image: xr.Dataset, span: slice, own: tuple[int, int]) -> list[StarInRows]:
@@ -732,24 +748,52 @@ def stars_in_rows(image: xr.Dataset, span: slice, own: tuple[int, int]) -> list[
     counts, variance, good = pixels_of_rows(image, span)
     beside = background_rows_beside(own, len(counts))
     bins = bin_columns(counts, variance, good, _BIN_COUNTS[0], beside)
-    parts = [slice(i, i + _BINS_SEEN) for i in range(0, len(bins.middle), _BINS_SEEN)]
-    light, noise = _mean_of_bins(bins)
-    if all(len(parts_at_dips(*_mean_of_bins(bins, part))) < 2 for part in (slice(None), *parts)):
-        peak = int(np.argmax(light))
-        return [StarInRows(peak, len(light), float(light[peak]))]
-    lean, light = trace_tilt(bins, min(_STEEPEST_TILT, len(counts) / 2))
-    middle, sigma = peak_of(light, within=own)
+    lean, tilted = trace_tilt(bins, min(_STEEPEST_TILT, len(counts) / 2))
+    middle, sigma = peak_of(tilted, within=own)
     found = find_centroids(bins, middle + lean * bins.middle, sigma)
     fit = fit_polynomial(bins.middle, found, _LEAST_SNR, _MOST_ORDER)
+    trace = middle + lean * bins.middle
+    center = middle
     if fit is not None:
         trace = evaluate_trace(fit.coefficients, bins.middle)
         center = float(evaluate_trace(fit.coefficients, np.zeros(1))[0])
-        upright = np.sort(shift_rows(bins.light, trace - center), axis=0)
-    else:
-        upright = np.sort(shift_rows(bins.light, lean * bins.middle), axis=0)
+    upright = np.sort(shift_rows(bins.light, trace - center), axis=0)
     n = max(len(upright) - _BINS_OF_TRACKS, 1)
-    light = np.add.reduce(upright[:n], axis=0) / n
-    return [StarInRows(*part, float(light[part[0]])) for part in parts_at_dips(light, noise)]
+    light, noise = np.add.reduce(upright[:n], axis=0) / n, _mean_of_bins(bins)[1]
+    seen = [slice(None), *(slice(i, i + _BINS_SEEN) for i in range(0, len(trace), _BINS_SEEN))]
+    dips = any(len(parts_at_dips(*_mean_of_bins(bins, part))) > 1 for part in seen)
+    stars = [(int(np.argmax(light)), len(light))]
+    stars = parts_at_dips(light, noise) if dips else stars
+    pair = fit_pair(_stack_of_bins(bins, trace, own), FWHM_PER_SIGMA * sigma)
+    if len(stars) > 1 or pair is None:
+        return [StarInRows(*part, float(light[part[0]])) for part in stars]
+    least = _LEAST_PARTED_TWINS if pair.ratio > _TWINS else _LEAST_PARTED
+    if pair.apart < least:
+        return [StarInRows(*stars[0], float(light[stars[0][0]]), pair)]
+    low, high = sorted((pair.brighter, pair.fainter))
+    peaks = [int(np.clip(round(center + one), 0, len(light) - 1)) for one in (low, high)]
+    dip = max(min(peaks[0] + math.floor(pair.dip - low), peaks[1] - 1), peaks[0])
+    heights = (1.0, pair.ratio) if low == pair.brighter else (pair.ratio, 1.0)
+    top = float(np.max(light))
+    return [
+        StarInRows(peak, end, top * height)
+        for peak, end, height in zip(peaks, (dip, len(light)), heights, strict=True)
+    ]
+
+
+def _stack_of_bins(bins: ColumnBins, trace: Values, own: tuple[int, int]) -> ColumnStack:
+    """Return the profile of bins of columns about a trace (bin), in units of their flux.
+
+    Parameters
+    ----------
+    bins : binned columns.
+    trace : position of the star.
+    own : first and last position whose light is its flux.
+    """
+    flux = np.maximum(np.add.reduce(bins.light[:, own[0] : own[1] + 1], axis=1), 0.0)
+    weight = 1.0 / np.where(bins.variance > 0, bins.variance, np.inf)
+    away = np.arange(bins.light.shape[1]) - trace[:, np.newaxis]
+    return stack_columns(TracePixels(bins.light.T, weight.T, flux), away.T)
 
 
 def _mean_of_bins(bins: ColumnBins, part: slice = slice(None)) -> tuple[Values, Values]:

@@ -309,6 +309,16 @@ def _pair(seed: int) -> IndependentNight:
     return IndependentNight(sources, seed=seed)
 
 
+def _close_pair(rows: float, ratio: float) -> Callable[[int], IndependentNight]:
+    """Return nights with a star and another of a part of its flux, some rows above."""
+
+    def made(seed: int) -> IndependentNight:
+        second = Source(100.3 + rows, 12_000.0 * ratio, tilt=2.0)
+        return IndependentNight((Source(100.3, 12_000.0, tilt=2.0), second), seed=seed)
+
+    return made
+
+
 def _fainter_neighbour(seed: int) -> IndependentNight:
     sources = Source(100.3, 12_000.0, tilt=6.0), Source(110.3, 3_600.0, tilt=6.0)
     return IndependentNight(sources, seed=seed)
@@ -532,9 +542,15 @@ KINDS = {
     "tracks in fifteen lights": Kind(_struck(15), flagged=0.1),
     "tracks in two lights": Kind(_struck(2), flagged=0.1),
     "equal pair 12 rows apart": Kind(_pair, {"near_row": 101}, told="overlaps"),
+    "equal pair 5 rows apart": Kind(_close_pair(5.0, 1.0), {"near_row": 97}, told="overlaps"),
+    "half as bright 6 rows away": Kind(_close_pair(6.0, 0.5), told="overlaps"),
+    "a fifth as bright 4 rows away": Kind(_close_pair(4.0, 0.2), told="overlaps"),
+    "equal pair 3 rows apart": Kind(
+        _close_pair(3.0, 1.0), bias=101.0, told="light of a second star 3.0 rows"
+    ),
     "fainter neighbour 10 rows away": Kind(_fainter_neighbour, told="overlaps"),
     "rows beside a brighter star": Kind(_beside_a_brighter, {"rows": (112, 145)}),
-    "glow of a corner": Kind(_glow, told="in few columns only", columns=(0, 300)),
+    "glow of a corner": Kind(_glow, told=_OTHER_LIGHT),
     "blank with tracks, one light": Kind(_tracks(1), refused=True),
     "blank with tracks, two lights": Kind(_tracks(2), refused=True),
     "light fills the slit": Kind(_filled, told="Light fills rows 21 to 180", refused=True),

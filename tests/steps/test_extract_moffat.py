@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from arrayred.steps import ColumnStack, Moffat, fit_moffat
+from arrayred.steps import ColumnStack, Moffat, fit_moffat, fit_pair
+from tests.steps import Array
 
 AWAY = np.arange(-20.0, 21)
 
@@ -57,3 +58,56 @@ def test_noise_makes_no_wings() -> None:
         ColumnStack(AWAY, truth + rng.normal(0, 0.02, 41), np.full(41, 2500.0)) for _ in range(20)
     ]
     assert sum(fit_moffat(stack, 4.0).exponent < np.inf for stack in stacks) <= 1
+
+
+FINE = np.arange(-60.0, 60.0, 0.02)
+
+
+def stack_of(shape: Array, noise: float = 0.003) -> ColumnStack:
+    """Return a stack of eight bins a row of a profile on a fine grid, with noise of its peak."""
+    below = np.cumsum(shape) / shape.sum()
+    away = np.arange(-16.0, 16.0, 0.125)
+    light = np.interp(away + 0.5, FINE, below) - np.interp(away - 0.5, FINE, below)
+    spread = noise * light.max()
+    light = light + np.random.default_rng(3).normal(0.0, spread, away.size)
+    return ColumnStack(away, light, np.full(away.size, spread**-2))
+
+
+def star_of(fwhm: float, row: float = 0.0) -> Array:
+    return np.asarray(np.exp(-4 * math.log(2) * ((FINE - row) / fwhm) ** 2))
+
+
+@pytest.mark.parametrize(
+    ("apart", "ratio"),
+    [(3.0, 1.0), (3.0, 0.5), (3.0, 0.2), (4.0, 0.1), (5.0, 1.0), (6.0, 0.1), (-6.0, 0.5)],
+)
+def test_two_stars_are_found_in_one_profile(apart: float, ratio: float) -> None:
+    pair = fit_pair(stack_of(star_of(4.0) + ratio * star_of(4.0, apart)), 5.0)
+    assert pair is not None
+    assert pair.ratio == pytest.approx(ratio, abs=0.02)
+    if ratio < 1:
+        assert pair.fainter - pair.brighter == pytest.approx(apart, abs=0.2)
+
+
+def ring(radius: float, hole: float) -> Array:
+    """Return the light of a star out of focus along the slit, blurred."""
+    disc, middle = (np.sqrt(np.maximum(r**2 - FINE**2, 0)) for r in (radius, hole * radius))
+    return np.convolve(disc - middle, star_of(4.0), "same")
+
+
+SINGLE = {
+    "a Gaussian": star_of(4.0),
+    "wings": (1 + (FINE / 3) ** 2) ** -2.5,
+    "two widths": star_of(4.0) + 0.3 * star_of(9.0),
+    "a shifted halo": star_of(4.0) + 0.3 * star_of(9.0, 0.5),
+    "a skewed star": np.convolve(np.where(FINE >= 0, np.exp(-FINE / 4), 0), star_of(4.0), "same"),
+    "a galaxy": np.convolve(np.exp(-np.abs(FINE) / 4), star_of(4.0), "same"),
+    "a short trail": np.convolve(np.abs(FINE) < 2, star_of(4.0), "same"),
+    "a long trail": np.convolve(np.abs(FINE) < 6, star_of(4.0), "same"),
+    "out of focus": ring(8.0, 0.4),
+}
+
+
+@pytest.mark.parametrize("shape", SINGLE.values(), ids=SINGLE)
+def test_one_source_is_no_pair(shape: Array) -> None:
+    assert fit_pair(stack_of(shape), 5.0) is None

@@ -293,6 +293,37 @@ def test_two_stars_are_parted_at_the_dip(
     assert (first is low) == (ratio < 1)
 
 
+def pair_of(apart: float, ratio: float, fwhm: float = 4.0) -> xr.Dataset:
+    y, x = np.arange(1, 201)[:, None], np.linspace(-0.5, 0.5, 240)
+    counts = np.random.default_rng(1).normal(20, 5, (200, 240))
+    for row, height in ((100.3, 2000.0), (100.3 + apart, 2000.0 * ratio)):
+        counts += height * np.exp(-0.5 * ((y - row - 2 * x) / (fwhm / 2.355)) ** 2)
+    return image_of(counts)
+
+
+@pytest.mark.parametrize(("apart", "ratio"), [(4, 0.5), (5, 1.0), (6, 0.1), (-5, 0.2)])
+def test_two_stars_without_a_dip_between_them_are_parted_by_their_joint_profile(
+    apart: int, ratio: float
+) -> None:
+    rows = find_rows(pair_of(apart, ratio))
+    (other,) = rows.others
+    places = {round(100.3), round(100.3 + apart)}
+    if ratio < 1:
+        assert other.row == round(100.3 + apart)
+    assert other.row in places
+    assert "overlaps" in rows.remarks[0]
+
+
+def test_two_stars_too_near_to_be_parted_are_told_and_so_where_rows_are_given() -> None:
+    image = pair_of(3, 0.99)
+    told = "light of a second star 3.0 rows"
+    for rows in (find_rows(image), find_rows(image, rows=(85, 120))):
+        assert not rows.others
+        assert told in rows.remarks[-1]
+        assert "--rows A:B" in rows.remarks[-1]
+    assert not any(told in text for text in find_rows(image, rows=(85, 99)).remarks)
+
+
 def test_the_tables_of_parted_stars_are_of_the_rows_of_the_procedure() -> None:
     image = image_of(field((100, 900), (110, 300), seeing=4.0))
     first, second = find_all_rows(image)

@@ -110,6 +110,23 @@ def test_edges_and_lines_of_the_lamp_are_followed(lamp: np.ndarray) -> None:
     assert np.isnan(found[lamp < 0.008]).all()
 
 
+@pytest.mark.parametrize(
+    "lamp",
+    [
+        np.where(COLUMN < 301, 1.0, 0.98),
+        np.where(COLUMN < 301, 1.0, 0.97),
+        edge(0.5, 0.02, 0.92),
+        line(0.5, 0.02, 2.0),
+    ],
+    ids=["step of 2 %", "step of 3 %", "edge of 8 %", "line of 2 %"],
+)
+def test_small_steps_of_the_lamp_of_a_calm_flat_are_followed(lamp: np.ndarray) -> None:
+    found = lamp_colour(measured_flat(lamp)) / (20_000 * lamp)
+    known = np.isfinite(found)
+    assert known.mean() > 0.99
+    assert found[known] / np.median(found[known]) == pytest.approx(1, abs=0.0125)
+
+
 @pytest.mark.parametrize("lamp", SHARP.values(), ids=SHARP.keys())
 def test_fringes_stay_in_the_flat_or_the_columns_are_doubtful(lamp: np.ndarray) -> None:
     found = lamp_colour(measured_flat(lamp * FRINGES)) / (20_000 * lamp)
