@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,8 +12,6 @@ from arrayred.io import INDEX, PAGE
 from tests.batch.disturbed import write_night, write_nights
 from tests.cli.conftest import Call
 from tests.report.pages import read, require_harmless, require_links_resolve, text_of
-
-IMPORTED = "arrayred.report.pages"
 
 
 @pytest.fixture
@@ -75,17 +70,6 @@ def test_what_is_made_anew_without_figures_keeps_no_old_page(small: Path, arrayr
     arrayred("reduce", small, "-o", "out", "-q", "--no-figures", "--force")
     assert not Path("out", PAGE).exists()
     assert arrayred("verify", "out", "-q").code == 0
-
-
-def test_nothing_of_pages_is_imported_without_figures(small: Path) -> None:
-    code = (
-        "import atexit, sys; from arrayred.cli import main\n"
-        "atexit.register(lambda: print(*sorted(sys.modules))); main()"
-    )
-    words = [sys.executable, "-c", code, "reduce", small, "-o", small.parent / "o", "--no-figures"]
-    told = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=True)
-    assert find_spec(IMPORTED)
-    assert IMPORTED not in told.stdout.split()
 
 
 def test_many_nights_have_an_index_whose_links_lead_to_their_pages(
