@@ -60,7 +60,6 @@ def as_a_process(folder: Path) -> Iterator[pytest.MonkeyPatch]:
         yield patched
     signal.signal(signal.SIGTERM, handler)
     gc.set_threshold(*thresholds)
-    gc.unfreeze()
     gc.enable()
 
 
