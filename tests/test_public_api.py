@@ -23,18 +23,6 @@ def modules_after(code: str) -> set[str]:
     return set(result.stdout.splitlines()[-1].split())
 
 
-def after_command(*args: str) -> str:
-    return f"""
-import sys
-from arrayred.cli import main
-sys.argv = ["arrayred", *{args!r}]
-try:
-    main()
-except SystemExit as stop:
-    assert stop.code == 0, stop.code
-"""
-
-
 @pytest.mark.parametrize("name", ar.__all__)
 def test_every_public_name_exists_and_is_documented(name: str) -> None:
     assert name == "__version__" or getattr(ar, name).__doc__
@@ -53,22 +41,3 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
     assert not modules_after("import arrayred") & (HEAVY | {"numpy", "click"})
-
-
-@pytest.mark.parametrize(
-    "args", [("--help",), ("--version",), ("reduce", "--help"), ("demo", "--help")]
-)
-def test_help_imports_nothing_heavy(args: tuple[str, ...]) -> None:
-    assert not modules_after(after_command(*args)) & (HEAVY | {"numpy"})
-
-
-def test_neither_reducing_without_figures_nor_opening_a_product_imports_what_it_does_not_need(
-    night: Path,
-) -> None:
-    modules = modules_after(
-        after_command("reduce", str(night), "-o", f"{night}-out", "--no-figures", "-q")
-    )
-    assert not modules & {"astropy", "matplotlib", "ccdproc", "zarr"}
-    (product,) = Path(f"{night}-out").rglob("*_combined.fits")
-    modules = modules_after(f"import arrayred as ar; ar.open_product({str(product)!r})")
-    assert not modules & {"astropy", "matplotlib", "ccdproc", "zarr"}

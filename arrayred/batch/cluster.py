@@ -319,6 +319,7 @@ _DASHBOARD: dict[str, Any] = {
 _NO_HTTP_PAGES: dict[str, Any] = {
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
+    "distributed.worker.profile.enabled": False,  # each takes 2 % of a processor, for those pages
 }
 
 

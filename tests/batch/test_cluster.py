@@ -14,13 +14,14 @@ import pytest
 
 pytest.importorskip("distributed")
 pytest.importorskip("cryptography")
-from distributed import Client, Security
+from distributed import Client, LocalCluster, Security
 
 from arrayred import __version__
 from arrayred.batch import (
     cluster,
     cluster_executor,
     connect_client,
+    local_cluster,
     reduce_nights,
     reduce_on_worker,
     reduce_one,
@@ -32,8 +33,8 @@ from arrayred.io import open_frames, write_frames
 from arrayred.night import make_plan, open_night
 from arrayred.pipeline import reduce_night, settle
 from arrayred.simulate import SimulatedNight
-from tests.batch.clusters import LOAD, WRITE, Trap, jobs_of, listening, started, trapped, truth_of
-from tests.batch.disturbed import DETECTOR, job_of, products, temporaries
+from tests.batch.clusters import LOAD, Trap, jobs_of, listening, trapped, truth_of
+from tests.batch.disturbed import DETECTOR, job_of, products
 
 
 def test_nights_are_those_of_one_process(
@@ -63,18 +64,6 @@ def test_a_night_without_darks_takes_those_of_the_others(
 def truth_of_all(nights: Path, out: Path) -> dict[str, bytes]:
     assert len(list(reduce_nights(jobs_of(nights, out)))) == 4
     return products(out)
-
-
-def test_a_worker_killed_as_it_writes_changes_no_byte(
-    client: Client, three: Path, tmp_path: Path
-) -> None:
-    truth, once = truth_of(three, tmp_path / "alone"), tmp_path / "once"
-    with trapped(client, Trap(WRITE, str(tmp_path / "out/night-1"), "kill", once)):
-        reports = list(reduce_nights(jobs_of(three, tmp_path / "out"), cluster_executor(client)))
-    assert once.exists()
-    assert [report.exit_code for report, _ in reports] == [0, 0, 0]
-    assert products(tmp_path / "out") == truth
-    assert not temporaries(tmp_path / "out")
 
 
 def test_a_night_that_is_done_twice_at_once_is_made_once(
@@ -238,7 +227,7 @@ def test_a_dashboard_is_for_pages_of_this_machine_alone() -> None:
     import urllib.request
 
     pytest.importorskip("bokeh")
-    with cluster.local_cluster(1, dashboard=True) as client:
+    with local_cluster(1, dashboard=True) as client:
         address, port = client.dashboard_link, int(client.dashboard_link.split(":")[2][:-7])
         assert address == f"http://localhost:{port}/status"
         assert urllib.request.urlopen(f"http://127.0.0.1:{port}/status").status == 200
@@ -311,8 +300,16 @@ def test_a_night_holds_no_more_than_its_worker_may(
     assert cluster._with_free_memory(job).output.memory == memory
 
 
+NO_PAGES = {"dashboard": False}
+
+
 def test_a_cluster_without_workers_is_waited_for_in_vain(three: Path, tmp_path: Path) -> None:
-    with started(tmp_path, 0) as alone, connect_client(alone.address) as client:
+    with (
+        LocalCluster(
+            n_workers=0, host="127.0.0.1", dashboard_address=None, scheduler_kwargs=NO_PAGES
+        ) as alone,
+        connect_client(alone.scheduler_address) as client,
+    ):
         way = cluster_executor(client, no_workers_limit=1.0)
         with pytest.raises(ResourceError, match="no worker for 1 s"):
             list(reduce_nights(jobs_of(three, tmp_path / "out"), way))

@@ -28,7 +28,7 @@ from arrayred.batch import (
     local_cluster,
     reduce_nights,
 )
-from tests.batch.clusters import COMBINE, LOAD, Trap, jobs_of, trapped, truth_of
+from tests.batch.clusters import COMBINE, LOAD, WRITE, Trap, jobs_of, trapped, truth_of
 from tests.batch.disturbed import job_of, products, temporaries, write_nights
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="signals")]
@@ -38,7 +38,9 @@ def reduced(jobs: list[Job], client: Client) -> dict[str, Report]:
     return {report.label: report for report, _ in reduce_nights(jobs, cluster_executor(client))}
 
 
-@pytest.mark.parametrize(("where", "place"), [(LOAD, "nights"), (COMBINE, "nights")])
+@pytest.mark.parametrize(
+    ("where", "place"), [(LOAD, "nights"), (COMBINE, "nights"), (WRITE, "out")]
+)
 def test_a_worker_killed_at_its_work_changes_no_byte(
     client: Client, three: Path, tmp_path: Path, where: str, place: str
 ) -> None:
@@ -111,13 +113,13 @@ def test_a_large_night_whose_worker_is_killed_has_the_same_bytes(
     assert products(tmp_path / "out") == truth
 
 
-def test_twenty_random_deaths_leave_the_same_bytes(tmp_path: Path) -> None:
-    write_nights(tmp_path / "nights", 12)
+def test_ten_random_deaths_leave_the_same_bytes(tmp_path: Path) -> None:
+    write_nights(tmp_path / "nights", 8)
     truth, out = truth_of(tmp_path / "nights", tmp_path / "alone"), tmp_path / "out"
     jobs = jobs_of(tmp_path / "nights", out)
     forced = [replace(job, output=replace(job.output, force=True)) for job in jobs]
     with local_cluster(4) as client:
-        killer = threading.Thread(target=kill_at_work, args=(client, 20))
+        killer = threading.Thread(target=kill_at_work, args=(client, 10))
         killer.start()
         while killer.is_alive():
             assert {report.exit_code for report in reduced(forced, client).values()} <= {0, 7}

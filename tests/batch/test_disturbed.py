@@ -7,8 +7,6 @@ import itertools
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -27,8 +25,8 @@ from tests.batch.disturbed import (
     temporaries,
     write_nights,
 )
+from tests.cli import forked
 
-ROOT = Path(__file__).parents[2]
 posix = pytest.mark.skipif(os.name != "posix", reason="signals")
 
 
@@ -40,16 +38,12 @@ def reference(three: Path, tmp_path: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("operation", "lasting", "first"),  # every third call, once and lastingly not the same
+    ("operation", "lasting", "first"),  # every third call; tests/test_hunt.py strikes others
     [
         ("open", False, 1),
         ("write", True, 2),
         ("replace", True, 3),
-        pytest.param("fsync", False, 1, marks=pytest.mark.slow),
-        pytest.param("open", True, 2, marks=pytest.mark.slow),
         pytest.param("fsync", True, 2, marks=pytest.mark.slow),
-        pytest.param("write", False, 1, marks=pytest.mark.slow),
-        pytest.param("replace", False, 1, marks=pytest.mark.slow),
     ],
 )
 def test_whatever_call_of_the_publisher_fails_nothing_false_stays(
@@ -93,29 +87,25 @@ def failing(
     return calls
 
 
-def environment() -> dict[str, str]:
-    paths = [str(ROOT), *filter(None, sys.path)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "CI": "1"}
+class Reducing:
+    """The command over all nights in a fork, and what it says on the way."""
 
+    def __init__(self, nights: Path, out: Path, *options: str) -> None:
+        command = ["reduce", *sorted(map(str, nights.iterdir())), "-o", str(out), "--no-figures"]
+        ours, theirs = os.pipe()
+        with open(os.devnull, "r+b") as nothing:
+            streams = [nothing.fileno(), nothing.fileno(), theirs]
+            env = {**os.environ, "CI": "1"}
+            self.process = forked.start([*command, *options], streams, out.parent, env)
+        os.close(theirs)
+        self.said = os.fdopen(ours)
 
-def reducing(nights: Path, out: Path, *options: str) -> subprocess.Popen[str]:
-    """Start the command over all nights."""
-    folders = sorted(map(str, nights.iterdir()))
-    command = [sys.executable, "-m", "arrayred", "reduce", *folders, "-o", str(out)]
-    return subprocess.Popen(
-        [*command, "--no-figures", *options],
-        cwd=out.parent,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def completed(process: subprocess.Popen[str]) -> int:
-    process.communicate()
-    return process.returncode
+    def ended(self) -> tuple[int, str]:
+        """Return the exit code and what else was said."""
+        with self.said:
+            said = self.said.read()
+        self.process.join(30)
+        return int(self.process.exitcode), said
 
 
 @posix
@@ -131,37 +121,37 @@ def completed(process: subprocess.Popen[str]) -> int:
 def test_a_run_that_is_interrupted_stops_soon_and_can_go_on(
     tmp_path: Path, number: signal.Signals, code: int, jobs: str
 ) -> None:
-    write_nights(tmp_path / "nights", 12)
+    write_nights(tmp_path / "nights", 8)
     out = tmp_path / "out"
-    process = reducing(tmp_path / "nights", out, "--jobs", jobs)
-    assert process.stderr is not None
-    assert "1 reduced" in process.stderr.readline()
+    run = Reducing(tmp_path / "nights", out, "--jobs", jobs)
+    assert "1 reduced" in run.said.readline()
     finished = [name for name in products(out) if not name.endswith(".tmp")]
     started = time.monotonic()
-    process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    os.kill(run.process.pid, number)
+    exit_code, said = run.ended()
     assert time.monotonic() - started < 5
-    assert (process.returncode, "Traceback" in said) == (code, False), said
+    assert (exit_code, "Traceback" in said) == (code, False), said
     assert ("the same command goes on" in said) == (code == 130)
     assert not temporaries(out)
     summary = (out / "summary.ecsv").read_text()
     assert all(f",{status}," in summary for status in ("interrupted", "done"))
     before = inodes(out, finished)
-    assert completed(reducing(tmp_path / "nights", out, "--jobs", "1")) == 0
+    assert Reducing(tmp_path / "nights", out, "--jobs", "1").ended()[0] == 0
     assert inodes(out, finished) == before
-    assert len({name.split("/")[0] for name in products(out)}) == 12
+    assert len({name.split("/")[0] for name in products(out)}) == 8
 
 
 @posix
 def test_of_two_runs_at_once_one_is_refused_and_the_products_are_right(tmp_path: Path) -> None:
-    write_nights(tmp_path / "nights", 8)
-    runs = [reducing(tmp_path / "nights", tmp_path / "out", "-q") for _ in range(2)]
-    said = [run.communicate()[1] for run in runs]
-    codes = [run.returncode for run in runs]
-    assert sorted(codes) == [0, 6], said
-    told = rf"out: Another run writes to this folder: process {runs[codes.index(0)].pid} on \S+, "
-    assert re.search(told + r"since 20\S+\. Wait for it", said[codes.index(6)])
-    assert completed(reducing(tmp_path / "nights", tmp_path / "apart", "-q")) == 0
+    write_nights(tmp_path / "nights", 4)
+    runs = [Reducing(tmp_path / "nights", tmp_path / "out", "-q") for _ in range(2)]
+    ends = [run.ended() for run in runs]
+    codes = [code for code, _ in ends]
+    assert sorted(codes) == [0, 6], ends
+    pid = runs[codes.index(0)].process.pid
+    told = rf"out: Another run writes to this folder: process {pid} on \S+, since 20\S+\. Wait"
+    assert re.search(told, ends[codes.index(6)][1])
+    assert Reducing(tmp_path / "nights", tmp_path / "apart", "-q").ended()[0] == 0
     assert products(tmp_path / "out") == products(tmp_path / "apart")
 
 
@@ -177,7 +167,7 @@ def test_a_reader_never_sees_a_product_in_part_or_absent(three: Path, tmp_path: 
     name = "Vega/Vega_combined.fits"
     reader = threading.Thread(target=poll, args=(tmp_path / "targets" / name, seen, stop))
     reader.start()
-    for job in jobs * 3:
+    for job in jobs * 2:
         assert reduce_one(job).exit_code == 0
     stop.set()
     reader.join()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 from pathlib import Path
 
 import pytest
 
-from arrayred.batch import Job, Report, night_labels, process_executor, reduce_nights, reduce_one
+from arrayred.batch import night_labels, reduce_nights, reduce_one
 from arrayred.batch import nights as module
 from arrayred.errors import UsageError
 from arrayred.io import STATE_FOLDER
@@ -71,21 +70,3 @@ def test_a_failed_night_leaves_no_state(three: Path, tmp_path: Path) -> None:
         path.unlink()
     assert reduce_one(job_of(three / "night-0", tmp_path / "out")).exit_code == 4
     assert not (tmp_path / "out" / STATE_FOLDER).exists()
-
-
-def test_reports_of_processes_are_those_of_one(three: Path, tmp_path: Path) -> None:
-    def told(way: str, jobs: list[Job]) -> dict[str, Report]:
-        reports = reduce_nights(jobs, process_executor(2)) if way == "crew" else reduce_nights(jobs)
-        return {report.label: plain(report) for report, _ in reports}
-
-    jobs = {
-        way: [job_of(three / f"night-{i}", tmp_path / way / str(i)) for i in range(3)]
-        for way in ("crew", "alone")
-    }
-    assert told("crew", jobs["crew"]) == told("alone", jobs["alone"])
-
-
-def plain(report: Report) -> Report:
-    """Return a report without the times that it took."""
-    lines = tuple(dataclasses.replace(line, seconds=0.0) for line in report.lines)
-    return dataclasses.replace(report, lines=lines, seconds=0.0)

@@ -14,35 +14,13 @@ import pytest
 
 from arrayred.batch import MAX_DEATHS, in_processes
 from arrayred.errors import ResourceError
+from tests.batch.pieces import die_of, fail, square
 
 
-def square(number: int) -> int:
-    return number**2
-
-
-def die_of(piece: tuple[Path, int]) -> int:
-    """Note the attempt, then die if the number is odd; a 3 only the first time."""
-    folder, number = piece
-    tries = len(list(folder.glob(f"{number}-*")))
-    (folder / f"{number}-{tries}").touch()
-    if number % 2 and not (number == 3 and tries):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
-
-
-def fail(number: int) -> int:
-    raise ZeroDivisionError(number)
-
-
-def linger(folder: Path) -> None:
-    (folder / str(os.getpid())).touch()
-    time.sleep(60)
-
-
-@pytest.mark.parametrize("n_processes", [1, 2, 7])
+@pytest.mark.parametrize("n_processes", [1, 7])  # fewer than pieces, and more
 def test_every_piece_is_done_once(n_processes: int) -> None:
-    done = list(in_processes(square, [3, 1, 2, 5, 4], n_processes))
-    assert sorted(done) == [(0, 9), (1, 1), (2, 4), (3, 25), (4, 16)]
+    done = list(in_processes(square, [3, 1, 2], n_processes))
+    assert sorted(done) == [(0, 9), (1, 1), (2, 4)]
 
 
 def test_no_piece_starts_no_process() -> None:
@@ -75,7 +53,7 @@ def is_alive(pid: int) -> bool:
 def test_processes_end_with_their_caller(tmp_path: Path, number: signal.Signals) -> None:
     code = textwrap.dedent(f"""
         from pathlib import Path
-        from tests.batch.test_processes import linger
+        from tests.batch.pieces import linger
         from arrayred.batch import in_processes
         if __name__ == "__main__":
             list(in_processes(linger, [Path({str(tmp_path)!r})] * 2, 2))

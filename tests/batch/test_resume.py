@@ -18,9 +18,23 @@ from arrayred.io import MANIFEST, STATE_FOLDER, Ledger, SavedCards, write_saved_
 from tests.batch.disturbed import changed_manifest, inodes, job_of, products
 
 
+@pytest.fixture(scope="module")
+def _out(_three_nights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    job = job_of(_three_nights / "night-0", tmp_path_factory.mktemp("done") / "out")
+    assert reduce_one(job).exit_code == 0
+    return job.output.out
+
+
 @pytest.fixture
-def done(three: Path, tmp_path: Path) -> Job:
-    """Return the job of a night that is finished."""
+def done(_out: Path, _three_nights: Path, tmp_path: Path) -> Job:
+    """Return the job of a night that is finished; its frames are read only."""
+    out = shutil.copytree(_out, tmp_path / "out", copy_function=shutil.copy2)
+    return job_of(_three_nights / "night-0", Path(out))
+
+
+@pytest.fixture
+def own(three: Path, tmp_path: Path) -> Job:
+    """Return the job of a night that is finished, whose frames may be changed."""
     job = job_of(three / "night-0", tmp_path / "out")
     assert reduce_one(job).exit_code == 0
     return job
@@ -115,16 +129,16 @@ FRAME_CHANGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("change", FRAME_CHANGES)
 def test_a_night_with_other_frames_is_reduced_anew(
-    done: Job, tmp_path: Path, opened: list[Path], change: str
+    own: Job, tmp_path: Path, opened: list[Path], change: str
 ) -> None:
-    age(done)
-    FRAME_CHANGES[change](done.folder / "light-001.fit")
-    order = dataclasses.replace(done.output, overwrite=True)
-    report = reduce_one(dataclasses.replace(done, output=order))
-    assert opened == [done.folder]
-    fresh = job_of(done.folder, tmp_path / "fresh")
+    age(own)
+    FRAME_CHANGES[change](own.folder / "light-001.fit")
+    order = dataclasses.replace(own.output, overwrite=True)
+    report = reduce_one(dataclasses.replace(own, output=order))
+    assert opened == [own.folder]
+    fresh = job_of(own.folder, tmp_path / "fresh")
     assert reduce_one(fresh).exit_code == report.exit_code == 0
-    assert products(done.output.out) == products(fresh.output.out)
+    assert products(own.output.out) == products(fresh.output.out)
 
 
 def age(job: Job) -> None:
@@ -134,17 +148,17 @@ def age(job: Job) -> None:
             stamp[-2] += 10**10
 
 
-def test_a_changed_frame_is_seen_even_where_the_stamp_lies(done: Job, opened: list[Path]) -> None:
-    age(done)
-    path = done.folder / "light-001.fit"
+def test_a_changed_frame_is_seen_even_where_the_stamp_lies(own: Job, opened: list[Path]) -> None:
+    age(own)
+    path = own.folder / "light-001.fit"
     edited(path)
     status = path.stat()
-    with changed_manifest(done.output.out) as whole:
+    with changed_manifest(own.output.out) as whole:
         stamp = whole["stamps"][str(path)]
         stamp[:4] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-    order = dataclasses.replace(done.output, verify=True, overwrite=True)
-    assert reduce_one(dataclasses.replace(done, output=order)).lines[0].status == "reduced"
-    assert opened == [done.folder]
+    order = dataclasses.replace(own.output, verify=True, overwrite=True)
+    assert reduce_one(dataclasses.replace(own, output=order)).lines[0].status == "reduced"
+    assert opened == [own.folder]
 
 
 @pytest.mark.parametrize("name", ["masters/master_dark_600s", "targets/Vega"])

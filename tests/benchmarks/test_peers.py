@@ -12,7 +12,7 @@ from benchmarks.jobs import JOBS
 from benchmarks.measure import Settings, measure
 from benchmarks.peers import contenders, of_threads
 
-ONCE = Settings(rounds=1, sessions=0)
+ONCE = Settings(rounds=0, sessions=0)  # the warm-up alone, whose numbers are compared
 PROGRAMS = [one for one in contenders() if not isinstance(one, Script)]
 # astropy and ccdproc take a second to import: one job has to do, in which frames are subtracted.
 SLOW = {"arrayred lazily", "numpy (astropy)", "bottleneck", "reducers", "ccdproc"}
@@ -38,8 +38,6 @@ def check(stack: Stack, name: str, job_name: str, folder: Path) -> None:
     (found,) = measure(stack, JOBS[job_name], [one], ONCE, folder=folder, say=lambda _: None)
     assert found.error is None
     assert not found.is_wrong, f"{found.largest} adu off, {found.fraction} of the pixels"
-    assert len(found.seconds) == 1
-    assert found.peak_mib is not None
 
 
 @pytest.mark.parametrize(("name", "job"), CASES)

@@ -60,7 +60,6 @@ def as_a_process(folder: Path) -> Iterator[pytest.MonkeyPatch]:
         yield patched
     signal.signal(signal.SIGTERM, handler)
     gc.set_threshold(*thresholds)
-    gc.unfreeze()
     gc.enable()
 
 
@@ -151,3 +150,9 @@ def bands_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let --memory bound the bands of frames alone, so that a small night has several."""
     monkeypatch.setattr("arrayred.batch.run.memory_beside_bands", lambda *_: 0)
     monkeypatch.setattr("arrayred.batch.run.OF_LATER_STEPS", 0)
+
+
+@pytest.fixture
+def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each picture be a few bytes: painting takes four times as long as the reduction."""
+    monkeypatch.setattr("arrayred.batch.run._quick_look_png", lambda *_: b"painted elsewhere")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 from arrayred.batch import cluster as connecting
 from arrayred.cli import options as clusters
 from tests.batch.disturbed import products, write_nights
+from tests.batch.test_disturbed import Reducing
 from tests.cli.conftest import Call, Told
 
 cluster_extra = pytest.mark.skipif(
@@ -110,26 +109,23 @@ def test_daskss_own_ways_need_no_client(monkeypatch: pytest.MonkeyPatch) -> None
 @cluster_extra
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-@pytest.mark.parametrize("who", ["scheduler", "worker", "nobody"])
+@pytest.mark.parametrize("who", ["scheduler", "worker"])
 def test_a_run_on_a_scheduler_ends_as_it_should_whoever_dies(tmp_path: Path, who: str) -> None:
     from tests.batch.clusters import started
 
     write_nights(tmp_path / "nights", 8)
-    completed(reducing(tmp_path, "alone"))
+    assert reducing(tmp_path, "alone").ended()[0] == 0
     with started(tmp_path, 2) as cluster:
         run = reducing(tmp_path, "out", "--scheduler", str(tmp_path / "scheduler.json"))
-        assert run.stderr is not None
-        assert "not tls://" in run.stderr.readline()
-        assert "[1/8]" in run.stderr.readline()
-        victims = {"scheduler": [cluster.scheduler], "worker": cluster.workers[:1]}
-        for process in victims.get(who, []):
-            process.kill()
-        said = run.communicate(timeout=60)[1]
-    assert run.returncode == (7 if who == "scheduler" else 0), said
+        assert "not tls://" in run.said.readline()
+        assert "[1/8]" in run.said.readline()
+        {"scheduler": cluster.scheduler, "worker": cluster.workers[0]}[who].kill()
+        exit_code, said = run.ended()
+    assert exit_code == (7 if who == "scheduler" else 0), said
     assert "Traceback" not in said
     told = (tmp_path / "out" / "summary.ecsv").read_text()
     assert (",interrupted," in told) == (who == "scheduler")
-    completed(reducing(tmp_path, "out"))
+    assert reducing(tmp_path, "out").ended()[0] == 0
     assert products(tmp_path / "out") == products(tmp_path / "alone")
 
 
@@ -139,33 +135,17 @@ def test_a_run_on_a_scheduler_ends_as_it_should_whoever_dies(tmp_path: Path, who
 def test_a_run_with_workers_that_is_interrupted_stops_soon(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    write_nights(tmp_path / "nights", 12)
+    write_nights(tmp_path / "nights", 8)
     run = reducing(tmp_path, "out", "--workers", "2")
-    assert run.stderr is not None
-    assert "[1/12]" in run.stderr.readline()
+    assert "[1/8]" in run.said.readline()
     started = time.monotonic()
-    run.send_signal(number)
-    said = run.communicate(timeout=30)[1]
+    os.kill(run.process.pid, number)
+    exit_code, said = run.ended()
     assert time.monotonic() - started < 10
-    assert (run.returncode, "Traceback" in said) == (code, False), said
-    completed(reducing(tmp_path, "out"))
-    assert len(list((tmp_path / "out").rglob("Vega_spectrum.fits"))) == 12
+    assert (exit_code, "Traceback" in said) == (code, False), said
+    assert reducing(tmp_path, "out").ended()[0] == 0
+    assert len(list((tmp_path / "out").rglob("Vega_spectrum.fits"))) == 8
 
 
-def reducing(folder: Path, out: str, *options: str) -> subprocess.Popen[str]:
-    nights = sorted(map(str, (folder / "nights").iterdir()))
-    root = str(Path(__file__).parents[2])
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)]), "CI": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "arrayred", "reduce", *nights, "-o", out, "--no-figures", *options],
-        cwd=folder,
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def completed(run: subprocess.Popen[str]) -> None:
-    said = run.communicate()[1]
-    assert run.returncode == 0, said
+def reducing(folder: Path, out: str, *options: str) -> Reducing:
+    return Reducing(folder / "nights", folder / out, *options)

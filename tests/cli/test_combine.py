@@ -150,35 +150,6 @@ def test_a_command_is_what_the_list_says(name: str, arrayred: Call, night: Path)
     assert told.out.startswith("Usage:")
 
 
-HEAVY = ("xarray", "dask", "astropy", "matplotlib", "rich", "zarr", "ccdproc", "pandas")
-SNIFF = """
-import atexit, sys
-atexit.register(lambda: print(*sorted({name.partition(".")[0] for name in sys.modules})))
-from arrayred.cli import main
-main()
-"""
-
-
-def modules_of(tmp_path: Path, *arguments: object) -> set[str]:
-    """Return the packages that a command had imported when it ended."""
-    command = [sys.executable, "-c", SNIFF, *map(str, arguments)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    return set(done.stdout.splitlines()[-1].split())
-
-
-def test_combine_imports_numpy_and_nothing_heavier(night: Path, tmp_path: Path) -> None:
-    arguments = ("combine", *darks(night), "-o", "m.fits", "--minus")
-    modules_of(tmp_path, *arguments[:-1])
-    found = modules_of(tmp_path, "combine", *darks(night), "-o", "x.fits", "--minus", "m.fits")
-    assert "numpy" in found
-    assert not found & {*HEAVY, "tempfile", "subprocess"}
-
-
-@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("combine", "--help")])
-def test_help_imports_not_even_numpy(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    assert not modules_of(tmp_path, *arguments) & {"numpy", *HEAVY}
-
-
 STOPPED = """
 import os, signal, time
 from arrayred.cli import main

@@ -19,7 +19,6 @@ from arrayred.cli.inspect import inspect
 from tests.cli.conftest import Call, Told, contents
 from tests.cli.test_prompts import Terminal
 from tests.conftest import Run
-from tests.test_public_api import after_command, modules_after
 
 Row = dict[str, Any]
 FORMATS = ["table", "csv", "json"]
@@ -474,12 +473,6 @@ def test_a_reader_that_has_seen_enough_is_no_bug(night: Path, run: Run, form: st
     told = run("inspect", night, "--format", form, **settings)
     os.close(theirs)
     assert not re.search("Traceback|bug|Exception", told.stderr)
-
-
-@pytest.mark.parametrize("options", [("--format", "csv"), ("--format", "json"), (), ("--plan",)])
-def test_inspect_imports_nothing_heavy(night: Path, options: tuple[str, ...]) -> None:
-    modules = modules_after(after_command("inspect", str(night), *options))
-    assert not modules & {"xarray", "dask", "astropy", "matplotlib", "ccdproc", "zarr", "pandas"}
 
 
 def test_every_option_is_tried_in_this_folder() -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,32 +13,32 @@ from tests.batch.disturbed import write_night, write_nights
 from tests.cli.conftest import Call
 from tests.report.pages import read, require_harmless, require_links_resolve, text_of
 
-IMPORTED = "arrayred.report.pages"
-
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     return write_night(tmp_path / "night")
 
 
-def test_reduce_leaves_a_page_that_report_makes_again(small: Path, arrayred: Call) -> None:
+def test_reduce_leaves_a_page_which_a_rerun_leaves_alone_and_report_makes_again(
+    small: Path, arrayred: Call
+) -> None:
     assert arrayred("reduce", small, "-o", "out", "-q").err == ""
-    content = Path("out", PAGE).read_bytes()
-    Path("out", PAGE).unlink()
-    assert arrayred("report", "out") == (0, f"{Path('out', PAGE)}\n", "")
-    assert Path("out", PAGE).read_bytes() == content
-
-
-def test_a_rerun_leaves_the_page_alone_and_mends_a_missing_one(small: Path, arrayred: Call) -> None:
+    page = Path("out", PAGE)
+    content, before = page.read_bytes(), page.stat()
     arrayred("reduce", small, "-o", "out", "-q")
-    before = Path("out", PAGE).stat()
+    assert page.stat().st_ino == before.st_ino
+    page.unlink()
     arrayred("reduce", small, "-o", "out", "-q")
-    assert Path("out", PAGE).stat().st_ino == before.st_ino
-    Path("out", PAGE).unlink()
-    arrayred("reduce", small, "-o", "out", "-q")
-    assert Path("out", PAGE).stat().st_size == before.st_size
+    assert page.read_bytes() == content
+    page.unlink()
+    assert arrayred("report", "out") == (0, f"{page}\n", "")
+    assert page.read_bytes() == content
+    arrayred("reduce", small, "-o", "out", "-q", "--no-figures", "--force")
+    assert not page.exists()
+    assert arrayred("verify", "out", "-q").code == 0
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_page_tells_the_command_that_makes_it_again(small: Path, arrayred: Call) -> None:
     options = ["--sigma", "5.0", "--card", "OBSERVER=Jo Ann", "--card", "GRATING='12'", "--no-sky"]
     arrayred("reduce", small, "-o", "out", "--jobs", "2", "-q", "--rows", "60:80", *options)
@@ -70,26 +67,9 @@ def test_without_figures_there_is_no_page_until_it_is_asked_for(
     assert "master dark 600s" in text_of(read(Path("out", PAGE)))
 
 
-def test_what_is_made_anew_without_figures_keeps_no_old_page(small: Path, arrayred: Call) -> None:
-    arrayred("reduce", small, "-o", "out", "-q")
-    arrayred("reduce", small, "-o", "out", "-q", "--no-figures", "--force")
-    assert not Path("out", PAGE).exists()
-    assert arrayred("verify", "out", "-q").code == 0
-
-
-def test_nothing_of_pages_is_imported_without_figures(small: Path) -> None:
-    code = (
-        "import atexit, sys; from arrayred.cli import main\n"
-        "atexit.register(lambda: print(*sorted(sys.modules))); main()"
-    )
-    words = [sys.executable, "-c", code, "reduce", small, "-o", small.parent / "o", "--no-figures"]
-    told = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=True)
-    assert find_spec(IMPORTED)
-    assert IMPORTED not in told.stdout.split()
-
-
-def test_many_nights_have_an_index_whose_links_lead_to_their_pages(
-    tmp_path: Path, arrayred: Call
+@pytest.mark.usefixtures("unpainted")
+def test_many_nights_have_an_index_whose_links_lead_to_pages_that_a_rerun_keeps(
+    tmp_path: Path, arrayred: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nights = write_nights(tmp_path / "nights", 2)
     (empty := tmp_path / "nights" / "night-9").mkdir()
@@ -105,23 +85,18 @@ def test_many_nights_have_an_index_whose_links_lead_to_their_pages(
     assert [Path(line).name for line in told.out.split()] == [PAGE, PAGE, INDEX]
     assert Path("out", INDEX).read_bytes() == before
     assert arrayred("verify", "out", "-q").code == 0
-
-
-def test_a_rerun_of_many_finished_nights_opens_none_and_keeps_their_pages(
-    tmp_path: Path, arrayred: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    nights = write_nights(tmp_path / "nights", 2)
-    arrayred("reduce", *nights, "-o", "out", "-q")
-    before = Path("out", "night-0", PAGE).stat().st_ino
-    with monkeypatch.context() as patch:
+    page = Path("out", "night-0", PAGE)
+    inode = page.stat().st_ino
+    with monkeypatch.context() as patch:  # nights that are finished are not opened
         patch.setattr("arrayred.batch.nights.open_night", None)
         assert arrayred("reduce", *nights, "-o", "out", "-q").code == 0
-    assert Path("out", "night-0", PAGE).stat().st_ino == before
-    Path("out", "night-0", PAGE).unlink()
+    assert page.stat().st_ino == inode
+    page.unlink()
     arrayred("reduce", *nights, "-o", "out", "-q")
-    assert Path("out", "night-0", PAGE).is_file()
+    assert page.is_file()
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_page_that_cannot_be_made_is_said_and_fails_nothing(small: Path, arrayred: Call) -> None:
     Path("out").mkdir()
     Path("out", PAGE).write_bytes(b"mine")
@@ -131,6 +106,7 @@ def test_a_page_that_cannot_be_made_is_said_and_fails_nothing(small: Path, array
     assert Path("out", PAGE).read_bytes() == b"mine"
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_bug_of_the_page_is_a_warning_of_python_and_fails_nothing(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

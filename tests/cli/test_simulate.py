@@ -19,7 +19,6 @@ from arrayred.simulate import Detector, SimulatedNight, Sky, Star
 from tests.cli.conftest import Call, contents
 from tests.cli.test_prompts import Terminal
 from tests.conftest import Run
-from tests.test_public_api import after_command, modules_after
 
 SMALL = ("--shape", "24x30")
 DIALECTS = ["maxim", "nina", "observatory"]
@@ -326,8 +325,3 @@ def test_progress_is_shown_on_a_terminal_where_there_is_much_to_write(
         assert terminal.ended() == 0
     assert ("writing frames" in terminal.screen) is (delay < 1)
     assert "the truth is in truth.ecsv and truth.json" in terminal.screen
-
-
-def test_simulate_imports_neither_astropy_nor_matplotlib(tmp_path: Path) -> None:
-    modules = modules_after(after_command("simulate", str(tmp_path / "made"), *SMALL))
-    assert not modules & {"astropy", "matplotlib", "ccdproc", "zarr"}

@@ -9,7 +9,6 @@ import pytest
 
 from arrayred.io import MANIFEST, STATE_FOLDER
 from tests.cli.conftest import Call
-from tests.cli.test_combine import HEAVY, modules_of
 
 STAR = Path("out/targets/Simulated_star")
 
@@ -100,10 +99,3 @@ def test_a_product_tells_its_story(arrayred: Call, name: str) -> None:
 def test_a_raw_frame_and_a_folder_have_no_story(night: Path, arrayred: Call) -> None:
     assert arrayred("verify", "--explain", night / "light-001.fit").code == 4
     assert arrayred("verify", "--explain", night).code == 2
-
-
-@pytest.mark.usefixtures("out")
-@pytest.mark.parametrize("options", [(), ("--explain",)])
-def test_nothing_heavy_is_imported(tmp_path: Path, options: tuple[str, ...]) -> None:
-    place = STAR / "Simulated_star_spectrum.fits"
-    assert not modules_of(tmp_path, "verify", *options, place) & {*HEAVY}

@@ -10,6 +10,7 @@ import pytest
 
 from arrayred.batch import Job, OutputOptions, reduce_one
 from arrayred.config import Recipe
+from arrayred.report import write_report
 from arrayred.simulate import Lamps, Star
 from tests.cli.two_stars import DENEB, taken
 
@@ -22,6 +23,12 @@ def reduced(night: Path, out: Path, *, recipe: Recipe | None = None, **order: An
     report = reduce_one(Job(night.name, night, wanted, recipe=recipe or Recipe()))
     assert not report.bug, report.bug
     assert not any("no report" in warning for warning in report.warnings), report.warnings
+    return out
+
+
+def paged(night: Path, out: Path, **order: Any) -> Path:
+    """Reduce a night without pictures, which take most of the time, and make its page."""
+    write_report(reduced(night, out, figures=False, **order))
     return out
 
 

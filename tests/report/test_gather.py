@@ -43,7 +43,7 @@ def test_levels_of_many_frames_are_those_of_some_darks_over_the_whole_night() ->
 
 
 def test_frames_are_read_as_the_run_read_them(barber: Path, tmp_path: Path) -> None:
-    out = reduced(barber, tmp_path / "out", figures=True)
+    out = reduced(barber, tmp_path / "out", figures=False)
     frames = gathered(out, Ledger(out)).frames
     night = open_night(barber)
     assert set(frames) == {frame.label for frame in night.frames}
@@ -57,7 +57,7 @@ def test_frames_are_read_as_the_run_read_them(barber: Path, tmp_path: Path) -> N
 
 def test_every_frame_of_a_plan_is_used_or_left_out(nights: Path, tmp_path: Path) -> None:
     night = open_night(nights / "toronto-2019-10")
-    out = reduced(night.folder, tmp_path / "out", targets=("Vega",))
+    out = reduced(night.folder, tmp_path / "out", targets=("Vega",), figures=False)
     told = gathered(out, Ledger(out)).account.frames
     plan = make_plan(night).only(["Vega"])
     used = {

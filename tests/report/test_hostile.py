@@ -26,7 +26,7 @@ from arrayred.report import (
 from arrayred.report.render import TEMPLATES, render
 from arrayred.simulate import SimulatedNight, Star
 from tests.batch.disturbed import DETECTOR, write_night
-from tests.report.conftest import reduced
+from tests.report.conftest import paged
 from tests.report.pages import all_of, read, require_harmless, text_of
 
 HOSTILE = (
@@ -83,7 +83,7 @@ def test_an_object_of_markup_makes_no_element(tmp_path: Path, name: str) -> None
     for frame in night.frames():
         cards = {**frame.cards, "OBSERVER": name, "NOTES": name, "FILTER": name}
         write_frames([replace(frame, cards=cards)], tmp_path / "night")
-    tree = read(reduced(tmp_path / "night", tmp_path / "out") / PAGE)
+    tree = read(paged(tmp_path / "night", tmp_path / "out") / PAGE)
     require_harmless(tree)
     assert name.split()[0] in text_of(tree)
 
@@ -92,7 +92,7 @@ def test_file_names_of_markup_make_no_element(tmp_path: Path) -> None:
     night = write_night(tmp_path / "night")
     for path in list(night.iterdir()):
         path.rename(night / f"<img onerror=alert(1)>\x1b\u202e{path.name}")
-    content = (reduced(night, tmp_path / "out") / PAGE).read_bytes()
+    content = (paged(night, tmp_path / "out") / PAGE).read_bytes()
     require_harmless(read(content))
     assert b"&lt;img onerror=alert(1)&gt;\\x1b\\u202e" in content
     assert b"\x1b" not in content

@@ -13,7 +13,7 @@ from arrayred.errors import UsageError
 from arrayred.io import MANIFEST, PAGE, PAGE_ENTRY, Ledger, verify_outputs
 from arrayred.report import FrameLine, read_account, write_report
 from tests.batch.disturbed import changed_manifest, write_night
-from tests.report.conftest import reduced
+from tests.report.conftest import paged
 from tests.report.pages import (
     all_of,
     policy_of,
@@ -120,14 +120,14 @@ def test_a_page_of_another_version_or_night_is_made_anew(
 def test_the_same_night_gives_the_same_page_wherever_it_lies(tmp_path: Path) -> None:
     night = write_night(tmp_path / "night")
     other = Path(shutil.copytree(night, tmp_path / "elsewhere" / "a night"))
-    one, two = reduced(night, tmp_path / "one"), reduced(other, tmp_path / "deep" / "two")
+    one, two = paged(night, tmp_path / "one"), paged(other, tmp_path / "deep" / "two")
     assert (one / PAGE).read_bytes() == (two / PAGE).read_bytes()
     assert str(tmp_path) not in (one / PAGE).read_text()
 
 
 def test_of_frames_that_are_gone_or_changed_the_page_says_so(tmp_path: Path) -> None:
     night = write_night(tmp_path / "night")
-    out = reduced(night, tmp_path / "out")
+    out = paged(night, tmp_path / "out")
     assert len(re.findall("<td class=.thumb.><img", (out / PAGE).read_text())) == 4
     first, second, *_ = sorted(night.iterdir())
     first.unlink()
@@ -176,7 +176,7 @@ def test_an_object_stands_below_the_name_of_its_target_unless_that_is_its_own(
 ) -> None:
     assert not all_of(all_of(read(two / "out" / PAGE), "article")[1], "p", "object")
     night = write_night(tmp_path / "night")
-    out = reduced(night, tmp_path / "out", cards={"OBJECT": "59 <b>Cyg"})
+    out = paged(night, tmp_path / "out", cards={"OBJECT": "59 <b>Cyg"})
     assert [p.text for p in all_of(read(out / PAGE), "p", "object")] == ["59 <b>Cyg"]
 
 
@@ -188,7 +188,7 @@ def test_what_is_private_in_headers_is_on_no_page(tmp_path: Path) -> None:
         blank = path.read_bytes()
         end = blank.index(b"END" + b" " * 77)
         path.write_bytes(blank[:end] + card + owner + blank[end : -len(card + owner)])
-    out = reduced(night, tmp_path / "out")
+    out = paged(night, tmp_path / "out")
     for file in (out / PAGE, out / ".arrayred" / MANIFEST):
         assert b"ABCDE" not in file.read_bytes()
         assert b"Jane" not in file.read_bytes()
