@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -146,13 +148,79 @@ def test_a_run_with_workers_that_is_interrupted_stops_soon(
     started = time.monotonic()
     run.send_signal(number)
     said = run.communicate(timeout=30)[1]
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 5
     assert (run.returncode, "Traceback" in said) == (code, False), said
     completed(reducing(tmp_path, "out"))
     assert len(list((tmp_path / "out").rglob("Vega_spectrum.fits"))) == 12
 
 
-def reducing(folder: Path, out: str, *options: str) -> subprocess.Popen[str]:
+@cluster_extra
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked for there")
+@pytest.mark.parametrize("way", ["--workers", "--jobs"])
+@pytest.mark.parametrize("n_signals", [1, 2])
+@pytest.mark.parametrize("moment", [0.2, 1.2, 2.0, 3.2, "working"])
+def test_ctrl_c_ends_all_processes_of_a_terminal_with_a_line(
+    three: Path, way: str, n_signals: int, moment: float | str
+) -> None:
+    run = reducing(three.parent, "out", "-q", *(way, "2"), start_new_session=True)
+    if isinstance(moment, float):
+        time.sleep(moment)
+    else:
+        wait_for(lambda: list((three.parent / "out").rglob("Vega_*.fits")))
+    pressed = time.monotonic()
+    for _ in range(n_signals):
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGINT)
+            time.sleep(0.15)
+    code = run.wait(30)
+    assert time.monotonic() - pressed < 5
+    said = run.communicate()[1]
+    assert "Traceback" not in said
+    assert len(said.splitlines()) == 1
+    if moment != 0.2:  # while Python itself starts, it is all that answers
+        assert code == 130
+        assert "arrayred: interrupted" in said
+    wait_for(lambda: not in_session(run.pid))
+
+
+@cluster_extra
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked for there")
+def test_workers_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
+    write_nights(tmp_path / "nights", 12)
+    run = reducing(tmp_path, "out", "--workers", "2", start_new_session=True)
+    assert run.stderr is not None
+    assert "[1/12]" in run.stderr.readline()
+    assert len(in_session(run.pid)) > 2
+    run.kill()
+    run.communicate()
+    wait_for(lambda: not in_session(run.pid), 5)
+    finished = products(tmp_path / "out")
+    time.sleep(1)
+    assert products(tmp_path / "out") == finished
+
+
+def in_session(session: int) -> list[int]:
+    """Return the processes of a session that have not ended."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, _, own = path.read_text().rpartition(")")[2].split()[:4]
+            found += [int(path.parent.name)] if int(own) == session and state != "Z" else []
+    return found
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def reducing(
+    folder: Path, out: str, *options: str, start_new_session: bool = False
+) -> subprocess.Popen[str]:
     nights = sorted(map(str, (folder / "nights").iterdir()))
     root = str(Path(__file__).parents[2])
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)]), "CI": "1"}
@@ -162,6 +230,7 @@ def reducing(folder: Path, out: str, *options: str) -> subprocess.Popen[str]:
         env=env,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
+        start_new_session=start_new_session,
         text=True,
     )
 
