@@ -63,7 +63,7 @@ from arrayred.io.remote import Stamp, path_or_address
 from arrayred.io.scan import ImageHDU, PixelSource, datasum_of, dtype_of
 from arrayred.kernels.combine import mean, median, minmax_mean, without_impossible
 from arrayred.kernels.reject import clipped_mean
-from arrayred.memory import BandLayout, band_layout
+from arrayred.memory import COMBINING, BandLayout, band_layout
 from arrayred.model import DQ, SPOILT
 from arrayred.progress import stage
 
@@ -208,7 +208,7 @@ class CombineOptions:
     iterations : number of iterations of "clip".
     dtype : of the image that is written, "float32" or "float64"; "": float32, or float64 for
         integers of more than 16 bits, whose digits it may not hold.
-    memory : bytes that may be held at once.
+    memory : bytes that the process may hold, its program included.
     threads : number of bands processed at once; None: the number of usable cores, at most 8.
     checksums : write the SHA-256 of every input to the header; it takes a third of the time.
 
@@ -352,8 +352,7 @@ def _without_repeats(frames: Sequence[Frame]) -> list[Frame]:
 
 # What a combination holds beside its bands: `layout_of`.
 #
-# Everything beside the imports is counted: headers, the pieces being read, and what decoding a file
-# takes.
+# Everything is counted: the program, headers, the pieces being read, what decoding a file takes.
 
 _FEWEST_PIXELS = 1024
 _MOST_THREADS = 8
@@ -388,7 +387,7 @@ def layout_of(
         (shape[0], shape[1] * shape[2]),
         dtype,
         how.memory,
-        fixed=_BYTES_AT_LEAST + sum(headers),
+        fixed=COMBINING + _BYTES_AT_LEAST + sum(headers),
         reading=max(2 * READ_PIECE, _bytes_to_decompress(frames)),
         decoding=_bytes_to_decode(frames),
         fewest=_FEWEST_PIXELS,

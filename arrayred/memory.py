@@ -24,6 +24,8 @@ from arrayred.model import CLEAN, COUNTS, DQ, N_REJECTED, VARIANCE
 MIB = 1 << 20
 _PROGRAM, _PLOTTING = 160 * MIB, 48 * MIB
 """The program with its libraries, and with matplotlib more: alone not sizes of arrays."""
+COMBINING = 44 * MIB
+"""The program of `arrayred combine`, of libraries numpy alone: 40 MiB with three tiny frames."""
 _OF_A_FRAME = 24 << 10
 """The record of a frame, with the cards of its header."""
 
@@ -142,8 +144,8 @@ def band_layout(
     Parameters
     ----------
     shape, dtype : of the stack (frame, pixel).
-    memory : bytes that may be held.
-    fixed : bytes held in any case.
+    memory : bytes that the process may hold.
+    fixed : bytes held in any case, the program included.
     reading, decoding : bytes that each thread takes to read a piece, and to decode a file.
     fewest : pixels of the shortest band.
     threads : the most.

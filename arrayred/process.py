@@ -23,8 +23,11 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -47,6 +50,32 @@ def make_process_own() -> None:
     _set_up_memory((_M_MMAP_THRESHOLD, _MMAP), (_M_TRIM_THRESHOLD, _TRIM))
     if not sys.warnoptions:
         warnings.showwarning = _show_no_warning
+
+
+@contextmanager
+def interrupts_held(*, spawned: bool = False) -> Iterator[None]:
+    """Keep SIGINT from the processes and threads that are started within, for as long as they live.
+
+    Ctrl-C reaches all processes of a terminal, and one that still imports would print a traceback.
+    They are ended by this process, which gets a signal that came meanwhile on leaving.
+
+    Parameters
+    ----------
+    spawned : processes of `multiprocessing` are started: its tracker of resources, which unblocks
+        SIGINT when it starts, is started before.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    if spawned:
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _show_no_warning(*_args: object, **_kwargs: object) -> None:

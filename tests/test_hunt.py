@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,8 +29,10 @@ def hunted(kind: str, trials: int, folder: Path) -> str:
 @pytest.mark.slow
 def test_runs_that_are_killed_anywhere_are_completed(tmp_path: Path) -> None:
     said = hunted("kills", 24, tmp_path)
-    assert "20 kills at a file operation, 4 kills at a random moment" in said
-    assert "24 killed" in said or "ended before" in said
+    tried = {what: int(n) for n, what in re.findall(r"(\d+) (kills[a-z ]+|runs[a-z ]+)", said)}
+    assert sum(tried.values()) == 24
+    assert tried["kills at a file operation"] > 10
+    assert tried["kills at a random moment"] > 0
 
 
 @needs_compiler

@@ -42,6 +42,7 @@ from arrayred.io.files import list_files
 from arrayred.io.remote import Address
 from arrayred.night import Plan
 from arrayred.pipeline import cluster_error, scheduler_lost_error
+from arrayred.process import interrupts_held
 
 if TYPE_CHECKING:
     from distributed import Client, KilledWorker
@@ -351,11 +352,16 @@ def local_cluster(n_workers: int, *, dashboard: bool = False) -> Iterator[Client
         _require_package("bokeh", "The dashboard", "pip install 'bokeh>=3.8.2'")
     import dask.config
     from distributed import Client, LocalCluster, Security
+    from distributed.utils import LoopRunner
 
     pages = _DASHBOARD if dashboard else _NO_HTTP_PAGES
-    with ExitStack() as stack:
+    with _left_open_at_exit() as stack:
         stack.enter_context(dask.config.set({**_CLUSTER_CONFIG, **pages}))
         stack.enter_context(_without_tracebacks())
+        runner = LoopRunner()
+        with interrupts_held(spawned=True):
+            runner.start()
+        stack.callback(runner.stop)
         try:
             cluster = LocalCluster(
                 n_workers=n_workers,
@@ -365,6 +371,7 @@ def local_cluster(n_workers: int, *, dashboard: bool = False) -> Iterator[Client
                 security=Security.temporary(),
                 dashboard_address="127.0.0.1:0",
                 scheduler_kwargs={"dashboard": dashboard},
+                loop=runner.loop,
                 silence_logs=logging.CRITICAL,
             )
             client = stack.enter_context(Client(stack.enter_context(cluster)))
@@ -375,6 +382,20 @@ def local_cluster(n_workers: int, *, dashboard: bool = False) -> Iterator[Client
                 hint="Ask for fewer workers, or use --jobs.",
             ) from error
         yield client
+
+
+@contextmanager
+def _left_open_at_exit() -> Iterator[ExitStack]:
+    """Yield a stack that is not closed when this process is to end: its workers end with it.
+
+    To close a cluster takes seconds.
+    """
+    with ExitStack() as stack:
+        try:
+            yield stack
+        except SystemExit:
+            stack.pop_all()
+            raise
 
 
 @contextmanager
@@ -401,7 +422,7 @@ def connect_client(where: str) -> Iterator[Client]:
     import dask.config
     from distributed import Client
 
-    with ExitStack() as stack:
+    with _left_open_at_exit() as stack:
         threshold = "distributed.admin.large-graph-warning-threshold"
         stack.enter_context(dask.config.set({threshold: _CLUSTER_CONFIG[threshold]}))
         stack.enter_context(_without_tracebacks())

@@ -74,7 +74,7 @@ from arrayred.io.remote import without_secrets
 from arrayred.night import Flat, Group, Night, Plan, open_night
 from arrayred.night.groups import slug
 from arrayred.night.night import CachePolicy, with_local_pixels
-from arrayred.process import make_process_own
+from arrayred.process import interrupts_held, make_process_own
 from arrayred.progress import handled, note
 from arrayred.report import VERSION
 
@@ -489,7 +489,8 @@ def _start_worker(work: Callable[[Any], Any]) -> _Worker:
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_run_worker, args=(theirs, work), daemon=True)
-    process.start()
+    with interrupts_held(spawned=True):
+        process.start()
     theirs.close()
     return _Worker(process, ours)
 

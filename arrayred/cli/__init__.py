@@ -12,6 +12,8 @@ import os
 import select
 import signal
 import sys
+import threading
+from contextlib import suppress
 from importlib import import_module
 from types import FrameType
 from typing import Any, NoReturn, TextIO
@@ -22,7 +24,10 @@ from arrayred._version import __version__
 from arrayred.errors import ArrayredError, StorageError
 from arrayred.process import make_process_own
 
-INTERRUPTED, TERMINATED = 130, 143
+_ENDS = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}
+"""Exit codes of signals, and what is said."""
+_ENDS_WITHIN_S = 3.5
+"""Time that a signal leaves for what is half written to be taken away."""
 COMMANDS = {
     "inspect": "Show what the headers of a night say.",
     "explore": "Look through a night in the browser.",
@@ -106,7 +111,9 @@ def main() -> None:
     """Run the command line and exit with its code."""
     make_process_own()
     _guard_streams()
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in _ENDS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves them
+            signal.signal(number, _end_soon)
     try:
         code = cli.main(standalone_mode=False) or 0
         if not code and _PRINTING.intersection(sys.argv[1:2]):
@@ -115,13 +122,11 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except click.exceptions.Abort:
+    except click.exceptions.Abort:  # an answer that ends
         click.echo("arrayred: interrupted", err=True)
-        sys.exit(INTERRUPTED)
-    except SystemExit as end:
-        if end.code == TERMINATED:
-            click.echo("arrayred: terminated", err=True)
-        raise
+        sys.exit(_ENDS[signal.SIGINT][0])
+    except _SignalledExit as end:
+        _end_process(end.number)
     except ArrayredError as error:
         for line in str(error).splitlines():
             click.echo(f"arrayred: error: {line}", err=True)
@@ -143,8 +148,46 @@ def _exit_with_traceback() -> NoReturn:
     sys.exit(1)
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    sys.exit(TERMINATED)
+class _SignalledExit(SystemExit):
+    """The end that a signal demands; not a KeyboardInterrupt, of which libraries print more."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(_ENDS[number][0])
+        self.number = number
+
+
+def _end_soon(number: int, _frame: FrameType | None) -> None:
+    """End the run: at the latest in some seconds, and a second signal breaks nothing off."""
+    for each in _ENDS:
+        signal.signal(each, signal.SIG_IGN)
+    last = threading.Timer(_ENDS_WITHIN_S, _end_process, [signal.Signals(number)])
+    last.daemon = True
+    last.start()
+    raise _SignalledExit(signal.Signals(number))
+
+
+def _end_process(number: signal.Signals) -> NoReturn:
+    """Say which signal ended the run, and end this process; all that it started ends with it.
+
+    The interpreter's own end would wait for threads, and for ten seconds for a cluster to close,
+    whose losses of connections are printed. What it would remove is removed here: the spool, and
+    the semaphores of a cluster.
+    """
+    code, what = _ENDS[number]
+    if sys.argv[1:2] == ["reduce"]:
+        what += "; what is finished stays, and the same command goes on"
+    with suppress(OSError):
+        sys.stdout.flush()
+        os.write(2, f"arrayred: {what}\n".encode())
+    if pixels := sys.modules.get("arrayred.io.pixels"):
+        pixels.remove_spool()
+    if "multiprocessing.util" in sys.modules:
+        from multiprocessing import active_children, util
+
+        util._run_finalizers(0)  # type: ignore[attr-defined]
+        for child in active_children():  # one that starts would not yet see that its parent ended
+            child.kill()
+    os._exit(code)
 
 
 # Output for as long as somebody reads it. What a run makes is on the disk: that a terminal was

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 )
 @EXTENSION
 @option("--any-exposure", is_flag=True, help="Let frames differ in exposure.")
-@option("--memory", type=SizeParam(), help="What may be held at once. [default: 512M]")
+@option("--memory", type=SizeParam(), help="What the process may hold. [default: 512M]")
 @option(
     "--threads",
     type=click.IntRange(1, 256),

@@ -104,13 +104,9 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
         raise UsageError("Products are written to a local folder", path=path_or_address(out),
                          hint="Name one, and copy it.")  # fmt: skip
     folders = night_folders(nights)
-    try:
-        if len(folders) > 1:
-            sys.exit(run_many(folders, out, options))
-        outcomes = reduce_one_night(folders[0], out, options)
-    except KeyboardInterrupt:
-        click.echo("What is finished stays; the same command goes on.", err=True)
-        raise
+    if len(folders) > 1:
+        sys.exit(run_many(folders, out, options))
+    outcomes = reduce_one_night(folders[0], out, options)
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     for outcome in failed:
         click.echo(f"arrayred: error: {outcome.name}: {outcome.error}", err=True)

@@ -18,6 +18,9 @@ import panel as pn
 from bokeh.document import without_document_lock
 from bokeh.events import MouseMove, RangesUpdate, Tap
 from panel.io.server import get_server
+from tornado.httputil import HTTPServerRequest
+from tornado.routing import Matcher, Rule
+from tornado.web import ErrorHandler
 
 from arrayred.config.recipe import RowRange
 from arrayred.config.toml import toml_text
@@ -468,9 +471,9 @@ def _number_input(name: str, value: float) -> Any:
 # Server of the page, on the loopback: `serve_page`.
 #
 # Other users of the machine can reach the loopback too, so the page has a path that cannot be
-# guessed and that no index lists; a page from elsewhere in the same browser cannot open its
-# socket, whose origin must be this host and port. All its files are served from here: it works
-# without a network.
+# guessed and that no index lists. A page from elsewhere in the same browser is refused: by Host if
+# its own name was made to lead here (DNS rebinding), by Origin if it opens the socket: tornado lets
+# in whoever sends none. All its files are served from here: it works without a network.
 
 HOST = "127.0.0.1"
 _TRIES = 5
@@ -528,7 +531,7 @@ def _server_on_port(model: ExplorerModel, port: int, token: str) -> Any:
         pn.state.onload(page.begin)
         return page.layout()
 
-    return get_server(
+    server = get_server(
         {f"/{token}": app},
         port=port,
         address=HOST,
@@ -538,6 +541,29 @@ def _server_on_port(model: ExplorerModel, port: int, token: str) -> Any:
         redirect_root=False,
         location=False,
     )
+    refused = Rule(_FromElsewhere(f"{HOST}:{port}"), ErrorHandler, {"status_code": 403})
+    server._tornado.default_router.rules.insert(0, refused)
+    return server
+
+
+class _FromElsewhere(Matcher):
+    """Matches requests of another Host, and sockets whose Origin is not the page itself.
+
+    Parameters
+    ----------
+    host : of the page, with its port.
+    """
+
+    def __init__(self, host: str) -> None:
+        self._host, self._origin = host, f"http://{host}"
+
+    def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
+        """Return no parameters of a handler if the request is to be refused, else None."""
+        headers = request.headers
+        is_own = headers.get_list("Host") == [self._host]
+        if "Upgrade" in headers:
+            is_own = is_own and headers.get_list("Origin") == [self._origin]
+        return None if is_own else {}
 
 
 def _any_free_port() -> int:

@@ -142,8 +142,10 @@ def _stamp_of_mark(cache: Path) -> Stamp:
     """Return the stamp of the file that changes whenever a cache is written."""
     if isinstance(cache, Address):
         return stamp_of(cache / METADATA, anew=True)
-    path = cache / (OLD_MARK if (cache / OLD_MARK).exists() else METADATA)
+    path = cache / METADATA
     try:
+        if (cache / OLD_MARK).exists():
+            path = cache / OLD_MARK
         return Stamp.of(path.stat())
     except OSError as error:
         raise refused_cache_error(path, f"cannot be read ({error.strerror})") from error
@@ -497,7 +499,11 @@ def check_cache(
     if isinstance(cache, Address):
         _check_remote_files(cache, marker, wholly)
     else:
-        _check_local_files(cache, marker, wholly)
+        try:
+            _check_local_files(cache, marker, wholly)
+        except OSError as error:
+            where = Path(error.filename or cache)
+            raise refused_cache_error(where, f"cannot be read ({error.strerror})") from error
     found = (_pixels_at(cache, name, marker, stamp) for name in marker.nodes)
     return marker, {array.node: array for array in found if array is not None}
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -35,6 +34,7 @@ from arrayred.io.scan import (
     stored_dtype,
     unpacked_stream,
 )
+from arrayred.process import interrupts_held
 
 _INFLATED_PIECE = 1 << 20
 _TILES_PIECE = 8 << 20
@@ -98,9 +98,11 @@ class _Child:
     def __init__(self) -> None:
         command = [sys.executable, "-m", "arrayred.io.decoding"]
         environment = {**os.environ, **_ZEROED}
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
-        )
+        pipe = subprocess.PIPE
+        with interrupts_held():
+            self._process = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, env=environment, text=True
+            )
 
     def decode(self, image: ImageHDU, target: str) -> None:
         """Decode an image into a file.
@@ -176,7 +178,6 @@ def _serve() -> None:
 
         limit = _CHILD_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     for line in sys.stdin:
         path, hdu, target = json.loads(line)
         wrong: dict[str, Any] = {}

@@ -577,6 +577,12 @@ class _SpoolFolder:
         self._close = finalize(self, _remove_own, self.path, os.getpid())
 
 
+def remove_spool() -> None:
+    """Remove the folder of copies before this process ends otherwise than by the interpreter."""
+    if _spool_folder.cache_info().currsize:
+        _spool_folder(os.getpid())._close()
+
+
 def _remove_own(path: Path, pid: int) -> None:
     if os.getpid() == pid:
         import shutil

@@ -970,7 +970,8 @@ def open_image_writer(
             remove_temporaries([path.parent], path.name)
             handle, temporary = open_temporary(path)
             sink = ImageWriter(path, handle, header, shape, dtype)
-        if not overwrite and _is_other_image(path, sink):
+            is_taken = not overwrite and _is_other_image(path, sink)
+        if is_taken:
             raise place_taken_error(path)
         yield sink
         if sink.is_finished:
@@ -1010,7 +1011,7 @@ def _is_other_image(path: Path, sink: ImageWriter) -> bool:
 def _put_in_place(handle: int, temporary: Path, path: Path, *, overwrite: bool) -> None:
     """Rename a finished temporary to its path, unless that has the same bytes already."""
     if os.path.lexists(path):
-        if _has_content_of(path, handle):
+        if _has_content_of(path, handle, overwrite=overwrite):
             return
         if not overwrite:
             raise place_taken_error(path)
@@ -1018,8 +1019,11 @@ def _put_in_place(handle: int, temporary: Path, path: Path, *, overwrite: bool) 
     sync_folder(path.parent)
 
 
-def _has_content_of(path: Path, handle: int) -> bool:
-    """Return whether a regular file has the same bytes as an open one."""
+def _has_content_of(path: Path, handle: int, *, overwrite: bool) -> bool:
+    """Return whether a regular file has the same bytes as an open one.
+
+    One that cannot be read is no other content, unless it may be replaced whatever it holds.
+    """
     try:
         if path.is_symlink() or path.stat().st_size != os.fstat(handle).st_size:
             return False
@@ -1029,7 +1033,9 @@ def _has_content_of(path: Path, handle: int) -> bool:
                 if there.read(len(piece)) != piece:
                     return False
     except OSError:
-        return False
+        if overwrite:
+            return False
+        raise
     return True
 
 

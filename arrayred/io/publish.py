@@ -56,7 +56,11 @@ def publish(
     for path in files:
         if path.is_dir():
             raise StorageError("A folder has the product's name", path=path, hint="Move it away.")
-    fresh = {path: content for path, content in files.items() if not _is_already(path, content)}
+    fresh = {
+        path: content
+        for path, content in files.items()
+        if not _is_already(path, content, overwrite=overwrite)
+    }
     in_the_way = sorted(path for path in fresh if os.path.lexists(path))
     if in_the_way and not overwrite:
         raise place_taken_error(in_the_way[0], len(in_the_way) - 1)
@@ -167,16 +171,23 @@ def require_room(folder: Path, n_bytes: int, what: str = "the products need") ->
         )
 
 
-def _is_already(path: Path, content: Content) -> bool:
-    """Return whether a regular file with this content exists."""
+def _is_already(path: Path, content: Content, *, overwrite: bool) -> bool:
+    """Return whether a regular file with this content exists.
+
+    One that cannot be read is no other content, unless it may be replaced whatever it holds.
+    """
     try:
         return (
             not path.is_symlink()
             and path.stat().st_size == len(content)
             and path.read_bytes() == content
         )
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError as error:
+        if overwrite:
+            return False
+        raise storage_error(error, path, len(content)) from error
 
 
 def place_taken_error(path: Path, n_more: int = 0) -> UsageError:

@@ -379,7 +379,9 @@ def _require_one_value(header: Header, prefix: str) -> None:
     Readers differ in which of them they believe.
     """
     axes = [f"{prefix}{keyword}" for keyword in ("BITPIX", "NAXIS", "NAXIS1", "NAXIS2")]
-    layout = (*axes, "BZERO", "BSCALE", "BLANK")
+    layout = [*axes, "BZERO", "BSCALE", "BLANK", "XTENSION", "PCOUNT", "GCOUNT"]
+    if prefix:
+        layout += ["NAXIS1", "NAXIS2", "ZCMPTYPE", "ZTILE1", "ZTILE2", "TFIELDS"]
     there = [name for card in header if (name := card.removeprefix("HIERARCH ")) in layout]
     if len(there) == len(set(there)):
         return

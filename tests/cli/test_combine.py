@@ -17,6 +17,7 @@ from arrayred.cli import COMMANDS
 from arrayred.cli.combine import combine
 from arrayred.cli.options import SizeParam
 from arrayred.combine_files import METHODS
+from arrayred.memory import COMBINING
 from tests.cli.conftest import Call
 from tests.cli.test_catalogue_pixels import rewrite
 
@@ -69,7 +70,7 @@ def test_every_method_runs_in_little_memory_and_several_threads(
     method: str, arrayred: Call, night: Path, tmp_path: Path
 ) -> None:
     arrayred("combine", *darks(night), "-o", "a.fits", "--method", method)
-    limits = ("--memory", "6M", "--threads", "3")
+    limits = ("--memory", f"{COMBINING + (6 << 20)}", "--threads", "3")
     assert arrayred("combine", *darks(night), "-o", "b.fits", "--method", method, *limits).code == 0
     a, b = (fits.getdata(tmp_path / name) for name in ("a.fits", "b.fits"))
     assert np.array_equal(a, b, equal_nan=True)
@@ -170,7 +171,7 @@ main()
 def test_a_combination_that_is_stopped_leaves_nothing(
     name: str, code: int, threads: str, night: Path, tmp_path: Path
 ) -> None:
-    options = ["-o", "x.fits", "--memory", "6M", "--threads", threads]
+    options = ["-o", "x.fits", "--memory", f"{COMBINING + (6 << 20)}", "--threads", threads]
     script = STOPPED.replace("SIGNAL", name)
     command = [sys.executable, "-c", script, "combine", *map(str, darks(night)), *options]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)

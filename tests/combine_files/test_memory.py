@@ -16,9 +16,11 @@ from arrayred.config import Instrument
 from arrayred.errors import UsageError
 from arrayred.io import frame_from_header
 from arrayred.io.scan import scan
+from arrayred.memory import COMBINING
 from tests.combine_files.conftest import write_frame
 
 MB = 1 << 20
+LEAST = COMBINING // MB
 MEASURE = """
 import sys
 from pathlib import Path
@@ -30,11 +32,9 @@ def held(line):
     return next(int(l.split()[1]) for l in text.splitlines() if l.startswith(line)) << 10
 
 folder, out, method, memory, threads = sys.argv[1:]
-import hashlib, shutil, tempfile, gzip, arrayred.io.decoding
-base = held("VmRSS")
 how = CombineOptions(method, memory=int(memory), threads=int(threads))
 write_combination(prepare_combination([folder], Path(out), how))
-print(held("VmHWM") - base)
+print(held("VmHWM"))
 """
 
 
@@ -51,7 +51,7 @@ def test_more_memory_never_means_shorter_bands(n_frames: int, method: Any, tmp_p
         layout_of(
             frames, shape, np.dtype("u2"), CombineOptions(method, memory=m * MB, threads=1)
         ).pixels
-        for m in (32, 64, 128, 512, 4096)
+        for m in (LEAST + 32, 128, 512, 4096)
     ]
     assert sizes == sorted(sizes)
     assert sizes[-1] <= 1 << 16
@@ -61,10 +61,10 @@ def test_threads_are_given_up_before_a_bound_is_refused(tmp_path: Path) -> None:
     frames, shape, dtype = [frame(tmp_path)] * 400, (400, 2048, 4096), np.dtype("u2")
     shares = {
         memory: layout_of(frames, shape, dtype, CombineOptions(memory=memory * MB, threads=8))
-        for memory in (12, 512)
+        for memory in (LEAST + 12, 512)
     }
     assert shares[512].threads == 8
-    assert shares[12].threads < 8
+    assert shares[LEAST + 12].threads < 8
 
 
 def test_a_bound_that_is_too_small_says_what_is_needed(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_bound_that_is_too_small_says_what_is_needed(tmp_path: Path) -> None:
 
 
 def peak(folder: Path, method: str, memory: int, threads: int = 2) -> int:
-    """Return the bytes that a process of its own held beyond its imports."""
+    """Return the largest resident size of a process of its own, bytes."""
     arguments = [folder, folder.parent / "out.fits", method, memory, threads]
     command = [sys.executable, "-c", MEASURE, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
@@ -107,14 +107,14 @@ def test_no_more_is_held_than_the_bound_whatever_the_number_of_frames(
 ) -> None:
     folder = written(tmp_path / "frames", n_frames, (128, 192))
     assert sum(path.stat().st_size for path in folder.iterdir()) < 24 * MB
-    assert peak(folder, "median", 16 * MB) <= 16 * MB
+    assert peak(folder, "median", 60 * MB) <= 60 * MB
 
 
 @linux
 @pytest.mark.parametrize("method", ["median", "average", "clip", "minmax"])
 def test_the_bound_holds_for_every_method_on_floats_with_gaps(method: str, tmp_path: Path) -> None:
     folder = written(tmp_path / "frames", 40, (256, 256), "f4")
-    assert peak(folder, method, 12 * MB) <= 12 * MB
+    assert peak(folder, method, 56 * MB) <= 56 * MB
 
 
 @linux
@@ -124,7 +124,7 @@ def test_the_bound_holds_where_files_are_decoded(tmp_path: Path) -> None:
         packed = fits.CompImageHDU(fits.getdata(path), fits.getheader(path))
         packed.writeto(path.with_suffix(".fits.fz"))
         path.unlink()
-    assert peak(folder, "median", 64 * MB) <= 64 * MB
+    assert peak(folder, "median", 108 * MB) <= 108 * MB
 
 
 @linux
@@ -132,5 +132,5 @@ def test_the_bound_holds_where_files_are_decoded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("n_frames", [25, 100])
 def test_the_bound_holds_for_large_frames(n_frames: int, tmp_path: Path) -> None:
     folder = written(tmp_path / "frames", n_frames, (1024, 1536))
-    for method, memory in (("median", 16), ("average", 16), ("clip", 16), ("median", 64)):
+    for method, memory in (("median", 60), ("average", 60), ("clip", 60), ("median", 96)):
         assert peak(folder, method, memory * MB) <= memory * MB, (method, memory)

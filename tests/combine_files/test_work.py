@@ -22,6 +22,7 @@ from arrayred.combine_files import (
 )
 from arrayred.errors import FrameError, MismatchError, StorageError, UsageError
 from arrayred.io import pixels as reading
+from arrayred.memory import COMBINING
 from tests.combine_files.conftest import Write, write_frame
 
 Array = NDArray[Any]
@@ -99,7 +100,11 @@ def test_bytes_do_not_depend_on_threads_memory_or_the_order_of_files(
     for threads, memory in [(1, 8), (2, 8), (3, 8), (3, 64)]:
         out.unlink()
         limits = CombineOptions(
-            how.method, how.n_sigma, how.iterations, memory=memory << 20, threads=threads
+            how.method,
+            how.n_sigma,
+            how.iterations,
+            memory=COMBINING + (memory << 20),
+            threads=threads,
         )
         assert combined(files[::-1], out, limits).read_bytes() == once
 
@@ -180,7 +185,7 @@ def test_each_byte_is_read_once(
         return count
 
     plan = prepare_combination(
-        files, tmp_path / "out.fits", CombineOptions(memory=8 << 20, threads=2)
+        files, tmp_path / "out.fits", CombineOptions(memory=COMBINING + (8 << 20), threads=2)
     )
     monkeypatch.setattr(reading, "_read_at", watching)
     write_combination(plan)
@@ -252,7 +257,11 @@ def test_an_error_in_one_thread_ends_all_and_leaves_no_temporary(
 
     monkeypatch.setattr(CombineOptions, "kernel", property(lambda self: failing))
     with pytest.raises(ZeroDivisionError, match="third band"):
-        combined(files, tmp_path / "out.fits", CombineOptions(memory=8 << 20, threads=threads))
+        combined(
+            files,
+            tmp_path / "out.fits",
+            CombineOptions(memory=COMBINING + (8 << 20), threads=threads),
+        )
     assert {path.name for path in tmp_path.iterdir()} == {Path(file).name for file in files}
 
 

@@ -51,10 +51,40 @@ def test_only_the_whole_address_is_answered(address: str) -> None:
     assert [answer(address, other) for other in ("/", path[:-1], "/page", "/ws")] == [404] * 4
 
 
+def raw_status(address: str, path: str, *lines: str) -> int:
+    """Return the status that is answered to a request of exactly these header lines."""
+    parts = urlsplit(address)
+    with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20) as there:
+        there.sendall("\r\n".join([f"GET {path} HTTP/1.1", *lines, "", ""]).encode())
+        return int(there.makefile("rb").readline().split()[1])
+
+
 def test_pages_from_elsewhere_cannot_open_the_socket(address: str) -> None:
     parts = urlsplit(address)
-    for origin in ("http://evil.example", f"http://localhost:{parts.port}", "http://127.0.0.1:1"):
-        assert answer(address, f"{parts.path}/ws", SOCKET | {"Origin": origin}) == 403
+    own, elsewhere = f"http://{parts.netloc}", "http://evil.example"
+    lines = [f"Host: {parts.netloc}", *(f"{name}: {value}" for name, value in SOCKET.items())]
+    for origins in (
+        *([elsewhere], [f"http://localhost:{parts.port}"], ["http://127.0.0.1:1"], ["null"]),
+        *([], [own, elsewhere], [elsewhere, own], [f"https://{parts.netloc}"], [own + ".evil"]),
+    ):
+        told = [f"Origin: {origin}" for origin in origins]
+        assert raw_status(address, f"{parts.path}/ws", *lines, *told) == 403, origins
+    assert raw_status(address, f"{parts.path}/ws", *lines, "Sec-WebSocket-Origin: x") == 403
+    assert raw_status(address, f"{parts.path}/ws", *lines, f"Origin: {own}") == 101
+
+
+def test_another_host_is_refused_whatever_leads_here(address: str) -> None:
+    """A name whose address is changed to the loopback makes a page elsewhere the page's own."""
+    parts = urlsplit(address)
+    assert raw_status(address, parts.path, f"Host: {parts.netloc}") == 200
+    for host in ("evil.example", f"evil.example:{parts.port}", "127.0.0.1", "127.0.0.1:1", ""):
+        for path in (parts.path, f"{parts.path}/ws", "/static/js/bokeh.min.js"):
+            assert raw_status(address, path, f"Host: {host}") in (400, 403), (host, path)
+    twice = (f"Host: {parts.netloc}", "Host: evil.example")
+    assert raw_status(address, parts.path, *twice) in (400, 403)
+    assert raw_status(address, parts.path) in (400, 403)
+    forwarded = ("Host: evil.example", f"X-Forwarded-Host: {parts.netloc}")
+    assert raw_status(address, parts.path, *forwarded) == 403
 
 
 def test_nobody_listens_beyond_the_loopback(address: str) -> None:

@@ -29,11 +29,15 @@ _SECONDS = 10.0
 """More than the second it may take, since the machine may be busy."""
 _MEGABYTES = 1500
 """Of address space, libraries included: about 1 GB without a file."""
-_NUMBERS = ("0", "1", "-1", "2", "7", "999", "1000", "65536", "2147483647", "4294967296")
-_NUMBERS += (str(2**62), str(2**63 - 1), str(2**64), "1E400", "NaN", "1.5", "T", "F", "''", "")
-_KEYWORDS = ("BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "BZERO", "BSCALE", "BLANK", "PCOUNT", "GCOUNT")
-_KEYWORDS += ("TFIELDS", "TFORM1", "ZNAXIS1", "ZNAXIS2", "ZTILE1", "ZTILE2", "ZBITPIX", "ZCMPTYPE")
-_KEYWORDS += ("ZVAL1", "ZVAL2", "EXPTIME", "IMAGETYP", "DATE-OBS", "END", "SIMPLE", "XTENSION")
+_NUMBERS = (
+    *("0", "1", "-1", "2", "7", "999", "1000", "65536", "2147483647", "4294967296"),
+    *(str(2**62), str(2**63 - 1), str(2**64), "1E400", "NaN", "1.5", "T", "F", "''", ""),
+)
+_KEYWORDS = (
+    *("BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "BZERO", "BSCALE", "BLANK", "PCOUNT", "GCOUNT"),
+    *("TFIELDS", "TFORM1", "ZNAXIS1", "ZNAXIS2", "ZTILE1", "ZTILE2", "ZBITPIX", "ZCMPTYPE"),
+    *("ZVAL1", "ZVAL2", "EXPTIME", "IMAGETYP", "DATE-OBS", "END", "SIMPLE", "XTENSION"),
+)
 
 
 def originals() -> list[bytes]:
@@ -153,7 +157,8 @@ def hunt_lies(hunt: Hunt) -> None:
     rng = random.Random(hunt.seed)
     whole = originals()
     reader = _Reader()
-    path = hunt.folder / "x.fits"
+    path = hunt.folder / "camera" / "night" / "x.fits"  # for darks, folders beside it are looked at
+    path.parent.mkdir(parents=True)
     for number in hunt.trials():
         raw, what = changed(rng.choice(whole), rng)
         path.write_bytes(raw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tracemalloc
@@ -64,6 +65,25 @@ def test_damage_to_any_file_is_found(damage: Callable[[Path], None], store: Path
         assert str(path.parent) in str(caught.value)
         path.write_bytes(whole)
     assert open_cache(store, wholly=True).images
+
+
+def test_a_file_that_cannot_be_read_is_named(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(real: Any, broken: Path) -> Any:
+        def call(path: Path, *args: Any, **options: Any) -> Any:
+            if path == broken:
+                raise OSError(errno.EIO, "Input/output error", str(path))
+            return real(path, *args, **options)
+
+        return call
+
+    for path in (path for path in store.rglob("*") if path.is_file()):
+        forget()
+        with monkeypatch.context() as patch:
+            for name in ("open", "read_bytes"):
+                patch.setattr(Path, name, failing(getattr(Path, name), path))
+            with pytest.raises(FrameError, match="cannot be read") as caught:
+                open_cache(store, wholly=True)
+        assert str(path) in str(caught.value)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -291,7 +291,13 @@ def test_a_table_larger_than_any_file_is_a_damaged_file(
 
 @pytest.mark.parametrize(
     ("keyword", "first", "second"),
-    [("BZERO", 32768, 0), ("BSCALE", 1.0, 2.0), ("BLANK", -1, -32768), ("NAXIS1", 50, 25)],
+    [
+        ("BZERO", 32768, 0),
+        ("BSCALE", 1.0, 2.0),
+        ("BLANK", -1, -32768),
+        ("NAXIS1", 50, 25),
+        ("PCOUNT", 0, 4),
+    ],
 )
 def test_two_cards_that_describe_the_pixels_differently_are_refused(
     keyword: str, first: float, second: float, tmp_path: Path

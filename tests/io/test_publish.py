@@ -121,6 +121,27 @@ def fails_to_publish(folder: Path) -> bool:
     return False
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_that_cannot_be_read_is_not_taken_for_other_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+) -> None:
+    path = tmp_path / "x.txt"
+    path.write_bytes(b"same")
+
+    def broken(_path: Path) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", broken)
+        if overwrite:
+            publish({path: b"same"}, overwrite=True)
+        else:
+            with pytest.raises(StorageError, match=r"x\.txt: .*Input/output error"):
+                publish({path: b"same"})
+    assert path.read_bytes() == b"same"
+    assert [one.name for one in tmp_path.iterdir()] == ["x.txt"]
+
+
 @pytest.mark.parametrize("operation", ["open", "write"])
 def test_before_the_first_rename_every_old_file_is_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str
