@@ -14,6 +14,7 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pytest
@@ -78,10 +79,17 @@ class _Collector:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Count the tests of a session."""
-        tests = {harm.what: 0 for harm in HARMS}
-        for item in session.items:
-            tests[harm_of(item.nodeid)] += 1
-        self.counts = Counts(tests, sum(map(_made_up, session.items)))
+        self.counts = count(session.items)
+
+
+def count(items: Iterable[pytest.Item]) -> Counts:
+    """Count tests by what they do to arrayred, and what they make up."""
+    tests = {harm.what: 0 for harm in HARMS}
+    made_up = 0
+    for item in items:
+        tests[harm_of(item.nodeid)] += 1
+        made_up += _made_up(item)
+    return Counts(tests, made_up)
 
 
 def harm_of(name: str) -> str:

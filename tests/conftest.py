@@ -33,8 +33,14 @@ settings.register_profile("arrayred", deadline=None)
 settings.load_profile("arrayred")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+ALL_ITEMS = pytest.StashKey[list[pytest.Item]]()
+"""What was collected, whatever is run of it."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the slow tests, so that no process waits for one of them at the end."""
+    config.stash[ALL_ITEMS] = items[:]
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 

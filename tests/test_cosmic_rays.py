@@ -14,7 +14,7 @@ import arrayred as ar
 from arrayred.io import write_frames
 from arrayred.pipeline import combine_frames
 from arrayred.simulate import SimulatedNight
-from tests.conftest import Run
+from tests.cli import forked
 from tests.steps.struck import Scene, Struck, struck
 
 
@@ -67,13 +67,13 @@ def test_the_reference_procedure_knows_none(hit: Struck) -> None:
     assert not any("cosmic" in line for line in image.attrs["history"])
 
 
-def test_the_option_decides(run: Run, simulated: SimulatedNight, tmp_path: Path) -> None:
+def test_the_option_decides(simulated: SimulatedNight, tmp_path: Path) -> None:
     night = tmp_path / "night"
     write_frames(replace(simulated, cosmic_rays=600.0).frames(), night)
     told = {}
     for search in ("auto", "off"):
-        result = run("reduce", night, "-o", tmp_path / search, "--cosmic-rays", search,
-                     "--no-input", "--no-figures", "--allow-missing")  # fmt: skip
+        result = forked.run("reduce", night, "-o", tmp_path / search, "--cosmic-rays", search,
+                            "--no-figures", cwd=tmp_path)  # fmt: skip
         assert result.returncode == 0, result.stderr
         (path,) = (tmp_path / search).rglob("*_combined.fits")
         told[search] = "\n".join(fits.getheader(path)["HISTORY"])

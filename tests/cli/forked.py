@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
+import multiprocessing.connection
 import multiprocessing.reduction
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 from arrayred.cli import main
 
+T = TypeVar("T")
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
@@ -87,6 +90,30 @@ def run(*args: object, cwd: Path, timeout: float = 120.0) -> subprocess.Complete
             raise subprocess.TimeoutExpired(words, timeout)
         said = [file.read() for file in (out, err) if file.seek(0) == 0]
     return subprocess.CompletedProcess(words, int(process.exitcode), *said)
+
+
+def begin(function: Callable[..., object], *args: object) -> multiprocessing.process.BaseProcess:
+    """Start a function of a module in a fork; what it prints is not caught."""
+    process = _FORKS.Process(target=function, args=args)
+    process.start()
+    return process
+
+
+def result(function: Callable[..., T], *args: object) -> T:
+    """Return what a function of a module returns in a fork, or raise `EOFError` if it fails."""
+    ours, theirs = _FORKS.Pipe(duplex=False)
+    process = begin(_answer, theirs, function, args)
+    theirs.close()
+    with ours:
+        answer: T = ours.recv()
+    process.join()
+    return answer
+
+
+def _answer(
+    to: multiprocessing.connection.Connection, function: Callable[..., object], args: object
+) -> None:
+    to.send(function(*args))  # type: ignore[misc]
 
 
 def _command(

@@ -194,16 +194,18 @@ FOREIGN: dict[str, tuple[Spoil, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", FOREIGN)
 def test_what_is_no_frame_is_left_out_with_one_warning(
-    night: Path, arrayred: Call, undisturbed: dict[str, bytes], case: str
+    night: Path, arrayred: Call, undisturbed: dict[str, bytes]
 ) -> None:
-    make, reason = FOREIGN[case]
-    make(night / "x.fit")
+    for case, (make, _) in FOREIGN.items():
+        make(night / f"{case}.fit")
     told = arrayred("reduce", night, "-o", "out", "--no-figures")
     assert told.code == 0
-    (line,) = told.err.splitlines()
-    assert re.search(rf"^arrayred: warning: .*x\.fit: .*{reason}.*left out", line)
+    assert len(told.err.splitlines()) == len(FOREIGN)
+    for case, (_, reason) in FOREIGN.items():
+        assert re.search(
+            rf"^arrayred: warning: .*{case}\.fit: .*{reason}.*left out", told.err, re.M
+        )
     assert whole("out") == undisturbed
 
 
@@ -259,27 +261,24 @@ def unprivileged(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[st
     return call
 
 
-@EITHER
-def test_a_frame_that_may_not_be_read_is_refused_by_name(
-    night: Path, unprivileged: Run, frame: str
-) -> None:
-    before = contents(night)
-    (night / frame).chmod(0)
-    done = unprivileged(*REDUCE)
-    (night / frame).chmod(0o644)
-    assert (done.returncode, done.stdout) == (4, "")
-    assert_each_is_named(done.stderr, {frame: "Permission denied"})
-    assert not (night.parent / "out").exists()
-    assert contents(night) == before
-
-
-def test_a_folder_within_the_night_that_may_not_be_read_is_named(
+def test_frames_that_may_not_be_read_are_refused_by_name_and_a_folder_before_them(
     night: Path, unprivileged: Run
 ) -> None:
+    before = contents(night)
+    closed = [night / name for name in ("light-002.fit", "dark-003.fit")]
+    for path in closed:
+        path.chmod(0)
+    done = unprivileged(*REDUCE)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert_each_is_named(done.stderr, {path.name: "Permission denied" for path in closed})
     (night / "more").mkdir(0)
     done = unprivileged(*REDUCE)
     assert (done.returncode, done.stdout) == (4, "")
     assert_each_is_named(done.stderr, {"night/more": "Permission denied"})
+    for path in closed:
+        path.chmod(0o644)
+    assert not (night.parent / "out").exists()
+    assert contents(night) == before
 
 
 UNWRITABLE = {
@@ -967,7 +966,7 @@ def test_a_run_interrupted_anywhere_leaves_whole_files_and_the_next_completes_it
     monkeypatch: pytest.MonkeyPatch,
     step: str,
 ) -> None:
-    for moment in count(1):
+    for moment in count(1, 3):  # the hunt of tests/test_hunt.py strikes anywhere
         number, code = INTERRUPTIONS[moment % 2]
         with monkeypatch.context() as interrupted:
             interrupted.setattr(os, step, interrupting(getattr(os, step), moment, number))
@@ -978,7 +977,7 @@ def test_a_run_interrupted_anywhere_leaves_whole_files_and_the_next_completes_it
         assert whole(f"out-{moment}").items() <= undisturbed.items()
         assert arrayred("reduce", night, "-o", f"out-{moment}", *QUIET).code == 0
         assert whole(f"out-{moment}") == undisturbed
-    assert moment > 3
+    assert moment > 6
 
 
 def interrupting(

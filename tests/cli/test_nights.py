@@ -17,7 +17,9 @@ from arrayred.cli.reduce import night_folders
 from arrayred.errors import UsageError
 from arrayred.io import LOG_FILE, STATE_FOLDER, output_lock, publish
 from tests.batch.disturbed import inodes, products, write_night, write_nights
+from tests.cli import forked
 from tests.cli.conftest import Call, Told
+from tests.cli.test_fresh import in_a_new_interpreter
 from tests.cli.test_prompts import Terminal
 
 NIGHTS = [f"nights/night-{i}" for i in range(3)]
@@ -38,6 +40,19 @@ def three(_three: Path, tmp_path: Path) -> Path:
         link.parent.mkdir(parents=True, exist_ok=True)
         os.link(path, link)
     return tmp_path / "nights"
+
+
+@pytest.fixture(scope="module")
+def _finished(_three: Path) -> tuple[Path, Told]:
+    done = forked.run("reduce", *NIGHTS, "-o", "out", "--no-figures", cwd=_three.parent)
+    return _three.parent, Told(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def finished(_finished: tuple[Path, Told], monkeypatch: pytest.MonkeyPatch) -> Told:
+    """Return what was said of three nights, all finished; they and `out` are here, to be read."""
+    monkeypatch.chdir(_finished[0])
+    return _finished[1]
 
 
 def reduced(arrayred: Call, *options: object, code: int = 0) -> Told:
@@ -68,9 +83,8 @@ def test_one_night_and_many_do_not_share_a_folder(arrayred: Call) -> None:
     assert products(Path("out")) == before
 
 
-@pytest.mark.usefixtures("three")
-def test_many_nights_have_a_log_and_each_its_own(arrayred: Call) -> None:
-    reduced(arrayred)
+@pytest.mark.usefixtures("finished")
+def test_many_nights_have_a_log_and_each_its_own() -> None:
     lines = [json.loads(line) for line in Path("out", LOG_FILE).read_text("ascii").splitlines()]
     told = [(line["night"], line["reduced"]) for line in lines if line["event"] == "night"]
     assert sorted(told) == [(f"night-{i}", 1) for i in range(3)]
@@ -82,11 +96,12 @@ def summary() -> Table:
     return astropy_ascii.read("out/summary.ecsv")
 
 
-@pytest.mark.usefixtures("three")
-def test_each_night_goes_to_its_folder_as_if_it_were_alone(arrayred: Call) -> None:
-    reduced(arrayred)
-    for name in NIGHTS:
-        alone = Path("alone", Path(name).name)
+def test_each_night_goes_to_its_folder_as_if_it_were_alone(
+    arrayred: Call, finished: Told, tmp_path: Path
+) -> None:
+    assert finished.code == 0
+    for name in NIGHTS[::2]:
+        alone = tmp_path / Path(name).name
         assert arrayred("reduce", name, "-o", alone, "--no-figures").code == 0
         assert products(Path("out", alone.name)) == products(alone)
 
@@ -104,13 +119,11 @@ def test_a_second_night_into_the_folder_of_another_is_refused(arrayred: Call) ->
     assert arrayred("reduce", "nights/moved", "-o", "alone", "--no-figures").code == 0
 
 
-@pytest.mark.usefixtures("three")
-def test_a_pipe_gets_a_line_a_night_and_one_a_target(arrayred: Call) -> None:
-    told = reduced(arrayred)
-    assert re.findall(r"^\[(\d)/3\] (\S+): 1 reduced, ", told.err, re.M) == [
+def test_a_pipe_gets_a_line_a_night_and_one_a_target(finished: Told) -> None:
+    assert re.findall(r"^\[(\d)/3\] (\S+): 1 reduced, ", finished.err, re.M) == [
         (str(i + 1), f"night-{i}") for i in range(3)
     ]
-    head, *lines, last = told.out.splitlines()
+    head, *lines, last = finished.out.splitlines()
     assert head.split()[:4] == ["night", "target", "status", "rows"]
     assert [line.split()[:3] for line in lines] == [
         [f"night-{i}", "Vega", "reduced"] for i in range(3)
@@ -118,14 +131,8 @@ def test_a_pipe_gets_a_line_a_night_and_one_a_target(arrayred: Call) -> None:
     assert last == "3 reduced; all of it is in out/summary.ecsv"
 
 
-@pytest.mark.usefixtures("three")
-def test_quiet_says_nothing_of_what_went_well(arrayred: Call) -> None:
-    assert reduced(arrayred, "-q") == (0, "", "")
-
-
-@pytest.mark.usefixtures("three")
-def test_the_summary_tells_what_the_products_tell(arrayred: Call) -> None:
-    reduced(arrayred)
+@pytest.mark.usefixtures("finished")
+def test_the_summary_tells_what_the_products_tell() -> None:
     for row in summary():
         header = astropy_ascii.read(f"out/{row['night']}/targets/Vega/Vega_spectrum.ecsv").meta
         assert (row["target"], row["status"]) == ("Vega", "done")
@@ -135,13 +142,22 @@ def test_the_summary_tells_what_the_products_tell(arrayred: Call) -> None:
 
 
 @pytest.mark.usefixtures("three")
-def test_what_is_finished_is_kept_and_told_again(arrayred: Call) -> None:
-    reduced(arrayred)
+def test_what_is_finished_is_kept_and_what_was_lost_or_changed_is_made_anew(arrayred: Call) -> None:
+    assert reduced(arrayred, "-q") == (0, "", "")
     before = products(Path("out"))
     names = inodes(Path("out"), before)
-    told = reduced(arrayred)
-    assert "3 kept; all of it is in" in told.out
-    assert inodes(Path("out"), before) == names
+    for verified in ((), ("--verify",)):
+        assert "3 kept; all of it is in" in reduced(arrayred, *verified).out
+        assert inodes(Path("out"), before) == names
+    product = Path("out/night-1/targets/Vega/Vega_raw_extraction.txt")
+    for state, spoil in {"missing": Path.unlink, "changed": lambda p: p.write_bytes(b"x")}.items():
+        spoil(product)
+        told = reduced(arrayred)
+        assert f"night-1: targets/Vega/{product.name} was {state} since it was made" in told.err
+        assert "2 kept, 1 reduced" in told.out
+        assert products(Path("out")) == before
+    assert "3 reduced;" in reduced(arrayred, "--force").out
+    assert products(Path("out")) == before
 
 
 def everything(out: Path) -> dict[str, bytes]:
@@ -166,37 +182,19 @@ def test_neither_a_second_run_nor_processes_change_a_byte_of_any_file(
     assert arrayred(*command).code == 0
     first = everything(Path("out"))
     assert {"summary.ecsv", "index.html", "night-0/report.html"} <= first.keys()
-    for options in ((), ("--verify",), ("--jobs", "2", "--force")):
+    for options in ((), ("--verify",)):
         assert arrayred(*command, *options).code == 0
         assert everything(Path("out")) == first
+    processes = [*command, "--jobs", "2", "--force", "--memory", "400M"]
+    imported = in_a_new_interpreter([processes], Path.cwd())  # and uses no network
+    assert everything(Path("out")) == first
+    assert not {"zarr", "numcodecs", "google_crc32c"} & imported
     lines = [json.loads(line) for line in Path("out", LOG_FILE).read_text("ascii").splitlines()]
     nights = [line for line in lines if line["event"] == "night"]
     assert list(summary()["night"]) == ["night-0", "night-1"]
     assert all(line["reduced"] == 1 for line in nights[-2:])
     assert ["kept" in line for line in nights] == [False] * 2 + [True] * 4 + [False] * 2
     assert all(line["seconds"] > 0 for line in nights)
-
-
-@pytest.mark.usefixtures("three")
-@pytest.mark.parametrize("option", ["--force", "--verify"])
-def test_force_does_all_anew_and_verify_does_not(arrayred: Call, option: str) -> None:
-    reduced(arrayred)
-    status = {"--force": "reduced", "--verify": "kept"}[option]
-    assert f"3 {status};" in reduced(arrayred, option).out
-
-
-@pytest.mark.usefixtures("three")
-@pytest.mark.parametrize("is_gone", [False, True])
-def test_a_product_that_was_lost_or_changed_is_made_anew(arrayred: Call, is_gone: bool) -> None:
-    reduced(arrayred)
-    before = products(Path("out"))
-    product = Path("out/night-1/targets/Vega/Vega_raw_extraction.txt")
-    product.unlink() if is_gone else product.write_bytes(b"by hand")
-    told = reduced(arrayred)
-    state = "missing" if is_gone else "changed"
-    assert f"night-1: targets/Vega/{product.name} was {state} since it was made" in told.err
-    assert "2 kept, 1 reduced" in told.out
-    assert products(Path("out")) == before
 
 
 def test_one_night_fails_alone_and_by_name(three: Path, arrayred: Call) -> None:

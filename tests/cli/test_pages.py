@@ -42,6 +42,7 @@ INSTALLED = ["pip", "install", "."]
 
 
 @EACH_PAGE
+@pytest.mark.usefixtures("unpainted")
 def test_a_page_works_as_it_is_printed(
     page: Path, arrayred: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

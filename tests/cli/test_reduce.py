@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -329,22 +326,6 @@ def test_an_instrument_file_may_spell_types_as_the_headers_do(night: Path, array
     Path("mine.toml").write_text('[types]\nlight = ["Quux Frame"]\n')
     told = arrayred("reduce", night, "-o", "out", *QUIET, "--instrument", "mine.toml")
     assert told.code == 0, told.err
-
-
-def test_no_input_asks_nothing_on_a_terminal(nameless: Path, tmp_path: Path) -> None:
-    pty = pytest.importorskip("pty")
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "arrayred", "reduce", "night", "-o", "out", "--no-figures"]
-    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
-    env = {name: value for name, value in os.environ.items() if name != "CI"}
-    options = ("--instrument", "barber20", "--no-input")
-    with subprocess.Popen([*command, *options], cwd=tmp_path, env=env, **streams) as process:
-        os.close(theirs)
-        with contextlib.suppress(OSError), open(ours, "rb", buffering=0) as terminal:
-            screen = b""
-            while piece := terminal.read(4096):
-                screen += piece
-    assert (process.returncode, b"--grating-angle" in screen) == (2, True)
 
 
 # What goes wrong, and what is said of it
@@ -725,9 +706,9 @@ def test_a_relative_and_an_absolute_night_give_the_same_bytes(
         assert whole(out) == undisturbed
 
 
-def test_an_error_in_a_process_of_its_own_is_one_line(night: Path, run: Run) -> None:
+def test_an_error_in_a_process_of_its_own_is_one_line(night: Path, fork: Run) -> None:
     cut_short(night)
-    done = run("reduce", night, "-o", "out")
+    done = fork("reduce", night, "-o", "out")
     assert (done.returncode, done.stdout) == (4, "")
     assert re.fullmatch(r"arrayred: error: .*light-002\.fit: .*\n", done.stderr)
 

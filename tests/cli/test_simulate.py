@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from arrayred.cli.simulate import simulate
 from arrayred.simulate import Detector, SimulatedNight, Sky, Star
+from tests.cli import forked
 from tests.cli.conftest import Call, contents
 from tests.cli.test_prompts import Terminal
-from tests.conftest import Run
 
 SMALL = ("--shape", "24x30")
 DIALECTS = ["maxim", "nina", "observatory"]
@@ -181,13 +181,12 @@ def test_without_cosmic_rays_the_truth_names_none(arrayred: Call) -> None:
 # The same command, and another
 
 
-def test_the_same_command_gives_the_same_bytes_anywhere(
-    arrayred: Call, run: Run, tmp_path: Path
-) -> None:
+def test_the_same_command_gives_the_same_bytes_anywhere(arrayred: Call, tmp_path: Path) -> None:
     options = (*SMALL, "--cosmic-rays", "300", "--flats", "1", "--dialect", "nina")
     assert arrayred("simulate", "one", *options).code == 0
     (tmp_path / "deep").mkdir()
-    assert run("simulate", "x/y/two", *options, cwd=tmp_path / "deep").returncode == 0
+    done = forked.run("simulate", "x/y/two", *options, cwd=tmp_path / "deep")
+    assert done.returncode == 0
     one, two = contents(Path("one")), contents(Path("deep/x/y/two"))
     assert {n: c for n, (c, _) in one.items()} == {n: c for n, (c, _) in two.items()}
     assert {"truth.ecsv", "truth.json", "LIGHT/0003.fits"} < set(one)

@@ -1,8 +1,8 @@
-"""``python -m tests.io.cache_failing NIGHT WORK ERRNO LASTING FIRST STEP``: a cache on a bad disk.
+"""A cache on a bad disk, in a process of its own: what listens to the disk stays there.
 
 For n = FIRST, FIRST + STEP, ... the nth time that a cache being built opens a file to write, makes
 a folder or renames one, the disk refuses; with LASTING it refuses everything from then on. The
-cache must be absent or complete, and the next run must make it. Prints how often it refused.
+cache must be absent or complete, and the next run must make it.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ class Disk:
             raise OSError(self.number, os.strerror(self.number), str(args[0]))
 
 
-def main(night: Path, work: Path, name: str, lasting: bool, first: int, step: int) -> None:
-    """Build, fail and build again."""
+def refused(
+    night: Path, work: Path, name: str, lasting: bool, first: int, step: int
+) -> tuple[int, int]:
+    """Build, fail and build again; return the last n, and how often the disk refused."""
     disk = Disk(work, getattr(errno, name), lasting=lasting)
     opened = ar.open_night(night)
     sys.addaudithook(disk.hook)
@@ -63,9 +65,4 @@ def main(night: Path, work: Path, name: str, lasting: bool, first: int, step: in
         assert list(library.folder.iterdir()) == [place]
         if disk.n_refused == before:
             break
-    print(nth, disk.n_refused)
-
-
-if __name__ == "__main__":
-    _, night, work, name, lasting, first, step = sys.argv
-    main(Path(night), Path(work), name, lasting == "lasting", int(first), int(step))
+    return nth, disk.n_refused

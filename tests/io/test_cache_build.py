@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +13,10 @@ from astropy.io import fits
 
 import arrayred as ar
 from arrayred.errors import StorageError, UsageError
-from arrayred.io import caching, find_image, open_cache, write_frames
+from arrayred.io import CacheFolder, caching, find_image, open_cache, write_frames
 from arrayred.night import cache_night, make_plan
 from arrayred.simulate import Detector, SimulatedNight
+from tests.cli import forked
 from tests.io.conftest import cached
 
 
@@ -124,51 +122,45 @@ def test_a_changed_frame_is_not_cached(frames: Path, tmp_path: Path, night: Path
         cache_night(opened, tmp_path / "x.zarr")
 
 
-SLOWLY = """
-import sys, time
-from pathlib import Path
-import arrayred as ar
-from arrayred.io import caching
-from arrayred.night.night import cache_night
-real = caching._write_pixels
-def slow(*arguments):
-    real(*arguments)
-    print("written", flush=True)
-    time.sleep(60)
-caching._write_pixels = slow
-cache_night(ar.open_night(sys.argv[1]), Path(sys.argv[2]))
-"""
+def written_slowly(frames: Path, place: Path) -> None:
+    """Write a cache, and fall asleep when the first pixels are written."""
+    real = caching._write_pixels
+
+    def slow(*arguments: Any) -> None:
+        real(*arguments)
+        (place.parent.parent / "written").touch()
+        time.sleep(60)
+
+    caching._write_pixels = slow
+    cached(frames, place)
 
 
 def test_a_run_killed_while_writing_leaves_no_cache(frames: Path, tmp_path: Path) -> None:
-    place = tmp_path / "x.zarr"
-    command = [sys.executable, "-c", SLOWLY, str(frames), str(place)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "written\n"
-        os.kill(process.pid, signal.SIGKILL)
+    place = tmp_path / "library" / "x.zarr"
+    place.parent.mkdir()
+    process = forked.begin(written_slowly, frames, place)
+    while not (tmp_path / "written").exists():
+        assert process.is_alive()
+        time.sleep(0.01)
+    process.kill()
+    process.join()
     assert not place.exists()
-    (partial,) = tmp_path.iterdir()
+    (partial,) = place.parent.iterdir()
     with pytest.raises(ar.InputError):
         ar.open_night(partial)
     assert len(ar.open_night(cached(frames, place)).frames) == 4
 
 
+def made_in(library: Path, frames: Path) -> None:
+    cache_night(ar.open_night(frames), CacheFolder(library))
+
+
 def test_two_runs_at_once_make_one_whole_cache(frames: Path, tmp_path: Path) -> None:
-    code = """
-import sys
-from pathlib import Path
-import arrayred as ar
-from arrayred.io.caching import CacheFolder
-from arrayred.night.night import cache_night
-print(cache_night(ar.open_night(sys.argv[1]), CacheFolder(Path(sys.argv[2]))))
-"""
-    command = [sys.executable, "-c", code, str(frames), str(tmp_path / "library")]
-    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = {run.communicate(timeout=120)[0].strip() for run in runs}
-    assert [run.returncode for run in runs] == [0, 0]
-    (place,) = map(Path, said)
-    assert [place] == list(place.parent.iterdir())
+    runs = [forked.begin(made_in, tmp_path / "library", frames) for _ in range(2)]
+    for run in runs:
+        run.join(120)
+    assert [run.exitcode for run in runs] == [0, 0]
+    (place,) = (tmp_path / "library").iterdir()
     assert len(open_cache(place, wholly=True).images) == 4
 
 

@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 
 import arrayred as ar
+from tests.cli.conftest import reduced_once
 from tests.plots.conftest import NAME
 
 Products = tuple[xr.Dataset, xr.Dataset]
@@ -99,11 +100,8 @@ def test_an_array_without_dims_is_refused_by_its_shape() -> None:
         ar.plots.image(np.zeros((3, 4)))  # type: ignore[arg-type]
 
 
-def test_products_read_back_are_drawn_as_those_in_memory(
-    folder: Path, tmp_path: Path, run: Any
-) -> None:
-    assert run("reduce", folder, "-o", tmp_path / "out", "--no-figures").returncode == 0
-    place = tmp_path / "out" / "targets" / NAME
+def test_products_read_back_are_drawn_as_those_in_memory(folder: Path, tmp_path: Path) -> None:
+    place = reduced_once(folder, tmp_path) / "targets" / NAME
     image, spectrum = (
         ar.open_product(place / f"{NAME}_{w}.fits") for w in ("combined", "spectrum")
     )

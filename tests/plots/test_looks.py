@@ -226,9 +226,7 @@ def test_an_even_image_is_drawn(products: tuple[xr.Dataset, xr.Dataset], value: 
     assert png(quick_look(image, spectrum, NAME)).startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize(
-    ("factor", "offset"), [(-1.0, 0.0), (1e12, 0.0), (1e-12, 0.0), (1.0, -1e6)]
-)
+@pytest.mark.parametrize(("factor", "offset"), [(-1e12, 0.0), (1e-12, 0.0), (1.0, -1e6)])
 def test_counts_of_any_size_and_sign_are_all_in_view(
     products: tuple[xr.Dataset, xr.Dataset], factor: float, offset: float
 ) -> None:
@@ -241,7 +239,7 @@ def test_counts_of_any_size_and_sign_are_all_in_view(
     assert low <= means.min() < means.max() <= high
 
 
-TITLES = ["a_b", "$a$ and $b$", "$x_1$", "$\\frac$", "a\\$b", "Mitä"]
+TITLES = ["$a$ and $x_1$", "$\\frac$", "a\\$b"]  # formulas, one of them broken, and none
 
 
 @pytest.mark.parametrize("title", TITLES)
