@@ -22,11 +22,13 @@ the last bit.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from importlib import import_module
 from pathlib import PurePath
 from threading import RLock
@@ -56,6 +58,7 @@ from arrayred.model import (
     COUNTS,
     DQ,
     FRAME,
+    LAMP,
     VARIANCE,
     Chunks,
     Rows,
@@ -68,7 +71,7 @@ from arrayred.model import (
     check_pixels,
     transpose_to_x,
 )
-from arrayred.night import Flat, Group, Night, SyntheticDark, Target, make_plan, open_night
+from arrayred.night import Flat, Group, Lamp, Night, SyntheticDark, Target, make_plan, open_night
 from arrayred.progress import is_watched, progressed, stage
 from arrayred.steps.calibrate import (
     adapt_dark,
@@ -102,12 +105,13 @@ from arrayred.steps.extract import (
     extract,
     extract_along,
     extract_frames,
+    extract_lamp,
     moved_rows,
     part_neighbours,
     row_attrs,
     sky_along,
 )
-from arrayred.steps.find import Threshold, detect_rows, find_all_rows, find_rows
+from arrayred.steps.find import Threshold, find_all_rows, find_rows
 from arrayred.steps.motion import (
     LARGEST_DRIFT,
     MOVED_FWHM,
@@ -160,7 +164,7 @@ def reduce_night(
     -------
     tree : /masters/dark/<exposure>, /masters/bias/<name>, /masters/flat/<name> and
         /targets/<target>/{combined, spectrum}, with `calibrated` and `frames`, the spectra of the
-        single frames, if the recipe asks for them, and `arc` if the night file names arc frames.
+        single frames, if the recipe asks for them, and `arc` (lamp, x) where there are lamps.
 
     Raises
     ------
@@ -283,7 +287,7 @@ def target(one: Target, masters: Masters, reading: ReadOptions) -> Iterator[tupl
         combined              the calibrated lights as one image (y, x), computed
         calibrated/<frame>    one calibrated frame (frame, y, x), as lazy as its cube
         spectrum              (x); further ones are spectrum_2, spectrum_3, ...
-        arc                   the arc frames, extracted with the spectrum's rows (x)
+        arc                   its lamps, extracted with the aperture of the spectrum (lamp, x)
         frames                the spectrum of each frame (frame, x)
         ====================  =======================================================
 
@@ -295,10 +299,13 @@ def target(one: Target, masters: Masters, reading: ReadOptions) -> Iterator[tupl
     dark, flat = masters.of(one.master), masters.of(one.flat)
     with cluster_errors():
         for name, product in _from_lights(reading.open(one.lights), dark, one.recipe, flat):
-            yield name, product
+            arc = None
             if one.lamps and name.startswith("spectrum"):
-                lamp_dark = masters.of(one.lamp_master)
-                arc = extract_arc(reading.open(one.lamps), lamp_dark, product, one.recipe)
+                arc, told = extract_lamps(one, masters, reading, product)
+                for text in told:
+                    product = add_remark(product, text)
+            yield name, product
+            if arc is not None:
                 yield name.replace("spectrum", "arc"), arc
 
 
@@ -795,25 +802,77 @@ def extract_each(
     return spectra_of_frames(images, lights, spectrum, recipe, known)
 
 
-def extract_arc(
-    lamps: xr.Dataset, master: xr.Dataset | None, spectrum: xr.Dataset, recipe: Recipe
-) -> xr.Dataset:
-    """Return the arc spectrum in the star's rows, since lines tilt across the chip.
+_LAMP_MARGIN = 100
+"""Rows beside the aperture that are read of a lamp: enough lit ones to tell where it saturates."""
+
+
+@stage("extract lamps")
+def extract_lamps(
+    one: Target, masters: Masters, reading: ReadOptions, spectrum: xr.Dataset
+) -> tuple[xr.Dataset | None, list[str]]:
+    """Return the lamps of a target through the aperture of its spectrum, and why others failed.
 
     Parameters
     ----------
-    lamps : cube of arc frames, counts (frame, y, x).
-    master : the dark or bias (y, x) to subtract from them, or None.
-    spectrum : the star's.
-    recipe : how frames are combined: by median if it asks for that, else by average. Lamps flicker,
-        so cosmic rays are not searched for.
+    one : the target.
+    masters : of the night.
+    reading : how frames are read.
+    spectrum : the star's: its trace, aperture and weights are those of the lamps, whose lines lean
+        along the slit.
+
+    Returns
+    -------
+    arc : (lamp, x), `counts`, `variance` and `dq` of `extract_lamp`, adu, with the coordinates
+        `exptime` (s), `time_mid` (UTC), `minutes` and `subtracted` (lamp); None if no lamp could be
+        extracted.
+    told : a remark on each lamp that failed: it costs no star its spectrum.
     """
-    plain = recipe.replace(
-        combine=combine_settings(recipe).plain, scale="none", weights="none", cosmic_rays="off"
+    import xarray as xr
+
+    plain = one.recipe.replace(
+        combine="average", scale="none", weights="none", cosmic_rays="off", bad_pixels=""
     )
-    image = transpose_to_x(combine_frames(lamps, master, plain)[0])
-    arc: xr.Dataset = extract(image, detect_rows(image, rows=row_range_of(spectrum)))
-    return arc.assign_attrs(kind="arc")
+    trace = _trace_of(spectrum)
+    half_height = spectrum.attrs.get("half_height", spectrum.attrs["n_rows"] / 2)
+    if "half_height" in spectrum:
+        half_height = spectrum["half_height"].values
+    weights, center = spectrum.attrs.get("extraction", "sum"), trace["center"].values
+    margin = np.max(half_height) + _LAMP_MARGIN
+    beside = slice(math.floor(np.min(center) - margin), math.ceil(np.max(center) + margin))
+    across = X if one.lights.frames[0].dispersion_axis == 2 else Y
+    found, told = [], []
+    for lamp in one.lamps:
+        try:
+            cube, dark = reading.open(lamp.frames).sel({across: beside}), masters.of(lamp.master)
+            image = transpose_to_x(combine_frames(with_gain_of(cube, spectrum), dark, plain)[0])
+            arc = extract_lamp(image, trace, half_height=half_height, weights=weights)
+        except ArrayredError as error:
+            told.append(f"the lamp {lamp.name} was not extracted: {error.args[0]}")
+            continue
+        if lamp.master is None and not lamp.frames.is_dark_subtracted:
+            arc[COUNTS] -= finite_median(image[COUNTS].values) * arc.attrs["n_rows"]
+        found.append(arc.expand_dims(LAMP).assign_coords(lamp_coords(lamp)))
+    if not found:
+        return None, told
+    arc = xr.concat(found, LAMP, coords="minimal", compat="override", combine_attrs="override")
+    return arc.assign_attrs(kind="arc"), told
+
+
+def lamp_coords(lamp: Lamp) -> dict[str, Any]:
+    """Return the coordinates (lamp) of one lamp: label, exposure, time and what was subtracted."""
+    frame = lamp.frames.frames[0]
+    middle: Any = np.datetime64("NaT", "ns")
+    if frame.time is not None:
+        half = timedelta(seconds=(frame.exptime or 0.0) / 2)
+        middle = np.datetime64((frame.time + half).replace(tzinfo=None), "ns")
+    taken = "" if lamp.master is None else lamp.master.title
+    return {
+        LAMP: [lamp.name],
+        "exptime": (LAMP, [math.nan if frame.exptime is None else frame.exptime]),
+        "time_mid": (LAMP, [middle]),
+        "minutes": (LAMP, [lamp.minutes]),
+        "subtracted": (LAMP, [taken]),
+    }
 
 
 _PROCEDURE_TABLES = ("counts_mean", "counts_mean_sky_subtracted")

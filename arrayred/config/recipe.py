@@ -374,6 +374,15 @@ class Recipe:
         option="--per-frame",
         sets=True,
     )
+    wavelength: bool = setting(
+        True,
+        section="Products",
+        help="Extract the lamps (arc frames) of each target, and give its spectrum wavelengths.",
+        more="If false, only lamps that the night file names are extracted.",
+        option="--no-wavelength",
+        sets=False,
+        option_help="Leave lamps alone: no arc spectra, and no wavelengths.",
+    )
     units: Literal["adu", "electron"] = setting(
         "adu",
         section="Products",
@@ -471,6 +480,7 @@ class Recipe:
             whole_span=True,
             sky_side="clipped",
             sky_per_bright_row=True,
+            wavelength=False,
             output_dtype="float64",
         )
 

@@ -89,6 +89,7 @@ from arrayred.model import (
     FLUX,
     FRAME,
     GUESSED_GAIN,
+    LAMP,
     METHOD,
     N_REJECTED,
     SPOILT,
@@ -111,10 +112,10 @@ def product_names(
     Parameters
     ----------
     target : its name.
-    sky, arc, frames : include the sky-subtracted table, that of the arc, and the frames' spectra.
+    sky, arc, frames : include the sky-subtracted table, that of the lamps, and the frames' spectra.
     """
     tables = [f"{target}_{name}.txt" for name in TABLES.values() if sky or "sky" not in name]
-    tables += [f"{target}_arc.txt"] if arc else []
+    tables += [f"{target}_arc.ecsv"] if arc else []
     images = [f"{target}_combined.fits", f"{target}.png"]
     spectra = [f"{target}_spectrum.fits", f"{target}_spectrum.ecsv"]
     spectra += [f"{target}_frames.fits"] if frames else []
@@ -167,9 +168,45 @@ def _name_that_fits(label: str, suffix: str) -> str:
     return f"{folder}/{stem}{suffix}" if folder else f"{stem}{suffix}"
 
 
-def arc_file(arc: xr.Dataset, stem: str) -> dict[str, Content]:
-    """Return the spectrum of an arc (comparison lamp) as a text table: content by name."""
-    return {f"{stem}_arc.txt": text_table(arc["counts_mean"].values, int(arc[X][0]))}
+def arc_file(arc: xr.Dataset, provenance: Provenance, stem: str) -> dict[str, Content]:
+    """Return the lamps of a target (lamp, x) as an ECSV table, one after the other: by name.
+
+    The metadata give each lamp's exposure, time, what was subtracted from it, and its SHA-256.
+    """
+    name = f"{stem}_arc.ecsv"
+    n_lamps, n_columns = arc.sizes[LAMP], arc.sizes[X]
+    checksums = {
+        frame.label: provenance.checksums[frame.path]
+        for frame in provenance.calibrations
+        if frame.path in provenance.checksums
+    }
+    lamps = [
+        {
+            "name": str(label),
+            "exptime": _json_number(arc["exptime"].values[i]),
+            "date_mid": "" if np.isnat(times[i]) else str(np.datetime_as_string(times[i], "ms")),
+            "minutes": _json_number(arc["minutes"].values[i]),
+            "subtracted": str(arc["subtracted"].values[i]),
+            "sha256": checksums.get(str(label), ""),
+        }
+        for times in [arc["time_mid"].values]
+        for i, label in enumerate(arc[LAMP].values)
+    ]
+    counts = arc[COUNTS]
+    sigma = sigma_of(arc[VARIANCE].values) if VARIANCE in arc else np.full(counts.shape, np.nan)
+    columns = [
+        Column("lamp", "", "name of the frame", np.repeat(arc[LAMP].values.astype(str), n_columns)),
+        Column("x", "pix", "column of the image", np.tile(arc[X].values, n_lamps).astype(np.int64)),
+        Column("counts", "adu", counts.attrs["long_name"], counts.values.ravel()),
+        Column("uncertainty", "adu", "standard deviation of the counts", sigma.ravel()),
+        Column("dq", "", _column_description(arc[DQ]), arc[DQ].values.ravel()),
+    ]
+    return {name: _ecsv(columns, {"FILENAME": name, PRODUCT_CARD: __version__, "lamps": lamps})}
+
+
+def _json_number(value: Any) -> float | None:
+    """Return a number for JSON, which knows no NaN."""
+    return float(value) if math.isfinite(value) else None
 
 
 def frames_file(frames: xr.Dataset, provenance: Provenance, stem: str) -> dict[str, Content]:
@@ -824,12 +861,6 @@ def fits_table(spectrum: xr.Dataset, header: Header) -> bytearray:
     return fits_table_bytes(header, SPECTRUM_EXTENSION, spectrum_columns(spectrum))
 
 
-def _yaml_value(value: Value) -> str:
-    """Return a value as YAML 1.1, where floats need a decimal point."""
-    text = json.dumps(value)
-    return text.replace("e", ".0e") if isinstance(value, float) and "." not in text else text
-
-
 def ecsv_table(spectrum: xr.Dataset, meta: Mapping[str, Value]) -> bytes:
     """Return a spectrum as ECSV 1.0.
 
@@ -838,13 +869,18 @@ def ecsv_table(spectrum: xr.Dataset, meta: Mapping[str, Value]) -> bytes:
     spectrum : its columns.
     meta : metadata for the ECSV header.
     """
-    columns = spectrum_columns(spectrum)
+    return _ecsv(spectrum_columns(spectrum), meta)
+
+
+def _ecsv(columns: Sequence[Column], meta: Mapping[str, Any]) -> bytes:
+    """Return columns as ECSV 1.0, with metadata that JSON can hold."""
     head = ["%ECSV 1.0", "---", "datatype:"]
     for column in columns:
+        kind = column.values.dtype
         pairs = {
             "name": column.name,
             "unit": column.unit,
-            "datatype": column.values.dtype.name,
+            "datatype": "string" if kind.kind == "U" else kind.name,
             "description": column.description,
         }
         known = {key: value for key, value in pairs.items() if value}
@@ -856,9 +892,19 @@ def ecsv_table(spectrum: xr.Dataset, meta: Mapping[str, Value]) -> bytes:
         *(f"- {{{json.dumps(key)}: {_yaml_value(value)}}}" for key, value in meta.items()),
     ]
     head.append("schema: astropy-2.0")
-    texts = (map(repr, column.values.tolist()) for column in columns)
+    texts = (map(_ecsv_cell, column.values.tolist()) for column in columns)
     body = map(" ".join, [[column.name for column in columns], *zip(*texts, strict=True)])
     return "\n".join([*(f"# {line}" for line in head), *body, ""]).encode()
+
+
+def _ecsv_cell(value: Any) -> str:
+    return '"' + value.replace('"', '""') + '"' if isinstance(value, str) else repr(value)
+
+
+def _yaml_value(value: Any) -> str:
+    """Return a value as YAML 1.1, where floats need a decimal point."""
+    text = json.dumps(value)
+    return text.replace("e", ".0e") if isinstance(value, float) and "." not in text else text
 
 
 # Images written band by band, complete or not at all: `open_image_writer`.
