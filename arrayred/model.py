@@ -42,7 +42,15 @@ if TYPE_CHECKING:
 
 FRAME, LAMP, Y, X = "frame", "lamp", "y", "x"
 COUNTS, VARIANCE, DQ, PEAK = "counts", "variance", "dq", "peak"
-FLUX = "flux"
+FLUX, WAVELENGTH = "flux", "wavelength"
+WAVELENGTH_ATTRS = {
+    "units": "Angstrom",
+    "standard_name": "radiation_wavelength",
+    "long_name": "wavelength in air, topocentric",
+    "medium": "air",
+    "frame": "topocentric",
+}
+"""Attributes of the coordinate `wavelength` (x) of a spectrum."""
 CLEAN, N_REJECTED = "clean", "n_rejected"
 """Variables of a combined image (y, x): the best estimate for the spectrum, if it differs from the
 procedure's `counts`, and the number of frames that it rejects at a pixel."""

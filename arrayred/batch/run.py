@@ -61,6 +61,7 @@ from arrayred.io.products import (
     image_file,
     is_product,
     missing_cards,
+    solution_files,
     spectrum_files,
 )
 from arrayred.io.publish import Content, publish, remove, require_room
@@ -318,11 +319,11 @@ def _product_files(
         return image_file(wanted, provenance, f"{stem}_combined.fits", target.recipe.output_dtype)
     if name.startswith("spectrum"):
         return spectrum_files(wanted, provenance, stem, product)
-    return (
-        frames_file(wanted, provenance, stem)
-        if name.startswith("frames")
-        else arc_file(product, provenance, stem)
-    )
+    if name.startswith("frames"):
+        return frames_file(wanted, provenance, stem)
+    if name.startswith("lines"):
+        return solution_files(product, provenance, stem)
+    return arc_file(product, provenance, stem)
 
 
 def _calibrated_file(

@@ -383,6 +383,28 @@ class Recipe:
         sets=False,
         option_help="Leave lamps alone: no arc spectra, and no wavelengths.",
     )
+    lamp: str = setting(
+        "auto",
+        section="Products",
+        help="Elements of the lamp, such as Ne or Ne+Ar; auto: the simplest that explains it.",
+        option="--lamp",
+        metavar="NAME",
+    )
+    lamp_solution: str = setting(
+        "",
+        section="Products",
+        help="Known solution, TARGET_solution.toml, whose lines are found again in the lamp.",
+        option="--solution",
+        metavar="FILE",
+    )
+    wavelength_order: int | None = setting(
+        None,
+        section="Products",
+        help="Order of the dispersion solution, 1 to 5; by default the lowest that predicts lines "
+        "left out of it well.",
+        option="--order",
+        at_least=1,
+    )
     units: Literal["adu", "electron"] = setting(
         "adu",
         section="Products",

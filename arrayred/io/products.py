@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from arrayred._version import __version__
 from arrayred.config import Instrument
+from arrayred.config.toml import read_toml, toml_lines, toml_text
 from arrayred.errors import (
     ForeignFileError,
     FrameError,
@@ -94,6 +95,8 @@ from arrayred.model import (
     N_REJECTED,
     SPOILT,
     VARIANCE,
+    WAVELENGTH,
+    WAVELENGTH_ATTRS,
     Unit,
     X,
     Y,
@@ -115,7 +118,7 @@ def product_names(
     sky, arc, frames : include the sky-subtracted table, that of the lamps, and the frames' spectra.
     """
     tables = [f"{target}_{name}.txt" for name in TABLES.values() if sky or "sky" not in name]
-    tables += [f"{target}_arc.ecsv"] if arc else []
+    tables += [f"{target}_{name}" for name in ("arc.ecsv", LINES, SOLUTION)] if arc else []
     images = [f"{target}_combined.fits", f"{target}.png"]
     spectra = [f"{target}_spectrum.fits", f"{target}_spectrum.ecsv"]
     spectra += [f"{target}_frames.fits"] if frames else []
@@ -175,11 +178,6 @@ def arc_file(arc: xr.Dataset, provenance: Provenance, stem: str) -> dict[str, Co
     """
     name = f"{stem}_arc.ecsv"
     n_lamps, n_columns = arc.sizes[LAMP], arc.sizes[X]
-    checksums = {
-        frame.label: provenance.checksums[frame.path]
-        for frame in provenance.calibrations
-        if frame.path in provenance.checksums
-    }
     lamps = [
         {
             "name": str(label),
@@ -187,7 +185,7 @@ def arc_file(arc: xr.Dataset, provenance: Provenance, stem: str) -> dict[str, Co
             "date_mid": "" if np.isnat(times[i]) else str(np.datetime_as_string(times[i], "ms")),
             "minutes": _json_number(arc["minutes"].values[i]),
             "subtracted": str(arc["subtracted"].values[i]),
-            "sha256": checksums.get(str(label), ""),
+            "sha256": _checksum_of(str(label), provenance),
         }
         for times in [arc["time_mid"].values]
         for i, label in enumerate(arc[LAMP].values)
@@ -207,6 +205,100 @@ def arc_file(arc: xr.Dataset, provenance: Provenance, stem: str) -> dict[str, Co
 def _json_number(value: Any) -> float | None:
     """Return a number for JSON, which knows no NaN."""
     return float(value) if math.isfinite(value) else None
+
+
+LINES, SOLUTION = "lines.ecsv", "solution.toml"
+"""Ends of the names of the lines of the lamps, and of the dispersion solution."""
+
+
+def solution_files(lines: xr.Dataset, provenance: Provenance, stem: str) -> dict[str, Content]:
+    """Return the lines of a target's lamps as ECSV, and its dispersion solution as TOML: by name.
+
+    Parameters
+    ----------
+    lines : (line), all that were measured; the attributes `solution`, plain values, and `lamps`,
+        their names. The solution holds the lines that were used, so that another target, or
+        another night, finds them again (`solution_of`).
+    provenance : of the target.
+    stem : first part of each file's name.
+    """
+    text = {
+        "lamp": "name of the frame",
+        "element": "element and ion",
+        "why_not": "why it was not used",
+    }
+    numbers = {
+        "x": ("pix", "centroid, FITS pixel"),
+        "x_err": ("pix", "its standard deviation"),
+        "wavelength": ("Angstrom", "in air, from the list of lines"),
+        "residual": ("Angstrom", "fitted less listed wavelength"),
+    }
+    columns = [
+        Column(name, unit, told, lines[name].values.astype(np.float64))
+        for name, (unit, told) in numbers.items()
+    ]
+    columns.append(Column("used", "", "whether the solution uses it", lines["used"].values))
+    columns += [
+        Column(name, "", told, lines[name].values.astype(str)) for name, told in text.items()
+    ]
+    frame = provenance.frames[0]
+    used = lines["used"].values
+    setting = dict(frame.setup)
+    setting |= {f"optics_{i}": value for i, value in enumerate(frame.optics, 1) if value}
+    date = "" if frame.time is None else _iso_time(frame.time)
+    tables: dict[str, Mapping[str, object]] = {
+        "": {"target": stem, "date": date, "medium": "air", PRODUCT_CARD: __version__},
+        "solution": lines.attrs["solution"],
+        "setting": setting,
+        "lamps": {toml_text(name): _checksum_of(name, provenance) for name in lines.attrs["lamps"]},
+        "lines": {
+            "x": lines["x"].values[used].tolist(),
+            "wavelength": lines["wavelength"].values[used].tolist(),
+            "element": lines["element"].values[used].astype(str).tolist(),
+        },
+    }
+    parts = [
+        "\n".join([*([f"[{name}]"] if name else []), *toml_lines(table.items())])
+        for name, table in tables.items()
+    ]
+    return {
+        f"{stem}_{LINES}": _ecsv(columns, {"FILENAME": f"{stem}_{LINES}"}),
+        f"{stem}_{SOLUTION}": ("\n\n".join(parts) + "\n").encode(),
+    }
+
+
+def solution_of(path: Path) -> xr.Dataset:
+    """Return the lines (line) of a solution that `solution_files` wrote: x, wavelength, element.
+
+    Raises
+    ------
+    UsageError
+        The file is no solution.
+    """
+    import xarray as xr
+
+    tables = read_toml(path)
+    try:
+        lines = tables["lines"]
+        known = {
+            "x": ("line", np.asarray(lines["x"], np.float64)),
+            "wavelength": ("line", np.asarray(lines["wavelength"], np.float64)),
+            "element": ("line", np.asarray(lines["element"], str)),
+        }
+        lamp = {"lamp": str(tables["solution"].get("lamp", ""))}
+        return xr.Dataset(known, attrs=lamp)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"This is no dispersion solution of arrayred: {error!r}",
+            path=path,
+            hint=f"Give a file TARGET_{SOLUTION}.",
+        ) from error
+
+
+def _checksum_of(label: str, provenance: Provenance) -> str:
+    """Return the SHA-256 of a frame among the calibrations, by its label, or ""."""
+    paths = [frame.path for frame in provenance.calibrations if frame.label == label]
+    return next((provenance.checksums[path] for path in paths if path in provenance.checksums), "")
 
 
 def frames_file(frames: xr.Dataset, provenance: Provenance, stem: str) -> dict[str, Content]:
@@ -685,6 +777,22 @@ SPECTRUM_CARDS = {
     "sky_scatter": ("SKYSCAT", "noise of the sky over that predicted"),
     "drift_rows": ("DRIFTROW", "[pix] range of the star's rows between frames"),
     "drift_columns": ("DRIFTCOL", "[pix] range along the dispersion"),
+    "wavelength_medium": ("WLMEDIUM", "of the wavelengths: air"),
+    "wavelength_frame": ("SPECSYS", "frame of the wavelengths: no motion corrected"),
+    "wavelength_order": ("WLORDER", "order of the dispersion solution"),
+    "wavelength_lines": ("WLLINES", "lines of the lamp that were used"),
+    "wavelength_rms": ("WLRMS", "[Angstrom] of the residuals of the lines"),
+    "wavelength_rms_pixel": ("WLRMSPX", "[pix] of the residuals of the lines"),
+    "wavelength_first": ("WLFIRST", "[Angstrom] shortest of the lines used"),
+    "wavelength_last": ("WLLAST", "[Angstrom] longest of the lines used"),
+    "wavelength_lamp": ("WLLAMP", "elements of the lamp, as identified"),
+    "wavelength_gap": ("WLGAP", "[min] to the nearest lamp, below 0: before"),
+    "wavelength_nfa": ("WLNFA", "log10 of the solutions as good by chance"),
+    "wavelength_zero": ("WLZERO", "[pix] zero point applied"),
+    "resolving_power": ("SPE_RPOW", "wavelength over FWHM of the lamp's lines"),
+    "barycentric_velocity": ("BARYCORR", "[km/s] to add to velocities measured here"),
+    "geocentric_velocity": ("GEOCORR", "[km/s] the same, of the Earth's centre"),
+    "barycentric_date": ("BJD_TDB", "[d] barycentric mid-exposure, TDB"),
 }
 """Card and comment for each attribute of a spectrum; the comment names the unit of the flux."""
 RANGE_CARDS = {
@@ -709,30 +817,29 @@ def text_table(values: Any, first: int = 1) -> bytes:
 
 
 def spectrum_columns(spectrum: xr.Dataset) -> list[Column]:
-    """Return the columns of a spectrum: x, flux, uncertainty, then the rest.
+    """Return the columns of a spectrum: x, wavelength if known, flux, uncertainty, then the rest.
 
-    The uncertainty is third even where it is unknown (NaN): specutils takes the next column with
+    The uncertainty follows even where it is unknown (NaN): specutils takes the next column with
     the unit of the flux for it, whatever its name.
     """
     values = {name: spectrum[name] for name in _COLUMN_ORDER if name in spectrum.data_vars}
     values |= {str(name): variable for name, variable in spectrum.data_vars.items()}
+    wave = spectrum.coords.get(WAVELENGTH)
     flux, variance = values.pop("flux"), values.pop("variance", None)
     sigma = np.full(flux.size, np.nan) if variance is None else sigma_of(variance.values)
     described = "standard deviation of the flux" + ("; unknown" if variance is None else "")
     return [
         Column("x", "pix", "column of the image", spectrum[X].values.astype(np.int64)),
+        *([] if wave is None else [_column_of(WAVELENGTH, wave)]),
         Column("flux", flux.attrs["units"], flux.attrs["long_name"], flux.values),
         Column("uncertainty", flux.attrs["units"], described, sigma),
-        *(
-            Column(
-                name,
-                variable.attrs.get("units", ""),
-                _column_description(variable),
-                variable.values,
-            )
-            for name, variable in values.items()
-        ),
+        *(_column_of(name, variable) for name, variable in values.items()),
     ]
+
+
+def _column_of(name: str, variable: xr.DataArray) -> Column:
+    unit = variable.attrs.get("units", "")
+    return Column(name, unit, _column_description(variable), variable.values)
 
 
 def frame_columns(frames: xr.Dataset) -> list[Column]:
@@ -1393,6 +1500,9 @@ def open_product(path: str | os.PathLike[str], *, instrument: str = "generic") -
             named[SPECTRUM_EXTENSION], place, along="extraction" in attrs
         )
         coords[X] = variables.pop("x")[1]
+        if WAVELENGTH in variables:
+            dims, values, told = variables.pop(WAVELENGTH)
+            coords[WAVELENGTH] = (dims, values, WAVELENGTH_ATTRS | told)
     else:
         unit = str(header.get("BUNIT", "adu"))
         counts = _hdu_pixels(first, place).astype(np.float64)
@@ -1514,6 +1624,7 @@ def _spectrum_variables(hdu: _HDU, path: Path, *, along: bool) -> ImageVariables
 
 def _table_columns(hdu: _HDU, path: Path) -> ImageVariables:
     types = {form: f">{np.dtype(name).str[1:]}" for name, form in COLUMN_FORMS.items()}
+    types["L"] = "S1"
     header, numbers = hdu.header, range(1, int(str(hdu.header["TFIELDS"])) + 1)
     forms = [header.readable(f"TFORM{i}") for i in numbers]
     if not set(forms) <= set(types):
@@ -1538,6 +1649,7 @@ def _table_columns(hdu: _HDU, path: Path) -> ImageVariables:
     variables: ImageVariables = {}
     for i, (name, kind) in enumerate(fields, 1):
         values = records[name].astype(np.dtype(kind).newbyteorder("="))
+        values = values == b"T" if kind == "S1" else values
         unit = header.get(f"TUNIT{i}")
         told = {
             "units": units.get(unit, unit),
