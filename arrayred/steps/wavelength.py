@@ -294,6 +294,12 @@ def fit_dispersion(
     x, wave = (np.asarray(lines[name].values, np.float64) for name in ("x", "wavelength"))
     error = np.asarray(lines["x_err"].values, np.float64) if "x_err" in lines else np.ones(x.size)
     problem = lines["problem"].values.astype(str) if "problem" in lines else np.full(x.size, "")
+    if "wavelength_err" in lines:
+        # The error of a blend's wavelength, as one of its position.
+        known = np.isfinite(x) & np.isfinite(wave)
+        slope = abs(np.polyfit(x[known], wave[known], 1)[0]) if np.unique(x[known]).size > 1 else np.inf
+        doubt = np.nan_to_num(np.asarray(lines["wavelength_err"].values, np.float64))
+        error = np.hypot(error, doubt / slope)
     why = np.where(problem != "", problem, np.where(np.isfinite(wave), "", "not identified"))
     why = np.where((why == "") & ~(np.isfinite(x) & (error > 0)), "no position", why)
     moved = np.zeros(x.size)
@@ -912,35 +918,49 @@ def _features(elements: tuple[str, ...], number: int) -> _Features:
     atlas = _atlas_of(elements)
     fwhm = _RESOLUTION_STEP**number
     sigma = fwhm / _FWHM_PER_SIGMA
-    # A line makes a peak unless it lies on the flank of one that is stronger there.
-    away = np.abs(atlas.wave[:, np.newaxis] - atlas.wave)
-    shade = atlas.strength * np.exp(-0.5 * np.minimum(away / sigma, 30.0) ** 2)
-    rival = (atlas.strength > atlas.strength[:, np.newaxis]) & (away < 1.2 * fwhm)
-    hidden = (rival & ((away < 0.85 * fwhm) | (shade > 0.7 * atlas.strength[:, np.newaxis]))).any(1)
+    hidden = np.zeros(atlas.wave.size, bool)
+    light, first, second = atlas.strength.copy(), np.zeros(hidden.size), np.zeros(hidden.size)
+    for k in range(1, atlas.wave.size):
+        gap = atlas.wave[k:] - atlas.wave[:-k]
+        if not (gap < 2 * fwhm).any():
+            break
+        # A line makes a peak unless it lies on the flank of one that is stronger there.
+        for mine, other, distance in (
+            (slice(None, -k), slice(k, None), gap),
+            (slice(k, None), slice(None, -k), -gap),
+        ):
+            away = np.minimum((distance / sigma) ** 2, 60.0)
+            rival = atlas.strength[other] > atlas.strength[mine]
+            shade = atlas.strength[other] * np.exp(-0.5 * away)
+            near = np.abs(distance) < 1.2 * fwhm
+            flank = (np.abs(distance) < 0.85 * fwhm) | (shade > 0.7 * atlas.strength[mine])
+            hidden[mine] |= rival & near & flank
+            weight = atlas.strength[other] * np.exp(-0.25 * away)
+            light[mine] += weight
+            first[mine] += weight * distance
+            second[mine] += weight * distance**2
     at = np.flatnonzero(~hidden)
-    distance = atlas.wave - atlas.wave[at, np.newaxis]
-    weight = atlas.strength * np.exp(-0.25 * np.minimum(distance / sigma, 30.0) ** 2)
-    weight /= weight.sum(axis=1, keepdims=True)
-    wave = atlas.wave[at] + (weight * distance).sum(axis=1)
-    error = np.sqrt(((weight * (distance - (weight * distance).sum(1, keepdims=True))) ** 2).sum(1))
+    shift = first[at] / light[at]
+    wave = atlas.wave[at] + shift
+    error = np.sqrt(np.maximum(second[at] / light[at] - shift**2, 0.0))
     order = np.argsort(wave, kind="stable")
     at = at[order]
     return _Features(
-        wave[order], 0.7 * error[order], atlas.strength[at], atlas.is_short[at], atlas.ion[at]
+        wave[order], 0.5 * error[order], atlas.strength[at], atlas.is_short[at], atlas.ion[at]
     )
 
 
 # Which line is which.
 
 _N_PAIRED = 8
-_N_JUDGED = 14
+_N_JUDGED = 12
 _N_LINES = 45
 _MOST_CURVED = 0.08
 _FIRST_WAVE, _LAST_WAVE = 2900.0, 11000.0
 _LEAST_DISPERSION, _MOST_DISPERSION = 0.05, 15.0
-_MOST_RANK = 25
+_MOST_RANK = 12
 _NARROW, _AROUND = 0.08, 0.25
-_KEPT_OF_ELEMENT, _KEPT_OF_LAMP = 250, 24
+_KEPT_OF_ELEMENT, _KEPT_OF_LAMP = 250, 8
 _LEAST_LINES = 6
 
 
@@ -1202,6 +1222,8 @@ _LEAST_EXPLAINED = 0.7
 _LEAST_SEEN = 0.7
 _LEAST_MATCHED = 8
 _LEAST_MARGIN = 3.0
+_MOST_MIXED = 0.3
+"""A line of which the unknown strengths of its parts shift the centroid by more (pixel) is a blend."""
 _TOLERANCES = (0.06, 0.12, 0.2, 0.35)
 
 
@@ -1317,9 +1339,12 @@ def _share_seen(
                 level = float(np.median(ratio[own][closest]))
                 expected[i] = features.strength[i] * math.exp(level)
     limit = float(np.quantile(comb.flux, 0.1))
-    due = np.flatnonzero(expected > 8 * limit)
-    if not due.size:
+    hoped = np.flatnonzero(expected > 0)
+    if not hoped.size:
         return 0.0
+    hoped = hoped[np.argsort(-expected[hoped], kind="stable")]
+    n_due = max(int(np.count_nonzero(expected[hoped[: (hoped.size + 1) // 2]] > 4 * limit)), 4)
+    due = hoped[:n_due]
     distance = np.abs(features.wave[due, np.newaxis] - place).min(axis=1)
     return float(np.count_nonzero(distance < 0.6 * comb.fwhm * step) / due.size)
 
@@ -1467,7 +1492,6 @@ def _decide(comb: _Comb, found: list[_Evidence], lamp: str) -> tuple[_Evidence, 
             f"The lines of the lamp fit no list of lines ({lamp})",
             hint="Name another lamp, give --dispersion and --center, or the lines (--lines FILE).",
         )
-    lowest = min(one.log10_nfa for one in found)
     strong = [one for one in found if _is_strong(one)]
     if not strong:
         best = min(found, key=lambda one: one.log10_nfa)
@@ -1485,14 +1509,12 @@ def _decide(comb: _Comb, found: list[_Evidence], lamp: str) -> tuple[_Evidence, 
         for one in strong
         if one.lamp == name
         and all(
-            other.log10_nfa > one.log10_nfa - _LEAST_MARGIN
-            or not other.flux_explained > one.flux_explained + 0.03
+            other.log10_nfa > one.log10_nfa - _LEAST_MARGIN or _differs(comb, one, other)
             for other in strong
             if len(LAMPS[other.lamp]) >= len(LAMPS[name])
         )
     )
     rivals = [one.log10_nfa for one in found if _differs(comb, best, one)]
-    margin = min(rivals, default=math.inf) - min(best.log10_nfa, lowest)
     margin = min(rivals, default=math.inf) - best.log10_nfa
     if margin < _LEAST_MARGIN:
         raise LampError(
@@ -1529,7 +1551,7 @@ def _with_identities(lines: xr.Dataset, comb: _Comb, best: _Evidence, margin: fl
     error[comb.index] = np.where(np.isfinite(best.wave), best.wave_error, np.nan)
     element[comb.index] = best.ion
     problem = lines["problem"].values.astype("U16")
-    mixed = np.isfinite(error) & (error > 0.1 * best.step)
+    mixed = np.isfinite(error) & (error > _MOST_MIXED * best.step)
     problem = np.where(mixed & (problem == ""), "blend", problem)
     unit = {"units": "Angstrom", "medium": "air"}
     return lines.assign(
