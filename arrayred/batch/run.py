@@ -620,6 +620,7 @@ def target_fingerprint(
         "cards": dict(cards),
         "figures": figures,
         "mask": mask_checksum(target.recipe.bad_pixels),
+        "lamp_solution": mask_checksum(target.recipe.lamp_solution),
     }
     groups = [target.lights, *target.masters, *(lamp.frames for lamp in lamps)]
     groups += [flat.frames] if flat else []

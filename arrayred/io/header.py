@@ -537,11 +537,11 @@ def fits_table_bytes(header: Header, name: str, columns: Sequence[Column]) -> by
     )
     stored = {column.name: _as_stored(column.values) for column in columns}
     fields = [
-        (name, values.dtype.newbyteorder(">"), values.shape[1:]) for name, values in stored.items()
+        (key, values.dtype.newbyteorder(">"), values.shape[1:]) for key, values in stored.items()
     ]
     records = np.empty(len(columns[0].values), np.dtype(fields))
-    for name, values in stored.items():
-        records[name] = values
+    for key, values in stored.items():
+        records[key] = values
     structure: list[tuple[str, Value, str]] = [
         ("XTENSION", "BINTABLE", "binary table"),
         ("BITPIX", 8, ""),
