@@ -15,7 +15,7 @@ told with certainty is refused: a wrong wavelength looks as good as a right one.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import resources
@@ -905,6 +905,7 @@ class _Features(NamedTuple):
 
 
 _RESOLUTION_STEP = 1.12
+_STRENGTH_ERROR = 0.6
 
 
 def _features_at(elements: tuple[str, ...], fwhm: float) -> _Features:
@@ -938,29 +939,30 @@ def _features(elements: tuple[str, ...], number: int) -> _Features:
             weight = atlas.strength[other] * np.exp(-0.25 * away)
             light[mine] += weight
             first[mine] += weight * distance
-            second[mine] += weight * distance**2
+            second[mine] += (weight * distance) ** 2
     at = np.flatnonzero(~hidden)
     shift = first[at] / light[at]
     wave = atlas.wave[at] + shift
-    error = np.sqrt(np.maximum(second[at] / light[at] - shift**2, 0.0))
+    error = _STRENGTH_ERROR * np.sqrt(second[at]) / light[at]
     order = np.argsort(wave, kind="stable")
     at = at[order]
     return _Features(
-        wave[order], 0.5 * error[order], atlas.strength[at], atlas.is_short[at], atlas.ion[at]
+        wave[order], error[order], atlas.strength[at], atlas.is_short[at], atlas.ion[at]
     )
 
 
 # Which line is which.
 
-_N_PAIRED = 8
+_N_PAIRED = 7
 _N_JUDGED = 12
 _N_LINES = 45
 _MOST_CURVED = 0.08
 _FIRST_WAVE, _LAST_WAVE = 2900.0, 11000.0
 _LEAST_DISPERSION, _MOST_DISPERSION = 0.05, 15.0
-_MOST_RANK = 12
+_MOST_RANK = 10
 _NARROW, _AROUND = 0.08, 0.25
 _KEPT_OF_ELEMENT, _KEPT_OF_LAMP = 250, 8
+_WORTH = 0.4
 _LEAST_LINES = 6
 
 
@@ -981,6 +983,7 @@ class _Comb(NamedTuple):
     middle, half : of the detector, pixel.
     fwhm : typical, pixel.
     index : (line), its place among the lines as given.
+    is_loose : (line), whether its centroid may be wrong: it is saturated, or a blend.
     """
 
     x: Values
@@ -992,6 +995,7 @@ class _Comb(NamedTuple):
     half: float
     fwhm: float
     index: NDArray[np.intp]
+    is_loose: Flags
 
 
 class _Evidence(NamedTuple):
@@ -1004,7 +1008,8 @@ class _Evidence(NamedTuple):
     wave, wave_error : (line), of the feature matched, NaN for none, Angstrom.
     ion : (line), "" for none.
     flux_explained : share of the light in lines that are matched.
-    list_seen : share of the strong lines of the list, in the range of the lines, that are there.
+    list_seen : share of the strong lines of the list, in the range of the lines, that are there;
+        NaN where the rest of the evidence is too weak.
     n_matched : number of lines matched.
     lamp : its name.
     step : Angstrom per pixel.
@@ -1036,9 +1041,10 @@ def _comb_of(lines: xr.Dataset) -> _Comb:
     last = float(lines.attrs.get("last_pixel", x.max(initial=2.0)))
     middle, half = (first + last) / 2, max((last - first) / 2, 1.0)
     fwhm = float(lines.attrs.get("fwhm", np.median(width) if width.size else 3.0))
+    is_loose = np.isin(problem[index], ("saturated", "blend"))
     return _Comb(
         x[index], error[index], width[index], flux[index], (x[index] - middle) / half,
-        middle, half, fwhm, index,
+        middle, half, fwhm, index, is_loose,
     )  # fmt: skip
 
 
@@ -1068,8 +1074,7 @@ def _guesses_of_pairs(
     strength = atlas.strength[atlas.is_short]
     bright = _prominent(comb, _N_PAIRED)
     judged = _prominent(comb, _N_JUDGED)
-    u, weight = comb.u[judged], np.ones(judged.size)
-    weight /= weight.sum()
+    u = comb.u[judged]
     tolerance = max(1.0 * comb.fwhm, 0.0024 * comb.half) / comb.half
     n_curves = max(int(np.ceil(_MOST_CURVED / (2.5 * tolerance))), 1)
     curves = np.linspace(-_MOST_CURVED, _MOST_CURVED, 2 * n_curves + 1)
@@ -1078,7 +1083,7 @@ def _guesses_of_pairs(
     rank = _ranks(wave, strength, gap, low, high)
     low, high, gap = (values[rank <= _MOST_RANK] for values in (low, high, gap))
     found: list[tuple[Values, Values, Values]] = []
-    table = _nearest_table(wave)
+    table = _NearTable(wave)
     for i, one in enumerate(bright):
         for other in bright[i + 1 :]:
             a, b = sorted((float(comb.u[one]), float(comb.u[other])))
@@ -1103,25 +1108,29 @@ def _guesses_of_pairs(
                 # wave(u) = first + tilt ((u - a) + curve (u - a)(u - b))
                 bend = (u - a) * (u - b)
                 shape = (u - a) + curves[:, np.newaxis] * bend
-                place = first[:, np.newaxis, np.newaxis] + tilt[:, np.newaxis, np.newaxis] * shape
+                shape = (shape / _TABLE_STEP).astype(np.float32)
+                cell = tilt.astype(np.float32)[:, np.newaxis, np.newaxis] * shape
+                origin = (first - _FIRST_WAVE + 500) / _TABLE_STEP
+                cell += origin.astype(np.float32)[:, np.newaxis, np.newaxis]
                 allowed = tolerance * np.abs(tilt)
-                hit = _is_near(place, table, wave, allowed[:, np.newaxis, np.newaxis])
-                share = hit @ weight
+                hits = table.hits(cell.astype(np.int32), allowed)
+                which = np.argwhere(hits >= 4)
+                if not len(which):
+                    continue
                 ends = np.sort(
                     first[:, np.newaxis] + tilt[:, np.newaxis] * np.array([-1 - a, 1 - a])
                 )
                 held = np.searchsorted(wave, ends[:, 1]) - np.searchsorted(wave, ends[:, 0])
                 chance = -np.expm1(-np.maximum(held, 1) * 2 * allowed / np.ptp(ends, axis=1))
-                score = _surprise(share, chance[:, np.newaxis]) * judged.size
-                which = np.argwhere(score > 4.0)
-                if not len(which):
-                    continue
+                share = hits[tuple(which.T)] / judged.size
+                score = _surprise(share, chance[which[:, 0]]) * judged.size
+                which, score = which[score > 4.0], score[score > 4.0]
                 t, c = tilt[which[:, 0]], curves[which[:, 1]]
                 poly = np.stack(
                     [first[which[:, 0]] + t * (-a + c * a * b), t * (1 - c * (a + b)), t * c],
                     axis=1,
                 )
-                found.append((score[tuple(which.T)], poly, np.abs(t) / comb.half))
+                found.append((score, poly, np.abs(t) / comb.half))
     if not found:
         return _Guess(np.empty((0, 3)), np.empty(0))
     score, poly, step = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -1149,19 +1158,35 @@ def _ranks(
 
 
 _TABLE_STEP = 0.25
+_TOLERANCE_STEP = 1.25
 
 
-def _nearest_table(wave: Values) -> NDArray[np.intp]:
-    """Return the number of the line nearest to each quarter of an Angstrom."""
-    grid = np.arange(_FIRST_WAVE - 500, _LAST_WAVE + 500, _TABLE_STEP)
-    return np.searchsorted((wave[1:] + wave[:-1]) / 2, grid)
+class _NearTable:
+    """Which wavelengths are near to lines, by quarters of an Angstrom and by tolerance."""
 
+    def __init__(self, wave: Values) -> None:
+        grid = np.arange(_FIRST_WAVE - 500, _LAST_WAVE + 500, _TABLE_STEP)
+        nearest = np.searchsorted((wave[1:] + wave[:-1]) / 2, grid)
+        self._away = np.abs(wave[nearest] - grid)
+        self._levels: dict[int, Flags] = {}
 
-def _is_near(place: Values, table: NDArray[np.intp], wave: Values, allowed: Values) -> Values:
-    """Return 1 where a wavelength lies within a tolerance of a line, 0 elsewhere."""
-    bin_ = ((place - (_FIRST_WAVE - 500)) * (1 / _TABLE_STEP)).astype(np.intp)
-    np.clip(bin_, 0, table.size - 1, out=bin_)
-    return (np.abs(wave[table[bin_]] - place) <= allowed).astype(np.float64)
+    def hits(self, cell: NDArray[np.int32], tolerance: Values) -> NDArray[np.intp]:
+        """Return how many of the lines (candidate, curve, line) lie near to lines of the list.
+
+        Parameters
+        ----------
+        cell : quarters of an Angstrom from the first.
+        tolerance : (candidate), Angstrom; it is taken to 12 %.
+        """
+        np.clip(cell, 0, self._away.size - 1, out=cell)
+        found = np.empty(cell.shape[:2], np.intp)
+        number = np.rint(np.log(tolerance) / math.log(_TOLERANCE_STEP)).astype(int)
+        for value in np.unique(number):
+            if value not in self._levels:
+                self._levels[value] = self._away <= _TOLERANCE_STEP**value
+            own = number == value
+            found[own] = np.count_nonzero(self._levels[value][cell[own]], axis=2)
+        return found
 
 
 def _surprise(share: Values, chance: Values) -> Values:
@@ -1288,14 +1313,19 @@ def _judged(
                     best = min(best, math.log10(max(tail, 1e-300)))
     tests = log10_tests + math.log10(2 * len(_TOLERANCES) * len(sizes))
     ion = np.where(matched, features.ion[near], "")
+    known = matched | (comb.is_loose & (left < comb.fwhm))
+    explained = float(np.add.reduce(flux[known]) / np.add.reduce(flux))
+    seen = math.nan
+    if best + tests <= _LOG10_NFA and explained >= _LEAST_EXPLAINED:
+        seen = _share_seen(comb, features, near, matched, place, inside, step)
     return _Evidence(
         poly,
         best + tests,
         np.where(matched, features.wave[near], np.nan),
         features.error[near],
         ion,
-        float(np.add.reduce(flux[matched]) / np.add.reduce(flux)),
-        _share_seen(comb, features, near, matched, place, inside, step),
+        explained,
+        seen,
         count,
         lamp,
         step,
@@ -1332,12 +1362,10 @@ def _share_seen(
             continue
         mine = np.flatnonzero(inside & features.is_short & (features.ion == ion))
         away = np.abs(features.wave[mine, np.newaxis] - place[own])
-        for i, distance in zip(mine, away, strict=True):
-            closest = np.argsort(distance, kind="stable")[:7]
-            closest = closest[distance[closest] < 0.4 * span]
-            if closest.size:
-                level = float(np.median(ratio[own][closest]))
-                expected[i] = features.strength[i] * math.exp(level)
+        closest = np.argsort(away, axis=1, kind="stable")[:, :7]
+        level = np.median(ratio[own][closest], axis=1)
+        told = np.take_along_axis(away, closest[:, :1], axis=1)[:, 0] < 0.4 * span
+        expected[mine] = np.where(told, features.strength[mine] * np.exp(level), 0.0)
     limit = float(np.quantile(comb.flux, 0.1))
     hoped = np.flatnonzero(expected > 0)
     if not hoped.size:
@@ -1394,7 +1422,14 @@ def identify(
         )
     guesses = _all_guesses(comb, lamps, dispersion, center, near)
     tests = _log10_tests(comb, dispersion, center, near) + math.log10(len(lamps))
-    found = [evidence for name in lamps for evidence in _evidence_for(comb, name, guesses, tests)]
+    candidates = [one for name in lamps for one in _candidates_for(comb, name, guesses)]
+    best_score = max((one.score for one in candidates), default=0.0)
+    judged = (
+        _judged(comb, one.coefficients, one.step, one.lamp, tests)
+        for one in candidates
+        if one.score > _WORTH * best_score
+    )
+    found = [one for one in judged if one is not None]
     best, margin = _decide(comb, found, lamp)
     return _with_identities(lines, comb, best, margin)
 
@@ -1461,28 +1496,30 @@ def _log10_tests(
     return math.log10(n_steps * n_places * n_curves)
 
 
-def _evidence_for(
-    comb: _Comb, lamp: str, guesses: dict[str, _Guess], log10_tests: float
-) -> list[_Evidence]:
-    """Return the best distinct solutions with a lamp, the best first."""
+class _Candidate(NamedTuple):
+    """A refined candidate: coefficients (power), Angstrom per pixel, lamp and score, nats."""
+
+    coefficients: Values
+    step: float
+    lamp: str
+    score: float
+
+
+def _candidates_for(comb: _Comb, lamp: str, guesses: dict[str, _Guess]) -> Iterator[_Candidate]:
+    """Yield the best distinct candidates with a lamp, the best first."""
     elements = LAMPS[lamp]
     parts = [g for name, g in guesses.items() if (not name or name in elements) and len(g.step)]
     if not parts:
-        return []
+        return
     guess = _Guess(
         np.concatenate([part.coefficients for part in parts]),
         np.concatenate([part.step for part in parts]),
     )
     atlas = _atlas_of(elements)
     poly, score = _refined(comb, guess, atlas.wave[atlas.is_short])
-    best = _distinct(poly, guess.step, score, comb, _KEPT_OF_LAMP)
-    best = best[score[best] > 0]
-    found = []
-    for i in best:
-        evidence = _judged(comb, poly[i], float(guess.step[i]), lamp, log10_tests)
-        if evidence is not None:
-            found.append(evidence)
-    return sorted(found, key=lambda one: one.log10_nfa)
+    for i in _distinct(poly, guess.step, score, comb, _KEPT_OF_LAMP):
+        if score[i] > 0:
+            yield _Candidate(poly[i], float(guess.step[i]), lamp, float(score[i]))
 
 
 def _decide(comb: _Comb, found: list[_Evidence], lamp: str) -> tuple[_Evidence, float]:
@@ -1498,8 +1535,9 @@ def _decide(comb: _Comb, found: list[_Evidence], lamp: str) -> tuple[_Evidence, 
         raise LampError(
             f"No lamp explains the lines with certainty: {best.lamp} comes closest "
             f"({best.n_matched} of {comb.x.size} lines, {best.flux_explained:.0%} of their light, "
-            f"{best.list_seen:.0%} of the lines it should show, 10^{best.log10_nfa:.1f} expected "
-            "by chance)",
+            f"10^{best.log10_nfa:.1f} expected by chance"
+            + ("" if math.isnan(best.list_seen) else f", {best.list_seen:.0%} of its lines seen")
+            + ")",
             hint="Name another lamp, give --dispersion and --center, or the lines (--lines FILE).",
         )
     # The simplest lamp, unless another explains decidedly more.
