@@ -61,6 +61,7 @@ from arrayred.io.products import (
     image_file,
     is_product,
     missing_cards,
+    product_header,
     solution_files,
     spectrum_files,
 )
@@ -322,7 +323,14 @@ def _product_files(
     if name.startswith("frames"):
         return frames_file(wanted, provenance, stem)
     if name.startswith("lines"):
-        return solution_files(product, provenance, stem)
+        told = {
+            frame.label: provenance.checksums.get(frame.path, "")
+            for lamp in target.lamps
+            for frame in lamp.frames.frames
+            if frame.label in product.attrs["lamps"]
+        }
+        header = product_header(provenance, "")
+        return solution_files(product.assign_attrs(lamps=told), header, stem)
     return arc_file(product, provenance, stem)
 
 

@@ -207,19 +207,20 @@ def _json_number(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
+_SETTING_CARDS = ("GRATING", "GRATANG", "FILTER", "SLIT", "XBINNING", "YBINNING", "INSTRUME")
 LINES, SOLUTION = "lines.ecsv", "solution.toml"
 """Ends of the names of the lines of the lamps, and of the dispersion solution."""
 
 
-def solution_files(lines: xr.Dataset, provenance: Provenance, stem: str) -> dict[str, Content]:
+def solution_files(lines: xr.Dataset, header: Header, stem: str) -> dict[str, Content]:
     """Return the lines of a target's lamps as ECSV, and its dispersion solution as TOML: by name.
 
     Parameters
     ----------
     lines : (line), all that were measured; the attributes `solution`, plain values, and `lamps`,
-        their names. The solution holds the lines that were used, so that another target, or
-        another night, finds them again (`solution_of`).
-    provenance : of the target.
+        the SHA-256 of each lamp that was used by its name. The solution holds the lines that were
+        used, so that another target, or another night, finds them again (`solution_of`).
+    header : of the target's spectrum.
     stem : first part of each file's name.
     """
     text = {
@@ -241,16 +242,18 @@ def solution_files(lines: xr.Dataset, provenance: Provenance, stem: str) -> dict
     columns += [
         Column(name, "", told, lines[name].values.astype(str)) for name, told in text.items()
     ]
-    frame = provenance.frames[0]
     used = lines["used"].values
-    setting = dict(frame.setup)
-    setting |= {f"optics_{i}": value for i, value in enumerate(frame.optics, 1) if value}
-    date = "" if frame.time is None else _iso_time(frame.time)
+    known = {keyword: header.readable(keyword) for keyword in _SETTING_CARDS}
     tables: dict[str, Mapping[str, object]] = {
-        "": {"target": stem, "date": date, "medium": "air", PRODUCT_CARD: __version__},
+        "": {
+            "target": stem,
+            "date": str(header.readable("DATE-OBS") or ""),
+            "medium": "air",
+            PRODUCT_CARD: __version__,
+        },
         "solution": lines.attrs["solution"],
-        "setting": setting,
-        "lamps": {toml_text(name): _checksum_of(name, provenance) for name in lines.attrs["lamps"]},
+        "setting": {keyword: value for keyword, value in known.items() if value is not None},
+        "lamps": {toml_text(name): sha256 for name, sha256 in lines.attrs["lamps"].items()},
         "lines": {
             "x": lines["x"].values[used].tolist(),
             "wavelength": lines["wavelength"].values[used].tolist(),
@@ -299,6 +302,83 @@ def _checksum_of(label: str, provenance: Provenance) -> str:
     """Return the SHA-256 of a frame among the calibrations, by its label, or ""."""
     paths = [frame.path for frame in provenance.calibrations if frame.label == label]
     return next((provenance.checksums[path] for path in paths if path in provenance.checksums), "")
+
+
+def read_arc(path: Path) -> xr.Dataset:
+    """Return the lamps of a target (lamp, x) that `arc_file` wrote; attribute `checksums`.
+
+    Raises
+    ------
+    FrameError
+        The file cannot be read, or holds no lamps.
+    """
+    import xarray as xr
+    from astropy.table import Table
+
+    try:
+        table = Table.read(path, format="ascii.ecsv")
+        lamps = table.meta["lamps"]
+        shape = (len(lamps), len(table) // len(lamps))
+        planes = {name: np.asarray(table[name]).reshape(shape) for name in table.colnames[1:]}
+        middles = [np.datetime64(lamp["date_mid"] or "NaT", "ns") for lamp in lamps]
+        minutes = [np.nan if lamp["minutes"] is None else lamp["minutes"] for lamp in lamps]
+        return xr.Dataset(
+            {
+                COUNTS: ((LAMP, X), planes["counts"], {"units": "adu"}),
+                VARIANCE: ((LAMP, X), planes["uncertainty"] ** 2),
+                DQ: ((LAMP, X), planes["dq"]),
+            },
+            coords={
+                LAMP: [str(lamp["name"]) for lamp in lamps],
+                X: planes["x"][0],
+                "time_mid": (LAMP, np.array(middles)),
+                "minutes": (LAMP, np.array(minutes, np.float64)),
+            },
+            attrs={"checksums": {str(lamp["name"]): lamp["sha256"] for lamp in lamps}},
+        )
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        raise FrameError(
+            f"These are no lamps of arrayred: {error}", path=path, hint=_DAMAGED_HINT
+        ) from error
+
+
+def with_new_wavelengths(path: Path, spectrum: xr.Dataset) -> dict[str, Content]:
+    """Return the files of a spectrum whose wavelengths alone were made anew: content by name.
+
+    Parameters
+    ----------
+    path : of the spectrum's FITS file; its other cards stay as they are.
+    spectrum : with its new wavelengths; the last line of its history tells them.
+    """
+    header = header_of_product(path)
+    header.drop([keyword for keyword in header if is_structural(keyword)])
+    header.drop([SPECTRUM_CARDS[name][0] for name in SPECTRUM_CARDS if name in WAVELENGTH_CARDS])
+    header = _without_notes(header, ("wavelengths: ", "no wavelengths: "))
+    for keyword, value, comment in _cards_from_attrs(spectrum, WAVELENGTH_CARDS, FLUX):
+        header.set(keyword, value, comment)
+    header.note("HISTORY", f"{_PREFIX}{spectrum.attrs['history'][-1]}")
+    stem = path.name.removesuffix("_spectrum.fits")
+    meta = header.values() | {"FILENAME": f"{stem}_spectrum.ecsv"}
+    return {
+        path.name: fits_table(spectrum, header),
+        f"{stem}_spectrum.ecsv": ecsv_table(spectrum, meta),
+    }
+
+
+def _without_notes(header: Header, starts: tuple[str, ...]) -> Header:
+    """Return a header without those of arrayred's notes that start so."""
+    kept, skips = [], False
+    for card in header.images():
+        is_note = keyword_of(card) in ("HISTORY", "COMMENT")
+        is_ours = is_note and card[8:].startswith(_PREFIX)
+        if is_ours:
+            skips = card[8:].removeprefix(_PREFIX).startswith(starts)
+        skips = skips and is_note
+        if not skips:
+            kept.append(card)
+        if len(card[8:].rstrip()) < _NOTE_LENGTH:
+            skips = False
+    return Header(kept)
 
 
 def frames_file(frames: xr.Dataset, provenance: Provenance, stem: str) -> dict[str, Content]:
@@ -744,6 +824,25 @@ NOISE_CARDS = {
     "noise_level": ("NOISELEV", "[{units}] light that RDNEFF holds already"),
 }
 """Card and comment for each attribute of a combined image and of its spectrum."""
+WAVELENGTH_CARDS = {
+    "wavelength_medium": ("WLMEDIUM", "of the wavelengths: air"),
+    "wavelength_frame": ("SPECSYS", "frame of the wavelengths: no motion corrected"),
+    "wavelength_order": ("WLORDER", "order of the dispersion solution"),
+    "wavelength_lines": ("WLLINES", "lines of the lamp that were used"),
+    "wavelength_rms": ("WLRMS", "[Angstrom] of the residuals of the lines"),
+    "wavelength_rms_pixel": ("WLRMSPX", "[pix] of the residuals of the lines"),
+    "wavelength_first": ("WLFIRST", "[Angstrom] shortest of the lines used"),
+    "wavelength_last": ("WLLAST", "[Angstrom] longest of the lines used"),
+    "wavelength_lamp": ("WLLAMP", "elements of the lamp, as identified"),
+    "wavelength_gap": ("WLGAP", "[min] to the nearest lamp, below 0: before"),
+    "wavelength_nfa": ("WLNFA", "log10 of the solutions as good by chance"),
+    "wavelength_zero": ("WLZERO", "[pix] zero point applied"),
+    "resolving_power": ("SPE_RPOW", "wavelength over FWHM of the lamp's lines"),
+    "barycentric_velocity": ("BARYCORR", "[km/s] to add to velocities measured here"),
+    "geocentric_velocity": ("GEOCORR", "[km/s] the same, of the Earth's centre"),
+    "barycentric_date": ("BJD_TDB", "[d] barycentric mid-exposure, TDB"),
+}
+"""Those of the attributes that the wavelengths of a spectrum add."""
 SPECTRUM_CARDS = {
     "rule": ("SPRULE", "what found the rows: threshold, robust, given"),
     "n_sigma": ("NSIGMA", "standard deviations from BKGMEAN to THRESH"),
@@ -777,22 +876,7 @@ SPECTRUM_CARDS = {
     "sky_scatter": ("SKYSCAT", "noise of the sky over that predicted"),
     "drift_rows": ("DRIFTROW", "[pix] range of the star's rows between frames"),
     "drift_columns": ("DRIFTCOL", "[pix] range along the dispersion"),
-    "wavelength_medium": ("WLMEDIUM", "of the wavelengths: air"),
-    "wavelength_frame": ("SPECSYS", "frame of the wavelengths: no motion corrected"),
-    "wavelength_order": ("WLORDER", "order of the dispersion solution"),
-    "wavelength_lines": ("WLLINES", "lines of the lamp that were used"),
-    "wavelength_rms": ("WLRMS", "[Angstrom] of the residuals of the lines"),
-    "wavelength_rms_pixel": ("WLRMSPX", "[pix] of the residuals of the lines"),
-    "wavelength_first": ("WLFIRST", "[Angstrom] shortest of the lines used"),
-    "wavelength_last": ("WLLAST", "[Angstrom] longest of the lines used"),
-    "wavelength_lamp": ("WLLAMP", "elements of the lamp, as identified"),
-    "wavelength_gap": ("WLGAP", "[min] to the nearest lamp, below 0: before"),
-    "wavelength_nfa": ("WLNFA", "log10 of the solutions as good by chance"),
-    "wavelength_zero": ("WLZERO", "[pix] zero point applied"),
-    "resolving_power": ("SPE_RPOW", "wavelength over FWHM of the lamp's lines"),
-    "barycentric_velocity": ("BARYCORR", "[km/s] to add to velocities measured here"),
-    "geocentric_velocity": ("GEOCORR", "[km/s] the same, of the Earth's centre"),
-    "barycentric_date": ("BJD_TDB", "[d] barycentric mid-exposure, TDB"),
+    **WAVELENGTH_CARDS,
 }
 """Card and comment for each attribute of a spectrum; the comment names the unit of the flux."""
 RANGE_CARDS = {

@@ -46,6 +46,8 @@ _LEAST_LINES = 3
 _ONE_VISIT = 20.0
 """Minutes within which lamps on one side of an exposure are fitted together."""
 _ROWS = 10.0
+_ERROR_BY_EYE = 0.5
+"""Pixels by which a position that the user read off may be wrong."""
 
 
 class Solved(NamedTuple):
@@ -232,6 +234,53 @@ def solve_lamps(
         max(nfa, default=math.nan),
         tuple(told),
     )
+
+
+def solve_given(arc: xr.Dataset, given: xr.Dataset, *, order: int | None = None) -> Solved:
+    """Return the wavelengths that lines identified by the user give.
+
+    Parameters
+    ----------
+    arc : (lamp, x), the lamps through the aperture of the target.
+    given : `x`, `wavelength`, `element` and `source` (line), "lamp" or "star"; the centroid of a
+        line of the lamp nearby takes the place of its x.
+    order : of the polynomial; None: chosen.
+
+    Raises
+    ------
+    LampError
+        The lines do not suffice, or make no solution.
+    """
+    names = list(map(str, arc[LAMP].values))
+    x = given["x"].values.astype(np.float64)
+    error, width = np.full(x.size, _ERROR_BY_EYE), np.full(x.size, np.nan)
+    source = given["source"].values.astype(str)
+    for i in range(len(names)):
+        try:
+            found = find_lamp_lines(arc.isel({LAMP: i}))
+        except LampError:
+            continue
+        if not found.sizes["line"]:
+            continue
+        away = np.abs(found["x"].values - given["x"].values[:, np.newaxis])
+        nearest = away.argmin(axis=1)
+        near = (away.min(axis=1) < float(found.attrs["fwhm"])) & (source == "lamp")
+        near &= found["x_err"].values[nearest] < error
+        x[near] = found["x"].values[nearest[near]]
+        error[near] = found["x_err"].values[nearest[near]]
+        width[near] = found["width"].values[nearest[near]]
+    label = np.where(source == "star", "star", ", ".join(names))
+    lines = given.assign(
+        x=("line", x), x_err=("line", error), width=("line", width), lamp=("line", label)
+    )
+    between = "source" if len(set(source)) > 1 else None
+    dispersion = fit_dispersion(lines, order, given=True, shift_between=between)
+    told = () if dispersion.has_residuals else ("the lines leave no residuals: no error is known",)
+    measured = lines if dispersion.lines is None else dispersion.lines
+    minutes = arc["minutes"].values.astype(float)
+    nearest_gap = float(minutes[np.argmin(np.nan_to_num(np.abs(minutes), nan=np.inf))])
+    plain = replace(dispersion, lamp=dispersion.lamp or "given", lines=None)
+    return Solved(plain, measured, tuple(names), nearest_gap, math.nan, told)
 
 
 def _sides(arc: xr.Dataset, lamps: list[int], middle: np.datetime64 | None) -> list[list[int]]:
