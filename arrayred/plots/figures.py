@@ -766,14 +766,13 @@ def quick_look(combined: xr.Dataset, spectrum: xr.Dataset, title: str) -> Sheet:
     )
     way = facts.get("extraction")
     sky = "spectrum less the sky" if "sky" in spectrum else "spectrum, sky included"
-    x = spectrum[X].values
-    axis = Axis("column", *ends_of(x), n_ticks=8)
+    axis, _ = _dispersion(spectrum)
     flux = _flux_panel(spectrum, axis, sky if way is None else f"{sky} ({way})")
     snr = facts.get("snr")
     quality = f"{snr:.0f}" if isinstance(snr, int | float) and math.isfinite(snr) else "unknown"
     flux = replace(
         flux,
-        summary=f"Spectrum of {title}: {x.size} columns, median S/N per column {quality}",
+        summary=f"Spectrum of {title}: {spectrum.sizes[X]} columns, median S/N per column {quality}",
     )
     return Sheet(((shown, profile), (flux,)), (11, 8), title, (3, 1), (1.2, 1))
 
