@@ -254,3 +254,19 @@ def test_wrong_options_are_refused(
     told = arrayred("wavelength", reduced, *options)
     assert told.code != 0
     assert said in told.err
+
+
+@pytest.mark.parametrize("n_lines", [2, 6])
+def test_lines_that_the_user_names_suffice(reduced: Path, arrayred: Call, n_lines: int) -> None:
+    chosen = list(NEON)[1::3][:n_lines]
+    text = "".join(f"{columns_of(wave) + 0.4:.1f} {wave} NeI\n" for wave in chosen)
+    Path("lines.txt").write_text(f"# x wavelength\n{text}")
+    told = arrayred(
+        "wavelength", reduced, "--lines", "lines.txt", "--order", str(min(n_lines - 1, 2))
+    )
+    assert told.code == 0, told.err
+    assert ("no residuals" in told.out) == (n_lines == 2)
+    table = Table.read(made(reduced, "spectrum.fits"), hdu=1)
+    truth = wavelength_of(table["x"])
+    covered = ~table["extrapolated"]
+    assert np.abs(table["wavelength"] - truth)[covered].max() < (2.0 if n_lines == 6 else 12.0)
