@@ -942,8 +942,9 @@ def calibrate_wavelengths(
                 order=one.recipe.wavelength_order,
             )
     except ArrayredError as error:
-        hint = f". {error.hint}" if error.hint else ""
-        return add_remark(spectrum, f"no wavelengths: {error.args[0]}{hint}"), None
+        way = f". {error.hint}" if error.hint else ""
+        told = f"no wavelengths: {error.args[0]}{way} `arrayred wavelength` does it"
+        return add_remark(spectrum, told), None
     header = one.lights.frames[0].image.header
     spectrum = with_wavelengths(spectrum, solved, header.values() | dict(one.cards), middle)
     for text in solved.told:

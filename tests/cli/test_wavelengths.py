@@ -236,7 +236,7 @@ def test_a_lamp_that_is_not_identified_leaves_the_spectrum_as_it_is(
     once = {path: path.read_bytes() for path in reduced.rglob("Vega_*")}
     told = arrayred("wavelength", reduced, "--lamp", "Xe")
     assert told.code != 0
-    assert "arrayred: Vega: a-arc-001: " in told.err
+    assert "arrayred: error: Vega: a-arc-001: " in told.err
     assert {path: path.read_bytes() for path in reduced.rglob("Vega_*")} == once
 
 
