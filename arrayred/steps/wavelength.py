@@ -245,7 +245,8 @@ def interpolate_dispersion(before: Dispersion, after: Dispersion, fraction: floa
 _MOST_ORDER = 5
 _AS_GOOD = 1.07
 _N_OUTLYING = 4.0
-_CLIP_ROUNDS = 5
+_CLIP_ROUNDS = 8
+_MANY_LINES = 10
 
 
 def fit_dispersion(
@@ -439,7 +440,7 @@ def _weighted_fit(
 def _scatter(
     u: Values, place: Values, error: Values, used: Flags, order: int, moved: Values
 ) -> float:
-    """Return the scatter beyond the errors (pixel) that makes chi-square its expectation.
+    """Return the scatter beyond the errors (pixel) that explains the residuals, outliers aside.
 
     The shapes of real lines leave residuals of 0.03 to 0.1 pixel where photons allow 0.003.
     """
@@ -447,10 +448,14 @@ def _scatter(
     if dof < 1:
         return 0.0
 
+    n = dof + order + 1 + int(moved[used].any())
+
     def excess(scatter: float) -> float:
         sigma = np.hypot(error, scatter)
         left = _weighted_fit(u, place, sigma, used, order, moved)[1][used] / sigma[used]
-        return float(np.add.reduce(left**2)) - dof
+        if n >= _MANY_LINES:
+            return robust_std(left) ** 2 * n / dof - 1
+        return float(np.add.reduce(left**2)) / dof - 1
 
     low, high = 0.0, 0.01
     if excess(low) <= 0:
@@ -1771,7 +1776,7 @@ def _require_air(wave: Values, elements: list[str], numbers: list[int], path: Pa
     which = ", ".join(str(numbers[i]) for i in np.flatnonzero(for_vacuum)[:5])
     everything = n >= 0.7 * wave.size
     raise UsageError(
-        f"{'The wavelengths' if everything else f'{n} wavelengths'} are those of known lines in "
+        f"{'All wavelengths' if everything else f'Of the wavelengths {n}'} are those of known lines in "
         f"vacuum (line{'s' * (n > 1)} {which}{' ...' * (n > 5)})",
         path=path,
         hint="Give all of them in air: at 6000 Angstrom 1.66 less than in vacuum.",
