@@ -114,15 +114,15 @@ def test_chi2_is_one_and_rms_is_the_error_where_errors_are_right() -> None:
     assert found.rms == pytest.approx(0.1, rel=0.15)
 
 
-@pytest.mark.filterwarnings("ignore:The fit may be poorly conditioned")
 @pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
 def test_equals_specreduce(order: int) -> None:
     wavecal = pytest.importorskip("specreduce.wavecal1d")
     rng = np.random.default_rng(order)
-    x = np.sort(rng.uniform(1, 2000, 25))
-    wave = 6500 - 0.8 * x + 1e-5 * x**2 + rng.normal(0, 0.05, 25)
+    # Its powers of the pixel are not scaled: at 2000 pixels it loses the fifth order.
+    x = np.sort(rng.uniform(1, 100, 25))
+    wave = 6500 - 8 * x + 1e-3 * x**2 + rng.normal(0, 0.05, 25)
     ours = ar.fit_dispersion(lines_of(x, wave, 1.0), order, given=True)
-    theirs = wavecal.WavelengthCalibration1D(ref_pixel=1000, pix_bounds=(0, 2000)).fit_lines(
+    theirs = wavecal.WavelengthCalibration1D(ref_pixel=50, pix_bounds=(0, 100)).fit_lines(
         x, wave, degree=order, refine_fit=False
     )
     place = np.linspace(x.min(), x.max(), 301)
