@@ -125,7 +125,7 @@ def carry_identities(lines: xr.Dataset, known: xr.Dataset) -> xr.Dataset:
         shifts = np.unique(np.round(apart[np.abs(apart) <= LARGEST_SHIFT], 2))
         shift, scale = _shift_of_most(x, old, shifts, near), 1.0
         for _ in range(3):
-            middle = float(np.mean(old))
+            middle = float(np.add.reduce(old) / old.size)
             expected = middle + shift + scale * (old - middle)
             index = np.abs(x[:, np.newaxis] - expected).argmin(axis=0)
             fits = np.abs(x[index] - expected) <= near
