@@ -506,7 +506,9 @@ def _set_bess_cards(header: Header, told: Header, observer: Observer) -> None:
     if isinstance(number, int) and isinstance(own.get("EXPTIME"), int | float):
         header.set("EXPTIME2", f"{number} x {own['EXPTIME']:g} s", "exposures")
     optional: list[tuple[str, Value, str]] = [
+        ("MJD-OBS", own.get("MJD-OBS"), "[d] start of the first exposure"),
         ("DATE-END", own.get("DATE-END"), "end of the last exposure"),
+        ("MJD-END", own.get("MJD-END"), "[d] end of the last exposure"),
         ("JD-OBS", _julian_date(own.get("MJD-OBS")), "[d] start, UTC"),
         ("JD-MID", _julian_date(own.get("MJD-AVG")), "[d] mean of the mid-exposures, UTC"),
         ("SPE_RPOW", own.get("SPE_RPOW"), "resolving power, of the lamp's lines"),
