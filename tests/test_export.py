@@ -19,7 +19,8 @@ from arrayred.io.header import Header
 CARDS = {
     "OBJECT": "gamma Cas", "DATE-OBS": "2024-01-01T20:20:00.000", "EXPTIME": 60.0,
     "EXPTOTAL": 180.0, "NCOMBINE": 3, "DATE-END": "2024-01-01T20:23:30.000",
-    "MJD-OBS": 60310.84722222222, "MJD-END": 60310.84965277778, "MJD-AVG": 60310.84826, "INSTRUME": "Alpy 600", "ARCLEAN": "average",
+    "MJD-OBS": 60310.84722222222, "MJD-END": 60310.84965277778, "MJD-AVG": 60310.84826,
+    "INSTRUME": "Alpy 600", "ARCLEAN": "average",
 }  # fmt: skip
 WHO = ar.Observer("A. Müller, B. Lee", "Home", longitude=-89.89, latitude=40.0, elevation=200.0)
 X = np.arange(1, 401)
