@@ -54,3 +54,7 @@ from .steps.sky import fit_sky as fit_sky
 from .steps.sky import subtract_sky as subtract_sky
 from .steps.trace import fit_trace as fit_trace
 from .steps.trace import half_height_of as half_height_of
+from .steps.wavelength import Dispersion as Dispersion
+from .steps.wavelength import find_lamp_lines as find_lamp_lines
+from .steps.wavelength import fit_dispersion as fit_dispersion
+from .steps.wavelength import identify as identify

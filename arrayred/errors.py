@@ -12,6 +12,7 @@
     │   ├── HeaderError                a card is missing or invalid
     │   ├── MismatchError              frames or images do not match
     │   ├── NoDarkError                no dark matches a frame
+    │   ├── LampError                  a lamp's lines do not make a solution
     │   ├── UnknownGainError           electrons are requested, but the gain is unknown
     │   ├── NoSpectrumError            no row stands out from the background
     │   └── SkyBandError               the sky region is outside the image
@@ -131,6 +132,10 @@ class UnknownGainError(InputError):
             keyword="EGAIN",
             hint="Add EGAIN in electrons per adu to the headers, or leave the units alone.",
         )
+
+
+class LampError(InputError):
+    """The lines of a lamp do not make a dispersion solution that can be trusted."""
 
 
 class NoSpectrumError(InputError):

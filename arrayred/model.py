@@ -21,6 +21,7 @@ Glossary (the term we use: the synonyms we avoid)
 - dq: mask, flags. Bits that say what is wrong with a pixel, 0 for nothing.
 - trace: the row of a star's spectrum as a function of the column.
 - profile: the distribution of a column's flux over its rows, never a file of settings.
+- lamp: an arc frame that belongs to a target; as a dimension, its label.
 - computed: settled, loaded. Held as one C-contiguous float64 block.
 
 `y` and `x` are FITS pixel numbers of the file, from 1: `.sel` takes the numbers of image viewers,
@@ -39,9 +40,17 @@ from arrayred.errors import MismatchError, UsageError
 if TYPE_CHECKING:
     import xarray as xr
 
-FRAME, Y, X = "frame", "y", "x"
+FRAME, LAMP, Y, X = "frame", "lamp", "y", "x"
 COUNTS, VARIANCE, DQ, PEAK = "counts", "variance", "dq", "peak"
-FLUX = "flux"
+FLUX, WAVELENGTH = "flux", "wavelength"
+WAVELENGTH_ATTRS = {
+    "units": "Angstrom",
+    "standard_name": "radiation_wavelength",
+    "long_name": "wavelength in air, topocentric",
+    "medium": "air",
+    "frame": "topocentric",
+}
+"""Attributes of the coordinate `wavelength` (x) of a spectrum."""
 CLEAN, N_REJECTED = "clean", "n_rejected"
 """Variables of a combined image (y, x): the best estimate for the spectrum, if it differs from the
 procedure's `counts`, and the number of frames that it rejects at a pixel."""

@@ -22,13 +22,15 @@ the last bit.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from importlib import import_module
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +48,7 @@ from arrayred.errors import (
 )
 from arrayred.io.cube import read_mask
 from arrayred.io.pixels import local_file_of
-from arrayred.io.products import open_product
+from arrayred.io.products import open_product, solution_of
 from arrayred.kernels.noise import finite_median
 from arrayred.kernels.rows import bright_runs
 from arrayred.model import (
@@ -56,6 +58,7 @@ from arrayred.model import (
     COUNTS,
     DQ,
     FRAME,
+    LAMP,
     VARIANCE,
     Chunks,
     Rows,
@@ -68,7 +71,8 @@ from arrayred.model import (
     check_pixels,
     transpose_to_x,
 )
-from arrayred.night import Flat, Group, Night, SyntheticDark, Target, make_plan, open_night
+from arrayred.night import Flat, Group, Lamp, Night, SyntheticDark, Target, make_plan, open_night
+from arrayred.night.match import span_of
 from arrayred.progress import is_watched, progressed, stage
 from arrayred.steps.calibrate import (
     adapt_dark,
@@ -102,12 +106,13 @@ from arrayred.steps.extract import (
     extract,
     extract_along,
     extract_frames,
+    extract_lamp,
     moved_rows,
     part_neighbours,
     row_attrs,
     sky_along,
 )
-from arrayred.steps.find import Threshold, detect_rows, find_all_rows, find_rows
+from arrayred.steps.find import Threshold, find_all_rows, find_rows
 from arrayred.steps.motion import (
     LARGEST_DRIFT,
     MOVED_FWHM,
@@ -132,7 +137,9 @@ from arrayred.steps.noise import (
     with_unrounded_dark,
 )
 from arrayred.steps.sky import fit_sky, subtract_sky, why_no_band
+from arrayred.steps.solution import brightest_rows, solve_lamps, with_wavelengths
 from arrayred.steps.trace import Neighbour, fit_trace, half_height_of, neighbours_of
+from arrayred.steps.wavelength import find_lamp_lines, identify
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -160,7 +167,7 @@ def reduce_night(
     -------
     tree : /masters/dark/<exposure>, /masters/bias/<name>, /masters/flat/<name> and
         /targets/<target>/{combined, spectrum}, with `calibrated` and `frames`, the spectra of the
-        single frames, if the recipe asks for them, and `arc` if the night file names arc frames.
+        single frames, if the recipe asks for them, and `arc` (lamp, x) where there are lamps.
 
     Raises
     ------
@@ -230,6 +237,7 @@ class Masters:
     def __init__(self, method: Method, reading: ReadOptions) -> None:
         self.method, self.reading = method, reading
         self._made: dict[str, xr.Dataset | ArrayredError] = {}
+        self._identified: dict[tuple[str, str, str], xr.Dataset | ArrayredError] = {}
         self._making = RLock()
 
     def __getitem__(self, group: Group | Flat) -> xr.Dataset:
@@ -255,6 +263,31 @@ class Masters:
     def of(self, group: Group | Flat | None) -> xr.Dataset | None:
         """Return the master of a group; None for None."""
         return None if group is None else self[group]
+
+    def identified(self, lamp: Lamp, recipe: Recipe) -> xr.Dataset:
+        """Return the identified lines of a lamp, in its brightest rows, whatever the target.
+
+        Raises
+        ------
+        ArrayredError
+            It cannot be read, or not be identified with certainty.
+        """
+        if recipe.lamp_solution:
+            return solution_of(Path(recipe.lamp_solution))
+        key = (lamp.name, lamp.frames.key, recipe.lamp)
+        if key not in self._identified:
+            try:
+                with stage("identify lamp"):
+                    image = lamp_image(lamp, self, self.reading)
+                    trace, half_height = brightest_rows(image)
+                    arc = extract_lamp(image, trace, half_height=half_height, weights="sum")
+                    self._identified[key] = identify(find_lamp_lines(arc), recipe.lamp)
+            except ArrayredError as error:
+                self._identified[key] = error
+        found = self._identified[key]
+        if isinstance(found, ArrayredError):
+            raise found
+        return found
 
     def make(self, group: Group | Flat) -> xr.Dataset:
         """Make a master from its frames and the masters that they need."""
@@ -283,7 +316,8 @@ def target(one: Target, masters: Masters, reading: ReadOptions) -> Iterator[tupl
         combined              the calibrated lights as one image (y, x), computed
         calibrated/<frame>    one calibrated frame (frame, y, x), as lazy as its cube
         spectrum              (x); further ones are spectrum_2, spectrum_3, ...
-        arc                   the arc frames, extracted with the spectrum's rows (x)
+        arc                   its lamps, extracted with the aperture of the spectrum (lamp, x)
+        lines                 the lines of its lamps, and its dispersion solution (line)
         frames                the spectrum of each frame (frame, x)
         ====================  =======================================================
 
@@ -295,11 +329,19 @@ def target(one: Target, masters: Masters, reading: ReadOptions) -> Iterator[tupl
     dark, flat = masters.of(one.master), masters.of(one.flat)
     with cluster_errors():
         for name, product in _from_lights(reading.open(one.lights), dark, one.recipe, flat):
-            yield name, product
+            arc = None
             if one.lamps and name.startswith("spectrum"):
-                lamp_dark = masters.of(one.lamp_master)
-                arc = extract_arc(reading.open(one.lamps), lamp_dark, product, one.recipe)
+                arc, told = extract_lamps(one, masters, reading, product)
+                for text in told:
+                    product = add_remark(product, text)
+            lines = None
+            if arc is not None and one.recipe.wavelength:
+                product, lines = calibrate_wavelengths(one, masters, product, arc)
+            yield name, product
+            if arc is not None:
                 yield name.replace("spectrum", "arc"), arc
+            if lines is not None:
+                yield name.replace("spectrum", "lines"), lines
 
 
 def _from_lights(
@@ -795,25 +837,131 @@ def extract_each(
     return spectra_of_frames(images, lights, spectrum, recipe, known)
 
 
-def extract_arc(
-    lamps: xr.Dataset, master: xr.Dataset | None, spectrum: xr.Dataset, recipe: Recipe
-) -> xr.Dataset:
-    """Return the arc spectrum in the star's rows, since lines tilt across the chip.
+_LAMP_MARGIN = 100
+"""Rows beside the aperture that are read of a lamp: enough lit ones to tell where it saturates."""
+
+
+@stage("extract lamps")
+def extract_lamps(
+    one: Target, masters: Masters, reading: ReadOptions, spectrum: xr.Dataset
+) -> tuple[xr.Dataset | None, list[str]]:
+    """Return the lamps of a target through the aperture of its spectrum, and why others failed.
 
     Parameters
     ----------
-    lamps : cube of arc frames, counts (frame, y, x).
-    master : the dark or bias (y, x) to subtract from them, or None.
-    spectrum : the star's.
-    recipe : how frames are combined: by median if it asks for that, else by average. Lamps flicker,
-        so cosmic rays are not searched for.
+    one : the target.
+    masters : of the night.
+    reading : how frames are read.
+    spectrum : the star's: its trace, aperture and weights are those of the lamps, whose lines lean
+        along the slit.
+
+    Returns
+    -------
+    arc : (lamp, x), `counts`, `variance` and `dq` of `extract_lamp`, adu, with the coordinates
+        `exptime` (s), `time_mid` (UTC), `minutes` and `subtracted` (lamp); None if no lamp could be
+        extracted.
+    told : a remark on each lamp that failed: it costs no star its spectrum.
     """
-    plain = recipe.replace(
-        combine=combine_settings(recipe).plain, scale="none", weights="none", cosmic_rays="off"
+    import xarray as xr
+
+    trace = _trace_of(spectrum)
+    half_height = spectrum.attrs.get("half_height", spectrum.attrs["n_rows"] / 2)
+    if "half_height" in spectrum:
+        half_height = spectrum["half_height"].values
+    weights, center = spectrum.attrs.get("extraction", "sum"), trace["center"].values
+    margin = np.max(half_height) + _LAMP_MARGIN
+    beside = slice(math.floor(np.min(center) - margin), math.ceil(np.max(center) + margin))
+    found, told = [], []
+    for lamp in one.lamps:
+        try:
+            image = lamp_image(lamp, masters, reading, beside, spectrum)
+            arc = extract_lamp(image, trace, half_height=half_height, weights=weights)
+        except ArrayredError as error:
+            told.append(f"the lamp {lamp.name} was not extracted: {error.args[0]}")
+            continue
+        if lamp.master is None and not lamp.frames.is_dark_subtracted:
+            arc[COUNTS] -= finite_median(image[COUNTS].values) * arc.attrs["n_rows"]
+        found.append(arc.expand_dims(LAMP).assign_coords(lamp_coords(lamp)))
+    if not found:
+        return None, told
+    arc = xr.concat(found, LAMP, coords="minimal", compat="override", combine_attrs="override")
+    return arc.assign_attrs(kind="arc"), told
+
+
+def lamp_image(
+    lamp: Lamp,
+    masters: Masters,
+    reading: ReadOptions,
+    rows: slice | None = None,
+    spectrum: xr.Dataset | None = None,
+) -> xr.Dataset:
+    """Return a lamp (y, x), dispersed along x, less its master: all rows or some.
+
+    Parameters
+    ----------
+    lamp, masters, reading : the frame, and how it is read.
+    rows : labels of the rows.
+    spectrum : its gain is that of the lamp, which shows none of its own.
+    """
+    cube = reading.open(lamp.frames)
+    if rows is not None:
+        cube = cube.sel({X if lamp.frames.frames[0].dispersion_axis == 2 else Y: rows})
+    cube = cube if spectrum is None else with_gain_of(cube, spectrum)
+    return transpose_to_x(
+        combine_frames(cube, masters.of(lamp.master), Recipe(cosmic_rays="off"))[0]
     )
-    image = transpose_to_x(combine_frames(lamps, master, plain)[0])
-    arc: xr.Dataset = extract(image, detect_rows(image, rows=row_range_of(spectrum)))
-    return arc.assign_attrs(kind="arc")
+
+
+def calibrate_wavelengths(
+    one: Target, masters: Masters, spectrum: xr.Dataset, arc: xr.Dataset
+) -> tuple[xr.Dataset, xr.Dataset | None]:
+    """Return a spectrum with wavelengths, and the lines of its lamps; or only a remark on why not.
+
+    Parameters
+    ----------
+    one : the target.
+    masters : of the night, which know its identified lamps.
+    spectrum, arc : its own, and its lamps through the same aperture.
+    """
+    lamps = {lamp.name: lamp for lamp in one.lamps}
+    start, end = span_of(one.lights)
+    middle = None
+    if start is not None and end is not None:
+        middle = np.datetime64((start + (end - start) / 2).replace(tzinfo=None), "ns")
+    try:
+        with stage("solve wavelengths"):
+            solved = solve_lamps(
+                arc,
+                lambda name: masters.identified(lamps[name], one.recipe),
+                middle,
+                order=one.recipe.wavelength_order,
+            )
+    except ArrayredError as error:
+        hint = f". {error.hint}" if error.hint else ""
+        return add_remark(spectrum, f"no wavelengths: {error.args[0]}{hint}"), None
+    header = one.lights.frames[0].image.header
+    spectrum = with_wavelengths(spectrum, solved, header.values() | dict(one.cards), middle)
+    for text in solved.told:
+        spectrum = add_remark(spectrum, text)
+    facts = {"solution": solved.dispersion.to_dict(), "lamps": solved.lamps, "kind": "arc"}
+    return spectrum, solved.lines.assign_attrs(facts)
+
+
+def lamp_coords(lamp: Lamp) -> dict[str, Any]:
+    """Return the coordinates (lamp) of one lamp: label, exposure, time and what was subtracted."""
+    frame = lamp.frames.frames[0]
+    middle: Any = np.datetime64("NaT", "ns")
+    if frame.time is not None:
+        half = timedelta(seconds=(frame.exptime or 0.0) / 2)
+        middle = np.datetime64((frame.time + half).replace(tzinfo=None), "ns")
+    taken = "" if lamp.master is None else lamp.master.title
+    return {
+        LAMP: [lamp.name],
+        "exptime": (LAMP, [math.nan if frame.exptime is None else frame.exptime]),
+        "time_mid": (LAMP, [middle]),
+        "minutes": (LAMP, [lamp.minutes]),
+        "subtracted": (LAMP, [taken]),
+    }
 
 
 _PROCEDURE_TABLES = ("counts_mean", "counts_mean_sky_subtracted")

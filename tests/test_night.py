@@ -257,7 +257,7 @@ def test_unknown_types_are_left_out_with_the_reason(tmp_path: Path) -> None:
     odd = [
         frame("odd", "Tricolor Image", exptime=None),
         frame("flat", "Flat Field", exptime=None),
-        frame("arc", "comp", 1.0),
+        frame("arc", "comp", 1.0, shape=(9, 9)),
         dark("spare", 5.0),
         dark("done", CALSTAT="BD"),
     ]

@@ -237,7 +237,7 @@ def require_frames_visible(client: Client, plan: Plan, memory: int | None) -> No
     plan : of the night being reduced.
     memory : bytes that its bands may take, or None.
     """
-    lamps = (target.lamps for target in plan.targets if target.lamps)
+    lamps = (lamp.frames for target in plan.targets for lamp in target.lamps)
     groups = [*plan.masters_to_make, *(flat.frames for flat in plan.flats.values()), *lamps]
     groups += [target.lights for target in plan.targets]
     large = [group for group in groups if group.band_rows(memory) < group.frames[0].shape[0]]

@@ -61,6 +61,8 @@ from arrayred.io.products import (
     image_file,
     is_product,
     missing_cards,
+    product_header,
+    solution_files,
     spectrum_files,
 )
 from arrayred.io.publish import Content, publish, remove, require_room
@@ -157,7 +159,7 @@ def reduce_to(
         for target in plan.targets
     }
     groups = [*plan.masters, *(target.lights for target in plan.targets)]
-    groups += [target.lamps for target in plan.targets if target.lamps]
+    groups += [lamp.frames for target in plan.targets for lamp in target.lamps]
     groups += [flat.frames for flat in plan.flats.values()]
     frames = [frame for group in groups for frame in group.inputs]
     ledger = Ledger(output.out, verify=output.verify)
@@ -212,7 +214,7 @@ class _NightRun:
             if entry is not None:
                 paths = tuple(self.output.out / name for name in entry.products)
                 return Outcome(target.name, paths, facts=entry.facts, kept=True)
-            for group in (own.master, own.lamp_master, own.flat):
+            for group in (own.master, own.flat):
                 self.masters.of(group)
         except ArrayredError as error:
             return Outcome(target.name, error=error)
@@ -283,7 +285,7 @@ class _NightRun:
         flat = target.flat
         used = [(master.kind, master.master_name) for master in (target.master,) if master]
         used += [("flat", flat.master_name)] if flat else []
-        groups = [group for group in (*target.masters, target.lamps) if group]
+        groups = [*target.masters, *(lamp.frames for lamp in target.lamps)]
         others = [frame for group in groups for frame in group.inputs]
         others += flat.frames.frames if flat else ()
         others = list({frame.path: frame for frame in others}.values())
@@ -318,11 +320,18 @@ def _product_files(
         return image_file(wanted, provenance, f"{stem}_combined.fits", target.recipe.output_dtype)
     if name.startswith("spectrum"):
         return spectrum_files(wanted, provenance, stem, product)
-    return (
-        frames_file(wanted, provenance, stem)
-        if name.startswith("frames")
-        else arc_file(product, stem)
-    )
+    if name.startswith("frames"):
+        return frames_file(wanted, provenance, stem)
+    if name.startswith("lines"):
+        told = {
+            frame.label: provenance.checksums.get(frame.path, "")
+            for lamp in target.lamps
+            for frame in lamp.frames.frames
+            if frame.label in product.attrs["lamps"]
+        }
+        header = product_header(provenance, "")
+        return solution_files(product.assign_attrs(lamps=told), header, stem)
+    return arc_file(product, provenance, stem)
 
 
 def _calibrated_file(
@@ -602,13 +611,13 @@ def target_fingerprint(
     dark_method : how its masters are combined.
     figures : whether its figure is drawn.
     """
-    flat = target.flat
+    flat, lamps = target.flat, target.lamps
     roles = {
         "name": target.name,
         "lights": _group_fingerprint(target.lights),
         "master": _group_fingerprint(target.master),
-        "lamps": _group_fingerprint(target.lamps),
-        "lamp_master": _group_fingerprint(target.lamp_master),
+        "lamps": [_group_fingerprint(lamp.frames) for lamp in lamps] or None,
+        "lamp_master": [_group_fingerprint(lamp.master) for lamp in lamps] or None,
         "flat": _group_fingerprint(flat.frames if flat else None),
         "flat_darks": [_group_fingerprint(group) for group in (flat.darks if flat else ())],
         "remarks": target.remarks,
@@ -619,8 +628,9 @@ def target_fingerprint(
         "cards": dict(cards),
         "figures": figures,
         "mask": mask_checksum(target.recipe.bad_pixels),
+        "lamp_solution": mask_checksum(target.recipe.lamp_solution),
     }
-    groups = [target.lights, *target.masters, *(g for g in [target.lamps] if g)]
+    groups = [target.lights, *target.masters, *(lamp.frames for lamp in lamps)]
     groups += [flat.frames] if flat else []
     return _fingerprint_of(roles, settings, groups, examined)
 
@@ -982,7 +992,7 @@ def _groups_read_in_bands(plan: Plan) -> list[Group]:
     """Return all groups whose frames are read in bands."""
     groups = [*plan.masters_to_make, *(flat.frames for flat in plan.flats.values())]
     for target in plan.targets:
-        groups += [lights for lights in (target.lights, target.lamps) if lights is not None]
+        groups += [target.lights, *(lamp.frames for lamp in target.lamps)]
     return groups
 
 

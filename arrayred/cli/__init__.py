@@ -27,6 +27,7 @@ COMMANDS = {
     "inspect": "Show what the headers of a night say.",
     "explore": "Look through a night in the browser.",
     "reduce": "Reduce a night to spectra.",
+    "wavelength": "Give reduced spectra new wavelengths.",
     "combine": "Combine frames into one image.",
     "cache": "Store a night's pixels and headers as zarr.",
     "report": "Make the pages of what was reduced.",
@@ -37,7 +38,7 @@ COMMANDS = {
     "completion": "Print what makes a shell complete commands.",
 }
 _MODULES = {"demo": "simulate", "completion": "options"} | dict.fromkeys(
-    ("report", "verify", "export", "cache", "explore"), "products"
+    ("report", "verify", "wavelength", "export", "cache", "explore"), "products"
 )
 """Modules of the commands whose module does not have their name."""
 _PRINTING = frozenset({"inspect", "verify", "completion"})
@@ -95,6 +96,7 @@ def cli() -> None:
     arrayred inspect NIGHT              what is in a folder
     arrayred explore NIGHT              its images and spectra, in the browser
     arrayred reduce NIGHT -o OUT        spectra from it
+    arrayred wavelength OUT             wavelengths from its lamps, anew
     arrayred combine FILES -o OUT       one image from many frames
     arrayred cache NIGHT                pixels and headers as zarr, for later
     arrayred report OUT                 its pages to look at

@@ -1,4 +1,4 @@
-"""``arrayred report``, ``verify``, ``export``, ``cache``, ``explore``: for products and nights."""
+"""``arrayred report``, ``verify``, ``wavelength``, ``export``, ``cache``, ``explore``."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from arrayred.progress import stage
 
 if TYPE_CHECKING:
     from arrayred.io.ledger import EntryCheck, Verification
+    from arrayred.steps.wavelength import Dispersion
 
 
 @click.command()
@@ -73,6 +74,79 @@ def _write_pages(out: Path, *, overwrite: bool) -> Iterator[Path]:
             yield write_report(night, overwrite=overwrite)
     if nights:
         yield write_index(out, overwrite=overwrite)
+
+
+# ``arrayred wavelength OUT``: identify the lamps of reduced targets anew.
+
+
+@click.command()
+@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@click.argument("targets", metavar="[TARGET...]", nargs=-1)
+@click.option(
+    "--lamp", default="auto", metavar="NAME", help="Its elements, as Ne+Ar. [default: found]"
+)
+@click.option("--dispersion", type=float, metavar="N", help="Angstrom per pixel, to 5 %.")
+@click.option("--center", type=float, metavar="N", help="Wavelength in the middle, Angstrom.")
+@click.option(
+    "--lines",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Lines that you identified: x and wavelength (air, Angstrom), a line for each.",
+)
+@click.option(
+    "--solution", default="", metavar="FILE|TARGET", help="A known solution to be found again."
+)
+@click.option("--order", type=click.IntRange(1, 5), metavar="N", help="Of the polynomial.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def wavelength(
+    out: Path, targets: tuple[str, ...], quiet: bool, **given: float | str | Path | None
+) -> None:
+    """Identify the lamps of the targets in OUT anew, and give their spectra new wavelengths.
+
+    Nothing is reduced again: the lamps lie beside the spectra, as they were extracted. Without
+    TARGET all targets with lamps are done. A spectrum whose lamp is not identified stays as it is.
+
+    \b
+    arrayred wavelength reduced
+    arrayred wavelength reduced Vega --lamp Ne+Ar --dispersion 0.57 --center 6600
+    arrayred wavelength reduced Deneb --solution Vega
+    """
+    from arrayred.batch.wavelengths import WavelengthOptions, redo
+    from arrayred.io.publish import output_lock
+
+    if given["lines"] is not None and given["solution"]:
+        raise UsageError(
+            "--lines and --solution cannot be used together", hint="Remove one of the two."
+        )
+    if not out.is_dir():
+        hint = "Name an output folder of arrayred."
+        raise UsageError("There is no such folder", path=out, hint=hint)
+    failed = None
+    with output_lock(out):
+        for one in redo(out, targets, WavelengthOptions(**given)):  # type: ignore[arg-type]
+            if one.solved is None:
+                failed = one.error
+                click.echo(printable(f"arrayred: {one.name}: {one.error}"), err=True)
+            elif not quiet:
+                found = one.solved.dispersion
+                click.echo(printable(f"{one.name}: {found.lamp}, {_solution_text(found)}"))
+                for line in one.solved.told:
+                    click.echo(printable(f"  Note: {line}"))
+        if (out / "report.html").exists():
+            for _ in _write_pages(out, overwrite=True):
+                pass
+    if failed is not None:
+        sys.exit(failed.exit_code)
+
+
+def _solution_text(found: Dispersion) -> str:
+    """Return the number of lines, order, error and range of a solution, in a line."""
+    ends = sorted(found.wavelength([found.first_pixel, found.last_pixel]))
+    error = f"rms {found.rms_pixel:.3f} pixel ({found.rms:.3f} Angstrom)"
+    return (
+        f"{found.n_lines} lines from {ends[0]:.0f} to {ends[1]:.0f} Angstrom, order {found.order}, "
+        f"{error if found.has_residuals else 'no residuals'}"
+    )
 
 
 # ``arrayred verify OUT...``: check that products and inputs are unchanged, and show provenance.

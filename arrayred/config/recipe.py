@@ -374,6 +374,37 @@ class Recipe:
         option="--per-frame",
         sets=True,
     )
+    wavelength: bool = setting(
+        True,
+        section="Products",
+        help="Extract the lamps (arc frames) of each target, and give its spectrum wavelengths.",
+        more="If false, only lamps that the night file names are extracted.",
+        option="--no-wavelength",
+        sets=False,
+        option_help="Leave lamps alone: no arc spectra, and no wavelengths.",
+    )
+    lamp: str = setting(
+        "auto",
+        section="Products",
+        help="Elements of the lamp, such as Ne or Ne+Ar; auto: the simplest that explains it.",
+        option="--lamp",
+        metavar="NAME",
+    )
+    lamp_solution: str = setting(
+        "",
+        section="Products",
+        help="Known solution, TARGET_solution.toml, whose lines are found again in the lamp.",
+        option="--solution",
+        metavar="FILE",
+    )
+    wavelength_order: int | None = setting(
+        None,
+        section="Products",
+        help="Order of the dispersion solution, 1 to 5; by default the lowest that predicts lines "
+        "left out of it well.",
+        option="--order",
+        at_least=1,
+    )
     units: Literal["adu", "electron"] = setting(
         "adu",
         section="Products",
@@ -471,6 +502,7 @@ class Recipe:
             whole_span=True,
             sky_side="clipped",
             sky_per_bright_row=True,
+            wavelength=False,
             output_dtype="float64",
         )
 

@@ -409,7 +409,7 @@ _STRUCTURE = re.compile(
 
 
 DType = np.dtype[Any]
-COLUMN_FORMS = {"int64": "K", "float64": "D", "uint8": "B"}
+COLUMN_FORMS = {"int64": "K", "float64": "D", "uint8": "B", "bool": "L"}
 """TFORM of each dtype of a numeric column; a column of bytes is text (nA)."""
 TABLE_UNITS = {"electron": "ct"}
 """Units spelt differently in FITS tables: the standard has no electron, so that astropy warns of
@@ -524,8 +524,8 @@ def fits_table_bytes(header: Header, name: str, columns: Sequence[Column]) -> by
     ----------
     header : the cards of the primary header.
     name : EXTNAME of the table.
-    columns : of equal length, int64, float64, uint8 or bytes; a two-dimensional one has a vector
-        in each cell.
+    columns : of equal length, int64, float64, uint8, bool or bytes; a two-dimensional one has a
+        vector in each cell.
     """
     primary = _hdu_to_write(
         [
@@ -537,13 +537,13 @@ def fits_table_bytes(header: Header, name: str, columns: Sequence[Column]) -> by
         header,
         np.empty(0, np.uint8),
     )
+    stored = {column.name: _as_stored(column.values) for column in columns}
     fields = [
-        (column.name, column.values.dtype.newbyteorder(">"), column.values.shape[1:])
-        for column in columns
+        (key, values.dtype.newbyteorder(">"), values.shape[1:]) for key, values in stored.items()
     ]
     records = np.empty(len(columns[0].values), np.dtype(fields))
-    for column in columns:
-        records[column.name] = column.values
+    for key, values in stored.items():
+        records[key] = values
     structure: list[tuple[str, Value, str]] = [
         ("XTENSION", "BINTABLE", "binary table"),
         ("BITPIX", 8, ""),
@@ -563,6 +563,11 @@ def fits_table_bytes(header: Header, name: str, columns: Sequence[Column]) -> by
             structure.append((f"TUNIT{i}", spelled, said))
     structure.append(("EXTNAME", name, ""))
     return _joined_hdus([primary, _hdu_to_write(structure, Header(), records)])
+
+
+def _as_stored(values: NDArray[Any]) -> NDArray[Any]:
+    """Return the values of a column as FITS keeps them: a truth value is the letter T or F."""
+    return np.where(values, b"T", b"F") if values.dtype.kind == "b" else values
 
 
 def column_form(values: NDArray[Any]) -> str:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from arrayred._version import __version__
 from arrayred.config import Instrument
+from arrayred.config.toml import read_toml, toml_lines, toml_text
 from arrayred.errors import (
     ForeignFileError,
     FrameError,
@@ -89,10 +90,13 @@ from arrayred.model import (
     FLUX,
     FRAME,
     GUESSED_GAIN,
+    LAMP,
     METHOD,
     N_REJECTED,
     SPOILT,
     VARIANCE,
+    WAVELENGTH,
+    WAVELENGTH_ATTRS,
     Unit,
     X,
     Y,
@@ -111,10 +115,10 @@ def product_names(
     Parameters
     ----------
     target : its name.
-    sky, arc, frames : include the sky-subtracted table, that of the arc, and the frames' spectra.
+    sky, arc, frames : include the sky-subtracted table, that of the lamps, and the frames' spectra.
     """
     tables = [f"{target}_{name}.txt" for name in TABLES.values() if sky or "sky" not in name]
-    tables += [f"{target}_arc.txt"] if arc else []
+    tables += [f"{target}_{name}" for name in ("arc.ecsv", LINES, SOLUTION)] if arc else []
     images = [f"{target}_combined.fits", f"{target}.png"]
     spectra = [f"{target}_spectrum.fits", f"{target}_spectrum.ecsv"]
     spectra += [f"{target}_frames.fits"] if frames else []
@@ -167,9 +171,214 @@ def _name_that_fits(label: str, suffix: str) -> str:
     return f"{folder}/{stem}{suffix}" if folder else f"{stem}{suffix}"
 
 
-def arc_file(arc: xr.Dataset, stem: str) -> dict[str, Content]:
-    """Return the spectrum of an arc (comparison lamp) as a text table: content by name."""
-    return {f"{stem}_arc.txt": text_table(arc["counts_mean"].values, int(arc[X][0]))}
+def arc_file(arc: xr.Dataset, provenance: Provenance, stem: str) -> dict[str, Content]:
+    """Return the lamps of a target (lamp, x) as an ECSV table, one after the other: by name.
+
+    The metadata give each lamp's exposure, time, what was subtracted from it, and its SHA-256.
+    """
+    name = f"{stem}_arc.ecsv"
+    n_lamps, n_columns = arc.sizes[LAMP], arc.sizes[X]
+    lamps = [
+        {
+            "name": str(label),
+            "exptime": _json_number(arc["exptime"].values[i]),
+            "date_mid": "" if np.isnat(times[i]) else str(np.datetime_as_string(times[i], "ms")),
+            "minutes": _json_number(arc["minutes"].values[i]),
+            "subtracted": str(arc["subtracted"].values[i]),
+            "sha256": _checksum_of(str(label), provenance),
+        }
+        for times in [arc["time_mid"].values]
+        for i, label in enumerate(arc[LAMP].values)
+    ]
+    counts = arc[COUNTS]
+    sigma = sigma_of(arc[VARIANCE].values) if VARIANCE in arc else np.full(counts.shape, np.nan)
+    columns = [
+        Column("lamp", "", "name of the frame", np.repeat(arc[LAMP].values.astype(str), n_columns)),
+        Column("x", "pix", "column of the image", np.tile(arc[X].values, n_lamps).astype(np.int64)),
+        Column("counts", "adu", counts.attrs["long_name"], counts.values.ravel()),
+        Column("uncertainty", "adu", "standard deviation of the counts", sigma.ravel()),
+        Column("dq", "", _column_description(arc[DQ]), arc[DQ].values.ravel()),
+    ]
+    return {name: _ecsv(columns, {"FILENAME": name, PRODUCT_CARD: __version__, "lamps": lamps})}
+
+
+def _json_number(value: Any) -> float | None:
+    """Return a number for JSON, which knows no NaN."""
+    return float(value) if math.isfinite(value) else None
+
+
+_SETTING_CARDS = ("GRATING", "GRATANG", "FILTER", "SLIT", "XBINNING", "YBINNING", "INSTRUME")
+LINES, SOLUTION = "lines.ecsv", "solution.toml"
+"""Ends of the names of the lines of the lamps, and of the dispersion solution."""
+
+
+def solution_files(lines: xr.Dataset, header: Header, stem: str) -> dict[str, Content]:
+    """Return the lines of a target's lamps as ECSV, and its dispersion solution as TOML: by name.
+
+    Parameters
+    ----------
+    lines : (line), all that were measured; the attributes `solution`, plain values, and `lamps`,
+        the SHA-256 of each lamp that was used by its name. The solution holds the lines that were
+        used, so that another target, or another night, finds them again (`solution_of`).
+    header : of the target's spectrum.
+    stem : first part of each file's name.
+    """
+    text = {
+        "lamp": "name of the frame",
+        "element": "element and ion",
+        "why_not": "why it was not used",
+    }
+    numbers = {
+        "x": ("pix", "centroid, FITS pixel"),
+        "x_err": ("pix", "its standard deviation"),
+        "wavelength": ("Angstrom", "in air, from the list of lines"),
+        "residual": ("Angstrom", "fitted less listed wavelength"),
+    }
+    columns = [
+        Column(name, unit, told, lines[name].values.astype(np.float64))
+        for name, (unit, told) in numbers.items()
+    ]
+    columns.append(Column("used", "", "whether the solution uses it", lines["used"].values))
+    columns += [
+        Column(name, "", told, lines[name].values.astype(str)) for name, told in text.items()
+    ]
+    used = lines["used"].values
+    known = {keyword: header.readable(keyword) for keyword in _SETTING_CARDS}
+    tables: dict[str, Mapping[str, object]] = {
+        "": {
+            "target": stem,
+            "date": str(header.readable("DATE-OBS") or ""),
+            "medium": "air",
+            PRODUCT_CARD: __version__,
+        },
+        "solution": lines.attrs["solution"],
+        "setting": {keyword: value for keyword, value in known.items() if value is not None},
+        "lamps": {toml_text(name): sha256 for name, sha256 in lines.attrs["lamps"].items()},
+        "lines": {
+            "x": lines["x"].values[used].tolist(),
+            "wavelength": lines["wavelength"].values[used].tolist(),
+            "element": lines["element"].values[used].astype(str).tolist(),
+        },
+    }
+    parts = [
+        "\n".join([*([f"[{name}]"] if name else []), *toml_lines(table.items())])
+        for name, table in tables.items()
+    ]
+    return {
+        f"{stem}_{LINES}": _ecsv(columns, {"FILENAME": f"{stem}_{LINES}"}),
+        f"{stem}_{SOLUTION}": ("\n\n".join(parts) + "\n").encode(),
+    }
+
+
+def solution_of(path: Path) -> xr.Dataset:
+    """Return the lines (line) of a solution that `solution_files` wrote: x, wavelength, element.
+
+    Raises
+    ------
+    UsageError
+        The file is no solution.
+    """
+    import xarray as xr
+
+    tables = read_toml(path)
+    try:
+        lines = tables["lines"]
+        known = {
+            "x": ("line", np.asarray(lines["x"], np.float64)),
+            "wavelength": ("line", np.asarray(lines["wavelength"], np.float64)),
+            "element": ("line", np.asarray(lines["element"], str)),
+        }
+        lamp = {"lamp": str(tables["solution"].get("lamp", ""))}
+        return xr.Dataset(known, attrs=lamp)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"This is no dispersion solution of arrayred: {error!r}",
+            path=path,
+            hint=f"Give a file TARGET_{SOLUTION}.",
+        ) from error
+
+
+def _checksum_of(label: str, provenance: Provenance) -> str:
+    """Return the SHA-256 of a frame among the calibrations, by its label, or ""."""
+    paths = [frame.path for frame in provenance.calibrations if frame.label == label]
+    return next((provenance.checksums[path] for path in paths if path in provenance.checksums), "")
+
+
+def read_arc(path: Path) -> xr.Dataset:
+    """Return the lamps of a target (lamp, x) that `arc_file` wrote; attribute `checksums`.
+
+    Raises
+    ------
+    FrameError
+        The file cannot be read, or holds no lamps.
+    """
+    import xarray as xr
+    from astropy.table import Table
+
+    try:
+        table = Table.read(path, format="ascii.ecsv")
+        lamps = table.meta["lamps"]
+        shape = (len(lamps), len(table) // len(lamps))
+        planes = {name: np.asarray(table[name]).reshape(shape) for name in table.colnames[1:]}
+        middles = [np.datetime64(lamp["date_mid"] or "NaT", "ns") for lamp in lamps]
+        minutes = [np.nan if lamp["minutes"] is None else lamp["minutes"] for lamp in lamps]
+        return xr.Dataset(
+            {
+                COUNTS: ((LAMP, X), planes["counts"], {"units": "adu"}),
+                VARIANCE: ((LAMP, X), planes["uncertainty"] ** 2),
+                DQ: ((LAMP, X), planes["dq"]),
+            },
+            coords={
+                LAMP: [str(lamp["name"]) for lamp in lamps],
+                X: planes["x"][0],
+                "time_mid": (LAMP, np.array(middles)),
+                "minutes": (LAMP, np.array(minutes, np.float64)),
+            },
+            attrs={"checksums": {str(lamp["name"]): lamp["sha256"] for lamp in lamps}},
+        )
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        raise FrameError(
+            f"These are no lamps of arrayred: {error}", path=path, hint=_DAMAGED_HINT
+        ) from error
+
+
+def with_new_wavelengths(path: Path, spectrum: xr.Dataset) -> dict[str, Content]:
+    """Return the files of a spectrum whose wavelengths alone were made anew: content by name.
+
+    Parameters
+    ----------
+    path : of the spectrum's FITS file; its other cards stay as they are.
+    spectrum : with its new wavelengths; the last line of its history tells them.
+    """
+    header = header_of_product(path)
+    header.drop([keyword for keyword in header if is_structural(keyword)])
+    header.drop([SPECTRUM_CARDS[name][0] for name in SPECTRUM_CARDS if name in WAVELENGTH_CARDS])
+    header = _without_notes(header, ("wavelengths: ", "no wavelengths: "))
+    for keyword, value, comment in _cards_from_attrs(spectrum, WAVELENGTH_CARDS, FLUX):
+        header.set(keyword, value, comment)
+    header.note("HISTORY", f"{_PREFIX}{spectrum.attrs['history'][-1]}")
+    stem = path.name.removesuffix("_spectrum.fits")
+    meta = header.values() | {"FILENAME": f"{stem}_spectrum.ecsv"}
+    return {
+        path.name: fits_table(spectrum, header),
+        f"{stem}_spectrum.ecsv": ecsv_table(spectrum, meta),
+    }
+
+
+def _without_notes(header: Header, starts: tuple[str, ...]) -> Header:
+    """Return a header without those of arrayred's notes that start so."""
+    kept, skips = [], False
+    for card in header.images():
+        is_note = keyword_of(card) in ("HISTORY", "COMMENT")
+        is_ours = is_note and card[8:].startswith(_PREFIX)
+        if is_ours:
+            skips = card[8:].removeprefix(_PREFIX).startswith(starts)
+        skips = skips and is_note
+        if not skips:
+            kept.append(card)
+        if len(card[8:].rstrip()) < _NOTE_LENGTH:
+            skips = False
+    return Header(kept)
 
 
 def frames_file(frames: xr.Dataset, provenance: Provenance, stem: str) -> dict[str, Content]:
@@ -615,6 +824,25 @@ NOISE_CARDS = {
     "noise_level": ("NOISELEV", "[{units}] light that RDNEFF holds already"),
 }
 """Card and comment for each attribute of a combined image and of its spectrum."""
+WAVELENGTH_CARDS = {
+    "wavelength_medium": ("WLMEDIUM", "of the wavelengths: air"),
+    "wavelength_frame": ("SPECSYS", "frame of the wavelengths: no motion corrected"),
+    "wavelength_order": ("WLORDER", "order of the dispersion solution"),
+    "wavelength_lines": ("WLLINES", "lines of the lamp that were used"),
+    "wavelength_rms": ("WLRMS", "[Angstrom] of the residuals of the lines"),
+    "wavelength_rms_pixel": ("WLRMSPX", "[pix] of the residuals of the lines"),
+    "wavelength_first": ("WLFIRST", "[Angstrom] shortest of the lines used"),
+    "wavelength_last": ("WLLAST", "[Angstrom] longest of the lines used"),
+    "wavelength_lamp": ("WLLAMP", "elements of the lamp, as identified"),
+    "wavelength_gap": ("WLGAP", "[min] to the nearest lamp, below 0: before"),
+    "wavelength_nfa": ("WLNFA", "log10 of the solutions as good by chance"),
+    "wavelength_zero": ("WLZERO", "[pix] zero point applied"),
+    "resolving_power": ("SPE_RPOW", "wavelength over FWHM of the lamp's lines"),
+    "barycentric_velocity": ("BARYCORR", "[km/s] to add to velocities measured here"),
+    "geocentric_velocity": ("GEOCORR", "[km/s] the same, of the Earth's centre"),
+    "barycentric_date": ("BJD_TDB", "[d] barycentric mid-exposure, TDB"),
+}
+"""Those of the attributes that the wavelengths of a spectrum add."""
 SPECTRUM_CARDS = {
     "rule": ("SPRULE", "what found the rows: threshold, robust, given"),
     "n_sigma": ("NSIGMA", "standard deviations from BKGMEAN to THRESH"),
@@ -648,6 +876,7 @@ SPECTRUM_CARDS = {
     "sky_scatter": ("SKYSCAT", "noise of the sky over that predicted"),
     "drift_rows": ("DRIFTROW", "[pix] range of the star's rows between frames"),
     "drift_columns": ("DRIFTCOL", "[pix] range along the dispersion"),
+    **WAVELENGTH_CARDS,
 }
 """Card and comment for each attribute of a spectrum; the comment names the unit of the flux."""
 RANGE_CARDS = {
@@ -672,30 +901,29 @@ def text_table(values: Any, first: int = 1) -> bytes:
 
 
 def spectrum_columns(spectrum: xr.Dataset) -> list[Column]:
-    """Return the columns of a spectrum: x, flux, uncertainty, then the rest.
+    """Return the columns of a spectrum: x, wavelength if known, flux, uncertainty, then the rest.
 
-    The uncertainty is third even where it is unknown (NaN): specutils takes the next column with
+    The uncertainty follows even where it is unknown (NaN): specutils takes the next column with
     the unit of the flux for it, whatever its name.
     """
     values = {name: spectrum[name] for name in _COLUMN_ORDER if name in spectrum.data_vars}
     values |= {str(name): variable for name, variable in spectrum.data_vars.items()}
+    wave = spectrum.coords.get(WAVELENGTH)
     flux, variance = values.pop("flux"), values.pop("variance", None)
     sigma = np.full(flux.size, np.nan) if variance is None else sigma_of(variance.values)
     described = "standard deviation of the flux" + ("; unknown" if variance is None else "")
     return [
         Column("x", "pix", "column of the image", spectrum[X].values.astype(np.int64)),
+        *([] if wave is None else [_column_of(WAVELENGTH, wave)]),
         Column("flux", flux.attrs["units"], flux.attrs["long_name"], flux.values),
         Column("uncertainty", flux.attrs["units"], described, sigma),
-        *(
-            Column(
-                name,
-                variable.attrs.get("units", ""),
-                _column_description(variable),
-                variable.values,
-            )
-            for name, variable in values.items()
-        ),
+        *(_column_of(name, variable) for name, variable in values.items()),
     ]
+
+
+def _column_of(name: str, variable: xr.DataArray) -> Column:
+    unit = variable.attrs.get("units", "")
+    return Column(name, unit, _column_description(variable), variable.values)
 
 
 def frame_columns(frames: xr.Dataset) -> list[Column]:
@@ -824,12 +1052,6 @@ def fits_table(spectrum: xr.Dataset, header: Header) -> bytearray:
     return fits_table_bytes(header, SPECTRUM_EXTENSION, spectrum_columns(spectrum))
 
 
-def _yaml_value(value: Value) -> str:
-    """Return a value as YAML 1.1, where floats need a decimal point."""
-    text = json.dumps(value)
-    return text.replace("e", ".0e") if isinstance(value, float) and "." not in text else text
-
-
 def ecsv_table(spectrum: xr.Dataset, meta: Mapping[str, Value]) -> bytes:
     """Return a spectrum as ECSV 1.0.
 
@@ -838,13 +1060,18 @@ def ecsv_table(spectrum: xr.Dataset, meta: Mapping[str, Value]) -> bytes:
     spectrum : its columns.
     meta : metadata for the ECSV header.
     """
-    columns = spectrum_columns(spectrum)
+    return _ecsv(spectrum_columns(spectrum), meta)
+
+
+def _ecsv(columns: Sequence[Column], meta: Mapping[str, Any]) -> bytes:
+    """Return columns as ECSV 1.0, with metadata that JSON can hold."""
     head = ["%ECSV 1.0", "---", "datatype:"]
     for column in columns:
+        kind = column.values.dtype
         pairs = {
             "name": column.name,
             "unit": column.unit,
-            "datatype": column.values.dtype.name,
+            "datatype": "string" if kind.kind == "U" else kind.name,
             "description": column.description,
         }
         known = {key: value for key, value in pairs.items() if value}
@@ -856,9 +1083,19 @@ def ecsv_table(spectrum: xr.Dataset, meta: Mapping[str, Value]) -> bytes:
         *(f"- {{{json.dumps(key)}: {_yaml_value(value)}}}" for key, value in meta.items()),
     ]
     head.append("schema: astropy-2.0")
-    texts = (map(repr, column.values.tolist()) for column in columns)
+    texts = (map(_ecsv_cell, column.values.tolist()) for column in columns)
     body = map(" ".join, [[column.name for column in columns], *zip(*texts, strict=True)])
     return "\n".join([*(f"# {line}" for line in head), *body, ""]).encode()
+
+
+def _ecsv_cell(value: Any) -> str:
+    return '"' + value.replace('"', '""') + '"' if isinstance(value, str) else repr(value)
+
+
+def _yaml_value(value: Any) -> str:
+    """Return a value as YAML 1.1, where floats need a decimal point."""
+    text = json.dumps(value)
+    return text.replace("e", ".0e") if isinstance(value, float) and "." not in text else text
 
 
 # Images written band by band, complete or not at all: `open_image_writer`.
@@ -1347,6 +1584,9 @@ def open_product(path: str | os.PathLike[str], *, instrument: str = "generic") -
             named[SPECTRUM_EXTENSION], place, along="extraction" in attrs
         )
         coords[X] = variables.pop("x")[1]
+        if WAVELENGTH in variables:
+            dims, values, told = variables.pop(WAVELENGTH)
+            coords[WAVELENGTH] = (dims, values, WAVELENGTH_ATTRS | told)
     else:
         unit = str(header.get("BUNIT", "adu"))
         counts = _hdu_pixels(first, place).astype(np.float64)
@@ -1468,6 +1708,7 @@ def _spectrum_variables(hdu: _HDU, path: Path, *, along: bool) -> ImageVariables
 
 def _table_columns(hdu: _HDU, path: Path) -> ImageVariables:
     types = {form: f">{np.dtype(name).str[1:]}" for name, form in COLUMN_FORMS.items()}
+    types["L"] = "S1"
     header, numbers = hdu.header, range(1, int(str(hdu.header["TFIELDS"])) + 1)
     forms = [header.readable(f"TFORM{i}") for i in numbers]
     if not set(forms) <= set(types):
@@ -1492,6 +1733,7 @@ def _table_columns(hdu: _HDU, path: Path) -> ImageVariables:
     variables: ImageVariables = {}
     for i, (name, kind) in enumerate(fields, 1):
         values = records[name].astype(np.dtype(kind).newbyteorder("="))
+        values = values == b"T" if kind == "S1" else values
         unit = header.get(f"TUNIT{i}")
         told = {
             "units": units.get(unit, unit),

@@ -8,6 +8,7 @@ from .groups import select_frames as select_frames
 from .groups import slug as slug
 from .groups import stem_and_number as stem_and_number
 from .match import Flat as Flat
+from .match import Lamp as Lamp
 from .match import SyntheticDark as SyntheticDark
 from .night import CachePolicy as CachePolicy
 from .night import Night as Night

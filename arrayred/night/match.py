@@ -15,15 +15,16 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from arrayred.config import Recipe
-from arrayred.errors import NoDarkError
+from arrayred.errors import NoDarkError, UsageError
 from arrayred.io.frames import ROUNDING_SLACK, Frame, observing_runs
 from arrayred.io.pixel_checks import target_change_warnings, why_flat_unusable
 from arrayred.night.groups import (
     Group,
+    list_of_names,
     slug,
     split_by_target,
     state_of,
@@ -654,3 +655,250 @@ def _why_flat_unfit(lights: Group, flat: Flat) -> str:
     if any(a != b for a, b in zip(own, theirs, strict=True) if a and b):
         return "other optics"
     return why_dark_unfit(lights, flat.frames, None, float("inf"), any_bias=True, any_unit=True)
+
+
+# Lamps: the arc frames that are extracted with a target, and what is subtracted: `lamps_for`.
+#
+# Every arc frame of the target's setting fits: of its pixels (shape, binning, place on the
+# detector), and of its grating and angle where headers give them. FILTER and SLIT move no line.
+# Frames are never averaged: what a lamp is called says too little of its gas. Observers take a few
+# lamps in a row, between stars. Of the lamps of one exposure those of the last row before the
+# target are used, those of the first row after it, and all between its frames; those of other
+# nights only where its own night has none of any exposure.
+
+LONG_GAP = 60.0
+"""Minutes between a target and its nearest lamp above which a warning is given."""
+
+
+@dataclass(frozen=True)
+class Lamp:
+    """An arc (comparison lamp) frame, extracted with the aperture of a target.
+
+    Parameters
+    ----------
+    frames : the frame.
+    master : the frames of the dark or bias that is subtracted from it, or None.
+    minutes : from the target to it: below 0 it was taken before, above 0 after; 0: between its
+        frames; NaN: a time is unknown.
+    between : the targets that the telescope was pointed to in the meantime.
+    other_night : it was taken on another night than the target.
+    note : what is not ideal about `master`, or "".
+    """
+
+    frames: Group
+    master: Group | None
+    minutes: float = math.nan
+    between: tuple[str, ...] = ()
+    other_night: bool = False
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return the label of the frame."""
+        return self.frames.name
+
+    @property
+    def text(self) -> str:
+        """Return its name and when it was taken, in a few words."""
+        if math.isnan(self.minutes):
+            return f"{self.name}, at an unknown time"
+        if self.minutes == 0:
+            return f"{self.name} between its frames"
+        return (
+            f"{self.name} {abs(self.minutes):.0f} min {'before' if self.minutes < 0 else 'after'}"
+        )
+
+    @property
+    def slew(self) -> str:
+        """Return the targets in between as text, or ""."""
+        return f" ({list_of_names(self.between)} in between)" if self.between else ""
+
+
+def lamps_for(
+    lights: Group,
+    arcs: Sequence[Frame],
+    named: Sequence[Frame],
+    calibrations: Calibrations,
+    recipe: Recipe,
+    targets: Sequence[Group],
+) -> tuple[Lamp, ...]:
+    """Return the lamps of a target, in canonical order.
+
+    Parameters
+    ----------
+    lights : its frames.
+    arcs : all arc frames.
+    named : those that the night file names; they are used instead of any others, even if the
+        recipe wants no wavelengths.
+    calibrations : the groups of biases and darks.
+    recipe : how they are matched.
+    targets : the lights of all targets.
+
+    Raises
+    ------
+    UsageError
+        A named lamp has another setting than the target.
+    """
+    for frame in named:
+        why = _why_lamp_unfit(lights.frames[0], frame)
+        if why:
+            raise UsageError(
+                f"The lamp {frame.label} has another {why} than {lights.name}",
+                value=frame.label,
+                hint="Name lamps of the same shape, binning, grating and angle.",
+            )
+    fitting = [frame for frame in arcs if not _why_lamp_unfit(lights.frames[0], frame)]
+    known = [frame for frame in fitting if not frame.library] or fitting
+    chosen = named or (_lamps_around(lights, known, targets) if recipe.wavelength else ())
+    lamps = []
+    for frame in chosen:
+        alone = Group(frame.label, (frame,))
+        master, note = _lamp_calibration(alone, calibrations, recipe)
+        minutes = _minutes_apart(lights, frame)
+        between = _targets_between(lights, frame, targets)
+        other_night = frame.time is not None and frame.night != lights.frames[0].night
+        lamps.append(Lamp(alone, master, minutes, between, other_night, note))
+    return tuple(lamps)
+
+
+def nearest_lamps(lamps: Sequence[Lamp]) -> tuple[Lamp, ...]:
+    """Return the lamps nearest to a target before it, between its frames, and after it."""
+    sides = [
+        [lamp for lamp in lamps if lamp.minutes < 0],
+        [lamp for lamp in lamps if not lamp.minutes < 0 and not lamp.minutes > 0],
+        [lamp for lamp in lamps if lamp.minutes > 0],
+    ]
+    return tuple(min(side, key=lambda lamp: abs(lamp.minutes)) for side in sides if side)
+
+
+def lamp_remarks(lamps: Sequence[Lamp]) -> tuple[str, ...]:
+    """Return the remarks for the user on the lamps of a target: their darks, and a long gap."""
+    notes = dict.fromkeys(lamp.note for lamp in lamps if lamp.note)
+    remarks = [
+        f"{list_of_names([lamp.name for lamp in lamps if lamp.note == note])}: {note}"
+        for note in notes
+    ]
+    near = min(nearest_lamps(lamps), key=lambda lamp: abs(lamp.minutes), default=None)
+    if near is not None and (near.other_night or abs(near.minutes) > LONG_GAP):
+        night = ", on another night" if near.other_night else ""
+        remarks.append(f"its nearest lamp is {near.text}{night}: the spectrograph may have moved")
+    return tuple(remarks)
+
+
+def _why_lamp_unfit(light: Frame, arc: Frame) -> str:
+    """Return in what setting an arc frame differs from a light, or ""."""
+    if (light.window, light.dispersion_axis) != (arc.window, arc.dispersion_axis):
+        return "shape"
+    theirs = dict(arc.setup)
+    for name, value in light.setup:
+        if name in ("binning", "origin") and theirs.get(name, value) != value:
+            return name
+    pairs = zip(light.optics[:-2], arc.optics[:-2], strict=True)
+    return "grating or angle" if any(a != b for a, b in pairs if a and b) else ""
+
+
+def _lamps_around(
+    lights: Group, arcs: Sequence[Frame], targets: Sequence[Group]
+) -> Sequence[Frame]:
+    """Return the arcs of the nearest rows of lamps before and after a target; in their own order.
+
+    A row of lamps ends where a light was taken.
+    """
+    start, end = span_of(lights)
+    if start is None or end is None or any(arc.time is None for arc in arcs):
+        return arcs
+    night = lights.frames[0].night
+    arcs = [arc for arc in arcs if arc.night == night] or arcs
+    moments = [frame.time for group in targets for frame in group.frames if frame.time is not None]
+    chosen: set[str] = set()
+    for exptime in {arc.exptime for arc in arcs}:
+        alike = [arc for arc in arcs if arc.exptime == exptime]
+        before = [arc for arc in alike if arc.time is not None and arc.time < start]
+        after = [arc for arc in alike if arc.time is not None and arc.time > end]
+        chosen |= {arc.label for arc in alike if arc not in before and arc not in after}
+        chosen |= _nearest_row(before[::-1], moments) | _nearest_row(after, moments)
+    return [arc for arc in arcs if arc.label in chosen]
+
+
+def _nearest_row(arcs: Sequence[Frame], moments: Sequence[datetime]) -> set[str]:
+    """Return the labels of the first arcs, up to the one before which a light was taken."""
+    row: set[str] = set()
+    for i, arc in enumerate(arcs):
+        if i:
+            one, other = sorted(frame.time for frame in arcs[i - 1 : i + 1] if frame.time)
+            if any(one < moment < other for moment in moments):
+                break
+        row.add(arc.label)
+    return row
+
+
+def span_of(lights: Group) -> tuple[datetime | None, datetime | None]:
+    """Return the start and the end of the exposures of frames; None where a time is unknown."""
+    if any(frame.time is None for frame in lights.frames):
+        return None, None
+    starts = [frame.time for frame in lights.frames if frame.time is not None]
+    ends = [
+        frame.time + timedelta(seconds=frame.exptime or 0.0)
+        for frame in lights.frames
+        if frame.time is not None
+    ]
+    return min(starts), max(ends)
+
+
+def _minutes_apart(lights: Group, arc: Frame) -> float:
+    """Return the minutes between the exposures of a target and of an arc (`Lamp.minutes`)."""
+    start, end = span_of(lights)
+    if start is None or end is None or arc.time is None:
+        return math.nan
+    over = arc.time + timedelta(seconds=arc.exptime or 0.0)
+    gap = timedelta()
+    if over <= start:
+        gap = over - start
+    elif arc.time >= end:
+        gap = arc.time - end
+    return gap / timedelta(minutes=1)
+
+
+def _targets_between(lights: Group, arc: Frame, targets: Sequence[Group]) -> tuple[str, ...]:
+    """Return the names of the other targets whose lights were taken between a target and an arc."""
+    start, end = span_of(lights)
+    if start is None or end is None or arc.time is None:
+        return ()
+    first, last = (arc.time, start) if arc.time < start else (end, arc.time)
+    own = lights.frames[0].target
+    return tuple(
+        group.name
+        for group in targets
+        if group.name != lights.name
+        and not (own and group.frames[0].target == own)
+        and any(f.time is not None and first <= f.time <= last for f in group.frames)
+    )
+
+
+def _lamp_calibration(
+    lamp: Group, calibrations: Calibrations, recipe: Recipe
+) -> tuple[Group | None, str]:
+    """Return the dark or bias whose master is subtracted from a lamp, and a note on it.
+
+    Its dark; else the bias; else the dark of the nearest exposure, since a pedestal and hot pixels
+    matter more to lines than a few counts of dark current.
+    """
+    if {"B", "D"} <= {*lamp.state}:
+        return None, ""
+    bias = match_bias(lamp, calibrations["bias"], recipe.temperature_tolerance)
+    if lamp.is_dark_subtracted:
+        return bias, ""
+    if recipe.dark:
+        with suppress(NoDarkError):
+            return dark_for(lamp, calibrations, recipe), ""
+    if bias is not None:
+        return bias, "no dark fits: only the bias was subtracted"
+    others = [
+        dark
+        for dark in calibrations["dark"]
+        if recipe.dark and not why_dark_unfit(lamp, dark, None, math.inf)
+    ]
+    if others:
+        near = min(own_first(others), key=lambda dark: abs(dark.exptime - lamp.exptime))
+        return near, f"no dark fits: that of {near.exptime:g} s was subtracted"
+    return None, "no dark or bias fits: its own floor was subtracted"

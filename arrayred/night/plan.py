@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from html import escape
 from pathlib import Path
 
@@ -41,19 +39,22 @@ from arrayred.night.groups import (
     darks_of,
     lights_of,
     list_of_names,
-    require_one_kind,
     select_by_any,
     slug,
     stem_and_number,
 )
 from arrayred.night.match import (
     Flat,
+    Lamp,
     SyntheticDark,
     age_in_days,
     dark_for,
     dark_remarks,
+    lamp_remarks,
+    lamps_for,
     match_bias,
     match_flat,
+    nearest_lamps,
     pixel_remarks,
     plan_flats,
     warmer,
@@ -72,8 +73,7 @@ class Target:
     dark : the frames of the master dark; None: none is subtracted.
     bias : the frames of the master bias, if there is no dark; None: none is subtracted.
     flat : the frames of the master flat; None: no flat-field correction.
-    lamps : arc (comparison lamp) frames, extracted with the target's rows; None: there are none.
-    lamp_master : the frames of the master that is subtracted from the arcs, or None.
+    lamps : arc (comparison lamp) frames, each extracted with the target's aperture.
     rows_from : the name of the target whose rows are used, or "".
     cards : cards of the products that the night file gives.
     remarks : notes on what is not ideal.
@@ -84,8 +84,7 @@ class Target:
     dark: Group | None = None
     bias: Group | None = None
     flat: Flat | None = None
-    lamps: Group | None = None
-    lamp_master: Group | None = None
+    lamps: tuple[Lamp, ...] = ()
     rows_from: str = ""
     cards: Mapping[str, Value] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
@@ -93,8 +92,8 @@ class Target:
     def __repr__(self) -> str:
         """Return name, lights, calibration, changed settings and number of remarks, in a line."""
         told = [f"{self.lights.size} of {self.lights.exptime:g} s", calibration_summary(self)]
-        if self.lamps is not None:
-            told.append(f"lamps {self.lamps.name}")
+        if self.lamps:
+            told.append(f"lamps {list_of_names([lamp.name for lamp in self.lamps])}")
         if self.recipe.changed():
             told.append(repr(self.recipe))
         if self.remarks:
@@ -114,13 +113,14 @@ class Target:
     @property
     def masters(self) -> tuple[Group, ...]:
         """Return the frames of all master darks and biases that are needed."""
-        own = tuple(group for group in (self.master, self.lamp_master) if group is not None)
-        return own + (self.flat.masters if self.flat else ())
+        own = (self.master, *(lamp.master for lamp in self.lamps))
+        wanted = (*own, *(self.flat.masters if self.flat else ()))
+        return tuple({group.key: group for group in wanted if group is not None}.values())
 
     @property
     def inputs(self) -> tuple[Frame, ...]:
         """Return all frames that are used for it."""
-        groups = [self.lights, *self.masters, *([self.lamps] if self.lamps else [])]
+        groups = [self.lights, *self.masters, *(lamp.frames for lamp in self.lamps)]
         flats = self.flat.frames.inputs if self.flat else ()
         return (*(frame for group in groups for frame in group.inputs), *flats)
 
@@ -300,7 +300,8 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
                 target = _plan_target(group, calibrations, recipe, by_target.get(group.name))
                 target = replace(target, remarks=(*target.remarks, *pixel_remarks(group)))
                 target = _with_matching_flat(target, flats)
-                targets.append(_with_lamps(target, usable["arc"], calibrations, by_target))
+                own = by_target.get(group.name, TargetFile())
+                targets.append(_with_lamps(target, usable["arc"], calibrations, own, lights))
             except (MismatchError, NoDarkError, UnknownGainError) as error:
                 failed.append((group.name, error))
         targets = _in_dependency_order(targets)
@@ -326,16 +327,17 @@ def _without_spoilt(
 
     A file that cannot be used belongs to the targets of its OBJECT, and to those for which a frame
     is used whose name differs from its own by the running number alone. One of no target, or of
-    targets that failed already, fails under its own name.
+    targets that failed already, fails under its own name. No lamp costs a target its spectrum.
     """
     failed: dict[str, ArrayredError] = {}
-    objects = {str(frame.path): frame.target for frame in night.frames}
+    objects = {str(f.path): f.target for f in night.frames if f.frame_type != "arc"}
+    bare = [replace(target, lamps=()) for target in targets]
     for error in errors:
         name, shown = Path(error.path or "").name, objects.get(str(error.path), "")
         stem = stem_and_number(without_suffix(name))[0]
         hit = [
             target.name
-            for target in targets
+            for target in bare
             if (shown and shown in {frame.target for frame in target.lights.frames})
             or stem in {stem_and_number(Path(f.label).name)[0] for f in target.inputs}
         ]
@@ -497,30 +499,15 @@ def _with_lamps(
     target: Target,
     arcs: Sequence[Frame],
     calibrations: Mapping[str, list[Group]],
-    by_target: Mapping[str, TargetFile],
+    settings: TargetFile,
+    lights: Sequence[Group],
 ) -> Target:
-    """Return a target with the arc frames of the night file, and the master for them."""
-    names = by_target[target.name].lamps if target.name in by_target else ()
-    lamps = Group(target.name, tuple(select_by_any(arcs, names)))
-    if not lamps.frames:
-        unusable = ("its lamps cannot be used",) if names else ()
-        return replace(target, remarks=(*target.remarks, *unusable))
-    require_one_kind(f"The lamps of {target.name!r} are", lamps.frames)
-    odd = [f.label for f in lamps.frames if f.shape != target.lights.frames[0].shape]
-    if odd:
-        raise UsageError(
-            f"The lamp {odd[0]} has another shape than {target.name}",
-            value=odd[0],
-            hint="Name lamps of the same shape and binning.",
-        )
-    recipe, master = target.recipe, match_bias(lamps, calibrations["bias"])
-    if not lamps.is_dark_subtracted:
-        with suppress(NoDarkError):
-            master = dark_for(lamps, calibrations, recipe)
-    if master is not None or lamps.is_dark_subtracted:
-        return replace(target, lamps=lamps, lamp_master=master)
-    told = "no dark or bias fits its lamps: nothing was subtracted from them"
-    return replace(target, lamps=lamps, remarks=(*target.remarks, told))
+    """Return a target with its lamps: those that the night file names, else those that fit."""
+    named = select_by_any(arcs, settings.lamps)
+    if settings.lamps and not named:
+        return replace(target, remarks=(*target.remarks, "its lamps cannot be used"))
+    lamps = lamps_for(target.lights, arcs, named, calibrations, target.recipe, lights)
+    return replace(target, lamps=lamps, remarks=(*target.remarks, *lamp_remarks(lamps)))
 
 
 def _used_and_left_out(
@@ -535,7 +522,7 @@ def _used_and_left_out(
     in_order = {g.key: g for g in (*calibrations["bias"], *calibrations["dark"])} | needed
     used = {frame.label for group in needed.values() for frame in group.inputs}
     used |= {f.label for t in targets if t.flat for f in t.flat.inputs}
-    used |= {frame.label for t in targets if t.lamps for frame in t.lamps.frames}
+    used |= {lamp.name for t in targets for lamp in t.lamps}
     spare = [(f, "a {} that no light needs") for kind in ("bias", "dark") for f in usable[kind]]
     spare += [(f, "of type {}, not used") for kind in ("flat", "arc") for f in usable[kind]]
     reasons = [
@@ -779,8 +766,9 @@ def _plan_target_line(target: Target) -> str:
         what += "" if age is None else f", {age:.1f} days apart"
         what += "" if difference is None else f", {difference:+.1f} deg C"
     what += f"; rows of {target.rows_from}" if target.rows_from else ""
-    if target.lamps:
-        what += f"; lamps: {', '.join(frame.label for frame in target.lamps.frames)}"
+    if near := nearest_lamps(target.lamps):
+        what += f"; lamps: {', '.join(lamp.text + lamp.slew for lamp in near)}"
+        what += f" and {n} more" if (n := len(target.lamps) - len(near)) else ""
     own = ", ".join(f"{name} = {value}" for name, value in target.recipe.changed().items())
     return what + (f"; {own}" if own else "")
 
@@ -825,7 +813,7 @@ def _product_lines(plan: Plan) -> Iterator[str]:
         names = product_names(
             target.name,
             sky=target.recipe.sky,
-            arc=target.lamps is not None,
+            arc=bool(target.lamps),
             frames=target.recipe.per_frame,
         )
         endings = ",".join(name.removeprefix(target.name) for name in names)
@@ -838,7 +826,6 @@ def _product_lines(plan: Plan) -> Iterator[str]:
 #
 # Read back unchanged it gives the same plan; comments show where something may be added.
 
-_LAMP_WINDOW = timedelta(hours=6)
 _NIGHT_FILE_HEAD = """\
 # What arrayred understood of this night. Edit it, then:
 #   arrayred reduce NIGHT -o OUT --night-file THIS-FILE
@@ -874,7 +861,7 @@ def night_file_text(night: Night, plan: Plan, recipe: Recipe, path: Path) -> str
         _NIGHT_FILE_SETTINGS.rstrip().splitlines()
         + toml_lines(_settings_beside(recipe, Recipe()).items()),
         ["# Cards of all products.", "[cards]", *toml_lines(night.file.cards.items())],
-        *[[*_target_table(target, recipe, night)] for target in plan.targets],
+        *[[*_target_table(target, recipe)] for target in plan.targets],
     ]
     remarks = [f"# left out: {printable(line)}" for line in plan.left_out_lines()]
     remarks += [f"# {printable(name)} cannot be reduced: {error}" for name, error in plan.failed]
@@ -935,7 +922,7 @@ def _night_file_exposures(night: Night) -> Iterator[list[str]]:
         yield ["# Exposures in s.", "[exptime]", *lines]
 
 
-def _target_table(target: Target, recipe: Recipe, night: Night) -> Iterator[str]:
+def _target_table(target: Target, recipe: Recipe) -> Iterator[str]:
     lights = target.lights
     yield f"# {lights.size} of {lights.exptime:g} s"
     for remark in target.remarks:
@@ -951,9 +938,7 @@ def _target_table(target: Target, recipe: Recipe, night: Night) -> Iterator[str]
     elif target.recipe.rows is None:
         yield '# rows = [100, 120]  # or rows_from = "another target"'
     if target.lamps:
-        yield f"lamps = {toml_text([frame.label for frame in target.lamps.frames])}"
-    elif lamps := _lamps_near(target, night):
-        yield f"# lamps = {toml_text(lamps)}"
+        yield f"lamps = {toml_text([lamp.name for lamp in target.lamps])}"
     yield from toml_lines(_settings_beside(target.recipe, recipe).items())
     named = CARDS.values()
     others = {card: value for card, value in target.cards.items() if card not in named}
@@ -964,20 +949,6 @@ def _target_table(target: Target, recipe: Recipe, night: Night) -> Iterator[str]
 def _settings_beside(recipe: Recipe, from_other: Recipe) -> dict[str, object]:
     """Return the settings that differ from another recipe's."""
     return {name: v for name, v in vars(recipe).items() if v != vars(from_other)[name]}
-
-
-def _lamps_near(target: Target, night: Night) -> list[str]:
-    """Return the arcs of the same shape and optics, taken within six hours of a target."""
-    light = target.lights.frames[0]
-    return [
-        frame.label
-        for frame in night.frames
-        if frame.frame_type == "arc"
-        and (frame.shape, frame.optics) == (light.shape, light.optics)
-        and (
-            frame.time is None or light.time is None or abs(frame.time - light.time) < _LAMP_WINDOW
-        )
-    ]
 
 
 def _cards_to_edit(target: Target) -> dict[str, object]:

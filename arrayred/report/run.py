@@ -237,8 +237,7 @@ def _uses(plan: Plan) -> dict[str, str]:
     for flat in plan.flats.values():
         uses |= {frame.label: f"master {flat.frames.title}" for frame in flat.frames.frames}
     for target in plan.targets:
-        if target.lamps:
-            uses |= {frame.label: f"lamps of {target.name}" for frame in target.lamps.frames}
+        uses |= {lamp.name: f"lamps of {target.name}" for lamp in target.lamps}
     for target in plan.targets:
         uses |= {frame.label: target.name for frame in target.lights.frames}
     return uses

@@ -1828,6 +1828,89 @@ def _column_flags(scene: _ApertureScene, outcome: _Extraction) -> NDArray[np.uin
     return joined
 
 
+# Lamps through the aperture of a star: `extract_lamp`.
+#
+# The lines of a lamp lean along the slit, so its spectrum has the star's wavelengths only if it has
+# the star's mean row: it is the mean of the rows weighted as the star's are, along its trace. A
+# lamp fills the slit, so that a Gaussian of the star's width serves as the profile: what moves a
+# line is the weights' mean row, which does not depend on the wings. Nothing is masked by comparison
+# with the profile, which a lamp does not have.
+
+
+def extract_lamp(
+    image: xr.Dataset,
+    trace: xr.Dataset,
+    *,
+    half_height: float | Values,
+    weights: ExtractWeights = "optimal",
+) -> xr.Dataset:
+    """Extract a lamp with the aperture and weights of a star.
+
+    Parameters
+    ----------
+    image : counts (y, x) in adu, computed, dispersed along x, with `variance` and `dq` where known.
+    trace, half_height, weights : of the star, as in `extract_along`.
+
+    Returns
+    -------
+    arc : (x): `counts`, the weighted mean of the rows times the height of the aperture, so that all
+        weights give about the sum, with the sky and whatever else is there; `variance` (x), where
+        the noise is known; `dq` (x), the flags of its pixels where a fifth of the weights is lost:
+        fewer are replaced by the others. Attribute `n_rows`, the mean height of the aperture.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> y, x = np.arange(1.0, 41), np.arange(1.0, 101)
+    >>> lines = np.exp(-((x - 50 - 0.1 * (y[:, np.newaxis] - 20)) ** 2) / 8)
+    >>> image = xr.Dataset({"counts": (("y", "x"), 100 * lines)}, {"y": y, "x": x})
+    >>> trace = xr.Dataset({"center": ("x", np.full(100, 30.0))}, attrs={"fwhm": 4.0})
+    >>> arc = extract_lamp(image, trace, half_height=5.0)
+    >>> round(float((arc.counts * x).sum() / arc.counts.sum()), 3)
+    51.0
+    """
+    import xarray as xr
+
+    check_image(image)
+    trace = with_columns_of(image, trace, "a trace", "center")
+    scene = _aperture_scene(image, trace, None, half_height)
+    place, flags = scene.place, scene.flags
+    inside = place.part > 0
+    shape = place.part
+    if weights == "optimal":
+        fwhm = float(trace.attrs.get("fwhm", np.ptp(scene.knots.away) / 4))
+        profile = SpatialProfile(Moffat(fwhm, 0.0, np.inf))
+        shape = place.part * profile.on_pixels(scene.knots)
+    values = gather_pixels(image[COUNTS].values, place).astype(np.float64)
+    known = place.on_image & np.isfinite(values)
+    usable = known & (flags & (BAD_PIXEL | SATURATED | NO_DATA) == 0)
+    whole, left = np.add.reduce(shape, axis=0), np.add.reduce(np.where(usable, shape, 0.0), axis=0)
+    spoilt = (whole - left > _MOST_PROFILE_LOST * whole) | (inside & ~place.on_image).any(axis=0)
+    usable |= known & spoilt
+    lost = np.where(inside & spoilt, flags & (BAD_PIXEL | SATURATED | NO_DATA), 0)
+    dq = np.bitwise_or.reduce(lost, axis=0).astype(np.uint8)
+    share = np.where(usable, shape, 0.0)
+    total, height = np.add.reduce(share, axis=0), np.add.reduce(place.part, axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = share * (height / total)
+    counts = np.add.reduce(np.where(usable, share * values, 0.0), axis=0)
+    counts[total <= 0] = np.nan
+    units = image[COUNTS].attrs.get("units", "adu")
+    told = {"units": units, "long_name": "light of the lamp in the aperture"}
+    variables: dict[str, Any] = {COUNTS: (X, counts, told)}
+    if scene.noise_known:
+        noise = np.where(usable, gather_pixels(image[VARIANCE].values, place), 0.0)
+        variance = np.where(total > 0, np.add.reduce(share**2 * noise, axis=0), np.nan)
+        told = {"units": f"{units}2", "long_name": "variance of the counts"}
+        variables[VARIANCE] = (X, variance, told)
+    variables[DQ] = (X, dq, dq_attrs("flags of the pixels in the aperture"))
+    scalars = {name: coord for name, coord in image.coords.items() if not coord.dims}
+    arc = xr.Dataset(variables, {X: image[X], **scalars}, dict(image.attrs))
+    rows = float(np.add.reduce(height) / height.size)
+    arc = arc.assign_attrs(n_rows=rows)
+    return add_history(arc, f"lamp over {rows:.2f} rows along the star's trace")
+
+
 # Extraction frame by frame through one aperture, for light curves: `extract_frames`.
 #
 # Every frame has the aperture width of the combined image, since a width per frame would follow the

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 
 from tests.cli.conftest import Call
 from tests.cli.two_stars import (
@@ -305,52 +306,95 @@ def test_neither_dark_nor_bias_is_refused_unless_that_was_asked(
 # Lamps
 
 
-def arc_of(target: str, out: str = "out") -> Any:
-    return np.loadtxt(product(target, "arc.txt", out), skiprows=1)[:, 1]
+def arc_of(target: str, out: str = "out") -> dict[str, Any]:
+    """Return the lamps of a target, rows of x, counts, uncertainty and dq by the lamp's name."""
+    table = Table.read(product(target, "arc.ecsv", out), format="ascii.ecsv")
+    return {str(name): table[table["lamp"] == name] for name in dict.fromkeys(table["lamp"])}
 
 
-def rows_of(target: str) -> slice:
-    header = fits.getheader(product(target, "spectrum.fits"))
-    return slice(header["SPFIRST"] - 1, header["SPLAST"])
-
-
-def test_lamps_are_cut_through_the_rows_of_the_star(stars: Path, arrayred: Call) -> None:
-    note = noted(
-        '[targets.Deneb]\nlamps = ["arc-001..002"]\n'
-        '[targets.Vega]\nrows = [20, 40]\nlamps = ["arc-001"]\n'
-    )
-    reduced(arrayred, *note, "--no-sky")
+def test_every_lamp_is_extracted_with_the_aperture_of_the_star(stars: Path, arrayred: Call) -> None:
+    summed = '[recipe]\ntrace = "straight"\nextraction = "sum"\n'
+    reduced(arrayred, *noted(f"{summed}[targets.Vega]\nrows = [20, 40]\n"))
     dark = np.median(pixels(stars, "dark*"), axis=0)
-    for target, lamps in (("Deneb", "arc-*"), ("Vega", "arc-001*")):
-        image = np.mean(np.stack(pixels(stars, lamps)) - dark, axis=0)
-        assert np.array_equal(arc_of(target), image[rows_of(target)].mean(axis=0))
+    for target in ("Deneb", "Vega"):
+        header = fits.getheader(product(target, "spectrum.fits"))
+        rows = slice(header["SPFIRST"] - 1, header["SPLAST"])
+        arcs = arc_of(target)
+        assert list(arcs) == ["arc-001", "arc-002"]
+        for name, arc in arcs.items():
+            expected = (pixels(stars, f"{name}*")[0] - dark)[rows].sum(axis=0)
+            assert np.allclose(arc["counts"], expected)
+            assert np.array_equal(arc["x"], np.arange(1, expected.size + 1))
+            assert (arc["uncertainty"] > 0).all()
 
 
 def test_a_line_of_a_tilted_lamp_lies_where_it_does_at_the_stars_rows(
     stars: Path, arrayred: Call
 ) -> None:
-    note = noted(
-        '[targets.Deneb]\nlamps = ["arc-*"]\n[targets.Vega]\nrows = [11, 31]\nlamps = ["arc-*"]\n'
-    )
-    reduced(arrayred, *note, "--no-sky")
+    reduced(arrayred, *noted("[targets.Vega]\nrows = [11, 31]\n"))
     for target in ("Deneb", "Vega"):
-        rows, arc = rows_of(target), arc_of(target)
-        row = (rows.start + 1 + rows.stop) / 2
-        truth = 60.0 + LAMPS.arc_tilt * ((row - 1) / 159 - 0.5)
-        near = np.arange(45, 75)
-        found = np.average(near + 1, weights=arc[near] - np.median(arc))
-        assert abs(found - truth) < 0.05, (target, found, truth)
+        table = fits.getdata(product(target, "spectrum.fits"))
+        truth = 60.0 + LAMPS.arc_tilt * ((table["trace"][59] - 1) / 159 - 0.5)
+        for arc in arc_of(target).values():
+            near = slice(45, 75)
+            light = arc["counts"][near] - np.median(arc["counts"])
+            found = np.average(arc["x"][near], weights=light)
+            assert abs(found - truth) < 0.05, (target, found, truth)
 
 
-def test_lamps_without_a_dark_are_taken_as_they_are_and_that_is_said(
-    stars: Path, arrayred: Call
+def test_saturated_columns_of_a_lamp_are_flagged(stars: Path, arrayred: Call) -> None:
+    reduced(arrayred, *VEGA)
+    star = slice(75, 85)
+    for name, arc in arc_of("Vega").items():
+        full = (pixels(stars, f"{name}*")[0][star] == 65535).mean(axis=0)
+        flagged = arc["dq"] & 2 != 0
+        assert flagged.any()
+        assert flagged[full > 0.5].all()
+        assert not flagged[full == 0].any()
+
+
+def test_a_lamp_that_cannot_be_read_costs_no_star_its_spectrum(stars: Path, arrayred: Call) -> None:
+    for path in stars.glob("arc-002*"):
+        with fits.open(path, mode="update") as file:
+            file[0].data[:] = 1000
+    told = arrayred("reduce", stars, "-o", "out", *QUIET)
+    assert told.code == 0
+    assert list(arc_of("Vega")) == ["arc-001"]
+    assert "thelamparc-002wasnotextracted" in remarks(product("Vega", "spectrum.fits"))
+
+
+@pytest.mark.parametrize(
+    ("darks", "said"),
+    [
+        ("dark*", "nodarkfits:thatof600swassubtracted"),
+        ("none", "nodarkorbiasfits:itsownfloorwassubtracted"),
+    ],
+)
+def test_lamps_without_a_dark_take_the_nearest_or_their_own_floor_and_that_is_said(
+    stars: Path, arrayred: Call, darks: str, said: str
 ) -> None:
     for path in stars.glob("arc*"):
         fits.setval(path, "EXPTIME", value=10.0)
-    reduced(arrayred, *VEGA, *noted('[targets.Vega]\nlamps = ["arc-*"]\n'))
-    image = np.mean(pixels(stars, "arc*"), axis=0)
-    assert np.array_equal(arc_of("Vega"), image[rows_of("Vega")].mean(axis=0))
-    assert "nothingwassubtractedfromthem" in remarks(product("Vega", "spectrum.fits"))
+    if darks == "none":
+        moved(stars, "dark*")
+    reduced(arrayred, *VEGA, *([] if darks == "dark*" else ["--no-dark"]))
+    assert said in remarks(product("Vega", "spectrum.fits"))
+    for arc in arc_of("Vega").values():
+        assert abs(np.median(arc["counts"])) < 0.1 * np.max(arc["counts"])
+
+
+def test_a_dark_is_not_subtracted_twice_from_a_lamp(stars: Path, arrayred: Call) -> None:
+    dark = np.median(pixels(stars, "dark*"), axis=0)
+    reduced(arrayred, *VEGA, out="plain")
+    for path in stars.glob("arc*"):
+        with fits.open(path, mode="update") as file:
+            file[0].data = (file[0].data - dark).astype(np.float32)
+            file[0].header["CALSTAT"] = "BD"
+    reduced(arrayred, *VEGA)
+    for name, arc in arc_of("Vega").items():
+        raw = arc_of("Vega", "plain")[name]
+        unsaturated = np.abs(raw["x"] - 60) > 8
+        assert np.allclose(arc["counts"][unsaturated], raw["counts"][unsaturated], atol=0.5)
 
 
 def test_lamps_may_be_a_glob_of_frames_typed_as_lights(stars: Path, arrayred: Call) -> None:
@@ -359,10 +403,12 @@ def test_lamps_may_be_a_glob_of_frames_typed_as_lights(stars: Path, arrayred: Ca
         path.rename(path.with_name(path.name.replace("arc", "x")))
     reduced(arrayred, *noted('[targets.Vega]\nlamps = ["x-*"]\n'))
     assert made() == {"Deneb", "Vega"}
-    assert product("Vega", "arc.txt").is_file()
+    assert list(arc_of("Vega")) == ["x-001", "x-002"]
 
 
-def test_a_lamp_of_another_shape_is_refused(stars: Path, arrayred: Call) -> None:
+def test_a_lamp_of_another_shape_is_refused_where_it_is_named_and_else_not_used(
+    stars: Path, arrayred: Call
+) -> None:
     fits.writeto(stars / "odd.fit", np.zeros((160, 110), np.int16),
                  fits.Header({"IMAGETYP": "Arc", "EXPTIME": 600.0}))  # fmt: skip
     told = arrayred(
@@ -370,6 +416,8 @@ def test_a_lamp_of_another_shape_is_refused(stars: Path, arrayred: Call) -> None
     )
     assert told.code == 2
     assert "mine.toml: The lamp odd has another shape than Vega" in told.err
+    reduced(arrayred, *VEGA)
+    assert "odd" not in arc_of("Vega")
 
 
 # What the products say of all that
@@ -390,7 +438,7 @@ def test_headers_name_every_dark_and_lamp_with_its_checksum(stars: Path, arrayre
 
 def test_headers_name_every_bias_with_its_checksum(biased: Path, arrayred: Call) -> None:
     reduced(arrayred, *VEGA)
-    files = [*biased.glob("bias*"), *biased.glob("v-*")]
+    files = [*biased.glob("bias*"), *biased.glob("arc*"), *biased.glob("v-*")]
     header = fits.getheader(product("Vega"))
     named = zip(header["ARIN*"].values(), header["ARSH*"].values(), strict=True)
     assert dict(named) == {path.name: sha256(path.read_bytes()).hexdigest() for path in files}

@@ -11,6 +11,7 @@ import arrayred as ar
 from arrayred.config import NightFile
 from arrayred.errors import ArrayredError, UsageError
 from arrayred.io import write_frames
+from arrayred.night import explain_plan
 from arrayred.pipeline import with_rows
 from arrayred.simulate import SimulatedFrame
 from tests.test_night import dark, frame, light
@@ -94,14 +95,6 @@ def test_frames_that_cannot_be_combined_are_refused(tmp_path: Path, other: Table
     frames = [dark("dark"), light("v-1"), light("v-2", minute=31, **other)]
     said = refused(tmp_path, frames, {"targets": {"Vega": {"frames": ["v-*"]}}})
     assert "Target 'Vega' has both v-1 and v-2, which differ in exposure, shape" in said
-
-
-@pytest.mark.parametrize("other", [{"exptime": 61.0}, {"GRATING": "600"}, {"CALSTAT": "D"}])
-def test_lamps_that_cannot_be_combined_are_refused(tmp_path: Path, other: Tables) -> None:
-    lamps = [frame("n-1", "Arc", minute=31), frame("n-2", "Arc", **{"minute": 32, **other})]
-    tables = {"targets": {"star": {"lamps": ["n-*"]}}}
-    said = refused(tmp_path, [dark("dark"), light("v-1"), *lamps], tables)
-    assert "The lamps of 'star' are both n-1 and n-2, which differ" in said
 
 
 def test_two_names_of_one_file_name_are_refused(
@@ -256,3 +249,103 @@ def test_only_a_target_that_fails_keeps_its_error(tmp_path: Path) -> None:
     plan = planned(tmp_path, frames, {})
     assert [name for name, _ in plan.only(["b"]).failed] == ["b"]
     assert plan.only(["a"]).failed == ()
+
+
+# Lamps, those that are named and those that fit
+
+
+def lamps_of(plan: ar.Plan) -> dict[str, str]:
+    return {
+        target.name: ", ".join(lamp.text + lamp.slew for lamp in target.lamps)
+        for target in plan.targets
+    }
+
+
+def test_a_named_lamp_of_another_grating_is_refused(tmp_path: Path) -> None:
+    star = light("v-1", GRATING="1200", GRATANG=21.0)
+    lamps = [frame("n-1", "Arc", minute=31, GRATING="600")]
+    tables = {"targets": {"star": {"lamps": ["n-*"]}}}
+    said = refused(tmp_path, [dark("dark"), star, *lamps], tables)
+    assert "The lamp n-1 has another grating or angle than star" in said
+
+
+def test_lamps_of_other_exposures_are_each_a_lamp(tmp_path: Path) -> None:
+    lamps = [frame("n-1", "Arc", minute=31), frame("n-2", "Arc", minute=32, exptime=1.0)]
+    plan = planned(tmp_path, [dark("dark"), light("v-1"), *lamps], {})
+    assert [lamp.name for lamp in plan.targets[0].lamps] == ["n-1", "n-2"]
+
+
+def test_a_target_has_the_lamps_beside_it_and_the_plan_names_gap_and_slew(tmp_path: Path) -> None:
+    frames = [
+        dark("dark"),
+        frame("n-1", "Arc", minute=10),
+        light("v-1", minute=15, OBJECT="Vega"),
+        frame("n-2", "Arc", minute=20),
+        frame("n-3", "Arc", minute=22),
+        light("d-1", minute=30, OBJECT="Deneb"),
+        frame("n-4", "Arc", minute=40),
+    ]
+    plan = planned(tmp_path, frames, {})
+    assert lamps_of(plan) == {
+        "Vega": "n-1 4 min before, n-2 4 min after, n-3 6 min after",
+        "Deneb": "n-2 9 min before, n-3 7 min before, n-4 9 min after",
+    }
+    assert not any("lamp" in warning for warning in plan.warnings)
+    text = explain_plan(ar.open_night(tmp_path), plan)
+    assert "; lamps: n-1 4 min before, n-2 4 min after and 1 more\n" in text
+
+
+@pytest.mark.parametrize(
+    ("date", "told"),
+    [
+        ("2024-03-09T21:50:00", "n-1 109 min before"),
+        ("2024-03-10T20:10:00", "n-1 1449 min before, on another night"),
+    ],
+)
+def test_a_far_lamp_is_warned_of_and_the_star_in_between_is_named(
+    tmp_path: Path, date: str, told: str
+) -> None:
+    frames = [
+        dark("dark"),
+        frame("n-1", "Arc", minute=0),
+        light("v-1", minute=30, OBJECT="Vega"),
+        light("d-1", OBJECT="Deneb", DATE_OBS=date),
+    ]
+    plan = planned(tmp_path, frames, {})
+    assert lamps_of(plan)["Deneb"] == f"{told.split(',')[0]} (Vega in between)"
+    far = f"Deneb: its nearest lamp is {told}: the spectrograph may have moved"
+    assert [warning for warning in plan.warnings if "lamp" in warning] == [far]
+
+
+def test_lamps_of_its_own_night_are_preferred(tmp_path: Path) -> None:
+    frames = [
+        dark("dark"),
+        frame("n-0", "Arc", DATE_OBS="2024-03-08T23:59:00"),
+        light("v-1", minute=30),
+        frame("n-1", "Arc", minute=40),
+    ]
+    plan = planned(tmp_path, frames, {})
+    assert lamps_of(plan) == {"star": "n-1 9 min after"}
+
+
+@pytest.mark.parametrize(
+    "other", [{"shape": (5, 6)}, {"GRATING": "600"}, {"GRATANG": 25.0}, {"XBINNING": 2}]
+)
+def test_a_lamp_of_another_setting_is_not_used(tmp_path: Path, other: Tables) -> None:
+    setting = {"GRATING": "1200", "GRATANG": 21.0, "XBINNING": 1}
+    frames = [
+        dark("dark"),
+        light("v-1", **setting),
+        frame("n-1", "Arc", minute=31, **setting),
+        frame("n-2", "Arc", **{"minute": 32, **setting, **other}),
+        frame("n-3", "Arc", minute=33, FILTER="B", **setting),
+    ]
+    plan = planned(tmp_path, frames, {})
+    assert [lamp.name for lamp in plan.targets[0].lamps] == ["n-1", "n-3"]
+    assert ("n-2", "of type arc, not used") in plan.left_out
+
+
+def test_lamps_are_left_alone_where_no_wavelengths_are_wanted(tmp_path: Path) -> None:
+    frames = [dark("dark"), light("v-1"), frame("n-1", "Arc", minute=31)]
+    plan = planned(tmp_path, frames, {"recipe": {"wavelength": False}})
+    assert plan.targets[0].lamps == ()

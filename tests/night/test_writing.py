@@ -29,10 +29,13 @@ def essence(plan: ar.Plan) -> Essence:
     def labels(group: Any) -> list[str] | None:
         return group and [frame.label for frame in group.frames]
 
+    def lamps(target: ar.Target) -> list[Any]:
+        return [(lamp.text, labels(lamp.master)) for lamp in target.lamps]
+
     return {
         "masters": [(group.key, labels(group)) for group in plan.masters],
         "targets": [
-            (t.name, labels(t.lights), labels(t.master), labels(t.lamps), t.recipe, t.rows_from)
+            (t.name, labels(t.lights), labels(t.master), lamps(t), t.recipe, t.rows_from)
             for t in plan.targets
         ],
         "cards": [dict(target.cards) for target in plan.targets],
@@ -225,7 +228,7 @@ def test_any_number_or_list_is_toml(value: object) -> None:
 
 
 def test_a_frame_is_commented_on_where_it_is_left_out(tmp_path: Path) -> None:
-    frames: list[SimulatedFrame] = [dark("d"), light("v"), frame("a\nb", "Comp", minute=3)]
+    frames: list[SimulatedFrame] = [dark("d"), light("v"), frame("a\nb", "Comp", shape=(9, 9))]
     write_frames(frames, tmp_path / "night")
     and_back(tmp_path / "night", tmp_path / "n.toml")
     assert "# left out: a\\nb: of type arc, not used\n" in (tmp_path / "n.toml").read_text()

@@ -1,0 +1,479 @@
+"""Give the spectrum of a star the wavelengths of its lamps: `solve_lamps`, `with_wavelengths`.
+
+A lamp is identified once, in its brightest rows, whatever the star (`brightest_rows`): what it is
+then depends on no target, and the blind search is paid for once. In the aperture of each star its
+lines lie elsewhere, by their tilt, and are measured anew; which is which is carried over by the
+shift and scale that most lines agree on (`carry_identities`), and the solution is that of the
+star's own lines.
+
+Lamps before and after the middle of the exposure are two solutions, between which is interpolated
+by time; with one lamp alone the shift is not known.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arrayred.errors import ArrayredError, LampError
+from arrayred.kernels.noise import finite_median
+from arrayred.model import COUNTS, LAMP, WAVELENGTH, WAVELENGTH_ATTRS, X, Y, add_history
+from arrayred.steps.wavelength import (
+    Dispersion,
+    find_lamp_lines,
+    fit_dispersion,
+    interpolate_dispersion,
+)
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Values = NDArray[np.float64]
+
+LARGEST_SHIFT = 30.0
+"""Pixels by which the lines of a lamp may lie off those of a known solution."""
+_LARGEST_STRETCH = 0.01
+_NEAR_FWHM = 0.6
+_LEAST_CARRIED = 0.6
+"""Fraction of the known lines within the spectrum that must be found again."""
+_LEAST_LINES = 3
+_ONE_VISIT = 20.0
+"""Minutes within which lamps on one side of an exposure are fitted together."""
+_ROWS = 10.0
+_ERROR_BY_EYE = 0.5
+"""Pixels by which a position that the user read off may be wrong."""
+
+
+class Solved(NamedTuple):
+    """The wavelengths of a target.
+
+    Parameters
+    ----------
+    dispersion : its solution.
+    lines : (line), all lines measured, with `lamp`, `wavelength`, `residual`, `used`, `why_not`.
+    lamps : the names of the lamps that were used.
+    minutes : from the target to the nearest of them; below 0 before it.
+    log10_nfa : the expected number of chance matches of the identification, the highest; NaN if
+        the user vouched for it.
+    told : what to know, a line each.
+    """
+
+    dispersion: Dispersion
+    lines: xr.Dataset
+    lamps: tuple[str, ...]
+    minutes: float
+    log10_nfa: float
+    told: tuple[str, ...]
+
+
+def brightest_rows(image: xr.Dataset) -> tuple[xr.Dataset, float]:
+    """Return the straight trace through the brightest rows of a lamp (y, x), and its half-width."""
+    import xarray as xr
+
+    values = image[COUNTS].values
+    profile = np.array([finite_median(np.sort(row)[-max(row.size // 20, 1) :]) for row in values])
+    profile = np.nan_to_num(profile)
+    half = min(_ROWS, (len(profile) - 1) / 2)
+    width = int(2 * half) + 1
+    smooth = np.convolve(profile, np.ones(width) / width, "valid")
+    row = float(image[Y].values[0]) + float(np.argmax(smooth)) + (width - 1) / 2
+    center = (X, np.full(image.sizes[X], row))
+    return xr.Dataset({"center": center}, {X: image[X]}), half + 0.5
+
+
+def carry_identities(lines: xr.Dataset, known: xr.Dataset) -> xr.Dataset:
+    """Return lines with the wavelengths of a lamp whose lines are known.
+
+    Parameters
+    ----------
+    lines : of `find_lamp_lines`.
+    known : `x`, `wavelength` and `element` (line); NaN where a line is not known.
+
+    Returns
+    -------
+    lines : with `wavelength` and `element`, and the attributes of `known`; `carried_shift`, pixel.
+
+    Raises
+    ------
+    LampError
+        Fewer than 60 % of the known lines, or fewer than three, are found again, within 30 pixels.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> x = np.array([20.0, 50.0, 120.0, 200.0])
+    >>> named = {"wavelength": ("line", 5000 + x), "element": ("line", ["NeI"] * 4)}
+    >>> known = xr.Dataset({"x": ("line", x), **named})
+    >>> found = xr.Dataset({"x": ("line", x + 2.5)}, attrs={"fwhm": 3.0})
+    >>> carry_identities(found, known).wavelength.values.tolist()
+    [5020.0, 5050.0, 5120.0, 5200.0]
+    """
+    named = np.isfinite(known["wavelength"].values)
+    old, wave = known["x"].values[named], known["wavelength"].values[named]
+    x = lines["x"].values
+    near = max(_NEAR_FWHM * float(lines.attrs.get("fwhm", 3.0)), 1.0)
+    index = np.zeros(0, np.intp)
+    if x.size and old.size:
+        apart = (x[:, np.newaxis] - old).ravel()
+        shifts = np.unique(np.round(apart[np.abs(apart) <= LARGEST_SHIFT], 2))
+        shift, scale = _shift_of_most(x, old, shifts, near), 1.0
+        for _ in range(3):
+            middle = float(np.mean(old))
+            expected = middle + shift + scale * (old - middle)
+            index = np.abs(x[:, np.newaxis] - expected).argmin(axis=0)
+            fits = np.abs(x[index] - expected) <= near
+            if np.count_nonzero(fits) < _LEAST_LINES:
+                break
+            slope, level = np.polyfit(old[fits] - middle, x[index[fits]] - middle, 1)
+            scale = min(max(float(slope), 1 - _LARGEST_STRETCH), 1 + _LARGEST_STRETCH)
+            shift = float(level)
+        fits = np.abs(x[index] - expected) <= near
+    else:
+        fits, shift = np.zeros(old.size, bool), 0.0
+    first, last = lines.attrs.get("first_pixel", -np.inf), lines.attrs.get("last_pixel", np.inf)
+    due = np.count_nonzero((old + shift > first) & (old + shift < last))
+    n = np.count_nonzero(fits)
+    if n < max(_LEAST_LINES, _LEAST_CARRIED * due) or abs(shift) > LARGEST_SHIFT:
+        raise LampError(
+            f"{n} of the {due} lines of the known solution were found again within "
+            f"{LARGEST_SHIFT:.0f} pixels",
+            hint="Leave out the solution, so that the lamp is identified anew.",
+        )
+    waves, element = np.full(x.size, np.nan), np.full(x.size, "", "U8")
+    waves[index[fits]] = wave[fits]
+    if "element" in known:
+        element[index[fits]] = known["element"].values[named][fits]
+    unit = {"units": "Angstrom", "medium": "air"}
+    facts = {k: v for k, v in known.attrs.items() if k in ("lamp", "log10_nfa")}
+    return lines.assign(wavelength=("line", waves, unit), element=("line", element)).assign_attrs(
+        **facts, carried_shift=shift
+    )
+
+
+def _shift_of_most(x: Values, old: Values, shifts: Values, near: float) -> float:
+    """Return the shift by which most known lines fall on a line; of equal ones the smallest."""
+    if not shifts.size:
+        return 0.0
+    place = np.sort(x)
+    expected = old + shifts[:, np.newaxis]
+    after = np.clip(np.searchsorted(place, expected), 1, max(place.size - 1, 1))
+    right = place[np.minimum(after, place.size - 1)]
+    away = np.minimum(np.abs(expected - place[after - 1]), np.abs(expected - right))
+    score = np.add.reduce(np.maximum(1 - (away / near) ** 2, 0.0), axis=1)
+    best = np.flatnonzero(score >= score.max() - 1e-9)
+    return float(shifts[best[np.argmin(np.abs(shifts[best]))]])
+
+
+def solve_lamps(
+    arc: xr.Dataset,
+    identified: Callable[[str], xr.Dataset],
+    middle: np.datetime64 | None,
+    *,
+    order: int | None = None,
+) -> Solved:
+    """Return the wavelengths that the lamps of a target give.
+
+    Parameters
+    ----------
+    arc : (lamp, x), the lamps through the aperture of the target, with `time_mid` and `minutes`.
+    identified : returns the identified lines of a lamp, by its name, or raises an error.
+    middle : of the target's exposures, UTC; None: unknown.
+    order : of the polynomial; None: chosen by leaving out one line at a time.
+
+    Raises
+    ------
+    LampError
+        No lamp gives a solution; the message tells why for each.
+    """
+    import xarray as xr
+
+    found: dict[int, xr.Dataset] = {}
+    why: dict[str, ArrayredError] = {}
+    for i, name in enumerate(map(str, arc[LAMP].values)):
+        try:
+            known = identified(name)
+            lines = carry_identities(find_lamp_lines(arc.isel({LAMP: i})), known)
+        except ArrayredError as error:
+            why[name] = error
+            continue
+        found[i] = lines.assign(lamp=("line", np.full(lines.sizes["line"], name)))
+    if not found:
+        texts = {f"{name}: {error.args[0]}": error.hint for name, error in why.items()}
+        raise LampError("; ".join(texts) or "there is no lamp", hint=next(iter(texts.values()), ""))
+    sides = _sides(arc, list(found), middle)
+    fits: list[tuple[list[int], Dispersion]] = []
+    for side in sides:
+        lines = xr.concat([found[i] for i in side], "line", combine_attrs="drop_conflicts")
+        fits.append((side, fit_dispersion(lines, order)))
+    told = [f"{name}: {error.args[0]}" for name, error in why.items()]
+    dispersion = fits[0][1]
+    if len(fits) == 2 and middle is not None:
+        times = [_mean_time(arc, side) for side, _ in fits]
+        whole = (times[1] - times[0]) / np.timedelta64(1, "s")
+        part = (middle - times[0]) / np.timedelta64(1, "s") / whole if whole > 0 else 0.5
+        dispersion = interpolate_dispersion(fits[0][1], fits[1][1], min(max(float(part), 0.0), 1.0))
+        moved = _shift_between(fits[0][1], fits[1][1])
+        told.append(f"the lines moved by {moved:+.2f} pixels between the lamps before and after")
+    used = [i for side, _ in fits for i in side]
+    measured = [fit.lines for _, fit in fits if fit.lines is not None]
+    minutes = arc["minutes"].values[used].astype(float)
+    nearest = float(minutes[np.argmin(np.nan_to_num(np.abs(minutes), nan=np.inf))])
+    nfa = [float(found[i].attrs.get("log10_nfa", math.nan)) for i in used]
+    gases = dict.fromkeys(str(found[i].attrs.get("lamp", "")) for i in used)
+    return Solved(
+        replace(dispersion, lamp=", ".join(filter(None, gases)), lines=None),
+        xr.concat(measured, "line", combine_attrs="drop"),
+        tuple(str(arc[LAMP].values[i]) for i in used),
+        nearest,
+        max(nfa, default=math.nan),
+        tuple(told),
+    )
+
+
+def solve_given(arc: xr.Dataset, given: xr.Dataset, *, order: int | None = None) -> Solved:
+    """Return the wavelengths that lines identified by the user give.
+
+    Parameters
+    ----------
+    arc : (lamp, x), the lamps through the aperture of the target.
+    given : `x`, `wavelength`, `element` and `source` (line), "lamp" or "star"; the centroid of a
+        line of the lamp nearby takes the place of its x.
+    order : of the polynomial; None: chosen.
+
+    Raises
+    ------
+    LampError
+        The lines do not suffice, or make no solution.
+    """
+    names = list(map(str, arc[LAMP].values))
+    x = given["x"].values.astype(np.float64)
+    error, width = np.full(x.size, _ERROR_BY_EYE), np.full(x.size, np.nan)
+    source = given["source"].values.astype(str)
+    for i in range(len(names)):
+        try:
+            found = find_lamp_lines(arc.isel({LAMP: i}))
+        except LampError:
+            continue
+        if not found.sizes["line"]:
+            continue
+        away = np.abs(found["x"].values - given["x"].values[:, np.newaxis])
+        nearest = away.argmin(axis=1)
+        near = (away.min(axis=1) < float(found.attrs["fwhm"])) & (source == "lamp")
+        near &= found["x_err"].values[nearest] < error
+        x[near] = found["x"].values[nearest[near]]
+        error[near] = found["x_err"].values[nearest[near]]
+        width[near] = found["width"].values[nearest[near]]
+    label = np.where(source == "star", "star", ", ".join(names))
+    lines = given.assign(
+        x=("line", x), x_err=("line", error), width=("line", width), lamp=("line", label)
+    )
+    between = "source" if len(set(source)) > 1 else None
+    dispersion = fit_dispersion(lines, order, given=True, shift_between=between)
+    told = () if dispersion.has_residuals else ("the lines leave no residuals: no error is known",)
+    measured = lines if dispersion.lines is None else dispersion.lines
+    minutes = arc["minutes"].values.astype(float)
+    nearest_gap = float(minutes[np.argmin(np.nan_to_num(np.abs(minutes), nan=np.inf))])
+    plain = replace(dispersion, lamp=dispersion.lamp or "given", lines=None)
+    return Solved(plain, measured, tuple(names), nearest_gap, math.nan, told)
+
+
+def _sides(arc: xr.Dataset, lamps: list[int], middle: np.datetime64 | None) -> list[list[int]]:
+    """Return the lamps to be fitted together, before and after the middle of the exposure."""
+    times = arc["time_mid"].values
+    if middle is None or np.isnat(times[lamps]).any():
+        return [lamps]
+    away = {i: float((times[i] - middle) / np.timedelta64(1, "m")) for i in lamps}
+    sides = [[i for i in lamps if away[i] <= 0], [i for i in lamps if away[i] > 0]]
+    near = []
+    for side in filter(None, sides):
+        least = min(abs(away[i]) for i in side)
+        near.append([i for i in side if abs(away[i]) <= least + _ONE_VISIT])
+    return near
+
+
+def _mean_time(arc: xr.Dataset, side: Sequence[int]) -> Any:
+    times = arc["time_mid"].values[list(side)]
+    start = times[0]
+    return start + np.add.reduce(times - start) // len(times)
+
+
+def _shift_between(one: Dispersion, other: Dispersion) -> float:
+    """Return by how many pixels the lines of another solution lie higher, in the middle."""
+    x = (max(one.first_pixel, other.first_pixel) + min(one.last_pixel, other.last_pixel)) / 2
+    return float((one.wavelength(x) - other.wavelength(x)) / one.dispersion(x))
+
+
+def with_wavelengths(
+    spectrum: xr.Dataset, solved: Solved, header: Mapping[str, Any], middle: np.datetime64 | None
+) -> xr.Dataset:
+    """Return a spectrum with the wavelength of each pixel; its flux is untouched.
+
+    Parameters
+    ----------
+    spectrum : (x).
+    solved : of its lamps.
+    header : the cards of the target: place and site give the velocity of the Earth.
+    middle : of its exposures, UTC, or None.
+
+    Returns
+    -------
+    spectrum : with the coordinate `wavelength` (x), Angstrom in air, topocentric, in the order of
+        the pixels, and `extrapolated` (x), True beyond the outermost lines used; attributes are
+        those of the cards (`SPECTRUM_CARDS`).
+    """
+    dispersion, x = solved.dispersion, spectrum[X].values
+    beyond = {"units": "", "long_name": "beyond the outermost lines of the lamp"}
+    ends = dispersion.wavelength(np.array([dispersion.first_pixel, dispersion.last_pixel]))
+    facts: dict[str, Any] = {
+        "wavelength_medium": "air",
+        "wavelength_frame": "TOPOCENT",
+        "wavelength_order": dispersion.order,
+        "wavelength_lines": dispersion.n_lines,
+        "wavelength_rms": dispersion.rms,
+        "wavelength_rms_pixel": dispersion.rms_pixel,
+        "wavelength_first": float(min(ends)),
+        "wavelength_last": float(max(ends)),
+        "wavelength_lamp": dispersion.lamp,
+        "wavelength_gap": solved.minutes,
+        "wavelength_nfa": solved.log10_nfa,
+        "wavelength_zero": 0.0,
+        "resolving_power": dispersion.resolving_power,
+        **(earth_motion(header, middle) if middle is not None else {}),
+    }
+    told = (
+        f"wavelengths: {dispersion.lamp} ({', '.join(solved.lamps)}), {dispersion.n_lines} lines, "
+        f"order {dispersion.order}, rms {dispersion.rms_pixel:.3f} pixel"
+    )
+    known = {k: v for k, v in facts.items() if not (isinstance(v, float) and math.isnan(v))}
+    wave = (X, dispersion.wavelength(x), WAVELENGTH_ATTRS)
+    found = spectrum.assign_coords({WAVELENGTH: wave})
+    found = found.assign(extrapolated=(X, dispersion.is_extrapolated(x), beyond))
+    return add_history(found.assign_attrs(known), told)
+
+
+# The motion of the Earth towards a star: `earth_motion`.
+#
+# ERFA, the library that astropy calls, in 0.05 s instead of the 0.6 s that importing
+# astropy.coordinates takes; it needs no file of the Earth's rotation: UT1 is taken to be UTC, which
+# is wrong by up to 0.9 s, 0.0003 km/s.
+
+_AU_PER_DAY = 149597870.7 / 86400.0  # km/s
+_PLACES = (("RA", "DEC"), ("OBJCTRA", "OBJCTDEC"))
+_SITES = (
+    ("LATITUDE", "LONGITUD", "HEIGHT"),
+    ("SITELAT", "SITELONG", "SITEELEV"),
+    ("GEO_LAT", "GEO_LONG", "GEO_ELEV"),
+    ("LAT-OBS", "LONG-OBS", "ALT-OBS"),
+)
+
+
+def earth_motion(header: Mapping[str, Any], middle: np.datetime64) -> dict[str, float]:
+    """Return the barycentric correction (km/s) and the barycentric Julian date (TDB).
+
+    Parameters
+    ----------
+    header : cards of place (RA, DEC: hours or degrees, J2000) and site (degrees, east positive).
+    middle : of the exposures, UTC.
+
+    Returns
+    -------
+    facts : `barycentric_velocity`, to be added to a velocity measured (Wright & Eastman 2014, PASP
+        126, 838, to first order), and `barycentric_date`. Without a site they are those of the
+        centre of the Earth, 0.5 km/s and 0.02 s off at most, and the first has the name
+        `geocentric_velocity` instead; empty without a place.
+
+    Examples
+    --------
+    >>> header = {"RA": "18:36:56.3", "DEC": "+38:47:01"}
+    >>> found = earth_motion(header, np.datetime64("2019-10-29T23:42:05"))
+    >>> {name: round(value, 2) for name, value in found.items()}
+    {'geocentric_velocity': -13.21, 'barycentric_date': 2458786.49}
+    """
+    place = next(
+        (
+            (alpha, delta)
+            for ra, dec in _PLACES
+            if (alpha := angle_of(header.get(ra), hours=True)) is not None
+            and (delta := angle_of(header.get(dec))) is not None
+        ),
+        None,
+    )
+    if place is None or np.isnat(middle):
+        return {}
+    import erfa
+
+    days = float((middle - np.datetime64("2000-01-01T12:00:00")) / np.timedelta64(1, "D"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tt = erfa.taitt(*erfa.utctai(erfa.DJ00, days))
+        earth = erfa.epv00(*tt)[1]
+        position, velocity = earth["p"].copy(), earth["v"].copy()
+        site = _site_of(header)
+        if site is not None:
+            longitude, latitude, height = site
+            angle = erfa.era00(erfa.DJ00, days)
+            own = erfa.pvtob(longitude, latitude, height, 0.0, 0.0, 0.0, angle)
+            turn = erfa.c2i06a(*tt).T
+            position = position + turn @ own["p"] / erfa.DAU
+            velocity = velocity + turn @ own["v"] / erfa.DAU * erfa.DAYSEC
+    alpha, delta = np.radians(place)
+    to_star = np.array(
+        [np.cos(delta) * np.cos(alpha), np.cos(delta) * np.sin(alpha), np.sin(delta)]
+    )
+    name = "geocentric_velocity" if site is None else "barycentric_velocity"
+    light = float(position @ to_star) * erfa.AULT / erfa.DAYSEC
+    return {
+        name: float(velocity @ to_star) * _AU_PER_DAY,
+        "barycentric_date": float(tt[0]) + float(tt[1]) + light,
+    }
+
+
+def _site_of(header: Mapping[str, Any]) -> tuple[float, float, float] | None:
+    """Return longitude (radians, east positive), latitude (radians) and height (m), or None.
+
+    A longitude in the western style, three numbers without a sign, is not believed.
+    """
+    for latitude, longitude, height in _SITES:
+        north, east = angle_of(header.get(latitude)), angle_of(header.get(longitude))
+        text = str(header.get(longitude, "")).strip()
+        unsigned = len(text.replace(":", " ").split()) > 1 and text[:1] not in "+-"
+        if north is not None and east is not None and not unsigned and abs(north) <= 90:
+            up = header.get(height)
+            metres = float(up) if isinstance(up, int | float) else 0.0
+            return math.radians(east), math.radians(north), metres
+    return None
+
+
+def angle_of(value: Any, *, hours: bool = False) -> float | None:
+    """Return an angle in degrees from a number of degrees or a sexagesimal text; None if neither.
+
+    Parameters
+    ----------
+    value : of a card.
+    hours : the text is in hours.
+
+    Examples
+    --------
+    >>> angle_of("-00:30:00"), angle_of("12 30 00", hours=True), angle_of(187.5), angle_of("N/A")
+    (-0.5, 187.5, 187.5, None)
+    """
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, int | float):
+        return float(value) if math.isfinite(value) else None
+    parts = str(value).strip().replace(":", " ").split()
+    try:
+        numbers = [float(part) for part in parts]
+    except ValueError:
+        return None
+    if not 1 <= len(numbers) <= 3:
+        return None
+    size = sum(abs(number) / 60.0**i for i, number in enumerate(numbers))
+    size = -size if parts[0].startswith("-") else size
+    return size * 15 if hours and len(numbers) > 1 else size

@@ -1,0 +1,261 @@
+"""``python -m benchmarks.truth.lamps``: whether lamps are told right, and what is refused.
+
+Lamps are simulated with the lines of `arrayred/lamps`, of which the identification uses the
+strongest only. The population: each of `LAMPS` alike often; 765 to 4096 pixels; R 300 to 8000 at a
+FWHM of 2 to 4 pixels, both directions, the grating equation with a detector that spans 1.7 to 7
+degrees at diffraction angles up to 45 degrees; strengths scattered by a factor of 2 for each line
+and of 3 for each ion, a detector that fades towards both ends; one line in twenty missing, one in
+fifteen of no element; the brightest line 2,000 to 60,000 electrons high, one lamp in seven
+overexposed (saturated lines flagged).
+
+What must be refused: other gases than the one that is named; real lamps with the gaps between
+their lines shuffled, which no gas has; lines at random; and flat lamps with fringes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import process_time
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+import arrayred as ar
+from arrayred.errors import ArrayredError
+from arrayred.model import SATURATED
+from arrayred.steps.wavelength import LAMPS, _atlas_of
+
+Values = NDArray[np.float64]
+LEAST_LINES = 12
+N_PIXELS = (765, 1024, 1530, 2048, 3326, 4096)
+FULL_WELL = 60_000.0
+HINTED = 4
+
+
+class Lamp(NamedTuple):
+    """A simulated lamp: its arc, its name, and the true wavelength of each pixel (x)."""
+
+    arc: xr.Dataset
+    name: str
+    wavelength: Values
+
+    @property
+    def dispersion(self) -> float:
+        """Return the true dispersion in the middle, Angstrom per pixel."""
+        middle = self.wavelength.size // 2
+        return float(abs(self.wavelength[middle + 1] - self.wavelength[middle]))
+
+
+def grating(rng: np.random.Generator, n: int, fwhm: float) -> Callable[[Values], Values]:
+    """Return the wavelength (Angstrom) of places from -1 to 1 on a random spectrograph."""
+    while True:
+        resolving = 10 ** rng.uniform(math.log10(300), math.log10(8000))
+        center = rng.uniform(3800, 9200)
+        step = center / (resolving * fwhm)
+        angle, half = rng.uniform(-0.17, 0.79), rng.uniform(0.015, 0.06)
+        sign = rng.choice([-1.0, 1.0])
+        scale = sign * step * n / 2 / (math.cos(angle) * math.tan(half))
+
+        def wavelength(u: Values, a: float = angle, s: float = scale, c: float = center) -> Values:
+            beta = a + np.arctan(u * math.tan(half))
+            return np.asarray(c + s * (np.sin(beta) - math.sin(a)))
+
+        ends = np.sort(wavelength(np.array([-1.0, 1.0])))
+        if ends[0] > 3250 and ends[1] < 10700:
+            return wavelength
+
+
+def lines_of(rng: np.random.Generator, name: str) -> tuple[Values, Values]:
+    """Return wavelengths and strengths of a lamp of a gas, as no two lamps are alike."""
+    atlas = _atlas_of(LAMPS[name])
+    strength = atlas.strength * rng.lognormal(0, 0.7, atlas.wave.size)
+    hollow = name.startswith(("Cu", "Fe"))
+    for ion in np.unique(atlas.ion):
+        weak = 0.0 if ion == "ArII" and not hollow and rng.random() < 0.7 else 1.0
+        strength[atlas.ion == ion] *= weak * rng.lognormal(0, 1.1)
+    strength[rng.random(strength.size) < 0.05] = 0
+    return atlas.wave, strength
+
+
+def arc_of(rng: np.random.Generator, n: int, x: Values, light: Values, fwhm: float) -> xr.Dataset:
+    """Return the arc of lines at x (FITS pixel) of a relative light, with noise."""
+    from scipy.special import ndtr
+
+    pixel = np.arange(1.0, n + 1)
+    slope = rng.uniform(-0.12, 0.12)
+    signal = np.zeros(n)
+    for at, height in zip(x, light, strict=True):
+        sigma = fwhm / 2.3548 * (1 + slope * (2 * at / n - 1))
+        first = max(int(at - 6 * sigma) - 2, 0)
+        own = pixel[first : int(at + 6 * sigma) + 2]
+        signal[first : first + own.size] += height * (
+            ndtr((own + 0.5 - at) / sigma) - ndtr((own - 0.5 - at) / sigma)
+        )
+    peak = 10 ** rng.uniform(3.3, math.log10(FULL_WELL))
+    over = rng.uniform(1.5, 4) if rng.random() < 1 / 7 else 1.0
+    signal *= (FULL_WELL * over if over > 1 else peak) / max(signal.max(), 1e-9)
+    signal += rng.uniform(0, 0.02) * peak + 50
+    read = rng.uniform(5, 30)
+    counts = rng.poisson(signal) + rng.normal(0, read, n)
+    saturated = counts > FULL_WELL
+    counts = np.minimum(counts, FULL_WELL)
+    return xr.Dataset(
+        {
+            "flux": ("x", counts, {"units": "electron"}),
+            "variance": ("x", np.maximum(counts, 50.0) + read**2),
+            "dq": ("x", np.where(saturated, SATURATED, 0).astype(np.uint8)),
+        },
+        {"x": np.arange(1, n + 1)},
+    )
+
+
+def simulate(seed: int, kind: str = "lamp") -> Lamp:
+    """Return a lamp; "shuffled" and "random" have lines that no gas has, "flat" none."""
+    rng = np.random.default_rng([seed, {"lamp": 0, "shuffled": 1, "random": 2, "flat": 3}[kind]])
+    name = list(LAMPS)[seed % len(LAMPS)]
+    n = int(rng.choice(N_PIXELS))
+    fwhm = rng.uniform(2, 4)
+    wavelength = grating(rng, n, fwhm)
+    fine = np.linspace(-1.02, 1.02, 20001)
+    grid = wavelength(fine)
+    wave, strength = lines_of(rng, name)
+    if kind == "shuffled":
+        gaps = rng.permutation(np.diff(wave))
+        wave = wave[0] + np.concatenate(([0.0], np.cumsum(gaps)))
+    order = np.argsort(grid)
+    place = np.interp(wave, grid[order], fine[order], left=np.nan, right=np.nan)
+    strength = strength * np.exp(
+        -0.5 * ((wave - rng.normal(6000, 600)) / rng.uniform(1300, 2600)) ** 2
+    )
+    kept = np.isfinite(place) & (np.abs(place) < 1) & (strength > 0)
+    place, strength = place[kept], strength[kept]
+    if kind == "random":
+        place = rng.uniform(-1, 1, max(place.size, 20))
+        strength = rng.lognormal(0, 1.5, place.size)
+    n_false = rng.poisson(min(place.size, 40) / 15)
+    if n_false and place.size:
+        place = np.append(place, rng.uniform(-1, 1, n_false))
+        strength = np.append(strength, rng.choice(strength, n_false) * 0.5)
+    x = (n + 1) / 2 + place * n / 2
+    arc = arc_of(rng, n, x, strength, fwhm)
+    if kind == "flat":
+        u = np.linspace(-1, 1, n)
+        level = (
+            2e4 * (1 - 0.6 * u**2) * (1 + rng.uniform(0, 0.1) * np.sin(rng.uniform(20, 200) * u))
+        )
+        noise = rng.normal(0, 1, n) * np.sqrt(level + 100)
+        arc = arc.assign(flux=("x", level + noise), variance=("x", level + 100))
+        arc = arc.assign(dq=("x", np.zeros(n, np.uint8)))
+    u = (np.arange(1.0, n + 1) - (n + 1) / 2) * 2 / n
+    return Lamp(arc, name, wavelength(u))
+
+
+def judge(lamp: Lamp, asked: str = "auto", *, with_hint: bool = False) -> dict[str, Any]:
+    """Return what becomes of a lamp: accepted, the largest error in the range covered, pixel."""
+    began = process_time()
+    found: dict[str, Any] = {"name": lamp.name, "asked": asked}
+    lines = ar.find_lamp_lines(lamp.arc)
+    found["lines"] = int(np.count_nonzero(~np.isin(lines.problem.values, ("edge", "sharp"))))
+    hint: dict[str, float] = {}
+    if with_hint:
+        middle = float(np.interp(0.5, [0, 1], lamp.wavelength[[0, -1]]))
+        hint = {"dispersion": lamp.dispersion * 1.02, "center": middle}
+    try:
+        known = ar.identify(lines, asked, **hint)
+        solution = ar.fit_dispersion(known)
+    except ArrayredError as error:
+        return found | {"accepted": False, "why": str(error)[:160], "s": process_time() - began}
+    found["s"] = process_time() - began
+    x = lamp.arc.x.values
+    covered = ~solution.is_extrapolated(x)
+    slope = np.abs(np.gradient(lamp.wavelength))
+    off = np.abs(solution.wavelength(x) - lamp.wavelength) / slope
+    keep = ("lamp", "log10_nfa", "flux_explained", "list_seen", "margin")
+    found |= {name: known.attrs[name] for name in keep}
+    return found | {
+        "accepted": True,
+        "off": float(off[covered].max()),
+        "order": solution.order,
+        "used": solution.n_lines,
+        "chi2": solution.chi2,
+        "covered": float(covered.mean()),
+    }
+
+
+def cases(first: int, n: int) -> Iterator[tuple[str, int]]:
+    """Yield kinds and seeds of lamps to be told, and of what must be refused."""
+    for seed in range(first, first + n):
+        yield "lamp", seed
+        yield ("wrong", "shuffled", "random", "flat")[seed % 4], seed
+
+
+def run_case(kind: str, seed: int) -> dict[str, Any]:
+    """Return what becomes of a case."""
+    if kind == "wrong":
+        lamp = simulate(seed)
+        others = [n for n, e in LAMPS.items() if not set(e) & set(LAMPS[lamp.name])]
+        asked = others[seed // 4 % len(others)]
+        return judge(lamp, asked) | {"kind": kind, "seed": seed}
+    found = judge(simulate(seed, kind)) | {"kind": kind, "seed": seed}
+    if kind == "lamp" and seed % HINTED == 0:
+        hinted = judge(simulate(seed, kind), with_hint=True)
+        found["hinted"] = {k: hinted[k] for k in ("accepted", "off", "s") if k in hinted}
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the cases that a file does not hold yet, and tell the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.truth.lamps", description=__doc__)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--number", type=int, default=60, help="of lamps, and of what is none")
+    parser.add_argument("--json", type=Path, default=Path("lamps.jsonl"), help="results, kept")
+    options = parser.parse_args(arguments)
+    rows = []
+    if options.json.exists():
+        rows = [json.loads(line) for line in options.json.read_text("utf-8").splitlines()]
+    done = {(row["kind"], row["seed"]) for row in rows}
+    with open(options.json, "a", encoding="utf-8") as file:
+        for kind, seed in cases(options.first, options.number):
+            if (kind, seed) not in done:
+                rows.append(run_case(kind, seed))
+                file.write(json.dumps(rows[-1]) + "\n")
+                file.flush()
+    print(summary(rows))
+    return 0
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """Return the figures."""
+    lamps = [r for r in rows if r["kind"] == "lamp" and r["lines"] >= LEAST_LINES]
+    none = [r for r in rows if r["kind"] != "lamp"]
+    accepted = [r for r in lamps if r["accepted"]]
+    few = [r for r in rows if r["kind"] == "lamp" and r["lines"] < LEAST_LINES]
+    wrong = [r for r in accepted + few if r["accepted"] and not r["off"] <= 1]
+    false = [r for r in none if r["accepted"]]
+    hinted = [r["hinted"] for r in lamps if "hinted" in r]
+    lines = [
+        f"{len(lamps)} lamps with {LEAST_LINES} lines or more: {len(accepted)} accepted, "
+        f"{len(wrong)} wrong; {len(few)} with fewer, {sum(r['accepted'] for r in few)} accepted",
+        f"{len(none)} that are none: {len(false)} accepted",
+        f"with a hint: {sum(h['accepted'] for h in hinted)} of {len(hinted)}, "
+        f"{sum(h['accepted'] and not h['off'] <= 1 for h in hinted)} wrong",
+    ]
+    for label, times in (
+        ("s", [r["s"] for r in rows]),
+        ("s with a hint", [h["s"] for h in hinted]),
+    ):
+        if times:
+            lines.append(f"{label}: median {np.median(times):.2f}, most {max(times):.2f}")
+    lines += [f"  wrong: {r}" for r in wrong] + [f"  false: {r}" for r in false]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""Wavelengths of a night with lamps: what products say, against the truth of the simulation."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+import arrayred as ar
+from arrayred.simulate import Detector, Lamps, Star
+from tests.cli.conftest import Call, reduced_once
+from tests.cli.two_stars import product, taken
+
+SHAPE = (60, 900)
+TILT, ROW = 1.5, 22.0
+DRIFT = 0.4
+"""Pixels by which the lines move from the lamp before to the lamp after."""
+NEON = {
+    5852.4878: 1000, 5881.8950: 500, 5944.8340: 250, 5975.5343: 300, 6029.9968: 500,
+    6074.3376: 500, 6096.1630: 150, 6143.0627: 500, 6163.5937: 500, 6217.2812: 500,
+    6266.4952: 500, 6304.7893: 50, 6334.4276: 500, 6382.9914: 500, 6402.2480: 1000,
+    6506.5277: 500, 6532.8824: 50, 6598.9528: 500, 6678.2766: 250, 6717.0430: 35,
+}  # fmt: skip
+"""Lines and rough strengths (NIST)."""
+
+
+def wavelength_of(x: Any) -> Any:
+    """Return the true wavelength in the middle row, without drift."""
+    return 5800.0 + 1.1 * x - 5e-5 * x**2
+
+
+def columns_of(wave: Any) -> Any:
+    x = np.linspace(1, SHAPE[1], 100_001)
+    return np.interp(wave, wavelength_of(x), x)
+
+
+def neon(shift: float) -> Lamps:
+    lines = tuple((float(columns_of(w)) + shift, 2.0 * s, 1.3) for w, s in NEON.items())
+    return Lamps(arc_lines=lines, arc_tilt=TILT, exptime=5.0)
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write five darks, a lamp, three lights and another lamp."""
+    folder = tmp_path_factory.mktemp("neon") / "night"
+    parts: dict[str, Any] = {"detector": Detector(shape=SHAPE)}
+    taken(folder, "", 18, n_darks=5, n_biases=3, **parts)
+    taken(folder, "a-", 20, n_arcs=1, lamps=neon(-DRIFT / 2), **parts)
+    taken(folder, "v-", 21, n_lights=3, star=Star("Vega", row=ROW), **parts)
+    taken(folder, "b-", 22, n_arcs=1, lamps=neon(DRIFT / 2), **parts)
+    for path in folder.glob("v-*"):
+        with fits.open(path, mode="update") as file:
+            file[0].header.update(
+                RA="18:36:56.3", DEC="+38:47:01", LATITUDE=28.76, LONGITUD=-17.88, HEIGHT=2344.0
+            )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def out(night: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return reduced_once(night, tmp_path_factory.mktemp("reduced"))
+
+
+def made(out: Path, name: str) -> Path:
+    return out / "targets" / "Vega" / f"Vega_{name}"
+
+
+def test_wavelengths_are_those_of_the_stars_own_rows_at_mid_exposure(out: Path) -> None:
+    table = Table.read(made(out, "spectrum.fits"), hdu=1)
+    lean = TILT * ((table["trace"] - 1) / (SHAPE[0] - 1) - 0.5)
+    header = fits.getheader(made(out, "spectrum.fits"))
+    arc = Table.read(made(out, "arc.ecsv"), format="ascii.ecsv")
+    before, after = (np.datetime64(lamp["date_mid"]) for lamp in arc.meta["lamps"])
+    middle = np.datetime64(header["DATE-AVG"])
+    drift = DRIFT * ((middle - before) / (after - before) - 0.5)
+    truth = wavelength_of(table["x"] - lean - drift)
+    off = (table["wavelength"] - truth) / 1.05
+    assert np.abs(off[~table["extrapolated"]]).max() < 0.05
+
+
+def test_columns_of_a_spectrum_with_wavelengths(out: Path) -> None:
+    table = Table.read(made(out, "spectrum.fits"), hdu=1)
+    assert table.colnames[:4] == ["x", "wavelength", "flux", "uncertainty"]
+    assert str(table["wavelength"].unit) == "Angstrom"
+    text = Table.read(made(out, "spectrum.ecsv"), format="ascii.ecsv")
+    assert text.colnames == table.colnames
+    for name in ("wavelength", "extrapolated", "flux"):
+        assert np.array_equal(text[name], table[name])
+    lines = Table.read(made(out, "lines.ecsv"), format="ascii.ecsv")
+    used = lines["x"][lines["used"]]
+    low, high = used.min(), used.max()
+    beyond = (table["x"] < low - 0.5) | (table["x"] > high + 0.5)
+    within = (table["x"] > low + 0.5) & (table["x"] < high - 0.5)
+    assert table["extrapolated"][beyond].all()
+    assert not table["extrapolated"][within].any()
+
+
+def test_the_flux_is_untouched_and_the_text_tables_are_the_same(
+    out: Path, night: Path, tmp_path: Path
+) -> None:
+    plain = reduced_once(night, tmp_path, "--no-wavelength")
+    assert made(out, "raw_extraction.txt").read_bytes() == (
+        made(plain, "raw_extraction.txt").read_bytes()
+    )
+    one, other = (Table.read(made(where, "spectrum.fits"), hdu=1) for where in (out, plain))
+    assert {*one.colnames} - {*other.colnames} == {"wavelength", "extrapolated"}
+    assert all(np.array_equal(one[name], other[name], equal_nan=True) for name in other.colnames)
+    assert not list(plain.rglob("*_arc.ecsv"))
+
+
+def test_a_spectrum_comes_back_with_its_coordinate(out: Path) -> None:
+    spectrum = ar.open_product(made(out, "spectrum.fits"))
+    wave = spectrum.coords["wavelength"]
+    assert wave.dims == ("x",)
+    assert wave.attrs["units"] == "Angstrom"
+    assert wave.attrs["standard_name"] == "radiation_wavelength"
+    assert (wave.attrs["medium"], wave.attrs["frame"]) == ("air", "topocentric")
+    assert spectrum["extrapolated"].dtype == bool
+    table = Table.read(made(out, "spectrum.fits"), hdu=1)
+    assert np.array_equal(spectrum["extrapolated"], table["extrapolated"])
+    assert spectrum.attrs["wavelength_lamp"] == "Ne"
+
+
+def test_specutils_reads_the_wavelengths(out: Path) -> None:
+    specutils = pytest.importorskip("specutils")
+    table = Table.read(made(out, "spectrum.fits"), hdu=1)
+    for name, form in (("spectrum.fits", "tabular-fits"), ("spectrum.ecsv", "ECSV")):
+        found = specutils.Spectrum.read(made(out, name), format=form)
+        assert np.allclose(found.spectral_axis.to_value("Angstrom"), table["wavelength"])
+        assert np.array_equal(found.flux.value, table["flux"])
+
+
+def test_cards_tell_the_solution_and_the_motion_of_the_earth(out: Path) -> None:
+    header = fits.getheader(made(out, "spectrum.fits"))
+    lines = Table.read(made(out, "lines.ecsv"), format="ascii.ecsv")
+    used = lines[lines["used"]]
+    assert (header["WLMEDIUM"], header["SPECSYS"], header["WLLAMP"]) == ("air", "TOPOCENT", "Ne")
+    assert header["WLZERO"] == 0
+    assert header["WLFIRST"] == pytest.approx(used["wavelength"].min(), abs=1.0)
+    assert header["WLLAST"] == pytest.approx(used["wavelength"].max(), abs=1.0)
+    assert 0 < header["WLRMSPX"] < 0.1
+    assert header["WLRMS"] == pytest.approx(header["WLRMSPX"] * 1.05, rel=0.1)
+    assert header["WLNFA"] < -2
+    assert -60 < header["WLGAP"] < 60
+    assert header["SPE_RPOW"] == pytest.approx(6200 / (1.3 * 2.355 * 1.05), rel=0.1)
+    assert "VHELIO" not in header
+    assert -30 < header["BARYCORR"] < 30
+    assert header["BJD_TDB"] == pytest.approx(header["MJD-AVG"] + 2400000.5, abs=0.007)
+
+
+def test_the_solution_is_used_again_and_costs_no_search(
+    out: Path, night: Path, tmp_path: Path, arrayred: Call
+) -> None:
+    solution = made(out, "solution.toml")
+    told = tomllib.loads(solution.read_text())
+    assert told["solution"]["lamp"] == "Ne"
+    assert len(told["lines"]["x"]) == len(told["lines"]["wavelength"])
+    again = arrayred("reduce", night, "-o", "again", "--no-figures", "--solution", solution)
+    assert again.code == 0, again.err
+    one, other = (Table.read(made(where, "spectrum.fits"), hdu=1) for where in (out, Path("again")))
+    assert np.allclose(one["wavelength"], other["wavelength"], atol=0.02)
+
+
+def test_a_lamp_that_is_not_identified_is_a_note_and_no_failure(
+    night: Path, arrayred: Call
+) -> None:
+    told = arrayred("reduce", night, "-o", "out", "--no-figures", "--lamp", "Xe")
+    assert told.code == 0, told.err
+    header = fits.getheader(product("Vega", "spectrum.fits"))
+    assert "WLLAMP" not in header
+    assert "no wavelengths: a-arc-001: " in "".join(header["COMMENT"])
+    assert product("Vega", "arc.ecsv").is_file()
+    assert not product("Vega", "solution.toml").exists()
