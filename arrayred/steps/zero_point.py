@@ -1,8 +1,9 @@
 """Measure where the lines of sky, air and star lie beside the place where the lamp puts them.
 
 A lamp is not the star: its light fills the slit and takes another way, the instrument bends between
-the two exposures, and a star beside the middle of the slit shifts all of its lines. `measure_zero_point`
-finds the shift, in pixels: above 0, lines lie at higher x than the solution of the lamp says.
+the two exposures, and a star beside the middle of the slit shifts all of its lines.
+`measure_zero_point` finds the shift, in pixels: above 0, lines lie at higher x than the solution of
+the lamp says.
 
 - Sky lines fill the slit as the lamp does: they show how the instrument bent.
 - The oxygen of the air (the B band, 6867 to 6944 Angstrom) is in the light of the star: it shows
@@ -52,6 +53,7 @@ LARGEST_ERROR = 0.3
 """Pixels: a zero point known less well is refused."""
 _LEAST_SIGNIFICANCE = 7.0
 _SHIFT_STEP = 0.1
+_LARGEST_ASYMMETRY = 0.04
 _FWHM_PER_SIGMA = 2.354820045
 _LIGHT_SPEED = 299792.458
 
@@ -256,24 +258,30 @@ def _of_line(scene: _Scene, wave: float, *, emission: bool) -> tuple[float, floa
     best: _Fit | None = None
     width = sharp
     for fwhm in widths:
-        fit = _of_window(scene, place, fwhm, fwhm, emission=emission)
+        fit = _of_window(scene, place, fwhm, emission=emission)
         if fit is not None and (best is None or fit.significance > best.significance):
             best, width = fit, fwhm
     if best is None or best.significance < _LEAST_SIGNIFICANCE or best.error > LARGEST_ERROR:
         return None
-    if not emission:
-        # Core and wings of a line that is filled or blended lie apart.
-        core = _of_window(scene, place + best.shift, width, 0.4 * width, emission=False)
-        if core is None or abs(core.shift) > max(0.3, 4 * math.hypot(core.error, best.error)):
-            return None
+    if not emission and not _is_symmetric(scene, place + best.shift, width, best.height):
+        return None
     return best.shift, best.error
 
 
-def _of_window(
-    scene: _Scene, place: float, fwhm: float, reach: float, *, emission: bool
-) -> _Fit | None:
-    """Fit a Gaussian line of a width, within a window of 2.5 times the reach on either side."""
-    half = 2.5 * reach + (FARTHEST if reach == fwhm else 1.0)
+def _is_symmetric(scene: _Scene, place: float, fwhm: float, depth: float) -> bool:
+    """Return whether both halves of a line are alike, but for a slope: not filled, not blended."""
+    away = np.arange(0.5, 1.3 * fwhm)
+    red, blue = (np.interp(place + by, scene.x, scene.values) for by in (away, -away))
+    noise = float(np.median(scene.sigma)) * math.sqrt(2)
+    apart = red - blue
+    apart -= away * float(np.add.reduce(apart * away) / np.add.reduce(away**2))
+    left = math.sqrt(float(np.add.reduce(apart**2)) / away.size)
+    return left < math.hypot(_LARGEST_ASYMMETRY * depth, 2.5 * noise)
+
+
+def _of_window(scene: _Scene, place: float, fwhm: float, *, emission: bool) -> _Fit | None:
+    """Fit a Gaussian line of a width, in a window about the place where it is expected."""
+    half = 2.5 * fwhm + FARTHEST
     inside = scene.usable & (np.abs(scene.x - place) <= half)
     if np.count_nonzero(inside) < 8 or np.count_nonzero(inside) < 0.8 * 2 * half:
         return None
@@ -333,22 +341,25 @@ def _by_oxygen(scene: _Scene) -> ZeroPoint:
     x = scene.x[inside]
     fine = np.arange(x.min() - 3 * FARTHEST, x.max() + 3 * FARTHEST, 0.1)
     wave = np.interp(fine, scene.x, scene.wave)
-    grid, absorbed = oxygen_absorption()
-    shape = np.interp(wave, grid, absorbed, left=0.0, right=0.0)
-    blur = math.hypot(scene.fwhm_at(6880.0) / _FWHM_PER_SIGMA, 1 / math.sqrt(12))
-    reach = np.arange(-math.ceil(40 * blur), math.ceil(40 * blur) + 1) * 0.1
-    kernel = np.exp(-0.5 * (reach / blur) ** 2)
-    shape = np.convolve(shape, kernel / kernel.sum(), "same")
     level = float(np.median(scene.values[inside]))
-    fit = _fit_shift(x, -scene.values[inside], scene.sigma[inside], (fine, shape), 2)
-    if fit is None or level <= 0 or fit.significance < _LEAST_SIGNIFICANCE:
+    sharp = math.hypot(scene.fwhm_at(6880.0) / _FWHM_PER_SIGMA, 1 / math.sqrt(12))
+    fits = []
+    for column in _COLUMNS:
+        shape = np.interp(wave, *oxygen_absorption(column), left=0.0, right=0.0)
+        for wider in _WIDER:
+            blurred = _blurred(shape, 10 * wider * sharp)
+            found = _fit_shift(x, -scene.values[inside], scene.sigma[inside], (fine, blurred), 2)
+            if found is not None:
+                fits.append((found.chi2, found, float(blurred.max())))
+    if not fits or level <= 0 or min(fits)[1].significance < _LEAST_SIGNIFICANCE:
         raise LampError(
             "The oxygen of the air does not stand out",
             hint="Take another standard: --zero-point sky or star.",
         )
+    _, fit, deepest = min(fits)
     depth = fit.height / level
     left = math.sqrt(fit.chi2) * float(np.median(scene.sigma[inside])) / level
-    if not 0.3 < depth < 2.0 or left > 0.25 * depth * float(shape.max()):
+    if not 0.3 < depth < 2.0 or left > 0.25 * depth * deepest:
         raise LampError(
             f"The band at 6870 Angstrom is not that of the air alone ({depth:.2f} times its depth; "
             "cool stars have bands of TiO there)",
@@ -365,14 +376,28 @@ def _by_oxygen(scene: _Scene) -> ZeroPoint:
 _ORIGIN, _B_UPPER, _D_UPPER = 14525.661, 1.37294, 5.5e-6
 _B_LOWER, _D_LOWER, _LAMBDA, _GAMMA = 1.4376764, 4.841e-6, 1.984751, -0.008425
 """Constants of the states b 1Sigma+g, v = 1, and X 3Sigma-g, v = 0, cm^-1."""
+_COLUMNS, _WIDER = (0.5, 1.0, 2.0, 4.0), (0.8, 1.0, 1.25, 1.6, 2.0)
+"""Air masses tried, and widths of lines in those of the lamp: a star does not fill the slit, or its
+picture is not sharp where the lamp is."""
 _KELVIN, _HALF_WIDTH, _STRONGEST = 260.0, 0.045, 2.0
 """Temperature of the air; half-width of a line, cm^-1, and the strongest line times the column of
 one air mass, cm^-1: at the middle of a line nothing is left."""
 
 
-@lru_cache(maxsize=1)
-def oxygen_absorption() -> tuple[Values, Values]:
+def _blurred(shape: Values, sigma: float) -> Values:
+    """Return values convolved with a Gaussian of a sigma in samples."""
+    reach = np.arange(-math.ceil(4 * sigma), math.ceil(4 * sigma) + 1)
+    kernel = np.exp(-0.5 * (reach / sigma) ** 2)
+    return np.convolve(shape, kernel / kernel.sum(), "same")
+
+
+@lru_cache(maxsize=8)
+def oxygen_absorption(column: float = 1.0) -> tuple[Values, Values]:
     """Return wavelengths in air, Angstrom, and the part of the light that oxygen takes there.
+
+    Parameters
+    ----------
+    column : of oxygen, in that of one air mass.
 
     Examples
     --------
@@ -387,7 +412,7 @@ def oxygen_absorption() -> tuple[Values, Values]:
     width = _HALF_WIDTH * places / number
     for place, one, half in zip(places, strength, width, strict=True):
         depth += one / (math.pi * _HALF_WIDTH) / (1 + ((waves - place) / half) ** 2)
-    return waves, -np.expm1(-depth)
+    return waves, -np.expm1(-column * depth)
 
 
 def _oxygen_lines() -> tuple[Values, Values]:
