@@ -221,18 +221,18 @@ def _fit_shift(
     u = (x - x.mean()) / max(float(np.ptp(x)) / 2, 1.0)
     below = np.polynomial.polynomial.polyvander(u, degree)
     goal = values / sigma
-    chi2, height, height_error = (np.empty(shifts.size) for _ in range(3))
-    for i, shift in enumerate(shifts):
-        shape = np.interp(x - shift, *template)
-        basis = np.column_stack((shape, below)) / sigma[:, np.newaxis]
-        normal = basis.T @ basis
-        try:
-            inverse = np.linalg.inv(normal)
-        except np.linalg.LinAlgError:
-            return None
-        solved = inverse @ (basis.T @ goal)
-        left = goal - basis @ solved
-        chi2[i], height[i], height_error[i] = left @ left, solved[0], math.sqrt(inverse[0, 0])
+    shapes = np.interp(x - shifts[:, np.newaxis], *template)
+    rest = np.broadcast_to(below, (shifts.size, *below.shape))
+    basis = np.concatenate((shapes[..., np.newaxis], rest), axis=2) / sigma[:, np.newaxis]
+    turned = np.swapaxes(basis, 1, 2)
+    try:
+        inverse = np.linalg.inv(turned @ basis)
+    except np.linalg.LinAlgError:
+        return None
+    solved = (inverse @ (turned @ goal)[..., np.newaxis])[..., 0]
+    left = goal - (basis @ solved[..., np.newaxis])[..., 0]
+    chi2, height = np.add.reduce(left**2, axis=1), solved[:, 0]
+    height_error = np.sqrt(np.maximum(inverse[:, 0, 0], 0.0))
     at = int(np.argmin(np.where(height > 0, chi2, np.inf)))
     freedom = x.size - degree - 3
     if not 0 < at < shifts.size - 1 or freedom < 3 or height[at] <= 0:
@@ -245,7 +245,8 @@ def _fit_shift(
     per_degree = float(least / freedom)
     scale = math.sqrt(max(per_degree, 1.0))
     error = scale * _SHIFT_STEP * math.sqrt(2.0 / bend)
-    return _Fit(shift, error, float(height[at] / height_error[at] / scale), height[at], per_degree)
+    significance = float(height[at] / height_error[at] / scale)
+    return _Fit(shift, error, significance, float(height[at]), per_degree)
 
 
 def _of_line(scene: _Scene, wave: float, *, emission: bool) -> tuple[float, float] | None:
