@@ -58,3 +58,6 @@ from .steps.wavelength import Dispersion as Dispersion
 from .steps.wavelength import find_lamp_lines as find_lamp_lines
 from .steps.wavelength import fit_dispersion as fit_dispersion
 from .steps.wavelength import identify as identify
+from .steps.wavelength import interpolate_dispersion as interpolate_dispersion
+from .steps.wavelength import merge_lines as merge_lines
+from .steps.wavelength import read_line_list as read_line_list

@@ -139,7 +139,7 @@ from arrayred.steps.noise import (
 from arrayred.steps.sky import fit_sky, subtract_sky, why_no_band
 from arrayred.steps.solution import brightest_rows, solve_lamps, with_wavelengths
 from arrayred.steps.trace import Neighbour, fit_trace, half_height_of, neighbours_of
-from arrayred.steps.wavelength import find_lamp_lines, identify
+from arrayred.steps.wavelength import find_lamp_lines, identify, merge_lines
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -237,7 +237,7 @@ class Masters:
     def __init__(self, method: Method, reading: ReadOptions) -> None:
         self.method, self.reading = method, reading
         self._made: dict[str, xr.Dataset | ArrayredError] = {}
-        self._identified: dict[tuple[str, str, str], xr.Dataset | ArrayredError] = {}
+        self._identified: dict[tuple[str, ...], xr.Dataset | ArrayredError] = {}
         self._making = RLock()
 
     def __getitem__(self, group: Group | Flat) -> xr.Dataset:
@@ -264,24 +264,22 @@ class Masters:
         """Return the master of a group; None for None."""
         return None if group is None else self[group]
 
-    def identified(self, lamp: Lamp, recipe: Recipe) -> xr.Dataset:
-        """Return the identified lines of a lamp, in its brightest rows, whatever the target.
+    def identified(self, lamps: Sequence[Lamp], recipe: Recipe) -> xr.Dataset:
+        """Return the identified lines of lamps, in their brightest rows, whatever the target.
 
         Raises
         ------
         ArrayredError
-            It cannot be read, or not be identified with certainty.
+            They cannot be read, or not be identified with certainty.
         """
         if recipe.lamp_solution:
             return solution_of(Path(recipe.lamp_solution))
-        key = (lamp.name, lamp.frames.key, recipe.lamp)
+        key = (*(lamp.name for lamp in lamps), recipe.lamp)
         if key not in self._identified:
             try:
                 with stage("identify lamp"):
-                    image = lamp_image(lamp, self, self.reading)
-                    trace, half_height = brightest_rows(image)
-                    arc = extract_lamp(image, trace, half_height=half_height, weights="sum")
-                    self._identified[key] = identify(find_lamp_lines(arc), recipe.lamp)
+                    lines = merge_lines(*(brightest_lines(lamp, self) for lamp in lamps))
+                    self._identified[key] = identify(lines, recipe.lamp)
             except ArrayredError as error:
                 self._identified[key] = error
         found = self._identified[key]
@@ -912,6 +910,13 @@ def lamp_image(
     )
 
 
+def brightest_lines(lamp: Lamp, masters: Masters) -> xr.Dataset:
+    """Return the lines of a lamp in its brightest rows."""
+    image = lamp_image(lamp, masters, masters.reading)
+    trace, half_height = brightest_rows(image)
+    return find_lamp_lines(extract_lamp(image, trace, half_height=half_height, weights="sum"))
+
+
 def calibrate_wavelengths(
     one: Target, masters: Masters, spectrum: xr.Dataset, arc: xr.Dataset
 ) -> tuple[xr.Dataset, xr.Dataset | None]:
@@ -932,13 +937,14 @@ def calibrate_wavelengths(
         with stage("solve wavelengths"):
             solved = solve_lamps(
                 arc,
-                lambda name: masters.identified(lamps[name], one.recipe),
+                lambda names: masters.identified([lamps[name] for name in names], one.recipe),
                 middle,
                 order=one.recipe.wavelength_order,
             )
     except ArrayredError as error:
-        hint = f". {error.hint}" if error.hint else ""
-        return add_remark(spectrum, f"no wavelengths: {error.args[0]}{hint}"), None
+        way = f". {error.hint}" if error.hint else ""
+        told = f"no wavelengths: {error.args[0]}{way} `arrayred wavelength` does it"
+        return add_remark(spectrum, told), None
     header = one.lights.frames[0].image.header
     spectrum = with_wavelengths(spectrum, solved, header.values() | dict(one.cards), middle)
     for text in solved.told:

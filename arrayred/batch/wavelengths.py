@@ -29,7 +29,7 @@ from arrayred.io.products import (
 )
 from arrayred.io.publish import Content, publish
 from arrayred.steps.solution import Solved, solve_given, solve_lamps, with_wavelengths
-from arrayred.steps.wavelength import find_lamp_lines, identify
+from arrayred.steps.wavelength import find_lamp_lines, identify, merge_lines, read_line_list
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -127,8 +127,6 @@ def _files_of(
     date = header.readable("DATE-AVG")
     middle = np.datetime64(str(date), "ns") if date else None
     if options.lines is not None:
-        from arrayred.steps.wavelength import read_line_list
-
         given = read_line_list(options.lines, int(arc.sizes["x"]))
         solved = solve_given(arc, given, order=options.order)
     else:
@@ -146,8 +144,8 @@ def _files_of(
 
 def _identifier(
     out: Path, arc: xr.Dataset, options: WavelengthOptions
-) -> Callable[[str], xr.Dataset]:
-    """Return the function that returns the identified lines of a lamp of a target."""
+) -> Callable[[tuple[str, ...]], xr.Dataset]:
+    """Return the function that returns the identified lines of lamps of a target."""
     if options.solution:
         place = Path(options.solution)
         if not place.is_file():
@@ -162,8 +160,8 @@ def _identifier(
         known = solution_of(place)
         return lambda _: known
 
-    def identified(name: str) -> xr.Dataset:
-        lines = find_lamp_lines(arc.sel(lamp=name))
+    def identified(names: tuple[str, ...]) -> xr.Dataset:
+        lines = merge_lines(*(find_lamp_lines(arc.sel(lamp=name)) for name in names))
         return identify(lines, options.lamp, dispersion=options.dispersion, center=options.center)
 
     return identified

@@ -126,7 +126,7 @@ def wavelength(
         for one in redo(out, targets, WavelengthOptions(**given)):  # type: ignore[arg-type]
             if one.solved is None:
                 failed = one.error
-                click.echo(printable(f"arrayred: {one.name}: {one.error}"), err=True)
+                click.echo(printable(f"arrayred: error: {one.name}: {one.error}"), err=True)
             elif not quiet:
                 found = one.solved.dispersion
                 click.echo(printable(f"{one.name}: {found.lamp}, {_solution_text(found)}"))

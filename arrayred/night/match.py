@@ -662,9 +662,11 @@ def _why_flat_unfit(lights: Group, flat: Flat) -> str:
 # Every arc frame of the target's setting fits: of its pixels (shape, binning, place on the
 # detector), and of its grating and angle where headers give them. FILTER and SLIT move no line.
 # Frames are never averaged: what a lamp is called says too little of its gas. Observers take a few
-# lamps in a row, between stars. Of the lamps of one exposure those of the last row before the
-# target are used, those of the first row after it, and all between its frames; those of other
-# nights only where its own night has none of any exposure.
+# lamps in a row, between stars: those of the last row before the target are used, those of the
+# first row after it, and all between its frames; those of other nights only where its own night has
+# none. A lamp beyond a nearer one is not: at Stony Brook no card tells that the grating was turned
+# between the neon and the mercury lamp, and the neon would give the mercury's stars wrong
+# wavelengths.
 
 LONG_GAP = 60.0
 """Minutes between a target and its nearest lamp above which a warning is given."""
@@ -810,13 +812,10 @@ def _lamps_around(
     night = lights.frames[0].night
     arcs = [arc for arc in arcs if arc.night == night] or arcs
     moments = [frame.time for group in targets for frame in group.frames if frame.time is not None]
-    chosen: set[str] = set()
-    for exptime in {arc.exptime for arc in arcs}:
-        alike = [arc for arc in arcs if arc.exptime == exptime]
-        before = [arc for arc in alike if arc.time is not None and arc.time < start]
-        after = [arc for arc in alike if arc.time is not None and arc.time > end]
-        chosen |= {arc.label for arc in alike if arc not in before and arc not in after}
-        chosen |= _nearest_row(before[::-1], moments) | _nearest_row(after, moments)
+    before = [arc for arc in arcs if arc.time is not None and arc.time < start]
+    after = [arc for arc in arcs if arc.time is not None and arc.time > end]
+    chosen = {arc.label for arc in arcs if arc not in before and arc not in after}
+    chosen |= _nearest_row(before[::-1], moments) | _nearest_row(after, moments)
     return [arc for arc in arcs if arc.label in chosen]
 
 

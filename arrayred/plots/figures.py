@@ -518,6 +518,15 @@ def _flux_panel(shown: xr.Dataset, x: Axis, title: str = "") -> Panel:
         reach = SIGMAS * np.sqrt(shown[VARIANCE].values)
         ends += [flux - reach, flux + reach]
         marks.append(Area(columns, ends[1], ends[2], "noise", f"{SIGMAS:g} sigma"))
+    if "wavelength" in shown and "wavelength_first" in shown.attrs:
+        known = columns[np.isfinite(columns)]
+        first, last = (float(shown.attrs[f"wavelength_{end}"]) for end in ("first", "last"))
+        ends_of_it = [(float(known.min()), first), (last, float(known.max()))]
+        beyond = [span for span in ends_of_it if span[0] < span[1]]
+        told = ["extrapolated", ""]
+        marks += [
+            Span(*span, "x", "scatter", name) for span, name in zip(beyond, told, strict=False)
+        ]
     marks.append(Curve(columns, flux, "flux"))
     flags = shown[DQ].values if DQ in shown else np.zeros(flux.shape, np.uint8)
     raised = [(bit, name) for bit, name in DQ_MEANINGS.items() if (flags & bit).any()]
@@ -766,14 +775,14 @@ def quick_look(combined: xr.Dataset, spectrum: xr.Dataset, title: str) -> Sheet:
     )
     way = facts.get("extraction")
     sky = "spectrum less the sky" if "sky" in spectrum else "spectrum, sky included"
-    x = spectrum[X].values
-    axis = Axis("column", *ends_of(x), n_ticks=8)
+    axis, _ = _dispersion(spectrum)
     flux = _flux_panel(spectrum, axis, sky if way is None else f"{sky} ({way})")
     snr = facts.get("snr")
     quality = f"{snr:.0f}" if isinstance(snr, int | float) and math.isfinite(snr) else "unknown"
     flux = replace(
         flux,
-        summary=f"Spectrum of {title}: {x.size} columns, median S/N per column {quality}",
+        summary=f"Spectrum of {title}: {spectrum.sizes[X]} columns, "
+        f"median S/N per column {quality}",
     )
     return Sheet(((shown, profile), (flux,)), (11, 8), title, (3, 1), (1.2, 1))
 

@@ -425,6 +425,7 @@ class Found:
             ("Cosmic rays", self._cosmic_rays()),
             ("Saturated", counted(self.n_saturated, "column") if DQ in self.spectrum else ""),
             ("Effective gain", self._gain()),
+            ("Wavelengths", self._wavelengths()),
             *((master.kind.capitalize(), _master(master)) for master in self.target.masters),
         ]  # fmt: skip
         return [(name, value) for name, value in pairs if value]
@@ -455,6 +456,19 @@ class Found:
             n = int(np.count_nonzero(self.image[N_REJECTED].values))
             text += f"; {counted(n, 'pixel')} of the image"
         return text
+
+    def _wavelengths(self) -> str:
+        """Return the range of the lamp's lines and the error of the solution, "" without one."""
+        facts = self.spectrum.attrs
+        if "wavelength_first" not in facts:
+            return ""
+        first, last = (facts[f"wavelength_{name}"] for name in ("first", "last"))
+        rms = _if_known(facts.get("wavelength_rms_pixel"), 3, "pixels")
+        return (
+            f"{first:.0f} to {last:.0f} Å by {facts['wavelength_lines']} lines of "
+            f"{facts.get('wavelength_lamp', UNKNOWN)}, order {facts['wavelength_order']}"
+            + (f", rms {rms}" if rms else "")
+        )
 
     def _gain(self) -> str:
         """Return the effective gain of a spectrum in adu; else ""."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -172,7 +173,7 @@ def _shift_of_most(x: Values, old: Values, shifts: Values, near: float) -> float
 
 def solve_lamps(
     arc: xr.Dataset,
-    identified: Callable[[str], xr.Dataset],
+    identified: Callable[[tuple[str, ...]], xr.Dataset],
     middle: np.datetime64 | None,
     *,
     order: int | None = None,
@@ -182,7 +183,8 @@ def solve_lamps(
     Parameters
     ----------
     arc : (lamp, x), the lamps through the aperture of the target, with `time_mid` and `minutes`.
-    identified : returns the identified lines of a lamp, by its name, or raises an error.
+    identified : returns the identified lines of lamps, by their names, or raises an error. Where
+        none is identified by itself, short and long exposures or separate gases may be together.
     middle : of the target's exposures, UTC; None: unknown.
     order : of the polynomial; None: chosen by leaving out one line at a time.
 
@@ -193,19 +195,24 @@ def solve_lamps(
     """
     import xarray as xr
 
+    names = tuple(map(str, arc[LAMP].values))
     found: dict[int, xr.Dataset] = {}
     why: dict[str, ArrayredError] = {}
-    for i, name in enumerate(map(str, arc[LAMP].values)):
+    for i, name in enumerate(names):
         try:
-            known = identified(name)
-            lines = carry_identities(find_lamp_lines(arc.isel({LAMP: i})), known)
+            found[i] = _carried(arc, i, identified((name,)))
         except ArrayredError as error:
             why[name] = error
-            continue
-        found[i] = lines.assign(lamp=("line", np.full(lines.sizes["line"], name)))
+    if not found and len(names) > 1:
+        with suppress(ArrayredError):
+            known = identified(names)
+            for i in range(len(names)):
+                with suppress(ArrayredError):
+                    found[i] = _carried(arc, i, known)
     if not found:
         texts = {f"{name}: {error.args[0]}": error.hint for name, error in why.items()}
         raise LampError("; ".join(texts) or "there is no lamp", hint=next(iter(texts.values()), ""))
+    why = {name: error for name, error in why.items() if names.index(name) not in found}
     sides = _sides(arc, list(found), middle)
     fits: list[tuple[list[int], Dispersion]] = []
     for side in sides:
@@ -281,6 +288,12 @@ def solve_given(arc: xr.Dataset, given: xr.Dataset, *, order: int | None = None)
     nearest_gap = float(minutes[np.argmin(np.nan_to_num(np.abs(minutes), nan=np.inf))])
     plain = replace(dispersion, lamp=dispersion.lamp or "given", lines=None)
     return Solved(plain, measured, tuple(names), nearest_gap, math.nan, told)
+
+
+def _carried(arc: xr.Dataset, i: int, known: xr.Dataset) -> xr.Dataset:
+    """Return the lines of the i-th lamp of a target, known again, with the lamp's name."""
+    lines = carry_identities(find_lamp_lines(arc.isel({LAMP: i})), known)
+    return lines.assign(lamp=("line", np.full(lines.sizes["line"], str(arc[LAMP].values[i]))))
 
 
 def _sides(arc: xr.Dataset, lamps: list[int], middle: np.datetime64 | None) -> list[list[int]]:

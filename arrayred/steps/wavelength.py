@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -25,10 +25,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from arrayred.config.toml import read_text_file
 from arrayred.errors import LampError, UsageError
 from arrayred.kernels.rows import robust_std
-from arrayred.model import BAD_PIXEL, COSMIC_RAY, COUNTS, DQ, FLUX, NO_DATA, SATURATED, VARIANCE, X
-from arrayred.model import check_dataset
+from arrayred.model import (
+    BAD_PIXEL,
+    COSMIC_RAY,
+    COUNTS,
+    DQ,
+    FLUX,
+    NO_DATA,
+    SATURATED,
+    VARIANCE,
+    X,
+    check_dataset,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -129,8 +140,7 @@ class Dispersion:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for a TOML file; what is not known is left out."""
-        names = ("first_pixel", "last_pixel", "n_lines", "rms", "rms_pixel", "chi2")
-        names = (*names, "resolving_power", "lamp", "shift")
+        names = [one.name for one in fields(self) if one.name not in ("coefficients", "lines")]
         found = {name: getattr(self, name) for name in names}
         known = {name: v for name, v in found.items() if isinstance(v, str) or math.isfinite(v)}
         return {"coefficients": list(self.coefficients), **known}
@@ -145,18 +155,21 @@ class Dispersion:
             A value is missing, or is no number.
         """
         try:
-            numbers = {
-                name: float(values.get(name, math.nan)) for name in ("rms", "rms_pixel", "chi2")
-            }
+            rms, rms_pixel, chi2, power = (
+                float(values.get(name, math.nan))
+                for name in ("rms", "rms_pixel", "chi2", "resolving_power")
+            )
             found = cls(
                 tuple(float(value) for value in values["coefficients"]),
                 float(values["first_pixel"]),
                 float(values["last_pixel"]),
                 int(values["n_lines"]),
-                resolving_power=float(values.get("resolving_power", math.nan)),
-                lamp=str(values.get("lamp", "")),
-                shift=float(values.get("shift", 0.0)),
-                **numbers,
+                rms,
+                rms_pixel,
+                chi2,
+                power,
+                str(values.get("lamp", "")),
+                float(values.get("shift", 0.0)),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(
@@ -180,7 +193,7 @@ class Dispersion:
 
 
 def interpolate_dispersion(before: Dispersion, after: Dispersion, fraction: float) -> Dispersion:
-    """Return the solution between two lamps, at a fraction of the time from the first to the second.
+    """Return the solution between two lamps, at a fraction of the time between them.
 
     Parameters
     ----------
@@ -526,7 +539,8 @@ def find_lamp_lines(arc: xr.Dataset) -> xr.Dataset:
     --------
     >>> import xarray as xr
     >>> x = np.arange(1.0, 301)
-    >>> light = 100 + 5000 * np.exp(-((x - 100.3) ** 2) / 4) + 2000 * np.exp(-((x - 200.6) ** 2) / 4)
+    >>> light = 100 + 5000 * np.exp(-((x - 100.3) ** 2) / 4)
+    >>> light += 2000 * np.exp(-((x - 200.6) ** 2) / 4)
     >>> arc = xr.Dataset({"flux": ("x", light), "variance": ("x", light + 25)}, {"x": x})
     >>> find_lamp_lines(arc).x.values.round(2).tolist()
     [100.3, 200.6]
@@ -655,7 +669,10 @@ def _typical_fwhm(light: Values, noise: Values, saturated: Flags) -> float:
 
 def _baseline(light: Values, width: int) -> Values:
     """Return the continuum under lines: a low percentile of the pixels around each, smoothed."""
-    from scipy.ndimage import percentile_filter, uniform_filter1d
+    from scipy.ndimage import (  # type: ignore[import-untyped]
+        percentile_filter,
+        uniform_filter1d,
+    )
 
     width = min(width, light.size // 2 * 2 - 1)
     low = percentile_filter(light, 25, size=width, mode="nearest")
@@ -691,7 +708,7 @@ def _find_peaks(light: Values, noise: Values, fwhm: float, model: Values) -> Val
 
 def _model_of(parameters: Values, n_pixels: int) -> Values:
     """Return the light of lines (flux, x, sigma, base) on pixels (x), without their bases."""
-    from scipy.special import ndtr
+    from scipy.special import ndtr  # type: ignore[import-untyped]
 
     model = np.zeros(n_pixels)
     if not len(parameters):
@@ -774,7 +791,7 @@ def _fit_lines(arc: _Arc, peaks: Values, fwhm: float) -> tuple[Values, Values, V
 
 def _solved(normal: Values, right: Values | None = None) -> tuple[Values, Values]:
     """Return the solutions of small linear systems (line, 4, 4), and their variances (line, 4)."""
-    scale = np.sqrt(np.maximum(np.einsum("lii->li", normal), 1e-300))
+    scale = np.sqrt(np.maximum(np.einsum("lii->li", normal), 1e-100))
     scaled = normal / scale[:, :, np.newaxis] / scale[:, np.newaxis, :]
     scaled = scaled + 1e-9 * np.eye(normal.shape[1])
     inverse = np.linalg.inv(scaled)
@@ -875,11 +892,11 @@ def _atlas_of(elements: tuple[str, ...]) -> _Atlas:
         text = resources.files("arrayred").joinpath("lamps", f"{element}.txt").read_text("utf-8")
         for line in text.splitlines():
             if line and not line.startswith("#"):
-                wave, strength, ion, tier = line.split()
-                rows.append((float(wave), float(strength), ion, tier))
+                words = line.split()
+                rows.append((float(words[0]), float(words[1]), words[2], words[3]))
     rows.sort()
-    wave = np.array([row[0] for row in rows])
-    strength = np.array([row[1] for row in rows])
+    wave = np.array([row[0] for row in rows], np.float64)
+    strength = np.array([row[1] for row in rows], np.float64)
     ion = np.array([row[2] for row in rows])
     near = (np.abs(wave[:, np.newaxis] - wave) < _NEIGHBOURHOOD) & (ion[:, np.newaxis] == ion)
     strength = strength / np.where(near, strength, 0.0).max(axis=1)
@@ -966,6 +983,7 @@ _NARROW, _AROUND = 0.08, 0.25
 _KEPT_OF_ELEMENT, _KEPT_OF_LAMP = 250, 8
 _WORTH = 0.4
 _LEAST_LINES = 6
+_LEAST_RMS = 0.05
 
 
 class _Guess(NamedTuple):
@@ -984,7 +1002,7 @@ class _Comb(NamedTuple):
     u : (line), place on the detector, from -1 to 1.
     middle, half : of the detector, pixel.
     fwhm : typical, pixel.
-    index : (line), its place among the lines as given.
+    number : (line), its place among the lines as given.
     is_loose : (line), whether its centroid may be wrong: it is saturated, or a blend.
     """
 
@@ -996,7 +1014,7 @@ class _Comb(NamedTuple):
     middle: float
     half: float
     fwhm: float
-    index: NDArray[np.intp]
+    number: NDArray[np.intp]
     is_loose: Flags
 
 
@@ -1083,7 +1101,8 @@ def _guesses_of_pairs(
     low, high = np.triu_indices(wave.size, 1)
     gap = wave[high] - wave[low]
     rank = _ranks(wave, strength, gap, low, high)
-    low, high, gap = (values[rank <= _MOST_RANK] for values in (low, high, gap))
+    kept = rank <= _MOST_RANK
+    low, high, gap = low[kept], high[kept], gap[kept]
     found: list[tuple[Values, Values, Values]] = []
     table = _NearTable(wave)
     for i, one in enumerate(bright):
@@ -1250,7 +1269,7 @@ _LEAST_SEEN = 0.7
 _LEAST_MATCHED = 8
 _LEAST_MARGIN = 3.0
 _MOST_MIXED = 0.3
-"""A line of which the unknown strengths of its parts shift the centroid by more (pixel) is a blend."""
+"""Lines whose parts, of unknown strengths, shift the centroid by more (pixel) are blends."""
 _TOLERANCES = (0.06, 0.12, 0.2, 0.35)
 
 
@@ -1272,7 +1291,7 @@ def _judged(
     bound = 0.4
     degree = 2
     for _ in range(6):
-        place = np.polynomial.polynomial.polyval(u, poly)
+        place = np.asarray(np.polynomial.polynomial.polyval(u, poly), np.float64)
         near = np.searchsorted(middle, place)
         left = (features.wave[near] - place) / step
         matched = np.abs(left) < bound * comb.fwhm
@@ -1285,9 +1304,9 @@ def _judged(
         sigma = np.sqrt(error**2 + (features.error[near] / step) ** 2 + spread**2)
         basis = np.polynomial.polynomial.polyvander(u[matched], degree) / sigma[matched, np.newaxis]
         goal = features.wave[near][matched] / sigma[matched]
-        poly = np.linalg.lstsq(basis, goal, rcond=None)[0]
+        poly = np.asarray(np.linalg.lstsq(basis, goal, rcond=None)[0], np.float64)
         bound = float(np.clip(5 * spread / comb.fwhm, 0.12, 0.35))
-    place = np.polynomial.polynomial.polyval(u, poly)
+    place = np.asarray(np.polynomial.polynomial.polyval(u, poly), np.float64)
     slope = np.polynomial.polynomial.polyval(
         np.linspace(u[matched].min(), u[matched].max(), 64), np.polynomial.polynomial.polyder(poly)
     )
@@ -1351,7 +1370,7 @@ def _share_seen(
     inside: Flags,
     step: float,
 ) -> float:
-    """Return the share of the features that should be bright, of those in the range, that are there.
+    """Return the share of the features in the range that should be bright and are there.
 
     The light that a line of unit strength gives is told by the matched lines of its ion nearby.
     """
@@ -1433,6 +1452,8 @@ def identify(
     )
     found = [one for one in judged if one is not None]
     best, margin = _decide(comb, found, lamp)
+    if near is not None:
+        _require_alike(comb, best, near)
     return _with_identities(lines, comb, best, margin)
 
 
@@ -1565,6 +1586,19 @@ def _decide(comb: _Comb, found: list[_Evidence], lamp: str) -> tuple[_Evidence, 
     return best, margin
 
 
+def _require_alike(comb: _Comb, best: _Evidence, near: Dispersion) -> None:
+    """Raise LampError where another solution fits decidedly worse here than where it is from."""
+    place = np.polynomial.polynomial.polyval(comb.u, best.coefficients)
+    left = (place - best.wave)[np.isfinite(best.wave)] / best.step
+    rms = math.sqrt(float(np.add.reduce(left**2)) / left.size)
+    if math.isfinite(near.rms_pixel) and rms > 3 * max(near.rms_pixel, _LEAST_RMS):
+        raise LampError(
+            f"The lines lie {rms:.2f} pixel (rms) from the solution, and "
+            f"{near.rms_pixel:.2f} where it was made",
+            hint="Identify this lamp by itself: it may be one of another setting.",
+        )
+
+
 def _is_strong(one: _Evidence) -> bool:
     """Return whether a solution could be told from chance by itself."""
     return (
@@ -1587,9 +1621,9 @@ def _with_identities(lines: xr.Dataset, comb: _Comb, best: _Evidence, margin: fl
     n = lines.sizes["line"]
     wave, error = np.full(n, np.nan), np.full(n, np.nan)
     element = np.full(n, "", "U5")
-    wave[comb.index] = best.wave
-    error[comb.index] = np.where(np.isfinite(best.wave), best.wave_error, np.nan)
-    element[comb.index] = best.ion
+    wave[comb.number] = best.wave
+    error[comb.number] = np.where(np.isfinite(best.wave), best.wave_error, np.nan)
+    element[comb.number] = best.ion
     problem = lines["problem"].values.astype("U16")
     mixed = np.isfinite(error) & (error > _MOST_MIXED * best.step)
     problem = np.where(mixed & (problem == ""), "blend", problem)
@@ -1609,3 +1643,197 @@ def _with_identities(lines: xr.Dataset, comb: _Comb, best: _Evidence, margin: fl
         dispersion=float(best.coefficients[1] / comb.half),
         center=float(best.coefficients[0]),
     )
+
+
+# Lines that the user names, and lines of several exposures.
+
+_VACUUM_NEAR, _AIR_FAR = 0.08, 0.35
+
+
+def read_line_list(path: str | Path, n_pixels: int | None = None) -> xr.Dataset:
+    """Read the lines that a user identified: a file of text, a line for each.
+
+    A line holds x (FITS pixel), the wavelength in air (Angstrom), and, if wanted, the element and
+    ``lamp`` or ``star``, parted by blanks or commas; what follows a # is a remark. Lines of the
+    star, such as the Balmer lines, may be shifted against those of the lamp: see `fit_dispersion`.
+
+    Parameters
+    ----------
+    path : the file.
+    n_pixels : of the detector along the dispersion, to notice pixels that lie off it.
+
+    Returns
+    -------
+    lines : (line), in order of x: `x`, `wavelength`, `element`, and `source`, "lamp" or "star".
+
+    Raises
+    ------
+    UsageError
+        The file cannot be read; a line is not understood, or lies off the detector (the message
+        names it); a pixel stands twice; or the wavelengths are in nanometres or in vacuum.
+    """
+    import xarray as xr
+
+    path = Path(path)
+    text = read_text_file(path, "The list of lines")
+    rows: list[tuple[float, float, str, str]] = []
+    numbers: list[int] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.partition("#")[0].replace(",", " ").split()
+        if words:
+            rows.append(_row_of(words, number, path, n_pixels))
+            numbers.append(number)
+    if not rows:
+        raise UsageError(
+            "The list of lines is empty", path=path, hint="Write x and wavelength, a line for each."
+        )
+    order = np.argsort([row[0] for row in rows], kind="stable")
+    rows, numbers = [rows[i] for i in order], [numbers[i] for i in order]
+    x, wave = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+    for i in np.flatnonzero(np.diff(x) == 0):
+        raise UsageError(
+            f"Lines {numbers[i]} and {numbers[i + 1]} name the same pixel, {x[i]:g}",
+            path=path,
+            hint="Leave one of them out.",
+        )
+    _require_air(wave, [row[2] for row in rows], numbers, path)
+    return xr.Dataset(
+        {
+            "x": ("line", x, {"units": "pix"}),
+            "wavelength": ("line", wave, {"units": "Angstrom", "medium": "air"}),
+            "element": ("line", np.array([row[2] for row in rows])),
+            "source": ("line", np.array([row[3] for row in rows])),
+        }
+    )
+
+
+def _row_of(
+    words: list[str], number: int, path: Path, n_pixels: int | None
+) -> tuple[float, float, str, str]:
+    """Return x, wavelength, element and source of a line of a list."""
+
+    def refused(what: str, hint: str) -> UsageError:
+        return UsageError(f"Line {number}: {what}", path=path, value=" ".join(words), hint=hint)
+
+    source = "lamp"
+    if words[-1].lower() in ("lamp", "star"):
+        source = words[-1].lower()
+        words = words[:-1]
+    if not 2 <= len(words) <= 3:
+        raise refused(
+            f"{len(words)} values where x, wavelength and perhaps an element should be",
+            "Write x (pixel) and the wavelength (Angstrom, air), parted by a blank.",
+        )
+    try:
+        x, wave = float(words[0]), float(words[1])
+    except ValueError:
+        raise refused(
+            f"{' '.join(words[:2])!r} is not two numbers",
+            "Write x (pixel) and the wavelength (Angstrom, air), parted by a blank.",
+        ) from None
+    if not (math.isfinite(x) and math.isfinite(wave)) or (wave <= 0):
+        raise refused(
+            f"x {x:g} and wavelength {wave:g}", "Give numbers, the wavelength above 0, in Angstrom."
+        )
+    if n_pixels is not None and not 0.5 <= x <= n_pixels + 0.5:
+        raise refused(
+            f"x {x:g} lies off the detector, which has pixels 1 to {n_pixels}",
+            "Count pixels from 1, as the file does.",
+        )
+    return x, wave, words[2] if len(words) == 3 else "", source
+
+
+def _require_air(wave: Values, elements: list[str], numbers: list[int], path: Path) -> None:
+    """Raise UsageError where wavelengths are in nanometres, or lie where lines are in vacuum."""
+    lit = wave[wave > 10]
+    if lit.size and np.all(lit < 1200) and np.all(lit > 250):
+        raise UsageError(
+            f"The wavelengths, {lit.min():g} to {lit.max():g}, seem to be nanometres",
+            path=path,
+            hint="Give them in Angstrom: 656.28 nm are 6562.8.",
+        )
+    known = sorted({element for names in LAMPS.values() for element in names})
+    for_vacuum, certain = np.zeros(wave.size, bool), np.zeros(wave.size, bool)
+    for i, (value, named) in enumerate(zip(wave, elements, strict=True)):
+        own = [element for element in known if named.rstrip("IVX") == element] if named else []
+        # Without a name, the densest spectra would hold a line anywhere.
+        air = _atlas_of(tuple(own or [e for e in known if e not in ("Cu", "Fe")]))
+        lines = air.wave if own else air.wave[air.is_short]
+        vacuum = lines + (lines - air_wavelength(lines))
+        for_vacuum[i] = (
+            np.abs(vacuum - value).min() < _VACUUM_NEAR and np.abs(lines - value).min() > _AIR_FAR
+        )
+        certain[i] = bool(own)
+    n = int(np.count_nonzero(for_vacuum))
+    is_few = n < 0.3 * wave.size and n < 3 and not (for_vacuum & certain).any()
+    if not n or is_few or (n < 2 and not (for_vacuum & certain).any()):
+        return
+    which = ", ".join(str(numbers[i]) for i in np.flatnonzero(for_vacuum)[:5])
+    everything = n >= 0.7 * wave.size
+    raise UsageError(
+        f"{'The wavelengths' if everything else f'{n} wavelengths'} are those of known lines in "
+        f"vacuum (line{'s' * (n > 1)} {which}{' ...' * (n > 5)})",
+        path=path,
+        hint="Give all of them in air: at 6000 Angstrom 1.66 less than in vacuum.",
+    )
+
+
+def merge_lines(*exposures: xr.Dataset) -> xr.Dataset:
+    """Merge the lines of exposures of a setting: short and long ones, or of separate lamps.
+
+    Parameters
+    ----------
+    exposures : as `find_lamp_lines` returns them, of the same pixels.
+
+    Returns
+    -------
+    lines : each line once, from the exposure that measures it best: without a problem if any has
+        it so, and with the smallest error. Fluxes are in the scale of the first exposure, where
+        exposures have two lines or more in common. `exposure` tells where a line is from, from 0.
+
+    Raises
+    ------
+    UsageError
+        There is no exposure.
+    """
+    if not exposures:
+        raise UsageError("There are no lines to merge", hint="Give at least one exposure.")
+    fwhm = float(np.nanmedian([one.attrs.get("fwhm", math.nan) for one in exposures]))
+    reach = 0.5 * (fwhm if math.isfinite(fwhm) else 3.0)
+    merged: xr.Dataset | None = None
+    for i, one in enumerate(exposures):
+        own = one.assign(exposure=("line", np.full(one.sizes["line"], i)))
+        merged = own if merged is None else _merge_two(merged, own, reach)
+    assert merged is not None
+    first = exposures[0].attrs
+    return merged.assign_attrs({**first, "fwhm": fwhm, "n_exposures": len(exposures)})
+
+
+def _merge_two(one: xr.Dataset, other: xr.Dataset, reach: float) -> xr.Dataset:
+    """Return the lines of two exposures, each once."""
+    import xarray as xr
+
+    ours, theirs = one["x"].values, other["x"].values
+    away = np.abs(ours[:, np.newaxis] - theirs)
+    mine, yours = np.nonzero(away < reach)
+    fine = [not one["problem"].values[i] and not other["problem"].values[j] for i, j in
+            zip(mine, yours, strict=True)]  # fmt: skip
+    ratio = 1.0
+    if sum(fine) >= 2:
+        both = one["flux"].values[mine[fine]] / other["flux"].values[yours[fine]]
+        ratio = float(np.median(both))
+    scaled = other.assign({n: other[n] * ratio for n in ("flux", "flux_err") if n in other})
+    rank = [
+        np.where(part["problem"].values == "", 0.0, 1e6) + part["x_err"].values
+        for part in (one, scaled)
+    ]
+    keep, take = np.ones(ours.size, bool), np.ones(theirs.size, bool)
+    for i, j in zip(mine, yours, strict=True):
+        if rank[0][i] <= rank[1][j]:
+            take[j] = False
+        else:
+            keep[i] = False
+    both_sets = xr.concat(
+        [one.isel(line=keep), scaled.isel(line=take)], "line", combine_attrs="drop_conflicts"
+    )
+    return both_sets.isel(line=np.argsort(both_sets["x"].values, kind="stable"))

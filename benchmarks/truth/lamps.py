@@ -19,6 +19,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from time import process_time
 from typing import Any, NamedTuple
@@ -63,13 +64,16 @@ def grating(rng: np.random.Generator, n: int, fwhm: float) -> Callable[[Values],
         sign = rng.choice([-1.0, 1.0])
         scale = sign * step * n / 2 / (math.cos(angle) * math.tan(half))
 
-        def wavelength(u: Values, a: float = angle, s: float = scale, c: float = center) -> Values:
-            beta = a + np.arctan(u * math.tan(half))
-            return np.asarray(c + s * (np.sin(beta) - math.sin(a)))
-
-        ends = np.sort(wavelength(np.array([-1.0, 1.0])))
+        place = partial(_wavelength, center, scale, angle, half)
+        ends = np.sort(place(np.array([-1.0, 1.0])))
         if ends[0] > 3250 and ends[1] < 10700:
-            return wavelength
+            return place
+
+
+def _wavelength(center: float, scale: float, angle: float, half: float, u: Values) -> Values:
+    """Return the wavelengths that a grating throws on places from -1 to 1 of a detector."""
+    beta = angle + np.arctan(u * math.tan(half))
+    return np.asarray(center + scale * (np.sin(beta) - math.sin(angle)))
 
 
 def lines_of(rng: np.random.Generator, name: str) -> tuple[Values, Values]:
@@ -163,12 +167,11 @@ def judge(lamp: Lamp, asked: str = "auto", *, with_hint: bool = False) -> dict[s
     found: dict[str, Any] = {"name": lamp.name, "asked": asked}
     lines = ar.find_lamp_lines(lamp.arc)
     found["lines"] = int(np.count_nonzero(~np.isin(lines.problem.values, ("edge", "sharp"))))
-    hint: dict[str, float] = {}
+    dispersion = center = None
     if with_hint:
-        middle = float(np.interp(0.5, [0, 1], lamp.wavelength[[0, -1]]))
-        hint = {"dispersion": lamp.dispersion * 1.02, "center": middle}
+        dispersion, center = lamp.dispersion * 1.02, float(lamp.wavelength[[0, -1]].mean())
     try:
-        known = ar.identify(lines, asked, **hint)
+        known = ar.identify(lines, asked, dispersion=dispersion, center=center)
         solution = ar.fit_dispersion(known)
     except ArrayredError as error:
         return found | {"accepted": False, "why": str(error)[:160], "s": process_time() - began}

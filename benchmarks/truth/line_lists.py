@@ -60,9 +60,9 @@ STRENGTHS = {
     },
     # Sansonetti, Salit & Reader 1996, Appl. Opt. 35, 74: a pencil lamp; rounded.
     "Hg I": {
-        3341.48: 80, 3650.15: 3000, 3654.84: 600, 3662.89: 100, 3663.28: 500, 4046.56: 4400, 4077.83: 300,
-        4339.22: 30, 4347.50: 60, 4358.33: 10000, 4916.07: 20, 5460.75: 11000, 5769.61: 1200,
-        5790.67: 1300, 6716.34: 5, 6907.46: 10, 7081.90: 10, 7091.86: 8,
+        3341.48: 80, 3650.15: 3000, 3654.84: 600, 3662.89: 100, 3663.28: 500, 4046.56: 4400,
+        4077.83: 300, 4339.22: 30, 4347.50: 60, 4358.33: 10000, 4916.07: 20, 5460.75: 11000,
+        5769.61: 1200, 5790.67: 1300, 6716.34: 5, 6907.46: 10, 7081.90: 10, 7091.86: 8,
         10139.75: 1600,
     },
     # Sansonetti & Martin 2005, J. Phys. Chem. Ref. Data 34, 1559.
@@ -136,7 +136,7 @@ def _stored_lines(folder: Path, ion: str) -> Iterator[tuple[float, float]]:
 
 
 def _merged(wave: Values, strength: Values) -> tuple[Values, Values]:
-    """Return lines in order of wavelength, those that coincide as one, as strong as the strongest."""
+    """Return lines, those that coincide as one, as strong as the strongest."""
     group = np.concatenate(([0], np.cumsum(np.diff(wave) > SAME)))
     mean = np.bincount(group, wave * strength) / np.bincount(group, strength)
     strongest = np.zeros(mean.size)

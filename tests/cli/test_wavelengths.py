@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -176,3 +177,96 @@ def test_a_lamp_that_is_not_identified_is_a_note_and_no_failure(
     assert "no wavelengths: a-arc-001: " in "".join(header["COMMENT"])
     assert product("Vega", "arc.ecsv").is_file()
     assert not product("Vega", "solution.toml").exists()
+
+
+# ``arrayred wavelength``
+
+
+@pytest.fixture
+def reduced(out: Path, tmp_path: Path) -> Path:
+    """Return a copy of the products, in the current folder, to be changed."""
+    return Path(shutil.copytree(out, tmp_path / "out"))
+
+
+def test_wavelengths_are_made_anew_without_the_night(reduced: Path, arrayred: Call) -> None:
+    before = Table.read(made(reduced, "spectrum.fits"), hdu=1)
+    told = arrayred("wavelength", reduced, "Vega", "--order", "3")
+    assert told.code == 0, told.err
+    assert told.out.startswith("Vega: Ne, ")
+    assert "order 3, rms 0.0" in told.out
+    after = Table.read(made(reduced, "spectrum.fits"), hdu=1)
+    assert after.colnames == before.colnames
+    assert np.abs(after["wavelength"] - before["wavelength"])[~before["extrapolated"]].max() < 0.05
+    for name in {*after.colnames} - {"wavelength", "extrapolated"}:
+        assert np.array_equal(after[name], before[name], equal_nan=True)
+    header = fits.getheader(made(reduced, "spectrum.fits"))
+    assert header["WLORDER"] == 3
+    assert str(header["HISTORY"]).replace("\n", "").count("wavelengths: ") == 1
+    text = Table.read(made(reduced, "spectrum.ecsv"), format="ascii.ecsv")
+    assert np.array_equal(text["wavelength"], after["wavelength"])
+    assert text.meta["WLORDER"] == 3
+    assert arrayred("verify", reduced).code == 0
+
+
+def test_the_same_wavelengths_made_anew_are_the_same(reduced: Path, arrayred: Call) -> None:
+    arrayred("wavelength", reduced)
+    once = made(reduced, "spectrum.fits").read_bytes()
+    assert arrayred("wavelength", reduced, "Vega").code == 0
+    assert made(reduced, "spectrum.fits").read_bytes() == once
+
+
+def test_reduce_leaves_what_was_made_anew(reduced: Path, night: Path, arrayred: Call) -> None:
+    arrayred("wavelength", reduced, "--order", "4")
+    once = made(reduced, "spectrum.fits").read_bytes()
+    assert arrayred("reduce", night, "-o", reduced, "--no-figures").code == 0
+    assert made(reduced, "spectrum.fits").read_bytes() == once
+
+
+def test_a_target_may_have_the_solution_of_another(reduced: Path, arrayred: Call) -> None:
+    told = arrayred("wavelength", reduced, "Vega", "--solution", "Vega")
+    assert told.code == 0, told.err
+    told = arrayred("wavelength", reduced, "Vega", "--solution", "Deneb")
+    assert told.code != 0
+    assert "Deneb is neither a file nor a target with a solution" in told.err
+
+
+def test_a_lamp_that_is_not_identified_leaves_the_spectrum_as_it_is(
+    reduced: Path, arrayred: Call
+) -> None:
+    once = {path: path.read_bytes() for path in reduced.rglob("Vega_*")}
+    told = arrayred("wavelength", reduced, "--lamp", "Xe")
+    assert told.code != 0
+    assert "arrayred: error: Vega: a-arc-001: " in told.err
+    assert {path: path.read_bytes() for path in reduced.rglob("Vega_*")} == once
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["Vegaa"], "Did you mean 'Vega'?"),
+        (["--lamp", "Unobtainium"], "No lamp 'Unobtainium' is known"),
+        (["--lines", "x.txt", "--solution", "Vega"], "cannot be used together"),
+    ],
+)
+def test_wrong_options_are_refused(
+    reduced: Path, arrayred: Call, options: list[str], said: str
+) -> None:
+    told = arrayred("wavelength", reduced, *options)
+    assert told.code != 0
+    assert said in told.err
+
+
+@pytest.mark.parametrize("n_lines", [2, 6])
+def test_lines_that_the_user_names_suffice(reduced: Path, arrayred: Call, n_lines: int) -> None:
+    chosen = list(NEON)[1::3][:n_lines]
+    text = "".join(f"{columns_of(wave) + 0.4:.1f} {wave} NeI\n" for wave in chosen)
+    Path("lines.txt").write_text(f"# x wavelength\n{text}")
+    told = arrayred(
+        "wavelength", reduced, "--lines", "lines.txt", "--order", str(min(n_lines - 1, 2))
+    )
+    assert told.code == 0, told.err
+    assert ("no residuals" in told.out) == (n_lines == 2)
+    table = Table.read(made(reduced, "spectrum.fits"), hdu=1)
+    truth = wavelength_of(table["x"])
+    covered = ~table["extrapolated"]
+    assert np.abs(table["wavelength"] - truth)[covered].max() < (2.0 if n_lines == 6 else 12.0)
