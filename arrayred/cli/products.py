@@ -97,6 +97,16 @@ def _write_pages(out: Path, *, overwrite: bool) -> Iterator[Path]:
     "--solution", default="", metavar="FILE|TARGET", help="A known solution to be found again."
 )
 @click.option("--order", type=click.IntRange(1, 5), metavar="N", help="Of the polynomial.")
+@click.option(
+    "--zero-point",
+    type=click.Choice(("none", "sky", "oxygen", "star")),
+    default="none",
+    help="Lines that tell the zero point, which is then applied.",
+)
+@click.option(
+    "--star-velocity", type=float, metavar="KM/S", help="Of the star that tells it; + recedes."
+)
+@click.option("--heliocentric", is_flag=True, help="Take the velocity of the Earth out.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def wavelength(
     out: Path, targets: tuple[str, ...], quiet: bool, **given: float | str | Path | None

@@ -218,7 +218,7 @@ def _fit_shift(
         degree of freedom is at least 1.
     """
     shifts = np.arange(-FARTHEST, FARTHEST + _SHIFT_STEP / 2, _SHIFT_STEP)
-    u = (x - x.mean()) / max(float(np.ptp(x)) / 2, 1.0)
+    u = (x - float(np.add.reduce(x)) / x.size) / max(float(np.ptp(x)) / 2, 1.0)
     below = np.polynomial.polynomial.polyvander(u, degree)
     goal = values / sigma
     shapes = np.interp(x - shifts[:, np.newaxis], *template)
@@ -389,7 +389,7 @@ def _blurred(shape: Values, sigma: float) -> Values:
     """Return values convolved with a Gaussian of a sigma in samples."""
     reach = np.arange(-math.ceil(4 * sigma), math.ceil(4 * sigma) + 1)
     kernel = np.exp(-0.5 * (reach / sigma) ** 2)
-    return np.convolve(shape, kernel / kernel.sum(), "same")
+    return np.convolve(shape, kernel / float(np.add.reduce(kernel)), "same")
 
 
 @lru_cache(maxsize=8)
