@@ -245,7 +245,8 @@ def interpolate_dispersion(before: Dispersion, after: Dispersion, fraction: floa
 _MOST_ORDER = 5
 _AS_GOOD = 1.07
 _N_OUTLYING = 4.0
-_CLIP_ROUNDS = 5
+_CLIP_ROUNDS = 8
+_MANY_LINES = 10
 
 
 def fit_dispersion(
@@ -439,7 +440,7 @@ def _weighted_fit(
 def _scatter(
     u: Values, place: Values, error: Values, used: Flags, order: int, moved: Values
 ) -> float:
-    """Return the scatter beyond the errors (pixel) that makes chi-square its expectation.
+    """Return the scatter beyond the errors (pixel) that explains the residuals, outliers aside.
 
     The shapes of real lines leave residuals of 0.03 to 0.1 pixel where photons allow 0.003.
     """
@@ -447,10 +448,14 @@ def _scatter(
     if dof < 1:
         return 0.0
 
+    n = dof + order + 1 + int(moved[used].any())
+
     def excess(scatter: float) -> float:
         sigma = np.hypot(error, scatter)
         left = _weighted_fit(u, place, sigma, used, order, moved)[1][used] / sigma[used]
-        return float(np.add.reduce(left**2)) - dof
+        if n >= _MANY_LINES:
+            return robust_std(left) ** 2 * n / dof - 1
+        return float(np.add.reduce(left**2)) / dof - 1
 
     low, high = 0.0, 0.01
     if excess(low) <= 0:
@@ -978,9 +983,10 @@ _N_LINES = 45
 _MOST_CURVED = 0.08
 _FIRST_WAVE, _LAST_WAVE = 2900.0, 11000.0
 _LEAST_DISPERSION, _MOST_DISPERSION = 0.05, 15.0
-_MOST_RANK = 10
+_MOST_RANK = 14
 _NARROW, _AROUND = 0.08, 0.25
-_KEPT_OF_ELEMENT, _KEPT_OF_LAMP = 250, 8
+_KEPT_OF_ELEMENT, _KEPT_OF_LAMP = 1500, 8
+_REFINED, _REFINED_OF_HINT = 300, 60
 _WORTH = 0.4
 _LEAST_LINES = 6
 _LEAST_RMS = 0.05
@@ -1095,7 +1101,7 @@ def _guesses_of_pairs(
     bright = _prominent(comb, _N_PAIRED)
     judged = _prominent(comb, _N_JUDGED)
     u = comb.u[judged]
-    tolerance = max(1.0 * comb.fwhm, 0.0024 * comb.half) / comb.half
+    tolerance = _first_tolerance(comb) / comb.half
     n_curves = max(int(np.ceil(_MOST_CURVED / (2.5 * tolerance))), 1)
     curves = np.linspace(-_MOST_CURVED, _MOST_CURVED, 2 * n_curves + 1)
     low, high = np.triu_indices(wave.size, 1)
@@ -1235,7 +1241,7 @@ def _refined(comb: _Comb, guess: _Guess, wave: Values) -> tuple[Values, Values]:
     basis = np.polynomial.polynomial.polyvander(u, 3)
     poly = np.zeros((len(guess.step), 4))
     poly[:, :3] = guess.coefficients
-    start = max(1.0 * comb.fwhm, 0.0024 * comb.half)
+    start = _first_tolerance(comb)
     bounds = [start, 0.7 * start, *(f * comb.fwhm for f in (0.8, 0.6, 0.45, 0.35, 0.35))]
     middle = (wave[1:] + wave[:-1]) / 2
     for turn, bound in enumerate(bounds):
@@ -1251,16 +1257,37 @@ def _refined(comb: _Comb, guess: _Guess, wave: Values) -> tuple[Values, Values]:
         poly[:, :terms] += (
             np.linalg.solve(normal, right[..., np.newaxis])[..., 0] * (guess.step[:, np.newaxis])
         )
-    place = poly @ basis.T
-    left = np.abs(wave[np.searchsorted(middle, place)] - place) / guess.step[:, np.newaxis]
-    share = np.count_nonzero(left < 0.35 * comb.fwhm, axis=1) / n
+    score = _scored(comb, poly @ basis.T, guess.step, wave, 0.35 * comb.fwhm)
+    slope = poly[:, 1:2] + 2 * poly[:, 2:3] * u + 3 * poly[:, 3:4] * u**2
+    steady = (slope > 0).all(axis=1) | (slope < 0).all(axis=1)
+    return poly, np.where(steady, score, 0.0)
+
+
+def _scored(comb: _Comb, place: Values, step: Values, wave: Values, tolerance: float) -> Values:
+    """Return how little chance makes as many lines (candidate, line) match a list, nats.
+
+    Parameters
+    ----------
+    place : (candidate, line), Angstrom, of the brightest lines.
+    step : (candidate), Angstrom per pixel.
+    wave : of the list.
+    tolerance : pixel.
+    """
+    n = place.shape[1]
+    near = np.searchsorted((wave[1:] + wave[:-1]) / 2, place)
+    left = np.abs(wave[near] - place) / step[:, np.newaxis]
+    share = np.count_nonzero(left < tolerance, axis=1) / n
+    u = comb.u[:n]
     ends = np.sort(place[:, [np.argmin(u), np.argmax(u)]], axis=1)
     held = np.searchsorted(wave, ends[:, 1]) - np.searchsorted(wave, ends[:, 0])
     span = np.maximum(np.ptp(ends, axis=1), 1e-9)
-    chance = -np.expm1(-(held + 1) * 0.7 * comb.fwhm * guess.step / span)
-    slope = poly[:, 1:2] + 2 * poly[:, 2:3] * u + 3 * poly[:, 3:4] * u**2
-    steady = (slope > 0).all(axis=1) | (slope < 0).all(axis=1)
-    return poly, np.where(steady, _surprise(share, chance) * n, 0.0)
+    chance = -np.expm1(-(held + 1) * 2 * tolerance * step / span)
+    return _surprise(share, chance) * n
+
+
+def _first_tolerance(comb: _Comb) -> float:
+    """Return by how much a first guess may miss a line, pixel."""
+    return max(1.0 * comb.fwhm, 0.0024 * comb.half)
 
 
 _LOG10_NFA = -2.0
@@ -1443,7 +1470,9 @@ def identify(
         )
     guesses = _all_guesses(comb, lamps, dispersion, center, near)
     tests = _log10_tests(comb, dispersion, center, near) + math.log10(len(lamps))
-    candidates = [one for name in lamps for one in _candidates_for(comb, name, guesses)]
+    is_hinted = near is not None or (dispersion is not None and center is not None)
+    n = _REFINED_OF_HINT if is_hinted else _REFINED
+    candidates = [one for name in lamps for one in _candidates_for(comb, name, guesses, n)]
     best_score = max((one.score for one in candidates), default=0.0)
     judged = (
         _judged(comb, one.coefficients, one.step, one.lamp, tests)
@@ -1528,8 +1557,10 @@ class _Candidate(NamedTuple):
     score: float
 
 
-def _candidates_for(comb: _Comb, lamp: str, guesses: dict[str, _Guess]) -> Iterator[_Candidate]:
-    """Yield the best distinct candidates with a lamp, the best first."""
+def _candidates_for(
+    comb: _Comb, lamp: str, guesses: dict[str, _Guess], n_refined: int
+) -> Iterator[_Candidate]:
+    """Yield the best distinct candidates with a lamp, the best first, of so many refined."""
     elements = LAMPS[lamp]
     parts = [g for name, g in guesses.items() if (not name or name in elements) and len(g.step)]
     if not parts:
@@ -1539,7 +1570,13 @@ def _candidates_for(comb: _Comb, lamp: str, guesses: dict[str, _Guess]) -> Itera
         np.concatenate([part.step for part in parts]),
     )
     atlas = _atlas_of(elements)
-    poly, score = _refined(comb, guess, atlas.wave[atlas.is_short])
+    wave = atlas.wave[atlas.is_short]
+    # An element alone explains a part of a mixture's lines only: all of them together choose.
+    place = np.polynomial.polynomial.polyval(comb.u[:_N_LINES], guess.coefficients.T, tensor=True)
+    score = _scored(comb, place, guess.step, wave, _first_tolerance(comb))
+    chosen = np.argsort(-score, kind="stable")[:n_refined]
+    guess = _Guess(guess.coefficients[chosen], guess.step[chosen])
+    poly, score = _refined(comb, guess, wave)
     for i in _distinct(poly, guess.step, score, comb, _KEPT_OF_LAMP):
         if score[i] > 0:
             yield _Candidate(poly[i], float(guess.step[i]), lamp, float(score[i]))
@@ -1769,10 +1806,10 @@ def _require_air(wave: Values, elements: list[str], numbers: list[int], path: Pa
     if not n or is_few or (n < 2 and not (for_vacuum & certain).any()):
         return
     which = ", ".join(str(numbers[i]) for i in np.flatnonzero(for_vacuum)[:5])
-    everything = n >= 0.7 * wave.size
+    what = "All wavelengths" if n >= 0.7 * wave.size else f"Of the wavelengths {n}"
+    lines_named = f"line{'s' * (n > 1)} {which}{' ...' * (n > 5)}"
     raise UsageError(
-        f"{'The wavelengths' if everything else f'{n} wavelengths'} are those of known lines in "
-        f"vacuum (line{'s' * (n > 1)} {which}{' ...' * (n > 5)})",
+        f"{what} are those of known lines in vacuum ({lines_named})",
         path=path,
         hint="Give all of them in air: at 6000 Angstrom 1.66 less than in vacuum.",
     )

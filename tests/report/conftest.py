@@ -10,7 +10,7 @@ import pytest
 
 from arrayred.batch import Job, OutputOptions, reduce_one
 from arrayred.config import Recipe
-from arrayred.simulate import Lamps, Star
+from arrayred.simulate import Detector, Star
 from tests.cli.two_stars import DENEB, taken
 
 
@@ -32,7 +32,8 @@ def _two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     taken(folder / "night", "", 18, n_darks=5)
     taken(folder / "night", "d-", 20, star=DENEB, n_lights=3)
     taken(folder / "night", "v-", 22, star=Star("Nothing", flux=0.0), n_lights=2)
-    taken(folder / "night", "n-", 21, n_arcs=1, lamps=Lamps(arc_lines=((60.0, 300.0, 1.5),)))
+    # A lamp of another binning, which is of no use to them.
+    taken(folder / "night", "n-", 21, n_arcs=1, detector=Detector(shape=(80, 60)))
     reduced(folder / "night", folder / "out")
     return folder
 

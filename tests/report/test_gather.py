@@ -62,7 +62,7 @@ def test_every_frame_of_a_plan_is_used_or_left_out(nights: Path, tmp_path: Path)
     plan = make_plan(night).only(["Vega"])
     used = {
         frame.label for t in plan.targets for g in (t.lights, t.dark) if g for frame in g.frames
-    }
+    } | {lamp.name for t in plan.targets for lamp in t.lamps}
     assert {line.label for line in told if line.use} == used
     assert all(bool(line.use) != bool(line.out) for line in told)
     reasons = {line.label: line.out for line in told}

@@ -1,0 +1,408 @@
+"""Lines of lamps: measured, identified without a guess, fitted; and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from astropy.io import fits
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+import arrayred as ar
+from arrayred.errors import LampError, UsageError
+from arrayred.model import SATURATED
+from arrayred.steps.wavelength import LAMPS, Dispersion, air_wavelength
+from benchmarks.truth.lamps import Lamp, simulate
+
+Values = NDArray[np.float64]
+READ_NOISE = 5.0
+
+
+def arc_of(x: Values, flux: Values, sigma: float = 1.2, n: int = 400, seed: int = 0) -> xr.Dataset:
+    """Return the arc of Gaussians integrated over pixels, with noise and its variance."""
+    rng = np.random.default_rng(seed)
+    pixel = np.arange(1.0, n + 1)
+    away = pixel[:, np.newaxis] - x
+    light = 100 + (flux * (ndtr((away + 0.5) / sigma) - ndtr((away - 0.5) / sigma))).sum(axis=1)
+    counts = rng.poisson(light) + rng.normal(0, READ_NOISE, n)
+    variance = np.maximum(counts, 1) + READ_NOISE**2
+    return xr.Dataset({"flux": ("x", counts), "variance": ("x", variance)}, {"x": pixel})
+
+
+def lines_of(x: Values, wave: Values, error: float = 0.05, **more: object) -> xr.Dataset:
+    values = {"x": x, "wavelength": wave, "x_err": np.full(x.size, error), **more}
+    return xr.Dataset({name: ("line", np.asarray(value)) for name, value in values.items()})
+
+
+# What lines are.
+
+
+def test_the_errors_of_centroids_are_the_scatter_of_centroids() -> None:
+    pulls = []
+    for seed in range(60):
+        x = np.arange(20.0, 390, 23) + np.random.default_rng(seed).uniform(-0.5, 0.5, 17)
+        found = ar.find_lamp_lines(arc_of(x, np.geomspace(600, 40_000, 17), seed=seed))
+        for at in x:
+            i = int(np.argmin(np.abs(found.x.values - at)))
+            if abs(found.x.values[i] - at) < 1:
+                pulls.append((found.x.values[i] - at) / found.x_err.values[i])
+    assert len(pulls) > 950
+    assert abs(np.mean(pulls)) < 0.1
+    assert 0.9 < np.std(pulls) < 1.1
+
+
+def test_flux_and_width_are_those_of_the_line() -> None:
+    found = ar.find_lamp_lines(arc_of(np.array([100.25, 300.7]), np.array([5e4, 2e4]), sigma=1.5))
+    assert found.sizes["line"] == 2
+    assert found.flux.values == pytest.approx([5e4, 2e4], rel=0.02)
+    assert found.width.values == pytest.approx([3.53, 3.53], rel=0.03)
+    assert found.x.values == pytest.approx([100.25, 300.7], abs=0.03)
+
+
+def test_a_blend_a_saturated_line_and_one_at_the_edge_are_named() -> None:
+    x = np.array([2.6, 60.0, 120.0, 122.2, 200.0, 280.0, 340.0])
+    arc = arc_of(x, np.full(7, 3e4))
+    dq = np.zeros(400, np.uint8)
+    dq[198:201] = SATURATED
+    found = ar.find_lamp_lines(arc.assign(dq=("x", dq)))
+    problem = dict(zip(found.x.values.round().astype(int), found.problem.values, strict=True))
+    assert problem[min(problem)] == "edge"
+    assert problem[200] == "saturated"
+    assert {problem[k] for k in problem if 118 < k < 124} == {"blend"}
+    assert {problem[60], problem[280], problem[340]} == {""}
+
+
+def test_a_cosmic_ray_is_no_line() -> None:
+    arc = arc_of(np.array([60.0, 150.0, 220.0, 300.0]), np.full(4, 3e4), sigma=2.0)
+    arc.flux.values[100] += 2e4
+    found = ar.find_lamp_lines(arc)
+    near = np.abs(found.x.values - 101) < 3
+    assert not (near & (found.problem.values == "")).any()
+    assert found.sizes["line"] - np.count_nonzero(near) == 4
+
+
+def test_noise_has_no_lines_and_an_arc_of_nothing_is_refused() -> None:
+    rng = np.random.default_rng(1)
+    flat = xr.Dataset({"flux": ("x", rng.normal(0, 1, 3000)), "variance": ("x", np.ones(3000))})
+    assert ar.find_lamp_lines(flat.assign_coords(x=np.arange(1, 3001))).sizes["line"] <= 1
+    with pytest.raises(LampError, match="0 pixels with data"):
+        ar.find_lamp_lines(flat.assign(flux=("x", np.full(3000, np.nan))))
+    with pytest.raises(UsageError, match="flux or counts along x"):
+        ar.find_lamp_lines(flat.rename(flux="light"))
+
+
+# What the solution is.
+
+
+def test_order_is_the_lowest_that_predicts_left_out_lines_as_well() -> None:
+    x = np.linspace(20, 980, 30)
+    noise = np.random.default_rng(3).normal(0, 0.05, 30)
+    for order, wave in ((1, 5000 + 2 * x), (2, 5000 + 2 * x + 2e-4 * x**2)):
+        assert ar.fit_dispersion(lines_of(x + noise, wave)).order == order
+
+
+def test_chi2_is_one_and_rms_is_the_error_where_errors_are_right() -> None:
+    x = np.linspace(20, 980, 200)
+    noise = np.random.default_rng(3).normal(0, 0.05, 200)
+    found = ar.fit_dispersion(lines_of(x + noise, 5000 + 2 * x))
+    assert 0.8 < found.chi2 < 1.25
+    assert found.rms_pixel == pytest.approx(0.05, rel=0.15)
+    assert found.rms == pytest.approx(0.1, rel=0.15)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
+def test_equals_specreduce(order: int) -> None:
+    wavecal = pytest.importorskip("specreduce.wavecal1d")
+    rng = np.random.default_rng(order)
+    # Its powers of the pixel are not scaled: at 2000 pixels it loses the fifth order.
+    x = np.sort(rng.uniform(1, 100, 25))
+    wave = 6500 - 8 * x + 1e-3 * x**2 + rng.normal(0, 0.05, 25)
+    ours = ar.fit_dispersion(lines_of(x, wave, 1.0), order, given=True)
+    theirs = wavecal.WavelengthCalibration1D(ref_pixel=50, pix_bounds=(0, 100)).fit_lines(
+        x, wave, degree=order, refine_fit=False
+    )
+    place = np.linspace(x.min(), x.max(), 301)
+    assert np.abs(ours.wavelength(place) - theirs.p2w(place)).max() < 1e-6
+
+
+def test_an_outlier_is_named_and_not_used_unless_the_user_vouches_for_it() -> None:
+    x = np.linspace(20, 980, 20)
+    wave = 5000 + 2 * x
+    wave[7] += 5
+    found = ar.fit_dispersion(lines_of(x, wave))
+    assert found.lines is not None
+    assert found.lines.why_not.values[7] == "outlier"
+    assert found.lines.residual.values[7] == pytest.approx(5)
+    assert found.n_lines == 19
+    assert ar.fit_dispersion(lines_of(x, wave), given=True).n_lines == 20
+
+
+def test_two_lines_of_the_user_make_a_solution_without_residuals() -> None:
+    lines = lines_of(np.array([23.4, 629.7]), np.array([4358.33, 4916.07]))
+    found = ar.fit_dispersion(lines, given=True)
+    assert (found.order, found.n_lines, found.has_residuals) == (1, 2, False)
+    assert found.wavelength(23.4) == pytest.approx(4358.33)
+    with pytest.raises(LampError, match="2 lines can be used, and a solution of order 1 needs 4"):
+        ar.fit_dispersion(lines)
+
+
+def test_lines_of_the_star_may_be_shifted_against_those_of_the_lamp() -> None:
+    x = np.linspace(20, 980, 24)
+    source = np.where(np.arange(24) % 3 == 0, "star", "lamp")
+    source[0] = "lamp"
+    wave = 5000 + 2 * (x + np.where(source == "star", 3.2, 0))
+    found = ar.fit_dispersion(lines_of(x, wave, source=source), shift_between="source")
+    assert found.shift == pytest.approx(3.2, abs=0.01)
+    assert found.wavelength(500) == pytest.approx(6000, abs=0.01)
+
+
+def test_a_solution_that_turns_back_is_refused() -> None:
+    x = np.linspace(1, 100, 12)
+    with pytest.raises(LampError, match="do not rise or fall steadily"):
+        ar.fit_dispersion(lines_of(x, 5000 + (x - 40) ** 2), 2)
+
+
+def test_problem_lines_and_unidentified_ones_are_not_used() -> None:
+    x = np.linspace(20, 980, 12)
+    wave = 5000 + 2 * x
+    wave[3] = np.nan
+    problem = np.array([""] * 5 + ["blend"] + [""] * 6)
+    found = ar.fit_dispersion(lines_of(x, wave, problem=problem))
+    assert found.lines is not None
+    assert found.lines.why_not.values[[3, 5]].tolist() == ["not identified", "blend"]
+    assert found.n_lines == 10
+
+
+def test_what_lies_beyond_the_outermost_lines_is_extrapolated() -> None:
+    x = np.linspace(20, 980, 12)
+    found = ar.fit_dispersion(lines_of(x, 7000 - 2 * x))
+    assert found.is_extrapolated(np.array([19.9, 20.0, 980.0, 980.1])).tolist() == [
+        True,
+        False,
+        False,
+        True,
+    ]
+    assert found.dispersion(500) == pytest.approx(-2)
+
+
+def test_a_solution_survives_a_file_and_what_is_none_is_refused() -> None:
+    x = np.linspace(20, 980, 12)
+    found = ar.fit_dispersion(lines_of(x, 5000 + 2 * x, width=np.full(12, 2.5)))
+    again = Dispersion.from_dict(found.to_dict())
+    assert again == found
+    assert found.resolving_power == pytest.approx(6000 / 5, rel=0.01)
+    for values in ({}, {**found.to_dict(), "coefficients": ["a"]}, {"coefficients": []}):
+        with pytest.raises(UsageError, match="solution"):
+            Dispersion.from_dict(values)
+
+
+def test_between_two_lamps_the_solution_is_in_between() -> None:
+    x = np.linspace(20, 980, 30)
+    before = ar.fit_dispersion(lines_of(x, 5000 + 2 * x + 1e-4 * x**2), 2)
+    after = before.shifted(0.4)
+    middle = ar.interpolate_dispersion(before, after, 0.25)
+    place = np.linspace(30, 970, 50)
+    expected = before.shifted(0.1).wavelength(place)
+    assert np.abs(middle.wavelength(place) - expected).max() < 1e-4
+    assert (middle.first_pixel, middle.last_pixel) == (20.4, 980)
+    with pytest.raises(UsageError, match="fraction"):
+        ar.interpolate_dispersion(before, after, 1.5)
+
+
+# Which line is which.
+
+
+def solved(lamp: Lamp, name: str = "auto", **hint: float) -> tuple[xr.Dataset, float]:
+    """Return the identified lines of a lamp, and the largest error of its range, pixel."""
+    known = ar.identify(ar.find_lamp_lines(lamp.arc), name, **hint)  # type: ignore[arg-type]
+    solution = ar.fit_dispersion(known)
+    x = lamp.arc.x.values
+    off = np.abs(solution.wavelength(x) - lamp.wavelength) / np.abs(np.gradient(lamp.wavelength))
+    return known, float(off[~solution.is_extrapolated(x)].max())
+
+
+@pytest.mark.parametrize("seed", [1, 4, 9])
+def test_a_lamp_is_told_without_a_guess(seed: int) -> None:
+    lamp = simulate(seed)
+    known, off = solved(lamp)
+    assert off < 0.3
+    assert set(LAMPS[known.lamp]) == set(LAMPS[lamp.name])
+    assert known.log10_nfa < -2
+
+
+@pytest.mark.parametrize("seed", [12, 13])
+def test_a_hint_narrows_the_search(seed: int) -> None:
+    lamp = simulate(seed)
+    middle = float(lamp.wavelength[[0, -1]].mean())
+    _, off = solved(lamp, lamp.name, dispersion=lamp.dispersion * 1.03, center=middle + 30)
+    assert off < 0.3
+
+
+def test_a_solution_of_another_night_is_shifted_onto_the_lamp() -> None:
+    lamp = simulate(4)
+    x = lamp.arc.x.values.astype(float)
+    poly = np.polynomial.Polynomial.fit(x, lamp.wavelength, 3, domain=[x[0], x[-1]])
+    other = Dispersion(tuple(poly.coef), x[0], x[-1], 20, 0.1, 0.1, 1.0).shifted(11.3)
+    known = ar.identify(ar.find_lamp_lines(lamp.arc), "Kr", near=other)
+    solution = ar.fit_dispersion(known)
+    middle = x[x.size // 2]
+    assert abs(solution.wavelength(middle) - lamp.wavelength[x.size // 2]) < 0.2 * lamp.dispersion
+    with pytest.raises(LampError):
+        ar.identify(ar.find_lamp_lines(lamp.arc), "Kr", near=other.shifted(60))
+
+
+@pytest.mark.parametrize(
+    ("seed", "kind", "asked"),
+    [(4, "lamp", "Ne"), (12, "lamp", "Kr"), (13, "shuffled", "auto"), (10, "random", "Ar")],
+)
+def test_what_is_not_the_lamp_is_refused(seed: int, kind: str, asked: str) -> None:
+    with pytest.raises(LampError, match="Name another lamp") as caught:
+        ar.identify(ar.find_lamp_lines(simulate(seed, kind).arc), asked)
+    assert "--lines FILE" in str(caught.value)
+
+
+def test_few_lines_and_unknown_lamps_are_refused() -> None:
+    few = ar.find_lamp_lines(arc_of(np.array([60.0, 150.0, 220.0]), np.full(3, 3e4)))
+    with pytest.raises(LampError, match="3 lines can be used, and at least 8"):
+        ar.identify(few)
+    with pytest.raises(UsageError, match="No lamp 'Nr' is known"):
+        ar.identify(few, "Nr")
+
+
+def test_short_and_long_exposures_make_one_list() -> None:
+    x, flux = np.array([50.0, 120.0, 200.0, 310.0]), np.array([4e5, 2e4, 3e4, 900.0])
+    dq = np.zeros(400, np.uint8)
+    dq[48:51] = SATURATED
+    long = arc_of(x, flux).assign(dq=("x", dq))
+    short = arc_of(x, flux / 20, seed=1)
+    merged = ar.merge_lines(ar.find_lamp_lines(long), ar.find_lamp_lines(short))
+    assert merged.x.values == pytest.approx(x, abs=0.4)
+    assert merged.exposure.values.tolist() == [1, 0, 0, 0]
+    assert set(merged.problem.values) == {""}
+    assert merged.flux.values[0] == pytest.approx(4e5, rel=0.1)
+
+
+# Lines that the user names.
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str) -> Path:
+        path = tmp_path / "lines.txt"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_a_list_of_the_user_is_read(listed: Callable[[str], Path]) -> None:
+    text = "# mine\n629.7 4916.07 Hg\n\n23.4, 4358.33, HgI  # bright\n300 4861.33 H star\n"
+    lines = ar.read_line_list(listed(text), 765)
+    assert lines.x.values.tolist() == [23.4, 300, 629.7]
+    assert lines.element.values.tolist() == ["HgI", "H", "Hg"]
+    assert lines.source.values.tolist() == ["lamp", "star", "lamp"]
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("10 5852.49\n20 neon\n", "Line 2: '20 neon' is not two numbers"),
+        ("10\n", "Line 1: 1 values"),
+        ("10 5852.49\n900 5881.9\n", "Line 2: x 900 lies off the detector, which has pixels 1 to"),
+        ("10 5852.49\n10 5881.9\n", "Lines 1 and 2 name the same pixel"),
+        ("10 nan\n", "Line 1: x 10 and wavelength nan"),
+        ("10 585.249\n20 588.19\n", "seem to be nanometres"),
+        ("# nothing\n", "empty"),
+        (
+            "10 5854.11\n20 5883.53\n40 5946.48\n60 5977.19\n",
+            "All wavelengths are those .* in vacuum",
+        ),
+        (
+            "10 5852.49 Ne\n20 5881.89 Ne\n40 5946.48 Ne\n",
+            "Of the wavelengths 1 are those .*line 3",
+        ),
+    ],
+)
+def test_a_list_that_is_wrong_is_refused_by_line(
+    listed: Callable[[str], Path], text: str, match: str
+) -> None:
+    with pytest.raises(UsageError, match=match) as caught:
+        ar.read_line_list(listed(text), 765)
+    assert caught.value.path is not None
+    assert caught.value.hint
+
+
+def test_air_is_vacuum_divided_by_its_index() -> None:
+    assert air_wavelength(6564.614) == pytest.approx(6562.80, abs=0.01)
+
+
+# Real lamps, where they are at hand.
+
+REAL = {
+    "toronto-2019-10": ("toronto-2019-10", "NeonCalibration.fit", (219, 246), "Ne"),
+    "stonybrook-2017-10": ("stonybrook-2017-10", "L2-arc-neon.00000000.FIT", (70, 77), "Ne"),
+    "isis-2018-08": ("formats/isis", "r2701259.fit.gz", (468, 477), "Ne+Ar"),
+}
+
+
+def real_arc(nights: Path, folder: str, name: str, rows: tuple[int, int]) -> xr.Dataset:
+    """Return the mean of the rows of a frame of a lamp, as the list of its lines tells them."""
+    path = sorted((nights / folder).rglob(name))[0]
+    with fits.open(path) as hdus:
+        hdu = next(one for one in hdus if one.data is not None)
+        pixels = np.asarray(hdu.data, np.float64)
+    if folder.endswith("isis"):
+        pixels = pixels.T
+    flux = pixels[rows[0] - 1 : rows[1]].mean(axis=0)
+    return xr.Dataset({"flux": ("x", flux)}, {"x": np.arange(1, flux.size + 1)})
+
+
+def known_lines(nights: Path, name: str) -> tuple[Values, Values]:
+    """Return x, error and wavelength of lines identified by hand, and their polynomial."""
+    path = nights.parent / "lamps" / "identified" / name / "lines.txt"
+    if not path.exists():
+        pytest.skip(f"identified lamps are not at {path}")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [line.split()[:3] for line in lines if line.strip() and not line.startswith("#")]
+    poly = next((line for line in lines if "polynomial in x" in line), ":").split(":")[1].split()
+    return np.array(rows, np.float64), np.array(poly, np.float64)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_real_lamp_is_told_as_by_hand(nights: Path, name: str) -> None:
+    folder, frame, rows, lamp = REAL[name]
+    reference, poly = known_lines(nights, name)
+    found = ar.find_lamp_lines(real_arc(nights, folder, frame, rows))
+    known = ar.identify(found)
+    solution = ar.fit_dispersion(known)
+    assert known.lamp == lamp
+    x = np.linspace(solution.first_pixel, solution.last_pixel, 400)
+    off = np.abs(solution.wavelength(x) - np.polyval(poly, x)) / np.abs(solution.dispersion(x))
+    assert off.max() < 0.2
+    away = np.abs(reference[:, :1] - known.x.values)
+    near = away.argmin(axis=1)
+    within = away.min(axis=1) <= np.maximum(0.1, 3 * reference[:, 1])
+    assert within.mean() >= 0.9
+    wave = known.wavelength.values[near[within]]
+    told = np.isfinite(wave)
+    wrong = np.abs(wave[told] - reference[within, 2][told])
+    assert told.mean() > 0.7
+    assert (wrong / np.abs(solution.dispersion(500.0))).max() < 0.5
+
+
+def test_two_mercury_lines_are_refused_and_fitted_where_the_user_names_them(
+    nights: Path, tmp_path: Path
+) -> None:
+    reference, _ = known_lines(nights, "stonybrook-2017-10-hg")
+    arc = real_arc(nights, "stonybrook-2017-10", "L2-arc-hg*", (46, 52))
+    with pytest.raises(LampError, match=r"can be used, and at least|No lamp explains"):
+        ar.identify(ar.find_lamp_lines(arc), "Hg")
+    path = tmp_path / "lines.txt"
+    path.write_text("".join(f"{x} {wave} Hg\n" for x, wave in reference[:, :2]), encoding="utf-8")
+    found = ar.fit_dispersion(ar.read_line_list(path, 765), given=True)
+    assert not found.has_residuals
+    assert found.dispersion(300.0) == pytest.approx(0.92, abs=0.01)
