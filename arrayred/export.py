@@ -30,6 +30,7 @@ from arrayred.io.header import Header, Plane, Value, ascii_of, image_bytes
 from arrayred.io.products import header_of, open_product, sigma_of
 from arrayred.io.scan import data_size, header_bytes, open_regular, unreadable
 from arrayred.model import DQ, FLUX, SPOILT, VARIANCE, check_dataset
+from arrayred.steps.solution import place_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -354,7 +355,8 @@ def export_file(
 
     Parameters
     ----------
-    path : of TARGET_spectrum.fits, with wavelengths.
+    path : of TARGET_spectrum.fits, with wavelengths; where its frames named no object, it is that
+        TARGET.
     to, observer, step, spoilt : as in `exported`.
 
     Returns
@@ -370,7 +372,12 @@ def export_file(
     """
     place = Path(path)
     with errors_name(place):
-        return exported(open_product(place), to, observer=observer, step=step, spoilt=spoilt)
+        spectrum = open_product(place)
+        told = header_of(spectrum.attrs) or Header()
+        if told.readable("OBJECT") in (None, ""):
+            told.set("OBJECT", ascii_of(place.name.removesuffix("_spectrum.fits")), "target")
+            spectrum = spectrum.assign_attrs(header="\n".join(told.images()))
+        return exported(spectrum, to, observer=observer, step=step, spoilt=spoilt)
 
 
 def exported(
@@ -448,7 +455,7 @@ def _header_of_linear(told: Header, linear: xr.Dataset, to: Format, observer: Ob
         _set_bess_cards(header, told, observer)
     unit = str(linear[FLUX].attrs["units"])
     header.set("BUNIT", unit, "per bin")
-    for line in _told_of(linear):
+    for line in (*_told_of(linear), *_zero_points_of(told)):
         header.note("COMMENT", line)
     return header
 
@@ -463,6 +470,20 @@ def _told_of(linear: xr.Dataset) -> Iterator[str]:
     ranges = linear.attrs["interpolated_ranges"]
     if ranges:
         yield f"interpolated: {_listed(ranges)}"
+
+
+def _zero_points_of(told: Header) -> Iterator[str]:
+    """Yield which zero points were measured, and which is applied, one line each."""
+    applied = told.readable("WLZERO")
+    for keyword, lines in (
+        ("WLZSKY", "lines of the sky"),
+        ("WLZOXY", "lines of the air's oxygen"),
+        ("WLZSTAR", "lines of the star"),
+    ):
+        shift, error = told.readable(keyword), told.readable(f"{keyword}E")
+        if isinstance(shift, int | float) and isinstance(error, int | float):
+            state = "corrected" if shift == applied else "not corrected"
+            yield f"{lines} lie {shift:+.2f} +- {error:.2f} pixel beside the lamp's: {state}"
 
 
 _JD_OF_MJD = 2400000.5
@@ -502,7 +523,7 @@ def _set_bess_cards(header: Header, told: Header, observer: Observer) -> None:
     for keyword, (value, comment, _) in demanded.items():
         header.set(keyword, ascii_of(value) if isinstance(value, str) else value, comment)
     header.set("BSS_VHEL", 0.0, "[km/s] velocity applied: none, topocentric")
-    number = own.get("NCOMBINE")
+    number, place = own.get("NCOMBINE"), place_of(own)
     if isinstance(number, int) and isinstance(own.get("EXPTIME"), int | float):
         header.set("EXPTIME2", f"{number} x {own['EXPTIME']:g} s", "exposures")
     optional: list[tuple[str, Value, str]] = [
@@ -512,6 +533,8 @@ def _set_bess_cards(header: Header, told: Header, observer: Observer) -> None:
         ("JD-OBS", _julian_date(own.get("MJD-OBS")), "[d] start, UTC"),
         ("JD-MID", _julian_date(own.get("MJD-AVG")), "[d] mean of the mid-exposures, UTC"),
         ("SPE_RPOW", own.get("SPE_RPOW"), "resolving power, of the lamp's lines"),
+        ("BSS_RA", place[0] if place else None, "[deg] right ascension"),
+        ("BSS_DEC", place[1] if place else None, "[deg] declination"),
         ("GEO_LONG", observer.longitude, "[deg] east positive"),
         ("GEO_LAT", observer.latitude, "[deg] north positive"),
         ("GEO_ELEV", observer.elevation, "[m]"),

@@ -24,7 +24,7 @@ from arrayred.cli.options import (
     settle_settings,
 )
 from arrayred.cli.progress import shown_stages
-from arrayred.errors import UsageError, printable
+from arrayred.errors import MissingCardsError, UsageError, printable
 from arrayred.export import FORMATS, OBSERVER_FILE, Format, Observer, check_bess_file, export_file
 from arrayred.io.publish import publish
 from arrayred.progress import stage
@@ -315,6 +315,8 @@ def export(
                 content = export_file(
                     path, to, observer=observer, step=options["step"], spoilt=options["spoilt"]
                 )
+            except MissingCardsError:
+                raise  # what one lacks, all lack
             except UsageError as error:
                 if len(spectra) == 1:
                     raise

@@ -482,15 +482,7 @@ def earth_motion(header: Mapping[str, Any], middle: np.datetime64) -> dict[str, 
     >>> {name: round(value, 2) for name, value in found.items()}
     {'geocentric_velocity': -13.21, 'barycentric_date': 2458786.49}
     """
-    place = next(
-        (
-            (alpha, delta)
-            for ra, dec in _PLACES
-            if (alpha := angle_of(header.get(ra), hours=True)) is not None
-            and (delta := angle_of(header.get(dec))) is not None
-        ),
-        None,
-    )
+    place = place_of(header)
     if place is None or np.isnat(middle):
         return {}
     import erfa
@@ -501,7 +493,7 @@ def earth_motion(header: Mapping[str, Any], middle: np.datetime64) -> dict[str, 
         tt = erfa.taitt(*erfa.utctai(erfa.DJ00, days))
         earth = erfa.epv00(*tt)[1]
         position, velocity = earth["p"].copy(), earth["v"].copy()
-        site = _site_of(header)
+        site = site_of(header)
         if site is not None:
             longitude, latitude, height = site
             angle = erfa.era00(erfa.DJ00, days)
@@ -521,7 +513,16 @@ def earth_motion(header: Mapping[str, Any], middle: np.datetime64) -> dict[str, 
     }
 
 
-def _site_of(header: Mapping[str, Any]) -> tuple[float, float, float] | None:
+def place_of(header: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return right ascension and declination of the target, degrees, or None."""
+    for ra, dec in _PLACES:
+        alpha, delta = angle_of(header.get(ra), hours=True), angle_of(header.get(dec))
+        if alpha is not None and delta is not None:
+            return alpha, delta
+    return None
+
+
+def site_of(header: Mapping[str, Any]) -> tuple[float, float, float] | None:
     """Return longitude (radians, east positive), latitude (radians) and height (m), or None.
 
     A longitude in the western style, three numbers without a sign, is not believed.
