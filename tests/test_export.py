@@ -248,7 +248,7 @@ def test_zero_points_and_the_place_of_the_star_are_told() -> None:
     cards = {"WLZERO": 0.3, "WLZSKY": 0.3, "WLZSKYE": 0.04, "WLZOXY": -1.2, "WLZOXYE": 0.1}
     star = {"RA": "00:56:42.5", "DEC": "+60:43:00"}
     header = opened(exported(spectrum_of(**cards, **star), "bess", observer=WHO))[0].header
-    told = str(header["COMMENT"])
+    told = "".join(header["COMMENT"])
     assert "sky lie +0.30 +- 0.04 pixel beside the lamp's: corrected" in told
     assert "oxygen lie -1.20 +- 0.10 pixel beside the lamp's: not corrected" in told
     assert abs(header["BSS_RA"] - 14.177) < 1e-3
