@@ -9,6 +9,10 @@ from .errors import ArrayredError as ArrayredError
 from .errors import InputError as InputError
 from .errors import StorageError as StorageError
 from .errors import UsageError as UsageError
+from .export import Observer as Observer
+from .export import check_bess_file as check_bess_file
+from .export import export_file as export_file
+from .export import to_linear as to_linear
 from .io.ccd import from_ccddata as from_ccddata
 from .io.ccd import to_ccddata as to_ccddata
 from .io.ccd import to_spectrum as to_spectrum

@@ -41,6 +41,7 @@ from arrayred.config import BETRAYED_BY, Method, Overscan, Recipe, RowRange
 from arrayred.errors import (
     ArrayredError,
     InputError,
+    LampError,
     NightError,
     NoSpectrumError,
     ResourceError,
@@ -137,7 +138,7 @@ from arrayred.steps.noise import (
     with_unrounded_dark,
 )
 from arrayred.steps.sky import fit_sky, subtract_sky, why_no_band
-from arrayred.steps.solution import brightest_rows, solve_lamps, with_wavelengths
+from arrayred.steps.solution import Corrections, brightest_rows, solve_lamps, with_wavelengths
 from arrayred.steps.trace import Neighbour, fit_trace, half_height_of, neighbours_of
 from arrayred.steps.wavelength import find_lamp_lines, identify, merge_lines
 
@@ -946,7 +947,14 @@ def calibrate_wavelengths(
         told = f"no wavelengths: {error.args[0]}{way} `arrayred wavelength` does it"
         return add_remark(spectrum, told), None
     header = one.lights.frames[0].image.header
-    spectrum = with_wavelengths(spectrum, solved, header.values() | dict(one.cards), middle)
+    cards, recipe = header.values() | dict(one.cards), one.recipe
+    wanted = Corrections(recipe.zero_point, recipe.star_velocity, recipe.heliocentric)
+    try:
+        spectrum = with_wavelengths(spectrum, solved, cards, middle, wanted)
+    except LampError as error:
+        spectrum = with_wavelengths(spectrum, solved, cards, middle)
+        told = f"wavelengths are those of the lamp as it is: {error.args[0]}. {error.hint}"
+        spectrum = add_remark(spectrum, told)
     for text in solved.told:
         spectrum = add_remark(spectrum, text)
     facts = {"solution": solved.dispersion.to_dict(), "lamps": solved.lamps, "kind": "arc"}

@@ -18,7 +18,7 @@ LAYERS = {
     "config": 3, "memory": 3,
     "io": 4, "steps": 4, "simulate": 4,
     "night": 5,  "plots": 5,
-    "pipeline": 6, "combine_files": 6, "report": 6,
+    "pipeline": 6, "combine_files": 6, "report": 6, "export": 6,
     "batch": 7, "explore": 7,
     "cli": 8, "__main__": 9,
 }  # fmt: skip

@@ -115,7 +115,7 @@ def test_what_a_setting_goes_with_exists(name: str) -> None:
 )
 def test_less_than_the_least_is_refused(name: str, least: float) -> None:
     with pytest.raises(UsageError, match=f"{name} must be a .*number from {least:g}, not"):
-        ar.Recipe().replace(**{name: type(least)(0)})
+        ar.Recipe().replace(**{name: type(least)(least - 1)})
 
 
 def test_settings_of_a_night_and_of_its_masters_are_those_declared() -> None:

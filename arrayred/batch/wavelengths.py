@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from arrayred.io.products import (
     with_new_wavelengths,
 )
 from arrayred.io.publish import Content, publish
-from arrayred.steps.solution import Solved, solve_given, solve_lamps, with_wavelengths
+from arrayred.steps.solution import Corrections, Solved, solve_given, solve_lamps, with_wavelengths
 from arrayred.steps.wavelength import find_lamp_lines, identify, merge_lines, read_line_list
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class WavelengthOptions:
     lines : a file of lines that the user identified, or None.
     solution : a file of a known solution, or the name of a target, or "".
     order : of the polynomial; None: chosen.
+    zero_point, star_velocity, heliocentric : as in a recipe.
     """
 
     lamp: str = "auto"
@@ -56,6 +57,9 @@ class WavelengthOptions:
     lines: Path | None = None
     solution: str = ""
     order: int | None = None
+    zero_point: Literal["none", "sky", "oxygen", "star"] = "none"
+    star_velocity: float | None = None
+    heliocentric: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,8 @@ def _files_of(
     old = [name for name in ("wavelength", "extrapolated") if name in spectrum.variables]
     attrs = {name: v for name, v in spectrum.attrs.items() if name not in WAVELENGTH_CARDS}
     bare = spectrum.drop_vars(old).drop_attrs(deep=False).assign_attrs(attrs)
-    found = with_wavelengths(bare, solved, header.values(), middle)
+    wanted = Corrections(options.zero_point, options.star_velocity, options.heliocentric)
+    found = with_wavelengths(bare, solved, header.values(), middle, wanted)
     lamps = {name: arc.attrs["checksums"].get(name, "") for name in solved.lamps}
     lines = solved.lines.assign_attrs(solution=solved.dispersion.to_dict(), lamps=lamps)
     files = with_new_wavelengths(place, found) | solution_files(lines, header, stem)

@@ -36,13 +36,14 @@ COMMANDS = {
     "combine": "Combine frames into one image.",
     "cache": "Store a night's pixels and headers as zarr.",
     "report": "Make the pages of what was reduced.",
+    "export": "Write spectra for archives and other programs.",
     "verify": "Prove that products and their inputs are as they were.",
     "simulate": "Write a night with known truth.",
     "demo": "Simulate a night and reduce it.",
     "completion": "Print what makes a shell complete commands.",
 }
 _MODULES = {"demo": "simulate", "completion": "options"} | dict.fromkeys(
-    ("report", "verify", "cache", "explore", "wavelength"), "products"
+    ("report", "verify", "wavelength", "export", "cache", "explore"), "products"
 )
 """Modules of the commands whose module does not have their name."""
 _PRINTING = frozenset({"inspect", "verify", "completion"})
@@ -104,6 +105,7 @@ def cli() -> None:
     arrayred combine FILES -o OUT       one image from many frames
     arrayred cache NIGHT                pixels and headers as zarr, for later
     arrayred report OUT                 its pages to look at
+    arrayred export OUT --to bess       its spectra for an archive
     arrayred verify OUT                 whether products are as they were
     arrayred simulate DIR               frames with known truth
     """

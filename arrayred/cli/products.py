@@ -1,4 +1,4 @@
-"""``arrayred report``, ``verify``, ``wavelength``, ``cache``, ``explore``: commands on products."""
+"""``arrayred report``, ``verify``, ``wavelength``, ``export``, ``cache``, ``explore``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,7 +24,9 @@ from arrayred.cli.options import (
     settle_settings,
 )
 from arrayred.cli.progress import shown_stages
-from arrayred.errors import UsageError, printable
+from arrayred.errors import MissingCardsError, UsageError, printable
+from arrayred.export import FORMATS, OBSERVER_FILE, Format, Observer, check_bess_file, export_file
+from arrayred.io.publish import publish
 from arrayred.progress import stage
 
 if TYPE_CHECKING:
@@ -95,6 +97,16 @@ def _write_pages(out: Path, *, overwrite: bool) -> Iterator[Path]:
     "--solution", default="", metavar="FILE|TARGET", help="A known solution to be found again."
 )
 @click.option("--order", type=click.IntRange(1, 5), metavar="N", help="Of the polynomial.")
+@click.option(
+    "--zero-point",
+    type=click.Choice(("none", "sky", "oxygen", "star")),
+    default="none",
+    help="Lines that tell the zero point, which is then applied.",
+)
+@click.option(
+    "--star-velocity", type=float, metavar="KM/S", help="Of the star that tells it; + recedes."
+)
+@click.option("--heliocentric", is_flag=True, help="Take the velocity of the Earth out.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def wavelength(
     out: Path, targets: tuple[str, ...], quiet: bool, **given: float | str | Path | None
@@ -231,6 +243,131 @@ def _verification_summary(verification: Verification) -> str:
     made = "1 product" if products == 1 else f"{products} products"
     given = "1 input" if len(inputs) == 1 else f"{len(inputs)} inputs"
     return f"{made} of {given}: {state}"
+
+
+# ``arrayred export OUT --to bess|iraf``: spectra for archives and other programs.
+
+
+@click.command()
+@click.argument("places", nargs=-1, metavar="[OUT...]", type=click.Path(path_type=Path))
+@click.option("--to", type=click.Choice(FORMATS), help="The archive of Be stars, or IRAF.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Write the files here. [default: OUT/bess or OUT/iraf]",
+)
+@click.option(
+    "--observer",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Who observed, where and with what. [default: observer.toml in OUT or in your settings]",
+)
+@click.option("--step", metavar="A", type=float, help="Width of a bin. [default: that of a pixel]")
+@click.option(
+    "--spoilt",
+    type=click.Choice(("interpolate", "refuse")),
+    default="interpolate",
+    show_default=True,
+    help="What becomes of spectra with spoilt columns.",
+)
+@click.option(
+    "--check",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Say what keeps a file, of any program, out of BeSS; write nothing.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace files of these names in any case.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def export(
+    places: tuple[Path, ...],
+    to: Format | None,
+    check: tuple[Path, ...],
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Write spectra with wavelengths as one-dimensional FITS, on a linear scale.
+
+    OUT is an output folder of `reduce`, or one TARGET_spectrum.fits. Only what the lamp's lines
+    cover is written; counts are conserved, wavelengths are in air and as observed.
+
+    \b
+    arrayred export reduced --to bess
+    arrayred export reduced/targets/Vega/Vega_spectrum.fits --to iraf -o for-iraf
+    arrayred export --check Vega_bess.fits
+    """
+    if check:
+        sys.exit(EXIT_CHANGED if _print_checks(check, quiet=quiet) else 0)
+    if not places or to is None:
+        raise UsageError(
+            "Nothing is to be exported" if not places else "Nothing says for whom",
+            hint="Name an output folder and --to bess or --to iraf.",
+        )
+    failed = 0
+    for place in places:
+        out, spectra = _spectra_in(place)
+        folder = options["output"] or out / to
+        observer = _observer_of(options["observer"], out)
+        for path in spectra:
+            try:
+                content = export_file(
+                    path, to, observer=observer, step=options["step"], spoilt=options["spoilt"]
+                )
+            except MissingCardsError:
+                raise  # what one lacks, all lack
+            except UsageError as error:
+                if len(spectra) == 1:
+                    raise
+                failed += 1
+                click.echo(f"Error: {error}", err=True)
+                continue
+            name = path.name.removesuffix("_spectrum.fits")
+            product = folder / f"{name}_{to}.fits"
+            publish({product: content}, overwrite=options["overwrite"])
+            if not quiet:
+                click.echo(printable(str(product)))
+    sys.exit(EXIT_CHANGED if failed else 0)
+
+
+def _spectra_in(place: Path) -> tuple[Path, list[Path]]:
+    """Return an output folder and the spectra that were finished in it, or those of one file."""
+    from arrayred.io.ledger import Ledger, has_manifest
+
+    if not place.is_dir():
+        return place.parent, [place]
+    if not has_manifest(place):
+        raise UsageError(
+            "Nothing was finished here", path=place, hint="Name an output folder of arrayred."
+        )
+    made = (name for entry in Ledger(place).entries() for name in entry.products)
+    spectra = [place / name for name in made if name.endswith("_spectrum.fits")]
+    if not spectra:
+        raise UsageError("There is no spectrum here", path=place, hint="Reduce the night.")
+    return place, spectra
+
+
+def _observer_of(file: Path | None, out: Path) -> Observer | None:
+    """Return what the file of the observer says, or the one of the folder or the user."""
+    from platformdirs import user_config_path
+
+    places = [file] if file else [out / OBSERVER_FILE, user_config_path("arrayred") / OBSERVER_FILE]
+    found = next((place for place in places if file or place.is_file()), None)
+    return None if found is None else Observer.load(found)
+
+
+def _print_checks(files: tuple[Path, ...], *, quiet: bool) -> int:
+    """Print what is wrong with files for the archive; return the number of problems."""
+    n = 0
+    for file in files:
+        problems = check_bess_file(file)
+        n += len(problems)
+        for problem in problems:
+            click.echo(printable(f"{file}: {problem}"))
+        if not problems and not quiet:
+            click.echo(printable(f"{file}: fit for BeSS"))
+    return n
 
 
 # ``arrayred cache NIGHT``: a night's pixels and headers as a zarr store.

@@ -405,6 +405,30 @@ class Recipe:
         option="--order",
         at_least=1,
     )
+    zero_point: Literal["none", "sky", "oxygen", "star"] = setting(
+        "none",
+        section="Products",
+        help="Lines that tell the zero point of the wavelengths, which is then applied; those of "
+        "sky and oxygen are measured in any case.",
+        option="--zero-point",
+    )
+    star_velocity: float | None = setting(
+        None,
+        section="Products",
+        help="Velocity of the star whose lines tell the zero point, against the barycentre of the "
+        "solar system.",
+        more="Positive: it recedes.",
+        unit="km/s",
+        option="--star-velocity",
+        at_least=-1000,
+    )
+    heliocentric: bool = setting(
+        False,
+        section="Products",
+        help="Take the velocity of the Earth out of the wavelengths (to the barycentre).",
+        option="--heliocentric",
+        sets=True,
+    )
     units: Literal["adu", "electron"] = setting(
         "adu",
         section="Products",

@@ -456,7 +456,7 @@ def image_bytes(
     Parameters
     ----------
     header : the cards that follow the structural ones.
-    counts : image (y, x).
+    counts : image (y, x), or a spectrum (x).
     dtype : the dtype in which it is written; integers whose sign has no BITPIX in FITS are written
         with BZERO.
     planes : image extensions (uncertainty, mask, ...) of the same pixels.
@@ -505,13 +505,15 @@ def image_head(header: Header, shape: tuple[int, int], dtype: str, data_sum: int
     return _with_checksums(cards, data_sum)
 
 
+_AXES = ("columns", "rows")
+
+
 def _image_structure(shape: tuple[int, ...], kind: DType) -> list[tuple[str, Value, str]]:
     return [
         ("SIMPLE", True, "FITS Standard 4.0"),
         ("BITPIX", (-8 if kind.kind == "f" else 8) * kind.itemsize, ""),
-        ("NAXIS", 2, ""),
-        ("NAXIS1", shape[1], "columns"),
-        ("NAXIS2", shape[0], "rows"),
+        ("NAXIS", len(shape), ""),
+        *((f"NAXIS{i}", n, _AXES[i - 1]) for i, n in enumerate(shape[::-1], 1)),
     ]
 
 

@@ -826,7 +826,7 @@ NOISE_CARDS = {
 """Card and comment for each attribute of a combined image and of its spectrum."""
 WAVELENGTH_CARDS = {
     "wavelength_medium": ("WLMEDIUM", "of the wavelengths: air"),
-    "wavelength_frame": ("SPECSYS", "frame of the wavelengths: no motion corrected"),
+    "wavelength_frame": ("SPECSYS", "TOPOCENT: as observed; BARYCENT: at rest"),
     "wavelength_order": ("WLORDER", "order of the dispersion solution"),
     "wavelength_lines": ("WLLINES", "lines of the lamp that were used"),
     "wavelength_rms": ("WLRMS", "[Angstrom] of the residuals of the lines"),
@@ -836,7 +836,13 @@ WAVELENGTH_CARDS = {
     "wavelength_lamp": ("WLLAMP", "elements of the lamp, as identified"),
     "wavelength_gap": ("WLGAP", "[min] to the nearest lamp, below 0: before"),
     "wavelength_nfa": ("WLNFA", "log10 of the solutions as good by chance"),
-    "wavelength_zero": ("WLZERO", "[pix] zero point applied"),
+    "wavelength_zero": ("WLZERO", "[pix] zero point applied: lines lie so much higher"),
+    "zero_sky": ("WLZSKY", "[pix] of lines of the sky beside the lamp's"),
+    "zero_sky_error": ("WLZSKYE", "[pix] its standard deviation"),
+    "zero_oxygen": ("WLZOXY", "[pix] of the air's oxygen beside the lamp's"),
+    "zero_oxygen_error": ("WLZOXYE", "[pix] its standard deviation"),
+    "zero_star": ("WLZSTAR", "[pix] of the star's lines beside the lamp's"),
+    "zero_star_error": ("WLZSTARE", "[pix] its standard deviation"),
     "resolving_power": ("SPE_RPOW", "wavelength over FWHM of the lamp's lines"),
     "barycentric_velocity": ("BARYCORR", "[km/s] to add to velocities measured here"),
     "geocentric_velocity": ("GEOCORR", "[km/s] the same, of the Earth's centre"),

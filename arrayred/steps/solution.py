@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from arrayred.steps.wavelength import (
     fit_dispersion,
     interpolate_dispersion,
 )
+from arrayred.steps.zero_point import ZeroPoint, measure_zero_point
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -322,8 +323,30 @@ def _shift_between(one: Dispersion, other: Dispersion) -> float:
     return float((one.wavelength(x) - other.wavelength(x)) / one.dispersion(x))
 
 
+class Corrections(NamedTuple):
+    """What is applied to the wavelengths of a lamp, beyond what the lamp says.
+
+    Parameters
+    ----------
+    zero_point : the lines that tell it: "sky", "oxygen" or "star"; "none": it is measured only.
+    star_velocity : of a star whose lines tell the zero point, km/s against the barycentre.
+    barycentric : take the velocity of the Earth out.
+    """
+
+    zero_point: Literal["none", "sky", "oxygen", "star"] = "none"
+    star_velocity: float | None = None
+    barycentric: bool = False
+
+
+AS_THE_LAMP_SAYS = Corrections()
+
+
 def with_wavelengths(
-    spectrum: xr.Dataset, solved: Solved, header: Mapping[str, Any], middle: np.datetime64 | None
+    spectrum: xr.Dataset,
+    solved: Solved,
+    header: Mapping[str, Any],
+    middle: np.datetime64 | None,
+    corrections: Corrections = AS_THE_LAMP_SAYS,
 ) -> xr.Dataset:
     """Return a spectrum with the wavelength of each pixel; its flux is untouched.
 
@@ -333,12 +356,19 @@ def with_wavelengths(
     solved : of its lamps.
     header : the cards of the target: place and site give the velocity of the Earth.
     middle : of its exposures, UTC, or None.
+    corrections : applied to the wavelengths; by default none.
 
     Returns
     -------
-    spectrum : with the coordinate `wavelength` (x), Angstrom in air, topocentric, in the order of
-        the pixels, and `extrapolated` (x), True beyond the outermost lines used; attributes are
-        those of the cards (`SPECTRUM_CARDS`).
+    spectrum : with the coordinate `wavelength` (x), Angstrom in air, topocentric unless the Earth's
+        velocity is taken out, in the order of the pixels, and `extrapolated` (x), True beyond the
+        outermost lines used; attributes are those of the cards (`SPECTRUM_CARDS`). The zero points
+        of sky and oxygen are among them, where they can be measured, applied or not.
+
+    Raises
+    ------
+    LampError
+        The zero point that is asked for cannot be measured, or the Earth's velocity is not known.
     """
     dispersion, x = solved.dispersion, spectrum[X].values
     beyond = {"units": "", "long_name": "beyond the outermost lines of the lamp"}
@@ -367,7 +397,51 @@ def with_wavelengths(
     wave = (X, dispersion.wavelength(x), WAVELENGTH_ATTRS)
     found = spectrum.assign_coords({WAVELENGTH: wave})
     found = found.assign(extrapolated=(X, dispersion.is_extrapolated(x), beyond))
-    return add_history(found.assign_attrs(known), told)
+    found = add_history(found.assign_attrs(known), told)
+    return _corrected(found, dispersion, corrections)
+
+
+def _corrected(spectrum: xr.Dataset, dispersion: Dispersion, wanted: Corrections) -> xr.Dataset:
+    """Return a spectrum with its zero points measured, and with the corrections asked for."""
+    points: dict[str, ZeroPoint] = {}
+    for by in ("sky", "oxygen"):
+        with suppress(LampError):
+            points[by] = measure_zero_point(spectrum, by)
+    if wanted.zero_point != "none" and wanted.zero_point not in points:
+        points[wanted.zero_point] = measure_zero_point(
+            spectrum, wanted.zero_point, velocity=wanted.star_velocity
+        )
+    for by, point in points.items():
+        measured = {f"zero_{by}": point.pixels, f"zero_{by}_error": point.error}
+        spectrum = spectrum.assign_attrs(measured)
+    by = wanted.zero_point
+    if by != "none":
+        point, x = points[by], spectrum[X].values
+        wave = dispersion.wavelength(x - point.pixels)
+        spectrum = spectrum.assign_coords({WAVELENGTH: (X, wave, spectrum[WAVELENGTH].attrs)})
+        told = f"zero point of {by} applied: {point.pixels:+.2f} +- {point.error:.2f} pixel"
+        spectrum = add_history(spectrum.assign_attrs(wavelength_zero=point.pixels), told)
+    if wanted.barycentric:
+        velocity = spectrum.attrs.get("barycentric_velocity")
+        if velocity is None:
+            raise LampError(
+                "The velocity of the Earth towards the star is not known: the header has no place "
+                "of the star or of the observatory",
+                hint="Give RA, DEC, SITELAT and SITELONG with --card, or leave out --heliocentric.",
+            )
+        factor = 1 + velocity / _LIGHT_SPEED
+        attrs = {**spectrum[WAVELENGTH].attrs, "frame": "barycentric"}
+        ends = {
+            name: spectrum.attrs[name] * factor for name in ("wavelength_first", "wavelength_last")
+        }
+        wave = (X, spectrum[WAVELENGTH].values * factor, attrs)
+        spectrum = spectrum.assign_coords({WAVELENGTH: wave})
+        spectrum = spectrum.assign_attrs(wavelength_frame="BARYCENT", **ends)
+        spectrum = add_history(spectrum, f"velocity of the Earth taken out: {velocity:+.3f} km/s")
+    return spectrum
+
+
+_LIGHT_SPEED = 299792.458  # km/s
 
 
 # The motion of the Earth towards a star: `earth_motion`.
@@ -408,15 +482,7 @@ def earth_motion(header: Mapping[str, Any], middle: np.datetime64) -> dict[str, 
     >>> {name: round(value, 2) for name, value in found.items()}
     {'geocentric_velocity': -13.21, 'barycentric_date': 2458786.49}
     """
-    place = next(
-        (
-            (alpha, delta)
-            for ra, dec in _PLACES
-            if (alpha := angle_of(header.get(ra), hours=True)) is not None
-            and (delta := angle_of(header.get(dec))) is not None
-        ),
-        None,
-    )
+    place = place_of(header)
     if place is None or np.isnat(middle):
         return {}
     import erfa
@@ -427,7 +493,7 @@ def earth_motion(header: Mapping[str, Any], middle: np.datetime64) -> dict[str, 
         tt = erfa.taitt(*erfa.utctai(erfa.DJ00, days))
         earth = erfa.epv00(*tt)[1]
         position, velocity = earth["p"].copy(), earth["v"].copy()
-        site = _site_of(header)
+        site = site_of(header)
         if site is not None:
             longitude, latitude, height = site
             angle = erfa.era00(erfa.DJ00, days)
@@ -447,7 +513,16 @@ def earth_motion(header: Mapping[str, Any], middle: np.datetime64) -> dict[str, 
     }
 
 
-def _site_of(header: Mapping[str, Any]) -> tuple[float, float, float] | None:
+def place_of(header: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return right ascension and declination of the target, degrees, or None."""
+    for ra, dec in _PLACES:
+        alpha, delta = angle_of(header.get(ra), hours=True), angle_of(header.get(dec))
+        if alpha is not None and delta is not None:
+            return alpha, delta
+    return None
+
+
+def site_of(header: Mapping[str, Any]) -> tuple[float, float, float] | None:
     """Return longitude (radians, east positive), latitude (radians) and height (m), or None.
 
     A longitude in the western style, three numbers without a sign, is not believed.
