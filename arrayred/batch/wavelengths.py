@@ -8,7 +8,7 @@ reduction.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -64,10 +64,11 @@ class WavelengthOptions:
 
 @dataclass(frozen=True)
 class Redone:
-    """The new wavelengths of one spectrum: its name, what was found, or the error."""
+    """The new wavelengths of one spectrum, with its attributes, or why there are none."""
 
     name: str
     solved: Solved | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
     error: ArrayredError | None = None
 
 
@@ -112,7 +113,7 @@ def redo(out: Path, targets: Sequence[str], options: WavelengthOptions) -> Itera
         told = entry.facts if stem != name else _with_facts(entry.facts, facts)
         entries[name] = replace(entry, products=products, facts=told)
         ledger.finish(entries[name])
-        yield Redone(stem, solved)
+        yield Redone(stem, solved, facts)
 
 
 def _with_facts(facts: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,6 @@ from arrayred.progress import stage
 
 if TYPE_CHECKING:
     from arrayred.io.ledger import EntryCheck, Verification
-    from arrayred.steps.wavelength import Dispersion
 
 
 @click.command()
@@ -123,6 +122,7 @@ def wavelength(
     """
     from arrayred.batch.wavelengths import WavelengthOptions, redo
     from arrayred.io.publish import output_lock
+    from arrayred.steps.solution import wavelength_texts
 
     if given["lines"] is not None and given["solution"]:
         raise UsageError(
@@ -138,8 +138,8 @@ def wavelength(
                 failed = one.error
                 click.echo(printable(f"arrayred: error: {one.name}: {one.error}"), err=True)
             elif not quiet:
-                found = one.solved.dispersion
-                click.echo(printable(f"{one.name}: {found.lamp}, {_solution_text(found)}"))
+                for text in wavelength_texts(one.facts):
+                    click.echo(printable(f"{one.name}: {text}"))
                 for line in one.solved.told:
                     click.echo(printable(f"  Note: {line}"))
         if (out / "report.html").exists():
@@ -147,16 +147,6 @@ def wavelength(
                 pass
     if failed is not None:
         sys.exit(failed.exit_code)
-
-
-def _solution_text(found: Dispersion) -> str:
-    """Return the number of lines, order, error and range of a solution, in a line."""
-    ends = sorted(found.wavelength([found.first_pixel, found.last_pixel]))
-    error = f"rms {found.rms_pixel:.3f} pixel ({found.rms:.3f} Angstrom)"
-    return (
-        f"{found.n_lines} lines from {ends[0]:.0f} to {ends[1]:.0f} Angstrom, order {found.order}, "
-        f"{error if found.has_residuals else 'no residuals'}"
-    )
 
 
 # ``arrayred verify OUT...``: check that products and inputs are unchanged, and show provenance.

@@ -292,7 +292,12 @@ def spectrum_lines(facts: Mapping[str, Any]) -> list[str]:
         quality.append(f"signal to noise {facts['snr']:.0f} per column ({median})")
     if is_known(facts.get("enclosed_fraction")):
         quality.append(f"{facts['enclosed_fraction']:.1%} of the light enclosed".replace("%", " %"))
-    return [*lines, ", ".join(quality).capitalize()] if quality else lines
+    lines += [", ".join(quality).capitalize()] if quality else []
+    if "wavelength_first" in facts:
+        from arrayred.steps.solution import wavelength_texts
+
+        lines += [f"Wavelengths: {text}" for text in wavelength_texts(facts)]
+    return lines
 
 
 def is_known(value: float | None) -> bool:

@@ -67,6 +67,7 @@ from arrayred.report.run import (
     pictured,
     stems_of,
 )
+from arrayred.steps.solution import wavelength_texts
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -458,17 +459,8 @@ class Found:
         return text
 
     def _wavelengths(self) -> str:
-        """Return the range of the lamp's lines and the error of the solution, "" without one."""
-        facts = self.spectrum.attrs
-        if "wavelength_first" not in facts:
-            return ""
-        first, last = (facts[f"wavelength_{name}"] for name in ("first", "last"))
-        rms = _if_known(facts.get("wavelength_rms_pixel"), 3, "pixels")
-        return (
-            f"{first:.0f} to {last:.0f} Å by {facts['wavelength_lines']} lines of "
-            f"{facts.get('wavelength_lamp', UNKNOWN)}, order {facts['wavelength_order']}"
-            + (f", rms {rms}" if rms else "")
-        )
+        """Return the range of the lamp's lines, the error of the solution, and the zero points."""
+        return "; ".join(wavelength_texts(self.spectrum.attrs)).replace("Angstrom", "Å")
 
     def _gain(self) -> str:
         """Return the effective gain of a spectrum in adu; else ""."""

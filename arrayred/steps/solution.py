@@ -444,6 +444,41 @@ def _corrected(spectrum: xr.Dataset, dispersion: Dispersion, wanted: Corrections
 _LIGHT_SPEED = 299792.458  # km/s
 
 
+def wavelength_texts(facts: Mapping[str, Any]) -> list[str]:
+    """Return the range and the error of a solution, and each zero point measured, as text.
+
+    Parameters
+    ----------
+    facts : the attributes of a spectrum; without wavelengths there is no text.
+
+    Examples
+    --------
+    >>> facts = {"wavelength_first": 5852.6, "wavelength_last": 7032.4, "wavelength_lines": 20,
+    ...          "wavelength_lamp": "Ne", "wavelength_order": 1, "wavelength_rms_pixel": 0.061,
+    ...          "zero_oxygen": -3.39, "zero_oxygen_error": 0.05, "wavelength_zero": 0.0}
+    >>> for text in wavelength_texts(facts):
+    ...     print(text)
+    5853 to 7032 Angstrom by 20 lines of Ne, order 1, rms 0.061 pixel
+    oxygen lies -3.39 +- 0.05 pixel beside the lamp (not corrected)
+    """
+    if "wavelength_first" not in facts:
+        return []
+    first, last, n = (facts[f"wavelength_{name}"] for name in ("first", "last", "lines"))
+    rms = facts.get("wavelength_rms_pixel", math.nan)
+    error = f"rms {rms:.3f} pixel" if math.isfinite(rms) else "no residuals"
+    lamp = f" of {facts['wavelength_lamp']}" if facts.get("wavelength_lamp") else ""
+    texts = [
+        f"{first:.0f} to {last:.0f} Angstrom by {n} lines{lamp}, order "
+        f"{facts['wavelength_order']}, {error}"
+    ]
+    for by in ("sky", "oxygen", "star"):
+        if f"zero_{by}" in facts:
+            shift, error = facts[f"zero_{by}"], facts[f"zero_{by}_error"]
+            state = "corrected" if shift == facts.get("wavelength_zero") else "not corrected"
+            texts.append(f"{by} lies {shift:+.2f} +- {error:.2f} pixel beside the lamp ({state})")
+    return texts
+
+
 # The motion of the Earth towards a star: `earth_motion`.
 #
 # ERFA, the library that astropy calls, in 0.05 s instead of the 0.6 s that importing
