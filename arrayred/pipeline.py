@@ -943,8 +943,8 @@ def calibrate_wavelengths(
                 order=one.recipe.wavelength_order,
             )
     except ArrayredError as error:
-        way = f". {error.hint}" if error.hint else ""
-        told = f"no wavelengths: {error.args[0]}{way} `arrayred wavelength` does it"
+        told = f"no wavelengths: {error.args[0]}. {error.hint}".rstrip()
+        told += " (arrayred wavelength OUT: nothing is reduced again)"
         return add_remark(spectrum, told), None
     header = one.lights.frames[0].image.header
     cards, recipe = header.values() | dict(one.cards), one.recipe
