@@ -548,9 +548,11 @@ KINDS = {
     "tracks in fifteen lights": Kind(_struck(15), flagged=0.1),
     "tracks in two lights": Kind(_struck(2), flagged=0.1),
     "equal pair 12 rows apart": Kind(_pair, {"near_row": 101}, told="overlaps"),
-    "equal pair 5 rows apart": Kind(_close_pair(5.0, 1.0), {"near_row": 97}, told="overlaps"),
-    "half as bright 6 rows away": Kind(_close_pair(6.0, 0.5), told="overlaps"),
-    "a fifth as bright 4 rows away": Kind(_close_pair(4.0, 0.2), told="overlaps"),
+    "equal pair 5 rows apart": Kind(
+        _close_pair(5.0, 1.0), {"near_row": 97}, told="overlaps", flagged=0.1
+    ),
+    "half as bright 6 rows away": Kind(_close_pair(6.0, 0.5), told="overlaps", flagged=0.1),
+    "a fifth as bright 4 rows away": Kind(_close_pair(4.0, 0.2), told="overlaps", flagged=0.1),
     "equal pair 3 rows apart": Kind(
         _close_pair(3.0, 1.0), bias=101.0, told="light of a second star 3.0 rows"
     ),

@@ -11,6 +11,7 @@ import xarray as xr
 from astropy.io import fits
 
 import arrayred as ar
+from arrayred.steps.motion import spectral_shifts
 from benchmarks.truth.independent import Exposure, IndependentNight, Sky, Source
 from benchmarks.truth.kinds import KINDS, misses, outcome
 
@@ -101,3 +102,13 @@ def test_a_night_dispersed_along_columns_moves_alike(products: xr.DataTree, tmp_
         fits.PrimaryHDU(pixels.T.copy(), header).writeto(tmp_path / name)
     upright = ar.reduce_night(tmp_path)["targets/Star/spectrum"].flux.values
     np.testing.assert_allclose(products["spectrum"].flux.values, upright, rtol=2e-3)
+
+
+def test_columns_of_more_noise_are_no_lines_that_drift() -> None:
+    told = 0
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        noise = np.where(rng.random(400) < 0.01, 30.0, 5.0)
+        shifts, _ = spectral_shifts(100.0 + noise * rng.standard_normal((3, 400)))
+        told += bool(np.isfinite(shifts).all())
+    assert told == 0
