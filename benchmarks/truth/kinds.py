@@ -554,7 +554,7 @@ KINDS = {
     "half as bright 6 rows away": Kind(_close_pair(6.0, 0.5), told="overlaps", flagged=0.1),
     "a fifth as bright 4 rows away": Kind(_close_pair(4.0, 0.2), told="overlaps", flagged=0.1),
     "equal pair 3 rows apart": Kind(
-        _close_pair(3.0, 1.0), bias=101.0, told="light of a second star 3.0 rows"
+        _close_pair(3.0, 1.0), bias=101.0, width=None, told="light of a second star"
     ),
     "fainter neighbour 10 rows away": Kind(_fainter_neighbour, told="overlaps"),
     "rows beside a brighter star": Kind(_beside_a_brighter, {"rows": (112, 145)}),
