@@ -13,6 +13,7 @@ import arrayred as ar
 from arrayred.errors import NoSpectrumError
 from arrayred.model import Rows, Run
 from arrayred.pipeline import extract_spectrum, spectrum_at_rows
+from benchmarks.truth.kinds import KINDS, misses, outcome
 from tests import stars
 from tests.stars import Drawn, draw, image_of
 
@@ -271,3 +272,11 @@ def test_a_line_at_the_edge_is_no_bad_column() -> None:
     counts = rng.poisson((light + 20) * 4.5) / 4.5 + rng.normal(0, 5.0, light.shape)
     found = spectrum_at_rows(stars.image_of(counts), star.rows, ar.Recipe())
     assert not (found.dq.values & 1).any()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["half as bright 6 rows away", "a fifth as bright 4 rows away", "equal pair 3 rows apart"],
+)
+def test_close_stars_are_parted_or_named(name: str) -> None:
+    assert list(misses(KINDS[name], [outcome(KINDS[name], 0)])) == []

@@ -52,7 +52,7 @@ from arrayred.io.scan import (
 )
 from arrayred.progress import progressed, stage
 
-ALGORITHM = 2
+ALGORITHM = 3
 """Version of the algorithm, raised by hand whenever the numbers of any product can change."""
 LOG_FILE = "arrayred.log"
 """The log of what was run, beside the products."""

@@ -73,9 +73,6 @@ _Plane = tuple[tuple[str, str], NDArray[Any], dict[str, object]]
 _MIN_FRAMES = 2
 _N_SIGMA, _WITHOUT_GAIN = 5.0, 8.0
 _SHARP, _CONTRAST = 5.0, 10.0
-_LEFT_SIGMA, _LEFT_PART = 8.0, 0.5
-"""Range of the frames left of a struck pixel from which on hits are among them, in standard
-deviations of the lowest, and in units of the least rejected value above it."""
 
 
 class FrameOutliers(NamedTuple):
@@ -299,7 +296,6 @@ def _replace_pixels(
 ) -> None:
     """Replace some pixels of the planes by their values without the hits, in place."""
     values = mean_without(pixels.values, pixels.sky, pixels.scale, flagged)
-    values[_hits_left(pixels, flagged, scene.noise)] = np.nan
     if VARIANCE in planes:
         change = _variance_change(scene, pixels, flagged, values)
         planes[VARIANCE][1].flat[pixels.where] += change
@@ -309,20 +305,6 @@ def _replace_pixels(
     rejected[pixels.where] = np.maximum(rejected[pixels.where], n_flagged)
     bits = np.where(np.isnan(values), COSMIC_RAY | NO_DATA, REPAIRED).astype(np.uint8)
     planes[DQ][1].flat[pixels.where] |= bits
-
-
-def _hits_left(pixels: ComparedPixels, flagged: Flags, noise: PixelNoise) -> Flags:
-    """Return the pixels of which frames that are left disagree as far as those rejected.
-
-    Where most frames are struck their median is a hit, and the hits lower than it are left.
-    """
-    level = pixels.values / pixels.scale
-    left = np.where(flagged, np.nan, level)
-    lowest = np.fmin.reduce(left, axis=0)
-    apart = np.fmax.reduce(left, axis=0) - lowest
-    rejected = np.fmin.reduce(np.where(flagged, level, np.nan), axis=0) - lowest
-    sigma = np.sqrt(noise.variance(lowest + np.fmax.reduce(pixels.sky, axis=0)))
-    return np.asarray((apart > _LEFT_SIGMA * sigma) & (apart > _LEFT_PART * rejected))
 
 
 def _cleaned_method(image: xr.Dataset) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from arrayred.errors import UsageError
 from arrayred.kernels.noise import common_slope, finite_median, finite_medians
-from arrayred.kernels.rows import sum_of_rows
+from arrayred.kernels.rows import bright_runs, sum_of_rows
 from arrayred.model import (
     BAD_PIXEL,
     COSMIC_RAY,
@@ -840,6 +840,7 @@ _WIDE_LINES = 0.15
 """Light that lines must lack in the core of the profile to be said to be wider than the continuum:
 it is 0.2 of lines 1.5 times as wide, of which the aperture holds 99 %, and 0.37 at twice the width,
 where it holds 95 %."""
+_LONGEST_LINE = 2.0
 _LEAST_COLUMNS_COMPARED, _FEWEST_COLUMNS_COMPARED = 12, 3
 """Least columns of a bin, and of a continuum or lines in it, in which the two are compared."""
 _MAD_TO_STD = 1.482602218505602
@@ -969,9 +970,8 @@ def extract_along(
     if told_of_others and not spoilt.any():
         near = [(other.rows.first, other.rows.last) for other in others]
         spectrum = spectrum.assign_attrs(neighbour_rows=near)
-    if scene.noise_known and _has_wide_lines(scene, found):
-        text = "emission lines are wider along the slit than the continuum: the aperture may not"
-        spectrum = add_remark(spectrum, f"{text} hold all of their flux (--rows A:B chooses more)")
+    if scene.noise_known and (text := _wide_light(scene, found)):
+        spectrum = add_remark(spectrum, text)
     if weights != "optimal" or not found.why:
         return spectrum
     return add_remark(spectrum, f"the aperture was summed without weights: {found.why}")
@@ -1550,8 +1550,10 @@ def _emission_lines(flux: Values, variance: Values, known: Flags) -> tuple[Flags
     return known & line & (flux > _LINE_HEIGHT * np.maximum(level, least)), level, least
 
 
-def _has_wide_lines(scene: _ApertureScene, outcome: _Extraction) -> bool:
-    """Return whether emission lines are wider along the slit than the continuum.
+def _wide_light(scene: _ApertureScene, outcome: _Extraction) -> str:
+    """Return a remark on emission lines that are wider along the slit than the continuum, or "".
+
+    What is longer along the dispersion than two spatial FWHM is a glow or a reflection, no line.
 
     Their light less that of the continuum is compared with the continuum's: less of it must lie in
     the core of the profile, where this is above a third of its peak, in most of their columns: a
@@ -1569,18 +1571,32 @@ def _has_wide_lines(scene: _ApertureScene, outcome: _Extraction) -> bool:
     line &= whole - level > _SKY_LEFT * np.add.reduce(pixels.sky * pixels.part, axis=0)
     number = np.count_nonzero(line), np.count_nonzero(known & ~line)
     if min(number) < _LEAST_COLUMNS_COMPARED:
-        return False
+        return ""
     inner = inner / np.where(model > 0, model, 1.0)
     calm = known & ~line
     usual = float(np.add.reduce(inner[calm])) / float(np.add.reduce(whole[calm]))
     if abs(usual - 1.0) > _CONTINUUM_OFF:
-        return False
+        return ""
     in_lines = (whole - level)[line]
     less = usual - finite_median((inner - usual * level)[line] / in_lines)
     error = float(
         np.sqrt(np.add.reduce(outcome.flux.variance[line]) / np.add.reduce(in_lines) ** 2)
     )
-    return less > max(_WIDE_LINES * usual, _REJECTION_SIGMA * error)
+    if not less > max(_WIDE_LINES * usual, _REJECTION_SIGMA * error):
+        return ""
+    above = np.where(line, whole - level, 0.0)
+    half = bright_runs(above > 0.5 * float(above.max()), max_gap=1)
+    first, stop = max(half, key=lambda run: run[1] - run[0])
+    if stop - first > _LONGEST_LINE * outcome.profile.moffat.fwhm:
+        return (
+            f"the light of columns {first + 1} to {stop} is wider along the slit than that of the "
+            f"others: the flux there holds a glow, a reflection or a nebula on the spectrum (leave "
+            f"these columns out, or choose sky rows next to it with --sky-rows A:B)"
+        )
+    return (
+        "emission lines are wider along the slit than the continuum: the aperture may not hold all "
+        "of their flux (--rows A:B chooses more)"
+    )
 
 
 def _profile_within(profile: SpatialProfile, knots: Knots, pixels: AperturePixels) -> Values:

@@ -1433,16 +1433,22 @@ def _other_light_beside(star: _SkyStar, bands: SkyBands, fit: SkyFit, offset: in
         flux = _flux_of_blocks(star, fit) if flux is None else flux
         found = max(found, _part_of_other_light(excess, fit, flux, star.height))
     curved = _curve_between(star, bands, fit)
-    if curved is None:
+    if curved is None or 2 * np.count_nonzero(_is_sure(curved)) > curved.rest.size:
         return found
     flux = _flux_of_blocks(star, fit) if flux is None else flux
     return max(found, _part_of_other_light(curved, fit, flux, star.height))
 
 
+def _is_sure(excess: _Excess) -> NDArray[np.bool_]:
+    return np.asarray(np.abs(excess.rest) > _MIN_SNR * excess.error)
+
+
 def _curve_between(star: _SkyStar, bands: SkyBands, fit: SkyFit) -> _Excess | None:
     """Return the light at a star (1, block) that a parabola through its bands has over their line.
 
-    A glow rises so steeply towards its corner that a line through both bands is far off between.
+    A glow rises so steeply towards its corner that a line through both bands is far off between. It
+    does so in few blocks of columns: in most of them the wings of a neighbour do, which the bands
+    see as well.
     """
     if not min(map(len, bands)):
         return None

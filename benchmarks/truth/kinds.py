@@ -335,6 +335,12 @@ def _glow(seed: int) -> IndependentNight:
     return IndependentNight((Source(61.3, 1_500.0, tilt=2.0),), sky=Sky(glow), seed=seed)
 
 
+def _glow_beside(seed: int) -> IndependentNight:
+    row, column = np.arange(200.0)[:, np.newaxis], np.arange(400.0)
+    glow = 30.0 + 1_000.0 * np.exp(-np.hypot(row - 115.0, column - 200.0) / 8.0)
+    return IndependentNight((Source(101.3, 12_000.0, tilt=2.0),), sky=Sky(glow), seed=seed)
+
+
 def _tracks(n_lights: int) -> Callable[[int], IndependentNight]:
     def made(seed: int) -> IndependentNight:
         lights = (Exposure(),) * n_lights
@@ -542,15 +548,18 @@ KINDS = {
     "tracks in fifteen lights": Kind(_struck(15), flagged=0.1),
     "tracks in two lights": Kind(_struck(2), flagged=0.1),
     "equal pair 12 rows apart": Kind(_pair, {"near_row": 101}, told="overlaps"),
-    "equal pair 5 rows apart": Kind(_close_pair(5.0, 1.0), {"near_row": 97}, told="overlaps"),
-    "half as bright 6 rows away": Kind(_close_pair(6.0, 0.5), told="overlaps"),
-    "a fifth as bright 4 rows away": Kind(_close_pair(4.0, 0.2), told="overlaps"),
+    "equal pair 5 rows apart": Kind(
+        _close_pair(5.0, 1.0), {"near_row": 97}, told="overlaps", flagged=0.1
+    ),
+    "half as bright 6 rows away": Kind(_close_pair(6.0, 0.5), told="overlaps", flagged=0.1),
+    "a fifth as bright 4 rows away": Kind(_close_pair(4.0, 0.2), told="overlaps", flagged=0.1),
     "equal pair 3 rows apart": Kind(
-        _close_pair(3.0, 1.0), bias=101.0, told="light of a second star 3.0 rows"
+        _close_pair(3.0, 1.0), bias=101.0, width=None, told="light of a second star"
     ),
     "fainter neighbour 10 rows away": Kind(_fainter_neighbour, told="overlaps"),
     "rows beside a brighter star": Kind(_beside_a_brighter, {"rows": (112, 145)}),
     "glow of a corner": Kind(_glow, told=_OTHER_LIGHT),
+    "glow beside the star": Kind(_glow_beside, told="holds a glow", columns=(0, 140)),
     "blank with tracks, one light": Kind(_tracks(1), refused=True),
     "blank with tracks, two lights": Kind(_tracks(2), refused=True),
     "light fills the slit": Kind(_filled, told="Light fills rows 21 to 180", refused=True),

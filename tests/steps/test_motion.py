@@ -130,3 +130,13 @@ def test_tracks_of_cosmic_rays_are_no_lines_that_moved(n_frames: int) -> None:
     spectra, shifts = lights_of(0.5, n_frames, tracks=3)
     assert np.abs(spectral_shifts(spectra)[0] - shifts).max() < 0.1
     assert not np.isfinite(spectral_shifts(lights_of(0.0, n_frames, tracks=2)[0])[0]).any()
+
+
+def test_columns_of_more_noise_are_no_lines_that_drift() -> None:
+    told = 0
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        noise = np.where(rng.random(400) < 0.01, 30.0, 5.0)
+        shifts, _ = spectral_shifts(100.0 + noise * rng.standard_normal((3, 400)))
+        told += bool(np.isfinite(shifts).all())
+    assert told == 0

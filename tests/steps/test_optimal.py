@@ -120,10 +120,17 @@ def test_lines_of_another_width_are_summed_and_that_is_said() -> None:
     assert spectrum.flux.values == pytest.approx(truth, rel=0.1)
 
 
-@pytest.mark.parametrize("name", ["lines 1.5 times", "lines twice"])
-def test_lines_wider_than_the_continuum_are_said_to_be(name: str) -> None:
-    kind = KINDS[f"{name} as wide as the continuum"]
-    assert list(misses(kind, [outcome(kind, 0)])) == []
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lines 1.5 times as wide as the continuum",
+        "lines twice as wide as the continuum",
+        "glow beside the star",
+        "glow of a corner",
+    ],
+)
+def test_lines_wider_than_the_continuum_and_glows_are_said_to_be(name: str) -> None:
+    assert list(misses(KINDS[name], [outcome(KINDS[name], 0)])) == []
 
 
 def test_lines_of_the_continuums_width_are_not() -> None:
