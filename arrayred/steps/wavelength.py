@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from arrayred.config.toml import read_text_file
 from arrayred.errors import LampError, UsageError
+from arrayred.kernels.noise import finite_median
 from arrayred.kernels.rows import robust_std
 from arrayred.model import (
     BAD_PIXEL,
@@ -487,7 +488,7 @@ def _dispersion_of(
         width = np.asarray(lines["width"].values, np.float64)
         known = used & (width > 0)
         if known.any():
-            power = float(np.median(wave[known] / (width[known] * step[known])))
+            power = finite_median(wave[known] / (width[known] * step[known]))
     told = lines.assign(
         residual=("line", fit.residual, {"units": "Angstrom"}),
         used=("line", used),
@@ -1067,7 +1068,7 @@ def _comb_of(lines: xr.Dataset) -> _Comb:
     first = float(lines.attrs.get("first_pixel", x.min(initial=1.0)))
     last = float(lines.attrs.get("last_pixel", x.max(initial=2.0)))
     middle, half = (first + last) / 2, max((last - first) / 2, 1.0)
-    fwhm = float(lines.attrs.get("fwhm", np.median(width) if width.size else 3.0))
+    fwhm = float(lines.attrs.get("fwhm", finite_median(width) if width.size else 3.0))
     is_loose = np.isin(problem[index], ("saturated", "blend"))
     return _Comb(
         x[index], error[index], width[index], flux[index], (x[index] - middle) / half,
@@ -1868,7 +1869,7 @@ def merge_lines(*exposures: xr.Dataset) -> xr.Dataset:
     """
     if not exposures:
         raise UsageError("There are no lines to merge", hint="Give at least one exposure.")
-    fwhm = float(np.nanmedian([one.attrs.get("fwhm", math.nan) for one in exposures]))
+    fwhm = finite_median(np.array([one.attrs.get("fwhm", math.nan) for one in exposures]))
     reach = 0.5 * (fwhm if math.isfinite(fwhm) else 3.0)
     merged: xr.Dataset | None = None
     for i, one in enumerate(exposures):
@@ -1891,7 +1892,7 @@ def _merge_two(one: xr.Dataset, other: xr.Dataset, reach: float) -> xr.Dataset:
     ratio = 1.0
     if sum(fine) >= 2:
         both = one["flux"].values[mine[fine]] / other["flux"].values[yours[fine]]
-        ratio = float(np.median(both))
+        ratio = finite_median(both)
     scaled = other.assign({n: other[n] * ratio for n in ("flux", "flux_err") if n in other})
     rank = [
         np.where(part["problem"].values == "", 0.0, 1e6) + part["x_err"].values

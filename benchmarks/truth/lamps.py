@@ -315,7 +315,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
         HEADING,
         table(head, body),
         "Wrong: a pixel between the outermost lines used is off by more than a pixel; any lamp "
-        "that is none and was accepted. Seconds are those of one processor, shared with other work.",
+        "that is none and was accepted. Seconds are of one processor, shared with other work.",
         f"chi-square per degree of freedom of the solutions: median {np.median(chi2):.2f}, "
         f"{np.mean((chi2 > 0.8) & (chi2 < 1.5)):.0%} between 0.8 and 1.5. RASCAL "
         f"{'is installed, and is not run yet' if find_spec('rascal') else 'is not installed'}.",
