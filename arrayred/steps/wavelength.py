@@ -1634,17 +1634,15 @@ def _decide(comb: _Comb, found: list[_Evidence], lamp: str) -> tuple[_Evidence, 
             + ")",
             hint="Name another lamp, give --dispersion and --center, or the lines (--lines FILE).",
         )
-    # The simplest lamp, unless another explains decidedly more.
+    # The simplest of the lamps that lead to the same solution nearly as surely.
+    surest = min(strong, key=lambda one: one.log10_nfa)
     best = next(
         one
         for name in LAMPS
         for one in strong
         if one.lamp == name
-        and all(
-            other.log10_nfa > one.log10_nfa - _LEAST_MARGIN or _differs(comb, one, other)
-            for other in strong
-            if len(LAMPS[other.lamp]) >= len(LAMPS[name])
-        )
+        and one.log10_nfa <= surest.log10_nfa + _LEAST_MARGIN
+        and not _differs(comb, surest, one)
     )
     rivals = [one.log10_nfa for one in found if _differs(comb, best, one)]
     margin = min(rivals, default=math.inf) - best.log10_nfa
