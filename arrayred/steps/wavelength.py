@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from arrayred.config.toml import read_text_file
 from arrayred.errors import LampError, UsageError
+from arrayred.kernels.noise import finite_median
 from arrayred.kernels.rows import robust_std
 from arrayred.model import (
     BAD_PIXEL,
@@ -487,7 +488,7 @@ def _dispersion_of(
         width = np.asarray(lines["width"].values, np.float64)
         known = used & (width > 0)
         if known.any():
-            power = float(np.median(wave[known] / (width[known] * step[known])))
+            power = finite_median(wave[known] / (width[known] * step[known]))
     told = lines.assign(
         residual=("line", fit.residual, {"units": "Angstrom"}),
         used=("line", used),
@@ -984,6 +985,7 @@ _MOST_CURVED = 0.08
 _FIRST_WAVE, _LAST_WAVE = 2900.0, 11000.0
 _LEAST_DISPERSION, _MOST_DISPERSION = 0.05, 15.0
 _MOST_RANK = 14
+_COARSE, _LANDMARK = 6.0, 25.0
 _NARROW, _AROUND = 0.08, 0.25
 _KEPT_OF_ELEMENT, _KEPT_OF_LAMP = 1500, 8
 _REFINED, _REFINED_OF_HINT = 300, 60
@@ -1066,7 +1068,7 @@ def _comb_of(lines: xr.Dataset) -> _Comb:
     first = float(lines.attrs.get("first_pixel", x.min(initial=1.0)))
     last = float(lines.attrs.get("last_pixel", x.max(initial=2.0)))
     middle, half = (first + last) / 2, max((last - first) / 2, 1.0)
-    fwhm = float(lines.attrs.get("fwhm", np.median(width) if width.size else 3.0))
+    fwhm = float(lines.attrs.get("fwhm", finite_median(width) if width.size else 3.0))
     is_loose = np.isin(problem[index], ("saturated", "blend"))
     return _Comb(
         x[index], error[index], width[index], flux[index], (x[index] - middle) / half,
@@ -1088,16 +1090,14 @@ def _prominent(comb: _Comb, n: int) -> NDArray[np.intp]:
 
 
 def _guesses_of_pairs(
-    comb: _Comb, element: str, dispersion: float | None, center: float | None
+    comb: _Comb, element: str, dispersion: float | None, center: float | None, is_coarse: bool
 ) -> _Guess:
     """Return candidates: pairs of bright lines laid on pairs of lines of an element.
 
     Each pair of a pair sets a line through two points; the curvature of a grating's dispersion, a
     change of up to 16 % from the middle to an end, is tried in steps that a line's width covers.
     """
-    atlas = _atlas_of((element,))
-    wave = atlas.wave[atlas.is_short]
-    strength = atlas.strength[atlas.is_short]
+    wave, strength = _list_for((element,), is_coarse)
     bright = _prominent(comb, _N_PAIRED)
     judged = _prominent(comb, _N_JUDGED)
     u = comb.u[judged]
@@ -1119,6 +1119,7 @@ def _guesses_of_pairs(
             slope = gap / (b - a)
             step = slope / comb.half
             fits = (step > _LEAST_DISPERSION) & (step < _MOST_DISPERSION)
+            fits &= (step * comb.fwhm > _COARSE) == is_coarse
             if dispersion is not None:
                 fits &= np.abs(step / abs(dispersion) - 1) < _NARROW
             for sign in (1.0, -1.0):
@@ -1163,6 +1164,22 @@ def _guesses_of_pairs(
     score, poly, step = (np.concatenate(parts) for parts in zip(*found, strict=True))
     best = _distinct(poly, step, score, comb, _KEPT_OF_ELEMENT)
     return _Guess(poly[best], step[best])
+
+
+@lru_cache(maxsize=64)
+def _list_for(elements: tuple[str, ...], is_coarse: bool) -> tuple[Values, Values]:
+    """Return wavelengths and strengths of the short list; at low resolution of landmarks alone.
+
+    Where a line is 6 Angstrom wide or more, a short list has a line within its width nearly
+    anywhere, and fits anything.
+    """
+    atlas = _atlas_of(elements)
+    wave, strength = atlas.wave[atlas.is_short], atlas.strength[atlas.is_short]
+    if is_coarse:
+        near = np.abs(wave[:, np.newaxis] - wave) < _LANDMARK
+        alone = ~(near & (strength > strength[:, np.newaxis])).any(axis=1)
+        wave, strength = wave[alone], strength[alone]
+    return wave, strength
 
 
 def _ranks(
@@ -1282,7 +1299,7 @@ def _scored(comb: _Comb, place: Values, step: Values, wave: Values, tolerance: f
     held = np.searchsorted(wave, ends[:, 1]) - np.searchsorted(wave, ends[:, 0])
     span = np.maximum(np.ptp(ends, axis=1), 1e-9)
     chance = -np.expm1(-(held + 1) * 2 * tolerance * step / span)
-    return _surprise(share, chance) * n
+    return np.asarray(_surprise(share, chance) * n, np.float64)
 
 
 def _first_tolerance(comb: _Comb) -> float:
@@ -1514,7 +1531,14 @@ def _all_guesses(
     elements = dict.fromkeys(element for name in lamps for element in LAMPS[name])
     found = {}
     for element in elements:
-        found[element] = _guesses_of_pairs(comb, element, dispersion, center)
+        fine, coarse = (
+            _guesses_of_pairs(comb, element, dispersion, center, is_coarse)
+            for is_coarse in (False, True)
+        )
+        found[element] = _Guess(
+            np.concatenate([fine.coefficients, coarse.coefficients]),
+            np.concatenate([fine.step, coarse.step]),
+        )
     return found
 
 
@@ -1569,11 +1593,21 @@ def _candidates_for(
         np.concatenate([part.coefficients for part in parts]),
         np.concatenate([part.step for part in parts]),
     )
-    atlas = _atlas_of(elements)
-    wave = atlas.wave[atlas.is_short]
+    for is_coarse in (False, True):
+        own = (guess.step * comb.fwhm > _COARSE) == is_coarse
+        if own.any():
+            part = _Guess(guess.coefficients[own], guess.step[own])
+            wave, _ = _list_for(elements, is_coarse)
+            yield from _best_refined(comb, lamp, part, wave, n_refined)
+
+
+def _best_refined(
+    comb: _Comb, lamp: str, guess: _Guess, wave: Values, n_refined: int
+) -> Iterator[_Candidate]:
+    """Yield the best distinct of some guesses, pulled onto the lines of a list."""
     # An element alone explains a part of a mixture's lines only: all of them together choose.
     place = np.polynomial.polynomial.polyval(comb.u[:_N_LINES], guess.coefficients.T, tensor=True)
-    score = _scored(comb, place, guess.step, wave, _first_tolerance(comb))
+    score = _scored(comb, np.asarray(place), guess.step, wave, _first_tolerance(comb))
     chosen = np.argsort(-score, kind="stable")[:n_refined]
     guess = _Guess(guess.coefficients[chosen], guess.step[chosen])
     poly, score = _refined(comb, guess, wave)
@@ -1835,7 +1869,7 @@ def merge_lines(*exposures: xr.Dataset) -> xr.Dataset:
     """
     if not exposures:
         raise UsageError("There are no lines to merge", hint="Give at least one exposure.")
-    fwhm = float(np.nanmedian([one.attrs.get("fwhm", math.nan) for one in exposures]))
+    fwhm = finite_median(np.array([one.attrs.get("fwhm", math.nan) for one in exposures]))
     reach = 0.5 * (fwhm if math.isfinite(fwhm) else 3.0)
     merged: xr.Dataset | None = None
     for i, one in enumerate(exposures):
@@ -1858,7 +1892,7 @@ def _merge_two(one: xr.Dataset, other: xr.Dataset, reach: float) -> xr.Dataset:
     ratio = 1.0
     if sum(fine) >= 2:
         both = one["flux"].values[mine[fine]] / other["flux"].values[yours[fine]]
-        ratio = float(np.median(both))
+        ratio = finite_median(both)
     scaled = other.assign({n: other[n] * ratio for n in ("flux", "flux_err") if n in other})
     rank = [
         np.where(part["problem"].values == "", 0.0, 1e6) + part["x_err"].values
