@@ -26,8 +26,9 @@ _PROGRAM, _PLOTTING = 160 * MIB, 48 * MIB
 """The program with its libraries, and with matplotlib more: alone not sizes of arrays."""
 COMBINING = 44 * MIB
 """The program of `arrayred combine`, of libraries numpy alone: 40 MiB with three tiny frames."""
-_OF_A_FRAME = 24 << 10
-"""The record of a frame, with the cards of its header."""
+_OF_A_FRAME = 72 << 10
+"""The record of a frame, with the cards of its header and its sample, 18 kB, and its part in the
+tasks of all bands: 400 frames of 256 x 256 went 10 MiB beyond a bound of 24 kB each, 2 of 56."""
 
 
 def bytes_per_pixel(n_frames: int, dtype: np.dtype[Any], *, widened: bool = False) -> int:
@@ -184,8 +185,8 @@ FLAT = 2 * sum(IMAGE.values())
 OF_LATER_STEPS = _FLOAT64 + _FLOAT32
 """What is compared of a target's frames after its bands are finished."""
 VALUES_OF_A_HIT = 16
-"""One byte per this many values of a target's frames, for the list of outliers: 40 bytes for each
-of the 0.15 % of values that cosmic rays hit in 600 s."""
+"""One byte per this many values of a target's frames, for the list of outliers, which grows while
+its bands are read: 40 bytes for each of the 0.15 % of values that cosmic rays hit in 600 s."""
 _WORKING = 3 * _FLOAT64
 """The copies that a step makes of an image: what it subtracts, the difference, its noise."""
 _FILE = 2 * _FLOAT32 + 2 * _FLAG

@@ -1,6 +1,6 @@
 """``python -m benchmarks.long_night``: a night larger than the memory it may take.
 
-400 frames of 2048 x 2048 pixels (3.4 GB) are reduced within ``--memory 512M`` from FITS and from
+400 frames of 2048 x 2048 pixels (3.4 GB) are reduced within ``--memory 640M`` from FITS and from
 their cache; both must write the same bytes. Then one row is read through all lights, in a process
 that has opened the night, from FITS, from the cache, and from the cache behind a URL
 (``memory://``, where what travels is counted).
@@ -80,7 +80,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=400, help="a fifth of them darks")
     parser.add_argument("--size", type=int, default=2048, help="rows and columns of a frame")
-    parser.add_argument("--memory", default="512M")
+    parser.add_argument("--memory", default="640M")
     parser.add_argument("--work", type=Path, help="where the night is written for a while")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="arrayred-long-", dir=options.work) as temporary:

@@ -69,6 +69,7 @@ from arrayred.io.ledger import (
     has_manifest,
     load_saved_cards,
 )
+from arrayred.io.pixel_checks import forget_samples
 from arrayred.io.publish import output_lock, publish, storage_error
 from arrayred.io.remote import without_secrets
 from arrayred.night import Flat, Group, Night, Plan, open_night
@@ -198,6 +199,8 @@ def reduce_one(job: Job) -> Report:
             job.label, "", "failed", {}, 0.0, f"a bug of arrayred: {told.splitlines()[-1]}"
         )
         report = Report(job.label, (line,), exit_code=_EXIT_BUG, bug=told)
+    finally:
+        forget_samples()
     return dataclasses.replace(report, seconds=time.perf_counter() - started)
 
 

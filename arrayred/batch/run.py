@@ -954,8 +954,7 @@ def _least_bytes(group: Group, widened: bool) -> int:
     """Return the bytes that a group needs beyond its images: for bands, or for later steps."""
     n_rows = group.frames[0].shape[0]
     lowest = -(-n_rows // _MOST_BANDS) * group.least_memory(widened=widened)
-    later = max(len(group.frames) // VALUES_OF_A_HIT, OF_LATER_STEPS)
-    return max(lowest, _n_pixels(group) * later)
+    return max(lowest, _n_pixels(group) * OF_LATER_STEPS)
 
 
 def needs_float64_bands(plan: Plan) -> bool:
@@ -976,7 +975,7 @@ def memory_beside_bands(plan: Plan, output: OutputOptions) -> int:
 
 def _image_bytes(target: Target, output: OutputOptions) -> int:
     """Return the largest memory of the images of a target, bytes per pixel."""
-    recipe = target.recipe
+    recipe, hits = target.recipe, len(target.lights.frames) // VALUES_OF_A_HIT
     wanted = {
         "best": not combine_settings(recipe).is_plain,
         "calibrated": recipe.calibrated,
@@ -985,7 +984,7 @@ def _image_bytes(target: Target, output: OutputOptions) -> int:
         "float64": recipe.output_dtype == "float64",
         "drawn": output.figures,
     }
-    return TARGET + sum(FURTHER[name] for name, is_wanted in wanted.items() if is_wanted)
+    return TARGET + hits + sum(FURTHER[name] for name, is_wanted in wanted.items() if is_wanted)
 
 
 def _groups_read_in_bands(plan: Plan) -> list[Group]:

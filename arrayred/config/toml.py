@@ -6,12 +6,14 @@ An unknown key is an error that names the nearest valid one.
 from __future__ import annotations
 
 import codecs
+import errno
 import json
 import os
 import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,23 @@ def errors_name(path: Path | None) -> Iterator[None]:
 
 _MOST_BYTES = 64 << 20
 """A list of 200,000 paths of 100 characters has 20 MB."""
-_WITHOUT_WAITING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+READ_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""To open a file that is there: without waiting for the writer of a pipe."""
+
+
+def open_plain_file(path: Path) -> BufferedReader:
+    """Open a regular file: a pipe could keep one waiting for ever, and a device has no end.
+
+    Raises
+    ------
+    OSError
+        It cannot be opened or, with EINVAL, is no regular file.
+    """
+    handle = os.open(path, READ_FLAGS)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return open(handle, "rb")
 
 
 def read_text_file(path: Path, what: str, *, errors: str = "strict") -> str:
@@ -38,7 +56,7 @@ def read_text_file(path: Path, what: str, *, errors: str = "strict") -> str:
 
     Parameters
     ----------
-    path : a regular file; a pipe could keep one waiting for ever, and a device has no end.
+    path : a regular file.
     what : is to be read, for messages: "The list of files".
     errors : how bytes that are no UTF-8 are decoded.
 
@@ -52,15 +70,13 @@ def read_text_file(path: Path, what: str, *, errors: str = "strict") -> str:
         return UsageError(f"{what} cannot be read ({why})", path=path, hint=hint)
 
     try:
-        with open(os.open(path, _WITHOUT_WAITING), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise refused("no regular file", "Name a file of text.")
+        with open_plain_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
             raw = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise refused(error.strerror or str(error), "Name a file of text.") from error
     if len(raw) > _MOST_BYTES:
-        raise refused(f"{status.st_size} bytes", "Name a file of text of at most 64 MiB.")
+        raise refused(f"{size} bytes", "Name a file of text of at most 64 MiB.")
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise refused("it is UTF-16", "Save it as UTF-8.")
     if b"\0" in raw:

@@ -18,11 +18,9 @@ one of 393, and its sync 6 ms, as that of any file.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-import stat
 import time
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -33,7 +31,7 @@ from pathlib import Path, PurePosixPath
 from threading import Event
 from typing import IO, Any
 
-from arrayred.config.toml import toml_lines, toml_text
+from arrayred.config.toml import open_plain_file, toml_lines, toml_text
 from arrayred.errors import ArrayredError, FrameError, UsageError, printable
 from arrayred.io.frames import Frame
 from arrayred.io.header import Value, ones_complement_sum
@@ -411,9 +409,7 @@ def sha256_of(path: Path) -> tuple[str, os.stat_result]:
     OSError
         It cannot be read, or is not a regular file.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would keep us waiting
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    with path.open("rb") as file:
+    with open_plain_file(path) as file:
         status = os.fstat(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest(), status
 

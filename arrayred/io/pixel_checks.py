@@ -1095,6 +1095,12 @@ def sample_frame(frame: Frame) -> PixelSample | None:
         return None
 
 
+def forget_samples() -> None:
+    """Drop what was sampled of frames, up to 40 kB each: of many nights it would add up."""
+    for sampled in (_sample_image, _stored_pixels, _trace_in_image, _peaks_in_image):
+        sampled.cache_clear()
+
+
 def frames_to_probe(frames: Iterable[Frame]) -> Iterator[Frame]:
     """Yield the frames that may be sampled: all plain ones, packed ones up to 256 MB together."""
     unpacked = 0

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.bands import run_in_threads
+from arrayred.config.toml import READ_FLAGS
 from arrayred.errors import DISK_FULL_ERRNOS, ArrayredError, FrameError, MismatchError, StorageError
 from arrayred.io.header import BLOCK, ones_complement_sum
 from arrayred.io.planes import Kind, pixels_of_planes
@@ -150,7 +151,6 @@ READ_PIECE = 256 << 10
 """Bytes of one frame read at a time."""
 ARRAY_BYTES = 8 << 20
 """Bytes of pixels, of several frames, read at once from a cache."""
-_READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _SPARE_HANDLES = 64
 _CHUNK_FRAMES = 3  # of a cache
 _NO_HANDLE = -1
@@ -405,7 +405,7 @@ def _opened_source(source: PixelSource) -> Iterator[int]:
         yield _NO_HANDLE
         return
     try:
-        handle = retry(partial(os.open, source.path, _READ_FLAGS), TRANSIENT_OPEN_FILE)
+        handle = retry(partial(os.open, source.path, READ_FLAGS), TRANSIENT_OPEN_FILE)
         try:
             source.require_unchanged(os.fstat(handle))
             yield handle

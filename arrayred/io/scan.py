@@ -17,7 +17,6 @@ import errno
 import gzip
 import math
 import os
-import stat
 import time
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -30,6 +29,7 @@ from typing import IO, Any, Literal, Protocol, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from arrayred.config.toml import open_plain_file
 from arrayred.errors import ArrayredError, ForeignFileError, FrameError, HeaderError
 from arrayred.io.header import BLOCK, CARD, Header
 from arrayred.io.planes import BESIDE_AN_IMAGE, BEST_NAME, Kind, kind_of, variable_of
@@ -42,7 +42,6 @@ _MOST_INFLATED = 256 << 20
 _MOST_SOUGHT = 1 << 40
 _MOST_FIELDS = 999  # TFIELDS: FITS Standard 4.0, 7.2.1
 _BITPIX = (8, 16, 32, 64, -32, -64)
-_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def scan(path: Path, extension: str = "") -> ImageHDU:
@@ -262,12 +261,15 @@ def _tail(file: IO[bytes], n_bytes: int) -> bytes:
 
 
 def open_regular(path: Path) -> IO[bytes]:
-    """Open a regular file; pipes, folders and devices are refused without blocking."""
-    handle = os.open(path, _OPEN_FLAGS)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise ForeignFileError("This is no regular file", path=path, hint="Move it away.")
-    return open(handle, "rb")
+    """Open a regular file; raise ForeignFileError for a pipe, a folder or a device."""
+    try:
+        return open_plain_file(path)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise ForeignFileError(
+            "This is no regular file", path=path, hint="Move it away."
+        ) from error
 
 
 def _images(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,36 @@ def test_a_night_is_called_by_what_tells_it_from_the_others(
 def test_two_nights_of_one_name_are_refused(folders: list[str]) -> None:
     with pytest.raises(UsageError):
         night_labels([Path(folder) for folder in folders])
+
+
+GROWTH = """
+import gc, sys, tracemalloc
+from pathlib import Path
+from arrayred.batch import reduce_nights
+from tests.batch.disturbed import job_of, write_nights
+
+out = Path(sys.argv[1])
+jobs = [job_of(n, out / n.name, allow_missing=True) for n in write_nights(out / "nights", 6)]
+held = []
+for report, _ in reduce_nights(jobs):
+    assert report.exit_code == 0
+    if not held:  # what is imported and made once is there
+        tracemalloc.start()
+    gc.collect()
+    held.append(tracemalloc.get_traced_memory()[0])
+print((held[-1] - held[1]) // (len(held) - 2))
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_nights(tmp_path: Path) -> None:
+    """Samples and headers of its frames would be 56 KiB a night; their reports are 3 KiB."""
+    command = [sys.executable, "-c", GROWTH, str(tmp_path)]
+    path = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 15_000
 
 
 def test_pictures_do_not_pile_up_in_memory(three: Path, tmp_path: Path) -> None:
