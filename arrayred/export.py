@@ -286,8 +286,8 @@ class Observer:
 
         Examples
         --------
-        >>> Observer.of({"site": "Home", "longitude": "-89 53 30"}).longitude
-        -89.89166666666667
+        >>> Observer.of({"site": "Home", "longitude": "-89 30 00"}).longitude
+        -89.5
         """
         known: dict[str, Any] = {}
         for key, value in values.items():

@@ -87,7 +87,8 @@ def test_every_group_of_a_messy_night_has_its_dark_or_a_reason(nights: Path) -> 
     }
     left_out = dict(plan.left_out)
     assert all("not used" in left_out[f"L2-flat-red-180.0000000{i}"] for i in range(5))
-    assert "not used" in left_out["L2-arc-neon.00000000"]
+    lamps = {lamp.name for target in plan.targets for lamp in target.lamps}
+    assert lamps == {"L2-arc-neon.00000000", "L2-arc-hg-10.00000000"}
 
 
 def test_dark_subtracted_frames_equal_the_observers_own(nights: Path) -> None:

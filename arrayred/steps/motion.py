@@ -538,10 +538,12 @@ def _have_common_lines(aligned: Sequence[Values]) -> bool:
     )
     apart = np.abs(first - second)
     sigma = 1.4826 * _middle_of(apart) / math.sqrt(2.0)
-    calm = apart <= 5.0 * math.sqrt(2.0) * sigma
+    # Of bright stars, what interpolating leaves of a line is more than their noise.
+    highest = np.maximum(np.abs(first), np.abs(second))
+    calm = apart <= 5.0 * math.sqrt(2.0) * sigma + 0.5 * highest
     if len(aligned) == 2:
-        highest = int(np.argmax(np.minimum(first, second)))
-        calm[max(highest - _FARTHEST_SHIFT, 0) : highest + _FARTHEST_SHIFT + 1] = False
+        at = int(np.argmax(np.minimum(first, second)))
+        calm[max(at - _FARTHEST_SHIFT, 0) : at + _FARTHEST_SHIFT + 1] = False
     product = float(np.add.reduce((first * second)[calm]))
     powers = [float(np.add.reduce(one[calm] ** 2)) for one in (first, second)]
     noise = sigma * math.sqrt(math.sqrt(powers[0] * powers[1]))

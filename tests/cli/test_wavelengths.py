@@ -192,8 +192,7 @@ def test_wavelengths_are_made_anew_without_the_night(reduced: Path, arrayred: Ca
     before = Table.read(made(reduced, "spectrum.fits"), hdu=1)
     told = arrayred("wavelength", reduced, "Vega", "--order", "3")
     assert told.code == 0, told.err
-    assert told.out.startswith("Vega: Ne, ")
-    assert "order 3, rms 0.0" in told.out
+    assert " lines of Ne, order 3, rms 0.0" in told.out
     after = Table.read(made(reduced, "spectrum.fits"), hdu=1)
     assert after.colnames == before.colnames
     assert np.abs(after["wavelength"] - before["wavelength"])[~before["extrapolated"]].max() < 0.05
@@ -206,6 +205,54 @@ def test_wavelengths_are_made_anew_without_the_night(reduced: Path, arrayred: Ca
     assert np.array_equal(text["wavelength"], after["wavelength"])
     assert text.meta["WLORDER"] == 3
     assert arrayred("verify", reduced).code == 0
+
+
+def test_what_cannot_be_corrected_is_said_and_costs_no_wavelengths(
+    night: Path, reduced: Path, tmp_path: Path, arrayred: Call
+) -> None:
+    zero = ("--zero-point", "star", "--star-velocity", "-13.5", "--heliocentric")
+    told = arrayred("reduce", night, "-o", tmp_path / "other", "--no-figures", *zero)
+    assert told.code == 0, told.err
+    assert "wavelengths are those of the lamp as it is: No symmetric absorption" in told.out
+    assert "Wavelengths: " in told.out
+    told = arrayred("wavelength", reduced, "--zero-point", "sky")
+    assert (told.code, "No line of the sky" in told.err) == (4, True)
+
+
+def test_the_velocity_of_the_earth_is_taken_out_when_asked_for(
+    reduced: Path, arrayred: Call
+) -> None:
+    before = Table.read(made(reduced, "spectrum.fits"), hdu=1)
+    assert arrayred("wavelength", reduced, "--heliocentric").code == 0
+    after, header = (Table.read(made(reduced, "spectrum.fits"), hdu=1),
+                     fits.getheader(made(reduced, "spectrum.fits")))  # fmt: skip
+    assert header["SPECSYS"] == "BARYCENT"
+    velocity = 299792.458 * (after["wavelength"] / before["wavelength"] - 1)
+    assert np.abs(velocity - header["BARYCORR"]).max() < 1e-3
+    told = arrayred("export", reduced, "--to", "bess")
+    assert (told.code, "--heliocentric" in told.err) == (2, True)
+
+
+def test_spectra_are_exported_and_checked(reduced: Path, tmp_path: Path, arrayred: Call) -> None:
+    who = tmp_path / "me.toml"
+    who.write_text('observer = "A. B."\nsite = "Home"\ninstrument = "Alpy"\n')
+    told = arrayred("export", reduced, "--to", "bess")
+    assert (told.code, "observer.toml" in told.err) == (2, True)
+    for to, code in (("bess", 0), ("iraf", 3)):
+        told = arrayred("export", reduced, "--to", to, "--observer", who, "-o", tmp_path / to)
+        assert told.code == 0, told.err
+        file = tmp_path / to / f"Vega_{to}.fits"
+        assert arrayred("export", "--check", file).code == code
+    linear, table = fits.getheader(file), Table.read(made(reduced, "spectrum.fits"), hdu=1)
+    covered = table["wavelength"][~table["extrapolated"]]
+    assert linear["CRVAL1"] == pytest.approx(covered.min(), abs=0.5)
+    again = arrayred("export", reduced, "--to", "iraf", "-o", tmp_path / "iraf", "--step", "5")
+    assert (again.code, "--overwrite" in again.err) == (2, True)
+    more = ("--step", "5", "--overwrite", "--spoilt", "refuse", "-q")
+    assert arrayred("export", reduced, "--to", "iraf", "-o", tmp_path / "iraf", *more).out == ""
+    assert arrayred("export", made(reduced, "spectrum.fits"), "--to", "iraf").code == 0
+    assert arrayred("export", reduced).code == 2
+    assert arrayred("export", tmp_path, "--to", "iraf").code == 2
 
 
 def test_the_same_wavelengths_made_anew_are_the_same(reduced: Path, arrayred: Call) -> None:
