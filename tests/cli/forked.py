@@ -11,6 +11,7 @@ import multiprocessing
 import multiprocessing.connection
 import multiprocessing.reduction
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -74,7 +75,12 @@ def start(
     return process
 
 
-def run(*args: object, cwd: Path, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
+def run(
+    *args: object,
+    cwd: Path,
+    timeout: float = 120.0,
+    patches: Mapping[str, object] = MappingProxyType({}),
+) -> subprocess.CompletedProcess[str]:
     """Run a command line to its end, and return what it said."""
     words = [str(arg) for arg in args]
     with (
@@ -83,13 +89,31 @@ def run(*args: object, cwd: Path, timeout: float = 120.0) -> subprocess.Complete
         tempfile.TemporaryFile("w+") as err,
     ):
         streams = [nothing.fileno(), out.fileno(), err.fileno()]
-        process = start(words, streams, cwd, os.environ)
+        process = start(words, streams, cwd, os.environ, patches)
         process.join(timeout)
         if process.exitcode is None:
             process.kill()
             raise subprocess.TimeoutExpired(words, timeout)
         said = [file.read() for file in (out, err) if file.seek(0) == 0]
     return subprocess.CompletedProcess(words, int(process.exitcode), *said)
+
+
+class Interrupting:
+    """A function of `os` that raises a signal in its process the so-manieth time it is called."""
+
+    def __init__(self, name: str, moment: int, number: signal.Signals) -> None:
+        self.name, self.left, self.number = name, moment, number
+        self.step = getattr(os, name)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Return how it is made in the other process, of the function as it is there."""
+        return Interrupting, (self.name, self.left, self.number)
+
+    def __call__(self, *args: object) -> object:
+        self.left -= 1
+        if not self.left:
+            signal.raise_signal(self.number)
+        return self.step(*args)
 
 
 def begin(function: Callable[..., object], *args: object) -> multiprocessing.process.BaseProcess:

@@ -33,6 +33,7 @@ from arrayred import batch, open_frames
 from arrayred.cli import main
 from arrayred.io import decoding
 from tests.cli.conftest import Call, contents, whole
+from tests.cli.forked import Interrupting, run
 from tests.conftest import Run
 
 STAR = Path("out/targets/Simulated_star")
@@ -960,39 +961,21 @@ INTERRUPTIONS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 
 @pytest.mark.parametrize("step", ["fsync", "preadv"])
 def test_a_run_interrupted_anywhere_leaves_whole_files_and_the_next_completes_it(
-    night: Path,
-    arrayred: Call,
-    undisturbed: dict[str, bytes],
-    monkeypatch: pytest.MonkeyPatch,
-    step: str,
+    night: Path, arrayred: Call, undisturbed: dict[str, bytes], step: str
 ) -> None:
     for moment in count(1, 3):  # the hunt of tests/test_hunt.py strikes anywhere
         number, code = INTERRUPTIONS[moment % 2]
-        with monkeypatch.context() as interrupted:
-            interrupted.setattr(os, step, interrupting(getattr(os, step), moment, number))
-            first = arrayred("reduce", night, "-o", f"out-{moment}", *QUIET)
-        if first.code == 0:
+        struck = {f"os.{step}": Interrupting(step, moment, number)}
+        out = f"out-{moment}"
+        first = run("reduce", night, "-o", out, *QUIET, cwd=night.parent, patches=struck)
+        if first.returncode == 0:
             break
-        assert first.code == code
-        assert whole(f"out-{moment}").items() <= undisturbed.items()
-        assert arrayred("reduce", night, "-o", f"out-{moment}", *QUIET).code == 0
-        assert whole(f"out-{moment}") == undisturbed
+        assert (first.returncode, "Traceback" in first.stderr) == (code, False), first.stderr
+        assert not list(night.parent.rglob("*.tmp"))
+        assert whole(out).items() <= undisturbed.items()
+        assert arrayred("reduce", night, "-o", out, *QUIET).code == 0
+        assert whole(out) == undisturbed
     assert moment > 6
-
-
-def interrupting(
-    step: Callable[..., Any], moment: int, number: signal.Signals
-) -> Callable[..., Any]:
-    """Return a step that raises a signal the so-manieth time it is taken."""
-    calls = count(1)
-
-    def call(*args: Any) -> Any:
-        if next(calls) == moment:
-            assert callable(signal.getsignal(number))
-            signal.raise_signal(number)
-        return step(*args)
-
-    return call
 
 
 WAITING = """
