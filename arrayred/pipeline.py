@@ -138,7 +138,14 @@ from arrayred.steps.noise import (
     with_unrounded_dark,
 )
 from arrayred.steps.sky import fit_sky, subtract_sky, why_no_band
-from arrayred.steps.solution import Corrections, brightest_rows, solve_lamps, with_wavelengths
+from arrayred.steps.solution import (
+    Corrections,
+    Solved,
+    brightest_rows,
+    frames_with_wavelengths,
+    solve_lamps,
+    with_wavelengths,
+)
 from arrayred.steps.trace import Neighbour, fit_trace, half_height_of, neighbours_of
 from arrayred.steps.wavelength import find_lamp_lines, identify, merge_lines
 
@@ -238,7 +245,7 @@ class Masters:
     def __init__(self, method: Method, reading: ReadOptions) -> None:
         self.method, self.reading = method, reading
         self._made: dict[str, xr.Dataset | ArrayredError] = {}
-        self._identified: dict[tuple[str, ...], xr.Dataset | ArrayredError] = {}
+        self._identified: dict[tuple[object, ...], xr.Dataset | ArrayredError] = {}
         self._making = RLock()
 
     def __getitem__(self, group: Group | Flat) -> xr.Dataset:
@@ -275,12 +282,15 @@ class Masters:
         """
         if recipe.lamp_solution:
             return solution_of(Path(recipe.lamp_solution))
-        key = (*(lamp.name for lamp in lamps), recipe.lamp)
+        hint = recipe.lamp_dispersion, recipe.lamp_center
+        key = (*(lamp.name for lamp in lamps), recipe.lamp, *hint)
         if key not in self._identified:
             try:
                 with stage("identify lamp"):
                     lines = merge_lines(*(brightest_lines(lamp, self) for lamp in lamps))
-                    self._identified[key] = identify(lines, recipe.lamp)
+                    self._identified[key] = identify(
+                        lines, recipe.lamp, dispersion=hint[0], center=hint[1]
+                    )
             except ArrayredError as error:
                 self._identified[key] = error
         found = self._identified[key]
@@ -327,15 +337,20 @@ def target(one: Target, masters: Masters, reading: ReadOptions) -> Iterator[tupl
     """
     dark, flat = masters.of(one.master), masters.of(one.flat)
     with cluster_errors():
+        solved: Solved | None = None
         for name, product in _from_lights(reading.open(one.lights), dark, one.recipe, flat):
             arc = None
             if one.lamps and name.startswith("spectrum"):
+                solved = None
                 arc, told = extract_lamps(one, masters, reading, product)
                 for text in told:
                     product = add_remark(product, text)
             lines = None
             if arc is not None and one.recipe.wavelength:
-                product, lines = calibrate_wavelengths(one, masters, product, arc)
+                product, lines, solved = calibrate_wavelengths(one, masters, product, arc)
+                spectrum = product
+            if name.startswith("frames") and solved is not None:
+                product = frames_with_wavelengths(product, solved, spectrum, _cards_of(one))
             yield name, product
             if arc is not None:
                 yield name.replace("spectrum", "arc"), arc
@@ -920,8 +935,10 @@ def brightest_lines(lamp: Lamp, masters: Masters) -> xr.Dataset:
 
 def calibrate_wavelengths(
     one: Target, masters: Masters, spectrum: xr.Dataset, arc: xr.Dataset
-) -> tuple[xr.Dataset, xr.Dataset | None]:
-    """Return a spectrum with wavelengths, and the lines of its lamps; or only a remark on why not.
+) -> tuple[xr.Dataset, xr.Dataset | None, Solved | None]:
+    """Return a spectrum with wavelengths, the lines of its lamps, and what these give.
+
+    Where they give nothing, the spectrum has a remark on why not.
 
     Parameters
     ----------
@@ -945,9 +962,8 @@ def calibrate_wavelengths(
     except ArrayredError as error:
         told = f"no wavelengths: {error.args[0]}. {error.hint}".rstrip()
         told += " (arrayred wavelength OUT: nothing is reduced again)"
-        return add_remark(spectrum, told), None
-    header = one.lights.frames[0].image.header
-    cards, recipe = header.values() | dict(one.cards), one.recipe
+        return add_remark(spectrum, told), None, None
+    cards, recipe = _cards_of(one), one.recipe
     wanted = Corrections(recipe.zero_point, recipe.star_velocity, recipe.heliocentric)
     try:
         spectrum = with_wavelengths(spectrum, solved, cards, middle, wanted)
@@ -958,7 +974,12 @@ def calibrate_wavelengths(
     for text in solved.told:
         spectrum = add_remark(spectrum, text)
     facts = {"solution": solved.dispersion.to_dict(), "lamps": solved.lamps, "kind": "arc"}
-    return spectrum, solved.lines.assign_attrs(facts)
+    return spectrum, solved.lines.assign_attrs(facts), solved
+
+
+def _cards_of(one: Target) -> dict[str, Any]:
+    """Return the cards of the first light frame of a target, and those that are given for it."""
+    return one.lights.frames[0].image.header.values() | dict(one.cards)
 
 
 def lamp_coords(lamp: Lamp) -> dict[str, Any]:

@@ -15,12 +15,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from importlib import resources
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.model import COUNTS, FRAME, FRAME_TYPES, FrameType, X, Y
+from arrayred.model import (
+    COUNTS,
+    FRAME,
+    FRAME_TYPES,
+    WAVELENGTH,
+    WAVELENGTH_ATTRS,
+    FrameType,
+    X,
+    Y,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -272,19 +282,60 @@ class Lamps:
     Parameters
     ----------
     flat_level : electrons per second and pixel at the brightest column.
-    arc_lines : (column at the middle row, electrons per second and pixel, sigma).
+    arc_lines : (column at the middle row, electrons per second and pixel, sigma); None: those of
+        neon, with a sigma of 1.2 columns, where `wavelength_of` puts them.
+    arc_level : electrons per second and pixel of the brightest line of neon.
     arc_tilt : shift of an arc line from the first row to the last, columns.
+    arc_drift : columns per hour by which arc lines move; they are in place in the middle of the
+        light frames.
+    center : wavelength in the middle column, Angstrom, air.
+    dispersion : Angstrom per column there, which falls by 6 % along 384 columns; below 0, the
+        wavelengths decrease along the columns.
     exptime : exposure time of a flat or arc, s.
     """
 
     flat_level: float = 2000.0
-    arc_lines: tuple[EmissionLine, ...] = (
-        (60.0, 300.0, 1.5),
-        (180.0, 500.0, 1.5),
-        (330.0, 200.0, 1.5),
-    )
+    arc_lines: tuple[EmissionLine, ...] | None = None
+    arc_level: float = 4000.0
     arc_tilt: float = 1.0
+    arc_drift: float = 0.4
+    center: float = 6450.0
+    dispersion: float = 3.2
     exptime: float = 10.0
+
+    def wavelength_of(self, x: Image, n_columns: int) -> Image:
+        """Return the wavelengths in air of columns x of the middle row, Angstrom.
+
+        Examples
+        --------
+        >>> Lamps().wavelength_of(np.array([1.0, 192.5, 384.0]), 384).round(1).tolist()
+        [5827.8, 6450.0, 7053.4]
+        """
+        away = x - (n_columns + 1) / 2
+        return np.asarray(self.center + self.dispersion * away * (1 - _CURVATURE * away))
+
+    def lines_on(self, n_columns: int) -> tuple[EmissionLine, ...]:
+        """Return the arc lines on a detector."""
+        if self.arc_lines is not None:
+            return self.arc_lines
+        with resources.files("arrayred").joinpath("lamps", "Ne.txt").open() as file:
+            rows = [line.split() for line in file if " NeI " in line]
+        known = {float(wave): float(strength) for wave, strength, *_ in rows}
+        reach = min(n_columns / 2 + 5, 0.4 / _CURVATURE)
+        x = (n_columns + 1) / 2 + np.linspace(-reach, reach, 20 * n_columns)
+        waves = self.wavelength_of(x, n_columns)
+        x, waves = (x, waves) if self.dispersion > 0 else (x[::-1], waves[::-1])
+        seen = {wave: one for wave, one in known.items() if waves[0] < wave < waves[-1]}
+        brightest = max(seen.values(), default=1.0)
+        return tuple(
+            (float(np.interp(wave, waves, x)), self.arc_level * one / brightest, _ARC_SIGMA)
+            for wave, one in seen.items()
+        )
+
+
+_CURVATURE = 8e-5
+"""Part by which the dispersion falls in half a column: that of a grating at a small angle."""
+_ARC_SIGMA = 1.2
 
 
 def star_rate(shape: tuple[int, int], star: Star, drift: float = 0.0) -> Image:
@@ -333,12 +384,19 @@ def flat_rate(shape: tuple[int, int], lamps: Lamps) -> Image:
     return np.broadcast_to(colour, shape).copy()
 
 
-def arc_rate(shape: tuple[int, int], lamps: Lamps) -> Image:
-    """Return the signal of the arc lamp (y, x), electrons per second: lines tilted along y."""
-    n_rows, _ = shape
-    lean = lamps.arc_tilt * np.linspace(-0.5, 0.5, n_rows)[:, np.newaxis]
-    x = column_numbers(shape) - lean
-    return _with_lines(np.zeros(shape), x, lamps.arc_lines)
+def arc_rate(shape: tuple[int, int], lamps: Lamps, drift: float = 0.0) -> Image:
+    """Return the signal of the arc lamp (y, x), electrons per second: lines tilted along y.
+
+    All lines are shifted by a drift, columns.
+    """
+    n_rows, n_columns = shape
+    lean = drift + lamps.arc_tilt * np.linspace(-0.5, 0.5, n_rows)[:, np.newaxis]
+    light, x = np.zeros(shape), column_numbers(shape)
+    for column, strength, sigma in lamps.lines_on(n_columns):
+        reach = 7 * sigma + float(np.abs(lean).max())  # beyond, a line is below 1e-10
+        near = slice(*np.searchsorted(x, (column - reach, column + reach)))
+        _with_lines(light[:, near], x[near] - lean, ((column, strength, sigma),))
+    return light
 
 
 def _with_lines(light: Image, x: Image, lines: tuple[EmissionLine, ...]) -> Image:
@@ -410,7 +468,9 @@ class SimulatedNight:
     seed: int = 0
 
     def frames(self, *frame_types: FrameType) -> Iterator[SimulatedFrame]:
-        """Yield biases, darks, flats, arcs and light frames in order of time, each when requested.
+        """Yield the frames in order of time, each when requested.
+
+        Biases, darks and flats come first; half of the arcs before the light frames, half after.
 
         Parameters
         ----------
@@ -435,17 +495,20 @@ class SimulatedNight:
 
     def exposures(self) -> list[Exposure]:
         """Return all exposures in order of time."""
+        before = (self.n_arcs + 1) // 2
         planned: list[tuple[FrameType, int, float, str]] = [
             ("bias", self.n_biases, 0.0, ""),
             ("dark", self.n_darks, self.exptime, ""),
             ("flat", self.n_flats, self.lamps.exptime, "Flat lamp"),
-            ("arc", self.n_arcs, self.lamps.exptime, "Neon lamp"),
+            ("arc", before, self.lamps.exptime, "Neon lamp"),
             ("light", self.n_lights, self.exptime, self.star.name),
+            ("arc", self.n_arcs - before, self.lamps.exptime, "Neon lamp"),
         ]
         exposures: list[Exposure] = []
         clock = timedelta()
-        for frame_type, n, exptime, shows in planned:
-            for number in range(1, n + 1):
+        for i, (frame_type, n, exptime, shows) in enumerate(planned):
+            done = before if i == len(planned) - 1 else 0
+            for number in range(done + 1, done + n + 1):
                 hours = clock / timedelta(hours=1)
                 start = self.start + clock
                 exposures.append(Exposure(frame_type, number, start, hours, exptime, shows))
@@ -473,7 +536,8 @@ class SimulatedNight:
         -------
         truth : of one light frame of mean brightness, in adu of the true gain, float64: `flux` (x)
             of the first star, and `flux_recorded` (x), the flux times the response of the detector,
-            which is all that can be measured without a flat; `sky` (x) of the middle row; `star`
+            which is all that can be measured without a flat; `sky` (x) of the middle row, and with
+            a lamp of neon its `wavelength` (x), in air, Angstrom, as a coordinate; `star`
             (y, x), all stars, `glow` (y, x), the sky, `dark` (y, x), bias level and dark current,
             and `response` (y, x), all without noise; `light_variance` and `dark_variance` (y, x),
             adu^2, including the rounding to whole adu.
@@ -499,7 +563,7 @@ class SimulatedNight:
             "flux_recorded": ((first * response).sum(axis=0), "what the detector answers to"),
             "sky": (sky_in_the_middle(column_numbers(shape), self.sky), "sky on the middle row"),
         }
-        return xr.Dataset(
+        truth = xr.Dataset(
             {
                 **{
                     name: (X, values * to_adu, {"units": "adu", "long_name": what})
@@ -509,6 +573,18 @@ class SimulatedNight:
             },
             coords={Y: np.arange(1, shape[0] + 1), X: np.arange(1, shape[1] + 1)},
         )
+        if self.n_arcs and self.lamps.arc_lines is None:
+            wave = self.lamps.wavelength_of(column_numbers(shape), shape[1])
+            truth = truth.assign_coords({WAVELENGTH: (X, wave, WAVELENGTH_ATTRS)})
+        return truth
+
+    def arc_shift(self, exposure: Exposure) -> float:
+        """Return by how many columns the lines of an arc lie off their place."""
+        lights = [one for one in self.exposures() if one.frame_type == "light"]
+        if not lights:
+            return 0.0
+        middle = (lights[0].hours + lights[-1].hours + self.exptime / 3600) / 2
+        return self.lamps.arc_drift * (exposure.hours + exposure.exptime / 7200 - middle)
 
     def brightness_of(self, exposure: Exposure) -> float:
         """Return the brightness of the stars in a light frame, relative to the mean."""
@@ -561,7 +637,7 @@ class SimulatedNight:
         if exposure.frame_type == "flat":
             return flat_rate(shape, self.lamps)
         if exposure.frame_type == "arc":
-            return arc_rate(shape, self.lamps)
+            return arc_rate(shape, self.lamps, self.arc_shift(exposure))
         if exposure.frame_type != "light":
             return np.zeros(shape)
         brightness = self._brightness(rng)

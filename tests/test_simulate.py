@@ -490,3 +490,25 @@ def test_a_cube_without_files_is_that_of_the_files(kind: Any, tmp_path: Path) ->
 
 def test_a_cube_of_no_frames_is_empty() -> None:
     assert SimulatedNight(SMALL).cube("flat").counts.shape == (0, 20, 30)
+
+
+@pytest.mark.parametrize("dispersion", [3.2, -3.2])
+def test_the_lines_of_neon_lie_where_the_truth_says_and_drift_about_the_lights(
+    dispersion: float,
+) -> None:
+    lamps = Lamps(dispersion=dispersion, arc_drift=2.0, arc_tilt=0.0)
+    night = SimulatedNight(Detector((11, 384)), lamps=lamps, n_arcs=2, n_darks=0, n_lights=1)
+    truth = night.truth()["wavelength"].values
+    near = np.abs(truth - 6929.4671) < 20  # the only bright line there
+    x = np.arange(1, 385)
+    expected = np.interp(6929.4671, truth[near][:: int(np.sign(dispersion))],
+                         x[near][:: int(np.sign(dispersion))])  # fmt: skip
+    found = []
+    for pixels in pixels_of(night, "arc").values():
+        light = pixels[:, near].mean(axis=0) - 1000.0
+        found.append(float((light * x[near]).sum() / light.sum()))
+    shifts = [night.arc_shift(one) for one in night.exposures() if one.frame_type == "arc"]
+    assert shifts[0] == pytest.approx(-shifts[1])
+    assert shifts[1] > 0.1
+    assert found == pytest.approx([expected + shift for shift in shifts], abs=0.05)
+    assert [one.frame_type for one in night.exposures()] == ["arc", "light", "arc"]

@@ -236,6 +236,7 @@ class _NightRun:
         told: list[dict[str, Any]] = []
         provenance: Provenance | None = None
         combined: xr.Dataset | None = None
+        arc: xr.Dataset | None = None
         spectrum, failure = None, None
         try:
             for name, product in pipeline.target(target, self.masters, self.reading):
@@ -247,6 +248,10 @@ class _NightRun:
                 files |= _product_files(name, product, provenance, target)
                 if name == "combined":
                     combined = product
+                elif name.startswith("arc"):
+                    arc = product
+                elif name.startswith("lines") and self.output.figures and arc is not None:
+                    files |= arc_figure(arc, product, _product_stem(name, target))
                 elif name.startswith("spectrum"):
                     spectrum = product if spectrum is None else spectrum
                     told.append(spectrum_values(product, target))
@@ -343,6 +348,15 @@ def _calibrated_file(
         provenance, frames=[one for one in provenance.frames if one.label == label]
     )
     return dict(calibrated_files(in_wanted_units(compute(frame), recipe), own, recipe.output_dtype))
+
+
+@stage("draw")
+def arc_figure(arc: xr.Dataset, lines: xr.Dataset, stem: str) -> dict[str, Content]:
+    """Return the figure of the lamps of a spectrum and their lines, by its name."""
+    from arrayred.plots import arc as draw_arc
+    from arrayred.plots import png
+
+    return {f"{stem}_arc.png": png(draw_arc(arc, lines, title=stem))}
 
 
 @stage("draw")

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from arrayred.batch.run import arc_figure
+from arrayred.config import Recipe
 from arrayred.config.toml import require_known
 from arrayred.errors import ArrayredError, UsageError
 from arrayred.io.ledger import Ledger, products_of
@@ -38,31 +40,6 @@ _ARC = "_arc.ecsv"
 
 
 @dataclass(frozen=True)
-class WavelengthOptions:
-    """How the lamps of targets are identified.
-
-    Parameters
-    ----------
-    lamp : its elements, such as "Ne+Ar", or "auto".
-    dispersion, center : Angstrom per pixel, and wavelength in the middle, Angstrom, if known.
-    lines : a file of lines that the user identified, or None.
-    solution : a file of a known solution, or the name of a target, or "".
-    order : of the polynomial; None: chosen.
-    zero_point, star_velocity, heliocentric : as in a recipe.
-    """
-
-    lamp: str = "auto"
-    dispersion: float | None = None
-    center: float | None = None
-    lines: Path | None = None
-    solution: str = ""
-    order: int | None = None
-    zero_point: Literal["none", "sky", "oxygen", "star"] = "none"
-    star_velocity: float | None = None
-    heliocentric: bool = False
-
-
-@dataclass(frozen=True)
 class Redone:
     """The new wavelengths of one spectrum, with its attributes, or why there are none."""
 
@@ -72,8 +49,16 @@ class Redone:
     error: ArrayredError | None = None
 
 
-def redo(out: Path, targets: Sequence[str], options: WavelengthOptions) -> Iterator[Redone]:
+def redo(
+    out: Path, targets: Sequence[str], recipe: Recipe, lines: Path | None = None
+) -> Iterator[Redone]:
     """Yield each spectrum of the targets (all that have lamps by default) as it is written anew.
+
+    Parameters
+    ----------
+    out, targets : the output folder, and names of its targets.
+    recipe : how lamps are identified; `lamp_solution` may be the name of a target.
+    lines : a file of lines that the user identified, or None.
 
     Raises
     ------
@@ -101,7 +86,7 @@ def redo(out: Path, targets: Sequence[str], options: WavelengthOptions) -> Itera
     for name, path in arcs:
         stem = path.name.removesuffix(_ARC)
         try:
-            files, solved, facts = _files_of(out, path, stem, options)
+            files, solved, facts = _files_of(out, path, recipe, lines)
         except ArrayredError as error:
             yield Redone(stem, error=error)
             continue
@@ -123,43 +108,44 @@ def _with_facts(facts: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, A
 
 
 def _files_of(
-    out: Path, path: Path, stem: str, options: WavelengthOptions
+    out: Path, path: Path, recipe: Recipe, given: Path | None
 ) -> tuple[dict[str, Content], Solved, dict[str, Any]]:
     """Return the new files of one spectrum, its solution, and the facts that tell it."""
-    arc = read_arc(path)
+    arc, stem = read_arc(path), path.name.removesuffix(_ARC)
     place = path.with_name(f"{stem}_spectrum.fits")
     spectrum, header = open_product(place), header_of_product(place)
     date = header.readable("DATE-AVG")
     middle = np.datetime64(str(date), "ns") if date else None
-    if options.lines is not None:
-        given = read_line_list(options.lines, int(arc.sizes["x"]))
-        solved = solve_given(arc, given, order=options.order)
+    order = recipe.wavelength_order
+    if given is not None:
+        solved = solve_given(arc, read_line_list(given, int(arc.sizes["x"])), order=order)
     else:
-        solved = solve_lamps(arc, _identifier(out, arc, options), middle, order=options.order)
+        solved = solve_lamps(arc, _identifier(out, arc, recipe), middle, order=order)
     old = [name for name in ("wavelength", "extrapolated") if name in spectrum.variables]
     attrs = {name: v for name, v in spectrum.attrs.items() if name not in WAVELENGTH_CARDS}
     bare = spectrum.drop_vars(old).drop_attrs(deep=False).assign_attrs(attrs)
-    wanted = Corrections(options.zero_point, options.star_velocity, options.heliocentric)
+    wanted = Corrections(recipe.zero_point, recipe.star_velocity, recipe.heliocentric)
     found = with_wavelengths(bare, solved, header.values(), middle, wanted)
     lamps = {name: arc.attrs["checksums"].get(name, "") for name in solved.lamps}
     lines = solved.lines.assign_attrs(solution=solved.dispersion.to_dict(), lamps=lamps)
     files = with_new_wavelengths(place, found) | solution_files(lines, header, stem)
+    if path.with_name(f"{stem}_arc.png").is_file():
+        files |= arc_figure(arc, lines, stem)
     facts = {name: found.attrs[name] for name in WAVELENGTH_CARDS if name in found.attrs}
     return files, solved, facts
 
 
 def _identifier(
-    out: Path, arc: xr.Dataset, options: WavelengthOptions
+    out: Path, arc: xr.Dataset, recipe: Recipe
 ) -> Callable[[tuple[str, ...]], xr.Dataset]:
     """Return the function that returns the identified lines of lamps of a target."""
-    if options.solution:
-        place = Path(options.solution)
+    if recipe.lamp_solution:
+        place, name = Path(recipe.lamp_solution), recipe.lamp_solution
         if not place.is_file():
-            name = options.solution
             place = out / "targets" / name / f"{name}_{SOLUTION}"
         if not place.is_file():
             raise UsageError(
-                f"{options.solution} is neither a file nor a target with a solution",
+                f"{name} is neither a file nor a target with a solution",
                 path=out,
                 hint=f"Name a file TARGET_{SOLUTION}, or a target of this folder that has one.",
             )
@@ -168,6 +154,8 @@ def _identifier(
 
     def identified(names: tuple[str, ...]) -> xr.Dataset:
         lines = merge_lines(*(find_lamp_lines(arc.sel(lamp=name)) for name in names))
-        return identify(lines, options.lamp, dispersion=options.dispersion, center=options.center)
+        return identify(
+            lines, recipe.lamp, dispersion=recipe.lamp_dispersion, center=recipe.lamp_center
+        )
 
     return identified

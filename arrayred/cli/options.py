@@ -368,6 +368,7 @@ _OTHERS = {
     "Combination and cosmic rays": "",
     "Finding the spectrum": "",
     "Extraction and sky": "",
+    "Wavelengths": "",
     "All settings at once": "recipe reference",
     "Products": (
         "out object grating grating_angle cards allow_missing no_figures form show_plan write to"
@@ -538,6 +539,19 @@ _RECIPE_OPTIONS = (
            help="Settings from a file: any field of arrayred.Recipe."),
     option("--reference", is_flag=True, help="Follow the published procedure to the letter."),
 )  # fmt: skip
+
+
+WAVELENGTH_OPTIONS = tuple(
+    name
+    for name, known in SETTINGS.items()
+    if known.section == "Wavelengths" and known.option and name != "wavelength"
+)
+"""Settings that `arrayred wavelength` shares with `reduce`."""
+
+
+def wavelength_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of the wavelengths to a command."""
+    return _with_options(command, [_option_of(name) for name in WAVELENGTH_OPTIONS])
 
 
 def night_options(command: Callable[..., Any]) -> Callable[..., Any]:

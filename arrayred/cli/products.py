@@ -22,6 +22,7 @@ from arrayred.cli.options import (
     options_of,
     recipe_options,
     settle_settings,
+    wavelength_options,
 )
 from arrayred.cli.progress import shown_stages
 from arrayred.errors import MissingCardsError, UsageError, printable
@@ -82,49 +83,35 @@ def _write_pages(out: Path, *, overwrite: bool) -> Iterator[Path]:
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 @click.argument("targets", metavar="[TARGET...]", nargs=-1)
 @click.option(
-    "--lamp", default="auto", metavar="NAME", help="Its elements, as Ne+Ar. [default: found]"
-)
-@click.option("--dispersion", type=float, metavar="N", help="Angstrom per pixel, to 5 %.")
-@click.option("--center", type=float, metavar="N", help="Wavelength in the middle, Angstrom.")
-@click.option(
     "--lines",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Lines that you identified: x and wavelength (air, Angstrom), a line for each.",
 )
-@click.option(
-    "--solution", default="", metavar="FILE|TARGET", help="A known solution to be found again."
-)
-@click.option("--order", type=click.IntRange(1, 5), metavar="N", help="Of the polynomial.")
-@click.option(
-    "--zero-point",
-    type=click.Choice(("none", "sky", "oxygen", "star")),
-    default="none",
-    help="Lines that tell the zero point, which is then applied.",
-)
-@click.option(
-    "--star-velocity", type=float, metavar="KM/S", help="Of the star that tells it; + recedes."
-)
-@click.option("--heliocentric", is_flag=True, help="Take the velocity of the Earth out.")
+@wavelength_options
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.pass_context
 def wavelength(
-    out: Path, targets: tuple[str, ...], quiet: bool, **given: float | str | Path | None
+    ctx: click.Context, out: Path, targets: tuple[str, ...], lines: Path | None, quiet: bool
 ) -> None:
     """Identify the lamps of the targets in OUT anew, and give their spectra new wavelengths.
 
     Nothing is reduced again: the lamps lie beside the spectra, as they were extracted. Without
     TARGET all targets with lamps are done. A spectrum whose lamp is not identified stays as it is.
+    --solution takes the name of another target, too.
 
     \b
     arrayred wavelength reduced
     arrayred wavelength reduced Vega --lamp Ne+Ar --dispersion 0.57 --center 6600
     arrayred wavelength reduced Deneb --solution Vega
     """
-    from arrayred.batch.wavelengths import WavelengthOptions, redo
+    from arrayred.batch.wavelengths import redo
+    from arrayred.config import Recipe
     from arrayred.io.publish import output_lock
     from arrayred.steps.solution import wavelength_texts
 
-    if given["lines"] is not None and given["solution"]:
+    recipe = Recipe().replace(**options_of(ctx))
+    if lines is not None and recipe.lamp_solution:
         raise UsageError(
             "--lines and --solution cannot be used together", hint="Remove one of the two."
         )
@@ -133,7 +120,7 @@ def wavelength(
         raise UsageError("There is no such folder", path=out, hint=hint)
     failed = None
     with output_lock(out):
-        for one in redo(out, targets, WavelengthOptions(**given)):  # type: ignore[arg-type]
+        for one in redo(out, targets, recipe, lines):
             if one.solved is None:
                 failed = one.error
                 click.echo(printable(f"arrayred: error: {one.name}: {one.error}"), err=True)

@@ -259,7 +259,7 @@ def demo(out: Path, no_figures: bool) -> None:
     from arrayred.io.products import write_frames
     from arrayred.simulate import SimulatedNight
 
-    night = SimulatedNight()
+    night = SimulatedNight(n_biases=3, n_arcs=2)
     with shown_stages(), stage("writing frames"):
         paths = write_frames(night.frames(), out / "night", overwrite=True)
     click.echo(f"Simulated {len(paths)} frames in {out / 'night'}\n")
@@ -267,20 +267,25 @@ def demo(out: Path, no_figures: bool) -> None:
     (outcome,) = reduce_one_night(out / "night", out / "reduced", options)
     if outcome.error is not None or outcome.spectrum is None:
         raise outcome.error or RuntimeError("a target without error has no spectrum")
-    _print_flux_comparison(outcome.spectrum, night.truth())
+    _print_comparison(outcome.spectrum, night.truth())
     click.echo("\nLook at:")
     for path in outcome.files:
         if path.name.endswith(("_skysubtracted.txt", "_spectrum.fits", ".png")):
             click.echo(f"  {path}")
 
 
-def _print_flux_comparison(spectrum: xr.Dataset, truth: xr.Dataset) -> None:
-    """Print the extracted and the true flux, adu, at some columns and in total."""
+def _print_comparison(spectrum: xr.Dataset, truth: xr.Dataset) -> None:
+    """Print measured and true wavelength, Angstrom, and flux, adu, at some columns."""
     found, true = spectrum["flux"].values, truth["flux"].values
+    wave, true_wave = (one["wavelength"].values for one in (spectrum, truth))
     sigma = spectrum["variance"].values ** 0.5
-    click.echo("\ncolumn   flux found, adu   true flux   sigma")
+    click.echo("\ncolumn   wavelength, A      true   flux, adu   true flux   sigma")
     for i in range(len(found) // 16, len(found), len(found) // 8):
-        click.echo(f"{i + 1:6}   {found[i]:15.0f}   {true[i]:9.0f}   {sigma[i]:5.0f}")
+        click.echo(
+            f"{i + 1:6}   {wave[i]:13.2f}   {true_wave[i]:7.2f}   {found[i]:9.0f}   {true[i]:9.0f}"
+            f"   {sigma[i]:5.0f}"
+        )
     click.echo(
-        f"   all   {found.sum():15.0f}   {true.sum():9.0f}   {found.sum() / true.sum():.1%} found"
+        f"   all                             {found.sum():9.0f}   {true.sum():9.0f}"
+        f"   {found.sum() / true.sum():.1%} found"
     )

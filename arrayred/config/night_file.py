@@ -270,8 +270,9 @@ class NightFile:
     def from_tables(cls, tables: Mapping[str, Any], path: Path | None = None) -> Self:
         """Return the night file described by tables, as read from TOML."""
         for key in tables:
-            require_known(key, {f.name for f in dataclasses.fields(cls)} - _NO_KEYS, "key")
-        for key in ("masters", "recipe", "cards", "types", "exptime", "targets"):
+            known = {f.name for f in dataclasses.fields(cls)} - _NO_KEYS | {"wavelength"}
+            require_known(key, known, "key")
+        for key in ("masters", "recipe", "wavelength", "cards", "types", "exptime", "targets"):
             _require_a_table(key, tables.get(key, {}))
         for key in ("instrument", "frames", "unsigned"):
             _require_a_text(key, tables.get(key, ""))
@@ -290,7 +291,8 @@ class NightFile:
             _require_a_text(key, value)
         require_table("types", tables.get("types", {}), of_lists=True)
         require_table("cards", tables.get("cards", {}), of_lists=False)
-        Recipe().replace(**tables.get("recipe", {}))
+        recipe = tables.get("recipe", {}) | _wavelength_settings(tables.get("wavelength", {}))
+        Recipe().replace(**recipe)
         return cls(
             instrument=_instrument_or_path(path, tables.get("instrument", "generic")),
             frames=tables.get("frames", "*"),
@@ -302,7 +304,7 @@ class NightFile:
             types={key: tuple(names) for key, names in tables.get("types", {}).items()},
             exptime={name: float(seconds) for name, seconds in tables.get("exptime", {}).items()},
             dispersion_axis=axis,
-            recipe=paths_beside(path, tables.get("recipe", {})),
+            recipe=paths_beside(path, recipe),
             cards=tables.get("cards", {}),
             targets={
                 n: _target_from_table(n, t, path) for n, t in tables.get("targets", {}).items()
@@ -345,10 +347,32 @@ def _require_seconds(name: str, value: object) -> None:
         )
 
 
+_IN_WAVELENGTH = {
+    "lamp": "lamp",
+    "dispersion": "lamp_dispersion",
+    "center": "lamp_center",
+    "solution": "lamp_solution",
+    "order": "wavelength_order",
+    "zero_point": "zero_point",
+    "star_velocity": "star_velocity",
+    "heliocentric": "heliocentric",
+}
+"""Keys of a table [wavelength], named as the options, and the fields of the recipe they are."""
+
+
+def _wavelength_settings(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table [wavelength] as fields of the recipe."""
+    for key in table:
+        require_known(key, set(_IN_WAVELENGTH), "key of [wavelength]")
+    return {_IN_WAVELENGTH[key]: value for key, value in table.items()}
+
+
 def _target_from_table(name: str, table: object, path: Path | None) -> TargetFile:
     """Return the settings of one target from its table."""
     _require_a_table(f"targets.{name}", table)
     keys: dict[str, Any] = dict(table)  # type: ignore[call-overload]
+    if isinstance(waves := keys.get("wavelength"), dict):
+        keys = {k: v for k, v in keys.items() if k != "wavelength"} | _wavelength_settings(waves)
     own = {"frames", "lamps", "rows_from", "cards", *CARDS}
     for key in keys:
         require_known(key, own | set(SETTINGS), f"key of target {name!r}")

@@ -35,6 +35,7 @@ HelpSection = Literal[
     "Combination and cosmic rays",
     "Finding the spectrum",
     "Extraction and sky",
+    "Wavelengths",
     "Products",
 ]
 """Headings of the help and of the documentation."""
@@ -367,16 +368,9 @@ class Recipe:
         "of rows summed.",
     )
 
-    per_frame: bool = setting(
-        False,
-        section="Products",
-        help="Extract each frame too: TARGET_frames.fits.",
-        option="--per-frame",
-        sets=True,
-    )
     wavelength: bool = setting(
         True,
-        section="Products",
+        section="Wavelengths",
         help="Extract the lamps (arc frames) of each target, and give its spectrum wavelengths.",
         more="If false, only lamps that the night file names are extracted.",
         option="--no-wavelength",
@@ -385,21 +379,35 @@ class Recipe:
     )
     lamp: str = setting(
         "auto",
-        section="Products",
+        section="Wavelengths",
         help="Elements of the lamp, such as Ne or Ne+Ar; auto: the simplest that explains it.",
         option="--lamp",
         metavar="NAME",
     )
+    lamp_dispersion: float | None = setting(
+        None,
+        section="Wavelengths",
+        help="Angstrom per pixel, to 5 %, where a lamp is not identified without.",
+        unit="Angstrom/pixel",
+        option="--dispersion",
+    )
+    lamp_center: float | None = setting(
+        None,
+        section="Wavelengths",
+        help="Wavelength in the middle column, where a lamp is not identified without.",
+        unit="Angstrom",
+        option="--center",
+    )
     lamp_solution: str = setting(
         "",
-        section="Products",
+        section="Wavelengths",
         help="Known solution, TARGET_solution.toml, whose lines are found again in the lamp.",
         option="--solution",
         metavar="FILE",
     )
     wavelength_order: int | None = setting(
         None,
-        section="Products",
+        section="Wavelengths",
         help="Order of the dispersion solution, 1 to 5; by default the lowest that predicts lines "
         "left out of it well.",
         option="--order",
@@ -407,14 +415,14 @@ class Recipe:
     )
     zero_point: Literal["none", "sky", "oxygen", "star"] = setting(
         "none",
-        section="Products",
+        section="Wavelengths",
         help="Lines that tell the zero point of the wavelengths, which is then applied; those of "
         "sky and oxygen are measured in any case.",
         option="--zero-point",
     )
     star_velocity: float | None = setting(
         None,
-        section="Products",
+        section="Wavelengths",
         help="Velocity of the star whose lines tell the zero point, against the barycentre of the "
         "solar system.",
         more="Positive: it recedes.",
@@ -424,9 +432,17 @@ class Recipe:
     )
     heliocentric: bool = setting(
         False,
-        section="Products",
+        section="Wavelengths",
         help="Take the velocity of the Earth out of the wavelengths (to the barycentre).",
         option="--heliocentric",
+        sets=True,
+    )
+
+    per_frame: bool = setting(
+        False,
+        section="Products",
+        help="Extract each frame too: TARGET_frames.fits.",
+        option="--per-frame",
         sets=True,
     )
     units: Literal["adu", "electron"] = setting(
@@ -615,10 +631,12 @@ def is_optional(name: str) -> bool:
 
 def paths_beside(path: Path | None, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings from a file, their paths resolved against that file's folder."""
-    named = settings.get("bad_pixels", "")
-    if path is None or not isinstance(named, str) or named in ("", *BETRAYED_BY):
-        return dict(settings)
-    return {**settings, "bad_pixels": str(path.parent / Path(named).expanduser())}
+    found = dict(settings)
+    for key in ("bad_pixels", "lamp_solution"):
+        named = found.get(key, "")
+        if path is not None and isinstance(named, str) and named not in ("", *BETRAYED_BY):
+            found[key] = str(path.parent / Path(named).expanduser())
+    return found
 
 
 def check_value(name: str, value: object) -> None:

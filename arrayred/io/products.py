@@ -120,6 +120,7 @@ def product_names(
     tables = [f"{target}_{name}.txt" for name in TABLES.values() if sky or "sky" not in name]
     tables += [f"{target}_{name}" for name in ("arc.ecsv", LINES, SOLUTION)] if arc else []
     images = [f"{target}_combined.fits", f"{target}.png"]
+    images += [f"{target}_arc.png"] if arc else []
     spectra = [f"{target}_spectrum.fits", f"{target}_spectrum.ecsv"]
     spectra += [f"{target}_frames.fits"] if frames else []
     return [*images, *tables, *spectra]
@@ -288,8 +289,12 @@ def solution_of(path: Path) -> xr.Dataset:
             "wavelength": ("line", np.asarray(lines["wavelength"], np.float64)),
             "element": ("line", np.asarray(lines["element"], str)),
         }
-        lamp = {"lamp": str(tables["solution"].get("lamp", ""))}
-        return xr.Dataset(known, attrs=lamp)
+        solution = tables["solution"]
+        attrs: dict[str, Any] = {"lamp": str(solution.get("lamp", ""))}
+        rms = solution.get("rms_pixel")
+        if isinstance(rms, int | float) and math.isfinite(rms):
+            attrs["rms_pixel"] = float(rms)
+        return xr.Dataset(known, attrs=attrs)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
             f"This is no dispersion solution of arrayred: {error!r}",
@@ -340,6 +345,26 @@ def read_arc(path: Path) -> xr.Dataset:
         raise FrameError(
             f"These are no lamps of arrayred: {error}", path=path, hint=_DAMAGED_HINT
         ) from error
+
+
+def read_lines(path: Path) -> xr.Dataset:
+    """Return the lines of the lamps of a target (line) that `solution_files` wrote.
+
+    Raises
+    ------
+    FrameError
+        The file cannot be read.
+    """
+    import xarray as xr
+    from astropy.table import Table
+
+    try:
+        table = Table.read(path, format="ascii.ecsv")
+    except (OSError, ValueError) as error:
+        raise FrameError(
+            f"These are no lines of arrayred: {error}", path=path, hint=_DAMAGED_HINT
+        ) from error
+    return xr.Dataset({name: ("line", np.asarray(table[name])) for name in table.colnames})
 
 
 def with_new_wavelengths(path: Path, spectrum: xr.Dataset) -> dict[str, Content]:
@@ -960,6 +985,12 @@ def frame_columns(frames: xr.Dataset) -> list[Column]:
             "how the flux was extracted",
             _string_column(frames["extraction"].values),
         ),
+    ]
+    if WAVELENGTH in frames.coords:
+        wave = frames[WAVELENGTH]
+        told = f"in {wave.attrs['medium']}, {wave.attrs['frame']}, at date_mid"
+        columns.append(Column(WAVELENGTH, "Angstrom", told, wave.values))
+    columns += [
         Column("flux", unit, str(flux.attrs["long_name"]), flux.values),
         Column("uncertainty", unit, "standard deviation of the flux", sigma),
     ]

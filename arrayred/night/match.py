@@ -879,8 +879,9 @@ def _lamp_calibration(
 ) -> tuple[Group | None, str]:
     """Return the dark or bias whose master is subtracted from a lamp, and a note on it.
 
-    Its dark; else the bias; else the dark of the nearest exposure, since a pedestal and hot pixels
-    matter more to lines than a few counts of dark current.
+    Its dark; else the bias, which suffices for a short exposure and needs no note; else the dark of
+    the nearest exposure, since a pedestal and hot pixels matter more to lines than a few counts of
+    dark current.
     """
     if {"B", "D"} <= {*lamp.state}:
         return None, ""
@@ -891,7 +892,7 @@ def _lamp_calibration(
         with suppress(NoDarkError):
             return dark_for(lamp, calibrations, recipe), ""
     if bias is not None:
-        return bias, "no dark fits: only the bias was subtracted"
+        return bias, ""
     others = [
         dark
         for dark in calibrations["dark"]

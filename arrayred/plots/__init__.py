@@ -8,6 +8,7 @@ the content of a file. Importing this package does not import matplotlib.
 =============================  ==================================================================
 `image`, `frame`, `cube`       pixels, with aperture, sky and flags where a spectrum is given
 `profile`, `rows`              the spatial profile with the detection; statistics of the rows
+`arc`                          the lamps of a target, their identified lines, and the residuals
 `trace`                        the centres of the star along the columns, and the fit residuals
 `spectrum`, `compare`          one spectrum with its noise, several beside each other
 `noise`, `frames`              signal to noise; spectra frame by frame, and their light curve
@@ -21,6 +22,7 @@ the content of a file. Importing this package does not import matplotlib.
 from arrayred.plots import figures, nights
 from arrayred.plots.paper import drawn, png, svg
 
+arc = drawn(figures.arc)
 compare = drawn(figures.compare)
 cube = drawn(figures.cube)
 frame = drawn(figures.frame)
@@ -38,6 +40,7 @@ night = drawn(nights.night)
 pixel_history = drawn(nights.pixel_history)
 
 __all__ = [
+    "arc",
     "compare",
     "cube",
     "drift",

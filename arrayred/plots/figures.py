@@ -25,6 +25,7 @@ from arrayred.model import (
     DQ_MEANINGS,
     FLUX,
     FRAME,
+    LAMP,
     VARIANCE,
     Rows,
     X,
@@ -739,6 +740,124 @@ def trace(image: Given, spectrum: Given, *, title: str = "") -> Sheet:
     most = 1.4 * max(float(finite.max(initial=0.0)), rms or 0.0, 0.01)
     below = Panel(axis, Axis("residual (rows)", -most, most), tuple(marks))
     return Sheet(((above,), (below,)), (8, 4.5), title, heights=(2.2, 1))
+
+
+# The lamps of a target: `arc`.
+
+_LINES_HEIGHT = 0.62
+"""Height of the strokes at the lines in the panel; the arcs lie below, the names above."""
+_NAME_WIDTH = 0.024
+"""Room that a name needs, as a fraction of the panel's width."""
+
+
+def arc(arc: xr.Dataset, lines: xr.Dataset, *, title: str = "") -> Sheet:
+    """Draw the lamps of a target, their identified lines, and the residuals of the solution.
+
+    Parameters
+    ----------
+    arc : counts (lamp, x) in adu, as `extract_lamp` gives them, or of one lamp (x).
+    lines : (line), `x`, `x_err`, `wavelength` and `residual` (Angstrom), `element`, `used`, and
+        `lamp` if there are several, as TARGET_lines.ecsv has them.
+    title : written over the figure.
+
+    Raises
+    ------
+    UsageError
+        No two lines have a wavelength.
+
+    Examples
+    --------
+    >>> import arrayred as ar, numpy as np, xarray as xr
+    >>> x = np.array([20.0, 50.0, 90.0])
+    >>> columns = {"x": x, "x_err": 0.1 + 0 * x, "wavelength": 6000 + 2 * x, "residual": 0.1 * x}
+    >>> columns |= {"element": ["NeI"] * 3, "used": [True, True, False]}
+    >>> lines = xr.Dataset({name: ("line", values) for name, values in columns.items()})
+    >>> lamp = xr.Dataset({"counts": ("x", np.arange(100.0))}, {"x": np.arange(1, 101)})
+    >>> [axes.get_ylabel() for axes in ar.plots.arc(lamp, lines).axes]
+    ['counts (adu)', 'residual (pixel)']
+    """
+    lamps = arc[COUNTS] if LAMP in arc[COUNTS].dims else arc[COUNTS].expand_dims({LAMP: ["lamp"]})
+    names = list(map(str, lamps[LAMP].values))
+    wave_of, left_of = (lines[name].values for name in ("wavelength", "residual"))
+    found = lines.isel(line=np.isfinite(wave_of) & np.isfinite(left_of))
+    x, wave, used = (found[name].values for name in ("x", "wavelength", "used"))
+    if np.unique(x).size < 2:
+        raise UsageError(
+            "Lines of a lamp are drawn with their wavelengths, but no two have one",
+            hint="Give the lines of TARGET_lines.ecsv.",
+        )
+    whose = found["lamp"].values.astype(str) if LAMP in found else np.full(x.size, names[0])
+    axis = Axis("column", *ends_of(lamps[X].values), n_ticks=8)
+    roles = {name: f"series-{i % len(SERIES)}" for i, name in enumerate(names)}
+    curves = [
+        Curve(lamps[X].values, lamps.sel({LAMP: name}).values, role, name)
+        for name, role in roles.items()
+    ]
+    # The lamps of a target have the same lines: those of the one with most of them are named.
+    most = max(names, key=lambda name: np.count_nonzero(used & (whose == name)))
+    mine = used & (whose == most)
+    named = found.isel(line=mine if mine.any() else used)
+    strokes = Strokes(
+        named["x"].values, "line", "lines used", _LINES_HEIGHT,
+        _names_with_room(named, lamps.sel({LAMP: most}), axis),
+    )  # fmt: skip
+    above = Panel(
+        axis,
+        _arc_axis(lamps.values, units_of(arc, COUNTS)),
+        (*curves, strokes),
+        unnumbered="x",
+        summary=f"Lamps of {title}: {counted(int(used.sum()), 'line')} used",
+    )
+    curve = np.polyfit(x, wave, min(np.unique(x).size - 1, 3))
+    step = np.abs(np.polyval(np.polyder(curve), x))
+    left, error = found["residual"].values / step, found["x_err"].values
+    rms = math.sqrt(float(np.add.reduce(left[used] ** 2)) / max(int(used.sum()), 1))
+    marks: list[Mark] = [Span(-rms, rms, "y", "scatter", f"rms {rms:.3f} pixel")]
+    marks += [
+        Points(x[own], left[own], role, error=error[own])
+        for name, role in roles.items()
+        if (own := used & (whose == name)).any()
+    ]
+    if not mine.any():  # of the user: no lamp has its name
+        marks.append(Points(x[used], left[used], "series-0", error=error[used]))
+    if (~used).any():
+        marks.append(Points(x[~used], left[~used], "outlier", "not used"))
+    marks.append(Level(0.0, "y", "trace"))
+    widest = 1.2 * max(float(np.max(np.abs(left[used]) + error[used], initial=0.0)), 0.05)
+    below = Panel(
+        axis,
+        Axis("residual (pixel)", -widest, widest, n_ticks=4),
+        tuple(marks),
+        summary=f"Residuals of the lines, rms {rms:.3f} pixel",
+    )
+    return Sheet(((above,), (below,)), (9, 5.5), title, heights=(2.4, 1))
+
+
+def _arc_axis(counts: Values, unit: str) -> Axis:
+    """Return the axis of the counts of lamps: logarithmic above 0.3 %, with room for names."""
+    highest = float(counts[np.isfinite(counts)].max(initial=10.0))
+    width = highest / 300
+    filled = 10 / 9 + math.log10(highest / width)
+    top = width * 10 ** (filled / (_LINES_HEIGHT - 0.05) - 10 / 9)
+    decades = range(math.ceil(math.log10(width)), math.floor(math.log10(highest)) + 1)
+    named = {i: f"{10**i // 1000}k" if i > 3 else f"{10**i}" for i in decades if i >= 0}
+    ticks = ((0.0, "0"), *((10.0**i, name) for i, name in named.items()))
+    return Axis(f"counts ({unit})", -0.2 * width, top, "symlog", width, ticks)
+
+
+def _names_with_room(lines: xr.Dataset, lamp: xr.DataArray, axis: Axis) -> tuple[str, ...]:
+    """Return element and wavelength of each line; "" for one too close to a brighter one."""
+    x = lines["x"].values
+    light = np.nan_to_num(np.interp(x, lamp[X].values, lamp.values))
+    place = axis.place(x)
+    chosen: list[int] = []
+    for i in np.argsort(-light, kind="stable"):
+        if all(abs(place[i] - place[j]) >= _NAME_WIDTH for j in chosen):
+            chosen.append(int(i))
+    told = zip(lines["element"].values, lines["wavelength"].values, strict=True)
+    return tuple(
+        f"{element} {wave:.2f}" if i in chosen else "" for i, (element, wave) in enumerate(told)
+    )
 
 
 # A target on one sheet: `quick_look`, and `search_look` where nothing was found.

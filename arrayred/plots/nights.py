@@ -293,6 +293,32 @@ def detector(frames: Sequence[_Timed], levels: Mapping[str, float]) -> Sheet | N
     return Sheet((tuple(panels),), (8, 2.5)) if panels else None
 
 
+class Shift(NamedTuple):
+    """A shift of lines along x, pixels: what it is of, when, UTC, how much, and its error."""
+
+    of: str
+    when: np.datetime64
+    pixels: float
+    error: float
+
+
+def shifts(found: Sequence[Shift]) -> Sheet | None:
+    """Describe zero points of wavelengths and shifts of lamps in time; None without two times."""
+    if len({one.when for one in found}) < 2:
+        return None
+    when = np.array([one.when for one in found])
+    pixels, error = (np.array([getattr(one, of) for one in found]) for of in ("pixels", "error"))
+    marks: list[Mark] = [Level(0.0, "y", "median")]
+    for i, name in enumerate(dict.fromkeys(one.of for one in found)):
+        own = np.array([one.of == name for one in found])
+        marks.append(Points(when[own], pixels[own], f"series-{i}", name, error=error[own]))
+    y = Axis("shift (pixel)", *around(pixels - error, pixels + error, 0.0, margin=0.15), n_ticks=5)
+    title = "zero points of the wavelengths"
+    summary = f"{title.capitalize()}, from {pixels.min():.2f} to {pixels.max():.2f} pixel"
+    panel = Panel(time_axis(when), y, tuple(marks), title, name="drift", summary=summary)
+    return Sheet(((panel,),), (8, 2.5))
+
+
 def _dark_series(i: int, exposure: str) -> tuple[str, str]:
     """Return role and label of the darks of one exposure; beyond five they share one."""
     return ((f"series-{i}" if i else "dark"), exposure) if i < 5 else ("other", "other darks")

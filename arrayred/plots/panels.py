@@ -176,13 +176,15 @@ class Level:
 
 @dataclass(frozen=True, eq=False)
 class Strokes:
-    """Short vertical strokes at values of x, near the lower edge: flagged columns."""
+    """Short vertical strokes at values of x: flagged columns, lines of a lamp."""
 
     x: Any
     role: str
     label: str
     height: float
     """Of their middle, as a fraction of the panel's height."""
+    names: tuple[str, ...] = ()
+    """Written upwards from each stroke; "": no name."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -186,6 +186,11 @@ def _draw_mark(axes: Axes, mark: Mark, panel: Panel) -> None:
             mark.x, heights, "|", transform=axes.get_xaxis_transform(), markersize=6,
             color=colour, label=label, rasterized=is_dense,
         )  # fmt: skip
+        for x, name in zip(mark.x, mark.names, strict=False):
+            axes.text(
+                x, mark.height + 0.03, printable(name), transform=axes.get_xaxis_transform(),
+                rotation=90, ha="center", va="bottom", fontsize=7, parse_math=False,
+            )  # fmt: skip
     else:
         _draw_bars(axes, mark, colour, abs(panel.x.high - panel.x.low) / 80)
 

@@ -64,12 +64,21 @@ class Stroke(NamedTuple):
 
 
 class Label(NamedTuple):
-    """A tick label: its side ("x" or "y"), its place along it, percent, its text and its date."""
+    """A tick label, or the name of a stroke.
+
+    Parameters
+    ----------
+    side : "x", "y", or "name" of a stroke.
+    place : along the side, percent.
+    text, day : what is written, and the date below it.
+    bottom : of a name, percent of the height.
+    """
 
     side: str
     place: float
     text: str
-    day: str
+    day: str = ""
+    bottom: float = 0.0
 
 
 class Chart(NamedTuple):
@@ -127,6 +136,13 @@ def chart(panel: Panel) -> Chart:
     has_x, has_y = "x" not in panel.unnumbered, "y" not in panel.unnumbered
     labels = _labels(x, at_x, "x") if has_x else []
     labels += _labels(y, at_y, "y") if has_y else []
+    labels += [
+        Label("name", float(f"{place:.4g}"), name, bottom=100 * mark.height + 3)
+        for mark in panel.marks
+        if isinstance(mark, Strokes)
+        for place, name in zip(x.place(mark.x) * 100, mark.names, strict=False)
+        if name
+    ]
     return Chart(
         name=panel.name,
         title=panel.title[:1].upper() + panel.title[1:],

@@ -36,12 +36,12 @@ from arrayred.io.ledger import (
 )
 from arrayred.io.pixel_checks import frames_to_probe, sample_frame
 from arrayred.io.pixels import FrameStack, plain_pixels
-from arrayred.io.products import header_of, open_product
+from arrayred.io.products import LINES, header_of, open_product, read_arc, read_lines
 from arrayred.io.publish import publish
-from arrayred.model import COSMIC_RAY, DQ, N_REJECTED, REPAIRED, SATURATED, transpose_to_x
+from arrayred.model import COSMIC_RAY, DQ, LAMP, N_REJECTED, REPAIRED, SATURATED, transpose_to_x
 from arrayred.night.groups import list_of_names, slug
-from arrayred.plots.figures import quick_look, search_look
-from arrayred.plots.nights import detector
+from arrayred.plots.figures import arc, quick_look, search_look
+from arrayred.plots.nights import Shift, detector, shifts
 from arrayred.plots.style import counted
 from arrayred.report import charts
 from arrayred.report.charts import ChartRow
@@ -102,10 +102,12 @@ def night_page(finished: Finished) -> Page:
     failed = [one for one in targets if one.state == "failed"]
     verdict = _verdict(finished, targets)
     name = evening_of(account.frames) or "a night without a date"
+    flexure = _flexure(targets)
     sections = {
         "Attention": failed or account.warnings,
         "At a glance": len(targets) > 1,
         "Targets": targets,
+        "Wavelengths": flexure,
         "Calibration": True,
         "Frames": True,
         "Provenance": True,
@@ -121,6 +123,7 @@ def night_page(finished: Finished) -> Page:
         account=account,
         targets=targets,
         failed=failed,
+        flexure=flexure,
         state_names=_STATES,
         versions=", ".join(
             [*(f"{what} {version}" for what, version in account.versions.items()),
@@ -178,6 +181,44 @@ def _calibrations(finished: Finished) -> dict[str, Any]:
     if not served and not notes:
         notes = ["No calibration is known."]
     return {"calibrations": served, "calibration_notes": notes}
+
+
+def _flexure(targets: Sequence[Shown]) -> list[ChartRow]:
+    """Return the figure of the zero points and of the shifts of the lamps in time, if any."""
+    found: list[Shift] = []
+    moved: dict[str, Shift] = {}
+    for one in (spectrum for target in targets for spectrum in target.spectra):
+        facts, header = one.spectrum.attrs, header_of(one.spectrum.attrs)
+        date = None if header is None else header.readable("DATE-AVG")
+        for by in ("sky", "oxygen"):
+            if f"zero_{by}" in facts and date:
+                when = np.datetime64(str(date), "us")
+                values = float(facts[f"zero_{by}"]), float(facts[f"zero_{by}_error"])
+                found.append(Shift(f"zero point of {by}", when, *values))
+        if one.lamps is not None:
+            for name, shift in _lamp_shifts(*one.lamps).items():
+                moved.setdefault(name, shift)
+    sheet = shifts([*found, *moved.values()])
+    return [] if sheet is None else charts.figure(sheet)
+
+
+def _lamp_shifts(arc: xr.Dataset, lines: xr.Dataset) -> dict[str, Shift]:
+    """Return by how many pixels the lines of each lamp lie off their mean among the lamps."""
+    table = {
+        str(name): dict(zip(own["wavelength"].values, own["x"].values, strict=True))
+        for name in arc[LAMP].values
+        for own in [lines.isel(line=lines["used"].values & (lines[LAMP].values == name))]
+    }
+    shared = sorted(set.intersection(*map(set, table.values())))
+    if len(table) < 2 or not shared:
+        return {}
+    x = np.array([[places[wave] for wave in shared] for places in table.values()])
+    middle = np.add.reduce(x, axis=0) / len(x)
+    return {
+        name: Shift("lines of the lamp", when.astype("M8[us]"), float(np.median(own)), 0.0)
+        for name, own, when in zip(table, x - middle, arc["time_mid"].values, strict=True)
+        if not np.isnat(when)
+    }
 
 
 def _inputs(finished: Finished) -> list[tuple[str, str, str]]:
@@ -375,6 +416,7 @@ class Found:
     target : its target's line in the account.
     image : the combined image it was extracted from.
     n_spectra : number of spectra of the target.
+    lamps : its lamps (lamp, x) and their lines (line), if they gave wavelengths.
     """
 
     stem: str
@@ -382,6 +424,7 @@ class Found:
     target: TargetLine
     image: xr.Dataset
     n_spectra: int
+    lamps: tuple[xr.Dataset, xr.Dataset] | None = None
 
     @property
     def n_saturated(self) -> int:
@@ -393,6 +436,15 @@ class Found:
         """The figure of the image, its rows and the spectrum."""
         name = self.stem if self.n_spectra > 1 else self.target.name
         return charts.figure(quick_look(self.image, self.spectrum, name))
+
+    @cached_property
+    def lamp_figure(self) -> list[ChartRow]:
+        """The figure of its lamps and their lines; empty without wavelengths of a lamp."""
+        if self.lamps is None:
+            return []
+        with suppress(UsageError):  # lines of a user that are all alike
+            return charts.figure(arc(*self.lamps, title=self.stem))
+        return []
 
     @property
     def history(self) -> list[str]:
@@ -623,11 +675,18 @@ def shown(finished: Finished, target: TargetLine) -> Shown:
         image = transpose_to_x(open_product(place))
         stems = stems_of(entry.products)
         spectra = [open_product(place.with_name(f"{stem}_spectrum.fits")) for stem in stems]
+        lamps = [
+            (read_arc(place.with_name(f"{stem}_arc.ecsv")), read_lines(lines))
+            if any(one.endswith(f"/{lines.name}") for one in entry.products)
+            else None
+            for stem in stems
+            for lines in [place.with_name(f"{stem}_{LINES}")]
+        ]
     except ArrayredError as error:
         return Shown(target, image, damage=str(error))
     found = (
-        Found(stem, spectrum, target, image, len(stems))
-        for stem, spectrum in zip(stems, spectra, strict=True)
+        Found(stem, spectrum, target, image, len(stems), own)
+        for stem, spectrum, own in zip(stems, spectra, lamps, strict=True)
     )
     return Shown(target, image, tuple(found))
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from arrayred.errors import ArrayredError, LampError
 from arrayred.kernels.noise import finite_median
-from arrayred.model import COUNTS, LAMP, WAVELENGTH, WAVELENGTH_ATTRS, X, Y, add_history
+from arrayred.model import COUNTS, FRAME, LAMP, WAVELENGTH, WAVELENGTH_ATTRS, X, Y, add_history
 from arrayred.steps.wavelength import (
     Dispersion,
     find_lamp_lines,
@@ -47,6 +47,9 @@ _LEAST_CARRIED = 0.6
 _LEAST_LINES = 3
 _ONE_VISIT = 20.0
 """Minutes within which lamps on one side of an exposure are fitted together."""
+_LARGEST_RMS_RATIO, _LEAST_RMS = 3.0, 0.1
+"""Times by which the scatter of the lines may exceed that of a known solution, and the scatter,
+pixel, below which the noise of a faint lamp decides it."""
 _ROWS = 10.0
 _ERROR_BY_EYE = 0.5
 """Pixels by which a position that the user read off may be wrong."""
@@ -64,6 +67,8 @@ class Solved(NamedTuple):
     log10_nfa : the expected number of chance matches of the identification, the highest; NaN if
         the user vouched for it.
     told : what to know, a line each.
+    sides : the solutions of the lamps before and after, each with its time, UTC; empty if there is
+        one solution for any time.
     """
 
     dispersion: Dispersion
@@ -72,6 +77,11 @@ class Solved(NamedTuple):
     minutes: float
     log10_nfa: float
     told: tuple[str, ...]
+    sides: tuple[tuple[np.datetime64, Dispersion], ...] = ()
+
+    def at(self, middle: np.datetime64) -> Dispersion:
+        """Return the solution at a time between the lamps, UTC."""
+        return _between(self.sides, middle) if self.sides else self.dispersion
 
 
 def brightest_rows(image: xr.Dataset) -> tuple[xr.Dataset, float]:
@@ -152,7 +162,7 @@ def carry_identities(lines: xr.Dataset, known: xr.Dataset) -> xr.Dataset:
     if "element" in known:
         element[index[fits]] = known["element"].values[named][fits]
     unit = {"units": "Angstrom", "medium": "air"}
-    facts = {k: v for k, v in known.attrs.items() if k in ("lamp", "log10_nfa")}
+    facts = {k: v for k, v in known.attrs.items() if k in ("lamp", "log10_nfa", "rms_pixel")}
     return lines.assign(wavelength=("line", waves, unit), element=("line", element)).assign_attrs(
         **facts, carried_shift=shift
     )
@@ -219,13 +229,13 @@ def solve_lamps(
     for side in sides:
         lines = xr.concat([found[i] for i in side], "line", combine_attrs="drop_conflicts")
         fits.append((side, fit_dispersion(lines, order)))
+        _require_no_worse(fits[-1][1], found[side[0]])
     told = [f"{name}: {error.args[0]}" for name, error in why.items()]
     dispersion = fits[0][1]
+    both: tuple[tuple[np.datetime64, Dispersion], ...] = ()
     if len(fits) == 2 and middle is not None:
-        times = [_mean_time(arc, side) for side, _ in fits]
-        whole = (times[1] - times[0]) / np.timedelta64(1, "s")
-        part = (middle - times[0]) / np.timedelta64(1, "s") / whole if whole > 0 else 0.5
-        dispersion = interpolate_dispersion(fits[0][1], fits[1][1], min(max(float(part), 0.0), 1.0))
+        both = tuple((_mean_time(arc, side), fit) for side, fit in fits)
+        dispersion = _between(both, middle)
         moved = _shift_between(fits[0][1], fits[1][1])
         told.append(f"the lines moved by {moved:+.2f} pixels between the lamps before and after")
     used = [i for side, _ in fits for i in side]
@@ -241,7 +251,29 @@ def solve_lamps(
         nearest,
         max(nfa, default=math.nan),
         tuple(told),
+        both,
     )
+
+
+def _require_no_worse(fit: Dispersion, known: xr.Dataset) -> None:
+    """Raise LampError if lines scatter more than thrice as much as in the known solution."""
+    limit = _LARGEST_RMS_RATIO * max(float(known.attrs.get("rms_pixel", math.inf)), _LEAST_RMS)
+    if fit.rms_pixel > limit:
+        raise LampError(
+            f"The lines scatter by {fit.rms_pixel:.2f} pixel about order {fit.order}, and by "
+            f"{known.attrs['rms_pixel']:.2f} in the known solution: it is of another setting",
+            hint="Leave out the solution, so that the lamp is identified anew.",
+        )
+
+
+def _between(
+    sides: Sequence[tuple[np.datetime64, Dispersion]], middle: np.datetime64
+) -> Dispersion:
+    """Return the solution at a time between two; beyond them that of the nearer one."""
+    (first, before), (last, after) = sides
+    whole = (last - first) / np.timedelta64(1, "s")
+    part = (middle - first) / np.timedelta64(1, "s") / whole if whole > 0 else 0.5
+    return interpolate_dispersion(before, after, min(max(float(part), 0.0), 1.0))
 
 
 def solve_given(arc: xr.Dataset, given: xr.Dataset, *, order: int | None = None) -> Solved:
@@ -439,6 +471,44 @@ def _corrected(spectrum: xr.Dataset, dispersion: Dispersion, wanted: Corrections
         spectrum = spectrum.assign_attrs(wavelength_frame="BARYCENT", **ends)
         spectrum = add_history(spectrum, f"velocity of the Earth taken out: {velocity:+.3f} km/s")
     return spectrum
+
+
+def frames_with_wavelengths(
+    frames: xr.Dataset, solved: Solved, spectrum: xr.Dataset, header: Mapping[str, Any]
+) -> xr.Dataset:
+    """Return the spectra of frames with the wavelengths of each at the middle of its exposure.
+
+    Parameters
+    ----------
+    frames : (frame, x), with `time_mid` (frame); without a time a frame has those of the whole.
+    solved : of the lamps.
+    spectrum : of all frames, with wavelengths: its zero point, and whether the velocity of the
+        Earth is taken out (here at the time of each frame), hold for them too.
+    header : the cards of the target.
+
+    Returns
+    -------
+    frames : with the coordinate `wavelength` (frame, x), Angstrom in air.
+    """
+    shift = float(spectrum.attrs.get("wavelength_zero", 0.0))
+    x, n = frames[X].values - shift, frames.sizes[FRAME]
+    times = np.full(n, np.datetime64("NaT", "ns"))
+    if "time_mid" in frames.coords:
+        times = frames["time_mid"].values
+    waves = np.array(
+        [
+            (solved.dispersion if np.isnat(middle) else solved.at(middle)).wavelength(x)
+            for middle in times
+        ]
+    )
+    if spectrum.attrs["wavelength_frame"] == "BARYCENT":
+        whole = spectrum.attrs["barycentric_velocity"]
+        velocity = [
+            earth_motion(header, middle).get("barycentric_velocity", whole) for middle in times
+        ]
+        waves *= 1 + np.array(velocity)[:, np.newaxis] / _LIGHT_SPEED
+    attrs = spectrum[WAVELENGTH].attrs
+    return frames.assign_coords({WAVELENGTH: ((FRAME, X), waves, attrs)})
 
 
 _LIGHT_SPEED = 299792.458  # km/s

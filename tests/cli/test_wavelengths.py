@@ -13,6 +13,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 import arrayred as ar
+from arrayred.io.products import read_arc, read_lines
 from arrayred.simulate import Detector, Lamps, Star
 from tests.cli.conftest import Call, reduced_once
 from tests.cli.two_stars import product, taken
@@ -179,6 +180,27 @@ def test_a_lamp_that_is_not_identified_is_a_note_and_no_failure(
     assert not product("Vega", "solution.toml").exists()
 
 
+def test_the_lamps_are_drawn_with_their_lines_named(
+    night: Path, tmp_path: Path, arrayred: Call
+) -> None:
+    assert arrayred("reduce", night, "-o", tmp_path).code == 0
+    assert made(tmp_path, "arc.png").read_bytes()[1:4] == b"PNG"
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "NeI 6506.53" in page
+    assert "lines of the lamp" in page  # their shift in time
+    lines = read_lines(made(tmp_path, "lines.ecsv"))
+    figure = ar.plots.arc(read_arc(made(tmp_path, "arc.ecsv")), lines)
+    above, below = figure.axes
+    names = [text.get_text() for text in above.texts if text.get_text()]
+    assert len(names) > 12
+    assert all(name.startswith("NeI ") for name in names)
+    waves = np.array([float(name.removeprefix("NeI ")) for name in names])
+    nearest = np.abs(waves[:, np.newaxis] - np.array(list(NEON))).min(axis=1)
+    assert nearest.max() < 0.2  # a name is of all lines that are not resolved
+    assert below.get_ylabel() == "residual (pixel)"
+    assert np.abs(below.get_ylim()).max() < 0.5
+
+
 # ``arrayred wavelength``
 
 
@@ -192,7 +214,8 @@ def test_wavelengths_are_made_anew_without_the_night(reduced: Path, arrayred: Ca
     before = Table.read(made(reduced, "spectrum.fits"), hdu=1)
     told = arrayred("wavelength", reduced, "Vega", "--order", "3")
     assert told.code == 0, told.err
-    assert " lines of Ne, order 3, rms 0.0" in told.out
+    assert told.out.startswith("Vega: 58")
+    assert "lines of Ne, order 3, rms 0.0" in told.out
     after = Table.read(made(reduced, "spectrum.fits"), hdu=1)
     assert after.colnames == before.colnames
     assert np.abs(after["wavelength"] - before["wavelength"])[~before["extrapolated"]].max() < 0.05
@@ -317,3 +340,43 @@ def test_lines_that_the_user_names_suffice(reduced: Path, arrayred: Call, n_line
     truth = wavelength_of(table["x"])
     covered = ~table["extrapolated"]
     assert np.abs(table["wavelength"] - truth)[covered].max() < (2.0 if n_lines == 6 else 12.0)
+
+
+def test_a_night_file_tells_the_wavelengths_and_a_target_its_own(
+    night: Path, arrayred: Call
+) -> None:
+    Path("night.toml").write_text(
+        '[wavelength]\nlamp = "Ne"\ndispersion = 1.05\ncenter = 6260\norder = 2\n'
+        "[targets.Vega.wavelength]\norder = 3\n"
+    )
+    options = ("--night-file", "night.toml", "--no-figures")
+    told = arrayred("reduce", night, "-o", "out", *options)
+    assert told.code == 0, told.err
+    assert fits.getval(product("Vega", "spectrum.fits"), "WLORDER") == 3
+    told = arrayred("reduce", night, "-o", "out", *options, "--order", "4", "--overwrite")
+    assert fits.getval(product("Vega", "spectrum.fits"), "WLORDER") == 4
+    Path("night.toml").write_text('[wavelength]\nlampe = "Ne"\n')
+    told = arrayred("reduce", night, "-o", "out", *options)
+    assert told.code == 2
+    assert "Did you mean 'lamp'?" in told.err
+
+
+def test_each_frame_has_the_wavelengths_of_the_middle_of_its_own_exposure(
+    night: Path, tmp_path: Path
+) -> None:
+    out = reduced_once(night, tmp_path, "--per-frame")
+    frames = Table.read(made(out, "frames.fits"), hdu=1)
+    assert str(frames["wavelength"].unit) == "Angstrom"
+    arc = Table.read(made(out, "arc.ecsv"), format="ascii.ecsv")
+    before, after = (np.datetime64(lamp["date_mid"]) for lamp in arc.meta["lamps"])
+    spectrum = ar.open_product(made(out, "spectrum.fits"))
+    covered, x = ~spectrum["extrapolated"].values, spectrum["x"].values
+    lean = TILT * ((spectrum["trace"].values - 1) / (SHAPE[0] - 1) - 0.5)
+    for own in frames:
+        middle = np.datetime64(str(own["date_mid"]))
+        drift = DRIFT * ((middle - before) / (after - before) - 0.5)
+        truth = wavelength_of(x - lean - drift)
+        assert np.abs((own["wavelength"] - truth) / 1.05)[covered].max() < 0.05
+    first, second = frames["wavelength"][:2]
+    assert np.allclose(second, spectrum["wavelength"].values, rtol=0, atol=0.01)
+    assert not np.allclose(first, second, rtol=0, atol=0.01)

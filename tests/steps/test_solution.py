@@ -13,7 +13,10 @@ from astropy.time import Time
 from astropy.utils import iers
 
 from arrayred.errors import LampError
-from arrayred.steps.solution import carry_identities, earth_motion
+from arrayred.model import SATURATED
+from arrayred.simulate import Lamps
+from arrayred.steps.solution import Solved, carry_identities, earth_motion, solve_lamps
+from arrayred.steps.wavelength import find_lamp_lines, identify
 
 SITES = {
     "La Palma": {"LATITUDE": 28.760459, "LONGITUD": -17.881589, "HEIGHT": 2344.0},
@@ -96,3 +99,63 @@ def test_other_lines_are_refused() -> None:
     lines = xr.Dataset({"x": ("line", np.sort(rng.uniform(20, 1000, 25)))}, attrs={"fwhm": 3.0})
     with pytest.raises(LampError, match=r"\d+ of the \d+ lines of the known solution"):
         carry_identities(lines, known)
+
+
+# Lamps that are refused: what is found, in one line that names the lamp.
+
+COLUMNS = np.arange(1.0, 901)
+
+
+def lamp_light() -> np.ndarray:
+    """Return the counts of a neon lamp (x)."""
+    light = np.full(900, 200.0)
+    for column, strength, sigma in Lamps(dispersion=1.3).lines_on(900):
+        light += 10 * strength * np.exp(-0.5 * ((COLUMNS - column) / sigma) ** 2)
+    return light
+
+
+def solved(light: np.ndarray, known: xr.Dataset | None = None, dq: int = 0) -> Solved:
+    """Return what a lamp gives, identified blindly or by known lines."""
+    counts = np.random.default_rng(3).poisson(light).astype(float)
+    planes = {"counts": counts, "variance": light + 25, "dq": np.full(900, dq, np.uint8)}
+    arc = xr.Dataset(
+        {name: (("lamp", "x"), values[np.newaxis]) for name, values in planes.items()},
+        {"lamp": ["arc-7"], "x": COLUMNS, "minutes": ("lamp", [3.0])},
+    ).assign_coords(time_mid=("lamp", np.array(["NaT"], "datetime64[ns]")))
+
+    def identified(names: tuple[str, ...]) -> xr.Dataset:
+        lines = find_lamp_lines(arc.sel(lamp=names[0]))
+        return identify(lines) if known is None else known
+
+    return solve_lamps(arc, identified, None)
+
+
+FLAT = 30_000 * np.exp(-(((COLUMNS - 400) / 500) ** 2))
+STAR = FLAT * (1 - 0.5 * np.exp(-0.5 * ((COLUMNS - 300) / 6) ** 2))
+
+
+@pytest.mark.parametrize(
+    ("light", "dq"),
+    [(FLAT, 0), (STAR, 0), (lamp_light(), SATURATED)],
+    ids=["a flat", "a star", "all saturated"],
+)
+def test_what_is_no_lamp_is_refused_by_its_name(light: np.ndarray, dq: int) -> None:
+    with pytest.raises(LampError, match="arc-7: ") as error:
+        solved(light, dq=dq)
+    assert error.value.hint
+
+
+def test_a_known_solution_of_another_setting_is_refused() -> None:
+    ours = solved(lamp_light())
+    used = ours.lines.isel(line=ours.lines["used"].values)
+    known = used[["x", "wavelength", "element"]].assign_attrs(rms_pixel=ours.dispersion.rms_pixel)
+    again = solved(lamp_light(), known)
+    assert again.dispersion.wavelength(450.0) == pytest.approx(ours.dispersion.wavelength(450.0))
+    other = known.assign(x=450 + 0.7 * (known["x"] - 450))
+    with pytest.raises(LampError, match="lines of the known solution were found again"):
+        solved(lamp_light(), other)
+    # Lines that are found again, but by their places only: the wavelengths are of another setting.
+    noise = np.random.default_rng(1).normal(0, 1.5, known.sizes["line"])
+    wrong = known.assign(wavelength=known["wavelength"] + noise)
+    with pytest.raises(LampError, match=r"pixel about order \d, and by 0\.\d\d in the known"):
+        solved(lamp_light(), wrong)
