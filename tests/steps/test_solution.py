@@ -13,7 +13,7 @@ from astropy.time import Time
 from astropy.utils import iers
 
 from arrayred.errors import LampError
-from arrayred.steps.solution import carry_identities, earth_motion
+from arrayred.steps.solution import carry_identities, earth_motion, lamp_notes, solve_lamps
 
 SITES = {
     "La Palma": {"LATITUDE": 28.760459, "LONGITUD": -17.881589, "HEIGHT": 2344.0},
@@ -96,3 +96,43 @@ def test_other_lines_are_refused() -> None:
     lines = xr.Dataset({"x": ("line", np.sort(rng.uniform(20, 1000, 25)))}, attrs={"fwhm": 3.0})
     with pytest.raises(LampError, match=r"\d+ of the \d+ lines of the known solution"):
         carry_identities(lines, known)
+
+
+@pytest.mark.parametrize(
+    ("name", "lamp", "explained", "words"),
+    [
+        ("Xenon-5s", "Ne+Xe", 0.99, ["its name says Xe, its lines are those of Ne+Xe"]),
+        ("neon_argon", "Ne", 0.7, ["says Ar+Ne", "Ne explains 70 % of the light"]),
+        ("argon neon", "Ne+Ar", 0.95, []),
+        ("hg-0001", "Kr", 0.95, ["its name says Hg"]),
+        ("Then.there.are.lamps", "Ne", 0.95, []),
+        ("lamp1", "Ne", 0.95, []),
+    ],
+)
+def test_a_name_of_another_gas_and_light_of_no_list_are_told(
+    name: str, lamp: str, explained: float, words: list[str]
+) -> None:
+    told = lamp_notes(name, xr.Dataset(attrs={"lamp": lamp, "flux_explained": explained}))
+    assert len(told) == len(words)
+    assert all(word in text for word, text in zip(words, told, strict=True))
+
+
+def test_what_speaks_against_a_lamp_is_told_with_its_solution() -> None:
+    x = np.arange(1.0, 1021)
+    known = known_lines()
+    light = 100 + sum(9e3 * np.exp(-((x - at) ** 2) / 4) for at in known["x"].values)
+    arc = xr.Dataset(
+        {
+            "flux": (("lamp", "x"), light[np.newaxis]),
+            "variance": (("lamp", "x"), light[np.newaxis]),
+        },
+        {
+            "x": x,
+            "lamp": ["argon"],
+            "minutes": ("lamp", [5.0]),
+            "time_mid": ("lamp", [np.datetime64("NaT", "ns")]),
+        },
+    )
+    solved = solve_lamps(arc, lambda _: known.assign_attrs(flux_explained=0.75), None)
+    assert "argon: its name says Ar, its lines are those of Ne" in solved.told
+    assert any("75 % of the light" in text for text in solved.told)
