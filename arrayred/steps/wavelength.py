@@ -1544,7 +1544,8 @@ def identify(
 
     Returns
     -------
-    lines : the same with `wavelength` (NaN where not identified; air, Angstrom), `wavelength_err`
+    lines : the same with `wavelength` (air, Angstrom; NaN where not identified, or where variants
+        of the solution nearly as good take the line for another), `wavelength_err`
         (of blends, by the unknown strengths of their lines), and `element` ("NeI"). Lines that are
         two of the list in one get the problem "blend". Attributes: `lamp`, `log10_nfa`,
         `flux_explained`, `list_seen`, `n_lines` (identified), `margin` (by which log10_nfa of the
