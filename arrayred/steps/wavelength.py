@@ -1719,7 +1719,13 @@ def _decide(comb: _Comb, found: list[_Evidence], lamp: str) -> tuple[_Evidence, 
         and one.n_matched >= _NEARLY_ALL * surest.n_matched
         and not _differs(comb, surest, one)
     )
-    rivals = [one.log10_nfa for one in found if _is_distinct(comb, best, one)]
+    # A variant that is surer, though too few of its strong lines are seen, must not be passed over.
+    surer = best.log10_nfa - _LEAST_MARGIN
+    rivals = [
+        one.log10_nfa
+        for one in found
+        if _is_distinct(comb, best, one) or (one.log10_nfa < surer and _differs(comb, best, one))
+    ]
     margin = min(rivals, default=math.inf) - best.log10_nfa
     if margin < _LEAST_MARGIN:
         raise LampError(

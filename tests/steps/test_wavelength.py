@@ -273,6 +273,9 @@ def test_variants_of_a_solution_are_no_rivals_and_lines_in_doubt_are_not_identif
     assert found.flux_explained == pytest.approx(0.85)
     faint = variant._replace(log10_nfa=-5.9)
     assert np.isfinite(_decide(comb, [best, faint], "auto")[0].wave).all()
+    surer = variant._replace(log10_nfa=-22.0, list_seen=0.62)
+    with pytest.raises(LampError, match="Two solutions explain the lines nearly alike"):
+        _decide(comb, [best, surer], "auto")
     rival = evidence(own + 40, 8.0, -7.0)
     with pytest.raises(LampError, match="Two solutions explain the lines nearly alike"):
         _decide(comb, [best, rival], "auto")
