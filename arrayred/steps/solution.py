@@ -13,6 +13,7 @@ by time; with one lamp alone the shift is not known.
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +27,7 @@ from arrayred.errors import ArrayredError, LampError
 from arrayred.kernels.noise import finite_median
 from arrayred.model import COUNTS, FRAME, LAMP, WAVELENGTH, WAVELENGTH_ATTRS, X, Y, add_history
 from arrayred.steps.wavelength import (
+    LAMPS,
     Dispersion,
     find_lamp_lines,
     fit_dispersion,
@@ -41,6 +43,14 @@ Values = NDArray[np.float64]
 LARGEST_SHIFT = 30.0
 """Pixels by which the lines of a lamp may lie off those of a known solution."""
 _LARGEST_STRETCH = 0.01
+_OF_LAMP = ("lamp", "log10_nfa", "flux_explained", "rms_pixel")
+_WELL_EXPLAINED = 0.9
+_GASES = {
+    "neon": "Ne", "argon": "Ar", "helium": "He", "mercury": "Hg", "krypton": "Kr", "xenon": "Xe",
+    "cadmium": "Cd", "copper": "Cu", "iron": "Fe",
+    **{e.lower(): e for names in LAMPS.values() for e in names if e != "He"},
+}  # fmt: skip
+"""Words that name an element of a lamp; "he" may be no helium."""
 _NEAR_FWHM = 0.6
 _LEAST_CARRIED = 0.6
 """Fraction of the known lines within the spectrum that must be found again."""
@@ -162,7 +172,7 @@ def carry_identities(lines: xr.Dataset, known: xr.Dataset) -> xr.Dataset:
     if "element" in known:
         element[index[fits]] = known["element"].values[named][fits]
     unit = {"units": "Angstrom", "medium": "air"}
-    facts = {k: v for k, v in known.attrs.items() if k in ("lamp", "log10_nfa", "rms_pixel")}
+    facts = {k: v for k, v in known.attrs.items() if k in _OF_LAMP}
     return lines.assign(wavelength=("line", waves, unit), element=("line", element)).assign_attrs(
         **facts, carried_shift=shift
     )
@@ -231,6 +241,7 @@ def solve_lamps(
         fits.append((side, fit_dispersion(lines, order)))
         _require_no_worse(fits[-1][1], found[side[0]])
     told = [f"{name}: {error.args[0]}" for name, error in why.items()]
+    told += dict.fromkeys(text for i in found for text in lamp_notes(names[i], found[i]))
     dispersion = fits[0][1]
     both: tuple[tuple[np.datetime64, Dispersion], ...] = ()
     if len(fits) == 2 and middle is not None:
@@ -274,6 +285,41 @@ def _between(
     whole = (last - first) / np.timedelta64(1, "s")
     part = (middle - first) / np.timedelta64(1, "s") / whole if whole > 0 else 0.5
     return interpolate_dispersion(before, after, min(max(float(part), 0.0), 1.0))
+
+
+def lamp_notes(name: str, lines: xr.Dataset) -> list[str]:
+    """Return what the name of a lamp, and the light of its lines, say against its identification.
+
+    Parameters
+    ----------
+    name : of the frame, or of its object.
+    lines : attributes `lamp`, its elements as identified, and `flux_explained`, where known.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> found = xr.Dataset(attrs={"lamp": "Ne", "flux_explained": 0.78})
+    >>> for note in lamp_notes("Xenon_10s", found):
+    ...     print(note)
+    Xenon_10s: its name says Xe, its lines are those of Ne
+    Xenon_10s: Ne explains 78 % of the light of its lines; what else shines in it is not known
+    >>> lamp_notes("arc-neon-0012", xr.Dataset(attrs={"lamp": "Ne"}))
+    []
+    """
+    lamp = str(lines.attrs.get("lamp", ""))
+    told = []
+    words = re.findall("[a-z]+", name.lower())
+    named = {element for word, element in _GASES.items() if word in words}
+    if lamp and named and named != set(lamp.split("+")):
+        listed = "+".join(sorted(named))
+        told.append(f"{name}: its name says {listed}, its lines are those of {lamp}")
+    explained = float(lines.attrs.get("flux_explained", math.nan))
+    if explained < _WELL_EXPLAINED:
+        told.append(
+            f"{name}: {lamp} explains {100 * explained:.0f} % of the light of its lines; "
+            "what else shines in it is not known"
+        )
+    return told
 
 
 def solve_given(arc: xr.Dataset, given: xr.Dataset, *, order: int | None = None) -> Solved:

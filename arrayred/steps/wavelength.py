@@ -915,8 +915,8 @@ class _Features(NamedTuple):
     Parameters
     ----------
     wave : (feature), of the peak, Angstrom.
-    error : (feature), by what it may shift as the strengths of the lines in it are known to a
-        factor of two only, Angstrom.
+    error : (feature), by what it may shift, Angstrom, as the strength of each line in it is known
+        to a factor of two only, and those of two ions against each other to one of five.
     strength : (feature), of its strongest line.
     is_short : (feature), whether that line is in the short list.
     ion : (feature), of that line.
@@ -930,7 +930,8 @@ class _Features(NamedTuple):
 
 
 _RESOLUTION_STEP = 1.12
-_STRENGTH_ERROR = 0.6
+_STRENGTH_ERROR, _ION_ERROR = 1.0, 1.85
+"""Of the ln of the ratio of two lines, of one ion and of two."""
 
 
 def _features_at(elements: tuple[str, ...], fwhm: float) -> _Features:
@@ -964,11 +965,13 @@ def _features(elements: tuple[str, ...], number: int) -> _Features:
             weight = atlas.strength[other] * np.exp(-0.25 * away)
             light[mine] += weight
             first[mine] += weight * distance
-            second[mine] += (weight * distance) ** 2
+            alike = atlas.ion[other] == atlas.ion[mine]
+            unsure = np.where(alike, _STRENGTH_ERROR, _ION_ERROR)
+            second[mine] += (unsure * weight * distance) ** 2
     at = np.flatnonzero(~hidden)
     shift = first[at] / light[at]
     wave = atlas.wave[at] + shift
-    error = _STRENGTH_ERROR * np.sqrt(second[at]) / light[at]
+    error = np.sqrt(second[at]) / light[at]
     order = np.argsort(wave, kind="stable")
     at = at[order]
     return _Features(
@@ -978,7 +981,7 @@ def _features(elements: tuple[str, ...], number: int) -> _Features:
 
 # Which line is which.
 
-_N_PAIRED = 7
+_N_PAIRED = 6
 _N_JUDGED = 12
 _N_LINES = 45
 _MOST_CURVED = 0.08
@@ -987,7 +990,9 @@ _LEAST_DISPERSION, _MOST_DISPERSION = 0.05, 15.0
 _MOST_RANK = 14
 _COARSE, _LANDMARK = 6.0, 25.0
 _NARROW, _AROUND = 0.08, 0.25
-_KEPT_OF_ELEMENT, _KEPT_OF_LAMP = 1500, 8
+_KEPT_OF_PAIR, _KEPT_OF_ELEMENT = 400, 1500
+_KEPT_OF_LAMP, _KEPT_OF_HINT = 8, 3
+_LEAST_SCORE = 4.0
 _REFINED, _REFINED_OF_HINT = 300, 60
 _WORTH = 0.4
 _LEAST_LINES = 6
@@ -1090,27 +1095,29 @@ def _prominent(comb: _Comb, n: int) -> NDArray[np.intp]:
 
 
 def _guesses_of_pairs(
-    comb: _Comb, element: str, dispersion: float | None, center: float | None, is_coarse: bool
-) -> _Guess:
-    """Return candidates: pairs of bright lines laid on pairs of lines of an element.
+    comb: _Comb,
+    element: str,
+    lamps: tuple[str, ...],
+    dispersion: float | None,
+    center: float | None,
+    is_coarse: bool,
+) -> dict[str, _Guess]:
+    """Return candidates by lamp: pairs of bright lines laid on pairs of lines of an element.
 
     Each pair of a pair sets a line through two points; the curvature of a grating's dispersion, a
     change of up to 16 % from the middle to an end, is tried in steps that a line's width covers.
+    All the elements of a lamp together say how many of its bright lines fit: in a mixture, an
+    element alone explains too few of them to stand out.
     """
-    wave, strength = _list_for((element,), is_coarse)
     bright = _prominent(comb, _N_PAIRED)
-    judged = _prominent(comb, _N_JUDGED)
-    u = comb.u[judged]
+    u = comb.u[_prominent(comb, _N_JUDGED)]
     tolerance = _first_tolerance(comb) / comb.half
     n_curves = max(int(np.ceil(_MOST_CURVED / (2.5 * tolerance))), 1)
     curves = np.linspace(-_MOST_CURVED, _MOST_CURVED, 2 * n_curves + 1)
-    low, high = np.triu_indices(wave.size, 1)
-    gap = wave[high] - wave[low]
-    rank = _ranks(wave, strength, gap, low, high)
-    kept = rank <= _MOST_RANK
-    low, high, gap = low[kept], high[kept], gap[kept]
-    found: list[tuple[Values, Values, Values]] = []
-    table = _NearTable(wave)
+    wave_low, wave_high = _listed_pairs(element, is_coarse)
+    gap = wave_high - wave_low
+    search = _Search(lamps, is_coarse, u.size)
+    pools: dict[str, list[tuple[Values, Values, Values]]] = {lamp: [] for lamp in lamps}
     for i, one in enumerate(bright):
         for other in bright[i + 1 :]:
             a, b = sorted((float(comb.u[one]), float(comb.u[other])))
@@ -1123,7 +1130,7 @@ def _guesses_of_pairs(
             if dispersion is not None:
                 fits &= np.abs(step / abs(dispersion) - 1) < _NARROW
             for sign in (1.0, -1.0):
-                start = np.where(sign > 0, wave[low], wave[high])
+                start = wave_low if sign > 0 else wave_high
                 at_low = start - sign * slope * (a + 1)
                 at_high = start + sign * slope * (1 - a)
                 inside = fits & (np.minimum(at_low, at_high) > _FIRST_WAVE)
@@ -1134,36 +1141,36 @@ def _guesses_of_pairs(
                     continue
                 first, tilt = start[inside], sign * slope[inside]
                 # wave(u) = first + tilt ((u - a) + curve (u - a)(u - b))
-                bend = (u - a) * (u - b)
-                shape = (u - a) + curves[:, np.newaxis] * bend
-                shape = (shape / _TABLE_STEP).astype(np.float32)
-                cell = tilt.astype(np.float32)[:, np.newaxis, np.newaxis] * shape
-                origin = (first - _FIRST_WAVE + 500) / _TABLE_STEP
-                cell += origin.astype(np.float32)[:, np.newaxis, np.newaxis]
-                allowed = tolerance * np.abs(tilt)
-                hits = table.hits(cell.astype(np.int32), allowed)
-                which = np.argwhere(hits >= 4)
-                if not len(which):
-                    continue
+                shape = (u - a) + curves[:, np.newaxis] * (u - a) * (u - b)
+                sums = search.hits(first, tilt, shape, tolerance * np.abs(tilt))
                 ends = np.sort(
                     first[:, np.newaxis] + tilt[:, np.newaxis] * np.array([-1 - a, 1 - a])
                 )
-                held = np.searchsorted(wave, ends[:, 1]) - np.searchsorted(wave, ends[:, 0])
-                chance = -np.expm1(-np.maximum(held, 1) * 2 * allowed / np.ptp(ends, axis=1))
-                share = hits[tuple(which.T)] / judged.size
-                score = _surprise(share, chance[which[:, 0]]) * judged.size
-                which, score = which[score > 4.0], score[score > 4.0]
-                t, c = tilt[which[:, 0]], curves[which[:, 1]]
-                poly = np.stack(
-                    [first[which[:, 0]] + t * (-a + c * a * b), t * (1 - c * (a + b)), t * c],
-                    axis=1,
-                )
-                found.append((score, poly, np.abs(t) / comb.half))
-    if not found:
-        return _Guess(np.empty((0, 3)), np.empty(0))
-    score, poly, step = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    best = _distinct(poly, step, score, comb, _KEPT_OF_ELEMENT)
-    return _Guess(poly[best], step[best])
+                for k, lamp in enumerate(lamps):
+                    near = search.held(k, ends) * 2 * tolerance * np.abs(tilt)
+                    chance = -np.expm1(-near / np.ptp(ends, axis=1))
+                    hits = (sums >> (_BITS * k)) & (2**_BITS - 1)
+                    which = np.nonzero(hits >= search.needed(chance)[:, np.newaxis])
+                    if not which[0].size:
+                        continue
+                    share = hits[which] / u.size
+                    value = _surprise(share, chance[which[0]]) * u.size
+                    if value.size > _KEPT_OF_PAIR:
+                        best = np.argsort(-value, kind="stable")[:_KEPT_OF_PAIR]
+                        which, value = (which[0][best], which[1][best]), value[best]
+                    t, c = tilt[which[0]], curves[which[1]]
+                    poly = np.stack(
+                        [first[which[0]] + t * (-a + c * a * b), t * (1 - c * (a + b)), t * c],
+                        axis=1,
+                    )
+                    pools[lamp].append((value, poly, np.abs(t) / comb.half))
+    found = {}
+    for lamp, pool in pools.items():
+        if pool:
+            value, poly, step = (np.concatenate(parts) for parts in zip(*pool, strict=True))
+            best = _distinct(poly, step, value, comb, _KEPT_OF_ELEMENT)
+            found[lamp] = _Guess(poly[best], step[best])
+    return found
 
 
 @lru_cache(maxsize=64)
@@ -1180,6 +1187,17 @@ def _list_for(elements: tuple[str, ...], is_coarse: bool) -> tuple[Values, Value
         alone = ~(near & (strength > strength[:, np.newaxis])).any(axis=1)
         wave, strength = wave[alone], strength[alone]
     return wave, strength
+
+
+@lru_cache(maxsize=64)
+def _listed_pairs(element: str, is_coarse: bool) -> tuple[Values, Values]:
+    """Return the wavelengths of the pairs of lines of an element to try, by their distance."""
+    wave, strength = _list_for((element,), is_coarse)
+    low, high = np.triu_indices(wave.size, 1)
+    gap = wave[high] - wave[low]
+    kept = np.flatnonzero(_ranks(wave, strength, gap, low, high) <= _MOST_RANK)
+    kept = kept[np.argsort(gap[kept], kind="stable")]
+    return wave[low[kept]], wave[high[kept]]
 
 
 def _ranks(
@@ -1202,35 +1220,92 @@ def _ranks(
 
 
 _TABLE_STEP = 0.25
-_TOLERANCE_STEP = 1.25
+_LOG_TOLERANCE = math.log(1.25)
+_BITS = 5
+_TABLE_START, _TABLE_END = _FIRST_WAVE - 1500, _LAST_WAVE + 1500
+_CHANCES = np.linspace(-7.0, 0.0, 141)
 
 
-class _NearTable:
-    """Which wavelengths are near to lines, by quarters of an Angstrom and by tolerance."""
+class _Search:
+    """How many lines of candidates lie near to lines of the lists of lamps, all lamps at once.
 
-    def __init__(self, wave: Values) -> None:
-        grid = np.arange(_FIRST_WAVE - 500, _LAST_WAVE + 500, _TABLE_STEP)
-        nearest = np.searchsorted((wave[1:] + wave[:-1]) / 2, grid)
-        self._away = np.abs(wave[nearest] - grid)
-        self._levels: dict[int, Flags] = {}
+    Parameters
+    ----------
+    lamps : their names, at most 12.
+    is_coarse : whether of landmarks alone (`_list_for`).
+    n_lines : that are laid on the lists, at most 31.
+    """
 
-    def hits(self, cell: NDArray[np.int32], tolerance: Values) -> NDArray[np.intp]:
-        """Return how many of the lines (candidate, curve, line) lie near to lines of the list.
+    def __init__(self, lamps: tuple[str, ...], is_coarse: bool, n_lines: int) -> None:
+        self._lamps, self._is_coarse = lamps, is_coarse
+        self._count = [_count_table(lamp, is_coarse) for lamp in lamps]
+        # The least number of lines that chance (by its log) does not make.
+        share = np.arange(n_lines + 1) / n_lines
+        score = _surprise(share, np.exp(_CHANCES)[:, np.newaxis]) * n_lines
+        self._needed = np.maximum(np.count_nonzero(score <= _LEAST_SCORE, axis=1), 4)
+
+    def hits(
+        self, first: Values, tilt: Values, shape: Values, tolerance: Values
+    ) -> NDArray[np.int64]:
+        """Return how many lines are near (candidate, curve); each lamp has `_BITS` bits of it.
 
         Parameters
         ----------
-        cell : quarters of an Angstrom from the first.
+        first, tilt : (candidate), wavelength, and its slope.
+        shape : (curve, line), so that a line lies at first + tilt * shape.
         tolerance : (candidate), Angstrom; it is taken to 12 %.
         """
-        np.clip(cell, 0, self._away.size - 1, out=cell)
-        found = np.empty(cell.shape[:2], np.intp)
-        number = np.rint(np.log(tolerance) / math.log(_TOLERANCE_STEP)).astype(int)
-        for value in np.unique(number):
-            if value not in self._levels:
-                self._levels[value] = self._away <= _TOLERANCE_STEP**value
-            own = number == value
-            found[own] = np.count_nonzero(self._levels[value][cell[own]], axis=2)
-        return found
+        level = np.rint(np.log(tolerance) / _LOG_TOLERANCE).astype(int)
+        lowest = int(level.min())
+        tables = [
+            _near_table(self._lamps, self._is_coarse, one)
+            for one in range(lowest, int(level.max()) + 1)
+        ]
+        table = np.concatenate(tables)
+        start = (first - _TABLE_START) / _TABLE_STEP + (level - lowest) * tables[0].size
+        origin = start.astype(np.float32)[:, np.newaxis]
+        scale = (tilt / _TABLE_STEP).astype(np.float32)[:, np.newaxis]
+        total = np.zeros((first.size, len(shape)), np.int64)
+        for line in shape.T.astype(np.float32):
+            place = scale * line
+            place += origin
+            total += table.take(place.astype(np.intp), mode="clip")
+        return total
+
+    def held(self, k: int, ends: Values) -> Values:
+        """Return how many lines the list of a lamp has between ends (candidate, 2), Angstrom."""
+        cell = ((ends - _TABLE_START) / _TABLE_STEP).astype(np.intp)
+        count = self._count[k].take(cell, mode="clip")
+        return np.maximum(count[:, 1] - count[:, 0], 1.0)
+
+    def needed(self, chance: Values) -> NDArray[np.intp]:
+        """Return the number of lines that make a candidate worth keeping (candidate)."""
+        at = np.searchsorted(_CHANCES, np.log(chance))
+        return np.asarray(self._needed.take(at, mode="clip"), np.intp)
+
+
+def _table_grid() -> Values:
+    """Return the wavelengths of the tables' cells, Angstrom."""
+    return np.arange(_TABLE_START, _TABLE_END, _TABLE_STEP)
+
+
+@lru_cache(maxsize=64)
+def _count_table(lamp: str, is_coarse: bool) -> Values:
+    """Return how many lines of a list lie below each cell."""
+    return np.searchsorted(_list_for(LAMPS[lamp], is_coarse)[0], _table_grid()).astype(np.float64)
+
+
+@lru_cache(maxsize=512)
+def _near_table(lamps: tuple[str, ...], is_coarse: bool, level: int) -> NDArray[np.int64]:
+    """Return for each cell which lamps have a line within a tolerance of 1.25**level, in bits."""
+    grid = _table_grid()
+    table = np.zeros(grid.size, np.int64)
+    for k, lamp in enumerate(lamps):
+        wave, _ = _list_for(LAMPS[lamp], is_coarse)
+        nearest = wave[np.searchsorted((wave[1:] + wave[:-1]) / 2, grid)]
+        near = np.abs(nearest - grid) <= math.exp(level * _LOG_TOLERANCE)
+        table |= near.astype(np.int64) << (_BITS * k)
+    return table
 
 
 def _surprise(share: Values, chance: Values) -> Values:
@@ -1244,10 +1319,15 @@ def _surprise(share: Values, chance: Values) -> Values:
 def _distinct(poly: Values, step: Values, score: Values, comb: _Comb, n: int) -> NDArray[np.intp]:
     """Return the n best of candidates, one of those that agree within 3 FWHM at both ends."""
     order = np.argsort(-score, kind="stable")[: 40 * n]
-    ends = np.polynomial.polynomial.polyval(np.array([-0.7, 0.0, 0.7]), poly[order].T, tensor=True)
+    ends = poly[order] @ np.polynomial.polynomial.polyvander(
+        np.array([-0.7, 0.0, 0.7]), poly.shape[1] - 1
+    ).T  # fmt: skip
     grid = np.rint(ends / (3 * comb.fwhm * step[order, np.newaxis])).astype(np.int64)
-    grid = np.column_stack([grid, np.rint(np.log(step[order]) / 0.05).astype(np.int64)])
-    _, first = np.unique(grid, axis=0, return_index=True)
+    # One number for each cell: np.unique of rows takes ten times as long.
+    key = np.rint(np.log(step[order]) / 0.05).astype(np.int64)
+    for column in grid.T:
+        key = (key << 18) ^ (column & (2**18 - 1))
+    _, first = np.unique(key, return_index=True)
     return order[np.sort(first)[:n]]
 
 
@@ -1312,7 +1392,8 @@ _LEAST_EXPLAINED = 0.7
 _LEAST_SEEN = 0.7
 _LEAST_MATCHED = 8
 _LEAST_MARGIN = 3.0
-_MOST_MIXED = 0.3
+_ALIKE, _NEARLY_ALL = 0.8, 0.8
+_MOST_MIXED = 0.2
 """Lines whose parts, of unknown strengths, shift the centroid by more (pixel) are blends."""
 _TOLERANCES = (0.06, 0.12, 0.2, 0.35)
 
@@ -1463,7 +1544,8 @@ def identify(
 
     Returns
     -------
-    lines : the same with `wavelength` (NaN where not identified; air, Angstrom), `wavelength_err`
+    lines : the same with `wavelength` (air, Angstrom; NaN where not identified, or where variants
+        of the solution nearly as good take the line for another), `wavelength_err`
         (of blends, by the unknown strengths of their lines), and `element` ("NeI"). Lines that are
         two of the list in one get the problem "blend". Attributes: `lamp`, `log10_nfa`,
         `flux_explained`, `list_seen`, `n_lines` (identified), `margin` (by which log10_nfa of the
@@ -1488,8 +1570,8 @@ def identify(
     guesses = _all_guesses(comb, lamps, dispersion, center, near)
     tests = _log10_tests(comb, dispersion, center, near) + math.log10(len(lamps))
     is_hinted = near is not None or (dispersion is not None and center is not None)
-    n = _REFINED_OF_HINT if is_hinted else _REFINED
-    candidates = [one for name in lamps for one in _candidates_for(comb, name, guesses, n)]
+    n = (_REFINED_OF_HINT, _KEPT_OF_HINT) if is_hinted else (_REFINED, _KEPT_OF_LAMP)
+    candidates = [one for name in lamps for one in _candidates_for(comb, name, guesses, *n)]
     best_score = max((one.score for one in candidates), default=0.0)
     judged = (
         _judged(comb, one.coefficients, one.step, one.lamp, tests)
@@ -1525,21 +1607,18 @@ def _all_guesses(
     center: float | None,
     near: Dispersion | None,
 ) -> dict[str, _Guess]:
-    """Return candidates by element."""
+    """Return candidates by lamp."""
     if near is not None:
-        return {"": _guesses_near(comb, near)}
-    elements = dict.fromkeys(element for name in lamps for element in LAMPS[name])
-    found = {}
-    for element in elements:
-        fine, coarse = (
-            _guesses_of_pairs(comb, element, dispersion, center, is_coarse)
-            for is_coarse in (False, True)
-        )
-        found[element] = _Guess(
-            np.concatenate([fine.coefficients, coarse.coefficients]),
-            np.concatenate([fine.step, coarse.step]),
-        )
-    return found
+        return dict.fromkeys(lamps, _guesses_near(comb, near))
+    found: dict[str, list[_Guess]] = {}
+    for element in dict.fromkeys(element for name in lamps for element in LAMPS[name]):
+        own = tuple(name for name in lamps if element in LAMPS[name])
+        for is_coarse in (False, True):
+            for name, guess in _guesses_of_pairs(
+                comb, element, own, dispersion, center, is_coarse
+            ).items():
+                found.setdefault(name, []).append(guess)
+    return {name: _Guess(*map(np.concatenate, zip(*g, strict=True))) for name, g in found.items()}
 
 
 def _guesses_near(comb: _Comb, near: Dispersion) -> _Guess:
@@ -1582,36 +1661,30 @@ class _Candidate(NamedTuple):
 
 
 def _candidates_for(
-    comb: _Comb, lamp: str, guesses: dict[str, _Guess], n_refined: int
+    comb: _Comb, lamp: str, guesses: dict[str, _Guess], n_refined: int, n_kept: int
 ) -> Iterator[_Candidate]:
-    """Yield the best distinct candidates with a lamp, the best first, of so many refined."""
-    elements = LAMPS[lamp]
-    parts = [g for name, g in guesses.items() if (not name or name in elements) and len(g.step)]
-    if not parts:
+    """Yield the best distinct candidates with a lamp, so many of as many refined."""
+    guess = guesses.get(lamp)
+    if guess is None:
         return
-    guess = _Guess(
-        np.concatenate([part.coefficients for part in parts]),
-        np.concatenate([part.step for part in parts]),
-    )
     for is_coarse in (False, True):
         own = (guess.step * comb.fwhm > _COARSE) == is_coarse
         if own.any():
             part = _Guess(guess.coefficients[own], guess.step[own])
-            wave, _ = _list_for(elements, is_coarse)
-            yield from _best_refined(comb, lamp, part, wave, n_refined)
+            wave, _ = _list_for(LAMPS[lamp], is_coarse)
+            yield from _best_refined(comb, lamp, part, wave, n_refined, n_kept)
 
 
 def _best_refined(
-    comb: _Comb, lamp: str, guess: _Guess, wave: Values, n_refined: int
+    comb: _Comb, lamp: str, guess: _Guess, wave: Values, n_refined: int, n_kept: int
 ) -> Iterator[_Candidate]:
     """Yield the best distinct of some guesses, pulled onto the lines of a list."""
-    # An element alone explains a part of a mixture's lines only: all of them together choose.
     place = np.polynomial.polynomial.polyval(comb.u[:_N_LINES], guess.coefficients.T, tensor=True)
     score = _scored(comb, np.asarray(place), guess.step, wave, _first_tolerance(comb))
     chosen = np.argsort(-score, kind="stable")[:n_refined]
     guess = _Guess(guess.coefficients[chosen], guess.step[chosen])
     poly, score = _refined(comb, guess, wave)
-    for i in _distinct(poly, guess.step, score, comb, _KEPT_OF_LAMP):
+    for i in _distinct(poly, guess.step, score, comb, n_kept):
         if score[i] > 0:
             yield _Candidate(poly[i], float(guess.step[i]), lamp, float(score[i]))
 
@@ -1634,7 +1707,8 @@ def _decide(comb: _Comb, found: list[_Evidence], lamp: str) -> tuple[_Evidence, 
             + ")",
             hint="Name another lamp, give --dispersion and --center, or the lines (--lines FILE).",
         )
-    # The simplest of the lamps that lead to the same solution nearly as surely.
+    # The simplest of the lamps that lead to the same solution nearly as surely, and name nearly as
+    # many lines: those of a missing gas would pass for outliers, or shift the lines beside them.
     surest = min(strong, key=lambda one: one.log10_nfa)
     best = next(
         one
@@ -1642,9 +1716,16 @@ def _decide(comb: _Comb, found: list[_Evidence], lamp: str) -> tuple[_Evidence, 
         for one in strong
         if one.lamp == name
         and one.log10_nfa <= surest.log10_nfa + _LEAST_MARGIN
+        and one.n_matched >= _NEARLY_ALL * surest.n_matched
         and not _differs(comb, surest, one)
     )
-    rivals = [one.log10_nfa for one in found if _differs(comb, best, one)]
+    # A variant that is surer, though too few of its strong lines are seen, must not be passed over.
+    surer = best.log10_nfa - _LEAST_MARGIN
+    rivals = [
+        one.log10_nfa
+        for one in found
+        if _is_distinct(comb, best, one) or (one.log10_nfa < surer and _differs(comb, best, one))
+    ]
     margin = min(rivals, default=math.inf) - best.log10_nfa
     if margin < _LEAST_MARGIN:
         raise LampError(
@@ -1652,7 +1733,45 @@ def _decide(comb: _Comb, found: list[_Evidence], lamp: str) -> tuple[_Evidence, 
             f"{best.log10_nfa:.1f} expected by chance, and another with 10^{min(rivals):.1f}",
             hint="Name the lamp, give --dispersion and --center, or the lines (--lines FILE).",
         )
-    return best, margin
+    certain = _without_doubt(comb, best, found)
+    if not _is_strong(certain):
+        raise LampError(
+            f"Solutions with {best.lamp} that agree in most lines do not in the others: "
+            f"{certain.n_matched} lines with {certain.flux_explained:.0%} of the light are certain",
+            hint="Name the lamp, give --dispersion and --center, or the lines (--lines FILE).",
+        )
+    return certain, margin
+
+
+def _without_doubt(comb: _Comb, best: _Evidence, found: list[_Evidence]) -> _Evidence:
+    """Return a solution without the lines that its variants, nearly as sure, name differently.
+
+    Variants agree where there are many lines, and part at the ends, where there are few.
+    """
+    doubtful = np.zeros(comb.u.size, bool)
+    for one in found:
+        near = one.log10_nfa <= best.log10_nfa + _LEAST_MARGIN and _is_strong(one)
+        if near and not _is_distinct(comb, best, one) and _differs(comb, best, one):
+            doubtful |= np.isfinite(best.wave) & ~_named_alike(comb, best, one)
+    lost = float(np.add.reduce(comb.flux[doubtful]) / np.add.reduce(comb.flux))
+    return best._replace(
+        wave=np.where(doubtful, np.nan, best.wave),
+        ion=np.where(doubtful, "", best.ion),
+        flux_explained=best.flux_explained - lost,
+        n_matched=best.n_matched - int(np.count_nonzero(doubtful)),
+    )
+
+
+def _named_alike(comb: _Comb, one: _Evidence, other: _Evidence) -> Flags:
+    """Return which lines two solutions take for the same."""
+    return np.abs(one.wave - other.wave) < 0.5 * comb.fwhm * one.step
+
+
+def _is_distinct(comb: _Comb, one: _Evidence, other: _Evidence) -> bool:
+    """Return whether two solutions take the lines for others, and are no variants of one."""
+    both = int(np.count_nonzero(np.isfinite(one.wave) & np.isfinite(other.wave)))
+    alike = int(np.count_nonzero(_named_alike(comb, one, other)))
+    return both < 0.5 * min(one.n_matched, other.n_matched) or alike < _ALIKE * both
 
 
 def _require_alike(comb: _Comb, best: _Evidence, near: Dispersion) -> None:

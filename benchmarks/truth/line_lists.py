@@ -7,6 +7,7 @@ its version 0.3.11, which has the intensities below 100 that the former lost. Wh
 
 - Lines without an intensity are left out. `STRENGTHS` mends those that no lamp shows like that:
   NIST has neon 6717 at 1/30 of 6402, lamps at a third; its mercury is that of strong discharges.
+  ``kspecdr`` are the tables of lamps of github.com/hbahk/kspecdr, data/arc_tables.
 - Lines that coincide within 0.05 Angstrom are one line, at the mean weighted by strength.
 - Vacuum becomes air (Morton 2000, ApJS 130, 403).
 - Strengths of NIST compare lines of one ion that are close to each other, not far ones and not
@@ -55,25 +56,26 @@ STRENGTHS = {
         7488.87: 5760, 7535.77: 5565, 8082.46: 485, 8377.61: 23176, 8495.36: 21494, 8647.04: 383,
         8654.38: 10656, 8919.50: 6400, 9148.67: 12000, 9201.76: 2334, 9326.51: 6900,
         9425.38: 4800, 9459.21: 2800, 9486.68: 5000, 9534.16: 2334, 11143.02: 26000,
-        # Seen in no lamp of ours as strong as NIST has them.
-        5748.30: 300, 5820.16: 400, 7024.05: 3000, 7059.11: 2000,
+        # NIST's ratio to 5852; kspecdr's to 7032.
+        5748.30: 1900, 5820.16: 1900, 7024.05: 16000, 7059.11: 7500,
     },
-    # Sansonetti, Salit & Reader 1996, Appl. Opt. 35, 74: a pencil lamp; rounded.
+    # As a lamp of FLOYDS shows them (strengths in github.com/LCOGT/banzai-floyds, arc_lines.py),
+    # 4358 = 10000; 5790 by kspecdr's ratio to 5770; the others by NIST's ratio to 3650 or 4358.
     "Hg I": {
-        3341.48: 80, 3650.15: 3000, 3654.84: 600, 3662.89: 100, 3663.28: 500, 4046.56: 4400,
-        4077.83: 300, 4339.22: 30, 4347.50: 60, 4358.33: 10000, 4916.07: 20, 5460.75: 11000,
-        5769.61: 1200, 5790.67: 1300, 6716.34: 5, 6907.46: 10, 7081.90: 10, 7091.86: 8,
-        10139.75: 1600,
+        3341.48: 200, 3650.15: 2590, 3654.84: 860, 3662.89: 140, 3663.28: 300, 4046.56: 3070,
+        4077.83: 260, 4339.22: 40, 4347.50: 125, 4358.33: 10000, 4916.07: 17, 5460.75: 8310,
+        5769.61: 1380, 5790.67: 1720, 10139.75: 230,
     },
-    # Sansonetti & Martin 2005, J. Phys. Chem. Ref. Data 34, 1559.
+    # As a lamp shows them (github.com/saltastro/pysalt, data/linelists/Xe.salt), 4734 = 600.
     "Xe I": {
-        4500.98: 500, 4524.68: 400, 4582.75: 300, 4624.28: 1000, 4671.23: 2000, 4697.02: 300,
+        4500.98: 270, 4524.68: 140, 4582.75: 74, 4624.28: 910, 4671.23: 1870, 4697.02: 230,
     },
-    # Reader & Corliss 1980, NSRDS-NBS 68.
+    # As a lamp shows them (github.com/hbahk/kspecdr, data/arc_tables/kr.arc), 8113 = 6000; 8929 by
+    # NIST's ratio to 8509.
     "Kr I": {
-        7587.41: 1000, 7601.55: 2000, 7685.25: 1000, 7694.54: 1200, 7854.82: 800, 8059.50: 1500,
-        8104.02: 4000, 8104.37: 6000, 8112.90: 6000, 8190.06: 3000, 8263.24: 3000, 8281.05: 1500,
-        8298.11: 5000, 8508.87: 3000, 8776.75: 6000, 8928.69: 2000,
+        7587.41: 1700, 7601.55: 5500, 7685.25: 600, 7694.54: 1000, 7854.82: 600, 8059.50: 400,
+        8104.02: 500, 8104.37: 4000, 8112.90: 6000, 8190.06: 1500, 8263.24: 1200, 8281.05: 200,
+        8298.11: 2500, 8508.87: 400, 8776.75: 1700, 8928.69: 400,
     },
 }  # fmt: skip
 HEADING = """\

@@ -15,7 +15,13 @@ from astropy.utils import iers
 from arrayred.errors import LampError
 from arrayred.model import SATURATED
 from arrayred.simulate import Lamps
-from arrayred.steps.solution import Solved, carry_identities, earth_motion, solve_lamps
+from arrayred.steps.solution import (
+    Solved,
+    carry_identities,
+    earth_motion,
+    lamp_notes,
+    solve_lamps,
+)
 from arrayred.steps.wavelength import find_lamp_lines, identify
 
 SITES = {
@@ -159,3 +165,43 @@ def test_a_known_solution_of_another_setting_is_refused() -> None:
     wrong = known.assign(wavelength=known["wavelength"] + noise)
     with pytest.raises(LampError, match=r"pixel about order \d, and by 0\.\d\d in the known"):
         solved(lamp_light(), wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "lamp", "explained", "words"),
+    [
+        ("Xenon-5s", "Ne+Xe", 0.99, ["its name says Xe, its lines are those of Ne+Xe"]),
+        ("neon_argon", "Ne", 0.7, ["says Ar+Ne", "Ne explains 70 % of the light"]),
+        ("argon neon", "Ne+Ar", 0.95, []),
+        ("hg-0001", "Kr", 0.95, ["its name says Hg"]),
+        ("Then.there.are.lamps", "Ne", 0.95, []),
+        ("lamp1", "Ne", 0.95, []),
+    ],
+)
+def test_a_name_of_another_gas_and_light_of_no_list_are_told(
+    name: str, lamp: str, explained: float, words: list[str]
+) -> None:
+    told = lamp_notes(name, xr.Dataset(attrs={"lamp": lamp, "flux_explained": explained}))
+    assert len(told) == len(words)
+    assert all(word in text for word, text in zip(words, told, strict=True))
+
+
+def test_what_speaks_against_a_lamp_is_told_with_its_solution() -> None:
+    x = np.arange(1.0, 1021)
+    known = known_lines()
+    light = 100 + sum(9e3 * np.exp(-((x - at) ** 2) / 4) for at in known["x"].values)
+    arc = xr.Dataset(
+        {
+            "flux": (("lamp", "x"), light[np.newaxis]),
+            "variance": (("lamp", "x"), light[np.newaxis]),
+        },
+        {
+            "x": x,
+            "lamp": ["argon"],
+            "minutes": ("lamp", [5.0]),
+            "time_mid": ("lamp", [np.datetime64("NaT", "ns")]),
+        },
+    )
+    solved = solve_lamps(arc, lambda _: known.assign_attrs(flux_explained=0.75), None)
+    assert "argon: its name says Ar, its lines are those of Ne" in solved.told
+    assert any("75 % of the light" in text for text in solved.told)

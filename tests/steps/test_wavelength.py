@@ -15,7 +15,14 @@ from scipy.special import ndtr
 import arrayred as ar
 from arrayred.errors import LampError, UsageError
 from arrayred.model import SATURATED
-from arrayred.steps.wavelength import LAMPS, Dispersion, air_wavelength
+from arrayred.steps.wavelength import (
+    LAMPS,
+    Dispersion,
+    _comb_of,
+    _decide,
+    _Evidence,
+    air_wavelength,
+)
 from benchmarks.truth.lamps import Lamp, simulate
 
 Values = NDArray[np.float64]
@@ -225,7 +232,7 @@ def solved(lamp: Lamp, name: str = "auto", **hint: float) -> tuple[xr.Dataset, f
     return known, float(off[~solution.is_extrapolated(x)].max())
 
 
-@pytest.mark.parametrize("seed", [1, 4, 9])
+@pytest.mark.parametrize("seed", [1, 4, 417])
 def test_a_lamp_is_told_without_a_guess(seed: int) -> None:
     lamp = simulate(seed)
     known, off = solved(lamp)
@@ -240,6 +247,42 @@ def test_a_hint_narrows_the_search(seed: int) -> None:
     middle = float(lamp.wavelength[[0, -1]].mean())
     _, off = solved(lamp, lamp.name, dispersion=lamp.dispersion * 1.03, center=middle + 30)
     assert off < 0.3
+
+
+def evidence(wave: Values, bend: float, log10_nfa: float) -> _Evidence:
+    """Return a solution of lines 50 pixels apart that names them so."""
+    n = int(np.isfinite(wave).sum())
+    return _Evidence(
+        np.array([6000.0, 500.0, 0.0, bend]), log10_nfa, wave, np.zeros(wave.size),
+        np.full(wave.size, "NeI"), 0.95, 0.9, n, "Ne", 1.0,
+    )  # fmt: skip
+
+
+def test_variants_of_a_solution_are_no_rivals_and_lines_in_doubt_are_not_identified() -> None:
+    x = np.arange(25.0, 1000, 50)
+    wave = 6000 + (x - 500.5)
+    lines = lines_of(x, wave, flux=np.full(20, 100.0), width=np.full(20, 3.0), problem=[""] * 20)
+    comb = _comb_of(lines.assign_attrs(first_pixel=1.0, last_pixel=1000.0, fwhm=3.0))
+    own = wave[comb.number]
+    best = evidence(own, 0.0, -9.0)
+    last, first = own > own.max() - 10, own < own.min() + 10
+    variant = evidence(np.where(last, own + 7, np.where(first, np.nan, own)), 8.0, -7.0)
+    found, margin = _decide(comb, [best, variant], "auto")
+    assert np.array_equal(np.isnan(found.wave), last | first)
+    assert (found.n_matched, margin) == (18, np.inf)
+    assert found.flux_explained == pytest.approx(0.85)
+    faint = variant._replace(log10_nfa=-5.9)
+    assert np.isfinite(_decide(comb, [best, faint], "auto")[0].wave).all()
+    surer = variant._replace(log10_nfa=-22.0, list_seen=0.62)
+    with pytest.raises(LampError, match="Two solutions explain the lines nearly alike"):
+        _decide(comb, [best, surer], "auto")
+    rival = evidence(own + 40, 8.0, -7.0)
+    with pytest.raises(LampError, match="Two solutions explain the lines nearly alike"):
+        _decide(comb, [best, rival], "auto")
+    half = evidence(np.where(np.arange(20) < 9, np.nan, own), 0.0, -8.9)
+    many = evidence(np.where(np.arange(20) % 2, own + 7, own), 8.0, -7.0)
+    with pytest.raises(LampError, match="Two solutions"):
+        _decide(comb, [half, many], "auto")
 
 
 def test_a_solution_of_another_night_is_shifted_onto_the_lamp() -> None:
