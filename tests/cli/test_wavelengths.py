@@ -242,6 +242,17 @@ def test_what_cannot_be_corrected_is_said_and_costs_no_wavelengths(
     assert (told.code, "No line of the sky" in told.err) == (4, True)
 
 
+def test_a_rough_dispersion_narrows_the_search(reduced: Path, arrayred: Call) -> None:
+    before = Table.read(made(reduced, "spectrum.fits"), hdu=1)
+    hint = ("--lamp", "Ne", "--dispersion", "1.05", "--center", "6270")
+    assert arrayred("wavelength", reduced, *hint).code == 0
+    after = Table.read(made(reduced, "spectrum.fits"), hdu=1)
+    inside = ~(before["extrapolated"] | after["extrapolated"])
+    assert np.abs(after["wavelength"] - before["wavelength"])[inside].max() < 0.05
+    told = arrayred("wavelength", reduced, "--dispersion", "0.3", "--center", "5000")
+    assert (told.code, "Vega: " in told.err) == (4, True)
+
+
 def test_the_velocity_of_the_earth_is_taken_out_when_asked_for(
     reduced: Path, arrayred: Call
 ) -> None:
