@@ -312,7 +312,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
     head = ["lamps", "n", "accepted", "wrong", "s: median", "s: most"]
     seeds = sorted({r["seed"] for r in rows})
     parts = [
-        HEADING + f" Seeds {seeds[0]} to {seeds[-1]}." if seeds else HEADING,
+        HEADING + f" {len(seeds)} seeds from {seeds[0]} to {seeds[-1]}." if seeds else HEADING,
         table(head, body),
         "Wrong: a pixel between the outermost lines used is off by more than a pixel; any lamp "
         "that is none and was accepted. Seconds are of one processor, shared with other work.",
