@@ -33,7 +33,7 @@ from arrayred.steps.wavelength import (
     fit_dispersion,
     interpolate_dispersion,
 )
-from arrayred.steps.zero_point import ZeroPoint, measure_zero_point
+from arrayred.steps.zero_point import LIGHT_SPEED, ZeroPoint, measure_zero_point
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -507,7 +507,7 @@ def _corrected(spectrum: xr.Dataset, dispersion: Dispersion, wanted: Corrections
                 "of the star or of the observatory",
                 hint="Give RA, DEC, SITELAT and SITELONG with --card, or leave out --heliocentric.",
             )
-        factor = 1 + velocity / _LIGHT_SPEED
+        factor = 1 + velocity / LIGHT_SPEED
         attrs = {**spectrum[WAVELENGTH].attrs, "frame": "barycentric"}
         ends = {
             name: spectrum.attrs[name] * factor for name in ("wavelength_first", "wavelength_last")
@@ -552,12 +552,9 @@ def frames_with_wavelengths(
         velocity = [
             earth_motion(header, middle).get("barycentric_velocity", whole) for middle in times
         ]
-        waves *= 1 + np.array(velocity)[:, np.newaxis] / _LIGHT_SPEED
+        waves *= 1 + np.array(velocity)[:, np.newaxis] / LIGHT_SPEED
     attrs = spectrum[WAVELENGTH].attrs
     return frames.assign_coords({WAVELENGTH: ((FRAME, X), waves, attrs)})
-
-
-_LIGHT_SPEED = 299792.458  # km/s
 
 
 def wavelength_texts(facts: Mapping[str, Any]) -> list[str]:

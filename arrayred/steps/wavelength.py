@@ -41,6 +41,7 @@ from arrayred.model import (
     X,
     check_dataset,
 )
+from arrayred.steps.trace import FWHM_PER_SIGMA
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -508,7 +509,6 @@ def _dispersion_of(
 
 # The lines of a lamp, in pixels.
 
-_FWHM_PER_SIGMA = 2.3548200450309493
 _LEAST_SNR = 5.0
 _FREE_WIDTH_SNR = 15.0
 _ROUNDS = 12
@@ -635,7 +635,7 @@ def _measure_lines(arc: _Arc) -> tuple[_Lines, float]:
         known = np.abs(parameters[:, 0]) > 0
         if known.any():
             bright = parameters[:, 0] > _FREE_WIDTH_SNR * errors[:, 0]
-            pool = parameters[bright if bright.any() else known, 2] * _FWHM_PER_SIGMA
+            pool = parameters[bright if bright.any() else known, 2] * FWHM_PER_SIGMA
             fwhm = float(np.median(pool))
         model = _model_of(parameters, light.size)
         more = _find_peaks(light, noise, fwhm, model)
@@ -687,7 +687,7 @@ def _baseline(light: Values, width: int) -> Values:
 
 def _find_peaks(light: Values, noise: Values, fwhm: float, model: Values) -> Values:
     """Return where light beyond a model stands out as a line of a FWHM, pixels from 0."""
-    sigma = fwhm / _FWHM_PER_SIGMA
+    sigma = fwhm / FWHM_PER_SIGMA
     reach = max(int(np.ceil(1.5 * fwhm)), 2)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     left = light - model
@@ -742,7 +742,7 @@ def _fit_lines(arc: _Arc, peaks: Values, fwhm: float) -> tuple[Values, Values, V
     """
     from scipy.special import ndtr
 
-    sigma0 = fwhm / _FWHM_PER_SIGMA
+    sigma0 = fwhm / FWHM_PER_SIGMA
     reach = max(int(np.ceil(1.4 * fwhm)), 3)
     n = arc.flux.size
     offsets = np.arange(-reach, reach + 1)
@@ -825,7 +825,7 @@ def _judge_lines(
     saturated = (arc.saturated[around] & inside).any(axis=1)
     real = (flux > _LEAST_SNR * errors[:, 0]) | saturated
     real &= (x >= 0) & (x <= n - 1) & np.isfinite(parameters).all(axis=1)
-    typical = float(np.median(sigma[real])) if real.any() else fwhm / _FWHM_PER_SIGMA
+    typical = float(np.median(sigma[real])) if real.any() else fwhm / FWHM_PER_SIGMA
     free = errors[:, 2] > 0
     wide = free & (sigma > _WIDE * typical) & (sigma - typical > 3 * errors[:, 2])
     sharp = free & (sigma < 0.6 * typical) & (typical - sigma > 3 * errors[:, 2])
@@ -848,7 +848,7 @@ def _judge_lines(
         np.maximum(errors[order, 1], 1e-6),
         flux[order],
         errors[order, 0],
-        sigma[order] * _FWHM_PER_SIGMA,
+        sigma[order] * FWHM_PER_SIGMA,
         problem[order],
     )
 
@@ -944,7 +944,7 @@ def _features(elements: tuple[str, ...], number: int) -> _Features:
     """Return the peaks of elements where the FWHM is that power of `_RESOLUTION_STEP`, Angstrom."""
     atlas = _atlas_of(elements)
     fwhm = _RESOLUTION_STEP**number
-    sigma = fwhm / _FWHM_PER_SIGMA
+    sigma = fwhm / FWHM_PER_SIGMA
     hidden = np.zeros(atlas.wave.size, bool)
     light, first, second = atlas.strength.copy(), np.zeros(hidden.size), np.zeros(hidden.size)
     for k in range(1, atlas.wave.size):

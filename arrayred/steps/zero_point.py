@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from arrayred.errors import LampError
 from arrayred.kernels.rows import robust_std
 from arrayred.model import DQ, FLUX, SPOILT, VARIANCE, WAVELENGTH, X, check_dataset
+from arrayred.steps.trace import FWHM_PER_SIGMA
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -54,8 +55,8 @@ LARGEST_ERROR = 0.3
 _LEAST_SIGNIFICANCE = 7.0
 _SHIFT_STEP = 0.1
 _LARGEST_ASYMMETRY = 0.04
-_FWHM_PER_SIGMA = 2.354820045
-_LIGHT_SPEED = 299792.458
+LIGHT_SPEED = 299792.458
+"""Of light, km/s."""
 
 
 class ZeroPoint(NamedTuple):
@@ -123,7 +124,7 @@ def measure_zero_point(
             )
         towards = float(spectrum.attrs.get("barycentric_velocity", math.nan))
         towards = 0.0 if math.isnan(towards) else towards
-        factor = 1.0 + (velocity - towards) / _LIGHT_SPEED
+        factor = 1.0 + (velocity - towards) / LIGHT_SPEED
         found = [
             (name, _of_line(scene, wave * factor, emission=False)) for wave, name in BALMER_LINES
         ]
@@ -288,7 +289,7 @@ def _of_window(scene: _Scene, place: float, fwhm: float, *, emission: bool) -> _
         return None
     sign = 1.0 if emission else -1.0
     fine = np.arange(-2 * half, 2 * half, 0.1)
-    shape = np.exp(-0.5 * (fine * _FWHM_PER_SIGMA / fwhm) ** 2)
+    shape = np.exp(-0.5 * (fine * FWHM_PER_SIGMA / fwhm) ** 2)
     sigma = scene.sigma[inside]
     if emission:
         # The sky column has no sigma of its own: neighbours tell it.
@@ -343,7 +344,7 @@ def _by_oxygen(scene: _Scene) -> ZeroPoint:
     fine = np.arange(x.min() - 3 * FARTHEST, x.max() + 3 * FARTHEST, 0.1)
     wave = np.interp(fine, scene.x, scene.wave)
     level = float(np.median(scene.values[inside]))
-    sharp = math.hypot(scene.fwhm_at(6880.0) / _FWHM_PER_SIGMA, 1 / math.sqrt(12))
+    sharp = math.hypot(scene.fwhm_at(6880.0) / FWHM_PER_SIGMA, 1 / math.sqrt(12))
     fits = []
     for column in _COLUMNS:
         shape = np.interp(wave, *oxygen_absorption(column), left=0.0, right=0.0)
