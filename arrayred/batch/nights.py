@@ -504,7 +504,7 @@ def _run_worker(pipe: Connection, work: Callable[[Any], Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller gets it too, and ends this process
     signal.signal(signal.SIGTERM, _exit_quietly)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with suppress(EOFError):
+    with suppress(EOFError, OSError):  # the caller has closed its end, perhaps before an answer
         while True:
             piece = pipe.recv()
             try:

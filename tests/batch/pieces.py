@@ -29,3 +29,10 @@ def fail(number: int) -> int:
 def linger(folder: Path) -> None:
     (folder / str(os.getpid())).touch()
     time.sleep(60)
+
+
+def wait_for_a_file(path: Path) -> int:
+    """Answer once a file is there."""
+    while not path.exists():
+        time.sleep(0.01)
+    return 1

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from arrayred.batch import MAX_DEATHS, in_processes
+from arrayred.batch import MAX_DEATHS, in_processes, nights
 from arrayred.errors import ResourceError
-from tests.batch.pieces import die_of, fail, square
+from tests.batch.pieces import die_of, fail, square, wait_for_a_file
 
 
 @pytest.mark.parametrize("n_processes", [1, 7])  # fewer than pieces, and more
@@ -73,3 +73,15 @@ def test_processes_end_with_their_caller(tmp_path: Path, number: signal.Signals)
     while any(map(is_alive, pids)):
         assert time.monotonic() < until + 20
         time.sleep(0.05)
+
+
+def test_a_process_whose_caller_listens_no_more_ends_without_a_word(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    worker = nights._start_worker(wait_for_a_file)
+    worker.pipe.send(tmp_path / "go")
+    worker.pipe.close()
+    (tmp_path / "go").touch()
+    worker.process.join(60)
+    assert worker.process.exitcode == 0
+    assert capfd.readouterr() == ("", "")
