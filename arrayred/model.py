@@ -264,6 +264,11 @@ class Run:
         }
         return f"{where} {are} bright too{known}{end[self.state]}"
 
+    @property
+    def remark(self) -> str:
+        """Return the sentence as a remark: a spectrum that is not extracted is to be checked."""
+        return to_check(str(self)) if self.state == "left" else str(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -578,6 +583,47 @@ def dq_attrs(what: str) -> dict[str, object]:
         "flag_masks": list(DQ_MEANINGS),
         "flag_meanings": " ".join(DQ_MEANINGS.values()),
     }
+
+
+# Levels of remarks: "check" where a flux, an uncertainty or a wavelength of a spectrum may be wrong
+# and a person should look, else information. The level is part of the text, so that it goes with it
+# into headers, reports, summaries and logs; it is decided where the remark is made.
+
+_CHECK = "check: "
+
+
+def to_check(text: str) -> str:
+    """Return a remark of level "check".
+
+    Examples
+    --------
+    >>> remark_about("Vega", to_check("5 columns hold saturated pixels"))
+    'check: Vega: 5 columns hold saturated pixels'
+    >>> without_level(to_check("5 columns hold saturated pixels"))
+    '5 columns hold saturated pixels'
+    """
+    return f"{_CHECK}{text}"
+
+
+def is_check(remark: str) -> bool:
+    """Return whether a remark is of level "check"."""
+    return remark.startswith(_CHECK)
+
+
+def without_level(remark: str) -> str:
+    """Return the text of a remark, which by itself is information."""
+    return remark.removeprefix(_CHECK)
+
+
+def remark_about(subject: str, remark: str) -> str:
+    """Return a remark with what it is about before its text; its level is unchanged."""
+    about = f"{subject}: {without_level(remark)}"
+    return to_check(about) if is_check(remark) else about
+
+
+def add_check(ds: xr.Dataset, text: str) -> xr.Dataset:
+    """Return the Dataset with one more remark of level "check"."""
+    return add_remark(ds, to_check(text))
 
 
 def add_remark(ds: xr.Dataset, text: str) -> xr.Dataset:

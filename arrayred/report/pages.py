@@ -38,7 +38,17 @@ from arrayred.io.pixel_checks import frames_to_probe, sample_frame
 from arrayred.io.pixels import FrameStack, plain_pixels
 from arrayred.io.products import LINES, header_of, open_product, read_arc, read_lines
 from arrayred.io.publish import publish
-from arrayred.model import COSMIC_RAY, DQ, LAMP, N_REJECTED, REPAIRED, SATURATED, transpose_to_x
+from arrayred.model import (
+    COSMIC_RAY,
+    DQ,
+    LAMP,
+    N_REJECTED,
+    REPAIRED,
+    SATURATED,
+    is_check,
+    transpose_to_x,
+    without_level,
+)
 from arrayred.night.groups import list_of_names, slug
 from arrayred.plots.figures import arc, quick_look, search_look
 from arrayred.plots.nights import Shift, detector, shifts
@@ -72,9 +82,9 @@ from arrayred.steps.solution import wavelength_texts
 if TYPE_CHECKING:
     import xarray as xr
 
-_STATES = {"good": "good", "attention": "needs a look", "failed": "failed",
+_STATES = {"good": "good", "check": "check", "failed": "failed",
            "interrupted": "interrupted"}  # fmt: skip
-"""The states of targets and nights, as they are written."""
+"""The states of targets and nights, as they are written: "check" where a person should look."""
 
 
 # The page of one night: `night_page`.
@@ -100,11 +110,11 @@ def night_page(finished: Finished) -> Page:
     account = finished.account
     targets = [shown(finished, target) for target in finished.targets]
     failed = [one for one in targets if one.state == "failed"]
-    verdict = _verdict(finished, targets)
+    verdict = _verdict(targets)
     name = evening_of(account.frames) or "a night without a date"
     flexure = _flexure(targets)
     sections = {
-        "Attention": failed or account.warnings,
+        "Warnings": any(one.state != "good" for one in targets),
         "At a glance": len(targets) > 1,
         "Targets": targets,
         "Wavelengths": flexure,
@@ -148,12 +158,12 @@ def night_page(finished: Finished) -> Page:
     return Page(content, facts)
 
 
-def _verdict(finished: Finished, targets: Sequence[Shown]) -> str:
-    """Return the state of the night: "good", "attention", or "failed" if all targets failed."""
+def _verdict(targets: Sequence[Shown]) -> str:
+    """Return the state of the night: "good", "check", or "failed" if all targets failed."""
     states = {one.state for one in targets}
     if states == {"failed"}:
         return "failed"
-    return "attention" if states != {"good"} or finished.account.warnings else "good"
+    return "good" if states == {"good"} else "check"
 
 
 def _tiles(finished: Finished, targets: Sequence[Shown]) -> list[tuple[str, str]]:
@@ -572,11 +582,10 @@ class Shown:
 
     @property
     def state(self) -> str:
-        """State of the target: "failed", "attention" or "good"."""
+        """State of the target: "failed", "check" or "good"."""
         if self.line.error or self.damage or not self.spectra:
             return "failed"
-        odd = self.remarks or any(found.n_saturated for found in self.spectra)
-        return "attention" if odd else "good"
+        return "check" if self.checks else "good"
 
     @property
     def failure(self) -> str:
@@ -584,8 +593,17 @@ class Shown:
         return self.line.error or self.damage or "No product of it is known."
 
     @property
-    def remarks(self) -> list[str]:
-        """Remarks on the target and its spectra, without duplicates."""
+    def checks(self) -> list[str]:
+        """What is to be checked of the target and its spectra, without duplicates."""
+        return [without_level(remark) for remark in self._remarks if is_check(remark)]
+
+    @property
+    def notes(self) -> list[str]:
+        """The other remarks on the target and its spectra, without duplicates."""
+        return [remark for remark in self._remarks if not is_check(remark)]
+
+    @property
+    def _remarks(self) -> list[str]:
         own = [line for one in self.spectra for line in one.spectrum.attrs.get("remarks", ())]
         return list(dict.fromkeys((*self.line.remarks, *map(str, own))))
 
@@ -647,7 +665,7 @@ class Shown:
             "name": self.name,
             "state": self.state,
             "error": self.line.error or self.damage,
-            "remarks": self.remarks,
+            "checks": self.checks,
             "snr": self.snr,
             "rows": rows,
             "rule": str(facts.get("rule", "")),
@@ -696,11 +714,11 @@ def shown(finished: Finished, target: TargetLine) -> Shown:
 # The results of the last run are read from ``summary.ecsv``; what the page of a night shows, from
 # the ledger of its folder. Nights of earlier runs are shown as long as their pages exist.
 
-_RANK = {"failed": 0, "interrupted": 0, "attention": 1, "good": 2}
+_RANK = {"failed": 0, "interrupted": 0, "check": 1, "good": 2}
 _COLUMNS = (
     ("state", "text"), ("night", "text"), ("target", "text"), ("spectrum", ""),
     ("S/N", "number"), ("rows", "number"), ("frames", "number"), ("exposure", "number"),
-    ("saturated", "number"), ("remarks", "text"),
+    ("saturated", "number"), ("checks", "number"), ("to check", "text"),
 )  # fmt: skip
 """The columns of the index, and how each is sorted."""
 
@@ -713,8 +731,8 @@ class Row:
     ----------
     label : the night's folder.
     target : its name, or "" where the night failed as a whole.
-    state : failed, interrupted, attention, good.
-    remark : reason of the failure, or remarks.
+    state : failed, interrupted, check, good.
+    remark : reason of the failure, or what is to be checked.
     has_page : whether the night has a page.
     facts : values of the target on the night's page.
     """
@@ -768,6 +786,11 @@ class Row:
         return str(self.facts.get("saturated") or "")
 
     @property
+    def n_checks(self) -> str:
+        """Number of remarks to be checked, if there are any."""
+        return str(len(self.facts.get("checks", ())) or "")
+
+    @property
     def _has_frames(self) -> bool:
         return bool(_RANK.get(self.state, 1)) and is_number(self.facts.get("exptime"))
 
@@ -790,9 +813,9 @@ def index_page(out: Path) -> bytes:
             "No night was reduced here", path=out, hint="Name an output folder of arrayred."
         )
     counts = Counter(row.state for row in rows if row.target)
-    of_many = _STATES | {"attention": "need a look"}
+    words = _STATES | {"check": "to check"}
     tiles = [
-        (str(n), f"target {_STATES[state]}" if n == 1 else f"targets {of_many[state]}")
+        (str(n), f"{'target' if n == 1 else 'targets'} {words[state]}")
         for state, n in sorted(counts.items(), key=lambda count: _RANK[count[0]])
     ]
     n_failed = len({row.label for row in rows if not row.target})
@@ -835,7 +858,7 @@ def _of_summary(label: str, line: Mapping[str, str], facts: Mapping[str, Any] | 
 
 def _of_page(label: str, facts: Mapping[str, Any]) -> Iterator[Row]:
     for target in facts["targets"]:
-        remark = target["error"] or "; ".join(target["remarks"])
+        remark = target["error"] or "; ".join(target["checks"])
         yield Row(label, target["name"], target["state"], remark, True, target)
 
 

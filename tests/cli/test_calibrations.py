@@ -240,7 +240,7 @@ def test_without_a_dark_the_bias_alone_is_subtracted_and_said(
 ) -> None:
     told = arrayred("reduce", biased, "-o", "out", "--no-figures", *VEGA, *reference)
     assert told.code == 0
-    assert "arrayred: warning: Vega: there is no dark: only the bias was subtracted" in told.err
+    assert "arrayred: note: Vega: there is no dark: only the bias was subtracted" in told.err
     assert "master bias: 5 frames of 0 s" in told.out
     assert "target Vega: 2 frames of 600 s, no dark, only bias" in told.out
     header, image = fits.getheader(product("Vega")), fits.getdata(product("Vega"))
@@ -282,7 +282,7 @@ def test_a_master_bias_is_subtracted(stars: Path, arrayred: Call, option: tuple[
 def test_one_single_dark_is_remarked_on(stars: Path, arrayred: Call) -> None:
     few = ("--exclude", "dark-002..005", *VEGA)
     told = arrayred("reduce", stars, "-o", "out", "--no-figures", *few)
-    assert "arrayred: warning: Vega: the master dark is a single frame, whose noise" in told.err
+    assert "arrayred: note: Vega: the master dark is a single frame, whose noise" in told.err
     assert "asingleframe,whosenoisestaysineverylight" in remarks(product("Vega"))
     told = arrayred("inspect", stars, "--plan", "--exclude", "dark-002..005")
     assert "single frame" in told.out
