@@ -38,6 +38,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from arrayred.errors import MismatchError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import xarray as xr
 
 FRAME, LAMP, Y, X = "frame", "lamp", "y", "x"
@@ -343,7 +345,7 @@ def check_cube(cube: xr.Dataset) -> None:
 def check_image(image: xr.Dataset) -> None:
     """Raise unless `counts` is an image of numbers (y, x) in memory; see `check_pixels`."""
     check_pixels(image, _IMAGE)
-    if image[COUNTS].chunks is not None:
+    if image.variables[COUNTS].chunks is not None:
         raise MismatchError(
             "The image is chunked, and its last bits would depend on the chunks",
             hint="Pass it through compute() first.",
@@ -383,7 +385,7 @@ def check_pixels(ds: xr.Dataset, *dims: tuple[str, ...]) -> None:
     allowed = dims or (_IMAGE, _CUBE)
     what = " or ".join(_NAMES[one] for one in allowed)
     check_dataset(ds, what)
-    found = ds[COUNTS].dims if COUNTS in ds else tuple(ds.data_vars)
+    found = ds.variables[COUNTS].dims if COUNTS in ds else tuple(ds.data_vars)
     if found not in allowed:
         wanted = " or ".join(map(str, allowed))
         raise MismatchError(
@@ -391,7 +393,7 @@ def check_pixels(ds: xr.Dataset, *dims: tuple[str, ...]) -> None:
             f"has {found}",
             hint="Select or transpose first.",
         )
-    counts = ds[COUNTS]
+    counts = ds.variables[COUNTS]
     if counts.dtype.kind not in "iuf":
         raise MismatchError(
             f"The counts are of the dtype {counts.dtype}, not numbers",
@@ -402,20 +404,27 @@ def check_pixels(ds: xr.Dataset, *dims: tuple[str, ...]) -> None:
     if 0 in counts.shape:
         sizes = ", ".join(f"{n} along {dim}" for dim, n in counts.sizes.items())
         raise UsageError(f"There are no pixels: {sizes}", hint="Select at least one.")
+    indexes = ds.indexes
     for dim in (Y, X):
-        if dim in ds.indexes:
-            _pixel_numbers(ds, dim)
+        if dim in indexes:
+            _pixel_numbers(indexes, dim)
 
 
-def _pixel_numbers(ds: xr.Dataset, dim: str) -> Any:
-    """Return the pixel numbers along a dim, each of which must be there once."""
-    if dim not in ds.indexes:
+def _pixel_numbers(indexes: Mapping[Any, Any], dim: str) -> Any:
+    """Return the pixel numbers along a dim, each of which must be there once.
+
+    Parameters
+    ----------
+    indexes : of a Dataset, which makes them anew whenever it is asked for them.
+    dim : y or x.
+    """
+    if dim not in indexes:
         raise MismatchError(
             f"The pixels have no numbers {dim}",
             keyword=dim,
             hint=f"Give them, .assign_coords({dim}=range(1, n + 1)), as the file counts them.",
         )
-    numbers = ds.indexes[dim]
+    numbers = indexes[dim]
     if not numbers.is_unique:
         raise MismatchError(
             f"The pixel number {numbers[numbers.duplicated()][0]} stands twice along {dim}",
@@ -450,9 +459,9 @@ def with_pixels_of(
     """
     check_pixels(image)
     check_pixels(other, dims)
-    where = {}
+    where, here, theirs = {}, image.indexes, other.indexes
     for dim in (Y, X):
-        wanted, there = _pixel_numbers(image, dim), _pixel_numbers(other, dim)
+        wanted, there = _pixel_numbers(here, dim), _pixel_numbers(theirs, dim)
         if wanted.equals(there):
             continue
         at = there.get_indexer(wanted)
@@ -483,7 +492,7 @@ def _require_same_setup(one: xr.Dataset, other: xr.Dataset) -> None:
     _require_same_units(one, other)
     for name in SETUP_COORDS:
         if name in one.coords and name in other.coords:
-            ours, theirs = one[name].item(), other[name].item()
+            ours, theirs = one.variables[name].values.item(), other.variables[name].values.item()
             if ours != theirs:
                 raise MismatchError(
                     f"{name} is {ours!r} here and {theirs!r} there",
@@ -494,7 +503,7 @@ def _require_same_setup(one: xr.Dataset, other: xr.Dataset) -> None:
 
 
 def _require_same_units(one: xr.Dataset, other: xr.Dataset) -> None:
-    ours, theirs = one[COUNTS].attrs.get("units"), other[COUNTS].attrs.get("units")
+    ours, theirs = (ds.variables[COUNTS].attrs.get("units") for ds in (one, other))
     if None not in (ours, theirs) and ours != theirs:
         raise MismatchError(
             f"The pixels are in {ours} here and in {theirs} there",

@@ -247,6 +247,7 @@ class Masters:
     def __init__(self, method: Method, reading: ReadOptions) -> None:
         self.method, self.reading = method, reading
         self._made: dict[str, xr.Dataset | ArrayredError] = {}
+        self._lines: dict[str, xr.Dataset] = {}
         self._identified: dict[tuple[object, ...], xr.Dataset | ArrayredError] = {}
         self._making = RLock()
 
@@ -289,7 +290,7 @@ class Masters:
         if key not in self._identified:
             try:
                 with stage("identify lamp"):
-                    lines = merge_lines(*(brightest_lines(lamp, self) for lamp in lamps))
+                    lines = merge_lines(*(self._lines_of(lamp) for lamp in lamps))
                     self._identified[key] = identify(
                         lines, recipe.lamp, dispersion=hint[0], center=hint[1]
                     )
@@ -299,6 +300,12 @@ class Masters:
         if isinstance(found, ArrayredError):
             raise found
         return found
+
+    def _lines_of(self, lamp: Lamp) -> xr.Dataset:
+        """Return the lines of a lamp, which is read once: it is tried alone, and with others."""
+        if lamp.name not in self._lines:
+            self._lines[lamp.name] = brightest_lines(lamp, self)
+        return self._lines[lamp.name]
 
     def make(self, group: Group | Flat) -> xr.Dataset:
         """Make a master from its frames and the masters that they need."""

@@ -5,14 +5,19 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import xarray as xr
 from hypothesis import settings
 
+from arrayred import pipeline
+from arrayred.errors import ArrayredError
 from arrayred.io import write_frames
 from arrayred.simulate import Detector, SimulatedNight, Star
 from tests.io.remote_store import Store, store_in_memory
@@ -64,6 +69,32 @@ def _numbered_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
 def _caches_of_its_own(_numbered_caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test find or leave anything among the user's caches."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(next(_numbered_caches)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _lamps_identified_once() -> Iterator[None]:
+    """Let the pipeline identify equal lines once in a process: it takes ten times all the rest.
+
+    The tests of `identify` call it by itself, and processes that tests start are as they are.
+    """
+    known: dict[bytes, xr.Dataset | ArrayredError] = {}
+    identify = pipeline.identify
+
+    def identified(lines: xr.Dataset, lamp: str, **hints: Any) -> xr.Dataset:
+        key = pickle.dumps((lines.to_dict(), lamp, hints))
+        if key not in known:
+            try:
+                known[key] = identify(lines, lamp, **hints)
+            except ArrayredError as error:
+                known[key] = error
+        found = known[key]
+        if isinstance(found, ArrayredError):
+            raise found
+        return found.copy(deep=True)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pipeline, "identify", identified)
+        yield
 
 
 @pytest.fixture(scope="session")
