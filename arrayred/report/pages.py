@@ -424,28 +424,22 @@ class Found:
     stem : first part of the names of its files.
     spectrum : flux (x).
     target : its target's line in the account.
-    image : the combined image it was extracted from.
-    n_spectra : number of spectra of the target.
+    figure : of the image it was extracted from, its rows and the spectrum.
+    n_rejected : pixels of that image from which a frame was rejected, if known.
     lamps : its lamps (lamp, x) and their lines (line), if they gave wavelengths.
     """
 
     stem: str
     spectrum: xr.Dataset
     target: TargetLine
-    image: xr.Dataset
-    n_spectra: int
+    figure: list[ChartRow]
+    n_rejected: int | None
     lamps: tuple[xr.Dataset, xr.Dataset] | None = None
 
     @property
     def n_saturated(self) -> int:
         """Number of columns with a saturated pixel."""
         return self._n_flagged(SATURATED)
-
-    @cached_property
-    def figure(self) -> list[ChartRow]:
-        """The figure of the image, its rows and the spectrum."""
-        name = self.stem if self.n_spectra > 1 else self.target.name
-        return charts.figure(quick_look(self.image, self.spectrum, name))
 
     @cached_property
     def lamp_figure(self) -> list[ChartRow]:
@@ -515,9 +509,8 @@ class Found:
         if DQ not in self.spectrum:
             return ""
         text = counted(self._n_flagged(COSMIC_RAY | REPAIRED), "column")
-        if N_REJECTED in self.image:
-            n = int(np.count_nonzero(self.image[N_REJECTED].values))
-            text += f"; {counted(n, 'pixel')} of the image"
+        if self.n_rejected is not None:
+            text += f"; {counted(self.n_rejected, 'pixel')} of the image"
         return text
 
     def _wavelengths(self) -> str:
@@ -550,20 +543,22 @@ class Search(NamedTuple):
 
 @dataclass(frozen=True)
 class Shown:
-    """One target, its products read back.
+    """One target, its products read back; pixels are drawn at once, since pages hold it for long.
 
     Parameters
     ----------
     line : its line in the account.
-    image : the combined image, dispersion along x as it was extracted, or None.
+    image : attributes and coordinates of the combined image, or None.
     spectra : its spectra.
     damage : why a product could not be read, or "".
+    search : the figure of its image if no spectrum was found.
     """
 
     line: TargetLine
     image: xr.Dataset | None = None
     spectra: tuple[Found, ...] = ()
     damage: str = ""
+    search: Search | None = None
 
     @property
     def name(self) -> str:
@@ -631,14 +626,6 @@ class Shown:
         return " · ".join(filter(None, (" ".join(frames), ", ".join(made))))
 
     @property
-    def search(self) -> Search | None:
-        """The figure of its image if no spectrum was found."""
-        if self.image is None or self.spectra:
-            return None
-        sheet = search_look(self.image, self.name, threshold=self.line.threshold)
-        return Search(sheet.title, charts.figure(sheet))
-
-    @property
     def snr(self) -> float | None:
         """S/N per column of its first spectrum, if that is known."""
         snr = self.spectra[0].spectrum.attrs.get("snr") if self.spectra else None
@@ -685,12 +672,10 @@ def shown(finished: Finished, target: TargetLine) -> Shown:
     place = finished.out / "targets" / target.name / f"{target.name}_combined.fits"
     entry = None if target.error else finished.entry_of(target)
     image = None
-    if entry is None:
-        with suppress(ArrayredError):  # of a target without spectrum the image may be there
-            image = transpose_to_x(open_product(place))
-        return Shown(target, image)
     try:
         image = transpose_to_x(open_product(place))
+        if entry is None:  # of a target without spectrum the image may be there
+            return _without_spectrum(target, image)
         stems = stems_of(entry.products)
         spectra = [open_product(place.with_name(f"{stem}_spectrum.fits")) for stem in stems]
         lamps = [
@@ -701,12 +686,27 @@ def shown(finished: Finished, target: TargetLine) -> Shown:
             for lines in [place.with_name(f"{stem}_{LINES}")]
         ]
     except ArrayredError as error:
-        return Shown(target, image, damage=str(error))
-    found = (
-        Found(stem, spectrum, target, image, len(stems), own)
-        for stem, spectrum, own in zip(stems, spectra, lamps, strict=True)
-    )
-    return Shown(target, image, tuple(found))
+        if entry is None:
+            return Shown(target)
+        return _without_spectrum(target, image, str(error))
+    n_rejected = int(np.count_nonzero(image[N_REJECTED])) if N_REJECTED in image else None
+    found = []
+    for stem, spectrum, own in zip(stems, spectra, lamps, strict=True):
+        name = stem if len(stems) > 1 else target.name
+        figure = charts.figure(quick_look(image, spectrum, name))
+        found.append(Found(stem, spectrum, target, figure, n_rejected, own))
+    if not found:
+        return _without_spectrum(target, image)
+    return Shown(target, image.drop_vars(image.data_vars), tuple(found))
+
+
+def _without_spectrum(target: TargetLine, image: xr.Dataset | None, damage: str = "") -> Shown:
+    """Return a target whose image alone can be shown, if it can be read."""
+    if image is None:
+        return Shown(target, damage=damage)
+    sheet = search_look(image, target.name, threshold=target.threshold)
+    figure = Search(sheet.title, charts.figure(sheet))
+    return Shown(target, image.drop_vars(image.data_vars), damage=damage, search=figure)
 
 
 # The index of many nights: `index_page`, a line for each target, failed ones first.
