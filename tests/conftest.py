@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import os
@@ -12,11 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import pytest
 import xarray as xr
 from hypothesis import settings
 
 from arrayred import pipeline
+from arrayred.batch import wavelengths
 from arrayred.errors import ArrayredError
 from arrayred.io import write_frames
 from arrayred.simulate import Detector, SimulatedNight, Star
@@ -31,6 +34,8 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 # a test starts takes 0.5 s longer, and collecting the tests twice the time (35 s for 17 s).
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# Nor is a list of the system's fonts made by each process, which has caches of its own: 1.2 s.
+os.environ.setdefault("MPLCONFIGDIR", matplotlib.get_cachedir())
 
 
 # How long an example takes is no claim: on a busy machine it takes ten times as long.
@@ -73,7 +78,7 @@ def _caches_of_its_own(_numbered_caches: Iterator[Path], monkeypatch: pytest.Mon
 
 @pytest.fixture(scope="session", autouse=True)
 def _lamps_identified_once() -> Iterator[None]:
-    """Let the pipeline identify equal lines once in a process: it takes ten times all the rest.
+    """Let commands identify equal lines once in a process: it takes ten times all the rest.
 
     The tests of `identify` call it by itself, and processes that tests start are as they are.
     """
@@ -94,6 +99,7 @@ def _lamps_identified_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(pipeline, "identify", identified)
+        patched.setattr(wavelengths, "identify", identified)
         yield
 
 
@@ -109,6 +115,18 @@ def nights() -> Path:
 def barber(nights: Path) -> Path:
     """Return the raw frames of the published night."""
     return nights / "barber-2020-11-03" / "raw"
+
+
+@pytest.fixture(scope="session")
+def reduced_real(nights: Path) -> Callable[[str], xr.DataTree]:
+    """Return a function that reduces a real night without a setting, once: nobody changes it."""
+    return functools.cache(lambda name: pipeline.reduce_night(nights / name))
+
+
+@pytest.fixture(scope="session")
+def reduced_barber(reduced_real: Callable[[str], xr.DataTree]) -> xr.DataTree:
+    """Return what the published night is reduced to."""
+    return reduced_real("barber-2020-11-03/raw")
 
 
 @pytest.fixture(scope="session")

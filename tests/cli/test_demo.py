@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from matplotlib.image import imread
 
 from arrayred.simulate import SimulatedNight
 from tests.cli.conftest import Call, contents
+from tests.cli.pages import ROOT
 
 
 @pytest.fixture
@@ -20,7 +22,7 @@ def night(tmp_path: Path) -> Path:
     return tmp_path / "night"
 
 
-def test_the_demo_finds_the_stars_light_and_says_where_everything_is(
+def test_the_demo_finds_the_light_says_where_everything_is_and_draws_the_picture_of_the_readme(
     night: Path, arrayred: Call
 ) -> None:
     told = arrayred("demo", "-o", "try it")
@@ -32,6 +34,10 @@ def test_the_demo_finds_the_stars_light_and_says_where_everything_is(
         Path(line.strip()).suffix for line in told.out.splitlines() if Path(line.strip()).is_file()
     }
     assert {".txt", ".fits", ".png"} <= printed
+    (drawn,) = Path("try it").glob("reduced/targets/*/Simulated_star.png")
+    now, shown = imread(drawn), imread(ROOT / "examples" / "quick_look.png")
+    assert now.shape == shown.shape
+    assert np.abs(now - shown).mean() < 0.01
 
 
 def test_the_light_it_prints_is_that_of_the_file_and_a_second_demo_mends_what_was_changed(
