@@ -44,7 +44,9 @@ def test_the_light_it_prints_is_that_of_the_file_and_a_second_demo_is_as_clean(
     assert re.search(rf"   all +{flux.sum():.0f} ", told.out)
     assert np.median(np.abs(flux / truth - 1)) < 0.02
     before = contents(Path("arrayred-demo"))
-    assert arrayred("demo", "--no-figures") == told == (0, told.out, "")
+    again = arrayred("demo", "--no-figures")
+    first, second = (re.sub(r"[\d.]+ s$", "", one.out, flags=re.M) for one in (told, again))
+    assert (again.code, again.err, second) == (0, "", first)
     assert contents(Path("arrayred-demo")) == before
 
 
