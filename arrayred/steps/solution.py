@@ -51,6 +51,8 @@ _GASES = {
     **{e.lower(): e for names in LAMPS.values() for e in names if e != "He"},
 }  # fmt: skip
 """Words that name an element of a lamp; "he" may be no helium."""
+_SAME_LIGHT = 0.9
+"""Share of the light explained in one exposure of a lamp that must be explained in another."""
 _NEAR_FWHM = 0.6
 _LEAST_CARRIED = 0.6
 """Fraction of the known lines within the spectrum that must be found again."""
@@ -204,8 +206,10 @@ def solve_lamps(
     Parameters
     ----------
     arc : (lamp, x), the lamps through the aperture of the target, with `time_mid` and `minutes`.
-    identified : returns the identified lines of lamps, by their names, or raises an error. Where
-        none is identified by itself, short and long exposures or separate gases may be together.
+    identified : returns the identified lines of lamps, by their names, or raises an error. It is
+        asked for the first lamp, and for those in which the first one's lines are not found again.
+        Where none is identified by itself, short and long exposures or separate gases may be
+        together.
     middle : of the target's exposures, UTC; None: unknown.
     order : of the polynomial; None: chosen by leaving out one line at a time.
 
@@ -219,9 +223,16 @@ def solve_lamps(
     names = tuple(map(str, arc[LAMP].values))
     found: dict[int, xr.Dataset] = {}
     why: dict[str, ArrayredError] = {}
+    first: xr.Dataset | None = None
     for i, name in enumerate(names):
+        if first is not None:
+            with suppress(LampError):
+                found[i] = _of_same_lamp(_carried(arc, i, first))
+                continue
         try:
-            found[i] = _carried(arc, i, identified((name,)))
+            known = identified((name,))
+            found[i] = _carried(arc, i, known)
+            first = known if first is None else first
         except ArrayredError as error:
             why[name] = error
     if not found and len(names) > 1:
@@ -373,6 +384,24 @@ def _carried(arc: xr.Dataset, i: int, known: xr.Dataset) -> xr.Dataset:
     """Return the lines of the i-th lamp of a target, known again, with the lamp's name."""
     lines = carry_identities(find_lamp_lines(arc.isel({LAMP: i})), known)
     return lines.assign(lamp=("line", np.full(lines.sizes["line"], str(arc[LAMP].values[i]))))
+
+
+def _of_same_lamp(lines: xr.Dataset) -> xr.Dataset:
+    """Return lines carried from another exposure, if they explain as much of the light as there.
+
+    Raises
+    ------
+    LampError
+        They do not: something else shines in this lamp.
+    """
+    flux, named = lines["flux"].values, np.isfinite(lines["wavelength"].values)
+    explained = float(np.add.reduce(flux[named]) / np.add.reduce(flux))
+    if explained < _SAME_LIGHT * float(lines.attrs.get("flux_explained", 1.0)):
+        raise LampError(
+            f"The lines of the other lamp explain {explained:.0%} of the light",
+            hint="Identify this lamp by itself.",
+        )
+    return lines.assign_attrs(flux_explained=explained)
 
 
 def _sides(arc: xr.Dataset, lamps: list[int], middle: np.datetime64 | None) -> list[list[int]]:

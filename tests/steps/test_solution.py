@@ -167,6 +167,37 @@ def test_a_known_solution_of_another_setting_is_refused() -> None:
         solved(lamp_light(), wrong)
 
 
+def lamps_asked_for(other: np.ndarray) -> tuple[list[tuple[str, ...]], Solved]:
+    """Return the lamps that are identified by themselves, of neon and another one, and the rest."""
+    rng = np.random.default_rng(8)
+    counts = np.stack([rng.poisson(light).astype(float) for light in (lamp_light(), other)])
+    arc = xr.Dataset(
+        {"counts": (("lamp", "x"), counts), "variance": (("lamp", "x"), counts + 25)},
+        {"lamp": ["first", "second"], "x": COLUMNS, "minutes": ("lamp", [-3.0, 3.0])},
+    ).assign_coords(time_mid=("lamp", np.array(["NaT", "NaT"], "datetime64[ns]")))
+    asked = []
+
+    def identified(names: tuple[str, ...]) -> xr.Dataset:
+        asked.append(names)
+        return identify(find_lamp_lines(arc.sel(lamp=names[0])))
+
+    return asked, solve_lamps(arc, identified, None)
+
+
+def test_the_second_lamp_takes_the_identities_of_the_first_if_they_explain_its_light() -> None:
+    moved = np.interp(COLUMNS - 2.5, COLUMNS, lamp_light())
+    asked, solution = lamps_asked_for(moved)
+    assert asked == [("first",)]
+    assert solution.lamps == ("first", "second")
+    shift = solution.lines["x"].values[solution.lines["lamp"].values == "second"]
+    assert shift.size > 10
+    mixed = lamp_light()
+    for column in np.random.default_rng(2).uniform(20, 880, 25):
+        mixed += 5e3 * np.exp(-0.5 * ((COLUMNS - column) / 1.3) ** 2)
+    asked, solution = lamps_asked_for(mixed)
+    assert asked[:2] == [("first",), ("second",)]
+
+
 @pytest.mark.parametrize(
     ("name", "lamp", "explained", "words"),
     [
