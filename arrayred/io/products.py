@@ -175,13 +175,15 @@ def _name_that_fits(label: str, suffix: str) -> str:
 def arc_file(arc: xr.Dataset, provenance: Provenance, stem: str) -> dict[str, Content]:
     """Return the lamps of a target (lamp, x) as an ECSV table, one after the other: by name.
 
-    The metadata give each lamp's exposure, time, what was subtracted from it, and its SHA-256.
+    The metadata give the object, exposure and time of each lamp, what was subtracted from it, and
+    its SHA-256.
     """
     name = f"{stem}_arc.ecsv"
     n_lamps, n_columns = arc.sizes[LAMP], arc.sizes[X]
     lamps = [
         {
             "name": str(label),
+            "object": str(arc["object"].values[i]),
             "exptime": _json_number(arc["exptime"].values[i]),
             "date_mid": "" if np.isnat(times[i]) else str(np.datetime_as_string(times[i], "ms")),
             "minutes": _json_number(arc["minutes"].values[i]),
@@ -336,6 +338,7 @@ def read_arc(path: Path) -> xr.Dataset:
             coords={
                 LAMP: [str(lamp["name"]) for lamp in lamps],
                 X: planes["x"][0],
+                "object": (LAMP, [str(lamp.get("object", "")) for lamp in lamps]),
                 "time_mid": (LAMP, np.array(middles)),
                 "minutes": (LAMP, np.array(minutes, np.float64)),
             },

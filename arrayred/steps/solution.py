@@ -252,7 +252,8 @@ def solve_lamps(
         fits.append((side, fit_dispersion(lines, order)))
         _require_no_worse(fits[-1][1], found[side[0]])
     told = [f"{name}: {error.args[0]}" for name, error in why.items()]
-    told += dict.fromkeys(text for i in found for text in lamp_notes(names[i], found[i]))
+    objects = arc["object"].values.astype(str) if "object" in arc.coords else [""] * len(names)
+    told += [text for i in found for text in lamp_notes(names[i], found[i], objects[i])]
     dispersion = fits[0][1]
     both: tuple[tuple[np.datetime64, Dispersion], ...] = ()
     if len(fits) == 2 and middle is not None:
@@ -298,13 +299,14 @@ def _between(
     return interpolate_dispersion(before, after, min(max(float(part), 0.0), 1.0))
 
 
-def lamp_notes(name: str, lines: xr.Dataset) -> list[str]:
+def lamp_notes(name: str, lines: xr.Dataset, header_object: str = "") -> list[str]:
     """Return what the name of a lamp, and the light of its lines, say against its identification.
 
     Parameters
     ----------
-    name : of the frame, or of its object.
+    name : of the frame.
     lines : attributes `lamp`, its elements as identified, and `flux_explained`, where known.
+    header_object : the card OBJECT of the frame.
 
     Examples
     --------
@@ -319,11 +321,12 @@ def lamp_notes(name: str, lines: xr.Dataset) -> list[str]:
     """
     lamp = str(lines.attrs.get("lamp", ""))
     told = []
-    words = re.findall("[a-z]+", name.lower())
-    named = {element for word, element in _GASES.items() if word in words}
-    if lamp and named and named != set(lamp.split("+")):
-        listed = "+".join(sorted(named))
-        told.append(f"{name}: its name says {listed}, its lines are those of {lamp}")
+    for what, text in (("name", name), ("header", header_object)):
+        words = re.findall("[a-z]+", text.lower())
+        named = {element for word, element in _GASES.items() if word in words}
+        if lamp and named and named != set(lamp.split("+")):
+            listed = "+".join(sorted(named))
+            told.append(f"{name}: its {what} says {listed}, its lines are those of {lamp}")
     explained = float(lines.attrs.get("flux_explained", math.nan))
     if explained < _WELL_EXPLAINED:
         told.append(
@@ -706,13 +709,24 @@ def site_of(header: Mapping[str, Any]) -> tuple[float, float, float] | None:
     """
     for latitude, longitude, height in _SITES:
         north, east = angle_of(header.get(latitude)), angle_of(header.get(longitude))
-        text = str(header.get(longitude, "")).strip()
-        unsigned = len(text.replace(":", " ").split()) > 1 and text[:1] not in "+-"
+        unsigned = lacks_sign(header.get(longitude))
         if north is not None and east is not None and not unsigned and abs(north) <= 90:
             up = header.get(height)
             metres = float(up) if isinstance(up, int | float) else 0.0
             return math.radians(east), math.radians(north), metres
     return None
+
+
+def lacks_sign(longitude: Any) -> bool:
+    """Return whether a longitude is a sexagesimal text without a sign, so east or west.
+
+    Examples
+    --------
+    >>> lacks_sign("89 53 30"), lacks_sign("+89:53:30"), lacks_sign(89.9), lacks_sign(None)
+    (True, False, False, False)
+    """
+    parts = _parts_of_angle(longitude)
+    return len(parts) > 1 and parts[0][:1] not in "+-"
 
 
 def angle_of(value: Any, *, hours: bool = False) -> float | None:
@@ -725,14 +739,14 @@ def angle_of(value: Any, *, hours: bool = False) -> float | None:
 
     Examples
     --------
-    >>> angle_of("-00:30:00"), angle_of("12 30 00", hours=True), angle_of(187.5), angle_of("N/A")
+    >>> angle_of("-00:30:00"), angle_of("12h30m00s", hours=True), angle_of(187.5), angle_of("N/A")
     (-0.5, 187.5, 187.5, None)
     """
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
         return float(value) if math.isfinite(value) else None
-    parts = str(value).strip().replace(":", " ").split()
+    parts = _parts_of_angle(value)
     try:
         numbers = [float(part) for part in parts]
     except ValueError:
@@ -742,3 +756,8 @@ def angle_of(value: Any, *, hours: bool = False) -> float | None:
     size = sum(abs(number) / 60.0**i for i, number in enumerate(numbers))
     size = -size if parts[0].startswith("-") else size
     return size * 15 if hours and len(numbers) > 1 else size
+
+
+def _parts_of_angle(value: Any) -> list[str]:
+    """Return what the colons, blanks and signs of units of a sexagesimal text part."""
+    return re.sub("[:hdms°'\"]", " ", str(value)).split()

@@ -217,6 +217,13 @@ def test_a_name_of_another_gas_and_light_of_no_list_are_told(
     assert all(word in text for word, text in zip(words, told, strict=True))
 
 
+def test_the_object_of_a_header_is_compared_with_the_gas_too() -> None:
+    found = xr.Dataset(attrs={"lamp": "Ne", "flux_explained": 0.95})
+    told = lamp_notes("arc-1", found, "ThAr / Argon")
+    assert told == ["arc-1: its header says Ar, its lines are those of Ne"]
+    assert lamp_notes("arc-1", found, "Neon lamp") == []
+
+
 def test_what_speaks_against_a_lamp_is_told_with_its_solution() -> None:
     x = np.arange(1.0, 1021)
     known = known_lines()
@@ -229,10 +236,12 @@ def test_what_speaks_against_a_lamp_is_told_with_its_solution() -> None:
         {
             "x": x,
             "lamp": ["argon"],
+            "object": ("lamp", ["Krypton"]),
             "minutes": ("lamp", [5.0]),
             "time_mid": ("lamp", [np.datetime64("NaT", "ns")]),
         },
     )
     solved = solve_lamps(arc, lambda _: known.assign_attrs(flux_explained=0.75), None)
     assert "argon: its name says Ar, its lines are those of Ne" in solved.told
+    assert "argon: its header says Kr, its lines are those of Ne" in solved.told
     assert any("75 % of the light" in text for text in solved.told)
