@@ -258,11 +258,11 @@ class _NightRun:
                     told.append(spectrum_values(product, target))
                     if self.output.figures and combined is not None:
                         stem = _product_stem(name, target)
-                        files[f"{stem}.png"] = _quick_look_png(combined, product, stem)
+                        files[f"{stem}.png"] = quick_look_png(combined, product, stem)
         except ArrayredError as error:
             failure = error
             if combined is not None and isinstance(error, NoSpectrumError) and self.output.figures:
-                files[f"{target.name}.png"] = _quick_look_png(combined, None, target.name, error)
+                files[f"{target.name}.png"] = quick_look_png(combined, None, target.name, error)
         facts = {} if failure else with_other_spectra(told)
         try:
             written = self.folder.put(_target_entry_name(target), files) + written
@@ -360,7 +360,7 @@ def arc_figure(arc: xr.Dataset, lines: xr.Dataset, stem: str) -> dict[str, Conte
 
 
 @stage("draw")
-def _quick_look_png(
+def quick_look_png(
     combined: xr.Dataset,
     spectrum: xr.Dataset | None,
     title: str,
