@@ -78,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--limit", type=float, help="seconds after which a process is ended")
     add("--json", type=Path, metavar="FILE", help="save the results here after each cell")
     add("--load", type=Path, metavar="FILE", help="measure nothing: take the results of --json")
-    add("--publish", action="store_true", help="write benchmarks/README.md, plots and README.md")
+    add(
+        "--publish", action="store_true", help="write benchmarks/README.md, plots and docs/speed.md"
+    )
     return parser
 
 

@@ -1,9 +1,9 @@
-"""``python -m benchmarks.promises``: how often what arrayred promises is put to the test.
+"""``python -m benchmarks.promises``: how many tests check each of the promises.
 
-The tests are collected, not run, and counted by the harm they do; the inputs that hypothesis makes
-up are counted apart. `--publish` writes the table between the marks of the README; a test sees to
-it that the numbers neither boast nor are long out of date. They are rounded down to two digits, so
-that the table does not change with each test.
+The tests are collected, not run, and counted by the harm they do; the inputs that hypothesis
+generates are counted separately. `--publish` writes the table between the marks of
+docs/promises.md; a test checks that the numbers are neither too high nor long out of date. They are
+rounded down to two digits, so that the table does not change with each test.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import pytest
 
 from benchmarks.publish import ROOT, between_markers
 
-MARK = "promises"
+PAGE, MARK = "docs/promises.md", "promises"
 
 
 @dataclass(frozen=True)
 class Harm:
-    """What is done to arrayred, and the tests that do it: beginnings of their names."""
+    """What can go wrong, and the tests that make it happen: prefixes of their names."""
 
     what: str
     tests: tuple[str, ...]
@@ -34,12 +34,12 @@ class Harm:
 
 HARMS = (
     Harm(
-        "a bad night: frames cut, damaged, swollen, misspelt, doubled or mixed; pixels that lie; "
-        "spectra that hide",
+        "a bad night: truncated, corrupt, oversized, mislabelled, duplicate or mixed frames; "
+        "misleading pixels; spectra that are hard to detect",
         ("tests/cli/test_catalogue", "tests/cli/test_calstat", "tests/cli/test_calibrations"),
     ),
     Harm(
-        "a run that is killed, interrupted, locked out, or finds the disk full",
+        "a run that is killed, interrupted, locked out, or meets a full disk",
         (
             "tests/batch/test_processes",
             "tests/batch/test_disturbed",
@@ -48,7 +48,7 @@ HARMS = (
         ),
     ),
     Harm(
-        "a product, a note of what is finished, or a cache that is cut, swapped, edited or hostile",
+        "a product, manifest or cache that is truncated, swapped, edited or hostile",
         (
             "tests/batch/test_resume",
             "tests/cli/test_verify",
@@ -57,15 +57,15 @@ HARMS = (
             "tests/io/test_verification",
         ),
     ),
-    Harm("a real night of three observatories", ("tests/test_real", "tests/test_spectra_of_real")),
-    Harm("nothing: are the numbers and the words right?", ("",)),
+    Harm("real nights of three observatories", ("tests/test_real", "tests/test_spectra_of_real")),
+    Harm("none of these: correct numbers and texts", ("",)),
 )
 """In order: a test counts for the first that it belongs to."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many tests do each harm, and how many inputs are made up at random."""
+    """Numbers of tests by harm, and of inputs generated at random."""
 
     tests: dict[str, int]
     made_up: int
@@ -83,7 +83,7 @@ class _Collector:
 
 
 def count(items: Iterable[pytest.Item]) -> Counts:
-    """Count tests by what they do to arrayred, and what they make up."""
+    """Count tests by harm, and their generated inputs."""
     tests = {harm.what: 0 for harm in HARMS}
     made_up = 0
     for item in items:
@@ -93,12 +93,12 @@ def count(items: Iterable[pytest.Item]) -> Counts:
 
 
 def harm_of(name: str) -> str:
-    """Return what a test does to arrayred.
+    """Return the harm that a test does.
 
     Examples
     --------
     >>> harm_of("tests/io/test_lock.py::test_x")
-    'a run that is killed, interrupted, locked out, or finds the disk full'
+    'a run that is killed, interrupted, locked out, or meets a full disk'
     """
     return next(harm.what for harm in HARMS if name.startswith(harm.tests))
 
@@ -124,16 +124,18 @@ def counted() -> Counts:
 
 
 def section(counts: Counts) -> str:
-    """Return what the README says."""
+    """Return the table of docs/promises.md."""
     rows = [f"| {what} | {rounded(n):,} |" for what, n in counts.tests.items()]
-    rows.append(f"| *inputs made up at random, at each run* | *{rounded(counts.made_up):,}* |")
-    return "\n".join(["| what is done to it | tests, at least |", "| --- | --: |", *rows])
+    rows.append(f"| *inputs generated at random in each run* | *{rounded(counts.made_up):,}* |")
+    return "\n".join(["| what goes wrong | tests, at least |", "| --- | --: |", *rows])
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Count, and print or publish."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.promises", description=__doc__)
-    parser.add_argument("--publish", action="store_true", help="write the README's section")
+    parser.add_argument(
+        "--publish", action="store_true", help="write the section of docs/promises.md"
+    )
     parser.add_argument("--json", action="store_true", help="print the numbers for a program")
     options = parser.parse_args(arguments)
     if options.json:
@@ -142,9 +144,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     told = section(counted())
     if options.publish:
-        readme = ROOT / "README.md"
-        text = between_markers(readme.read_text("utf-8"), told, MARK)
-        readme.write_text(text, encoding="utf-8")
+        page = ROOT / PAGE
+        text = between_markers(page.read_text("utf-8"), told, MARK)
+        page.write_text(text, encoding="utf-8")
     print(told)
     return 0
 

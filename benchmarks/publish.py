@@ -1,4 +1,4 @@
-"""Results where people read them: `publish` writes this folder's page and plots and the README.
+"""Results where people read them: `publish` writes this folder's page and plots, and docs/speed.md.
 
 What is measured by itself, `SECTIONS`, has a place of its own between markers at the end of the
 page, with its own day and machine (`publish_section`); the page is written anew around it.
@@ -14,6 +14,8 @@ from benchmarks.tables import machine_line, page, planes, section
 
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 ROOT = Path(__file__).parents[1]
+PAGE = Path("docs/speed.md")
+"""The page with the section between these markers."""
 SECTIONS = ("planes", "nights")
 _HEAD = """# Benchmarks
 
@@ -21,7 +23,7 @@ _HEAD = """# Benchmarks
     python -m benchmarks --publish           # everything, and writes this page
     python -m benchmarks --help
 
-Rivals that are not installed are named and left out; these bring them all:
+Programs that are not installed are listed and skipped; to install all of them:
 
     pip install . bottleneck reducers
     apt-get install gnuastro siril iraf iraf-noao gcc libcpl-dev
@@ -36,13 +38,13 @@ nothing. A star marks numbers that differ from numpy's by definition; the last t
 
 
 def publish(report: Report, root: Path = ROOT) -> list[Path]:
-    """Write the page, the plots and the README's section, and return the paths written.
+    """Write the page, the plots and the section of docs/speed.md, and return the paths written.
 
     Of a report on noise and flags alone, only their section of the page is written.
 
     Parameters
     ----------
-    root : of the repository. A README.md there without the markers is left alone.
+    root : of the repository. A docs/speed.md there without the markers is not changed.
     """
     if {one.series for one in report.results} == {"planes"}:
         told = [machine_line(report.machine), *planes(report)]
@@ -57,11 +59,11 @@ def publish(report: Report, root: Path = ROOT) -> list[Path]:
     captions = [(name, caption) for name, (caption, _) in drawn.items()]
     parts = [f"{_HEAD}\n{page(report, captions)}", *kept.values()]
     written[folder / "README.md"] = ("\n\n".join(parts) + "\n").encode()
-    readme = root / "README.md"
-    if readme.exists():
-        text = readme.read_text(encoding="utf-8")
+    shown = root / PAGE
+    if shown.exists():
+        text = shown.read_text(encoding="utf-8")
         if BEGIN in text:
-            written[readme] = between_markers(text, section(report)).encode()
+            written[shown] = between_markers(text, section(report)).encode()
     for path, content in written.items():
         path.write_bytes(content)
     return list(written)

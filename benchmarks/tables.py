@@ -1,4 +1,4 @@
-"""Results as Markdown: `section` for the README, `page` for this folder."""
+"""Results as Markdown: `section` for docs/speed.md, `page` for this folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COLUMNS = (
 
 
 def section(report: Report) -> str:
-    """Return what the README says: whole processes, the jobs that matter most."""
+    """Return the table of whole processes: the jobs that matter most."""
     results = {(one.stack, one.job, one.contender): one for one in report.of("table")}
     columns = [pair for pair in _COLUMNS if any(key[:2] == pair for key in results)]
     names = dict.fromkeys(name for stack, job, name in results if (stack, job) in columns)
@@ -34,7 +34,7 @@ def section(report: Report) -> str:
         found = [results.get((*pair, name)) for pair in columns]
         rows.append([name, *map(_process, found)])
     head = ["seconds", *(f"{JOBS[job].title}, {_size(stack)}" for stack, job in columns)]
-    notes = "\\* other numbers than numpy's by definition: see [benchmarks](benchmarks/README.md)."
+    notes = "\\* differs from numpy by definition: see [benchmarks](../benchmarks/README.md)."
     return "\n\n".join(
         [
             "Whole processes from files to a file, imports included, page cache warm, median of "

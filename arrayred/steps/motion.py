@@ -39,6 +39,7 @@ from arrayred.model import (
     Y,
     add_history,
     common_value,
+    to_check,
 )
 from arrayred.steps.combine import combine
 from arrayred.steps.extract import running_mean
@@ -717,11 +718,15 @@ def _unused_frames(
     """Return remarks on the lights that do not show the star, or show another one."""
     told = []
     if unseen.any():
-        told.append(f"not used, the star is not seen: {', '.join(map(str, names[unseen]))}")
+        told.append(
+            to_check(f"not used, the star is not seen: {', '.join(map(str, names[unseen]))}")
+        )
     if other.size:
         told.append(
-            f"another star, by its spectrum, in {', '.join(map(str, names[other]))}: not used; "
-            "give these frames another OBJECT in the night file"
+            to_check(
+                f"another star, by its spectrum, in {', '.join(map(str, names[other]))}: not used; "
+                "give these frames another OBJECT in the night file"
+            )
         )
     return told
 

@@ -17,7 +17,7 @@ from benchmarks.truth.cells import Cell, full_grid, quick_grid
 from benchmarks.truth.results import Results, measure, measure_blank
 from benchmarks.truth.tables import false_finds, missed_cells, page, section
 
-MARK = "truth"
+PAGE, MARK = "docs/accuracy.md", "truth"
 _BLANK, _BLANK_QUICK = 1000, 100
 
 
@@ -37,13 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def publish(results: Results, root: Path = ROOT) -> list[Path]:
-    """Write the page, the results, and the README's section; return the paths written."""
-    folder, readme = root / "benchmarks" / "truth", root / "README.md"
+    """Write the page, the results and the section of docs/accuracy.md; return their paths."""
+    folder, shown = root / "benchmarks" / "truth", root / PAGE
     (folder / "README.md").write_text(page(results), encoding="utf-8")
     results.save(folder / "results.json")
-    text = readme.read_text(encoding="utf-8")
-    readme.write_text(between_markers(text, section(results), MARK), encoding="utf-8")
-    return [folder / "README.md", folder / "results.json", readme]
+    text = shown.read_text(encoding="utf-8")
+    shown.write_text(between_markers(text, section(results), MARK), encoding="utf-8")
+    return [folder / "README.md", folder / "results.json", shown]
 
 
 def _measured(options: argparse.Namespace) -> Results:
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--processes", type=int, default=2)
     add("--json", type=Path, metavar="FILE", help="save the results here after each cell")
     add("--load", type=Path, metavar="FILE", help="measure nothing: take the results of --json")
-    add("--publish", action="store_true", help="write benchmarks/truth/ and README.md")
+    add("--publish", action="store_true", help="write benchmarks/truth/ and docs/accuracy.md")
     return parser
 
 

@@ -22,15 +22,15 @@ from arrayred.simulate import Detector, SimulatedNight, Sky, Star
 
 SHAPE, ROW, N_DARKS = (256, 320), 128.3, 5
 SURPRISES = {
-    "Moffat wings": "the star's profile has wings",
-    "pixel response": "pixels answer by 1 % more or less, and there is no flat",
-    "sky gradient": "the sky brightens by 20 % along the slit",
-    "tilted sky lines": "sky lines as bright as the sky lean by 3 columns",
-    "bias drift": "the bias rises by 3 adu from darks to lights",
-    "wrong gain": "headers state a gain 5 % too high",
-    "trace drift": "the star moves by half a row from the first light to the last",
+    "Moffat wings": "stellar profile with wings",
+    "pixel response": "1% pixel-to-pixel sensitivity variations, no flat",
+    "sky gradient": "sky brightening by 20% along the slit",
+    "tilted sky lines": "tilted sky lines (3 columns), as bright as the sky",
+    "bias drift": "bias rising by 3 ADU from dark to light frames",
+    "wrong gain": "gain 5% too high in the headers",
+    "trace drift": "star moving by half a row from the first light frame to the last",
     "all of them": "all of these at once",
-    "bright tilted sky lines": "sky lines five times as bright as the sky lean by 3 columns",
+    "bright tilted sky lines": "tilted sky lines (3 columns), five times as bright as the sky",
 }
 """A lean of 3 columns in 256 rows is what a neon lamp shows on a real chip: 3 in 300."""
 _SKY = Sky(level=0.2, lines=((80.0, 0.1, 1.5), (250.0, 0.2, 1.5)))

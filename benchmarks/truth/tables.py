@@ -1,4 +1,4 @@
-"""Results as Markdown: `section` for the README, `page` for this folder."""
+"""Results as Markdown: `section` for docs/accuracy.md, `page` for this folder."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ _HEAD = (
 
 
 def section(results: Results) -> str:
-    """Return what the README says: a table of S/N and one of surprises, and how many aims hold."""
+    """Return the tables of S/N and of surprises, and how many test cases meet all criteria."""
     plain = [row for row in results.cells if not row[0].surprise]
     odd = [row for row in results.cells if row[0].surprise]
     n_cells, missed = len(results.cells), missed_cells(results)
     nights = sum(cell.nights for cell, _ in results.cells)
-    verdict = f"{n_cells - len(missed)} of {n_cells} cells of the grid hold all their aims"
+    verdict = f"{n_cells - len(missed)} of {n_cells} test cases meet all criteria"
     return "\n\n".join(
         [
-            f"{nights:,} simulated nights against their truth. A pull is (flux - truth) / "
-            "uncertainty, over all columns and nights; the best S/N is that of who knows trace, "
-            "profile, sky and noise. Worst cell of each line.",
-            _summary("S/N of a column", plain, lambda cell: f"{cell.snr:g}"),
-            _summary("what the model does not know", odd, lambda cell: cell.surprise),
-            f"{verdict}; {_blank(results)} [Every cell](benchmarks/truth/README.md).",
+            f"{nights:,} simulated nights compared with their true values. A pull is "
+            "(measured - true) / uncertainty, over all columns and nights; the best S/N is that of "
+            "an extraction with known trace, profile, sky and noise. Each row shows its worst "
+            "test case.",
+            _summary("S/N per column", plain, lambda cell: f"{cell.snr:g}"),
+            _summary("effect that the model lacks", odd, lambda cell: cell.surprise),
+            f"{verdict}; {_blank(results)} [All test cases](../benchmarks/truth/README.md).",
         ]
     )
 
@@ -73,21 +74,21 @@ def missed_cells(results: Results) -> list[tuple[Cell, list[str]]]:
 
 
 def false_finds(results: Results, way: str) -> int:
-    """Return on how many blank nights something was found."""
+    """Return the number of blank nights on which a spectrum was detected."""
     return sum(bool(what) for what in results.blank.get(way, ()))
 
 
 def _blank(results: Results) -> str:
-    """Say how often something was found where there was nothing."""
+    """Return the number of false detections as text."""
     told = []
     for way, by in (("default", "by default"), ("plain", "by the threshold alone")):
         if n := len(results.blank.get(way, ())):
             wrong = false_finds(results, way)
-            aim = f" (aim: at most {FALSE_FINDS:.0%})" if way == "default" else ""
+            aim = f" (criterion: at most {FALSE_FINDS:.0%})" if way == "default" else ""
             told.append(f"{wrong} of {n:,} {by}{aim}")
     if not told:
-        return "nights without a star were not made."
-    return f"false finds on nights without a star: {', '.join(told)}."
+        return "nights without a star were not simulated."
+    return f"false detections on nights without a star: {', '.join(told)}."
 
 
 def _summary(title: str, rows: Sequence[Row], group: Callable[[Cell], str]) -> str:
@@ -110,7 +111,8 @@ def _summary(title: str, rows: Sequence[Row], group: Callable[[Cell], str]) -> s
                 f"{len(cells) - wrong} of {len(cells)}",
             ]
         )
-    head = ["cells", "pull: mean", "width", "bias %", "S/N / best", "of a plain sum", "aims hold"]
+    head = ["test cases", "pull: mean", "width", "bias %", "S/N / best S/N", "same, plain sum"]
+    head.append("criteria met")
     return table([title, *head], lines)
 
 

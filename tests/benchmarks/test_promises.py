@@ -1,4 +1,4 @@
-"""What the README counts of the tests is what there is."""
+"""The page of promises counts the tests that there are."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import re
 
 import pytest
 
-from benchmarks.promises import HARMS, MARK, Counts, count, counted, harm_of, rounded, section
+from benchmarks.promises import HARMS, MARK, PAGE, Counts, count, counted, harm_of, rounded, section
 from benchmarks.publish import ROOT, between_markers
 from tests.conftest import ALL_ITEMS
 
-README = (ROOT / "README.md").read_text("utf-8")
+TEXT = (ROOT / PAGE).read_text("utf-8")
 
 
 def shown() -> list[int]:
-    """Return the numbers of the README's table, from top to bottom."""
-    table = README.partition(f"<!-- {MARK}:begin -->")[2].partition(f"<!-- {MARK}:end -->")[0]
+    """Return the numbers of the page's table, from top to bottom."""
+    table = TEXT.partition(f"<!-- {MARK}:begin -->")[2].partition(f"<!-- {MARK}:end -->")[0]
     return [int(n.replace(",", "")) for n in re.findall(r"\| \*?([\d,]+)\*? \|$", table, re.M)]
 
 
 @pytest.mark.slow
-def test_the_counts_of_the_readme_neither_boast_nor_are_long_out_of_date(
+def test_the_counts_are_neither_too_high_nor_long_out_of_date(
     request: pytest.FixtureRequest,
 ) -> None:
     here = [item for item in request.config.stash[ALL_ITEMS] if item.nodeid.startswith("tests/")]
@@ -31,10 +31,10 @@ def test_the_counts_of_the_readme_neither_boast_nor_are_long_out_of_date(
         assert 0.8 * n < told <= n, section(counts)
 
 
-def test_the_table_of_the_readme_is_one_that_is_written_from_counts() -> None:
+def test_the_table_is_one_that_is_written_from_counts() -> None:
     *tests, made_up = shown()
     counts = Counts({harm.what: n for harm, n in zip(HARMS, tests, strict=True)}, made_up)
-    assert between_markers(README, section(counts), MARK) == README
+    assert between_markers(TEXT, section(counts), MARK) == TEXT
 
 
 def test_each_test_counts_once() -> None:

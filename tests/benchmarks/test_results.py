@@ -12,7 +12,7 @@ from benchmarks import publish as publishing
 from benchmarks.__main__ import main
 from benchmarks.measure import Result
 from benchmarks.plots import plots
-from benchmarks.publish import BEGIN, END, between_markers, publish, publish_section
+from benchmarks.publish import BEGIN, END, PAGE, ROOT, between_markers, publish, publish_section
 from benchmarks.results import Report, machine
 from benchmarks.tables import page, section
 
@@ -105,21 +105,24 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_publishing_fills_the_markers_and_nothing_else(report: Report, tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n")
+    shown = tmp_path / PAGE
+    shown.parent.mkdir()
+    shown.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n")
     written = publish(report, tmp_path)
-    text = readme.read_text()
+    text = shown.read_text()
     assert text.startswith(f"above\n{BEGIN}\n\nWhole processes")
     assert text.endswith(f"\n\n{END}\nbelow\n")
-    assert {path.name for path in written} == {"README.md", "median.svg", "frames.svg"}
+    assert {path.name for path in written} == {"README.md", "speed.md", "median.svg", "frames.svg"}
     publish(report, tmp_path)
-    assert readme.read_text() == text
+    assert shown.read_text() == text
 
 
-def test_a_readme_without_markers_is_left_alone(report: Report, tmp_path: Path) -> None:
-    (tmp_path / "README.md").write_text("mine\n")
+def test_a_page_without_markers_is_not_changed(report: Report, tmp_path: Path) -> None:
+    shown = tmp_path / PAGE
+    shown.parent.mkdir()
+    shown.write_text("mine\n")
     publish(report, tmp_path)
-    assert (tmp_path / "README.md").read_text() == "mine\n"
+    assert shown.read_text() == "mine\n"
     assert "![Median" in (tmp_path / "benchmarks" / "README.md").read_text()
 
 
@@ -158,9 +161,10 @@ def test_markers_out_of_order_are_refused(text: str) -> None:
         between_markers(text, "new")
 
 
-def test_the_projects_readme_has_the_markers() -> None:
-    readme = Path(__file__).parents[2] / "README.md"
-    between_markers(readme.read_text(encoding="utf-8"), "new")
+def test_the_page_of_speed_is_the_one_written_from_the_results() -> None:
+    text = (ROOT / PAGE).read_text(encoding="utf-8")
+    report = Report.load(ROOT / "benchmarks" / "results.json")
+    assert between_markers(text, section(report)) == text
 
 
 def test_results_are_shown_without_measuring(

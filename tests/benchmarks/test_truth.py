@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from arrayred.simulate import Detector, SimulatedNight, Star
-from benchmarks.publish import between_markers
-from benchmarks.truth.__main__ import MARK, main, publish
+from benchmarks.publish import ROOT, between_markers
+from benchmarks.truth.__main__ import MARK, PAGE, main, publish
 from benchmarks.truth.aims import misses
 from benchmarks.truth.cells import (
     N_DARKS,
@@ -292,27 +292,29 @@ def test_the_page_names_what_misses_its_aims(results: Results) -> None:
 
 def test_the_section_counts_the_cells_that_hold_their_aims(results: Results) -> None:
     text = section(results)
-    assert "1 of 2 cells of the grid hold all their aims" in text
+    assert "1 of 2 test cases meet all criteria" in text
     assert "| 30 | 1 | 0.010 | 1.010 |" in text
-    assert "| the sky brightens by 20 % along the slit | 1 |" in text
+    assert "| sky brightening by 20% along the slit | 1 |" in text
     assert "| 0 of 1 |" in text
 
 
 def test_publishing_fills_the_markers_of_truth_alone(results: Results, tmp_path: Path) -> None:
     (tmp_path / "benchmarks" / "truth").mkdir(parents=True)
-    readme = tmp_path / "README.md"
-    readme.write_text("<!-- benchmarks:begin -->\n<!-- truth:begin -->old<!-- truth:end -->end")
+    shown = tmp_path / PAGE
+    shown.parent.mkdir()
+    shown.write_text("<!-- benchmarks:begin -->\n<!-- truth:begin -->old<!-- truth:end -->end")
     written = publish(results, tmp_path)
-    text = readme.read_text()
+    text = shown.read_text()
     assert text.startswith("<!-- benchmarks:begin -->\n<!-- truth:begin -->\n\n")
     assert text.endswith("\n\n<!-- truth:end -->end")
     assert section(results) in text
-    assert sorted(path.name for path in written) == ["README.md", "README.md", "results.json"]
+    assert sorted(path.name for path in written) == ["README.md", "accuracy.md", "results.json"]
 
 
-def test_the_repositorys_readme_has_the_markers() -> None:
-    readme = Path(__file__).parents[2] / "README.md"
-    between_markers(readme.read_text(encoding="utf-8"), "new", MARK)
+def test_the_page_of_accuracy_is_the_one_written_from_the_results() -> None:
+    results = Results.load(ROOT / "benchmarks" / "truth" / "results.json")
+    text = (ROOT / PAGE).read_text(encoding="utf-8")
+    assert between_markers(text, section(results), MARK) == text
 
 
 def test_a_missed_aim_is_told_by_the_exit_code(

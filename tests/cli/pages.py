@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted({*(ROOT / "docs").glob("*.md")} - {ROOT / "docs" / "index.md"}),
+]
 
 _FENCE = re.compile(
     r"(?:^<!-- not run: (?P<why>[^\n]*) -->\n)?"

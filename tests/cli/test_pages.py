@@ -8,11 +8,11 @@ import io
 import re
 import tomllib
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import pytest
 
 from arrayred.cli import COMMANDS, cli
@@ -24,17 +24,15 @@ from tests.cli.pages import PAGES, ROOT, Block, blocks_of, expanded, missing_fro
 BLOCKS = {page: blocks_of(page.read_text("utf-8")) for page in PAGES}
 LANGUAGES = {"sh", "python", "toml", "csv", "text"}
 EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-ELSEWHERE = {"pip", "pytest", "python", "ruff", "mypy"}
+ELSEWHERE = {"pip", "pytest", "python", "ruff", "mypy", "sphinx-build"}
 """Programs that pages name and that are none of ours."""
 SPARED = {
-    "README.md": [
-        "it waits for a browser",
-        "no frame here is that bad",
-        "it takes a minute",
-        "it is a drawing",
-    ],
+    "README.md": ["no frame here is that bad", "it waits for a browser"],
+    "accuracy.md": ["it takes minutes"],
+    "development.md": ["it takes minutes", "it is a drawing"],
     "many-nights.md": ["an example does it", "it needs an object store"],
     "promises.md": ["it takes minutes"],
+    "speed.md": ["it takes minutes"],
     "reducing.md": ["the simulated star shines through no air"],
 }
 """The blocks that are not run, and why: a page spares no other."""
@@ -48,8 +46,6 @@ def test_a_page_works_as_it_is_printed(
     page: Path, arrayred: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    if page.name == "README.md":  # the others make theirs
-        write_frames(SimulatedNight(Detector(shape=(160, 120))).frames(), tmp_path / "NIGHT")
     said, names = "", {"__name__": page.stem}
     for block in (block for block in BLOCKS[page] if not block.why_not):
         if block.language == "text":
@@ -57,6 +53,15 @@ def test_a_page_works_as_it_is_printed(
             assert wrong is None, f"{page.name}:{block.line} shows {wrong!r}, not in:\n{said}"
         else:
             said = ran(block, arrayred, names, f"{page.name}:{block.line}")
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made <= ignored(made), "a page leaves files in a clone that .gitignore does not name"
+
+
+def ignored(names: set[str]) -> set[str]:
+    """Return those of some names that git ignores at the top of a clone."""
+    lines = (ROOT / ".gitignore").read_text("utf-8").splitlines()
+    patterns = [line.strip("/") for line in lines if line and not line.startswith("#")]
+    return {name for name in names if any(fnmatch(name, pattern) for pattern in patterns)}
 
 
 def ran(block: Block, arrayred: Call, names: dict[str, Any], where: str) -> str:
@@ -80,7 +85,7 @@ def ran(block: Block, arrayred: Call, names: dict[str, Any], where: str) -> str:
 def test_the_readme_works_on_a_real_night(barber: Path, arrayred: Call, tmp_path: Path) -> None:
     (tmp_path / "NIGHT").symlink_to(barber)
     for block in BLOCKS[ROOT / "README.md"]:
-        if block.language == "sh" and "NIGHT -" in block.text:
+        if block.language == "sh" and "night.toml" in block.text:
             ran(block, arrayred, {}, f"README.md:{block.line}")
     (spectrum,) = Path("OUT/targets").glob("*/*_raw_extraction.txt")
     assert len(spectrum.read_text().splitlines()) == 1537
@@ -117,7 +122,7 @@ def test_every_option_on_a_page_exists(page: Path) -> None:
         if isinstance(option, click.Option)
         for name in (*option.opts, *option.secondary_opts)
     }
-    prose = re.sub(r"python -m \S+ .*|ruff .*|<!--.*?-->", "", page.read_text("utf-8"))
+    prose = re.sub(r"(python -m|ruff|pip|sphinx-build) .*|<!--.*?-->", "", page.read_text("utf-8"))
     options = set(re.findall(r"(?<![\w|-])--[a-z][a-z-]+", prose))
     assert options <= known | {"--help", "--version", "--publish"}, options - known
 
@@ -139,9 +144,8 @@ def headings_of(page: Path) -> set[str]:
 
 def test_every_example_and_every_page_is_linked_from_the_readme() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
-    for folder, pattern in (("examples", "[0-9]*.py"), ("docs", "*.md")):
-        for path in (ROOT / folder).glob(pattern):
-            assert f"({folder}/{path.name})" in readme
+    for path in [*(ROOT / "examples").glob("[0-9]*.py"), *PAGES[1:]]:
+        assert f"({path.relative_to(ROOT)}" in readme
 
 
 def test_the_bad_night_of_the_readme_is_told_as_it_says(arrayred: Call) -> None:
@@ -153,16 +157,6 @@ def test_the_bad_night_of_the_readme_is_told_as_it_says(arrayred: Call) -> None:
     assert (told.code, told.err) == (4, shown.text)
 
 
-def test_the_first_picture_is_what_the_demo_draws(arrayred: Call) -> None:
-    from matplotlib.image import imread
-
-    assert arrayred("demo").code == 0
-    drawn = Path("arrayred-demo/reduced/targets/Simulated_star/Simulated_star.png")
-    now, shown = imread(drawn), imread(ROOT / "examples" / "quick_look.png")
-    assert now.shape == shown.shape
-    assert np.abs(now - shown).mean() < 0.01
-
-
 def test_the_page_of_instruments_has_all_that_a_file_may_say() -> None:
     page = (ROOT / "docs" / "instruments.md").read_text("utf-8")
     generic = (ROOT / "arrayred" / "instruments" / "generic.toml").read_text("utf-8")
@@ -172,7 +166,7 @@ def test_the_page_of_instruments_has_all_that_a_file_may_say() -> None:
 
 
 def test_the_readme_is_read_in_one_sitting() -> None:
-    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 350
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 175
 
 
 # The reader of pages itself
