@@ -25,6 +25,7 @@ from arrayred._version import __version__
 from arrayred.config import Instrument
 from arrayred.config.toml import read_toml, toml_lines, toml_text
 from arrayred.errors import (
+    ArrayredError,
     ForeignFileError,
     FrameError,
     HeaderError,
@@ -101,6 +102,7 @@ from arrayred.model import (
     X,
     Y,
     dq_attrs,
+    string_coord,
 )
 
 if TYPE_CHECKING:
@@ -1423,7 +1425,11 @@ def coords_of(header: Header, instrument: Instrument, path: Path = Path()) -> di
         "dispersion_axis": 2 if frame.dispersion_axis == 2 else None,
         **dict(frame.setup),
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {
+        name: string_coord(value) if isinstance(value, str) else value
+        for name, value in told.items()
+        if value is not None
+    }
 
 
 def _frame_of_header(header: Header, instrument: Instrument, path: Path = Path()) -> Frame:
@@ -1640,6 +1646,17 @@ def open_product(path: str | os.PathLike[str], *, instrument: str = "generic") -
         variables = _image_variables(named, counts, unit, place)
         coords |= pixel_numbers_of(header, counts.shape)
     return xr.Dataset(variables, coords=coords, attrs=attrs)
+
+
+def holds_spectrum(path: str) -> bool:
+    """Return whether a local file is a spectrum that arrayred wrote; its first header is read."""
+    place = Path(path)
+    try:
+        with open_regular(place) as file:
+            header = Header.from_bytes(header_bytes(place, file, first=True) or b"")
+    except (ArrayredError, OSError):  # what it is instead, those say who read frames
+        return False
+    return PRODUCT_CARD in header and header.readable("NAXIS") == 0
 
 
 def header_of_product(path: Path) -> Header:

@@ -50,6 +50,7 @@ from arrayred.model import (
     check_cube,
     check_image,
     dq_attrs,
+    string_coord,
     with_pixels_of,
 )
 from arrayred.steps.calibrate import subtract_dark
@@ -288,7 +289,7 @@ def _without_outliers(scene: ComparisonInput, outliers: PixelOutliers, told: str
         planes[VARIANCE] = _variance_plane(image)
     for pixels in compared_pixels(scene, where, outliers):
         _replace_pixels(scene, pixels, outliers.flags(n, pixels.where), planes)
-    return image.assign(planes).assign_coords({CLEAN_METHOD: _cleaned_method(image)})
+    return image.assign(planes).assign_coords({CLEAN_METHOD: string_coord(_cleaned_method(image))})
 
 
 def _replace_pixels(
