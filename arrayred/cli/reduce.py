@@ -41,6 +41,7 @@ from arrayred.cli.options import (
     recipe_options,
     require_folders,
     settle_settings,
+    target_names,
     with_pixels_at_hand,
 )
 from arrayred.cli.progress import night_counter, shown_stages
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     "--target",
     "targets",
     metavar="NAME",
+    shell_complete=target_names,
     multiple=True,
     help="Reduce only this of the night's targets.",
 )
