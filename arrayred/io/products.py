@@ -1123,13 +1123,16 @@ def _ecsv(columns: Sequence[Column], meta: Mapping[str, Any]) -> bytes:
         *(f"- {{{json.dumps(key)}: {_yaml_value(value)}}}" for key, value in meta.items()),
     ]
     head.append("schema: astropy-2.0")
-    texts = (map(_ecsv_cell, column.values.tolist()) for column in columns)
+    texts = (
+        map(_quoted if column.values.dtype.kind == "U" else repr, column.values.tolist())
+        for column in columns
+    )
     body = map(" ".join, [[column.name for column in columns], *zip(*texts, strict=True)])
     return "\n".join([*(f"# {line}" for line in head), *body, ""]).encode()
 
 
-def _ecsv_cell(value: Any) -> str:
-    return '"' + value.replace('"', '""') + '"' if isinstance(value, str) else repr(value)
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
 
 
 def _yaml_value(value: Any) -> str:
