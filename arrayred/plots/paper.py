@@ -432,6 +432,17 @@ def png(figure: Figure, *, dpi: float = DPI) -> bytes:
     return buffer.getvalue()
 
 
+def drawn_png(sheet: Sheet) -> bytes:
+    """Return a figure, drawn for this alone, as PNG bytes.
+
+    Its images are let go at once: axes are a ring of references, which would hold 20 MiB.
+    """
+    figure = draw(sheet)
+    content = png(figure)
+    figure.clear()
+    return content
+
+
 def svg(figure: Figure, *, label: str = "") -> str:
     """Return a figure as the text of an SVG file, the same for the same figure.
 
