@@ -18,7 +18,7 @@ from arrayred.batch.run import arc_figure, quick_look_png
 from arrayred.config import Recipe
 from arrayred.config.toml import require_known
 from arrayred.errors import ArrayredError, UsageError
-from arrayred.io.ledger import Ledger, products_of
+from arrayred.io.ledger import Ledger, output_folders, products_of
 from arrayred.io.products import (
     SOLUTION,
     WAVELENGTH_CARDS,
@@ -86,6 +86,12 @@ def redo(
         for product in sorted(entries[name].products)
         if product.endswith(_ARC)
     ]
+    if not arcs and not entries and (nights := list(output_folders(out))):
+        raise UsageError(
+            f"These are {len(nights)} nights, and wavelengths are made anew for one",
+            path=out,
+            hint=f"Name one of them, such as {nights[0]}.",
+        )
     if not arcs:
         raise UsageError(
             "No target here has lamps",

@@ -287,7 +287,28 @@ def test_spectra_are_exported_and_checked(reduced: Path, tmp_path: Path, arrayre
     assert arrayred("export", reduced, "--to", "iraf", "-o", tmp_path / "iraf", *more).out == ""
     assert arrayred("export", made(reduced, "spectrum.fits"), "--to", "iraf").code == 0
     assert arrayred("export", reduced).code == 2
-    assert arrayred("export", tmp_path, "--to", "iraf").code == 2
+    assert arrayred("export", tmp_path / "bess", "--to", "iraf").code == 2
+
+
+def test_spectra_of_many_nights_are_exported_each_to_its_own_folder(
+    out: Path, tmp_path: Path, arrayred: Call
+) -> None:
+    nights = [tmp_path / "out" / name for name in ("2020-01-01", "2020-01-02")]
+    for night in nights:
+        shutil.copytree(out, night)
+    (tmp_path / "out" / "observer.toml").write_text(
+        'observer = "A. B."\nsite = "Home"\ninstrument = "Alpy"\n'
+    )
+    told = arrayred("export", tmp_path / "out", "--to", "bess")
+    assert told.code == 0, told.err
+    assert all((night / "bess" / "Vega_bess.fits").is_file() for night in nights)
+    told = arrayred("export", tmp_path / "out", "--to", "iraf", "-o", tmp_path / "iraf")
+    assert told.code == 0, told.err
+    made_ones = sorted(path.relative_to(tmp_path) for path in (tmp_path / "iraf").rglob("*.fits"))
+    assert [str(path.parent.name) for path in made_ones] == ["2020-01-01", "2020-01-02"]
+    told = arrayred("wavelength", tmp_path / "out")
+    assert (told.code, "These are 2 nights" in told.err) == (2, True)
+    assert "2020-01-01" in told.err
 
 
 def test_the_same_wavelengths_made_anew_are_the_same(reduced: Path, arrayred: Call) -> None:
