@@ -88,11 +88,22 @@ def _write_pages(out: Path, *, overwrite: bool) -> Iterator[Path]:
     metavar="FILE",
     help="Lines that you identified: x and wavelength (air, Angstrom), a line for each.",
 )
+@click.option(
+    "--zero-point-of",
+    metavar="TARGET",
+    help="Apply the zero point that was measured in another target of the night, such as a star "
+    "of known velocity.",
+)
 @wavelength_options
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.pass_context
 def wavelength(
-    ctx: click.Context, out: Path, targets: tuple[str, ...], lines: Path | None, quiet: bool
+    ctx: click.Context,
+    out: Path,
+    targets: tuple[str, ...],
+    lines: Path | None,
+    zero_point_of: str | None,
+    quiet: bool,
 ) -> None:
     """Identify the lamps of the targets in OUT anew, and give their spectra new wavelengths.
 
@@ -104,6 +115,7 @@ def wavelength(
     arrayred wavelength reduced
     arrayred wavelength reduced Vega --lamp Ne+Ar --dispersion 0.57 --center 6600
     arrayred wavelength reduced Deneb --solution Vega
+    arrayred wavelength reduced Deneb --zero-point-of Vega
     """
     from arrayred.batch.wavelengths import redo
     from arrayred.config import Recipe
@@ -115,12 +127,17 @@ def wavelength(
         raise UsageError(
             "--lines and --solution cannot be used together", hint="Remove one of the two."
         )
+    if zero_point_of is not None and recipe.zero_point != "none":
+        raise UsageError(
+            "--zero-point and --zero-point-of cannot be used together",
+            hint="Remove one of the two.",
+        )
     if not out.is_dir():
         hint = "Name an output folder of arrayred."
         raise UsageError("There is no such folder", path=out, hint=hint)
     failed = None
     with output_lock(out):
-        for one in redo(out, targets, recipe, lines):
+        for one in redo(out, targets, recipe, lines, zero_point_of):
             if one.solved is None:
                 failed = one.error
                 click.echo(printable(f"arrayred: error: {one.name}: {one.error}"), err=True)

@@ -441,3 +441,38 @@ def test_the_figures_of_a_target_get_its_new_wavelengths(
     lines.write_text("100 5900\n500 5800\n800 5700\n")
     assert arrayred("wavelength", tmp_path / "lamp", "--lines", lines, "--order", "1").code == 0
     assert told.read_bytes() != once
+
+
+def test_the_zero_point_of_a_star_is_carried_to_the_other_targets(
+    tmp_path: Path, arrayred: Call
+) -> None:
+    folder, out, shift = tmp_path / "night", tmp_path / "two", 2.0
+    parts: dict[str, Any] = {"detector": Detector(shape=SHAPE)}
+    lean = TILT * ((ROW - 1) / (SHAPE[0] - 1) - 0.5)
+    halpha = (float(columns_of(6562.81)) + lean + shift, 0.5, 4.0)
+    taken(folder, "", 18, n_darks=5, n_biases=3, **parts)
+    taken(folder, "a-", 20, n_arcs=1, lamps=neon(0.0), **parts)
+    star = Star("Vega", row=ROW, tilt=0.0, flux=400.0, lines=(halpha,))
+    taken(folder, "v-", 20, n_lights=3, star=star, **parts)
+    taken(folder, "w-", 21, n_lights=3, star=Star("Deneb", row=ROW, tilt=0.0), **parts)
+    assert arrayred("reduce", folder, "-o", out, "--no-figures").code == 0
+    deneb = out / "targets" / "Deneb" / "Deneb_spectrum.fits"
+    before = Table.read(deneb, hdu=1)
+    none = arrayred("wavelength", out, "Deneb", "--zero-point-of", "Vega")
+    assert (none.code, "No zero point was measured in Vega" in none.err) == (2, True)
+    star_of = ("--zero-point", "star", "--star-velocity", "0")
+    told = arrayred("wavelength", out, "Vega", *star_of)
+    assert told.code == 0, told.err
+    measured = fits.getval(made(out, "spectrum.fits"), "WLZERO")
+    assert measured == pytest.approx(shift, abs=0.2)
+    told = arrayred("wavelength", out, "--zero-point-of", "Vega")
+    assert told.code == 0, told.err
+    assert "Vega: " not in told.out  # its own stays
+    after, header = Table.read(deneb, hdu=1), fits.getheader(deneb)
+    assert header["WLZERO"] == measured
+    assert "zero point of star in Vega applied" in str(header["HISTORY"]).replace("\n", "")
+    moved = (before["wavelength"] - after["wavelength"]) / np.gradient(before["wavelength"])
+    assert np.abs(moved - measured)[~before["extrapolated"]].max() < 0.02
+    both = arrayred("wavelength", out, "--zero-point-of", "Vega", *star_of)
+    assert (both.code, "cannot be used together" in both.err) == (2, True)
+    assert arrayred("wavelength", out, "--zero-point-of", "Sirius").code == 2
