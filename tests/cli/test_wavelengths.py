@@ -41,9 +41,12 @@ def columns_of(wave: Any) -> Any:
     return np.interp(wave, wavelength_of(x), x)
 
 
-def neon(shift: float) -> Lamps:
-    lines = tuple((float(columns_of(w)) + shift, 2.0 * s, 1.3) for w, s in NEON.items())
-    return Lamps(arc_lines=lines, arc_tilt=TILT, exptime=5.0)
+def neon(shift: float, tilt: float = TILT, *, reverse: bool = False) -> Lamps:
+    columns = {wave: float(columns_of(wave)) for wave in NEON}
+    if reverse:
+        columns = {wave: SHAPE[1] + 1 - column for wave, column in columns.items()}
+    lines = tuple((columns[w] + shift, 2.0 * s, 1.3) for w, s in NEON.items())
+    return Lamps(arc_lines=lines, arc_tilt=tilt, exptime=5.0)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +86,32 @@ def test_wavelengths_are_those_of_the_stars_own_rows_at_mid_exposure(out: Path) 
     truth = wavelength_of(table["x"] - lean - drift)
     off = (table["wavelength"] - truth) / 1.05
     assert np.abs(off[~table["extrapolated"]]).max() < 0.05
+
+
+@pytest.mark.parametrize(("per_row", "reverse"), [(0.03, False), (-0.03, True)])
+def test_an_aperture_two_rows_away_has_the_wavelengths_of_its_own_rows(
+    per_row: float, reverse: bool, tmp_path: Path
+) -> None:
+    tilt, drift, parts = per_row * (SHAPE[0] - 1), 0.3, {"detector": Detector(shape=SHAPE)}
+    offs = []
+    for row in (ROW, ROW + 2):
+        folder = tmp_path / f"row-{row:.0f}" / "night"
+        taken(folder, "", 18, n_darks=5, n_biases=3, **parts)
+        for prefix, hour, shift in (("a-", 20, -drift / 2), ("b-", 22, drift / 2)):
+            taken(folder, prefix, hour, n_arcs=1, lamps=neon(shift, tilt, reverse=reverse), **parts)
+        taken(folder, "v-", 21, n_lights=3, star=Star("Vega", row=row), **parts)
+        out = reduced_once(folder, folder.parent)
+        table = Table.read(made(out, "spectrum.fits"), hdu=1)
+        arc = Table.read(made(out, "arc.ecsv"), format="ascii.ecsv")
+        before, after = (np.datetime64(lamp["date_mid"]) for lamp in arc.meta["lamps"])
+        middle = np.datetime64(fits.getheader(made(out, "spectrum.fits"))["DATE-AVG"])
+        lean = tilt * ((table["trace"] - 1) / (SHAPE[0] - 1) - 0.5)
+        place = table["x"] - lean - drift * ((middle - before) / (after - before) - 0.5)
+        truth = wavelength_of(SHAPE[1] + 1 - place if reverse else place)
+        off = np.where(table["extrapolated"], np.nan, (table["wavelength"] - truth) / 1.05)
+        assert np.nanmax(np.abs(off)) < 0.05
+        offs.append(off)
+    assert np.nanmax(np.abs(offs[1] - offs[0])) < 0.02
 
 
 def test_columns_of_a_spectrum_with_wavelengths(out: Path) -> None:
