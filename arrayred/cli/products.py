@@ -90,11 +90,22 @@ def _write_pages(out: Path, *, overwrite: bool) -> Iterator[Path]:
     metavar="FILE",
     help="Lines that you identified: x and wavelength (air, Angstrom), a line for each.",
 )
+@click.option(
+    "--zero-point-of",
+    metavar="TARGET",
+    help="Apply the zero point that was measured in another target of the night, such as a star "
+    "of known velocity.",
+)
 @wavelength_options
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.pass_context
 def wavelength(
-    ctx: click.Context, out: Path, targets: tuple[str, ...], lines: Path | None, quiet: bool
+    ctx: click.Context,
+    out: Path,
+    targets: tuple[str, ...],
+    lines: Path | None,
+    zero_point_of: str | None,
+    quiet: bool,
 ) -> None:
     """Identify the lamps of the targets in OUT anew, and give their spectra new wavelengths.
 
@@ -106,6 +117,7 @@ def wavelength(
     arrayred wavelength reduced
     arrayred wavelength reduced Vega --lamp Ne+Ar --dispersion 0.57 --center 6600
     arrayred wavelength reduced Deneb --solution Vega
+    arrayred wavelength reduced Deneb --zero-point-of Vega
     """
     from arrayred.batch.wavelengths import redo
     from arrayred.config import Recipe
@@ -117,12 +129,17 @@ def wavelength(
         raise UsageError(
             "--lines and --solution cannot be used together", hint="Remove one of the two."
         )
+    if zero_point_of is not None and recipe.zero_point != "none":
+        raise UsageError(
+            "--zero-point and --zero-point-of cannot be used together",
+            hint="Remove one of the two.",
+        )
     if not out.is_dir():
         hint = "Name an output folder of arrayred."
         raise UsageError("There is no such folder", path=out, hint=hint)
     failed = None
     with output_lock(out):
-        for one in redo(out, targets, recipe, lines):
+        for one in redo(out, targets, recipe, lines, zero_point_of):
             if one.solved is None:
                 failed = one.error
                 message("error", printable(f"{one.name}: {one.error}"))
@@ -269,8 +286,9 @@ def export(
 ) -> None:
     """Write spectra with wavelengths as one-dimensional FITS, on a linear scale.
 
-    OUT is an output folder of `reduce`, or one TARGET_spectrum.fits. Only what the lamp's lines
-    cover is written; counts are conserved, wavelengths are in air and as observed.
+    OUT is an output folder of `reduce`, of one or many nights, or one TARGET_spectrum.fits. Only
+    what the lamp's lines cover is written; counts are conserved, wavelengths are in air and as
+    observed.
 
     \b
     arrayred export reduced --to bess
@@ -285,10 +303,13 @@ def export(
             hint="Name an output folder and --to bess or --to iraf.",
         )
     failed = 0
-    for place in places:
-        out, spectra = _spectra_in(place)
-        folder = options["output"] or out / to
-        observer = _observer_of(options["observer"], out)
+    nights = [(place, out, spectra) for place in places for out, spectra in _spectra_in(place)]
+    n_spectra = sum(len(spectra) for _, _, spectra in nights)
+    for place, out, spectra in nights:
+        # Targets of two nights may have one name: under -o each night has a folder of its own.
+        below = out.relative_to(place) if place.is_dir() else Path()
+        folder = options["output"] / below if options["output"] else out / to
+        observer = _observer_of(options["observer"], out, place)
         for path in spectra:
             try:
                 content = export_file(
@@ -297,7 +318,7 @@ def export(
             except MissingCardsError:
                 raise  # what one lacks, all lack
             except UsageError as error:
-                if len(spectra) == 1:
+                if n_spectra == 1:
                     raise
                 failed += 1
                 click.echo(f"Error: {error}", err=True)
@@ -310,28 +331,31 @@ def export(
     sys.exit(EXIT_CHANGED if failed else 0)
 
 
-def _spectra_in(place: Path) -> tuple[Path, list[Path]]:
-    """Return an output folder and the spectra that were finished in it, or those of one file."""
-    from arrayred.io.ledger import Ledger, has_manifest
+def _spectra_in(place: Path) -> list[tuple[Path, list[Path]]]:
+    """Return the nights of an output folder, each with its finished spectra, or those of a file."""
+    from arrayred.io.ledger import Ledger, output_folders
 
     if not place.is_dir():
-        return place.parent, [place]
-    if not has_manifest(place):
+        return [(place.parent, [place])]
+    nights = []
+    for out in output_folders(place):
+        made = (name for entry in Ledger(out).entries() for name in entry.products)
+        nights.append((out, [out / name for name in made if name.endswith("_spectrum.fits")]))
+    if not nights:
         raise UsageError(
             "Nothing was finished here", path=place, hint="Name an output folder of arrayred."
         )
-    made = (name for entry in Ledger(place).entries() for name in entry.products)
-    spectra = [place / name for name in made if name.endswith("_spectrum.fits")]
-    if not spectra:
+    if not any(spectra for _, spectra in nights):
         raise UsageError("There is no spectrum here", path=place, hint="Reduce the night.")
-    return place, spectra
+    return nights
 
 
-def _observer_of(file: Path | None, out: Path) -> Observer | None:
-    """Return what the file of the observer says, or the one of the folder or the user."""
+def _observer_of(file: Path | None, out: Path, place: Path) -> Observer | None:
+    """Return what the file of the observer says, or the one of the night, of OUT or the user."""
     from platformdirs import user_config_path
 
-    places = [file] if file else [out / OBSERVER_FILE, user_config_path("arrayred") / OBSERVER_FILE]
+    folders = [out, place, user_config_path("arrayred")]
+    places = [file] if file else [folder / OBSERVER_FILE for folder in folders]
     found = next((place for place in places if file or place.is_file()), None)
     return None if found is None else Observer.load(found)
 
