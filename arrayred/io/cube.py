@@ -399,7 +399,7 @@ def headers(cube: xr.Dataset) -> dict[str, astropy.io.fits.Header]:
     Raises
     ------
     UsageError, MismatchError
-        It is not a Dataset, or does not name its files.
+        It is not a Dataset, or does not name its files, or a label stands for two of them.
     """
     check_dataset(cube, "a cube")
     if not {FRAME, "path"} <= {*cube.coords}:
@@ -411,6 +411,12 @@ def headers(cube: xr.Dataset) -> dict[str, astropy.io.fits.Header]:
     from astropy.io import fits
 
     labels, paths = np.atleast_1d(cube[FRAME].values), np.atleast_1d(cube["path"].values)
+    if len({*labels}) < len({*paths}):
+        raise MismatchError(
+            "Frames of the cube have the same labels",
+            keyword=FRAME,
+            hint="Open all folders at once, open_frames([one, other]), or give each the same root.",
+        )
     return {
         str(label): fits.Header.fromstring(find_image(Path(path)).header.to_bytes())
         for label, path in zip(labels, paths, strict=True)

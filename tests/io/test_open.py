@@ -380,6 +380,12 @@ def test_headers_are_found_by_label(folder: Path, eager: xr.Dataset) -> None:
     assert list(ar.headers(eager.sel(frame="light-001"))) == ["light-001"]
 
 
+def test_headers_of_two_frames_with_one_label_are_refused(folder: Path, night: Path) -> None:
+    both = xr.concat([ar.open_frames(place) for place in (folder, night)], "frame")
+    with pytest.raises(MismatchError, match=r"same labels.*open_frames\(\[one, other\]\)"):
+        ar.headers(both)
+
+
 def test_headers_of_an_extension_hold_the_primary_cards_too(tmp_path: Path) -> None:
     primary, image = fits.PrimaryHDU(), fits.ImageHDU(np.zeros((4, 4), "i2"))
     primary.header["EXPTIME"], image.header["FILTER"] = 30.0, "R"
