@@ -155,7 +155,11 @@ def _card_coord(frames: Sequence[Frame], keyword: str) -> tuple[str, Any, dict[s
     headers = [frame.image.header for frame in frames]
     found = [header.readable(keyword.upper()) for header in headers]
     known = [value for value in found if value is not None]
-    cards = [h.card(keyword.upper()) for h, value in zip(headers, found, strict=True) if value]
+    cards = [
+        header.card(keyword.upper())
+        for header, value in zip(headers, found, strict=True)
+        if value is not None
+    ]
     comment = parse_card(cards[0])[1] if cards else ""
     attrs = {"long_name": comment} if comment else {}
     if all(isinstance(value, int | float) for value in known):
