@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import click
 from click.shell_completion import CompletionItem, shell_complete
 
+from arrayred.cli.layout import message
 from arrayred.cli.progress import countdown
 from arrayred.config.recipe import SETTINGS, default_of, type_of, value_name
 from arrayred.errors import UsageError, printable
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from arrayred.io.caching import CacheFolder
     from arrayred.io.header import Value
     from arrayred.io.ledger import SavedCards
-    from arrayred.night import Night
+    from arrayred.night import Night, Plan
     from arrayred.night.night import CachePolicy
 
 Options = dict[str, Any]
@@ -240,11 +241,7 @@ def cluster_client(options: Options) -> Iterator[Client | None]:
 
         address = scheduler_address(where)
         if is_open_to_others(address) and not quiet:
-            click.echo(
-                f"arrayred: warning: {printable(address)} is not tls://: whoever can reach it can "
-                "run code as you",
-                err=True,
-            )
+            warn(f"{address} is not tls://: whoever can reach it can run code as you")
         with connect_client(where) as client:
             yield client
     else:
@@ -346,17 +343,9 @@ def is_remote(folder: Path) -> bool:
     return isinstance(folder, Address)
 
 
-def tell(remark: str) -> None:
-    """Print a remark on a night under its level."""
-    from arrayred.model import is_check, without_level
-
-    level = "check" if is_check(remark) else "note"
-    click.echo(f"arrayred: {level}: {printable(without_level(remark))}", err=True)
-
-
 def warn(text: str) -> None:
     """Print a warning."""
-    click.echo(f"arrayred: warning: {printable(text)}", err=True)
+    message("warning", printable(text))
 
 
 # Help pages with options under headings: `Sectioned`.
@@ -417,6 +406,26 @@ class Sectioned(click.Command):
                     formatter.write_dl(records)
 
 
+class OwnOptions(click.Command):
+    """A command whose help lists only its own options, not those it shares with `reduce`.
+
+    A shared option keeps its value in the `Options`, and is no parameter of the command's function.
+    """
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the command's own options, and where the others are explained."""
+        own: list[click.Parameter | None] = [p for p in self.get_params(ctx) if p.expose_value]
+        own.append(self.get_help_option(ctx))
+        records = [p.get_help_record(ctx) for p in own if isinstance(p, click.Option)]
+        with formatter.section("Options"):
+            formatter.write_dl([record for record in records if record is not None])
+        formatter.write_paragraph()
+        formatter.write_text(
+            "All options of `reduce` that choose frames and settings are accepted: see "
+            "arrayred reduce --help."
+        )
+
+
 # ``arrayred completion SHELL``: shell completion of commands, options and choices.
 #
 # The script calls `arrayred` itself on each tab, so it completes the options of the version that is
@@ -451,6 +460,27 @@ def folders(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> li
 def files(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return a request to the shell to complete files."""
     return [CompletionItem(incomplete, type="file")]
+
+
+def target_names(
+    ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return the names of the night's targets; none if no night, or several, stand before."""
+    from arrayred.errors import ArrayredError
+    from arrayred.night import make_plan, open_night
+
+    # Where the value of an option is incomplete, click has not yet told arguments from the rest.
+    nights: list[str] = [*(ctx.params.get("nights") or ctx.args)]
+    options = options_of(ctx)
+    if len(nights) != 1:
+        return []
+    try:
+        recipe, file = settle_settings(options, night_file_of(options))
+        plan = make_plan(open_night(Path(nights[0]), file, depth=options.get("depth", 3)), recipe)
+    except ArrayredError:
+        return []
+    names = [*(target.name for target in plan.targets), *(name for name, _ in plan.failed)]
+    return [CompletionItem(name) for name in names if name.lower().startswith(incomplete.lower())]
 
 
 def instruments(
@@ -653,6 +683,17 @@ def output_options_of(options: Options, out: Path) -> OutputOptions:
         force=options.get("force", False),
         verify=options.get("verify", False),
     )
+
+
+EXIT_PARTIAL = 3
+"""Exit code where some targets failed and the others did not."""
+
+
+def exit_code_of(plan: Plan) -> int:
+    """Return the code with which `reduce` ends that can do no more than a plan says."""
+    from arrayred.errors import NightError
+
+    return NightError.exit_code if plan.problems else EXIT_PARTIAL if plan.failed else 0
 
 
 def open_with_progress(folder: Path, file: NightFile, options: Options) -> Night:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from arrayred.cli.layout import message
 from arrayred.cli.options import (
     Options,
+    OwnOptions,
     Sectioned,
     cache_folder_of,
     night_file_of,
@@ -123,7 +125,7 @@ def wavelength(
         for one in redo(out, targets, recipe, lines):
             if one.solved is None:
                 failed = one.error
-                click.echo(printable(f"arrayred: error: {one.name}: {one.error}"), err=True)
+                message("error", printable(f"{one.name}: {one.error}"))
             elif not quiet:
                 for text in wavelength_texts(one.facts):
                     click.echo(printable(f"{one.name}: {text}"))
@@ -452,7 +454,7 @@ def _cache_size_text(place: Path) -> str:
 # ``arrayred explore NIGHT``: view a night in the browser.
 
 
-@click.command()
+@click.command(cls=OwnOptions)
 @click.argument("night", type=click.Path(path_type=Path))
 @click.option(
     "--port", type=click.IntRange(1, 65535), metavar="N", help="Of 127.0.0.1. [default: a free one]"
