@@ -137,6 +137,8 @@ def draw(sheet: Sheet) -> Figure:
         if sheet.title:
             top = 1 - _EDGE / sheet.size[1]
             figure.suptitle(printable(sheet.title), y=top, parse_math=False)
+    # So that a notebook shows it: matplotlib makes figures known to one in pyplot alone.
+    figure._repr_png_ = partial(png, figure)  # type: ignore[attr-defined]
     return figure
 
 
