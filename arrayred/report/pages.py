@@ -461,12 +461,6 @@ class Found:
         return [str(line) for line in self.spectrum.attrs.get("history", ())]
 
     @property
-    def files(self) -> list[str]:
-        """Names of its files and of that of the image."""
-        tables = [f"{self.stem}_spectrum.{ending}" for ending in ("fits", "ecsv")]
-        return [*tables, f"{self.target.name}_combined.fits"]
-
-    @property
     def facts(self) -> list[tuple[str, str]]:
         """The names and values of its numbers that are known."""
         facts = self.spectrum.attrs
@@ -557,12 +551,14 @@ class Shown:
     image : the combined image, dispersion along x as it was extracted, or None.
     spectra : its spectra.
     damage : why a product could not be read, or "".
+    files : of its products, relative to the page.
     """
 
     line: TargetLine
     image: xr.Dataset | None = None
     spectra: tuple[Found, ...] = ()
     damage: str = ""
+    files: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -688,6 +684,7 @@ def shown(finished: Finished, target: TargetLine) -> Shown:
         with suppress(ArrayredError):  # of a target without spectrum the image may be there
             image = transpose_to_x(open_product(place))
         return Shown(target, image)
+    files = tuple(sorted(entry.products))
     try:
         image = transpose_to_x(open_product(place))
         stems = stems_of(entry.products)
@@ -700,12 +697,12 @@ def shown(finished: Finished, target: TargetLine) -> Shown:
             for lines in [place.with_name(f"{stem}_{LINES}")]
         ]
     except ArrayredError as error:
-        return Shown(target, image, damage=str(error))
+        return Shown(target, image, damage=str(error), files=files)
     found = (
         Found(stem, spectrum, target, image, len(stems), own)
         for stem, spectrum, own in zip(stems, spectra, lamps, strict=True)
     )
-    return Shown(target, image, tuple(found))
+    return Shown(target, image, tuple(found), files=files)
 
 
 # The index of many nights: `index_page`, a line for each target, failed ones first.
