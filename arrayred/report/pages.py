@@ -50,8 +50,9 @@ from arrayred.model import (
     without_level,
 )
 from arrayred.night.groups import list_of_names, slug
-from arrayred.plots.figures import arc, quick_look, search_look
+from arrayred.plots.figures import arc, compare, quick_look, search_look
 from arrayred.plots.nights import Shift, detector, shifts
+from arrayred.plots.style import SERIES
 from arrayred.report import charts
 from arrayred.report.charts import ChartRow
 from arrayred.report.render import (
@@ -131,6 +132,7 @@ def night_page(finished: Finished) -> Page:
         sections=[title for title, is_there in sections.items() if is_there],
         account=account,
         targets=targets,
+        together=_together(targets),
         failed=failed,
         flexure=flexure,
         state_names=_STATES,
@@ -190,6 +192,17 @@ def _calibrations(finished: Finished) -> dict[str, Any]:
     if not served and not notes:
         notes = ["No calibration is known."]
     return {"calibrations": served, "calibration_notes": notes}
+
+
+def _together(targets: Sequence[Shown]) -> list[ChartRow]:
+    """Return the figure of the targets' spectra over each other, if there are several to compare.
+
+    More than have colours of their own could not be told apart.
+    """
+    spectra = {one.name: one.spectra[0].spectrum for one in targets if one.spectra}
+    if not 1 < len(spectra) <= len(SERIES):
+        return []
+    return charts.figure(compare(spectra, title="flux / median", normalised=True))
 
 
 def _flexure(targets: Sequence[Shown]) -> list[ChartRow]:
@@ -920,10 +933,12 @@ def write_report(out: Path, *, overwrite: bool = False, verify: bool = False) ->
 def _write(finished: Finished, ledger: Ledger, *, may_replace: bool) -> None:
     made = night_page(finished)
     entry = Entry(PAGE_ENTRY, finished.key, facts=made.facts)
-    _publish(ledger, PAGE, made.content, entry, may_replace)
+    publish_page(ledger, PAGE, made.content, entry, may_replace)
 
 
-def _publish(ledger: Ledger, name: str, content: bytes, entry: Entry, may_replace: bool) -> None:
+def publish_page(
+    ledger: Ledger, name: str, content: bytes, entry: Entry, may_replace: bool
+) -> None:
     """Publish a page, then its entry."""
     files: dict[Path, Any] = {ledger.out / name: content}
     publish(files, overwrite=may_replace)
@@ -952,7 +967,7 @@ def write_index(out: Path, *, overwrite: bool = False) -> Path:
     """
     ledger = Ledger(out)
     may_replace = overwrite or ledger.read(INDEX_ENTRY) is not None
-    _publish(ledger, INDEX, index_page(out), Entry(INDEX_ENTRY, ""), may_replace)
+    publish_page(ledger, INDEX, index_page(out), Entry(INDEX_ENTRY, ""), may_replace)
     return out / INDEX
 
 
