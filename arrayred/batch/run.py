@@ -67,6 +67,7 @@ from arrayred.io.products import (
     spectrum_files,
 )
 from arrayred.io.publish import Content, publish, remove, require_room
+from arrayred.io.remote import without_secrets
 from arrayred.memory import (
     FLAT,
     FURTHER,
@@ -772,6 +773,18 @@ def _is_made_of(night: Night, entry: Entry, ledger: Ledger) -> bool:
     )
 
 
+def command_with(command: str, folder: Path, out: Path) -> str:
+    """Return a command with the real folders in place of NIGHT and OUT.
+
+    Examples
+    --------
+    >>> command_with("arrayred reduce NIGHT -o OUT --object '59 Cyg'", Path("/raw"), Path("/out"))
+    "arrayred reduce /raw -o /out --object '59 Cyg'"
+    """
+    real = {"NIGHT": without_secrets(str(folder.absolute())), "OUT": str(out.absolute())}
+    return shlex.join(real.get(word, word) for word in shlex.split(command))
+
+
 def require_outside(folder: Path, out: Path) -> None:
     """Raise UsageError if an output folder is that of a night, or lies in it."""
     if folder.resolve() in (out.resolve(), *out.resolve().parents):
@@ -1059,7 +1072,8 @@ def write_night_report(
     replaced = output.overwrite or output.force
     try:
         ledger = Ledger(output.out)
-        account = account_of(night, plan, recipe, errors, output.command)
+        command = command_with(output.command, night.folder, output.out)
+        account = account_of(night, plan, recipe, errors, command)
         ledger.close_run(
             dataclasses.asdict(account), {} if finished is None else finished(ledger.hashes)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -39,8 +40,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--overwrite", is_flag=True, help="Replace a file of the page's name in any case.")
+@click.option(
+    "--interactive", is_flag=True, help="Make pages to zoom and hover in, too (needs bokeh)."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-def report(out: Path, overwrite: bool, quiet: bool) -> None:
+def report(out: Path, overwrite: bool, interactive: bool, quiet: bool) -> None:
     """Make the page of the night in the folder OUT, or those of many nights and their index.
 
     Pages are made of products, of what was noted beside them, and of the raw frames where those
@@ -48,6 +52,7 @@ def report(out: Path, overwrite: bool, quiet: bool) -> None:
 
     \b
     arrayred report reduced
+    arrayred report reduced --interactive
     """
     from arrayred.io.publish import output_lock
     from arrayred.report.pages import is_night, nights_in
@@ -58,12 +63,12 @@ def report(out: Path, overwrite: bool, quiet: bool) -> None:
     if not is_night(out) and not nights_in(out):
         raise UsageError("Nothing was finished here", path=out, hint=hint)
     with output_lock(out):
-        for page in _write_pages(out, overwrite=overwrite):
+        for page in _write_pages(out, overwrite=overwrite, interactive=interactive):
             if not quiet:
                 click.echo(printable(str(page)))
 
 
-def _write_pages(out: Path, *, overwrite: bool) -> Iterator[Path]:
+def _write_pages(out: Path, *, overwrite: bool, interactive: bool) -> Iterator[Path]:
     """Yield each page as it is made: those of the nights, then their index."""
     from arrayred.io.publish import output_lock
     from arrayred.report.pages import is_night, nights_in, write_index, write_report
@@ -71,11 +76,33 @@ def _write_pages(out: Path, *, overwrite: bool) -> Iterator[Path]:
     nights = nights_in(out)
     if is_night(out) or not nights:
         yield write_report(out, overwrite=overwrite)
+        if interactive:
+            yield _write_interactive(out, overwrite=overwrite)
     for night in nights:
         with output_lock(night):
             yield write_report(night, overwrite=overwrite)
+            if interactive:
+                yield _write_interactive(night, overwrite=overwrite)
     if nights:
         yield write_index(out, overwrite=overwrite)
+
+
+def _write_interactive(out: Path, *, overwrite: bool) -> Path:
+    with explorer_needed():
+        from arrayred.explore.interactive import write_interactive
+    return write_interactive(out, overwrite=overwrite)
+
+
+@contextmanager
+def explorer_needed() -> Iterator[None]:
+    """Raise UsageError where the extra that draws interactive pages is not installed."""
+    try:
+        yield
+    except ImportError as error:
+        raise UsageError(
+            f"The page needs panel and bokeh ({error})",
+            hint="Install them: pip install 'arrayred[explore]'.",
+        ) from error
 
 
 # ``arrayred wavelength OUT``: identify the lamps of reduced targets anew.
@@ -149,7 +176,7 @@ def wavelength(
                 for line in one.solved.told:
                     click.echo(printable(f"  Note: {line}"))
         if (out / "report.html").exists():
-            for _ in _write_pages(out, overwrite=True):
+            for _ in _write_pages(out, overwrite=True, interactive=False):
                 pass
     if failed is not None:
         sys.exit(failed.exit_code)
@@ -498,15 +525,8 @@ def explore(ctx: click.Context, night: Path, port: int | None, no_browser: bool)
     arrayred explore reduced
     arrayred explore raw --no-browser --port 5006
     """
-    from arrayred.errors import UsageError, printable
-
-    try:
+    with explorer_needed():
         from arrayred.explore.app import serve_page
-    except ImportError as error:
-        raise UsageError(
-            f"The page needs panel and bokeh ({error})",
-            hint="Install them: pip install 'arrayred[explore]'.",
-        ) from error
     from arrayred.explore.data import ExplorerModel
 
     options = options_of(ctx)
