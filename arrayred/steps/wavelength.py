@@ -1023,8 +1023,8 @@ class _Effort(NamedTuple):
     n_kept: int
 
 
-# A search of fewer pairs or curvatures is no shortcut: it found a variant, 10^-17 expected by chance
-# and one end 19 pixels off, where the whole one finds the lamp with 10^-34.
+# A search of fewer pairs or curvatures is no shortcut: it found a variant, 10^-17 expected by
+# chance and one end 19 pixels off, where the whole one finds the lamp with 10^-34.
 _BLIND = _Effort(300, 8)
 _FOR_HINT = _Effort(60, 3)
 
