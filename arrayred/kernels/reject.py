@@ -10,6 +10,12 @@ a pixel show whether any value lies outside. Only such pixels (3 % of them at 25
 noise and 3 sigma, 22 % at 100) are gathered and iterated. Exact integer sums of squares would be no
 faster than float64: numpy adds uint32 to uint64 at 0.37 ns a value, as long as it takes to square
 and add float64.
+
+Three ways to reject remain, since they answer different questions. Sigma clipping measures the
+scatter of each pixel, and must equal that of astropy bit for bit. Clipping by noise makes the best
+estimate of frames that one scale a frame makes equal, and rejects low values too. The comparison
+finds the hits of each frame, on a star whose flux, seeing and place differ from frame to frame. The
+latter two share the noise of a pixel (`PixelNoise`), and all three the median.
 """
 
 from __future__ import annotations
