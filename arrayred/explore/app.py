@@ -246,8 +246,11 @@ class ExplorerPage:
 
         def on_page(act: Callable[..., None], *values: Any) -> None:
             def change() -> None:
-                with pn.io.hold(document):  # all of it in one message: the page is laid out once
+                document.hold("combine")  # all of it in one message: the page is laid out once
+                try:
                     act(*values)
+                finally:
+                    document.unhold()
 
             document.add_next_tick_callback(change)
 
@@ -541,7 +544,7 @@ def _server_on_port(model: ExplorerModel, port: int, token: str) -> Any:
             page = ExplorerPage(model)
         except ArrayredError as error:
             return pn.pane.HTML(message_html(str(error), is_error=True))
-        pn.state.onload(page.begin)
+        pn.state.curdoc.add_next_tick_callback(page.begin)
         return page.layout()
 
     pn.config.raw_css = [_DARK]

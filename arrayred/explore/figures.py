@@ -102,7 +102,7 @@ class ImageView:
             span.line_width, span.line_alpha = 1, 0.7
             self.figure.add_layout(span)
         self._bands = {role: [self._band(role) for _ in range(n)] for role, n in _AT_FIRST.items()}
-        self._is_turned = False
+        self._is_turned, self._placed = False, dict[str, tuple[float, float]]()
         self.row_cut = PanelView(110, x=self._x, tools="")
         self.column_cut = PanelView(_TALL, y=self._y, tools="", width=140)
         self.column_cut.figure.min_border_left = 12
@@ -159,6 +159,7 @@ class ImageView:
         edges = ("left", "right") if self._is_turned else ("bottom", "top")
         others = ("bottom", "top") if self._is_turned else ("left", "right")
         free = (self._y, self._x)[not self._is_turned].bounds
+        self._placed[box.id] = low, high
         way = "x" if self._is_turned else "y"
         box.update(movable=way, resizable=way)
         box.update(**dict(zip((*edges, *others), (low, high, *free), strict=True)))
@@ -176,7 +177,8 @@ class ImageView:
             line_width=2 if kind else 1,
             hover_fill_alpha=0.25,
             hover_fill_color=colour,
-            use_handles=bool(kind),
+            hover_line_color=colour,
+            hover_line_width=4,
         )
 
         def moved(_attr: str, _old: object, _new: object) -> None:
@@ -192,6 +194,8 @@ class ImageView:
         if self._is_applying or not all(isinstance(edge, int | float) for edge in edges):
             return
         low, high = sorted(edges)
+        if not box.visible or (low, high) == self._placed.get(box.id):
+            return  # the browser tells where it was placed
         first = max(round(low + 0.5), 1)
         self._on_drag(kind, (first, max(round(high - 0.5), first)))
 

@@ -99,6 +99,24 @@ def view(model: ExplorerModel) -> View:
     return View(next(iter(model.groups)))
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_page_begins_with_the_spectrum_and_chooses_no_rows_by_itself(
+    address: str, browser: Any, scheme: Any
+) -> None:
+    context = browser.new_context(viewport={"width": 400, "height": 900}, color_scheme=scheme)
+    watched = Watched(context.new_page())
+    watched.page.goto(address)
+    watched.shows("rows 79:91")
+    assert np.isfinite(watched.data(LESS_SKY)).all()
+    watched.page.wait_for_timeout(1500)
+    assert [watched.value(f"Rows of the {what}") for what in ("spectrum", "sky")] == ["", ""]
+    assert watched.page.evaluate("document.documentElement.scrollWidth") == 400
+    turned = watched.page.evaluate("getComputedStyle(document.body).filter")
+    assert (turned == "none") == (scheme == "light")
+    assert watched.errors == []
+    context.close()
+
+
 def test_nothing_is_fetched_from_elsewhere(seen: Watched) -> None:
     own = ("http://127.0.0.1:", "data:", "blob:http://127.0.0.1:")
     foreign = [url for url in seen.requests if not url.startswith(own)]
