@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, pairwise
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
 
 Search = Literal["auto", "compare", "lacosmic", "off"]
 Values = NDArray[np.float64]
+Real = TypeVar("Real", bound=np.floating[Any])
 _Plane = tuple[tuple[str, str], NDArray[Any], dict[str, object]]
 
 _MIN_FRAMES = 2
@@ -613,18 +614,19 @@ def _outliers_without_light(
     for top in range(0, n_rows, step):
         raw = band.raw[:, top : top + step]
         row = band.row + top + np.arange(raw.shape[1])[:, np.newaxis]
-        where = grid.flat(row, column)
-        dark, more = _dark_at(scene, where)
+        strip = slice(row[0, 0], row[-1, 0] + 1), slice(band.column, band.column + n_columns)
+        dark, more = _dark_of_strip(scene, strip)
         found = kernel.screen_strip(raw, sky, noise, dark, more, places)
-        planes.common.flat[where] = found.common
-        planes.mean.flat[where] = mean_of_strip(raw, None)
+        mean = mean_of_strip(raw, None)
+        grid.along_x(planes.common)[strip] = found.common
+        grid.along_x(planes.mean)[strip] = mean
         planes.may_shine[row * grid.n_blocks + blocks] = found.may_shine
-        of_all = planes.mean.flat[where] - dark - mean_sky
+        of_all = mean - dark - mean_sky
         light, least = (np.add.reduce(a[..., places], axis=-1) for a in (of_all, sky_noise))
         planes.is_lit[row * grid.n_blocks + blocks] = ~(light <= _LIT_TILE_SIGMA * least)
-        tile = grid.tile_of(where.flat[found.where])
-        own = tile % grid.n_blocks <= blocks[-1]
         y, x = np.divmod(found.where, n_columns)
+        tile = grid.tile_of(grid.flat(row[y, 0], column[x]))
+        own = tile % grid.n_blocks <= blocks[-1]
         above = raw[found.frame, y, x] - sky[found.frame, x] - dark[y, x] - of_all[y, x]
         others = noise.variance(of_all[y, x] + mean_sky[x] - above / (n_frames - 1))
         planes.stands_out[tile[own & ~(above <= share * np.sqrt(others))]] = True
@@ -645,7 +647,8 @@ def _outliers_without_light(
         )
         i, x = np.nonzero((excess > _NEIGHBOUR_SIGMA) & grid.own(tile))
         above = values - found.common[at, place]
-        yield _records(frame[i], where[at, place][i, x], above[i, x], excess[i, x] > n_sigma)
+        where = grid.flat(row[at, 0], column[place])[i, x]
+        yield _records(frame[i], where, above[i, x], excess[i, x] > n_sigma)
 
 
 def _records(frame: Indices, where: Indices, above: Values, hit: Flags) -> OutlierRecords:
@@ -800,7 +803,21 @@ def _dark_at(scene: ComparisonInput, where: Indices) -> tuple[Values, Values]:
     if scene.dark is None:
         return np.zeros(where.shape), np.zeros(where.shape)
     dark = scene.dark.reshape(-1)[where]
-    return dark, np.fmax(dark - scene.level, 0.0) * scene.noise.per_photon
+    return dark, _charge_noise(scene, dark)
+
+
+def _dark_of_strip(scene: ComparisonInput, strip: tuple[slice, slice]) -> tuple[Values, Values]:
+    """Return the same (row, x) of some rows and columns, dispersion along x."""
+    shape = tuple(part.stop - part.start for part in strip)
+    if scene.dark is None:
+        return np.zeros(shape), np.zeros(shape)
+    dark = scene.grid.along_x(scene.dark)[strip]
+    return dark, _charge_noise(scene, dark)
+
+
+def _charge_noise(scene: ComparisonInput, dark: Values) -> Values:
+    """Return the variance of the charge of the hot pixels of a dark."""
+    return np.fmax(dark - scene.level, 0.0) * scene.noise.per_photon
 
 
 def _struck_values(scene: ComparisonInput, where: Indices, hits: PixelOutliers) -> Flags:
@@ -930,6 +947,10 @@ class TileGrid(NamedTuple):
     def flat(self, row: Indices, column: Indices) -> Indices:
         """Return the flat indices of pixels in the image (y, x), dispersion along x."""
         return column * self.shape[1] + row if self.upright else row * self.shape[1] + column
+
+    def along_x(self, image: NDArray[Real]) -> NDArray[Real]:
+        """Return a view of an image (y, x) whose dispersion is along x."""
+        return image.T if self.upright else image
 
     def column_of(self, pixels: Indices) -> Indices:
         """Return the columns of pixels, dispersion along x, given by their flat indices."""
