@@ -278,9 +278,9 @@ _COMBINED = {"average": "averaged", "median": "median", "clip": "clipped mean", 
 def _target_text(target: Target) -> str:
     """Return the light frames of a target, what was corrected, and how they were combined."""
     lights, letters = target.lights, target.calstat
-    done = ["bias-subtracted"] if "B" in letters and "D" not in letters else []
+    done = ["bias-subtracted"] if target.bias is not None else []
     if "D" in letters:
-        done = ["dark already subtracted" if lights.is_dark_subtracted else "dark-subtracted"]
+        done += ["dark already subtracted" if lights.is_dark_subtracted else "dark-subtracted"]
     done += ["flat-fielded"] if "F" in letters else []
     method = [_COMBINED[target.recipe.combine]] if len(lights.frames) > 1 else []
     exposure = f"{len(lights.frames)} x {lights.exptime:g} s"

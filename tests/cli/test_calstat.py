@@ -133,7 +133,7 @@ def test_a_bias_that_stayed_is_said(arrayred: Call) -> None:
         take(taken)
     told = arrayred("reduce", "night", "-o", "out", *OPTIONS)
     assert "a dark has been subtracted, but not the bias: its lowest 5 % end at" in told.err
-    assert "target x: 3 frames of 60 s, dark already subtracted, only bias" in told.out
+    assert "3 x 60 s, bias-subtracted, dark already subtracted" in told.out
 
 
 @pytest.mark.parametrize("letters", ["F", "BF"])

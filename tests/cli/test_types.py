@@ -66,7 +66,7 @@ def assert_right(call: Call, *options: str, warned: str = "") -> str:
     assert len(lines) == bool(warned), told.err
     assert all(warned in line for line in lines), told.err
     assert median_flux() == pytest.approx(FLUX, rel=0.01)
-    assert "target Vega: 3 frames of 60 s" in told.out
+    assert "Vega                   3 x 60 s, dark-subtracted" in told.out
     return told.out
 
 
@@ -136,7 +136,7 @@ def test_darks_of_0_s_are_biases_and_said_so(tmp_path: Path, arrayred: Call) -> 
     told = arrayred(*REDUCE)
     assert told.code == 0
     assert "dark-001 to dark-005 (5): taken for a frame of type bias: a dark of 0 s" in told.err
-    assert "target Vega: 3 frames of 60 s, no dark, only bias" in told.out
+    assert "Vega                   3 x 60 s, bias-subtracted" in told.out
     assert median_flux() == pytest.approx(FLUX, rel=0.01)
     for path in (tmp_path / "night").glob("dark*"):
         path.unlink()
