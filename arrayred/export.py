@@ -93,10 +93,11 @@ def to_linear(
     n_bins = math.floor((edges[-1] - edges[0]) / width + 1e-6) if width > 0 else 0
     if not n_bins:
         raise UsageError(
-            f"A step of {width:g} Angstrom does not fit {wave[0]:.1f} to {wave[-1]:.1f} Angstrom",
+            f"A bin width of {width:g} Angstrom does not fit {wave[0]:.1f} to {wave[-1]:.1f} "
+            "Angstrom",
             keyword="step",
             value=step,
-            hint="Leave it out: then it is the median width of a pixel.",
+            hint="Omit it to use the median width of a pixel.",
         )
     bins = edges[0] + width * np.arange(n_bins + 1)
     inner = edges[(edges > bins[0]) & (edges < bins[-1])]
@@ -136,7 +137,7 @@ def _covered(
     if WAVELENGTH not in spectrum.variables or FLUX not in spectrum:
         raise UsageError(
             "The spectrum has no wavelengths",
-            hint="Reduce its lamp with it, or give a solution: arrayred wavelength.",
+            hint="Reduce the night with its arc frames, or run arrayred wavelength --solution.",
         )
     wave, flux = (np.asarray(spectrum[name].values, np.float64) for name in (WAVELENGTH, FLUX))
     variance = np.full(flux.size, np.nan)
@@ -152,15 +153,15 @@ def _covered(
     if usable.size < 2:
         raise UsageError(
             f"{usable.size} columns have both a flux and a wavelength that is not extrapolated",
-            hint="Take a lamp with lines over more of the detector.",
+            hint="Use a lamp with lines over more of the detector.",
         )
     kept = slice(usable[0], usable[-1] + 1)
     wave, flux, variance, bad = wave[kept], flux[kept], variance[kept], bad[kept]
     rise = np.diff(wave)
     if not ((rise > 0).all() or (rise < 0).all()):
         raise UsageError(
-            "The wavelengths turn back within the spectrum",
-            hint="Fit them anew with a lower order: arrayred wavelength --order.",
+            "The wavelengths are not monotonic",
+            hint="Fit a lower order: arrayred wavelength --order.",
         )
     if rise[0] < 0:
         return wave[::-1], flux[::-1], variance[::-1], bad[::-1]
@@ -180,12 +181,12 @@ def _interpolated(
     columns = "1 column is" if n == 1 else f"{n} columns are"
     if spoilt == "refuse":
         raise UsageError(
-            f"{columns} spoilt: {where}", hint="Let them be interpolated, which is listed in it."
+            f"{columns} flagged: {where}", hint="Interpolate them: remove --spoilt refuse."
         )
     if part > _MOST_SPOILT:
         raise UsageError(
-            f"{columns} spoilt of {bad.size}, too many to be interpolated: {where}",
-            hint="Look at the flags (dq) of the spectrum, and take out what spoils it.",
+            f"{columns} of {bad.size} flagged, too many to interpolate: {where}",
+            hint="See the flags (dq) of the spectrum, and remove the cause.",
         )
     at = np.arange(wave.size)
     return tuple(  # type: ignore[return-value]
@@ -304,7 +305,7 @@ class Observer:
             raise UsageError(
                 "There are more than three observers",
                 keyword="observer",
-                hint="The archives take up to three names.",
+                hint="The archives accept up to three names.",
             )
         return cls(**known)
 
@@ -318,7 +319,7 @@ def _degrees_of(key: str, value: Any) -> float:
         parts = _SEXAGESIMAL.fullmatch(str(value).strip())
         if parts is None:
             raise UsageError(
-                f"{key} is {value!r}, which is no number",
+                f"{key} is {value!r}, which is not a number",
                 keyword=key,
                 value=value,
                 hint='Write degrees, such as -89.892, or "-89 53 30".',
@@ -326,7 +327,7 @@ def _degrees_of(key: str, value: Any) -> float:
         sign, degrees, minutes, seconds = parts.groups()
         if key == "longitude" and not sign:
             raise UsageError(
-                f"longitude is {value!r}: nothing says whether east or west",
+                f"longitude is {value!r}without a sign: east or west?",
                 keyword=key,
                 value=value,
                 hint=f'Write "+{value}" for east or "-{value}" for west of Greenwich.',
@@ -483,7 +484,10 @@ def _zero_points_of(told: Header) -> Iterator[str]:
         shift, error = told.readable(keyword), told.readable(f"{keyword}E")
         if isinstance(shift, int | float) and isinstance(error, int | float):
             state = "corrected" if shift == applied else "not corrected"
-            yield f"{lines} lie {shift:+.2f} +- {error:.2f} pixel beside the lamp's: {state}"
+            yield (
+                f"{lines} are shifted by {shift:+.2f} +- {error:.2f} pixel from the arc lines: "
+                f"{state}"
+            )
 
 
 _JD_OF_MJD = 2400000.5

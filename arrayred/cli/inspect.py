@@ -54,20 +54,22 @@ _TYPE_STYLES = {"light": "bold", "dark": "blue", "bias": "blue", "flat": "yellow
     "form",
     type=click.Choice(["table", "csv", "json"]),
     default="table",
-    help="A table to read, or CSV or JSON for machines.",
+    help="Output format: table, CSV or JSON.",
 )
-@click.option("--plan", "show_plan", is_flag=True, help="Tell what `reduce` would do, and why.")
+@click.option(
+    "--plan", "show_plan", is_flag=True, help="Show what `reduce` would do and why (dry run)."
+)
 @click.option(
     "--write",
     type=click.Path(path_type=Path),
     metavar="FILE.toml",
-    help="Write what was understood as a night file, to be edited.",
+    help="Write a night file to edit.",
 )
 @click.pass_context
 def inspect(
     ctx: click.Context, nights: tuple[Path, ...], form: str, show_plan: bool, write: Path | None
 ) -> None:
-    """List the frames of the folder NIGHT: types, exposures, problems.
+    """List the frames of the folder NIGHT with their types, exposure times and problems.
 
     \b
     arrayred inspect 2020-11-03/raw
@@ -148,7 +150,7 @@ def _problems(night: Night) -> list[str]:
     lines = [str(problem) for problem in night.problems]
     lines += [str(problem) for frame in night.frames for problem in problems_of(frame)]
     lines += warnings_of(night)
-    lines += [f"{name}: {reason}; left out" for name, reason in night.left_out]
+    lines += [f"{name}: {reason}; not used" for name, reason in night.left_out]
     return [printable(line) for line in lines]
 
 

@@ -175,7 +175,7 @@ class Plan:
             size = f"{target.lights.size} of {target.lights.exptime:g} s"
             lines.append(f"target {target.name}: {size}, {calibration_summary(target)}")
         lines += [f"target {name} cannot be reduced" for name, _ in self.failed]
-        lines += [f"left out {line}" for line in self.left_out_lines()]
+        lines += [f"not used: {line}" for line in self.left_out_lines()]
         return "\n".join([*lines, *(f"problem: {problem}" for problem in self.problems)])
 
     @property
@@ -221,7 +221,7 @@ class Plan:
                 wanted.add(target.rows_from)
         targets = tuple(target for target in self.targets if target.name in wanted)
         out = [
-            (frame.label, "of a target that is not asked for")
+            (frame.label, "of a target that was not selected")
             for target in self.targets
             if target.name not in wanted
             for frame in target.lights.frames
@@ -420,8 +420,8 @@ def _plan_target(
         made = dark.remarks if isinstance(dark, SyntheticDark) else ()
         return replace(target, dark=dark, remarks=(*made, *dark_remarks(lights, dark)))
     if bias is None:
-        return replace(target, remarks=("no dark and no bias was subtracted, as asked",))
-    why = "there is no dark" if own.dark else "no dark was subtracted, as asked"
+        return replace(target, remarks=("no dark or bias was subtracted, as requested",))
+    why = "no dark frames" if own.dark else "no dark was subtracted, as requested"
     told = (f"{why}: only the bias was subtracted", *dark_remarks(lights, bias))
     return replace(target, bias=bias, remarks=told)
 
@@ -449,22 +449,23 @@ def _require_correctable(lights: Group, bias: Group | None, recipe: Recipe) -> N
     frame = lights.frames[0]
     if "F" in lights.state and (recipe.dark or bias is not None):
         raise MismatchError(
-            f"{lights.name} was divided by a flat with its dark still in it "
-            f"(CALSTAT {frame.calstat!r}), and no dark fits what came out",
+            f"{lights.name} was flat-fielded before dark subtraction (CALSTAT {frame.calstat!r}), "
+            "and no dark matches the result",
             path=frame.path,
             keyword="CALSTAT",
             value=frame.calstat,
-            hint="Take the raw frames, mend CALSTAT, or exclude the frame"
-            + (", or give --no-dark." if bias is None else "."),
+            hint="Use the raw frames, correct CALSTAT, or exclude the frame"
+            + (", or use --no-dark." if bias is None else "."),
         )
     if lights.is_dark_subtracted and bias is None:
         raise NoDarkError(
-            f"The bias is still in {lights.name}, whose dark is gone "
-            f"(CALSTAT {frame.calstat!r}), and no bias fits it",
+            f"{lights.name} is dark-subtracted but not bias-subtracted (CALSTAT "
+            f"{frame.calstat!r}), and no bias matches it",
             path=frame.path,
             keyword="CALSTAT",
             value=frame.calstat,
-            hint="Take a matching bias, name a folder of them with --calibrations, or exclude it.",
+            hint="Add a matching bias, or a folder of them with --calibrations, or exclude the "
+            "frame.",
         )
 
 
@@ -491,7 +492,7 @@ def _with_matching_flat(target: Target, flats: Sequence[Flat]) -> Target:
     target = replace(target, flat=flat, remarks=(*target.remarks, *remarks))
     there = {"dark": target.master, "flat": target.flat}
     unknown = [kind for kind in BETRAYED_BY.get(own.bad_pixels, ()) if there[kind] is None]
-    told = tuple(f"there is no {kind} that could betray bad pixels" for kind in unknown)
+    told = tuple(f"no {kind} to detect bad pixels in" for kind in unknown)
     return replace(target, remarks=(*target.remarks, *told))
 
 
@@ -505,7 +506,7 @@ def _with_lamps(
     """Return a target with its lamps: those that the night file names, else those that fit."""
     named = select_by_any(arcs, settings.lamps)
     if settings.lamps and not named:
-        return replace(target, remarks=(*target.remarks, "its lamps cannot be used"))
+        return replace(target, remarks=(*target.remarks, "its arc frames cannot be used"))
     lamps = lamps_for(target.lights, arcs, named, calibrations, target.recipe, lights)
     return replace(target, lamps=lamps, remarks=(*target.remarks, *lamp_remarks(lamps)))
 
@@ -523,7 +524,9 @@ def _used_and_left_out(
     used = {frame.label for group in needed.values() for frame in group.inputs}
     used |= {f.label for t in targets if t.flat for f in t.flat.inputs}
     used |= {lamp.name for t in targets for lamp in t.lamps}
-    spare = [(f, "a {} that no light needs") for kind in ("bias", "dark") for f in usable[kind]]
+    spare = [
+        (f, "a {} that no light frame needs") for kind in ("bias", "dark") for f in usable[kind]
+    ]
     spare += [(f, "of type {}, not used") for kind in ("flat", "arc") for f in usable[kind]]
     reasons = [
         (f.label, why.format(f.frame_type) + (f": {unfit[f.label]}" if f.label in unfit else ""))
@@ -543,9 +546,9 @@ def _in_dependency_order(targets: Sequence[Target]) -> list[Target]:
         if not ready:
             names = ", ".join(target.name for target in waiting)
             raise UsageError(
-                f"The targets {names} take their rows from each other",
+                f"The targets {names} use the rows of each other",
                 keyword="rows_from",
-                hint="Give one of them rows of its own.",
+                hint="Set rows for one of them.",
             )
         ordered.append(ready[0])
         done.add(ready[0].name)
@@ -577,7 +580,7 @@ def sort_frames(
         elif wrong:
             problems += wrong
         elif frame.label in duplicates:
-            left_out.append((frame.label, f"the same frame as {duplicates[frame.label]}"))
+            left_out.append((frame.label, f"duplicate of {duplicates[frame.label]}"))
         elif frame.frame_type in _USED_TYPES and not _is_spoilt_dark(frame):
             usable[frame.frame_type].append(frame)
         else:
@@ -622,7 +625,7 @@ def warnings_of(night: Night) -> tuple[str, ...]:
             odd[f"the frame type {frame.type_found!r} is unknown"].append(frame.label)
         for warning in frame.warnings:
             odd[warning].append(frame.label)
-    foreign = [f"{name}: {reason}; left out" for name, reason in night.foreign]
+    foreign = [f"{name}: {reason}; not used" for name, reason in night.foreign]
     return (*foreign, *(f"{list_of_names(labels)}: {warning}" for warning, labels in odd.items()))
 
 
@@ -632,7 +635,7 @@ def too_large_errors(night: Night, max_frame_mb: float) -> list[ArrayredError]:
         InputError(
             f"The frame has {frame.image.source.n_bytes / 1e6:.0f} MB",
             path=frame.path,
-            hint="If that is right, raise max_frame_mb in the recipe.",
+            hint="If this is correct, raise max_frame_mb in the recipe.",
         )
         for frame in night.frames
         if frame.image.source.n_bytes / 1e6 > max_frame_mb and not frame.library
@@ -642,11 +645,11 @@ def too_large_errors(night: Night, max_frame_mb: float) -> list[ArrayredError]:
 def _unexposed_error(frame: Frame) -> InputError:
     name = without_suffix(frame.path.name)
     return InputError(
-        f"A {frame.frame_type} of 0 s cannot be",
+        f"A {frame.frame_type} of 0 s is impossible",
         path=frame.path,
         keyword="EXPTIME",
         value=0.0,
-        hint=f'Tell its exposure ([exptime] "{name}" = SECONDS) or that it is a bias '
+        hint=f'Set its exposure time ([exptime] "{name}" = SECONDS) or set its type to bias '
         f'([types] bias = ["{name}"]) in a night file, or exclude the frame.',
     )
 
@@ -670,29 +673,33 @@ def no_lights_error(night: Night, problems: Iterable[ArrayredError]) -> list[Arr
     if any(problem.path is not None and problem.path not in others for problem in problems):
         return []
     if night.file.frames == "*":
-        hint = "Check the frame types; spellings of your own go into an instrument file."
-        return [InputError("There is no light frame", path=night.folder, hint=hint)]
+        hint = "Check the frame types; add other spellings to an instrument file."
+        return [InputError("No light (science) frames found", path=night.folder, hint=hint)]
     reason = pattern_mismatch(night.file.frames)
     lights = [label for label, why in night.left_out if why == reason]
     there = (
-        f"The lights are {list_of_names(lights)}" if lights else "There is no other light either"
+        f"The light frames are {list_of_names(lights)}"
+        if lights
+        else "There are no light frames at all"
     )
     return [
         InputError(
-            f"There is no light frame whose name matches {night.file.frames!r}",
+            f"No light frame has a name that matches {night.file.frames!r}",
             path=night.folder,
-            hint=f"{there}; in a shell, quote what has an asterisk." if lights else f"{there}.",
+            hint=f"{there}; in a shell, quote patterns with an asterisk."
+            if lights
+            else f"{there}.",
         )
     ]
 
 
 def _untyped_error(frame: Frame) -> InputError:
     return InputError(
-        "No card says what kind of frame this is",
+        "Frame type unknown: no IMAGETYP in the header",
         path=frame.path,
         keyword="IMAGETYP",
-        hint="Add IMAGETYP to the header, name its card in an instrument file, tell its type in a "
-        "night file, or exclude it.",
+        hint="Add IMAGETYP to the header, name its keyword in an instrument file, set its type in "
+        "a night file, or exclude it.",
     )
 
 
@@ -724,7 +731,7 @@ def explain_plan(night: Night, plan: Plan, memory: int | None = None) -> str:
         ],
         "passes": list(_read_pass_lines(night, plan, memory)),
         "products": list(_product_lines(plan)),
-        "left out": plan.left_out_lines(),
+        "not used": plan.left_out_lines(),
         "warnings": plan.warnings,
         "problems": [str(problem) for problem in plan.problems],
     }
@@ -736,7 +743,7 @@ def explain_plan(night: Night, plan: Plan, memory: int | None = None) -> str:
 
 def _group_line(group: Group) -> str:
     rows, columns = group.frames[0].shape
-    at = "" if group.temperature is None else f", {group.temperature:.1f} deg C"
+    at = "" if group.temperature is None else f", {group.temperature:.1f} °C"
     told = f"{group.size} of {group.exptime:g} s, {columns} x {rows}{at}"
     return told + _overscan_text(group.frames[0].sections)
 
@@ -779,7 +786,7 @@ def _read_pass_lines(night: Night, plan: Plan, memory: int | None) -> Iterator[s
     yield from _pixel_decision_lines(night)
     asked = sum(frame.doubt is not None for frame in night.frames)
     if asked:
-        yield f"probe of some rows: {asked} frames may be of another type"
+        yield f"probe of some rows: {asked} frames may have another type"
     flats = [flat.frames for flat in plan.flats.values()]
     for group in [*plan.masters, *flats, *(target.lights for target in plan.targets)]:
         n_bands = len(list(band_edges(group.frames[0].shape[0], group.band_rows(memory))))
@@ -790,7 +797,10 @@ def _read_pass_lines(night: Night, plan: Plan, memory: int | None) -> Iterator[s
         )
     compared = [len(t.lights.frames) for t in plan.targets if len(t.lights.frames) > 1]
     if compared:
-        yield f"probe of the lights: {sum(compared)} frames compared within {len(compared)} targets"
+        yield (
+            f"probe of the light frames: {sum(compared)} frames compared within {len(compared)} "
+            "targets"
+        )
 
 
 def _pixel_decision_lines(night: Night) -> Iterator[str]:
@@ -829,7 +839,7 @@ def _product_lines(plan: Plan) -> Iterator[str]:
 _NIGHT_FILE_HEAD = """\
 # What arrayred understood of this night. Edit it, then:
 #   arrayred reduce NIGHT -o OUT --night-file THIS-FILE
-# Frames are labels, file names, globs, or ranges such as hr8047-10..12. Everything may be left out.
+# Frames are labels, file names, globs, or ranges such as hr8047-10..12. All entries are optional.
 """
 _NIGHT_FILE_SETTINGS = """\
 # Any field of the recipe, for all targets; under a target, for that one.
@@ -877,7 +887,7 @@ def _night_file_top(night: Night, path: Path) -> Iterator[str]:
     if file.frames != "*":
         yield f"frames = {toml_text(file.frames)}"
     yield f"exclude = {toml_text(list(file.exclude))}"
-    more = "further folders of raw or master darks, biases"
+    more = "more folders of raw or master darks, biases"
     yield f"calibrations = {toml_text(calibrations)}  # {more}"
     if file.unsigned != "auto":
         yield f"unsigned = {toml_text(file.unsigned)}"

@@ -149,9 +149,9 @@ def read_account(ledger: Ledger) -> Account | None:
         return _account(ledger.account) if ledger.account else None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
-            "What was noted of the night makes no sense",
+            "The record of the night is invalid",
             path=ledger.out / STATE_FOLDER / MANIFEST,
-            hint="Reduce the night once more, which notes it anew.",
+            hint="Reduce the night again to renew it.",
         ) from error
 
 

@@ -212,7 +212,7 @@ def test_an_answer_of_nothing_is_no_answer(start: Start) -> None:
 def test_what_is_no_angle_is_refused_and_asked_again(start: Start, tmp_path: Path) -> None:
     terminal = start("--object", "59 Cyg", "--grating", "1200").until(GRATANG)
     for bad in ("steep", "26,5", "nan", "1e999", "26 degrees north", "6°"):
-        terminal.answer(bad).until("Error: ").until("no angle in degrees").until(GRATANG)
+        terminal.answer(bad).until("Error: ").until("not an angle in degrees").until(GRATANG)
     assert terminal.answer(" 26.5 deg").ended() == 0, terminal.screen
     assert header(tmp_path)["GRATANG"] == 26.5
 

@@ -387,19 +387,22 @@ def odd_exposure(night: Path) -> None:
 
 
 BAD_NIGHTS = [
-    (without_files, r"night: There is no FITS file\. Name the folder"),
-    (without_darks, r"There is no dark\. Name a folder of darks \(--calibrations DIR\), or"),
-    (without_lights, r"night: There is no light frame\. Check the frame types"),
+    (without_files, r"night: No FITS files found\. Name the folder"),
+    (without_darks, r"No dark frames found\. Add a folder of darks \(--calibrations DIR\), or"),
+    (without_lights, r"night: No light \(science\) frames found\. Check the frame types"),
     (
         other_exposure,
         r"light-001\.fit: No dark within 0\.5 s fits.*300 s.*5 x 600 s.*\. Name a",
     ),
     (other_binning, r"light-001\.fit: No dark.*binning.*\. Name a folder of matching"),
-    (cut_short, r"light-002\.fit: The file has 30000 bytes, .* promises \d+\. It was cut short: c"),
-    (cut_in_the_header, r"light-002\.fit: The file ends within its header\. It was cut short"),
+    (cut_short, r"light-002\.fit: The file has 30000 bytes, .* promises \d+\. It is truncated: c"),
+    (
+        cut_in_the_header,
+        r"light-002\.fit: The file is truncated: the header is incomplete\. It is truncated",
+    ),
     (emptied, r"light-002\.fit: The file is empty\. Copy it again"),
     (untyped, r"light-002\.fit: No card says what kind of frame.*\. Add IMAGETYP"),
-    (without_exposure, r"light-002\.fit: No card gives the exposure\. Correct EXPTIME"),
+    (without_exposure, r"light-002\.fit: The header has no exposure time\. Correct EXPTIME"),
     (odd_exposure, r"light-002\.fit: EXPTIME is '600,0'.*\. Correct EXPTIME"),
 ]
 
@@ -422,24 +425,27 @@ def test_lights_that_were_all_cut_short_are_the_cause_alone(night: Path, arrayre
     for path in sorted(night.glob("light*")):
         os.truncate(path, 30000)
     told = arrayred("reduce", night, "-o", "out", *QUIET)
-    assert (told.code, told.err.count("It was cut short"), told.err.count("\n")) == (4, 3, 3)
+    assert (told.code, told.err.count("It is truncated"), told.err.count("\n")) == (4, 3, 3)
 
 
 def test_a_night_of_spoilt_darks_alone_still_has_no_light(night: Path, arrayred: Call) -> None:
     without_lights(night)
     fits.delval(night / "dark-001.fit", "EXPTIME")
     told = arrayred("reduce", night, "-o", "out", *QUIET)
-    assert "No card gives the exposure" in told.err
-    assert "There is no light frame" in told.err
+    assert "The header has no exposure time" in told.err
+    assert "No light (science) frames found" in told.err
 
 
 def test_a_pattern_that_no_light_has_is_told_the_lights(night: Path, arrayred: Call) -> None:
     told = arrayred("reduce", night, "-o", "out", *QUIET, "--frames", "vega*")
     assert told.code == 4
-    assert "whose name matches 'vega*'. The lights are light-001, light-002, light-003" in told.err
+    assert (
+        "whose name matches 'vega*'. The light frames are light-001, light-002, light-003"
+        in told.err
+    )
 
 
-@pytest.mark.parametrize(("name", "what"), [("nope", "There is no such folder"),
+@pytest.mark.parametrize(("name", "what"), [("nope", "No such folder"),
                                             ("night/light-001.fit", "This is a file")])  # fmt: skip
 def test_what_is_no_folder_of_frames_is_named(
     night: Path, arrayred: Call, name: str, what: str
@@ -461,7 +467,7 @@ def test_all_problems_of_a_night_are_told_at_once(night: Path, arrayred: Call) -
 
 A_REMEDY = r".*\. [A-Z].*[.?]$"
 BAD_COMMANDS: list[tuple[list[str], int, str]] = [
-    (["nowhere", "-o", "out"], 4, "nowhere: There is no such folder" + A_REMEDY),
+    (["nowhere", "-o", "out"], 4, "nowhere: No such folder" + A_REMEDY),
     (["night/light-001.fit", "-o", "out"], 4, "light-001.fit: .*" + A_REMEDY),
     (["night", "-o", "night"], 2, "night: The output lies inside the night" + A_REMEDY),
     (["night", "-o", "night/a/b"], 2, "night/a/b: The output lies inside" + A_REMEDY),
@@ -538,7 +544,7 @@ def test_a_product_changed_by_hand_is_made_anew_and_that_is_said(
         product.write_bytes(product.read_bytes() + b"by hand")
         told = arrayred("reduce", night, "-o", "out", "--no-figures")
         assert told.code == 0, told.err
-        said = f"Simulated_star{name} was changed since it was made, and is made anew"
+        said = f"Simulated_star{name} was changed after it was written, and is made again"
         assert said in told.out
         assert whole("out") == undisturbed, name
 

@@ -31,7 +31,7 @@ def test_no_dark_at_all_is_said_once_for_all_targets(two: Path, arrayred: Call) 
     for path in two.glob("dark*"):
         path.rename(path.with_suffix(".away"))
     told = arrayred("reduce", two, "-o", "out", *QUIET)
-    assert (told.code, told.err.count("There is no dark."), told.err.count("\n")) == (4, 1, 1)
+    assert (told.code, told.err.count("No dark frames found."), told.err.count("\n")) == (4, 1, 1)
     assert "--calibrations DIR" in told.err
     assert arrayred("reduce", two, "-o", "out", *QUIET, "--no-dark").code == 0
 

@@ -39,7 +39,7 @@ def essence(plan: ar.Plan) -> Essence:
             for t in plan.targets
         ],
         "cards": [dict(target.cards) for target in plan.targets],
-        "left out": sorted(plan.left_out),
+        "not used": sorted(plan.left_out),
         "failed": [name for name, _ in plan.failed],
         "problems": [str(problem) for problem in plan.problems],
     }

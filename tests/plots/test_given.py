@@ -86,12 +86,12 @@ def test_pixels_without_numbers_are_counted_from_one() -> None:
 
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0)])
 def test_an_image_of_no_pixels_is_refused(shape: tuple[int, int]) -> None:
-    with pytest.raises(ar.UsageError, match="nothing to draw"):
+    with pytest.raises(ar.UsageError, match="Nothing to draw"):
         ar.plots.image(xr.DataArray(np.zeros(shape), dims=("y", "x")))
 
 
 def test_an_image_of_words_is_refused() -> None:
-    with pytest.raises(ar.UsageError, match="nothing to draw"):
+    with pytest.raises(ar.UsageError, match="Nothing to draw"):
         ar.plots.image(xr.DataArray(np.full((2, 2), "a"), dims=("y", "x")))
 
 

@@ -159,7 +159,7 @@ def test_the_spectrum_is_drawn_with_three_standard_deviations(
     (band,) = axes.collections
     lowest = (spectrum["flux"] - 3 * np.sqrt(spectrum["variance"])).min()
     assert band.get_paths()[0].get_extents().y0 == pytest.approx(lowest.item())
-    title = "spectrum less the sky" if sky else "spectrum, sky included"
+    title = "sky-subtracted spectrum" if sky else "spectrum without sky subtraction"
     assert axes.get_title() == f"{title} (optimal)"
     assert [text.startswith("sky ") for text in texts(rows)].count(True) == 2 * sky
 

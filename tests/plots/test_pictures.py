@@ -136,7 +136,7 @@ def test_a_sheet_shows_the_first_and_the_last_frame_with_one_stretch(folder: Pat
 
 
 def test_a_sheet_of_no_frame_is_refused(folder: Path) -> None:
-    with pytest.raises(ar.UsageError, match="0 frames were asked for"):
+    with pytest.raises(ar.UsageError, match="0 frames requested"):
         ar.plots.cube(ar.open_frames(folder), n=0)
 
 

@@ -46,7 +46,7 @@ def test_candidates_are_told_with_what_became_of_them(products: Products) -> Non
     assert texts(axes)[1:] == [
         "spectrum 80:90",
         "not taken 20:30, S/N 12",
-        "sharper than a star 50, S/N 7",
+        "too narrow for a star 50, S/N 7",
         "spectrum of its own 120:130",
     ]
     assert axes.get_title() == "found by the robust rule, brightest row at S/N 33"

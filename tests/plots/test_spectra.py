@@ -84,7 +84,7 @@ def test_spectra_of_two_units_are_compared_only_by_shape(spectrum: xr.Dataset) -
     with pytest.raises(ar.UsageError, match="in adu and in electron"):
         ar.plots.compare({"a": spectrum, "b": other})
     axes = ar.plots.compare({"a": spectrum, "b": other}, normalised=True).axes[0]
-    assert axes.get_ylabel() == "flux / median"
+    assert axes.get_ylabel() == "Flux / median"
 
 
 def test_nothing_to_compare_is_refused() -> None:

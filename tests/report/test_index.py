@@ -59,7 +59,7 @@ def test_what_is_wrong_comes_first_and_every_target_is_there(many: Path) -> None
 
 
 def test_targets_that_need_a_look_are_counted(many: Path) -> None:
-    for n_seen, said in ((1, "1 target needs a look"), (2, "2 targets need a look")):
+    for n_seen, said in ((1, "1 target to check"), (2, "2 targets to check")):
         with changed_manifest(many / "night-b") as whole:
             for target in whole["made"][PAGE_ENTRY]["facts"]["targets"][:n_seen]:
                 target["state"] = "attention"
@@ -106,7 +106,7 @@ def test_an_index_without_summary_shows_the_pages_there_are(many: Path) -> None:
 
 
 def test_a_folder_without_nights_has_no_index(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="No night was reduced here"):
+    with pytest.raises(UsageError, match="No reduced night found here"):
         write_index(tmp_path)
 
 
@@ -119,7 +119,7 @@ def test_the_same_nights_give_the_same_index(many: Path) -> None:
 
 def test_an_index_is_known_to_verify_and_one_of_somebody_else_stays(many: Path) -> None:
     (many / INDEX).write_bytes(b"mine")
-    with pytest.raises(UsageError, match="already there"):
+    with pytest.raises(UsageError, match="already exists"):
         write_index(many)
     assert (many / INDEX).read_bytes() == b"mine"
     write_index(many, overwrite=True)
