@@ -38,6 +38,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from arrayred.errors import MismatchError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import xarray as xr
 
 FRAME, LAMP, Y, X = "frame", "lamp", "y", "x"
@@ -264,6 +266,11 @@ class Run:
         }
         return f"{where} {are} bright too{known}{end[self.state]}"
 
+    @property
+    def remark(self) -> str:
+        """Return the sentence as a remark: a spectrum that is not extracted is to be checked."""
+        return to_check(str(self)) if self.state == "left" else str(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -342,7 +349,7 @@ def check_cube(cube: xr.Dataset) -> None:
 def check_image(image: xr.Dataset) -> None:
     """Raise unless `counts` is an image of numbers (y, x) in memory; see `check_pixels`."""
     check_pixels(image, _IMAGE)
-    if image[COUNTS].chunks is not None:
+    if image.variables[COUNTS].chunks is not None:
         raise MismatchError(
             "The image is chunked; the last bits of the result would depend on the chunks",
             hint="Call compute() first.",
@@ -382,7 +389,7 @@ def check_pixels(ds: xr.Dataset, *dims: tuple[str, ...]) -> None:
     allowed = dims or (_IMAGE, _CUBE)
     what = " or ".join(_NAMES[one] for one in allowed)
     check_dataset(ds, what)
-    found = ds[COUNTS].dims if COUNTS in ds else tuple(ds.data_vars)
+    found = ds.variables[COUNTS].dims if COUNTS in ds else tuple(ds.data_vars)
     if found not in allowed:
         wanted = " or ".join(map(str, allowed))
         raise MismatchError(
@@ -390,7 +397,7 @@ def check_pixels(ds: xr.Dataset, *dims: tuple[str, ...]) -> None:
             f"has {found}",
             hint="Select or transpose first.",
         )
-    counts = ds[COUNTS]
+    counts = ds.variables[COUNTS]
     if counts.dtype.kind not in "iuf":
         raise MismatchError(
             f"The counts are of the dtype {counts.dtype}, not numbers",
@@ -401,20 +408,27 @@ def check_pixels(ds: xr.Dataset, *dims: tuple[str, ...]) -> None:
     if 0 in counts.shape:
         sizes = ", ".join(f"{n} along {dim}" for dim, n in counts.sizes.items())
         raise UsageError(f"There are no pixels: {sizes}", hint="Select at least one.")
+    indexes = ds.indexes
     for dim in (Y, X):
-        if dim in ds.indexes:
-            _pixel_numbers(ds, dim)
+        if dim in indexes:
+            _pixel_numbers(indexes, dim)
 
 
-def _pixel_numbers(ds: xr.Dataset, dim: str) -> Any:
-    """Return the pixel numbers along a dim, each of which must be there once."""
-    if dim not in ds.indexes:
+def _pixel_numbers(indexes: Mapping[Any, Any], dim: str) -> Any:
+    """Return the pixel numbers along a dim, each of which must be there once.
+
+    Parameters
+    ----------
+    indexes : of a Dataset, which makes them anew whenever it is asked for them.
+    dim : y or x.
+    """
+    if dim not in indexes:
         raise MismatchError(
             f"The pixels have no numbers {dim}",
             keyword=dim,
             hint=f"Add them as in the file: .assign_coords({dim}=range(1, n + 1)).",
         )
-    numbers = ds.indexes[dim]
+    numbers = indexes[dim]
     if not numbers.is_unique:
         raise MismatchError(
             f"The pixel number {numbers[numbers.duplicated()][0]} occurs twice along {dim}",
@@ -449,9 +463,9 @@ def with_pixels_of(
     """
     check_pixels(image)
     check_pixels(other, dims)
-    where = {}
+    where, here, theirs = {}, image.indexes, other.indexes
     for dim in (Y, X):
-        wanted, there = _pixel_numbers(image, dim), _pixel_numbers(other, dim)
+        wanted, there = _pixel_numbers(here, dim), _pixel_numbers(theirs, dim)
         if wanted.equals(there):
             continue
         at = there.get_indexer(wanted)
@@ -484,7 +498,7 @@ def _require_same_setup(one: xr.Dataset, other: xr.Dataset) -> None:
     _require_same_units(one, other)
     for name in SETUP_COORDS:
         if name in one.coords and name in other.coords:
-            ours, theirs = one[name].item(), other[name].item()
+            ours, theirs = one.variables[name].values.item(), other.variables[name].values.item()
             if ours != theirs:
                 raise MismatchError(
                     f"{name} is {ours!r} here and {theirs!r} there",
@@ -495,7 +509,7 @@ def _require_same_setup(one: xr.Dataset, other: xr.Dataset) -> None:
 
 
 def _require_same_units(one: xr.Dataset, other: xr.Dataset) -> None:
-    ours, theirs = one[COUNTS].attrs.get("units"), other[COUNTS].attrs.get("units")
+    ours, theirs = (ds.variables[COUNTS].attrs.get("units") for ds in (one, other))
     if None not in (ours, theirs) and ours != theirs:
         raise MismatchError(
             f"The pixels are in {ours} here and in {theirs} there",
@@ -584,6 +598,47 @@ def dq_attrs(what: str) -> dict[str, object]:
         "flag_masks": list(DQ_MEANINGS),
         "flag_meanings": " ".join(DQ_MEANINGS.values()),
     }
+
+
+# Levels of remarks: "check" where a flux, an uncertainty or a wavelength of a spectrum may be wrong
+# and a person should look, else information. The level is part of the text, so that it goes with it
+# into headers, reports, summaries and logs; it is decided where the remark is made.
+
+_CHECK = "check: "
+
+
+def to_check(text: str) -> str:
+    """Return a remark of level "check".
+
+    Examples
+    --------
+    >>> remark_about("Vega", to_check("5 columns hold saturated pixels"))
+    'check: Vega: 5 columns hold saturated pixels'
+    >>> without_level(to_check("5 columns hold saturated pixels"))
+    '5 columns hold saturated pixels'
+    """
+    return f"{_CHECK}{text}"
+
+
+def is_check(remark: str) -> bool:
+    """Return whether a remark is of level "check"."""
+    return remark.startswith(_CHECK)
+
+
+def without_level(remark: str) -> str:
+    """Return the text of a remark, which by itself is information."""
+    return remark.removeprefix(_CHECK)
+
+
+def remark_about(subject: str, remark: str) -> str:
+    """Return a remark with what it is about before its text; its level is unchanged."""
+    about = f"{subject}: {without_level(remark)}"
+    return to_check(about) if is_check(remark) else about
+
+
+def add_check(ds: xr.Dataset, text: str) -> xr.Dataset:
+    """Return the Dataset with one more remark of level "check"."""
+    return add_remark(ds, to_check(text))
 
 
 def add_remark(ds: xr.Dataset, text: str) -> xr.Dataset:

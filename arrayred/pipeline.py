@@ -66,11 +66,13 @@ from arrayred.model import (
     Run,
     X,
     Y,
+    add_check,
     add_history,
     add_remark,
     check_cube,
     check_pixels,
     transpose_to_x,
+    without_level,
 )
 from arrayred.night import Flat, Group, Lamp, Night, SyntheticDark, Target, make_plan, open_night
 from arrayred.night.match import span_of
@@ -245,6 +247,7 @@ class Masters:
     def __init__(self, method: Method, reading: ReadOptions) -> None:
         self.method, self.reading = method, reading
         self._made: dict[str, xr.Dataset | ArrayredError] = {}
+        self._lines: dict[str, xr.Dataset] = {}
         self._identified: dict[tuple[object, ...], xr.Dataset | ArrayredError] = {}
         self._making = RLock()
 
@@ -287,7 +290,7 @@ class Masters:
         if key not in self._identified:
             try:
                 with stage("identify lamp"):
-                    lines = merge_lines(*(brightest_lines(lamp, self) for lamp in lamps))
+                    lines = merge_lines(*(self._lines_of(lamp) for lamp in lamps))
                     self._identified[key] = identify(
                         lines, recipe.lamp, dispersion=hint[0], center=hint[1]
                     )
@@ -297,6 +300,12 @@ class Masters:
         if isinstance(found, ArrayredError):
             raise found
         return found
+
+    def _lines_of(self, lamp: Lamp) -> xr.Dataset:
+        """Return the lines of a lamp, which is read once: it is tried alone, and with others."""
+        if lamp.name not in self._lines:
+            self._lines[lamp.name] = brightest_lines(lamp, self)
+        return self._lines[lamp.name]
 
     def make(self, group: Group | Flat) -> xr.Dataset:
         """Make a master from its frames and the masters that they need."""
@@ -344,7 +353,7 @@ def target(one: Target, masters: Masters, reading: ReadOptions) -> Iterator[tupl
                 solved = None
                 arc, told = extract_lamps(one, masters, reading, product)
                 for text in told:
-                    product = add_remark(product, text)
+                    product = add_check(product, text)
             lines = None
             if arc is not None and one.recipe.wavelength:
                 product, lines, solved = calibrate_wavelengths(one, masters, product, arc)
@@ -465,7 +474,7 @@ def with_motion(spectrum: xr.Dataset, motion: StarMotion) -> xr.Dataset:
             f"the light frames drift by {left:.2f} pixels along the dispersion (by {motion.by}), "
             "which broadens lines: use --per-frame for the spectrum of each frame"
         )
-        spectrum = add_remark(spectrum, text)
+        spectrum = add_check(spectrum, text)
     if not known:
         return spectrum
     words = [f"{facts['drift_rows']:.2f} rows along the slit"]
@@ -960,16 +969,16 @@ def calibrate_wavelengths(
             )
     except ArrayredError as error:
         told = f"no wavelengths: {error.args[0]}. {error.hint}".rstrip()
-        told += " (use arrayred wavelength OUT; nothing is reduced again)"
-        return add_remark(spectrum, told), None, None
+        told += " (arrayred wavelength OUT: nothing is reduced again)"
+        return add_check(spectrum, told), None, None
     cards, recipe = _cards_of(one), one.recipe
     wanted = Corrections(recipe.zero_point, recipe.star_velocity, recipe.heliocentric)
     try:
         spectrum = with_wavelengths(spectrum, solved, cards, middle, wanted)
     except LampError as error:
         spectrum = with_wavelengths(spectrum, solved, cards, middle)
-        told = f"wavelength zero point not corrected: {error.args[0]}. {error.hint}"
-        spectrum = add_remark(spectrum, told)
+        told = f"wavelengths are those of the lamp as it is: {error.args[0]}. {error.hint}"
+        spectrum = add_check(spectrum, told)
     for text in solved.told:
         spectrum = add_remark(spectrum, text)
     facts = {"solution": solved.dispersion.to_dict(), "lamps": solved.lamps, "kind": "arc"}
@@ -1032,10 +1041,10 @@ def spectrum_at_rows(
     """
     tables, best = procedure_spectrum(image, rows, recipe), best_estimate(image)
     if aligned is not None:
-        bright = [str(run) for run in rows.others]
+        bright = [run.remark for run in rows.others]
         told = [line for line in tables.attrs.get("remarks", ()) if line not in bright]
         best, rows = best_estimate(aligned[0]), aligned[1]
-        told += [line for line in map(str, rows.others) if line not in told]
+        told += [run.remark for run in rows.others if run.remark not in told]
         kept = {name: value for name, value in tables.attrs.items() if name != "other_rows"}
         tables = tables.drop_attrs(deep=False)
         tables = tables.assign_attrs({**kept, **row_attrs(rows), "remarks": told})
@@ -1094,16 +1103,18 @@ def procedure_spectrum(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Data
     own, rows = rows, rows.of_procedure
     spectrum = extract(image, rows)
     if own.procedure is not None:
-        told = f"{rows.first} to {rows.last}, two stars that the procedure treats as one"
-        spectrum = add_remark(spectrum, f"the text tables use rows {told}")
+        pair = f"{rows.first} to {rows.last}, two stars that the procedure takes for one"
+        spectrum = add_remark(spectrum, f"the text tables are of rows {pair}")
     if not recipe.sky:
         return spectrum
     where: dict[str, Any] = {"offset": recipe.sky_offset, "side": recipe.sky_side}
-    if recipe.sky_rows is None and recipe.sky_model != "band":
+    is_of_tables = recipe.sky_rows is None and recipe.sky_model != "band"
+    if is_of_tables:
         error = why_no_band(image, rows, **where)
         if error is not None:
             return add_remark(spectrum, f"no sky-subtracted text table: {error.args[0]}")
-    return subtract_sky(
+    told = list(spectrum.attrs.get("remarks", ()))
+    spectrum = subtract_sky(
         spectrum,
         image,
         rows,
@@ -1111,6 +1122,10 @@ def procedure_spectrum(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Data
         per_bright_row=recipe.sky_per_bright_row,
         **where,
     )
+    if is_of_tables and "remarks" in spectrum.attrs:  # no flux depends on that band
+        of_band = spectrum.attrs["remarks"][len(told) :]
+        spectrum = spectrum.assign_attrs(remarks=[*told, *map(without_level, of_band)])
+    return spectrum
 
 
 def sky_under_trace(
@@ -1221,14 +1236,14 @@ def checked_for_signal(spectrum: xr.Dataset, rows: Rows, n_rows: int) -> xr.Data
     height = 2 * float(spectrum.attrs["half_height"])
     lit = levels >= _LEAST_SNR
     if height > max(_LARGEST_PART * n_rows, _LARGEST_APERTURE) and n_lines < _LEAST_LINES:
-        spectrum = add_remark(
+        spectrum = add_check(
             spectrum,
             f"the aperture is {height:.0f} rows high, {height / n_rows:.0%} of the slit: check it, "
             "or use --rows A:B",
         )
     at_edge = lit.size > 1 and bool(lit[0]) != bool(lit[-1])
     if at_edge and 2 * np.count_nonzero(lit) < lit.size and n_lines < _LEAST_LINES:
-        spectrum = add_remark(
+        spectrum = add_check(
             spectrum,
             f"{1 - np.count_nonzero(lit) / lit.size:.0%} of the columns, up to one end, have S/N "
             "below 1: check the spectrum, or use --rows A:B",

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import matplotlib
 import pytest
+import xarray as xr
 from hypothesis import settings
 
+from arrayred import pipeline
+from arrayred.batch import wavelengths
+from arrayred.errors import ArrayredError
 from arrayred.io import write_frames
 from arrayred.simulate import Detector, SimulatedNight, Star
 from tests.io.remote_store import Store, store_in_memory
@@ -26,6 +34,8 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 # a test starts takes 0.5 s longer, and collecting the tests twice the time (35 s for 17 s).
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# Nor is a list of the system's fonts made by each process, which has caches of its own: 1.2 s.
+os.environ.setdefault("MPLCONFIGDIR", matplotlib.get_cachedir())
 
 
 # How long an example takes is no claim: on a busy machine it takes ten times as long.
@@ -66,6 +76,33 @@ def _caches_of_its_own(_numbered_caches: Iterator[Path], monkeypatch: pytest.Mon
     monkeypatch.setenv("XDG_CACHE_HOME", str(next(_numbered_caches)))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _lamps_identified_once() -> Iterator[None]:
+    """Let commands identify equal lines once in a process: it takes ten times all the rest.
+
+    The tests of `identify` call it by itself, and processes that tests start are as they are.
+    """
+    known: dict[bytes, xr.Dataset | ArrayredError] = {}
+    identify = pipeline.identify
+
+    def identified(lines: xr.Dataset, lamp: str, **hints: Any) -> xr.Dataset:
+        key = pickle.dumps((lines.to_dict(), lamp, hints))
+        if key not in known:
+            try:
+                known[key] = identify(lines, lamp, **hints)
+            except ArrayredError as error:
+                known[key] = error
+        found = known[key]
+        if isinstance(found, ArrayredError):
+            raise found
+        return found.copy(deep=True)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pipeline, "identify", identified)
+        patched.setattr(wavelengths, "identify", identified)
+        yield
+
+
 @pytest.fixture(scope="session")
 def nights() -> Path:
     """Return the folder of real nights, or skip."""
@@ -78,6 +115,18 @@ def nights() -> Path:
 def barber(nights: Path) -> Path:
     """Return the raw frames of the published night."""
     return nights / "barber-2020-11-03" / "raw"
+
+
+@pytest.fixture(scope="session")
+def reduced_real(nights: Path) -> Callable[[str], xr.DataTree]:
+    """Return a function that reduces a real night without a setting, once: nobody changes it."""
+    return functools.cache(lambda name: pipeline.reduce_night(nights / name))
+
+
+@pytest.fixture(scope="session")
+def reduced_barber(reduced_real: Callable[[str], xr.DataTree]) -> xr.DataTree:
+    """Return what the published night is reduced to."""
+    return reduced_real("barber-2020-11-03/raw")
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,11 @@ from arrayred.model import (
     add_remark,
     check_cube,
     check_image,
+    is_check,
+    remark_about,
+    to_check,
     with_pixels_of,
+    without_level,
 )
 
 ROWS = Rows(484, 518, 35, 16.3, 11.6, 4.0, 62.6, others=(Run(600, 601),))
@@ -153,3 +157,9 @@ def test_lines_are_added_in_order_to_a_new_dataset(
     second = add(first, "two")
     assert second.attrs[attr] == ["one", "two"]
     assert first.attrs[attr] == ["one"]
+
+
+def test_a_remark_keeps_its_level_whatever_it_is_about() -> None:
+    assert remark_about("Vega", to_check("saturated")) == to_check("Vega: saturated")
+    assert not is_check(remark_about("Vega", "the lamp is an arc"))
+    assert without_level(remark_about("Vega", to_check("saturated"))) == "Vega: saturated"

@@ -9,7 +9,6 @@ differ from what a second pass makes with them.
 from __future__ import annotations
 
 import dataclasses
-import gc
 import io
 import json
 import logging
@@ -72,6 +71,7 @@ from arrayred.io.ledger import (
 from arrayred.io.pixel_checks import forget_samples
 from arrayred.io.publish import output_lock, publish, storage_error
 from arrayred.io.remote import without_secrets
+from arrayred.model import is_check, without_level
 from arrayred.night import Flat, Group, Night, Plan, open_night
 from arrayred.night.groups import slug
 from arrayred.night.night import CachePolicy, with_local_pixels
@@ -268,8 +268,6 @@ def _run_plan(
         now = time.perf_counter()
         lines.append(_summary_line(job.label, outcome, now - last))
         last = now
-        if outcome.spectrum is not None and job.output.figures:
-            gc.collect()  # a picture is a ring of references around its images: 58 MiB a target
         for name, what in outcome.damage.items():
             damage.append(f"{name} was {what} after it was written, and is made again")
         if outcome.error is not None:
@@ -824,7 +822,8 @@ def night_log(
     with _written(records, output.out) as end:
         note("night", {"folder": str(night.folder), "frames": len(night.frames)})
         for text in _night_warnings(night, plan, output):
-            note("warning", {"text": text}, logging.WARNING)
+            event, level = ("check", logging.WARNING) if is_check(text) else ("note", logging.INFO)
+            note(event, {"text": without_level(text)}, level)
         end["failed"] = 0
 
         def log(outcome: Outcome) -> None:

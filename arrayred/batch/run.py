@@ -103,6 +103,7 @@ from arrayred.steps.noise import with_own_noise
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.figure import Figure
 
 _CARD_OF = {"bias": "ARBIAS", "dark": "ARDARK", "flat": "ARFLAT"}
 
@@ -354,9 +355,8 @@ def _calibrated_file(
 def arc_figure(arc: xr.Dataset, lines: xr.Dataset, stem: str) -> dict[str, Content]:
     """Return the figure of the lamps of a spectrum and their lines, by its name."""
     from arrayred.plots import arc as draw_arc
-    from arrayred.plots import png
 
-    return {f"{stem}_arc.png": png(draw_arc(arc, lines, title=stem))}
+    return {f"{stem}_arc.png": _png_of(draw_arc(arc, lines, title=stem))}
 
 
 @stage("draw")
@@ -367,12 +367,21 @@ def _quick_look_png(
     error: NoSpectrumError | None = None,
 ) -> bytes:
     """Return the figure of a target, or, without a spectrum, of the rows that were searched."""
-    from arrayred.plots import png, quick_look, search_look
+    from arrayred.plots import quick_look, search_look
 
     if spectrum is None:
         threshold = None if error is None else error.value
-        return png(search_look(transpose_to_x(combined), title, threshold=threshold))
-    return png(quick_look(transpose_to_x(combined), spectrum, title))
+        return _png_of(search_look(transpose_to_x(combined), title, threshold=threshold))
+    return _png_of(quick_look(transpose_to_x(combined), spectrum, title))
+
+
+def _png_of(figure: Figure) -> bytes:
+    """Return a figure as PNG, and let go of its images: a ring of references would hold them."""
+    from arrayred.plots import png
+
+    content = png(figure)
+    figure.clear()
+    return content
 
 
 # Masters, each written when it is made.

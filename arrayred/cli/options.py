@@ -347,10 +347,16 @@ def is_remote(folder: Path) -> bool:
     return isinstance(folder, Address)
 
 
+def tell(remark: str) -> None:
+    """Print a remark on a night under its level."""
+    from arrayred.model import is_check, without_level
+
+    level = "check" if is_check(remark) else "note"
+    click.echo(f"arrayred: {level}: {printable(without_level(remark))}", err=True)
+
+
 def warn(text: str) -> None:
     """Print a warning."""
-    from arrayred.errors import printable
-
     click.echo(f"arrayred: warning: {printable(text)}", err=True)
 
 

@@ -39,6 +39,7 @@ from arrayred.cli.options import (
     recipe_options,
     require_folders,
     settle_settings,
+    tell,
     with_pixels_at_hand,
 )
 from arrayred.cli.progress import night_counter, shown_stages
@@ -148,8 +149,8 @@ def _reduce_logged(
     night = open_with_progress(folder, file, options)
     plan = check_night(night, recipe, output)
     quiet = options.get("quiet", False)
-    for warning in () if quiet else plan.warnings:
-        click.echo(f"arrayred: warning: {printable(warning)}", err=True)
+    for remark in () if quiet else plan.warnings:
+        tell(remark)
     if not quiet:
         _print_night_and_masters(night, plan)
     output = _with_missing_cards(night, plan, output, options)
@@ -248,8 +249,15 @@ def _print_spectrum(facts: Mapping[str, Any]) -> None:
     click.echo(f"  Top edge of the spectrum: y= {facts['last_row']}")
     click.echo(f"  Thickness of the spectrum: {facts['n_bright_rows']}")
     click.echo(f"  Number of spectrum rows selected: {facts['n_rows']}")
-    for line in (*spectrum_lines(facts), *(f"Note: {r}" for r in facts.get("remarks", ()))):
+    for line in (*spectrum_lines(facts), *map(_remark_line, facts.get("remarks", ()))):
         click.echo(f"  {line}")
+
+
+def _remark_line(remark: str) -> str:
+    """Return a remark under its level."""
+    from arrayred.model import is_check, without_level
+
+    return f"{'Check' if is_check(remark) else 'Note'}: {without_level(remark)}"
 
 
 def spectrum_lines(facts: Mapping[str, Any]) -> list[str]:
@@ -487,8 +495,10 @@ def _write_index_page(out: Path) -> None:
 
 def _print_warnings(report: Report, *, quiet: bool) -> None:
     """Print the errors of a night, and its warnings unless `quiet`."""
-    for warning in () if quiet else report.warnings:
-        click.echo(f"arrayred: warning: {report.label}: {printable(warning)}", err=True)
+    from arrayred.model import remark_about
+
+    for remark in () if quiet else report.warnings:
+        tell(remark_about(report.label, remark))
     for line in report.lines:
         if line.status == "failed":
             where = f"{report.label}: {line.target}" if line.target else report.label

@@ -33,6 +33,7 @@ from arrayred.model import (
     Sections,
     Unit,
     consistent_sections,
+    to_check,
 )
 
 
@@ -556,7 +557,8 @@ class HeaderValues:
             self.warnings.append(f"{keyword} is the string {value!r}, read as a number")
         other = _as_number(self._first(["EXPOSURE"])[1]) if keyword != "EXPOSURE" else None
         if other is not None and self._is_in_seconds("EXPOSURE") and other != seconds:
-            self.warnings.append(f"{keyword} is {seconds:g}, but EXPOSURE is {other:g}")
+            told = f"{keyword} is {seconds:g}, but EXPOSURE is {other:g}"
+            self.warnings.append(to_check(told))
 
     def _is_in_seconds(self, keyword: str) -> bool:
         """Return whether a card is in s: EXPOSURE (ms in some programs) only if so commented.
@@ -593,7 +595,8 @@ class HeaderValues:
         spelt = self.text("unit")
         unit = instrument.unit_of(spelt) if spelt else "adu"
         if unit is None:
-            self.warnings.append(f"the unit {spelt!r} of the pixels is unknown; ADU assumed")
+            told = f"the unit {spelt!r} of the pixels is unknown, taken for adu"
+            self.warnings.append(to_check(told))
         return unit or "adu"
 
     def _plain(self, fact: str) -> str:
@@ -892,7 +895,7 @@ def sections_of(image: ImageHDU, instrument: Instrument) -> SectionsFound:
     if sections is not None:
         return sections, (), ()
     what = f"BIASSEC {texts['BIASSEC'].strip()} and {kept} {texts[kept].strip()}"
-    return None, (f"{what} were not used: {why}",), ()
+    return None, (to_check(f"{what} were not used: {why}"),), ()
 
 
 def _by_instrument(image: ImageHDU, texts: dict[str, str]) -> SectionsFound:

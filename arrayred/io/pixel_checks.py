@@ -52,7 +52,7 @@ from arrayred.io.scan import (
 )
 from arrayred.kernels.combine import median, without_impossible
 from arrayred.kernels.rows import bright_runs, matched_filter, robust_std, runs_of_light
-from arrayred.model import Section, Sections, Unsigned
+from arrayred.model import Section, Sections, Unsigned, to_check
 
 Values = NDArray[np.float64]
 
@@ -287,7 +287,7 @@ def _with_block_warning(frame: Frame) -> Frame:
         f"{there:.1%} of the pixels are {lowest:.0f}, as if missing, but BLANK is not set; they "
         "are used as counts"
     )
-    return replace(frame, warnings=(*frame.warnings, told))
+    return _with_warning(frame, to_check(told))
 
 
 # Duplicate frames: a copy under another name, or a compressed copy.
@@ -592,7 +592,7 @@ def _axis_of_pixels(frames: Sequence[Frame]) -> tuple[int, str]:
     is_clear = is_crossed or (is_alone and not _rows_hold_light(frame, frames, traces[0][1].place))
     if 1 not in shown and not is_bad and (is_clear or 2 in shown):
         return 2, _TURNED.format(f"the trace {where}")
-    return 1, "" if is_bad else _MAY_BE_TURNED.format(where)
+    return 1, "" if is_bad else to_check(_MAY_BE_TURNED.format(where))
 
 
 _TURNED = (
@@ -718,7 +718,7 @@ def _confirmed(frame: Frame, short: float) -> Frame:
     has_lines = _highest(lines) > _highest(traces)
     if doubt is None:
         seems_an_arc = len(lines) >= _MANY_LINES and not traces
-        return _with_warning(frame, _SEEMS_AN_ARC) if seems_an_arc else frame
+        return _with_warning(frame, to_check(_SEEMS_AN_ARC)) if seems_an_arc else frame
     if doubt.where == "trace":
         told = f"{doubt.witness}, but the pixels show a star: used as a light frame"
         return _of_type(frame, doubt.other, told) if has_trace else frame
@@ -1021,8 +1021,8 @@ def _without_pedestal(frame: Frame) -> Frame:
     if sample is None or any("pedestal" in verdict.text for verdict in frame.verdicts):
         return frame
     if sample.level < size - 3.0 * sample.noise:
-        told = f"PEDESTAL is {size:g}, but the pixels do not contain it ({sample}); left as is"
-        return replace(frame, warnings=(*frame.warnings, told))
+        told = f"PEDESTAL tells of {size:g}, but the pixels do not hold it ({sample}); left as is"
+        return _with_warning(frame, to_check(told))
     source = frame.image.source
     shifted = replace(source.pixels, bzero=source.pixels.bzero - size)
     return replace(

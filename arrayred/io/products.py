@@ -809,8 +809,9 @@ def variance_of(sigma: NDArray[Any]) -> NDArray[Any]:
     exact = np.square(sigma, dtype=np.float64)
     with np.errstate(over="ignore"):
         narrow = exact.astype(np.float32)
-    same = np.array_equal(sigma_of(narrow), sigma.astype(np.float64), equal_nan=True)
-    return np.asarray(narrow if same else exact)
+    wide = sigma.astype(np.float64)
+    differs = (sigma_of(narrow) != wide) & (wide == wide)  # a NaN is one in both
+    return np.asarray(exact if differs.any() else narrow)
 
 
 def labelled_planes(

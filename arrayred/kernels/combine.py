@@ -361,7 +361,7 @@ def _by_sorting(frames: Block) -> tuple[Block, Block]:
     both = np.empty((2, pixels.shape[1]), frames.dtype)
     step = max(8, _PIECE_BYTES // (n * frames.itemsize))
     for first in range(0, pixels.shape[1], step):
-        piece = np.ascontiguousarray(pixels[:, first : first + step].T)
+        piece = pixels[:, first : first + step].T.copy()  # of its own in whatever order they lie
         piece.sort(axis=1)
         both[:, first : first + step] = piece[:, places].T
         if frames.dtype.kind == "f":

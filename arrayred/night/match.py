@@ -22,6 +22,7 @@ from arrayred.config import Recipe
 from arrayred.errors import NoDarkError, UsageError
 from arrayred.io.frames import ROUNDING_SLACK, Frame, observing_runs
 from arrayred.io.pixel_checks import target_change_warnings, why_flat_unusable
+from arrayred.model import to_check
 from arrayred.night.groups import (
     Group,
     list_of_names,
@@ -122,26 +123,27 @@ def dark_remarks(lights: Group, dark: Group) -> tuple[str, ...]:
     kind = dark.frames[0].frame_type
     difference = warmer(lights, dark)
     if difference is not None and abs(difference) > EQUAL_TEMPERATURE:
-        remarks.append(f"the {kind} is {difference:+.1f} deg C from the light frames")
+        remarks.append(to_check(f"the {kind} is {difference:+.1f} deg C from the lights"))
     if (lights.temperature is None) != (dark.temperature is None):
         whose = "lights" if lights.temperature is None else kind
         remarks.append(f"the temperature of the {whose} is unknown")
     age = age_in_days(lights, dark)
     if age is not None and age > _FRESH_DAYS:
-        remarks.append(f"the {kind} was taken {age:.0f} days apart")
+        remarks.append(to_check(f"the {kind} was taken {age:.0f} days apart"))
     if len(dark.frames) == 1 and not dark.is_master:
         remarks.append(
             f"the master {kind} is a single frame, whose noise remains in every light frame"
         )
     flips = {frame.flip for frame in (*lights.frames, *dark.frames) if frame.flip is not None}
     if len(flips) > 1:
-        remarks.append(f"frames are flipped differently: {', '.join(map(repr, sorted(flips)))}")
+        told = f"frames are flipped in different ways: {', '.join(map(repr, sorted(flips)))}"
+        remarks.append(to_check(told))
     return tuple(remarks)
 
 
 def pixel_remarks(lights: Group) -> tuple[str, ...]:
     """Return the oddities found in the pixels of a target's lights."""
-    return tuple(target_change_warnings(lights.frames))
+    return tuple(map(to_check, target_change_warnings(lights.frames)))
 
 
 class Misfit(NamedTuple):
@@ -350,8 +352,9 @@ class SyntheticDark(Group):
         """Return a remark for the user if it was scaled, and whether its noise grew."""
         if self.factor == 1.0:
             return ()
-        grown = ", which increased its noise by the same factor" if self.factor > 1 else ""
-        return (f"the dark of {self.dark.exptime:g} s was scaled by {self.factor:.4g}{grown}",)
+        grown = ", and its noise grew as much" if self.factor > 1 else ""
+        told = f"the dark of {self.dark.exptime:g} s was scaled by {self.factor:.4g}{grown}"
+        return (to_check(told),)
 
     @property
     def inputs(self) -> tuple[Frame, ...]:
@@ -625,17 +628,12 @@ def match_flat(lights: Group, flats: Sequence[Flat]) -> tuple[Flat | None, tuple
                  for flat in untold for frame in flat.frames.frames}  # fmt: skip
         if len(kinds) > 1:
             names = ", ".join(dict.fromkeys(kinds.values()))
-            return None, (
-                f"not divided by a flat: no header keyword decides between {names}; exclude the "
-                "others",
-            )
-        remarks.append(
-            f"cannot check that the flat {best.name} used the same optics: no header "
-            "keyword records it"
-        )
+            told = f"not divided by a flat: no card tells which of {names} fits; exclude the others"
+            return None, (to_check(told),)
+        remarks.append(f"no card tells whether the flat {best.name} was taken through its optics")
     days = age_in_days(lights, best.frames)
     if days is not None and days > _FRESH_DAYS:
-        remarks.append(f"the flat was taken {days:.0f} days apart")
+        remarks.append(to_check(f"the flat was taken {days:.0f} days apart"))
     return best, tuple(remarks)
 
 
@@ -791,9 +789,8 @@ def lamp_remarks(lamps: Sequence[Lamp]) -> tuple[str, ...]:
     near = min(nearest_lamps(lamps), key=lambda lamp: abs(lamp.minutes), default=None)
     if near is not None and (near.other_night or abs(near.minutes) > LONG_GAP):
         night = ", on another night" if near.other_night else ""
-        remarks.append(
-            f"its nearest arc frame is {near.text}{night}: the spectrograph may have flexed"
-        )
+        told = f"its nearest lamp is {near.text}{night}: the spectrograph may have moved"
+        remarks.append(to_check(told))
     return tuple(remarks)
 
 

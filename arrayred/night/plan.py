@@ -32,7 +32,7 @@ from arrayred.io.frames import (
 from arrayred.io.header import Value
 from arrayred.io.ledger import PAGE
 from arrayred.io.products import product_names
-from arrayred.model import Sections
+from arrayred.model import Sections, is_check, remark_about, to_check, without_level
 from arrayred.night.groups import (
     Group,
     biases_of,
@@ -192,7 +192,7 @@ class Plan:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Return the warnings about the night, and the remarks on its targets."""
-        own = (f"{target.name}: {r}" for target in self.targets for r in target.remarks)
+        own = (remark_about(target.name, r) for target in self.targets for r in target.remarks)
         return (*self.odd, *own)
 
     def left_out_lines(self) -> list[str]:
@@ -305,19 +305,31 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
             except (MismatchError, NoDarkError, UnknownGainError) as error:
                 failed.append((group.name, error))
         targets = _in_dependency_order(targets)
+    targets = [replace(one, remarks=(*one.remarks, *_checks_of(one.inputs))) for one in targets]
     targets, spoilt = _without_spoilt(targets, problems, night)
     failed += spoilt
     spoilt_alone = [] if targets else list({str(error): error for _, error in failed}.values())
     problems = [*spoilt_alone, *no_lights_error(night, problems)]
     masters, left_out = _used_and_left_out(targets, calibrations, usable, unfit, left_out)
+    used = {frame.label for target in targets for frame in target.inputs}
+    odd = tuple(map(without_level, warnings_of(night, used)))
     return Plan(
         masters,
         tuple(targets),
         tuple(left_out),
         tuple(problems),
-        warnings_of(night),
+        odd,
         tuple(failed if targets else ()),
     )
+
+
+def _checks_of(frames: Iterable[Frame]) -> tuple[str, ...]:
+    """Return what is to be checked of the frames of a target, a line each."""
+    odd: dict[str, dict[str, None]] = defaultdict(dict)
+    for frame in frames:
+        for warning in filter(is_check, frame.warnings):
+            odd[warning][frame.label] = None
+    return tuple(remark_about(list_of_names([*names]), text) for text, names in odd.items())
 
 
 def _without_spoilt(
@@ -506,7 +518,7 @@ def _with_lamps(
     """Return a target with its lamps: those that the night file names, else those that fit."""
     named = select_by_any(arcs, settings.lamps)
     if settings.lamps and not named:
-        return replace(target, remarks=(*target.remarks, "its arc frames cannot be used"))
+        return replace(target, remarks=(*target.remarks, to_check("its lamps cannot be used")))
     lamps = lamps_for(target.lights, arcs, named, calibrations, target.recipe, lights)
     return replace(target, lamps=lamps, remarks=(*target.remarks, *lamp_remarks(lamps)))
 
@@ -614,19 +626,25 @@ def _why_left_out(frame: Frame) -> str:
     return f"of type {frame.frame_type}, not used"
 
 
-def warnings_of(night: Night) -> tuple[str, ...]:
+def warnings_of(night: Night, used: Collection[str] = ()) -> tuple[str, ...]:
     """Return the warnings about a night, a line each.
 
     A warning shared by many frames is one line that names the first and the last.
+
+    Parameters
+    ----------
+    night : the frames.
+    used : labels of the frames of targets: what is to be checked of these is left to the targets.
     """
     odd: dict[str, list[str]] = defaultdict(list)
     for frame in night.frames:
         if frame.frame_type is None and frame.type_found:
             odd[f"the frame type {frame.type_found!r} is unknown"].append(frame.label)
         for warning in frame.warnings:
-            odd[warning].append(frame.label)
-    foreign = [f"{name}: {reason}; not used" for name, reason in night.foreign]
-    return (*foreign, *(f"{list_of_names(labels)}: {warning}" for warning, labels in odd.items()))
+            if not (is_check(warning) and frame.label in used):
+                odd[warning].append(frame.label)
+    foreign = [f"{name}: {reason}; left out" for name, reason in night.foreign]
+    return (*foreign, *(remark_about(list_of_names(names), text) for text, names in odd.items()))
 
 
 def too_large_errors(night: Night, max_frame_mb: float) -> list[ArrayredError]:

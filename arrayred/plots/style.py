@@ -5,6 +5,7 @@ With numpy alone: the report and the explorer need no matplotlib.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -174,26 +175,26 @@ def reduced(counts: Counts, most_rows: int, most_columns: int) -> NDArray[np.flo
     >>> reduced(np.array([[1.0, 3.0, 5.0], [1.0, np.nan, 5.0]]), 1, 2)
     array([[1.66666667, 5.        ]])
     """
-    rows, columns = (
-        np.arange(0, size, -(-size // most))
-        for size, most in zip(counts.shape, (most_rows, most_columns), strict=True)
-    )
-    if rows.size == counts.shape[0] and columns.size == counts.shape[1]:
+    most = (most_rows, most_columns)
+    steps = [-(-size // limit) for size, limit in zip(counts.shape, most, strict=True)]
+    if steps == [1, 1]:
         return np.asarray(counts, np.float64)
-    values = np.asarray(counts, np.float64)
-    sums = _summed(values, rows, columns)
-    if np.isfinite(sums).all():
-        high, wide = (
-            np.diff(starts, append=size)
-            for starts, size in zip((rows, columns), counts.shape, strict=True)
-        )
-        return np.asarray(sums / (high[:, np.newaxis] * wide))
-    known = np.isfinite(values)
-    numbers = _summed(known.astype(np.float64), rows, columns)
+    sums, numbers = _summed(counts, steps), _summed(np.ones(counts.shape, np.bool_), steps)
+    if not np.isfinite(sums).all():
+        known = np.isfinite(counts)
+        sums, numbers = _summed(np.where(known, counts, 0.0), steps), _summed(known, steps)
     with np.errstate(invalid="ignore"):
-        return _summed(np.where(known, values, 0.0), rows, columns) / numbers
+        return sums / numbers
 
 
-def _summed(values: NDArray[np.float64], rows: Any, columns: Any) -> NDArray[np.float64]:
-    """Return the sums of blocks that begin at some rows and columns."""
-    return np.asarray(np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1))
+def _summed(values: NDArray[Any], steps: Sequence[int]) -> NDArray[np.float64]:
+    """Return the sums of blocks of so many rows and columns; the last ones may be smaller.
+
+    Row is added to row, which takes a fifth of the time of `np.add.reduceat`.
+    """
+    for step in steps:  # of the rows; then of the columns, as rows of the turned image
+        sums: NDArray[np.float64] = values[::step].astype(np.float64)
+        for part in (values[i::step] for i in range(1, step)):
+            sums[: len(part)] += part
+        values = sums.T
+    return values

@@ -17,5 +17,5 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-VERSION = 2
+VERSION = 3
 """Increased by hand whenever the page of a night changes: pages of another version are remade."""

@@ -317,15 +317,13 @@ def _thinned(points: Values, values: Values, most: int = _MOST_RUNS) -> tuple[Va
     """Return the points of a curve with the lowest and the highest value of each run, in order."""
     if points.size <= 2 * most:
         return points, values
-    chosen: list[int] = []
     along = values if np.all(np.diff(points) > 0) else points  # a profile beside an image runs up
     starts = _starts(points.size, most)
-    for first, stop in zip(starts, np.append(starts[1:], points.size), strict=True):
-        run = along[first:stop]
-        if not np.isfinite(run).all():
-            chosen.extend(range(int(first), int(stop)))
-            continue
-        chosen.extend(sorted({int(first + np.argmin(run)), int(first + np.argmax(run))}))
+    run = np.repeat(np.arange(starts.size), np.diff(starts, append=points.size))
+    chosen = ~np.logical_and.reduceat(np.isfinite(along), starts)[run]
+    for extreme in (np.minimum, np.maximum):
+        places = np.flatnonzero(along == extreme.reduceat(along, starts)[run])
+        chosen[places[np.unique(run[places], return_index=True)[1]]] = True
     return points[chosen], values[chosen]
 
 

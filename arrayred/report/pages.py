@@ -38,7 +38,17 @@ from arrayred.io.pixel_checks import frames_to_probe, sample_frame
 from arrayred.io.pixels import FrameStack, plain_pixels
 from arrayred.io.products import LINES, header_of, open_product, read_arc, read_lines
 from arrayred.io.publish import publish
-from arrayred.model import COSMIC_RAY, DQ, LAMP, N_REJECTED, REPAIRED, SATURATED, transpose_to_x
+from arrayred.model import (
+    COSMIC_RAY,
+    DQ,
+    LAMP,
+    N_REJECTED,
+    REPAIRED,
+    SATURATED,
+    is_check,
+    transpose_to_x,
+    without_level,
+)
 from arrayred.night.groups import list_of_names, slug
 from arrayred.plots.figures import arc, quick_look, search_look
 from arrayred.plots.nights import Shift, detector, shifts
@@ -72,9 +82,9 @@ from arrayred.steps.solution import wavelength_texts
 if TYPE_CHECKING:
     import xarray as xr
 
-_STATES = {"good": "good", "attention": "check", "failed": "failed",
+_STATES = {"good": "good", "check": "check", "failed": "failed",
            "interrupted": "interrupted"}  # fmt: skip
-"""The states of targets and nights, as they are written."""
+"""The states of targets and nights, as they are written: "check" where a person should look."""
 
 
 # The page of one night: `night_page`.
@@ -100,12 +110,12 @@ def night_page(finished: Finished) -> Page:
     account = finished.account
     targets = [shown(finished, target) for target in finished.targets]
     failed = [one for one in targets if one.state == "failed"]
-    verdict = _verdict(finished, targets)
+    verdict = _verdict(targets)
     name = evening_of(account.frames) or "a night without a date"
     flexure = _flexure(targets)
     sections = {
-        "Warnings": failed or account.warnings,
-        "Overview": len(targets) > 1,
+        "Warnings": any(one.state != "good" for one in targets),
+        "At a glance": len(targets) > 1,
         "Targets": targets,
         "Wavelengths": flexure,
         "Calibration": True,
@@ -148,12 +158,12 @@ def night_page(finished: Finished) -> Page:
     return Page(content, facts)
 
 
-def _verdict(finished: Finished, targets: Sequence[Shown]) -> str:
-    """Return the state of the night: "good", "attention", or "failed" if all targets failed."""
+def _verdict(targets: Sequence[Shown]) -> str:
+    """Return the state of the night: "good", "check", or "failed" if all targets failed."""
     states = {one.state for one in targets}
     if states == {"failed"}:
         return "failed"
-    return "attention" if states != {"good"} or finished.account.warnings else "good"
+    return "good" if states == {"good"} else "check"
 
 
 def _tiles(finished: Finished, targets: Sequence[Shown]) -> list[tuple[str, str]]:
@@ -414,28 +424,22 @@ class Found:
     stem : first part of the names of its files.
     spectrum : flux (x).
     target : its target's line in the account.
-    image : the combined image it was extracted from.
-    n_spectra : number of spectra of the target.
+    figure : of the image it was extracted from, its rows and the spectrum.
+    n_rejected : pixels of that image from which a frame was rejected, if known.
     lamps : its lamps (lamp, x) and their lines (line), if they gave wavelengths.
     """
 
     stem: str
     spectrum: xr.Dataset
     target: TargetLine
-    image: xr.Dataset
-    n_spectra: int
+    figure: list[ChartRow]
+    n_rejected: int | None
     lamps: tuple[xr.Dataset, xr.Dataset] | None = None
 
     @property
     def n_saturated(self) -> int:
         """Number of columns with a saturated pixel."""
         return self._n_flagged(SATURATED)
-
-    @cached_property
-    def figure(self) -> list[ChartRow]:
-        """The figure of the image, its rows and the spectrum."""
-        name = self.stem if self.n_spectra > 1 else self.target.name
-        return charts.figure(quick_look(self.image, self.spectrum, name))
 
     @cached_property
     def lamp_figure(self) -> list[ChartRow]:
@@ -505,9 +509,8 @@ class Found:
         if DQ not in self.spectrum:
             return ""
         text = counted(self._n_flagged(COSMIC_RAY | REPAIRED), "column")
-        if N_REJECTED in self.image:
-            n = int(np.count_nonzero(self.image[N_REJECTED].values))
-            text += f"; {counted(n, 'pixel')} of the image"
+        if self.n_rejected is not None:
+            text += f"; {counted(self.n_rejected, 'pixel')} of the image"
         return text
 
     def _wavelengths(self) -> str:
@@ -540,20 +543,22 @@ class Search(NamedTuple):
 
 @dataclass(frozen=True)
 class Shown:
-    """One target, its products read back.
+    """One target, its products read back; pixels are drawn at once, since pages hold it for long.
 
     Parameters
     ----------
     line : its line in the account.
-    image : the combined image, dispersion along x as it was extracted, or None.
+    image : attributes and coordinates of the combined image, or None.
     spectra : its spectra.
     damage : why a product could not be read, or "".
+    search : the figure of its image if no spectrum was found.
     """
 
     line: TargetLine
     image: xr.Dataset | None = None
     spectra: tuple[Found, ...] = ()
     damage: str = ""
+    search: Search | None = None
 
     @property
     def name(self) -> str:
@@ -572,11 +577,10 @@ class Shown:
 
     @property
     def state(self) -> str:
-        """State of the target: "failed", "attention" or "good"."""
+        """State of the target: "failed", "check" or "good"."""
         if self.line.error or self.damage or not self.spectra:
             return "failed"
-        odd = self.remarks or any(found.n_saturated for found in self.spectra)
-        return "attention" if odd else "good"
+        return "check" if self.checks else "good"
 
     @property
     def failure(self) -> str:
@@ -584,8 +588,17 @@ class Shown:
         return self.line.error or self.damage or "No product recorded."
 
     @property
-    def remarks(self) -> list[str]:
-        """Remarks on the target and its spectra, without duplicates."""
+    def checks(self) -> list[str]:
+        """What is to be checked of the target and its spectra, without duplicates."""
+        return [without_level(remark) for remark in self._remarks if is_check(remark)]
+
+    @property
+    def notes(self) -> list[str]:
+        """The other remarks on the target and its spectra, without duplicates."""
+        return [remark for remark in self._remarks if not is_check(remark)]
+
+    @property
+    def _remarks(self) -> list[str]:
         own = [line for one in self.spectra for line in one.spectrum.attrs.get("remarks", ())]
         return list(dict.fromkeys((*self.line.remarks, *map(str, own))))
 
@@ -611,14 +624,6 @@ class Shown:
         if line.n_frames > 1 and "method" in coords:
             made.append(f"combined by {coords['method'].item()}")
         return " · ".join(filter(None, (" ".join(frames), ", ".join(made))))
-
-    @property
-    def search(self) -> Search | None:
-        """The figure of its image if no spectrum was found."""
-        if self.image is None or self.spectra:
-            return None
-        sheet = search_look(self.image, self.name, threshold=self.line.threshold)
-        return Search(sheet.title, charts.figure(sheet))
 
     @property
     def snr(self) -> float | None:
@@ -647,7 +652,7 @@ class Shown:
             "name": self.name,
             "state": self.state,
             "error": self.line.error or self.damage,
-            "remarks": self.remarks,
+            "checks": self.checks,
             "snr": self.snr,
             "rows": rows,
             "rule": str(facts.get("rule", "")),
@@ -667,12 +672,10 @@ def shown(finished: Finished, target: TargetLine) -> Shown:
     place = finished.out / "targets" / target.name / f"{target.name}_combined.fits"
     entry = None if target.error else finished.entry_of(target)
     image = None
-    if entry is None:
-        with suppress(ArrayredError):  # of a target without spectrum the image may be there
-            image = transpose_to_x(open_product(place))
-        return Shown(target, image)
     try:
         image = transpose_to_x(open_product(place))
+        if entry is None:  # of a target without spectrum the image may be there
+            return _without_spectrum(target, image)
         stems = stems_of(entry.products)
         spectra = [open_product(place.with_name(f"{stem}_spectrum.fits")) for stem in stems]
         lamps = [
@@ -683,12 +686,27 @@ def shown(finished: Finished, target: TargetLine) -> Shown:
             for lines in [place.with_name(f"{stem}_{LINES}")]
         ]
     except ArrayredError as error:
-        return Shown(target, image, damage=str(error))
-    found = (
-        Found(stem, spectrum, target, image, len(stems), own)
-        for stem, spectrum, own in zip(stems, spectra, lamps, strict=True)
-    )
-    return Shown(target, image, tuple(found))
+        if entry is None:
+            return Shown(target)
+        return _without_spectrum(target, image, str(error))
+    n_rejected = int(np.count_nonzero(image[N_REJECTED])) if N_REJECTED in image else None
+    found = []
+    for stem, spectrum, own in zip(stems, spectra, lamps, strict=True):
+        name = stem if len(stems) > 1 else target.name
+        figure = charts.figure(quick_look(image, spectrum, name))
+        found.append(Found(stem, spectrum, target, figure, n_rejected, own))
+    if not found:
+        return _without_spectrum(target, image)
+    return Shown(target, image.drop_vars(image.data_vars), tuple(found))
+
+
+def _without_spectrum(target: TargetLine, image: xr.Dataset | None, damage: str = "") -> Shown:
+    """Return a target whose image alone can be shown, if it can be read."""
+    if image is None:
+        return Shown(target, damage=damage)
+    sheet = search_look(image, target.name, threshold=target.threshold)
+    figure = Search(sheet.title, charts.figure(sheet))
+    return Shown(target, image.drop_vars(image.data_vars), damage=damage, search=figure)
 
 
 # The index of many nights: `index_page`, a line for each target, failed ones first.
@@ -696,11 +714,11 @@ def shown(finished: Finished, target: TargetLine) -> Shown:
 # The results of the last run are read from ``summary.ecsv``; what the page of a night shows, from
 # the ledger of its folder. Nights of earlier runs are shown as long as their pages exist.
 
-_RANK = {"failed": 0, "interrupted": 0, "attention": 1, "good": 2}
+_RANK = {"failed": 0, "interrupted": 0, "check": 1, "good": 2}
 _COLUMNS = (
     ("state", "text"), ("night", "text"), ("target", "text"), ("spectrum", ""),
     ("S/N", "number"), ("rows", "number"), ("frames", "number"), ("exposure", "number"),
-    ("saturated", "number"), ("remarks", "text"),
+    ("saturated", "number"), ("checks", "number"), ("to check", "text"),
 )  # fmt: skip
 """The columns of the index, and how each is sorted."""
 
@@ -713,8 +731,8 @@ class Row:
     ----------
     label : the night's folder.
     target : its name, or "" where the night failed as a whole.
-    state : failed, interrupted, attention, good.
-    remark : reason of the failure, or remarks.
+    state : failed, interrupted, check, good.
+    remark : reason of the failure, or what is to be checked.
     has_page : whether the night has a page.
     facts : values of the target on the night's page.
     """
@@ -768,6 +786,11 @@ class Row:
         return str(self.facts.get("saturated") or "")
 
     @property
+    def n_checks(self) -> str:
+        """Number of remarks to be checked, if there are any."""
+        return str(len(self.facts.get("checks", ())) or "")
+
+    @property
     def _has_frames(self) -> bool:
         return bool(_RANK.get(self.state, 1)) and is_number(self.facts.get("exptime"))
 
@@ -790,9 +813,9 @@ def index_page(out: Path) -> bytes:
             "No reduced night found here", path=out, hint="Name an output folder of arrayred."
         )
     counts = Counter(row.state for row in rows if row.target)
-    of_many = _STATES | {"attention": "to check"}
+    words = _STATES | {"check": "to check"}
     tiles = [
-        (str(n), f"target {of_many[state]}" if n == 1 else f"targets {of_many[state]}")
+        (str(n), f"{'target' if n == 1 else 'targets'} {words[state]}")
         for state, n in sorted(counts.items(), key=lambda count: _RANK[count[0]])
     ]
     n_failed = len({row.label for row in rows if not row.target})
@@ -835,7 +858,7 @@ def _of_summary(label: str, line: Mapping[str, str], facts: Mapping[str, Any] | 
 
 def _of_page(label: str, facts: Mapping[str, Any]) -> Iterator[Row]:
     for target in facts["targets"]:
-        remark = target["error"] or "; ".join(target["remarks"])
+        remark = target["error"] or "; ".join(target["checks"])
         yield Row(label, target["name"], target["state"], remark, True, target)
 
 

@@ -113,14 +113,13 @@ class TargetLine:
 
 @dataclass(frozen=True)
 class Account:
-    """Account of a run: frames, targets, settings and warnings of its night.
+    """Account of a run: frames, targets and settings of its night.
 
     Parameters
     ----------
     frames : all that were read.
     targets : all that were to be reduced, failed ones included.
     left_out : files that are not frames of the night, each with the reason.
-    warnings : of the plan.
     command : command that repeats the reduction.
     settings : those of the recipe that are not the default ones.
     versions : of the programs, by name.
@@ -129,7 +128,6 @@ class Account:
     frames: tuple[FrameLine, ...]
     targets: tuple[TargetLine, ...]
     left_out: tuple[tuple[str, str], ...] = ()
-    warnings: tuple[str, ...] = ()
     command: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -161,7 +159,7 @@ def _account(whole: Mapping[str, Any]) -> Account:
     targets = (_target_line(line) for line in told.pop("targets"))
     left_out = tuple((str(who), str(why)) for who, why in told.pop("left_out"))
     return Account(
-        **_tupled(told, "warnings"),
+        **told,
         frames=tuple(frames),
         targets=tuple(targets),
         left_out=left_out,
@@ -219,7 +217,6 @@ def account_of(
         frames=tuple(_frame(frame, uses, out) for frame in frames),
         targets=(*failed, *planned.values()),
         left_out=tuple((who, why) for who, why in plan.left_out if who not in labels),
-        warnings=plan.warnings,
         command=command,
         settings=recipe.changed(),
         versions={"arrayred": __version__, "numpy": np.__version__},

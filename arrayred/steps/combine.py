@@ -57,6 +57,7 @@ from arrayred.model import (
     VARIANCE,
     X,
     Y,
+    add_check,
     add_history,
     add_remark,
     check_cube,
@@ -555,7 +556,7 @@ def _with_departure(
         f"{abs(100 * share):.1f} % {'below' if share < 0 else 'above'} their average: its variance "
         "was widened; consider --combine average"
     )
-    return add_remark(image, text)
+    return add_check(image, text)
 
 
 def widen_variance(image: xr.Dataset) -> xr.Dataset:

@@ -27,6 +27,7 @@ from arrayred.model import (
     Rows,
     X,
     Y,
+    add_check,
     add_history,
     add_remark,
     check_image,
@@ -82,8 +83,8 @@ def extract(image: xr.Dataset, rows: Rows) -> xr.Dataset:
     spectrum = spectrum.assign(with_errors(image, rows.span, f"{units}2"))
     if DQ in spectrum and (n := int(np.count_nonzero(spectrum[DQ].values & SATURATED))):
         columns = "1 column holds" if n == 1 else f"{n} columns hold"
-        spectrum = add_remark(spectrum, f"{columns} saturated pixels")
-    for text in (*rows.remarks, *map(str, rows.others)):
+        spectrum = add_check(spectrum, f"{columns} saturated pixels")
+    for text in (*rows.remarks, *(run.remark for run in rows.others)):
         spectrum = add_remark(spectrum, text)
     return add_history(spectrum, f"rows {rows.first} to {rows.last} summed")
 
@@ -966,12 +967,12 @@ def extract_along(
     told = f"{found.used} over {2 * finite_median(np.asarray(half_height)):.2f} rows along a trace"
     spectrum = add_history(spectrum, told)
     for text in told_of_others:
-        spectrum = add_remark(spectrum, text) if spoilt.any() else add_history(spectrum, text)
+        spectrum = add_check(spectrum, text) if spoilt.any() else add_history(spectrum, text)
     if told_of_others and not spoilt.any():
         near = [(other.rows.first, other.rows.last) for other in others]
         spectrum = spectrum.assign_attrs(neighbour_rows=near)
     if scene.noise_known and (text := _wide_light(scene, found)):
-        spectrum = add_remark(spectrum, text)
+        spectrum = add_check(spectrum, text)
     if weights != "optimal" or not found.why:
         return spectrum
     return add_remark(spectrum, f"the aperture was summed without weights: {found.why}")

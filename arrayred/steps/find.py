@@ -56,6 +56,7 @@ from arrayred.model import (
     Y,
     check_image,
     check_pixels,
+    to_check,
 )
 from arrayred.steps.sky import column_medians
 from arrayred.steps.trace import StarInRows, stars_in_rows, touching_rows
@@ -199,9 +200,8 @@ def _gap_remark(bright: NDArray[np.bool_], max_gap: int, low: int) -> tuple[str,
     parts = ", ".join(str(Run(a + low, b - 1 + low)).partition(" are ")[0].partition(" is ")[0]
                       for a, b in found[:5])  # fmt: skip
     more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-    return (
-        f"the rows contain {len(found)} separate runs, and dark rows between them: {parts}{more}",
-    )
+    told = f"the span holds {len(found)} separate runs, and the dark between: {parts}{more}"
+    return (to_check(told),)
 
 
 def _rows_on_image(image: xr.Dataset, span: RowRange) -> slice:
@@ -416,10 +416,10 @@ def _detected_runs(
     sample = Run(*threshold.background_rows)
     held = _touches(sample, runs[:1])
     if method == "threshold" or threshold.whole_span:
-        text = (
-            f"{_sample_text(sample)} contains rows of the spectrum: choose --background-rows off it"
-        )
-        return replace(found, remarks=(*found.remarks, text) if held else found.remarks), runs
+        text = f"{_sample_text(sample)} holds rows of the spectrum: choose --background-rows off it"
+        return replace(
+            found, remarks=(*found.remarks, to_check(text)) if held else found.remarks
+        ), runs
     runs = [_checked_for_light(seen, threshold, run, found.threshold) for run in _by_snr(runs)]
     runs = _checked_for_columns(seen, runs)
     spectra = [run for run in runs if run.state == "left"]
@@ -797,7 +797,7 @@ def _rows_of_run(image: xr.Dataset, found: Rows, run: Run, runs: list[Run]) -> R
     means = kernel.row_means(image[COUNTS].values[run.first - low : run.last - low + 1])
     ends = [(run.first == low, "first"), (run.last == high, "last")]
     cut = [
-        f"the spectrum is truncated: it touches the {name} row of the image"
+        to_check(f"the spectrum is truncated: it touches the {name} row of the image")
         for touches, name in ends
         if touches
     ]
@@ -812,8 +812,8 @@ def _rows_of_run(image: xr.Dataset, found: Rows, run: Run, runs: list[Run]) -> R
     )
     whole = touching_rows(rows)
     if whole != (run.first, run.last):
-        told = "another spectrum overlaps: the aperture ends at the minimum between them"
-        rows = replace(rows, remarks=(*rows.remarks, told))
+        told = "light of a neighbour overlaps: the aperture ends at the dip between them"
+        rows = replace(rows, remarks=(*rows.remarks, to_check(told)))
     if run.second is not None:
         rows = replace(rows, remarks=(*rows.remarks, _second_star_text(*run.second)))
     tallest = all(
@@ -827,8 +827,8 @@ def _rows_of_run(image: xr.Dataset, found: Rows, run: Run, runs: list[Run]) -> R
 def _second_star_text(apart: float, part: float) -> str:
     """Return a remark on two stars that are not parted, by their distance in rows."""
     side = "above" if apart > 0 else "below"
-    return (
-        f"a second star {abs(apart):.1f} rows {side} the first is in the aperture, about "
+    return to_check(
+        f"light of a second star {abs(apart):.1f} rows {side} the first is in the aperture, about "
         f"{part:.0%} of the flux, or the star trailed or is out of focus: check the profile, and "
         f"use --rows A:B {'below' if apart > 0 else 'above'} their middle to exclude most of it"
     )

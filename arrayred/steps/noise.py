@@ -62,6 +62,7 @@ from arrayred.model import (
     VARIANCE,
     X,
     Y,
+    add_check,
     add_history,
     add_remark,
     check_cube,
@@ -462,7 +463,7 @@ def flag(image: xr.Dataset, cube: xr.Dataset, *, bad: Mask | None = None) -> xr.
         text = (
             f"{share:.0%} of the pixels are clipped at 0, so that the sky and faint flux are wrong"
         )
-        image = add_remark(image, f"{text}. Raise the offset of the camera")
+        image = add_check(image, f"{text}. Raise the offset of the camera")
     dq = np.zeros(peak.shape, np.uint8)
     if top is not None:
         dq[peak >= top.level] = SATURATED
@@ -873,7 +874,7 @@ def with_gain(
         image = image.assign_attrs(snr_note=_NO_GAIN)
     else:
         image = image.assign_coords(gain=chosen.gain)
-    return add_remark(image, chosen.remark) if chosen.remark else image
+    return add_check(image, chosen.remark) if chosen.remark else image
 
 
 def with_gain_of(frames: xr.Dataset, image: xr.Dataset) -> xr.Dataset:

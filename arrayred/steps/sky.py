@@ -37,6 +37,7 @@ from arrayred.model import (
     Rows,
     X,
     Y,
+    add_check,
     add_history,
     add_remark,
     check_image,
@@ -388,19 +389,19 @@ def subtract_sky(
     spectrum = spectrum.assign(_sky_errors(spectrum, image, span, weight))
     if not isinstance(span, slice):
         own = f"{rows.first} to {rows.last}"
-        spectrum = add_remark(
-            spectrum, f"the sky rows contain the spectrum: its rows {own} are excluded"
+        spectrum = add_check(
+            spectrum, f"the sky rows hold the spectrum: its rows {own} are left out"
         )
     if band is None and side == "auto" and last < rows.first:
         why = "above is off the image or bright"
         spectrum = add_remark(spectrum, f"sky of the text table is below the spectrum: {why}")
     for bright_first, bright_last in _bright_in((first, last), rows, own=band is None):
-        spectrum = add_remark(
-            spectrum, f"the sky rows include bright rows {bright_first} to {bright_last}"
+        spectrum = add_check(
+            spectrum, f"the sky band lies on bright rows {bright_first} to {bright_last}"
         )
     if band is None and last - first + 1 < rows.n_rows:
-        spectrum = add_remark(
-            spectrum, f"the sky rows are cut off: {max(last - first + 1, 0)} of {rows.n_rows} rows"
+        spectrum = add_check(
+            spectrum, f"the sky band is cut: {max(last - first + 1, 0)} of {rows.n_rows} rows"
         )
     return add_history(spectrum, f"sky of rows {first} to {last} subtracted")
 
@@ -1327,16 +1328,16 @@ def _with_remarks_on_sky(
             f"{' and '.join(spans)} are used (use --sky-rows A:B for others)",
         )
     if len(spans) == 1:
-        model = "" if used == method else f": a {used}, because one side gives no slope"
-        sky = add_remark(sky, f"sky from one side only, rows {spans[0]}{model}")
+        model = "" if used == method else f": a {used}, since one side tells no slope"
+        sky = add_check(sky, f"the spectrum's sky is from one side, rows {spans[0]}{model}")
     if fit.shift.at_border:
-        sky = add_remark(
+        sky = add_check(
             sky,
             f"sky lines are tilted by {_STEEPEST:g} columns per row or more and not followed: "
             "their residuals are smeared (use --sky-rows A:B closer to the spectrum)",
         )
     if fit.scatter > _MOST_SCATTER:
-        sky = add_remark(
+        sky = add_check(
             sky,
             f"the sky scatters by {fit.scatter:.1f} times its expected noise: its rows contain "
             "other flux, or the noise is underestimated (use --sky-rows A:B for others)",

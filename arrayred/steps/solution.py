@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.errors import ArrayredError, LampError
-from arrayred.kernels.noise import finite_median
+from arrayred.kernels.noise import finite_medians
 from arrayred.model import COUNTS, FRAME, LAMP, WAVELENGTH, WAVELENGTH_ATTRS, X, Y, add_history
 from arrayred.steps.wavelength import (
     LAMPS,
@@ -99,8 +99,8 @@ def brightest_rows(image: xr.Dataset) -> tuple[xr.Dataset, float]:
     import xarray as xr
 
     values = image[COUNTS].values
-    profile = np.array([finite_median(np.sort(row)[-max(row.size // 20, 1) :]) for row in values])
-    profile = np.nan_to_num(profile)
+    brightest = np.sort(values, axis=1)[:, -max(values.shape[1] // 20, 1) :]
+    profile = np.nan_to_num(finite_medians(brightest))
     half = min(_ROWS, (len(profile) - 1) / 2)
     width = int(2 * half) + 1
     smooth = np.convolve(profile, np.ones(width) / width, "valid")

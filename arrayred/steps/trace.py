@@ -40,8 +40,8 @@ from arrayred.model import (
     Run,
     X,
     Y,
+    add_check,
     add_history,
-    add_remark,
     check_image,
 )
 from arrayred.steps.moffat import ColumnStack, Pair, TracePixels, fit_pair, stack_columns
@@ -518,7 +518,7 @@ def fit_trace(
         trace = trace.assign({STAR: (X, star, attrs)})
     if not straight and rows.rule == "given" and not found.n_bins:
         where = f"rows {rows.first} to {rows.last}"
-        return add_remark(trace, f"no star in {where}: straight aperture used")
+        return add_check(trace, f"no star peaks within {where}: extracted straight")
     if found.widths.relative is not None:
         told_width = {"units": "pix", "long_name": "spatial FWHM"}
         trace = trace.assign({FWHM: (X, trace.attrs[FWHM] * found.widths.relative, told_width)})
@@ -526,8 +526,10 @@ def fit_trace(
         trace = add_history(trace, f"the spatial FWHM varies along the columns: {span_of} rows")
     if straight or found.n_bins:
         told = f"traced in {found.n_bins} bins: order {found.order}, rms {found.rms:.3f} rows"
-        return add_history(trace, "straight aperture" if straight else told)
-    return add_remark(trace, "star too faint to trace; straight aperture used")
+        return add_history(trace, "rows taken to be straight" if straight else told)
+    return add_check(
+        trace, "the star is too faint to be traced: its rows were taken to be straight"
+    )
 
 
 def relative_width(trace: xr.Dataset) -> Values:

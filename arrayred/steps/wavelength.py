@@ -249,6 +249,8 @@ _AS_GOOD = 1.07
 _N_OUTLYING = 4.0
 _CLIP_ROUNDS = 8
 _MANY_LINES = 10
+_MOST_OUTLYING = 0.15
+"""Share of the lines that may contradict a solution: above it, one wrong line may bend it."""
 
 
 def fit_dispersion(
@@ -384,6 +386,12 @@ def _fit_order(
         if not away[worst] > limit or n - 1 - n_sets < min(orders) + 3:
             break
         why[worst] = "outlier"
+    n_outlying = int(np.count_nonzero(why == "outlier"))
+    if n_outlying > _MOST_OUTLYING * (n_outlying + n):
+        raise LampError(
+            f"{n_outlying} of {n_outlying + n} lines contradict the others",
+            hint="Check which lines are which, or name them by hand (--lines FILE).",
+        )
     shift = 0.0
     if n_sets:
         shift = float(coefficients[-1] / step)
@@ -930,8 +938,10 @@ class _Features(NamedTuple):
 
 
 _RESOLUTION_STEP = 1.12
-_STRENGTH_ERROR, _ION_ERROR = 1.0, 1.85
-"""Of the ln of the ratio of two lines, of one ion and of two."""
+_LINE_ERROR, _ION_ERROR = 0.7, 1.1
+"""Of the ln of the strength of a line among those of its ion, and of all lines of an ion."""
+_N_DRAWN = 64
+"""Number of strengths drawn of each part of a line."""
 
 
 def _features_at(elements: tuple[str, ...], fwhm: float) -> _Features:
@@ -966,7 +976,10 @@ def _features(elements: tuple[str, ...], number: int) -> _Features:
             light[mine] += weight
             first[mine] += weight * distance
             alike = atlas.ion[other] == atlas.ion[mine]
-            unsure = np.where(alike, _STRENGTH_ERROR, _ION_ERROR)
+            # Of the ratio of two lines, which their ions share or do not.
+            unsure = math.sqrt(2) * np.where(
+                alike, _LINE_ERROR, math.hypot(_LINE_ERROR, _ION_ERROR)
+            )
             second[mine] += (unsure * weight * distance) ** 2
     at = np.flatnonzero(~hidden)
     shift = first[at] / light[at]
@@ -981,7 +994,6 @@ def _features(elements: tuple[str, ...], number: int) -> _Features:
 
 # Which line is which.
 
-_N_PAIRED = 6
 _N_JUDGED = 12
 _N_LINES = 45
 _MOST_CURVED = 0.08
@@ -991,12 +1003,36 @@ _MOST_RANK = 14
 _COARSE, _LANDMARK = 6.0, 25.0
 _NARROW, _AROUND = 0.08, 0.25
 _KEPT_OF_PAIR, _KEPT_OF_ELEMENT = 400, 1500
-_KEPT_OF_LAMP, _KEPT_OF_HINT = 8, 3
 _LEAST_SCORE = 4.0
-_REFINED, _REFINED_OF_HINT = 300, 60
 _WORTH = 0.4
 _LEAST_LINES = 6
+_MOST_CUBIC = 0.005
 _LEAST_RMS = 0.05
+
+
+class _Effort(NamedTuple):
+    """How far a search goes.
+
+    Parameters
+    ----------
+    n_paired : number of bright lines whose pairs are laid on the list.
+    most_curved : the largest curvature tried.
+    n_refined, n_kept : candidates refined for each lamp, and of these judged.
+    log10_nfa : what a solution must reach to be believed without searching further.
+    """
+
+    n_paired: int
+    most_curved: float
+    n_refined: int
+    n_kept: int
+    log10_nfa: float
+
+
+# The dispersion of most gratings is straighter, and of most lamps the brightest lines are in the
+# list: what leaves no doubt then need not be searched for as widely as what does.
+_QUICK = _Effort(4, 0.03, 100, 4, -6.0)
+_WHOLE = _Effort(6, _MOST_CURVED, 300, 8, math.inf)
+_FOR_HINT = _WHOLE._replace(n_refined=60, n_kept=3)
 
 
 class _Guess(NamedTuple):
@@ -1100,6 +1136,7 @@ def _guesses_of_pairs(
     lamps: tuple[str, ...],
     dispersion: float | None,
     center: float | None,
+    effort: _Effort,
     is_coarse: bool,
 ) -> dict[str, _Guess]:
     """Return candidates by lamp: pairs of bright lines laid on pairs of lines of an element.
@@ -1109,11 +1146,11 @@ def _guesses_of_pairs(
     All the elements of a lamp together say how many of its bright lines fit: in a mixture, an
     element alone explains too few of them to stand out.
     """
-    bright = _prominent(comb, _N_PAIRED)
+    bright = _prominent(comb, effort.n_paired)
     u = comb.u[_prominent(comb, _N_JUDGED)]
     tolerance = _first_tolerance(comb) / comb.half
-    n_curves = max(int(np.ceil(_MOST_CURVED / (2.5 * tolerance))), 1)
-    curves = np.linspace(-_MOST_CURVED, _MOST_CURVED, 2 * n_curves + 1)
+    n_curves = max(int(np.ceil(effort.most_curved / (2.5 * tolerance))), 1)
+    curves = np.linspace(-effort.most_curved, effort.most_curved, 2 * n_curves + 1)
     wave_low, wave_high = _listed_pairs(element, is_coarse)
     gap = wave_high - wave_low
     search = _Search(lamps, is_coarse, u.size)
@@ -1142,26 +1179,22 @@ def _guesses_of_pairs(
                 first, tilt = start[inside], sign * slope[inside]
                 # wave(u) = first + tilt ((u - a) + curve (u - a)(u - b))
                 shape = (u - a) + curves[:, np.newaxis] * (u - a) * (u - b)
-                sums = search.hits(first, tilt, shape, tolerance * np.abs(tilt))
                 ends = np.sort(
                     first[:, np.newaxis] + tilt[:, np.newaxis] * np.array([-1 - a, 1 - a])
                 )
-                for k, lamp in enumerate(lamps):
-                    near = search.held(k, ends) * 2 * tolerance * np.abs(tilt)
-                    chance = -np.expm1(-near / np.ptp(ends, axis=1))
-                    hits = (sums >> (_BITS * k)) & (2**_BITS - 1)
-                    which = np.nonzero(hits >= search.needed(chance)[:, np.newaxis])
-                    if not which[0].size:
+                width = 2 * tolerance * np.abs(tilt)
+                chance = -np.expm1(-search.held(ends) * width / np.ptp(ends, axis=1))
+                kept = search.kept(first, tilt, shape, tolerance * np.abs(tilt), chance)
+                for lamp, own, (row, column, hits) in zip(lamps, chance, kept, strict=True):
+                    if not row.size:
                         continue
-                    share = hits[which] / u.size
-                    value = _surprise(share, chance[which[0]]) * u.size
+                    value = _surprise(hits / u.size, own[row]) * u.size
                     if value.size > _KEPT_OF_PAIR:
                         best = np.argsort(-value, kind="stable")[:_KEPT_OF_PAIR]
-                        which, value = (which[0][best], which[1][best]), value[best]
-                    t, c = tilt[which[0]], curves[which[1]]
+                        row, column, value = row[best], column[best], value[best]
+                    t, c = tilt[row], curves[column]
                     poly = np.stack(
-                        [first[which[0]] + t * (-a + c * a * b), t * (1 - c * (a + b)), t * c],
-                        axis=1,
+                        [first[row] + t * (-a + c * a * b), t * (1 - c * (a + b)), t * c], axis=1
                     )
                     pools[lamp].append((value, poly, np.abs(t) / comb.half))
     found = {}
@@ -1222,6 +1255,7 @@ def _ranks(
 _TABLE_STEP = 0.25
 _LOG_TOLERANCE = math.log(1.25)
 _BITS = 5
+_BLOCK = 1 << 14
 _TABLE_START, _TABLE_END = _FIRST_WAVE - 1500, _LAST_WAVE + 1500
 _CHANCES = np.linspace(-7.0, 0.0, 141)
 
@@ -1238,50 +1272,63 @@ class _Search:
 
     def __init__(self, lamps: tuple[str, ...], is_coarse: bool, n_lines: int) -> None:
         self._lamps, self._is_coarse = lamps, is_coarse
-        self._count = [_count_table(lamp, is_coarse) for lamp in lamps]
+        self._count = np.stack([_count_table(lamp, is_coarse) for lamp in lamps])
         # The least number of lines that chance (by its log) does not make.
         share = np.arange(n_lines + 1) / n_lines
         score = _surprise(share, np.exp(_CHANCES)[:, np.newaxis]) * n_lines
         self._needed = np.maximum(np.count_nonzero(score <= _LEAST_SCORE, axis=1), 4)
 
-    def hits(
-        self, first: Values, tilt: Values, shape: Values, tolerance: Values
-    ) -> NDArray[np.int64]:
-        """Return how many lines are near (candidate, curve); each lamp has `_BITS` bits of it.
+    def kept(
+        self, first: Values, tilt: Values, shape: Values, tolerance: Values, chance: Values
+    ) -> list[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64]]]:
+        """Return for each lamp which candidates and curves are worth keeping, and their lines.
 
         Parameters
         ----------
         first, tilt : (candidate), wavelength, and its slope.
         shape : (curve, line), so that a line lies at first + tilt * shape.
         tolerance : (candidate), Angstrom; it is taken to 12 %.
+        chance : (lamp, candidate), that a line is near to one of the lamp's list by chance.
         """
         level = np.rint(np.log(tolerance) / _LOG_TOLERANCE).astype(int)
         lowest = int(level.min())
-        tables = [
-            _near_table(self._lamps, self._is_coarse, one)
-            for one in range(lowest, int(level.max()) + 1)
-        ]
+        levels = range(lowest, int(level.max()) + 1)
+        tables = [_near_table(self._lamps, self._is_coarse, one) for one in levels]
         table = np.concatenate(tables)
-        start = (first - _TABLE_START) / _TABLE_STEP + (level - lowest) * tables[0].size
-        origin = start.astype(np.float32)[:, np.newaxis]
-        scale = (tilt / _TABLE_STEP).astype(np.float32)[:, np.newaxis]
-        total = np.zeros((first.size, len(shape)), np.int64)
-        for line in shape.T.astype(np.float32):
-            place = scale * line
-            place += origin
-            total += table.take(place.astype(np.intp), mode="clip")
-        return total
+        begins = np.cumsum([0] + [one.size for one in tables[:-1]])[level - lowest]
+        cell = np.array([_cell_of(one) for one in levels])[level - lowest] * _TABLE_STEP
+        origin = (begins + (first - _TABLE_START) / cell).astype(np.float32)[:, np.newaxis]
+        scale = (tilt / cell).astype(np.float32)[:, np.newaxis]
+        # As many lines as needed carry into the highest of a lamp's bits.
+        needed = self._needed.take(np.searchsorted(_CHANCES, np.log(chance)), mode="clip")
+        shift = _BITS * np.arange(len(self._lamps))[:, np.newaxis]
+        lacking = np.add.reduce((2 ** (_BITS - 1) - needed) << shift, axis=0)[:, np.newaxis]
+        enough = int(np.add.reduce(2 ** (_BITS - 1) << shift, axis=None))
+        parts = []
+        # Few candidates at a time, so that all of it stays in the processor's cache.
+        n_rows = max(_BLOCK // len(shape), 1)
+        for begin in range(0, first.size, n_rows):
+            rows = slice(begin, begin + n_rows)
+            total = np.zeros((origin[rows].size, len(shape)), np.int64)
+            for line in shape.T.astype(np.float32):
+                place = scale[rows] * line
+                place += origin[rows]
+                total += table.take(place.astype(np.intp), mode="clip")
+            row, column = np.nonzero((total + lacking[rows]) & enough)
+            parts.append((row + begin, column, total[row, column]))
+        row, column, total = (np.concatenate(part) for part in zip(*parts, strict=True))
+        found = []
+        for k in range(len(self._lamps)):
+            hits = (total >> (_BITS * k)) & (2**_BITS - 1)
+            own = hits >= needed[k, row]
+            found.append((row[own], column[own], hits[own]))
+        return found
 
-    def held(self, k: int, ends: Values) -> Values:
-        """Return how many lines the list of a lamp has between ends (candidate, 2), Angstrom."""
+    def held(self, ends: Values) -> Values:
+        """Return how many lines each list has between ends (candidate, 2): (lamp, candidate)."""
         cell = ((ends - _TABLE_START) / _TABLE_STEP).astype(np.intp)
-        count = self._count[k].take(cell, mode="clip")
-        return np.maximum(count[:, 1] - count[:, 0], 1.0)
-
-    def needed(self, chance: Values) -> NDArray[np.intp]:
-        """Return the number of lines that make a candidate worth keeping (candidate)."""
-        at = np.searchsorted(_CHANCES, np.log(chance))
-        return np.asarray(self._needed.take(at, mode="clip"), np.intp)
+        count = self._count.take(cell, axis=1, mode="clip")
+        return np.maximum(count[..., 1] - count[..., 0], 1.0)
 
 
 def _table_grid() -> Values:
@@ -1295,16 +1342,29 @@ def _count_table(lamp: str, is_coarse: bool) -> Values:
     return np.searchsorted(_list_for(LAMPS[lamp], is_coarse)[0], _table_grid()).astype(np.float64)
 
 
+@lru_cache(maxsize=64)
+def _distance_table(lamp: str, is_coarse: bool) -> NDArray[np.float32]:
+    """Return how far each cell is from the nearest line of a list, Angstrom."""
+    grid = _table_grid()
+    wave, _ = _list_for(LAMPS[lamp], is_coarse)
+    nearest = wave[np.searchsorted((wave[1:] + wave[:-1]) / 2, grid)]
+    return np.abs(nearest - grid).astype(np.float32)
+
+
+def _cell_of(level: int) -> int:
+    """Return the width of a table's cells, in `_TABLE_STEP`: a quarter of the tolerance or less."""
+    tolerance = math.exp(level * _LOG_TOLERANCE)
+    return int(2 ** max(math.floor(math.log2(tolerance / (4 * _TABLE_STEP))), 0))
+
+
 @lru_cache(maxsize=512)
 def _near_table(lamps: tuple[str, ...], is_coarse: bool, level: int) -> NDArray[np.int64]:
     """Return for each cell which lamps have a line within a tolerance of 1.25**level, in bits."""
-    grid = _table_grid()
-    table = np.zeros(grid.size, np.int64)
-    for k, lamp in enumerate(lamps):
-        wave, _ = _list_for(LAMPS[lamp], is_coarse)
-        nearest = wave[np.searchsorted((wave[1:] + wave[:-1]) / 2, grid)]
-        near = np.abs(nearest - grid) <= math.exp(level * _LOG_TOLERANCE)
-        table |= near.astype(np.int64) << (_BITS * k)
+    tolerance, cell = math.exp(level * _LOG_TOLERANCE), _cell_of(level)
+    near = (_distance_table(lamp, is_coarse)[cell // 2 :: cell] <= tolerance for lamp in lamps)
+    table = np.zeros(_distance_table(lamps[0], is_coarse)[cell // 2 :: cell].size, np.int64)
+    for k, one in enumerate(near):
+        table |= one.astype(np.int64) << (_BITS * k)
     return table
 
 
@@ -1393,7 +1453,7 @@ _LEAST_SEEN = 0.7
 _LEAST_MATCHED = 8
 _LEAST_MARGIN = 3.0
 _ALIKE, _NEARLY_ALL = 0.8, 0.8
-_MOST_MIXED = 0.2
+_MOST_MIXED = 0.3
 """Lines whose parts, of unknown strengths, shift the centroid by more (pixel) are blends."""
 _TOLERANCES = (0.06, 0.12, 0.2, 0.35)
 
@@ -1507,10 +1567,8 @@ def _share_seen(
         if np.count_nonzero(own) < 3:
             continue
         mine = np.flatnonzero(inside & features.is_short & (features.ion == ion))
-        away = np.abs(features.wave[mine, np.newaxis] - place[own])
-        closest = np.argsort(away, axis=1, kind="stable")[:, :7]
-        level = np.median(ratio[own][closest], axis=1)
-        told = np.take_along_axis(away, closest[:, :1], axis=1)[:, 0] < 0.4 * span
+        level, away = _level_near(features.wave[mine], place[own], ratio[own])
+        told = away < 0.4 * span
         expected[mine] = np.where(told, features.strength[mine] * np.exp(level), 0.0)
     limit = float(np.quantile(comb.flux, 0.1))
     hoped = np.flatnonzero(expected > 0)
@@ -1521,6 +1579,71 @@ def _share_seen(
     due = hoped[:n_due]
     distance = np.abs(features.wave[due, np.newaxis] - place).min(axis=1)
     return float(np.count_nonzero(distance < 0.6 * comb.fwhm * step) / due.size)
+
+
+def _level_near(wave: Values, place: Values, ratio: Values) -> tuple[Values, Values]:
+    """Return the median ratio of the seven lines closest to wavelengths, and the way to the first.
+
+    Parameters
+    ----------
+    wave : (wavelength), Angstrom.
+    place, ratio : (line), Angstrom, and ln of its light over its strength in the list.
+    """
+    away = np.abs(wave[:, np.newaxis] - place)
+    closest = np.argsort(away, axis=1, kind="stable")[:, :7]
+    level = np.median(ratio[closest], axis=1)
+    return level, np.take_along_axis(away, closest[:, :1], axis=1)[:, 0]
+
+
+def _with_own_strengths(comb: _Comb, best: _Evidence) -> _Evidence:
+    """Return a solution with the wavelength of each line as its parts, as bright as here, make it.
+
+    Lines of the list that are not resolved shift the one that is measured. How bright each ion is
+    in this lamp is told by its other lines; a part is known to a factor of two (`_LINE_ERROR`),
+    and to less where fewer than three lines tell of its ion. What that does to the place of the
+    sum is no Gaussian: strengths are drawn, always the same ones.
+    """
+    atlas = _atlas_of(LAMPS[best.lamp])
+    features = _features_at(LAMPS[best.lamp], comb.fwhm * best.step)
+    named = np.isfinite(best.wave)
+    near = np.searchsorted(features.wave, best.wave[named])
+    ratio = np.log(comb.flux[named] / features.strength[near])
+    light = np.log(atlas.strength) + float(np.median(ratio))
+    doubt = np.full(light.size, math.hypot(_LINE_ERROR, _ION_ERROR))
+    for ion in np.unique(best.ion[named]):
+        own = best.ion[named] == ion
+        if np.count_nonzero(own) < 3:
+            continue
+        mine = atlas.ion == ion
+        level, _ = _level_near(atlas.wave[mine], best.wave[named][own], ratio[own])
+        light[mine] = np.log(atlas.strength[mine]) + level
+        doubt[mine] = _LINE_ERROR
+    place = np.asarray(np.polynomial.polynomial.polyval(comb.u, best.coefficients), np.float64)
+    slope = np.polynomial.polynomial.polyval(
+        comb.u, np.polynomial.polynomial.polyder(best.coefficients)
+    )
+    sigma = np.abs(slope) / comb.half * comb.fwhm / FWHM_PER_SIGMA
+    # A line of the list shines in the measured line that it is nearest to.
+    order = np.argsort(place, kind="stable")
+    ends = np.searchsorted(atlas.wave, (place[order][1:] + place[order][:-1]) / 2)
+    first, last = np.append(0, ends), np.append(ends, atlas.wave.size)
+    wave, error = best.wave.copy(), best.wave_error.copy()
+    normal = np.random.default_rng(0).normal(size=(_N_DRAWN, int((last - first).max())))
+    for i, low, high in zip(order, first, last, strict=True):
+        if not named[i] or low == high:
+            continue
+        here = atlas.wave[low:high]
+        weight = np.exp(light[low:high] - 0.25 * ((here - place[i]) / sigma[i]) ** 2)
+        main = here[np.argmax(weight)]
+        weight = light[low:high] - 0.25 * ((here - main) / sigma[i]) ** 2
+        drawn = np.exp(weight + doubt[low:high] * normal[:, : high - low])
+        place_drawn = np.add.reduce(drawn * here, axis=1) / np.add.reduce(drawn, axis=1)
+        middle = float(np.add.reduce(place_drawn)) / _N_DRAWN
+        if abs(middle - best.wave[i]) > 0.35 * FWHM_PER_SIGMA * sigma[i]:
+            continue  # it would be another line
+        wave[i] = middle
+        error[i] = math.sqrt(float(np.add.reduce((place_drawn - middle) ** 2)) / _N_DRAWN)
+    return best._replace(wave=wave, wave_error=error)
 
 
 def identify(
@@ -1567,22 +1690,51 @@ def identify(
             f"{_LEAST_MATCHED} are needed to identify a lamp",
             hint="Use a longer exposure of the lamp, or identify lines yourself (--lines FILE).",
         )
-    guesses = _all_guesses(comb, lamps, dispersion, center, near)
     tests = _log10_tests(comb, dispersion, center, near) + math.log10(len(lamps))
     is_hinted = near is not None or (dispersion is not None and center is not None)
-    n = (_REFINED_OF_HINT, _KEPT_OF_HINT) if is_hinted else (_REFINED, _KEPT_OF_LAMP)
-    candidates = [one for name in lamps for one in _candidates_for(comb, name, guesses, *n)]
+    for effort in (_FOR_HINT,) if is_hinted else (_QUICK, _WHOLE):
+        guesses = _all_guesses(comb, lamps, dispersion, center, near, effort)
+        found = _judged_guesses(comb, lamps, guesses, effort, tests)
+        try:
+            best, margin = _decide(comb, found, lamp)
+        except LampError:
+            if effort is not _QUICK:
+                raise
+            continue
+        if best.log10_nfa <= effort.log10_nfa:
+            break
+    if near is not None:
+        _require_alike(comb, best, near)
+    return _with_identities(lines, comb, _with_own_strengths(comb, best), margin)
+
+
+def _judged_guesses(
+    comb: _Comb,
+    lamps: tuple[str, ...],
+    guesses: dict[str, _Guess],
+    effort: _Effort,
+    log10_tests: float,
+) -> list[_Evidence]:
+    """Return the evidence for the best candidates of all lamps."""
+    candidates = [one for name in lamps for one in _candidates_for(comb, name, guesses, effort)]
     best_score = max((one.score for one in candidates), default=0.0)
     judged = (
-        _judged(comb, one.coefficients, one.step, one.lamp, tests)
+        _judged(comb, one.coefficients, one.step, one.lamp, log10_tests)
         for one in candidates
         if one.score > _WORTH * best_score
     )
     found = [one for one in judged if one is not None]
-    best, margin = _decide(comb, found, lamp)
-    if near is not None:
-        _require_alike(comb, best, near)
-    return _with_identities(lines, comb, best, margin)
+    strong = [one for one in found if _is_strong(one)]
+    if strong:
+        # What else may shine in the lamp is asked of the surest solution itself.
+        surest = min(strong, key=lambda one: one.log10_nfa)
+        others = (
+            _judged(comb, surest.coefficients, surest.step, name, log10_tests)
+            for name in lamps
+            if name != surest.lamp
+        )
+        found += [one for one in others if one is not None]
+    return found
 
 
 def _lamps_asked_for(lamp: str) -> tuple[str, ...]:
@@ -1606,6 +1758,7 @@ def _all_guesses(
     dispersion: float | None,
     center: float | None,
     near: Dispersion | None,
+    effort: _Effort,
 ) -> dict[str, _Guess]:
     """Return candidates by lamp."""
     if near is not None:
@@ -1615,7 +1768,7 @@ def _all_guesses(
         own = tuple(name for name in lamps if element in LAMPS[name])
         for is_coarse in (False, True):
             for name, guess in _guesses_of_pairs(
-                comb, element, own, dispersion, center, is_coarse
+                comb, element, own, dispersion, center, effort, is_coarse
             ).items():
                 found.setdefault(name, []).append(guess)
     return {name: _Guess(*map(np.concatenate, zip(*g, strict=True))) for name, g in found.items()}
@@ -1661,9 +1814,9 @@ class _Candidate(NamedTuple):
 
 
 def _candidates_for(
-    comb: _Comb, lamp: str, guesses: dict[str, _Guess], n_refined: int, n_kept: int
+    comb: _Comb, lamp: str, guesses: dict[str, _Guess], effort: _Effort
 ) -> Iterator[_Candidate]:
-    """Yield the best distinct candidates with a lamp, so many of as many refined."""
+    """Yield the best distinct candidates with a lamp."""
     guess = guesses.get(lamp)
     if guess is None:
         return
@@ -1672,19 +1825,19 @@ def _candidates_for(
         if own.any():
             part = _Guess(guess.coefficients[own], guess.step[own])
             wave, _ = _list_for(LAMPS[lamp], is_coarse)
-            yield from _best_refined(comb, lamp, part, wave, n_refined, n_kept)
+            yield from _best_refined(comb, lamp, part, wave, effort)
 
 
 def _best_refined(
-    comb: _Comb, lamp: str, guess: _Guess, wave: Values, n_refined: int, n_kept: int
+    comb: _Comb, lamp: str, guess: _Guess, wave: Values, effort: _Effort
 ) -> Iterator[_Candidate]:
     """Yield the best distinct of some guesses, pulled onto the lines of a list."""
     place = np.polynomial.polynomial.polyval(comb.u[:_N_LINES], guess.coefficients.T, tensor=True)
     score = _scored(comb, np.asarray(place), guess.step, wave, _first_tolerance(comb))
-    chosen = np.argsort(-score, kind="stable")[:n_refined]
+    chosen = np.argsort(-score, kind="stable")[: effort.n_refined]
     guess = _Guess(guess.coefficients[chosen], guess.step[chosen])
     poly, score = _refined(comb, guess, wave)
-    for i in _distinct(poly, guess.step, score, comb, n_kept):
+    for i in _distinct(poly, guess.step, score, comb, effort.n_kept):
         if score[i] > 0:
             yield _Candidate(poly[i], float(guess.step[i]), lamp, float(score[i]))
 
@@ -1712,14 +1865,17 @@ def _decide(comb: _Comb, found: list[_Evidence], lamp: str) -> tuple[_Evidence, 
     # The simplest of the lamps that lead to the same solution nearly as surely, and name nearly as
     # many lines: those of a missing gas would pass for outliers, or shift the lines beside them.
     surest = min(strong, key=lambda one: one.log10_nfa)
+    alike = [
+        one
+        for one in strong
+        if one.log10_nfa <= surest.log10_nfa + _LEAST_MARGIN and not _differs(comb, surest, one)
+    ]
+    most = max(one.n_matched for one in alike)
     best = next(
         one
         for name in LAMPS
-        for one in strong
-        if one.lamp == name
-        and one.log10_nfa <= surest.log10_nfa + _LEAST_MARGIN
-        and one.n_matched >= _NEARLY_ALL * surest.n_matched
-        and not _differs(comb, surest, one)
+        for one in alike
+        if one.lamp == name and one.n_matched >= _NEARLY_ALL * most
     )
     # A variant that is surer, though too few of its strong lines are seen, must not be passed over.
     surer = best.log10_nfa - _LEAST_MARGIN
@@ -1750,13 +1906,15 @@ def _decide(comb: _Comb, found: list[_Evidence], lamp: str) -> tuple[_Evidence, 
 def _without_doubt(comb: _Comb, best: _Evidence, found: list[_Evidence]) -> _Evidence:
     """Return a solution without the lines that its variants, nearly as sure, name differently.
 
-    Variants agree where there are many lines, and part at the ends, where there are few.
+    Variants agree where there are many lines, and part at the ends, where there are few. Nor does
+    a line remain that all others, far away, do not tell (`_told_by_none`).
     """
     doubtful = np.zeros(comb.u.size, bool)
     for one in found:
         near = one.log10_nfa <= best.log10_nfa + _LEAST_MARGIN and _is_strong(one)
         if near and not _is_distinct(comb, best, one) and _differs(comb, best, one):
             doubtful |= np.isfinite(best.wave) & ~_named_alike(comb, best, one)
+    doubtful |= _told_by_none(comb, best, np.isfinite(best.wave) & ~doubtful)
     lost = float(np.add.reduce(comb.flux[doubtful]) / np.add.reduce(comb.flux))
     return best._replace(
         wave=np.where(doubtful, np.nan, best.wave),
@@ -1764,6 +1922,31 @@ def _without_doubt(comb: _Comb, best: _Evidence, found: list[_Evidence]) -> _Evi
         flux_explained=best.flux_explained - lost,
         n_matched=best.n_matched - int(np.count_nonzero(doubtful)),
     )
+
+
+def _told_by_none(comb: _Comb, best: _Evidence, named: Flags) -> Flags:
+    """Return which outermost lines lie so far from the others that these do not tell their places.
+
+    A cubic through the others is extrapolated, its last term by no more than gratings and prisms
+    have: where that is uncertain by half a width, any line would have been found to fit.
+    """
+    lonely = np.zeros(named.size, bool)
+    sigma = np.hypot(np.hypot(comb.error, best.wave_error / best.step), _LEAST_RMS)
+    basis = np.polynomial.polynomial.polyvander(comb.u, 3)
+    prior = np.diag([0.0, 0.0, 0.0, 1 / (_MOST_CUBIC * comb.half) ** 2])
+    while True:
+        rest = np.flatnonzero(named & ~lonely)
+        if rest.size < _LEAST_LINES:
+            return lonely
+        before = lonely.copy()
+        for end in (rest[np.argmin(comb.u[rest])], rest[np.argmax(comb.u[rest])]):
+            others = rest[rest != end]
+            weighted = basis[others] / sigma[others, np.newaxis]
+            normal = weighted.T @ weighted + prior
+            variance = float(basis[end] @ np.linalg.solve(normal, basis[end]))
+            lonely[end] |= variance > (0.5 * comb.fwhm) ** 2
+        if (lonely == before).all():
+            return lonely
 
 
 def _named_alike(comb: _Comb, one: _Evidence, other: _Evidence) -> Flags:

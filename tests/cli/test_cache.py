@@ -74,7 +74,8 @@ def test_a_night_reduces_from_its_cache_to_the_same_bytes(stars: Path, arrayred:
     [
         ("--frames", "v-*", "--exclude", "dark-00[12]*", "--electrons", "--memory", "12M",
          "--combine", "median"),
-        ("--target", "Vega", "--no-dark", "--rows", "80:90", "--unsigned", "as-declared"),
+        ("--target", "Vega", "--no-dark", "--rows", "80:90", "--unsigned", "as-declared",
+         "--no-wavelength"),
     ],
 )  # fmt: skip
 def test_options_mean_the_same_for_a_cache(

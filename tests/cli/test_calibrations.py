@@ -28,7 +28,10 @@ from tests.cli.two_stars import (
     taken,
 )
 
-VEGA = ("--target", "Vega")
+WITH_LAMPS = ("--target", "Vega")
+# To tell what gas shines where no dark was subtracted from a lamp takes ten times the rest.
+VEGA = (*WITH_LAMPS, "--no-wavelength")
+NAMED_LAMPS = '[targets.Vega]\nlamps = ["arc-*"]\n'
 
 
 # Darks and biases from elsewhere
@@ -210,7 +213,7 @@ def test_a_master_whose_bias_is_gone_serves_lights_whose_bias_is_gone(
         fits.setval(path, "CALSTAT", value="B")
     header = fits.Header({"IMAGETYP": "Master Dark", "EXPTIME": 600.0, "CALSTAT": "BM"})
     fits.writeto("mine.fit", np.full((160, 120), 20.5, np.float32), header)
-    reduced(arrayred, "--calibrations", ".", "--exclude", "dark-*", "--target", "Vega")
+    reduced(arrayred, "--calibrations", ".", "--exclude", "dark-*", *VEGA)
     assert np.array_equal(fits.getdata(product("Vega")), less(pixels(stars, "v-*"), 20.5))
     assert fits.getheader(product("Vega"))["CALSTAT"] == "BD"
 
@@ -238,7 +241,7 @@ def test_without_a_dark_the_bias_alone_is_subtracted_and_said(
 ) -> None:
     told = arrayred("reduce", biased, "-o", "out", "--no-figures", *VEGA, *reference)
     assert told.code == 0
-    assert "arrayred: warning: Vega: there is no dark: only the bias was subtracted" in told.err
+    assert "arrayred: note: Vega: there is no dark: only the bias was subtracted" in told.err
     assert "master bias: 5 frames of 0 s" in told.out
     assert "target Vega: 2 frames of 600 s, no dark, only bias" in told.out
     header, image = fits.getheader(product("Vega")), fits.getdata(product("Vega"))
@@ -280,7 +283,7 @@ def test_a_master_bias_is_subtracted(stars: Path, arrayred: Call, option: tuple[
 def test_one_single_dark_is_remarked_on(stars: Path, arrayred: Call) -> None:
     few = ("--exclude", "dark-002..005", *VEGA)
     told = arrayred("reduce", stars, "-o", "out", "--no-figures", *few)
-    assert "arrayred: warning: Vega: the master dark is a single frame, whose noise" in told.err
+    assert "arrayred: note: Vega: the master dark is a single frame, whose noise" in told.err
     assert "asingleframe,whosenoisestaysineverylight" in remarks(product("Vega"))
     told = arrayred("inspect", stars, "--plan", "--exclude", "dark-002..005")
     assert "single frame" in told.out
@@ -341,7 +344,7 @@ def test_a_line_of_a_tilted_lamp_lies_where_it_does_at_the_stars_rows(
 
 
 def test_saturated_columns_of_a_lamp_are_flagged(stars: Path, arrayred: Call) -> None:
-    reduced(arrayred, *VEGA)
+    reduced(arrayred, *WITH_LAMPS)
     star = slice(75, 85)
     for name, arc in arc_of("Vega").items():
         full = (pixels(stars, f"{name}*")[0][star] == 65535).mean(axis=0)
@@ -375,7 +378,7 @@ def test_lamps_without_a_dark_take_the_nearest_or_their_own_floor_and_that_is_sa
         fits.setval(path, "EXPTIME", value=10.0)
     if darks == "none":
         moved(stars, "dark*")
-    reduced(arrayred, *VEGA, *([] if darks == "dark*" else ["--no-dark"]))
+    reduced(arrayred, *VEGA, *noted(NAMED_LAMPS), *([] if darks == "dark*" else ["--no-dark"]))
     assert said in remarks(product("Vega", "spectrum.fits"))
     for arc in arc_of("Vega").values():
         assert abs(np.median(arc["counts"])) < 0.1 * np.max(arc["counts"])
@@ -383,12 +386,12 @@ def test_lamps_without_a_dark_take_the_nearest_or_their_own_floor_and_that_is_sa
 
 def test_a_dark_is_not_subtracted_twice_from_a_lamp(stars: Path, arrayred: Call) -> None:
     dark = np.median(pixels(stars, "dark*"), axis=0)
-    reduced(arrayred, *VEGA, out="plain")
+    reduced(arrayred, *WITH_LAMPS, out="plain")
     for path in stars.glob("arc*"):
         with fits.open(path, mode="update") as file:
             file[0].data = (file[0].data - dark).astype(np.float32)
             file[0].header["CALSTAT"] = "BD"
-    reduced(arrayred, *VEGA)
+    reduced(arrayred, *WITH_LAMPS)
     for name, arc in arc_of("Vega").items():
         raw = arc_of("Vega", "plain")[name]
         unsaturated = np.abs(raw["x"] - 60) > 8
@@ -414,7 +417,7 @@ def test_a_lamp_of_another_shape_is_refused_where_it_is_named_and_else_not_used(
     )
     assert told.code == 2
     assert "mine.toml: The lamp odd has another shape than Vega" in told.err
-    reduced(arrayred, *VEGA)
+    reduced(arrayred, *WITH_LAMPS)
     assert "odd" not in arc_of("Vega")
 
 
@@ -423,7 +426,7 @@ def test_a_lamp_of_another_shape_is_refused_where_it_is_named_and_else_not_used(
 
 def test_headers_name_every_dark_and_lamp_with_its_checksum(stars: Path, arrayred: Call) -> None:
     library = moved(stars, "dark*")
-    note = noted('calibrations = ["library"]\n[targets.Vega]\nlamps = ["arc-*"]\n')
+    note = noted(f'calibrations = ["library"]\n{NAMED_LAMPS}')
     reduced(arrayred, *VEGA, *note)
     files = [*library.iterdir(), *stars.glob("arc*"), *stars.glob("v-*")]
     expected = {path.name: sha256(path.read_bytes()).hexdigest() for path in files}
@@ -435,7 +438,7 @@ def test_headers_name_every_dark_and_lamp_with_its_checksum(stars: Path, arrayre
 
 
 def test_headers_name_every_bias_with_its_checksum(biased: Path, arrayred: Call) -> None:
-    reduced(arrayred, *VEGA)
+    reduced(arrayred, *VEGA, *noted(NAMED_LAMPS))
     files = [*biased.glob("bias*"), *biased.glob("arc*"), *biased.glob("v-*")]
     header = fits.getheader(product("Vega"))
     named = zip(header["ARIN*"].values(), header["ARSH*"].values(), strict=True)

@@ -204,9 +204,7 @@ def test_what_is_no_frame_is_left_out_with_one_warning(
     assert told.code == 0
     assert len(told.err.splitlines()) == len(FOREIGN)
     for case, (_, reason) in FOREIGN.items():
-        assert re.search(
-            rf"^arrayred: warning: .*{case}\.fit: .*{reason}.*left out", told.err, re.M
-        )
+        assert re.search(rf"^arrayred: note: .*{case}\.fit: .*{reason}.*left out", told.err, re.M)
     assert whole("out") == undisturbed
 
 
@@ -215,7 +213,7 @@ def test_a_text_file_in_place_of_a_frame_is_said_to_be_none(night: Path, arrayre
     told = arrayred("reduce", night, "-o", "out", "--no-figures")
     assert told.code == 0
     (line,) = told.err.splitlines()
-    assert re.search(r"^arrayred: warning: .*light-002\.fit: .*no FITS.*left out", line)
+    assert re.search(r"^arrayred: note: .*light-002\.fit: .*no FITS.*left out", line)
     assert combined_counts() == {MASTER: 5, COMBINED: 2}
 
 
@@ -228,7 +226,7 @@ def test_a_pipe_is_left_out_without_waiting_for_it(
     done = fork("reduce", "night", "-o", "out", "--no-figures", timeout=60)
     assert done.returncode == 0
     for name, line in zip(("dark-000.fit", "pipe.fits.gz"), done.stderr.splitlines(), strict=True):
-        assert re.search(rf"^arrayred: warning: .*{name}: .*no regular file.*left out", line)
+        assert re.search(rf"^arrayred: note: .*{name}: .*no regular file.*left out", line)
     assert whole("out") == undisturbed
 
 
@@ -658,7 +656,7 @@ def test_a_frame_without_a_type_is_known_by_its_name_and_said_so(
     told = arrayred("reduce", night, "-o", "out", "--no-figures")
     assert told.code == 0
     (line,) = told.err.splitlines()
-    assert re.search(r"^arrayred: warning: dark-003: taken for .* dark: the word 'dark'", line)
+    assert re.search(r"^arrayred: note: dark-003: taken for .* dark: the word 'dark'", line)
     assert tables() == tables("undisturbed")
 
 
@@ -678,7 +676,7 @@ def test_a_type_nobody_knows_is_a_warning_with_its_name(
     told = arrayred("reduce", night, "-o", "out", "--no-figures")
     assert told.code == 0
     (line,) = told.err.splitlines()
-    assert re.search(rf"^arrayred: warning: {Path(frame).stem}: .*'Quux'", line)
+    assert re.search(rf"^arrayred: note: {Path(frame).stem}: .*'Quux'", line)
     assert re.search(rf"left out {Path(frame).stem}: .*'Quux'", told.out)
     assert sum(combined_counts().values()) == 7
 
@@ -717,7 +715,7 @@ def test_an_exposure_written_as_text_counts_with_a_warning(
     told = arrayred("reduce", night, "-o", "out", "--no-figures")
     assert told.code == 0
     (line,) = told.err.splitlines()
-    assert re.search(rf"^arrayred: warning: {Path(frame).stem}: EXPTIME .*'600.0'", line)
+    assert re.search(rf"^arrayred: note: {Path(frame).stem}: EXPTIME .*'600.0'", line)
     assert tables() == tables("undisturbed")
 
 
@@ -731,7 +729,7 @@ def test_a_second_exposure_in_seconds_that_differs_is_a_warning(
     fits.setval(night / "light-002.fit", "EXPOSURE", value=exposure, comment=comment)
     told = arrayred("reduce", night, "-o", "out", "--no-figures")
     assert told.code == 0
-    warning = "arrayred: warning: light-002: EXPTIME is 600, but EXPOSURE is 300\n"
+    warning = "arrayred: check: Simulated_star: light-002: EXPTIME is 600, but EXPOSURE is 300\n"
     assert told.err == (warning if is_odd else "")
 
 
@@ -867,7 +865,7 @@ def test_the_reference_cuts_its_band_at_the_edge_as_ever(night: Path, arrayred: 
     told = arrayred(
         "reduce", night, "-o", "out", "--no-figures", "--reference", "--rows", "100:110"
     )
-    assert "Note: the sky rows are cut off: 1 of 11 rows" in told.out
+    assert "Check: the sky band is cut: 1 of 11 rows" in told.out
     assert (STAR / SKY_TABLE).exists()
 
 
@@ -1074,8 +1072,8 @@ def test_a_frame_packed_in_a_way_that_cannot_be_read_is_told(
 ) -> None:
     packed_as(night / "light-002.fit", suffix, lambda raw: magic + raw[6:])
     told = arrayred("reduce", "night", "-o", "out", "--no-figures")
-    line = rf"arrayred: warning: \S*light-002\.fit{suffix}: It is compressed by {name}, "
-    assert re.fullmatch(rf"{line}which is not supported; not used\n", told.err), told.err
+    line = rf"arrayred: note: \S*light-002\.fit{suffix}: It is compressed by {name}, .*"
+    assert re.fullmatch(rf"{line}: unpack it; left out\n", told.err), told.err
     told = arrayred("combine", night / f"light-002.fit{suffix}", "-o", "m.fits")
     assert told.code > 1
     assert "which is not supported" in told.err

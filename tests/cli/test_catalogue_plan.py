@@ -319,7 +319,7 @@ def test_one_dark_is_a_warning_and_none_an_error(night: Path, arrayred: Call) ->
     few = ("--exclude", "dark-00[2-5].fit", "--no-figures")
     told = arrayred("reduce", "night", "-o", "out", *few)
     assert told.code == 0
-    assert re.search("warning: Simulated_star: the master dark is a single frame", told.err)
+    assert re.search("note: Simulated_star: the master dark is a single frame", told.err)
     told = arrayred("reduce", "night", "-o", "none", "--exclude", "dark*")
     assert (told.code, Path("none").exists()) == (4, False)
     assert re.search(r"No dark frames found\..*--calibrations.*--no-dark", told.err)

@@ -157,9 +157,14 @@ def test_a_run_with_workers_that_is_interrupted_stops_soon(
 @cluster_extra
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked for there")
-@pytest.mark.parametrize("way", ["--workers", "--jobs"])
-@pytest.mark.parametrize("n_signals", [1, 2])
-@pytest.mark.parametrize("moment", [0.2, 1.2, 2.0, 3.2, "working"])
+@pytest.mark.parametrize(
+    ("moment", "way", "n_signals"),  # each two of the three together
+    [
+        *((0.2, "--workers", 1), (0.2, "--jobs", 2), (1.2, "--workers", 2), (1.2, "--jobs", 1)),
+        *((2.0, "--workers", 1), (2.0, "--jobs", 2), (3.2, "--workers", 2), (3.2, "--jobs", 1)),
+        *(("working", "--workers", 1), ("working", "--jobs", 2)),
+    ],
+)
 def test_ctrl_c_ends_all_processes_of_a_terminal_with_a_line(
     three: Path, way: str, n_signals: int, moment: float | str
 ) -> None:

@@ -256,6 +256,7 @@ def test_a_rough_dispersion_narrows_the_search(reduced: Path, arrayred: Call) ->
 def test_the_velocity_of_the_earth_is_taken_out_when_asked_for(
     reduced: Path, arrayred: Call
 ) -> None:
+    assert arrayred("wavelength", reduced).code == 0
     before = Table.read(made(reduced, "spectrum.fits"), hdu=1)
     assert arrayred("wavelength", reduced, "--heliocentric").code == 0
     after, header = (Table.read(made(reduced, "spectrum.fits"), hdu=1),

@@ -144,8 +144,8 @@ def test_two_real_stars_under_one_name_are_told_apart(
     assert "a different target" in line
     if "Vega" not in (one, other):  # taken hours later
         plan = ar.make_plan(night)
-        assert plan.targets[0].remarks == (line,)
-        assert f"{plan.targets[0].name}: {line}" in plan.warnings
+        assert plan.targets[0].remarks == (f"check: {line}",)
+        assert f"check: {plan.targets[0].name}: {line}" in plan.warnings
 
 
 def test_a_night_of_three_frames_is_compared_in_milliseconds(barber: Path) -> None:

@@ -59,9 +59,7 @@ def test_a_hostile_text_is_text_wherever_it_stands(tmp_path: Path, text: str) ->
         text, text, (text,), False,
     )  # fmt: skip
     target = TargetLine(slug(text), 1, 600.0, (), (text,), text, None, {text: text})
-    account = Account(
-        (frame,), (target,), ((text, text),), (text,), text, {text: text}, {text: text}
-    )
+    account = Account((frame,), (target,), ((text, text),), text, {text: text}, {text: text})
     made = night_page(Finished(tmp_path, account, {}, {}))
     tree = read(made.content)
     require_harmless(tree)
@@ -72,7 +70,7 @@ def test_a_hostile_text_is_text_wherever_it_stands(tmp_path: Path, text: str) ->
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_an_account_gives_hostile_texts_back_or_escaped(tmp_path: Path, text: str) -> None:
-    account = Account((), (TargetLine("a", remarks=(text,)),), warnings=(text,))
+    account = Account((), (TargetLine("a", remarks=(text,)),), left_out=((text, text),))
     Ledger(tmp_path).close_run(asdict(account), {})
     assert read_account(Ledger(tmp_path)) == account
 

@@ -58,11 +58,11 @@ def test_what_is_wrong_comes_first_and_every_target_is_there(many: Path) -> None
     ]
 
 
-def test_targets_that_need_a_look_are_counted(many: Path) -> None:
+def test_targets_to_check_are_counted(many: Path) -> None:
     for n_seen, said in ((1, "1 target to check"), (2, "2 targets to check")):
         with changed_manifest(many / "night-b") as whole:
             for target in whole["made"][PAGE_ENTRY]["facts"]["targets"][:n_seen]:
-                target["state"] = "attention"
+                target["state"] = "check"
         assert said in text_of(read(write_index(many)))
 
 

@@ -207,7 +207,7 @@ def test_pixels_without_a_number_are_not_judged_and_mislead_nobody() -> None:
 def test_frames_that_are_cut_off_below_say_so() -> None:
     sky = np.random.default_rng(3).normal(2, 5, (3, 60, 80)).round()
     told = flagged(np.maximum(sky, 0).astype("u2")).attrs["remarks"]
-    assert told[0].startswith("3")
+    assert told[0].startswith("check: 3")
     assert told[0].endswith("Raise the offset of the camera")
     assert "remarks" not in flagged((sky + 30).astype("u2")).attrs
     framed = sky + 30
