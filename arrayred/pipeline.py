@@ -969,7 +969,7 @@ def calibrate_wavelengths(
             )
     except ArrayredError as error:
         told = f"no wavelengths: {error.args[0]}. {error.hint}".rstrip()
-        told += " (arrayred wavelength OUT: nothing is reduced again)"
+        told += " (use arrayred wavelength OUT; nothing is reduced again)"
         return add_check(spectrum, told), None, None
     cards, recipe = _cards_of(one), one.recipe
     wanted = Corrections(recipe.zero_point, recipe.star_velocity, recipe.heliocentric)
@@ -977,7 +977,7 @@ def calibrate_wavelengths(
         spectrum = with_wavelengths(spectrum, solved, cards, middle, wanted)
     except LampError as error:
         spectrum = with_wavelengths(spectrum, solved, cards, middle)
-        told = f"wavelengths are those of the lamp as it is: {error.args[0]}. {error.hint}"
+        told = f"wavelength zero point not corrected: {error.args[0]}. {error.hint}"
         spectrum = add_check(spectrum, told)
     for text in solved.told:
         spectrum = add_remark(spectrum, text)
@@ -1103,7 +1103,7 @@ def procedure_spectrum(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Data
     own, rows = rows, rows.of_procedure
     spectrum = extract(image, rows)
     if own.procedure is not None:
-        pair = f"{rows.first} to {rows.last}, two stars that the procedure takes for one"
+        pair = f"{rows.first} to {rows.last}, two stars that the procedure treats as one"
         spectrum = add_remark(spectrum, f"the text tables are of rows {pair}")
     if not recipe.sky:
         return spectrum

@@ -595,7 +595,7 @@ class HeaderValues:
         spelt = self.text("unit")
         unit = instrument.unit_of(spelt) if spelt else "adu"
         if unit is None:
-            told = f"the unit {spelt!r} of the pixels is unknown, taken for adu"
+            told = f"the unit {spelt!r} of the pixels is unknown; ADU assumed"
             self.warnings.append(to_check(told))
         return unit or "adu"
 

@@ -1021,7 +1021,7 @@ def _without_pedestal(frame: Frame) -> Frame:
     if sample is None or any("pedestal" in verdict.text for verdict in frame.verdicts):
         return frame
     if sample.level < size - 3.0 * sample.noise:
-        told = f"PEDESTAL tells of {size:g}, but the pixels do not hold it ({sample}); left as is"
+        told = f"PEDESTAL is {size:g}, but the pixels do not contain it ({sample}); left as is"
         return _with_warning(frame, to_check(told))
     source = frame.image.source
     shifted = replace(source.pixels, bzero=source.pixels.bzero - size)

@@ -123,7 +123,7 @@ def dark_remarks(lights: Group, dark: Group) -> tuple[str, ...]:
     kind = dark.frames[0].frame_type
     difference = warmer(lights, dark)
     if difference is not None and abs(difference) > EQUAL_TEMPERATURE:
-        remarks.append(to_check(f"the {kind} is {difference:+.1f} deg C from the lights"))
+        remarks.append(to_check(f"the {kind} is {difference:+.1f} deg C from the light frames"))
     if (lights.temperature is None) != (dark.temperature is None):
         whose = "lights" if lights.temperature is None else kind
         remarks.append(f"the temperature of the {whose} is unknown")
@@ -136,7 +136,7 @@ def dark_remarks(lights: Group, dark: Group) -> tuple[str, ...]:
         )
     flips = {frame.flip for frame in (*lights.frames, *dark.frames) if frame.flip is not None}
     if len(flips) > 1:
-        told = f"frames are flipped in different ways: {', '.join(map(repr, sorted(flips)))}"
+        told = f"frames are flipped differently: {', '.join(map(repr, sorted(flips)))}"
         remarks.append(to_check(told))
     return tuple(remarks)
 
@@ -352,7 +352,7 @@ class SyntheticDark(Group):
         """Return a remark for the user if it was scaled, and whether its noise grew."""
         if self.factor == 1.0:
             return ()
-        grown = ", and its noise grew as much" if self.factor > 1 else ""
+        grown = ", which increased its noise by the same factor" if self.factor > 1 else ""
         told = f"the dark of {self.dark.exptime:g} s was scaled by {self.factor:.4g}{grown}"
         return (to_check(told),)
 
@@ -628,9 +628,15 @@ def match_flat(lights: Group, flats: Sequence[Flat]) -> tuple[Flat | None, tuple
                  for flat in untold for frame in flat.frames.frames}  # fmt: skip
         if len(kinds) > 1:
             names = ", ".join(dict.fromkeys(kinds.values()))
-            told = f"not divided by a flat: no card tells which of {names} fits; exclude the others"
+            told = (
+                f"not divided by a flat: no header keyword decides between {names}; exclude the "
+                "others"
+            )
             return None, (to_check(told),)
-        remarks.append(f"no card tells whether the flat {best.name} was taken through its optics")
+        remarks.append(
+            f"cannot check that the flat {best.name} used the same optics: no header "
+            "keyword records it"
+        )
     days = age_in_days(lights, best.frames)
     if days is not None and days > _FRESH_DAYS:
         remarks.append(to_check(f"the flat was taken {days:.0f} days apart"))
@@ -789,7 +795,7 @@ def lamp_remarks(lamps: Sequence[Lamp]) -> tuple[str, ...]:
     near = min(nearest_lamps(lamps), key=lambda lamp: abs(lamp.minutes), default=None)
     if near is not None and (near.other_night or abs(near.minutes) > LONG_GAP):
         night = ", on another night" if near.other_night else ""
-        told = f"its nearest lamp is {near.text}{night}: the spectrograph may have moved"
+        told = f"its nearest arc frame is {near.text}{night}: the spectrograph may have flexed"
         remarks.append(to_check(told))
     return tuple(remarks)
 

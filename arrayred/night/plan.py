@@ -518,7 +518,7 @@ def _with_lamps(
     """Return a target with its lamps: those that the night file names, else those that fit."""
     named = select_by_any(arcs, settings.lamps)
     if settings.lamps and not named:
-        return replace(target, remarks=(*target.remarks, to_check("its lamps cannot be used")))
+        return replace(target, remarks=(*target.remarks, to_check("its arc frames cannot be used")))
     lamps = lamps_for(target.lights, arcs, named, calibrations, target.recipe, lights)
     return replace(target, lamps=lamps, remarks=(*target.remarks, *lamp_remarks(lamps)))
 
@@ -643,7 +643,7 @@ def warnings_of(night: Night, used: Collection[str] = ()) -> tuple[str, ...]:
         for warning in frame.warnings:
             if not (is_check(warning) and frame.label in used):
                 odd[warning].append(frame.label)
-    foreign = [f"{name}: {reason}; left out" for name, reason in night.foreign]
+    foreign = [f"{name}: {reason}; not used" for name, reason in night.foreign]
     return (*foreign, *(remark_about(list_of_names(names), text) for text, names in odd.items()))
 
 

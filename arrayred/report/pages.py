@@ -115,7 +115,7 @@ def night_page(finished: Finished) -> Page:
     flexure = _flexure(targets)
     sections = {
         "Warnings": any(one.state != "good" for one in targets),
-        "At a glance": len(targets) > 1,
+        "Overview": len(targets) > 1,
         "Targets": targets,
         "Wavelengths": flexure,
         "Calibration": True,

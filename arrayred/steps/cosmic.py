@@ -190,7 +190,7 @@ def find_cosmic_rays(
             line = "cosmic rays: one frame, detected by the profile of the spectrum alone"
             return add_history(image, line), None
         alone = search == "compare" and lights.sizes[FRAME] < 2
-        why = "cosmic rays were not searched: a frame by itself has nothing to be compared with"
+        why = "cosmic rays not detected: a single frame cannot be compared with others"
         return add_check(image, why) if alone else image, None
     if noise is None:
         gain, _ = find_gain(image, lights, minus)

@@ -200,7 +200,7 @@ def _gap_remark(bright: NDArray[np.bool_], max_gap: int, low: int) -> tuple[str,
     parts = ", ".join(str(Run(a + low, b - 1 + low)).partition(" are ")[0].partition(" is ")[0]
                       for a, b in found[:5])  # fmt: skip
     more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-    told = f"the span holds {len(found)} separate runs, and the dark between: {parts}{more}"
+    told = f"the rows contain {len(found)} separate runs, and dark rows between them: {parts}{more}"
     return (to_check(told),)
 
 
@@ -416,7 +416,9 @@ def _detected_runs(
     sample = Run(*threshold.background_rows)
     held = _touches(sample, runs[:1])
     if method == "threshold" or threshold.whole_span:
-        text = f"{_sample_text(sample)} holds rows of the spectrum: choose --background-rows off it"
+        text = (
+            f"{_sample_text(sample)} contains rows of the spectrum: choose --background-rows off it"
+        )
         return replace(
             found, remarks=(*found.remarks, to_check(text)) if held else found.remarks
         ), runs
@@ -812,7 +814,7 @@ def _rows_of_run(image: xr.Dataset, found: Rows, run: Run, runs: list[Run]) -> R
     )
     whole = touching_rows(rows)
     if whole != (run.first, run.last):
-        told = "light of a neighbour overlaps: the aperture ends at the dip between them"
+        told = "another spectrum overlaps: the aperture ends at the minimum between them"
         rows = replace(rows, remarks=(*rows.remarks, to_check(told)))
     if run.second is not None:
         rows = replace(rows, remarks=(*rows.remarks, _second_star_text(*run.second)))
@@ -828,7 +830,7 @@ def _second_star_text(apart: float, part: float) -> str:
     """Return a remark on two stars that are not parted, by their distance in rows."""
     side = "above" if apart > 0 else "below"
     return to_check(
-        f"light of a second star {abs(apart):.1f} rows {side} the first is in the aperture, about "
+        f"a second star {abs(apart):.1f} rows {side} the first is in the aperture, about "
         f"{part:.0%} of the flux, or the star trailed or is out of focus: check the profile, and "
         f"use --rows A:B {'below' if apart > 0 else 'above'} their middle to exclude most of it"
     )

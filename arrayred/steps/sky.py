@@ -390,18 +390,18 @@ def subtract_sky(
     if not isinstance(span, slice):
         own = f"{rows.first} to {rows.last}"
         spectrum = add_check(
-            spectrum, f"the sky rows hold the spectrum: its rows {own} are left out"
+            spectrum, f"the sky rows contain the spectrum: its rows {own} are excluded"
         )
     if band is None and side == "auto" and last < rows.first:
         why = "above is off the image or bright"
         spectrum = add_remark(spectrum, f"sky of the text table is below the spectrum: {why}")
     for bright_first, bright_last in _bright_in((first, last), rows, own=band is None):
         spectrum = add_check(
-            spectrum, f"the sky band lies on bright rows {bright_first} to {bright_last}"
+            spectrum, f"the sky rows include bright rows {bright_first} to {bright_last}"
         )
     if band is None and last - first + 1 < rows.n_rows:
         spectrum = add_check(
-            spectrum, f"the sky band is cut: {max(last - first + 1, 0)} of {rows.n_rows} rows"
+            spectrum, f"the sky rows are cut off: {max(last - first + 1, 0)} of {rows.n_rows} rows"
         )
     return add_history(spectrum, f"sky of rows {first} to {last} subtracted")
 
@@ -1328,8 +1328,8 @@ def _with_remarks_on_sky(
             f"{' and '.join(spans)} are used (use --sky-rows A:B for others)",
         )
     if len(spans) == 1:
-        model = "" if used == method else f": a {used}, since one side tells no slope"
-        sky = add_check(sky, f"the spectrum's sky is from one side, rows {spans[0]}{model}")
+        model = "" if used == method else f": a {used}, because one side gives no slope"
+        sky = add_check(sky, f"sky from one side only, rows {spans[0]}{model}")
     if fit.shift.at_border:
         sky = add_check(
             sky,

@@ -518,7 +518,7 @@ def fit_trace(
         trace = trace.assign({STAR: (X, star, attrs)})
     if not straight and rows.rule == "given" and not found.n_bins:
         where = f"rows {rows.first} to {rows.last}"
-        return add_check(trace, f"no star peaks within {where}: extracted straight")
+        return add_check(trace, f"no star in {where}: straight aperture used")
     if found.widths.relative is not None:
         told_width = {"units": "pix", "long_name": "spatial FWHM"}
         trace = trace.assign({FWHM: (X, trace.attrs[FWHM] * found.widths.relative, told_width)})
@@ -526,10 +526,8 @@ def fit_trace(
         trace = add_history(trace, f"the spatial FWHM varies along the columns: {span_of} rows")
     if straight or found.n_bins:
         told = f"traced in {found.n_bins} bins: order {found.order}, rms {found.rms:.3f} rows"
-        return add_history(trace, "rows taken to be straight" if straight else told)
-    return add_check(
-        trace, "the star is too faint to be traced: its rows were taken to be straight"
-    )
+        return add_history(trace, "straight aperture" if straight else told)
+    return add_check(trace, "star too faint to trace; straight aperture used")
 
 
 def relative_width(trace: xr.Dataset) -> Values:

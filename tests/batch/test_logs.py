@@ -90,7 +90,7 @@ def test_what_fails_and_what_is_odd_is_logged(night: Path, tmp_path: Path) -> No
     assert reduce_one(job_of(night, out)).exit_code == 4
     (target,) = of_kind(out, "target")
     assert (target["status"], target["exit_code"]) == ("failed", 4)
-    assert "shows no light" in target["error"]
+    assert "has no signal" in target["error"]
     assert any("deg C" in told["text"] for told in of_kind(out, "check"))
     assert of_kind(out, "end")[0]["failed"] == 1
 

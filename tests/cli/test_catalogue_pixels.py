@@ -408,7 +408,7 @@ def test_frames_of_0_to_1_are_read_as_counts_and_said(
         rewrite(path, as_fractions)
     told = arrayred(*LOUD)
     assert told.code == 0
-    line = rf"arrayred: note: {named}: written as fractions, 0 to 1: multiplied by 65535\n"
+    line = rf"arrayred: note: {named}: stored as fractions, 0 to 1; multiplied by 65535\n"
     assert re.fullmatch(line, told.err), told.err
     for found, expected in zip(tables(), plain_tables, strict=True):
         assert np.allclose(
@@ -448,8 +448,8 @@ def test_darks_in_the_other_row_order_are_turned_and_said(
         rewrite(path, upside_down if is_dark else np.asarray, ROWORDER=order)
     told = arrayred(*LOUD)
     assert told.err == (
-        "arrayred: note: dark-001 to dark-005 (5): upside down (ROWORDER is BOTTOM-UP, "
-        "elsewhere TOP-DOWN): turned\n"
+        "arrayred: note: dark-001 to dark-005 (5): upside down (ROWORDER is BOTTOM-UP, elsewhere "
+        "TOP-DOWN); flipped\n"
     )
     assert (told.code, tables()) == (0, plain_tables)
     cached = ("reduce", "night", "-o", "cached", "--no-figures", "--cache")

@@ -222,7 +222,7 @@ def test_lamps_that_are_excluded_are_missed_aloud(
     lamp = frame("neon", "Arc", minute=55)
     tables = {"targets": {"Vega": {"lamps": ["neon"]}}, "exclude": ["neon"]}
     plan = planned(tmp_path, [*frames, lamp], tables)
-    assert "check: Vega: its lamps cannot be used" in plan.warnings
+    assert "check: Vega: its arc frames cannot be used" in plan.warnings
 
 
 def test_only_a_frame_that_is_used_is_to_be_checked(
@@ -231,7 +231,7 @@ def test_only_a_frame_that_is_used_is_to_be_checked(
     spare = dark("dark-5", 5.0, BUNIT="furlong")
     used = light("v-9", minute=56, OBJECT="Vega", BUNIT="furlong")
     plan = planned(tmp_path, [*frames, spare, used], {})
-    told = "the unit 'furlong' of the pixels is unknown, taken for adu"
+    told = "the unit 'furlong' of the pixels is unknown; ADU assumed"
     assert f"dark-5: {told}" in plan.warnings
     assert f"check: Vega: v-9: {told}" in plan.warnings
 
@@ -329,7 +329,7 @@ def test_a_far_lamp_is_warned_of_and_the_star_in_between_is_named(
     ]
     plan = planned(tmp_path, frames, {})
     assert lamps_of(plan)["Deneb"] == f"{told.split(',')[0]} (Vega in between)"
-    far = f"check: Deneb: its nearest lamp is {told}: the spectrograph may have moved"
+    far = f"check: Deneb: its nearest arc frame is {told}: the spectrograph may have flexed"
     assert [warning for warning in plan.warnings if "lamp" in warning] == [far]
 
 
