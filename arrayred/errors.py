@@ -49,6 +49,17 @@ def printable(text: str) -> str:
     )
 
 
+def counted(n: int, what: str, many: str = "") -> str:
+    """Return a number with its noun, singular or plural.
+
+    Examples
+    --------
+    >>> counted(1, "pixel"), counted(1493, "pixel"), counted(0, "bias", "biases")
+    ('1 pixel', '1493 pixels', '0 biases')
+    """
+    return f"{n} {what if n == 1 else many or what + 's'}"
+
+
 class ArrayredError(Exception):
     """Base class of all errors that arrayred raises on purpose.
 

@@ -30,6 +30,7 @@ from .run import cache_quietly as cache_quietly
 from .run import check_night as check_night
 from .run import each_spectrum as each_spectrum
 from .run import missing_target_cards as missing_target_cards
+from .run import procedure_lines as procedure_lines
 from .run import reduce_to as reduce_to
 from .run import require_cards as require_cards
 from .run import spectrum_values as spectrum_values

@@ -39,10 +39,12 @@ from arrayred.batch.run import (
     Status,
     SummaryLine,
     check_night,
+    each_spectrum,
     is_ready_master,
     mask_checksum,
     master_entry_name,
     missing_target_cards,
+    procedure_lines,
     reduce_to,
     require_cards,
     write_night_report,
@@ -879,6 +881,8 @@ def _outcome_record(outcome: Outcome) -> dict[str, Any]:
     told: dict[str, Any] = {"target": outcome.name, "status": status, "files": len(outcome.files)}
     if outcome.damage:
         told["damaged"] = dict(outcome.damage)
+    if every := each_spectrum(outcome.facts):
+        told["procedure"] = [procedure_lines(facts) for facts in every]
     if remarks := outcome.facts.get("remarks"):
         told["remarks"] = list(remarks)
     if outcome.error:

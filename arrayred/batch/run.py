@@ -1179,6 +1179,26 @@ def with_other_spectra(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**told[0], _OTHER_SPECTRA: [dict(facts) for facts in told[1:]]}
 
 
+def procedure_lines(facts: Mapping[str, Any]) -> list[str]:
+    """Return the seven lines that the published procedure prints of a spectrum, word for word.
+
+    Parameters
+    ----------
+    facts : of one spectrum, from `each_spectrum`.
+    """
+    n_sigma = facts["n_sigma"]
+    sigma = facts["background_std"] * n_sigma
+    return [
+        f"The average pixel value of the sky sample is {facts['background_mean']}",
+        f"The pixel value of Sigma ({n_sigma:g} x std) is {sigma}",
+        f"The pixel value of the spectrum must be more than {facts['threshold']}",
+        f"Bottom edge of the spectrum: y= {facts['first_row']}",
+        f"Top edge of the spectrum: y= {facts['last_row']}",
+        f"Thickness of the spectrum: {facts['n_bright_rows']}",
+        f"Number of spectrum rows selected: {facts['n_rows']}",
+    ]
+
+
 def each_spectrum(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the facts of each spectrum of a target, from those of `with_other_spectra`.
 

@@ -21,6 +21,7 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from arrayred._version import __version__
+from arrayred.cli.layout import message
 from arrayred.errors import ArrayredError, StorageError
 from arrayred.process import make_process_own
 
@@ -127,7 +128,7 @@ def main() -> None:
         _end_process(end.number)
     except ArrayredError as error:
         for line in str(error).splitlines():
-            click.echo(f"arrayred: error: {line}", err=True)
+            message("error", line)
         sys.exit(error.exit_code)
     except Exception:
         _exit_with_traceback()

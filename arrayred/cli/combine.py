@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
+from arrayred.cli.layout import message
 from arrayred.cli.options import EXTENSION, Options, SizeParam, option, options_of
 from arrayred.cli.options import files as complete_files
 from arrayred.cli.progress import shown_stages
@@ -92,7 +93,7 @@ def combine(ctx: click.Context, files: tuple[str, ...], out: Path) -> None:
     )
     if not options.get("quiet"):
         for warning in combination.warnings:
-            click.echo(f"arrayred: warning: {printable(warning)}", err=True)
+            message("warning", printable(warning))
     with shown_stages(quiet=options.get("quiet", False)):
         write_combination(combination, overwrite=options.get("overwrite", False))
     if not options.get("quiet"):

@@ -6,15 +6,17 @@ import csv
 import io
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from arrayred.cli.layout import Level, coloured, labelled, message, table, wrapped
 from arrayred.cli.options import (
-    Options,
     Sectioned,
+    exit_code_of,
     night_file_of,
     night_options,
     one_of,
@@ -25,8 +27,10 @@ from arrayred.cli.options import (
     settle_settings,
 )
 from arrayred.cli.progress import shown_stages
+from arrayred.errors import counted, printable
 
 if TYPE_CHECKING:
+    from arrayred.batch import OutputOptions
     from arrayred.config import Recipe
     from arrayred.io.frames import Frame
     from arrayred.night import Night
@@ -42,7 +46,12 @@ COLUMNS = (
     "temperature",
     "calstat",
 )
-_TYPE_STYLES = {"light": "bold", "dark": "blue", "bias": "blue", "flat": "yellow", "arc": "magenta"}
+_DROPPED = ("size", "found", "CALSTAT", "start (UTC)", "object", "CCD (°C)")
+"""Columns of the table that a narrow terminal does without, the first to go first."""
+_MOST_LISTED = 40
+"""Frames that are listed one by one; of more the groups are, unless all are asked for."""
+_VERBOSE_SECTIONS = ("Passes", "Products")
+_WITH_OBJECT = ("light", "flat", "arc")
 
 
 @click.command(cls=Sectioned)
@@ -59,6 +68,9 @@ _TYPE_STYLES = {"light": "bold", "dark": "blue", "bias": "blue", "flat": "yellow
 @click.option(
     "--plan", "show_plan", is_flag=True, help="Show what `reduce` would do and why (dry run)."
 )
+@click.option("--plan", "show_plan", is_flag=True, help="Tell what `reduce` would do, and why.")
+@click.option("--all", "list_all", is_flag=True, help="List each frame of more than 40.")
+@click.option("-v", "--verbose", is_flag=True, help="With --plan: passes over the files, products.")
 @click.option(
     "--write",
     type=click.Path(path_type=Path),
@@ -67,7 +79,13 @@ _TYPE_STYLES = {"light": "bold", "dark": "blue", "bias": "blue", "flat": "yellow
 )
 @click.pass_context
 def inspect(
-    ctx: click.Context, nights: tuple[Path, ...], form: str, show_plan: bool, write: Path | None
+    ctx: click.Context,
+    nights: tuple[Path, ...],
+    form: str,
+    show_plan: bool,
+    list_all: bool,
+    verbose: bool,
+    write: Path | None,
 ) -> None:
     """List the frames of the folder NIGHT with their types, exposure times and problems.
 
@@ -85,35 +103,58 @@ def inspect(
     if write is not None:
         _write_night_file(there, recipe, write)
     elif show_plan:
-        _print_plan_and_exit(there, recipe, options)
+        _print_plan_and_exit(there, recipe, output_options_of(options, Path()), verbose=verbose)
     else:
-        _print_frames(there, form)
+        _print_frames(there, form, list_all=list_all)
+        _exit_as_reduce_would(there, recipe)
 
 
-def _print_frames(night: Night, form: str) -> None:
+def _exit_as_reduce_would(night: Night, recipe: Recipe) -> None:
+    """Exit with the code of `reduce` if a frame cannot be used; else no plan is made."""
+    from arrayred.night import make_plan, problems_of
+
+    if night.problems or any(problems_of(frame) for frame in night.frames):
+        sys.exit(exit_code_of(make_plan(night, recipe)))
+
+
+def _print_frames(night: Night, form: str, *, list_all: bool) -> None:
     rows = [_frame_row(frame, night) for frame in night.frames]
     if form == "json":
-        click.echo(json.dumps({"frames": rows, "problems": _problems(night)}, indent=1))
+        problems = [text for _, text in _remarks(night)]
+        click.echo(json.dumps({"frames": rows, "problems": problems}, indent=1))
     elif form == "csv":
         click.echo(_csv_text(rows), nl=False)
-        for problem in _problems(night):
-            click.echo(f"arrayred: problem: {problem}", err=True)
+        for level, text in _remarks(night):
+            message(level, text)
     else:
-        _print_frame_table(rows, night)
+        _print_heading(rows, night)
+        if len(rows) > _MOST_LISTED and not list_all:
+            _print_groups(night)
+        else:
+            _print_each(rows, night)
+        _print_remarks(night)
+        _print_next(night, is_short=len(rows) > _MOST_LISTED and not list_all)
 
 
-def _print_plan_and_exit(night: Night, recipe: Recipe, options: Options) -> None:
-    """Print the plan; exit with the code of `reduce` if it cannot be carried out."""
+def _print_plan_and_exit(
+    night: Night, recipe: Recipe, output: OutputOptions, *, verbose: bool
+) -> None:
+    """Print the plan; exit with the code of `reduce` if some of it cannot be carried out."""
     from arrayred.batch import band_memory
-    from arrayred.errors import NightError, printable
-    from arrayred.night import explain_plan, make_plan
+    from arrayred.night import make_plan, plan_sections
 
     plan = make_plan(night, recipe)
-    room = band_memory(plan, output_options_of(options, Path()))
-    for line in explain_plan(night, plan, room).splitlines():
-        click.echo(printable(line))
-    if plan.problems:
-        sys.exit(NightError.exit_code)
+    for title, lines in plan_sections(night, plan, band_memory(plan, output)).items():
+        if title in _VERBOSE_SECTIONS and not verbose:
+            continue
+        if [label for label, _ in lines] == [""]:
+            click.echo(labelled(title, printable(lines[0][1]), indent=0))
+            continue
+        click.echo(title)
+        for label, text in lines:
+            shown = printable(text)
+            click.echo(labelled(printable(label), shown) if label else wrapped(f"  {shown}"))
+    sys.exit(exit_code_of(plan))
 
 
 def _write_night_file(night: Night, recipe: Recipe, path: Path) -> None:
@@ -142,21 +183,21 @@ def _frame_row(frame: Frame, night: Night) -> dict[str, Any]:
     }
 
 
-def _problems(night: Night) -> list[str]:
-    """Return a line for each problem, each warning and each file that is not used."""
-    from arrayred.errors import printable
+def _remarks(night: Night) -> list[tuple[Level, str]]:
+    """Return a line for each problem, each remark and each file that is not used, by level."""
+    from arrayred.model import is_check, without_level
     from arrayred.night import problems_of, warnings_of
 
-    lines = [str(problem) for problem in night.problems]
-    lines += [str(problem) for frame in night.frames for problem in problems_of(frame)]
-    lines += warnings_of(night)
-    lines += [f"{name}: {reason}; not used" for name, reason in night.left_out]
-    return [printable(line) for line in lines]
+    wrong = [*night.problems, *(error for frame in night.frames for error in problems_of(frame))]
+    lines: list[tuple[Level, str]] = [("problem", str(error)) for error in wrong]
+    lines += [
+        ("check" if is_check(text) else "note", without_level(text)) for text in warnings_of(night)
+    ]
+    lines += [("note", f"{name}: {reason}; left out") for name, reason in night.left_out]
+    return [(level, printable(text)) for level, text in lines]
 
 
 def _csv_text(rows: list[dict[str, Any]]) -> str:
-    from arrayred.errors import printable
-
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -165,41 +206,85 @@ def _csv_text(rows: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _print_frame_table(rows: list[dict[str, Any]], night: Night) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from arrayred.errors import printable
-
-    filled = [name for name in COLUMNS if any(row[name] not in (None, "") for row in rows)]
-    title = Text(printable(str(night.folder)))
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0))
-    for name in filled:
-        heading = {"type_found": "found", "temperature": "deg C"}.get(name, name)
-        table.add_column(heading, overflow="fold", no_wrap=name in ("file", "date", "size"))
-    for row in rows:
-        shown = [
-            "" if row[name] is None else printable(_shown_value(name, row[name])) for name in filled
-        ]
-        table.add_row(*map(Text, shown), style=_TYPE_STYLES.get(row["type"], "red"))
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=200)
-    console.print(table)
-    console.print(f"{len(rows)} frames: {_type_counts(rows)}")
-    for problem in _problems(night):
-        console.print(Text(f"problem: {problem}", style="red"), soft_wrap=True)
+def _print_heading(rows: list[dict[str, Any]], night: Night) -> None:
+    """Print the folder, the number of frames of each type, and the size if it is common."""
+    sizes = {row["size"] for row in rows}
+    size = f", all {sizes.pop()} pixels" if len(sizes) == 1 else ""
+    counts = f"{counted(len(rows), 'frame')} ({_type_counts(rows)}){size}"
+    click.echo(wrapped(f"{printable(str(night.folder))}: {counts}"))
 
 
-def _shown_value(name: str, value: Any) -> str:
-    """Return a header value as text, short enough for a terminal of 80 columns."""
-    if name == "date":
-        return str(value).replace("T", " ")[2:16]
-    if name == "temperature":
-        return f"{value:.1f}"
-    return f"{value:g}" if isinstance(value, float) else str(value).replace(" x ", "x")
+def _print_each(rows: list[dict[str, Any]], night: Night) -> None:
+    """Print a line for each frame."""
+    cells: dict[str, list[str]] = {
+        "file": [printable(row["file"]) for row in rows],
+        "type": [row["type"] or "unknown" for row in rows],
+        "found": [printable(_type_that_differs(row, night)) for row in rows],
+        "exp (s)": ["" if row["exptime"] is None else f"{row['exptime']:g}" for row in rows],
+        "start (UTC)": [(row["date"] or "").replace("T", " ")[:16] for row in rows],
+        "CCD (°C)": [_temperature(row["temperature"]) for row in rows],
+        "object": [_object_shown(row) for row in rows],
+        "CALSTAT": [printable(row["calstat"]) for row in rows],
+        "size": [row["size"] for row in rows] if len({row["size"] for row in rows}) > 1 else [],
+    }
+    always = ("file", "type", "exp (s)")
+    _print_table({name: col for name, col in cells.items() if name in always or any(col)})
+
+
+def _type_that_differs(row: dict[str, Any], night: Night) -> str:
+    """Return the type as in the header, if it does not mean the frame's; else ""."""
+    found: str = row["type_found"]
+    meant = night.instrument.frame_type_of(found)
+    return "" if meant is not None and meant == row["type"] else found
+
+
+def _object_shown(row: dict[str, Any]) -> str:
+    """Return OBJECT of what shows light, "(none)" where a light frame has none."""
+    if row["type"] in _WITH_OBJECT or row["type"] is None:
+        return printable(row["object"]) or ("(none)" if row["type"] == "light" else "")
+    return ""
+
+
+def _temperature(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def _print_groups(night: Night) -> None:
+    """Print a line for each group of frames of one type, exposure and target."""
+    from arrayred.night import summarise_night
+
+    headings = ("type", "group", "frames", "exposure", "size", "CCD (°C)", "night")
+    rows = summarise_night(night).rows
+    columns = dict(zip(headings, zip(*rows, strict=True), strict=True)) if rows else {}
+    columns = {"group": columns["group"], **columns} if columns else {}
+    cells = {name: list(col) for name, col in columns.items() if any(col)}
+    if len(set(cells.get("size", ()))) == 1:
+        del cells["size"]
+    if cells:
+        _print_table(cells)
+
+
+def _print_table(cells: dict[str, list[str]]) -> None:
+    click.echo()
+    for line in table(cells, ("exp (s)", "CCD (°C)", "frames", "exposure"), _DROPPED):
+        click.echo(line)
+
+
+def _print_remarks(night: Night) -> None:
+    remarks = _remarks(night)
+    if remarks:
+        click.echo()
+    for level, text in remarks:
+        line = wrapped(f"{level}: {text}")
+        click.echo(line.replace(level, coloured(level, level), 1))
+
+
+def _print_next(night: Night, *, is_short: bool) -> None:
+    """Print the commands that show more."""
+    command = f"arrayred inspect {shlex.quote(printable(str(night.folder)))}"
+    click.echo(f"\nNext: {command} --plan")
+    if is_short:
+        click.echo(f"      {command} --all")
 
 
 def _type_counts(rows: list[dict[str, Any]]) -> str:

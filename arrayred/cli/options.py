@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import click
 from click.shell_completion import CompletionItem, shell_complete
 
+from arrayred.cli.layout import message
 from arrayred.cli.progress import countdown
 from arrayred.config.recipe import SETTINGS, default_of, type_of, value_name
 from arrayred.errors import UsageError, printable
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from arrayred.io.caching import CacheFolder
     from arrayred.io.header import Value
     from arrayred.io.ledger import SavedCards
-    from arrayred.night import Night
+    from arrayred.night import Night, Plan
     from arrayred.night.night import CachePolicy
 
 Options = dict[str, Any]
@@ -241,11 +242,7 @@ def cluster_client(options: Options) -> Iterator[Client | None]:
 
         address = scheduler_address(where)
         if is_open_to_others(address) and not quiet:
-            click.echo(
-                f"arrayred: warning: {printable(address)} is not tls://: anyone who can reach it "
-                "can run code as you",
-                err=True,
-            )
+            warn(f"{address} is not tls://: whoever can reach it can run code as you")
         with connect_client(where) as client:
             yield client
     else:
@@ -347,17 +344,9 @@ def is_remote(folder: Path) -> bool:
     return isinstance(folder, Address)
 
 
-def tell(remark: str) -> None:
-    """Print a remark on a night under its level."""
-    from arrayred.model import is_check, without_level
-
-    level = "check" if is_check(remark) else "note"
-    click.echo(f"arrayred: {level}: {printable(without_level(remark))}", err=True)
-
-
 def warn(text: str) -> None:
     """Print a warning."""
-    click.echo(f"arrayred: warning: {printable(text)}", err=True)
+    message("warning", printable(text))
 
 
 # Help pages with options under headings: `Sectioned`.
@@ -654,6 +643,17 @@ def output_options_of(options: Options, out: Path) -> OutputOptions:
         force=options.get("force", False),
         verify=options.get("verify", False),
     )
+
+
+EXIT_PARTIAL = 3
+"""Exit code where some targets failed and the others did not."""
+
+
+def exit_code_of(plan: Plan) -> int:
+    """Return the code with which `reduce` ends that can do no more than a plan says."""
+    from arrayred.errors import NightError
+
+    return NightError.exit_code if plan.problems else EXIT_PARTIAL if plan.failed else 0
 
 
 def open_with_progress(folder: Path, file: NightFile, options: Options) -> Night:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from arrayred.cli.layout import message
 from arrayred.cli.options import (
     Options,
     Sectioned,
@@ -123,7 +124,7 @@ def wavelength(
         for one in redo(out, targets, recipe, lines):
             if one.solved is None:
                 failed = one.error
-                click.echo(printable(f"arrayred: error: {one.name}: {one.error}"), err=True)
+                message("error", printable(f"{one.name}: {one.error}"))
             elif not quiet:
                 for text in wavelength_texts(one.facts):
                     click.echo(printable(f"{one.name}: {text}"))

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from arrayred.cli.layout import coloured, labelled, message, remark
 from arrayred.cli.options import (
+    EXIT_PARTIAL,
     CardParam,
     Options,
     Sectioned,
@@ -39,17 +41,17 @@ from arrayred.cli.options import (
     recipe_options,
     require_folders,
     settle_settings,
-    tell,
     with_pixels_at_hand,
 )
 from arrayred.cli.progress import night_counter, shown_stages
-from arrayred.errors import ArrayredError, StorageError, UsageError, printable
+from arrayred.errors import ArrayredError, StorageError, UsageError, counted, printable
 
 if TYPE_CHECKING:
     from logging.handlers import MemoryHandler
 
     from arrayred.batch import Job, Outcome, OutputOptions, Report, SummaryLine
-    from arrayred.night import Night, Plan
+    from arrayred.config import Recipe
+    from arrayred.night import Night, Plan, Target
 
 
 @click.command(cls=Sectioned)
@@ -77,11 +79,13 @@ if TYPE_CHECKING:
 @option(
     "--verify", is_flag=True, help="Recompute all checksums instead of trusting the saved ones."
 )
+@option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @option(
-    "--break-lock", is_flag=True, help="Ignore the lock of another run (only if its host is down)."
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Print files and the procedure's lines too, and what each stage took.",
 )
-@option("-q", "--quiet", is_flag=True, help="Print only errors.")
-@option("-v", "--verbose", is_flag=True, help="Also print files and the time of each stage.")
 @click.pass_context
 def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
     """Reduce the raw frames in the folder NIGHT to spectra in the folder OUT.
@@ -111,11 +115,8 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
     outcomes = reduce_one_night(folders[0], out, options)
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     for outcome in failed:
-        click.echo(f"arrayred: error: {outcome.name}: {outcome.error}", err=True)
+        message("error", f"{outcome.name}: {outcome.error}")
     if failed:
-        if len(failed) < len(outcomes) and not options.get("quiet"):
-            n_failed = f"{len(failed)} of {len(outcomes)} targets failed"
-            click.echo(f"\n{n_failed}, the others were reduced")
         error = failed[0].error
         code = error.exit_code if error is not None else 1
         sys.exit(EXIT_PARTIAL if len(failed) < len(outcomes) else code)
@@ -149,14 +150,15 @@ def _reduce_logged(
     night = open_with_progress(folder, file, options)
     plan = check_night(night, recipe, output)
     quiet = options.get("quiet", False)
-    for remark in () if quiet else plan.warnings:
-        tell(remark)
+    for text in () if quiet else plan.warnings:
+        remark(text)
     if not quiet:
-        _print_night_and_masters(night, plan)
+        _print_night(night, plan, recipe)
     output = _with_missing_cards(night, plan, output, options)
     if (here := with_pixels_at_hand(night, options)) is not night:
         night, plan = here, check_night(here, recipe, output)
     outcomes = []
+    planned = {target.name: target for target in plan.targets}
     with (
         output_lock(out, break_lock=options.get("break_lock", False)) as is_locked,
         dask_scheduler(dask_way(options)),
@@ -173,12 +175,15 @@ def _reduce_logged(
             outcomes.append(outcome)
             log(outcome)
             if not quiet:
-                print_outcome(outcome, verbose=options.get("verbose", False))
+                target = planned.get(outcome.name)
+                print_outcome(outcome, target, verbose=options.get("verbose", False))
         warnings = write_night_report(night, plan, recipe, output, outcomes)
-    _print_report_path(output, warnings, quiet=quiet)
+    for warning in warnings:
+        message("warning", warning)
+    if not quiet:
+        seconds, paged = time.perf_counter() - started, output.figures and not warnings
+        _print_end(plan, outcomes, output, seconds, paged=paged)
     cache_if_wanted(night, options)
-    if options.get("verbose"):
-        click.echo(f"{len(night.frames)} frames, {time.perf_counter() - started:.3f} s")
     return outcomes
 
 
@@ -194,74 +199,109 @@ def _with_missing_cards(
     if not options.get("allow_missing"):
         require_cards(missing)
     for target, cards in missing.items():
-        click.echo(f"arrayred: warning: {target}: blank: {', '.join(cards)}", err=True)
+        message("warning", f"{target}: left blank: {', '.join(cards)}")
     return output
 
 
-def _print_night_and_masters(night: Night, plan: Plan) -> None:
-    click.echo(f"{printable(str(night.folder))}: {len(night.frames)} frames")
+def _print_night(night: Night, plan: Plan, recipe: Recipe) -> None:
+    """Print the number of frames and targets, the masters, and the frames that are not used."""
+    n_targets = counted(len(plan.targets) + len(plan.failed), "target")
+    click.echo(
+        f"{printable(str(night.folder))}: {counted(len(night.frames), 'frame')}, {n_targets}"
+    )
     if night.file.path is not None:
-        click.echo(f"  settings of {printable(str(night.file.path))}")
-    for line in str(plan).splitlines():
-        click.echo(f"  {printable(line)}")
+        click.echo(labelled("night file", printable(str(night.file.path))))
+    for group in plan.masters:
+        how = "as it is" if group.is_master else f"{recipe.dark_method} of {group.size}"
+        click.echo(labelled(f"master {printable(group.title)}", how))
+    for flat in plan.flats.values():
+        click.echo(labelled(f"master {printable(flat.frames.title)}", flat.frames.size))
+    for line in plan.left_out_lines():
+        click.echo(labelled("not used", printable(line)))
 
 
-def _print_report_path(output: OutputOptions, warnings: Sequence[str], *, quiet: bool) -> None:
-    """Print the path of the report, or warnings why there is none."""
+def _print_end(
+    plan: Plan, outcomes: Sequence[Outcome], output: OutputOptions, seconds: float, *, paged: bool
+) -> None:
+    """Print how many targets were reduced, and where the report is."""
     from arrayred.io.ledger import PAGE
 
-    for warning in warnings:
-        click.echo(f"arrayred: warning: {warning}", err=True)
-    if output.figures and not warnings and not quiet:
-        click.echo(f"\nReport: {printable(str(output.out / PAGE))}")
+    n_failed = sum(outcome.error is not None for outcome in outcomes)
+    n_kept = sum(outcome.kept for outcome in outcomes)
+    counts = [f"{counted(len(outcomes) - n_failed - n_kept, 'target')} reduced"]
+    counts += [f"{n_kept} up to date"] if n_kept else []
+    counts += [f"{n_failed} failed", f"{counted(len(plan.left_out), 'frame')} unused"]
+    click.echo(f"\n{', '.join(counts)}, {seconds:.1f} s")
+    if paged:
+        click.echo(f"Report: {printable(str(output.out / PAGE))}")
 
 
-def print_outcome(outcome: Outcome, *, verbose: bool = False) -> None:
-    """Print the results of a target, in the terms of the published procedure."""
+def print_outcome(outcome: Outcome, target: Target | None = None, *, verbose: bool = False) -> None:
+    """Print the results of a target.
+
+    Parameters
+    ----------
+    outcome : of the target.
+    target : as planned; None if no plan could be made.
+    verbose : print the lines of the published procedure, and the name of each file.
+    """
     from arrayred.batch import each_spectrum
 
-    state = " (up to date)" if outcome.kept else " (failed)"
-    click.echo(f"\n{outcome.name}{state if outcome.kept or outcome.error else ''}")
-    for name, what in outcome.damage.items():
-        click.echo(f"  Note: {printable(name)} was {what} after it was written, and is made again")
+    name = printable(outcome.name)
+    state = "failed" if outcome.error else "up to date" if outcome.kept else ""
+    told = ", ".join(filter(None, (state, "" if target is None else _target_text(target))))
+    click.echo(f"\n{labelled(name, told, indent=0)}")
+    for file, what in outcome.damage.items():
+        click.echo(
+            labelled("Note", f"{printable(file)} was {what} since it was made, and is made anew")
+        )
     every = each_spectrum(outcome.facts)
     for i, facts in enumerate(every, 1):
         if i > 1:
-            click.echo(f"  Spectrum {i} of {len(every)}, {outcome.name}_{i}:")
-        _print_spectrum(facts)
+            click.echo(f"  Spectrum {i} of {len(every)}, {name}_{i}")
+        _print_spectrum(facts, verbose=verbose)
     if outcome.files:
         folder = min(outcome.files, key=lambda path: len(path.parts)).parent
-        n_files = "1 file" if len(outcome.files) == 1 else f"{len(outcome.files)} files"
-        click.echo(f"  {n_files} in {folder}")
+        click.echo(labelled("Files", f"{len(outcome.files)} in {printable(str(folder))}"))
     if verbose:
         for path in outcome.files:
-            click.echo(f"    {path.name}")
+            click.echo(f"    {printable(path.name)}")
 
 
-def _print_spectrum(facts: Mapping[str, Any]) -> None:
+_COMBINED = {"average": "averaged", "median": "median", "clip": "clipped mean", "minmax": "minmax"}
+
+
+def _target_text(target: Target) -> str:
+    """Return the light frames of a target, what was corrected, and how they were combined."""
+    lights, letters = target.lights, target.calstat
+    done = ["bias-subtracted"] if "B" in letters and "D" not in letters else []
+    if "D" in letters:
+        done = ["dark already subtracted" if lights.is_dark_subtracted else "dark-subtracted"]
+    done += ["flat-fielded"] if "F" in letters else []
+    method = [_COMBINED[target.recipe.combine]] if len(lights.frames) > 1 else []
+    exposure = f"{len(lights.frames)} x {lights.exptime:g} s"
+    return ", ".join([exposure, *(done or ["uncalibrated"]), *method])
+
+
+def _print_spectrum(facts: Mapping[str, Any], *, verbose: bool) -> None:
     """Print the results of one spectrum."""
-    n_sigma = facts["n_sigma"]
-    sigma = facts["background_std"] * n_sigma
-    click.echo(f"  The average pixel value of the sky sample is {facts['background_mean']}")
-    click.echo(f"  The pixel value of Sigma ({n_sigma:g} x std) is {sigma}")
-    click.echo(f"  The pixel value of the spectrum must be more than {facts['threshold']}")
-    click.echo(f"  Bottom edge of the spectrum: y= {facts['first_row']}")
-    click.echo(f"  Top edge of the spectrum: y= {facts['last_row']}")
-    click.echo(f"  Thickness of the spectrum: {facts['n_bright_rows']}")
-    click.echo(f"  Number of spectrum rows selected: {facts['n_rows']}")
-    for line in (*spectrum_lines(facts), *map(_remark_line, facts.get("remarks", ()))):
-        click.echo(f"  {line}")
-
-
-def _remark_line(remark: str) -> str:
-    """Return a remark under its level."""
+    from arrayred.batch import procedure_lines
     from arrayred.model import is_check, without_level
 
-    return f"{'Check' if is_check(remark) else 'Note'}: {without_level(remark)}"
+    lines = spectrum_lines(facts)
+    if verbose or not lines:
+        for line in procedure_lines(facts):
+            click.echo(f"  {line}")
+    for label, text in lines:
+        click.echo(labelled(label, text))
+    for text in facts.get("remarks", ()):
+        line = labelled("Check" if is_check(text) else "Note", printable(without_level(text)))
+        is_coloured = is_check(text) and sys.stdout.isatty()
+        click.echo(line.replace("Check", coloured("Check", "check"), 1) if is_coloured else line)
 
 
-def spectrum_lines(facts: Mapping[str, Any]) -> list[str]:
-    """Return lines on extraction, sky and quality of a spectrum.
+def spectrum_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return lines on detection, trace, sky, extraction and S/N of a spectrum, with their labels.
 
     Parameters
     ----------
@@ -273,40 +313,91 @@ def spectrum_lines(facts: Mapping[str, Any]) -> list[str]:
     ...          "tilt": 1.31, "trace": "fit", "fwhm": 5.06, "snr": 87.2,
     ...          "enclosed_fraction": 0.9921, "sky_model": "linear", "sky_below": (420, 460),
     ...          "sky_above": (540, 580)}
-    >>> for line in spectrum_lines(facts):
-    ...     print(line)
-    Spectrum: optimal, rows 478.2 to 512.8 along a trace tilted by 1.3 rows, seeing 5.1 rows
-    Sky: linear, rows 420:460 and 540:580
-    Signal to noise 87 per column (median of the central half), 99.2 % of the light enclosed
+    >>> for label, text in spectrum_lines(facts):
+    ...     print(f"{label}: {text}")
+    Trace: rises 1.3 rows
+    Sky: rows 420:460 and 540:580, linear fit per column
+    Extraction: optimal, 34.5 rows along the trace, FWHM 5.1 rows, 99.2% of flux in aperture
+    S/N: 87 per pixel (median, central half)
     """
     if "extraction" not in facts:
         return []
-    middle, half = facts.get("center_middle"), facts.get("half_height")
-    where = "" if middle is None else f", rows {middle - half:.1f} to {middle + half:.1f}"
-    tilted = f" along a trace that rises by {facts.get('tilt', 0.0):.1f} rows"
-    how = tilted if facts.get("trace") == "fit" else ", straight"
-    seeing = f", spatial FWHM {facts['fwhm']:.1f} rows" if is_known(facts.get("fwhm")) else ""
-    lines = [f"Extraction: {facts['extraction']}{where}{how}{seeing}"]
-    if facts.get("rule") == "given" and facts.get("trace") == "fit":
-        lines.append(f"Text tables: rows {facts['first_row']} to {facts['last_row']}, as given")
-    sides = [facts[name] for name in ("sky_below", "sky_above") if name in facts]
-    if sides:
-        bands = " and ".join(f"{first}:{last}" for first, last in sides)
-        lines.append(f"Sky: {facts.get('sky_model', 'band')}, rows {bands}")
-    quality = []
-    of = facts.get("snr_columns", "central half")
-    if is_known(facts.get("snr")):
-        note = f"; {facts['snr_note']}" if "snr_note" in facts else ""
-        median = f"median of the {of}{note}"
-        quality.append(f"signal to noise {facts['snr']:.0f} per column ({median})")
-    if is_known(facts.get("enclosed_fraction")):
-        quality.append(f"{facts['enclosed_fraction']:.1%} of the light enclosed".replace("%", " %"))
-    lines += [", ".join(quality).capitalize()] if quality else []
+    lines = [
+        *_detection_lines(facts),
+        ("Trace", _trace_text(facts)),
+        ("Sky", _sky_text(facts)),
+        ("Cosmic rays", _cosmic_ray_text(facts)),
+        ("Extraction", _extraction_text(facts)),
+        ("S/N", _snr_text(facts)),
+    ]
     if "wavelength_first" in facts:
         from arrayred.steps.solution import wavelength_texts
 
-        lines += [f"Wavelengths: {text}" for text in wavelength_texts(facts)]
-    return lines
+        lines += [("Wavelengths", text) for text in wavelength_texts(facts)]
+    return [(label, text) for label, text in lines if text]
+
+
+def _detection_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if "threshold" not in facts:
+        return []
+    first, last = facts["first_row"], facts["last_row"]
+    rows = f"rows {first}:{last} ({last - first + 1})"
+    if facts.get("rule") == "given":
+        return [("Detection", f"{rows}, as given")]
+    if facts.get("rule") == "robust":
+        return [("Detection", f"{rows} by the robust method")]
+    mean, std = facts["background_mean"], facts["background_std"]
+    return [
+        ("Detection", f"{rows} above {facts['threshold']:.2f} ADU"),
+        ("", f"= background {mean:.2f} + {facts['n_sigma']:g} x {std:.2f}"),
+    ]
+
+
+def _trace_text(facts: Mapping[str, Any]) -> str:
+    if facts.get("trace") != "fit":
+        return "straight"
+    order, rms, tilt = (facts.get(name) for name in ("trace_order", "trace_rms", "tilt"))
+    parts = [] if order is None else [f"order {order}"]
+    parts += [] if rms is None else [f"rms {rms:.2f} rows"]
+    if tilt is not None and is_known(tilt):
+        parts.append(f"{'falls' if tilt < 0 else 'rises'} {abs(tilt):.1f} rows")
+    return ", ".join(parts)
+
+
+_SKY_FITS = {"linear": "linear fit per column", "mean": "mean per column"}
+
+
+def _sky_text(facts: Mapping[str, Any]) -> str:
+    sides = [facts[name] for name in ("sky_below", "sky_above") if name in facts]
+    if not sides:
+        return ""
+    bands = " and ".join(f"{first}:{last}" for first, last in sides)
+    model = facts.get("sky_model", "band")
+    return f"rows {bands}, {_SKY_FITS.get(model, model)}"
+
+
+def _cosmic_ray_text(facts: Mapping[str, Any]) -> str:
+    n = facts.get("n_cosmic_rays")
+    return "" if n is None else f"{counted(n, 'column')} flagged"
+
+
+def _extraction_text(facts: Mapping[str, Any]) -> str:
+    parts = [str(facts["extraction"])]
+    if is_known(facts.get("half_height")):
+        parts.append(f"{2 * facts['half_height']:.3g} rows along the trace")
+    if is_known(facts.get("fwhm")):
+        parts.append(f"FWHM {facts['fwhm']:.1f} rows")
+    if is_known(facts.get("enclosed_fraction")):
+        parts.append(f"{facts['enclosed_fraction']:.1%} of flux in aperture")
+    return ", ".join(parts)
+
+
+def _snr_text(facts: Mapping[str, Any]) -> str:
+    if not is_known(facts.get("snr")):
+        return ""
+    note = f"; {facts['snr_note']}" if "snr_note" in facts else ""
+    where = facts.get("snr_columns", "central half")
+    return f"{facts['snr']:.0f} per pixel (median, {where}{note})"
 
 
 def is_known(value: float | None) -> bool:
@@ -319,7 +410,6 @@ def is_known(value: float | None) -> bool:
 # There are no prompts, and the failure of one night does not affect another. The results of all are
 # written to ``OUT/summary.ecsv``, also if the run is interrupted.
 
-EXIT_PARTIAL = 3
 _SUMMARY_HEADINGS = {
     "night": "night",
     "target": "target",
@@ -421,8 +511,8 @@ def run_many(folders: Sequence[Path], out: Path, options: Options) -> int:
 def warn_unless_locked(is_locked: bool, out: Path, *, quiet: bool) -> None:
     """Print a warning if a second run could write to the same folder."""
     if not is_locked and not quiet:
-        told = f"{printable(str(out))}: this file system has no locks; do not start a second run"
-        click.echo(f"arrayred: warning: {told}", err=True)
+        told = f"{printable(str(out))}: nothing can be locked here; start no second run"
+        message("warning", told)
 
 
 def _jobs_for(folders: Sequence[Path], out: Path, options: Options) -> list[Job]:
@@ -490,21 +580,21 @@ def _write_index_page(out: Path) -> None:
     try:
         write_index(out)
     except ArrayredError as error:
-        click.echo(f"arrayred: warning: no index was written: {error}", err=True)
+        message("warning", f"no index was made: {error}")
 
 
 def _print_warnings(report: Report, *, quiet: bool) -> None:
     """Print the errors of a night, and its warnings unless `quiet`."""
     from arrayred.model import remark_about
 
-    for remark in () if quiet else report.warnings:
-        tell(remark_about(report.label, remark))
+    for text in () if quiet else report.warnings:
+        remark(remark_about(report.label, text))
     for line in report.lines:
         if line.status == "failed":
             where = f"{report.label}: {line.target}" if line.target else report.label
             is_told = line.reason.startswith(f"{where}: ")  # a reason that names the folder
             told = line.reason if is_told else f"{where}: {line.reason}"
-            click.echo(f"arrayred: error: {told}", err=True)
+            message("error", told)
     if report.bug:
         click.echo(report.bug, err=True)
 

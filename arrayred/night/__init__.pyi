@@ -15,11 +15,12 @@ from .night import Night as Night
 from .night import cache_night as cache_night
 from .night import cube_at as cube_at
 from .night import open_night as open_night
+from .night import summarise_night as summarise_night
 from .night import with_local_pixels as with_local_pixels
 from .plan import Plan as Plan
 from .plan import Target as Target
-from .plan import explain_plan as explain_plan
 from .plan import make_plan as make_plan
 from .plan import night_file_text as night_file_text
+from .plan import plan_sections as plan_sections
 from .plan import problems_of as problems_of
 from .plan import warnings_of as warnings_of

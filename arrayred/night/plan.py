@@ -21,6 +21,7 @@ from arrayred.errors import (
     NoDarkError,
     UnknownGainError,
     UsageError,
+    counted,
     printable,
 )
 from arrayred.io.frames import (
@@ -721,11 +722,13 @@ def _untyped_error(frame: Frame) -> InputError:
     )
 
 
-# The detailed plan, for `arrayred inspect --plan`: `explain_plan`.
+# The detailed plan, for `arrayred inspect --plan`: `plan_sections`.
 
 
-def explain_plan(night: Night, plan: Plan, memory: int | None = None) -> str:
-    """Return what will be done and why, as text.
+def plan_sections(
+    night: Night, plan: Plan, memory: int | None = None
+) -> dict[str, list[tuple[str, str]]]:
+    """Return what will be done and why.
 
     Parameters
     ----------
@@ -735,34 +738,40 @@ def explain_plan(night: Night, plan: Plan, memory: int | None = None) -> str:
 
     Returns
     -------
-    text : masters, targets and their calibrations, passes over the pixels with bytes and memory,
-        products, unused frames with reasons, warnings and problems.
+    sections : lines of text, each with a label, under the titles Calibration, Targets, Passes (over
+        the pixels, with bytes and memory), Products, Notes, Not used (frames, with reasons), Memory
+        and Problems. A section of a single line without label fits beside its title.
     """
+    flats = list(plan.flats.values())
+    calibration = [(f"master {group.title}", _group_text(group)) for group in plan.masters]
+    calibration += [(f"master {flat.frames.title}", _flat_text(flat)) for flat in flats]
+    failed = [(name, f"cannot be reduced: {error}") for name, error in plan.failed]
+    held = [_bands_of(group, memory)[1] for group in _groups_read(plan)]
     sections = {
-        "masters": [
-            *(f"{group.title}: {_group_line(group)}" for group in plan.masters),
-            *(_flat_line(flat) for flat in plan.flats.values()),
-        ],
-        "targets": [
-            *map(_plan_target_line, plan.targets),
-            *(f"{name}: {e}" for name, e in plan.failed),
-        ],
-        "passes": list(_read_pass_lines(night, plan, memory)),
-        "products": list(_product_lines(plan)),
-        "not used": plan.left_out_lines(),
-        "warnings": plan.warnings,
-        "problems": [str(problem) for problem in plan.problems],
+        "Calibration": calibration or [("", "none")],
+        "Targets": [*failed, *(line for one in plan.targets for line in _target_lines(one))],
+        "Passes": [("", line) for line in _read_pass_lines(night, plan, memory)],
+        "Products": [("", line) for line in _product_lines(plan)],
+        "Notes": [*_decision_lines(night), *map(_remark_line, plan.warnings)],
+        "Not used": [("", line) for line in plan.left_out_lines()] or [("", "none")],
+        "Memory": [("", f"at most {max(held, default=0) / 1e6:.1f} MB of pixels at a time")],
+        "Problems": [("", str(problem)) for problem in plan.problems],
     }
-    lines = []
-    for title, entries in sections.items():
-        lines += [title, *(f"  {line}" for line in entries)] if entries else []
-    return "\n".join(lines)
+    return {title: lines for title, lines in sections.items() if lines}
 
 
-def _group_line(group: Group) -> str:
-    rows, columns = group.frames[0].shape
-    at = "" if group.temperature is None else f", {group.temperature:.1f} °C"
-    told = f"{group.size} of {group.exptime:g} s, {columns} x {rows}{at}"
+def _remark_line(remark: str) -> tuple[str, str]:
+    return "check" if is_check(remark) else "note", without_level(remark)
+
+
+def _group_text(group: Group) -> str:
+    """Return the number of frames, their temperature and overscan."""
+    at = "" if group.temperature is None else f", CCD {group.temperature:.1f} °C"
+    told = (
+        f"{group.size}{at}"
+        if group.frames[0].frame_type != "light"
+        else (f"{len(group.frames)} x {group.exptime:g} s{at}")
+    )
     return told + _overscan_text(group.frames[0].sections)
 
 
@@ -774,41 +783,58 @@ def _overscan_text(sections: Sections | None) -> str:
     return overscan + (f", trimmed to {sections.trim}" if sections.trim else "")
 
 
-def _flat_line(flat: Flat) -> str:
-    """Return a line on a flat and what is subtracted from its frames."""
-    darks = ", ".join(f"{group.kind} {group.name}" for group in flat.masters)
-    return f"{flat.frames.title}: {_group_line(flat.frames)}; {darks or 'nothing subtracted'}"
+def _flat_text(flat: Flat) -> str:
+    """Return a flat's frames, and what is subtracted from them."""
+    darks = ", ".join(group.title for group in flat.masters)
+    return f"{_group_text(flat.frames)}; {darks or 'nothing'} subtracted"
 
 
-def _plan_target_line(target: Target) -> str:
-    """Return a line on a target and its calibrations, with age and temperature."""
-    master, what = (
-        target.master,
-        f"{target.name}: {_group_line(target.lights)}; {calibration_summary(target)}",
-    )
-    if master is not None:
-        age, difference = age_in_days(target.lights, master), warmer(target.lights, master)
-        what += "" if age is None else f", {age:.1f} days apart"
-        what += "" if difference is None else f", {difference:+.1f} deg C"
-    what += f"; rows of {target.rows_from}" if target.rows_from else ""
-    if near := nearest_lamps(target.lamps):
-        what += f"; lamps: {', '.join(lamp.text + lamp.slew for lamp in near)}"
-        what += f" and {n} more" if (n := len(target.lamps) - len(near)) else ""
-    own = ", ".join(f"{name} = {value}" for name, value in target.recipe.changed().items())
-    return what + (f"; {own}" if own else "")
+def _target_lines(target: Target) -> Iterator[tuple[str, str]]:
+    """Yield a line on the light frames of a target, and one for each of its calibrations."""
+    state = "; dark already subtracted" if target.lights.is_dark_subtracted else ""
+    yield target.name, _group_text(target.lights) + state
+    used = [group for group in (target.master, target.flat and target.flat.frames) if group]
+    for group in used:
+        yield f"  {group.title}", _distance_text(target.lights, group)
+    for lamp in nearest_lamps(target.lamps):
+        yield "  arc", lamp.text + lamp.slew
+    if n := len(target.lamps) - len(nearest_lamps(target.lamps)):
+        yield "  arc", f"{n} more"
+    if target.rows_from:
+        yield "  rows", f"those of {target.rows_from}"
+    if own := target.recipe.changed():
+        yield "  settings", ", ".join(f"{name} = {value}" for name, value in own.items())
+
+
+def _distance_text(lights: Group, group: Group) -> str:
+    """Return how far in time and temperature calibration frames are from light frames."""
+    age, difference = age_in_days(lights, group), warmer(lights, group)
+    told = [] if age is None else [f"taken {age:.1f} d apart"]
+    if difference is not None:
+        told.append(f"{abs(difference):.1f} °C {'warmer' if difference > 0 else 'colder'}")
+    return ", ".join(told) or "time and temperature unknown"
+
+
+def _groups_read(plan: Plan) -> list[Group]:
+    """Return the groups of frames whose pixels are read, in bands of rows."""
+    flats = [flat.frames for flat in plan.flats.values()]
+    return [*plan.masters, *flats, *(target.lights for target in plan.targets)]
+
+
+def _bands_of(group: Group, memory: int | None) -> tuple[int, float]:
+    """Return the number of bands in which a group is read, and the bytes of one."""
+    n_bands = len(list(band_edges(group.frames[0].shape[0], group.band_rows(memory))))
+    return n_bands, group.n_bytes / n_bands
 
 
 def _read_pass_lines(night: Night, plan: Plan, memory: int | None) -> Iterator[str]:
     """Yield the passes over the files, each with its purpose and the amount of data read."""
     yield f"headers: {len(night.frames)} files, no pixels"
-    yield from _pixel_decision_lines(night)
     asked = sum(frame.doubt is not None for frame in night.frames)
     if asked:
-        yield f"probe of some rows: {asked} frames may have another type"
-    flats = [flat.frames for flat in plan.flats.values()]
-    for group in [*plan.masters, *flats, *(target.lights for target in plan.targets)]:
-        n_bands = len(list(band_edges(group.frames[0].shape[0], group.band_rows(memory))))
-        held = group.n_bytes / n_bands
+        yield f"probe of some rows: {asked} frames may be of another type"
+    for group in _groups_read(plan):
+        n_bands, held = _bands_of(group, memory)
         yield (
             f"bands of {group.name}: {group.n_bytes / 1e6:.1f} MB in {n_bands} "
             f"band{'s' * (n_bands != 1)}, {held / 1e6:.1f} MB held at a time"
@@ -821,12 +847,12 @@ def _read_pass_lines(night: Night, plan: Plan, memory: int | None) -> Iterator[s
         )
 
 
-def _pixel_decision_lines(night: Night) -> Iterator[str]:
-    """Yield the decisions about frames' pixels, each with its source."""
+def _decision_lines(night: Night) -> Iterator[tuple[str, str]]:
+    """Yield the decisions about frames' pixels, each with the number of frames and its source."""
     told = Counter(verdict for frame in night.frames for verdict in frame.verdicts)
-    by = {"probe": "probe of some rows", "header": "header", "option": "option"}
     for verdict, n_frames in told.items():
-        yield f"{by[verdict.source]}: {n_frames} frames {verdict.text}"
+        source = {"probe": "pixels", "header": "header", "option": "option"}[verdict.source]
+        yield counted(n_frames, "frame"), f"{verdict.text} (from the {source})"
 
 
 def _product_lines(plan: Plan) -> Iterator[str]:

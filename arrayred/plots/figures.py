@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.errors import UsageError
+from arrayred.errors import UsageError, counted
 from arrayred.kernels.noise import finite_median
 from arrayred.kernels.rows import robust_std, row_means
 from arrayred.model import (
@@ -57,7 +57,6 @@ from arrayred.plots.style import (
     USUAL,
     Stretch,
     Values,
-    counted,
     flag_role,
     reduced,
     stretch_of,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.errors import UsageError
+from arrayred.errors import UsageError, counted
 from arrayred.io.pixel_checks import frames_to_probe, sample_frame
 from arrayred.kernels.rows import robust_std
 from arrayred.model import COUNTS, FLUX, FRAME, VARIANCE, X, Y
@@ -37,7 +37,7 @@ from arrayred.plots.panels import (
     ends_of,
     time_axis,
 )
-from arrayred.plots.style import COLOURS, SERIES, Values, counted
+from arrayred.plots.style import COLOURS, SERIES, Values
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -61,17 +61,6 @@ COLOURS: dict[str, str] = {
 """The colour of each role on white paper; `report/style.css` has those of the page's themes."""
 
 
-def counted(n: int, what: str, many: str = "") -> str:
-    """Return a number with its noun, singular or plural.
-
-    Examples
-    --------
-    >>> counted(1, "pixel"), counted(1493, "pixel"), counted(0, "bias", "biases")
-    ('1 pixel', '1493 pixels', '0 biases')
-    """
-    return f"{n} {what if n == 1 else many or what + 's'}"
-
-
 # From counts to grey: `stretch_of` shows the noise of the sky and a bright star at once.
 #
 # Between two percentiles, linear within twice the noise about the median and logarithmic beyond:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from arrayred.errors import ArrayredError, FrameError, UsageError
+from arrayred.errors import ArrayredError, FrameError, UsageError, counted
 from arrayred.io.ledger import (
     ALGORITHM,
     INDEX,
@@ -52,7 +52,6 @@ from arrayred.model import (
 from arrayred.night.groups import list_of_names, slug
 from arrayred.plots.figures import arc, quick_look, search_look
 from arrayred.plots.nights import Shift, detector, shifts
-from arrayred.plots.style import counted
 from arrayred.report import charts
 from arrayred.report.charts import ChartRow
 from arrayred.report.render import (

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import quote
 
-from arrayred.errors import printable
-from arrayred.plots.style import counted
+from arrayred.errors import counted, printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -664,7 +664,7 @@ def test_a_flat_field_is_a_flat_and_said_to_be_left_out(night: Path, arrayred: C
     write_card("IMAGETYP= 'Flat Field'")(night / "light-002.fit")
     told = arrayred("reduce", night, "-o", "out", "--no-figures")
     assert (told.code, told.err) == (0, "")
-    assert re.search(r"left out light-002: of type flat", told.out)
+    assert re.search(r"not used +light-002: of type flat", told.out)
     assert combined_counts() == {MASTER: 5, COMBINED: 2}
 
 
@@ -677,7 +677,7 @@ def test_a_type_nobody_knows_is_a_warning_with_its_name(
     assert told.code == 0
     (line,) = told.err.splitlines()
     assert re.search(rf"^arrayred: note: {Path(frame).stem}: .*'Quux'", line)
-    assert re.search(rf"left out {Path(frame).stem}: .*'Quux'", told.out)
+    assert re.search(rf"not used +{Path(frame).stem}: .*'Quux'", told.out)
     assert sum(combined_counts().values()) == 7
 
 
@@ -795,7 +795,7 @@ def test_a_dark_of_another_shape_is_left_out_and_said(
     resized(night / frame, shape)
     told = arrayred("reduce", night, "-o", "out", "--no-figures")
     assert told.code == 0
-    assert re.search(rf"left out {Path(frame).stem}: a dark that no light needs", told.out)
+    assert re.search(rf"not used +{Path(frame).stem}: a dark that no light needs", told.out)
     (master,) = Path("out/masters").iterdir()
     assert (fits.getval(master, "NCOMBINE"), fits.getdata(master).shape) == (4, (160, 120))
 
@@ -818,7 +818,7 @@ def test_a_procedures_band_off_the_image_costs_its_table_alone_and_is_said(
     Path("mine.toml").write_text(f"{setting}\n")
     options = ("--no-figures", "--recipe", "mine.toml", "--rows", rows)
     told = arrayred("reduce", night, "-o", "out", *options)
-    note = f"Note: no sky-subtracted text table: .*{band} .*rows {rows} .*1:160"
+    note = f"Note +no sky-subtracted text table: .*{band} .*rows {rows} .*1:160"
     assert (told.code, told.err, len(re.findall(note, told.out))) == (0, "", 1)
     assert SKY_TABLE not in {path.name for path in STAR.iterdir()}
     assert {RAW_TABLE, "Simulated_star_spectrum.fits"} <= {path.name for path in STAR.iterdir()}
@@ -865,7 +865,7 @@ def test_the_reference_cuts_its_band_at_the_edge_as_ever(night: Path, arrayred: 
     told = arrayred(
         "reduce", night, "-o", "out", "--no-figures", "--reference", "--rows", "100:110"
     )
-    assert "Check: the sky rows are cut off: 1 of 11 rows" in told.out
+    assert re.search("Check +the sky band is cut: 1 of 11 rows", told.out)
     assert (STAR / SKY_TABLE).exists()
 
 

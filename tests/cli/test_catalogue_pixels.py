@@ -281,11 +281,11 @@ def test_the_plan_says_what_told_that_counts_wrapped(night: Path, arrayred: Call
         rewrite(path, as_wrapped)
     told = arrayred("inspect", night, "--plan")
     assert re.search(
-        r"probe of some rows: 8 frames hold unsigned counts .*dark-001\.fit: level 1\d{3}", told.out
+        r"8 frames +hold unsigned counts .*dark-001\.fit: level 1\d{3}.* \(from the pixels\)",
+        told.out,
     )
-    assert "probe of the light frames: 3 frames compared within 1 targets" in told.out
     told = arrayred("inspect", night, "--plan", "--unsigned", "wrapped")
-    assert "option: 8 frames are taken for unsigned counts" in told.out
+    assert re.search("8 frames +are taken for unsigned counts .*from the option", told.out)
 
 
 def test_dark_subtracted_signed_lights_stay_signed_among_wrapped_darks(
@@ -366,7 +366,7 @@ def test_a_copy_of_a_frame_is_used_once_and_said(
     shutil.copy(night / frame, night / f"copy of {frame}")
     told = arrayred(*LOUD)
     assert (told.code, tables()) == (0, plain_tables)
-    assert re.search(r"left out .*the same frame as", told.out)
+    assert re.search(r"not used .*the same frame as", told.out)
     assert set(combined_counts().values()) == {3, 5}
 
 

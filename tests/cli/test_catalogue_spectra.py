@@ -78,7 +78,7 @@ def test_56_a_spectrum_under_the_threshold_is_an_error_only_where_that_is_asked(
     assert "robust" not in told.err
     told = arrayred(*REDUCE)
     assert told.code == 0, told.err
-    assert "Note: no row is above the threshold" in told.out
+    assert re.search("Note +no row is above the threshold", told.out)
     assert header()["SPRULE"] == "robust"
     assert span()[0] < 85 < span()[1]
 
@@ -87,7 +87,7 @@ def test_57_a_spectrum_at_the_edge_is_truncated_and_its_header_says_so(arrayred:
     taken(faint(60.0, row=159.0))
     told = arrayred(*REDUCE)
     assert told.code == 0, told.err
-    assert "Note: the spectrum is truncated: it touches the last row" in told.out
+    assert re.search("Check +the spectrum is truncated: it touches the last row", told.out)
     assert "the spectrum is truncated" in repr(header())
 
 
@@ -99,7 +99,7 @@ def test_58_a_spectrum_within_the_background_sample(arrayred: Call) -> None:
     assert "--background-rows" in told.err
     told = arrayred(*REDUCE, "--overwrite")
     assert told.code == 0, told.err
-    assert re.search("Note: the background sample .* robust rule", told.out)
+    assert re.search("Note +the background sample .* robust rule", told.out)
     assert span()[0] < 25 < span()[1]
 
 
@@ -108,7 +108,7 @@ def test_60_the_brighter_of_two_is_taken_and_the_other_named(arrayred: Call) -> 
     told = arrayred(*REDUCE)
     assert told.code == 0, told.err
     assert re.search(
-        r"Note: rows 12\d to 13\d are bright too \(S/N \d+\), and were not taken", told.out
+        r"Check +rows 12\d to 13\d are bright too \(S/N \d+\), and were not taken", told.out
     )
     assert span()[0] < 85 < span()[1]
     assert arrayred(*REDUCE, "--near-row", 120, "--overwrite").code == 0
@@ -122,9 +122,10 @@ def test_60_all_spectra_have_products_of_their_own(arrayred: Call) -> None:
     taken(faint(60.0), faint(20.0, "B", 130.0))
     told = arrayred("reduce", "night", "-o", "out", "--all-spectra")
     assert told.code == 0, told.err
-    spoken = told.out.partition("\nVega\n")[2]
-    assert arrayred("reduce", "night", "-o", "out", "--all-spectra").out.endswith(spoken)
-    said = spoken.split("Spectrum 2 of 2, Vega_2:")
+    spoken = told.out.partition("\nVega ")[2].partition("\n\n")[0].partition("\n")[2]
+    again = arrayred("reduce", "night", "-o", "out", "--all-spectra", "-v").out
+    assert set(spoken.splitlines()) <= set(again.splitlines())
+    said = again.split("Spectrum 2 of 2, Vega_2\n")
     own = {"raw_extraction.txt", "skysubtracted.txt", "spectrum.fits", "spectrum.ecsv"}
     expected = {f"{stem}_{name}" for stem in ("Vega", "Vega_2") for name in own}
     pictures = {"Vega_combined.fits", "Vega.png", "Vega_2.png"}
@@ -154,17 +155,17 @@ def test_56_a_target_without_light_fails_alone_and_is_told_in_the_end(arrayred: 
     write_frames(clouds.frames(), Path("night"))
     told = arrayred(*REDUCE)
     assert told.code == 3
-    assert "\nClouds (failed)\n  1 file in out/targets/Clouds" in told.out
+    assert re.search(r"\nClouds +failed.*\n  Files +1 in out/targets/Clouds\n", told.out)
     assert re.search("error: Clouds: No row's mean exceeds", told.err)
-    assert told.out.endswith("\n1 of 2 targets failed, the others were reduced\n")
+    assert re.search(r"\n1 target reduced, 1 failed, 0 frames unused, .* s\n$", told.out)
 
 
 def test_62_a_hot_row_is_no_part_of_the_spectrum(arrayred: Call) -> None:
     taken(STAR, hot=20000.0)
     told = arrayred(*REDUCE)
     assert told.code == 0, told.err
-    assert "Note: row 150 is bright too" in told.out
-    assert "too narrow for a star" in told.out
+    assert re.search("Note +row 150 is bright too", told.out)
+    assert "sharper than any star" in told.out
     assert span()[0] < 85 < span()[1] < 100
 
 
@@ -173,7 +174,7 @@ def test_62_the_reference_takes_all_between_with_a_warning(arrayred: Call) -> No
     told = arrayred(*REDUCE, "--reference")
     assert told.code == 0, told.err
     expected = run_procedure({600.0: frames("dark")}, [(600.0, f) for f in frames("light")])
-    assert "Note: the rows contain 2 separate runs" in told.out
+    assert re.search("Check +the span holds 2 separate runs", told.out)
     assert span()[1] == 150
     assert (FOLDER / "Vega_raw_extraction.txt").read_text() == expected.raw_extraction
     assert (FOLDER / "Vega_skysubtracted.txt").read_text() == expected.skysubtracted

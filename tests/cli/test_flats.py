@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -151,9 +152,10 @@ def test_a_master_flat_of_another_program_is_taken_for_certain(
 
 
 def test_the_plan_says_which_flat_serves_and_what_corrects_it(frames: Path, arrayred: Call) -> None:
-    told = arrayred("inspect", "night", "--plan").out
-    assert "flat Flat_lamp: 3 frames of 10 s, 70 x 130, -19.9 deg C; bias bias" in told
-    assert "dark 600s, flat Flat_lamp" in told
+    told = arrayred("inspect", "night", "--plan", "-v").out
+    flat = r"^  master flat Flat_lamp\n +3 frames, CCD -19\.9 °C; bias subtracted$"
+    assert re.search(flat, told, re.M)
+    assert re.search(r"^    dark 600s +taken .*\n    flat Flat_lamp +taken ", told, re.M)
     assert "masters/master_flat_Flat_lamp.fits" in told
 
 
@@ -340,6 +342,6 @@ def test_a_dark_that_is_not_trimmed_alike_serves_nobody(frames: Path, arrayred: 
 def test_rows_keep_their_numbers_when_frames_are_trimmed(frames: Path, arrayred: Call) -> None:
     with_overscan(frames, BIASSEC="[1:12,1:130]", TRIMSEC="[13:82,11:130]")
     told = arrayred("reduce", "night", "-o", "out", "--no-figures", "--rows", "90:100")
-    assert "Bottom edge of the spectrum: y= 90" in told.out
+    assert "rows 90:" in told.out
     refused = arrayred("reduce", "night", "-o", "out", "--rows", "5:50")
     assert (refused.code, "rows 11:130" in refused.err) == (2, True)

@@ -70,8 +70,8 @@ def from_csv(told: Told) -> list[dict[str, str]]:
 
 
 def problems(told: Told) -> list[str]:
-    """Return the problems that a table names."""
-    return re.findall(r"^problem: (.*)$", told.out, re.M)
+    """Return the problems and remarks that a table names."""
+    return re.findall(r"^(?:problem|check|note): (.*)$", told.out, re.M)
 
 
 # What is listed
@@ -80,14 +80,15 @@ def problems(told: Told) -> list[str]:
 def test_the_table_says_what_the_headers_say(night: Path, arrayred: Call) -> None:
     fits.setval(night / "light-002.fit", "CALSTAT", value="BD")
     told = arrayred("inspect", night)
-    assert (told.code, told.err) == (0, "")
+    assert (told.code, told.err) == (4, "")  # no raw frame has that CALSTAT
     for row in expected(night):
-        row["size"], row["date"] = row["size"].replace(" ", ""), row["date"][2:16].replace("T", " ")
-        row["temperature"] = f"{row['temperature']:.1f}"
-        words = [f"{v:g}" if isinstance(v, float) else v for v in row.values()]
-        line = re.escape("|".join(word for word in words if word)).replace(r"\|", r"\s+")
-        assert re.search(rf"^\s*{line}\s*$", told.out, re.M), line
-    assert "8 frames: 5 dark, 3 light" in told.out
+        date = row["date"][:16].replace("T", " ")
+        shown = row["object"] if row["type"] == "light" else ""
+        words = [row["file"], row["type"], f"{row['exptime']:g}", date,
+                 f"{row['temperature']:.1f}", shown, row["calstat"]]  # fmt: skip
+        line = re.escape("|".join(filter(None, words))).replace(r"\|", r"\s+")
+        assert re.search(rf"^ {line}$", told.out, re.M), line
+    assert f"{night}: 8 frames (5 dark, 3 light), all 120 x 160 pixels" in told.out
 
 
 def test_json_says_what_astropy_reads(night: Path, arrayred: Call) -> None:
@@ -120,7 +121,7 @@ def test_what_no_card_says_is_null_and_blank(night: Path, arrayred: Call) -> Non
     assert [k for k, v in row.items() if v is None] == ["exptime", "date", "temperature"]
     (line,) = from_csv(arrayred("inspect", night, "--format", "csv"))
     assert [v for v in line.values() if v] == ["bare.fit", "Bias", "bias", "3 x 2"]
-    assert re.search(r"^ *bare\.fit +Bias +bias +3x2 *$", arrayred("inspect", night).out, re.M)
+    assert re.search(r"^ bare\.fit +bias$", arrayred("inspect", night).out, re.M)
 
 
 def test_subfolders_are_named_with_slashes(night: Path, arrayred: Call) -> None:
@@ -135,7 +136,7 @@ def test_frames_names_the_lights_to_take_and_says_which_it_leaves_out(
     night: Path, arrayred: Call
 ) -> None:
     told = arrayred("inspect", night, "--frames", "*-00[23].fit")
-    assert "7 frames: 5 dark, 2 light" in told.out
+    assert "7 frames (5 dark, 2 light)" in told.out
     (left_out,) = problems(told)
     assert re.match(r"light-001: .*'\*-00\[23\]\.fit'; not used$", left_out)
 
@@ -230,21 +231,21 @@ def test_what_is_wrong_is_named_beside_all_other_frames(
 ) -> None:
     spoil(night)
     told = arrayred("inspect", night, "--format", form)
-    assert told.code == 0
+    assert told.code == arrayred("reduce", night, "-o", "out", "--no-figures", "-q").code
     named = {
         "table": lambda: problems(told),
-        "csv": lambda: re.findall(r"^arrayred: problem: (.*)$", told.err, re.M),
+        "csv": lambda: re.findall(r"^arrayred: (?:problem|check|note): (.*)$", told.err, re.M),
         "json": lambda: json.loads(told.out)["problems"],
     }[form]()
     assert [bool(re.match(message, line)) for line in named] == [True]
-    listing = told.out.partition("problem")[0]
+    listing = re.split("problem|note: ", told.out)[0]
     assert len(re.findall(r"(?:dark|light|odd)-00\d\.fit", listing)) == 7 + listed
 
 
 def test_frames_of_no_known_type_are_counted_as_unknown(night: Path, arrayred: Call) -> None:
     no_type(night)
     fits.setval(night / "light-003.fit", "IMAGETYP", value="Quux")
-    assert "8 frames: 5 dark, 1 light, 2 unknown" in arrayred("inspect", night).out
+    assert "8 frames (5 dark, 1 light, 2 unknown)" in arrayred("inspect", night).out
     rows = from_json(arrayred("inspect", night, "--format", "json"))
     found = [(row["type_found"], row["type"]) for row in rows[-2:]]
     assert found == [("", None), ("Quux", None)]
@@ -255,7 +256,7 @@ def test_a_name_that_betrays_a_lamp_does_not_go_before_the_pixels_of_a_star(
 ) -> None:
     (night / "light-002.fit").rename(night / "arc-002.fit")
     told = arrayred("inspect", night)
-    assert "8 frames: 5 dark, 3 light" in told.out
+    assert "8 frames (5 dark, 3 light)" in told.out
     assert re.match("arc-002: the word 'arc', but the pixels show a star", *problems(told))
     rows = from_json(arrayred("inspect", night, "--format", "json"))
     (row,) = [row for row in rows if row["file"] == "arc-002.fit"]
@@ -298,7 +299,7 @@ def test_control_characters_of_a_header_are_escaped(
 ) -> None:
     tiny(night / "odd.fit", "EXPTIME = 600.0", f"{keyword:8}= 'A{character}[31MB'")
     told = arrayred("inspect", night, "--format", form)
-    assert told.code == 0
+    assert told.code == (3 if keyword == "OBJECT" else 0)
     assert character not in told.out + told.err
     assert re.search(r"A\\(r|x..|u00..)\[31MB", told.out)
 
@@ -324,7 +325,7 @@ def test_odd_characters_of_a_name_are_escaped(
     emptied(night)
     (night / "light-002.fit").rename(folder / os.fsdecode(name + b"-empty.fit"))
     told = fork("inspect", folder, "--format", form)
-    assert (told.returncode, "Traceback" in told.stderr) == (0, False), told.stderr
+    assert (told.returncode, "Traceback" in told.stderr) == (4, False), told.stderr
     assert not re.search("\x1b|\u202e|a\nb", told.stdout + told.stderr)
     assert re.search(r"a\\.*b-light\.fit", told.stdout)
 
@@ -333,8 +334,8 @@ def test_odd_characters_of_a_name_are_escaped(
 def test_what_looks_like_markup_in_a_header_is_text(night: Path, arrayred: Call, text: str) -> None:
     tiny(night / "odd.fit", "IMAGETYP= 'Light'", f"OBJECT  = '{text}'")
     told = arrayred("inspect", night)
-    assert told.code == 0
-    assert re.search(rf"^ *odd\.fit .* {re.escape(text)} ", told.out, re.M)
+    assert told.code == 3
+    assert re.search(rf"^ *odd\.fit .* {re.escape(text)}( |$)", told.out, re.M)
 
 
 @pytest.mark.parametrize("name", ["[raw] night", ":star:", "[link=x]y", "night [", "night[/raw]"])
@@ -343,7 +344,7 @@ def test_what_looks_like_markup_in_a_name_is_text(night: Path, arrayred: Call, n
     Path(name, "light-001.fit").rename(Path(name, "[red]light.fit"))
     told = arrayred("inspect", name)
     assert told.code == 0
-    assert told.out.split("\n")[0].strip() == name
+    assert told.out.startswith(f"{name}: 8 frames ")
     assert "[red]light.fit" in told.out
 
 
@@ -366,34 +367,39 @@ def braced(text: str) -> list[str]:
 
 def section(told: Told, title: str) -> list[str]:
     """Return the lines below a title of the plan."""
-    found = re.search(rf"^{title}\n((?:  .*\n)*)", told.out, re.M)
-    return [line.strip() for line in found[1].splitlines()] if found else []
+    found = re.search(rf"^{title}\b(.*\n(?:  .*\n)*)", told.out, re.M)
+    lines = found[1].splitlines() if found else []
+    return [re.sub(" {2,}", " | ", line.strip()) for line in lines if line.strip()]
 
 
 def test_the_plan_names_what_reduce_then_writes_and_writes_nothing(
     night: Path, arrayred: Call, tmp_path: Path
 ) -> None:
-    told = arrayred("inspect", night, "--plan")
+    told = arrayred("inspect", night, "--plan", "-v")
     assert (told.code, told.err) == (0, "")
     assert list(tmp_path.iterdir()) == [night]
     arrayred("reduce", night, "-o", "out", "-q")
     written = set(contents(Path("out")))
-    assert {name for line in section(told, "products") for name in braced(line)} == written
+    assert {name for line in section(told, "Products") for name in braced(line)} == written
 
 
 def test_the_plan_tells_masters_targets_and_what_is_read(night: Path, arrayred: Call) -> None:
     shutil.copy(night / "dark-001.fit", night / "dark-006.fit")
     fits.setval(night / "dark-006.fit", "EXPTIME", value=5.0)
     unknown_type(night)
-    told = arrayred("inspect", night, "--plan")
-    assert re.match(r"dark 600s: 5 frames of 600 s, 120 x 160", *section(told, "masters"))
-    (target,) = section(told, "targets")
-    assert re.match(r"Simulated_star: 2 frames of 600 s, 120 x 160.*; dark 600s", target)
-    assert section(told, "passes")[0] == "headers: 9 files, no pixels"
+    told = arrayred("inspect", night, "--plan", "-v")
+    (master,) = section(told, "Calibration")
+    assert re.match(r"master dark 600s \| 5 frames, CCD -\d+\.\d °C$", master)
+    target, dark = section(told, "Targets")
+    assert re.match(r"Simulated_star \| 2 x 600 s, CCD -\d+\.\d °C$", target)
+    assert re.match(r"dark 600s \| taken 0\.\d d apart, \d\.\d °C (colder|warmer)$", dark)
+    assert section(told, "Passes")[0] == "headers: 9 files, no pixels"
     n_bytes = 5 * 120 * 160 * 2
-    assert f"bands of 600s: {n_bytes / 1e6:.1f} MB in 1 band" in section(told, "passes")[1]
-    assert "dark-006: a dark that no light frame needs" in section(told, "left out")
-    assert section(told, "warnings") == ["light-002: the frame type 'Quux' is unknown"]
+    assert f"bands of 600s: {n_bytes / 1e6:.1f} MB in 1 band" in section(told, "Passes")[1]
+    assert section(told, "Memory") == [f"at most {n_bytes / 1e6:.1f} MB of pixels at a time"]
+    assert "dark-006: a dark that no light needs" in section(told, "Not used")
+    assert section(told, "Notes") == ["note | light-002: the frame type 'Quux' is unknown"]
+    assert "Passes" not in arrayred("inspect", night, "--plan").out
 
 
 def test_a_plan_that_cannot_be_carried_out_ends_as_reduce_does(night: Path, arrayred: Call) -> None:
@@ -404,7 +410,7 @@ def test_a_plan_that_cannot_be_carried_out_ends_as_reduce_does(night: Path, arra
     reduced = arrayred("reduce", night, "-o", "out")
     assert told.code == reduced.code == 4
     errors = [line.removeprefix("arrayred: error: ") for line in reduced.err.splitlines()]
-    assert section(told, "problems") == errors
+    assert section(told, "Problems") == errors
     assert len(errors) == 2
 
 
@@ -427,16 +433,54 @@ def test_a_pipe_gets_no_colours_and_no_cut_cells(night: Path, fork: Run) -> None
     assert long in told.stdout
 
 
-@pytest.mark.parametrize("columns", [80, 140])
-def test_a_terminal_gets_a_table_no_wider_than_itself(night: Path, columns: int) -> None:
+DROPPED = ("size", "found", "CALSTAT", "start (UTC)", "object", "CCD (°C)")
+
+
+@pytest.mark.parametrize(("columns", "n_gone"), [(140, 0), (95, 1), (80, 3), (60, 4), (36, 6)])
+def test_a_narrow_terminal_drops_columns_and_breaks_no_word(
+    night: Path, columns: int, n_gone: int
+) -> None:
+    tiny(night / "other.fit", "IMAGETYP= 'Quux'", "EXPTIME = 600.0", "CALSTAT = 'BD'")
     with Terminal("inspect", "night", cwd=night.parent, columns=columns) as terminal:
         assert terminal.ended() == 0
-    assert max(len(line.rstrip()) for line in terminal.screen.splitlines()) <= columns
-    assert "8 frames: 5 dark, 3 light" in terminal.screen
-    assert all(text in terminal.screen for text in ("light", "600", "-19.9"))
-    whole = re.search(r"light-001\.fit +Light Frame +light +600", terminal.screen)
-    assert whole or columns == 80
-    assert "\x1b[34m" in terminal.raw
+    lines = [line.rstrip() for line in terminal.screen.splitlines()]
+    assert max(map(len, lines)) <= columns
+    (heading,) = [line for line in lines if line.startswith(" file")]
+    assert [name for name in DROPPED if name not in heading] == [*DROPPED[:n_gone]]
+    assert sum(bool(re.match(r" dark-00\d\.fit +dark +600( |$)", line)) for line in lines) == 5
+    assert sum(bool(re.match(r" light-00\d\.fit +light +600( |$)", line)) for line in lines) == 3
+    assert "\x1b[31m" not in terminal.raw
+
+
+def test_a_name_too_long_for_a_terminal_has_a_line_of_its_own(night: Path) -> None:
+    name = f"{'a-long-name-' * 4}.fit"
+    (night / "light-001.fit").rename(night / name)
+    with Terminal("inspect", "night", cwd=night.parent, columns=60) as terminal:
+        assert terminal.ended() == 0
+    assert re.search(rf"^ {name}\r?\n +light +600\r?$", terminal.screen, re.M)
+
+
+def test_of_many_frames_the_groups_are_listed_unless_all_are_asked_for(
+    tmp_path: Path, arrayred: Call
+) -> None:
+    many(tmp_path / "night", 41)
+    told = arrayred("inspect", "night")
+    assert "frame-001.fit" not in told.out
+    assert told.out.startswith("night: 41 frames (21 light, 20 dark), all 3 x 2 pixels\n")
+    assert "arrayred inspect night --all" in told.out
+    every = arrayred("inspect", "night", "--all").out
+    assert len(re.findall(r"^ frame-\d\d\d\.fit ", every, re.M)) == 41
+
+
+@pytest.mark.parametrize(("variable", "is_red"), [("", True), ("1", False)])
+def test_a_problem_is_red_on_a_terminal_unless_no_colour_is_wanted(
+    night: Path, variable: str, is_red: bool
+) -> None:
+    emptied(night)
+    with Terminal("inspect", "night", cwd=night.parent, NO_COLOR=variable) as terminal:
+        assert terminal.ended() in (3, 4)
+    assert ("\x1b[31mproblem\x1b[0m: " in terminal.raw) == is_red
+    assert "problem: " in terminal.screen
 
 
 def test_csv_into_a_file_is_clean_on_a_terminal(tmp_path: Path) -> None:
@@ -456,7 +500,7 @@ def test_no_progress_is_shown_where_there_is_little_to_read(tmp_path: Path) -> N
     with Terminal("inspect", "night", cwd=tmp_path) as terminal:
         assert terminal.ended() == 0
     assert "reading headers" not in terminal.screen
-    assert "20 frames: " in terminal.screen
+    assert "20 frames (" in terminal.screen
 
 
 def test_hundreds_of_frames_are_listed_in_a_pipe_without_progress(

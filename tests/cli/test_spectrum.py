@@ -25,23 +25,23 @@ def lines_after(out: str, mark: str) -> list[str]:
     return [line.strip() for line in out[out.index(mark) :].splitlines()][1:]
 
 
-def test_the_spectrum_is_told_after_the_procedures_lines_and_in_the_header(
+def test_the_spectrum_is_told_in_lines_with_labels_and_in_the_header(
     night: Path, arrayred: Call
 ) -> None:
     told = arrayred("reduce", night, "-o", "out", "--no-figures").out
-    spectrum, sky, quality, *_ = lines_after(told, "Number of spectrum rows selected")
+    _, threshold, trace, sky, _, extraction, snr, *_ = lines_after(told, "dark-subtracted")
+    assert re.fullmatch(r"= background \d+\.\d\d \+ 4 x \d+\.\d\d", threshold)
+    assert re.fullmatch(r"Trace +order 1, rms 0\.\d\d rows, rises 1\.\d rows", trace)
+    assert re.fullmatch(r"Sky +rows \d+:\d+ and \d+:\d+, linear fit per column", sky)
     assert re.fullmatch(
-        r"Spectrum: optimal, rows \d+\.\d to \d+\.\d along a trace tilted by 1\.\d rows, "
-        r"seeing [45]\.\d rows",
-        spectrum,
+        r"Extraction +optimal, [\d.]+ rows along the trace, FWHM [45]\.\d rows, "
+        r"\d+\.\d% of flux in aperture",
+        extraction,
     )
-    assert re.fullmatch(r"Sky: linear, rows \d+:\d+ and \d+:\d+", sky)
-    snr, enclosed = quality.split(", ")
-    assert re.fullmatch(r"Signal to noise \d+ per column \(median of the central half\)", snr)
-    assert re.fullmatch(r"\d+\.\d % of the light enclosed", enclosed)
+    assert re.fullmatch(r"S/N +\d+ per pixel \(median, central half\)", snr)
     header = fits.getheader(f"{STAR}_spectrum.fits")
-    assert f"tilted by {header['TRTILT']:.1f} rows" in told
-    assert f"{header['ENCLOSED']:.1%}".replace("%", " %") in told
+    assert f"rises {header['TRTILT']:.1f} rows" in told
+    assert f"{header['ENCLOSED']:.1%}" in told
     below, above = ((header[f"SKY{side}1"], header[f"SKY{side}2"]) for side in ("BEL", "ABV"))
     assert f"rows {below[0]}:{below[1]} and {above[0]}:{above[1]}" in told
     assert header["SPRULE"] == "threshold"
@@ -49,13 +49,14 @@ def test_the_spectrum_is_told_after_the_procedures_lines_and_in_the_header(
 
 def test_the_reference_tells_what_it_told_ever(night: Path, arrayred: Call) -> None:
     told = arrayred("reduce", night, "-o", "out", "--no-figures", "--reference").out
-    assert not re.search("Spectrum:|Sky:|Signal", told)
+    assert not re.search("Detection|Sky  |S/N", told)
+    assert "Number of spectrum rows selected: " in told
     assert "TRTILT" not in fits.getheader(f"{STAR}_spectrum.fits")
 
 
 def test_only_what_is_known_is_told() -> None:
     facts = {"extraction": "sum", "trace": "straight", "snr": float("nan"), "fwhm": float("nan")}
-    assert spectrum_lines(facts) == ["Spectrum: sum, straight"]
+    assert spectrum_lines(facts) == [("Trace", "straight"), ("Extraction", "sum")]
     assert spectrum_lines({"first_row": 3}) == []
 
 
@@ -144,8 +145,8 @@ def test_an_unknown_gain_is_said_beside_every_signal_to_noise(
     once = IndependentNight((star,), camera, exposures=(Exposure(),), cards=cards)
     told = arrayred("reduce", once.write(tmp_path / "raw"), "-o", "out").out
     note = "gain unknown, read noise only"
-    assert re.search(rf"Signal to noise \d+ per column \(median .*; {note}\)", told)
-    assert "Note: S/N: gain unknown" in told
+    assert re.search(rf"S/N +\d+ per pixel \(median, .*; {note}\)", told)
+    assert re.search("Check +S/N: gain unknown", told)
     assert "Set gain under [detector]" in told
     header = header_of_product(Path("out/targets/Star/Star_spectrum.fits"))
     assert header["SNRNOTE"] == note
@@ -162,7 +163,7 @@ def test_a_gain_that_the_pixels_contradict_is_replaced_and_told(
     raw = night.write(tmp_path / "raw")
     told = arrayred("reduce", raw, "-o", "out", "--no-figures").out
     assert re.search(
-        r"Note: the gain is 24 electron/adu by the header, but 1\.[3-7]\d* \+- 0\.\d+, "
+        r"Check +the gain is 24 electron/adu by the header, but 1\.[3-7]\d* \+- 0\.\d+, "
         r"measured from 3 lights; the measured one is used\. Set gain under \[detector\]",
         told,
     )

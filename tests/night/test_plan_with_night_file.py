@@ -11,7 +11,7 @@ import arrayred as ar
 from arrayred.config import NightFile
 from arrayred.errors import ArrayredError, UsageError
 from arrayred.io import write_frames
-from arrayred.night import explain_plan
+from arrayred.night import plan_sections
 from arrayred.pipeline import with_rows
 from arrayred.simulate import SimulatedFrame
 from tests.test_night import dark, frame, light
@@ -307,8 +307,9 @@ def test_a_target_has_the_lamps_beside_it_and_the_plan_names_gap_and_slew(tmp_pa
         "Deneb": "n-2 9 min before, n-3 7 min before, n-4 9 min after",
     }
     assert not any("lamp" in warning for warning in plan.warnings)
-    text = explain_plan(ar.open_night(tmp_path), plan)
-    assert "; lamps: n-1 4 min before, n-2 4 min after and 1 more\n" in text
+    lines = plan_sections(ar.open_night(tmp_path), plan)["Targets"]
+    told = [text for label, text in lines if label == "  arc"]
+    assert told[:3] == ["n-1 4 min before", "n-2 4 min after", "1 more"]
 
 
 @pytest.mark.parametrize(
