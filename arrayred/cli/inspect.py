@@ -68,7 +68,9 @@ _WITH_OBJECT = ("light", "flat", "arc")
 @click.option(
     "--plan", "show_plan", is_flag=True, help="Show what `reduce` would do and why (dry run)."
 )
-@click.option("--plan", "show_plan", is_flag=True, help="Tell what `reduce` would do, and why.")
+@click.option(
+    "--plan", "show_plan", is_flag=True, help="Show what `reduce` would do and why (dry run)."
+)
 @click.option("--all", "list_all", is_flag=True, help="List each frame of more than 40.")
 @click.option("-v", "--verbose", is_flag=True, help="With --plan: passes over the files, products.")
 @click.option(
@@ -193,7 +195,7 @@ def _remarks(night: Night) -> list[tuple[Level, str]]:
     lines += [
         ("check" if is_check(text) else "note", without_level(text)) for text in warnings_of(night)
     ]
-    lines += [("note", f"{name}: {reason}; left out") for name, reason in night.left_out]
+    lines += [("note", f"{name}: {reason}; not used") for name, reason in night.left_out]
     return [(level, printable(text)) for level, text in lines]
 
 

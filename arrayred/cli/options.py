@@ -242,7 +242,7 @@ def cluster_client(options: Options) -> Iterator[Client | None]:
 
         address = scheduler_address(where)
         if is_open_to_others(address) and not quiet:
-            warn(f"{address} is not tls://: whoever can reach it can run code as you")
+            warn(f"{address} is not tls://: anyone who can reach it can run code as you")
         with connect_client(where) as client:
             yield client
     else:

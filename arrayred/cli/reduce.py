@@ -79,7 +79,7 @@ if TYPE_CHECKING:
 @option(
     "--verify", is_flag=True, help="Recompute all checksums instead of trusting the saved ones."
 )
-@option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@option("-q", "--quiet", is_flag=True, help="Print only errors.")
 @option(
     "-v",
     "--verbose",
@@ -199,7 +199,7 @@ def _with_missing_cards(
     if not options.get("allow_missing"):
         require_cards(missing)
     for target, cards in missing.items():
-        message("warning", f"{target}: left blank: {', '.join(cards)}")
+        message("warning", f"{target}: blank: {', '.join(cards)}")
     return output
 
 
@@ -253,7 +253,9 @@ def print_outcome(outcome: Outcome, target: Target | None = None, *, verbose: bo
     click.echo(f"\n{labelled(name, told, indent=0)}")
     for file, what in outcome.damage.items():
         click.echo(
-            labelled("Note", f"{printable(file)} was {what} since it was made, and is made anew")
+            labelled(
+                "Note", f"{printable(file)} was {what} after it was written, and is made again"
+            )
         )
     every = each_spectrum(outcome.facts)
     for i, facts in enumerate(every, 1):
@@ -511,7 +513,7 @@ def run_many(folders: Sequence[Path], out: Path, options: Options) -> int:
 def warn_unless_locked(is_locked: bool, out: Path, *, quiet: bool) -> None:
     """Print a warning if a second run could write to the same folder."""
     if not is_locked and not quiet:
-        told = f"{printable(str(out))}: nothing can be locked here; start no second run"
+        told = f"{printable(str(out))}: this file system has no locks; do not start a second run"
         message("warning", told)
 
 
@@ -580,7 +582,7 @@ def _write_index_page(out: Path) -> None:
     try:
         write_index(out)
     except ArrayredError as error:
-        message("warning", f"no index was made: {error}")
+        message("warning", f"no index was written: {error}")
 
 
 def _print_warnings(report: Report, *, quiet: bool) -> None:

@@ -832,7 +832,7 @@ def _read_pass_lines(night: Night, plan: Plan, memory: int | None) -> Iterator[s
     yield f"headers: {len(night.frames)} files, no pixels"
     asked = sum(frame.doubt is not None for frame in night.frames)
     if asked:
-        yield f"probe of some rows: {asked} frames may be of another type"
+        yield f"probe of some rows: {asked} frames may have another type"
     for group in _groups_read(plan):
         n_bands, held = _bands_of(group, memory)
         yield (

@@ -865,7 +865,7 @@ def test_the_reference_cuts_its_band_at_the_edge_as_ever(night: Path, arrayred: 
     told = arrayred(
         "reduce", night, "-o", "out", "--no-figures", "--reference", "--rows", "100:110"
     )
-    assert re.search("Check +the sky band is cut: 1 of 11 rows", told.out)
+    assert re.search("Check +the sky rows are cut off: 1 of 11 rows", told.out)
     assert (STAR / SKY_TABLE).exists()
 
 

@@ -397,7 +397,7 @@ def test_the_plan_tells_masters_targets_and_what_is_read(night: Path, arrayred: 
     n_bytes = 5 * 120 * 160 * 2
     assert f"bands of 600s: {n_bytes / 1e6:.1f} MB in 1 band" in section(told, "Passes")[1]
     assert section(told, "Memory") == [f"at most {n_bytes / 1e6:.1f} MB of pixels at a time"]
-    assert "dark-006: a dark that no light needs" in section(told, "Not used")
+    assert "dark-006: a dark that no light frame needs" in section(told, "Not used")
     assert section(told, "Notes") == ["note | light-002: the frame type 'Quux' is unknown"]
     assert "Passes" not in arrayred("inspect", night, "--plan").out
 
