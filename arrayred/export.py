@@ -12,7 +12,6 @@ topocentric, with ``BSS_VHEL`` 0, and not corrected for the response of the inst
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
@@ -30,7 +29,7 @@ from arrayred.io.header import Header, Plane, Value, ascii_of, image_bytes
 from arrayred.io.products import header_of, open_product, sigma_of
 from arrayred.io.scan import data_size, header_bytes, open_regular, unreadable
 from arrayred.model import DQ, FLUX, SPOILT, VARIANCE, check_dataset
-from arrayred.steps.solution import place_of
+from arrayred.steps.solution import angle_of, lacks_sign, place_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -244,7 +243,6 @@ def _linear_dataset(
 # Who observed, where and with what: `Observer`, a file that is written once.
 
 OBSERVER_FILE = "observer.toml"
-_SEXAGESIMAL = re.compile(r"([+-]?)(\d{1,3})[\s:d°]+(\d{1,2})[\s:m']+(\d{1,2}(?:\.\d*)?)[s\"]?")
 
 
 @dataclass(frozen=True)
@@ -313,27 +311,21 @@ class Observer:
 def _degrees_of(key: str, value: Any) -> float:
     """Return an angle as degrees (or a height as metres); a text in three parts needs its sign."""
     limit = {"longitude": 360.0, "latitude": 90.0}.get(key, 9000.0)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        number = float(value)
-    else:
-        parts = _SEXAGESIMAL.fullmatch(str(value).strip())
-        if parts is None:
-            raise UsageError(
-                f"{key} is {value!r}, which is not a number",
-                keyword=key,
-                value=value,
-                hint='Write degrees, such as -89.892, or "-89 53 30".',
-            )
-        sign, degrees, minutes, seconds = parts.groups()
-        if key == "longitude" and not sign:
-            raise UsageError(
-                f"longitude is {value!r}without a sign: east or west?",
-                keyword=key,
-                value=value,
-                hint=f'Write "+{value}" for east or "-{value}" for west of Greenwich.',
-            )
-        number = int(degrees) + int(minutes) / 60 + float(seconds) / 3600
-        number = -number if sign == "-" else number
+    number = angle_of(value)
+    if number is None:
+        raise UsageError(
+            f"{key} is {value!r}, which is no number",
+            keyword=key,
+            value=value,
+            hint='Write degrees, such as -89.892, or "-89 53 30".',
+        )
+    if key == "longitude" and lacks_sign(value):
+        raise UsageError(
+            f"longitude is {value!r}: nothing says whether east or west",
+            keyword=key,
+            value=value,
+            hint=f'Write "+{value}" for east or "-{value}" for west of Greenwich.',
+        )
     if not abs(number) <= limit:
         raise UsageError(
             f"{key} is {number:g}", keyword=key, value=value, hint=f"It is at most {limit:g}."

@@ -32,8 +32,13 @@ labels must not pay 0.8 s for it.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from arrayred.errors import MismatchError, UsageError
 
@@ -65,8 +70,9 @@ Rule = Literal["threshold", "robust", "given"]
 """How the rows of a spectrum were found."""
 Unit = Literal["adu", "electron"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
-Chunks = int | Literal["auto"] | None
-"""Rows of a dask chunk; "auto": chosen by size; None: no dask, everything at once."""
+Chunks = int | Literal["auto"] | Mapping[str, int | Literal["auto"]] | None
+"""Rows of a dask chunk, or its length along each dimension; "auto": chosen by size; None: no dask,
+everything at once."""
 Unsigned = Literal["auto", "wrapped", "as-declared"]
 """How to read raw counts of signed type with BZERO 0: "auto" decides from the pixels, "wrapped"
 reads them as unsigned, "as-declared" as signed."""
@@ -90,6 +96,8 @@ INSTRUMENT_FILE = "the instrument file"
 """Sources of a gain, in the coordinate `gain_from`; without it a card of the header stated it."""
 SETUP_COORDS = ("binning", "origin", "readout", "gain_setting")
 """Scalar coordinates that must agree if two images hold the same pixels of a detector."""
+DETECTOR_COORDS = ("gain", "gain_from", "read_noise", "saturation", "dispersion_axis")
+"""Scalar coordinates of an image, from those that all of its frames have in common."""
 BAD = "bad"
 """The coordinate (y, x) of an image that is True where a flat could not correct the pixel."""
 _IRAF_SECTION = re.compile(r"\s*\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]\s*")
@@ -322,6 +330,26 @@ class Rows:
         bright = f"{self.n_bright} above {self.threshold:.2f} {how[self.rule]}"
         return f"Rows({self.first}:{self.last}, {bright}{snr}{others})"
 
+    def _repr_html_(self) -> str:
+        """Return the rows and the numbers of their detection as a table, for notebooks."""
+        level, scatter = f"{self.background_mean:.2f}", f"{self.background_std:.2f}"
+        cells = {
+            "rows": f"{self.first}:{self.last} ({self.n_rows})",
+            "detection": self.rule,
+            "background": f"{level} ± {scatter} adu",
+            "threshold": f"{self.threshold:.2f} adu = {level} + {self.n_sigma:g} x {scatter}",
+            "rows above it": str(self.n_bright),
+            "S/N of the brightest row": "" if self.snr is None else f"{self.snr:.0f}",
+            "other rows": "; ".join(map(str, self.others)),
+            "remarks": "; ".join(self.remarks),
+        }
+        rows = (
+            f"<tr><th>{name}</th><td>{escape(text)}</td></tr>"
+            for name, text in cells.items()
+            if text
+        )
+        return f"<table><tbody>{''.join(rows)}</tbody></table>"
+
     @property
     def n_rows(self) -> int:
         """Return the number of rows of the spectrum."""
@@ -493,19 +521,42 @@ def _way_to_common_pixels(image: xr.Dataset, other: xr.Dataset, dim: str) -> str
     )
 
 
+def string_coord(values: str | Sequence[str]) -> NDArray[np.object_]:
+    """Return strings as objects: the type of strings that Zarr's format 3 specifies."""
+    return np.array(values, dtype=object)
+
+
+def common_value(ds: xr.Dataset, name: str) -> Any:
+    """Return the value of a coordinate that all frames have in common; None where there is none.
+
+    A coordinate of each frame is what concatenation makes of the frames of single files.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> cube = xr.Dataset(coords={"binning": ("frame", ["1x1", "1x1"]), "gain": 1.5})
+    >>> common_value(cube, "binning"), common_value(cube, "gain"), common_value(cube, "origin")
+    ('1x1', 1.5, None)
+    """
+    if name not in ds.coords:
+        return None
+    first, *others = ds.variables[name].values.ravel().tolist() or [None]
+    is_known = first == first and first != ""  # not NaN
+    return first if is_known and all(other == first for other in others) else None
+
+
 def _require_same_setup(one: xr.Dataset, other: xr.Dataset) -> None:
     """Raise MismatchError unless units and settings agree where both are known."""
     _require_same_units(one, other)
     for name in SETUP_COORDS:
-        if name in one.coords and name in other.coords:
-            ours, theirs = one.variables[name].values.item(), other.variables[name].values.item()
-            if ours != theirs:
-                raise MismatchError(
-                    f"{name} is {ours!r} here and {theirs!r} there",
-                    keyword=name,
-                    value=theirs,
-                    hint="Use calibration frames with the same setup.",
-                )
+        ours, theirs = common_value(one, name), common_value(other, name)
+        if None not in (ours, theirs) and ours != theirs:
+            raise MismatchError(
+                f"{name} is {ours!r} here and {theirs!r} there",
+                keyword=name,
+                value=theirs,
+                hint="Take calibration frames made with the same setting.",
+            )
 
 
 def _require_same_units(one: xr.Dataset, other: xr.Dataset) -> None:
@@ -575,7 +626,7 @@ def transpose_to_x(image: xr.Dataset) -> xr.Dataset:
     image : counts (y, x), and `clean` if there, C-contiguous. In a transposed image the rows are
         the file's columns, with the file's numbers.
     """
-    if "dispersion_axis" not in image.coords or image["dispersion_axis"].item() != 2:
+    if common_value(image, "dispersion_axis") != 2:
         return image
     turned = image.rename({X: Y, Y: X}).transpose(Y, X).assign_coords(dispersion_axis=1)
     for name in (COUNTS, CLEAN):

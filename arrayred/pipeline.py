@@ -991,7 +991,7 @@ def _cards_of(one: Target) -> dict[str, Any]:
 
 
 def lamp_coords(lamp: Lamp) -> dict[str, Any]:
-    """Return the coordinates (lamp) of one lamp: label, exposure, time and what was subtracted."""
+    """Return the coordinates (lamp) of one lamp: label, object, exposure, time, its master."""
     frame = lamp.frames.frames[0]
     middle: Any = np.datetime64("NaT", "ns")
     if frame.time is not None:
@@ -1000,6 +1000,7 @@ def lamp_coords(lamp: Lamp) -> dict[str, Any]:
     taken = "" if lamp.master is None else lamp.master.title
     return {
         LAMP: [lamp.name],
+        "object": (LAMP, [frame.target]),
         "exptime": (LAMP, [math.nan if frame.exptime is None else frame.exptime]),
         "time_mid": (LAMP, [middle]),
         "minutes": (LAMP, [lamp.minutes]),

@@ -29,6 +29,7 @@ _ON_CURVES = (
     "numpy (plain reads)",
     "reducers (plain reads)",
     "Siril",
+    "IRAF",
     "gnuastro",
     "CPL",
 )

@@ -158,6 +158,13 @@ def test_wavelengths_corrected_for_the_earth_are_not_exported() -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["-89 53 30", "-89:53:30", "-89d53m30s", "-89°53'30\"", "-89.89166667"]
+)
+def test_an_angle_is_read_however_it_is_written(text: str) -> None:
+    assert ar.Observer.of({"longitude": text}).longitude == pytest.approx(-89 - 53.5 / 60)
+
+
+@pytest.mark.parametrize(
     ("values", "words"),
     [
         ({"longitude": "89 53 30"}, "east or west"),

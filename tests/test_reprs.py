@@ -46,6 +46,16 @@ def test_rows_are_told_by_their_fits_numbers() -> None:
     assert repr(other) == "Rows(3:9, 5 above 9.00 by the robust rule, S/N 7, 1 other)"
 
 
+def test_rows_in_a_notebook_are_a_table_that_obeys_no_remark() -> None:
+    remarks = ("<script>x</script>",)
+    html = ar.Rows(3, 9, 5, 1.0, 2.0, 4.0, 9.0, (Run(20, 25),), remarks=remarks)._repr_html_()
+    assert html.startswith("<table><tbody><tr><th>rows</th><td>3:9 (7)</td></tr>")
+    assert "<td>9.00 adu = 1.00 + 4 x 2.00</td>" in html
+    assert "rows 20 to 25 are bright too" in html
+    assert "<script>" not in html
+    assert "S/N" not in html
+
+
 def test_nothing_that_is_shown_reads_a_pixel(night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = ar.open_night(night)
     plan = ar.make_plan(there)  # some rows are looked at

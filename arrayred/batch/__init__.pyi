@@ -33,5 +33,6 @@ from .run import missing_target_cards as missing_target_cards
 from .run import procedure_lines as procedure_lines
 from .run import reduce_to as reduce_to
 from .run import require_cards as require_cards
+from .run import require_outside as require_outside
 from .run import spectrum_values as spectrum_values
 from .run import write_night_report as write_night_report

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import math
+import shlex
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -258,11 +259,11 @@ class _NightRun:
                     told.append(spectrum_values(product, target))
                     if self.output.figures and combined is not None:
                         stem = _product_stem(name, target)
-                        files[f"{stem}.png"] = _quick_look_png(combined, product, stem)
+                        files[f"{stem}.png"] = quick_look_png(combined, product, stem)
         except ArrayredError as error:
             failure = error
             if combined is not None and isinstance(error, NoSpectrumError) and self.output.figures:
-                files[f"{target.name}.png"] = _quick_look_png(combined, None, target.name, error)
+                files[f"{target.name}.png"] = quick_look_png(combined, None, target.name, error)
         facts = {} if failure else with_other_spectra(told)
         try:
             written = self.folder.put(_target_entry_name(target), files) + written
@@ -360,7 +361,7 @@ def arc_figure(arc: xr.Dataset, lines: xr.Dataset, stem: str) -> dict[str, Conte
 
 
 @stage("draw")
-def _quick_look_png(
+def quick_look_png(
     combined: xr.Dataset,
     spectrum: xr.Dataset | None,
     title: str,
@@ -756,11 +757,13 @@ def _require_own_output(night: Night, out: Path) -> None:
     if not entries or any(_is_made_of(night, entry, ledger) for entry in entries):
         return
     folders = Counter(str(Path(path).parent) for entry in entries for path in entry.inputs)
+    other = printable(f"{out}-{night.folder.resolve().name}")
     whose = f" ({folders.most_common(1)[0][0]})" if folders else ""
     raise UsageError(
         f"The output folder contains products of another night{whose}",
         path=out,
-        hint="Choose another with -o, or name both nights in one command: each gets its own.",
+        hint=f"Choose another with -o, such as -o {shlex.quote(other)}, or name both nights in one "
+        "command: each gets its own.",
     )
 
 
@@ -775,6 +778,17 @@ def _is_made_of(night: Night, entry: Entry, ledger: Ledger) -> bool:
         for frame in own.values()
         if frame.path.name in names and not frame.image.is_remote
     )
+
+
+def require_outside(folder: Path, out: Path) -> None:
+    """Raise UsageError if an output folder is that of a night, or lies in it."""
+    if folder.resolve() in (out.resolve(), *out.resolve().parents):
+        place = shlex.quote(printable(str(folder.parent / "reduced")))
+        raise UsageError(
+            f"The output lies inside the night {printable(str(folder))}",
+            path=out,
+            hint=f"Choose a folder outside of it, such as -o {place}.",
+        )
 
 
 def check_night(night: Night, recipe: Recipe, output: OutputOptions) -> Plan:
@@ -792,11 +806,7 @@ def check_night(night: Night, recipe: Recipe, output: OutputOptions) -> Plan:
     StorageError
         The output folder cannot be written, or the disk is too small.
     """
-    out, folder = output.out.resolve(), night.folder.resolve()
-    if out == folder or folder in out.parents:
-        raise UsageError(
-            "The output lies inside the night", path=output.out, hint="Choose another folder."
-        )
+    require_outside(night.folder, output.out)
     plan = make_plan(night, recipe)
     if plan.problems:
         raise NightError(plan.problems)

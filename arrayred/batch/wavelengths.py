@@ -1,8 +1,8 @@
 """Give the spectra of an output folder new wavelengths, without reducing them again: `redo`.
 
-The lamps of a target lie beside its spectrum as they were extracted (TARGET_arc.ecsv), so nothing
-else is read. What `reduce` finds afterwards is still up to date: its settings are those of the
-reduction.
+The lamps of a target lie beside its spectrum as they were extracted (TARGET_arc.ecsv), so the night
+is not read. The spectrum, those of its frames, and the figures get the new wavelengths. What
+`reduce` finds afterwards is still up to date: its settings are those of the reduction.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from arrayred.batch.run import arc_figure
+from arrayred.batch.run import arc_figure, quick_look_png
 from arrayred.config import Recipe
 from arrayred.config.toml import require_known
 from arrayred.errors import ArrayredError, UsageError
@@ -25,12 +25,21 @@ from arrayred.io.products import (
     header_of_product,
     open_product,
     read_arc,
+    read_frames,
     solution_files,
     solution_of,
+    with_new_frame_wavelengths,
     with_new_wavelengths,
 )
 from arrayred.io.publish import Content, publish
-from arrayred.steps.solution import Corrections, Solved, solve_given, solve_lamps, with_wavelengths
+from arrayred.steps.solution import (
+    Corrections,
+    Solved,
+    frames_with_wavelengths,
+    solve_given,
+    solve_lamps,
+    with_wavelengths,
+)
 from arrayred.steps.wavelength import find_lamp_lines, identify, merge_lines, read_line_list
 
 if TYPE_CHECKING:
@@ -129,8 +138,14 @@ def _files_of(
     lamps = {name: arc.attrs["checksums"].get(name, "") for name in solved.lamps}
     lines = solved.lines.assign_attrs(solution=solved.dispersion.to_dict(), lamps=lamps)
     files = with_new_wavelengths(place, found) | solution_files(lines, header, stem)
+    if (frames := path.with_name(f"{stem}_frames.fits")).is_file():
+        own = frames_with_wavelengths(read_frames(frames), solved, found, header.values())
+        files |= with_new_frame_wavelengths(frames, own)
     if path.with_name(f"{stem}_arc.png").is_file():
         files |= arc_figure(arc, lines, stem)
+    image = path.with_name(f"{path.parent.name}_combined.fits")
+    if path.with_name(f"{stem}.png").is_file() and image.is_file():
+        files[f"{stem}.png"] = quick_look_png(open_product(image), found, stem)
     facts = {name: found.attrs[name] for name in WAVELENGTH_CARDS if name in found.attrs}
     return files, solved, facts
 

@@ -107,8 +107,18 @@ def inspect(
     elif show_plan:
         _print_plan_and_exit(there, recipe, output_options_of(options, Path()), verbose=verbose)
     else:
+        _require_frames(there, recipe)
         _print_frames(there, form, list_all=list_all)
         _exit_as_reduce_would(there, recipe)
+
+
+def _require_frames(night: Night, recipe: Recipe) -> None:
+    """Raise NightError, as `reduce` does, for a folder without a raw frame, such as its output."""
+    from arrayred.errors import NightError
+    from arrayred.night import make_plan
+
+    if not night.frames and not night.problems:
+        raise NightError(make_plan(night, recipe).problems)
 
 
 def _exit_as_reduce_would(night: Night, recipe: Recipe) -> None:

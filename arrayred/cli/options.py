@@ -407,6 +407,26 @@ class Sectioned(click.Command):
                     formatter.write_dl(records)
 
 
+class OwnOptions(click.Command):
+    """A command whose help lists only its own options, not those it shares with `reduce`.
+
+    A shared option keeps its value in the `Options`, and is no parameter of the command's function.
+    """
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the command's own options, and where the others are explained."""
+        own: list[click.Parameter | None] = [p for p in self.get_params(ctx) if p.expose_value]
+        own.append(self.get_help_option(ctx))
+        records = [p.get_help_record(ctx) for p in own if isinstance(p, click.Option)]
+        with formatter.section("Options"):
+            formatter.write_dl([record for record in records if record is not None])
+        formatter.write_paragraph()
+        formatter.write_text(
+            "All options of `reduce` that choose frames and settings are accepted: see "
+            "arrayred reduce --help."
+        )
+
+
 # ``arrayred completion SHELL``: shell completion of commands, options and choices.
 #
 # The script calls `arrayred` itself on each tab, so it completes the options of the version that is
@@ -441,6 +461,27 @@ def folders(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> li
 def files(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return a request to the shell to complete files."""
     return [CompletionItem(incomplete, type="file")]
+
+
+def target_names(
+    ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return the names of the night's targets; none if no night, or several, stand before."""
+    from arrayred.errors import ArrayredError
+    from arrayred.night import make_plan, open_night
+
+    # Where the value of an option is incomplete, click has not yet told arguments from the rest.
+    nights: list[str] = [*(ctx.params.get("nights") or ctx.args)]
+    options = options_of(ctx)
+    if len(nights) != 1:
+        return []
+    try:
+        recipe, file = settle_settings(options, night_file_of(options))
+        plan = make_plan(open_night(Path(nights[0]), file, depth=options.get("depth", 3)), recipe)
+    except ArrayredError:
+        return []
+    names = [*(target.name for target in plan.targets), *(name for name, _ in plan.failed)]
+    return [CompletionItem(name) for name in names if name.lower().startswith(incomplete.lower())]
 
 
 def instruments(

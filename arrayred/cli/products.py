@@ -14,6 +14,7 @@ import click
 from arrayred.cli.layout import message
 from arrayred.cli.options import (
     Options,
+    OwnOptions,
     Sectioned,
     cache_folder_of,
     night_file_of,
@@ -460,7 +461,7 @@ def _cache_size_text(place: Path) -> str:
 # ``arrayred explore NIGHT``: view a night in the browser.
 
 
-@click.command()
+@click.command(cls=OwnOptions)
 @click.argument("night", type=click.Path(path_type=Path))
 @click.option(
     "--port",

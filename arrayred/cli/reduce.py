@@ -41,6 +41,7 @@ from arrayred.cli.options import (
     recipe_options,
     require_folders,
     settle_settings,
+    target_names,
     with_pixels_at_hand,
 )
 from arrayred.cli.progress import night_counter, shown_stages
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     "--target",
     "targets",
     metavar="NAME",
+    shell_complete=target_names,
     multiple=True,
     help="Target to reduce; may be repeated.",
 )
@@ -519,16 +521,11 @@ def warn_unless_locked(is_locked: bool, out: Path, *, quiet: bool) -> None:
 
 def _jobs_for(folders: Sequence[Path], out: Path, options: Options) -> list[Job]:
     """Return the jobs of the nights to be reduced, with all settings read and checked."""
-    from arrayred.batch import Job, night_labels
+    from arrayred.batch import Job, night_labels, require_outside
     from arrayred.io.remote import Address
 
     for folder in folders:
-        if folder.resolve() in (out.resolve(), *out.resolve().parents):
-            raise UsageError(
-                f"The output folder is inside the night {printable(str(folder))}",
-                path=out,
-                hint="Choose another folder.",
-            )
+        require_outside(folder, out)
     jobs = []
     for label, folder in zip(night_labels(folders), folders, strict=True):
         recipe, file = settle_settings(options, night_file_of(options, out / label))

@@ -42,8 +42,9 @@ from arrayred.model import (
     UNITS,
     VARIANCE,
     X,
+    Y,
     check_dataset,
-    check_image,
+    check_pixels,
 )
 
 if TYPE_CHECKING:
@@ -58,8 +59,7 @@ def to_ccddata(image: xr.Dataset, header: astropy.io.fits.Header | None = None) 
 
     Parameters
     ----------
-    image : counts (y, x) in adu or electron, computed (not chunked); `variance` and `dq` where
-        known.
+    image : counts (y, x) in adu or electron; `variance` and `dq` where known.
     header : the cards to begin with; by default those in the image's attributes, or those of the
         file that it was read from.
 
@@ -74,7 +74,7 @@ def to_ccddata(image: xr.Dataset, header: astropy.io.fits.Header | None = None) 
     Raises
     ------
     MismatchError
-        It is a cube, or chunked, or its pixels are not adjacent in their file.
+        It is a cube, or its pixels are not adjacent in their file.
     FrameError
         The file that its header would come from is missing.
 
@@ -91,7 +91,7 @@ def to_ccddata(image: xr.Dataset, header: astropy.io.fits.Header | None = None) 
 
     check_dataset(image, "an image")
     _refuse_cube(image)
-    check_image(image)
+    check_pixels(image, (Y, X))
     counts = image[CLEAN if CLEAN in image else COUNTS].values
     flags = image[DQ].values.copy() if DQ in image else None
     variance = image[VARIANCE].values if VARIANCE in image else None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import glob
 import os
+import warnings
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.config import Instrument
-from arrayred.errors import InputError, MismatchError, NightError
+from arrayred.errors import InputError, MismatchError, NightError, UsageError
 from arrayred.io.files import files_at, find_image
 from arrayred.io.frames import Frame, read_frames, require_same_unit
+from arrayred.io.header import parse_card
 from arrayred.io.pixel_checks import read_alike, repeated_frames
 from arrayred.io.pixels import FrameStack, PackedStack, PlaneStack, plain_pixels
 from arrayred.io.remote import Address, is_fits_name, path_or_address
-from arrayred.memory import rows_of_bands
+from arrayred.memory import rows_of_chunks
 from arrayred.model import (
     COUNTS,
     DQ,
@@ -35,6 +38,7 @@ from arrayred.model import (
     add_remark,
     check_dataset,
     dq_attrs,
+    string_coord,
 )
 
 if TYPE_CHECKING:
@@ -47,22 +51,26 @@ Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 def open_frames(
     paths: Paths,
-    chunks: Chunks = None,
+    chunks: Chunks = "auto",
     *,
     instrument: str = "generic",
     unsigned: Unsigned = "auto",
     depth: int = 3,
     memory: int | None = None,
     extension: str = "",
+    cards: Sequence[str] = (),
+    root: str | PathLike[str] | None = None,
 ) -> xr.Dataset:
-    """Open frames as a labelled cube.
+    """Open frames as a labelled cube; pixels are read when they are needed.
 
     Parameters
     ----------
     paths : a folder, a file, a pattern such as ``"2020-11-*/darks"``, or several of these, also
         as URLs. All frames are of one shape and one unit.
-    chunks : None reads the pixels now; a number makes dask chunks of all frames x that many rows,
-        "auto" of as many rows as fit into 64 MB.
+    chunks : "auto" makes dask chunks of all frames x as many rows as are reduced fastest; a number,
+        of that many rows; a mapping such as ``{"frame": 1, "y": 256}`` gives the lengths along
+        dimensions (-1: all of it), those that it does not name being as in "auto"; None reads the
+        pixels now.
     instrument : meaning of the header keywords: a name or the path of a TOML file.
     unsigned : "auto" recognises unsigned counts stored as signed (`unwrap_unsigned`); "wrapped"
         reads all raw frames with BZERO 0 so, "as-declared" every file as its header declares.
@@ -71,16 +79,25 @@ def open_frames(
         the rows of the bands of "auto".
     extension : number of the HDU (0 is the primary) or EXTNAME of the image of each file; "": the
         first, or the frame that all images of a file are parts of.
+    cards : keywords of header cards that become coordinates (frame) of these names, such as
+        ``["AIRMASS", "CCD-TEMP"]``: NaN, or an empty string, for frames without the card.
+    root : the folder that labels are relative to; by default the one that was opened, or the common
+        parent of several.
 
     Returns
     -------
     cube : `counts` (frame, y, x) in adu or electron, native dtype, with the coordinates of the data
         model, among them `night`, the evening date of each frame's night, and `gain`, a number or
         one of each frame; frames in canonical
-        order (time, then name). Labels are relative to the folder, or to the common parent of
-        several folders. `dq` and `variance` (frame, y, x) where any file has them beside its image
-        (MASK, DQ, UNCERT and the like: `io.planes`). The attribute `remarks` tells of frames that
-        are there twice, and of what was done to pixels that were turned, scaled or left out.
+        order (time, then name). Labels are file names relative to `root`, without suffix. `dq` and
+        `variance` (frame, y, x) where any file has them beside its image (MASK, DQ, UNCERT and the
+        like: `io.planes`). The attribute `remarks` tells of frames that are there twice, and of
+        what was done to pixels that were turned, scaled or left out.
+
+    Warns
+    -----
+    UserWarning
+        A frame is there twice.
 
     Raises
     ------
@@ -89,7 +106,8 @@ def open_frames(
     MismatchError
         Frames differ in shape or unit.
     UsageError
-        The memory does not hold one row of all frames for every thread.
+        The memory does not hold one row of all frames for every thread, or the chunks are not of
+        the dimensions frame, y and x.
 
     Examples
     --------
@@ -98,26 +116,61 @@ def open_frames(
     >>> from arrayred.simulate import Detector, SimulatedNight
     >>> with TemporaryDirectory() as folder:
     ...     _ = write_frames(SimulatedNight(Detector(shape=(40, 60))).frames(), Path(folder))
-    ...     cube = open_frames(folder, chunks="auto")
+    ...     cube = open_frames(folder)
     ...     pixels = cube.counts.sel(y=slice(10, 12), x=60).compute()
     >>> pixels.shape, cube.frame.values[0], cube.night.values[0]
-    ((8, 3), np.str_('dark-001'), np.str_('2024-03-09'))
+    ((8, 3), 'dark-001', '2024-03-09')
     """
-    frames = frames_at(paths, instrument, unsigned, depth, extension)
+    frames = frames_at(paths, instrument, unsigned, depth, extension, root)
     cube = make_cube(frames, chunks, memory)
     gains = [frame.gain for frame in frames]
     if "gain" not in cube.coords and None not in gains:
         cube = cube.assign_coords(gain=(FRAME, _number_coord(gains)))
-    for repeated, first in repeated_frames(frames).items():
-        cube = add_remark(cube, f"{repeated} is the same frame as {first}")
+    return with_cards(with_remarks(cube, frames), frames, cards)
+
+
+def with_remarks(cube: xr.Dataset, frames: Sequence[Frame]) -> xr.Dataset:
+    """Return a cube with remarks on its frames, and warn of those that are there twice."""
+    twice = [
+        f"{one} is the same frame as {first}" for one, first in repeated_frames(frames).items()
+    ]
+    if twice:
+        warnings.warn(f"Frames are there, and count, twice: {'; '.join(twice)}", stacklevel=3)
+    for remark in twice:
+        cube = add_remark(cube, remark)
     for told in dict.fromkeys(text for frame in frames for text in frame.pixel_warnings):
         labels = [frame.label for frame in frames if told in frame.pixel_warnings]
         cube = add_remark(cube, f"{', '.join(labels)}: {told}")
     return cube
 
 
+def with_cards(cube: xr.Dataset, frames: Sequence[Frame], keywords: Sequence[str]) -> xr.Dataset:
+    """Return a cube with header cards as coordinates (frame)."""
+    names = [keywords] if isinstance(keywords, str) else keywords
+    return cube.assign_coords({name: _card_coord(frames, name) for name in names})
+
+
+def _card_coord(frames: Sequence[Frame], keyword: str) -> tuple[str, Any, dict[str, str]]:
+    """Return the values of a card, as numbers if all frames that have it give one."""
+    headers = [frame.image.header for frame in frames]
+    found = [header.readable(keyword.upper()) for header in headers]
+    known = [value for value in found if value is not None]
+    cards = [h.card(keyword.upper()) for h, value in zip(headers, found, strict=True) if value]
+    comment = parse_card(cards[0])[1] if cards else ""
+    attrs = {"long_name": comment} if comment else {}
+    if all(isinstance(value, int | float) for value in known):
+        return FRAME, _number_coord(found), attrs
+    texts = ["" if value is None else str(value).rstrip() for value in found]
+    return FRAME, string_coord(texts), attrs
+
+
 def frames_at(
-    paths: Paths, instrument: str, unsigned: Unsigned, depth: int = 3, extension: str = ""
+    paths: Paths,
+    instrument: str,
+    unsigned: Unsigned,
+    depth: int = 3,
+    extension: str = "",
+    root: str | PathLike[str] | None = None,
 ) -> list[Frame]:
     """Return the raw frames of folders, files and patterns; see `open_frames`."""
     meaning = Instrument.load(instrument)
@@ -127,9 +180,8 @@ def frames_at(
     if not files:
         raise InputError(f"No frames found in {paths}", hint="Name a folder with FITS files.")
     tops = [_absolute(place if place.is_dir() else place.parent) for place in places]
-    frames, failures = read_frames(
-        files, meaning, Path(os.path.commonpath(tops)), extension=extension
-    )
+    top = Path(os.path.commonpath(tops)) if root is None else Path(root).absolute()
+    frames, failures = read_frames(files, meaning, top, extension=extension)
     if failures:
         raise NightError(tuple(failures))
     frames = [frame for frame in frames if not frame.is_product] or frames
@@ -190,8 +242,8 @@ def make_cube(
     stack = make_stack(frames, lazy=chunks is not None)
     pixels = stack_pixels(stack, chunks, memory)
     cube = labelled_cube(stack, frames, pixels)
-    rows = None if chunks is None else pixels.chunksize[1]
-    planes = {name: stack_pixels(plane, rows) for name, plane in plane_stacks(frames).items()}
+    same = None if chunks is None else dict(zip((FRAME, Y, X), pixels.chunksize, strict=True))
+    planes = {name: stack_pixels(plane, same) for name, plane in plane_stacks(frames).items()}
     return with_planes(cube, planes)
 
 
@@ -231,21 +283,40 @@ def make_stack(frames: Sequence[Frame], *, lazy: bool) -> FrameStack | PackedSta
 def stack_pixels(
     stack: FrameStack | PackedStack | PlaneStack, chunks: Chunks, memory: int | None = None
 ) -> Any:
-    """Return a stack's pixels: a numpy array, or a dask array of whole bands."""
+    """Return a stack's pixels: a numpy array, or a dask array, of whole bands by default."""
     if chunks is None:
         return stack[:, :, :]
     import dask.array as da
 
-    rows = chunks
-    if chunks == "auto":
-        rows = rows_of_bands(stack.shape, stack.dtype, memory, stack.step)
     return da.from_array(
         stack,
-        chunks=(-1, min(rows, stack.shape[1]), -1),
+        chunks=_chunk_lengths(stack, chunks, memory),
         name=f"frames-{stack.token}",
         inline_array=True,
         meta=np.empty((0, 0, 0), stack.dtype),
     )
+
+
+def _chunk_lengths(
+    stack: FrameStack | PackedStack | PlaneStack, chunks: Any, memory: int | None
+) -> tuple[int, int, int]:
+    """Return the lengths of chunks along frame, y and x."""
+    wanted = dict(chunks) if isinstance(chunks, Mapping) else {Y: chunks}
+    is_length = [value == "auto" or isinstance(value, Integral) for value in wanted.values()]
+    if not {*wanted} <= {FRAME, Y, X} or not all(is_length):
+        raise UsageError(
+            f"The chunks {chunks!r} are not lengths along {FRAME}, {Y} and {X}",
+            keyword="chunks",
+            value=chunks,
+            hint='Take "auto", a number of rows, {"frame": 1, "y": 256}, or None for no chunks.',
+        )
+    n_frames, n_rows, n_columns = (
+        size if wanted.get(dim) in (None, "auto", -1) else min(int(wanted[dim]), size)
+        for dim, size in zip((FRAME, Y, X), stack.shape, strict=True)
+    )
+    if wanted.get(Y, "auto") == "auto":
+        n_rows = rows_of_chunks((n_frames, n_rows, n_columns), stack.dtype, memory, stack.step)
+    return n_frames, n_rows, n_columns
 
 
 def labelled_cube(
@@ -259,20 +330,20 @@ def labelled_cube(
     return xr.Dataset(
         {COUNTS: ((FRAME, Y, X), pixels, {"units": frames[0].unit, "long_name": "pixel values"})},
         coords={
-            FRAME: _string_coord([frame.label for frame in frames]),
+            FRAME: string_coord([frame.label for frame in frames]),
             Y: np.arange(row, n_rows + row),
             X: np.arange(column, n_columns + column),
-            "frame_type": (FRAME, _string_coord([frame.frame_type or "" for frame in frames])),
+            "frame_type": (FRAME, string_coord([frame.frame_type or "" for frame in frames])),
             "exptime": (FRAME, _number_coord([frame.exptime for frame in frames]), {"units": "s"}),
             "time": (FRAME, _time_coord(frames)),
-            "object": (FRAME, _string_coord([frame.target for frame in frames])),
+            "object": (FRAME, string_coord([frame.target for frame in frames])),
             "ccd_temp": (
                 FRAME,
                 _number_coord([frame.ccd_temp for frame in frames]),
                 {"units": "deg_C"},
             ),
-            "night": (FRAME, _string_coord([frame.night for frame in frames])),
-            "path": (FRAME, _string_coord([str(frame.path) for frame in frames])),
+            "night": (FRAME, string_coord([frame.night for frame in frames])),
+            "path": (FRAME, string_coord([str(frame.path) for frame in frames])),
             **_common_setup(frames),
         },
         attrs={
@@ -282,11 +353,7 @@ def labelled_cube(
     )
 
 
-def _string_coord(values: Sequence[str]) -> Any:
-    return np.array(values, dtype=np.str_)
-
-
-def _number_coord(values: Sequence[float | None]) -> Any:
+def _number_coord(values: Sequence[Any]) -> Any:
     return np.array([np.nan if value is None else value for value in values], np.float64)
 
 
@@ -297,21 +364,26 @@ def _time_coord(frames: Sequence[Frame]) -> Any:
     return np.where(times.astype("datetime64[us]") == precise, times, np.datetime64("NaT", "ns"))
 
 
-def _common_setup(frames: Sequence[Frame]) -> dict[str, str | float]:
+def gain_source(frame: Frame) -> str:
+    """Return the source of a frame's gain, or "" if a card of its header states it."""
+    return frame.gain_from if frame.gain_from in (INSTRUMENT_FILE, GUESSED_GAIN) else ""
+
+
+def _common_setup(frames: Sequence[Frame]) -> dict[str, Any]:
     """Return the settings that all frames have in common, as scalar coordinates."""
     told = [(frame.gain, frame.read_noise, frame.saturation) for frame in frames]
-    shared: dict[str, str | float] = {
+    shared: dict[str, Any] = {
         name: values[0]
         for name, values in zip(_DETECTOR_COORDS, zip(*told, strict=True), strict=True)
         if values[0] is not None and all(value == values[0] for value in values)
     }
-    if "gain" in shared and frames[0].gain_from in (INSTRUMENT_FILE, GUESSED_GAIN):
-        shared["gain_from"] = frames[0].gain_from
+    if "gain" in shared and gain_source(frames[0]):
+        shared["gain_from"] = string_coord(gain_source(frames[0]))
     setups = [dict(frame.setup) for frame in frames]
     if all(frame.dispersion_axis == 2 for frame in frames):
         shared["dispersion_axis"] = 2
     return shared | {
-        name: setups[0][name]
+        name: string_coord(setups[0][name])
         for name in SETUP_COORDS
         if name in setups[0] and all(setup.get(name) == setups[0][name] for setup in setups)
     }

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from arrayred.config.toml import read_text_file
-from arrayred.errors import ForeignFileError, FrameError, HeaderError, InputError
+from arrayred.errors import ForeignFileError, FrameError, HeaderError, InputError, printable
 from arrayred.io import remote
 from arrayred.io.remote import Address, is_fits_name, list_remote, path_or_address, stamp_of
 from arrayred.io.scan import PRODUCT_CARD, ImageHDU, scan
@@ -52,9 +52,19 @@ def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
         raise InputError(
             _UNREADABLE.get(type(error), f"The folder cannot be read ({error.strerror})"),
             path=error.filename or folder,
-            hint="Name a folder of raw frames.",
+            hint=_other_spelling(folder) or "Name a folder of frames.",
         ) from error
     return [path for path in found if is_fits_name(path.name) and path.match(pattern)]
+
+
+def _other_spelling(folder: Path) -> str:
+    """Return a hint that names the folder with the same letters in another case, or ""."""
+    if isinstance(folder, Address) or folder.exists() or not folder.parent.is_dir():
+        return ""
+    for other in sorted(folder.parent.iterdir()):
+        if other.name.casefold() == folder.name.casefold():
+            return f"Did you mean {printable(str(other))}?"
+    return ""
 
 
 def files_at(place: Path, depth: int = 3) -> list[Path]:

@@ -25,6 +25,7 @@ from arrayred._version import __version__
 from arrayred.config import Instrument
 from arrayred.config.toml import read_toml, toml_lines, toml_text
 from arrayred.errors import (
+    ArrayredError,
     ForeignFileError,
     FrameError,
     HeaderError,
@@ -101,6 +102,7 @@ from arrayred.model import (
     X,
     Y,
     dq_attrs,
+    string_coord,
 )
 
 if TYPE_CHECKING:
@@ -175,13 +177,15 @@ def _name_that_fits(label: str, suffix: str) -> str:
 def arc_file(arc: xr.Dataset, provenance: Provenance, stem: str) -> dict[str, Content]:
     """Return the lamps of a target (lamp, x) as an ECSV table, one after the other: by name.
 
-    The metadata give each lamp's exposure, time, what was subtracted from it, and its SHA-256.
+    The metadata give the object, exposure and time of each lamp, what was subtracted from it, and
+    its SHA-256.
     """
     name = f"{stem}_arc.ecsv"
     n_lamps, n_columns = arc.sizes[LAMP], arc.sizes[X]
     lamps = [
         {
             "name": str(label),
+            "object": str(arc["object"].values[i]),
             "exptime": _json_number(arc["exptime"].values[i]),
             "date_mid": "" if np.isnat(times[i]) else str(np.datetime_as_string(times[i], "ms")),
             "minutes": _json_number(arc["minutes"].values[i]),
@@ -336,6 +340,7 @@ def read_arc(path: Path) -> xr.Dataset:
             coords={
                 LAMP: [str(lamp["name"]) for lamp in lamps],
                 X: planes["x"][0],
+                "object": (LAMP, [str(lamp.get("object", "")) for lamp in lamps]),
                 "time_mid": (LAMP, np.array(middles)),
                 "minutes": (LAMP, np.array(minutes, np.float64)),
             },
@@ -1420,7 +1425,11 @@ def coords_of(header: Header, instrument: Instrument, path: Path = Path()) -> di
         "dispersion_axis": 2 if frame.dispersion_axis == 2 else None,
         **dict(frame.setup),
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {
+        name: string_coord(value) if isinstance(value, str) else value
+        for name, value in told.items()
+        if value is not None
+    }
 
 
 def _frame_of_header(header: Header, instrument: Instrument, path: Path = Path()) -> Frame:
@@ -1639,6 +1648,17 @@ def open_product(path: str | os.PathLike[str], *, instrument: str = "generic") -
     return xr.Dataset(variables, coords=coords, attrs=attrs)
 
 
+def holds_spectrum(path: str) -> bool:
+    """Return whether a local file is a spectrum that arrayred wrote; its first header is read."""
+    place = Path(path)
+    try:
+        with open_regular(place) as file:
+            header = Header.from_bytes(header_bytes(place, file, first=True) or b"")
+    except (ArrayredError, OSError):  # what it is instead, those say who read frames
+        return False
+    return PRODUCT_CARD in header and header.readable("NAXIS") == 0
+
+
 def header_of_product(path: Path) -> Header:
     """Return the header of a product, after comparing every HDU with its DATASUM.
 
@@ -1751,11 +1771,13 @@ def _spectrum_variables(hdu: _HDU, path: Path, *, along: bool) -> ImageVariables
 
 
 def _table_columns(hdu: _HDU, path: Path) -> ImageVariables:
+    """Return the columns of a table as variables: (x), or (x, y) where cells hold vectors."""
     types = {form: f">{np.dtype(name).str[1:]}" for name, form in COLUMN_FORMS.items()}
-    types["L"] = "S1"
+    types |= {"L": "S1", "A": "S"}
     header, numbers = hdu.header, range(1, int(str(hdu.header["TFIELDS"])) + 1)
-    forms = [header.readable(f"TFORM{i}") for i in numbers]
-    if not set(forms) <= set(types):
+    forms = [str(header.readable(f"TFORM{i}")) for i in numbers]
+    known = [re.fullmatch(f"([0-9]*)([{''.join(types)}])", form) for form in forms]
+    if None in known:
         raise FrameError(
             f"The columns are of the forms {forms}, which arrayred does not write",
             path=path,
@@ -1771,20 +1793,81 @@ def _table_columns(hdu: _HDU, path: Path) -> ImageVariables:
             keyword=keyword,
             hint=_DAMAGED_HINT,
         )
-    fields = [(str(name), types[str(form)]) for name, form in zip(names, forms, strict=True)]
+    fields: list[Any] = []
+    for name, form in zip(names, known, strict=True):
+        n, kind = (form[1], form[2]) if form else ("", "")
+        if kind == "A":
+            fields.append((str(name), f"S{n or 1}"))
+        else:
+            fields.append((str(name), types[kind], (int(n),) if n else ()))
     records = np.frombuffer(hdu.raw, np.dtype(fields), int(str(header["NAXIS2"])))
     units: dict[Any, str] = {spelled: unit for unit, spelled in TABLE_UNITS.items()}
     variables: ImageVariables = {}
-    for i, (name, kind) in enumerate(fields, 1):
-        values = records[name].astype(np.dtype(kind).newbyteorder("="))
-        values = values == b"T" if kind == "S1" else values
+    for i, (name, form) in enumerate(zip(map(str, names), known, strict=True), 1):
+        values = records[name]
+        values = values == b"T" if form and form[2] == "L" else values
+        values = values.astype(values.dtype.newbyteorder("="))
         unit = header.get(f"TUNIT{i}")
         told = {
             "units": units.get(unit, unit),
             "long_name": parse_card(header.card(f"TTYPE{i}"))[1],
         }
-        variables[name] = (X, values, {key: value for key, value in told.items() if value})
+        dims: Any = X if values.ndim == 1 else (X, Y)
+        variables[name] = (dims, values, {key: value for key, value in told.items() if value})
     return variables
+
+
+def read_frames(path: Path) -> xr.Dataset:
+    """Return the spectra of frames (frame, x) that `frames_file` wrote, without wavelengths.
+
+    Raises
+    ------
+    FrameError
+        The file cannot be read, or holds no spectra of frames.
+    """
+    import xarray as xr
+
+    first, *others = _checked_hdus(path)
+    hdu = next((o for o in others if o.header.readable("EXTNAME") == FRAMES_EXTENSION), None)
+    start = first.header.readable("XFIRST")
+    if hdu is None or not isinstance(start, int):
+        raise FrameError(
+            "The file holds no spectra of frames",
+            path=path,
+            hint="Reduce the target with --per-frame.",
+        )
+    columns = _table_columns(hdu, path)
+    columns.pop(WAVELENGTH, None)
+    sigma = columns.pop("uncertainty")[1]
+    found: dict[str, Any] = {
+        name: ((FRAME, X), values, {"long_name": "", **told})  # a long comment was not written
+        for name, (_, values, told) in columns.items()
+        if values.ndim == 2
+    }
+    if not np.isnan(sigma).all():
+        found[VARIANCE] = ((FRAME, X), variance_of(sigma), {})
+    dates = [str(date, "ascii") or "NaT" for date in columns["date_mid"][1]]
+    coords: dict[str, Any] = {
+        FRAME: [str(name, "ascii") for name in columns["frame"][1]],
+        X: np.arange(start, start + sigma.shape[1]),
+        "time_mid": (FRAME, np.array(dates, "datetime64[ns]")),
+        "extraction": (FRAME, [str(how, "ascii") for how in columns["extraction"][1]]),
+    }
+    coords |= {name: (FRAME, columns[name][1]) for name in ("exptime", "offset")}
+    return xr.Dataset(found, coords)
+
+
+def with_new_frame_wavelengths(path: Path, frames: xr.Dataset) -> dict[str, Content]:
+    """Return the file of the spectra of frames whose wavelengths alone were made anew, by name.
+
+    Parameters
+    ----------
+    path : of the FITS file; its cards stay as they are.
+    frames : of `read_frames`, with their new wavelengths.
+    """
+    header = header_of_product(path)
+    header.drop([keyword for keyword in header if is_structural(keyword)])
+    return {path.name: frames_table(frames, header)}
 
 
 # Simulated frames written as a folder of FITS files: `write_frames`, `write_truth`.

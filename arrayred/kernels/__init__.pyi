@@ -23,12 +23,11 @@ from .noise import rounding_variance as rounding_variance
 from .reject import NoiseClip as NoiseClip
 from .reject import PixelNoise as PixelNoise
 from .reject import Scales as Scales
-from .reject import candidate_outliers as candidate_outliers
 from .reject import clip_factor as clip_factor
 from .reject import clipped_mean as clipped_mean
 from .reject import combine_scaled as combine_scaled
 from .reject import compare_tiles as compare_tiles
-from .reject import highest_excess as highest_excess
+from .reject import dark_excess as dark_excess
 from .reject import line_widths as line_widths
 from .reject import mean_without as mean_without
 from .reject import median_factor as median_factor
@@ -36,6 +35,7 @@ from .reject import minmax_factor as minmax_factor
 from .reject import noise_clipped_mean as noise_clipped_mean
 from .reject import quantile as quantile
 from .reject import row_slopes as row_slopes
+from .reject import screen_strip as screen_strip
 from .reject import smooth_scales as smooth_scales
 from .reject import to_one_level as to_one_level
 from .reject import weighted_median as weighted_median

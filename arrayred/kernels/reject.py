@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache, partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -792,13 +792,15 @@ _BRIGHT_PIXEL_SNR = 4.0
 """S/N of a pixel above which its tile is scaled."""
 _BRIGHT_HALF_SNR = 1.0
 """The same for half the pixels of a tile in any frame."""
+_SCREEN_SIGMA = 3.4
+"""Excess from which on a value is compared closely, sigma: less than that of the neighbour of a hit
+by more than the rounding of float32."""
 _SCATTER_QUANTILE = 0.75
 _NOISE_ALONE = 1.2
 """Quantile of the distances from a median that is about 1 for normal noise: 0.92 for 3 frames, 1.04
 for 5."""
 _SHIFT_TOLERANCE = 0.2
 _SCALE_TOLERANCE = 0.01
-_COMPARED_STRIP_PIXELS = 1 << 16
 
 
 class PixelNoise(NamedTuple):
@@ -834,66 +836,113 @@ class TileComparison(NamedTuple):
     excess: Values
 
 
-def highest_excess(block: NDArray[Any], offsets: Values | None = None) -> NDArray[np.float32]:
-    """Return the excess of the highest value of each pixel over the mean of all frames.
+class ScreenedStrip(NamedTuple):
+    """Values and tiles of a strip that have to be compared closely.
 
     Parameters
     ----------
-    block : counts (frame, y, x), any real dtype; NaN is missing.
-    offsets : (frame, x) to subtract first.
+    common : (y, x), the median of the frames, less dark and sky; NaN where none has a value.
+    reference : (y, x), what a value is compared with: of two values the lower one, NaN of one.
+    frame, where : the frames and flat indices (y, x) of values that may be too high.
+    may_shine : (y, tile), whether a tile may be bright.
+    """
 
-    Returns
-    -------
-    excess (y, x); NaN or -inf where no value is present.
+    common: Values
+    reference: Values
+    frame: Indices
+    where: Indices
+    may_shine: Flags
+
+
+def screen_strip(
+    block: Block, sky: Values, noise: PixelNoise, dark: Values, more: Values, places: Indices
+) -> ScreenedStrip:
+    """Find the values and the tiles of a strip that have to be compared closely.
+
+    Without light every frame has the scale 1, so that a value is compared with the median of its
+    pixel. Its noise is the least that it can have: what is considered later, such as the sky of its
+    own frame, slopes and the scatter of its tile, only lowers its excess.
+
+    Parameters
+    ----------
+    block : counts (frame, y, x), any real dtype, at least two frames; NaN is missing. Small enough
+        for the CPU cache.
+    sky : (frame, x), the sky to subtract from each frame.
+    noise : noise of a frame.
+    dark, more : (y, x), the dark to subtract, and further variance, as of hot pixels.
+    places : (tile, x), the columns of the tiles.
 
     Examples
     --------
-    >>> highest_excess(np.array([[[1]], [[7]], [[1]]], np.uint16))
-    array([[4.]], dtype=float32)
+    >>> frames = np.full((3, 1, 4), 9, np.uint16)
+    >>> frames[1, 0, 2] = 90
+    >>> sky, none, noise = np.full((3, 4), 9.0), np.zeros((1, 4)), PixelNoise(25.0, 0.0, 1.0)
+    >>> found = screen_strip(frames, sky, noise, none, none, np.arange(4)[np.newaxis])
+    >>> found.frame, found.where, found.may_shine
+    (array([1]), array([2]), array([[False]]))
     """
-    excess = np.empty(block.shape[1:], np.float32)
-    less = None if offsets is None else offsets.astype(np.float32)
-    for rows in strips(block, _COMPARED_STRIP_PIXELS):
-        excess[rows] = _highest_excess(block[:, rows], less)
-    return excess
+    kind = np.result_type(block.dtype, np.float32)  # wider integers need all of float64
+    values = block.astype(kind)
+    values -= sky.astype(kind)[:, np.newaxis]
+    middle = median(values)
+    reference = _reference_of(values, middle)
+    values -= reference.astype(kind)
+    common, light = middle - dark, reference - dark
+    sigma = np.sqrt(noise.variance(light + np.minimum.reduce(sky, axis=0), more))
+    high = np.flatnonzero(values > (_SCREEN_SIGMA * sigma).astype(kind))
+    frame, where = np.divmod(high, sigma.size)
+    peaks = np.fmax.reduce((light / sigma)[:, places], axis=-1) > _BRIGHT_PIXEL_SNR
+    reaching = values > (_BRIGHT_HALF_SNR * sigma - light).astype(kind)
+    may_shine = peaks | _half_reach(reaching, places)
+    return ScreenedStrip(common, light, frame, where, may_shine)
 
 
-def _highest_excess(
-    strip: NDArray[Any], offsets: NDArray[np.float32] | None
-) -> NDArray[np.float32]:
-    """Return the same for a strip small enough for the CPU cache."""
-    floating = strip.dtype.kind == "f"
-    highest = np.full(strip.shape[1:], -np.inf, np.float32)
-    total, value = np.zeros_like(highest), np.empty_like(highest)
-    for i, frame in enumerate(strip):
-        np.copyto(value, frame, casting="unsafe")
-        if offsets is not None:
-            value -= offsets[i]
-        np.fmax(highest, value, out=highest)
-        total += np.nan_to_num(value, copy=False) if floating else value
-    n = np.count_nonzero(~np.isnan(strip), axis=0) if floating else strip.shape[0]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        total /= np.asarray(n, np.float32)
-        return np.subtract(highest, total, out=highest)
+def _half_reach(reaching: Flags, places: Indices) -> Flags:
+    """Return whether half of the pixels of tiles (y, tile) may be set in any frame (frame, y, x).
+
+    Tiles overlap where they do not fit evenly; they are counted up to the next, and the pixels
+    beyond it are taken as set.
+    """
+    first, width = places[:, 0], places.shape[1]
+    counted = np.add.reduceat(reaching.view(np.uint8), first, axis=2)
+    n_apart = width - np.diff(np.append(first, reaching.shape[2]))
+    return np.asarray(2 * (np.maximum.reduce(counted, axis=0) + n_apart) >= width)
 
 
-def candidate_outliers(
-    excess: NDArray[np.float32], counts: Values, n_frames: int, noise: PixelNoise, n_sigma: float
-) -> Indices:
-    """Return the flat indices of pixels whose highest value may be too high, for equal frames.
+def dark_excess(
+    values: Values,
+    sky: Values,
+    noise: PixelNoise,
+    more: Values,
+    reference: Values,
+    of_mean: tuple[Values, Values],
+    n_frames: int,
+) -> Values:
+    """Return the excess of values in tiles without light over the other frames, as `compare_tiles`.
 
     Parameters
     ----------
-    excess : (y, x), of `highest_excess`.
-    counts : (y, x), combined frames, dark-subtracted.
-    n_frames, noise : number and noise of the frames.
-    n_sigma : threshold in standard deviations above the mean of the others.
+    values : (tile, x), tiles of single frames, less dark and sky; NaN is missing.
+    sky : (tile, x), the subtracted sky of these frames.
+    noise : noise of a frame.
+    more : (tile, x), further variance, as of hot pixels.
+    reference : (tile, x), of `screen_strip`.
+    of_mean : (tile, x) each, the mean sky of all frames, and the number of frames with the noise of
+        that sky that would know as much as all of them together.
+    n_frames : number of frames.
+
+    Returns
+    -------
+    excess (tile, x), in standard deviations.
     """
-    share = n_sigma * (n_frames - 1) / n_frames
-    found = np.flatnonzero(excess > share * np.sqrt(noise.floor))
-    above = excess.flat[found].astype(np.float64)
-    others = counts.flat[found] - above / (n_frames - 1)
-    return found[~(above <= share * np.sqrt(noise.variance(others)))]
+    variance = noise.variance(reference + sky, more)
+    mean_sky, n_alike = of_mean
+    known = n_alike / noise.variance(reference + mean_sky, more)
+    excess = _excess_in_sigma(
+        values - reference, reference, variance, 1.0 / (known - 1.0 / variance), n_frames
+    )
+    excess[~np.isfinite(excess)] = 0.0
+    return np.asarray(excess / np.maximum(_tile_scatter(excess), 1.0))
 
 
 def compare_tiles(
@@ -915,11 +964,11 @@ def compare_tiles(
     scale, reference, bright = _scaled_tiles(values, sky, noise, more, struck)
     reference[bright] = _median_frame(values[:, bright] / scale[:, bright])
     expected = scale * reference
-    known = np.where(np.isnan(values), 0.0, values)
-    excess = _excess_in_sigma(
-        known - expected, expected, noise.variance(expected + sky, more), scale
-    )
-    excess[np.isnan(values) | ~np.isfinite(excess)] = 0.0
+    variance = noise.variance(expected + sky, more)
+    known = scale**2 / variance
+    others = np.add.reduce(known, axis=0) - known
+    excess = _excess_in_sigma(values - expected, expected, variance, scale**2 / others, len(values))
+    excess[~np.isfinite(excess)] = 0.0
     scatter = _tile_scatter(excess)
     if struck is not None:
         excess[np.broadcast_to(scatter > _NOISE_ALONE, excess.shape)] = 0.0
@@ -973,7 +1022,9 @@ def _has_light(known: Values, common: Values, root: Values) -> Flags:
     return shines
 
 
-def _excess_in_sigma(above: Values, expected: Values, variance: Values, scale: Values) -> Values:
+def _excess_in_sigma(
+    above: Values, expected: Values, variance: Values, of_reference: Values, n_frames: int
+) -> Values:
     """Return the excess of values over the expected ones, in standard deviations.
 
     The noise of the reference of a frame is larger than usual where the other frames are faint.
@@ -982,9 +1033,7 @@ def _excess_in_sigma(above: Values, expected: Values, variance: Values, scale: V
         expected, 0.0
     )
     above = np.where(above > 0, np.maximum(above - tolerance, 0.0), above)
-    known = scale**2 / variance
-    others = np.add.reduce(known, axis=0) - known
-    more = np.maximum(scale**2 / others - variance / (len(scale) - 1), 0.0)
+    more = np.maximum(of_reference - variance / (n_frames - 1), 0.0)
     return np.asarray(above / np.sqrt(variance + more))
 
 
@@ -999,8 +1048,15 @@ def _steepest_slope(light: Values) -> Values:
 
 def _median_frame(scaled: Values) -> Values:
     """Return the median of frames; of two, the lower one; NaN of fewer."""
-    n = np.count_nonzero(~np.isnan(scaled), axis=0)
-    middle = np.where(n == 2, np.fmin.reduce(scaled, axis=0), median(scaled))
+    return _reference_of(scaled, median(scaled))
+
+
+def _reference_of(frames: Block, middle: Values) -> Values:
+    """Return the median of frames, or the lower one where only two are there; NaN of fewer."""
+    n = count(~np.isnan(frames))
+    if n.size and n.min() > 2:
+        return middle
+    middle = np.where(n == 2, np.fmin.reduce(frames, axis=0), middle)
     return np.where(n < 2, np.nan, middle)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,7 +32,7 @@ from arrayred.io.frames import (
     without_type_warnings,
 )
 from arrayred.io.header import Value
-from arrayred.io.ledger import PAGE
+from arrayred.io.ledger import PAGE, Ledger
 from arrayred.io.products import product_names
 from arrayred.model import Sections, is_check, remark_about, to_check, without_level
 from arrayred.night.groups import (
@@ -685,15 +686,22 @@ def no_lights_error(night: Night, problems: Iterable[ArrayredError]) -> list[Arr
         return []
     made = [label for label, why in night.left_out if why == PRODUCT]
     if made and not night.frames:
-        hint = "Name the folder of the raw frames."
+        inputs = (path for entry in Ledger(night.folder).entries() for path in entry.inputs)
+        raw = next((str(Path(path).parent) for path in inputs), "")
+        where = f": arrayred inspect {shlex.quote(raw)}" if raw else "."
+        hint = f"Name the folder of the raw frames{where}"
         told = f"These are products of a reduction ({list_of_names(made)}), not raw frames"
         return [InputError(told, path=night.folder, hint=hint)]
     others = {str(frame.path) for frame in night.frames if frame.frame_type is not None}
     if any(problem.path is not None and problem.path not in others for problem in problems):
         return []
     if night.file.frames == "*":
-        hint = "Check the frame types; add other spellings to an instrument file."
-        return [InputError("No light (science) frames found", path=night.folder, hint=hint)]
+        hint = "Check the frame types; spellings of your own go into an instrument file."
+        return [InputError("There is no light frame", path=night.folder, hint=hint)]
+    if other := _pattern_of_other_case(night):
+        hint = f"Upper and lower case differ: use --frames {shlex.quote(other)}."
+        told = f"There is no light frame whose name matches {night.file.frames!r}"
+        return [InputError(told, path=night.folder, hint=hint)]
     reason = pattern_mismatch(night.file.frames)
     lights = [label for label, why in night.left_out if why == reason]
     there = (
@@ -710,6 +718,16 @@ def no_lights_error(night: Night, problems: Iterable[ArrayredError]) -> list[Arr
             else f"{there}.",
         )
     ]
+
+
+def _pattern_of_other_case(night: Night) -> str:
+    """Return the pattern of the frames in lower or upper case, if it then matches a light frame."""
+    names = [frame.path for frame in night.scanned if frame.frame_type == "light"]
+    pattern = night.file.frames
+    for other in (pattern.lower(), pattern.upper()):
+        if any(path.match(other) for path in names):
+            return other
+    return ""
 
 
 def _untyped_error(frame: Frame) -> InputError:

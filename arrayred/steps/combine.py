@@ -48,6 +48,7 @@ from arrayred.model import (
     CLEAN,
     CLEAN_METHOD,
     COUNTS,
+    DETECTOR_COORDS,
     DQ,
     FRAME,
     N_REJECTED,
@@ -62,7 +63,9 @@ from arrayred.model import (
     add_remark,
     check_cube,
     check_image,
+    common_value,
     dq_attrs,
+    string_coord,
     with_pixels_of,
 )
 from arrayred.steps.noise import (
@@ -228,7 +231,7 @@ def _combined_image(
 
     return xr.Dataset(
         {name: ((Y, X), plane, cube[COUNTS].attrs) for name, plane in planes.items()},
-        coords={Y: cube[Y], X: cube[X], "method": method, **_common_coords(cube)},
+        coords={Y: cube[Y], X: cube[X], "method": string_coord(method), **_common_coords(cube)},
         attrs={**cube.attrs, "history": [*cube.attrs.get("history", []), *lines]},
     )
 
@@ -288,17 +291,11 @@ def _minmax_kernel(n_frames: int, low: int, high: int) -> tuple[Callable[..., An
 def _common_coords(cube: xr.Dataset) -> dict[str, Any]:
     """Return the scalar coordinates of a combination, from those of its frames."""
     scalars: dict[str, Any] = {"n_frames": cube.sizes[FRAME]}
+    common = {name: common_value(cube, name) for name in (*SETUP_COORDS, *DETECTOR_COORDS)}
     scalars |= {
-        name: cube[name]
-        for name in (
-            *SETUP_COORDS,
-            "gain",
-            "gain_from",
-            "read_noise",
-            "saturation",
-            "dispersion_axis",
-        )
-        if name in cube.coords and not cube[name].dims
+        name: string_coord(value) if isinstance(value, str) else value
+        for name, value in common.items()
+        if value is not None
     }
     if "exptime" in cube.coords:
         total = cube["exptime_total" if "exptime_total" in cube.coords else "exptime"].values
@@ -424,7 +421,7 @@ def add_clean(
     if how.is_plain:
         return image
     told = how.method if how.weights == "none" else f"{how.method}, weighted by noise"
-    image = image.assign_coords({CLEAN_METHOD: told})
+    image = image.assign_coords({CLEAN_METHOD: string_coord(told)})
     lights = with_pixels_of(image, lights, (FRAME, Y, X))
     minus = None if minus is None else with_pixels_of(image, minus)
     how.require_enough(lights.sizes[FRAME])

@@ -15,9 +15,9 @@ which the spectrum is extracted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -50,6 +50,7 @@ from arrayred.model import (
     check_cube,
     check_image,
     dq_attrs,
+    string_coord,
     with_pixels_of,
 )
 from arrayred.steps.calibrate import subtract_dark
@@ -288,7 +289,7 @@ def _without_outliers(scene: ComparisonInput, outliers: PixelOutliers, told: str
         planes[VARIANCE] = _variance_plane(image)
     for pixels in compared_pixels(scene, where, outliers):
         _replace_pixels(scene, pixels, outliers.flags(n, pixels.where), planes)
-    return image.assign(planes).assign_coords({CLEAN_METHOD: _cleaned_method(image)})
+    return image.assign(planes).assign_coords({CLEAN_METHOD: string_coord(_cleaned_method(image))})
 
 
 def _replace_pixels(
@@ -371,10 +372,11 @@ def _variance_change(
 
 # Comparison of the frames of a target, value by value: `compare_frames`.
 #
-# The arithmetic is in `kernels.reject`; this section chooses where to apply it. Two kinds of tiles
-# are compared closely: tiles with a value well above the mean of the frames, and tiles that a star
-# illuminates, since its flux differs from frame to frame. On a real night they are a fourteenth of
-# the image.
+# The arithmetic is in `kernels.reject`; this section chooses where to apply it. Where there is no
+# light all frames have one scale, so that each value is compared with the median of its pixel, and
+# only those well above it are looked at with the rest of their tile, which costs a few operations
+# a value. Tiles that a star illuminates are compared as a whole, in all frames, since its flux
+# differs from frame to frame. All of it is done in one pass over the frames, band by band.
 #
 # The sky of each frame is subtracted first, by column, because its lines do not scale with the
 # star's flux: it is the median of a few dozen of the darker rows.
@@ -388,12 +390,9 @@ _SIGMA_AGAIN = 1.0
 """By which a value beside a known hit must be higher than another: the core of a bright star two
 rows wide has neighbours that are high by its profile (14 of 14,600 of its pixels were taken, not
 33)."""
-_LIT_TILE_SIGMA = 2.0
-"""Signal in the mean of a tile, sigma, from which on flux differences of a fifth matter."""
 _ROWS_OF_SKY = 64
 _TILE_VALUES_AT_ONCE = 1 << 17
-_LAZY_FACTOR = 16
-"""Factor by which more values are read at once from all bands where tiles lie across them."""
+_STRIP_VALUES_AT_ONCE = 1 << 18
 
 
 class ComparisonInput(NamedTuple):
@@ -485,51 +484,81 @@ def compare_frames(scene: ComparisonInput, n_sigma: float) -> PixelOutliers:
     scene : at least two frames.
     n_sigma : rejection threshold; for a neighbour of a rejected value it is 3.5.
     """
-    lit = _lit_tiles(scene)
-    tiles = np.union1d(_candidate_tiles(scene, n_sigma), lit)
-    blocks = merge_outliers(_outliers_in_tiles(scene, tiles, n_sigma))
-    hits = _with_neighbours(scene, list(blocks))
-    beside = scene.grid.holding(scene.grid.around(np.unique(hits.where).astype(np.intp)))
-    blocks += merge_outliers(_outliers_in_tiles(scene, np.setdiff1d(beside, tiles), n_sigma))
-    again = np.intersect1d(beside, lit)
-    blocks += merge_outliers(_outliers_in_tiles(scene, again, n_sigma, hits))
-    return _with_neighbours(scene, blocks)
+    grid = scene.grid
+    common = np.full(grid.shape, np.nan, np.float32)
+    may_shine = np.zeros(grid.n_tiles, np.bool_)
+    found = _sorted_outliers(_outliers_of_frames(scene, n_sigma, common, may_shine))
+    hits = _with_neighbours(scene, found, common)
+    beside = grid.holding(grid.around(np.unique(hits.where).astype(np.intp)))
+    again = _outliers_in_tiles(scene, beside[may_shine[beside]], n_sigma, hits)
+    return _with_neighbours(scene, _sorted_outliers(chain([found], again)), common)
 
 
-def _candidate_tiles(scene: ComparisonInput, n_sigma: float) -> Indices:
-    """Return the tiles with a value well above the others, or without one."""
-    grid, counts = scene.grid, scene.image[COUNTS].values
-    n_frames = scene.lights.sizes[FRAME]
-    margin = 0.0 if n_frames <= 3 else 1.0
-    above = np.asarray(_excess_plane(scene))
-    high = kernel.candidate_outliers(above, counts, n_frames, scene.noise, n_sigma - margin)
-    missing = np.flatnonzero(np.isnan(above))
-    return grid.holding(np.union1d(high, missing))
+def _outliers_of_frames(
+    scene: ComparisonInput, n_sigma: float, common: NDArray[np.float32], may_shine: Flags
+) -> Iterator[OutlierRecords]:
+    """Yield the values that are high enough to be the neighbour of a hit; each band is read once.
+
+    Parameters
+    ----------
+    common : (y, x), receives the median of the frames, less dark and sky.
+    may_shine : (tile), receives whether a tile may be bright.
+    """
+    for band, tiles in _bands(scene, np.arange(scene.grid.n_tiles)):
+        yield from _outliers_without_light(scene, band, n_sigma, common, may_shine)
+        yield from _outliers_of_band(scene, band, tiles[may_shine[tiles]], n_sigma)
 
 
-def _excess_plane(scene: ComparisonInput) -> Any:
-    """Return the excess of the highest value of each pixel over the mean (y, x), a lazy plane."""
-    counts, sky = scene.lights[COUNTS], scene.sky
-    kind = np.dtype(np.float32)
-    if not scene.grid.upright:
-        return map_frames(counts.data, partial(kernel.highest_excess, offsets=sky), dtype=kind)
-    less = counts.astype(kind) - _along_y(sky.astype(kind))
-    return map_frames(less.data, kernel.highest_excess, dtype=kind)
+def _outliers_without_light(
+    scene: ComparisonInput,
+    band: FrameBand,
+    n_sigma: float,
+    common: NDArray[np.float32],
+    may_shine: Flags,
+) -> Iterator[OutlierRecords]:
+    """Yield the same of those tiles of a band that are dark, strip by strip."""
+    grid, noise = scene.grid, scene.noise
+    n_frames, n_rows, n_columns = band.raw.shape
+    column = band.column + np.arange(n_columns)
+    sky = scene.sky[:, column]
+    mean_sky = np.add.reduce(sky, axis=0) / n_frames
+    n_alike = noise.variance(mean_sky) * np.add.reduce(1.0 / noise.variance(sky), axis=0)
+    places = grid.starts[band.blocks, np.newaxis] - band.column + np.arange(grid.width)
+    step = max(_STRIP_VALUES_AT_ONCE // (n_frames * n_columns), 1)
+    for top in range(0, n_rows, step):
+        raw = band.raw[:, top : top + step]
+        row = band.row + top + np.arange(raw.shape[1])[:, np.newaxis]
+        where = grid.flat(row, column)
+        dark, more = _dark_at(scene, where)
+        found = kernel.screen_strip(raw, sky, noise, dark, more, places)
+        common.flat[where] = found.common
+        may_shine[row * grid.n_blocks + np.arange(grid.n_blocks)[band.blocks]] = found.may_shine
+        tile = grid.tile_of(where.flat[found.where])
+        pair = np.unique((found.frame * grid.n_tiles + tile)[~may_shine[tile]])
+        frame, tile = np.divmod(pair, grid.n_tiles)
+        at, place = (a - b for a, b in zip(grid.places(tile), (row[0], band.column), strict=True))
+        of_frame = frame[:, np.newaxis]
+        values = raw[of_frame, at, place] - sky[of_frame, place] - dark[at, place]
+        excess = kernel.dark_excess(
+            values,
+            sky[of_frame, place],
+            noise,
+            more[at, place],
+            found.reference[at, place],
+            (mean_sky[place], n_alike[place]),
+            n_frames,
+        )
+        i, x = np.nonzero((excess > _NEIGHBOUR_SIGMA) & grid.own(tile))
+        above = values - found.common[at, place]
+        yield _records(frame[i], where[at, place][i, x], above[i, x], excess[i, x] > n_sigma)
 
 
-def _along_y(sky: NDArray[np.float32]) -> xr.DataArray:
-    import xarray as xr
-
-    return xr.DataArray(sky, dims=(FRAME, Y))
-
-
-def _lit_tiles(scene: ComparisonInput) -> Indices:
-    """Return the tiles that are illuminated, or lack a pixel."""
-    grid, sky = scene.grid, np.add.reduce(scene.sky, axis=0) / len(scene.sky)
-    counts, first = grid.along(scene.image[COUNTS].values), grid.edges[:-1]
-    light = np.add.reduceat(counts, first, axis=1) - np.add.reduceat(sky, first)
-    noise = np.add.reduceat(np.sqrt(scene.noise.variance(sky)), first)
-    return np.flatnonzero(~(light <= _LIT_TILE_SIGMA * noise))
+def _records(frame: Indices, where: Indices, above: Values, hit: Flags) -> OutlierRecords:
+    """Return records of outliers."""
+    records = np.empty(frame.size, OUTLIER_DTYPE)
+    for name, values in zip(OUTLIER_DTYPE.names or (), (frame, where, above, hit), strict=True):
+        records[name] = values
+    return records
 
 
 def compared_pixels(
@@ -545,23 +574,34 @@ def compared_pixels(
     """
     is_wanted = np.zeros(scene.image[COUNTS].size, np.bool_)
     is_wanted[wanted] = True
-    for tiles, raw in _tiles_with_values(scene, scene.grid.holding(wanted)):
-        where, given = _tile_data(scene, tiles, raw, outliers)
-        chosen = is_wanted[where] & scene.grid.own(tiles)
-        order = np.argsort(where[chosen])
-        planes = (each[:, chosen][:, order] for each in (*given[:2], kernel.tile_scales(*given)))
-        yield ComparedPixels(where[chosen][order], *planes)
+    for band, own in _bands(scene, scene.grid.holding(wanted)):
+        for tiles in _split_tiles(scene, own):
+            where, given = _tile_data(scene, band, tiles, outliers)
+            chosen = is_wanted[where] & scene.grid.own(tiles)
+            order = np.argsort(where[chosen])
+            scale = kernel.tile_scales(*given)
+            planes = (each[:, chosen][:, order] for each in (*given[:2], scale))
+            yield ComparedPixels(where[chosen][order], *planes)
 
 
 def _outliers_in_tiles(
-    scene: ComparisonInput, tiles: Indices, n_sigma: float, hits: PixelOutliers | None = None
+    scene: ComparisonInput, tiles: Indices, n_sigma: float, hits: PixelOutliers
 ) -> Iterator[OutlierRecords]:
-    """Yield the values of tiles that are high enough to be the neighbour of a hit.
+    """Yield the values beside known hits, which have no part in the scale of their tile."""
+    for band, own in _bands(scene, tiles):
+        yield from _outliers_of_band(scene, band, own, n_sigma, hits)
 
-    Known hits have no part in the scale of their tile; then only values beside them are found.
-    """
-    for some, raw in _tiles_with_values(scene, tiles):
-        where, given = _tile_data(scene, some, raw, hits)
+
+def _outliers_of_band(
+    scene: ComparisonInput,
+    band: FrameBand,
+    tiles: Indices,
+    n_sigma: float,
+    hits: PixelOutliers | None = None,
+) -> Iterator[OutlierRecords]:
+    """Yield the values of whole tiles that are high enough to be the neighbour of a hit."""
+    for some in _split_tiles(scene, tiles):
+        where, given = _tile_data(scene, band, some, hits)
         excess = kernel.compare_tiles(*given).excess
         high = (excess > _NEIGHBOUR_SIGMA) & scene.grid.own(some)
         if given[4] is not None:
@@ -569,67 +609,103 @@ def _outliers_in_tiles(
         pixels = high.any(axis=0)
         chosen, values = high[:, pixels], given[0][:, pixels]
         frame, pixel = np.nonzero(chosen)
-        part = np.empty(frame.size, OUTLIER_DTYPE)
-        part["frame"], part["where"] = frame, where[pixels][pixel]
-        part["above"] = values[chosen] - median(values[:, np.newaxis])[0][pixel]
-        part["hit"] = excess[:, pixels][chosen] > n_sigma
-        yield part
+        above = values[chosen] - median(values[:, np.newaxis])[0][pixel]
+        is_hit = excess[:, pixels][chosen] > n_sigma
+        yield _records(frame, where[pixels][pixel], above, is_hit)
 
 
-def _tiles_with_values(
-    scene: ComparisonInput, tiles: Indices
-) -> Iterator[tuple[Indices, NDArray[Any]]]:
-    """Yield tiles, few at once, with their raw values (frame, tile, x); each band is read once.
+class FrameBand(NamedTuple):
+    """Rows of all frames along the dispersion, which hold whole tiles.
 
-    A tile along a row lies in one band; one along a column does not, and is read from all.
+    Parameters
+    ----------
+    raw : counts (frame, row, x).
+    row, column : the first ones.
+    blocks : tiles along a row.
+    """
+
+    raw: NDArray[Any]
+    row: int
+    column: int
+    blocks: slice
+
+
+def _bands(scene: ComparisonInput, tiles: Indices) -> Iterator[tuple[FrameBand, Indices]]:
+    """Yield the bands that hold some tiles, ascending, each with its own; each is read once.
+
+    A tile along a row lies in one band. One along a column lies across several: rows are kept until
+    their tiles are complete. Where bands are lower than a tile this is done for a part of the
+    columns at a time, so that as much is held as of a few bands; they are read once for each part.
     """
     grid, counts = scene.grid, scene.lights[COUNTS]
-    n_once = max(_TILE_VALUES_AT_ONCE // (counts.sizes[FRAME] * grid.width), 1)
-    if grid.upright:
-        for some in _split_tiles(tiles, n_once * (1 if counts.chunks is None else _LAZY_FACTOR)):
-            values = values_at(scene.lights, grid.pixels(some))
-            for first in range(0, len(some), n_once):
-                part = slice(first, first + n_once)
-                yield some[part], values[:, part]
-        return
-    for first, pixels, own in _bands_with_tiles(scene, tiles):
-        for some in _split_tiles(own, n_once):
-            yield some, np.take(pixels, grid.pixels(some) - first, axis=1)
-
-
-def _bands_with_tiles(
-    scene: ComparisonInput, tiles: Indices
-) -> Iterator[tuple[int, NDArray[Any], Indices]]:
-    """Yield the first pixel, values (frame, pixel) and tiles of each band that holds tiles."""
-    counts, n_columns = scene.lights[COUNTS], scene.lights.sizes[X]
     heights = (counts.sizes[Y],) if counts.chunks is None else counts.chunksizes[Y]
+    if grid.upright:
+        n_parts = 1 if counts.chunks is None else -(-grid.width // max(heights))
+        edges = np.linspace(0, grid.shape[1], n_parts + 1).astype(np.intp)
+        cuts = np.searchsorted(tiles, edges * grid.n_blocks)
+        for (left, right), (first, stop) in zip(pairwise(edges), pairwise(cuts), strict=True):
+            part = counts.isel({X: slice(left, right)})
+            for raw, block in _rows_of_blocks(part, heights, tiles[first:stop], grid):
+                own = tiles[first:stop][tiles[first:stop] % grid.n_blocks == block]
+                column, blocks = int(grid.starts[block]), slice(block, block + 1)
+                yield FrameBand(raw.swapaxes(1, 2), int(left), column, blocks), own
+        return
     stops = np.cumsum(heights)
-    parts = np.searchsorted(tiles, stops * scene.grid.n_blocks)
-    for height, stop, own in zip(heights, stops, np.split(tiles, parts), strict=False):
+    for height, stop, own in zip(
+        heights, stops, np.split(tiles, np.searchsorted(tiles, stops * grid.n_blocks)), strict=False
+    ):
         if own.size:
-            band = counts.isel({Y: slice(stop - height, stop)}).values
-            yield (stop - height) * n_columns, band.reshape(len(band), -1), own
+            raw = counts.isel({Y: slice(stop - height, stop)}).values
+            yield FrameBand(raw, int(stop - height), 0, slice(None)), own
 
 
-def _split_tiles(tiles: Indices, n: int) -> Iterator[Indices]:
+def _rows_of_blocks(
+    counts: xr.DataArray, heights: Sequence[int], tiles: Indices, grid: TileGrid
+) -> Iterator[tuple[NDArray[Any], int]]:
+    """Yield the rows (frame, y, x) of the tiles along columns, with their place along a column."""
+    waiting = np.unique(tiles % grid.n_blocks).tolist()
+    rows, top, first = counts[:, :0].values, 0, 0
+    for height in heights:
+        stop = first + height
+        if waiting and grid.starts[waiting[0]] < stop:
+            new = counts.isel({Y: slice(first, stop)}).values
+            rows, top = (np.concatenate([rows, new], axis=1), top) if rows.size else (new, first)
+            while waiting and grid.starts[waiting[0]] + grid.width <= stop:
+                block = waiting.pop(0)
+                at = grid.starts[block] - top
+                yield rows[:, at : at + grid.width], block
+            left = min(grid.starts[waiting[0]], stop) if waiting else stop
+            rows, top = rows[:, left - top :].copy(), left
+        first = stop
+
+
+def _split_tiles(scene: ComparisonInput, tiles: Indices) -> Iterator[Indices]:
+    """Yield tiles, few enough for the CPU cache at once."""
+    n = max(_TILE_VALUES_AT_ONCE // (scene.lights.sizes[FRAME] * scene.grid.width), 1)
     for first in range(0, len(tiles), n):
         yield tiles[first : first + n]
 
 
 def _tile_data(
-    scene: ComparisonInput, tiles: Indices, raw: NDArray[Any], hits: PixelOutliers | None = None
+    scene: ComparisonInput, band: FrameBand, tiles: Indices, hits: PixelOutliers | None = None
 ) -> tuple[Indices, _TileData]:
     """Return the pixels (tile, x) of tiles, few enough for the CPU cache, and their data."""
-    where, (_, place) = scene.grid.pixels(tiles), scene.grid.places(tiles)
-    sky = scene.sky[:, place]
-    values = np.subtract(raw, sky, dtype=np.float64)
-    more = np.zeros(where.shape)
-    if scene.dark is not None:
-        dark = scene.dark.reshape(-1)[where]
-        values -= dark
-        more = np.fmax(dark - scene.level, 0.0) * scene.noise.per_photon
+    where, (row, place) = scene.grid.pixels(tiles), scene.grid.places(tiles)
+    sky = np.take(scene.sky, place, axis=1)
+    each = np.arange(len(sky))[:, np.newaxis, np.newaxis]
+    values = np.subtract(band.raw[each, row - band.row, place - band.column], sky, dtype=np.float64)
+    dark, more = _dark_at(scene, where)
+    values -= dark
     struck = None if hits is None else _struck_values(scene, where, hits)
     return where, (values, sky, scene.noise, more, struck)
+
+
+def _dark_at(scene: ComparisonInput, where: Indices) -> tuple[Values, Values]:
+    """Return the dark at pixels (...), and the variance of the charge of hot ones."""
+    if scene.dark is None:
+        return np.zeros(where.shape), np.zeros(where.shape)
+    dark = scene.dark.reshape(-1)[where]
+    return dark, np.fmax(dark - scene.level, 0.0) * scene.noise.per_photon
 
 
 def _struck_values(scene: ComparisonInput, where: Indices, hits: PixelOutliers) -> Flags:
@@ -647,40 +723,47 @@ def _struck_values(scene: ComparisonInput, where: Indices, hits: PixelOutliers) 
     return every.flags(n_frames, pixels)[:, at.reshape(where.shape)]
 
 
-def _with_neighbours(scene: ComparisonInput, blocks: list[OutlierRecords]) -> PixelOutliers:
-    """Return the hits with their neighbours, without guiding shifts; `blocks` is emptied."""
-    found = np.concatenate([np.empty(0, OUTLIER_DTYPE), *blocks])
-    blocks.clear()
-    order = np.lexsort((~found["hit"], found["where"], found["frame"])).astype(np.uint32)
+def _with_neighbours(
+    scene: ComparisonInput, found: OutlierRecords, common: NDArray[np.float32]
+) -> PixelOutliers:
+    """Return the hits with their neighbours, without guiding shifts.
+
+    Parameters
+    ----------
+    found : records of `_sorted_outliers`.
+    common : (y, x), the median of the frames, less dark and sky.
+    """
+    grid = scene.grid
+    near = Neighbours(grid)
     stops = np.cumsum(np.bincount(found["frame"], minlength=scene.lights.sizes[FRAME]))
-    kept = []
+    kept = [found[["frame", "where"]][:0]]
     for frame, (first, stop) in enumerate(pairwise([0, *stops.tolist()])):
-        own = found[order[first:stop]]
-        own = own[np.append(True, np.diff(own["where"]) > 0)[: own.size]]
-        near = scene.grid.around(own["where"][own["hit"]].astype(np.intp))
-        own = own[own["hit"] | np.isin(own["where"], near)]
-        where, light = own["where"].astype(np.intp), own["above"].copy()
-        seen = partial(_light_seen, scene, frame)
-        moved = guiding_shift_pixels(where, light, seen, scene.grid)
-        is_hit = ~np.isin(where, moved) & ~moved_star_pixels(where, scene.grid)
+        own = found[first:stop]
+        if not own["hit"].any():
+            continue
+        around = near.of(own["where"].astype(np.intp), 1)
+        own = own[((around >= 0) & own["hit"][around]).any(axis=0)]
+        where = own["where"].astype(np.intp)
+        seen = partial(_light_seen, scene, common, frame)
+        moved = guiding_shift_pixels(where, own["above"], seen, near)
+        is_hit = ~np.isin(where, moved) & ~moved_star_pixels(where, grid)
         kept.append(own[["frame", "where"]][is_hit])
     outliers = np.concatenate(kept)
     return PixelOutliers.of(outliers["frame"], outliers["where"])
 
 
 def _light_seen(
-    scene: ComparisonInput, frame: int, pixels: Indices
+    scene: ComparisonInput, common: NDArray[np.float32], frame: int, pixels: Indices
 ) -> tuple[Values, Values, float]:
-    """Return the median of the frames at pixels (...) and how far one frame lies below it, adu.
+    """Return the light common to frames at pixels (...), and how far one lies below it, adu.
 
     The last value is 3 sigma of the noise floor.
     """
-    values = values_at(scene.lights, pixels)
-    common = median(values.reshape(len(values), 1, -1)).reshape(pixels.shape)
-    missing = common - values[frame]
-    if scene.dark is not None:
-        common -= scene.dark.reshape(-1)[pixels]
-    return common, missing, 3.0 * float(np.sqrt(scene.noise.floor))
+    place = np.unravel_index(pixels, scene.grid.shape)[0 if scene.grid.upright else 1]
+    light = common.flat[pixels] + median(scene.sky[:, np.newaxis])[0][place]
+    own = values_at(scene.lights.isel({FRAME: [frame]}), pixels)[0]
+    missing = light + _dark_at(scene, pixels)[0] - own
+    return light, missing, 3.0 * float(np.sqrt(scene.noise.floor))
 
 
 # Tiles, short pieces of an image along its dispersion: `TileGrid`.
@@ -692,6 +775,8 @@ def _light_seen(
 Indices = NDArray[np.intp]
 Flags = NDArray[np.bool_]
 
+_FARTHEST = 2
+"""Rows in which neighbours are looked for."""
 TILE_WIDTH = 48
 """Approximate length of a tile along the dispersion, pixels: ten times that of a cosmic ray, and
 short against the distance in which a trace crosses a row."""
@@ -735,20 +820,28 @@ class TileGrid(NamedTuple):
         """Return the length of a tile, pixels; where they do not fit evenly, tiles overlap."""
         return int(np.diff(self.edges).max())
 
-    def along(self, plane: NDArray[Any]) -> NDArray[Any]:
-        """Return a plane (y, x) with the dispersion along its last axis."""
-        return plane.T if self.upright else plane
+    @property
+    def starts(self) -> Indices:
+        """Return the first pixel of each tile, which may be the last one of the tile before."""
+        return np.minimum(self.edges[:-1], self.length - self.width)
+
+    @property
+    def n_tiles(self) -> int:
+        """Return the number of tiles."""
+        return self.shape[1 if self.upright else 0] * self.n_blocks
 
     def places(self, tiles: Indices) -> tuple[Indices, Indices]:
         """Return the row (tile, 1) and the column (tile, x) of the pixels, dispersion along x."""
         row, block = np.divmod(tiles, self.n_blocks)
-        start = np.minimum(self.edges[:-1], self.length - self.width)[block]
-        return row[:, np.newaxis], start[:, np.newaxis] + np.arange(self.width)
+        return row[:, np.newaxis], self.starts[block, np.newaxis] + np.arange(self.width)
+
+    def flat(self, row: Indices, column: Indices) -> Indices:
+        """Return the flat indices of pixels in the image (y, x), dispersion along x."""
+        return column * self.shape[1] + row if self.upright else row * self.shape[1] + column
 
     def pixels(self, tiles: Indices) -> Indices:
         """Return the flat indices (tile, x) of the pixels of tiles in the image (y, x)."""
-        row, column = self.places(tiles)
-        return column * self.shape[1] + row if self.upright else row * self.shape[1] + column
+        return self.flat(*self.places(tiles))
 
     def own(self, tiles: Indices) -> Flags:
         """Return which pixels (tile, x) belong to the tile itself, not to the one before."""
@@ -780,6 +873,38 @@ class TileGrid(NamedTuple):
             row, column = column, row
         block = np.searchsorted(self.edges, column, side="right") - 1
         return np.asarray(row * self.n_blocks + block, np.intp)
+
+
+class Neighbours:
+    """Finds those outlying pixels of a frame that lie beside each other, by a plane of positions.
+
+    Parameters
+    ----------
+    grid : tiles of the image.
+    """
+
+    def __init__(self, grid: TileGrid) -> None:
+        self.grid = grid
+        self._stride = grid.shape[1] + 2 * _FARTHEST
+        n_rows = grid.shape[0] + 2 * _FARTHEST
+        self._position = np.full(n_rows * self._stride, -1, np.int32)
+
+    def of(self, where: Indices, n_across: int) -> NDArray[np.int32]:
+        """Return the positions (neighbour, pixel) of neighbours and itself; -1 where there is none.
+
+        Parameters
+        ----------
+        where : flat indices (pixel) of (y, x), each once.
+        n_across : how many rows away across the dispersion; along it, one.
+        """
+        y, x = np.divmod(where, self.grid.shape[1])
+        place = (y + _FARTHEST) * self._stride + x + _FARTHEST
+        across, along = (1, self._stride) if self.grid.upright else (self._stride, 1)
+        steps = [i * across + j * along for i in range(-n_across, n_across + 1) for j in (-1, 0, 1)]
+        self._position[place] = np.arange(where.size)
+        around: NDArray[np.int32] = self._position[place + np.array(steps)[:, np.newaxis]]
+        self._position[place] = -1
+        return around
 
 
 def values_at(cube: xr.Dataset, pixels: Indices) -> NDArray[np.float64]:
@@ -817,7 +942,7 @@ def guiding_shift_pixels(
     where: Indices,
     above: Values,
     light_at: Callable[[Indices], tuple[Values, Values, float]],
-    grid: TileGrid,
+    near: Neighbours,
 ) -> Indices:
     """Return the outlying pixels of one frame that are due to a guiding shift.
 
@@ -827,22 +952,21 @@ def guiding_shift_pixels(
     above : (pixel), excess over the other frames, adu.
     light_at : returns the signal common to the frames at pixels, what the frame lacks of it, and
         the least significant signal.
-    grid : tiles of the image.
+    near : finds neighbours.
     """
-    if where.size < _EXTENDED_PIXELS:
+    around = near.of(where, 2)
+    core = np.flatnonzero(np.count_nonzero(around >= 0, axis=0) >= _EXTENDED_PIXELS)
+    if not core.size:
         return where[:0]
     strongest = above
     for _ in range(_N_NEIGHBOUR_STEPS):
-        full, strongest = _neighbour_counts(where, strongest, grid)
-    core = np.flatnonzero(full >= _EXTENDED_PIXELS)
-    if not core.size:
-        return where[:0]
-    contrast, nothing = _column_contrast(where[core], light_at, grid)
+        strongest = np.where(around >= 0, strongest[around], -np.inf).max(axis=0)
+    contrast, nothing = _column_contrast(where[core], light_at, near.grid)
     own = light_at(where[core])[0]
     moved = contrast > np.maximum(_MIN_CONTRAST * strongest[core], nothing)
     moved &= own < np.maximum(_MOST_OWN_LIGHT * strongest[core], nothing)
     found = where[core[moved]]
-    return _connected_pixels(where, found, grid)
+    return _connected_pixels(where, found, near.grid)
 
 
 def moved_star_pixels(where: Indices, grid: TileGrid) -> Flags:
@@ -862,20 +986,6 @@ def moved_star_pixels(where: Indices, grid: TileGrid) -> Flags:
     if 2 * np.unique(full % grid.n_blocks).size < max(grid.n_blocks, 2 * _FEWEST_FULL):
         return np.zeros(where.size, np.bool_)
     return np.asarray(count[number] > _STAR_TILE * grid.width)
-
-
-def _neighbour_counts(where: Indices, values: Values, grid: TileGrid) -> tuple[Indices, Values]:
-    """Return the number of neighbours of each pixel, and the highest value among them and it."""
-    across, along = grid.steps
-    full, highest = np.zeros(where.size, np.intp), values
-    for i in range(-2, 3):
-        for j in (-1, 0, 1):
-            beside = where + (i * across + j * along)
-            at = np.minimum(np.searchsorted(where, beside), where.size - 1)
-            there: Flags = where[at] == beside
-            full += there
-            highest = np.where(there, np.maximum(highest, values[at]), highest)
-    return full, highest
 
 
 def _column_contrast(
@@ -953,6 +1063,17 @@ class PixelOutliers(NamedTuple):
             here = pixels[at] == where
             flagged[self.frame[first:stop][here], at[here]] = True
         return flagged
+
+
+def _sorted_outliers(parts: Iterable[OutlierRecords]) -> OutlierRecords:
+    """Return values by frame and pixel, each once: as a hit where any part has it as one."""
+    blocks = merge_outliers(parts)
+    found = np.concatenate([np.empty(0, OUTLIER_DTYPE), *blocks])
+    blocks.clear()
+    found = np.take(found, np.lexsort((~found["hit"], found["where"], found["frame"])))
+    is_new = np.append(True, np.diff(found["where"]) != 0)[: found.size]
+    is_new[1:] |= np.diff(found["frame"]) != 0
+    return np.compress(is_new, found)
 
 
 def merge_outliers(parts: Iterable[OutlierRecords]) -> list[OutlierRecords]:

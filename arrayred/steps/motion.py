@@ -38,6 +38,7 @@ from arrayred.model import (
     X,
     Y,
     add_history,
+    common_value,
     to_check,
 )
 from arrayred.steps.combine import combine
@@ -194,7 +195,7 @@ def measure_motion(
 
 
 def _is_upright(ds: xr.Dataset) -> bool:
-    return "dispersion_axis" in ds.coords and ds["dispersion_axis"].item() == 2
+    return bool(common_value(ds, "dispersion_axis") == 2)
 
 
 def _brightest(profiles: Values) -> int:

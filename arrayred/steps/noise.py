@@ -67,7 +67,9 @@ from arrayred.model import (
     add_remark,
     check_cube,
     check_image,
+    common_value,
     dq_attrs,
+    string_coord,
     with_pixels_of,
 )
 from arrayred.steps.calibrate import quotient_variance
@@ -130,7 +132,7 @@ def measure_noise(master: xr.Dataset, cube: xr.Dataset) -> xr.Dataset:
     cube = with_pixels_of(master, cube, (FRAME, Y, X))
     kinds = set(np.atleast_1d(cube["frame_type"].values)) if "frame_type" in cube.coords else set()
     if len(kinds) == 1:
-        master = master.assign_coords(frame_type=str(kinds.pop()))
+        master = master.assign_coords(frame_type=string_coord(str(kinds.pop())))
     if cube.sizes[FRAME] < 2:
         return master
     sample = sample_pixels(cube)
@@ -161,7 +163,7 @@ def _with_unrounded_mean(master: xr.Dataset, cube: xr.Dataset) -> xr.Dataset:
 def unrounded(master: xr.Dataset) -> xr.Dataset:
     """Return a master whose counts are its best estimate, `clean`."""
     best = master.assign({COUNTS: master[COUNTS].copy(data=master[CLEAN].values)})
-    return best.drop_vars(CLEAN).assign_coords(method="average")
+    return best.drop_vars(CLEAN).assign_coords(method=string_coord("average"))
 
 
 def with_unrounded_dark(image: xr.Dataset, dark: xr.Dataset) -> xr.Dataset:
@@ -528,8 +530,9 @@ def saturation_of(peak: NDArray[Any], cube: xr.Dataset) -> Saturation | None:
     peak : (y, x), the highest raw value of each pixel.
     cube : the frames, counts (frame, y, x); their coordinate `saturation` is used where present.
     """
-    if "saturation" in cube.coords:
-        return Saturation(float(cube["saturation"].item()), "as told")
+    stated = common_value(cube, "saturation")
+    if stated is not None:
+        return Saturation(float(stated), "as told")
     dtype = cube[COUNTS].dtype
     if dtype.kind in "iu" and dtype.itemsize <= 2:
         top = float(np.iinfo(dtype).max)
@@ -568,7 +571,7 @@ def full_well_of(image: xr.Dataset, cube: xr.Dataset, top: Saturation | None) ->
     cube : the raw frames, counts (frame, y, x); bands that hold bright pixels are read.
     top : the saturation that is known from elsewhere; that of an instrument file is kept.
     """
-    if "saturation" in cube.coords:
+    if common_value(cube, "saturation") is not None:
         return None
     peak = image[PEAK].values
     dark = finite_median(sample_pixels(image[[PEAK]].rename({PEAK: COUNTS})))

@@ -51,6 +51,8 @@ _GASES = {
     **{e.lower(): e for names in LAMPS.values() for e in names if e != "He"},
 }  # fmt: skip
 """Words that name an element of a lamp; "he" may be no helium."""
+_SAME_LIGHT = 0.9
+"""Share of the light explained in one exposure of a lamp that must be explained in another."""
 _NEAR_FWHM = 0.6
 _LEAST_CARRIED = 0.6
 """Fraction of the known lines within the spectrum that must be found again."""
@@ -204,8 +206,10 @@ def solve_lamps(
     Parameters
     ----------
     arc : (lamp, x), the lamps through the aperture of the target, with `time_mid` and `minutes`.
-    identified : returns the identified lines of lamps, by their names, or raises an error. Where
-        none is identified by itself, short and long exposures or separate gases may be together.
+    identified : returns the identified lines of lamps, by their names, or raises an error. It is
+        asked for the first lamp, and for those in which the first one's lines are not found again.
+        Where none is identified by itself, short and long exposures or separate gases may be
+        together.
     middle : of the target's exposures, UTC; None: unknown.
     order : of the polynomial; None: chosen by leaving out one line at a time.
 
@@ -219,9 +223,16 @@ def solve_lamps(
     names = tuple(map(str, arc[LAMP].values))
     found: dict[int, xr.Dataset] = {}
     why: dict[str, ArrayredError] = {}
+    first: xr.Dataset | None = None
     for i, name in enumerate(names):
+        if first is not None:
+            with suppress(LampError):
+                found[i] = _of_same_lamp(_carried(arc, i, first))
+                continue
         try:
-            found[i] = _carried(arc, i, identified((name,)))
+            known = identified((name,))
+            found[i] = _carried(arc, i, known)
+            first = known if first is None else first
         except ArrayredError as error:
             why[name] = error
     if not found and len(names) > 1:
@@ -243,7 +254,8 @@ def solve_lamps(
         fits.append((side, fit_dispersion(lines, order)))
         _require_no_worse(fits[-1][1], found[side[0]])
     told = [f"{name}: {error.args[0]}" for name, error in why.items()]
-    told += dict.fromkeys(text for i in found for text in lamp_notes(names[i], found[i]))
+    objects = arc["object"].values.astype(str) if "object" in arc.coords else [""] * len(names)
+    told += [text for i in found for text in lamp_notes(names[i], found[i], objects[i])]
     dispersion = fits[0][1]
     both: tuple[tuple[np.datetime64, Dispersion], ...] = ()
     if len(fits) == 2 and middle is not None:
@@ -291,13 +303,14 @@ def _between(
     return interpolate_dispersion(before, after, min(max(float(part), 0.0), 1.0))
 
 
-def lamp_notes(name: str, lines: xr.Dataset) -> list[str]:
+def lamp_notes(name: str, lines: xr.Dataset, header_object: str = "") -> list[str]:
     """Return what the name of a lamp, and the light of its lines, say against its identification.
 
     Parameters
     ----------
-    name : of the frame, or of its object.
+    name : of the frame.
     lines : attributes `lamp`, its elements as identified, and `flux_explained`, where known.
+    header_object : the card OBJECT of the frame.
 
     Examples
     --------
@@ -312,11 +325,12 @@ def lamp_notes(name: str, lines: xr.Dataset) -> list[str]:
     """
     lamp = str(lines.attrs.get("lamp", ""))
     told = []
-    words = re.findall("[a-z]+", name.lower())
-    named = {element for word, element in _GASES.items() if word in words}
-    if lamp and named and named != set(lamp.split("+")):
-        listed = "+".join(sorted(named))
-        told.append(f"{name}: named {listed}, but its lines are those of {lamp}")
+    for what, text in (("name", name), ("header", header_object)):
+        words = re.findall("[a-z]+", text.lower())
+        named = {element for word, element in _GASES.items() if word in words}
+        if lamp and named and named != set(lamp.split("+")):
+            listed = "+".join(sorted(named))
+            told.append(f"{name}: its {what} says {listed}, its lines are those of {lamp}")
     explained = float(lines.attrs.get("flux_explained", math.nan))
     if explained < _WELL_EXPLAINED:
         told.append(
@@ -381,6 +395,24 @@ def _carried(arc: xr.Dataset, i: int, known: xr.Dataset) -> xr.Dataset:
     """Return the lines of the i-th lamp of a target, known again, with the lamp's name."""
     lines = carry_identities(find_lamp_lines(arc.isel({LAMP: i})), known)
     return lines.assign(lamp=("line", np.full(lines.sizes["line"], str(arc[LAMP].values[i]))))
+
+
+def _of_same_lamp(lines: xr.Dataset) -> xr.Dataset:
+    """Return lines carried from another exposure, if they explain as much of the light as there.
+
+    Raises
+    ------
+    LampError
+        They do not: something else shines in this lamp.
+    """
+    flux, named = lines["flux"].values, np.isfinite(lines["wavelength"].values)
+    explained = float(np.add.reduce(flux[named]) / np.add.reduce(flux))
+    if explained < _SAME_LIGHT * float(lines.attrs.get("flux_explained", 1.0)):
+        raise LampError(
+            f"The lines of the other lamp explain {explained:.0%} of the light",
+            hint="Identify this lamp by itself.",
+        )
+    return lines.assign_attrs(flux_explained=explained)
 
 
 def _sides(arc: xr.Dataset, lamps: list[int], middle: np.datetime64 | None) -> list[list[int]]:
@@ -688,13 +720,24 @@ def site_of(header: Mapping[str, Any]) -> tuple[float, float, float] | None:
     """
     for latitude, longitude, height in _SITES:
         north, east = angle_of(header.get(latitude)), angle_of(header.get(longitude))
-        text = str(header.get(longitude, "")).strip()
-        unsigned = len(text.replace(":", " ").split()) > 1 and text[:1] not in "+-"
+        unsigned = lacks_sign(header.get(longitude))
         if north is not None and east is not None and not unsigned and abs(north) <= 90:
             up = header.get(height)
             metres = float(up) if isinstance(up, int | float) else 0.0
             return math.radians(east), math.radians(north), metres
     return None
+
+
+def lacks_sign(longitude: Any) -> bool:
+    """Return whether a longitude is a sexagesimal text without a sign, so east or west.
+
+    Examples
+    --------
+    >>> lacks_sign("89 53 30"), lacks_sign("+89:53:30"), lacks_sign(89.9), lacks_sign(None)
+    (True, False, False, False)
+    """
+    parts = _parts_of_angle(longitude)
+    return len(parts) > 1 and parts[0][:1] not in "+-"
 
 
 def angle_of(value: Any, *, hours: bool = False) -> float | None:
@@ -707,14 +750,14 @@ def angle_of(value: Any, *, hours: bool = False) -> float | None:
 
     Examples
     --------
-    >>> angle_of("-00:30:00"), angle_of("12 30 00", hours=True), angle_of(187.5), angle_of("N/A")
+    >>> angle_of("-00:30:00"), angle_of("12h30m00s", hours=True), angle_of(187.5), angle_of("N/A")
     (-0.5, 187.5, 187.5, None)
     """
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
         return float(value) if math.isfinite(value) else None
-    parts = str(value).strip().replace(":", " ").split()
+    parts = _parts_of_angle(value)
     try:
         numbers = [float(part) for part in parts]
     except ValueError:
@@ -724,3 +767,8 @@ def angle_of(value: Any, *, hours: bool = False) -> float | None:
     size = sum(abs(number) / 60.0**i for i, number in enumerate(numbers))
     size = -size if parts[0].startswith("-") else size
     return size * 15 if hours and len(numbers) > 1 else size
+
+
+def _parts_of_angle(value: Any) -> list[str]:
+    """Return what the colons, blanks and signs of units of a sexagesimal text part."""
+    return re.sub("[:hdms°'\"]", " ", str(value)).split()

@@ -28,6 +28,7 @@ from arrayred.errors import LampError
 from arrayred.kernels.rows import robust_std
 from arrayred.model import DQ, FLUX, SPOILT, VARIANCE, WAVELENGTH, X, check_dataset
 from arrayred.steps.trace import FWHM_PER_SIGMA
+from arrayred.steps.wavelength import air_wavelength
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -409,7 +410,7 @@ def oxygen_absorption(column: float = 1.0) -> tuple[Values, Values]:
     """
     number, strength = _oxygen_lines()
     waves = np.arange(6840.0, 6990.0, 0.01)
-    places = _air_wavelength(number)
+    places = air_wavelength(1e8 / number)
     depth = np.zeros(waves.size)
     width = _HALF_WIDTH * places / number
     for place, one, half in zip(places, strength, width, strict=True):
@@ -442,10 +443,3 @@ def _oxygen_lines() -> tuple[Values, Values]:
     populated = np.exp(-1.4388 * middle / _KELVIN)
     strength = np.concatenate([w * populated for w in (n + 1, n, n, n + 1)])
     return number, _STRONGEST * strength / strength.max()
-
-
-def _air_wavelength(number: Values) -> Values:
-    """Return wavelengths in air, Angstrom, of wave numbers, cm^-1 (Morton 2000, ApJS 130, 403)."""
-    square = (number / 1e4) ** 2
-    index = 1 + 8.34254e-5 + 2.406147e-2 / (130 - square) + 1.5998e-4 / (38.9 - square)
-    return np.asarray(1e8 / number / index)

@@ -46,6 +46,14 @@ def test_what_can_follow_is_known(line: str, expected: list[str]) -> None:
     assert completed(line) == expected
 
 
+def test_targets_of_the_night_are_completed(night: Path) -> None:
+    line = f"arrayred reduce {night} -o out --target"
+    assert completed(f"{line} sim") == ["plain,Simulated_star"]
+    assert completed(f"{line} Vega") == [""]
+    assert completed("arrayred reduce nowhere -o out --target sim") == [""]
+    assert completed("arrayred reduce --target sim") == [""]
+
+
 def test_an_answer_imports_no_numpy() -> None:
     imports = completed("arrayred reduce --s", "-X", "importtime")
     names = {line.rpartition("|")[2].strip() for line in imports}

@@ -45,3 +45,11 @@ def test_headings_name_options_that_exist() -> None:
     commands = [command_of(name) for name in ("reduce", "inspect", "cache")]
     known = {param.name for command in commands for param in command.params}
     assert {name for names in SECTIONS.values() for name in names.split()} <= known
+
+
+def test_explore_helps_with_its_own_options_and_takes_all_others(arrayred: Call) -> None:
+    told = arrayred("explore", "--help")
+    assert "--port" in told.out
+    assert "--sigma" not in told.out
+    assert "arrayred reduce --help" in told.out
+    assert arrayred("explore", "nowhere", "--sigma", "3").code == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -141,3 +142,74 @@ def test_a_processed_light_is_called_that(night: Path, arrayred: Call) -> None:
         fits.writeto(path, pixels * 1.37, header, overwrite=True)
     told = arrayred("reduce", night, "-o", "out", "--no-figures")
     assert "a processed frame of floating-point pixels: a dark has been subtracted" in told.err
+
+
+# Mistakes: each is told in a sentence, with the words that help
+
+
+def test_a_folder_in_another_case_is_named(night: Path, arrayred: Call) -> None:
+    if Path("NIGHT").exists():
+        pytest.skip("upper and lower case are the same here")
+    told = arrayred("reduce", "NIGHT", "-o", "out")
+    assert told.err == "arrayred: error: NIGHT: There is no such folder. Did you mean night?\n"
+
+
+def test_a_pattern_in_another_case_is_corrected(night: Path, arrayred: Call) -> None:
+    told = arrayred("reduce", "night", "-o", "out", "--frames", "LIGHT*")
+    (helps,) = re.findall(r"use (--frames \S+)\.$", told.err, re.M)
+    assert (told.code, helps) == (4, "--frames 'light*'")
+    assert arrayred("reduce", "night", "-o", "out", "-q", *shlex.split(helps)).code == 0
+
+
+def test_products_in_place_of_a_night_name_the_raw_frames(night: Path, arrayred: Call) -> None:
+    assert arrayred("reduce", "night", "-o", "out", "--no-figures", "-q").code == 0
+    for command in (["inspect", "out"], ["reduce", "out", "-o", "again"]):
+        told = arrayred(*command)
+        assert (told.code, told.out) == (4, "")
+        assert "These are products of a reduction" in told.err
+        (helps,) = re.findall(r": arrayred (inspect .*)$", told.err, re.M)
+        assert arrayred(*shlex.split(helps)).out.count("dark-00") == 5
+
+
+def test_an_output_in_a_night_or_of_another_night_names_a_folder_that_works(
+    night: Path, arrayred: Call
+) -> None:
+    shutil.copytree("night", "other")
+    for path in Path("other").glob("light*"):
+        pixels, header = fits.getdata(path, header=True)
+        header.remove("DATASUM", ignore_missing=True)
+        header.remove("CHECKSUM", ignore_missing=True)
+        fits.writeto(path, pixels + 1, header, overwrite=True)
+    told = arrayred("reduce", "night", "-o", "night/out", "--no-figures", "-q")
+    (helps,) = re.findall(r"such as (-o \S+)\.$", told.err, re.M)
+    assert arrayred("reduce", "night", "--no-figures", "-q", *shlex.split(helps)).code == 0
+    told = arrayred("reduce", "other", "--no-figures", "-q", *shlex.split(helps))
+    assert told.code == 2
+    (helps,) = re.findall(r"such as (-o \S+),", told.err)
+    assert arrayred("reduce", "other", "--no-figures", "-q", *shlex.split(helps)).code == 0
+
+
+def test_a_command_that_is_refused_for_other_settings_works_with_what_it_names(
+    night: Path, arrayred: Call
+) -> None:
+    command = ("reduce", "night", "-o", "out", "--no-figures", "-q")
+    assert arrayred(*command).code == 0
+    told = arrayred(*command, "--sigma", "5")
+    assert told.code == 2
+    assert "--overwrite" in told.err
+    assert arrayred(*command, "--sigma", "5", "--overwrite").code == 0
+
+
+def test_a_night_without_darks_is_reduced_with_what_the_error_names(
+    night: Path, arrayred: Call
+) -> None:
+    darks = Path("darks")
+    darks.mkdir()
+    for path in night.glob("dark*"):
+        path.rename(darks / path.name)
+    told = arrayred("reduce", "night", "-o", "out", "--no-figures", "-q")
+    assert told.code == 4
+    assert "--calibrations DIR" in told.err
+    assert "--no-dark" in told.err
+    for name, helps in (("a", ["--calibrations", "darks"]), ("b", ["--no-dark"])):
+        assert arrayred("reduce", "night", "-o", name, "--no-figures", "-q", *helps).code == 0

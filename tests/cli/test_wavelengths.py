@@ -375,7 +375,7 @@ def test_a_night_file_tells_the_wavelengths_and_a_target_its_own(
 
 
 def test_each_frame_has_the_wavelengths_of_the_middle_of_its_own_exposure(
-    night: Path, tmp_path: Path
+    night: Path, tmp_path: Path, arrayred: Call
 ) -> None:
     out = reduced_once(night, tmp_path, "--per-frame")
     frames = Table.read(made(out, "frames.fits"), hdu=1)
@@ -393,3 +393,31 @@ def test_each_frame_has_the_wavelengths_of_the_middle_of_its_own_exposure(
     first, second = frames["wavelength"][:2]
     assert np.allclose(second, spectrum["wavelength"].values, rtol=0, atol=0.01)
     assert not np.allclose(first, second, rtol=0, atol=0.01)
+    # And those of a solution that is made anew; all else stays as it is, to the byte.
+    once = made(out, "frames.fits").read_bytes()
+    assert arrayred("wavelength", out, "--order", "4").code == 0
+    again = Table.read(made(out, "frames.fits"), hdu=1)
+    assert again.colnames == frames.colnames
+    assert np.abs(again["wavelength"] - frames["wavelength"])[:, covered].max() < 0.05
+    assert not np.array_equal(again["wavelength"], frames["wavelength"])
+    for name in {*again.colnames} - {"wavelength"}:
+        assert again[name].tobytes() == frames[name].tobytes()
+    spectrum = Table.read(made(out, "spectrum.fits"), hdu=1)
+    assert np.allclose(again["wavelength"][1], spectrum["wavelength"], rtol=0, atol=0.01)
+    assert arrayred("wavelength", out, "--solution", made(out, "solution.toml")).code == 0
+    assert len(made(out, "frames.fits").read_bytes()) == len(once)
+
+
+def test_the_figures_of_a_target_get_its_new_wavelengths(
+    night: Path, tmp_path: Path, arrayred: Call
+) -> None:
+    assert arrayred("reduce", night, "-o", tmp_path, "--no-wavelength").code == 0
+    picture = tmp_path / "targets" / "Vega" / "Vega.png"
+    assert arrayred("reduce", night, "-o", tmp_path / "lamp").code == 0
+    told = tmp_path / "lamp" / "targets" / "Vega" / "Vega.png"
+    assert picture.read_bytes() != told.read_bytes()
+    once = told.read_bytes()
+    lines = tmp_path / "lines.txt"
+    lines.write_text("100 5900\n500 5800\n800 5700\n")
+    assert arrayred("wavelength", tmp_path / "lamp", "--lines", lines, "--order", "1").code == 0
+    assert told.read_bytes() != once

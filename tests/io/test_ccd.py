@@ -199,7 +199,7 @@ def test_whoever_cuts_a_numbered_ccddata_must_say_so() -> None:
 
 def test_a_frame_brings_the_header_of_its_file(night: Path) -> None:
     cube = ar.open_frames(night, chunks="auto")
-    converted = ar.to_ccddata(ar.settle(cube.isel(frame=-1)))
+    converted = ar.to_ccddata(cube.isel(frame=-1))
     raw = fits.getheader(cube.path.values[-1])
     for keyword in ("OBJECT", "EXPTIME", "IMAGETYP", "DATE-OBS", "CCD-TEMP", "EGAIN"):
         assert converted.header[keyword] == raw[keyword], keyword
@@ -272,8 +272,7 @@ def changed(**values: Any) -> CCDData:
 
 
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
-    "a cube": (lambda: ar.to_ccddata(image().expand_dims(frame=4)), "cube has 4 frames"),
-    "chunks": (lambda: ar.to_ccddata(image().chunk(y=1)), r"chunked.*compute\(\)"),
+    "a cube": (lambda: ar.to_ccddata(image().expand_dims(frame=4)), "cube of 4 frames"),
     "a spectrum": (lambda: ar.to_ccddata(xr.Dataset({"flux": ("x", [1.0])})), "counts"),
     "a step": (lambda: ar.to_ccddata(image().isel(x=[0, 2])), "along x are not adjacent"),
     "other units": (lambda: ar.from_ccddata(changed(unit="Jy")), "'Jy'.*adu, electron"),

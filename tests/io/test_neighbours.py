@@ -25,7 +25,7 @@ def folder(simulated: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cube(folder: Path) -> xr.Dataset:
-    return ar.open_frames(folder)
+    return ar.open_frames(folder, chunks=None)
 
 
 def image_of(cube: xr.Dataset) -> xr.Dataset:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import arrayred as ar
 from arrayred.errors import InputError, MismatchError, UsageError
 from arrayred.io import write_frames
+from arrayred.model import SETUP_COORDS
 from arrayred.simulate import SimulatedNight
 
 COUNTERS = Path("/proc/self/io")
@@ -35,7 +36,7 @@ def folder(simulated: SimulatedNight, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def eager(folder: Path) -> xr.Dataset:
-    return ar.open_frames(folder)
+    return ar.open_frames(folder, chunks=None)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,13 @@ def lazy(folder: Path) -> xr.Dataset:
 
 def files_of(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
+
+
+def alike(opened: xr.Dataset, cube: xr.Dataset) -> bool:
+    """Return whether xarray's cube is that of `open_frames`, but for labels and settings."""
+    own = ["frame", "gain", "gain_from", "read_noise", "saturation", *SETUP_COORDS]
+    ours, theirs = (ds.drop_vars(own, errors="ignore") for ds in (cube, opened))
+    return theirs.identical(ours)
 
 
 def test_the_cube_holds_what_astropy_reads(folder: Path, eager: xr.Dataset) -> None:
@@ -80,7 +88,7 @@ def test_the_same_files_in_any_order_are_the_same_cube(folder: Path, eager: xr.D
 def test_labels_of_pixels_are_fits_pixel_numbers(folder: Path, eager: xr.Dataset) -> None:
     cube = ar.open_frames(folder, 7)
     pixels = fits.getdata(folder / "light-002.fit")
-    for opened in (cube, eager, xr.open_dataset(folder, engine="arrayred")):
+    for opened in (cube, eager, xr.open_dataset(folder, engine="arrayred", root=folder)):
         light = opened.counts.sel(frame="light-002")
         assert int(light.sel(y=1, x=1)) == pixels[0, 0]
         assert int(light.sel(y=160, x=120)) == pixels[159, 119]
@@ -121,7 +129,7 @@ def test_any_selection_of_a_lazy_cube_equals_that_of_the_eager_one(
         "xarray with chunks": lambda: xr.open_dataset(folder, engine="arrayred", chunks={}),
     }
     chosen = openers[opened]().isel(CHOICES[choice])
-    assert chosen.identical(eager.isel(CHOICES[choice]))
+    assert alike(chosen, eager.isel(CHOICES[choice]))
 
 
 def indices(n: int) -> st.SearchStrategy[Any]:
@@ -154,12 +162,16 @@ def test_xarray_opens_a_folder_as_open_frames_does(
     for paths in (folder, str(folder), files_of(folder), list(map(str, files_of(folder)))):
         cube = xr.open_dataset(paths, engine="arrayred", chunks=chunks)  # type: ignore[arg-type]
         assert (cube.counts.chunks is None) == (chunks is None)
-        assert cube.identical(eager)
+        assert alike(cube, eager)
+        assert list(cube.frame.values) == list(map(str, files_of(folder)))
 
 
-@pytest.mark.parametrize("chunks", ["auto", -1, {"frame": -1}])
+@pytest.mark.parametrize("chunks", ["auto", -1, {"frame": -1}, {"frame": 1}, {"frame": 3, "x": 50}])
 def test_other_chunks_of_xarray_hold_the_same(chunks: Any, folder: Path, eager: xr.Dataset) -> None:
-    assert xr.open_dataset(folder, engine="arrayred", chunks=chunks).identical(eager)
+    cube = xr.open_dataset(folder, engine="arrayred", chunks=chunks)
+    assert alike(cube, eager)
+    assert [name for name in cube.coords if cube[name].chunks] == []
+    assert alike(ar.open_frames(folder, {"frame": -1} if chunks == -1 else chunks), eager)
 
 
 @pytest.mark.skipif(not COUNTERS.exists(), reason="the system does not count bytes read")
@@ -178,33 +190,113 @@ def test_the_chunks_of_xarray_are_bands_of_all_frames(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("chunks", [None, {}])
-def test_xarray_opens_one_file_as_an_image(chunks: Any, folder: Path, eager: xr.Dataset) -> None:
-    image = xr.open_dataset(folder / "light-001.fit", engine="arrayred", chunks=chunks)
-    assert image.counts.dims == ("y", "x")
-    assert image.identical(eager.sel(frame="light-001"))
+def test_xarray_opens_one_file_as_a_cube_of_one_frame(
+    chunks: Any, folder: Path, eager: xr.Dataset
+) -> None:
+    cube = xr.open_dataset(folder / "light-001.fit", engine="arrayred", chunks=chunks)
+    assert cube.counts.dims == ("frame", "y", "x")
+    assert alike(cube, eager.sel(frame=["light-001"]))
 
 
 def test_xarray_finds_the_engine_itself(folder: Path, eager: xr.Dataset) -> None:
-    assert xr.open_dataset(folder).identical(eager)
-    assert xr.open_dataset(folder / "dark-001.fit").identical(eager.sel(frame="dark-001"))
+    assert alike(xr.open_dataset(folder), eager)
+    assert alike(xr.open_dataset(folder / "dark-001.fit"), eager.sel(frame=["dark-001"]))
 
 
 @pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.parametrize("defaults", ["as they are", "to be"])
 def test_open_mfdataset_makes_a_cube_of_single_files(
-    parallel: bool, folder: Path, eager: xr.Dataset
+    defaults: str, parallel: bool, folder: Path, eager: xr.Dataset
 ) -> None:
-    with dask.config.set(scheduler="threads", num_workers=2):
-        cube = xr.open_mfdataset(
-            files_of(folder),
-            engine="arrayred",
-            combine="nested",
-            concat_dim="frame",
-            coords="minimal",
-            compat="override",
-            parallel=parallel,
+    with (
+        dask.config.set(scheduler="threads", num_workers=2),
+        xr.set_options(use_new_combine_kwarg_defaults=defaults == "to be"),
+    ):
+        cube = xr.open_mfdataset(f"{folder}/*.fit", engine="arrayred", parallel=parallel)
+        assert alike(cube.compute(), eager)
+        assert [name for name in cube.coords if cube[name].chunks] == []
+        xr.testing.assert_equal(
+            ar.combine(cube, "median").compute(), ar.combine(eager, "median").compute()
         )
-        pixels = cube.counts.reset_coords(drop=True)
-        assert pixels.identical(eager.counts.reset_coords(drop=True))
+
+
+@pytest.mark.parametrize("defaults", ["as they are", "to be"])
+def test_nights_that_xarray_opens_by_file_or_by_folder_lose_no_frame(
+    defaults: str, folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in files_of(folder)[1:]:
+        (other / path.name).write_bytes(path.read_bytes())
+        fits.setval(other / path.name, "EGAIN", value=2.5)
+    with xr.set_options(use_new_combine_kwarg_defaults=defaults == "to be"):
+        for paths in ([folder, other], [*files_of(folder), *files_of(other)]):
+            cube = xr.open_mfdataset(paths, engine="arrayred")  # type: ignore[arg-type]
+            assert cube.sizes["frame"] == 15
+            assert cube.indexes["frame"].is_unique
+            assert cube.gain.values.tolist() == [
+                2.5 if "other" in f else 1.5 for f in cube.path.values
+            ]
+    with pytest.warns(UserWarning, match="count, twice"):
+        both = ar.open_frames([folder, other], root=folder.parent)
+    assert both.indexes["frame"].is_unique
+    assert "gain" not in ar.combine(cube).coords
+
+
+def test_labels_are_paths_in_the_working_directory_or_relative_to_a_root(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def labels(**options: Any) -> set[str]:
+        return {*xr.open_dataset(folder, engine="arrayred", **options).frame.values[:1]}
+
+    assert labels(root=folder.parent) == {f"{folder.name}/dark-001"}
+    assert {*ar.open_frames(folder, root=folder.parent).frame.values[:1]} == labels(
+        root=folder.parent
+    )
+    monkeypatch.chdir(folder.parent)
+    assert labels() == {f"{folder.name}/dark-001.fit"}
+    assert labels(root=folder.name) == {"dark-001"}
+
+
+@pytest.mark.parametrize(
+    ("chunks", "lengths"),
+    [
+        ({}, (8, 160, 120)),
+        ({"frame": 1}, (1, 160, 120)),
+        ({"frame": 1, "y": 64}, (1, 64, 120)),
+        ({"frame": -1, "y": 40, "x": "auto"}, (8, 40, 120)),
+        ({"y": 1000, "x": 7}, (8, 160, 7)),
+    ],
+)
+def test_chunks_may_be_given_by_dimension(chunks: Any, lengths: Any, folder: Path) -> None:
+    cube = ar.open_frames(folder, chunks)
+    assert cube.counts.data.chunksize == lengths
+    assert cube.identical(ar.open_frames(folder, chunks=None))
+
+
+@pytest.mark.parametrize("chunks", [{"row": 3}, {"y": 1.5}, "all", {"y": None}])
+def test_chunks_that_are_no_lengths_are_refused(chunks: Any, folder: Path) -> None:
+    with pytest.raises(UsageError, match="not lengths along frame, y and x"):
+        ar.open_frames(folder, chunks)
+
+
+@pytest.mark.parametrize("opened", ["open_frames", "xarray"])
+def test_cards_become_coordinates(opened: str, night: Path) -> None:
+    fits.setval(night / "light-001.fit", "AIRMASS", value=1.25, comment="at the start")
+    fits.setval(night / "light-002.fit", "AIRMASS", value=2)
+    fits.setval(night / "light-002.fit", "FILTER", value="R")
+    cards = ["AIRMASS", "ccd-temp", "FILTER", "NONE"]
+    if opened == "xarray":
+        cube = xr.open_dataset(night, engine="arrayred", cards=cards, root=night)
+    else:
+        cube = ar.open_frames(night, cards=cards)
+    lights = cube.sel(frame=["light-001", "light-002", "light-003"])
+    assert lights["AIRMASS"].values[:2].tolist() == [1.25, 2.0]
+    assert np.isnan(lights["AIRMASS"].values[2])
+    assert cube["AIRMASS"].attrs == {"long_name": "at the start"}
+    assert np.array_equal(cube["ccd-temp"], cube.ccd_temp)
+    assert lights["FILTER"].values.tolist() == ["", "R", ""]
+    assert np.isnan(cube["NONE"]).all()
 
 
 def test_options_reach_the_reader(folder: Path) -> None:
@@ -266,7 +358,7 @@ def test_an_opened_dataset_travels_between_processes(
     chunks: Any, folder: Path, eager: xr.Dataset
 ) -> None:
     cube = xr.open_dataset(folder, engine="arrayred", chunks=chunks)
-    assert pickle.loads(pickle.dumps(cube)).identical(eager)
+    assert alike(pickle.loads(pickle.dumps(cube)), eager)
 
 
 def test_dask_names_follow_the_content(night: Path) -> None:
@@ -376,8 +468,11 @@ def test_frames_that_are_there_twice_are_remarked(folder: Path) -> None:
     copy = first.with_name("dark-copy.fit")
     copy.write_bytes(first.read_bytes())
     try:
-        cube = ar.open_frames(folder)
+        with pytest.warns(UserWarning, match="dark-copy is the same frame as"):
+            cube = ar.open_frames(folder)
         assert cube.attrs["remarks"] == [f"dark-copy is the same frame as {first.stem}"]
+        with pytest.warns(UserWarning, match="dark-copy.fit is the same frame as"):
+            xr.open_dataset(folder, engine="arrayred")
     finally:
         copy.unlink()
     assert "remarks" not in ar.open_frames(folder).attrs

@@ -242,8 +242,9 @@ def test_what_a_store_says_tells_no_secret() -> None:
 
 def test_xarray_opens_a_frame_behind_a_url(there: Store, night: Path) -> None:
     frame = xr.open_dataset(f"{NIGHT}/dark-001.fit", engine="arrayred")
-    assert frame.counts.dims == ("y", "x")
-    assert np.array_equal(frame.counts, fits.getdata(night / "dark-001.fit"))
+    assert frame.counts.dims == ("frame", "y", "x")
+    assert frame.frame.item() == f"{NIGHT}/dark-001.fit"
+    assert np.array_equal(frame.counts[0], fits.getdata(night / "dark-001.fit"))
 
 
 def test_a_tag_counts_for_more_than_a_time() -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from arrayred.kernels import (
     PixelNoise,
-    candidate_outliers,
     compare_tiles,
-    highest_excess,
+    dark_excess,
     mean_without,
+    screen_strip,
 )
 from arrayred.kernels import reject as kernel
 
@@ -43,30 +43,43 @@ def test_a_cell_shines_by_its_peak_or_by_the_median_of_any_frame(width: int) -> 
     assert 0 < np.count_nonzero(level) < 500
 
 
+def screened(frames: Any, sky: Any) -> Any:
+    none = np.zeros(frames.shape[1:])
+    places = np.arange(frames.shape[2]).reshape(-1, 48)
+    return screen_strip(frames, sky, QUIET, none, none, places)
+
+
 @pytest.mark.parametrize("dtype", ["u2", "i4", "f4", "f8"])
-def test_the_highest_excess_is_the_maximum_less_the_mean(dtype: str) -> None:
-    frames = np.random.default_rng(0).integers(0, 5000, (4, 30, 50)).astype(dtype)
-    offsets = np.random.default_rng(1).normal(0, 9, (4, 50))
-    less = frames - offsets[:, np.newaxis]
-    found = highest_excess(frames, offsets)
-    np.testing.assert_allclose(found, less.max(axis=0) - less.mean(axis=0), atol=0.01)
+@pytest.mark.parametrize("n_frames", [2, 3, 8])
+def test_in_dark_cells_single_values_are_judged_as_whole_cells(dtype: str, n_frames: int) -> None:
+    rng = np.random.default_rng(n_frames)
+    sky = np.broadcast_to(rng.uniform(500, 800, 144), (n_frames, 144))
+    frames = rng.normal(sky[:, np.newaxis], 19.0, (n_frames, 30, 144))
+    frames[rng.random(frames.shape) < 0.02] += 300.0
+    frames = frames.astype(dtype)
+    if dtype[0] == "f":
+        frames[rng.random(frames.shape) < 0.05] = np.nan
+    found = screened(frames, sky)
+    cells = (frames - sky[:, np.newaxis]).reshape(n_frames, 90, 48)
+    skies = np.broadcast_to(sky.reshape(n_frames, 1, 3, 48), (n_frames, 30, 3, 48))
+    skies, more = skies.reshape(cells.shape), np.zeros((90, 48))
+    whole = compare_tiles(cells, skies, QUIET, more)
+    dark = (whole.scale == 1).all(axis=(0, 2))
+    assert np.all(found.may_shine.ravel() | dark)
+    seen = np.zeros(frames.shape, bool)
+    seen.reshape(n_frames, -1)[found.frame, found.where] = True
+    assert seen.reshape(cells.shape)[(whole.excess > 3.5) & dark[:, np.newaxis]].all()
+    assert found.frame.size < 0.05 * frames.size
+    reference, mean = found.reference.reshape(90, 48), (skies[0], np.full((90, 48), n_frames))
+    for i in range(n_frames):
+        alone = dark_excess(cells[i], skies[i], QUIET, more, reference, mean, n_frames)
+        np.testing.assert_allclose(alone[dark], whole.excess[i, dark], atol=1e-4)  # of a float32
 
 
-def test_missing_values_are_left_out_of_the_excess() -> None:
-    frames = np.array([[[1.0, np.nan]], [[7.0, np.nan]], [[np.nan, np.nan]]])
-    found = highest_excess(frames)
-    assert found[0, 0] == 3
-    assert not found[0, 1] > 0
-
-
-def test_no_value_that_stands_out_of_equal_frames_is_overlooked() -> None:
-    frames = np.random.default_rng(3).normal(50, 11, (3, 100, 200))
-    frames[0, ::7, ::5] += np.random.default_rng(4).uniform(20, 200, frames[0, ::7, ::5].shape)
-    middle = np.median(frames, axis=0)
-    high = (frames.max(axis=0) - middle) > 5 * np.sqrt(QUIET.variance(middle))
-    found = candidate_outliers(highest_excess(frames), frames.mean(axis=0), 3, QUIET, 5.0)
-    assert set(np.flatnonzero(high)) <= set(found)
-    assert found.size < 3 * high.sum()
+def test_a_cell_that_shines_in_one_frame_is_compared_as_a_whole() -> None:
+    frames = np.random.default_rng(3).normal(0, 10.0, (5, 4, 96))
+    frames[2, 1, 48:80] += 25.0
+    assert np.argwhere(screened(frames, np.zeros((5, 96))).may_shine).tolist() == [[1, 1]]
 
 
 def test_frames_of_different_flux_are_scaled_to_each_other() -> None:

@@ -183,7 +183,7 @@ def test_the_order_of_frames_does_not_matter(hit: Struck, cleaned: xr.Dataset) -
     np.testing.assert_allclose(image.clean, cleaned.clean, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("chunks", [None, 50])
+@pytest.mark.parametrize("chunks", [None, 7, 50])
 def test_an_upright_spectrum_is_the_same_turned(
     hit: Struck, cleaned: xr.Dataset, chunks: int | None
 ) -> None:

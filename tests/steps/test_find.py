@@ -57,8 +57,8 @@ def test_blank_frames_hold_no_star() -> None:
 
 
 @pytest.mark.slow
-def test_of_300_faint_stars_at_most_one_in_a_hundred_is_missed() -> None:
-    assert sum(is_found(seed, snr=5.0 + seed % 4) for seed in range(300)) >= 297
+def test_of_150_faint_stars_at_most_one_is_missed() -> None:
+    assert sum(is_found(seed, snr=5.0 + seed % 4) for seed in range(150)) >= 149
 
 
 @pytest.mark.slow

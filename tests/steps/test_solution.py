@@ -167,6 +167,37 @@ def test_a_known_solution_of_another_setting_is_refused() -> None:
         solved(lamp_light(), wrong)
 
 
+def lamps_asked_for(other: np.ndarray) -> tuple[list[tuple[str, ...]], Solved]:
+    """Return the lamps that are identified by themselves, of neon and another one, and the rest."""
+    rng = np.random.default_rng(8)
+    counts = np.stack([rng.poisson(light).astype(float) for light in (lamp_light(), other)])
+    arc = xr.Dataset(
+        {"counts": (("lamp", "x"), counts), "variance": (("lamp", "x"), counts + 25)},
+        {"lamp": ["first", "second"], "x": COLUMNS, "minutes": ("lamp", [-3.0, 3.0])},
+    ).assign_coords(time_mid=("lamp", np.array(["NaT", "NaT"], "datetime64[ns]")))
+    asked = []
+
+    def identified(names: tuple[str, ...]) -> xr.Dataset:
+        asked.append(names)
+        return identify(find_lamp_lines(arc.sel(lamp=names[0])))
+
+    return asked, solve_lamps(arc, identified, None)
+
+
+def test_the_second_lamp_takes_the_identities_of_the_first_if_they_explain_its_light() -> None:
+    moved = np.interp(COLUMNS - 2.5, COLUMNS, lamp_light())
+    asked, solution = lamps_asked_for(moved)
+    assert asked == [("first",)]
+    assert solution.lamps == ("first", "second")
+    shift = solution.lines["x"].values[solution.lines["lamp"].values == "second"]
+    assert shift.size > 10
+    mixed = lamp_light()
+    for column in np.random.default_rng(2).uniform(20, 880, 25):
+        mixed += 5e3 * np.exp(-0.5 * ((COLUMNS - column) / 1.3) ** 2)
+    asked, solution = lamps_asked_for(mixed)
+    assert asked[:2] == [("first",), ("second",)]
+
+
 @pytest.mark.parametrize(
     ("name", "lamp", "explained", "words"),
     [
@@ -186,6 +217,13 @@ def test_a_name_of_another_gas_and_light_of_no_list_are_told(
     assert all(word in text for word, text in zip(words, told, strict=True))
 
 
+def test_the_object_of_a_header_is_compared_with_the_gas_too() -> None:
+    found = xr.Dataset(attrs={"lamp": "Ne", "flux_explained": 0.95})
+    told = lamp_notes("arc-1", found, "ThAr / Argon")
+    assert told == ["arc-1: its header says Ar, its lines are those of Ne"]
+    assert lamp_notes("arc-1", found, "Neon lamp") == []
+
+
 def test_what_speaks_against_a_lamp_is_told_with_its_solution() -> None:
     x = np.arange(1.0, 1021)
     known = known_lines()
@@ -198,10 +236,12 @@ def test_what_speaks_against_a_lamp_is_told_with_its_solution() -> None:
         {
             "x": x,
             "lamp": ["argon"],
+            "object": ("lamp", ["Krypton"]),
             "minutes": ("lamp", [5.0]),
             "time_mid": ("lamp", [np.datetime64("NaT", "ns")]),
         },
     )
     solved = solve_lamps(arc, lambda _: known.assign_attrs(flux_explained=0.75), None)
-    assert "argon: named Ar, but its lines are those of Ne" in solved.told
+    assert "argon: its name says Ar, its lines are those of Ne" in solved.told
+    assert "argon: its header says Kr, its lines are those of Ne" in solved.told
     assert any("75 % of the light" in text for text in solved.told)

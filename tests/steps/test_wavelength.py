@@ -242,11 +242,13 @@ def test_a_lamp_is_told_without_a_guess(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [12, 13])
-def test_a_hint_narrows_the_search(seed: int) -> None:
+def test_a_hint_narrows_the_search_which_ends_alike_each_time(seed: int) -> None:
     lamp = simulate(seed)
     middle = float(lamp.wavelength[[0, -1]].mean())
-    _, off = solved(lamp, lamp.name, dispersion=lamp.dispersion * 1.03, center=middle + 30)
+    hint = {"dispersion": lamp.dispersion * 1.03, "center": middle + 30}
+    known, off = solved(lamp, lamp.name, **hint)
     assert off < 0.3
+    assert known.identical(solved(lamp, lamp.name, **hint)[0])
 
 
 def evidence(wave: Values, bend: float, log10_nfa: float) -> _Evidence:
@@ -283,6 +285,59 @@ def test_variants_of_a_solution_are_no_rivals_and_lines_in_doubt_are_not_identif
     many = evidence(np.where(np.arange(20) % 2, own + 7, own), 8.0, -7.0)
     with pytest.raises(LampError, match="Two solutions"):
         _decide(comb, [half, many], "auto")
+
+
+def test_an_outermost_line_that_no_other_tells_is_not_identified() -> None:
+    x = np.append(np.arange(25.0, 360, 16), 980.0)
+    wave = 6000 + (x - 500.5)
+    n = x.size
+    lines = lines_of(x, wave, flux=np.full(n, 100.0), width=np.full(n, 3.0), problem=[""] * n)
+    comb = _comb_of(lines.assign_attrs(first_pixel=1.0, last_pixel=1000.0, fwhm=3.0))
+    best = evidence(wave[comb.number], 0.0, -9.0)
+    found, _ = _decide(comb, [best], "auto")
+    assert np.array_equal(np.isnan(found.wave), x[comb.number] > 900)
+    assert (found.n_matched, best.n_matched) == (n - 1, n)
+
+
+def test_a_solution_that_many_lines_contradict_is_refused() -> None:
+    x = np.linspace(30, 970, 24)
+    wave = 6000 + x + 1e-4 * x**2
+    lines = lines_of(x, wave, x_err=np.full(24, 0.02))
+    assert ar.fit_dispersion(lines).n_lines == 24
+    few, many = wave.copy(), wave.copy()
+    few[[4, 9, 15]] += [5.0, -8.0, 6.0]
+    many[[2, 6, 9, 13, 17]] += [8.0, -8.0, 6.0, -5.0, 9.0]
+    assert ar.fit_dispersion(lines_of(x, few, x_err=np.full(24, 0.02))).n_lines == 21
+    with pytest.raises(LampError, match=r"\d of 24 lines contradict the others"):
+        ar.fit_dispersion(lines_of(x, many, x_err=np.full(24, 0.02)))
+
+
+def test_pulls_of_lines_and_chi_squares_are_those_of_exact_errors() -> None:
+    pulls, chi2, freedom = [], [], []
+    for seed in range(136, 153):
+        lamp = simulate(seed)
+        middle = float(lamp.wavelength[[0, -1]].mean())
+        try:
+            known = ar.identify(
+                ar.find_lamp_lines(lamp.arc), lamp.name, dispersion=lamp.dispersion, center=middle
+            )
+            solution = ar.fit_dispersion(known)
+        except LampError:
+            continue
+        lines = solution.lines
+        assert lines is not None
+        lines = lines.isel(line=lines.used.values)
+        order, x = np.argsort(lamp.wavelength), lamp.arc.x.values
+        step = np.abs(np.interp(lines.x, x, np.gradient(lamp.wavelength)))
+        truth = np.interp(lines.wavelength, lamp.wavelength[order], x[order])
+        pulls.append((lines.x.values - truth) / np.hypot(lines.x_err, lines.wavelength_err / step))
+        freedom.append(solution.n_lines - solution.order - 1)
+        chi2.append(solution.chi2 * freedom[-1])
+    away = np.abs(np.concatenate(pulls))
+    assert away.size > 300
+    assert 0.9 < 1.4826 * np.median(away) < 1.1
+    assert 0.9 < np.sqrt(np.mean(np.minimum(away, 5.0) ** 2)) < 1.1
+    assert 0.8 < sum(chi2) / sum(freedom) < 1.5
 
 
 def test_a_solution_of_another_night_is_shifted_onto_the_lamp() -> None:
