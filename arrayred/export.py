@@ -314,14 +314,14 @@ def _degrees_of(key: str, value: Any) -> float:
     number = angle_of(value)
     if number is None:
         raise UsageError(
-            f"{key} is {value!r}, which is no number",
+            f"{key} is {value!r}, which is not a number",
             keyword=key,
             value=value,
             hint='Write degrees, such as -89.892, or "-89 53 30".',
         )
     if key == "longitude" and lacks_sign(value):
         raise UsageError(
-            f"longitude is {value!r}: nothing says whether east or west",
+            f"longitude is {value!r}without a sign: east or west?",
             keyword=key,
             value=value,
             hint=f'Write "+{value}" for east or "-{value}" for west of Greenwich.',

@@ -555,7 +555,7 @@ def _require_same_setup(one: xr.Dataset, other: xr.Dataset) -> None:
                 f"{name} is {ours!r} here and {theirs!r} there",
                 keyword=name,
                 value=theirs,
-                hint="Take calibration frames made with the same setting.",
+                hint="Use calibration frames with the same setup.",
             )
 
 

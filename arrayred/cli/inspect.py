@@ -68,9 +68,6 @@ _WITH_OBJECT = ("light", "flat", "arc")
 @click.option(
     "--plan", "show_plan", is_flag=True, help="Show what `reduce` would do and why (dry run)."
 )
-@click.option(
-    "--plan", "show_plan", is_flag=True, help="Show what `reduce` would do and why (dry run)."
-)
 @click.option("--all", "list_all", is_flag=True, help="List each frame of more than 40.")
 @click.option("-v", "--verbose", is_flag=True, help="With --plan: passes over the files, products.")
 @click.option(

@@ -81,6 +81,11 @@ if TYPE_CHECKING:
 @option(
     "--verify", is_flag=True, help="Recompute all checksums instead of trusting the saved ones."
 )
+@option(
+    "--break-lock",
+    is_flag=True,
+    help="Ignore the lock of another run (only if its host is down).",
+)
 @option("-q", "--quiet", is_flag=True, help="Print only errors.")
 @option(
     "-v",

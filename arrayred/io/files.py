@@ -52,7 +52,7 @@ def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
         raise InputError(
             _UNREADABLE.get(type(error), f"The folder cannot be read ({error.strerror})"),
             path=error.filename or folder,
-            hint=_other_spelling(folder) or "Name a folder of frames.",
+            hint=_other_spelling(folder) or "Name a folder of raw frames.",
         ) from error
     return [path for path in found if is_fits_name(path.name) and path.match(pattern)]
 

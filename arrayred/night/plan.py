@@ -696,11 +696,11 @@ def no_lights_error(night: Night, problems: Iterable[ArrayredError]) -> list[Arr
     if any(problem.path is not None and problem.path not in others for problem in problems):
         return []
     if night.file.frames == "*":
-        hint = "Check the frame types; spellings of your own go into an instrument file."
-        return [InputError("There is no light frame", path=night.folder, hint=hint)]
+        hint = "Check the frame types; add other spellings to an instrument file."
+        return [InputError("No light (science) frames found", path=night.folder, hint=hint)]
     if other := _pattern_of_other_case(night):
         hint = f"Upper and lower case differ: use --frames {shlex.quote(other)}."
-        told = f"There is no light frame whose name matches {night.file.frames!r}"
+        told = f"No light frame has a name that matches {night.file.frames!r}"
         return [InputError(told, path=night.folder, hint=hint)]
     reason = pattern_mismatch(night.file.frames)
     lights = [label for label, why in night.left_out if why == reason]

@@ -151,7 +151,7 @@ def test_a_folder_in_another_case_is_named(night: Path, arrayred: Call) -> None:
     if Path("NIGHT").exists():
         pytest.skip("upper and lower case are the same here")
     told = arrayred("reduce", "NIGHT", "-o", "out")
-    assert told.err == "arrayred: error: NIGHT: There is no such folder. Did you mean night?\n"
+    assert told.err == "arrayred: error: NIGHT: No such folder. Did you mean night?\n"
 
 
 def test_a_pattern_in_another_case_is_corrected(night: Path, arrayred: Call) -> None:

@@ -272,7 +272,7 @@ def changed(**values: Any) -> CCDData:
 
 
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
-    "a cube": (lambda: ar.to_ccddata(image().expand_dims(frame=4)), "cube of 4 frames"),
+    "a cube": (lambda: ar.to_ccddata(image().expand_dims(frame=4)), "cube has 4 frames"),
     "a spectrum": (lambda: ar.to_ccddata(xr.Dataset({"flux": ("x", [1.0])})), "counts"),
     "a step": (lambda: ar.to_ccddata(image().isel(x=[0, 2])), "along x are not adjacent"),
     "other units": (lambda: ar.from_ccddata(changed(unit="Jy")), "'Jy'.*adu, electron"),

@@ -242,6 +242,6 @@ def test_what_speaks_against_a_lamp_is_told_with_its_solution() -> None:
         },
     )
     solved = solve_lamps(arc, lambda _: known.assign_attrs(flux_explained=0.75), None)
-    assert "argon: its name says Ar, its lines are those of Ne" in solved.told
+    assert "argon: named Ar, but its lines are those of Ne" in solved.told
     assert "argon: its header says Kr, its lines are those of Ne" in solved.told
     assert any("75 % of the light" in text for text in solved.told)
