@@ -231,7 +231,7 @@ def _linear_dataset(
     wave |= {name: told[name] for name in ("medium", "frame") if name in told}
     return xr.Dataset(
         {
-            FLUX: (WAVELENGTH, flux, {"units": unit, "long_name": "light per bin"}),
+            FLUX: (WAVELENGTH, flux, {"units": unit, "long_name": "flux per bin"}),
             VARIANCE: (WAVELENGTH, variance, {"units": f"{unit}2"}),
             INTERPOLATED: (WAVELENGTH, interpolated),
         },
@@ -512,7 +512,7 @@ def _set_bess_cards(header: Header, told: Header, observer: Observer) -> None:
         frames = [where for where in missing.values() if " " in where]
         hint += f" Give {' and '.join(frames)} with --card when reducing." if frames else ""
         raise MissingCardsError(
-            f"BeSS demands {', '.join(missing)}, which nothing tells",
+            f"BeSS demands {', '.join(missing)}, not found in headers or observer.toml",
             keyword=next(iter(missing)),
             hint=hint.strip(),
         )
@@ -599,7 +599,7 @@ def _layout_problems(header: Header, raw: bytes) -> Iterator[str]:
     values = np.frombuffer(raw, ">f4", n)
     n_bad = int(np.count_nonzero(~np.isfinite(values)))
     if n_bad:
-        yield f"{n_bad} of {n} values are no numbers (NaN): interpolate or cut them"
+        yield f"{n_bad} of {n} values are NaN: interpolate or cut them"
 
 
 def _scale_problems(header: Header) -> Iterator[str]:

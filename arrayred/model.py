@@ -435,7 +435,7 @@ def check_pixels(ds: xr.Dataset, *dims: tuple[str, ...]) -> None:
         )
     if 0 in counts.shape:
         sizes = ", ".join(f"{n} along {dim}" for dim, n in counts.sizes.items())
-        raise UsageError(f"There are no pixels: {sizes}", hint="Select at least one.")
+        raise UsageError(f"No pixels: {sizes}", hint="Select at least one.")
     indexes = ds.indexes
     for dim in (Y, X):
         if dim in indexes:

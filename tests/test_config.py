@@ -64,7 +64,7 @@ def test_what_is_no_toml_is_said_with_the_path(tmp_path: Path, content: bytes) -
 
 UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: None, "No such file"),
-    "a folder": (lambda path: path.mkdir(), "no regular file|directory"),
+    "a folder": (lambda path: path.mkdir(), "not a regular file|directory"),
     "a pipe that nobody writes": (lambda path: os.mkfifo(path), "not a regular file"),
     "a device without end": (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
     "larger than any list": (lambda path: (path.touch(), os.truncate(path, 1 << 40)), "1099511627"),
@@ -157,7 +157,9 @@ def test_weights_without_a_mean_are_refused(combine: Any) -> None:
 
 
 def test_a_clip_that_leaves_out_more_than_it_keeps_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"clip_sigma must be a at least 1, not 0\.5") as caught:
+    with pytest.raises(
+        UsageError, match=r"clip_sigma must be a number of at least 1, not 0\.5"
+    ) as caught:
         ar.Recipe(clip_sigma=0.5)
     assert caught.value.keyword == "clip_sigma"
 

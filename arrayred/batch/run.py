@@ -930,7 +930,8 @@ def require_cards(missing: Mapping[str, Mapping[str, Value]]) -> None:
             f"{', '.join(keywords)} must be in every product, but no header or option supplies "
             "them",
             keyword=keywords[0],
-            hint=f"Give {', '.join(map(_card_option, keywords))}, or --allow-missing for blanks.",
+            hint=f"Use {', '.join(map(_card_option, keywords))}, or use --allow-missing to leave "
+            "them blank.",
         )
 
 

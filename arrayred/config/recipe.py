@@ -654,7 +654,7 @@ def check_value(name: str, value: object) -> None:
         wanted = f"an integer of at least {least:g}"
     elif kind is float:
         fits = is_number and least <= float(str(value)) < float("inf")
-        wanted = f"a number from {least:g}"
+        wanted = f"a number of at least {least:g}"
     else:
         fits = _is_range(value)
         wanted = "two rows [first, last], 1 <= first <= last"

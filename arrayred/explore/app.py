@@ -693,7 +693,7 @@ def rows_line(spectrum: xr.Dataset) -> str:
         note = f" ({facts['snr_note']})" if "snr_note" in facts else ""
         words.append(f"S/N {facts['snr']:.0f} per column{note}")
     if facts.get("enclosed_fraction", 0) > 0:
-        words.append(f"{facts['enclosed_fraction'] * 100:.1f} % of the light enclosed")
+        words.append(f"{facts['enclosed_fraction'] * 100:.1f}% of flux in aperture")
     return ", ".join(words)
 
 

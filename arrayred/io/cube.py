@@ -308,7 +308,7 @@ def _chunk_lengths(
             f"The chunks {chunks!r} are not lengths along {FRAME}, {Y} and {X}",
             keyword="chunks",
             value=chunks,
-            hint='Take "auto", a number of rows, {"frame": 1, "y": 256}, or None for no chunks.',
+            hint='Use "auto", a number of rows, {"frame": 1, "y": 256}, or None for no chunks.',
         )
     n_frames, n_rows, n_columns = (
         size if wanted.get(dim) in (None, "auto", -1) else min(int(wanted[dim]), size)

@@ -376,7 +376,7 @@ def why_flat_unusable(flat: Frame, dark: Frame | None) -> str:
     lights = sample.values - level
     light = float(lights[int(_BRIGHT_QUANTILE * (lights.size - 1))])
     if light > 0 and not 1 / _MOST_LIGHT < light < _MOST_LIGHT:
-        return f"no flat: {light:g} above its dark cannot be counts, nor counts over their mean"
+        return f"not a flat: {light:g} above its dark cannot be counts, nor counts over their mean"
     if light <= (_MIN_FLAT_SNR * noise if below is not None else 0.0):
         return f"too faint: {light:g} above its dark, whose noise is {noise:.3g}"
     brightest = float(lights[int(_BRIGHTEST_QUANTILE * (lights.size - 1))])

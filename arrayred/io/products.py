@@ -1061,7 +1061,7 @@ def noise_cards(image: xr.Dataset, variable: str = COUNTS) -> list[tuple[str, Va
     With EGAIN, unless it is that of the frames' own header.
     """
     cards = _cards_from_attrs(image, NOISE_CARDS, variable)
-    is_own = str(image.attrs.get("gain_told", "stated")).endswith("stated")
+    is_own = str(image.attrs.get("gain_told", "(from header)")).endswith("(from header)")
     if is_own or "gain" not in image.coords or image[variable].attrs.get("units") != "adu":
         return cards
     return [("EGAIN", float(image["gain"].item()), "[electron/adu] of a frame"), *cards]

@@ -142,7 +142,7 @@ def _chosen(path: Path, found: Iterator[ImageHDU], extension: str) -> ImageHDU:
     raise FrameError(
         f"The file has no image {extension}, but {', '.join(names)}",
         path=path,
-        hint="Give --extension another number or name, or exclude the file.",
+        hint="Use another --extension number or name, or exclude the file.",
     )
 
 

@@ -1197,7 +1197,7 @@ def _without_neighbours(
         added -= 2 * part * own.covariance(source, image.sizes[Y])
     if finite_median(mixed) > _MOST_MIXED or _unreliable(own, rest):
         text = (
-            f"the flux contains light of the spectrum at {' and '.join(told)}, which cannot be "
+            f"the flux contains flux of the spectrum at {' and '.join(told)}, which cannot be "
             "separated"
         )
         text += ": choose rows farther from it with --rows A:B"

@@ -532,7 +532,7 @@ def saturation_of(peak: NDArray[Any], cube: xr.Dataset) -> Saturation | None:
     """
     stated = common_value(cube, "saturation")
     if stated is not None:
-        return Saturation(float(stated), "as told")
+        return Saturation(float(stated), "stated")
     dtype = cube[COUNTS].dtype
     if dtype.kind in "iu" and dtype.itemsize <= 2:
         top = float(np.iinfo(dtype).max)
@@ -913,7 +913,7 @@ def choose_gain(
             return ChosenGain(found.gain, str(found))
         text = f"S/N: {_NO_GAIN}; photon noise is not included. {_GAIN_REMEDY}"
         return ChosenGain(None, "unknown, photon noise not included", text)
-    told = f"{stated:.4g}, stated" + ("" if source == "the header" else f" by {source}")
+    told = f"{stated:.4g} (from {source.removeprefix('the ')})"
     if found is None or 1 / _DISAGREE < found.gain / stated < _DISAGREE:
         return ChosenGain(stated, told)
     apart = f"the gain is {stated:.4g} electron/adu by {source}, but {found}"
@@ -1025,7 +1025,7 @@ def find_read_noise(
         return ReadNoise(minus.attrs["noise"] ** 2, 0.0, told)
     if "read_noise" in image.coords and gain is not None:
         stated = (float(image["read_noise"].item()) / gain) ** 2
-        return ReadNoise(max(stated, rounding_variance(sample_pixels(lights))), 0.0, "as told")
+        return ReadNoise(max(stated, rounding_variance(sample_pixels(lights))), 0.0, "stated")
     rows, level = _darker_rows(image)
     frames = sample_pixels(lights)[:, rows]
     if frames.shape[0] > 1:

@@ -330,7 +330,7 @@ def lamp_notes(name: str, lines: xr.Dataset, header_object: str = "") -> list[st
         named = {element for word, element in _GASES.items() if word in words}
         if lamp and named and named != set(lamp.split("+")):
             listed = "+".join(sorted(named))
-            told.append(f"{name}: its {what} says {listed}, its lines are those of {lamp}")
+            told.append(f"{name}: {what} states {listed}, but its lines are those of {lamp}")
     explained = float(lines.attrs.get("flux_explained", math.nan))
     if explained < _WELL_EXPLAINED:
         told.append(
@@ -409,8 +409,8 @@ def _of_same_lamp(lines: xr.Dataset) -> xr.Dataset:
     explained = float(np.add.reduce(flux[named]) / np.add.reduce(flux))
     if explained < _SAME_LIGHT * float(lines.attrs.get("flux_explained", 1.0)):
         raise LampError(
-            f"The lines of the other lamp explain {explained:.0%} of the light",
-            hint="Identify this lamp by itself.",
+            f"The lines of the other lamp explain {explained:.0%} of the flux",
+            hint="Identify this lamp separately.",
         )
     return lines.assign_attrs(flux_explained=explained)
 

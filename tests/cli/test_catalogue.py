@@ -116,12 +116,12 @@ BAD_FRAMES: dict[str, tuple[Spoil, str]] = {
     "15 NAXIS1 -5": (write_card("NAXIS1  =                   -5"), "NAXIS1 is -5"),
     "15 NAXIS1 2^31": (
         write_card(f"NAXIS1  = {2**31:20}"),
-        f"43200 bytes, .* promises {2880 + 2**31 * 160 * 2}",
+        f"43200 bytes, .* states {2880 + 2**31 * 160 * 2}",
     ),
     "15 NAXIS1 2^62": (write_card(f"NAXIS1  = {2**62:20}"), f"NAXIS1 is {2**62}"),
     "15 BITPIX 17": (write_card("BITPIX  =                   17"), "BITPIX is 17"),
     "16 no END": (without_end, "No END card"),
-    "22 no IMAGETYP": (write_card("", "IMAGETYP"), "No card says what kind .*IMAGETYP"),
+    "22 no IMAGETYP": (write_card("", "IMAGETYP"), "Frame type unknown.*IMAGETYP"),
     "25 no exposure": (write_card("", "EXPTIME"), "The header has no exposure time"),
     "25 EXPOSURE in ms": (write_card("EXPOSURE= 600000 / [ms]", "EXPTIME"), "EXPOSURE is 600000"),
     "25 EXPOSURE, no unit": (write_card("EXPOSURE= 600.0", "EXPTIME"), "EXPOSURE is 600.0"),
@@ -213,7 +213,7 @@ def test_a_text_file_in_place_of_a_frame_is_said_to_be_none(night: Path, arrayre
     told = arrayred("reduce", night, "-o", "out", "--no-figures")
     assert told.code == 0
     (line,) = told.err.splitlines()
-    assert re.search(r"^arrayred: note: .*light-002\.fit: .*no FITS.*left out", line)
+    assert re.search(r"^arrayred: note: .*light-002\.fit: .*not a FITS.*not used", line)
     assert combined_counts() == {MASTER: 5, COMBINED: 2}
 
 
@@ -226,7 +226,7 @@ def test_a_pipe_is_left_out_without_waiting_for_it(
     done = fork("reduce", "night", "-o", "out", "--no-figures", timeout=60)
     assert done.returncode == 0
     for name, line in zip(("dark-000.fit", "pipe.fits.gz"), done.stderr.splitlines(), strict=True):
-        assert re.search(rf"^arrayred: note: .*{name}: .*no regular file.*left out", line)
+        assert re.search(rf"^arrayred: note: .*{name}: .*not a regular file.*not used", line)
     assert whole("out") == undisturbed
 
 
@@ -453,7 +453,7 @@ def test_a_damaged_frame_whose_pixels_are_probed_hides_no_other_problem(
     write_card("", "IMAGETYP")(night / "light-002.fit")
     told = arrayred(*REDUCE)
     assert told.code == 4
-    assert "light-002.fit: No card says" in told.err
+    assert "light-002.fit: Frame type unknown" in told.err
 
 
 def test_a_damaged_dark_that_nobody_needs_changes_no_table(night: Path, arrayred: Call) -> None:
@@ -656,7 +656,7 @@ def test_a_frame_without_a_type_is_known_by_its_name_and_said_so(
     told = arrayred("reduce", night, "-o", "out", "--no-figures")
     assert told.code == 0
     (line,) = told.err.splitlines()
-    assert re.search(r"^arrayred: note: dark-003: taken for .* dark: the word 'dark'", line)
+    assert re.search(r"^arrayred: note: dark-003: used as dark: the word 'dark'", line)
     assert tables() == tables("undisturbed")
 
 

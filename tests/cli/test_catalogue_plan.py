@@ -92,8 +92,8 @@ def targets() -> set[str]:
 @pytest.mark.parametrize(
     ("of_darks", "of_lights", "why"),
     [
-        ({"XBINNING": 2, "YBINNING": 2}, {}, "other binning"),
-        ({}, {"XBINNING": 1, "YBINNING": 2}, "other binning"),
+        ({"XBINNING": 2, "YBINNING": 2}, {}, "different binning"),
+        ({}, {"XBINNING": 1, "YBINNING": 2}, "different binning"),
         ({"XORGSUBF": 0, "YORGSUBF": 0}, {"XORGSUBF": 0, "YORGSUBF": 64}, "other origin"),
         ({"READOUTM": "Fast"}, {"READOUTM": "Slow"}, "other readout"),
         ({"GAIN": 100}, {"GAIN": 0}, "other gain setting"),

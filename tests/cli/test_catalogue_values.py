@@ -155,7 +155,7 @@ def test_an_instrument_file_tells_what_headers_do_not(night: Path, arrayred: Cal
     assert told.code == 0, told.err
     header = fits.getheader(Path("out") / STAR / "Simulated_star_combined.fits")
     assert header["GAINEFF"] == 6.0
-    assert "gain 2, stated" in " ".join(map(str, header["HISTORY"]))
+    assert "gain 2 (from header)" in " ".join(map(str, header["HISTORY"]))
 
 
 @pytest.mark.parametrize(

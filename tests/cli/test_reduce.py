@@ -397,13 +397,13 @@ BAD_NIGHTS = [
         r"light-001\.fit: No dark within 0\.5 s fits.*300 s.*5 x 600 s.*\. Name a",
     ),
     (other_binning, r"light-001\.fit: No dark.*binning.*\. Name a folder of matching"),
-    (cut_short, r"light-002\.fit: The file has 30000 bytes, .* promises \d+\. It is truncated: c"),
+    (cut_short, r"light-002\.fit: The file has 30000 bytes, .* states \d+\. It is truncated: c"),
     (
         cut_in_the_header,
         r"light-002\.fit: The file is truncated: the header is incomplete\. It is truncated",
     ),
     (emptied, r"light-002\.fit: The file is empty\. Copy it again"),
-    (untyped, r"light-002\.fit: No card says what kind of frame.*\. Add IMAGETYP"),
+    (untyped, r"light-002\.fit: Frame type unknown what kind of frame.*\. Add IMAGETYP"),
     (without_exposure, r"light-002\.fit: The header has no exposure time\. Correct EXPTIME"),
     (odd_exposure, r"light-002\.fit: EXPTIME is '600,0'.*\. Correct EXPTIME"),
 ]
@@ -562,7 +562,7 @@ def test_what_nobody_finished_stays_unless_overwrite_is_given(
         shutil.rmtree(Path("out") / STATE_FOLDER)
         told = arrayred("reduce", night, "-o", "out", *QUIET)
         assert told.code == 2
-        error = rf"^arrayred: error: .*{name}: .*already there\. Give --overwrite"
+        error = rf"^arrayred: error: .*{name}: .*already exists\. Use --overwrite"
         assert re.search(error, told.err)
         assert product.read_bytes().endswith(b"by hand")
     assert arrayred("reduce", night, "-o", "out", *QUIET, "--overwrite").code == 0
@@ -613,7 +613,7 @@ def test_what_is_for_one_target_is_refused_for_two(
     add_target(night, "Twin", like="light*")
     told = arrayred("reduce", night, "-o", "out", *QUIET, *option)
     assert told.code == 2
-    assert re.search(rf"error: {option[0]} is for one target.*Twin.*--target", told.err)
+    assert re.search(rf"error: {option[0]} is for a single target.*Twin.*--target", told.err)
     assert not Path("out").exists()
 
 
@@ -628,7 +628,7 @@ def test_a_frame_of_another_shape_is_no_part_of_the_group(night: Path, arrayred:
     other_shape(night)
     told = arrayred("reduce", night, "-o", "out", *QUIET)
     assert told.code == 3
-    message = r"light-002\.fit: No dark .* 120 x 100 pixels.*120 x 160 pixels.*\. Name a folder"
+    message = r"light-002\.fit: No dark .* 120 x 100 pixels.*120 x 160 pixels.*\. Add a folder"
     assert re.search(message, told.err)
     assert [fits.getval(path, "NCOMBINE") for path in Path("out").rglob("*combined.fits")] == [2]
 

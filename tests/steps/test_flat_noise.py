@@ -79,7 +79,7 @@ def test_the_formula_is_the_documented_one() -> None:
     found = estimate_flat_noise(image, cube, levels, [dark] * 3)
     np.testing.assert_allclose(found.variance.values, expected, rtol=1e-5)
     assert (found.variance.dtype, found.variance.attrs["units"]) == (np.float32, "")
-    line = "variance of the flat: from levels of 280 to 520; gain 1.5, stated"
+    line = "variance of the flat: from levels of 280 to 520; gain 1.5 (from header)"
     assert found.attrs["history"][-1] == line
 
 

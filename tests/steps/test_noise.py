@@ -117,7 +117,7 @@ def test_the_formula_is_the_documented_one() -> None:
 def test_a_read_noise_that_is_told_counts_where_one_dark_tells_nothing() -> None:
     lights, darks = cubes(3, 1)
     image = reduced(lights.assign_coords(read_noise=READ), darks)
-    assert "as told" in image.attrs["history"][-1]
+    assert "stated" in image.attrs["history"][-1]
     assert 0 < clipped_std(pulls(image, 2000 / GAIN)) - 1 < 0.03  # dark current is not told
 
 
