@@ -220,8 +220,8 @@ BEST = {CLEAN: _FLOAT64, N_REJECTED: _FLAG}
 MASTER = IMAGE[COUNTS]
 FLAT = 2 * sum(IMAGE.values())
 """A flat, and the same as it is adapted to a target."""
-OF_LATER_STEPS = _FLOAT64 + _FLOAT32
-"""What is compared of a target's frames after its bands are finished."""
+OF_LATER_STEPS = _FLOAT64 + 2 * _FLOAT32
+"""Mean and median of a target's frames, and the places of hits, which are compared later."""
 VALUES_OF_A_HIT = 16
 """One byte per this many values of a target's frames, for the list of outliers, which grows while
 its bands are read: 40 bytes for each of the 0.15 % of values that cosmic rays hit in 600 s."""

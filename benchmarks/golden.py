@@ -303,8 +303,9 @@ def _differences_of_fits(old: bytes, new: bytes) -> str | None:
             )  # fmt: skip
             if not difference.identical:
                 return str(difference.report())
-            wrong = [hdu.name for hdu in ours if hdu.verify_checksum() != 1]
-            return f"CHECKSUM is wrong in {', '.join(wrong)}" if wrong else None
+        with fits.open(io.BytesIO(new), disable_image_compression=True) as stored:
+            wrong = [hdu.name for hdu in stored if hdu.verify_checksum() != 1]
+        return f"CHECKSUM is wrong in {', '.join(wrong)}" if wrong else None
     except OSError as error:
         return f"cannot be compared as FITS ({error})"
 

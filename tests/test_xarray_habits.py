@@ -47,6 +47,8 @@ HABITS = {
     "where": "cube.counts.where(cube.counts < 60000)",
     "groupby": 'cube.counts.groupby("frame_type").median()',
     "groupby a number": 'cube.counts.groupby("exptime").mean()',
+    "groupby, opened by xarray": 'xr.open_mfdataset("NIGHT*/*.fit", engine="arrayred")'
+    '.counts.groupby(["night", "frame_type"]).median()',
     "resample in time": 'cube.counts.resample(time="1h").mean()',
     "time as dimension": 'cube.swap_dims(frame="time").sel(time="2024-03-09").counts',
     "median over frames: the bits of combine": 'bool((cube.counts.median("frame") == '

@@ -67,6 +67,7 @@ from arrayred.io.products import (
     spectrum_files,
 )
 from arrayred.io.publish import Content, publish, remove, require_room
+from arrayred.io.remote import without_secrets
 from arrayred.memory import (
     FLAT,
     FURTHER,
@@ -104,7 +105,6 @@ from arrayred.steps.noise import with_own_noise
 
 if TYPE_CHECKING:
     import xarray as xr
-    from matplotlib.figure import Figure
 
 _CARD_OF = {"bias": "ARBIAS", "dark": "ARDARK", "flat": "ARFLAT"}
 
@@ -355,9 +355,10 @@ def _calibrated_file(
 @stage("draw")
 def arc_figure(arc: xr.Dataset, lines: xr.Dataset, stem: str) -> dict[str, Content]:
     """Return the figure of the lamps of a spectrum and their lines, by its name."""
-    from arrayred.plots import arc as draw_arc
+    from arrayred.plots.figures import arc as describe_arc
+    from arrayred.plots.paper import drawn_png
 
-    return {f"{stem}_arc.png": _png_of(draw_arc(arc, lines, title=stem))}
+    return {f"{stem}_arc.png": drawn_png(describe_arc(arc, lines, title=stem))}
 
 
 @stage("draw")
@@ -368,21 +369,13 @@ def quick_look_png(
     error: NoSpectrumError | None = None,
 ) -> bytes:
     """Return the figure of a target, or, without a spectrum, of the rows that were searched."""
-    from arrayred.plots import quick_look, search_look
+    from arrayred.plots.figures import quick_look, search_look
+    from arrayred.plots.paper import drawn_png
 
     if spectrum is None:
         threshold = None if error is None else error.value
-        return _png_of(search_look(transpose_to_x(combined), title, threshold=threshold))
-    return _png_of(quick_look(transpose_to_x(combined), spectrum, title))
-
-
-def _png_of(figure: Figure) -> bytes:
-    """Return a figure as PNG, and let go of its images: a ring of references would hold them."""
-    from arrayred.plots import png
-
-    content = png(figure)
-    figure.clear()
-    return content
+        return drawn_png(search_look(transpose_to_x(combined), title, threshold=threshold))
+    return drawn_png(quick_look(transpose_to_x(combined), spectrum, title))
 
 
 # Masters, each written when it is made.
@@ -780,6 +773,18 @@ def _is_made_of(night: Night, entry: Entry, ledger: Ledger) -> bool:
     )
 
 
+def command_with(command: str, folder: Path, out: Path) -> str:
+    """Return a command with the real folders in place of NIGHT and OUT.
+
+    Examples
+    --------
+    >>> command_with("arrayred reduce NIGHT -o OUT --object '59 Cyg'", Path("/raw"), Path("/out"))
+    "arrayred reduce /raw -o /out --object '59 Cyg'"
+    """
+    real = {"NIGHT": without_secrets(str(folder.absolute())), "OUT": str(out.absolute())}
+    return shlex.join(real.get(word, word) for word in shlex.split(command))
+
+
 def require_outside(folder: Path, out: Path) -> None:
     """Raise UsageError if an output folder is that of a night, or lies in it."""
     if folder.resolve() in (out.resolve(), *out.resolve().parents):
@@ -1069,7 +1074,8 @@ def write_night_report(
     replaced = output.overwrite or output.force
     try:
         ledger = Ledger(output.out)
-        account = account_of(night, plan, recipe, errors, output.command)
+        command = command_with(output.command, night.folder, output.out)
+        account = account_of(night, plan, recipe, errors, command)
         ledger.close_run(
             dataclasses.asdict(account), {} if finished is None else finished(ledger.hashes)
         )

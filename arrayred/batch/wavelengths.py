@@ -17,8 +17,8 @@ import numpy as np
 from arrayred.batch.run import arc_figure, quick_look_png
 from arrayred.config import Recipe
 from arrayred.config.toml import require_known
-from arrayred.errors import ArrayredError, UsageError
-from arrayred.io.ledger import Ledger, products_of
+from arrayred.errors import ArrayredError, LampError, UsageError
+from arrayred.io.ledger import Ledger, output_folders, products_of
 from arrayred.io.products import (
     SOLUTION,
     WAVELENGTH_CARDS,
@@ -41,11 +41,13 @@ from arrayred.steps.solution import (
     with_wavelengths,
 )
 from arrayred.steps.wavelength import find_lamp_lines, identify, merge_lines, read_line_list
+from arrayred.steps.zero_point import ZeroPoint
 
 if TYPE_CHECKING:
     import xarray as xr
 
 _ARC = "_arc.ecsv"
+_SAME_DISPERSION = 0.01
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,11 @@ class Redone:
 
 
 def redo(
-    out: Path, targets: Sequence[str], recipe: Recipe, lines: Path | None = None
+    out: Path,
+    targets: Sequence[str],
+    recipe: Recipe,
+    lines: Path | None = None,
+    zero_point_of: str | None = None,
 ) -> Iterator[Redone]:
     """Yield each spectrum of the targets (all that have lamps by default) as it is written anew.
 
@@ -68,11 +74,12 @@ def redo(
     out, targets : the output folder, and names of its targets.
     recipe : how lamps are identified; `lamp_solution` may be the name of a target.
     lines : a file of lines that the user identified, or None.
+    zero_point_of : a target whose zero point is applied to those of others, or None.
 
     Raises
     ------
     UsageError
-        The folder has no target of a name, or none with lamps.
+        The folder has no target of a name, or none with lamps; or that target has no zero point.
     """
     ledger = Ledger(out)
     entries = {entry.name.removeprefix("targets/"): entry for entry in ledger.entries()}
@@ -80,12 +87,26 @@ def redo(
     for name in targets:
         require_known(name, set(entries), "target of this folder")
     chosen = list(targets or entries)
+    reference: xr.Dataset | None = None
+    if zero_point_of is not None:
+        require_known(zero_point_of, set(entries), "target of this folder")
+        reference = open_product(
+            out / "targets" / zero_point_of / f"{zero_point_of}_spectrum.fits"
+        ).assign_attrs(target=zero_point_of)
+        carried_zero_point(reference)
+        chosen = [name for name in chosen if name != zero_point_of]
     arcs = [
         (name, out / product)
         for name in chosen
         for product in sorted(entries[name].products)
         if product.endswith(_ARC)
     ]
+    if not arcs and not entries and (nights := list(output_folders(out))):
+        raise UsageError(
+            f"These are {len(nights)} nights, and wavelengths are made anew for one",
+            path=out,
+            hint=f"Name one of them, such as {nights[0]}.",
+        )
     if not arcs:
         raise UsageError(
             "No target here has arc spectra",
@@ -95,7 +116,7 @@ def redo(
     for name, path in arcs:
         stem = path.name.removesuffix(_ARC)
         try:
-            files, solved, facts = _files_of(out, path, recipe, lines)
+            files, solved, facts = _files_of(out, path, recipe, lines, reference)
         except ArrayredError as error:
             yield Redone(stem, error=error)
             continue
@@ -116,8 +137,40 @@ def _with_facts(facts: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, A
     return kept | dict(new)
 
 
+def carried_zero_point(reference: xr.Dataset) -> tuple[str, ZeroPoint]:
+    """Return the name of a target, and the zero point that was applied to its spectrum.
+
+    Raises
+    ------
+    UsageError
+        None was.
+    """
+    facts, name = reference.attrs, str(reference.attrs["target"])
+    shift = float(facts.get("wavelength_zero", 0.0))
+    for by in ("star", "oxygen", "sky"):
+        if shift and facts.get(f"zero_{by}") == shift:
+            return name, ZeroPoint(shift, float(facts[f"zero_{by}_error"]), by, ())
+    raise UsageError(
+        f"No zero point was measured in {name} and applied to it",
+        hint=f"Do so first: arrayred wavelength OUT {name} --zero-point star --star-velocity KM/S.",
+    )
+
+
+def _require_same_setting(reference: xr.Dataset, spectrum: xr.Dataset) -> None:
+    """Raise LampError where a pixel of a spectrum is not one of another's."""
+    one, other = (
+        float(np.median(np.diff(each["wavelength"].values))) for each in (reference, spectrum)
+    )
+    if reference.sizes["x"] != spectrum.sizes["x"] or abs(one / other - 1) > _SAME_DISPERSION:
+        raise LampError(
+            f"{reference.attrs['target']} has {reference.sizes['x']} pixels of {one:.3f} Angstrom, "
+            f"and this spectrum {spectrum.sizes['x']} of {other:.3f}",
+            hint="Take the zero point of a target of the same setting.",
+        )
+
+
 def _files_of(
-    out: Path, path: Path, recipe: Recipe, given: Path | None
+    out: Path, path: Path, recipe: Recipe, given: Path | None, reference: xr.Dataset | None
 ) -> tuple[dict[str, Content], Solved, dict[str, Any]]:
     """Return the new files of one spectrum, its solution, and the facts that tell it."""
     arc, stem = read_arc(path), path.name.removesuffix(_ARC)
@@ -134,6 +187,9 @@ def _files_of(
     attrs = {name: v for name, v in spectrum.attrs.items() if name not in WAVELENGTH_CARDS}
     bare = spectrum.drop_vars(old).drop_attrs(deep=False).assign_attrs(attrs)
     wanted = Corrections(recipe.zero_point, recipe.star_velocity, recipe.heliocentric)
+    if reference is not None:
+        _require_same_setting(reference, with_wavelengths(bare, solved, header.values(), middle))
+        wanted = wanted._replace(carried=carried_zero_point(reference))
     found = with_wavelengths(bare, solved, header.values(), middle, wanted)
     lamps = {name: arc.attrs["checksums"].get(name, "") for name in solved.lamps}
     lines = solved.lines.assign_attrs(solution=solved.dispersion.to_dict(), lamps=lamps)

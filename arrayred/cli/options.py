@@ -734,8 +734,7 @@ _SECRET = re.compile(r"(?<=://)[^/\s]*@|(?<=\w)\?\S*")
 def command_of(options: Options) -> str:
     """Return the command that reduces NIGHT to OUT with these options; "" outside of a command.
 
-    The report shows it, so that the reduction can be repeated. The names of the folders are not
-    given: they are private, and the same night gives the same page anywhere.
+    The report shows it with the real folders, so that the reduction can be repeated.
     """
     context = click.get_current_context(silent=True)
     if context is None:

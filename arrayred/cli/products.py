@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -38,16 +39,20 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--overwrite", is_flag=True, help="Overwrite the report, whatever it contains.")
-@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
-def report(out: Path, overwrite: bool, quiet: bool) -> None:
-    """Rebuild the HTML report of the night in OUT, or the reports and index of many nights.
+@click.option("--overwrite", is_flag=True, help="Replace a file of the page's name in any case.")
+@click.option(
+    "--interactive", is_flag=True, help="Make pages to zoom and hover in, too (needs bokeh)."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def report(out: Path, overwrite: bool, interactive: bool, quiet: bool) -> None:
+    """Make the page of the night in the folder OUT, or those of many nights and their index.
 
     Reports are built from the products and, where they have not been moved, the raw frames. Each
     report is a single file that works offline in any browser. `reduce` writes them too.
 
     \b
     arrayred report reduced
+    arrayred report reduced --interactive
     """
     from arrayred.io.publish import output_lock
     from arrayred.report.pages import is_night, nights_in
@@ -58,12 +63,12 @@ def report(out: Path, overwrite: bool, quiet: bool) -> None:
     if not is_night(out) and not nights_in(out):
         raise UsageError("No finished products found here", path=out, hint=hint)
     with output_lock(out):
-        for page in _write_pages(out, overwrite=overwrite):
+        for page in _write_pages(out, overwrite=overwrite, interactive=interactive):
             if not quiet:
                 click.echo(printable(str(page)))
 
 
-def _write_pages(out: Path, *, overwrite: bool) -> Iterator[Path]:
+def _write_pages(out: Path, *, overwrite: bool, interactive: bool) -> Iterator[Path]:
     """Yield each page as it is made: those of the nights, then their index."""
     from arrayred.io.publish import output_lock
     from arrayred.report.pages import is_night, nights_in, write_index, write_report
@@ -71,11 +76,33 @@ def _write_pages(out: Path, *, overwrite: bool) -> Iterator[Path]:
     nights = nights_in(out)
     if is_night(out) or not nights:
         yield write_report(out, overwrite=overwrite)
+        if interactive:
+            yield _write_interactive(out, overwrite=overwrite)
     for night in nights:
         with output_lock(night):
             yield write_report(night, overwrite=overwrite)
+            if interactive:
+                yield _write_interactive(night, overwrite=overwrite)
     if nights:
         yield write_index(out, overwrite=overwrite)
+
+
+def _write_interactive(out: Path, *, overwrite: bool) -> Path:
+    with explorer_needed():
+        from arrayred.explore.interactive import write_interactive
+    return write_interactive(out, overwrite=overwrite)
+
+
+@contextmanager
+def explorer_needed() -> Iterator[None]:
+    """Raise UsageError where the extra that draws interactive pages is not installed."""
+    try:
+        yield
+    except ImportError as error:
+        raise UsageError(
+            f"The page needs panel and bokeh ({error})",
+            hint="Install them: pip install 'arrayred[explore]'.",
+        ) from error
 
 
 # ``arrayred wavelength OUT``: identify the lamps of reduced targets anew.
@@ -90,11 +117,22 @@ def _write_pages(out: Path, *, overwrite: bool) -> Iterator[Path]:
     metavar="FILE",
     help="Identified lines: x and wavelength (air, Angstrom), one per row.",
 )
+@click.option(
+    "--zero-point-of",
+    metavar="TARGET",
+    help="Apply the zero point that was measured in another target of the night, such as a star "
+    "of known velocity.",
+)
 @wavelength_options
 @click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
 @click.pass_context
 def wavelength(
-    ctx: click.Context, out: Path, targets: tuple[str, ...], lines: Path | None, quiet: bool
+    ctx: click.Context,
+    out: Path,
+    targets: tuple[str, ...],
+    lines: Path | None,
+    zero_point_of: str | None,
+    quiet: bool,
 ) -> None:
     """Identify the arc lines of targets in OUT again, and update the wavelengths of their spectra.
 
@@ -106,6 +144,7 @@ def wavelength(
     arrayred wavelength reduced
     arrayred wavelength reduced Vega --lamp Ne+Ar --dispersion 0.57 --center 6600
     arrayred wavelength reduced Deneb --solution Vega
+    arrayred wavelength reduced Deneb --zero-point-of Vega
     """
     from arrayred.batch.wavelengths import redo
     from arrayred.config import Recipe
@@ -117,12 +156,17 @@ def wavelength(
         raise UsageError(
             "--lines and --solution cannot be used together", hint="Remove one of the two."
         )
+    if zero_point_of is not None and recipe.zero_point != "none":
+        raise UsageError(
+            "--zero-point and --zero-point-of cannot be used together",
+            hint="Remove one of the two.",
+        )
     if not out.is_dir():
         hint = "Name an output folder of `arrayred reduce`."
         raise UsageError("No such folder", path=out, hint=hint)
     failed = None
     with output_lock(out):
-        for one in redo(out, targets, recipe, lines):
+        for one in redo(out, targets, recipe, lines, zero_point_of):
             if one.solved is None:
                 failed = one.error
                 message("error", printable(f"{one.name}: {one.error}"))
@@ -132,7 +176,7 @@ def wavelength(
                 for line in one.solved.told:
                     click.echo(printable(f"  Note: {line}"))
         if (out / "report.html").exists():
-            for _ in _write_pages(out, overwrite=True):
+            for _ in _write_pages(out, overwrite=True, interactive=False):
                 pass
     if failed is not None:
         sys.exit(failed.exit_code)
@@ -276,8 +320,9 @@ def export(
 ) -> None:
     """Write wavelength-calibrated spectra as one-dimensional FITS with a linear scale.
 
-    OUT is an output folder of `reduce`, or a TARGET_spectrum.fits. Only wavelengths between the
-    outermost lamp lines are written; counts are conserved, wavelengths are in air, as observed.
+    OUT is an output folder of `reduce`, of one or many nights, or one TARGET_spectrum.fits. Only
+    what the lamp's lines cover is written; counts are conserved, wavelengths are in air and as
+    observed.
 
     \b
     arrayred export reduced --to bess
@@ -292,10 +337,13 @@ def export(
             hint="Name an output folder and --to bess or --to iraf.",
         )
     failed = 0
-    for place in places:
-        out, spectra = _spectra_in(place)
-        folder = options["output"] or out / to
-        observer = _observer_of(options["observer"], out)
+    nights = [(place, out, spectra) for place in places for out, spectra in _spectra_in(place)]
+    n_spectra = sum(len(spectra) for _, _, spectra in nights)
+    for place, out, spectra in nights:
+        # Targets of two nights may have one name: under -o each night has a folder of its own.
+        below = out.relative_to(place) if place.is_dir() else Path()
+        folder = options["output"] / below if options["output"] else out / to
+        observer = _observer_of(options["observer"], out, place)
         for path in spectra:
             try:
                 content = export_file(
@@ -304,7 +352,7 @@ def export(
             except MissingCardsError:
                 raise  # what one lacks, all lack
             except UsageError as error:
-                if len(spectra) == 1:
+                if n_spectra == 1:
                     raise
                 failed += 1
                 click.echo(f"Error: {error}", err=True)
@@ -317,30 +365,33 @@ def export(
     sys.exit(EXIT_CHANGED if failed else 0)
 
 
-def _spectra_in(place: Path) -> tuple[Path, list[Path]]:
-    """Return an output folder and the spectra that were finished in it, or those of one file."""
-    from arrayred.io.ledger import Ledger, has_manifest
+def _spectra_in(place: Path) -> list[tuple[Path, list[Path]]]:
+    """Return the nights of an output folder, each with its finished spectra, or those of a file."""
+    from arrayred.io.ledger import Ledger, output_folders
 
     if not place.is_dir():
-        return place.parent, [place]
-    if not has_manifest(place):
+        return [(place.parent, [place])]
+    nights = []
+    for out in output_folders(place):
+        made = (name for entry in Ledger(out).entries() for name in entry.products)
+        nights.append((out, [out / name for name in made if name.endswith("_spectrum.fits")]))
+    if not nights:
         raise UsageError(
             "No finished products found here",
             path=place,
             hint="Name an output folder of `arrayred reduce`.",
         )
-    made = (name for entry in Ledger(place).entries() for name in entry.products)
-    spectra = [place / name for name in made if name.endswith("_spectrum.fits")]
-    if not spectra:
-        raise UsageError("No spectrum found here", path=place, hint="Reduce the night first.")
-    return place, spectra
+    if not any(spectra for _, spectra in nights):
+        raise UsageError("There is no spectrum here", path=place, hint="Reduce the night.")
+    return nights
 
 
-def _observer_of(file: Path | None, out: Path) -> Observer | None:
-    """Return what the file of the observer says, or the one of the folder or the user."""
+def _observer_of(file: Path | None, out: Path, place: Path) -> Observer | None:
+    """Return what the file of the observer says, or the one of the night, of OUT or the user."""
     from platformdirs import user_config_path
 
-    places = [file] if file else [out / OBSERVER_FILE, user_config_path("arrayred") / OBSERVER_FILE]
+    folders = [out, place, user_config_path("arrayred")]
+    places = [file] if file else [folder / OBSERVER_FILE for folder in folders]
     found = next((place for place in places if file or place.is_file()), None)
     return None if found is None else Observer.load(found)
 
@@ -484,15 +535,8 @@ def explore(ctx: click.Context, night: Path, port: int | None, no_browser: bool)
     arrayred explore reduced
     arrayred explore raw --no-browser --port 5006
     """
-    from arrayred.errors import UsageError, printable
-
-    try:
+    with explorer_needed():
         from arrayred.explore.app import serve_page
-    except ImportError as error:
-        raise UsageError(
-            f"The explorer needs panel and bokeh ({error})",
-            hint="Install them: pip install 'arrayred[explore]'.",
-        ) from error
     from arrayred.explore.data import ExplorerModel
 
     options = options_of(ctx)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from bokeh.models import (
+    BasicTickFormatter,
     BoxAnnotation,
     ColumnDataSource,
     FixedTicker,
@@ -184,7 +185,7 @@ class ImageView:
         self._on_drag(kind, (first, max(round(high - 0.5), first)))
 
 
-class _Drawn(NamedTuple):
+class Drawn(NamedTuple):
     """A mark that is drawn: its type and role, its values, its glyphs."""
 
     kind: tuple[type, str]
@@ -219,7 +220,7 @@ class PanelView:
         self._legend = Legend(click_policy="hide", orientation="horizontal", padding=2, margin=4)
         self._legend.update(background_fill_alpha=0.6, border_line_alpha=0, visible=False)
         self.figure.add_layout(self._legend)
-        self._drawn: list[_Drawn] = []
+        self.drawn: list[Drawn] = []
 
     def show(self, panel: Panel | None) -> None:
         """Show a panel; its first marks keep their glyphs while types and roles are the same."""
@@ -230,7 +231,7 @@ class PanelView:
                     own.update(reset_start=axis.low, reset_end=axis.high, **ends)
             self._name_axes(panel)
         marks = [] if panel is None else [m for m in panel.marks if not isinstance(m, _IMAGES)]
-        before, self._drawn, items = self._drawn, [], []
+        before, self.drawn, items = self.drawn, [], []
         for i, mark in enumerate(marks):
             assert panel is not None
             data, kind = _columns(mark, panel), (type(mark), mark.role)
@@ -241,11 +242,11 @@ class PanelView:
             else:
                 before = []
                 source = ColumnDataSource(data, name=label if type(mark) is Curve else mark.role)
-                drawn = _Drawn(kind, source, self._add(mark, source))
-            self._drawn.append(drawn)
+                drawn = Drawn(kind, source, self._add(mark, source))
+            self.drawn.append(drawn)
             if label:
                 items.append(LegendItem(label={"value": label}, renderers=drawn.glyphs))
-        self.figure.renderers = [glyph for drawn in self._drawn for glyph in drawn.glyphs]
+        self.figure.renderers = [glyph for drawn in self.drawn for glyph in drawn.glyphs]
         self._legend.update(items=items, visible=bool(items))
 
     def _name_axes(self, panel: Panel) -> None:
@@ -337,6 +338,7 @@ def _figure(
     for axis in made.axis:
         axis.update(axis_label_text_font_style="normal", axis_label_text_font_size="12px")
         axis.update(minor_tick_line_alpha=0, axis_line_color="#cccccc")
+        axis.formatter = BasicTickFormatter(use_scientific=False)
     return made
 
 

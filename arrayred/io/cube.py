@@ -155,7 +155,11 @@ def _card_coord(frames: Sequence[Frame], keyword: str) -> tuple[str, Any, dict[s
     headers = [frame.image.header for frame in frames]
     found = [header.readable(keyword.upper()) for header in headers]
     known = [value for value in found if value is not None]
-    cards = [h.card(keyword.upper()) for h, value in zip(headers, found, strict=True) if value]
+    cards = [
+        header.card(keyword.upper())
+        for header, value in zip(headers, found, strict=True)
+        if value is not None
+    ]
     comment = parse_card(cards[0])[1] if cards else ""
     attrs = {"long_name": comment} if comment else {}
     if all(isinstance(value, int | float) for value in known):
@@ -399,7 +403,7 @@ def headers(cube: xr.Dataset) -> dict[str, astropy.io.fits.Header]:
     Raises
     ------
     UsageError, MismatchError
-        It is not a Dataset, or does not name its files.
+        It is not a Dataset, or does not name its files, or a label stands for two of them.
     """
     check_dataset(cube, "a cube")
     if not {FRAME, "path"} <= {*cube.coords}:
@@ -411,6 +415,12 @@ def headers(cube: xr.Dataset) -> dict[str, astropy.io.fits.Header]:
     from astropy.io import fits
 
     labels, paths = np.atleast_1d(cube[FRAME].values), np.atleast_1d(cube["path"].values)
+    if len({*labels}) < len({*paths}):
+        raise MismatchError(
+            "Frames of the cube have the same labels",
+            keyword=FRAME,
+            hint="Open all folders at once, open_frames([one, other]), or give each the same root.",
+        )
     return {
         str(label): fits.Header.fromstring(find_image(Path(path)).header.to_bytes())
         for label, path in zip(labels, paths, strict=True)

@@ -1,9 +1,10 @@
 """Decode compressed frames into files of plain pixels, no larger than their headers state.
 
-Files compressed as a whole are inflated a megabyte at a time. Tile-compressed images are decoded by
-astropy, some rows of tiles at a time, in processes of their own: decoders can crash on a damaged
-stream, take all memory, or never come to an end. Such a process decodes one image after the other;
-several work where several threads ask.
+Files compressed as a whole are inflated a megabyte at a time, and tiles of rows compressed by gzip,
+as those of our own flags, tile by tile. Other tile-compressed images are decoded by astropy, some
+rows of tiles at a time, in processes of their own: decoders can crash on a damaged stream, take all
+memory, or never come to an end. Such a process decodes one image after the other; several work
+where several threads ask.
 
 Imported only where a frame is compressed: a night of plain frames does not need it.
 """
@@ -23,7 +24,7 @@ from typing import IO, Any
 import numpy as np
 
 from arrayred.errors import FrameError
-from arrayred.io.header import ones_complement_sum
+from arrayred.io.header import gzip_tiles, is_in_gzip_tiles, ones_complement_sum
 from arrayred.io.scan import (
     ImageHDU,
     damage_told,
@@ -55,7 +56,9 @@ def decode_into(target: IO[bytes], image: ImageHDU) -> None:
     FrameError
         The compressed data are damaged, or disagree with the header.
     """
-    if image.packing == "tiles":
+    if image.packing == "tiles" and is_in_gzip_tiles(image.header) and _is_known_whole(image):
+        _inflate_tiles(image, target)
+    elif image.packing == "tiles":
         decode_in_child(image, os.fspath(target.name))
     else:
         inflate(image, target)
@@ -87,6 +90,19 @@ def inflate(image: ImageHDU, target: IO[bytes]) -> None:
                     path=path,
                     hint="Decompress it yourself.",
                 )
+
+
+def _inflate_tiles(image: ImageHDU, target: IO[bytes]) -> None:
+    """Write the stored pixels of an image in tiles of gzip, whose data are those of DATASUM."""
+    path = image.source.path
+    with path.open("rb") as file:
+        file.seek(image.source.offset)
+        raw = file.read(data_size(image.header))
+    try:
+        for tile in gzip_tiles(image.header, raw, stored_dtype(image.source.pixels).itemsize):
+            target.write(tile)
+    except ValueError as error:
+        raise _damaged_file_error(path, error) from error
 
 
 class _Child:

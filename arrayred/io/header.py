@@ -20,6 +20,7 @@ import contextlib
 import math
 import re
 import unicodedata
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -418,6 +419,10 @@ TABLE_UNITS = {"electron": "ct"}
 each column and specutils finds no flux; a count (FITS Standard 4.0, table 5) is accepted."""
 
 
+_GZIP = 31
+"""Of zlib: the format of gzip, without name and time."""
+
+
 class Column(NamedTuple):
     """One column of a table: name, unit (as in arrayred), description and values."""
 
@@ -430,13 +435,15 @@ class Column(NamedTuple):
 class Plane(NamedTuple):
     """One image extension: EXTNAME, cards, values (y, x), and the dtype in which they are written.
 
-    The dtype is uint8, float32 or float64, none of which needs BZERO.
+    The dtype is uint8, float32 or float64, none of which needs BZERO. A plane that may be packed is
+    written in compressed tiles where they take less than an eighth.
     """
 
     name: str
     cards: Sequence[tuple[str, Value, str]]
     values: NDArray[Any]
     dtype: str
+    may_be_packed: bool = False
 
 
 def is_structural(keyword: str) -> bool:
@@ -479,6 +486,8 @@ def image_bytes(
 
 def _extension(plane: Plane) -> _HDUToWrite:
     kind = np.dtype(plane.dtype)
+    if plane.may_be_packed and (packed := _packed_extension(plane, kind)) is not None:
+        return packed
     _, *axes = _image_structure(plane.values.shape, kind)
     structure: list[tuple[str, Value, str]] = [
         ("XTENSION", "IMAGE", "image extension"),
@@ -489,6 +498,90 @@ def _extension(plane: Plane) -> _HDUToWrite:
         *plane.cards,
     ]
     return _hdu_to_write(structure, Header(), plane.values, kind)
+
+
+_TILE_ROWS = 64
+
+
+def _packed_extension(plane: Plane, kind: DType) -> _HDUToWrite | None:
+    """Return a plane as tiles compressed by GZIP_1, without loss; None where they are large.
+
+    FITS Standard 4.0, section 10. Flags of 1.6 million pixels take 0.5 % and 3 ms; noise that
+    differs from pixel to pixel would take 42 % and 60 ms.
+    """
+    stored, n_rows = kind.newbyteorder(">"), plane.values.shape[0]
+    firsts = range(0, n_rows, _TILE_ROWS)
+    tiles: dict[int, bytes] = {}
+    for first in (firsts[len(firsts) // 2], *firsts):
+        raw = plane.values[first : first + _TILE_ROWS].astype(stored).tobytes()
+        tiles[first] = tiles.get(first) or zlib.compress(raw, level=1, wbits=_GZIP)
+        if len(tiles[first]) > len(raw) // 8:
+            return None
+    sizes = np.array([len(tiles[first]) for first in firsts])
+    places = np.stack([sizes, np.cumsum(sizes) - sizes], axis=1).astype(">i4")
+    table = places.tobytes() + b"".join(tiles[first] for first in firsts)
+    _, *axes = _image_structure(plane.values.shape, kind)
+    structure: list[tuple[str, Value, str]] = [
+        ("XTENSION", "BINTABLE", "tile-compressed image"),
+        ("BITPIX", 8, ""),
+        ("NAXIS", 2, ""),
+        ("NAXIS1", 8, ""),
+        ("NAXIS2", len(firsts), "tiles"),
+        ("PCOUNT", int(sizes.sum()), ""),
+        ("GCOUNT", 1, ""),
+        ("TFIELDS", 1, ""),
+        ("TTYPE1", "COMPRESSED_DATA", ""),
+        ("TFORM1", f"1PB({sizes.max()})", ""),
+        ("ZIMAGE", True, "extension contains a compressed image"),
+        ("ZTENSION", "IMAGE", ""),
+        *((f"Z{keyword}", value, comment) for keyword, value, comment in axes),
+        ("ZPCOUNT", 0, ""),
+        ("ZGCOUNT", 1, ""),
+        ("ZCMPTYPE", "GZIP_1", ""),
+        ("ZTILE1", plane.values.shape[1], ""),
+        ("ZTILE2", min(_TILE_ROWS, n_rows), ""),
+        *([("ZQUANTIZ", "NONE", "no loss")] if kind.kind == "f" else []),
+        ("EXTNAME", plane.name, ""),
+        *plane.cards,
+    ]
+    return _hdu_to_write(structure, Header(), np.frombuffer(table, np.uint8))
+
+
+def is_in_gzip_tiles(header: Header) -> bool:
+    """Return whether an image is compressed as `_packed_extension` does, whole rows in a tile."""
+    wanted = {"ZIMAGE": True, "ZCMPTYPE": "GZIP_1", "NAXIS1": 8, "TFIELDS": 1}
+    same = all(header.readable(keyword) == value for keyword, value in wanted.items())
+    return same and header.readable("ZTILE1") == header.readable("ZNAXIS1")
+
+
+def gzip_tiles(header: Header, raw: bytes, itemsize: int) -> Iterator[bytes]:
+    """Yield the big-endian pixels of an image that `is_in_gzip_tiles`, tile by tile.
+
+    Parameters
+    ----------
+    header, raw : cards and data of the HDU.
+    itemsize : bytes of a pixel.
+
+    Raises
+    ------
+    ValueError
+        The tiles are damaged, or not as large as the header says.
+    """
+    n_tiles, n_columns, left, tile_rows = (
+        int(str(header[keyword])) for keyword in ("NAXIS2", "ZNAXIS1", "ZNAXIS2", "ZTILE2")
+    )
+    places = np.frombuffer(raw, ">i4", 2 * n_tiles).reshape(n_tiles, 2).astype(int).tolist()
+    for size, place in places:
+        n_bytes = min(tile_rows, left) * n_columns * itemsize
+        first = 8 * n_tiles + place
+        try:
+            tile = zlib.decompressobj(_GZIP).decompress(raw[first : first + size], n_bytes + 1)
+        except zlib.error as error:
+            raise ValueError(str(error)) from error
+        if len(tile) != n_bytes:
+            raise ValueError(f"a tile has {len(tile)} bytes instead of {n_bytes}")
+        yield tile
+        left -= tile_rows
 
 
 def image_head(header: Header, shape: tuple[int, int], dtype: str, data_sum: int) -> bytes:

@@ -624,7 +624,7 @@ def verify_outputs(path: Path) -> Iterator[Verification]:
         There is no such file or folder, nothing was finished there, or the product is in no entry.
     """
     if path.is_dir():
-        folders = list(_output_folders(path))
+        folders = list(output_folders(path))
         if not folders:
             raise UsageError(
                 "No finished products found here",
@@ -641,8 +641,8 @@ def verify_outputs(path: Path) -> Iterator[Verification]:
         )
 
 
-def _output_folders(folder: Path) -> Iterator[Path]:
-    """Yield the folders, from one down, that have a ledger."""
+def output_folders(folder: Path) -> Iterator[Path]:
+    """Yield the output folders of nights, from one down: those that have a ledger."""
     for where, below, _ in os.walk(folder):
         if STATE_FOLDER in below and has_manifest(Path(where)):
             yield Path(where)

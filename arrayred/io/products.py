@@ -54,8 +54,10 @@ from arrayred.io.header import (
     card_images,
     fits_table_bytes,
     fold_sum,
+    gzip_tiles,
     image_bytes,
     image_head,
+    is_in_gzip_tiles,
     is_structural,
     keyword_of,
     ones_complement_sum,
@@ -769,14 +771,14 @@ def planes_of(image: xr.Dataset, dtype: str) -> list[Plane]:
             ("UTYPE", "StdDevUncertainty", f"standard deviation of {best}"),
             ("BUNIT", _unit_of_sigma(image), "unit of the standard deviation"),
         ]
-        planes.append(Plane(UNCERT, cards, sigma_of(image[VARIANCE].values, dtype), dtype))
+        planes.append(Plane(UNCERT, cards, sigma_of(image[VARIANCE].values, dtype), dtype, True))
     if DQ in image:
         flags = image[DQ].values
-        named = [(f"FLAG{bit}", name, f"meaning of bit {bit}") for bit, name in DQ_MEANINGS.items()]
-        planes.append(Plane(MASK, [], flags & SPOILT != 0, "uint8"))
-        planes.append(Plane(FLAGS, named, flags, "uint8"))
+        named = [(f"FLAG{bit}", name, f"what bit {bit} says") for bit, name in DQ_MEANINGS.items()]
+        planes.append(Plane(MASK, [], flags & SPOILT != 0, "uint8", True))
+        planes.append(Plane(FLAGS, named, flags, "uint8", True))
     if N_REJECTED in image:
-        planes.append(Plane(LEFT_OUT, [], image[N_REJECTED].values, "uint8"))
+        planes.append(Plane(LEFT_OUT, [], image[N_REJECTED].values, "uint8", True))
     return planes
 
 
@@ -1124,13 +1126,16 @@ def _ecsv(columns: Sequence[Column], meta: Mapping[str, Any]) -> bytes:
         *(f"- {{{json.dumps(key)}: {_yaml_value(value)}}}" for key, value in meta.items()),
     ]
     head.append("schema: astropy-2.0")
-    texts = (map(_ecsv_cell, column.values.tolist()) for column in columns)
+    texts = (
+        map(_quoted if column.values.dtype.kind == "U" else repr, column.values.tolist())
+        for column in columns
+    )
     body = map(" ".join, [[column.name for column in columns], *zip(*texts, strict=True)])
     return "\n".join([*(f"# {line}" for line in head), *body, ""]).encode()
 
 
-def _ecsv_cell(value: Any) -> str:
-    return '"' + value.replace('"', '""') + '"' if isinstance(value, str) else repr(value)
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
 
 
 def _yaml_value(value: Any) -> str:
@@ -1734,8 +1739,9 @@ def _image_variables(
 
 def _hdu_pixels(hdu: _HDU, path: Path) -> NDArray[Any]:
     """Return the pixels (y, x) of an image HDU as they were stored."""
-    header = hdu.header
-    bitpix, n_axes = header.readable("BITPIX"), header.readable("NAXIS")
+    header, is_packed = hdu.header, is_in_gzip_tiles(hdu.header)
+    prefix = "Z" if is_packed else ""
+    bitpix, n_axes = header.readable(f"{prefix}BITPIX"), header.readable(f"{prefix}NAXIS")
     scaled = "BZERO" in header or "BSCALE" in header
     if not isinstance(bitpix, int) or bitpix not in _PRODUCT_DTYPES or n_axes != 2 or scaled:
         raise FrameError(
@@ -1745,10 +1751,15 @@ def _hdu_pixels(hdu: _HDU, path: Path) -> NDArray[Any]:
             value=bitpix,
             hint="Open it with open_frames.",
         )
-    n_rows, n_columns = int(str(header["NAXIS2"])), int(str(header["NAXIS1"]))
-    return np.frombuffer(hdu.raw, _PRODUCT_DTYPES[bitpix], n_rows * n_columns).reshape(
-        n_rows, n_columns
-    )
+    kind = np.dtype(_PRODUCT_DTYPES[bitpix])
+    n_rows, n_columns = (int(str(header[f"{prefix}NAXIS{i}"])) for i in (2, 1))
+    try:
+        raw = b"".join(gzip_tiles(header, hdu.raw, kind.itemsize)) if is_packed else hdu.raw
+        return np.frombuffer(raw, kind, n_rows * n_columns).reshape(n_rows, n_columns)
+    except ValueError as error:
+        raise FrameError(
+            f"The image is damaged ({error})", path=path, hint=_DAMAGED_HINT
+        ) from error
 
 
 def _spectrum_variables(hdu: _HDU, path: Path, *, along: bool) -> ImageVariables:

@@ -505,7 +505,7 @@ def spectrum(spectrum: Given, *, title: str = "") -> Sheet:
     flux = replace(_flux_panel(shown, x), above=above, legend=_free_place(shown))
     if "sky" not in shown or not np.isfinite(shown["sky"].values).any():
         return Sheet(((flux,),), (8, 3.4), title)
-    sky = Curve(_along(shown), shown["sky"].values, "series-0")
+    sky = Curve(_along(shown), shown["sky"].values, "sky")
     below = Panel(x, _holding(f"sky ({units_of(shown, 'sky')})", [sky]), (sky,))
     rows = (replace(flux, unnumbered="x"),), (below,)
     return Sheet(rows, (8, 4.2), title, heights=(3.2, 1))

@@ -137,6 +137,8 @@ def draw(sheet: Sheet) -> Figure:
         if sheet.title:
             top = 1 - _EDGE / sheet.size[1]
             figure.suptitle(printable(sheet.title), y=top, parse_math=False)
+    # So that a notebook shows it: matplotlib makes figures known to one in pyplot alone.
+    figure._repr_png_ = partial(png, figure)  # type: ignore[attr-defined]
     return figure
 
 
@@ -430,6 +432,17 @@ def png(figure: Figure, *, dpi: float = DPI) -> bytes:
         how = {"compress_level": _COMPRESSION}
         paint(buffer, metadata={"Software": None}, pil_kwargs=how)  # type: ignore[no-untyped-call]
     return buffer.getvalue()
+
+
+def drawn_png(sheet: Sheet) -> bytes:
+    """Return a figure, drawn for this alone, as PNG bytes.
+
+    Its images are let go at once: axes are a ring of references, which would hold 20 MiB.
+    """
+    figure = draw(sheet)
+    content = png(figure)
+    figure.clear()
+    return content
 
 
 def svg(figure: Figure, *, label: str = "") -> str:

@@ -50,8 +50,9 @@ from arrayred.model import (
     without_level,
 )
 from arrayred.night.groups import list_of_names, slug
-from arrayred.plots.figures import arc, quick_look, search_look
+from arrayred.plots.figures import arc, compare, quick_look, search_look
 from arrayred.plots.nights import Shift, detector, shifts
+from arrayred.plots.style import SERIES
 from arrayred.report import charts
 from arrayred.report.charts import ChartRow
 from arrayred.report.render import (
@@ -131,6 +132,7 @@ def night_page(finished: Finished) -> Page:
         sections=[title for title, is_there in sections.items() if is_there],
         account=account,
         targets=targets,
+        together=_together(targets),
         failed=failed,
         flexure=flexure,
         state_names=_STATES,
@@ -190,6 +192,17 @@ def _calibrations(finished: Finished) -> dict[str, Any]:
     if not served and not notes:
         notes = ["No calibration recorded."]
     return {"calibrations": served, "calibration_notes": notes}
+
+
+def _together(targets: Sequence[Shown]) -> list[ChartRow]:
+    """Return the figure of the targets' spectra over each other, if there are several to compare.
+
+    More than have colours of their own could not be told apart.
+    """
+    spectra = {one.name: one.spectra[0].spectrum for one in targets if one.spectra}
+    if not 1 < len(spectra) <= len(SERIES):
+        return []
+    return charts.figure(compare(spectra, title="flux / median", normalised=True))
 
 
 def _flexure(targets: Sequence[Shown]) -> list[ChartRow]:
@@ -455,12 +468,6 @@ class Found:
         return [str(line) for line in self.spectrum.attrs.get("history", ())]
 
     @property
-    def files(self) -> list[str]:
-        """Names of its files and of that of the image."""
-        tables = [f"{self.stem}_spectrum.{ending}" for ending in ("fits", "ecsv")]
-        return [*tables, f"{self.target.name}_combined.fits"]
-
-    @property
     def facts(self) -> list[tuple[str, str]]:
         """The names and values of its numbers that are known."""
         facts = self.spectrum.attrs
@@ -551,6 +558,7 @@ class Shown:
     spectra : its spectra.
     damage : why a product could not be read, or "".
     search : the figure of its image if no spectrum was found.
+    files : of its products, relative to the page.
     """
 
     line: TargetLine
@@ -558,6 +566,7 @@ class Shown:
     spectra: tuple[Found, ...] = ()
     damage: str = ""
     search: Search | None = None
+    files: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -670,6 +679,7 @@ def shown(finished: Finished, target: TargetLine) -> Shown:
     """Return a target with its products read back."""
     place = finished.out / "targets" / target.name / f"{target.name}_combined.fits"
     entry = None if target.error else finished.entry_of(target)
+    files = () if entry is None else tuple(sorted(entry.products))
     image = None
     try:
         image = transpose_to_x(open_product(place))
@@ -687,7 +697,7 @@ def shown(finished: Finished, target: TargetLine) -> Shown:
     except ArrayredError as error:
         if entry is None:
             return Shown(target)
-        return _without_spectrum(target, image, str(error))
+        return _without_spectrum(target, image, str(error), files)
     n_rejected = int(np.count_nonzero(image[N_REJECTED])) if N_REJECTED in image else None
     found = []
     for stem, spectrum, own in zip(stems, spectra, lamps, strict=True):
@@ -695,17 +705,20 @@ def shown(finished: Finished, target: TargetLine) -> Shown:
         figure = charts.figure(quick_look(image, spectrum, name))
         found.append(Found(stem, spectrum, target, figure, n_rejected, own))
     if not found:
-        return _without_spectrum(target, image)
-    return Shown(target, image.drop_vars(image.data_vars), tuple(found))
+        return _without_spectrum(target, image, files=files)
+    return Shown(target, image.drop_vars(image.data_vars), tuple(found), files=files)
 
 
-def _without_spectrum(target: TargetLine, image: xr.Dataset | None, damage: str = "") -> Shown:
+def _without_spectrum(
+    target: TargetLine, image: xr.Dataset | None, damage: str = "", files: tuple[str, ...] = ()
+) -> Shown:
     """Return a target whose image alone can be shown, if it can be read."""
     if image is None:
-        return Shown(target, damage=damage)
+        return Shown(target, damage=damage, files=files)
     sheet = search_look(image, target.name, threshold=target.threshold)
     figure = Search(sheet.title, charts.figure(sheet))
-    return Shown(target, image.drop_vars(image.data_vars), damage=damage, search=figure)
+    image = image.drop_vars(image.data_vars)
+    return Shown(target, image, damage=damage, search=figure, files=files)
 
 
 # The index of many nights: `index_page`, a line for each target, failed ones first.
@@ -923,10 +936,12 @@ def write_report(out: Path, *, overwrite: bool = False, verify: bool = False) ->
 def _write(finished: Finished, ledger: Ledger, *, may_replace: bool) -> None:
     made = night_page(finished)
     entry = Entry(PAGE_ENTRY, finished.key, facts=made.facts)
-    _publish(ledger, PAGE, made.content, entry, may_replace)
+    publish_page(ledger, PAGE, made.content, entry, may_replace)
 
 
-def _publish(ledger: Ledger, name: str, content: bytes, entry: Entry, may_replace: bool) -> None:
+def publish_page(
+    ledger: Ledger, name: str, content: bytes, entry: Entry, may_replace: bool
+) -> None:
     """Publish a page, then its entry."""
     files: dict[Path, Any] = {ledger.out / name: content}
     publish(files, overwrite=may_replace)
@@ -955,7 +970,7 @@ def write_index(out: Path, *, overwrite: bool = False) -> Path:
     """
     ledger = Ledger(out)
     may_replace = overwrite or ledger.read(INDEX_ENTRY) is not None
-    _publish(ledger, INDEX, index_page(out), Entry(INDEX_ENTRY, ""), may_replace)
+    publish_page(ledger, INDEX, index_page(out), Entry(INDEX_ENTRY, ""), may_replace)
     return out / INDEX
 
 

@@ -42,19 +42,21 @@ def fragment(template: str, macro: str, *values: Any, **named: Any) -> str:
     return str(getattr(_environment().get_template(template).module, macro)(*values, **named))
 
 
-def page(template: str, *, script: str = "", **values: Any) -> bytes:
+def page(template: str, *, script: str = "", code: str = "", **values: Any) -> bytes:
     """Return a whole page, in UTF-8: one file that needs no other and no network.
 
     Parameters
     ----------
     template : its file in the folder of templates.
     script : file of the only script that is allowed to run, or "".
+    code : that script itself, if it is no file; it may evaluate code, as Bokeh does.
     values : by the names that the template gives them.
     """
     from markupsafe import Markup
 
-    code = read(script) if script else ""
-    policy = f"{_POLICY}; script-src '{_hash_of(code)}'" if code else _POLICY
+    may_evaluate = " 'unsafe-eval'" if code else ""
+    code = code or (read(script) if script else "")
+    policy = f"{_POLICY}; script-src '{_hash_of(code)}'{may_evaluate}" if code else _POLICY
     whole = render(
         template, policy=policy, style=Markup(read("style.css")), script=Markup(code), **values
     )

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from arrayred.bands import map_frames
 from arrayred.errors import UsageError
 from arrayred.kernels import reject as kernel
-from arrayred.kernels.combine import median
+from arrayred.kernels.combine import mean_of_strip, median
 from arrayred.kernels.noise import finite_median, finite_medians, frame_variances
 from arrayred.kernels.reject import PixelNoise, mean_without
 from arrayred.model import (
@@ -200,8 +200,8 @@ def find_cosmic_rays(
             return add_history(image, "cosmic rays not detected: the noise is not known"), None
         noise = PixelNoise(floor.variance, floor.level, 0.0 if gain is None else 1.0 / gain)
     scene = comparison_input(image, lights, minus, noise)
-    outliers, told = (_lacosmic_outliers if search == "lacosmic" else _compared_outliers)(scene)
-    image = _without_outliers(scene, outliers, told)
+    found, told = (_lacosmic_outliers if search == "lacosmic" else _compared_outliers)(scene)
+    image, outliers = _without_outliers(scene, found, told), found.outliers
     frames = tuple(map(str, lights[FRAME].values))
     return image, FrameOutliers(frames, outliers) if outliers.where.size else None
 
@@ -228,7 +228,7 @@ def _is_search_wanted(search: Search, image: xr.Dataset, n_frames: int) -> bool:
     return search != "off" and n_frames >= (2 if search == "compare" else 1)
 
 
-def _compared_outliers(scene: ComparisonInput) -> tuple[PixelOutliers, str]:
+def _compared_outliers(scene: ComparisonInput) -> tuple[FrameComparison, str]:
     """Return the values above the other frames by 5 sigma; by 8 where the gain is unknown.
 
     By 8 of two frames too: the lower of two values is lower by the noise of both.
@@ -236,16 +236,16 @@ def _compared_outliers(scene: ComparisonInput) -> tuple[PixelOutliers, str]:
     known, several = scene.noise.per_photon > 0, scene.lights.sizes[FRAME] > 2
     n_sigma = _N_SIGMA if known and several else _WITHOUT_GAIN
     told = f"flagged by comparison at {n_sigma:g} sigma"
-    outliers = compare_frames(scene, n_sigma)
-    return outliers, told if known else f"{told}, gain unknown"
+    found = compare_frames(scene, n_sigma)
+    return found, told if known else f"{told}, the gain being unknown"
 
 
-def _lacosmic_outliers(scene: ComparisonInput) -> tuple[PixelOutliers, str]:
+def _lacosmic_outliers(scene: ComparisonInput) -> tuple[FrameComparison, str]:
     """Return the pixels with sharp edges in each frame."""
     found = [np.flatnonzero(_lacosmic_mask(scene, i)) for i in range(scene.lights.sizes[FRAME])]
     frame = np.repeat(np.arange(len(found)), [where.size for where in found])
     outliers = PixelOutliers.of(frame, np.concatenate(found))
-    return outliers, "flagged by their sharp edges (L.A.Cosmic)"
+    return FrameComparison(outliers), "flagged by their sharp edges (L.A.Cosmic)"
 
 
 def _lacosmic_mask(scene: ComparisonInput, i: int) -> Flags:
@@ -271,10 +271,26 @@ def _lacosmic_mask(scene: ComparisonInput, i: int) -> Flags:
     return np.asarray(mask, np.bool_) & np.isfinite(frame)
 
 
-def _without_outliers(scene: ComparisonInput, outliers: PixelOutliers, told: str) -> xr.Dataset:
+class PixelMeans(NamedTuple):
+    """Means of some pixels without their hits.
+
+    Parameters
+    ----------
+    where : flat indices (pixel) of (y, x), each once.
+    values : the means, adu; NaN where no frame remains.
+    n_there, n_rejected : number of frames with a value, and of those that are rejected.
+    """
+
+    where: Indices
+    values: Values
+    n_there: Indices
+    n_rejected: Indices
+
+
+def _without_outliers(scene: ComparisonInput, found: FrameComparison, told: str) -> xr.Dataset:
     """Return the image with its planes computed without the hits."""
-    image, where = scene.image, np.unique(outliers.where).astype(np.intp)
-    n = scene.lights.sizes[FRAME]
+    image, n = scene.image, scene.lights.sizes[FRAME]
+    where = np.unique(found.outliers.where).astype(np.intp)
     n_frames = f"{n} frame{'s' * (n > 1)}"
     n_pixels = f"{where.size} pixel{'s' * (where.size != 1)}"
     image = add_history(image, f"cosmic rays: {n_pixels} in {n_frames} {told}")
@@ -287,24 +303,50 @@ def _without_outliers(scene: ComparisonInput, outliers: PixelOutliers, told: str
     }
     if VARIANCE in image:
         planes[VARIANCE] = _variance_plane(image)
-    for pixels in compared_pixels(scene, where, outliers):
-        _replace_pixels(scene, pixels, outliers.flags(n, pixels.where), planes)
+    equal = _means_of_equal_frames(scene, found)
+    _replace_pixels(scene, equal, planes)
+    others = np.setdiff1d(where, equal.where, assume_unique=True)
+    for pixels in compared_pixels(scene, others, found.outliers):
+        flagged = found.outliers.flags(n, pixels.where)
+        values = mean_without(pixels.values, pixels.sky, pixels.scale, flagged)
+        n_there = np.count_nonzero(~np.isnan(pixels.values), axis=0)
+        n_flagged = np.count_nonzero(flagged, axis=0)
+        _replace_pixels(scene, PixelMeans(pixels.where, values, n_there, n_flagged), planes)
     return image.assign(planes).assign_coords({CLEAN_METHOD: string_coord(_cleaned_method(image))})
 
 
+def _means_of_equal_frames(scene: ComparisonInput, found: FrameComparison) -> PixelMeans:
+    """Return the means of those pixels with hits that are dark and present in all frames.
+
+    There every frame has the scale 1, and the mean follows from that of all frames and the values
+    of the hits: no frame is read again.
+    """
+    n, grid, outliers = scene.lights.sizes[FRAME], scene.grid, found.outliers
+    if found.mean is None or found.may_shine is None or found.values is None:
+        nothing = np.empty(0, np.intp)
+        return PixelMeans(nothing, np.empty(0), nothing, nothing)
+    where, first, n_hits = np.unique(outliers.where, return_index=True, return_counts=True)
+    of_hits = np.add.reduceat(found.values, first)
+    equal = np.isfinite(found.mean.flat[where]) & ~found.may_shine[grid.tile_of(where)]
+    where, n_hits, of_hits = where[equal].astype(np.intp), n_hits[equal], of_hits[equal]
+    sky = (np.add.reduce(scene.sky, axis=0) / n)[grid.column_of(where)]
+    values = found.mean.flat[where] - _dark_at(scene, where)[0] - sky
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rest = (n * values - of_hits) / np.where(n_hits < n, n - n_hits, np.nan)
+    return PixelMeans(where, sky + rest, np.full(where.size, n), n_hits)
+
+
 def _replace_pixels(
-    scene: ComparisonInput, pixels: ComparedPixels, flagged: Flags, planes: Mapping[str, _Plane]
+    scene: ComparisonInput, pixels: PixelMeans, planes: Mapping[str, _Plane]
 ) -> None:
     """Replace some pixels of the planes by their values without the hits, in place."""
-    values = mean_without(pixels.values, pixels.sky, pixels.scale, flagged)
     if VARIANCE in planes:
-        change = _variance_change(scene, pixels, flagged, values)
-        planes[VARIANCE][1].flat[pixels.where] += change
-    planes[CLEAN][1].flat[pixels.where] = values
-    n_flagged = np.minimum(np.count_nonzero(flagged, axis=0), 255).astype(np.uint8)
+        planes[VARIANCE][1].flat[pixels.where] += _variance_change(scene, pixels)
+    planes[CLEAN][1].flat[pixels.where] = pixels.values
     rejected = planes[N_REJECTED][1].flat
-    rejected[pixels.where] = np.maximum(rejected[pixels.where], n_flagged)
-    bits = np.where(np.isnan(values), COSMIC_RAY | NO_DATA, REPAIRED).astype(np.uint8)
+    n_rejected = np.minimum(pixels.n_rejected, 255).astype(np.uint8)
+    rejected[pixels.where] = np.maximum(rejected[pixels.where], n_rejected)
+    bits = np.where(np.isnan(pixels.values), COSMIC_RAY | NO_DATA, REPAIRED).astype(np.uint8)
     planes[DQ][1].flat[pixels.where] |= bits
 
 
@@ -349,23 +391,20 @@ def _variance_plane(image: xr.Dataset) -> _Plane:
     return (Y, X), image[VARIANCE].values.copy(), dict(image[VARIANCE].attrs)
 
 
-def _variance_change(
-    scene: ComparisonInput, pixels: ComparedPixels, flagged: Flags, values: Values
-) -> Values:
+def _variance_change(scene: ComparisonInput, pixels: PixelMeans) -> Values:
     """Return the change in variance of pixels, from the number and the flux of frames left.
 
     The variance of the dark is common to all frames and unchanged. The variance of the combination
     relative to that of a frame is taken from the effective gain where there is one.
     """
-    image, noise, n_frames = scene.image, scene.noise, len(flagged)
+    image, noise, n_frames = scene.image, scene.noise, scene.lights.sizes[FRAME]
     share = 1.0 / n_frames
     if "gain_effective" in image.attrs and noise.per_photon:
         share = 1.0 / (noise.per_photon * image.attrs["gain_effective"])
     counts = image[CLEAN if CLEAN in image else COUNTS].values.flat[pixels.where]
-    n_there = np.count_nonzero(~np.isnan(pixels.values), axis=0)
-    n_left = n_there - np.count_nonzero(flagged & ~np.isnan(pixels.values), axis=0)
+    n_there = pixels.n_there
     with np.errstate(divide="ignore", invalid="ignore"):
-        after = noise.variance(values) * (n_there / n_left)
+        after = noise.variance(pixels.values) * (n_there / (n_there - pixels.n_rejected))
     change = (after - noise.variance(counts)) * (share * n_frames / n_there)
     return np.where(np.isfinite(change), change, np.nan)
 
@@ -392,7 +431,7 @@ rows wide has neighbours that are high by its profile (14 of 14,600 of its pixel
 33)."""
 _ROWS_OF_SKY = 64
 _TILE_VALUES_AT_ONCE = 1 << 17
-_STRIP_VALUES_AT_ONCE = 1 << 18
+_STRIP_VALUES_AT_ONCE = 1 << 17
 
 
 class ComparisonInput(NamedTuple):
@@ -415,6 +454,23 @@ class ComparisonInput(NamedTuple):
     grid: TileGrid
     sky: Values
     noise: PixelNoise
+
+
+class FrameComparison(NamedTuple):
+    """Values that lie above those of the other frames.
+
+    Parameters
+    ----------
+    outliers : the values.
+    values : (outlier), less dark and sky; with the following None where frames were not compared.
+    mean : (y, x), mean of the raw frames, NaN where one has no value.
+    may_shine : (tile), whether a tile may be bright, so that its frames are to be scaled.
+    """
+
+    outliers: PixelOutliers
+    values: Values | None = None
+    mean: Values | None = None
+    may_shine: Flags | None = None
 
 
 class ComparedPixels(NamedTuple):
@@ -476,7 +532,7 @@ def _sampled_rows(ds: xr.Dataset, grid: TileGrid) -> NDArray[Any]:
     return sample_pixels(ds, _ROWS_OF_SKY * grid.length)
 
 
-def compare_frames(scene: ComparisonInput, n_sigma: float) -> PixelOutliers:
+def compare_frames(scene: ComparisonInput, n_sigma: float) -> FrameComparison:
     """Return the values that lie above those of the other frames.
 
     Parameters
@@ -485,45 +541,61 @@ def compare_frames(scene: ComparisonInput, n_sigma: float) -> PixelOutliers:
     n_sigma : rejection threshold; for a neighbour of a rejected value it is 3.5.
     """
     grid = scene.grid
-    common = np.full(grid.shape, np.nan, np.float32)
-    may_shine = np.zeros(grid.n_tiles, np.bool_)
-    found = _sorted_outliers(_outliers_of_frames(scene, n_sigma, common, may_shine))
-    hits = _with_neighbours(scene, found, common)
-    beside = grid.holding(grid.around(np.unique(hits.where).astype(np.intp)))
-    again = _outliers_in_tiles(scene, beside[may_shine[beside]], n_sigma, hits)
-    return _with_neighbours(scene, _sorted_outliers(chain([found], again)), common)
+    planes = ComparedPlanes(
+        np.full(grid.shape, np.nan, np.float32),
+        np.empty(grid.shape),
+        np.zeros(grid.n_tiles, np.bool_),
+    )
+    found = _sorted_outliers(_outliers_of_frames(scene, n_sigma, planes))
+    hits = _with_neighbours(scene, found, planes.common)
+    beside = grid.holding(grid.around(np.unique(hits["where"]).astype(np.intp)))
+    outliers = PixelOutliers(hits["frame"].copy(), hits["where"].copy())
+    again = _outliers_in_tiles(scene, beside[planes.may_shine[beside]], n_sigma, outliers)
+    every = _sorted_outliers(chain([found], again))
+    if every.size > found.size or np.any(every["hit"] != found["hit"]):
+        hits = _with_neighbours(scene, every, planes.common)
+        outliers = PixelOutliers(hits["frame"].copy(), hits["where"].copy())
+    values = np.add(hits["above"], planes.common.flat[hits["where"]], dtype=np.float64)
+    return FrameComparison(outliers, values, planes.mean, planes.may_shine)
 
 
-def _outliers_of_frames(
-    scene: ComparisonInput, n_sigma: float, common: NDArray[np.float32], may_shine: Flags
-) -> Iterator[OutlierRecords]:
-    """Yield the values that are high enough to be the neighbour of a hit; each band is read once.
+class ComparedPlanes(NamedTuple):
+    """What the pass over the frames tells of each pixel and tile.
 
     Parameters
     ----------
-    common : (y, x), receives the median of the frames, less dark and sky.
-    may_shine : (tile), receives whether a tile may be bright.
+    common : (y, x), median of the frames, less dark and sky.
+    mean, may_shine : as in `FrameComparison`.
     """
+
+    common: NDArray[np.float32]
+    mean: Values
+    may_shine: Flags
+
+
+def _outliers_of_frames(
+    scene: ComparisonInput, n_sigma: float, planes: ComparedPlanes
+) -> Iterator[OutlierRecords]:
+    """Yield the values that are high enough to be the neighbour of a hit, and fill the planes."""
     for band, tiles in _bands(scene, np.arange(scene.grid.n_tiles)):
-        yield from _outliers_without_light(scene, band, n_sigma, common, may_shine)
-        yield from _outliers_of_band(scene, band, tiles[may_shine[tiles]], n_sigma)
+        yield from _outliers_without_light(scene, band, n_sigma, planes)
+        yield from _outliers_of_band(scene, band, tiles[planes.may_shine[tiles]], n_sigma)
 
 
 def _outliers_without_light(
     scene: ComparisonInput,
     band: FrameBand,
     n_sigma: float,
-    common: NDArray[np.float32],
-    may_shine: Flags,
+    planes: ComparedPlanes,
 ) -> Iterator[OutlierRecords]:
     """Yield the same of those tiles of a band that are dark, strip by strip."""
     grid, noise = scene.grid, scene.noise
     n_frames, n_rows, n_columns = band.raw.shape
-    column = band.column + np.arange(n_columns)
+    column, blocks = band.column + np.arange(n_columns), np.arange(grid.n_blocks)[band.blocks]
     sky = scene.sky[:, column]
     mean_sky = np.add.reduce(sky, axis=0) / n_frames
     n_alike = noise.variance(mean_sky) * np.add.reduce(1.0 / noise.variance(sky), axis=0)
-    places = grid.starts[band.blocks, np.newaxis] - band.column + np.arange(grid.width)
+    places = grid.starts[blocks, np.newaxis] - band.column + np.arange(grid.width)
     step = max(_STRIP_VALUES_AT_ONCE // (n_frames * n_columns), 1)
     for top in range(0, n_rows, step):
         raw = band.raw[:, top : top + step]
@@ -531,10 +603,12 @@ def _outliers_without_light(
         where = grid.flat(row, column)
         dark, more = _dark_at(scene, where)
         found = kernel.screen_strip(raw, sky, noise, dark, more, places)
-        common.flat[where] = found.common
-        may_shine[row * grid.n_blocks + np.arange(grid.n_blocks)[band.blocks]] = found.may_shine
+        planes.common.flat[where] = found.common
+        planes.mean.flat[where] = mean_of_strip(raw, None)
+        planes.may_shine[row * grid.n_blocks + blocks] = found.may_shine
         tile = grid.tile_of(where.flat[found.where])
-        pair = np.unique((found.frame * grid.n_tiles + tile)[~may_shine[tile]])
+        is_dark = (tile % grid.n_blocks <= blocks[-1]) & ~planes.may_shine[tile]
+        pair = np.unique((found.frame * grid.n_tiles + tile)[is_dark])
         frame, tile = np.divmod(pair, grid.n_tiles)
         at, place = (a - b for a, b in zip(grid.places(tile), (row[0], band.column), strict=True))
         of_frame = frame[:, np.newaxis]
@@ -725,8 +799,8 @@ def _struck_values(scene: ComparisonInput, where: Indices, hits: PixelOutliers) 
 
 def _with_neighbours(
     scene: ComparisonInput, found: OutlierRecords, common: NDArray[np.float32]
-) -> PixelOutliers:
-    """Return the hits with their neighbours, without guiding shifts.
+) -> OutlierRecords:
+    """Return the hits with their neighbours, without guiding shifts, by pixel and frame.
 
     Parameters
     ----------
@@ -736,7 +810,7 @@ def _with_neighbours(
     grid = scene.grid
     near = Neighbours(grid)
     stops = np.cumsum(np.bincount(found["frame"], minlength=scene.lights.sizes[FRAME]))
-    kept = [found[["frame", "where"]][:0]]
+    kept = [found[:0]]
     for frame, (first, stop) in enumerate(pairwise([0, *stops.tolist()])):
         own = found[first:stop]
         if not own["hit"].any():
@@ -747,9 +821,9 @@ def _with_neighbours(
         seen = partial(_light_seen, scene, common, frame)
         moved = guiding_shift_pixels(where, own["above"], seen, near)
         is_hit = ~np.isin(where, moved) & ~moved_star_pixels(where, grid)
-        kept.append(own[["frame", "where"]][is_hit])
-    outliers = np.concatenate(kept)
-    return PixelOutliers.of(outliers["frame"], outliers["where"])
+        kept.append(own[is_hit])
+    hits = np.concatenate(kept)
+    return np.take(hits, np.lexsort((hits["frame"], hits["where"])))
 
 
 def _light_seen(
@@ -759,8 +833,7 @@ def _light_seen(
 
     The last value is 3 sigma of the noise floor.
     """
-    place = np.unravel_index(pixels, scene.grid.shape)[0 if scene.grid.upright else 1]
-    light = common.flat[pixels] + median(scene.sky[:, np.newaxis])[0][place]
+    light = common.flat[pixels] + median(scene.sky[:, np.newaxis])[0][scene.grid.column_of(pixels)]
     own = values_at(scene.lights.isel({FRAME: [frame]}), pixels)[0]
     missing = light + _dark_at(scene, pixels)[0] - own
     return light, missing, 3.0 * float(np.sqrt(scene.noise.floor))
@@ -838,6 +911,10 @@ class TileGrid(NamedTuple):
     def flat(self, row: Indices, column: Indices) -> Indices:
         """Return the flat indices of pixels in the image (y, x), dispersion along x."""
         return column * self.shape[1] + row if self.upright else row * self.shape[1] + column
+
+    def column_of(self, pixels: Indices) -> Indices:
+        """Return the columns of pixels, dispersion along x, given by their flat indices."""
+        return pixels // self.shape[1] if self.upright else pixels % self.shape[1]
 
     def pixels(self, tiles: Indices) -> Indices:
         """Return the flat indices (tile, x) of the pixels of tiles in the image (y, x)."""

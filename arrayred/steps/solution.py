@@ -449,11 +449,14 @@ class Corrections(NamedTuple):
     zero_point : the lines that tell it: "sky", "oxygen" or "star"; "none": it is measured only.
     star_velocity : of a star whose lines tell the zero point, km/s against the barycentre.
     barycentric : take the velocity of the Earth out.
+    carried : a zero point that another target of the night told, by its name; it takes the place of
+        `zero_point`.
     """
 
     zero_point: Literal["none", "sky", "oxygen", "star"] = "none"
     star_velocity: float | None = None
     barycentric: bool = False
+    carried: tuple[str, ZeroPoint] | None = None
 
 
 AS_THE_LAMP_SAYS = Corrections()
@@ -532,13 +535,16 @@ def _corrected(spectrum: xr.Dataset, dispersion: Dispersion, wanted: Corrections
     for by, point in points.items():
         measured = {f"zero_{by}": point.pixels, f"zero_{by}_error": point.error}
         spectrum = spectrum.assign_attrs(measured)
-    by = wanted.zero_point
-    if by != "none":
-        point, x = points[by], spectrum[X].values
-        wave = dispersion.wavelength(x - point.pixels)
+    origin: str = wanted.zero_point
+    applied = points.get(origin)
+    if wanted.carried is not None:
+        name, applied = wanted.carried
+        origin = f"{applied.by} in {name}"
+    if applied is not None:
+        wave = dispersion.wavelength(spectrum[X].values - applied.pixels)
         spectrum = spectrum.assign_coords({WAVELENGTH: (X, wave, spectrum[WAVELENGTH].attrs)})
-        told = f"zero point of {by} applied: {point.pixels:+.2f} +- {point.error:.2f} pixel"
-        spectrum = add_history(spectrum.assign_attrs(wavelength_zero=point.pixels), told)
+        told = f"zero point of {origin} applied: {applied.pixels:+.2f} +- {applied.error:.2f} pixel"
+        spectrum = add_history(spectrum.assign_attrs(wavelength_zero=applied.pixels), told)
     if wanted.barycentric:
         velocity = spectrum.attrs.get("barycentric_velocity")
         if velocity is None:

@@ -44,7 +44,8 @@ def test_a_page_tells_the_command_that_makes_it_again(small: Path, arrayred: Cal
     arrayred("reduce", small, "-o", "out", "--jobs", "2", "-q", "--rows", "60:80", *options)
     told = text_of(read(Path("out", PAGE)))
     wanted = (
-        "arrayred reduce NIGHT -o OUT --card 'OBSERVER=Jo Ann' --card 'GRATING='\"'\"'12'\"'\"'' "
+        f"arrayred reduce {small.absolute()} -o {Path('out').absolute()} "
+        "--card 'OBSERVER=Jo Ann' --card 'GRATING='\"'\"'12'\"'\"'' "
         "--sigma 5.0 --rows 60:80 --no-sky"
     )
     assert wanted in told

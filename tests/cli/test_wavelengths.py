@@ -42,9 +42,12 @@ def columns_of(wave: Any) -> Any:
     return np.interp(wave, wavelength_of(x), x)
 
 
-def neon(shift: float) -> Lamps:
-    lines = tuple((float(columns_of(w)) + shift, 2.0 * s, 1.3) for w, s in NEON.items())
-    return Lamps(arc_lines=lines, arc_tilt=TILT, exptime=5.0)
+def neon(shift: float, tilt: float = TILT, *, reverse: bool = False) -> Lamps:
+    columns = {wave: float(columns_of(wave)) for wave in NEON}
+    if reverse:
+        columns = {wave: SHAPE[1] + 1 - column for wave, column in columns.items()}
+    lines = tuple((columns[w] + shift, 2.0 * s, 1.3) for w, s in NEON.items())
+    return Lamps(arc_lines=lines, arc_tilt=tilt, exptime=5.0)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,32 @@ def test_wavelengths_are_those_of_the_stars_own_rows_at_mid_exposure(out: Path) 
     truth = wavelength_of(table["x"] - lean - drift)
     off = (table["wavelength"] - truth) / 1.05
     assert np.abs(off[~table["extrapolated"]]).max() < 0.05
+
+
+@pytest.mark.parametrize(("per_row", "reverse"), [(0.03, False), (-0.03, True)])
+def test_an_aperture_two_rows_away_has_the_wavelengths_of_its_own_rows(
+    per_row: float, reverse: bool, tmp_path: Path
+) -> None:
+    tilt, drift, parts = per_row * (SHAPE[0] - 1), 0.3, {"detector": Detector(shape=SHAPE)}
+    offs = []
+    for row in (ROW, ROW + 2):
+        folder = tmp_path / f"row-{row:.0f}" / "night"
+        taken(folder, "", 18, n_darks=5, n_biases=3, **parts)
+        for prefix, hour, shift in (("a-", 20, -drift / 2), ("b-", 22, drift / 2)):
+            taken(folder, prefix, hour, n_arcs=1, lamps=neon(shift, tilt, reverse=reverse), **parts)
+        taken(folder, "v-", 21, n_lights=3, star=Star("Vega", row=row), **parts)
+        out = reduced_once(folder, folder.parent)
+        table = Table.read(made(out, "spectrum.fits"), hdu=1)
+        arc = Table.read(made(out, "arc.ecsv"), format="ascii.ecsv")
+        before, after = (np.datetime64(lamp["date_mid"]) for lamp in arc.meta["lamps"])
+        middle = np.datetime64(fits.getheader(made(out, "spectrum.fits"))["DATE-AVG"])
+        lean = tilt * ((table["trace"] - 1) / (SHAPE[0] - 1) - 0.5)
+        place = table["x"] - lean - drift * ((middle - before) / (after - before) - 0.5)
+        truth = wavelength_of(SHAPE[1] + 1 - place if reverse else place)
+        off = np.where(table["extrapolated"], np.nan, (table["wavelength"] - truth) / 1.05)
+        assert np.nanmax(np.abs(off)) < 0.05
+        offs.append(off)
+    assert np.nanmax(np.abs(offs[1] - offs[0])) < 0.02
 
 
 def test_columns_of_a_spectrum_with_wavelengths(out: Path) -> None:
@@ -288,7 +317,28 @@ def test_spectra_are_exported_and_checked(reduced: Path, tmp_path: Path, arrayre
     assert arrayred("export", reduced, "--to", "iraf", "-o", tmp_path / "iraf", *more).out == ""
     assert arrayred("export", made(reduced, "spectrum.fits"), "--to", "iraf").code == 0
     assert arrayred("export", reduced).code == 2
-    assert arrayred("export", tmp_path, "--to", "iraf").code == 2
+    assert arrayred("export", tmp_path / "bess", "--to", "iraf").code == 2
+
+
+def test_spectra_of_many_nights_are_exported_each_to_its_own_folder(
+    out: Path, tmp_path: Path, arrayred: Call
+) -> None:
+    nights = [tmp_path / "out" / name for name in ("2020-01-01", "2020-01-02")]
+    for night in nights:
+        shutil.copytree(out, night)
+    (tmp_path / "out" / "observer.toml").write_text(
+        'observer = "A. B."\nsite = "Home"\ninstrument = "Alpy"\n'
+    )
+    told = arrayred("export", tmp_path / "out", "--to", "bess")
+    assert told.code == 0, told.err
+    assert all((night / "bess" / "Vega_bess.fits").is_file() for night in nights)
+    told = arrayred("export", tmp_path / "out", "--to", "iraf", "-o", tmp_path / "iraf")
+    assert told.code == 0, told.err
+    made_ones = sorted(path.relative_to(tmp_path) for path in (tmp_path / "iraf").rglob("*.fits"))
+    assert [str(path.parent.name) for path in made_ones] == ["2020-01-01", "2020-01-02"]
+    told = arrayred("wavelength", tmp_path / "out")
+    assert (told.code, "These are 2 nights" in told.err) == (2, True)
+    assert "2020-01-01" in told.err
 
 
 def test_the_same_wavelengths_made_anew_are_the_same(reduced: Path, arrayred: Call) -> None:
@@ -421,3 +471,38 @@ def test_the_figures_of_a_target_get_its_new_wavelengths(
     lines.write_text("100 5900\n500 5800\n800 5700\n")
     assert arrayred("wavelength", tmp_path / "lamp", "--lines", lines, "--order", "1").code == 0
     assert told.read_bytes() != once
+
+
+def test_the_zero_point_of_a_star_is_carried_to_the_other_targets(
+    tmp_path: Path, arrayred: Call
+) -> None:
+    folder, out, shift = tmp_path / "night", tmp_path / "two", 2.0
+    parts: dict[str, Any] = {"detector": Detector(shape=SHAPE)}
+    lean = TILT * ((ROW - 1) / (SHAPE[0] - 1) - 0.5)
+    halpha = (float(columns_of(6562.81)) + lean + shift, 0.5, 4.0)
+    taken(folder, "", 18, n_darks=5, n_biases=3, **parts)
+    taken(folder, "a-", 20, n_arcs=1, lamps=neon(0.0), **parts)
+    star = Star("Vega", row=ROW, tilt=0.0, flux=400.0, lines=(halpha,))
+    taken(folder, "v-", 20, n_lights=3, star=star, **parts)
+    taken(folder, "w-", 21, n_lights=3, star=Star("Deneb", row=ROW, tilt=0.0), **parts)
+    assert arrayred("reduce", folder, "-o", out, "--no-figures").code == 0
+    deneb = out / "targets" / "Deneb" / "Deneb_spectrum.fits"
+    before = Table.read(deneb, hdu=1)
+    none = arrayred("wavelength", out, "Deneb", "--zero-point-of", "Vega")
+    assert (none.code, "No zero point was measured in Vega" in none.err) == (2, True)
+    star_of = ("--zero-point", "star", "--star-velocity", "0")
+    told = arrayred("wavelength", out, "Vega", *star_of)
+    assert told.code == 0, told.err
+    measured = fits.getval(made(out, "spectrum.fits"), "WLZERO")
+    assert measured == pytest.approx(shift, abs=0.2)
+    told = arrayred("wavelength", out, "--zero-point-of", "Vega")
+    assert told.code == 0, told.err
+    assert "Vega: " not in told.out  # its own stays
+    after, header = Table.read(deneb, hdu=1), fits.getheader(deneb)
+    assert header["WLZERO"] == measured
+    assert "zero point of star in Vega applied" in str(header["HISTORY"]).replace("\n", "")
+    moved = (before["wavelength"] - after["wavelength"]) / np.gradient(before["wavelength"])
+    assert np.abs(moved - measured)[~before["extrapolated"]].max() < 0.02
+    both = arrayred("wavelength", out, "--zero-point-of", "Vega", *star_of)
+    assert (both.code, "cannot be used together" in both.err) == (2, True)
+    assert arrayred("wavelength", out, "--zero-point-of", "Sirius").code == 2

@@ -49,6 +49,17 @@ def test_xarray_opens_the_tree_of_the_night(frames: Path, store: Path) -> None:
         assert found.counts.attrs == cube.counts.attrs
 
 
+def test_frames_of_a_cache_are_grouped_by_labels_in_memory(frames: Path, store: Path) -> None:
+    paths = [store / name for name in open_cache(store).images]
+    cube = xr.open_dataset(paths, engine="arrayred", chunks={})  # type: ignore[arg-type]
+    assert [name for name in cube.coords if cube[name].chunks] == []
+    found = cube.counts.groupby("frame_type").median().compute()
+    raw = ar.open_frames(sorted(frames.glob("*-0*.fit")), chunks=None)
+    for kind in ("dark", "light"):
+        of_kind = raw.counts.values[(raw.frame_type == kind).values]
+        assert np.array_equal(found.sel(frame_type=kind), np.median(of_kind, axis=0))
+
+
 def test_headers_in_the_tree_are_understood_by_astropy(frames: Path, store: Path) -> None:
     cube = xr.open_datatree(store, engine="zarr")["raw/dark/600s"]
     for label, text in zip(cube.frame.values, cube.header.values, strict=True):

@@ -282,7 +282,7 @@ def test_chunks_that_are_no_lengths_are_refused(chunks: Any, folder: Path) -> No
 
 @pytest.mark.parametrize("opened", ["open_frames", "xarray"])
 def test_cards_become_coordinates(opened: str, night: Path) -> None:
-    fits.setval(night / "light-001.fit", "AIRMASS", value=1.25, comment="at the start")
+    fits.setval(night / "light-001.fit", "AIRMASS", value=0.0, comment="at the start")
     fits.setval(night / "light-002.fit", "AIRMASS", value=2)
     fits.setval(night / "light-002.fit", "FILTER", value="R")
     cards = ["AIRMASS", "ccd-temp", "FILTER", "NONE"]
@@ -291,7 +291,7 @@ def test_cards_become_coordinates(opened: str, night: Path) -> None:
     else:
         cube = ar.open_frames(night, cards=cards)
     lights = cube.sel(frame=["light-001", "light-002", "light-003"])
-    assert lights["AIRMASS"].values[:2].tolist() == [1.25, 2.0]
+    assert lights["AIRMASS"].values[:2].tolist() == [0.0, 2.0]
     assert np.isnan(lights["AIRMASS"].values[2])
     assert cube["AIRMASS"].attrs == {"long_name": "at the start"}
     assert np.array_equal(cube["ccd-temp"], cube.ccd_temp)
@@ -378,6 +378,12 @@ def test_headers_are_found_by_label(folder: Path, eager: xr.Dataset) -> None:
         assert found[path.stem].tostring() == fits.getheader(path).tostring()
     assert list(ar.headers(eager.isel(frame=[3, 1]))) == ["dark-004", "dark-002"]
     assert list(ar.headers(eager.sel(frame="light-001"))) == ["light-001"]
+
+
+def test_headers_of_two_frames_with_one_label_are_refused(folder: Path, night: Path) -> None:
+    both = xr.concat([ar.open_frames(place) for place in (folder, night)], "frame")
+    with pytest.raises(MismatchError, match=r"same labels.*open_frames\(\[one, other\]\)"):
+        ar.headers(both)
 
 
 def test_headers_of_an_extension_hold_the_primary_cards_too(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
+import arrayred as ar
+from arrayred.errors import FrameError
 from arrayred.io import Header, image_bytes, planes_of, sigma_of, variance_of
 
 BITS = np.array([[0, 1, 2], [4, 8, 15]], np.uint8)
@@ -34,9 +37,11 @@ def written(source: xr.Dataset, dtype: str = "float32") -> bytes:
 
 
 def opened(content: bytes) -> fits.HDUList:
+    as_stored = {"disable_image_compression": True}
+    with fits.open(io.BytesIO(content), memmap=False, **as_stored) as hdus:
+        assert all(hdu.verify_checksum() == hdu.verify_datasum() == 1 for hdu in hdus)
     hdus = fits.open(io.BytesIO(content), checksum=True, memmap=False)
     hdus.verify("exception")
-    assert all(hdu.verify_checksum() == hdu.verify_datasum() == 1 for hdu in hdus)
     return hdus
 
 
@@ -112,3 +117,57 @@ def test_the_root_of_a_float32_is_that_of_float64_rounded(variance: Any) -> None
 
 def test_a_negative_variance_has_no_standard_deviation() -> None:
     assert np.isnan(sigma_of(np.array([-1.0]))).all()
+
+
+@pytest.fixture
+def large() -> xr.Dataset:
+    """Return an image of three tiles with few flags, and noise that differs everywhere."""
+    rng, shape = np.random.default_rng(1), (150, 90)
+    flags = np.zeros(shape, np.uint8)
+    flags[rng.integers(0, 150, 30), rng.integers(0, 90, 30)] = 4
+    known = {"counts": rng.normal(size=shape), "variance": rng.random(shape), "dq": flags}
+    return xr.Dataset({name: (("y", "x"), values) for name, values in known.items()})
+
+
+def product(folder: Path, large: xr.Dataset) -> Path:
+    header = Header()
+    header.set("BUNIT", "adu")
+    header.set("ARVERSN", "1.0")
+    path = folder / "star_combined.fits"
+    path.write_bytes(
+        image_bytes(header, large.counts.values, "float64", planes_of(large, "float64"))
+    )
+    return path
+
+
+def test_flags_are_compressed_and_noise_only_where_that_makes_it_small(
+    large: xr.Dataset, tmp_path: Path
+) -> None:
+    for variance, kind in ((large.variance, fits.ImageHDU), (large.dq + 1.0, fits.CompImageHDU)):
+        one = large.assign(variance=variance)
+        path = product(tmp_path, one)
+        with opened(path.read_bytes()) as hdus:
+            assert [type(hdu) for hdu in hdus][1:] == [kind, fits.CompImageHDU, fits.CompImageHDU]
+            assert np.array_equal(hdus["DQ"].data, large.dq)
+            assert np.array_equal(hdus["UNCERT"].data, np.sqrt(variance))
+        found = ar.open_product(path)
+        assert all(np.allclose(found[name], one[name], rtol=1e-15) for name in one)
+        frames = ar.open_frames([path])
+        assert np.array_equal(frames.dq.values[0], large.dq)
+
+
+def test_a_damaged_tile_is_refused_by_name(large: xr.Dataset, tmp_path: Path) -> None:
+    path = product(tmp_path, large)
+    content = bytearray(path.read_bytes())
+    with fits.open(path, disable_image_compression=True) as hdus:
+        place = hdus["DQ"].fileinfo()["datLoc"] + 8 * 3 + 12
+    content[place : place + 6] = b"damage"
+    path.write_bytes(content)
+    with pytest.raises(FrameError, match=r"star_combined\.fits"):
+        ar.open_product(path)
+    with pytest.raises(FrameError, match=r"star_combined\.fits"):
+        ar.open_frames([path]).dq.load()
+    without = content.replace(b"DATASUM ", b"DATASUN ")
+    path.write_bytes(without)
+    with pytest.raises(FrameError, match="image is damaged"):
+        ar.open_product(path)

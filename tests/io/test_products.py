@@ -62,9 +62,10 @@ def made(simulated: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 def opened(content: bytes | bytearray) -> fits.HDUList:
     """Open a product as astropy does, checksums and standard verified."""
+    with fits.open(io.BytesIO(content), memmap=False, disable_image_compression=True) as hdus:
+        assert all(hdu.verify_checksum() == hdu.verify_datasum() == 1 for hdu in hdus)
     hdus = fits.open(io.BytesIO(content), checksum=True, memmap=False)
     hdus.verify("exception")
-    assert all(hdu.verify_checksum() == hdu.verify_datasum() == 1 for hdu in hdus)
     return hdus
 
 

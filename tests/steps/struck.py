@@ -174,7 +174,7 @@ def found_by(of: Struck) -> Array:
     """Return the hits (frame, y, x) that the comparison of the frames finds."""
     gain = float(of.image["gain"].item())
     noise = PixelNoise(of.dark.attrs["noise"] ** 2, 0.0, 1 / gain)
-    hits = compare_frames(comparison_input(of.image, of.lights, of.dark, noise), 5.0)
+    hits = compare_frames(comparison_input(of.image, of.lights, of.dark, noise), 5.0).outliers
     found = np.zeros(of.hits.shape, bool)
     found.reshape(len(found), -1)[hits.frame, hits.where] = True
     return found

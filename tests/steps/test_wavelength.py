@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 from astropy.io import fits
+from astropy.modeling import fitting, models
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
@@ -125,8 +128,7 @@ def test_chi2_is_one_and_rms_is_the_error_where_errors_are_right() -> None:
 def test_equals_specreduce(order: int) -> None:
     wavecal = pytest.importorskip("specreduce.wavecal1d")
     rng = np.random.default_rng(order)
-    # Its powers of the pixel are not scaled: at 2000 pixels it loses the fifth order.
-    x = np.sort(rng.uniform(1, 100, 25))
+    x = np.sort(rng.uniform(1, 100, 25))  # with 2000 pixels it loses the fifth order: see below
     wave = 6500 - 8 * x + 1e-3 * x**2 + rng.normal(0, 0.05, 25)
     ours = ar.fit_dispersion(lines_of(x, wave, 1.0), order, given=True)
     theirs = wavecal.WavelengthCalibration1D(ref_pixel=50, pix_bounds=(0, 100)).fit_lines(
@@ -134,6 +136,45 @@ def test_equals_specreduce(order: int) -> None:
     )
     place = np.linspace(x.min(), x.max(), 301)
     assert np.abs(ours.wavelength(place) - theirs.p2w(place)).max() < 1e-6
+
+
+def exact_fit(x: Values, wave: Values, order: int, place: Values) -> Values:
+    """Return the least squares polynomial at places, in fractions: nothing is rounded."""
+    powers = range(order + 1)
+    xs, waves = [Fraction(one) for one in x], [Fraction(one) for one in wave]
+    rows = [
+        [sum(one ** (i + j) for one in xs) for j in powers]
+        + [sum(w * one**i for one, w in zip(xs, waves, strict=True))]
+        for i in powers
+    ]
+    for i in powers:
+        rows[i] = [value / rows[i][i] for value in rows[i]]
+        for k in powers:
+            if k != i:
+                factor = rows[k][i]
+                rows[k] = [a - factor * b for a, b in zip(rows[k], rows[i], strict=True)]
+    return np.array([float(sum(rows[i][-1] * Fraction(at) ** i for i in powers)) for at in place])
+
+
+def test_the_fifth_order_is_exact_where_unscaled_powers_of_many_pixels_lose_it() -> None:
+    wavecal = pytest.importorskip("specreduce.wavecal1d")
+    rng = np.random.default_rng(5)
+    x = np.sort(rng.uniform(1, 2000, 25))
+    wave = 6500 - 0.8 * x + 1e-5 * x**2 + rng.normal(0, 0.05, 25)
+    ours = ar.fit_dispersion(lines_of(x, wave, 1.0), 5, given=True)
+    place = np.linspace(x.min(), x.max(), 41)
+    exact = exact_fit(x, wave, 5, place)
+    assert np.abs(ours.wavelength(place) - exact).max() < 1e-9
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a poor condition
+        theirs = wavecal.WavelengthCalibration1D(ref_pixel=1000, pix_bounds=(0, 2000)).fit_lines(
+            x, wave, degree=5, refine_fit=False
+        )
+        # Its fitter leaves out singular values below 25 times the rounding error: the fifth power
+        # of 1000 pixels is among them. Where it keeps all of them, it agrees.
+        whole = fitting.LinearLSQFitter()(models.Polynomial1D(5), x - 1000, wave, rcond=1e-30)
+    assert np.abs(theirs.p2w(place) - exact).max() > 1e-3
+    assert np.abs(whole(place - 1000) - exact).max() < 1e-6
 
 
 def test_an_outlier_is_named_and_not_used_unless_the_user_vouches_for_it() -> None:
