@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--overwrite", is_flag=True, help="Replace a file of the page's name in any case.")
+@click.option("--overwrite", is_flag=True, help="Overwrite the report, whatever it contains.")
 @click.option(
     "--interactive", is_flag=True, help="Make pages to zoom and hover in, too (needs bokeh)."
 )
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
 def report(out: Path, overwrite: bool, interactive: bool, quiet: bool) -> None:
     """Make the page of the night in the folder OUT, or those of many nights and their index.
 
@@ -100,7 +100,7 @@ def explorer_needed() -> Iterator[None]:
         yield
     except ImportError as error:
         raise UsageError(
-            f"The page needs panel and bokeh ({error})",
+            f"The explorer needs panel and bokeh ({error})",
             hint="Install them: pip install 'arrayred[explore]'.",
         ) from error
 
@@ -382,7 +382,7 @@ def _spectra_in(place: Path) -> list[tuple[Path, list[Path]]]:
             hint="Name an output folder of `arrayred reduce`.",
         )
     if not any(spectra for _, spectra in nights):
-        raise UsageError("There is no spectrum here", path=place, hint="Reduce the night.")
+        raise UsageError("No spectrum found here", path=place, hint="Reduce the night first.")
     return nights
 
 

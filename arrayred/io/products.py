@@ -774,7 +774,7 @@ def planes_of(image: xr.Dataset, dtype: str) -> list[Plane]:
         planes.append(Plane(UNCERT, cards, sigma_of(image[VARIANCE].values, dtype), dtype, True))
     if DQ in image:
         flags = image[DQ].values
-        named = [(f"FLAG{bit}", name, f"what bit {bit} says") for bit, name in DQ_MEANINGS.items()]
+        named = [(f"FLAG{bit}", name, f"meaning of bit {bit}") for bit, name in DQ_MEANINGS.items()]
         planes.append(Plane(MASK, [], flags & SPOILT != 0, "uint8", True))
         planes.append(Plane(FLAGS, named, flags, "uint8", True))
     if N_REJECTED in image:

@@ -397,7 +397,9 @@ def gathered(out: Path, ledger: Ledger) -> Finished:
     account = read_account(ledger)
     if account is None and not entries:
         raise UsageError(
-            "No finished products found here", path=out, hint="Name an output folder of `arrayred reduce`."
+            "No finished products found here",
+            path=out,
+            hint="Name an output folder of `arrayred reduce`.",
         )
     account = account or Account((), ())
     inputs = {path: sha for entry in entries.values() for path, sha in entry.inputs.items()}

@@ -237,7 +237,7 @@ def _compared_outliers(scene: ComparisonInput) -> tuple[FrameComparison, str]:
     n_sigma = _N_SIGMA if known and several else _WITHOUT_GAIN
     told = f"flagged by comparison at {n_sigma:g} sigma"
     found = compare_frames(scene, n_sigma)
-    return found, told if known else f"{told}, the gain being unknown"
+    return found, told if known else f"{told}, gain unknown"
 
 
 def _lacosmic_outliers(scene: ComparisonInput) -> tuple[FrameComparison, str]:
