@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from arrayred.batch.run import arc_figure, quick_look_png
 from arrayred.config import Recipe
@@ -158,15 +159,18 @@ def carried_zero_point(reference: xr.Dataset) -> tuple[str, ZeroPoint]:
 
 def _require_same_setting(reference: xr.Dataset, spectrum: xr.Dataset) -> None:
     """Raise LampError where a pixel of a spectrum is not one of another's."""
-    one, other = (
-        float(np.median(np.diff(each["wavelength"].values))) for each in (reference, spectrum)
-    )
+    one, other = (_pixel_width(each["wavelength"].values) for each in (reference, spectrum))
     if reference.sizes["x"] != spectrum.sizes["x"] or abs(one / other - 1) > _SAME_DISPERSION:
         raise LampError(
             f"{reference.attrs['target']} has {reference.sizes['x']} pixels of {one:.3f} Angstrom, "
             f"and this spectrum {spectrum.sizes['x']} of {other:.3f}",
             hint="Take the zero point of a target of the same setting.",
         )
+
+
+def _pixel_width(wavelength: NDArray[np.float64]) -> float:
+    """Return the median step of wavelengths (x), Angstrom; below 0 where they fall."""
+    return float(np.median(np.diff(wavelength)))
 
 
 def _files_of(

@@ -52,7 +52,7 @@ _GASES = {
 }  # fmt: skip
 """Words that name an element of a lamp; "he" may be no helium."""
 _SAME_LIGHT = 0.9
-"""Share of the light explained in one exposure of a lamp that must be explained in another."""
+"""Share of the light named in one exposure of a lamp that must be named in another."""
 _NEAR_FWHM = 0.6
 _LEAST_CARRIED = 0.6
 """Fraction of the known lines within the spectrum that must be found again."""
@@ -223,24 +223,24 @@ def solve_lamps(
     names = tuple(map(str, arc[LAMP].values))
     found: dict[int, xr.Dataset] = {}
     why: dict[str, ArrayredError] = {}
-    first: xr.Dataset | None = None
+    known: xr.Dataset | None = None
     for i, name in enumerate(names):
-        if first is not None:
+        if known is not None:
             with suppress(LampError):
-                found[i] = _of_same_lamp(_carried(arc, i, first))
+                found[i] = _of_same_lamp(_carried(arc, i, known), found[min(found)])
                 continue
         try:
-            known = identified((name,))
-            found[i] = _carried(arc, i, known)
-            first = known if first is None else first
+            own = identified((name,))
+            found[i] = _carried(arc, i, own)
+            known = own if known is None else known
         except ArrayredError as error:
             why[name] = error
     if not found and len(names) > 1:
         with suppress(ArrayredError):
-            known = identified(names)
+            together = identified(names)
             for i in range(len(names)):
                 with suppress(ArrayredError):
-                    found[i] = _carried(arc, i, known)
+                    found[i] = _carried(arc, i, together)
     if not found:
         texts = {f"{name}: {error.args[0]}": error.hint for name, error in why.items()}
         raise LampError(
@@ -397,22 +397,26 @@ def _carried(arc: xr.Dataset, i: int, known: xr.Dataset) -> xr.Dataset:
     return lines.assign(lamp=("line", np.full(lines.sizes["line"], str(arc[LAMP].values[i]))))
 
 
-def _of_same_lamp(lines: xr.Dataset) -> xr.Dataset:
-    """Return lines carried from another exposure, if they explain as much of the light as there.
+def _of_same_lamp(lines: xr.Dataset, first: xr.Dataset) -> xr.Dataset:
+    """Return lines carried from another lamp, if they name as much of the light as in the first.
 
     Raises
     ------
     LampError
         They do not: something else shines in this lamp.
     """
-    flux, named = lines["flux"].values, np.isfinite(lines["wavelength"].values)
-    explained = float(np.add.reduce(flux[named]) / np.add.reduce(flux))
-    if explained < _SAME_LIGHT * float(lines.attrs.get("flux_explained", 1.0)):
+    ours, theirs = (
+        float(np.add.reduce(flux[np.isfinite(one["wavelength"].values)]) / np.add.reduce(flux))
+        for one in (lines, first)
+        for flux in [one["flux"].values]
+    )
+    if ours < _SAME_LIGHT * theirs:
         raise LampError(
-            f"The lines of the other lamp explain {explained:.0%} of the flux",
-            hint="Identify this lamp separately.",
+            f"The lines of the other lamp name {ours:.0%} of the light, and {theirs:.0%} there",
+            hint="Identify this lamp by itself.",
         )
-    return lines.assign_attrs(flux_explained=explained)
+    explained = float(first.attrs.get("flux_explained", math.nan)) * ours / theirs
+    return lines.assign_attrs(flux_explained=min(explained, 1.0))
 
 
 def _sides(arc: xr.Dataset, lamps: list[int], middle: np.datetime64 | None) -> list[list[int]]:

@@ -156,8 +156,8 @@ def bands_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each picture be a few bytes: painting takes four times as long as the reduction."""
     content = b"painted elsewhere"
-    monkeypatch.setattr("arrayred.batch.run._quick_look_png", lambda *_: content)
     for module in ("run", "wavelengths"):
+        monkeypatch.setattr(f"arrayred.batch.{module}.quick_look_png", lambda *_: content)
         monkeypatch.setattr(
             f"arrayred.batch.{module}.arc_figure", lambda *names: {f"{names[2]}_arc.png": content}
         )
