@@ -413,7 +413,7 @@ def _of_same_lamp(lines: xr.Dataset, first: xr.Dataset) -> xr.Dataset:
     if ours < _SAME_LIGHT * theirs:
         raise LampError(
             f"The lines of the other lamp name {ours:.0%} of the light, and {theirs:.0%} there",
-            hint="Identify this lamp by itself.",
+            hint="Identify this lamp separately.",
         )
     explained = float(first.attrs.get("flux_explained", math.nan)) * ours / theirs
     return lines.assign_attrs(flux_explained=min(explained, 1.0))
