@@ -935,7 +935,7 @@ def night_file_text(night: Night, plan: Plan, recipe: Recipe, path: Path) -> str
         ["# Cards of all products.", "[cards]", *toml_lines(night.file.cards.items())],
         *[[*_target_table(target, recipe)] for target in plan.targets],
     ]
-    remarks = [f"# left out: {printable(line)}" for line in plan.left_out_lines()]
+    remarks = [f"# not used: {printable(line)}" for line in plan.left_out_lines()]
     remarks += [f"# {printable(name)} cannot be reduced: {error}" for name, error in plan.failed]
     return "\n\n".join("\n".join(lines) for lines in [*sections, remarks] if lines) + "\n"
 

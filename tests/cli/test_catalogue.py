@@ -187,8 +187,8 @@ def test_a_frame_cut_within_its_padding_is_whole(
 
 
 FOREIGN: dict[str, tuple[Spoil, str]] = {
-    "6 text": (lambda path: path.write_text("clouds after midnight"), "no FITS"),
-    "6 long text": (lambda path: path.write_text("clouds after midnight\n" * 1000), "no FITS"),
+    "6 text": (lambda path: path.write_text("clouds after midnight"), "not a FITS"),
+    "6 long text": (lambda path: path.write_text("clouds after midnight\n" * 1000), "not a FITS"),
     "8 a link to itself": (lambda path: path.symlink_to(path), ""),
     "8 a dangling link": (lambda path: path.symlink_to("nowhere.fit"), "No such file"),
     "8 a link to a folder": (lambda path: path.symlink_to("."), "not a regular file"),
@@ -204,7 +204,7 @@ def test_what_is_no_frame_is_left_out_with_one_warning(
     assert told.code == 0
     assert len(told.err.splitlines()) == len(FOREIGN)
     for case, (_, reason) in FOREIGN.items():
-        assert re.search(rf"^arrayred: note: .*{case}\.fit: .*{reason}.*left out", told.err, re.M)
+        assert re.search(rf"^arrayred: note: .*{case}\.fit: .*{reason}.*not used", told.err, re.M)
     assert whole("out") == undisturbed
 
 

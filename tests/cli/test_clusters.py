@@ -54,10 +54,10 @@ def test_workers_change_no_byte_of_many_nights_and_of_one(arrayred: Call) -> Non
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--workers", "2", "--jobs", "2"), "--jobs and --workers exclude each other"),
-        (("--scheduler", "h:1", "--jobs", "2"), "--jobs and --scheduler exclude each other"),
-        (("--scheduler", "h:1", "--workers", "2"), "--workers and --scheduler exclude"),
-        (("--scheduler", "threads", "--workers", "2"), "--workers and --scheduler exclude"),
+        (("--workers", "2", "--jobs", "2"), "--jobs and --workers cannot be used together"),
+        (("--scheduler", "h:1", "--jobs", "2"), "--jobs and --scheduler cannot be used together"),
+        (("--scheduler", "h:1", "--workers", "2"), "--workers and --scheduler cannot be used"),
+        (("--scheduler", "threads", "--workers", "2"), "--workers and --scheduler cannot be used"),
         (("--dashboard",), "--dashboard needs --workers"),
         (
             ("--scheduler", "fast"),

@@ -94,7 +94,7 @@ def test_clipping_takes_sigma_and_iterations(arrayred: Call, night: Path, tmp_pa
         (["--memory", "many"], 2, "is not a valid size"),
         (["--method", "mode"], 2, "mode"),
         (["--threads", "0"], 2, "threads"),
-        (["--minus", "gone.fits"], 4, "gone.fits: There is no such file"),
+        (["--minus", "gone.fits"], 4, "gone.fits: No such file"),
     ],
 )
 def test_what_cannot_be_is_said(

@@ -86,7 +86,7 @@ def test_where_nothing_was_finished_that_is_said(night: Path, arrayred: Call) ->
         told = arrayred("verify", place)
         assert (told.code, len(told.err.splitlines())) == (2, 1)
     for options in ((), ("--explain",)):
-        assert "nowhere: There is no such file" in arrayred("verify", "nowhere", *options).err
+        assert "nowhere: No such file" in arrayred("verify", "nowhere", *options).err
 
 
 @pytest.mark.usefixtures("out")
