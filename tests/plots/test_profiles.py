@@ -45,11 +45,11 @@ def test_candidates_are_told_with_what_became_of_them(products: Products) -> Non
     assert spans(axes) == [(79.5, 90.5), (19.5, 30.5), (49.5, 50.5), (119.5, 130.5)]
     assert texts(axes)[1:] == [
         "spectrum 80:90",
-        "not taken 20:30, S/N 12",
+        "not extracted 20:30, S/N 12",
         "too narrow for a star 50, S/N 7",
-        "spectrum of its own 120:130",
+        "separate spectrum 120:130",
     ]
-    assert axes.get_title() == "found by the robust rule, brightest row at S/N 33"
+    assert axes.get_title() == "detected by robust method, brightest row at S/N 33"
 
 
 def test_a_threshold_that_is_given_counts_more_than_that_of_the_spectrum(

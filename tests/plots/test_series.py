@@ -82,12 +82,12 @@ def test_frames_in_which_a_pixel_is_far_off_are_marked() -> None:
     cube = xr.Dataset({"counts": (("frame", "y", "x"), counts)})
     axes = ar.plots.pixel_history(cube, 2, 3).axes[0]
     assert list(axes.lines[-1].get_xdata()) == [8, 22]
-    assert texts(axes)[-1] == "beyond 5 sigma: 2"
+    assert texts(axes)[-1] == "outliers > 5σ: 2"
 
 
 @pytest.mark.parametrize(("y", "x", "name"), [(0, 1, "y"), (161, 1, "y"), (1, 121, "x")])
 def test_a_pixel_off_the_frames_is_refused(folder: Path, y: int, x: int, name: str) -> None:
-    with pytest.raises(ar.UsageError, match=f"but {name} runs over 1:"):
+    with pytest.raises(ar.UsageError, match=f"is outside {name}=1:"):
         ar.plots.pixel_history(ar.open_frames(folder, chunks=16), y, x)
 
 

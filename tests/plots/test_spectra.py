@@ -27,7 +27,7 @@ def test_the_flux_lies_in_its_noise_above_the_sky(spectrum: xr.Dataset) -> None:
     reach = 3 * np.sqrt(spectrum.variance)
     assert edges.y0 == pytest.approx(float((spectrum.flux - reach).min()))
     assert edges.y1 == pytest.approx(float((spectrum.flux + reach).max()))
-    assert texts(flux)[0] == "3 sigma"
+    assert texts(flux)[0] == "±3σ"
 
 
 def test_without_noise_and_sky_the_flux_is_alone(spectrum: xr.Dataset) -> None:
