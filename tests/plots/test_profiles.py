@@ -35,7 +35,7 @@ def test_the_rows_of_spectrum_and_sky_are_shaded_above_the_threshold(products: P
     assert spans(axes) == [(first - 0.5, last + 0.5) for first, last in told]
     assert axes.lines[1].get_ydata()[0] == spectrum.attrs["threshold"]
     assert texts(axes)[:2] == [f"threshold {spectrum.attrs['threshold']:.1f}", "spectrum 80:90"]
-    assert axes.get_title().startswith("given by the user, brightest row at S/N")
+    assert axes.get_title().startswith("rows given, brightest row at S/N")
 
 
 def test_candidates_are_told_with_what_became_of_them(products: Products) -> None:
