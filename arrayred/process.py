@@ -2,7 +2,7 @@
 
 The command line and the processes that it starts call it, before numpy is imported where possible;
 a program that imports arrayred keeps its own settings. No number changes. A night of 8 frames of
-1024 x 1536 takes 1.53 s of processor time in a process of its own and 0.29 s as one of many in a
+1024 x 1536 takes 1.5 s of processor time in a process of its own and 0.4 s as one of many in a
 process; this saves 0.3 s and 0.04 s of that:
 
 * Freed memory is kept for the next image. By default the C library returns it to the system, which

@@ -9,6 +9,7 @@ differ from what a second pass makes with them.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import io
 import json
 import logging
@@ -270,6 +271,8 @@ def _run_plan(
         now = time.perf_counter()
         lines.append(_summary_line(job.label, outcome, now - last))
         last = now
+        if outcome.spectrum is not None and job.output.figures:
+            gc.collect(1)  # a figure is a ring of references around 4 MiB; it is young
         for name, what in outcome.damage.items():
             damage.append(f"{name} was {what} after it was written, and is made again")
         if outcome.error is not None:

@@ -56,6 +56,20 @@ if TYPE_CHECKING:
 
 _MOST_LIGHT_BYTES = 256 << 20
 _MOUSE_MS = 40
+_GROWING: dict[str, Any] = {
+    "sizing_mode": "stretch_width",
+    "styles": {"flex": "1 1 340px", "min-width": "0"},
+}
+"""Of what takes the room beside it, and a line of its own where the window is narrow."""
+
+
+_DARK = """
+@media screen and (prefers-color-scheme: dark) {
+  html { background: #14171a; }
+  body { background: #ebe8e5; filter: invert(1) hue-rotate(180deg); }
+}
+"""
+"""In a dark browser the page is its own negative with its hues kept; the image is turned back."""
 
 
 class ExplorerPage:
@@ -70,7 +84,7 @@ class ExplorerPage:
         self.model, self.view = model, View(next(iter(model.groups)))
         self.controls = Controls(model.groups, self.view)
         self.image_view = ImageView(self._set_rows)
-        self.lines, self.through = PanelView(), PanelView()
+        self.lines, self.through = PanelView(hover=True), PanelView(hover=True)
         self.pointed, self.said, self.about = (pn.pane.HTML("") for _ in range(3))
         self.tabs = pn.Tabs(
             ("Spectrum", pn.Column(self.about, self.lines.figure, sizing_mode="stretch_width")),
@@ -98,17 +112,16 @@ class ExplorerPage:
 
     def layout(self) -> Any:
         """Return the layout of the whole page."""
-        cuts = pn.Column(
-            self.image_view.figure, self.image_view.row_cut.figure, sizing_mode="stretch_width"
-        )
+        cuts = pn.Column(self.image_view.figure, self.image_view.row_cut.figure, **_GROWING)
         beside = pn.Column(self.image_view.column_cut.figure, self.pointed, width=200)
         main = pn.Column(
             self.said,
-            pn.Row(cuts, beside, sizing_mode="stretch_width"),
+            pn.FlexBox(cuts, beside, sizing_mode="stretch_width"),
             self.tabs,
-            sizing_mode="stretch_width",
+            **_GROWING,
         )
-        return pn.Row(self.controls.layout(self.model.title), main, sizing_mode="stretch_width")
+        controls = self.controls.layout(self.model.title)
+        return pn.FlexBox(controls, main, sizing_mode="stretch_width")
 
     def _connect(self) -> None:
         """Connect the events of widgets and figures to their actions."""
@@ -416,9 +429,9 @@ class Controls:
         self.hold = w.Checkbox(name="Lock display limits", value=False)
         self.column = w.IntInput(name="Column", start=1, value=1, width=90)
         self.row = w.IntInput(name="Row", start=1, value=1, width=90)
-        self.rows = w.TextInput(name="Aperture rows", placeholder="automatic", width=140)
-        self.sky = w.TextInput(name="Sky rows", placeholder="automatic", width=150)
-        self.entry = w.TextAreaInput(name="Night-file entry", height=88, width=CONTROLS_WIDTH)
+        self.rows = w.TextInput(name="Rows of the spectrum", placeholder="automatic", width=140)
+        self.sky = w.TextInput(name="Rows of the sky", placeholder="automatic", width=150)
+        self.entry = w.TextAreaInput(name="For the night file", height=88, width=CONTROLS_WIDTH)
         self.entry.stylesheets = ["textarea { font-family: monospace; font-size: 12px; }"]
         self.copy = w.Button(name="Copy", width=80, button_type="primary")
         self.copied = pn.widgets.StaticText(value="", width=180)
@@ -531,6 +544,7 @@ def _server_on_port(model: ExplorerModel, port: int, token: str) -> Any:
         pn.state.onload(page.begin)
         return page.layout()
 
+    pn.config.raw_css = [_DARK]
     server = get_server(
         {f"/{token}": app},
         port=port,
@@ -644,14 +658,12 @@ def entry_text(name: str, rows: RowRange | None, sky_rows: RowRange | None) -> s
     >>> print(entry_text("59_Cyg", (484, 518), None))
     [targets."59_Cyg"]
     rows = [484, 518]
-    # sky_rows are automatic
+    # sky_rows: automatic
     <BLANKLINE>
     """
     lines = [f"[targets.{toml_text(name)}]"]
-    lines += ["# rows are found" if rows is None else f"rows = {toml_text(rows)}"]
-    lines += [
-        "# sky_rows are automatic" if sky_rows is None else f"sky_rows = {toml_text(sky_rows)}"
-    ]
+    lines += ["# rows: automatic" if rows is None else f"rows = {toml_text(rows)}"]
+    lines += ["# sky_rows: automatic" if sky_rows is None else f"sky_rows = {toml_text(sky_rows)}"]
     return "\n".join(lines) + "\n"
 
 

@@ -18,6 +18,8 @@ from bokeh.models import (
     BoxAnnotation,
     ColumnDataSource,
     FixedTicker,
+    HoverTool,
+    InlineStyleSheet,
     Legend,
     LegendItem,
     LinearColorMapper,
@@ -57,6 +59,11 @@ PALETTES = {
     "cividis": Cividis256,
 }
 _NO_DATA = "#9ecae9"
+_ON_ANY = "#808080"
+"""A colour of letters that can be read on paper and on a dark page."""
+_POSITIVE = """
+@media screen and (prefers-color-scheme: dark) { :host { filter: invert(1) hue-rotate(180deg); } }
+"""
 _DRAGGED = {"aperture": "rows", "sky": "sky"}
 """Names of the bands that can be dragged, by role."""
 _AT_FIRST = {"aperture": 1, "sky": 2}
@@ -81,6 +88,9 @@ class ImageView:
         self._mapper = LinearColorMapper(palette=_palette("grey"), low=0, high=N_LEVELS)
         self.figure = _figure(self._x, self._y, _TALL, "pan,wheel_zoom,box_zoom,reset")
         self.figure.grid.visible = False
+        self.figure.update(stylesheets=[InlineStyleSheet(css=_POSITIVE)], border_fill_color=None)
+        for axis in self.figure.axis:
+            axis.update(axis_label_text_color=_ON_ANY, major_label_text_color=_ON_ANY)
         self.figure.xaxis.major_label_text_font_size = "0px"
         self.figure.image("image", source=self._pixels, color_mapper=self._mapper, level="image")
         self.figure.yaxis.axis_label = image_axes((0, 1, 0, 1))[1].label
@@ -163,9 +173,10 @@ class ImageView:
             fill_color=colour,
             fill_alpha=0.07,
             line_color=colour,
-            line_width=1,
+            line_width=2 if kind else 1,
             hover_fill_alpha=0.25,
             hover_fill_color=colour,
+            use_handles=bool(kind),
         )
 
         def moved(_attr: str, _old: object, _new: object) -> None:
@@ -202,6 +213,7 @@ class PanelView:
     x, y : ranges shared with an image beside it; None: the limits given by the description.
     tools : names of Bokeh tools, separated by commas.
     width : of its frame, screen pixels; None: as wide as there is room.
+    hover : show the values of the curves under the mouse.
     """
 
     def __init__(
@@ -212,7 +224,9 @@ class PanelView:
         y: Range1d | None = None,
         tools: str = "pan,wheel_zoom,box_zoom,reset",
         width: int | None = None,
+        hover: bool = False,
     ) -> None:
+        self._hover = HoverTool(mode="vline", tooltips=[("", "@x{0.[00]}: @y{0.[00]}")])
         self._own = [Range1d(0, 1) if one is None else None for one in (x, y)]
         ranges = [own or given for own, given in zip(self._own, (x, y), strict=True)]
         self.figure = _figure(ranges[0], ranges[1], height, tools, width)
@@ -221,6 +235,8 @@ class PanelView:
         self._legend.update(background_fill_alpha=0.6, border_line_alpha=0, visible=False)
         self.figure.add_layout(self._legend)
         self.drawn: list[Drawn] = []
+        if hover:
+            self.figure.add_tools(self._hover)
 
     def show(self, panel: Panel | None) -> None:
         """Show a panel; its first marks keep their glyphs while types and roles are the same."""
@@ -247,6 +263,8 @@ class PanelView:
             if label:
                 items.append(LegendItem(label={"value": label}, renderers=drawn.glyphs))
         self.figure.renderers = [glyph for drawn in self.drawn for glyph in drawn.glyphs]
+        curves = [drawn for drawn in self.drawn if drawn.kind[0] in (Curve, Points)]
+        self._hover.renderers = [drawn.glyphs[0] for drawn in curves]
         self._legend.update(items=items, visible=bool(items))
 
     def _name_axes(self, panel: Panel) -> None:

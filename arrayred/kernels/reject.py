@@ -10,6 +10,12 @@ a pixel show whether any value lies outside. Only such pixels (3 % of them at 25
 noise and 3 sigma, 22 % at 100) are gathered and iterated. Exact integer sums of squares would be no
 faster than float64: numpy adds uint32 to uint64 at 0.37 ns a value, as long as it takes to square
 and add float64.
+
+Three ways to reject remain, since they answer different questions. Sigma clipping measures the
+scatter of each pixel, and must equal that of astropy bit for bit. Clipping by noise makes the best
+estimate of frames that one scale a frame makes equal, and rejects low values too. The comparison
+finds the hits of each frame, on a star whose flux, seeing and place differ from frame to frame. The
+latter two share the noise of a pixel (`PixelNoise`), and all three the median.
 """
 
 from __future__ import annotations
@@ -217,18 +223,16 @@ _SHORTEST_LINE = 16
 
 
 class NoiseClip(NamedTuple):
-    """The noise of a pixel of one frame, and the rejection threshold.
+    """The rejection threshold, and the noise of a pixel of one frame.
 
     Parameters
     ----------
     n_sigma : rejection threshold in standard deviations.
-    floor : variance without light.
-    per_photon : variance per count of signal.
+    of_pixel : the noise; its level is 0 where `minus` holds the sky.
     """
 
     n_sigma: float
-    floor: float
-    per_photon: float = 0.0
+    of_pixel: PixelNoise
 
 
 def noise_clipped_mean(
@@ -264,7 +268,7 @@ def noise_clipped_mean(
     >>> frames = np.array([[[100.0]], [[104.0]], [[900.0]]])
     >>> three = (1.0, 1.0, 1.0)
     >>> scales = Scales(three, (0.0, 0.0, 0.0))
-    >>> noise = NoiseClip(3.0, 25.0)
+    >>> noise = NoiseClip(3.0, PixelNoise(25.0, 0.0, 0.0))
     >>> noise_clipped_mean(frames, scales=scales, weights=three, noise=noise)[:, 0, 0]
     array([102.,   1.])
     """
@@ -364,18 +368,15 @@ def noise_distances(
     --------
     >>> scales = Scales((0.5, 1.5), (0.0, 0.0))
     >>> frames = np.array([[[50.0]], [[160.0]]])
-    >>> noise_distances(frames, np.array([[100.0]]), None, scales, NoiseClip(3.0, 25.0))[:, 0, 0]
+    >>> noise = NoiseClip(3.0, PixelNoise(25.0, 0.0, 0.0))
+    >>> noise_distances(frames, np.array([[100.0]]), None, scales, noise)[:, 0, 0]
     array([0., 2.])
     """
-    off = np.empty_like(frames)
+    off, model = np.empty_like(frames), noise.of_pixel
+    more = 0.0 if charge is None else charge * model.per_photon
     for i, (flux, level) in enumerate(zip(scales.flux, scales.level, strict=True)):
         expected = flux * centre + level
-        light = np.maximum(expected, 0.0)
-        if charge is not None:
-            light += charge
-        light *= noise.per_photon
-        light += noise.floor
-        off[i] = (frames[i] - expected) / np.sqrt(light, out=light)
+        off[i] = (frames[i] - expected) / np.sqrt(model.variance(expected, more))
     return off
 
 

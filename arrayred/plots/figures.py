@@ -560,8 +560,12 @@ def extraction(spectrum: xr.Dataset, along: str = "column") -> Panel:
     curves = tuple(
         Curve(x, values[name], f"series-{i}", name) for i, name in enumerate(SUMS) if name in values
     )
+    band: tuple[Mark, ...] = ()
+    if VARIANCE in spectrum:
+        flux, reach = values[SUMS[-1]], SIGMAS * np.sqrt(spectrum[VARIANCE].values)
+        band = (Area(x, flux - reach, flux + reach, "noise", f"{SIGMAS:g} sigma"),)
     y = Axis(f"flux ({units_of(spectrum, FLUX)})", *around(*values.values()), n_ticks=5)
-    return Panel(Axis(along, *ends_of(x), n_ticks=8), y, curves)
+    return Panel(Axis(along, *ends_of(x), n_ticks=8), y, (*band, *curves))
 
 
 def compare(

@@ -34,6 +34,7 @@ from arrayred.kernels.combine import (
 from arrayred.kernels.noise import finite_median
 from arrayred.kernels.reject import (
     NoiseClip,
+    PixelNoise,
     Scales,
     clipped_mean,
     combine_scaled,
@@ -475,17 +476,18 @@ def _mean_image(
             hint="Set read_noise in the instrument file, or combine by median or minmax.",
         )
     per_photon = 0.0 if gain is None else 1.0 / gain
-    noise = NoiseClip(how.n_sigma, floor.variance, per_photon)
+    noise = PixelNoise(floor.variance, floor.level, per_photon)
     n_frames, scales = lights.sizes[FRAME], found.scales
     clips = how.method == "clip" and n_frames >= _FEWEST_TO_CLIP
-    weights = _frame_weights(how, found, noise, floor.level)
+    weights = _frame_weights(how, found, noise)
+    clip = NoiseClip(how.n_sigma, noise._replace(level=0.0)) if clips else None
     base, charge = _level_below_star(found, minus), _charge_beside_star(found, minus, floor)
     kernel = partial(
         noise_clipped_mean,
         scales=scales,
         weights=weights,
-        noise=noise if clips else None,
-        widths=_line_widths_of(lights, image, (base, charge), scales, noise) if clips else None,
+        noise=clip,
+        widths=_line_widths_of(lights, image, (base, charge), scales, clip) if clip else None,
     )
     mean, rejected = np.asarray(_visit_lights(lights, kernel, base, charge, n_planes=2))
     mean = mean + found.sky
@@ -591,14 +593,12 @@ def _level_below_star(found: FrameScales, minus: xr.Dataset | None) -> Values:
     return found.sky + (0.0 if minus is None else minus[COUNTS].values)
 
 
-def _frame_weights(
-    how: Cleaning, found: FrameScales, noise: NoiseClip, level: float
-) -> tuple[float, ...]:
+def _frame_weights(how: Cleaning, found: FrameScales, noise: PixelNoise) -> tuple[float, ...]:
     """Return the weights of the frames, 1 on average."""
     flux = found.scales.flux
     if how.weights == "none":
         return (1.0,) * len(flux)
-    variances = [noise.floor + noise.per_photon * max(sky - level, 0.0) for sky in found.skies]
+    variances = noise.variance(np.array(found.skies)).tolist()
     raw = [one / variance for one, variance in zip(flux, variances, strict=True)]
     mean = math.fsum(raw) / len(raw)
     return tuple(one / mean for one in raw)

@@ -429,6 +429,8 @@ _SIGMA_AGAIN = 1.0
 """By which a value beside a known hit must be higher than another: the core of a bright star two
 rows wide has neighbours that are high by its profile (14 of 14,600 of its pixels were taken, not
 33)."""
+_LIT_TILE_SIGMA = 2.0
+"""Signal in the mean of a tile, sigma, from which on flux differences of a fifth matter."""
 _ROWS_OF_SKY = 64
 _TILE_VALUES_AT_ONCE = 1 << 17
 _STRIP_VALUES_AT_ONCE = 1 << 17
@@ -544,17 +546,20 @@ def compare_frames(scene: ComparisonInput, n_sigma: float) -> FrameComparison:
     planes = ComparedPlanes(
         np.full(grid.shape, np.nan, np.float32),
         np.empty(grid.shape),
-        np.zeros(grid.n_tiles, np.bool_),
+        *np.zeros((3, grid.n_tiles), np.bool_),
     )
     found = _sorted_outliers(_outliers_of_frames(scene, n_sigma, planes))
-    hits = _with_neighbours(scene, found, planes.common)
+    searched = planes.is_lit | planes.stands_out
+    hits = _with_neighbours(scene, np.compress(searched[grid.tile_of(found["where"])], found))
     beside = grid.holding(grid.around(np.unique(hits["where"]).astype(np.intp)))
     outliers = PixelOutliers(hits["frame"].copy(), hits["where"].copy())
-    again = _outliers_in_tiles(scene, beside[planes.may_shine[beside]], n_sigma, outliers)
-    every = _sorted_outliers(chain([found], again))
-    if every.size > found.size or np.any(every["hit"] != found["hit"]):
-        hits = _with_neighbours(scene, every, planes.common)
-        outliers = PixelOutliers(hits["frame"].copy(), hits["where"].copy())
+    further = beside[planes.may_shine[beside] & ~searched[beside]]
+    searched[beside] = True
+    found = np.compress(searched[grid.tile_of(found["where"])], found)
+    more = _outliers_in_tiles(scene, further, n_sigma)
+    again = _outliers_in_tiles(scene, beside[planes.is_lit[beside]], n_sigma, outliers)
+    hits = _with_neighbours(scene, _sorted_outliers(chain([found], more, again)))
+    outliers = PixelOutliers(hits["frame"].copy(), hits["where"].copy())
     values = np.add(hits["above"], planes.common.flat[hits["where"]], dtype=np.float64)
     return FrameComparison(outliers, values, planes.mean, planes.may_shine)
 
@@ -566,11 +571,16 @@ class ComparedPlanes(NamedTuple):
     ----------
     common : (y, x), median of the frames, less dark and sky.
     mean, may_shine : as in `FrameComparison`.
+    is_lit : (tile), whether it shines on average.
+    stands_out : (tile), whether a value lies well above the mean of all frames: not what several
+        frames share, as a line of a nebula that moved. Others are searched beside hits alone.
     """
 
     common: NDArray[np.float32]
     mean: Values
     may_shine: Flags
+    is_lit: Flags
+    stands_out: Flags
 
 
 def _outliers_of_frames(
@@ -579,7 +589,8 @@ def _outliers_of_frames(
     """Yield the values that are high enough to be the neighbour of a hit, and fill the planes."""
     for band, tiles in _bands(scene, np.arange(scene.grid.n_tiles)):
         yield from _outliers_without_light(scene, band, n_sigma, planes)
-        yield from _outliers_of_band(scene, band, tiles[planes.may_shine[tiles]], n_sigma)
+        whole = planes.is_lit[tiles] | (planes.may_shine[tiles] & planes.stands_out[tiles])
+        yield from _outliers_of_band(scene, band, tiles[whole], n_sigma)
 
 
 def _outliers_without_light(
@@ -591,10 +602,12 @@ def _outliers_without_light(
     """Yield the same of those tiles of a band that are dark, strip by strip."""
     grid, noise = scene.grid, scene.noise
     n_frames, n_rows, n_columns = band.raw.shape
+    share = (n_sigma - (n_frames > 3)) * (n_frames - 1) / n_frames
     column, blocks = band.column + np.arange(n_columns), np.arange(grid.n_blocks)[band.blocks]
     sky = scene.sky[:, column]
     mean_sky = np.add.reduce(sky, axis=0) / n_frames
-    n_alike = noise.variance(mean_sky) * np.add.reduce(1.0 / noise.variance(sky), axis=0)
+    sky_noise = np.sqrt(noise.variance(mean_sky))
+    n_alike = sky_noise**2 * np.add.reduce(1.0 / noise.variance(sky), axis=0)
     places = grid.starts[blocks, np.newaxis] - band.column + np.arange(grid.width)
     step = max(_STRIP_VALUES_AT_ONCE // (n_frames * n_columns), 1)
     for top in range(0, n_rows, step):
@@ -606,8 +619,16 @@ def _outliers_without_light(
         planes.common.flat[where] = found.common
         planes.mean.flat[where] = mean_of_strip(raw, None)
         planes.may_shine[row * grid.n_blocks + blocks] = found.may_shine
+        of_all = planes.mean.flat[where] - dark - mean_sky
+        light, least = (np.add.reduce(a[..., places], axis=-1) for a in (of_all, sky_noise))
+        planes.is_lit[row * grid.n_blocks + blocks] = ~(light <= _LIT_TILE_SIGMA * least)
         tile = grid.tile_of(where.flat[found.where])
-        is_dark = (tile % grid.n_blocks <= blocks[-1]) & ~planes.may_shine[tile]
+        own = tile % grid.n_blocks <= blocks[-1]
+        y, x = np.divmod(found.where, n_columns)
+        above = raw[found.frame, y, x] - sky[found.frame, x] - dark[y, x] - of_all[y, x]
+        others = noise.variance(of_all[y, x] + mean_sky[x] - above / (n_frames - 1))
+        planes.stands_out[tile[own & ~(above <= share * np.sqrt(others))]] = True
+        is_dark = own & ~planes.may_shine[tile]
         pair = np.unique((found.frame * grid.n_tiles + tile)[is_dark])
         frame, tile = np.divmod(pair, grid.n_tiles)
         at, place = (a - b for a, b in zip(grid.places(tile), (row[0], band.column), strict=True))
@@ -659,9 +680,9 @@ def compared_pixels(
 
 
 def _outliers_in_tiles(
-    scene: ComparisonInput, tiles: Indices, n_sigma: float, hits: PixelOutliers
+    scene: ComparisonInput, tiles: Indices, n_sigma: float, hits: PixelOutliers | None = None
 ) -> Iterator[OutlierRecords]:
-    """Yield the values beside known hits, which have no part in the scale of their tile."""
+    """Yield the same of whole tiles; beside known hits, these have no part in their scale."""
     for band, own in _bands(scene, tiles):
         yield from _outliers_of_band(scene, band, own, n_sigma, hits)
 
@@ -797,15 +818,12 @@ def _struck_values(scene: ComparisonInput, where: Indices, hits: PixelOutliers) 
     return every.flags(n_frames, pixels)[:, at.reshape(where.shape)]
 
 
-def _with_neighbours(
-    scene: ComparisonInput, found: OutlierRecords, common: NDArray[np.float32]
-) -> OutlierRecords:
+def _with_neighbours(scene: ComparisonInput, found: OutlierRecords) -> OutlierRecords:
     """Return the hits with their neighbours, without guiding shifts, by pixel and frame.
 
     Parameters
     ----------
     found : records of `_sorted_outliers`.
-    common : (y, x), the median of the frames, less dark and sky.
     """
     grid = scene.grid
     near = Neighbours(grid)
@@ -818,7 +836,7 @@ def _with_neighbours(
         around = near.of(own["where"].astype(np.intp), 1)
         own = own[((around >= 0) & own["hit"][around]).any(axis=0)]
         where = own["where"].astype(np.intp)
-        seen = partial(_light_seen, scene, common, frame)
+        seen = partial(_light_seen, scene, frame)
         moved = guiding_shift_pixels(where, own["above"], seen, near)
         is_hit = ~np.isin(where, moved) & ~moved_star_pixels(where, grid)
         kept.append(own[is_hit])
@@ -827,16 +845,17 @@ def _with_neighbours(
 
 
 def _light_seen(
-    scene: ComparisonInput, common: NDArray[np.float32], frame: int, pixels: Indices
+    scene: ComparisonInput, frame: int, pixels: Indices
 ) -> tuple[Values, Values, float]:
-    """Return the light common to frames at pixels (...), and how far one lies below it, adu.
+    """Return the median of the frames at pixels (...) and how far one frame lies below it, adu.
 
     The last value is 3 sigma of the noise floor.
     """
-    light = common.flat[pixels] + median(scene.sky[:, np.newaxis])[0][scene.grid.column_of(pixels)]
-    own = values_at(scene.lights.isel({FRAME: [frame]}), pixels)[0]
-    missing = light + _dark_at(scene, pixels)[0] - own
-    return light, missing, 3.0 * float(np.sqrt(scene.noise.floor))
+    values = values_at(scene.lights, pixels)
+    common = median(values.reshape(len(values), 1, -1)).reshape(pixels.shape)
+    missing = common - values[frame]
+    common -= _dark_at(scene, pixels)[0]
+    return common, missing, 3.0 * float(np.sqrt(scene.noise.floor))
 
 
 # Tiles, short pieces of an image along its dispersion: `TileGrid`.

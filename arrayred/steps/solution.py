@@ -100,9 +100,9 @@ def brightest_rows(image: xr.Dataset) -> tuple[xr.Dataset, float]:
     """Return the straight trace through the brightest rows of a lamp (y, x), and its half-width."""
     import xarray as xr
 
-    values = image[COUNTS].values
+    values = np.nan_to_num(image[COUNTS].values, nan=0.0, posinf=0.0, neginf=0.0)  # NaN sort last
     brightest = np.sort(values, axis=1)[:, -max(values.shape[1] // 20, 1) :]
-    profile = np.nan_to_num(finite_medians(brightest))
+    profile = finite_medians(brightest)
     half = min(_ROWS, (len(profile) - 1) / 2)
     width = int(2 * half) + 1
     smooth = np.convolve(profile, np.ones(width) / width, "valid")

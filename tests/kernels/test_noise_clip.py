@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from arrayred.kernels import NoiseClip, Scales, line_widths, mean, noise_clipped_mean
+from arrayred.kernels import NoiseClip, PixelNoise, Scales, line_widths, mean, noise_clipped_mean
 
 SHAPE = (12, 200)
-NOISE = NoiseClip(3.0, 64.0, 0.5)
+NOISE = NoiseClip(3.0, PixelNoise(64.0, 0.0, 0.5))
 Array = np.ndarray
 
 

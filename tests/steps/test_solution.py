@@ -17,6 +17,7 @@ from arrayred.model import SATURATED
 from arrayred.simulate import Lamps
 from arrayred.steps.solution import (
     Solved,
+    brightest_rows,
     carry_identities,
     earth_motion,
     lamp_notes,
@@ -245,3 +246,13 @@ def test_what_speaks_against_a_lamp_is_told_with_its_solution() -> None:
     assert "argon: name states Ar, but its lines are those of Ne" in solved.told
     assert "argon: header states Kr, but its lines are those of Ne" in solved.told
     assert any("75 % of the light" in text for text in solved.told)
+
+
+def test_the_brightest_rows_of_a_lamp_are_not_those_without_values() -> None:
+    counts = np.ones((60, 100))
+    counts[40:50, ::10] = 500.0
+    counts[5:20, ::15] = np.nan
+    counts[7:9] = np.inf
+    rows = {"y": np.arange(1, 61), "x": np.arange(1, 101)}
+    trace, half_height = brightest_rows(xr.Dataset({"counts": (("y", "x"), counts)}, rows))
+    assert float(trace["center"][0]) == pytest.approx(45.5, abs=half_height)

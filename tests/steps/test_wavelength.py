@@ -292,6 +292,12 @@ def test_a_hint_narrows_the_search_which_ends_alike_each_time(seed: int) -> None
     assert known.identical(solved(lamp, lamp.name, **hint)[0])
 
 
+def test_a_strong_variant_does_not_hide_the_solution_that_is_surer() -> None:
+    known, off = solved(simulate(20157), "auto")
+    assert known.lamp == "Cu+Ar"
+    assert off < 0.3
+
+
 def evidence(wave: Values, bend: float, log10_nfa: float) -> _Evidence:
     """Return a solution of lines 50 pixels apart that names them so."""
     n = int(np.isfinite(wave).sum())
