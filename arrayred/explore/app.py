@@ -429,9 +429,9 @@ class Controls:
         self.hold = w.Checkbox(name="Lock display limits", value=False)
         self.column = w.IntInput(name="Column", start=1, value=1, width=90)
         self.row = w.IntInput(name="Row", start=1, value=1, width=90)
-        self.rows = w.TextInput(name="Rows of the spectrum", placeholder="automatic", width=140)
-        self.sky = w.TextInput(name="Rows of the sky", placeholder="automatic", width=150)
-        self.entry = w.TextAreaInput(name="For the night file", height=88, width=CONTROLS_WIDTH)
+        self.rows = w.TextInput(name="Aperture rows", placeholder="automatic", width=140)
+        self.sky = w.TextInput(name="Sky rows", placeholder="automatic", width=150)
+        self.entry = w.TextAreaInput(name="Night-file entry", height=88, width=CONTROLS_WIDTH)
         self.entry.stylesheets = ["textarea { font-family: monospace; font-size: 12px; }"]
         self.copy = w.Button(name="Copy", width=80, button_type="primary")
         self.copied = pn.widgets.StaticText(value="", width=180)

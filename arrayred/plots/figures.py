@@ -563,7 +563,7 @@ def extraction(spectrum: xr.Dataset, along: str = "column") -> Panel:
     band: tuple[Mark, ...] = ()
     if VARIANCE in spectrum:
         flux, reach = values[SUMS[-1]], SIGMAS * np.sqrt(spectrum[VARIANCE].values)
-        band = (Area(x, flux - reach, flux + reach, "noise", f"{SIGMAS:g} sigma"),)
+        band = (Area(x, flux - reach, flux + reach, "noise", f"±{SIGMAS:g}σ"),)
     y = Axis(f"flux ({units_of(spectrum, FLUX)})", *around(*values.values()), n_ticks=5)
     return Panel(Axis(along, *ends_of(x), n_ticks=8), y, (*band, *curves))
 
