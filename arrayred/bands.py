@@ -201,7 +201,7 @@ def map_frames(
     if any(tuple(image.shape) != tuple(frames.shape[1:]) for image in images):
         raise MismatchError(
             f"Frames of {frames.shape[1:]} pixels meet an image of {[i.shape for i in images]}",
-            hint="Take images of the same shape and binning.",
+            hint="Use images of the same shape and binning.",
         )
     if isinstance(frames, np.ndarray) and all(isinstance(image, np.ndarray) for image in images):
         return kernel(frames, *images)

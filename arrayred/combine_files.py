@@ -95,12 +95,12 @@ def require_same_exposure(frames: Sequence[Frame]) -> None:
     for frame in frames[1:]:
         if abs(_known_exposure(frame) - first) > tolerance:
             raise MismatchError(
-                f"The frame was exposed for {frame.exptime:g} s, but {frames[0].path.name} for "
+                f"The exposure time is {frame.exptime:g} s, but {frames[0].path.name} for "
                 f"{first:g} s",
                 path=frame.path,
                 keyword="EXPTIME",
                 value=frame.exptime,
-                hint="Combine frames of one exposure, or give --any-exposure.",
+                hint="Combine frames of one exposure time, or use --any-exposure.",
             )
 
 
@@ -113,7 +113,9 @@ def _known_exposure(frame: Frame) -> float:
         known[0]
         if known
         else HeaderError(
-            "No card gives the exposure", path=frame.path, hint="Give --any-exposure to go on."
+            "The header has no exposure time",
+            path=frame.path,
+            hint="Use --any-exposure to ignore this.",
         )
     )
 
@@ -151,9 +153,9 @@ def require_fitting_master(master: Frame, frames: Sequence[Frame], rules: Combin
     for frame in frames:
         if frame.image.source.stamp == master.image.source.stamp:
             raise MismatchError(
-                "The image to be subtracted is one of the frames",
+                "The image to subtract is one of the frames",
                 path=frame.path,
-                hint="Leave it out of the frames, or leave out --minus.",
+                hint="Exclude it from the frames, or remove --minus.",
             )
         for one in () if any_exposure else (master, frame):
             _known_exposure(one)
@@ -165,13 +167,13 @@ def require_fitting_master(master: Frame, frames: Sequence[Frame], rules: Combin
                 path=frame.path,
                 keyword=found.keyword,
                 value=found.ours,
-                hint=_REMEDIES.get(found.keyword, "Take a master made from frames like these."),
+                hint=_REMEDIES.get(found.keyword, "Use a master made from frames like these."),
             )
 
 
 _REMEDIES = {
-    "EXPTIME": "Take a master of their exposure, or give --any-exposure.",
-    "CALSTAT": "Take raw frames and a raw master, or subtract from each a bias before.",
+    "EXPTIME": "Use a master of the same exposure time, or --any-exposure.",
+    "CALSTAT": "Use raw frames and a raw master, or subtract the bias from both first.",
 }
 
 
@@ -255,9 +257,9 @@ class CombineOptions:
         """Raise UsageError if the method needs more frames."""
         if self.method == "minmax" and n_frames < 3:
             raise UsageError(
-                f"minmax leaves out two values of each pixel, but there are {n_frames} frames",
+                f"minmax rejects two values of each pixel, but there are only {n_frames} frames",
                 value=n_frames,
-                hint="Take at least 3 frames, or another method.",
+                hint="Use at least 3 frames, or another method.",
             )
 
 
@@ -308,7 +310,7 @@ def input_frames(
             named |= dict.fromkeys(files_at(path), True)
     if not named:
         raise InputError(
-            f"There is no frame in {' '.join(arguments)}", hint="Name files or their folder."
+            f"No frames found in {' '.join(arguments)}", hint="Name files or their folder."
         )
     frames, failures = read_frames(list(named), instrument, extension=extension)
     foreign = [e for e in failures if isinstance(e, ForeignFileError) and not _was_named(e, named)]
@@ -317,9 +319,13 @@ def input_frames(
     raw = [f for f in frames if named[f.path] or not f.is_product] or frames
     once = _without_repeats(raw)
     if not once:
-        raise InputError("No file is a frame", path=foreign[0].path, hint="Name FITS files.")
-    warnings = [f"{error.path}: {error.args[0].rstrip('.')}; left out" for error in foreign]
-    warnings += [f"{f.path}: made from frames, not raw; left out" for f in frames if f not in raw]
+        raise InputError(
+            "None of the files is a frame", path=foreign[0].path, hint="Name raw FITS frames."
+        )
+    warnings = [f"{error.path}: {error.args[0].rstrip('.')}; not used" for error in foreign]
+    warnings += [
+        f"{f.path}: a combined image, not a raw frame; not used" for f in frames if f not in raw
+    ]
     warnings += [f"{f.path}: named twice, used once" for f in raw if f not in once]
     repeated = repeated_frames([frame for frame in once if not frame.is_product])
     warnings += [
@@ -469,7 +475,7 @@ class CombineJob:
         master, method = self.master, self.how.method
         steps = [f"{master.path.name} subtracted"] if master else []
         if any(frame.image.planes_of(DQ) for frame in self.inputs):
-            steps.append("pixels that the masks of the files flag left out")
+            steps.append("pixels flagged in the masks of the files excluded")
         facts: list[tuple[str, Value, str]] = [("ARMETHOD", method, "how frames were combined")]
         return Provenance(
             self.frames,
@@ -526,7 +532,7 @@ def prepare_combination(
     frames, master = tuple(told[:n_frames]), told[n_frames] if found else None
     how.require_enough(n_frames)
     FrameStack([frame.image.source for frame in frames])
-    require_same_unit(told, "Combine frames of one unit only.")
+    require_same_unit(told, "Combine frames of the same unit.")
     if not rules.any_exposure:
         require_same_exposure(frames)
     if master is not None:
@@ -567,7 +573,7 @@ def _require_no_input(out: Path, inputs: Sequence[Frame]) -> None:
     for frame in inputs:
         if frame.path.exists() and out.samefile(frame.path):
             raise UsageError(
-                "The output is one of the inputs", path=out, hint="Choose another output."
+                "The output is one of the inputs", path=out, hint="Choose another output file."
             )
 
 

@@ -138,10 +138,11 @@ class UnknownGainError(InputError):
     def of(cls, path: str | os.PathLike[str] | None = None) -> UnknownGainError:
         """Return the error for a frame, or for pixels that have no file."""
         return cls(
-            "Electrons were asked for, but nothing tells how many an adu is",
+            "--electrons needs the gain, but none is known",
             path=path,
             keyword="EGAIN",
-            hint="Add EGAIN in electrons per adu to the headers, or leave the units alone.",
+            hint="Add EGAIN (electrons per ADU) to the headers or gain to an instrument file, or "
+            "remove --electrons.",
         )
 
 

@@ -92,10 +92,11 @@ def to_linear(
     n_bins = math.floor((edges[-1] - edges[0]) / width + 1e-6) if width > 0 else 0
     if not n_bins:
         raise UsageError(
-            f"A step of {width:g} Angstrom does not fit {wave[0]:.1f} to {wave[-1]:.1f} Angstrom",
+            f"A bin width of {width:g} Angstrom does not fit {wave[0]:.1f} to {wave[-1]:.1f} "
+            "Angstrom",
             keyword="step",
             value=step,
-            hint="Leave it out: then it is the median width of a pixel.",
+            hint="Omit it to use the median width of a pixel.",
         )
     bins = edges[0] + width * np.arange(n_bins + 1)
     inner = edges[(edges > bins[0]) & (edges < bins[-1])]
@@ -135,7 +136,7 @@ def _covered(
     if WAVELENGTH not in spectrum.variables or FLUX not in spectrum:
         raise UsageError(
             "The spectrum has no wavelengths",
-            hint="Reduce its lamp with it, or give a solution: arrayred wavelength.",
+            hint="Reduce the night with its arc frames, or run arrayred wavelength --solution.",
         )
     wave, flux = (np.asarray(spectrum[name].values, np.float64) for name in (WAVELENGTH, FLUX))
     variance = np.full(flux.size, np.nan)
@@ -151,15 +152,15 @@ def _covered(
     if usable.size < 2:
         raise UsageError(
             f"{usable.size} columns have both a flux and a wavelength that is not extrapolated",
-            hint="Take a lamp with lines over more of the detector.",
+            hint="Use a lamp with lines over more of the detector.",
         )
     kept = slice(usable[0], usable[-1] + 1)
     wave, flux, variance, bad = wave[kept], flux[kept], variance[kept], bad[kept]
     rise = np.diff(wave)
     if not ((rise > 0).all() or (rise < 0).all()):
         raise UsageError(
-            "The wavelengths turn back within the spectrum",
-            hint="Fit them anew with a lower order: arrayred wavelength --order.",
+            "The wavelengths are not monotonic",
+            hint="Fit a lower order: arrayred wavelength --order.",
         )
     if rise[0] < 0:
         return wave[::-1], flux[::-1], variance[::-1], bad[::-1]
@@ -179,12 +180,12 @@ def _interpolated(
     columns = "1 column is" if n == 1 else f"{n} columns are"
     if spoilt == "refuse":
         raise UsageError(
-            f"{columns} spoilt: {where}", hint="Let them be interpolated, which is listed in it."
+            f"{columns} flagged: {where}", hint="Interpolate them: remove --spoilt refuse."
         )
     if part > _MOST_SPOILT:
         raise UsageError(
-            f"{columns} spoilt of {bad.size}, too many to be interpolated: {where}",
-            hint="Look at the flags (dq) of the spectrum, and take out what spoils it.",
+            f"{columns} of {bad.size} flagged, too many to interpolate: {where}",
+            hint="See the flags (dq) of the spectrum, and remove the cause.",
         )
     at = np.arange(wave.size)
     return tuple(  # type: ignore[return-value]
@@ -230,7 +231,7 @@ def _linear_dataset(
     wave |= {name: told[name] for name in ("medium", "frame") if name in told}
     return xr.Dataset(
         {
-            FLUX: (WAVELENGTH, flux, {"units": unit, "long_name": "light per bin"}),
+            FLUX: (WAVELENGTH, flux, {"units": unit, "long_name": "flux per bin"}),
             VARIANCE: (WAVELENGTH, variance, {"units": f"{unit}2"}),
             INTERPOLATED: (WAVELENGTH, interpolated),
         },
@@ -302,7 +303,7 @@ class Observer:
             raise UsageError(
                 "There are more than three observers",
                 keyword="observer",
-                hint="The archives take up to three names.",
+                hint="The archives accept up to three names.",
             )
         return cls(**known)
 
@@ -313,14 +314,14 @@ def _degrees_of(key: str, value: Any) -> float:
     number = angle_of(value)
     if number is None:
         raise UsageError(
-            f"{key} is {value!r}, which is no number",
+            f"{key} is {value!r}, which is not a number",
             keyword=key,
             value=value,
             hint='Write degrees, such as -89.892, or "-89 53 30".',
         )
     if key == "longitude" and lacks_sign(value):
         raise UsageError(
-            f"longitude is {value!r}: nothing says whether east or west",
+            f"longitude is {value!r}without a sign: east or west?",
             keyword=key,
             value=value,
             hint=f'Write "+{value}" for east or "-{value}" for west of Greenwich.',
@@ -475,7 +476,10 @@ def _zero_points_of(told: Header) -> Iterator[str]:
         shift, error = told.readable(keyword), told.readable(f"{keyword}E")
         if isinstance(shift, int | float) and isinstance(error, int | float):
             state = "corrected" if shift == applied else "not corrected"
-            yield f"{lines} lie {shift:+.2f} +- {error:.2f} pixel beside the lamp's: {state}"
+            yield (
+                f"{lines} are shifted by {shift:+.2f} +- {error:.2f} pixel from the arc lines: "
+                f"{state}"
+            )
 
 
 _JD_OF_MJD = 2400000.5
@@ -508,7 +512,7 @@ def _set_bess_cards(header: Header, told: Header, observer: Observer) -> None:
         frames = [where for where in missing.values() if " " in where]
         hint += f" Give {' and '.join(frames)} with --card when reducing." if frames else ""
         raise MissingCardsError(
-            f"BeSS demands {', '.join(missing)}, which nothing tells",
+            f"BeSS demands {', '.join(missing)}, not found in headers or observer.toml",
             keyword=next(iter(missing)),
             hint=hint.strip(),
         )
@@ -595,7 +599,7 @@ def _layout_problems(header: Header, raw: bytes) -> Iterator[str]:
     values = np.frombuffer(raw, ">f4", n)
     n_bad = int(np.count_nonzero(~np.isfinite(values)))
     if n_bad:
-        yield f"{n_bad} of {n} values are no numbers (NaN): interpolate or cut them"
+        yield f"{n_bad} of {n} values are NaN: interpolate or cut them"
 
 
 def _scale_problems(header: Header) -> Iterator[str]:

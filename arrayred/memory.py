@@ -102,10 +102,10 @@ def rows_of_bands(
     if rows == 0:
         needed = bytes_of_a_row(shape, dtype, widened=widened)
         raise UsageError(
-            f"{memory} bytes of memory are too few for one row of {shape[0]} frames a thread",
+            f"{memory} bytes of memory are not enough for one row of {shape[0]} frames per thread",
             keyword="memory",
             value=memory,
-            hint=f"Give {needed} or more, or let dask use fewer threads.",
+            hint=f"Use {needed} or more, or fewer Dask threads.",
         )
     return rows - rows % min(step, rows)
 
@@ -204,9 +204,9 @@ def band_layout(
     band = fewest * bytes_per_pixel(shape[0], dtype, widened=widened)
     needed = fixed + max(reading + band, decoding)
     raise UsageError(
-        f"{memory} bytes of memory are too few for {shape[0]} frames",
+        f"{memory} bytes of memory are not enough for {shape[0]} frames",
         value=memory,
-        hint=f"Give --memory {_in_mib(needed)}M or more.",
+        hint=f"Use --memory {_in_mib(needed)}M or more.",
     )
 
 
@@ -270,7 +270,7 @@ def left_for_bands(limit: int, beside: int, least: int) -> int:
             f"{needed} MiB, but --memory allows {limit / MIB:.0f} MiB",
             keyword="memory",
             value=limit,
-            hint=f"Give --memory {needed}M or more.",
+            hint=f"Use --memory {needed}M or more.",
         )
     return limit - beside
 

@@ -267,10 +267,10 @@ class Run:
             where, are, were = f"row {self.first}", "is", "was"
         known = "" if self.snr is None else f" (S/N {self.snr:.0f})"
         end = {
-            "left": f", and {were} not taken",
-            "taken": " and a spectrum of their own",
-            "sharp": ", but sharper than any star: hot pixels or cosmic rays, not taken",
-            "patch": ", but in few columns only: a glow or a reflection, not taken",
+            "left": f", and {were} not extracted",
+            "taken": " and a separate spectrum",
+            "sharp": ", but too narrow for a star: hot pixels or cosmic rays, not extracted",
+            "patch": ", but in few columns only: a glow or a reflection, not extracted",
         }
         return f"{where} {are} bright too{known}{end[self.state]}"
 
@@ -320,7 +320,11 @@ class Rows:
         >>> Rows(484, 518, 35, 16.349, 11.57, 4.0, 62.629, rule="threshold", snr=812.3)
         Rows(484:518, 35 above 62.63 by the threshold, S/N 812)
         """
-        how = {"given": "as given", "robust": "by the robust rule", "threshold": "by the threshold"}
+        how = {
+            "given": "as given",
+            "robust": "by robust detection",
+            "threshold": "by the threshold",
+        }
         snr = "" if self.snr is None else f", S/N {self.snr:.0f}"
         others = f", {len(self.others)} other{'s' * (len(self.others) > 1)}" if self.others else ""
         bright = f"{self.n_bright} above {self.threshold:.2f} {how[self.rule]}"
@@ -375,8 +379,8 @@ def check_image(image: xr.Dataset) -> None:
     check_pixels(image, _IMAGE)
     if image.variables[COUNTS].chunks is not None:
         raise MismatchError(
-            "The image is chunked, and its last bits would depend on the chunks",
-            hint="Pass it through compute() first.",
+            "The image is chunked; the last bits of the result would depend on the chunks",
+            hint="Call compute() first.",
         )
 
 
@@ -387,7 +391,7 @@ def check_dataset(ds: xr.Dataset, what: str) -> None:
             f"{what[0].upper()}{what[1:]} is an xarray.Dataset, but this is "
             f"{type(ds).__module__}.{type(ds).__name__}",
             value=type(ds).__name__,
-            hint="Take what open_frames or a step returned.",
+            hint="Use the result of open_frames or of a step.",
         )
 
 
@@ -431,7 +435,7 @@ def check_pixels(ds: xr.Dataset, *dims: tuple[str, ...]) -> None:
         )
     if 0 in counts.shape:
         sizes = ", ".join(f"{n} along {dim}" for dim, n in counts.sizes.items())
-        raise UsageError(f"There are no pixels: {sizes}", hint="Select at least one.")
+        raise UsageError(f"No pixels: {sizes}", hint="Select at least one.")
     indexes = ds.indexes
     for dim in (Y, X):
         if dim in indexes:
@@ -450,14 +454,14 @@ def _pixel_numbers(indexes: Mapping[Any, Any], dim: str) -> Any:
         raise MismatchError(
             f"The pixels have no numbers {dim}",
             keyword=dim,
-            hint=f"Give them, .assign_coords({dim}=range(1, n + 1)), as the file counts them.",
+            hint=f"Add them as in the file: .assign_coords({dim}=range(1, n + 1)).",
         )
     numbers = indexes[dim]
     if not numbers.is_unique:
         raise MismatchError(
-            f"The pixel number {numbers[numbers.duplicated()][0]} stands twice along {dim}",
+            f"The pixel number {numbers[numbers.duplicated()][0]} occurs twice along {dim}",
             keyword=dim,
-            hint="Number the pixels as the file counts them.",
+            hint="Number the pixels as in the file.",
         )
     return numbers
 
@@ -510,9 +514,11 @@ def _way_to_common_pixels(image: xr.Dataset, other: xr.Dataset, dim: str) -> str
     """Return how the pixels that both have are selected, or that there are none."""
     common = image.indexes[dim].intersection(other.indexes[dim])
     if not common.size:
-        return "Take a calibration of the same part of the detector."
+        return "Use a calibration of the same part of the detector."
     both = f"{dim}=slice({common.min()}, {common.max()})"
-    return f"Trim the first to what both have, .sel({both}), or take one that has all its pixels."
+    return (
+        f"Trim the first to the pixels of both, .sel({both}), or use one that has all its pixels."
+    )
 
 
 def string_coord(values: str | Sequence[str]) -> NDArray[np.object_]:
@@ -549,7 +555,7 @@ def _require_same_setup(one: xr.Dataset, other: xr.Dataset) -> None:
                 f"{name} is {ours!r} here and {theirs!r} there",
                 keyword=name,
                 value=theirs,
-                hint="Take calibration frames made with the same setting.",
+                hint="Use calibration frames with the same setup.",
             )
 
 
@@ -560,7 +566,7 @@ def _require_same_units(one: xr.Dataset, other: xr.Dataset) -> None:
             f"The pixels are in {ours} here and in {theirs} there",
             keyword="BUNIT",
             value=theirs,
-            hint="Take frames of one unit only.",
+            hint="Use frames of the same unit only.",
         )
 
 
@@ -592,7 +598,7 @@ def with_columns_of(image: xr.Dataset, curve: xr.Dataset, what: str, *names: str
         raise MismatchError(
             f"{what[0].upper()}{what[1:]} has the variables {', '.join(names)} (x), but this has "
             f"{', '.join(f'{n} {v.dims}' for n, v in curve.data_vars.items()) or 'none'}",
-            hint="Take what fit_trace or fit_sky returned.",
+            hint="Use the result of fit_trace or fit_sky.",
         )
     n_columns = image.sizes[X]
     at = list(range(n_columns))
@@ -603,7 +609,7 @@ def with_columns_of(image: xr.Dataset, curve: xr.Dataset, what: str, *names: str
             f"x runs over {_pixel_range(image, X)} in the image and over {_pixel_range(curve, X)} "
             f"in {what}",
             keyword=X,
-            hint="Take one of the same image, or select the columns that both have.",
+            hint="Use one of the same image, or select the columns of both.",
         )
     return curve if at == list(range(curve.sizes[X])) else curve.isel({X: at})
 

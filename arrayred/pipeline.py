@@ -464,16 +464,15 @@ def with_motion(spectrum: xr.Dataset, motion: StarMotion) -> xr.Dataset:
     spectrum = spectrum.assign_attrs(known)
     if motion.moved and motion.drift_rows > MOVED_FWHM * motion.fwhm:
         text = (
-            f"the star moves along the slit by {motion.drift_rows:.1f} rows between light frames: "
-            "they were aligned before they were averaged; the text tables are of the unaligned "
-            "frames"
+            f"the star drifts along the slit by {motion.drift_rows:.1f} rows between light frames: "
+            "they were aligned before averaging; the text tables use the unaligned frames"
         )
         spectrum = add_remark(spectrum, text)
     left = motion.drift_columns_left
     if np.isfinite(left) and left > LARGEST_DRIFT:
         text = (
             f"the light frames drift by {left:.2f} pixels along the dispersion (by {motion.by}), "
-            "which widens lines: --per-frame gives the spectrum of each frame"
+            "which broadens lines: use --per-frame for the spectrum of each frame"
         )
         spectrum = add_check(spectrum, text)
     if not known:
@@ -516,9 +515,9 @@ def with_rows(one: Target, found: Mapping[str, RowRange]) -> Target:
         return one
     if one.rows_from not in found:
         raise InputError(
-            f"{one.name} takes the rows of {one.rows_from}, which has none",
+            f"{one.name} uses the rows of {one.rows_from}, which has none",
             keyword="rows_from",
-            hint="Mend that target, or give rows.",
+            hint="Correct that target, or set rows.",
         )
     rows = found[one.rows_from]
     recipe = one.recipe.replace(rows=rows, near_row=None, all_spectra=False)
@@ -622,8 +621,8 @@ def make_flat(
     each = list(darks) if isinstance(darks, Sequence) else [darks] * n_frames
     if len(each) != n_frames:
         raise UsageError(
-            f"{n_frames} flats meet {len(each)} darks",
-            hint="Give flats, and one dark of all, or one of each.",
+            f"{n_frames} flats, but {len(each)} darks",
+            hint="Use one dark for all flats, or one for each.",
         )
     levels, saturated_from = _levels_of_flats(flats, each)
     image = compute(combine_flats(flats, levels, each, saturated_from=saturated_from))
@@ -900,7 +899,7 @@ def extract_lamps(
             image = lamp_image(lamp, masters, reading, beside, spectrum)
             arc = extract_lamp(image, trace, half_height=half_height, weights=weights)
         except ArrayredError as error:
-            told.append(f"the lamp {lamp.name} was not extracted: {error.args[0]}")
+            told.append(f"the arc frame {lamp.name} was not extracted: {error.args[0]}")
             continue
         if lamp.master is None and not lamp.frames.is_dark_subtracted:
             arc[COUNTS] -= finite_median(image[COUNTS].values) * arc.attrs["n_rows"]
@@ -970,7 +969,7 @@ def calibrate_wavelengths(
             )
     except ArrayredError as error:
         told = f"no wavelengths: {error.args[0]}. {error.hint}".rstrip()
-        told += " (arrayred wavelength OUT: nothing is reduced again)"
+        told += " (use arrayred wavelength OUT; nothing is reduced again)"
         return add_check(spectrum, told), None, None
     cards, recipe = _cards_of(one), one.recipe
     wanted = Corrections(recipe.zero_point, recipe.star_velocity, recipe.heliocentric)
@@ -978,7 +977,7 @@ def calibrate_wavelengths(
         spectrum = with_wavelengths(spectrum, solved, cards, middle, wanted)
     except LampError as error:
         spectrum = with_wavelengths(spectrum, solved, cards, middle)
-        told = f"wavelengths are those of the lamp as it is: {error.args[0]}. {error.hint}"
+        told = f"wavelength zero point not corrected: {error.args[0]}. {error.hint}"
         spectrum = add_check(spectrum, told)
     for text in solved.told:
         spectrum = add_remark(spectrum, text)
@@ -1105,7 +1104,7 @@ def procedure_spectrum(image: xr.Dataset, rows: Rows, recipe: Recipe) -> xr.Data
     own, rows = rows, rows.of_procedure
     spectrum = extract(image, rows)
     if own.procedure is not None:
-        pair = f"{rows.first} to {rows.last}, two stars that the procedure takes for one"
+        pair = f"{rows.first} to {rows.last}, two stars that the procedure treats as one"
         spectrum = add_remark(spectrum, f"the text tables are of rows {pair}")
     if not recipe.sky:
         return spectrum
@@ -1230,10 +1229,10 @@ def checked_for_signal(spectrum: xr.Dataset, rows: Rows, n_rows: int) -> xr.Data
     lines = n_lines >= (_LEAST_LINES if rows.rule == "robust" else 1)
     if levels.size and levels.max() < _LEAST_SNR and not lines:
         raise NoSpectrumError(
-            f"What was found in rows {rows.first} to {rows.last} has a signal to noise of "
+            f"The detection in rows {rows.first} to {rows.last} has an S/N of "
             f"{max(float(levels.max()), 0.0):.1f} per column at best, and no lines",
             value=rows.threshold,
-            hint="Give --rows A:B to extract rows all the same.",
+            hint="Use --rows A:B to extract these rows anyway.",
         )
     height = 2 * float(spectrum.attrs["half_height"])
     lit = levels >= _LEAST_SNR
@@ -1241,14 +1240,14 @@ def checked_for_signal(spectrum: xr.Dataset, rows: Rows, n_rows: int) -> xr.Data
         spectrum = add_check(
             spectrum,
             f"the aperture is {height:.0f} rows high, {height / n_rows:.0%} of the slit: check it, "
-            f"or give --rows A:B",
+            "or use --rows A:B",
         )
     at_edge = lit.size > 1 and bool(lit[0]) != bool(lit[-1])
     if at_edge and 2 * np.count_nonzero(lit) < lit.size and n_lines < _LEAST_LINES:
         spectrum = add_check(
             spectrum,
-            f"{1 - np.count_nonzero(lit) / lit.size:.0%} of the columns, up to one end, have a "
-            f"signal to noise under 1: check the spectrum, or give --rows A:B",
+            f"{1 - np.count_nonzero(lit) / lit.size:.0%} of the columns, up to one end, have S/N "
+            "below 1: check the spectrum, or use --rows A:B",
         )
     return spectrum
 
@@ -1524,7 +1523,7 @@ def _count_finished_task(
 # frames, so they become a ResourceError: the target fails, finished products stay, and the run can
 # be repeated. Errors of arrayred come back from workers unchanged.
 
-RUN_AGAIN = "What is finished is not done again: run the same once more."
+RUN_AGAIN = "Finished products are kept: repeat the command."
 
 
 @contextmanager
@@ -1560,7 +1559,7 @@ def cluster_error(error: Exception) -> ResourceError | None:
     if isinstance(error, KilledWorker):
         return _workers_lost_error(error)
     if isinstance(error, NoWorkerError | NoValidWorkerError):
-        return ResourceError("No worker took it on", hint="Start workers. " + RUN_AGAIN)
+        return ResourceError("No worker accepted the task", hint="Start workers. " + RUN_AGAIN)
     if isinstance(error, CancelledError | CommClosedError):
         return scheduler_lost_error(getattr(error, "reason", "") or str(error))
     return None
@@ -1568,17 +1567,17 @@ def cluster_error(error: Exception) -> ResourceError | None:
 
 def scheduler_lost_error(why: str) -> ResourceError:
     """Return the error for a scheduler that no longer answers."""
-    found = " ".join(why.replace("-", " ").split()) or "it does not answer"
-    return ResourceError(f"The scheduler of the cluster has gone ({found})", hint=RUN_AGAIN)
+    found = " ".join(why.replace("-", " ").split()) or "no answer"
+    return ResourceError(f"Connection to the cluster scheduler lost ({found})", hint=RUN_AGAIN)
 
 
 def _workers_lost_error(error: Any) -> ResourceError:
     """Return the error for a task whose workers died on every attempt."""
     worker = error.last_worker
     deaths = error.allowed_failures + 1
-    limit = f", which may hold {worker.memory_limit >> 20} MiB" if worker.memory_limit else ""
+    limit = f", with a limit of {worker.memory_limit >> 20} MiB" if worker.memory_limit else ""
     return ResourceError(
-        f"{deaths} worker{'s' * (deaths > 1)} died of it, the last at "
+        f"{deaths} worker{'s' * (deaths > 1)} died, the last at "
         f"{PurePath(worker.address).name}{limit}",
-        hint="Give workers more memory, or less to hold with --memory; their logs tell more.",
+        hint="Increase the memory of workers, or lower --memory; see their logs.",
     )

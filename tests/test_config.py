@@ -64,13 +64,13 @@ def test_what_is_no_toml_is_said_with_the_path(tmp_path: Path, content: bytes) -
 
 UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: None, "No such file"),
-    "a folder": (lambda path: path.mkdir(), "no regular file|directory"),
-    "a pipe that nobody writes": (lambda path: os.mkfifo(path), "no regular file"),
-    "a device without end": (lambda path: path.symlink_to("/dev/zero"), "no regular file"),
+    "a folder": (lambda path: path.mkdir(), "not a regular file|directory"),
+    "a pipe that nobody writes": (lambda path: os.mkfifo(path), "not a regular file"),
+    "a device without end": (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
     "larger than any list": (lambda path: (path.touch(), os.truncate(path, 1 << 40)), "1099511627"),
     "UTF-16": (lambda path: path.write_text("n_sigma = 4\n", "utf-16"), "it is UTF-16"),
     "NUL bytes": (lambda path: path.write_bytes(b"n_sigma\0= 4\n"), "NUL bytes"),
-    "latin": (lambda path: path.write_bytes(b"n_sigma = '\xff'\n"), "byte 11 is no UTF-8"),
+    "latin": (lambda path: path.write_bytes(b"n_sigma = '\xff'\n"), "byte 11 is not UTF-8"),
 }
 
 
@@ -151,13 +151,15 @@ def test_values_of_the_right_kind_are_taken(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("combine", ["median", "minmax"])
 def test_weights_without_a_mean_are_refused(combine: Any) -> None:
-    with pytest.raises(UsageError, match="Combine by average or clip") as caught:
+    with pytest.raises(UsageError, match="Use --combine average or clip") as caught:
         ar.Recipe(combine=combine, weights="noise")
     assert caught.value.keyword == "weights"
 
 
 def test_a_clip_that_leaves_out_more_than_it_keeps_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"clip_sigma must be a number from 1, not 0\.5") as caught:
+    with pytest.raises(
+        UsageError, match=r"clip_sigma must be a number of at least 1, not 0\.5"
+    ) as caught:
         ar.Recipe(clip_sigma=0.5)
     assert caught.value.keyword == "clip_sigma"
 
@@ -299,7 +301,7 @@ def test_an_instrument_setting_of_the_wrong_kind_is_refused(tmp_path: Path, text
 def test_a_choice_among_spectra_goes_with_no_rows(
     choice: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    with pytest.raises(UsageError, match="chooses among the spectra that are found"):
+    with pytest.raises(UsageError, match="chooses among detected spectra"):
         ar.Recipe().replace(**choice, **other)
 
 

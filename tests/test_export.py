@@ -95,10 +95,10 @@ def test_spoilt_columns_are_interpolated_and_listed_or_refused() -> None:
     comments = str(opened(exported(spectrum, "iraf"))[0].header["COMMENT"])
     assert "interpolated: " in comments
     assert f"{last[0]:.1f}" in comments
-    with pytest.raises(ar.UsageError, match="4 columns are spoilt"):
+    with pytest.raises(ar.UsageError, match="4 columns are flagged"):
         ar.to_linear(spectrum, spoilt="refuse")
     spectrum["dq"][50:300] = 4
-    with pytest.raises(ar.UsageError, match="too many to be interpolated"):
+    with pytest.raises(ar.UsageError, match="too many to interpolate"):
         ar.to_linear(spectrum)
 
 
@@ -168,7 +168,7 @@ def test_an_angle_is_read_however_it_is_written(text: str) -> None:
     ("values", "words"),
     [
         ({"longitude": "89 53 30"}, "east or west"),
-        ({"longitude": "home"}, "no number"),
+        ({"longitude": "home"}, "not a number"),
         ({"latitude": 400}, "at most 90"),
         ({"sight": "Home"}, "Did you mean 'site'?"),
         ({"observer": ["A", "B", "C", "D"]}, "up to three"),
@@ -185,7 +185,7 @@ def test_an_observer_that_makes_no_sense_is_refused(values: Any, words: str) -> 
     [
         (spectrum_of().drop_vars("wavelength"), "no wavelengths"),
         (spectrum_of().assign_coords(extrapolated=("x", np.full(X.size, True))), "0 columns"),
-        (spectrum_of().assign_coords(wavelength=("x", 6500 + (X - 90.0) ** 2)), "turn back"),
+        (spectrum_of().assign_coords(wavelength=("x", 6500 + (X - 90.0) ** 2)), "not monotonic"),
     ],
 )
 def test_a_spectrum_that_cannot_be_resampled_is_refused(spectrum: Any, words: str) -> None:
@@ -256,7 +256,7 @@ def test_zero_points_and_the_place_of_the_star_are_told() -> None:
     star = {"RA": "00:56:42.5", "DEC": "+60:43:00"}
     header = opened(exported(spectrum_of(**cards, **star), "bess", observer=WHO))[0].header
     told = "".join(header["COMMENT"])
-    assert "sky lie +0.30 +- 0.04 pixel beside the lamp's: corrected" in told
-    assert "oxygen lie -1.20 +- 0.10 pixel beside the lamp's: not corrected" in told
+    assert "sky are shifted by +0.30 +- 0.04 pixel from the arc lines:corrected" in told
+    assert "oxygen are shifted by -1.20 +- 0.10 pixel from the arc lines: not corrected" in told
     assert abs(header["BSS_RA"] - 14.177) < 1e-3
     assert abs(header["BSS_DEC"] - 60.717) < 1e-3

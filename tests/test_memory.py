@@ -77,7 +77,7 @@ def test_a_bound_changes_no_number(long_night: Path) -> None:
 
 
 def test_a_bound_that_holds_no_row_is_refused(long_night: Path) -> None:
-    with pytest.raises(ar.UsageError, match="too few for one row"):
+    with pytest.raises(ar.UsageError, match="not enough for one row"):
         ar.reduce_night(long_night, memory=10_000)
 
 
@@ -92,7 +92,7 @@ def needed(night: Path, out: Path, *options: str) -> int:
     """Return the least --memory, in MiB, that a night is reduced with."""
     code, told, _ = reduced(night, out, "--memory", "1M", *options)
     assert (code, out.exists()) == (7, False)
-    return int(told.partition("Give --memory ")[2].partition("M")[0])
+    return int(told.partition("Use --memory ")[2].partition("M")[0])
 
 
 @pytest.fixture(scope="module")

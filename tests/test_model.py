@@ -135,9 +135,9 @@ WRONG: dict[str, tuple[Any, str]] = {
     "nothing": (None, "is an xarray.Dataset"),
     "objects": (dataset("frame", "y", "x").astype(object), "dtype object"),
     "truth": (dataset("frame", "y", "x").astype(bool), "dtype bool"),
-    "no frame": (dataset("frame", "y", "x").isel(frame=slice(0)), "0 along frame"),
+    "No frames": (dataset("frame", "y", "x").isel(frame=slice(0)), "0 along frame"),
     "no rows": (dataset("frame", "y", "x").isel(y=slice(0)), "0 along y"),
-    "a number twice": (dataset("frame", "y", "x").isel(x=[0, 1, 1]), "number 2 stands twice"),
+    "a number twice": (dataset("frame", "y", "x").isel(x=[0, 1, 1]), "number 2 occurs twice"),
 }
 
 

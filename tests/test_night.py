@@ -266,7 +266,7 @@ def test_unknown_types_are_left_out_with_the_reason(tmp_path: Path) -> None:
     assert set(reasons) == {"odd", "flat", "arc", "spare", "done"}
     for label, word in [("odd", "'Tricolor Image'"), ("flat", "flat"), ("arc", "arc")]:
         assert word in reasons[label]
-    assert "no light needs" in reasons["spare"]
+    assert "no light frame needs" in reasons["spare"]
     assert "CALSTAT='BD'" in reasons["done"]
     assert plan.problems == ()
 
@@ -324,14 +324,14 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("frames", [[dark("d")], [frame("f", "flat")]])
 def test_a_night_without_lights_is_a_problem(tmp_path: Path, frames: list[SimulatedFrame]) -> None:
     (problem,) = plan_of(tmp_path, *frames).problems
-    assert "no light frame" in str(problem)
+    assert "No light (science) frames" in str(problem)
 
 
 def test_products_are_ignored(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, dark("d"), light("l"), light("made", ARVERSN="0.1"))
     assert [labels(target.lights.frames) for target in plan.targets] == [["l"]]
     assert [label for label, _ in plan.left_out] == ["made"]
-    assert "not raw" in dict(plan.left_out)["made"]
+    assert "not a raw frame" in dict(plan.left_out)["made"]
 
 
 def test_files_that_are_no_frames_are_left_out(tmp_path: Path) -> None:
@@ -443,7 +443,7 @@ def test_what_is_odd_but_no_obstacle_is_a_warning(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, dark("d"), light("l"), textual, frame("odd", "Tricolor Image"))
     assert plan.problems == ()
     assert [labels(target.lights.frames) for target in plan.targets] == [["l", "t"]]
-    for words in ("fake.fit", "odd: ", "'Tricolor Image'", "t: EXPTIME is the text '60.0'"):
+    for words in ("fake.fit", "odd: ", "'Tricolor Image'", "t: EXPTIME is the string '60.0'"):
         assert any(words in warning for warning in plan.warnings)
     assert plan.warnings[3:] == tuple(f"star: {remark}" for remark in plan.targets[0].remarks)
 
@@ -465,7 +465,7 @@ def test_a_plan_reads_as_text(tmp_path: Path) -> None:
         "target done: 1 frame of 600 s, dark already subtracted",
         "target Nunki cannot be reduced",
     ]
-    assert lines[4:] == ["left out odd: the frame type 'Tricolor Image' is unknown"]
+    assert lines[4:] == ["not used: odd: the frame type 'Tricolor Image' is unknown"]
     assert "1 x 60 s" in str(dict(plan.failed)["Nunki"])
 
 

@@ -220,7 +220,9 @@ def test_light_of_a_neighbour_that_no_profile_parts_is_flagged_and_said(level: f
     rows = dataclasses.replace(rows, others=(Run(56, 74),))
     found = spectrum_at_rows(image, rows, ar.Recipe())
     assert (found.dq.values & 1).all()
-    assert any("rows 56 to 74, which no profile parts" in text for text in found.attrs["remarks"])
+    assert any(
+        "rows 56 to 74, which cannot be separated" in text for text in found.attrs["remarks"]
+    )
 
 
 @pytest.mark.parametrize("exponent", [2.0, 2.5])

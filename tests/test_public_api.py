@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 import arrayred as ar
 
+ROOT = Path(__file__).parents[1]
 HEAVY = {"dask", "xarray", "astropy", "matplotlib", "ccdproc", "zarr", "pandas", "scipy"}
 
 
@@ -32,6 +34,22 @@ def test_the_stub_is_the_list_of_names() -> None:
     stub = ast.parse(Path(ar.__file__).with_suffix(".pyi").read_text("utf-8"))
     names = {a.name for node in stub.body if isinstance(node, ast.ImportFrom) for a in node.names}
     assert set(ar.__all__) == names == set(dir(ar))
+
+
+def test_the_reference_lists_every_name_and_every_figure() -> None:
+    page = (ROOT / "docs" / "api.md").read_text("utf-8")
+    names, figures = (re.findall(r"^   (\w+)$", part, re.MULTILINE) for part in halves(page))
+    assert sorted(names) == sorted({*ar.__all__} - {"plots", "__version__"})
+    assert sorted(figures) == sorted(ar.plots.__all__)
+
+
+def halves(page: str) -> tuple[str, str]:
+    before, _, after = page.partition("## Figures")
+    return before, after
+
+
+def test_the_version_is_that_of_the_citation() -> None:
+    assert f"\nversion: {ar.__version__}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -65,7 +65,7 @@ def test_each_image_equals_its_oracle(toronto: xr.DataTree, nights: Path, target
 def test_the_duplicate_dark_is_used_once_and_named(nights: Path) -> None:
     opened = ar.open_night(nights / "toronto-2019-10")
     left_out = dict(ar.make_plan(opened).left_out)
-    assert left_out["DarkBefore-007D120s (1)"] == "the same frame as DarkBefore-007D120s"
+    assert left_out["DarkBefore-007D120s (1)"] == "duplicate of DarkBefore-007D120s"
     tree = ar.reduce_night(opened, ar.Recipe.reference().replace(keep_duplicates=False))
     dark = tree["masters/dark/120s"].counts.values.astype("<f8")
     expected = oracle(nights, "toronto-vega-120-without-duplicate")["master_dark"]["sha256_f8le"]

@@ -114,7 +114,7 @@ def test_what_a_setting_goes_with_exists(name: str) -> None:
     ("name", "least"), [(n, s.at_least) for n, s in SETTINGS.items() if s.at_least]
 )
 def test_less_than_the_least_is_refused(name: str, least: float) -> None:
-    with pytest.raises(UsageError, match=f"{name} must be a .*number from {least:g}, not"):
+    with pytest.raises(UsageError, match=f"{name} must be .* at least {least:g}, not"):
         ar.Recipe().replace(**{name: type(least)(least - 1)})
 
 

@@ -164,7 +164,7 @@ def _last_seen(client: Client, last_seen: float, limit: float) -> float:
         return time.monotonic()
     if time.monotonic() - last_seen > limit:
         raise ResourceError(
-            f"The cluster has had no worker for {limit:g} s",
+            f"The cluster has had no workers for {limit:g} s",
             hint="Start workers, or wait longer for them with --worker-timeout.",
         )
     return last_seen
@@ -190,8 +190,8 @@ def _report_or_death(job: Job, result: Any) -> Report | KilledWorker:
     if isinstance(error, CancelledError):
         raise scheduler_lost_error(getattr(error, "reason", "")) from error
     told = cluster_error(error) or ResourceError(
-        f"The cluster cannot do it ({type(error).__name__}: {error})",
-        hint=f"Install arrayred {__version__} and what it needs on every worker.",
+        f"The cluster cannot run this task ({type(error).__name__}: {error})",
+        hint=f"Install arrayred {__version__} and its dependencies on every worker.",
     )
     return failed_report(job, told)
 
@@ -207,8 +207,8 @@ def reduce_on_worker(job: Job, version: str) -> Report:
     try:
         if version != __version__:
             raise ResourceError(
-                f"The worker on {platform.node()} has arrayred {__version__}, but {version} "
-                "was started",
+                f"The worker on {platform.node()} has arrayred {__version__}, but this run has "
+                f"{version}",
                 hint="Install the same version on every worker.",
             )
         require_paths_visible([job.folder, *job.file.calibrations, *job.file.masters.values()])
@@ -223,9 +223,9 @@ def require_paths_visible(paths: Sequence[Path]) -> None:
     for path in paths:
         if not isinstance(path, Address) and not path.exists():
             raise InputError(
-                f"The worker on {platform.node()} does not see it",
+                f"The worker on {platform.node()} cannot see it",
                 path=path,
-                hint="Put it on a disk that all workers share, under the same name.",
+                hint="Put it on a disk that all workers share, under the same path.",
             )
 
 
@@ -432,7 +432,7 @@ def connect_client(where: str) -> Iterator[Client]:
             cause = " ".join(str(error).split())
             raise ResourceError(
                 f"No scheduler answers at {address} ({cause})",
-                hint="Start it, or mend the address; tls:// needs keys in dask's configuration.",
+                hint="Start it, or correct the address; tls:// needs keys in dask's configuration.",
             ) from error
         yield client
 
@@ -468,7 +468,7 @@ def scheduler_address(where: str) -> str:
         return str(json.loads(Path(where).read_bytes())["address"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
-            f"This is no scheduler file ({error})",
+            f"This is not a scheduler file ({error})",
             path=where,
             keyword="scheduler",
             hint="Start 'dask scheduler --scheduler-file FILE.json', and name its file.",

@@ -199,7 +199,12 @@ def reduce_one(job: Job) -> Report:
     except Exception:  # one night's bug is not the others'
         told = traceback.format_exc()
         line = SummaryLine(
-            job.label, "", "failed", {}, 0.0, f"a bug of arrayred: {told.splitlines()[-1]}"
+            job.label,
+            "",
+            "failed",
+            {},
+            0.0,
+            f"internal error, please report it: {told.splitlines()[-1]}",
         )
         report = Report(job.label, (line,), exit_code=_EXIT_BUG, bug=told)
     finally:
@@ -269,7 +274,7 @@ def _run_plan(
         if outcome.spectrum is not None and job.output.figures:
             gc.collect(1)  # a figure is a ring of references around 4 MiB; it is young
         for name, what in outcome.damage.items():
-            damage.append(f"{name} was {what} since it was made, and is made anew")
+            damage.append(f"{name} was {what} after it was written, and is made again")
         if outcome.error is not None:
             codes.append(outcome.error.exit_code)
             lacks |= isinstance(outcome.error, NoDarkError)
@@ -278,7 +283,7 @@ def _run_plan(
             night, plan, job.recipe, job.output, outcomes, None if codes else finished
         )
     except StorageError as error:
-        damage.append(f"no report was made: {error}")
+        damage.append(f"no report was written: {error}")
         codes.append(error.exit_code)
     return Report(job.label, tuple(lines), tuple(damage), codes[0] if codes else 0, lacks)
 
@@ -391,9 +396,9 @@ def night_labels(folders: Sequence[Path]) -> list[str]:
     labels = [next((label for label in own if taken[label] == 1), own[-1]) for own in ends]
     if len(set(labels)) < len(labels):
         raise UsageError(
-            "Two of the nights would have the same name",
+            "Two of the nights have the same name",
             path=folders[0],
-            hint="Give each folder once.",
+            hint="Name each folder once.",
         )
     return labels
 
@@ -552,7 +557,7 @@ def _cause_of_death(worker: _Worker) -> str:
 def _abandoned_error(cause: str) -> ResourceError:
     return ResourceError(
         f"The process that worked on it {cause}, {MAX_DEATHS} times",
-        hint="Give it more memory, or less to hold with --memory.",
+        hint="Increase its memory, or lower --memory.",
     )
 
 
@@ -790,7 +795,7 @@ def _written(records: MemoryHandler, out: Path) -> Iterator[dict[str, Any]]:
     try:
         yield facts
     except BaseException as error:
-        facts = {"status": "broken off", "error": _error_text(error)}
+        facts = {"status": "interrupted", "error": _error_text(error)}
         raise
     finally:
         note("end", {**facts, "seconds": round(time.time() - begun, 3)})

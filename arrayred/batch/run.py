@@ -753,7 +753,7 @@ def _require_own_output(night: Night, out: Path) -> None:
     other = printable(f"{out}-{night.folder.resolve().name}")
     whose = f" ({folders.most_common(1)[0][0]})" if folders else ""
     raise UsageError(
-        f"The folder holds the products of another night{whose}",
+        f"The output folder contains products of another night{whose}",
         path=out,
         hint=f"Choose another with -o, such as -o {shlex.quote(other)}, or name both nights in one "
         "command: each gets its own.",
@@ -823,7 +823,8 @@ def check_night(night: Night, recipe: Recipe, output: OutputOptions) -> Plan:
     for option, is_given in given.items():
         if len(names) > 1 and is_given:
             raise UsageError(
-                f"{option} is for one target, but the night has {len(names)}: {', '.join(names)}",
+                f"{option} is for a single target, but the night has {len(names)}: "
+                f"{', '.join(names)}",
                 hint="Choose one with --target NAME.",
             )
     for target in plan.targets:
@@ -845,10 +846,9 @@ def _require_rows(target: Target) -> None:
     background, rows, sky = recipe.background_rows, recipe.rows, recipe.sky_rows
     if recipe.near_row is not None and not lowest <= recipe.near_row <= top:
         raise UsageError(
-            f"--near-row {recipe.near_row} was asked for, but {target.name} has rows "
-            f"{lowest}:{top}",
+            f"--near-row {recipe.near_row} is outside {target.name}, which has rows {lowest}:{top}",
             value=recipe.near_row,
-            hint="Give a row that exists.",
+            hint="Use a row of the image.",
         )
     asked = {
         "--background-rows": (background, background[0]),
@@ -861,9 +861,9 @@ def _require_rows(target: Target) -> None:
         first, last = span
         if highest > top or first < lowest:
             raise UsageError(
-                f"{option} {first}:{last} was asked for, but {target.name} has rows {lowest}:{top}",
+                f"{option} {first}:{last} is outside {target.name}, which has rows {lowest}:{top}",
                 value=(first, last),
-                hint="Give rows that exist, both ends included.",
+                hint="Use rows of the image; both ends are included.",
             )
 
 
@@ -876,10 +876,10 @@ def _require_mask(target: Target) -> None:
         shape, wanted = read_mask(path).shape, target.lights.frames[0].shape
     except InputError as error:
         raise UsageError(
-            f"--bad-pixels is no mask: {error.args[0]}",
+            f"--bad-pixels is not a valid mask: {error.args[0]}",
             path=path,
             keyword="bad_pixels",
-            hint=f"Give a FITS image that is not 0 where pixels are bad, or {_MASK_CHOICES}.",
+            hint=f"Use a FITS image that is nonzero where pixels are bad, or {_MASK_CHOICES}.",
         ) from error
     if shape != wanted:
         raise UsageError(
@@ -887,7 +887,7 @@ def _require_mask(target: Target) -> None:
             f"{wanted[1]} x {wanted[0]}",
             path=path,
             keyword="bad_pixels",
-            hint="Give a mask of the frames' own shape and binning.",
+            hint="Use a mask with the shape and binning of the frames.",
         )
 
 
@@ -932,9 +932,11 @@ def require_cards(missing: Mapping[str, Mapping[str, Value]]) -> None:
     keywords = list(dict.fromkeys(k for cards in missing.values() for k in cards))
     if keywords:
         raise MissingCardsError(
-            f"{', '.join(keywords)} must be in every product, and nothing gives them",
+            f"{', '.join(keywords)} must be in every product, but no header or option supplies "
+            "them",
             keyword=keywords[0],
-            hint=f"Give {', '.join(map(_card_option, keywords))}, or --allow-missing for blanks.",
+            hint=f"Use {', '.join(map(_card_option, keywords))}, or use --allow-missing to leave "
+            "them blank.",
         )
 
 
@@ -1086,7 +1088,7 @@ def write_night_report(
     except StorageError:
         raise
     except ArrayredError as error:
-        return (f"no report was made: {error}",)
+        return (f"no report was written: {error}",)
     except Exception as error:  # its products are published, and a page is not worth their run
         warnings.warn(f"a bug of arrayred kept the report away: {error!r}", stacklevel=2)
     return ()
@@ -1106,7 +1108,7 @@ def cache_quietly(night: Night, caching: CachePolicy) -> None:
     try:
         cache_night(night, caching.cache_folder)
     except ArrayredError as error:
-        caching.say(f"no cache was made: {error}")
+        caching.say(f"no cache was written: {error}")
 
 
 # The summary of many nights, a line for each target: `SummaryLine`, `as_ecsv`, `spectrum_values`.
@@ -1117,18 +1119,18 @@ def cache_quietly(night: Night, caching: CachePolicy) -> None:
 
 Status = Literal["reduced", "kept", "failed", "interrupted"]
 _SUMMARY_COLUMNS = {
-    "night": ("string", "", "label of the night"),
-    "target": ("string", "", "blank where the night failed as a whole"),
-    "status": ("string", "", "done, failed, or interrupted: not reached before the run ended"),
+    "night": ("string", "", "name of the night"),
+    "target": ("string", "", "blank if the whole night failed"),
+    "status": ("string", "", "done, failed, or interrupted (not reached before the run ended)"),
     "first_row": ("int64", "", "first row of the spectrum"),
     "last_row": ("int64", "", "last row of the spectrum"),
-    "rule": ("string", "", "what found the rows"),
+    "rule": ("string", "", "detection method"),
     "snr": ("float64", "", "S/N per column, median over the central half of flux / sigma"),
-    "snr_note": ("string", "", "noise that the S/N does not contain"),
+    "snr_note": ("string", "", "noise not included in the S/N"),
     "n_saturated": ("int64", "", "columns with saturated pixels"),
     "n_cosmic_rays": ("int64", "", "columns with pixels hit by cosmic rays"),
-    "dark_age": ("float64", "d", "days between the lights and their dark"),
-    "reason": ("string", "", "why it failed"),
+    "dark_age": ("float64", "d", "days between the light frames and their dark"),
+    "reason": ("string", "", "reason of the failure"),
 }
 _STATUS_IN_SUMMARY = {"reduced": "done", "kept": "done"}
 

@@ -110,7 +110,7 @@ def redo(
         )
     if not arcs:
         raise UsageError(
-            "No target here has lamps",
+            "No target here has arc spectra",
             path=out,
             hint="Reduce the night with its arc frames; `arrayred inspect --plan` names them.",
         )
@@ -222,7 +222,7 @@ def _identifier(
             raise UsageError(
                 f"{name} is neither a file nor a target with a solution",
                 path=out,
-                hint=f"Name a file TARGET_{SOLUTION}, or a target of this folder that has one.",
+                hint=f"Use a file TARGET_{SOLUTION}, or a target of this folder that has one.",
             )
         known = solution_of(place)
         return lambda _: known

@@ -1,7 +1,7 @@
 """Run the command line; the module of a command is imported only when it is run.
 
 An `ArrayredError` is printed as one line on stderr and gives an exit code (see `arrayred.errors`);
-any other exception is a bug of arrayred and is printed as such with a traceback. Only this package
+any other exception is an internal error and is printed as such with a traceback. Only this package
 exits.
 """
 
@@ -30,18 +30,18 @@ _ENDS = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated"
 _ENDS_WITHIN_S = 3.5
 """Time that a signal leaves for what is half written to be taken away."""
 COMMANDS = {
-    "inspect": "Show what the headers of a night say.",
-    "explore": "Look through a night in the browser.",
-    "reduce": "Reduce a night to spectra.",
-    "wavelength": "Give reduced spectra new wavelengths.",
-    "combine": "Combine frames into one image.",
-    "cache": "Store a night's pixels and headers as zarr.",
-    "report": "Make the pages of what was reduced.",
-    "export": "Write spectra for archives and other programs.",
-    "verify": "Prove that products and their inputs are as they were.",
-    "simulate": "Write a night with known truth.",
-    "demo": "Simulate a night and reduce it.",
-    "completion": "Print what makes a shell complete commands.",
+    "inspect": "List the frames of a night, or show the reduction plan.",
+    "explore": "Browse images and spectra interactively in a web browser.",
+    "reduce": "Reduce one or more nights to extracted spectra.",
+    "wavelength": "Identify arc lines again and update the wavelengths.",
+    "combine": "Combine FITS frames into a single image.",
+    "cache": "Store a night as Zarr for faster or remote access.",
+    "report": "Rebuild the HTML report of reduced nights.",
+    "export": "Write spectra for the BeSS archive or IRAF.",
+    "verify": "Check that inputs and products are unchanged.",
+    "simulate": "Write simulated frames with known true values.",
+    "demo": "Simulate a night, reduce it and compare with the true spectrum.",
+    "completion": "Print the shell completion script.",
 }
 _MODULES = {"demo": "simulate", "completion": "options"} | dict.fromkeys(
     ("report", "verify", "wavelength", "export", "cache", "explore"), "products"
@@ -95,20 +95,14 @@ class _Commands(click.Group):
 )
 @click.version_option(__version__, prog_name="arrayred")
 def cli() -> None:
-    """Turn the frames of a spectrograph's night into spectra.
+    """Reduce nights of long-slit spectra: from raw FITS frames to spectra.
+
+    NIGHT is a folder of raw frames, OUT an output folder. To begin:
 
     \b
-    arrayred demo                       a simulated night, start to finish
-    arrayred inspect NIGHT              what is in a folder
-    arrayred explore NIGHT              its images and spectra, in the browser
-    arrayred reduce NIGHT -o OUT        spectra from it
-    arrayred wavelength OUT             wavelengths from its lamps, anew
-    arrayred combine FILES -o OUT       one image from many frames
-    arrayred cache NIGHT                pixels and headers as zarr, for later
-    arrayred report OUT                 its pages to look at
-    arrayred export OUT --to bess       its spectra for an archive
-    arrayred verify OUT                 whether products are as they were
-    arrayred simulate DIR               frames with known truth
+    arrayred demo
+    arrayred inspect NIGHT
+    arrayred reduce NIGHT -o OUT
     """
 
 
@@ -146,8 +140,8 @@ def _exit_with_traceback() -> NoReturn:
 
     traceback.print_exc()
     click.echo(
-        f"arrayred: this is a bug of arrayred {__version__}; please report the lines above "
-        "and the command that led to them",
+        f"arrayred: internal error in arrayred {__version__}; please report it with the lines "
+        "above and the command",
         err=True,
     )
     sys.exit(1)
@@ -180,7 +174,7 @@ def _end_process(number: signal.Signals) -> NoReturn:
     """
     code, what = _ENDS[number]
     if sys.argv[1:2] == ["reduce"]:
-        what += "; what is finished stays, and the same command goes on"
+        what += "; finished products are kept, repeat the command to continue"
     with suppress(OSError):
         sys.stdout.flush()
         os.write(2, f"arrayred: {what}\n".encode())
@@ -269,4 +263,6 @@ def _require_printed() -> None:
     raw = getattr(buffer, "raw", buffer)
     error = raw.error if isinstance(raw, _Printed) else None
     if error is not None and not isinstance(error, BrokenPipeError):
-        raise StorageError(f"The output cannot be written ({error.strerror})", hint="Make room.")
+        raise StorageError(
+            f"The output cannot be written ({error.strerror})", hint="Free some disk space."
+        )

@@ -20,50 +20,60 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILES...", shell_complete=complete_files)
 @click.option(
-    "-o", "--out", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The image."
+    "-o",
+    "--out",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Output file.",
 )
 @option(
-    "--minus", metavar="FILE", type=click.Path(path_type=Path), help="Subtract this image first."
+    "--minus",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Image to subtract from each frame first.",
 )
 @option(
     "--method",
     type=click.Choice(get_args(Combination)),
-    help="How frames become one image. [default: median]",
+    help="Combination method. [default: median]",
 )
 @option(
     "--n-sigma",
     metavar="X",
     type=click.FloatRange(0, 1e6, min_open=True),
-    help="How far from the mean clip keeps values. [default: 3]",
+    help="Rejection threshold for clip, in sigma. [default: 3]",
 )
 @option(
     "--iterations",
     metavar="N",
     type=click.IntRange(1, 1000),
-    help="How often clip looks again. [default: 1]",
+    help="Number of clipping iterations. [default: 1]",
 )
 @EXTENSION
-@option("--any-exposure", is_flag=True, help="Let frames differ in exposure.")
-@option("--memory", type=SizeParam(), help="What the process may hold. [default: 512M]")
+@option("--any-exposure", is_flag=True, help="Allow different exposure times.")
+@option("--memory", type=SizeParam(), help="Memory limit of the process. [default: 512M]")
 @option(
     "--threads",
     type=click.IntRange(1, 256),
     metavar="N",
-    help="Bands at once. [default: what suits the machine]",
+    help="Number of threads. [default: automatic]",
 )
 @option(
     "--dtype",
     type=click.Choice(["float32", "float64"]),
-    help="Of the image. [default: float32; float64 for integers of more than 16 bits]",
+    help="Data type of the image. [default: float32; float64 for integers of more than 16 bits]",
 )
-@option("--no-checksums", is_flag=True, help="Leave out the SHA-256 of the inputs: faster.")
-@option("--overwrite", is_flag=True, help="Replace a file that has other content.")
-@option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@option(
+    "--no-checksums", is_flag=True, help="Omit the SHA-256 of the inputs from the header (faster)."
+)
+@option("--overwrite", is_flag=True, help="Overwrite an existing file.")
+@option("-q", "--quiet", is_flag=True, help="Print only errors.")
 @click.pass_context
 def combine(ctx: click.Context, files: tuple[str, ...], out: Path) -> None:
-    """Combine frames of one kind into one image.
+    """Combine FITS frames of the same type into a single image.
 
-    FILES are FITS files, folders of them, or @LIST, a text file with a path a line.
+    FILES are FITS files, folders, or @LIST (a text file with one path per line).
 
     \b
     arrayred combine dark-*.fit -o master_dark.fits
@@ -99,9 +109,9 @@ def _combine_options(options: Options) -> CombineOptions:
     for name in ("n_sigma", "iterations"):
         if name in options and options.get("method") != "clip":
             raise UsageError(
-                f"--{name.replace('_', '-')} is for clipping",
+                f"--{name.replace('_', '-')} is for --method clip only",
                 value=options[name],
-                hint="Give --method clip as well, or leave it out.",
+                hint="Add --method clip, or remove it.",
             )
     names = ("method", "n_sigma", "iterations", "dtype", "memory", "threads")
     given = {name: options[name] for name in names if name in options}

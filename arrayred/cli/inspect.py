@@ -63,16 +63,18 @@ _WITH_OBJECT = ("light", "flat", "arc")
     "form",
     type=click.Choice(["table", "csv", "json"]),
     default="table",
-    help="A table to read, or CSV or JSON for machines.",
+    help="Output format: table, CSV or JSON.",
 )
-@click.option("--plan", "show_plan", is_flag=True, help="Tell what `reduce` would do, and why.")
+@click.option(
+    "--plan", "show_plan", is_flag=True, help="Show what `reduce` would do and why (dry run)."
+)
 @click.option("--all", "list_all", is_flag=True, help="List each frame of more than 40.")
 @click.option("-v", "--verbose", is_flag=True, help="With --plan: passes over the files, products.")
 @click.option(
     "--write",
     type=click.Path(path_type=Path),
     metavar="FILE.toml",
-    help="Write what was understood as a night file, to be edited.",
+    help="Write a night file to edit.",
 )
 @click.pass_context
 def inspect(
@@ -84,7 +86,7 @@ def inspect(
     verbose: bool,
     write: Path | None,
 ) -> None:
-    """List the frames of the folder NIGHT: types, exposures, problems.
+    """List the frames of the folder NIGHT with their types, exposure times and problems.
 
     \b
     arrayred inspect 2020-11-03/raw
@@ -200,7 +202,7 @@ def _remarks(night: Night) -> list[tuple[Level, str]]:
     lines += [
         ("check" if is_check(text) else "note", without_level(text)) for text in warnings_of(night)
     ]
-    lines += [("note", f"{name}: {reason}; left out") for name, reason in night.left_out]
+    lines += [("note", f"{name}: {reason}; not used") for name, reason in night.left_out]
     return [(level, printable(text)) for level, text in lines]
 
 

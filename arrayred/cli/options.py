@@ -79,7 +79,7 @@ class RowRangeParam(click.ParamType[tuple[int, int]]):
         first, colon, last = str(value).partition(":")
         if colon and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last):
             return int(first), int(last)
-        return self.fail(f"{value!r} is not A:B, two rows from 1 on, A not above B.", param, ctx)
+        return self.fail(f"{value!r} is not a row range A:B with 1 <= A <= B.", param, ctx)
 
 
 class SizeParam(click.ParamType[int]):
@@ -91,7 +91,7 @@ class SizeParam(click.ParamType[int]):
         """Return the number of bytes."""
         match = _SIZE.fullmatch(str(value).strip())
         if match is None:
-            self.fail(f"{value!r} is no size such as 512M or 2G.", param, ctx)
+            self.fail(f"{value!r} is not a valid size; examples: 512M, 2G.", param, ctx)
         return int(match[1]) << _POWER[match[2].upper()]
 
 
@@ -143,7 +143,7 @@ def require_compatible(options: Options, recipe: Recipe, file: NightFile) -> Non
                 raise UsageError(
                     f"{spelled(name)} is for {spelled(field)} {value}, but {field} is {found}",
                     value=options[name],
-                    hint=f"Give {spelled(field)} {value} as well, or leave it out.",
+                    hint=f"Add {spelled(field)} {value}, or remove it.",
                 )
 
 
@@ -151,7 +151,7 @@ def require_one_of(options: Options, *names: str) -> None:
     """Raise UsageError if several of these options are given."""
     given = [spelled(name) for name in names if name in options]
     if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)} exclude each other", hint="Give one of them.")
+        raise UsageError(f"{' and '.join(given)} cannot be used together", hint="Use one of them.")
 
 
 def spelled(name: str) -> str:
@@ -186,22 +186,23 @@ class Scheduler(click.ParamType[str]):
         if text in _DASK or text.endswith(".json") or (host and colon and port.isdecimal()):
             return text
         return self.fail(
-            f"{text!r} is none of {', '.join(_DASK)}, HOST:PORT, FILE.json", param, ctx
+            f"{text!r} is not one of {', '.join(_DASK)}, HOST:PORT or FILE.json", param, ctx
         )
 
 
 _CLUSTER_OPTIONS = (
     option("--jobs", type=click.IntRange(1, 256), metavar="N",
-           help="Nights at once, in processes. [default: 1]"),
+           help="Number of nights to reduce at the same time. [default: 1]"),
     option("--workers", type=click.IntRange(1, 1024), metavar="N",
-           help="Begin a cluster of dask with so many workers, here and for this run only."),
-    option("--dashboard", is_flag=True, help="Of --workers: serve dask's dashboard on 127.0.0.1."),
+           help="Start a local Dask cluster with N workers for this run."),
+    option("--dashboard", is_flag=True, help="With --workers: serve the Dask dashboard on "
+    "localhost."),
     option("--scheduler", type=Scheduler(),
            metavar="threads|synchronous|processes|ADDRESS|FILE.json",
-         help="How dask works, or where the scheduler of a cluster is. "
-         f"[default: threads, or what {_ADDRESS} says]"),
+         help=f"Dask scheduler, or the address of a cluster. [default: {_ADDRESS} if set, else "
+         "threads]"),
     option("--worker-timeout", type=click.FloatRange(min=1), metavar="SECONDS",
-           help="How long a cluster may be without workers. [default: 60]"),
+           help="Longest wait for workers of a cluster. [default: 60]"),
 )  # fmt: skip
 
 
@@ -241,7 +242,7 @@ def cluster_client(options: Options) -> Iterator[Client | None]:
 
         address = scheduler_address(where)
         if is_open_to_others(address) and not quiet:
-            warn(f"{address} is not tls://: whoever can reach it can run code as you")
+            warn(f"{address} is not tls://: anyone who can reach it can run code as you")
         with connect_client(where) as client:
             yield client
     else:
@@ -255,7 +256,7 @@ def _cluster_of(options: Options) -> str:
     require_one_of(options, "jobs", "workers", *(["scheduler"] if is_address else []))
     require_one_of(options, "workers", "scheduler")
     if "dashboard" in options and "workers" not in options:
-        raise UsageError("--dashboard is of --workers", hint="Give --workers N too.")
+        raise UsageError("--dashboard needs --workers", hint="Add --workers N.")
     if scheduler or "jobs" in options or "workers" in options:
         return scheduler if is_address else ""
     return os.environ.get(_ADDRESS, "")
@@ -278,18 +279,18 @@ _CACHE_DIR = option(
     type=click.Path(path_type=Path),
     metavar="DIR",
     envvar="ARRAYRED_CACHE_DIR",
-    help="Where caches lie. [default: ~/.cache/arrayred]",
+    help="Folder of the caches. [default: ~/.cache/arrayred]",
 )
 _CACHE_SIZE = option(
     "--cache-size",
     type=SizeParam(),
     envvar="ARRAYRED_CACHE_SIZE",
-    help="What all caches may take; the least used go first. [default: 20G]",
+    help="Maximum size of all caches; the least recently used are removed. [default: 20G]",
 )
 _CACHE_OPTIONS = (
-    option("--cache", is_flag=True, help="Read pixels from a cache, made now if there is none. "
-           "[default: for compressed frames]"),
-    option("--no-cache", is_flag=True, help="Neither use nor make a cache."),
+    option("--cache", is_flag=True, help="Read pixels from a cache, written if missing. [default: "
+    "for compressed frames]"),
+    option("--no-cache", is_flag=True, help="Do not use or write a cache."),
     _CACHE_DIR,
     _CACHE_SIZE,
 )  # fmt: skip
@@ -355,21 +356,21 @@ def warn(text: str) -> None:
 
 REST = "Running"
 _OTHERS = {
-    "Which frames": (
+    "Frames": (
         "night_file instrument frames exclude targets depth unsigned extension calibrations "
         "master_dark master_bias master_flat"
     ),
     "Calibration": "",
     "Combination and cosmic rays": "",
-    "Finding the spectrum": "",
+    "Detection": "",
     "Extraction and sky": "",
     "Wavelengths": "",
-    "All settings at once": "recipe reference",
+    "Settings files": "recipe reference",
     "Products": (
         "out object grating grating_angle cards allow_missing no_figures form show_plan write to"
     ),
     "Caches": "cache no_cache cache_dir cache_size info clear",
-    "Where the work is done": "jobs workers dashboard scheduler worker_timeout",
+    "Parallel and cluster": "jobs workers dashboard scheduler worker_timeout",
 }
 """Headings in their order, each with the options that are not settings of the recipe."""
 SECTIONS = {
@@ -501,35 +502,35 @@ _PATH = click.Path(path_type=Path)
 EXTENSION = option(
     "--extension",
     metavar="N|NAME",
-    help="The image that is read from each file: number of its HDU (0 is the primary) or EXTNAME. "
-    "[default: all, put together as DETSEC says; else the first]",
+    help="Image to read from each file: HDU number (0 is the primary) or EXTNAME. [default: all, "
+    "joined according to DETSEC; else the first]",
 )
 _NIGHT_OPTIONS = (
-    option("--night-file", type=_PATH, metavar="FILE", help="What is known of the night: TOML, or "
-           "an observing log in CSV or ECSV. [default: night.toml in the output folder]"),
+    option("--night-file", type=_PATH, metavar="FILE", help="Night file (TOML) or observing log "
+    "(CSV, ECSV). [default: night.toml in the output folder]"),
     option("--instrument", metavar="NAME|FILE.toml", shell_complete=instruments,
-           help="What headers and detector mean, and which cards products must have. "
+           help="Instrument profile: header keywords, detector, required cards. "
            "[default: generic]"),
     option("--frames", metavar="GLOB",
-           help="Take only lights whose file name matches, such as '*vega*'."),
-    option("--exclude", metavar="GLOB", multiple=True, help="Leave out files whose name matches."),
+           help="Use only light frames whose file name matches, such as '*vega*'."),
+    option("--exclude", metavar="GLOB", multiple=True, help="Exclude files whose name matches."),
     option("--unsigned", type=click.Choice(["auto", "wrapped", "as-declared"]),
-         help="Whether raw counts with BZERO 0 are unsigned ones, written as signed. "
-         "[default: auto, what the pixels betray]"),
+         help="How to read integers with BZERO=0: unsigned data wrapped into signed, or as "
+         "declared. [default: auto, from the pixels]"),
     EXTENSION,
     option("--dispersion-axis", type=click.Choice(["x", "y"]),
-         help="Axis of the dispersion: x along the rows, y along the columns. "
-         "[default: from DISPAXIS or, without it, from the pixels]"),
+         help="Dispersion axis: x along rows, y along columns. [default: from DISPAXIS or the "
+         "pixels]"),
     option("--depth", type=click.IntRange(min=1), metavar="N",
-           help="How many folders deep frames may lie. [default: 3]"),
+           help="Folder levels to search for frames. [default: 3]"),
     option("--calibrations", type=_PATH, metavar="DIR", multiple=True,
-           help="A folder of darks, biases and flats, used where the night has none."),
+           help="Folder of darks, biases and flats to use if the night has none."),
     option("--master-dark", type=_PATH, metavar="FILE",
-           help="The one dark to use, already combined."),
+           help="Master dark to use."),
     option("--master-bias", type=_PATH, metavar="FILE",
-           help="The one bias to use, already combined."),
+           help="Master bias to use."),
     option("--master-flat", type=_PATH, metavar="FILE",
-           help="The one flat to use, already combined."),
+           help="Master flat to use."),
     *_CACHE_OPTIONS,
 )  # fmt: skip
 
@@ -570,10 +571,10 @@ def _text_of(value: Any) -> str:
 _RECIPE_OPTIONS = (
     *(_option_of(name) for name, known in SETTINGS.items() if known.option),
     option("--memory", type=SizeParam(),
-         help="What the process may take, such as 512M: images, and bands of frames."),
+         help="Memory limit, e.g. 512M."),
     option("--recipe", metavar="FILE.toml", type=_PATH,
-           help="Settings from a file: any field of arrayred.Recipe."),
-    option("--reference", is_flag=True, help="Follow the published procedure to the letter."),
+           help="Settings file (TOML): any fields of arrayred.Recipe."),
+    option("--reference", is_flag=True, help="Reproduce the published procedure exactly."),
 )  # fmt: skip
 
 
@@ -708,7 +709,7 @@ def one_of(nights: Sequence[Path]) -> Path:
     """Return the only night; raise UsageError for several, or for frames instead of a folder."""
     require_folders(nights)
     if len(nights) > 1:
-        raise UsageError(f"{len(nights)} nights were named", hint="Name one at a time.")
+        raise UsageError(f"{len(nights)} nights given", hint="Name one night.")
     return nights[0]
 
 
@@ -716,7 +717,7 @@ def require_folders(nights: Sequence[Path]) -> None:
     """Raise UsageError if frames are named, for example by a glob, instead of their folder."""
     if len(nights) > 1 and all(path.is_file() for path in nights):
         raise UsageError(
-            f"{len(nights)} files were named, but a night is a folder of frames",
+            f"{len(nights)} files given, but a night is a folder of frames",
             path=nights[0],
             hint=f"Name the folder, {printable(str(nights[0].parent))}.",
         )
@@ -771,9 +772,9 @@ def _public(text: str) -> str:
 # Prompts for missing required cards, on a terminal only.
 
 QUESTIONS = {
-    "OBJECT": "What does {target} show (OBJECT)",
-    "GRATING": "Which grating was used (GRATING)",
-    "GRATANG": "At which angle, in degrees (GRATANG)",
+    "OBJECT": "Object name of {target} (OBJECT)",
+    "GRATING": "Grating (GRATING)",
+    "GRATANG": "Grating angle in degrees (GRATANG)",
 }
 
 
@@ -810,7 +811,7 @@ def _prompt_for_card(keyword: str, question: str, default: Value) -> Value:
 
     def checked(text: str) -> Value:
         if not text.strip():
-            raise click.BadParameter("An answer is needed.")
+            raise click.BadParameter("Please enter a value.")
         try:
             return checked_cards({keyword: text.strip()})[keyword]
         except ArrayredError as error:

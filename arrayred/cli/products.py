@@ -39,16 +39,16 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--overwrite", is_flag=True, help="Replace a file of the page's name in any case.")
+@click.option("--overwrite", is_flag=True, help="Overwrite the report, whatever it contains.")
 @click.option(
     "--interactive", is_flag=True, help="Make pages to zoom and hover in, too (needs bokeh)."
 )
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
 def report(out: Path, overwrite: bool, interactive: bool, quiet: bool) -> None:
     """Make the page of the night in the folder OUT, or those of many nights and their index.
 
-    Pages are made of products, of what was noted beside them, and of the raw frames where those
-    still lie as they lay. Each is one file, to be opened in any browser; `reduce` makes them too.
+    Reports are built from the products and, where they have not been moved, the raw frames. Each
+    report is a single file that works offline in any browser. `reduce` writes them too.
 
     \b
     arrayred report reduced
@@ -57,11 +57,11 @@ def report(out: Path, overwrite: bool, interactive: bool, quiet: bool) -> None:
     from arrayred.io.publish import output_lock
     from arrayred.report.pages import is_night, nights_in
 
-    hint = "Name an output folder of arrayred."
+    hint = "Name an output folder of `arrayred reduce`."
     if not out.is_dir():
-        raise UsageError("There is no such folder", path=out, hint=hint)
+        raise UsageError("No such folder", path=out, hint=hint)
     if not is_night(out) and not nights_in(out):
-        raise UsageError("Nothing was finished here", path=out, hint=hint)
+        raise UsageError("No finished products found here", path=out, hint=hint)
     with output_lock(out):
         for page in _write_pages(out, overwrite=overwrite, interactive=interactive):
             if not quiet:
@@ -100,7 +100,7 @@ def explorer_needed() -> Iterator[None]:
         yield
     except ImportError as error:
         raise UsageError(
-            f"The page needs panel and bokeh ({error})",
+            f"The explorer needs panel and bokeh ({error})",
             hint="Install them: pip install 'arrayred[explore]'.",
         ) from error
 
@@ -115,7 +115,7 @@ def explorer_needed() -> Iterator[None]:
     "--lines",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Lines that you identified: x and wavelength (air, Angstrom), a line for each.",
+    help="Identified lines: x and wavelength (air, Angstrom), one per row.",
 )
 @click.option(
     "--zero-point-of",
@@ -124,7 +124,7 @@ def explorer_needed() -> Iterator[None]:
     "of known velocity.",
 )
 @wavelength_options
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
 @click.pass_context
 def wavelength(
     ctx: click.Context,
@@ -134,11 +134,11 @@ def wavelength(
     zero_point_of: str | None,
     quiet: bool,
 ) -> None:
-    """Identify the lamps of the targets in OUT anew, and give their spectra new wavelengths.
+    """Identify the arc lines of targets in OUT again, and update the wavelengths of their spectra.
 
-    Nothing is reduced again: the lamps lie beside the spectra, as they were extracted. Without
-    TARGET all targets with lamps are done. A spectrum whose lamp is not identified stays as it is.
-    --solution takes the name of another target, too.
+    Nothing is reduced again: the arc spectra are stored with the targets. Without TARGET, all
+    targets with arc spectra are updated. If a lamp is not identified, the spectrum is not changed.
+    --solution also accepts the name of another target.
 
     \b
     arrayred wavelength reduced
@@ -162,8 +162,8 @@ def wavelength(
             hint="Remove one of the two.",
         )
     if not out.is_dir():
-        hint = "Name an output folder of arrayred."
-        raise UsageError("There is no such folder", path=out, hint=hint)
+        hint = "Name an output folder of `arrayred reduce`."
+        raise UsageError("No such folder", path=out, hint=hint)
     failed = None
     with output_lock(out):
         for one in redo(out, targets, recipe, lines, zero_point_of):
@@ -192,13 +192,13 @@ _SHORT_HASH = 12
 @click.argument(
     "places", nargs=-1, required=True, metavar="OUT...", type=click.Path(path_type=Path)
 )
-@click.option("--explain", is_flag=True, help="Tell how a product came to be, from its header.")
-@click.option("-q", "--quiet", is_flag=True, help="Print only what is not as it was.")
+@click.option("--explain", is_flag=True, help="Print the processing history of a product.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only differences.")
 def verify(places: tuple[Path, ...], explain: bool, quiet: bool) -> None:
-    """Hash every input and product of the output folders OUT, and compare with what was noted.
+    """Check that the inputs and products of the output folders OUT are unchanged (SHA-256).
 
     Folders are searched for nights; a product is verified with its own inputs. The exit code is 0
-    if all is as it was, else 3.
+    if everything is unchanged, else 3.
 
     \b
     arrayred verify reduced
@@ -225,7 +225,11 @@ def _print_provenance(place: Path) -> None:
     from arrayred.io.products import explain
 
     if place.is_dir():
-        raise UsageError("A folder has no story", path=place, hint="Name one of its products.")
+        raise UsageError(
+            "--explain needs a product file, not a folder",
+            path=place,
+            hint="Name a product in this folder.",
+        )
     click.echo(explain(place))
 
 
@@ -241,10 +245,10 @@ def _verification_lines(verification: Verification, *, quiet: bool) -> Iterator[
         for name, state in verdict.inputs.items():
             yield f"  {name}: {state}; it is an input of {verdict.entry.name}"
     for path in verification.unreadable:
-        yield f"  {path}: makes no sense; what it tells of is not known to be finished"
+        yield f"  {path}: unreadable; the products it lists may be incomplete"
     if not quiet:
         for path in verification.unknown:
-            yield f"  {path}: no finished work knows it"
+            yield f"  {path}: unknown file, not a finished product"
         yield f"  {_verification_summary(verification)}"
 
 
@@ -262,7 +266,7 @@ def _verification_summary(verification: Verification) -> str:
     products = sum(len(verdict.entry.products) for verdict in verdicts)
     inputs = {name for verdict in verdicts for name in verdict.entry.inputs}
     wrong = {name for verdict in verdicts for name in (*verdict.products, *verdict.inputs)}
-    state = "all as they were" if verification.is_intact else f"{len(wrong)} are not as they were"
+    state = "all unchanged" if verification.is_intact else f"{len(wrong)} changed or missing"
     made = "1 product" if products == 1 else f"{products} products"
     given = "1 input" if len(inputs) == 1 else f"{len(inputs)} inputs"
     return f"{made} of {given}: {state}"
@@ -273,37 +277,40 @@ def _verification_summary(verification: Verification) -> str:
 
 @click.command()
 @click.argument("places", nargs=-1, metavar="[OUT...]", type=click.Path(path_type=Path))
-@click.option("--to", type=click.Choice(FORMATS), help="The archive of Be stars, or IRAF.")
+@click.option(
+    "--to", type=click.Choice(FORMATS), help="Format: bess (archive of Be stars) or iraf."
+)
 @click.option(
     "-o",
     "--output",
     metavar="FOLDER",
     type=click.Path(path_type=Path),
-    help="Write the files here. [default: OUT/bess or OUT/iraf]",
+    help="Output folder. [default: OUT/bess or OUT/iraf]",
 )
 @click.option(
     "--observer",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Who observed, where and with what. [default: observer.toml in OUT or in your settings]",
+    help="Observer file: observer, site, instrument. [default: observer.toml in OUT or in your "
+    "settings]",
 )
-@click.option("--step", metavar="A", type=float, help="Width of a bin. [default: that of a pixel]")
+@click.option("--step", metavar="A", type=float, help="Bin width. [default: width of a pixel]")
 @click.option(
     "--spoilt",
     type=click.Choice(("interpolate", "refuse")),
     default="interpolate",
     show_default=True,
-    help="What becomes of spectra with spoilt columns.",
+    help="Interpolate flagged columns, or refuse the spectrum.",
 )
 @click.option(
     "--check",
     metavar="FILE",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Say what keeps a file, of any program, out of BeSS; write nothing.",
+    help="Check a file of any program for BeSS; write nothing.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace files of these names in any case.")
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("--overwrite", is_flag=True, help="Overwrite existing files.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
 def export(
     places: tuple[Path, ...],
     to: Format | None,
@@ -311,7 +318,7 @@ def export(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Write spectra with wavelengths as one-dimensional FITS, on a linear scale.
+    """Write wavelength-calibrated spectra as one-dimensional FITS with a linear scale.
 
     OUT is an output folder of `reduce`, of one or many nights, or one TARGET_spectrum.fits. Only
     what the lamp's lines cover is written; counts are conserved, wavelengths are in air and as
@@ -326,7 +333,7 @@ def export(
         sys.exit(EXIT_CHANGED if _print_checks(check, quiet=quiet) else 0)
     if not places or to is None:
         raise UsageError(
-            "Nothing is to be exported" if not places else "Nothing says for whom",
+            "No spectrum given" if not places else "No format given",
             hint="Name an output folder and --to bess or --to iraf.",
         )
     failed = 0
@@ -370,10 +377,12 @@ def _spectra_in(place: Path) -> list[tuple[Path, list[Path]]]:
         nights.append((out, [out / name for name in made if name.endswith("_spectrum.fits")]))
     if not nights:
         raise UsageError(
-            "Nothing was finished here", path=place, hint="Name an output folder of arrayred."
+            "No finished products found here",
+            path=place,
+            hint="Name an output folder of `arrayred reduce`.",
         )
     if not any(spectra for _, spectra in nights):
-        raise UsageError("There is no spectrum here", path=place, hint="Reduce the night.")
+        raise UsageError("No spectrum found here", path=place, hint="Reduce the night first.")
     return nights
 
 
@@ -396,7 +405,7 @@ def _print_checks(files: tuple[Path, ...], *, quiet: bool) -> int:
         for problem in problems:
             click.echo(printable(f"{file}: {problem}"))
         if not problems and not quiet:
-            click.echo(printable(f"{file}: fit for BeSS"))
+            click.echo(printable(f"{file}: meets the BeSS requirements"))
     return n
 
 
@@ -405,24 +414,24 @@ def _print_checks(files: tuple[Path, ...], *, quiet: bool) -> int:
 
 @click.command(cls=Sectioned)
 @click.argument("night", required=False, type=click.Path(path_type=Path))
-@option("--to", metavar="PATH|URL", help="Write the cache here, for others too.")
-@option("--info", is_flag=True, help="List the caches, or tell about NIGHT if it is one.")
+@option("--to", metavar="PATH|URL", help="Folder or URL of the cache. [default: in --cache-dir]")
+@option("--info", is_flag=True, help="List the caches, or describe the cache NIGHT.")
 @option("--clear", is_flag=True, help="Remove all caches.")
-@option("--overwrite", is_flag=True, help="Replace what is there.")
-@option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@option("--overwrite", is_flag=True, help="Overwrite an existing cache.")
+@option("-q", "--quiet", is_flag=True, help="Print only errors.")
 @night_options
 @click.pass_context
 def cache(ctx: click.Context, night: Path | None) -> None:
-    """Store the frames of the folder NIGHT as zarr: pixels, headers, labels.
+    """Store the frames of the folder NIGHT as Zarr: pixels, headers, labels.
 
-    Any command takes such a store in place of the night, with the same results; so does
-    xarray.open_datatree(PATH, engine="zarr").
+    Any command accepts a cache instead of the raw folder, with the same results, and xarray opens
+    it with open_datatree(PATH, engine="zarr").
 
     \b
-    arrayred cache raw                      for later runs on the same frames
-    arrayred cache raw --to night.zarr      a store of your own
+    arrayred cache raw                      for later runs
+    arrayred cache raw --to night.zarr      in a place of your own
     arrayred cache raw --to s3://bucket/night.zarr
-    arrayred cache s3://bucket/raw          for later runs on frames that lie far away
+    arrayred cache s3://bucket/raw          for later runs on remote frames
     arrayred reduce night.zarr -o reduced
     arrayred cache --info
     arrayred cache --clear
@@ -442,7 +451,7 @@ def _build_cache(night: Path | None, options: Options) -> None:
     from arrayred.night.night import cache_night
 
     if night is None:
-        raise UsageError("No night is named", hint="Name a folder of frames, --info or --clear.")
+        raise UsageError("No night given", hint="Name a folder of frames, --info or --clear.")
     started = time.perf_counter()
     with shown_stages(quiet=options.get("quiet", False)):
         there = open_with_progress(night, night_file_of(options), {**options, "no_cache": True})
@@ -466,9 +475,7 @@ def _print_cache(cache: Path | None, options: Options) -> None:
         cache = path_or_address(cache)
         with shown_stages(), stage("hashing the cache"):
             open_cache(cache, wholly=True)
-        click.echo(
-            f"{printable(str(cache))}: {_cache_size_text(cache)}; every file is as it was written"
-        )
+        click.echo(f"{printable(str(cache))}: {_cache_size_text(cache)}; all files unchanged")
         return
     library = cache_folder_of(options)
     entries = library.entries()
@@ -508,17 +515,20 @@ def _cache_size_text(place: Path) -> str:
 @click.command(cls=OwnOptions)
 @click.argument("night", type=click.Path(path_type=Path))
 @click.option(
-    "--port", type=click.IntRange(1, 65535), metavar="N", help="Of 127.0.0.1. [default: a free one]"
+    "--port",
+    type=click.IntRange(1, 65535),
+    metavar="N",
+    help="Port to listen on (localhost only). [default: a free port]",
 )
-@click.option("--no-browser", is_flag=True, help="Print the address, and open no browser.")
+@click.option("--no-browser", is_flag=True, help="Print the address only; do not open a browser.")
 @night_options
 @recipe_options
 @click.pass_context
 def explore(ctx: click.Context, night: Path, port: int | None, no_browser: bool) -> None:
-    """Look through the frames of NIGHT in a browser, and settle rows and sky.
+    """Browse the frames of NIGHT in a web browser, and choose aperture and sky rows.
 
-    NIGHT is a folder of frames, a cache of one, or the output of `reduce`. The page is for this
-    machine alone: its address, which is printed, is one that nobody can guess. Ctrl-C ends it.
+    NIGHT is a folder of raw frames, a cache, or an output folder of `reduce`. The page is served
+    to this machine only, under an unguessable address. Press Ctrl-C to stop.
 
     \b
     arrayred explore 2020-11-03/raw
@@ -535,7 +545,7 @@ def explore(ctx: click.Context, night: Path, port: int | None, no_browser: bool)
     with TemporaryDirectory(prefix="arrayred-") as folder:
 
         def announce(address: str) -> None:
-            click.echo(f"{printable(str(night))}: {address}\nCtrl-C ends it.")
+            click.echo(f"{printable(str(night))}: {address}\nPress Ctrl-C to stop.")
             if not no_browser:
                 _open_browser(address, Path(folder))
 

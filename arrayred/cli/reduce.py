@@ -65,26 +65,28 @@ if TYPE_CHECKING:
     metavar="NAME",
     shell_complete=target_names,
     multiple=True,
-    help="Reduce only this of the night's targets.",
+    help="Target to reduce; may be repeated.",
 )
-@option("--object", metavar="NAME", help="Name of the star: OBJECT of the products.")
+@option("--object", metavar="NAME", help="OBJECT of the products.")
 @option("--grating", metavar="NAME", help="GRATING of the products.")
-@option("--grating-angle", metavar="DEG", help="GRATANG of the products, degrees.")
-@option(
-    "--card", "cards", type=CardParam(), multiple=True, help="Any further card of the products."
-)
+@option("--grating-angle", metavar="DEG", help="GRATANG of the products, in degrees.")
+@option("--card", "cards", type=CardParam(), multiple=True, help="Header card of the products.")
 @recipe_options
-@option("--no-figures", is_flag=True, help="Draw no pictures, make no report.")
+@option("--no-figures", is_flag=True, help="Do not write figures or reports.")
 @cluster_options
-@option("--no-input", is_flag=True, help="Never ask for missing cards.")
-@option("--allow-missing", is_flag=True, help="Leave required cards blank if nobody gives them.")
-@option("--overwrite", is_flag=True, help="Replace products that have other content.")
-@option("--force", is_flag=True, help="Do everything anew and replace what is there.")
-@option("--verify", is_flag=True, help="Hash all files and caches again, trusting no note of them.")
+@option("--no-input", is_flag=True, help="Never prompt for missing header cards.")
+@option("--allow-missing", is_flag=True, help="Allow required cards to be blank.")
+@option("--overwrite", is_flag=True, help="Overwrite products made with other settings.")
+@option("--force", is_flag=True, help="Redo everything and overwrite existing products.")
 @option(
-    "--break-lock", is_flag=True, help="Write though another run holds the lock: its host is gone."
+    "--verify", is_flag=True, help="Recompute all checksums instead of trusting the saved ones."
 )
-@option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@option(
+    "--break-lock",
+    is_flag=True,
+    help="Ignore the lock of another run (only if its host is down).",
+)
+@option("-q", "--quiet", is_flag=True, help="Print only errors.")
 @option(
     "-v",
     "--verbose",
@@ -93,10 +95,11 @@ if TYPE_CHECKING:
 )
 @click.pass_context
 def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
-    """Reduce the frames in the folder NIGHT to spectra in the folder OUT.
+    """Reduce the raw frames in the folder NIGHT to spectra in the folder OUT.
 
-    Many nights, as folders, globs, or @LIST, a text file with a folder a line, go to folders of
-    their own in OUT. What is finished is not done again: an interrupted run goes on where it was.
+    Several nights may be given as folders, globs, or @LIST (a text file with one folder per
+    line); each gets a folder in OUT. Finished products are not made again, so repeat the command
+    to continue an interrupted run.
 
     \b
     arrayred reduce 2020-11-03/raw -o reduced
@@ -111,8 +114,8 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
 
     options = options_of(ctx)
     if is_remote(path_or_address(out)):
-        raise UsageError("Products are written to a local folder", path=path_or_address(out),
-                         hint="Name one, and copy it.")  # fmt: skip
+        raise UsageError("The output must be a local folder", path=path_or_address(out),
+                         hint="Use a local folder, then copy it.")  # fmt: skip
     folders = night_folders(nights)
     if len(folders) > 1:
         sys.exit(run_many(folders, out, options))
@@ -203,7 +206,7 @@ def _with_missing_cards(
     if not options.get("allow_missing"):
         require_cards(missing)
     for target, cards in missing.items():
-        message("warning", f"{target}: left blank: {', '.join(cards)}")
+        message("warning", f"{target}: blank: {', '.join(cards)}")
     return output
 
 
@@ -257,7 +260,9 @@ def print_outcome(outcome: Outcome, target: Target | None = None, *, verbose: bo
     click.echo(f"\n{labelled(name, told, indent=0)}")
     for file, what in outcome.damage.items():
         click.echo(
-            labelled("Note", f"{printable(file)} was {what} since it was made, and is made anew")
+            labelled(
+                "Note", f"{printable(file)} was {what} after it was written, and is made again"
+            )
         )
     every = each_spectrum(outcome.facts)
     for i, facts in enumerate(every, 1):
@@ -419,12 +424,12 @@ _SUMMARY_HEADINGS = {
     "target": "target",
     "status": "status",
     "rows": "rows",
-    "rule": "found by",
+    "rule": "method",
     "snr": "S/N per column",
     "snr_note": "S/N note",
     "n_saturated": "saturated",
     "n_cosmic_rays": "cosmic rays",
-    "dark_age": "dark, d",
+    "dark_age": "dark age, d",
     "seconds": "seconds",
     "reason": "reason",
 }
@@ -448,7 +453,9 @@ def night_folders(arguments: Iterable[str]) -> list[Path]:
         for folder in (folder for name in names for folder in _matching_folders(name)):
             folders.setdefault(folder.resolve(), folder)
     if not folders:
-        raise UsageError("The list names no night", hint="Name folders of raw frames.")
+        raise UsageError(
+            "The list contains no night", hint="Name one or more folders of raw frames."
+        )
     found = list(folders.values())
     require_folders(found)
     return found
@@ -466,7 +473,9 @@ def _matching_folders(name: str) -> list[Path]:
     start = Path(path.anchor)
     found = sorted(p for p in start.glob(str(path.relative_to(start))) if p.is_dir())
     if not found:
-        raise UsageError("No folder matches", path=name, hint="Name folders of raw frames.")
+        raise UsageError(
+            "No folder matches", path=name, hint="Name one or more folders of raw frames."
+        )
     return found
 
 
@@ -511,7 +520,7 @@ def run_many(folders: Sequence[Path], out: Path, options: Options) -> int:
 def warn_unless_locked(is_locked: bool, out: Path, *, quiet: bool) -> None:
     """Print a warning if a second run could write to the same folder."""
     if not is_locked and not quiet:
-        told = f"{printable(str(out))}: nothing can be locked here; start no second run"
+        told = f"{printable(str(out))}: this file system has no locks; do not start a second run"
         message("warning", told)
 
 
@@ -560,7 +569,11 @@ def _save_summary(out: Path, lines: Iterable[SummaryLine]) -> None:
     from arrayred.io.publish import publish
 
     if (out / SUMMARY).is_dir():
-        raise StorageError("A folder has the summary's name", path=out / SUMMARY, hint="Move it.")
+        raise StorageError(
+            "A folder with the name of the summary exists",
+            path=out / SUMMARY,
+            hint="Move or rename it.",
+        )
     publish({out / SUMMARY: as_ecsv(lines)}, overwrite=True)
 
 
@@ -571,7 +584,7 @@ def _write_index_page(out: Path) -> None:
     try:
         write_index(out)
     except ArrayredError as error:
-        message("warning", f"no index was made: {error}")
+        message("warning", f"no index was written: {error}")
 
 
 def _print_warnings(report: Report, *, quiet: bool) -> None:
@@ -621,7 +634,7 @@ def _print_summary(lines: Sequence[SummaryLine], out: Path) -> None:
         for row in [_SUMMARY_HEADINGS, *rows]:
             cells = (row[name].ljust(width) for name, width in zip(shown, widths, strict=True))
             click.echo("  ".join(cells).rstrip())
-    click.echo(f"{_status_counts(lines)}; all of it is in {printable(str(out / SUMMARY))}")
+    click.echo(f"{_status_counts(lines)}; details in {printable(str(out / SUMMARY))}")
 
 
 def _print_summary_table(

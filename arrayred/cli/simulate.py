@@ -92,103 +92,130 @@ class _Simulate(Sectioned):
     "n_lights",
     metavar="N",
     type=click.IntRange(min=0),
-    help="Light frames. [default: 3]",
+    help="Number of light frames. [default: 3]",
 )
 @option(
-    "--darks", "n_darks", metavar="N", type=click.IntRange(min=0), help="Dark frames. [default: 5]"
+    "--darks",
+    "n_darks",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Number of dark frames. [default: 5]",
 )
 @option(
     "--biases",
     "n_biases",
     metavar="N",
     type=click.IntRange(min=0),
-    help="Bias frames. [default: 0]",
+    help="Number of bias frames. [default: 0]",
 )
 @option(
-    "--flats", "n_flats", metavar="N", type=click.IntRange(min=0), help="Flat frames. [default: 0]"
+    "--flats",
+    "n_flats",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Number of flat frames. [default: 0]",
 )
 @option(
-    "--arcs", "n_arcs", metavar="N", type=click.IntRange(min=0), help="Arc frames. [default: 0]"
+    "--arcs",
+    "n_arcs",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Number of arc frames. [default: 0]",
 )
 @option(
     "--exptime",
     metavar="X",
     type=FiniteRange(0, 1e6, min_open=True),
-    help="Exposure, s. [default: 600]",
+    help="Exposure time, s. [default: 600]",
 )
 @option(
     "--dialect",
     type=click.Choice(["maxim", "nina", "observatory"]),
-    help="Whose names and headers. [default: maxim]",
+    help="Camera program whose file names and headers are imitated. [default: maxim]",
 )
-@option("--prefix", help="Begins every file's name.")
+@option("--prefix", help="Prefix of the file names.")
 @option(
     "--seed",
     metavar="N",
     type=click.IntRange(min=0),
-    help="Another seed, another night. [default: 0]",
+    help="Random seed. [default: 0]",
 )
-@option("--cosmic-rays", metavar="X", type=FiniteRange(min=0), help="Hits on a frame of an hour.")
 @option(
-    "--flux-scatter", metavar="X", type=FiniteRange(min=0), help="Variation of the star's light."
+    "--cosmic-rays",
+    metavar="X",
+    type=FiniteRange(min=0),
+    help="Cosmic-ray hits per frame and hour.",
+)
+@option(
+    "--flux-scatter",
+    metavar="X",
+    type=FiniteRange(min=0),
+    help="Relative variation of the star's flux between frames.",
 )
 @option(
     "--trace-drift",
     metavar="X",
     type=NUMBER,
-    help="Rows by which the trace moves from light to light.",
+    help="Drift of the trace between light frames, rows.",
 )
-@option("--shape", type=Shape(), help="Of the frames. [default: 256x384]")
+@option("--shape", type=Shape(), help="Size of the frames. [default: 256x384]")
 @option(
     "--dtype",
     type=click.Choice(["uint8", "int16", "uint16", "int32", "uint32", "float32"]),
-    help="Of the pixels.",
+    help="Data type of the pixels.",
 )
-@option("--gain", metavar="X", type=FiniteRange(min=0, min_open=True), help="Electrons per adu.")
+@option("--gain", metavar="X", type=FiniteRange(min=0, min_open=True), help="Gain, electron/ADU.")
 @option(
     "--stated-gain",
     metavar="X",
     type=FiniteRange(min=0, min_open=True),
-    help="What headers say instead.",
+    help="Gain stated in the headers, if different.",
 )
-@option("--read-noise", metavar="X", type=FiniteRange(min=0), help="Of a pixel, electrons.")
-@option("--bias-level", metavar="X", type=NUMBER, help="Level of the bias, adu.")
-@option("--bias-drift", metavar="X", type=NUMBER, help="Its rise, adu per hour.")
+@option("--read-noise", metavar="X", type=FiniteRange(min=0), help="Read noise, electrons.")
+@option("--bias-level", metavar="X", type=NUMBER, help="Bias level, ADU.")
+@option("--bias-drift", metavar="X", type=NUMBER, help="Rise of the bias, ADU per hour.")
 @option(
     "--response-scatter",
     metavar="X",
     type=FiniteRange(min=0),
-    help="Scatter of the pixels' response.",
+    help="Relative scatter of the pixel response.",
 )
-@option("--vignetting", metavar="X", type=FiniteRange(0, 1), help="Light lost in the corners.")
-@option("--full-well", metavar="X", type=FiniteRange(min=0), help="Electrons a pixel holds.")
-@option("--name", help="The star's OBJECT.")
-@option("--flux", metavar="X", type=FiniteRange(min=0), help="Electrons per second and column.")
+@option(
+    "--vignetting",
+    metavar="X",
+    type=FiniteRange(0, 1),
+    help="Vignetting: fraction of the light lost in the corners.",
+)
+@option("--full-well", metavar="X", type=FiniteRange(min=0), help="Full-well capacity, electrons.")
+@option("--name", help="OBJECT of the star.")
+@option(
+    "--flux", metavar="X", type=FiniteRange(min=0), help="Flux, electrons per second and column."
+)
 @option("--row", metavar="X", type=NUMBER, help="Row of the trace in the middle column.")
-@option("--tilt", metavar="X", type=NUMBER, help="Rows by which the trace rises.")
+@option(
+    "--tilt", metavar="X", type=NUMBER, help="Trace tilt, rows from the first to the last column."
+)
 @option(
     "--seeing",
     metavar="X",
     type=FiniteRange(min=0, min_open=True),
-    help="Full width at half maximum, rows.",
+    help="Seeing (FWHM), rows.",
 )
+@option("--profile", type=click.Choice(["gaussian", "moffat"]), help="Spatial profile of the star.")
 @option(
-    "--profile", type=click.Choice(["gaussian", "moffat"]), help="Of the star across the trace."
-)
-@option(
-    "--sky", metavar="X", type=FiniteRange(min=0), help="Its light, electrons per second and pixel."
+    "--sky", metavar="X", type=FiniteRange(min=0), help="Sky level, electrons per second and pixel."
 )
 @option(
     "--sky-gradient",
     metavar="X",
     type=FiniteRange(-2, 2),
-    help="Part by which it brightens along the rows.",
+    help="Relative sky brightening along the slit.",
 )
-@option("--sky-tilt", metavar="X", type=NUMBER, help="Columns by which its lines lean.")
-@option("--overwrite", is_flag=True, help="Replace files that have other content.")
+@option("--sky-tilt", metavar="X", type=NUMBER, help="Tilt of the sky lines, columns.")
+@option("--overwrite", is_flag=True, help="Overwrite existing files.")
 @click.pass_context
 def simulate(ctx: click.Context, folder: Path) -> None:
-    """Write simulated frames into DIR, and what they are made of: truth.ecsv and truth.json.
+    """Write simulated frames to DIR, with their true values in truth.ecsv and truth.json.
 
     \b
     arrayred simulate night
@@ -213,7 +240,7 @@ def simulate(ctx: click.Context, folder: Path) -> None:
 
         paths = write_frames(night.frames(), folder, overwrite=overwrite, written=written)
     click.echo(
-        f"{len(paths)} frames in {folder}; the truth is in {truth[0].name} and {truth[1].name}"
+        f"{len(paths)} frames in {folder}; true values in {truth[0].name} and {truth[1].name}"
     )
 
 
@@ -225,7 +252,9 @@ def _require_names(options: Options) -> None:
     checked_cards({"OBJECT": options.get("name", "")})
     prefix = options.get("prefix", "")
     if not prefix.isprintable() or "/" in prefix or "\\" in prefix:
-        raise UsageError(f"{prefix!r} cannot begin a file's name", hint="Take letters and digits.")
+        raise UsageError(
+            f"{prefix!r} cannot be the start of a file name", hint="Use letters and digits."
+        )
 
 
 def simulated_night(options: Options) -> SimulatedNight:
@@ -250,11 +279,11 @@ def simulated_night(options: Options) -> SimulatedNight:
     type=click.Path(path_type=Path),
     default=Path("arrayred-demo"),
     show_default=True,
-    help="Where to put the night and its products.",
+    help="Folder for the night and its products.",
 )
-@click.option("--no-figures", is_flag=True, help="Draw no pictures.")
+@click.option("--no-figures", is_flag=True, help="Do not write figures.")
 def demo(out: Path, no_figures: bool) -> None:
-    """Simulate a night with a known star, reduce it, and compare what came out with the truth."""
+    """Simulate a night, reduce it, and compare the spectrum with the true one."""
     from arrayred.cli.reduce import reduce_one_night
     from arrayred.io.products import write_frames
     from arrayred.simulate import SimulatedNight

@@ -71,7 +71,9 @@ def _log_rows(path: Path) -> list[LogRow]:
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     rows = list[LogRow](csv.DictReader(lines, skipinitialspace=True, delimiter=_delimiter(lines)))
     if any(None in row or None in row.values() for row in rows):
-        raise UsageError("A row has not as many values as there are headings", hint="Mend it.")
+        raise UsageError(
+            "A row has a different number of values than the heading", hint="Correct it."
+        )
     return rows
 
 
@@ -86,7 +88,9 @@ def _ecsv_rows(text: str) -> list[LogRow]:
     try:
         table = tables.read(text.splitlines(), format="ecsv")
     except Exception as error:
-        raise UsageError(f"This is no ECSV: {error}", hint="Mend it, or write CSV.") from error
+        raise UsageError(
+            f"This is not valid ECSV: {error}", hint="Correct it, or write CSV."
+        ) from error
     return [
         {name: "" if str(row[name]) == "--" else str(row[name]) for name in table.colnames}
         for row in table
@@ -100,7 +104,7 @@ def _log_as_tables(rows: Sequence[LogRow]) -> tuple[dict[str, Any], dict[str, fl
         raise UsageError(
             f"No column names the frames (found: {', '.join(headings)})",
             keyword="frames",
-            hint="Call one 'frames'.",
+            hint="Name a column 'frames'.",
         )
     types: dict[str, list[str]] = {}
     targets: dict[str, dict[str, Any]] = {}
@@ -341,7 +345,7 @@ def _require_seconds(name: str, value: object) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not 0 <= float(str(value)) < _MOST_SECONDS:
         raise UsageError(
-            f"exptime of {name!r} must be an exposure in seconds, not {value!r}",
+            f"exptime of {name!r} must be an exposure time in seconds, not {value!r}",
             keyword="exptime",
             value=value,
         )
@@ -378,9 +382,9 @@ def _target_from_table(name: str, table: object, path: Path | None) -> TargetFil
         require_known(key, own | set(SETTINGS), f"key of target {name!r}")
         if key in PER_NIGHT:
             raise UsageError(
-                f"{key} of target {name!r} would touch other targets too",
+                f"{key} of target {name!r} would affect other targets too",
                 keyword=key,
-                hint="Put it into [recipe].",
+                hint="Move it to [recipe].",
             )
     for key in ("frames", "lamps"):
         require_texts(key, keys.get(key, []))
@@ -393,7 +397,9 @@ def _target_from_table(name: str, table: object, path: Path | None) -> TargetFil
     Recipe().replace(**recipe)
     if "rows_from" in keys and "rows" in keys:
         raise UsageError(
-            f"Target {name!r} has both rows and rows_from", keyword="rows_from", hint="Keep one."
+            f"Target {name!r} has both rows and rows_from",
+            keyword="rows_from",
+            hint="Remove one of them.",
         )
     return TargetFile(
         tuple(keys.get("frames", ())),
@@ -421,4 +427,4 @@ def _require_a_table(name: str, value: object) -> None:
 
 def _require_a_text(name: str, value: object) -> None:
     if not isinstance(value, str):
-        raise UsageError(f"{name} must be a text, not {value!r}", keyword=name, value=value)
+        raise UsageError(f"{name} must be a string, not {value!r}", keyword=name, value=value)

@@ -30,10 +30,10 @@ RowRange = tuple[int, int]
 BETRAYED_BY = {"dark": ("dark",), "flat": ("flat",), "dark+flat": ("dark", "flat")}
 """Values of `bad_pixels` other than a file: the masters in which bad pixels are detected."""
 HelpSection = Literal[
-    "Which frames",
+    "Frames",
     "Calibration",
     "Combination and cosmic rays",
-    "Finding the spectrum",
+    "Detection",
     "Extraction and sky",
     "Wavelengths",
     "Products",
@@ -109,22 +109,22 @@ class Recipe:
 
     max_frame_mb: float = setting(
         2048.0,
-        section="Which frames",
-        help="Largest frame; a file that is larger is taken for a mistake.",
+        section="Frames",
+        help="Largest frame size; larger files are refused.",
         unit="MB",
         per_night=True,
     )
     keep_duplicates: bool = setting(
         False,
-        section="Which frames",
-        help="Use a frame as often as it is in the folder, instead of once.",
+        section="Frames",
+        help="Use duplicate frames as often as they occur, instead of once.",
         per_night=True,
     )
     literal_types: bool = setting(
         False,
-        section="Which frames",
-        help="Take frames that are typed as lights for lights, even where other cards, OBJECT or "
-        "the name say that they are darks or biases.",
+        section="Frames",
+        help="Keep the header type light even if other keywords, OBJECT or the file name indicate "
+        "a dark or bias.",
         per_night=True,
     )
 
@@ -148,14 +148,15 @@ class Recipe:
     dark_tolerance: float = setting(
         0.5,
         section="Calibration",
-        help="Largest difference between the exposures of a light frame and its dark, inclusive.",
+        help="Largest difference between the exposure times of a light frame and its dark, "
+        "inclusive.",
         unit="s",
     )
     scale_dark: Literal["no", "down", "both"] = setting(
         "no",
         section="Calibration",
         help="Scale a dark of another exposure if none matches (needs a bias).",
-        more='"down": a longer dark only; "both": a shorter one too, whose noise grows.',
+        more='"down": longer darks only; "both": shorter ones too, which increases their noise.',
         option="--scale-dark",
         sets="down",
         option_help="Scale a longer dark if none matches the exposure (needs a bias).",
@@ -184,14 +185,14 @@ class Recipe:
         3.0,
         section="Calibration",
         help="Largest difference between the CCD temperatures of a light frame and its dark.",
-        more="More than 1 °C is noted.",
+        more="More than 1 °C gives a note.",
         unit="°C",
     )
     bad_pixels: str = setting(
         "",
         section="Calibration",
         help="Bad-pixel mask (nonzero = bad), or detect bad pixels in the master dark and/or flat.",
-        more='A FITS image, its path relative to the settings file that names it; "": none.',
+        more='A FITS image, with a path relative to the settings file; "": none.',
         option="--bad-pixels",
         metavar="FILE|dark|flat|dark+flat",
     )
@@ -200,10 +201,9 @@ class Recipe:
         "average",
         section="Combination and cosmic rays",
         help="Method for combining light frames.",
-        more="The text tables are made of the published procedure's own image, the average or the "
-        "median. The best estimate beside it is the median of frames scaled to each other; "
-        '"clip", the mean of the values that their noise explains; or "minmax", the mean '
-        "without the extremes of each pixel.",
+        more='For the spectrum, "median" is of scaled frames, "clip" the mean without outliers, '
+        '"minmax" the mean without the extremes of each pixel. The text tables use the average '
+        "or median of the published procedure.",
         option="--combine",
     )
     clip_sigma: float = setting(
@@ -255,60 +255,59 @@ class Recipe:
 
     n_sigma: float = setting(
         4.0,
-        section="Finding the spectrum",
+        section="Detection",
         help="Detection threshold of a row's mean above the background, in standard deviations of "
         "the background pixels.",
         option="--sigma",
     )
     background_rows: RowRange = setting(
         (1, 50),
-        section="Finding the spectrum",
+        section="Detection",
         help="Rows of the background sample.",
         option="--background-rows",
     )
     skip_last_column: bool = setting(
         False,
-        section="Finding the spectrum",
+        section="Detection",
         help="Exclude the last column from the background sample.",
     )
     max_gap: int = setting(
         5,
-        section="Finding the spectrum",
-        help="Number of dark rows that do not divide a spectrum.",
+        section="Detection",
+        help="Number of adjacent rows below the threshold that do not split a spectrum.",
     )
     whole_span: bool = setting(
         False,
-        section="Finding the spectrum",
-        help="Take every row from the lowest to the highest bright one, instead of the run that "
-        "holds the brightest row.",
+        section="Detection",
+        help="Use all rows from the lowest to the highest bright one, instead of the contiguous "
+        "run with the brightest row.",
     )
     rows: RowRange | None = setting(
         None,
-        section="Finding the spectrum",
-        help="Take these rows as the spectrum, instead of detecting them.",
+        section="Detection",
+        help="Aperture rows, instead of detecting them.",
         option="--rows",
     )
     detect: Literal["auto", "threshold", "robust"] = setting(
         "auto",
-        section="Finding the spectrum",
+        section="Detection",
         help="Detection method; robust also finds faint and emission-line spectra.",
-        more='"threshold" is that of the published procedure; "auto" uses robust where it finds '
-        "nothing.",
+        more='"threshold" is the published procedure; "auto" uses robust if it finds nothing.',
         option="--detect",
-        default_help="auto, robust where threshold finds nothing",
+        default_help="auto, robust if threshold finds nothing",
     )
     near_row: int | None = setting(
         None,
-        section="Finding the spectrum",
-        help="Of several spectra take the one nearest to this row, not the brightest.",
+        section="Detection",
+        help="Extract the spectrum nearest to this row instead of the brightest.",
         at_least=1,
         option="--near-row",
         metavar="ROW",
     )
     all_spectra: bool = setting(
         False,
-        section="Finding the spectrum",
-        help="Extract each spectrum that is found.",
+        section="Detection",
+        help="Extract all detected spectra.",
         option="--all-spectra",
         sets=True,
     )
@@ -316,28 +315,28 @@ class Recipe:
     trace: Literal["fit", "straight"] = setting(
         "fit",
         section="Extraction and sky",
-        help="Follow the star's trace along the columns, or extract straight rows.",
+        help="Follow the trace along the dispersion axis, or extract straight rows.",
         option="--trace",
     )
     extraction: Literal["optimal", "sum", "mean"] = setting(
         "optimal",
         section="Extraction and sky",
         help="Method for extracting a spectrum from its rows.",
-        more='With "optimal" weights, or by their "sum" or "mean".',
+        more='"optimal" weights (Horne 1986), "sum", or "mean" of the rows.',
         option="--extraction",
     )
     sky_rows: RowRange | None = setting(
         None,
         section="Extraction and sky",
-        help="Take these rows as the sky; rows of the spectrum are excluded.",
+        help="Sky rows; aperture rows are excluded.",
         option="--sky-rows",
     )
     sky_model: Literal["mean", "median", "linear", "band"] = setting(
         "linear",
         section="Extraction and sky",
-        help="Model of the sky under the spectrum, from both sides of it.",
-        more='The clipped "mean", the "median" or a "linear" fit along the rows; or "band", the '
-        "published procedure's one band.",
+        help="Sky model under the spectrum, from both sides.",
+        more='Clipped "mean", "median" or "linear" fit along the slit; or "band", the single sky '
+        "region of the published procedure.",
         option="--sky-model",
     )
     sky: bool = setting(
@@ -352,14 +351,15 @@ class Recipe:
     sky_offset: int = setting(
         50,
         section="Extraction and sky",
-        help="Number of rows from the spectrum's last row to the start of the sky band.",
+        help="Number of rows from the last aperture row to the sky region of the published "
+        "procedure.",
     )
     sky_side: Literal["auto", "above", "below", "clipped"] = setting(
         "auto",
         section="Extraction and sky",
-        help="Side of the spectrum on which the sky band lies.",
-        more='"auto" is above, or below where above is off the image; "clipped" is above, cut at '
-        "the image's edge without a warning, as in the published procedure.",
+        help="Side of the published procedure's sky region.",
+        more='"auto": above, or below if above is off the image; "clipped": above, cut at the '
+        "edge of the image without a warning, as in the published procedure.",
     )
     sky_per_bright_row: bool = setting(
         False,
@@ -371,61 +371,59 @@ class Recipe:
     wavelength: bool = setting(
         True,
         section="Wavelengths",
-        help="Extract the lamps (arc frames) of each target, and give its spectrum wavelengths.",
-        more="If false, only lamps that the night file names are extracted.",
+        help="Extract arc (lamp) frames and calibrate wavelengths.",
+        more="If false, only arc frames named in the night file are extracted.",
         option="--no-wavelength",
         sets=False,
-        option_help="Leave lamps alone: no arc spectra, and no wavelengths.",
+        option_help="Ignore arc frames: no arc spectra, no wavelengths.",
     )
     lamp: str = setting(
         "auto",
         section="Wavelengths",
-        help="Elements of the lamp, such as Ne or Ne+Ar; auto: the simplest that explains it.",
+        help="Elements of the lamp, e.g. Ne or Ne+Ar; auto: the simplest lamp that fits.",
         option="--lamp",
         metavar="NAME",
     )
     lamp_dispersion: float | None = setting(
         None,
         section="Wavelengths",
-        help="Angstrom per pixel, to 5 %, where a lamp is not identified without.",
+        help="Approximate dispersion (within 5%), if needed to identify the lamp.",
         unit="Angstrom/pixel",
         option="--dispersion",
     )
     lamp_center: float | None = setting(
         None,
         section="Wavelengths",
-        help="Wavelength in the middle column, where a lamp is not identified without.",
+        help="Approximate wavelength of the middle column, if needed to identify the lamp.",
         unit="Angstrom",
         option="--center",
     )
     lamp_solution: str = setting(
         "",
         section="Wavelengths",
-        help="Known solution, TARGET_solution.toml, whose lines are found again in the lamp.",
+        help="Known dispersion solution (TARGET_solution.toml) to start from.",
         option="--solution",
         metavar="FILE",
     )
     wavelength_order: int | None = setting(
         None,
         section="Wavelengths",
-        help="Order of the dispersion solution, 1 to 5; by default the lowest that predicts lines "
-        "left out of it well.",
+        help="Order of the dispersion solution, 1 to 5; by default chosen by leave-one-out error.",
         option="--order",
         at_least=1,
     )
     zero_point: Literal["none", "sky", "oxygen", "star"] = setting(
         "none",
         section="Wavelengths",
-        help="Lines that tell the zero point of the wavelengths, which is then applied; those of "
-        "sky and oxygen are measured in any case.",
+        help="Lines to measure the wavelength zero point, which is then applied. Sky and oxygen "
+        "lines are always measured.",
         option="--zero-point",
     )
     star_velocity: float | None = setting(
         None,
         section="Wavelengths",
-        help="Velocity of the star whose lines tell the zero point, against the barycentre of the "
-        "solar system.",
-        more="Positive: it recedes.",
+        help="Barycentric velocity of the star, for --zero-point star.",
+        more="Positive: receding.",
         unit="km/s",
         option="--star-velocity",
         at_least=-1000,
@@ -433,7 +431,7 @@ class Recipe:
     heliocentric: bool = setting(
         False,
         section="Wavelengths",
-        help="Take the velocity of the Earth out of the wavelengths (to the barycentre).",
+        help="Correct the wavelengths to the barycentre of the solar system.",
         option="--heliocentric",
         sets=True,
     )
@@ -441,14 +439,14 @@ class Recipe:
     per_frame: bool = setting(
         False,
         section="Products",
-        help="Extract each frame too: TARGET_frames.fits.",
+        help="Extract each frame, too: TARGET_frames.fits.",
         option="--per-frame",
         sets=True,
     )
     units: Literal["adu", "electron"] = setting(
         "adu",
         section="Products",
-        help="Unit of images and spectra; text tables are in ADU always.",
+        help="Unit of images and spectra; text tables are always in ADU.",
         more='"electron" needs the gain.',
         option="--electrons",
         sets="electron",
@@ -457,15 +455,15 @@ class Recipe:
     calibrated: bool = setting(
         False,
         section="Products",
-        help="Write the calibrated frames too.",
-        more="Each has its noise and flags.",
+        help="Write the calibrated frames, too.",
+        more="With noise and flags.",
         option="--save-calibrated",
         sets=True,
     )
     output_dtype: Literal["float32", "float64"] = setting(
         "float32",
         section="Products",
-        help="Data type of images; tables are float64 always.",
+        help="Data type of images; tables are always float64.",
         of_masters=True,
     )
 
@@ -475,19 +473,19 @@ class Recipe:
             check_value(name, getattr(self, name))
         if self.weights != "none" and self.combine in ("median", "minmax"):
             raise UsageError(
-                f"weights are of frames in a mean, and combine is {self.combine!r}",
+                f"weights apply to a mean of frames, but combine is {self.combine!r}",
                 keyword="weights",
                 value=self.weights,
-                hint="Combine by average or clip, or leave the weights.",
+                hint="Use --combine average or clip, or remove --weights.",
             )
         chosen = self.near_row is not None or self.all_spectra
         if chosen and (self.rows is not None or self.whole_span):
             name = "all_spectra" if self.all_spectra else "near_row"
             given = "rows are given" if self.rows is not None else "the whole span is taken"
             raise UsageError(
-                f"{name} chooses among the spectra that are found, but {given}",
+                f"{name} chooses among detected spectra, but {given}",
                 keyword=name,
-                hint="Leave one of the two.",
+                hint="Remove one of the two.",
             )
 
     def __repr__(self) -> str:
@@ -553,9 +551,9 @@ class Recipe:
         with errors_name(path):
             if "recipe" in settings:
                 raise UsageError(
-                    "A table [recipe] is of night files",
+                    "A table [recipe] is for night files only",
                     keyword="recipe",
-                    hint="Leave that line out here, or give the file with --night-file.",
+                    hint="Remove that line here, or pass the file with --night-file.",
                 )
             return cls().replace(**paths_beside(path, settings))
 
@@ -650,13 +648,13 @@ def check_value(name: str, value: object) -> None:
     elif kind is bool:
         fits, wanted = isinstance(value, bool), "true or false"
     elif kind is str:
-        fits, wanted = isinstance(value, str), "a text"
+        fits, wanted = isinstance(value, str), "a string"
     elif kind is int:
         fits = is_number and isinstance(value, int) and value >= least
-        wanted = f"a whole number from {least:g}"
+        wanted = f"an integer of at least {least:g}"
     elif kind is float:
         fits = is_number and least <= float(str(value)) < float("inf")
-        wanted = f"a number from {least:g}"
+        wanted = f"a number of at least {least:g}"
     else:
         fits = _is_range(value)
         wanted = "two rows [first, last], 1 <= first <= last"

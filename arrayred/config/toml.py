@@ -47,7 +47,7 @@ def open_plain_file(path: Path) -> BufferedReader:
     handle = os.open(path, READ_FLAGS)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     return open(handle, "rb")
 
 
@@ -74,17 +74,17 @@ def read_text_file(path: Path, what: str, *, errors: str = "strict") -> str:
             size = os.fstat(file.fileno()).st_size
             raw = file.read(_MOST_BYTES + 1)
     except OSError as error:
-        raise refused(error.strerror or str(error), "Name a file of text.") from error
+        raise refused(error.strerror or str(error), "Name a text file.") from error
     if len(raw) > _MOST_BYTES:
-        raise refused(f"{size} bytes", "Name a file of text of at most 64 MiB.")
+        raise refused(f"{size} bytes", "Name a text file of at most 64 MiB.")
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise refused("it is UTF-16", "Save it as UTF-8.")
     if b"\0" in raw:
-        raise refused("NUL bytes: it is no text", "Name a file of text, saved as UTF-8.")
+        raise refused("it has NUL bytes and is not text", "Name a text file, saved as UTF-8.")
     try:
         return raw.decode("utf-8-sig", errors)
     except UnicodeDecodeError as error:
-        raise refused(f"byte {error.start} is no UTF-8", "Save it as UTF-8.") from error
+        raise refused(f"byte {error.start} is not UTF-8", "Save it as UTF-8.") from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"This is not TOML: {error}", path=path, hint="Mend it.") from error
+        raise UsageError(f"This is not TOML: {error}", path=path, hint="Correct it.") from error
 
 
 def require_known(name: str, known: set[str], what: str) -> None:
@@ -103,7 +103,7 @@ def require_known(name: str, known: set[str], what: str) -> None:
 
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"Did you mean {near[0]!r}?" if near else f"Valid are {', '.join(sorted(known))}."
-        raise UsageError(f"{name!r} is no {what}", keyword=name, hint=hint)
+        raise UsageError(f"{name!r} is not a known {what}", keyword=name, hint=hint)
 
 
 def require_table(name: str, table: object, *, of_lists: bool) -> None:
@@ -114,13 +114,13 @@ def require_table(name: str, table: object, *, of_lists: bool) -> None:
         if of_lists:
             require_texts(key, value)
         elif not isinstance(value, str | int | float):
-            raise UsageError(f"{key} must be text or a number, not {value!r}", keyword=key)
+            raise UsageError(f"{key} must be a string or a number, not {value!r}", keyword=key)
 
 
 def require_texts(name: str, value: object) -> None:
     """Raise UsageError unless a value is a list of strings."""
     if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
-        raise UsageError(f"{name} must be a list of texts, not {value!r}", keyword=name)
+        raise UsageError(f"{name} must be a list of strings, not {value!r}", keyword=name)
 
 
 def toml_lines(entries: Iterable[tuple[str, object]]) -> list[str]:

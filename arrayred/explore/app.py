@@ -88,7 +88,7 @@ class ExplorerPage:
         self.pointed, self.said, self.about = (pn.pane.HTML("") for _ in range(3))
         self.tabs = pn.Tabs(
             ("Spectrum", pn.Column(self.about, self.lines.figure, sizing_mode="stretch_width")),
-            ("Pixel through the frames", self.through.figure),
+            ("Pixel vs. frame", self.through.figure),
             sizing_mode="stretch_width",
         )
         self._shown: ShownImage | None = None
@@ -179,13 +179,13 @@ class ExplorerPage:
     def begin(self) -> None:
         """Extract the spectrum of the group in view, if its frames are few enough."""
         if not self.model.can_combine(self.view):
-            self.about.object = message_html("No spectrum is taken from frames of this kind.")
+            self.about.object = message_html("Spectra are extracted from light frames only.")
         elif self.model.groups[self.view.group].n_bytes <= _MOST_LIGHT_BYTES:
             self._request("spectrum")
         else:
             size = self.model.groups[self.view.group].size
             self.about.object = message_html(
-                f"{size}: type rows, or choose “combined”, to combine them."
+                f"{size}: enter rows, or choose “combined”, to combine them."
             )
 
     def _redraw(self, *, new_limits: bool = False, **changes: Any) -> None:
@@ -272,7 +272,7 @@ class ExplorerPage:
 
     def _announce_image(self, view: View) -> None:
         if view.stage != "raw":
-            self._tell(f"making the {view.stage} image ...")
+            self._tell("Calibrating…")
 
     def _put_image(self, view: View, image: ShownImage | ArrayredError | None) -> None:
         """Show an image, unless the group or stage in view has changed."""
@@ -341,7 +341,7 @@ class ExplorerPage:
 
     def _announce_spectrum(self, view: View) -> None:
         if not self.model.is_combined(view):
-            self.about.object = message_html(f"combining {self.model.groups[view.group].size} ...")
+            self.about.object = message_html("Combining…")
 
     def _put_spectrum(self, view: View, spectrum: Any) -> None:
         """Show a spectrum with its rows, or the reason why there is none."""
@@ -422,19 +422,19 @@ class Controls:
         self.stretch = w.RadioButtonGroup(
             name="Stretch", options=list(get_args(Scale)), value=view.stretch, width=CONTROLS_WIDTH
         )
-        self.low = _number_input("Darkest, %", view.low)
-        self.high = _number_input("Brightest, %", view.high)
+        self.low = _number_input("Black point (percentile)", view.low)
+        self.high = _number_input("White point (percentile)", view.high)
         self.colour = w.Select(name="Colours", options=list(PALETTES), value="grey", width=140)
         self.blocks = w.Select(
-            name="Dots of several pixels", options=list(get_args(BlockStatistic)),
+            name="Downsampling", options=list(get_args(BlockStatistic)),
             value=view.blocks, width=150,
         )  # fmt: skip
-        self.hold = w.Checkbox(name="Same limits for every frame", value=False)
+        self.hold = w.Checkbox(name="Lock display limits", value=False)
         self.column = w.IntInput(name="Column", start=1, value=1, width=90)
         self.row = w.IntInput(name="Row", start=1, value=1, width=90)
-        self.rows = w.TextInput(name="Rows of the spectrum", placeholder="automatic", width=140)
-        self.sky = w.TextInput(name="Rows of the sky", placeholder="automatic", width=150)
-        self.entry = w.TextAreaInput(name="For the night file", height=88, width=CONTROLS_WIDTH)
+        self.rows = w.TextInput(name="Aperture rows", placeholder="automatic", width=140)
+        self.sky = w.TextInput(name="Sky rows", placeholder="automatic", width=150)
+        self.entry = w.TextAreaInput(name="Night-file entry", height=88, width=CONTROLS_WIDTH)
         self.entry.stylesheets = ["textarea { font-family: monospace; font-size: 12px; }"]
         self.copy = w.Button(name="Copy", width=80, button_type="primary")
         self.copied = pn.widgets.StaticText(value="", width=180)
@@ -531,7 +531,7 @@ def _open_server(model: ExplorerModel, port: int, token: str) -> Any:
                     f"Port {port} of {HOST} cannot be used ({error.strerror})",
                     keyword="port",
                     value=port,
-                    hint="Give another with --port, or none.",
+                    hint="Use another --port, or omit it.",
                 ) from error
     raise AssertionError("unreachable")
 
@@ -706,9 +706,9 @@ def rows_line(spectrum: xr.Dataset) -> str:
         words.append("sky " + " and ".join(f"{first}:{last}" for first, last in sides))
     if facts.get("snr", 0) > 0:
         note = f" ({facts['snr_note']})" if "snr_note" in facts else ""
-        words.append(f"signal to noise {facts['snr']:.0f} per column{note}")
+        words.append(f"S/N {facts['snr']:.0f} per column{note}")
     if facts.get("enclosed_fraction", 0) > 0:
-        words.append(f"{facts['enclosed_fraction'] * 100:.1f} % of the light enclosed")
+        words.append(f"{facts['enclosed_fraction'] * 100:.1f}% of flux in aperture")
     return ", ".join(words)
 
 

@@ -95,7 +95,7 @@ class ExplorerModel:
         self.groups: Mapping[str, Group] = groups_by_path(night)
         if not self.groups:
             raise InputError(
-                "There is nothing to look at", path=night.folder, hint="Name a folder of frames."
+                "No frames or products found", path=night.folder, hint="Name a folder of frames."
             )
         self._reading = ReadOptions("auto", memory, self.recipe.overscan)
         self._cache = RecentCache(_MOST_CACHED)
@@ -127,7 +127,7 @@ class ExplorerModel:
                 causes.get(name)
                 or next(iter(plan.problems), None)
                 or InputError(
-                    f"{name} is no target of the plan", hint="See `arrayred inspect --plan`."
+                    f"{name} is not a target of the plan", hint="See `arrayred inspect --plan`."
                 )
             )
         return found
@@ -152,9 +152,9 @@ class ExplorerModel:
         target = self.target(view)
         if target is None or view.stage == "raw":
             return "as in the file" if view.stage == "raw" else self.groups[view.group].size
-        less = [] if target.master is None else [f"less {target.master.title}"]
+        less = [] if target.master is None else [f"{target.master.title} subtracted"]
         less += [] if target.flat is None else [f"divided by {target.flat.frames.title}"]
-        return ", ".join(less) or "nothing subtracted"
+        return ", ".join(less) or "uncalibrated"
 
     def frame(self, view: View) -> Frame:
         """Return the frame in view, with its header values."""
@@ -462,9 +462,7 @@ def parse_rows(text: str) -> RowRange | None:
     first, colon, last = (part.strip() for part in text.partition(":"))
     if colon and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last):
         return int(first), int(last)
-    raise UsageError(
-        f"{text!r} is not A:B, two rows from 1 on, A not above B", hint="Type such as 484:518."
-    )
+    raise UsageError(f"{text!r} is not a row range A:B with 1 <= A <= B", hint="Example: 484:518.")
 
 
 def format_rows(rows: RowRange | None) -> str:

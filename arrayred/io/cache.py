@@ -222,7 +222,7 @@ def cached_image(path: Path) -> ImageHDU | None:
     contents = _open_caches.get(cache) or open_cache(cache)
     name = path.relative_to(cache).as_posix()
     if name in contents.foreign:
-        raise ForeignFileError(contents.foreign[name], path=path, hint="Move it away.")
+        raise ForeignFileError(contents.foreign[name], path=path, hint="Move or rename it.")
     return contents.images.get(name)
 
 
@@ -380,7 +380,7 @@ SCHEMA = 3
 """Version of the format, to be raised whenever a cache is written or read in another way."""
 MOST_METADATA = 256 << 20
 """Largest metadata file, bytes."""
-_WRONG_CHECKSUM = "has not the checksum that it had when it was written"
+_WRONG_CHECKSUM = "has a checksum that differs from the recorded one"
 _MOST_FILES = 10**6
 _MOST_DEEP = 16
 _MOST_VALUES = 2**32
@@ -453,7 +453,7 @@ def marker_in(raw: bytes, cache: Path) -> Marker:
         root = json.loads(raw)
         if MARK not in root["attributes"]:
             raise FrameError(
-                "There is no cache that can be read: its mark is missing",
+                "This is not a readable cache: its marker file is missing",
                 path=cache,
                 hint="Build it again with `arrayred cache NIGHT`.",
             )
@@ -466,7 +466,7 @@ def marker_in(raw: bytes, cache: Path) -> Marker:
             raise refused_cache_error(cache / METADATA, _WRONG_CHECKSUM)
         return Marker(str(mark["key"]), files, str(mark["sha256"]), nodes)
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise refused_cache_error(cache / METADATA, f"it makes no sense ({error!r})") from error
+        raise refused_cache_error(cache / METADATA, f"it is invalid ({error!r})") from error
 
 
 def sum_of_mark(root: Any) -> str:
@@ -512,7 +512,7 @@ def _check_local_files(cache: Path, marker: Marker, wholly: bool) -> None:
     """Raise FrameError unless the files of a local cache are exactly the listed ones."""
     found = dict(_cache_files(cache))
     if odd := sorted(found.keys() ^ marker.files.keys()):
-        what = "is there, but not listed" if odd[0] in found else "is missing"
+        what = "is not listed" if odd[0] in found else "is missing"
         raise refused_cache_error(cache / odd[0], what)
     for name, (size, sha256) in marker.files.items():
         if found[name] != size:
@@ -541,9 +541,7 @@ def _cache_files(cache: Path, below: str = "", depth: int = 0) -> Iterator[tuple
                 if name != METADATA:
                     yield name, status.st_size
             else:
-                raise refused_cache_error(
-                    cache / name, "is no regular file with a name that arrayred gives"
-                )
+                raise refused_cache_error(cache / name, "is not a regular file written by arrayred")
 
 
 def require_safe(name: str, cache: Path) -> None:
@@ -567,15 +565,15 @@ def _pixels_at(cache: Path, node: str, marker: Marker, stamp: Stamp) -> CachedAr
         n_frames, n_rows, n_columns = array.shape
         shape, dtype = (n_frames, n_rows, n_columns), str(array.dtype)
         if dtype not in DTYPES or not is_as_written(array) or math.prod(shape) > _MAX_ARRAY_PIXELS:
-            raise UsageError("the pixels are not stored as arrayred stores them")
+            raise UsageError("the pixels have an unexpected format")
         if (array.chunks, array.shards) != (ours := chunks_of(shape, dtype)):
-            raise UsageError("the pixels are not divided as arrayred divides them")
+            raise UsageError("the pixels have unexpected chunks")
         files = [name for name in marker.files if name.startswith(f"{node}/c/")]
         across, down = -(-n_frames // ours[1][0]), -(-n_rows // ours[1][1])
         if len(files) != across * down or set(files) != {
             f"{node}/c/{i}/{j}/0" for i in range(across) for j in range(down)
         }:
-            raise UsageError("its shards are not those of its shape")
+            raise UsageError("its shards do not match its shape")
         return CachedArray(cache, node, shape, dtype, stamp, text)
     except ArrayredError as error:
         raise refused_cache_error(path, f"is refused: {error.args[0]}") from error
@@ -588,7 +586,7 @@ def _require_harmless(told: Any) -> None:
     if told["node_type"] == "group":
         return
     if told["node_type"] != "array" or told["zarr_format"] != 3 or told["storage_transformers"]:
-        raise ValueError("this is no array of zarr's format 3")
+        raise ValueError("this is not a Zarr format 3 array")
     if told["data_type"] not in _COORD_DTYPES:
         raise ValueError(f"the type {told['data_type']!r}")
     if math.prod(told["shape"]) > _MOST_VALUES * (2**8 if len(told["shape"]) == 3 else 1):
@@ -643,7 +641,7 @@ def _sha256_of_file(path: Path) -> str:
 def refused_cache_error(path: Path, what: str) -> FrameError:
     """Return the error for a cache that is damaged, or not written by arrayred."""
     return FrameError(
-        f"The cache is damaged or not arrayred's: this {what}",
+        f"The cache is damaged or was not written by arrayred: it {what}",
         path=path,
         hint="Build it again with `arrayred cache`, or reduce the night without it.",
     )
@@ -753,12 +751,12 @@ def records_from_json(raw: bytes) -> tuple[list[FrameRecord], ForeignFiles]:
             raise ValueError(len(entries))
         records = [FrameRecord.from_json(entry) for entry in entries]
         if len({record.name for record in records}) < len(records):
-            raise ValueError("a name stands twice")
+            raise ValueError("a name occurs twice")
         return records, tuple(
             (_require_string(name), _require_string(why)) for name, why in table["foreign"]
         )
     except (KeyError, RecursionError, TypeError, ValueError) as error:
-        raise UsageError(f"The records of its frames make no sense ({error!r})") from error
+        raise UsageError(f"The records of its frames are invalid ({error!r})") from error
 
 
 def _pixel_format_in(entry: Any) -> PixelFormat:

@@ -119,7 +119,7 @@ def build_cache(
     """
     if os.path.lexists(place) and not overwrite:
         raise UsageError(
-            "There is something already", path=place, hint="Give --overwrite to replace it."
+            "The path already exists", path=place, hint="Use --overwrite to replace it."
         )
     plain = sum(frame.image.source.n_bytes for frames in night.groups.values() for frame in frames)
     require_room(place.parent, plain // _AT_BEST, "the cache needs")
@@ -135,7 +135,7 @@ def build_cache(
         raise StorageError(
             f"The cache cannot be written ({error.strerror or error})",
             path=place,
-            hint="Make room, or choose another folder with --cache-dir or --to.",
+            hint="Free some disk space, or choose another folder with --cache-dir or --to.",
         ) from error
     finally:
         _remove_unfinished(partial)
@@ -214,7 +214,7 @@ def _write_group(
     night: CacheInput, store: Path, node: str, frames: Sequence[Frame], threads: int
 ) -> Iterator[FrameRecord]:
     """Write the cube of one group, and yield the records of its frames."""
-    require_same_unit(frames, "Cache frames of one unit together.")
+    require_same_unit(frames, "Cache only frames of the same unit together.")
     for frame in frames:
         if frame.image.planes_of(DQ) and not frame.is_own:
             masks = ", ".join(plane.title for plane in frame.image.planes_of(DQ))
@@ -395,7 +395,7 @@ class CacheFolder:
             return None
         contents = open_cache(place, wholly=True)
         if contents.key != key:
-            raise FrameError("The cache is one of other frames", path=place, hint="Remove it.")
+            raise FrameError("The cache contains other frames", path=place, hint="Remove it.")
         with contextlib.suppress(OSError):
             os.utime(place)
         return contents
@@ -446,7 +446,7 @@ class CacheFolder:
             raise StorageError(
                 f"The folder of caches cannot be made ({error.strerror})",
                 path=self.folder,
-                hint="Choose another with --cache-dir, or give --no-cache.",
+                hint="Choose another with --cache-dir, or use --no-cache.",
             ) from error
         self._require_own()
         self._sweep()
@@ -487,13 +487,11 @@ class CacheFolder:
             return
         theirs = status.st_uid != os.geteuid()
         if theirs or status.st_mode & stat.S_IWOTH or not stat.S_ISDIR(status.st_mode):
-            why = (
-                "belongs to somebody else" if theirs else "can be written by anybody, or is a link"
-            )
+            why = "belongs to another user" if theirs else "is writable by others, or is a link"
             raise UsageError(
                 f"The folder of caches {why}",
                 path=self.folder,
-                hint="Choose your own with --cache-dir, or give --no-cache.",
+                hint="Choose your own with --cache-dir, or use --no-cache.",
             )
 
     def _sweep(self, age: float = _DAY_IN_SECONDS) -> None:
@@ -552,7 +550,7 @@ def upload_cache(cache: Path, url: Address, *, overwrite: bool = False) -> None:
         if retry_remote(lambda: system.exists(root), url):
             if not overwrite:
                 raise UsageError(
-                    "There is something already", path=url, hint="Give --overwrite to replace it."
+                    "The path already exists", path=url, hint="Use --overwrite to replace it."
                 )
             if is_there(url / METADATA):
                 retry_remote(lambda: system.rm(f"{root}/{METADATA}"), url)
@@ -566,7 +564,7 @@ def upload_cache(cache: Path, url: Address, *, overwrite: bool = False) -> None:
         raise StorageError(
             f"The cache cannot be written ({error.args[0]})",
             path=url,
-            hint="Look after address and rights.",
+            hint="Check the address and your permissions.",
         ) from error
 
 
@@ -590,7 +588,7 @@ def fetch_cache(url: Address, library: CacheFolder | None = None) -> Path:
         raw = read_range(url / METADATA, 0, MOST_METADATA)
     except ArrayredError as error:
         raise InputError(
-            f"There is no cache that can be read ({METADATA}: {error.args[0]})",
+            f"No readable cache found ({METADATA}: {error.args[0]})",
             path=url,
             hint=error.hint,
         ) from error
@@ -609,7 +607,7 @@ def _fetch_files(url: Address, root: bytes, place: Path, most_bytes: int) -> Non
     n_bytes = sum(size for size, _ in marker.files.values())
     if n_bytes > most_bytes:
         raise UsageError(
-            "The cache is larger than all caches may be", path=url, hint="Raise --cache-size."
+            "The cache exceeds the maximum size of all caches", path=url, hint="Raise --cache-size."
         )
     for name in marker.files:
         require_safe(name, url)
@@ -627,9 +625,9 @@ def _fetch_files(url: Address, root: bytes, place: Path, most_bytes: int) -> Non
             partial.rename(place)
     except OSError as error:
         raise StorageError(
-            f"The cache cannot be fetched ({error.strerror or error})",
+            f"The cache cannot be downloaded ({error.strerror or error})",
             path=place,
-            hint="Make room, or choose another folder with --cache-dir.",
+            hint="Free some disk space, or choose another folder with --cache-dir.",
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

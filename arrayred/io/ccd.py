@@ -109,8 +109,8 @@ def to_ccddata(image: xr.Dataset, header: astropy.io.fits.Header | None = None) 
 def _refuse_cube(image: xr.Dataset) -> None:
     if COUNTS in image and FRAME in image[COUNTS].dims:
         raise MismatchError(
-            f"This is a cube of {image.sizes[FRAME]} frames, but a CCDData holds one image",
-            hint="Take frames one by one, to_ccddata(cube.isel(frame=0)), or combine them.",
+            f"This cube has {image.sizes[FRAME]} frames, but a CCDData holds one image",
+            hint="Convert single frames, to_ccddata(cube.isel(frame=0)), or combine them.",
         )
 
 
@@ -166,7 +166,7 @@ def from_ccddata(ccd: CCDData) -> xr.Dataset:
         raise UsageError(
             f"This is {type(ccd).__module__}.{type(ccd).__name__}, not a CCDData",
             value=type(ccd).__name__,
-            hint="Take an astropy.nddata.CCDData, or open the file with open_frames.",
+            hint="Use an astropy.nddata.CCDData, or open the file with open_frames.",
         )
     unit = str(ccd.unit)
     counts = np.array(ccd.data, dtype=np.asarray(ccd.data).dtype.newbyteorder("="))
@@ -207,7 +207,7 @@ def _sigma_of_ccd(ccd: CCDData) -> NDArray[Any] | None:
             f"The uncertainty is of the kind {kind!r} in {found.unit}, the image in {ccd.unit}",
             keyword="uncertainty",
             value=kind,
-            hint="Take a StdDevUncertainty in the unit of the image.",
+            hint="Use a StdDevUncertainty in the unit of the image.",
         )
     return np.asarray(found.represent_as(StdDevUncertainty).array)
 
@@ -222,7 +222,7 @@ def _flags_of_ccd(ccd: CCDData, shape: tuple[int, ...]) -> NDArray[np.uint8] | N
         raise MismatchError(
             f"The flags are {bits.dtype}, but those of an image are uint8",
             keyword="flags",
-            hint=f"Give the bits {DQ_MEANINGS}, or set ccd.flags = None.",
+            hint=f"Use the bits {DQ_MEANINGS}, or set ccd.flags = None.",
         )
     return flags_of(None if mask is None else np.broadcast_to(mask, shape), bits)
 
@@ -264,7 +264,7 @@ def to_spectrum(spectrum: xr.Dataset) -> Spectrum:
         found = {name: variable.dims for name, variable in spectrum.data_vars.items()}
         raise MismatchError(
             f"A spectrum has the variable 'flux' with dims ('x',) in memory, but this has {found}",
-            hint="Take what extract or subtract_sky returned; call .load() first if it is chunked.",
+            hint="Use the result of extract or subtract_sky; call .load() first if it is chunked.",
         )
     variance = spectrum.get(VARIANCE)
     header = header_of(spectrum.attrs) or Header()
@@ -323,7 +323,7 @@ def from_astropy(meta: Any) -> Header:
                 meta[key if len(key) <= 8 else f"HIERARCH {key}"] = value
             except ValueError as error:
                 raise MismatchError(
-                    f"The header's {key!r} is {value!r}, which no FITS header can hold",
+                    f"The header's {key!r} is {value!r}, which FITS headers do not allow",
                     keyword=key,
                     value=value,
                     hint="Remove it from ccd.meta.",

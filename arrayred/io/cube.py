@@ -182,7 +182,7 @@ def frames_at(
     found = [files_at(place, depth) for place in places]
     files = list({_absolute(file): file for some in found for file in some}.values())
     if not files:
-        raise InputError(f"There is no frame in {paths}", hint="Name a folder with FITS files.")
+        raise InputError(f"No frames found in {paths}", hint="Name a folder with FITS files.")
     tops = [_absolute(place if place.is_dir() else place.parent) for place in places]
     top = Path(os.path.commonpath(tops)) if root is None else Path(root).absolute()
     frames, failures = read_frames(files, meaning, top, extension=extension)
@@ -217,7 +217,7 @@ def _matching_paths(given: str | PathLike[str]) -> list[Path]:
     places = [p for p in map(Path, matches) if p.is_dir() or is_fits_name(p.name)]
     if not places:
         raise InputError(
-            f"No folder and no FITS file matches {path!r}",
+            f"No folder or FITS file matches {path!r}",
             path=path,
             hint="Check the pattern, and that its first folders exist.",
         )
@@ -278,7 +278,7 @@ def make_stack(frames: Sequence[Frame], *, lazy: bool) -> FrameStack | PackedSta
     MismatchError
         Frames differ in shape or unit.
     """
-    require_same_unit(frames, "Stack frames of one unit only.")
+    require_same_unit(frames, "Stack frames of the same unit only.")
     if lazy and not all(frame.image.is_local for frame in frames):
         return PackedStack([frame.image for frame in frames])
     return FrameStack([plain_pixels(frame.image) for frame in frames])
@@ -312,7 +312,7 @@ def _chunk_lengths(
             f"The chunks {chunks!r} are not lengths along {FRAME}, {Y} and {X}",
             keyword="chunks",
             value=chunks,
-            hint='Take "auto", a number of rows, {"frame": 1, "y": 256}, or None for no chunks.',
+            hint='Use "auto", a number of rows, {"frame": 1, "y": 256}, or None for no chunks.',
         )
     n_frames, n_rows, n_columns = (
         size if wanted.get(dim) in (None, "auto", -1) else min(int(wanted[dim]), size)
@@ -408,9 +408,9 @@ def headers(cube: xr.Dataset) -> dict[str, astropy.io.fits.Header]:
     check_dataset(cube, "a cube")
     if not {FRAME, "path"} <= {*cube.coords}:
         raise MismatchError(
-            "The cube does not name the files of its frames: it has no coordinates frame and path",
+            "The cube has no coordinates frame and path, which name the files of its frames",
             keyword="path",
-            hint="Take what open_frames returned.",
+            hint="Use a cube from open_frames.",
         )
     from astropy.io import fits
 

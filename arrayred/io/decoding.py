@@ -78,7 +78,7 @@ def inflate(image: ImageHDU, target: IO[bytes]) -> None:
             piece = source.read(min(_INFLATED_PIECE, left))
             if not piece:
                 raise FrameError(
-                    "The compressed file ends within its pixels", path=path, hint="Copy it again."
+                    "The compressed file is truncated", path=path, hint="Copy it again."
                 )
             target.write(piece)
             left -= len(piece)
@@ -86,9 +86,9 @@ def inflate(image: ImageHDU, target: IO[bytes]) -> None:
             left -= len(piece)
             if left < -_DRAIN_LIMIT:
                 raise FrameError(
-                    "Far more follows than the header promises",
+                    "The file is much larger than its header states",
                     path=path,
-                    hint="Decompress it by hand.",
+                    hint="Decompress it yourself.",
                 )
 
 
@@ -132,7 +132,7 @@ class _Child:
         found = self._answer([str(path.absolute()), str(image.hdu), target])
         if found is None:
             code = self.end()
-            why = "does not come to an end" if code == -_KILLED else f"failed ({code})"
+            why = "does not end" if code == -_KILLED else f"failed ({code})"
             raise FrameError(
                 f"The decoder of the compressed image {why}", path=path, hint="Copy it again."
             )
@@ -226,11 +226,11 @@ def decode_tiles(image: ImageHDU, target: IO[bytes]) -> None:
     try:
         with fits.open(path, do_not_scale_image_data=True, memmap=False) as hdus:
             if hdus[image.hdu].shape != (n_rows, n_columns):
-                raise ValueError(f"{hdus[image.hdu].shape} pixels, not as its header says")
+                raise ValueError(f"{hdus[image.hdu].shape} pixels, unlike its header")
             for first in range(0, n_rows, step):
                 stored: Any = np.asarray(hdus[image.hdu].section[first : first + step])
                 if stored.dtype.kind != wanted.kind:
-                    raise ValueError(f"it is {stored.dtype}, not as its header says")
+                    raise ValueError(f"it is {stored.dtype}, unlike its header")
                 raw = stored.astype(wanted).tobytes()
                 total = ones_complement_sum(raw + bytes(-len(raw) % 4), total)
                 target.write(raw)

@@ -21,8 +21,8 @@ from arrayred.io.scan import PRODUCT_CARD, ImageHDU, scan
 
 _MOST_LOOKED_INTO = 100
 _UNREADABLE = {
-    FileNotFoundError: "There is no such folder",
-    NotADirectoryError: "This is a file, but a folder was asked for",
+    FileNotFoundError: "No such folder",
+    NotADirectoryError: "This is a file, not a folder",
 }
 
 
@@ -52,7 +52,7 @@ def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
         raise InputError(
             _UNREADABLE.get(type(error), f"The folder cannot be read ({error.strerror})"),
             path=error.filename or folder,
-            hint=_other_spelling(folder) or "Name a folder of frames.",
+            hint=_other_spelling(folder) or "Name a folder of raw frames.",
         ) from error
     return [path for path in found if is_fits_name(path.name) and path.match(pattern)]
 
@@ -229,7 +229,7 @@ def _image_in_cache(path: Path, extension: str) -> ImageHDU | None:
     image = cached_image(path)
     if image is not None and extension and extension.upper() not in (str(image.hdu), image.name):
         raise FrameError(
-            f"The cache holds image {image.title} of the file, not {extension}",
+            f"The cache contains image {image.title} of the file, not {extension}",
             path=path,
             hint="Name the folder of the files themselves.",
         )

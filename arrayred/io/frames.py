@@ -288,7 +288,7 @@ def frame_from_header(label: str, image: ImageHDU, instrument: Instrument) -> Fr
     remarks = [taken_for(kind.frame_type, kind.known_from)] if kind.known_from else []
     sections, odd, wrong = sections_of(image, instrument)
     if image.hdu > 0 and image.header.readable("INHERIT") is False:
-        remarks.append("INHERIT=F: the cards of the primary header are not used")
+        remarks.append("INHERIT=F: the primary header is not used")
     if image.warning:
         remarks.append(image.warning)
     frame = Frame(
@@ -323,7 +323,7 @@ def frame_from_header(label: str, image: ImageHDU, instrument: Instrument) -> Fr
     return frame
 
 
-_TAKEN_FOR = "taken for a frame of type"
+_TAKEN_FOR = "used as"
 
 
 def taken_for(frame_type: str | None, witness: str) -> str:
@@ -381,7 +381,7 @@ class HeaderValues:
         self.refusals: list[ArrayredError] = []
         self.warnings: list[str] = []
         if odd := self._header.odd_keywords():
-            self.warnings.append(f"characters that FITS does not allow, in {', '.join(odd)}")
+            self.warnings.append(f"characters not allowed by FITS in {', '.join(odd)}")
 
     def _first(self, keywords: Iterable[str]) -> tuple[str, Value]:
         """Return keyword and value of the first card that exists, is readable and not blank."""
@@ -438,13 +438,13 @@ class HeaderValues:
             self.refusals.append(self._contradiction(known[0].keyword, rivals))
         elif len(meant) > 1:
             self.warnings.append(
-                f"{known[0].keyword} stands {len(rivals)} times in the header: "
-                "the value that is a frame type counts"
+                f"{known[0].keyword} stands {len(rivals)} times in the header: the value that is a "
+                "valid frame type is used"
             )
         if known[0].keyword != first:
             self.warnings.append(
-                f"{first} is {str(value).strip()!r}, which is not a frame type: "
-                f"{known[0].keyword} counts"
+                f"{first} is {str(value).strip()!r}, which is not a valid frame type: "
+                f"{known[0].keyword} is used"
             )
         return known
 
@@ -454,10 +454,9 @@ class HeaderValues:
         return instrument.dispersion_axis or (int(found) if found in (1, 2) else None)
 
     def _contradiction(self, keyword: str, values: Sequence[Value]) -> HeaderError:
-        told = f", or tell its {_told_as(keyword in self._keywords['exptime'], self._path)}"
+        told = f", or set its {_told_as(keyword in self._keywords['exptime'], self._path)}"
         return HeaderError(
-            f"{keyword} stands {len(values)} times in the header, and says "
-            f"{_listed_values(values)}",
+            f"{keyword} stands {len(values)} times in the header, with {_listed_values(values)}",
             path=self._path,
             keyword=keyword,
             value=tuple(values),
@@ -532,9 +531,9 @@ class HeaderValues:
 
     def _no_exposure(self, keyword: str, value: object) -> HeaderError:
         """Return the error for an invalid or missing exposure card, with the ways to tell it."""
-        what = f"{keyword} is {value!r}, which is not an exposure in seconds"
+        what = f"{keyword} is {value!r}, which is not a valid exposure time in seconds"
         if keyword == "":
-            what = "No card gives the exposure"
+            what = "The header has no exposure time"
         return HeaderError(
             what,
             path=self._path,
@@ -547,15 +546,15 @@ class HeaderValues:
         """Return the ways to tell an exposure; a keyword with another unit may be in seconds."""
         named = keyword if keyword not in ("", "EXPTIME") else "KEYWORD"
         return (
-            f"Correct EXPTIME, use --card EXPTIME=SECONDS, tell its {_told_as(True, self._path)}, "
-            f'name its card in an instrument file ([keywords] exptime = ["{named}"]), '
+            f"Correct EXPTIME, use --card EXPTIME=SECONDS, set its {_told_as(True, self._path)}, "
+            f'name its keyword in an instrument file ([keywords] exptime = ["{named}"]), '
             "or exclude the frame."
         )
 
     def _compare_exposures(self, keyword: str, value: Value, seconds: float) -> None:
         """Warn of an exposure that is text, or that the EXPOSURE card contradicts."""
         if isinstance(value, str):
-            self.warnings.append(f"{keyword} is the text {value!r}, taken as a number")
+            self.warnings.append(f"{keyword} is the string {value!r}, read as a number")
         other = _as_number(self._first(["EXPOSURE"])[1]) if keyword != "EXPOSURE" else None
         if other is not None and self._is_in_seconds("EXPOSURE") and other != seconds:
             told = f"{keyword} is {seconds:g}, but EXPOSURE is {other:g}"
@@ -586,7 +585,9 @@ class HeaderValues:
         start = next(filter(None, (start_of(date, clock) for date, clock in pairs)), None)
         if start is None and any(clocks or not _DAY.match(date) for date in dates):
             spelt = " ".join([dates[0], *clocks[:1]])
-            self.warnings.append(f"{spelt!r} is no time in UTC: its start is taken as unknown")
+            self.warnings.append(
+                f"{spelt!r} is not a valid UTC time: the start of the exposure is unknown"
+            )
         return start
 
     def unit(self, instrument: Instrument) -> Unit:
@@ -594,7 +595,7 @@ class HeaderValues:
         spelt = self.text("unit")
         unit = instrument.unit_of(spelt) if spelt else "adu"
         if unit is None:
-            told = f"the unit {spelt!r} of the pixels is unknown, taken for adu"
+            told = f"the unit {spelt!r} of the pixels is unknown; ADU assumed"
             self.warnings.append(to_check(told))
         return unit or "adu"
 
@@ -619,7 +620,7 @@ def _told_as(is_exposure: bool, path: Path) -> str:
     """Return how a night file tells the exposure or the type of a file, as a phrase."""
     name = without_suffix(path.name)
     if is_exposure:
-        return f'exposure in a night file ([exptime] "{name}" = SECONDS)'
+        return f'exposure time in a night file ([exptime] "{name}" = SECONDS)'
     return f'type in a night file ([types] TYPE = ["{name}"])'
 
 
@@ -906,11 +907,11 @@ def _by_instrument(image: ImageHDU, texts: dict[str, str]) -> SectionsFound:
         return sections, (), ()
     told = " and ".join(f"{key} {text}" for key, text in texts.items())
     refusal = MismatchError(
-        f"The instrument file says {told}: {why}",
+        f"The instrument file gives {told}: {why}",
         path=image.source.path,
         keyword="detector",
         value=told,
-        hint="Mend the instrument file, exclude the frame, or do without (--no-overscan).",
+        hint="Correct the instrument file, exclude the frame, or use --no-overscan.",
     )
     return None, (), (refusal,)
 

@@ -85,7 +85,7 @@ def parse_card(card: str) -> tuple[Value, str]:
         f"The card {card.rstrip()!r} cannot be understood",
         keyword=keyword,
         value=text,
-        hint=f"Mend {keyword} in the header.",
+        hint=f"Correct {keyword} in the header.",
     )
 
 
@@ -104,7 +104,9 @@ def card_images(keyword: str, value: Value, comment: str = "") -> list[str]:
     """
     if not re.fullmatch(r"[A-Z0-9_-]{1,8}", keyword):
         raise HeaderError(
-            f"{keyword!r} is no FITS keyword", keyword=keyword, hint="Take up to 8 of A-Z 0-9 _ -."
+            f"{keyword!r} is not a valid FITS keyword",
+            keyword=keyword,
+            hint="Use up to 8 of A-Z 0-9 _ -.",
         )
     if keyword in _VALUELESS:
         raise HeaderError(f"{keyword} takes no value", keyword=keyword, value=value)
@@ -124,10 +126,10 @@ def require_card_text(keyword: str, text: str) -> None:
     if not _PRINTABLE.match(text):
         odd = next(c for c in text if not " " <= c <= "~")
         raise HeaderError(
-            f"{keyword} = {text!r} holds {odd!r}, which no FITS header can",
+            f"{keyword} = {text!r} contains {odd!r}, which FITS headers do not allow",
             keyword=keyword,
             value=text,
-            hint="Take printable ASCII characters.",
+            hint="Use printable ASCII characters.",
         )
 
 
@@ -140,7 +142,7 @@ def _plain_text(keyword: str, value: bool | float | None) -> str:
         return str(value)
     if isinstance(value, int) or not math.isfinite(value):
         raise HeaderError(
-            f"{keyword} is {value}, which no FITS header can hold", keyword=keyword, value=value
+            f"{keyword} is {value}, which FITS headers do not allow", keyword=keyword, value=value
         )
     return repr(float(value)).upper()
 

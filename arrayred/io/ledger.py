@@ -243,10 +243,10 @@ def _read_manifest(out: Path) -> tuple[dict[str, Mapping[str, Any]], bool]:
 
 def _other_version_error(out: Path) -> UsageError:
     return UsageError(
-        "What was made here was recorded by another version of arrayred",
+        "The products here were written by another version of arrayred",
         path=out,
         hint="Use that version, choose another output folder, or remove "
-        f"{printable(str(out / STATE_FOLDER))} and give --overwrite to make all of it anew.",
+        f"{printable(str(out / STATE_FOLDER))} and use --overwrite to make all products again.",
     )
 
 
@@ -627,7 +627,9 @@ def verify_outputs(path: Path) -> Iterator[Verification]:
         folders = list(output_folders(path))
         if not folders:
             raise UsageError(
-                "Nothing was finished here", path=path, hint="Name an output folder of arrayred."
+                "No finished products found here",
+                path=path,
+                hint="Name an output folder of arrayred.",
             )
         for out in folders:
             yield _verify_folder(out)
@@ -635,7 +637,7 @@ def verify_outputs(path: Path) -> Iterator[Verification]:
         yield _verify_product(path)
     else:
         raise UsageError(
-            "There is no such file or folder", path=path, hint="Name an output folder or a product."
+            "No such file or folder", path=path, hint="Name an output folder or a product."
         )
 
 
@@ -661,7 +663,7 @@ def _verify_product(path: Path) -> Verification:
     where = path.absolute()
     if path.name == LOG_FILE:
         raise UsageError(
-            "This is the log of what was run, which every run adds to",
+            "This is the log of the runs, which changes with every run",
             path=path,
             hint="Name a product or an output folder.",
         )
@@ -673,9 +675,9 @@ def _verify_product(path: Path) -> Verification:
                 return Verification(out, _check_entries(found, out))
             break
     raise UsageError(
-        "This is no product that is known to have been finished",
+        "This is not a finished product of arrayred",
         path=path,
-        hint="Name a product or an output folder; --explain tells a product's own story.",
+        hint="Name a product or an output folder; --explain shows the history of a product.",
     )
 
 
@@ -761,7 +763,7 @@ def require_single_night(out: Path) -> None:
     """Raise UsageError if a folder holds the products of many nights."""
     if holds_many_nights(out) and not holds_single_night(out):
         raise UsageError(
-            "This folder holds the products of many nights, each in a folder of its own",
+            "This folder contains many nights, each in a folder of its own",
             path=out,
             hint=f"Name one of those folders, such as {_first_night_folder(out)}, or another one.",
         )
@@ -771,9 +773,9 @@ def require_many_nights(out: Path) -> None:
     """Raise UsageError if a folder holds the products of one night."""
     if holds_single_night(out) and not holds_many_nights(out):
         raise UsageError(
-            "This folder holds the products of a single night",
+            "This folder contains the products of a single night",
             path=out,
-            hint="Choose another folder for many nights: each gets a folder of its own there.",
+            hint="Choose another folder for many nights; each gets a subfolder.",
         )
 
 
@@ -842,11 +844,11 @@ def load_saved_cards(out: Path) -> SavedCards:
         named = {name: checked_cards(cards) for name, cards in tables.get("targets", {}).items()}
         return SavedCards(checked_cards(tables.get("cards", {})), named)
     except UsageError as error:
-        error.path, error.hint = str(path), error.hint or "Mend or delete it."
+        error.path, error.hint = str(path), error.hint or "Correct or delete it."
         raise
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(
-            f"The file is no table of cards ({error})", path=path, hint="Mend or delete it."
+            f"The file is not a table of cards ({error})", path=path, hint="Correct or delete it."
         ) from error
 
 

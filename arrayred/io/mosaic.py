@@ -54,20 +54,20 @@ def with_all_images(image: ImageHDU, given: str = "") -> ImageHDU:
     given : the image that the user asked for, or "": `image` is that one then.
     """
     if given:
-        return replace(image, note=f"read from image {image.title} of their files, as asked for")
+        return replace(image, note=f"read from image {image.title} of their files, as requested")
     images = (replace(image, further=()), *image.further)
     names = ", ".join(one.title for one in images)
     parts, why = _placed_parts(images)
     if why:
         told = (
-            f"{len(images)} images a file ({names}): only the first, {image.title}, is read, since "
-            f"{why}; --extension NAME reads another"
+            f"{len(images)} images per file ({names}): only the first, {image.title}, is read "
+            f"because {why}; use --extension NAME for another"
         )
         return replace(image, further=(), warning=told)
     levelled = any(part.sections.overscan is not None for part in parts)
     scaled = any(part.factor != 1.0 for part in parts)
-    corrected = ["less the overscan of each"] * levelled + ["in the adu of the first"] * scaled
-    told = f"put together from {len(images)} images ({names})"
+    corrected = ["each overscan-subtracted"] * levelled + ["in the ADU of the first"] * scaled
+    told = f"joined from {len(images)} images ({names})"
     return ImageHDU(
         replace(
             image.source,
@@ -108,8 +108,8 @@ def _planes_left_out(parts: Sequence[Part], planes: Sequence[ImageHDU]) -> str:
     if not unused:
         return ""
     return (
-        f"{', '.join(unused)} not used: noise of parts is not put together, and masks only where "
-        "each part has one"
+        f"{', '.join(unused)} not used: the noise of the images is not joined, and masks only if "
+        "each image has one"
     )
 
 
@@ -147,7 +147,7 @@ def _placed_parts(images: Sequence[ImageHDU]) -> tuple[tuple[Part, ...], str]:
     """Return the parts of a frame, or none and the reason."""
     keyword = next((k for k in _PLACES if all(k in image.header for image in images)), None)
     if keyword is None:
-        return (), "no DETSEC says how they lie"
+        return (), "DETSEC is missing"
     placed = []
     for image in images:
         section, kept = _spans(image.header, keyword), _section_kept(image)

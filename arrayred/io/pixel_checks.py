@@ -109,7 +109,7 @@ def target_change_warnings(frames: Sequence[Frame]) -> list[str]:
     traces = ((frame, probe_trace(frame, step)) for frame in frames_to_probe(frames))
     readable = [(frame, trace) for frame, trace in traces if trace is not None]
     return [
-        f"{after.label} seems to show another target than {before.label}: {difference}"
+        f"{after.label} seems to show a different target from {before.label}: {difference}"
         for (before, one), (after, other) in pairwise(readable)
         if (difference := _target_difference(one, other, step))
     ]
@@ -141,7 +141,7 @@ def _target_difference(one: TraceProbe, other: TraceProbe, step: int) -> str:
     )
     if not is_unlike:
         return ""
-    told = "" if correlation is None else f", spectra that correlate at {correlation:.2f}"
+    told = "" if correlation is None else f", spectra with correlation {correlation:.2f}"
     return f"trace at row {other.row:.0f}, not {one.row:.0f}, {ratio:.2g} times the light{told}"
 
 
@@ -284,8 +284,8 @@ def _with_block_warning(frame: Frame) -> Frame:
     if there <= _BLOCK_FRACTION or beside > there / 2:
         return frame
     told = (
-        f"{there:.1%} of the pixels are {lowest:.0f}, as if missing, but no BLANK says so; "
-        "they are taken for counts"
+        f"{there:.1%} of the pixels are {lowest:.0f}, as if missing, but BLANK is not set; they "
+        "are used as counts"
     )
     return _with_warning(frame, to_check(told))
 
@@ -369,19 +369,19 @@ def why_flat_unusable(flat: Frame, dark: Frame | None) -> str:
     if n_full >= max(_MIN_FULL_PIXELS, _PLATEAU_FRACTION * bright.size) and _is_plateau(
         bright, n_full
     ):
-        return f"saturated: {n_full} of {sample.values.size} pixels looked at are at {top:g}"
+        return f"saturated: {n_full} of {sample.values.size} sampled pixels are at {top:g}"
     below = sample_frame(dark) if dark is not None else None
     level = below.level if below is not None else 0.0
     noise = below.noise if below is not None else sample.noise
     lights = sample.values - level
     light = float(lights[int(_BRIGHT_QUANTILE * (lights.size - 1))])
     if light > 0 and not 1 / _MOST_LIGHT < light < _MOST_LIGHT:
-        return f"no flat: {light:g} above its dark cannot be counts, nor counts over their mean"
+        return f"not a flat: {light:g} above its dark cannot be counts, nor counts over their mean"
     if light <= (_MIN_FLAT_SNR * noise if below is not None else 0.0):
         return f"too faint: {light:g} above its dark, whose noise is {noise:.3g}"
     brightest = float(lights[int(_BRIGHTEST_QUANTILE * (lights.size - 1))])
     lit = np.count_nonzero(lights > _TENTH * brightest) / lights.size
-    return f"lit on {100 * lit:.0f} % of its pixels only: no flat" if lit < _TENTH else ""
+    return f"lit on {100 * lit:.0f} % of its pixels only" if lit < _TENTH else ""
 
 
 def _is_plateau(bright: np.ndarray[tuple[int], np.dtype[np.float64]], n_full: int) -> bool:
@@ -580,7 +580,7 @@ def _axis_of_pixels(frames: Sequence[Frame]) -> tuple[int, str]:
     shown = {_axis_of_arc(peaks) for _, peaks in _probed(lamps)}
     if not found:
         is_seen = 2 in shown and 1 not in shown
-        return (2, _TURNED.format("the lines of the arcs run")) if is_seen else (1, "")
+        return (2, _TURNED.format("the arc lines run")) if is_seen else (1, "")
     flats = [f for f in frames if f.frame_type == "flat"][:_MOST_LAMPS]
     shown |= {_axis_of_light(p, f.shape) for f, p in _probed(flats)} & {1}
     traces = [(f, _inner(peaks.traces(2), f.shape[1])[0]) for f, peaks in found]
@@ -596,11 +596,11 @@ def _axis_of_pixels(frames: Sequence[Frame]) -> tuple[int, str]:
 
 
 _TURNED = (
-    "dispersed along the columns (no DISPAXIS card): {}. Use --dispersion-axis x if it is not so"
+    "dispersed along the columns (no DISPAXIS card): {}; use --dispersion-axis x if this is wrong"
 )
 _MAY_BE_TURNED = (
-    "no spectrum is seen along the rows, but a peak {}: if it is the spectrum, "
-    "use --dispersion-axis y"
+    "no spectrum is detected along the rows, but a peak {}: if it is the spectrum, use "
+    "--dispersion-axis y"
 )
 
 
@@ -733,8 +733,8 @@ def _confirmed(frame: Frame, short: float) -> Frame:
 
 
 _SEEMS_AN_ARC = (
-    "seems to be an arc, as its lines fill the slit and its exposure is short: "
-    "if so, say it in a night file ([types] arc = [...])"
+    "seems to be an arc frame: lines fill the slit and the exposure is short; if so, set [types] "
+    "arc = [...] in a night file"
 )
 
 
@@ -938,10 +938,10 @@ def _checked_level(frame: Frame, references: Sequence[_Reference]) -> Frame:
     return _with_calstat_letter(frame, letter, why)
 
 
-_DARK_IS_THERE = "says that a dark was subtracted, but the pixels are those of a raw frame"
-_BIAS_NOT_SUBTRACTED = "says that the bias was subtracted, but the pixels are those of a raw frame"
-_BIAS_IS_THERE = "says that the bias was subtracted, but the pixels do not lie below its level"
-_TOO_LOW = "says nothing, but the pixels lie below those of any raw frame"
+_DARK_IS_THERE = "records dark subtraction, but the pixels are those of a raw frame"
+_BIAS_NOT_SUBTRACTED = "records bias subtraction, but the pixels are those of a raw frame"
+_BIAS_IS_THERE = "records bias subtraction, but the pixels are not below the bias level"
+_TOO_LOW = "records nothing, but the pixels are below those of any raw frame"
 
 
 def _with_its_bias(frame: Frame, sample: PixelSample, references: Sequence[_Reference]) -> Frame:
@@ -969,7 +969,7 @@ def _with_refusal(frame: Frame, sample: PixelSample, floor: _Reference, finding:
         path=frame.path,
         keyword="CALSTAT",
         value=frame.calstat,
-        hint="Mend CALSTAT in the header, or exclude the frame.",
+        hint="Correct CALSTAT in the header, or exclude the frame.",
     )
     return replace(frame, refusals=(*frame.refusals, error))
 
@@ -977,7 +977,7 @@ def _with_refusal(frame: Frame, sample: PixelSample, floor: _Reference, finding:
 def _with_calstat_letter(frame: Frame, letter: str, why: str) -> Frame:
     lost = {"D": "a dark has been subtracted", "B": "the bias has been subtracted"}[letter]
     made = "a processed frame of floating-point pixels: " if _bitpix(frame) < 0 else ""
-    told = f"{made}{lost}, though no card says so: {why}"
+    told = f"{made}{lost}, although no header keyword says so: {why}"
     letters = "".join(known for known in "BDFM" if known in frame.calstat + letter)
     return replace(frame, calstat=letters, warnings=(*frame.warnings, told))
 
@@ -1021,7 +1021,7 @@ def _without_pedestal(frame: Frame) -> Frame:
     if sample is None or any("pedestal" in verdict.text for verdict in frame.verdicts):
         return frame
     if sample.level < size - 3.0 * sample.noise:
-        told = f"PEDESTAL tells of {size:g}, but the pixels do not hold it ({sample}); left as is"
+        told = f"PEDESTAL is {size:g}, but the pixels do not contain it ({sample}); left as is"
         return _with_warning(frame, to_check(told))
     source = frame.image.source
     shifted = replace(source.pixels, bzero=source.pixels.bzero - size)
@@ -1030,7 +1030,7 @@ def _without_pedestal(frame: Frame) -> Frame:
         image=replace(frame.image, source=replace(source, pixels=shifted)),
         verdicts=(
             *frame.verdicts,
-            PixelDecision("header", f"are read less their pedestal of {size:g}"),
+            PixelDecision("header", f"are read with the pedestal {size:g} subtracted"),
         ),
     )
 
@@ -1201,7 +1201,7 @@ def _stored_pixels(source: PixelSource) -> NDArray[Any]:
             for row, y in zip(taken, rows, strict=True):
                 file.seek(source.offset + y * row.nbytes)
                 if file.readinto(row.view(np.uint8).data) != row.nbytes:
-                    raise FrameError("The file ends within its pixels", path=source.path)
+                    raise FrameError("The file is truncated: pixels are missing", path=source.path)
     except OSError as error:
         raise unreadable(source.path, error) from error
     return _every_nth_pixel(taken)
@@ -1216,7 +1216,7 @@ def _fetched_rows(source: PixelSource, address: Address, rows: range) -> NDArray
     starts = [source.offset + y * size for y in rows]
     found = read_ranges([ByteRange(address, start, start + size) for start in starts])
     if any(len(raw) < size for raw in found):
-        raise FrameError("The file ends within its pixels", path=address)
+        raise FrameError("The file is truncated: pixels are missing", path=address)
     return np.frombuffer(b"".join(found), stored).reshape(len(rows), source.shape[1])
 
 
@@ -1247,7 +1247,7 @@ _MOST_WORDS = 3
 """A folder with a longer name may mention darks without containing them."""
 _STRAY_FRACTION = 0.01
 """The fraction of pixels, from dead columns, allowed in the gap below a raw frame's level."""
-_PROVEN = "hold unsigned counts written as signed"
+_PROVEN = "unsigned 16-bit counts stored as signed; read as unsigned"
 
 
 @dataclass(frozen=True)
@@ -1287,7 +1287,7 @@ def unwrap_unsigned(
     if unsigned == "as-declared":
         return list(frames)
     if unsigned == "wrapped":
-        told = PixelDecision("option", "are taken for unsigned counts written as signed")
+        told = PixelDecision("option", "are read as unsigned counts stored as signed")
         return [_as_unsigned(f, told) if _may_be_wrapped(f) else f for f in frames]
     doubtful = [frame for frame in frames if _may_be_wrapped(frame)]
     references = [*_unsigned_references(doubtful)]
@@ -1379,7 +1379,7 @@ def _wrap_evidence(camera: tuple[int, str], references: Sequence[Frame]) -> _Wra
     samples = ((reference.path.name, sample_frame(reference)) for reference in judges)
     told = list(islice(((name, s) for name, s in samples if s is not None), _PROBED_FRAMES))
     if not told:
-        return _WrapEvidence("undecided", "there is no raw dark or bias to judge by")
+        return _WrapEvidence("undecided", "there is no raw dark or bias to compare with")
     why = "; ".join(f"{name}: {sample}" for name, sample in told)
     if all(sample.is_far_from_zero for _, sample in told):
         floor = min(sample.level - 10.0 * sample.noise for _, sample in told)
@@ -1387,7 +1387,7 @@ def _wrap_evidence(camera: tuple[int, str], references: Sequence[Frame]) -> _Wra
     levels = [sample for _, sample in told]
     if any(s.straddles_zero for s in levels) and not any(s.is_far_from_zero for s in levels):
         return _WrapEvidence("signed", why)
-    return _WrapEvidence("undecided", f"the raw darks or biases do not decide ({why})")
+    return _WrapEvidence("undecided", f"the raw darks or biases are inconclusive ({why})")
 
 
 def _unwrapped_if_proven(frame: Frame, ruling: _WrapEvidence, *, probe: bool) -> Frame:
@@ -1402,7 +1402,7 @@ def _unwrapped_if_proven(frame: Frame, ruling: _WrapEvidence, *, probe: bool) ->
         stray = 0.0 if sample is None else sample.share(0.0, ruling.floor)
         if stray <= _STRAY_FRACTION:
             return _as_unsigned(frame, PixelDecision("probe", f"{_PROVEN} ({ruling.why})"))
-        why = f"{stray:.0%} of the pixels lie below what a raw frame can have ({ruling.why})"
+        why = f"{stray:.0%} of the pixels are below the minimum of a raw frame ({ruling.why})"
         is_signed = sample is not None and abs(sample.level) < ruling.floor / 2
     else:
         why, is_signed = ruling.why, sample is not None and _is_noise_around_zero(sample)
@@ -1417,12 +1417,12 @@ def _is_noise_around_zero(sample: PixelSample) -> bool:
 
 def _undecided_error(frame: Frame, why: str) -> FrameError:
     return FrameError(
-        "Negative pixels may be unsigned counts written as signed, or signed data, and "
-        f"nothing decides: {why}",
+        "Negative pixels may be unsigned counts stored as signed, or signed data; the frames do "
+        f"not decide: {why}",
         path=frame.path,
         keyword="BZERO",
         value=0.0,
-        hint="Add raw darks or biases of the camera, or give --unsigned wrapped or as-declared.",
+        hint="Add raw darks or biases of the camera, or use --unsigned wrapped or as-declared.",
     )
 
 
@@ -1443,7 +1443,7 @@ def _as_unsigned(frame: Frame, verdict: PixelDecision) -> Frame:
 # scaled with other frames of the night only.
 
 _FULL_SCALE = 65535.0
-_AS_FRACTIONS = "written as fractions, 0 to 1: multiplied by 65535"
+_AS_FRACTIONS = "stored as fractions, 0 to 1; multiplied by 65535"
 
 
 def scale_fractions(frames: Sequence[Frame]) -> list[Frame]:
@@ -1513,7 +1513,7 @@ def _row_order(frame: Frame) -> str:
 def _turned(frame: Frame, order: str, common: str) -> Frame:
     from arrayred.io.mosaic import turned  # few nights need it
 
-    told = f"upside down (ROWORDER is {order}, elsewhere {common}): turned"
+    told = f"upside down (ROWORDER is {order}, elsewhere {common}); flipped"
     sections = frame.sections
     return replace(
         frame,
@@ -1560,7 +1560,7 @@ def _with_overscan(group: Sequence[Frame]) -> Iterator[tuple[str, Frame]]:
     for frame in group:
         if columns is not None and trim is not None:
             overscan = Section(columns, trim.rows)
-            told = f"have the overscan {overscan}, which no card names: light does not reach it"
+            told = f"have the overscan {overscan}, found from the pixels: it receives no light"
             verdicts = (*frame.verdicts, PixelDecision("header", told))
             frame = replace(frame, sections=Sections(overscan, trim), verdicts=verdicts)
         yield frame.label, frame

@@ -74,7 +74,7 @@ class FrameStack:
                     path=source.path,
                     keyword="NAXIS",
                     value=source.shape,
-                    hint="Stack frames of one shape only.",
+                    hint="Stack frames of the same shape only.",
                 )
         self.sources = tuple(sources)
         self.shape = (len(sources), *first.shape)
@@ -382,7 +382,9 @@ class _OpenFile(NamedTuple):
             count = retry(partial(_read_at, self.handle, *at), TRANSIENT_OPEN_FILE)
             if count == 0:
                 raise FrameError(
-                    "The file ends within its pixels", path=self.source.path, hint="Copy it again."
+                    "The file is truncated: pixels are missing",
+                    path=self.source.path,
+                    hint="Copy it again.",
                 )
             done += count
         count_read(done)
@@ -775,7 +777,7 @@ def _new_spool_file(key: _SpoolKey, done: str) -> Iterator[Path]:
             raise StorageError(
                 f"The frame cannot be {done} ({error.strerror})",
                 path=key.path,
-                hint="Make room in the folder for temporary files, or set TMPDIR.",
+                hint="Free some space in the folder for temporary files, or set TMPDIR.",
             ) from error
         raise
 

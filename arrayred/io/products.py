@@ -303,9 +303,9 @@ def solution_of(path: Path) -> xr.Dataset:
         return xr.Dataset(known, attrs=attrs)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
-            f"This is no dispersion solution of arrayred: {error!r}",
+            f"This is not a dispersion solution of arrayred: {error!r}",
             path=path,
-            hint=f"Give a file TARGET_{SOLUTION}.",
+            hint=f"Use a file TARGET_{SOLUTION}.",
         ) from error
 
 
@@ -350,7 +350,7 @@ def read_arc(path: Path) -> xr.Dataset:
         )
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         raise FrameError(
-            f"These are no lamps of arrayred: {error}", path=path, hint=_DAMAGED_HINT
+            f"These are not arc spectra of arrayred: {error}", path=path, hint=_DAMAGED_HINT
         ) from error
 
 
@@ -369,7 +369,7 @@ def read_lines(path: Path) -> xr.Dataset:
         table = Table.read(path, format="ascii.ecsv")
     except (OSError, ValueError) as error:
         raise FrameError(
-            f"These are no lines of arrayred: {error}", path=path, hint=_DAMAGED_HINT
+            f"These are not arc lines of arrayred: {error}", path=path, hint=_DAMAGED_HINT
         ) from error
     return xr.Dataset({name: ("line", np.asarray(table[name])) for name in table.colnames})
 
@@ -422,7 +422,7 @@ def frames_file(frames: xr.Dataset, provenance: Provenance, stem: str) -> dict[s
         remarks=[*provenance.remarks, *frames.attrs.get("remarks", ())],
         facts=[
             *provenance.facts,
-            ("XFIRST", int(frames[X][0]), "column of the first number of a row"),
+            ("XFIRST", int(frames[X][0]), "column of the first value of a row"),
         ],
     )
     return {name: frames_table(frames, product_header(told, name))}
@@ -547,11 +547,9 @@ def product_header(provenance: Provenance, filename: str) -> Header:
         header.note("COMMENT", f"arrayred: {remark}")
     gone = [k for k in dropped if k not in header or k in _UNMERGED_KEYWORDS]
     if gone:
-        header.note("HISTORY", f"arrayred: dropped, as the inputs differ: {', '.join(gone)}")
+        header.note("HISTORY", f"arrayred: dropped because the inputs differ: {', '.join(gone)}")
     if any(keyword in first for keyword in _PRIVATE_CARDS):
-        header.note(
-            "HISTORY", "arrayred: dropped the licence and the name of the camera program's owner"
-        )
+        header.note("HISTORY", "arrayred: dropped the license and owner of the camera program")
     return header
 
 
@@ -598,7 +596,7 @@ def _set_decisions(header: Header, frame: Frame) -> None:
     """
     found = Instrument.load("generic").frame_type_of(frame.type_found)
     if frame.frame_type is not None and found != frame.frame_type:
-        header.set("IMAGETYP", frame.frame_type, "type of frame, as it was used")
+        header.set("IMAGETYP", frame.frame_type, "frame type, as used")
     keyword, comment = _COORD_CARDS["dispersion_axis"]
     if (header.readable(keyword) or 1) != frame.dispersion_axis:
         header.set(keyword, frame.dispersion_axis, comment)
@@ -634,7 +632,7 @@ def _set_exposure(header: Header, frames: Sequence[Frame]) -> None:
     header.set("NCOMBINE", len(frames), "number of frames combined")
     header.set("COMBINED", len(frames) > 1, "made from several frames")
     if any(frame.image.source.pixels.wrapped for frame in frames):
-        header.set("ARUNSIGN", True, "counts were unsigned, written as signed")
+        header.set("ARUNSIGN", True, "unsigned counts, stored as signed")
 
 
 def _set_noise(header: Header, n_frames: int, unit: Unit) -> None:
@@ -699,7 +697,7 @@ def checked_cards(cards: Mapping[str, Value]) -> dict[str, Value]:
                 f"{keyword} describes the file itself",
                 keyword=keyword,
                 value=value,
-                hint="Leave it out.",
+                hint="Remove it.",
             )
     return checked
 
@@ -729,10 +727,10 @@ def _degrees(text: str) -> float:
         raise ValueError
     except ValueError:
         raise UsageError(
-            f"{text!r} is no angle in degrees",
+            f"{text!r} is not an angle in degrees",
             keyword="GRATANG",
             value=text,
-            hint="Give a number such as 26.0.",
+            hint="Use a number, such as 26.0.",
         ) from None
 
 
@@ -751,7 +749,7 @@ def _degrees(text: str) -> float:
 ImageVariables = dict[str, tuple[Any, NDArray[Any], dict[str, Any]]]
 """Variables of a Dataset: dims, values and attributes by name."""
 UNCERT, MASK, FLAGS, BEST, LEFT_OUT = "UNCERT", "MASK", "DQ", "CLEAN", "NREJECT"
-REJECTED_ATTRS = {"units": "", "long_name": "frames left out of a pixel"}
+REJECTED_ATTRS = {"units": "", "long_name": "frames excluded in a pixel"}
 
 
 def planes_of(image: xr.Dataset, dtype: str) -> list[Plane]:
@@ -776,7 +774,7 @@ def planes_of(image: xr.Dataset, dtype: str) -> list[Plane]:
         planes.append(Plane(UNCERT, cards, sigma_of(image[VARIANCE].values, dtype), dtype, True))
     if DQ in image:
         flags = image[DQ].values
-        named = [(f"FLAG{bit}", name, f"what bit {bit} says") for bit, name in DQ_MEANINGS.items()]
+        named = [(f"FLAG{bit}", name, f"meaning of bit {bit}") for bit, name in DQ_MEANINGS.items()]
         planes.append(Plane(MASK, [], flags & SPOILT != 0, "uint8", True))
         planes.append(Plane(FLAGS, named, flags, "uint8", True))
     if N_REJECTED in image:
@@ -852,69 +850,69 @@ SPECTRUM_EXTENSION = "SPECTRUM"
 FRAMES_EXTENSION = "FRAMES"
 """EXTNAME of the table of the frames' spectra."""
 NOISE_CARDS = {
-    "gain_effective": ("GAINEFF", "[electron/{units}] of the combination"),
-    "noise_effective": ("RDNEFF", "[electron] noise of the combination without light"),
-    "noise_level": ("NOISELEV", "[{units}] light that RDNEFF holds already"),
+    "gain_effective": ("GAINEFF", "[electron/{units}] effective gain of the combination"),
+    "noise_effective": ("RDNEFF", "[electron] read and dark noise of the combination"),
+    "noise_level": ("NOISELEV", "[{units}] sky and dark level included in RDNEFF"),
 }
 """Card and comment for each attribute of a combined image and of its spectrum."""
 WAVELENGTH_CARDS = {
     "wavelength_medium": ("WLMEDIUM", "of the wavelengths: air"),
     "wavelength_frame": ("SPECSYS", "TOPOCENT: as observed; BARYCENT: at rest"),
     "wavelength_order": ("WLORDER", "order of the dispersion solution"),
-    "wavelength_lines": ("WLLINES", "lines of the lamp that were used"),
-    "wavelength_rms": ("WLRMS", "[Angstrom] of the residuals of the lines"),
-    "wavelength_rms_pixel": ("WLRMSPX", "[pix] of the residuals of the lines"),
+    "wavelength_lines": ("WLLINES", "arc lines used"),
+    "wavelength_rms": ("WLRMS", "[Angstrom] rms of the line residuals"),
+    "wavelength_rms_pixel": ("WLRMSPX", "[pix] rms of the line residuals"),
     "wavelength_first": ("WLFIRST", "[Angstrom] shortest of the lines used"),
     "wavelength_last": ("WLLAST", "[Angstrom] longest of the lines used"),
-    "wavelength_lamp": ("WLLAMP", "elements of the lamp, as identified"),
-    "wavelength_gap": ("WLGAP", "[min] to the nearest lamp, below 0: before"),
-    "wavelength_nfa": ("WLNFA", "log10 of the solutions as good by chance"),
-    "wavelength_zero": ("WLZERO", "[pix] zero point applied: lines lie so much higher"),
-    "zero_sky": ("WLZSKY", "[pix] of lines of the sky beside the lamp's"),
+    "wavelength_lamp": ("WLLAMP", "identified elements of the lamp"),
+    "wavelength_gap": ("WLGAP", "[min] to the nearest arc; negative: before"),
+    "wavelength_nfa": ("WLNFA", "log10 of expected equally good chance solutions"),
+    "wavelength_zero": ("WLZERO", "[pix] zero point applied"),
+    "zero_sky": ("WLZSKY", "[pix] zero point from sky lines"),
     "zero_sky_error": ("WLZSKYE", "[pix] its standard deviation"),
-    "zero_oxygen": ("WLZOXY", "[pix] of the air's oxygen beside the lamp's"),
+    "zero_oxygen": ("WLZOXY", "[pix] zero point from telluric oxygen"),
     "zero_oxygen_error": ("WLZOXYE", "[pix] its standard deviation"),
-    "zero_star": ("WLZSTAR", "[pix] of the star's lines beside the lamp's"),
+    "zero_star": ("WLZSTAR", "[pix] zero point from stellar lines"),
     "zero_star_error": ("WLZSTARE", "[pix] its standard deviation"),
-    "resolving_power": ("SPE_RPOW", "wavelength over FWHM of the lamp's lines"),
-    "barycentric_velocity": ("BARYCORR", "[km/s] to add to velocities measured here"),
-    "geocentric_velocity": ("GEOCORR", "[km/s] the same, of the Earth's centre"),
+    "resolving_power": ("SPE_RPOW", "resolving power from the arc lines"),
+    "barycentric_velocity": ("BARYCORR", "[km/s] to add to measured velocities"),
+    "geocentric_velocity": ("GEOCORR", "[km/s] same, geocentric"),
     "barycentric_date": ("BJD_TDB", "[d] barycentric mid-exposure, TDB"),
 }
 """Those of the attributes that the wavelengths of a spectrum add."""
 SPECTRUM_CARDS = {
-    "rule": ("SPRULE", "what found the rows: threshold, robust, given"),
+    "rule": ("SPRULE", "detection: threshold, robust, given"),
     "n_sigma": ("NSIGMA", "standard deviations from BKGMEAN to THRESH"),
     "first_row": ("SPFIRST", "first row of the spectrum"),
     "last_row": ("SPLAST", "last row of the spectrum"),
-    "row_snr": ("SPSNR", "noises of a row's mean by which the brightest stands out"),
-    "n_bright_rows": ("SPBRIGHT", "rows of it above the threshold"),
+    "row_snr": ("SPSNR", "S/N of the brightest row mean"),
+    "n_bright_rows": ("SPBRIGHT", "number of rows above the threshold"),
     "background_mean": ("BKGMEAN", "[{units}] mean of the background sample"),
     "background_std": ("BKGSTD", "[{units}] standard deviation of its pixels"),
-    "threshold": ("THRESH", "[{units}] what the mean of a row must exceed"),
-    "sky_first_row": ("SKYFIRST", "first row of the sky band"),
-    "sky_last_row": ("SKYLAST", "last row of the sky band"),
-    "trace": ("TRACE", "fit: followed along x; straight: not"),
-    "tilt": ("TRTILT", "[pix] rise from the first to the last column"),
-    "trace_rms": ("TRRMS", "[pix] scatter of the light about the trace"),
-    "center_middle": ("TRROW", "[pix] row of the light in the middle column"),
-    "n_bins": ("TRBINS", "bins of columns that told the trace"),
+    "threshold": ("THRESH", "[{units}] threshold of the row mean"),
+    "sky_first_row": ("SKYFIRST", "first sky row"),
+    "sky_last_row": ("SKYLAST", "last sky row"),
+    "trace": ("TRACE", "fit: traced along x; straight: not traced"),
+    "tilt": ("TRTILT", "[pix] trace tilt, first to last column"),
+    "trace_rms": ("TRRMS", "[pix] rms of the centroids about the trace"),
+    "center_middle": ("TRROW", "[pix] row of the trace in the middle column"),
+    "n_bins": ("TRBINS", "column bins used for the trace"),
     "trace_order": ("TRORDER", "order of the polynomial along x"),
-    "fwhm": ("SPFWHM", "[pix] width of the light across the rows"),
-    "half_height": ("SPHALF", "[pix] from the trace to the aperture's edge"),
-    "extraction": ("EXTRACT", "how the aperture became the flux"),
-    "enclosed_fraction": ("ENCLOSED", "part of the light within the aperture"),
-    "masked_fraction": ("MASKFRAC", "part of the aperture's pixels left out"),
-    "profile_snr": ("PROFSNR", "signal to noise ratio of the profile"),
+    "fwhm": ("SPFWHM", "[pix] spatial FWHM"),
+    "half_height": ("SPHALF", "[pix] half-width of the aperture"),
+    "extraction": ("EXTRACT", "extraction method"),
+    "enclosed_fraction": ("ENCLOSED", "aperture flux fraction"),
+    "masked_fraction": ("MASKFRAC", "fraction of the aperture pixels excluded"),
+    "profile_snr": ("PROFSNR", "S/N of the spatial profile"),
     "snr": ("SNR", "median S/N per column, central half"),
-    "snr_note": ("SNRNOTE", "noise that SNR and uncertainty lack"),
-    "snr_columns": ("SNRCOLS", "columns of SNR instead of the central half"),
-    "sky_model": ("SKYMODEL", "what was fitted to the sky of a column"),
-    "sky_rows_used": ("SKYROWS", "rows of sky that counted"),
-    "sky_lean": ("SKYLEAN", "[pix] columns per row by which its lines lean"),
-    "sky_scatter": ("SKYSCAT", "noise of the sky over that predicted"),
-    "drift_rows": ("DRIFTROW", "[pix] range of the star's rows between frames"),
-    "drift_columns": ("DRIFTCOL", "[pix] range along the dispersion"),
+    "snr_note": ("SNRNOTE", "noise not included in SNR and uncertainty"),
+    "snr_columns": ("SNRCOLS", "columns of SNR, if not the central half"),
+    "sky_model": ("SKYMODEL", "sky model in a column"),
+    "sky_rows_used": ("SKYROWS", "number of sky rows used"),
+    "sky_lean": ("SKYLEAN", "sky line tilt, columns per row"),
+    "sky_scatter": ("SKYSCAT", "sky noise, measured / predicted"),
+    "drift_rows": ("DRIFTROW", "[pix] drift of the star between frames"),
+    "drift_columns": ("DRIFTCOL", "[pix] drift along the dispersion"),
     **WAVELENGTH_CARDS,
 }
 """Card and comment for each attribute of a spectrum; the comment names the unit of the flux."""
@@ -990,7 +988,7 @@ def frame_columns(frames: xr.Dataset) -> list[Column]:
         Column(
             "extraction",
             "",
-            "how the flux was extracted",
+            "extraction method",
             _string_column(frames["extraction"].values),
         ),
     ]
@@ -1065,7 +1063,7 @@ def noise_cards(image: xr.Dataset, variable: str = COUNTS) -> list[tuple[str, Va
     With EGAIN, unless it is that of the frames' own header.
     """
     cards = _cards_from_attrs(image, NOISE_CARDS, variable)
-    is_own = str(image.attrs.get("gain_told", "as told")).endswith("as told")
+    is_own = str(image.attrs.get("gain_told", "(from header)")).endswith("(from header)")
     if is_own or "gain" not in image.coords or image[variable].attrs.get("units") != "adu":
         return cards
     return [("EGAIN", float(image["gain"].item()), "[electron/adu] of a frame"), *cards]
@@ -1247,7 +1245,9 @@ def open_image_writer(
         The disk is full or cannot be written. An existing file is unchanged.
     """
     if path.is_dir():
-        raise StorageError("A folder has the product's name", path=path, hint="Move it away.")
+        raise StorageError(
+            "A folder with the name of the product exists", path=path, hint="Move or rename it."
+        )
     handle, temporary = -1, None
     try:
         with _disk_errors_name(path, shape[0] * shape[1] * np.dtype(dtype).itemsize):
@@ -1351,7 +1351,7 @@ _COORD_CARDS = {
     "readout": ("READOUTM", "readout mode"),
     "gain_setting": ("GAIN", "setting of the camera"),
     "dispersion_axis": ("DISPAXIS", "1: along rows, 2: along columns"),
-    "object": ("OBJECT", "what it shows"),
+    "object": ("OBJECT", "object"),
     "frame_type": ("IMAGETYP", "type of frame"),
 }
 _PAIRED_CARDS = {
@@ -1377,7 +1377,7 @@ def _first_and_last(image: xr.Dataset, dim: str) -> tuple[int, int]:
     numbers = image[dim].values
     if numbers.size == 0 or (np.diff(numbers) != 1).any():
         raise MismatchError(
-            f"The pixels along {dim} are no neighbours in their file",
+            f"The pixels along {dim} are not adjacent in their file",
             keyword=dim,
             hint="Select a range without a step.",
         )
@@ -1401,7 +1401,7 @@ def pixel_numbers_of(header: Header, shape: tuple[int, int]) -> dict[str, Any]:
             f"{PIXELS_CARD} is {told}, but the image has {shape[0]} rows and {shape[1]} columns",
             keyword=PIXELS_CARD,
             value=told,
-            hint="Mend the card, or remove it: pixels are then numbered from 1.",
+            hint="Correct the card, or remove it to number pixels from 1.",
         )
     return {Y: first_y + np.arange(shape[0]), X: first_x + np.arange(shape[1])}
 
@@ -1679,7 +1679,7 @@ def _checked_hdus(path: Path) -> list[_HDU]:
     hdus = _read_hdus(path)
     if PRODUCT_CARD not in hdus[0].header:
         raise ForeignFileError(
-            f"This is no product of arrayred: its header has no {PRODUCT_CARD}",
+            f"This is not a product of arrayred: its header has no {PRODUCT_CARD}",
             path=path,
             keyword=PRODUCT_CARD,
             hint="Open raw frames with open_frames.",
@@ -1692,7 +1692,7 @@ def _read_hdus(path: Path) -> list[_HDU]:
         with open_regular(path) as file:
             return list(_hdus(path, file))
     except FileNotFoundError as error:
-        raise ForeignFileError("There is no such file", path=path) from error
+        raise ForeignFileError("No such file", path=path) from error
     except OSError as error:
         raise unreadable(path, error) from error
 
@@ -1998,15 +1998,15 @@ def explain(path: Path) -> str:
         The file is not a product of arrayred, or is damaged.
     """
     if not path.exists():
-        raise UsageError("There is no such file", path=path, hint="Name a product of arrayred.")
+        raise UsageError("No such file", path=path, hint="Name a product of arrayred.")
     header = header_of_product(_file_with_provenance(path))
     lines = [printable(str(path))]
-    lines += _text_section("what it is", _card_lines(header, _SUBJECT_CARDS))
-    lines += _text_section("what was done", read_notes(header, "HISTORY"))
-    lines += _text_section("what to know", read_notes(header, "COMMENT"))
-    lines += _text_section("with what", _card_lines(header, _CALIBRATION_CARDS))
+    lines += _text_section("product", _card_lines(header, _SUBJECT_CARDS))
+    lines += _text_section("processing steps", read_notes(header, "HISTORY"))
+    lines += _text_section("notes", read_notes(header, "COMMENT"))
+    lines += _text_section("versions and settings", _card_lines(header, _CALIBRATION_CARDS))
     lines += _text_section("numbers", _card_lines(header, _NUMBER_CARDS))
-    lines += _text_section("inputs, with their sha256", list(_input_lines(header)))
+    lines += _text_section("inputs (SHA-256)", list(_input_lines(header)))
     return "\n".join(lines)
 
 
@@ -2020,7 +2020,7 @@ def _file_with_provenance(path: Path) -> Path:
             if beside.is_file():
                 return beside
     raise ForeignFileError(
-        "Nothing tells how this file came to be: there is no product in FITS of its name beside it",
+        "The history of this file is not known: no FITS product of its name is beside it",
         path=path,
         hint="Name a FITS file that arrayred wrote.",
     )

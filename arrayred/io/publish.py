@@ -55,7 +55,9 @@ def publish(
     """
     for path in files:
         if path.is_dir():
-            raise StorageError("A folder has the product's name", path=path, hint="Move it away.")
+            raise StorageError(
+                "A folder with the name of the product exists", path=path, hint="Move or rename it."
+            )
     fresh = {
         path: content
         for path, content in files.items()
@@ -160,14 +162,14 @@ def require_room(folder: Path, n_bytes: int, what: str = "the products need") ->
     """Raise StorageError if a folder cannot be written or its disk has too few bytes free."""
     there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        why = "cannot be written" if there.is_dir() else "is no folder"
+        why = "cannot be written" if there.is_dir() else "is not a folder"
         raise StorageError(f"The output {why}", path=there, hint="Choose another output folder.")
     free, needed = shutil.disk_usage(there).free, n_bytes * 11 // 10
     if free < needed:
         raise StorageError(
-            f"The disk has {free} bytes free, and {what} {needed}",
+            f"The disk has {free} bytes free, but {what} {needed}",
             path=there,
-            hint="Make room or choose another output folder.",
+            hint="Free some disk space or choose another output folder.",
         )
 
 
@@ -194,9 +196,9 @@ def place_taken_error(path: Path, n_more: int = 0) -> UsageError:
     """Return the error for a product whose path has a file with other content."""
     more = f" (and {n_more} more)" if n_more else ""
     return UsageError(
-        f"A file with other content is already there{more}",
+        f"A product with different content already exists{more}",
         path=path,
-        hint="Give --overwrite to replace it, or another output.",
+        hint="Use --overwrite to replace it, or choose another output folder.",
     )
 
 
@@ -248,7 +250,8 @@ def storage_error(error: OSError, path: Path, n_bytes: int) -> StorageError:
     return StorageError(
         f"The product cannot be written ({error.strerror}; {n_bytes} bytes are needed)",
         path=path,
-        hint="Make room or choose another output folder; nothing that was there is lost.",
+        hint="Free some disk space or choose another output folder; nothing that was there is "
+        "lost.",
     )
 
 
@@ -400,9 +403,9 @@ def _locked_error(path: Path, handle: int) -> LockedError:
         facts = json.loads(os.pread(handle, _MAX_LOCK_BYTES, 0))
         who = f"process {facts['pid']} on {facts['host']}, since {facts['started']}"
     except (ValueError, KeyError, TypeError, OSError):
-        who = "a process that has not signed it"
+        who = "an unknown process"
     return LockedError(
         f"Another run writes to this folder: {printable(who)}",
         path=path.parent.parent,
-        hint="Wait for it, choose another output folder, or, if its host is gone, --break-lock.",
+        hint="Wait for it, choose another output folder, or use --break-lock if its host is down.",
     )

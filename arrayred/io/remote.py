@@ -349,7 +349,7 @@ def _open_file_system(whole: str, address: Address) -> Any:
         return fsspec.core.url_to_fs(whole)[0]
     except (ImportError, ValueError) as error:
         raise UsageError(
-            f"Nothing opens such URLs ({store_message(error)})",
+            f"URLs of this kind cannot be opened ({store_message(error)})",
             path=address,
             hint="s3:// needs pip install 'arrayred[s3]', https:// 'arrayred[remote]'.",
         ) from error
@@ -381,7 +381,7 @@ def list_remote(folder: Address, depth: int) -> dict[Address, Stamp]:
     inside = {name[len(root) :].strip("/"): facts for name, facts in found.items()
               if name.startswith(f"{root}/")}  # fmt: skip
     if not inside:
-        raise InputError("There is nothing here", path=folder, hint="Look after the address.")
+        raise InputError("Nothing found at this address", path=folder, hint="Check the address.")
     files = {
         folder / name: _stamp_from_store(facts)
         for name, facts in inside.items()
@@ -431,7 +431,7 @@ def stamp_of(address: Address, *, anew: bool = False) -> Stamp:
 
         stamp = _stamp_from_store(retry_remote(look, address))
         if stamp.size < 0:
-            raise FrameError("The server does not tell the file's size", path=address)
+            raise FrameError("The server does not report the size of the file", path=address)
         _stamps[address] = stamp
     return _stamps[address]
 
@@ -569,11 +569,13 @@ def unreachable_error(address: Address, error: BaseException) -> FrameError:
     """Return the error for a file or folder that a store does not return."""
     absent = isinstance(error, FileNotFoundError)
     return FrameError(
-        "There is no such file"
+        "No such file"
         if absent
-        else f"The store does not give it ({store_message(error)})",
+        else f"The object store refused the request ({store_message(error)})",
         path=address,
-        hint="Look after the address." if absent else "Look after address, rights and network.",
+        hint="Check the address."
+        if absent
+        else "Check the address, your permissions and the network.",
     )
 
 

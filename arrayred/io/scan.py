@@ -74,11 +74,11 @@ def _scan_local(path: Path, extension: str) -> ImageHDU:
             return _scan_open_file(path, file, Stamp.of(os.fstat(file.fileno())), extension)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ELOOP):
-            raise ForeignFileError("There is no such file", path=path) from error
+            raise ForeignFileError("No such file", path=path) from error
         raise FrameError(
             f"The file cannot be read ({error.strerror or error})",
             path=path,
-            hint="Make it readable, or move it away.",
+            hint="Make it readable, or move it elsewhere.",
         ) from error
 
 
@@ -142,7 +142,7 @@ def _chosen(path: Path, found: Iterator[ImageHDU], extension: str) -> ImageHDU:
     raise FrameError(
         f"The file has no image {extension}, but {', '.join(names)}",
         path=path,
-        hint="Give --extension another number or name, or exclude the file.",
+        hint="Use another --extension number or name, or exclude the file.",
     )
 
 
@@ -170,9 +170,9 @@ def _packing_of(path: Path, file: IO[bytes]) -> Packing:
     for magic, name in _UNREADABLE_MAGIC.items():
         if start.startswith(magic):
             raise ForeignFileError(
-                f"It is compressed by {name}, which cannot be read: unpack it",
+                f"It is compressed by {name}, which is not supported",
                 path=path,
-                hint="Unpack it, and run again.",
+                hint="Decompress it and run again.",
             )
     return next((how for magic, how in MAGIC.items() if start.startswith(magic)), "plain")
 
@@ -204,9 +204,9 @@ def unpacked_stream(path: Path, file: IO[bytes], packing: Packing) -> Iterator[I
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
             if len(names) != 1:
                 raise ForeignFileError(
-                    f"It is an archive of {len(names)} files, not a frame: unpack it",
+                    f"It is an archive of {len(names)} files, not a frame",
                     path=path,
-                    hint="Unpack it, and run again.",
+                    hint="Decompress it and run again.",
                 )
             with archive.open(names[0]) as member:
                 yield member
@@ -268,7 +268,7 @@ def open_regular(path: Path) -> IO[bytes]:
         if error.errno != errno.EINVAL:
             raise
         raise ForeignFileError(
-            "This is no regular file", path=path, hint="Move it away."
+            "This is not a regular file", path=path, hint="Move or rename it."
         ) from error
 
 
@@ -325,7 +325,7 @@ def _images(
             raise FrameError(
                 f"The compressed file holds {offset} bytes before its image",
                 path=path,
-                hint="Decompress it by hand.",
+                hint="Decompress it yourself.",
             )
         stream.seek(offset)
     if n_images:
@@ -333,13 +333,13 @@ def _images(
     is_frame = primary is not None and "IMAGETYP" in primary and PRODUCT_CARD not in primary
     if primary is not None and hdu <= 1 and is_frame:
         raise HeaderError(
-            "NAXIS says that the frame has no pixels",
+            "The frame has no pixels (NAXIS)",
             path=path,
             keyword="NAXIS",
-            hint="Copy it again or move it away.",
+            hint="Copy it again or move it elsewhere.",
         )
     raise ForeignFileError(
-        "The file holds no image", path=path, hint="Move it away, or exclude it."
+        "The file contains no image", path=path, hint="Move it elsewhere, or exclude it."
     )
 
 
@@ -347,16 +347,16 @@ def _require_whole(path: Path, size: int, promised: int) -> None:
     """Raise FrameError where a file is smaller than a header of it states."""
     if size < promised:
         raise FrameError(
-            f"The file has {size} bytes, but its header promises {promised}",
+            f"The file has {size} bytes, but its header states {promised}",
             path=path,
-            hint="It was cut short: copy it again or move it away.",
+            hint="It is truncated: copy it again or move it elsewhere.",
         )
 
 
 def _named(error: HeaderError, path: Path) -> HeaderError:
     """Return an error with the file's path, and a remedy."""
     error.path = str(path)
-    error.hint = error.hint or f"Mend {error.keyword} in the header, or move the file away."
+    error.hint = error.hint or f"Correct {error.keyword} in the header, or move the file."
     return error
 
 
@@ -394,7 +394,7 @@ def _require_one_value(header: Header, prefix: str) -> None:
                 f"{keyword} is {' and '.join(str(value) for value in values)}",
                 keyword=keyword,
                 value=values[0],
-                hint=f"Remove the wrong card of {keyword}, or move the file away.",
+                hint=f"Remove the wrong {keyword} card, or move the file elsewhere.",
             )
 
 
@@ -409,7 +409,7 @@ def _require_bounded_tiles(header: Header, shape: tuple[int, int]) -> None:
     n_fields = _whole_number_of(header, "TFIELDS")
     if n_fields > _MOST_FIELDS:
         raise HeaderError(
-            f"TFIELDS is {n_fields}, more than FITS knows", keyword="TFIELDS", value=n_fields
+            f"TFIELDS is {n_fields}, more than FITS allows", keyword="TFIELDS", value=n_fields
         )
     n_tiles = 1
     for axis, (n_pixels, default) in enumerate(zip(shape[::-1], (shape[1], 1), strict=True), 1):
@@ -435,22 +435,24 @@ def header_bytes(path: Path, stream: IO[bytes], *, first: bool) -> bytes | None:
         if not blocks and (not block or (not first and not block.startswith(b"XTENSION"))):
             if first:
                 raise FrameError(
-                    "The file is empty", path=path, hint="Copy it again or move it away."
+                    "The file is empty", path=path, hint="Copy it again or move it elsewhere."
                 )
             return None
         if not blocks and first and not block.startswith(b"SIMPLE  ="):
-            raise ForeignFileError("This is no FITS file", path=path, hint="Move it away.")
+            raise ForeignFileError("This is not a FITS file", path=path, hint="Move or rename it.")
         if len(block) < BLOCK:
             raise FrameError(
-                "The file ends within its header",
+                "The file is truncated: the header is incomplete",
                 path=path,
-                hint="It was cut short: copy it again.",
+                hint="Copy it again.",
             )
         blocks.append(block)
         if any(block[i : i + CARD].rstrip() == b"END" for i in range(0, BLOCK, CARD)):
             return b"".join(blocks)
     raise FrameError(
-        f"No END card within {_MAX_HEADER_BLOCKS} blocks of header", path=path, hint="Move it away."
+        f"No END card within {_MAX_HEADER_BLOCKS} blocks of header",
+        path=path,
+        hint="Move or rename it.",
     )
 
 
@@ -470,11 +472,13 @@ def _whole_number_of(header: Header, keyword: str) -> int:
     value = header[keyword]
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MAX_IMAGE_PIXELS:
         raise HeaderError(
-            f"{keyword} is {value!r}, which describes no image", keyword=keyword, value=value
+            f"{keyword} is {value!r}, which does not describe an image",
+            keyword=keyword,
+            value=value,
         )
     if keyword.endswith("NAXIS") and value > 999:
         raise HeaderError(
-            f"{keyword} is {value}, more than FITS knows", keyword=keyword, value=value
+            f"{keyword} is {value}, more than FITS allows", keyword=keyword, value=value
         )
     return value
 
@@ -486,7 +490,7 @@ def _shape_of_axes(header: Header, prefix: str) -> tuple[int, int]:
             f"The image has the axes {axes}, but a frame has two",
             keyword=f"{prefix}NAXIS",
             value=len(axes),
-            hint="Split cubes into frames first; move spectra away.",
+            hint="Split cubes into frames; move spectra elsewhere.",
         )
     return axes[1], axes[0]
 
@@ -495,7 +499,7 @@ def _pixel_format(header: Header, prefix: str) -> PixelFormat:
     bitpix = header[f"{prefix}BITPIX"]
     if bitpix not in _BITPIX or not isinstance(bitpix, int):
         raise HeaderError(
-            f"BITPIX is {bitpix!r}, but FITS knows {_BITPIX}", keyword="BITPIX", value=bitpix
+            f"BITPIX is {bitpix!r}, but FITS allows {_BITPIX}", keyword="BITPIX", value=bitpix
         )
     blank = header.get("BLANK") if bitpix > 0 else None
     return PixelFormat(
@@ -510,7 +514,7 @@ def _number_of(header: Header, keyword: str, default: float) -> float:
     value = header.get(keyword, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise HeaderError(
-            f"{keyword} is {value!r}, which is no number", keyword=keyword, value=value
+            f"{keyword} is {value!r}, which is not a number", keyword=keyword, value=value
         )
     return float(value)
 
@@ -772,7 +776,7 @@ def unreadable(path: Path, error: OSError) -> FrameError:
     return FrameError(
         f"The file cannot be read ({error.strerror})",
         path=path,
-        hint="Bring it back and run again.",
+        hint="Restore it and run again.",
     )
 
 

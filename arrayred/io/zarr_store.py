@@ -65,7 +65,7 @@ def open_bytes(cache: Path, node: str, metadata: str) -> bytes:
     """Return the content of an array of bytes of a cache, which is one chunk."""
     array = open_pixels(cache, node, metadata)
     if array.chunks != array.shape or not is_as_written(array):
-        raise ValueError("it is not stored as arrayred stores it")
+        raise ValueError("it has an unexpected format")
     return np.asarray(array[...]).tobytes()
 
 
@@ -129,7 +129,7 @@ class CheckedStore(WrapperStore[Any]):
         )
         size = math.prod(grid) * _ENTRY_BYTES
         if len(raw) < size + _CRC_BYTES:
-            raise damaged_cache_error(path, "it is cut short")
+            raise damaged_cache_error(path, "it is truncated")
         table = np.frombuffer(raw[-size - _CRC_BYTES : -_CRC_BYTES], "<u8").reshape(*grid, 2)
         inside: NDArray[np.uint64] = table[used].reshape(-1, 2)
         if (inside == np.iinfo(np.uint64).max).any():
@@ -141,7 +141,7 @@ def _require_chunk_size(path: Path, chunk: memoryview, n_bytes: int) -> None:
     """Raise FrameError unless the header of a Blosc chunk states the sizes that it must have."""
     stated = int.from_bytes(chunk[4:8], "little"), int.from_bytes(chunk[12:16], "little")
     if len(chunk) < _BLOSC_HEADER + _CRC_BYTES or stated != (n_bytes, len(chunk) - _CRC_BYTES):
-        raise damaged_cache_error(path, "a chunk has not the size that its cube needs")
+        raise damaged_cache_error(path, "a chunk has the wrong size")
 
 
 def damaged_cache_error(path: Path, what: str) -> FrameError:

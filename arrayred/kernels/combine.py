@@ -430,8 +430,8 @@ def by_strips(
     """
     if mask is not None and mask.shape != block.shape:
         raise ValueError(
-            f"A mask of shape {mask.shape} was given for frames of shape {block.shape}. "
-            "Give one flag for each value."
+            f"A mask of shape {mask.shape} does not match frames of shape {block.shape}. Use one "
+            "flag for each value."
         )
     out = np.full(block.shape[1:], np.nan)
     if block.shape[0] == 0:
@@ -550,7 +550,7 @@ def minmax_mean(
     """
     if low < 0 or high < 0:
         raise ValueError(
-            f"{low} lowest and {high} highest values cannot be left out. Give counts from 0."
+            f"{low} lowest and {high} highest values cannot be rejected. Use counts of at least 0."
         )
 
     def without_extremes(frames: Block, dark: Image | None) -> Image:

@@ -102,8 +102,8 @@ def clipped_mean(
     """
     if not n_sigma > 0 or (iterations is not None and iterations < 1):
         raise ValueError(
-            f"Values cannot be clipped at {n_sigma} sigma {iterations} times. "
-            "Give a positive number of sigma, and at least one iteration or None."
+            f"Values cannot be clipped at {n_sigma} sigma {iterations} times. Use a positive "
+            "number of sigma, and at least one iteration or None."
         )
     clip = partial(_clipped_strip_mean, rule=_ClipRule(n_sigma, iterations, centre))
     return by_strips(block, minus, mask, clip, present=np.isfinite, pixels=_CLIP_STRIP_PIXELS)

@@ -94,10 +94,10 @@ def require_one_kind(who: str, frames: Sequence[Frame]) -> None:
     for frame in frames:
         if not _belongs(frame, frames[0]):
             raise UsageError(
-                f"{who} both {frames[0].label} and {frame.label}, which differ in "
-                "exposure, shape, setup, optics or calibration",
+                f"{who} both {frames[0].label} and {frame.label}, which differ in exposure time, "
+                "shape, setup, optics or calibration",
                 value=frame.label,
-                hint="Make two targets of them.",
+                hint="Split them into two targets.",
             )
 
 
@@ -107,7 +107,7 @@ def _require_free(frame: Frame, name: str, owners: dict[str, str]) -> None:
         raise UsageError(
             f"{frame.label} belongs to both {other!r} and {name!r}",
             value=frame.label,
-            hint="Name it once.",
+            hint="Name it for one of them.",
         )
 
 
@@ -320,7 +320,7 @@ def require_named(
         labels = [*(frame.label for frame in frames), *(label for label, _ in out)]
         near = difflib.get_close_matches(pattern, labels, n=1, cutoff=0.5)
         raise UsageError(
-            f"{what} names {pattern!r}, but no frame is called so",
+            f"{what} names {pattern!r},but no frame has this name",
             value=pattern,
             hint=f"Did you mean {near[0]!r}?" if near else "See `arrayred inspect`.",
         )

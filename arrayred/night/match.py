@@ -37,7 +37,7 @@ from arrayred.night.groups import (
 EQUAL_TEMPERATURE = 1.0
 """deg C: smaller differences between the lights and their dark are not reported."""
 _FRESH_DAYS = 2.0
-OTHER_EXPOSURE = "other exposure"
+OTHER_EXPOSURE = "different exposure time"
 _NEAR_ENOUGH = 0.2
 """Part of the exposure by which a dark may differ for the user to be told how to accept it."""
 
@@ -68,8 +68,8 @@ def match_dark(
         return min(alike, key=lambda dark: match_distance(lights, dark))
     if not darks:
         raise NoDarkError(
-            "There is no dark",
-            hint="Name a folder of darks (--calibrations DIR), or reduce without one (--no-dark).",
+            "No dark frames found",
+            hint="Add a folder of darks (--calibrations DIR), or reduce without darks (--no-dark).",
         )
     found = "; ".join(
         f"{_requirements_of(dark)} ({reason})" for dark, reason in zip(darks, reasons, strict=True)
@@ -95,11 +95,13 @@ def _ways_to_a_dark(lights: Group, darks: Sequence[Group], reasons: Sequence[str
     others = [d for d, why in zip(darks, reasons, strict=True) if why == OTHER_EXPOSURE]
     nearest = min((abs(dark.exptime - lights.exptime) for dark in others), default=math.inf)
     if nearest <= _NEAR_ENOUGH * lights.exptime:
-        yield f"To accept the nearest exposure: dark_tolerance = {nearest:.3g} in the recipe."
+        yield (
+            f"To use the nearest exposure time, set dark_tolerance = {nearest:.3g} in the recipe."
+        )
     if any(dark.exptime > lights.exptime for dark in others):
-        yield "With a bias the longer dark can be scaled (--scale-dark)."
-    yield "Name a folder of matching darks (--calibrations DIR), exclude the frame,"
-    yield "or reduce without a dark (--no-dark)."
+        yield "Use --scale-dark to scale the longer dark (needs a bias)."
+    yield "Add a folder of matching darks (--calibrations DIR), exclude the frame,"
+    yield "or reduce without darks (--no-dark)."
 
 
 def match_bias(
@@ -121,7 +123,7 @@ def dark_remarks(lights: Group, dark: Group) -> tuple[str, ...]:
     kind = dark.frames[0].frame_type
     difference = warmer(lights, dark)
     if difference is not None and abs(difference) > EQUAL_TEMPERATURE:
-        remarks.append(to_check(f"the {kind} is {difference:+.1f} deg C from the lights"))
+        remarks.append(to_check(f"the {kind} is {difference:+.1f} deg C from the light frames"))
     if (lights.temperature is None) != (dark.temperature is None):
         whose = "lights" if lights.temperature is None else kind
         remarks.append(f"the temperature of the {whose} is unknown")
@@ -129,10 +131,12 @@ def dark_remarks(lights: Group, dark: Group) -> tuple[str, ...]:
     if age is not None and age > _FRESH_DAYS:
         remarks.append(to_check(f"the {kind} was taken {age:.0f} days apart"))
     if len(dark.frames) == 1 and not dark.is_master:
-        remarks.append(f"the master {kind} is a single frame, whose noise stays in every light")
+        remarks.append(
+            f"the master {kind} is a single frame, whose noise remains in every light frame"
+        )
     flips = {frame.flip for frame in (*lights.frames, *dark.frames) if frame.flip is not None}
     if len(flips) > 1:
-        told = f"frames are flipped in different ways: {', '.join(map(repr, sorted(flips)))}"
+        told = f"frames are flipped differently: {', '.join(map(repr, sorted(flips)))}"
         remarks.append(to_check(told))
     return tuple(remarks)
 
@@ -178,20 +182,22 @@ def misfit(
     whole : frames are used as stored: not trimmed, no overscan subtracted.
     """
     if whole and frame.shape != master.shape:
-        return Misfit("other shape", "NAXIS", f"{frame.shape} pixels", f"{master.shape}")
+        return Misfit("different shape", "NAXIS", f"{frame.shape} pixels", f"{master.shape}")
     if not whole and frame.window != master.window:
-        reason = "other shape" if frame.shape != master.shape else "not trimmed alike"
+        reason = "different shape" if frame.shape != master.shape else "trimmed differently"
         return Misfit(reason, "NAXIS", f"{frame.window}", f"{master.window}")
     if not whole and frame.loses_overscan != master.loses_overscan:
         reason = "overscan subtracted from one of them only"
         return Misfit(reason, "BIASSEC", f"{frame.loses_overscan}", f"{master.loses_overscan}")
     if frame.unit != master.unit and not any_unit:
-        reason = f"in {master.unit}, the light in {frame.unit}"
+        reason = f"in {master.unit}, the light frame in {frame.unit}"
         return Misfit(reason, "BUNIT", f"the unit {frame.unit}", master.unit)
     theirs = dict(master.setup)
     for name, value in frame.setup:
         if theirs.get(name, value) != value:
-            return Misfit(f"other {name.replace('_', ' ')}", name, f"{name} {value}", theirs[name])
+            return Misfit(
+                f"different {name.replace('_', ' ')}", name, f"{name} {value}", theirs[name]
+            )
     if not any_bias and (unlike_state := _unlike_states(frame, master)) is not None:
         return unlike_state
     if tolerance is None or frame.exptime is None or master.exptime is None:
@@ -209,7 +215,7 @@ def _unlike_states(frame: Frame, master: Frame) -> Misfit | None:
     elif taken and ("B" in frame.state) != ("B" in master.state):
         reason = "bias subtracted from one of them only"
     elif "D" in frame.state and "D" in taken:
-        reason = "the dark is subtracted already"
+        reason = "the dark is already subtracted"
     elif taken and "F" in frame.state:
         reason = f"the frame was divided by a flat, the {master.frame_type} was not"
     return Misfit(reason, "CALSTAT", repr(frame.calstat), repr(master.calstat)) if reason else None
@@ -346,7 +352,7 @@ class SyntheticDark(Group):
         """Return a remark for the user if it was scaled, and whether its noise grew."""
         if self.factor == 1.0:
             return ()
-        grown = ", and its noise grew as much" if self.factor > 1 else ""
+        grown = ", which increased its noise by the same factor" if self.factor > 1 else ""
         told = f"the dark of {self.dark.exptime:g} s was scaled by {self.factor:.4g}{grown}"
         return (to_check(told),)
 
@@ -388,9 +394,9 @@ def dark_for(lights: Group, calibrations: Calibrations, recipe: Recipe) -> Group
     except NoDarkError as error:
         if recipe.scale_dark == "no" or not calibrations["dark"]:
             raise
-        lacking = "there is no bias" if not calibrations["bias"] else "no dark and bias fit"
+        lacking = "no bias frames" if not calibrations["bias"] else "no matching dark and bias"
         raise NoDarkError(
-            f"{error.args[0]}; none could be scaled: {lacking}",
+            f"{error.args[0]}; none can be scaled: {lacking}",
             path=error.path,
             keyword=error.keyword,
             value=error.value,
@@ -594,7 +600,7 @@ def _why_flat_unusable(frame: Frame, master: Group | None) -> str:
         return ""
     if master is None and "B" not in frame.state:
         exposure = "its exposure" if frame.exptime is None else f"{frame.exptime:g} s"
-        return f"no dark of {exposure} and no bias fits it"
+        return f"no matching dark of {exposure} and no matching bias"
     return why_flat_unusable(frame, None if master is None else master.frames[0])
 
 
@@ -610,7 +616,7 @@ def match_flat(lights: Group, flats: Sequence[Flat]) -> tuple[Flat | None, tuple
     fitting = [flat for flat in flats if not reasons[flat.name]]
     if not fitting:
         told = "; ".join(f"{name} ({why})" for name, why in reasons.items())
-        return None, ((f"not divided by a flat: none fits: {told}",) if told else ())
+        return None, ((f"not divided by a flat: none matches: {told}",) if told else ())
     fitting = [flat for flat in fitting if flat.frames.is_own] or fitting
     untold = [flat for flat in fitting if not _same_optics(lights, flat)]
     best = min(
@@ -622,9 +628,15 @@ def match_flat(lights: Group, flats: Sequence[Flat]) -> tuple[Flat | None, tuple
                  for flat in untold for frame in flat.frames.frames}  # fmt: skip
         if len(kinds) > 1:
             names = ", ".join(dict.fromkeys(kinds.values()))
-            told = f"not divided by a flat: no card tells which of {names} fits; exclude the others"
+            told = (
+                f"not divided by a flat: no header keyword decides between {names}; exclude the "
+                "others"
+            )
             return None, (to_check(told),)
-        remarks.append(f"no card tells whether the flat {best.name} was taken through its optics")
+        remarks.append(
+            f"cannot check that the flat {best.name} used the same optics: no header "
+            "keyword records it"
+        )
     days = age_in_days(lights, best.frames)
     if days is not None and days > _FRESH_DAYS:
         remarks.append(to_check(f"the flat was taken {days:.0f} days apart"))
@@ -650,10 +662,10 @@ def _flat_age(lights: Group, flat: Flat) -> float:
 def _why_flat_unfit(lights: Group, flat: Flat) -> str:
     """Return why a flat cannot be used for lights, or ""."""
     if "F" in lights.state:
-        return "the lights were divided by one already"
+        return "the light frames are already flat-fielded"
     own, theirs = lights.frames[0].optics, flat.frames.frames[0].optics
     if any(a != b for a, b in zip(own, theirs, strict=True) if a and b):
-        return "other optics"
+        return "different optics"
     return why_dark_unfit(lights, flat.frames, None, float("inf"), any_bias=True, any_unit=True)
 
 
@@ -745,9 +757,9 @@ def lamps_for(
         why = _why_lamp_unfit(lights.frames[0], frame)
         if why:
             raise UsageError(
-                f"The lamp {frame.label} has another {why} than {lights.name}",
+                f"The lamp {frame.label} has a different {why} from {lights.name}",
                 value=frame.label,
-                hint="Name lamps of the same shape, binning, grating and angle.",
+                hint="Use arc frames of the same shape, binning, grating and angle.",
             )
     fitting = [frame for frame in arcs if not _why_lamp_unfit(lights.frames[0], frame)]
     known = [frame for frame in fitting if not frame.library] or fitting
@@ -783,7 +795,7 @@ def lamp_remarks(lamps: Sequence[Lamp]) -> tuple[str, ...]:
     near = min(nearest_lamps(lamps), key=lambda lamp: abs(lamp.minutes), default=None)
     if near is not None and (near.other_night or abs(near.minutes) > LONG_GAP):
         night = ", on another night" if near.other_night else ""
-        told = f"its nearest lamp is {near.text}{night}: the spectrograph may have moved"
+        told = f"its nearest arc frame is {near.text}{night}: the spectrograph may have flexed"
         remarks.append(to_check(told))
     return tuple(remarks)
 
@@ -901,5 +913,5 @@ def _lamp_calibration(
     ]
     if others:
         near = min(own_first(others), key=lambda dark: abs(dark.exptime - lamp.exptime))
-        return near, f"no dark fits: that of {near.exptime:g} s was subtracted"
-    return None, "no dark or bias fits: its own floor was subtracted"
+        return near, f"no matching dark: that of {near.exptime:g} s was subtracted"
+    return None, "no matching dark or bias: its own background level was subtracted"

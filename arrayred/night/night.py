@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from arrayred.io.scan import CachedPixels
 
 
-PRODUCT = "made from frames, not raw"
+PRODUCT = "a combined image, not a raw frame"
 """The reason for a product that is not used."""
 
 
@@ -181,7 +181,7 @@ def open_night(
             if deeper
             else "Name the folder of the raw frames."
         )
-        raise InputError("There is no FITS file", path=where, hint=hint)
+        raise InputError("No FITS files found", path=where, hint=hint)
     found, failures = read_frames(files, meaning, where, advance, file.extension)
     found = [replace(f, library=library[f.path]) if f.path in library else f for f in found]
     if caching is not None:
@@ -249,7 +249,7 @@ def _with_named_calibrations(
     )
     for path in file.masters.values():
         if not path.is_file() or not files_at(path):
-            raise UsageError("There is no such master", path=path, hint="Name a FITS file.")
+            raise UsageError("No such master file", path=path, hint="Name a FITS file.")
     listed = {
         path: str(folder)
         for folder in reversed(file.calibrations)
@@ -332,7 +332,7 @@ def _why_excluded(frame: Frame, file: NightFile) -> str:
     """Return why a frame is not used, or ""."""
     if frame.library or frame.path in file.masters.values():
         is_calibration = frame.frame_type in MASTERS
-        return "" if is_calibration else "in a folder of calibrations, but no calibration"
+        return "" if is_calibration else "in a calibrations folder, but not a calibration frame"
     if frame.is_product:
         return PRODUCT
     if frame.frame_type == "light" and not frame.path.match(file.frames):
@@ -342,7 +342,7 @@ def _why_excluded(frame: Frame, file: NightFile) -> str:
 
 def pattern_mismatch(pattern: str) -> str:
     """Return the reason for a light that is not used since its name does not match a pattern."""
-    return f"its name is not {pattern!r}"
+    return f"its name does not match {pattern!r}"
 
 
 # The groups of a night as a tree of cubes: `raw_groups`, `tree_of`, `cube_at`.
@@ -500,16 +500,16 @@ def _night_range(frames: Iterable[Frame]) -> str:
 
 def _remarks(night: Night) -> Iterator[str]:
     """Yield the numbers of unused, repeated and unreadable files, and the first of each."""
-    yield from _counted_reasons("left out", Counter(why for _, why in night.left_out).items())
+    yield from _counted_reasons("not used", Counter(why for _, why in night.left_out).items())
     yield from _first_of_each(
-        "there twice", [f"{one} is {other}" for one, other in night.duplicates.items()]
+        "duplicates", [f"{one} is {other}" for one, other in night.duplicates.items()]
     )
     yield from _first_of_each(
-        "left out", [f"{path}: {why}; left out" for path, why in night.foreign]
+        "not used", [f"{path}: {why}; not used" for path, why in night.foreign]
     )
     yield from _first_of_each("problems", [str(problem) for problem in night.problems])
     if not (night.left_out or night.duplicates or night.foreign or night.problems):
-        yield "nothing is left out; make_plan tells what each frame is used for"
+        yield "no frames skipped; make_plan shows the use of each frame"
 
 
 def _counted_reasons(what: str, reasons: Iterable[tuple[str, int]]) -> Iterator[str]:
@@ -586,7 +586,7 @@ class CachePolicy:
         try:
             contents = self.cache_folder.find(key)
         except FrameError as error:
-            self.say(f"{error.path}: {error.args[0]}; it is built again")
+            self.say(f"{error.path}: {error.args[0]}; built again")
             self.cache_folder.drop(key)
             return list(frames)
         if contents is None:
@@ -707,7 +707,9 @@ def cache_night(night: Night, place: str | Path | CacheFolder, *, overwrite: boo
             upload_cache(Path(folder) / "night.zarr", place, overwrite=overwrite)
         return place
     if night.folder.resolve() in (place.resolve(), *place.resolve().parents):
-        raise UsageError("The cache lies inside the night", path=place, hint="Choose another.")
+        raise UsageError(
+            "The cache is inside the night folder", path=place, hint="Choose another folder."
+        )
     build_cache(content, place, overwrite=overwrite)
     return place
 

@@ -177,7 +177,7 @@ class Plan:
             size = f"{target.lights.size} of {target.lights.exptime:g} s"
             lines.append(f"target {target.name}: {size}, {calibration_summary(target)}")
         lines += [f"target {name} cannot be reduced" for name, _ in self.failed]
-        lines += [f"left out {line}" for line in self.left_out_lines()]
+        lines += [f"not used: {line}" for line in self.left_out_lines()]
         return "\n".join([*lines, *(f"problem: {problem}" for problem in self.problems)])
 
     @property
@@ -223,7 +223,7 @@ class Plan:
                 wanted.add(target.rows_from)
         targets = tuple(target for target in self.targets if target.name in wanted)
         out = [
-            (frame.label, "of a target that is not asked for")
+            (frame.label, "of a target that was not selected")
             for target in self.targets
             if target.name not in wanted
             for frame in target.lights.frames
@@ -434,8 +434,8 @@ def _plan_target(
         made = dark.remarks if isinstance(dark, SyntheticDark) else ()
         return replace(target, dark=dark, remarks=(*made, *dark_remarks(lights, dark)))
     if bias is None:
-        return replace(target, remarks=("no dark and no bias was subtracted, as asked",))
-    why = "there is no dark" if own.dark else "no dark was subtracted, as asked"
+        return replace(target, remarks=("no dark or bias was subtracted, as requested",))
+    why = "no dark frames" if own.dark else "no dark was subtracted, as requested"
     told = (f"{why}: only the bias was subtracted", *dark_remarks(lights, bias))
     return replace(target, bias=bias, remarks=told)
 
@@ -463,22 +463,23 @@ def _require_correctable(lights: Group, bias: Group | None, recipe: Recipe) -> N
     frame = lights.frames[0]
     if "F" in lights.state and (recipe.dark or bias is not None):
         raise MismatchError(
-            f"{lights.name} was divided by a flat with its dark still in it "
-            f"(CALSTAT {frame.calstat!r}), and no dark fits what came out",
+            f"{lights.name} was flat-fielded before dark subtraction (CALSTAT {frame.calstat!r}), "
+            "and no dark matches the result",
             path=frame.path,
             keyword="CALSTAT",
             value=frame.calstat,
-            hint="Take the raw frames, mend CALSTAT, or exclude the frame"
-            + (", or give --no-dark." if bias is None else "."),
+            hint="Use the raw frames, correct CALSTAT, or exclude the frame"
+            + (", or use --no-dark." if bias is None else "."),
         )
     if lights.is_dark_subtracted and bias is None:
         raise NoDarkError(
-            f"The bias is still in {lights.name}, whose dark is gone "
-            f"(CALSTAT {frame.calstat!r}), and no bias fits it",
+            f"{lights.name} is dark-subtracted but not bias-subtracted (CALSTAT "
+            f"{frame.calstat!r}), and no bias matches it",
             path=frame.path,
             keyword="CALSTAT",
             value=frame.calstat,
-            hint="Take a matching bias, name a folder of them with --calibrations, or exclude it.",
+            hint="Add a matching bias, or a folder of them with --calibrations, or exclude the "
+            "frame.",
         )
 
 
@@ -505,7 +506,7 @@ def _with_matching_flat(target: Target, flats: Sequence[Flat]) -> Target:
     target = replace(target, flat=flat, remarks=(*target.remarks, *remarks))
     there = {"dark": target.master, "flat": target.flat}
     unknown = [kind for kind in BETRAYED_BY.get(own.bad_pixels, ()) if there[kind] is None]
-    told = tuple(f"there is no {kind} that could betray bad pixels" for kind in unknown)
+    told = tuple(f"no {kind} to detect bad pixels in" for kind in unknown)
     return replace(target, remarks=(*target.remarks, *told))
 
 
@@ -519,7 +520,7 @@ def _with_lamps(
     """Return a target with its lamps: those that the night file names, else those that fit."""
     named = select_by_any(arcs, settings.lamps)
     if settings.lamps and not named:
-        return replace(target, remarks=(*target.remarks, to_check("its lamps cannot be used")))
+        return replace(target, remarks=(*target.remarks, to_check("its arc frames cannot be used")))
     lamps = lamps_for(target.lights, arcs, named, calibrations, target.recipe, lights)
     return replace(target, lamps=lamps, remarks=(*target.remarks, *lamp_remarks(lamps)))
 
@@ -537,7 +538,9 @@ def _used_and_left_out(
     used = {frame.label for group in needed.values() for frame in group.inputs}
     used |= {f.label for t in targets if t.flat for f in t.flat.inputs}
     used |= {lamp.name for t in targets for lamp in t.lamps}
-    spare = [(f, "a {} that no light needs") for kind in ("bias", "dark") for f in usable[kind]]
+    spare = [
+        (f, "a {} that no light frame needs") for kind in ("bias", "dark") for f in usable[kind]
+    ]
     spare += [(f, "of type {}, not used") for kind in ("flat", "arc") for f in usable[kind]]
     reasons = [
         (f.label, why.format(f.frame_type) + (f": {unfit[f.label]}" if f.label in unfit else ""))
@@ -557,9 +560,9 @@ def _in_dependency_order(targets: Sequence[Target]) -> list[Target]:
         if not ready:
             names = ", ".join(target.name for target in waiting)
             raise UsageError(
-                f"The targets {names} take their rows from each other",
+                f"The targets {names} use the rows of each other",
                 keyword="rows_from",
-                hint="Give one of them rows of its own.",
+                hint="Set rows for one of them.",
             )
         ordered.append(ready[0])
         done.add(ready[0].name)
@@ -591,7 +594,7 @@ def sort_frames(
         elif wrong:
             problems += wrong
         elif frame.label in duplicates:
-            left_out.append((frame.label, f"the same frame as {duplicates[frame.label]}"))
+            left_out.append((frame.label, f"duplicate of {duplicates[frame.label]}"))
         elif frame.frame_type in _USED_TYPES and not _is_spoilt_dark(frame):
             usable[frame.frame_type].append(frame)
         else:
@@ -642,7 +645,7 @@ def warnings_of(night: Night, used: Collection[str] = ()) -> tuple[str, ...]:
         for warning in frame.warnings:
             if not (is_check(warning) and frame.label in used):
                 odd[warning].append(frame.label)
-    foreign = [f"{name}: {reason}; left out" for name, reason in night.foreign]
+    foreign = [f"{name}: {reason}; not used" for name, reason in night.foreign]
     return (*foreign, *(remark_about(list_of_names(names), text) for text, names in odd.items()))
 
 
@@ -652,7 +655,7 @@ def too_large_errors(night: Night, max_frame_mb: float) -> list[ArrayredError]:
         InputError(
             f"The frame has {frame.image.source.n_bytes / 1e6:.0f} MB",
             path=frame.path,
-            hint="If that is right, raise max_frame_mb in the recipe.",
+            hint="If this is correct, raise max_frame_mb in the recipe.",
         )
         for frame in night.frames
         if frame.image.source.n_bytes / 1e6 > max_frame_mb and not frame.library
@@ -662,11 +665,11 @@ def too_large_errors(night: Night, max_frame_mb: float) -> list[ArrayredError]:
 def _unexposed_error(frame: Frame) -> InputError:
     name = without_suffix(frame.path.name)
     return InputError(
-        f"A {frame.frame_type} of 0 s cannot be",
+        f"A {frame.frame_type} of 0 s is impossible",
         path=frame.path,
         keyword="EXPTIME",
         value=0.0,
-        hint=f'Tell its exposure ([exptime] "{name}" = SECONDS) or that it is a bias '
+        hint=f'Set its exposure time ([exptime] "{name}" = SECONDS) or set its type to bias '
         f'([types] bias = ["{name}"]) in a night file, or exclude the frame.',
     )
 
@@ -693,22 +696,26 @@ def no_lights_error(night: Night, problems: Iterable[ArrayredError]) -> list[Arr
     if any(problem.path is not None and problem.path not in others for problem in problems):
         return []
     if night.file.frames == "*":
-        hint = "Check the frame types; spellings of your own go into an instrument file."
-        return [InputError("There is no light frame", path=night.folder, hint=hint)]
+        hint = "Check the frame types; add other spellings to an instrument file."
+        return [InputError("No light (science) frames found", path=night.folder, hint=hint)]
     if other := _pattern_of_other_case(night):
         hint = f"Upper and lower case differ: use --frames {shlex.quote(other)}."
-        told = f"There is no light frame whose name matches {night.file.frames!r}"
+        told = f"No light frame has a name that matches {night.file.frames!r}"
         return [InputError(told, path=night.folder, hint=hint)]
     reason = pattern_mismatch(night.file.frames)
     lights = [label for label, why in night.left_out if why == reason]
     there = (
-        f"The lights are {list_of_names(lights)}" if lights else "There is no other light either"
+        f"The light frames are {list_of_names(lights)}"
+        if lights
+        else "There are no light frames at all"
     )
     return [
         InputError(
-            f"There is no light frame whose name matches {night.file.frames!r}",
+            f"No light frame has a name that matches {night.file.frames!r}",
             path=night.folder,
-            hint=f"{there}; in a shell, quote what has an asterisk." if lights else f"{there}.",
+            hint=f"{there}; in a shell, quote patterns with an asterisk."
+            if lights
+            else f"{there}.",
         )
     ]
 
@@ -725,11 +732,11 @@ def _pattern_of_other_case(night: Night) -> str:
 
 def _untyped_error(frame: Frame) -> InputError:
     return InputError(
-        "No card says what kind of frame this is",
+        "Frame type unknown: no IMAGETYP in the header",
         path=frame.path,
         keyword="IMAGETYP",
-        hint="Add IMAGETYP to the header, name its card in an instrument file, tell its type in a "
-        "night file, or exclude it.",
+        hint="Add IMAGETYP to the header, name its keyword in an instrument file, set its type in "
+        "a night file, or exclude it.",
     )
 
 
@@ -843,7 +850,7 @@ def _read_pass_lines(night: Night, plan: Plan, memory: int | None) -> Iterator[s
     yield f"headers: {len(night.frames)} files, no pixels"
     asked = sum(frame.doubt is not None for frame in night.frames)
     if asked:
-        yield f"probe of some rows: {asked} frames may be of another type"
+        yield f"probe of some rows: {asked} frames may have another type"
     for group in _groups_read(plan):
         n_bands, held = _bands_of(group, memory)
         yield (
@@ -852,7 +859,10 @@ def _read_pass_lines(night: Night, plan: Plan, memory: int | None) -> Iterator[s
         )
     compared = [len(t.lights.frames) for t in plan.targets if len(t.lights.frames) > 1]
     if compared:
-        yield f"probe of the lights: {sum(compared)} frames compared within {len(compared)} targets"
+        yield (
+            f"probe of the light frames: {sum(compared)} frames compared within {len(compared)} "
+            "targets"
+        )
 
 
 def _decision_lines(night: Night) -> Iterator[tuple[str, str]]:
@@ -891,7 +901,7 @@ def _product_lines(plan: Plan) -> Iterator[str]:
 _NIGHT_FILE_HEAD = """\
 # What arrayred understood of this night. Edit it, then:
 #   arrayred reduce NIGHT -o OUT --night-file THIS-FILE
-# Frames are labels, file names, globs, or ranges such as hr8047-10..12. Everything may be left out.
+# Frames are labels, file names, globs, or ranges such as hr8047-10..12. All entries are optional.
 """
 _NIGHT_FILE_SETTINGS = """\
 # Any field of the recipe, for all targets; under a target, for that one.
@@ -925,7 +935,7 @@ def night_file_text(night: Night, plan: Plan, recipe: Recipe, path: Path) -> str
         ["# Cards of all products.", "[cards]", *toml_lines(night.file.cards.items())],
         *[[*_target_table(target, recipe)] for target in plan.targets],
     ]
-    remarks = [f"# left out: {printable(line)}" for line in plan.left_out_lines()]
+    remarks = [f"# not used: {printable(line)}" for line in plan.left_out_lines()]
     remarks += [f"# {printable(name)} cannot be reduced: {error}" for name, error in plan.failed]
     return "\n\n".join("\n".join(lines) for lines in [*sections, remarks] if lines) + "\n"
 
@@ -939,7 +949,7 @@ def _night_file_top(night: Night, path: Path) -> Iterator[str]:
     if file.frames != "*":
         yield f"frames = {toml_text(file.frames)}"
     yield f"exclude = {toml_text(list(file.exclude))}"
-    more = "further folders of raw or master darks, biases"
+    more = "more folders of raw or master darks, biases"
     yield f"calibrations = {toml_text(calibrations)}  # {more}"
     if file.unsigned != "auto":
         yield f"unsigned = {toml_text(file.unsigned)}"

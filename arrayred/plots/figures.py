@@ -114,7 +114,9 @@ def row_marks(spectrum: xr.Dataset | Rows, along: Along) -> tuple[Span, ...]:
 
 
 def _other_label(first: int, last: int, snr: float | None, state: str) -> str:
-    what = {"taken": "spectrum of its own", "sharp": "sharper than a star"}.get(state, "not taken")
+    what = {"taken": "separate spectrum", "sharp": "too narrow for a star"}.get(
+        state, "not extracted"
+    )
     where = f"{first}:{last}" if last > first else str(first)
     return f"{what} {where}" + ("" if snr is None else f", S/N {snr:.0f}")
 
@@ -288,7 +290,7 @@ def cube(
     """
     frames = cube_of(cube)
     if n < 1:
-        raise UsageError(f"{n} frames were asked for", keyword="n", value=n, hint="Give 1 or more.")
+        raise UsageError(f"{n} frames requested", keyword="n", value=n, hint="Use 1 or more.")
     total = frames.sizes[FRAME]
     chosen = np.unique(np.linspace(0, total - 1, min(n, total)).round().astype(int))
     columns = math.ceil(math.sqrt(chosen.size))
@@ -325,9 +327,9 @@ def _shortened(text: str, most: int) -> str:
 # The rows of an image as curves: `profile` with the detection, `rows` with their statistics.
 
 _RULES = {
-    "threshold": "found by the threshold",
-    "robust": "found by the robust rule",
-    "given": "given by the user",
+    "threshold": "detected by threshold",
+    "robust": "detected by robust method",
+    "given": "rows given",
 }
 
 
@@ -402,7 +404,7 @@ def _means_axis(means: Values, level: float | None, unit: str) -> Axis:
 
     It is linear throughout where no row exceeds a threshold above 0.
     """
-    label = f"mean of a row ({unit})"
+    label = f"row mean ({unit})"
     finite = means[np.isfinite(means)]
     low = min(float(finite.min(initial=0.0)), 0.0)
     high = float(finite.max()) if finite.size else 0.0
@@ -441,7 +443,7 @@ def rows(statistics: xr.Dataset, *, title: str = "") -> Sheet:
         raise UsageError(
             f"Statistics of rows are {', '.join(names)} (y), but this has "
             f"{', '.join(map(str, statistics)) or 'nothing'}",
-            hint="Give what row_statistics returns.",
+            hint="Use the result of row_statistics.",
         )
     seen = statistics[list(names)].load()
     units = units_of(seen, "mean")
@@ -517,7 +519,7 @@ def _flux_panel(shown: xr.Dataset, x: Axis, title: str = "") -> Panel:
     if VARIANCE in shown:
         reach = SIGMAS * np.sqrt(shown[VARIANCE].values)
         ends += [flux - reach, flux + reach]
-        marks.append(Area(columns, ends[1], ends[2], "noise", f"{SIGMAS:g} sigma"))
+        marks.append(Area(columns, ends[1], ends[2], "noise", f"±{SIGMAS:g}σ"))
     if "wavelength" in shown and "wavelength_first" in shown.attrs:
         known = columns[np.isfinite(columns)]
         first, last = (float(shown.attrs[f"wavelength_{end}"]) for end in ("first", "last"))
@@ -538,7 +540,7 @@ def _flux_panel(shown: xr.Dataset, x: Axis, title: str = "") -> Panel:
     return Panel(x, y, tuple(marks), title, grid="xy")
 
 
-SUMS = ("sum of the rows", "less the sky", "as reduce extracts it")
+SUMS = ("aperture sum", "sky-subtracted sum", "`reduce` extraction")
 """Curves of `extraction`: two plain sums of the rows, and the extracted flux."""
 
 
@@ -561,7 +563,7 @@ def extraction(spectrum: xr.Dataset, along: str = "column") -> Panel:
     band: tuple[Mark, ...] = ()
     if VARIANCE in spectrum:
         flux, reach = values[SUMS[-1]], SIGMAS * np.sqrt(spectrum[VARIANCE].values)
-        band = (Area(x, flux - reach, flux + reach, "noise", f"{SIGMAS:g} sigma"),)
+        band = (Area(x, flux - reach, flux + reach, "noise", f"±{SIGMAS:g}σ"),)
     y = Axis(f"flux ({units_of(spectrum, FLUX)})", *around(*values.values()), n_ticks=5)
     return Panel(Axis(along, *ends_of(x), n_ticks=8), y, (*band, *curves))
 
@@ -601,7 +603,7 @@ def compare(
         found = f"in {' and in '.join(sorted(units))}" if units else "none"
         raise UsageError(
             f"Spectra to compare must share a unit, but these are {found}",
-            hint="Give spectra of one unit, or normalised=True.",
+            hint="Use spectra of the same unit, or normalised=True.",
         )
     has_scale = all("wavelength" in one for one in shown.values())
     curves, offset = [], 0.0
@@ -611,9 +613,9 @@ def compare(
         x = _along(one) if has_scale else one[X].values
         curves.append(Curve(x, flux + offset, f"series-{i % len(SERIES)}", name))
         offset += 1.1 * range_of(flux) if stacked else 0.0
-    what = "flux / median" if normalised else f"flux ({units.pop()})"
+    what = "Flux / median" if normalised else f"flux ({units.pop()})"
     axis, _ = _dispersion(next(iter(shown.values())), has_scale=has_scale)
-    y = _holding(f"{what} + step" if stacked else what, curves)
+    y = _holding(f"{what} + offset" if stacked else what, curves)
     height = 3.8 if not stacked else min(2.4 + 0.7 * len(shown), 14)
     return Sheet(((Panel(axis, y, tuple(curves), grid="xy"),),), (8, height), title)
 
@@ -654,8 +656,8 @@ def noise(spectrum: Given, *, title: str = "") -> Sheet:
     shown = spectrum_of(spectrum)
     if VARIANCE not in shown:
         raise UsageError(
-            "The signal to noise was asked for, but this spectrum has no variance",
-            hint="Extract it from an image whose noise is known, see estimate_noise.",
+            "This spectrum has no variance, which the S/N needs",
+            hint="Extract it from an image with known noise (estimate_noise).",
         )
     with np.errstate(divide="ignore", invalid="ignore"):
         snr = shown[FLUX].values / np.sqrt(shown[VARIANCE].values)
@@ -667,7 +669,7 @@ def noise(spectrum: Given, *, title: str = "") -> Sheet:
         of_what = f"median of the {of}" if "snr" in shown.attrs else "median"
         marks.append(Level(middle, "y", "median", f"{of_what} {middle:.0f}"))
     x, above = _dispersion(shown)
-    y = Axis("signal to noise of a column", *around(snr, middle))
+    y = Axis("S/N per column", *around(snr, middle))
     place = _free_place(shown)
     panel = Panel(x, y, tuple(marks), above=above, grid="xy", legend=place)
     return Sheet(((panel,),), (8, 3.2), title)
@@ -718,8 +720,8 @@ def trace(image: Given, spectrum: Given, *, title: str = "") -> Sheet:
     shown, cut = transpose_to_x(image_of(image)), spectrum_of(spectrum)
     if "trace" not in cut:
         raise UsageError(
-            "The trace was asked for, but this spectrum has straight rows and none",
-            hint="Extract it along the trace, see fit_trace and extract_along.",
+            "This spectrum was extracted from straight rows and has no trace",
+            hint="Extract it along the trace (fit_trace, extract_along).",
         )
     found = measure_centres(shown, cut)
     x, row, error = (found[name].values for name in (X, "row", "error"))
@@ -732,7 +734,7 @@ def trace(image: Given, spectrum: Given, *, title: str = "") -> Sheet:
     above = Panel(
         axis,
         Axis("row", *held),
-        (Points(x, row, "series-0", "centres of the light", error), *edges, followed),
+        (Points(x, row, "series-0", "measured centroids", error), *edges, followed),
         unnumbered="x",
     )
     marks: list[Mark] = [Points(x, left, "series-0", error=error), Level(0.0, "y", "trace")]
@@ -786,8 +788,8 @@ def arc(arc: xr.Dataset, lines: xr.Dataset, *, title: str = "") -> Sheet:
     x, wave, used = (found[name].values for name in ("x", "wavelength", "used"))
     if np.unique(x).size < 2:
         raise UsageError(
-            "Lines of a lamp are drawn with their wavelengths, but no two have one",
-            hint="Give the lines of TARGET_lines.ecsv.",
+            "Fewer than two arc lines have a wavelength",
+            hint="Use the lines of TARGET_lines.ecsv.",
         )
     whose = found["lamp"].values.astype(str) if LAMP in found else np.full(x.size, names[0])
     axis = Axis("column", *ends_of(lamps[X].values), n_ticks=8)
@@ -809,7 +811,7 @@ def arc(arc: xr.Dataset, lines: xr.Dataset, *, title: str = "") -> Sheet:
         _arc_axis(lamps.values, units_of(arc, COUNTS)),
         (*curves, strokes),
         unnumbered="x",
-        summary=f"Lamps of {title}: {counted(int(used.sum()), 'line')} used",
+        summary=f"Arc spectra of {title}: {counted(int(used.sum()), 'line')} used",
     )
     curve = np.polyfit(x, wave, min(np.unique(x).size - 1, 3))
     step = np.abs(np.polyval(np.polyder(curve), x))
@@ -882,9 +884,7 @@ def quick_look(combined: xr.Dataset, spectrum: xr.Dataset, title: str) -> Sheet:
     first, last = facts.get("first_row"), facts.get("last_row")
     shown = _image_panel(combined, _stretch_about_the_sky(combined, facts), spectrum,
                          "combined image")  # fmt: skip
-    shown = replace(
-        shown, summary=f"Combined image of {title}: the spectrum lies in rows {first} to {last}"
-    )
+    shown = replace(shown, summary=f"Combined image of {title}: spectrum in rows {first} to {last}")
     middle = math.nan if first is None or last is None else (first + last) / 2
     is_low = middle < combined[Y].values.mean()
     spans = row_marks(spectrum, "y")
@@ -892,11 +892,11 @@ def quick_look(combined: xr.Dataset, spectrum: xr.Dataset, title: str) -> Sheet:
     profile = _rows_panel(combined, shown.y, means, level, spans)
     profile = replace(
         profile,
-        summary="Mean of each row; " + ", ".join(span.label for span in spans),
+        summary="Spatial profile (row means); " + ", ".join(span.label for span in spans),
         legend="upper right" if is_low else "lower right",
     )
     way = facts.get("extraction")
-    sky = "spectrum less the sky" if "sky" in spectrum else "spectrum, sky included"
+    sky = "sky-subtracted spectrum" if "sky" in spectrum else "spectrum without sky subtraction"
     axis, _ = _dispersion(spectrum)
     flux = _flux_panel(spectrum, axis, sky if way is None else f"{sky} ({way})")
     snr = facts.get("snr")
@@ -952,7 +952,7 @@ def search_look(combined: xr.Dataset, title: str, *, threshold: object = None) -
     noise = (robust_std(finite) if finite.size else 0.0) or 1.0
     grey = Stretch(level - 3 * noise, level + 10 * noise, level, 2 * noise)
     shown = _image_panel(combined, grey, None, "combined image")
-    shown = replace(shown, summary="Combined image in which no spectrum was found")
+    shown = replace(shown, summary="Combined image; no spectrum detected")
     known = threshold if isinstance(threshold, float) and math.isfinite(threshold) else None
     means = row_means(counts)
     profile = _rows_panel(combined, shown.y, means, known)
@@ -960,7 +960,7 @@ def search_look(combined: xr.Dataset, title: str, *, threshold: object = None) -
     profile = replace(
         profile,
         x=Axis(profile.x.label, *ends, n_ticks=3),
-        summary="Mean of each row; none exceeds the threshold",
+        summary="Spatial profile (row means); none exceeds the threshold",
         legend="upper right",
     )
-    return Sheet(((shown, profile),), (11, 5), f"{title}: no spectrum found", (3, 1))
+    return Sheet(((shown, profile),), (11, 5), f"{title}: no spectrum detected", (3, 1))

@@ -85,8 +85,8 @@ def _dataset(given: Given, name: str) -> xr.Dataset:
         if not given.data_vars and given.children:
             inside = ", ".join(repr(child) for child in given.children)
             raise UsageError(
-                f"{given.path} of the tree holds no pixels itself, but {inside}",
-                hint="Give one of those.",
+                f"{given.path} of the tree has no pixels itself, but {inside}",
+                hint="Use one of those.",
             )
         return given.to_dataset()
     if isinstance(given, xr.DataArray):
@@ -94,8 +94,8 @@ def _dataset(given: Given, name: str) -> xr.Dataset:
     if isinstance(given, xr.Dataset):
         return given
     raise UsageError(
-        f"A figure is drawn of a Dataset or DataArray with names of dims, not of {_kind(given)}",
-        hint="Give what open_product, reduce_night or a step returns.",
+        f"A figure needs a Dataset or DataArray with named dims, not {_kind(given)}",
+        hint="Use the result of open_product, reduce_night or a step.",
     )
 
 
@@ -110,12 +110,12 @@ def _expected(found: xr.Dataset, name: str, dims: tuple[str, ...]) -> xr.Dataset
         if found[name].size and np.issubdtype(found[name].dtype, np.number):
             return found
         raise UsageError(
-            f"There is nothing to draw: {name} is {found[name].dtype} of shape {found[name].shape}",
-            hint="Give numbers, at least one of each dim.",
+            f"Nothing to draw: {name} is {found[name].dtype} of shape {found[name].shape}",
+            hint="Use numbers, at least one along each dim.",
         )
     wanted, (what, where) = _KINDS[dims], _found(found)
     raise UsageError(
-        f"This figure is drawn of {wanted[0]} with {name!r}, but this is {what}",
+        f"This figure needs {wanted[0]} with {name!r}, but this is {what}",
         hint=f"Use {where}." if where else "Select or transpose first.",
     )
 

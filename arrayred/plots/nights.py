@@ -82,7 +82,7 @@ if TYPE_CHECKING:
         def temperature(self) -> float | None: ...
 
 
-_CCD, _LEVEL = "CCD (deg C)", "level (adu)"
+_CCD, _LEVEL = "CCD (°C)", "level (adu)"
 _MOST_LANES = 40
 _MOST_PARTS = 6
 _PAUSE = timedelta(hours=5)
@@ -158,8 +158,8 @@ def _bars_of(night: Any) -> Iterator[_Bar]:
     """Yield the exposures with a known time, by group, the earliest group first."""
     if not isinstance(getattr(night, "groups", None), Mapping):
         raise UsageError(
-            f"This figure is drawn of a night, not of {type(night).__name__}",
-            hint="Give what open_night returns.",
+            f"This figure needs a night, not {type(night).__name__}",
+            hint="Use the result of open_night.",
         )
     lanes = [
         [
@@ -172,9 +172,9 @@ def _bars_of(night: Any) -> Iterator[_Bar]:
     known = sorted((min(bar.start for bar in lane), lane) for lane in lanes if lane)
     if not known:
         raise UsageError(
-            f"{night.folder} has no frame that tells when it was taken",
+            f"{night.folder} has no frame with a time",
             keyword="DATE-OBS",
-            hint="Nothing can be drawn in time.",
+            hint="This figure needs the times of frames.",
         )
     for _, lane in known:
         yield from lane
@@ -313,7 +313,7 @@ def shifts(found: Sequence[Shift]) -> Sheet | None:
         own = np.array([one.of == name for one in found])
         marks.append(Points(when[own], pixels[own], f"series-{i}", name, error=error[own]))
     y = Axis("shift (pixel)", *around(pixels - error, pixels + error, 0.0, margin=0.15), n_ticks=5)
-    title = "zero points of the wavelengths"
+    title = "wavelength zero points"
     summary = f"{title.capitalize()}, from {pixels.min():.2f} to {pixels.max():.2f} pixel"
     panel = Panel(time_axis(when), y, tuple(marks), title, name="drift", summary=summary)
     return Sheet(((panel,),), (8, 2.5))
@@ -392,7 +392,7 @@ def _light_curve(shown: xr.Dataset, flux: Values) -> Panel:
     light = sums / scale
     reach = 0.0 if error is None else error
     x = time_axis(when if half is None else np.concatenate((when - half, when + half)))
-    y = Axis("light / median", *around(light - reach, light + reach))
+    y = Axis("Flux / median", *around(light - reach, light + reach))
     return Panel(x, y, (Points(when, light, "series-0", "", error, half),), grid="xy")
 
 
@@ -409,7 +409,7 @@ def _shapes(shown: xr.Dataset, flux: Values) -> Panel:
         for i, one in enumerate(shapes)
     )
     x = Axis("column", *ends_of(shown[X].values))
-    label = "flux / median + step" if step else "flux / median"
+    label = "Flux / median + offset" if step else "Flux / median"
     return Panel(x, Axis(label, *around(*(curve.y for curve in curves))), curves)
 
 
@@ -451,8 +451,8 @@ def drift(times: ArrayLike, quantities: Mapping[str, ArrayLike], *, title: str =
     if not values or wrong or when.ndim != 1:
         found = ", ".join(f"{name!r} has {values[name].shape}" for name in wrong) or "there is none"
         raise UsageError(
-            f"Quantities in time must be as many as the times, {when.shape}, but {found}",
-            hint="Give one value for each time.",
+            f"Quantities must have the shape of the times, {when.shape}, but {found}",
+            hint="Use one value for each time.",
         )
     x = time_axis(when)
     panels = []
@@ -492,11 +492,10 @@ def pixel_history(cube: Given, y: int, x: int, *, title: str = "") -> Sheet:
         if place not in pixels.indexes[name]:
             first, last = pixels.indexes[name][[0, -1]]
             raise UsageError(
-                f"The pixel in row {y}, column {x} was asked for, but {name} runs over "
-                f"{first}:{last}",
+                f"The pixel in row {y}, column {x} is outside {name}={first}:{last}",
                 keyword=name,
                 value=place,
-                hint="Give a pixel of the cube.",
+                hint="Use a pixel of the cube.",
             )
     values = pixels[COUNTS].sel({Y: y, X: x}).values.astype(np.float64)
     panel = history_panel(times_of(pixels, "time"), values, units_of(pixels, COUNTS))
@@ -524,7 +523,7 @@ def history_panel(when: NDArray[Any], values: Values, unit: str, title: str = ""
         marks.append(Span(*ends, "y", "scatter", f"robust scatter {scatter:.1f}"))
     far = np.abs(values - middle) > _FAR * scatter
     if far.any():
-        label = f"beyond {_FAR:g} sigma: {np.count_nonzero(far)}"
+        label = f"outliers > {_FAR:g}σ: {np.count_nonzero(far)}"
         marks.append(Points(when[far], values[far], "outlier", label))
     y = Axis(f"counts ({unit})", *around(values, middle - scatter, middle + scatter))
     return Panel(time_axis(when), y, tuple(marks), title)

@@ -137,10 +137,10 @@ def stretch_of(
     low, high = percentiles
     if not 0 <= low < high <= 100:
         raise UsageError(
-            f"A stretch from {low} to {high} percent was asked for",
+            f"The stretch limits are {low} and {high} percent",
             keyword="stretch",
             value=percentiles,
-            hint="Give two rising numbers from 0 to 100.",
+            hint="Use two increasing numbers from 0 to 100.",
         )
     flat = np.ascontiguousarray(counts).reshape(-1)
     sample = flat[:: max(flat.size // _SAMPLE, 1)].astype(np.float64)

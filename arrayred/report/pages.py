@@ -115,7 +115,7 @@ def night_page(finished: Finished) -> Page:
     flexure = _flexure(targets)
     sections = {
         "Warnings": any(one.state != "good" for one in targets),
-        "At a glance": len(targets) > 1,
+        "Overview": len(targets) > 1,
         "Targets": targets,
         "Wavelengths": flexure,
         "Calibration": True,
@@ -188,9 +188,9 @@ def _calibrations(finished: Finished) -> dict[str, Any]:
     """Return the masters used for each target, and which targets have none."""
     served = [(target.name, master) for target in finished.targets for master in target.masters]
     without = [t.name for t in finished.targets if not t.masters and not t.error and t.n_frames]
-    notes = [f"Nothing was subtracted from {', '.join(without)}."] if without else []
+    notes = [f"No calibration was applied to {', '.join(without)}."] if without else []
     if not served and not notes:
-        notes = ["No calibration is known."]
+        notes = ["No calibration recorded."]
     return {"calibrations": served, "calibration_notes": notes}
 
 
@@ -237,7 +237,7 @@ def _lamp_shifts(arc: xr.Dataset, lines: xr.Dataset) -> dict[str, Shift]:
     x = np.array([[places[wave] for wave in shared] for places in table.values()])
     middle = np.add.reduce(x, axis=0) / len(x)
     return {
-        name: Shift("lines of the lamp", when.astype("M8[us]"), float(np.median(own)), 0.0)
+        name: Shift("arc lines", when.astype("M8[us]"), float(np.median(own)), 0.0)
         for name, own, when in zip(table, x - middle, arc["time_mid"].values, strict=True)
         if not np.isnat(when)
     }
@@ -317,7 +317,7 @@ def _frames(finished: Finished) -> dict[str, Any]:
         "frames": [_frame_row(group, small, levels) for group in groups.values()],
         "frame_notes": notes,
         "frames_caption": "Each frame" if is_short
-        else f"{len(lines)} frames, a line for those of one kind",
+        else f"{len(lines)} frames, one row per kind",
         "frame_heads": ("", f"frame{many}", "type", "#exposure", "start, UTC", "#°C",
                         "#median, ADU", "used for"),
         "foreign": _foreign(account.left_out),
@@ -368,10 +368,10 @@ def _notes(finished: Finished, small: Mapping[str, bytes]) -> list[str]:
     lines = finished.account.frames
     chosen = pictured(lines)
     notes = []
-    for state, reason in (("gone", "are no longer there"), ("changed", "have changed")):
+    for state, reason in (("gone", "were moved or deleted"), ("changed", "have changed")):
         labels = [line.label for line in chosen if finished.raw.get(line.path) == state]
         if labels:
-            notes.append(f"Not shown because the files {reason}: {list_of_names(labels)}.")
+            notes.append(f"No thumbnail because the files {reason}: {list_of_names(labels)}.")
     if len(chosen) < len(lines):
         notes.append(
             f"Thumbnails are of {len(small)} of {len(lines)} frames, the first of each kind."
@@ -476,7 +476,7 @@ class Found:
         enclosed = facts.get("enclosed_fraction")
         pairs = [
             ("S/N per column", self._snr()),
-            ("Enclosed flux", f"{enclosed:.1%}".replace("%", " %") if is_number(enclosed)
+            ("Flux in aperture", f"{enclosed:.1%}".replace("%", " %") if is_number(enclosed)
              else UNKNOWN),
             ("Rows", f"{rows} ({facts.get('rule', 'threshold')})"),
             ("Aperture", self._aperture()),
@@ -484,7 +484,7 @@ class Found:
             ("Trace tilt", number(facts["tilt"], 1, "rows") if "tilt" in facts else ""),
             ("Extraction", str(facts.get("extraction", "sum"))),
             ("Sky rows", " and ".join(f"{first}:{last}" for first, last in sides)),
-            ("Sky noise / predicted", _if_known(facts.get("sky_scatter"), 2)),
+            ("Sky noise, measured / predicted", _if_known(facts.get("sky_scatter"), 2)),
             ("Cosmic rays", self._cosmic_rays()),
             ("Saturated", counted(self.n_saturated, "column") if DQ in self.spectrum else ""),
             ("Effective gain", self._gain()),
@@ -593,7 +593,7 @@ class Shown:
     @property
     def failure(self) -> str:
         """Why it failed."""
-        return self.line.error or self.damage or "No product of it is known."
+        return self.line.error or self.damage or "No product recorded."
 
     @property
     def checks(self) -> list[str]:
@@ -822,7 +822,7 @@ def index_page(out: Path) -> bytes:
     rows = sorted(_rows(out), key=lambda row: row.order)
     if not rows:
         raise UsageError(
-            "No night was reduced here", path=out, hint="Name an output folder of arrayred."
+            "No reduced night found here", path=out, hint="Name an output folder of arrayred."
         )
     counts = Counter(row.state for row in rows if row.target)
     words = _STATES | {"check": "to check"}

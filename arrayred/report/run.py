@@ -147,9 +147,9 @@ def read_account(ledger: Ledger) -> Account | None:
         return _account(ledger.account) if ledger.account else None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
-            "What was noted of the night makes no sense",
+            "The record of the night is invalid",
             path=ledger.out / STATE_FOLDER / MANIFEST,
-            hint="Reduce the night once more, which notes it anew.",
+            hint="Reduce the night again to renew it.",
         ) from error
 
 
@@ -397,7 +397,9 @@ def gathered(out: Path, ledger: Ledger) -> Finished:
     account = read_account(ledger)
     if account is None and not entries:
         raise UsageError(
-            "Nothing was finished here", path=out, hint="Name an output folder of arrayred."
+            "No finished products found here",
+            path=out,
+            hint="Name an output folder of `arrayred reduce`.",
         )
     account = account or Account((), ())
     inputs = {path: sha for entry in entries.values() for path, sha in entry.inputs.items()}

@@ -101,7 +101,9 @@ def adapt_dark(
     """
     check_image(dark)
     if bias is None and (has_bias or keep_bias):
-        raise UsageError("A dark with a bias cannot be scaled without it", hint="Give the bias.")
+        raise UsageError(
+            "A dark that includes the bias cannot be scaled without a bias", hint="Use a bias."
+        )
     if bias is not None:
         bias = with_pixels_of(dark, bias)
     planes = {}
@@ -599,10 +601,10 @@ def subtract_overscan(
     _require_section_on_cube(cube, section)
     if method not in get_args(Statistic):
         raise UsageError(
-            f"An overscan level cannot be the {method!r} of its pixels",
+            f"The overscan cannot be combined by {method!r}",
             keyword="overscan",
             value=method,
-            hint=f"Take {' or '.join(get_args(Statistic))}.",
+            hint=f"Use {' or '.join(get_args(Statistic))}.",
         )
     first, last = section.columns if by_row else section.rows
     start = first - int(cube[X if by_row else Y][0])
@@ -661,16 +663,17 @@ def _require_section_on_cube(cube: xr.Dataset, section: Section) -> None:
         raise UsageError(
             f"A section is a Section, but this is {section!r}",
             value=section,
-            hint="Give Section(columns=(1, 50), rows=(1, 4200)), for example.",
+            hint="Use, for example, Section(columns=(1, 50), rows=(1, 4200)).",
         )
     rows, columns = cube[Y].values[[0, -1]], cube[X].values[[0, -1]]
     inside = rows[0] <= section.rows[0] and section.rows[1] <= rows[1]
     if not (inside and columns[0] <= section.columns[0] and section.columns[1] <= columns[1]):
         raise MismatchError(
-            f"The section {section} was asked for, but the {cube.sizes[FRAME]} frames have "
+            f"The section {section} is outside the {cube.sizes[FRAME]} frames, which have "
             f"[{columns[0]}:{columns[1]},{rows[0]}:{rows[1]}]",
             value=str(section),
-            hint="Mend the sections in the instrument file or the headers, or do without.",
+            hint="Correct the sections in the instrument file or the headers, or use "
+            "--no-overscan.",
         )
 
 
@@ -707,7 +710,7 @@ def flat_level(image: xr.Dataset, saturated: Mask | None = None) -> float:
     level = illuminated_level(counts)
     if not level > 0:
         raise InputError(
-            f"There is no light in {name}: its level less its dark is {level:g}",
+            f"{name} has no signal: its level above the dark is {level:g}",
             value=level,
             hint="Exclude the frame.",
         )
@@ -717,9 +720,9 @@ def flat_level(image: xr.Dataset, saturated: Mask | None = None) -> float:
     lost = np.count_nonzero(of_lit) / of_lit.size
     if lost > _MAX_SATURATED:
         raise InputError(
-            f"{lost:.0%} of the light in {name} lies in pixels that a flat of its group saturates",
+            f"{lost:.0%} of the signal in {name} is in pixels saturated in a flat of its group",
             value=lost,
-            hint="Exclude the overexposed flats, or give --no-flat.",
+            hint="Exclude the overexposed flats, or use --no-flat.",
         )
     return illuminated_level(np.where(saturated, np.nan, counts))
 
@@ -756,8 +759,8 @@ def combine_flats(
     each = list(darks) or [None] * cube.sizes[FRAME]
     if len(each) != cube.sizes[FRAME] or len(levels) != cube.sizes[FRAME]:
         raise UsageError(
-            f"{cube.sizes[FRAME]} flats meet {len(levels)} levels and {len(each)} darks",
-            hint="Give one of each for every frame.",
+            f"{cube.sizes[FRAME]} flats, but {len(levels)} levels and {len(each)} darks",
+            hint="Use one of each for every frame.",
         )
     different = list({id(dark): dark for dark in each if dark is not None}.values())
     which = tuple(
@@ -777,7 +780,7 @@ def combine_flats(
     kinds = dict.fromkeys(dark.attrs.get("kind", "dark") for dark in different)
     for kind in kinds:
         image = add_history(image, f"{kind} subtracted")
-    return add_history(image, f"median of {cube.sizes[FRAME]} flats, each scaled to its level")
+    return add_history(image, f"median of {cube.sizes[FRAME]} flats, each normalised by its level")
 
 
 def normalise_flat(image: xr.Dataset) -> xr.Dataset:
@@ -805,7 +808,7 @@ def normalise_flat(image: xr.Dataset) -> xr.Dataset:
     along_y = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
     lamp = _spectrum_of_lamp(np.ascontiguousarray(pixels.T) if along_y else pixels)
     if np.isnan(lamp.level).all():
-        raise InputError("The flats have no light", hint="Exclude them, or give --no-flat.")
+        raise InputError("The flats have no signal", hint="Exclude them, or use --no-flat.")
     level = lamp.level[:, np.newaxis] if along_y else lamp.level
     response = pixels / level
     upright = response.T if along_y else response
@@ -817,12 +820,15 @@ def normalise_flat(image: xr.Dataset) -> xr.Dataset:
         variance = np.asarray(image[VARIANCE].values / level**2, np.float32)
         (variance.T if along_y else variance)[:, faint] = 0.0
         flat = flat.assign({VARIANCE: image[VARIANCE].copy(data=variance)})
-    flat = with_bad_pixels(add_history(flat, "colour taken out"))
+    flat = with_bad_pixels(add_history(flat, "lamp spectrum removed"))
     if not doubtful.any():
         return flat
     flags = np.where(doubtful.T if along_y else doubtful, np.uint8(DOUBTFUL_FLAT), np.uint8(0))
     flags[flat[BAD].values] = 0
-    told = f"the lamp is not known in {np.count_nonzero(doubtful.any(axis=0))} columns, flagged"
+    told = (
+        f"the lamp spectrum is not known in {np.count_nonzero(doubtful.any(axis=0))} columns, "
+        "which are flagged"
+    )
     return add_history(flat.assign({DQ: ((Y, X), flags, dq_attrs("flags of a pixel"))}), told)
 
 
@@ -912,7 +918,7 @@ def with_bad_pixels(flat: xr.Dataset) -> xr.Dataset:
     bad = ~((values >= LOWEST_RESPONSE) & (values <= highest))
     attrs = {name: value for name, value in flat[COUNTS].attrs.items() if name != "units"}
     flat = flat.assign({COUNTS: (flat[COUNTS].dims, values, attrs)})
-    return flat.assign_coords({BAD: ((Y, X), bad, {"long_name": "no response to correct by"})})
+    return flat.assign_coords({BAD: ((Y, X), bad, {"long_name": "no response"})})
 
 
 def divide_flat(ds: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
@@ -950,7 +956,7 @@ def divide_flat(ds: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
         raise MismatchError(
             "A master flat has the coordinate 'bad', but this has none",
             keyword=BAD,
-            hint="Take what make_flat returned, or a flat opened by open_product.",
+            hint="Use the result of make_flat, or a flat opened by open_product.",
         )
     bad = flat[BAD]
     divisor = np.where(bad.values, 1.0, flat[COUNTS].values)
@@ -961,8 +967,8 @@ def divide_flat(ds: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
         divided = divide_by_flat(pixels, divisor)
     counts = ds[COUNTS].copy(data=divided)
     n_bad = int(np.count_nonzero(bad.values))
-    noisy = ", whose noise was added" if VARIANCE in ds and VARIANCE in flat else ""
-    told = f"divided by the flat{noisy}; {n_bad} pixels get too little light and were left"
+    noisy = ", with its noise" if VARIANCE in ds and VARIANCE in flat else ""
+    told = f"divided by the flat{noisy}; {n_bad} pixels with too little flat signal unchanged"
     plane = (bad.dims, bad.values, bad.attrs)
     divided_ds = ds.assign({COUNTS: counts}).assign_coords({BAD: plane})
     return add_history(_with_divided_planes(divided_ds, divisor, flat), told)
@@ -1036,7 +1042,7 @@ def to_electrons(ds: xr.Dataset) -> xr.Dataset:
         raise MismatchError(
             f"The gain is one of each frame, but {', '.join(common)} is common to all frames",
             keyword="gain",
-            hint="Convert the frames first, and combine them then.",
+            hint="Convert the frames first, then combine them.",
         )
     factor = gain.variable if gain.dims else float(gain.item())
     changed = {
@@ -1051,4 +1057,4 @@ def to_electrons(ds: xr.Dataset) -> xr.Dataset:
         facts["gain_effective"] = ds.attrs["gain_effective"] / one
     converted = ds.assign(changed).drop_vars("gain").assign_attrs(facts).assign_coords(gain=1.0)
     told = ", ".join(f"{number:g}" for number in np.unique(gain.values))
-    return add_history(converted, f"multiplied by {told} electrons per adu")
+    return add_history(converted, f"multiplied by {told} electrons per ADU")

@@ -256,7 +256,7 @@ def _method_kernel(
     if method == "minmax":
         return _minmax_kernel(n_frames, low, high)
     raise UsageError(
-        f"Frames cannot be combined by {method!r}", hint="Take average, median, clip or minmax."
+        f"Frames cannot be combined by {method!r}", hint="Use average, median, clip or minmax."
     )
 
 
@@ -267,9 +267,9 @@ def _clip_kernel(
     if not is_number or not (iterations is None or _is_count(iterations, 1)):
         raise UsageError(
             f"Frames cannot be clipped at {n_sigma!r} sigma {iterations!r} times",
-            hint="Give n_sigma above 0, and iterations from 1 or None.",
+            hint="Use n_sigma above 0, and iterations of at least 1 or None.",
         )
-    often = {None: "until nothing changes", 1: "once"}.get(iterations, f"{iterations} times")
+    often = {None: "until convergence", 1: "once"}.get(iterations, f"{iterations} times")
     line = f"mean of {n_frames} frames, clipped at {n_sigma:g} sigma {often}"
     return partial(clipped_mean, n_sigma=n_sigma, iterations=iterations), line
 
@@ -282,8 +282,8 @@ def _is_count(number: object, least: int) -> bool:
 def _minmax_kernel(n_frames: int, low: int, high: int) -> tuple[Callable[..., Any], str]:
     if not (_is_count(low, 0) and _is_count(high, 0)) or low + high >= n_frames:
         raise UsageError(
-            f"{low!r} lowest and {high!r} highest of {n_frames} values cannot be left out",
-            hint=f"Give low and high from 0, together at most {n_frames - 1}.",
+            f"{low!r} lowest and {high!r} highest of {n_frames} values cannot be rejected",
+            hint=f"Use low and high of at least 0, together at most {n_frames - 1}.",
         )
     line = f"mean of {n_frames} frames without the {low} lowest and {high} highest of each pixel"
     return partial(minmax_mean, low=low, high=high), line
@@ -379,7 +379,7 @@ class Cleaning:
         """Raise UsageError where this number of frames, of what is named, is too small."""
         if self.method == "minmax" and self.low + self.high >= n_frames:
             raise UsageError(
-                f"{self.low} lowest and {self.high} highest frames were to be left out, but "
+                f"{self.low} lowest and {self.high} highest of the frames would be rejected, but "
                 f"{name} has {n_frames}",
                 keyword="combine",
                 value="minmax",
@@ -415,9 +415,9 @@ def add_clean(
     check_image(image)
     if not isinstance(how, Cleaning):
         raise UsageError(
-            f"How to combine is a Cleaning, but this is {how!r}",
+            f"The method is a Cleaning, but this is {how!r}",
             value=how,
-            hint='Give Cleaning("clip"), for example.',
+            hint='Use, for example, Cleaning("clip").',
         )
     if how.is_plain:
         return image
@@ -471,9 +471,9 @@ def _mean_image(
     """Add to an image the mean of its frames, weighted, clipped, or both."""
     if floor is None:
         raise UsageError(
-            "Nothing tells the noise of the frames, which clipping and weights go by",
+            "The noise of the frames is not known, which clipping and weights need",
             keyword="combine",
-            hint="Tell read_noise in the instrument file, or combine by median or minmax.",
+            hint="Set read_noise in the instrument file, or combine by median or minmax.",
         )
     per_photon = 0.0 if gain is None else 1.0 / gain
     noise = PixelNoise(floor.variance, floor.level, per_photon)
@@ -498,12 +498,12 @@ def _mean_image(
     if how.method != "clip":
         return _with_best_estimate(image, mean, share, line)
     if not clips:
-        text = f"nothing was clipped: {n_frames} frames cannot tell which value is wrong"
+        text = f"nothing was clipped: {n_frames} frames are too few to identify outliers"
         return add_remark(_with_best_estimate(image, mean, share, line), text)
     image = _with_best_estimate(
         image, mean, share, f"{line}: {int(np.count_nonzero(rejected))} pixels"
     )
-    attrs = {"units": "", "long_name": "frames left out of a pixel"}
+    attrs = {"units": "", "long_name": "frames excluded in a pixel"}
     counted = np.minimum(rejected, 255).astype(np.uint8)
     return image.assign({N_REJECTED: ((Y, X), counted, attrs)})
 
@@ -553,7 +553,7 @@ def _with_departure(
     text = (
         f"the frames differ by more than their noise, and their {image[CLEAN_METHOD].item()} is "
         f"{abs(100 * share):.1f} % {'below' if share < 0 else 'above'} their average: its variance "
-        "was widened; take --combine average"
+        "was widened; consider --combine average"
     )
     return add_check(image, text)
 
@@ -714,7 +714,7 @@ def find_scales(
     mean = math.fsum(above) / n_frames
     levels = tuple(one - mean for one in above)
     if scale == "level":
-        return FrameScales(Scales(none.flux, levels), sky, skies, "brought to one level")
+        return FrameScales(Scales(none.flux, levels), sky, skies, "normalised by a constant")
     base = sky if minus is None else sky + minus[COUNTS].values
     flux, told = _frame_fluxes(lights, image, base, above, least, variance)
     return FrameScales(Scales(flux, levels), sky, skies, told)
@@ -763,7 +763,7 @@ def _frame_fluxes(
     lit = light > 0
     total = math.fsum(squares[lit].tolist())
     if total == 0 or _L1 * math.sqrt(variance / total) > _LARGEST_ERROR:
-        return equal, "not scaled: the star is too faint to tell its flux in a frame to 2 %"
+        return equal, "not scaled: the flux of the star in a frame is not known to 2%"
     found = [float(weighted_median(row[lit], light[lit])) for row in slopes[:n_frames]]
     mean = math.fsum(found) / n_frames
     faint = [
@@ -772,7 +772,7 @@ def _frame_fluxes(
         if not one > _FAINTEST_FRAME * mean
     ]
     if faint:
-        return equal, f"not scaled: the star is hardly seen in {', '.join(faint)}"
+        return equal, f"not scaled: the star is barely detected in {', '.join(faint)}"
     flux = tuple(one / mean for one in found)
     return flux, f"scaled by flux: {', '.join(f'{one:.3f}' for one in flux)}"
 

@@ -182,23 +182,23 @@ def find_cosmic_rays(
     minus = None if minus is None else with_pixels_of(image, minus)
     if search not in ("auto", "compare", "lacosmic", "off"):
         raise UsageError(
-            f"Cosmic rays cannot be searched by {search!r}",
+            f"Cosmic rays cannot be detected by {search!r}",
             keyword="cosmic_rays",
             value=search,
-            hint="Take auto, compare, lacosmic or off.",
+            hint="Use auto, compare, lacosmic or off.",
         )
     if not _is_search_wanted(search, image, lights.sizes[FRAME]):
         if search == "auto" and lights.sizes[FRAME] == 1:
-            line = "cosmic rays: one frame, searched by the profile of the spectrum alone"
+            line = "cosmic rays: one frame, detected by the profile of the spectrum alone"
             return add_history(image, line), None
         alone = search == "compare" and lights.sizes[FRAME] < 2
-        why = "cosmic rays were not searched: a frame by itself has nothing to be compared with"
+        why = "cosmic rays not detected: a single frame cannot be compared with others"
         return add_check(image, why) if alone else image, None
     if noise is None:
         gain, _ = find_gain(image, lights, minus)
         floor = find_read_noise(image, lights, minus, gain)
         if floor is None:
-            return add_history(image, "cosmic rays not searched: nothing tells the noise"), None
+            return add_history(image, "cosmic rays not detected: the noise is not known"), None
         noise = PixelNoise(floor.variance, floor.level, 0.0 if gain is None else 1.0 / gain)
     scene = comparison_input(image, lights, minus, noise)
     found, told = (_lacosmic_outliers if search == "lacosmic" else _compared_outliers)(scene)
@@ -238,7 +238,7 @@ def _compared_outliers(scene: ComparisonInput) -> tuple[FrameComparison, str]:
     n_sigma = _N_SIGMA if known and several else _WITHOUT_GAIN
     told = f"flagged by comparison at {n_sigma:g} sigma"
     found = compare_frames(scene, n_sigma)
-    return found, told if known else f"{told}, the gain being unknown"
+    return found, told if known else f"{told}, gain unknown"
 
 
 def _lacosmic_outliers(scene: ComparisonInput) -> tuple[FrameComparison, str]:
@@ -354,7 +354,7 @@ def _replace_pixels(
 def _cleaned_method(image: xr.Dataset) -> str:
     """Return the text for `clean_method`: the earlier method, where known, and cosmic rays."""
     known = [str(image[name].item()) for name in (CLEAN_METHOD, METHOD) if name in image.coords]
-    return ", ".join([*known[:1], "cosmic rays left out"])
+    return ", ".join([*known[:1], "cosmic rays excluded"])
 
 
 def _copied_plane(image: xr.Dataset, name: str, base: str, attrs: dict[str, object]) -> _Plane:
@@ -371,7 +371,7 @@ def _best_estimate_plane(image: xr.Dataset) -> _Plane:
 
 def _n_rejected_plane(image: xr.Dataset) -> _Plane:
     """Return a copy of the number of frames rejected in each pixel (y, x)."""
-    attrs: dict[str, object] = {"units": "", "long_name": "frames left out of a pixel"}
+    attrs: dict[str, object] = {"units": "", "long_name": "frames excluded in a pixel"}
     plane = np.zeros(image[COUNTS].shape, np.uint8)
     if N_REJECTED in image:
         plane[:] = image[N_REJECTED].values
@@ -1310,7 +1310,7 @@ def _noise_of_frames(
     common.flat[master.where] += master.share * per_photon * master.charge
     units = cube[COUNTS].attrs.get("units", "adu")
     sigma = f"{math.sqrt(floor.variance):.4g} {units}, {floor.source}"
-    note = f"variance of a frame: without light {sigma}; gain {gain_by}{master.note}"
+    note = f"variance of a frame: read and dark noise {sigma}; gain {gain_by}{master.note}"
     return FrameNoise(plane, floor.level, per_photon, note, common)
 
 

@@ -934,10 +934,10 @@ def extract_along(
     check_image(image)
     if weights not in ("optimal", "sum", "mean") or not np.all(np.asarray(half_height) > 0):
         raise UsageError(
-            f"An extraction by {weights!r} over {half_height} rows is none",
+            f"Extraction by {weights!r} over {half_height} rows is not possible",
             keyword="extraction",
             value=weights,
-            hint="Choose optimal, sum or mean, and a height above 0.",
+            hint="Use optimal, sum or mean, and a half-width above 0.",
         )
     trace = with_columns_of(image, trace, "a trace", "center")
     if sky is not None:
@@ -962,7 +962,7 @@ def extract_along(
         attrs = {"units": "", "long_name": "fraction of the star's flux in the aperture"}
         spectrum = spectrum.assign(enclosed=(X, enclosed, attrs))
     if np.ndim(half_height):
-        attrs = {"units": "pix", "long_name": "from the trace to the aperture's edge"}
+        attrs = {"units": "pix", "long_name": "half-width of the aperture"}
         spectrum = spectrum.assign(half_height=(X, half_height, attrs))
     told = f"{found.used} over {2 * finite_median(np.asarray(half_height)):.2f} rows along a trace"
     spectrum = add_history(spectrum, told)
@@ -1197,7 +1197,8 @@ def _without_neighbours(
         added -= 2 * part * own.covariance(source, image.sizes[Y])
     if finite_median(mixed) > _MOST_MIXED or _unreliable(own, rest):
         text = (
-            f"the flux holds light of the spectrum at {' and '.join(told)}, which no profile parts"
+            f"the flux contains flux of the spectrum at {' and '.join(told)}, which cannot be "
+            "separated"
         )
         text += ": choose rows farther from it with --rows A:B"
         return star.found, [text], np.ones_like(spoilt)
@@ -1207,7 +1208,10 @@ def _without_neighbours(
     )
     found = own.found.flux
     variance = (found.variance + added) / np.maximum(1.0 - mixed, 1.0 - _MOST_MIXED) ** 2
-    text = f"light of the spectrum at {what} of the flux subtracted by a joint fit of the profiles"
+    text = (
+        f"flux of the nearby spectrum at {what} of the flux subtracted by a joint fit of the "
+        "profiles"
+    )
     return own.found._replace(flux=found._replace(variance=variance)), [text], spoilt
 
 
@@ -1472,13 +1476,13 @@ def _fit_and_extract(
 def _why_no_profile(scene: _ApertureScene, found: ExtractedFlux, snr: float) -> str:
     """Return the reason why the profile is unreliable; "" where it is reliable."""
     if not scene.noise_known:
-        return "nothing tells the noise"
+        return "the noise is not known"
     if snr < _MIN_PROFILE_SNR:
         return f"the profile's signal to noise is {snr:.1f}, under {_MIN_PROFILE_SNR:g}"
     usable = scene.pixels.good & (scene.pixels.part > 0)
     lost = np.count_nonzero(usable & ~found.good)
     if lost > _MOST_REJECTED * np.count_nonzero(usable):
-        return f"no profile fits the light, {lost} pixels lie off it"
+        return f"no profile fits, {lost} pixels are outliers"
     return ""
 
 
@@ -1590,13 +1594,13 @@ def _wide_light(scene: _ApertureScene, outcome: _Extraction) -> str:
     first, stop = max(half, key=lambda run: run[1] - run[0])
     if stop - first > _LONGEST_LINE * outcome.profile.moffat.fwhm:
         return (
-            f"the light of columns {first + 1} to {stop} is wider along the slit than that of the "
-            f"others: the flux there holds a glow, a reflection or a nebula on the spectrum (leave "
-            f"these columns out, or choose sky rows next to it with --sky-rows A:B)"
+            f"the spectrum in columns {first + 1} to {stop} is wider along the slit than "
+            "elsewhere: the flux there includes a glow, a reflection or a nebula (exclude these "
+            "columns, or choose sky rows next to it with --sky-rows A:B)"
         )
     return (
-        "emission lines are wider along the slit than the continuum: the aperture may not hold all "
-        "of their flux (--rows A:B chooses more)"
+        "emission lines are wider along the slit than the continuum: the aperture may miss part of "
+        "their flux (use --rows A:B for more rows)"
     )
 
 
@@ -1657,7 +1661,7 @@ def _as_spectrum(
     share = 1.0 / height if outcome.used == "mean" else np.ones_like(height)
     joined = _column_flags(scene, outcome)
     glow = np.add.reduce(scene.pixels.sky * place.part, axis=0)
-    what = "light, sky included" if sky is None else "light less the sky"
+    what = "flux without sky subtraction" if sky is None else "sky-subtracted flux"
     variables: dict[str, Any] = {
         "flux": (X, found.flux * share, {"units": units, "long_name": what})
     }
@@ -1767,7 +1771,7 @@ def extract_lamp(
     counts = np.add.reduce(np.where(usable, share * values, 0.0), axis=0)
     counts[total <= 0] = np.nan
     units = image[COUNTS].attrs.get("units", "adu")
-    told = {"units": units, "long_name": "light of the lamp in the aperture"}
+    told = {"units": units, "long_name": "flux of the lamp in the aperture"}
     variables: dict[str, Any] = {COUNTS: (X, counts, told)}
     if scene.noise_known:
         noise = np.where(usable, gather_pixels(image[VARIANCE].values, place), 0.0)
@@ -1862,10 +1866,10 @@ def extract_frames(
     }
     scalars = {name: coord for name, coord in first.coords.items() if not coord.dims}
     frames = xr.Dataset(variables, {**scalars, **coords}, {"history": []})
-    frames = add_history(frames, "each frame extracted along the trace of all, moved to its star")
+    frames = add_history(frames, "each frame extracted along the common trace, shifted to its star")
     if lost := int(np.count_nonzero(np.isnan(offsets))):
         what = "1 frame is" if lost == 1 else f"{lost} frames are"
-        frames = add_remark(frames, f"{what} too faint to be traced, and kept the common trace")
+        frames = add_remark(frames, f"{what} too faint to trace; common trace used")
     return frames
 
 

@@ -200,7 +200,7 @@ def _gap_remark(bright: NDArray[np.bool_], max_gap: int, low: int) -> tuple[str,
     parts = ", ".join(str(Run(a + low, b - 1 + low)).partition(" are ")[0].partition(" is ")[0]
                       for a, b in found[:5])  # fmt: skip
     more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-    told = f"the span holds {len(found)} separate runs, and the dark between: {parts}{more}"
+    told = f"the rows contain {len(found)} separate runs, and dark rows between them: {parts}{more}"
     return (to_check(told),)
 
 
@@ -217,9 +217,9 @@ def rows_slice(image: xr.Dataset, span: RowRange) -> slice:
     first, last = span
     if not low <= first <= last <= high:
         raise UsageError(
-            f"Rows {first}:{last} were asked for, but the image has {low}:{high}",
+            f"Rows {first}:{last} are outside the image, which has {low}:{high}",
             value=span,
-            hint="Give rows that exist, both ends included.",
+            hint="Use rows of the image; both ends are included.",
         )
     return slice(first - low, last - low + 1)
 
@@ -248,8 +248,8 @@ def _threshold_error(
     held = ""
     if holds_light(sample, row_means):
         held = (
-            f"; the background sample holds light: its mean is far above the typical row's "
-            f"{finite_median(row_means):.2f}"
+            "; the background sample contains signal: its mean is far above that of a typical "
+            f"row, {finite_median(row_means):.2f}"
         )
     return NoSpectrumError(
         f"No row's mean exceeds {rule.threshold:.2f} (background {rule.background_mean:.2f} + "
@@ -257,9 +257,9 @@ def _threshold_error(
         f"{held}",
         value=rule.threshold,
         hint=(
-            "Choose --background-rows A:B off the spectrum, or give --rows A:B."
+            "Choose --background-rows A:B off the spectrum, or use --rows A:B."
             if held
-            else "Lower --sigma, choose --background-rows A:B off the spectrum, or give --rows A:B."
+            else "Lower --sigma, choose --background-rows A:B off the spectrum, or use --rows A:B."
         ),
     )
 
@@ -392,10 +392,10 @@ def _require_row_on_image(image: xr.Dataset, row: int) -> None:
     low, high = int(image[Y][0]), int(image[Y][-1])
     if not low <= row <= high:
         raise UsageError(
-            f"The spectrum nearest to row {row} was asked for, but the image has rows {low}:{high}",
+            f"The spectrum nearest to row {row} is outside the image, which has rows {low}:{high}",
             keyword="near_row",
             value=row,
-            hint="Give a row that exists.",
+            hint="Use a row of the image.",
         )
 
 
@@ -416,7 +416,9 @@ def _detected_runs(
     sample = Run(*threshold.background_rows)
     held = _touches(sample, runs[:1])
     if method == "threshold" or threshold.whole_span:
-        text = f"{_sample_text(sample)} holds rows of the spectrum: choose --background-rows off it"
+        text = (
+            f"{_sample_text(sample)} contains rows of the spectrum: choose --background-rows off it"
+        )
         return replace(
             found, remarks=(*found.remarks, to_check(text)) if held else found.remarks
         ), runs
@@ -648,10 +650,14 @@ def _why_robust(image: xr.Dataset, rule: Threshold, runs: list[Run] | None = Non
     """Return the reason for the robust rule: signal in the sample, no spectrum, or no row."""
     sample = background_sample(image, rule.background_rows, skip_last_column=rule.skip_last_column)
     if holds_light(sample, kernel.row_means(image[COUNTS].values)):
-        return f"{_sample_text(Run(*rule.background_rows))} holds light"
+        return f"{_sample_text(Run(*rule.background_rows))} contains signal"
     if runs and any(run.state == "left" for run in runs):
-        return "the threshold tears the spectrum into parts"
-    return "what is above the threshold is no spectrum" if runs else "no row is above the threshold"
+        return "the threshold splits the spectrum"
+    return (
+        "the rows above the threshold are not a spectrum"
+        if runs
+        else "no row is above the threshold"
+    )
 
 
 def _sample_text(sample: Run) -> str:
@@ -690,8 +696,8 @@ def _detect_robustly(
         taken[run.first - low : run.last - low + 1] = True
     sample = Run(*threshold.background_rows)
     if why and _touches(sample, runs):
-        why = f"{_sample_text(sample)} holds rows of a spectrum, now left out of it"
-    remarks = (f"{why}: the rows were found by the robust rule",) if why else ()
+        why = f"{_sample_text(sample)} contained rows of a spectrum, now excluded"
+    remarks = (f"{why}: robust detection used",) if why else ()
     left = [run for run in sharp or () if run.state == "sharp" and not _touches(run, runs)]
     left += [run for run in _distinct(patches) if not _touches(run, runs)]
     return replace(_background_rows(image, threshold, taken), remarks=remarks), [*runs, *left]
@@ -740,29 +746,29 @@ def _robust_error(
     if filled is not None:
         start, stop = filled
         return NoSpectrumError(
-            f"Light fills rows {start + low} to {stop - 1 + low}, {(stop - start) / n_rows:.0%} of "
-            f"the image, and nothing stands out of it",
+            f"Signal fills rows {start + low} to {stop - 1 + low}, {(stop - start) / n_rows:.0%} "
+            "of the image, and no spectrum stands out",
             value=float("nan") if error is None else error.value,
-            hint="Give --rows A:B to extract some of them, with --sky-rows C:D or --no-sky.",
+            hint="Use --rows A:B to extract some of them, with --sky-rows C:D or --no-sky.",
         )
     if patches:
         run = patches[0]
         return NoSpectrumError(
-            f"The only light is in rows {run.first} to {run.last}, and in few columns: a glow, a "
-            f"reflection or a single line, and not the spectrum of a star",
+            f"The only signal is in rows {run.first} to {run.last}, but in few columns: a glow, a "
+            "reflection or a single line, not the spectrum of a star",
             value=float("nan") if error is None else error.value,
-            hint="Give --rows A:B if it is the spectrum.",
+            hint="Use --rows A:B if it is the spectrum.",
         )
     peak = int(np.argmax(light.score))
     told = (
-        f"nor does the robust rule find light: it is most likely at row {peak + low}, with "
-        f"{light.score[peak]:.1f} standard deviations of the {SURE_SNR:g} needed"
+        f"robust detection finds nothing either; the best candidate is row {peak + low}, with "
+        f"{light.score[peak]:.1f} of the {SURE_SNR:g} standard deviations needed"
     )
     if error is None:
         return NoSpectrumError(
-            f"N{told[1:]}".replace("Nor does the robust rule find", "The robust rule finds no"),
+            f"R{told[1:]}".replace("finds nothing either", "finds nothing"),
             value=float("nan"),
-            hint="Give --rows A:B.",
+            hint="Use --rows A:B.",
         )
     return NoSpectrumError(f"{error.args[0]}; {told}", value=error.value, hint=error.hint)
 
@@ -808,7 +814,7 @@ def _rows_of_run(image: xr.Dataset, found: Rows, run: Run, runs: list[Run]) -> R
     )
     whole = touching_rows(rows)
     if whole != (run.first, run.last):
-        told = "light of a neighbour overlaps: the aperture ends at the dip between them"
+        told = "another spectrum overlaps: the aperture ends at the minimum between them"
         rows = replace(rows, remarks=(*rows.remarks, to_check(told)))
     if run.second is not None:
         rows = replace(rows, remarks=(*rows.remarks, _second_star_text(*run.second)))
@@ -824,9 +830,9 @@ def _second_star_text(apart: float, part: float) -> str:
     """Return a remark on two stars that are not parted, by their distance in rows."""
     side = "above" if apart > 0 else "below"
     return to_check(
-        f"light of a second star {abs(apart):.1f} rows {side} the first is in the aperture, about "
+        f"a second star {abs(apart):.1f} rows {side} the first is in the aperture, about "
         f"{part:.0%} of the flux, or the star trailed or is out of focus: check the profile, and "
-        f"give --rows A:B {'below' if apart > 0 else 'above'} their middle to leave most of it out"
+        f"use --rows A:B {'below' if apart > 0 else 'above'} their middle to exclude most of it"
     )
 
 
@@ -879,7 +885,7 @@ def by_distance(
             f"No spectrum is within {FARTHEST} rows of row {row}: {off}",
             keyword="near_row",
             value=threshold,
-            hint="Mend --near-row, or leave it out and take the brightest.",
+            hint="Correct --near-row, or remove it to use the brightest.",
         )
     return ordered, (off,) if n else ()
 

@@ -718,14 +718,12 @@ def _unused_frames(
     """Return remarks on the lights that do not show the star, or show another one."""
     told = []
     if unseen.any():
-        told.append(
-            to_check(f"not used, the star is not seen: {', '.join(map(str, names[unseen]))}")
-        )
+        told.append(to_check(f"not used, star not detected: {', '.join(map(str, names[unseen]))}"))
     if other.size:
         told.append(
             to_check(
                 f"another star, by its spectrum, in {', '.join(map(str, names[other]))}: not used; "
-                "give these frames another OBJECT in the night file"
+                "set another object for these frames in the night file"
             )
         )
     return told

@@ -171,7 +171,9 @@ def with_unrounded_dark(image: xr.Dataset, dark: xr.Dataset) -> xr.Dataset:
     counts, rounded = image[COUNTS], dark[COUNTS].values - dark[CLEAN].values
     attrs = {**counts.attrs, "long_name": "best estimate of the pixel values"}
     image = image.assign({CLEAN: ((Y, X), counts.values + rounded, attrs)})
-    return add_history(image, "clean: less the mean of the darks: their median is rounded")
+    return add_history(
+        image, "clean: mean of the darks subtracted, because their median is rounded"
+    )
 
 
 def estimate_noise(
@@ -217,7 +219,7 @@ def estimate_noise(
     gain, gain_by = find_gain(undivided, lights, minus)
     floor = find_read_noise(undivided, lights, minus, gain)
     if floor is None:
-        return add_history(image, "variance unknown: nothing tells the noise of a frame")
+        return add_history(image, "variance unknown: the noise of a frame is not known")
     master = master_noise(minus, floor)
     variance = _combined_variance(undivided, lights, floor, master, _NoiseScale(share, gain))
     if flat is not None:
@@ -227,7 +229,7 @@ def estimate_noise(
         )
     units = image[COUNTS].attrs.get("units", "adu")
     attrs = {"units": f"{units}2", "long_name": "variance of a pixel"}
-    sigma = f"noise of a pixel without light {math.sqrt(floor.variance):.4g} {units} a frame"
+    sigma = f"dark-frame noise {math.sqrt(floor.variance):.4g} {units} per frame"
     line = f"variance: {sigma}, {floor.source}; gain {gain_by}{master.note}"
     image = add_history(image.assign({VARIANCE: ((Y, X), variance, attrs)}), line)
     return image.assign_attrs(_effective_gain_noise(floor, gain, share))
@@ -282,7 +284,7 @@ def master_noise(minus: xr.Dataset | None, floor: ReadNoise) -> MasterNoise:
     if minus is None:
         return MasterNoise(0.0, 0.0, nowhere, nothing)
     variance, share = minus.attrs.get("noise", math.sqrt(floor.variance)) ** 2, 0.0
-    note = "; the master's own noise is unknown and left out"
+    note = "; noise of the master unknown and not included"
     if "n_frames" in minus.coords:
         method = minus["method"].item() if "method" in minus.coords else "median"
         left_out = minus.attrs.get("left_out", (0, 0))
@@ -451,7 +453,7 @@ def flag(image: xr.Dataset, cube: xr.Dataset, *, bad: Mask | None = None) -> xr.
         raise MismatchError(
             "The image has no variable 'peak'",
             keyword=PEAK,
-            hint="Take what combine_with_peak returned.",
+            hint="Use the result of combine_with_peak.",
         )
     peak = image[PEAK].values
     top = saturation_of(peak, cube)
@@ -461,7 +463,7 @@ def flag(image: xr.Dataset, cube: xr.Dataset, *, bad: Mask | None = None) -> xr.
     share = share_cut_off(samples)
     if share:
         text = (
-            f"{share:.0%} of the pixels are cut off at 0, so that the sky and faint light are wrong"
+            f"{share:.0%} of the pixels are clipped at 0, so that the sky and faint flux are wrong"
         )
         image = add_check(image, f"{text}. Raise the offset of the camera")
     dq = np.zeros(peak.shape, np.uint8)
@@ -496,18 +498,18 @@ def _flag_missing(
     for label, n in zip(cube[FRAME].values, counts, strict=True):
         if n:
             lacks = "1 pixel has" if n == 1 else f"{n} pixels have"
-            image = add_remark(image, f"{label}: {lacks} no data, and the other frames stand in")
+            image = add_remark(image, f"{label}: {lacks} no data; the other frames are used")
     return image
 
 
 def _require_shape(bad: Mask, dq: NDArray[np.uint8]) -> None:
     if bad.shape != dq.shape:
         raise MismatchError(
-            f"The bad pixels are those of {bad.shape[1]} x {bad.shape[0]}, but the image has "
+            f"The bad-pixel mask has {bad.shape[1]} x {bad.shape[0]} pixels, but the image has "
             f"{dq.shape[1]} x {dq.shape[0]}",
             keyword="bad_pixels",
             value=bad.shape,
-            hint="Give a mask of the frames' own shape and binning.",
+            hint="Use a mask with the shape and binning of the frames.",
         )
 
 
@@ -530,14 +532,14 @@ def saturation_of(peak: NDArray[Any], cube: xr.Dataset) -> Saturation | None:
     """
     stated = common_value(cube, "saturation")
     if stated is not None:
-        return Saturation(float(stated), "as told")
+        return Saturation(float(stated), "stated")
     dtype = cube[COUNTS].dtype
     if dtype.kind in "iu" and dtype.itemsize <= 2:
         top = float(np.iinfo(dtype).max)
         if peak.size and float(peak.max()) >= top:
-            return Saturation(top, f"the top of {dtype}")
+            return Saturation(top, f"maximum of {dtype}")
     level = plateau_level(peak)
-    return None if level is None else Saturation(level, "where many pixels end")
+    return None if level is None else Saturation(level, "accumulation of pixels")
 
 
 def plateau_level(peak: NDArray[Any]) -> float | None:
@@ -587,7 +589,7 @@ def full_well_of(image: xr.Dataset, cube: xr.Dataset, top: Saturation | None) ->
     else:
         along_y = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
         level = full_well_of_image((peak.T if along_y else peak) - dark)
-    return None if level is None else Saturation(dark + level, "where the wells are full")
+    return None if level is None else Saturation(dark + level, "full well")
 
 
 def _highest_of_many(peak: NDArray[Any], dark: float, end: float) -> float | None:
@@ -744,7 +746,7 @@ def require_light(cube: xr.Dataset, samples: NDArray[Any], top: Saturation | Non
                 label = str(cube[FRAME].values[i]) if FRAME in cube.coords else f"frame {i + 1}"
                 path = str(cube["path"].values[i]) if "path" in cube.coords else None
                 raise FrameError(
-                    f"{label} shows no light: {wrong}", path=path, hint="Exclude the frame."
+                    f"{label} has no signal: {wrong}", path=path, hint="Exclude the frame."
                 )
 
 
@@ -752,7 +754,7 @@ def _why_no_exposure(pixels: NDArray[Any], top: Saturation | None) -> str:
     """Return the reason why pixels are not a valid exposure, or ""."""
     present = pixels[np.isfinite(pixels)] if pixels.dtype.kind == "f" else pixels
     if not present.size:
-        return "no pixel holds a number"
+        return "no pixel has a value"
     lowest, highest = present.min(), present.max()
     if top is not None and lowest >= top.level:
         return f"every pixel is saturated, at {lowest:g} or above"
@@ -910,14 +912,14 @@ def choose_gain(
         if found is not None:
             return ChosenGain(found.gain, str(found))
         text = f"S/N: {_NO_GAIN}; photon noise is not included. {_GAIN_REMEDY}"
-        return ChosenGain(None, "unknown, photon noise left out", text)
-    told = f"{stated:.4g}, as told" + ("" if source == "the header" else f" by {source}")
+        return ChosenGain(None, "unknown, photon noise not included", text)
+    told = f"{stated:.4g} (from {source.removeprefix('the ')})"
     if found is None or 1 / _DISAGREE < found.gain / stated < _DISAGREE:
         return ChosenGain(stated, told)
     apart = f"the gain is {stated:.4g} electron/adu by {source}, but {found}"
     if source == INSTRUMENT_FILE:
-        return ChosenGain(stated, told, f"{apart}; the instrument file's is used")
-    text = f"{apart}; the measured one is used. {_GAIN_REMEDY} to use another"
+        return ChosenGain(stated, told, f"{apart}; the gain of the instrument file is used")
+    text = f"{apart}; the measured gain is used. {_GAIN_REMEDY} to use another"
     return ChosenGain(found.gain, str(found), "" if source == GUESSED_GAIN else text)
 
 
@@ -943,7 +945,7 @@ def _gain_of_lights(
         return None
     unlit = None if minus is None else minus.attrs.get("noise")
     found = photon_transfer(frames, level, None if unlit is None else float(unlit) ** 2)
-    return None if found is None else MeasuredGain(*found, f"{n_frames} lights")
+    return None if found is None else MeasuredGain(*found, f"{n_frames} light frames")
 
 
 def _scene_moves(frames: NDArray[np.float64]) -> bool:
@@ -1023,18 +1025,18 @@ def find_read_noise(
         return ReadNoise(minus.attrs["noise"] ** 2, 0.0, told)
     if "read_noise" in image.coords and gain is not None:
         stated = (float(image["read_noise"].item()) / gain) ** 2
-        return ReadNoise(max(stated, rounding_variance(sample_pixels(lights))), 0.0, "as told")
+        return ReadNoise(max(stated, rounding_variance(sample_pixels(lights))), 0.0, "stated")
     rows, level = _darker_rows(image)
     frames = sample_pixels(lights)[:, rows]
     if frames.shape[0] > 1:
-        told = f"measured from {frames.shape[0]} lights off the spectrum"
+        told = f"measured from {frames.shape[0]} light frames off the spectrum"
         return ReadNoise(frame_variance(frames), level, told)
     pixels = np.asarray(frames[0], np.float64)
     variance = clipped_std(pixels[:, 1:] - pixels[:, :-1]) ** 2 / 2
     variance = max(variance, rounding_variance(pixels))
     if not math.isfinite(variance):
         return None
-    return ReadNoise(variance, level, "measured from neighbouring pixels off the spectrum")
+    return ReadNoise(variance, level, "measured from adjacent pixels off the spectrum")
 
 
 def _darker_rows(image: xr.Dataset) -> tuple[Indices, float]:
@@ -1213,8 +1215,8 @@ def with_own_noise(master: xr.Dataset) -> xr.Dataset:
         variance.flat[own.where] += own.share * own.charge / float(gain.item())
     units = master[COUNTS].attrs.get("units", "adu")
     attrs = {"units": f"{units}2", "long_name": "variance of a pixel"}
-    sigma = f"{noise:.4g} {units} a frame, {math.sqrt(own.share):.3g} of it left"
-    line = f"variance: noise of a pixel {sigma}{'' if gain is not None else '; gain unknown'}"
+    sigma = f"{noise:.4g} {units} per frame, of which {math.sqrt(own.share):.3g} remains"
+    line = f"variance: dark-frame noise {sigma}{'' if gain is not None else '; gain unknown'}"
     return add_history(master.assign({VARIANCE: ((Y, X), variance, attrs)}), line)
 
 
@@ -1281,7 +1283,7 @@ def estimate_flat_noise(
     n_frames = int(image["n_frames"].item())
     if len(levels) != n_frames:
         raise UsageError(
-            f"{n_frames} flats meet {len(levels)} levels", hint="Give one for every frame."
+            f"{n_frames} flats, but {len(levels)} levels", hint="Use one for every frame."
         )
     used = list({id(dark): dark for dark in darks if dark is not None}.values())
     found = _gain_of_flats(image, cube, levels, darks)
@@ -1289,7 +1291,7 @@ def estimate_flat_noise(
     if found is not None:
         image = image.assign_attrs(gain_measured=found)
     if gain is None:
-        return add_history(image, "variance of the flat unknown: nothing tells the gain")
+        return add_history(image, "variance of the flat unknown: gain not known")
     share = variance_factor("median", n_frames)
     without_light = share * _variance_without_light(image, used, gain) + _mean_master_variance(used)
     floor, photons = (

@@ -378,30 +378,30 @@ def subtract_sky(
     net = spectrum["flux"].values - sky
     divisor = rows.n_bright if per_bright_row and rows.rule == "threshold" else rows.n_rows
     spectrum = spectrum.assign(
-        flux=(X, net, {**spectrum["flux"].attrs, "long_name": "sum over the rows less the sky"}),
-        sky=(X, sky, {"units": units, "long_name": "sum over the sky band"}),
+        flux=(X, net, {**spectrum["flux"].attrs, "long_name": "sky-subtracted sum over the rows"}),
+        sky=(X, sky, {"units": units, "long_name": "sum over the sky rows"}),
         counts_mean_sky_subtracted=(
             X,
             net / divisor,
-            {"units": units, "long_name": "mean of a row less the sky"},
+            {"units": units, "long_name": "sky-subtracted row mean"},
         ),
     ).assign_attrs(sky_first_row=first, sky_last_row=last)
     spectrum = spectrum.assign(_sky_errors(spectrum, image, span, weight))
     if not isinstance(span, slice):
         own = f"{rows.first} to {rows.last}"
         spectrum = add_check(
-            spectrum, f"the sky rows hold the spectrum: its rows {own} are left out"
+            spectrum, f"the sky rows contain the spectrum: its rows {own} are excluded"
         )
     if band is None and side == "auto" and last < rows.first:
-        why = "above it is off the image or bright"
-        spectrum = add_remark(spectrum, f"the text table's sky lies below the spectrum: {why}")
+        why = "above is off the image or bright"
+        spectrum = add_remark(spectrum, f"sky of the text table is below the spectrum: {why}")
     for bright_first, bright_last in _bright_in((first, last), rows, own=band is None):
         spectrum = add_check(
-            spectrum, f"the sky band lies on bright rows {bright_first} to {bright_last}"
+            spectrum, f"the sky rows include bright rows {bright_first} to {bright_last}"
         )
     if band is None and last - first + 1 < rows.n_rows:
         spectrum = add_check(
-            spectrum, f"the sky band is cut: {max(last - first + 1, 0)} of {rows.n_rows} rows"
+            spectrum, f"the sky rows are cut off: {max(last - first + 1, 0)} of {rows.n_rows} rows"
         )
     return add_history(spectrum, f"sky of rows {first} to {last} subtracted")
 
@@ -412,9 +412,9 @@ def _checked_band(band: tuple[int, int], image: xr.Dataset) -> tuple[int, int]:
     if low <= band[0] <= band[1] <= high:
         return band
     raise SkyBandError(
-        f"The sky rows {band[0]}:{band[1]} are off the image (it has rows {low}:{high})",
+        f"The sky rows {band[0]}:{band[1]} are outside the image (rows {low}:{high})",
         value=band,
-        hint="Give rows that exist, both ends included.",
+        hint="Use rows of the image; both ends are included.",
     )
 
 
@@ -431,10 +431,10 @@ def _band_beside_rows(band: tuple[int, int], image: xr.Dataset, rows: Rows) -> R
 def within_spectrum(band: tuple[int, int], own: tuple[int, int]) -> SkyBandError:
     """Return the error of a given sky band that lies on the rows of the spectrum itself."""
     return SkyBandError(
-        f"The sky rows {band[0]}:{band[1]} lie on the spectrum itself, rows {own[0]}:{own[1]}",
+        f"The sky rows {band[0]}:{band[1]} overlap the spectrum, rows {own[0]}:{own[1]}",
         keyword="sky_rows",
         value=band,
-        hint="Give rows beside it, or leave --sky-rows out: rows on both sides are then chosen.",
+        hint="Use rows beside it, or remove --sky-rows to use both sides automatically.",
     )
 
 
@@ -448,7 +448,7 @@ def _sky_errors(
         own = spectrum[VARIANCE]
         found[VARIANCE] = own.copy(data=own.values + weight**2 * of_sky[VARIANCE][1])
     if DQ in of_sky:
-        found["sky_dq"] = (X, of_sky[DQ][1], dq_attrs("flags of the pixels of the sky band"))
+        found["sky_dq"] = (X, of_sky[DQ][1], dq_attrs("flags of the sky pixels"))
     return found
 
 
@@ -1210,11 +1210,11 @@ class _SkyStar(NamedTuple):
         if max(below.size, above.size) == 0:
             numbers = self.image[Y].values
             raise SkyBandError(
-                f"There is no room for a sky band beside the spectrum of rows {low}:{high}: "
-                f"{_FEWEST} rows are needed, {min(near, offset)} rows or more away from it and "
-                f"from other spectra (the image has rows {numbers[0]}:{numbers[-1]})",
+                f"No room for sky rows beside the spectrum in rows {low}:{high}: {_FEWEST} rows "
+                f"are needed, at least {min(near, offset)} rows from it and from other spectra "
+                f"(the image has rows {numbers[0]}:{numbers[-1]})",
                 value=offset,
-                hint="Give --sky-rows A:B, or --no-sky.",
+                hint="Use --sky-rows A:B or --no-sky.",
             )
         return SkyBands((low - below)[::-1], high + above)
 
@@ -1234,8 +1234,8 @@ def _fit_bands(star: _SkyStar, bands: SkyBands, method: SkyModel) -> tuple[SkyMo
     fit = fit_columns(pixels, noise, used)
     if not np.isfinite(fit.level).all():
         raise SkyBandError(
-            f"None of the {len(pixels.pixels)} rows of sky has a good pixel",
-            hint="Give other --sky-rows A:B, or --no-sky.",
+            f"None of the {len(pixels.pixels)} sky rows has a good pixel",
+            hint="Use other --sky-rows A:B, or --no-sky.",
         )
     return used, fit
 
@@ -1273,10 +1273,10 @@ def _given_bands(star: _SkyStar, band: RowRange) -> SkyBands:
     numbers = star.image[Y].values
     if not numbers[0] <= band[0] <= band[1] <= numbers[-1]:
         raise SkyBandError(
-            f"The sky rows {band[0]}:{band[1]} are off the image "
-            f"(it has rows {numbers[0]}:{numbers[-1]})",
+            f"The sky rows {band[0]}:{band[1]} are outside the image (rows "
+            f"{numbers[0]}:{numbers[-1]})",
             value=band,
-            hint="Give rows that exist, both ends included.",
+            hint="Use rows of the image; both ends are included.",
         )
     inside = numbers[(numbers >= band[0]) & (numbers <= band[1])]
     bands = SkyBands(inside[inside < star.low], inside[inside > star.high])
@@ -1324,25 +1324,25 @@ def _with_remarks_on_sky(
     if why:
         sky = add_remark(
             sky,
-            f"the sky beside the spectrum differs from that of rows farther away by {why}: "
-            f"rows {' and '.join(spans)} are used (--sky-rows A:B chooses others)",
+            f"the sky beside the spectrum differs from that of rows farther away by {why}: rows "
+            f"{' and '.join(spans)} are used (use --sky-rows A:B for others)",
         )
     if len(spans) == 1:
-        model = "" if used == method else f": a {used}, since one side tells no slope"
-        sky = add_check(sky, f"the spectrum's sky is from one side, rows {spans[0]}{model}")
+        model = "" if used == method else f": a {used}, because one side gives no slope"
+        sky = add_check(sky, f"sky from one side only, rows {spans[0]}{model}")
     if fit.shift.at_border:
         sky = add_check(
             sky,
-            f"sky lines lean by {_STEEPEST:g} columns per row or more and are not followed: "
-            "they are smeared (--sky-rows A:B chooses rows closer to the spectrum)",
+            f"sky lines are tilted by {_STEEPEST:g} columns per row or more and not followed: "
+            "their residuals are smeared (use --sky-rows A:B closer to the spectrum)",
         )
     if fit.scatter > _MOST_SCATTER:
         sky = add_check(
             sky,
-            f"the sky scatters by {fit.scatter:.1f} times its expected noise: its rows hold other "
-            "light, or the noise is too small (--sky-rows A:B chooses others)",
+            f"the sky scatters by {fit.scatter:.1f} times its expected noise: its rows contain "
+            "other flux, or the noise is underestimated (use --sky-rows A:B for others)",
         )
-    return add_history(sky, f"sky under the spectrum: {used} of rows {' and '.join(spans)}")
+    return add_history(sky, f"sky model: {used} of rows {' and '.join(spans)}")
 
 
 # Light beside the star that the bands do not see: a halo, a nebula, a reflection in the optics.

@@ -165,9 +165,9 @@ def carry_identities(lines: xr.Dataset, known: xr.Dataset) -> xr.Dataset:
     n = np.count_nonzero(fits)
     if n < max(_LEAST_LINES, _LEAST_CARRIED * due) or abs(shift) > LARGEST_SHIFT:
         raise LampError(
-            f"{n} of the {due} lines of the known solution were found again within "
-            f"{LARGEST_SHIFT:.0f} pixels",
-            hint="Leave out the solution, so that the lamp is identified anew.",
+            f"{n} of the {due} lines of the known solution were found within {LARGEST_SHIFT:.0f} "
+            "pixels",
+            hint="Remove the solution to identify the lamp without it.",
         )
     waves, element = np.full(x.size, np.nan), np.full(x.size, "", "U8")
     waves[index[fits]] = wave[fits]
@@ -243,7 +243,9 @@ def solve_lamps(
                     found[i] = _carried(arc, i, together)
     if not found:
         texts = {f"{name}: {error.args[0]}": error.hint for name, error in why.items()}
-        raise LampError("; ".join(texts) or "there is no lamp", hint=next(iter(texts.values()), ""))
+        raise LampError(
+            "; ".join(texts) or "there is no arc frame", hint=next(iter(texts.values()), "")
+        )
     why = {name: error for name, error in why.items() if names.index(name) not in found}
     sides = _sides(arc, list(found), middle)
     fits: list[tuple[list[int], Dispersion]] = []
@@ -260,7 +262,9 @@ def solve_lamps(
         both = tuple((_mean_time(arc, side), fit) for side, fit in fits)
         dispersion = _between(both, middle)
         moved = _shift_between(fits[0][1], fits[1][1])
-        told.append(f"the lines moved by {moved:+.2f} pixels between the lamps before and after")
+        told.append(
+            f"the lines shifted by {moved:+.2f} pixels between the arc frames before and after"
+        )
     used = [i for side, _ in fits for i in side]
     measured = [fit.lines for _, fit in fits if fit.lines is not None]
     minutes = arc["minutes"].values[used].astype(float)
@@ -284,8 +288,8 @@ def _require_no_worse(fit: Dispersion, known: xr.Dataset) -> None:
     if fit.rms_pixel > limit:
         raise LampError(
             f"The lines scatter by {fit.rms_pixel:.2f} pixel about order {fit.order}, and by "
-            f"{known.attrs['rms_pixel']:.2f} in the known solution: it is of another setting",
-            hint="Leave out the solution, so that the lamp is identified anew.",
+            f"{known.attrs['rms_pixel']:.2f} in the known solution: it is from another setup",
+            hint="Remove the solution to identify the lamp without it.",
         )
 
 
@@ -326,12 +330,12 @@ def lamp_notes(name: str, lines: xr.Dataset, header_object: str = "") -> list[st
         named = {element for word, element in _GASES.items() if word in words}
         if lamp and named and named != set(lamp.split("+")):
             listed = "+".join(sorted(named))
-            told.append(f"{name}: its {what} says {listed}, its lines are those of {lamp}")
+            told.append(f"{name}: {what} states {listed}, but its lines are those of {lamp}")
     explained = float(lines.attrs.get("flux_explained", math.nan))
     if explained < _WELL_EXPLAINED:
         told.append(
-            f"{name}: {lamp} explains {100 * explained:.0f} % of the light of its lines; "
-            "what else shines in it is not known"
+            f"{name}: {lamp} explains {100 * explained:.0f} % of the flux of its lines; the rest "
+            "is unidentified"
         )
     return told
 
@@ -375,7 +379,11 @@ def solve_given(arc: xr.Dataset, given: xr.Dataset, *, order: int | None = None)
     )
     between = "source" if len(set(source)) > 1 else None
     dispersion = fit_dispersion(lines, order, given=True, shift_between=between)
-    told = () if dispersion.has_residuals else ("the lines leave no residuals: no error is known",)
+    told = (
+        ()
+        if dispersion.has_residuals
+        else ("no residuals: as many coefficients as lines, error unknown",)
+    )
     measured = lines if dispersion.lines is None else dispersion.lines
     minutes = arc["minutes"].values.astype(float)
     nearest_gap = float(minutes[np.argmin(np.nan_to_num(np.abs(minutes), nan=np.inf))])
@@ -405,7 +413,7 @@ def _of_same_lamp(lines: xr.Dataset, first: xr.Dataset) -> xr.Dataset:
     if ours < _SAME_LIGHT * theirs:
         raise LampError(
             f"The lines of the other lamp name {ours:.0%} of the light, and {theirs:.0%} there",
-            hint="Identify this lamp by itself.",
+            hint="Identify this lamp separately.",
         )
     explained = float(first.attrs.get("flux_explained", math.nan)) * ours / theirs
     return lines.assign_attrs(flux_explained=min(explained, 1.0))
@@ -488,7 +496,7 @@ def with_wavelengths(
         The zero point that is asked for cannot be measured, or the Earth's velocity is not known.
     """
     dispersion, x = solved.dispersion, spectrum[X].values
-    beyond = {"units": "", "long_name": "beyond the outermost lines of the lamp"}
+    beyond = {"units": "", "long_name": "beyond the outermost arc lines"}
     ends = dispersion.wavelength(np.array([dispersion.first_pixel, dispersion.last_pixel]))
     facts: dict[str, Any] = {
         "wavelength_medium": "air",
@@ -545,9 +553,9 @@ def _corrected(spectrum: xr.Dataset, dispersion: Dispersion, wanted: Corrections
         velocity = spectrum.attrs.get("barycentric_velocity")
         if velocity is None:
             raise LampError(
-                "The velocity of the Earth towards the star is not known: the header has no place "
-                "of the star or of the observatory",
-                hint="Give RA, DEC, SITELAT and SITELONG with --card, or leave out --heliocentric.",
+                "The velocity of the Earth towards the star is not known: the header lacks the "
+                "position of the star or the observatory",
+                hint="Add RA, DEC, SITELAT and SITELONG with --card, or remove --heliocentric.",
             )
         factor = 1 + velocity / LIGHT_SPEED
         attrs = {**spectrum[WAVELENGTH].attrs, "frame": "barycentric"}
@@ -557,7 +565,7 @@ def _corrected(spectrum: xr.Dataset, dispersion: Dispersion, wanted: Corrections
         wave = (X, spectrum[WAVELENGTH].values * factor, attrs)
         spectrum = spectrum.assign_coords({WAVELENGTH: wave})
         spectrum = spectrum.assign_attrs(wavelength_frame="BARYCENT", **ends)
-        spectrum = add_history(spectrum, f"velocity of the Earth taken out: {velocity:+.3f} km/s")
+        spectrum = add_history(spectrum, f"barycentric correction applied: {velocity:+.3f} km/s")
     return spectrum
 
 
@@ -614,7 +622,7 @@ def wavelength_texts(facts: Mapping[str, Any]) -> list[str]:
     >>> for text in wavelength_texts(facts):
     ...     print(text)
     5853 to 7032 Angstrom by 20 lines of Ne, order 1, rms 0.061 pixel
-    oxygen lies -3.39 +- 0.05 pixel beside the lamp (not corrected)
+    oxygen lines are shifted by -3.39 +- 0.05 pixel from the arc lines (not corrected)
     """
     if "wavelength_first" not in facts:
         return []
@@ -630,7 +638,10 @@ def wavelength_texts(facts: Mapping[str, Any]) -> list[str]:
         if f"zero_{by}" in facts:
             shift, error = facts[f"zero_{by}"], facts[f"zero_{by}_error"]
             state = "corrected" if shift == facts.get("wavelength_zero") else "not corrected"
-            texts.append(f"{by} lies {shift:+.2f} +- {error:.2f} pixel beside the lamp ({state})")
+            texts.append(
+                f"{by} lines are shifted by {shift:+.2f} +- {error:.2f} pixel from the "
+                f"arc lines ({state})"
+            )
     return texts
 
 

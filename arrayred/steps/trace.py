@@ -502,7 +502,7 @@ def fit_trace(
     found = _find_trace(image, rows, span, _MOST_ORDER if order is None else order)
     star = found.center + span.start + lowest
     center = np.full(star.size, (rows.first + rows.last) / 2) if straight else star
-    attrs = {"units": "pix", "long_name": "row of the star's light"}
+    attrs = {"units": "pix", "long_name": "row of the star"}
     trace = xr.Dataset({CENTER: (X, center, attrs)}, {X: image[X]}).assign_attrs(
         trace="fit" if found.n_bins and not straight else "straight",
         tilt=float(center[-1] - center[0]),
@@ -518,18 +518,16 @@ def fit_trace(
         trace = trace.assign({STAR: (X, star, attrs)})
     if not straight and rows.rule == "given" and not found.n_bins:
         where = f"rows {rows.first} to {rows.last}"
-        return add_check(trace, f"no star peaks within {where}: extracted straight")
+        return add_check(trace, f"no star in {where}: straight aperture used")
     if found.widths.relative is not None:
         told_width = {"units": "pix", "long_name": "spatial FWHM"}
         trace = trace.assign({FWHM: (X, trace.attrs[FWHM] * found.widths.relative, told_width)})
         span_of = f"{float(trace[FWHM].min()):.1f} to {float(trace[FWHM].max()):.1f}"
-        trace = add_history(trace, f"the spatial FWHM follows the columns: {span_of} rows")
+        trace = add_history(trace, f"the spatial FWHM varies along the columns: {span_of} rows")
     if straight or found.n_bins:
         told = f"traced in {found.n_bins} bins: order {found.order}, rms {found.rms:.3f} rows"
-        return add_history(trace, "rows taken to be straight" if straight else told)
-    return add_check(
-        trace, "the star is too faint to be traced: its rows were taken to be straight"
-    )
+        return add_history(trace, "straight aperture" if straight else told)
+    return add_check(trace, "star too faint to trace; straight aperture used")
 
 
 def relative_width(trace: xr.Dataset) -> Values:
@@ -910,9 +908,9 @@ def measure_centres(image: xr.Dataset, spectrum: xr.Dataset) -> xr.Dataset:
     check_image(image)
     if "trace" not in spectrum or spectrum.sizes[X] != image.sizes[X]:
         raise UsageError(
-            f"Centres lie along the trace of a spectrum of {image.sizes[X]} columns, but this has "
+            f"Centroids need the trace of a spectrum with {image.sizes[X]} columns, but this has "
             f"{'no trace' if 'trace' not in spectrum else spectrum.sizes[X]}",
-            hint="Give the image and the spectrum that was extracted from it.",
+            hint="Use the image and the spectrum extracted from it.",
         )
     center, sigma = spectrum["trace"].values, _width_of(spectrum)
     bins, lowest = _bins_about(image, center, float(spectrum.attrs.get("half_height", 4 * sigma)))

@@ -175,13 +175,13 @@ class Dispersion:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(
-                f"This is no dispersion solution: {error!r}",
-                hint="Give a file *_solution.toml as arrayred writes it.",
+                f"This is not a dispersion solution: {error!r}",
+                hint="Use a file *_solution.toml written by arrayred.",
             ) from error
         if not found.coefficients or not np.isfinite(found.coefficients).all():
             raise UsageError(
-                "The dispersion solution has no coefficients, or some that are no numbers",
-                hint="Give a file *_solution.toml as arrayred writes it.",
+                "The dispersion solution has no coefficients, or invalid ones",
+                hint="Use a file *_solution.toml written by arrayred.",
             )
         return found
 
@@ -223,7 +223,7 @@ def interpolate_dispersion(before: Dispersion, after: Dispersion, fraction: floa
         raise UsageError(
             f"A fraction of {fraction:g} between lamps that cover x = {before.first_pixel:.0f} to "
             f"{before.last_pixel:.0f} and {after.first_pixel:.0f} to {after.last_pixel:.0f}",
-            hint="Give two lamps of one setting, and a time between them.",
+            hint="Use two arc spectra of the same setup, and a fraction between 0 and 1.",
         )
     order = max(before.order, after.order)
     u = np.cos(np.pi * (np.arange(order + 1) + 0.5) / (order + 1))
@@ -302,12 +302,12 @@ def fit_dispersion(
             f"The order of a dispersion solution is 1 to {_MOST_ORDER}, not {order}",
             keyword="order",
             value=order,
-            hint="Leave it out, and it is chosen by leaving out one line at a time.",
+            hint="Omit it to choose the order by leave-one-out error.",
         )
     if "x" not in lines or "wavelength" not in lines:
         raise UsageError(
             f"Lines have x and wavelength, but these have {', '.join(map(str, lines.data_vars))}",
-            hint="Take what identify returned.",
+            hint="Use the result of identify.",
         )
     x, wave = (np.asarray(lines[name].values, np.float64) for name in ("x", "wavelength"))
     error = np.asarray(lines["x_err"].values, np.float64) if "x_err" in lines else np.ones(x.size)
@@ -403,7 +403,7 @@ def _fit_order(
         raise LampError(
             f"The wavelengths of {n} lines do not rise or fall steadily from x = {first:.1f} to "
             f"{last:.1f}",
-            hint="Check the wavelengths of the lines, or give a lower order.",
+            hint="Check the wavelengths of the lines, or use a lower order.",
         )
     return _Fit(coefficients, (first, last), residual, why, shift)
 
@@ -420,9 +420,9 @@ def _orders_allowed(n: int, order: int | None, given: bool) -> range:
     least = (order or 1) + (1 if given else 3)
     raise LampError(
         f"{n} line{'s' * (n != 1)} can be used, and a solution of order {order or 1} needs {least}",
-        hint="Name lines by hand (--lines FILE), or take a longer exposure of the lamp."
+        hint="Identify lines yourself (--lines FILE), or use a longer exposure of the lamp."
         if not given
-        else "Name more lines, or give a lower order.",
+        else "Identify more lines, or use a lower order.",
     )
 
 
@@ -567,7 +567,7 @@ def find_lamp_lines(arc: xr.Dataset) -> xr.Dataset:
         raise UsageError(
             f"An arc has flux or counts along x, but this has "
             f"{', '.join(f'{n} {v.dims}' for n, v in arc.data_vars.items()) or 'nothing'}",
-            hint="Take the arc that was extracted with a target.",
+            hint="Use the arc spectrum extracted with a target.",
         )
     flux = np.asarray(arc[name].values, np.float64)
     numbers = np.asarray(arc[X].values if X in arc.coords else np.arange(1, flux.size + 1), float)
@@ -576,7 +576,7 @@ def find_lamp_lines(arc: xr.Dataset) -> xr.Dataset:
     if np.count_nonzero(good) < _LEAST_PIXELS:
         raise LampError(
             f"The arc has {np.count_nonzero(good)} pixels with data, of {flux.size}",
-            hint="Check the frame of the lamp and the rows of the target.",
+            hint="Check the arc frame and the rows of the target.",
         )
     if VARIANCE in arc:
         variance = np.asarray(arc[VARIANCE].values, np.float64)
@@ -1681,7 +1681,7 @@ def identify(
         raise LampError(
             f"{comb.x.size} line{'s' * (comb.x.size != 1)} can be used, and at least "
             f"{_LEAST_MATCHED} are needed to identify a lamp",
-            hint="Take a longer exposure of the lamp, or name the lines yourself (--lines FILE).",
+            hint="Use a longer exposure of the lamp, or identify lines yourself (--lines FILE).",
         )
     tests = _log10_tests(comb, dispersion, center, near) + math.log10(len(lamps))
     is_hinted = near is not None or (dispersion is not None and center is not None)
@@ -1731,10 +1731,10 @@ def _lamps_asked_for(lamp: str) -> tuple[str, ...]:
         if sorted(elements) == sorted(part.strip() for part in lamp.split("+")):
             return (name,)
     raise UsageError(
-        f"No lamp {lamp!r} is known",
+        f"Unknown lamp {lamp!r}",
         keyword="lamp",
         value=lamp,
-        hint=f"Give one of {', '.join(LAMPS)}, or auto.",
+        hint=f"Use one of {', '.join(LAMPS)}, or auto.",
     )
 
 
@@ -1831,19 +1831,21 @@ def _decide(comb: _Comb, found: list[_Evidence], lamp: str) -> tuple[_Evidence, 
     """Return the solution that is certain, and its margin; raise LampError if there is none."""
     if not found:
         raise LampError(
-            f"The lines of the lamp fit no list of lines ({lamp})",
-            hint="Name another lamp, give --dispersion and --center, or the lines (--lines FILE).",
+            f"The arc lines match no line list ({lamp})",
+            hint="Try another --lamp, add --dispersion and --center, or identify lines yourself "
+            "(--lines FILE).",
         )
     strong = [one for one in found if _is_strong(one)]
     if not strong:
         best = min(found, key=lambda one: one.log10_nfa)
         raise LampError(
             f"No lamp explains the lines with certainty: {best.lamp} comes closest "
-            f"({best.n_matched} of {comb.x.size} lines, {best.flux_explained:.0%} of their light, "
+            f"({best.n_matched} of {comb.x.size} lines, {best.flux_explained:.0%} of their flux, "
             f"10^{best.log10_nfa:.1f} expected by chance"
             + ("" if math.isnan(best.list_seen) else f", {best.list_seen:.0%} of its lines seen")
             + ")",
-            hint="Name another lamp, give --dispersion and --center, or the lines (--lines FILE).",
+            hint="Try another --lamp, add --dispersion and --center, or identify lines yourself "
+            "(--lines FILE).",
         )
     # The simplest of the lamps that lead to the same solution nearly as surely, and name nearly as
     # many lines: those of a missing gas would pass for outliers, or shift the lines beside them.
@@ -1870,16 +1872,18 @@ def _decide(comb: _Comb, found: list[_Evidence], lamp: str) -> tuple[_Evidence, 
     margin = min(rivals, default=math.inf) - best.log10_nfa
     if margin < _LEAST_MARGIN:
         raise LampError(
-            f"Two solutions explain the lines nearly alike: {best.lamp} with 10^"
-            f"{best.log10_nfa:.1f} expected by chance, and another with 10^{min(rivals):.1f}",
-            hint="Name the lamp, give --dispersion and --center, or the lines (--lines FILE).",
+            f"Two solutions explain the lines almost equally well: {best.lamp} with "
+            f"10^{best.log10_nfa:.1f} expected by chance, and another with 10^{min(rivals):.1f}",
+            hint="Add --lamp, or --dispersion and --center, or identify lines yourself (--lines "
+            "FILE).",
         )
     certain = _without_doubt(comb, best, found)
     if not _is_strong(certain):
         raise LampError(
-            f"Solutions with {best.lamp} that agree in most lines do not in the others: "
-            f"{certain.n_matched} lines with {certain.flux_explained:.0%} of the light are certain",
-            hint="Name the lamp, give --dispersion and --center, or the lines (--lines FILE).",
+            f"Solutions with {best.lamp} agree on most lines but not on the others: "
+            f"{certain.n_matched} lines with {certain.flux_explained:.0%} of the flux are certain",
+            hint="Add --lamp, or --dispersion and --center, or identify lines yourself (--lines "
+            "FILE).",
         )
     return certain, margin
 
@@ -1951,7 +1955,7 @@ def _require_alike(comb: _Comb, best: _Evidence, near: Dispersion) -> None:
         raise LampError(
             f"The lines lie {rms:.2f} pixel (rms) from the solution, and "
             f"{near.rms_pixel:.2f} where it was made",
-            hint="Identify this lamp by itself: it may be one of another setting.",
+            hint="Identify this lamp without the solution: it may be from another setup.",
         )
 
 
@@ -2041,7 +2045,9 @@ def read_line_list(path: str | Path, n_pixels: int | None = None) -> xr.Dataset:
             numbers.append(number)
     if not rows:
         raise UsageError(
-            "The list of lines is empty", path=path, hint="Write x and wavelength, a line for each."
+            "The list of lines is empty",
+            path=path,
+            hint="Write x and wavelength, one line per row.",
         )
     order = np.argsort([row[0] for row in rows], kind="stable")
     rows, numbers = [rows[i] for i in order], [numbers[i] for i in order]
@@ -2050,7 +2056,7 @@ def read_line_list(path: str | Path, n_pixels: int | None = None) -> xr.Dataset:
         raise UsageError(
             f"Lines {numbers[i]} and {numbers[i + 1]} name the same pixel, {x[i]:g}",
             path=path,
-            hint="Leave one of them out.",
+            hint="Remove one of them.",
         )
     _require_air(wave, [row[2] for row in rows], numbers, path)
     return xr.Dataset(
@@ -2078,23 +2084,24 @@ def _row_of(
     if not 2 <= len(words) <= 3:
         raise refused(
             f"{len(words)} values where x, wavelength and perhaps an element should be",
-            "Write x (pixel) and the wavelength (Angstrom, air), parted by a blank.",
+            "Write x (pixel) and the wavelength (Angstrom, air), separated by a space.",
         )
     try:
         x, wave = float(words[0]), float(words[1])
     except ValueError:
         raise refused(
             f"{' '.join(words[:2])!r} is not two numbers",
-            "Write x (pixel) and the wavelength (Angstrom, air), parted by a blank.",
+            "Write x (pixel) and the wavelength (Angstrom, air), separated by a space.",
         ) from None
     if not (math.isfinite(x) and math.isfinite(wave)) or (wave <= 0):
         raise refused(
-            f"x {x:g} and wavelength {wave:g}", "Give numbers, the wavelength above 0, in Angstrom."
+            f"x {x:g} and wavelength {wave:g}",
+            "Use numbers; the wavelength, in Angstrom, must be above 0.",
         )
     if n_pixels is not None and not 0.5 <= x <= n_pixels + 0.5:
         raise refused(
             f"x {x:g} lies off the detector, which has pixels 1 to {n_pixels}",
-            "Count pixels from 1, as the file does.",
+            "Count pixels from 1.",
         )
     return x, wave, words[2] if len(words) == 3 else "", source
 
@@ -2106,7 +2113,7 @@ def _require_air(wave: Values, elements: list[str], numbers: list[int], path: Pa
         raise UsageError(
             f"The wavelengths, {lit.min():g} to {lit.max():g}, seem to be nanometres",
             path=path,
-            hint="Give them in Angstrom: 656.28 nm are 6562.8.",
+            hint="Use Angstrom: 656.28 nm = 6562.8 Angstrom.",
         )
     known = sorted({element for names in LAMPS.values() for element in names})
     for_vacuum, certain = np.zeros(wave.size, bool), np.zeros(wave.size, bool)
@@ -2130,7 +2137,7 @@ def _require_air(wave: Values, elements: list[str], numbers: list[int], path: Pa
     raise UsageError(
         f"{what} are those of known lines in vacuum ({lines_named})",
         path=path,
-        hint="Give all of them in air: at 6000 Angstrom 1.66 less than in vacuum.",
+        hint="Use air wavelengths for all: at 6000 Angstrom 1.66 less than in vacuum.",
     )
 
 
@@ -2153,7 +2160,7 @@ def merge_lines(*exposures: xr.Dataset) -> xr.Dataset:
         There is no exposure.
     """
     if not exposures:
-        raise UsageError("There are no lines to merge", hint="Give at least one exposure.")
+        raise UsageError("There are no lines to merge", hint="Use at least one exposure.")
     fwhm = finite_median(np.array([one.attrs.get("fwhm", math.nan) for one in exposures]))
     reach = 0.5 * (fwhm if math.isfinite(fwhm) else 3.0)
     merged: xr.Dataset | None = None

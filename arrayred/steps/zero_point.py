@@ -117,11 +117,11 @@ def measure_zero_point(
         return _by_oxygen(scene)
     if by == "sky":
         found = [(name, _of_line(scene, wave, emission=True)) for wave, name in SKY_LINES]
-        what = "No line of the sky"
+        what = "No sky line"
     else:
         if velocity is None:
             raise LampError(
-                "The velocity of the star is not told", hint="Give --star-velocity KM/S."
+                "The velocity of the star is not given", hint="Add --star-velocity KM/S."
             )
         towards = float(spectrum.attrs.get("barycentric_velocity", math.nan))
         towards = 0.0 if math.isnan(towards) else towards
@@ -133,8 +133,8 @@ def measure_zero_point(
     known = [(name, one) for name, one in found if one is not None]
     if not known:
         raise LampError(
-            f"{what} between {scene.first:.0f} and {scene.last:.0f} Angstrom tells the zero point",
-            hint="Take another standard: --zero-point sky, oxygen or star.",
+            f"{what} between {scene.first:.0f} and {scene.last:.0f} Angstrom gives the zero point",
+            hint="Use another: --zero-point sky, oxygen or star.",
         )
     return _mean_of(known, by)
 
@@ -318,8 +318,8 @@ def _mean_of(known: Sequence[tuple[str, tuple[float, float]]], by: str) -> ZeroP
         sigma *= math.sqrt(max(scatter, 1.0))
     if sigma > LARGEST_ERROR:
         raise LampError(
-            f"The zero point is known to {sigma:.2f} pixel only ({n} lines of the {by})",
-            hint="Take another standard: --zero-point sky, oxygen or star.",
+            f"The zero point is only known to {sigma:.2f} pixel ({n} lines of the {by})",
+            hint="Use another: --zero-point sky, oxygen or star.",
         )
     used = [
         (name, round(float(one[0]), 3))
@@ -337,9 +337,9 @@ def _by_oxygen(scene: _Scene) -> ZeroPoint:
     inside = scene.usable & (scene.wave > first) & (scene.wave < last)
     if not (scene.first < first and scene.last > 6900.0) or np.count_nonzero(inside) < 15:
         raise LampError(
-            f"The lamp covers {scene.first:.0f} to {scene.last:.0f} Angstrom, and not the oxygen "
-            f"of the air, {first:.0f} to 6900",
-            hint="Take another standard: --zero-point sky or star.",
+            f"The lamp covers {scene.first:.0f} to {scene.last:.0f} Angstrom, which does not "
+            f"include telluric oxygen, {first:.0f} to 6900",
+            hint="Use another: --zero-point sky or star.",
         )
     x = scene.x[inside]
     fine = np.arange(x.min() - 3 * FARTHEST, x.max() + 3 * FARTHEST, 0.1)
@@ -356,22 +356,22 @@ def _by_oxygen(scene: _Scene) -> ZeroPoint:
                 fits.append((found.chi2, found, float(blurred.max())))
     if not fits or level <= 0 or min(fits)[1].significance < _LEAST_SIGNIFICANCE:
         raise LampError(
-            "The oxygen of the air does not stand out",
-            hint="Take another standard: --zero-point sky or star.",
+            "Telluric oxygen is not detected",
+            hint="Use another: --zero-point sky or star.",
         )
     _, fit, deepest = min(fits)
     depth = fit.height / level
     left = math.sqrt(fit.chi2) * float(np.median(scene.sigma[inside])) / level
     if not 0.3 < depth < 2.0 or left > 0.25 * depth * deepest:
         raise LampError(
-            f"The band at 6870 Angstrom is not that of the air alone ({depth:.2f} times its depth; "
+            f"The band at 6870 Angstrom is not telluric oxygen alone ({depth:.2f} times its depth; "
             "cool stars have bands of TiO there)",
-            hint="Take another standard: --zero-point sky or star.",
+            hint="Use another: --zero-point sky or star.",
         )
     if fit.error > LARGEST_ERROR:
         raise LampError(
-            f"The zero point is known to {fit.error:.2f} pixel only",
-            hint="Take another standard: --zero-point sky or star.",
+            f"The zero point is only known to {fit.error:.2f} pixel",
+            hint="Use another: --zero-point sky or star.",
         )
     return ZeroPoint(fit.shift, fit.error, "oxygen", (("O2 B", round(fit.shift, 3)),))
 

@@ -496,7 +496,7 @@ KINDS = {
     "no gain, flats": Kind(_no_gain(1.5, n_flats=5)),
     "no gain, cosmic rays": Kind(_no_gain(1.5, tracks=15)),
     "a camera's setting beside a read noise": Kind(_card(GAIN=120)),
-    "a gain of 12 bits": Kind(_card(EGAIN=24.0), told="the measured one is used"),
+    "a gain of 12 bits": Kind(_card(EGAIN=24.0), told="the measured gain is used"),
     "no gain, one light": Kind(
         _one_light(**_NO_CARDS), width=None, told="gain unknown, read noise only"
     ),
@@ -514,21 +514,23 @@ KINDS = {
     "full wells that differ": Kind(_full_well(3, 0.03), told="saturated"),
     "full wells, two lights": Kind(_full_well(2, 0.01), told="saturated"),
     "full wells, one light": Kind(_full_well(1, 0.01), told="saturated"),
-    "nod along the slit": Kind(_moved(*_NODS), told="moves along the slit"),
+    "nod along the slit": Kind(_moved(*_NODS), told="drifts along the slit"),
     "nod in a leaning slit": Kind(
-        _moved(0, 50, 0, 50, 0, sky=_LEANING), told="moves along the slit"
+        _moved(0, 50, 0, 50, 0, sky=_LEANING), told="drifts along the slit"
     ),
     "nod with cosmic rays": Kind(
-        _moved(*_NODS, tracks=10, on_star=4), told="moves along the slit", flagged=0.1
+        _moved(*_NODS, tracks=10, on_star=4), told="drifts along the slit", flagged=0.1
     ),
-    "nod of two lights": Kind(_moved(0, 15), told="moves along the slit"),
+    "nod of two lights": Kind(_moved(0, 15), told="drifts along the slit"),
     "nod of a faint star": Kind(
-        _moved(*_NODS, star=Source(60.6, 900.0)), told="moves along the slit"
+        _moved(*_NODS, star=Source(60.6, 900.0)), told="drifts along the slit"
     ),
-    "drift along the slit": Kind(_moved(*(2.5 * n for n in range(9))), told="moves along the slit"),
+    "drift along the slit": Kind(
+        _moved(*(2.5 * n for n in range(9))), told="drifts along the slit"
+    ),
     "drift by less than a FWHM, tracks": Kind(
         _moved(*(0.75 * n for n in range(-2, 3)), star=_lined(101.3), tracks=10, on_star=3),
-        told="moves along the slit",
+        told="drifts along the slit",
     ),
     "tracks on a star with lines": Kind(
         _moved(0, 0, 0, 0, 0, star=_lined(101.3), tracks=10, on_star=3)
@@ -554,15 +556,15 @@ KINDS = {
     "half as bright 6 rows away": Kind(_close_pair(6.0, 0.5), told="overlaps", flagged=0.1),
     "a fifth as bright 4 rows away": Kind(_close_pair(4.0, 0.2), told="overlaps", flagged=0.1),
     "equal pair 3 rows apart": Kind(
-        _close_pair(3.0, 1.0), bias=101.0, width=None, told="light of a second star"
+        _close_pair(3.0, 1.0), bias=101.0, width=None, told="a second star"
     ),
     "fainter neighbour 10 rows away": Kind(_fainter_neighbour, told="overlaps"),
     "rows beside a brighter star": Kind(_beside_a_brighter, {"rows": (112, 145)}),
     "glow of a corner": Kind(_glow, told=_OTHER_LIGHT),
-    "glow beside the star": Kind(_glow_beside, told="holds a glow", columns=(0, 140)),
+    "glow beside the star": Kind(_glow_beside, told="includes a glow", columns=(0, 140)),
     "blank with tracks, one light": Kind(_tracks(1), refused=True),
     "blank with tracks, two lights": Kind(_tracks(2), refused=True),
-    "light fills the slit": Kind(_filled, told="Light fills rows 21 to 180", refused=True),
+    "light fills the slit": Kind(_filled, told="Signal fills rows 21 to 180", refused=True),
     "width of the profile changes by 40 % to both ends": Kind(_changing_width),
     "width of the profile: focus in a part of the spectrum": Kind(_focus_in_a_part),
     "lines 1.5 times as wide as the continuum": Kind(_wider_lines(1.5, 0.2), **_WIDE),

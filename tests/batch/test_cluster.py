@@ -98,7 +98,7 @@ def test_a_path_that_a_worker_does_not_see_is_named_with_the_worker(
     job = job_of(tmp_path / "elsewhere", tmp_path / "out")
     report, _ = next(reduce_nights([job], cluster_executor(client)))
     told = report.lines[0].reason
-    assert f"{tmp_path}/elsewhere: The worker on {platform.node()} does not see it" in told
+    assert f"{tmp_path}/elsewhere: The worker on {platform.node()} cannot see it" in told
     plan = make_plan(open_night(three / "night-0"), Recipe())
     (three / "night-0" / "light-001.fit").unlink()
     with pytest.raises(InputError, match=r"light-001\.fit: The worker on"):
@@ -112,7 +112,7 @@ def test_what_a_worker_cannot_even_begin_fails_its_night(
     job = job_of(three / "night-0", tmp_path / "out", cards={"OBJECT": NeverThere()})
     report, _ = next(reduce_nights([job], cluster_executor(client)))
     assert report.exit_code == 7
-    assert "The cluster cannot do it (" in report.lines[0].reason
+    assert "The cluster cannot run this task (" in report.lines[0].reason
 
 
 class NeverThere:

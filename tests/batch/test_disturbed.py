@@ -131,7 +131,7 @@ def test_a_run_that_is_interrupted_stops_soon_and_can_go_on(
     exit_code, said = run.ended()
     assert time.monotonic() - started < 5
     assert (exit_code, "Traceback" in said) == (code, False), said
-    assert "the same command goes on" in said
+    assert "repeat the command to continue" in said
     assert not temporaries(out)
     summary = (out / "summary.ecsv").read_text()
     assert all(f",{status}," in summary for status in ("interrupted", "done"))

@@ -90,7 +90,7 @@ def test_what_fails_and_what_is_odd_is_logged(night: Path, tmp_path: Path) -> No
     assert reduce_one(job_of(night, out)).exit_code == 4
     (target,) = of_kind(out, "target")
     assert (target["status"], target["exit_code"]) == ("failed", 4)
-    assert "shows no light" in target["error"]
+    assert "has no signal" in target["error"]
     assert any("deg C" in told["text"] for told in of_kind(out, "check"))
     assert of_kind(out, "end")[0]["failed"] == 1
 
@@ -112,7 +112,7 @@ def test_a_run_that_is_broken_off_says_so(
     with pytest.raises(KeyboardInterrupt):
         reduce_one(job_of(night, tmp_path / "out"))
     (end,) = of_kind(tmp_path / "out", "end")
-    assert (end["status"], end["error"]) == ("broken off", "KeyboardInterrupt")
+    assert (end["status"], end["error"]) == ("interrupted", "KeyboardInterrupt")
 
 
 def test_each_run_adds_its_lines(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def order(
 def test_without_a_limit_bands_may_take_what_they_are_given(plan: Plan) -> None:
     assert band_memory(plan, order()) is None
     assert band_memory(plan, order(memory=3 * MIB)) == 3 * MIB
-    with pytest.raises(ar.UsageError, match="too few for one row"):
+    with pytest.raises(ar.UsageError, match="not enough for one row"):
         band_memory(plan, order(memory=100))
 
 

@@ -95,7 +95,7 @@ def test_a_bug_in_one_night_is_told_and_is_not_the_others(
     reports = [report for report, _ in reduce_nights(jobs)]
     assert [report.exit_code for report in reports] == [0, 1, 0]
     assert "ZeroDivisionError: boom" in reports[1].bug
-    assert "a bug of arrayred: ZeroDivisionError" in reports[1].lines[0].reason
+    assert "internal error, please report it: ZeroDivisionError" in reports[1].lines[0].reason
 
 
 def test_a_failed_night_leaves_no_state(three: Path, tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_a_plain_night_leaves_no_cache_unless_asked_and_a_damaged_one_is_built_a
     (shard, *_) = place.glob("raw/light/*/counts/c/0/0/0")
     shard.write_bytes(bytes(shard.stat().st_size))
     told = arrayred("reduce", lights, "-o", "four", "--no-figures", "--no-dark", "--cache")
-    assert (told.code, "it is built again" in told.err) == (0, True)
+    assert (told.code, "built again" in told.err) == (0, True)
     assert [*library().iterdir()] == [place]
     assert {k: v[0] for k, v in contents(place).items()} == {k: v[0] for k, v in whole.items()}
     assert products("one") == products("two") == products("three") == products("four") != {}
@@ -170,7 +170,7 @@ def test_info_lists_and_clear_removes(lights: Path, arrayred: Call) -> None:
     assert arrayred("cache", lights).code == 0
     assert "1 caches" in arrayred("cache", "--info").out
     (place,) = library().iterdir()
-    assert "every file is as it was written" in arrayred("cache", place, "--info").out
+    assert "all files unchanged" in arrayred("cache", place, "--info").out
     assert "removed 1 caches" in arrayred("cache", "--clear").out
     assert list(library().iterdir()) == []
 
@@ -184,7 +184,7 @@ def test_info_of_a_damaged_cache_is_an_error(arrayred: Call) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [((), "No night is named"), (("night", "--to", "night/x.zarr"), "inside the night")],
+    [((), "No night given"), (("night", "--to", "night/x.zarr"), "inside the night")],
 )
 def test_what_cannot_be_is_said(
     arguments: tuple[str, ...], said: str, stars: Path, arrayred: Call

@@ -73,7 +73,7 @@ def test_lights_and_darks_that_are_flipped_in_different_ways_are_warned_of(
     told = arrayred(*LOUD)
     assert (told.code, tables()) == (0, plain_tables)
     (line,) = warned(told)
-    assert re.search(r"Simulated_star: frames are flipped in different ways: '', 'Mirror'", line)
+    assert re.search(r"Simulated_star: frames are flipped differently: '', 'Mirror'", line)
 
 
 # 38, 39: letters and pedestals
@@ -90,7 +90,7 @@ def test_a_dark_subtracted_frame_with_a_pedestal_is_a_target_of_its_own(
     image, header = fits.getdata("out/targets/ne/ne_combined.fits", header=True)
     assert np.array_equal(image, fits.getdata(path) - 100.0)
     assert np.median(image) == 18.0
-    assert "the frames are read less their pedestal of 100" in str(header["HISTORY"])
+    assert "the frames are read with the pedestal 100 subtracted" in str(header["HISTORY"])
     assert ("ARDARK" in header, "PEDESTAL" in header, header["CALSTAT"]) == (False, False, "BD")
 
 
@@ -118,7 +118,7 @@ def test_letters_that_the_level_contradicts_are_refused_by_name(
     fits.setval(night / "light-002.fit", "CALSTAT", value="D")
     told = arrayred(*REDUCE)
     assert told.code == 4
-    assert_each_is_named(told.err, {"light-002.fit": "CALSTAT 'D' says that a dark was subtracted"})
+    assert_each_is_named(told.err, {"light-002.fit": "CALSTAT 'D' records dark subtraction"})
     assert not Path("out").exists()
 
 
@@ -130,7 +130,9 @@ def test_lights_dark_subtracted_without_a_word_are_not_corrected_twice(
     told = arrayred(*LOUD)
     assert told.code == 0
     assert all(any(path.stem in line for line in warned(told)) for path in lights(night))
-    assert all("a dark has been subtracted, though no card says so" in w for w in warned(told))
+    assert all(
+        "a dark has been subtracted, although no header keyword says so" in w for w in warned(told)
+    )
     mean = np.mean([fits.getdata(path) for path in lights(night)], axis=0, dtype=float)
     assert np.array_equal(fits.getdata(Path("out") / COMBINED), mean.astype(np.float32))
 
@@ -187,7 +189,7 @@ def test_bytes_that_no_header_may_hold_are_told_and_escaped(
     told = arrayred(*LOUD)
     assert (told.code, tables()) == (0, plain_tables)
     (line,) = warned(told)
-    assert "dark-001 to light-003 (8): characters that FITS does not allow, in OBSERVER" in line
+    assert "dark-001 to light-003 (8): characters not allowed by FITS in OBSERVER" in line
     assert "\x1b" not in told.out + told.err
     assert fits.getheader(Path("out") / COMBINED)["OBSERVER"].isascii()
 
@@ -376,8 +378,12 @@ def test_two_stars_taken_for_one_are_warned_of(night: Path, arrayred: Call) -> N
     told = arrayred(*LOUD)
     assert told.code == 0
     (line,) = warned(told)
-    assert re.search(r"light-003 seems to show another target than light-002: trace at row", line)
-    assert "seems to show another target" in str(fits.getheader(Path("out") / COMBINED)["COMMENT"])
+    assert re.search(
+        r"light-003 seems to show a different target from light-002: trace at row", line
+    )
+    assert "seems to show a different target" in str(
+        fits.getheader(Path("out") / COMBINED)["COMMENT"]
+    )
 
 
 # Scale and row order of other programs' frames
@@ -402,7 +408,7 @@ def test_frames_of_0_to_1_are_read_as_counts_and_said(
         rewrite(path, as_fractions)
     told = arrayred(*LOUD)
     assert told.code == 0
-    line = rf"arrayred: note: {named}: written as fractions, 0 to 1: multiplied by 65535\n"
+    line = rf"arrayred: note: {named}: stored as fractions, 0 to 1; multiplied by 65535\n"
     assert re.fullmatch(line, told.err), told.err
     for found, expected in zip(tables(), plain_tables, strict=True):
         assert np.allclose(
@@ -442,8 +448,8 @@ def test_darks_in_the_other_row_order_are_turned_and_said(
         rewrite(path, upside_down if is_dark else np.asarray, ROWORDER=order)
     told = arrayred(*LOUD)
     assert told.err == (
-        "arrayred: note: dark-001 to dark-005 (5): upside down (ROWORDER is BOTTOM-UP, "
-        "elsewhere TOP-DOWN): turned\n"
+        "arrayred: note: dark-001 to dark-005 (5): upside down (ROWORDER is BOTTOM-UP, elsewhere "
+        "TOP-DOWN); flipped\n"
     )
     assert (told.code, tables()) == (0, plain_tables)
     cached = ("reduce", "night", "-o", "cached", "--no-figures", "--cache")

@@ -92,8 +92,8 @@ def targets() -> set[str]:
 @pytest.mark.parametrize(
     ("of_darks", "of_lights", "why"),
     [
-        ({"XBINNING": 2, "YBINNING": 2}, {}, "other binning"),
-        ({}, {"XBINNING": 1, "YBINNING": 2}, "other binning"),
+        ({"XBINNING": 2, "YBINNING": 2}, {}, "different binning"),
+        ({}, {"XBINNING": 1, "YBINNING": 2}, "different binning"),
         ({"XORGSUBF": 0, "YORGSUBF": 0}, {"XORGSUBF": 0, "YORGSUBF": 64}, "other origin"),
         ({"READOUTM": "Fast"}, {"READOUTM": "Slow"}, "other readout"),
         ({"GAIN": 100}, {"GAIN": 0}, "other gain setting"),
@@ -145,7 +145,7 @@ def test_a_dark_of_another_temperature_is_silent_said_or_refused(
     told = arrayred("reduce", "night", "-o", "out", "--no-figures")
     assert told.code == code, told.err
     difference = f"{degrees + 20:+.1f} deg C"
-    assert (f"the dark is {difference} from the lights" in told.err) == said
+    assert (f"the dark is {difference} from the light frames" in told.err) == said
     assert (difference in told.err) == (said or code == 4)
     if said:
         assert difference in str(fits.getheader(combined())["COMMENT"])
@@ -298,7 +298,7 @@ def test_a_light_of_another_shape_fails_by_name_and_crops_nobody(
     assert told.code == 3
     (line,) = told.err.splitlines()
     assert f"{odd}: No dark" in line
-    assert "other shape" in line
+    assert "different shape" in line
     header, image = fits.getheader(*combined_one()), fits.getdata(*combined_one())
     others = [path.name for path in sorted(night.glob("light*")) if path.name != odd]
     assert [name for name in header["ARIN*"].values() if "light" in name] == others
@@ -322,7 +322,7 @@ def test_one_dark_is_a_warning_and_none_an_error(night: Path, arrayred: Call) ->
     assert re.search("note: Simulated_star: the master dark is a single frame", told.err)
     told = arrayred("reduce", "night", "-o", "none", "--exclude", "dark*")
     assert (told.code, Path("none").exists()) == (4, False)
-    assert re.search(r"There is no dark\..*--calibrations.*--no-dark", told.err)
+    assert re.search(r"No dark frames found\..*--calibrations.*--no-dark", told.err)
 
 
 @pytest.mark.parametrize("option", [(), ("--no-dark",)])

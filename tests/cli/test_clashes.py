@@ -27,7 +27,7 @@ def test_options_that_exclude_each_other_are_named(
     told = arrayred("reduce", "night", "-o", "out", *options)
     assert (told.code, told.out) == (2, "")
     named = [option for option in options if option.startswith("--")]
-    assert " and ".join(named) + " exclude each other" in told.err
+    assert " and ".join(named) + " cannot be used together" in told.err
     assert not Path("out").exists()
 
 
@@ -39,7 +39,7 @@ def test_an_option_of_another_combination_is_refused(arrayred: Call, option: str
     told = arrayred("reduce", "night", "-o", "out", f"--{option}", 2)
     assert told.code == 2
     assert f"--{option} is for --combine {way}, but combine is average" in told.err
-    assert f"Give --combine {way}" in told.err
+    assert f"Add --combine {way}" in told.err
 
 
 @pytest.mark.usefixtures("night")

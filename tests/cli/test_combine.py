@@ -88,13 +88,13 @@ def test_clipping_takes_sigma_and_iterations(arrayred: Call, night: Path, tmp_pa
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (["--n-sigma", "3"], 2, "--n-sigma is for clipping"),
-        (["--iterations", "2", "--method", "minmax"], 2, "--iterations is for clipping"),
-        (["--memory", "1M"], 2, "Give --memory"),
-        (["--memory", "many"], 2, "is no size"),
+        (["--n-sigma", "3"], 2, "--n-sigma is for --method clip"),
+        (["--iterations", "2", "--method", "minmax"], 2, "--iterations is for --method clip"),
+        (["--memory", "1M"], 2, "Use --memory"),
+        (["--memory", "many"], 2, "is not a valid size"),
         (["--method", "mode"], 2, "mode"),
         (["--threads", "0"], 2, "threads"),
-        (["--minus", "gone.fits"], 4, "gone.fits: There is no such file"),
+        (["--minus", "gone.fits"], 4, "gone.fits: No such file"),
     ],
 )
 def test_what_cannot_be_is_said(

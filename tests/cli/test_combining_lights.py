@@ -92,7 +92,7 @@ def test_weights_are_of_means_alone(arrayred: Call, night: Path, method: str) ->
     asked = ("--combine", method, "--weights", "noise")
     said = arrayred("reduce", night, "-o", "out", *asked, *QUIET)
     assert said.code == 2
-    assert "weights are of frames in a mean" in said.err
+    assert "weights apply to a mean of frames" in said.err
 
 
 def test_a_night_file_may_ask_for_it(arrayred: Call, night: Path) -> None:
@@ -120,7 +120,7 @@ def test_electrons_are_those_of_the_best_estimate_too(night: Path) -> None:
         (("--combine", "clip"), "clip"),
         (("--combine", "clip", "--weights", "noise"), "clip, weighted by noise"),
         (("--combine", "minmax"), "minmax"),
-        (("--cosmic-rays", "compare"), "average, cosmic rays left out"),
+        (("--cosmic-rays", "compare"), "average, cosmic rays excluded"),
         ((), None),
     ],
 )

@@ -26,7 +26,7 @@ def test_inspect_tells_what_it_does_not_reach_and_reaches_it_with_depth(
 ) -> None:
     shallow = json.loads(fork("inspect", buried, "--format", "json").stdout)
     assert [frame["type"] for frame in shallow["frames"]] == ["light"] * 3
-    deeper = f"{buried / '2024' / '03' / 'darks'}: lies deeper than 3 folders; left out"
+    deeper = f"{buried / '2024' / '03' / 'darks'}: lies deeper than 3 folders; not used"
     assert deeper in shallow["problems"]
     deep = json.loads(fork("inspect", buried, "--format", "json", "--depth", 4).stdout)
     assert (len(deep["frames"]), deep["problems"]) == (8, [])
@@ -37,7 +37,7 @@ def test_reduce_warns_of_what_it_does_not_reach_and_reaches_it_with_depth(
 ) -> None:
     shallow = fork("reduce", buried, "-o", tmp_path / "a", "--no-figures")
     assert shallow.returncode == 4
-    assert "There is no dark" in shallow.stderr
+    assert "No dark frames found" in shallow.stderr
     deep = fork("reduce", buried, "-o", tmp_path / "b", "--no-figures", "--depth", 4)
     assert (deep.returncode, deep.stderr) == (0, "")
     one = fork("reduce", buried / "2024" / "03", "-o", tmp_path / "c", "--no-figures", "--depth", 1)

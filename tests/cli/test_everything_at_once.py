@@ -181,7 +181,7 @@ def test_a_target_is_what_it_would_be_alone_and_what_takes_no_part_is_said_with_
     }
     assert reasons.pop("v-light-002 (1)") == "the same frame as v-light-002"
     assert {reasons.pop(f"nina/{n}") for n in ("master_dark_600s", "Vega_combined")} == {
-        "made from frames, not raw"
+        "a combined image, not a raw frame"
     }
     arcs = {"neon-arc-004", "v-light-005", "v-light-006"}
     lamps = "".join(path.read_text("utf-8") for path in Path("out").rglob("*_arc.ecsv"))

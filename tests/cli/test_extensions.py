@@ -160,7 +160,7 @@ def test_each_amplifier_loses_its_own_overscan_and_gain(
     combined = fits.getheader(SPECTRUM.replace("_spectrum", "_combined"))
     assert combined["AROVSCAN"] == "of each amplifier"
     assert {"DETSEC", "BIASSEC", "DATASEC"}.isdisjoint(combined)
-    assert "less the overscan of each, in the adu of the first" in "".join(combined["HISTORY"])
+    assert "each overscan-subtracted, in the ADU of the first" in "".join(combined["HISTORY"])
 
 
 def test_images_that_nothing_places_are_told_and_each_can_be_had(
@@ -173,7 +173,7 @@ def test_images_that_nothing_places_are_told_and_each_can_be_had(
     lines = [line for line in told.err.splitlines() if "2 images a file" in line]
     (line,) = lines
     assert re.search(r"dark-001 to light-003 \(8\): .* only the first, AMP1, is read", line)
-    assert line.endswith("no DETSEC says how they lie; --extension NAME reads another")
+    assert line.endswith("DETSEC is missing; use --extension NAME for another")
     assert np.size(flux()) == 60
     for named, first in (("2", 60), ("amp2", 60), ("AMP1", 0)):
         told = arrayred(

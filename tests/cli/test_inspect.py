@@ -138,7 +138,7 @@ def test_frames_names_the_lights_to_take_and_says_which_it_leaves_out(
     told = arrayred("inspect", night, "--frames", "*-00[23].fit")
     assert "7 frames (5 dark, 2 light)" in told.out
     (left_out,) = problems(told)
-    assert re.match(r"light-001: .*'\*-00\[23\]\.fit'; left out$", left_out)
+    assert re.match(r"light-001: .*'\*-00\[23\]\.fit'; not used$", left_out)
 
 
 @pytest.mark.parametrize("where", ["mine.toml", "generic", "barber20"])
@@ -201,15 +201,19 @@ def product(night: Path) -> None:
 
 PROBLEMS: list[tuple[Callable[[Path], None], bool, str]] = [
     (unknown_type, True, r"light-002: the frame type 'Quux' is unknown$"),
-    (no_type, True, r".*odd-002\.fit: No card says what kind of frame this is\. Add IMAGETYP"),
-    (no_exposure, True, r".*light-002\.fit: No card gives the exposure\. Correct EXPTIME"),
+    (
+        no_type,
+        True,
+        r".*odd-002\.fit: Frame type unknown: no IMAGETYP in the header\. Add IMAGETYP",
+    ),
+    (no_exposure, True, r".*light-002\.fit: The header has no exposure time\. Correct EXPTIME"),
     (odd_exposure, True, r".*light-002\.fit: EXPTIME is '600,0'.*\. Correct EXPTIME"),
-    (exposure_as_text, True, r"light-002: EXPTIME is the text '600\.0', taken as a number$"),
-    (unexposed, True, r".*light-002\.fit: A light of 0 s cannot be\. Tell its exposure"),
-    (cut_short, False, r".*light-002\.fit: The file has 30000 bytes, .*\. It was cut short"),
+    (exposure_as_text, True, r"light-002: EXPTIME is the string '600\.0', read as a number$"),
+    (unexposed, True, r".*light-002\.fit: A light of 0 s is impossible\. Set its exposure"),
+    (cut_short, False, r".*light-002\.fit: The file has 30000 bytes, .*\. It is truncated"),
     (emptied, False, r".*light-002\.fit: The file is empty\. Copy it again"),
-    (no_fits, False, r".*light-002\.fit: This is no FITS file; left out$"),
-    (product, False, r"light-002: made from frames, not raw; left out$"),
+    (no_fits, False, r".*light-002\.fit: This is not a FITS file; not used$"),
+    (product, False, r"light-002: a combined image, not a raw frame; not used$"),
 ]
 
 
@@ -260,13 +264,13 @@ def test_a_name_that_betrays_a_lamp_does_not_go_before_the_pixels_of_a_star(
 
 
 WRONG: list[tuple[list[str], int, str]] = [
-    (["nowhere"], 4, r"arrayred: error: nowhere: There is no such folder\. [A-Z].*"),
-    (["empty"], 4, r"arrayred: error: empty: There is no FITS file\. [A-Z].*"),
+    (["nowhere"], 4, r"arrayred: error: nowhere: No such folder\. [A-Z].*"),
+    (["empty"], 4, r"arrayred: error: empty: No FITS files found\. [A-Z].*"),
     (["night/light-001.fit"], 4, r"arrayred: error: night/light-001\.fit: .*\. [A-Z].*"),
     (["night", "--instrument", "barber2"], 2, r"arrayred: error: .*Did you mean 'barber20'\?"),
     (["night", "--instrument", "no.toml"], 2, r"arrayred: error: no\.toml: .*\. [A-Z].*"),
     (["night", "--format", "xml"], 2, r"Error: .*'xml' is not one of .*"),
-    (["night", "more"], 2, r"arrayred: error: 2 nights were named. Name one at a time\."),
+    (["night", "more"], 2, r"arrayred: error: 2 nights given. Name one night\."),
     ([], 2, r"Error: Missing argument 'NIGHT'\."),
 ]
 
@@ -393,7 +397,7 @@ def test_the_plan_tells_masters_targets_and_what_is_read(night: Path, arrayred: 
     n_bytes = 5 * 120 * 160 * 2
     assert f"bands of 600s: {n_bytes / 1e6:.1f} MB in 1 band" in section(told, "Passes")[1]
     assert section(told, "Memory") == [f"at most {n_bytes / 1e6:.1f} MB of pixels at a time"]
-    assert "dark-006: a dark that no light needs" in section(told, "Not used")
+    assert "dark-006: a dark that no light frame needs" in section(told, "Not used")
     assert section(told, "Notes") == ["note | light-002: the frame type 'Quux' is unknown"]
     assert "Passes" not in arrayred("inspect", night, "--plan").out
 
@@ -539,4 +543,4 @@ def test_frames_named_instead_of_their_folder_are_told_the_folder(
     assert (told.code, told.out) == (2, "")
     assert f"Name the folder, {night}." in told.err
     told = arrayred("inspect", night, night)
-    assert (told.code, "Name one at a time" in told.err) == (2, True)
+    assert (told.code, "Name one night" in told.err) == (2, True)

@@ -26,4 +26,4 @@ def test_each_run_is_logged_and_verify_passes_the_log_by(arrayred: Call) -> None
     told = arrayred("verify", "out")
     assert told.code == 0
     assert LOG_FILE not in told.out
-    assert "the log of what was run" in arrayred("verify", Path("out", LOG_FILE)).err
+    assert "the log of the runs" in arrayred("verify", Path("out", LOG_FILE)).err

@@ -88,7 +88,7 @@ def test_cards_of_the_night_file_are_in_the_products(stars: Path, arrayred: Call
         ('[targets.Vega]\ngrating_angle = "steep"\n', "'steep' is no angle"),
         ('[targets.Vegga]\n', "Did you mean 'Vega'"),
         ('[targets.Vega]\nframes = ["v-ligth-001"]\n', "Did you mean 'v-light-001'"),
-        ('[targets.Vega]\nlamps = ["neon"]\n', "no frame is called so"),
+        ('[targets.Vega]\nlamps = ["neon"]\n', "no frame has this name"),
         ('[targets.Vega]\nrows_from = "Denep"\n', "Did you mean 'Deneb'"),
         ('[types]\narc = ["neon"]\n', "types.arc names 'neon'"),
         ('[recipe]\nn_sgima = 3\n', "Did you mean 'n_sigma'"),
@@ -159,7 +159,7 @@ def test_what_is_for_one_target_is_refused_for_two(
 ) -> None:
     told = arrayred("reduce", stars, "-o", "out", *QUIET, *options)
     assert told.code == 2
-    assert f"{options[0]} is for one target, but the night has 2: Deneb, Vega" in told.err
+    assert f"{options[0]} is for a single target, but the night has 2: Deneb, Vega" in told.err
     assert "--target NAME" in told.err
     reduced(arrayred, *options, "--target", "Vega")
     assert made() == {"Vega"}
@@ -188,7 +188,9 @@ def test_a_target_may_be_called_as_its_object_card_does(stars: Path, arrayred: C
 def test_a_target_that_is_not_there_names_the_nearest(stars: Path, arrayred: Call) -> None:
     told = arrayred("reduce", stars, "-o", "out", *QUIET, "--target", "Vga")
     assert (told.code, Path("out").exists()) == (2, False)
-    assert told.err == ("arrayred: error: 'Vga' is no target of this night. Did you mean 'Vega'?\n")
+    assert told.err == (
+        "arrayred: error: 'Vga' is not a known target of this night. Did you mean 'Vega'?\n"
+    )
 
 
 def test_rows_are_taken_from_another_target(stars: Path, arrayred: Call) -> None:
@@ -211,7 +213,7 @@ def test_rows_of_a_target_that_fails_are_not_made_up(stars: Path, arrayred: Call
     assert told.code == 4
     vega, deneb = told.err.splitlines()
     assert vega.startswith("arrayred: error: Vega: No row's mean exceeds")
-    assert "Deneb takes the rows of Vega, which has none" in deneb
+    assert "Deneb uses the rows of Vega, which has none" in deneb
 
 
 def test_sky_rows_are_the_sky(stars: Path, arrayred: Call) -> None:
@@ -265,7 +267,7 @@ def test_what_is_to_be_left_out_must_be_there(
     told = arrayred(command[0], stars, *command[1:], *note)
     assert told.code == 2
     assert told.err == (
-        f"arrayred: error: exclude names {excluded!r}, but no frame is called so. {hint}\n"
+        f"arrayred: error: exclude names {excluded!r}, but no frame has this name. {hint}\n"
     )
 
 

@@ -128,7 +128,7 @@ def test_a_pipe_gets_a_line_a_night_and_one_a_target(finished: Told) -> None:
     assert [line.split()[:3] for line in lines] == [
         [f"night-{i}", "Vega", "reduced"] for i in range(3)
     ]
-    assert last == "3 reduced; all of it is in out/summary.ecsv"
+    assert last == "3 reduced; details in out/summary.ecsv"
 
 
 @pytest.mark.usefixtures("finished")
@@ -147,13 +147,13 @@ def test_what_is_finished_is_kept_and_what_was_lost_or_changed_is_made_anew(arra
     before = products(Path("out"))
     names = inodes(Path("out"), before)
     for verified in ((), ("--verify",)):
-        assert "3 kept; all of it is in" in reduced(arrayred, *verified).out
+        assert "3 kept; details in" in reduced(arrayred, *verified).out
         assert inodes(Path("out"), before) == names
     product = Path("out/night-1/targets/Vega/Vega_raw_extraction.txt")
     for state, spoil in {"missing": Path.unlink, "changed": lambda p: p.write_bytes(b"x")}.items():
         spoil(product)
         told = reduced(arrayred)
-        assert f"night-1: targets/Vega/{product.name} was {state} since it was made" in told.err
+        assert f"night-1: targets/Vega/{product.name} was {state} after it was written" in told.err
         assert "2 kept, 1 reduced" in told.out
         assert products(Path("out")) == before
     assert "3 reduced;" in reduced(arrayred, "--force").out
@@ -212,7 +212,7 @@ def test_one_night_fails_alone_and_by_name(three: Path, arrayred: Call) -> None:
 def test_where_no_night_can_be_reduced_the_code_is_that_of_the_first(arrayred: Call) -> None:
     told = arrayred("reduce", "none-1", "none-2", "-o", "out")
     assert told.code == 4
-    assert [f"error: none-{i}: There is no such folder" in told.err for i in (1, 2)] == [True] * 2
+    assert [f"error: none-{i}: No such folder" in told.err for i in (1, 2)] == [True] * 2
 
 
 def test_a_night_without_darks_takes_those_of_the_others(three: Path, arrayred: Call) -> None:

@@ -212,7 +212,7 @@ def test_an_answer_of_nothing_is_no_answer(start: Start) -> None:
 def test_what_is_no_angle_is_refused_and_asked_again(start: Start, tmp_path: Path) -> None:
     terminal = start("--object", "59 Cyg", "--grating", "1200").until(GRATANG)
     for bad in ("steep", "26,5", "nan", "1e999", "26 degrees north", "6°"):
-        terminal.answer(bad).until("Error: ").until("no angle in degrees").until(GRATANG)
+        terminal.answer(bad).until("Error: ").until("not an angle in degrees").until(GRATANG)
     assert terminal.answer(" 26.5 deg").ended() == 0, terminal.screen
     assert header(tmp_path)["GRATANG"] == 26.5
 
@@ -233,9 +233,11 @@ def test_several_targets_are_asked_for_by_name_and_share_the_other_cards(
     for i in (1, 2, 3):
         shutil.copy(nameless / f"light-00{i}.fit", nameless / f"light-01{i}.fit")
         fits.setval(nameless / f"light-01{i}.fit", "DATE-OBS", value=f"2024-03-09T21:0{i}:00")
-    terminal = start().until(f"light-001-003 show {OBJECT}").answer("59 Cyg").until(GRATING)
+    terminal = (
+        start().until(f"Object name of light-001-003 {OBJECT}").answer("59 Cyg").until(GRATING)
+    )
     terminal.answer("1200").until(GRATANG).answer("26")
-    assert terminal.until(f"light-011-013 show {OBJECT}").answer("Vega").ended() == 0
+    assert terminal.until(f"Object name of light-011-013 {OBJECT}").answer("Vega").ended() == 0
     assert not QUESTION.search(terminal.screen)
     found = [fits.getheader(path) for path in sorted((tmp_path / "out").rglob("*_combined.fits"))]
     assert [cards["OBJECT"] for cards in found] == ["59 Cyg", "Vega"]

@@ -389,19 +389,22 @@ def odd_exposure(night: Path) -> None:
 
 
 BAD_NIGHTS = [
-    (without_files, r"night: There is no FITS file\. Name the folder"),
-    (without_darks, r"There is no dark\. Name a folder of darks \(--calibrations DIR\), or"),
-    (without_lights, r"night: There is no light frame\. Check the frame types"),
+    (without_files, r"night: No FITS files found\. Name the folder"),
+    (without_darks, r"No dark frames found\. Add a folder of darks \(--calibrations DIR\), or"),
+    (without_lights, r"night: No light \(science\) frames found\. Check the frame types"),
     (
         other_exposure,
-        r"light-001\.fit: No dark within 0\.5 s fits.*300 s.*5 x 600 s.*\. Name a",
+        r"light-001\.fit: No dark within 0\.5 s fits.*300 s.*5 x 600 s.*\. Add a folder",
     ),
-    (other_binning, r"light-001\.fit: No dark.*binning.*\. Name a folder of matching"),
-    (cut_short, r"light-002\.fit: The file has 30000 bytes, .* promises \d+\. It was cut short: c"),
-    (cut_in_the_header, r"light-002\.fit: The file ends within its header\. It was cut short"),
+    (other_binning, r"light-001\.fit: No dark.*binning.*\. Add a folder of matching"),
+    (cut_short, r"light-002\.fit: The file has 30000 bytes, .* states \d+\. It is truncated: c"),
+    (
+        cut_in_the_header,
+        r"light-002\.fit: The file is truncated: the header is incomplete\. Copy it again",
+    ),
     (emptied, r"light-002\.fit: The file is empty\. Copy it again"),
-    (untyped, r"light-002\.fit: No card says what kind of frame.*\. Add IMAGETYP"),
-    (without_exposure, r"light-002\.fit: No card gives the exposure\. Correct EXPTIME"),
+    (untyped, r"light-002\.fit: Frame type unknown.*\. Add IMAGETYP"),
+    (without_exposure, r"light-002\.fit: The header has no exposure time\. Correct EXPTIME"),
     (odd_exposure, r"light-002\.fit: EXPTIME is '600,0'.*\. Correct EXPTIME"),
 ]
 
@@ -424,24 +427,27 @@ def test_lights_that_were_all_cut_short_are_the_cause_alone(night: Path, arrayre
     for path in sorted(night.glob("light*")):
         os.truncate(path, 30000)
     told = arrayred("reduce", night, "-o", "out", *QUIET)
-    assert (told.code, told.err.count("It was cut short"), told.err.count("\n")) == (4, 3, 3)
+    assert (told.code, told.err.count("It is truncated"), told.err.count("\n")) == (4, 3, 3)
 
 
 def test_a_night_of_spoilt_darks_alone_still_has_no_light(night: Path, arrayred: Call) -> None:
     without_lights(night)
     fits.delval(night / "dark-001.fit", "EXPTIME")
     told = arrayred("reduce", night, "-o", "out", *QUIET)
-    assert "No card gives the exposure" in told.err
-    assert "There is no light frame" in told.err
+    assert "The header has no exposure time" in told.err
+    assert "No light (science) frames found" in told.err
 
 
 def test_a_pattern_that_no_light_has_is_told_the_lights(night: Path, arrayred: Call) -> None:
     told = arrayred("reduce", night, "-o", "out", *QUIET, "--frames", "vega*")
     assert told.code == 4
-    assert "whose name matches 'vega*'. The lights are light-001, light-002, light-003" in told.err
+    assert (
+        "has a name that matches 'vega*'. The light frames are light-001, light-002, light-003"
+        in told.err
+    )
 
 
-@pytest.mark.parametrize(("name", "what"), [("nope", "There is no such folder"),
+@pytest.mark.parametrize(("name", "what"), [("nope", "No such folder"),
                                             ("night/light-001.fit", "This is a file")])  # fmt: skip
 def test_what_is_no_folder_of_frames_is_named(
     night: Path, arrayred: Call, name: str, what: str
@@ -463,7 +469,7 @@ def test_all_problems_of_a_night_are_told_at_once(night: Path, arrayred: Call) -
 
 A_REMEDY = r".*\. [A-Z].*[.?]$"
 BAD_COMMANDS: list[tuple[list[str], int, str]] = [
-    (["nowhere", "-o", "out"], 4, "nowhere: There is no such folder" + A_REMEDY),
+    (["nowhere", "-o", "out"], 4, "nowhere: No such folder" + A_REMEDY),
     (["night/light-001.fit", "-o", "out"], 4, "light-001.fit: .*" + A_REMEDY),
     (["night", "-o", "night"], 2, "night: The output lies inside the night" + A_REMEDY),
     (["night", "-o", "night/a/b"], 2, "night/a/b: The output lies inside" + A_REMEDY),
@@ -476,19 +482,23 @@ BAD_COMMANDS: list[tuple[list[str], int, str]] = [
     (["night", "-o", "out", "--recipe", "key.toml"], 2, "'sigma'.*Did you mean 'n_sigma'\\?"),
     (["night", "-o", "out", "--recipe", "range.toml"], 2, "range.toml.*rows.*\\[9, 3\\]"),
     (["night", "-o", "out", "--recipe", "type.toml"], 2, "n_sigma must be a number"),
-    (["night", "-o", "out", "--recipe", "key.toml", "--reference"], 2, "exclude each other"),
+    (["night", "-o", "out", "--recipe", "key.toml", "--reference"], 2, "cannot be used together"),
     (["night", "-o", "out", "--instrument", "barber2"], 2, "Did you mean 'barber20'\\?"),
     (["night", "-o", "out", "--instrument", "no.toml"], 2, "no.toml: .*" + A_REMEDY),
-    (["night", "-o", "out", "--instrument", "type.toml"], 2, "type.toml.*'n_sigma' is no key"),
-    (["night", "-o", "out", "--rows", "9:3"], 2, "--rows.*'9:3' is not A:B"),
-    (["night", "-o", "out", "--rows", "0:3"], 2, "--rows.*'0:3' is not A:B"),
+    (
+        ["night", "-o", "out", "--instrument", "type.toml"],
+        2,
+        "type.toml.*'n_sigma' is not a known key",
+    ),
+    (["night", "-o", "out", "--rows", "9:3"], 2, "--rows.*'9:3' is not a row range A:B"),
+    (["night", "-o", "out", "--rows", "0:3"], 2, "--rows.*'0:3' is not a row range A:B"),
     (["night", "-o", "out", "--rows", "150:161"], 2, "150:161.*1:160" + A_REMEDY),
     (["night", "-o", "out", "--background-rows", "161:170"], 2, "161:170.*1:160" + A_REMEDY),
     (["night", "-o", "out", "--background-rows", "all"], 2, "--background-rows.*'all' is not"),
     (["night", "-o", "out", "--sigma", "-1"], 2, "--sigma"),
     (["night", "-o", "out", "--sigma", "nan"], 2, "n_sigma must be a number.*nan"),
     (["night", "-o", "out", "--combine", "sum"], 2, "'sum' is not one of 'average', 'median'"),
-    (["night", "-o", "out", "--grating-angle", "steep"], 2, "'steep' is no angle" + A_REMEDY),
+    (["night", "-o", "out", "--grating-angle", "steep"], 2, "'steep' is not an angle" + A_REMEDY),
     (["night", "-o", "out", "--grating-angle", "nan"], 2, "nan.*" + A_REMEDY),
     (["night", "-o", "out", "--object", "Mitä"], 2, "OBJECT = 'Mitä'.*" + A_REMEDY),
     (["night", "-o", "out", "--object", "a\nEND"], 2, "OBJECT = .*" + A_REMEDY),
@@ -540,7 +550,7 @@ def test_a_product_changed_by_hand_is_made_anew_and_that_is_said(
         product.write_bytes(product.read_bytes() + b"by hand")
         told = arrayred("reduce", night, "-o", "out", "--no-figures")
         assert told.code == 0, told.err
-        said = f"Simulated_star{name} was changed since it was made, and is made anew"
+        said = f"Simulated_star{name} was changed after it was written, and is made again"
         assert said in told.out
         assert whole("out") == undisturbed, name
 
@@ -556,7 +566,7 @@ def test_what_nobody_finished_stays_unless_overwrite_is_given(
         shutil.rmtree(Path("out") / STATE_FOLDER)
         told = arrayred("reduce", night, "-o", "out", *QUIET)
         assert told.code == 2
-        error = rf"^arrayred: error: .*{name}: .*already there\. Give --overwrite"
+        error = rf"^arrayred: error: .*{name}: .*already exists\. Use --overwrite"
         assert re.search(error, told.err)
         assert product.read_bytes().endswith(b"by hand")
     assert arrayred("reduce", night, "-o", "out", *QUIET, "--overwrite").code == 0
@@ -607,7 +617,7 @@ def test_what_is_for_one_target_is_refused_for_two(
     add_target(night, "Twin", like="light*")
     told = arrayred("reduce", night, "-o", "out", *QUIET, *option)
     assert told.code == 2
-    assert re.search(rf"error: {option[0]} is for one target.*Twin.*--target", told.err)
+    assert re.search(rf"error: {option[0]} is for a single target.*Twin.*--target", told.err)
     assert not Path("out").exists()
 
 
@@ -622,7 +632,7 @@ def test_a_frame_of_another_shape_is_no_part_of_the_group(night: Path, arrayred:
     other_shape(night)
     told = arrayred("reduce", night, "-o", "out", *QUIET)
     assert told.code == 3
-    message = r"light-002\.fit: No dark .* 120 x 100 pixels.*120 x 160 pixels.*\. Name a folder"
+    message = r"light-002\.fit: No dark .* 120 x 100 pixels.*120 x 160 pixels.*\. Add a folder"
     assert re.search(message, told.err)
     assert [fits.getval(path, "NCOMBINE") for path in Path("out").rglob("*combined.fits")] == [2]
 

@@ -210,7 +210,7 @@ def test_another_night_is_refused_and_leaves_all_as_it_was(
     before = contents(Path("made"))
     told = arrayred("simulate", "made", *SMALL, *other)
     assert told.code == 2
-    assert re.match(r"arrayred: error: made/\S+: .*already there.*\. Give --overwrite", told.err)
+    assert re.match(r"arrayred: error: made/\S+: .*already exists.*\. Use --overwrite", told.err)
     assert contents(Path("made")) == before
 
 
@@ -323,4 +323,4 @@ def test_progress_is_shown_on_a_terminal_where_there_is_much_to_write(
     with Terminal(*command, cwd=tmp_path, patches=patience) as terminal:
         assert terminal.ended() == 0
     assert ("writing frames" in terminal.screen) is (delay < 1)
-    assert "the truth is in truth.ecsv and truth.json" in terminal.screen
+    assert "true values in truth.ecsv and truth.json" in terminal.screen

@@ -134,7 +134,7 @@ def test_the_frames_table_tells_the_story_of_all_frames_and_its_own(framed: Path
         for name in ("frames", "spectrum")
     )
     assert story[:-1] == [f"of all frames: {line}" for line in own]
-    assert story[-1].startswith("each frame extracted along the trace")
+    assert story[-1].startswith("each frame extracted along the common trace")
 
 
 def test_an_unknown_gain_is_said_beside_every_signal_to_noise(

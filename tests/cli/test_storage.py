@@ -49,7 +49,7 @@ def test_a_small_disk_is_told_before_anything_is_computed(
     (disk / "other").write_bytes(bytes(900_000))
     told = arrayred("reduce", night, "-o", disk / "out", "--save-calibrated", *PLAINLY)
     assert (told.code, told.out) == (5, "")
-    assert "bytes free, and the products need" in told.err
+    assert "bytes free, but the products need" in told.err
     assert [path.name for path in disk.iterdir()] == ["other"]
 
 
@@ -112,7 +112,8 @@ def test_output_that_cannot_be_written_is_a_failure_where_nothing_else_was_asked
         said = subprocess.run(call, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (said.returncode, said.stderr) == (
         5,
-        "arrayred: error: The output cannot be written (No space left on device). Make room.\n",
+        "arrayred: error: The output cannot be written (No space left on device). Free some disk "
+        "space.\n",
     )
 
 
@@ -135,7 +136,7 @@ def test_a_run_to_which_nobody_listens_makes_the_same(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
 def test_a_device_is_no_place_for_products(night: Path, arrayred: Call) -> None:
     told = arrayred("reduce", night, "-o", "/dev/full", *PLAINLY)
-    assert (told.code, "/dev/full: The output is no folder" in told.err) == (5, True)
+    assert (told.code, "/dev/full: The output is not a folder" in told.err) == (5, True)
 
 
 def test_two_runs_with_one_cache_are_both_right(

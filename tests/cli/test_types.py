@@ -115,7 +115,7 @@ def test_darks_that_are_typed_as_lights_are_darks_where_they_show_no_star(
     tmp_path: Path, arrayred: Call
 ) -> None:
     make_night(tmp_path / "night", typed_as_light)
-    warned = "dark-001 to dark-005 (5): taken for a frame of type dark: FRAME is 'Dark'"
+    warned = "dark-001 to dark-005 (5): used as dark: FRAME is 'Dark'"
     assert_right(arrayred, warned=warned)
 
 
@@ -123,7 +123,7 @@ def test_the_procedure_takes_the_type_card_literally(tmp_path: Path, arrayred: C
     make_night(tmp_path / "night", typed_as_light)
     told = arrayred(*REDUCE, "--reference")
     assert told.code == 4
-    assert "There is no dark" in told.err
+    assert "No dark frames found" in told.err
 
 
 def without_exposure(image: Image, head: fits.Header) -> Image:
@@ -135,7 +135,7 @@ def test_darks_of_0_s_are_biases_and_said_so(tmp_path: Path, arrayred: Call) -> 
     make_night(tmp_path / "night", without_exposure)
     told = arrayred(*REDUCE)
     assert told.code == 0
-    assert "dark-001 to dark-005 (5): taken for a frame of type bias: a dark of 0 s" in told.err
+    assert "dark-001 to dark-005 (5): used as bias: a dark of 0 s" in told.err
     assert "Vega                   3 x 60 s, bias-subtracted" in told.out
     assert median_flux() == pytest.approx(FLUX, rel=0.01)
     for path in (tmp_path / "night").glob("dark*"):
@@ -224,7 +224,7 @@ def test_a_night_dispersed_along_the_columns_is_turned_and_said_so(
 ) -> None:
     make_night(tmp_path / "night", turned, turned)
     warned = "dispersed along the columns (no DISPAXIS card): the trace of star-001 runs along"
-    out = assert_right(arrayred, warned=f"{warned} column 111. Use --dispersion-axis x")
+    out = assert_right(arrayred, warned=f"{warned} column 111. use --dispersion-axis x")
     assert fits.getval("out/targets/Vega/Vega_combined.fits", "DISPAXIS") == 2
     assert "rows are the file's columns" in out
 

@@ -55,7 +55,7 @@ def test_lights_in_electrons_do_not_take_darks_in_adu(
         fits.setval(path, "BUNIT", value="electron")
     result = fork("reduce", night, "-o", tmp_path / "out")
     assert result.returncode == 4
-    assert "in adu, the light in electron" in result.stderr
+    assert "in adu, the light frame in electron" in result.stderr
     assert not (tmp_path / "out").exists()
 
 

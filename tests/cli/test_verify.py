@@ -24,7 +24,7 @@ def out(night: Path, arrayred: Call) -> Path:
 def test_what_is_as_it_was_is_said_with_its_inputs(arrayred: Call) -> None:
     told = arrayred("verify", "out")
     assert told.code == 0
-    assert "6 products of 8 inputs: all as they were" in told.out
+    assert "6 products of 8 inputs: all unchanged" in told.out
     of_target = told.out.partition("targets/Simulated_star\n")[2]
     assert re.search(r"product  [0-9a-f]{12}  targets/Simulated_star/.*_spectrum\.fits", of_target)
     assert len(re.findall(r"from     [0-9a-f]{12}  /.*\.fit", of_target)) == 8
@@ -58,11 +58,14 @@ def test_an_input_that_is_not_as_it_was_is_named_with_what_was_made_of_it(
 def test_what_no_entry_knows_and_what_makes_no_sense_is_named(out: Path, arrayred: Call) -> None:
     (STAR / "notes.txt").write_text("mine")
     assert arrayred("verify", "out").code == 0
-    assert f"{STAR / 'notes.txt'}: no finished work knows it" in arrayred("verify", "out").out
+    assert (
+        f"{STAR / 'notes.txt'}: unknown file, not a finished product"
+        in arrayred("verify", "out").out
+    )
     manifest = out / STATE_FOLDER / MANIFEST
     manifest.write_text("{")
     told = arrayred("verify", "out")
-    assert (told.code, f"{manifest}: makes no sense" in told.out) == (3, True)
+    assert (told.code, f"{manifest}: unreadable" in told.out) == (3, True)
 
 
 @pytest.mark.usefixtures("out")
@@ -83,7 +86,7 @@ def test_where_nothing_was_finished_that_is_said(night: Path, arrayred: Call) ->
         told = arrayred("verify", place)
         assert (told.code, len(told.err.splitlines())) == (2, 1)
     for options in ((), ("--explain",)):
-        assert "nowhere: There is no such file" in arrayred("verify", "nowhere", *options).err
+        assert "nowhere: No such file" in arrayred("verify", "nowhere", *options).err
 
 
 @pytest.mark.usefixtures("out")

@@ -59,8 +59,8 @@ def test_what_lies_in_a_folder_but_is_no_raw_frame_is_left_out_and_said(tmp_path
     write_frame(tmp_path / "master.fits", PIXELS, COMBINED=True)
     (tmp_path / "notes.fits").write_text("no frame at all")
     assert names(str(tmp_path)) == ["a.fits"]
-    assert "master.fits: made from frames" in warnings(str(tmp_path))
-    assert "notes.fits: This is no FITS file; left out" in warnings(str(tmp_path))
+    assert "master.fits: a combined image" in warnings(str(tmp_path))
+    assert "notes.fits: This is not a FITS file; not used" in warnings(str(tmp_path))
 
 
 def test_a_product_named_by_itself_is_a_frame(tmp_path: Path) -> None:
@@ -93,13 +93,13 @@ def test_nothing_is_an_error_that_says_where(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "list").write_text("\n# nothing\n")
     for argument in (str(tmp_path / "empty"), f"@{tmp_path / 'list'}"):
-        with pytest.raises(InputError, match=r"no frame in .*(empty|list)"):
+        with pytest.raises(InputError, match=r"No frames found in .*(empty|list)"):
             names(argument)
 
 
 def test_a_folder_without_frames_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "notes.fits").write_text("no frame at all")
-    with pytest.raises(InputError, match="No file is a frame"):
+    with pytest.raises(InputError, match="None of the files is a frame"):
         names(str(tmp_path))
 
 

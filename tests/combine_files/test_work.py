@@ -310,7 +310,7 @@ def test_masked_pixels_are_left_out(kind: str, method: Any, tmp_path: Path) -> N
     expected[0, 0] = 200.0 if method == "median" else 60_300 / 3
     assert np.allclose(found, expected, rtol=1e-6)
     history = str(fits.getheader(tmp_path / "out.fits")["HISTORY"])
-    assert "the masks of the files flag left out" in history
+    assert "flagged in the masks of the files excluded" in history
 
 
 def test_pixels_that_the_master_flags_are_unknown(tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ DATA = "name => Array.from(Bokeh.documents[0].get_model_by_name(name).data.y)"
 IS_THERE = "name => Bokeh.documents[0].get_model_by_name(name) !== null"
 IS_MARKED = """() => {
     const of = name => Bokeh.documents[0].get_model_by_name(name);
-    return of("less the sky")?.data.y.length > 0 && of("rows")?.visible;
+    return of("sky-subtracted sum")?.data.y.length > 0 && of("rows")?.visible;
 }"""
-LESS_SKY = "less the sky"
+LESS_SKY = "sky-subtracted sum"
 
 
 class Watched:
@@ -80,7 +80,7 @@ def opened(address: str, browser: Any) -> Iterator[Watched]:
 @pytest.fixture
 def seen(opened: Watched) -> Iterator[Watched]:
     """Return the page as it was opened: its first frame, with the rows that are found."""
-    for label in ("Rows of the spectrum", "Rows of the sky"):
+    for label in ("Aperture rows", "Sky rows"):
         opened.type(label, "")
     opened.type("Frame of 3", "1")
     opened.shows("rows 79:91")
@@ -142,8 +142,8 @@ def test_typed_rows_give_the_spectrum_that_reduce_writes(
     seen: Watched, model: ExplorerModel, view: View
 ) -> None:
     found = seen.data(LESS_SKY)
-    seen.type("Rows of the spectrum", "80:90")
-    seen.type("Rows of the sky", "110:130")
+    seen.type("Aperture rows", "80:90")
+    seen.type("Sky rows", "110:130")
     seen.shows("rows 80:90, sky 110:130")
     spectrum = model.spectrum(replace(view, rows=(80, 90), sky_rows=(110, 130)))
     expected = spectrum.counts_mean_sky_subtracted.values * 11
@@ -153,7 +153,7 @@ def test_typed_rows_give_the_spectrum_that_reduce_writes(
 
 
 def test_rows_that_are_none_are_refused_in_words(seen: Watched) -> None:
-    seen.type("Rows of the spectrum", "90:80")
+    seen.type("Aperture rows", "90:80")
     seen.shows("'90:80' is not A:B")
 
 
@@ -174,12 +174,12 @@ def test_a_band_is_dragged_to_other_rows(seen: Watched) -> None:
     seen.page.mouse.move(x, y + 20 * per_row, steps=8)
     seen.page.mouse.up()
     seen.page.wait_for_timeout(1500)
-    first, last = map(int, seen.value("Rows of the spectrum").split(":"))
+    first, last = map(int, seen.value("Aperture rows").split(":"))
     assert abs((first + last) / 2 - 65) < 4
 
 
 def test_the_entry_is_copied(seen: Watched, model: ExplorerModel, view: View) -> None:
-    seen.type("Rows of the spectrum", "80:90")
+    seen.type("Aperture rows", "80:90")
     seen.shows("rows 80:90")
     seen.page.get_by_role("button", name="Copy").click()
     seen.shows("copied")
@@ -190,7 +190,7 @@ def test_the_entry_is_copied(seen: Watched, model: ExplorerModel, view: View) ->
 def test_a_pixel_is_shown_through_the_frames(
     seen: Watched, model: ExplorerModel, view: View
 ) -> None:
-    seen.page.get_by_text("Pixel through the frames").click()
+    seen.page.get_by_text("Pixel vs. frame").click()
     seen.type("Row", "85")
     seen.page.wait_for_timeout(1500)
     expected = model.through_frames(view, 85, int(seen.value("Column")))
@@ -199,4 +199,4 @@ def test_a_pixel_is_shown_through_the_frames(
 
 def test_calibrated_and_combined_images_say_what_is_subtracted(seen: Watched) -> None:
     seen.page.get_by_text("calibrated", exact=True).click()
-    seen.shows("less dark 600s")
+    seen.shows("dark 600s subtracted")

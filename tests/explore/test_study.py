@@ -48,7 +48,7 @@ def test_calibrated_is_the_frame_less_its_dark(model: ExplorerModel, night: Path
     light = ar.open_frames(night / "light-002.fit").counts.values[0]
     shown = model.image(replace(STAR, frame=1, stage="calibrated"))
     np.testing.assert_array_equal(shown.pixels, light - np.median(darks, axis=0))
-    assert model.corrected(replace(STAR, stage="calibrated")) == "less dark 600s"
+    assert model.corrected(replace(STAR, stage="calibrated")) == "dark 600s subtracted"
 
 
 def test_combined_is_what_the_reduction_combines(model: ExplorerModel, night: Path) -> None:
@@ -149,10 +149,10 @@ def test_lines_of_a_spectrum_are_sums_over_its_rows_and_its_flux(model: Explorer
     lines = {curve.label: curve.y for curve in curves}
     assert tuple(lines) == SUMS
     band = image[79:90]
-    np.testing.assert_allclose(lines["sum of the rows"], band.sum(axis=0))
+    np.testing.assert_allclose(lines["aperture sum"], band.sum(axis=0))
     sky = image[109:130].mean(axis=0) * 11
-    np.testing.assert_allclose(lines["less the sky"], band.sum(axis=0) - sky)
-    np.testing.assert_array_equal(lines["as reduce extracts it"], spectrum.flux)
+    np.testing.assert_allclose(lines["sky-subtracted sum"], band.sum(axis=0) - sky)
+    np.testing.assert_array_equal(lines["`reduce` extraction"], spectrum.flux)
 
 
 def test_the_published_night_shows_the_published_rows(barber: Path) -> None:

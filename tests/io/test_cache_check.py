@@ -136,7 +136,7 @@ def test_a_chunk_that_promises_gigabytes_is_refused_unallocated(store: Path) -> 
     path.write_bytes(raw)
     sign(store)
     tracemalloc.start()
-    with pytest.raises(FrameError, match="has not the size"):
+    with pytest.raises(FrameError, match="has the wrong size"):
         pixels_of(store)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -232,7 +232,7 @@ def test_consolidated_nodes_of_strange_names_are_refused(
 )
 def test_frames_of_strange_names_are_refused(name: object, store: Path, forge: Edit) -> None:
     forge("records", lambda told: told["frames"][0].update(name=name))
-    with pytest.raises(FrameError, match="make no sense"):
+    with pytest.raises(FrameError, match="invalid"):
         open_cache(store)
 
 
@@ -282,7 +282,7 @@ def test_what_is_no_regular_file_is_refused(
 
 def test_a_linked_folder_of_chunks_is_refused(store: Path) -> None:
     as_a_link(store / COUNTS / "c")
-    with pytest.raises(FrameError, match="no regular file"):
+    with pytest.raises(FrameError, match="not a regular file"):
         open_cache(store)
 
 
@@ -338,5 +338,5 @@ def test_a_cache_without_its_mark_holds_no_frames(how: str, store: Path) -> None
     root.unlink()
     if how == "unmarked":
         root.write_text(json.dumps(told | {"attributes": {}}))
-    with pytest.raises(ar.InputError, match="no FITS file"):
+    with pytest.raises(ar.InputError, match="No FITS files"):
         ar.open_night(store)

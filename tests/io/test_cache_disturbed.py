@@ -44,7 +44,7 @@ def test_a_disk_too_small_is_known_before_a_cache_is_begun(
     needed = 4 * 100 * 40 * 2 // 4
     monkeypatch.setattr(caching, "_write_store", lambda *_: pytest.fail("something was written"))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed))
-    with pytest.raises(StorageError, match=f"{needed} bytes free, and the cache needs"):
+    with pytest.raises(StorageError, match=f"{needed} bytes free, but the cache needs"):
         cached(frames, tmp_path / "x.zarr")
     assert list(tmp_path.iterdir()) == []
 

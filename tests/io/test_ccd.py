@@ -211,7 +211,7 @@ def test_a_frame_whose_file_is_gone_wants_its_header_given(night: Path) -> None:
     frame = ar.settle(ar.open_frames(night, chunks="auto").isel(frame=0))
     header = fits.getheader(frame.path.item())
     Path(frame.path.item()).unlink()
-    with pytest.raises(FrameError, match="There is no such file"):
+    with pytest.raises(FrameError, match="No such file"):
         ar.to_ccddata(frame)
     assert ar.to_ccddata(frame, header).header["INSTRUME"] == "Simulated camera"
 
@@ -272,9 +272,9 @@ def changed(**values: Any) -> CCDData:
 
 
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
-    "a cube": (lambda: ar.to_ccddata(image().expand_dims(frame=4)), "cube of 4 frames"),
+    "a cube": (lambda: ar.to_ccddata(image().expand_dims(frame=4)), "cube has 4 frames"),
     "a spectrum": (lambda: ar.to_ccddata(xr.Dataset({"flux": ("x", [1.0])})), "counts"),
-    "a step": (lambda: ar.to_ccddata(image().isel(x=[0, 2])), "along x are no neighbours"),
+    "a step": (lambda: ar.to_ccddata(image().isel(x=[0, 2])), "along x are not adjacent"),
     "other units": (lambda: ar.from_ccddata(changed(unit="Jy")), "'Jy'.*adu, electron"),
     "three axes": (lambda: ar.from_ccddata(CCDData(np.ones((2, 2, 2)), unit="adu")), "3 axes"),
     "a number": (

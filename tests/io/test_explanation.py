@@ -46,7 +46,7 @@ def test_a_table_is_told_by_the_spectrum_beside_it(star: Path, name: str) -> Non
 
 
 def test_what_nobody_tells_of_is_refused(star: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such file"):
+    with pytest.raises(UsageError, match="No such file"):
         explain(tmp_path / "notes.txt")
     with pytest.raises(ForeignFileError):
         explain(star.parents[2] / "night" / "light-001.fit")

@@ -177,7 +177,7 @@ def test_a_second_type_card_makes_a_dark_of_a_light_unless_it_shows_a_star(
     cards = {letter: typed(1, 600.0, FRAME="Dark", OBJECT="Vega") for letter in "dl"}
     found = judged(lamp_and_star, tmp_path, cards)
     assert {n: f.frame_type for n, f in found.items()} == {"d": "dark", "l": "light"}
-    assert found["d"].warnings == ("taken for a frame of type dark: FRAME is 'Dark'",)
+    assert found["d"].warnings == ("used as dark: FRAME is 'Dark'",)
     assert "FRAME is 'Dark', but the pixels show a star" in found["l"].warnings[0]
 
 
@@ -231,4 +231,4 @@ def test_a_dark_of_0_s_is_a_bias_unless_it_is_a_master(tmp_path: Path) -> None:
         fits.writeto(tmp_path / f"{name}.fits", np.zeros((8, 9), np.int16), head)
     found, _ = read_frames(sorted(tmp_path.glob("*.fits")), GENERIC)
     assert [frame.frame_type for frame in found] == ["bias", "dark"]
-    assert found[0].warnings == ("taken for a frame of type bias: a dark of 0 s",)
+    assert found[0].warnings == ("used as bias: a dark of 0 s",)

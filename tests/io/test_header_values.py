@@ -30,7 +30,7 @@ def test_exposures_that_contradict_each_other_are_a_problem(second: str, image: 
     (problem,) = frame.problems
     assert frame.exptime is None
     assert (problem.keyword, problem.path) == ("EXPTIME", str(image.source.path))
-    assert "EXPTIME stands 2 times in the header, and says 600.0 and" in str(problem)
+    assert "EXPTIME stands 2 times in the header, with 600.0 and" in str(problem)
 
 
 def test_types_that_mean_the_same_agree(image: ImageHDU) -> None:
@@ -44,7 +44,7 @@ def test_types_that_contradict_each_other_are_refused(image: ImageHDU) -> None:
     assert (refusal.keyword, refusal.hint) == (
         "IMAGETYP",
         "Remove one of the cards, or exclude the frame, "
-        'or tell its type in a night file ([types] TYPE = ["x"]).',
+        'or set its type in a night file ([types] TYPE = ["x"]).',
     )
 
 
@@ -65,7 +65,7 @@ def test_bytes_that_no_header_may_hold_are_told_with_their_keywords(
     odd: str, image: ImageHDU
 ) -> None:
     frame = told(image, "EXPTIME = 600.0", f"OBJECT  = 'a{odd}b'", f"COMMENT {odd}.")
-    assert frame.warnings == ("characters that FITS does not allow, in OBJECT, COMMENT",)
+    assert frame.warnings == ("characters not allowed by FITS in OBJECT, COMMENT",)
 
 
 @pytest.mark.parametrize("card", ["OBJECT  = 'plain ~'", "OBJECT  = 'x'\0\0\0", "\0" * 80])

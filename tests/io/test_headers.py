@@ -269,7 +269,7 @@ def test_a_cut_tile_compressed_image_is_found_from_its_headers(behind: int, tmp_
     more = [fits.ImageHDU(PIXELS) for _ in range(behind)]
     fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(noise), *more]).writeto(path)
     os.truncate(path, path.stat().st_size - 2880 * (1 + 3 * behind))
-    with pytest.raises(FrameError, match="but its header promises"):
+    with pytest.raises(FrameError, match="but its header states"):
         scan(path)
 
 
@@ -285,7 +285,7 @@ def test_a_table_larger_than_any_file_is_a_damaged_file(
         card = f"{keyword:8}= {value:20}".ljust(80).encode()
         raw = raw[:start] + card + raw[start + 80 :]
     path.write_bytes(raw)
-    with pytest.raises(FrameError, match=f"has {len(raw)} bytes, but its header promises"):
+    with pytest.raises(FrameError, match=f"has {len(raw)} bytes, but its header states"):
         scan(path)
 
 

@@ -180,15 +180,15 @@ def test_a_log_without_rows_says_nothing(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("frames,gratting\na,600\n", "'gratting' is no heading.*Did you mean 'grating'"),
-        ("object\nVega\n", r"No column names the frames \(found: object\).*Call one 'frames'"),
+        ("frames,gratting\na,600\n", "'gratting' is not a known heading.*Did you mean 'grating'"),
+        ("object\nVega\n", r"No column names the frames \(found: object\).*Name a column 'frames'"),
         ("frames,object\n,Vega\n", "A row names no frames: , Vega"),
-        ("frames,object\na,Vega,x\n", "not as many values as there are headings"),
-        ("frames,object\na\n", "not as many values as there are headings"),
-        ("frames,type\na,darrk\n", "'darrk' is no frame type. Did you mean 'dark'"),
+        ("frames,object\na,Vega,x\n", "different number of values than the heading"),
+        ("frames,object\na\n", "different number of values than the heading"),
+        ("frames,type\na,darrk\n", "'darrk' is not a known frame type. Did you mean 'dark'"),
         ("frames,combine\na,mean\n", "combine must be one of"),
         ("frames,rows\na,9:3\n", "rows must be two rows"),
-        ("frames,dark_method\na,median\n", "would touch other targets"),
+        ("frames,dark_method\na,median\n", "would affect other targets"),
         (b"frames,object\na,\xe9\n", "The log cannot be read"),
     ],
 )
@@ -209,6 +209,6 @@ def test_a_log_that_is_not_there_is_said(tmp_path: Path, name: str) -> None:
 
 
 def test_what_is_no_ecsv_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="This is no ECSV") as caught:
+    with pytest.raises(UsageError, match="This is not valid ECSV") as caught:
         read(tmp_path, "frames,object\na,Vega\n", "log.ecsv")
     assert caught.value.path == str(tmp_path / "log.ecsv")

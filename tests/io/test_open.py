@@ -324,7 +324,7 @@ def candidates(folder: Path, tmp_path: Path) -> Path:
     for name in ("x.fit", "X.FITS", "x.nc", "night/x.fit"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(frame)
-    (tmp_path / "text.fit").write_text("no frame")
+    (tmp_path / "text.fit").write_text("No frames")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "x.txt").touch()
     fits.PrimaryHDU(np.zeros((2, 2))).writeto(tmp_path / "x.fits.gz")
@@ -463,7 +463,7 @@ def test_memory_sets_the_height_of_lazy_bands(night: Path) -> None:
 
 
 def test_memory_for_less_than_a_row_is_refused_with_what_is_needed(night: Path) -> None:
-    with pytest.raises(UsageError, match="too few for one row of 8 frames") as caught:
+    with pytest.raises(UsageError, match="not enough for one row of 8 frames") as caught:
         ar.open_frames(night, "auto", memory=1000)
     needed = int(caught.value.hint.split()[1])
     assert ar.open_frames(night, "auto", memory=needed).chunks["y"][0] == 1

@@ -97,5 +97,5 @@ def test_folders_are_searched_to_the_depth_that_is_asked_for(
     if n:
         assert ar.open_frames(month, depth=depth).sizes["frame"] == n
     else:
-        with pytest.raises(InputError, match="no frame"):
+        with pytest.raises(InputError, match="No frames"):
             ar.open_frames(month, depth=depth)

@@ -20,7 +20,7 @@ def test_a_block_of_the_lowest_value_is_warned_of(tmp_path: Path) -> None:
     pixels[10:20, 30:40] = -32768
     write(tmp_path / "light.fit", pixels, "Light Frame")
     (warning,) = warnings_of(tmp_path)
-    assert "of the pixels are -32768, as if missing, but no BLANK says so" in warning
+    assert "of the pixels are -32768, as if missing, but BLANK is not set" in warning
 
 
 def test_a_block_in_wrapped_counts_is_warned_of(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_light_below_the_raw_darks_is_dark_subtracted(level: float, tmp_path: 
     found = opened(tmp_path)
     assert (found.calstat, found.refusals) == ("D", ())
     (warning,) = found.warnings
-    assert "a dark has been subtracted, though no card says so" in warning
+    assert "a dark has been subtracted, although no header keyword says so" in warning
     assert "dark-" in warning
     assert "level 1060" in warning
 
@@ -61,7 +61,7 @@ def test_a_light_far_below_the_darks_but_not_near_zero_is_refused(
 ) -> None:
     frame(night(tmp_path) / "light.fit", level)
     (refusal,) = opened(tmp_path).refusals
-    assert str(refusal).startswith(f"{tmp_path / 'light.fit'}: CALSTAT '' says nothing, but")
+    assert str(refusal).startswith(f"{tmp_path / 'light.fit'}: CALSTAT '' records nothing, but")
     problems = ar.make_plan(ar.open_night(tmp_path)).problems
     assert [str(problem) for problem in problems] == [str(refusal)]
 
@@ -69,7 +69,7 @@ def test_a_light_far_below_the_darks_but_not_near_zero_is_refused(
 def test_letters_that_say_dark_over_raw_pixels_are_refused(tmp_path: Path) -> None:
     frame(night(tmp_path) / "light.fit", BIAS + DARK + 10, CALSTAT="BD")
     (refusal,) = opened(tmp_path).refusals
-    assert "light.fit: CALSTAT 'BD' says that a dark was subtracted, but" in str(refusal)
+    assert "light.fit: CALSTAT 'BD' records dark subtraction, but" in str(refusal)
 
 
 @pytest.mark.parametrize("level", [0.0, 300.0, 2000.0])

@@ -43,7 +43,7 @@ def test_a_pedestal_that_the_pixels_do_not_hold_is_only_remarked(tmp_path: Path)
     path = write(tmp_path / "light.fit", values, "Light Frame", CALSTAT="D", PEDESTAL=-100)
     (found,) = ar.open_night(tmp_path).frames
     (warning,) = found.warnings
-    assert "PEDESTAL tells of 100, but the pixels do not hold it (level 1" in warning
+    assert "PEDESTAL is 100, but the pixels do not contain it (level 1" in warning
     assert np.array_equal(ar.open_frames(path).counts.values[0], fits.getdata(path))
 
 
@@ -51,7 +51,7 @@ def test_a_pedestal_is_a_verdict_of_the_plan(tmp_path: Path) -> None:
     values = counts(118.0).astype(np.int16)
     write(tmp_path / "light.fit", values, "Light Frame", CALSTAT="D", PEDESTAL=-100)
     (found,) = ar.open_night(tmp_path).frames
-    assert found.verdicts == (("header", "are read less their pedestal of 100"),)
+    assert found.verdicts == (("header", "are read with the pedestal 100 subtracted"),)
 
 
 def test_compressed_frames_lose_their_pedestal_too(tmp_path: Path) -> None:

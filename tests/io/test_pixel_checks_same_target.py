@@ -53,7 +53,7 @@ def mixed(folder: Path, other: Star) -> list[Frame]:
 @pytest.mark.parametrize(
     ("other", "finding"),
     [
-        (replace(TWO_LINES, lines=((150.0, 0.5, 5.0), (280.0, 0.5, 5.0))), "spectra that correl"),
+        (replace(TWO_LINES, lines=((150.0, 0.5, 5.0), (280.0, 0.5, 5.0))), "spectra with correl"),
         (replace(TWO_LINES, row=100.0), "trace at row 100, not 60"),
         (replace(TWO_LINES, flux=1500.0), "5 times the light"),
         (replace(TWO_LINES, flux=60.0), "0.2 times the light"),
@@ -63,7 +63,7 @@ def mixed(folder: Path, other: Star) -> list[Frame]:
 def test_two_stars_are_told_apart(other: Star, finding: str, tmp_path: Path) -> None:
     frames = mixed(tmp_path, other)
     (line,) = target_change_warnings(frames)
-    assert line.startswith("light-001 seems to show another target than light-002: ")
+    assert line.startswith("light-001 seems to show a different target from light-002: ")
     assert re.search(finding, line)
 
 
@@ -105,7 +105,7 @@ def test_large_groups_are_sampled_and_told_apart_all_the_same(
     )
     monkeypatch.setattr(pixel_checks, "_MIN_PROBED_ROWS", 40)
     (line,) = target_change_warnings(frames)
-    assert "seems to show another target" in line
+    assert "seems to show a different target" in line
     assert target_change_warnings(lights(tmp_path / "more", n_lights=4, seed=5)) == []
 
 
@@ -119,7 +119,7 @@ def test_a_frame_that_cannot_be_read_is_not_compared(tmp_path: Path) -> None:
 def test_no_group_of_a_real_night_is_told_apart(nights: Path, night: str) -> None:
     plan = ar.make_plan(ar.open_night(nights / night))
     assert any(len(target.lights.frames) > 1 for target in plan.targets)
-    assert [w for w in plan.warnings if "another target" in w] == []
+    assert [w for w in plan.warnings if "a different target" in w] == []
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_two_real_stars_under_one_name_are_told_apart(
     (line,) = target_change_warnings(
         [frame for frame in night.frames if frame.frame_type == "light"]
     )
-    assert "another target" in line
+    assert "a different target" in line
     if "Vega" not in (one, other):  # taken hours later
         plan = ar.make_plan(night)
         assert plan.targets[0].remarks == (f"check: {line}",)

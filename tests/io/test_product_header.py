@@ -264,7 +264,7 @@ def test_licence_and_owner_are_gone_and_one_line_says_so(tmp_path: Path, private
     (value,) = private.values()
     assert value not in header.tostring()
     assert not set(private) & set(header)
-    assert sum("licence" in line for line in header["HISTORY"]) == 1
+    assert sum("license" in line for line in header["HISTORY"]) == 1
 
 
 def test_no_line_tells_of_a_licence_that_was_not_there(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_the_same_frames_leave_the_files_alone_and_others_do_not_replace_them(
     (path,) = write_frames([Made()], tmp_path)
     before = (path.stat().st_mtime_ns, path.stat().st_ino, path.read_bytes())
     write_frames([Made()], tmp_path)
-    with pytest.raises(UsageError, match="other content"):
+    with pytest.raises(UsageError, match="different content"):
         write_frames([Made(pixels=np.zeros((2, 3), "u2"))], tmp_path)
     assert (path.stat().st_mtime_ns, path.stat().st_ino, path.read_bytes()) == before
     write_frames([Made(pixels=np.zeros((2, 3), "u2"))], tmp_path, overwrite=True)

@@ -140,7 +140,7 @@ def test_images_behind_long_headers_and_in_extensions_are_found(
 def test_a_frame_cut_short_is_found_from_its_listing(there: Store) -> None:
     there.write("night/dark-001.fit", there.content("night/dark-001.fit")[:-5000])
     night = ar.open_night(NIGHT)
-    assert "its header promises" in str(night.problems[0])
+    assert "its header states" in str(night.problems[0])
     assert str(night.problems[0]).startswith(f"{NIGHT}/dark-001.fit")
 
 

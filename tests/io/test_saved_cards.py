@@ -111,7 +111,7 @@ def test_either_table_may_be_left_out(tmp_path: Path) -> None:
 
 
 DAMAGED = {
-    "cut short": b"[cards",
+    "truncated": b"[cards",
     "no text": b"[cards]\nOBJECT = '\xff\xfe'\n",
     "zeros": b"\0" * 100,
     "twice": b"[cards]\nA = 1\nA = 2\n",
@@ -130,7 +130,7 @@ DAMAGED = {
     "no header's text": "[cards]\nOBJECT = 'Mitä'\n".encode(),
     "a line break": b'[cards]\nOBJECT = "A\\nEND"\n',
     "a structural card": b"[cards]\nNAXIS = 3\n",
-    "no angle": b"[cards]\nGRATANG = 'steep'\n",
+    "not an angle": b"[cards]\nGRATANG = 'steep'\n",
     "no angle for a target": b"[targets.a]\nGRATANG = 'steep'\n",
 }
 

@@ -51,13 +51,13 @@ def test_facts_come_from_both_headers_the_images_first(
 def test_an_extension_that_does_not_inherit_stands_alone_and_says_so(tmp_path: Path) -> None:
     frame = described(write(tmp_path / "a.fits", INHERIT=False, EXPTIME=5.0))
     assert (frame.exptime, frame.target, frame.time) == (5.0, "", None)
-    assert frame.warnings == ("INHERIT=F: the cards of the primary header are not used",)
+    assert frame.warnings == ("INHERIT=F: the primary header is not used",)
 
 
 def test_what_is_then_missing_is_a_problem_of_the_frame(tmp_path: Path) -> None:
     frame = described(write(tmp_path / "a.fits", INHERIT=False))
     assert frame.exptime is None
-    assert "No card gives the exposure" in str(frame.problems[0])
+    assert "The header has no exposure time" in str(frame.problems[0])
 
 
 def test_a_primary_image_with_an_extension_behind_it_keeps_its_own_header(tmp_path: Path) -> None:

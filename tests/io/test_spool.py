@@ -231,7 +231,7 @@ def test_far_more_data_than_the_header_promises_is_refused(tmp_path: Path) -> No
     path = packed(tmp_path / "x.fits.gz", "gzip")
     with path.open("ab") as file:
         file.write(gzip.compress(bytes(1 << 20)) * 300)
-    with pytest.raises(FrameError, match="more follows") as caught:
+    with pytest.raises(FrameError, match="much larger") as caught:
         read(path)
     assert caught.value.path == str(path)
 
@@ -241,7 +241,7 @@ def test_a_huge_promise_writes_no_more_than_the_file_holds(tmp_path: Path) -> No
     header.update({"NAXIS1": 60000, "NAXIS2": 60000})
     path = tmp_path / "x.fits.gz"
     path.write_bytes(gzip.compress(header.tostring().encode() + PIXELS.tobytes()))
-    with pytest.raises(FrameError, match="ends within its pixels"):
+    with pytest.raises(FrameError, match="truncated"):
         read(path)
 
 
@@ -295,13 +295,13 @@ def test_a_decoder_that_does_not_end_or_dies_is_replaced(
     path = tiled(tmp_path / "x.fits.fz", "RICE_1")
     decoding._end_children()
     monkeypatch.setattr(decoding, "_CHILD_SECONDS", 0.01)
-    with pytest.raises(FrameError, match="does not come to an end") as caught:
+    with pytest.raises(FrameError, match="does not end") as caught:
         read(path)
     assert str(caught.value).startswith(f"{path}: ")
     monkeypatch.undo()
     assert np.array_equal(read(path), PIXELS)
     decoding._idle[0]._process.kill()
-    with pytest.raises(FrameError, match=r"does not come to an end|failed"):
+    with pytest.raises(FrameError, match=r"does not end|failed"):
         read(tiled(tmp_path / "y.fits.fz", "RICE_1"))
     assert np.array_equal(read(tiled(tmp_path / "z.fits.fz", "RICE_1")), PIXELS)
 

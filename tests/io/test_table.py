@@ -275,7 +275,7 @@ def test_sky_flags_and_trace_stand_before_the_procedures_columns() -> None:
 def of_frames() -> xr.Dataset:
     """Return the spectra of two frames, the second at an unknown time."""
     starts = np.array(["2024-03-09T20:00:30", "NaT"], "datetime64[ns]")
-    adu = {"units": "adu", "long_name": "light less the sky"}
+    adu = {"units": "adu", "long_name": "sky-subtracted flux"}
     flux = np.arange(10.0).reshape(2, 5)
     return xr.Dataset(
         {

@@ -69,7 +69,7 @@ def test_a_folder_in_a_products_place_is_no_product(tmp_path: Path, source: Path
     product.unlink()
     product.mkdir()
     (one,) = verify_outputs(tmp_path / "out")
-    assert one.verdicts[0].products == {"masters/dark/product.txt": "it is no regular file"}
+    assert one.verdicts[0].products == {"masters/dark/product.txt": "it is not a regular file"}
 
 
 def test_an_entry_that_makes_no_sense_is_told_and_the_others_are_verified(

@@ -133,5 +133,5 @@ def test_the_result_does_not_depend_on_how_rows_are_cut(
 
 @pytest.mark.parametrize("wrong", [{"n_sigma": 0.0}, {"n_sigma": np.nan}, {"iterations": 0}])
 def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="Give a positive number of sigma"):
+    with pytest.raises(ValueError, match="Use a positive number of sigma"):
         clipped_mean(np.zeros((3, 2, 2)), **wrong)

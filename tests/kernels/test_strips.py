@@ -88,7 +88,7 @@ def test_a_mask_of_false_changes_nothing(kernel: Kernel) -> None:
 
 
 def test_a_mask_of_another_shape_is_refused(kernel: Kernel) -> None:
-    with pytest.raises(ValueError, match=r"shape \(4, 5\) was given for frames of shape \(9, 4"):
+    with pytest.raises(ValueError, match=r"shape \(4, 5\) does not match frames of shape \(9, 4"):
         kernel(np.zeros((9, 4, 5)), mask=np.zeros((4, 5), bool))
 
 

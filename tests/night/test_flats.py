@@ -59,19 +59,19 @@ def test_a_flat_serves_the_lights_of_its_optics(tmp_path: Path) -> None:
     assert "master flat 1200_26.0_V_2: 1 frame" in str(plan)
     assert "flat 1200_26.0_V_2" in str(plan).splitlines()[-1]
     assert plan.warnings == (
-        "star: the master dark is a single frame, whose noise stays in every light",
+        "star: the master dark is a single frame, whose noise remains in every light frame",
     )
 
 
 @pytest.mark.parametrize(
     ("other", "why"),
     [
-        ({"GRATING": "600"}, "other optics"),
-        ({"GRATANG": 27.0}, "other optics"),
-        ({"FILTER": "R"}, "other optics"),
-        ({"SLIT": "5"}, "other optics"),
-        ({"XBINNING": 2, "YBINNING": 2}, "other binning"),
-        ({"READOUTM": "Fast"}, "other readout"),
+        ({"GRATING": "600"}, "different optics"),
+        ({"GRATANG": 27.0}, "different optics"),
+        ({"FILTER": "R"}, "different optics"),
+        ({"SLIT": "5"}, "different optics"),
+        ({"XBINNING": 2, "YBINNING": 2}, "different binning"),
+        ({"READOUTM": "Fast"}, "different readout"),
     ],
 )
 def test_a_flat_of_another_setup_serves_nobody_and_is_said(
@@ -101,9 +101,9 @@ def test_without_optics_one_kind_serves_with_a_remark_and_two_serve_nobody(tmp_p
     (one,) = plan_of(tmp_path / "one", *frames[:4]).targets
     (two,) = plan_of(tmp_path / "two", *frames).targets
     assert one.flat is not None
-    assert any("no card tells whether" in text for text in one.remarks)
+    assert any("cannot check that the flat" in text for text in one.remarks)
     assert two.flat is None
-    assert any("which of f-1, g-1 fits" in text for text in two.remarks)
+    assert any("decides between f-1, g-1" in text for text in two.remarks)
 
 
 def test_flats_of_two_exposures_are_one_master_each_with_its_own_dark(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_flat_without_dark_and_bias_is_refused_by_name(tmp_path: Path) -> None
     plan = plan_of(tmp_path, *night()[1:])
     assert plan.targets[0].flat is None
     assert dict(plan.left_out)["f-1"] == (
-        "of type flat, not used: no dark of 10 s and no bias fits it"
+        "of type flat, not used: no matching dark of 10 s and no matching bias"
     )
 
 

@@ -102,36 +102,36 @@ def test_an_unknown_key_names_the_nearest_and_the_file(
 
 
 def test_the_path_is_no_key(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'path' is no key"):
+    with pytest.raises(UsageError, match="'path' is not a known key"):
         read(tmp_path, "path = 'x'")
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("instrument = 3", "instrument must be a text"),
-        ("frames = ['x']", "frames must be a text"),
-        ("unsigned = true", "unsigned must be a text"),
-        ("unsigned = 'yes'", "'yes' is no way to read counts"),
-        ("exclude = 'x'", "exclude must be a list of texts"),
-        ("calibrations = [1]", "calibrations must be a list of texts"),
+        ("instrument = 3", "instrument must be a string"),
+        ("frames = ['x']", "frames must be a string"),
+        ("unsigned = true", "unsigned must be a string"),
+        ("unsigned = 'yes'", "'yes' is not a known way to read counts"),
+        ("exclude = 'x'", "exclude must be a list of strings"),
+        ("calibrations = [1]", "calibrations must be a list of strings"),
         ("masters = 'x'", "masters must be a table"),
-        ("[masters]\ndark = ['x']", "dark must be a text"),
+        ("[masters]\ndark = ['x']", "dark must be a string"),
         ("types = ['x']", "types must be a table"),
-        ("[types]\narc = '*neon*'", "arc must be a list of texts"),
+        ("[types]\narc = '*neon*'", "arc must be a list of strings"),
         ("recipe = 'x'", "recipe must be a table"),
         ("[recipe]\ncombine = 'mean'", "combine must be one of average, median"),
         ("[recipe]\nrows = [9, 3]", "rows must be two rows"),
         ("cards = []", "cards must be a table"),
-        ("[cards]\nX = [1]", "X must be text or a number"),
+        ("[cards]\nX = [1]", "X must be a string or a number"),
         ("targets = 5", "targets must be a table"),
         ("[targets]\nVega = 'x'", "targets.Vega must be a table"),
-        ("[targets.Vega]\nframes = 'x'", "frames must be a list of texts"),
-        ("[targets.Vega]\nlamps = 'x'", "lamps must be a list of texts"),
-        ("[targets.Vega]\nrows_from = ['x']", "rows_from must be a text"),
+        ("[targets.Vega]\nframes = 'x'", "frames must be a list of strings"),
+        ("[targets.Vega]\nlamps = 'x'", "lamps must be a list of strings"),
+        ("[targets.Vega]\nrows_from = ['x']", "rows_from must be a string"),
         ("[targets.Vega]\ncards = 5", "cards must be a table"),
-        ("[targets.Vega.cards]\nX = {}", "X must be text or a number"),
-        ("[targets.Vega]\nobject = ['x']", "OBJECT must be text or a number"),
+        ("[targets.Vega.cards]\nX = {}", "X must be a string or a number"),
+        ("[targets.Vega]\nobject = ['x']", "OBJECT must be a string or a number"),
         ("[targets.Vega]\nn_sigma = 'x'", "n_sigma must be a number"),
         ("[targets.Vega]\nrows = 5", "rows must be two rows"),
     ],
@@ -146,7 +146,7 @@ def test_a_value_of_another_kind_is_refused_by_name(tmp_path: Path, text: str, w
     "key", ["dark_method = 'median'", "keep_duplicates = true", "max_frame_mb = 5"]
 )
 def test_what_would_touch_other_targets_is_refused_for_one(tmp_path: Path, key: str) -> None:
-    with pytest.raises(UsageError, match="would touch other targets too") as caught:
+    with pytest.raises(UsageError, match="would affect other targets too") as caught:
         read(tmp_path, f"[targets.Vega]\n{key}\n")
     assert "[recipe]" in caught.value.hint
     assert read(tmp_path, f"[recipe]\n{key}\n").recipe

@@ -84,7 +84,9 @@ def test_what_headers_type_otherwise_is_a_light_where_a_target_names_it(tmp_path
 
 def test_a_frame_in_two_targets_is_refused(tmp_path: Path, frames: list[SimulatedFrame]) -> None:
     tables = {"targets": {"a": {"frames": ["v-1..2"]}, "b": {"frames": ["*-2"]}}}
-    assert "v-2 belongs to both 'a' and 'b'. Name it once." in refused(tmp_path, frames, tables)
+    assert "v-2 belongs to both 'a' and 'b'. Name it for one of them." in refused(
+        tmp_path, frames, tables
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_a_frame_in_two_targets_is_refused(tmp_path: Path, frames: list[Simulate
 def test_frames_that_cannot_be_combined_are_refused(tmp_path: Path, other: Tables) -> None:
     frames = [dark("dark"), light("v-1"), light("v-2", minute=31, **other)]
     said = refused(tmp_path, frames, {"targets": {"Vega": {"frames": ["v-*"]}}})
-    assert "Target 'Vega' has both v-1 and v-2, which differ in exposure, shape" in said
+    assert "Target 'Vega' has both v-1 and v-2, which differ in exposure time, shape" in said
 
 
 def test_two_names_of_one_file_name_are_refused(
@@ -128,21 +130,24 @@ def test_a_target_comes_behind_the_one_whose_rows_it_takes(
 def test_rows_that_are_taken_in_a_circle_are_refused(
     tmp_path: Path, frames: list[SimulatedFrame], targets: Tables
 ) -> None:
-    assert "take their rows from each other" in refused(tmp_path, frames, {"targets": targets})
+    assert "use the rows of each other" in refused(tmp_path, frames, {"targets": targets})
 
 
 def test_rows_of_an_unknown_target_name_the_nearest(
     tmp_path: Path, frames: list[SimulatedFrame]
 ) -> None:
     said = refused(tmp_path, frames, {"targets": {"Vega": {"rows_from": "Denep"}}})
-    assert "'Denep' is no target to take the rows of 'Vega' from. Did you mean 'Deneb'" in said
+    assert (
+        "'Denep' is not a known target to take the rows of 'Vega' from. Did you mean 'Deneb'"
+        in said
+    )
 
 
 def test_rows_of_a_target_without_a_dark_leave_the_other_planned(tmp_path: Path) -> None:
     frames = [dark("dark"), light("a", OBJECT="a"), light("b", 5.0, minute=40, OBJECT="b")]
     plan = planned(tmp_path, frames, {"targets": {"a": {"rows_from": "b"}}})
     assert (list(targets_of(plan)), [name for name, _ in plan.failed]) == (["a"], ["b"])
-    with pytest.raises(ArrayredError, match="takes the rows of b, which has none"):
+    with pytest.raises(ArrayredError, match="uses the rows of b, which has none"):
         with_rows(plan.targets[0], {})
 
 
@@ -184,7 +189,7 @@ def test_one_target_may_go_without_a_dark(tmp_path: Path, frames: list[Simulated
 
 def test_an_unknown_target_is_refused(tmp_path: Path, frames: list[SimulatedFrame]) -> None:
     said = refused(tmp_path, frames, {"targets": {"Vgea": {"n_sigma": 3}}})
-    assert "'Vgea' is no target of this night. Did you mean 'Vega'" in said
+    assert "'Vgea' is not a known target of this night. Did you mean 'Vega'" in said
 
 
 # Frames that are named but cannot be used
@@ -217,7 +222,7 @@ def test_lamps_that_are_excluded_are_missed_aloud(
     lamp = frame("neon", "Arc", minute=55)
     tables = {"targets": {"Vega": {"lamps": ["neon"]}}, "exclude": ["neon"]}
     plan = planned(tmp_path, [*frames, lamp], tables)
-    assert "check: Vega: its lamps cannot be used" in plan.warnings
+    assert "check: Vega: its arc frames cannot be used" in plan.warnings
 
 
 def test_only_a_frame_that_is_used_is_to_be_checked(
@@ -226,7 +231,7 @@ def test_only_a_frame_that_is_used_is_to_be_checked(
     spare = dark("dark-5", 5.0, BUNIT="furlong")
     used = light("v-9", minute=56, OBJECT="Vega", BUNIT="furlong")
     plan = planned(tmp_path, [*frames, spare, used], {})
-    told = "the unit 'furlong' of the pixels is unknown, taken for adu"
+    told = "the unit 'furlong' of the pixels is unknown; ADU assumed"
     assert f"dark-5: {told}" in plan.warnings
     assert f"check: Vega: v-9: {told}" in plan.warnings
 
@@ -243,7 +248,7 @@ def test_only_keeps_a_target_and_those_whose_rows_it_takes(
     part = plan.only(["Deneb"])
     assert list(targets_of(part)) == ["x-1", "Vega", "Deneb"]
     assert [group.name for group in part.masters] == ["60s"]
-    assert ("y", "of a target that is not asked for") in part.left_out
+    assert ("y", "of a target that was not selected") in part.left_out
     assert [group.name for group in plan.only(["y"]).masters] == ["5s"]
 
 
@@ -251,7 +256,7 @@ def test_only_keeps_a_target_and_those_whose_rows_it_takes(
 def test_only_refuses_names_of_no_target(
     tmp_path: Path, frames: list[SimulatedFrame], names: list[str]
 ) -> None:
-    with pytest.raises(UsageError, match="is no target of this night"):
+    with pytest.raises(UsageError, match="is not a known target of this night"):
         planned(tmp_path, frames, {}).only(names)
 
 
@@ -277,7 +282,7 @@ def test_a_named_lamp_of_another_grating_is_refused(tmp_path: Path) -> None:
     lamps = [frame("n-1", "Arc", minute=31, GRATING="600")]
     tables = {"targets": {"star": {"lamps": ["n-*"]}}}
     said = refused(tmp_path, [dark("dark"), star, *lamps], tables)
-    assert "The lamp n-1 has another grating or angle than star" in said
+    assert "The lamp n-1 has a different grating or angle from star" in said
 
 
 def test_lamps_of_other_exposures_are_each_a_lamp(tmp_path: Path) -> None:
@@ -325,8 +330,8 @@ def test_a_far_lamp_is_warned_of_and_the_star_in_between_is_named(
     ]
     plan = planned(tmp_path, frames, {})
     assert lamps_of(plan)["Deneb"] == f"{told.split(',')[0]} (Vega in between)"
-    far = f"check: Deneb: its nearest lamp is {told}: the spectrograph may have moved"
-    assert [warning for warning in plan.warnings if "lamp" in warning] == [far]
+    far = f"check: Deneb: its nearest arc frame is {told}: the spectrograph may have flexed"
+    assert [warning for warning in plan.warnings if "arc frame" in warning] == [far]
 
 
 def test_lamps_of_its_own_night_are_preferred(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_a_night_tells_its_groups(night: Path) -> None:
     dark_row, light_row = (line.split() for line in lines[2:4])
     assert dark_row[:4] + dark_row[-1:] == ["dark", "600s", "5", "600", "2024-03-09"]
     assert light_row[-1] == "2024-03-09"
-    assert lines[4:] == ["  nothing is left out; make_plan tells what each frame is used for"]
+    assert lines[4:] == ["  no frames skipped; make_plan shows the use of each frame"]
 
 
 def test_what_is_left_out_or_cannot_be_read_is_counted_and_told(night: Path) -> None:
@@ -59,9 +59,9 @@ def test_what_is_left_out_or_cannot_be_read_is_counted_and_told(night: Path) -> 
     fits.setval(night / "light-001.fit", "EXPTIME", value="abc")
     (night / "light-002.fit").write_bytes(b"SIMPLE  =")
     text = str(ar.open_night(night))
-    assert "there twice: 1\n" in text
+    assert "duplicates: 1\n" in text
     assert "problems: 1\n" in text
-    assert "light-002.fit: The file ends within its header" in text
+    assert "light-002.fit: The file is truncated: the header is incomplete" in text
     assert "?  " in text
 
 
@@ -90,7 +90,7 @@ def test_html_shows_what_headers_and_names_say_without_obeying_it(tmp_path: Path
     tags = parsed(ar.open_night(folder)._repr_html_())
     assert not {"img", "script"} & set(tags.names)
     assert tags.attributes == []
-    assert "<script>.fit: The file ends within its header" in tags.text
+    assert "<script>.fit: The file is truncated: the header is incomplete" in tags.text
 
 
 def test_control_characters_of_file_names_do_not_reach_the_terminal(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def deep(tmp_path: Path) -> Path:
 
 def test_a_folder_too_deep_is_said_and_reached_with_depth(deep: Path) -> None:
     opened = ar.open_night(deep)
-    too_deep = f"{deep / '1' / '2' / '3'}: lies deeper than 3 folders; left out"
+    too_deep = f"{deep / '1' / '2' / '3'}: lies deeper than 3 folders; not used"
     assert too_deep in ar.make_plan(opened).warnings
     assert too_deep in str(opened)
     deeper = ar.open_night(deep, depth=4)

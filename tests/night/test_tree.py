@@ -143,7 +143,7 @@ def test_a_light_in_electrons_is_not_served_by_a_dark_in_adu(tmp_path: Path) -> 
     plan = plan_of(tmp_path, dark("d"), light("l", BUNIT="electron"))
     assert plan.targets == ()
     (problem,) = plan.problems
-    assert "in adu, the light in electron" in str(problem)
+    assert "in adu, the light frame in electron" in str(problem)
 
 
 def test_lights_of_two_units_are_two_targets_each_with_its_dark(tmp_path: Path) -> None:

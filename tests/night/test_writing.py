@@ -39,7 +39,7 @@ def essence(plan: ar.Plan) -> Essence:
             for t in plan.targets
         ],
         "cards": [dict(target.cards) for target in plan.targets],
-        "left out": sorted(plan.left_out),
+        "not used": sorted(plan.left_out),
         "failed": [name for name, _ in plan.failed],
         "problems": [str(problem) for problem in plan.problems],
     }
@@ -231,4 +231,4 @@ def test_a_frame_is_commented_on_where_it_is_left_out(tmp_path: Path) -> None:
     frames: list[SimulatedFrame] = [dark("d"), light("v"), frame("a\nb", "Comp", shape=(9, 9))]
     write_frames(frames, tmp_path / "night")
     and_back(tmp_path / "night", tmp_path / "n.toml")
-    assert "# left out: a\\nb: of type arc, not used\n" in (tmp_path / "n.toml").read_text()
+    assert "# not used: a\\nb: of type arc, not used\n" in (tmp_path / "n.toml").read_text()

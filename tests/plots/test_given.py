@@ -69,7 +69,7 @@ def test_nodes_of_the_tree_do_as_well_as_their_datasets(
 
 
 def test_a_node_without_pixels_names_those_that_have_some(target: xr.DataTree) -> None:
-    with pytest.raises(ar.UsageError, match=f"{NAME}.* holds no pixels itself, but 'combined'"):
+    with pytest.raises(ar.UsageError, match=f"{NAME}.* has no pixels itself, but 'combined'"):
         ar.plots.image(target)
 
 
@@ -86,17 +86,17 @@ def test_pixels_without_numbers_are_counted_from_one() -> None:
 
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0)])
 def test_an_image_of_no_pixels_is_refused(shape: tuple[int, int]) -> None:
-    with pytest.raises(ar.UsageError, match="nothing to draw"):
+    with pytest.raises(ar.UsageError, match="Nothing to draw"):
         ar.plots.image(xr.DataArray(np.zeros(shape), dims=("y", "x")))
 
 
 def test_an_image_of_words_is_refused() -> None:
-    with pytest.raises(ar.UsageError, match="nothing to draw"):
+    with pytest.raises(ar.UsageError, match="Nothing to draw"):
         ar.plots.image(xr.DataArray(np.full((2, 2), "a"), dims=("y", "x")))
 
 
 def test_an_array_without_dims_is_refused_by_its_shape() -> None:
-    with pytest.raises(ar.UsageError, match=r"not of ndarray of shape \(3, 4\)"):
+    with pytest.raises(ar.UsageError, match=r"not ndarray of shape \(3, 4\)"):
         ar.plots.image(np.zeros((3, 4)))  # type: ignore[arg-type]
 
 

@@ -101,7 +101,7 @@ def test_spectra_that_were_not_taken_are_shaded(products: tuple[xr.Dataset, xr.D
     spectrum = products[1].assign_attrs(other_rows=[(20, 30), (130, 140)])
     rows = axes_of(quick_look(products[0], spectrum, NAME))[1]
     assert bands(rows)[-2:] == [(19.5, 30.5), (129.5, 140.5)]
-    assert texts(rows)[-2:] == ["not taken 20:30", "not taken 130:140"]
+    assert texts(rows)[-2:] == ["not extracted 20:30", "not extracted 130:140"]
 
 
 def test_flagged_columns_are_marked_and_counted(products: tuple[xr.Dataset, xr.Dataset]) -> None:
@@ -112,7 +112,7 @@ def test_flagged_columns_are_marked_and_counted(products: tuple[xr.Dataset, xr.D
     _, saturated, hit = axes.lines
     assert list(saturated.get_xdata()) == [4, 8, 21, 31]
     assert list(hit.get_xdata()) == [8, 21, 31]
-    assert texts(axes) == ["3 sigma", "saturated: 4 columns", "cosmic ray: 3 columns"]
+    assert texts(axes) == ["±3σ", "saturated: 4 columns", "cosmic ray: 3 columns"]
     assert saturated.get_color() != hit.get_color()
 
 
@@ -159,7 +159,7 @@ def test_the_spectrum_is_drawn_with_three_standard_deviations(
     (band,) = axes.collections
     lowest = (spectrum["flux"] - 3 * np.sqrt(spectrum["variance"])).min()
     assert band.get_paths()[0].get_extents().y0 == pytest.approx(lowest.item())
-    title = "spectrum less the sky" if sky else "spectrum, sky included"
+    title = "sky-subtracted spectrum" if sky else "spectrum without sky subtraction"
     assert axes.get_title() == f"{title} (optimal)"
     assert [text.startswith("sky ") for text in texts(rows)].count(True) == 2 * sky
 

@@ -75,7 +75,7 @@ def test_white_and_black_are_the_percentiles(products: Products) -> None:
 def test_a_stretch_that_makes_no_sense_is_refused(
     products: Products, stretch: tuple[float, float]
 ) -> None:
-    with pytest.raises(ar.UsageError, match="rising numbers"):
+    with pytest.raises(ar.UsageError, match="increasing numbers"):
         ar.plots.image(products[0], stretch=stretch)
 
 
@@ -136,7 +136,7 @@ def test_a_sheet_shows_the_first_and_the_last_frame_with_one_stretch(folder: Pat
 
 
 def test_a_sheet_of_no_frame_is_refused(folder: Path) -> None:
-    with pytest.raises(ar.UsageError, match="0 frames were asked for"):
+    with pytest.raises(ar.UsageError, match="0 frames requested"):
         ar.plots.cube(ar.open_frames(folder), n=0)
 
 

@@ -35,7 +35,7 @@ def test_the_rows_of_spectrum_and_sky_are_shaded_above_the_threshold(products: P
     assert spans(axes) == [(first - 0.5, last + 0.5) for first, last in told]
     assert axes.lines[1].get_ydata()[0] == spectrum.attrs["threshold"]
     assert texts(axes)[:2] == [f"threshold {spectrum.attrs['threshold']:.1f}", "spectrum 80:90"]
-    assert axes.get_title().startswith("given by the user, brightest row at S/N")
+    assert axes.get_title().startswith("rows given, brightest row at S/N")
 
 
 def test_candidates_are_told_with_what_became_of_them(products: Products) -> None:
@@ -45,11 +45,11 @@ def test_candidates_are_told_with_what_became_of_them(products: Products) -> Non
     assert spans(axes) == [(79.5, 90.5), (19.5, 30.5), (49.5, 50.5), (119.5, 130.5)]
     assert texts(axes)[1:] == [
         "spectrum 80:90",
-        "not taken 20:30, S/N 12",
-        "sharper than a star 50, S/N 7",
-        "spectrum of its own 120:130",
+        "not extracted 20:30, S/N 12",
+        "too narrow for a star 50, S/N 7",
+        "separate spectrum 120:130",
     ]
-    assert axes.get_title() == "found by the robust rule, brightest row at S/N 33"
+    assert axes.get_title() == "detected by robust method, brightest row at S/N 33"
 
 
 def test_a_threshold_that_is_given_counts_more_than_that_of_the_spectrum(

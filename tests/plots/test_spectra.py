@@ -27,7 +27,7 @@ def test_the_flux_lies_in_its_noise_above_the_sky(spectrum: xr.Dataset) -> None:
     reach = 3 * np.sqrt(spectrum.variance)
     assert edges.y0 == pytest.approx(float((spectrum.flux - reach).min()))
     assert edges.y1 == pytest.approx(float((spectrum.flux + reach).max()))
-    assert texts(flux)[0] == "3 sigma"
+    assert texts(flux)[0] == "±3σ"
 
 
 def test_without_noise_and_sky_the_flux_is_alone(spectrum: xr.Dataset) -> None:
@@ -84,7 +84,7 @@ def test_spectra_of_two_units_are_compared_only_by_shape(spectrum: xr.Dataset) -
     with pytest.raises(ar.UsageError, match="in adu and in electron"):
         ar.plots.compare({"a": spectrum, "b": other})
     axes = ar.plots.compare({"a": spectrum, "b": other}, normalised=True).axes[0]
-    assert axes.get_ylabel() == "flux / median"
+    assert axes.get_ylabel() == "Flux / median"
 
 
 def test_nothing_to_compare_is_refused() -> None:

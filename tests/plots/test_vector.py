@@ -48,7 +48,7 @@ def test_the_many_marks_of_a_wide_spectrum_are_images_and_its_texts_are_texts(
     text = ar.plots.svg(ar.plots.spectrum(wide))
     assert len(text.encode()) < 200_000
     assert text.count("<image") == 2
-    assert "3 sigma" in text
+    assert "±3σ" in text
     narrow = ar.plots.svg(ar.plots.spectrum(wide.isel(x=slice(0, 1500))))
     assert "<image" not in narrow
 

@@ -66,8 +66,8 @@ def test_every_frame_of_a_plan_is_used_or_left_out(nights: Path, tmp_path: Path)
     assert {line.label for line in told if line.use} == used
     assert all(bool(line.use) != bool(line.out) for line in told)
     reasons = {line.label: line.out for line in told}
-    assert reasons["DarkBefore-007D120s (1)"] == "the same frame as DarkBefore-007D120s"
-    assert reasons["EnifSpec"] == "of a target that is not asked for"
+    assert reasons["DarkBefore-007D120s (1)"] == "duplicate of DarkBefore-007D120s"
+    assert reasons["EnifSpec"] == "of a target that was not selected"
 
 
 def framed(counts: NDArray[np.float64]) -> bytes:

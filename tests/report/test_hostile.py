@@ -103,7 +103,7 @@ def test_an_account_whose_target_is_no_folder_of_ours_is_refused(
     told = asdict(Account((), (TargetLine("good"),)))
     told["targets"][0]["name"] = name
     Ledger(tmp_path).close_run(told, {})
-    with pytest.raises(UsageError, match="makes no sense"):
+    with pytest.raises(UsageError, match="is invalid"):
         read_account(Ledger(tmp_path))
 
 

@@ -106,7 +106,7 @@ def test_an_index_without_summary_shows_the_pages_there_are(many: Path) -> None:
 
 
 def test_a_folder_without_nights_has_no_index(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="No night was reduced here"):
+    with pytest.raises(UsageError, match="No reduced night found here"):
         write_index(tmp_path)
 
 
@@ -119,7 +119,7 @@ def test_the_same_nights_give_the_same_index(many: Path) -> None:
 
 def test_an_index_is_known_to_verify_and_one_of_somebody_else_stays(many: Path) -> None:
     (many / INDEX).write_bytes(b"mine")
-    with pytest.raises(UsageError, match="already there"):
+    with pytest.raises(UsageError, match="already exists"):
         write_index(many)
     assert (many / INDEX).read_bytes() == b"mine"
     write_index(many, overwrite=True)

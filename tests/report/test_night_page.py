@@ -37,7 +37,7 @@ def test_a_page_tells_the_numbers_of_the_ledger(out: Path) -> None:
     told = text_of(read(out / PAGE))
     assert f"S/N per column {facts['snr']:.0f} " in told
     assert f"Rows {facts['first_row']}:{facts['last_row']} (threshold)" in told
-    assert f"Enclosed flux {facts['enclosed_fraction']:.1%}".replace("%", " %") in told
+    assert f"Flux in aperture {facts['enclosed_fraction']:.1%}".replace("%", " %") in told
     assert f"Spatial FWHM {facts['fwhm']:.1f} rows Trace tilt {facts['tilt']:.1f} rows" in told
 
 
@@ -58,7 +58,7 @@ def test_every_frame_has_a_line_and_says_what_became_of_it(two: Path) -> None:
              for row in all_of(all_of(tree, "table", "frames")[0], "tr")[1:]}  # fmt: skip
     assert set(lines) == {path.stem for path in (two / "night").iterdir()}
     assert lines["dark-001"].endswith("master dark 600s")
-    assert lines["n-arc-001"].endswith("skipped: of type arc, not used")
+    assert lines["n-arc-001"].endswith("not used: of type arc, not used")
     assert len(all_of(all_of(tree, "table", "frames")[0], "img")) == len(lines)
 
 
@@ -138,8 +138,8 @@ def test_of_frames_that_are_gone_or_changed_the_page_says_so(tmp_path: Path) -> 
     first.unlink()
     second.write_bytes(second.read_bytes()[:-1] + b"x")
     told = text_of(read(write_report(out)))
-    assert f"Not shown because the files are no longer there: {first.stem}." in told
-    assert f"Not shown because the files have changed: {second.stem}." in told
+    assert f"No thumbnail because the files were moved or deleted: {first.stem}." in told
+    assert f"No thumbnail because the files have changed: {second.stem}." in told
     assert len(re.findall("<td class=.thumb.><img", (out / PAGE).read_text())) == 2
 
 
@@ -163,14 +163,14 @@ def test_a_page_without_an_account_says_so_and_shows_the_targets(out: Path) -> N
 def test_an_account_that_makes_no_sense_is_an_error_with_its_path(out: Path) -> None:
     with changed_manifest(out) as whole:
         whole["account"] = {"frames": 3}
-    with pytest.raises(UsageError, match=r"manifest.json: What was noted .* makes no sense"):
+    with pytest.raises(UsageError, match=r"manifest.json: The record .* is invalid"):
         write_report(out)
 
 
 def test_a_file_of_somebody_else_is_not_replaced(out: Path) -> None:
     Ledger(out).forget(PAGE_ENTRY)
     (out / PAGE).write_bytes(b"mine")
-    with pytest.raises(UsageError, match="A file with other content is already there"):
+    with pytest.raises(UsageError, match="A product with different content already exists"):
         write_report(out)
     assert (out / PAGE).read_bytes() == b"mine"
     assert write_report(out, overwrite=True).stat().st_size > 1000
@@ -209,8 +209,8 @@ def test_a_night_of_10000_frames_is_a_page_that_hides_nothing(out: Path) -> None
         whole["made"]["targets/Deneb"]["inputs"] = inputs
     page = write_report(out).read_text("utf-8")
     assert len(page) < 5_000_000
-    assert "10000 frames, a line for those of one kind" in page
-    assert "<b>skipped: </b>of type arc, not used" in page
+    assert "10000 frames, one row per kind" in page
+    assert "<b>not used: </b>of type arc, not used" in page
     assert all(f"{i:064x}" in page for i in range(0, 10_000, 100))
 
 

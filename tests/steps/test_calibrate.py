@@ -136,7 +136,7 @@ def test_what_was_done_to_a_dark_is_told() -> None:
 
 
 def test_no_dark_with_a_bias_is_scaled_without_it() -> None:
-    with pytest.raises(ar.UsageError, match="without it"):
+    with pytest.raises(ar.UsageError, match="without a bias"):
         adapt_dark(image_of(np.ones((2, 2))), factor=0.5)
 
 

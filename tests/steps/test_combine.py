@@ -90,7 +90,7 @@ def test_clipping_and_extremes_take_their_settings() -> None:
         (
             "clip",
             {"iterations": None},
-            "mean of 9 frames, clipped at 3 sigma until nothing changes",
+            "mean of 9 frames, clipped at 3 sigma until convergence",
         ),
         (
             "minmax",
@@ -108,11 +108,11 @@ def test_the_history_tells_the_settings(method: Method, options: dict[str, Any],
 @pytest.mark.parametrize(
     ("method", "options", "hint"),
     [
-        ("mode", {}, "Take average, median, clip or minmax"),
-        ("clip", {"n_sigma": 0.0}, "Give n_sigma above 0"),
-        ("clip", {"iterations": 0}, "iterations from 1 or None"),
+        ("mode", {}, "Use average, median, clip or minmax"),
+        ("clip", {"n_sigma": 0.0}, "Use n_sigma above 0"),
+        ("clip", {"iterations": 0}, "iterations of at least 1 or None"),
         ("minmax", {"low": 2, "high": 1}, "together at most 2"),
-        ("minmax", {"low": -1}, "from 0"),
+        ("minmax", {"low": -1}, "at least 0"),
     ],
 )
 def test_settings_that_leave_nothing_are_refused(

@@ -77,7 +77,7 @@ def test_a_pixel_without_a_count_is_left_out_flagged_and_counted(value: float) -
     image = flagged(pixels)
     assert bits(image) == {(5, 6): NO_DATA}
     assert image.counts.values[5, 6] == pixels[[0, 2], 5, 6].astype(float).mean()
-    assert image.attrs["remarks"] == ["light-2: 1 pixel has no data, and the other frames stand in"]
+    assert image.attrs["remarks"] == ["light-2: 1 pixel has no data; the other frames are used"]
 
 
 def test_a_pixel_may_be_lost_in_one_frame_and_saturated_in_another() -> None:
@@ -155,7 +155,7 @@ def test_bad_pixels_of_another_detector_are_refused() -> None:
 def test_a_frame_without_light_is_an_error_with_its_name(value: float, why: str) -> None:
     pixels = frames("f4")
     pixels[1] = value
-    with pytest.raises(FrameError, match=f"light-2 shows no light: {why}"):
+    with pytest.raises(FrameError, match=f"light-2 has no signal: {why}"):
         flagged(pixels)
 
 
@@ -214,7 +214,7 @@ def test_frames_that_are_cut_off_below_say_so() -> None:
     framed[:, :, :10] = 0
     assert "remarks" not in flagged(framed.astype("u2")).attrs
     dark = flagged(np.maximum(sky - 20, 0).astype("u1") + (sky == 2).astype("u1"))
-    assert "cut off at 0" in dark.attrs["remarks"][0]
+    assert "clipped at 0" in dark.attrs["remarks"][0]
 
 
 def night_of(n_lights: int, fwhm: float, well: float | None, **changes: Any) -> IndependentNight:
@@ -236,7 +236,7 @@ def test_full_wells_that_differ_by_a_percent_are_saturated(n_lights: int, fwhm: 
     assert found[light > 3300].mean() > 0.995
     assert found[light < 2700].mean() < 0.001
     assert 1000 + 2700 / 1.5 < image.attrs["saturated_from"] < 1000 + 3000 / 1.5
-    assert "where the wells are full" in image.attrs["history"][-1]
+    assert "full well" in image.attrs["history"][-1]
 
 
 @pytest.mark.parametrize("n_lights", [1, 2, 3])

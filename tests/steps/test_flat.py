@@ -153,10 +153,12 @@ def test_a_flat_has_no_unit_and_counts_keep_theirs(flats: xr.Dataset) -> None:
 def test_the_history_tells_what_was_done(flats: xr.Dataset) -> None:
     flat = master(flats)
     assert flat.attrs["history"][1:] == [
-        "bias subtracted", "median of 3 flats, each scaled to its level", "colour taken out",
+        "bias subtracted",
+        "median of 3 flats, each normalised by its level",
+        "lamp spectrum removed",
     ]  # fmt: skip
     told = divide_flat(flats, flat).attrs["history"][-1]
-    assert told == "divided by the flat; 0 pixels get too little light and were left"
+    assert told == "divided by the flat; 0 pixels with too little flat signal unchanged"
 
 
 def test_a_flat_of_other_pixels_is_refused(flats: xr.Dataset) -> None:
@@ -166,7 +168,7 @@ def test_a_flat_of_other_pixels_is_refused(flats: xr.Dataset) -> None:
 
 def test_a_dark_lamp_is_refused_by_name() -> None:
     dark = image_of(np.zeros((4, 5))).assign_coords(frame="flat-003")
-    with pytest.raises(InputError, match="no light in flat-003"):
+    with pytest.raises(InputError, match="flat-003 has no signal"):
         flat_level(dark)
 
 
@@ -199,7 +201,7 @@ def test_a_column_that_every_flat_saturates_is_in_doubt_and_the_slit_is_divided_
 def test_flats_of_which_most_of_the_light_is_saturated_are_refused() -> None:
     image = image_of(np.full((60, 80), 900.0))
     saturated = np.arange(80) < 50
-    with pytest.raises(InputError, match="62% of the light in a flat"):
+    with pytest.raises(InputError, match="62% of the signal in a flat"):
         flat_level(image, np.broadcast_to(saturated, (60, 80)))
 
 
@@ -224,7 +226,7 @@ def test_fringes_that_lean_where_the_lamp_does_not_stay_in_the_flat() -> None:
 
 
 def test_levels_and_darks_are_one_for_each_frame(flats: xr.Dataset) -> None:
-    with pytest.raises(UsageError, match="3 flats meet 2 levels"):
+    with pytest.raises(UsageError, match="3 flats, but 2 levels"):
         combine_flats(flats, [1.0, 2.0])
 
 
@@ -249,5 +251,5 @@ def test_a_flat_of_frames_at_hand_is_that_of_a_reduced_night(tmp_path: Path) -> 
 @pytest.mark.parametrize("darks", [[None], [None] * 4])
 def test_flats_and_darks_of_other_numbers_are_refused(darks: list[None]) -> None:
     cube = cube_of(np.full((3, 4, 5), 1000, "u2"))
-    with pytest.raises(UsageError, match=f"3 flats meet {len(darks)} darks"):
+    with pytest.raises(UsageError, match=f"3 flats, but {len(darks)} darks"):
         ar.make_flat(cube, darks)

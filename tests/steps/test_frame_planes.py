@@ -61,7 +61,7 @@ def test_frames_scatter_about_each_other_by_their_own_part_alone(tree: xr.DataTr
 def test_the_history_tells_where_the_noise_comes_from(tree: xr.DataTree) -> None:
     history = tree["targets/Simulated_star/calibrated"].attrs["history"]
     (line,) = (text for text in history if text.startswith("variance of a frame"))
-    assert "measured from 5 darks; gain 1.5, as told" in line
+    assert "measured from 5 darks; gain 1.5 (from header)" in line
 
 
 def spoilt() -> tuple[xr.Dataset, xr.Dataset]:

@@ -117,7 +117,7 @@ def test_the_formula_is_the_documented_one() -> None:
 def test_a_read_noise_that_is_told_counts_where_one_dark_tells_nothing() -> None:
     lights, darks = cubes(3, 1)
     image = reduced(lights.assign_coords(read_noise=READ), darks)
-    assert "as told" in image.attrs["history"][-1]
+    assert "stated" in image.attrs["history"][-1]
     assert 0 < clipped_std(pulls(image, 2000 / GAIN)) - 1 < 0.03  # dark current is not told
 
 
@@ -135,7 +135,7 @@ def test_a_gain_that_nobody_tells_is_measured_where_the_light_suffices() -> None
     slope = np.linspace(100, 40_000, 250)[:, np.newaxis]
     lights, darks = cubes(4, 5, slope)
     image = reduced(lights.drop_vars("gain"), darks)
-    assert "measured from 4 lights" in image.attrs["history"][-1]
+    assert "measured from 4 light frames" in image.attrs["history"][-1]
     assert image.attrs["gain_effective"] == pytest.approx(4 * GAIN, rel=0.1)
     assert abs(pulls(image, slope / GAIN).std() - 1) < 0.05
 
@@ -144,7 +144,7 @@ def test_without_a_gain_photon_noise_is_left_out_and_said() -> None:
     lights, darks = cubes(3, 5, 30.0)
     image = reduced(lights.drop_vars("gain"), darks)
     assert np.ptp(image.variance.values) == 0
-    assert "photon noise left out" in image.attrs["history"][-1]
+    assert "photon noise not included" in image.attrs["history"][-1]
     assert "gain_effective" not in image.attrs
 
 
@@ -190,7 +190,7 @@ def test_a_ready_master_whose_frames_nobody_counts_adds_nothing_and_that_is_said
     ready = ar.combine(darks, "median").drop_vars(["n_frames", "method"])
     lights = lights.assign_coords(read_noise=READ)
     image = ar.estimate_noise(ar.combine(lights, minus=ready), lights, minus=ready)
-    assert "the master's own noise is unknown" in image.attrs["history"][-1]
+    assert "noise of the master unknown" in image.attrs["history"][-1]
     known = ready.assign_coords(n_frames=5)
     more = ar.estimate_noise(ar.combine(lights, minus=known), lights, minus=known)
     assert float((more.variance - image.variance).min()) > median_factor(5) / 5 * R**2 * 0.99

@@ -159,7 +159,7 @@ def test_a_known_solution_of_another_setting_is_refused() -> None:
     again = solved(lamp_light(), known)
     assert again.dispersion.wavelength(450.0) == pytest.approx(ours.dispersion.wavelength(450.0))
     other = known.assign(x=450 + 0.7 * (known["x"] - 450))
-    with pytest.raises(LampError, match="lines of the known solution were found again"):
+    with pytest.raises(LampError, match="lines of the known solution were found"):
         solved(lamp_light(), other)
     # Lines that are found again, but by their places only: the wavelengths are of another setting.
     noise = np.random.default_rng(1).normal(0, 1.5, known.sizes["line"])
@@ -202,10 +202,10 @@ def test_the_second_lamp_takes_the_identities_of_the_first_if_they_explain_its_l
 @pytest.mark.parametrize(
     ("name", "lamp", "explained", "words"),
     [
-        ("Xenon-5s", "Ne+Xe", 0.99, ["its name says Xe, its lines are those of Ne+Xe"]),
-        ("neon_argon", "Ne", 0.7, ["says Ar+Ne", "Ne explains 70 % of the light"]),
+        ("Xenon-5s", "Ne+Xe", 0.99, ["name states Xe, but its lines are those of Ne+Xe"]),
+        ("neon_argon", "Ne", 0.7, ["name states Ar+Ne", "Ne explains 70 % of the flux"]),
         ("argon neon", "Ne+Ar", 0.95, []),
-        ("hg-0001", "Kr", 0.95, ["its name says Hg"]),
+        ("hg-0001", "Kr", 0.95, ["name states Hg"]),
         ("Then.there.are.lamps", "Ne", 0.95, []),
         ("lamp1", "Ne", 0.95, []),
     ],
@@ -221,7 +221,7 @@ def test_a_name_of_another_gas_and_light_of_no_list_are_told(
 def test_the_object_of_a_header_is_compared_with_the_gas_too() -> None:
     found = xr.Dataset(attrs={"lamp": "Ne", "flux_explained": 0.95})
     told = lamp_notes("arc-1", found, "ThAr / Argon")
-    assert told == ["arc-1: its header says Ar, its lines are those of Ne"]
+    assert told == ["arc-1: header states Ar, but its lines are those of Ne"]
     assert lamp_notes("arc-1", found, "Neon lamp") == []
 
 
@@ -243,8 +243,8 @@ def test_what_speaks_against_a_lamp_is_told_with_its_solution() -> None:
         },
     )
     solved = solve_lamps(arc, lambda _: known.assign_attrs(flux_explained=0.75), None)
-    assert "argon: its name says Ar, its lines are those of Ne" in solved.told
-    assert "argon: its header says Kr, its lines are those of Ne" in solved.told
+    assert "argon: name states Ar, but its lines are those of Ne" in solved.told
+    assert "argon: header states Kr, but its lines are those of Ne" in solved.told
     assert any("75 % of the light" in text for text in solved.told)
 
 

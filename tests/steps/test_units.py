@@ -43,7 +43,7 @@ def test_numbers_in_the_units_follow_and_others_stay(spectrum: xr.Dataset) -> No
     facts = [found.attrs[n] for n in ("threshold", "background_mean", "background_std", "n_sigma")]
     assert facts == [25.0, 10.0, 5.0, 3.0]
     assert found.dq.identical(spectrum.dq.assign_coords(gain=1.0))
-    assert found.attrs["history"] == ["multiplied by 2.5 electrons per adu"]
+    assert found.attrs["history"] == ["multiplied by 2.5 electrons per ADU"]
 
 
 def test_the_effective_gain_is_that_of_electrons(spectrum: xr.Dataset) -> None:
@@ -71,7 +71,7 @@ def test_each_frame_is_multiplied_by_its_own_gain() -> None:
         assert found.counts[:, 0, 0].values.tolist() == [1.5, 2.0]
         assert found.variance[:, 0, 0].values.tolist() == [2.25, 4.0]
         assert (found.gain.item(), found.counts.dims) == (1.0, cube.counts.dims)
-        assert found.attrs["history"][-1] == "multiplied by 1.5, 2 electrons per adu"
+        assert found.attrs["history"][-1] == "multiplied by 1.5, 2 electrons per ADU"
 
 
 def test_what_all_frames_share_has_no_gain_of_its_own() -> None:
@@ -104,7 +104,7 @@ def test_gains_of_frames_that_differ_come_with_their_cube(tmp_path: Path) -> Non
     [
         ({"EGAIN": 1.5}, ["EGAIN"]),
         ({"EGAIN": 1.5, "GAIN": 2}, ["EGAIN"]),  # a setting of the camera
-        ({"GAIN": (1.5, "electrons per adu")}, ["GAIN"]),
+        ({"GAIN": (1.5, "electrons per ADU")}, ["GAIN"]),
         ({"GAIN": 1.57}, ["GAIN"]),
         ({"EGAIN": 1.5, "GAIN": (0.7, "[adu/electron]")}, ["EGAIN", "GAIN"]),
     ],

@@ -79,7 +79,7 @@ def test_a_band_of_another_kind_is_refused() -> None:
 
 
 def test_without_oxygen_there_is_no_zero_point_by_it() -> None:
-    with pytest.raises(LampError, match="does not stand out"):
+    with pytest.raises(LampError, match="is not detected"):
         measure_zero_point(spectrum_of(np.ones(FINE.size), 1500.0, 6100.0, 1.6, 0.0), "oxygen")
     with pytest.raises(LampError, match="covers"):
         measure_zero_point(spectrum_of(air(1.0), 1500.0, 4100.0, 1.6, 0.0), "oxygen")
