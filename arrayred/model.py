@@ -250,7 +250,7 @@ class Run:
     Examples
     --------
     >>> print(Run(311, 334, 55.2))
-    rows 311 to 334 are bright too (S/N 55), and were not taken
+    rows 311 to 334 are bright too (S/N 55), and were not extracted
     """
 
     first: int

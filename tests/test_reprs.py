@@ -43,7 +43,7 @@ def test_a_plan_in_a_notebook_is_its_text(plan: ar.Plan) -> None:
 
 def test_rows_are_told_by_their_fits_numbers() -> None:
     other = ar.Rows(3, 9, 5, 1.0, 2.0, 4.0, 9.0, (Run(20, 25),), "robust", 7.2)
-    assert repr(other) == "Rows(3:9, 5 above 9.00 by the robust rule, S/N 7, 1 other)"
+    assert repr(other) == "Rows(3:9, 5 above 9.00 by robust detection, S/N 7, 1 other)"
 
 
 def test_rows_in_a_notebook_are_a_table_that_obeys_no_remark() -> None:

@@ -697,7 +697,7 @@ def rows_line(spectrum: xr.Dataset) -> str:
     >>> import xarray as xr
     >>> facts = {"first_row": 484, "last_row": 518, "sky_below": (334, 433), "snr": 387.2}
     >>> rows_line(xr.Dataset(attrs=facts))
-    'rows 484:518, sky 334:433, signal to noise 387 per column'
+    'rows 484:518, sky 334:433, S/N 387 per column'
     """
     facts = spectrum.attrs
     words = [f"rows {facts['first_row']}:{facts['last_row']}"]

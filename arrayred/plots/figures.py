@@ -651,7 +651,7 @@ def noise(spectrum: Given, *, title: str = "") -> Sheet:
     >>> truth = ar.SimulatedNight().truth()
     >>> figure = ar.plots.noise(truth.assign(variance=truth.flux))
     >>> figure.axes[0].get_ylabel()
-    'signal to noise of a column'
+    'S/N per column'
     """
     shown = spectrum_of(spectrum)
     if VARIANCE not in shown:

@@ -127,7 +127,7 @@ def night(night: _Night, *, title: str = "", levels: bool = True) -> Sheet:
     ...     _ = write_frames(ar.SimulatedNight().frames(), Path(folder))
     ...     figure = ar.plots.night(ar.open_night(folder))
     >>> [axes.get_ylabel() for axes in figure.axes]
-    ['', 'CCD (deg C)', 'level (adu)']
+    ['', 'CCD (°C)', 'level (adu)']
     """
     bars = list(_bars_of(night))
     lanes = list(dict.fromkeys(bar.lane for bar in bars))[:_MOST_LANES]
@@ -370,7 +370,7 @@ def frames(spectra: Given, *, title: str = "") -> Sheet:
     >>> one = ar.SimulatedNight().truth()
     >>> figure = ar.plots.frames(xr.concat([one, 1.1 * one], "frame"))
     >>> [axes.get_ylabel() for axes in figure.axes]
-    ['light / median', 'flux / median + step']
+    ['Flux / median', 'Flux / median + offset']
     """
     shown = spectra_of(spectra)
     flux = shown[FLUX].values

@@ -318,8 +318,8 @@ def lamp_notes(name: str, lines: xr.Dataset, header_object: str = "") -> list[st
     >>> found = xr.Dataset(attrs={"lamp": "Ne", "flux_explained": 0.78})
     >>> for note in lamp_notes("Xenon_10s", found):
     ...     print(note)
-    Xenon_10s: its name says Xe, its lines are those of Ne
-    Xenon_10s: Ne explains 78 % of the light of its lines; what else shines in it is not known
+    Xenon_10s: name states Xe, but its lines are those of Ne
+    Xenon_10s: Ne explains 78 % of the flux of its lines; the rest is unidentified
     >>> lamp_notes("arc-neon-0012", xr.Dataset(attrs={"lamp": "Ne"}))
     []
     """

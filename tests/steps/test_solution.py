@@ -245,7 +245,7 @@ def test_what_speaks_against_a_lamp_is_told_with_its_solution() -> None:
     solved = solve_lamps(arc, lambda _: known.assign_attrs(flux_explained=0.75), None)
     assert "argon: name states Ar, but its lines are those of Ne" in solved.told
     assert "argon: header states Kr, but its lines are those of Ne" in solved.told
-    assert any("75 % of the light" in text for text in solved.told)
+    assert any("75 % of the flux" in text for text in solved.told)
 
 
 def test_the_brightest_rows_of_a_lamp_are_not_those_without_values() -> None:
