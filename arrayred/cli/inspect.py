@@ -178,7 +178,7 @@ def _write_night_file(night: Night, recipe: Recipe, path: Path) -> None:
         raise UsageError(
             "A file with different content already exists",
             path=path,
-            hint="Remove it or choose another file name.",
+            hint="Move it or choose another file name.",
         ) from error
     click.echo(f"{path}: edit it, then `arrayred reduce {night.folder} -o OUT --night-file {path}`")
 

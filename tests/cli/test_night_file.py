@@ -309,7 +309,7 @@ def test_an_edited_file_is_not_written_over(stars: Path, arrayred: Call) -> None
     assert told.code == 2
     assert told.err == (
         "arrayred: error: mine.toml: A file with different content already exists. "
-        "Remove it or choose another file name.\n"
+        "Move it or choose another file name.\n"
     )
     assert Path("mine.toml").read_text() == "# mine\n"
 
