@@ -27,7 +27,7 @@ from arrayred.cli.options import (
     settle_settings,
 )
 from arrayred.cli.progress import shown_stages
-from arrayred.errors import counted, printable
+from arrayred.errors import UsageError, counted, printable
 
 if TYPE_CHECKING:
     from arrayred.batch import OutputOptions
@@ -172,7 +172,14 @@ def _write_night_file(night: Night, recipe: Recipe, path: Path) -> None:
     from arrayred.night import make_plan, night_file_text
 
     text = night_file_text(night, make_plan(night, recipe), recipe, path)
-    publish({path: text.encode()})
+    try:
+        publish({path: text.encode()})
+    except UsageError as error:  # its hint is for products
+        raise UsageError(
+            "A file with different content already exists",
+            path=path,
+            hint="Move it or choose another file name.",
+        ) from error
     click.echo(f"{path}: edit it, then `arrayred reduce {night.folder} -o OUT --night-file {path}`")
 
 

@@ -320,7 +320,7 @@ def require_named(
         labels = [*(frame.label for frame in frames), *(label for label, _ in out)]
         near = difflib.get_close_matches(pattern, labels, n=1, cutoff=0.5)
         raise UsageError(
-            f"{what} names {pattern!r},but no frame has this name",
+            f"{what} names {pattern!r}, but no frame has this name",
             value=pattern,
             hint=f"Did you mean {near[0]!r}?" if near else "See `arrayred inspect`.",
         )

@@ -201,9 +201,8 @@ def test_a_night_recorded_by_another_version_is_refused_by_name(done: Job) -> No
         whole["schema"] = 1
     report = reduce_one(done)
     assert report.exit_code == 2
-    assert (
-        f"{done.output.out}: What was made here was recorded by another" in report.lines[0].reason
-    )
+    reason = report.lines[0].reason
+    assert f"{done.output.out}: The products here were written by another version" in reason
 
 
 def test_a_night_with_a_failed_target_is_opened_again(

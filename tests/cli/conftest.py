@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import re
 import shutil
 import signal
 import sys
@@ -30,6 +31,11 @@ class Told(NamedTuple):
 
 
 Call = Callable[..., Told]
+
+
+def without_seconds(text: str) -> str:
+    """Return what a command printed without the seconds at the end of a line."""
+    return re.sub(r"[\d.]+ s$", "", text, flags=re.MULTILINE)
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:

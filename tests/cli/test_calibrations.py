@@ -252,7 +252,7 @@ def test_without_a_dark_the_bias_alone_is_subtracted_and_said(
     expected = less(pixels(biased, "v-*"), np.median(pixels(biased, "bias*"), axis=0))
     assert np.array_equal(image.astype(np.float32), expected)
     assert (header["CALSTAT"], header["ARBIAS"]) == ("B", "master_bias.fits")
-    assert "thereisnodark:onlythebiaswassubtracted" in remarks(product("Vega"))
+    assert "nodarkframes:onlythebiaswassubtracted" in remarks(product("Vega"))
 
 
 def test_no_dark_takes_the_bias_though_there_are_darks(stars: Path, arrayred: Call) -> None:

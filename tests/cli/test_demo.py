@@ -11,7 +11,7 @@ from astropy.io import fits
 from matplotlib.image import imread
 
 from arrayred.simulate import SimulatedNight
-from tests.cli.conftest import Call, contents
+from tests.cli.conftest import Call, contents, without_seconds
 from tests.cli.pages import ROOT
 
 
@@ -54,7 +54,7 @@ def test_the_light_it_prints_is_that_of_the_file_and_a_second_demo_mends_what_wa
     for name in changed:
         Path("arrayred-demo", name).write_bytes(b"by hand")
     again = arrayred("demo", "--no-figures")
-    first, second = (re.sub(r"[\d.]+ s$", "", one.out, flags=re.M) for one in (told, again))
+    first, second = (without_seconds(one.out) for one in (told, again))
     assert (again.code, again.err, second) == (0, "", first)
     after = contents(Path("arrayred-demo"))
     assert {name: raw for name, (raw, _) in after.items()} == {

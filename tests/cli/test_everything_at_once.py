@@ -173,13 +173,14 @@ def test_a_target_is_what_it_would_be_alone_and_what_takes_no_part_is_said_with_
         clean(messy, target, arrayred)
     for target, name in itertools.product(("Vega", "Deneb", "59_Cyg"), TABLES):
         assert table("out", target, name) == table(f"alone_{target}", target, name), target
-    out = [line.removeprefix("  left out ") for line in told.out.splitlines() if "left out" in line]
+    start = "  not used             "
+    out = [line.removeprefix(start) for line in told.out.splitlines() if line.startswith(start)]
     reasons = {
         name: line.rpartition(": ")[2]
         for line in out
         for name in line.partition(": ")[0].split(", ")
     }
-    assert reasons.pop("v-light-002 (1)") == "the same frame as v-light-002"
+    assert reasons.pop("v-light-002 (1)") == "duplicate of v-light-002"
     assert {reasons.pop(f"nina/{n}") for n in ("master_dark_600s", "Vega_combined")} == {
         "a combined image, not a raw frame"
     }

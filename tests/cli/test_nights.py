@@ -66,7 +66,7 @@ def test_frames_named_instead_of_their_folder_are_told_the_folder(
 ) -> None:
     told = arrayred("reduce", *sorted((three / "night-0").iterdir()), "-o", "out")
     assert (told.code, told.out) == (2, "")
-    assert re.search(rf"files were named, .* Name the folder, {three / 'night-0'}\.", told.err)
+    assert re.search(rf"files given, .* Name the folder, {three / 'night-0'}\.", told.err)
 
 
 @pytest.mark.usefixtures("three")
@@ -254,9 +254,9 @@ def test_where_nothing_can_be_locked_that_is_said(
 ) -> None:
     monkeypatch.setattr(publish, "fcntl", None)
     told = reduced(arrayred)
-    assert told.err.startswith("arrayred: warning: out: nothing can be locked here")
+    assert told.err.startswith("arrayred: warning: out: this file system has no locks")
     one = arrayred("reduce", NIGHTS[0], "-o", "one", "--no-figures")
-    assert (one.code, "one: nothing can be locked here" in one.err) == (0, True)
+    assert (one.code, "one: this file system has no locks" in one.err) == (0, True)
 
 
 @pytest.mark.usefixtures("three")

@@ -16,7 +16,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from arrayred.cli.reduce import reduce
-from arrayred.io import LOG_FILE, STATE_FOLDER
+from arrayred.io import LOG_FILE, PAGE, STATE_FOLDER
 from tests.cli.conftest import Call, contents, whole
 from tests.conftest import Run
 from tests.procedure import Tables, run_procedure
@@ -707,7 +707,12 @@ def test_two_runs_in_different_places_give_the_same_bytes(
     assert arrayred("reduce", night, "-o", "deep/out", *options).code == 0
     here, there = contents(tmp_path / "deep" / "out"), contents(tmp_path / "elsewhere" / "o")
     assert any(name.endswith(".png") for name in here)
+    pages = [folder.pop(PAGE)[0].decode().splitlines() for folder in (here, there)]
     assert {n: c for n, (c, _) in here.items()} == {n: c for n, (c, _) in there.items()}
+    ((own, other),) = (pair for pair in zip(*pages, strict=True) if len({*pair}) == 2)
+    start = "<pre><code>arrayred reduce "  # the command that makes a page again names its folders
+    assert own.startswith(f"{start}{night} -o {tmp_path}/deep/out ")
+    assert other.startswith(f"{start}&#39;{tmp_path}/elsewhere/another night&#39; -o ")
 
 
 def test_a_relative_and_an_absolute_night_give_the_same_bytes(

@@ -224,7 +224,9 @@ def test_a_night_dispersed_along_the_columns_is_turned_and_said_so(
 ) -> None:
     make_night(tmp_path / "night", turned, turned)
     warned = "dispersed along the columns (no DISPAXIS card): the trace of star-001 runs along"
-    out = assert_right(arrayred, warned=f"{warned} column 111. use --dispersion-axis x")
+    out = assert_right(
+        arrayred, warned=f"{warned} column 111; use --dispersion-axis x if this is wrong"
+    )
     assert fits.getval("out/targets/Vega/Vega_combined.fits", "DISPAXIS") == 2
     assert "rows are the file's columns" in out
 
