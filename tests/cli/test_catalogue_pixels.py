@@ -150,8 +150,8 @@ def second_card(path: Path, card: str) -> None:
 @pytest.mark.parametrize(
     ("card", "finding"),
     [
-        ("EXPTIME =                 60.0", r"EXPTIME stands 2 times .* with 600.0 and 60.0"),
-        ("IMAGETYP= 'Flat Field'", r"IMAGETYP stands 2 times .*'Light Frame' and 'Flat Field'"),
+        ("EXPTIME =                 60.0", r"EXPTIME appears 2 times .* with 600.0 and 60.0"),
+        ("IMAGETYP= 'Flat Field'", r"IMAGETYP appears 2 times .*'Light Frame' and 'Flat Field'"),
     ],
 )
 def test_cards_that_contradict_each_other_are_refused_by_name(
