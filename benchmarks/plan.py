@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arrayred.batch import Job, OutputOptions, reduce_one
-from benchmarks.nights import SHAPE, linked_nights
+from benchmarks.nights import SHAPE, simulated_nights
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -239,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="arrayred-plan-", dir=options.folder) as temporary:
         folder = Path(temporary)
-        nights = linked_nights(folder / "nights", options.nights, 2, SHAPE)
+        nights = simulated_nights(folder / "nights", options.nights, SHAPE)
         print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors", file=sys.stderr)
         night = cost_of(nights[:6], folder / "cost")
         site, measured = site_of(nights, folder / "out")

@@ -438,8 +438,8 @@ class HeaderValues:
             self.refusals.append(self._contradiction(known[0].keyword, rivals))
         elif len(meant) > 1:
             self.warnings.append(
-                f"{known[0].keyword} stands {len(rivals)} times in the header: the value that is a "
-                "valid frame type is used"
+                f"{known[0].keyword} appears {len(rivals)} times in the header: the value that is "
+                "a valid frame type is used"
             )
         if known[0].keyword != first:
             self.warnings.append(
@@ -456,7 +456,7 @@ class HeaderValues:
     def _contradiction(self, keyword: str, values: Sequence[Value]) -> HeaderError:
         told = f", or set its {_told_as(keyword in self._keywords['exptime'], self._path)}"
         return HeaderError(
-            f"{keyword} stands {len(values)} times in the header, with {_listed_values(values)}",
+            f"{keyword} appears {len(values)} times in the header, with {_listed_values(values)}",
             path=self._path,
             keyword=keyword,
             value=tuple(values),

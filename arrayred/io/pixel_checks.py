@@ -1030,7 +1030,7 @@ def _without_pedestal(frame: Frame) -> Frame:
         image=replace(frame.image, source=replace(source, pixels=shifted)),
         verdicts=(
             *frame.verdicts,
-            PixelDecision("header", f"are read with the pedestal {size:g} subtracted"),
+            PixelDecision("header", f"read with the pedestal {size:g} subtracted"),
         ),
     )
 
@@ -1247,7 +1247,7 @@ _MOST_WORDS = 3
 """A folder with a longer name may mention darks without containing them."""
 _STRAY_FRACTION = 0.01
 """The fraction of pixels, from dead columns, allowed in the gap below a raw frame's level."""
-_PROVEN = "unsigned 16-bit counts stored as signed; read as unsigned"
+_PROVEN = "unsigned counts stored as signed; read as unsigned"
 
 
 @dataclass(frozen=True)
@@ -1287,7 +1287,7 @@ def unwrap_unsigned(
     if unsigned == "as-declared":
         return list(frames)
     if unsigned == "wrapped":
-        told = PixelDecision("option", "are read as unsigned counts stored as signed")
+        told = PixelDecision("option", _PROVEN)
         return [_as_unsigned(f, told) if _may_be_wrapped(f) else f for f in frames]
     doubtful = [frame for frame in frames if _may_be_wrapped(frame)]
     references = [*_unsigned_references(doubtful)]
@@ -1560,7 +1560,7 @@ def _with_overscan(group: Sequence[Frame]) -> Iterator[tuple[str, Frame]]:
     for frame in group:
         if columns is not None and trim is not None:
             overscan = Section(columns, trim.rows)
-            told = f"have the overscan {overscan}, found from the pixels: it receives no light"
+            told = f"overscan {overscan}, found from the pixels: it receives no light"
             verdicts = (*frame.verdicts, PixelDecision("header", told))
             frame = replace(frame, sections=Sections(overscan, trim), verdicts=verdicts)
         yield frame.label, frame

@@ -538,7 +538,7 @@ def product_header(provenance: Provenance, filename: str) -> Header:
     _name_inputs(header, [*provenance.frames, *provenance.calibrations], provenance.checksums)
     told = (v.text for frame in provenance.frames for v in frame.verdicts if v.source == "header")
     for text in dict.fromkeys(told):
-        header.note("HISTORY", f"arrayred: the frames {text}")
+        header.note("HISTORY", f"arrayred: frames: {text}")
     for step in provenance.steps:
         header.note("HISTORY", f"arrayred: {step}")
     for old in replaced:

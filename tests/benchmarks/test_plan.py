@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.nights import linked_nights
+from benchmarks.nights import simulated_nights
 from benchmarks.plan import Night, Site, Took, cost_of, forecast, most_workers, page
 
 NIGHT = Night(seconds=0.5, read=40_000_000, written=10_000_000, calls=100, sent=3_000)
@@ -58,7 +58,7 @@ def test_the_page_tells_what_is_measured_and_what_is_assumed() -> None:
 
 
 def test_a_nights_cost_is_that_of_its_files(tmp_path: Path) -> None:
-    nights = linked_nights(tmp_path / "nights", 3, 1, (160, 120))
+    nights = simulated_nights(tmp_path / "nights", 3, (160, 120))
     cost = cost_of(nights, tmp_path / "out")
     frames = sum(path.stat().st_size for path in nights[0].iterdir())
     assert cost.read == frames

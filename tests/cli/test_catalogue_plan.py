@@ -94,9 +94,9 @@ def targets() -> set[str]:
     [
         ({"XBINNING": 2, "YBINNING": 2}, {}, "different binning"),
         ({}, {"XBINNING": 1, "YBINNING": 2}, "different binning"),
-        ({"XORGSUBF": 0, "YORGSUBF": 0}, {"XORGSUBF": 0, "YORGSUBF": 64}, "other origin"),
-        ({"READOUTM": "Fast"}, {"READOUTM": "Slow"}, "other readout"),
-        ({"GAIN": 100}, {"GAIN": 0}, "other gain setting"),
+        ({"XORGSUBF": 0, "YORGSUBF": 0}, {"XORGSUBF": 0, "YORGSUBF": 64}, "different origin"),
+        ({"READOUTM": "Fast"}, {"READOUTM": "Slow"}, "different readout"),
+        ({"GAIN": 100}, {"GAIN": 0}, "different gain setting"),
     ],
 )
 def test_a_dark_read_in_another_way_is_refused_with_both_named(
@@ -119,7 +119,7 @@ def test_a_dark_of_another_shape_is_refused_with_both_named(
     told = arrayred(*REDUCE)
     assert (told.code, Path("out").exists()) == (4, False)
     pair = f"3 x 600 s of 120 x 160 pixels.*5 x 600 s of {shape[1]} x {shape[0]} pixels"
-    assert re.search(f"{pair}.*other shape", told.err)
+    assert re.search(f"{pair}.*different shape", told.err)
 
 
 # Temperatures (33)

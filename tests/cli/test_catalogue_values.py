@@ -128,7 +128,8 @@ def test_a_mask_that_cannot_serve_is_told_before_anything_is_written(
     night: Path, arrayred: Call
 ) -> None:
     assert night.is_dir()
-    for path, why in [(mask((50, 60)), "has 60 x 50"), ("nowhere.fits", "is no mask: There is no")]:
+    missing = "is not a valid mask: No such file"
+    for path, why in [(mask((50, 60)), "has 60 x 50"), ("nowhere.fits", missing)]:
         told = arrayred("reduce", "night", "-o", "out", "--bad-pixels", path, *QUIET)
         assert told.code == 2
         assert f"{path}: --bad-pixels {why}" in told.err
@@ -155,7 +156,7 @@ def test_an_instrument_file_tells_what_headers_do_not(night: Path, arrayred: Cal
     assert told.code == 0, told.err
     header = fits.getheader(Path("out") / STAR / "Simulated_star_combined.fits")
     assert header["GAINEFF"] == 6.0
-    assert "gain 2 (from header)" in " ".join(map(str, header["HISTORY"]))
+    assert "gain 2 (from instrument file)" in " ".join(map(str, header["HISTORY"]))
 
 
 @pytest.mark.parametrize(

@@ -139,9 +139,11 @@ def test_amplifiers_side_by_side_make_the_frame_they_were_cut_from(
     assert (told.code, told.err) == (0, "")
     assert np.array_equal(flux(), whole_flux)
     history = "".join(fits.getheader(SPECTRUM)["HISTORY"])
-    assert "frames put together from 2 images (AMP1, AMP2)" in history
+    assert "frames: joined from 2 images (AMP1, AMP2)" in history
     planned = arrayred("inspect", "night", "--plan")
-    assert "header: 8 frames put together from 2 images (AMP1, AMP2)" in planned.out
+    assert re.search(
+        r"8 frames +joined from 2 images \(AMP1, AMP2\) \(from the header\)", planned.out
+    )
 
 
 def test_each_amplifier_loses_its_own_overscan_and_gain(
@@ -170,7 +172,7 @@ def test_images_that_nothing_places_are_told_and_each_can_be_had(
         amplifiers(path, Amplifier(left=True), Amplifier(left=False), place="")
     told = arrayred("reduce", "night", "-o", "out", "--no-figures")
     assert told.code == 0
-    lines = [line for line in told.err.splitlines() if "2 images a file" in line]
+    lines = [line for line in told.err.splitlines() if "2 images per file" in line]
     (line,) = lines
     assert re.search(r"dark-001 to light-003 \(8\): .* only the first, AMP1, is read", line)
     assert line.endswith("DETSEC is missing; use --extension NAME for another")
@@ -196,7 +198,7 @@ def test_images_that_overlap_are_not_put_together(arrayred: Call, night: Path) -
         amplifiers(path, Amplifier(left=True), Amplifier(left=True))
     told = arrayred("reduce", "night", "-o", "out", "--no-figures")
     assert told.code == 0
-    assert "is read, since their DETSEC overlap or leave gaps; --extension" in told.err
+    assert "is read because their DETSEC overlap or leave gaps; use --extension NAME" in told.err
 
 
 def test_amplifiers_of_packed_files_are_put_together_too(

@@ -164,7 +164,7 @@ def test_a_gain_that_the_pixels_contradict_is_replaced_and_told(
     told = arrayred("reduce", raw, "-o", "out", "--no-figures").out
     assert re.search(
         r"Check +the gain is 24 electron/adu by the header, but 1\.[3-7]\d* \+- 0\.\d+, "
-        r"measured from 3 lights; the measured one is used\. Set gain under \[detector\]",
+        r"measured from 3 light frames; the measured gain is used\. Set gain under \[detector\]",
         told,
     )
     header = fits.getheader("out/targets/Star/Star_spectrum.fits")

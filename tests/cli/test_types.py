@@ -85,7 +85,7 @@ def test_of_a_doubled_type_card_the_word_with_a_meaning_counts_with_one_warning(
     tmp_path: Path, arrayred: Call
 ) -> None:
     make_night(tmp_path / "night", twice, twice)
-    warned = "dark-001 to star-003 (8): OBSTYPE stands 2 times in the header"
+    warned = "dark-001 to star-003 (8): OBSTYPE appears 2 times in the header"
     assert_right(arrayred, warned=warned)
 
 

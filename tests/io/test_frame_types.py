@@ -207,8 +207,8 @@ def test_a_hierarch_card_is_found_with_and_without_that_word(
 @pytest.mark.parametrize(
     ("cards", "kind", "told"),
     [
-        ([("OBSTYPE", "OBJECT"), ("OBSTYPE", 1)], "light", "OBSTYPE stands 2 times"),
-        ([("OBSTYPE", 0), ("OBSTYPE", "DARK")], "dark", "OBSTYPE stands 2 times"),
+        ([("OBSTYPE", "OBJECT"), ("OBSTYPE", 1)], "light", "OBSTYPE appears 2 times"),
+        ([("OBSTYPE", 0), ("OBSTYPE", "DARK")], "dark", "OBSTYPE appears 2 times"),
         ([("IMAGETYP", "raw"), ("OBSTYPE", "DARK")], "dark", "IMAGETYP is 'raw', which is not"),
         ([("OBSTYPE", "DARK"), ("OBSTYPE", "dark")], "dark", ""),
         ([("IMAGETYP", "object"), ("FRAME", "FK5")], "light", ""),

@@ -30,7 +30,7 @@ def test_exposures_that_contradict_each_other_are_a_problem(second: str, image: 
     (problem,) = frame.problems
     assert frame.exptime is None
     assert (problem.keyword, problem.path) == ("EXPTIME", str(image.source.path))
-    assert "EXPTIME stands 2 times in the header, with 600.0 and" in str(problem)
+    assert "EXPTIME appears 2 times in the header, with 600.0 and" in str(problem)
 
 
 def test_types_that_mean_the_same_agree(image: ImageHDU) -> None:
@@ -52,7 +52,7 @@ def test_of_types_one_of_which_means_nothing_the_other_counts(image: ImageHDU) -
     frame = told(image, "IMAGETYP= 'Quux'", "IMAGETYP= 'Dark Frame'")
     assert (frame.frame_type, frame.refusals) == ("dark", ())
     (warning,) = frame.warnings
-    assert "IMAGETYP stands 2 times" in warning
+    assert "IMAGETYP appears 2 times" in warning
 
 
 def test_types_under_different_keywords_are_tried_in_order(image: ImageHDU) -> None:

@@ -51,7 +51,7 @@ def test_a_pedestal_is_a_verdict_of_the_plan(tmp_path: Path) -> None:
     values = counts(118.0).astype(np.int16)
     write(tmp_path / "light.fit", values, "Light Frame", CALSTAT="D", PEDESTAL=-100)
     (found,) = ar.open_night(tmp_path).frames
-    assert found.verdicts == (("header", "are read with the pedestal 100 subtracted"),)
+    assert found.verdicts == (("header", "read with the pedestal 100 subtracted"),)
 
 
 def test_compressed_frames_lose_their_pedestal_too(tmp_path: Path) -> None:

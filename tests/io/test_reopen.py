@@ -241,7 +241,7 @@ def nameless_table(path: Path) -> None:
 NO_PRODUCTS: dict[str, tuple[Any, type[FrameError], str]] = {
     "nothing": (lambda path: None, ForeignFileError, "No such file"),
     "a folder": (lambda path: path.mkdir(), ForeignFileError, "not a regular file"),
-    "text": (lambda path: path.write_text("x y\n" * 2000), ForeignFileError, "No FITS files"),
+    "text": (lambda path: path.write_text("x y\n" * 2000), ForeignFileError, "not a FITS file"),
     "an empty file": (lambda path: path.touch(), FrameError, "is empty"),
     "a raw frame": (raw_frame, ForeignFileError, "no ARVERSN.*open_frames"),
     "integers": (

@@ -43,7 +43,8 @@ def test_an_unknown_unit_is_taken_for_adu_with_a_warning(spelling: str, tmp_path
     path = write(tmp_path / "a.fit", spelling)
     frame = frame_from_header("a", scan(path), Instrument.load("generic"))
     assert frame.unit == "adu"
-    assert frame.warnings == (f"the unit {spelling!r} of the pixels is unknown; ADU assumed",)
+    told = f"check: the unit {spelling!r} of the pixels is unknown; ADU assumed"
+    assert frame.warnings == (told,)
 
 
 def test_frames_of_two_units_are_no_cube(tmp_path: Path) -> None:
