@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--overwrite", is_flag=True, help="Overwrite the report, whatever it contains.")
 @click.option(
-    "--interactive", is_flag=True, help="Also write interactive pages with zoom and hover (needs bokeh)."
+    "--interactive",
+    is_flag=True,
+    help="Also write interactive pages with zoom and hover (needs bokeh).",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
 def report(out: Path, overwrite: bool, interactive: bool, quiet: bool) -> None:
