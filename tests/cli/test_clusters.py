@@ -166,13 +166,14 @@ def test_a_run_with_workers_that_is_interrupted_stops_soon(
     ],
 )
 def test_ctrl_c_ends_all_processes_of_a_terminal_with_a_line(
-    three: Path, way: str, n_signals: int, moment: float | str
+    tmp_path: Path, way: str, n_signals: int, moment: float | str
 ) -> None:
-    run = in_session_of_its_own(three.parent, "out", "-q", way, "2")
+    write_nights(tmp_path / "nights", 60)  # more than are finished within 3.2 s
+    run = in_session_of_its_own(tmp_path, "out", "-q", way, "2")
     if isinstance(moment, float):
         time.sleep(moment)
     else:
-        wait_for(lambda: list((three.parent / "out").rglob("Vega_*.fits")))
+        wait_for(lambda: list((tmp_path / "out").rglob("Vega_*.fits")))
     pressed = time.monotonic()
     for _ in range(n_signals):
         if run.poll() is None:
