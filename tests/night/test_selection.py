@@ -123,7 +123,7 @@ def test_a_pattern_that_names_nothing_names_the_nearest() -> None:
     with pytest.raises(UsageError) as caught:
         require_named(NIGHT, [], ["b-10", "sub/a-13"], "target 'x'")
     assert str(caught.value) == (
-        "target 'x' names 'sub/a-13',but no frame has this name. Did you mean 'sub/a-12'?"
+        "target 'x' names 'sub/a-13', but no frame has this name. Did you mean 'sub/a-12'?"
     )
     with pytest.raises(UsageError, match="See `arrayred inspect`"):
         require_named(NIGHT, [], ["zzzzzz*"], "target 'x'")
