@@ -508,7 +508,7 @@ KINDS = {
         lambda seed: IndependentNight(_STAR, Camera(bias=-100.0), seed=seed),
         bias=100.0,
         width=None,
-        told="cut off at 0",
+        told="clipped at 0",
     ),
     "full wells": Kind(_full_well(3, 0.01), told="saturated"),
     "full wells that differ": Kind(_full_well(3, 0.03), told="saturated"),
