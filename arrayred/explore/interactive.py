@@ -9,6 +9,7 @@ evaluate code, since the boxes that mask flagged columns are code that Bokeh com
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,16 @@ from bokeh.embed import components
 from bokeh.layouts import column
 from bokeh.models import CheckboxGroup, CustomJS, HoverTool, Range1d
 from bokeh.resources import Resources
+from numpy.typing import NDArray
 
-from arrayred.errors import UsageError
+from arrayred.errors import ArrayredError, UsageError
 from arrayred.explore.figures import PanelView
 from arrayred.io.ledger import Entry, Ledger
 from arrayred.model import DQ, DQ_MEANINGS, FLUX, VARIANCE, X
 from arrayred.plots.figures import compare
 from arrayred.plots.figures import spectrum as spectrum_sheet
 from arrayred.plots.panels import Axis, Curve, Panel
-from arrayred.report.pages import Found, publish_page, shown
+from arrayred.report.pages import publish_page, spectra_of
 from arrayred.report.render import page
 from arrayred.report.run import evening_of, gathered
 
@@ -58,13 +60,15 @@ def write_interactive(out: Path, *, overwrite: bool = False) -> Path:
     """
     ledger = Ledger(out)
     finished = gathered(out, ledger)
-    targets = [shown(finished, target) for target in finished.targets]
-    spectra = {found.stem: found for one in targets for found in one.spectra}
+    spectra: dict[str, xr.Dataset] = {}
+    for target in finished.targets:
+        with suppress(ArrayredError):  # of damaged products the report tells
+            spectra |= spectra_of(finished, target)
     if not spectra:
         raise UsageError(
             "No spectrum was finished here", path=out, hint="Name an output folder with spectra."
         )
-    figures = {stem: _spectrum_figure(found.spectrum) for stem, found in spectra.items()}
+    figures = {stem: _spectrum_figure(spectrum) for stem, spectrum in spectra.items()}
     together = _overlay(spectra) if len(spectra) > 1 else None
     whole = [*([] if together is None else [together]), *figures.values()]
     script, roots = _with_fixed_ids(*components(whole, wrap_script=False, wrap_plot_info=False))
@@ -94,9 +98,9 @@ def _with_fixed_ids(script: str, roots: Any) -> tuple[str, list[tuple[str, str]]
     return _ID.sub(lambda match: found[match[0]], script), named
 
 
-def _overlay(spectra: dict[str, Found]) -> Any:
+def _overlay(spectra: dict[str, xr.Dataset]) -> Any:
     """Return all spectra over each other; a click on the legend hides one."""
-    sheet = compare({stem: one.spectrum for stem, one in spectra.items()}, normalised=True)
+    sheet = compare(spectra, normalised=True)
     view = PanelView(_HEIGHT, tools=_TOOLS)
     view.show(sheet.rows[0][0])
     view.figure.legend.update(orientation="vertical", location="top_left")
@@ -105,10 +109,10 @@ def _overlay(spectra: dict[str, Found]) -> Any:
 
 def _spectrum_figure(spectrum: xr.Dataset) -> Any:
     """Return the flux, its S/N and the sky of a spectrum, zoomed together, with boxes for flags."""
-    panels = [row[0] for row in spectrum_sheet(spectrum).rows]
+    panels, values = [row[0] for row in spectrum_sheet(spectrum).rows], _columns(spectrum)
     axis = panels[0].x
     if VARIANCE in spectrum:
-        panels.insert(1, _snr_panel(spectrum, axis, panels[0]))
+        panels.insert(1, _snr_panel(values["snr"], axis, panels[0]))
     shared = Range1d(axis.low, axis.high, reset_start=axis.low, reset_end=axis.high)
     views = [
         PanelView(_LOWER_HEIGHT if i else _HEIGHT, x=shared, tools=_TOOLS)
@@ -117,7 +121,7 @@ def _spectrum_figure(spectrum: xr.Dataset) -> Any:
     for view, panel in zip(views, panels, strict=True):
         view.show(panel)
     flux = next(drawn for drawn in views[0].drawn if drawn.kind == (Curve, "flux"))
-    flux.source.data = {**flux.source.data, **_columns(spectrum)}
+    flux.source.data = {**flux.source.data, **values}
     views[0].figure.add_tools(
         HoverTool(
             renderers=flux.glyphs,
@@ -136,9 +140,8 @@ def _spectrum_figure(spectrum: xr.Dataset) -> Any:
     return column(*figures, *boxes, sizing_mode="stretch_width")
 
 
-def _snr_panel(spectrum: xr.Dataset, axis: Axis, above: Panel) -> Panel:
+def _snr_panel(snr: NDArray[np.float64], axis: Axis, above: Panel) -> Panel:
     curve = next(mark for mark in above.marks if isinstance(mark, Curve))
-    snr = _columns(spectrum)["snr"]
     top = float(np.nanmax(snr, initial=1.0))
     return Panel(axis, Axis("S/N per pixel", 0.0, 1.05 * top), (Curve(curve.x, snr, "means"),))
 

@@ -675,6 +675,14 @@ def _moment(value: Any) -> str:
     return UNKNOWN if np.isnat(value) else str(value.astype("datetime64[s]")).replace("T", " ")
 
 
+def spectra_of(finished: Finished, target: TargetLine) -> dict[str, xr.Dataset]:
+    """Return the spectra of a finished target by the first part of the names of their files."""
+    entry = None if target.error else finished.entry_of(target)
+    folder = finished.out / "targets" / target.name
+    stems = () if entry is None else stems_of(entry.products)
+    return {stem: open_product(folder / f"{stem}_spectrum.fits") for stem in stems}
+
+
 def shown(finished: Finished, target: TargetLine) -> Shown:
     """Return a target with its products read back."""
     place = finished.out / "targets" / target.name / f"{target.name}_combined.fits"
@@ -685,13 +693,12 @@ def shown(finished: Finished, target: TargetLine) -> Shown:
         image = transpose_to_x(open_product(place))
         if entry is None:  # of a target without spectrum the image may be there
             return _without_spectrum(target, image)
-        stems = stems_of(entry.products)
-        spectra = [open_product(place.with_name(f"{stem}_spectrum.fits")) for stem in stems]
+        spectra = spectra_of(finished, target)
         lamps = [
             (read_arc(place.with_name(f"{stem}_arc.ecsv")), read_lines(lines))
             if any(one.endswith(f"/{lines.name}") for one in entry.products)
             else None
-            for stem in stems
+            for stem in spectra
             for lines in [place.with_name(f"{stem}_{LINES}")]
         ]
     except ArrayredError as error:
@@ -700,8 +707,8 @@ def shown(finished: Finished, target: TargetLine) -> Shown:
         return _without_spectrum(target, image, str(error), files)
     n_rejected = int(np.count_nonzero(image[N_REJECTED])) if N_REJECTED in image else None
     found = []
-    for stem, spectrum, own in zip(stems, spectra, lamps, strict=True):
-        name = stem if len(stems) > 1 else target.name
+    for (stem, spectrum), own in zip(spectra.items(), lamps, strict=True):
+        name = stem if len(spectra) > 1 else target.name
         figure = charts.figure(quick_look(image, spectrum, name))
         found.append(Found(stem, spectrum, target, figure, n_rejected, own))
     if not found:
