@@ -681,6 +681,17 @@ def without_level(remark: str) -> str:
     return remark.removeprefix(_CHECK)
 
 
+def level_of(remark: str) -> tuple[Literal["check", "note"], str]:
+    """Return the level of a remark, and its text.
+
+    Examples
+    --------
+    >>> level_of(to_check("two stars")), level_of("trimmed")
+    (('check', 'two stars'), ('note', 'trimmed'))
+    """
+    return "check" if is_check(remark) else "note", without_level(remark)
+
+
 def remark_about(subject: str, remark: str) -> str:
     """Return a remark with what it is about before its text; its level is unchanged."""
     about = f"{subject}: {without_level(remark)}"

@@ -74,7 +74,7 @@ from arrayred.io.ledger import (
 from arrayred.io.pixel_checks import forget_samples
 from arrayred.io.publish import output_lock, publish, storage_error
 from arrayred.io.remote import without_secrets
-from arrayred.model import is_check, without_level
+from arrayred.model import level_of
 from arrayred.night import Flat, Group, Night, Plan, open_night
 from arrayred.night.groups import slug
 from arrayred.night.night import CachePolicy, with_local_pixels
@@ -827,8 +827,8 @@ def night_log(
     with _written(records, output.out) as end:
         note("night", {"folder": str(night.folder), "frames": len(night.frames)})
         for text in _night_warnings(night, plan, output):
-            event, level = ("check", logging.WARNING) if is_check(text) else ("note", logging.INFO)
-            note(event, {"text": without_level(text)}, level)
+            level, told = level_of(text)
+            note(level, {"text": told}, logging.WARNING if level == "check" else logging.INFO)
         end["failed"] = 0
 
         def log(outcome: Outcome) -> None:

@@ -201,14 +201,12 @@ def _frame_row(frame: Frame, night: Night) -> dict[str, Any]:
 
 def _remarks(night: Night) -> list[tuple[Level, str]]:
     """Return a line for each problem, each remark and each file that is not used, by level."""
-    from arrayred.model import is_check, without_level
+    from arrayred.model import level_of
     from arrayred.night import problems_of, warnings_of
 
     wrong = [*night.problems, *(error for frame in night.frames for error in problems_of(frame))]
     lines: list[tuple[Level, str]] = [("problem", str(error)) for error in wrong]
-    lines += [
-        ("check" if is_check(text) else "note", without_level(text)) for text in warnings_of(night)
-    ]
+    lines += map(level_of, warnings_of(night))
     lines += [("note", f"{name}: {reason}; not used") for name, reason in night.left_out]
     return [(level, printable(text)) for level, text in lines]
 

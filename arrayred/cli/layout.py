@@ -46,9 +46,10 @@ def message(level: Level, text: str) -> None:
 
 def remark(text: str) -> None:
     """Print a remark on a night to stderr, under its level."""
-    from arrayred.model import is_check, without_level
+    from arrayred.model import level_of
 
-    message("check" if is_check(text) else "note", printable(without_level(text)))
+    level, told = level_of(text)
+    message(level, printable(told))
 
 
 def labelled(label: str, text: str, indent: int = 2) -> str:

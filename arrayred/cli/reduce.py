@@ -295,7 +295,7 @@ def _target_text(target: Target) -> str:
 def _print_spectrum(facts: Mapping[str, Any], *, verbose: bool) -> None:
     """Print the results of one spectrum."""
     from arrayred.batch import procedure_lines
-    from arrayred.model import is_check, without_level
+    from arrayred.model import level_of
 
     lines = spectrum_lines(facts)
     if verbose or not lines:
@@ -304,8 +304,9 @@ def _print_spectrum(facts: Mapping[str, Any], *, verbose: bool) -> None:
     for label, text in lines:
         click.echo(labelled(label, text))
     for text in facts.get("remarks", ()):
-        line = labelled("Check" if is_check(text) else "Note", printable(without_level(text)))
-        is_coloured = is_check(text) and sys.stdout.isatty()
+        level, told = level_of(text)
+        line = labelled(level.capitalize(), printable(told))
+        is_coloured = level == "check" and sys.stdout.isatty()
         click.echo(line.replace("Check", coloured("Check", "check"), 1) if is_coloured else line)
 
 

@@ -34,7 +34,7 @@ from arrayred.io.frames import (
 from arrayred.io.header import Value
 from arrayred.io.ledger import PAGE, Ledger
 from arrayred.io.products import product_names
-from arrayred.model import Sections, is_check, remark_about, to_check, without_level
+from arrayred.model import Sections, is_check, level_of, remark_about, to_check, without_level
 from arrayred.night.groups import (
     Group,
     biases_of,
@@ -770,16 +770,12 @@ def plan_sections(
         "Targets": [*failed, *(line for one in plan.targets for line in _target_lines(one))],
         "Passes": [("", line) for line in _read_pass_lines(night, plan, memory)],
         "Products": [("", line) for line in _product_lines(plan)],
-        "Notes": [*_decision_lines(night), *map(_remark_line, plan.warnings)],
+        "Notes": [*_decision_lines(night), *map(level_of, plan.warnings)],
         "Not used": [("", line) for line in plan.left_out_lines()] or [("", "none")],
         "Memory": [("", f"at most {max(held, default=0) / 1e6:.1f} MB of pixels at a time")],
         "Problems": [("", str(problem)) for problem in plan.problems],
     }
     return {title: lines for title, lines in sections.items() if lines}
-
-
-def _remark_line(remark: str) -> tuple[str, str]:
-    return "check" if is_check(remark) else "note", without_level(remark)
 
 
 def _group_text(group: Group) -> str:
