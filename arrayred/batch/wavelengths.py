@@ -33,6 +33,7 @@ from arrayred.io.products import (
     with_new_wavelengths,
 )
 from arrayred.io.publish import Content, publish
+from arrayred.model import X
 from arrayred.steps.solution import (
     Corrections,
     Solved,
@@ -157,13 +158,13 @@ def carried_zero_point(reference: xr.Dataset) -> tuple[str, ZeroPoint]:
     )
 
 
-def _require_same_setting(reference: xr.Dataset, spectrum: xr.Dataset) -> None:
-    """Raise LampError where a pixel of a spectrum is not one of another's."""
-    one, other = (_pixel_width(each["wavelength"].values) for each in (reference, spectrum))
-    if reference.sizes["x"] != spectrum.sizes["x"] or abs(one / other - 1) > _SAME_DISPERSION:
+def _require_same_setting(reference: xr.Dataset, wavelength: NDArray[np.float64]) -> None:
+    """Raise LampError where pixels of wavelengths (x) are not those of a spectrum."""
+    one, other = map(_pixel_width, (reference["wavelength"].values, wavelength))
+    if reference.sizes["x"] != wavelength.size or abs(one / other - 1) > _SAME_DISPERSION:
         raise LampError(
             f"{reference.attrs['target']} has {reference.sizes['x']} pixels of {one:.3f} Angstrom, "
-            f"and this spectrum {spectrum.sizes['x']} of {other:.3f}",
+            f"and this spectrum {wavelength.size} of {other:.3f}",
             hint="Take the zero point of a target of the same setting.",
         )
 
@@ -192,7 +193,7 @@ def _files_of(
     bare = spectrum.drop_vars(old).drop_attrs(deep=False).assign_attrs(attrs)
     wanted = Corrections(recipe.zero_point, recipe.star_velocity, recipe.heliocentric)
     if reference is not None:
-        _require_same_setting(reference, with_wavelengths(bare, solved, header.values(), middle))
+        _require_same_setting(reference, solved.dispersion.wavelength(spectrum[X].values))
         wanted = wanted._replace(carried=carried_zero_point(reference))
     found = with_wavelengths(bare, solved, header.values(), middle, wanted)
     lamps = {name: arc.attrs["checksums"].get(name, "") for name in solved.lamps}
