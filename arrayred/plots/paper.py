@@ -151,8 +151,6 @@ _DIGIT, _NUMBERS, _TICK = 0.08, 0.155, 0.06
 """Width of a digit, height of a line of numbers, and their distance from the axis."""
 _EDGE, _LABEL, _HEADING, _ABOVE = 0.07, 0.21, 0.25, 0.38
 """The blank edge, the label of an axis, a title or a line of the legend, a second scale above."""
-_BAR = 0.16
-"""Distance of a colour bar and its width."""
 
 
 class _Room(NamedTuple):
