@@ -629,7 +629,7 @@ class LampTab:
         self.listed = w.Select(name="Listed lines", options={}, width=150)
         self.wavelength = w.TextInput(name="Wavelength (Angstrom, air)", width=180)
         self.name, self.remove, self.save = (
-            w.Button(name=name, button_type="primary", align="end", width=width)
+            w.Button(name=name, button_type="primary", width=width)
             for name, width in (("Name line", 100), ("Remove name", 120), ("Save lines", 100))
         )
         self.gas.param.watch(lambda _: self._choose_gas(), "value")
@@ -645,7 +645,7 @@ class LampTab:
         buttons = self.name, self.remove, self.save
         return pn.Column(
             self.said, self.arc.figure, self.residuals.figure, self.picked,
-            pn.FlexBox(*choices, *buttons), **_WIDE,
+            pn.FlexBox(*choices, *buttons, align_items="end"), **_WIDE,
         )  # fmt: skip
 
     def put(self, lines: LampLines | ArrayredError) -> None:

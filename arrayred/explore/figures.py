@@ -10,9 +10,11 @@ figure, where Bokeh would interpret some of it as mathematics.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
+from bokeh.core.property.descriptors import UnsetValueError
 from bokeh.models import (
     BasicTickFormatter,
     BoxAnnotation,
@@ -71,6 +73,8 @@ _AT_FIRST = {"aperture": 1, "sky": 2}
 _IMAGES = Pixels | Flags
 _LEFT, _RIGHT = 64, 12
 _TALL = 400
+_WITH_NAMES = 450
+"""Width of a panel, screen pixels, that has room for the names of lines."""
 _WIDE: dict[str, Any] = {"sizing_mode": "stretch_width"}
 
 
@@ -271,7 +275,8 @@ class PanelView:
                 drawn = Drawn(kind, source, self._add(mark, source))
             self.drawn.append(drawn)
             if label:
-                items.append(LegendItem(label={"value": label}, renderers=drawn.glyphs))
+                seen = [glyph for glyph in drawn.glyphs if glyph.visible]
+                items.append(LegendItem(label={"value": label}, renderers=seen))
         self.figure.renderers = [glyph for drawn in self.drawn for glyph in drawn.glyphs]
         curves = [drawn for drawn in self.drawn if drawn.kind[0] in (Curve, Points)]
         curves = [drawn for drawn in curves if drawn.kind[1] == "flux"] or curves
@@ -316,6 +321,8 @@ class PanelView:
                 upwards = {"angle": np.pi / 2, "text_baseline": "middle", "y_offset": -5}
                 font = {"text_font_size": "11px", "text_color": colour}
                 glyphs.append(figure.text(text="names", source=source, **upwards, **font))
+                with suppress(UnsetValueError):  # it has no width before it is shown
+                    glyphs[-1].visible = figure.inner_width >= _WITH_NAMES
             return glyphs
         return [figure.quad(source=source, color=colour, alpha=0.3)]
 
