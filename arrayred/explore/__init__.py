@@ -1,10 +1,11 @@
 """A page in the browser for viewing the frames of a night and choosing the rows of its spectra.
 
 What is computed does not depend on a browser: `data` holds the current view (a frozen `View`),
-reads the bytes that it needs (`GroupReader`), and makes its image and spectrum (`ExplorerModel`).
-`figures` draws them, and reduces an image to the brightness levels of its visible part; `app` is
-the page with its controls, the entry for a night file, and the server on the loopback. Panel and
-Bokeh are imported by `app` and `figures` alone.
+reads the bytes that it needs (`GroupReader`), and makes its image and spectrum (`ExplorerModel`);
+it saves the chosen rows and reduces with them (`Choices`), and names the lines of a lamp
+(`LampLines`). `figures` draws them, and reduces an image to the brightness levels of its visible
+part; `app` is the page with its controls, and the server on the loopback. `interactive` is the page
+of a finished night. Panel and Bokeh are imported by `app`, `figures` and `interactive` alone.
 """
 
 import lazy_loader

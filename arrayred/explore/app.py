@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import shlex
+import signal
 import socket
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -74,6 +75,8 @@ _GROWING: dict[str, Any] = {
 _WIDE: dict[str, Any] = {"sizing_mode": "stretch_width"}
 _TABS = ("Spectrum", "Pixel vs. frame", "Lamp lines", "Reduction")
 _REDUCE, _ALL, _OVERWRITE = "Reduce", "All targets", "Overwrite"
+_STOPPED = (130, -signal.SIGINT)
+"""Exit codes of a command that was interrupted, once it runs and while it starts."""
 
 
 _DARK = """
@@ -468,7 +471,9 @@ class ExplorerPage:
             self.outcome.object = message_html(str(done), is_error=True)
             return
         code, last = done
-        if code == 0:
+        if code in _STOPPED:
+            self.outcome.object = message_html("Stopped. Finished products are kept.")
+        elif code == 0:
             out = self._choices.command.out
             self.outcome.object = message_html(f"Reduced into {out}. {last}")
         else:

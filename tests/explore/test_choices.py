@@ -12,7 +12,7 @@ from arrayred.cli import cli
 from arrayred.cli.options import Options, settle_settings
 from arrayred.config import read_night_file
 from arrayred.errors import ArrayredError, NoDarkError, UsageError
-from arrayred.explore import ExplorerModel, View
+from arrayred.explore import ExplorerModel, View, app
 from arrayred.explore.data import Choices, ReduceCommand
 from arrayred.night import open_night
 
@@ -193,3 +193,28 @@ def test_a_folder_that_cannot_be_written_is_an_error(night: Path, tmp_path: Path
     (tmp_path / "out").write_text("a file")
     with pytest.raises(ArrayredError, match="cannot be written"):
         choices_for(night, tmp_path / "out").save(BY_HAND)
+
+
+def test_all_targets_are_reduced_without_naming_one(night: Path, tmp_path: Path) -> None:
+    command = command_for(tmp_path / "out")
+    assert command.words(night, "Vega", overwrite=True)[-3:] == ["--target", "Vega", "--overwrite"]
+    assert command.words(night, None) == ["reduce", str(night), "-o", str(tmp_path / "out")]
+    printed: list[str] = []
+    choices = Choices(open_night(night), command)
+    assert choices.reduce(STAR, printed.append, all_targets=True)[0] == 0
+    assert printed[0] == f"$ arrayred reduce {night} -o {tmp_path / 'out'}"
+
+
+def test_a_reduction_that_is_stopped_ends_as_after_an_interrupt(
+    night: Path, tmp_path: Path
+) -> None:
+    choices = choices_for(night, tmp_path)
+    choices.stop()  # of what does not run, nothing
+
+    def told(line: str) -> None:
+        if "master_dark_600s" in line:
+            choices.stop()
+
+    code, _ = choices.reduce(BY_HAND, told)
+    assert code in app._STOPPED
+    assert not list((tmp_path / "targets").rglob("*.fits"))

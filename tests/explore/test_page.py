@@ -236,6 +236,9 @@ def test_chosen_rows_are_saved_and_reduced_with(
     seen.page.get_by_role("button", name="Reduce").click()
     seen.shows(f"Reduced into {out}")
     seen.page.get_by_text("Overwrite", exact=True).click()
+    seen.page.get_by_role("button", name="Reduce").click()
+    seen.page.get_by_role("button", name="Stop").click()
+    seen.shows("Stopped. Finished products are kept.")
 
 
 def test_a_pixel_is_shown_through_the_frames(
