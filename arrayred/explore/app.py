@@ -465,19 +465,19 @@ class ExplorerPage:
         self.printed.object = _said("printed", lines)
 
     def _put_reduction(self, _view: View, done: tuple[int, str] | ArrayredError) -> None:
-        """Show how the reduction ended: its last line, or what is wrong."""
+        """Show how the reduction ended: its summary, or what is wrong."""
         self.controls.reduce.name = _REDUCE
         if isinstance(done, ArrayredError):
             self.outcome.object = message_html(str(done), is_error=True)
             return
-        code, last = done
+        code, end = done
         if code in _STOPPED:
             self.outcome.object = message_html("Stopped. Finished products are kept.")
         elif code == 0:
             out = self._choices.command.out
-            self.outcome.object = message_html(f"Reduced into {out}. {last}")
+            self.outcome.object = message_html(f"Reduced into {out}: {end}")
         else:
-            self.outcome.object = message_html(f"Exit code {code}. {last}", is_error=True)
+            self.outcome.object = message_html(f"Exit code {code}. {end}", is_error=True)
 
     def _mark(self) -> None:
         self.image_view.mark(self._bands, is_turned=self.model.is_turned(self.view))

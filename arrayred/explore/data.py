@@ -669,7 +669,7 @@ class Choices:
         all_targets: bool = False,
         overwrite: bool = False,
     ) -> tuple[int, str]:
-        """Save the rows of a view and run `arrayred reduce`; return its exit code and last line.
+        """Save the rows of a view and run `arrayred reduce`; return its exit code and its end.
 
         Parameters
         ----------
@@ -689,11 +689,14 @@ class Choices:
             text=True, encoding="utf-8", errors="replace", env=environment,
         ) as self._process:  # fmt: skip
             assert self._process.stdout is not None
-            last = ""
-            for line in self._process.stdout:
-                last = line.rstrip() or last
-                tell(line.rstrip())
-        return self._process.returncode, last
+            end: list[str] = []  # the summary: what is not indented, after the last blank line
+            for line in map(str.rstrip, self._process.stdout):
+                tell(line)
+                if not line:
+                    end = []
+                elif not line.startswith(" "):
+                    end.append(line)
+        return self._process.returncode, " ".join(f"{line.rstrip('.')}." for line in end)
 
     def stop(self) -> None:
         """Stop the command, as Ctrl-C does; finished products stay."""

@@ -49,9 +49,10 @@ def products(out: Path) -> dict[str, bytes]:
 def test_reduce_is_the_command_with_the_saved_night_file(night: Path, tmp_path: Path) -> None:
     printed: list[str] = []
     choices = choices_for(night, tmp_path / "page")
-    code, last = choices.reduce(BY_HAND, printed.append)
+    code, end = choices.reduce(BY_HAND, printed.append)
     assert code == 0, printed
-    assert last == f"Report: {tmp_path / 'page' / 'report.html'}"
+    assert end.startswith("1 target reduced, 0 failed, 0 frames unused, ")
+    assert end.endswith(f" s. Report: {tmp_path / 'page' / 'report.html'}.")
     assert any(line.startswith("1 target reduced, 0 failed") for line in printed)
     assert any("Simulated_star: combine" in line for line in printed)
     words = [
@@ -93,9 +94,9 @@ def test_errors_are_those_of_the_terminal(night: Path, tmp_path: Path) -> None:
     for path in night.glob("dark-*.fit"):
         path.unlink()
     printed: list[str] = []
-    code, last = choices_for(night, tmp_path).reduce(BY_HAND, printed.append)
+    code, end = choices_for(night, tmp_path).reduce(BY_HAND, printed.append)
     assert code == NoDarkError.exit_code
-    assert last.startswith("arrayred: error: No dark frames found.")
+    assert end.startswith("arrayred: error: No dark frames found.")
 
 
 def test_all_else_in_a_night_file_stays(night: Path, tmp_path: Path) -> None:

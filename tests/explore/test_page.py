@@ -220,8 +220,7 @@ def test_chosen_rows_are_saved_and_reduced_with(
     seen.shows("Reducing")
     seen.type("Frame of 3", "2")
     seen.shows("light-002")  # while it reduces
-    seen.shows("1 target reduced, 0 failed")
-    seen.shows(f"Reduced into {out}")
+    seen.shows(f"Reduced into {out}: 1 target reduced, 0 failed")
     words = ["reduce", hostile, "-o", tmp_path / "command", "--night-file", out / "night.toml"]
     cli.main([*map(str, words), "-q"], standalone_mode=False)
     for path in (out / "targets").rglob("*.*"):
