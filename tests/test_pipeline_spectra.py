@@ -282,3 +282,8 @@ def test_a_line_at_the_edge_is_no_bad_column() -> None:
 )
 def test_close_stars_are_parted_or_named(name: str) -> None:
     assert list(misses(KINDS[name], [outcome(KINDS[name], 0)])) == []
+
+
+def test_tracks_along_a_star_that_moves_are_left_out() -> None:
+    name = "drift by less than a FWHM, tracks"
+    assert list(misses(KINDS[name], [outcome(KINDS[name], seed) for seed in (3, 9)])) == []
