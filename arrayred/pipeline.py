@@ -1261,7 +1261,7 @@ def checked_for_signal(spectrum: xr.Dataset, rows: Rows, n_rows: int) -> xr.Data
     Raises
     ------
     NoSpectrumError
-        The S/N of a column is under 1 everywhere and there is no line: none of S/N 5, and none but
+        The S/N per pixel is below 1 everywhere and there is no line: none of S/N 5, and none but
         two for the robust rule, which needs three where there is no continuum.
     """
     if VARIANCE not in spectrum:
@@ -1271,7 +1271,7 @@ def checked_for_signal(spectrum: xr.Dataset, rows: Rows, n_rows: int) -> xr.Data
     if levels.size and levels.max() < _LEAST_SNR and not lines:
         raise NoSpectrumError(
             f"The detection in rows {rows.first} to {rows.last} has an S/N of "
-            f"{max(float(levels.max()), 0.0):.1f} per column at best, and no lines",
+            f"{max(float(levels.max()), 0.0):.1f} per pixel at best, and no lines",
             value=rows.threshold,
             hint="Use --rows A:B to extract these rows anyway.",
         )
@@ -1294,7 +1294,7 @@ def checked_for_signal(spectrum: xr.Dataset, rows: Rows, n_rows: int) -> xr.Data
 
 
 def signal_of(spectrum: xr.Dataset) -> tuple[NDArray[np.float64], int]:
-    """Return the median S/N of a column in up to 16 blocks of columns, and the number of lines.
+    """Return the median S/N per pixel in up to 16 blocks of columns, and the number of lines.
 
     A line is two columns or more of S/N 5 without a cosmic ray. A block without a good column has
     the S/N 0.
@@ -1332,7 +1332,7 @@ _FAINTEST_CONTINUUM = 3.0
 
 
 def snr_of(spectrum: xr.Dataset) -> dict[str, Any]:
-    """Return the median S/N per column of a spectrum as attributes.
+    """Return the median S/N per pixel of a spectrum, as attributes.
 
     It is that of the central half, or, where this is below 3, of the emission lines: three columns
     or more with a S/N above 5 each. The attribute `snr_columns` then says so: the continuum of a
@@ -1351,7 +1351,7 @@ def snr_of(spectrum: xr.Dataset) -> dict[str, Any]:
 
 
 def median_snr(spectrum: xr.Dataset) -> float:
-    """Return the median S/N per column of a spectrum, over the central half of its columns.
+    """Return the median S/N per pixel of a spectrum, over the central half of its columns.
 
     NaN if the noise is unknown. The outer quarters, where gratings and detectors are inefficient,
     would describe the instrument more than the exposure.

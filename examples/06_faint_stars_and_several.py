@@ -62,7 +62,7 @@ figure = ar.plots.profile(tree["combined"], faint, title="Faint, and found")
 # %%
 truth = night.truth().flux
 pull = (faint.flux - truth) / np.sqrt(faint.variance)
-print(f"S/N of a column {float((truth / np.sqrt(faint.variance)).median()):.1f}, ", end="")
+print(f"S/N per pixel {float((truth / np.sqrt(faint.variance)).median()):.1f}, ", end="")
 print(f"scatter about the truth {float(pull.std()):.2f} sigma, ", end="")
 print(f"{float(faint.flux.sum() / truth.sum()):.1%} of the light")
 assert 0.8 < float(pull.std()) < 1.2

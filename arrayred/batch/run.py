@@ -1125,7 +1125,7 @@ _SUMMARY_COLUMNS = {
     "first_row": ("int64", "", "first row of the spectrum"),
     "last_row": ("int64", "", "last row of the spectrum"),
     "rule": ("string", "", "detection method"),
-    "snr": ("float64", "", "S/N per column, median over the central half of flux / sigma"),
+    "snr": ("float64", "", "S/N per pixel, median over the central half of flux / sigma"),
     "snr_note": ("string", "", "noise not included in the S/N"),
     "n_saturated": ("int64", "", "columns with saturated pixels"),
     "n_cosmic_rays": ("int64", "", "columns with pixels hit by cosmic rays"),

@@ -426,7 +426,7 @@ _SUMMARY_HEADINGS = {
     "status": "status",
     "rows": "rows",
     "rule": "method",
-    "snr": "S/N per column",
+    "snr": "S/N per pixel",
     "snr_note": "S/N note",
     "n_saturated": "saturated",
     "n_cosmic_rays": "cosmic rays",

@@ -697,7 +697,7 @@ def rows_line(spectrum: xr.Dataset) -> str:
     >>> import xarray as xr
     >>> facts = {"first_row": 484, "last_row": 518, "sky_below": (334, 433), "snr": 387.2}
     >>> rows_line(xr.Dataset(attrs=facts))
-    'rows 484:518, sky 334:433, S/N 387 per column'
+    'rows 484:518, sky 334:433, S/N 387 per pixel'
     """
     facts = spectrum.attrs
     words = [f"rows {facts['first_row']}:{facts['last_row']}"]
@@ -706,7 +706,7 @@ def rows_line(spectrum: xr.Dataset) -> str:
         words.append("sky " + " and ".join(f"{first}:{last}" for first, last in sides))
     if facts.get("snr", 0) > 0:
         note = f" ({facts['snr_note']})" if "snr_note" in facts else ""
-        words.append(f"S/N {facts['snr']:.0f} per column{note}")
+        words.append(f"S/N {facts['snr']:.0f} per pixel{note}")
     if facts.get("enclosed_fraction", 0) > 0:
         words.append(f"{facts['enclosed_fraction'] * 100:.1f}% of flux in aperture")
     return ", ".join(words)

@@ -347,7 +347,7 @@ def profile(
     image : counts (y, x) in adu or electron; transposed where its dispersion runs along the
         columns.
     spectrum : the spectrum extracted from it, or the rows found by `find_rows`, which give the
-        signal to noise of every candidate; or None.
+        S/N of every candidate; or None.
     title : written over the figure.
     threshold : detection threshold of the row means, in the unit of the counts; by default that of
         the spectrum.
@@ -633,7 +633,7 @@ def range_of(flux: Values) -> float:
 
 
 def noise(spectrum: Given, *, title: str = "") -> Sheet:
-    """Draw the signal to noise of each column of a spectrum, and its median.
+    """Draw the S/N per pixel of a spectrum, and its median.
 
     Parameters
     ----------
@@ -651,7 +651,7 @@ def noise(spectrum: Given, *, title: str = "") -> Sheet:
     >>> truth = ar.SimulatedNight().truth()
     >>> figure = ar.plots.noise(truth.assign(variance=truth.flux))
     >>> figure.axes[0].get_ylabel()
-    'S/N per column'
+    'S/N per pixel'
     """
     shown = spectrum_of(spectrum)
     if VARIANCE not in shown:
@@ -669,7 +669,7 @@ def noise(spectrum: Given, *, title: str = "") -> Sheet:
         of_what = f"median of the {of}" if "snr" in shown.attrs else "median"
         marks.append(Level(middle, "y", "median", f"{of_what} {middle:.0f}"))
     x, above = _dispersion(shown)
-    y = Axis("S/N per column", *around(snr, middle))
+    y = Axis("S/N per pixel", *around(snr, middle))
     place = _free_place(shown)
     panel = Panel(x, y, tuple(marks), above=above, grid="xy", legend=place)
     return Sheet(((panel,),), (8, 3.2), title)
@@ -904,7 +904,7 @@ def quick_look(combined: xr.Dataset, spectrum: xr.Dataset, title: str) -> Sheet:
     flux = replace(
         flux,
         summary=f"Spectrum of {title}: {spectrum.sizes[X]} columns, "
-        f"median S/N per column {quality}",
+        f"median S/N per pixel {quality}",
     )
     return Sheet(((shown, profile), (flux,)), (11, 8), title, (3, 1), (1.2, 1))
 

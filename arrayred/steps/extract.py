@@ -1484,7 +1484,7 @@ def _why_no_profile(scene: _ApertureScene, found: ExtractedFlux, snr: float) -> 
     if not scene.noise_known:
         return "the noise is not known"
     if snr < _MIN_PROFILE_SNR:
-        return f"the profile's signal to noise is {snr:.1f}, under {_MIN_PROFILE_SNR:g}"
+        return f"the profile has an S/N of {snr:.1f}, below {_MIN_PROFILE_SNR:g}"
     usable = scene.pixels.good & (scene.pixels.part > 0)
     lost = np.count_nonzero(usable & ~found.good)
     if lost > _MOST_REJECTED * np.count_nonzero(usable):
