@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from arrayred.bands import map_frames
 from arrayred.errors import UsageError
 from arrayred.kernels import reject as kernel
-from arrayred.kernels.combine import mean_of_strip, median
+from arrayred.kernels.combine import mean, mean_of_strip, median
 from arrayred.kernels.noise import finite_median, finite_medians, frame_variances
 from arrayred.kernels.reject import PixelNoise, mean_without
 from arrayred.model import (
@@ -518,10 +518,10 @@ def _sky_of_frames(image: xr.Dataset, lights: xr.Dataset, grid: TileGrid) -> Val
     combined, frames = _sampled_rows(image, grid), _sampled_rows(lights, grid)
     levels = finite_medians(combined)
     darker = np.sort(np.argsort(levels, kind="stable")[: max(len(levels) // 2, 1)])
-    mean = sum(frame[darker].astype(np.float64) for frame in frames) / len(frames)
+    average = sum(frame[darker].astype(np.float64) for frame in frames) / len(frames)
     apart = np.empty((len(frames), grid.length))
     for i, frame in enumerate(frames):
-        apart[i] = median((frame[darker] - mean)[:, np.newaxis])[0]
+        apart[i] = median((frame[darker] - average)[:, np.newaxis])[0]
     common = median(combined[darker][:, np.newaxis])
     return np.nan_to_num(common) + np.nan_to_num(apart)
 
@@ -617,11 +617,13 @@ def _outliers_without_light(
         strip = slice(row[0, 0], row[-1, 0] + 1), slice(band.column, band.column + n_columns)
         dark, more = _dark_of_strip(scene, strip)
         found = kernel.screen_strip(raw, sky, noise, dark, more, places)
-        mean = mean_of_strip(raw, None)
+        of_all = mean_of_strip(raw, None)
         grid.along_x(planes.common)[strip] = found.common
-        grid.along_x(planes.mean)[strip] = mean
+        grid.along_x(planes.mean)[strip] = of_all
         planes.may_shine[row * grid.n_blocks + blocks] = found.may_shine
-        of_all = mean - dark - mean_sky
+        lacking = np.isnan(of_all)
+        of_all[lacking] = mean(raw[:, np.newaxis, lacking])[0]
+        of_all = of_all - dark - mean_sky
         light, least = (np.add.reduce(a[..., places], axis=-1) for a in (of_all, sky_noise))
         planes.is_lit[row * grid.n_blocks + blocks] = ~(light <= _LIT_TILE_SIGMA * least)
         y, x = np.divmod(found.where, n_columns)
