@@ -699,12 +699,12 @@ def _find_peaks(light: Values, noise: Values, fwhm: float, model: Values) -> Val
     reach = max(int(np.ceil(1.5 * fwhm)), 2)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     left = light - model
-    if not model.any():
-        left = left - _baseline(light, max(int(12 * fwhm) // 2 * 2 + 1, 31))
-        kernel = kernel - 0.0
-    else:
+    # The continuum is what lies between the lines: a Gaussian leaves some light of a real line.
+    dark = np.flatnonzero(model < noise)
+    between = np.interp(np.arange(left.size), dark, left[dark]) if dark.size else left
+    left = left - _baseline(between, max(int(12 * fwhm) // 2 * 2 + 1, 31))
+    if model.any():
         kernel = kernel - np.add.reduce(kernel) / kernel.size
-        left = left - _baseline(left, max(int(12 * fwhm) // 2 * 2 + 1, 31))
     padded = np.pad(left, reach, mode="edge")
     sums = np.convolve(padded, kernel, "valid")
     spread = np.sqrt(np.convolve(np.pad(noise**2, reach, mode="edge"), kernel**2, "valid"))
