@@ -438,6 +438,9 @@ _MODEL_ERROR, _PEAK_ERROR = 0.05, 0.01
 are tilted."""
 _MOST_ROUNDS = 12
 _SUSPECT, _CORE = 3.0, 0.3
+_LIT = 0.1
+"""Part of the profile's peak above which a pixel tells the flux of its column: of a star four rows
+wide these are seven, so that three may be hit. From 0.3 on they are five."""
 _TEMPLATE_WIDTH = 200.0
 """Columns over which a profile's flux is smoothed, times their S/N: a flux that contains the noise
 of its own pixels widens the profile, by 0.04 % of the flux at a S/N of 50, else by 0.01 %."""
@@ -579,7 +582,7 @@ def optimal_flux(
         few = _select_columns(pixels._replace(good=good), columns)
         for _ in range(_STEADY_ROUNDS):
             again = _optimal_flux_once(few, profile[:, columns], own[columns])
-            own[columns] = np.where(np.isfinite(again.flux), again.flux, 0.0)
+            own[columns] = _flux_without_hits(few, profile[:, columns], again)
         flux[columns] = own[columns]
     return _optimal_flux_once(pixels._replace(good=good), profile, flux)
 
@@ -613,15 +616,15 @@ def _optimal_flux_once(pixels: AperturePixels, profile: Values, flux: Values) ->
 def _flux_without_hits(pixels: AperturePixels, profile: Values, found: ExtractedFlux) -> Values:
     """Return reference fluxes (x) for outlier rejection, robust to hits on a star's core.
 
-    Two bright pixels in the core raise the flux until neither is an outlier; the median of the
-    fluxes from single pixels of the core is not affected. It is used where it differs by far.
+    Several bright pixels in the core raise the flux until none is an outlier; the median of the
+    fluxes from single lit pixels is not affected. It is used where it differs by far.
     """
     own = np.where(np.isfinite(found.flux), found.flux, 0.0)
     columns = np.flatnonzero(_squared_residuals(pixels, profile, own).max(axis=0) > _SUSPECT**2)
     few, shape = _select_columns(pixels, columns), profile[:, columns]
-    core = few.good & (shape > _CORE * shape.max(axis=0, initial=0.0))
-    told = np.sort(np.where(core, few.counts / np.where(core, shape, 1.0), np.inf), axis=0)
-    number = np.count_nonzero(core, axis=0)
+    lit = few.good & (shape > _LIT * shape.max(axis=0, initial=0.0))
+    told = np.sort(np.where(lit, few.counts / np.where(lit, shape, 1.0), np.inf), axis=0)
+    number = np.count_nonzero(lit, axis=0)
     middle = np.take_along_axis(told, np.maximum(number - 1, 0)[np.newaxis] // 2, axis=0)[0]
     error = np.sqrt(2 * found.variance[columns]) + _MODEL_ERROR * np.abs(own[columns])
     off = (number > 2) & (np.abs(middle - own[columns]) > _SUSPECT * error)
