@@ -903,8 +903,7 @@ def quick_look(combined: xr.Dataset, spectrum: xr.Dataset, title: str) -> Sheet:
     quality = f"{snr:.0f}" if isinstance(snr, int | float) and math.isfinite(snr) else "unknown"
     flux = replace(
         flux,
-        summary=f"Spectrum of {title}: {spectrum.sizes[X]} columns, "
-        f"median S/N per pixel {quality}",
+        summary=f"Spectrum of {title}: {spectrum.sizes[X]} columns, median S/N per pixel {quality}",
     )
     return Sheet(((shown, profile), (flux,)), (11, 8), title, (3, 1), (1.2, 1))
 
