@@ -1417,8 +1417,8 @@ def _is_noise_around_zero(sample: PixelSample) -> bool:
 
 def _undecided_error(frame: Frame, why: str) -> FrameError:
     return FrameError(
-        "Negative pixels may be unsigned counts stored as signed, or signed data; the frames do "
-        f"not decide: {why}",
+        "Negative pixels may be unsigned counts stored as signed, or signed data; which is "
+        f"unknown, because {why}",
         path=frame.path,
         keyword="BZERO",
         value=0.0,

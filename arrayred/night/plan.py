@@ -23,6 +23,7 @@ from arrayred.errors import (
     UnknownGainError,
     UsageError,
     counted,
+    lines_of,
     printable,
 )
 from arrayred.io.frames import (
@@ -773,7 +774,7 @@ def plan_sections(
         "Notes": [*_decision_lines(night), *map(level_of, plan.warnings)],
         "Not used": [("", line) for line in plan.left_out_lines()] or [("", "none")],
         "Memory": [("", f"at most {max(held, default=0) / 1e6:.1f} MB of pixels at a time")],
-        "Problems": [("", str(problem)) for problem in plan.problems],
+        "Problems": [("", line) for line in lines_of(plan.problems)],
     }
     return {title: lines for title, lines in sections.items() if lines}
 
@@ -862,11 +863,11 @@ def _read_pass_lines(night: Night, plan: Plan, memory: int | None) -> Iterator[s
 
 
 def _decision_lines(night: Night) -> Iterator[tuple[str, str]]:
-    """Yield the decisions about frames' pixels, each with the number of frames and its source."""
+    """Yield the decisions about frames' pixels, with the number of frames."""
     told = Counter(verdict for frame in night.frames for verdict in frame.verdicts)
     for verdict, n_frames in told.items():
-        source = {"probe": "pixels", "header": "header", "option": "option"}[verdict.source]
-        yield counted(n_frames, "frame"), f"{verdict.text} (from the {source})"
+        source = " (from option)" if verdict.source == "option" else ""
+        yield counted(n_frames, "frame"), f"{verdict.text}{source}"
 
 
 def _product_lines(plan: Plan) -> Iterator[str]:
