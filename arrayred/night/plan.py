@@ -194,8 +194,12 @@ class Plan:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Return the warnings about the night, and the remarks on its targets."""
-        own = (remark_about(target.name, r) for target in self.targets for r in target.remarks)
+        """Return the warnings about the night, and the remarks on its targets, each once."""
+        names: dict[str, list[str]] = defaultdict(list)
+        for target in self.targets:
+            for remark in target.remarks:
+                names[remark].append(target.name)
+        own = (remark_about(list_of_names(who), remark) for remark, who in names.items())
         return (*self.odd, *own)
 
     def left_out_lines(self) -> list[str]:

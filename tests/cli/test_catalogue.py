@@ -658,7 +658,7 @@ def test_a_frame_without_a_type_is_known_by_its_name_and_said_so(
     told = arrayred("reduce", night, "-o", "out", "--no-figures")
     assert told.code == 0
     (line,) = told.err.splitlines()
-    assert re.search(r"^arrayred: note: dark-003: used as dark: the word 'dark'", line)
+    assert re.search(r"^arrayred: note: dark-003: used as dark: its name contains 'dark'", line)
     assert tables() == tables("undisturbed")
 
 

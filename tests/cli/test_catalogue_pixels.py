@@ -131,7 +131,8 @@ def test_lights_dark_subtracted_without_a_word_are_not_corrected_twice(
     assert told.code == 0
     assert all(any(path.stem in line for line in warned(told)) for path in lights(night))
     assert all(
-        "a dark has been subtracted, although no header keyword says so" in w for w in warned(told)
+        "a dark has been subtracted, although no header keyword records it" in w
+        for w in warned(told)
     )
     mean = np.mean([fits.getdata(path) for path in lights(night)], axis=0, dtype=float)
     assert np.array_equal(fits.getdata(Path("out") / COMBINED), mean.astype(np.float32))
