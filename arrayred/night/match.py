@@ -629,8 +629,8 @@ def match_flat(lights: Group, flats: Sequence[Flat]) -> tuple[Flat | None, tuple
         if len(kinds) > 1:
             names = ", ".join(dict.fromkeys(kinds.values()))
             told = (
-                f"not divided by a flat: no header keyword decides between {names}; exclude the "
-                "others"
+                f"not divided by a flat: no header keyword shows which of {names} to use; "
+                "exclude the others"
             )
             return None, (to_check(told),)
         remarks.append(
@@ -682,6 +682,7 @@ def _why_flat_unfit(lights: Group, flat: Flat) -> str:
 
 LONG_GAP = 60.0
 """Minutes between a target and its nearest lamp above which a warning is given."""
+_LONGEST_IN_MINUTES = 120.0
 
 
 @dataclass(frozen=True)
@@ -718,9 +719,9 @@ class Lamp:
             return f"{self.name}, at an unknown time"
         if self.minutes == 0:
             return f"{self.name} between its frames"
-        return (
-            f"{self.name} {abs(self.minutes):.0f} min {'before' if self.minutes < 0 else 'after'}"
-        )
+        apart = abs(self.minutes)
+        time = f"{apart:.0f} min" if apart < _LONGEST_IN_MINUTES else f"{apart / 60:.1f} h"
+        return f"{self.name} {time} {'before' if self.minutes < 0 else 'after'}"
 
     @property
     def slew(self) -> str:

@@ -23,6 +23,7 @@ from arrayred.errors import (
     UnknownGainError,
     UsageError,
     counted,
+    lines_of,
     printable,
 )
 from arrayred.io.frames import (
@@ -193,8 +194,12 @@ class Plan:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Return the warnings about the night, and the remarks on its targets."""
-        own = (remark_about(target.name, r) for target in self.targets for r in target.remarks)
+        """Return the warnings about the night, and the remarks on its targets, each once."""
+        names: dict[str, list[str]] = defaultdict(list)
+        for target in self.targets:
+            for remark in target.remarks:
+                names[remark].append(target.name)
+        own = (remark_about(list_of_names(who), remark) for remark, who in names.items())
         return (*self.odd, *own)
 
     def left_out_lines(self) -> list[str]:
@@ -773,7 +778,7 @@ def plan_sections(
         "Notes": [*_decision_lines(night), *map(level_of, plan.warnings)],
         "Not used": [("", line) for line in plan.left_out_lines()] or [("", "none")],
         "Memory": [("", f"at most {max(held, default=0) / 1e6:.1f} MB of pixels at a time")],
-        "Problems": [("", str(problem)) for problem in plan.problems],
+        "Problems": [("", line) for line in lines_of(plan.problems)],
     }
     return {title: lines for title, lines in sections.items() if lines}
 
@@ -862,11 +867,11 @@ def _read_pass_lines(night: Night, plan: Plan, memory: int | None) -> Iterator[s
 
 
 def _decision_lines(night: Night) -> Iterator[tuple[str, str]]:
-    """Yield the decisions about frames' pixels, each with the number of frames and its source."""
+    """Yield the decisions about frames' pixels, with the number of frames."""
     told = Counter(verdict for frame in night.frames for verdict in frame.verdicts)
     for verdict, n_frames in told.items():
-        source = {"probe": "pixels", "header": "header", "option": "option"}[verdict.source]
-        yield counted(n_frames, "frame"), f"{verdict.text} (from the {source})"
+        source = " (from option)" if verdict.source == "option" else ""
+        yield counted(n_frames, "frame"), f"{verdict.text}{source}"
 
 
 def _product_lines(plan: Plan) -> Iterator[str]:

@@ -105,7 +105,7 @@ def test_a_page_that_cannot_be_made_is_said_and_fails_nothing(small: Path, array
     Path("out", PAGE).write_bytes(b"mine")
     told = arrayred("reduce", small, "-o", "out", "-q")
     assert told.code == 0
-    start = "arrayred: warning: no report was written: out/report.html: A product with different "
+    start = "arrayred: warning: no report was written: out/report.html: This file already exists "
     assert told.err.startswith(start)
     assert Path("out", PAGE).read_bytes() == b"mine"
 

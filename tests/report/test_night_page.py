@@ -170,7 +170,7 @@ def test_an_account_that_makes_no_sense_is_an_error_with_its_path(out: Path) -> 
 def test_a_file_of_somebody_else_is_not_replaced(out: Path) -> None:
     Ledger(out).forget(PAGE_ENTRY)
     (out / PAGE).write_bytes(b"mine")
-    with pytest.raises(UsageError, match="A product with different content already exists"):
+    with pytest.raises(UsageError, match="This file already exists with different content"):
         write_report(out)
     assert (out / PAGE).read_bytes() == b"mine"
     assert write_report(out, overwrite=True).stat().st_size > 1000
