@@ -549,20 +549,28 @@ def compare_frames(scene: ComparisonInput, n_sigma: float) -> FrameComparison:
         np.empty(grid.shape),
         *np.zeros((3, grid.n_tiles), np.bool_),
     )
-    found = _sorted_outliers(_outliers_of_frames(scene, n_sigma, planes))
+    found = _sorted_outliers(merge_outliers(_outliers_of_frames(scene, n_sigma, planes)))
     searched = planes.is_lit | planes.stands_out
-    hits = _with_neighbours(scene, np.compress(searched[grid.tile_of(found["where"])], found))
-    beside = grid.holding(grid.around(np.unique(hits["where"]).astype(np.intp)))
-    outliers = PixelOutliers(hits["frame"].copy(), hits["where"].copy())
+    outliers = _pixels_of(
+        _with_neighbours(scene, np.compress(searched[grid.tile_of(found["where"])], found))
+    )
+    beside = grid.holding(grid.around(np.unique(outliers.where).astype(np.intp)))
     further = beside[planes.may_shine[beside] & ~searched[beside]]
     searched[beside] = True
-    found = np.compress(searched[grid.tile_of(found["where"])], found)
     more = _outliers_in_tiles(scene, further, n_sigma)
     again = _outliers_in_tiles(scene, beside[planes.is_lit[beside]], n_sigma, outliers)
-    hits = _with_neighbours(scene, _sorted_outliers(chain([found], more, again)))
-    outliers = PixelOutliers(hits["frame"].copy(), hits["where"].copy())
+    blocks = merge_outliers(chain(more, again))
+    blocks.append(np.compress(searched[grid.tile_of(found["where"])], found))
+    del found
+    hits = _with_neighbours(scene, _sorted_outliers(blocks))
+    outliers = _pixels_of(hits)
     values = np.add(hits["above"], planes.common.flat[hits["where"]], dtype=np.float64)
     return FrameComparison(outliers, values, planes.mean, planes.may_shine)
+
+
+def _pixels_of(hits: OutlierRecords) -> PixelOutliers:
+    """Return the frames and pixels of records, without the rest of them."""
+    return PixelOutliers(hits["frame"].copy(), hits["where"].copy())
 
 
 class ComparedPlanes(NamedTuple):
@@ -635,22 +643,29 @@ def _outliers_without_light(
         is_dark = own & ~planes.may_shine[tile]
         pair = np.unique((found.frame * grid.n_tiles + tile)[is_dark])
         frame, tile = np.divmod(pair, grid.n_tiles)
-        at, place = (a - b for a, b in zip(grid.places(tile), (row[0], band.column), strict=True))
-        of_frame = frame[:, np.newaxis]
-        values = raw[of_frame, at, place] - sky[of_frame, place] - dark[at, place]
+        at, first = tile // grid.n_blocks - row[0, 0], places[tile % grid.n_blocks - blocks[0], 0]
+        tiles = partial(_pieces, width=grid.width)
+        dark, of_sky = tiles(dark)[at, first], tiles(sky)[frame, first]
+        values = tiles(raw)[frame, at, first] - of_sky - dark
         excess = kernel.dark_excess(
             values,
-            sky[of_frame, place],
+            of_sky,
             noise,
-            more[at, place],
-            found.reference[at, place],
-            (mean_sky[place], n_alike[place]),
+            tiles(more)[at, first],
+            tiles(found.reference)[at, first],
+            (tiles(mean_sky)[first], tiles(n_alike)[first]),
             n_frames,
         )
         i, x = np.nonzero((excess > _NEIGHBOUR_SIGMA) & grid.own(tile))
-        above = values - found.common[at, place]
-        where = grid.flat(row[at, 0], column[place])[i, x]
-        yield _records(frame[i], where, above[i, x], excess[i, x] > n_sigma)
+        place = first[i] + x
+        above = values[i, x] - found.common[at[i], place]
+        where = grid.flat(row[at[i], 0], column[place])
+        yield _records(frame[i], where, above, excess[i, x] > n_sigma)
+
+
+def _pieces(rows: NDArray[Any], width: int) -> NDArray[Any]:
+    """Return a view (..., start, x) of all pieces of rows (..., x): one is copied as a whole."""
+    return np.lib.stride_tricks.sliding_window_view(rows, width, axis=-1)
 
 
 def _records(frame: Indices, where: Indices, above: Values, hit: Flags) -> OutlierRecords:
@@ -826,7 +841,8 @@ def _struck_values(scene: ComparisonInput, where: Indices, hits: PixelOutliers) 
     """Return which values (frame, ...) at pixels (...) are hits, or lie beside one."""
     grid, n_frames = scene.grid, scene.lights.sizes[FRAME]
     near = grid.around(where.ravel())
-    first, stop = np.searchsorted(hits.where, [near[0], near[-1] + 1])
+    ends = np.array([near[0], near[-1] + 1], hits.where.dtype)  # else all are converted
+    first, stop = np.searchsorted(hits.where, ends)
     frame, place = hits.frame[first:stop], hits.where[first:stop].astype(np.intp)
     here = near[np.searchsorted(near, place)] == place
     frame, place = frame[here], place[here]
@@ -1184,15 +1200,17 @@ class PixelOutliers(NamedTuple):
         return flagged
 
 
-def _sorted_outliers(parts: Iterable[OutlierRecords]) -> OutlierRecords:
-    """Return values by frame and pixel, each once: as a hit where any part has it as one."""
-    blocks = merge_outliers(parts)
+def _sorted_outliers(blocks: list[OutlierRecords]) -> OutlierRecords:
+    """Return values by frame and pixel, each once: as a hit where any block has it as one.
+
+    The blocks are dropped from their list, since each copy of all values counts.
+    """
     found = np.concatenate([np.empty(0, OUTLIER_DTYPE), *blocks])
     blocks.clear()
     found = np.take(found, np.lexsort((~found["hit"], found["where"], found["frame"])))
     is_new = np.append(True, np.diff(found["where"]) != 0)[: found.size]
     is_new[1:] |= np.diff(found["frame"]) != 0
-    return np.compress(is_new, found)
+    return found if is_new.all() else np.compress(is_new, found)
 
 
 def merge_outliers(parts: Iterable[OutlierRecords]) -> list[OutlierRecords]:
