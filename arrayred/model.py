@@ -250,7 +250,7 @@ class Run:
     Examples
     --------
     >>> print(Run(311, 334, 55.2))
-    rows 311 to 334 are bright too (S/N 55), and were not extracted
+    another spectrum in rows 311:334 (S/N 55) was not extracted
     """
 
     first: int
@@ -262,17 +262,17 @@ class Run:
 
     def __str__(self) -> str:
         """Return the run as a sentence for the user."""
-        where, are, were = f"rows {self.first} to {self.last}", "are", "were"
-        if self.first == self.last:
-            where, are, were = f"row {self.first}", "is", "was"
-        known = "" if self.snr is None else f" (S/N {self.snr:.0f})"
-        end = {
-            "left": f", and {were} not extracted",
-            "taken": " and a separate spectrum",
-            "sharp": ", but too narrow for a star: hot pixels or cosmic rays, not extracted",
-            "patch": ", but in few columns only: a glow or a reflection, not extracted",
-        }
-        return f"{where} {are} bright too{known}{end[self.state]}"
+        single = self.first == self.last
+        where = f"row {self.first}" if single else f"rows {self.first}:{self.last}"
+        where += "" if self.snr is None else f" (S/N {self.snr:.0f})"
+        return {
+            "left": f"another spectrum in {where} was not extracted",
+            "taken": f"another spectrum in {where} was extracted separately",
+            "sharp": f"signal in {where} is too narrow for a star (hot pixels or cosmic rays) and "
+            "was not extracted",
+            "patch": f"signal in {where} is in few columns only (a glow or a reflection) and was "
+            "not extracted",
+        }[self.state]
 
     @property
     def remark(self) -> str:

@@ -393,8 +393,8 @@ def subtract_sky(
             spectrum, f"the sky rows contain the spectrum: its rows {own} are excluded"
         )
     if band is None and side == "auto" and last < rows.first:
-        why = "above is off the image or bright"
-        spectrum = add_remark(spectrum, f"sky of the text table is below the spectrum: {why}")
+        why = "the rows above it are bright or outside the image"
+        spectrum = add_remark(spectrum, f"the text table uses sky below the spectrum: {why}")
     for bright_first, bright_last in _bright_in((first, last), rows, own=band is None):
         spectrum = add_check(
             spectrum, f"the sky rows include bright rows {bright_first} to {bright_last}"
