@@ -244,8 +244,8 @@ class Run:
         than any star, as hot rows and cosmic rays are, or "patch": bright in few columns only, as a
         glow or a reflection is, and so not a spectrum.
     row : its brightest row, in the middle column where the spectrum is tilted, if known.
-    second : of two stars that its light is of, too near to each other to be parted, the rows from
-        the brighter to the fainter, and the fainter one's part of the flux.
+    second : if its flux is that of two blended stars: the rows from the brighter to the fainter
+        one, and the fainter one's fraction of the flux.
 
     Examples
     --------
@@ -412,7 +412,7 @@ def check_pixels(ds: xr.Dataset, *dims: tuple[str, ...]) -> None:
     UsageError
         It is not a Dataset, or has no pixels.
     MismatchError
-        Its dims or its dtype are others, or a pixel number stands twice.
+        Its dims or its dtype are wrong, or a pixel number is duplicated.
     """
     allowed = dims or (_IMAGE, _CUBE)
     what = " or ".join(_NAMES[one] for one in allowed)
