@@ -50,17 +50,16 @@ def to_linear(
 ) -> xr.Dataset:
     """Resample a spectrum to bins of equal width in wavelength; the counts are conserved.
 
-    The light of a pixel is spread evenly between its edges, which lie halfway to its neighbours,
-    and shared among the bins that it overlaps. Only pixels between the outermost lamp lines count;
-    what is extrapolated is left out.
+    The flux of a pixel is spread evenly between its edges, which lie halfway to its neighbours,
+    and shared among the bins that it overlaps. Pixels with extrapolated wavelengths are excluded.
 
     Parameters
     ----------
     spectrum : `flux` (x) with the coordinate `wavelength` (x), Angstrom; `variance`, `dq` and
         `extrapolated` where known.
     step : width of a bin, Angstrom; by default the median width of a pixel.
-    spoilt : what becomes of flagged columns and of those without a flux: "interpolate" between
-        their neighbours, or "refuse" the spectrum.
+    spoilt : how flagged columns and those without a flux are treated: "interpolate" between their
+        neighbours, or "refuse" the spectrum.
 
     Returns
     -------
@@ -268,12 +267,12 @@ class Observer:
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Observer:
-        """Return what a file `observer.toml` says.
+        """Read an observer file, `observer.toml`.
 
         Raises
         ------
         UsageError
-            The file cannot be read, a key is unknown, or a value makes no sense.
+            The file cannot be read, a key is unknown, or a value is invalid.
         """
         place = Path(path)
         with errors_name(place):
@@ -560,7 +559,7 @@ _INSTRUMENT_CARDS = ("DETNAM", "INSTRUME", "TELESCOP")
 
 
 def check_bess_file(path: str | PathLike[str]) -> list[str]:
-    """Return what keeps a FITS file out of the archive of Be stars, a line each.
+    """Return the reasons why BeSS, the archive of Be stars, would not accept a FITS file.
 
     Parameters
     ----------
@@ -650,7 +649,7 @@ def _card_problems(header: Header) -> Iterator[str]:
 
 
 def _moment(value: Value) -> datetime | None:
-    """Return the time of a card; None if it is missing or makes no sense."""
+    """Return the time of a card; None if it is missing or invalid."""
     text = str(value or "").strip()
     try:
         return datetime.fromisoformat(text).replace(tzinfo=None) if "T" in text else None

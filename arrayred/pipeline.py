@@ -614,10 +614,10 @@ def make_flat(
     *,
     is_master: bool = False,
 ) -> xr.Dataset:
-    """Make the master flat of frames of a lamp, for `divide_flat`.
+    """Make a master flat, for `divide_flat`.
 
-    The median of the frames, each less its dark and scaled to its level, is divided by the spectrum
-    of the lamp.
+    Frames are dark-subtracted and scaled to the same level; their median is divided by the
+    spectrum of the lamp.
 
     Parameters
     ----------
@@ -637,7 +637,7 @@ def make_flat(
     Raises
     ------
     InputError
-        A flat has no light, or is saturated.
+        A flat has no signal, or is saturated.
     MismatchError
         A dark lacks pixels of the flats, or was made with another setting.
     UsageError

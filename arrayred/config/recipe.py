@@ -358,7 +358,7 @@ class Recipe:
         "auto",
         section="Extraction and sky",
         help="Side of the published procedure's sky region.",
-        more='"auto": above, or below if above is off the image; "clipped": above, cut at the '
+        more='"auto": above, or below if there is no room; "clipped": above, cut at the '
         "edge of the image without a warning, as in the published procedure.",
     )
     sky_per_bright_row: bool = setting(
@@ -519,12 +519,11 @@ class Recipe:
     def reference(cls) -> Self:
         """Return the recipe that reproduces the published procedure exactly.
 
-        Its peculiarities: a frame that is there twice counts twice; one that is typed as a light is
-        one; the background sample excludes
-        the last column; the spectrum spans the lowest to the highest bright row; the sky band is
-        cut silently at the image's edge; the sky-subtracted sum is divided by the number of bright
-        rows. It has no flat-field, overscan or cosmic-ray correction, and sums one straight band of
-        rows. Images are float64.
+        Duplicate frames count twice, and the header type light is kept. The background sample
+        excludes the last column. The spectrum spans the lowest to the highest bright row, and is
+        the sum of straight rows. The sky region is cut silently at the edge of the image, and the
+        sky-subtracted sum is divided by the number of bright rows. There is no flat-field,
+        overscan or cosmic-ray correction. Images are float64.
         """
         return cls(
             keep_duplicates=True,

@@ -273,8 +273,8 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
 
     Returns
     -------
-    plan : with all problems, not only the first. It can be carried out if there is none. A target
-        without a dark fails alone, unless no other is left.
+    plan : with all problems, not only the first. It can be carried out if there are none. A target
+        without a dark fails alone, unless it is the only one.
 
     Raises
     ------

@@ -436,7 +436,7 @@ def rows(statistics: xr.Dataset, *, title: str = "") -> Sheet:
     >>> image = xr.Dataset({"counts": (("y", "x"), frame.pixels)})
     >>> figure = ar.plots.rows(ar.row_statistics(image))
     >>> [axes.get_ylabel() for axes in figure.axes]
-    ['level (adu)', 'scatter (adu)']
+    ['level (ADU)', 'scatter (ADU)']
     """
     names = ("mean", "median", "std")
     if not all(name in statistics for name in names) or statistics["mean"].dims[-1:] != (Y,):
@@ -498,7 +498,7 @@ def spectrum(spectrum: Given, *, title: str = "") -> Sheet:
     >>> import arrayred as ar
     >>> figure = ar.plots.spectrum(ar.SimulatedNight().truth(), title="what is true")
     >>> figure.axes[0].get_ylabel()
-    'flux (adu)'
+    'flux (ADU)'
     """
     shown = spectrum_of(spectrum)
     x, above = _dispersion(shown)
@@ -779,7 +779,7 @@ def arc(arc: xr.Dataset, lines: xr.Dataset, *, title: str = "") -> Sheet:
     >>> lines = xr.Dataset({name: ("line", values) for name, values in columns.items()})
     >>> lamp = xr.Dataset({"counts": ("x", np.arange(100.0))}, {"x": np.arange(1, 101)})
     >>> [axes.get_ylabel() for axes in ar.plots.arc(lamp, lines).axes]
-    ['counts (adu)', 'residual (pixel)']
+    ['counts (ADU)', 'residual (pixel)']
     """
     lamps = arc[COUNTS] if LAMP in arc[COUNTS].dims else arc[COUNTS].expand_dims({LAMP: ["lamp"]})
     names = list(map(str, lamps[LAMP].values))

@@ -225,7 +225,7 @@ def _flexure(targets: Sequence[Shown]) -> list[ChartRow]:
 
 
 def _lamp_shifts(arc: xr.Dataset, lines: xr.Dataset) -> dict[str, Shift]:
-    """Return by how many pixels the lines of each lamp lie off their mean among the lamps."""
+    """Return the shift of each lamp's lines from their mean over all lamps, pixels."""
     table = {
         str(name): dict(zip(own["wavelength"].values, own["x"].values, strict=True))
         for name in arc[LAMP].values

@@ -903,8 +903,8 @@ def extract_along(
     half_height : half-width of the aperture, rows from the trace to either edge, a number or (x);
         pixels are weighted by their fraction inside.
     weights : "optimal" (Horne 1986, PASP 98, 609); "sum"; "mean", the sum divided by the width.
-    others : spectra nearby: the light that they send into the aperture is subtracted, by a joint
-        fit of all profiles and fluxes.
+    others : nearby spectra: their flux in the aperture is subtracted, by a joint fit of all
+        profiles and fluxes.
 
     Returns
     -------
