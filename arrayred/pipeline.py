@@ -1010,7 +1010,7 @@ def calibrate_wavelengths(
             )
     except ArrayredError as error:
         told = f"no wavelengths: {error.args[0]}. {error.hint}".rstrip()
-        told += " (use arrayred wavelength OUT; nothing is reduced again)"
+        told += " (arrayred wavelength OUT tries again without reducing anew)"
         return add_check(spectrum, told), None, None
     cards, recipe = _cards_of(one), one.recipe
     wanted = Corrections(recipe.zero_point, recipe.star_velocity, recipe.heliocentric)

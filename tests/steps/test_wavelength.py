@@ -330,22 +330,22 @@ def test_variants_of_a_solution_are_no_rivals_and_lines_in_doubt_are_not_identif
     best = evidence(own, 0.0, -9.0)
     last, first = own > own.max() - 10, own < own.min() + 10
     variant = evidence(np.where(last, own + 7, np.where(first, np.nan, own)), 8.0, -7.0)
-    found, margin = _decide(comb, [best, variant], "auto")
+    found, margin = _decide(comb, [best, variant])
     assert np.array_equal(np.isnan(found.wave), last | first)
     assert (found.n_matched, margin) == (18, np.inf)
     assert found.flux_explained == pytest.approx(0.85)
     faint = variant._replace(log10_nfa=-5.9)
-    assert np.isfinite(_decide(comb, [best, faint], "auto")[0].wave).all()
+    assert np.isfinite(_decide(comb, [best, faint])[0].wave).all()
     surer = variant._replace(log10_nfa=-22.0, list_seen=0.62)
     with pytest.raises(LampError, match="Two solutions explain the lines almost equally well"):
-        _decide(comb, [best, surer], "auto")
+        _decide(comb, [best, surer])
     rival = evidence(own + 40, 8.0, -7.0)
     with pytest.raises(LampError, match="Two solutions explain the lines almost equally well"):
-        _decide(comb, [best, rival], "auto")
+        _decide(comb, [best, rival])
     half = evidence(np.where(np.arange(20) < 9, np.nan, own), 0.0, -8.9)
     many = evidence(np.where(np.arange(20) % 2, own + 7, own), 8.0, -7.0)
     with pytest.raises(LampError, match="Two solutions"):
-        _decide(comb, [half, many], "auto")
+        _decide(comb, [half, many])
 
 
 def test_an_outermost_line_that_no_other_tells_is_not_identified() -> None:
@@ -355,7 +355,7 @@ def test_an_outermost_line_that_no_other_tells_is_not_identified() -> None:
     lines = lines_of(x, wave, flux=np.full(n, 100.0), width=np.full(n, 3.0), problem=[""] * n)
     comb = _comb_of(lines.assign_attrs(first_pixel=1.0, last_pixel=1000.0, fwhm=3.0))
     best = evidence(wave[comb.number], 0.0, -9.0)
-    found, _ = _decide(comb, [best], "auto")
+    found, _ = _decide(comb, [best])
     assert np.array_equal(np.isnan(found.wave), x[comb.number] > 900)
     assert (found.n_matched, best.n_matched) == (n - 1, n)
 
