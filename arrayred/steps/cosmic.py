@@ -549,28 +549,18 @@ def compare_frames(scene: ComparisonInput, n_sigma: float) -> FrameComparison:
         np.empty(grid.shape),
         *np.zeros((3, grid.n_tiles), np.bool_),
     )
-    found = _sorted_outliers(merge_outliers(_outliers_of_frames(scene, n_sigma, planes)))
+    found = merge_outliers(_outliers_of_frames(scene, n_sigma, planes))
     searched = planes.is_lit | planes.stands_out
-    outliers = _pixels_of(
-        _with_neighbours(scene, np.compress(searched[grid.tile_of(found["where"])], found))
-    )
+    outliers, _ = _with_neighbours(scene, found, searched)
     beside = grid.holding(grid.around(np.unique(outliers.where).astype(np.intp)))
     further = beside[planes.may_shine[beside] & ~searched[beside]]
     searched[beside] = True
     more = _outliers_in_tiles(scene, further, n_sigma)
     again = _outliers_in_tiles(scene, beside[planes.is_lit[beside]], n_sigma, outliers)
-    blocks = merge_outliers(chain(more, again))
-    blocks.append(np.compress(searched[grid.tile_of(found["where"])], found))
-    del found
-    hits = _with_neighbours(scene, _sorted_outliers(blocks))
-    outliers = _pixels_of(hits)
-    values = np.add(hits["above"], planes.common.flat[hits["where"]], dtype=np.float64)
+    found += merge_outliers(chain(more, again))
+    outliers, above = _with_neighbours(scene, found, searched)
+    values = above + planes.common.flat[outliers.where]
     return FrameComparison(outliers, values, planes.mean, planes.may_shine)
-
-
-def _pixels_of(hits: OutlierRecords) -> PixelOutliers:
-    """Return the frames and pixels of records, without the rest of them."""
-    return PixelOutliers(hits["frame"].copy(), hits["where"].copy())
 
 
 class ComparedPlanes(NamedTuple):
@@ -853,30 +843,37 @@ def _struck_values(scene: ComparisonInput, where: Indices, hits: PixelOutliers) 
     return every.flags(n_frames, pixels)[:, at.reshape(where.shape)]
 
 
-def _with_neighbours(scene: ComparisonInput, found: OutlierRecords) -> OutlierRecords:
-    """Return the hits with their neighbours, without guiding shifts, by pixel and frame.
+def _with_neighbours(
+    scene: ComparisonInput, found: Sequence[OutlierRecords], searched: Flags
+) -> tuple[PixelOutliers, Values]:
+    """Return the hits with their neighbours, without guiding shifts, and their excess, adu.
 
     Parameters
     ----------
-    found : records of `_sorted_outliers`.
+    found : blocks of records, each by frame.
+    searched : (tile), whether its values count.
     """
-    grid = scene.grid
+    grid, n_frames = scene.grid, scene.lights.sizes[FRAME]
     near = Neighbours(grid)
-    stops = np.cumsum(np.bincount(found["frame"], minlength=scene.lights.sizes[FRAME]))
-    kept = [found[:0]]
-    for frame, (first, stop) in enumerate(pairwise([0, *stops.tolist()])):
-        own = found[first:stop]
-        if not own["hit"].any():
-            continue
-        around = near.of(own["where"].astype(np.intp), 1)
-        own = own[((around >= 0) & own["hit"][around]).any(axis=0)]
-        where = own["where"].astype(np.intp)
-        seen = partial(_light_seen, scene, frame)
-        moved = guiding_shift_pixels(where, own["above"], seen, near)
-        is_hit = ~np.isin(where, moved) & ~moved_star_pixels(where, grid)
-        kept.append(own[is_hit])
-    hits = np.concatenate(kept)
-    return np.take(hits, np.lexsort((hits["frame"], hits["where"])))
+    stops = [np.cumsum(np.bincount(block["frame"], minlength=n_frames)) for block in found]
+    kept: list[OutlierRecords] = []
+    for frame in range(n_frames):
+        own = _each_once(
+            block[stop[frame - 1] if frame else 0 : stop[frame]]
+            for block, stop in zip(found, stops, strict=True)
+        )
+        own = own[searched[grid.tile_of(own["where"].astype(np.intp))]]
+        if own["hit"].any():
+            around = near.of(own["where"].astype(np.intp), 1)
+            own = own[((around >= 0) & own["hit"][around]).any(axis=0)]
+            where = own["where"].astype(np.intp)
+            seen = partial(_light_seen, scene, frame)
+            moved = guiding_shift_pixels(where, own["above"], seen, near)
+            kept.append(own[~np.isin(where, moved) & ~moved_star_pixels(where, grid)])
+    hits = np.concatenate([np.empty(0, OUTLIER_DTYPE), *kept])
+    kept.clear()
+    order = np.lexsort((hits["frame"], hits["where"]))
+    return PixelOutliers(hits["frame"][order], hits["where"][order]), hits["above"][order]
 
 
 def _light_seen(
@@ -1200,21 +1197,8 @@ class PixelOutliers(NamedTuple):
         return flagged
 
 
-def _sorted_outliers(blocks: list[OutlierRecords]) -> OutlierRecords:
-    """Return values by frame and pixel, each once: as a hit where any block has it as one.
-
-    The blocks are dropped from their list, since each copy of all values counts.
-    """
-    found = np.concatenate([np.empty(0, OUTLIER_DTYPE), *blocks])
-    blocks.clear()
-    found = np.take(found, np.lexsort((~found["hit"], found["where"], found["frame"])))
-    is_new = np.append(True, np.diff(found["where"]) != 0)[: found.size]
-    is_new[1:] |= np.diff(found["frame"]) != 0
-    return found if is_new.all() else np.compress(is_new, found)
-
-
 def merge_outliers(parts: Iterable[OutlierRecords]) -> list[OutlierRecords]:
-    """Merge parts into few large blocks: freed small ones would fragment the memory."""
+    """Merge parts into few large blocks, each by frame: freed small ones fragment the memory."""
     blocks: list[OutlierRecords] = []
     n_used = _MERGED_OUTLIERS
     for part in parts:
@@ -1227,7 +1211,16 @@ def merge_outliers(parts: Iterable[OutlierRecords]) -> list[OutlierRecords]:
             n_used, part = n_used + fits.size, part[fits.size :]
     if blocks:
         blocks[-1] = blocks[-1][:n_used]
+    for block in blocks:
+        block[:] = np.take(block, np.argsort(block["frame"], kind="stable"))
     return blocks
+
+
+def _each_once(parts: Iterable[OutlierRecords]) -> OutlierRecords:
+    """Return values of one frame by pixel, each once: as a hit where any part has it as one."""
+    found = np.concatenate([np.empty(0, OUTLIER_DTYPE), *parts])
+    found = np.take(found, np.lexsort((~found["hit"], found["where"])))
+    return np.compress(np.append(True, np.diff(found["where"]) != 0)[: found.size], found)
 
 
 # Noise and flags of single calibrated frames: `find_frame_planes`, `with_frame_planes`.
