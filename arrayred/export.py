@@ -392,7 +392,7 @@ def exported(
 
     Returns
     -------
-    content : one image of one axis, float32; for IRAF also its standard deviation, as UNCERT.
+    content : one image of one axis, float32; for IRAF also its standard deviation, as STD.
 
     Raises
     ------
@@ -410,7 +410,8 @@ def exported(
     if to == "iraf":
         sigma = sigma_of(linear[VARIANCE].values, "float32")
         card = ("UTYPE", "StdDevUncertainty", "standard deviation of the image")
-        planes.append(Plane("UNCERT", [card], sigma, "float32"))
+        # The only name by which specutils (2.4) reads a standard deviation.
+        planes.append(Plane("STD", [card], sigma, "float32"))
     return bytes(image_bytes(header, linear[FLUX].values, "float32", planes))
 
 
