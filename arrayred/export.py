@@ -509,7 +509,7 @@ def _set_bess_cards(header: Header, told: Header, observer: Observer) -> None:
     if missing:
         asked = [where for where in missing.values() if " " not in where]
         example = "; ".join(toml_lines([(name, "...") for name in asked]))
-        hint = f"Write them once into {OBSERVER_FILE}: {example}." if asked else ""
+        hint = f"Write them once into OUT/{OBSERVER_FILE}: {example}." if asked else ""
         frames = [where for where in missing.values() if " " in where]
         hint += f" Give {' and '.join(frames)} with --card when reducing." if frames else ""
         raise MissingCardsError(
