@@ -556,7 +556,7 @@ def _option_of(name: str) -> Callable[[Any], Any]:
         known.option,
         name,
         type=click.Choice(choices) if choices else types.get(kind, RowRangeParam()),
-        metavar=None if choices else value_name(name),
+        metavar=known.metavar or (None if choices else value_name(name)),
         help=known.help + (f" [default: {default}]" if default else ""),
     )
 
