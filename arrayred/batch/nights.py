@@ -284,7 +284,8 @@ def _run_plan(
             night, plan, job.recipe, job.output, outcomes, None if codes else finished
         )
     except StorageError as error:
-        damage.append(f"no report was written: {error}")
+        told = f"no report was written: {error}"
+        lines.append(SummaryLine(job.label, "", "failed", {}, 0.0, told))
         codes.append(error.exit_code)
     return Report(job.label, tuple(lines), tuple(damage), codes[0] if codes else 0, lacks)
 

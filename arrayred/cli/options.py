@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -736,14 +736,19 @@ def command_of(options: Options) -> str:
 
     The report shows it with the real folders, so that the reduction can be repeated.
     """
-    context = click.get_current_context(silent=True)
-    if context is None:
+    if click.get_current_context(silent=True) is None:
         return ""
-    words = ["arrayred", "reduce", "NIGHT", "-o", "OUT"]
-    for param in context.command.params:
-        if param.name in options and param.name not in _OF_THE_RUN:
+    words = map(_public, words_of(options, without=_OF_THE_RUN))
+    return shlex.join(["arrayred", "reduce", "NIGHT", "-o", "OUT", *words])
+
+
+def words_of(options: Options, *, without: Collection[str]) -> list[str]:
+    """Return these options as words of a command line, except those of some names."""
+    words: list[str] = []
+    for param in click.get_current_context().command.params:
+        if param.name in options and param.name not in without:
             words += _words(param, options[param.name])
-    return " ".join(map(shlex.quote, words))
+    return words
 
 
 def _words(param: click.Parameter, value: Any) -> Iterator[str]:
@@ -751,7 +756,7 @@ def _words(param: click.Parameter, value: Any) -> Iterator[str]:
     for one in value if param.multiple else [value]:
         yield max(param.opts, key=len)
         if not (isinstance(param, click.Option) and param.is_flag):
-            yield _public(_text(param, one))
+            yield _text(param, one)
 
 
 def _text(param: click.Parameter, value: Any) -> str:

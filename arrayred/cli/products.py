@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,12 @@ import click
 
 from arrayred.cli.layout import message
 from arrayred.cli.options import (
+    BESIDE,
     Options,
     OwnOptions,
     Sectioned,
     cache_folder_of,
+    is_remote,
     night_file_of,
     night_options,
     open_with_progress,
@@ -26,6 +29,7 @@ from arrayred.cli.options import (
     recipe_options,
     settle_settings,
     wavelength_options,
+    words_of,
 )
 from arrayred.cli.progress import shown_stages
 from arrayred.errors import MissingCardsError, UsageError, printable
@@ -517,6 +521,13 @@ def _cache_size_text(place: Path) -> str:
 @click.command(cls=OwnOptions)
 @click.argument("night", type=click.Path(path_type=Path))
 @click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="OUT",
+    help="Output folder of Reduce, where night.toml is read and saved. [default: NIGHT-reduced]",
+)
+@click.option(
     "--port",
     type=click.IntRange(1, 65535),
     metavar="N",
@@ -526,24 +537,38 @@ def _cache_size_text(place: Path) -> str:
 @night_options
 @recipe_options
 @click.pass_context
-def explore(ctx: click.Context, night: Path, port: int | None, no_browser: bool) -> None:
-    """Browse the frames of NIGHT in a web browser, and choose aperture and sky rows.
+def explore(
+    ctx: click.Context, night: Path, out: Path | None, port: int | None, no_browser: bool
+) -> None:
+    """Browse NIGHT in a web browser, choose aperture and sky rows, save them and reduce.
 
     NIGHT is a folder of raw frames, a cache, or an output folder of `reduce`. The page is served
     to this machine only, under an unguessable address. Press Ctrl-C to stop.
 
     \b
-    arrayred explore 2020-11-03/raw
+    arrayred explore 2020-11-03/raw -o reduced
     arrayred explore reduced
     arrayred explore raw --no-browser --port 5006
     """
     with explorer_needed():
         from arrayred.explore.app import serve_page
-    from arrayred.explore.data import ExplorerModel
+    from arrayred.batch import require_outside
+    from arrayred.explore.data import ExplorerModel, ReduceCommand
+    from arrayred.io.remote import path_or_address
 
-    options = options_of(ctx)
-    recipe, file = settle_settings(options, night_file_of(options))
-    model = ExplorerModel(open_with_progress(night, file, options), recipe, options.get("memory"))
+    options, there = options_of(ctx), path_or_address(night).resolve()
+    if out is None:
+        out = (Path() if is_remote(there) else there.parent) / f"{there.name}-reduced"
+    require_outside(there, out)
+    recipe, file = settle_settings(options, night_file_of(options, out))
+    command = ReduceCommand(
+        out,
+        options.get("night_file", out / BESIDE),
+        partial(settle_settings, options),
+        tuple(words_of(options, without={"night_file"})),
+    )
+    opened = open_with_progress(night, file, options)
+    model = ExplorerModel(opened, recipe, options.get("memory"), command)
     with TemporaryDirectory(prefix="arrayred-") as folder:
 
         def announce(address: str) -> None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import csv
 import dataclasses
 import re
+import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from arrayred.config.instrument import DISPERSION_AXES, Instrument, require_axis
-from arrayred.config.recipe import PER_NIGHT, SETTINGS, Recipe, paths_beside
+from arrayred.config.recipe import PER_NIGHT, SETTINGS, Recipe, RowRange, paths_beside
 from arrayred.config.toml import (
     errors_name,
     read_text_file,
@@ -24,6 +25,8 @@ from arrayred.config.toml import (
     require_known,
     require_table,
     require_texts,
+    toml_tables,
+    toml_text,
 )
 from arrayred.errors import UsageError
 from arrayred.model import FRAME_TYPES, Unsigned
@@ -428,3 +431,104 @@ def _require_a_table(name: str, value: object) -> None:
 def _require_a_text(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise UsageError(f"{name} must be a string, not {value!r}", keyword=name, value=value)
+
+
+# Rows of a target in the text of a night file: `entry_text`, `with_rows_of`.
+#
+# A TOML library that keeps comments would be one more dependency for two keys. Lines are edited as
+# a person would, and what they then mean is compared with what they should: a form of writing that
+# is not foreseen here is refused, and nothing is lost.
+
+
+def entry_text(name: str, rows: RowRange | None, sky_rows: RowRange | None) -> str:
+    r"""Return the section of a night file that sets the rows of a target.
+
+    Parameters
+    ----------
+    name : name of the target.
+    rows, sky_rows : chosen rows (first, last); None: arrayred chooses, and a comment says so.
+
+    Examples
+    --------
+    >>> print(entry_text("59_Cyg", (484, 518), None))
+    [targets."59_Cyg"]
+    rows = [484, 518]
+    # sky_rows: automatic
+    <BLANKLINE>
+    """
+    lines = [f"[targets.{toml_text(name)}]"]
+    lines += ["# rows: automatic" if rows is None else f"rows = {toml_text(rows)}"]
+    lines += ["# sky_rows: automatic" if sky_rows is None else f"sky_rows = {toml_text(sky_rows)}"]
+    return "\n".join(lines) + "\n"
+
+
+def with_rows_of(text: str, name: str, rows: RowRange | None, sky_rows: RowRange | None) -> str:
+    r"""Return the text of a night file with the rows of a target; all else stays, comments too.
+
+    Parameters
+    ----------
+    text : TOML.
+    name : of the target, as the text spells it if it has the target.
+    rows, sky_rows : chosen rows (first, last); None: as the text has them. Rows take the place of
+        `rows_from`, which becomes a comment.
+
+    Raises
+    ------
+    UsageError
+        The text is not TOML, or has the target in a form that cannot be edited line by line, such
+        as an inline table.
+
+    Examples
+    --------
+    >>> print(with_rows_of("[targets.Vega]  # 3 frames\ngrating = '1200'\n", "Vega", (4, 9), None))
+    [targets.Vega]  # 3 frames
+    rows = [4, 9]
+    grating = '1200'
+    <BLANKLINE>
+    """
+    wanted = toml_tables(text)
+    chosen = {k: v for k, v in (("rows", rows), ("sky_rows", sky_rows)) if v is not None}
+    targets = wanted.setdefault("targets", {})
+    own = targets.setdefault(name, {})
+    own |= {key: list(value) for key, value in chosen.items()}
+    if rows is not None:
+        own.pop("rows_from", None)
+    lines = text.splitlines(keepends=True)
+    end = "\r\n" if text.endswith("\r\n") else "\n"
+    heads = [i for i, line in enumerate(lines) if _table_named(line) is not None]
+    first = next((i for i in heads if _table_named(lines[i]) == {"targets": {name: {}}}), None)
+    if first is None:
+        gap = end if text else ""
+        gap = end + gap if text and not text.endswith("\n") else gap
+        edited = text + gap + entry_text(name, rows, sky_rows).replace("\n", end)
+    else:
+        stop = next((i for i in heads if i > first), len(lines))
+        head, section = "".join(lines[: first + 1]), "".join(lines[first + 1 : stop])
+        head = head if head.endswith("\n") else head + end
+        if rows is not None:
+            section = re.sub(r"^(?=[ \t]*rows_from[ \t]*=)", "# ", section, flags=re.MULTILINE)
+        for key, value in reversed(chosen.items()):
+            there = rf"^[ \t]*(?:{key}[ \t]*=[ \t]*\[[^]#]*\]|# {key}: automatic)"
+            line = f"{key} = {toml_text(value)}"
+            section, n = re.subn(there, line, section, count=1, flags=re.MULTILINE)
+            section = section if n else line + end + section
+        edited = head + section + "".join(lines[stop:])
+    if _tables_or_none(edited) != wanted:
+        raise UsageError(
+            f"Target {name!r} is written in a form that cannot be edited line by line",
+            keyword=name,
+            hint=f"Write it as a table of its own, [targets.{toml_text(name)}].",
+        )
+    return edited
+
+
+def _table_named(line: str) -> dict[str, Any] | None:
+    """Return the table that a line begins, empty and within its parents; None for other lines."""
+    return _tables_or_none(line) if line.lstrip().startswith("[") else None
+
+
+def _tables_or_none(text: str) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return None

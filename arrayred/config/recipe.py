@@ -23,6 +23,11 @@ from typing import Any, Concatenate, Literal, ParamSpec, Self, get_args, get_ori
 from arrayred.config.toml import errors_name, read_toml, require_known, toml_text
 from arrayred.errors import UsageError
 
+LampName = Literal[
+    "Ne", "Ar", "He", "Hg", "Kr", "Xe", "Cd", "Ne+Ar", "He+Ar", "Hg+Ar", "Hg+Cd", "Ne+Xe", "Cu+Ar",
+    "Fe+Ar", "Ne+Ar+He", "Hg+Ne+Ar", "Cu+Ne+Ar"
+]  # fmt: skip
+"""Lamps that are known, by the elements that shine in them; the simplest first."""
 Method = Literal["average", "median"]
 Combination = Literal["average", "median", "clip", "minmax"]
 Overscan = Literal["mean", "median", "off"]
@@ -377,7 +382,7 @@ class Recipe:
         sets=False,
         option_help="Ignore arc frames: no arc spectra, no wavelengths.",
     )
-    lamp: str = setting(
+    lamp: Literal["auto", LampName] = setting(
         "auto",
         section="Wavelengths",
         help="Elements of the lamp, e.g. Ne or Ne+Ar; auto: the simplest lamp that fits.",

@@ -89,11 +89,16 @@ def read_text_file(path: Path, what: str, *, errors: str = "strict") -> str:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Return the tables of a TOML file; raise UsageError if it cannot be read."""
-    text = read_text_file(path, "The settings")
+    with errors_name(path):
+        return toml_tables(read_text_file(path, "The settings"))
+
+
+def toml_tables(text: str) -> dict[str, Any]:
+    """Return the tables of a text; raise UsageError if it is not TOML."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"This is not TOML: {error}", path=path, hint="Correct it.") from error
+        raise UsageError(f"This is not TOML: {error}", hint="Correct it.") from error
 
 
 def require_known(name: str, known: set[str], what: str) -> None:

@@ -1,6 +1,5 @@
 """The names that `arrayred.explore` hands on, each from the module it lies in."""
 
-from .app import entry_text as entry_text
 from .app import header_table as header_table
 from .app import make_result as make_result
 from .app import message_html as message_html

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
@@ -22,12 +23,13 @@ from tornado.httputil import HTTPServerRequest
 from tornado.routing import Matcher, Rule
 from tornado.web import ErrorHandler
 
+from arrayred.config.night_file import entry_text
 from arrayred.config.recipe import RowRange
-from arrayred.config.toml import toml_text
 from arrayred.errors import ArrayredError, ResourceError, UsageError
 from arrayred.explore.data import (
     BlockStatistic,
     CalibrationStage,
+    Choices,
     ExplorerModel,
     ShownImage,
     View,
@@ -63,6 +65,11 @@ _GROWING: dict[str, Any] = {
 """Of what takes the room beside it, and a line of its own where the window is narrow."""
 
 
+_WIDE: dict[str, Any] = {"sizing_mode": "stretch_width"}
+_TABS = ("Spectrum", "Pixel vs. frame", "Reduction")
+_REDUCE, _ALL, _OVERWRITE = "Reduce", "All targets", "Overwrite"
+
+
 _DARK = """
 @media screen and (prefers-color-scheme: dark) {
   html { background: #14171a; }
@@ -82,15 +89,18 @@ class ExplorerPage:
 
     def __init__(self, model: ExplorerModel) -> None:
         self.model, self.view = model, View(next(iter(model.groups)))
+        self._document = pn.state.curdoc
         self.controls = Controls(model.groups, self.view)
         self.image_view = ImageView(self._set_rows)
         self.lines, self.through = PanelView(hover=True), PanelView(hover=True)
         self.pointed, self.said, self.about = (pn.pane.HTML("") for _ in range(3))
-        self.tabs = pn.Tabs(
-            ("Spectrum", pn.Column(self.about, self.lines.figure, sizing_mode="stretch_width")),
-            ("Pixel vs. frame", self.through.figure),
-            sizing_mode="stretch_width",
+        self.outcome, self.printed = (pn.pane.HTML("", **_WIDE) for _ in range(2))
+        shown = (
+            pn.Column(self.about, self.lines.figure, **_WIDE),
+            self.through.figure,
+            pn.Column(self.outcome, self.printed, **_WIDE),
         )
+        self.tabs = pn.Tabs(*zip(_TABS, shown, strict=True), **_WIDE)
         self._shown: ShownImage | None = None
         self._group = self.view.group
         self._stretch: Stretch | None = None
@@ -102,10 +112,16 @@ class ExplorerPage:
             "made": Task(self._announce_image, made, self._put_image),
             "through": Task(_no_announcement, self._through, self._put_through),
             "spectrum": Task(self._announce_spectrum, model.spectrum, self._put_spectrum),
+            "save": Task(_no_announcement, self._save, self._put_saved),
+            "reduce": Task(self._announce_reduction, self._reduce, self._put_reduction),
         }
         self._requested: set[str] = set()
         self._running: set[str] = set()
         self._mouse: tuple[float, float] | None = None
+        self._lines_printed: list[str] = []
+        if model.choices is not None:
+            told = f"Output folder: {model.choices.command.out}"
+            self.controls.saved.object = message_html(told)
         self._connect()
         self._turn_to(self.view)
         self._put_image(self.view, model.image(self.view))
@@ -139,6 +155,8 @@ class ExplorerPage:
         self._watch(c.column, lambda column: self._cut(c.row.value, column))
         self._watch(c.rows, lambda text: self._typed("rows", text))
         self._watch(c.sky, lambda text: self._typed("sky", text))
+        c.save.on_click(lambda _: self._request("save"))
+        c.reduce.on_click(lambda _: self._reduce_or_stop())
         self.tabs.param.watch(lambda _: self._request("through"), "active")
         view.on_event(Tap, lambda event: self._cut(round(event.y), round(event.x)))
         view.on_event(MouseMove, self._point)
@@ -232,36 +250,37 @@ class ExplorerPage:
         A slider dragged over a thousand frames shows as many as there is time for, and always the
         last one.
         """
-        document = pn.state.curdoc
-        if document is None:
+        if self._document is None:
             return
         self._requested.add(name)
         if name not in self._running:
             self._running.add(name)
-            run = partial(self._run, self._tasks[name], name, document)
-            document.add_next_tick_callback(without_document_lock(run))
+            run = partial(self._run, self._tasks[name], name)
+            self._document.add_next_tick_callback(without_document_lock(run))
 
-    async def _run(self, task: Task, name: str, document: Any) -> None:
+    async def _run(self, task: Task, name: str) -> None:
         """Run a task as long as it is requested; other events are handled meanwhile."""
-
-        def on_page(act: Callable[..., None], *values: Any) -> None:
-            def change() -> None:
-                document.hold("combine")  # all of it in one message: the page is laid out once
-                try:
-                    act(*values)
-                finally:
-                    document.unhold()
-
-            document.add_next_tick_callback(change)
-
         try:
             while name in self._requested:
                 self._requested.discard(name)
                 view = self.view
-                on_page(task.announce, view)
-                on_page(task.put, view, await asyncio.to_thread(make_result, task.make, view))
+                self._on_page(task.announce, view)
+                self._on_page(task.put, view, await asyncio.to_thread(make_result, task.make, view))
         finally:
             self._running.discard(name)
+
+    def _on_page(self, act: Callable[..., None], *values: Any) -> None:
+        """Change the page as soon as it may be changed; from any thread."""
+        document = self._document
+
+        def change() -> None:
+            document.hold("combine")  # all of it in one message: the page is laid out once
+            try:
+                act(*values)
+            finally:
+                document.unhold()
+
+        document.add_next_tick_callback(change)
 
     def _want_image(self) -> None:
         """Request the image in view; a raw frame does not wait until others are combined."""
@@ -327,7 +346,7 @@ class ExplorerPage:
 
     def _through(self, view: View) -> Any:
         """Return one pixel through all frames, if its tab is open."""
-        if self.tabs.active != 1 or view.row is None or view.column is None:
+        if _TABS[self.tabs.active] != "Pixel vs. frame" or view.row is None or view.column is None:
             return None
         return self.model.through_frames(view, view.row, view.column)
 
@@ -361,15 +380,69 @@ class ExplorerPage:
         if (view.rows, view.sky_rows) == (self.view.rows, self.view.sky_rows):
             self._mark()  # else a band is being dragged on, and would jump back
 
+    def _save(self, view: View) -> Path:
+        return self._choices.save(view)
+
+    def _put_saved(self, _view: View, saved: Path | ArrayredError) -> None:
+        if isinstance(saved, ArrayredError):
+            self.controls.saved.object = message_html(str(saved), is_error=True)
+        else:
+            self.controls.saved.object = message_html(f"Saved in {saved}")
+
+    @property
+    def _choices(self) -> Choices:
+        """Return where choices are saved; raise UsageError where they cannot be."""
+        if self.model.choices is None:
+            raise UsageError("This page has no output folder", hint="Use `arrayred explore`.")
+        return self.model.choices
+
+    def _reduce_or_stop(self) -> None:
+        """Start the reduction, or stop the one that runs."""
+        if "reduce" in self._running:
+            self._choices.stop()
+        else:
+            self._request("reduce")
+
+    def _announce_reduction(self, _view: View) -> None:
+        self.controls.reduce.name = "Stop"
+        self.outcome.object, self.printed.object = message_html("Reducing…"), ""
+        self.tabs.active = _TABS.index("Reduction")
+
+    def _reduce(self, view: View) -> tuple[int, str]:
+        self._lines_printed, how = [], self.controls.how.value
+        return self._choices.reduce(
+            view, self._print, all_targets=_ALL in how, overwrite=_OVERWRITE in how
+        )
+
+    def _print(self, line: str) -> None:
+        """Show a line that the reduction printed; called in its thread."""
+        self._lines_printed.append(line)
+        self._on_page(self._put_printed, tuple(self._lines_printed))
+
+    def _put_printed(self, lines: tuple[str, ...]) -> None:
+        self.printed.object = _said("printed", lines)
+
+    def _put_reduction(self, _view: View, done: tuple[int, str] | ArrayredError) -> None:
+        """Show how the reduction ended: its last line, or what is wrong."""
+        self.controls.reduce.name = _REDUCE
+        if isinstance(done, ArrayredError):
+            self.outcome.object = message_html(str(done), is_error=True)
+            return
+        code, last = done
+        if code == 0:
+            out = self._choices.command.out
+            self.outcome.object = message_html(f"Reduced into {out}. {last}")
+        else:
+            self.outcome.object = message_html(f"Exit code {code}. {last}", is_error=True)
+
     def _mark(self) -> None:
         self.image_view.mark(self._bands, is_turned=self.model.is_turned(self.view))
 
     def _point(self, event: Any) -> None:
         """Note the position of the mouse, and show the pixel there 40 ms later."""
         waiting, self._mouse = self._mouse is not None, (event.x, event.y)
-        document = pn.state.curdoc
-        if not waiting and document is not None:
-            document.add_timeout_callback(self._tell_pointed, _MOUSE_MS)
+        if not waiting and self._document is not None:
+            self._document.add_timeout_callback(self._tell_pointed, _MOUSE_MS)
 
     def _tell_pointed(self) -> None:
         """Show the value of the pixel under the mouse, or else of that of the cuts."""
@@ -427,17 +500,22 @@ class Controls:
         self.colour = w.Select(name="Colours", options=list(PALETTES), value="grey", width=140)
         self.blocks = w.Select(
             name="Downsampling", options=list(get_args(BlockStatistic)),
-            value=view.blocks, width=150,
+            value=view.blocks, width=140,
         )  # fmt: skip
-        self.hold = w.Checkbox(name="Lock display limits", value=False)
+        self.hold = w.CheckBoxGroup(options=["Lock display limits"])  # its text is clicked too
         self.column = w.IntInput(name="Column", start=1, value=1, width=90)
         self.row = w.IntInput(name="Row", start=1, value=1, width=90)
         self.rows = w.TextInput(name="Aperture rows", placeholder="automatic", width=140)
-        self.sky = w.TextInput(name="Sky rows", placeholder="automatic", width=150)
+        self.sky = w.TextInput(name="Sky rows", placeholder="automatic", width=140)
         self.entry = w.TextAreaInput(name="Night-file entry", height=88, width=CONTROLS_WIDTH)
         self.entry.stylesheets = ["textarea { font-family: monospace; font-size: 12px; }"]
         self.copy = w.Button(name="Copy", width=80, button_type="primary")
-        self.copied = pn.widgets.StaticText(value="", width=180)
+        self.copied = pn.widgets.StaticText(value="", width=60)
+        self.save = w.Button(name="Save to night.toml", width=150, button_type="primary")
+        self.saved = pn.pane.HTML("", width=CONTROLS_WIDTH)
+        self.saved.stylesheets = ["div { overflow-wrap: anywhere; }"]
+        self.reduce = w.Button(name=_REDUCE, width=80, button_type="primary")
+        self.how = w.CheckBoxGroup(options=[_ALL, _OVERWRITE], inline=True, align="center")
         self.facts = pn.pane.HTML("", width=CONTROLS_WIDTH)
         self.copy.js_on_click(
             args={"entry": self.entry, "told": self.copied, "done": COPIED}, code=_COPY
@@ -461,7 +539,9 @@ class Controls:
             _heading("Spectrum"),
             pn.Row(self.rows, self.sky),
             self.entry,
-            pn.Row(self.copy, self.copied),
+            pn.Row(self.save, self.copy, self.copied),
+            self.saved,
+            pn.Row(self.reduce, self.how),
             width=CONTROLS_WIDTH + 24,
         )
 
@@ -481,7 +561,7 @@ def _heading(text: str) -> Any:
 
 
 def _number_input(name: str, value: float) -> Any:
-    return pn.widgets.FloatInput(name=name, value=value, start=0, end=100, step=0.5, width=90)
+    return pn.widgets.FloatInput(name=name, value=value, start=0, end=100, step=0.5, width=140)
 
 
 # Server of the page, on the loopback: `serve_page`.
@@ -517,6 +597,8 @@ def serve_page(model: ExplorerModel, port: int = 0, *, announce: Callable[[str],
         server.io_loop.start()
     finally:
         _server_has_stopped.set()
+        if model.choices is not None:
+            model.choices.stop()
         server.stop()
 
 
@@ -643,31 +725,6 @@ def make_result(make: Callable[[View], Any], view: View) -> Any:
 
 def _no_announcement(_view: View) -> None:
     """Announce nothing, for a task that takes no time."""
-
-
-# The rows chosen on the page, in the format of a night file: `entry_text`.
-
-
-def entry_text(name: str, rows: RowRange | None, sky_rows: RowRange | None) -> str:
-    r"""Return the section of a night file that sets the rows of a target.
-
-    Parameters
-    ----------
-    name : name of the target.
-    rows, sky_rows : chosen rows (first, last); None: arrayred chooses, and a comment says so.
-
-    Examples
-    --------
-    >>> print(entry_text("59_Cyg", (484, 518), None))
-    [targets."59_Cyg"]
-    rows = [484, 518]
-    # sky_rows: automatic
-    <BLANKLINE>
-    """
-    lines = [f"[targets.{toml_text(name)}]"]
-    lines += ["# rows: automatic" if rows is None else f"rows = {toml_text(rows)}"]
-    lines += ["# sky_rows: automatic" if sky_rows is None else f"sky_rows = {toml_text(sky_rows)}"]
-    return "\n".join(lines) + "\n"
 
 
 # Texts of the page as HTML: headers and file names may hold anything, a template escapes them.

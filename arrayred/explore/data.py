@@ -8,6 +8,11 @@ minute.
 
 from __future__ import annotations
 
+import os
+import shlex
+import signal
+import subprocess
+import sys
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
@@ -19,15 +24,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred import pipeline
-from arrayred.config import Recipe
+from arrayred.config import NightFile, Recipe
+from arrayred.config.night_file import with_rows_of
 from arrayred.config.recipe import RowRange
+from arrayred.config.toml import errors_name, read_text_file, toml_tables
 from arrayred.errors import ForeignFileError, InputError, UsageError
 from arrayred.io.cube import make_stack
 from arrayred.io.frames import Frame
 from arrayred.io.pixels import FrameStack, read_band
 from arrayred.io.products import open_product
+from arrayred.io.publish import publish
+from arrayred.io.remote import Address, without_secrets
 from arrayred.model import COUNTS, FRAME, X, Y
 from arrayred.night import Group, Night, Plan, Target, make_plan
+from arrayred.night.groups import slug
 from arrayred.pipeline import (
     Masters,
     ReadOptions,
@@ -88,10 +98,18 @@ class ExplorerModel:
     night : its frames.
     recipe : settings of the reduction; None: the default ones.
     memory : most memory for combining frames, bytes; None: no limit.
+    command : reduces the night, and says where choices are saved; None: neither can be done.
     """
 
-    def __init__(self, night: Night, recipe: Recipe | None = None, memory: int | None = None):
+    def __init__(
+        self,
+        night: Night,
+        recipe: Recipe | None = None,
+        memory: int | None = None,
+        command: ReduceCommand | None = None,
+    ) -> None:
         self.night, self.recipe = night, recipe or Recipe()
+        self.choices = None if command is None else Choices(night, command)
         self.groups: Mapping[str, Group] = groups_by_path(night)
         if not self.groups:
             raise InputError(
@@ -474,6 +492,175 @@ def format_rows(rows: RowRange | None) -> str:
     ('484:518', '')
     """
     return "" if rows is None else f"{rows[0]}:{rows[1]}"
+
+
+# What is chosen, saved and reduced: `Choices`.
+#
+# The page reduces nothing itself. It writes the chosen rows into the night file, and runs the
+# command `arrayred reduce` in a process of its own: the products are those of the command because
+# it is the command that makes them, and the page stays responsive meanwhile.
+
+
+@dataclass(frozen=True)
+class ReduceCommand:
+    """How `arrayred reduce` is called for the night in view.
+
+    Parameters
+    ----------
+    out : its output folder.
+    night_file : the file that it reads the choices from.
+    settled : returns the recipe, and the night file without what the options override.
+    options : further words of its command line.
+    """
+
+    out: Path
+    night_file: Path
+    settled: Callable[[NightFile], tuple[Recipe, NightFile]]
+    options: tuple[str, ...] = ()
+
+    def words(self, night: Path, target: str | None, *, overwrite: bool = False) -> list[str]:
+        """Return the command for one target, or for all."""
+        words = ["reduce", night.whole if isinstance(night, Address) else str(night)]
+        words += ["-o", str(self.out), *self.options]
+        if self.night_file.parent != self.out and os.path.lexists(self.night_file):
+            words += ["--night-file", str(self.night_file)]
+        words += [] if target is None else ["--target", target]
+        return [*words, "--overwrite"] if overwrite else words
+
+
+class Choices:
+    """The rows that were chosen of the targets of a night: saved, and reduced with.
+
+    Parameters
+    ----------
+    night : its frames.
+    command : how it is reduced.
+    """
+
+    def __init__(self, night: Night, command: ReduceCommand) -> None:
+        self._night, self.command = night, command
+        self._chosen: dict[str, tuple[RowRange | None, RowRange | None]] = {}
+        self._first = self._last = self._text_now()
+        self._process: subprocess.Popen[str] | None = None
+        self._saving = RLock()
+
+    def save(self, view: View) -> Path:
+        """Write the rows of a view into the night file, and return its path.
+
+        What is not chosen is as it was when the page was started. Of other entries and comments no
+        byte is changed.
+
+        Raises
+        ------
+        UsageError
+            No spectrum is extracted of the group in view; the night file is a log, was changed
+            since the page was started, or cannot be edited; or the options override what it says.
+        StorageError
+            It cannot be written.
+        """
+        kind, _, group = view.group.partition("/")
+        path = self.command.night_file
+        if not self._night.groups:
+            raise UsageError(
+                "Choices are saved for raw frames, and these are products",
+                path=self._night.folder,
+                hint="Open the folder of raw frames: arrayred explore NIGHT -o OUT.",
+            )
+        if kind != "light":
+            raise UsageError(f"A {kind} has no rows to save", hint="Choose light frames.")
+        if path.suffix.lower() != ".toml":
+            raise UsageError(
+                "The night file is an observing log, which is not edited here",
+                path=path,
+                hint="Copy the entry, or add columns rows and sky_rows to the log.",
+            )
+        with self._saving:
+            if self._text_now() != self._last:
+                raise UsageError(
+                    "The night file was changed since this page was started",
+                    path=path,
+                    hint="Start the page again to use the new version.",
+                )
+            chosen = {**self._chosen, group: (view.rows, view.sky_rows)}
+            with errors_name(path):
+                text = self._text_with(chosen)
+                self._require_used(text, view)
+            # through a link, which stays one
+            publish({path.resolve(): text.encode()}, overwrite=True)
+            self._chosen, self._last = chosen, text
+        return path
+
+    def reduce(
+        self,
+        view: View,
+        tell: Callable[[str], None],
+        *,
+        all_targets: bool = False,
+        overwrite: bool = False,
+    ) -> tuple[int, str]:
+        """Save the rows of a view and run `arrayred reduce`; return its exit code and last line.
+
+        Parameters
+        ----------
+        view : its target is reduced.
+        tell : called with the command, and with each line that it prints.
+        all_targets : reduce the other targets of the night too.
+        overwrite : replace products made with other settings.
+        """
+        self.save(view)
+        target = None if all_targets else view.group.partition("/")[2]
+        words = self.command.words(self._night.folder, target, overwrite=overwrite)
+        tell(f"$ {without_secrets(shlex.join(['arrayred', *words]))}")
+        environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+        with subprocess.Popen(
+            [sys.executable, "-m", "arrayred", *words, "--no-input", "--verbose"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, encoding="utf-8", errors="replace", env=environment,
+        ) as self._process:  # fmt: skip
+            assert self._process.stdout is not None
+            last = ""
+            for line in self._process.stdout:
+                last = line.rstrip() or last
+                tell(line.rstrip())
+        return self._process.returncode, last
+
+    def stop(self) -> None:
+        """Stop the command, as Ctrl-C does; finished products stay."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+
+    def _text_now(self) -> str:
+        path = self.command.night_file
+        there = path.suffix.lower() == ".toml" and os.path.lexists(path)
+        return read_text_file(path, "The night file") if there else ""
+
+    def _text_with(self, chosen: Mapping[str, tuple[RowRange | None, RowRange | None]]) -> str:
+        """Return the text as it was at first, with the rows chosen since."""
+        text = self._first
+        for target, (rows, sky_rows) in chosen.items():
+            text = with_rows_of(text, _key_of(target, text), rows, sky_rows)
+        return text
+
+    def _require_used(self, text: str, view: View) -> None:
+        """Raise UsageError unless `arrayred reduce` takes the rows of a view from a night file."""
+        group = view.group.partition("/")[2]
+        file = NightFile.from_tables(toml_tables(text), self.command.night_file)
+        recipe, file = self.command.settled(file)
+        own = recipe.replace(**file.targets[_key_of(group, text)].recipe)
+        for name in ("rows", "sky_rows"):
+            wanted, found = getattr(view, name), getattr(own, name)
+            if wanted is not None and wanted != found:
+                raise UsageError(
+                    f"The options of this page override {name} of the night file",
+                    keyword=name,
+                    hint="Start the page without --rows, --sky-rows and --reference.",
+                )
+
+
+def _key_of(target: str, text: str) -> str:
+    """Return the key of a target in a night file, where it may have its name as in the headers."""
+    keys = toml_tables(text).get("targets", {})
+    return next((key for key in keys if slug(key) == target), target)
 
 
 # Reader of the pixels that a view needs: `GroupReader`.

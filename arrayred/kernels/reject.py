@@ -934,7 +934,8 @@ def dark_excess(
 
     Returns
     -------
-    excess (tile, x), in standard deviations.
+    excess (tile, x), in standard deviations; of a tile without a high value, undivided by its
+    scatter, which only lowers it.
     """
     variance = noise.variance(reference + sky, more)
     mean_sky, n_alike = of_mean
@@ -943,7 +944,9 @@ def dark_excess(
         values - reference, reference, variance, 1.0 / (known - 1.0 / variance), n_frames
     )
     excess[~np.isfinite(excess)] = 0.0
-    return np.asarray(excess / np.maximum(_tile_scatter(excess), 1.0))
+    high = np.flatnonzero((excess > _SCREEN_SIGMA).any(axis=-1))
+    excess[high] /= np.maximum(_tile_scatter(excess[high]), 1.0)
+    return excess
 
 
 def compare_tiles(

@@ -755,14 +755,14 @@ def lamps_for(
         A named lamp has another setting than the target.
     """
     for frame in named:
-        why = _why_lamp_unfit(lights.frames[0], frame)
+        why = why_lamp_unfit(lights.frames[0], frame)
         if why:
             raise UsageError(
                 f"The lamp {frame.label} has a different {why} from {lights.name}",
                 value=frame.label,
                 hint="Use arc frames of the same shape, binning, grating and angle.",
             )
-    fitting = [frame for frame in arcs if not _why_lamp_unfit(lights.frames[0], frame)]
+    fitting = [frame for frame in arcs if not why_lamp_unfit(lights.frames[0], frame)]
     known = [frame for frame in fitting if not frame.library] or fitting
     chosen = named or (_lamps_around(lights, known, targets) if recipe.wavelength else ())
     lamps = []
@@ -801,7 +801,7 @@ def lamp_remarks(lamps: Sequence[Lamp]) -> tuple[str, ...]:
     return tuple(remarks)
 
 
-def _why_lamp_unfit(light: Frame, arc: Frame) -> str:
+def why_lamp_unfit(light: Frame, arc: Frame) -> str:
     """Return in what setting an arc frame differs from a light, or ""."""
     if (light.window, light.dispersion_axis) != (arc.window, arc.dispersion_axis):
         return "shape"

@@ -61,6 +61,7 @@ from arrayred.night.match import (
     pixel_remarks,
     plan_flats,
     warmer,
+    why_lamp_unfit,
 )
 from arrayred.night.night import PRODUCT, Night, pattern_mismatch
 
@@ -527,7 +528,12 @@ def _with_lamps(
     if settings.lamps and not named:
         return replace(target, remarks=(*target.remarks, to_check("its arc frames cannot be used")))
     lamps = lamps_for(target.lights, arcs, named, calibrations, target.recipe, lights)
-    return replace(target, lamps=lamps, remarks=(*target.remarks, *lamp_remarks(lamps)))
+    remarks = lamp_remarks(lamps)
+    if arcs and not lamps and target.recipe.wavelength:
+        why = {why_lamp_unfit(target.lights.frames[0], arc): None for arc in arcs}
+        names = list_of_names([arc.label for arc in arcs])
+        remarks = (to_check(f"no arc frame of its setup: {names}: different {' or '.join(why)}"),)
+    return replace(target, lamps=lamps, remarks=(*target.remarks, *remarks))
 
 
 def _used_and_left_out(

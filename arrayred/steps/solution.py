@@ -167,7 +167,7 @@ def carry_identities(lines: xr.Dataset, known: xr.Dataset) -> xr.Dataset:
         raise LampError(
             f"{n} of the {due} lines of the known solution were found within {LARGEST_SHIFT:.0f} "
             "pixels",
-            hint="Remove the solution to identify the lamp without it.",
+            hint="Run without --solution to identify the lamp by itself.",
         )
     waves, element = np.full(x.size, np.nan), np.full(x.size, "", "U8")
     waves[index[fits]] = wave[fits]
@@ -289,7 +289,7 @@ def _require_no_worse(fit: Dispersion, known: xr.Dataset) -> None:
         raise LampError(
             f"The lines scatter by {fit.rms_pixel:.2f} pixel about order {fit.order}, and by "
             f"{known.attrs['rms_pixel']:.2f} in the known solution: it is from another setup",
-            hint="Remove the solution to identify the lamp without it.",
+            hint="Run without --solution to identify the lamp by itself.",
         )
 
 

@@ -49,7 +49,7 @@ def assert_each_is_named(said: str, findings: Mapping[str, str]) -> None:
     """Check that stderr names each file once, with what was found and a sentence of remedy."""
     named = []
     for line in said.splitlines():
-        assert re.search(r"^arrayred: error: .*\. [A-Z][^.]*\.$", line), line
+        assert re.search(r"^arrayred: error: .*\. [A-Z]([^.]|\.(?=\S))*\.$", line), line
         of_line = [n for n in findings if re.search(rf"[ /]{re.escape(n)}(, |: )", line)]
         assert of_line, line
         assert all(re.search(findings[name], line) for name in of_line), line

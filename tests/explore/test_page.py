@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arrayred.explore import ExplorerModel, View, entry_text
+from arrayred.cli import cli
+from arrayred.config.night_file import entry_text
+from arrayred.explore import ExplorerModel, View
 from arrayred.night import open_night
 from tests.explore.conftest import NAME, served
 
@@ -63,8 +65,14 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def address(hostile: Path) -> Iterator[str]:
-    with served(hostile) as (url, _):
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the output folder of the page."""
+    return tmp_path_factory.mktemp("reduced") / "out"
+
+
+@pytest.fixture(scope="module")
+def address(hostile: Path, out: Path) -> Iterator[str]:
+    with served(hostile, "-o", out) as (url, _):
         yield url
 
 
@@ -186,6 +194,42 @@ def test_the_entry_is_copied(seen: Watched, model: ExplorerModel, view: View) ->
     seen.shows("copied")
     copied = seen.page.evaluate("navigator.clipboard.readText()")
     assert copied == entry_text(model.name(view), (80, 90), None)
+
+
+def test_chosen_rows_are_saved_and_reduced_with(
+    seen: Watched, hostile: Path, out: Path, tmp_path: Path, model: ExplorerModel, view: View
+) -> None:
+    seen.type("Aperture rows", "80:90")
+    seen.type("Sky rows", "110:130")
+    seen.shows("rows 80:90, sky 110:130")
+    seen.page.get_by_role("button", name="Save to night.toml").click()
+    seen.shows(f"Saved in {out / 'night.toml'}")
+    assert (out / "night.toml").read_text() == entry_text(model.name(view), (80, 90), (110, 130))
+    seen.page.get_by_role("button", name="Reduce").click()
+    seen.shows("Reducing")
+    seen.type("Frame of 3", "2")
+    seen.shows("light-002")  # while it reduces
+    seen.shows("1 target reduced, 0 failed")
+    seen.shows(f"Reduced into {out}")
+    words = ["reduce", hostile, "-o", tmp_path / "command", "--night-file", out / "night.toml"]
+    cli.main([*map(str, words), "-q"], standalone_mode=False)
+    for path in (out / "targets").rglob("*.*"):
+        made = tmp_path / "command" / path.relative_to(out)
+        assert path.read_bytes() == made.read_bytes(), path
+
+
+def test_a_reduction_that_fails_says_why_and_another_can_overwrite(
+    seen: Watched, out: Path
+) -> None:
+    seen.type("Aperture rows", "81:89")
+    seen.shows("rows 81:89")
+    seen.page.get_by_role("button", name="Reduce").click()
+    seen.shows("Exit code 2.")
+    seen.shows("Use --overwrite to replace it")
+    seen.page.get_by_text("Overwrite", exact=True).click()
+    seen.page.get_by_role("button", name="Reduce").click()
+    seen.shows(f"Reduced into {out}")
+    seen.page.get_by_text("Overwrite", exact=True).click()
 
 
 def test_a_pixel_is_shown_through_the_frames(

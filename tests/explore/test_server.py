@@ -145,3 +145,29 @@ def test_the_browser_is_led_there_by_a_file_that_nobody_else_reads(
     cli.main(["explore", str(hostile)], standalone_mode=False)
     assert len(opened) == 1
     assert "secret" not in opened[0]
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_the_page_reduces_with_the_options_it_was_started_with(
+    named: bool, hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from arrayred.cli import cli
+    from arrayred.explore import ExplorerModel
+
+    shown: list[ExplorerModel] = []
+    monkeypatch.setattr(
+        "arrayred.explore.app.serve_page", lambda model, *_, **__: shown.append(model)
+    )
+    file = tmp_path / "mine.toml"
+    file.write_text("[recipe]\nn_sigma = 3.0\n")
+    given = ["--night-file", str(file)] if named else []
+    options = ["--exclude", "*-003*", "--no-sky", "--memory", "1G", "--depth", "2"]
+    words = ["explore", hostile, "-o", tmp_path / "out", *given, *options, "--port", "5006"]
+    cli.main([*map(str, words)], standalone_mode=False)
+    assert shown[0].choices is not None
+    command = shown[0].choices.command.words(hostile, "Vega")
+    assert command[:4] == ["reduce", str(hostile), "-o", str(tmp_path / "out")]
+    assert command[-2:] == ["--target", "Vega"]
+    rest = command[4:-2]
+    told = ["--exclude", "*-003*", "--no-sky", "--memory", str(1 << 30), "--depth", "2"]
+    assert sorted(rest) == sorted([*told, *given])

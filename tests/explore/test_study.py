@@ -14,8 +14,9 @@ import xarray as xr
 import arrayred as ar
 from arrayred.cli import cli
 from arrayred.config import read_night_file
+from arrayred.config.night_file import entry_text
 from arrayred.errors import ArrayredError, InputError, SkyBandError
-from arrayred.explore import ExplorerModel, View, app, entry_text
+from arrayred.explore import ExplorerModel, View, app
 from arrayred.explore.data import RecentCache
 from arrayred.night import open_night
 from arrayred.plots.figures import SUMS, extraction, sky_bands
