@@ -398,7 +398,7 @@ def exported(
     UsageError
         The spectrum has no wavelengths, or they are not topocentric, as the archive wants them.
     MissingCardsError
-        What the archive demands is in neither the header nor the file of the observer.
+        A keyword that the archive requires is neither in the header nor in the observer file.
     """
     told = header_of(spectrum.attrs) or Header()
     if to == "bess":
@@ -486,12 +486,12 @@ _JD_OF_MJD = 2400000.5
 
 
 def _set_bess_cards(header: Header, told: Header, observer: Observer) -> None:
-    """Set the cards that the archive demands, and those that it welcomes.
+    """Set the cards that the archive requires, and the optional ones.
 
     Raises
     ------
     MissingCardsError
-        Some that it demands are known neither from the header nor from the observer; all are named.
+        Required ones are neither in the header nor in the observer file; all are named.
     """
     own = {name: told.readable(name) for name in told if name not in ("HISTORY", "COMMENT", "")}
     instrument = observer.instrument or _text(own, "BSS_INST", "INSTRUME", "DETNAM")
@@ -508,11 +508,11 @@ def _set_bess_cards(header: Header, told: Header, observer: Observer) -> None:
     if missing:
         asked = [where for where in missing.values() if " " not in where]
         example = "; ".join(toml_lines([(name, "...") for name in asked]))
-        hint = f"Write them once into OUT/{OBSERVER_FILE}: {example}." if asked else ""
+        hint = f"Add them to OUT/{OBSERVER_FILE}: {example}." if asked else ""
         frames = [where for where in missing.values() if " " in where]
         hint += f" Give {' and '.join(frames)} with --card when reducing." if frames else ""
         raise MissingCardsError(
-            f"BeSS demands {', '.join(missing)}, not found in headers or observer.toml",
+            f"BeSS requires {', '.join(missing)}, not found in the headers or {OBSERVER_FILE}",
             keyword=next(iter(missing)),
             hint=hint.strip(),
         )
