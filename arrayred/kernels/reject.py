@@ -11,11 +11,16 @@ noise and 3 sigma, 22 % at 100) are gathered and iterated. Exact integer sums of
 faster than float64: numpy adds uint32 to uint64 at 0.37 ns a value, as long as it takes to square
 and add float64.
 
-Three ways to reject remain, since they answer different questions. Sigma clipping measures the
-scatter of each pixel, and must equal that of astropy bit for bit. Clipping by noise makes the best
-estimate of frames that one scale a frame makes equal, and rejects low values too. The comparison
-finds the hits of each frame, on a star whose flux, seeing and place differ from frame to frame. The
-latter two share the noise of a pixel (`PixelNoise`), and all three the median.
+Three ways to reject remain, since none can stand for another. Sigma clipping measures the scatter
+of each pixel, and must equal that of astropy bit for bit. Clipping by noise makes the best estimate
+of frames that one scale a frame makes equal, and rejects low values too. The comparison finds the
+hits of each frame, on a star whose flux, seeing and place differ from frame to frame. Clipping by
+noise was tried in place of the comparison: of three frames of a star two rows wide at S/N 300 that
+moves by half a row the pulls became 3.1 wide and the S/N half as large (comparison: 1.00 and 0.99
+of the best). The comparison was tried in place of clipping: ten runs of six lost values on the star
+in each of nine frames left 2.2 % too little flux (clipping: 0.02 %). A mean without extremes has
+0.82 to 0.97 of the best S/N. The two that know the noise share its model (`PixelNoise`), and all
+three the median.
 """
 
 from __future__ import annotations
