@@ -551,14 +551,14 @@ def compare_frames(scene: ComparisonInput, n_sigma: float) -> FrameComparison:
     )
     found = merge_outliers(_outliers_of_frames(scene, n_sigma, planes))
     searched = planes.is_lit | planes.stands_out
-    outliers, _ = _by_pixel(list(_with_neighbours(scene, found, searched)))
+    outliers, _ = _by_pixel(merge_outliers(_with_neighbours(scene, found, searched)))
     beside = grid.holding(grid.around(np.unique(outliers.where).astype(np.intp)))
     further = beside[planes.may_shine[beside] & ~searched[beside]]
     searched[beside] = True
     more = _outliers_in_tiles(scene, further, n_sigma)
     again = _outliers_in_tiles(scene, beside[planes.is_lit[beside]], n_sigma, outliers)
     found += merge_outliers(chain(more, again))
-    hits = list(_with_neighbours(scene, found, searched))
+    hits = merge_outliers(_with_neighbours(scene, found, searched))
     del found, outliers, again  # as large as all that follows
     outliers, above = _by_pixel(hits)
     values = above + planes.common.flat[outliers.where]
@@ -645,7 +645,7 @@ def _outliers_without_light(
             noise,
             tiles(more)[at, first],
             tiles(found.reference)[at, first],
-            (tiles(mean_sky)[first], tiles(n_alike)[first]),
+            (tiles(mean_sky)[first], tiles(n_alike)[first] * tiles(found.present)[at, first]),
             n_frames,
         )
         i, x = np.nonzero((excess > _NEIGHBOUR_SIGMA) & grid.own(tile))
