@@ -1,4 +1,4 @@
-"""A night of a spectrograph's CCD frames becomes spectra; an analyst slices the pixels on the way.
+"""Reduce nights of long-slit spectra, from raw CCD frames to spectra, and slice their pixels.
 
 Importing this package imports nothing else: each public name is looked up when it is first used, in
 the stub beside this file, which is their only list.

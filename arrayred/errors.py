@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 from typing import ClassVar
 
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -58,6 +59,31 @@ def counted(n: int, what: str, many: str = "") -> str:
     ('1 pixel', '1493 pixels', '0 biases')
     """
     return f"{n} {what if n == 1 else many or what + 's'}"
+
+
+def lines_of(problems: Iterable[ArrayredError]) -> list[str]:
+    """Return a line for each problem; files with the same problem and remedy share one.
+
+    Examples
+    --------
+    >>> lines_of([InputError("No data", path=f"raw/{name}.fit") for name in "ab"])
+    ['raw/a.fit, b.fit: No data.']
+    """
+    same: dict[tuple[str, str], list[ArrayredError]] = {}
+    for problem in problems:
+        same.setdefault((str(problem.args[0]), problem.hint), []).append(problem)
+    lines: list[str] = []
+    for (message, hint), those in same.items():
+        paths = list(dict.fromkeys(p.path for p in those if p.path is not None))
+        if len(paths) < 2:
+            lines += dict.fromkeys(map(str, those))
+            continue
+        folder, slash, _ = paths[0].rpartition("/")
+        if any(path.rpartition("/")[0] != folder for path in paths):
+            folder = slash = ""
+        names = ", ".join(path.removeprefix(folder + slash) for path in paths)
+        lines.append(str(ArrayredError(message, path=folder + slash + names, hint=hint)))
+    return lines
 
 
 class ArrayredError(Exception):
@@ -167,7 +193,7 @@ class NightError(InputError):
     """
 
     def __init__(self, problems: tuple[ArrayredError, ...]) -> None:
-        super().__init__("\n".join(str(problem) for problem in problems))
+        super().__init__("\n".join(lines_of(problems)))
         self.problems = problems
 
     def __reduce__(self) -> tuple[type[NightError], tuple[tuple[ArrayredError, ...]]]:
@@ -175,7 +201,7 @@ class NightError(InputError):
         return type(self), (self.problems,)
 
     def __str__(self) -> str:
-        """Return one line for each problem."""
+        """Return one line for each problem (`lines_of`)."""
         return str(self.args[0])
 
 

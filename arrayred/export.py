@@ -50,17 +50,16 @@ def to_linear(
 ) -> xr.Dataset:
     """Resample a spectrum to bins of equal width in wavelength; the counts are conserved.
 
-    The light of a pixel is spread evenly between its edges, which lie halfway to its neighbours,
-    and shared among the bins that it overlaps. Only pixels between the outermost lamp lines count;
-    what is extrapolated is left out.
+    The flux of a pixel is spread evenly between its edges, which lie halfway to its neighbours,
+    and shared among the bins that it overlaps. Pixels with extrapolated wavelengths are excluded.
 
     Parameters
     ----------
     spectrum : `flux` (x) with the coordinate `wavelength` (x), Angstrom; `variance`, `dq` and
         `extrapolated` where known.
     step : width of a bin, Angstrom; by default the median width of a pixel.
-    spoilt : what becomes of flagged columns and of those without a flux: "interpolate" between
-        their neighbours, or "refuse" the spectrum.
+    spoilt : how flagged columns and those without a flux are treated: "interpolate" between their
+        neighbours, or "refuse" the spectrum.
 
     Returns
     -------
@@ -268,12 +267,12 @@ class Observer:
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Observer:
-        """Return what a file `observer.toml` says.
+        """Read an observer file, `observer.toml`.
 
         Raises
         ------
         UsageError
-            The file cannot be read, a key is unknown, or a value makes no sense.
+            The file cannot be read, a key is unknown, or a value is invalid.
         """
         place = Path(path)
         with errors_name(place):
@@ -392,14 +391,14 @@ def exported(
 
     Returns
     -------
-    content : one image of one axis, float32; for IRAF also its standard deviation, as UNCERT.
+    content : one image of one axis, float32; for IRAF also its standard deviation, as STD.
 
     Raises
     ------
     UsageError
         The spectrum has no wavelengths, or they are not topocentric, as the archive wants them.
     MissingCardsError
-        What the archive demands is in neither the header nor the file of the observer.
+        A keyword that the archive requires is neither in the header nor in the observer file.
     """
     told = header_of(spectrum.attrs) or Header()
     if to == "bess":
@@ -410,7 +409,8 @@ def exported(
     if to == "iraf":
         sigma = sigma_of(linear[VARIANCE].values, "float32")
         card = ("UTYPE", "StdDevUncertainty", "standard deviation of the image")
-        planes.append(Plane("UNCERT", [card], sigma, "float32"))
+        # The only name by which specutils (2.4) reads a standard deviation.
+        planes.append(Plane("STD", [card], sigma, "float32"))
     return bytes(image_bytes(header, linear[FLUX].values, "float32", planes))
 
 
@@ -486,12 +486,12 @@ _JD_OF_MJD = 2400000.5
 
 
 def _set_bess_cards(header: Header, told: Header, observer: Observer) -> None:
-    """Set the cards that the archive demands, and those that it welcomes.
+    """Set the cards that the archive requires, and the optional ones.
 
     Raises
     ------
     MissingCardsError
-        Some that it demands are known neither from the header nor from the observer; all are named.
+        Required ones are neither in the header nor in the observer file; all are named.
     """
     own = {name: told.readable(name) for name in told if name not in ("HISTORY", "COMMENT", "")}
     instrument = observer.instrument or _text(own, "BSS_INST", "INSTRUME", "DETNAM")
@@ -508,11 +508,11 @@ def _set_bess_cards(header: Header, told: Header, observer: Observer) -> None:
     if missing:
         asked = [where for where in missing.values() if " " not in where]
         example = "; ".join(toml_lines([(name, "...") for name in asked]))
-        hint = f"Write them once into {OBSERVER_FILE}: {example}." if asked else ""
+        hint = f"Add them to OUT/{OBSERVER_FILE}: {example}." if asked else ""
         frames = [where for where in missing.values() if " " in where]
         hint += f" Give {' and '.join(frames)} with --card when reducing." if frames else ""
         raise MissingCardsError(
-            f"BeSS demands {', '.join(missing)}, not found in headers or observer.toml",
+            f"BeSS requires {', '.join(missing)}, not found in the headers or {OBSERVER_FILE}",
             keyword=next(iter(missing)),
             hint=hint.strip(),
         )
@@ -560,7 +560,7 @@ _INSTRUMENT_CARDS = ("DETNAM", "INSTRUME", "TELESCOP")
 
 
 def check_bess_file(path: str | PathLike[str]) -> list[str]:
-    """Return what keeps a FITS file out of the archive of Be stars, a line each.
+    """Return the reasons why BeSS, the archive of Be stars, would not accept a FITS file.
 
     Parameters
     ----------
@@ -650,7 +650,7 @@ def _card_problems(header: Header) -> Iterator[str]:
 
 
 def _moment(value: Value) -> datetime | None:
-    """Return the time of a card; None if it is missing or makes no sense."""
+    """Return the time of a card; None if it is missing or invalid."""
     text = str(value or "").strip()
     try:
         return datetime.fromisoformat(text).replace(tzinfo=None) if "T" in text else None

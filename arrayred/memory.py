@@ -220,8 +220,9 @@ BEST = {CLEAN: _FLOAT64, N_REJECTED: _FLAG}
 MASTER = IMAGE[COUNTS]
 FLAT = 2 * sum(IMAGE.values())
 """A flat, and the same as it is adapted to a target."""
-OF_LATER_STEPS = _FLOAT64 + 2 * _FLOAT32
-"""Mean and median of a target's frames, and the places of hits, which are compared later."""
+COMPARED = sum(IMAGE.values()) + _FLOAT64 + 2 * _FLOAT32
+"""An image while its bands are read for the last time: with the mean and the median of its frames,
+and the places of hits. While they are combined it is less: the largest value at each pixel."""
 VALUES_OF_A_HIT = 16
 """One byte per this many values of a target's frames, for the list of outliers, which grows while
 its bands are read: 40 bytes for each of the 0.15 % of values that cosmic rays hit in 600 s."""
@@ -230,7 +231,8 @@ _WORKING = 3 * _FLOAT64
 _FILE = 2 * _FLOAT32 + 2 * _FLAG
 """Counts, sigma, mask and flags of an image, as they are written."""
 TARGET = sum(IMAGE.values()) + _FLOAT32 + _FILE + _WORKING
-"""An image, the largest value of its frames at each pixel, its file, and a step at work."""
+"""An image, the largest value of its frames at each pixel, its file, and a step at work, when no
+band is held any more."""
 FURTHER = {
     "best": sum(BEST.values()) + _FLOAT32 + _FLAG + _FLOAT64 + 2 * _FLAG,
     "calibrated": sum(IMAGE.values()) + _FILE + _WORKING + 2 * _FLOAT64,
@@ -255,8 +257,8 @@ def left_for_bands(limit: int, beside: int, least: int) -> int:
     Parameters
     ----------
     limit : bytes that the process may take.
-    beside : bytes that it takes without bands.
-    least : bytes of the lowest bands.
+    beside : bytes that it takes beside bands.
+    least : bytes of the lowest bands, or by which more is taken when none is held.
 
     Raises
     ------

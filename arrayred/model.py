@@ -244,13 +244,13 @@ class Run:
         than any star, as hot rows and cosmic rays are, or "patch": bright in few columns only, as a
         glow or a reflection is, and so not a spectrum.
     row : its brightest row, in the middle column where the spectrum is tilted, if known.
-    second : of two stars that its light is of, too near to each other to be parted, the rows from
-        the brighter to the fainter, and the fainter one's part of the flux.
+    second : if its flux is that of two blended stars: the rows from the brighter to the fainter
+        one, and the fainter one's fraction of the flux.
 
     Examples
     --------
     >>> print(Run(311, 334, 55.2))
-    rows 311 to 334 are bright too (S/N 55), and were not extracted
+    another spectrum in rows 311:334 (S/N 55) was not extracted
     """
 
     first: int
@@ -262,17 +262,17 @@ class Run:
 
     def __str__(self) -> str:
         """Return the run as a sentence for the user."""
-        where, are, were = f"rows {self.first} to {self.last}", "are", "were"
-        if self.first == self.last:
-            where, are, were = f"row {self.first}", "is", "was"
-        known = "" if self.snr is None else f" (S/N {self.snr:.0f})"
-        end = {
-            "left": f", and {were} not extracted",
-            "taken": " and a separate spectrum",
-            "sharp": ", but too narrow for a star: hot pixels or cosmic rays, not extracted",
-            "patch": ", but in few columns only: a glow or a reflection, not extracted",
-        }
-        return f"{where} {are} bright too{known}{end[self.state]}"
+        single = self.first == self.last
+        where = f"row {self.first}" if single else f"rows {self.first}:{self.last}"
+        where += "" if self.snr is None else f" (S/N {self.snr:.0f})"
+        return {
+            "left": f"another spectrum in {where} was not extracted",
+            "taken": f"another spectrum in {where} was extracted separately",
+            "sharp": f"signal in {where} is too narrow for a star (hot pixels or cosmic rays) and "
+            "was not extracted",
+            "patch": f"signal in {where} is in few columns only (a glow or a reflection) and was "
+            "not extracted",
+        }[self.state]
 
     @property
     def remark(self) -> str:
@@ -412,7 +412,7 @@ def check_pixels(ds: xr.Dataset, *dims: tuple[str, ...]) -> None:
     UsageError
         It is not a Dataset, or has no pixels.
     MismatchError
-        Its dims or its dtype are others, or a pixel number stands twice.
+        Its dims or its dtype are wrong, or a pixel number is duplicated.
     """
     allowed = dims or (_IMAGE, _CUBE)
     what = " or ".join(_NAMES[one] for one in allowed)

@@ -32,7 +32,7 @@ from datetime import timedelta
 from importlib import import_module
 from pathlib import Path, PurePath
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +112,7 @@ from arrayred.steps.extract import (
     extract_lamp,
     moved_rows,
     part_neighbours,
+    replace_hit_columns,
     row_attrs,
     sky_along,
 )
@@ -383,15 +384,17 @@ def _from_lights(
     motion = motion_of(lights, dark, combined, first)
     aligned, of_tables = None, found
     if motion is not None and motion.moved:
-        aligned, motion, hits = align_lights(lights, dark, recipe, flat, (combined, first, motion))
+        aligned, motion = align_lights(lights, dark, recipe, flat, (combined, first, motion))
+        hits = aligned.hits_in_lights()
         near = None if recipe.rows else round(float(first.attrs["center_middle"]))
-        found = rows_to_extract(aligned, recipe.replace(near_row=near))
+        found = rows_to_extract(aligned.image, recipe.replace(near_row=near))
         of_tables = of_tables[:1] + found[1:]
     i = 0
     for rows, own in zip(found, of_tables, strict=True):
         try:
             if aligned is not None:
-                spectrum = extract_spectrum(combined, recipe, own, (aligned, rows))
+                spectrum = extract_spectrum(combined, recipe, own, (aligned.image, rows))
+                spectrum = without_hit_columns(spectrum, aligned, recipe)
             else:
                 spectrum = first if i == 0 else extract_spectrum(combined, recipe, rows)
         except NoSpectrumError:
@@ -416,26 +419,52 @@ def motion_of(
         return measure_motion(lights, combined, spectrum, dark)
 
 
+class AlignedLights(NamedTuple):
+    """The calibrated lights of a star that moved, aligned by whole pixels.
+
+    Parameters
+    ----------
+    image : their average, counts (y, x), computed, with `variance`, `dq`, and `clean` where cosmic
+        rays were found; remarks name the frames that are not used.
+    cube : the frames, counts (frame, y, x), as lazy as they came.
+    shifts : (frame, 2), by which they were moved back.
+    hits : the cosmic rays found, at their pixels in the cube; None: not searched, or none.
+    """
+
+    image: xr.Dataset
+    cube: xr.Dataset
+    shifts: NDArray[np.intp]
+    hits: FrameOutliers | None
+
+    def hits_in_lights(self) -> FrameOutliers | None:
+        """Return the cosmic rays at their pixels in the lights."""
+        return None if self.hits is None else self.hits.moved(self.shifts, grid_of(self.image))
+
+    def frames(self) -> Iterator[xr.Dataset]:
+        """Yield each frame (y, x), computed, without its cosmic rays, dispersed along x."""
+        n_frames, facts = self.cube.sizes[FRAME], dict(self.image.attrs)
+        if "gain_effective" in facts:
+            facts["gain_effective"] /= n_frames
+        for i, label in enumerate(self.cube[FRAME].values):
+            one = compute(self.cube.isel({FRAME: i})).assign_attrs(facts)
+            if self.hits is not None:
+                one = without_hits(one, *self.hits.of([str(label)]))
+            yield transpose_to_x(one)
+
+
 def align_lights(
     lights: xr.Dataset,
     dark: xr.Dataset | None,
     recipe: Recipe,
     flat: xr.Dataset | None,
     known: tuple[xr.Dataset, xr.Dataset, StarMotion],
-) -> tuple[xr.Dataset, StarMotion, FrameOutliers | None]:
-    """Return the average of the lights of a star that moved, aligned by whole pixels.
+) -> tuple[AlignedLights, StarMotion]:
+    """Return the lights of a star that moved, aligned, and its motion along the columns too.
 
     Parameters
     ----------
     lights, dark, recipe, flat : as in `reduce_target`.
     known : their plain combination, the spectrum extracted from it, and the motion of the star.
-
-    Returns
-    -------
-    image : counts (y, x), computed, with `variance`, `dq`, and `clean` where cosmic rays were
-        found; remarks name the frames that are not used.
-    motion : with shifts along the columns too.
-    hits : the cosmic rays found, at their pixels in the lights.
     """
     combined, spectrum, motion = known
     planes = find_frame_planes(lights, dark, combined)
@@ -451,10 +480,22 @@ def align_lights(
         if noise.level and np.isfinite(noise.level):
             image = image.assign_attrs(noise_level=noise.level)
     image = image.assign_attrs(remarks=told)
-    if noise is None:
-        return image, motion, None
-    image, hits = find_cosmic_rays(image, cube, search=recipe.cosmic_rays, noise=noise.of_pixel)
-    return image, motion, None if hits is None else hits.moved(shifts, grid_of(image))
+    hits = None
+    if noise is not None:
+        image, hits = find_cosmic_rays(image, cube, search=recipe.cosmic_rays, noise=noise.of_pixel)
+    return AlignedLights(image, cube, shifts, hits), motion
+
+
+def without_hit_columns(spectrum: xr.Dataset, aligned: AlignedLights, recipe: Recipe) -> xr.Dataset:
+    """Return the spectrum of aligned lights with the flux of other frames where one is hit.
+
+    A star that moves changes the light of its rows from frame to frame, and a track along the
+    dispersion passes for that. It does not pass for a change of the star's flux.
+    """
+    if recipe.cosmic_rays == "off" or VARIANCE not in spectrum or wants_procedure(recipe):
+        return spectrum
+    each = spectra_of_frames(aligned.frames(), aligned.cube, spectrum, recipe)
+    return replace_hit_columns(spectrum, each)
 
 
 def with_motion(spectrum: xr.Dataset, motion: StarMotion) -> xr.Dataset:
@@ -573,10 +614,10 @@ def make_flat(
     *,
     is_master: bool = False,
 ) -> xr.Dataset:
-    """Make the master flat of frames of a lamp, for `divide_flat`.
+    """Make a master flat, for `divide_flat`.
 
-    The median of the frames, each less its dark and scaled to its level, is divided by the spectrum
-    of the lamp.
+    Frames are dark-subtracted and scaled to the same level; their median is divided by the
+    spectrum of the lamp.
 
     Parameters
     ----------
@@ -596,7 +637,7 @@ def make_flat(
     Raises
     ------
     InputError
-        A flat has no light, or is saturated.
+        A flat has no signal, or is saturated.
     MismatchError
         A dark lacks pixels of the flats, or was made with another setting.
     UsageError
@@ -969,7 +1010,7 @@ def calibrate_wavelengths(
             )
     except ArrayredError as error:
         told = f"no wavelengths: {error.args[0]}. {error.hint}".rstrip()
-        told += " (use arrayred wavelength OUT; nothing is reduced again)"
+        told += " (arrayred wavelength OUT tries again without reducing anew)"
         return add_check(spectrum, told), None, None
     cards, recipe = _cards_of(one), one.recipe
     wanted = Corrections(recipe.zero_point, recipe.star_velocity, recipe.heliocentric)
@@ -1220,7 +1261,7 @@ def checked_for_signal(spectrum: xr.Dataset, rows: Rows, n_rows: int) -> xr.Data
     Raises
     ------
     NoSpectrumError
-        The S/N of a column is under 1 everywhere and there is no line: none of S/N 5, and none but
+        The S/N per pixel is below 1 everywhere and there is no line: none of S/N 5, and none but
         two for the robust rule, which needs three where there is no continuum.
     """
     if VARIANCE not in spectrum:
@@ -1230,7 +1271,7 @@ def checked_for_signal(spectrum: xr.Dataset, rows: Rows, n_rows: int) -> xr.Data
     if levels.size and levels.max() < _LEAST_SNR and not lines:
         raise NoSpectrumError(
             f"The detection in rows {rows.first} to {rows.last} has an S/N of "
-            f"{max(float(levels.max()), 0.0):.1f} per column at best, and no lines",
+            f"{max(float(levels.max()), 0.0):.1f} per pixel at best, and no lines",
             value=rows.threshold,
             hint="Use --rows A:B to extract these rows anyway.",
         )
@@ -1253,7 +1294,7 @@ def checked_for_signal(spectrum: xr.Dataset, rows: Rows, n_rows: int) -> xr.Data
 
 
 def signal_of(spectrum: xr.Dataset) -> tuple[NDArray[np.float64], int]:
-    """Return the median S/N of a column in up to 16 blocks of columns, and the number of lines.
+    """Return the median S/N per pixel in up to 16 blocks of columns, and the number of lines.
 
     A line is two columns or more of S/N 5 without a cosmic ray. A block without a good column has
     the S/N 0.
@@ -1291,7 +1332,7 @@ _FAINTEST_CONTINUUM = 3.0
 
 
 def snr_of(spectrum: xr.Dataset) -> dict[str, Any]:
-    """Return the median S/N per column of a spectrum as attributes.
+    """Return the median S/N per pixel of a spectrum, as attributes.
 
     It is that of the central half, or, where this is below 3, of the emission lines: three columns
     or more with a S/N above 5 each. The attribute `snr_columns` then says so: the continuum of a
@@ -1310,7 +1351,7 @@ def snr_of(spectrum: xr.Dataset) -> dict[str, Any]:
 
 
 def median_snr(spectrum: xr.Dataset) -> float:
-    """Return the median S/N per column of a spectrum, over the central half of its columns.
+    """Return the median S/N per pixel of a spectrum, over the central half of its columns.
 
     NaN if the noise is unknown. The outer quarters, where gratings and detectors are inefficient,
     would describe the instrument more than the exposure.

@@ -14,8 +14,8 @@ process; this saves 0.3 s and 0.04 s of that:
 * BLAS has no threads. The systems solved here have a few dozen unknowns; its threads would only
   wait busily for work, and its sums would depend on their number.
 
-Warnings of libraries are not printed: they name lines of programs, not frames. What is odd about a
-frame is told by arrayred; in the tests every warning is an error. ``python -W`` shows them.
+Warnings of libraries are not printed: they name lines of programs, not frames. Problems of frames
+are reported by arrayred itself; in the tests every warning is an error. ``python -W`` shows them.
 """
 
 from __future__ import annotations

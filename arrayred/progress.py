@@ -1,8 +1,8 @@
 """Log the stages of the work, their progress and their times: `stage`, `note`, `handled`.
 
-What arrayred tells of its work goes to one logger of the standard library, `arrayred`: at level
-INFO what has happened (a stage that has ended, a target, the begin and the end of a run), at DEBUG
-the begin and the progress of stages. The library prints nothing: the logger has no handler but
+Progress is logged by one logger of the standard library, `arrayred`: at level INFO what has
+happened (the end of a stage, a target, the beginning and the end of a run), at DEBUG the beginning
+and the progress of stages. The library prints nothing: the logger has no handler but
 those that a program gives it, as by ``logging.basicConfig(level="INFO")``. The command line shows
 bars and lines (`cli.progress`), and a run writes a log beside its products (`batch.nights`): these
 are handlers for the records of one piece of work (`handled`). Without any a stage costs less than a

@@ -579,7 +579,7 @@ class SimulatedNight:
         return truth
 
     def arc_shift(self, exposure: Exposure) -> float:
-        """Return by how many columns the lines of an arc lie off their place."""
+        """Return the shift of the lines of an arc frame, columns."""
         lights = [one for one in self.exposures() if one.frame_type == "light"]
         if not lights:
             return 0.0

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Reduce a night
 #
-# From a folder of frames to a spectrum, first in one call, then step by step. The night is a
-# simulated one, so that the truth is known; put the path of your own folder instead.
+# From a folder of frames to a spectrum: first in one call, then step by step. The night is
+# simulated, so the true flux is known; use the path of your own folder instead.
 
 # %%
 import tempfile
@@ -17,10 +17,10 @@ truth, night = ar.SimulatedNight(seed=1), folder / "night"
 ar.write_frames(truth.frames(), night)
 
 # %% [markdown]
-# ## What is there, and what will be done
+# ## Open the night
 #
-# Headers are read, and a few rows of each frame. Printed, or as the last line of a notebook's
-# cell, a night tells what it holds; the plan, what calibrates what and what is left out.
+# Only headers and a few rows of each frame are read. Print a night for a summary of its frames,
+# and its plan for the calibration of each target and the frames that are not used.
 
 # %%
 opened = ar.open_night(night)
@@ -30,7 +30,7 @@ print(ar.make_plan(opened))
 # %% [markdown]
 # ## In one call
 #
-# The result is a tree: masters, and for each target the combined image and the spectrum.
+# The result is a tree with the masters, and the combined image and spectrum of each target.
 
 # %%
 tree = ar.reduce_night(opened)
@@ -38,9 +38,8 @@ spectrum = tree["targets/Simulated_star/spectrum"]
 print(f"rows {spectrum.attrs['first_row']} to {spectrum.attrs['last_row']}")
 
 # %% [markdown]
-# `ar.plots` draws what a paper would show: here the combined image with the aperture that follows
-# the trace and the bands of sky. Each function returns a matplotlib figure; `png` makes a file of
-# it.
+# `ar.plots` draws figures: here the combined image with the aperture along the trace and the
+# sky regions. Each function returns a matplotlib figure, and `png` its content as a file.
 
 # %%
 image = tree["targets/Simulated_star/combined"]
@@ -48,28 +47,29 @@ figure = ar.plots.image(image, spectrum, title="A simulated star")
 (folder / "image.png").write_bytes(ar.plots.png(figure))
 
 # %% [markdown]
-# How well does it agree with the truth, in units of its own uncertainty?
+# How well does the flux agree with the true one, in units of its uncertainty?
 
 # %%
 star = truth.truth()
 pull = (spectrum.flux - star.flux) / np.sqrt(spectrum.variance)
-light = float(spectrum.flux.sum() / star.flux.sum())
-print(f"{light:.1%} of the light, scatter {float(pull.std()):.2f} sigma")
+found = float(spectrum.flux.sum() / star.flux.sum())
+print(f"{found:.1%} of the true flux, scatter {float(pull.std()):.2f} sigma")
 
 # %% [markdown]
-# The flux is weighted along the star's trace. The procedure's own sums the rows above the
-# threshold; what is missing lies in the rows beside them. The spectrum tells what it encloses.
+# The spectrum is extracted with optimal weights along the trace. The published procedure sums
+# the rows above its threshold, and loses the flux in the rows beside them. The spectrum records
+# the flux fraction in its aperture.
 
 # %%
 procedure = ar.reduce_night(opened, ar.Recipe.reference())["targets/Simulated_star/spectrum"]
 part = float(procedure.flux.sum() / star.flux.sum())
-print(f"{part:.1%} of the light in {procedure.attrs['n_rows']} rows")
-print(f"{spectrum.attrs['enclosed_fraction']:.1%} of it along the trace")
+print(f"{part:.1%} of the true flux in {procedure.attrs['n_rows']} rows")
+print(f"{spectrum.attrs['enclosed_fraction']:.1%} in the aperture along the trace")
 
 # %% [markdown]
 # ## Step by step
 #
-# The procedure with the verbs themselves. Cubes may be lazy; `settle` computes.
+# The same procedure, one function per step. Cubes may be lazy; `settle` computes them.
 
 # %%
 cube = ar.open_frames(night, chunks=64)

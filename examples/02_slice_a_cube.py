@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Slice a cube
 #
-# A month of darks as one labelled, lazy cube: which pixels are hot, and how does the level drift?
-# Nothing is read before it is needed, and then only the rows that are.
+# A month of darks as one labelled, lazy cube: which pixels are hot, and does the bias level
+# drift? Pixels are read when they are needed, and only the rows that are needed.
 
 # %%
 import tempfile
@@ -22,8 +22,8 @@ ar.write_frames(month.frames(), folder)
 # %% [markdown]
 # ## Open
 #
-# `open_frames` and xarray's own function give the same pixels. `y` and `x` are the pixel numbers
-# that image viewers show, counted from 1.
+# `open_frames` and xarray's own function give the same pixels. `y` and `x` are pixel numbers as
+# in image viewers, starting at 1.
 
 # %%
 cube = ar.open_frames(folder, chunks=50)
@@ -31,34 +31,35 @@ assert np.array_equal(cube.counts, xr.open_dataset(folder, engine="arrayred").co
 print(cube.counts)
 
 # %% [markdown]
-# ## One pixel through the month, one row of one frame
+# ## One pixel through the month, and one row of one frame
 
 # %%
 print(cube.counts.sel(y=100, x=150).values)
 print(cube.counts.sel(y=100, x=slice(1, 5)).isel(frame=0).values)
 
 # %% [markdown]
-# ## Row statistics, lazily
+# ## Row statistics
 #
-# Mean, standard deviation and median of every row of every frame: three numbers for 300 pixels.
+# Mean, standard deviation and median of each row of each frame, computed lazily: three numbers
+# instead of 300 pixels.
 
 # %%
 statistics = ar.row_statistics(cube).compute()
 level = statistics["median"].median("y")
 drift = np.polyfit((cube.time - cube.time[0]) / np.timedelta64(1, "h"), level, 1)[0]
-print(f"the level drifts by {drift:.2f} adu per hour")
+print(f"the level drifts by {drift:.2f} ADU per hour")
 
 # %% [markdown]
 # ## Hot pixels
 #
-# Pixels of the median dark that stand far above the rest, and the history of the hottest.
+# Pixels of the median dark that are far above the others, and the history of the hottest one.
 
 # %%
 dark = ar.settle(ar.combine(cube, "median")).counts
 limit = float(dark.median() + 50)
 hot = dark.where(dark > limit).stack(pixel=("y", "x")).dropna("pixel")
 y, x = hot.pixel[int(hot.values.argmax())].item()
-print(f"{hot.size} pixels above {limit:.0f} adu; the hottest is row {y}, column {x}")
+print(f"{hot.size} pixels above {limit:.0f} ADU; the hottest is row {y}, column {x}")
 print(cube.counts.sel(y=y, x=x).values)
 figure = ar.plots.pixel_history(cube, int(y), int(x), title="The hottest pixel")
 (folder.parent / "hottest.png").write_bytes(ar.plots.png(figure))

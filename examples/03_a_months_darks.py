@@ -1,13 +1,13 @@
 # %% [markdown]
-# # A month's darks
+# # A month of darks
 #
-# A camera is watched through its darks: does the level drift, which rows are noisy, which pixels
-# have gone hot, and when? Here six nights of a month are one labelled cube. Nothing is read
-# before it is asked for, and then only the rows that are, so the same lines serve six nights or
-# six hundred.
+# Darks show the state of a camera: does the bias level drift, which rows are noisy, which
+# pixels became hot, and when? Here six nights of a month are one labelled cube. Pixels are read
+# when they are needed, and only the rows that are needed, so the same code works for six nights
+# or six hundred.
 #
-# The nights are simulated, with four pixels that turn hot on the way; put a pattern of your own
-# folders instead.
+# The nights are simulated, with four pixels that become hot during the month; use a pattern of
+# your own folders instead.
 
 # %%
 import tempfile
@@ -32,10 +32,10 @@ for number, day in enumerate((1, 4, 9, 16, 22, 29)):
     ar.write_frames(frames, month / f"2024-03-{day:02}")
 
 # %% [markdown]
-# ## One night at a glance
+# ## One night
 #
-# `open_night` reads headers only. Printed, or as the last line of a notebook's cell, a night
-# tells what it holds; each group of frames has a name, and `night[name]` is its cube.
+# `open_night` reads headers only. Print a night for a summary of its groups of frames;
+# `night[name]` is the cube of one group.
 
 # %%
 night = ar.open_night(month / "2024-03-09")
@@ -45,18 +45,18 @@ print(night["dark/300s"].counts)
 # %% [markdown]
 # ## All nights in one cube
 #
-# A pattern, or a list of folders, opens as one cube. Its frames are labelled by folder and file,
-# stand in order of time, and each knows the night it belongs to, called after the evening.
-# `chunks="auto"` keeps the pixels on disk: a chunk is a band of rows of all frames.
+# A pattern, or a list of folders, opens as one cube. Frames are labelled by folder and file, in
+# order of time, each with the evening of its night. `chunks="auto"` leaves the pixels on disk:
+# a chunk is a band of rows of all frames.
 
 # %%
 cube = ar.open_frames(f"{month}/2024-*", chunks="auto")
 print(cube)
 
 # %% [markdown]
-# ## Slices by FITS pixel
+# ## Select by FITS pixel
 #
-# `y` and `x` are the numbers that image viewers show, counted from 1, and both ends of a slice
+# `y` and `x` are pixel numbers as in image viewers: they start at 1, and both ends of a slice
 # are included. Only the rows of the slice are read. One pixel through the month:
 
 # %%
@@ -65,10 +65,10 @@ for evening in np.unique(cube.night):
     print(evening, history.sel(frame=cube.night == evening).values)
 
 # %% [markdown]
-# ## The level, night by night
+# ## The level of each night
 #
-# `row_statistics` is mean, standard deviation and median of every row of every frame: three
-# numbers for 300 pixels, computed band by band. From there on everything is small and in memory.
+# `row_statistics` gives mean, standard deviation and median of each row of each frame, computed
+# in bands. The results are small and in memory.
 
 # %%
 rows = ar.row_statistics(cube).compute()
@@ -76,27 +76,27 @@ level = rows["median"].median("y").groupby("night").mean()
 days = (cube.time.groupby("night").min() - cube.time.min()) / np.timedelta64(1, "D")
 slope = float(np.polyfit(days, level, 1)[0])
 for evening, value in zip(level.night.values, level.values, strict=True):
-    print(f"{evening}  {value:7.1f} adu")
-print(f"the level drifts by {slope:.2f} adu a day")
+    print(f"{evening}  {value:7.1f} ADU")
+print(f"the level drifts by {slope:.2f} ADU per day")
 assert abs(slope - 1.5) < 0.1
 
 first_frames = cube.time.groupby("night").min().values
-figure = ar.plots.drift(first_frames, {"dark level (adu)": level.values}, title="March 2024")
+figure = ar.plots.drift(first_frames, {"dark level (ADU)": level.values}, title="March 2024")
 (month / "drift.png").write_bytes(ar.plots.png(figure))
 
 # %% [markdown]
-# A row is noisy where its standard deviation stands out in every frame: one hot pixel is enough.
+# A row is noisy if its standard deviation is high in all frames: one hot pixel is enough.
 
 # %%
 spread = rows["std"].median("frame")
 noisy = spread.y.values[spread > 3 * spread.median()]
-print(f"{noisy.size} rows hold a pixel that was hot in most frames, the first: {noisy[:5]}")
+print(f"{noisy.size} rows contain a pixel that is hot in most frames, such as {noisy[:5]}")
 
 # %% [markdown]
-# ## Hot pixels and when they came
+# ## When pixels became hot
 #
-# The median of a night's darks has neither noise nor cosmic rays to speak of. A month of such
-# masters is a small cube of its own: subtract the first night and look for what is new.
+# The median of a night's darks has little noise and no cosmic rays. Subtract the first night
+# from the others, and look for new hot pixels.
 
 # %%
 evenings = [str(evening) for evening in np.unique(cube.night)]
@@ -112,13 +112,13 @@ for evening in evenings[1:]:
     for y, x in hot.pixel.values:
         since.setdefault((int(y), int(x)), evening)
 for (y, x), evening in sorted(since.items()):
-    print(f"row {y:3}, column {x:3} is hot since {evening}")
+    print(f"row {y:3}, column {x:3} hot since {evening}")
 assert since == {pixel: evenings[number] for pixel, number in turned_hot.items()}
 
 # %% [markdown]
-# ## Back to the files
+# ## Headers
 #
-# A label leads to the frame's whole header.
+# The label of a frame gives access to its full header.
 
 # %%
 label = str(cube.frame.values[-1])

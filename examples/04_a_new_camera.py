@@ -1,11 +1,10 @@
 # %% [markdown]
 # # A new camera
 #
-# Most cameras need no settings. This one does: its program has its own names for the cards, its
-# headers know no gain, the level of its rows wanders from frame to frame, and its first 20
-# columns are overscan, which no card says. arrayred tells what it misses; the answers become an
-# instrument file, line by line. (Here the camera is simulated: a night whose truth is known,
-# spelt oddly.)
+# Most cameras need no instrument file. This one does: its program uses unusual keywords, the
+# headers lack the gain, the level of the rows varies from frame to frame, and the first 20
+# columns are overscan, which no keyword records. arrayred reports what is missing, and the
+# instrument file is written step by step. (The camera is simulated, so the true flux is known.)
 
 # %%
 import tempfile
@@ -49,8 +48,8 @@ ar.write_frames(as_oldcam(), night)
 # %% [markdown]
 # ## What is missing
 #
-# A night opens whatever its headers say, and tells every problem with the file's name and what
-# would help. It is not reduced before each of them is settled.
+# A night can always be opened: each problem is reported with the file and the remedy. It is
+# reduced only when all are solved.
 
 
 # %%
@@ -63,8 +62,8 @@ instrument.write_text("")
 print(opened())
 
 # %% [markdown]
-# `[keywords]` says which cards to look at, `[types]` which words mean which type. What an
-# instrument file says comes before what arrayred knows already; nothing of that is lost.
+# `[keywords]` names the header keywords, and `[types]` the spellings of each frame type. They
+# take precedence over the built-in ones, which remain valid.
 
 # %%
 instrument.write_text("""
@@ -80,7 +79,7 @@ light = ["open"]
 print(opened())
 
 # %% [markdown]
-# A mistyped key is an error that names the nearest one, never a setting that does nothing.
+# A misspelled key is an error that names the nearest valid one.
 
 # %%
 typo = folder / "typo.toml"
@@ -91,11 +90,11 @@ except ar.UsageError as error:
     print(error)
 
 # %% [markdown]
-# ## What no header says
+# ## What the headers do not state
 #
-# The night can be reduced now, but 20 of its columns are no sky, and the wandering rows are
-# noise. `[detector]` says where the overscan lies, and the gain and read noise from the camera's
-# manual; `[cards]` are those that every product gets.
+# The night can be reduced now, but 20 of its columns are overscan, and the varying level of the
+# rows adds noise. `[detector]` gives the overscan, and the gain and read noise from the
+# camera's manual; `[cards]` are added to every product.
 
 # %%
 before = ar.reduce_night(opened())["targets/59_Cyg/spectrum"]
@@ -115,8 +114,9 @@ TELESCOP = "Barber20"
 print(ar.make_plan(opened()))
 
 # %% [markdown]
-# Columns keep the numbers they have in the file: the spectrum begins at 21. It scatters about the
-# truth by what its uncertainty says; without the overscan it is off by several times as much.
+# Columns keep their numbers in the file: the spectrum begins at column 21. Its scatter about
+# the true flux agrees with its uncertainty; without the overscan correction the error is
+# several times larger.
 
 # %%
 after = ar.reduce_night(opened())["targets/59_Cyg/spectrum"]
@@ -124,9 +124,9 @@ star = made.truth().flux.values
 pull = (after.flux.values - star) / np.sqrt(after.variance.values)
 print(f"columns {int(after.x[0])} to {int(after.x[-1])}, scatter {pull.std():.2f} sigma")
 for name, flux in (("without", before.flux.values[20:]), ("with", after.flux.values)):
-    print(f"{name} the overscan: off by {np.median(np.abs(flux / star - 1)):.2%}")
+    print(f"{name} overscan correction: median error {np.median(np.abs(flux / star - 1)):.2%}")
 assert 0.7 < pull.std() < 1.4
 assert int(after.x[0]) == 21
 
 # %% [markdown]
-# The command line takes the same file: `arrayred reduce NIGHT -o OUT --instrument oldcam.toml`.
+# The command line uses the same file: `arrayred reduce NIGHT -o OUT --instrument oldcam.toml`.

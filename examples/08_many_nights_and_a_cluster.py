@@ -1,11 +1,11 @@
 # %% [markdown]
 # # Many nights and a cluster
 #
-# A season of nights goes to one command, whether it works alone, in some processes, or on a cluster
-# of dask. Every night is one task with a folder of its own, so whoever does it, the bytes are the
-# same; what is finished is not done again, whatever happened in between.
+# One command reduces many nights: in one process, in several, or on a Dask cluster. Each night
+# is a task with an output folder of its own, so the products are the same bytes however it is
+# run, and finished nights are not reduced again.
 #
-# The nights are simulated; put a pattern of your own folders instead.
+# The nights are simulated; use a pattern of your own folders instead.
 
 # %%
 import subprocess
@@ -40,16 +40,16 @@ def arrayred(*arguments: object) -> str:
 # %% [markdown]
 # ## On this machine
 #
-# `--jobs` starts processes and opens no port. `--workers` begins a cluster of dask for this run: it
-# listens on 127.0.0.1 only, and its certificate, which nobody else has, keeps other users of the
-# machine out.
+# `--jobs` starts processes and opens no port. `--workers` starts a Dask cluster for this run:
+# it listens on 127.0.0.1 only, with a certificate of its own, so that other users of the
+# machine have no access.
 
 # %%
 print(arrayred("reduce", *nights, "-o", "reduced", "--no-figures", "--workers", 2))
 
 # %% [markdown]
-# Run it again, on whatever: what is finished is known by what it was made of, and is kept. So a run
-# that was killed, or whose cluster went away, is simply begun again.
+# Run it again, in any way: finished nights are recognised by their inputs and settings, and
+# kept. So if a run was killed, or lost its cluster, repeat it.
 
 # %%
 again = arrayred("reduce", *nights, "-o", "reduced", "--no-figures", "--jobs", 2)
@@ -57,16 +57,16 @@ print(again.splitlines()[-1])
 assert again.splitlines()[-1].startswith("4 kept")
 
 # %% [markdown]
-# ## What became of all
+# ## The summary
 #
-# `summary.ecsv` has a line for each target, with the reason where one failed.
+# `summary.ecsv` has a row for each target, with the reason if it failed.
 
 # %%
 summary = Table.read(season / "reduced" / "summary.ecsv")
 print(summary["night", "target", "status", "snr"])
 
 # %% [markdown]
-# Products open as labelled data again, here the spectrum of each night.
+# Products open as labelled data, here the spectrum of each night.
 
 # %%
 spectra = [
@@ -78,10 +78,10 @@ print([f"{value:.0f}" for value in flux])
 assert max(flux) < 1.1 * min(flux)
 
 # %% [markdown]
-# ## On a cluster that is there
+# ## On an existing cluster
 #
-# Its workers see the same folders by the same names, and have the same version of arrayred. Give
-# the address, or the file that the scheduler wrote:
+# Its workers must see the same folders under the same names, and have the same version of arrayred.
+# Give the address of the scheduler, or the file that it wrote:
 #
 # ```
 # dask scheduler --scheduler-file ~/scheduler.json       # on the head node
@@ -89,8 +89,8 @@ assert max(flux) < 1.1 * min(flux)
 # arrayred reduce 2024-*/raw -o reduced --scheduler ~/scheduler.json
 # ```
 #
-# Whoever can reach a scheduler can run code as its owner, so give it keys (`tls://`, see dask's
-# documentation) where others share the network. From Python, with any cluster that dask knows:
+# Anyone who can reach a scheduler can run code as its owner: use keys (`tls://`, see Dask's
+# documentation) on a shared network. In Python, with any kind of Dask cluster:
 #
 # ```python
 # from dask_jobqueue import SLURMCluster                 # or KubeCluster, coiled.Cluster, ...
@@ -106,9 +106,9 @@ assert max(flux) < 1.1 * min(flux)
 #         print(report.label, report.exit_code)
 # ```
 #
-# ## Without dask
+# ## Without Dask
 #
-# A night is a folder in and a folder out, so an array of jobs needs no scheduler but the queue's:
+# Each night is reduced from one folder to another, so an array job of the queue is enough:
 #
 # ```
 # #!/bin/bash
@@ -117,8 +117,8 @@ assert max(flux) < 1.1 * min(flux)
 # arrayred reduce "$night" -o "reduced/$(basename "$night")" --no-input
 # ```
 #
-# However it was made, `verify` proves that the products of a night, and the frames that they were
-# made of, are what they were.
+# `verify` checks that the products of a night, and the frames that they were made from, are
+# unchanged.
 
 # %%
 print(arrayred("verify", Path("reduced") / nights[0].name))

@@ -1,9 +1,9 @@
 # %% [markdown]
-# # From a lamp to an archive
+# # From an arc lamp to an archive
 #
-# A night with a neon lamp before and after the star is reduced: the lamps are identified, and the
-# spectrum has wavelengths. Then the spectrum is written as the archive of Be stars (BeSS) takes it,
-# and its lamp is handed to specreduce.
+# A night with neon lamp frames before and after the star is reduced, with wavelengths from the
+# lamp. The spectrum is then exported for BeSS, the archive of Be stars, and the lamp lines are
+# used in specreduce.
 
 # %%
 import subprocess
@@ -32,8 +32,8 @@ arrayred("reduce", "night", "-o", "out", "--object", "28 Tau", "--no-figures")
 # %% [markdown]
 # ## Wavelengths
 #
-# They are beside the pixels, in air, in the order of the pixels; the flux is untouched. Beyond the
-# outermost lines they are extrapolated, and marked so.
+# Wavelengths are given for each pixel, in air; the flux is not resampled. Beyond the outermost
+# lines they are extrapolated, and flagged.
 
 # %%
 products = folder / "out" / "targets" / "Simulated_star"
@@ -41,14 +41,15 @@ spectrum = ar.open_product(products / "Simulated_star_spectrum.fits")
 true = night.truth()["wavelength"]
 covered = ~spectrum["extrapolated"]
 off = (spectrum["wavelength"] - true).where(covered) / night.lamps.dispersion
-print(f"at most {float(np.abs(off).max()):.3f} pixel from the truth")
+print(f"at most {float(np.abs(off).max()):.3f} pixel from the true wavelength")
 assert np.abs(off).max() < 0.1
 
 # %% [markdown]
 # ## The archive
 #
-# A linear scale, counts conserved, and the cards that the archive demands. What is missing is an
-# error that lists all of it; the last command checks a file of any program.
+# The exported spectrum has a linear wavelength scale, conserves counts, and has the header
+# keywords that the archive requires. Missing information is an error that lists all of it. The
+# last command checks a file of any program.
 
 # %%
 (folder / "observer.toml").write_text(
@@ -61,8 +62,8 @@ arrayred("export", "--check", "out/bess/Simulated_star_bess.fits")
 # %% [markdown]
 # ## The lamp in specreduce
 #
-# Its centroids and wavelengths are all that specreduce needs to fit a solution of its own, which
-# agrees with ours.
+# specreduce can fit its own solution to the centroids and wavelengths of the lines; it agrees
+# with ours.
 
 # %%
 lines = read_lines(products / "Simulated_star_lines.ecsv")
@@ -70,7 +71,7 @@ lamp = read_arc(products / "Simulated_star_arc.ecsv").isel(lamp=0)
 mine = lines.isel(line=lines["used"].values & (lines["lamp"].values == str(lamp["lamp"].values)))
 print(f"{mine.sizes['line']} lines of {lamp['lamp'].item()}, {lamp.sizes['x']} pixels")
 if find_spec("specreduce") is None:
-    print("specreduce is not installed: passed over")
+    print("specreduce is not installed: skipped")
 else:
     from specreduce.wavecal1d import WavelengthCalibration1D
 

@@ -91,11 +91,27 @@ def test_any_text_becomes_printable_and_printable_text_stays(text: str) -> None:
     assert (shown == text) is text.isprintable()
 
 
-@given(messages=st.lists(ANY_TEXT.filter(bool), min_size=1, max_size=5))
+@given(messages=st.lists(ANY_TEXT.filter(bool), min_size=1, max_size=5, unique=True))
 def test_a_night_error_is_a_line_for_each_problem(messages: list[str]) -> None:
     problems = tuple(NoDarkError(message, path="a.fit") for message in messages)
     error = NightError(problems)
     assert str(error).splitlines() == [str(problem) for problem in problems]
+
+
+def test_files_with_the_same_problem_share_a_line() -> None:
+    paths = ["raw/1.fit", "raw/2.fit", "raw/3.fit", "raw/4.fit", "raw/4.fit"]
+    error = NightError(
+        (
+            *(NoDarkError("No dark", path=path, hint="Take one.") for path in paths),
+            NoDarkError("No dark", path="raw/1.fit", hint="Take two."),
+            *(HeaderError("Odd", path=path) for path in ("a/1.fit", "b/1.fit")),
+        )
+    )
+    assert str(error).splitlines() == [
+        "raw/1.fit, 2.fit, 3.fit, 4.fit: No dark. Take one.",
+        "raw/1.fit: No dark. Take two.",
+        "a/1.fit, b/1.fit: Odd.",
+    ]
 
 
 def test_a_night_error_survives_pickling_with_its_problems() -> None:

@@ -158,7 +158,7 @@ def test_a_find_without_signal_is_refused_but_not_given_rows(demo_image: xr.Data
     recipe = ar.Recipe()
     given = Rows(40, 52, 0, 0.0, 1.0, 4.0, 4.0, rule="given")
     assert spectrum_at_rows(demo_image, given, recipe).attrs["snr"] < 1
-    with pytest.raises(NoSpectrumError, match="per column at best, and no lines") as caught:
+    with pytest.raises(NoSpectrumError, match="per pixel at best, and no lines") as caught:
         spectrum_at_rows(demo_image, dataclasses.replace(given, rule="robust"), recipe)
     assert "--rows A:B" in caught.value.hint
 
@@ -282,3 +282,8 @@ def test_a_line_at_the_edge_is_no_bad_column() -> None:
 )
 def test_close_stars_are_parted_or_named(name: str) -> None:
     assert list(misses(KINDS[name], [outcome(KINDS[name], 0)])) == []
+
+
+def test_tracks_along_a_star_that_moves_are_left_out() -> None:
+    name = "drift by less than a FWHM, tracks"
+    assert list(misses(KINDS[name], [outcome(KINDS[name], seed) for seed in (3, 9)])) == []

@@ -51,7 +51,7 @@ def test_rows_in_a_notebook_are_a_table_that_obeys_no_remark() -> None:
     html = ar.Rows(3, 9, 5, 1.0, 2.0, 4.0, 9.0, (Run(20, 25),), remarks=remarks)._repr_html_()
     assert html.startswith("<table><tbody><tr><th>rows</th><td>3:9 (7)</td></tr>")
     assert "<td>9.00 adu = 1.00 + 4 x 2.00</td>" in html
-    assert "rows 20 to 25 are bright too" in html
+    assert "another spectrum in rows 20:25" in html
     assert "<script>" not in html
     assert "S/N" not in html
 

@@ -59,6 +59,7 @@ from arrayred.errors import (
     ResourceError,
     StorageError,
     UsageError,
+    lines_of,
 )
 from arrayred.io.files import list_files
 from arrayred.io.ledger import (
@@ -283,7 +284,8 @@ def _run_plan(
             night, plan, job.recipe, job.output, outcomes, None if codes else finished
         )
     except StorageError as error:
-        damage.append(f"no report was written: {error}")
+        told = f"no report was written: {error}"
+        lines.append(SummaryLine(job.label, "", "failed", {}, 0.0, told))
         codes.append(error.exit_code)
     return Report(job.label, tuple(lines), tuple(damage), codes[0] if codes else 0, lacks)
 
@@ -297,7 +299,7 @@ def _summary_line(night: str, outcome: Outcome, seconds: float) -> SummaryLine:
 def failed_report(job: Job, error: ArrayredError) -> Report:
     """Return the report of a night that an error stopped."""
     causes = error.problems if isinstance(error, NightError) else (error,)
-    reason = "; ".join(str(cause) for cause in causes)
+    reason = "; ".join(lines_of(causes))
     lacks = any(isinstance(cause, NoDarkError) for cause in causes)
     line = SummaryLine(job.label, "", "failed", {}, 0.0, reason)
     return Report(job.label, (line,), exit_code=error.exit_code, lacks=lacks)

@@ -69,10 +69,10 @@ from arrayred.io.products import (
 from arrayred.io.publish import Content, publish, remove, require_room
 from arrayred.io.remote import without_secrets
 from arrayred.memory import (
+    COMPARED,
     FLAT,
     FURTHER,
     MASTER,
-    OF_LATER_STEPS,
     TARGET,
     VALUES_OF_A_HIT,
     left_for_bands,
@@ -960,8 +960,9 @@ def _card_option(keyword: str) -> str:
 #
 # The limit is that of the whole process, as users of a shared machine need it. First comes what
 # does not shrink with the bands: the program with its libraries, the records of the frames, the
-# masters held for their targets, and the images of the one target being reduced. Their sizes are in
-# `arrayred.memory`.
+# masters held for their targets, and the images of the one target being reduced. Most of these are
+# held when the bands are read and gone: a spectrum is extracted, files are written. Their sizes are
+# in `arrayred.memory`.
 
 _MOST_BANDS = 128
 """More bands would cost more than they save: each opens all files."""
@@ -986,15 +987,15 @@ def band_memory(plan: Plan, output: OutputOptions) -> int | None:
         for group in groups:
             group.band_rows(output.memory, widened=widened)
         return output.memory
-    least = max((_least_bytes(group, widened) for group in groups), default=0)
-    return left_for_bands(output.limit, memory_beside_bands(plan, output), least)
+    lowest = max((_least_bytes(group, widened) for group in groups), default=0)
+    beside, after = memory_of_images(plan, output)
+    return left_for_bands(output.limit, beside, max(lowest, after - beside))
 
 
 def _least_bytes(group: Group, widened: bool) -> int:
-    """Return the bytes that a group needs beyond its images: for bands, or for later steps."""
+    """Return the bytes of the lowest bands of a group."""
     n_rows = group.frames[0].shape[0]
-    lowest = -(-n_rows // _MOST_BANDS) * group.least_memory(widened=widened)
-    return max(lowest, _n_pixels(group) * OF_LATER_STEPS)
+    return -(-n_rows // _MOST_BANDS) * group.least_memory(widened=widened)
 
 
 def needs_float64_bands(plan: Plan) -> bool:
@@ -1002,20 +1003,25 @@ def needs_float64_bands(plan: Plan) -> bool:
     return not all(combine_settings(target.recipe).is_plain for target in plan.targets)
 
 
-def memory_beside_bands(plan: Plan, output: OutputOptions) -> int:
-    """Return the largest memory of a night without its bands of frames, bytes."""
+def memory_of_images(plan: Plan, output: OutputOptions) -> tuple[int, int]:
+    """Return the largest memory of a night beside bands of frames, and after them, bytes."""
     groups = _groups_read_in_bands(plan)
     held = program_bytes(sum(len(group.inputs) for group in groups), figures=output.figures)
     held += sum(MASTER * _n_pixels(group) for group in plan.masters_to_make)
     held += sum(FLAT * _n_pixels(flat.frames) for flat in plan.flats.values())
-    made = (TARGET * _n_pixels(group) for group in groups)
-    reduced = (_image_bytes(target, output) * _n_pixels(target.lights) for target in plan.targets)
-    return held + max([*made, *reduced], default=0)
+    beside = [COMPARED * _n_pixels(group) for group in groups]
+    after = [TARGET * _n_pixels(group) for group in groups]
+    for target in plan.targets:
+        n_pixels, best = _n_pixels(target.lights), not combine_settings(target.recipe).is_plain
+        hits = len(target.lights.frames) // VALUES_OF_A_HIT
+        beside.append((COMPARED + hits + best * FURTHER["best"]) * n_pixels)
+        after.append(_image_bytes(target, output) * n_pixels)
+    return held + max(beside, default=0), held + max(after, default=0)
 
 
 def _image_bytes(target: Target, output: OutputOptions) -> int:
     """Return the largest memory of the images of a target, bytes per pixel."""
-    recipe, hits = target.recipe, len(target.lights.frames) // VALUES_OF_A_HIT
+    recipe = target.recipe
     wanted = {
         "best": not combine_settings(recipe).is_plain,
         "calibrated": recipe.calibrated,
@@ -1024,7 +1030,7 @@ def _image_bytes(target: Target, output: OutputOptions) -> int:
         "float64": recipe.output_dtype == "float64",
         "drawn": output.figures,
     }
-    return TARGET + hits + sum(FURTHER[name] for name, is_wanted in wanted.items() if is_wanted)
+    return TARGET + sum(FURTHER[name] for name, is_wanted in wanted.items() if is_wanted)
 
 
 def _groups_read_in_bands(plan: Plan) -> list[Group]:
@@ -1125,7 +1131,7 @@ _SUMMARY_COLUMNS = {
     "first_row": ("int64", "", "first row of the spectrum"),
     "last_row": ("int64", "", "last row of the spectrum"),
     "rule": ("string", "", "detection method"),
-    "snr": ("float64", "", "S/N per column, median over the central half of flux / sigma"),
+    "snr": ("float64", "", "S/N per pixel, median over the central half of flux / sigma"),
     "snr_note": ("string", "", "noise not included in the S/N"),
     "n_saturated": ("int64", "", "columns with saturated pixels"),
     "n_cosmic_rays": ("int64", "", "columns with pixels hit by cosmic rays"),

@@ -185,7 +185,11 @@ def _files_of(
     middle = np.datetime64(str(date), "ns") if date else None
     order = recipe.wavelength_order
     if given is not None:
-        solved = solve_given(arc, read_line_list(given, int(arc.sizes["x"])), order=order)
+        listed = read_line_list(given, int(arc.sizes["x"]))
+        try:
+            solved = solve_given(arc, listed, order=order)
+        except LampError as error:
+            raise LampError(str(error.args[0]), path=given, hint=error.hint) from error
     else:
         solved = solve_lamps(arc, _identifier(out, arc, recipe), middle, order=order)
     old = [name for name in ("wavelength", "extrapolated") if name in spectrum.variables]

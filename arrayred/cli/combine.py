@@ -76,8 +76,8 @@ def combine(ctx: click.Context, files: tuple[str, ...], out: Path) -> None:
     FILES are FITS files, folders, or @LIST (a text file with one path per line).
 
     \b
-    arrayred combine dark-*.fit -o master_dark.fits
-    arrayred combine light-*.fit -o light.fits --minus master_dark.fits --method average
+    arrayred combine dark-*.fit -o dark.fits
+    arrayred combine light-*.fit -o light.fits --minus dark.fits --method average
     """
     from arrayred.combine_files import CombineChecks, prepare_combination, write_combination
     from arrayred.errors import printable

@@ -27,7 +27,7 @@ from arrayred.cli.options import (
     settle_settings,
 )
 from arrayred.cli.progress import shown_stages
-from arrayred.errors import UsageError, counted, printable
+from arrayred.errors import UsageError, counted, lines_of, printable
 
 if TYPE_CHECKING:
     from arrayred.batch import OutputOptions
@@ -205,7 +205,7 @@ def _remarks(night: Night) -> list[tuple[Level, str]]:
     from arrayred.night import problems_of, warnings_of
 
     wrong = [*night.problems, *(error for frame in night.frames for error in problems_of(frame))]
-    lines: list[tuple[Level, str]] = [("problem", str(error)) for error in wrong]
+    lines: list[tuple[Level, str]] = [("problem", line) for line in lines_of(wrong)]
     lines += map(level_of, warnings_of(night))
     lines += [("note", f"{name}: {reason}; not used") for name, reason in night.left_out]
     return [(level, printable(text)) for level, text in lines]

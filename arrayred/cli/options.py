@@ -439,14 +439,18 @@ _VARIABLE = "_ARRAYRED_COMPLETE"
 @click.command()
 @click.argument("shell", type=click.Choice(_SHELLS))
 def completion(shell: str) -> None:
-    """Print the script that completes commands in a shell.
+    """Print the script that completes commands and options in a shell.
+
+    Save it where your shell looks for completions:
 
     \b
-    bash   arrayred completion bash > ~/.local/share/bash-completion/completions/arrayred
-    zsh    arrayred completion zsh > ~/.zfunc/_arrayred      (a folder of your $fpath)
-    fish   arrayred completion fish > ~/.config/fish/completions/arrayred.fish
+    bash   ~/.local/share/bash-completion/completions/arrayred
+    zsh    ~/.zfunc/_arrayred (or another folder of your $fpath)
+    fish   ~/.config/fish/completions/arrayred.fish
 
-    A new shell then knows it. To try it in this one: eval "$(arrayred completion bash)"
+    \b
+    arrayred completion bash > FILE
+    eval "$(arrayred completion bash)"         (for this shell only)
     """
     from arrayred.cli import cli
 
@@ -556,7 +560,7 @@ def _option_of(name: str) -> Callable[[Any], Any]:
         known.option,
         name,
         type=click.Choice(choices) if choices else types.get(kind, RowRangeParam()),
-        metavar=None if choices else value_name(name),
+        metavar=known.metavar or (None if choices else value_name(name)),
         help=known.help + (f" [default: {default}]" if default else ""),
     )
 

@@ -103,7 +103,7 @@ def reduce(ctx: click.Context, nights: tuple[str, ...], out: Path) -> None:
 
     \b
     arrayred reduce 2020-11-03/raw -o reduced
-    arrayred reduce raw -o reduced --object "59 Cyg" --grating 1200 --grating-angle 26.0
+    arrayred reduce raw -o reduced --object "59 Cyg" --grating 1200
     arrayred reduce raw -o reduced --frames "*hr8047*" --rows 484:518
     arrayred reduce raw -o reduced --night-file night.toml --target Vega
     arrayred reduce 2020-*/raw -o reduced --jobs 2
@@ -426,7 +426,7 @@ _SUMMARY_HEADINGS = {
     "status": "status",
     "rows": "rows",
     "rule": "method",
-    "snr": "S/N per column",
+    "snr": "S/N per pixel",
     "snr_note": "S/N note",
     "n_saturated": "saturated",
     "n_cosmic_rays": "cosmic rays",

@@ -23,6 +23,11 @@ from typing import Any, Concatenate, Literal, ParamSpec, Self, get_args, get_ori
 from arrayred.config.toml import errors_name, read_toml, require_known, toml_text
 from arrayred.errors import UsageError
 
+LampName = Literal[
+    "Ne", "Ar", "He", "Hg", "Kr", "Xe", "Cd", "Ne+Ar", "He+Ar", "Hg+Ar", "Hg+Cd", "Ne+Xe", "Cu+Ar",
+    "Fe+Ar", "Ne+Ar+He", "Hg+Ne+Ar", "Cu+Ne+Ar"
+]  # fmt: skip
+"""Lamps that are known, by the elements that shine in them; the simplest first."""
 Method = Literal["average", "median"]
 Combination = Literal["average", "median", "clip", "minmax"]
 Overscan = Literal["mean", "median", "off"]
@@ -358,7 +363,7 @@ class Recipe:
         "auto",
         section="Extraction and sky",
         help="Side of the published procedure's sky region.",
-        more='"auto": above, or below if above is off the image; "clipped": above, cut at the '
+        more='"auto": above, or below if there is no room; "clipped": above, cut at the '
         "edge of the image without a warning, as in the published procedure.",
     )
     sky_per_bright_row: bool = setting(
@@ -377,7 +382,7 @@ class Recipe:
         sets=False,
         option_help="Ignore arc frames: no arc spectra, no wavelengths.",
     )
-    lamp: str = setting(
+    lamp: Literal["auto", LampName] = setting(
         "auto",
         section="Wavelengths",
         help="Elements of the lamp, e.g. Ne or Ne+Ar; auto: the simplest lamp that fits.",
@@ -519,12 +524,11 @@ class Recipe:
     def reference(cls) -> Self:
         """Return the recipe that reproduces the published procedure exactly.
 
-        Its peculiarities: a frame that is there twice counts twice; one that is typed as a light is
-        one; the background sample excludes
-        the last column; the spectrum spans the lowest to the highest bright row; the sky band is
-        cut silently at the image's edge; the sky-subtracted sum is divided by the number of bright
-        rows. It has no flat-field, overscan or cosmic-ray correction, and sums one straight band of
-        rows. Images are float64.
+        Duplicate frames count twice, and the header type light is kept. The background sample
+        excludes the last column. The spectrum spans the lowest to the highest bright row, and is
+        the sum of straight rows. The sky region is cut silently at the edge of the image, and the
+        sky-subtracted sum is divided by the number of bright rows. There is no flat-field,
+        overscan or cosmic-ray correction. Images are float64.
         """
         return cls(
             keep_duplicates=True,

@@ -151,7 +151,7 @@ def from_ccddata(ccd: CCDData) -> xr.Dataset:
     MismatchError
         Its unit, shape, uncertainty or flags are not possible for an image.
     UsageError
-        It is no CCDData.
+        It is not a CCDData.
 
     Examples
     --------

@@ -73,7 +73,7 @@ def open_frames(
         pixels now.
     instrument : meaning of the header keywords: a name or the path of a TOML file.
     unsigned : "auto" recognises unsigned counts stored as signed (`unwrap_unsigned`); "wrapped"
-        reads all raw frames with BZERO 0 so, "as-declared" every file as its header declares.
+        reads all raw frames with BZERO 0 as unsigned; "as-declared" follows each header.
     depth : number of folder levels that are searched.
     memory : bytes that the threads of dask may use together while the cube is combined; limits
         the rows of the bands of "auto".
@@ -91,18 +91,18 @@ def open_frames(
         one of each frame; frames in canonical
         order (time, then name). Labels are file names relative to `root`, without suffix. `dq` and
         `variance` (frame, y, x) where any file has them beside its image (MASK, DQ, UNCERT and the
-        like: `io.planes`). The attribute `remarks` tells of frames that are there twice, and of
-        what was done to pixels that were turned, scaled or left out.
+        like: `io.planes`). The attribute `remarks` lists duplicate frames, and frames whose
+        pixels were transposed, scaled or masked.
 
     Warns
     -----
     UserWarning
-        A frame is there twice.
+        A frame is a duplicate.
 
     Raises
     ------
     InputError
-        There is no frame, one cannot be read, or whether its counts wrapped cannot be decided.
+        There is no frame, one cannot be read, or it is unknown whether its counts are unsigned.
     MismatchError
         Frames differ in shape or unit.
     UsageError
@@ -130,7 +130,7 @@ def open_frames(
 
 
 def with_remarks(cube: xr.Dataset, frames: Sequence[Frame]) -> xr.Dataset:
-    """Return a cube with remarks on its frames, and warn of those that are there twice."""
+    """Return a cube with remarks on its frames, and warn of duplicates."""
     twice = [
         f"{one} is the same frame as {first}" for one, first in repeated_frames(frames).items()
     ]

@@ -52,7 +52,7 @@ class TypeDoubt(NamedTuple):
     other : the type that it then is of.
     where : what decides for the other type: "lines" that fill the slit; "lines or short", these or
         a short exposure; "trace", the trace of a star.
-    witness : what made the doubt, such as "the word 'neon'".
+    witness : what made the doubt, such as "its name contains 'neon'".
     """
 
     other: str
@@ -770,7 +770,7 @@ def find_frame_type(
     --------
     >>> generic = Instrument.load("generic")
     >>> find_frame_type("Light Frame", "L2-arc-hg-10", "", "", generic).known_from
-    "the word 'arc'"
+    "its name contains 'arc'"
     >>> find_frame_type("Light Frame", "L2-sci-hg-240", "", "", generic)
     TypeFound(frame_type='light', known_from='', doubt=None)
     """
@@ -785,7 +785,11 @@ def find_frame_type(
         found = next(_roles_of(name, instrument, tuple(instrument.words)), None)
         if meant is not None:
             return TypeFound(meant, f"OBJECT is {target!r}")
-        return TypeFound(None) if found is None else TypeFound(found[0], f"the word {found[1]!r}")
+        return (
+            TypeFound(None)
+            if found is None
+            else TypeFound(found[0], f"its name contains {found[1]!r}")
+        )
     for card in others:
         if (other := instrument.frame_type_of(card.spelling)) not in (None, told):
             return _unless_a_star(str(other), f"{card.keyword} is {card.spelling!r}")
@@ -811,7 +815,7 @@ def _named_as_unlit(name: str, instrument: Instrument) -> tuple[str, str] | None
     rest = [word for word in words if word not in _BESIDE_A_TYPE]
     for frame_type in ("bias", "dark"):
         if rest and all(word in instrument.words.get(frame_type, ()) for word in rest):
-            return frame_type, f"the word {rest[0]!r}"
+            return frame_type, f"its name contains {rest[0]!r}"
     return None
 
 
@@ -827,7 +831,7 @@ def _said_by(text: str, instrument: Instrument) -> TypeFound | None:
     """Return another type that OBJECT or a name gives a frame that is typed as a light, or None."""
     roles = list(_roles_of(text, instrument, ("flat", "arc", "light")))
     if roles and (roles[0][0] == "flat" or all(role != "light" for role, _ in roles)):
-        return _unless_a_star(roles[0][0], f"the word {roles[0][1]!r}")
+        return _unless_a_star(roles[0][0], f"its name contains {roles[0][1]!r}")
     lamps = [word for role, word in roles if role == "arc"]
     names: tuple[tuple[Collection[str], Literal["lines", "lines or short"]], ...] = (
         (lamps, "lines"),
@@ -836,7 +840,7 @@ def _said_by(text: str, instrument: Instrument) -> TypeFound | None:
     )
     for known, where in names:
         if word := next((word for word in words_of(text) if word in known), ""):
-            return TypeFound("light", doubt=TypeDoubt("arc", where, f"the word {word!r}"))
+            return TypeFound("light", doubt=TypeDoubt("arc", where, f"its name contains {word!r}"))
     return None
 
 

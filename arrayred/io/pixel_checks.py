@@ -934,7 +934,9 @@ def _checked_level(frame: Frame, references: Sequence[_Reference]) -> Frame:
     if abs(sample.low) >= floor.sample.level / 2:
         return _with_refusal(frame, sample, floor, _TOO_LOW)
     letter = "B" if frame.frame_type in ("bias", "dark") else "D"
-    why = f"its lowest 5 % end at {sample.low:g}, but at {floor.sample.low:g} in {floor.told}"
+    why = (
+        f"5% of its pixels are below {sample.low:g}, but below {floor.sample.low:g} in {floor.told}"
+    )
     return _with_calstat_letter(frame, letter, why)
 
 
@@ -956,16 +958,16 @@ def _with_its_bias(frame: Frame, sample: PixelSample, references: Sequence[_Refe
     if "B" in frame.calstat:
         return _with_refusal(frame, sample, bias, _BIAS_IS_THERE)
     told = (
-        f"a dark has been subtracted, but not the bias: its lowest 5 % end at {sample.low:g}, "
-        f"and at {bias.sample.low:g} in {bias.told}"
+        f"a dark has been subtracted, but not the bias: 5% of its pixels are below {sample.low:g}, "
+        f"and below {bias.sample.low:g} in {bias.told}"
     )
     return replace(frame, keeps_bias=True, warnings=(*frame.warnings, told))
 
 
 def _with_refusal(frame: Frame, sample: PixelSample, floor: _Reference, finding: str) -> Frame:
     error = MismatchError(
-        f"CALSTAT {frame.calstat!r} {finding}: the lowest 5 % end at {sample.low:g}, "
-        f"and at {floor.sample.low:g} in {floor.told}",
+        f"CALSTAT {frame.calstat!r} {finding}: 5% of the pixels are below {sample.low:g}, "
+        f"and below {floor.sample.low:g} in {floor.told}",
         path=frame.path,
         keyword="CALSTAT",
         value=frame.calstat,
@@ -977,7 +979,7 @@ def _with_refusal(frame: Frame, sample: PixelSample, floor: _Reference, finding:
 def _with_calstat_letter(frame: Frame, letter: str, why: str) -> Frame:
     lost = {"D": "a dark has been subtracted", "B": "the bias has been subtracted"}[letter]
     made = "a processed frame of floating-point pixels: " if _bitpix(frame) < 0 else ""
-    told = f"{made}{lost}, although no header keyword says so: {why}"
+    told = f"{made}{lost}, although no header keyword records it: {why}"
     letters = "".join(known for known in "BDFM" if known in frame.calstat + letter)
     return replace(frame, calstat=letters, warnings=(*frame.warnings, told))
 
@@ -1417,8 +1419,8 @@ def _is_noise_around_zero(sample: PixelSample) -> bool:
 
 def _undecided_error(frame: Frame, why: str) -> FrameError:
     return FrameError(
-        "Negative pixels may be unsigned counts stored as signed, or signed data; the frames do "
-        f"not decide: {why}",
+        "Negative pixels may be unsigned counts stored as signed, or signed data; which is "
+        f"unknown, because {why}",
         path=frame.path,
         keyword="BZERO",
         value=0.0,

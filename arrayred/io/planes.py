@@ -1,7 +1,7 @@
 """Say what the extensions beside an image mean: masks, flags and noise of its pixels.
 
-An extension of one of these names belongs to the image before it, and is no frame. What it means is
-decided here alone:
+An extension of one of these names belongs to the image before it, and is not a frame. Its meaning
+is decided here alone:
 
 - MASK, BPM: not 0 (NaN too) is bad, as `astropy.nddata.CCDData` and IRAF write it.
 - DQ, FLAGS, QUALITY: the bits of `dq` in products of arrayred. Other programs' bits have other

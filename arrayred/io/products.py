@@ -904,7 +904,7 @@ SPECTRUM_CARDS = {
     "enclosed_fraction": ("ENCLOSED", "aperture flux fraction"),
     "masked_fraction": ("MASKFRAC", "fraction of the aperture pixels excluded"),
     "profile_snr": ("PROFSNR", "S/N of the spatial profile"),
-    "snr": ("SNR", "median S/N per column, central half"),
+    "snr": ("SNR", "median S/N per pixel, central half"),
     "snr_note": ("SNRNOTE", "noise not included in SNR and uncertainty"),
     "snr_columns": ("SNRCOLS", "columns of SNR, if not the central half"),
     "sky_model": ("SKYMODEL", "sky model in a column"),

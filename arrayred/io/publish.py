@@ -194,11 +194,11 @@ def _is_already(path: Path, content: Content, *, overwrite: bool) -> bool:
 
 def place_taken_error(path: Path, n_more: int = 0) -> UsageError:
     """Return the error for a product whose path has a file with other content."""
-    more = f" (and {n_more} more)" if n_more else ""
+    also, them = (f" and {n_more} more", "them") if n_more else ("", "it")
     return UsageError(
-        f"A product with different content already exists{more}",
+        f"This file{also} already {'exist' if n_more else 'exists'} with different content",
         path=path,
-        hint="Use --overwrite to replace it, or choose another output folder.",
+        hint=f"Use --overwrite to replace {them}, or choose another output.",
     )
 
 

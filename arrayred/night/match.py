@@ -629,8 +629,8 @@ def match_flat(lights: Group, flats: Sequence[Flat]) -> tuple[Flat | None, tuple
         if len(kinds) > 1:
             names = ", ".join(dict.fromkeys(kinds.values()))
             told = (
-                f"not divided by a flat: no header keyword decides between {names}; exclude the "
-                "others"
+                f"not divided by a flat: no header keyword shows which of {names} to use; "
+                "exclude the others"
             )
             return None, (to_check(told),)
         remarks.append(
@@ -682,6 +682,7 @@ def _why_flat_unfit(lights: Group, flat: Flat) -> str:
 
 LONG_GAP = 60.0
 """Minutes between a target and its nearest lamp above which a warning is given."""
+_LONGEST_IN_MINUTES = 120.0
 
 
 @dataclass(frozen=True)
@@ -718,9 +719,9 @@ class Lamp:
             return f"{self.name}, at an unknown time"
         if self.minutes == 0:
             return f"{self.name} between its frames"
-        return (
-            f"{self.name} {abs(self.minutes):.0f} min {'before' if self.minutes < 0 else 'after'}"
-        )
+        apart = abs(self.minutes)
+        time = f"{apart:.0f} min" if apart < _LONGEST_IN_MINUTES else f"{apart / 60:.1f} h"
+        return f"{self.name} {time} {'before' if self.minutes < 0 else 'after'}"
 
     @property
     def slew(self) -> str:
@@ -754,14 +755,14 @@ def lamps_for(
         A named lamp has another setting than the target.
     """
     for frame in named:
-        why = _why_lamp_unfit(lights.frames[0], frame)
+        why = why_lamp_unfit(lights.frames[0], frame)
         if why:
             raise UsageError(
                 f"The lamp {frame.label} has a different {why} from {lights.name}",
                 value=frame.label,
                 hint="Use arc frames of the same shape, binning, grating and angle.",
             )
-    fitting = [frame for frame in arcs if not _why_lamp_unfit(lights.frames[0], frame)]
+    fitting = [frame for frame in arcs if not why_lamp_unfit(lights.frames[0], frame)]
     known = [frame for frame in fitting if not frame.library] or fitting
     chosen = named or (_lamps_around(lights, known, targets) if recipe.wavelength else ())
     lamps = []
@@ -800,7 +801,7 @@ def lamp_remarks(lamps: Sequence[Lamp]) -> tuple[str, ...]:
     return tuple(remarks)
 
 
-def _why_lamp_unfit(light: Frame, arc: Frame) -> str:
+def why_lamp_unfit(light: Frame, arc: Frame) -> str:
     """Return in what setting an arc frame differs from a light, or ""."""
     if (light.window, light.dispersion_axis) != (arc.window, arc.dispersion_axis):
         return "shape"

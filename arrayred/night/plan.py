@@ -23,6 +23,7 @@ from arrayred.errors import (
     UnknownGainError,
     UsageError,
     counted,
+    lines_of,
     printable,
 )
 from arrayred.io.frames import (
@@ -60,6 +61,7 @@ from arrayred.night.match import (
     pixel_remarks,
     plan_flats,
     warmer,
+    why_lamp_unfit,
 )
 from arrayred.night.night import PRODUCT, Night, pattern_mismatch
 
@@ -193,8 +195,12 @@ class Plan:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Return the warnings about the night, and the remarks on its targets."""
-        own = (remark_about(target.name, r) for target in self.targets for r in target.remarks)
+        """Return the warnings about the night, and the remarks on its targets, each once."""
+        names: dict[str, list[str]] = defaultdict(list)
+        for target in self.targets:
+            for remark in target.remarks:
+                names[remark].append(target.name)
+        own = (remark_about(list_of_names(who), remark) for remark, who in names.items())
         return (*self.odd, *own)
 
     def left_out_lines(self) -> list[str]:
@@ -268,8 +274,8 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
 
     Returns
     -------
-    plan : with all problems, not only the first. It can be carried out if there is none. A target
-        without a dark fails alone, unless no other is left.
+    plan : with all problems, not only the first. It can be carried out if there are none. A target
+        without a dark fails alone, unless it is the only one.
 
     Raises
     ------
@@ -522,7 +528,12 @@ def _with_lamps(
     if settings.lamps and not named:
         return replace(target, remarks=(*target.remarks, to_check("its arc frames cannot be used")))
     lamps = lamps_for(target.lights, arcs, named, calibrations, target.recipe, lights)
-    return replace(target, lamps=lamps, remarks=(*target.remarks, *lamp_remarks(lamps)))
+    remarks = lamp_remarks(lamps)
+    if arcs and not lamps and target.recipe.wavelength:
+        why = {why_lamp_unfit(target.lights.frames[0], arc): None for arc in arcs}
+        names = list_of_names([arc.label for arc in arcs])
+        remarks = (to_check(f"no arc frame of its setup: {names}: different {' or '.join(why)}"),)
+    return replace(target, lamps=lamps, remarks=(*target.remarks, *remarks))
 
 
 def _used_and_left_out(
@@ -773,7 +784,7 @@ def plan_sections(
         "Notes": [*_decision_lines(night), *map(level_of, plan.warnings)],
         "Not used": [("", line) for line in plan.left_out_lines()] or [("", "none")],
         "Memory": [("", f"at most {max(held, default=0) / 1e6:.1f} MB of pixels at a time")],
-        "Problems": [("", str(problem)) for problem in plan.problems],
+        "Problems": [("", line) for line in lines_of(plan.problems)],
     }
     return {title: lines for title, lines in sections.items() if lines}
 
@@ -862,11 +873,11 @@ def _read_pass_lines(night: Night, plan: Plan, memory: int | None) -> Iterator[s
 
 
 def _decision_lines(night: Night) -> Iterator[tuple[str, str]]:
-    """Yield the decisions about frames' pixels, each with the number of frames and its source."""
+    """Yield the decisions about frames' pixels, with the number of frames."""
     told = Counter(verdict for frame in night.frames for verdict in frame.verdicts)
     for verdict, n_frames in told.items():
-        source = {"probe": "pixels", "header": "header", "option": "option"}[verdict.source]
-        yield counted(n_frames, "frame"), f"{verdict.text} (from the {source})"
+        source = " (from option)" if verdict.source == "option" else ""
+        yield counted(n_frames, "frame"), f"{verdict.text}{source}"
 
 
 def _product_lines(plan: Plan) -> Iterator[str]:

@@ -11,7 +11,7 @@ the content of a file. Importing this package does not import matplotlib.
 `arc`                          the lamps of a target, their identified lines, and the residuals
 `trace`                        the centres of the star along the columns, and the fit residuals
 `spectrum`, `compare`          one spectrum with its noise, several beside each other
-`noise`, `frames`              signal to noise; spectra frame by frame, and their light curve
+`noise`, `frames`              S/N per pixel; spectra frame by frame, and their light curve
 `night`, `drift`               the frames of a night in time; quantities in time
 `pixel_history`                one pixel through all frames
 `quick_look`, `search_look`    a target on one sheet, with a spectrum, or with none found

@@ -347,7 +347,7 @@ def profile(
     image : counts (y, x) in adu or electron; transposed where its dispersion runs along the
         columns.
     spectrum : the spectrum extracted from it, or the rows found by `find_rows`, which give the
-        signal to noise of every candidate; or None.
+        S/N of every candidate; or None.
     title : written over the figure.
     threshold : detection threshold of the row means, in the unit of the counts; by default that of
         the spectrum.
@@ -436,7 +436,7 @@ def rows(statistics: xr.Dataset, *, title: str = "") -> Sheet:
     >>> image = xr.Dataset({"counts": (("y", "x"), frame.pixels)})
     >>> figure = ar.plots.rows(ar.row_statistics(image))
     >>> [axes.get_ylabel() for axes in figure.axes]
-    ['level (adu)', 'scatter (adu)']
+    ['level (ADU)', 'scatter (ADU)']
     """
     names = ("mean", "median", "std")
     if not all(name in statistics for name in names) or statistics["mean"].dims[-1:] != (Y,):
@@ -498,7 +498,7 @@ def spectrum(spectrum: Given, *, title: str = "") -> Sheet:
     >>> import arrayred as ar
     >>> figure = ar.plots.spectrum(ar.SimulatedNight().truth(), title="what is true")
     >>> figure.axes[0].get_ylabel()
-    'flux (adu)'
+    'flux (ADU)'
     """
     shown = spectrum_of(spectrum)
     x, above = _dispersion(shown)
@@ -632,7 +632,7 @@ def range_of(flux: Values) -> float:
 
 
 def noise(spectrum: Given, *, title: str = "") -> Sheet:
-    """Draw the signal to noise of each column of a spectrum, and its median.
+    """Draw the S/N per pixel of a spectrum, and its median.
 
     Parameters
     ----------
@@ -650,7 +650,7 @@ def noise(spectrum: Given, *, title: str = "") -> Sheet:
     >>> truth = ar.SimulatedNight().truth()
     >>> figure = ar.plots.noise(truth.assign(variance=truth.flux))
     >>> figure.axes[0].get_ylabel()
-    'S/N per column'
+    'S/N per pixel'
     """
     shown = spectrum_of(spectrum)
     if VARIANCE not in shown:
@@ -668,7 +668,7 @@ def noise(spectrum: Given, *, title: str = "") -> Sheet:
         of_what = f"median of the {of}" if "snr" in shown.attrs else "median"
         marks.append(Level(middle, "y", "median", f"{of_what} {middle:.0f}"))
     x, above = _dispersion(shown)
-    y = Axis("S/N per column", *around(snr, middle))
+    y = Axis("S/N per pixel", *around(snr, middle))
     place = _free_place(shown)
     panel = Panel(x, y, tuple(marks), above=above, grid="xy", legend=place)
     return Sheet(((panel,),), (8, 3.2), title)
@@ -778,7 +778,7 @@ def arc(arc: xr.Dataset, lines: xr.Dataset, *, title: str = "") -> Sheet:
     >>> lines = xr.Dataset({name: ("line", values) for name, values in columns.items()})
     >>> lamp = xr.Dataset({"counts": ("x", np.arange(100.0))}, {"x": np.arange(1, 101)})
     >>> [axes.get_ylabel() for axes in ar.plots.arc(lamp, lines).axes]
-    ['counts (adu)', 'residual (pixel)']
+    ['counts (ADU)', 'residual (pixel)']
     """
     lamps = arc[COUNTS] if LAMP in arc[COUNTS].dims else arc[COUNTS].expand_dims({LAMP: ["lamp"]})
     names = list(map(str, lamps[LAMP].values))
@@ -949,8 +949,7 @@ def quick_look(combined: xr.Dataset, spectrum: xr.Dataset, title: str) -> Sheet:
     quality = f"{snr:.0f}" if isinstance(snr, int | float) and math.isfinite(snr) else "unknown"
     flux = replace(
         flux,
-        summary=f"Spectrum of {title}: {spectrum.sizes[X]} columns, "
-        f"median S/N per column {quality}",
+        summary=f"Spectrum of {title}: {spectrum.sizes[X]} columns, median S/N per pixel {quality}",
     )
     return Sheet(((shown, profile), (flux,)), (11, 8), title, (3, 1), (1.2, 1))
 

@@ -74,8 +74,9 @@ def spectra_of(given: Given) -> xr.Dataset:
 
 
 def units_of(found: xr.Dataset, name: str) -> str:
-    """Return the unit of a variable, "adu" where it has none."""
-    return str(found[name].attrs.get("units", "adu"))
+    """Return the unit of a variable as figures show it; ADU where it has none."""
+    units = str(found[name].attrs.get("units", "adu"))
+    return "ADU" if units == "adu" else units
 
 
 def _dataset(given: Given, name: str) -> xr.Dataset:

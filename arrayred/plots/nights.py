@@ -82,7 +82,7 @@ if TYPE_CHECKING:
         def temperature(self) -> float | None: ...
 
 
-_CCD, _LEVEL = "CCD (°C)", "level (adu)"
+_CCD, _LEVEL = "CCD (°C)", "level (ADU)"
 _MOST_LANES = 40
 _MOST_PARTS = 6
 _PAUSE = timedelta(hours=5)
@@ -127,7 +127,7 @@ def night(night: _Night, *, title: str = "", levels: bool = True) -> Sheet:
     ...     _ = write_frames(ar.SimulatedNight().frames(), Path(folder))
     ...     figure = ar.plots.night(ar.open_night(folder))
     >>> [axes.get_ylabel() for axes in figure.axes]
-    ['', 'CCD (°C)', 'level (adu)']
+    ['', 'CCD (°C)', 'level (ADU)']
     """
     bars = list(_bars_of(night))
     lanes = list(dict.fromkeys(bar.lane for bar in bars))[:_MOST_LANES]
@@ -441,9 +441,9 @@ def drift(times: ArrayLike, quantities: Mapping[str, ArrayLike], *, title: str =
     >>> import numpy as np
     >>> import arrayred as ar
     >>> times = np.datetime64("2020-11-03T01:00", "s") + np.arange(5) * 600
-    >>> figure = ar.plots.drift(times, {"dark level (adu)": [1.0, 2.0, 1.5, 2.5, 2.0]})
+    >>> figure = ar.plots.drift(times, {"dark level (ADU)": [1.0, 2.0, 1.5, 2.5, 2.0]})
     >>> figure.axes[0].get_ylabel()
-    'dark level (adu)'
+    'dark level (ADU)'
     """
     when = np.asarray(times)
     values = {name: np.asarray(quantity, np.float64) for name, quantity in quantities.items()}
@@ -485,7 +485,7 @@ def pixel_history(cube: Given, y: int, x: int, *, title: str = "") -> Sheet:
     >>> cube = xr.Dataset({"counts": (("frame", "y", "x"), np.stack(frames))})
     >>> figure = ar.plots.pixel_history(cube, 10, 20)
     >>> figure.axes[0].get_ylabel()
-    'counts (adu)'
+    'counts (ADU)'
     """
     pixels = cube_of(cube)
     for name, place in ((Y, y), (X, x)):

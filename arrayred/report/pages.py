@@ -180,7 +180,7 @@ def _tiles(finished: Finished, targets: Sequence[Shown]) -> list[tuple[str, str]
     found = [float(snr) for snr in known if is_number(snr)]
     if found:
         ends = dict.fromkeys(number(end(found)) for end in (min, max))
-        tiles.append(("–".join(ends), "S/N per column"))
+        tiles.append(("–".join(ends), "S/N per pixel"))
     return tiles
 
 
@@ -225,7 +225,7 @@ def _flexure(targets: Sequence[Shown]) -> list[ChartRow]:
 
 
 def _lamp_shifts(arc: xr.Dataset, lines: xr.Dataset) -> dict[str, Shift]:
-    """Return by how many pixels the lines of each lamp lie off their mean among the lamps."""
+    """Return the shift of each lamp's lines from their mean over all lamps, pixels."""
     table = {
         str(name): dict(zip(own["wavelength"].values, own["x"].values, strict=True))
         for name in arc[LAMP].values
@@ -475,7 +475,7 @@ class Found:
         sides = [facts[name] for name in ("sky_below", "sky_above") if name in facts]
         enclosed = facts.get("enclosed_fraction")
         pairs = [
-            ("S/N per column", self._snr()),
+            ("S/N per pixel", self._snr()),
             ("Flux in aperture", f"{enclosed:.1%}".replace("%", " %") if is_number(enclosed)
              else UNKNOWN),
             ("Rows", f"{rows} ({facts.get('rule', 'threshold')})"),
@@ -635,7 +635,7 @@ class Shown:
 
     @property
     def snr(self) -> float | None:
-        """S/N per column of its first spectrum, if that is known."""
+        """S/N per pixel of its first spectrum, if that is known."""
         snr = self.spectra[0].spectrum.attrs.get("snr") if self.spectra else None
         return float(snr) if is_number(snr) else None
 
@@ -780,7 +780,7 @@ class Row:
 
     @property
     def snr(self) -> str:
-        """S/N per column."""
+        """S/N per pixel."""
         return _if_known(self.facts.get("snr"), 0)
 
     @property

@@ -44,12 +44,12 @@ def subtract_dark(cube: xr.Dataset, dark: xr.Dataset) -> xr.Dataset:
     Parameters
     ----------
     cube : counts (frame, y, x) in adu or electron, eager or chunked.
-    dark : counts (y, x) in adu or electron, of the pixels of the cube or more; the exposures have
-        been matched before.
+    dark : counts (y, x) in adu or electron, covering the pixels of the cube. Exposure times are
+        not compared.
 
     Returns
     -------
-    The cube with calibrated counts (frame, y, x), float64, as lazy as it came. Where both have a
+    The cube with calibrated counts (frame, y, x), float64, lazy if it was. If both have a
     `variance`, it is the sum; the flags `dq` are those of either.
 
     Raises
@@ -568,7 +568,7 @@ Statistic = Literal["mean", "median"]
 def subtract_overscan(
     cube: xr.Dataset, section: Section, *, by_row: bool = True, method: Statistic = "mean"
 ) -> xr.Dataset:
-    """Subtract from every row (or column) of every frame the level of its own overscan.
+    """Subtract the overscan level of each row (or column) from every frame.
 
     Parameters
     ----------
@@ -579,7 +579,7 @@ def subtract_overscan(
 
     Returns
     -------
-    The cube with overscan-subtracted counts (frame, y, x), float64, as lazy as it came.
+    The cube with overscan-subtracted counts (frame, y, x), float64, lazy if it was.
 
     Raises
     ------
@@ -932,14 +932,14 @@ def divide_flat(ds: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
 
     Returns
     -------
-    The same with counts divided, float64, as lazy as it came, and with `bad` (y, x). A variance
+    The same with counts divided, float64, lazy if it was, and with `bad` (y, x). A variance
     receives the flat's contribution and is divided by the square of the flat; `dq` flags the bad
     and the doubtful pixels. An image without `dq` gets one if there are any.
 
     Raises
     ------
     MismatchError
-        The flat is none, lacks pixels of the image, or was made with another setting.
+        The flat is not a master flat, lacks pixels of the image, or has a different setting.
 
     Examples
     --------

@@ -98,8 +98,8 @@ def combine(
 
     Parameters
     ----------
-    cube : counts (frame, y, x), eager or chunked; missing values (NaN) are not used, nor those
-        that its flags `dq` (frame, y, x) say are spoilt.
+    cube : counts (frame, y, x), eager or chunked; values that are NaN, or flagged as bad in
+        `dq` (frame, y, x), are not used.
     method : "average"; "median"; "clip", the mean of the values near the mean of their pixel; or
         "minmax", the mean without the extremes of each pixel.
     minus : image (y, x), such as a master dark, subtracted from every frame inside the kernel. The
@@ -110,7 +110,7 @@ def combine(
 
     Returns
     -------
-    image : counts (y, x), float64, as lazy as the cube came. Per-frame coordinates become the
+    image : counts (y, x), float64, lazy if the cube is. Per-frame coordinates become the
         scalar ones n_frames, exptime (of one frame), exptime_total, time (first start), ccd_temp
         (mean). For "minmax" the attribute `left_out` is (low, high). Where the frames have them,
         `variance` (y, x), that of the combination of their variances and of `minus`, and `dq`
@@ -119,7 +119,7 @@ def combine(
     Raises
     ------
     MismatchError
-        `minus` lacks pixels of the cube, or was made with another setting.
+        `minus` lacks pixels of the cube, or has a different detector setting.
     UsageError
         The method is unknown, or rejects all of these frames.
 

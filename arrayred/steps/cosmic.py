@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from arrayred.bands import map_frames
 from arrayred.errors import UsageError
 from arrayred.kernels import reject as kernel
-from arrayred.kernels.combine import mean_of_strip, median
+from arrayred.kernels.combine import mean, mean_of_strip, median
 from arrayred.kernels.noise import finite_median, finite_medians, frame_variances
 from arrayred.kernels.reject import PixelNoise, mean_without
 from arrayred.model import (
@@ -518,10 +518,10 @@ def _sky_of_frames(image: xr.Dataset, lights: xr.Dataset, grid: TileGrid) -> Val
     combined, frames = _sampled_rows(image, grid), _sampled_rows(lights, grid)
     levels = finite_medians(combined)
     darker = np.sort(np.argsort(levels, kind="stable")[: max(len(levels) // 2, 1)])
-    mean = sum(frame[darker].astype(np.float64) for frame in frames) / len(frames)
+    average = sum(frame[darker].astype(np.float64) for frame in frames) / len(frames)
     apart = np.empty((len(frames), grid.length))
     for i, frame in enumerate(frames):
-        apart[i] = median((frame[darker] - mean)[:, np.newaxis])[0]
+        apart[i] = median((frame[darker] - average)[:, np.newaxis])[0]
     common = median(combined[darker][:, np.newaxis])
     return np.nan_to_num(common) + np.nan_to_num(apart)
 
@@ -549,19 +549,19 @@ def compare_frames(scene: ComparisonInput, n_sigma: float) -> FrameComparison:
         np.empty(grid.shape),
         *np.zeros((3, grid.n_tiles), np.bool_),
     )
-    found = _sorted_outliers(_outliers_of_frames(scene, n_sigma, planes))
+    found = merge_outliers(_outliers_of_frames(scene, n_sigma, planes))
     searched = planes.is_lit | planes.stands_out
-    hits = _with_neighbours(scene, np.compress(searched[grid.tile_of(found["where"])], found))
-    beside = grid.holding(grid.around(np.unique(hits["where"]).astype(np.intp)))
-    outliers = PixelOutliers(hits["frame"].copy(), hits["where"].copy())
+    outliers, _ = _by_pixel(merge_outliers(_with_neighbours(scene, found, searched)))
+    beside = grid.holding(grid.around(np.unique(outliers.where).astype(np.intp)))
     further = beside[planes.may_shine[beside] & ~searched[beside]]
     searched[beside] = True
-    found = np.compress(searched[grid.tile_of(found["where"])], found)
     more = _outliers_in_tiles(scene, further, n_sigma)
     again = _outliers_in_tiles(scene, beside[planes.is_lit[beside]], n_sigma, outliers)
-    hits = _with_neighbours(scene, _sorted_outliers(chain([found], more, again)))
-    outliers = PixelOutliers(hits["frame"].copy(), hits["where"].copy())
-    values = np.add(hits["above"], planes.common.flat[hits["where"]], dtype=np.float64)
+    found += merge_outliers(chain(more, again))
+    hits = merge_outliers(_with_neighbours(scene, found, searched))
+    del found, outliers, again  # as large as all that follows
+    outliers, above = _by_pixel(hits)
+    values = above + planes.common.flat[outliers.where]
     return FrameComparison(outliers, values, planes.mean, planes.may_shine)
 
 
@@ -617,11 +617,13 @@ def _outliers_without_light(
         strip = slice(row[0, 0], row[-1, 0] + 1), slice(band.column, band.column + n_columns)
         dark, more = _dark_of_strip(scene, strip)
         found = kernel.screen_strip(raw, sky, noise, dark, more, places)
-        mean = mean_of_strip(raw, None)
+        of_all = mean_of_strip(raw, None)
         grid.along_x(planes.common)[strip] = found.common
-        grid.along_x(planes.mean)[strip] = mean
+        grid.along_x(planes.mean)[strip] = of_all
         planes.may_shine[row * grid.n_blocks + blocks] = found.may_shine
-        of_all = mean - dark - mean_sky
+        lacking = np.isnan(of_all)
+        of_all[lacking] = mean(raw[:, np.newaxis, lacking])[0]
+        of_all = of_all - dark - mean_sky
         light, least = (np.add.reduce(a[..., places], axis=-1) for a in (of_all, sky_noise))
         planes.is_lit[row * grid.n_blocks + blocks] = ~(light <= _LIT_TILE_SIGMA * least)
         y, x = np.divmod(found.where, n_columns)
@@ -633,22 +635,29 @@ def _outliers_without_light(
         is_dark = own & ~planes.may_shine[tile]
         pair = np.unique((found.frame * grid.n_tiles + tile)[is_dark])
         frame, tile = np.divmod(pair, grid.n_tiles)
-        at, place = (a - b for a, b in zip(grid.places(tile), (row[0], band.column), strict=True))
-        of_frame = frame[:, np.newaxis]
-        values = raw[of_frame, at, place] - sky[of_frame, place] - dark[at, place]
+        at, first = tile // grid.n_blocks - row[0, 0], places[tile % grid.n_blocks - blocks[0], 0]
+        tiles = partial(_pieces, width=grid.width)
+        dark, of_sky = tiles(dark)[at, first], tiles(sky)[frame, first]
+        values = tiles(raw)[frame, at, first] - of_sky - dark
         excess = kernel.dark_excess(
             values,
-            sky[of_frame, place],
+            of_sky,
             noise,
-            more[at, place],
-            found.reference[at, place],
-            (mean_sky[place], n_alike[place]),
+            tiles(more)[at, first],
+            tiles(found.reference)[at, first],
+            (tiles(mean_sky)[first], tiles(n_alike)[first] * tiles(found.present)[at, first]),
             n_frames,
         )
         i, x = np.nonzero((excess > _NEIGHBOUR_SIGMA) & grid.own(tile))
-        above = values - found.common[at, place]
-        where = grid.flat(row[at, 0], column[place])[i, x]
-        yield _records(frame[i], where, above[i, x], excess[i, x] > n_sigma)
+        place = first[i] + x
+        above = values[i, x] - found.common[at[i], place]
+        where = grid.flat(row[at[i], 0], column[place])
+        yield _records(frame[i], where, above, excess[i, x] > n_sigma)
+
+
+def _pieces(rows: NDArray[Any], width: int) -> NDArray[Any]:
+    """Return a view (..., start, x) of all pieces of rows (..., x): one is copied as a whole."""
+    return np.lib.stride_tricks.sliding_window_view(rows, width, axis=-1)
 
 
 def _records(frame: Indices, where: Indices, above: Values, hit: Flags) -> OutlierRecords:
@@ -824,7 +833,8 @@ def _struck_values(scene: ComparisonInput, where: Indices, hits: PixelOutliers) 
     """Return which values (frame, ...) at pixels (...) are hits, or lie beside one."""
     grid, n_frames = scene.grid, scene.lights.sizes[FRAME]
     near = grid.around(where.ravel())
-    first, stop = np.searchsorted(hits.where, [near[0], near[-1] + 1])
+    ends = np.array([near[0], near[-1] + 1], hits.where.dtype)  # else all are converted
+    first, stop = np.searchsorted(hits.where, ends)
     frame, place = hits.frame[first:stop], hits.where[first:stop].astype(np.intp)
     here = near[np.searchsorted(near, place)] == place
     frame, place = frame[here], place[here]
@@ -835,30 +845,43 @@ def _struck_values(scene: ComparisonInput, where: Indices, hits: PixelOutliers) 
     return every.flags(n_frames, pixels)[:, at.reshape(where.shape)]
 
 
-def _with_neighbours(scene: ComparisonInput, found: OutlierRecords) -> OutlierRecords:
-    """Return the hits with their neighbours, without guiding shifts, by pixel and frame.
+def _with_neighbours(
+    scene: ComparisonInput, found: Sequence[OutlierRecords], searched: Flags
+) -> Iterator[OutlierRecords]:
+    """Yield the hits of each frame with their neighbours, without guiding shifts, by pixel.
 
     Parameters
     ----------
-    found : records of `_sorted_outliers`.
+    found : blocks of records, each by frame.
+    searched : (tile), whether its values count.
     """
-    grid = scene.grid
+    grid, n_frames = scene.grid, scene.lights.sizes[FRAME]
     near = Neighbours(grid)
-    stops = np.cumsum(np.bincount(found["frame"], minlength=scene.lights.sizes[FRAME]))
-    kept = [found[:0]]
-    for frame, (first, stop) in enumerate(pairwise([0, *stops.tolist()])):
-        own = found[first:stop]
-        if not own["hit"].any():
-            continue
-        around = near.of(own["where"].astype(np.intp), 1)
-        own = own[((around >= 0) & own["hit"][around]).any(axis=0)]
-        where = own["where"].astype(np.intp)
-        seen = partial(_light_seen, scene, frame)
-        moved = guiding_shift_pixels(where, own["above"], seen, near)
-        is_hit = ~np.isin(where, moved) & ~moved_star_pixels(where, grid)
-        kept.append(own[is_hit])
-    hits = np.concatenate(kept)
-    return np.take(hits, np.lexsort((hits["frame"], hits["where"])))
+    stops = [np.cumsum(np.bincount(block["frame"], minlength=n_frames)) for block in found]
+    for frame in range(n_frames):
+        own = _each_once(
+            block[stop[frame - 1] if frame else 0 : stop[frame]]
+            for block, stop in zip(found, stops, strict=True)
+        )
+        own = own[searched[grid.tile_of(own["where"].astype(np.intp))]]
+        if own["hit"].any():
+            around = near.of(own["where"].astype(np.intp), 1)
+            own = own[((around >= 0) & own["hit"][around]).any(axis=0)]
+            where = own["where"].astype(np.intp)
+            seen = partial(_light_seen, scene, frame)
+            moved = guiding_shift_pixels(where, own["above"], seen, near)
+            yield own[~np.isin(where, moved) & ~moved_star_pixels(where, grid)]
+
+
+def _by_pixel(hits: list[OutlierRecords]) -> tuple[PixelOutliers, Values]:
+    """Return the hits of all frames by pixel and frame, and their excess, adu; empty the list."""
+    hits.append(np.empty(0, OUTLIER_DTYPE))
+    where, frame, above = (
+        np.concatenate([some[name] for some in hits]) for name in ("where", "frame", "above")
+    )
+    hits.clear()
+    order = np.argsort(where, kind="stable")
+    return PixelOutliers(frame[order], where[order]), above[order]
 
 
 def _light_seen(
@@ -1182,19 +1205,8 @@ class PixelOutliers(NamedTuple):
         return flagged
 
 
-def _sorted_outliers(parts: Iterable[OutlierRecords]) -> OutlierRecords:
-    """Return values by frame and pixel, each once: as a hit where any part has it as one."""
-    blocks = merge_outliers(parts)
-    found = np.concatenate([np.empty(0, OUTLIER_DTYPE), *blocks])
-    blocks.clear()
-    found = np.take(found, np.lexsort((~found["hit"], found["where"], found["frame"])))
-    is_new = np.append(True, np.diff(found["where"]) != 0)[: found.size]
-    is_new[1:] |= np.diff(found["frame"]) != 0
-    return np.compress(is_new, found)
-
-
 def merge_outliers(parts: Iterable[OutlierRecords]) -> list[OutlierRecords]:
-    """Merge parts into few large blocks: freed small ones would fragment the memory."""
+    """Merge parts into few large blocks, each by frame: freed small ones fragment the memory."""
     blocks: list[OutlierRecords] = []
     n_used = _MERGED_OUTLIERS
     for part in parts:
@@ -1207,7 +1219,16 @@ def merge_outliers(parts: Iterable[OutlierRecords]) -> list[OutlierRecords]:
             n_used, part = n_used + fits.size, part[fits.size :]
     if blocks:
         blocks[-1] = blocks[-1][:n_used]
+    for block in blocks:
+        block[:] = np.take(block, np.argsort(block["frame"], kind="stable"))
     return blocks
+
+
+def _each_once(parts: Iterable[OutlierRecords]) -> OutlierRecords:
+    """Return values of one frame by pixel, each once: as a hit where any part has it as one."""
+    found = np.concatenate([np.empty(0, OUTLIER_DTYPE), *parts])
+    found = np.take(found, np.lexsort((~found["hit"], found["where"])))
+    return np.compress(np.append(True, np.diff(found["where"]) != 0)[: found.size], found)
 
 
 # Noise and flags of single calibrated frames: `find_frame_planes`, `with_frame_planes`.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from arrayred.errors import UsageError
 from arrayred.kernels.noise import common_slope, finite_median, finite_medians
+from arrayred.kernels.reject import PixelNoise, compare_tiles, mean_without
 from arrayred.kernels.rows import bright_runs, sum_of_rows
 from arrayred.model import (
     BAD_PIXEL,
@@ -427,11 +428,19 @@ _STEADY_ROUNDS = 2
 """Iterations of variance and flux in a column that lost a pixel."""
 _REJECTION_SIGMA = 5.0
 """Standard deviations from the model beyond which a pixel is rejected."""
+_REJECTION_SIGMA_OF_TWO = 8.0
+"""The same between two frames: the lower of two values is lower by the noise of both."""
+_HIT_COLUMN_SIGMA = 3.0
+"""Standard deviations above the mean of the frames beyond which the flux of their average holds a
+cosmic ray: without one the two differ by 0.3."""
 _MODEL_ERROR, _PEAK_ERROR = 0.05, 0.01
 """Allowed error of the model, as a fraction of itself and of the column's brightest pixel: lines
 are tilted."""
 _MOST_ROUNDS = 12
 _SUSPECT, _CORE = 3.0, 0.3
+_LIT = 0.1
+"""Part of the profile's peak above which a pixel tells the flux of its column: of a star four rows
+wide these are seven, so that three may be hit. From 0.3 on they are five."""
 _TEMPLATE_WIDTH = 200.0
 """Columns over which a profile's flux is smoothed, times their S/N: a flux that contains the noise
 of its own pixels widens the profile, by 0.04 % of the flux at a S/N of 50, else by 0.01 %."""
@@ -573,7 +582,7 @@ def optimal_flux(
         few = _select_columns(pixels._replace(good=good), columns)
         for _ in range(_STEADY_ROUNDS):
             again = _optimal_flux_once(few, profile[:, columns], own[columns])
-            own[columns] = np.where(np.isfinite(again.flux), again.flux, 0.0)
+            own[columns] = _flux_without_hits(few, profile[:, columns], again)
         flux[columns] = own[columns]
     return _optimal_flux_once(pixels._replace(good=good), profile, flux)
 
@@ -607,15 +616,15 @@ def _optimal_flux_once(pixels: AperturePixels, profile: Values, flux: Values) ->
 def _flux_without_hits(pixels: AperturePixels, profile: Values, found: ExtractedFlux) -> Values:
     """Return reference fluxes (x) for outlier rejection, robust to hits on a star's core.
 
-    Two bright pixels in the core raise the flux until neither is an outlier; the median of the
-    fluxes from single pixels of the core is not affected. It is used where it differs by far.
+    Several bright pixels in the core raise the flux until none is an outlier; the median of the
+    fluxes from single lit pixels is not affected. It is used where it differs by far.
     """
     own = np.where(np.isfinite(found.flux), found.flux, 0.0)
     columns = np.flatnonzero(_squared_residuals(pixels, profile, own).max(axis=0) > _SUSPECT**2)
     few, shape = _select_columns(pixels, columns), profile[:, columns]
-    core = few.good & (shape > _CORE * shape.max(axis=0, initial=0.0))
-    told = np.sort(np.where(core, few.counts / np.where(core, shape, 1.0), np.inf), axis=0)
-    number = np.count_nonzero(core, axis=0)
+    lit = few.good & (shape > _LIT * shape.max(axis=0, initial=0.0))
+    told = np.sort(np.where(lit, few.counts / np.where(lit, shape, 1.0), np.inf), axis=0)
+    number = np.count_nonzero(lit, axis=0)
     middle = np.take_along_axis(told, np.maximum(number - 1, 0)[np.newaxis] // 2, axis=0)[0]
     error = np.sqrt(2 * found.variance[columns]) + _MODEL_ERROR * np.abs(own[columns])
     off = (number > 2) & (np.abs(middle - own[columns]) > _SUSPECT * error)
@@ -894,8 +903,8 @@ def extract_along(
     half_height : half-width of the aperture, rows from the trace to either edge, a number or (x);
         pixels are weighted by their fraction inside.
     weights : "optimal" (Horne 1986, PASP 98, 609); "sum"; "mean", the sum divided by the width.
-    others : spectra nearby: the light that they send into the aperture is subtracted, by a joint
-        fit of all profiles and fluxes.
+    others : nearby spectra: their flux in the aperture is subtracted, by a joint fit of all
+        profiles and fluxes.
 
     Returns
     -------
@@ -1478,7 +1487,7 @@ def _why_no_profile(scene: _ApertureScene, found: ExtractedFlux, snr: float) -> 
     if not scene.noise_known:
         return "the noise is not known"
     if snr < _MIN_PROFILE_SNR:
-        return f"the profile's signal to noise is {snr:.1f}, under {_MIN_PROFILE_SNR:g}"
+        return f"the profile has an S/N of {snr:.1f}, below {_MIN_PROFILE_SNR:g}"
     usable = scene.pixels.good & (scene.pixels.part > 0)
     lost = np.count_nonzero(usable & ~found.good)
     if lost > _MOST_REJECTED * np.count_nonzero(usable):
@@ -1871,6 +1880,72 @@ def extract_frames(
         what = "1 frame is" if lost == 1 else f"{lost} frames are"
         frames = add_remark(frames, f"{what} too faint to trace; common trace used")
     return frames
+
+
+def replace_hit_columns(spectrum: xr.Dataset, frames: xr.Dataset) -> xr.Dataset:
+    """Return a spectrum with the mean flux of its frames where cosmic rays are left in their image.
+
+    The spectra of the frames are compared like their pixels (`kernels.reject.compare_tiles`), with
+    one slow scale along all of a spectrum, and the values that are too high are left out.
+
+    Parameters
+    ----------
+    spectrum : `flux`, `variance` and `dq` (x), of the average of the frames.
+    frames : `flux`, `variance` and `dq` (frame, x), two frames at least; values with
+        a flag are not used.
+
+    Returns
+    -------
+    spectrum : where the flux without a flag is more than 3 standard deviations above the mean of
+        the frames it is replaced, and flagged as repaired; HISTORY tells the number of columns.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> flux = np.full((3, 50), 900.0)
+    >>> flux[1, 20] = 2400.0
+    >>> names = ("flux", "variance", "dq")
+    >>> planes = (flux, np.full((3, 50), 900.0), np.zeros((3, 50), np.uint8))
+    >>> frames = xr.Dataset({name: (("frame", "x"), a) for name, a in zip(names, planes)})
+    >>> average = frames.mean("frame").assign(dq=frames.dq[0])
+    >>> found = replace_hit_columns(average, frames)
+    >>> [round(float(found[name][20]), 1) for name in names]
+    [900.0, 1350.0, 16.0]
+    """
+    values = frames["flux"].values
+    there = np.isfinite(values) & (frames[DQ].values & SPOILT == 0)
+    values, variance = np.where(there, values, np.nan), np.where(there, frames[VARIANCE], np.inf)
+    nothing = np.zeros_like(values)
+    compared = compare_tiles(
+        values[:, np.newaxis],
+        nothing[:, np.newaxis],
+        PixelNoise(0.0, 0.0, 0.0),
+        variance[:, np.newaxis],
+    )
+    n_sigma = _REJECTION_SIGMA if len(values) > 2 else _REJECTION_SIGMA_OF_TWO
+    hit = compared.excess[:, 0] > n_sigma
+    mean = mean_without(values, nothing, compared.scale[:, 0], hit)
+    flux, flags = spectrum["flux"].values.copy(), spectrum[DQ].values.copy()
+    sound = (flags & ~np.uint8(REPAIRED) == 0) & np.isfinite(mean) & np.isfinite(flux)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean *= finite_median((flux / mean)[sound & (mean > 0)])
+    noise = spectrum[VARIANCE].values.copy()
+    high = sound & (flux - mean > _HIT_COLUMN_SIGMA * np.sqrt(noise))
+    if not high.any():
+        return spectrum
+    n_there = np.count_nonzero(there, axis=0)
+    n_left = np.count_nonzero(there & ~hit, axis=0)
+    flux[high], flags[high] = mean[high], flags[high] | np.uint8(REPAIRED)
+    noise[high] *= (n_there / np.maximum(n_left, 1))[high]
+    planes = {"flux": flux, VARIANCE: noise, DQ: flags}
+    spectrum = spectrum.assign(
+        {name: spectrum[name].copy(data=plane) for name, plane in planes.items()}
+    )
+    n = int(np.count_nonzero(high))
+    what = "1 column is" if n == 1 else f"{n} columns are"
+    return add_history(
+        spectrum, f"cosmic rays: the flux of {what} the mean of the spectra of single frames"
+    )
 
 
 def moved_rows(rows: Rows, by: int) -> Rows:

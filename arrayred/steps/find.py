@@ -114,7 +114,7 @@ def detect_rows(
     NoSpectrumError
         No row is above the threshold.
     UsageError
-        The background sample or the rows lie off the image.
+        The background sample or the rows are outside the image.
     """
     check_image(image)
     counts, low = image[COUNTS].values, int(image[Y][0])
@@ -286,7 +286,7 @@ def find_rows(
     method : "threshold", exactly that rule; "robust", which also finds faint and emission-line
         spectra; "auto": the threshold, without runs too narrow for a star; if none is left, or the
         background sample holds the spectrum, the robust rule.
-    near_row : of several spectra choose the one nearest to this row; None: the brightest.
+    near_row : take the spectrum nearest to this row; None: the brightest.
     rows : use these rows and measure only the background.
 
     Returns
@@ -298,7 +298,7 @@ def find_rows(
     NoSpectrumError
         No spectrum is found, or none within 50 rows of `near_row`.
     UsageError
-        The background sample, the rows or `near_row` lie off the image.
+        The background sample, the rows or `near_row` are outside the image.
 
     Examples
     --------
@@ -907,8 +907,8 @@ def row_statistics(cube: xr.Dataset) -> xr.Dataset:
 
     Returns
     -------
-    statistics : `mean`, `std` (population) and `median` (..., y), float64, as lazy as the cube
-        came. Bit-identical for any chunks.
+    statistics : `mean`, `std` (population) and `median` (..., y), float64, lazy if the cube is.
+        Bit-identical for any chunks.
     """
     import xarray as xr
 

@@ -347,8 +347,8 @@ def subtract_sky(
     rows : the rows of the spectrum.
     offset : rows from the spectrum's last row to the band's first (below: from its first row to
         the band's last).
-    side : "above"; "below"; "auto": above, or below where above is off the image or on another
-        spectrum; "clipped": above, cut at the image's edge.
+    side : "above"; "below"; "auto": above, or below if there is no room above or another spectrum
+        there; "clipped": above, cut at the image's edge.
     per_bright_row : divide by the number of bright rows, not by the number of rows summed.
     band : the first and last row of a given band; its sum is scaled to the number of rows of the
         spectrum, whose own rows are excluded from it.
@@ -363,7 +363,7 @@ def subtract_sky(
     Raises
     ------
     SkyBandError
-        The band lies off the image, or a given one wholly on the spectrum.
+        The band is outside the image, or a given one lies wholly on the spectrum.
     """
     check_image(image)
     spectrum = with_columns_of(image, spectrum, "a spectrum", "counts_mean")
@@ -393,8 +393,8 @@ def subtract_sky(
             spectrum, f"the sky rows contain the spectrum: its rows {own} are excluded"
         )
     if band is None and side == "auto" and last < rows.first:
-        why = "above is off the image or bright"
-        spectrum = add_remark(spectrum, f"sky of the text table is below the spectrum: {why}")
+        why = "the rows above it are bright or outside the image"
+        spectrum = add_remark(spectrum, f"the text table uses sky below the spectrum: {why}")
     for bright_first, bright_last in _bright_in((first, last), rows, own=band is None):
         spectrum = add_check(
             spectrum, f"the sky rows include bright rows {bright_first} to {bright_last}"
@@ -1051,15 +1051,15 @@ def fit_sky(
     method : the clipped "mean", the "median", or a "linear" fit along the rows of a column.
     offset : rows from the edge of the aperture to the band; fewer where the image has no room.
     band : first and last row of a given sky band; rows of the spectrum are excluded from it.
-    nearest : take the rows nearest to the spectrum, and let the sky be curved between them; None:
-        where the light beside the spectrum is not that of the bands, by 0.5 % of its flux.
+    nearest : use the rows nearest to the spectrum, and a curved sky between them; None: only if
+        the rows beside the spectrum differ from the bands by more than 0.5% of its flux.
     half_height : half-width of the aperture about the trace, rows, a number or (x).
 
     Returns
     -------
     sky : `level` (x) and `slope` (x, per row) about the trace, `variance` (x) of the level, in the
         image's unit or its square; a column without a good pixel has the sky of its neighbours and
-        the variance of all levels. Where its lines lean, `on_rows` (y, x) on the rows of the
+        the variance of all levels. If sky lines are tilted, `on_rows` (y, x) on the rows of the
         aperture. Attributes: `sky_below` and `sky_above`, first and last row of each side that is
         used; `sky_rows_used`, the number of rows used; `sky_nearest`, where they are the nearest;
         `sky_model`, the method actually used (one side alone gives no slope); `sky_scatter`, the
@@ -1069,8 +1069,8 @@ def fit_sky(
     Raises
     ------
     SkyBandError
-        There is no room for a band, it has no good pixel, or the given one lies off the image or
-        wholly on the spectrum.
+        There is no room for a band, it has no good pixel, or the given one is outside the image
+        or wholly on the spectrum.
 
     Examples
     --------

@@ -167,7 +167,7 @@ def carry_identities(lines: xr.Dataset, known: xr.Dataset) -> xr.Dataset:
         raise LampError(
             f"{n} of the {due} lines of the known solution were found within {LARGEST_SHIFT:.0f} "
             "pixels",
-            hint="Remove the solution to identify the lamp without it.",
+            hint="Run without --solution to identify the lamp by itself.",
         )
     waves, element = np.full(x.size, np.nan), np.full(x.size, "", "U8")
     waves[index[fits]] = wave[fits]
@@ -289,7 +289,7 @@ def _require_no_worse(fit: Dispersion, known: xr.Dataset) -> None:
         raise LampError(
             f"The lines scatter by {fit.rms_pixel:.2f} pixel about order {fit.order}, and by "
             f"{known.attrs['rms_pixel']:.2f} in the known solution: it is from another setup",
-            hint="Remove the solution to identify the lamp without it.",
+            hint="Run without --solution to identify the lamp by itself.",
         )
 
 
@@ -621,7 +621,7 @@ def wavelength_texts(facts: Mapping[str, Any]) -> list[str]:
     ...          "zero_oxygen": -3.39, "zero_oxygen_error": 0.05, "wavelength_zero": 0.0}
     >>> for text in wavelength_texts(facts):
     ...     print(text)
-    5853 to 7032 Angstrom by 20 lines of Ne, order 1, rms 0.061 pixel
+    5853 to 7032 Angstrom from 20 lines of Ne, order 1, rms 0.061 pixel
     oxygen lines are shifted by -3.39 +- 0.05 pixel from the arc lines (not corrected)
     """
     if "wavelength_first" not in facts:
@@ -631,7 +631,7 @@ def wavelength_texts(facts: Mapping[str, Any]) -> list[str]:
     error = f"rms {rms:.3f} pixel" if math.isfinite(rms) else "no residuals"
     lamp = f" of {facts['wavelength_lamp']}" if facts.get("wavelength_lamp") else ""
     texts = [
-        f"{first:.0f} to {last:.0f} Angstrom by {n} lines{lamp}, order "
+        f"{first:.0f} to {last:.0f} Angstrom from {n} lines{lamp}, order "
         f"{facts['wavelength_order']}, {error}"
     ]
     for by in ("sky", "oxygen", "star"):

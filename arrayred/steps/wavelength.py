@@ -19,14 +19,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from arrayred.config.recipe import LampName
 from arrayred.config.toml import read_text_file
-from arrayred.errors import LampError, UsageError
+from arrayred.errors import LampError, UsageError, counted
 from arrayred.kernels.noise import finite_median
 from arrayred.kernels.rows import robust_std
 from arrayred.model import (
@@ -49,26 +51,8 @@ if TYPE_CHECKING:
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-LAMPS: Mapping[str, tuple[str, ...]] = {
-    "Ne": ("Ne",),
-    "Ar": ("Ar",),
-    "He": ("He",),
-    "Hg": ("Hg",),
-    "Kr": ("Kr",),
-    "Xe": ("Xe",),
-    "Cd": ("Cd",),
-    "Ne+Ar": ("Ne", "Ar"),
-    "He+Ar": ("He", "Ar"),
-    "Hg+Ar": ("Hg", "Ar"),
-    "Hg+Cd": ("Hg", "Cd"),
-    "Ne+Xe": ("Ne", "Xe"),
-    "Cu+Ar": ("Cu", "Ar"),
-    "Fe+Ar": ("Fe", "Ar"),
-    "Ne+Ar+He": ("Ne", "Ar", "He"),
-    "Hg+Ne+Ar": ("Hg", "Ne", "Ar"),
-    "Cu+Ne+Ar": ("Cu", "Ne", "Ar"),
-}
-"""The lamps that are known, by the elements that shine in them; the simplest first."""
+LAMPS: Mapping[str, tuple[str, ...]] = {name: tuple(name.split("+")) for name in get_args(LampName)}
+"""The elements of the lamps that are known; the simplest first."""
 
 
 # The dispersion solution.
@@ -366,7 +350,7 @@ def _fit_order(
     for _ in range(_CLIP_ROUNDS):
         used = why == ""
         n = int(np.count_nonzero(used))
-        orders = _orders_allowed(n - n_sets, order, given)
+        orders = _orders_allowed(n - n_sets, order, given, why)
         # Scale u to the lines used, so that powers of it are well conditioned.
         first, last = float(x[used].min()), float(x[used].max())
         u = (2 * x - first - last) / (last - first or 2.0)
@@ -408,8 +392,8 @@ def _fit_order(
     return _Fit(coefficients, (first, last), residual, why, shift)
 
 
-def _orders_allowed(n: int, order: int | None, given: bool) -> range:
-    """Return the orders that n lines allow; raise LampError if there is none."""
+def _orders_allowed(n: int, order: int | None, given: bool, why: NDArray[np.str_]) -> range:
+    """Return the orders that n lines allow; raise LampError, which says why others are not used."""
     most = n - 1 if given else n - 3
     if order is None:
         highest = min(_MOST_ORDER, most if not given or n < 4 else n - 3)
@@ -418,11 +402,17 @@ def _orders_allowed(n: int, order: int | None, given: bool) -> range:
     elif order <= most:
         return range(order, order + 1)
     least = (order or 1) + (1 if given else 3)
+    reasons, n_of = np.unique(why[why != ""], return_counts=True)
+    others = ", ".join(f"{k} {reason}" for k, reason in zip(n_of, reasons, strict=True))
+    hint = "Identify lines yourself (--lines FILE), or use a longer exposure of the lamp."
+    if given:
+        hint = "Identify more lines, or use a lower order."
+    elif np.count_nonzero(why == "saturated") >= least - n:
+        hint = "Use a shorter exposure of the lamp."
     raise LampError(
-        f"{n} line{'s' * (n != 1)} can be used, and a solution of order {order or 1} needs {least}",
-        hint="Identify lines yourself (--lines FILE), or use a longer exposure of the lamp."
-        if not given
-        else "Identify more lines, or use a lower order.",
+        f"{counted(n, 'line')} can be used, and a solution of order {order or 1} needs {least}"
+        + (f" (not used: {others})" if others else ""),
+        hint=hint,
     )
 
 
@@ -539,8 +529,9 @@ def find_lamp_lines(arc: xr.Dataset) -> xr.Dataset:
         integrated over pixels; its `flux` and `flux_err`, in the unit of the arc; `width`, its
         FWHM, pixel; and `problem`: "" for none, "blend" (two lines in one, or one on the flank of
         another), "saturated", "edge" (cut by the edge), or "sharp" (a cosmic ray or a hot pixel).
-        Lines weaker than 5 times their noise are not listed. `fwhm` (the lines' median) and
-        `first_pixel`, `last_pixel` (of the arc) are attributes.
+        Lines weaker than 5 times their noise are not listed. Attributes are `fwhm` (the lines'
+        median), `first_pixel` and `last_pixel` of the arc, the share of its pixels that are
+        `saturated`, and its `continuum`, the median over the highest pixel.
 
     Raises
     ------
@@ -589,6 +580,7 @@ def find_lamp_lines(arc: xr.Dataset) -> xr.Dataset:
     found, fwhm = _measure_lines(_Arc(flux, variance, good, (flags & SATURATED) != 0))
     units = str(arc[name].attrs.get("units", "adu"))
     pixel = {"units": "pix"}
+    highest = float(np.max(flux[good]))
     origin = float(numbers[0]) if numbers.size else 1.0
     return xr.Dataset(
         {
@@ -603,6 +595,8 @@ def find_lamp_lines(arc: xr.Dataset) -> xr.Dataset:
             "fwhm": fwhm,
             "first_pixel": origin,
             "last_pixel": origin + flux.size - 1,
+            "saturated": float(np.count_nonzero(flags & SATURATED) / flux.size),
+            "continuum": finite_median(flux[good]) / highest if highest > 0 else 0.0,
         },
     )
 
@@ -699,12 +693,12 @@ def _find_peaks(light: Values, noise: Values, fwhm: float, model: Values) -> Val
     reach = max(int(np.ceil(1.5 * fwhm)), 2)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     left = light - model
-    if not model.any():
-        left = left - _baseline(light, max(int(12 * fwhm) // 2 * 2 + 1, 31))
-        kernel = kernel - 0.0
-    else:
+    # The continuum is what lies between the lines: a Gaussian leaves some light of a real line.
+    dark = np.flatnonzero(model < noise)
+    between = np.interp(np.arange(left.size), dark, left[dark]) if dark.size else left
+    left = left - _baseline(between, max(int(12 * fwhm) // 2 * 2 + 1, 31))
+    if model.any():
         kernel = kernel - np.add.reduce(kernel) / kernel.size
-        left = left - _baseline(left, max(int(12 * fwhm) // 2 * 2 + 1, 31))
     padded = np.pad(left, reach, mode="edge")
     sums = np.convolve(padded, kernel, "valid")
     spread = np.sqrt(np.convolve(np.pad(noise**2, reach, mode="edge"), kernel**2, "valid"))
@@ -1678,17 +1672,20 @@ def identify(
     lamps = _lamps_asked_for(lamp)
     comb = _comb_of(lines)
     if comb.x.size < _LEAST_LINES:
-        raise LampError(
-            f"{comb.x.size} line{'s' * (comb.x.size != 1)} can be used, and at least "
-            f"{_LEAST_MATCHED} are needed to identify a lamp",
-            hint="Use a longer exposure of the lamp, or identify lines yourself (--lines FILE).",
+        raise _not_identified(
+            lines,
+            f"{counted(comb.x.size, 'line')} can be used, and at least {_LEAST_MATCHED} are needed "
+            "to identify a lamp",
+            "Use a longer exposure of the lamp, or identify lines yourself (--lines FILE).",
         )
     tests = _log10_tests(comb, dispersion, center, near) + math.log10(len(lamps))
     is_hinted = near is not None or (dispersion is not None and center is not None)
     effort = _FOR_HINT if is_hinted else _BLIND
     guesses = _all_guesses(comb, lamps, dispersion, center, near)
     found = _judged_guesses(comb, lamps, guesses, effort, tests)
-    best, margin = _decide(comb, found, lamp)
+    if not any(map(_is_strong, found)):
+        raise _not_identified(lines, _closest(comb, found, lamp), _OTHER_HINTS)
+    best, margin = _decide(comb, found)
     if near is not None:
         _require_alike(comb, best, near)
     return _with_identities(lines, comb, _with_own_strengths(comb, best), margin)
@@ -1827,26 +1824,45 @@ def _best_refined(
             yield _Candidate(poly[i], float(guess.step[i]), lamp, float(score[i]))
 
 
-def _decide(comb: _Comb, found: list[_Evidence], lamp: str) -> tuple[_Evidence, float]:
-    """Return the solution that is certain, and its margin; raise LampError if there is none."""
+_OTHER_HINTS = (
+    "Try another --lamp, add --dispersion and --center, or identify lines yourself (--lines FILE)."
+)
+_MOST_SATURATED, _MOST_CONTINUUM = 0.02, 0.25
+"""Share of pixels, and height of the continuum, from which they are why no lamp is identified."""
+
+
+def _not_identified(lines: xr.Dataset, found: str, hint: str) -> LampError:
+    """Return the error of lines that no lamp explains; what the arc lacks decides the remedy."""
+    continuum = float(lines.attrs.get("continuum", 0.0))
+    saturated = float(lines.attrs.get("saturated", 0.0))
+    if continuum > _MOST_CONTINUUM:
+        found += (
+            f"; the median pixel has {continuum:.0%} of the flux of the highest, as in a flat or a "
+            "star"
+        )
+        hint = "Check that this frame is one of an arc lamp."
+    elif saturated > _MOST_SATURATED:
+        found += f"; {saturated:.0%} of the pixels are saturated"
+        hint = "Use a shorter exposure of the lamp."
+    return LampError(found, hint=hint)
+
+
+def _closest(comb: _Comb, found: list[_Evidence], lamp: str) -> str:
+    """Return how far the lamp that explains the lines best is from being certain."""
     if not found:
-        raise LampError(
-            f"The arc lines match no line list ({lamp})",
-            hint="Try another --lamp, add --dispersion and --center, or identify lines yourself "
-            "(--lines FILE).",
-        )
+        return f"The arc lines match no line list ({lamp})"
+    best = min(found, key=lambda one: one.log10_nfa)
+    seen = "" if math.isnan(best.list_seen) else f", {best.list_seen:.0%} of its lines seen"
+    return (
+        f"No lamp explains the lines with certainty: {best.lamp} comes closest "
+        f"({best.n_matched} of {comb.x.size} lines, {best.flux_explained:.0%} of their flux, "
+        f"10^{best.log10_nfa:.1f} expected by chance{seen})"
+    )
+
+
+def _decide(comb: _Comb, found: list[_Evidence]) -> tuple[_Evidence, float]:
+    """Return the solution that is certain, and its margin; raise LampError if two are alike."""
     strong = [one for one in found if _is_strong(one)]
-    if not strong:
-        best = min(found, key=lambda one: one.log10_nfa)
-        raise LampError(
-            f"No lamp explains the lines with certainty: {best.lamp} comes closest "
-            f"({best.n_matched} of {comb.x.size} lines, {best.flux_explained:.0%} of their flux, "
-            f"10^{best.log10_nfa:.1f} expected by chance"
-            + ("" if math.isnan(best.list_seen) else f", {best.list_seen:.0%} of its lines seen")
-            + ")",
-            hint="Try another --lamp, add --dispersion and --center, or identify lines yourself "
-            "(--lines FILE).",
-        )
     # The simplest of the lamps that lead to the same solution nearly as surely, and name nearly as
     # many lines: those of a missing gas would pass for outliers, or shift the lines beside them.
     surest = min(strong, key=lambda one: one.log10_nfa)
@@ -1874,16 +1890,14 @@ def _decide(comb: _Comb, found: list[_Evidence], lamp: str) -> tuple[_Evidence, 
         raise LampError(
             f"Two solutions explain the lines almost equally well: {best.lamp} with "
             f"10^{best.log10_nfa:.1f} expected by chance, and another with 10^{min(rivals):.1f}",
-            hint="Add --lamp, or --dispersion and --center, or identify lines yourself (--lines "
-            "FILE).",
+            hint=_OTHER_HINTS,
         )
     certain = _without_doubt(comb, best, found)
     if not _is_strong(certain):
         raise LampError(
             f"Solutions with {best.lamp} agree on most lines but not on the others: "
             f"{certain.n_matched} lines with {certain.flux_explained:.0%} of the flux are certain",
-            hint="Add --lamp, or --dispersion and --center, or identify lines yourself (--lines "
-            "FILE).",
+            hint=_OTHER_HINTS,
         )
     return certain, margin
 
@@ -2030,7 +2044,8 @@ def read_line_list(path: str | Path, n_pixels: int | None = None) -> xr.Dataset:
     ------
     UsageError
         The file cannot be read; a line is not understood, or lies off the detector (the message
-        names it); a pixel stands twice; or the wavelengths are in nanometres or in vacuum.
+        names it); a pixel stands twice; the wavelengths are in nanometres or in vacuum, or neither
+        rise nor fall steadily.
     """
     path = Path(path)
     return parse_line_list(read_text_file(path, "The list of lines"), path, n_pixels)
@@ -2063,6 +2078,8 @@ def parse_line_list(text: str, path: Path, n_pixels: int | None = None) -> xr.Da
             hint="Remove one of them.",
         )
     _require_air(wave, [row[2] for row in rows], numbers, path)
+    for source in ("lamp", "star"):
+        _require_steady([i for i, row in enumerate(rows) if row[3] == source], rows, numbers, path)
     return xr.Dataset(
         {
             "x": ("line", x, {"units": "pix"}),
@@ -2163,6 +2180,25 @@ def _row_of(
             "Count pixels from 1.",
         )
     return x, wave, words[2] if len(words) == 3 else "", source
+
+
+def _require_steady(
+    own: list[int], rows: list[tuple[float, float, str, str]], numbers: list[int], path: Path
+) -> None:
+    """Raise UsageError where wavelengths of lines, in order of x, do not all rise or all fall."""
+    falls = [rows[j][1] <= rows[i][1] for i, j in pairwise(own)]
+    if not falls or all(falls) or not any(falls):
+        return
+    most_fall = 2 * sum(falls) > len(falls)
+    at = falls.index(not most_fall)
+    i, j = own[at], own[at + 1]
+    raise UsageError(
+        f"The wavelengths {'fall' if most_fall else 'rise'} with x, but not from line {numbers[i]} "
+        f"(x {rows[i][0]:g}: {rows[i][1]:g}) to line {numbers[j]} (x {rows[j][0]:g}: "
+        f"{rows[j][1]:g})",
+        path=path,
+        hint="Correct one of these two lines.",
+    )
 
 
 def _require_air(wave: Values, elements: list[str], numbers: list[int], path: Path) -> None:

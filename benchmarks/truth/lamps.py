@@ -20,7 +20,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.util import find_spec
+from importlib.metadata import version
 from pathlib import Path
 from time import process_time
 from typing import Any, NamedTuple
@@ -53,6 +53,15 @@ HEADING = """# Lamps
 
 Lamps are simulated, and what is told of them is set beside the truth; the population is described
 in [lamps.py](lamps.py)."""
+
+BESIDE = """All get the same lamps (`--rivals`). The others get the pixels of all lines that
+`find_lamp_lines` finds without a problem, in the order of rising wavelengths, and of the right
+gases the short lists by which arrayred identifies. Beyond these they get what they ask for, and
+without which they find nothing: specreduce the true wavelength in the middle within 50 Angstrom and
+the dispersion there within 3 %; RASCAL the true wavelengths of both ends within 100 Angstrom. All
+else is as they have it by default: who adapts their settings to each lamp may do better. Neither
+says that it does not know: a solution counts as accepted unless the program stops with an error.
+Wrong is told as above; for them between the outermost lines that they get, which are some more."""
 
 
 class Lamp(NamedTuple):
@@ -176,12 +185,17 @@ def simulate(seed: int, kind: str = "lamp") -> Lamp:
     return Lamp(arc, name, wavelength(u))
 
 
+def n_usable(lines: xr.Dataset) -> int:
+    """Return how many lines of a lamp can be identified."""
+    return int(np.count_nonzero(~np.isin(lines.problem.values, ("edge", "sharp"))))
+
+
 def judge(lamp: Lamp, asked: str = "auto", *, with_hint: bool = False) -> dict[str, Any]:
     """Return what becomes of a lamp: accepted, the largest error in the range covered, pixel."""
     began = process_time()
     found: dict[str, Any] = {"name": lamp.name, "asked": asked}
     lines = ar.find_lamp_lines(lamp.arc)
-    found["lines"] = int(np.count_nonzero(~np.isin(lines.problem.values, ("edge", "sharp"))))
+    found["lines"] = n_usable(lines)
     dispersion = center = None
     if with_hint:
         dispersion, center = lamp.dispersion * 1.02, float(lamp.wavelength[[0, -1]].mean())
@@ -207,37 +221,86 @@ def judge(lamp: Lamp, asked: str = "auto", *, with_hint: bool = False) -> dict[s
     }
 
 
-def judge_specreduce(lamp: Lamp) -> dict[str, Any]:
-    """Return what specreduce makes of a lamp, told its gas, its middle to 50 Angstrom and 3 %."""
+class Guess(NamedTuple):
+    """What other programs are given of a lamp, in the order of rising wavelengths.
+
+    Parameters
+    ----------
+    x : (line), pixel, of all lines without a problem.
+    listed : (line), Angstrom, of the short lists of its gases.
+    wavelength : (x), true, of which each program gets what it asks for.
+    """
+
+    x: Values
+    listed: Values
+    wavelength: Values
+
+
+def judge_rival(solve: Callable[[Guess], Callable[[Values], Values]], lamp: Lamp) -> dict[str, Any]:
+    """Return what another program makes of a lamp, given what it asks for."""
     import warnings
 
-    import astropy.units as u
-    from specreduce.wavecal1d import WavelengthCalibration1D
-
     lines = ar.find_lamp_lines(lamp.arc)
-    x = lines.x.values[lines.problem.values == ""]
-    found: dict[str, Any] = {"name": lamp.name, "lines": int(x.size)}
-    if x.size < LEAST_LINES:
+    found: dict[str, Any] = {"name": lamp.name, "lines": n_usable(lines), "accepted": False}
+    if found["lines"] < LEAST_LINES:
         return found
     atlas = _atlas_of(LAMPS[lamp.name])
-    n = lamp.wavelength.size
-    middle, slope = lamp.wavelength[n // 2], np.gradient(lamp.wavelength)
+    x, wavelength = lines.x.values[lines.problem.values == ""], lamp.wavelength
+    if wavelength[0] > wavelength[-1]:
+        x, wavelength = np.sort(wavelength.size + 1 - x), wavelength[::-1]
     began = process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        tool = WavelengthCalibration1D(
-            obs_lines=x,
-            line_lists=[atlas.wave[atlas.is_short]],
-            unit=u.AA,
-            ref_pixel=n // 2 + 1,
-            pix_bounds=(1, n),
-        )
-        bounds = sorted([0.97 * slope[n // 2], 1.03 * slope[n // 2]])
-        solution = tool.fit_dispersion((middle - 50, middle + 50), (bounds[0], bounds[1]))
-    pixel = np.arange(1.0, n + 1)
+        try:
+            solution = solve(Guess(x, atlas.wave[atlas.is_short], wavelength))
+        except Exception as error:  # of any kind: it is what the program says
+            return found | {"why": repr(error)[:160], "s": process_time() - began}
+    pixel = lamp.arc.x.values.astype(np.float64)
     covered = (pixel >= x.min()) & (pixel <= x.max())
-    off = np.abs(solution.p2w(pixel) - lamp.wavelength) / np.abs(slope)
-    return found | {"off": float(off[covered].max()), "s": process_time() - began}
+    off = np.abs(solution(pixel) - wavelength) / np.gradient(wavelength)
+    return found | {
+        "accepted": True,
+        "off": float(off[covered].max()),
+        "s": process_time() - began,
+    }
+
+
+def with_specreduce(guess: Guess) -> Callable[[Values], Values]:
+    """Return the solution of specreduce, told the middle +- 50 Angstrom and its step +- 3 %."""
+    import astropy.units as u
+    from specreduce.wavecal1d import WavelengthCalibration1D
+
+    n = guess.wavelength.size
+    middle, step = guess.wavelength[n // 2], np.gradient(guess.wavelength)[n // 2]
+    tool = WavelengthCalibration1D(
+        obs_lines=guess.x,
+        line_lists=[guess.listed],
+        unit=u.AA,
+        ref_pixel=n // 2 + 1,
+        pix_bounds=(1, n),
+    )
+    solution = tool.fit_dispersion((middle - 50, middle + 50), (0.97 * step, 1.03 * step))
+    return lambda pixel: np.asarray(solution.p2w(pixel))
+
+
+def with_rascal(guess: Guess) -> Callable[[Values], Values]:
+    """Return the solution of RASCAL, told both ends +- 100 Angstrom."""
+    from rascal.atlas import Atlas  # type: ignore[import-not-found]
+    from rascal.calibrator import Calibrator  # type: ignore[import-not-found]
+
+    low, high = guess.wavelength[[0, -1]]
+    tool = Calibrator(guess.x)
+    tool.set_calibrator_properties(num_pix=guess.wavelength.size, seed=0, log_level="error")
+    tool.set_hough_properties(min_wavelength=low, max_wavelength=high, range_tolerance=100)
+    atlas = Atlas(min_atlas_wavelength=low - 100, max_atlas_wavelength=high + 100)
+    atlas.add_user_atlas(["lamp"] * guess.listed.size, guess.listed)
+    tool.set_atlas(atlas)
+    tool.do_hough_transform()
+    coefficients = tool.fit(progress=False)[0]
+    return lambda pixel: np.asarray(tool.polyval(pixel, coefficients))
+
+
+RIVALS = {"specreduce": with_specreduce, "rascal": with_rascal}
 
 
 def cases(first: int, n: int, rivals: bool) -> Iterator[tuple[str, int]]:
@@ -246,7 +309,7 @@ def cases(first: int, n: int, rivals: bool) -> Iterator[tuple[str, int]]:
         yield "lamp", seed
         yield ("wrong", "shuffled", "random", "flat")[seed % 4], seed
         if rivals and seed % HINTED == 0:
-            yield "specreduce", seed
+            yield from ((name, seed) for name in RIVALS)
 
 
 def run_case(kind: str, seed: int) -> dict[str, Any]:
@@ -256,8 +319,9 @@ def run_case(kind: str, seed: int) -> dict[str, Any]:
         others = [n for n, e in LAMPS.items() if not set(e) & set(LAMPS[lamp.name])]
         asked = others[seed // 4 % len(others)]
         return judge(lamp, asked) | {"kind": kind, "seed": seed}
-    if kind == "specreduce":
-        return judge_specreduce(simulate(seed)) | {"kind": kind, "seed": seed}
+    if kind in RIVALS:
+        found = judge_rival(RIVALS[kind], simulate(seed)) | {"version": version(kind)}
+        return found | {"kind": kind, "seed": seed}
     found = judge(simulate(seed, kind)) | {"kind": kind, "seed": seed}
     if kind == "lamp" and seed % HINTED == 0:
         hinted = judge(simulate(seed, kind), with_hint=True)
@@ -271,7 +335,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--number", type=int, default=60, help="of lamps, and of what is none")
     parser.add_argument("--json", type=Path, default=Path("lamps.jsonl"), help="results, kept")
-    parser.add_argument("--rivals", action="store_true", help="specreduce too, a minute a lamp")
+    parser.add_argument(
+        "--rivals", action="store_true", help=f"{', '.join(RIVALS)} too, on one lamp in {HINTED}"
+    )
     parser.add_argument("--publish", action="store_true", help="write benchmarks/truth/lamps.md")
     options = parser.parse_args(arguments)
     rows = []
@@ -302,13 +368,10 @@ def summary(rows: list[dict[str, Any]]) -> str:
     ]
     for kind, words in NONE.items():
         body.append(_row(f"none: {words}", [r for r in rows if r["kind"] == kind]))
-    theirs = [r for r in rows if r["kind"] == "specreduce" and "off" in r]
-    body.append(
-        _row("specreduce; gas, middle and 3 % told", [t | {"accepted": True} for t in theirs])
-    )
     solved = [r for r in lamps if r["accepted"]]
     missed = [f"- {r['name']}, {r['lines']} lines: {r['why']}" for r in lamps if not r["accepted"]]
-    wrong = [f"- {r}" for r in rows if r.get("accepted") and not r.get("off", np.inf) <= 1]
+    ours = [r for r in rows if r["kind"] not in RIVALS]
+    wrong = [f"- {r}" for r in ours if r["accepted"] and not r.get("off", np.inf) <= 1]
     head = ["lamps", "n", "accepted", "wrong", "s: median", "s: most"]
     seeds = sorted({r["seed"] for r in rows})
     parts = [
@@ -316,12 +379,31 @@ def summary(rows: list[dict[str, Any]]) -> str:
         table(head, body),
         "Wrong: a pixel between the outermost lines used is off by more than a pixel; any lamp "
         "that is none and was accepted. Seconds are of one processor, shared with other work.",
-        f"{_chi_squares(solved)} "
-        f"RASCAL {'is installed, and is not run' if find_spec('rascal') else 'is not installed'}.",
+        _chi_squares(solved),
+        *_beside_others(rows, head),
         "## Wrong or false\n\n" + ("\n".join(wrong) or "None."),
         "## Refused, with 12 lines or more\n\n" + ("\n".join(missed) or "None."),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _beside_others(rows: list[dict[str, Any]], head: list[str]) -> list[str]:
+    """Return what other programs make of lamps, beside ours of the same ones."""
+    theirs = {name: {r["seed"]: r for r in rows if r["kind"] == name} for name in RIVALS}
+    common = set.intersection(*(set(found) for found in theirs.values()))
+    ours = [
+        r for r in rows if r["kind"] == "lamp" and r["lines"] >= LEAST_LINES and r["seed"] in common
+    ]
+    if not ours:
+        return []
+    body = [
+        _row("arrayred, nothing told", ours),
+        _row("arrayred, middle and dispersion told", [r["hinted"] for r in ours]),
+    ]
+    for name, found in theirs.items():
+        same = [found[r["seed"]] for r in ours]
+        body.append(_row(f"{name} {same[0]['version']}, gas and more told", same))
+    return ["## Beside other programs", BESIDE, table(head, body)]
 
 
 def _chi_squares(solved: list[dict[str, Any]]) -> str:

@@ -37,7 +37,7 @@ def section(results: Results) -> str:
             "(measured - true) / uncertainty, over all columns and nights; the best S/N is that of "
             "an extraction with known trace, profile, sky and noise. Each row shows its worst "
             "test case.",
-            _summary("S/N per column", plain, lambda cell: f"{cell.snr:g}"),
+            _summary("S/N per pixel", plain, lambda cell: f"{cell.snr:g}"),
             _summary("effect that the model lacks", odd, lambda cell: cell.surprise),
             f"{verdict}; {_blank(results)} [All test cases](../benchmarks/truth/README.md).",
         ]

@@ -154,8 +154,7 @@ def plain(_plain_stars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def bands_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let --memory bound the bands of frames alone, so that a small night has several."""
-    monkeypatch.setattr("arrayred.batch.run.memory_beside_bands", lambda *_: 0)
-    monkeypatch.setattr("arrayred.batch.run.OF_LATER_STEPS", 0)
+    monkeypatch.setattr("arrayred.batch.run.memory_of_images", lambda *_: (0, 0))
 
 
 @pytest.fixture

@@ -26,6 +26,14 @@ def test_every_option_is_explained_in_a_sentence(name: str) -> None:
         assert option.help.rstrip(".]")[0].isupper() or option.help[0].isupper(), option.help
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fits_into_80_columns(
+    name: str, arrayred: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, arrayred(name, "--help").out.splitlines())) <= 80
+
+
 def test_a_mistyped_command_is_told_the_nearest(arrayred: Call) -> None:
     assert "No such command 'redcue'. Did you mean 'reduce'?" in arrayred("redcue").err
     assert "Did you mean" not in arrayred("zzz").err

@@ -257,7 +257,7 @@ def test_a_name_that_betrays_a_lamp_does_not_go_before_the_pixels_of_a_star(
     (night / "light-002.fit").rename(night / "arc-002.fit")
     told = arrayred("inspect", night)
     assert "8 frames (5 dark, 3 light)" in told.out
-    assert re.match("arc-002: the word 'arc', but the pixels show a star", *problems(told))
+    assert re.match("arc-002: its name contains 'arc', but the pixels show a star", *problems(told))
     rows = from_json(arrayred("inspect", night, "--format", "json"))
     (row,) = [row for row in rows if row["file"] == "arc-002.fit"]
     assert (row["type_found"], row["type"]) == ("Light Frame", "light")

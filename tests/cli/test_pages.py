@@ -29,6 +29,7 @@ ELSEWHERE = {"pip", "pytest", "python", "ruff", "mypy", "sphinx-build"}
 SPARED = {
     "README.md": ["no frame here is that bad", "it waits for a browser"],
     "accuracy.md": ["it takes minutes"],
+    "comparison.md": ["it takes minutes", "it is a script", "it is a script"],
     "development.md": ["it takes minutes", "it is a drawing"],
     "explorer.md": ["it waits for a browser"] * 2,
     "many-nights.md": ["an example does it", "it needs an object store"],

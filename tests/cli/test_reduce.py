@@ -427,7 +427,7 @@ def test_lights_that_were_all_cut_short_are_the_cause_alone(night: Path, arrayre
     for path in sorted(night.glob("light*")):
         os.truncate(path, 30000)
     told = arrayred("reduce", night, "-o", "out", *QUIET)
-    assert (told.code, told.err.count("It is truncated"), told.err.count("\n")) == (4, 3, 3)
+    assert (told.code, told.err.count("It is truncated"), told.err.count("\n")) == (4, 1, 1)
 
 
 def test_a_night_of_spoilt_darks_alone_still_has_no_light(night: Path, arrayred: Call) -> None:
@@ -566,7 +566,7 @@ def test_what_nobody_finished_stays_unless_overwrite_is_given(
         shutil.rmtree(Path("out") / STATE_FOLDER)
         told = arrayred("reduce", night, "-o", "out", *QUIET)
         assert told.code == 2
-        error = rf"^arrayred: error: .*{name}: .*already exists\. Use --overwrite"
+        error = rf"^arrayred: error: .*{name}: .*already exists .*\. Use --overwrite"
         assert re.search(error, told.err)
         assert product.read_bytes().endswith(b"by hand")
     assert arrayred("reduce", night, "-o", "out", *QUIET, "--overwrite").code == 0

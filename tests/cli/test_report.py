@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from arrayred.batch import Job, OutputOptions, reduce_one
+from arrayred.errors import StorageError
 from arrayred.io import INDEX, PAGE
+from arrayred.io.ledger import Ledger
 from tests.batch.disturbed import write_night, write_nights
 from tests.cli.conftest import Call
 from tests.report.pages import read, require_harmless, require_links_resolve, text_of
@@ -103,9 +105,25 @@ def test_a_page_that_cannot_be_made_is_said_and_fails_nothing(small: Path, array
     Path("out", PAGE).write_bytes(b"mine")
     told = arrayred("reduce", small, "-o", "out", "-q")
     assert told.code == 0
-    start = "arrayred: warning: no report was written: out/report.html: A product with different "
+    start = "arrayred: warning: no report was written: out/report.html: This file already exists "
     assert told.err.startswith(start)
     assert Path("out", PAGE).read_bytes() == b"mine"
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_a_record_that_cannot_be_written_is_an_error_even_when_quiet(
+    tmp_path: Path, arrayred: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StorageError("The product cannot be written", path=Path("manifest.json"))
+
+    nights = write_nights(tmp_path, 2)
+    monkeypatch.setattr(Ledger, "close_run", full)
+    told = arrayred("reduce", *nights, "-o", "out", "-q")
+    assert told.code == 3
+    for night in nights:
+        start = f"arrayred: error: {night.name}: no report was written: manifest.json: The product"
+        assert start in told.err
 
 
 @pytest.mark.usefixtures("unpainted")

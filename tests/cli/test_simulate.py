@@ -210,7 +210,7 @@ def test_another_night_is_refused_and_leaves_all_as_it_was(
     before = contents(Path("made"))
     told = arrayred("simulate", "made", *SMALL, *other)
     assert told.code == 2
-    assert re.match(r"arrayred: error: made/\S+: .*already exists.*\. Use --overwrite", told.err)
+    assert re.match(r"arrayred: error: made/\S+: .*already exist.*\. Use --overwrite", told.err)
     assert contents(Path("made")) == before
 
 

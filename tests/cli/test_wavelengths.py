@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import tomllib
@@ -377,7 +378,7 @@ def test_a_lamp_that_is_not_identified_leaves_the_spectrum_as_it_is(
     ("options", "said"),
     [
         (["Vegaa"], "Did you mean 'Vega'?"),
-        (["--lamp", "Unobtainium"], "Unknown lamp 'Unobtainium'"),
+        (["--lamp", "Unobtainium"], "'Unobtainium' is not one of 'auto', 'Ne'"),
         (["--lines", "x.txt", "--solution", "Vega"], "cannot be used together"),
     ],
 )
@@ -506,3 +507,152 @@ def test_the_zero_point_of_a_star_is_carried_to_the_other_targets(
     both = arrayred("wavelength", out, "--zero-point-of", "Vega", *star_of)
     assert (both.code, "cannot be used together" in both.err) == (2, True)
     assert arrayred("wavelength", out, "--zero-point-of", "Sirius").code == 2
+
+
+# Bad input: what is wrong is said with a remedy that works, and no star loses its spectrum.
+
+AMBIGUOUS = (
+    (53.6, 28), (59.5, 117), (176.0, 225), (250.1, 830), (284.4, 24), (345.0, 1500), (371.3, 26),
+    (433.3, 37), (544.2, 55), (615.3, 56), (863.4, 995), (893.5, 794),
+)  # fmt: skip
+"""Columns and light of lines of argon and mercury that fit two solutions nearly as well."""
+
+
+@pytest.fixture(scope="module")
+def doubtful(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the products of stars whose lamps cannot be used, each with a grating of its own."""
+    folder = tmp_path_factory.mktemp("doubtful") / "night"
+    detector: dict[str, Any] = {"detector": Detector(shape=SHAPE)}
+    taken(folder, "", 18, n_darks=5, n_biases=3, **detector)
+    lines = neon(0.0).arc_lines or ()
+    lamps = {
+        "Neon": lines,
+        "Few": lines[::4],
+        "Bright": [(x, 1e4 * light, sigma) for x, light, sigma in lines],
+        "Alike": [(x, light, 1.46) for x, light in AMBIGUOUS],
+    }
+    fields = dataclasses.replace(neon(0.0), arc_lines=())
+    frames: dict[str, dict[str, Any]] = {
+        name: {"n_arcs": 1, "lamps": dataclasses.replace(fields, arc_lines=tuple(own))}
+        for name, own in lamps.items()
+    }
+    frames["Dome"] = {"n_flats": 1, "lamps": fields}
+    frames["Stellar"] = {"n_lights": 1, "star": Star("lamp", row=ROW, flux=500.0)}
+    frames["Other"] = {}
+    for seed, (name, own) in enumerate(frames.items()):
+        taken(folder, f"{name.lower()}-lamp-", 20, **detector, **own)
+        star = Star(name, row=ROW)
+        taken(folder, f"{name.lower()}-", 21, n_lights=2, star=star, **detector | {"seed": seed})
+        for path in folder.glob(f"{name.lower()}-*"):
+            fits.setval(path, "GRATING", value=name)
+            if "-lamp-" in path.name:
+                fits.setval(path, "IMAGETYP", value="Arc Frame")
+    return reduced_once(folder, folder.parent)
+
+
+def identified(*columns: float, wave: Any = wavelength_of) -> str:
+    """Return a list of lines of the true wavelengths of columns."""
+    return "".join(f"{column} {wave(column):.2f}\n" for column in columns)
+
+
+RIGHT = identified(100, 300, 500, 700)
+BAD_LAMPS = {
+    "Few": ("few-lamp-arc-001: 5 lines can be used, and at least 8", ["--lines", RIGHT]),
+    "Bright": ("% of the pixels are saturated. Use a shorter exposure", ["--lines", RIGHT]),
+    "Dome": (
+        "dome-lamp-flat-001: .*as in a flat or a star",
+        ["--lines", RIGHT],
+    ),
+    "Stellar": (
+        "stellar-lamp-light-001: .*as in a flat or a star",
+        ["--lines", RIGHT],
+    ),
+    "Alike": (
+        "Two solutions explain the lines almost equally well: Ar .*add --dispersion",
+        ["--dispersion", "1.062", "--center", "6854"],
+    ),
+}
+
+
+@pytest.mark.parametrize("target", BAD_LAMPS)
+def test_a_bad_lamp_is_told_with_a_remedy_and_costs_no_spectrum(
+    doubtful: Path, target: str, tmp_path: Path, arrayred: Call
+) -> None:
+    said, remedy = BAD_LAMPS[target]
+    out = Path(shutil.copytree(doubtful, tmp_path / "out"))
+    spectrum = out / "targets" / target / f"{target}_spectrum.fits"
+    once = spectrum.read_bytes()
+    assert "wavelength" not in Table.read(spectrum, hdu=1).colnames
+    assert re.search(f"no wavelengths: .*{said}".replace(" ", ""), remarks_of(spectrum))
+    told = arrayred("wavelength", out, target)
+    assert told.code == 4
+    assert re.search(f"error: {target}: .*{said}", told.err)
+    assert spectrum.read_bytes() == once
+    told = arrayred("wavelength", out, target, *written(remedy))
+    assert told.code == 0, told.err
+    assert "wavelength" in Table.read(spectrum, hdu=1).colnames
+
+
+def remarks_of(spectrum: Path) -> str:
+    """Return the remarks in a header without blanks, which are lost where a card ends."""
+    return "".join(fits.getheader(spectrum)["COMMENT"]).replace(" ", "")
+
+
+def written(options: list[str]) -> list[str]:
+    """Return options with the content of a file in place of its name."""
+    if options[0] != "--lines":
+        return options
+    Path("lines.txt").write_text(options[1])
+    return [options[0], "lines.txt", *options[2:]]
+
+
+def test_lamps_of_another_setup_are_named(doubtful: Path, arrayred: Call) -> None:
+    spectrum = doubtful / "targets" / "Other" / "Other_spectrum.fits"
+    said = "no arc frame of its setup: .*: different grating or angle"
+    assert re.search(said.replace(" ", ""), remarks_of(spectrum))
+    told = arrayred("wavelength", doubtful, "Other")
+    assert (told.code, "No target here has arc spectra" in told.err) == (2, True)
+
+
+NOT_STEADY = identified(100, 300) + "500 6000\n" + identified(700)
+IN_VACUUM = "".join(f"{float(columns_of(w)):.1f} {w} Ne\n" for w in (5852.49, 5881.90, 5946.48))
+WRONG = {
+    "wrong gas": (["--lamp", "Xe"], 4, "neon-lamp-arc-001: No lamp explains .*Try another --lamp"),
+    "no gas": (["--lamp", "Neon"], 2, "'Neon' is not one of 'auto', 'Ne'"),
+    "another's lamp": (["--solution", "OTHER"], 4, "lines of the known solution were found"),
+    "not monotonic": (["--lines", NOT_STEADY], 2, "lines.txt: .*not from line 2 .* to line 3"),
+    "off": (["--lines", RIGHT + "950 6800\n"], 2, "lines.txt: Line 5: x 950 lies off .*1 to 900"),
+    "nanometres": (
+        ["--lines", identified(100, 300, wave=lambda x: wavelength_of(x) / 10)], 2,
+        "lines.txt: The wavelengths, 590.* seem to be nanometres. Use Angstrom",
+    ),
+    "vacuum": (["--lines", IN_VACUUM], 2, r"lines.txt: .* in vacuum \(line 3\). Use air"),
+    "not a line": (["--lines", RIGHT + "x 6500\n"], 2, "lines.txt: Line 5: 'x 6500' is not two"),
+    "too few": (["--lines", identified(100)], 4, "lines.txt: 1 line can be used, and .* needs 2"),
+    "no file": (["--lines", RIGHT, "--solution", "nope"], 2, "cannot be used together"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_wrong_lines_and_options_leave_the_wavelengths_as_they_are(
+    doubtful: Path, what: str, tmp_path: Path, arrayred: Call
+) -> None:
+    options, code, said = WRONG[what]
+    out = Path(shutil.copytree(doubtful, tmp_path / "out"))
+    once = {path: path.read_bytes() for path in out.rglob("Neon_*")}
+    if "OTHER" in options:
+        assert arrayred("wavelength", out, "Alike", *BAD_LAMPS["Alike"][1]).code == 0
+        options = ["--solution", "Alike"]
+    told = arrayred("wavelength", out, "Neon", *written(options))
+    assert told.code == code
+    assert re.search(said, told.err)
+    assert {path: path.read_bytes() for path in out.rglob("Neon_*")} == once
+
+
+@pytest.mark.parametrize("lines", [RIGHT, NOT_STEADY.replace("500 6000", "500 6337.5")])
+def test_the_same_lines_put_right_are_taken(
+    doubtful: Path, lines: str, tmp_path: Path, arrayred: Call
+) -> None:
+    out = Path(shutil.copytree(doubtful, tmp_path / "out"))
+    told = arrayred("wavelength", out, "Neon", *written(["--lines", lines]))
+    assert told.code == 0, told.err

@@ -68,11 +68,11 @@ def test_a_role_decides_what_the_type_card_leaves_open(
 @pytest.mark.parametrize(
     ("name", "target", "doubt"),
     [
-        ("201103ne-13", "", ("arc", "lines", "the word 'ne'")),
-        ("r-1", "Xenon", ("arc", "lines or short", "the word 'xenon'")),
-        ("r-1", "Comparison star 3", ("arc", "lines", "the word 'comparison'")),
-        ("arc-1", "", ("light", "trace", "the word 'arc'")),
-        ("dark-1", "Vega", ("light", "trace", "the word 'dark'")),
+        ("201103ne-13", "", ("arc", "lines", "its name contains 'ne'")),
+        ("r-1", "Xenon", ("arc", "lines or short", "its name contains 'xenon'")),
+        ("r-1", "Comparison star 3", ("arc", "lines", "its name contains 'comparison'")),
+        ("arc-1", "", ("light", "trace", "its name contains 'arc'")),
+        ("dark-1", "Vega", ("light", "trace", "its name contains 'dark'")),
         ("sci-ne-1", "", None),
         ("r-1", "Arcturus", None),
         ("flat-1", "", None),
@@ -148,7 +148,7 @@ def test_pixels_confirm_a_lamp_and_acquit_a_star(
     assert {n: f.frame_type for n, f in found.items()} == {"a": lamp, "l": star}
     if name == "comp":
         assert found["l"].warnings == (
-            "the word 'comp', but the pixels show a star: used as a light frame",
+            "its name contains 'comp', but the pixels show a star: used as a light frame",
         )
 
 

@@ -425,11 +425,8 @@ def test_every_unreadable_frame_is_told_at_once(night: Path) -> None:
         (night / name).write_bytes((night / name).read_bytes()[:9000])
     with pytest.raises(InputError) as caught:
         ar.open_frames(night)
-    lines = str(caught.value).splitlines()
-    assert [line.partition(":")[0] for line in lines] == [
-        str(night / "dark-002.fit"),
-        str(night / "light-001.fit"),
-    ]
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{night / 'dark-002.fit'}, light-001.fit: ")
 
 
 @pytest.mark.parametrize("paths", [[], "", "absent.fit", "absent"])

@@ -40,7 +40,7 @@ def test_a_light_below_the_raw_darks_is_dark_subtracted(level: float, tmp_path: 
     found = opened(tmp_path)
     assert (found.calstat, found.refusals) == ("D", ())
     (warning,) = found.warnings
-    assert "a dark has been subtracted, although no header keyword says so" in warning
+    assert "a dark has been subtracted, although no header keyword records it" in warning
     assert "dark-" in warning
     assert "level 1060" in warning
 

@@ -172,7 +172,7 @@ def test_without_darks_a_light_with_negative_pixels_is_refused(beside: str, tmp_
             path.unlink()
     if beside == "a broken dark":
         (tmp_path / "dark.fit").write_bytes(b"broken")
-    with pytest.raises(ar.InputError, match=r"light\.fit: .*do not decide.*--unsigned wrapped"):
+    with pytest.raises(ar.InputError, match=r"light\.fit: .*which is unknown.*--unsigned wrapped"):
         ar.open_frames(light)
     assert np.array_equal(light_of(ar.open_frames(light, unsigned="wrapped")), bright())
 
@@ -186,7 +186,7 @@ def test_a_single_negative_pixel_anywhere_is_found(tmp_path: Path) -> None:
     values = counts(LEVEL).astype(np.int16)
     values[31, 17] = -1
     write(tmp_path / "light.fit", values, "Light Frame")
-    with pytest.raises(ar.InputError, match="do not decide"):
+    with pytest.raises(ar.InputError, match="which is unknown"):
         ar.open_frames(tmp_path)
 
 

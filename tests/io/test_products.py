@@ -207,9 +207,9 @@ def test_without_sky_there_is_no_table_less_the_sky(made: Made) -> None:
 
 
 def test_remarks_reach_the_header(made: Made) -> None:
-    spectrum = made.spectrum.assign_attrs(remarks=["rows 9 to 12 are bright too"])
+    spectrum = made.spectrum.assign_attrs(remarks=["another spectrum in rows 9:12"])
     with opened(spectrum_files(spectrum, made.story, STEM)["star_spectrum.fits"]) as hdus:
-        assert "arrayred: rows 9 to 12 are bright too" in list(hdus[0].header["COMMENT"])
+        assert "arrayred: another spectrum in rows 9:12" in list(hdus[0].header["COMMENT"])
 
 
 def test_cards_given_reach_every_product(made: Made) -> None:

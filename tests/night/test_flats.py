@@ -103,7 +103,7 @@ def test_without_optics_one_kind_serves_with_a_remark_and_two_serve_nobody(tmp_p
     assert one.flat is not None
     assert any("cannot check that the flat" in text for text in one.remarks)
     assert two.flat is None
-    assert any("decides between f-1, g-1" in text for text in two.remarks)
+    assert any("shows which of f-1, g-1 to use" in text for text in two.remarks)
 
 
 def test_flats_of_two_exposures_are_one_master_each_with_its_own_dark(tmp_path: Path) -> None:

@@ -316,7 +316,7 @@ def test_a_target_has_the_lamps_beside_it_and_the_plan_names_gap_and_slew(tmp_pa
     ("date", "told"),
     [
         ("2024-03-09T21:50:00", "n-1 109 min before"),
-        ("2024-03-10T20:10:00", "n-1 1449 min before, on another night"),
+        ("2024-03-10T20:10:00", "n-1 24.1 h before, on another night"),
     ],
 )
 def test_a_far_lamp_is_warned_of_and_the_star_in_between_is_named(

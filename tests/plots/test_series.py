@@ -50,7 +50,7 @@ def test_a_single_frame_has_no_light_curve(target: xr.DataTree) -> None:
 
 def test_each_quantity_has_a_panel_on_one_time_axis() -> None:
     times = np.datetime64("2020-11-02T23:00", "ns") + np.arange(6) * np.timedelta64(10, "m")
-    quantities = {"dark level (adu)": np.arange(6.0), "CCD_temp ($C$)": np.ones(6)}
+    quantities = {"dark level (ADU)": np.arange(6.0), "CCD_temp ($C$)": np.ones(6)}
     figure = ar.plots.drift(times, quantities)
     assert [axes.get_ylabel() for axes in figure.axes] == list(quantities)
     assert np.array_equal(figure.axes[0].lines[0].get_ydata(), np.arange(6.0))

@@ -81,7 +81,7 @@ def test_stacked_spectra_keep_apart(spectrum: xr.Dataset) -> None:
 def test_spectra_of_two_units_are_compared_only_by_shape(spectrum: xr.Dataset) -> None:
     other = spectrum.copy()
     other["flux"] = other["flux"].assign_attrs(units="electron")
-    with pytest.raises(ar.UsageError, match="in adu and in electron"):
+    with pytest.raises(ar.UsageError, match="in ADU and in electron"):
         ar.plots.compare({"a": spectrum, "b": other})
     axes = ar.plots.compare({"a": spectrum, "b": other}, normalised=True).axes[0]
     assert axes.get_ylabel() == "Flux / median"

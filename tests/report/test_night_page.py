@@ -35,7 +35,7 @@ def test_a_page_is_harmless_and_its_links_lead_somewhere(out: Path) -> None:
 def test_a_page_tells_the_numbers_of_the_ledger(out: Path) -> None:
     facts = Ledger(out).read("targets/Deneb").facts
     told = text_of(read(out / PAGE))
-    assert f"S/N per column {facts['snr']:.0f} " in told
+    assert f"S/N per pixel {facts['snr']:.0f} " in told
     assert f"Rows {facts['first_row']}:{facts['last_row']} (threshold)" in told
     assert f"Flux in aperture {facts['enclosed_fraction']:.1%}".replace("%", " %") in told
     assert f"Spatial FWHM {facts['fwhm']:.1f} rows Trace tilt {facts['tilt']:.1f} rows" in told
@@ -170,7 +170,7 @@ def test_an_account_that_makes_no_sense_is_an_error_with_its_path(out: Path) -> 
 def test_a_file_of_somebody_else_is_not_replaced(out: Path) -> None:
     Ledger(out).forget(PAGE_ENTRY)
     (out / PAGE).write_bytes(b"mine")
-    with pytest.raises(UsageError, match="A product with different content already exists"):
+    with pytest.raises(UsageError, match="This file already exists with different content"):
         write_report(out)
     assert (out / PAGE).read_bytes() == b"mine"
     assert write_report(out, overwrite=True).stat().st_size > 1000

@@ -91,6 +91,16 @@ def test_exposures_that_differ_without_hits_are_left_alone() -> None:
     assert "cosmic rays: " in image.attrs["history"][-1]
 
 
+@pytest.mark.parametrize(("snr", "seed"), [(10, 2), (100, 1)])  # off the star, and on it
+def test_the_two_values_of_a_pixel_that_one_frame_lacks_are_no_hits(snr: float, seed: int) -> None:
+    quiet = struck(Scene(n_hits=0, snr=snr, seeing=3.0, seed=seed))
+    pixels = quiet.lights.counts.values.astype(np.float32)
+    pixels[np.random.default_rng(4).random(pixels.shape) < 0.05] = np.nan
+    lights = quiet.lights.assign(counts=quiet.lights.counts.copy(data=pixels))
+    image = ar.flag_cosmic_rays(ar.combine(lights, minus=quiet.dark), lights, minus=quiet.dark)
+    assert not image.n_rejected.values[np.isnan(pixels).any(axis=0)].any()
+
+
 def test_the_procedures_image_stays_to_the_bit(hit: Struck, cleaned: xr.Dataset) -> None:
     assert cleaned.counts.values.tobytes() == hit.image.counts.values.tobytes()
     assert "clean" not in hit.image

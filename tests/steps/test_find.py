@@ -440,5 +440,5 @@ def test_a_level_is_no_light_and_the_robust_rule_divides_by_no_noise() -> None:
 
 
 def test_runs_tell_what_became_of_them() -> None:
-    assert str(Run(950, 950, 12.0)) == "row 950 is bright too (S/N 12), and was not extracted"
-    assert str(Run(3, 9, None, "taken")) == "rows 3 to 9 are bright too and a separate spectrum"
+    assert str(Run(950, 950, 12.0)) == "another spectrum in row 950 (S/N 12) was not extracted"
+    assert str(Run(3, 9, None, "taken")) == "another spectrum in rows 3:9 was extracted separately"

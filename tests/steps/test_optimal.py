@@ -256,7 +256,7 @@ def test_a_profile_too_faint_is_summed_and_that_is_said(seed: int) -> None:
     spectrum = extract_along(star.image, trace, flat_sky(20.0), half_height=5.0)
     assert spectrum.attrs["profile_snr"] < 5
     assert spectrum.attrs["extraction"] == "sum"
-    assert "under 5" in spectrum.attrs["remarks"][-1]
+    assert "below 5" in spectrum.attrs["remarks"][-1]
     summed = extract_along(star.image, trace, flat_sky(20.0), half_height=5.0, weights="sum")
     assert np.array_equal(spectrum.flux, summed.flux)
     assert "remarks" not in summed.attrs

@@ -1,9 +1,8 @@
 # %% [markdown]
-# # Hand over to the neighbours
+# # Related packages
 #
-# arrayred ends where others begin: a combined image becomes the CCDData that ccdproc and
-# specreduce take, a spectrum one of specutils, and back. Noise, masks and headers go along. A
-# neighbour that is not installed is passed over, and said.
+# A combined image converts to the CCDData that ccdproc and specreduce use, and a spectrum to
+# one of specutils, with noise, masks and headers. Packages that are not installed are skipped.
 
 # %%
 import subprocess
@@ -24,19 +23,19 @@ command = [sys.executable, "-m", "arrayred", "reduce", "night", "-o", "reduced",
 subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
 
-def there(name: str) -> bool:
-    """Tell whether a neighbour is installed, and say so if it is not."""
+def is_installed(name: str) -> bool:
+    """Return whether a package is installed; print a note if it is not."""
     if find_spec(name) is None:
-        print(f"{name} is not installed: passed over")
+        print(f"{name} is not installed: skipped")
         return False
     return True
 
 
 # %% [markdown]
-# ## From the files
+# ## Open products
 #
-# Products open as what they were when they were written: labelled by FITS pixel, with variance
-# and flags. The work goes on from there, today or next year.
+# Products open with their labels (FITS pixels), variance and flags, so that the processing can
+# continue from there.
 
 # %%
 products = folder / "reduced" / "targets" / "Simulated_star"
@@ -46,10 +45,10 @@ print(image.counts.sel(y=128, x=[100, 200]).values.round(1))
 print(f"rows {spectrum.attrs['first_row']} to {spectrum.attrs['last_row']}")
 
 # %% [markdown]
-# ## CCDData, there and back
+# ## CCDData
 #
-# `to_ccddata` gives copies, so that a neighbour that writes into what it gets does no harm. What
-# comes back is the same image, to the bit.
+# `to_ccddata` returns copies, because some packages modify their input. Converting back gives
+# the same image, bit for bit.
 
 # %%
 ccd = ar.to_ccddata(image)
@@ -62,7 +61,7 @@ assert np.array_equal(ar.from_ccddata(ccd).counts, image.get("clean", image.coun
 # `to_spectrum` from memory, or `Spectrum.read` on the file: flux, standard deviation, header.
 
 # %%
-if there("specutils"):
+if is_installed("specutils"):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of specutils' own dependencies
         from specutils import Spectrum
@@ -78,11 +77,12 @@ if there("specutils"):
 # %% [markdown]
 # ## specreduce
 #
-# The image is what specreduce wants: no bias, no dark, dispersion along axis 1. Its own trace,
-# background and extraction then run on it. Its boxcar and our spectrum beside the truth:
+# specreduce needs an image without bias and dark, dispersed along axis 1. Here it traces,
+# subtracts the background and extracts, and its boxcar spectrum and ours are compared with the
+# true flux:
 
 # %%
-if there("specreduce"):
+if is_installed("specreduce"):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from specreduce.background import Background
