@@ -391,7 +391,7 @@ def exported(
 
     Returns
     -------
-    content : one image of one axis, float32; for IRAF also its standard deviation, as UNCERT.
+    content : one image of one axis, float32; for IRAF also its standard deviation, as STD.
 
     Raises
     ------
@@ -409,7 +409,8 @@ def exported(
     if to == "iraf":
         sigma = sigma_of(linear[VARIANCE].values, "float32")
         card = ("UTYPE", "StdDevUncertainty", "standard deviation of the image")
-        planes.append(Plane("UNCERT", [card], sigma, "float32"))
+        # The only name by which specutils (2.4) reads a standard deviation.
+        planes.append(Plane("STD", [card], sigma, "float32"))
     return bytes(image_bytes(header, linear[FLUX].values, "float32", planes))
 
 
@@ -507,7 +508,7 @@ def _set_bess_cards(header: Header, told: Header, observer: Observer) -> None:
     if missing:
         asked = [where for where in missing.values() if " " not in where]
         example = "; ".join(toml_lines([(name, "...") for name in asked]))
-        hint = f"Add them to {OBSERVER_FILE}: {example}." if asked else ""
+        hint = f"Add them to OUT/{OBSERVER_FILE}: {example}." if asked else ""
         frames = [where for where in missing.values() if " " in where]
         hint += f" Give {' and '.join(frames)} with --card when reducing." if frames else ""
         raise MissingCardsError(

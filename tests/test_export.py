@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import xarray as xr
 from astropy.io import fits
+from astropy.nddata import StdDevUncertainty
 from astropy.wcs import WCS
 
 import arrayred as ar
@@ -20,7 +21,7 @@ CARDS = {
     "OBJECT": "gamma Cas", "DATE-OBS": "2024-01-01T20:20:00.000", "EXPTIME": 60.0,
     "EXPTOTAL": 180.0, "NCOMBINE": 3, "DATE-END": "2024-01-01T20:23:30.000",
     "MJD-OBS": 60310.84722222222, "MJD-END": 60310.84965277778, "MJD-AVG": 60310.84826,
-    "INSTRUME": "Alpy 600", "ARCLEAN": "average",
+    "DATE-AVG": "2024-01-01T20:21:29.664", "INSTRUME": "Alpy 600", "ARCLEAN": "average",
 }  # fmt: skip
 WHO = ar.Observer("A. Müller, B. Lee", "Home", longitude=-89.89, latitude=40.0, elevation=200.0)
 X = np.arange(1, 401)
@@ -126,16 +127,30 @@ def test_the_file_for_the_archive_is_one_that_it_takes(tmp_path: Path) -> None:
     assert np.allclose(read.flux.value, linear.flux.values)
 
 
-def test_wavelengths_are_those_of_the_cards() -> None:
-    hdus = opened(exported(spectrum_of(), "iraf"))
-    header = hdus[0].header
-    linear = ar.to_linear(spectrum_of())
+@pytest.mark.parametrize("to", ["bess", "iraf"])
+@pytest.mark.parametrize("direction", [1, -1])
+def test_other_programs_read_the_same_wavelengths(
+    to: Literal["bess", "iraf"], direction: int, tmp_path: Path
+) -> None:
+    specutils = pytest.importorskip("specutils")
+    file = tmp_path / "linear.fits"
+    file.write_bytes(exported(spectrum_of(direction), to, observer=WHO))
+    header, linear = fits.getheader(file), ar.to_linear(spectrum_of(direction))
     cards = fits.Header([(k, header[k]) for k in ("CRPIX1", "CRVAL1", "CDELT1")])
     found = WCS(cards, naxis=1).wcs_pix2world(np.arange(linear.sizes["wavelength"]), 0)[0]
     assert np.abs(found - linear.wavelength.values).max() < 0.01
-    assert header["DC-FLAG"] == 0
-    assert header["OBJECT"] == "gamma Cas"
-    assert np.allclose(hdus["UNCERT"].data, np.sqrt(linear.variance.values))
+    read = specutils.Spectrum.read(file, format="wcs1d-fits")
+    assert read.spectral_axis.unit == "Angstrom"
+    assert np.abs(read.spectral_axis.value - linear.wavelength.values).max() < 0.01
+    assert np.allclose(read.flux.value, linear.flux.values)
+    if to == "iraf":
+        sigma = np.sqrt(linear.variance.values)
+        assert np.allclose(read.uncertainty.represent_as(StdDevUncertainty).array, sigma)
+
+
+def test_the_file_for_iraf_has_its_cards() -> None:
+    header = opened(exported(spectrum_of(), "iraf"))[0].header
+    assert (header["DC-FLAG"], header["OBJECT"]) == (0, "gamma Cas")
 
 
 @pytest.mark.parametrize("keyword", ["OBJECT", "DATE-OBS", "EXPTOTAL"])
@@ -233,6 +248,19 @@ def test_what_keeps_a_file_out_of_the_archive_is_named(
     problems = ar.check_bess_file(tmp_path / "changed.fits")
     assert len(problems) == 1
     assert words in problems[0]
+
+
+@pytest.mark.parametrize(
+    "keyword",
+    ["CRPIX1", "CRVAL1", "CDELT1", "CTYPE1", "CUNIT1", "OBJNAME", "DATE-OBS", "BSS_INST",
+     "BSS_SITE", "OBSERVER", "BSS_VHEL"],
+)  # fmt: skip
+def test_each_card_of_the_archive_that_is_missing_is_named(keyword: str, tmp_path: Path) -> None:
+    hdus = opened(exported(spectrum_of(), "bess", observer=WHO))
+    del hdus[0].header[keyword]
+    hdus.writeto(tmp_path / "less.fits")
+    (problem,) = ar.check_bess_file(tmp_path / "less.fits")
+    assert problem.startswith(f"{keyword} is missing")
 
 
 def test_values_and_layout_of_a_file_are_checked(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import shlex
 import socket
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -12,10 +13,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import panel as pn
+from bokeh.core.validation import silence
+from bokeh.core.validation.warnings import MISSING_RENDERERS
 from bokeh.document import without_document_lock
 from bokeh.events import MouseMove, RangesUpdate, Tap
 from panel.io.server import get_server
@@ -25,12 +28,13 @@ from tornado.web import ErrorHandler
 
 from arrayred.config.night_file import entry_text
 from arrayred.config.recipe import RowRange
-from arrayred.errors import ArrayredError, ResourceError, UsageError
+from arrayred.errors import ArrayredError, ResourceError, UsageError, counted
 from arrayred.explore.data import (
     BlockStatistic,
     CalibrationStage,
     Choices,
     ExplorerModel,
+    LampLines,
     ShownImage,
     View,
     format_rows,
@@ -46,12 +50,14 @@ from arrayred.explore.figures import (
 )
 from arrayred.io.frames import Frame
 from arrayred.night import Group
-from arrayred.plots.figures import extraction, row_marks, sky_bands, span_of
+from arrayred.plots.figures import extraction, lamp_lines, row_marks, sky_bands, span_of
 from arrayred.plots.nights import history_panel
 from arrayred.plots.panels import Span
 from arrayred.plots.style import Scale, Stretch, stretch_of
 from arrayred.progress import handled
 from arrayred.report.render import fragment
+from arrayred.steps.solution import Solved
+from arrayred.steps.wavelength import LAMPS
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -66,14 +72,14 @@ _GROWING: dict[str, Any] = {
 
 
 _WIDE: dict[str, Any] = {"sizing_mode": "stretch_width"}
-_TABS = ("Spectrum", "Pixel vs. frame", "Reduction")
+_TABS = ("Spectrum", "Pixel vs. frame", "Lamp lines", "Reduction")
 _REDUCE, _ALL, _OVERWRITE = "Reduce", "All targets", "Overwrite"
 
 
 _DARK = """
 @media screen and (prefers-color-scheme: dark) {
   html { background: #14171a; }
-  body { background: #ebe8e5; filter: invert(1) hue-rotate(180deg); }
+  body { background: transparent; filter: invert(1) hue-rotate(180deg); }
 }
 """
 """In a dark browser the page is its own negative with its hues kept; the image is turned back."""
@@ -95,9 +101,11 @@ class ExplorerPage:
         self.lines, self.through = PanelView(hover=True), PanelView(hover=True)
         self.pointed, self.said, self.about = (pn.pane.HTML("") for _ in range(3))
         self.outcome, self.printed = (pn.pane.HTML("", **_WIDE) for _ in range(2))
+        self.lamp = LampTab(lambda: self._request("fit"))
         shown = (
             pn.Column(self.about, self.lines.figure, **_WIDE),
             self.through.figure,
+            self.lamp.layout(),
             pn.Column(self.outcome, self.printed, **_WIDE),
         )
         self.tabs = pn.Tabs(*zip(_TABS, shown, strict=True), **_WIDE)
@@ -112,6 +120,8 @@ class ExplorerPage:
             "made": Task(self._announce_image, made, self._put_image),
             "through": Task(_no_announcement, self._through, self._put_through),
             "spectrum": Task(self._announce_spectrum, model.spectrum, self._put_spectrum),
+            "lamp": Task(self._announce_lamp, self._lamp_lines, self._put_lamp),
+            "fit": Task(_no_announcement, lambda _view: self.lamp.solved(), self._put_fit),
             "save": Task(_no_announcement, self._save, self._put_saved),
             "reduce": Task(self._announce_reduction, self._reduce, self._put_reduction),
         }
@@ -157,7 +167,8 @@ class ExplorerPage:
         self._watch(c.sky, lambda text: self._typed("sky", text))
         c.save.on_click(lambda _: self._request("save"))
         c.reduce.on_click(lambda _: self._reduce_or_stop())
-        self.tabs.param.watch(lambda _: self._request("through"), "active")
+        self._watch(self.lamp.names, lambda _: self._request("lamp"))
+        self.tabs.param.watch(lambda _: self._request_tab(), "active")
         view.on_event(Tap, lambda event: self._cut(round(event.y), round(event.x)))
         view.on_event(MouseMove, self._point)
         view.on_event(RangesUpdate, lambda _: self._draw())
@@ -346,7 +357,7 @@ class ExplorerPage:
 
     def _through(self, view: View) -> Any:
         """Return one pixel through all frames, if its tab is open."""
-        if _TABS[self.tabs.active] != "Pixel vs. frame" or view.row is None or view.column is None:
+        if not self._is_open("Pixel vs. frame") or view.row is None or view.column is None:
             return None
         return self.model.through_frames(view, view.row, view.column)
 
@@ -379,6 +390,34 @@ class ExplorerPage:
             self.about.object = message_html(rows_line(spectrum) + note)
         if (view.rows, view.sky_rows) == (self.view.rows, self.view.sky_rows):
             self._mark()  # else a band is being dragged on, and would jump back
+            self._request("lamp")
+
+    def _request_tab(self) -> None:
+        """Request what the tab that was opened shows."""
+        self._request("through")
+        self._request("lamp")
+
+    def _is_open(self, tab: str) -> bool:
+        return _TABS[self.tabs.active] == tab
+
+    def _announce_lamp(self, _view: View) -> None:
+        if self._is_open("Lamp lines"):
+            self.lamp.tell("Extracting the lamp…")
+
+    def _lamp_lines(self, view: View) -> LampLines | None:
+        """Return the lines of the lamp in view, if its tab is open."""
+        if not self._is_open("Lamp lines"):
+            return None
+        return self.model.lamp_lines(view, self.lamp.names.value or "")
+
+    def _put_lamp(self, view: View, made: LampLines | ArrayredError | None) -> None:
+        if made is not None and view.group == self.view.group:
+            self._is_following = True
+            self.lamp.put(made)
+            self._is_following = False
+
+    def _put_fit(self, _view: View, fitted: Any) -> None:
+        self.lamp.put_fit(fitted)
 
     def _save(self, view: View) -> Path:
         return self._choices.save(view)
@@ -564,6 +603,182 @@ def _number_input(name: str, value: float) -> Any:
     return pn.widgets.FloatInput(name=name, value=value, start=0, end=100, step=0.5, width=140)
 
 
+# The tab in which the lines of a lamp are named: `LampTab`.
+
+
+class LampTab:
+    """A lamp with its lines: a click picks one, which is then named by its wavelength.
+
+    Parameters
+    ----------
+    request_fit : asks for the solution of the named lines, which is given to `put_fit`.
+    """
+
+    def __init__(self, request_fit: Callable[[], None]) -> None:
+        w, self._request_fit = pn.widgets, request_fit
+        self.lines: LampLines | None = None
+        self._picked: float | None = None
+        self._fitted: Solved | None = None
+        self._of_targets: dict[str, LampLines] = {}
+        self.arc = PanelView(260, hover=True)
+        self.residuals = PanelView(110, x=self.arc.figure.x_range, tools="")
+        self.residuals.figure.visible = False
+        self.said, self.picked = (pn.pane.HTML("", **_WIDE) for _ in range(2))
+        self.names = w.Select(name="Arc frame", options=[], width=180)
+        self.gas = w.Select(name="Gas", options=list(LAMPS), width=110)
+        self.listed = w.Select(name="Listed lines", options={}, width=150)
+        self.wavelength = w.TextInput(name="Wavelength (Angstrom, air)", width=180)
+        self.name, self.remove, self.save = (
+            w.Button(name=name, button_type="primary", align="end", width=width)
+            for name, width in (("Name line", 100), ("Remove name", 120), ("Save lines", 100))
+        )
+        self.gas.param.watch(lambda _: self._choose_gas(), "value")
+        self.listed.param.watch(lambda _: self._take_listed(), "value")
+        self.name.on_click(lambda _: self._edit("name"))
+        self.remove.on_click(lambda _: self._edit("remove"))
+        self.save.on_click(lambda _: self._save())
+        self.arc.figure.on_event(Tap, lambda event: self._pick(event.x))
+
+    def layout(self) -> Any:
+        """Return the tab."""
+        choices = self.names, self.gas, self.listed, self.wavelength
+        buttons = self.name, self.remove, self.save
+        return pn.Column(
+            self.said, self.arc.figure, self.residuals.figure, self.picked,
+            pn.FlexBox(*choices, *buttons), **_WIDE,
+        )  # fmt: skip
+
+    def put(self, lines: LampLines | ArrayredError) -> None:
+        """Show the lines of a lamp; those of a target keep the names given to them here."""
+        self._fitted = self._picked = None
+        if isinstance(lines, ArrayredError):
+            self.lines = None
+            self.names.options = []
+            self._show()
+            self.tell(str(lines), is_error=True)
+            return
+        before = self._of_targets.get(lines.target)
+        if before is not None:
+            lines = replace(lines, named=before.named, gas=before.gas)
+        self.lines = lines
+        self.names.param.update(options=lines.lamps, value=lines.lamp)
+        self.gas.value = lines.gas
+        self.tell("")
+        self._show()
+        self._suggest()
+        self._request_fit()
+
+    def solved(self) -> tuple[LampLines, Solved] | None:
+        """Return the named lines and their solution; None without lines."""
+        lines = self.lines
+        return None if lines is None else (lines, lines.solved())
+
+    def put_fit(self, fitted: tuple[LampLines, Solved] | ArrayredError | None) -> None:
+        """Show the solution of the named lines, unless they have changed since."""
+        if isinstance(fitted, ArrayredError):
+            self._fitted = None
+            self.tell(str(fitted), is_error=self.lines is not None and self.lines.named is not None)
+        elif fitted is not None and fitted[0] is self.lines:
+            self._fitted = fitted[1]
+            self.tell(solution_line(self._fitted))
+        self._show()
+        self._suggest()
+
+    def tell(self, text: str, *, is_error: bool = False) -> None:
+        """Show a message above the lamp."""
+        self.said.object = message_html(text, is_error=is_error) if text else ""
+
+    def _pick(self, x: float) -> None:
+        """Pick the line nearest to a click."""
+        if self.lines is None:
+            return
+        self._picked = self.lines.nearest(x)
+        self._show()
+        self._suggest()
+        if self._picked is None:
+            self.picked.object = message_html(f"No line was found at column {x:.0f}.")
+
+    def _edit(self, what: Literal["name", "remove"]) -> None:
+        """Name the picked line, or remove its name, and fit the lines again."""
+        if self.lines is None or self._picked is None:
+            self.tell("Click a line first.", is_error=True)
+            return
+        try:
+            if what == "name":
+                self.lines = self.lines.with_name(self._picked, self.wavelength.value_input)
+            else:
+                self.lines = self.lines.without_name(self._picked)
+        except UsageError as error:
+            self.tell(str(error), is_error=True)
+            return
+        self._of_targets[self.lines.target] = self.lines
+        self._show()
+        self._request_fit()
+
+    def _save(self) -> None:
+        try:
+            if self.lines is None:
+                raise UsageError("No lamp is shown", hint="Choose light frames with an arc frame.")
+            path = self.lines.save()
+        except ArrayredError as error:
+            self.tell(str(error), is_error=True)
+        else:
+            told = shlex.join([str(path.parent), self.lines.target, "--lines", str(path)])
+            self.tell(f"Saved in {path}. After the reduction: arrayred wavelength {told}")
+
+    def _choose_gas(self) -> None:
+        if self.lines is not None and self.gas.value != self.lines.gas:
+            self.lines = replace(self.lines, gas=self.gas.value)
+            self._suggest()
+
+    def _take_listed(self) -> None:
+        if self.listed.value:
+            self._fill_in(self.listed.value)
+
+    def _fill_in(self, text: str) -> None:
+        self.wavelength.value = self.wavelength.value_input = text
+
+    def _suggest(self) -> None:
+        """List the wavelengths that the picked line may have, the nearest one chosen."""
+        lines, x = self.lines, self._picked
+        if lines is None or x is None:
+            self.listed.options = {}
+            self.picked.object = "" if lines is None else message_html("Click a line to name it.")
+            return
+        named, (listed, likeliest) = lines.name_of(x), lines.listed(x, self._fitted)
+        options = {f"{line.wave:.2f} {line.ion}": f"{line.wave:.4f}" for line in listed}
+        self.listed.param.update(options=options, value=f"{likeliest.wave:.4f}")
+        self._fill_in(f"{likeliest.wave if named is None else named[0]:.4f}")
+        told = "without a name" if named is None else f"{named[0]:.4f} Angstrom {named[1]}".rstrip()
+        near = ""
+        if self._fitted is not None:
+            near = f"; the solution gives {self._fitted.dispersion.wavelength(x):.2f} Angstrom"
+        self.picked.object = message_html(f"Line at column {x:.2f}: {told}{near}")
+
+    def _show(self) -> None:
+        """Draw the lamp, its lines and their residuals."""
+        lines = self.lines
+        below = None
+        if lines is None:
+            self.arc.show(None)
+        else:
+            fitted = None if self._fitted is None else self._fitted.lines
+            lamp = lines.arc.sel(lamp=lines.lamp)
+            above, below = lamp_lines(lamp, lines.found, lines.named, fitted, self._picked)
+            self.arc.show(above)
+        self.residuals.show(below)
+        self.residuals.figure.visible = below is not None
+
+
+def solution_line(solved: Solved) -> str:
+    """Return number of lines, order and rms of a solution, and what to know of it, in one line."""
+    found = solved.dispersion
+    words = [counted(found.n_lines, "line") + " named", f"order {found.order}"]
+    if found.has_residuals:
+        words.append(f"rms {found.rms_pixel:.3f} pixel ({found.rms:.3f} Angstrom)")
+    return "; ".join([", ".join(words), *solved.told])
+
+
 # Server of the page, on the loopback: `serve_page`.
 #
 # Other users of the machine can reach the loopback too, so the page has a path that cannot be
@@ -629,6 +844,7 @@ def _server_on_port(model: ExplorerModel, port: int, token: str) -> Any:
         pn.state.curdoc.add_next_tick_callback(page.begin)
         return page.layout()
 
+    silence(MISSING_RENDERERS)  # a figure is empty until its curves are made
     pn.config.raw_css = [_DARK]
     server = get_server(
         {f"/{token}": app},
@@ -740,8 +956,8 @@ def header_table(frame: Frame) -> str:
         "object": frame.target,
         "type": frame.frame_type or "unknown",
         "exposure": "" if frame.exptime is None else f"{frame.exptime:g} s",
-        "begun": "" if frame.time is None else f"{frame.time:%Y-%m-%d %H:%M:%S}",
-        "detector": "" if frame.ccd_temp is None else f"{frame.ccd_temp:.1f} deg C",
+        "start": "" if frame.time is None else f"{frame.time:%Y-%m-%d %H:%M:%S} UTC",
+        "CCD": "" if frame.ccd_temp is None else f"{frame.ccd_temp:.1f} °C",
     }
     return _said("header", [(name, value) for name, value in values.items() if value])
 

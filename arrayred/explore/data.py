@@ -8,6 +8,7 @@ minute.
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import signal
@@ -18,9 +19,10 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from arrayred import pipeline
@@ -28,14 +30,14 @@ from arrayred.config import NightFile, Recipe
 from arrayred.config.night_file import with_rows_of
 from arrayred.config.recipe import RowRange
 from arrayred.config.toml import errors_name, read_text_file, toml_tables
-from arrayred.errors import ForeignFileError, InputError, UsageError
+from arrayred.errors import ForeignFileError, InputError, LampError, UsageError
 from arrayred.io.cube import make_stack
 from arrayred.io.frames import Frame
 from arrayred.io.pixels import FrameStack, read_band
 from arrayred.io.products import open_product
 from arrayred.io.publish import publish
 from arrayred.io.remote import Address, without_secrets
-from arrayred.model import COUNTS, FRAME, X, Y
+from arrayred.model import COUNTS, FRAME, LAMP, X, Y
 from arrayred.night import Group, Night, Plan, Target, make_plan
 from arrayred.night.groups import slug
 from arrayred.pipeline import (
@@ -49,9 +51,16 @@ from arrayred.pipeline import (
 )
 from arrayred.plots.panels import Extent
 from arrayred.plots.style import USUAL, Scale
-
-if TYPE_CHECKING:
-    import xarray as xr
+from arrayred.steps.solution import Solved, solve_given
+from arrayred.steps.wavelength import (
+    LAMPS,
+    ListedLine,
+    find_lamp_lines,
+    line_list_text,
+    listed_lines,
+    parse_line_list,
+    read_line_list,
+)
 
 _MOST_CACHED = 512 << 20
 """Bytes of images that are cached, for all windows together."""
@@ -222,6 +231,68 @@ class ExplorerModel:
         """
         recipe = self._recipe(view)
         return in_wanted_units(extract_spectrum(self.combined(view), recipe), recipe)
+
+    def lamp_lines(self, view: View, lamp: str = "") -> LampLines:
+        """Return the lines of a lamp of the target in view, through the aperture of its spectrum.
+
+        Parameters
+        ----------
+        view : its target and rows.
+        lamp : the name of its arc frame; "", or another target's: the first.
+
+        Returns
+        -------
+        lines : named as the file of lines says that was saved, or else as they are identified.
+
+        Raises
+        ------
+        ArrayredError
+            The target has no arc frame, or none could be extracted.
+        """
+        target = self.target(view)
+        if target is None or not target.lamps:
+            raise InputError(
+                f"No arc frame was found for {self.name(view)}",
+                hint="Name one in the night file: lamps = [...] of the target.",
+            )
+        one = replace(target, recipe=self._recipe(view))
+        key = view.group, view.rows, view.sky_rows
+        arc = self._cache.get(("arc", *key), lambda: self._arc(view, one))
+        names = list(map(str, arc[LAMP].values))
+        lamp = lamp if lamp in names else names[0]
+        path = None if self.choices is None else self.choices.command.out / f"{one.name}_lines.txt"
+        named, gas = None, ""
+        if path is not None and path.is_file():
+            named = read_line_list(path, int(arc.sizes[X]))
+        else:
+            told = self._cache.get(("lines", *key), lambda: self._identified(view, one, arc))
+            named = told if told.sizes["line"] else None
+            gas = str(told.attrs["lamp"])
+        found = find_lamp_lines(arc.sel({LAMP: lamp}))
+        wanted = (gas, one.recipe.lamp, "Ne")
+        gas = next(name for name in wanted if name in LAMPS)
+        lines = LampLines(one.name, arc, lamp, found, gas, named, one.recipe.wavelength_order, path)
+        return lines.as_saved()
+
+    def _arc(self, view: View, one: Target) -> xr.Dataset:
+        """Return the lamps of a target (lamp, x), extracted as `reduce` does."""
+        spectrum = extract_spectrum(self.combined(view), one.recipe)
+        arc, why = pipeline.extract_lamps(one, self._masters, self._reading, spectrum)
+        if arc is None:
+            raise LampError(why[0], hint="See `arrayred inspect --plan`.")
+        return arc
+
+    def _identified(self, view: View, one: Target, arc: xr.Dataset) -> xr.Dataset:
+        """Return the lines of the lamp of a target with most lines identified; or no lines."""
+        spectrum = extract_spectrum(self.combined(view), one.recipe)
+        _, lines, solved = pipeline.calibrate_wavelengths(one, self._masters, spectrum, arc)
+        if lines is None or solved is None:
+            return xr.Dataset(coords={"line": []}, attrs={"lamp": ""})
+        used = lines.isel(line=lines["used"].values)
+        whose = used[LAMP].values.astype(str)
+        names, counts = np.unique(whose, return_counts=True)
+        own = used.isel(line=whose == names[counts.argmax()])
+        return own.assign_attrs(lamp=solved.dispersion.lamp)
 
     def name(self, view: View) -> str:
         """Return the name of the group as used in a night file."""
@@ -661,6 +732,163 @@ def _key_of(target: str, text: str) -> str:
     """Return the key of a target in a night file, where it may have its name as in the headers."""
     keys = toml_tables(text).get("targets", {})
     return next((key for key in keys if slug(key) == target), target)
+
+
+# The lines of a lamp, and their names: `LampLines`.
+#
+# Lines are kept as the file of lines has them, and read by the function that reads it: what is
+# refused there is refused here, and the solution is the one of `arrayred wavelength --lines`.
+
+_NEAR = 3.0
+"""FWHM within which a line is picked."""
+_SAME_LINE = 0.005
+"""Angstrom within which a typed wavelength is that of a listed line."""
+
+
+@dataclass(frozen=True)
+class LampLines:
+    """The lines of a lamp: found, and named.
+
+    Parameters
+    ----------
+    target : name of the target.
+    arc : (lamp, x), its lamps through its aperture.
+    lamp : the one in view.
+    found : (line), of `find_lamp_lines`.
+    gas : the elements whose lines are listed, such as "Ne+Ar".
+    named : (line), `x`, `wavelength` and `element`; None: none is named.
+    order : of the solution; None: chosen.
+    path : of the file that they are saved to; None: they cannot be saved.
+    """
+
+    target: str
+    arc: xr.Dataset
+    lamp: str
+    found: xr.Dataset
+    gas: str
+    named: xr.Dataset | None = None
+    order: int | None = None
+    path: Path | None = None
+
+    @property
+    def lamps(self) -> list[str]:
+        """Return the names of the lamps."""
+        return [str(name) for name in self.arc[LAMP].values]
+
+    def nearest(self, x: float) -> float | None:
+        """Return the pixel of the line nearest to a pixel, named or not; None if none is near."""
+        named = [] if self.named is None else self.named["x"].values.tolist()
+        places = [*named, *self.found["x"].values.round(3).tolist()]
+        best = min(places, key=lambda place: abs(place - x), default=math.inf)
+        return best if abs(best - x) <= _NEAR * float(self.found.attrs["fwhm"]) else None
+
+    def name_of(self, x: float) -> tuple[float, str] | None:
+        """Return wavelength and element of the named line at a pixel, or None."""
+        return next(((wave, name) for at, wave, name in self._rows() if self._is_at(at, x)), None)
+
+    def listed(self, x: float, solved: Solved | None) -> tuple[list[ListedLine], ListedLine]:
+        """Return the listed lines that one at a pixel may be, and the likeliest of them.
+
+        Parameters
+        ----------
+        x : of the line.
+        solved : the solution of the named lines: only the lines near its wavelength are returned,
+            and the likeliest is the brightest within the width of the line, else the nearest;
+            without a solution it is the one it has been named, else the first.
+        """
+        named = self.name_of(x)
+        expected = None if solved is None else float(solved.dispersion.wavelength(x))
+        lines = listed_lines(self.gas, expected)
+        wanted = expected if named is None else named[0]
+        if wanted is None:
+            return lines, lines[0]
+        if named is None and solved is not None:
+            step = abs(float(solved.dispersion.dispersion(x)))
+            reach = float(self.found.attrs["fwhm"]) * step / 2
+            if within := [line for line in lines if abs(line.wave - wanted) < reach]:
+                return lines, max(within, key=lambda line: line.strength)
+        return lines, min(lines, key=lambda line: abs(line.wave - wanted))
+
+    def with_name(self, x: float, text: str) -> Self:
+        """Return the lines with one named by a wavelength in air, Angstrom.
+
+        Raises
+        ------
+        UsageError
+            The text is no wavelength, or one that a file of lines may not have.
+        """
+        try:
+            wave = float(text)
+        except ValueError:
+            raise UsageError(
+                f"{text!r} is not a wavelength in Angstrom", hint="Example: 5852.49."
+            ) from None
+        (known,) = listed_lines(self.gas, wave, 1)
+        ion = known.ion if abs(known.wave - wave) < _SAME_LINE else ""
+        rest = [row for row in self._rows() if not self._is_at(row[0], x)]
+        return self._with_rows([*rest, (x, wave, ion)])
+
+    def without_name(self, x: float) -> Self:
+        """Return the lines without the name of the one at a pixel."""
+        return self._with_rows([row for row in self._rows() if not self._is_at(row[0], x)])
+
+    def as_saved(self) -> Self:
+        """Return the lines with those named as a file of lines keeps them."""
+        return self._with_rows(self._rows())
+
+    def solved(self) -> Solved:
+        """Return the solution of the named lines.
+
+        Raises
+        ------
+        LampError
+            They do not suffice, or make no solution.
+        """
+        if self.named is None:
+            raise LampError("No line is named", hint="Click a line and name it.")
+        return solve_given(self.arc, self.named, order=self.order)
+
+    def save(self) -> Path:
+        """Write the named lines as the file of lines of the target, and return its path.
+
+        Raises
+        ------
+        UsageError
+            No line is named, or the file was edited by hand.
+        StorageError
+            It cannot be written.
+        """
+        if self.named is None or self.path is None:
+            raise UsageError("No line is named", hint="Click a line and name it.")
+        if os.path.lexists(self.path):
+            there = read_text_file(self.path, "The list of lines")
+            if line_list_text(parse_line_list(there, self.path)) != there:
+                raise UsageError(
+                    "The list of lines was edited by hand and is not replaced",
+                    path=self.path,
+                    hint="Move or rename it.",
+                )
+        publish({self.path: line_list_text(self.named).encode()}, overwrite=True)
+        return self.path
+
+    def _is_at(self, one: float, other: float) -> bool:
+        return abs(one - other) < float(self.found.attrs["fwhm"])
+
+    def _rows(self) -> list[tuple[float, float, str]]:
+        if self.named is None:
+            return []
+        columns = (self.named[name].values.tolist() for name in ("x", "wavelength", "element"))
+        return list(zip(*columns, strict=True))
+
+    def _with_rows(self, rows: list[tuple[float, float, str]]) -> Self:
+        """Return the lines with these named, as they are once they are saved and read."""
+        if not rows:
+            return replace(self, named=None)
+        names = ("x", "wavelength", "element")
+        columns = zip(names, zip(*rows, strict=True), strict=True)
+        text = line_list_text(xr.Dataset({name: ("line", list(own)) for name, own in columns}))
+        path = self.path or Path(f"{self.target}_lines.txt")
+        return replace(self, named=parse_line_list(text, path, int(self.arc.sizes[X])))
 
 
 # Reader of the pixels that a view needs: `GroupReader`.

@@ -36,6 +36,7 @@ from arrayred.kernels.blocks import block_factor, block_mean, block_peak
 from arrayred.plots.figures import cuts, image_axes
 from arrayred.plots.panels import (
     Area,
+    Axis,
     Bars,
     Curve,
     Extent,
@@ -88,7 +89,7 @@ class ImageView:
         self._mapper = LinearColorMapper(palette=_palette("grey"), low=0, high=N_LEVELS)
         self.figure = _figure(self._x, self._y, _TALL, "pan,wheel_zoom,box_zoom,reset")
         self.figure.grid.visible = False
-        self.figure.update(stylesheets=[InlineStyleSheet(css=_POSITIVE)], border_fill_color=None)
+        self.figure.update(stylesheets=[InlineStyleSheet(css=_POSITIVE)])
         for axis in self.figure.axis:
             axis.update(axis_label_text_color=_ON_ANY, major_label_text_color=_ON_ANY)
         self.figure.xaxis.major_label_text_font_size = "0px"
@@ -172,8 +173,9 @@ class ImageView:
             visible=False,
             editable=bool(kind),
             fill_color=colour,
-            fill_alpha=0.07,
+            fill_alpha=0.12,
             line_color=colour,
+            line_alpha=0.9,
             line_width=2 if kind else 1,
             hover_fill_alpha=0.25,
             hover_fill_color=colour,
@@ -230,14 +232,15 @@ class PanelView:
         width: int | None = None,
         hover: bool = False,
     ) -> None:
-        self._hover = HoverTool(mode="vline", tooltips=[("", "@x{0.[00]}: @y{0.[00]}")])
+        self._hover = HoverTool(mode="vline")
         self._own = [Range1d(0, 1) if one is None else None for one in (x, y)]
         ranges = [own or given for own, given in zip(self._own, (x, y), strict=True)]
         self.figure = _figure(ranges[0], ranges[1], height, tools, width)
         # a legend that is added once the page is shown has no view in the browser
-        self._legend = Legend(click_policy="hide", orientation="horizontal", padding=2, margin=4)
-        self._legend.update(background_fill_alpha=0.6, border_line_alpha=0, visible=False)
-        self.figure.add_layout(self._legend)
+        self._legend = Legend(click_policy="hide", ncols=2, padding=0, margin=2, location="left")
+        self._legend.update(label_text_font_size="12px", label_height=14, glyph_height=14)
+        self._legend.update(background_fill_alpha=0, border_line_alpha=0, visible=False)
+        self.figure.add_layout(self._legend, "above")
         self.drawn: list[Drawn] = []
         if hover:
             self.figure.add_tools(self._hover)
@@ -246,10 +249,13 @@ class PanelView:
         """Show a panel; its first marks keep their glyphs while types and roles are the same."""
         if panel is not None:
             for own, axis in zip(self._own, (panel.x, panel.y), strict=True):
-                if own is not None and (own.reset_start, own.reset_end) != (axis.low, axis.high):
-                    ends = {"start": axis.low, "end": axis.high}
-                    own.update(reset_start=axis.low, reset_end=axis.high, **ends)
+                low, high = _limits(axis)
+                if own is not None and (own.reset_start, own.reset_end) != (low, high):
+                    own.update(reset_start=low, reset_end=high, start=low, end=high)
             self._name_axes(panel)
+            value = "y" if panel.y.scale == "linear" else "value"
+            told = (panel.x.label, "@x{0.[00]}"), (panel.y.label, f"@{value}{{0.[00]}}")
+            self._hover.tooltips = [*told]
         marks = [] if panel is None else [m for m in panel.marks if not isinstance(m, _IMAGES)]
         before, self.drawn, items = self.drawn, [], []
         for i, mark in enumerate(marks):
@@ -268,6 +274,7 @@ class PanelView:
                 items.append(LegendItem(label={"value": label}, renderers=drawn.glyphs))
         self.figure.renderers = [glyph for drawn in self.drawn for glyph in drawn.glyphs]
         curves = [drawn for drawn in self.drawn if drawn.kind[0] in (Curve, Points)]
+        curves = [drawn for drawn in curves if drawn.kind[1] == "flux"] or curves
         self._hover.renderers = [drawn.glyphs[0] for drawn in curves]
         self._legend.update(items=items, visible=bool(items))
 
@@ -278,8 +285,10 @@ class PanelView:
             shown.axis_label = "" if side in panel.unnumbered else axis.label
             shown.major_label_text_font_size = "0px" if side in panel.unnumbered else "11px"
             if axis.ticks is not None:
-                shown.ticker = FixedTicker(ticks=[at for at, _ in axis.ticks])
-                shown.major_label_overrides = dict(axis.ticks)
+                places = _placed(axis, [at for at, _ in axis.ticks]).tolist()
+                shown.ticker = FixedTicker(ticks=places)
+                names = (name for _, name in axis.ticks)
+                shown.major_label_overrides = dict(zip(places, names, strict=True))
             else:
                 shown.ticker.desired_num_ticks = axis.n_ticks
                 shown.ticker.min_interval = 1 if axis.kind == "integer" else 0
@@ -302,37 +311,57 @@ class PanelView:
         if isinstance(mark, Area):
             return [figure.varea(source=source, color=colour, alpha=0.35)]
         if isinstance(mark, Strokes):
-            return [figure.scatter(source=source, marker="dash", angle=np.pi / 2, color=colour)]
+            glyphs = [figure.scatter(source=source, marker="dash", angle=np.pi / 2, color=colour)]
+            if mark.names:
+                upwards = {"angle": np.pi / 2, "text_baseline": "middle", "y_offset": -5}
+                font = {"text_font_size": "11px", "text_color": colour}
+                glyphs.append(figure.text(text="names", source=source, **upwards, **font))
+            return glyphs
         return [figure.quad(source=source, color=colour, alpha=0.3)]
 
 
 def _columns(mark: Mark, panel: Panel) -> dict[str, Any]:
     """Return the coordinates of the glyphs of a mark; lines across a panel end at its limits."""
     x, y = panel.x, panel.y
-    if isinstance(mark, Curve):
-        return {"x": days(mark.x), "y": days(mark.y)}
-    if isinstance(mark, Points):
-        found = {"x": days(mark.x), "y": days(mark.y)}
-        if mark.error is not None:
-            found |= {"low": found["y"] - mark.error, "high": found["y"] + mark.error}
+    if isinstance(mark, Curve | Points):
+        value = days(mark.y)
+        found = {"x": days(mark.x), "y": _placed(y, value)}
+        found |= {} if y.scale == "linear" else {"value": value}
+        if isinstance(mark, Points) and mark.error is not None:
+            found["low"] = _placed(y, value - mark.error)
+            found["high"] = _placed(y, value + mark.error)
         return found
     if isinstance(mark, Area):
         return {"x": days(mark.x), "y1": mark.low, "y2": mark.high}
     if isinstance(mark, Level):
-        at = [mark.at, mark.at]
-        across = [y.low, y.high] if mark.along == "x" else [x.low, x.high]
-        return {"x": at, "y": across} if mark.along == "x" else {"x": across, "y": at}
+        if mark.along == "x":
+            return {"x": [mark.at, mark.at], "y": list(_limits(y))}
+        return {"x": list(_limits(x)), "y": _placed(y, [mark.at, mark.at])}
     if isinstance(mark, Span):
-        edges, ends = ([mark.low], [mark.high]), ([y.low], [y.high])
-        if mark.along == "y":
-            edges, ends = ([x.low], [x.high]), edges
-        return dict(zip(("left", "right", "bottom", "top"), (*edges, *ends), strict=True))
+        edges = [mark.low, mark.high]
+        across, along = (
+            (edges, _limits(y)) if mark.along == "x" else (_limits(x), _placed(y, edges))
+        )
+        names = ("left", "right", "bottom", "top")
+        return {name: [end] for name, end in zip(names, (*across, *along), strict=True)}
     if isinstance(mark, Strokes):
-        height = y.low + mark.height * (y.high - y.low)
-        return {"x": days(mark.x), "y": np.full(np.size(mark.x), height)}
+        low, high = _limits(y)
+        height = low + mark.height * (high - low)
+        told = {"names": list(mark.names)} if mark.names else {}
+        return {"x": days(mark.x), "y": np.full(np.size(mark.x), height), **told}
     assert isinstance(mark, Bars)
     lanes = {"bottom": mark.lane - 0.35, "top": mark.lane + 0.35}
     return {"left": days(mark.start), "right": days(mark.end), **lanes}
+
+
+def _limits(axis: Axis) -> tuple[float, float]:
+    """Return the limits of an axis in a figure, whose scales are all linear."""
+    return (axis.low, axis.high) if axis.scale == "linear" else (0.0, 1.0)
+
+
+def _placed(axis: Axis, values: Any) -> NDArray[np.float64]:
+    """Return where values of an axis lie in a figure."""
+    return days(values) if axis.scale == "linear" else axis.place(values)
 
 
 def _palette(name: str) -> list[str]:
@@ -351,6 +380,8 @@ def _figure(
         min_border_left=_LEFT,
         min_border_right=_RIGHT,
         min_border_top=6,
+        background_fill_color=None,
+        border_fill_color=None,
         **(_WIDE if width is None else {"frame_width": width, "width": None, "height": None}),
         **ranges,
     )

@@ -11,11 +11,16 @@ noise and 3 sigma, 22 % at 100) are gathered and iterated. Exact integer sums of
 faster than float64: numpy adds uint32 to uint64 at 0.37 ns a value, as long as it takes to square
 and add float64.
 
-Three ways to reject remain, since they answer different questions. Sigma clipping measures the
-scatter of each pixel, and must equal that of astropy bit for bit. Clipping by noise makes the best
-estimate of frames that one scale a frame makes equal, and rejects low values too. The comparison
-finds the hits of each frame, on a star whose flux, seeing and place differ from frame to frame. The
-latter two share the noise of a pixel (`PixelNoise`), and all three the median.
+Three ways to reject remain, since none can stand for another. Sigma clipping measures the scatter
+of each pixel, and must equal that of astropy bit for bit. Clipping by noise makes the best estimate
+of frames that one scale a frame makes equal, and rejects low values too. The comparison finds the
+hits of each frame, on a star whose flux, seeing and place differ from frame to frame. Clipping by
+noise was tried in place of the comparison: of three frames of a star two rows wide at S/N 300 that
+moves by half a row the pulls became 3.1 wide and the S/N half as large (comparison: 1.00 and 0.99
+of the best). The comparison was tried in place of clipping: ten runs of six lost values on the star
+in each of nine frames left 2.2 % too little flux (clipping: 0.02 %). A mean without extremes has
+0.82 to 0.97 of the best S/N. The two that know the noise share its model (`PixelNoise`), and all
+three the median.
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache, partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -844,12 +849,14 @@ class ScreenedStrip(NamedTuple):
     ----------
     common : (y, x), the median of the frames, less dark and sky; NaN where none has a value.
     reference : (y, x), what a value is compared with: of two values the lower one, NaN of one.
+    present : (y, x), the part of the frames that have a value.
     frame, where : the frames and flat indices (y, x) of values that may be too high.
     may_shine : (y, tile), whether a tile may be bright.
     """
 
     common: Values
     reference: Values
+    present: Values
     frame: Indices
     where: Indices
     may_shine: Flags
@@ -885,8 +892,8 @@ def screen_strip(
     kind = np.result_type(block.dtype, np.float32)  # wider integers need all of float64
     values = block.astype(kind)
     values -= sky.astype(kind)[:, np.newaxis]
-    middle = median(values)
-    reference = _reference_of(values, middle)
+    middle, n_there = median(values), count(~np.isnan(values))
+    reference = _reference_of(values, middle, n_there)
     values -= reference.astype(kind)
     common, light = middle - dark, reference - dark
     sigma = np.sqrt(noise.variance(light + np.minimum.reduce(sky, axis=0), more))
@@ -895,7 +902,7 @@ def screen_strip(
     peaks = np.fmax.reduce((light / sigma)[:, places], axis=-1) > _BRIGHT_PIXEL_SNR
     reaching = values > (_BRIGHT_HALF_SNR * sigma - light).astype(kind)
     may_shine = peaks | _half_reach(reaching, places)
-    return ScreenedStrip(common, light, frame, where, may_shine)
+    return ScreenedStrip(common, light, n_there / len(block), frame, where, may_shine)
 
 
 def _half_reach(reaching: Flags, places: Indices) -> Flags:
@@ -929,7 +936,7 @@ def dark_excess(
     more : (tile, x), further variance, as of hot pixels.
     reference : (tile, x), of `screen_strip`.
     of_mean : (tile, x) each, the mean sky of all frames, and the number of frames with the noise of
-        that sky that would know as much as all of them together.
+        that sky that would know as much as all of them that have a value.
     n_frames : number of frames.
 
     Returns
@@ -940,9 +947,9 @@ def dark_excess(
     variance = noise.variance(reference + sky, more)
     mean_sky, n_alike = of_mean
     known = n_alike / noise.variance(reference + mean_sky, more)
-    excess = _excess_in_sigma(
-        values - reference, reference, variance, 1.0 / (known - 1.0 / variance), n_frames
-    )
+    with np.errstate(divide="ignore"):
+        of_others = 1.0 / (known - 1.0 / variance)
+    excess = _excess_in_sigma(values - reference, reference, variance, of_others, n_frames)
     excess[~np.isfinite(excess)] = 0.0
     high = np.flatnonzero((excess > _SCREEN_SIGMA).any(axis=-1))
     excess[high] /= np.maximum(_tile_scatter(excess[high]), 1.0)
@@ -969,9 +976,11 @@ def compare_tiles(
     reference[bright] = _median_frame(values[:, bright] / scale[:, bright])
     expected = scale * reference
     variance = noise.variance(expected + sky, more)
-    known = scale**2 / variance
+    known = np.where(np.isnan(values), 0.0, scale**2 / variance)
     others = np.add.reduce(known, axis=0) - known
-    excess = _excess_in_sigma(values - expected, expected, variance, scale**2 / others, len(values))
+    with np.errstate(divide="ignore"):
+        of_others = scale**2 / others
+    excess = _excess_in_sigma(values - expected, expected, variance, of_others, len(values))
     excess[~np.isfinite(excess)] = 0.0
     scatter = _tile_scatter(excess)
     if struck is not None:
@@ -1052,16 +1061,15 @@ def _steepest_slope(light: Values) -> Values:
 
 def _median_frame(scaled: Values) -> Values:
     """Return the median of frames; of two, the lower one; NaN of fewer."""
-    return _reference_of(scaled, median(scaled))
+    return _reference_of(scaled, median(scaled), count(~np.isnan(scaled)))
 
 
-def _reference_of(frames: Block, middle: Values) -> Values:
+def _reference_of(frames: Block, middle: Values, n_there: NDArray[np.integer[Any]]) -> Values:
     """Return the median of frames, or the lower one where only two are there; NaN of fewer."""
-    n = count(~np.isnan(frames))
-    if n.size and n.min() > 2:
+    if n_there.size and n_there.min() > 2:
         return middle
-    middle = np.where(n == 2, np.fmin.reduce(frames, axis=0), middle)
-    return np.where(n < 2, np.nan, middle)
+    middle = np.where(n_there == 2, np.fmin.reduce(frames, axis=0), middle)
+    return np.where(n_there < 2, np.nan, middle)
 
 
 def mean_without(values: Values, offsets: Values, scale: Values, flagged: Flags) -> Values:

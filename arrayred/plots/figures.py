@@ -540,7 +540,7 @@ def _flux_panel(shown: xr.Dataset, x: Axis, title: str = "") -> Panel:
     return Panel(x, y, tuple(marks), title, grid="xy")
 
 
-SUMS = ("aperture sum", "sky-subtracted sum", "`reduce` extraction")
+SUMS = ("aperture sum", "sky-subtracted sum", "extracted flux")
 """Curves of `extraction`: two plain sums of the rows, and the extracted flux."""
 
 
@@ -557,9 +557,8 @@ def extraction(spectrum: xr.Dataset, along: str = "column") -> Panel:
     means = zip(SUMS, ("counts_mean", "counts_mean_sky_subtracted"), strict=False)
     values = {name: spectrum[key].values * n_rows for name, key in means if key in spectrum}
     values[SUMS[-1]] = spectrum[FLUX].values
-    curves = tuple(
-        Curve(x, values[name], f"series-{i}", name) for i, name in enumerate(SUMS) if name in values
-    )
+    roles = dict(zip(SUMS, ("series-0", "series-2", "flux"), strict=True))
+    curves = tuple(Curve(x, values[name], roles[name], name) for name in SUMS if name in values)
     band: tuple[Mark, ...] = ()
     if VARIANCE in spectrum:
         flux, reach = values[SUMS[-1]], SIGMAS * np.sqrt(spectrum[VARIANCE].values)
@@ -747,7 +746,7 @@ def trace(image: Given, spectrum: Given, *, title: str = "") -> Sheet:
     return Sheet(((above,), (below,)), (8, 4.5), title, heights=(2.2, 1))
 
 
-# The lamps of a target: `arc`.
+# The lamps of a target: `arc`, and `lamp_lines` to name the lines of one.
 
 _LINES_HEIGHT = 0.62
 """Height of the strokes at the lines in the panel; the arcs lie below, the names above."""
@@ -785,7 +784,7 @@ def arc(arc: xr.Dataset, lines: xr.Dataset, *, title: str = "") -> Sheet:
     names = list(map(str, lamps[LAMP].values))
     wave_of, left_of = (lines[name].values for name in ("wavelength", "residual"))
     found = lines.isel(line=np.isfinite(wave_of) & np.isfinite(left_of))
-    x, wave, used = (found[name].values for name in ("x", "wavelength", "used"))
+    x, used = found["x"].values, found["used"].values
     if np.unique(x).size < 2:
         raise UsageError(
             "Fewer than two arc lines have a wavelength",
@@ -813,29 +812,76 @@ def arc(arc: xr.Dataset, lines: xr.Dataset, *, title: str = "") -> Sheet:
         unnumbered="x",
         summary=f"Arc spectra of {title}: {counted(int(used.sum()), 'line')} used",
     )
+    below = _residual_panel(axis, found, {name: whose == name for name in names}, roles)
+    return Sheet(((above,), (below,)), (9, 5.5), title, heights=(2.4, 1))
+
+
+def _residual_panel(
+    axis: Axis, lines: xr.Dataset, own: Mapping[str, Any], roles: Mapping[str, str]
+) -> Panel:
+    """Return the residuals of lines (line), pixel, those of each lamp in its role."""
+    x, wave, used = (lines[name].values for name in ("x", "wavelength", "used"))
     curve = np.polyfit(x, wave, min(np.unique(x).size - 1, 3))
     step = np.abs(np.polyval(np.polyder(curve), x))
-    left, error = found["residual"].values / step, found["x_err"].values
+    left, error = lines["residual"].values / step, lines["x_err"].values
     rms = math.sqrt(float(np.add.reduce(left[used] ** 2)) / max(int(used.sum()), 1))
     marks: list[Mark] = [Span(-rms, rms, "y", "scatter", f"rms {rms:.3f} pixel")]
+    seen = {name: used & is_own for name, is_own in own.items()}
     marks += [
-        Points(x[own], left[own], role, error=error[own])
-        for name, role in roles.items()
-        if (own := used & (whose == name)).any()
+        Points(x[own], left[own], roles[name], error=error[own])
+        for name, own in seen.items()
+        if own.any()
     ]
-    if not mine.any():  # of the user: no lamp has its name
+    if not any(own.any() for own in seen.values()):  # of the user: no lamp has its name
         marks.append(Points(x[used], left[used], "series-0", error=error[used]))
     if (~used).any():
         marks.append(Points(x[~used], left[~used], "outlier", "not used"))
     marks.append(Level(0.0, "y", "trace"))
     widest = 1.2 * max(float(np.max(np.abs(left[used]) + error[used], initial=0.0)), 0.05)
-    below = Panel(
+    return Panel(
         axis,
         Axis("residual (pixel)", -widest, widest, n_ticks=4),
         tuple(marks),
         summary=f"Residuals of the lines, rms {rms:.3f} pixel",
     )
-    return Sheet(((above,), (below,)), (9, 5.5), title, heights=(2.4, 1))
+
+
+def lamp_lines(
+    lamp: xr.Dataset,
+    found: xr.Dataset,
+    named: xr.Dataset | None,
+    fitted: xr.Dataset | None = None,
+    picked: float | None = None,
+) -> tuple[Panel, Panel | None]:
+    """Describe a lamp with the lines found in it, and the residuals of those that are named.
+
+    Parameters
+    ----------
+    lamp : counts (x) of one lamp, adu.
+    found : `x` (line), of `find_lamp_lines`.
+    named : `x`, `wavelength` and `element` (line); None: no line is named.
+    fitted : `x`, `x_err`, `wavelength`, `residual` (Angstrom) and `used` (line) of a solution.
+    picked : x of the line that is marked, pixel.
+    """
+    counts, x = lamp[COUNTS], found["x"].values
+    axis = Axis("column", *ends_of(lamp[X].values), n_ticks=8)
+    is_known = np.zeros(x.size, bool)
+    marks: list[Mark] = [Curve(lamp[X].values, counts.values, "arc", "arc")]
+    if named is not None:
+        near = float(found.attrs["fwhm"])
+        away = np.abs(x[:, np.newaxis] - named["x"].values)
+        is_known = away.min(axis=1, initial=np.inf) < near
+        names = _names_with_room(named, counts, axis)
+        marks.append(Strokes(named["x"].values, "line", "named lines", _LINES_HEIGHT, names))
+    if not is_known.all():
+        label = "lines without a name"
+        marks.append(Strokes(x[~is_known], "outlier", label, _LINES_HEIGHT))
+    if picked is not None:
+        marks.append(Level(picked, "x", "threshold"))
+    above = Panel(axis, _arc_axis(counts.values, units_of(lamp, COUNTS)), tuple(marks))
+    if fitted is None or np.unique(fitted["x"].values).size < 2:
+        return above, None
+    return above, _residual_panel(axis, fitted, {}, {})
 
 
 def _arc_axis(counts: Values, unit: str) -> Axis:

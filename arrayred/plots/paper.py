@@ -435,11 +435,14 @@ def png(figure: Figure, *, dpi: float = DPI) -> bytes:
 def drawn_png(sheet: Sheet) -> bytes:
     """Return a figure, drawn for this alone, as PNG bytes.
 
-    Its images are let go at once: axes are a ring of references, which would hold 20 MiB.
+    Its images are let go at once: axes are a ring of references, which would hold 20 MiB. Clearing
+    the figure would also make new axes of the old ones, which takes 5 % of the time.
     """
     figure = draw(sheet)
     content = png(figure)
-    figure.clear()
+    for axes in figure.axes:
+        for image in list(axes.images):
+            image.remove()
     return content
 
 

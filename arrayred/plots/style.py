@@ -53,7 +53,7 @@ def flag_role(bit: int) -> str:
 COLOURS: dict[str, str] = {
     "flux": VERMILION, "noise": GREY, "aperture": VERMILION, "sky": SKY_BLUE, "other": GREY,
     "means": GREY, "threshold": BLACK, "median": BLACK, "scatter": GREY, "outlier": VERMILION,
-    "trace": VERMILION, "edge": GREY, "cut": VERMILION, "line": BLACK,
+    "trace": VERMILION, "edge": GREY, "cut": GREEN, "line": BLACK,
     "bias": GREY, "dark": BLACK, "flat": ORANGE, "arc": PURPLE, "light": BLUE, "unknown": VERMILION,
     **{f"series-{i}": colour for i, colour in enumerate(SERIES)},
     **{flag_role(bit): colour for bit, colour in FLAG_COLOURS.items()},

@@ -551,14 +551,16 @@ def compare_frames(scene: ComparisonInput, n_sigma: float) -> FrameComparison:
     )
     found = merge_outliers(_outliers_of_frames(scene, n_sigma, planes))
     searched = planes.is_lit | planes.stands_out
-    outliers, _ = _with_neighbours(scene, found, searched)
+    outliers, _ = _by_pixel(merge_outliers(_with_neighbours(scene, found, searched)))
     beside = grid.holding(grid.around(np.unique(outliers.where).astype(np.intp)))
     further = beside[planes.may_shine[beside] & ~searched[beside]]
     searched[beside] = True
     more = _outliers_in_tiles(scene, further, n_sigma)
     again = _outliers_in_tiles(scene, beside[planes.is_lit[beside]], n_sigma, outliers)
     found += merge_outliers(chain(more, again))
-    outliers, above = _with_neighbours(scene, found, searched)
+    hits = merge_outliers(_with_neighbours(scene, found, searched))
+    del found, outliers, again  # as large as all that follows
+    outliers, above = _by_pixel(hits)
     values = above + planes.common.flat[outliers.where]
     return FrameComparison(outliers, values, planes.mean, planes.may_shine)
 
@@ -643,7 +645,7 @@ def _outliers_without_light(
             noise,
             tiles(more)[at, first],
             tiles(found.reference)[at, first],
-            (tiles(mean_sky)[first], tiles(n_alike)[first]),
+            (tiles(mean_sky)[first], tiles(n_alike)[first] * tiles(found.present)[at, first]),
             n_frames,
         )
         i, x = np.nonzero((excess > _NEIGHBOUR_SIGMA) & grid.own(tile))
@@ -845,8 +847,8 @@ def _struck_values(scene: ComparisonInput, where: Indices, hits: PixelOutliers) 
 
 def _with_neighbours(
     scene: ComparisonInput, found: Sequence[OutlierRecords], searched: Flags
-) -> tuple[PixelOutliers, Values]:
-    """Return the hits with their neighbours, without guiding shifts, and their excess, adu.
+) -> Iterator[OutlierRecords]:
+    """Yield the hits of each frame with their neighbours, without guiding shifts, by pixel.
 
     Parameters
     ----------
@@ -856,7 +858,6 @@ def _with_neighbours(
     grid, n_frames = scene.grid, scene.lights.sizes[FRAME]
     near = Neighbours(grid)
     stops = [np.cumsum(np.bincount(block["frame"], minlength=n_frames)) for block in found]
-    kept: list[OutlierRecords] = []
     for frame in range(n_frames):
         own = _each_once(
             block[stop[frame - 1] if frame else 0 : stop[frame]]
@@ -869,11 +870,18 @@ def _with_neighbours(
             where = own["where"].astype(np.intp)
             seen = partial(_light_seen, scene, frame)
             moved = guiding_shift_pixels(where, own["above"], seen, near)
-            kept.append(own[~np.isin(where, moved) & ~moved_star_pixels(where, grid)])
-    hits = np.concatenate([np.empty(0, OUTLIER_DTYPE), *kept])
-    kept.clear()
-    order = np.lexsort((hits["frame"], hits["where"]))
-    return PixelOutliers(hits["frame"][order], hits["where"][order]), hits["above"][order]
+            yield own[~np.isin(where, moved) & ~moved_star_pixels(where, grid)]
+
+
+def _by_pixel(hits: list[OutlierRecords]) -> tuple[PixelOutliers, Values]:
+    """Return the hits of all frames by pixel and frame, and their excess, adu; empty the list."""
+    hits.append(np.empty(0, OUTLIER_DTYPE))
+    where, frame, above = (
+        np.concatenate([some[name] for some in hits]) for name in ("where", "frame", "above")
+    )
+    hits.clear()
+    order = np.argsort(where, kind="stable")
+    return PixelOutliers(frame[order], where[order]), above[order]
 
 
 def _light_seen(

@@ -2047,10 +2047,14 @@ def read_line_list(path: str | Path, n_pixels: int | None = None) -> xr.Dataset:
         names it); a pixel stands twice; the wavelengths are in nanometres or in vacuum, or neither
         rise nor fall steadily.
     """
+    path = Path(path)
+    return parse_line_list(read_text_file(path, "The list of lines"), path, n_pixels)
+
+
+def parse_line_list(text: str, path: Path, n_pixels: int | None = None) -> xr.Dataset:
+    """Return the lines of a text as `read_line_list` reads it from a file; errors name the path."""
     import xarray as xr
 
-    path = Path(path)
-    text = read_text_file(path, "The list of lines")
     rows: list[tuple[float, float, str, str]] = []
     numbers: list[int] = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -2084,6 +2088,61 @@ def read_line_list(path: str | Path, n_pixels: int | None = None) -> xr.Dataset:
             "source": ("line", np.array([row[3] for row in rows])),
         }
     )
+
+
+def line_list_text(lines: xr.Dataset) -> str:
+    """Return lines of a lamp as the text that `read_line_list` reads.
+
+    Parameters
+    ----------
+    lines : `x`, `wavelength` and `element` (line), as `read_line_list` returns them.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> columns = {"x": [23.41, 629.67], "wavelength": [4358.33, 4916.07], "element": ["Hg", ""]}
+    >>> print(line_list_text(xr.Dataset({name: ("line", v) for name, v in columns.items()})))
+    # x (pixel), wavelength in air (Angstrom), element
+    23.410  4358.33  Hg
+    629.670  4916.07
+    <BLANKLINE>
+    """
+    columns = (lines[name].values.tolist() for name in ("x", "wavelength", "element"))
+    rows = [
+        f"{x:.3f}  {round(wave, 4)!r}  {name}".rstrip()
+        for x, wave, name in zip(*columns, strict=True)
+    ]
+    return "\n".join(["# x (pixel), wavelength in air (Angstrom), element", *rows]) + "\n"
+
+
+class ListedLine(NamedTuple):
+    """A line of a list: wavelength in air, Angstrom, ion, and relative strength."""
+
+    wave: float
+    ion: str
+    strength: float
+
+
+def listed_lines(lamp: str, near: float | None = None, most: int = 15) -> list[ListedLine]:
+    """Return the lines of a lamp that are listed, in order of wavelength.
+
+    Parameters
+    ----------
+    lamp : its elements, such as "Ne+Ar".
+    near : a wavelength, Angstrom; None: the bright lines of the whole list are returned.
+    most : number of lines that are nearest to it.
+
+    Examples
+    --------
+    >>> [line[:2] for line in listed_lines("Ne", 5852.0, 2)]
+    [(5852.4877, 'NeI'), (5868.4164, 'NeI')]
+    """
+    atlas = _atlas_of(LAMPS[lamp])
+    chosen = np.flatnonzero(atlas.is_short)
+    if near is not None:
+        chosen = np.sort(np.argsort(np.abs(atlas.wave - near), kind="stable")[:most])
+    columns = (column[chosen].tolist() for column in (atlas.wave, atlas.ion, atlas.strength))
+    return [ListedLine(*line) for line in zip(*columns, strict=True)]
 
 
 def _row_of(

@@ -55,12 +55,12 @@ Lamps are simulated, and what is told of them is set beside the truth; the popul
 in [lamps.py](lamps.py)."""
 
 BESIDE = """All get the same lamps (`--rivals`). The others get the pixels of all lines that
-`find_lamp_lines` finds without a problem, and of the right gases the short lists by which arrayred
-identifies. Beyond these they get what they ask for, and without which they find nothing: specreduce
-the true wavelength in the middle within 50 Angstrom, and the mean dispersion within 3 %; RASCAL the
-true wavelengths of both ends within 100 Angstrom, and pixels in the order of rising wavelengths.
-All else is as they have it by default: who adapts their settings to each lamp may do better.
-Neither says that it does not know: a solution is accepted unless the program stops with an error.
+`find_lamp_lines` finds without a problem, in the order of rising wavelengths, and of the right
+gases the short lists by which arrayred identifies. Beyond these they get what they ask for, and
+without which they find nothing: specreduce the true wavelength in the middle within 50 Angstrom and
+the dispersion there within 3 %; RASCAL the true wavelengths of both ends within 100 Angstrom. All
+else is as they have it by default: who adapts their settings to each lamp may do better. Neither
+says that it does not know: a solution counts as accepted unless the program stops with an error.
 Wrong is told as above; for them between the outermost lines that they get, which are some more."""
 
 
@@ -221,6 +221,21 @@ def judge(lamp: Lamp, asked: str = "auto", *, with_hint: bool = False) -> dict[s
     }
 
 
+class Guess(NamedTuple):
+    """What other programs are given of a lamp, in the order of rising wavelengths.
+
+    Parameters
+    ----------
+    x : (line), pixel, of all lines without a problem.
+    listed : (line), Angstrom, of the short lists of its gases.
+    wavelength : (x), true, of which each program gets what it asks for.
+    """
+
+    x: Values
+    listed: Values
+    wavelength: Values
+
+
 def judge_rival(solve: Callable[[Guess], Callable[[Values], Values]], lamp: Lamp) -> dict[str, Any]:
     """Return what another program makes of a lamp, given what it asks for."""
     import warnings
@@ -230,73 +245,59 @@ def judge_rival(solve: Callable[[Guess], Callable[[Values], Values]], lamp: Lamp
     if found["lines"] < LEAST_LINES:
         return found
     atlas = _atlas_of(LAMPS[lamp.name])
-    x = lines.x.values[lines.problem.values == ""]
-    guess = Guess(x, atlas.wave[atlas.is_short], lamp.wavelength[[0, -1]], lamp.wavelength.size)
+    x, wavelength = lines.x.values[lines.problem.values == ""], lamp.wavelength
+    if wavelength[0] > wavelength[-1]:
+        x, wavelength = np.sort(wavelength.size + 1 - x), wavelength[::-1]
     began = process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            wavelength = solve(guess)
+            solution = solve(Guess(x, atlas.wave[atlas.is_short], wavelength))
         except Exception as error:  # of any kind: it is what the program says
             return found | {"why": repr(error)[:160], "s": process_time() - began}
-    pixel = lamp.arc.x.values
+    pixel = lamp.arc.x.values.astype(np.float64)
     covered = (pixel >= x.min()) & (pixel <= x.max())
-    slope = np.abs(np.gradient(lamp.wavelength))
-    off = np.abs(wavelength(pixel) - lamp.wavelength)[covered] / slope[covered]
-    return found | {"accepted": True, "off": float(off.max()), "s": process_time() - began}
-
-
-class Guess(NamedTuple):
-    """What other programs are given of a lamp.
-
-    Parameters
-    ----------
-    x : (line), pixel, of all lines without a problem.
-    listed : (line), Angstrom, of the short lists of its gases.
-    ends : true wavelengths of the first and last pixel.
-    n : number of pixels.
-    """
-
-    x: Values
-    listed: Values
-    ends: Values
-    n: int
+    off = np.abs(solution(pixel) - wavelength) / np.gradient(wavelength)
+    return found | {
+        "accepted": True,
+        "off": float(off[covered].max()),
+        "s": process_time() - began,
+    }
 
 
 def with_specreduce(guess: Guess) -> Callable[[Values], Values]:
-    """Return the solution of specreduce, told the middle +- 50 Angstrom and the step +- 3 %."""
+    """Return the solution of specreduce, told the middle +- 50 Angstrom and its step +- 3 %."""
     import astropy.units as u
     from specreduce.wavecal1d import WavelengthCalibration1D
 
-    middle, step = guess.ends.mean(), (guess.ends[1] - guess.ends[0]) / (guess.n - 1)
+    n = guess.wavelength.size
+    middle, step = guess.wavelength[n // 2], np.gradient(guess.wavelength)[n // 2]
     tool = WavelengthCalibration1D(
         obs_lines=guess.x,
         line_lists=[guess.listed],
         unit=u.AA,
-        ref_pixel=(guess.n + 1) / 2,
-        pix_bounds=(1, guess.n),
+        ref_pixel=n // 2 + 1,
+        pix_bounds=(1, n),
     )
-    low, high = sorted((0.97 * step, 1.03 * step))
-    solution = tool.fit_dispersion((middle - 50, middle + 50), (low, high))
+    solution = tool.fit_dispersion((middle - 50, middle + 50), (0.97 * step, 1.03 * step))
     return lambda pixel: np.asarray(solution.p2w(pixel))
 
 
 def with_rascal(guess: Guess) -> Callable[[Values], Values]:
-    """Return the solution of RASCAL, told both ends +- 100 Angstrom; its wavelengths must rise."""
+    """Return the solution of RASCAL, told both ends +- 100 Angstrom."""
     from rascal.atlas import Atlas  # type: ignore[import-not-found]
     from rascal.calibrator import Calibrator  # type: ignore[import-not-found]
 
-    rises = guess.ends[1] > guess.ends[0]
-    low, high = np.sort(guess.ends)
-    tool = Calibrator(np.sort(guess.x if rises else guess.n + 1 - guess.x))
-    tool.set_calibrator_properties(num_pix=guess.n, seed=0, log_level="error")
+    low, high = guess.wavelength[[0, -1]]
+    tool = Calibrator(guess.x)
+    tool.set_calibrator_properties(num_pix=guess.wavelength.size, seed=0, log_level="error")
     tool.set_hough_properties(min_wavelength=low, max_wavelength=high, range_tolerance=100)
     atlas = Atlas(min_atlas_wavelength=low - 100, max_atlas_wavelength=high + 100)
     atlas.add_user_atlas(["lamp"] * guess.listed.size, guess.listed)
     tool.set_atlas(atlas)
     tool.do_hough_transform()
     coefficients = tool.fit(progress=False)[0]
-    return lambda pixel: tool.polyval(pixel if rises else guess.n + 1 - pixel, coefficients)
+    return lambda pixel: np.asarray(tool.polyval(pixel, coefficients))
 
 
 RIVALS = {"specreduce": with_specreduce, "rascal": with_rascal}

@@ -31,7 +31,7 @@ SPARED = {
     "accuracy.md": ["it takes minutes"],
     "comparison.md": ["it takes minutes", "it is a script", "it is a script"],
     "development.md": ["it takes minutes", "it is a drawing"],
-    "explorer.md": ["it waits for a browser"],
+    "explorer.md": ["it waits for a browser"] * 2,
     "many-nights.md": ["an example does it", "it needs an object store"],
     "promises.md": ["it takes minutes"],
     "speed.md": ["it takes minutes"],

@@ -55,6 +55,14 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def lamp_night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a night with a neon lamp before and after its star."""
+    folder = tmp_path_factory.mktemp("lamps") / "night"
+    write_frames(SimulatedNight(Detector(), n_arcs=2, n_biases=3, seed=7).frames(), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Return a browser, or skip."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

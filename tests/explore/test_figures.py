@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from bokeh.models import GlyphRenderer, LinearColorMapper
 
 from arrayred.explore import PALETTES, ImageView, PanelView, Window
-from arrayred.plots.figures import span_of
+from arrayred.plots.figures import extraction, span_of
 from arrayred.plots.panels import (
     Area,
     Axis,
@@ -23,6 +24,7 @@ from arrayred.plots.panels import (
     Strokes,
     time_axis,
 )
+from arrayred.plots.style import COLOURS
 
 ROWS_AND_SKY = span_of((10, 20), "y", "aperture"), span_of((30, 40), "y", "sky")
 Dragged = list[tuple[str, tuple[int, int]]]
@@ -145,3 +147,38 @@ def test_time_is_told_by_its_own_ticks() -> None:
     view.show(Panel(axis, Axis(), (Points(when, LINE[:2], "light"),)))
     assert view.figure.xaxis[0].ticker.ticks == [at for at, _ in axis.ticks or ()]
     assert "23:00" in view.figure.xaxis[0].major_label_overrides.values()
+
+
+def test_a_role_has_the_colour_that_it_has_in_all_figures(view: ImageView) -> None:
+    view.mark(ROWS_AND_SKY, is_turned=False)
+    assert band(view, "rows").line_color == COLOURS["aperture"] == COLOURS["flux"]
+    assert band(view, "sky").line_color == COLOURS["sky"]
+    x, one = np.arange(1, 5), np.ones(4)
+    columns = {"flux": one, "counts_mean": one, "counts_mean_sky_subtracted": one}
+    spectrum = xr.Dataset({n: ("x", v) for n, v in columns.items()}, {"x": x}, {"n_rows": 3})
+    shown = PanelView()
+    shown.show(extraction(spectrum))
+    colours = {drawn.source.name: drawn.glyphs[0].glyph.line_color for drawn in shown.drawn}
+    assert colours["extracted flux"] == COLOURS["flux"]
+    assert len({*colours.values(), COLOURS["sky"]}) == 4
+
+
+def test_figures_take_the_colour_of_the_page(view: ImageView) -> None:
+    for figure in (view.figure, view.row_cut.figure, PanelView().figure):
+        assert (figure.background_fill_color, figure.border_fill_color) == (None, None)
+
+
+def test_a_logarithmic_axis_is_drawn_on_a_linear_one_with_its_own_numbers() -> None:
+    axis = Axis("counts", -10.0, 1e5, "symlog", 100.0, ((0.0, "0"), (1e4, "10k")))
+    x, counts = np.arange(1, 4), np.array([0.0, 100.0, 1e5])
+    marks = Curve(x, counts, "arc"), Strokes(x, "line", "", 0.5, ("a", "b", "c"))
+    shown = PanelView(hover=True)
+    shown.show(Panel(Axis("column", 1.0, 3.0), axis, marks))
+    assert (shown.figure.y_range.start, shown.figure.y_range.end) == (0.0, 1.0)
+    curve, strokes = (drawn.source.data for drawn in shown.drawn)
+    np.testing.assert_allclose(curve["y"], axis.place(counts))
+    np.testing.assert_array_equal(curve["value"], counts)
+    assert (list(strokes["y"]), strokes["names"]) == ([0.5] * 3, ["a", "b", "c"])
+    (ticker,) = {tuple(a.ticker.ticks) for a in shown.figure.yaxis}
+    names = shown.figure.yaxis[0].major_label_overrides
+    assert [names[tick] for tick in ticker] == ["0", "10k"]

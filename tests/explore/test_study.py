@@ -153,7 +153,7 @@ def test_lines_of_a_spectrum_are_sums_over_its_rows_and_its_flux(model: Explorer
     np.testing.assert_allclose(lines["aperture sum"], band.sum(axis=0))
     sky = image[109:130].mean(axis=0) * 11
     np.testing.assert_allclose(lines["sky-subtracted sum"], band.sum(axis=0) - sky)
-    np.testing.assert_array_equal(lines["`reduce` extraction"], spectrum.flux)
+    np.testing.assert_array_equal(lines["extracted flux"], spectrum.flux)
 
 
 def test_the_published_night_shows_the_published_rows(barber: Path) -> None:

@@ -91,8 +91,9 @@ def test_exposures_that_differ_without_hits_are_left_alone() -> None:
     assert "cosmic rays: " in image.attrs["history"][-1]
 
 
-def test_a_dark_tile_in_which_frames_lack_pixels_is_not_taken_as_lit() -> None:
-    quiet = struck(Scene(n_hits=0, snr=10, seeing=3.0, seed=2))
+@pytest.mark.parametrize(("snr", "seed"), [(10, 2), (100, 1)])  # off the star, and on it
+def test_the_two_values_of_a_pixel_that_one_frame_lacks_are_no_hits(snr: float, seed: int) -> None:
+    quiet = struck(Scene(n_hits=0, snr=snr, seeing=3.0, seed=seed))
     pixels = quiet.lights.counts.values.astype(np.float32)
     pixels[np.random.default_rng(4).random(pixels.shape) < 0.05] = np.nan
     lights = quiet.lights.assign(counts=quiet.lights.counts.copy(data=pixels))
