@@ -77,7 +77,7 @@ def changed(raw: bytes, rng: random.Random) -> tuple[bytes, str]:
     """Return a file with one to three changes, and what they were."""
     done = []
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        change = rng.choice(_CHANGES)
+        change = rng.choice(_CHANGES if raw else [_longer])
         raw = change(raw, rng)
         done.append(change.__name__.strip("_"))
     return raw, " and ".join(done)
