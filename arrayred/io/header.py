@@ -2,14 +2,14 @@
 
 FITS Standard 4.0: 4.1, 4.2, 4.4, 7.3, appendix J; long strings on CONTINUE cards. Why not astropy:
 
-- ``import astropy.io.fits`` takes 0.4 s of processor since it takes numcodecs along, as long as all
-  of `arrayred combine` of 25 frames of 3 MB, and a sixth of a night of eight. Begun in a thread
+- ``import astropy.io.fits`` takes 0.4 s of processor time, because it imports numcodecs: as long as
+  `arrayred combine` of 25 frames of 3 MB, and a sixth of a night of eight. Started in a thread
   while frames are read, it still made that night slower by 0.6 s.
-- With extensions and tables written by astropy there were as many lines here, and an image with its
-  planes took three times as long and 20 MB more.
-- astropy 8.0 reads no text with characters outside ASCII, takes ``- 600`` and ``6 E 2`` for
-  numbers, parts a doubled quote between two CONTINUE cards, and rewrites cards of raw frames that
-  break the standard, which are copied here to the byte.
+- Writing extensions and tables with astropy needed as many lines here, and an image with its planes
+  took three times as long and 20 MB more.
+- astropy 8.0 rejects text with characters outside ASCII, accepts ``- 600`` and ``6 E 2`` as
+  numbers, splits a doubled quote between two CONTINUE cards, and rewrites cards of raw frames that
+  violate the standard, which are copied here to the byte.
 
 The tests compare every card, image and table that is read or written with astropy.
 """

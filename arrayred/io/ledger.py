@@ -1,11 +1,11 @@
 """Record what was made in an output folder, of what and how: `Ledger`, `verify_outputs`.
 
 All that is recorded of a night is one file, its manifest: what each master and target was made of
-(`Entry`), what the run found and did (the account of the report), what tells that nothing is left
-to do, and the stamps of files whose sha256 is known. Resuming, verifying, the report and the
+(`Entry`), what the run found and did (the account of the report), how to recognise that nothing is
+left to do, and the stamps of files whose sha256 is known. Resuming, verifying, the report and the
 summary read that file and no other.
 
-The manifest is published anew when a master or target is finished, after its products: a product
+The manifest is published again when a master or target is finished, after its products: a product
 without its entry does not count. An entry holds the key of the work (of its inputs' content, its
 settings, and the version of the algorithm) and each product's sha256; work is up to date if its key
 is the same and its products are intact. So a run that was killed anywhere resumes where it stopped,

@@ -1,15 +1,15 @@
-"""Put a frame together from several images of its file, or turn it: `with_all_images`, `turned`.
+"""Join the images of a file into one frame, or transpose a frame: `with_all_images`, `turned`.
 
 A detector read by several amplifiers, or several detectors, are often one image extension each.
 DETSEC (else CCDSEC) of each says which of the detector's pixels it holds, the first number of a
 pair being the end from which it was read; DATASEC where they lie in the image; BIASSEC where its
-overscan is (IRAF's mosaic conventions; NOAO, Gemini and Keck write them). The frame is put together
-if these sections agree with the images, lie apart from each other and fill a rectangle. Else only
-the first image is read, which `ImageHDU.warning` tells with the remedy.
+overscan is (IRAF's mosaic conventions; NOAO, Gemini and Keck write them). The images are joined if
+these sections agree with them, do not overlap and fill a rectangle. Otherwise only the first image
+is read, and `ImageHDU.warning` reports that with the remedy.
 
 The amplifiers differ in level and gain, and the frame would have a step between them: from each the
 level of its own overscan is subtracted row by row, and its counts are multiplied by its gain over
-that of the first. Of different read noises the frame has the root of the mean square.
+that of the first. Different read noises become their root mean square.
 """
 
 from __future__ import annotations

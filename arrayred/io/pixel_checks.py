@@ -1562,7 +1562,7 @@ def _with_overscan(group: Sequence[Frame]) -> Iterator[tuple[str, Frame]]:
     for frame in group:
         if columns is not None and trim is not None:
             overscan = Section(columns, trim.rows)
-            told = f"overscan {overscan}, found from the pixels: it receives no light"
+            told = f"overscan {overscan}, found from the pixels: no signal there"
             verdicts = (*frame.verdicts, PixelDecision("header", told))
             frame = replace(frame, sections=Sections(overscan, trim), verdicts=verdicts)
         yield frame.label, frame

@@ -1,4 +1,4 @@
-"""Say what the extensions beside an image mean: masks, flags and noise of its pixels.
+"""Interpret the extensions of an image: masks, flags and noise of its pixels.
 
 An extension of one of these names belongs to the image before it, and is not a frame. Its meaning
 is decided here alone:

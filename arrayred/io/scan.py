@@ -3,8 +3,8 @@
 Headers are read in blocks of 2880 bytes up to END, never a pixel; a file's size is compared with
 the size its header states, so that a truncated frame is found before anything is computed. The
 image is the first HDU that holds one, or the one that is asked for; the cards of the primary header
-follow its own. Further images of the file are `ImageHDU.further`: a frame is never a part of its
-file without a word (`io.mosaic`). Masks, flags and noise of an image are its `ImageHDU.planes`
+follow its own. Further images of the file are `ImageHDU.further`: a part of a file is never used
+silently as the frame (`io.mosaic`). Masks, flags and noise of an image are its `ImageHDU.planes`
 (`io.planes`).
 
 Compressed files are recognised by their first bytes, whatever their names; only headers are

@@ -718,10 +718,10 @@ class Lamp:
         if math.isnan(self.minutes):
             return f"{self.name}, at an unknown time"
         if self.minutes == 0:
-            return f"{self.name} between its frames"
+            return f"{self.name}, between its frames"
         apart = abs(self.minutes)
         time = f"{apart:.0f} min" if apart < _LONGEST_IN_MINUTES else f"{apart / 60:.1f} h"
-        return f"{self.name} {time} {'before' if self.minutes < 0 else 'after'}"
+        return f"{self.name}, {time} {'before' if self.minutes < 0 else 'after'}"
 
     @property
     def slew(self) -> str:

@@ -348,7 +348,8 @@ def ticks(axis: Axis) -> Sequence[tuple[float, str]]:
     step = _round_step((high - low) / max(axis.n_ticks, 1))
     if axis.kind == "integer":
         step = max(step, 1.0)
-    values = [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    multiples = range(math.ceil(low / step), math.floor(high / step) + 1)
+    values = list(dict.fromkeys(i * step for i in multiples))  # equal where floats are as coarse
     return list(zip(values, _named(values, step), strict=True))
 
 

@@ -4,14 +4,14 @@ Between ordinary light frames a star drifts by a fraction of its width: their me
 flux, and its profile is measured from that mean. Where it moves by more than a third of its FWHM,
 on purpose (a nod) or not, the mean holds a part of the flux in each place: half of it for a nod of
 two positions. Then the calibrated frames are moved by whole pixels, so that no noise is shared
-between pixels, and combined anew (`align_frames`, `combine_aligned`). Across a leaning slit the
-light moves along the columns as well; that shift is measured from the spectra, as is a drift along
-the dispersion (`spectral_shifts`), and a frame moved by it is interpolated.
+between pixels, and combined anew (`align_frames`, `combine_aligned`). In a tilted slit the
+spectrum shifts along the columns as well; that shift is measured from the spectra, as is a drift
+along the dispersion (`spectral_shifts`), and the frame is interpolated by it.
 
 Two stars observed under one name look like a nod too. Their spectra differ (`other_stars`).
 
-Cost: an ordinary night pays for the rows about its star, read once more; only where these show a
-motion, or lack the star in a frame, is the whole slit looked at.
+Cost: on an ordinary night the rows about the star are read once more; the whole slit is examined
+only if these show a motion, or a frame lacks the star.
 """
 
 from __future__ import annotations

@@ -6,15 +6,15 @@ medians of the sides, and a row whose mean deviates from those of the other rows
 nearby spectrum or a hot row does. Clipping at four rejects 0.006 % of good pixels, and shifts the
 mean by less than 0.01 of a pixel's standard deviation even at ten photons per pixel. The estimated
 noise of each *pixel* cannot be used: it follows the pixel's own counts, so low values would be
-rejected sooner than high ones. Sky lines that lean are followed (`lean_of_lines`).
+rejected sooner than high ones. Tilted sky lines are followed (`lean_of_lines`).
 
 Medians are taken from columns sorted in contiguous memory: 0.8 ms for 100 rows of 1536 columns,
 where `np.median` takes 3.5.
 
 `subtract_sky` subtracts the band of the published procedure: as many rows as the spectrum has,
-beginning `offset` rows above its last row. Off the image the procedure would silently subtract part
-of a sky, or none; here the band below is used instead, or nothing is subtracted and an error gives
-the reason (`why_no_band` returns it beforehand).
+beginning `offset` rows above its last row. If the band is outside the image, the procedure would
+silently subtract part of a sky, or none; here the band below is used instead, or nothing is
+subtracted and an error gives the reason (`why_no_band` returns it beforehand).
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
-"""Measure where the lines of sky, air and star lie beside the place where the lamp puts them.
+"""Measure the shift of sky, atmospheric and stellar lines from the lamp's wavelengths.
 
-A lamp is not the star: its light fills the slit and takes another way, the instrument bends between
-the two exposures, and a star beside the middle of the slit shifts all of its lines.
+The wavelengths of a lamp are not those of the star: the lamp fills the slit and takes another path,
+the instrument flexes between the two exposures, and a star off the centre of the slit shifts all of
+its lines.
 `measure_zero_point` finds the shift, in pixels: above 0, lines lie at higher x than the solution of
 the lamp says.
 
-- Sky lines fill the slit as the lamp does: they show how the instrument bent.
-- The oxygen of the air (the B band, 6867 to 6944 Angstrom) is in the light of the star: it shows
-  the place of the star in the slit as well. Its lines are computed from the constants of both
-  states (Babcock & Herzberg 1948, ApJ 108, 167; Rouille et al. 1992, J. Mol. Spectrosc. 154, 372),
-  which agree with the lines of the solar spectrum (Moore, Minnaert & Houtgast 1966, NBS Monograph
-  61) to 0.02 Angstrom.
+- Sky lines fill the slit as the lamp does: they show the flexure.
+- The oxygen lines of the atmosphere (B band, 6867 to 6944 Angstrom) are in the spectrum of the
+  star: they also show the position of the star in the slit. Its lines are computed from the
+  constants of both states (Babcock & Herzberg 1948, ApJ 108, 167; Rouille et al. 1992, J. Mol.
+  Spectrosc. 154, 372), which agree with the lines of the solar spectrum (Moore, Minnaert & Houtgast
+  1966, NBS Monograph 61) to 0.02 Angstrom.
 - A star of known velocity shows it by the absorption lines of hydrogen.
 """
 

@@ -124,6 +124,7 @@ def test_dots_leave_out_what_is_unknown() -> None:
 
 
 @given(st.floats(-1e12, 1e12), st.floats(1e-6, 1e12))
+@example(3602879702.203125, 1e-06)
 def test_ticks_are_few_round_and_within(low: float, width: float) -> None:
     axis = Axis("", *ends_of([low, low + width]))
     ticks = charts.ticks(axis)
