@@ -1496,7 +1496,11 @@ class ReadOptions:
 
 
 def _preload_modules() -> None:
-    """Import xarray and dask here: one second, reported as its own stage and not as reading."""
+    """Import xarray and dask here: one second, reported as its own stage and not as reading.
+
+    In a thread beside the scan of headers a night took 1.49 s instead of 1.33, and 1.35 s of the
+    processor instead of 1.24: imports hold the interpreter.
+    """
     if "dask.array" not in sys.modules:
         with stage("load xarray and dask"):
             for name in ("xarray", "dask.array"):
