@@ -230,7 +230,7 @@ def test_chosen_rows_are_saved_and_reduced_with(
     seen.shows("rows 81:89")
     seen.page.get_by_role("button", name="Reduce").click()
     seen.shows("Exit code 2.")
-    seen.shows("Use --overwrite to replace it")
+    seen.shows("Use --overwrite to replace")
     seen.page.get_by_text("Overwrite", exact=True).click()
     seen.page.get_by_role("button", name="Reduce").click()
     seen.shows(f"Reduced into {out}")
