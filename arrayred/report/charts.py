@@ -349,7 +349,10 @@ def ticks(axis: Axis) -> Sequence[tuple[float, str]]:
     if axis.kind == "integer":
         step = max(step, 1.0)
     multiples = range(math.ceil(low / step), math.floor(high / step) + 1)
-    values = list(dict.fromkeys(i * step for i in multiples))  # equal where floats are as coarse
+    # Where the axis is as narrow as the steps of floats, multiples are equal, or lie outside.
+    slack = 1e-9 * (high - low)
+    distinct = dict.fromkeys(i * step for i in multiples)
+    values = [value for value in distinct if low - slack <= value <= high + slack]
     return list(zip(values, _named(values, step), strict=True))
 
 
