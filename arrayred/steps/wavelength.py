@@ -694,10 +694,7 @@ def _find_peaks(light: Values, noise: Values, fwhm: float, model: Values) -> Val
     reach = max(int(np.ceil(1.5 * fwhm)), 2)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     left = light - model
-    # The continuum is what lies between the lines: a Gaussian leaves some light of a real line.
-    dark = np.flatnonzero(model < noise)
-    between = np.interp(np.arange(left.size), dark, left[dark]) if dark.size else left
-    left = left - _baseline(between, max(int(12 * fwhm) // 2 * 2 + 1, 31))
+    left = left - _baseline(left, max(int(12 * fwhm) // 2 * 2 + 1, 31))
     if model.any():
         kernel = kernel - np.add.reduce(kernel) / kernel.size
     padded = np.pad(left, reach, mode="edge")
