@@ -371,6 +371,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
     solved = [r for r in lamps if r["accepted"]]
     missed = [f"- {r['name']}, {r['lines']} lines: {r['why']}" for r in lamps if not r["accepted"]]
     ours = [r for r in rows if r["kind"] not in RIVALS]
+    ours += [r | r["hinted"] for r in rows if "hinted" in r]
     wrong = [f"- {r}" for r in ours if r["accepted"] and not r.get("off", np.inf) <= 1]
     head = ["lamps", "n", "accepted", "wrong", "s: median", "s: most"]
     seeds = sorted({r["seed"] for r in rows})
