@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -63,6 +63,7 @@ _MISSING_LIGHT = 0.6
 _N_BLOCKS = 16
 _SAMPLED_ROWS = 4
 _SKY_ROWS = 12
+_BYTES_AT_ONCE = 16 << 20
 _BACKGROUND_ROWS = 32
 _LEAST_SIGNIFICANCE = 8.0
 _SMALLEST_SHIFT = 0.1
@@ -223,9 +224,16 @@ def light_about(
     window = slice(int(place.min()), int(place.max()) + 1)
     place -= window.start
 
-    def cut(ds: xr.Dataset, name: str) -> NDArray[Any]:
-        values = ds[name].isel({across: window}).values
+    def cut(ds: xr.Dataset, name: str, **frames: slice) -> NDArray[Any]:
+        values = ds[name].isel({across: window, **frames}).values
         return np.swapaxes(values, -1, -2) if upright else values
+
+    of_frame = (window.stop - window.start) * center.size * lights[COUNTS].dtype.itemsize
+    step = max(_BYTES_AT_ONCE // of_frame, 1)
+    starts = range(0, lights.sizes[FRAME], step)
+    frames = chain.from_iterable(
+        cut(lights, COUNTS, **{FRAME: slice(first, first + step)}) for first in starts
+    )
 
     usable = on_image
     if DQ in image:
@@ -234,7 +242,7 @@ def light_about(
     below, star, above = slice(0, _SKY_ROWS), slice(_SKY_ROWS, -_SKY_ROWS), slice(-_SKY_ROWS, None)
     where = place * center.size + column
     profiles, stars, skies = [], [], []
-    for frame in cut(lights, COUNTS):
+    for frame in frames:
         values = np.subtract(np.take(frame, where), dark, dtype=np.float64)
         good = usable & np.isfinite(values)
         values[~good] = 0.0
