@@ -645,7 +645,9 @@ def _measure_lines(arc: _Arc) -> tuple[_Lines, float]:
         more = more[apart > 0.8 * fwhm]
         if not more.size or peaks.size + more.size > _MOST_LINES:
             break
-        peaks = np.sort(np.concatenate([parameters[:, 1], more]))
+        found = parameters[:, 1]  # one that left the image in its fit is no line
+        found = found[(found > -0.5) & (found < light.size - 0.5)]
+        peaks = np.sort(np.concatenate([found, more]))
     else:
         parameters, errors, chi2 = _fit_lines(arc._replace(flux=light), peaks, fwhm)
     return _judge_lines(arc, parameters, errors, chi2, fwhm), fwhm

@@ -77,8 +77,8 @@ def test_two_lines_named_by_hand_suggest_the_others(found: LampLines) -> None:
 
 
 def test_a_listed_wavelength_brings_its_ion(found: LampLines) -> None:
-    named = found.with_name(100.0, "6143.0626").name_of(100.0)
-    assert named == (6143.0626, "NeI")
+    lines = replace(found, named=None).with_name(100.0, "6143.0626")
+    assert lines.name_of(100.0) == (6143.0626, "NeI")
 
 
 @pytest.mark.parametrize("text", ["", "blue", "nan", "-5"])

@@ -95,6 +95,11 @@ def test_a_cosmic_ray_is_no_line() -> None:
     assert found.sizes["line"] - np.count_nonzero(near) == 4
 
 
+def test_a_line_that_leaves_the_image_while_it_is_fitted_is_none() -> None:
+    arc = simulate(51019, "flat").arc
+    assert 0 <= ar.find_lamp_lines(arc).x.values.max() <= arc.x.values.max()
+
+
 def test_noise_has_no_lines_and_an_arc_of_nothing_is_refused() -> None:
     rng = np.random.default_rng(1)
     flat = xr.Dataset({"flux": ("x", rng.normal(0, 1, 3000)), "variance": ("x", np.ones(3000))})
