@@ -1399,10 +1399,14 @@ def sample_pixels(cube: xr.Dataset, n_pixels: int = _SAMPLE_PIXELS) -> NDArray[A
     """
     counts = cube[COUNTS]
     rows = sample_rows(counts.sizes[Y], counts.sizes[X], n_pixels)
-    pixels = counts.data if isinstance(counts.data, np.ndarray) else None
-    if pixels is not None:
-        return np.concatenate([pixels[..., part, :] for part in rows], axis=-2)
-    return np.concatenate([counts.isel({Y: part}).values for part in rows], axis=-2)
+    n_rows = sum(part.stop - part.start for part in rows)
+    sample = np.empty((*counts.shape[:-2], n_rows, counts.sizes[X]), counts.dtype)
+    first = 0
+    for part in rows:  # a list of the stripes would be held beside their sum
+        stop = first + part.stop - part.start
+        sample[..., first:stop, :] = counts[..., part, :].values
+        first = stop
+    return sample
 
 
 def pixels_at(cube: xr.Dataset, where: NDArray[np.intp]) -> NDArray[Any]:

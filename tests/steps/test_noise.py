@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import arrayred as ar
 from arrayred.kernels import clipped_std, median_factor
 from arrayred.model import NO_DATA
 from arrayred.steps import variance_factor
+from arrayred.steps.noise import sample_pixels
 from tests.steps import Array, cube_of
 
 GAIN, READ = 1.5, 12.0
@@ -259,3 +261,13 @@ def test_a_mean_without_extremes_scatters_as_its_variance_says(low: int, high: i
     image = ar.combine(lights, "minmax", minus=master, low=low, high=high)
     found = pulls(ar.estimate_noise(image, lights, minus=master), 2000 / GAIN)
     assert abs(found.std() - 1) < 0.02
+
+
+def test_a_sample_of_pixels_takes_hardly_more_memory_than_it_holds() -> None:
+    cube = cube_of(np.zeros((40, 640, 500), np.uint16))
+    tracemalloc.start()
+    sample = sample_pixels(cube, 64 * 500)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sample.shape == (40, 64, 500)
+    assert peak < 1.2 * sample.nbytes
