@@ -192,7 +192,8 @@ def _serve() -> None:
     if sys.platform != "win32":
         import resource
 
-        limit = _CHILD_BYTES
+        own = resource.getrlimit(resource.RLIMIT_AS)[1]  # it cannot be raised
+        limit = _CHILD_BYTES if own == resource.RLIM_INFINITY else min(_CHILD_BYTES, own)
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     for line in sys.stdin:
         path, hdu, target = json.loads(line)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +106,19 @@ def test_packed_frames_of_other_shapes_are_refused_by_name(folder: Path) -> None
     fits.PrimaryHDU(np.zeros((4, 4), "u2")).writeto(folder / "odd.fit")
     with pytest.raises(MismatchError, match=r"odd\.fit"):
         ar.open_frames(folder, chunks="auto")
+
+
+def test_a_limit_of_the_user_on_memory_is_kept_by_the_decoder(tmp_path: Path) -> None:
+    counts = np.arange(64 * 96, dtype=np.int16).reshape(64, 96)
+    path = tmp_path / "x.fits.fz"
+    hdus = [fits.PrimaryHDU(), fits.CompImageHDU(counts, compression_type="RICE_1")]
+    fits.HDUList(hdus).writeto(path)
+    code = (
+        "import resource, sys; limit = 1_500_000_000\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
+        "import arrayred as ar; print(int(ar.open_frames([sys.argv[1]]).counts.values.sum()))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=False
+    )
+    assert (told.stdout, told.returncode) == (f"{counts.sum(dtype=int)}\n", 0), told.stderr
