@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import stat
+import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -111,7 +112,7 @@ def build_cache(
     Raises
     ------
     UsageError
-        The folder exists already.
+        The folder exists already, or Python runs without assertions.
     FrameError
         A frame cannot be read, or not be stored without loss.
     StorageError
@@ -120,6 +121,12 @@ def build_cache(
     if os.path.lexists(place) and not overwrite:
         raise UsageError(
             "The path already exists", path=place, hint="Use --overwrite to replace it."
+        )
+    if sys.flags.optimize:
+        raise UsageError(
+            "Python runs without assertions, and zarr does some of its work in them",
+            path=place,
+            hint="Unset PYTHONOPTIMIZE, or leave out -O.",
         )
     plain = sum(frame.image.source.n_bytes for frames in night.groups.values() for frame in frames)
     require_room(place.parent, plain // _AT_BEST, "the cache needs")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from astropy.io import fits
 
 import arrayred as ar
 from arrayred.errors import StorageError
@@ -66,3 +69,14 @@ def test_a_file_size_limit_of_the_system_leaves_no_cache(frames: Path, tmp_path:
     assert f"{place}: The cache cannot be written (File too large)" in said
     assert list(tmp_path.iterdir()) == []
     assert len(ar.open_night(cached(frames, place)).frames) == 4
+
+
+def test_without_assertions_no_cache_is_written_since_zarr_works_in_them(tmp_path: Path) -> None:
+    header = fits.Header({"IMAGETYP": "Light Frame", "EXPTIME": 600.0, "OBJECT": "Vega"})
+    (night := tmp_path / "night").mkdir()
+    fits.PrimaryHDU(np.ones((16, 16), np.uint16), header).writeto(night / "x.fits")
+    command = [sys.executable, "-O", "-m", "arrayred", "cache", night, "--to", tmp_path / "c"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert told.returncode == 2
+    assert "Unset PYTHONOPTIMIZE" in told.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["night"]
