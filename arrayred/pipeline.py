@@ -102,6 +102,7 @@ from arrayred.steps.cosmic import (
     find_cosmic_rays,
     find_frame_planes,
     grid_of,
+    replace_hit_columns,
     with_frame_planes,
     without_hits,
 )
@@ -112,7 +113,6 @@ from arrayred.steps.extract import (
     extract_lamp,
     moved_rows,
     part_neighbours,
-    replace_hit_columns,
     row_attrs,
     sky_along,
 )

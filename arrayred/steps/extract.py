@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from arrayred.errors import UsageError
 from arrayred.kernels.noise import common_slope, finite_median, finite_medians
-from arrayred.kernels.reject import PixelNoise, compare_tiles, mean_without
 from arrayred.kernels.rows import bright_runs, sum_of_rows
 from arrayred.model import (
     BAD_PIXEL,
@@ -428,11 +427,6 @@ _STEADY_ROUNDS = 2
 """Iterations of variance and flux in a column that lost a pixel."""
 _REJECTION_SIGMA = 5.0
 """Standard deviations from the model beyond which a pixel is rejected."""
-_REJECTION_SIGMA_OF_TWO = 8.0
-"""The same between two frames: the lower of two values is lower by the noise of both."""
-_HIT_COLUMN_SIGMA = 3.0
-"""Standard deviations above the mean of the frames beyond which the flux of their average holds a
-cosmic ray: without one the two differ by 0.3."""
 _MODEL_ERROR, _PEAK_ERROR = 0.05, 0.01
 """Allowed error of the model, as a fraction of itself and of the column's brightest pixel: lines
 are tilted."""
@@ -1880,72 +1874,6 @@ def extract_frames(
         what = "1 frame is" if lost == 1 else f"{lost} frames are"
         frames = add_remark(frames, f"{what} too faint to trace; common trace used")
     return frames
-
-
-def replace_hit_columns(spectrum: xr.Dataset, frames: xr.Dataset) -> xr.Dataset:
-    """Return a spectrum with the mean flux of its frames where cosmic rays are left in their image.
-
-    The spectra of the frames are compared like their pixels (`kernels.reject.compare_tiles`), with
-    one slow scale along all of a spectrum, and the values that are too high are left out.
-
-    Parameters
-    ----------
-    spectrum : `flux`, `variance` and `dq` (x), of the average of the frames.
-    frames : `flux`, `variance` and `dq` (frame, x), two frames at least; values with
-        a flag are not used.
-
-    Returns
-    -------
-    spectrum : where the flux without a flag is more than 3 standard deviations above the mean of
-        the frames it is replaced, and flagged as repaired; HISTORY tells the number of columns.
-
-    Examples
-    --------
-    >>> import xarray as xr
-    >>> flux = np.full((3, 50), 900.0)
-    >>> flux[1, 20] = 2400.0
-    >>> names = ("flux", "variance", "dq")
-    >>> planes = (flux, np.full((3, 50), 900.0), np.zeros((3, 50), np.uint8))
-    >>> frames = xr.Dataset({name: (("frame", "x"), a) for name, a in zip(names, planes)})
-    >>> average = frames.mean("frame").assign(dq=frames.dq[0])
-    >>> found = replace_hit_columns(average, frames)
-    >>> [round(float(found[name][20]), 1) for name in names]
-    [900.0, 1350.0, 16.0]
-    """
-    values = frames["flux"].values
-    there = np.isfinite(values) & (frames[DQ].values & SPOILT == 0)
-    values, variance = np.where(there, values, np.nan), np.where(there, frames[VARIANCE], np.inf)
-    nothing = np.zeros_like(values)
-    compared = compare_tiles(
-        values[:, np.newaxis],
-        nothing[:, np.newaxis],
-        PixelNoise(0.0, 0.0, 0.0),
-        variance[:, np.newaxis],
-    )
-    n_sigma = _REJECTION_SIGMA if len(values) > 2 else _REJECTION_SIGMA_OF_TWO
-    hit = compared.excess[:, 0] > n_sigma
-    mean = mean_without(values, nothing, compared.scale[:, 0], hit)
-    flux, flags = spectrum["flux"].values.copy(), spectrum[DQ].values.copy()
-    sound = (flags & ~np.uint8(REPAIRED) == 0) & np.isfinite(mean) & np.isfinite(flux)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean *= finite_median((flux / mean)[sound & (mean > 0)])
-    noise = spectrum[VARIANCE].values.copy()
-    high = sound & (flux - mean > _HIT_COLUMN_SIGMA * np.sqrt(noise))
-    if not high.any():
-        return spectrum
-    n_there = np.count_nonzero(there, axis=0)
-    n_left = np.count_nonzero(there & ~hit, axis=0)
-    flux[high], flags[high] = mean[high], flags[high] | np.uint8(REPAIRED)
-    noise[high] *= (n_there / np.maximum(n_left, 1))[high]
-    planes = {"flux": flux, VARIANCE: noise, DQ: flags}
-    spectrum = spectrum.assign(
-        {name: spectrum[name].copy(data=plane) for name, plane in planes.items()}
-    )
-    n = int(np.count_nonzero(high))
-    what = "1 column is" if n == 1 else f"{n} columns are"
-    return add_history(
-        spectrum, f"cosmic rays: the flux of {what} the mean of the spectra of single frames"
-    )
 
 
 def moved_rows(rows: Rows, by: int) -> Rows:
