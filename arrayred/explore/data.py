@@ -229,8 +229,14 @@ class ExplorerModel:
         NoSpectrumError, SkyBandError
             No spectrum is found, or there is no room for its sky.
         """
-        recipe = self._recipe(view)
-        return in_wanted_units(extract_spectrum(self.combined(view), recipe), recipe)
+        return in_wanted_units(self._extracted(view), self._recipe(view))
+
+    def _extracted(self, view: View) -> xr.Dataset:
+        """Return the same, in adu."""
+        key = "extracted", view.group, view.rows, view.sky_rows
+        return self._cache.get(
+            key, lambda: extract_spectrum(self.combined(view), self._recipe(view))
+        )
 
     def lamp_lines(self, view: View, lamp: str = "") -> LampLines:
         """Return the lines of a lamp of the target in view, through the aperture of its spectrum.
@@ -276,16 +282,16 @@ class ExplorerModel:
 
     def _arc(self, view: View, one: Target) -> xr.Dataset:
         """Return the lamps of a target (lamp, x), extracted as `reduce` does."""
-        spectrum = extract_spectrum(self.combined(view), one.recipe)
-        arc, why = pipeline.extract_lamps(one, self._masters, self._reading, spectrum)
+        arc, why = pipeline.extract_lamps(one, self._masters, self._reading, self._extracted(view))
         if arc is None:
             raise LampError(why[0], hint="See `arrayred inspect --plan`.")
         return arc
 
     def _identified(self, view: View, one: Target, arc: xr.Dataset) -> xr.Dataset:
         """Return the lines of the lamp of a target with most lines identified; or no lines."""
-        spectrum = extract_spectrum(self.combined(view), one.recipe)
-        _, lines, solved = pipeline.calibrate_wavelengths(one, self._masters, spectrum, arc)
+        _, lines, solved = pipeline.calibrate_wavelengths(
+            one, self._masters, self._extracted(view), arc
+        )
         if lines is None or solved is None:
             return xr.Dataset(coords={"line": []}, attrs={"lamp": ""})
         used = lines.isel(line=lines["used"].values)
