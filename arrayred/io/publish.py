@@ -232,7 +232,13 @@ def open_temporary(path: Path) -> tuple[int, Path]:
         | getattr(os, "O_NOFOLLOW", 0)
         | getattr(os, "O_BINARY", 0)
     )
-    return os.open(temporary, flags, 0o666), temporary
+    try:
+        return os.open(temporary, flags, 0o666), temporary
+    except OSError:  # not made, or not by us
+        raise
+    except BaseException:  # a signal that came while it was made
+        drop_temporary(temporary)
+        raise
 
 
 def sync_folder(folder: Path) -> None:

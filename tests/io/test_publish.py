@@ -121,6 +121,24 @@ def fails_to_publish(folder: Path) -> bool:
     return False
 
 
+def test_a_signal_while_a_temporary_is_made_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def interrupted(path: Any, flags: int, *mode: int) -> int:
+        handle = real(path, flags, *mode)
+        if flags & os.O_CREAT:
+            os.close(handle)
+            raise SystemExit(143)
+        return handle
+
+    monkeypatch.setattr(os, "open", interrupted)
+    with pytest.raises(SystemExit):
+        publish({tmp_path / "x.txt": b"1"}, overwrite=False)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_file_that_cannot_be_read_is_not_taken_for_other_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
