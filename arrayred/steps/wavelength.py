@@ -267,7 +267,8 @@ def fit_dispersion(
     Raises
     ------
     LampError
-        There are too few lines for the order, or the polynomial turns back among them.
+        There are too few lines for the order, they leave a gap in which nothing tells the
+        wavelengths, or the polynomial turns back among them.
     UsageError
         The order is none from 1 to 5, or the lines have no x and wavelength.
 
@@ -311,7 +312,10 @@ def fit_dispersion(
         labels = lines[shift_between].values
         moved = (labels != labels[:1]).astype(np.float64)
     fit = _fit_order(x, error, wave, why, moved, order, given=given, with_errors="x_err" in lines)
-    return _dispersion_of(fit, lines, x, error, wave)
+    found = _dispersion_of(fit, lines, x, error, wave)
+    if not given:
+        _require_no_gap(found, _detector_of(lines), x, error, fit.why)
+    return found
 
 
 class _Fit(NamedTuple):
@@ -502,6 +506,69 @@ def _dispersion_of(
         lamp=str(lines.attrs.get("lamp", "")),
         shift=fit.shift,
         lines=told,
+    )
+
+
+_MOST_CURVED, _MOST_CUBIC = 0.08, 0.005
+"""Terms of dispersions, as parts of the half range: what gratings and prisms have at most."""
+_LEAST_RMS = 0.05
+_MOST_UNSURE = 0.5
+"""Pixels; where wavelengths are known less well than so, a solution does not cover them."""
+
+
+def _foreseen(
+    u: Values, place: Values, sigma: Values, half: float, at: Values
+) -> tuple[Values, Values]:
+    """Return what lines foretell of others (other): their places, and how unsure these are, pixel.
+
+    The dispersion is a cubic, with terms as gratings and prisms have: what the lines do not tell
+    of it is unknown within those, whatever polynomial goes through the lines.
+
+    Parameters
+    ----------
+    u : (line), from -1 to 1 on the detector.
+    place, sigma : (line), wavelength over the dispersion, and its error, pixel.
+    half : of the detector, pixel.
+    at : (other), from -1 to 1.
+    """
+    weighted = np.polynomial.polynomial.polyvander(u, 3) / sigma[:, np.newaxis]
+    prior = np.diag([0.0, 0.0, (_MOST_CURVED * half) ** -2, (_MOST_CUBIC * half) ** -2])
+    covariance = np.linalg.inv(weighted.T @ weighted + prior)
+    basis = np.polynomial.polynomial.polyvander(at, 3)
+    # Places are large: about their middle, for the sake of the digits.
+    middle = float(np.add.reduce(place)) / place.size
+    terms = covariance @ (weighted.T @ ((place - middle) / sigma))
+    return middle + basis @ terms, np.sqrt(np.einsum("ai,ij,aj->a", basis, covariance, basis))
+
+
+def _require_no_gap(
+    found: Dispersion,
+    detector: tuple[float, float],
+    x: Values,
+    error: Values,
+    why: NDArray[np.str_],
+) -> None:
+    """Raise LampError where a solution covers a gap in which its lines do not tell wavelengths."""
+    middle, half = detector
+    lit = np.sort(x[why == ""])
+    u = (x[why == ""] - middle) / half
+    sigma = np.hypot(error[why == ""], max(found.rms_pixel, _LEAST_RMS))
+    places = np.concatenate([lit, (lit[1:] + lit[:-1]) / 2])
+    _, unsure = _foreseen(u, np.zeros(u.size), sigma, half, (places - middle) / half)
+    at_lines, between = unsure[: lit.size], unsure[lit.size :]
+    # Beyond what the lines beside a gap are in doubt themselves.
+    more = between**2 - np.maximum(at_lines[1:], at_lines[:-1]) ** 2
+    worst = int(np.argmax(more))
+    if more[worst] <= _MOST_UNSURE**2:
+        return
+    low, high = lit[worst], lit[worst + 1]
+    is_saturated = ((why == "saturated") & (x > low) & (x < high)).any()
+    raise LampError(
+        f"Between x = {low:.1f} and {high:.1f} no line can be used, and the others leave the "
+        f"wavelengths there unknown by {between[worst]:.1f} pixel",
+        hint="Use a shorter exposure of the lamp: lines there are saturated."
+        if is_saturated
+        else "Identify a line there yourself (--lines FILE), or use another lamp.",
     )
 
 
@@ -991,7 +1058,6 @@ def _features(elements: tuple[str, ...], number: int) -> _Features:
 _N_PAIRED = 6
 _N_JUDGED = 12
 _N_LINES = 45
-_MOST_CURVED = 0.08
 _FIRST_WAVE, _LAST_WAVE = 2900.0, 11000.0
 _LEAST_DISPERSION, _MOST_DISPERSION = 0.05, 15.0
 _MOST_RANK = 14
@@ -1001,8 +1067,6 @@ _KEPT_OF_PAIR, _KEPT_OF_ELEMENT = 400, 1500
 _LEAST_SCORE = 4.0
 _WORTH = 0.4
 _LEAST_LINES = 6
-_MOST_CUBIC = 0.005
-_LEAST_RMS = 0.05
 
 
 class _Effort(NamedTuple):
@@ -1084,6 +1148,15 @@ class _Evidence(NamedTuple):
     step: float
 
 
+def _detector_of(lines: xr.Dataset) -> tuple[float, float]:
+    """Return the middle of the detector along the dispersion, and half of its length, pixel."""
+    x = np.asarray(lines["x"].values, np.float64)
+    x = x[np.isfinite(x)]
+    first = float(lines.attrs.get("first_pixel", x.min(initial=1.0)))
+    last = float(lines.attrs.get("last_pixel", x.max(initial=2.0)))
+    return (first + last) / 2, max((last - first) / 2, 1.0)
+
+
 def _comb_of(lines: xr.Dataset) -> _Comb:
     """Return the lines that can be identified, brightest first: neither cut nor sharp."""
     x = np.asarray(lines["x"].values, np.float64)
@@ -1094,9 +1167,7 @@ def _comb_of(lines: xr.Dataset) -> _Comb:
     fits = np.isfinite(x) & (flux > 0) & ~np.isin(problem, ("edge", "sharp"))
     index = np.flatnonzero(fits)
     index = index[np.argsort(-flux[index], kind="stable")]
-    first = float(lines.attrs.get("first_pixel", x.min(initial=1.0)))
-    last = float(lines.attrs.get("last_pixel", x.max(initial=2.0)))
-    middle, half = (first + last) / 2, max((last - first) / 2, 1.0)
+    middle, half = _detector_of(lines)
     fwhm = float(lines.attrs.get("fwhm", finite_median(width) if width.size else 3.0))
     is_loose = np.isin(problem[index], ("saturated", "blend"))
     return _Comb(
@@ -1924,28 +1995,59 @@ def _without_doubt(comb: _Comb, best: _Evidence, found: list[_Evidence]) -> _Evi
 
 
 def _told_by_none(comb: _Comb, best: _Evidence, named: Flags) -> Flags:
-    """Return which outermost lines lie so far from the others that these do not tell their places.
+    """Return which lines at an end lie so far from the others that nothing tells which they are.
 
-    A cubic through the others is extrapolated, its last term by no more than gratings and prisms
-    have: where that is uncertain by half a width, any line would have been found to fit.
+    Where the others foretell a line no better than to a pixel, or a pixel away, another would
+    have been found to fit as well, and the polynomial to bend: the lines from there on have to
+    stand by themselves (`_log10_nfa_beyond`).
     """
-    lonely = np.zeros(named.size, bool)
-    sigma = np.hypot(np.hypot(comb.error, best.wave_error / best.step), _LEAST_RMS)
-    basis = np.polynomial.polynomial.polyvander(comb.u, 3)
-    prior = np.diag([0.0, 0.0, 0.0, 1 / (_MOST_CUBIC * comb.half) ** 2])
-    while True:
-        rest = np.flatnonzero(named & ~lonely)
-        if rest.size < _LEAST_LINES:
-            return lonely
-        before = lonely.copy()
-        for end in (rest[np.argmin(comb.u[rest])], rest[np.argmax(comb.u[rest])]):
-            others = rest[rest != end]
-            weighted = basis[others] / sigma[others, np.newaxis]
-            normal = weighted.T @ weighted + prior
-            variance = float(basis[end] @ np.linalg.solve(normal, basis[end]))
-            lonely[end] |= variance > (0.5 * comb.fwhm) ** 2
-        if (lonely == before).all():
-            return lonely
+    features = _features_at(LAMPS[best.lamp], comb.fwhm * best.step)
+    place = best.wave / best.step
+    left = place - np.polynomial.polynomial.polyval(comb.u, best.coefficients) / best.step
+    scatter = max(1.4826 * finite_median(np.abs(left[named])), _LEAST_RMS)
+    sigma = np.hypot(np.hypot(comb.error, best.wave_error / best.step), scatter)
+    doubtful = np.zeros(named.size, bool)
+    for side in (-1.0, 1.0):
+        rest = np.flatnonzero(named & ~doubtful)
+        rest = rest[np.argsort(side * comb.u[rest], kind="stable")]
+        for n_core in range(max(_LEAST_LINES, (rest.size + 1) // 2), rest.size):
+            core, nearest = rest[:n_core], rest[n_core : n_core + 1]
+            told = _foreseen(comb.u[core], place[core], sigma[core], comb.half, comb.u[nearest])
+            doubt = math.hypot(float(told[0][0] - place[nearest[0]]), float(told[1][0]))
+            if doubt <= max(1.0, 0.25 * comb.fwhm):
+                continue
+            beyond = side * comb.u > side * comb.u[core[-1]]
+            if _log10_nfa_beyond(comb, best, features, named & beyond, beyond, doubt) > _LOG10_NFA:
+                doubtful[rest[n_core:]] = True
+                break
+    return doubtful
+
+
+def _log10_nfa_beyond(
+    comb: _Comb, best: _Evidence, features: _Features, named: Flags, beyond: Flags, unsure: float
+) -> float:
+    """Return log10 of how often chance matches as many lines of a part whose place is not known.
+
+    Parameters
+    ----------
+    named, beyond : (line), which lines of the part are matched, and which are in it.
+    unsure : by what the place may be wrong, pixel.
+    """
+    from scipy.special import betainc
+
+    k, n = int(np.count_nonzero(named)), int(np.count_nonzero(beyond))
+    wave = np.polynomial.polynomial.polyval(comb.u[beyond], best.coefficients)
+    low, high = float(wave.min()), float(wave.max())
+    held = np.count_nonzero(
+        (features.wave >= low - best.step) & (features.wave <= high + best.step)
+    )
+    tolerance = 0.35 * comb.fwhm
+    p = min(-math.expm1(-held * 2 * tolerance * best.step / max(high - low, best.step)), 1 - 1e-9)
+    # One line is spent on the place; so many places can be told apart.
+    places = max(4 * unsure / tolerance, 1.0)
+    if k < 2:
+        return math.log10(places)
+    return math.log10(places) + math.log10(max(float(betainc(k - 1, n - k + 1, p)), 1e-300))
 
 
 def _named_alike(comb: _Comb, one: _Evidence, other: _Evidence) -> Flags:

@@ -351,6 +351,30 @@ def test_an_outermost_line_that_no_other_tells_is_not_identified() -> None:
     assert (found.n_matched, best.n_matched) == (n - 1, n)
 
 
+@pytest.mark.parametrize("seed", [70238, 70342, 70419])
+def test_a_solution_ends_where_lines_are_found_that_the_others_place_elsewhere(seed: int) -> None:
+    _, off = solved(simulate(seed))
+    assert off < 0.5
+
+
+def test_lines_beyond_a_gap_that_explain_little_of_what_is_there_are_not_identified() -> None:
+    with pytest.raises(LampError, match="agree on most lines but not on the others"):
+        solved(simulate(51281))
+
+
+def test_a_gap_in_which_no_line_tells_the_wavelengths_is_not_covered() -> None:
+    with pytest.raises(LampError, match=r"Between x = 2242\.0 and 3101\.9 .* 1\.\d pixel") as found:
+        solved(simulate(51105))
+    assert found.value.hint == "Use a shorter exposure of the lamp: lines there are saturated."
+    x = np.array([20.0, 30.0, 970.0, 985.0])
+    lines = lines_of(x, 6000 + x, problem=[""] * 4).assign_attrs(first_pixel=1.0, last_pixel=1e3)
+    with pytest.raises(LampError, match=r"Between x = 30\.0 and 970\.0 no line can be used"):
+        ar.fit_dispersion(lines)
+    assert ar.fit_dispersion(lines, given=True).order == 1
+    x = np.array([20.0, 340.0, 660.0, 985.0])
+    assert ar.fit_dispersion(lines.assign(x=("line", x), wavelength=("line", 6000 + x))).order == 1
+
+
 def test_a_solution_that_many_lines_contradict_is_refused() -> None:
     x = np.linspace(30, 970, 24)
     wave = 6000 + x + 1e-4 * x**2
