@@ -1966,8 +1966,8 @@ def _decide(comb: _Comb, found: list[_Evidence]) -> tuple[_Evidence, float]:
     certain = _without_doubt(comb, best, found)
     if not _is_strong(certain):
         raise LampError(
-            f"Solutions with {best.lamp} agree on most lines but not on the others: "
-            f"{certain.n_matched} lines with {certain.flux_explained:.0%} of the flux are certain",
+            f"{best.lamp} fits, but too few lines are certain: {certain.n_matched} of "
+            f"{comb.x.size}, with {certain.flux_explained:.0%} of their flux",
             hint=_OTHER_HINTS,
         )
     return certain, margin
