@@ -358,7 +358,9 @@ def test_a_solution_ends_where_lines_are_found_that_the_others_place_elsewhere(s
 
 
 def test_lines_beyond_a_gap_that_explain_little_of_what_is_there_are_not_identified() -> None:
-    with pytest.raises(LampError, match="Ar fits, but too few lines are certain: 13 of 35, with 47% of"):
+    with pytest.raises(
+        LampError, match="Ar fits, but too few lines are certain: 13 of 35, with 47%"
+    ):
         solved(simulate(51281))
 
 
