@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from arrayred.bands import map_frames
 from arrayred.errors import UsageError
 from arrayred.kernels import reject as kernel
-from arrayred.kernels.combine import mean, mean_of_strip, median
+from arrayred.kernels.combine import mean_of_strip, median
 from arrayred.kernels.noise import finite_median, finite_medians, frame_variances
 from arrayred.kernels.reject import PixelNoise, mean_without
 from arrayred.model import (
@@ -501,7 +501,7 @@ _SIGMA_AGAIN = 1.0
 rows wide has neighbours that are high by its profile (14 of 14,600 of its pixels were taken, not
 33)."""
 _LIT_TILE_SIGMA = 2.0
-"""Signal in the mean of a tile, sigma, from which on flux differences of a fifth matter."""
+"""Mean signal of a tile, in sigma of the sky, from which on it is lit by more than its hits."""
 _ROWS_OF_SKY = 64
 _TILE_VALUES_AT_ONCE = 1 << 17
 _STRIP_VALUES_AT_ONCE = 1 << 17
@@ -617,19 +617,15 @@ def compare_frames(scene: ComparisonInput, n_sigma: float) -> FrameComparison:
     planes = ComparedPlanes(
         np.full(grid.shape, np.nan, np.float32),
         np.empty(grid.shape),
-        *np.zeros((3, grid.n_tiles), np.bool_),
+        np.zeros(grid.n_tiles, np.bool_),
     )
     found = merge_outliers(_outliers_of_frames(scene, n_sigma, planes))
-    searched = planes.is_lit | planes.stands_out
-    outliers, _ = _by_pixel(merge_outliers(_with_neighbours(scene, found, searched)))
+    outliers, _ = _by_pixel(merge_outliers(_with_neighbours(scene, found)))
     beside = grid.holding(grid.around(np.unique(outliers.where).astype(np.intp)))
-    further = beside[planes.may_shine[beside] & ~searched[beside]]
-    searched[beside] = True
-    more = _outliers_in_tiles(scene, further, n_sigma)
-    again = _outliers_in_tiles(scene, beside[planes.is_lit[beside]], n_sigma, outliers)
-    found += merge_outliers(chain(more, again))
-    hits = merge_outliers(_with_neighbours(scene, found, searched))
-    del found, outliers, again  # as large as all that follows
+    lit = beside[_are_lit(scene, planes.mean, beside)]
+    found += merge_outliers(_outliers_in_tiles(scene, lit, n_sigma, outliers))
+    hits = merge_outliers(_with_neighbours(scene, found))
+    del found, outliers  # as large as all that follows
     outliers, above = _by_pixel(hits)
     values = above + planes.common.flat[outliers.where]
     return FrameComparison(outliers, values, planes.mean, planes.may_shine)
@@ -642,16 +638,23 @@ class ComparedPlanes(NamedTuple):
     ----------
     common : (y, x), median of the frames, less dark and sky.
     mean, may_shine : as in `FrameComparison`.
-    is_lit : (tile), whether it shines on average.
-    stands_out : (tile), whether a value lies well above the mean of all frames: not what several
-        frames share, as a line of a nebula that moved. Others are searched beside hits alone.
     """
 
     common: NDArray[np.float32]
     mean: Values
     may_shine: Flags
-    is_lit: Flags
-    stands_out: Flags
+
+
+def _are_lit(scene: ComparisonInput, mean: Values, tiles: Indices) -> Flags:
+    """Return which tiles shine in the mean (y, x) of the raw frames, or lack a value.
+
+    The median does not show a star or a line that moves from frame to frame.
+    """
+    where, (_, place) = scene.grid.pixels(tiles), scene.grid.places(tiles)
+    sky = (np.add.reduce(scene.sky, axis=0) / len(scene.sky))[place]
+    light = np.add.reduce(mean.flat[where] - _dark_at(scene, where)[0] - sky, axis=-1)
+    sigma = np.add.reduce(np.sqrt(scene.noise.variance(sky)), axis=-1)
+    return np.asarray(~(light <= _LIT_TILE_SIGMA * sigma))
 
 
 def _outliers_of_frames(
@@ -660,8 +663,7 @@ def _outliers_of_frames(
     """Yield the values that are high enough to be the neighbour of a hit, and fill the planes."""
     for band, tiles in _bands(scene, np.arange(scene.grid.n_tiles)):
         yield from _outliers_without_light(scene, band, n_sigma, planes)
-        whole = planes.is_lit[tiles] | (planes.may_shine[tiles] & planes.stands_out[tiles])
-        yield from _outliers_of_band(scene, band, tiles[whole], n_sigma)
+        yield from _outliers_of_band(scene, band, tiles[planes.may_shine[tiles]], n_sigma)
 
 
 def _outliers_without_light(
@@ -673,12 +675,10 @@ def _outliers_without_light(
     """Yield the same of those tiles of a band that are dark, strip by strip."""
     grid, noise = scene.grid, scene.noise
     n_frames, n_rows, n_columns = band.raw.shape
-    share = (n_sigma - (n_frames > 3)) * (n_frames - 1) / n_frames
     column, blocks = band.column + np.arange(n_columns), np.arange(grid.n_blocks)[band.blocks]
     sky = scene.sky[:, column]
     mean_sky = np.add.reduce(sky, axis=0) / n_frames
-    sky_noise = np.sqrt(noise.variance(mean_sky))
-    n_alike = sky_noise**2 * np.add.reduce(1.0 / noise.variance(sky), axis=0)
+    n_alike = noise.variance(mean_sky) * np.add.reduce(1.0 / noise.variance(sky), axis=0)
     places = grid.starts[blocks, np.newaxis] - band.column + np.arange(grid.width)
     step = max(_STRIP_VALUES_AT_ONCE // (n_frames * n_columns), 1)
     for top in range(0, n_rows, step):
@@ -687,22 +687,12 @@ def _outliers_without_light(
         strip = slice(row[0, 0], row[-1, 0] + 1), slice(band.column, band.column + n_columns)
         dark, more = _dark_of_strip(scene, strip)
         found = kernel.screen_strip(raw, sky, noise, dark, more, places)
-        of_all = mean_of_strip(raw, None)
         grid.along_x(planes.common)[strip] = found.common
-        grid.along_x(planes.mean)[strip] = of_all
+        grid.along_x(planes.mean)[strip] = mean_of_strip(raw, None)
         planes.may_shine[row * grid.n_blocks + blocks] = found.may_shine
-        lacking = np.isnan(of_all)
-        of_all[lacking] = mean(raw[:, np.newaxis, lacking])[0]
-        of_all = of_all - dark - mean_sky
-        light, least = (np.add.reduce(a[..., places], axis=-1) for a in (of_all, sky_noise))
-        planes.is_lit[row * grid.n_blocks + blocks] = ~(light <= _LIT_TILE_SIGMA * least)
         y, x = np.divmod(found.where, n_columns)
         tile = grid.tile_of(grid.flat(row[y, 0], column[x]))
-        own = tile % grid.n_blocks <= blocks[-1]
-        above = raw[found.frame, y, x] - sky[found.frame, x] - dark[y, x] - of_all[y, x]
-        others = noise.variance(of_all[y, x] + mean_sky[x] - above / (n_frames - 1))
-        planes.stands_out[tile[own & ~(above <= share * np.sqrt(others))]] = True
-        is_dark = own & ~planes.may_shine[tile]
+        is_dark = (tile % grid.n_blocks <= blocks[-1]) & ~planes.may_shine[tile]
         pair = np.unique((found.frame * grid.n_tiles + tile)[is_dark])
         frame, tile = np.divmod(pair, grid.n_tiles)
         at, first = tile // grid.n_blocks - row[0, 0], places[tile % grid.n_blocks - blocks[0], 0]
@@ -916,14 +906,13 @@ def _struck_values(scene: ComparisonInput, where: Indices, hits: PixelOutliers) 
 
 
 def _with_neighbours(
-    scene: ComparisonInput, found: Sequence[OutlierRecords], searched: Flags
+    scene: ComparisonInput, found: Sequence[OutlierRecords]
 ) -> Iterator[OutlierRecords]:
     """Yield the hits of each frame with their neighbours, without guiding shifts, by pixel.
 
     Parameters
     ----------
     found : blocks of records, each by frame.
-    searched : (tile), whether its values count.
     """
     grid, n_frames = scene.grid, scene.lights.sizes[FRAME]
     near = Neighbours(grid)
@@ -933,14 +922,14 @@ def _with_neighbours(
             block[stop[frame - 1] if frame else 0 : stop[frame]]
             for block, stop in zip(found, stops, strict=True)
         )
-        own = own[searched[grid.tile_of(own["where"].astype(np.intp))]]
         if own["hit"].any():
             around = near.of(own["where"].astype(np.intp), 1)
             own = own[((around >= 0) & own["hit"][around]).any(axis=0)]
             where = own["where"].astype(np.intp)
             seen = partial(_light_seen, scene, frame)
             moved = guiding_shift_pixels(where, own["above"], seen, near)
-            yield own[~np.isin(where, moved) & ~moved_star_pixels(where, grid)]
+            moved |= moved_star_pixels(where, grid)
+            yield own[~np.isin(where, _connected_pixels(where, where[moved], grid))]
 
 
 def _by_pixel(hits: list[OutlierRecords]) -> tuple[PixelOutliers, Values]:
@@ -1153,8 +1142,8 @@ def guiding_shift_pixels(
     above: Values,
     light_at: Callable[[Indices], tuple[Values, Values, float]],
     near: Neighbours,
-) -> Indices:
-    """Return the outlying pixels of one frame that are due to a guiding shift.
+) -> Flags:
+    """Return which outlying pixels of one frame are those of a line that moved, or its core.
 
     Parameters
     ----------
@@ -1166,8 +1155,9 @@ def guiding_shift_pixels(
     """
     around = near.of(where, 2)
     core = np.flatnonzero(np.count_nonzero(around >= 0, axis=0) >= _EXTENDED_PIXELS)
+    found = np.zeros(where.size, np.bool_)
     if not core.size:
-        return where[:0]
+        return found
     strongest = above
     for _ in range(_N_NEIGHBOUR_STEPS):
         strongest = np.where(around >= 0, strongest[around], -np.inf).max(axis=0)
@@ -1175,8 +1165,8 @@ def guiding_shift_pixels(
     own = light_at(where[core])[0]
     moved = contrast > np.maximum(_MIN_CONTRAST * strongest[core], nothing)
     moved &= own < np.maximum(_MOST_OWN_LIGHT * strongest[core], nothing)
-    found = where[core[moved]]
-    return _connected_pixels(where, found, near.grid)
+    found[core[moved]] = True
+    return found
 
 
 def moved_star_pixels(where: Indices, grid: TileGrid) -> Flags:
