@@ -475,14 +475,15 @@ def align_lights(
         response = 1.0 if flat is None else flat[COUNTS].values
         common = noise.common / response**2
     image = compute(combine_aligned(cube, common, shifts, motion.fwhm))
-    if noise is not None and noise.per_photon:
-        image = image.assign_attrs(gain_effective=len(shifts) / noise.per_photon)
-        if noise.level and np.isfinite(noise.level):
-            image = image.assign_attrs(noise_level=noise.level)
+    own = None if noise is None else noise.of_pixel
+    if own is not None and own.per_photon:
+        image = image.assign_attrs(gain_effective=len(shifts) / own.per_photon)
+        if own.level and np.isfinite(own.level):
+            image = image.assign_attrs(noise_level=own.level)
     image = image.assign_attrs(remarks=told)
     hits = None
-    if noise is not None:
-        image, hits = find_cosmic_rays(image, cube, search=recipe.cosmic_rays, noise=noise.of_pixel)
+    if own is not None:
+        image, hits = find_cosmic_rays(image, cube, search=recipe.cosmic_rays, noise=own)
     return AlignedLights(image, cube, shifts, hits), motion
 
 

@@ -14,6 +14,7 @@ from .combine import median_network as median_network
 from .combine import middle_values as middle_values
 from .combine import minmax_mean as minmax_mean
 from .combine import strips as strips
+from .noise import PixelNoise as PixelNoise
 from .noise import clipped_std as clipped_std
 from .noise import finite_median as finite_median
 from .noise import finite_medians as finite_medians
@@ -21,7 +22,6 @@ from .noise import frame_variance as frame_variance
 from .noise import photon_transfer as photon_transfer
 from .noise import rounding_variance as rounding_variance
 from .reject import NoiseClip as NoiseClip
-from .reject import PixelNoise as PixelNoise
 from .reject import Scales as Scales
 from .reject import clip_factor as clip_factor
 from .reject import clipped_mean as clipped_mean

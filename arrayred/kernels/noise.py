@@ -44,6 +44,29 @@ _MIN_CORRELATION = 0.9
 _NOISE_STRIP_PIXELS = 1 << 15
 
 
+class PixelNoise(NamedTuple):
+    """The noise of a pixel of one frame: ``floor + per_photon * max(light - level, 0)``.
+
+    Parameters
+    ----------
+    floor : variance without light, adu^2.
+    level : signal whose noise the floor already contains, adu.
+    per_photon : adu per electron; 0: unknown.
+    """
+
+    floor: float
+    level: float
+    per_photon: float
+
+    def variance(self, light: Pixels, more: Pixels | float = 0.0) -> Values:
+        """Return the variance at some signal, plus further variance, adu^2."""
+        photons = np.asarray(np.subtract(light, self.level, dtype=np.float64))
+        np.maximum(photons, 0.0, out=photons)
+        photons *= self.per_photon
+        photons += self.floor + more
+        return photons
+
+
 class PhotonTransfer(NamedTuple):
     """A gain measured from the growth of noise with signal, and its error: electrons per count."""
 
@@ -134,57 +157,27 @@ def common_slope(counts: Values, variance: Values) -> float:
     return xy / xx if xy > 0 and xy**2 > _MIN_CORRELATION**2 * xx * yy else 0.0
 
 
-def light_variance(
-    counts: Values, level: float, per_count: float, floor: float
-) -> NDArray[np.float32]:
-    """Return ``floor + per_count * max(counts - level, 0)``, strip by strip in the cache.
-
-    Parameters
-    ----------
-    counts : (y, x).
-    level : signal whose noise the floor already contains.
-    per_count : variance per count.
-    floor : variance without light.
-
-    Examples
-    --------
-    >>> light_variance(np.array([[-3.0, 10.0]]), 0.0, 0.5, 4.0)
-    array([[4., 9.]], dtype=float32)
-    """
-    variance = np.empty(counts.shape, np.float32)
-    for rows in strips(counts[np.newaxis], _NOISE_STRIP_PIXELS):
-        light = counts[rows] - level
-        np.maximum(light, 0.0, out=light)
-        light *= per_count
-        light += floor
-        variance[rows] = light
-    return variance
-
-
 def frame_variances(
-    block: Pixels, floor: Pixels, *, level: float, per_count: float
+    block: Pixels, more: Pixels | None = None, *, noise: PixelNoise
 ) -> NDArray[np.float32]:
-    """Return ``floor + per_count * max(counts - level, 0)`` of each frame, strip by strip.
+    """Return the variance of the pixels of frames, strip by strip in the cache.
 
     Parameters
     ----------
     block : counts (frame, y, x), any real dtype; the variance of missing values (NaN) is NaN.
-    floor : variance of a pixel without light (y, x).
-    level, per_count : as in `light_variance`.
+    more : further variance (y, x), or None.
+    noise : of a pixel.
 
     Examples
     --------
-    >>> block, floor = np.array([[[-3, 10]], [[20, 2]]], np.int16), np.array([[4.0, 5.0]])
-    >>> frame_variances(block, floor, level=0.0, per_count=0.5).tolist()
+    >>> block, more = np.array([[[-3, 10]], [[20, 2]]], np.int16), np.array([[4.0, 5.0]])
+    >>> frame_variances(block, more, noise=PixelNoise(0.0, 0.0, 0.5)).tolist()
     [[[4.0, 10.0]], [[14.0, 6.0]]]
     """
     variance = np.empty(block.shape, np.float32)
     for frame, out in zip(block, variance, strict=True):
         for rows in strips(frame[np.newaxis], _NOISE_STRIP_PIXELS):
-            light = np.subtract(frame[rows], level, dtype=np.float64)
-            np.maximum(light, 0.0, out=light)
-            light *= per_count
-            np.add(light, floor[rows], out=out[rows], casting="same_kind")
+            out[rows] = noise.variance(frame[rows], 0.0 if more is None else more[rows])
     return variance
 
 

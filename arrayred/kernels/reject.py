@@ -48,6 +48,7 @@ from arrayred.kernels.combine import (
     median_of_strip,
     strips,
 )
+from arrayred.kernels.noise import PixelNoise
 
 Centre = Literal["mean", "median"]
 
@@ -286,12 +287,10 @@ def noise_clipped_mean(
         hot = None if charge is None else charge[rows]
         frames = np.asarray(corrected(block[:, rows], dark))
         kept = np.isfinite(frames)
+        n_present = count(kept)
         if noise is not None:
-            n_present = count(kept)
             kept &= _within_noise(frames, hot, scales, noise, widths)
-            planes[1, rows] = n_present - count(kept).astype(np.int64)
-        else:
-            planes[1, rows] = 0.0
+        planes[1, rows] = n_present - count(kept).astype(np.int64)
         light = np.where(kept, (frames - level) * weight, 0.0)
         with np.errstate(invalid="ignore"):
             planes[0, rows] = _sum_in_order(light) / _sum_in_order(kept * (weight * flux))
@@ -313,28 +312,13 @@ def _within_noise(
     centre = median(to_one_level(frames, None, scales))
     off = noise_distances(frames, centre, charge, scales, noise)
     found = line_widths(off, axis=1)[:, np.newaxis] if widths is None else widths
-    reach = noise.n_sigma * np.maximum(found, 1.0) * _scale_leeway(scales.flux)
+    reach = noise.n_sigma * np.maximum(found, 1.0)
     present = np.isfinite(frames)
     kept = present & (np.abs(off) <= reach)
     lonely = np.flatnonzero(present.any(axis=0) & ~kept.any(axis=0))
     if lonely.size:
         _keep_lower_middle(kept, frames, lonely, charge, scales, noise, reach)
     return kept | (present & (count(present) < _MIN_VALUES))
-
-
-def _scale_leeway(flux: tuple[float, ...]) -> Values:
-    """Return the factor of the threshold for frames of unequal flux (frame, 1, 1), at least 1.
-
-    The centre is scaled to each frame together with its noise, most of which is that of the faint
-    frames: a bright frame deviates by the sum. That noise is computed as that of a mean, relative
-    to equal frames.
-    """
-    n = len(flux)
-    if n < _MIN_VALUES:
-        return np.ones((n, 1, 1))
-    of_centre = math.fsum(one**-2 for one in flux) / n
-    own = np.reshape(flux, (-1, 1, 1))
-    return np.asarray(np.sqrt(np.maximum((n - 2 + own**2 * of_centre) / (n - 1), 1.0)))
 
 
 def _keep_lower_middle(
@@ -354,7 +338,7 @@ def _keep_lower_middle(
     centre = np.take_along_axis(in_order, ((n_present - 1) // 2)[np.newaxis], axis=0)[0]
     hot = None if charge is None else charge.reshape(1, -1)[:, where]
     off = noise_distances(own, centre, hot, scales, noise)
-    bound = np.broadcast_to(reach, frames.shape).reshape(n_frames, 1, -1)[:, :, where]
+    bound = np.broadcast_to(reach, frames.shape[1:]).reshape(1, -1)[:, where]
     kept.reshape(n_frames, 1, -1)[:, :, where] = np.isfinite(own) & (np.abs(off) <= bound)
 
 
@@ -371,18 +355,37 @@ def noise_distances(
 
     Examples
     --------
-    >>> scales = Scales((0.5, 1.5), (0.0, 0.0))
-    >>> frames = np.array([[[50.0]], [[160.0]]])
+    >>> frames = np.array([[[90.0]], [[100.0]], [[110.0]]])
     >>> noise = NoiseClip(3.0, PixelNoise(25.0, 0.0, 0.0))
-    >>> noise_distances(frames, np.array([[100.0]]), None, scales, noise)[:, 0, 0]
-    array([0., 2.])
+    >>> noise_distances(frames, np.array([[100.0]]), None, Scales.none(3), noise)[:, 0, 0]
+    array([-2.,  0.,  2.])
     """
-    off, model = np.empty_like(frames), noise.of_pixel
-    more = 0.0 if charge is None else charge * model.per_photon
-    for i, (flux, level) in enumerate(zip(scales.flux, scales.level, strict=True)):
-        expected = flux * centre + level
-        off[i] = (frames[i] - expected) / np.sqrt(model.variance(expected, more))
-    return off
+    shape = (-1, *[1] * centre.ndim)
+    flux, level = np.reshape(scales.flux, shape), np.reshape(scales.level, shape)
+    expected, model = flux * centre + level, noise.of_pixel
+    variance = model.variance(expected, 0.0 if charge is None else charge * model.per_photon)
+    there = np.isfinite(frames)
+    of_others = _variance_of_others(flux, variance, there)
+    return _in_sigma(frames - expected, variance, of_others, count(there).astype(np.float64))
+
+
+def _variance_of_others(scale: Values, variance: Values, there: Flags) -> Values:
+    """Return the variance of what the other frames tell of each value (frame, ...), at best."""
+    squares = scale**2
+    known = np.where(there, squares / variance, 0.0)
+    with np.errstate(divide="ignore"):
+        return np.asarray(squares / (np.add.reduce(known, axis=0) - known))
+
+
+def _in_sigma(off: Values, variance: Values, of_others: Values, n_frames: Values | int) -> Values:
+    """Return differences from the median of frames in standard deviations of a value.
+
+    Only what the other frames' noise has in excess of that of equal frames is added: a bright frame
+    is compared with faint ones, whose noise is scaled with their light.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        more = np.maximum(of_others - variance / (n_frames - 1), 0.0)
+    return np.asarray(off / np.sqrt(variance + more))
 
 
 def line_widths(off: Values, axis: int) -> Values:
@@ -809,26 +812,6 @@ _SHIFT_TOLERANCE = 0.2
 _SCALE_TOLERANCE = 0.01
 
 
-class PixelNoise(NamedTuple):
-    """The noise of a pixel of one frame: ``floor + per_photon * max(light - level, 0)``.
-
-    Parameters
-    ----------
-    floor : variance without light, adu^2.
-    level : signal whose noise the floor already contains, adu.
-    per_photon : adu per electron; 0: unknown.
-    """
-
-    floor: float
-    level: float
-    per_photon: float
-
-    def variance(self, light: Values, more: Values | float = 0.0) -> Values:
-        """Return the variance at some signal, plus further variance, adu^2."""
-        photons = np.maximum(light - self.level, 0.0)
-        return np.asarray(photons * self.per_photon + (self.floor + more))
-
-
 class TileComparison(NamedTuple):
     """Result of the comparison of the frames of some tiles.
 
@@ -949,7 +932,8 @@ def dark_excess(
     known = n_alike / noise.variance(reference + mean_sky, more)
     with np.errstate(divide="ignore"):
         of_others = 1.0 / (known - 1.0 / variance)
-    excess = _excess_in_sigma(values - reference, reference, variance, of_others, n_frames)
+    above = _beyond_tolerance(values - reference, reference)
+    excess = _in_sigma(above, variance, of_others, n_frames)
     excess[~np.isfinite(excess)] = 0.0
     high = np.flatnonzero((excess > _SCREEN_SIGMA).any(axis=-1))
     excess[high] /= np.maximum(_tile_scatter(excess[high]), 1.0)
@@ -976,11 +960,9 @@ def compare_tiles(
     reference[bright] = _median_frame(values[:, bright] / scale[:, bright])
     expected = scale * reference
     variance = noise.variance(expected + sky, more)
-    known = np.where(np.isnan(values), 0.0, scale**2 / variance)
-    others = np.add.reduce(known, axis=0) - known
-    with np.errstate(divide="ignore"):
-        of_others = scale**2 / others
-    excess = _excess_in_sigma(values - expected, expected, variance, of_others, len(values))
+    of_others = _variance_of_others(scale, variance, ~np.isnan(values))
+    above = _beyond_tolerance(values - expected, expected)
+    excess = _in_sigma(above, variance, of_others, len(values))
     excess[~np.isfinite(excess)] = 0.0
     scatter = _tile_scatter(excess)
     if struck is not None:
@@ -1035,19 +1017,12 @@ def _has_light(known: Values, common: Values, root: Values) -> Flags:
     return shines
 
 
-def _excess_in_sigma(
-    above: Values, expected: Values, variance: Values, of_reference: Values, n_frames: int
-) -> Values:
-    """Return the excess of values over the expected ones, in standard deviations.
-
-    The noise of the reference of a frame is larger than usual where the other frames are faint.
-    """
+def _beyond_tolerance(above: Values, expected: Values) -> Values:
+    """Return by how much high values exceed the expected ones; lines may shift a little."""
     tolerance = _SHIFT_TOLERANCE * _steepest_slope(expected) + _SCALE_TOLERANCE * np.maximum(
         expected, 0.0
     )
-    above = np.where(above > 0, np.maximum(above - tolerance, 0.0), above)
-    more = np.maximum(of_reference - variance / (n_frames - 1), 0.0)
-    return np.asarray(above / np.sqrt(variance + more))
+    return np.where(above > 0, np.maximum(above - tolerance, 0.0), above)
 
 
 def _steepest_slope(light: Values) -> Values:

@@ -31,10 +31,9 @@ from arrayred.kernels.combine import (
     variance_of_mean,
     with_peak,
 )
-from arrayred.kernels.noise import finite_median
+from arrayred.kernels.noise import PixelNoise, finite_median
 from arrayred.kernels.reject import (
     NoiseClip,
-    PixelNoise,
     Scales,
     clipped_mean,
     combine_scaled,
@@ -74,7 +73,7 @@ from arrayred.steps.noise import (
     VarianceFactor,
     find_gain,
     find_read_noise,
-    kind_of_master,
+    master_noise,
     sample_pixels,
     variance_factor_of_mean,
     variance_factor_of_order,
@@ -334,7 +333,6 @@ def _common_coords(cube: xr.Dataset) -> dict[str, Any]:
 FrameWeighting = Literal["none", "noise"]
 Values = NDArray[np.float64]
 
-_HOT_CHARGE_SIGMA = 5.0
 _SAMPLED_PIXELS = 1 << 18
 _FEWEST_TO_CLIP = 3
 DEPARTURE = "departure"
@@ -475,8 +473,7 @@ def _mean_image(
             keyword="combine",
             hint="Set read_noise in the instrument file, or combine by median or minmax.",
         )
-    per_photon = 0.0 if gain is None else 1.0 / gain
-    noise = PixelNoise(floor.variance, floor.level, per_photon)
+    noise = floor.of_pixel(gain)
     n_frames, scales = lights.sizes[FRAME], found.scales
     clips = how.method == "clip" and n_frames >= _FEWEST_TO_CLIP
     weights = _frame_weights(how, found, noise)
@@ -610,9 +607,8 @@ def _charge_beside_star(found: FrameScales, minus: xr.Dataset | None, floor: Rea
     Charge that the read-noise floor already contains is not counted again.
     """
     charge = np.maximum(found.sky - floor.level, 0.0)
-    if minus is not None and kind_of_master(minus) != "bias":
-        above = minus[COUNTS].values - finite_median(sample_pixels(minus))
-        charge += np.where(above > _HOT_CHARGE_SIGMA * math.sqrt(floor.variance), above, 0.0)
+    if minus is not None:
+        charge += master_noise(minus, floor.variance).charge_of(minus[COUNTS].values)
     return charge
 
 

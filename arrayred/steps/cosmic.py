@@ -27,8 +27,8 @@ from arrayred.bands import map_frames
 from arrayred.errors import UsageError
 from arrayred.kernels import reject as kernel
 from arrayred.kernels.combine import mean_of_strip, median
-from arrayred.kernels.noise import finite_median, finite_medians, frame_variances
-from arrayred.kernels.reject import PixelNoise, mean_without
+from arrayred.kernels.noise import PixelNoise, finite_median, finite_medians, frame_variances
+from arrayred.kernels.reject import mean_without
 from arrayred.model import (
     BAD_PIXEL,
     CLEAN,
@@ -56,9 +56,9 @@ from arrayred.model import (
 )
 from arrayred.steps.calibrate import subtract_dark
 from arrayred.steps.noise import (
+    MasterNoise,
     find_gain,
     find_read_noise,
-    kind_of_master,
     master_noise,
     pixels_at,
     sample_pixels,
@@ -203,7 +203,7 @@ def find_cosmic_rays(
         floor = find_read_noise(image, lights, minus, gain)
         if floor is None:
             return add_history(image, "cosmic rays not detected: the noise is not known"), None
-        noise = PixelNoise(floor.variance, floor.level, 0.0 if gain is None else 1.0 / gain)
+        noise = floor.of_pixel(gain)
     scene = comparison_input(image, lights, minus, noise)
     found, told = (_lacosmic_outliers if search == "lacosmic" else _compared_outliers)(scene)
     image, outliers = _without_outliers(scene, found, told), found.outliers
@@ -514,7 +514,7 @@ class ComparisonInput(NamedTuple):
     ----------
     image, lights : counts (y, x), computed, and (frame, y, x).
     dark : the subtracted master (y, x), or None.
-    level : median of the dark, above which its charge adds noise; infinite for none or a bias.
+    master : noise of the dark, whose hot pixels add to that of a frame.
     grid : the tiles.
     sky : (frame, position along the dispersion), sky of each frame.
     noise : noise of a frame.
@@ -523,7 +523,7 @@ class ComparisonInput(NamedTuple):
     image: xr.Dataset
     lights: xr.Dataset
     dark: Values | None
-    level: float
+    master: MasterNoise
     grid: TileGrid
     sky: Values
     noise: PixelNoise
@@ -566,14 +566,9 @@ def comparison_input(
 ) -> ComparisonInput:
     """Return the input of the comparison, with the sky of each frame."""
     grid = grid_of(image)
-    dark, level = None, np.inf
-    if minus is not None:
-        dark = minus[COUNTS].values
-        if kind_of_master(minus) != "bias":
-            level = finite_median(sample_pixels(minus))
-    return ComparisonInput(
-        image, lights, dark, level, grid, _sky_of_frames(image, lights, grid), noise
-    )
+    dark = None if minus is None else minus[COUNTS].values
+    master, sky = master_noise(minus, noise.floor), _sky_of_frames(image, lights, grid)
+    return ComparisonInput(image, lights, dark, master, grid, sky, noise)
 
 
 def grid_of(image: xr.Dataset) -> TileGrid:
@@ -886,7 +881,7 @@ def _dark_of_strip(scene: ComparisonInput, strip: tuple[slice, slice]) -> tuple[
 
 def _charge_noise(scene: ComparisonInput, dark: Values) -> Values:
     """Return the variance of the charge of the hot pixels of a dark."""
-    return np.fmax(dark - scene.level, 0.0) * scene.noise.per_photon
+    return scene.master.charge_of(dark) * scene.noise.per_photon
 
 
 def _struck_values(scene: ComparisonInput, where: Indices, hits: PixelOutliers) -> Flags:
@@ -1305,23 +1300,16 @@ class FrameNoise(NamedTuple):
 
     Parameters
     ----------
-    floor : variance of an unexposed pixel (y, x), including the master's and that of hot pixels.
-    level : the signal whose noise the floor already contains.
-    per_photon : counts per electron; 0 where photon noise is not modelled.
+    of_pixel : noise of a pixel that is not hot, including the master's.
+    hot : further variance (y, x) of hot pixels.
     note : source of the numbers, for HISTORY.
-    common : the part of the floor (y, x) that all frames share, the master's.
+    common : the part of the variance (y, x) that all frames share, the master's.
     """
 
-    floor: NDArray[np.float32]
-    level: float
-    per_photon: float
+    of_pixel: PixelNoise
+    hot: NDArray[np.float32]
     note: str
     common: NDArray[np.float32]
-
-    @property
-    def of_pixel(self) -> PixelNoise:
-        """Return the noise of a pixel of one frame that is not hot."""
-        return PixelNoise(finite_median(self.floor), self.level, self.per_photon)
 
 
 class FramePlanes(NamedTuple):
@@ -1382,17 +1370,18 @@ def _noise_of_frames(
     floor = find_read_noise(first, lights, minus, gain)
     if floor is None:
         return None
-    master = master_noise(minus, floor)
-    without_light = floor.variance + master.share * master.variance
-    plane = np.full(first[COUNTS].shape, without_light, np.float32)
-    per_photon = 0.0 if gain is None else 1.0 / gain
-    plane.flat[master.where] += (1.0 + master.share) * per_photon * master.charge
-    common = np.full(plane.shape, master.share * master.variance, np.float32)
-    common.flat[master.where] += master.share * per_photon * master.charge
+    master = master_noise(minus, floor.variance)
+    noise, of_master = floor.of_pixel(gain), master.share * master.variance
+    noise = noise._replace(floor=noise.floor + of_master)
+    charge = noise.per_photon * master.charge
+    hot = np.zeros(first[COUNTS].shape, np.float32)
+    hot.flat[master.where] = (1.0 + master.share) * charge
+    common = np.full(hot.shape, of_master, np.float32)
+    common.flat[master.where] += master.share * charge
     units = cube[COUNTS].attrs.get("units", "adu")
     sigma = f"{math.sqrt(floor.variance):.4g} {units}, {floor.source}"
     note = f"variance of a frame: read and dark noise {sigma}; gain {gain_by}{master.note}"
-    return FrameNoise(plane, floor.level, per_photon, note, common)
+    return FrameNoise(noise, hot, note, common)
 
 
 def with_frame_planes(cube: xr.Dataset, lights: xr.Dataset, planes: FramePlanes) -> xr.Dataset:
@@ -1417,17 +1406,17 @@ def with_frame_planes(cube: xr.Dataset, lights: xr.Dataset, planes: FramePlanes)
     )
     if planes.noise is None:
         return cube
-    floor, level, per_photon, note, _ = planes.noise
+    noise = planes.noise
     variance = map_frames(
         cube[COUNTS].data,
-        partial(frame_variances, level=level, per_count=per_photon),
-        floor,
+        partial(frame_variances, noise=noise.of_pixel),
+        noise.hot,
         keeps_frames=True,
         dtype=np.dtype(np.float32),
     )
     units = cube[COUNTS].attrs.get("units", "adu")
     attrs = {"units": f"{units}2", "long_name": "variance of a pixel"}
-    return add_history(cube.assign({VARIANCE: (_DIMS, variance, attrs)}), note)
+    return add_history(cube.assign({VARIANCE: (_DIMS, variance, attrs)}), noise.note)
 
 
 def _flags_of_frames(lights: xr.Dataset, planes: FramePlanes) -> Any:

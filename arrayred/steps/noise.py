@@ -37,11 +37,12 @@ from arrayred.config import Combination
 from arrayred.errors import FrameError, MismatchError, UsageError
 from arrayred.kernels.combine import LARGEST_COUNT, mean_near, without_impossible
 from arrayred.kernels.noise import (
+    PixelNoise,
     clipped_std,
     finite_median,
     finite_medians,
     frame_variance,
-    light_variance,
+    frame_variances,
     photon_transfer,
     rounding_variance,
 )
@@ -92,8 +93,9 @@ class MasterNoise(NamedTuple):
     ----------
     share : variance of the master over that of a frame; 0 where unknown or without a master.
     variance : variance of a pixel of one of its frames, unexposed, adu^2.
-    where, charge : flat indices of the hot pixels, and their excess over the median, adu.
+    where, charge : flat indices of the hot pixels, and their charge, adu.
     note : text for HISTORY.
+    level, hot : its median, and the counts above which a pixel is hot; infinite where none is.
     """
 
     share: float
@@ -101,18 +103,12 @@ class MasterNoise(NamedTuple):
     where: Indices
     charge: Values
     note: str = ""
+    level: float = 0.0
+    hot: float = math.inf
 
-
-class _NoiseScale(NamedTuple):
-    """Variance factor of a combination, and the gain, electrons per count or None."""
-
-    share: VarianceFactor
-    gain: float | None
-
-    @property
-    def per_photon(self) -> float:
-        """Return the counts per electron; 0 where photon noise is not modelled."""
-        return 0.0 if self.gain is None else 1.0 / self.gain
+    def charge_of(self, counts: Values) -> Values:
+        """Return the charge of hot pixels among counts (...) of the master; 0 of others, adu."""
+        return np.where(counts > self.hot, counts - self.level, 0.0)
 
 
 def measure_noise(master: xr.Dataset, cube: xr.Dataset) -> xr.Dataset:
@@ -220,8 +216,8 @@ def estimate_noise(
     floor = find_read_noise(undivided, lights, minus, gain)
     if floor is None:
         return add_history(image, "variance unknown: the noise of a frame is not known")
-    master = master_noise(minus, floor)
-    variance = _combined_variance(undivided, lights, floor, master, _NoiseScale(share, gain))
+    master = master_noise(minus, floor.variance)
+    variance = _combined_variance(undivided, lights, floor.of_pixel(gain), master, share)
     if flat is not None:
         of_flat = flat[VARIANCE].values if VARIANCE in flat else None
         variance = quotient_variance(
@@ -258,19 +254,19 @@ def _best_estimate_of(image: xr.Dataset) -> NDArray[np.float64]:
 
 
 def _combined_variance(
-    image: xr.Dataset, lights: xr.Dataset, floor: ReadNoise, master: MasterNoise, scale: _NoiseScale
+    image: xr.Dataset,
+    lights: xr.Dataset,
+    noise: PixelNoise,
+    master: MasterNoise,
+    share: VarianceFactor,
 ) -> NDArray[np.float32]:
-    """Return the variance of a combined image (y, x)."""
-    share, per_photon = scale.share, scale.per_photon
+    """Return the variance of a combined image (y, x), from the noise of a pixel of one frame."""
     common = share.common * master.share
     of_master = common * master.variance
-    variance = light_variance(
-        _best_estimate_of(image),
-        floor.level,
-        share.photons * per_photon,
-        share.floor * floor.variance + of_master,
-    )
-    hot = master.charge * per_photon
+    floor = share.floor * noise.floor + of_master
+    combined = PixelNoise(floor, noise.level, share.photons * noise.per_photon)
+    variance = np.asarray(frame_variances(_best_estimate_of(image)[np.newaxis], noise=combined)[0])
+    hot = master.charge * noise.per_photon
     variance.flat[master.where] += (share.floor + common) * hot
     for where, growth in _pixels_lacking_frames(image, lights, share):
         rest = of_master + _values_at(where, master.where, common * hot)
@@ -278,12 +274,18 @@ def _combined_variance(
     return variance
 
 
-def master_noise(minus: xr.Dataset | None, floor: ReadNoise) -> MasterNoise:
-    """Return the noise of a master; a bias has a pattern, but no hot charge."""
+def master_noise(minus: xr.Dataset | None, floor: float) -> MasterNoise:
+    """Return the noise of a master; a bias has a pattern, but no hot charge.
+
+    Parameters
+    ----------
+    minus : the master (y, x), or None.
+    floor : variance of a light frame without light, where the master's own is not known.
+    """
     nowhere, nothing = np.empty(0, np.intp), np.empty(0, np.float64)
     if minus is None:
         return MasterNoise(0.0, 0.0, nowhere, nothing)
-    variance, share = minus.attrs.get("noise", math.sqrt(floor.variance)) ** 2, 0.0
+    variance, share = minus.attrs.get("noise", math.sqrt(floor)) ** 2, 0.0
     note = "; noise of the master unknown and not included"
     if "n_frames" in minus.coords:
         method = minus["method"].item() if "method" in minus.coords else "median"
@@ -292,8 +294,9 @@ def master_noise(minus: xr.Dataset | None, floor: ReadNoise) -> MasterNoise:
     if kind_of_master(minus) == "bias":
         return MasterNoise(share, variance, nowhere, nothing, note)
     counts, level = minus[COUNTS].values, finite_median(sample_pixels(minus))
-    where = np.flatnonzero(counts > level + _HOT_PIXEL_SIGMA * math.sqrt(variance * (share or 1.0)))
-    return MasterNoise(share, variance, where, counts.flat[where] - level, note)
+    hot = level + _HOT_PIXEL_SIGMA * math.sqrt(variance * (share or 1.0))
+    where = np.flatnonzero(counts > hot)
+    return MasterNoise(share, variance, where, counts.flat[where] - level, note, level, hot)
 
 
 def _pixels_lacking_frames(
@@ -820,6 +823,10 @@ class ReadNoise(NamedTuple):
     level: float
     source: str
 
+    def of_pixel(self, gain: float | None) -> PixelNoise:
+        """Return it with that of photons, by the gain in electrons per count; None: unknown."""
+        return PixelNoise(self.variance, self.level, 0.0 if gain is None else 1.0 / gain)
+
 
 class MeasuredGain(NamedTuple):
     """A measured gain and its error, electrons per adu, and the frames it was measured from."""
@@ -1209,7 +1216,7 @@ def with_own_noise(master: xr.Dataset) -> xr.Dataset:
     if "noise" not in master.attrs or "n_frames" not in master.coords:
         return master
     noise, gain = float(master.attrs["noise"]), master.coords.get("gain")
-    own = master_noise(master, ReadNoise(noise**2, 0.0, ""))
+    own = master_noise(master, noise**2)
     variance = np.full(master[COUNTS].shape, own.share * own.variance, np.float32)
     if gain is not None:
         variance.flat[own.where] += own.share * own.charge / float(gain.item())
@@ -1298,7 +1305,8 @@ def estimate_flat_noise(
         without_light * _mean_inverse_level(levels, 2),
         share * _mean_inverse_level(levels, 1) / gain,
     )
-    variance = light_variance(image[COUNTS].values, 0.0, photons, floor)
+    noise = PixelNoise(floor, 0.0, photons)
+    variance = frame_variances(image[COUNTS].values[np.newaxis], noise=noise)[0]
     attrs = {"units": "", "long_name": "variance of the response"}
     line = f"variance of the flat: from levels of {min(levels):.4g} to {max(levels):.4g}"
     told = add_history(image, f"{line}; gain {gain_by}")
