@@ -392,16 +392,16 @@ def _means_of_equal_frames(scene: ComparisonInput, found: FrameComparison) -> Pi
     There every frame has the scale 1, and the mean follows from that of all frames and the values
     of the hits: no frame is read again.
     """
-    n, grid, outliers = scene.lights.sizes[FRAME], scene.grid, found.outliers
-    if found.mean is None or found.may_shine is None or found.values is None:
+    n, grid, planes = scene.lights.sizes[FRAME], scene.grid, found.planes
+    if planes is None or found.above is None:
         nothing = np.empty(0, np.intp)
         return PixelMeans(nothing, np.empty(0), nothing, nothing)
-    where, first, n_hits = np.unique(outliers.where, return_index=True, return_counts=True)
-    of_hits = np.add.reduceat(found.values, first)
-    equal = np.isfinite(found.mean.flat[where]) & ~found.may_shine[grid.tile_of(where)]
+    where, first, n_hits = np.unique(found.outliers.where, return_index=True, return_counts=True)
+    of_hits = np.add.reduceat(found.above, first) + n_hits * planes.common.flat[where]
+    equal = np.isfinite(planes.mean.flat[where]) & ~planes.may_shine[grid.tile_of(where)]
     where, n_hits, of_hits = where[equal].astype(np.intp), n_hits[equal], of_hits[equal]
     sky = (np.add.reduce(scene.sky, axis=0) / n)[grid.column_of(where)]
-    values = found.mean.flat[where] - _dark_at(scene, where)[0] - sky
+    values = planes.mean.flat[where] - _dark_at(scene, where)[0] - sky
     with np.errstate(divide="ignore", invalid="ignore"):
         rest = (n * values - of_hits) / np.where(n_hits < n, n - n_hits, np.nan)
     return PixelMeans(where, sky + rest, np.full(where.size, n), n_hits)
@@ -529,21 +529,34 @@ class ComparisonInput(NamedTuple):
     noise: PixelNoise
 
 
+class ComparedPlanes(NamedTuple):
+    """What the comparison tells of each pixel and tile.
+
+    Parameters
+    ----------
+    common : (y, x), median of the frames, less dark and sky.
+    mean : (y, x), mean of the raw frames, NaN where one has no value.
+    may_shine : (tile), whether a tile may be bright, so that its frames are to be scaled.
+    """
+
+    common: NDArray[np.float32]
+    mean: Values
+    may_shine: Flags
+
+
 class FrameComparison(NamedTuple):
     """Values that lie above those of the other frames.
 
     Parameters
     ----------
     outliers : the values.
-    values : (outlier), less dark and sky; with the following None where frames were not compared.
-    mean : (y, x), mean of the raw frames, NaN where one has no value.
-    may_shine : (tile), whether a tile may be bright, so that its frames are to be scaled.
+    above : (outlier), by how much they exceed the median of their pixel, adu.
+    planes : None where the frames were not compared.
     """
 
     outliers: PixelOutliers
-    values: Values | None = None
-    mean: Values | None = None
-    may_shine: Flags | None = None
+    above: Values | None = None
+    planes: ComparedPlanes | None = None
 
 
 class ComparedPixels(NamedTuple):
@@ -615,29 +628,13 @@ def compare_frames(scene: ComparisonInput, n_sigma: float) -> FrameComparison:
         np.zeros(grid.n_tiles, np.bool_),
     )
     found = merge_outliers(_outliers_of_frames(scene, n_sigma, planes))
-    outliers, _ = _by_pixel(merge_outliers(_with_neighbours(scene, found)))
+    outliers, _ = _by_pixel(merge_outliers(_with_neighbours(scene, found, planes.common)))
     beside = grid.holding(grid.around(np.unique(outliers.where).astype(np.intp)))
     lit = beside[_are_lit(scene, planes.mean, beside)]
     found += merge_outliers(_outliers_in_tiles(scene, lit, n_sigma, outliers))
-    hits = merge_outliers(_with_neighbours(scene, found))
+    hits = merge_outliers(_with_neighbours(scene, found, planes.common))
     del found, outliers  # as large as all that follows
-    outliers, above = _by_pixel(hits)
-    values = above + planes.common.flat[outliers.where]
-    return FrameComparison(outliers, values, planes.mean, planes.may_shine)
-
-
-class ComparedPlanes(NamedTuple):
-    """What the pass over the frames tells of each pixel and tile.
-
-    Parameters
-    ----------
-    common : (y, x), median of the frames, less dark and sky.
-    mean, may_shine : as in `FrameComparison`.
-    """
-
-    common: NDArray[np.float32]
-    mean: Values
-    may_shine: Flags
+    return FrameComparison(*_by_pixel(hits), planes)
 
 
 def _are_lit(scene: ComparisonInput, mean: Values, tiles: Indices) -> Flags:
@@ -901,16 +898,17 @@ def _struck_values(scene: ComparisonInput, where: Indices, hits: PixelOutliers) 
 
 
 def _with_neighbours(
-    scene: ComparisonInput, found: Sequence[OutlierRecords]
+    scene: ComparisonInput, found: Sequence[OutlierRecords], common: NDArray[np.float32]
 ) -> Iterator[OutlierRecords]:
     """Yield the hits of each frame with their neighbours, without guiding shifts, by pixel.
 
     Parameters
     ----------
     found : blocks of records, each by frame.
+    common : (y, x), median of the frames, less dark and sky.
     """
     grid, n_frames = scene.grid, scene.lights.sizes[FRAME]
-    near = Neighbours(grid)
+    near, least = Neighbours(grid), 3.0 * float(np.sqrt(scene.noise.floor))
     stops = [np.cumsum(np.bincount(block["frame"], minlength=n_frames)) for block in found]
     for frame in range(n_frames):
         own = _each_once(
@@ -921,8 +919,8 @@ def _with_neighbours(
             around = near.of(own["where"].astype(np.intp), 1)
             own = own[((around >= 0) & own["hit"][around]).any(axis=0)]
             where = own["where"].astype(np.intp)
-            seen = partial(_light_seen, scene, frame)
-            moved = guiding_shift_pixels(where, own["above"], seen, near)
+            light_of_frame = partial(_light_of_frame, scene, frame)
+            moved = guiding_shift_pixels(where, own["above"], common, light_of_frame, near, least)
             moved |= moved_star_pixels(where, grid)
             yield own[~np.isin(where, _connected_pixels(where, where[moved], grid))]
 
@@ -938,18 +936,10 @@ def _by_pixel(hits: list[OutlierRecords]) -> tuple[PixelOutliers, Values]:
     return PixelOutliers(frame[order], where[order]), above[order]
 
 
-def _light_seen(
-    scene: ComparisonInput, frame: int, pixels: Indices
-) -> tuple[Values, Values, float]:
-    """Return the median of the frames at pixels (...) and how far one frame lies below it, adu.
-
-    The last value is 3 sigma of the noise floor.
-    """
-    values = values_at(scene.lights, pixels)
-    common = median(values.reshape(len(values), 1, -1)).reshape(pixels.shape)
-    missing = common - values[frame]
-    common -= _dark_at(scene, pixels)[0]
-    return common, missing, 3.0 * float(np.sqrt(scene.noise.floor))
+def _light_of_frame(scene: ComparisonInput, frame: int, pixels: Indices) -> Values:
+    """Return the values of one frame at pixels (...), less dark and sky."""
+    background = _dark_at(scene, pixels)[0] + scene.sky[frame, scene.grid.column_of(pixels)]
+    return np.asarray(values_at(scene.lights.isel({FRAME: [frame]}), pixels)[0] - background)
 
 
 # Tiles, short pieces of an image along its dispersion: `TileGrid`.
@@ -1135,8 +1125,10 @@ _CONTRAST_COLUMNS = np.array([0, -8, 8])
 def guiding_shift_pixels(
     where: Indices,
     above: Values,
-    light_at: Callable[[Indices], tuple[Values, Values, float]],
+    common: NDArray[np.float32],
+    light_of_frame: Callable[[Indices], Values],
     near: Neighbours,
+    least: float,
 ) -> Flags:
     """Return which outlying pixels of one frame are those of a line that moved, or its core.
 
@@ -1144,9 +1136,10 @@ def guiding_shift_pixels(
     ----------
     where : flat indices (pixel) of (y, x), ascending.
     above : (pixel), excess over the other frames, adu.
-    light_at : returns the signal common to the frames at pixels, what the frame lacks of it, and
-        the least significant signal.
+    common : (y, x), median of the frames, less dark and sky.
+    light_of_frame : returns the values of this frame at pixels.
     near : finds neighbours.
+    least : the least significant signal, adu.
     """
     around = near.of(where, 2)
     core = np.flatnonzero(np.count_nonzero(around >= 0, axis=0) >= _EXTENDED_PIXELS)
@@ -1156,11 +1149,16 @@ def guiding_shift_pixels(
     strongest = above
     for _ in range(_N_NEIGHBOUR_STEPS):
         strongest = np.where(around >= 0, strongest[around], -np.inf).max(axis=0)
-    contrast, nothing = _column_contrast(where[core], light_at, near.grid)
-    own = light_at(where[core])[0]
-    moved = contrast > np.maximum(_MIN_CONTRAST * strongest[core], nothing)
-    moved &= own < np.maximum(_MOST_OWN_LIGHT * strongest[core], nothing)
-    found[core[moved]] = True
+    core = core[common.flat[where[core]] < np.maximum(_MOST_OWN_LIGHT * strongest[core], least)]
+    wanted = np.maximum(_MIN_CONTRAST * strongest[core], least)[:, np.newaxis]
+    pixels = _pixels_of_contrast(where[core], near.grid)
+    light = common.flat[pixels].astype(np.float64)
+    lines = _contrast(light) > wanted
+    may_move = lines.any(axis=1)  # few of the frames that hold an extended hit have to be read
+    core, light, wanted = core[may_move], light[may_move], wanted[may_move]
+    if core.size:
+        missing = light - light_of_frame(pixels[may_move])
+        found[core] = (_moved_contrast(light, missing) > wanted).any(axis=1)
     return found
 
 
@@ -1183,25 +1181,30 @@ def moved_star_pixels(where: Indices, grid: TileGrid) -> Flags:
     return np.asarray(count[number] > _STAR_TILE * grid.width)
 
 
-def _column_contrast(
-    where: Indices, light_at: Callable[[Indices], tuple[Values, Values, float]], grid: TileGrid
-) -> tuple[Values, float]:
-    """Return the contrast of a line in the columns of pixels to the columns left and right.
-
-    A line fainter than the continuum of its place is a star's, and counts as far as the frame lacks
-    it there; another one, unless the frame has twice of it: hits of several frames are no line.
-    """
+def _pixels_of_contrast(where: Indices, grid: TileGrid) -> Indices:
+    """Return the pixels (pixel, row, 3) in the columns of some pixels, and left and right of it."""
     y, x = np.divmod(where, grid.shape[1])
     row, column = (x, y) if grid.upright else (y, x)
     rows = np.clip(row[:, np.newaxis] + _CONTRAST_ROWS, 0, grid.shape[1 if grid.upright else 0] - 1)
     columns = np.clip(column[:, np.newaxis] + _CONTRAST_COLUMNS, 0, grid.length - 1)
-    across, along = grid.steps
-    *light, nothing = light_at(rows[:, :, np.newaxis] * across + columns[:, np.newaxis] * along)
-    beside = np.maximum(light[0][..., 1], light[0][..., 2])
-    common, missing = (some[..., 0] - np.maximum(some[..., 1], some[..., 2]) for some in light)
-    on_star = beside - np.fmin.reduce(beside, axis=-1)[..., np.newaxis] > common
-    missing += np.where(on_star, 0.0, common)
-    return np.fmax.reduce(np.minimum(common, missing), axis=-1, initial=-np.inf), nothing
+    return grid.flat(rows[:, :, np.newaxis], columns[:, np.newaxis])
+
+
+def _contrast(light: Values) -> Values:
+    """Return how much brighter light (..., 3) is in a column than on both sides."""
+    return np.asarray(light[..., 0] - np.maximum(light[..., 1], light[..., 2]))
+
+
+def _moved_contrast(light: Values, missing: Values) -> Values:
+    """Return the contrast (pixel, row) of a line in the other frames, as far as it may have moved.
+
+    A line fainter than the continuum of its place is a star's, and counts as far as the frame lacks
+    it there; another one, unless the frame has twice of it: hits of several frames are no line.
+    """
+    line, lacking = _contrast(light), _contrast(missing)
+    beside = np.maximum(light[..., 1], light[..., 2])
+    on_star = beside - np.fmin.reduce(beside, axis=-1)[:, np.newaxis] > line
+    return np.minimum(line, lacking + np.where(on_star, 0.0, line))
 
 
 def _connected_pixels(where: Indices, some: Indices, grid: TileGrid) -> Indices:
