@@ -98,12 +98,9 @@ from arrayred.steps.combine import (
 )
 from arrayred.steps.cosmic import (
     FrameOutliers,
-    FramePlanes,
     find_cosmic_rays,
-    find_frame_planes,
     grid_of,
     replace_hit_columns,
-    with_frame_planes,
     without_hits,
 )
 from arrayred.steps.extract import (
@@ -127,15 +124,18 @@ from arrayred.steps.motion import (
     measure_motion,
 )
 from arrayred.steps.noise import (
+    FramePlanes,
     drop_flagged,
     drop_impossible,
     estimate_flat_noise,
     estimate_noise,
     find_bad_pixels,
+    find_frame_planes,
     flag,
     measure_noise,
     saturation_of,
     unrounded,
+    with_frame_planes,
     with_gain,
     with_gain_of,
     with_unrounded_dark,

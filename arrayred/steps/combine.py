@@ -23,26 +23,25 @@ from arrayred.bands import map_frames
 from arrayred.config import Combination
 from arrayred.errors import UsageError
 from arrayred.kernels.combine import (
+    Scales,
+    combine_scaled,
     corrected,
     flags_of_all,
     mean,
     median,
     minmax_mean,
+    row_slopes,
     variance_of_mean,
+    weighted_median,
     with_peak,
 )
-from arrayred.kernels.noise import PixelNoise, finite_median
+from arrayred.kernels.noise import PixelNoise, finite_median, variance_by_method
 from arrayred.kernels.reject import (
     NoiseClip,
-    Scales,
     clipped_mean,
-    combine_scaled,
     line_widths,
     noise_clipped_mean,
     noise_distances,
-    row_slopes,
-    variance_by_method,
-    weighted_median,
 )
 from arrayred.model import (
     CLEAN,

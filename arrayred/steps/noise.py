@@ -8,7 +8,7 @@ the combined image, and not carried along the cube::
 
 r is the noise of a pixel without light (read-out and dark current), `light` the signal after the
 master is subtracted, `hot` the excess of the master over its own median, k the factor of a median
-(`kernels.reject.median_factor`), for n light frames and m frames of the master. The master's own
+(`kernels.noise.median_factor`), for n light frames and m frames of the master. The master's own
 noise is common to all n frames and is added once, after the combination: on the night where this
 was found the sky scatters by 11.2 counts, but by 9.2 if that noise is taken as independent.
 
@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
@@ -38,6 +39,7 @@ from arrayred.errors import FrameError, MismatchError, UsageError
 from arrayred.kernels.combine import LARGEST_COUNT, mean_near, without_impossible
 from arrayred.kernels.noise import (
     PixelNoise,
+    clip_factor,
     clipped_std,
     finite_median,
     finite_medians,
@@ -45,11 +47,12 @@ from arrayred.kernels.noise import (
     frame_variances,
     photon_transfer,
     rounding_variance,
+    variance_by_method,
 )
-from arrayred.kernels.reject import clip_factor, variance_by_method
 from arrayred.model import (
     BAD_PIXEL,
     CLEAN,
+    COSMIC_RAY,
     COUNTS,
     DQ,
     FRAME,
@@ -73,10 +76,12 @@ from arrayred.model import (
     string_coord,
     with_pixels_of,
 )
-from arrayred.steps.calibrate import quotient_variance
+from arrayred.steps.calibrate import quotient_variance, subtract_dark
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from arrayred.steps.cosmic import FrameOutliers
 
 _HOT_PIXEL_SIGMA = 5.0
 """Threshold of a hot pixel, in sigma of the master, so that noise is not taken for charge."""
@@ -1441,3 +1446,184 @@ def _pixels_by_band(cube: xr.Dataset, where: NDArray[np.intp]) -> Iterator[NDArr
             band = counts.isel({Y: slice(first, first + height)}).values
             yield band.reshape(counts.shape[0], -1)[:, where[low:high] - first * n_columns]
         first += height
+
+
+# Noise and flags of single calibrated frames: `find_frame_planes`, `with_frame_planes`.
+#
+# Properties common to all frames of a target (dark-frame noise, bad pixels, saturation level) are
+# measured once, from all of them; the rest is pixel by pixel, and as lazy as the frames. The flags
+# of all frames together are those of their combination.
+
+_DIMS = (FRAME, Y, X)
+
+
+class FrameNoise(NamedTuple):
+    """Noise model of each frame of a target.
+
+    Parameters
+    ----------
+    of_pixel : noise of a pixel that is not hot, including the master's.
+    hot : further variance (y, x) of hot pixels.
+    note : source of the numbers, for HISTORY.
+    common : the part of the variance (y, x) that all frames share, the master's.
+    """
+
+    of_pixel: PixelNoise
+    hot: NDArray[np.float32]
+    note: str
+    common: NDArray[np.float32]
+
+
+class FramePlanes(NamedTuple):
+    """Noise and flags common to the frames of a target, and their cosmic rays.
+
+    Parameters
+    ----------
+    noise : None: it is unknown, and no frame has a variance.
+    flags : the bits (y, x) that every frame has.
+    saturated_from : the raw count at which saturation begins; infinity where unknown.
+    outliers : values hit by cosmic rays; None: none found, or not searched.
+    """
+
+    noise: FrameNoise | None
+    flags: NDArray[np.uint8]
+    saturated_from: float
+    outliers: FrameOutliers | None = None
+
+
+def find_frame_planes(
+    lights: xr.Dataset,
+    dark: xr.Dataset | None,
+    combined: xr.Dataset,
+    outliers: FrameOutliers | None = None,
+) -> FramePlanes:
+    """Measure the noise and flags common to all frames of a target.
+
+    Parameters
+    ----------
+    lights : counts (frame, y, x), eager or chunked.
+    dark : the master (y, x) that is subtracted from them, of `measure_noise`, or None.
+    combined : their combination (y, x), of `flag`: source of bad pixels and saturation level.
+    outliers : values hit by cosmic rays, of `find_cosmic_rays`, or None.
+    """
+    check_image(combined)
+    cube = lights if dark is None else subtract_dark(lights, dark)
+    flags = combined[DQ].values & np.uint8(BAD_PIXEL)
+    noise = _noise_of_frames(cube, with_gain_of(lights, combined), dark)
+    return FramePlanes(noise, flags, combined.attrs.get("saturated_from", np.inf), outliers)
+
+
+def _noise_of_frames(
+    cube: xr.Dataset, lights: xr.Dataset, minus: xr.Dataset | None
+) -> FrameNoise | None:
+    """Return the noise model of calibrated frames; None where the noise is unknown.
+
+    A frame has its own noise and that of the master. The master's is the same in all frames, so
+    that combining them by these variances would treat it as independent in each frame.
+
+    Parameters
+    ----------
+    cube : calibrated, not yet divided by a flat: counts (frame, y, x), eager or chunked.
+    lights : the same frames raw.
+    minus : the master (y, x) that was subtracted, of `measure_noise`.
+    """
+    first = cube.isel({FRAME: 0})
+    gain, gain_by = find_gain(first, lights, minus)
+    floor = find_read_noise(first, lights, minus, gain)
+    if floor is None:
+        return None
+    master = master_noise(minus, floor.variance)
+    noise, of_master = floor.of_pixel(gain), master.share * master.variance
+    noise = noise._replace(floor=noise.floor + of_master)
+    charge = noise.per_photon * master.charge
+    hot = np.zeros(first[COUNTS].shape, np.float32)
+    hot.flat[master.where] = (1.0 + master.share) * charge
+    common = np.full(hot.shape, of_master, np.float32)
+    common.flat[master.where] += master.share * charge
+    units = cube[COUNTS].attrs.get("units", "adu")
+    sigma = f"{math.sqrt(floor.variance):.4g} {units}, {floor.source}"
+    note = f"variance of a frame: read and dark noise {sigma}; gain {gain_by}{master.note}"
+    return FrameNoise(noise, hot, note, common)
+
+
+def with_frame_planes(cube: xr.Dataset, lights: xr.Dataset, planes: FramePlanes) -> xr.Dataset:
+    """Add noise and flags to calibrated frames, as lazy as they came.
+
+    Parameters
+    ----------
+    cube : counts (frame, y, x), not yet divided by a flat.
+    lights : the same frames raw, missing pixels NaN (`drop_impossible`).
+    planes : noise and flags common to the frames of their target.
+
+    Returns
+    -------
+    cube : with `dq` (frame, y, x), uint8, and, where the noise is known, `variance` (frame, y, x),
+        float32, in the square of the cube's unit: that of the frame and that of the master, which
+        is common to all frames.
+    """
+    check_cube(cube)
+    check_cube(lights)
+    cube = cube.assign(
+        {DQ: (_DIMS, _flags_of_frames(lights, planes), dq_attrs("flags of a pixel"))}
+    )
+    if planes.noise is None:
+        return cube
+    noise = planes.noise
+    variance = map_frames(
+        cube[COUNTS].data,
+        partial(frame_variances, noise=noise.of_pixel),
+        noise.hot,
+        keeps_frames=True,
+        dtype=np.dtype(np.float32),
+    )
+    units = cube[COUNTS].attrs.get("units", "adu")
+    attrs = {"units": f"{units}2", "long_name": "variance of a pixel"}
+    return add_history(cube.assign({VARIANCE: (_DIMS, variance, attrs)}), noise.note)
+
+
+def _flags_of_frames(lights: xr.Dataset, planes: FramePlanes) -> Any:
+    """Return the flags (frame, y, x) of frames, eager or chunked as they are."""
+    counts, outliers = lights[COUNTS].data, planes.outliers
+    kernel: Any = partial(frame_flags, saturated_from=planes.saturated_from)
+    images: list[NDArray[Any]] = [planes.flags]
+    if outliers is not None:
+        where, struck = outliers.of(map(str, lights[FRAME].values))
+        kernel = partial(kernel, struck=struck)
+        place = np.full(planes.flags.shape, -1, np.int32)
+        place.flat[where] = np.arange(where.size)
+        images.append(place)
+    return map_frames(counts, kernel, *images, keeps_frames=True, dtype=np.dtype(np.uint8))
+
+
+def frame_flags(
+    block: NDArray[Any],
+    flags: NDArray[np.uint8],
+    place: NDArray[np.int32] | None = None,
+    *,
+    saturated_from: float,
+    struck: NDArray[np.bool_] | None = None,
+) -> NDArray[np.uint8]:
+    """Return the flags of each frame: common ones, saturation, missing values and cosmic rays.
+
+    Parameters
+    ----------
+    block : raw counts (frame, y, x).
+    flags : the bits (y, x) that every frame has.
+    place : the position in `struck` of each pixel (y, x), or -1; None: there are none.
+    saturated_from : the count at which saturation begins.
+    struck : whether a pixel of a frame was hit by a cosmic ray (frame, pixel).
+
+    Examples
+    --------
+    >>> frame_flags(np.array([[[9.0, np.nan]]]), np.array([[1, 0]], np.uint8), saturated_from=9.0)
+    array([[[3, 8]]], dtype=uint8)
+    """
+    dq = np.broadcast_to(flags, block.shape).copy()
+    if np.isfinite(saturated_from):
+        dq[block >= saturated_from] |= np.uint8(SATURATED)
+    if block.dtype.kind == "f":
+        dq[~np.isfinite(block)] |= np.uint8(NO_DATA)
+    if place is not None and struck is not None:
+        here = place >= 0
+        dq[:, here] |= struck[:, place[here]] * np.uint8(COSMIC_RAY)
+    return dq
