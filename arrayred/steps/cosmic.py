@@ -320,9 +320,7 @@ def _lacosmic_mask(scene: ComparisonInput, i: int) -> Flags:
     """
     import ccdproc  # takes a second, which few reductions need
 
-    frame = scene.lights[COUNTS].isel({FRAME: i}).values.astype(np.float64)
-    if scene.dark is not None:
-        frame -= scene.dark
+    frame = scene.lights[COUNTS].isel({FRAME: i}).values - scene.dark
     gain = 1.0 / scene.noise.per_photon if scene.noise.per_photon else 1.0
     _, mask = ccdproc.cosmicray_lacosmic(
         np.nan_to_num(frame) * gain,
@@ -360,13 +358,15 @@ def _without_outliers(scene: ComparisonInput, found: FrameComparison, told: str)
     image = add_history(image, f"cosmic rays: {n_pixels} in {n_frames} {told}")
     if not where.size:
         return image
+    best = {**image[COUNTS].attrs, "long_name": "best estimate of the pixel values"}
+    excluded: dict[str, object] = {"units": "", "long_name": "frames excluded in a pixel"}
     planes = {
-        CLEAN: _best_estimate_plane(image),
-        N_REJECTED: _n_rejected_plane(image),
+        CLEAN: _copied_plane(image, CLEAN, best, COUNTS),
+        N_REJECTED: _copied_plane(image, N_REJECTED, excluded),
         DQ: _flag_plane(image),
     }
     if VARIANCE in image:
-        planes[VARIANCE] = _variance_plane(image)
+        planes[VARIANCE] = _copied_plane(image, VARIANCE, {})
     equal = _means_of_equal_frames(scene, found)
     _replace_pixels(scene, equal, planes)
     others = np.setdiff1d(where, equal.where, assume_unique=True)
@@ -420,39 +420,19 @@ def _cleaned_method(image: xr.Dataset) -> str:
     return ", ".join([*known[:1], "cosmic rays excluded"])
 
 
-def _copied_plane(image: xr.Dataset, name: str, base: str, attrs: dict[str, object]) -> _Plane:
-    """Return a copy of a plane of the image, or of a base plane where it has none of this name."""
-    known = image[name] if name in image else image[base]
-    return (Y, X), known.values.copy(), dict(known.attrs) if name in image else attrs
-
-
-def _best_estimate_plane(image: xr.Dataset) -> _Plane:
-    """Return a copy of the best estimate (y, x) so far."""
-    told = {**image[COUNTS].attrs, "long_name": "best estimate of the pixel values"}
-    return _copied_plane(image, CLEAN, COUNTS, told)
-
-
-def _n_rejected_plane(image: xr.Dataset) -> _Plane:
-    """Return a copy of the number of frames rejected in each pixel (y, x)."""
-    attrs: dict[str, object] = {"units": "", "long_name": "frames excluded in a pixel"}
-    plane = np.zeros(image[COUNTS].shape, np.uint8)
-    if N_REJECTED in image:
-        plane[:] = image[N_REJECTED].values
-    return (Y, X), plane, attrs
+def _copied_plane(
+    image: xr.Dataset, name: str, attrs: dict[str, object], base: str | None = None
+) -> _Plane:
+    """Return a copy of a plane (y, x) of the image; where it has none, of its base, or zeros."""
+    if name in image:
+        return (Y, X), image[name].values.copy(), dict(image[name].attrs)
+    nothing = np.zeros(image[COUNTS].shape, np.uint8)
+    return (Y, X), nothing if base is None else image[base].values.copy(), attrs
 
 
 def _flag_plane(image: xr.Dataset) -> _Plane:
     """Return a copy of the flags of the pixels (y, x)."""
-    attrs = dict(image[DQ].attrs) if DQ in image else dq_attrs("flags of a pixel")
-    plane = np.zeros(image[COUNTS].shape, np.uint8)
-    if DQ in image:
-        plane[:] = image[DQ].values
-    return (Y, X), plane, attrs
-
-
-def _variance_plane(image: xr.Dataset) -> _Plane:
-    """Return a copy of the variance (y, x)."""
-    return (Y, X), image[VARIANCE].values.copy(), dict(image[VARIANCE].attrs)
+    return _copied_plane(image, DQ, dq_attrs("flags of a pixel"))
 
 
 def _variance_change(scene: ComparisonInput, pixels: PixelMeans) -> Values:
@@ -506,7 +486,7 @@ class ComparisonInput(NamedTuple):
     Parameters
     ----------
     image, lights : counts (y, x), computed, and (frame, y, x).
-    dark : the subtracted master (y, x), or None.
+    dark : the subtracted master (y, x), or 0.
     master : noise of the dark, whose hot pixels add to that of a frame.
     grid : the tiles.
     sky : (frame, position along the dispersion), sky of each frame.
@@ -515,7 +495,7 @@ class ComparisonInput(NamedTuple):
 
     image: xr.Dataset
     lights: xr.Dataset
-    dark: Values | None
+    dark: Values
     master: MasterNoise
     grid: TileGrid
     sky: Values
@@ -572,7 +552,7 @@ def comparison_input(
 ) -> ComparisonInput:
     """Return the input of the comparison, with the sky of each frame."""
     grid = grid_of(image)
-    dark = None if minus is None else minus[COUNTS].values
+    dark = np.broadcast_to(0.0, grid.shape) if minus is None else minus[COUNTS].values
     master, sky = master_noise(minus, noise.floor), _sky_of_frames(image, lights, grid)
     return ComparisonInput(image, lights, dark, master, grid, sky, noise)
 
@@ -670,7 +650,8 @@ def _outliers_without_light(
         raw = band.raw[:, top : top + step]
         row = band.row + top + np.arange(raw.shape[1])[:, np.newaxis]
         strip = slice(row[0, 0], row[-1, 0] + 1), slice(band.column, band.column + n_columns)
-        dark, more = _dark_of_strip(scene, strip)
+        dark = grid.along_x(scene.dark)[strip]
+        more = _charge_noise(scene, dark)
         found = kernel.screen_strip(raw, sky, noise, dark, more, places)
         grid.along_x(planes.common)[strip] = found.common
         grid.along_x(planes.mean)[strip] = mean_of_strip(raw, None)
@@ -854,18 +835,7 @@ def _tile_data(
 
 def _dark_at(scene: ComparisonInput, where: Indices) -> tuple[Values, Values]:
     """Return the dark at pixels (...), and the variance of the charge of hot ones."""
-    if scene.dark is None:
-        return np.zeros(where.shape), np.zeros(where.shape)
     dark = scene.dark.reshape(-1)[where]
-    return dark, _charge_noise(scene, dark)
-
-
-def _dark_of_strip(scene: ComparisonInput, strip: tuple[slice, slice]) -> tuple[Values, Values]:
-    """Return the same (row, x) of some rows and columns, dispersion along x."""
-    shape = tuple(part.stop - part.start for part in strip)
-    if scene.dark is None:
-        return np.zeros(shape), np.zeros(shape)
-    dark = scene.grid.along_x(scene.dark)[strip]
     return dark, _charge_noise(scene, dark)
 
 
