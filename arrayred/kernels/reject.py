@@ -488,7 +488,12 @@ class ScreenedStrip(NamedTuple):
 
 
 def screen_strip(
-    block: Block, sky: Values, noise: PixelNoise, dark: Values, more: Values, places: Indices
+    block: Block,
+    sky: tuple[Block, Values],
+    noise: PixelNoise,
+    dark: Values,
+    more: Values,
+    places: Indices,
 ) -> ScreenedStrip:
     """Find the values and the tiles of a strip that have to be compared closely.
 
@@ -500,28 +505,34 @@ def screen_strip(
     ----------
     block : counts (frame, y, x), any real dtype, at least two frames; NaN is missing. Small enough
         for the CPU cache.
-    sky : (frame, x), the sky to subtract from each frame.
+    sky : (frame, x), the sky to subtract from each frame, in the type in which they are compared:
+        float32, or float64 for wider integers; and the least of the frames (x).
     noise : noise of a frame.
     dark, more : (y, x), the dark to subtract, and further variance, as of hot pixels.
-    places : (tile, x), the columns of the tiles.
+    places : (tile, x), the columns of the tiles, fewer than 256 each.
 
     Examples
     --------
     >>> frames = np.full((3, 1, 4), 9, np.uint16)
     >>> frames[1, 0, 2] = 90
-    >>> sky, none, noise = np.full((3, 4), 9.0), np.zeros((1, 4)), PixelNoise(25.0, 0.0, 1.0)
+    >>> sky = np.full((3, 4), 9.0, np.float32), np.full(4, 9.0)
+    >>> none, noise = np.zeros((1, 4)), PixelNoise(25.0, 0.0, 1.0)
     >>> found = screen_strip(frames, sky, noise, none, none, np.arange(4)[np.newaxis])
     >>> found.frame, found.where, found.may_shine
     (array([1]), array([2]), array([[False]]))
     """
-    kind = np.result_type(block.dtype, np.float32)  # wider integers need all of float64
+    each, least = sky
+    kind = each.dtype
     values = block.astype(kind)
-    values -= sky.astype(kind)[:, np.newaxis]
-    middle, n_there = median(values), count(~np.isnan(values))
+    values -= each[:, np.newaxis]
+    middle = median(values)
+    n_there: NDArray[Any] = np.full(middle.shape, len(block))
+    if block.dtype.kind == "f":
+        n_there = count(~np.isnan(values))
     reference = _reference_of(values, middle, n_there)
     values -= reference.astype(kind)
     common, light = middle - dark, reference - dark
-    sigma = np.sqrt(noise.variance(light + np.minimum.reduce(sky, axis=0), more))
+    sigma = np.sqrt(noise.variance(light + least, more))
     high = np.flatnonzero(values > (_SCREEN_SIGMA * sigma).astype(kind))
     frame, where = np.divmod(high, sigma.size)
     peaks = np.fmax.reduce((light / sigma)[:, places], axis=-1) > _BRIGHT_PIXEL_SNR
@@ -537,7 +548,7 @@ def _half_reach(reaching: Flags, places: Indices) -> Flags:
     beyond it are taken as set.
     """
     first, width = places[:, 0], places.shape[1]
-    counted = np.add.reduceat(reaching.view(np.uint8), first, axis=2)
+    counted = np.add.reduceat(reaching.view(np.uint8), first, axis=2, dtype=np.uint8)
     n_apart = width - np.diff(np.append(first, reaching.shape[2]))
     return np.asarray(2 * (np.maximum.reduce(counted, axis=0) + n_apart) >= width)
 

@@ -642,6 +642,7 @@ def _outliers_without_light(
     n_frames, n_rows, n_columns = band.raw.shape
     column, blocks = band.column + np.arange(n_columns), np.arange(grid.n_blocks)[band.blocks]
     sky = scene.sky[:, column]
+    screen = sky.astype(np.result_type(band.raw.dtype, np.float32)), np.minimum.reduce(sky, axis=0)
     mean_sky = np.add.reduce(sky, axis=0) / n_frames
     n_alike = noise.variance(mean_sky) * np.add.reduce(1.0 / noise.variance(sky), axis=0)
     places = grid.starts[blocks, np.newaxis] - band.column + np.arange(grid.width)
@@ -652,7 +653,7 @@ def _outliers_without_light(
         strip = slice(row[0, 0], row[-1, 0] + 1), slice(band.column, band.column + n_columns)
         dark = grid.along_x(scene.dark)[strip]
         more = _charge_noise(scene, dark)
-        found = kernel.screen_strip(raw, sky, noise, dark, more, places)
+        found = kernel.screen_strip(raw, screen, noise, dark, more, places)
         grid.along_x(planes.common)[strip] = found.common
         grid.along_x(planes.mean)[strip] = mean_of_strip(raw, None)
         planes.may_shine[row * grid.n_blocks + blocks] = found.may_shine
