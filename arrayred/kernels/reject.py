@@ -1,26 +1,31 @@
-"""Reject outliers in a block of frames: sigma clipping, a noise model, cosmic-ray comparison.
+"""Reject outliers in a block of frames: by their noise, against each other, or by their scatter.
 
-Sigma clipping (`clipped_mean`) is that of `astropy.stats.sigma_clip` along the frames, followed by
-the mean of the remaining values, in the same operations of float64 in the same order: the results
-are equal bit for bit (to the last few ulp where the centre is the median, since astropy then adds
-in another order).
+Where the noise is known, a value is judged by its distance from the median of the frames of its
+pixel, in standard deviations of its own noise and of what that of the other frames adds to it
+(`PixelNoise`, `_in_sigma`); where a line of pixels scatters by more, in units of its scatter. This
+is done by one of two rules:
 
-Why it is fast: one pass over a strip gives mean and bounds, and the least and the greatest value of
-a pixel show whether any value lies outside. Only such pixels (3 % of them at 25 frames of Gaussian
-noise and 3 sigma, 22 % at 100) are gathered and iterated. Exact integer sums of squares would be no
-faster than float64: numpy adds uint32 to uint64 at 0.37 ns a value, as long as it takes to square
-and add float64.
+- Clipping (`noise_clipped_mean`): each frame has one scale, which is given; high and low values are
+  rejected, at the user's threshold, and the others averaged.
+- The comparison (`compare_tiles`) finds the cosmic rays of each frame, on a star whose flux, seeing
+  and place differ from frame to frame: the scale of a frame is slow along the dispersion, and only
+  high values are flagged.
 
-Three ways to reject remain, since none can stand for another. Sigma clipping measures the scatter
-of each pixel, and must equal that of astropy bit for bit. Clipping by noise makes the best estimate
-of frames that one scale a frame makes equal, and rejects low values too. The comparison finds the
-hits of each frame, on a star whose flux, seeing and place differ from frame to frame. Clipping by
-noise was tried in place of the comparison: of three frames of a star two rows wide at S/N 300 that
-moves by half a row the pulls became 3.1 wide and the S/N half as large (comparison: 1.00 and 0.99
-of the best). The comparison was tried in place of clipping: ten runs of six lost values on the star
-in each of nine frames left 2.2 % too little flux (clipping: 0.02 %). A mean without extremes has
-0.82 to 0.97 of the best S/N. The two that know the noise share its model (`PixelNoise`), and all
-three the median.
+Each was tried with the other's rule. Clipping in place of the comparison: of three frames of a star
+two rows wide at S/N 300 that moves by half a row the pulls became 3.1 wide and the S/N half as
+large (comparison: 1.00 and 0.99 of the best). The comparison of high and low values in place of
+clipping: with 1000 cosmic rays an hour on four frames of different flux the pulls of pixels that
+were hit became 1.8 wide (clipping: 1.02), since a slow scale follows a track. Their means differ
+too: clipping divides the sum of the light by that of the scales; where the scale of a frame at a
+pixel is far from 1 this would move lines of a real nebula by 1.1 sigma, so the comparison adds the
+mean residual to the common signal (`mean_without`).
+
+Two ways know no noise, by their definitions, and share nothing with these: a mean without extremes
+(`kernels.combine.minmax_mean`), which has 0.82 to 0.97 of the best S/N, and sigma clipping
+(`clipped_mean`), which is that of `astropy.stats.sigma_clip` along the frames, followed by the mean
+of the remaining values, in the same operations of float64 in the same order: the results are equal
+bit for bit (to the last few ulp where the centre is the median, since astropy then adds in another
+order).
 """
 
 from __future__ import annotations
@@ -49,7 +54,16 @@ from arrayred.kernels.combine import (
 )
 from arrayred.kernels.noise import PixelNoise
 
+# Sigma clipping: `clipped_mean`.
+#
+# Why it is fast: one pass over a strip gives mean and bounds, and the least and the greatest value
+# of a pixel show whether any value lies outside. Only such pixels (3 % of them at 25 frames of
+# Gaussian noise and 3 sigma, 22 % at 100) are gathered and iterated. Exact integer sums of squares
+# would be no faster than float64: numpy adds uint32 to uint64 at 0.37 ns a value, as long as it
+# takes to square and add float64.
+
 Centre = Literal["mean", "median"]
+Values = NDArray[np.float64]
 
 _CLIP_STRIP_PIXELS = 1 << 14  # five float64 strips of these fill half a second-level cache
 
@@ -204,6 +218,36 @@ def _median_where(values: Image, kept: Flags) -> Image:
     return np.asarray((middle[0] + middle[1]) * 0.5)
 
 
+# Distance of a value from the other frames: `_in_sigma`.
+
+
+def _variance_of_others(scale: Values, variance: Values, there: Flags) -> Values:
+    """Return the variance of what the other frames tell of each value (frame, ...), at best."""
+    squares = scale**2
+    known = np.where(there, squares / variance, 0.0)
+    with np.errstate(divide="ignore"):
+        return np.asarray(squares / (np.add.reduce(known, axis=0) - known))
+
+
+def _in_sigma(off: Values, variance: Values, of_others: Values, n_frames: Values | int) -> Values:
+    """Return differences from the median of frames in standard deviations of a value.
+
+    Only what the other frames' noise has in excess of that of equal frames is added: a bright frame
+    is compared with faint ones, whose noise is scaled with their light.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        more = np.maximum(of_others - variance / (n_frames - 1), 0.0)
+    return np.asarray(off / np.sqrt(variance + more))
+
+
+def _sum_in_order(frames: Values) -> Values:
+    """Return the sum of frames, added one by one in order."""
+    total = np.zeros(frames.shape[1:])
+    for frame in frames:
+        total += frame
+    return total
+
+
 # Mean of a block (frame, y, x), clipped by a noise model: `noise_clipped_mean`.
 #
 # Few values never lie far from their mean in units of their own scatter: at most (n - 1)/sqrt(n)
@@ -218,8 +262,6 @@ def _median_where(values: Image, kept: Flags) -> Image:
 #
 # The remaining values are summed and divided by the sum of the frames' fluxes. So a pixel without
 # rejected values has the average of its frames, to the rounding, and frames are weighted by flux.
-
-Values = NDArray[np.float64]
 
 _MIN_VALUES = 3
 """Least number of values for clipping: of two, the outlier cannot be identified."""
@@ -296,14 +338,6 @@ def noise_clipped_mean(
     return planes
 
 
-def _sum_in_order(frames: Values) -> Values:
-    """Return the sum of frames, added one by one in order."""
-    total = np.zeros(frames.shape[1:])
-    for frame in frames:
-        total += frame
-    return total
-
-
 def _within_noise(
     frames: Values, charge: Image | None, scales: Scales, noise: NoiseClip, widths: Values | None
 ) -> Flags:
@@ -366,25 +400,6 @@ def noise_distances(
     there = np.isfinite(frames)
     of_others = _variance_of_others(flux, variance, there)
     return _in_sigma(frames - expected, variance, of_others, count(there).astype(np.float64))
-
-
-def _variance_of_others(scale: Values, variance: Values, there: Flags) -> Values:
-    """Return the variance of what the other frames tell of each value (frame, ...), at best."""
-    squares = scale**2
-    known = np.where(there, squares / variance, 0.0)
-    with np.errstate(divide="ignore"):
-        return np.asarray(squares / (np.add.reduce(known, axis=0) - known))
-
-
-def _in_sigma(off: Values, variance: Values, of_others: Values, n_frames: Values | int) -> Values:
-    """Return differences from the median of frames in standard deviations of a value.
-
-    Only what the other frames' noise has in excess of that of equal frames is added: a bright frame
-    is compared with faint ones, whose noise is scaled with their light.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        more = np.maximum(of_others - variance / (n_frames - 1), 0.0)
-    return np.asarray(off / np.sqrt(variance + more))
 
 
 def line_widths(off: Values, axis: int) -> Values:

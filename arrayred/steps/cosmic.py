@@ -455,11 +455,15 @@ def _variance_change(scene: ComparisonInput, pixels: PixelMeans) -> Values:
 
 # Comparison of the frames of a target, value by value: `compare_frames`.
 #
-# The arithmetic is in `kernels.reject`; this section chooses where to apply it. Where there is no
-# light all frames have one scale, so that each value is compared with the median of its pixel, and
-# only those well above it are looked at with the rest of their tile, which costs a few operations
-# a value. Tiles that a star illuminates are compared as a whole, in all frames, since its flux
-# differs from frame to frame. All of it is done in one pass over the frames, band by band.
+# The arithmetic is in `kernels.reject`; this section chooses where to apply it:
+#
+# 1. In one pass over the frames, band by band, each value is compared with the median of its pixel.
+#    Without light all frames have one scale, so that only values well above the median are looked
+#    at, each with the rest of its tile in its frame: a few operations a value. Tiles that a star
+#    illuminates are compared as a whole, in all frames, since its flux differs between them.
+# 2. A value beside a hit is one itself from a lower threshold on (`_with_neighbours`). Lines and
+#    stars that lie elsewhere in other frames are left alone.
+# 3. Lit tiles beside hits are compared once more, without these hits in their scale.
 #
 # The sky of each frame is subtracted first, by column, because its lines do not scale with the
 # star's flux: it is the median of a few dozen of the darker rows.
