@@ -64,6 +64,7 @@ from arrayred.model import (
     check_image,
     common_value,
     dq_attrs,
+    is_upright,
     string_coord,
     with_pixels_of,
 )
@@ -522,7 +523,7 @@ def _with_departure(
     """
     kernel = partial(combine_scaled, kernel=mean, scales=found.scales)
     level = np.asarray(_visit_lights(lights, kernel, _level_below_star(found, minus)))
-    upright = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
+    upright = is_upright(image)
     off, light = image[CLEAN].values - (level + found.sky), level
     off, light = (off.T, light.T) if upright else (off, light)
     n_blocks = max(off.shape[1] // _DEPARTURE_COLUMNS, 1)
@@ -622,7 +623,7 @@ def _line_widths_of(
 
     For one dispersed along x the kernel measures it row by row, and None is returned.
     """
-    if "dispersion_axis" not in image.coords or image["dispersion_axis"].item() != 2:
+    if not is_upright(image):
         return None
     counts = image[COUNTS]
     base, charge = (
@@ -718,7 +719,7 @@ def find_scales(
 def sky_of_lines(image: xr.Dataset) -> Values:
     """Return the sky (y, x) of an image, the median across the dispersion; 0 where unknown."""
     counts = np.asarray(image[COUNTS].values, np.float64)
-    upright = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
+    upright = is_upright(image)
     across = counts.T if upright else counts
     line = median(across[:, np.newaxis])[0]
     sky = np.broadcast_to(np.where(np.isfinite(line), line, 0.0), across.shape)

@@ -46,6 +46,7 @@ from arrayred.model import (
     add_history,
     check_image,
     dq_attrs,
+    is_upright,
     string_coord,
     with_pixels_of,
 )
@@ -563,9 +564,8 @@ def comparison_input(
 
 def grid_of(image: xr.Dataset) -> TileGrid:
     """Return the tiles of an image."""
-    upright = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
     n_rows, n_columns = image[COUNTS].shape
-    return TileGrid((n_rows, n_columns), upright)
+    return TileGrid((n_rows, n_columns), is_upright(image))
 
 
 def _sky_of_frames(image: xr.Dataset, lights: xr.Dataset, grid: TileGrid) -> Values:

@@ -73,6 +73,7 @@ from arrayred.model import (
     check_image,
     common_value,
     dq_attrs,
+    is_upright,
     string_coord,
     with_pixels_of,
 )
@@ -595,8 +596,7 @@ def full_well_of(image: xr.Dataset, cube: xr.Dataset, top: Saturation | None) ->
         values = pixels_at(cube, where[:: 1 + where.size // _MOST_BRIGHT_PIXELS])
         level = full_well_of_frames(values - dark, float(image["gain"].item()))
     else:
-        along_y = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
-        level = full_well_of_image((peak.T if along_y else peak) - dark)
+        level = full_well_of_image((peak.T if is_upright(image) else peak) - dark)
     return None if level is None else Saturation(dark + level, "full well")
 
 
@@ -982,8 +982,7 @@ def _section_of_gain(image: xr.Dataset, n_pixels: int) -> dict[str, slice]:
     A star that lights five rows of a thousand is missed by rows spread over the image. The
     brightest row has the highest 90 % quantile, which hot pixels and cosmic rays do not change.
     """
-    is_vertical = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
-    across, along = (X, Y) if is_vertical else (Y, X)
+    across, along = (X, Y) if is_upright(image) else (Y, X)
     counts = np.nan_to_num(image[COUNTS].transpose(across, along).values[:, ::_EVERY_COLUMN])
     quantile = int(0.9 * (counts.shape[1] - 1))
     brightest = int(np.argmax(np.partition(counts, quantile, axis=1)[:, quantile]))
