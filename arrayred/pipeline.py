@@ -891,7 +891,9 @@ def extract_each(
     lights = with_gain_of(lights, spectrum)
 
     def image_of(i: int) -> xr.Dataset:
-        image = combine_frames(lights.isel({FRAME: [i]}), dark, alone, flat)[0]
+        with cluster_errors():
+            one = lights.isel({FRAME: [i]}).load()  # once: it is combined, sampled and flagged
+        image = combine_frames(one, dark, alone, flat)[0]
         if hits is not None:
             image = without_hits(image, *hits.of([str(lights[FRAME].values[i])]))
         return transpose_to_x(image)

@@ -101,7 +101,8 @@ class MasterNoise(NamedTuple):
     variance : variance of a pixel of one of its frames, unexposed, adu^2.
     where, charge : flat indices of the hot pixels, and their charge, adu.
     note : text for HISTORY.
-    level, hot : its median, and the counts above which a pixel is hot; infinite where none is.
+    level, hot : its median, and the counts above which a pixel is hot; infinite where it has no
+        charge of its own.
     """
 
     share: float
@@ -109,12 +110,15 @@ class MasterNoise(NamedTuple):
     where: Indices
     charge: Values
     note: str = ""
-    level: float = 0.0
+    level: float = math.inf
     hot: float = math.inf
 
-    def charge_of(self, counts: Values) -> Values:
-        """Return the charge of hot pixels among counts (...) of the master; 0 of others, adu."""
-        return np.where(counts > self.hot, counts - self.level, 0.0)
+    def charge_of(self, counts: Values, least: float) -> Values:
+        """Return the charge of those pixels of the master whose counts (...) exceed a least, adu.
+
+        Above `hot` it is charge; above `level` it may be.
+        """
+        return np.where(counts > least, counts - self.level, 0.0)
 
 
 def measure_noise(master: xr.Dataset, cube: xr.Dataset) -> xr.Dataset:
