@@ -1,9 +1,8 @@
 """Reject outliers in a block of frames: by their noise, against each other, or by their scatter.
 
-Where the noise is known, a value is judged by its distance from the median of the frames of its
-pixel, in standard deviations of its own noise and of what that of the other frames adds to it
-(`PixelNoise`, `_in_sigma`); where a line of pixels scatters by more, in units of its scatter. This
-is done by one of two rules:
+Where the noise is known (`PixelNoise`), a value is judged by its distance from the median of the
+frames of its pixel, in standard deviations; where a line of pixels scatters by more than its noise,
+in units of its scatter. This is done by one of two rules:
 
 - Clipping (`noise_clipped_mean`): each frame has one scale, which is given; high and low values are
   rejected, at the user's threshold, and the others averaged.
@@ -11,14 +10,16 @@ is done by one of two rules:
   and place differ from frame to frame: the scale of a frame is slow along the dispersion, and only
   high values are flagged.
 
-Each was tried with the other's rule. Clipping in place of the comparison: of three frames of a star
-two rows wide at S/N 300 that moves by half a row the pulls became 3.1 wide and the S/N half as
-large (comparison: 1.00 and 0.99 of the best). The comparison of high and low values in place of
-clipping: with 1000 cosmic rays an hour on four frames of different flux the pulls of pixels that
-were hit became 1.8 wide (clipping: 1.02), since a slow scale follows a track. Their means differ
-too: clipping divides the sum of the light by that of the scales; where the scale of a frame at a
-pixel is far from 1 this would move lines of a real nebula by 1.1 sigma, so the comparison adds the
-mean residual to the common signal (`mean_without`).
+Neither can stand for the other, nor can they share more. Clipping in place of the comparison: of
+three frames of a star two rows wide at S/N 300 that moves by half a row the pulls became 3.1 wide
+and the S/N half as large (comparison: 1.00 and 0.99 of the best). The comparison of high and low
+values in place of clipping: with 1000 cosmic rays an hour on four frames of different flux the
+pulls of pixels that were hit became 1.8 wide (clipping: 1.02), since a slow scale follows a track.
+The noise of the reference: clipping widens the threshold of bright frames by one factor
+(`_scale_leeway`); by that of each pixel, as the comparison has it (`_in_sigma`), one column in 400
+was off by 5 sigma on a night of clouds and seeing. The mean: clipping divides the sum of the light
+by that of the scales; where the scale of a frame at a pixel is far from 1 this moved columns of a
+real nebula by 1.1 sigma, so the comparison adds the mean residual (`mean_without`).
 
 Two ways know no noise, by their definitions, and share nothing with these: a mean without extremes
 (`kernels.combine.minmax_mean`), which has 0.82 to 0.97 of the best S/N, and sigma clipping
@@ -30,6 +31,7 @@ order).
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -218,36 +220,6 @@ def _median_where(values: Image, kept: Flags) -> Image:
     return np.asarray((middle[0] + middle[1]) * 0.5)
 
 
-# Distance of a value from the other frames: `_in_sigma`.
-
-
-def _variance_of_others(scale: Values, variance: Values, there: Flags) -> Values:
-    """Return the variance of what the other frames tell of each value (frame, ...), at best."""
-    squares = scale**2
-    known = np.where(there, squares / variance, 0.0)
-    with np.errstate(divide="ignore"):
-        return np.asarray(squares / (np.add.reduce(known, axis=0) - known))
-
-
-def _in_sigma(off: Values, variance: Values, of_others: Values, n_frames: Values | int) -> Values:
-    """Return differences from the median of frames in standard deviations of a value.
-
-    Only what the other frames' noise has in excess of that of equal frames is added: a bright frame
-    is compared with faint ones, whose noise is scaled with their light.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        more = np.maximum(of_others - variance / (n_frames - 1), 0.0)
-    return np.asarray(off / np.sqrt(variance + more))
-
-
-def _sum_in_order(frames: Values) -> Values:
-    """Return the sum of frames, added one by one in order."""
-    total = np.zeros(frames.shape[1:])
-    for frame in frames:
-        total += frame
-    return total
-
-
 # Mean of a block (frame, y, x), clipped by a noise model: `noise_clipped_mean`.
 #
 # Few values never lie far from their mean in units of their own scatter: at most (n - 1)/sqrt(n)
@@ -338,6 +310,14 @@ def noise_clipped_mean(
     return planes
 
 
+def _sum_in_order(frames: Values) -> Values:
+    """Return the sum of frames, added one by one in order."""
+    total = np.zeros(frames.shape[1:])
+    for frame in frames:
+        total += frame
+    return total
+
+
 def _within_noise(
     frames: Values, charge: Image | None, scales: Scales, noise: NoiseClip, widths: Values | None
 ) -> Flags:
@@ -345,13 +325,28 @@ def _within_noise(
     centre = median(to_one_level(frames, None, scales))
     off = noise_distances(frames, centre, charge, scales, noise)
     found = line_widths(off, axis=1)[:, np.newaxis] if widths is None else widths
-    reach = noise.n_sigma * np.maximum(found, 1.0)
+    reach = noise.n_sigma * np.maximum(found, 1.0) * _scale_leeway(scales.flux)
     present = np.isfinite(frames)
     kept = present & (np.abs(off) <= reach)
     lonely = np.flatnonzero(present.any(axis=0) & ~kept.any(axis=0))
     if lonely.size:
         _keep_lower_middle(kept, frames, lonely, charge, scales, noise, reach)
     return kept | (present & (count(present) < _MIN_VALUES))
+
+
+def _scale_leeway(flux: tuple[float, ...]) -> Values:
+    """Return the factor of the threshold for frames of unequal flux (frame, 1, 1), at least 1.
+
+    The centre is scaled to each frame together with its noise, most of which is that of the faint
+    frames: a bright frame deviates by the sum. That noise is computed as that of a mean, relative
+    to equal frames.
+    """
+    n = len(flux)
+    if n < _MIN_VALUES:
+        return np.ones((n, 1, 1))
+    of_centre = math.fsum(one**-2 for one in flux) / n
+    own = np.reshape(flux, (-1, 1, 1))
+    return np.asarray(np.sqrt(np.maximum((n - 2 + own**2 * of_centre) / (n - 1), 1.0)))
 
 
 def _keep_lower_middle(
@@ -371,7 +366,7 @@ def _keep_lower_middle(
     centre = np.take_along_axis(in_order, ((n_present - 1) // 2)[np.newaxis], axis=0)[0]
     hot = None if charge is None else charge.reshape(1, -1)[:, where]
     off = noise_distances(own, centre, hot, scales, noise)
-    bound = np.broadcast_to(reach, frames.shape[1:]).reshape(1, -1)[:, where]
+    bound = np.broadcast_to(reach, frames.shape).reshape(n_frames, 1, -1)[:, :, where]
     kept.reshape(n_frames, 1, -1)[:, :, where] = np.isfinite(own) & (np.abs(off) <= bound)
 
 
@@ -388,18 +383,17 @@ def noise_distances(
 
     Examples
     --------
-    >>> frames = np.array([[[90.0]], [[100.0]], [[110.0]]])
+    >>> scales = Scales((0.5, 1.5), (0.0, 0.0))
+    >>> frames = np.array([[[50.0]], [[160.0]]])
     >>> noise = NoiseClip(3.0, PixelNoise(25.0, 0.0, 0.0))
-    >>> noise_distances(frames, np.array([[100.0]]), None, Scales.none(3), noise)[:, 0, 0]
-    array([-2.,  0.,  2.])
+    >>> noise_distances(frames, np.array([[100.0]]), None, scales, noise)[:, 0, 0]
+    array([0., 2.])
     """
     shape = (-1, *[1] * centre.ndim)
     flux, level = np.reshape(scales.flux, shape), np.reshape(scales.level, shape)
     expected, model = flux * centre + level, noise.of_pixel
     variance = model.variance(expected, 0.0 if charge is None else charge * model.per_photon)
-    there = np.isfinite(frames)
-    of_others = _variance_of_others(flux, variance, there)
-    return _in_sigma(frames - expected, variance, of_others, count(there).astype(np.float64))
+    return np.asarray((frames - expected) / np.sqrt(variance))
 
 
 def line_widths(off: Values, axis: int) -> Values:
@@ -683,6 +677,25 @@ def _has_light(known: Values, common: Values, root: Values) -> Flags:
     open_ = np.flatnonzero(~shines & (2 * reaching >= light.shape[-1]).any(axis=0))
     shines[open_] = np.median(light[:, open_], axis=-1).max(axis=0) > _BRIGHT_HALF_SNR
     return shines
+
+
+def _variance_of_others(scale: Values, variance: Values, there: Flags) -> Values:
+    """Return the variance of what the other frames tell of each value (frame, ...), at best."""
+    squares = scale**2
+    known = np.where(there, squares / variance, 0.0)
+    with np.errstate(divide="ignore"):
+        return np.asarray(squares / (np.add.reduce(known, axis=0) - known))
+
+
+def _in_sigma(off: Values, variance: Values, of_others: Values, n_frames: Values | int) -> Values:
+    """Return differences from the median of frames in standard deviations of a value.
+
+    Only what the other frames' noise has in excess of that of equal frames is added: a bright frame
+    is compared with faint ones, whose noise is scaled with their light.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        more = np.maximum(of_others - variance / (n_frames - 1), 0.0)
+    return np.asarray(off / np.sqrt(variance + more))
 
 
 def _beyond_tolerance(above: Values, expected: Values) -> Values:
