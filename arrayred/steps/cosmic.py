@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -371,12 +371,8 @@ def _without_outliers(scene: ComparisonInput, found: FrameComparison, told: str)
     equal = _means_of_equal_frames(scene, found)
     _replace_pixels(scene, equal, planes)
     others = np.setdiff1d(where, equal.where, assume_unique=True)
-    for pixels in compared_pixels(scene, others, found.outliers):
-        flagged = found.outliers.flags(n, pixels.where)
-        values = mean_without(pixels.values, pixels.sky, pixels.scale, flagged)
-        n_there = np.count_nonzero(~np.isnan(pixels.values), axis=0)
-        n_flagged = np.count_nonzero(flagged, axis=0)
-        _replace_pixels(scene, PixelMeans(pixels.where, values, n_there, n_flagged), planes)
+    for pixels in _means_of_scaled_frames(scene, others, found.outliers):
+        _replace_pixels(scene, pixels, planes)
     return image.assign(planes).assign_coords({CLEAN_METHOD: string_coord(_cleaned_method(image))})
 
 
@@ -399,6 +395,24 @@ def _means_of_equal_frames(scene: ComparisonInput, found: FrameComparison) -> Pi
     with np.errstate(divide="ignore", invalid="ignore"):
         rest = (n * values - of_hits) / np.where(n_hits < n, n - n_hits, np.nan)
     return PixelMeans(where, sky + rest, np.full(where.size, n), n_hits)
+
+
+def _means_of_scaled_frames(
+    scene: ComparisonInput, wanted: Indices, outliers: PixelOutliers
+) -> Iterator[PixelMeans]:
+    """Yield the means of some pixels, few at once, from the frames and their scales."""
+    is_wanted = np.zeros(scene.image[COUNTS].size, np.bool_)
+    is_wanted[wanted] = True
+    for band, own in _bands(scene, scene.grid.holding(wanted)):
+        for tiles in _split_tiles(scene, own):
+            where, given = _tile_data(scene, band, tiles, outliers)
+            chosen = is_wanted[where] & scene.grid.own(tiles)
+            order = np.argsort(where[chosen])
+            pixels, of_tiles = where[chosen][order], (*given[:2], kernel.tile_scales(*given))
+            values, sky, scale = (each[:, chosen][:, order] for each in of_tiles)
+            flagged = outliers.flags(len(values), pixels)
+            n_there, n_flagged = (np.count_nonzero(a, axis=0) for a in (~np.isnan(values), flagged))
+            yield PixelMeans(pixels, mean_without(values, sky, scale, flagged), n_there, n_flagged)
 
 
 def _replace_pixels(
@@ -537,21 +551,6 @@ class FrameComparison(NamedTuple):
     planes: ComparedPlanes | None = None
 
 
-class ComparedPixels(NamedTuple):
-    """Values, sky and scale of some pixels, each pixel once.
-
-    Parameters
-    ----------
-    where : flat indices (pixel) of (y, x).
-    values, sky, scale : (frame, pixel), as in `kernels.reject`.
-    """
-
-    where: Indices
-    values: Values
-    sky: Values
-    scale: Values
-
-
 def comparison_input(
     image: xr.Dataset, lights: xr.Dataset, minus: xr.Dataset | None, noise: PixelNoise
 ) -> ComparisonInput:
@@ -608,7 +607,8 @@ def compare_frames(scene: ComparisonInput, n_sigma: float) -> FrameComparison:
     outliers, _ = _by_pixel(merge_outliers(_with_neighbours(scene, found, planes.common)))
     beside = grid.holding(grid.around(np.unique(outliers.where).astype(np.intp)))
     lit = beside[_are_lit(scene, planes.mean, beside)]
-    found += merge_outliers(_outliers_in_tiles(scene, lit, n_sigma, outliers))
+    again = (_outliers_of_band(scene, *some, n_sigma, outliers) for some in _bands(scene, lit))
+    found += merge_outliers(chain.from_iterable(again))
     hits = merge_outliers(_with_neighbours(scene, found, planes.common))
     del found, outliers  # as large as all that follows
     return FrameComparison(*_by_pixel(hits), planes)
@@ -699,37 +699,6 @@ def _records(frame: Indices, where: Indices, above: Values, hit: Flags) -> Outli
     return records
 
 
-def compared_pixels(
-    scene: ComparisonInput, wanted: Indices, outliers: PixelOutliers
-) -> Iterator[ComparedPixels]:
-    """Yield values, sky and scale of some pixels, few at once, each part ascending.
-
-    Parameters
-    ----------
-    scene : input of the comparison.
-    wanted : flat indices of (y, x), ascending.
-    outliers : values that have no part in the scale.
-    """
-    is_wanted = np.zeros(scene.image[COUNTS].size, np.bool_)
-    is_wanted[wanted] = True
-    for band, own in _bands(scene, scene.grid.holding(wanted)):
-        for tiles in _split_tiles(scene, own):
-            where, given = _tile_data(scene, band, tiles, outliers)
-            chosen = is_wanted[where] & scene.grid.own(tiles)
-            order = np.argsort(where[chosen])
-            scale = kernel.tile_scales(*given)
-            planes = (each[:, chosen][:, order] for each in (*given[:2], scale))
-            yield ComparedPixels(where[chosen][order], *planes)
-
-
-def _outliers_in_tiles(
-    scene: ComparisonInput, tiles: Indices, n_sigma: float, hits: PixelOutliers | None = None
-) -> Iterator[OutlierRecords]:
-    """Yield the same of whole tiles; beside known hits, these have no part in their scale."""
-    for band, own in _bands(scene, tiles):
-        yield from _outliers_of_band(scene, band, own, n_sigma, hits)
-
-
 def _outliers_of_band(
     scene: ComparisonInput,
     band: FrameBand,
@@ -737,7 +706,10 @@ def _outliers_of_band(
     n_sigma: float,
     hits: PixelOutliers | None = None,
 ) -> Iterator[OutlierRecords]:
-    """Yield the values of whole tiles that are high enough to be the neighbour of a hit."""
+    """Yield the values of whole tiles that are high enough to be the neighbour of a hit.
+
+    With known hits, of values beside them alone; these have no part in the scale of their tile.
+    """
     for some in _split_tiles(scene, tiles):
         where, given = _tile_data(scene, band, some, hits)
         excess = kernel.compare_tiles(*given).excess

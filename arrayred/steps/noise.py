@@ -1466,13 +1466,13 @@ class FrameNoise(NamedTuple):
     Parameters
     ----------
     of_pixel : noise of a pixel that is not hot, including the master's.
-    hot : further variance (y, x) of hot pixels.
+    floor : variance of an unexposed pixel (y, x), including the master's and that of hot pixels.
     note : source of the numbers, for HISTORY.
     common : the part of the variance (y, x) that all frames share, the master's.
     """
 
     of_pixel: PixelNoise
-    hot: NDArray[np.float32]
+    floor: NDArray[np.float32]
     note: str
     common: NDArray[np.float32]
 
@@ -1539,14 +1539,14 @@ def _noise_of_frames(
     noise, of_master = floor.of_pixel(gain), master.share * master.variance
     noise = noise._replace(floor=noise.floor + of_master)
     charge = noise.per_photon * master.charge
-    hot = np.zeros(first[COUNTS].shape, np.float32)
-    hot.flat[master.where] = (1.0 + master.share) * charge
-    common = np.full(hot.shape, of_master, np.float32)
+    plane = np.full(first[COUNTS].shape, noise.floor, np.float32)
+    plane.flat[master.where] += (1.0 + master.share) * charge
+    common = np.full(plane.shape, of_master, np.float32)
     common.flat[master.where] += master.share * charge
     units = cube[COUNTS].attrs.get("units", "adu")
     sigma = f"{math.sqrt(floor.variance):.4g} {units}, {floor.source}"
     note = f"variance of a frame: read and dark noise {sigma}; gain {gain_by}{master.note}"
-    return FrameNoise(noise, hot, note, common)
+    return FrameNoise(noise, plane, note, common)
 
 
 def with_frame_planes(cube: xr.Dataset, lights: xr.Dataset, planes: FramePlanes) -> xr.Dataset:
@@ -1574,8 +1574,8 @@ def with_frame_planes(cube: xr.Dataset, lights: xr.Dataset, planes: FramePlanes)
     noise = planes.noise
     variance = map_frames(
         cube[COUNTS].data,
-        partial(frame_variances, noise=noise.of_pixel),
-        noise.hot,
+        partial(frame_variances, noise=noise.of_pixel._replace(floor=0.0)),
+        noise.floor,
         keeps_frames=True,
         dtype=np.dtype(np.float32),
     )
