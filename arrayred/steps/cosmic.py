@@ -68,7 +68,7 @@ Real = TypeVar("Real", bound=np.floating[Any])
 _Plane = tuple[tuple[str, str], NDArray[Any], dict[str, object]]
 
 _MIN_FRAMES = 2
-_N_SIGMA, _WITHOUT_GAIN = 5.0, 8.0
+_N_SIGMA, _LESS_CERTAIN = 5.0, 8.0
 _HIT_COLUMN_SIGMA = 3.0
 """Standard deviations above the mean of the frames beyond which the flux of their average holds a
 cosmic ray: without one the two differ by 0.3."""
@@ -260,8 +260,7 @@ def replace_hit_columns(spectrum: xr.Dataset, frames: xr.Dataset) -> xr.Dataset:
         PixelNoise(0.0, 0.0, 0.0),
         variance[:, np.newaxis],
     )
-    n_sigma = _N_SIGMA if len(values) > 2 else _WITHOUT_GAIN
-    hit = compared.excess[:, 0] > n_sigma
+    hit = compared.excess[:, 0] > _threshold(len(values))
     mean = mean_without(values, nothing, compared.scale[:, 0], hit)
     flux, flags = spectrum["flux"].values.copy(), spectrum[DQ].values.copy()
     sound = (flags & ~np.uint8(REPAIRED) == 0) & np.isfinite(mean) & np.isfinite(flux)
@@ -293,13 +292,18 @@ def _is_search_wanted(search: Search, image: xr.Dataset, n_frames: int) -> bool:
     return search != "off" and n_frames >= (2 if search == "compare" else 1)
 
 
-def _compared_outliers(scene: ComparisonInput) -> tuple[FrameComparison, str]:
-    """Return the values above the other frames by 5 sigma; by 8 where the gain is unknown.
+def _threshold(n_frames: int, is_gain_known: bool = True) -> float:
+    """Return the excess from which on a value is a hit: 5 sigma; 8 where the gain is unknown.
 
-    By 8 of two frames too: the lower of two values is lower by the noise of both.
+    8 of two frames too: the lower of two values is lower by the noise of both.
     """
-    known, several = scene.noise.per_photon > 0, scene.lights.sizes[FRAME] > 2
-    n_sigma = _N_SIGMA if known and several else _WITHOUT_GAIN
+    return _N_SIGMA if is_gain_known and n_frames > 2 else _LESS_CERTAIN
+
+
+def _compared_outliers(scene: ComparisonInput) -> tuple[FrameComparison, str]:
+    """Return the values above the other frames."""
+    known = scene.noise.per_photon > 0
+    n_sigma = _threshold(scene.lights.sizes[FRAME], known)
     told = f"flagged by comparison at {n_sigma:g} sigma"
     found = compare_frames(scene, n_sigma)
     return found, told if known else f"{told}, gain unknown"
